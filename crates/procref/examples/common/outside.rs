@@ -1,0 +1,96 @@
+//! What anybody on the machine can see, without asking procref.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// One run of a process: a pid alone could be somebody else's by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub pid: u32,
+    started: u64,
+}
+
+impl Run {
+    /// The process that has this pid now, unless it is dead (a zombie is).
+    pub fn of(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name in parentheses may hold anything, also a parenthesis.
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        let state = fields.next()?;
+        let started = fields.nth(18)?.parse().ok()?;
+        (!matches!(state, "Z" | "X")).then_some(Self { pid, started })
+    }
+
+    pub fn is_over(self) -> bool {
+        Self::of(self.pid) != Some(self)
+    }
+}
+
+/// Whether the kernel lists a System V semaphore set with this key, given as
+/// `ipcs -s` prints it.
+pub fn semaphore_set_exists(key: &str) -> io::Result<bool> {
+    let number = key.strip_prefix("0x").unwrap_or(key);
+    let number = u32::from_str_radix(number, 16).map_err(io::Error::other)?;
+    // The file prints keys as signed numbers.
+    let number = i32::from_ne_bytes(number.to_ne_bytes());
+    let table = fs::read_to_string("/proc/sysvipc/sem")?;
+    Ok(table.lines().skip(1).any(|line| {
+        let key = line.split_ascii_whitespace().next();
+        key.and_then(|text| text.parse().ok()) == Some(number)
+    }))
+}
+
+/// The names in a directory; none if there is no such directory.
+pub fn listing(dir: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let name =
+        |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+    entries.map(name).collect()
+}
+
+/// Every live process but this one and its ancestors that works in `dir` or
+/// has it on its command line, as `pid command line`.
+pub fn processes_of(dir: &Path) -> io::Result<Vec<String>> {
+    let mut ours = vec![std::process::id()];
+    while let Some(parent) = ours.last().copied().and_then(parent_of) {
+        ours.push(parent);
+    }
+    let needle = dir.as_os_str().as_encoded_bytes();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        // A process may end while we look at it.
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let works_in = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
+        let mentions = command.windows(needle.len()).any(|part| part == needle);
+        if (mentions || works_in.starts_with(dir)) && !ours.contains(&pid) && Run::of(pid).is_some()
+        {
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            found.push(format!("{pid} {}", command.trim_end()));
+        }
+    }
+    Ok(found)
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    fields.nth(1)?.parse().ok().filter(|parent| *parent > 0)
+}
+
+/// How many lines of a text contain `part`.
+pub fn lines_with(text: &str, part: &str) -> usize {
+    text.lines().filter(|line| line.contains(part)).count()
+}

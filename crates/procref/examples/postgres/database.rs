@@ -1,0 +1,242 @@
+//! A PostgreSQL of our own, in a directory of our own, reachable over a
+//! socket in that directory and nowhere else.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use postgres::{Client, Config, NoTls, Transaction};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::common::Result;
+
+/// PostgreSQL names its socket after a port. Nothing listens on the network.
+pub const PORT: u16 = 5432;
+
+/// What every client writes: ten transactions of 25 rows. A second batch is
+/// as large, in one transaction.
+pub const BATCH: i32 = 250;
+const ROWS_PER_TRANSACTION: i32 = 25;
+
+const USER: &str = "procref";
+
+#[derive(Clone)]
+pub struct Database {
+    dir: PathBuf,
+}
+
+impl Database {
+    pub fn in_dir(dir: &Path) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// Where its socket is.
+    pub fn socket_dir(&self) -> PathBuf {
+        self.dir.join("socket")
+    }
+
+    pub fn log(&self) -> io::Result<String> {
+        fs::read_to_string(self.dir.join("postgres.log"))
+    }
+
+    /// Makes the database, starts it, and returns the pid of its main process
+    /// when it answers.
+    pub fn start(&self) -> procref::Result<u32> {
+        fs::create_dir_all(self.socket_dir())?;
+        let mut initdb = program("initdb")?;
+        initdb
+            .args([
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--no-locale",
+                "--no-sync",
+            ])
+            .args(["--username", USER])
+            .arg("--pgdata")
+            .arg(self.data());
+        run(initdb)?;
+
+        // `pg_ctl` returns when the database is ready, or has failed.
+        let socket_dir = self.socket_dir();
+        let socket_dir = socket_dir
+            .to_str()
+            .ok_or("the directory's name is not UTF-8")?;
+        let mut start = program("pg_ctl")?;
+        start
+            .args(["start", "--wait", "--silent", "--timeout=60"])
+            .arg("--pgdata")
+            .arg(self.data())
+            .arg("--log")
+            .arg(self.dir.join("postgres.log"))
+            .arg("--options")
+            .arg(format!(
+                "-p {PORT} -c listen_addresses='' -c unix_socket_directories='{socket_dir}' -c fsync=off"
+            ));
+        run(start)?;
+
+        let made = self.connect().and_then(|mut connection| {
+            let table = "CREATE TABLE rows (client int, n int, text text, PRIMARY KEY (client, n))";
+            Ok(connection.batch_execute(table)?)
+        });
+        if let Err(error) = made {
+            self.stop_anyhow();
+            return Err(error.to_string().into());
+        }
+        let lock = fs::read_to_string(self.data().join("postmaster.pid"))?;
+        let pid = lock
+            .lines()
+            .next()
+            .and_then(|line| line.trim().parse().ok());
+        Ok(pid.ok_or("postmaster.pid holds no pid")?)
+    }
+
+    pub fn connect(&self) -> Result<Client> {
+        let mut config = Config::new();
+        config
+            .host_path(self.socket_dir())
+            .port(PORT)
+            .user(USER)
+            .dbname("postgres")
+            .connect_timeout(Duration::from_secs(30));
+        Ok(config.connect(NoTls)?)
+    }
+
+    /// Whether it does what it is for.
+    pub fn answers(&self) -> Result<()> {
+        self.connect()?.simple_query("SELECT 1")?;
+        Ok(())
+    }
+
+    /// For when something went wrong: nothing of it may stay.
+    pub fn stop_anyhow(&self) {
+        if !self.data().join("postmaster.pid").exists() {
+            return;
+        }
+        let stopped = program("pg_ctl").and_then(|mut stop| {
+            stop.args(["stop", "--silent", "--mode=immediate", "--pgdata"]);
+            stop.arg(self.data());
+            run(stop)
+        });
+        if let Err(error) = stopped {
+            crate::common::complain("while stopping PostgreSQL", &error);
+        }
+    }
+
+    /// What `pg_controldata` says about the files of a stopped database.
+    pub fn state_on_disk(&self) -> procref::Result<String> {
+        let mut control = program("pg_controldata")?;
+        control.arg(self.data());
+        let text = run(control)?;
+        let state = text
+            .lines()
+            .find_map(|line| line.strip_prefix("Database cluster state:"));
+        Ok(state
+            .ok_or("pg_controldata names no state")?
+            .trim()
+            .to_owned())
+    }
+}
+
+/// A fast shutdown: sessions are ended, data is kept. SIGTERM would wait for
+/// every session to end by itself.
+pub fn ask_to_stop(pid: u32) -> io::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::other("not a pid"))?;
+    Ok(kill_process(pid, Signal::INT)?)
+}
+
+/// A client's work: writes its rows in small transactions, then reads its own
+/// back. Returns how many it read, and how many there are of everybody.
+pub fn write_and_read(connection: &mut Client, client: i32) -> Result<(i64, i64)> {
+    let mut n = 0;
+    while n < BATCH {
+        let mut transaction = connection.transaction()?;
+        insert(&mut transaction, client, n, ROWS_PER_TRANSACTION)?;
+        transaction.commit()?;
+        n += ROWS_PER_TRANSACTION;
+    }
+    let own = "SELECT n, text FROM rows WHERE client = $1 ORDER BY n";
+    let rows = connection.query(own, &[&client])?;
+    for (n, row) in (0..).zip(&rows) {
+        let (stored, text): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
+        if (stored, text) != (n, text_of(client, n)) {
+            return Err(format!("row {n} of client {client} is not as it was written").into());
+        }
+    }
+    Ok((i64::try_from(rows.len())?, count_and_sum(connection)?.0))
+}
+
+/// The rows after the first batch. Returns how many rows of that client the
+/// transaction sees now.
+pub fn insert_second_batch(transaction: &mut Transaction<'_>, client: i32) -> Result<i64> {
+    insert(transaction, client, BATCH, BATCH)?;
+    let row = transaction.query_one("SELECT count(*) FROM rows WHERE client = $1", &[&client])?;
+    Ok(row.try_get(0)?)
+}
+
+/// How many rows there are, and the sum of their numbers.
+pub fn count_and_sum(connection: &mut Client) -> Result<(i64, i64)> {
+    let row = connection.query_one("SELECT count(*), coalesce(sum(n), 0) FROM rows", &[])?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
+fn insert(transaction: &mut Transaction<'_>, client: i32, from: i32, rows: i32) -> Result<()> {
+    let row = transaction.prepare("INSERT INTO rows (client, n, text) VALUES ($1, $2, $3)")?;
+    for n in from..from + rows {
+        transaction.execute(&row, &[&client, &n, &text_of(client, n)])?;
+    }
+    Ok(())
+}
+
+fn text_of(client: i32, n: i32) -> String {
+    format!("row {n} of client {client}")
+}
+
+/// One of PostgreSQL's programs, wherever it is installed: in `PATH`, or where
+/// Debian puts it, the newest version first.
+fn program(name: &str) -> procref::Result<Command> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut dirs: Vec<PathBuf> = env::split_paths(&path).collect();
+    let mut versions: Vec<(u32, PathBuf)> = Vec::new();
+    if let Ok(entries) = fs::read_dir("/usr/lib/postgresql") {
+        for entry in entries {
+            let entry = entry?;
+            let version = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
+            versions.push((version.unwrap_or(0), entry.path().join("bin")));
+        }
+    }
+    versions.sort();
+    dirs.extend(versions.into_iter().rev().map(|(_, dir)| dir));
+    // All of them from one place: a version of its own for each would not do.
+    let found = dirs.into_iter().find(|dir| {
+        let all = ["initdb", "pg_ctl", "pg_controldata", "postgres"];
+        all.iter().all(|program| dir.join(program).is_file())
+    });
+    let dir = found.ok_or("PostgreSQL is not installed (on Debian: apt-get install postgresql)")?;
+    let mut command = Command::new(dir.join(name));
+    // Messages in English, whoever we are.
+    command.env("LC_ALL", "C");
+    Ok(command)
+}
+
+/// Runs a program to its end, and returns what it printed.
+fn run(mut command: Command) -> procref::Result<String> {
+    let output = command.output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(text);
+    }
+    let name = command.get_program().to_string_lossy().into_owned();
+    let more = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{name}: {}\n{text}{more}", output.status).into())
+}

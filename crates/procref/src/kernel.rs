@@ -1,0 +1,196 @@
+//! What the engine asks of a kernel: one counted object per service.
+//!
+//! Every backend meets this one contract, and the engine knows no other. A backend may be a
+//! semaphore set whose adjustments the kernel undoes (Linux), handles and a job object that end
+//! with their last holder (Windows), a counting server reached over ports that notice a death
+//! (macOS), or memory (the model).
+//!
+//! The contract, beside what each method says:
+//!
+//! - **Every step is atomic.** All of it happens or none of it, also when the process dies in it.
+//! - **References and locks end with the process** that holds them, however it ends, without a
+//!   line of its code. What else a step writes stays.
+//! - A reference and the lock belong to the *process*: any of its threads may give them back. A
+//!   child made by `fork` has neither.
+//! - **A step never waits** but [`Object::wait_unlocked`], which may block the thread that polls
+//!   it. The engine polls it on a thread of its own.
+//! - Once an object was removed, every step on it is [`Fault::Removed`], those that sleep included.
+//!
+//! The steps are `async` so that the model can switch to another process at each of them; on a real
+//! kernel they are ready at once.
+
+use std::future::Future;
+
+use crate::error::{Error, Result};
+use crate::name::ServiceKey;
+use crate::process::Identity;
+
+mod semset;
+#[cfg(target_os = "linux")]
+mod sysv;
+
+#[cfg(target_os = "linux")]
+pub(crate) use sysv::SystemV as Native;
+
+/// Why a step did not happen.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The object is gone, and with it every reference and lock on it.
+    Removed,
+    /// The kernel refused.
+    Refused(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// What a step comes to.
+pub(crate) type Step<T> = Result<T, Fault>;
+
+/// A kernel's way to the objects.
+pub(crate) trait Kernel: Send + Sync + 'static {
+    type Object: Object;
+
+    /// Opens the object of a service, after checking that it is ours. A new one is blank: nobody
+    /// holds it, it is unlocked, and has no instance. `None`: there is none, and none is wanted.
+    fn open(
+        &self,
+        key: &ServiceKey,
+        missing: Missing,
+    ) -> impl Future<Output = Result<Option<Self::Object>>> + Send;
+
+    /// The object as the system's own tools name it.
+    fn object_name(key: &ServiceKey) -> String;
+}
+
+/// What to do about an object that does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Create,
+    Ignore,
+}
+
+/// One run of the service, as the kernel object tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Instance {
+    /// Pid 0 and start 0 where there is no local process.
+    pub(crate) identity: Identity,
+    pub(crate) port: u16,
+    /// It may be used. Published last.
+    pub(crate) ready: bool,
+    /// Somebody has begun to stop it. Never taken back.
+    pub(crate) stopping: bool,
+    /// It is a client process itself: nobody signals it.
+    pub(crate) hosted: bool,
+    /// The record has metadata that joiners want to read.
+    pub(crate) has_metadata: bool,
+}
+
+impl Instance {
+    /// Whether a joiner may use it, health aside.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.ready && !self.stopping
+    }
+}
+
+/// All of an object, read in one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    /// Processes that hold a reference.
+    pub(crate) clients: u32,
+    /// Somebody holds the transition lock.
+    pub(crate) locked: bool,
+    /// Kept although nobody holds a reference.
+    pub(crate) pinned: bool,
+    /// Counts the instances, from 1; 0 before the first. Wraps to 1.
+    pub(crate) generation: u16,
+    /// The object says whose it is. False for a new one.
+    pub(crate) claimed: bool,
+    pub(crate) instance: Option<Instance>,
+}
+
+impl Snapshot {
+    pub(crate) fn next_generation(&self) -> u16 {
+        if self.generation >= MAX_GENERATION {
+            1
+        } else {
+            self.generation + 1
+        }
+    }
+}
+
+/// The highest generation that every backend can hold.
+pub(crate) const MAX_GENERATION: u16 = 0x7fff;
+
+/// Whether a step that writes lets go of the lock with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lock {
+    Keep,
+    Release,
+}
+
+/// The kernel object of one service.
+///
+/// "True" below means that the step happened; "false" that a condition did not hold and that
+/// nothing happened.
+pub(crate) trait Object: Send + Sync + 'static {
+    fn snapshot(&self) -> impl Future<Output = Step<Snapshot>> + Send;
+
+    /// Takes a reference, if somebody holds one and nobody the lock.
+    fn join(&self) -> impl Future<Output = Step<bool>> + Send;
+
+    /// Sleeps until nobody holds the lock. Somebody may have taken it again by the time this
+    /// returns: it tells when to try again, nothing more. All who sleep wake together.
+    fn wait_unlocked(&self) -> impl Future<Output = Step<()>> + Send;
+
+    /// Takes the lock **and** a reference, if nobody holds the lock.
+    fn try_enter(&self) -> impl Future<Output = Step<bool>> + Send;
+
+    /// Takes the lock, if nobody holds it. For who has a reference already.
+    fn try_lock(&self) -> impl Future<Output = Step<bool>> + Send;
+
+    /// Writes whose object this is. Under the lock, once.
+    fn claim(&self) -> impl Future<Output = Step<()>> + Send;
+
+    /// Writes the instance (`None`: there is none) and its generation, in one step. Under the lock.
+    fn publish(
+        &self,
+        instance: Option<&Instance>,
+        generation: u16,
+        lock: Lock,
+    ) -> impl Future<Output = Step<()>> + Send;
+
+    fn unlock(&self) -> impl Future<Output = Step<()>> + Send;
+
+    /// Gives back the reference and the lock, if somebody else holds a reference, too.
+    fn abandon(&self) -> impl Future<Output = Step<bool>> + Send;
+
+    /// Gives back the reference, if somebody else holds one, too.
+    fn leave(&self) -> impl Future<Output = Step<bool>> + Send;
+
+    /// Gives back the last reference and takes the lock, if it is the last, nobody holds the lock,
+    /// and the service is not pinned.
+    fn leave_last(&self) -> impl Future<Output = Step<bool>> + Send;
+
+    /// Gives back the reference, whatever the others do.
+    fn drop_reference(&self) -> impl Future<Output = Step<()>> + Send;
+
+    /// Changes this process's references from whatever it has so that the count of all goes from
+    /// exactly `from` to exactly `to`; refused if the count is another one or, with `unlocked`, if
+    /// somebody holds the lock.
+    fn recount(
+        &self,
+        from: u32,
+        to: u32,
+        unlocked: bool,
+    ) -> impl Future<Output = Step<bool>> + Send;
+
+    /// Removes the object. Under the lock; the remover touches nothing afterwards.
+    fn remove(&self) -> impl Future<Output = Step<()>> + Send;
+
+    /// The process that took the lock last, for messages.
+    fn lock_holder(&self) -> impl Future<Output = Step<Option<u32>>> + Send;
+}

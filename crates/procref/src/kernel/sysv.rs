@@ -1,0 +1,239 @@
+//! Linux: one System V semaphore set per service.
+//!
+//! Man pages: [semget(2)](https://man7.org/linux/man-pages/man2/semget.2.html),
+//! [semop(2)](https://man7.org/linux/man-pages/man2/semop.2.html),
+//! [semctl(2)](https://man7.org/linux/man-pages/man2/semctl.2.html),
+//! [sysvipc(7)](https://man7.org/linux/man-pages/man7/sysvipc.7.html).
+
+use std::io;
+use std::sync::Arc;
+
+use super::semset::{Array, MAX_VALUE, Op, Owner, Set, Values, Wait, slot};
+use super::{Fault, Kernel, Missing, Step};
+use crate::error::{Error, Result};
+use crate::name::ServiceKey;
+
+mod sys;
+
+/// The kernel this code runs on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SystemV;
+
+impl Kernel for SystemV {
+    type Object = Set<SysvArray>;
+
+    async fn open(&self, key: &ServiceKey, missing: Missing) -> Result<Option<Self::Object>> {
+        loop {
+            let Some(array) = SysvArray::open(key, missing)? else {
+                return Ok(None);
+            };
+            match verified(array, key).await {
+                Ok(set) => return Ok(Some(set)),
+                // Removed between two calls: its last holder stopped the service. Look again.
+                Err(Fault::Removed) => {}
+                Err(Fault::Refused(error)) => return Err(error),
+            }
+        }
+    }
+
+    fn object_name(key: &ServiceKey) -> String {
+        format!("0x{:08x}", key.short())
+    }
+}
+
+/// A set is used only if it is this user's, nobody else can get at it, it has this layout, and is
+/// this service's or blank. `semget` finds whatever has the key: keys are 32 bits that anybody can
+/// compute, and the first to create a set owns it.
+async fn verified(array: SysvArray, key: &ServiceKey) -> Step<Set<SysvArray>> {
+    let foreign = |reason: String| {
+        Fault::Refused(Error::Foreign {
+            service: key.name().to_owned(),
+            object: SystemV::object_name(key),
+            reason,
+        })
+    };
+    let owner = array.call("look at the set", sys::owner)?;
+    let uid = rustix::process::geteuid().as_raw();
+    for (role, id) in [("belongs to", owner.uid), ("was created by", owner.creator)] {
+        if id != uid {
+            return Err(foreign(format!(
+                "it {role} uid {id}, and this process is uid {uid}; use another runtime directory \
+                 or have it removed (ipcrm -S {})",
+                SystemV::object_name(key)
+            )));
+        }
+    }
+    if owner.mode & 0o077 != 0 {
+        return Err(foreign(format!(
+            "others can get at it (mode {:04o}); remove it (ipcrm -S {}) when nothing uses it",
+            owner.mode & 0o777,
+            SystemV::object_name(key)
+        )));
+    }
+    if array.call("look at the set", |id| sys::has_slot(id, slot::COUNT))? {
+        return Err(foreign(format!(
+            "it has more than {} semaphores, so another program made it",
+            slot::COUNT
+        )));
+    }
+    let set = Set::new(array, key);
+    match set.owner().await? {
+        Owner::This | Owner::Nobody => Ok(set),
+        Owner::Another => Err(foreign(
+            "another service's name, or another runtime directory, gives the same 32-bit key, or \
+             another program uses it; rename the service"
+                .to_owned(),
+        )),
+    }
+}
+
+/// An open set.
+pub(crate) struct SysvArray {
+    id: sys::SetId,
+    service: Arc<str>,
+}
+
+impl SysvArray {
+    fn open(key: &ServiceKey, missing: Missing) -> Result<Option<Self>> {
+        match sys::get(key.short(), slot::COUNT, missing == Missing::Create) {
+            Ok(id) => Ok(Some(Self {
+                id,
+                service: key.name().into(),
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(open_error(key, error)),
+        }
+    }
+
+    fn call<T>(&self, operation: &'static str, call: impl Fn(sys::SetId) -> io::Result<T>) -> Step<T> {
+        loop {
+            match call(self.id) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done.map_err(|error| self.fault(operation, error)),
+            }
+        }
+    }
+
+    fn fault(&self, operation: &'static str, source: io::Error) -> Fault {
+        let advice = match source.raw_os_error() {
+            // EINVAL: removed before the call; EIDRM: removed while it slept. EFBIG, EFAULT, EACCES:
+            // removed, and the id went to a smaller or larger set, or to another user's.
+            Some(libc::EINVAL | libc::EIDRM | libc::EFBIG | libc::EFAULT | libc::EACCES) => {
+                return Fault::Removed;
+            }
+            Some(libc::ERANGE) => return self.out_of_range(operation, source),
+            Some(libc::ENOMEM | libc::ENOSPC) => {
+                "the kernel has no memory, or no room in its table, for this process's undo entry"
+            }
+            Some(libc::E2BIG) => {
+                "a step takes up to 16 operations at once, and the third number of `sysctl \
+                 kernel.sem` (SEMOPM) allows fewer; raise it"
+            }
+            _ => "unexpected from semop(2) or semctl(2)",
+        };
+        self.refused(operation, advice.to_owned(), source)
+    }
+
+    fn refused(&self, operation: &'static str, advice: String, source: io::Error) -> Fault {
+        Fault::Refused(Error::Kernel {
+            service: self.service.as_ref().to_owned(),
+            operation,
+            advice,
+            source,
+        })
+    }
+
+    /// `ERANGE`: a slot would pass its highest value, or this process's undo for it would.
+    fn out_of_range(&self, operation: &'static str, source: io::Error) -> Fault {
+        let full = sys::values(self.id)
+            .is_ok_and(|values: Values| values[slot::REFS as usize] >= MAX_VALUE);
+        if full {
+            return Fault::Refused(Error::TooManyClients {
+                service: self.service.as_ref().to_owned(),
+                limit: MAX_VALUE.into(),
+            });
+        }
+        let advice = format!("this process alone holds more than {MAX_VALUE} references");
+        self.refused(operation, advice, source)
+    }
+}
+
+impl Array for SysvArray {
+    async fn operate(
+        &self,
+        operation: &'static str,
+        ops: &[Op],
+        wait: Wait,
+    ) -> Step<bool> {
+        loop {
+            match sys::operate(self.id, ops, wait) {
+                Ok(()) => return Ok(true),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => return Ok(false),
+                    // A signal handler ran.
+                    Some(libc::EINTR) => {}
+                    _ => return Err(self.fault(operation, error)),
+                },
+            }
+        }
+    }
+
+    async fn values(&self) -> Step<Values> {
+        self.call("read the set", sys::values)
+    }
+
+    async fn remove(&self) -> Step<()> {
+        self.call("remove the set", sys::remove)
+    }
+
+    async fn last_pid(&self, slot: u16) -> Step<Option<u32>> {
+        self.call("ask who changed the set", |id| sys::last_pid(id, slot))
+    }
+
+    fn meddled(&self, operation: &'static str) -> Fault {
+        let advice = "somebody wrote to the set from outside; when nothing uses the service, \
+                      remove the set with ipcrm";
+        let source = io::Error::new(io::ErrorKind::InvalidData, "values are not as they were left");
+        self.refused(operation, advice.to_owned(), source)
+    }
+}
+
+fn open_error(key: &ServiceKey, source: io::Error) -> Error {
+    let foreign = |reason: &str| Error::Foreign {
+        service: key.name().to_owned(),
+        object: SystemV::object_name(key),
+        reason: reason.to_owned(),
+    };
+    let advice = match source.raw_os_error() {
+        Some(libc::EACCES) => {
+            return foreign("it belongs to another user, who keeps it closed to this one");
+        }
+        // One errno for two things: a set that is too small, and a machine that allows no larger.
+        Some(libc::EINVAL) if sys::get(key.short(), 0, false).is_ok() => {
+            return foreign("it has fewer semaphores, so another program made it");
+        }
+        Some(libc::EINVAL) => format!(
+            "a set has {} semaphores, and the first number of `sysctl kernel.sem` (SEMMSL) allows \
+             fewer; raise it",
+            slot::COUNT
+        ),
+        Some(libc::ENOSPC) => format!(
+            "this machine has as many semaphore sets, or semaphores, as it may have: the fourth \
+             (SEMMNI) or second (SEMMNS) number of `sysctl kernel.sem`; raise it, or remove what \
+             nobody uses (`ipcs -s`, `ipcrm`); a service takes one set of {}",
+            slot::COUNT
+        ),
+        Some(libc::ENOSYS) => "this kernel or sandbox has no System V semaphores".to_owned(),
+        Some(libc::ENOMEM) => "the kernel has no memory for another set".to_owned(),
+        _ => "unexpected from semget(2)".to_owned(),
+    };
+    Error::Kernel {
+        service: key.name().to_owned(),
+        operation: "open the semaphore set",
+        advice,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! The system calls, one function each. Return codes become [`io::Error`] here and nowhere else.
+
+#![expect(unsafe_code, reason = "semget, semop and semctl have no safe wrapper")]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
+
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+
+use crate::kernel::semset::{Op, Values, Wait, slot};
+
+/// What `semget` returned: names one set for as long as it exists.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SetId(libc::c_int);
+
+/// Who owns a set, and who may use it.
+pub(super) struct Owner {
+    pub(super) uid: u32,
+    pub(super) creator: u32,
+    pub(super) mode: u32,
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+pub(super) fn get(key: i32, slots: u16, create: bool) -> io::Result<SetId> {
+    let flags = if create { libc::IPC_CREAT | 0o600 } else { 0 };
+    // SAFETY: semget takes three integers and touches no memory of this process.
+    let result = unsafe { libc::semget(key, slots.into(), flags) };
+    check(result).map(SetId)
+}
+
+pub(super) fn operate(id: SetId, ops: &[Op], wait: Wait) -> io::Result<()> {
+    const MOST: usize = slot::COUNT as usize + 1;
+    let mut array = [libc::sembuf {
+        sem_num: 0,
+        sem_op: 0,
+        sem_flg: 0,
+    }; MOST];
+    let no_wait = if wait == Wait::No { libc::IPC_NOWAIT } else { 0 };
+    for (raw, op) in array.iter_mut().zip(ops) {
+        let undo = if op.undo { libc::SEM_UNDO } else { 0 };
+        *raw = libc::sembuf {
+            sem_num: op.slot,
+            sem_op: op.delta,
+            sem_flg: (no_wait | undo) as libc::c_short,
+        };
+    }
+    let count = ops.len();
+    if count > MOST {
+        return Err(io::Error::from_raw_os_error(libc::E2BIG));
+    }
+    // SAFETY: `array` is an array of at least `count` initialised `sembuf`s (checked above), which
+    // semop only reads.
+    check(unsafe { libc::semop(id.0, array.as_mut_ptr(), count) }).map(drop)
+}
+
+/// All slots. `EFAULT`: the set has more than COUNT by now, so it is another one.
+pub(super) fn values(id: SetId) -> io::Result<Values> {
+    thread_local! {
+        static BUFFER: io::Result<Guarded> = Guarded::new();
+    }
+    let read = BUFFER.try_with(|buffer| buffer.as_ref().ok().map(|buffer| buffer.read(id)));
+    match read {
+        Ok(Some(values)) => values,
+        // A thread that is ending has lost its own, or there was no memory for it.
+        Ok(None) | Err(_) => Guarded::new()?.read(id),
+    }
+}
+
+/// Room for the values of one set, at the end of a page that is followed by one nobody may touch.
+///
+/// `GETALL` takes no length: it writes as many values as the set has. Ours has COUNT, which is
+/// checked when it is opened; but the id of a removed set comes round again after some millions of
+/// others, and then another user can have a set of thousands of semaphores under an id that this
+/// process still remembers. Asking for the size right before would leave a moment in between. Here
+/// the kernel itself runs into the guard page and answers `EFAULT`.
+struct Guarded {
+    pages: *mut libc::c_void,
+    page_size: usize,
+}
+
+impl Guarded {
+    fn new() -> io::Result<Self> {
+        let page_size = rustix::param::page_size();
+        // SAFETY: no address is asked for, so no existing mapping is replaced; the new one is
+        // anonymous and private.
+        let pages = unsafe {
+            mmap_anonymous(
+                ptr::null_mut(),
+                2 * page_size,
+                ProtFlags::empty(),
+                MapFlags::PRIVATE,
+            )
+        }?;
+        let guarded = Self { pages, page_size };
+        // SAFETY: the range is the first page of the mapping made above, which nothing else uses.
+        unsafe { mprotect(pages, page_size, MprotectFlags::READ | MprotectFlags::WRITE) }?;
+        Ok(guarded)
+    }
+
+    fn read(&self, id: SetId) -> io::Result<Values> {
+        let room = self.page_size - size_of::<Values>();
+        // SAFETY: `room` is less than the size of the mapping.
+        let values = unsafe { self.pages.byte_add(room) }.cast::<Values>();
+        // SAFETY: GETALL writes one `unsigned short` per semaphore, from `values` on. That is the
+        // last of a page only this thread uses, with room for COUNT; further writes hit the guard
+        // page, and the call fails.
+        check(unsafe { libc::semctl(id.0, 0, libc::GETALL, values) })?;
+        // SAFETY: the page is readable, was zeroed by mmap, and holds integers; `values` is aligned
+        // for them, because the size of a page and that of `Values` are even.
+        Ok(unsafe { values.read() })
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // SAFETY: this is the mapping made in `new`, to which no reference exists any more. A
+        // failure would leave it mapped, which harms nobody.
+        let _ = unsafe { munmap(self.pages, 2 * self.page_size) };
+    }
+}
+
+/// Whether the set has a semaphore of this number.
+pub(super) fn has_slot(id: SetId, slot: u16) -> io::Result<bool> {
+    // SAFETY: GETVAL takes no fourth argument and touches no memory of this process.
+    let result = unsafe { libc::semctl(id.0, slot.into(), libc::GETVAL) };
+    match check(result) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            // No such number, or no such set: the owner can be asked of any set.
+            owner(id).map(|_| false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn owner(id: SetId) -> io::Result<Owner> {
+    /// `semid_ds` starts with `ipc_perm` on every Linux; what follows differs in size and is not
+    /// needed. 256 bytes are more than twice what any architecture has.
+    #[repr(C)]
+    struct Stat {
+        perm: libc::ipc_perm,
+        rest: [u64; 32],
+    }
+    let mut stat = MaybeUninit::<Stat>::zeroed();
+    // SAFETY: IPC_STAT writes one `semid_ds`, for which `stat` has room and alignment.
+    check(unsafe { libc::semctl(id.0, 0, libc::IPC_STAT, stat.as_mut_ptr()) })?;
+    // SAFETY: it was zeroed, and all zeros are valid for these integers.
+    let Stat { perm, .. } = unsafe { stat.assume_init() };
+    Ok(Owner {
+        uid: perm.uid,
+        creator: perm.cuid,
+        mode: u32::from(perm.mode),
+    })
+}
+
+pub(super) fn last_pid(id: SetId, slot: u16) -> io::Result<Option<u32>> {
+    // SAFETY: GETPID takes no fourth argument and touches no memory of this process.
+    let pid = check(unsafe { libc::semctl(id.0, slot.into(), libc::GETPID) })?;
+    // 0: nobody yet, or a process of another pid namespace.
+    Ok(u32::try_from(pid).ok().filter(|&pid| pid != 0))
+}
+
+pub(super) fn remove(id: SetId) -> io::Result<()> {
+    // SAFETY: IPC_RMID takes no fourth argument and touches no memory of this process.
+    check(unsafe { libc::semctl(id.0, 0, libc::IPC_RMID) }).map(drop)
+}

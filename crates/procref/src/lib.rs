@@ -1,0 +1,86 @@
+//! Share ONE background service between many processes: the first process to acquire it starts it,
+//! the others join, the last one stops it, and a process that crashes gives its reference back,
+//! because the kernel counts and not a file.
+//!
+//! For N editors, agents or test processes that would each start their own database, language
+//! server or model server, leave orphans behind, or race each other at start-up. No daemon is
+//! installed, and nothing polls.
+//!
+//! # A service
+//!
+//! ```no_run
+//! use std::process::Command;
+//! use procref::{ServiceInfo, SharedService};
+//!
+//! # async fn example() -> procref::Result<()> {
+//! let service = SharedService::builder("web")
+//!     .on_first_acquire(|| async {
+//!         let server = Command::new("python3")
+//!             .args(["-m", "http.server", "--bind", "127.0.0.1", "8000"])
+//!             .spawn()?;
+//!         Ok(ServiceInfo::new(server.id(), 8000))
+//!     })
+//!     .build()?;
+//!
+//! let handle = service.acquire().await?; // starts it, or joins
+//! println!("http://127.0.0.1:{}", handle.port());
+//! handle.release().await?; // stops it, if nobody else holds it
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`SharedService`] tells how a service is started, checked, recovered and stopped;
+//! [`ServiceHandle`] keeps it alive. Two processes meet if they use the same name **and** the same
+//! [runtime directory](SharedServiceBuilder::base_dir). Without a service, [`RefCounter`] is the
+//! bare count.
+//!
+//! # What holds
+//!
+//! - At most one instance lives per directory and name, whatever races or crashes.
+//! - A dead process holds no reference: killed, out of memory, exited, or replaced by `exec`.
+//! - `acquire` returns a service that is alive, ready and healthy, or an error that says what
+//!   happened. Who waits for another's start sleeps in the kernel, and takes over if it fails.
+//! - No process is signalled but the one that was started: see [`process`].
+//! - Nothing is left behind after the last release, and what a crash left the next acquire cleans.
+//!
+//! When the last clients are *killed*, nobody is left to stop the service; then the next acquire
+//! finds it and adopts it.
+//!
+//! # Async and not
+//!
+//! Futures of this crate run on any executor, or none: [`SharedService::acquire_blocking`].
+//! The `tokio` feature (on by default) adds one thing: callbacks that run where no runtime is, in
+//! `Drop` and in the blocking calls, get a tokio runtime of their own.
+//!
+//! # What is going on
+//!
+//! Every transition is a [`tracing`](https://docs.rs/tracing) event under the target `procref`: with
+//! a subscriber that obeys `RUST_LOG`, `RUST_LOG=procref=debug` tells who started, joined, recovered
+//! and stopped what, and how long it took.
+//!
+//! # Platforms
+//!
+//! Linux. The mechanism is a [System V semaphore
+//! set](https://man7.org/linux/man-pages/man7/sysvipc.7.html) per service, whose adjustments the
+//! kernel takes back when a process ends.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("procref runs on Linux; there is no kernel backend for this platform yet");
+
+mod counter;
+mod error;
+mod info;
+mod kernel;
+mod local;
+mod name;
+mod namespace;
+pub mod process;
+mod record;
+mod runtime;
+mod service;
+mod timer;
+
+pub use counter::{PlatformRefCounter, RefCounter};
+pub use error::{Error, Result};
+pub use info::ServiceInfo;
+pub use service::{ServiceHandle, SharedService, SharedServiceBuilder, State, Status};

@@ -1,0 +1,282 @@
+//! Processes told apart: who is alive, who is signalled.
+//!
+//! A pid is a number that the kernel gives to somebody else once its process is gone,
+//! so it names nobody for sure. Here a process is its pid **and its start time**, and on
+//! Linux a [pidfd](https://man7.org/linux/man-pages/man2/pidfd_open.2.html), which stays
+//! with one process whatever becomes of the number. [`Process`] is that; the functions
+//! that take a bare pid are for callbacks that have nothing else.
+//!
+//! # Whom nobody here signals
+//!
+//! Pid 0 (to the kernel: "my whole process group"), pid 1, the calling process, and
+//! everything above `i32::MAX` (to the kernel: a process group, or everybody). The
+//! functions do nothing then but log a warning, the methods return an error.
+//!
+//! # Platforms
+//!
+//! Linux 5.3 and later use pidfds. Where the kernel or a sandbox refuses them, the start
+//! time in [`/proc/PID/stat`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html) is
+//! compared right before each signal, and waiting looks every 5 ms.
+//!
+//! # Examples
+//!
+//! ```
+//! use std::process::Command;
+//! use std::time::Duration;
+//! use procref::process::Process;
+//!
+//! let mut child = Command::new("sleep").arg("60").spawn()?;
+//! let process = Process::open(child.id())?;
+//! assert!(process.is_alive());
+//! process.stop(Duration::from_secs(5))?;
+//! assert!(!process.is_alive()); // also while it is a zombie
+//! child.wait()?;
+//! # Ok::<(), procref::Error>(())
+//! ```
+
+use std::io;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+use unix as sys;
+
+pub(crate) use sys::{fork_epoch, process_space};
+
+/// How long a killed process may take to be gone. Only one that is stuck in the kernel takes longer.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A process by pid and start time: what can be stored, and compared after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) pid: u32,
+    /// Clock ticks from boot to its start; the unit does not matter, it is only compared.
+    pub(crate) start: u64,
+}
+
+impl Identity {
+    /// This very process, if it still lives.
+    pub(crate) fn find(self) -> Result<Option<Process>> {
+        Ok(Process::look_up(self.pid)?.filter(|found| found.identity == self))
+    }
+
+    pub(crate) fn is_alive(self) -> bool {
+        matches!(self.find(), Ok(Some(_)))
+    }
+}
+
+/// One process, told from a later one with the same pid.
+///
+/// Holds a file descriptor (close-on-exec) on Linux, so it keeps its meaning for as long
+/// as it exists, also after the process has ended and its pid was given away.
+#[derive(Debug)]
+pub struct Process {
+    identity: Identity,
+    handle: sys::Handle,
+}
+
+impl Process {
+    /// The process that has this pid now.
+    ///
+    /// # Errors
+    ///
+    /// There is no such process (a zombie counts as gone), the number cannot be a process's,
+    /// or `/proc` does not show the process (`hidepid`, `/proc` not mounted).
+    pub fn open(pid: u32) -> Result<Self> {
+        Self::look_up(pid)?.ok_or_else(|| Error::Process {
+            operation: "open",
+            pid,
+            source: io::Error::new(io::ErrorKind::NotFound, "no such process"),
+        })
+    }
+
+    /// The process that has this pid now; `None` if there is none.
+    pub(crate) fn look_up(pid: u32) -> Result<Option<Self>> {
+        if !is_possible(pid) {
+            return Ok(None);
+        }
+        let found = sys::look_up(pid).map_err(|source| Error::Process {
+            operation: "look up",
+            pid,
+            source,
+        })?;
+        Ok(found.map(|(start, handle)| Self {
+            identity: Identity { pid, start },
+            handle,
+        }))
+    }
+
+    /// The pid it has, or had.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.identity.pid
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Whether it is alive. A zombie is dead; a process that may not be signalled is alive.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        sys::is_alive(self.identity, &self.handle)
+    }
+
+    /// Asks it to end (`SIGTERM`). One that is gone already is no error.
+    ///
+    /// # Errors
+    ///
+    /// It may not be signalled by this user, or is one that nobody here signals.
+    pub fn terminate(&self) -> Result<()> {
+        self.signal("terminate", sys::TERMINATE)
+    }
+
+    /// Ends it (`SIGKILL`). One that is gone already is no error.
+    ///
+    /// # Errors
+    ///
+    /// As [`terminate`](Self::terminate).
+    pub fn kill(&self) -> Result<()> {
+        self.signal("kill", sys::KILL)
+    }
+
+    /// Asks it to end, and kills it if it is still there after `grace`.
+    ///
+    /// Returns as soon as it is gone. It need not be a child of this process. A process that is
+    /// stopped (`SIGSTOP`) is continued, so that it can act on the request.
+    ///
+    /// # Errors
+    ///
+    /// As [`terminate`](Self::terminate), or it is alive 5 s after it was killed.
+    pub fn stop(&self, grace: Duration) -> Result<()> {
+        self.terminate()?;
+        self.wake()?;
+        if self.wait(grace)? {
+            return Ok(());
+        }
+        self.kill()?;
+        if self.wait(KILL_TIMEOUT)? {
+            return Ok(());
+        }
+        Err(Error::Process {
+            operation: "stop",
+            pid: self.pid(),
+            source: io::Error::new(
+                io::ErrorKind::TimedOut,
+                "it is alive 5 s after SIGKILL, stuck in the kernel",
+            ),
+        })
+    }
+
+    /// Continues it where it is stopped, so that it can act on what it was sent.
+    pub(crate) fn wake(&self) -> Result<()> {
+        self.signal("continue", sys::CONTINUE)
+    }
+
+    /// Waits until it is gone, at most `timeout`; tells whether it is.
+    ///
+    /// Returns as soon as it is gone, and does not reap it where it is a child of this process.
+    ///
+    /// # Errors
+    ///
+    /// The operating system refused to wait.
+    pub fn wait(&self, timeout: Duration) -> Result<bool> {
+        sys::wait(self.identity, &self.handle, timeout).map_err(|source| Error::Process {
+            operation: "wait for",
+            pid: self.pid(),
+            source,
+        })
+    }
+
+    fn signal(&self, operation: &'static str, signal: sys::Signal) -> Result<()> {
+        let pid = self.pid();
+        if let Some(reason) = untouchable(pid) {
+            return Err(Error::Process {
+                operation,
+                pid,
+                source: io::Error::new(io::ErrorKind::InvalidInput, reason),
+            });
+        }
+        sys::signal(self.identity, &self.handle, signal).map_err(|source| Error::Process {
+            operation,
+            pid,
+            source,
+        })
+    }
+}
+
+/// Whether the process that has this pid now is alive.
+///
+/// A zombie is dead; a process that may not be signalled is alive. False for 0 and for
+/// numbers above `i32::MAX`. The pid may have gone to another process meanwhile: to ask for
+/// one process for sure, keep a [`Process`], or use
+/// [`ServiceInfo::is_alive`](crate::ServiceInfo::is_alive) of a handle.
+///
+/// ```
+/// assert!(procref::process::is_alive(std::process::id()));
+/// assert!(!procref::process::is_alive(0));
+/// ```
+#[must_use]
+pub fn is_alive(pid: u32) -> bool {
+    is_possible(pid) && sys::is_pid_alive(pid)
+}
+
+/// Asks the process that has this pid now to end (`SIGTERM`).
+///
+/// Does nothing if there is none, or if it is one that [nobody here signals](self).
+pub fn terminate(pid: u32) {
+    act("terminate", pid, Process::terminate);
+}
+
+/// Ends the process that has this pid now (`SIGKILL`).
+///
+/// Does nothing if there is none, or if it is one that [nobody here signals](self).
+pub fn kill(pid: u32) {
+    act("kill", pid, Process::kill);
+}
+
+/// Asks the process that has this pid now to end, and kills it if it is still there after
+/// `timeout_ms` milliseconds.
+///
+/// Blocks, and returns as soon as it is gone. See [`Process::stop`].
+/// Does nothing if there is none, or if it is one that [nobody here signals](self).
+pub fn stop(pid: u32, timeout_ms: u64) {
+    act("stop", pid, |process| {
+        process.stop(Duration::from_millis(timeout_ms))
+    });
+}
+
+fn act(operation: &'static str, pid: u32, action: impl FnOnce(&Process) -> Result<()>) {
+    if let Some(reason) = untouchable(pid) {
+        tracing::warn!(pid, operation, reason, "refused to signal a process");
+        return;
+    }
+    let done = match Process::look_up(pid) {
+        Ok(Some(process)) => action(&process),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = done {
+        tracing::warn!(pid, operation, %error, "could not signal a process");
+    }
+}
+
+fn is_possible(pid: u32) -> bool {
+    pid != 0 && i32::try_from(pid).is_ok()
+}
+
+fn untouchable(pid: u32) -> Option<&'static str> {
+    match pid {
+        0 => Some("pid 0 would mean a whole process group"),
+        1 => Some("pid 1 is the system's, or the container's, first process"),
+        _ if !is_possible(pid) => Some("no process has a pid above i32::MAX"),
+        _ if pid == std::process::id() => Some("it is the calling process"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

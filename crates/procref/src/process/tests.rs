@@ -1,0 +1,109 @@
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use super::sys::{Stat, is_alive as sys_is_alive, signal, wait};
+use super::*;
+
+/// A child that ends when told, or with its `Reaped` at the latest.
+struct Reaped(Child);
+
+impl Reaped {
+    fn start(shell: &str) -> Self {
+        let child = Command::new("sh")
+            .args(["-c", shell])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    /// Returns once the child has printed a line.
+    fn ready(mut self) -> Self {
+        let mut byte = [0];
+        io::Read::read_exact(self.0.stdout.as_mut().unwrap(), &mut byte).unwrap();
+        self
+    }
+}
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn g5_pids_that_are_nobodys_or_everybodys_are_refused() {
+    for pid in [0, 1, std::process::id(), i32::MAX as u32 + 1, u32::MAX] {
+        assert!(untouchable(pid).is_some(), "{pid}");
+    }
+    assert!(untouchable(2).is_none());
+    for pid in [0, i32::MAX as u32 + 1, u32::MAX] {
+        assert!(!is_alive(pid));
+        assert!(Process::open(pid).is_err());
+    }
+    assert!(is_alive(1), "somebody else's process is alive");
+    let own = Process::open(std::process::id()).unwrap();
+    for refused in [own.terminate(), own.kill(), own.stop(Duration::ZERO)] {
+        assert!(refused.unwrap_err().to_string().contains("calling process"));
+    }
+}
+
+#[test]
+fn stop_returns_as_soon_as_the_process_is_gone() {
+    let child = Reaped::start("echo up; exec sleep 1000").ready();
+    let process = Process::open(child.0.id()).unwrap();
+    let started = Instant::now();
+    process.stop(Duration::from_secs(1000)).unwrap();
+    assert!(started.elapsed() < Duration::from_secs(100));
+    assert!(!process.is_alive(), "a zombie is dead");
+    assert!(!is_alive(child.0.id()));
+    assert!(Process::open(child.0.id()).is_err(), "a zombie cannot be opened");
+}
+
+#[test]
+fn stop_escalates_and_continues_a_stopped_process() {
+    let child = Reaped::start("trap '' TERM; echo up; while :; do read line; done").ready();
+    let process = Process::open(child.0.id()).unwrap();
+    process.stop(Duration::from_millis(50)).unwrap();
+    assert!(!process.is_alive());
+
+    let child = Reaped::start("echo up; exec sleep 1000").ready();
+    let process = Process::open(child.0.id()).unwrap();
+    process.signal("suspend", sys::Signal::STOP).unwrap();
+    let started = Instant::now();
+    process.stop(Duration::from_secs(1000)).unwrap();
+    assert!(started.elapsed() < Duration::from_secs(100), "it was not continued");
+}
+
+#[test]
+fn g5_a_pid_with_another_start_time_is_another_process() {
+    let child = Reaped::start("echo up; exec sleep 1000").ready();
+    let process = Process::open(child.0.id()).unwrap();
+    let before = Identity {
+        start: process.identity.start - 1,
+        ..process.identity
+    };
+    assert!(process.identity.is_alive());
+    assert!(!before.is_alive());
+    // Without a pidfd, too.
+    assert!(sys_is_alive(process.identity, &None));
+    assert!(!sys_is_alive(before, &None));
+    signal(before, &None, sys::KILL).unwrap();
+    assert!(process.is_alive(), "another process's signal reached it");
+    assert!(!wait(process.identity, &None, Duration::from_millis(20)).unwrap());
+    signal(process.identity, &None, sys::KILL).unwrap();
+    assert!(wait(process.identity, &None, Duration::from_secs(100)).unwrap());
+    assert!(process.wait(Duration::from_secs(100)).unwrap());
+}
+
+#[test]
+fn a_command_name_cannot_forge_the_start_time() {
+    let line = b"7 (x) S 1 2) R (y)) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20\n";
+    let stat = Stat::parse(line).unwrap();
+    assert_eq!(format!("{stat:?}"), format!("Stat {{ state: {}, start: 4711 }}", b'Z'));
+    for broken in [&b""[..], b"7 (x)", b"7 (x) S", b"7 (x) S 1 2", b")", b"7 x S 1"] {
+        assert_eq!(Stat::parse(broken), None);
+    }
+}

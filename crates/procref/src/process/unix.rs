@@ -1,0 +1,249 @@
+//! Linux: pidfds where there are some, `/proc/PID/stat` for start times and as the fallback.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::process::{Pid, PidfdFlags};
+
+use super::Identity;
+
+pub(super) use rustix::process::Signal;
+
+pub(super) const TERMINATE: Signal = Signal::TERM;
+pub(super) const KILL: Signal = Signal::KILL;
+pub(super) const CONTINUE: Signal = Signal::CONT;
+
+/// How often a process is looked at where the kernel gives no pidfd to wait on.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// A pidfd; `None` where the kernel or a sandbox refuses them.
+pub(super) type Handle = Option<OwnedFd>;
+
+/// The start time of the process that has `pid` now, and a handle of it. `None`: nobody has it,
+/// or a zombie.
+pub(super) fn look_up(pid: u32) -> io::Result<Option<(u64, Handle)>> {
+    let handle = match pidfd(pid) {
+        Ok(handle) => handle,
+        Err(Errno::SRCH) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let Some(stat) = Stat::read(pid)? else {
+        // Nobody has the pid any more, or this user is not shown who has.
+        return match &handle {
+            Some(fd) if !has_exited(fd) => Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "it is alive but /proc does not show it; is /proc mounted, with hidepid?",
+            )),
+            _ => Ok(None),
+        };
+    };
+    // The pid may have changed hands between the two calls. It has not if the one behind the
+    // pidfd is alive *now*: then what was read in between was its own. Reading first and opening
+    // then would pair one process's start time with another one's pidfd.
+    let alive = match &handle {
+        Some(fd) => !has_exited(fd),
+        None => stat.is_alive(),
+    };
+    Ok(alive.then_some((stat.start, handle)))
+}
+
+pub(super) fn is_alive(identity: Identity, handle: &Handle) -> bool {
+    match handle {
+        Some(fd) => !has_exited(fd),
+        None => Stat::read(identity.pid).is_ok_and(|stat| {
+            stat.is_some_and(|stat| stat.start == identity.start && stat.is_alive())
+        }),
+    }
+}
+
+pub(super) fn is_pid_alive(pid: u32) -> bool {
+    match pidfd(pid) {
+        Ok(Some(fd)) => !has_exited(&fd),
+        Ok(None) => Stat::read(pid).is_ok_and(|stat| stat.is_some_and(|stat| stat.is_alive())),
+        Err(Errno::SRCH | Errno::INVAL) => false,
+        // Out of descriptors, say. A zombie counts as alive here: better to take a dead process
+        // for a live one than to start a second one beside a live one.
+        Err(_) => to_pid(pid).is_some_and(|pid| {
+            matches!(
+                rustix::process::test_kill_process(pid),
+                Ok(()) | Err(Errno::PERM)
+            )
+        }),
+    }
+}
+
+pub(super) fn signal(identity: Identity, handle: &Handle, signal: Signal) -> io::Result<()> {
+    let sent = match handle {
+        Some(fd) => rustix::process::pidfd_send_signal(fd, signal),
+        // Without a pidfd a moment remains in which the process can end and its pid be given to
+        // another one: kernels hand pids out in a circle, so that takes a whole round.
+        None if is_alive(identity, handle) => match to_pid(identity.pid) {
+            Some(pid) => rustix::process::kill_process(pid, signal),
+            None => Ok(()),
+        },
+        None => Ok(()),
+    };
+    match sent {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the process is gone, at the latest after `timeout`.
+pub(super) fn wait(identity: Identity, handle: &Handle, timeout: Duration) -> io::Result<bool> {
+    let start = Instant::now();
+    loop {
+        let left = timeout.saturating_sub(start.elapsed());
+        match handle {
+            Some(fd) => match poll_exit(fd, left) {
+                Ok(true) => return Ok(true),
+                Ok(false) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            },
+            None if !is_alive(identity, handle) => return Ok(true),
+            None => thread::sleep(LOOK_AGAIN.min(left)),
+        }
+        if left.is_zero() {
+            return Ok(false);
+        }
+    }
+}
+
+/// `Ok(None)`: this kernel or sandbox has no pidfds.
+fn pidfd(pid: u32) -> Result<Handle, Errno> {
+    let pid = to_pid(pid).ok_or(Errno::SRCH)?;
+    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(fd) => Ok(Some(fd)),
+        // A sandbox's seccomp filter mostly answers EPERM; the call itself never does.
+        Err(Errno::NOSYS | Errno::PERM) => Ok(None),
+        // The number of a thread that is not its process's first one: no process has it.
+        Err(Errno::INVAL | Errno::NOENT) => Err(Errno::SRCH),
+        Err(error) => Err(error),
+    }
+}
+
+fn to_pid(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+fn has_exited(pidfd: &OwnedFd) -> bool {
+    // A failing poll (no memory) says nothing about the process: alive until shown otherwise.
+    poll_exit(pidfd, Duration::ZERO).unwrap_or(false)
+}
+
+/// A pidfd is readable once the whole thread group has exited, reaped or not. `/proc` says `Z`
+/// already when only the first thread has, with the others still at work.
+fn poll_exit(pidfd: &OwnedFd, timeout: Duration) -> Result<bool, Errno> {
+    let timeout = Timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    let mut fds = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
+    Ok(poll(&mut fds, Some(&timeout))? > 0)
+}
+
+/// The two fields of `/proc/PID/stat` that matter here.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    state: u8,
+    start: u64,
+}
+
+impl Stat {
+    fn read(pid: u32) -> io::Result<Option<Self>> {
+        let mut buffer = [0; 1024];
+        let read = fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut f| f.read(&mut buffer));
+        match read {
+            Ok(length) => Self::parse(&buffer[..length]).map(Some).ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("/proc/{pid}/stat has no start time in field 22"),
+                )
+            }),
+            // ESRCH: it ended between open and read.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `PID (COMMAND) STATE …`: the command may hold spaces and parentheses itself, so what
+    /// counts is the last `)`. State is field 3, start time field 22.
+    pub(super) fn parse(stat: &[u8]) -> Option<Self> {
+        let end = stat.iter().rposition(|&byte| byte == b')')?;
+        let mut fields = stat[end + 1..].split(|&byte| byte == b' ').skip(1);
+        let state = *fields.next()?.first()?;
+        let start = std::str::from_utf8(fields.nth(18)?).ok()?.trim_end();
+        Some(Self {
+            state,
+            start: start.parse().ok()?,
+        })
+    }
+
+    fn is_alive(&self) -> bool {
+        !matches!(self.state, b'Z' | b'X' | b'x')
+    }
+}
+
+/// A number for the pid namespace this process is in: pids mean nothing in another one.
+pub(crate) fn process_space() -> u64 {
+    // Without /proc every start fails later with a clear error, because start times are there.
+    rustix::fs::stat("/proc/self/ns/pid").map_or(0, |stat| stat.st_ino)
+}
+
+/// A number that changes when a process forks: equal numbers mean the very same process.
+///
+/// Comparing pids would cost a system call a time and could be fooled by a pid that comes round
+/// again in a descendant; `pthread_atfork` misses a raw `clone`. So the kernel tells: it wipes one
+/// page to zero in every child (`MADV_WIPEONFORK`, Linux 4.14), and a child that finds zero
+/// there takes the next number. A child that shares the parent's memory (`vfork`) sees no change,
+/// and may do nothing but `exec` anyway.
+pub(crate) fn fork_epoch() -> u64 {
+    static PAGE: OnceLock<Option<&'static AtomicU64>> = OnceLock::new();
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+
+    let Some(page) = PAGE.get_or_init(wiped_on_fork) else {
+        return std::process::id().into();
+    };
+    let epoch = page.load(Ordering::Relaxed);
+    if epoch != 0 {
+        return epoch;
+    }
+    // NEXT is copied by fork with everything below it already taken by the ancestors.
+    let fresh = NEXT.fetch_add(1, Ordering::Relaxed);
+    match page.compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => fresh,
+        Err(another_thread) => another_thread,
+    }
+}
+
+#[expect(unsafe_code, reason = "a page that the kernel wipes on fork")]
+fn wiped_on_fork() -> Option<&'static AtomicU64> {
+    const LENGTH: usize = size_of::<AtomicU64>();
+    // SAFETY: no address is asked for, so no existing mapping is replaced; the new one is
+    // anonymous and private.
+    let page = unsafe {
+        rustix::mm::mmap_anonymous(
+            ptr::null_mut(),
+            LENGTH,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE,
+        )
+    }
+    .ok()?;
+    // SAFETY: the range is the mapping made above, which nothing else refers to yet; the advice
+    // changes only what children find in it. On failure the page stays mapped, unused.
+    unsafe { rustix::mm::madvise(page, LENGTH, Advice::LinuxWipeOnFork) }.ok()?;
+    // SAFETY: the mapping is page-aligned, holds at least 8 zeroed bytes, is never unmapped, and
+    // is only ever accessed through this atomic.
+    Some(unsafe { AtomicU64::from_ptr(page.cast()) })
+}

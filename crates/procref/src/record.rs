@@ -1,0 +1,236 @@
+//! The record: a file per instance that says what the kernel object has no room for.
+//!
+//! It is a hint. It names the instance it belongs to, down to the boot of the machine, and is
+//! ignored for every other one; a file that is broken, huge, foreign or missing is ignored, too.
+//! What is true stands in the kernel object.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+use rustix::fs::{Access, FileType, Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::info::ServiceInfo;
+use crate::name::ServiceKey;
+use crate::namespace;
+use crate::process::Identity;
+
+const VERSION: u32 = 1;
+
+/// The largest record that is written or read, in bytes.
+const MAX_SIZE: u64 = 1 << 20;
+
+const GROUP_OR_WORLD: u32 = 0o077;
+
+/// What the file says, as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    version: u32,
+    name: String,
+    /// The boot the identity is of: start times begin anew with each.
+    boot: String,
+    pid: u32,
+    start: u64,
+    port: u16,
+    /// Seconds since the Unix epoch, for people.
+    started_at: u64,
+    metadata: BTreeMap<String, String>,
+}
+
+impl Record {
+    pub(crate) fn new(key: &ServiceKey, identity: Identity, info: &ServiceInfo) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Self {
+            version: VERSION,
+            name: key.name().to_owned(),
+            boot: boot_id().to_owned(),
+            pid: identity.pid,
+            start: identity.start,
+            port: info.port(),
+            started_at: now.map_or(0, |now| now.as_secs()),
+            metadata: info.metadata_map().clone(),
+        }
+    }
+
+    /// The process it names, if it is of this boot. Without a boot id nothing is.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        (!self.boot.is_empty() && self.boot == boot_id()).then_some(Identity {
+            pid: self.pid,
+            start: self.start,
+        })
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn has_metadata(&self) -> bool {
+        !self.metadata.is_empty()
+    }
+
+    pub(crate) fn into_metadata(self) -> BTreeMap<String, String> {
+        self.metadata
+    }
+
+    fn parse(bytes: &[u8], key: &ServiceKey) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let Versioned { version } =
+            serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if version != VERSION {
+            return Err(format!("it is of version {version}"));
+        }
+        let record: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if record.name != key.name() {
+            return Err(format!("it is of service {:?}", record.name));
+        }
+        Ok(record)
+    }
+}
+
+/// Where a service's record is.
+fn path(key: &ServiceKey) -> PathBuf {
+    key.namespace.dir().join(format!("{}.json", key.file_stem()))
+}
+
+/// Where it is written before it takes the record's place. One name is enough: only the holder of
+/// the transition lock writes, and what a dead one has left is overwritten.
+fn draft_path(key: &ServiceKey) -> PathBuf {
+    key.namespace.dir().join(format!("{}.tmp", key.file_stem()))
+}
+
+/// Whether a record could be written, asked before anything is started.
+pub(crate) fn check(key: &ServiceKey) -> Result<()> {
+    namespace::check_unchanged(&key.namespace)?;
+    let dir = key.namespace.dir();
+    rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| Error::runtime_dir_io(dir, "could not write to it", error.into()))?;
+    for path in [path(key), draft_path(key)] {
+        let is_dir = rustix::fs::lstat(&path)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
+        if is_dir {
+            return Err(Error::Record {
+                service: key.name().to_owned(),
+                operation: "use the record file, because a directory is in its place: remove",
+                path,
+                source: io::ErrorKind::IsADirectory.into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Puts the record in place, all of it or nothing.
+pub(crate) fn write(key: &ServiceKey, record: &Record) -> Result<()> {
+    let failed = |operation, path: &Path, source| Error::Record {
+        service: key.name().to_owned(),
+        operation,
+        path: path.to_owned(),
+        source,
+    };
+    let (path, draft) = (path(key), draft_path(key));
+    let bytes = serde_json::to_vec_pretty(record)
+        .map_err(|error| failed("encode the record for", &path, error.into()))?;
+    if bytes.len() as u64 > MAX_SIZE {
+        let source = io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "its metadata takes more than 1 MiB as JSON",
+        );
+        return Err(failed("write the record", &path, source));
+    }
+    remove_file(&draft).map_err(|error| failed("replace", &draft, error))?;
+    // O_EXCL: nothing that is there already, link or file, is written to.
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&draft, flags, Mode::RUSR | Mode::WUSR)
+        .map_err(|error| failed("create", &draft, error.into()))?;
+    // Not synced: after a crash of the machine the boot id makes it void anyway.
+    File::from(file)
+        .write_all(&bytes)
+        .map_err(|error| failed("write", &draft, error))?;
+    fs::rename(&draft, &path).map_err(|error| failed("put the record in place", &path, error))
+}
+
+/// The record, if there is one that can be used.
+pub(crate) fn read(key: &ServiceKey) -> Option<Record> {
+    let path = path(key);
+    let reason = match read_file(&path) {
+        Ok(None) => return None,
+        Ok(Some(bytes)) => match Record::parse(&bytes, key) {
+            Ok(record) => return Some(record),
+            Err(reason) => reason,
+        },
+        Err(reason) => reason,
+    };
+    tracing::warn!(service = key.name(), path = %path.display(), reason, "ignored a record");
+    None
+}
+
+fn read_file(path: &Path) -> Result<Option<Vec<u8>>, String> {
+    // NONBLOCK: a FIFO in its place must not hold anybody up.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(rustix::io::Errno::LOOP) => return Err("it is a symbolic link".to_owned()),
+        Err(error) => return Err(error.to_string()),
+    };
+    let stat = rustix::fs::fstat(&file).map_err(|error| error.to_string())?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err("it is not a regular file".to_owned());
+    }
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(format!("it belongs to uid {}", stat.st_uid));
+    }
+    if stat.st_mode & GROUP_OR_WORLD != 0 {
+        return Err(format!("others can get at it (mode {:04o})", stat.st_mode & 0o7777));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_SIZE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > MAX_SIZE {
+        return Err("it is larger than 1 MiB".to_owned());
+    }
+    Ok(Some(bytes))
+}
+
+/// Removes the record, and a draft that a dead process left. What cannot be removed is ignored by
+/// whoever reads it, so this only logs.
+pub(crate) fn remove(key: &ServiceKey) {
+    if namespace::check_unchanged(&key.namespace).is_err() {
+        return;
+    }
+    for path in [path(key), draft_path(key)] {
+        if let Err(error) = remove_file(&path) {
+            tracing::warn!(service = key.name(), path = %path.display(), %error, "could not remove a record");
+        }
+    }
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+/// [random(4)](https://man7.org/linux/man-pages/man4/random.4.html); empty where it cannot be read.
+fn boot_id() -> &'static str {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    BOOT.get_or_init(|| {
+        fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map(|id| id.trim().to_owned())
+            .unwrap_or_default()
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! Running futures where there is no runtime: in `Drop`, in the blocking calls, on our threads.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+
+use crate::error::{Error, Result};
+
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Runs a future to its end on this thread, with what callbacks may expect around them: a tokio
+/// runtime, when the feature is on.
+///
+/// Inside somebody's runtime already (a blocking call from async code) a second one cannot be
+/// entered, so then a thread of its own runs it while this one waits.
+pub(crate) fn block_on<F: Future<Output: Send> + Send>(future: F) -> F::Output {
+    #[cfg(feature = "tokio")]
+    {
+        if tokio::runtime::Handle::try_current().is_ok() {
+            return thread::scope(|scope| {
+                match scope.spawn(|| run(future)).join() {
+                    Ok(output) => output,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            });
+        }
+    }
+    run(future)
+}
+
+#[cfg(feature = "tokio")]
+fn run<F: Future>(future: F) -> F::Output {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(future),
+        Err(error) => {
+            // Out of descriptors, say. Callbacks that need no runtime still work.
+            tracing::warn!(%error, "no tokio runtime for callbacks");
+            pollster::block_on(future)
+        }
+    }
+}
+
+#[cfg(not(feature = "tokio"))]
+fn run<F: Future>(future: F) -> F::Output {
+    pollster::block_on(future)
+}
+
+/// Runs a future on a thread of its own, with a runtime around it; where no thread is to be had, on
+/// this one, without.
+pub(crate) fn spawn_or_run(purpose: &'static str, future: BoxFuture<()>) {
+    let shared = Arc::new(Mutex::new(Some(future)));
+    let take = |shared: &Mutex<Option<BoxFuture<()>>>| {
+        shared.lock().unwrap_or_else(PoisonError::into_inner).take()
+    };
+    let sent = Arc::clone(&shared);
+    let started = start_thread(purpose, move || {
+        if let Some(future) = take(&sent) {
+            run(future);
+        }
+    });
+    if let Err(error) = started {
+        tracing::warn!(%error, "doing it on the caller's thread");
+        if let Some(future) = take(&shared) {
+            pollster::block_on(future);
+        }
+    }
+}
+
+/// Runs a future that blocks its thread, and needs no runtime, on a thread of its own.
+pub(crate) fn spawn_blocking(purpose: &'static str, future: BoxFuture<()>) -> Result<()> {
+    start_thread(purpose, || pollster::block_on(future))
+}
+
+fn start_thread(purpose: &'static str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+    thread::Builder::new()
+        .name("procref".to_owned())
+        .spawn(run)
+        .map(drop)
+        .map_err(|source| Error::Thread { purpose, source })
+}
+
+/// Runs a blocking call on a thread of its own.
+pub(crate) async fn on_thread<T: Send + 'static>(
+    purpose: &'static str,
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    let slot = Arc::new(Mutex::new((None, None::<Waker>)));
+    let filled = Arc::clone(&slot);
+    start_thread(purpose, move || {
+        let output = call();
+        let waker = {
+            let mut slot = filled.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.0 = Some(output);
+            slot.1.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    })?;
+    let output = std::future::poll_fn(|context| {
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        match slot.0.take() {
+            Some(output) => Poll::Ready(output),
+            None => {
+                slot.1 = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    });
+    Ok(output.await)
+}
+
+/// Polls once. For a future that is ready at once if it need not wait.
+pub(crate) fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Pending once, so that the rest of a future polled in `Drop` runs where it was sent to.
+pub(crate) async fn elsewhere() {
+    let mut polled = false;
+    std::future::poll_fn(|context| {
+        if polled {
+            return Poll::Ready(());
+        }
+        polled = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// The future's output, or its panic's message.
+pub(crate) async fn caught<F: Future>(future: F) -> Result<F::Output, String> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| {
+        // Unwind safety: the future is not polled again after a panic.
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic_message(&*panic))),
+        }
+    })
+    .await
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "(no message)".to_owned())
+}

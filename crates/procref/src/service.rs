@@ -1,0 +1,264 @@
+//! What a user sees of a service, and the engine behind it.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use crate::error::Result;
+use crate::info::ServiceInfo;
+use crate::kernel::{Fault, Kernel, Missing, Native, Object, Snapshot};
+use crate::local;
+use crate::name::ServiceKey;
+use crate::runtime;
+
+mod builder;
+mod config;
+mod departure;
+mod handle;
+mod lifecycle;
+mod seat;
+mod status;
+mod world;
+
+pub use builder::SharedServiceBuilder;
+pub use handle::ServiceHandle;
+pub use status::{State, Status};
+
+use config::Config;
+use departure::{Departure, Hold};
+use seat::Seat;
+use world::Machine;
+
+type NativeSeat = Seat<Machine>;
+
+/// A background service that many processes share: the first to acquire it starts it, the others
+/// join, the last one stops it.
+///
+/// This is one process's idea of the service, made by [`builder`](Self::builder). Nothing runs
+/// before [`acquire`](Self::acquire); what keeps the service alive is the [`ServiceHandle`] that
+/// returns. Several values of one name in a process share one reference; the last handle to be
+/// dropped uses the callbacks of the value it came from.
+///
+/// ```no_run
+/// use procref::{ServiceInfo, SharedService};
+///
+/// # fn start_database(port: u16) -> procref::Result<u32> { Ok(1234) }
+/// # async fn example() -> procref::Result<()> {
+/// let service = SharedService::builder("my-database")
+///     .on_first_acquire(|| async {
+///         let port = 5432;
+///         let pid = start_database(port)?;
+///         Ok(ServiceInfo::new(pid, port))
+///     })
+///     .build()?;
+///
+/// let handle = service.acquire().await?;
+/// println!("Service running on port {}", handle.info().port());
+/// # Ok(())
+/// # }
+/// ```
+pub struct SharedService {
+    key: ServiceKey,
+    config: Arc<Config>,
+    seat: Arc<NativeSeat>,
+}
+
+impl SharedService {
+    /// Begins to describe the service of this name: any non-empty text without NUL, up to 255 bytes.
+    pub fn builder(name: &str) -> SharedServiceBuilder {
+        SharedServiceBuilder::new(name)
+    }
+
+    fn new(key: ServiceKey, config: Arc<Config>) -> Self {
+        let seat = seat_of(&key);
+        Self { key, config, seat }
+    }
+
+    /// This process's seat: in a forked child, a new one.
+    fn seat(&self) -> Arc<NativeSeat> {
+        if self.seat.is_ours() {
+            Arc::clone(&self.seat)
+        } else {
+            seat_of(&self.key)
+        }
+    }
+
+    /// Takes a reference to the service, and starts it if it does not run.
+    ///
+    /// Returns when the service is alive, ready and healthy. While another process starts it, this
+    /// sleeps in the kernel until that is done, and takes over if it fails or dies. Dead and
+    /// unhealthy services are recovered, by one process however many notice.
+    ///
+    /// The future may be dropped at any point: whatever it held is given back. It needs no runtime,
+    /// and blocks no executor's thread.
+    ///
+    /// # Errors
+    ///
+    /// The error of a callback ([`Error::Callback`]), what it returned cannot be shared
+    /// ([`Error::InvalidInstance`], [`Error::Unhealthy`]), there is nothing to join and no
+    /// callback to start it with ([`Error::NoStart`]), something took longer than its limit
+    /// ([`Error::Timeout`]), an old instance cannot be stopped ([`Error::Unstoppable`]), or the
+    /// machine refuses ([`Error::Kernel`], [`Error::Foreign`], [`Error::TooManyClients`],
+    /// [`Error::Record`], [`Error::RuntimeDir`]).
+    ///
+    /// # Panics
+    ///
+    /// Where a start, recover or health callback panics, after giving back what was held.
+    ///
+    /// [`Error::Callback`]: crate::Error::Callback
+    /// [`Error::InvalidInstance`]: crate::Error::InvalidInstance
+    /// [`Error::Unhealthy`]: crate::Error::Unhealthy
+    /// [`Error::NoStart`]: crate::Error::NoStart
+    /// [`Error::Timeout`]: crate::Error::Timeout
+    /// [`Error::Unstoppable`]: crate::Error::Unstoppable
+    /// [`Error::Kernel`]: crate::Error::Kernel
+    /// [`Error::Foreign`]: crate::Error::Foreign
+    /// [`Error::TooManyClients`]: crate::Error::TooManyClients
+    /// [`Error::Record`]: crate::Error::Record
+    /// [`Error::RuntimeDir`]: crate::Error::RuntimeDir
+    pub async fn acquire(&self) -> Result<ServiceHandle> {
+        lifecycle::acquire(&self.seat(), &self.config)
+            .await
+            .map(ServiceHandle::new)
+    }
+
+    /// [`acquire`](Self::acquire) for code that is not async. Blocks the thread; also inside an async
+    /// runtime, where it had better not be used.
+    ///
+    /// With the `tokio` feature callbacks run on a tokio runtime made for the call.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Panics
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub fn acquire_blocking(&self) -> Result<ServiceHandle> {
+        if self.config.health.is_none() {
+            // Joining calls nobody back, so it needs no runtime, and a runtime costs more than it.
+            if let Some(handle) = pollster::block_on(self.try_join())? {
+                return Ok(handle);
+            }
+        }
+        runtime::block_on(self.acquire())
+    }
+
+    /// Takes a reference if the service runs and is healthy. Never starts, stops or recovers it,
+    /// and does not wait for others who do: `None` then.
+    ///
+    /// # Errors
+    ///
+    /// The machine refuses, as in [`acquire`](Self::acquire).
+    pub async fn try_join(&self) -> Result<Option<ServiceHandle>> {
+        let lease = lifecycle::try_join(&self.seat(), &self.config).await?;
+        Ok(lease.map(ServiceHandle::new))
+    }
+
+    /// How many processes hold a reference right now; 0 if the service does not run.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses, or its object under this service's key is not ours.
+    pub fn count(&self) -> Result<u32> {
+        Ok(self.look()?.map_or(0, |(_, snapshot)| snapshot.clients))
+    }
+
+    /// What the kernel tells about the service right now. Changes and creates nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`count`](Self::count).
+    pub fn status(&self) -> Result<Status> {
+        let Some((object, snapshot)) = self.look()? else {
+            return Ok(Status::absent());
+        };
+        let info = snapshot
+            .instance
+            .map(|instance| pollster::block_on(world::describe(&Machine, &self.key, &instance)));
+        let transition = if snapshot.locked {
+            pollster::block_on(object.lock_holder()).ok().flatten()
+        } else {
+            None
+        };
+        Ok(Status::new(&snapshot, info, transition))
+    }
+
+    fn look(&self) -> Result<Option<(<Native as Kernel>::Object, Snapshot)>> {
+        pollster::block_on(async {
+            let Some(object) = Native.open(&self.key, Missing::Ignore).await? else {
+                return Ok(None);
+            };
+            match object.snapshot().await {
+                Ok(snapshot) => Ok(Some((object, snapshot))),
+                Err(Fault::Removed) => Ok(None),
+                Err(Fault::Refused(error)) => Err(error),
+            }
+        })
+    }
+
+    /// The service's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.key.name()
+    }
+
+    /// The runtime directory, resolved.
+    #[must_use]
+    pub fn runtime_dir(&self) -> &Path {
+        self.key.namespace.dir()
+    }
+
+    /// The kernel object that counts the clients, as the system's tools name it: on Linux the key of a
+    /// semaphore set as [`ipcs -s`](https://man7.org/linux/man-pages/man1/ipcs.1.html) prints it. It
+    /// exists while the service runs.
+    #[must_use]
+    pub fn kernel_object(&self) -> String {
+        Native::object_name(&self.key)
+    }
+}
+
+impl fmt::Debug for SharedService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedService")
+            .field("name", &self.name())
+            .field("runtime_dir", &self.runtime_dir())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The one seat of this process at a service.
+fn seat_of(key: &ServiceKey) -> Arc<NativeSeat> {
+    let mut seats = local::get()
+        .seats
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let known = seats.get(&key.digests()).and_then(std::sync::Weak::upgrade);
+    if let Some(seat) = known.and_then(|seat| seat.downcast().ok()) {
+        return seat;
+    }
+    seats.retain(|_, seat| seat.strong_count() > 0);
+    let seat = Arc::new(Seat::new(Machine, key.clone()));
+    let shared: Arc<NativeSeat> = Arc::clone(&seat);
+    let weak: std::sync::Weak<NativeSeat> = Arc::downgrade(&shared);
+    seats.insert(key.digests(), weak);
+    seat
+}
+
+/// Stops the service if there is one and removes the object, for somebody who has its lock and
+/// knows of no callbacks.
+pub(crate) fn stop_locked(key: &ServiceKey) -> Result<()> {
+    // A seat of its own: the process's other handles and references are none of its business.
+    let seat = Arc::new(Seat::new(Machine, key.clone()));
+    let turn = seat.try_turn().expect("nobody else knows this seat");
+    let hold = Hold::locked(turn, &Arc::new(Config::default()));
+    pollster::block_on(Departure::new(hold))
+}
+
+// What is shared between threads must be fit for it, whatever it comes to hold.
+const _: () = {
+    const fn is_shared<T: Send + Sync + 'static>() {}
+    is_shared::<SharedService>();
+    is_shared::<ServiceHandle>();
+    is_shared::<ServiceInfo>();
+};

@@ -1,0 +1,155 @@
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::SharedService;
+use super::config::Config;
+use crate::error::Result;
+use crate::info::ServiceInfo;
+use crate::name::{Name, ServiceKey};
+use crate::namespace;
+
+/// Tells how a service is started, checked and stopped. Made by
+/// [`SharedService::builder`](crate::SharedService::builder).
+///
+/// Callbacks are polled by whoever awaits [`acquire`](crate::SharedService::acquire) or
+/// [`release`](crate::ServiceHandle::release), on whatever runtime that is. A callback that fails,
+/// panics or is cancelled leaves nothing locked and the count right.
+#[must_use = "nothing happens before `build`"]
+pub struct SharedServiceBuilder {
+    name: String,
+    base_dir: Option<PathBuf>,
+    config: Config,
+}
+
+impl SharedServiceBuilder {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            base_dir: None,
+            config: Config::default(),
+        }
+    }
+
+    /// Starts the service; resolves when it is ready to be used.
+    ///
+    /// Called by the process that finds no service running, while all others wait. What it has
+    /// spawned is unknown to procref until it returns: a process that is `SIGKILL`ed in the middle
+    /// of it leaves that behind.
+    ///
+    /// The service outlives this process, so it should not share its standard input or die with its
+    /// terminal, and a child of this process stays a zombie until this process waits for it or ends.
+    ///
+    /// Without this callback [`acquire`](crate::SharedService::acquire) can join, and fails with
+    /// [`Error::NoStart`] where it would have to start.
+    pub fn on_first_acquire<F, Fut>(mut self, callback: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<ServiceInfo>> + Send + 'static,
+    {
+        self.config.start = Some(Box::new(move || Box::pin(callback())));
+        self
+    }
+
+    /// Asks the service to stop.
+    ///
+    /// Called by the last client to let go, and before a service that is unhealthy is started anew.
+    /// Not called when the service is dead already. procref then waits until the process is
+    /// gone, and kills it after the [stop timeout](Self::stop_timeout), so it is enough to send a
+    /// signal and return.
+    ///
+    /// Without this callback procref sends `SIGTERM` itself.
+    pub fn on_last_release<F, Fut>(mut self, callback: F) -> Self
+    where
+        F: Fn(ServiceInfo) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.config.stop = Some(Box::new(move |info| Box::pin(callback(info))));
+        self
+    }
+
+    /// Says whether the service works. Asked in every acquire, after procref has seen that the
+    /// process is alive, and once right after a start.
+    ///
+    /// One that does not answer within the [wait timeout](Self::wait_timeout) counts as unhealthy.
+    /// Without this callback a service is healthy while its process lives.
+    pub fn on_health_check<F, Fut>(mut self, callback: F) -> Self
+    where
+        F: Fn(&ServiceInfo) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = bool> + Send + 'static,
+    {
+        self.config.health = Some(Box::new(move |info| Box::pin(callback(info))));
+        self
+    }
+
+    /// Brings back a service that died or is unhealthy while others hold it, and tells how it is now.
+    ///
+    /// However many processes notice at once, one of them calls this, once. If the old process
+    /// still lives and another one was returned, procref stops the old one. Without this callback
+    /// the old one is stopped and `on_first_acquire` called.
+    pub fn on_recover<F, Fut>(mut self, callback: F) -> Self
+    where
+        F: Fn(ServiceInfo) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<ServiceInfo>> + Send + 'static,
+    {
+        self.config.recover = Some(Box::new(move |info| Box::pin(callback(info))));
+        self
+    }
+
+    /// The runtime directory: processes share a service if they name it alike **and** use the same
+    /// directory.
+    ///
+    /// Created with mode 0700 if it is missing. It must belong to this user, be no symbolic link, and
+    /// not be writable by others. Without this, the first that is set of
+    /// `$PROCREF_RUNTIME_DIR`, `$XDG_RUNTIME_DIR/procref` and `/tmp/procref-UID`; the latter two
+    /// must have no permission for others at all.
+    pub fn base_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.base_dir = Some(dir.into());
+        self
+    }
+
+    /// How long `on_first_acquire` or `on_recover` may take. 60 s unless set.
+    pub fn start_timeout(mut self, limit: Duration) -> Self {
+        self.config.start_timeout = limit;
+        self
+    }
+
+    /// How long an acquire waits for other processes to start or stop the service, and for the health
+    /// check to answer. 120 s unless set.
+    pub fn wait_timeout(mut self, limit: Duration) -> Self {
+        self.config.wait_timeout = limit;
+        self
+    }
+
+    /// How long the service has to be gone after it was asked, `on_last_release` included, before it
+    /// is killed. 10 s unless set.
+    pub fn stop_timeout(mut self, grace: Duration) -> Self {
+        self.config.stop_timeout = grace;
+        self
+    }
+
+    /// Checks name and directory. Starts nothing, and leaves no kernel object.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidName`]: the name is empty, longer than 255 bytes, or has a NUL.
+    /// [`Error::RuntimeDir`]: the directory cannot be created or is not safe to use.
+    pub fn build(self) -> Result<SharedService> {
+        let name = Name::new(&self.name)?;
+        let namespace = namespace::open(self.base_dir.as_deref())?;
+        Ok(SharedService::new(
+            ServiceKey::new(namespace, name),
+            Arc::new(self.config),
+        ))
+    }
+}
+
+impl fmt::Debug for SharedServiceBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedServiceBuilder")
+            .field("name", &self.name)
+            .field("base_dir", &self.base_dir)
+            .finish_non_exhaustive()
+    }
+}

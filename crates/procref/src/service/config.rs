@@ -1,0 +1,77 @@
+//! What one client was told about the service: callbacks and time limits.
+
+use std::future::Future;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::info::ServiceInfo;
+use crate::runtime::{BoxFuture, caught};
+
+pub(crate) type StartFn = Box<dyn Fn() -> BoxFuture<Result<ServiceInfo>> + Send + Sync>;
+pub(crate) type StopFn = Box<dyn Fn(ServiceInfo) -> BoxFuture<Result<()>> + Send + Sync>;
+pub(crate) type HealthFn = Box<dyn Fn(&ServiceInfo) -> BoxFuture<bool> + Send + Sync>;
+pub(crate) type RecoverFn =
+    Box<dyn Fn(ServiceInfo) -> BoxFuture<Result<ServiceInfo>> + Send + Sync>;
+
+pub(crate) const DEFAULT_START_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const DEFAULT_WAIT_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a service may take to be gone after it was killed.
+pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(crate) struct Config {
+    pub(crate) start: Option<StartFn>,
+    pub(crate) stop: Option<StopFn>,
+    pub(crate) health: Option<HealthFn>,
+    pub(crate) recover: Option<RecoverFn>,
+    pub(crate) start_timeout: Duration,
+    pub(crate) wait_timeout: Duration,
+    pub(crate) stop_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            start: None,
+            stop: None,
+            health: None,
+            recover: None,
+            start_timeout: DEFAULT_START_TIMEOUT,
+            wait_timeout: DEFAULT_WAIT_TIMEOUT,
+            stop_timeout: DEFAULT_STOP_TIMEOUT,
+        }
+    }
+}
+
+impl Config {
+    /// How long dropping the last handle waits for the stop. Longer than the grace, so that killing a
+    /// service that ignores it is still seen through.
+    pub(crate) fn drop_patience(&self) -> Duration {
+        self.stop_timeout.saturating_add(KILL_TIMEOUT)
+    }
+}
+
+/// A callback's own error, with the callback's name around it.
+pub(crate) fn callback_error(service: &str, callback: &'static str, source: Error) -> Error {
+    Error::Callback {
+        service: service.to_owned(),
+        callback,
+        source: Box::new(source),
+    }
+}
+
+/// Runs a callback whose panic must not keep what follows from being done.
+pub(crate) async fn run_to_end<F>(service: &str, callback: &'static str, future: F) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
+    match caught(future).await {
+        Ok(done) => done.map_err(|error| callback_error(service, callback, error)),
+        Err(message) => Err(Error::CallbackPanicked {
+            service: service.to_owned(),
+            callback,
+            message,
+        }),
+    }
+}

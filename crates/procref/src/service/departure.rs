@@ -1,0 +1,423 @@
+//! Letting go: of a handle, of a start that failed, of a service that nobody uses any more.
+
+use std::pin::Pin;
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::config::{Config, KILL_TIMEOUT, run_to_end};
+use super::seat::{Deadline, ObjectOf, Seat, Turn};
+use super::world::{World, describe};
+use crate::error::{Error, Result};
+use crate::info::ServiceInfo;
+use crate::kernel::{Fault, Instance, Lock, Missing, Object, Step};
+use crate::runtime::{BoxFuture, elsewhere, poll_once};
+
+/// What the future that has the turn holds in the kernel.
+pub(crate) struct Hold<W: World> {
+    pub(crate) turn: Turn<W>,
+    pub(crate) config: Arc<Config>,
+    /// Open whenever `reference` or `lock` is true.
+    object: Option<Arc<ObjectOf<W>>>,
+    pub(crate) reference: bool,
+    pub(crate) lock: bool,
+}
+
+impl<W: World> Hold<W> {
+    /// Begins with what the process has: its reference, if it has handles.
+    pub(crate) fn begin(turn: Turn<W>, config: &Arc<Config>) -> Self {
+        Self {
+            reference: turn.is_referenced(),
+            turn,
+            config: Arc::clone(config),
+            object: None,
+            lock: false,
+        }
+    }
+
+    /// The last handle was put down: the reference is to be given back.
+    pub(crate) fn last(turn: Turn<W>, config: &Arc<Config>) -> Self {
+        Self {
+            reference: true,
+            ..Self::begin(turn, config)
+        }
+    }
+
+    /// The lock was taken along with the last reference.
+    pub(crate) fn locked(turn: Turn<W>, config: &Arc<Config>) -> Self {
+        Self {
+            lock: true,
+            ..Self::begin(turn, config)
+        }
+    }
+
+    pub(crate) fn world(&self) -> W {
+        self.turn.seat().world.clone()
+    }
+
+    pub(crate) fn service(&self) -> &str {
+        self.turn.seat().key.name()
+    }
+
+    pub(crate) async fn object(&mut self, missing: Missing) -> Result<Option<Arc<ObjectOf<W>>>> {
+        if self.object.is_none() {
+            self.object = self.turn.seat().object(missing).await?;
+        }
+        Ok(self.object.clone())
+    }
+
+    /// The object is gone, and what was held on it.
+    pub(crate) fn forget(&mut self) {
+        self.turn.forget_object();
+        self.object = None;
+        self.reference = false;
+        self.lock = false;
+    }
+
+    /// Gives everything back, and stops the service if nobody else uses it.
+    pub(crate) async fn give_back(mut self) -> Result<()> {
+        match self.let_go().await {
+            Ok(complaint) => complaint.map_or(Ok(()), Err),
+            // Somebody removed the object: nothing is held any more.
+            Err(Fault::Removed) => {
+                self.forget();
+                Ok(())
+            }
+            Err(Fault::Refused(error)) => Err(error),
+        }
+    }
+
+    /// What it returns went wrong on the way, but everything was given back.
+    async fn let_go(&mut self) -> Step<Option<Error>> {
+        if !self.reference && !self.lock {
+            return Ok(None);
+        }
+        let Some(object) = self.object(Missing::Ignore).await? else {
+            return Err(Fault::Removed);
+        };
+        let mut complaint = None;
+        while !self.turn.take_back() {
+            if self.lock {
+                complaint = self.settle(&object).await?;
+                object.unlock().await?;
+                self.lock = false;
+            }
+            if self.turn.leave_to_others() {
+                return Ok(complaint);
+            }
+        }
+        if self.reference {
+            if self.lock {
+                complaint = self.settle(&object).await?;
+                if object.abandon().await? {
+                    return Ok(complaint);
+                }
+                // Everybody else has left since: they could, because we held a reference. To go like
+                // them would leave the service to nobody, so we are the last leaver now, and have
+                // the lock already.
+                object.drop_reference().await?;
+                self.reference = false;
+            } else if !self.leave(&object).await? {
+                return Ok(complaint);
+            }
+        }
+        if complaint.is_some() {
+            // What could not be stopped keeps its set, for the next one to try.
+            object.unlock().await?;
+            return Ok(complaint);
+        }
+        self.stop_last(&object).await
+    }
+
+    /// True: it was the last reference, and the lock is ours.
+    async fn leave(&mut self, object: &Arc<ObjectOf<W>>) -> Step<bool> {
+        let deadline = Deadline::after(self.config.wait_timeout);
+        loop {
+            if object.leave().await? {
+                self.reference = false;
+                return Ok(false);
+            }
+            if object.leave_last().await? {
+                self.reference = false;
+                self.lock = true;
+                return Ok(true);
+            }
+            let snapshot = object.snapshot().await?;
+            let waited = if snapshot.pinned {
+                Ok(())
+            } else if snapshot.clients > 1 || !snapshot.locked {
+                // Somebody came or went between the two refusals.
+                continue;
+            } else {
+                // Alone with somebody who has just the lock. Only then it is waited for: a leaver does
+                // not wait for somebody's whole start.
+                match self.turn.seat().wait_unlocked(object, deadline).await {
+                    Ok(()) => continue,
+                    late => late,
+                }
+            };
+            object.drop_reference().await?;
+            self.reference = false;
+            return waited.map(|()| false).map_err(Fault::Refused);
+        }
+    }
+
+    /// Under the lock, with others who hold references: an instance that nobody may use, because its
+    /// start or its end was broken off, is not left running.
+    async fn settle(&mut self, object: &Arc<ObjectOf<W>>) -> Step<Option<Error>> {
+        let snapshot = object.snapshot().await?;
+        let Some(instance) = snapshot.instance.filter(|instance| !instance.is_serving()) else {
+            return Ok(None);
+        };
+        elsewhere().await;
+        match self.stop(object, instance, snapshot.generation).await {
+            Ok(complaint) => {
+                object
+                    .publish(None, snapshot.generation, Lock::Keep)
+                    .await?;
+                self.world().remove_record(&self.turn.seat().key).await;
+                Ok(complaint)
+            }
+            Err(Fault::Refused(error)) => Ok(Some(error)),
+            Err(Fault::Removed) => Err(Fault::Removed),
+        }
+    }
+
+    /// Under the lock, with nobody left.
+    async fn stop_last(&mut self, object: &Arc<ObjectOf<W>>) -> Step<Option<Error>> {
+        let snapshot = object.snapshot().await?;
+        if snapshot.pinned {
+            object.unlock().await?;
+            return Ok(None);
+        }
+        let mut complaint = None;
+        if let Some(instance) = snapshot.instance {
+            elsewhere().await;
+            match self.stop(object, instance, snapshot.generation).await {
+                Ok(stopped) => complaint = stopped,
+                Err(Fault::Refused(error)) => {
+                    object.unlock().await?;
+                    return Ok(Some(error));
+                }
+                Err(Fault::Removed) => return Err(Fault::Removed),
+            }
+        }
+        // In this order: a death after the first leaves a blank set and a record of a dead process, one
+        // after the second a blank set, and neither misleads anybody. Removed first, the set's
+        // successor could have a new instance whose record would then be unlinked.
+        object
+            .publish(None, snapshot.generation, Lock::Keep)
+            .await?;
+        self.world().remove_record(&self.turn.seat().key).await;
+        object.remove().await?;
+        self.forget();
+        Ok(complaint)
+    }
+
+    /// Stopped means dead: returns when the instance's process is gone, whatever it takes. Under the
+    /// lock; the instance stays published, as one that is stopping.
+    ///
+    /// What it returns is the callback's failure, after which procref stopped the service itself.
+    pub(crate) async fn stop(
+        &self,
+        object: &Arc<ObjectOf<W>>,
+        instance: Instance,
+        generation: u16,
+    ) -> Step<Option<Error>> {
+        let info = self.describe(&instance).await;
+        let Some(target) = self.target(&instance).await? else {
+            return Ok(None);
+        };
+        if !instance.stopping {
+            // Before the first signal: if this process dies in the middle, nobody may take a service
+            // that has been told to stop for one that serves.
+            let stopping = Instance {
+                stopping: true,
+                ..instance
+            };
+            object
+                .publish(Some(&stopping), generation, Lock::Keep)
+                .await?;
+        }
+        Ok(self.end(target, info).await?)
+    }
+
+    /// What there is to stop. `None`: it is dead, or nobody's to signal.
+    async fn target(&self, instance: &Instance) -> Result<Option<Target<W>>> {
+        let world = self.world();
+        if instance.hosted {
+            let ours = instance.identity.pid == world.own_pid();
+            return Ok(ours.then_some(Target::Hosted));
+        }
+        if instance.identity.pid == 0 {
+            return Ok(Some(Target::Remote));
+        }
+        let found = world.look_up(instance.identity.pid).await?;
+        Ok(found
+            .filter(|(identity, _)| *identity == instance.identity)
+            .map(|(_, process)| Target::Process(Arc::new(process))))
+    }
+
+    /// Ends an instance that was started and could not be published.
+    pub(crate) async fn end_unpublished(&self, instance: &Instance, info: ServiceInfo) -> Result<()> {
+        match self.target(instance).await? {
+            Some(target) => self.end(target, info).await?.map_or(Ok(()), Err),
+            None => Ok(()),
+        }
+    }
+
+    async fn end(&self, target: Target<W>, info: ServiceInfo) -> Result<Option<Error>> {
+        let pid = info.pid();
+        let grace = Deadline::after(self.config.stop_timeout);
+        let asked = self.ask_to_stop(info, grace).await;
+        let process = match target {
+            Target::Process(process) => process,
+            Target::Hosted => return Ok(asked.err()),
+            // Only the callback can tell whether it has stopped.
+            Target::Remote => return asked.map(|_| None),
+        };
+        let by_callback = matches!(asked, Ok(true));
+        self.end_process(&process, pid, by_callback, grace).await?;
+        Ok(asked.err())
+    }
+
+    /// Returns when it is gone. `asked`: it has been told to end already.
+    pub(crate) async fn end_process(
+        &self,
+        process: &Arc<W::Process>,
+        pid: u32,
+        asked: bool,
+        grace: Deadline,
+    ) -> Result<()> {
+        let begun = Instant::now();
+        let (world, service) = (self.world(), self.service());
+        let unstoppable = |reason: String| Error::Unstoppable {
+            service: service.to_owned(),
+            pid,
+            reason,
+        };
+        if !asked {
+            world
+                .terminate(process)
+                .await
+                .map_err(|error| unstoppable(error.to_string()))?;
+        }
+        if !world.wait(process, grace.left()).await? {
+            tracing::warn!(service, pid, grace = ?grace.limit(), "still alive after its grace: killed");
+            world
+                .kill(process)
+                .await
+                .map_err(|error| unstoppable(error.to_string()))?;
+            if !world.wait(process, KILL_TIMEOUT).await? {
+                return Err(unstoppable("it is alive 5 s after SIGKILL".to_owned()));
+            }
+        }
+        tracing::info!(service, pid, elapsed = ?begun.elapsed(), "stopped");
+        Ok(())
+    }
+
+    /// True if a callback did it; false if there is none.
+    async fn ask_to_stop(&self, info: ServiceInfo, grace: Deadline) -> Result<bool> {
+        let Some(stop) = &self.config.stop else {
+            return Ok(false);
+        };
+        let callback = "on_last_release";
+        let service = self.service();
+        tracing::debug!(service, pid = info.pid(), "calling on_last_release");
+        let asked = run_to_end(service, callback, async { stop(info).await });
+        match self.world().within(grace.left(), asked).await {
+            Some(asked) => asked.map(|()| true),
+            None => Err(Error::Timeout {
+                service: service.to_owned(),
+                operation: "`on_last_release`",
+                limit: grace.limit(),
+                holder: None,
+            }),
+        }
+    }
+
+    /// The instance as callbacks and clients are told of it.
+    pub(crate) async fn describe(&self, instance: &Instance) -> ServiceInfo {
+        let seat = self.turn.seat();
+        describe(&seat.world, &seat.key, instance).await
+    }
+}
+
+enum Target<W: World> {
+    Process(Arc<W::Process>),
+    /// This very process.
+    Hosted,
+    /// Not a process of this machine.
+    Remote,
+}
+
+/// Giving back as a future that is finished by a thread if it is dropped halfway.
+pub(crate) struct Departure<W: World> {
+    seat: Arc<Seat<W>>,
+    future: Option<BoxFuture<Result<()>>>,
+}
+
+impl<W: World> Departure<W> {
+    pub(crate) fn new(hold: Hold<W>) -> Self {
+        Self {
+            seat: Arc::clone(hold.turn.seat()),
+            future: Some(Box::pin(hold.give_back())),
+        }
+    }
+
+    /// Goes as far as it gets without waiting or calling anybody back. The rest is done by a thread,
+    /// for which this one waits for `patience` at most.
+    pub(crate) fn finish_here(mut self, patience: Duration) {
+        if let Some(done) = self.finish_elsewhere() {
+            // An error means that it takes longer: it goes on without us.
+            let _ = done.recv_timeout(patience);
+        }
+    }
+
+    fn finish_elsewhere(&mut self) -> Option<mpsc::Receiver<()>> {
+        let mut future = self.future.take()?;
+        if !self.seat.is_ours() {
+            // A forked child owns nothing of its parent's.
+            return None;
+        }
+        if let Poll::Ready(result) = poll_once(&mut future) {
+            log(result);
+            return None;
+        }
+        let (done, receiver) = mpsc::channel();
+        let rest = Box::pin(async move {
+            log(future.await);
+            // Nobody waits any more: fine.
+            let _ = done.send(());
+        });
+        self.seat.world.spawn("stop the service", rest);
+        Some(receiver)
+    }
+}
+
+impl<W: World> Future for Departure<W> {
+    type Output = Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let Some(future) = &mut self.future else {
+            return Poll::Ready(Ok(()));
+        };
+        let poll = future.as_mut().poll(context);
+        if poll.is_ready() {
+            self.future = None;
+        }
+        poll
+    }
+}
+
+impl<W: World> Drop for Departure<W> {
+    fn drop(&mut self) {
+        self.finish_elsewhere();
+    }
+}
+
+fn log(result: Result<()>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "could not give back a service cleanly");
+    }
+}

@@ -1,0 +1,107 @@
+use std::fmt;
+
+use super::lifecycle::Lease;
+use super::world::Machine;
+use crate::error::Result;
+use crate::info::ServiceInfo;
+use crate::runtime;
+
+/// A reference to a running service. While any process holds one, the service stays.
+///
+/// Dropping it gives the reference back; the last one of all processes stops the service. So does
+/// the end of the process, however it ends: the kernel counts.
+///
+/// # Dropping
+///
+/// Dropping never panics, and works wherever a drop can happen: in async code, on a runtime that
+/// is shutting down, without any runtime, while a panic unwinds. Where other handles remain,
+/// here or in other processes, it takes a microsecond. The very last one waits until the service
+/// is gone, at most the stop timeout and 5 s; the stop callback runs on a thread of its own, with a
+/// tokio runtime of its own when that feature is on. To wait without blocking, and to see the
+/// error, use [`release`](Self::release).
+///
+/// # Fork
+///
+/// A child made by `fork` owns no reference of its parent's: its copies of handles do nothing when
+/// they are dropped, and what it acquires itself is its own.
+///
+/// ```no_run
+/// # async fn example(service: procref::SharedService) -> procref::Result<()> {
+/// let handle = service.acquire().await?;
+/// println!("pid {} on port {}", handle.pid(), handle.port());
+/// handle.release().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "dropping the handle gives the service back"]
+pub struct ServiceHandle {
+    lease: Lease<Machine>,
+}
+
+impl ServiceHandle {
+    pub(super) fn new(lease: Lease<Machine>) -> Self {
+        Self { lease }
+    }
+
+    /// The instance as it was when this handle was acquired.
+    #[must_use]
+    pub fn info(&self) -> &ServiceInfo {
+        &self.lease.current().info
+    }
+
+    /// The service's process id; 0 where it has no local process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.info().pid()
+    }
+
+    /// The service's port; 0 where it has none.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.info().port()
+    }
+
+    /// Which instance it is: counts starts and recoveries from 1 while the service is in use, and
+    /// begins anew once it was stopped. After 32,767 comes 1.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.lease.current().generation.into()
+    }
+
+    /// Gives the reference back, and if it was the last one waits until the service is gone.
+    ///
+    /// A future that is dropped before it is done is finished by a thread in the background.
+    ///
+    /// # Errors
+    ///
+    /// `on_last_release` failed, panicked or took longer than the stop timeout (the service was stopped
+    /// all the same), or the service could not be stopped
+    /// ([`Error::Unstoppable`](crate::Error::Unstoppable)). The reference is given back in any case.
+    pub async fn release(self) -> Result<()> {
+        match self.lease.release() {
+            Some(departure) => departure.await,
+            None => Ok(()),
+        }
+    }
+
+    /// [`release`](Self::release) for code that is not async. Blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`release`](Self::release).
+    pub fn release_blocking(self) -> Result<()> {
+        match self.lease.release() {
+            Some(departure) => runtime::block_on(departure),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for ServiceHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceHandle")
+            .field("info", self.info())
+            .field("generation", &self.generation())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,354 @@
+//! A process's seat at a service: its one kernel reference, its handles, and whose turn it is.
+//!
+//! However many handles and [`SharedService`](crate::SharedService) values of a name a process has,
+//! it holds one reference in the kernel; here its handles are counted. Whatever changes the
+//! reference or the instance is done by one future at a time, the one that has the [`Turn`].
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::world::World;
+use crate::error::{Error, Result};
+use crate::info::ServiceInfo;
+use crate::kernel::{Instance, Kernel, Missing, Object};
+use crate::name::ServiceKey;
+
+pub(crate) type ObjectOf<W> = <<W as World>::Kernel as Kernel>::Object;
+
+/// The instance a handle is of.
+pub(crate) struct Current<W: World> {
+    pub(crate) instance: Instance,
+    pub(crate) generation: u16,
+    pub(crate) info: ServiceInfo,
+    /// `None`: dead when it was looked up, or there is no local process.
+    pub(crate) process: Option<Arc<W::Process>>,
+}
+
+pub(crate) struct Seat<W: World> {
+    pub(crate) world: W,
+    pub(crate) key: ServiceKey,
+    /// The process it belongs to. In a forked child nothing here may be touched, the mutex included:
+    /// a thread that does not exist in the child may have held it.
+    epoch: u64,
+    state: Mutex<State<W>>,
+}
+
+struct State<W: World> {
+    /// Handles, and whoever has the turn for one to come.
+    handles: usize,
+    /// This process has its reference in the kernel, and `current` is what it is to.
+    referenced: bool,
+    /// The instance seen last. Kept without a reference, too: mostly it is still the same the next
+    /// time, and then its process need not be looked up again.
+    current: Option<Arc<Current<W>>>,
+    /// The kernel object, kept open likewise.
+    object: Option<Arc<ObjectOf<W>>>,
+    turn: Queue,
+    /// The one thread that waits in the kernel for the lock to be free, and who waits for it.
+    unlock: Queue,
+}
+
+/// Something that is taken, how often it was let go, and who wants to know of the next time.
+#[derive(Default)]
+struct Queue {
+    taken: bool,
+    rounds: u64,
+    wakers: Vec<Waker>,
+}
+
+impl Queue {
+    fn let_go(&mut self) -> Vec<Waker> {
+        self.taken = false;
+        self.rounds += 1;
+        std::mem::take(&mut self.wakers)
+    }
+
+    fn wake_me(&mut self, waker: &Waker) {
+        if !self.wakers.iter().any(|known| known.will_wake(waker)) {
+            self.wakers.push(waker.clone());
+        }
+    }
+}
+
+/// What is left to do when a handle was put down.
+pub(crate) enum PutDown<W: World> {
+    /// Other handles of this process remain, or there is no reference to give back.
+    Done,
+    /// It was the last one: the reference is to be given back.
+    Last(Turn<W>),
+}
+
+impl<W: World> Seat<W> {
+    pub(crate) fn new(world: W, key: ServiceKey) -> Self {
+        Self {
+            epoch: world.epoch(),
+            world,
+            key,
+            state: Mutex::new(State {
+                handles: 0,
+                referenced: false,
+                current: None,
+                object: None,
+                turn: Queue::default(),
+                unlock: Queue::default(),
+            }),
+        }
+    }
+
+    /// Whether this process made it. False in a forked child.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.world.epoch() == self.epoch
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<W>> {
+        // No code of a user's runs while it is locked, so a panic elsewhere left it whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more handle on the reference that this process has already.
+    pub(crate) fn share(&self) -> Option<Arc<Current<W>>> {
+        let mut state = self.state();
+        if !state.referenced {
+            return None;
+        }
+        state.handles += 1;
+        state.current.clone()
+    }
+
+    /// One handle less.
+    pub(crate) fn put_down(self: &Arc<Self>) -> PutDown<W> {
+        let mut state = self.state();
+        state.handles -= 1;
+        // Whoever has the turn is counted, so with the last handle the turn is free. Only a reference
+        // that went with a removed object leaves handles without one.
+        if state.handles > 0 || !state.referenced {
+            return PutDown::Done;
+        }
+        state.referenced = false;
+        state.turn.taken = true;
+        PutDown::Last(Turn {
+            seat: Arc::clone(self),
+            counted: false,
+            given_back: false,
+        })
+    }
+
+    /// Waits for the turn, and counts as a handle from then on.
+    pub(crate) async fn turn(self: &Arc<Self>) -> Turn<W> {
+        std::future::poll_fn(|context| {
+            let mut state = self.state();
+            match self.take_turn(&mut state) {
+                Some(turn) => Poll::Ready(turn),
+                None => {
+                    // All are woken when it is free: most then share what the first one got.
+                    state.turn.wake_me(context.waker());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    /// The turn, if nobody has it.
+    pub(crate) fn try_turn(self: &Arc<Self>) -> Option<Turn<W>> {
+        self.take_turn(&mut self.state())
+    }
+
+    fn take_turn(self: &Arc<Self>, state: &mut State<W>) -> Option<Turn<W>> {
+        if state.turn.taken {
+            return None;
+        }
+        state.turn.taken = true;
+        state.handles += 1;
+        Some(Turn {
+            seat: Arc::clone(self),
+            counted: true,
+            given_back: false,
+        })
+    }
+
+    /// The kernel object, opened if need be.
+    pub(crate) async fn object(&self, missing: Missing) -> Result<Option<Arc<ObjectOf<W>>>> {
+        let known = self.state().object.clone();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let opened = self.world.kernel().open(&self.key, missing).await?;
+        let opened = opened.map(Arc::new);
+        self.state().object.clone_from(&opened);
+        Ok(opened)
+    }
+
+    /// Waits until nobody holds the transition lock, or `deadline`.
+    ///
+    /// The wait in the kernel blocks a thread and cannot be called off, so it is a thread of ours, one
+    /// for all futures of this process: one that is dropped leaves a thread behind that the next one
+    /// joins. The thread waits for the lock to be *free* and takes nothing, so it has nothing to give
+    /// back when nobody is waiting any more. Letting it queue for the lock itself would win the lock
+    /// for futures that are gone.
+    pub(crate) async fn wait_unlocked(
+        self: &Arc<Self>,
+        object: &Arc<ObjectOf<W>>,
+        deadline: Deadline,
+    ) -> Result<()> {
+        let (round, start) = {
+            let mut state = self.state();
+            let start = !std::mem::replace(&mut state.unlock.taken, true);
+            (state.unlock.rounds, start)
+        };
+        if start {
+            let (seat, object) = (Arc::clone(self), Arc::clone(object));
+            let waiter = Box::pin(async move {
+                // Whatever it comes to, who wakes looks at the object again and meets it there.
+                let _ = object.wait_unlocked().await;
+                seat.unlocked();
+            });
+            let purpose = "wait for another process's transition";
+            if let Err(error) = self.world.spawn_blocking(purpose, waiter) {
+                self.unlocked();
+                return Err(error);
+            }
+        }
+        let woken = std::future::poll_fn(|context| {
+            let mut state = self.state();
+            if state.unlock.rounds != round {
+                return Poll::Ready(());
+            }
+            state.unlock.wake_me(context.waker());
+            Poll::Pending
+        });
+        if self.world.within(deadline.left(), woken).await.is_some() {
+            return Ok(());
+        }
+        Err(Error::Timeout {
+            service: self.key.name().to_owned(),
+            operation: "waiting for another process to start or stop it",
+            limit: deadline.limit,
+            holder: object.lock_holder().await.ok().flatten(),
+        })
+    }
+
+    fn unlocked(&self) {
+        let wakers = self.state().unlock.let_go();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// The right to change this process's reference. Given back on drop.
+pub(crate) struct Turn<W: World> {
+    seat: Arc<Seat<W>>,
+    /// It counts as a handle.
+    counted: bool,
+    given_back: bool,
+}
+
+impl<W: World> Turn<W> {
+    pub(crate) fn seat(&self) -> &Arc<Seat<W>> {
+        &self.seat
+    }
+
+    /// Whether this process has its reference already.
+    pub(crate) fn is_referenced(&self) -> bool {
+        self.seat.state().referenced
+    }
+
+    /// The instance seen last.
+    pub(crate) fn known(&self) -> Option<Arc<Current<W>>> {
+        self.seat.state().current.clone()
+    }
+
+    /// Whether others in this process have handles.
+    pub(crate) fn has_other_handles(&self) -> bool {
+        self.seat.state().handles > usize::from(self.counted)
+    }
+
+    /// The object is gone, and with it the reference.
+    pub(crate) fn forget_object(&self) {
+        let mut state = self.seat.state();
+        state.object = None;
+        state.referenced = false;
+    }
+
+    /// Done: from now on the reference is to `current`, and who had the turn has a handle.
+    pub(crate) fn finish(mut self, current: Arc<Current<W>>) {
+        let mut state = self.seat.state();
+        state.current = Some(current);
+        state.referenced = true;
+        // The handle is what it counted as.
+        self.counted = false;
+    }
+
+    /// True if nobody else in this process has a handle: then the reference is the caller's to give
+    /// back, and nobody shares it any more.
+    ///
+    /// Decided in one step with the count: a handle that came or went right after a mere look would
+    /// be left without a reference, or the reference without a handle.
+    pub(crate) fn take_back(&mut self) -> bool {
+        let mut state = self.seat.state();
+        let alone = state.handles == usize::from(self.counted);
+        if alone {
+            self.counted = false;
+            state.handles = 0;
+            state.referenced = false;
+        }
+        alone
+    }
+
+    /// True if other handles remain: they keep the reference, and the turn is given back.
+    pub(crate) fn leave_to_others(&mut self) -> bool {
+        let wakers = {
+            let mut state = self.seat.state();
+            if state.handles == usize::from(self.counted) {
+                return false;
+            }
+            if std::mem::take(&mut self.counted) {
+                state.handles -= 1;
+            }
+            self.given_back = true;
+            state.turn.let_go()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+        true
+    }
+}
+
+impl<W: World> Drop for Turn<W> {
+    fn drop(&mut self) {
+        if self.given_back || !self.seat.is_ours() {
+            return;
+        }
+        let wakers = {
+            let mut state = self.seat.state();
+            if self.counted {
+                state.handles -= 1;
+            }
+            state.turn.let_go()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// When a wait ends, and how long it was allowed to be.
+#[derive(Clone, Copy)]
+pub(crate) struct Deadline {
+    start: Instant,
+    limit: Duration,
+}
+
+impl Deadline {
+    pub(crate) fn after(limit: Duration) -> Self {
+        Self {
+            start: Instant::now(),
+            limit,
+        }
+    }
+
+    pub(crate) fn limit(self) -> Duration {
+        self.limit
+    }
+
+    pub(crate) fn left(self) -> Duration {
+        self.limit.saturating_sub(self.start.elapsed())
+    }
+}

@@ -1,0 +1,172 @@
+//! What the engine needs of the machine beside a kernel object: processes, records, threads, time.
+//!
+//! The engine touches the machine through this trait only, so that the model can run the very same
+//! engine on a machine that it made up.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::info::ServiceInfo;
+use crate::kernel::{Instance, Kernel, Native};
+use crate::name::ServiceKey;
+use crate::process::{self, Identity, Process};
+use crate::record::{self, Record};
+use crate::runtime::{self, BoxFuture};
+use crate::timer;
+
+pub(crate) trait World: Clone + Send + Sync + 'static {
+    type Kernel: Kernel;
+    /// A process that can be told from a later one with its pid.
+    type Process: Send + Sync + 'static;
+
+    fn kernel(&self) -> &Self::Kernel;
+
+    /// Whether this is still the process that the handle's seat was made in, and not a fork of it.
+    fn epoch(&self) -> u64;
+
+    fn own_pid(&self) -> u32;
+
+    /// The process that has this pid now, if it is alive.
+    fn look_up(&self, pid: u32) -> impl Future<Output = Result<Option<(Identity, Self::Process)>>> + Send;
+
+    fn is_alive(&self, process: &Self::Process) -> impl Future<Output = bool> + Send;
+
+    /// Asks it to end, awake or not.
+    fn terminate(&self, process: &Self::Process) -> impl Future<Output = Result<()>> + Send;
+
+    fn kill(&self, process: &Self::Process) -> impl Future<Output = Result<()>> + Send;
+
+    /// Whether it is gone, at the latest after `timeout`.
+    fn wait(
+        &self,
+        process: &Arc<Self::Process>,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Whether a record could be written.
+    fn check_record(&self, key: &ServiceKey) -> impl Future<Output = Result<()>> + Send;
+
+    fn write_record(
+        &self,
+        key: &ServiceKey,
+        record: &Record,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    fn read_record(&self, key: &ServiceKey) -> impl Future<Output = Option<Record>> + Send;
+
+    fn remove_record(&self, key: &ServiceKey) -> impl Future<Output = ()> + Send;
+
+    /// Runs a future that may run callbacks on a thread of its own, or, where there is none to be
+    /// had, to its end right here.
+    fn spawn(&self, purpose: &'static str, future: BoxFuture<()>);
+
+    /// Runs a future that blocks its thread in the kernel.
+    fn spawn_blocking(&self, purpose: &'static str, future: BoxFuture<()>) -> Result<()>;
+
+    /// The future's output, or `None` if it takes longer.
+    fn within<F: Future + Send>(
+        &self,
+        limit: Duration,
+        future: F,
+    ) -> impl Future<Output = Option<F::Output>> + Send;
+}
+
+/// The machine this process runs on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Machine;
+
+impl World for Machine {
+    type Kernel = Native;
+    type Process = Process;
+
+    fn kernel(&self) -> &Native {
+        &Native
+    }
+
+    fn epoch(&self) -> u64 {
+        process::fork_epoch()
+    }
+
+    fn own_pid(&self) -> u32 {
+        std::process::id()
+    }
+
+    async fn look_up(&self, pid: u32) -> Result<Option<(Identity, Process)>> {
+        let found = Process::look_up(pid)?;
+        Ok(found.map(|process| (process.identity(), process)))
+    }
+
+    async fn is_alive(&self, process: &Process) -> bool {
+        process.is_alive()
+    }
+
+    async fn terminate(&self, process: &Process) -> Result<()> {
+        process.terminate()?;
+        process.wake()
+    }
+
+    async fn kill(&self, process: &Process) -> Result<()> {
+        process.kill()
+    }
+
+    async fn wait(&self, process: &Arc<Process>, timeout: Duration) -> Result<bool> {
+        if !process.is_alive() {
+            return Ok(true);
+        }
+        let process = Arc::clone(process);
+        let purpose = "wait for the service's end";
+        runtime::on_thread(purpose, move || process.wait(timeout)).await?
+    }
+
+    async fn check_record(&self, key: &ServiceKey) -> Result<()> {
+        record::check(key)
+    }
+
+    async fn write_record(&self, key: &ServiceKey, record: &Record) -> Result<()> {
+        record::write(key, record)
+    }
+
+    async fn read_record(&self, key: &ServiceKey) -> Option<Record> {
+        record::read(key)
+    }
+
+    async fn remove_record(&self, key: &ServiceKey) {
+        record::remove(key);
+    }
+
+    fn spawn(&self, purpose: &'static str, future: BoxFuture<()>) {
+        runtime::spawn_or_run(purpose, future);
+    }
+
+    fn spawn_blocking(&self, purpose: &'static str, future: BoxFuture<()>) -> Result<()> {
+        runtime::spawn_blocking(purpose, future)
+    }
+
+    async fn within<F: Future + Send>(&self, limit: Duration, future: F) -> Option<F::Output> {
+        timer::within(limit, future).await
+    }
+}
+
+/// An instance as callbacks and clients are told of it.
+pub(crate) async fn describe<W: World>(
+    world: &W,
+    key: &ServiceKey,
+    instance: &Instance,
+) -> ServiceInfo {
+    let Identity { pid, start } = instance.identity;
+    let info = ServiceInfo::new(pid, instance.port).identified(start);
+    if !instance.has_metadata {
+        return info;
+    }
+    let record = world.read_record(key).await;
+    match record.filter(|record| record.identity() == Some(instance.identity)) {
+        Some(record) => info.with_metadata(record.into_metadata()),
+        None => {
+            let service = key.name();
+            tracing::warn!(service, pid, "the record is gone, and the metadata with it");
+            info
+        }
+    }
+}
