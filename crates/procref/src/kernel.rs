@@ -54,6 +54,9 @@ pub(crate) type Step<T> = Result<T, Fault>;
 pub(crate) trait Kernel: Send + Sync + 'static {
     type Object: Object;
 
+    /// Sets up ahead what the first step would have to.
+    fn prepare(&self) {}
+
     /// Opens the object of a service, after checking that it is ours. A new one is blank: nobody
     /// holds it, it is unlocked, and has no instance. `None`: there is none, and none is wanted.
     fn open(

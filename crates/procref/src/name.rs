@@ -171,7 +171,13 @@ mod tests {
 
     #[test]
     fn legal_names_are_anything_short_without_nul() {
-        for name in ["a", "..", "../../etc/passwd", "a b\n\u{1f418}", &"x".repeat(255)] {
+        for name in [
+            "a",
+            "..",
+            "../../etc/passwd",
+            "a b\n\u{1f418}",
+            &"x".repeat(255),
+        ] {
             assert_eq!(Name::new(name).unwrap().as_str(), name);
         }
         for name in ["", "nul\0byte", &"x".repeat(256)] {
@@ -181,8 +187,19 @@ mod tests {
 
     #[test]
     fn file_names_stay_in_their_directory_and_differ() {
-        let names = ["..", "../x", "a/b", "a_b", "a\nb", "\u{1f418}", &"x".repeat(255)];
-        let mut stems: Vec<_> = names.iter().map(|name| key("/d", name).file_stem()).collect();
+        let names = [
+            "..",
+            "../x",
+            "a/b",
+            "a_b",
+            "a\nb",
+            "\u{1f418}",
+            &"x".repeat(255),
+        ];
+        let mut stems: Vec<_> = names
+            .iter()
+            .map(|name| key("/d", name).file_stem())
+            .collect();
         for stem in &stems {
             assert!(stem.len() < 64, "{stem}");
             assert!(!stem.contains(['/', '.', '\n']), "{stem}");
@@ -200,12 +217,13 @@ mod tests {
         let (space, name) = key.digests();
         assert_eq!(
             (space.bits(), name.bits(), key.short()),
-            (EXPECTED_SPACE, EXPECTED_NAME, EXPECTED_KEY)
+            (
+                573_037_613_211_972_435,
+                933_806_609_028_206_967,
+                -1_926_036_737
+            )
         );
     }
-    const EXPECTED_SPACE: u64 = 0;
-    const EXPECTED_NAME: u64 = 0;
-    const EXPECTED_KEY: i32 = 0;
 
     #[test]
     fn a_digest_fits_sixty_bits_and_parts_do_not_run_together() {

@@ -71,7 +71,9 @@ fn default_dir() -> PathBuf {
 }
 
 fn variable(name: &str) -> Option<PathBuf> {
-    env::var_os(name).filter(|value| !value.is_empty()).map(Into::into)
+    env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(Into::into)
 }
 
 /// Device and inode of the directory, if it is one, ours, and closed to others.

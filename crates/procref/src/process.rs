@@ -70,8 +70,9 @@ impl Identity {
 
 /// One process, told from a later one with the same pid.
 ///
-/// Holds a file descriptor (close-on-exec) on Linux, so it keeps its meaning for as long
-/// as it exists, also after the process has ended and its pid was given away.
+/// It keeps its meaning for as long as it exists, also after the process has ended and its pid was
+/// given away. On Linux it holds a file descriptor (close-on-exec) once it was asked or told
+/// something.
 #[derive(Debug)]
 pub struct Process {
     identity: Identity,
@@ -103,9 +104,9 @@ impl Process {
             pid,
             source,
         })?;
-        Ok(found.map(|(start, handle)| Self {
+        Ok(found.map(|start| Self {
             identity: Identity { pid, start },
-            handle,
+            handle: sys::Handle::default(),
         }))
     }
 

@@ -97,7 +97,9 @@ impl Record {
 
 /// Where a service's record is.
 fn path(key: &ServiceKey) -> PathBuf {
-    key.namespace.dir().join(format!("{}.json", key.file_stem()))
+    key.namespace
+        .dir()
+        .join(format!("{}.json", key.file_stem()))
 }
 
 /// Where it is written before it takes the record's place. One name is enough: only the holder of
@@ -147,8 +149,7 @@ pub(crate) fn write(key: &ServiceKey, record: &Record) -> Result<()> {
     }
     remove_file(&draft).map_err(|error| failed("replace", &draft, error))?;
     // O_EXCL: nothing that is there already, link or file, is written to.
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::open(&draft, flags, Mode::RUSR | Mode::WUSR)
         .map_err(|error| failed("create", &draft, error.into()))?;
     // Not synced: after a crash of the machine the boot id makes it void anyway.
@@ -190,7 +191,10 @@ fn read_file(path: &Path) -> Result<Option<Vec<u8>>, String> {
         return Err(format!("it belongs to uid {}", stat.st_uid));
     }
     if stat.st_mode & GROUP_OR_WORLD != 0 {
-        return Err(format!("others can get at it (mode {:04o})", stat.st_mode & 0o7777));
+        return Err(format!(
+            "others can get at it (mode {:04o})",
+            stat.st_mode & 0o7777
+        ));
     }
     let mut bytes = Vec::new();
     file.take(MAX_SIZE + 1)

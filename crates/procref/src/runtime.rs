@@ -20,11 +20,9 @@ pub(crate) fn block_on<F: Future<Output: Send> + Send>(future: F) -> F::Output {
     #[cfg(feature = "tokio")]
     {
         if tokio::runtime::Handle::try_current().is_ok() {
-            return thread::scope(|scope| {
-                match scope.spawn(|| run(future)).join() {
-                    Ok(output) => output,
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
+            return thread::scope(|scope| match scope.spawn(|| run(future)).join() {
+                Ok(output) => output,
+                Err(panic) => std::panic::resume_unwind(panic),
             });
         }
     }
@@ -33,7 +31,10 @@ pub(crate) fn block_on<F: Future<Output: Send> + Send>(future: F) -> F::Output {
 
 #[cfg(feature = "tokio")]
 fn run<F: Future>(future: F) -> F::Output {
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime.block_on(future),
         Err(error) => {
             // Out of descriptors, say. Callbacks that need no runtime still work.

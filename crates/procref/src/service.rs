@@ -70,6 +70,7 @@ impl SharedService {
     }
 
     fn new(key: ServiceKey, config: Arc<Config>) -> Self {
+        Native.prepare();
         let seat = seat_of(&key);
         Self { key, config, seat }
     }

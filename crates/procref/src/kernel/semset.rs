@@ -147,11 +147,7 @@ impl<A: Array> Set<A> {
         }
     }
 
-    pub(super) async fn owner(&self) -> Step<Owner> {
-        Ok(self.owner_of(&self.array.values().await?))
-    }
-
-    fn owner_of(&self, values: &Values) -> Owner {
+    pub(super) fn owner_of(&self, values: &Values) -> Owner {
         match (unpack(values, slot::SPACE), unpack(values, slot::NAME)) {
             (0, 0) => Owner::Nobody,
             (space, name) if (space, name) == self.packed() => Owner::This,
@@ -246,12 +242,7 @@ impl<A: Array> Object for Set<A> {
         self.write("claim the set", claim, Lock::Keep).await
     }
 
-    async fn publish(
-        &self,
-        instance: Option<&Instance>,
-        generation: u16,
-        lock: Lock,
-    ) -> Step<()> {
+    async fn publish(&self, instance: Option<&Instance>, generation: u16, lock: Lock) -> Step<()> {
         let operation = match instance {
             Some(_) => "publish the instance",
             None => "clear the instance",

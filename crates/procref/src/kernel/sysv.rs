@@ -22,6 +22,10 @@ pub(crate) struct SystemV;
 impl Kernel for SystemV {
     type Object = Set<SysvArray>;
 
+    fn prepare(&self) {
+        sys::prepare();
+    }
+
     async fn open(&self, key: &ServiceKey, missing: Missing) -> Result<Option<Self::Object>> {
         loop {
             let Some(array) = SysvArray::open(key, missing)? else {
@@ -70,20 +74,31 @@ async fn verified(array: SysvArray, key: &ServiceKey) -> Step<Set<SysvArray>> {
             SystemV::object_name(key)
         )));
     }
-    if array.call("look at the set", |id| sys::has_slot(id, slot::COUNT))? {
-        return Err(foreign(format!(
-            "it has more than {} semaphores, so another program made it",
-            slot::COUNT
-        )));
-    }
+    let values = match array.call("read the set", |id| too_large(sys::values(id)))? {
+        Some(values) => values,
+        None => {
+            return Err(foreign(format!(
+                "it has more than {} semaphores, so another program made it",
+                slot::COUNT
+            )));
+        }
+    };
     let set = Set::new(array, key);
-    match set.owner().await? {
+    match set.owner_of(&values) {
         Owner::This | Owner::Nobody => Ok(set),
         Owner::Another => Err(foreign(
             "another service's name, or another runtime directory, gives the same 32-bit key, or \
              another program uses it; rename the service"
                 .to_owned(),
         )),
+    }
+}
+
+/// `None`: the set has more semaphores than there is room for.
+fn too_large(values: io::Result<Values>) -> io::Result<Option<Values>> {
+    match values {
+        Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Ok(None),
+        values => values.map(Some),
     }
 }
 
@@ -105,7 +120,11 @@ impl SysvArray {
         }
     }
 
-    fn call<T>(&self, operation: &'static str, call: impl Fn(sys::SetId) -> io::Result<T>) -> Step<T> {
+    fn call<T>(
+        &self,
+        operation: &'static str,
+        call: impl Fn(sys::SetId) -> io::Result<T>,
+    ) -> Step<T> {
         loop {
             match call(self.id) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -159,12 +178,7 @@ impl SysvArray {
 }
 
 impl Array for SysvArray {
-    async fn operate(
-        &self,
-        operation: &'static str,
-        ops: &[Op],
-        wait: Wait,
-    ) -> Step<bool> {
+    async fn operate(&self, operation: &'static str, ops: &[Op], wait: Wait) -> Step<bool> {
         loop {
             match sys::operate(self.id, ops, wait) {
                 Ok(()) => return Ok(true),
@@ -193,7 +207,10 @@ impl Array for SysvArray {
     fn meddled(&self, operation: &'static str) -> Fault {
         let advice = "somebody wrote to the set from outside; when nothing uses the service, \
                       remove the set with ipcrm";
-        let source = io::Error::new(io::ErrorKind::InvalidData, "values are not as they were left");
+        let source = io::Error::new(
+            io::ErrorKind::InvalidData,
+            "values are not as they were left",
+        );
         self.refused(operation, advice.to_owned(), source)
     }
 }

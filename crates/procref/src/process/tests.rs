@@ -1,7 +1,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use super::sys::{Stat, is_alive as sys_is_alive, signal, wait};
+use super::sys::{Stat, is_alive as sys_is_alive, signal, wait, without_pidfd};
 use super::*;
 
 /// A child that ends when told, or with its `Reaped` at the latest.
@@ -59,7 +59,10 @@ fn stop_returns_as_soon_as_the_process_is_gone() {
     assert!(started.elapsed() < Duration::from_secs(100));
     assert!(!process.is_alive(), "a zombie is dead");
     assert!(!is_alive(child.0.id()));
-    assert!(Process::open(child.0.id()).is_err(), "a zombie cannot be opened");
+    assert!(
+        Process::open(child.0.id()).is_err(),
+        "a zombie cannot be opened"
+    );
 }
 
 #[test]
@@ -74,7 +77,10 @@ fn stop_escalates_and_continues_a_stopped_process() {
     process.signal("suspend", sys::Signal::STOP).unwrap();
     let started = Instant::now();
     process.stop(Duration::from_secs(1000)).unwrap();
-    assert!(started.elapsed() < Duration::from_secs(100), "it was not continued");
+    assert!(
+        started.elapsed() < Duration::from_secs(100),
+        "it was not continued"
+    );
 }
 
 #[test]
@@ -88,13 +94,20 @@ fn g5_a_pid_with_another_start_time_is_another_process() {
     assert!(process.identity.is_alive());
     assert!(!before.is_alive());
     // Without a pidfd, too.
-    assert!(sys_is_alive(process.identity, &None));
-    assert!(!sys_is_alive(before, &None));
-    signal(before, &None, sys::KILL).unwrap();
+    assert!(sys_is_alive(process.identity, &without_pidfd()));
+    assert!(!sys_is_alive(before, &without_pidfd()));
+    signal(before, &without_pidfd(), sys::KILL).unwrap();
     assert!(process.is_alive(), "another process's signal reached it");
-    assert!(!wait(process.identity, &None, Duration::from_millis(20)).unwrap());
-    signal(process.identity, &None, sys::KILL).unwrap();
-    assert!(wait(process.identity, &None, Duration::from_secs(100)).unwrap());
+    assert!(
+        !wait(
+            process.identity,
+            &without_pidfd(),
+            Duration::from_millis(20)
+        )
+        .unwrap()
+    );
+    signal(process.identity, &without_pidfd(), sys::KILL).unwrap();
+    assert!(wait(process.identity, &without_pidfd(), Duration::from_secs(100)).unwrap());
     assert!(process.wait(Duration::from_secs(100)).unwrap());
 }
 
@@ -102,8 +115,18 @@ fn g5_a_pid_with_another_start_time_is_another_process() {
 fn a_command_name_cannot_forge_the_start_time() {
     let line = b"7 (x) S 1 2) R (y)) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20\n";
     let stat = Stat::parse(line).unwrap();
-    assert_eq!(format!("{stat:?}"), format!("Stat {{ state: {}, start: 4711 }}", b'Z'));
-    for broken in [&b""[..], b"7 (x)", b"7 (x) S", b"7 (x) S 1 2", b")", b"7 x S 1"] {
+    assert_eq!(
+        format!("{stat:?}"),
+        format!("Stat {{ state: {}, start: 4711 }}", b'Z')
+    );
+    for broken in [
+        &b""[..],
+        b"7 (x)",
+        b"7 (x) S",
+        b"7 (x) S 1 2",
+        b")",
+        b"7 x S 1",
+    ] {
         assert_eq!(Stat::parse(broken), None);
     }
 }

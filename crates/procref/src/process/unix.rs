@@ -25,43 +25,77 @@ pub(super) const CONTINUE: Signal = Signal::CONT;
 /// How often a process is looked at where the kernel gives no pidfd to wait on.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// A pidfd; `None` where the kernel or a sandbox refuses them.
-pub(super) type Handle = Option<OwnedFd>;
+/// A process's pidfd, opened when it is first needed: opening one costs ten times as much as asking
+/// it, and who looks at a process once need not.
+#[derive(Debug, Default)]
+pub(super) struct Handle(OnceLock<Opened>);
 
-/// The start time of the process that has `pid` now, and a handle of it. `None`: nobody has it,
-/// or a zombie.
-pub(super) fn look_up(pid: u32) -> io::Result<Option<(u64, Handle)>> {
-    let handle = match pidfd(pid) {
-        Ok(handle) => handle,
-        Err(Errno::SRCH) => return Ok(None),
+#[derive(Debug)]
+enum Opened {
+    Pidfd(OwnedFd),
+    /// The process is gone: somebody else, or nobody, has its pid.
+    Gone,
+    /// The kernel or a sandbox refuses a pidfd: `/proc` is asked each time.
+    Refused,
+}
+
+impl Handle {
+    fn open(&self, identity: Identity) -> &Opened {
+        self.0.get_or_init(|| match pidfd(identity.pid) {
+            // First the pidfd, then the start time: if that is right, the pidfd is of this process,
+            // or of nobody (it died in between, and says so). The other way round, the pid could have
+            // changed hands between the two.
+            Ok(Some(fd)) => match Stat::read(identity.pid) {
+                Ok(Some(stat)) if stat.start == identity.start => Opened::Pidfd(fd),
+                Ok(_) => Opened::Gone,
+                Err(_) => Opened::Refused,
+            },
+            Err(Errno::SRCH) => Opened::Gone,
+            // Out of descriptors, say.
+            Ok(None) | Err(_) => Opened::Refused,
+        })
+    }
+}
+
+/// The start time of the process that has `pid` now. `None`: nobody has it, or a zombie.
+pub(super) fn look_up(pid: u32) -> io::Result<Option<u64>> {
+    let stat = Stat::read(pid)?;
+    if let Some(stat) = &stat {
+        if stat.is_alive() {
+            return Ok(Some(stat.start));
+        }
+    }
+    // Nobody; or somebody whom this user is not shown; or a zombie; or a process whose first thread
+    // has ended and whose others have not, which looks like one. The pidfd knows.
+    let alive = match pidfd(pid) {
+        Ok(Some(fd)) => !has_exited(&fd),
+        Ok(None) | Err(Errno::SRCH) => false,
         Err(error) => return Err(error.into()),
     };
-    let Some(stat) = Stat::read(pid)? else {
-        // Nobody has the pid any more, or this user is not shown who has.
-        return match &handle {
-            Some(fd) if !has_exited(fd) => Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                "it is alive but /proc does not show it; is /proc mounted, with hidepid?",
-            )),
-            _ => Ok(None),
-        };
-    };
-    // The pid may have changed hands between the two calls. It has not if the one behind the
-    // pidfd is alive *now*: then what was read in between was its own. Reading first and opening
-    // then would pair one process's start time with another one's pidfd.
-    let alive = match &handle {
-        Some(fd) => !has_exited(fd),
-        None => stat.is_alive(),
-    };
-    Ok(alive.then_some((stat.start, handle)))
+    match stat {
+        Some(stat) => Ok(alive.then_some(stat.start)),
+        None if alive => Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it is alive but /proc does not show it; is /proc mounted, with hidepid?",
+        )),
+        None => Ok(None),
+    }
 }
 
 pub(super) fn is_alive(identity: Identity, handle: &Handle) -> bool {
-    match handle {
-        Some(fd) => !has_exited(fd),
-        None => Stat::read(identity.pid).is_ok_and(|stat| {
-            stat.is_some_and(|stat| stat.start == identity.start && stat.is_alive())
-        }),
+    match handle.open(identity) {
+        Opened::Pidfd(fd) => !has_exited(fd),
+        Opened::Gone => false,
+        Opened::Refused => is_listed_alive(identity),
+    }
+}
+
+fn is_listed_alive(identity: Identity) -> bool {
+    match Stat::read(identity.pid) {
+        Ok(stat) => stat.is_some_and(|it| it.start == identity.start && it.is_alive()),
+        // That says nothing about the process: alive until shown otherwise, because the other mistake
+        // would start a second one beside it.
+        Err(_) => true,
     }
 }
 
@@ -82,15 +116,16 @@ pub(super) fn is_pid_alive(pid: u32) -> bool {
 }
 
 pub(super) fn signal(identity: Identity, handle: &Handle, signal: Signal) -> io::Result<()> {
-    let sent = match handle {
-        Some(fd) => rustix::process::pidfd_send_signal(fd, signal),
+    let sent = match handle.open(identity) {
+        Opened::Pidfd(fd) => rustix::process::pidfd_send_signal(fd, signal),
+        Opened::Gone => Ok(()),
         // Without a pidfd a moment remains in which the process can end and its pid be given to
         // another one: kernels hand pids out in a circle, so that takes a whole round.
-        None if is_alive(identity, handle) => match to_pid(identity.pid) {
+        Opened::Refused if is_listed_alive(identity) => match to_pid(identity.pid) {
             Some(pid) => rustix::process::kill_process(pid, signal),
             None => Ok(()),
         },
-        None => Ok(()),
+        Opened::Refused => Ok(()),
     };
     match sent {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
@@ -103,14 +138,15 @@ pub(super) fn wait(identity: Identity, handle: &Handle, timeout: Duration) -> io
     let start = Instant::now();
     loop {
         let left = timeout.saturating_sub(start.elapsed());
-        match handle {
-            Some(fd) => match poll_exit(fd, left) {
+        match handle.open(identity) {
+            Opened::Gone => return Ok(true),
+            Opened::Pidfd(fd) => match poll_exit(fd, left) {
                 Ok(true) => return Ok(true),
                 Ok(false) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             },
-            None if !is_alive(identity, handle) => return Ok(true),
-            None => thread::sleep(LOOK_AGAIN.min(left)),
+            Opened::Refused if !is_listed_alive(identity) => return Ok(true),
+            Opened::Refused => thread::sleep(LOOK_AGAIN.min(left)),
         }
         if left.is_zero() {
             return Ok(false);
@@ -118,8 +154,14 @@ pub(super) fn wait(identity: Identity, handle: &Handle, timeout: Duration) -> io
     }
 }
 
+/// A handle as it is where there are no pidfds.
+#[cfg(test)]
+pub(super) fn without_pidfd() -> Handle {
+    Handle(OnceLock::from(Opened::Refused))
+}
+
 /// `Ok(None)`: this kernel or sandbox has no pidfds.
-fn pidfd(pid: u32) -> Result<Handle, Errno> {
+fn pidfd(pid: u32) -> Result<Option<OwnedFd>, Errno> {
     let pid = to_pid(pid).ok_or(Errno::SRCH)?;
     match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
         Ok(fd) => Ok(Some(fd)),
@@ -161,7 +203,8 @@ pub(super) struct Stat {
 impl Stat {
     fn read(pid: u32) -> io::Result<Option<Self>> {
         let mut buffer = [0; 1024];
-        let read = fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut f| f.read(&mut buffer));
+        let read =
+            fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut f| f.read(&mut buffer));
         match read {
             Ok(length) => Self::parse(&buffer[..length]).map(Some).ok_or_else(|| {
                 io::Error::new(

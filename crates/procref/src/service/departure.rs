@@ -259,7 +259,11 @@ impl<W: World> Hold<W> {
     }
 
     /// Ends an instance that was started and could not be published.
-    pub(crate) async fn end_unpublished(&self, instance: &Instance, info: ServiceInfo) -> Result<()> {
+    pub(crate) async fn end_unpublished(
+        &self,
+        instance: &Instance,
+        info: ServiceInfo,
+    ) -> Result<()> {
         match self.target(instance).await? {
             Some(target) => self.end(target, info).await?.map_or(Ok(()), Err),
             None => Ok(()),

@@ -79,7 +79,7 @@ pub(crate) async fn acquire<W: World>(
     let mut judged = None;
     let shared = Lease::share(seat, config);
     if let Some(lease) = &shared {
-        if is_healthy(seat, config, &lease.current).await? {
+        if is_healthy(seat, config, &lease.current, Seen::Before).await? {
             return Ok(shared.expect("it was there a line above"));
         }
         judged = Some(lease.current.generation);
@@ -107,7 +107,7 @@ pub(crate) async fn try_join<W: World>(
     config: &Arc<Config>,
 ) -> Result<Option<Lease<W>>> {
     if let Some(lease) = Lease::share(seat, config) {
-        let healthy = is_healthy(seat, config, &lease.current).await?;
+        let healthy = is_healthy(seat, config, &lease.current, Seen::Before).await?;
         return Ok(healthy.then_some(lease));
     }
     let Some(turn) = seat.try_turn() else {
@@ -130,14 +130,23 @@ pub(crate) async fn try_join<W: World>(
     }
 }
 
+/// When an instance's process was looked up: whoever was alive a moment ago need not be asked again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Now,
+    Before,
+}
+
 /// Whether it is this very instance, alive, and the client's own check says so, too.
 async fn is_healthy<W: World>(
     seat: &Seat<W>,
     config: &Config,
     current: &Current<W>,
+    seen: Seen,
 ) -> Result<bool> {
     let remote = current.instance.identity.pid == 0;
     match &current.process {
+        Some(_) if seen == Seen::Now => {}
         Some(process) if !seat.world.is_alive(process).await => return Ok(false),
         None if !remote => return Ok(false),
         _ => {}
@@ -147,14 +156,19 @@ async fn is_healthy<W: World>(
             return Err(Error::InvalidSetting {
                 service: seat.key.name().to_owned(),
                 setting: "on_health_check",
-                reason: "the service has no local process (pid 0), so only a health check can tell \
+                reason:
+                    "the service has no local process (pid 0), so only a health check can tell \
                          whether it lives, and this client has none"
-                    .to_owned(),
+                        .to_owned(),
             });
         }
         return Ok(true);
     };
-    match seat.world.within(config.wait_timeout, check(&current.info)).await {
+    match seat
+        .world
+        .within(config.wait_timeout, check(&current.info))
+        .await
+    {
         Some(healthy) => Ok(healthy),
         None => {
             tracing::warn!(
@@ -246,14 +260,19 @@ impl<W: World> Drive<W> {
             return self.under_lock(&object, snapshot, *judged).await;
         }
         if let Some(instance) = unjudged(&snapshot, *judged) {
-            let current = self.current(&snapshot, instance).await?;
-            if is_healthy(self.turn.seat(), &self.config, &current).await? {
+            let (current, seen) = self.current(&snapshot, instance).await?;
+            if is_healthy(self.turn.seat(), &self.config, &current, seen).await? {
                 let (service, generation) = (self.service(), current.generation);
                 tracing::debug!(service, pid = current.info.pid(), generation, "joined");
                 return Ok(Some(current));
             }
             let (service, pid) = (self.service(), instance.identity.pid);
-            tracing::info!(service, pid, generation = snapshot.generation, "found unhealthy");
+            tracing::info!(
+                service,
+                pid,
+                generation = snapshot.generation,
+                "found unhealthy"
+            );
             *judged = Some(snapshot.generation);
         }
         if object.try_lock().await? {
@@ -278,8 +297,8 @@ impl<W: World> Drive<W> {
         let Some(instance) = unjudged(&snapshot, None) else {
             return Ok(None);
         };
-        let current = self.current(&snapshot, instance).await?;
-        let healthy = is_healthy(self.turn.seat(), &self.config, &current).await?;
+        let (current, seen) = self.current(&snapshot, instance).await?;
+        let healthy = is_healthy(self.turn.seat(), &self.config, &current, seen).await?;
         Ok(healthy.then_some(current))
     }
 
@@ -293,8 +312,12 @@ impl<W: World> Drive<W> {
             object.claim().await?;
         }
         if let Some(instance) = unjudged(&snapshot, judged) {
-            let current = self.current(&snapshot, instance).await?;
-            if current.process.is_some() || instance.identity.pid == 0 {
+            let (current, seen) = self.current(&snapshot, instance).await?;
+            let alive = match &current.process {
+                Some(process) => seen == Seen::Now || self.world().is_alive(process).await,
+                None => instance.identity.pid == 0,
+            };
+            if alive {
                 // Somebody was faster, or it was left by clients that died. Either way its health is
                 // checked without the lock, as any joiner does it: checked here, the checks of a crowd
                 // would run one after another.
@@ -335,7 +358,11 @@ impl<W: World> Drive<W> {
         let (callback, info) = match (recover, &config.start) {
             (Some((recover, old)), _) => {
                 let callback = "on_recover";
-                tracing::debug!(service = self.service(), pid = old.identity.pid, "calling {callback}");
+                tracing::debug!(
+                    service = self.service(),
+                    pid = old.identity.pid,
+                    "calling {callback}"
+                );
                 let old = self.describe(&old).await;
                 (callback, self.call(callback, recover(old)).await?)
             }
@@ -357,14 +384,25 @@ impl<W: World> Drive<W> {
         let generation = snapshot.next_generation();
         let info = info.identified(unready.identity.start);
         let published = self
-            .publish(object, unready, generation, &info, process.as_ref(), callback)
+            .publish(
+                object,
+                unready,
+                generation,
+                &info,
+                process.as_ref(),
+                callback,
+            )
             .await;
         match published {
             Ok(instance) => {
                 self.lock = false;
                 let (service, pid, port) = (self.service(), info.pid(), info.port());
                 let elapsed = begun.elapsed();
-                let what = if recover.is_some() { "recovered" } else { "started" };
+                let what = if recover.is_some() {
+                    "recovered"
+                } else {
+                    "started"
+                };
                 tracing::info!(service, pid, port, generation, ?elapsed, "{what}");
                 Ok(Arc::new(Current {
                     instance,
@@ -406,7 +444,7 @@ impl<W: World> Drive<W> {
             info: info.clone(),
             process: process.cloned(),
         };
-        if !is_healthy(seat, &self.config, &candidate).await? {
+        if !is_healthy(seat, &self.config, &candidate, Seen::Before).await? {
             return Err(Fault::Refused(Error::Unhealthy {
                 service: self.service().to_owned(),
                 callback,
@@ -478,8 +516,13 @@ impl<W: World> Drive<W> {
         let Some((_, process)) = found.filter(|(identity, _)| *identity == old.identity) else {
             return Ok(());
         };
-        self.end_process(&Arc::new(process), old.identity.pid, false, Deadline::after(self.config.stop_timeout))
-            .await
+        self.end_process(
+            &Arc::new(process),
+            old.identity.pid,
+            false,
+            Deadline::after(self.config.stop_timeout),
+        )
+        .await
     }
 
     /// Runs a callback within the start timeout. A panic goes on to the caller of `acquire`.
@@ -546,12 +589,17 @@ impl<W: World> Drive<W> {
     }
 
     /// The instance of a snapshot, with its process looked up; as it was, if it is still the same.
-    async fn current(&self, snapshot: &Snapshot, instance: Instance) -> Result<Arc<Current<W>>> {
-        let known = self.turn.known().filter(|known| {
-            known.instance == instance && known.generation == snapshot.generation
-        });
+    async fn current(
+        &self,
+        snapshot: &Snapshot,
+        instance: Instance,
+    ) -> Result<(Arc<Current<W>>, Seen)> {
+        let known = self
+            .turn
+            .known()
+            .filter(|known| known.instance == instance && known.generation == snapshot.generation);
         if let Some(known) = known {
-            return Ok(known);
+            return Ok((known, Seen::Before));
         }
         let process = if instance.identity.pid == 0 {
             None
@@ -561,12 +609,13 @@ impl<W: World> Drive<W> {
                 .filter(|(identity, _)| *identity == instance.identity)
                 .map(|(_, process)| Arc::new(process))
         };
-        Ok(Arc::new(Current {
+        let current = Arc::new(Current {
             instance,
             generation: snapshot.generation,
             info: self.describe(&instance).await,
             process,
-        }))
+        });
+        Ok((current, Seen::Now))
     }
 }
 

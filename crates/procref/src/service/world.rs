@@ -29,7 +29,10 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
     fn own_pid(&self) -> u32;
 
     /// The process that has this pid now, if it is alive.
-    fn look_up(&self, pid: u32) -> impl Future<Output = Result<Option<(Identity, Self::Process)>>> + Send;
+    fn look_up(
+        &self,
+        pid: u32,
+    ) -> impl Future<Output = Result<Option<(Identity, Self::Process)>>> + Send;
 
     fn is_alive(&self, process: &Self::Process) -> impl Future<Output = bool> + Send;
 

@@ -43,7 +43,11 @@ pub(super) fn operate(id: SetId, ops: &[Op], wait: Wait) -> io::Result<()> {
         sem_op: 0,
         sem_flg: 0,
     }; MOST];
-    let no_wait = if wait == Wait::No { libc::IPC_NOWAIT } else { 0 };
+    let no_wait = if wait == Wait::No {
+        libc::IPC_NOWAIT
+    } else {
+        0
+    };
     for (raw, op) in array.iter_mut().zip(ops) {
         let undo = if op.undo { libc::SEM_UNDO } else { 0 };
         *raw = libc::sembuf {
@@ -61,11 +65,18 @@ pub(super) fn operate(id: SetId, ops: &[Op], wait: Wait) -> io::Result<()> {
     check(unsafe { libc::semop(id.0, array.as_mut_ptr(), count) }).map(drop)
 }
 
-/// All slots. `EFAULT`: the set has more than COUNT by now, so it is another one.
+thread_local! {
+    static BUFFER: io::Result<Guarded> = Guarded::new();
+}
+
+/// Makes this thread's room for values, before anybody waits for them.
+pub(super) fn prepare() {
+    // A thread that is ending makes room when it needs it.
+    let _ = BUFFER.try_with(|buffer| buffer.as_ref().map(Guarded::blank).is_ok());
+}
+
+/// All slots. `EFAULT`: the set has more than COUNT.
 pub(super) fn values(id: SetId) -> io::Result<Values> {
-    thread_local! {
-        static BUFFER: io::Result<Guarded> = Guarded::new();
-    }
     let read = BUFFER.try_with(|buffer| buffer.as_ref().ok().map(|buffer| buffer.read(id)));
     match read {
         Ok(Some(values)) => values,
@@ -74,47 +85,64 @@ pub(super) fn values(id: SetId) -> io::Result<Values> {
     }
 }
 
-/// Room for the values of one set, at the end of a page that is followed by one nobody may touch.
+/// Room for the values of one set, right before memory that nobody may touch.
 ///
-/// `GETALL` takes no length: it writes as many values as the set has. Ours has COUNT, which is
-/// checked when it is opened; but the id of a removed set comes round again after some millions of
-/// others, and then another user can have a set of thousands of semaphores under an id that this
-/// process still remembers. Asking for the size right before would leave a moment in between. Here
-/// the kernel itself runs into the guard page and answers `EFAULT`.
+/// `GETALL` takes no length: it writes as many values as the set has. `semget` finds sets that are
+/// larger than was asked for, and the id of a removed set comes round again after some millions of
+/// others: then another user can have a set of thousands of semaphores under an id that this process
+/// still remembers. Asking for the size first would leave a moment in between. Here the kernel itself
+/// runs into the guard and answers `EFAULT`.
 struct Guarded {
     pages: *mut libc::c_void,
-    page_size: usize,
 }
 
 impl Guarded {
+    /// What may be touched, and what may not: each a multiple of every page size that Linux has. Only
+    /// the one page that is written to takes memory.
+    const HALF: usize = 64 << 10;
+
     fn new() -> io::Result<Self> {
-        let page_size = rustix::param::page_size();
         // SAFETY: no address is asked for, so no existing mapping is replaced; the new one is
         // anonymous and private.
         let pages = unsafe {
             mmap_anonymous(
                 ptr::null_mut(),
-                2 * page_size,
+                2 * Self::HALF,
                 ProtFlags::empty(),
                 MapFlags::PRIVATE,
             )
         }?;
-        let guarded = Self { pages, page_size };
-        // SAFETY: the range is the first page of the mapping made above, which nothing else uses.
-        unsafe { mprotect(pages, page_size, MprotectFlags::READ | MprotectFlags::WRITE) }?;
+        let guarded = Self { pages };
+        // SAFETY: the range is the first half of the mapping made above, which nothing else uses.
+        unsafe {
+            mprotect(
+                pages,
+                Self::HALF,
+                MprotectFlags::READ | MprotectFlags::WRITE,
+            )
+        }?;
         Ok(guarded)
     }
 
-    fn read(&self, id: SetId) -> io::Result<Values> {
-        let room = self.page_size - size_of::<Values>();
+    /// Where the values go, all zero.
+    fn blank(&self) -> *mut Values {
+        let room = Self::HALF - size_of::<Values>();
         // SAFETY: `room` is less than the size of the mapping.
         let values = unsafe { self.pages.byte_add(room) }.cast::<Values>();
-        // SAFETY: GETALL writes one `unsigned short` per semaphore, from `values` on. That is the
-        // last of a page only this thread uses, with room for COUNT; further writes hit the guard
-        // page, and the call fails.
+        // SAFETY: `values` is the end of the half that is writable, which only this thread uses, and
+        // aligned, because HALF and the size of `Values` are even.
+        unsafe { values.write([0; slot::COUNT as usize]) };
+        values
+    }
+
+    fn read(&self, id: SetId) -> io::Result<Values> {
+        // A smaller set leaves the rest as it was: blank, and not as the last set left it.
+        let values = self.blank();
+        // SAFETY: GETALL writes one `unsigned short` per semaphore, from `values` on. There is room for
+        // COUNT; a further one hits the guard, and the call fails.
         check(unsafe { libc::semctl(id.0, 0, libc::GETALL, values) })?;
-        // SAFETY: the page is readable, was zeroed by mmap, and holds integers; `values` is aligned
-        // for them, because the size of a page and that of `Values` are even.
+        // SAFETY: `blank` returns a pointer to initialised values, and whatever the kernel wrote over
+        // them are integers, too.
         Ok(unsafe { values.read() })
     }
 }
@@ -123,21 +151,7 @@ impl Drop for Guarded {
     fn drop(&mut self) {
         // SAFETY: this is the mapping made in `new`, to which no reference exists any more. A
         // failure would leave it mapped, which harms nobody.
-        let _ = unsafe { munmap(self.pages, 2 * self.page_size) };
-    }
-}
-
-/// Whether the set has a semaphore of this number.
-pub(super) fn has_slot(id: SetId, slot: u16) -> io::Result<bool> {
-    // SAFETY: GETVAL takes no fourth argument and touches no memory of this process.
-    let result = unsafe { libc::semctl(id.0, slot.into(), libc::GETVAL) };
-    match check(result) {
-        Ok(_) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            // No such number, or no such set: the owner can be asked of any set.
-            owner(id).map(|_| false)
-        }
-        Err(error) => Err(error),
+        let _ = unsafe { munmap(self.pages, 2 * Self::HALF) };
     }
 }
 

@@ -1,0 +1,425 @@
+//! Each step on a real semaphore set, and each way the kernel can refuse, provoked for real.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+
+use super::*;
+use crate::kernel::semset::Op;
+use crate::kernel::{Instance, Lock, Object as _};
+use crate::name::{Name, Namespace};
+use crate::process::Identity;
+
+/// A service nobody else has, whose set is removed at the end.
+struct Scratch {
+    key: ServiceKey,
+}
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let dir = PathBuf::from(format!("/nowhere/{}", std::process::id()));
+        let namespace = Namespace::new(dir, (0, 0), 0);
+        Self {
+            key: ServiceKey::new(namespace, Name::new(name).unwrap()),
+        }
+    }
+
+    fn open(&self) -> Set<SysvArray> {
+        self.try_open(Missing::Create).unwrap().unwrap()
+    }
+
+    fn try_open(&self, missing: Missing) -> Result<Option<Set<SysvArray>>> {
+        run(SystemV.open(&self.key, missing))
+    }
+
+    /// The set as another program would get at it.
+    fn raw(&self) -> SysvArray {
+        SysvArray::open(&self.key, Missing::Create)
+            .unwrap()
+            .unwrap()
+    }
+
+    /// Makes a set of this key with a size of one's own.
+    fn make(&self, slots: u16) -> sys::SetId {
+        sys::get(self.key.short(), slots, true).unwrap()
+    }
+
+    fn exists(&self) -> bool {
+        sys::get(self.key.short(), 0, false).is_ok()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Ok(id) = sys::get(self.key.short(), 0, false) {
+            sys::remove(id).unwrap();
+        }
+    }
+}
+
+fn run<F: std::future::Future>(future: F) -> F::Output {
+    pollster::block_on(future)
+}
+
+fn instance(pid: u32) -> Instance {
+    Instance {
+        identity: Identity {
+            pid,
+            start: 1 << 40,
+        },
+        port: 65_535,
+        ready: true,
+        stopping: false,
+        hosted: false,
+        has_metadata: true,
+    }
+}
+
+fn text(error: &Error) -> String {
+    error.to_string()
+}
+
+#[test]
+fn looking_creates_nothing() {
+    let scratch = Scratch::new("looking");
+    assert!(scratch.try_open(Missing::Ignore).unwrap().is_none());
+    assert!(!scratch.exists());
+}
+
+#[test]
+fn a_new_set_is_blank_and_can_only_be_entered() {
+    let scratch = Scratch::new("blank");
+    let set = scratch.open();
+    let blank = run(set.snapshot()).unwrap();
+    assert!(!blank.claimed && !blank.locked && blank.clients == 0 && blank.instance.is_none());
+    assert!(!run(set.join()).unwrap());
+    assert!(run(set.try_enter()).unwrap());
+    assert!(!run(set.try_enter()).unwrap(), "the lock is taken");
+    assert!(!run(set.try_lock()).unwrap());
+    run(set.claim()).unwrap();
+    run(set.publish(Some(&instance(7)), 1, Lock::Release)).unwrap();
+    let ready = run(set.snapshot()).unwrap();
+    assert_eq!(
+        (ready.clients, ready.locked, ready.generation),
+        (1, false, 1)
+    );
+    assert_eq!(ready.instance, Some(instance(7)));
+    assert!(run(set.join()).unwrap());
+    assert_eq!(run(set.snapshot()).unwrap().clients, 2);
+    assert_eq!(run(set.lock_holder()).unwrap(), Some(std::process::id()));
+}
+
+#[test]
+fn leaving_tells_the_last_from_the_others() {
+    let scratch = Scratch::new("leaving");
+    let set = scratch.open();
+    assert!(run(set.try_enter()).unwrap());
+    run(set.claim()).unwrap();
+    assert!(
+        !run(set.abandon()).unwrap(),
+        "nobody else holds a reference"
+    );
+    run(set.unlock()).unwrap();
+    assert!(run(set.join()).unwrap());
+    assert!(
+        !run(set.leave_last()).unwrap(),
+        "somebody else holds a reference"
+    );
+    assert!(run(set.leave()).unwrap());
+    assert!(!run(set.leave()).unwrap(), "it is the last");
+    assert!(run(set.try_lock()).unwrap());
+    assert!(!run(set.leave_last()).unwrap(), "a transition is under way");
+    run(set.unlock()).unwrap();
+    assert!(run(set.leave_last()).unwrap());
+    let left = run(set.snapshot()).unwrap();
+    assert_eq!((left.clients, left.locked), (0, true));
+    run(set.remove()).unwrap();
+    assert!(!scratch.exists());
+}
+
+#[test]
+fn abandon_gives_back_both_where_others_remain() {
+    let scratch = Scratch::new("abandon");
+    let set = scratch.open();
+    assert!(run(set.try_enter()).unwrap());
+    run(set.claim()).unwrap();
+    run(set.unlock()).unwrap();
+    assert!(run(set.try_enter()).unwrap());
+    assert!(run(set.abandon()).unwrap());
+    let left = run(set.snapshot()).unwrap();
+    assert_eq!((left.clients, left.locked), (1, false));
+    run(set.drop_reference()).unwrap();
+    assert_eq!(run(set.snapshot()).unwrap().clients, 0);
+}
+
+#[test]
+fn a_pinned_service_has_no_last_leaver() {
+    let scratch = Scratch::new("pinned");
+    let set = scratch.open();
+    assert!(run(set.try_enter()).unwrap());
+    run(set.claim()).unwrap();
+    run(set.unlock()).unwrap();
+    let pin = Op {
+        slot: slot::PIN,
+        delta: 1,
+        undo: false,
+    };
+    assert!(run(scratch.raw().operate("pin", &[pin], Wait::No)).unwrap());
+    assert!(!run(set.leave()).unwrap());
+    assert!(!run(set.leave_last()).unwrap());
+    assert!(run(set.snapshot()).unwrap().pinned);
+}
+
+#[test]
+fn recount_goes_from_exactly_one_count_to_another() {
+    let scratch = Scratch::new("recount");
+    let set = scratch.open();
+    let clients = || run(set.snapshot()).unwrap().clients;
+    assert!(!run(set.recount(1, 2, true)).unwrap(), "nobody is there");
+    assert!(run(set.recount(0, 1, true)).unwrap());
+    assert!(run(set.recount(1, 2, true)).unwrap());
+    assert!(!run(set.recount(1, 2, true)).unwrap());
+    assert!(run(set.try_lock()).unwrap());
+    assert!(
+        !run(set.recount(2, 3, true)).unwrap(),
+        "somebody holds the lock"
+    );
+    assert!(run(set.recount(2, 1, false)).unwrap());
+    assert_eq!(clients(), 1);
+    assert!(run(set.recount(1, 0, false)).unwrap());
+    assert_eq!(clients(), 0);
+}
+
+#[test]
+fn all_waiters_wake_when_the_lock_is_free_or_the_set_is_gone() {
+    for removed in [false, true] {
+        let scratch = Scratch::new(if removed { "wake-gone" } else { "wake-free" });
+        let set = scratch.open();
+        assert!(run(set.try_enter()).unwrap());
+        thread::scope(|scope| {
+            let waiters: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| run(set.wait_unlocked())))
+                .collect();
+            if removed {
+                run(set.remove()).unwrap();
+            } else {
+                run(set.unlock()).unwrap();
+            }
+            for waiter in waiters {
+                match waiter.join().unwrap() {
+                    Ok(()) => assert!(!removed),
+                    Err(fault) => assert!(removed && matches!(fault, Fault::Removed)),
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn every_step_on_a_removed_set_says_so() {
+    let scratch = Scratch::new("removed");
+    let set = scratch.open();
+    run(set.remove()).unwrap();
+    let removed = |step: Step<()>| assert!(matches!(step, Err(Fault::Removed)));
+    removed(run(set.snapshot()).map(drop));
+    removed(run(set.join()).map(drop));
+    removed(run(set.wait_unlocked()));
+    removed(run(set.try_enter()).map(drop));
+    removed(run(set.try_lock()).map(drop));
+    removed(run(set.claim()));
+    removed(run(set.publish(None, 1, Lock::Release)));
+    removed(run(set.unlock()));
+    removed(run(set.abandon()).map(drop));
+    removed(run(set.leave()).map(drop));
+    removed(run(set.leave_last()).map(drop));
+    removed(run(set.drop_reference()));
+    removed(run(set.recount(0, 1, true)).map(drop));
+    removed(run(set.remove()));
+    removed(run(set.lock_holder()).map(drop));
+    let again = scratch.open();
+    assert!(!run(again.snapshot()).unwrap().claimed);
+}
+
+#[test]
+fn g7_a_set_of_another_size_is_another_programs() {
+    for (slots, says) in [
+        (slot::COUNT - 1, "fewer"),
+        (slot::COUNT + 1, "more"),
+        (4000, "more"),
+    ] {
+        let scratch = Scratch::new(says);
+        scratch.make(slots);
+        let error = scratch
+            .try_open(Missing::Create)
+            .err()
+            .expect("it is not ours");
+        assert!(matches!(error, Error::Foreign { .. }), "{error:?}");
+        assert!(text(&error).contains(says), "{error}");
+        assert!(text(&error).contains(&SystemV::object_name(&scratch.key)));
+    }
+}
+
+#[test]
+fn a_larger_set_under_a_remembered_id_is_not_read_into_too_little_room() {
+    // What a recycled id comes to: values of 4,000 semaphores do not fit.
+    let scratch = Scratch::new("recycled");
+    let id = scratch.make(4000);
+    let error = sys::values(id).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EFAULT));
+    let set = Set::new(
+        SysvArray {
+            id,
+            service: "recycled".into(),
+        },
+        &scratch.key,
+    );
+    assert!(matches!(run(set.snapshot()), Err(Fault::Removed)));
+}
+
+#[test]
+fn g7_a_set_with_other_digests_is_another_services() {
+    let scratch = Scratch::new("collision");
+    let other = Op {
+        slot: slot::NAME.start,
+        delta: 1,
+        undo: false,
+    };
+    assert!(run(scratch.raw().operate("collide", &[other], Wait::No)).unwrap());
+    let error = scratch
+        .try_open(Missing::Create)
+        .err()
+        .expect("it is not ours");
+    assert!(matches!(error, Error::Foreign { .. }), "{error:?}");
+    assert!(text(&error).contains("32-bit key"), "{error}");
+}
+
+#[test]
+fn a_full_count_is_an_error_of_its_own() {
+    let scratch = Scratch::new("full");
+    let set = scratch.open();
+    let all = Op {
+        slot: slot::REFS,
+        delta: i16::MAX,
+        undo: false,
+    };
+    assert!(run(scratch.raw().operate("fill", &[all], Wait::No)).unwrap());
+    for step in [run(set.join()), run(set.try_enter())] {
+        match step {
+            Err(Fault::Refused(error @ Error::TooManyClients { limit: 32_767, .. })) => {
+                assert!(text(&error).contains("32767"), "{error}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(
+        !run(set.snapshot()).unwrap().locked,
+        "half of `enter` happened"
+    );
+}
+
+#[test]
+fn an_exhausted_undo_is_an_error_of_its_own() {
+    let scratch = Scratch::new("undo");
+    let set = scratch.open();
+    let raw = scratch.raw();
+    // The kernel remembers how much to take back for this process, in 15 bits as well: taking with
+    // undo and giving back without fills that up, while the count stays low.
+    let up = Op {
+        slot: slot::REFS,
+        delta: i16::MAX,
+        undo: true,
+    };
+    let down = Op {
+        slot: slot::REFS,
+        delta: -i16::MAX,
+        undo: false,
+    };
+    assert!(run(raw.operate("fill", &[up], Wait::No)).unwrap());
+    assert!(run(raw.operate("empty", &[down], Wait::No)).unwrap());
+    let one = Op {
+        slot: slot::REFS,
+        delta: 1,
+        undo: true,
+    };
+    let refused = (0..3).find_map(|_| run(raw.operate("count", &[one], Wait::No)).err());
+    match refused {
+        Some(Fault::Refused(error @ Error::Kernel { .. })) => {
+            assert!(text(&error).contains("this process alone"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(run(set.snapshot()).unwrap().clients < 3);
+}
+
+#[test]
+fn values_changed_from_outside_are_an_error_and_not_a_hang() {
+    let scratch = Scratch::new("meddled");
+    let set = scratch.open();
+    match run(set.unlock()) {
+        Err(Fault::Refused(error @ Error::Kernel { .. })) => {
+            assert!(text(&error).contains("from outside"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The limits of a machine belong to its IPC namespace, so they are lowered in a new one, in which
+/// this very test runs again.
+#[test]
+fn the_machines_limits_are_errors_that_name_the_limit() {
+    const INSIDE: &str = "PROCREF_TEST_LIMITS";
+    if std::env::var_os(INSIDE).is_some() {
+        return inside_small_limits();
+    }
+    let run_inside = |mapping: &[&str]| {
+        Command::new("unshare")
+            .args(mapping)
+            .args(["--ipc", "--fork"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture"])
+            .arg("kernel::sysv::tests::the_machines_limits_are_errors_that_name_the_limit")
+            .env(INSIDE, "1")
+            .output()
+            .expect("unshare(1) of util-linux is installed")
+    };
+    let mapping: &[&str] = if rustix::process::geteuid().is_root() {
+        &[]
+    } else {
+        &["--map-root-user"]
+    };
+    let output = run_inside(mapping);
+    assert!(
+        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"),
+        "needs root or user namespaces\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn inside_small_limits() {
+    let set_limits = |per_set: u32, all: u32, ops: u32, sets: u32| {
+        let limits = format!("{per_set} {all} {ops} {sets}");
+        std::fs::write("/proc/sys/kernel/sem", limits).unwrap();
+    };
+    let refusal = |name: &str| {
+        let scratch = Scratch::new(name);
+        let error = scratch
+            .try_open(Missing::Create)
+            .err()
+            .expect("a limit is reached");
+        assert!(matches!(error, Error::Kernel { .. }), "{error:?}");
+        text(&error)
+    };
+    set_limits(250, 32_000, 32, 0);
+    assert!(refusal("no-set-left").contains("SEMMNI"));
+    set_limits(250, u32::from(slot::COUNT) - 1, 32, 128);
+    assert!(refusal("no-semaphore-left").contains("SEMMNS"));
+    set_limits(u32::from(slot::COUNT) - 1, 32_000, 32, 128);
+    assert!(refusal("set-too-large").contains("SEMMSL"));
+    set_limits(250, 32_000, 2, 128);
+    let scratch = Scratch::new("steps-too-long");
+    match run(scratch.open().try_enter()) {
+        Err(Fault::Refused(error)) => assert!(text(&error).contains("SEMOPM"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+}
