@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
-use crate::kernel::{Fault, Kernel, Missing, Native, Object, Snapshot, Step};
+use crate::kernel::{Fault, Kernel, Missing, Native, Object, Step};
 use crate::name::{Name, ServiceKey};
 use crate::namespace;
 use crate::process::fork_epoch;
@@ -185,32 +185,50 @@ impl PlatformRefCounter {
         Ok(self.held.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Opens the object if need be, and does a step on it; again on a new one where the old one is
-    /// gone, unless something was held on that.
+    /// Does a step on the object, opened if need be; on a new one where the old one was removed from
+    /// outside, and what was held with it.
     fn on_object<T>(
         &self,
         held: &mut Held,
-        step: impl AsyncFn(&NativeObject) -> Step<Option<T>>,
+        step: impl AsyncFn(&NativeObject) -> Step<T>,
     ) -> Result<T> {
         pollster::block_on(async {
             loop {
-                let object = match &held.object {
-                    Some(object) => Arc::clone(object),
-                    None => match Native.open(&self.key, Missing::Create).await? {
-                        Some(object) => Arc::new(object),
-                        None => continue,
-                    },
+                if held.object.is_none() {
+                    held.object = Native.open(&self.key, Missing::Create).await?.map(Arc::new);
+                }
+                let Some(object) = held.object.clone() else {
+                    continue;
                 };
-                held.object = Some(Arc::clone(&object));
                 match step(&object).await {
-                    Ok(Some(output)) => return Ok(output),
-                    Ok(None) => {}
-                    // Removed from outside where something was held: that went with it.
+                    Ok(output) => return Ok(output),
                     Err(Fault::Removed) => *held = Held::default(),
                     Err(Fault::Refused(error)) => return Err(error),
                 }
             }
         })
+    }
+
+    /// Attempts a step until it has happened, and does not keep other threads from using the counter
+    /// while it waits for somebody's lock.
+    fn until_done<T>(&self, mut attempt: impl FnMut(&mut Held) -> Result<Attempt<T>>) -> Result<T> {
+        loop {
+            let mut held = self.held()?;
+            match attempt(&mut held)? {
+                Attempt::Done(output) => return Ok(output),
+                Attempt::Again => {}
+                Attempt::Locked => {
+                    let object = held.object.clone();
+                    drop(held);
+                    if let Some(object) = object {
+                        match pollster::block_on(object.wait_unlocked()) {
+                            Ok(()) | Err(Fault::Removed) => {}
+                            Err(Fault::Refused(error)) => return Err(error),
+                        }
+                    }
+                }
+            }
+        }
     }
 
     /// The last reference was given back along with taking the lock, or under it.
@@ -222,69 +240,76 @@ impl PlatformRefCounter {
 
 impl RefCounter for PlatformRefCounter {
     fn acquire(&self) -> Result<u32> {
-        let mut held = self.held()?;
-        let locked = held.lock;
-        let count = self.on_object(&mut held, async |object| {
-            let snapshot = object.snapshot().await?;
-            if !snapshot.claimed {
-                if locked {
-                    object.claim().await?;
-                } else if object.try_lock().await? {
-                    object.claim().await?;
-                    object.unlock().await?;
-                } else {
-                    object.wait_unlocked().await?;
+        self.until_done(|held| {
+            let locked = held.lock;
+            let attempt = self.on_object(held, async |object| {
+                let snapshot = object.snapshot().await?;
+                if snapshot.locked && !locked {
+                    return Ok(Attempt::Locked);
                 }
-                return Ok(None);
+                if !snapshot.claimed {
+                    // Only the lock's holder writes whose object it is.
+                    if !locked && !object.try_lock().await? {
+                        return Ok(Attempt::Locked);
+                    }
+                    object.claim().await?;
+                    if !locked {
+                        object.unlock().await?;
+                    }
+                    return Ok(Attempt::Again);
+                }
+                let to = snapshot.clients + 1;
+                Ok(match object.recount(snapshot.clients, to, !locked).await? {
+                    true => Attempt::Done(to),
+                    false => Attempt::Again,
+                })
+            })?;
+            if let Attempt::Done(_) = attempt {
+                held.references += 1;
             }
-            if snapshot.locked && !locked {
-                object.wait_unlocked().await?;
-                return Ok(None);
-            }
-            let (from, to) = (snapshot.clients, snapshot.clients + 1);
-            let counted = object.recount(from, to, !locked).await?;
-            Ok(counted.then_some(to))
-        })?;
-        held.references += 1;
-        Ok(count)
+            Ok(attempt)
+        })
     }
 
     fn release(&self) -> Result<u32> {
-        let mut held = self.held()?;
-        if held.references == 0 {
-            return Err(self.not_held("release", "a reference"));
-        }
-        let locked = held.lock;
-        let count = self.on_object(&mut held, async |object| {
-            let snapshot = object.snapshot().await?;
-            match snapshot {
-                // Removed from outside, and a new one was opened.
-                Snapshot { clients: 0, .. } => return Ok(Some(Left::Nothing)),
-                Snapshot { clients: 1, .. } if !locked => {
-                    if object.leave_last().await? {
-                        return Ok(Some(Left::LastLocked));
-                    }
-                    if snapshot.pinned {
-                        object.drop_reference().await?;
-                        return Ok(Some(Left::Others(0)));
-                    }
-                    if snapshot.locked {
-                        object.wait_unlocked().await?;
-                    }
-                    return Ok(None);
-                }
-                _ => {}
+        self.until_done(|held| {
+            if held.references == 0 {
+                return Err(self.not_held("release", "a reference"));
             }
-            let to = snapshot.clients - 1;
-            let counted = object.recount(snapshot.clients, to, false).await?;
-            Ok(counted.then_some(Left::Others(to)))
-        })?;
-        held.references = held.references.saturating_sub(1);
-        match count {
-            Left::Others(count) => Ok(count),
-            Left::Nothing => Ok(0),
-            Left::LastLocked => self.clean_up(&mut held).map(|()| 0),
-        }
+            let locked = held.lock;
+            let attempt = self.on_object(held, async |object| {
+                let snapshot = object.snapshot().await?;
+                match snapshot.clients {
+                    // Removed from outside, and opened anew to see that.
+                    0 => return Ok(Attempt::Done(Left::Nothing)),
+                    1 if !locked && !snapshot.pinned => {
+                        if object.leave_last().await? {
+                            return Ok(Attempt::Done(Left::Lock));
+                        }
+                        return Ok(match snapshot.locked {
+                            true => Attempt::Locked,
+                            false => Attempt::Again,
+                        });
+                    }
+                    _ => {}
+                }
+                let to = snapshot.clients - 1;
+                Ok(match object.recount(snapshot.clients, to, false).await? {
+                    true => Attempt::Done(Left::Others(to)),
+                    false => Attempt::Again,
+                })
+            })?;
+            if let Attempt::Done(left) = &attempt {
+                held.references = held.references.saturating_sub(1);
+                if let Left::Lock = left {
+                    self.clean_up(held)?;
+                }
+            }
+            Ok(attempt.map(|left| match left {
+                Left::Others(count) => count,
+                Left::Lock | Left::Nothing => 0,
+            }))
+        })
     }
 
     fn count(&self) -> Result<u32> {
@@ -310,7 +335,7 @@ impl RefCounter for PlatformRefCounter {
             if locked && !object.snapshot().await?.claimed {
                 object.claim().await?;
             }
-            Ok(Some(locked))
+            Ok(locked)
         })?;
         held.lock = locked;
         Ok(locked)
@@ -323,11 +348,12 @@ impl RefCounter for PlatformRefCounter {
         }
         let nobody = self.on_object(&mut held, async |object| {
             let snapshot = object.snapshot().await?;
-            if snapshot.clients == 0 && !snapshot.pinned {
-                return Ok(Some(true));
+            let nobody = snapshot.clients == 0 && !snapshot.pinned;
+            // With nobody left the lock goes with the object.
+            if !nobody {
+                object.unlock().await?;
             }
-            object.unlock().await?;
-            Ok(Some(false))
+            Ok(nobody)
         })?;
         if nobody {
             return self.clean_up(&mut held);
@@ -337,12 +363,31 @@ impl RefCounter for PlatformRefCounter {
     }
 }
 
+/// What came of an attempt.
+enum Attempt<T> {
+    Done(T),
+    /// Somebody else was faster: look again.
+    Again,
+    /// Somebody else has the lock.
+    Locked,
+}
+
+impl<T> Attempt<T> {
+    fn map<U>(self, map: impl FnOnce(T) -> U) -> Attempt<U> {
+        match self {
+            Self::Done(output) => Attempt::Done(map(output)),
+            Self::Again => Attempt::Again,
+            Self::Locked => Attempt::Locked,
+        }
+    }
+}
+
 /// What a release left.
 enum Left {
     Others(u32),
-    /// Nobody, and the lock is ours.
-    LastLocked,
-    /// The object went meanwhile, and every reference with it.
+    /// Nobody, and the lock came with it.
+    Lock,
+    /// Nothing: the object had gone, and every reference with it.
     Nothing,
 }
 

@@ -90,7 +90,8 @@ pub enum Error {
 
     /// Nobody runs the service and this client does not know how to start it.
     #[error(
-        "service `{service}` is not running and has no `on_first_acquire` callback to start it with"
+        "service `{service}` is not running, or not healthy, and this client has no \
+         `on_first_acquire` callback to start it with"
     )]
     NoStart {
         /// The service.

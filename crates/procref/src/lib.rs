@@ -84,3 +84,8 @@ pub use counter::{PlatformRefCounter, RefCounter};
 pub use error::{Error, Result};
 pub use info::ServiceInfo;
 pub use service::{ServiceHandle, SharedService, SharedServiceBuilder, State, Status};
+
+/// The README's examples, compiled with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -2,19 +2,19 @@
 //! directs them waits for their reports; nothing here sleeps.
 
 use std::fmt;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Stdin, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Result;
+use super::{Result, signals};
 
 /// Longer than anything in the examples takes, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-pub enum Event {
+enum Event {
     Said(usize, String),
     Ended(usize),
     Interrupted,
@@ -69,18 +69,26 @@ pub struct Cast {
 }
 
 impl Cast {
-    pub fn new() -> Self {
+    /// From here on Ctrl-C and its like are events as others are, so that
+    /// everything can be tidied up first. So is the end of the lifeline.
+    pub fn new(lifeline: Option<Stdin>) -> Result<Self> {
         let (post, events) = mpsc::channel();
-        Self {
+        let interrupted = post.clone();
+        signals::on_interruption(move || {
+            let _ = interrupted.send(Event::Interrupted);
+        })?;
+        if let Some(mut lifeline) = lifeline {
+            let interrupted = post.clone();
+            thread::spawn(move || {
+                let _ = io::copy(&mut lifeline, &mut io::sink());
+                let _ = interrupted.send(Event::Interrupted);
+            });
+        }
+        Ok(Self {
             clients: Vec::new(),
             events,
             post,
-        }
-    }
-
-    /// Where the outside world can send an [`Event::Interrupted`].
-    pub fn post(&self) -> Sender<Event> {
-        self.post.clone()
+        })
     }
 
     /// Starts one more client. In a process group of its own, so that Ctrl-C
@@ -183,6 +191,18 @@ impl Cast {
     pub fn next(&mut self) -> Result<Report> {
         let report = self.next_or_end_of(None)?;
         Ok(report.ok_or("the clients fell silent")?)
+    }
+
+    /// One report of each of `count` clients, as they came, but first of all
+    /// those that say `leading`: what these did was the cause of what the
+    /// others did, whoever was heard first.
+    pub fn next_led_by(&mut self, leading: &str, count: usize) -> Result<Vec<Report>> {
+        let mut reports = Vec::with_capacity(count);
+        for _ in 0..count {
+            reports.push(self.next()?);
+        }
+        reports.sort_by_key(|report| report.word(0) != leading);
+        Ok(reports)
     }
 
     /// Gives one client an order, and waits for its report.

@@ -5,14 +5,13 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 
 use procref::SharedService;
 
-use crate::common::cast::{Cast, Event, Report};
+use crate::common::Result;
+use crate::common::cast::{Cast, Report};
 use crate::common::outside::{self, Run, lines_with};
 use crate::common::screen::Screen;
-use crate::common::{Result, signals};
 use crate::database::{BATCH, Database};
 
 const CLIENTS: usize = 16;
@@ -28,11 +27,11 @@ struct Show {
 
 /// In a temporary directory of our own.
 pub fn run() -> Result<()> {
+    let cast = Cast::new(None)?;
     let dir = tempfile::Builder::new()
         .prefix("procref-postgres-")
         .tempdir()?;
-    let show = Show::new(dir.path())?;
-    let played = perform(show);
+    let played = perform(cast, dir.path());
     let closed = dir.close();
     played?;
     Ok(closed?)
@@ -41,22 +40,19 @@ pub fn run() -> Result<()> {
 /// In a directory that somebody else made and removes. Our stdin ends when
 /// they are gone.
 pub fn run_in(dir: &Path) -> Result<()> {
-    let show = Show::new(dir)?;
-    let post = show.cast.post();
-    thread::spawn(move || {
-        let _ = io::copy(&mut io::stdin(), &mut io::sink());
-        let _ = post.send(Event::Interrupted);
-    });
-    perform(show)
+    perform(Cast::new(Some(io::stdin()))?, dir)
 }
 
-fn perform(mut show: Show) -> Result<()> {
-    let post = show.cast.post();
-    signals::on_interruption(move || {
-        let _ = post.send(Event::Interrupted);
-    })?;
+fn perform(cast: Cast, dir: &Path) -> Result<()> {
+    let database = Database::in_dir(dir);
+    let mut show = Show {
+        screen: Screen::new(),
+        cast,
+        service: crate::shared_database(dir)?,
+        database: database.clone(),
+        dir: dir.to_owned(),
+    };
     let played = show.play();
-    let database = show.database.clone();
     // Whatever happened: first the clients leave.
     drop(show);
     database.stop_anyhow();
@@ -64,16 +60,6 @@ fn perform(mut show: Show) -> Result<()> {
 }
 
 impl Show {
-    fn new(dir: &Path) -> Result<Self> {
-        Ok(Self {
-            screen: Screen::new(),
-            cast: Cast::new(),
-            service: crate::shared_database(dir)?,
-            database: Database::in_dir(dir),
-            dir: dir.to_owned(),
-        })
-    }
-
     fn play(&mut self) -> Result<()> {
         let who = std::process::id();
         self.screen.title(&format!(
@@ -209,8 +195,7 @@ impl Show {
             self.cast.order(number, "acquire")?;
         }
         let (mut servers, mut starters) = (BTreeSet::new(), 0);
-        for _ in 0..CLIENTS {
-            let report = self.cast.next()?;
+        for report in self.cast.next_led_by("started", CLIENTS)? {
             let (pid, port, count) = (report.number(1)?, report.number(2)?, report.number(3)?);
             let what = match report.word(0) {
                 "started" => {

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 
 use crate::common::{Result, signals};
 
@@ -14,6 +16,11 @@ pub fn needed() -> bool {
 
 pub fn run() -> Result<()> {
     let (user, uid, gid) = other_user()?;
+    // From here on nothing ends us before the directory is removed again.
+    let (interrupt, interrupted) = mpsc::channel();
+    signals::on_interruption(move || {
+        let _ = interrupt.send(());
+    })?;
     let dir = tempfile::Builder::new()
         .prefix("procref-postgres-")
         .tempdir()?;
@@ -35,7 +42,10 @@ pub fn run() -> Result<()> {
         .spawn()?;
     // Its stdin ends when we are interrupted, or gone, and with it the child.
     let lifeline = child.stdin.take();
-    signals::on_interruption(move || drop(lifeline))?;
+    thread::spawn(move || {
+        let _ = interrupted.recv();
+        drop(lifeline);
+    });
     let status = child.wait()?;
     dir.close()?;
     match status.success() {

@@ -8,10 +8,10 @@ use std::process::Command;
 
 use procref::SharedService;
 
-use crate::common::cast::{Cast, Event, Report};
+use crate::common::Result;
+use crate::common::cast::{Cast, Report};
 use crate::common::outside::{self, Run, lines_with};
 use crate::common::screen::Screen;
-use crate::common::{Result, signals};
 
 const CLIENTS: usize = 5;
 
@@ -32,19 +32,16 @@ struct Seen {
 }
 
 pub fn run() -> Result<()> {
+    let cast = Cast::new(None)?;
     let dir = tempfile::Builder::new()
         .prefix("procref-quickstart-")
         .tempdir()?;
     let mut show = Show {
         screen: Screen::new(),
-        cast: Cast::new(),
+        cast,
         service: crate::shared_server(dir.path())?,
         dir: dir.path().to_owned(),
     };
-    let post = show.cast.post();
-    signals::on_interruption(move || {
-        let _ = post.send(Event::Interrupted);
-    })?;
     let played = play(&mut show);
     // Whatever happened: first the clients leave, then their directory goes.
     drop(show);
@@ -69,8 +66,8 @@ fn play(show: &mut Show) -> Result<()> {
     for number in show.cast.present() {
         show.cast.order(number, "acquire")?;
     }
-    for _ in 0..CLIENTS {
-        show.acquired(&mut seen)?;
+    for report in show.cast.next_led_by("started", CLIENTS)? {
+        show.acquired(&report, &mut seen)?;
     }
     let key = show.service.kernel_object();
     let (Some(&starter), Some(&(server, port))) = (seen.starters.first(), seen.servers.first())
@@ -97,8 +94,8 @@ fn play(show: &mut Show) -> Result<()> {
 
     show.screen.act("One more comes")?;
     let late = show.cast.start(client(&show.dir)?)?;
-    show.cast.order(late, "acquire")?;
-    show.acquired(&mut seen)?;
+    let report = show.cast.ask(late, "acquire")?;
+    show.acquired(&report, &mut seen)?;
     let again = show.service.count()?;
 
     show.screen
@@ -190,8 +187,7 @@ impl Show {
     }
 
     /// Somebody has got the server.
-    fn acquired(&mut self, seen: &mut Seen) -> Result<()> {
-        let report = self.cast.next()?;
+    fn acquired(&mut self, report: &Report, seen: &mut Seen) -> Result<()> {
         let (pid, port, count) = (report.number(1)?, report.number(2)?, report.number(3)?);
         let what = match report.word(0) {
             "started" => {
@@ -199,7 +195,7 @@ impl Show {
                 "started the server"
             }
             "joined" => "joined",
-            _ => return Err(unexpected(&report)),
+            _ => return Err(unexpected(report)),
         };
         seen.servers.insert((pid, port));
         let text = format!("server {pid:<7}  port {port:<5}     clients {count}");
