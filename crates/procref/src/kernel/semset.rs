@@ -15,6 +15,8 @@ use crate::process::Identity;
 /// The highest value of a slot (`SEMVMX`): 15 bits.
 pub(super) const MAX_VALUE: u16 = 0x7fff;
 const BITS: u32 = 15;
+/// No array is longer: the instance's slots, and the lock.
+pub(super) const MAX_OPS: usize = 16;
 
 /// Where each thing is kept. SUPERVISOR, TREE and LINGER belong to the layout already, so that
 /// processes that know of supervisors and those that do not can meet on one set.
@@ -194,6 +196,7 @@ impl<A: Array> Set<A> {
         if lock == Lock::Release {
             ops.push(RELEASE_LOCK);
         }
+        debug_assert!(ops.len() <= MAX_OPS);
         if ops.is_empty() {
             return Ok(());
         }

@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::semset::{Array, MAX_VALUE, Op, Owner, Set, Values, Wait, slot};
+use super::semset::{Array, MAX_OPS, MAX_VALUE, Op, Owner, Set, Values, Wait, slot};
 use super::{Fault, Kernel, Missing, Step};
 use crate::error::{Error, Result};
 use crate::name::ServiceKey;
@@ -110,13 +110,25 @@ pub(crate) struct SysvArray {
 
 impl SysvArray {
     fn open(key: &ServiceKey, missing: Missing) -> Result<Option<Self>> {
-        match sys::get(key.short(), slot::COUNT, missing == Missing::Create) {
-            Ok(id) => Ok(Some(Self {
-                id,
-                service: key.name().into(),
-            })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(open_error(key, error)),
+        match sys::get(key.short(), slot::COUNT, false) {
+            Ok(id) => return Ok(Some(Self::new(id, key))),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(open_error(key, error));
+            }
+            Err(_) if missing == Missing::Ignore => return Ok(None),
+            Err(_) => {}
+        }
+        // Found out later, it would leave a set that nobody can operate on.
+        sys::check_length(MAX_OPS)
+            .and_then(|()| sys::get(key.short(), slot::COUNT, true))
+            .map(|id| Some(Self::new(id, key)))
+            .map_err(|error| open_error(key, error))
+    }
+
+    fn new(id: sys::SetId, key: &ServiceKey) -> Self {
+        Self {
+            id,
+            service: key.name().into(),
         }
     }
 
@@ -143,10 +155,6 @@ impl SysvArray {
             Some(libc::ERANGE) => return self.out_of_range(operation, source),
             Some(libc::ENOMEM | libc::ENOSPC) => {
                 "the kernel has no memory, or no room in its table, for this process's undo entry"
-            }
-            Some(libc::E2BIG) => {
-                "a step takes up to 16 operations at once, and the third number of `sysctl \
-                 kernel.sem` (SEMOPM) allows fewer; raise it"
             }
             _ => "unexpected from semop(2) or semctl(2)",
         };
@@ -239,6 +247,10 @@ fn open_error(key: &ServiceKey, source: io::Error) -> Error {
              (SEMMNI) or second (SEMMNS) number of `sysctl kernel.sem`; raise it, or remove what \
              nobody uses (`ipcs -s`, `ipcrm`); a service takes one set of {}",
             slot::COUNT
+        ),
+        Some(libc::E2BIG) => format!(
+            "a step takes up to {MAX_OPS} operations at once, and the third number of `sysctl \
+             kernel.sem` (SEMOPM) allows fewer; raise it"
         ),
         Some(libc::ENOSYS) => "this kernel or sandbox has no System V semaphores".to_owned(),
         Some(libc::ENOMEM) => "the kernel has no memory for another set".to_owned(),

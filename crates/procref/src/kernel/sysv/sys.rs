@@ -36,6 +36,21 @@ pub(super) fn get(key: i32, slots: u16, create: bool) -> io::Result<SetId> {
     check(result).map(SetId)
 }
 
+/// Whether this machine allows so many operations in one array; `E2BIG` if not.
+pub(super) fn check_length(count: usize) -> io::Result<()> {
+    // The length is checked before the set is looked for. There is none of this id; and if there were,
+    // asking whether a slot is zero would change nothing.
+    let nothing = Op {
+        slot: 0,
+        delta: 0,
+        undo: false,
+    };
+    match operate(SetId(libc::c_int::MAX), &vec![nothing; count], Wait::No) {
+        Err(error) if error.raw_os_error() == Some(libc::E2BIG) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn operate(id: SetId, ops: &[Op], wait: Wait) -> io::Result<()> {
     const MOST: usize = slot::COUNT as usize + 1;
     let mut array = [libc::sembuf {
