@@ -1,0 +1,394 @@
+//! A client process, as its test sees it.
+
+mod ask;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixListener;
+use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+
+use crate::deadline::DEADLINE;
+use crate::observe::Identity;
+use crate::protocol::{Acquired, Body, Command, Death, Event, Message, Reply, Request};
+use crate::scene::{Shared, lock};
+
+/// A process that does what the test tells it. It is killed when dropped.
+pub struct Actor {
+    identity: Identity,
+    /// None for a forked one, which is not the test's child.
+    child: Option<Mutex<Child>>,
+    commands: Mutex<Option<Box<dyn Write + Send>>>,
+    inbox: Mutex<Inbox>,
+    shared: Arc<Shared>,
+    requests: AtomicU64,
+    handles: AtomicU32,
+}
+
+struct Inbox {
+    arriving: Receiver<Message>,
+    /// Arrived, and not asked for yet.
+    unread: Vec<Message>,
+}
+
+/// A request without its reply.
+#[derive(Debug)]
+#[must_use]
+pub struct Pending {
+    request: u64,
+    handle: u32,
+}
+
+impl Pending {
+    /// The request's number, for [`Command::Cancel`].
+    #[must_use]
+    pub fn request(&self) -> u64 {
+        self.request
+    }
+}
+
+/// A handle in an actor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its number.
+    pub handle: u32,
+    /// What it is a handle of.
+    pub got: Acquired,
+}
+
+/// The process ended while something was expected of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+impl Actor {
+    pub(crate) fn of_child(mut child: Child, shared: Arc<Shared>) -> Self {
+        let identity = Identity::of(child.id()).expect("a child that was not waited for");
+        lock(&shared.cast).push(identity);
+        let commands = child.stdin.take().expect("a pipe for commands");
+        let messages = child.stdout.take().expect("a pipe for messages");
+        Self::new(identity, Some(child), commands, messages, shared)
+    }
+
+    fn new(
+        identity: Identity,
+        child: Option<Child>,
+        commands: impl Write + Send + 'static,
+        messages: impl Read + Send + 'static,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let (sender, arriving) = channel();
+        // A thread of its own, so that an actor never blocks on a full pipe.
+        std::thread::spawn(move || {
+            for line in BufReader::new(messages).lines() {
+                let Ok(line) = line else { return };
+                let message = serde_json::from_str(&line)
+                    .unwrap_or_else(|error| panic!("strange message {line:?}: {error}"));
+                if sender.send(message).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            identity,
+            child: child.map(Mutex::new),
+            commands: Mutex::new(Some(Box::new(commands))),
+            inbox: Mutex::new(Inbox {
+                arriving,
+                unread: Vec::new(),
+            }),
+            shared,
+            requests: AtomicU64::new(1),
+            handles: AtomicU32::new(1),
+        }
+    }
+
+    /// Its pid.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.identity.pid
+    }
+
+    /// Its pid and start time.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Takes the first message that `pick` wants, and waits for it.
+    #[track_caller]
+    fn take<T>(&self, what: &str, mut pick: impl FnMut(&Message) -> Option<T>) -> Result<T, Gone> {
+        let mut inbox = lock(&self.inbox);
+        let found = inbox
+            .unread
+            .iter()
+            .enumerate()
+            .find_map(|(index, message)| Some((index, pick(message)?)));
+        if let Some((index, value)) = found {
+            inbox.unread.remove(index);
+            return Ok(value);
+        }
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match inbox.arriving.recv_timeout(left) {
+                Ok(message) => match pick(&message) {
+                    Some(value) => return Ok(value),
+                    None => inbox.unread.push(message),
+                },
+                Err(RecvTimeoutError::Disconnected) => return Err(Gone),
+                Err(RecvTimeoutError::Timeout) => panic!(
+                    "actor {} did not tell within {DEADLINE:?}: {what}; it told {:?}",
+                    self.identity, inbox.unread
+                ),
+            }
+        }
+    }
+
+    /// Takes the first message that `pick` wants if it has come already.
+    fn take_if_there<T>(&self, mut pick: impl FnMut(&Message) -> Option<T>) -> Option<T> {
+        let mut inbox = lock(&self.inbox);
+        while let Ok(message) = inbox.arriving.try_recv() {
+            inbox.unread.push(message);
+        }
+        let (index, value) = inbox
+            .unread
+            .iter()
+            .enumerate()
+            .find_map(|(index, message)| Some((index, pick(message)?)))?;
+        inbox.unread.remove(index);
+        Some(value)
+    }
+
+    #[track_caller]
+    fn alive<T>(&self, result: Result<T, Gone>, what: &str) -> T {
+        result.unwrap_or_else(|Gone| panic!("actor {} ended before: {what}", self.identity))
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_ready(&self) {
+        self.event_like("ready", |event| {
+            matches!(event, Event::Ready(_)).then_some(())
+        });
+    }
+
+    /// Waits for an event.
+    ///
+    /// # Panics
+    ///
+    /// When the actor ends or the deadline passes before.
+    #[track_caller]
+    pub fn event(&self, wanted: &Event) {
+        let what = format!("{wanted:?}");
+        self.event_like(&what, |event| (event == wanted).then_some(()));
+    }
+
+    /// Waits for an event that `pick` likes.
+    ///
+    /// # Panics
+    ///
+    /// When the actor ends or the deadline passes before.
+    #[track_caller]
+    pub fn event_like<T>(&self, what: &str, pick: impl FnMut(&Event) -> Option<T>) -> T {
+        self.event_at(what, pick).0
+    }
+
+    /// [`Actor::event_like`], and when it happened.
+    ///
+    /// # Panics
+    ///
+    /// When the actor ends or the deadline passes before.
+    #[track_caller]
+    pub fn event_at<T>(&self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> (T, u64) {
+        let found = self.take(what, |message| match &message.body {
+            Body::Event(event) => Some((pick(event)?, message.at)),
+            Body::Reply(..) => None,
+        });
+        self.alive(found, what)
+    }
+
+    /// Waits until a callback has the fake service running.
+    ///
+    /// # Panics
+    ///
+    /// When the actor ends or the deadline passes before.
+    #[track_caller]
+    pub fn served(&self) -> Identity {
+        self.event_like("a service that runs", |event| match event {
+            Event::Served(identity) => Some(*identity),
+            _ => None,
+        })
+    }
+
+    /// Whether this event has come already.
+    #[must_use]
+    pub fn happened(&self, wanted: &Event) -> bool {
+        self.take_if_there(|message| match &message.body {
+            Body::Event(event) => (event == wanted).then_some(()),
+            Body::Reply(..) => None,
+        })
+        .is_some()
+    }
+
+    /// Writes a line, whatever it means.
+    ///
+    /// # Panics
+    ///
+    /// When the actor does not read any more.
+    #[track_caller]
+    pub fn write_line(&self, line: &str) {
+        let mut commands = lock(&self.commands);
+        let pipe = commands.as_mut().expect("commands were not closed");
+        pipe.write_all(format!("{line}\n").as_bytes())
+            .and_then(|()| pipe.flush())
+            .unwrap_or_else(|error| panic!("actor {} does not listen: {error}", self.identity));
+    }
+
+    /// Sends a command without waiting for what becomes of it.
+    ///
+    /// # Panics
+    ///
+    /// When the actor does not read any more.
+    #[track_caller]
+    pub fn begin(&self, command: Command) -> Pending {
+        let id = self.requests.fetch_add(1, Ordering::Relaxed);
+        let handle = match command {
+            Command::Acquire { handle, .. } | Command::TryJoin { handle, .. } => handle,
+            _ => 0,
+        };
+        let request = Request { id, command };
+        self.write_line(&serde_json::to_string(&request).expect("a command as JSON"));
+        Pending {
+            request: id,
+            handle,
+        }
+    }
+
+    /// Waits for the reply.
+    ///
+    /// # Panics
+    ///
+    /// When the actor ends or the deadline passes before.
+    #[track_caller]
+    pub fn reply(&self, pending: Pending) -> Reply {
+        let what = format!("the reply to {pending:?}");
+        let reply = self.reply_or_gone(pending);
+        self.alive(reply, &what)
+    }
+
+    /// Waits for the reply, or for the process to end without one.
+    ///
+    /// # Errors
+    ///
+    /// When it ended.
+    #[track_caller]
+    pub fn reply_or_gone(&self, pending: Pending) -> Result<Reply, Gone> {
+        let what = format!("the reply to {pending:?}");
+        self.take(&what, |message| match &message.body {
+            Body::Reply(id, reply) => (*id == pending.request).then(|| reply.clone()),
+            Body::Event(_) => None,
+        })
+    }
+
+    /// Whether the reply has come already; it stays where it is.
+    #[must_use]
+    pub fn has_replied(&self, pending: &Pending) -> bool {
+        let mut inbox = lock(&self.inbox);
+        while let Ok(message) = inbox.arriving.try_recv() {
+            inbox.unread.push(message);
+        }
+        inbox
+            .unread
+            .iter()
+            .any(|message| matches!(&message.body, Body::Reply(id, _) if *id == pending.request))
+    }
+
+    /// [`Actor::begin`] and [`Actor::reply`].
+    ///
+    /// # Panics
+    ///
+    /// When the actor ends or the deadline passes before.
+    #[track_caller]
+    pub fn call(&self, command: Command) -> Reply {
+        let pending = self.begin(command);
+        self.reply(pending)
+    }
+
+    /// Forks the process. The copy takes commands of its own.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up.
+    #[must_use]
+    #[track_caller]
+    pub fn fork(&self) -> Self {
+        let socket = self.shared.fresh_path("fork", "sock");
+        let listener = UnixListener::bind(&socket).expect("bind a socket");
+        let forked = self.call(Command::Fork { socket });
+        assert!(matches!(forked, Reply::Forked { .. }), "fork: {forked:?}");
+        let limit = Timespec::try_from(DEADLINE).expect("not that long");
+        let ready = poll(&mut [PollFd::new(&listener, PollFlags::IN)], Some(&limit));
+        assert_eq!(ready.ok(), Some(1), "the forked child does not connect");
+        let (stream, _) = listener.accept().expect("accept");
+        let messages = stream.try_clone().expect("a second descriptor");
+        let Reply::Forked { child } = forked else {
+            unreachable!("asserted above");
+        };
+        let identity = Identity::of(child).expect("the forked child");
+        lock(&self.shared.cast).push(identity);
+        let mut actor = Self::new(identity, None, stream, messages, Arc::clone(&self.shared));
+        // The copies of the parent's handles keep their numbers.
+        let next = self.handles.load(Ordering::Relaxed);
+        actor.handles = AtomicU32::new(next);
+        actor.wait_ready();
+        actor
+    }
+
+    /// Tells the process to end itself, and waits until it has.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    #[track_caller]
+    pub fn die(&self, how: Death) {
+        let _ = self.begin(Command::Die(how));
+        self.wait_end();
+    }
+
+    /// SIGKILLs the process and waits until it is dead.
+    ///
+    /// # Panics
+    ///
+    /// When it does not die.
+    #[track_caller]
+    pub fn kill(&self) {
+        self.identity.signal(Signal::KILL);
+        self.wait_end();
+    }
+
+    /// Waits until the process has ended and, where it is the test's child,
+    /// is reaped.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    #[track_caller]
+    pub fn wait_end(&self) -> Option<ExitStatus> {
+        self.identity.wait_gone();
+        let child = self.child.as_ref()?;
+        Some(lock(child).wait().expect("wait for a child"))
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        self.identity.signal(Signal::KILL);
+        if let Some(child) = &self.child {
+            let _ = lock(child).wait();
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The commands as methods that expect the reply they should get.
+
+use std::sync::atomic::Ordering;
+
+use super::{Actor, Held, Pending};
+use crate::kernel;
+use crate::protocol::{
+    Command, CounterOp, Failure, Gate, Place, Reply, ServiceSpec, StatusReport, StormReport, Via,
+};
+use crate::scene::lock;
+
+impl Actor {
+    #[track_caller]
+    fn done(&self, command: Command) {
+        let what = format!("{command:?}");
+        let reply = self.call(command);
+        assert_eq!(reply, Reply::Done, "{what} in actor {}", self.identity);
+    }
+
+    /// Builds the service as number 0 and returns its key.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be built.
+    #[track_caller]
+    pub fn build(&self, spec: &ServiceSpec) -> i32 {
+        self.build_as(0, spec)
+    }
+
+    /// Builds the service and returns its key.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be built.
+    #[track_caller]
+    pub fn build_as(&self, service: u32, spec: &ServiceSpec) -> i32 {
+        self.try_build_as(service, spec)
+            .unwrap_or_else(|failure| panic!("build: {failure:?}"))
+    }
+
+    /// Builds the service and returns its key.
+    ///
+    /// # Errors
+    ///
+    /// What the library says.
+    ///
+    /// # Panics
+    ///
+    /// When the actor ends or the deadline passes before.
+    #[track_caller]
+    pub fn try_build_as(&self, service: u32, spec: &ServiceSpec) -> Result<i32, Failure> {
+        let spec = Box::new(spec.clone());
+        match self.call(Command::Build { service, spec }) {
+            Reply::Built { kernel_object, .. } => {
+                let key = kernel::parse_key(&kernel_object);
+                lock(&self.shared.keys).insert(key);
+                Ok(key)
+            }
+            Reply::Failed(failure) => Err(failure),
+            reply => panic!("build: {reply:?}"),
+        }
+    }
+
+    /// Begins to acquire service 0.
+    ///
+    /// # Panics
+    ///
+    /// When the actor does not read any more.
+    #[track_caller]
+    pub fn begin_acquire(&self, via: Via) -> Pending {
+        self.begin_acquire_of(0, via)
+    }
+
+    /// Begins to acquire a service.
+    ///
+    /// # Panics
+    ///
+    /// When the actor does not read any more.
+    #[track_caller]
+    pub fn begin_acquire_of(&self, service: u32, via: Via) -> Pending {
+        let handle = self.handles.fetch_add(1, Ordering::Relaxed);
+        self.begin(Command::Acquire {
+            service,
+            handle,
+            via,
+        })
+    }
+
+    /// Waits for the end of an acquire.
+    ///
+    /// # Errors
+    ///
+    /// What the library says.
+    ///
+    /// # Panics
+    ///
+    /// On any other reply, a panic in the actor for one.
+    #[track_caller]
+    pub fn finish_acquire(&self, pending: Pending) -> Result<Held, Failure> {
+        let handle = pending.handle;
+        match self.reply(pending) {
+            Reply::Acquired(got) => Ok(Held { handle, got }),
+            Reply::Failed(failure) => Err(failure),
+            reply => panic!("acquire in actor {}: {reply:?}", self.identity),
+        }
+    }
+
+    /// Acquires service 0.
+    ///
+    /// # Errors
+    ///
+    /// What the library says.
+    #[track_caller]
+    pub fn try_acquire(&self, via: Via) -> Result<Held, Failure> {
+        let pending = self.begin_acquire(via);
+        self.finish_acquire(pending)
+    }
+
+    /// Acquires service 0, which must succeed.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    #[track_caller]
+    pub fn acquire(&self) -> Held {
+        self.acquire_via(Via::TokioMulti)
+    }
+
+    /// Acquires service 0, which must succeed.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    #[track_caller]
+    pub fn acquire_via(&self, via: Via) -> Held {
+        self.try_acquire(via)
+            .unwrap_or_else(|failure| panic!("acquire in actor {}: {failure:#?}", self.identity))
+    }
+
+    /// Joins service 0 if it runs.
+    ///
+    /// # Errors
+    ///
+    /// What the library says.
+    ///
+    /// # Panics
+    ///
+    /// On any other reply, a panic in the actor for one.
+    #[track_caller]
+    pub fn try_join(&self) -> Result<Option<Held>, Failure> {
+        let handle = self.handles.fetch_add(1, Ordering::Relaxed);
+        let command = Command::TryJoin {
+            service: 0,
+            handle,
+            via: Via::Pollster,
+        };
+        match self.call(command) {
+            Reply::Acquired(got) => Ok(Some(Held { handle, got })),
+            Reply::Nothing => Ok(None),
+            Reply::Failed(failure) => Err(failure),
+            reply => panic!("try_join in actor {}: {reply:?}", self.identity),
+        }
+    }
+
+    /// Releases with `release().await`, which must succeed.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    #[track_caller]
+    pub fn release(&self, held: &Held) {
+        self.release_via(held, Via::TokioMulti);
+    }
+
+    /// Releases, which must succeed.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    #[track_caller]
+    pub fn release_via(&self, held: &Held, via: Via) {
+        self.done(Command::Release {
+            handle: held.handle,
+            via,
+        });
+    }
+
+    /// Releases.
+    ///
+    /// # Errors
+    ///
+    /// What the library says.
+    ///
+    /// # Panics
+    ///
+    /// On any other reply, a panic in the actor for one.
+    #[track_caller]
+    pub fn try_release(&self, held: &Held, via: Via) -> Result<(), Failure> {
+        match self.call(Command::Release {
+            handle: held.handle,
+            via,
+        }) {
+            Reply::Done => Ok(()),
+            Reply::Failed(failure) => Err(failure),
+            reply => panic!("release in actor {}: {reply:?}", self.identity),
+        }
+    }
+
+    /// Drops a handle.
+    ///
+    /// # Panics
+    ///
+    /// When the drop panics.
+    #[track_caller]
+    pub fn drop_handle(&self, held: &Held, place: Place) {
+        self.done(Command::Drop {
+            handle: held.handle,
+            place,
+        });
+    }
+
+    /// `count` of service 0.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    #[track_caller]
+    pub fn count(&self) -> u32 {
+        match self.call(Command::Count { service: 0 }) {
+            Reply::Count(count) => count,
+            reply => panic!("count in actor {}: {reply:?}", self.identity),
+        }
+    }
+
+    /// `status` of service 0.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    #[track_caller]
+    pub fn status(&self) -> StatusReport {
+        match self.call(Command::Status { service: 0 }) {
+            Reply::Status(status) => status,
+            reply => panic!("status in actor {}: {reply:?}", self.identity),
+        }
+    }
+
+    /// Lets one through a gate of service 0.
+    ///
+    /// # Panics
+    ///
+    /// When the actor ends or the deadline passes before.
+    #[track_caller]
+    pub fn proceed(&self, gate: Gate) {
+        self.done(Command::Proceed { service: 0, gate });
+    }
+
+    /// Drops the future of a request, and waits until that is done. True if
+    /// it came in time.
+    ///
+    /// # Panics
+    ///
+    /// When the actor ends or the deadline passes before.
+    #[track_caller]
+    pub fn cancel(&self, pending: Pending) -> bool {
+        self.done(Command::Cancel {
+            request: pending.request,
+        });
+        self.reply(pending) == Reply::Cancelled
+    }
+
+    /// Runs a storm and returns the report.
+    ///
+    /// # Panics
+    ///
+    /// When there is no report.
+    #[track_caller]
+    pub fn finish_storm(&self, pending: Pending) -> StormReport {
+        match self.reply(pending) {
+            Reply::Stormed(report) => report,
+            reply => panic!("storm in actor {}: {reply:?}", self.identity),
+        }
+    }
+
+    /// Opens a counter.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be opened.
+    #[track_caller]
+    pub fn counter(&self, counter: u32, name: &str) {
+        let (name, dir) = (name.to_owned(), None);
+        self.done(Command::Counter { counter, name, dir });
+    }
+
+    /// Does something with a counter.
+    ///
+    /// # Panics
+    ///
+    /// When the actor ends or the deadline passes before.
+    #[track_caller]
+    pub fn counter_op(&self, counter: u32, op: CounterOp) -> Reply {
+        self.call(Command::CounterOp { counter, op })
+    }
+}

@@ -1,0 +1,268 @@
+//! The callbacks of an actor's services, which behave as the test wants.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use procref::{ServiceInfo, SharedService};
+use procref_testkit::log::{self, Line};
+use procref_testkit::observe::Identity;
+use procref_testkit::process::sigkill_myself;
+use procref_testkit::protocol::{
+    Callback, Event, Gate, HealthOutcome, Outcome, ServiceSpec, StopOutcome,
+};
+
+use crate::stage::{Gates, Voice};
+
+/// What the callbacks of one service share.
+struct Script {
+    spec: ServiceSpec,
+    gates: Arc<Gates>,
+    voice: Arc<Voice>,
+    starts: AtomicUsize,
+    recoveries: AtomicUsize,
+}
+
+/// Tells when a callback's future is dropped before its end.
+struct Unfinished<'a> {
+    script: &'a Script,
+    callback: Callback,
+    finished: bool,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if !self.finished && !std::thread::panicking() {
+            self.script.voice.tell(Event::Dropped(self.callback));
+        }
+    }
+}
+
+/// Builds the service with the callbacks that `spec` wants.
+pub fn build(
+    spec: &ServiceSpec,
+    gates: &Arc<Gates>,
+    voice: Arc<Voice>,
+) -> procref::Result<SharedService> {
+    let script = Arc::new(Script {
+        spec: spec.clone(),
+        gates: Arc::clone(gates),
+        voice,
+        starts: AtomicUsize::new(0),
+        recoveries: AtomicUsize::new(0),
+    });
+    let mut builder = SharedService::builder(&spec.name);
+    if let Some(dir) = &spec.dir {
+        builder = builder.base_dir(dir);
+    }
+    if let Some(limit) = spec.start_timeout_ms {
+        builder = builder.start_timeout(Duration::from_millis(limit));
+    }
+    if let Some(limit) = spec.wait_timeout_ms {
+        builder = builder.wait_timeout(Duration::from_millis(limit));
+    }
+    if let Some(limit) = spec.stop_timeout_ms {
+        builder = builder.stop_timeout(Duration::from_millis(limit));
+    }
+    if !spec.start.is_empty() {
+        let script = Arc::clone(&script);
+        builder = builder.on_first_acquire(move || {
+            let outcome = next(&script.spec.start, &script.starts);
+            script.begin(Callback::Start, &outcome);
+            bring_up(Arc::clone(&script), Callback::Start, outcome, None)
+        });
+    }
+    if !spec.recover.is_empty() {
+        let script = Arc::clone(&script);
+        builder = builder.on_recover(move |old| {
+            let outcome = next(&script.spec.recover, &script.recoveries);
+            script.begin(Callback::Recover, &outcome);
+            bring_up(Arc::clone(&script), Callback::Recover, outcome, Some(old))
+        });
+    }
+    if let Some(outcome) = spec.stop {
+        let script = Arc::clone(&script);
+        builder = builder.on_last_release(move |info| {
+            script.begin(Callback::Stop, &Outcome::Serve);
+            bring_down(Arc::clone(&script), outcome, info)
+        });
+    }
+    if let Some(outcome) = spec.health {
+        builder = builder.on_health_check(move |info: &ServiceInfo| {
+            script.voice.tell(Event::Running(Callback::Health));
+            judge(Arc::clone(&script), outcome, info.pid(), info.port())
+        });
+    }
+    builder.build()
+}
+
+/// The outcome of this call: the next one, the last one for ever.
+fn next(outcomes: &[Outcome], calls: &AtomicUsize) -> Outcome {
+    let call = calls.fetch_add(1, Ordering::Relaxed);
+    outcomes[call.min(outcomes.len() - 1)].clone()
+}
+
+impl Script {
+    /// What happens when the closure is called, before there is a future.
+    fn begin(&self, callback: Callback, outcome: &Outcome) {
+        let line = Line::Callback(std::process::id(), callback.name().to_owned());
+        log::append(&self.spec.fake.log, &line).expect("write the log");
+        self.voice.tell(Event::Running(callback));
+        assert!(*outcome != Outcome::PanicAtCall, "told to panic");
+    }
+
+    async fn pass(&self, gate: Gate) {
+        if self.spec.gates.contains(&gate) {
+            self.gates.get(gate).pass().await;
+        }
+    }
+
+    /// Starts the fake service and waits until it is ready.
+    fn serve(&self) -> procref::Result<ServiceInfo> {
+        let fake = &self.spec.fake;
+        let mut command = Command::new(&fake.program);
+        command.arg("--port");
+        command.arg("--log").arg(&fake.log);
+        command.arg("--witness").arg(&fake.witness);
+        if fake.ignore_sigterm {
+            command.arg("--ignore-sigterm");
+        }
+        if fake.slow_stop_ms > 0 {
+            command
+                .arg("--slow-stop")
+                .arg(fake.slow_stop_ms.to_string());
+        }
+        if let Some(file) = &fake.unhealthy_file {
+            command.arg("--unhealthy-file").arg(file);
+        }
+        if let Some(limit) = fake.exit_after_ms {
+            command.arg("--exit-after").arg(limit.to_string());
+        }
+        if let Some(guardian) = fake.guardian {
+            command.arg("--guardian").arg(guardian.to_string());
+        }
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line)?;
+        let port = line
+            .strip_prefix(&format!("ready {} ", child.id()))
+            .and_then(|port| port.trim().parse().ok())
+            .ok_or_else(|| format!("the fake service said {line:?}"))?;
+        let identity = Identity::of(child.id()).ok_or("the fake service is gone")?;
+        self.voice.tell(Event::Served(identity));
+        let mut info = ServiceInfo::new(child.id(), port);
+        for (key, value) in &self.spec.metadata {
+            info.set_metadata(key.clone(), value.clone());
+        }
+        Ok(info)
+    }
+}
+
+async fn bring_up(
+    script: Arc<Script>,
+    callback: Callback,
+    outcome: Outcome,
+    old: Option<ServiceInfo>,
+) -> procref::Result<ServiceInfo> {
+    let mut unfinished = Unfinished {
+        script: &script,
+        callback,
+        finished: false,
+    };
+    script.pass(Gate::Before(callback)).await;
+    let old_one = || old.clone().ok_or("there is no old instance");
+    let result = match outcome {
+        Outcome::Serve => script.serve(),
+        Outcome::Replace => {
+            procref::process::stop(old_one()?.pid(), 10_000);
+            script.serve()
+        }
+        Outcome::Heal => {
+            if let Some(file) = &script.spec.fake.unhealthy_file {
+                fs::remove_file(file)?;
+            }
+            Ok(old_one()?)
+        }
+        Outcome::Same => Ok(old_one()?),
+        Outcome::Fail(text) => Err(text.into()),
+        Outcome::Panic | Outcome::PanicAtCall => panic!("told to panic"),
+        Outcome::Die => sigkill_myself(),
+        Outcome::DeadPid => {
+            let mut child = Command::new("true").spawn()?;
+            child.wait()?;
+            Ok(ServiceInfo::new(child.id(), 0))
+        }
+        Outcome::Zombie => {
+            let child = Command::new("true").spawn()?;
+            let identity = Identity::of(child.id()).ok_or("reaped by nobody")?;
+            identity.wait_gone();
+            Ok(ServiceInfo::new(child.id(), 0))
+        }
+        Outcome::Pid(pid) => Ok(ServiceInfo::new(pid, 0)),
+        Outcome::OwnPid => Ok(ServiceInfo::new(std::process::id(), 0)),
+    };
+    script.pass(Gate::After(callback)).await;
+    unfinished.finished = true;
+    script.voice.tell(Event::Returning(callback));
+    result
+}
+
+async fn bring_down(
+    script: Arc<Script>,
+    outcome: StopOutcome,
+    info: ServiceInfo,
+) -> procref::Result<()> {
+    let mut unfinished = Unfinished {
+        script: &script,
+        callback: Callback::Stop,
+        finished: false,
+    };
+    script.pass(Gate::Before(Callback::Stop)).await;
+    let result = match outcome {
+        StopOutcome::Terminate => {
+            procref::process::terminate(info.pid());
+            Ok(())
+        }
+        StopOutcome::Nothing => Ok(()),
+        StopOutcome::Fail => Err("told to fail".into()),
+        StopOutcome::Panic => panic!("told to panic"),
+    };
+    script.pass(Gate::After(Callback::Stop)).await;
+    unfinished.finished = true;
+    script.voice.tell(Event::Returning(Callback::Stop));
+    result
+}
+
+async fn judge(script: Arc<Script>, outcome: HealthOutcome, pid: u32, port: u16) -> bool {
+    script.pass(Gate::Before(Callback::Health)).await;
+    let healthy = match outcome {
+        HealthOutcome::Ask => talk(port).is_ok_and(|answer| answer == (pid, true)),
+        HealthOutcome::Always(healthy) => healthy,
+        HealthOutcome::Panic => panic!("told to panic"),
+    };
+    script.voice.tell(Event::Returning(Callback::Health));
+    script.pass(Gate::After(Callback::Health)).await;
+    healthy
+}
+
+/// Asks the service behind `port` who it is and whether it is well.
+pub fn talk(port: u16) -> std::io::Result<(u32, bool)> {
+    let limit = Some(Duration::from_secs(20));
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(limit)?;
+    stream.set_write_timeout(limit)?;
+    stream.write_all(b"who?\n")?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    let strange = || std::io::Error::other(format!("the service answered {line:?}"));
+    let (pid, health) = line.trim().split_once(' ').ok_or_else(strange)?;
+    let pid = pid.parse().map_err(|_| strange())?;
+    Ok((pid, health == "healthy"))
+}

@@ -1,0 +1,159 @@
+//! Everything an actor has, and how it speaks.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use procref::{PlatformRefCounter, ServiceHandle, SharedService};
+use procref_testkit::observe::{self, Identity};
+use procref_testkit::protocol::{self, Body, Event, Message, Reply};
+
+use crate::gate::Gate;
+
+/// The gates of a service.
+#[derive(Default)]
+pub struct Gates {
+    gates: Mutex<HashMap<protocol::Gate, Arc<Gate>>>,
+}
+
+impl Gates {
+    pub fn get(&self, which: protocol::Gate) -> Arc<Gate> {
+        Arc::clone(lock(&self.gates).entry(which).or_default())
+    }
+}
+
+/// A service, and where its callbacks wait.
+pub type Built = (Arc<SharedService>, Arc<Gates>);
+
+/// What the commands work with.
+pub struct Stage {
+    pub services: Mutex<BTreeMap<u32, Built>>,
+    pub handles: Mutex<BTreeMap<u32, ServiceHandle>>,
+    pub counters: Mutex<BTreeMap<u32, Arc<PlatformRefCounter>>>,
+    /// The running requests that can be cancelled.
+    pub cancels: Mutex<BTreeMap<u64, Arc<Gate>>>,
+    pub guardian: Identity,
+    voice: Arc<Voice>,
+}
+
+/// Standard output, or the socket of a forked child.
+#[derive(Default)]
+pub struct Voice {
+    socket: Mutex<Option<UnixStream>>,
+}
+
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn line(body: Body) -> Vec<u8> {
+    let at = observe::now_ns();
+    let mut line = serde_json::to_vec(&Message { at, body }).expect("a message as JSON");
+    line.push(b'\n');
+    line
+}
+
+/// Written with bare `write`s: the standard library's buffered output has a
+/// lock, which a forked child could inherit locked.
+fn write_to_stdout(mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match rustix::io::write(rustix::stdio::stdout(), bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// For a process without a stage.
+pub fn send_to_stdout(event: Event) {
+    write_to_stdout(&line(Body::Event(event)));
+}
+
+impl Voice {
+    fn send(&self, body: Body) {
+        let socket = lock(&self.socket);
+        let line = line(body);
+        match &*socket {
+            Some(socket) => drop((&mut &*socket).write_all(&line)),
+            None => write_to_stdout(&line),
+        }
+    }
+
+    pub fn tell(&self, event: Event) {
+        self.send(Body::Event(event));
+    }
+}
+
+impl Stage {
+    pub fn new(guardian: Identity) -> Self {
+        Self {
+            services: Mutex::default(),
+            handles: Mutex::default(),
+            counters: Mutex::default(),
+            cancels: Mutex::default(),
+            guardian,
+            voice: Arc::default(),
+        }
+    }
+
+    pub fn voice(&self) -> Arc<Voice> {
+        Arc::clone(&self.voice)
+    }
+
+    pub fn tell(&self, event: Event) {
+        self.voice.tell(event);
+    }
+
+    pub fn answer(&self, request: u64, reply: Reply) {
+        self.voice.send(Body::Reply(request, reply));
+    }
+
+    pub fn service(&self, number: u32) -> Arc<SharedService> {
+        self.built(number).0
+    }
+
+    pub fn built(&self, number: u32) -> Built {
+        lock(&self.services)
+            .get(&number)
+            .cloned()
+            .expect("a service of this number")
+    }
+
+    pub fn take_handle(&self, number: u32) -> ServiceHandle {
+        lock(&self.handles)
+            .remove(&number)
+            .expect("a handle of this number")
+    }
+
+    /// Drops all handles, then all services.
+    pub fn clear(&self) {
+        let handles = std::mem::take(&mut *lock(&self.handles));
+        drop(handles);
+        let services = std::mem::take(&mut *lock(&self.services));
+        drop(services);
+    }
+
+    /// Runs `body` while no other thread is in the middle of anything here, as
+    /// a fork must.
+    pub fn quietly<T>(&self, body: impl FnOnce() -> T) -> T {
+        let _held = (
+            lock(&self.services),
+            lock(&self.handles),
+            lock(&self.counters),
+            lock(&self.cancels),
+            lock(&self.voice.socket),
+        );
+        body()
+    }
+
+    /// Speaks through `socket` from now on, which is also returned to read.
+    pub fn move_to(&self, socket: &Path) -> UnixStream {
+        let stream = UnixStream::connect(socket).expect("connect to the test");
+        let reading = stream.try_clone().expect("a second descriptor");
+        *lock(&self.voice.socket) = Some(stream);
+        reading
+    }
+}

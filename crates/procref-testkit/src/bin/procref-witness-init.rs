@@ -1,0 +1,48 @@
+//! Pid 1 of a test's PID namespace, which notices who is signalled that nobody
+//! meant.
+//!
+//! It runs the command it is given and reaps whatever is orphaned. Any signal
+//! to itself turns the result into a failure: pid 1 is one of the pids that
+//! procref must refuse, and a broadcast (`kill(-1)`, which is what a pid past
+//! `i32::MAX` turns into) reaches the command and everybody else at once.
+
+use std::io::{self, Write};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::process::{WaitOptions, wait};
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+
+fn main() -> io::Result<ExitCode> {
+    let mut args = std::env::args_os().skip(1);
+    let program = args.next().expect("a program to run");
+
+    let received = Arc::new(AtomicUsize::new(0));
+    let mut signals = Signals::new([SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
+    let counter = Arc::clone(&received);
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+
+    let child = Command::new(program).args(args).spawn()?;
+    let child = i32::try_from(child.id()).expect("a pid");
+    let code = loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid.as_raw_nonzero().get() == child => {
+                break status.exit_status().unwrap_or(98);
+            }
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let received = received.load(Ordering::SeqCst);
+    if received > 0 {
+        writeln!(io::stderr(), "pid 1 received {received} signals")?;
+        return Ok(ExitCode::from(97));
+    }
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(96)))
+}

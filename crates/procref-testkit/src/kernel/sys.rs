@@ -1,0 +1,90 @@
+//! The bare calls. Deliberately not the library's: a witness who borrows the
+//! suspect's eyes sees nothing.
+#![expect(
+    unsafe_code,
+    reason = "semget and semctl have no safe wrapper, and the library's own is what is being tested"
+)]
+
+use std::io;
+
+use libc::{c_int, c_ulong};
+
+fn checked(result: c_int) -> io::Result<c_int> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+fn small<T: TryInto<c_int>>(number: T) -> c_int {
+    number.try_into().ok().expect("a small number")
+}
+
+fn count(result: c_int) -> io::Result<u32> {
+    checked(result).map(c_int::unsigned_abs)
+}
+
+/// `semget(key, len, IPC_CREAT | IPC_EXCL | mode)`.
+pub(super) fn create(key: i32, len: usize, mode: u32) -> io::Result<i32> {
+    let flags = libc::IPC_CREAT | libc::IPC_EXCL | small(mode);
+    // SAFETY: plain integers; the call touches no memory of ours.
+    checked(unsafe { libc::semget(key, small(len), flags) })
+}
+
+/// `GETVAL`.
+pub(super) fn value(id: i32, slot: usize) -> io::Result<u32> {
+    // SAFETY: GETVAL takes no fourth argument.
+    count(unsafe { libc::semctl(id, small(slot), libc::GETVAL) })
+}
+
+/// `GETZCNT`.
+pub(super) fn waiting_for_zero(id: i32, slot: usize) -> io::Result<u32> {
+    // SAFETY: GETZCNT takes no fourth argument.
+    count(unsafe { libc::semctl(id, small(slot), libc::GETZCNT) })
+}
+
+/// `GETNCNT`.
+pub(super) fn waiting_for_more(id: i32, slot: usize) -> io::Result<u32> {
+    // SAFETY: GETNCNT takes no fourth argument.
+    count(unsafe { libc::semctl(id, small(slot), libc::GETNCNT) })
+}
+
+/// `SETVAL`.
+pub(super) fn set_value(id: i32, slot: usize, value: u16) -> io::Result<()> {
+    // SAFETY: SETVAL takes an int, passed as a register-wide integer like the
+    // union it stands for.
+    checked(unsafe { libc::semctl(id, small(slot), libc::SETVAL, c_ulong::from(value)) }).map(drop)
+}
+
+/// `IPC_SET` of owner and mode, the group kept.
+pub(super) fn set_owner(id: i32, uid: u32, mode: u32) -> io::Result<()> {
+    // SAFETY: semid_ds is plain old data, for which all zeros is a value.
+    let mut settings: libc::semid_ds = unsafe { std::mem::zeroed() };
+    // SAFETY: IPC_STAT writes one semid_ds, which `settings` is.
+    checked(unsafe { libc::semctl(id, 0, libc::IPC_STAT, &raw mut settings) })?;
+    settings.sem_perm.uid = uid;
+    settings.sem_perm.mode = mode.try_into().expect("permission bits");
+    // SAFETY: IPC_SET reads one semid_ds, which `settings` is.
+    checked(unsafe { libc::semctl(id, 0, libc::IPC_SET, &raw mut settings) }).map(drop)
+}
+
+/// `IPC_RMID`.
+pub(super) fn remove(id: i32) -> io::Result<()> {
+    // SAFETY: IPC_RMID takes no fourth argument.
+    checked(unsafe { libc::semctl(id, 0, libc::IPC_RMID) }).map(drop)
+}
+
+/// `semop` +1 and −1 of one slot with `SEM_UNDO`: the least a counted reference can cost.
+pub(super) fn up_and_down(id: i32, slot: u16) -> io::Result<()> {
+    for delta in [1, -1] {
+        let mut op = libc::sembuf {
+            sem_num: slot,
+            sem_op: delta,
+            sem_flg: libc::SEM_UNDO as libc::c_short,
+        };
+        // SAFETY: one initialised sembuf, which semop only reads.
+        checked(unsafe { libc::semop(id, &raw mut op, 1) })?;
+    }
+    Ok(())
+}

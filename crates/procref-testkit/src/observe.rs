@@ -1,0 +1,219 @@
+//! Processes, seen from outside.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::str::FromStr;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use crate::deadline::DEADLINE;
+
+/// One process, and never its successor under the same pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Identity {
+    /// The number.
+    pub pid: u32,
+    /// Its start time in clock ticks since boot, which no later process with
+    /// that number shares.
+    pub start: u64,
+}
+
+/// The start time in `/proc/PID/stat`.
+fn start_of(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command's name may hold spaces and parentheses: count from its end.
+    let mut columns = text[text.rfind(')')? + 1..].split_whitespace();
+    columns.nth(19)?.parse().ok()
+}
+
+impl Identity {
+    /// Whoever has this pid now; a zombie too.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        start_of(pid).map(|start| Self { pid, start })
+    }
+
+    /// The calling process.
+    ///
+    /// # Panics
+    ///
+    /// When `/proc` is not there.
+    #[must_use]
+    pub fn own() -> Self {
+        Self::of(std::process::id()).expect("/proc/self/stat")
+    }
+
+    /// Whether this very process runs. A zombie does not.
+    ///
+    /// The state in `stat` does not tell: it is that of the first thread, which
+    /// may be gone while others, and the files they have open, live on.
+    #[must_use]
+    pub fn is_live(self) -> bool {
+        !self.gone_within(Duration::ZERO)
+    }
+
+    /// A descriptor of this very process, or its zombie.
+    fn open(self) -> Option<OwnedFd> {
+        let pid = Pid::from_raw(i32::try_from(self.pid).ok()?)?;
+        let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        // Looked at after opening: whoever has the pid now is who was opened.
+        (start_of(self.pid) == Some(self.start)).then_some(fd)
+    }
+
+    /// Signals this very process; nobody else, and nobody if it is gone.
+    pub fn signal(self, signal: Signal) {
+        if let Some(fd) = self.open() {
+            let _ = pidfd_send_signal(fd, signal);
+        }
+    }
+
+    /// Waits until this very process is gone or a zombie.
+    ///
+    /// # Panics
+    ///
+    /// When it outlives the deadline.
+    #[track_caller]
+    pub fn wait_gone(self) {
+        assert!(self.gone_within(DEADLINE), "process {self} does not end");
+    }
+
+    /// Whether this very process ends within `limit`.
+    #[must_use]
+    pub fn gone_within(self, limit: Duration) -> bool {
+        let Some(fd) = self.open() else { return true };
+        let limit = Timespec::try_from(limit).expect("not that long");
+        loop {
+            match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&limit)) {
+                Ok(ready) => return ready > 0,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => panic!("poll of a pidfd: {error}"),
+            }
+        }
+    }
+
+    /// CPU time all of its threads have used, user and system, to the
+    /// nanosecond (`utime` in `stat` only counts ticks of 10 ms).
+    #[must_use]
+    pub fn cpu_time(self) -> Duration {
+        let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", self.pid)) else {
+            return Duration::ZERO;
+        };
+        let nanoseconds = tasks
+            .flatten()
+            .filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok())
+            .filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok())
+            .sum();
+        Duration::from_nanos(nanoseconds)
+    }
+
+    /// The most memory it ever had resident, in bytes.
+    #[must_use]
+    pub fn peak_memory(self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        peak.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+            .map_or(0, |kilobytes| kilobytes * 1024)
+    }
+
+    /// How many threads it has.
+    #[must_use]
+    pub fn threads(self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.pid)).map_or(0, Iterator::count)
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.pid, self.start)
+    }
+}
+
+impl FromStr for Identity {
+    type Err = io::Error;
+
+    fn from_str(text: &str) -> io::Result<Self> {
+        let bad = || io::Error::new(io::ErrorKind::InvalidInput, "want PID:START");
+        let (pid, start) = text.split_once(':').ok_or_else(bad)?;
+        Ok(Self {
+            pid: pid.parse().map_err(|_| bad())?,
+            start: start.parse().map_err(|_| bad())?,
+        })
+    }
+}
+
+/// Ends the calling process when `guardian` dies, from a thread of its own.
+///
+/// A test that is killed runs no teardown. Its actors notice by their closed
+/// pipes, but the services and the execed programs have none.
+pub fn die_with(guardian: Identity) {
+    std::thread::spawn(move || {
+        while !guardian.gone_within(Duration::from_secs(3600)) {}
+        crate::process::exit_at_once(99);
+    });
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    let now = Duration::try_from(clock_gettime(clock)).expect("a time after the boot");
+    u64::try_from(now.as_nanos()).expect("fewer than five centuries")
+}
+
+/// Ticks since boot, as [`Identity::start`] counts them.
+#[must_use]
+pub fn now_ticks() -> u64 {
+    // USER_HZ is 100 on every architecture that matters here.
+    nanoseconds(ClockId::Boottime) / 10_000_000
+}
+
+/// Nanoseconds on the clock that all processes of the machine share.
+#[must_use]
+pub fn now_ns() -> u64 {
+    nanoseconds(ClockId::Monotonic)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn an_identity_is_not_its_successor() {
+        let me = Identity::own();
+        assert!(me.is_live());
+        let earlier = Identity {
+            start: me.start - 1,
+            ..me
+        };
+        assert!(!earlier.is_live());
+        earlier.signal(Signal::KILL);
+        assert_eq!(me.to_string().parse::<Identity>().ok(), Some(me));
+    }
+
+    #[test]
+    fn a_zombie_is_not_live() {
+        let mut child = Command::new("true").spawn().expect("spawn");
+        let identity = Identity::of(child.id()).expect("not reaped yet");
+        identity.wait_gone();
+        assert!(!identity.is_live());
+        child.wait().expect("wait");
+    }
+
+    #[test]
+    fn cpu_time_grows() {
+        let me = Identity::own();
+        let before = me.cpu_time();
+        let mut sum = 0_u64;
+        for i in 0..3_000_000_u64 {
+            sum = std::hint::black_box(sum ^ i);
+        }
+        assert!(me.cpu_time() > before);
+        assert!(me.threads() >= 1);
+        assert!(me.peak_memory() > 1 << 20);
+    }
+}

@@ -1,0 +1,463 @@
+//! A test's own corner of the machine, and the look around when it is over.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::actor::Actor;
+use crate::deadline;
+use crate::kernel;
+use crate::log::{self, Line};
+use crate::observe::Identity;
+use crate::protocol::{FakeService, Outcome, ServiceSpec};
+
+/// Where the programs of this package are.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// `procref-actor`
+    pub actor: PathBuf,
+    /// `procref-fake-service`
+    pub service: PathBuf,
+}
+
+/// What a scene and its actors know together.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    root: TempDir,
+    programs: Programs,
+    /// Every process that was started or forked for the test.
+    pub(crate) cast: Mutex<Vec<Identity>>,
+    /// Bystanders. Their zombies stay until the end: a test may want to see
+    /// one.
+    bystanders: Mutex<Vec<Child>>,
+    /// The key of every kernel object that a built service named.
+    pub(crate) keys: Mutex<BTreeSet<i32>>,
+    counter: AtomicU32,
+}
+
+/// A test that failed with a lock in its hands is cleaned up after as well.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// A path in the scene that nobody had before.
+    pub(crate) fn fresh_path(&self, stem: &str, suffix: &str) -> PathBuf {
+        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        self.root.path().join(format!("{stem}-{number}.{suffix}"))
+    }
+}
+
+/// A test's own namespace. When it is dropped, everything of it must be gone.
+#[derive(Debug)]
+pub struct Scene {
+    shared: Arc<Shared>,
+}
+
+impl Scene {
+    /// Use the macro [`crate::scene!`].
+    ///
+    /// # Panics
+    ///
+    /// When there is no temporary directory to be had.
+    #[must_use]
+    pub fn new(programs: Programs) -> Self {
+        let root = tempfile::Builder::new()
+            .prefix("procref-scene-")
+            .tempdir()
+            .expect("a temporary directory");
+        DirBuilder::new()
+            .mode(0o700)
+            .create(root.path().join("run"))
+            .expect("a runtime directory");
+        let shared = Shared {
+            root,
+            programs,
+            cast: Mutex::default(),
+            bystanders: Mutex::default(),
+            keys: Mutex::default(),
+            counter: AtomicU32::new(0),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// A directory for the test's own use, outside the runtime directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.shared.root.path()
+    }
+
+    /// The runtime directory.
+    #[must_use]
+    pub fn runtime_dir(&self) -> PathBuf {
+        self.root().join("run")
+    }
+
+    /// The log of this scene's services and callbacks.
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
+        self.root().join("log")
+    }
+
+    /// The usual service: started by a callback, stopped by procref, judged by
+    /// being alive.
+    #[must_use]
+    pub fn service(&self, name: &str) -> ServiceSpec {
+        ServiceSpec {
+            name: name.to_owned(),
+            dir: Some(self.runtime_dir()),
+            fake: FakeService {
+                program: self.shared.programs.service.clone(),
+                log: self.log_path(),
+                witness: self.root().join("witness"),
+                unhealthy_file: Some(self.root().join("unhealthy")),
+                guardian: Some(Identity::own()),
+                ..FakeService::default()
+            },
+            start: vec![Outcome::Serve],
+            stop: None,
+            health: None,
+            recover: Vec::new(),
+            gates: Vec::new(),
+            metadata: Vec::new(),
+            start_timeout_ms: None,
+            wait_timeout_ms: None,
+            stop_timeout_ms: None,
+        }
+    }
+
+    /// Makes the instance of this pid unhealthy; 0 means every instance.
+    ///
+    /// # Panics
+    ///
+    /// When the file cannot be written.
+    pub fn sicken(&self, pid: u32) {
+        let file = self.root().join("unhealthy");
+        fs::write(file, pid.to_string()).expect("write the file of ill health");
+    }
+
+    /// A client process that is ready for commands.
+    #[must_use]
+    #[track_caller]
+    pub fn actor(&self) -> Actor {
+        self.spawn(&self.shared.programs.actor, |_| {})
+    }
+
+    /// Many of them, which start side by side.
+    #[must_use]
+    #[track_caller]
+    pub fn actors(&self, count: usize) -> Vec<Actor> {
+        let actors: Vec<_> = (0..count)
+            .map(|_| self.start(&self.shared.programs.actor, |_| {}))
+            .collect();
+        actors.iter().for_each(Actor::wait_ready);
+        actors
+    }
+
+    /// [`Scene::actor`] with a service of its own built already, as number 0.
+    #[must_use]
+    #[track_caller]
+    pub fn client(&self, spec: &ServiceSpec) -> Actor {
+        let actor = self.actor();
+        actor.build(spec);
+        actor
+    }
+
+    /// Many of them.
+    #[must_use]
+    #[track_caller]
+    pub fn clients(&self, count: usize, spec: &ServiceSpec) -> Vec<Actor> {
+        let actors = self.actors(count);
+        for actor in &actors {
+            actor.build(spec);
+        }
+        actors
+    }
+
+    /// A client with this file mode creation mask.
+    #[must_use]
+    #[track_caller]
+    pub fn actor_with_umask(&self, mask: u32) -> Actor {
+        self.spawn(&self.shared.programs.actor, |command| {
+            command.arg("--umask").arg(mask.to_string());
+        })
+    }
+
+    /// A client that runs as another user. Only root can do this.
+    ///
+    /// The programs are copied into the scene, because the other user may be
+    /// kept out of the directory they were built in.
+    ///
+    /// # Panics
+    ///
+    /// When the copies cannot be made.
+    #[must_use]
+    #[track_caller]
+    pub fn actor_of_user(&self, uid: u32) -> Actor {
+        let everybody = |path: &Path, mode| {
+            fs::set_permissions(path, Permissions::from_mode(mode)).expect("chmod");
+        };
+        everybody(self.root(), 0o755);
+        for path in [self.log_path(), self.root().join("witness")] {
+            File::options()
+                .append(true)
+                .create(true)
+                .open(&path)
+                .expect("create a shared file");
+            everybody(&path, 0o666);
+        }
+        let actor = self.root().join("actor");
+        if !actor.exists() {
+            fs::copy(&self.shared.programs.actor, &actor).expect("copy the actor");
+            fs::copy(&self.shared.programs.service, self.service_copy()).expect("copy the service");
+        }
+        self.spawn(&actor, |command| {
+            command.uid(uid).gid(uid);
+        })
+    }
+
+    /// The copy of the fake service that [`Scene::actor_of_user`] makes.
+    #[must_use]
+    pub fn service_copy(&self) -> PathBuf {
+        self.root().join("service")
+    }
+
+    #[track_caller]
+    fn spawn(&self, program: &Path, prepare: impl FnOnce(&mut Command)) -> Actor {
+        let actor = self.start(program, prepare);
+        actor.wait_ready();
+        actor
+    }
+
+    #[track_caller]
+    fn start(&self, program: &Path, prepare: impl FnOnce(&mut Command)) -> Actor {
+        let errors = self.shared.fresh_path("actor", "err");
+        let mut command = Command::new(program);
+        command
+            .arg("--guardian")
+            .arg(Identity::own().to_string())
+            .env("PROCREF_RUNTIME_DIR", self.runtime_dir())
+            .env_remove("XDG_RUNTIME_DIR")
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&errors).expect("create a file for errors"));
+        prepare(&mut command);
+        let child = command.spawn().expect("spawn an actor");
+        Actor::of_child(child, Arc::clone(&self.shared))
+    }
+
+    /// A process that has nothing to do with any of this, and dies of any
+    /// signal.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    #[must_use]
+    pub fn bystander(&self) -> Identity {
+        let child = Command::new(&self.shared.programs.actor)
+            .args([
+                "--sleep-forever",
+                "--guardian",
+                &Identity::own().to_string(),
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("spawn a bystander");
+        let identity = Identity::of(child.id()).expect("a bystander");
+        lock(&self.shared.cast).push(identity);
+        lock(&self.shared.bystanders).push(child);
+        identity
+    }
+
+    /// Everything the services and the callbacks have logged.
+    #[must_use]
+    pub fn log(&self) -> Vec<Line> {
+        log::read(&self.log_path())
+    }
+
+    /// Every instance that ever started, in order.
+    #[must_use]
+    pub fn started(&self) -> Vec<Identity> {
+        let started = |line| match line {
+            Line::Start(identity) => Some(identity),
+            _ => None,
+        };
+        self.log().into_iter().filter_map(started).collect()
+    }
+
+    /// The instances that live now.
+    #[must_use]
+    pub fn living(&self) -> Vec<Identity> {
+        let mut living = self.started();
+        living.retain(|identity| identity.is_live());
+        living
+    }
+
+    /// Why each instance that ended in an orderly way did so, in order.
+    #[must_use]
+    pub fn stopped(&self) -> Vec<(u32, String)> {
+        let stopped = |line| match line {
+            Line::Stop(pid, why) => Some((pid, why)),
+            _ => None,
+        };
+        self.log().into_iter().filter_map(stopped).collect()
+    }
+
+    /// How often a callback of this name ran, in all clients together.
+    #[must_use]
+    pub fn calls(&self, name: &str) -> usize {
+        let is_call = |line: &&Line| matches!(line, Line::Callback(_, which) if which == name);
+        self.log().iter().filter(is_call).count()
+    }
+
+    /// The verdict of the witness lock: no two instances lived at once.
+    ///
+    /// # Panics
+    ///
+    /// When two did.
+    #[track_caller]
+    pub fn assert_never_two(&self) {
+        let log = self.log();
+        let overlaps = log.iter().filter(|line| matches!(line, Line::Overlap(_)));
+        assert_eq!(overlaps.count(), 0, "two instances at once: {log:#?}");
+        let living = self.living();
+        assert!(living.len() <= 1, "two live instances: {living:?}");
+    }
+
+    /// The files in the runtime directory.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be read.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.runtime_dir()).expect("read the runtime directory");
+        let mut files: Vec<_> = entries
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        files.sort();
+        files
+    }
+
+    /// The only instance that lives now.
+    ///
+    /// # Panics
+    ///
+    /// When there is none, or more than one.
+    #[must_use]
+    #[track_caller]
+    pub fn only_living(&self) -> Identity {
+        let living = self.living();
+        assert_eq!(living.len(), 1, "{living:?}");
+        living[0]
+    }
+
+    /// Nothing of the scene exists: no set, no file, no instance.
+    ///
+    /// # Panics
+    ///
+    /// When something does.
+    #[track_caller]
+    pub fn assert_clean(&self) {
+        assert_eq!(self.living(), [], "live instances");
+        assert_eq!(self.files(), [] as [PathBuf; 0], "files");
+        let keys = lock(&self.shared.keys);
+        let mut sets = kernel::sets();
+        sets.retain(|set| keys.contains(&set.key));
+        assert_eq!(sets, [], "semaphore sets");
+    }
+
+    /// Waits until `count` processes sleep on the semaphore set of `key`.
+    #[track_caller]
+    pub fn wait_sleepers(&self, key: i32, count: u32) {
+        deadline::until_true("processes sleeping on the set", || {
+            kernel::find(key).is_some_and(|set| {
+                let sleepers = |slot| set.sleepers(slot).unwrap_or(0);
+                (0..set.len).map(sleepers).sum::<u32>() >= count
+            })
+        });
+    }
+
+    /// Ends every actor, removes everything the scene's services have left,
+    /// and tells what that was.
+    ///
+    /// A test whose point is what remains calls it itself; for all others a
+    /// scene that is dropped insists on an empty answer.
+    ///
+    /// # Panics
+    ///
+    /// When a process survives SIGKILL.
+    pub fn sweep(&self) -> Vec<String> {
+        let cast = std::mem::take(&mut *lock(&self.shared.cast));
+        for identity in &cast {
+            identity.signal(Signal::KILL);
+        }
+        cast.iter().for_each(|identity| identity.wait_gone());
+        for mut bystander in lock(&self.shared.bystanders).drain(..) {
+            let _ = bystander.wait();
+        }
+
+        let mut left = Vec::new();
+        for identity in self.living() {
+            left.push(format!("service process {identity}"));
+            identity.signal(Signal::KILL);
+            identity.wait_gone();
+        }
+        let keys = lock(&self.shared.keys);
+        for set in kernel::sets() {
+            if keys.contains(&set.key) {
+                left.push(format!("semaphore set {set:?}"));
+                let _ = set.remove();
+            }
+        }
+        // Not `files`: a second panic in a destructor would hide the first.
+        let entries = fs::read_dir(self.runtime_dir()).into_iter().flatten();
+        for path in entries.flatten().map(|entry| entry.path()) {
+            left.push(format!("file {}", path.display()));
+            let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+        }
+        left
+    }
+
+    /// For a test that failed: what its actors said.
+    #[expect(clippy::print_stderr, reason = "shown by the test harness")]
+    fn tell(&self) {
+        eprintln!("log of the scene: {:#?}", self.log());
+        let Ok(entries) = fs::read_dir(self.root()) else {
+            return;
+        };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.extension().is_some_and(|ending| ending == "err") {
+                let text = fs::read_to_string(&path).unwrap_or_default();
+                let lines: Vec<_> = text.lines().collect();
+                let tail = &lines[lines.len().saturating_sub(40)..];
+                eprintln!("{}:\n{}", path.display(), tail.join("\n"));
+            }
+        }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell();
+        }
+        let left = self.sweep();
+        if !std::thread::panicking() && !left.is_empty() {
+            self.tell();
+            panic!("left behind:\n{}", left.join("\n"));
+        }
+    }
+}

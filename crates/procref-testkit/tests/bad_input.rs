@@ -1,0 +1,454 @@
+//! Bad input: names, records, and the limits of the machine. Each works fully,
+//! or is a clear error before anything was started.
+
+#![cfg(target_os = "linux")]
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
+
+use procref_testkit::kernel::{self, Set};
+use procref_testkit::namespace::{self, Wanted};
+use procref_testkit::protocol::{Command, Failure, Reply, Via};
+use procref_testkit::{Actor, Scene, scene};
+
+#[track_caller]
+fn assert_says(failure: &Failure, parts: &[&str]) {
+    for part in parts {
+        assert!(failure.whole().contains(part), "{part:?} in {failure:#?}");
+    }
+}
+
+/// Everything below the scene, except what the scene itself puts there.
+fn tree(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).expect("list").flatten() {
+        let path = entry.path();
+        let ending = path.extension().and_then(|it| it.to_str());
+        if !matches!(ending, Some("err" | "sock")) {
+            if path.is_dir() {
+                found.extend(tree(&path));
+            }
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn names_that_look_like_trouble_work() {
+    let long = "x".repeat(255);
+    let wide = "🦀".repeat(63);
+    let names = [
+        " ",
+        "with space",
+        ".",
+        "..",
+        "/",
+        "/etc/passwd",
+        "../../escape",
+        "a/b",
+        "a_b",
+        "a-b",
+        "a\\b",
+        "line\nbreak",
+        "\t\r\u{1b}[31m",
+        "--help",
+        "🦀 émoji ✨",
+        "e\u{301}",
+        "%s%n",
+        "$(id)",
+        "*",
+        "nul-free\u{7f}",
+        &long,
+        &wide,
+    ];
+    let scene = scene!();
+    fs::write(scene.log_path(), "").expect("create");
+    fs::write(scene.root().join("witness"), "").expect("create");
+    let (one, two) = (scene.actor(), scene.actor());
+    let before = tree(scene.root());
+    let mut keys = Vec::new();
+    for name in names {
+        let mut spec = scene.service(name);
+        spec.metadata = vec![("name".to_owned(), name.to_owned())];
+        keys.push(one.build(&spec));
+        two.build(&spec);
+        let held = one.acquire();
+        let joined = two.acquire();
+        assert_eq!(joined.got.pid, held.got.pid, "{name:?}");
+        assert_eq!(joined.got.metadata, spec.metadata, "{name:?}");
+        assert_eq!(scene.files().len(), 1, "{name:?}");
+        assert_eq!(tree(scene.root()).len(), before.len() + 1, "{name:?}");
+        one.release(&held);
+        two.release(&joined);
+        assert_eq!(tree(scene.root()), before, "{name:?}");
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), names.len(), "each is a service of its own");
+}
+
+#[test]
+fn names_that_cannot_be_are_refused() {
+    let scene = scene!();
+    let actor = scene.actor();
+    let too_wide = "🦀".repeat(64);
+    let names = [
+        ("", "empty"),
+        ("with\0nul", "NUL"),
+        ("\0", "NUL"),
+        (&"x".repeat(256), "255"),
+        (&"x".repeat(300), "255"),
+        (&too_wide, "255"),
+    ];
+    for (name, part) in names {
+        let failure = actor
+            .try_build_as(0, &scene.service(name))
+            .expect_err("refused");
+        assert_says(&failure, &["name", part]);
+        let reply = actor.call(Command::Counter {
+            counter: 0,
+            name: name.to_owned(),
+            dir: None,
+        });
+        assert!(matches!(reply, Reply::Failed(_)), "{reply:?}");
+    }
+    assert!(scene.files().is_empty());
+}
+
+/// What may stand where the record should.
+const RECORDS: [&str; 13] = [
+    "empty",
+    "truncated",
+    "garbage",
+    "not utf-8",
+    "other version",
+    "other name",
+    "deep",
+    "sparse",
+    "directory",
+    "full directory",
+    "dangling symlink",
+    "symlink to a device",
+    "fifo",
+];
+
+/// Puts a hostile thing in the record's place. `good` is what a real one said.
+fn spoil(kind: &str, record: &Path, good: &[u8]) {
+    let _ = fs::remove_file(record);
+    let text = String::from_utf8_lossy(good);
+    let write = |bytes: &[u8]| {
+        fs::write(record, bytes).expect("write");
+        fs::set_permissions(record, Permissions::from_mode(0o600)).expect("chmod");
+    };
+    match kind {
+        "empty" => write(b""),
+        "truncated" => write(&good[..good.len() / 2]),
+        "garbage" => write(b"\x00\x01]{\"version\""),
+        "not utf-8" => write(b"{\"version\": 1, \"name\": \"\xff\xfe\"}"),
+        "other version" => write(text.replace("\"version\": 1", "\"version\": 99").as_bytes()),
+        "other name" => write(text.replace("hostile", "another").as_bytes()),
+        "deep" => write("[".repeat(500_000).as_bytes()),
+        "sparse" => {
+            write(b"{");
+            let file = File::options().write(true).open(record).expect("open");
+            file.set_len(1 << 30).expect("grow");
+        }
+        "directory" => fs::create_dir(record).expect("create"),
+        "full directory" => {
+            fs::create_dir(record).expect("create");
+            fs::write(record.join("file"), "").expect("write");
+        }
+        "dangling symlink" => symlink("/nonexistent/nowhere", record).expect("link"),
+        "symlink to a device" => symlink("/dev/zero", record).expect("link"),
+        "fifo" => {
+            let made = Process::new("mkfifo").arg(record).status().expect("mkfifo");
+            assert!(made.success());
+        }
+        _ => unreachable!("{kind}"),
+    }
+}
+
+/// Acquires and releases; where that is an error, it says what is in the way,
+/// and nothing runs.
+fn comes_and_goes(scene: &Scene, client: &Actor, kind: &str, record: &Path) {
+    match client.try_acquire(Via::TokioMulti) {
+        Ok(held) => {
+            let reply = client.try_release(&held, Via::TokioMulti);
+            if let Err(failure) = reply {
+                assert_says(&failure, &[&record.display().to_string()]);
+            }
+        }
+        Err(failure) => {
+            assert!(kind.contains("directory"), "{kind}: {failure:#?}");
+            assert_says(&failure, &["hostile", &record.display().to_string()]);
+        }
+    }
+    assert_eq!(scene.living(), [], "{kind}");
+    if record.is_dir() {
+        // Nobody's files are deleted but procref's own.
+        fs::remove_dir_all(record).expect("remove");
+    }
+    scene.assert_clean();
+}
+
+fn spec_with_metadata(scene: &Scene) -> procref_testkit::protocol::ServiceSpec {
+    let mut spec = scene.service("hostile");
+    spec.metadata = vec![("key".to_owned(), "value".to_owned())];
+    spec
+}
+
+#[test]
+fn hostile_records_before_the_first_start() {
+    let scene = scene!();
+    let client = scene.client(&spec_with_metadata(&scene));
+    let held = client.acquire();
+    let record = scene.files().remove(0);
+    let good = fs::read(&record).expect("read");
+    client.release(&held);
+    for kind in RECORDS {
+        let started = scene.started().len();
+        spoil(kind, &record, &good);
+        comes_and_goes(&scene, &client, kind, &record);
+        if kind.contains("directory") {
+            assert_eq!(scene.started().len(), started, "found out before the start");
+        }
+    }
+}
+
+#[test]
+fn hostile_records_of_a_running_service() {
+    for kind in RECORDS {
+        let scene = scene!();
+        let spec = spec_with_metadata(&scene);
+        let (one, two) = (scene.client(&spec), scene.client(&spec));
+        let held = one.acquire();
+        let record = scene.files().remove(0);
+        let good = fs::read(&record).expect("read");
+        spoil(kind, &record, &good);
+
+        match two.try_acquire(Via::TokioMulti) {
+            Ok(joined) => {
+                assert_eq!(joined.got.pid, held.got.pid, "{kind}");
+                assert_eq!(joined.got.metadata, [], "{kind}: hints, not truth");
+                assert_eq!(one.count(), 2);
+                two.release(&joined);
+            }
+            Err(failure) => {
+                assert_says(&failure, &["hostile", &record.display().to_string()]);
+                assert_eq!(one.count(), 1);
+            }
+        }
+        let memory = two.identity().peak_memory() >> 20;
+        assert!(memory < 100, "{kind}: {memory} MiB for a hint");
+        // The service itself is not impressed.
+        if let Err(failure) = one.try_release(&held, Via::TokioMulti) {
+            assert!(kind.contains("directory"), "{kind}: {failure:#?}");
+            assert_says(&failure, &["hostile", &record.display().to_string()]);
+        }
+        assert_eq!(scene.living(), [], "{kind}");
+        if record.is_dir() {
+            fs::remove_dir_all(&record).expect("remove");
+        }
+        let held = two.acquire();
+        assert_eq!(
+            held.got.metadata, spec.metadata,
+            "{kind}: all is well again"
+        );
+        two.release(&held);
+    }
+}
+
+#[test]
+fn hostile_records_of_an_orphan_whose_set_is_gone() {
+    for kind in RECORDS {
+        let scene = scene!();
+        let spec = spec_with_metadata(&scene);
+        let client = scene.client(&spec);
+        let key = client.build_as(1, &spec);
+        client.acquire();
+        let record = scene.files().remove(0);
+        let good = fs::read(&record).expect("read");
+        let service = scene.only_living();
+        service.signal(rustix::process::Signal::KILL);
+        service.wait_gone();
+        client.kill();
+        kernel::find(key).expect("a set").remove().expect("remove");
+        spoil(kind, &record, &good);
+        comes_and_goes(&scene, &scene.client(&spec), kind, &record);
+    }
+}
+
+#[test]
+fn metadata_that_does_not_fit_the_record() {
+    let scene = scene!();
+    let mut spec = scene.service("huge");
+    spec.metadata = vec![("key".to_owned(), "x".repeat(2 << 20))];
+    let client = scene.client(&spec);
+    let failure = client.try_acquire(Via::TokioMulti).expect_err("refused");
+    assert_says(&failure, &["huge", "1 MiB"]);
+    // It was running by then; it is not any more.
+    assert_eq!(scene.started().len(), 1);
+    scene.assert_clean();
+}
+
+#[test]
+fn directories_that_cannot_be() {
+    let scene = scene!();
+    let file = scene.root().join("file");
+    fs::write(&file, "").expect("write");
+    let actor = scene.actor();
+    let paths = [
+        file.clone(),
+        file.join("below"),
+        PathBuf::from("/proc/nowhere"),
+        PathBuf::from("/dev/null"),
+        PathBuf::new(),
+        scene.root().join("x".repeat(300)),
+    ];
+    for path in paths {
+        let mut spec = scene.service("homeless");
+        spec.dir = Some(path.clone());
+        let failure = actor.try_build_as(0, &spec).expect_err("refused");
+        assert_says(&failure, &["runtime directory"]);
+        assert_says(&failure, &[&path.display().to_string()]);
+    }
+}
+
+#[test]
+fn an_unwritable_directory_is_noticed_before_the_start() {
+    let scene = scene!();
+    let root = rustix::process::geteuid().is_root();
+    // Root may write everywhere, so somebody else has to try.
+    let actor = if root {
+        scene.actor_of_user(65534)
+    } else {
+        scene.actor()
+    };
+    let dir = scene.root().join("theirs");
+    fs::create_dir(&dir).expect("create");
+    if root {
+        std::os::unix::fs::chown(&dir, Some(65534), None).expect("chown");
+    }
+    fs::set_permissions(&dir, Permissions::from_mode(0o500)).expect("chmod");
+    let mut spec = scene.service("read-only");
+    if root {
+        spec.fake.program = scene.service_copy();
+    }
+    spec.dir = Some(dir.clone());
+    match actor.try_build_as(0, &spec) {
+        Err(failure) => assert_says(&failure, &[&dir.display().to_string()]),
+        Ok(key) => {
+            let failure = actor.try_acquire(Via::TokioMulti).expect_err("refused");
+            assert_says(&failure, &[&dir.display().to_string()]);
+            assert_eq!(kernel::find(key), None);
+        }
+    }
+    assert_eq!(scene.calls("on_first_acquire"), 0);
+
+    fs::set_permissions(&dir, Permissions::from_mode(0o700)).expect("chmod");
+    actor.build(&spec);
+    let held = actor.acquire();
+    actor.release(&held);
+}
+
+#[test]
+fn as_many_clients_as_the_kernel_can_count() {
+    let scene = scene!();
+    let spec = scene.service("crowded");
+    let (one, two) = (scene.client(&spec), scene.client(&spec));
+    let key = one.build_as(1, &spec);
+    let held = one.acquire();
+    let set = kernel::find(key).expect("a set");
+    set.set_value(0, 32_767).expect("fill");
+    let failure = two.try_acquire(Via::TokioMulti).expect_err("one too many");
+    assert_says(&failure, &["crowded", "32767"]);
+    assert_eq!(set.value(0).expect("read"), 32_767);
+    set.set_value(0, 1).expect("restore");
+    let joined = two.acquire();
+    assert_eq!(joined.got.pid, held.got.pid);
+    two.release(&joined);
+    one.release(&held);
+}
+
+/// A client in an IPC namespace with these limits (semaphores a set, in all,
+/// operations a call, sets), one after the other.
+fn limited(test: &str, limits: &[&str], body: impl Fn(&Scene, &Actor)) {
+    namespace::run(Wanted::Ipc, test, None, || {
+        for limits in limits {
+            fs::write("/proc/sys/kernel/sem", limits).expect("set kernel.sem");
+            let scene = scene!();
+            let client = scene.client(&scene.service("limited"));
+            body(&scene, &client);
+        }
+    });
+}
+
+#[track_caller]
+fn refused_by_the_machine(scene: &Scene, client: &Actor, parts: &[&str]) {
+    for via in [Via::TokioMulti, Via::Blocking] {
+        let failure = client.try_acquire(via).expect_err("refused");
+        assert_says(&failure, &["limited"]);
+        assert_says(&failure, parts);
+    }
+    assert_eq!(scene.calls("on_first_acquire"), 0, "before anything starts");
+    scene.assert_clean();
+}
+
+#[test]
+fn no_more_sets() {
+    limited(
+        "no_more_sets",
+        &["32000 1024000000 500 1"],
+        |scene, client| {
+            let other = Set::create(1234, 1, 0o600).expect("create");
+            refused_by_the_machine(scene, client, &["kernel.sem"]);
+            other.remove().expect("remove");
+            let held = client.acquire();
+            client.release(&held);
+        },
+    );
+}
+
+#[test]
+fn no_more_semaphores() {
+    limited(
+        "no_more_semaphores",
+        &["32000 25 500 10"],
+        |scene, client| {
+            refused_by_the_machine(scene, client, &["kernel.sem"]);
+        },
+    );
+}
+
+#[test]
+fn sets_must_be_smaller() {
+    limited(
+        "sets_must_be_smaller",
+        &["10 1000 500 10"],
+        |scene, client| {
+            refused_by_the_machine(scene, client, &["kernel.sem"]);
+        },
+    );
+}
+
+/// From so few operations a call that nothing works to so many that all does:
+/// either it works fully, or it is an error before anything starts.
+#[test]
+fn fewer_operations_a_call() {
+    let limits: Vec<_> = (1..=20).map(|n| format!("32000 1000 {n} 10")).collect();
+    let limits: Vec<_> = limits.iter().map(String::as_str).collect();
+    limited("fewer_operations_a_call", &limits, |scene, client| {
+        match client.try_acquire(Via::TokioMulti) {
+            Ok(held) => client.release(&held),
+            Err(failure) => {
+                assert_says(&failure, &["limited", "kernel.sem"]);
+                assert_eq!(scene.calls("on_first_acquire"), 0, "{failure:?}");
+            }
+        }
+        scene.assert_clean();
+    });
+}

@@ -1,0 +1,289 @@
+//! `RefCounter` and `PlatformRefCounter`, used alone, by many processes.
+
+#![cfg(target_os = "linux")]
+
+use std::sync::Mutex;
+
+use procref::RefCounter;
+use procref_testkit::protocol::{Command, CounterOp, Death, Reply, Via};
+use procref_testkit::{Actor, Scene, kernel, scene};
+
+use CounterOp::{Acquire, Count, Release, TryLock, Unlock};
+
+/// Clients with counter 0 of this name, whose set the scene watches.
+fn counters(scene: &Scene, number: usize, name: &str) -> (Vec<Actor>, i32) {
+    let actors = scene.actors(number);
+    let mut key = 0;
+    for actor in &actors {
+        key = actor.build(&scene.service(name));
+        actor.counter(0, name);
+    }
+    (actors, key)
+}
+
+/// All of them at the same time; the answers, sorted.
+fn race(actors: &[Actor], op: CounterOp) -> Vec<u32> {
+    let begun: Vec<_> = actors
+        .iter()
+        .map(|actor| actor.begin(Command::CounterOp { counter: 0, op }))
+        .collect();
+    let mut counts: Vec<_> = actors
+        .iter()
+        .zip(begun)
+        .map(|(actor, pending)| match actor.reply(pending) {
+            Reply::Count(count) => count,
+            reply => panic!("{op:?}: {reply:?}"),
+        })
+        .collect();
+    counts.sort_unstable();
+    counts
+}
+
+#[track_caller]
+fn assert_refused(reply: &Reply, part: &str) {
+    match reply {
+        Reply::Failed(failure) => assert!(failure.whole().contains(part), "{failure:?}"),
+        reply => panic!("{reply:?}"),
+    }
+}
+
+#[test]
+fn exactly_one_is_the_first_and_one_the_last() {
+    let scene = scene!();
+    let (actors, _) = counters(&scene, 12, "race");
+    for _ in 0..20 {
+        // The value after the call: everybody sees another one.
+        assert_eq!(race(&actors, Acquire), (1..=12).collect::<Vec<_>>());
+        assert_eq!(actors[0].counter_op(0, Count), Reply::Count(12));
+        assert_eq!(race(&actors, Release), (0..12).collect::<Vec<_>>());
+        scene.assert_clean();
+    }
+}
+
+#[test]
+fn a_count_alone_creates_nothing() {
+    let scene = scene!();
+    let (actors, key) = counters(&scene, 1, "unborn");
+    assert_eq!(actors[0].counter_op(0, Count), Reply::Count(0));
+    assert_eq!(kernel::find(key), None);
+}
+
+#[test]
+fn giving_back_what_is_not_held_is_an_error() {
+    let scene = scene!();
+    let (actors, _) = counters(&scene, 2, "honest");
+    let (one, two) = (&actors[0], &actors[1]);
+    assert_refused(&one.counter_op(0, Release), "release");
+    assert_refused(&one.counter_op(0, Unlock), "unlock");
+    assert_eq!(two.counter_op(0, Acquire), Reply::Count(1));
+    assert_refused(&one.counter_op(0, Release), "release");
+    assert_eq!(two.counter_op(0, TryLock), Reply::Flag(true));
+    assert_refused(&one.counter_op(0, Unlock), "unlock");
+    assert_eq!(one.counter_op(0, Count), Reply::Count(1));
+    assert_eq!(two.counter_op(0, Unlock), Reply::Done);
+    assert_refused(&two.counter_op(0, Unlock), "unlock");
+    assert_eq!(two.counter_op(0, Release), Reply::Count(0));
+    assert_refused(&two.counter_op(0, Release), "release");
+}
+
+#[test]
+fn only_one_has_the_lock() {
+    let scene = scene!();
+    let (actors, _) = counters(&scene, 8, "locked");
+    for actor in &actors {
+        actor.counter_op(0, Acquire);
+    }
+    let begun: Vec<_> = actors
+        .iter()
+        .map(|actor| {
+            actor.begin(Command::CounterOp {
+                counter: 0,
+                op: TryLock,
+            })
+        })
+        .collect();
+    let replies: Vec<_> = actors
+        .iter()
+        .zip(begun)
+        .map(|(actor, pending)| actor.reply(pending))
+        .collect();
+    let winners: Vec<_> = (0..8)
+        .filter(|&i| replies[i] == Reply::Flag(true))
+        .collect();
+    let losers = replies.iter().filter(|&it| *it == Reply::Flag(false));
+    assert_eq!((winners.len(), losers.count()), (1, 7));
+    assert_eq!(actors[winners[0]].counter_op(0, Unlock), Reply::Done);
+    let next = &actors[(winners[0] + 1) % 8];
+    assert_eq!(next.counter_op(0, TryLock), Reply::Flag(true));
+    assert_eq!(next.counter_op(0, Unlock), Reply::Done);
+    assert_eq!(race(&actors, Release), (0..8).collect::<Vec<_>>());
+}
+
+#[test]
+fn acquire_waits_for_the_lock_of_another_process() {
+    let scene = scene!();
+    let (actors, key) = counters(&scene, 2, "locked");
+    let (one, two) = (&actors[0], &actors[1]);
+    assert_eq!(one.counter_op(0, TryLock), Reply::Flag(true));
+    let waiting = two.begin(Command::CounterOp {
+        counter: 0,
+        op: Acquire,
+    });
+    scene.wait_sleepers(key, 1);
+    // The holder of the lock does not wait for itself.
+    assert_eq!(one.counter_op(0, Acquire), Reply::Count(1));
+    assert!(!two.has_replied(&waiting));
+    assert_eq!(one.counter_op(0, Unlock), Reply::Done);
+    assert_eq!(two.reply(waiting), Reply::Count(2));
+    assert_eq!(one.counter_op(0, Release), Reply::Count(1));
+    assert_eq!(two.counter_op(0, Release), Reply::Count(0));
+}
+
+#[test]
+fn a_killed_process_gives_back_lock_and_count() {
+    for how in [Death::Kill, Death::Exit] {
+        let scene = scene!();
+        let (actors, key) = counters(&scene, 2, "mortal");
+        let (one, two) = (&actors[0], &actors[1]);
+        for count in 1..=3 {
+            let reply = one.counter_op(0, Acquire);
+            assert!(matches!(reply, Reply::Count(_)), "{count}: {reply:?}");
+        }
+        assert_eq!(one.counter_op(0, TryLock), Reply::Flag(true));
+        let waiting = two.begin(Command::CounterOp {
+            counter: 0,
+            op: Acquire,
+        });
+        scene.wait_sleepers(key, 1);
+        one.die(how);
+        assert_eq!(two.reply(waiting), Reply::Count(1));
+        assert_eq!(two.counter_op(0, TryLock), Reply::Flag(true));
+        assert_eq!(two.counter_op(0, Unlock), Reply::Done);
+        assert_eq!(two.counter_op(0, Release), Reply::Count(0));
+    }
+}
+
+#[test]
+fn a_forked_child_owns_nothing_of_it() {
+    let scene = scene!();
+    let (actors, _) = counters(&scene, 2, "family");
+    let (parent, other) = (&actors[0], &actors[1]);
+    assert_eq!(parent.counter_op(0, Acquire), Reply::Count(1));
+    let child = parent.fork();
+    for op in [Release, Unlock, Acquire] {
+        assert_refused(&child.counter_op(0, op), "fork");
+    }
+    assert_eq!(other.counter_op(0, Count), Reply::Count(1));
+    child.counter(1, "family");
+    assert_refused(&child.counter_op(1, Release), "release");
+    assert_eq!(child.counter_op(1, Acquire), Reply::Count(2));
+    child.kill();
+    assert_eq!(other.counter_op(0, Count), Reply::Count(1));
+    assert_eq!(parent.counter_op(0, Release), Reply::Count(0));
+}
+
+#[test]
+fn a_counter_is_the_service_of_its_name() {
+    let scene = scene!();
+    let (actors, _) = counters(&scene, 2, "both");
+    let (client, counter) = (&actors[0], &actors[1]);
+    let held = client.acquire();
+    assert_eq!(counter.counter_op(0, Count), Reply::Count(1));
+    assert_eq!(counter.counter_op(0, Acquire), Reply::Count(2));
+    assert_eq!(client.count(), 2);
+    // The counter keeps the service, and being the last one it stops it.
+    client.release(&held);
+    assert_eq!(scene.only_living().pid, held.got.pid);
+    assert_eq!(counter.counter_op(0, Release), Reply::Count(0));
+    assert_eq!(scene.stopped(), [(held.got.pid, "signal 15".to_owned())]);
+    scene.assert_clean();
+}
+
+#[test]
+fn a_counter_in_a_directory_of_its_own() {
+    let scene = scene!();
+    let actor = scene.actor();
+    let mut spec = scene.service("elsewhere");
+    let dir = scene.root().join("elsewhere");
+    spec.dir = Some(dir.clone());
+    let key = actor.build(&spec);
+    let reply = actor.call(Command::Counter {
+        counter: 0,
+        name: "elsewhere".to_owned(),
+        dir: Some(dir),
+    });
+    assert_eq!(reply, Reply::Done);
+    actor.counter(1, "elsewhere");
+    assert_eq!(actor.counter_op(0, Acquire), Reply::Count(1));
+    assert!(kernel::find(key).is_some());
+    assert_eq!(
+        actor.counter_op(1, Count),
+        Reply::Count(0),
+        "another namespace"
+    );
+    assert_eq!(actor.counter_op(0, Release), Reply::Count(0));
+}
+
+#[test]
+fn a_lock_keeps_services_from_starting() {
+    let scene = scene!();
+    let (actors, key) = counters(&scene, 2, "locked");
+    let (client, counter) = (&actors[0], &actors[1]);
+    assert_eq!(counter.counter_op(0, TryLock), Reply::Flag(true));
+    let acquiring = client.begin_acquire(Via::TokioMulti);
+    scene.wait_sleepers(key, 1);
+    assert_eq!(scene.calls("on_first_acquire"), 0);
+    assert_eq!(counter.counter_op(0, Unlock), Reply::Done);
+    let held = client.finish_acquire(acquiring).expect("acquire");
+    client.release(&held);
+}
+
+/// A user's own: the trait asks for nothing that only procref has.
+#[derive(Default)]
+struct InMemory {
+    state: Mutex<(u32, bool)>,
+}
+
+impl RefCounter for InMemory {
+    fn acquire(&self) -> procref::Result<u32> {
+        let mut state = self.state.lock().expect("no panics");
+        state.0 += 1;
+        Ok(state.0)
+    }
+
+    fn release(&self) -> procref::Result<u32> {
+        let mut state = self.state.lock().expect("no panics");
+        state.0 = state.0.checked_sub(1).ok_or("nothing to release")?;
+        Ok(state.0)
+    }
+
+    fn count(&self) -> procref::Result<u32> {
+        Ok(self.state.lock().expect("no panics").0)
+    }
+
+    fn try_lock(&self) -> procref::Result<bool> {
+        let mut state = self.state.lock().expect("no panics");
+        Ok(!std::mem::replace(&mut state.1, true))
+    }
+
+    fn unlock(&self) -> procref::Result<()> {
+        let mut state = self.state.lock().expect("no panics");
+        if !std::mem::take(&mut state.1) {
+            return Err("not locked".into());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_users_own_counter() {
+    let counter: Box<dyn RefCounter> = Box::new(InMemory::default());
+    assert_eq!(counter.acquire().expect("acquire"), 1);
+    assert!(counter.try_lock().expect("try_lock"));
+    assert!(!counter.try_lock().expect("try_lock"));
+    counter.unlock().expect("unlock");
+    assert!(counter.unlock().is_err());
+    assert_eq!(counter.release().expect("release"), 0);
+    assert!(counter.release().is_err());
+    assert_eq!(counter.count().expect("count"), 0);
+}

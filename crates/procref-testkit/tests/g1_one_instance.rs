@@ -1,0 +1,378 @@
+//! G1: at most one live instance per namespace and name, whatever happens.
+//!
+//! The verdict is the fake service's own: it holds a file lock while it lives,
+//! and an instance that cannot get it says so in the log.
+
+#![cfg(target_os = "linux")]
+
+use procref_testkit::actor::{Actor, Held};
+use procref_testkit::protocol::{
+    Acquired, Callback, Command, Event, Gate, HealthOutcome, Outcome, ServiceSpec, StopOutcome, Via,
+};
+use procref_testkit::{Scene, kernel, scene};
+use rustix::process::Signal;
+
+/// Lets all of them acquire at the same time, in every way there is.
+fn acquire_all(clients: &[Actor]) -> Vec<Held> {
+    let begun: Vec<_> = clients
+        .iter()
+        .zip(Via::ALL.iter().cycle())
+        .map(|(client, &via)| client.begin_acquire(via))
+        .collect();
+    clients
+        .iter()
+        .zip(begun)
+        .map(|(client, pending)| client.finish_acquire(pending).expect("acquire"))
+        .collect()
+}
+
+fn release_all(clients: &[Actor], held: &[Held]) {
+    for (client, held) in clients.iter().zip(held) {
+        client.release_via(held, Via::Pollster);
+    }
+}
+
+#[track_caller]
+fn assert_same(held: &[Held]) -> (u32, u32) {
+    let of = |held: &Held| (held.got.pid, held.got.generation);
+    for other in held {
+        assert_eq!(of(other), of(&held[0]));
+    }
+    of(&held[0])
+}
+
+fn storm(scene: &Scene, clients: &[Actor], rounds: u32, pause_us: u64) {
+    let command = Command::Storm {
+        service: 0,
+        rounds,
+        pause_us,
+    };
+    let begun: Vec<_> = clients
+        .iter()
+        .map(|client| client.begin(command.clone()))
+        .collect();
+    for (client, pending) in clients.iter().zip(begun) {
+        let report = client.finish_storm(pending);
+        assert!(report.wrong.is_empty(), "{report:#?}");
+        assert_eq!(report.good, rounds);
+    }
+    scene.assert_never_two();
+    let started: Vec<_> = scene.started().iter().map(|it| it.pid).collect();
+    let stopped: Vec<_> = scene.stopped().iter().map(|it| it.0).collect();
+    assert_eq!(started, stopped, "each stops before the next one starts");
+    assert!(
+        started.len() > 20,
+        "only {} instances: no storm",
+        started.len()
+    );
+    scene.assert_clean();
+}
+
+#[test]
+fn a_thundering_herd_starts_one() {
+    let scene = scene!();
+    let clients = scene.clients(24, &scene.service("herd"));
+    let held = acquire_all(&clients);
+    let (pid, _) = assert_same(&held);
+    assert_eq!(scene.only_living().pid, pid);
+    assert_eq!(scene.calls("on_first_acquire"), 1);
+    assert_eq!(clients[0].count(), 24);
+    release_all(&clients, &held);
+    assert_eq!(scene.started().len(), 1);
+    assert_eq!(scene.stopped(), [(pid, "signal 15".to_owned())]);
+}
+
+#[test]
+fn a_storm_of_starts_and_stops() {
+    let scene = scene!();
+    let clients = scene.clients(6, &scene.service("storm"));
+    storm(&scene, &clients, 100, 15_000);
+}
+
+#[test]
+fn a_storm_with_stop_callbacks() {
+    let scene = scene!();
+    let mut spec = scene.service("storm");
+    // Returns right after SIGTERM, long before the service is gone.
+    spec.fake.slow_stop_ms = 3;
+    let spec = spec.stopping(StopOutcome::Terminate);
+    let clients = scene.clients(4, &spec.judging(HealthOutcome::Ask));
+    storm(&scene, &clients, 100, 10_000);
+}
+
+#[test]
+fn the_last_release_races_an_acquire() {
+    let scene = scene!();
+    let clients = scene.clients(2, &scene.service("race"));
+    storm(&scene, &clients, 300, 2_000);
+}
+
+/// An instance that lives only as long as it takes to join it. What a client
+/// gets may be dead by the time it looks; two at once it never meets.
+#[test]
+fn services_die_young() {
+    let scene = scene!();
+    let mut spec = scene.service("short");
+    spec.fake.exit_after_ms = Some(4);
+    let clients = scene.clients(4, &spec);
+    for _ in 0..25 {
+        let begun: Vec<_> = clients
+            .iter()
+            .map(|client| client.begin_acquire(Via::Pollster))
+            .collect();
+        for (client, pending) in clients.iter().zip(begun) {
+            // An instance that dies before it is ready is an error.
+            if let Ok(held) = client.finish_acquire(pending) {
+                client.release_via(&held, Via::Pollster);
+            }
+        }
+        scene.assert_never_two();
+    }
+    assert_eq!(clients[0].count(), 0);
+    assert!(scene.started().len() >= 25);
+}
+
+#[test]
+fn clients_are_killed_while_others_storm() {
+    let scene = scene!();
+    let spec = scene.service("mortal");
+    let survivors = scene.clients(3, &spec);
+    let storms: Vec<_> = survivors
+        .iter()
+        .map(|client| {
+            client.begin(Command::Storm {
+                service: 0,
+                rounds: 60,
+                pause_us: 10_000,
+            })
+        })
+        .collect();
+    for _ in 0..12 {
+        let victim = scene.client(&spec);
+        victim.acquire_via(Via::Blocking);
+        victim.kill();
+    }
+    for (client, pending) in survivors.iter().zip(storms) {
+        let report = client.finish_storm(pending);
+        assert!(report.wrong.is_empty(), "{report:#?}");
+    }
+    // The last victim may have been the last holder.
+    let held = survivors[0].acquire();
+    survivors[0].release(&held);
+    scene.assert_never_two();
+}
+
+/// Some hold the service, others do not; all of them acquire at once after
+/// `strike` has made it unusable.
+fn recovered_once(spec: &ServiceSpec, scene: &Scene, strike: impl FnOnce(&Held)) -> (u32, u32) {
+    let clients = scene.clients(10, spec);
+    let before = acquire_all(&clients[..4]);
+    let (old, generation) = assert_same(&before);
+    strike(&before[0]);
+    let after = acquire_all(&clients);
+    let (new, next) = assert_same(&after);
+    assert_ne!((old, generation), (new, next));
+    scene.assert_never_two();
+    assert_eq!(scene.only_living().pid, new);
+    assert_eq!(scene.started().len(), 2);
+    assert_eq!(clients[9].count(), 10);
+    release_all(&clients[..4], &before);
+    assert_eq!(clients[9].count(), 10, "each has another handle");
+    release_all(&clients, &after);
+    scene.assert_clean();
+    (generation, next)
+}
+
+#[test]
+fn an_unhealthy_service_is_recovered_once() {
+    let scene = scene!();
+    let spec = scene.service("ill").judging(HealthOutcome::Ask);
+    let spec = spec.recovering([Outcome::Replace]);
+    let (generation, next) = recovered_once(&spec, &scene, |held| scene.sicken(held.got.pid));
+    assert_eq!(next, generation + 1);
+    assert_eq!(scene.calls("on_recover"), 1);
+    assert_eq!(scene.calls("on_first_acquire"), 1);
+}
+
+#[test]
+fn an_unhealthy_service_without_on_recover_is_stopped_first() {
+    let scene = scene!();
+    let spec = scene.service("ill").judging(HealthOutcome::Ask);
+    recovered_once(&spec, &scene, |held| scene.sicken(held.got.pid));
+    assert_eq!(scene.calls("on_first_acquire"), 2);
+}
+
+#[test]
+fn a_dead_service_is_recovered_once() {
+    let scene = scene!();
+    let spec = scene.service("dead").recovering([Outcome::Serve]);
+    recovered_once(&spec, &scene, |_| {
+        let service = scene.only_living();
+        service.signal(Signal::KILL);
+        service.wait_gone();
+    });
+    assert_eq!(scene.calls("on_recover"), 1);
+    assert_eq!(scene.calls("on_first_acquire"), 1);
+}
+
+/// A client finds the service ill, and before it can act on that another one
+/// has replaced it: the verdict was on the old one.
+#[test]
+fn a_late_verdict_does_not_hit_the_successor() {
+    for recover in [vec![], vec![Outcome::Replace]] {
+        let scene = scene!();
+        let spec = scene.service("ill").judging(HealthOutcome::Ask);
+        let spec = spec.recovering(recover);
+        let clients = scene.clients(2, &spec);
+        let gate = Gate::After(Callback::Health);
+        let late = scene.client(&spec.clone().gated([gate]));
+        let old = clients[0].acquire();
+        scene.sicken(old.got.pid);
+        let pending = late.begin_acquire(Via::TokioMulti);
+        late.event(&Event::Returning(Callback::Health));
+
+        let new = clients[1].acquire();
+        assert_ne!(new.got.pid, old.got.pid);
+        late.proceed(gate);
+        late.event(&Event::Returning(Callback::Health));
+        late.proceed(gate);
+        let held = late.finish_acquire(pending).expect("acquire");
+        assert_eq!(
+            held.got,
+            Acquired {
+                at: held.got.at,
+                ..new.got.clone()
+            }
+        );
+        assert_eq!(scene.started().len(), 2);
+        assert_eq!(scene.only_living().pid, new.got.pid);
+        clients[0].release(&old);
+        clients[1].release(&new);
+        late.release(&held);
+    }
+}
+
+#[test]
+fn what_a_recovery_replaced_is_stopped() {
+    let scene = scene!();
+    // The callback starts a second one and does not care about the first.
+    let spec = scene.service("ill").judging(HealthOutcome::Ask);
+    let client = scene.client(&spec.recovering([Outcome::Serve]));
+    let old = client.acquire();
+    scene.sicken(old.got.pid);
+    let new = client.acquire();
+    assert_ne!(old.got.pid, new.got.pid);
+    assert_eq!(scene.only_living().pid, new.got.pid);
+    client.release(&old);
+    client.release(&new);
+}
+
+#[test]
+fn a_recovery_may_heal_the_old_one() {
+    let scene = scene!();
+    let spec = scene.service("ill").judging(HealthOutcome::Ask);
+    let clients = scene.clients(4, &spec.recovering([Outcome::Heal]));
+    let before = clients[0].acquire();
+    scene.sicken(before.got.pid);
+    let after = acquire_all(&clients);
+    // The same process; a check that came just after the cure may even have
+    // seen nothing of it and return the generation before.
+    assert!(after.iter().all(|held| held.got.pid == before.got.pid));
+    assert_eq!(scene.calls("on_recover"), 1);
+    assert_eq!(scene.started().len(), 1);
+    clients[0].release(&before);
+    release_all(&clients, &after);
+}
+
+#[test]
+fn the_set_is_removed_while_it_is_held() {
+    let scene = scene!();
+    let spec = scene.service("robbed");
+    let (one, two) = (scene.client(&spec), scene.client(&spec));
+    let old = one.acquire();
+    let key = one.build_as(1, &spec);
+    kernel::find(key).expect("a set").remove().expect("remove");
+
+    let new = two.acquire();
+    scene.assert_never_two();
+    assert_eq!(scene.only_living().pid, new.got.pid);
+    // What one held is gone with the set; giving it back harms nobody.
+    one.release(&old);
+    assert_eq!(scene.only_living().pid, new.got.pid);
+    assert_eq!(two.count(), 1);
+    let joined = one.acquire();
+    assert_eq!(joined.got.pid, new.got.pid);
+    assert_eq!(two.count(), 2);
+    one.release(&joined);
+    two.release(&new);
+}
+
+#[test]
+fn the_set_is_removed_while_the_service_starts() {
+    let scene = scene!();
+    let gate = Gate::After(Callback::Start);
+    let spec = scene.service("robbed").gated([gate]);
+    let client = scene.client(&spec);
+    let key = client.build_as(1, &spec);
+    let pending = client.begin_acquire(Via::TokioMulti);
+    let first = client.served();
+    kernel::find(key).expect("a set").remove().expect("remove");
+    client.proceed(gate);
+    // It cannot be published any more, so it ends, and another one starts.
+    let second = client.served();
+    assert!(!first.is_live());
+    client.proceed(gate);
+    let held = client.finish_acquire(pending).expect("acquire");
+    assert_eq!(held.got.pid, second.pid);
+    scene.assert_never_two();
+    client.release(&held);
+}
+
+#[test]
+fn the_set_is_removed_under_a_starter_and_a_waiter() {
+    let scene = scene!();
+    let gate = Gate::After(Callback::Start);
+    let spec = scene.service("robbed");
+    let starter = scene.client(&spec.clone().gated([gate]));
+    let waiter = scene.client(&spec);
+    let key = waiter.build_as(1, &spec);
+    let starting = starter.begin_acquire(Via::Smol);
+    starter.served();
+    let waiting = waiter.begin_acquire(Via::TokioCurrent);
+    scene.wait_sleepers(key, 1);
+    kernel::find(key).expect("a set").remove().expect("remove");
+
+    // The waiter cannot know what the starter has spawned and nobody has
+    // published. What counts is that they agree in the end.
+    let held = waiter.finish_acquire(waiting).expect("acquire");
+    starter.proceed(gate);
+    let other = starter.finish_acquire(starting).expect("acquire");
+    assert_eq!(held.got.pid, other.got.pid);
+    assert_eq!(scene.only_living().pid, held.got.pid);
+    assert_eq!(waiter.count(), 2);
+    waiter.release(&held);
+    starter.release(&other);
+}
+
+#[test]
+fn names_and_directories_keep_services_apart() {
+    let scene = scene!();
+    let spec = |name: &str, dir: &str| {
+        let mut spec = scene.service(name);
+        spec.dir = Some(scene.root().join(dir));
+        spec.fake.witness = scene.root().join(format!("witness-{name}-{dir}"));
+        spec
+    };
+    let specs = [spec("a", "run"), spec("b", "run"), spec("a", "other")];
+    let client = scene.actor();
+    let mut held = Vec::new();
+    for (number, spec) in (0..).zip(&specs) {
+        client.build_as(number, spec);
+        let pending = client.begin_acquire_of(number, Via::TokioMulti);
+        held.push(client.finish_acquire(pending).expect("acquire"));
+    }
+    assert_eq!(scene.living().len(), 3);
+    for held in &held {
+        client.release(held);
+    }
+}

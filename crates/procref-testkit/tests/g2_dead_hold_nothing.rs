@@ -1,0 +1,229 @@
+//! G2: a dead process holds no reference, however it died.
+
+#![cfg(target_os = "linux")]
+
+use procref_testkit::protocol::{Callback, Command, Death, Event, Gate, Reply, Via};
+use procref_testkit::{Scene, kernel, scene};
+
+/// The slot of the set that counts the clients.
+const REFS: usize = 0;
+
+/// How many clients the kernel counts.
+fn references(key: i32) -> u32 {
+    kernel::find(key).map_or(0, |set| set.value(REFS).expect("read the set"))
+}
+
+fn dies(how: Death) {
+    let scene = scene!();
+    let spec = scene.service("mortal");
+    let (one, two) = (scene.client(&spec), scene.client(&spec));
+    let held = one.acquire();
+    two.acquire();
+    assert_eq!(one.count(), 2);
+    two.die(how);
+    assert_eq!(one.count(), 1, "{how:?}");
+    assert_eq!(scene.only_living().pid, held.got.pid);
+    one.release(&held);
+}
+
+#[test]
+fn sigkill() {
+    dies(Death::Kill);
+}
+
+#[test]
+fn exit() {
+    dies(Death::Exit);
+}
+
+#[test]
+fn exit_without_handlers() {
+    dies(Death::ExitAtOnce);
+}
+
+#[test]
+fn abort() {
+    dies(Death::Abort);
+}
+
+#[test]
+fn panic_of_the_main_thread() {
+    dies(Death::Panic);
+}
+
+#[test]
+fn return_from_main() {
+    dies(Death::Return);
+}
+
+#[test]
+fn exec_of_something_else_keeps_the_reference_until_that_ends() {
+    let scene = scene!();
+    let spec = scene.service("heir");
+    let (one, two) = (scene.client(&spec), scene.client(&spec));
+    let held = one.acquire();
+    two.acquire();
+    let _ = two.begin(Command::Exec);
+    two.event(&Event::Executed);
+    assert_eq!(one.count(), 2);
+    two.write_line("stop");
+    assert!(two.wait_end().is_some_and(|status| status.success()));
+    assert_eq!(one.count(), 1);
+    one.release(&held);
+}
+
+#[test]
+fn exec_of_something_else_that_is_killed() {
+    let scene = scene!();
+    let spec = scene.service("heir");
+    let client = scene.client(&spec);
+    let key = client.build_as(1, &spec);
+    let held = client.acquire();
+    let _ = client.begin(Command::Exec);
+    client.event(&Event::Executed);
+    assert_eq!(references(key), 1);
+    client.kill();
+    assert_eq!(references(key), 0);
+
+    // The service outlives its only client; the next one takes it over.
+    adopted_and_stopped(&scene, held.got.pid);
+}
+
+/// A lock survives `exec`, too, and ends with what was executed.
+#[test]
+fn exec_of_something_else_in_the_middle_of_a_start() {
+    let scene = scene!();
+    let gate = Gate::Before(Callback::Start);
+    let spec = scene.service("heir");
+    let starter = scene.client(&spec.clone().gated([gate]));
+    let waiter = scene.client(&spec);
+    let key = waiter.build_as(1, &spec);
+    let _ = starter.begin_acquire(Via::TokioMulti);
+    starter.event(&Event::Running(Callback::Start));
+    let waiting = waiter.begin_acquire(Via::TokioMulti);
+    scene.wait_sleepers(key, 1);
+    let _ = starter.begin(Command::Exec);
+    starter.event(&Event::Executed);
+    assert_eq!(waiter.status().transition, Some(starter.pid()));
+    assert!(!waiter.has_replied(&waiting));
+    starter.kill();
+    let held = waiter.finish_acquire(waiting).expect("acquire");
+    assert_eq!(waiter.count(), 1);
+    waiter.release(&held);
+}
+
+/// A new client joins the orphan and, being the last one, stops it.
+fn adopted_and_stopped(scene: &Scene, pid: u32) {
+    let name = "heir";
+    let heirs = scene.clients(3, &scene.service(name));
+    let begun: Vec<_> = heirs
+        .iter()
+        .map(|heir| heir.begin_acquire(Via::Pollster))
+        .collect();
+    let mut held = Vec::new();
+    for (heir, pending) in heirs.iter().zip(begun) {
+        held.push(heir.finish_acquire(pending).expect("acquire"));
+    }
+    for (heir, held) in heirs.iter().zip(&held) {
+        assert_eq!(held.got.pid, pid, "the orphan is adopted");
+        heir.release(held);
+    }
+    assert_eq!(scene.started().len(), 1);
+    scene.assert_clean();
+}
+
+#[test]
+fn many_handles_are_one_reference() {
+    let scene = scene!();
+    let spec = scene.service("many");
+    let (one, two) = (scene.client(&spec), scene.client(&spec));
+    let held = one.acquire();
+    two.build_as(1, &spec);
+    for service in [0, 0, 1, 1] {
+        let pending = two.begin_acquire_of(service, Via::TokioMulti);
+        let other = two.finish_acquire(pending).expect("acquire");
+        assert_eq!(other.got.pid, held.got.pid);
+    }
+    assert_eq!(one.count(), 2);
+    two.kill();
+    assert_eq!(one.count(), 1);
+    one.release(&held);
+}
+
+#[test]
+fn many_handles_are_given_back_one_by_one() {
+    let scene = scene!();
+    let spec = scene.service("many");
+    let (one, two) = (scene.client(&spec), scene.client(&spec));
+    let held = one.acquire();
+    two.build_as(1, &spec);
+    let mut others = Vec::new();
+    for service in [0, 1, 0, 1] {
+        let pending = two.begin_acquire_of(service, Via::Smol);
+        others.push(two.finish_acquire(pending).expect("acquire"));
+    }
+    // The value that a handle came from is not needed any more.
+    assert_eq!(two.call(Command::Forget { service: 1 }), Reply::Done);
+    while let Some(other) = others.pop() {
+        assert_eq!(one.count(), 2);
+        two.release(&other);
+    }
+    assert_eq!(one.count(), 1);
+    one.release(&held);
+}
+
+#[test]
+fn a_killed_waiter_leaves_nothing() {
+    let scene = scene!();
+    let gate = Gate::Before(Callback::Start);
+    let spec = scene.service("slow");
+    let starter = scene.client(&spec.clone().gated([gate]));
+    let waiters = scene.clients(3, &spec);
+    let key = starter.build_as(1, &spec);
+    let pending = starter.begin_acquire(Via::TokioMulti);
+    starter.event(&Event::Running(Callback::Start));
+    for waiter in &waiters {
+        let _ = waiter.begin_acquire(Via::Blocking);
+    }
+    scene.wait_sleepers(key, 3);
+    waiters.iter().for_each(procref_testkit::Actor::kill);
+    starter.proceed(gate);
+    let held = starter.finish_acquire(pending).expect("acquire");
+    assert_eq!(starter.count(), 1);
+    starter.release(&held);
+}
+
+#[test]
+fn all_of_them_at_once() {
+    let scene = scene!();
+    let spec = scene.service("heir");
+    let clients = scene.clients(8, &spec);
+    let key = clients[0].build_as(1, &spec);
+    let mut pids = Vec::new();
+    for client in &clients {
+        pids.push(client.acquire_via(Via::Pollster).got.pid);
+    }
+    assert_eq!(references(key), 8);
+    for client in &clients {
+        client.identity().signal(rustix::process::Signal::KILL);
+    }
+    for client in &clients {
+        client.wait_end();
+    }
+    assert_eq!(references(key), 0);
+    adopted_and_stopped(&scene, pids[0]);
+}
+
+#[test]
+fn one_after_the_other_for_a_long_time() {
+    let scene = scene!();
+    let spec = scene.service("mortal");
+    let one = scene.client(&spec);
+    let held = one.acquire();
+    for mortal in scene.clients(20, &spec) {
+        mortal.acquire_via(Via::Blocking);
+        mortal.kill();
+        assert_eq!(one.count(), 1);
+    }
+    one.release(&held);
+}

@@ -1,0 +1,266 @@
+//! G3: once no process holds a reference, the service is stopped; here, after
+//! releases that a client makes itself.
+
+#![cfg(target_os = "linux")]
+
+use std::time::{Duration, Instant};
+
+use procref_testkit::actor::Actor;
+use procref_testkit::protocol::{
+    Callback, Command, Death, Event, Gate, Place, Reply, StopOutcome, Via,
+};
+use procref_testkit::{kernel, scene};
+use rustix::process::Signal;
+
+#[test]
+fn the_last_release_stops_it_gracefully() {
+    for stop in [None, Some(StopOutcome::Terminate)] {
+        for via in Via::ALL {
+            let scene = scene!();
+            let mut spec = scene.service("last");
+            spec.stop = stop;
+            // Long enough that a release which does not wait is found out.
+            spec.fake.slow_stop_ms = 30;
+            let (one, two) = (scene.client(&spec), scene.client(&spec));
+            let (first, second) = (one.acquire_via(via), two.acquire_via(via));
+            one.release_via(&first, via);
+            assert_eq!(scene.only_living().pid, first.got.pid, "one still holds it");
+            two.release_via(&second, via);
+            // Judged at once: release has waited for all of it.
+            scene.assert_clean();
+            assert_eq!(scene.stopped(), [(first.got.pid, "signal 15".to_owned())]);
+            assert_eq!(scene.calls("on_last_release"), usize::from(stop.is_some()));
+        }
+    }
+}
+
+#[test]
+fn dropping_the_last_handle_waits_for_the_end_too() {
+    let scene = scene!();
+    let mut spec = scene.service("last");
+    spec.fake.slow_stop_ms = 30;
+    let client = scene.client(&spec.stopping(StopOutcome::Terminate));
+    let held = client.acquire();
+    client.drop_handle(&held, Place::Thread);
+    scene.assert_clean();
+    assert_eq!(scene.stopped().len(), 1);
+}
+
+#[test]
+fn returning_from_main_releases() {
+    for how in [Death::Return, Death::Panic] {
+        let scene = scene!();
+        let client = scene.client(&scene.service("last"));
+        client.acquire();
+        client.die(how);
+        scene.assert_clean();
+        assert_eq!(scene.stopped().len(), 1);
+    }
+}
+
+/// The service outlives its grace; the set stays until it is dead.
+fn is_killed_in_the_end(stop: Option<StopOutcome>, ignore_sigterm: bool) {
+    const GRACE: Duration = Duration::from_millis(600);
+    let scene = scene!();
+    let mut spec = scene.service("stubborn").stop_within_ms(600);
+    spec.stop = stop;
+    spec.fake.ignore_sigterm = ignore_sigterm;
+    let client = scene.client(&spec);
+    let key = client.build_as(1, &spec);
+    let held = client.acquire();
+    let service = scene.only_living();
+
+    let begun = Instant::now();
+    let pending = client.begin(Command::Release {
+        handle: held.handle,
+        via: Via::TokioMulti,
+    });
+    while !service.gone_within(Duration::from_millis(5)) {
+        let set = kernel::find(key).is_some();
+        // Looked at in this order: the set may go only after the service.
+        assert!(set || !service.is_live(), "the set went first");
+    }
+    assert!(begun.elapsed() >= GRACE, "killed before its time");
+    assert_eq!(client.reply(pending), Reply::Done);
+    assert_eq!(scene.stopped(), [], "it was killed");
+    scene.assert_clean();
+}
+
+#[test]
+fn a_service_that_ignores_sigterm_is_killed() {
+    is_killed_in_the_end(None, true);
+}
+
+#[test]
+fn a_service_that_ignores_the_callbacks_sigterm_is_killed() {
+    is_killed_in_the_end(Some(StopOutcome::Terminate), true);
+}
+
+/// The callback has `stop_timeout` too, and so has the service when it is over.
+#[test]
+fn a_callback_that_does_nothing_is_helped() {
+    let scene = scene!();
+    let spec = scene.service("idle").stop_within_ms(300);
+    let client = scene.client(&spec.stopping(StopOutcome::Nothing));
+    let held = client.acquire();
+    client.release(&held);
+    assert_eq!(scene.calls("on_last_release"), 1);
+    scene.assert_clean();
+}
+
+#[test]
+fn a_callback_that_fails_is_an_error_and_the_service_ends() {
+    let scene = scene!();
+    let spec = scene.service("failing").stop_within_ms(300);
+    let client = scene.client(&spec.stopping(StopOutcome::Fail));
+    let held = client.acquire();
+    let failure = client
+        .try_release(&held, Via::TokioMulti)
+        .expect_err("the callback's error");
+    assert!(failure.whole().contains("told to fail"), "{failure:?}");
+    assert!(failure.whole().contains("failing"), "{failure:?}");
+    scene.assert_clean();
+}
+
+#[test]
+fn a_callback_that_panics_does_not_strand_the_service() {
+    for via in Via::ALL {
+        let scene = scene!();
+        let spec = scene.service("panicking").stop_within_ms(300);
+        let client = scene.client(&spec.stopping(StopOutcome::Panic));
+        let held = client.acquire();
+        let reply = client.call(Command::Release {
+            handle: held.handle,
+            via,
+        });
+        let told = match &reply {
+            Reply::Failed(failure) => failure.whole().contains("told to panic"),
+            Reply::Panicked(_) => true,
+            _ => false,
+        };
+        assert!(told, "{via:?}: {reply:?}");
+        scene.assert_clean();
+    }
+}
+
+#[test]
+fn a_callback_that_hangs_does_not_strand_the_service() {
+    let scene = scene!();
+    let spec = scene.service("hanging").stop_within_ms(300);
+    let spec = spec.gated([Gate::Before(Callback::Stop)]);
+    let client = scene.client(&spec.stopping(StopOutcome::Terminate));
+    for round in 0..2 {
+        let held = client.acquire();
+        if round == 0 {
+            client.drop_handle(&held, Place::Thread);
+        } else {
+            // Reported or not: it ends, and so does the service.
+            let _ = client.try_release(&held, Via::TokioMulti);
+        }
+        scene.assert_clean();
+    }
+}
+
+/// Somebody pressed Ctrl-Z, or a debugger holds it.
+#[test]
+fn a_service_that_is_paused_is_stopped_gracefully() {
+    for stop in [None, Some(StopOutcome::Nothing)] {
+        let scene = scene!();
+        let mut spec = scene.service("paused");
+        spec.stop = stop;
+        spec.stop_timeout_ms = Some(if stop.is_some() { 200 } else { 30_000 });
+        let client = scene.client(&spec);
+        let held = client.acquire();
+        scene.only_living().signal(Signal::STOP);
+        client.release(&held);
+        assert_eq!(scene.stopped().len(), usize::from(stop.is_none()));
+        scene.assert_clean();
+    }
+}
+
+#[test]
+fn a_dead_service_is_not_stopped_again() {
+    let scene = scene!();
+    let spec = scene.service("dead").stopping(StopOutcome::Terminate);
+    let client = scene.client(&spec);
+    let held = client.acquire();
+    let service = scene.only_living();
+    service.signal(Signal::KILL);
+    service.wait_gone();
+    client.release(&held);
+    assert_eq!(scene.calls("on_last_release"), 0);
+    scene.assert_clean();
+}
+
+/// A client in the middle of its stop callback, with the service still alive.
+fn stopping(scene: &procref_testkit::Scene) -> (Actor, procref_testkit::actor::Pending) {
+    let spec = scene.service("race").stopping(StopOutcome::Terminate);
+    let one = scene.client(&spec.gated([Gate::Before(Callback::Stop)]));
+    let held = one.acquire();
+    let pending = one.begin(Command::Release {
+        handle: held.handle,
+        via: Via::TokioMulti,
+    });
+    one.event(&Event::Running(Callback::Stop));
+    (one, pending)
+}
+
+#[test]
+fn who_comes_while_it_stops_waits_and_starts_anew() {
+    let scene = scene!();
+    let (one, releasing) = stopping(&scene);
+    let old = scene.only_living();
+    let spec = scene.service("race");
+    let two = scene.client(&spec);
+    let key = two.build_as(1, &spec);
+    let acquiring = two.begin_acquire(Via::TokioMulti);
+    scene.wait_sleepers(key, 1);
+    assert!(!two.has_replied(&acquiring));
+    assert!(old.is_live());
+    assert_eq!(two.try_join(), Ok(None), "not one that stops");
+
+    one.proceed(Gate::Before(Callback::Stop));
+    assert_eq!(one.reply(releasing), Reply::Done);
+    let held = two.finish_acquire(acquiring).expect("acquire");
+    assert_ne!(held.got.pid, old.pid);
+    assert!(!old.is_live());
+    scene.assert_never_two();
+    two.release(&held);
+}
+
+#[test]
+fn who_finds_a_stop_without_its_stopper_finishes_it() {
+    let scene = scene!();
+    let (one, _releasing) = stopping(&scene);
+    let old = scene.only_living();
+    let spec = scene.service("race");
+    let two = scene.client(&spec);
+    let key = two.build_as(1, &spec);
+    let acquiring = two.begin_acquire(Via::Pollster);
+    scene.wait_sleepers(key, 1);
+    one.kill();
+
+    let held = two.finish_acquire(acquiring).expect("acquire");
+    assert_ne!(held.got.pid, old.pid, "it had been told to stop");
+    assert!(!old.is_live());
+    scene.assert_never_two();
+    two.release(&held);
+}
+
+#[test]
+fn an_orphan_is_stopped_by_who_adopted_it() {
+    let scene = scene!();
+    let spec = scene.service("orphan").stopping(StopOutcome::Terminate);
+    let one = scene.client(&spec);
+    let held = one.acquire();
+    one.kill();
+    assert_eq!(scene.only_living().pid, held.got.pid);
+
+    let two = scene.client(&spec);
+    let adopted = two.acquire();
+    assert_eq!(adopted.got.pid, held.got.pid);
+    two.release(&adopted);
+    assert_eq!(scene.stopped(), [(held.got.pid, "signal 15".to_owned())]);
+    assert_eq!(scene.calls("on_last_release"), 1);
+    scene.assert_clean();
+}

@@ -1,0 +1,521 @@
+//! G4: `acquire` returns a service that is alive, ready and healthy, or an
+//! error that tells what happened; and who waits for another one's start wakes
+//! when it is over, however it ended.
+
+#![cfg(target_os = "linux")]
+
+use procref_testkit::actor::{Actor, Pending};
+use procref_testkit::protocol::{
+    Callback, Command, Death, Event, Failure, Gate, HealthOutcome, Outcome, Place, Reply,
+    ServiceSpec, StopOutcome, Via,
+};
+use procref_testkit::{Scene, kernel, scene};
+use rustix::process::Signal;
+
+const START: Gate = Gate::Before(Callback::Start);
+
+/// A starter inside its callback, and waiters that sleep.
+struct Scenery {
+    starter: Actor,
+    starting: Pending,
+    waiters: Vec<Actor>,
+    waiting: Vec<Pending>,
+}
+
+fn starter_and_waiters(scene: &Scene, outcome: Outcome) -> Scenery {
+    let spec = scene.service("slow");
+    let starter = scene.client(&spec.clone().gated([START]).starting([outcome]));
+    let key = starter.build_as(1, &spec);
+    let starting = starter.begin_acquire(Via::TokioMulti);
+    starter.event(&Event::Running(Callback::Start));
+    let waiters = scene.clients(4, &spec);
+    let waiting: Vec<_> = waiters
+        .iter()
+        .zip(Via::ALL)
+        .map(|(waiter, via)| waiter.begin_acquire(via))
+        .collect();
+    scene.wait_sleepers(key, 4);
+    for (waiter, pending) in waiters.iter().zip(&waiting) {
+        assert!(!waiter.has_replied(pending));
+    }
+    Scenery {
+        starter,
+        starting,
+        waiters,
+        waiting,
+    }
+}
+
+/// All waiters get one and the same service, and give it back.
+fn all_served(scene: &Scene, waiters: &[Actor], waiting: Vec<Pending>) {
+    all_served_then(scene, waiters, waiting, || {});
+}
+
+/// [`all_served`], with something to do while they hold it.
+fn all_served_then(
+    scene: &Scene,
+    waiters: &[Actor],
+    waiting: Vec<Pending>,
+    meanwhile: impl FnOnce(),
+) {
+    let mut held = Vec::new();
+    for (waiter, pending) in waiters.iter().zip(waiting) {
+        held.push(waiter.finish_acquire(pending).expect("acquire"));
+    }
+    let service = scene.only_living();
+    assert_eq!(scene.started(), [service]);
+    for held in &held {
+        assert_eq!(held.got.pid, service.pid);
+    }
+    meanwhile();
+    assert_eq!(waiters[0].count(), 4);
+    for (waiter, held) in waiters.iter().zip(&held) {
+        waiter.release_via(held, Via::Pollster);
+    }
+    scene.assert_clean();
+}
+
+#[test]
+fn waiters_get_what_the_starter_started() {
+    let scene = scene!();
+    let it = starter_and_waiters(&scene, Outcome::Serve);
+    it.starter.proceed(START);
+    let held = it.starter.finish_acquire(it.starting).expect("acquire");
+    // The starter holds it until all of them have it.
+    all_served_then(&scene, &it.waiters, it.waiting, || {
+        assert_eq!(it.starter.count(), 5);
+        it.starter.drop_handle(&held, Place::Thread);
+    });
+    assert_eq!(scene.calls("on_first_acquire"), 1);
+}
+
+#[test]
+fn one_takes_over_when_the_starter_fails() {
+    let scene = scene!();
+    let it = starter_and_waiters(&scene, Outcome::Fail("no disk space".to_owned()));
+    it.starter.proceed(START);
+    let failure = it.starter.finish_acquire(it.starting).expect_err("fails");
+    assert_says(&failure, &["slow", "on_first_acquire", "no disk space"]);
+    all_served(&scene, &it.waiters, it.waiting);
+    assert_eq!(scene.calls("on_first_acquire"), 2);
+}
+
+#[test]
+fn one_takes_over_when_the_starter_panics() {
+    let scene = scene!();
+    let it = starter_and_waiters(&scene, Outcome::Panic);
+    it.starter.proceed(START);
+    assert_panicked(&it.starter, it.starting);
+    all_served(&scene, &it.waiters, it.waiting);
+}
+
+#[test]
+fn one_takes_over_when_the_starter_is_cancelled() {
+    let scene = scene!();
+    let it = starter_and_waiters(&scene, Outcome::Serve);
+    assert!(it.starter.cancel(it.starting));
+    it.starter.event(&Event::Dropped(Callback::Start));
+    all_served(&scene, &it.waiters, it.waiting);
+}
+
+#[test]
+fn one_takes_over_when_the_starter_is_killed() {
+    for how in [Death::Kill, Death::Exit, Death::Abort] {
+        let scene = scene!();
+        let it = starter_and_waiters(&scene, Outcome::Serve);
+        it.starter.die(how);
+        all_served(&scene, &it.waiters, it.waiting);
+    }
+}
+
+#[test]
+fn one_takes_over_when_the_starter_kills_itself_in_its_callback() {
+    let scene = scene!();
+    let it = starter_and_waiters(&scene, Outcome::Die);
+    // It may be dead before it can say that it heard this.
+    let _ = it.starter.begin(Command::Proceed {
+        service: 0,
+        gate: START,
+    });
+    it.starter.wait_end();
+    all_served(&scene, &it.waiters, it.waiting);
+}
+
+/// A paused waiter must not be given what it cannot use.
+#[test]
+fn a_paused_waiter_holds_nobody_up() {
+    let scene = scene!();
+    let it = starter_and_waiters(&scene, Outcome::Fail("no".to_owned()));
+    let (paused, running) = it.waiters.split_at(1);
+    paused[0].identity().signal(Signal::STOP);
+    it.starter.proceed(START);
+    assert!(it.starter.finish_acquire(it.starting).is_err());
+    let mut waiting = it.waiting.into_iter();
+    let pending = waiting.next().expect("one that is paused");
+    let mut held = Vec::new();
+    for (waiter, pending) in running.iter().zip(waiting) {
+        held.push(waiter.finish_acquire(pending).expect("acquire"));
+    }
+    assert!(!paused[0].has_replied(&pending));
+    assert_eq!(running[0].count(), 3);
+    paused[0].identity().signal(Signal::CONT);
+    held.push(paused[0].finish_acquire(pending).expect("acquire"));
+    assert_eq!(running[0].count(), 4);
+    let order = running.iter().chain(paused);
+    for (waiter, held) in order.zip(&held) {
+        assert_eq!(held.got.pid, scene.only_living().pid);
+        waiter.release(held);
+    }
+    assert_eq!(scene.started().len(), 1);
+}
+
+#[test]
+fn a_row_of_starters_fails_until_one_does_not() {
+    let scene = scene!();
+    let bad = [
+        Outcome::Fail("no".to_owned()),
+        Outcome::Panic,
+        Outcome::Die,
+        Outcome::DeadPid,
+        Outcome::PanicAtCall,
+    ];
+    let mut all = Vec::new();
+    for outcome in bad {
+        let spec = scene.service("row").starting([outcome]);
+        all.push(scene.client(&spec));
+    }
+    all.push(scene.client(&scene.service("row")));
+    let begun: Vec<_> = all.iter().map(|it| it.begin_acquire(Via::Smol)).collect();
+    let mut good = Vec::new();
+    for (index, (actor, pending)) in all.iter().zip(begun).enumerate() {
+        match actor.reply_or_gone(pending) {
+            // Whoever came after the last one joined.
+            Ok(Reply::Acquired(got)) => good.push((index, got.pid)),
+            reply => assert_ne!(index, 5, "{reply:?}"),
+        }
+    }
+    assert!(good.iter().all(|it| it.1 == scene.only_living().pid));
+    assert_eq!(all[5].count() as usize, good.len());
+    for (index, _) in good {
+        let dropped = all[index].call(Command::DropAll);
+        assert_eq!(dropped, Reply::Done);
+    }
+    scene.assert_never_two();
+}
+
+#[track_caller]
+fn assert_says(failure: &Failure, parts: &[&str]) {
+    for part in parts {
+        assert!(failure.whole().contains(part), "{part:?} in {failure:#?}");
+    }
+}
+
+/// A panic is passed on, or told; it is not swallowed.
+#[track_caller]
+fn assert_panicked(actor: &Actor, pending: Pending) {
+    match actor.reply(pending) {
+        Reply::Panicked(_) => {}
+        Reply::Failed(failure) => assert_says(&failure, &["told to"]),
+        reply => panic!("{reply:?}"),
+    }
+}
+
+/// The first acquire fails and says `parts`; nothing is left; the next one in
+/// the same process succeeds.
+fn fails_then_works(spec: ServiceSpec, scene: &Scene, bad: Outcome, parts: &[&str]) {
+    let client = scene.client(&spec.starting([bad, Outcome::Serve]));
+    for via in [Via::Blocking, Via::TokioCurrent] {
+        let failure = client.try_acquire(via);
+        if via == Via::Blocking {
+            assert_says(&failure.expect_err("fails"), parts);
+            scene.assert_clean();
+            assert_eq!(client.count(), 0);
+        } else {
+            client.release(&failure.expect("works"));
+        }
+    }
+}
+
+#[test]
+fn a_dead_pid_is_refused() {
+    let scene = scene!();
+    let spec = scene.service("short-lived");
+    let parts = ["short-lived", "on_first_acquire", "pid", "alive"];
+    fails_then_works(spec, &scene, Outcome::DeadPid, &parts);
+}
+
+#[test]
+fn a_zombie_is_refused() {
+    let scene = scene!();
+    let spec = scene.service("undead");
+    fails_then_works(spec, &scene, Outcome::Zombie, &["undead", "pid", "alive"]);
+}
+
+#[test]
+fn pid_zero_without_health_check_is_refused() {
+    let scene = scene!();
+    let spec = scene.service("remote");
+    let parts = ["remote", "on_health_check"];
+    fails_then_works(spec, &scene, Outcome::Pid(0), &parts);
+}
+
+#[test]
+fn an_unhealthy_start_is_stopped_again() {
+    let scene = scene!();
+    scene.sicken(0);
+    let spec = scene.service("ill").judging(HealthOutcome::Ask);
+    let client = scene.client(&spec);
+    let failure = client.try_acquire(Via::TokioMulti).expect_err("unhealthy");
+    assert_says(&failure, &["ill", "healthy"]);
+    assert_eq!(scene.stopped().len(), 1);
+    scene.assert_clean();
+}
+
+#[test]
+fn a_start_that_takes_too_long_is_given_up() {
+    let scene = scene!();
+    let mut spec = scene.service("endless").gated([START]);
+    spec.start_timeout_ms = Some(200);
+    let client = scene.client(&spec);
+    for via in [Via::TokioMulti, Via::Pollster, Via::Blocking] {
+        let failure = client.try_acquire(via).expect_err("takes too long");
+        assert_says(&failure, &["endless", "200ms"]);
+        client.event(&Event::Dropped(Callback::Start));
+        scene.assert_clean();
+    }
+    client.proceed(START);
+    let held = client.acquire();
+    client.release(&held);
+}
+
+#[test]
+fn who_cannot_wait_longer_learns_for_whom() {
+    let scene = scene!();
+    let spec = scene.service("slow");
+    let starter = scene.client(&spec.clone().gated([START]));
+    let starting = starter.begin_acquire(Via::TokioMulti);
+    starter.event(&Event::Running(Callback::Start));
+    let mut spec = spec;
+    spec.wait_timeout_ms = Some(200);
+    let hasty = scene.client(&spec);
+    for via in [Via::TokioMulti, Via::Blocking] {
+        let failure = hasty.try_acquire(via).expect_err("takes too long");
+        let holder = starter.pid().to_string();
+        assert_says(&failure, &["slow", "200ms", &holder]);
+    }
+    starter.proceed(START);
+    let held = starter.finish_acquire(starting).expect("acquire");
+    assert_eq!(starter.count(), 1);
+    starter.release(&held);
+}
+
+#[test]
+fn a_health_check_that_hangs_ends() {
+    let scene = scene!();
+    let spec = scene.service("thoughtful");
+    let one = scene.client(&spec);
+    let held = one.acquire();
+    let mut spec = spec.judging(HealthOutcome::Ask);
+    spec.gates.push(Gate::Before(Callback::Health));
+    spec.wait_timeout_ms = Some(200);
+    spec.stop_timeout_ms = Some(2_000);
+    // Whether it counts as unhealthy or as too slow: it does not hang.
+    let two = scene.client(&spec);
+    match two.try_acquire(Via::TokioMulti) {
+        Err(failure) => assert_says(&failure, &["thoughtful"]),
+        Ok(other) => panic!("{other:?} was never judged"),
+    }
+    let three = scene.client(&scene.service("thoughtful"));
+    let other = three.acquire();
+    scene.assert_never_two();
+    three.release(&other);
+    one.release(&held);
+}
+
+/// Everybody's check runs at once, and none of them under the lock: neither
+/// where all join, nor where one of them adopts an orphan.
+#[test]
+fn the_health_checks_of_a_crowd_run_side_by_side() {
+    let scene = scene!();
+    let gate = Gate::Before(Callback::Health);
+    let spec = scene.service("crowded");
+    let starter = scene.client(&spec);
+    starter.acquire();
+    let crowd = scene.clients(6, &spec.judging(HealthOutcome::Ask).gated([gate]));
+    let key = crowd[0].build_as(1, &scene.service("crowded"));
+    for orphaned in [false, true] {
+        if orphaned {
+            starter.kill();
+        }
+        let begun: Vec<_> = crowd
+            .iter()
+            .map(|client| client.begin_acquire(Via::Pollster))
+            .collect();
+        for client in &crowd {
+            client.event(&Event::Running(Callback::Health));
+        }
+        let lock = kernel::find(key).expect("a set").value(1).expect("read");
+        assert_eq!(lock, 0);
+        let mut held = Vec::new();
+        for (client, pending) in crowd.iter().zip(begun) {
+            client.proceed(gate);
+            held.push(client.finish_acquire(pending).expect("acquire"));
+        }
+        for (client, held) in crowd.iter().zip(&held) {
+            client.release(held);
+        }
+    }
+    assert_eq!(scene.started().len(), 1);
+}
+
+#[test]
+fn no_start_callback() {
+    let scene = scene!();
+    let spec = scene.service("guest").starting([]);
+    let guest = scene.client(&spec);
+    let failure = guest.try_acquire(Via::TokioMulti).expect_err("not running");
+    assert_says(&failure, &["guest", "on_first_acquire"]);
+    scene.assert_clean();
+
+    let host = scene.client(&scene.service("guest"));
+    let held = host.acquire();
+    let joined = guest.acquire();
+    assert_eq!(joined.got.pid, held.got.pid);
+    host.release(&held);
+    // Stopped by one that could not have started it.
+    guest.release(&joined);
+}
+
+#[test]
+fn no_start_callback_when_the_service_has_died() {
+    let scene = scene!();
+    let host = scene.client(&scene.service("guest"));
+    let held = host.acquire();
+    let service = scene.only_living();
+    service.signal(Signal::KILL);
+    service.wait_gone();
+    let guest = scene.client(&scene.service("guest").starting([]));
+    let failure = guest.try_acquire(Via::TokioMulti).expect_err("it is dead");
+    assert_says(&failure, &["guest"]);
+    assert_eq!(host.count(), 1);
+    host.release(&held);
+}
+
+#[test]
+fn try_join_neither_starts_nor_waits() {
+    let scene = scene!();
+    let spec = scene.service("maybe");
+    let guest = scene.client(&spec);
+    assert_eq!(guest.try_join(), Ok(None));
+    scene.assert_clean();
+
+    let starter = scene.client(&spec.clone().gated([START]));
+    let starting = starter.begin_acquire(Via::TokioMulti);
+    starter.event(&Event::Running(Callback::Start));
+    assert_eq!(guest.try_join(), Ok(None), "it is not ready yet");
+    starter.proceed(START);
+    let held = starter.finish_acquire(starting).expect("acquire");
+
+    let joined = guest.try_join().expect("no error").expect("it runs");
+    assert_eq!(joined.got.pid, held.got.pid);
+    assert_eq!(starter.count(), 2);
+    guest.release(&joined);
+    let service = scene.only_living();
+    service.signal(Signal::KILL);
+    service.wait_gone();
+    assert_eq!(guest.try_join(), Ok(None), "it is dead");
+    assert_eq!(starter.count(), 1);
+    starter.release(&held);
+    assert_eq!(scene.calls("on_first_acquire"), 1);
+}
+
+#[test]
+fn metadata_reaches_everybody() {
+    let scene = scene!();
+    let mut spec = scene.service("talkative");
+    spec.metadata = vec![
+        (
+            "socket".to_owned(),
+            "/tmp/with space\n\"and quotes\"".to_owned(),
+        ),
+        ("ключ".to_owned(), "🦀".repeat(1000)),
+    ];
+    let (one, two) = (scene.client(&spec), scene.client(&spec));
+    let held = one.acquire();
+    assert_eq!(held.got.metadata, spec.metadata);
+    let joined = two.acquire();
+    assert_eq!(joined.got.metadata, spec.metadata);
+    assert_eq!(joined.got.port, held.got.port);
+    one.kill();
+    let adopted = two.acquire();
+    assert_eq!(adopted.got.metadata, spec.metadata);
+    two.release(&joined);
+    two.release(&adopted);
+}
+
+#[test]
+fn status_tells_what_goes_on() {
+    let scene = scene!();
+    let spec = scene.service("public").gated([START]);
+    let spec = spec.stopping(StopOutcome::Terminate);
+    let stop = Gate::Before(Callback::Stop);
+    let one = scene.client(&spec.clone().gated([stop]));
+    let watcher = scene.client(&spec);
+    let state = || {
+        let status = watcher.status();
+        (
+            status.state,
+            status.clients,
+            status.instance,
+            status.transition,
+        )
+    };
+    assert_eq!(state(), ("Absent".to_owned(), 0, None, None));
+
+    let pending = one.begin_acquire(Via::TokioMulti);
+    one.event(&Event::Running(Callback::Start));
+    let (name, _, instance, transition) = state();
+    assert_eq!((&*name, instance), ("Starting", None));
+    assert_eq!(transition, Some(one.pid()));
+
+    one.proceed(START);
+    let held = one.finish_acquire(pending).expect("acquire");
+    let pid = Some(held.got.pid);
+    assert_eq!(state(), ("Ready".to_owned(), 1, pid, None));
+    assert_eq!(watcher.status().generation, held.got.generation);
+    assert_eq!(held.got.generation, 1);
+
+    let service = scene.only_living();
+    service.signal(Signal::KILL);
+    service.wait_gone();
+    let (name, clients, _, transition) = state();
+    assert_eq!((&*name, clients, transition), ("Dead", 1, None));
+
+    one.proceed(START);
+    let again = one.acquire();
+    assert_eq!(again.got.generation, 2);
+    one.release(&held);
+    let releasing = one.begin(Command::Release {
+        handle: again.handle,
+        via: Via::TokioMulti,
+    });
+    one.event(&Event::Running(Callback::Stop));
+    let (name, clients, _, transition) = state();
+    assert_eq!((&*name, clients), ("Stopping", 0));
+    assert_eq!(transition, Some(one.pid()));
+    one.proceed(stop);
+    assert_eq!(one.reply(releasing), Reply::Done);
+    assert_eq!(state(), ("Absent".to_owned(), 0, None, None));
+}
+
+#[test]
+fn looking_creates_nothing() {
+    let scene = scene!();
+    let client = scene.actor();
+    let key = client.build(&scene.service("unborn"));
+    assert_eq!(client.count(), 0);
+    assert_eq!(client.status().state, "Absent");
+    assert_eq!(client.try_join(), Ok(None));
+    assert_eq!(kernel::find(key), None);
+    assert!(scene.files().is_empty());
+}

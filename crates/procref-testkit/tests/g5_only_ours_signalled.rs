@@ -1,0 +1,302 @@
+//! G5: nobody is signalled whom procref did not mean.
+//!
+//! These tests name pids that would take a session down if they were passed to
+//! `kill`, so they run in PID namespaces of their own. Pid 1 there is
+//! `procref-witness-init`, which fails the test when it is signalled.
+
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::process::Command as Process;
+
+use procref_testkit::namespace::{self, Wanted};
+use procref_testkit::observe::Identity;
+use procref_testkit::protocol::{
+    Command, HealthOutcome, Outcome, ProcessOp, Reply, StopOutcome, Via,
+};
+use procref_testkit::{Scene, deadline, kernel, observe, scene};
+use rustix::process::Signal;
+
+/// `i32::MAX`: what is above it turns negative as a `pid_t`.
+const PID_LIMIT: u32 = 0x7fff_ffff;
+
+fn isolated(test: &str, body: impl FnOnce()) {
+    let init = env!("CARGO_BIN_EXE_procref-witness-init");
+    namespace::run(Wanted::Pid, test, Some(init), body);
+}
+
+/// Pids that name a group, everybody, init or nobody when they reach `kill`.
+fn hostile_pids(own: u32) -> Vec<u32> {
+    let group = |pid: u32| pid.wrapping_neg();
+    vec![
+        0,
+        1,
+        own,
+        group(own),
+        group(std::process::id()),
+        u32::MAX,
+        PID_LIMIT + 1,
+        PID_LIMIT,
+    ]
+}
+
+#[test]
+fn the_process_functions_harm_nobody() {
+    isolated("the_process_functions_harm_nobody", || {
+        let scene = scene!();
+        let bystanders = [scene.bystander(), scene.bystander()];
+        let actor = scene.actor();
+        for pid in hostile_pids(actor.pid()) {
+            for op in [
+                ProcessOp::Terminate,
+                ProcessOp::Kill,
+                ProcessOp::Stop,
+                ProcessOp::OpenAndStop,
+            ] {
+                let reply = actor.call(Command::Process { op, pid });
+                if op == ProcessOp::OpenAndStop {
+                    assert!(matches!(reply, Reply::Failed(_)), "{pid}: {reply:?}");
+                } else {
+                    assert_eq!(reply, Reply::Done, "{op:?} {pid}");
+                }
+                assert!(bystanders.iter().all(|it| it.is_live()), "{op:?} {pid}");
+            }
+        }
+    });
+}
+
+#[test]
+fn the_process_functions_know_who_is_alive() {
+    isolated("the_process_functions_know_who_is_alive", || {
+        let scene = scene!();
+        let actor = scene.actor();
+        let is_alive = |pid| {
+            actor.call(Command::Process {
+                op: ProcessOp::IsAlive,
+                pid,
+            })
+        };
+        let other = scene.bystander();
+        for pid in [1, actor.pid(), other.pid] {
+            assert_eq!(is_alive(pid), Reply::Flag(true), "{pid}");
+        }
+        for pid in [0, u32::MAX, PID_LIMIT, PID_LIMIT + 1] {
+            assert_eq!(is_alive(pid), Reply::Flag(false), "{pid}");
+        }
+        // Not the actor's child, so it is a zombie until this process reaps it.
+        let stop = Command::Process {
+            op: ProcessOp::Stop,
+            pid: other.pid,
+        };
+        assert_eq!(actor.call(stop), Reply::Done);
+        assert!(!other.is_live());
+        assert!(Identity::of(other.pid).is_some(), "still a zombie");
+        assert_eq!(is_alive(other.pid), Reply::Flag(false));
+    });
+}
+
+#[test]
+fn hostile_pids_of_a_start_callback_are_refused() {
+    isolated("hostile_pids_of_a_start_callback_are_refused", || {
+        let scene = scene!();
+        let bystander = scene.bystander();
+        let actor = scene.actor();
+        let hostile = hostile_pids(actor.pid());
+        for pid in hostile.into_iter().filter(|&pid| pid != actor.pid()) {
+            for stop in [None, Some(StopOutcome::Terminate)] {
+                let mut spec = scene.service("hostile");
+                spec.stop = stop;
+                actor.build(&spec.starting([Outcome::Pid(pid)]));
+                let failure = actor.try_acquire(Via::TokioMulti).expect_err("refused");
+                assert!(failure.whole().contains(&pid.to_string()), "{failure:?}");
+                assert!(bystander.is_live(), "{pid}");
+                scene.assert_clean();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_hosted_service_is_never_signalled() {
+    isolated("a_hosted_service_is_never_signalled", || {
+        let scene = scene!();
+        let spec = scene.service("hosted").starting([Outcome::OwnPid]);
+        let host = scene.client(&spec);
+        let mut spec = scene.service("hosted");
+        spec.stop_timeout_ms = Some(200);
+        let guest = scene.client(&spec);
+
+        let held = host.acquire();
+        assert_eq!(held.got.pid, host.pid());
+        let joined = guest.acquire();
+        assert_eq!(joined.got.pid, host.pid());
+        // The guest leaves last: the host is neither stopped nor harmed.
+        host.release(&held);
+        guest.release(&joined);
+        assert!(host.identity().is_live());
+        scene.assert_clean();
+
+        // Its death is the service's death, and the next client starts one.
+        host.acquire();
+        let joined = guest.acquire();
+        assert_eq!(joined.got.pid, host.pid());
+        host.kill();
+        let recovered = guest.acquire();
+        assert_eq!(recovered.got.pid, scene.only_living().pid);
+        guest.release(&joined);
+        guest.release(&recovered);
+    });
+}
+
+#[test]
+fn an_unhealthy_host_is_not_signalled() {
+    isolated("an_unhealthy_host_is_not_signalled", || {
+        let scene = scene!();
+        let spec = scene.service("hosted").starting([Outcome::OwnPid]);
+        let host = scene.client(&spec);
+        let mut spec = scene
+            .service("hosted")
+            .judging(HealthOutcome::Always(false));
+        spec.stop_timeout_ms = Some(200);
+        let guest = scene.client(&spec);
+        let held = host.acquire();
+        let refused = guest.try_acquire(Via::TokioMulti);
+        assert!(refused.is_err(), "{refused:?}");
+        assert!(host.identity().is_live());
+        host.release(&held);
+    });
+}
+
+#[test]
+fn a_service_without_process_is_never_signalled() {
+    isolated("a_service_without_process_is_never_signalled", || {
+        let scene = scene!();
+        let bystander = scene.bystander();
+        for stop in [
+            None,
+            Some(StopOutcome::Terminate),
+            Some(StopOutcome::Nothing),
+        ] {
+            let mut spec = scene.service("remote").starting([Outcome::Pid(0)]);
+            spec.stop = stop;
+            let clients = scene.clients(2, &spec.judging(HealthOutcome::Always(true)));
+            let held: Vec<_> = clients
+                .iter()
+                .map(procref_testkit::Actor::acquire)
+                .collect();
+            assert_eq!(held[1].got.pid, 0);
+            let before = scene.calls("on_last_release");
+            clients[0].release(&held[0]);
+            assert_eq!(scene.calls("on_last_release"), before);
+            clients[1].release(&held[1]);
+            let called = scene.calls("on_last_release") - before;
+            assert_eq!(
+                called,
+                usize::from(stop.is_some()),
+                "it may stop a container"
+            );
+            assert!(bystander.is_live());
+            scene.assert_clean();
+        }
+    });
+}
+
+/// Kills the only service, whose starter is dead already, and gives its pid to
+/// somebody who has nothing to do with it.
+fn recycle_the_services_pid(scene: &Scene) -> Identity {
+    let service = scene.only_living();
+    service.signal(Signal::KILL);
+    let name = format!("/proc/{}", service.pid);
+    deadline::until_true("init reaps the service", || {
+        !fs::exists(&name).unwrap_or(true)
+    });
+    // Start times count in ticks of 10 ms, and no real pid is reused within one.
+    deadline::until_true("a later tick", || observe::now_ticks() > service.start);
+    let successor = deadline::until("a process gets the pid", || {
+        let before = (service.pid - 1).to_string();
+        fs::write("/proc/sys/kernel/ns_last_pid", before).expect("write ns_last_pid");
+        let bystander = scene.bystander();
+        (bystander.pid == service.pid).then_some(bystander)
+    });
+    assert_ne!(successor.start, service.start);
+    successor
+}
+
+/// A client that holds a service which somebody else, now dead, has started.
+fn holder_of_an_orphan(
+    scene: &Scene,
+    stop: Option<StopOutcome>,
+) -> (procref_testkit::Actor, procref_testkit::actor::Held) {
+    let mut spec = scene.service("orphan");
+    spec.stop = stop;
+    let starter = scene.client(&spec);
+    starter.acquire();
+    let holder = scene.client(&spec);
+    let held = holder.acquire();
+    starter.kill();
+    (holder, held)
+}
+
+#[test]
+fn the_successor_of_a_service_is_not_stopped() {
+    isolated("the_successor_of_a_service_is_not_stopped", || {
+        for stop in [None, Some(StopOutcome::Terminate)] {
+            let scene = scene!();
+            let (holder, held) = holder_of_an_orphan(&scene, stop);
+            let successor = recycle_the_services_pid(&scene);
+            assert_eq!(successor.pid, held.got.pid);
+            holder.release(&held);
+            assert!(successor.is_live());
+            assert_eq!(scene.calls("on_last_release"), 0);
+            scene.assert_clean();
+        }
+    });
+}
+
+#[test]
+fn the_successor_of_a_service_is_not_joined() {
+    isolated("the_successor_of_a_service_is_not_joined", || {
+        let scene = scene!();
+        let (holder, held) = holder_of_an_orphan(&scene, None);
+        let successor = recycle_the_services_pid(&scene);
+        let other = scene.client(&scene.service("orphan"));
+        let new = other.acquire();
+        assert_ne!(new.got.pid, successor.pid);
+        assert!(successor.is_live());
+        holder.release(&held);
+        other.release(&new);
+        assert!(successor.is_live());
+    });
+}
+
+#[test]
+fn an_old_record_convicts_nobody() {
+    isolated("an_old_record_convicts_nobody", || {
+        let scene = scene!();
+        let (holder, held) = holder_of_an_orphan(&scene, None);
+        let key = holder.build_as(1, &scene.service("orphan"));
+        let successor = recycle_the_services_pid(&scene);
+        assert_eq!(scene.files().len(), 1, "the record is still there");
+        kernel::find(key).expect("a set").remove().expect("remove");
+
+        let other = scene.client(&scene.service("orphan"));
+        let new = other.acquire();
+        assert_ne!(new.got.pid, successor.pid);
+        assert!(successor.is_live(), "only its pid is in the record");
+        holder.release(&held);
+        other.release(&new);
+        assert!(successor.is_live());
+    });
+}
+
+#[test]
+fn the_witness_in_pid_1_would_notice() {
+    // Not through `isolated`: this one has to fail in there.
+    let own = std::env::current_exe().expect("the test's own program");
+    let output = Process::new(env!("CARGO_BIN_EXE_procref-witness-init"))
+        .args(["sh", "-c", "kill -TERM $PPID; sleep 0.2"])
+        .output()
+        .expect("run");
+    assert!(own.exists());
+    assert_eq!(output.status.code(), Some(97), "{output:?}");
+}

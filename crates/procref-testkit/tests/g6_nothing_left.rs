@@ -1,0 +1,212 @@
+//! G6: nothing is left behind; and what a crash leaves, the next acquire
+//! cleans.
+//!
+//! Every scene insists on this when it ends. Here are the endings that leave
+//! something for a while.
+
+#![cfg(target_os = "linux")]
+
+use procref_testkit::protocol::{
+    Callback, Command, Event, Gate, HealthOutcome, Outcome, Reply, StopOutcome, Via,
+};
+use procref_testkit::{Scene, kernel, scene};
+
+/// One more client comes and goes, and all is well and clean again.
+fn the_next_one_cleans(scene: &Scene, name: &str) {
+    let client = scene.client(&scene.service(name));
+    let held = client.acquire();
+    assert_eq!(client.count(), 1);
+    assert_eq!(held.got.pid, scene.only_living().pid);
+    client.release(&held);
+    scene.assert_clean();
+}
+
+#[test]
+fn one_set_and_one_file_while_it_runs() {
+    let scene = scene!();
+    let clients = scene.clients(3, &scene.service("tidy"));
+    let held: Vec<_> = clients
+        .iter()
+        .map(procref_testkit::Actor::acquire)
+        .collect();
+    assert_eq!(scene.files().len(), 1, "the record");
+    let sets = kernel::sets();
+    let key = clients[0].build_as(1, &scene.service("tidy"));
+    assert_eq!(sets.iter().filter(|set| set.key == key).count(), 1);
+    for (client, held) in clients.iter().zip(&held) {
+        client.release(held);
+    }
+    scene.assert_clean();
+}
+
+#[test]
+fn failed_starts_leave_nothing() {
+    let scene = scene!();
+    let outcomes = [
+        Outcome::Fail("no".to_owned()),
+        Outcome::Panic,
+        Outcome::PanicAtCall,
+        Outcome::DeadPid,
+        Outcome::Pid(u32::MAX),
+    ];
+    for outcome in outcomes {
+        let client = scene.client(&scene.service("failing").starting([outcome.clone()]));
+        for via in Via::ALL {
+            let pending = client.begin_acquire(via);
+            let reply = client.reply(pending);
+            let refused = matches!(reply, Reply::Failed(_) | Reply::Panicked(_));
+            assert!(refused, "{outcome:?} {via:?}: {reply:?}");
+            scene.assert_clean();
+        }
+    }
+}
+
+#[test]
+fn a_cancelled_start_leaves_nothing() {
+    let scene = scene!();
+    let gate = Gate::Before(Callback::Start);
+    let client = scene.client(&scene.service("cancelled").gated([gate]));
+    for via in [Via::TokioMulti, Via::TokioCurrent, Via::Smol, Via::Pollster] {
+        let pending = client.begin_acquire(via);
+        client.event(&Event::Running(Callback::Start));
+        assert!(client.cancel(pending));
+        scene.assert_clean();
+    }
+}
+
+#[test]
+fn a_starter_killed_in_its_callback() {
+    let scene = scene!();
+    let gate = Gate::Before(Callback::Start);
+    let client = scene.client(&scene.service("killed").gated([gate]));
+    let _ = client.begin_acquire(Via::TokioMulti);
+    client.event(&Event::Running(Callback::Start));
+    client.kill();
+    the_next_one_cleans(&scene, "killed");
+}
+
+#[test]
+fn a_holder_killed() {
+    let scene = scene!();
+    let client = scene.client(&scene.service("killed"));
+    client.acquire();
+    client.kill();
+    the_next_one_cleans(&scene, "killed");
+    assert_eq!(scene.started().len(), 1, "adopted");
+}
+
+#[test]
+fn a_holder_and_its_service_killed() {
+    let scene = scene!();
+    let client = scene.client(&scene.service("killed"));
+    client.acquire();
+    let service = scene.only_living();
+    service.signal(rustix::process::Signal::KILL);
+    service.wait_gone();
+    client.kill();
+    the_next_one_cleans(&scene, "killed");
+    assert_eq!(scene.started().len(), 2);
+}
+
+#[test]
+fn a_stopper_killed_in_its_callback() {
+    for gate in [Gate::Before(Callback::Stop), Gate::After(Callback::Stop)] {
+        let scene = scene!();
+        let spec = scene.service("killed").stopping(StopOutcome::Terminate);
+        let client = scene.client(&spec.gated([gate]));
+        let held = client.acquire();
+        let _ = client.begin(Command::Release {
+            handle: held.handle,
+            via: Via::TokioMulti,
+        });
+        client.event(&Event::Running(Callback::Stop));
+        client.kill();
+        the_next_one_cleans(&scene, "killed");
+        scene.assert_never_two();
+        assert_eq!(scene.started().len(), 2, "never joined again");
+    }
+}
+
+#[test]
+fn a_recoverer_killed_in_its_callback() {
+    let scene = scene!();
+    let gate = Gate::Before(Callback::Recover);
+    let spec = scene.service("killed").judging(HealthOutcome::Ask);
+    let client = scene.client(&spec.recovering([Outcome::Replace]).gated([gate]));
+    let held = client.acquire();
+    scene.sicken(held.got.pid);
+    let _ = client.begin_acquire(Via::TokioMulti);
+    client.event(&Event::Running(Callback::Recover));
+    client.kill();
+
+    let spec = scene.service("killed").judging(HealthOutcome::Ask);
+    let next = scene.client(&spec);
+    let held = next.acquire();
+    assert_eq!(next.count(), 1);
+    scene.assert_never_two();
+    next.release(&held);
+    scene.assert_clean();
+}
+
+#[test]
+fn the_set_of_a_crash_removed_by_hand() {
+    let scene = scene!();
+    let client = scene.client(&scene.service("killed"));
+    let key = client.build_as(1, &scene.service("killed"));
+    let held = client.acquire();
+    client.kill();
+    kernel::find(key).expect("a set").remove().expect("remove");
+    // Only the record knows of the service that still lives.
+    let next = scene.client(&scene.service("killed"));
+    let other = next.acquire();
+    assert_ne!(other.got.pid, held.got.pid);
+    scene.assert_never_two();
+    next.release(&other);
+    scene.assert_clean();
+}
+
+#[test]
+fn the_record_of_a_running_service_removed_by_hand() {
+    let scene = scene!();
+    let mut spec = scene.service("forgotten");
+    spec.metadata = vec![("key".to_owned(), "value".to_owned())];
+    let (one, two) = (scene.client(&spec), scene.client(&spec));
+    let held = one.acquire();
+    for file in scene.files() {
+        std::fs::remove_file(file).expect("remove the record");
+    }
+    let joined = two.acquire();
+    assert_eq!(joined.got.pid, held.got.pid);
+    two.release(&joined);
+    one.release(&held);
+    scene.assert_clean();
+}
+
+#[test]
+fn a_crash_of_everybody_in_a_storm() {
+    let scene = scene!();
+    let clients = scene.clients(5, &scene.service("crash"));
+    for client in &clients {
+        let _ = client.begin(Command::Storm {
+            service: 0,
+            rounds: 100_000,
+            pause_us: 10_000,
+        });
+    }
+    procref_testkit::deadline::until_true("a few rounds", || scene.started().len() > 3);
+    for client in &clients {
+        client.identity().signal(rustix::process::Signal::KILL);
+    }
+    for client in &clients {
+        client.wait_end();
+    }
+    // A starter killed between spawning and publishing leaves a service that
+    // nobody can know; the documented gap. Everybody else is found.
+    let unknown: Vec<_> = scene.living();
+    assert!(unknown.len() <= 1, "{unknown:?}");
+    for service in unknown {
+        service.signal(rustix::process::Signal::KILL);
+        service.wait_gone();
+    }
+    the_next_one_cleans(&scene, "crash");
+}

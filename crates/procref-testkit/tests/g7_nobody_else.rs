@@ -1,0 +1,266 @@
+//! G7: nobody else gets in, and what somebody else has put in our place is an
+//! error and not a share.
+
+#![cfg(target_os = "linux")]
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+use procref_testkit::kernel::{self, Set};
+use procref_testkit::protocol::{CounterOp, Failure, Reply, Via};
+use procref_testkit::{Scene, scene};
+
+/// A user who is not root and owns nothing.
+const NOBODY: u32 = 65534;
+
+/// How many semaphores procref's sets have.
+const SLOTS: usize = 26;
+
+#[track_caller]
+fn assert_says(failure: &Failure, parts: &[&str]) {
+    for part in parts {
+        assert!(failure.whole().contains(part), "{part:?} in {failure:#?}");
+    }
+}
+
+fn i_am_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[test]
+fn everything_is_private_whatever_the_umask() {
+    for mask in [0, 0o777] {
+        let scene = scene!();
+        let client = scene.actor_with_umask(mask);
+        let mut spec = scene.service("private");
+        let dir = scene.root().join("new/run");
+        if mask == 0 {
+            spec.dir = Some(dir.clone());
+        }
+        // A mask of 0777 takes the service its log, so it is made before.
+        for path in [scene.log_path(), scene.root().join("witness")] {
+            fs::write(path, "").expect("create");
+        }
+        let key = client.build(&spec);
+        let held = client.acquire();
+        let dir = spec.dir.as_ref().expect("a directory");
+        assert_eq!(kernel::find(key).expect("a set").mode, 0o600);
+        let mode = |path| fs::metadata(path).expect("look").mode() & 0o7777;
+        assert_eq!(mode(dir), 0o700);
+        let files: Vec<_> = fs::read_dir(dir).expect("list").flatten().collect();
+        assert_eq!(files.len(), 1);
+        // A mask may take more away than procref would.
+        assert_eq!(mode(&files[0].path()) & !0o600, 0);
+        client.release(&held);
+        assert_eq!(fs::read_dir(dir).expect("list").count(), 0);
+    }
+}
+
+/// The squatter's set is refused by everything, nothing is started, and the
+/// set is not touched.
+fn refused(scene: &Scene, set: &Set, parts: &[&str]) {
+    let client = scene.client(&scene.service("squatted"));
+    let object = format!("{:#010x}", set.key);
+    for via in [Via::TokioMulti, Via::Blocking] {
+        let failure = client.try_acquire(via).expect_err("refused");
+        assert_says(&failure, &["squatted", &object]);
+        assert_says(&failure, parts);
+    }
+    assert!(client.try_join().is_err());
+    client.counter(0, "squatted");
+    for op in [CounterOp::Count, CounterOp::Acquire, CounterOp::TryLock] {
+        let reply = client.counter_op(0, op);
+        assert!(matches!(reply, Reply::Failed(_)), "{op:?}: {reply:?}");
+    }
+    assert_eq!(scene.calls("on_first_acquire"), 0);
+    assert_eq!(kernel::find(set.key).as_ref(), Some(set));
+    if set.uid == rustix::process::geteuid().as_raw() || i_am_root() {
+        for slot in 0..set.len.min(2) {
+            assert_eq!(set.value(slot).expect("still there"), 0);
+        }
+    }
+    assert!(scene.files().is_empty());
+    set.remove().expect("remove");
+    let held = client.acquire();
+    client.release(&held);
+}
+
+fn key_of_squatted(scene: &Scene) -> i32 {
+    scene.actor().build(&scene.service("squatted"))
+}
+
+#[test]
+fn a_set_of_another_owner() {
+    let scene = scene!();
+    let key = key_of_squatted(&scene);
+    // Its creator can give a set away without being root.
+    let set = Set::create(key, SLOTS, 0o600).expect("create");
+    set.give_to(NOBODY, 0o600).expect("give away");
+    let set = kernel::find(key).expect("still there");
+    assert_eq!(set.uid, NOBODY);
+    refused(&scene, &set, &["65534"]);
+}
+
+#[test]
+fn a_set_of_another_owner_that_is_open_to_all() {
+    let scene = scene!();
+    let key = key_of_squatted(&scene);
+    let set = Set::create(key, SLOTS, 0o666).expect("create");
+    set.give_to(NOBODY, 0o666).expect("give away");
+    let set = kernel::find(key).expect("still there");
+    refused(&scene, &set, &["65534"]);
+}
+
+#[test]
+fn a_set_that_others_may_use() {
+    for mode in [0o660, 0o606, 0o640, 0o604] {
+        let scene = scene!();
+        let set = Set::create(key_of_squatted(&scene), SLOTS, mode).expect("create");
+        refused(&scene, &set, &[&format!("{mode:o}")]);
+    }
+}
+
+#[test]
+fn a_set_that_is_too_small() {
+    let scene = scene!();
+    let set = Set::create(key_of_squatted(&scene), 3, 0o600).expect("create");
+    refused(&scene, &set, &["semaphores"]);
+}
+
+#[test]
+fn a_set_that_is_too_large() {
+    // Reading all of a set's values writes as many as it has.
+    for len in [SLOTS + 1, 250, 32_000] {
+        let scene = scene!();
+        let set = Set::create(key_of_squatted(&scene), len, 0o600).expect("create");
+        refused(&scene, &set, &["semaphores"]);
+    }
+}
+
+#[test]
+fn a_set_with_other_digests() {
+    let scene = scene!();
+    let set = Set::create(key_of_squatted(&scene), SLOTS, 0o600).expect("create");
+    // One that another program, or another service of the same key, has filled.
+    for slot in 6..14 {
+        set.set_value(slot, 1234).expect("fill");
+    }
+    refused(&scene, &set, &[]);
+}
+
+#[test]
+fn a_blank_set_of_our_own_is_used() {
+    let scene = scene!();
+    let key = key_of_squatted(&scene);
+    // What a process that died right after creating it leaves.
+    let set = Set::create(key, SLOTS, 0o600).expect("create");
+    let client = scene.client(&scene.service("squatted"));
+    let held = client.acquire();
+    assert_eq!(kernel::find(key).expect("a set").id, set.id);
+    client.release(&held);
+}
+
+#[test]
+fn a_directory_behind_a_symlink() {
+    let scene = scene!();
+    let target = scene.root().join("target");
+    fs::create_dir(&target).expect("create");
+    fs::set_permissions(&target, Permissions::from_mode(0o700)).expect("chmod");
+    for (name, leads_to) in [("link", "target"), ("dangling", "nowhere")] {
+        let link = scene.root().join(name);
+        symlink(scene.root().join(leads_to), &link).expect("link");
+        for path in [link.clone(), scene.root().join(format!("{name}/"))] {
+            let mut spec = scene.service("linked");
+            spec.dir = Some(path);
+            let actor = scene.actor();
+            let failure = actor.try_build_as(0, &spec).expect_err("refused");
+            assert_says(&failure, &[&link.display().to_string()]);
+        }
+    }
+    assert_eq!(fs::read_dir(&target).expect("list").count(), 0);
+    assert!(!scene.root().join("nowhere").exists());
+}
+
+#[test]
+fn a_directory_that_others_can_write_to() {
+    for mode in [0o777, 0o1777, 0o720, 0o702] {
+        let scene = scene!();
+        let dir = scene.runtime_dir();
+        fs::set_permissions(&dir, Permissions::from_mode(mode)).expect("chmod");
+        let failure = scene
+            .actor()
+            .try_build_as(0, &scene.service("open"))
+            .expect_err("refused");
+        assert_says(&failure, &[&dir.display().to_string(), "chmod"]);
+        assert_eq!(fs::metadata(&dir).expect("look").mode() & 0o7777, mode);
+    }
+}
+
+#[test]
+fn a_directory_of_somebody_else() {
+    let scene = scene!();
+    let mut spec = scene.service("foreign");
+    if i_am_root() {
+        // Root could write there; it must not want to.
+        std::os::unix::fs::chown(scene.runtime_dir(), Some(NOBODY), None).expect("chown");
+    } else {
+        spec.dir = Some("/usr".into());
+    }
+    let failure = scene.actor().try_build_as(0, &spec).expect_err("refused");
+    let owner = if i_am_root() { "65534" } else { "uid 0" };
+    assert_says(&failure, &["belongs to", owner]);
+    assert!(scene.files().is_empty());
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+fn another_user_cannot_use_our_directory() {
+    if !i_am_root() {
+        eprintln!("SKIPPED: only root can run a client as another user");
+        return;
+    }
+    let scene = scene!();
+    let ours = scene.client(&scene.service("ours"));
+    let held = ours.acquire();
+    let theirs = scene.actor_of_user(NOBODY);
+    let mut spec = scene.service("ours");
+    spec.fake.program = scene.service_copy();
+    for mode in [0o700, 0o755] {
+        let dir = scene.runtime_dir();
+        fs::set_permissions(dir, Permissions::from_mode(mode)).expect("chmod");
+        assert!(theirs.try_build_as(0, &spec).is_err());
+    }
+    assert_eq!(ours.count(), 1);
+    ours.release(&held);
+}
+
+#[test]
+fn a_symlink_in_place_of_the_record() {
+    let scene = scene!();
+    let mut spec = scene.service("linked");
+    spec.metadata = vec![("key".to_owned(), "value".to_owned())];
+    let (one, two) = (scene.client(&spec), scene.client(&spec));
+    let held = one.acquire();
+    let record = scene.files().remove(0);
+    let text = fs::read(&record).expect("read");
+
+    // Everything in it is right; but it is not where it should be.
+    let elsewhere = scene.root().join("elsewhere.json");
+    fs::rename(&record, &elsewhere).expect("move");
+    symlink(&elsewhere, &record).expect("link");
+    match two.try_acquire(Via::TokioMulti) {
+        Ok(joined) => {
+            assert_eq!(joined.got.pid, held.got.pid);
+            assert_eq!(joined.got.metadata, [], "not from behind a link");
+            two.release(&joined);
+        }
+        Err(failure) => assert_says(&failure, &["linked"]),
+    }
+    one.release(&held);
+    // A new instance replaces the link, and does not write through it.
+    symlink(&elsewhere, &record).expect("link");
+    let held = one.acquire();
+    assert!(fs::symlink_metadata(&record).expect("look").is_file());
+    one.release(&held);
+    assert_eq!(fs::read(&elsewhere).expect("read"), text);
+}

@@ -1,0 +1,227 @@
+//! G8, the part with processes: a forked child owns no reference of its
+//! parent's. Where handles are dropped otherwise is in `runtimes.rs`.
+
+#![cfg(target_os = "linux")]
+
+use procref_testkit::actor::{Actor, Held};
+use procref_testkit::protocol::{
+    Callback, Command, Death, Event, Gate, HealthOutcome, Outcome, Place, Reply, StopOutcome, Via,
+};
+use procref_testkit::{Scene, kernel, scene};
+
+/// A client with a handle, and a forked copy of it.
+fn forked_holder(scene: &Scene) -> (Actor, Held, Actor) {
+    let spec = scene.service("family").stopping(StopOutcome::Terminate);
+    let parent = scene.client(&spec);
+    let held = parent.acquire();
+    let child = parent.fork();
+    assert_ne!(child.pid(), parent.pid());
+    (parent, held, child)
+}
+
+#[test]
+fn dropping_the_copy_does_nothing() {
+    let scene = scene!();
+    let (parent, held, child) = forked_holder(&scene);
+    child.drop_handle(&held, Place::Thread);
+    assert_eq!(parent.count(), 1);
+    assert_eq!(child.call(Command::DropAll), Reply::Done);
+    child.die(Death::Return);
+    assert_eq!(parent.count(), 1);
+    assert_eq!(scene.only_living().pid, held.got.pid);
+    assert_eq!(scene.calls("on_last_release"), 0);
+    parent.release(&held);
+    assert_eq!(scene.calls("on_last_release"), 1);
+}
+
+#[test]
+fn releasing_the_copy_does_nothing() {
+    for via in [Via::Blocking, Via::Pollster] {
+        let scene = scene!();
+        let (parent, held, child) = forked_holder(&scene);
+        // An error would be right as well; stopping the service would not.
+        let _ = child.try_release(&held, via);
+        assert_eq!(parent.count(), 1);
+        assert_eq!(scene.only_living().pid, held.got.pid);
+        parent.release(&held);
+    }
+}
+
+#[test]
+fn however_the_child_ends_the_parent_holds() {
+    for how in [
+        Death::Kill,
+        Death::Exit,
+        Death::ExitAtOnce,
+        Death::Abort,
+        Death::Panic,
+        Death::Return,
+    ] {
+        let scene = scene!();
+        let (parent, held, child) = forked_holder(&scene);
+        child.die(how);
+        assert_eq!(parent.count(), 1, "{how:?}");
+        assert_eq!(scene.only_living().pid, held.got.pid);
+        let again = parent.acquire();
+        assert_eq!(again.got.pid, held.got.pid);
+        parent.release(&again);
+        parent.release(&held);
+        assert_eq!(scene.calls("on_last_release"), 1);
+    }
+}
+
+#[test]
+fn a_child_that_outlives_its_parent_owns_nothing() {
+    let scene = scene!();
+    let (parent, held, child) = forked_holder(&scene);
+    parent.release(&held);
+    scene.assert_clean();
+    // The copy of the handle still exists, of something that is gone.
+    child.drop_handle(&held, Place::Thread);
+    child.die(Death::Exit);
+
+    let (parent, held, child) = forked_holder(&scene);
+    let other = scene.client(&scene.service("family"));
+    let joined = other.acquire();
+    assert_eq!(joined.got.pid, held.got.pid);
+    assert_eq!(other.count(), 2);
+    parent.kill();
+    assert_eq!(other.count(), 1, "the child does not count");
+    other.release(&joined);
+    scene.assert_clean();
+    child.drop_handle(&held, Place::Unwinding);
+    scene.assert_clean();
+}
+
+#[test]
+fn a_childs_own_acquire_counts() {
+    for via in [Via::Blocking, Via::Pollster, Via::TokioCurrent] {
+        let scene = scene!();
+        let (parent, held, child) = forked_holder(&scene);
+        let own = child.acquire_via(via);
+        assert_eq!(own.got.pid, held.got.pid);
+        assert_eq!(parent.count(), 2);
+        let more = child.acquire_via(via);
+        assert_eq!(parent.count(), 2, "one process, one reference");
+        // The parent's handle in the child is still nobody's.
+        child.drop_handle(&held, Place::Thread);
+        child.release_via(&more, via);
+        assert_eq!(parent.count(), 2);
+        parent.release(&held);
+        assert_eq!(child.count(), 1);
+        assert_eq!(scene.only_living().pid, own.got.pid);
+        child.release_via(&own, via);
+        scene.assert_clean();
+        assert_eq!(scene.calls("on_last_release"), 1);
+    }
+}
+
+#[test]
+fn a_killed_child_gives_its_own_reference_back() {
+    let scene = scene!();
+    let (parent, held, child) = forked_holder(&scene);
+    child.acquire_via(Via::Blocking);
+    assert_eq!(parent.count(), 2);
+    child.kill();
+    assert_eq!(parent.count(), 1);
+    parent.release(&held);
+}
+
+#[test]
+fn generations_of_children() {
+    let scene = scene!();
+    let (parent, held, child) = forked_holder(&scene);
+    let own = child.acquire_via(Via::Blocking);
+    let grandchild = child.fork();
+    grandchild.drop_handle(&own, Place::Thread);
+    grandchild.drop_handle(&held, Place::Thread);
+    assert_eq!(parent.count(), 2);
+    let last = grandchild.acquire_via(Via::Blocking);
+    assert_eq!(parent.count(), 3);
+    parent.release(&held);
+    child.release_via(&own, Via::Blocking);
+    assert_eq!(grandchild.count(), 1);
+    grandchild.release_via(&last, Via::Blocking);
+    scene.assert_clean();
+}
+
+#[test]
+fn a_child_forked_in_the_middle_of_a_start() {
+    let scene = scene!();
+    let gate = Gate::Before(Callback::Start);
+    let spec = scene.service("family");
+    let parent = scene.client(&spec.clone().gated([gate]));
+    let waiter = scene.client(&spec);
+    let key = waiter.build_as(1, &spec);
+    let starting = parent.begin_acquire(Via::TokioMulti);
+    parent.event(&Event::Running(Callback::Start));
+    let waiting = waiter.begin_acquire(Via::TokioMulti);
+    scene.wait_sleepers(key, 1);
+    let lock = || kernel::find(key).expect("a set").value(1).expect("read");
+    assert_eq!(lock(), 1);
+
+    // Neither its life nor its end has anything to do with the parent's lock.
+    let child = parent.fork();
+    assert_eq!(child.status().transition, Some(parent.pid()));
+    child.die(Death::Return);
+    assert_eq!(lock(), 1);
+    assert!(!waiter.has_replied(&waiting));
+
+    let child = parent.fork();
+    let acquiring = child.begin_acquire(Via::Blocking);
+    scene.wait_sleepers(key, 2);
+    parent.proceed(gate);
+    let held = parent.finish_acquire(starting).expect("acquire");
+    let joined = waiter.finish_acquire(waiting).expect("acquire");
+    let own = child.finish_acquire(acquiring).expect("acquire");
+    assert_eq!(parent.count(), 3);
+    assert_eq!((held.got.pid, held.got.pid), (joined.got.pid, own.got.pid));
+    assert_eq!(scene.calls("on_first_acquire"), 1);
+    parent.release(&held);
+    waiter.release(&joined);
+    child.release_via(&own, Via::Blocking);
+}
+
+#[test]
+fn a_child_forked_while_its_parent_waits() {
+    let scene = scene!();
+    let gate = Gate::Before(Callback::Start);
+    let spec = scene.service("family");
+    let starter = scene.client(&spec.clone().gated([gate]));
+    let parent = scene.client(&spec);
+    let key = parent.build_as(1, &spec);
+    let starting = starter.begin_acquire(Via::TokioMulti);
+    starter.event(&Event::Running(Callback::Start));
+    let waiting = parent.begin_acquire(Via::TokioMulti);
+    scene.wait_sleepers(key, 1);
+    let child = parent.fork();
+    let acquiring = child.begin_acquire(Via::Pollster);
+    scene.wait_sleepers(key, 2);
+    starter.proceed(gate);
+    let held = starter.finish_acquire(starting).expect("acquire");
+    let joined = parent.finish_acquire(waiting).expect("acquire");
+    let own = child.finish_acquire(acquiring).expect("acquire");
+    assert_eq!(starter.count(), 3);
+    child.kill();
+    assert_eq!(starter.count(), 2);
+    assert_eq!(own.got.pid, held.got.pid);
+    parent.release(&joined);
+    starter.release(&held);
+}
+
+#[test]
+fn a_hosts_child_is_not_the_host() {
+    let scene = scene!();
+    let spec = scene
+        .service("hosted")
+        .starting([Outcome::OwnPid, Outcome::Serve]);
+    let host = scene.client(&spec.judging(HealthOutcome::Always(true)));
+    let held = host.acquire();
+    let child = host.fork();
+    let own = child.acquire_via(Via::Blocking);
+    assert_eq!(own.got.pid, host.pid());
+    host.release(&held);
+    child.release_via(&own, Via::Blocking);
+    assert!(host.identity().is_live());
+    scene.assert_clean();
+}

@@ -1,0 +1,324 @@
+//! G9: a callback that fails, panics or is cancelled leaves the lock free and
+//! the count right.
+
+#![cfg(target_os = "linux")]
+
+use procref_testkit::protocol::{
+    Callback, Command, Event, Gate, HealthOutcome, Outcome, Reply, StopOutcome, Via,
+};
+use procref_testkit::{Actor, Scene, kernel, scene};
+use rustix::process::Signal;
+
+/// The slots of the set that matter here.
+const REFS: usize = 0;
+const LOCK: usize = 1;
+
+/// The lock is free and so many clients hold the service.
+#[track_caller]
+fn assert_free(key: i32, clients: u32) {
+    let set = kernel::find(key).expect("a set");
+    let value = |slot| set.value(slot).expect("read");
+    assert_eq!((value(LOCK), value(REFS)), (0, clients), "lock, references");
+}
+
+/// Neither lucky nor swallowed.
+#[track_caller]
+fn assert_failed(reply: &Reply) {
+    match reply {
+        Reply::Failed(_) | Reply::Panicked(_) | Reply::Cancelled => {}
+        reply => panic!("{reply:?}"),
+    }
+}
+
+fn bad_outcomes() -> [Outcome; 4] {
+    [
+        Outcome::Fail("no".to_owned()),
+        Outcome::Panic,
+        Outcome::PanicAtCall,
+        Outcome::DeadPid,
+    ]
+}
+
+#[test]
+fn the_same_process_tries_again() {
+    for bad in bad_outcomes() {
+        for via in Via::ALL {
+            let scene = scene!();
+            let spec = scene.service("again");
+            let client = scene.client(&spec.starting([bad.clone(), Outcome::Serve]));
+            let pending = client.begin_acquire(via);
+            assert_failed(&client.reply(pending));
+            let held = client.acquire_via(via);
+            assert_eq!(client.count(), 1);
+            client.release_via(&held, via);
+            scene.assert_clean();
+        }
+    }
+}
+
+/// Another client holds the service, which is dead, while this one fails to
+/// recover it.
+fn recovery_fails(recover: &[Outcome], fail: impl Fn(&Actor) -> Reply) {
+    let scene = scene!();
+    let spec = scene.service("ill");
+    let holder = scene.client(&spec);
+    let key = holder.build_as(1, &spec);
+    let held = holder.acquire();
+    let service = scene.only_living();
+    service.signal(Signal::KILL);
+    service.wait_gone();
+
+    let gates = [Gate::Before(Callback::Recover)];
+    let client = scene.client(&spec.clone().recovering(recover.to_vec()).gated(gates));
+    assert_failed(&fail(&client));
+    assert_free(key, 1);
+
+    client.proceed(gates[0]);
+    let again = client.acquire();
+    assert_eq!(again.got.pid, scene.only_living().pid);
+    assert_free(key, 2);
+    client.release(&again);
+    holder.release(&held);
+}
+
+#[test]
+fn a_recovery_fails() {
+    for bad in bad_outcomes() {
+        for via in [Via::TokioMulti, Via::Pollster, Via::Blocking] {
+            recovery_fails(&[bad.clone(), Outcome::Serve], |client| {
+                client.proceed(Gate::Before(Callback::Recover));
+                let pending = client.begin_acquire(via);
+                client.reply(pending)
+            });
+        }
+    }
+}
+
+/// The process that fails to recover the service holds it itself: it keeps
+/// what it has, and what it has can be given back.
+#[test]
+fn a_recovery_fails_in_a_process_with_handles() {
+    for bad in bad_outcomes() {
+        let scene = scene!();
+        let spec = scene.service("ill").recovering([bad, Outcome::Serve]);
+        let client = scene.client(&spec);
+        let key = client.build_as(1, &spec);
+        let held = [client.acquire(), client.acquire()];
+        let service = scene.only_living();
+        service.signal(Signal::KILL);
+        service.wait_gone();
+        let pending = client.begin_acquire(Via::TokioMulti);
+        assert_failed(&client.reply(pending));
+        assert_free(key, 1);
+        client.release(&held[0]);
+        assert_free(key, 1);
+        let new = client.acquire();
+        assert_eq!(new.got.pid, scene.only_living().pid);
+        assert_free(key, 1);
+        client.release(&held[1]);
+        client.release(&new);
+    }
+}
+
+#[test]
+fn a_recovery_is_cancelled() {
+    for via in [Via::TokioMulti, Via::TokioCurrent, Via::Smol, Via::Pollster] {
+        recovery_fails(&[Outcome::Serve], |client| {
+            let pending = client.begin_acquire(via);
+            client.event(&Event::Running(Callback::Recover));
+            assert!(client.cancel(pending));
+            client.event(&Event::Dropped(Callback::Recover));
+            Reply::Cancelled
+        });
+    }
+}
+
+#[test]
+fn a_start_is_cancelled_when_the_service_is_up_already() {
+    // What the callback has started by then is the callback's to clean up; but
+    // the lock and the count are procref's.
+    let scene = scene!();
+    let gate = Gate::After(Callback::Start);
+    let spec = scene.service("cancelled");
+    let client = scene.client(&spec.clone().gated([gate]));
+    let pending = client.begin_acquire(Via::TokioMulti);
+    let abandoned = client.served();
+    assert!(client.cancel(pending));
+    client.event(&Event::Dropped(Callback::Start));
+    assert_eq!(client.count(), 0);
+    abandoned.signal(Signal::KILL);
+    abandoned.wait_gone();
+    let next = scene.client(&spec);
+    let held = next.acquire();
+    next.release(&held);
+}
+
+/// A waiter is cancelled in each of its ways; the start that it waited for
+/// goes on, and nothing of the waiter is left.
+#[test]
+fn a_waiter_is_cancelled() {
+    let scene = scene!();
+    let gate = Gate::Before(Callback::Start);
+    let spec = scene.service("slow");
+    let starter = scene.client(&spec.clone().gated([gate]));
+    let key = starter.build_as(1, &spec);
+    let starting = starter.begin_acquire(Via::TokioMulti);
+    starter.event(&Event::Running(Callback::Start));
+    let waiter = scene.client(&spec);
+    for via in [Via::TokioMulti, Via::TokioCurrent, Via::Smol, Via::Pollster] {
+        let waiting = waiter.begin_acquire(via);
+        scene.wait_sleepers(key, 1);
+        assert!(waiter.cancel(waiting));
+    }
+    starter.proceed(gate);
+    let held = starter.finish_acquire(starting).expect("acquire");
+    assert_free(key, 1);
+    assert_eq!(scene.calls("on_first_acquire"), 1);
+    starter.release(&held);
+    scene.assert_clean();
+}
+
+/// The cancellation and the end of the wait come at the same time, many times:
+/// the wait may win the lock for a caller who is gone.
+#[test]
+fn a_cancellation_races_the_end_of_the_wait() {
+    let scene = scene!();
+    let gate = Gate::Before(Callback::Start);
+    let failing = [Outcome::Fail("no".to_owned())];
+    let spec = scene.service("raced").starting(failing).gated([gate]);
+    let starter = scene.client(&spec);
+    let key = starter.build_as(1, &scene.service("raced"));
+    let waiter = scene.client(&scene.service("raced"));
+    let mut cancelled = 0;
+    for round in 0..40 {
+        let starting = starter.begin_acquire(Via::Pollster);
+        starter.event(&Event::Running(Callback::Start));
+        let via = [Via::TokioMulti, Via::TokioCurrent, Via::Smol, Via::Pollster][round % 4];
+        let waiting = waiter.begin_acquire(via);
+        scene.wait_sleepers(key, 1);
+        let (request, proceed) = (waiting.request(), Command::Proceed { service: 0, gate });
+        let proceeding = starter.begin(proceed);
+        let cancelling = waiter.begin(Command::Cancel { request });
+        assert_eq!(starter.reply(proceeding), Reply::Done);
+        assert_eq!(waiter.reply(cancelling), Reply::Done);
+        assert!(matches!(starter.reply(starting), Reply::Failed(_)));
+        match waiter.reply(waiting) {
+            Reply::Cancelled => cancelled += 1,
+            Reply::Acquired(_) => {
+                assert_eq!(waiter.call(Command::DropAll), Reply::Done);
+                waiter.build(&scene.service("raced"));
+            }
+            reply => panic!("{reply:?}"),
+        }
+        // It may have been cancelled with its service just spawned.
+        for service in scene.living() {
+            service.signal(Signal::KILL);
+            service.wait_gone();
+        }
+        let held = waiter.acquire();
+        assert_eq!(waiter.count(), 1, "round {round}");
+        waiter.release(&held);
+        scene.assert_clean();
+    }
+    assert!(cancelled > 0, "no cancellation ever came in time");
+}
+
+#[test]
+fn health_checks_are_cancelled_and_panic() {
+    let scene = scene!();
+    let spec = scene.service("judged");
+    let holder = scene.client(&spec);
+    let key = holder.build_as(1, &spec);
+    let held = holder.acquire();
+
+    let gate = Gate::Before(Callback::Health);
+    let client = scene.client(&spec.clone().judging(HealthOutcome::Ask).gated([gate]));
+    for via in [Via::TokioMulti, Via::TokioCurrent, Via::Smol, Via::Pollster] {
+        let pending = client.begin_acquire(via);
+        client.event(&Event::Running(Callback::Health));
+        assert!(client.cancel(pending));
+        assert_free(key, 1);
+    }
+    assert_eq!(scene.only_living().pid, held.got.pid);
+
+    let client = scene.client(&spec.judging(HealthOutcome::Panic));
+    for via in Via::ALL {
+        let pending = client.begin_acquire(via);
+        let reply = client.reply(pending);
+        assert_failed(&reply);
+    }
+    // Who holds it now does so for good reason only.
+    assert_eq!(holder.count(), 1);
+    holder.release(&held);
+    scene.assert_never_two();
+}
+
+/// Nobody waits for the stop any more; it goes on all the same.
+#[test]
+fn a_release_is_cancelled() {
+    for via in [Via::TokioMulti, Via::TokioCurrent, Via::Smol, Via::Pollster] {
+        let scene = scene!();
+        let gate = Gate::Before(Callback::Stop);
+        let spec = scene.service("left").stopping(StopOutcome::Terminate);
+        let client = scene.client(&spec.gated([gate]));
+        let other = scene.client(&scene.service("left"));
+        let held = client.acquire();
+        let releasing = client.begin(Command::Release {
+            handle: held.handle,
+            via,
+        });
+        client.event(&Event::Running(Callback::Stop));
+        assert!(client.cancel(releasing));
+        client.proceed(gate);
+        // The next one waits for its end, as for any other's.
+        let next = other.acquire();
+        assert_ne!(next.got.pid, held.got.pid);
+        scene.assert_never_two();
+        assert_eq!(scene.stopped().len(), 1, "in an orderly way");
+        other.release(&next);
+    }
+}
+
+#[test]
+fn stop_callbacks_fail_and_the_next_one_starts() {
+    for stop in [StopOutcome::Fail, StopOutcome::Panic] {
+        let scene = scene!();
+        let spec = scene.service("stubborn").stop_within_ms(100);
+        let client = scene.client(&spec.stopping(stop));
+        for via in Via::ALL {
+            let held = client.acquire_via(via);
+            let reply = client.call(Command::Release {
+                handle: held.handle,
+                via,
+            });
+            assert_failed(&reply);
+            assert_eq!(client.count(), 0);
+        }
+        scene.assert_never_two();
+    }
+}
+
+#[test]
+fn a_start_fails_while_others_wait_over_and_over() {
+    let scene = scene!();
+    let bad: Vec<_> = (0..5)
+        .map(|n| Outcome::Fail(format!("attempt {n}")))
+        .collect();
+    let clients = many_failing(&scene, &bad);
+    let begun: Vec<_> = clients
+        .iter()
+        .map(|client| client.begin_acquire(Via::Pollster))
+        .collect();
+    for (client, pending) in clients.iter().zip(begun) {
+        assert_failed(&client.reply(pending));
+    }
+    assert_eq!(scene.calls("on_first_acquire"), clients.len());
+    scene.assert_clean();
+}
+
+fn many_failing(scene: &Scene, outcomes: &[Outcome]) -> Vec<Actor> {
+    outcomes
+        .iter()
+        .map(|outcome| scene.client(&scene.service("doomed").starting([outcome.clone()])))
+        .collect()
+}

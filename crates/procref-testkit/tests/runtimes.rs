@@ -1,0 +1,228 @@
+//! G8: a handle may be acquired, released and dropped anywhere: in any
+//! runtime, in none, in one that is shut down, while unwinding.
+//!
+//! The same suite runs with and without the library's `tokio` feature (see
+//! `without_tokio.rs`).
+
+#![cfg(target_os = "linux")]
+
+use procref_testkit::protocol::{
+    Callback, Command, Event, Gate, HealthOutcome, Outcome, Place, Reply, StopOutcome, Via,
+};
+use procref_testkit::{kernel, scene};
+use rustix::process::Signal;
+
+/// Every way to acquire, each with every place to drop; each time the handle
+/// is the last one, so the drop has to stop the service.
+fn acquire_and_drop(stop: Option<StopOutcome>) {
+    let scene = scene!();
+    let mut spec = scene.service("anywhere").judging(HealthOutcome::Ask);
+    spec.stop = stop;
+    spec.stop_timeout_ms = Some(20_000);
+    let client = scene.client(&spec);
+    let mut rounds = 0;
+    for via in Via::ALL {
+        for place in Place::ALL {
+            let held = client.acquire_via(via);
+            client.drop_handle(&held, place);
+            assert_eq!(scene.living(), [], "{via:?} {place:?}");
+            scene.assert_clean();
+            rounds += 1;
+        }
+    }
+    assert_eq!(scene.stopped().len(), rounds, "each was stopped gracefully");
+    let calls = if stop.is_some() { rounds } else { 0 };
+    assert_eq!(scene.calls("on_last_release"), calls);
+}
+
+#[test]
+fn dropped_anywhere() {
+    acquire_and_drop(None);
+}
+
+#[test]
+fn dropped_anywhere_with_a_stop_callback() {
+    acquire_and_drop(Some(StopOutcome::Terminate));
+}
+
+#[test]
+fn dropped_anywhere_while_another_client_holds() {
+    let scene = scene!();
+    let spec = scene.service("shared").stopping(StopOutcome::Terminate);
+    let (one, two) = (scene.client(&spec), scene.client(&spec));
+    let held = one.acquire();
+    for place in Place::ALL {
+        let other = two.acquire();
+        assert_eq!(one.count(), 2);
+        two.drop_handle(&other, place);
+        assert_eq!(one.count(), 1, "{place:?}");
+    }
+    assert_eq!(scene.calls("on_last_release"), 0);
+    one.release(&held);
+}
+
+#[test]
+fn released_in_any_runtime() {
+    let scene = scene!();
+    let spec = scene.service("anywhere").stopping(StopOutcome::Terminate);
+    let client = scene.client(&spec);
+    for acquire in Via::ALL {
+        for release in Via::ALL {
+            let held = client.acquire_via(acquire);
+            client.release_via(&held, release);
+            scene.assert_clean();
+        }
+    }
+    assert_eq!(scene.stopped().len(), 25);
+}
+
+#[test]
+fn a_stop_callback_that_panics_in_a_drop_that_unwinds() {
+    let scene = scene!();
+    let spec = scene.service("doubly").stop_within_ms(100);
+    let client = scene.client(&spec.stopping(StopOutcome::Panic));
+    // A panic that met another one would abort the process.
+    for place in Place::ALL {
+        let held = client.acquire();
+        client.drop_handle(&held, place);
+        scene.assert_clean();
+    }
+    assert_eq!(scene.calls("on_last_release"), Place::ALL.len());
+}
+
+#[test]
+fn a_stop_callback_that_hangs_does_not_hang_the_drop() {
+    let scene = scene!();
+    let spec = scene.service("hanging").stop_within_ms(50);
+    let spec = spec.gated([Gate::Before(Callback::Stop)]);
+    let client = scene.client(&spec.stopping(StopOutcome::Terminate));
+    for place in Place::ALL {
+        let held = client.acquire();
+        client.drop_handle(&held, place);
+        scene.assert_clean();
+    }
+}
+
+/// The only thread of the runtime has to run another task while a command of
+/// this client waits.
+#[track_caller]
+fn ticks(client: &procref_testkit::Actor) {
+    for _ in 0..3 {
+        client.proceed(Gate::Tick);
+        client.event(&Event::Ticked);
+    }
+}
+
+#[test]
+fn waiting_for_another_start_blocks_no_executor() {
+    let scene = scene!();
+    let gate = Gate::Before(Callback::Start);
+    let spec = scene.service("slow");
+    let starter = scene.client(&spec.clone().gated([gate]));
+    let waiter = scene.client(&spec);
+    let key = waiter.build_as(1, &spec);
+    let starting = starter.begin_acquire(Via::TokioCurrent);
+    starter.event(&Event::Running(Callback::Start));
+    ticks(&starter);
+    let waiting = waiter.begin_acquire(Via::TokioCurrent);
+    scene.wait_sleepers(key, 1);
+    ticks(&waiter);
+    starter.proceed(gate);
+    let held = starter.finish_acquire(starting).expect("acquire");
+    let joined = waiter.finish_acquire(waiting).expect("acquire");
+    starter.release(&held);
+    waiter.release(&joined);
+}
+
+#[test]
+fn waiting_for_the_service_to_stop_blocks_no_executor() {
+    let scene = scene!();
+    // It ends when the test says, by SIGKILL.
+    let mut spec = scene.service("slow").stop_within_ms(60_000);
+    spec.fake.ignore_sigterm = true;
+    let client = scene.client(&spec);
+    let held = client.acquire_via(Via::TokioCurrent);
+    let service = scene.only_living();
+    let key = client.build_as(1, &spec);
+    let releasing = client.begin(Command::Release {
+        handle: held.handle,
+        via: Via::TokioCurrent,
+    });
+    // Under the lock by now, or soon: either way the thread must be free.
+    procref_testkit::deadline::until_true("the stop begins", || {
+        kernel::find(key).is_some_and(|set| set.value(1).is_ok_and(|lock| lock > 0))
+    });
+    ticks(&client);
+    assert!(!client.has_replied(&releasing));
+    service.signal(Signal::KILL);
+    assert_eq!(client.reply(releasing), Reply::Done);
+}
+
+#[test]
+fn stopping_the_old_one_before_a_start_blocks_no_executor() {
+    let scene = scene!();
+    let mut spec = scene.service("slow").stop_within_ms(60_000);
+    spec.fake.ignore_sigterm = true;
+    let client = scene.client(&spec.judging(HealthOutcome::Ask));
+    let held = client.acquire();
+    let old = scene.only_living();
+    scene.sicken(old.pid);
+    let acquiring = client.begin_acquire(Via::TokioCurrent);
+    client.event(&Event::Running(Callback::Health));
+    client.event(&Event::Running(Callback::Health));
+    ticks(&client);
+    assert!(!client.has_replied(&acquiring));
+    old.signal(Signal::KILL);
+    let new = client.finish_acquire(acquiring).expect("acquire");
+    assert_ne!(new.got.pid, old.pid);
+    scene.only_living().signal(Signal::KILL);
+    client.release(&held);
+    client.release(&new);
+}
+
+#[test]
+fn many_waiters_in_one_process_share_a_thread() {
+    let scene = scene!();
+    let gate = Gate::Before(Callback::Start);
+    let spec = scene.service("slow");
+    let starter = scene.client(&spec.clone().gated([gate]));
+    let many = scene.client(&spec);
+    let key = many.build_as(1, &spec);
+    let starting = starter.begin_acquire(Via::TokioMulti);
+    starter.event(&Event::Running(Callback::Start));
+    let before = many.identity().threads();
+    let waiting = many.begin(Command::AcquireMany {
+        service: 0,
+        count: 60,
+    });
+    scene.wait_sleepers(key, 1);
+    // The command's own two threads, and the one that waits.
+    let threads = many.identity().threads();
+    assert!(threads <= before + 4, "{threads} threads, {before} before");
+    starter.proceed(gate);
+    let held = starter.finish_acquire(starting).expect("acquire");
+    assert_eq!(many.reply(waiting), Reply::Count(60));
+    assert_eq!(starter.count(), 1);
+    starter.release(&held);
+}
+
+#[test]
+fn starts_in_any_runtime_fail_and_recover() {
+    let scene = scene!();
+    for via in Via::ALL {
+        let outcomes = [
+            Outcome::Panic,
+            Outcome::Fail("no".to_owned()),
+            Outcome::Serve,
+        ];
+        let client = scene.client(&scene.service("third").starting(outcomes));
+        for _ in 0..2 {
+            let pending = client.begin_acquire(via);
+            let reply = client.reply(pending);
+            let bad = matches!(reply, Reply::Failed(_) | Reply::Panicked(_));
+            assert!(bad, "{via:?}: {reply:?}");
+        }
+        let held = client.acquire_via(via);
+        client.release_via(&held, via);
+    }
+}

@@ -1,0 +1,72 @@
+//! The witnesses themselves: would they notice?
+
+#![cfg(target_os = "linux")]
+
+use std::io::{BufRead, BufReader};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Child, Command, Stdio};
+
+use procref_testkit::observe::Identity;
+use procref_testkit::{Scene, kernel, scene};
+
+/// Starts the fake service outside of any callback and waits for it.
+fn serve(scene: &Scene) -> Child {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_procref-fake-service"))
+        .arg("--log")
+        .arg(scene.log_path())
+        .arg("--witness")
+        .arg(scene.root().join("witness"))
+        .arg("--guardian")
+        .arg(Identity::own().to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("spawn");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe"))
+        .read_line(&mut line)
+        .expect("read");
+    assert_eq!(line, format!("ready {} 0\n", child.id()));
+    child
+}
+
+fn panic_text(body: impl FnOnce()) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(body)).expect_err("a panic");
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .unwrap_or_else(|| (*panic.downcast_ref::<&str>().expect("text")).to_owned())
+}
+
+#[test]
+fn two_live_services_are_noticed() {
+    let scene = scene!();
+    let mut one = serve(&scene);
+    scene.assert_never_two();
+    let mut two = serve(&scene);
+    assert!(panic_text(|| scene.assert_never_two()).contains("two instances at once"));
+    assert_eq!(scene.living().len(), 2);
+    for child in [&mut one, &mut two] {
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+    }
+}
+
+#[test]
+fn what_is_left_is_noticed_and_removed() {
+    let scene = scene!();
+    let mut service = serve(&scene);
+    let actor = scene.actor();
+    let key = actor.build(&scene.service("left"));
+    let set = kernel::Set::create(key, 2, 0o600).expect("create a set");
+    let file = scene.runtime_dir().join("file");
+    std::fs::write(&file, "").expect("write");
+
+    let text = panic_text(|| drop(scene));
+    for part in ["service process", "semaphore set", "file "] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(service.try_wait().expect("try_wait").is_some());
+    assert_eq!(kernel::find(set.key), None);
+    assert!(!file.exists());
+    actor.wait_end();
+}

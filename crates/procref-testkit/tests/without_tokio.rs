@@ -1,0 +1,24 @@
+//! The library without its `tokio` feature passes the suite of runtimes, too.
+
+#![cfg(target_os = "linux")]
+
+use std::process::Command;
+
+/// Builds everything a second time, into a directory of its own: the features
+/// of one build are the same for all its tests.
+#[test]
+fn the_runtimes_suite_without_the_tokio_feature() {
+    let target = concat!(env!("CARGO_TARGET_TMPDIR"), "/without-tokio");
+    let output = Command::new(env!("CARGO"))
+        .args(["test", "--offline", "--package", "procref-testkit"])
+        .args(["--no-default-features", "--test", "runtimes"])
+        .args(["--test", "g9_callbacks_fail"])
+        .args(["--target-dir", target])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("run cargo");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}");
+    assert_eq!(out.matches("test result: ok").count(), 2, "{out}\n{err}");
+}
