@@ -78,12 +78,13 @@ pub mod process;
 mod record;
 mod runtime;
 mod service;
+mod supervisor;
 mod timer;
 
 pub use counter::{PlatformRefCounter, RefCounter};
 pub use error::{Error, Result};
 pub use info::ServiceInfo;
-pub use service::{ServiceHandle, SharedService, SharedServiceBuilder, State, Status};
+pub use service::{Orphan, ServiceHandle, SharedService, SharedServiceBuilder, State, Status};
 
 /// The README's examples, compiled with the others.
 #[cfg(doctest)]
