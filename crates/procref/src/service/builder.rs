@@ -134,6 +134,11 @@ impl SharedServiceBuilder {
 
     /// What becomes of the service when its last clients are killed. [`Orphan::Stop`] unless set.
     ///
+    /// For that, the client that starts the service forks a supervisor: a process of about 60 KiB that
+    /// `ps` shows as `procref: NAME`. It sleeps in the kernel, holds no descriptor, terminal or
+    /// directory of the client's, and ends with the service. Forking copies the page tables of the
+    /// client: about 10 ms for 1 GiB of memory, once per start.
+    ///
     /// The setting of the client that starts the service counts.
     pub fn orphan(mut self, policy: Orphan) -> Self {
         self.config.orphan = policy;

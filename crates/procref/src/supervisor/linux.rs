@@ -5,10 +5,11 @@
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io::{self, Read as _};
+use std::iter;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::ptr;
 use std::time::Duration;
+use std::{ptr, slice};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
@@ -315,27 +316,30 @@ fn block_signals() {
 fn name_process(plan: &Plan) {
     // SAFETY: a NUL-terminated text in the arena; the kernel reads up to 16 bytes of it.
     unsafe { libc::prctl(libc::PR_SET_NAME, plan.title.0) };
-    let room = plan.arguments.end.saturating_sub(plan.arguments.start);
-    let place = plan.arguments.start as *mut u8;
-    for offset in 0..room {
-        // SAFETY: the title is NUL-terminated; `offset` passes its NUL only if the loop ended there.
-        let byte = unsafe { plan.title.0.cast::<u8>().add(offset).read() };
-        let last = offset + 1 == room;
-        // SAFETY: the kernel told that this process's command line is here, and it is writable memory on
-        // the first thread's stack. Nobody else runs in this process.
-        unsafe { place.add(offset).write(if last { 0 } else { byte }) };
-        if byte == 0 {
-            break;
-        }
+    let Range { start, end } = plan.arguments;
+    if start == 0 || end <= start {
+        return;
     }
+    // SAFETY: the kernel told that this process's command line is here, in writable memory at the bottom
+    // of the first thread's stack, which this process keeps. No reference to it exists, and nobody else
+    // runs in this process.
+    let place = unsafe { slice::from_raw_parts_mut(start as *mut u8, end - start) };
+    let title = plan.title.as_c_str().to_bytes();
+    // What is longer is cut off, and one NUL stays: without it the kernel would show what follows, too.
+    let room = place.len() - 1;
+    let title = title.get(..room).unwrap_or(title);
+    let shown = place
+        .iter_mut()
+        .zip(title.iter().copied().chain(iter::repeat(0)));
+    shown.for_each(|(place, byte)| *place = byte);
 }
 
 /// The parent may rewrite all its memory: whatever this process still has of it would then be kept
 /// for this process alone.
 fn drop_memory(plan: &Plan) {
-    for index in 0..plan.dispensable_count {
-        // SAFETY: the array of that many ranges is in the arena.
-        let range = unsafe { plan.dispensable.add(index).read() };
+    // SAFETY: the array of that many ranges is in the arena, and nobody changes it.
+    let ranges = unsafe { slice::from_raw_parts(plan.dispensable, plan.dispensable_count) };
+    for range in ranges {
         // SAFETY: the range was private memory of the parent without a file behind it, that holds
         // neither this stack and plan (the arena), nor the libc's data of this thread. The code that
         // runs from here on uses nothing else: no heap, no other thread's stack.
