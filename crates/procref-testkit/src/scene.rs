@@ -133,6 +133,8 @@ impl Scene {
             start_timeout_ms: None,
             wait_timeout_ms: None,
             stop_timeout_ms: None,
+            keep_orphan: false,
+            linger_ms: 0,
         }
     }
 

@@ -14,7 +14,7 @@ use std::{ptr, slice};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-use super::maps::{Range, dispensable};
+use super::maps::{PAGE, Range, dispensable};
 use super::{Hands, watch};
 use crate::error::{Error, Result};
 use crate::kernel::Instance;
@@ -33,6 +33,15 @@ const IN_PLACE: Timespec = Timespec {
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 const STACK: usize = 64 << 10;
+
+/// Room for mappings that come into being between two looks.
+const SPARE_RANGES: usize = 64;
+
+/// Room for aligning what is put into the arena.
+const ALIGNMENTS: usize = 256;
+
+/// How far from `errno` the rest of a thread's own data may lie, which the libc's functions use.
+const THREAD_DATA: usize = 128 << 10;
 
 /// Arguments of system calls, as wide as registers.
 const NONE: libc::c_long = 0;
@@ -81,22 +90,28 @@ pub(super) fn start(set: Set, key: &ServiceKey, grace: Duration) -> Result<()> {
         c_string(draft.as_os_str().as_bytes()),
         c_string(key.namespace.dir().as_os_str().as_bytes()),
     ];
-    let maps = fs::read_to_string("/proc/self/maps").map_err(failed("read /proc/self/maps"))?;
+    let maps = || fs::read_to_string("/proc/self/maps").map_err(failed("read /proc/self/maps"));
     let arguments = arguments();
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|error| failed("make a pipe")(error.into()))?;
 
-    let most = maps.lines().count() * size_of::<Range>();
-    let text_size: usize = texts
+    let ranges_size = (maps()?.lines().count() + SPARE_RANGES) * size_of::<Range>();
+    let texts_size: usize = texts
         .iter()
         .map(|text| text.as_bytes_with_nul().len())
         .sum();
-    let mut arena = Arena::new(STACK + size_of::<Plan>() + most + text_size + 256)
-        .map_err(failed("map memory"))?;
-    // The arena was mapped after the list was read, so it is not on it; and what it has replaced, if
-    // another thread unmapped something meanwhile, is kept by its address.
-    let keep = [arena.base as usize, errno_address()];
-    let ranges = dispensable(&maps, &keep, arguments.start);
+    let size = STACK + size_of::<Plan>() + ranges_size + texts_size + ALIGNMENTS;
+    let mut arena = Arena::new(size).map_err(failed("map memory"))?;
+    let keep = [
+        arena.range(),
+        Range::around(errno_address(), 0, THREAD_DATA),
+        Range::around(arguments.start, arguments.end - arguments.start, 0),
+    ];
+    // Read again now that the arena is there: other threads map and unmap memory all the time, and the
+    // arena may lie where something else lay a moment ago. What they do from here on can only take
+    // memory from the list that the child does not need, and put some there that it does not need.
+    let mut ranges = dispensable(&maps()?, &keep);
+    ranges.truncate(ranges_size / size_of::<Range>());
     let plan = Plan {
         set,
         grace,
@@ -176,6 +191,8 @@ struct Arena {
 
 impl Arena {
     fn new(size: usize) -> io::Result<Self> {
+        // To the last page: the rest of one cannot be given back for itself.
+        let size = size.next_multiple_of(PAGE);
         // SAFETY: no address is asked for, so no existing mapping is replaced; the new one is
         // anonymous and private.
         let base = unsafe {
@@ -191,6 +208,14 @@ impl Arena {
             size,
             next: STACK,
         })
+    }
+
+    fn range(&self) -> Range {
+        let start = self.base as usize;
+        Range {
+            start,
+            end: start + self.size,
+        }
     }
 
     fn stack_top(&self) -> *mut libc::c_void {

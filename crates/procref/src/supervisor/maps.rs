@@ -9,17 +9,24 @@ pub(super) struct Range {
 }
 
 impl Range {
-    fn has(self, address: usize) -> bool {
-        (self.start..self.end).contains(&address)
+    /// The whole pages that a piece of memory touches, with so much around it.
+    pub(super) fn around(address: usize, size: usize, margin: usize) -> Self {
+        let start = address.saturating_sub(margin) & !(PAGE - 1);
+        let end = address.saturating_add(size).saturating_add(margin);
+        Self {
+            start,
+            end: end.checked_next_multiple_of(PAGE).unwrap_or(usize::MAX),
+        }
     }
 }
 
+/// A multiple of every page size that Linux has.
+pub(super) const PAGE: usize = 64 << 10;
+
 /// The writable memory of its own that a process has according to `/proc/self/maps`, without what is
 /// backed by a file (programs' and libraries' data), what follows such (their zeroed data), and
-/// what holds one of the addresses in `keep`.
-///
-/// From the mapping that has `arguments` only what is below it is named: there the command line is.
-pub(super) fn dispensable(maps: &str, keep: &[usize], arguments: usize) -> Vec<Range> {
+/// what is in `keep`.
+pub(super) fn dispensable(maps: &str, keep: &[Range]) -> Vec<Range> {
     let mut dispensable = Vec::new();
     let mut file_end = 0;
     for line in maps.lines() {
@@ -35,27 +42,32 @@ pub(super) fn dispensable(maps: &str, keep: &[usize], arguments: usize) -> Vec<R
             file_end = range.end;
             continue;
         }
-        let is_own = permissions.ends_with('p') && !name.starts_with("[v");
-        if !is_own || keep.iter().any(|&address| range.has(address)) {
-            continue;
-        }
-        let range = if range.has(arguments) {
-            Range {
-                end: arguments & !(PAGE - 1),
-                ..range
-            }
-        } else {
-            range
-        };
-        if range.start < range.end {
-            dispensable.push(range);
+        if permissions.ends_with('p') && !name.starts_with("[v") {
+            push_without(range, keep, &mut dispensable);
         }
     }
     dispensable
 }
 
-/// A multiple of every page size that Linux has.
-pub(super) const PAGE: usize = 64 << 10;
+/// The kernel shows neighbours that are alike as one, so what is kept may lie anywhere in a range.
+fn push_without(range: Range, keep: &[Range], pieces: &mut Vec<Range>) {
+    let Some((kept, rest)) = keep.split_first() else {
+        if range.start < range.end {
+            pieces.push(range);
+        }
+        return;
+    };
+    let below = Range {
+        end: range.end.min(kept.start),
+        ..range
+    };
+    let above = Range {
+        start: range.start.max(kept.end),
+        ..range
+    };
+    push_without(below, rest, pieces);
+    push_without(above, rest, pieces);
+}
 
 fn parse_range(field: &str) -> Option<Range> {
     let (start, end) = field.split_once('-')?;
@@ -84,15 +96,37 @@ mod tests {
 ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
 ";
 
+    fn found(keep: &[Range]) -> Vec<(usize, usize)> {
+        let found = dispensable(MAPS, keep);
+        found.iter().map(|it| (it.start, it.end)).collect()
+    }
+
     #[test]
     fn heaps_and_stacks_go_and_programs_stay() {
-        let found = dispensable(MAPS, &[0x7fff_f600_0010], 0x7fff_ffff_e123);
-        let found: Vec<_> = found.iter().map(|it| (it.start, it.end)).collect();
         assert_eq!(
-            found,
+            found(&[]),
             [
                 (0x5555_5560_0000, 0x5555_5570_0000),
                 (0x7fff_f000_0000, 0x7fff_f400_0000),
+                (0x7fff_f600_0000, 0x7fff_f600_2000),
+                (0x7fff_fff0_0000, 0x7fff_ffff_f000),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_to_be_kept_is_cut_out() {
+        let keep = [
+            Range::around(0x7fff_f600_0010, 8, 0),
+            Range::around(0x7fff_f200_0010, 0x2_0000, 0),
+            Range::around(0x7fff_ffff_e123, 99, 0),
+        ];
+        assert_eq!(
+            found(&keep),
+            [
+                (0x5555_5560_0000, 0x5555_5570_0000),
+                (0x7fff_f000_0000, 0x7fff_f200_0000),
+                (0x7fff_f203_0000, 0x7fff_f400_0000),
                 (0x7fff_fff0_0000, 0x7fff_ffff_0000),
             ]
         );
@@ -108,7 +142,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
             "\n\n",
             "-- -- --",
         ] {
-            assert_eq!(dispensable(odd, &[], 0), []);
+            assert_eq!(dispensable(odd, &[]), []);
         }
     }
 }
