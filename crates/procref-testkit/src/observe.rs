@@ -121,6 +121,34 @@ impl Identity {
             .map_or(0, |kilobytes| kilobytes * 1024)
     }
 
+    /// The name that `ps` shows, its arguments one after the other.
+    #[must_use]
+    pub fn command_line(self) -> Vec<u8> {
+        fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default()
+    }
+
+    /// A line of `/proc/PID/status`, after its colon.
+    #[must_use]
+    pub fn status(self, field: &str) -> Option<String> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let line = status
+            .lines()
+            .find(|line| line.split(':').next() == Some(field))?;
+        line.split_once(':')
+            .map(|(_, value)| value.trim().to_owned())
+    }
+
+    /// Memory that is its alone, in KiB.
+    #[must_use]
+    pub fn private_memory(self) -> u64 {
+        let smaps = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid));
+        let smaps = smaps.unwrap_or_default();
+        let private = smaps.lines().filter(|line| line.starts_with("Private_"));
+        private
+            .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+            .sum()
+    }
+
     /// How many threads it has.
     #[must_use]
     pub fn threads(self) -> usize {
@@ -174,6 +202,22 @@ pub fn now_ticks() -> u64 {
 #[must_use]
 pub fn now_ns() -> u64 {
     nanoseconds(ClockId::Monotonic)
+}
+
+/// The supervisors of the service of this name, in whatever runtime directory: a test that looks for
+/// one gives its service a name that nobody else has.
+#[must_use]
+pub fn supervisors_of(name: &str) -> Vec<Identity> {
+    let title = format!("procref: {name}");
+    let processes = fs::read_dir("/proc").expect("read /proc").flatten();
+    processes
+        .filter_map(|entry| Identity::of(entry.file_name().to_str()?.parse().ok()?))
+        .filter(|process| {
+            let shown = process.command_line();
+            let shown = shown.split(|&byte| byte == 0).next();
+            shown == Some(title.as_bytes()) && process.is_live()
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -193,6 +193,10 @@ pub struct ServiceSpec {
     pub wait_timeout_ms: Option<u64>,
     /// `stop_timeout`, if it is set.
     pub stop_timeout_ms: Option<u64>,
+    /// `Orphan::Keep`: no supervisor.
+    pub keep_orphan: bool,
+    /// `linger`
+    pub linger_ms: u64,
 }
 
 /// Who drives a future, or that there is none.
@@ -575,6 +579,20 @@ impl ServiceSpec {
     #[must_use]
     pub fn recovering(mut self, outcomes: impl IntoIterator<Item = Outcome>) -> Self {
         self.recover = outcomes.into_iter().collect();
+        self
+    }
+
+    /// Leaves the service running when all clients are killed.
+    #[must_use]
+    pub fn keeping_orphans(mut self) -> Self {
+        self.keep_orphan = true;
+        self
+    }
+
+    /// Sets `linger`.
+    #[must_use]
+    pub fn lingering_ms(mut self, time: u64) -> Self {
+        self.linger_ms = time;
         self
     }
 

@@ -62,6 +62,9 @@ pub struct Scene {
     shared: Arc<Shared>,
 }
 
+/// The slot of the transition lock.
+const LOCK: usize = 1;
+
 impl Scene {
     /// Use the macro [`crate::scene!`].
     ///
@@ -133,6 +136,8 @@ impl Scene {
             start_timeout_ms: None,
             wait_timeout_ms: None,
             stop_timeout_ms: None,
+            keep_orphan: false,
+            linger_ms: 0,
         }
     }
 
@@ -379,14 +384,12 @@ impl Scene {
         assert_eq!(sets, [], "semaphore sets");
     }
 
-    /// Waits until `count` processes sleep on the semaphore set of `key`.
+    /// Waits until `count` processes sleep until the lock of the set of `key` is free. A supervisor,
+    /// which sleeps until nobody holds a reference, is none of them.
     #[track_caller]
     pub fn wait_sleepers(&self, key: i32, count: u32) {
         deadline::until_true("processes sleeping on the set", || {
-            kernel::find(key).is_some_and(|set| {
-                let sleepers = |slot| set.sleepers(slot).unwrap_or(0);
-                (0..set.len).map(sleepers).sum::<u32>() >= count
-            })
+            kernel::find(key).is_some_and(|set| set.sleepers(LOCK).unwrap_or(0) >= count)
         });
     }
 

@@ -266,7 +266,7 @@ fn hostile_records_of_a_running_service() {
 fn hostile_records_of_an_orphan_whose_set_is_gone() {
     for kind in RECORDS {
         let scene = scene!();
-        let spec = spec_with_metadata(&scene);
+        let spec = spec_with_metadata(&scene).keeping_orphans();
         let client = scene.client(&spec);
         let key = client.build_as(1, &spec);
         client.acquire();

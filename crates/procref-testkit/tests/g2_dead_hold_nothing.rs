@@ -75,7 +75,7 @@ fn exec_of_something_else_keeps_the_reference_until_that_ends() {
 #[test]
 fn exec_of_something_else_that_is_killed() {
     let scene = scene!();
-    let spec = scene.service("heir");
+    let spec = scene.service("heir").keeping_orphans();
     let client = scene.client(&spec);
     let key = client.build_as(1, &spec);
     let held = client.acquire();
@@ -115,7 +115,7 @@ fn exec_of_something_else_in_the_middle_of_a_start() {
 /// A new client joins the orphan and, being the last one, stops it.
 fn adopted_and_stopped(scene: &Scene, pid: u32) {
     let name = "heir";
-    let heirs = scene.clients(3, &scene.service(name));
+    let heirs = scene.clients(3, &scene.service(name).keeping_orphans());
     let begun: Vec<_> = heirs
         .iter()
         .map(|heir| heir.begin_acquire(Via::Pollster))
@@ -196,7 +196,7 @@ fn a_killed_waiter_leaves_nothing() {
 #[test]
 fn all_of_them_at_once() {
     let scene = scene!();
-    let spec = scene.service("heir");
+    let spec = scene.service("heir").keeping_orphans();
     let clients = scene.clients(8, &spec);
     let key = clients[0].build_as(1, &spec);
     let mut pids = Vec::new();

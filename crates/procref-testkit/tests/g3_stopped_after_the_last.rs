@@ -250,7 +250,10 @@ fn who_finds_a_stop_without_its_stopper_finishes_it() {
 #[test]
 fn an_orphan_is_stopped_by_who_adopted_it() {
     let scene = scene!();
-    let spec = scene.service("orphan").stopping(StopOutcome::Terminate);
+    let spec = scene
+        .service("orphan")
+        .keeping_orphans()
+        .stopping(StopOutcome::Terminate);
     let one = scene.client(&spec);
     let held = one.acquire();
     one.kill();

@@ -338,7 +338,7 @@ fn a_health_check_that_hangs_ends() {
 fn the_health_checks_of_a_crowd_run_side_by_side() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Health);
-    let spec = scene.service("crowded");
+    let spec = scene.service("crowded").keeping_orphans();
     let starter = scene.client(&spec);
     starter.acquire();
     let crowd = scene.clients(6, &spec.judging(HealthOutcome::Ask).gated([gate]));

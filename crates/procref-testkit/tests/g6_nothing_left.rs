@@ -88,7 +88,7 @@ fn a_starter_killed_in_its_callback() {
 #[test]
 fn a_holder_killed() {
     let scene = scene!();
-    let client = scene.client(&scene.service("killed"));
+    let client = scene.client(&scene.service("killed").keeping_orphans());
     client.acquire();
     client.kill();
     the_next_one_cleans(&scene, "killed");

@@ -209,6 +209,20 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The process that stops the service when all clients are killed could not be started.
+    #[error(
+        "service `{service}`: could not start its supervisor: {operation}: {source} (with `orphan` \
+         set to `Orphan::Keep` there is none)"
+    )]
+    Supervisor {
+        /// The service.
+        service: String,
+        /// What was being done.
+        operation: &'static str,
+        /// The operating system's error.
+        source: io::Error,
+    },
+
     /// A helper thread could not be started.
     #[error("could not start a thread to {purpose}: {source}")]
     Thread {

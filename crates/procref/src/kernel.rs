@@ -30,7 +30,7 @@ mod semset;
 mod sysv;
 
 #[cfg(target_os = "linux")]
-pub(crate) use sysv::SystemV as Native;
+pub(crate) use sysv::{SystemV as Native, bare};
 
 /// Why a step did not happen.
 #[derive(Debug)]
@@ -90,6 +90,10 @@ pub(crate) struct Instance {
     pub(crate) hosted: bool,
     /// The record has metadata that joiners want to read.
     pub(crate) has_metadata: bool,
+    /// No supervisor stops it when its last clients are killed.
+    pub(crate) keep_orphan: bool,
+    /// How long it is kept warm after the last client, in milliseconds.
+    pub(crate) linger_ms: u32,
 }
 
 impl Instance {
@@ -106,6 +110,8 @@ pub(crate) struct Snapshot {
     pub(crate) clients: u32,
     /// Somebody holds the transition lock.
     pub(crate) locked: bool,
+    /// A supervisor lives.
+    pub(crate) supervised: bool,
     /// Kept although nobody holds a reference.
     pub(crate) pinned: bool,
     /// Counts the instances, from 1; 0 before the first. Wraps to 1.
@@ -128,6 +134,16 @@ impl Snapshot {
 /// The highest generation that every backend can hold.
 pub(crate) const MAX_GENERATION: u16 = 0x7fff;
 
+/// The longest linger that every backend can hold: 30 bits, twelve days.
+pub(crate) const MAX_LINGER_MS: u32 = (1 << 30) - 1;
+
+/// Whether a step asks for a living supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Supervised {
+    Yes,
+    No,
+}
+
 /// Whether a step that writes lets go of the lock with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lock {
@@ -142,8 +158,9 @@ pub(crate) enum Lock {
 pub(crate) trait Object: Send + Sync + 'static {
     fn snapshot(&self) -> impl Future<Output = Step<Snapshot>> + Send;
 
-    /// Takes a reference, if somebody holds one and nobody the lock.
-    fn join(&self) -> impl Future<Output = Step<bool>> + Send;
+    /// Takes a reference, if somebody holds one and nobody the lock; and, where that is asked for, if
+    /// a supervisor lives.
+    fn join(&self, supervised: Supervised) -> impl Future<Output = Step<bool>> + Send;
 
     /// Sleeps until nobody holds the lock. Somebody may have taken it again by the time this
     /// returns: it tells when to try again, nothing more. All who sleep wake together.
@@ -177,6 +194,9 @@ pub(crate) trait Object: Send + Sync + 'static {
     /// Gives back the last reference and takes the lock, if it is the last, nobody holds the lock,
     /// and the service is not pinned.
     fn leave_last(&self) -> impl Future<Output = Step<bool>> + Send;
+
+    /// Gives back the reference, last or not, if a supervisor lives to see to the service.
+    fn leave_to_supervisor(&self) -> impl Future<Output = Step<bool>> + Send;
 
     /// Gives back the reference, whatever the others do.
     fn drop_reference(&self) -> impl Future<Output = Step<()>> + Send;

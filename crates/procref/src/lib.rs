@@ -43,8 +43,9 @@
 //! - No process is signalled but the one that was started: see [`process`].
 //! - Nothing is left behind after the last release, and what a crash left the next acquire cleans.
 //!
-//! When the last clients are *killed*, nobody is left to stop the service; then the next acquire
-//! finds it and adopts it.
+//! - Once no process holds a reference the service is stopped, also when the last one was killed, or
+//!   all of them in the same instant: a [supervisor](SharedServiceBuilder::orphan), forked by whoever
+//!   starts the service, sees to that. With [`linger`](SharedServiceBuilder::linger) it waits a while first.
 //!
 //! # Async and not
 //!
@@ -78,12 +79,13 @@ pub mod process;
 mod record;
 mod runtime;
 mod service;
+mod supervisor;
 mod timer;
 
 pub use counter::{PlatformRefCounter, RefCounter};
 pub use error::{Error, Result};
 pub use info::ServiceInfo;
-pub use service::{ServiceHandle, SharedService, SharedServiceBuilder, State, Status};
+pub use service::{Orphan, ServiceHandle, SharedService, SharedServiceBuilder, State, Status};
 
 /// The README's examples, compiled with the others.
 #[cfg(doctest)]

@@ -44,7 +44,7 @@ mod unix;
 #[cfg(unix)]
 use unix as sys;
 
-pub(crate) use sys::{fork_epoch, process_space};
+pub(crate) use sys::{BareProcess, fork_epoch, process_space};
 
 /// How long a killed process may take to be gone. Only one that is stuck in the kernel takes longer.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);

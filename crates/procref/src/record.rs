@@ -108,6 +108,11 @@ fn draft_path(key: &ServiceKey) -> PathBuf {
     key.namespace.dir().join(format!("{}.tmp", key.file_stem()))
 }
 
+/// The record and its draft, for who removes them without this module.
+pub(crate) fn paths(key: &ServiceKey) -> (PathBuf, PathBuf) {
+    (path(key), draft_path(key))
+}
+
 /// Whether a record could be written, asked before anything is started.
 pub(crate) fn check(key: &ServiceKey) -> Result<()> {
     namespace::check_unchanged(&key.namespace)?;

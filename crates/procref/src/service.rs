@@ -21,6 +21,7 @@ mod status;
 mod world;
 
 pub use builder::SharedServiceBuilder;
+pub use config::Orphan;
 pub use handle::ServiceHandle;
 pub use status::{State, Status};
 

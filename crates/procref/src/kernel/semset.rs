@@ -8,7 +8,7 @@
 
 use std::future::Future;
 
-use super::{Instance, Lock, MAX_GENERATION, Object, Snapshot, Step};
+use super::{Instance, Lock, MAX_GENERATION, Object, Snapshot, Step, Supervised};
 use crate::name::{Digest, ServiceKey};
 use crate::process::Identity;
 
@@ -18,14 +18,14 @@ const BITS: u32 = 15;
 /// No array is longer: the instance's slots, and the lock.
 pub(super) const MAX_OPS: usize = 16;
 
-/// Where each thing is kept. SUPERVISOR, TREE and LINGER belong to the layout already, so that
-/// processes that know of supervisors and those that do not can meet on one set.
+/// Where each thing is kept.
 pub(super) mod slot {
     use std::ops::Range;
 
     pub(crate) const REFS: u16 = 0;
     pub(crate) const LOCK: u16 = 1;
-    // 2: SUPERVISOR, 3: TREE
+    pub(crate) const SUPERVISOR: u16 = 2;
+    // 3: TREE
     pub(crate) const PIN: u16 = 4;
     pub(crate) const GENERATION: u16 = 5;
     pub(crate) const SPACE: Range<u16> = 6..10;
@@ -34,14 +34,15 @@ pub(super) mod slot {
     pub(crate) const START: Range<u16> = 16..21;
     pub(crate) const PORT: Range<u16> = 21..23;
     pub(crate) const FLAGS: u16 = 23;
-    // 24, 25: LINGER
+    pub(crate) const LINGER: Range<u16> = 24..26;
     pub(crate) const COUNT: u16 = 26;
 }
 
 mod flag {
     pub(super) const READY: u16 = 1;
     pub(super) const STOPPING: u16 = 1 << 1;
-    // 1 << 2: COMMAND, 1 << 3: KEEP_ORPHAN
+    // 1 << 2: COMMAND
+    pub(super) const KEEP_ORPHAN: u16 = 1 << 3;
     pub(super) const HOSTED: u16 = 1 << 4;
     pub(super) const HAS_METADATA: u16 = 1 << 5;
 }
@@ -89,10 +90,25 @@ const ONE_LESS: Op = undone(slot::REFS, -1);
 
 /// −1 fails where nobody holds a reference: only then does +2 make one more of them.
 const JOIN: [Op; 3] = [UNLOCKED, undone(slot::REFS, -1), undone(slot::REFS, 2)];
+/// The same, if a supervisor lives.
+const JOIN_SUPERVISED: [Op; 5] = [
+    UNLOCKED,
+    undone(slot::REFS, -1),
+    undone(slot::REFS, 2),
+    op(slot::SUPERVISOR, -1),
+    op(slot::SUPERVISOR, 1),
+];
+const LEAVE_TO_SUPERVISOR: [Op; 3] = [ONE_LESS, op(slot::SUPERVISOR, -1), op(slot::SUPERVISOR, 1)];
+/// A supervisor's: it counts itself, sleeps until nobody is left and owns the lock on waking. After a
+/// bare wait for zero the count may have changed again.
+pub(super) const SUPERVISE: [Op; 1] = [undone(slot::SUPERVISOR, 1)];
+pub(super) const WAIT_IDLE: [Op; 4] = [op(slot::REFS, 0), op(slot::PIN, 0), UNLOCKED, TAKE_LOCK];
+/// Sleeps until somebody is there again.
+pub(super) const WAIT_CLIENT: [Op; 2] = [op(slot::REFS, -1), op(slot::REFS, 1)];
 const WAIT_UNLOCKED: [Op; 1] = [UNLOCKED];
 const ENTER: [Op; 3] = [UNLOCKED, TAKE_LOCK, ONE_MORE];
 const LOCK: [Op; 2] = [UNLOCKED, TAKE_LOCK];
-const UNLOCK: [Op; 1] = [RELEASE_LOCK];
+pub(super) const UNLOCK: [Op; 1] = [RELEASE_LOCK];
 /// −2 fails where ours is the last reference.
 const LEAVE: [Op; 2] = [undone(slot::REFS, -2), ONE_MORE];
 const ABANDON: [Op; 3] = [undone(slot::REFS, -2), ONE_MORE, RELEASE_LOCK];
@@ -149,6 +165,10 @@ impl<A: Array> Set<A> {
         }
     }
 
+    pub(super) fn array(&self) -> &A {
+        &self.array
+    }
+
     pub(super) fn owner_of(&self, values: &Values) -> Owner {
         match (unpack(values, slot::SPACE), unpack(values, slot::NAME)) {
             (0, 0) => Owner::Nobody,
@@ -186,21 +206,49 @@ impl<A: Array> Set<A> {
         let before = self.array.values().await?;
         let mut after = before;
         change(&mut after);
-        let mut ops: Vec<Op> = (0..slot::COUNT)
-            .filter_map(|slot| {
-                let delta = after[slot as usize] as i16 - before[slot as usize] as i16;
-                // A zero delta would mean "wait until it is zero".
-                (delta != 0).then_some(op(slot, delta))
-            })
-            .collect();
-        if lock == Lock::Release {
-            ops.push(RELEASE_LOCK);
-        }
-        debug_assert!(ops.len() <= MAX_OPS);
-        if ops.is_empty() {
+        let changes = Changes::between(&before, &after, lock);
+        if changes.ops().is_empty() {
             return Ok(());
         }
-        self.certainly(operation, &ops).await
+        self.certainly(operation, changes.ops()).await
+    }
+}
+
+/// The one array that brings slots from some values to others. Without allocation: a supervisor may
+/// not allocate.
+pub(super) struct Changes {
+    ops: [Op; MAX_OPS],
+    length: usize,
+}
+
+impl Changes {
+    pub(super) fn between(before: &Values, after: &Values, lock: Lock) -> Self {
+        let mut changes = Self {
+            ops: [UNLOCKED; MAX_OPS],
+            length: 0,
+        };
+        for ((slot, before), after) in (0..).zip(before).zip(after) {
+            let delta = *after as i16 - *before as i16;
+            // A zero delta would mean "wait until it is zero".
+            if delta != 0 {
+                changes.push(op(slot, delta));
+            }
+        }
+        if lock == Lock::Release {
+            changes.push(RELEASE_LOCK);
+        }
+        changes
+    }
+
+    fn push(&mut self, op: Op) {
+        if let Some(next) = self.ops.get_mut(self.length) {
+            *next = op;
+            self.length += 1;
+        }
+    }
+
+    pub(super) fn ops(&self) -> &[Op] {
+        self.ops.get(..self.length).unwrap_or(&self.ops)
     }
 }
 
@@ -216,8 +264,12 @@ impl<A: Array> Object for Set<A> {
         Ok(decode(&values, owner == Owner::This))
     }
 
-    async fn join(&self) -> Step<bool> {
-        self.now("join the service", &JOIN).await
+    async fn join(&self, supervised: Supervised) -> Step<bool> {
+        let ops: &[Op] = match supervised {
+            Supervised::Yes => &JOIN_SUPERVISED,
+            Supervised::No => &JOIN,
+        };
+        self.now("join the service", ops).await
     }
 
     async fn wait_unlocked(&self) -> Step<()> {
@@ -271,6 +323,11 @@ impl<A: Array> Object for Set<A> {
         self.now("leave the service as the last", &LEAVE_LAST).await
     }
 
+    async fn leave_to_supervisor(&self) -> Step<bool> {
+        self.now("leave the service to its supervisor", &LEAVE_TO_SUPERVISOR)
+            .await
+    }
+
     async fn drop_reference(&self) -> Step<()> {
         self.certainly("give back the reference", &DROP_REFERENCE)
             .await
@@ -320,7 +377,7 @@ fn unpack(values: &Values, slots: std::ops::Range<u16>) -> u128 {
     })
 }
 
-fn encode(values: &mut Values, instance: Option<&Instance>, generation: u16) {
+pub(super) fn encode(values: &mut Values, instance: Option<&Instance>, generation: u16) {
     debug_assert!(generation <= MAX_GENERATION);
     values[slot::GENERATION as usize] = generation;
     let flags = instance.map_or(0, |instance| {
@@ -329,15 +386,21 @@ fn encode(values: &mut Values, instance: Option<&Instance>, generation: u16) {
             | set(instance.stopping, flag::STOPPING)
             | set(instance.hosted, flag::HOSTED)
             | set(instance.has_metadata, flag::HAS_METADATA)
+            | set(instance.keep_orphan, flag::KEEP_ORPHAN)
     });
     values[slot::FLAGS as usize] = flags;
     let identity = instance.map_or(Identity { pid: 0, start: 0 }, |instance| instance.identity);
     pack(values, slot::PID, identity.pid.into());
     pack(values, slot::START, identity.start.into());
     pack(values, slot::PORT, instance.map_or(0, |it| it.port).into());
+    pack(
+        values,
+        slot::LINGER,
+        instance.map_or(0, |it| it.linger_ms).into(),
+    );
 }
 
-fn decode(values: &Values, claimed: bool) -> Snapshot {
+pub(super) fn decode(values: &Values, claimed: bool) -> Snapshot {
     let flags = values[slot::FLAGS as usize];
     let has = |flag: u16| flags & flag != 0;
     // What the slots can hold beyond these types nobody writes; cutting it off is harmless, because
@@ -353,10 +416,13 @@ fn decode(values: &Values, claimed: bool) -> Snapshot {
         stopping: has(flag::STOPPING),
         hosted: has(flag::HOSTED),
         has_metadata: has(flag::HAS_METADATA),
+        keep_orphan: has(flag::KEEP_ORPHAN),
+        linger_ms: unpack(values, slot::LINGER) as u32,
     });
     Snapshot {
         clients: values[slot::REFS as usize].into(),
         locked: values[slot::LOCK as usize] > 0,
+        supervised: values[slot::SUPERVISOR as usize] > 0,
         pinned: values[slot::PIN as usize] > 0,
         generation: values[slot::GENERATION as usize],
         claimed,
@@ -367,6 +433,7 @@ fn decode(values: &Values, claimed: bool) -> Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::MAX_LINGER_MS;
 
     #[test]
     fn what_is_published_is_read_back() {
@@ -380,6 +447,8 @@ mod tests {
             stopping: false,
             hosted: false,
             has_metadata: true,
+            keep_orphan: true,
+            linger_ms: MAX_LINGER_MS,
         };
         let mut values = [0; slot::COUNT as usize];
         encode(&mut values, Some(&instance), 7);

@@ -13,6 +13,7 @@ use super::{Fault, Kernel, Missing, Step};
 use crate::error::{Error, Result};
 use crate::name::ServiceKey;
 
+pub(crate) mod bare;
 mod sys;
 
 /// The kernel this code runs on.
@@ -99,6 +100,13 @@ fn too_large(values: io::Result<Values>) -> io::Result<Option<Values>> {
     match values {
         Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Ok(None),
         values => values.map(Some),
+    }
+}
+
+impl Set<SysvArray> {
+    /// The set for a process that may do nothing but bare system calls.
+    pub(crate) fn bare(&self) -> bare::Set {
+        bare::Set::new(self.array().id)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Linux: pidfds where there are some, `/proc/PID/stat` for start times and as the fallback.
 
+use std::ffi::CStr;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::ptr;
 use std::sync::OnceLock;
@@ -10,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use rustix::process::{Pid, PidfdFlags};
@@ -289,4 +291,54 @@ fn wiped_on_fork() -> Option<&'static AtomicU64> {
     // SAFETY: the mapping is page-aligned, holds at least 8 zeroed bytes, is never unmapped, and
     // is only ever accessed through this atomic.
     Some(unsafe { AtomicU64::from_ptr(page.cast()) })
+}
+
+/// A process for somebody who may do nothing but bare system calls: neither allocate nor lock.
+pub(crate) struct BareProcess(OwnedFd);
+
+impl BareProcess {
+    /// `Ok(None)`: it is gone.
+    ///
+    /// # Errors
+    ///
+    /// This process cannot tell: there are no pidfds, or `/proc` cannot be read.
+    pub(crate) fn find(identity: Identity) -> Result<Option<Self>, Errno> {
+        let fd = match pidfd(identity.pid) {
+            Ok(Some(fd)) => fd,
+            Ok(None) => return Err(Errno::NOSYS),
+            Err(Errno::SRCH) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut path = [0; 32];
+        let mut buffer = [0; 1024];
+        let path = stat_path(identity.pid, &mut path);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let length = match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(stat) => rustix::io::read(&stat, &mut buffer)?,
+            Err(_) if has_exited(&fd) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let stat = buffer.get(..length).and_then(Stat::parse);
+        let start = stat.ok_or(Errno::INVAL)?.start;
+        Ok((start == identity.start && !has_exited(&fd)).then_some(Self(fd)))
+    }
+
+    /// Asks it to end, kills it after `grace`, and waits until it is gone. False if it is not.
+    pub(crate) fn end(&self, grace: Duration, kill: Duration) -> bool {
+        let _ = rustix::process::pidfd_send_signal(&self.0, TERMINATE);
+        let _ = rustix::process::pidfd_send_signal(&self.0, CONTINUE);
+        if poll_exit(&self.0, grace) == Ok(true) {
+            return true;
+        }
+        let _ = rustix::process::pidfd_send_signal(&self.0, KILL);
+        poll_exit(&self.0, kill) == Ok(true)
+    }
+}
+
+/// `/proc/PID/stat`, made without allocating.
+fn stat_path(pid: u32, room: &mut [u8; 32]) -> &CStr {
+    let mut cursor = io::Cursor::new(&mut room[..31]);
+    // A pid has at most ten digits, so it fits.
+    let _ = write!(cursor, "/proc/{pid}/stat");
+    CStr::from_bytes_until_nul(room).unwrap_or(c"")
 }

@@ -20,6 +20,18 @@ pub(crate) const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a service may take to be gone after it was killed.
 pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What becomes of a service whose last clients were killed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Orphan {
+    /// A supervisor stops it: `SIGTERM`, and after the stop timeout `SIGKILL`. It is a small process of
+    /// procref's own that sleeps for as long as anybody uses the service.
+    #[default]
+    Stop,
+    /// It is left running, and the next client adopts it. There is no supervisor.
+    Keep,
+}
+
 pub(crate) struct Config {
     pub(crate) start: Option<StartFn>,
     pub(crate) stop: Option<StopFn>,
@@ -28,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) start_timeout: Duration,
     pub(crate) wait_timeout: Duration,
     pub(crate) stop_timeout: Duration,
+    pub(crate) orphan: Orphan,
+    pub(crate) linger_ms: u32,
 }
 
 impl Default for Config {
@@ -40,6 +54,8 @@ impl Default for Config {
             start_timeout: DEFAULT_START_TIMEOUT,
             wait_timeout: DEFAULT_WAIT_TIMEOUT,
             stop_timeout: DEFAULT_STOP_TIMEOUT,
+            orphan: Orphan::default(),
+            linger_ms: 0,
         }
     }
 }

@@ -10,7 +10,7 @@ use super::seat::{Deadline, ObjectOf, Seat, Turn};
 use super::world::{World, describe};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
-use crate::kernel::{Fault, Instance, Lock, Missing, Object, Step};
+use crate::kernel::{Fault, Instance, Lock, Missing, Object, Snapshot, Step};
 use crate::runtime::{BoxFuture, elsewhere, poll_once};
 
 /// What the future that has the turn holds in the kernel.
@@ -137,12 +137,17 @@ impl<W: World> Hold<W> {
                 self.reference = false;
                 return Ok(false);
             }
+            let snapshot = object.snapshot().await?;
+            if lingers(&snapshot) && object.leave_to_supervisor().await? {
+                tracing::debug!(service = self.service(), "left to be kept warm");
+                self.reference = false;
+                return Ok(false);
+            }
             if object.leave_last().await? {
                 self.reference = false;
                 self.lock = true;
                 return Ok(true);
             }
-            let snapshot = object.snapshot().await?;
             let waited = if snapshot.pinned {
                 Ok(())
             } else if snapshot.clients > 1 || !snapshot.locked {
@@ -186,7 +191,7 @@ impl<W: World> Hold<W> {
     /// Under the lock, with nobody left.
     async fn stop_last(&mut self, object: &Arc<ObjectOf<W>>) -> Step<Option<Error>> {
         let snapshot = object.snapshot().await?;
-        if snapshot.pinned {
+        if snapshot.pinned || lingers(&snapshot) {
             object.unlock().await?;
             return Ok(None);
         }
@@ -345,6 +350,12 @@ impl<W: World> Hold<W> {
         let seat = self.turn.seat();
         describe(&seat.world, &seat.key, instance).await
     }
+}
+
+/// Whether the service is kept warm by its supervisor when nobody uses it.
+fn lingers(snapshot: &Snapshot) -> bool {
+    let serving = |instance: Instance| instance.is_serving() && instance.linger_ms > 0;
+    snapshot.supervised && snapshot.instance.is_some_and(serving)
 }
 
 enum Target<W: World> {

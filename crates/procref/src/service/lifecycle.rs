@@ -15,13 +15,13 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::config::{Config, callback_error};
+use super::config::{Config, Orphan, callback_error};
 use super::departure::{Departure, Hold};
 use super::seat::{Current, Deadline, ObjectOf, PutDown, Seat};
 use super::world::World;
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
-use crate::kernel::{Fault, Instance, Lock, Missing, Object, Snapshot, Step};
+use crate::kernel::{Fault, Instance, Lock, Missing, Object, Snapshot, Step, Supervised};
 use crate::process::Identity;
 use crate::record::Record;
 
@@ -238,7 +238,7 @@ impl<W: World> Drive<W> {
         let object = self.object(Missing::Create).await?;
         let object = object.ok_or(Fault::Removed)?;
         if !self.reference {
-            if object.join().await? {
+            if object.join(self.wanted()).await? {
                 self.reference = true;
             } else {
                 let snapshot = object.snapshot().await?;
@@ -247,8 +247,12 @@ impl<W: World> Drive<W> {
                     self.turn.seat().wait_unlocked(&object, deadline).await?;
                     return Ok(None);
                 }
-                // Where somebody holds a reference by now, join can succeed.
-                if snapshot.clients > 0 || !object.try_enter().await? {
+                if snapshot.clients > 0 && self.is_watched(&snapshot) {
+                    // It can be joined by now, or needs no supervisor for that.
+                    self.reference = !snapshot.supervised && object.join(Supervised::No).await?;
+                    return Ok(None);
+                }
+                if !object.try_enter().await? {
                     return Ok(None);
                 }
                 self.reference = true;
@@ -288,7 +292,7 @@ impl<W: World> Drive<W> {
             return Ok(None);
         };
         if !self.reference {
-            if !object.join().await? {
+            if !object.join(Supervised::No).await? {
                 return Ok(None);
             }
             self.reference = true;
@@ -325,6 +329,9 @@ impl<W: World> Drive<W> {
                     let (service, pid) = (self.service(), instance.identity.pid);
                     tracing::info!(service, pid, "adopted: it was left without a client");
                 }
+                if !self.is_watched(&snapshot) {
+                    self.supervise(object).await?;
+                }
                 object.unlock().await?;
                 self.lock = false;
                 return Ok(None);
@@ -354,6 +361,10 @@ impl<W: World> Drive<W> {
             }));
         }
         self.world().check_record(&self.turn.seat().key).await?;
+        if self.config.orphan == Orphan::Stop && !snapshot.supervised {
+            // Before anything is started: from then on this process may be killed at any time.
+            self.supervise(object).await?;
+        }
 
         let (callback, info) = match (recover, &config.start) {
             (Some((recover, old)), _) => {
@@ -503,6 +514,8 @@ impl<W: World> Drive<W> {
             stopping: false,
             hosted: identity.pid == seat.world.own_pid(),
             has_metadata: record.has_metadata(),
+            keep_orphan: false,
+            linger_ms: 0,
         }))
     }
 
@@ -523,6 +536,32 @@ impl<W: World> Drive<W> {
             Deadline::after(self.config.stop_timeout),
         )
         .await
+    }
+
+    async fn supervise(&self, object: &Arc<ObjectOf<W>>) -> Result<()> {
+        let seat = self.turn.seat();
+        seat.world
+            .supervise(&seat.key, object, self.config.stop_timeout)
+            .await?;
+        tracing::debug!(service = self.service(), "started a supervisor");
+        Ok(())
+    }
+
+    /// Whether to ask for a supervisor in a join.
+    fn wanted(&self) -> Supervised {
+        match self.config.orphan {
+            Orphan::Stop => Supervised::Yes,
+            Orphan::Keep => Supervised::No,
+        }
+    }
+
+    /// Whether somebody sees to the service when all clients are killed, or nobody is meant to. The
+    /// instance's setting counts, which its starter made, and not this client's.
+    fn is_watched(&self, snapshot: &Snapshot) -> bool {
+        snapshot.supervised
+            || snapshot
+                .instance
+                .is_some_and(|instance| instance.keep_orphan)
     }
 
     /// Runs a callback within the start timeout. A panic goes on to the caller of `acquire`.
@@ -566,6 +605,9 @@ impl<W: World> Drive<W> {
             stopping: false,
             hosted,
             has_metadata: info.metadata().next().is_some(),
+            // Nobody but a callback could stop a service without a local process.
+            keep_orphan: pid == 0 || self.config.orphan == Orphan::Keep,
+            linger_ms: self.config.linger_ms,
         };
         if pid == 0 {
             if self.config.health.is_none() {

@@ -14,6 +14,7 @@ use crate::name::ServiceKey;
 use crate::process::{self, Identity, Process};
 use crate::record::{self, Record};
 use crate::runtime::{self, BoxFuture};
+use crate::supervisor;
 use crate::timer;
 
 pub(crate) trait World: Clone + Send + Sync + 'static {
@@ -60,6 +61,15 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
     fn read_record(&self, key: &ServiceKey) -> impl Future<Output = Option<Record>> + Send;
 
     fn remove_record(&self, key: &ServiceKey) -> impl Future<Output = ()> + Send;
+
+    /// Starts a process that stops the service when its clients are gone, and returns when it is in
+    /// place. `grace`: how long the service has to end.
+    fn supervise(
+        &self,
+        key: &ServiceKey,
+        object: &<Self::Kernel as Kernel>::Object,
+        grace: Duration,
+    ) -> impl Future<Output = Result<()>> + Send;
 
     /// Runs a future that may run callbacks on a thread of its own, or, where there is none to be
     /// had, to its end right here.
@@ -137,6 +147,17 @@ impl World for Machine {
 
     async fn remove_record(&self, key: &ServiceKey) {
         record::remove(key);
+    }
+
+    async fn supervise(
+        &self,
+        key: &ServiceKey,
+        object: &<Native as Kernel>::Object,
+        grace: Duration,
+    ) -> Result<()> {
+        let (key, set) = (key.clone(), object.bare());
+        let start = move || supervisor::start(set, &key, grace);
+        runtime::on_thread("start the supervisor", start).await?
     }
 
     fn spawn(&self, purpose: &'static str, future: BoxFuture<()>) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use procref::{ServiceInfo, SharedService};
+use procref::{Orphan, ServiceInfo, SharedService};
 use procref_testkit::log::{self, Line};
 use procref_testkit::observe::Identity;
 use procref_testkit::process::sigkill_myself;
@@ -68,6 +68,10 @@ pub fn build(
     if let Some(limit) = spec.stop_timeout_ms {
         builder = builder.stop_timeout(Duration::from_millis(limit));
     }
+    if spec.keep_orphan {
+        builder = builder.orphan(Orphan::Keep);
+    }
+    builder = builder.linger(Duration::from_millis(spec.linger_ms));
     if !spec.start.is_empty() {
         let script = Arc::clone(&script);
         builder = builder.on_first_acquire(move || {

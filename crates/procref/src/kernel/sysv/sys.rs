@@ -5,6 +5,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::time::Duration;
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
@@ -19,6 +20,16 @@ pub(super) struct Owner {
     pub(super) uid: u32,
     pub(super) creator: u32,
     pub(super) mode: u32,
+}
+
+unsafe extern "C" {
+    // Not in the libc crate; glibc 2.3.3 and musl have it.
+    fn semtimedop(
+        id: libc::c_int,
+        ops: *mut libc::sembuf,
+        count: libc::size_t,
+        limit: *const libc::timespec,
+    ) -> libc::c_int;
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -52,6 +63,19 @@ pub(super) fn check_length(count: usize) -> io::Result<()> {
 }
 
 pub(super) fn operate(id: SetId, ops: &[Op], wait: Wait) -> io::Result<()> {
+    call(id, ops, wait, None)
+}
+
+/// `EAGAIN`: not within `limit`.
+pub(super) fn operate_within(id: SetId, ops: &[Op], limit: Duration) -> io::Result<()> {
+    let limit = libc::timespec {
+        tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: limit.subsec_nanos() as _,
+    };
+    call(id, ops, Wait::Yes, Some(&limit))
+}
+
+fn call(id: SetId, ops: &[Op], wait: Wait, limit: Option<&libc::timespec>) -> io::Result<()> {
     const MOST: usize = slot::COUNT as usize + 1;
     let mut array = [libc::sembuf {
         sem_num: 0,
@@ -75,9 +99,15 @@ pub(super) fn operate(id: SetId, ops: &[Op], wait: Wait) -> io::Result<()> {
     if count > MOST {
         return Err(io::Error::from_raw_os_error(libc::E2BIG));
     }
+    let limit = limit.map_or(ptr::null(), ptr::from_ref);
     // SAFETY: `array` is an array of at least `count` initialised `sembuf`s (checked above), which
-    // semop only reads.
-    check(unsafe { libc::semop(id.0, array.as_mut_ptr(), count) }).map(drop)
+    // semtimedop only reads; `limit` is null or a timespec that outlives the call.
+    check(unsafe { semtimedop(id.0, array.as_mut_ptr(), count, limit) }).map(drop)
+}
+
+/// As [`values`], for a process that has lost its thread's own room.
+pub(super) fn values_in_new_room(id: SetId) -> io::Result<Values> {
+    Guarded::new()?.read(id)
 }
 
 thread_local! {

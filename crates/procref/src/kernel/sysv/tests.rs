@@ -6,7 +6,7 @@ use std::thread;
 
 use super::*;
 use crate::kernel::semset::Op;
-use crate::kernel::{Instance, Lock, Object as _};
+use crate::kernel::{Instance, Lock, Object as _, Supervised};
 use crate::name::{Name, Namespace};
 use crate::process::Identity;
 
@@ -72,6 +72,8 @@ fn instance(pid: u32) -> Instance {
         stopping: false,
         hosted: false,
         has_metadata: true,
+        keep_orphan: false,
+        linger_ms: 0,
     }
 }
 
@@ -92,7 +94,7 @@ fn a_new_set_is_blank_and_can_only_be_entered() {
     let set = scratch.open();
     let blank = run(set.snapshot()).unwrap();
     assert!(!blank.claimed && !blank.locked && blank.clients == 0 && blank.instance.is_none());
-    assert!(!run(set.join()).unwrap());
+    assert!(!run(set.join(Supervised::No)).unwrap());
     assert!(run(set.try_enter()).unwrap());
     assert!(!run(set.try_enter()).unwrap(), "the lock is taken");
     assert!(!run(set.try_lock()).unwrap());
@@ -104,7 +106,7 @@ fn a_new_set_is_blank_and_can_only_be_entered() {
         (1, false, 1)
     );
     assert_eq!(ready.instance, Some(instance(7)));
-    assert!(run(set.join()).unwrap());
+    assert!(run(set.join(Supervised::No)).unwrap());
     assert_eq!(run(set.snapshot()).unwrap().clients, 2);
     assert_eq!(run(set.lock_holder()).unwrap(), Some(std::process::id()));
 }
@@ -120,7 +122,7 @@ fn leaving_tells_the_last_from_the_others() {
         "nobody else holds a reference"
     );
     run(set.unlock()).unwrap();
-    assert!(run(set.join()).unwrap());
+    assert!(run(set.join(Supervised::No)).unwrap());
     assert!(
         !run(set.leave_last()).unwrap(),
         "somebody else holds a reference"
@@ -222,7 +224,7 @@ fn every_step_on_a_removed_set_says_so() {
     run(set.remove()).unwrap();
     let removed = |step: Step<()>| assert!(matches!(step, Err(Fault::Removed)));
     removed(run(set.snapshot()).map(drop));
-    removed(run(set.join()).map(drop));
+    removed(run(set.join(Supervised::No)).map(drop));
     removed(run(set.wait_unlocked()));
     removed(run(set.try_enter()).map(drop));
     removed(run(set.try_lock()).map(drop));
@@ -303,7 +305,7 @@ fn a_full_count_is_an_error_of_its_own() {
         undo: false,
     };
     assert!(run(scratch.raw().operate("fill", &[all], Wait::No)).unwrap());
-    for step in [run(set.join()), run(set.try_enter())] {
+    for step in [run(set.join(Supervised::No)), run(set.try_enter())] {
         match step {
             Err(Fault::Refused(error @ Error::TooManyClients { limit: 32_767, .. })) => {
                 assert!(text(&error).contains("32767"), "{error}");

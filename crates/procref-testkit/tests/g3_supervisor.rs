@@ -1,0 +1,391 @@
+//! G3: once no process holds a reference the service is stopped, also when the
+//! last holders were killed. Nobody runs anything then: what is seen here, the
+//! supervisor has done.
+
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use procref_testkit::deadline;
+use procref_testkit::observe::{Identity, supervisors_of};
+use procref_testkit::protocol::{
+    Callback, Event, Gate, HealthOutcome, Outcome, ServiceSpec, StopOutcome, Via,
+};
+use procref_testkit::{Actor, Scene, kernel, scene};
+use rustix::process::Signal;
+
+/// A name that no other test's service has, so that its supervisor can be told.
+fn unique(scene: &Scene, name: &str) -> ServiceSpec {
+    let tail = scene.root().file_name().expect("a name").to_string_lossy();
+    scene.service(&format!("{name} {tail}"))
+}
+
+#[track_caller]
+fn only_supervisor(spec: &ServiceSpec) -> Identity {
+    let supervisors = supervisors_of(&spec.name);
+    assert_eq!(supervisors.len(), 1, "{supervisors:?}");
+    supervisors[0]
+}
+
+/// Waits until nothing of the service is left, with no client to do anything.
+#[track_caller]
+fn everything_ends(scene: &Scene, spec: &ServiceSpec, key: i32) {
+    deadline::until_true(
+        "the service, its set, record and supervisor are gone",
+        || {
+            scene.living().is_empty()
+                && kernel::find(key).is_none()
+                && scene.files().is_empty()
+                && supervisors_of(&spec.name).is_empty()
+        },
+    );
+    scene.assert_clean();
+    scene.assert_never_two();
+}
+
+/// A client that holds the service, and the key of its set.
+fn holder(scene: &Scene, spec: &ServiceSpec) -> (Actor, i32) {
+    let client = scene.actor();
+    let key = client.build(spec);
+    client.acquire();
+    (client, key)
+}
+
+#[test]
+fn the_last_client_killed_stops_it_gracefully() {
+    let scene = scene!();
+    let spec = unique(&scene, "killed");
+    let (one, key) = holder(&scene, &spec);
+    let (two, _) = holder(&scene, &spec);
+    let service = scene.only_living();
+    one.kill();
+    assert!(service.is_live(), "one still holds it");
+    two.kill();
+    everything_ends(&scene, &spec, key);
+    assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
+}
+
+#[test]
+fn all_of_them_killed_at_once() {
+    for _ in 0..5 {
+        let scene = scene!();
+        let spec = unique(&scene, "killed");
+        let clients = scene.clients(16, &spec);
+        let key = clients[0].build_as(1, &spec);
+        for client in &clients {
+            client.acquire();
+        }
+        for client in &clients {
+            client.identity().signal(Signal::KILL);
+        }
+        for client in &clients {
+            client.wait_end();
+        }
+        everything_ends(&scene, &spec, key);
+        assert_eq!(scene.stopped().len(), 1, "it was stopped gracefully");
+    }
+}
+
+#[test]
+fn a_client_may_go_in_any_way_and_the_service_stays_for_the_others() {
+    let scene = scene!();
+    let spec = unique(&scene, "shared");
+    let (starter, key) = holder(&scene, &spec);
+    let (other, _) = holder(&scene, &spec);
+    let service = scene.only_living();
+    let supervisor = only_supervisor(&spec);
+    starter.kill();
+    assert_eq!(other.count(), 1);
+    let late = scene.client(&spec);
+    let held = late.acquire();
+    late.release(&held);
+    assert!(service.is_live() && supervisor.is_live());
+    assert_eq!(only_supervisor(&spec), supervisor);
+    other.kill();
+    everything_ends(&scene, &spec, key);
+}
+
+#[test]
+fn the_last_release_ends_the_supervisor_too() {
+    let scene = scene!();
+    let spec = unique(&scene, "released").stopping(StopOutcome::Terminate);
+    let client = scene.client(&spec);
+    let held = client.acquire();
+    let supervisor = only_supervisor(&spec);
+    client.release(&held);
+    scene.assert_clean();
+    assert_eq!(scene.calls("on_last_release"), 1);
+    supervisor.wait_gone();
+}
+
+#[test]
+fn a_starter_killed_in_its_callback_leaves_nothing() {
+    let scene = scene!();
+    let gate = Gate::Before(Callback::Start);
+    let spec = unique(&scene, "starting").gated([gate]);
+    let client = scene.actor();
+    let key = client.build(&spec);
+    let _ = client.begin_acquire(Via::TokioMulti);
+    client.event(&Event::Running(Callback::Start));
+    // In place before the start begins.
+    only_supervisor(&spec);
+    client.kill();
+    everything_ends(&scene, &spec, key);
+    assert_eq!(scene.started(), []);
+}
+
+#[test]
+fn a_starter_killed_before_its_service_is_ready_leaves_nothing() {
+    let scene = scene!();
+    let gate = Gate::Before(Callback::Health);
+    let spec = unique(&scene, "starting")
+        .judging(HealthOutcome::Ask)
+        .gated([gate]);
+    let client = scene.actor();
+    let key = client.build(&spec);
+    let _ = client.begin_acquire(Via::Pollster);
+    client.event(&Event::Running(Callback::Health));
+    let service = scene.only_living();
+    client.kill();
+    everything_ends(&scene, &spec, key);
+    assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
+}
+
+#[test]
+fn a_failed_start_ends_the_supervisor() {
+    let scene = scene!();
+    let spec = unique(&scene, "failing").starting([Outcome::Fail("no".to_owned())]);
+    let client = scene.actor();
+    let key = client.build(&spec);
+    client.try_acquire(Via::Smol).expect_err("told to fail");
+    everything_ends(&scene, &spec, key);
+}
+
+#[test]
+fn a_stopper_killed_in_its_callback_is_finished() {
+    let scene = scene!();
+    let gate = Gate::Before(Callback::Stop);
+    let spec = unique(&scene, "stopping")
+        .stopping(StopOutcome::Terminate)
+        .gated([gate]);
+    let client = scene.actor();
+    let key = client.build(&spec);
+    let held = client.acquire();
+    let _ = client.begin(procref_testkit::protocol::Command::Release {
+        handle: held.handle,
+        via: Via::TokioMulti,
+    });
+    client.event(&Event::Running(Callback::Stop));
+    client.kill();
+    everything_ends(&scene, &spec, key);
+}
+
+#[test]
+fn a_service_that_ignores_sigterm_is_killed_after_its_grace() {
+    let scene = scene!();
+    let mut spec = unique(&scene, "stubborn").stop_within_ms(300);
+    spec.fake.ignore_sigterm = true;
+    let (client, key) = holder(&scene, &spec);
+    let begun = Instant::now();
+    client.kill();
+    everything_ends(&scene, &spec, key);
+    assert!(
+        begun.elapsed() >= Duration::from_millis(300),
+        "before its time"
+    );
+    assert_eq!(scene.stopped(), [], "it was killed");
+}
+
+#[test]
+fn a_suspended_service_is_stopped_gracefully() {
+    let scene = scene!();
+    let spec = unique(&scene, "suspended");
+    let (client, key) = holder(&scene, &spec);
+    let service = scene.only_living();
+    service.signal(Signal::STOP);
+    client.kill();
+    everything_ends(&scene, &spec, key);
+    assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
+}
+
+#[test]
+fn a_killed_supervisor_is_replaced_by_the_next_join() {
+    let scene = scene!();
+    let spec = unique(&scene, "replaced");
+    let (one, key) = holder(&scene, &spec);
+    let service = scene.only_living();
+    let supervisor = only_supervisor(&spec);
+    supervisor.signal(Signal::KILL);
+    supervisor.wait_gone();
+
+    let clients = scene.clients(6, &spec);
+    let begun: Vec<_> = clients
+        .iter()
+        .map(|client| client.begin_acquire(Via::TokioMulti))
+        .collect();
+    for (client, pending) in clients.iter().zip(begun) {
+        let held = client.finish_acquire(pending).expect("acquire");
+        assert_eq!(held.got.pid, service.pid, "the service was not touched");
+    }
+    assert_ne!(only_supervisor(&spec), supervisor);
+    assert_eq!(one.count(), 7);
+    one.kill();
+    clients.iter().for_each(Actor::kill);
+    everything_ends(&scene, &spec, key);
+    assert_eq!(scene.started().len(), 1);
+}
+
+#[test]
+fn an_orphan_without_a_supervisor_is_adopted_with_a_new_one() {
+    let scene = scene!();
+    let spec = unique(&scene, "orphan");
+    let (one, key) = holder(&scene, &spec);
+    let service = scene.only_living();
+    let supervisor = only_supervisor(&spec);
+    supervisor.signal(Signal::KILL);
+    supervisor.wait_gone();
+    one.kill();
+    assert!(service.is_live());
+
+    let two = scene.client(&spec);
+    let held = two.acquire();
+    assert_eq!(held.got.pid, service.pid);
+    only_supervisor(&spec);
+    two.kill();
+    everything_ends(&scene, &spec, key);
+    assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
+}
+
+#[test]
+fn a_kept_orphan_has_no_supervisor_and_stays() {
+    let scene = scene!();
+    let spec = unique(&scene, "kept").keeping_orphans();
+    let (one, key) = holder(&scene, &spec);
+    assert_eq!(supervisors_of(&spec.name), []);
+    // The starter's setting counts, and not that of one who would rather have it stopped.
+    let other = scene.client(&unique(&scene, "kept"));
+    let held = other.acquire();
+    assert_eq!(supervisors_of(&spec.name), []);
+    other.release(&held);
+    one.kill();
+    assert!(scene.only_living().is_live());
+    assert!(kernel::find(key).is_some());
+    let heir = scene.client(&spec);
+    let held = heir.acquire();
+    assert_eq!(scene.started().len(), 1);
+    heir.release(&held);
+    scene.assert_clean();
+}
+
+/// It outlives its starter without keeping anything of it open, alive or in
+/// memory, and without being reached by what is meant for it.
+#[test]
+fn it_holds_nothing_of_its_starter() {
+    let scene = scene!();
+    let spec = unique(&scene, "modest");
+    let (one, key) = holder(&scene, &spec);
+    let supervisor = only_supervisor(&spec);
+    let proc = |entry: &str| format!("/proc/{}/{entry}", supervisor.pid);
+    deadline::until_true("it sleeps in the kernel", || {
+        kernel::find(key).is_some_and(|set| set.sleepers(0).unwrap_or(0) == 1)
+    });
+    let open = fs::read_dir(proc("fd")).expect("fd").count();
+    assert_eq!(open, 0, "descriptors");
+    assert_eq!(fs::read_link(proc("cwd")).expect("cwd").to_str(), Some("/"));
+    assert_ne!(supervisor.status("PPid"), Some(one.pid().to_string()));
+    assert_ne!(
+        supervisor.status("NSsid"),
+        Identity::own().status("NSsid"),
+        "its session"
+    );
+    let blocked = supervisor.status("SigBlk").expect("SigBlk");
+    let blocked = u64::from_str_radix(&blocked, 16).expect("a mask");
+    for signal in [
+        Signal::INT,
+        Signal::HUP,
+        Signal::TERM,
+        Signal::QUIT,
+        Signal::PIPE,
+    ] {
+        assert_ne!(blocked & 1 << (signal.as_raw() - 1), 0, "{signal:?}");
+    }
+    assert!(supervisor.private_memory() < 200, "KiB of its own");
+    let name = fs::read_to_string(proc("comm")).expect("comm");
+    assert!(name.starts_with("procref: modest"), "{name}");
+
+    // Zero wakeups while others come and go.
+    let switches = || supervisor.status("voluntary_ctxt_switches");
+    let before = switches();
+    for _ in 0..50 {
+        let other = scene.client(&spec);
+        let held = other.acquire();
+        other.release(&held);
+        let (killed, _) = holder(&scene, &spec);
+        killed.kill();
+    }
+    assert_eq!(switches(), before, "it woke");
+    one.kill();
+    everything_ends(&scene, &spec, key);
+}
+
+#[test]
+fn a_lingering_service_is_found_warm_and_ends_in_time() {
+    const LINGER: Duration = Duration::from_millis(1500);
+    for killed in [false, true] {
+        let scene = scene!();
+        let spec = unique(&scene, "warm").lingering_ms(1500);
+        let go = |client: &Actor| {
+            let held = client.acquire();
+            if killed {
+                client.kill();
+            } else {
+                client.release(&held);
+            }
+            (held.got.pid, Instant::now())
+        };
+        let one = scene.actor();
+        let key = one.build(&spec);
+        let (first, _) = go(&one);
+        let (second, left) = go(&scene.client(&spec));
+        assert_eq!(first, second, "the same instance, still warm");
+        assert!(scene.only_living().is_live());
+        everything_ends(&scene, &spec, key);
+        assert!(
+            left.elapsed() >= LINGER,
+            "it ended after {:?}",
+            left.elapsed()
+        );
+        assert_eq!(scene.stopped(), [(first, "signal 15".to_owned())]);
+        assert_eq!(scene.started().len(), 1);
+    }
+}
+
+#[test]
+fn a_lingering_service_whose_supervisor_is_killed_is_stopped_by_its_last_client() {
+    let scene = scene!();
+    let spec = unique(&scene, "warm").lingering_ms(1_000_000);
+    let client = scene.client(&spec);
+    let held = client.acquire();
+    let supervisor = only_supervisor(&spec);
+    supervisor.signal(Signal::KILL);
+    supervisor.wait_gone();
+    client.release(&held);
+    scene.assert_clean();
+}
+
+#[test]
+fn a_linger_that_nobody_could_end_is_refused() {
+    let scene = scene!();
+    let client = scene.actor();
+    let warm = || scene.service("warm").lingering_ms(1000);
+    for (spec, says) in [
+        (warm().keeping_orphans(), "Orphan::Keep"),
+        (warm().stopping(StopOutcome::Terminate), "on_last_release"),
+        (scene.service("warm").lingering_ms(1 << 31), "twelve days"),
+    ] {
+        let failure = client.try_build_as(1, &spec).expect_err(says);
+        assert!(failure.text.contains(says), "{failure:?}");
+        assert!(failure.text.contains("warm"), "{failure:?}");
+    }
+}
