@@ -8,9 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::local;
-
-/// Who wants to be woken when. Belongs to one process: see [`local`].
+/// Who wants to be woken when. Belongs to one process: a forked child has none of its threads.
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
     queue: Mutex<Queue>,
@@ -61,9 +59,20 @@ impl Timer {
 
 /// The future's output, or `None` if it takes longer than `limit`. A future that is ready at once
 /// costs no thread.
-pub(crate) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+///
+/// `timer` finds this process's timer: in a child that was forked meanwhile it is another one.
+pub(crate) async fn within<F: Future>(
+    timer: fn() -> &'static Timer,
+    limit: Duration,
+    future: F,
+) -> Option<F::Output> {
     let mut future = pin!(future);
-    let mut sleep = pin!(Sleep::until(Instant::now().checked_add(limit)));
+    let deadline = Instant::now().checked_add(limit);
+    let mut sleep = pin!(Sleep {
+        timer,
+        deadline,
+        entry: None,
+    });
     std::future::poll_fn(|context| {
         if let Poll::Ready(output) = future.as_mut().poll(context) {
             return Poll::Ready(Some(output));
@@ -74,18 +83,10 @@ pub(crate) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::O
 }
 
 struct Sleep {
+    timer: fn() -> &'static Timer,
     /// `None`: beyond what the clock can tell, so never.
     deadline: Option<Instant>,
     entry: Option<(Instant, u64)>,
-}
-
-impl Sleep {
-    fn until(deadline: Option<Instant>) -> Self {
-        Self {
-            deadline,
-            entry: None,
-        }
-    }
 }
 
 impl Future for Sleep {
@@ -98,7 +99,7 @@ impl Future for Sleep {
         if Instant::now() >= deadline {
             return Poll::Ready(());
         }
-        let timer = &local::get().timer;
+        let timer = (self.timer)();
         let mut queue = timer.queue();
         let entry = *self.entry.get_or_insert_with(|| {
             queue.next += 1;
@@ -124,7 +125,7 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(entry) = self.entry {
-            let timer = &local::get().timer;
+            let timer = (self.timer)();
             timer.queue().sleepers.remove(&entry);
             timer.changed.notify_one();
         }
@@ -137,7 +138,14 @@ mod tests {
 
     #[test]
     fn what_is_ready_in_time_comes_through_and_the_rest_does_not() {
+        static TIMER: Timer = Timer::new();
         let never = std::future::pending::<()>;
+        fn within<F: Future>(
+            limit: Duration,
+            future: F,
+        ) -> impl Future<Output = Option<F::Output>> {
+            super::within(|| &TIMER, limit, future)
+        }
         pollster::block_on(async {
             assert_eq!(within(Duration::ZERO, async { 7 }).await, Some(7));
             assert_eq!(within(Duration::from_millis(20), never()).await, None);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::info::ServiceInfo;
 use crate::kernel::{Instance, Kernel, Native};
+use crate::local;
 use crate::name::ServiceKey;
 use crate::process::{self, Identity, Process};
 use crate::record::{self, Record};
@@ -169,7 +170,7 @@ impl World for Machine {
     }
 
     async fn within<F: Future + Send>(&self, limit: Duration, future: F) -> Option<F::Output> {
-        timer::within(limit, future).await
+        timer::within(|| &local::get().timer, limit, future).await
     }
 }
 

@@ -1,0 +1,58 @@
+//! Whether an instance can be used.
+
+use super::config::Config;
+use super::seat::{Current, Seat};
+use super::world::World;
+use crate::error::{Error, Result};
+
+/// When an instance's process was looked up: whoever was alive a moment ago need not be asked again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    Now,
+    Before,
+}
+
+/// Whether it is this very instance, alive, and the client's own check says so, too.
+pub(super) async fn is_healthy<W: World>(
+    seat: &Seat<W>,
+    config: &Config,
+    current: &Current<W>,
+    seen: Seen,
+) -> Result<bool> {
+    let remote = current.instance.identity.pid == 0;
+    match &current.process {
+        Some(_) if seen == Seen::Now => {}
+        Some(process) if !seat.world.is_alive(process).await => return Ok(false),
+        None if !remote => return Ok(false),
+        _ => {}
+    }
+    let Some(check) = &config.health else {
+        if remote {
+            return Err(Error::InvalidSetting {
+                service: seat.key.name().to_owned(),
+                setting: "on_health_check",
+                reason:
+                    "the service has no local process (pid 0), so only a health check can tell \
+                         whether it lives, and this client has none"
+                        .to_owned(),
+            });
+        }
+        return Ok(true);
+    };
+    match seat
+        .world
+        .within(config.wait_timeout, check(&current.info))
+        .await
+    {
+        Some(healthy) => Ok(healthy),
+        None => {
+            tracing::warn!(
+                service = seat.key.name(),
+                pid = current.info.pid(),
+                limit = ?config.wait_timeout,
+                "the health check did not end: taken for unhealthy"
+            );
+            Ok(false)
+        }
+    }
+}

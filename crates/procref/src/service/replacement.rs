@@ -1,0 +1,317 @@
+//! Under the lock: starting an instance, or recovering one.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::config::{Orphan, RecoverFn, StartFn, callback_error};
+use super::departure::Hold;
+use super::health::{Seen, is_healthy};
+use super::seat::{Current, Deadline, ObjectOf};
+use super::world::World;
+use crate::error::{Error, Result};
+use crate::info::ServiceInfo;
+use crate::kernel::{Fault, Instance, Lock, Object, Snapshot, Step};
+use crate::process::Identity;
+use crate::record::Record;
+
+/// How an instance that can be used comes about.
+enum Way<'a> {
+    Start(&'a StartFn),
+    Recover(&'a RecoverFn, Instance),
+}
+
+impl Way<'_> {
+    fn callback(&self) -> &'static str {
+        match self {
+            Self::Start(_) => "on_first_acquire",
+            Self::Recover(..) => "on_recover",
+        }
+    }
+
+    fn done(&self) -> &'static str {
+        match self {
+            Self::Start(_) => "started",
+            Self::Recover(..) => "recovered",
+        }
+    }
+}
+
+impl<W: World> Hold<W> {
+    /// Under the lock: what the set names cannot be used, so it is recovered, or stopped and started
+    /// anew.
+    pub(super) async fn replace(
+        &mut self,
+        object: &Arc<ObjectOf<W>>,
+        snapshot: Snapshot,
+    ) -> Step<Arc<Current<W>>> {
+        let begun = Instant::now();
+        let config = Arc::clone(&self.config);
+        let others = snapshot.clients > 1 || self.turn.has_other_handles();
+        let old = snapshot.instance;
+        let recover = match (&config.recover, old) {
+            (Some(recover), Some(old)) if others && old.is_serving() => Some((recover, old)),
+            _ => None,
+        };
+        let way = match (recover, &config.start) {
+            (Some((recover, old)), _) => Way::Recover(recover, old),
+            (None, Some(start)) => Way::Start(start),
+            (None, None) => {
+                return Err(Fault::Refused(Error::NoStart {
+                    service: self.service().to_owned(),
+                }));
+            }
+        };
+        self.world().check_record(&self.turn.seat().key).await?;
+        if self.config.orphan == Orphan::Stop && !snapshot.supervised {
+            // Before anything is started: from then on this process may be killed at any time.
+            self.supervise(object).await?;
+        }
+
+        let callback = way.callback();
+        let service = self.service();
+        let info = match &way {
+            Way::Recover(recover, old) => {
+                tracing::debug!(service, pid = old.identity.pid, "calling {callback}");
+                let old = self.describe(old).await;
+                self.call(callback, recover(old)).await?
+            }
+            Way::Start(start) => {
+                self.stop_leftover(object, snapshot).await?;
+                tracing::debug!(service, "calling {callback}");
+                self.call(callback, start()).await?
+            }
+        };
+        let (unready, process) = self.admit(callback, &info).await?;
+        match &way {
+            // R2: nothing starts beside anything alive. The callback has replaced the old instance,
+            // so what is left of it is ended by procref itself.
+            Way::Recover(_, old) if old.identity != unready.identity => {
+                self.end_replaced(old).await?;
+            }
+            _ => {}
+        }
+        let generation = snapshot.next_generation();
+        let info = info.identified(unready.identity.start);
+        let published = self
+            .publish(
+                object,
+                unready,
+                generation,
+                &info,
+                process.as_ref(),
+                callback,
+            )
+            .await;
+        match published {
+            Ok(instance) => {
+                let (pid, port, elapsed) = (info.pid(), info.port(), begun.elapsed());
+                let done = way.done();
+                tracing::info!(service, pid, port, generation, ?elapsed, "{done}");
+                self.lock = false;
+                Ok(Arc::new(Current {
+                    instance,
+                    generation,
+                    info,
+                    process,
+                }))
+            }
+            Err(Fault::Removed) => {
+                // Nobody can find what was started here, and the next one will start another.
+                self.end_unpublished(&unready, info).await?;
+                Err(Fault::Removed)
+            }
+            // What was published of it is stopped when the lock is given back.
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// First as an instance that nobody may use yet, so that it can be found and stopped whatever
+    /// happens from here on; then the record; then ready, and unlocked with the same step.
+    async fn publish(
+        &self,
+        object: &Arc<ObjectOf<W>>,
+        unready: Instance,
+        generation: u16,
+        info: &ServiceInfo,
+        process: Option<&Arc<W::Process>>,
+        callback: &'static str,
+    ) -> Step<Instance> {
+        let seat = self.turn.seat();
+        object
+            .publish(Some(&unready), generation, Lock::Keep)
+            .await?;
+        let record = Record::new(&seat.key, unready.identity, info);
+        seat.world.write_record(&seat.key, &record).await?;
+        let candidate = Current {
+            instance: unready,
+            generation,
+            info: info.clone(),
+            process: process.cloned(),
+        };
+        if !is_healthy(seat, &self.config, &candidate, Seen::Before).await? {
+            return Err(Fault::Refused(Error::Unhealthy {
+                service: self.service().to_owned(),
+                callback,
+                pid: info.pid(),
+            }));
+        }
+        let ready = Instance {
+            ready: true,
+            ..unready
+        };
+        object
+            .publish(Some(&ready), generation, Lock::Release)
+            .await?;
+        Ok(ready)
+    }
+
+    /// R2: before a start, whatever lives is stopped.
+    async fn stop_leftover(&self, object: &Arc<ObjectOf<W>>, snapshot: Snapshot) -> Step<()> {
+        let leftover = match snapshot.instance {
+            Some(instance) => Some(instance),
+            // A set that was removed from outside and made anew knows nothing of the instance it
+            // counted; the record does.
+            None => self.recorded().await?,
+        };
+        let Some(instance) = leftover else {
+            return Ok(());
+        };
+        if let Some(error) = self.stop(object, instance, snapshot.generation).await? {
+            tracing::warn!(service = self.service(), %error, "stopped what was left");
+        }
+        Ok(())
+    }
+
+    /// The instance that the record names, if it lives.
+    async fn recorded(&self) -> Result<Option<Instance>> {
+        let seat = self.turn.seat();
+        let Some(record) = seat.world.read_record(&seat.key).await else {
+            return Ok(None);
+        };
+        let Some(identity) = record.identity() else {
+            return Ok(None);
+        };
+        let alive = seat.world.look_up(identity.pid).await?;
+        if alive.is_none_or(|(found, _)| found != identity) {
+            return Ok(None);
+        }
+        tracing::warn!(
+            service = self.service(),
+            pid = identity.pid,
+            "it runs, but its kernel object is gone: stopping it"
+        );
+        Ok(Some(Instance {
+            identity,
+            port: record.port(),
+            ready: false,
+            stopping: false,
+            hosted: identity.pid == seat.world.own_pid(),
+            has_metadata: record.has_metadata(),
+            keep_orphan: false,
+            linger_ms: 0,
+        }))
+    }
+
+    /// The old instance, after `on_recover` returned another one.
+    async fn end_replaced(&self, old: &Instance) -> Result<()> {
+        let world = self.world();
+        if old.hosted || old.identity.pid == 0 {
+            return Ok(());
+        }
+        let found = world.look_up(old.identity.pid).await?;
+        let Some((_, process)) = found.filter(|(identity, _)| *identity == old.identity) else {
+            return Ok(());
+        };
+        self.end_process(
+            &Arc::new(process),
+            old.identity.pid,
+            false,
+            Deadline::after(self.config.stop_timeout),
+        )
+        .await
+    }
+
+    pub(super) async fn supervise(&self, object: &Arc<ObjectOf<W>>) -> Result<()> {
+        let seat = self.turn.seat();
+        seat.world
+            .supervise(&seat.key, object, self.config.stop_timeout)
+            .await?;
+        tracing::debug!(service = self.service(), "started a supervisor");
+        Ok(())
+    }
+
+    /// Whether somebody sees to the service when all clients are killed, or nobody is meant to. The
+    /// instance's setting counts, which its starter made, and not this client's.
+    pub(super) fn is_watched(&self, snapshot: &Snapshot) -> bool {
+        snapshot.supervised
+            || snapshot
+                .instance
+                .is_some_and(|instance| instance.keep_orphan)
+    }
+
+    /// Runs a callback within the start timeout. A panic goes on to the caller of `acquire`.
+    async fn call(
+        &self,
+        callback: &'static str,
+        future: impl Future<Output = Result<ServiceInfo>> + Send,
+    ) -> Result<ServiceInfo> {
+        let limit = self.config.start_timeout;
+        match self.world().within(limit, future).await {
+            Some(done) => done.map_err(|error| callback_error(self.service(), callback, error)),
+            None => Err(Error::Timeout {
+                service: self.service().to_owned(),
+                operation: match callback {
+                    "on_recover" => "`on_recover`",
+                    _ => "`on_first_acquire`",
+                },
+                limit,
+                holder: None,
+            }),
+        }
+    }
+
+    /// Checks what a callback returned, and looks up who it is.
+    async fn admit(
+        &self,
+        callback: &'static str,
+        info: &ServiceInfo,
+    ) -> Result<(Instance, Option<Arc<W::Process>>)> {
+        let pid = info.pid();
+        let refused = |reason: &str| Error::InvalidInstance {
+            service: self.service().to_owned(),
+            callback,
+            pid,
+            reason: reason.to_owned(),
+        };
+        let instance = |identity, hosted| Instance {
+            identity,
+            port: info.port(),
+            ready: false,
+            stopping: false,
+            hosted,
+            has_metadata: info.metadata().next().is_some(),
+            // Nobody but a callback could stop a service without a local process.
+            keep_orphan: pid == 0 || self.config.orphan == Orphan::Keep,
+            linger_ms: self.config.linger_ms,
+        };
+        if pid == 0 {
+            if self.config.health.is_none() {
+                return Err(refused(
+                    "that means a service without a local process, and only an `on_health_check` \
+                     could tell whether it lives",
+                ));
+            }
+            return Ok((instance(Identity { pid: 0, start: 0 }, false), None));
+        }
+        if pid == 1 {
+            return Err(refused("that is the system's first process"));
+        }
+        match self.world().look_up(pid).await? {
+            Some((identity, process)) => {
+                let hosted = pid == self.world().own_pid();
+                Ok((instance(identity, hosted), Some(Arc::new(process))))
+            }
+            None => Err(refused("no such process is alive")),
+        }
+    }
+}
