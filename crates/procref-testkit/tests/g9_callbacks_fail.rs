@@ -322,3 +322,24 @@ fn many_failing(scene: &Scene, outcomes: &[Outcome]) -> Vec<Actor> {
         .map(|outcome| scene.client(&scene.service("doomed").starting([outcome.clone()])))
         .collect()
 }
+
+/// A start that is taken back, by a callback that fails at that, too.
+#[test]
+fn a_service_that_is_never_healthy_and_whose_stop_callback_fails() {
+    for keep in [false, true] {
+        let scene = scene!();
+        let mut spec = scene
+            .service("hopeless")
+            .stop_within_ms(300)
+            .judging(HealthOutcome::Always(false))
+            .stopping(StopOutcome::Fail);
+        spec.keep_orphan = keep;
+        let client = scene.client(&spec);
+        let failure = client
+            .try_acquire(Via::TokioMulti)
+            .expect_err("it is not healthy");
+        assert!(failure.text.contains("not healthy"), "{failure:?}");
+        assert_eq!(scene.calls("on_last_release"), 1);
+        scene.assert_clean();
+    }
+}

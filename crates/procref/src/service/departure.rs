@@ -95,22 +95,22 @@ impl<W: World> Hold<W> {
         let Some(object) = self.object(Missing::Ignore).await? else {
             return Err(Fault::Removed);
         };
-        let mut complaint = None;
+        let mut settled = Settled::Well;
         while !self.turn.take_back() {
             if self.lock {
-                complaint = self.settle(&object).await?;
+                settled = self.settle(&object).await?;
                 object.unlock().await?;
                 self.lock = false;
             }
             if self.turn.leave_to_others() {
-                return Ok(complaint);
+                return Ok(settled.complaint());
             }
         }
         if self.reference {
             if self.lock {
-                complaint = self.settle(&object).await?;
+                settled = self.settle(&object).await?;
                 if object.abandon().await? {
-                    return Ok(complaint);
+                    return Ok(settled.complaint());
                 }
                 // Everybody else has left since: they could, because we held a reference. To go like
                 // them would leave the service to nobody, so we are the last leaver now, and have
@@ -118,15 +118,16 @@ impl<W: World> Hold<W> {
                 object.drop_reference().await?;
                 self.reference = false;
             } else if !self.leave(&object).await? {
-                return Ok(complaint);
+                return Ok(settled.complaint());
             }
         }
-        if complaint.is_some() {
+        if let Settled::Stuck(error) = settled {
             // What could not be stopped keeps its set, for the next one to try.
             object.unlock().await?;
-            return Ok(complaint);
+            return Ok(Some(error));
         }
-        self.stop_last(&object).await
+        let complaint = self.stop_last(&object).await?;
+        Ok(settled.complaint().or(complaint))
     }
 
     /// True: it was the last reference, and the lock is ours.
@@ -169,10 +170,10 @@ impl<W: World> Hold<W> {
 
     /// Under the lock, with others who hold references: an instance that nobody may use, because its
     /// start or its end was broken off, is not left running.
-    async fn settle(&mut self, object: &Arc<ObjectOf<W>>) -> Step<Option<Error>> {
+    async fn settle(&mut self, object: &Arc<ObjectOf<W>>) -> Step<Settled> {
         let snapshot = object.snapshot().await?;
         let Some(instance) = snapshot.instance.filter(|instance| !instance.is_serving()) else {
-            return Ok(None);
+            return Ok(Settled::Well);
         };
         elsewhere().await;
         match self.stop(object, instance, snapshot.generation).await {
@@ -181,9 +182,9 @@ impl<W: World> Hold<W> {
                     .publish(None, snapshot.generation, Lock::Keep)
                     .await?;
                 self.world().remove_record(&self.turn.seat().key).await;
-                Ok(complaint)
+                Ok(complaint.map_or(Settled::Well, Settled::Badly))
             }
-            Err(Fault::Refused(error)) => Ok(Some(error)),
+            Err(Fault::Refused(error)) => Ok(Settled::Stuck(error)),
             Err(Fault::Removed) => Err(Fault::Removed),
         }
     }
@@ -349,6 +350,25 @@ impl<W: World> Hold<W> {
     pub(crate) async fn describe(&self, instance: &Instance) -> ServiceInfo {
         let seat = self.turn.seat();
         describe(&seat.world, &seat.key, instance).await
+    }
+}
+
+/// What became of an instance that nobody may use.
+enum Settled {
+    /// There was none, or it is gone.
+    Well,
+    /// It is gone, but the callback failed.
+    Badly(Error),
+    /// It could not be stopped.
+    Stuck(Error),
+}
+
+impl Settled {
+    fn complaint(self) -> Option<Error> {
+        match self {
+            Self::Well => None,
+            Self::Badly(error) | Self::Stuck(error) => Some(error),
+        }
     }
 }
 
