@@ -17,6 +17,33 @@ use crate::namespace;
 /// Callbacks are polled by whoever awaits [`acquire`](crate::SharedService::acquire) or
 /// [`release`](crate::ServiceHandle::release), on whatever runtime that is. A callback that fails,
 /// panics or is cancelled leaves nothing locked and the count right.
+///
+/// ```no_run
+/// use procref::{ServiceInfo, SharedService, process};
+///
+/// # fn start_database(port: u16) -> procref::Result<u32> { Ok(1234) }
+/// # async fn restart(old: ServiceInfo) -> procref::Result<ServiceInfo> { Ok(old) }
+/// # async fn example() -> procref::Result<()> {
+/// let service = SharedService::builder("my-database")
+///     .on_first_acquire(|| async {
+///         let port = 5432;
+///         let pid = start_database(port)?;
+///         Ok(ServiceInfo::new(pid, port))
+///     })
+///     .on_last_release(|info| async move {
+///         process::terminate(info.pid());
+///         Ok(())
+///     })
+///     .on_health_check(|info: &ServiceInfo| {
+///         let pid = info.pid();
+///         async move { process::is_alive(pid) }
+///     })
+///     .on_recover(|old: ServiceInfo| async move { restart(old).await })
+///     .build()?;
+/// let handle = service.acquire().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "nothing happens before `build`"]
 pub struct SharedServiceBuilder {
     name: String,

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::config::{Config, Orphan};
 use super::departure::{Departure, Hold};
 use super::health::{Seen, is_healthy};
-use super::seat::{Current, Deadline, ObjectOf, PutDown, Seat};
+use super::seat::{Current, Deadline, ObjectOf, Place, PutDown, Seat};
 use super::world::World;
 use crate::error::Result;
 use crate::kernel::{Fault, Instance, Missing, Object, Snapshot, Step, Supervised};
@@ -35,13 +35,14 @@ impl<W: World> Lease<W> {
         &self.current
     }
 
-    fn share(seat: &Arc<Seat<W>>, config: &Arc<Config>) -> Option<Self> {
-        seat.share().map(|current| Self {
+    /// For a handle that the seat has counted.
+    fn new(seat: &Arc<Seat<W>>, config: &Arc<Config>, current: Arc<Current<W>>) -> Self {
+        Self {
             seat: Arc::clone(seat),
             config: Arc::clone(config),
             current,
             put_down: false,
-        })
+        }
     }
 
     /// Puts it down; what is left to do then, if it was this process's last.
@@ -74,15 +75,23 @@ pub(crate) async fn acquire<W: World>(
 ) -> Result<Lease<W>> {
     let deadline = Deadline::after(config.wait_timeout);
     let mut judged = None;
-    let shared = Lease::share(seat, config);
-    if let Some(lease) = &shared {
-        if is_healthy(seat, config, &lease.current, Seen::Before).await? {
-            return Ok(shared.expect("it was there a line above"));
+    let mut unhealthy = None;
+    let turn = loop {
+        match seat.place(judged).await {
+            Place::Turn(turn) => break turn,
+            Place::Shared(current) => {
+                let lease = Lease::new(seat, config, current);
+                if is_healthy(seat, config, lease.current(), Seen::Before).await? {
+                    return Ok(lease);
+                }
+                judged = Some(lease.current.generation);
+                // Kept until the turn is ours: others of this process may be about to let go.
+                unhealthy = Some(lease);
+            }
         }
-        judged = Some(lease.current.generation);
-    }
-    let mut drive = Drive(Some(Hold::begin(seat.turn().await, config)));
-    drop(shared);
+    };
+    let mut drive = Drive(Some(Hold::begin(turn, config)));
+    drop(unhealthy);
     loop {
         match drive.attempt(&mut judged, deadline).await {
             Ok(Some(current)) => return Ok(drive.finish(current)),
@@ -103,7 +112,8 @@ pub(crate) async fn try_join<W: World>(
     seat: &Arc<Seat<W>>,
     config: &Arc<Config>,
 ) -> Result<Option<Lease<W>>> {
-    if let Some(lease) = Lease::share(seat, config) {
+    if let Some(current) = seat.share() {
+        let lease = Lease::new(seat, config, current);
         let healthy = is_healthy(seat, config, &lease.current, Seen::Before).await?;
         return Ok(healthy.then_some(lease));
     }
@@ -155,12 +165,7 @@ impl<W: World> Drop for Drive<W> {
 impl<W: World> Drive<W> {
     fn finish(mut self, current: Arc<Current<W>>) -> Lease<W> {
         let hold = self.0.take().expect("taken only when the drive ends");
-        let lease = Lease {
-            seat: Arc::clone(hold.turn.seat()),
-            config: Arc::clone(&hold.config),
-            current: Arc::clone(&current),
-            put_down: false,
-        };
+        let lease = Lease::new(hold.turn.seat(), &hold.config, Arc::clone(&current));
         hold.turn.finish(current);
         lease
     }

@@ -49,6 +49,12 @@ struct State<W: World> {
     unlock: Queue,
 }
 
+impl<W: World> State<W> {
+    fn shareable(&self) -> Option<Arc<Current<W>>> {
+        self.current.clone().filter(|_| self.referenced)
+    }
+}
+
 /// Something that is taken, how often it was let go, and who wants to know of the next time.
 #[derive(Default)]
 struct Queue {
@@ -69,6 +75,12 @@ impl Queue {
             self.wakers.push(waker.clone());
         }
     }
+}
+
+/// What a future that wants the service gets within its process.
+pub(crate) enum Place<W: World> {
+    Shared(Arc<Current<W>>),
+    Turn(Turn<W>),
 }
 
 /// What is left to do when a handle was put down.
@@ -109,11 +121,9 @@ impl<W: World> Seat<W> {
     /// One more handle on the reference that this process has already.
     pub(crate) fn share(&self) -> Option<Arc<Current<W>>> {
         let mut state = self.state();
-        if !state.referenced {
-            return None;
-        }
+        let current = state.shareable()?;
         state.handles += 1;
-        state.current.clone()
+        Some(current)
     }
 
     /// One handle less.
@@ -134,12 +144,17 @@ impl<W: World> Seat<W> {
         })
     }
 
-    /// Waits for the turn, and counts as a handle from then on.
-    pub(crate) async fn turn(self: &Arc<Self>) -> Turn<W> {
+    /// One more handle on the reference that this process has, or the turn to change that; waits while
+    /// neither is to be had. The instance of the generation `judged` is not good enough.
+    pub(crate) async fn place(self: &Arc<Self>, judged: Option<u16>) -> Place<W> {
         std::future::poll_fn(|context| {
             let mut state = self.state();
+            if let Some(current) = state.shareable().filter(|it| judged != Some(it.generation)) {
+                state.handles += 1;
+                return Poll::Ready(Place::Shared(current));
+            }
             match self.take_turn(&mut state) {
-                Some(turn) => Poll::Ready(turn),
+                Some(turn) => Poll::Ready(Place::Turn(turn)),
                 None => {
                     // All are woken when it is free: most then share what the first one got.
                     state.turn.wake_me(context.waker());
