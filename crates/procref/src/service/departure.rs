@@ -38,9 +38,23 @@ impl<W: World> Hold<W> {
     /// The last handle was put down: the reference is to be given back.
     pub(crate) fn last(turn: Turn<W>, config: &Arc<Config>) -> Self {
         Self {
+            turn,
+            config: Arc::clone(config),
+            object: None,
             reference: true,
-            ..Self::begin(turn, config)
+            lock: false,
         }
+    }
+
+    /// Gives the reference back if that takes no more than one step, because other processes hold one,
+    /// too. The common case, without a future that may have to outlive its caller.
+    pub(crate) fn leave_quickly(&mut self) -> bool {
+        let Some(object) = self.turn.seat().known_object() else {
+            return false;
+        };
+        let left = matches!(poll_once(object.leave()), Poll::Ready(Ok(true)));
+        self.reference = !left;
+        left
     }
 
     /// The lock was taken along with the last reference.
@@ -132,7 +146,7 @@ impl<W: World> Hold<W> {
 
     /// True: it was the last reference, and the lock is ours.
     async fn leave(&mut self, object: &Arc<ObjectOf<W>>) -> Step<bool> {
-        let deadline = Deadline::after(self.config.wait_timeout);
+        let mut deadline = None;
         loop {
             if object.leave().await? {
                 self.reference = false;
@@ -157,6 +171,8 @@ impl<W: World> Hold<W> {
             } else {
                 // Alone with somebody who has just the lock. Only then it is waited for: a leaver does
                 // not wait for somebody's whole start.
+                let limit = self.config.wait_timeout;
+                let deadline = *deadline.get_or_insert_with(|| Deadline::after(limit));
                 match self.turn.seat().wait_unlocked(object, deadline).await {
                     Ok(()) => continue,
                     late => late,

@@ -56,7 +56,10 @@ impl<W: World> Lease<W> {
         }
         match self.seat.put_down() {
             PutDown::Done => None,
-            PutDown::Last(turn) => Some(Departure::new(Hold::last(turn, &self.config))),
+            PutDown::Last(turn) => {
+                let mut hold = Hold::last(turn, &self.config);
+                (!hold.leave_quickly()).then(|| Departure::new(hold))
+            }
         }
     }
 }

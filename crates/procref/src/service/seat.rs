@@ -183,9 +183,14 @@ impl<W: World> Seat<W> {
         })
     }
 
+    /// The kernel object, if it is open.
+    pub(crate) fn known_object(&self) -> Option<Arc<ObjectOf<W>>> {
+        self.state().object.clone()
+    }
+
     /// The kernel object, opened if need be.
     pub(crate) async fn object(&self, missing: Missing) -> Result<Option<Arc<ObjectOf<W>>>> {
-        let known = self.state().object.clone();
+        let known = self.known_object();
         if known.is_some() {
             return Ok(known);
         }
