@@ -329,6 +329,11 @@ pub enum Command {
         /// What to build.
         spec: Box<ServiceSpec>,
     },
+    /// Writes to every page of so much memory of the heap: the same memory each time.
+    Rewrite {
+        /// How much, in MiB.
+        mib: usize,
+    },
     /// Drops a `SharedService` value.
     Forget {
         /// Which.

@@ -189,6 +189,15 @@ impl Scene {
         actors
     }
 
+    /// A client that works in this directory.
+    #[must_use]
+    #[track_caller]
+    pub fn actor_in(&self, dir: &Path) -> Actor {
+        self.spawn(&self.shared.programs.actor, |command| {
+            command.current_dir(dir);
+        })
+    }
+
     /// A client with this file mode creation mask.
     #[must_use]
     #[track_caller]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use procref_testkit::deadline;
 use procref_testkit::observe::{Identity, supervisors_of};
 use procref_testkit::protocol::{
-    Callback, Event, Gate, HealthOutcome, Outcome, ServiceSpec, StopOutcome, Via,
+    Callback, Command, Event, Gate, HealthOutcome, Outcome, Reply, ServiceSpec, StopOutcome, Via,
 };
 use procref_testkit::{Actor, Scene, kernel, scene};
 use rustix::process::Signal;
@@ -172,7 +172,7 @@ fn a_stopper_killed_in_its_callback_is_finished() {
     let client = scene.actor();
     let key = client.build(&spec);
     let held = client.acquire();
-    let _ = client.begin(procref_testkit::protocol::Command::Release {
+    let _ = client.begin(Command::Release {
         handle: held.handle,
         via: Via::TokioMulti,
     });
@@ -284,7 +284,9 @@ fn a_kept_orphan_has_no_supervisor_and_stays() {
 fn it_holds_nothing_of_its_starter() {
     let scene = scene!();
     let spec = unique(&scene, "modest");
-    let (one, key) = holder(&scene, &spec);
+    let one = scene.actor_in(scene.root());
+    let key = one.build(&spec);
+    one.acquire();
     let supervisor = only_supervisor(&spec);
     let proc = |entry: &str| format!("/proc/{}/{entry}", supervisor.pid);
     deadline::until_true("it sleeps in the kernel", || {
@@ -326,6 +328,24 @@ fn it_holds_nothing_of_its_starter() {
     }
     assert_eq!(switches(), before, "it woke");
     one.kill();
+    everything_ends(&scene, &spec, key);
+}
+
+/// A client that rewrites its heap has new pages for it. The old ones must not be kept by the copy
+/// of it that was forked.
+#[test]
+fn it_keeps_no_memory_that_its_starter_rewrites() {
+    const REWRITE: Command = Command::Rewrite { mib: 64 };
+    let scene = scene!();
+    let spec = unique(&scene, "large");
+    let client = scene.actor();
+    let key = client.build(&spec);
+    assert_eq!(client.call(REWRITE), Reply::Done);
+    client.acquire();
+    assert_eq!(client.call(REWRITE), Reply::Done);
+    let private = only_supervisor(&spec).private_memory();
+    assert!(private < 200, "{private} KiB of its own");
+    client.kill();
     everything_ends(&scene, &spec, key);
 }
 

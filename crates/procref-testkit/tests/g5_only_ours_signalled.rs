@@ -254,6 +254,24 @@ fn the_successor_of_a_service_is_not_stopped() {
 }
 
 #[test]
+fn the_successor_of_a_service_is_not_stopped_by_the_supervisor() {
+    let test = "the_successor_of_a_service_is_not_stopped_by_the_supervisor";
+    isolated(test, || {
+        let scene = scene!();
+        let (holder, held) = holder_of_an_orphan(&scene, None);
+        let key = holder.build_as(1, &scene.service("orphan"));
+        let successor = recycle_the_services_pid(&scene);
+        assert_eq!(successor.pid, held.got.pid);
+        holder.kill();
+        deadline::until_true("the supervisor removes the set", || {
+            kernel::find(key).is_none()
+        });
+        assert!(successor.is_live());
+        scene.assert_clean();
+    });
+}
+
+#[test]
 fn the_successor_of_a_service_is_not_joined() {
     isolated("the_successor_of_a_service_is_not_joined", || {
         let scene = scene!();

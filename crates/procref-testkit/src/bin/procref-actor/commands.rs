@@ -56,6 +56,14 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 fn perform(stage: &Arc<Stage>, id: u64, command: Command) -> Reply {
     match command {
         Command::Build { service, spec } => build(stage, service, &spec),
+        Command::Rewrite { mib } => {
+            let mut ballast = lock(&stage.ballast);
+            ballast.resize(mib << 20, 0);
+            for byte in ballast.iter_mut() {
+                *byte = byte.wrapping_add(1);
+            }
+            Reply::Done
+        }
         Command::Forget { service } => {
             let forgotten = lock(&stage.services).remove(&service);
             drop(forgotten);

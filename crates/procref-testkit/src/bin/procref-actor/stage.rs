@@ -32,6 +32,8 @@ pub struct Stage {
     pub services: Mutex<BTreeMap<u32, Built>>,
     pub handles: Mutex<BTreeMap<u32, ServiceHandle>>,
     pub counters: Mutex<BTreeMap<u32, Arc<PlatformRefCounter>>>,
+    /// Memory that is rewritten on request.
+    pub ballast: Mutex<Vec<u8>>,
     /// The running requests that can be cancelled.
     pub cancels: Mutex<BTreeMap<u64, Arc<Gate>>>,
     pub guardian: Identity,
@@ -93,6 +95,7 @@ impl Stage {
             services: Mutex::default(),
             handles: Mutex::default(),
             counters: Mutex::default(),
+            ballast: Mutex::default(),
             cancels: Mutex::default(),
             guardian,
             voice: Arc::default(),
