@@ -47,7 +47,7 @@ use unix as sys;
 pub(crate) use sys::{BareProcess, fork_epoch, process_space};
 
 /// How long a killed process may take to be gone. Only one that is stuck in the kernel takes longer.
-const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A process by pid and start time: what can be stored, and compared after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

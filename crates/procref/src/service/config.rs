@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
+use crate::process::KILL_TIMEOUT;
 use crate::runtime::{BoxFuture, caught};
 
 pub(crate) type StartFn = Box<dyn Fn() -> BoxFuture<Result<ServiceInfo>> + Send + Sync>;
@@ -16,9 +17,6 @@ pub(crate) type RecoverFn =
 pub(crate) const DEFAULT_START_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const DEFAULT_WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a service may take to be gone after it was killed.
-pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What becomes of a service whose last clients were killed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

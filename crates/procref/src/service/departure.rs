@@ -5,12 +5,13 @@ use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::config::{Config, KILL_TIMEOUT, run_to_end};
+use super::config::{Config, run_to_end};
 use super::seat::{Deadline, ObjectOf, Seat, Turn};
 use super::world::{World, describe};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Instance, Lock, Missing, Object, Snapshot, Step};
+use crate::process::KILL_TIMEOUT;
 use crate::runtime::{BoxFuture, elsewhere, poll_once};
 
 /// What the future that has the turn holds in the kernel.

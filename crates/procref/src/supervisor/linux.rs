@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::kernel::Instance;
 use crate::kernel::bare::Set;
 use crate::name::ServiceKey;
-use crate::process::{BareProcess, Identity};
+use crate::process::{BareProcess, Identity, KILL_TIMEOUT};
 use crate::record;
 
 /// How long a supervisor may take to be in place.
@@ -28,9 +28,6 @@ const IN_PLACE: Timespec = Timespec {
     tv_sec: 30,
     tv_nsec: 0,
 };
-
-/// How long a service may take to be gone after it was killed.
-const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 const STACK: usize = 64 << 10;
 
@@ -90,7 +87,7 @@ pub(super) fn start(set: Set, key: &ServiceKey, grace: Duration) -> Result<()> {
         c_string(draft.as_os_str().as_bytes()),
         c_string(key.namespace.dir().as_os_str().as_bytes()),
     ];
-    let maps = || fs::read_to_string("/proc/self/maps").map_err(failed("read /proc/self/maps"));
+    let maps = || read_text("/proc/self/maps").map_err(failed("read /proc/self/maps"));
     let arguments = arguments();
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|error| failed("make a pipe")(error.into()))?;
@@ -105,7 +102,7 @@ pub(super) fn start(set: Set, key: &ServiceKey, grace: Duration) -> Result<()> {
     let keep = [
         arena.range(),
         Range::around(errno_address(), 0, THREAD_DATA),
-        Range::around(arguments.start, arguments.end - arguments.start, 0),
+        Range::around(arguments.start, arguments.length(), 0),
     ];
     // Read again now that the arena is there: other threads map and unmap memory all the time, and the
     // arena may lie where something else lay a moment ago. What they do from here on can only take
@@ -154,6 +151,12 @@ fn title_of(name: &str) -> String {
     format!("procref: {name}")
 }
 
+/// Names of files and of the process need not be UTF-8, and are of no interest here.
+fn read_text(path: &str) -> io::Result<String> {
+    let bytes = fs::read(path)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 fn c_string(bytes: &[u8]) -> CString {
     // Neither names nor paths have a NUL.
     CString::new(bytes).unwrap_or_default()
@@ -162,7 +165,7 @@ fn c_string(bytes: &[u8]) -> CString {
 /// Where this process's command line is, as the kernel tells; empty if it does not.
 fn arguments() -> Range {
     let range = || {
-        let stat = fs::read_to_string("/proc/self/stat").ok()?;
+        let stat = read_text("/proc/self/stat").ok()?;
         // Fields 48 and 49; the first after the last `)` is field 3.
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(45);
         Some(Range {
@@ -341,14 +344,14 @@ fn block_signals() {
 fn name_process(plan: &Plan) {
     // SAFETY: a NUL-terminated text in the arena; the kernel reads up to 16 bytes of it.
     unsafe { libc::prctl(libc::PR_SET_NAME, plan.title.0) };
-    let Range { start, end } = plan.arguments;
-    if start == 0 || end <= start {
+    let (start, length) = (plan.arguments.start, plan.arguments.length());
+    if start == 0 || length == 0 {
         return;
     }
     // SAFETY: the kernel told that this process's command line is here, in writable memory at the bottom
     // of the first thread's stack, which this process keeps. No reference to it exists, and nobody else
     // runs in this process.
-    let place = unsafe { slice::from_raw_parts_mut(start as *mut u8, end - start) };
+    let place = unsafe { slice::from_raw_parts_mut(start as *mut u8, length) };
     let title = plan.title.as_c_str().to_bytes();
     // What is longer is cut off, and one NUL stays: without it the kernel would show what follows, too.
     let room = place.len() - 1;

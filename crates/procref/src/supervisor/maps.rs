@@ -9,6 +9,10 @@ pub(super) struct Range {
 }
 
 impl Range {
+    pub(super) fn length(self) -> usize {
+        self.end.saturating_sub(self.start)
+    }
+
     /// The whole pages that a piece of memory touches, with so much around it.
     pub(super) fn around(address: usize, size: usize, margin: usize) -> Self {
         let start = address.saturating_sub(margin) & !(PAGE - 1);
