@@ -211,6 +211,10 @@ fn a_suspended_service_is_stopped_gracefully() {
 
 #[test]
 fn a_killed_supervisor_is_replaced_by_the_next_join() {
+    Via::ALL.into_iter().for_each(replaced_by_a_join);
+}
+
+fn replaced_by_a_join(via: Via) {
     let scene = scene!();
     let spec = unique(&scene, "replaced");
     let (one, key) = holder(&scene, &spec);
@@ -222,7 +226,7 @@ fn a_killed_supervisor_is_replaced_by_the_next_join() {
     let clients = scene.clients(6, &spec);
     let begun: Vec<_> = clients
         .iter()
-        .map(|client| client.begin_acquire(Via::TokioMulti))
+        .map(|client| client.begin_acquire(via))
         .collect();
     for (client, pending) in clients.iter().zip(begun) {
         let held = client.finish_acquire(pending).expect("acquire");

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use crate::error::Result;
 use crate::info::ServiceInfo;
-use crate::kernel::{Fault, Kernel, Missing, Native, Object, Snapshot};
+use crate::kernel::{Fault, Kernel, Missing, Native, Object, Snapshot, Supervised};
 use crate::local;
 use crate::name::ServiceKey;
 use crate::runtime;
@@ -141,7 +141,8 @@ impl SharedService {
     pub fn acquire_blocking(&self) -> Result<ServiceHandle> {
         if self.config.health.is_none() {
             // Joining calls nobody back, so it needs no runtime, and a runtime costs more than it.
-            if let Some(handle) = pollster::block_on(self.try_join())? {
+            let supervised = self.config.supervised();
+            if let Some(handle) = pollster::block_on(self.join_now(supervised))? {
                 return Ok(handle);
             }
         }
@@ -155,7 +156,11 @@ impl SharedService {
     ///
     /// The machine refuses, as in [`acquire`](Self::acquire).
     pub async fn try_join(&self) -> Result<Option<ServiceHandle>> {
-        let lease = lifecycle::try_join(&self.seat(), &self.config).await?;
+        self.join_now(Supervised::No).await
+    }
+
+    async fn join_now(&self, supervised: Supervised) -> Result<Option<ServiceHandle>> {
+        let lease = lifecycle::try_join(&self.seat(), &self.config, supervised).await?;
         Ok(lease.map(ServiceHandle::new))
     }
 

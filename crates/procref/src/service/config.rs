@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
+use crate::kernel::Supervised;
 use crate::process::KILL_TIMEOUT;
 use crate::runtime::{BoxFuture, caught};
 
@@ -59,6 +60,14 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether to ask for a supervisor in a join.
+    pub(crate) fn supervised(&self) -> Supervised {
+        match self.orphan {
+            Orphan::Stop => Supervised::Yes,
+            Orphan::Keep => Supervised::No,
+        }
+    }
+
     /// How long dropping the last handle waits for the stop. Longer than the grace, so that killing a
     /// service that ignores it is still seen through.
     pub(crate) fn drop_patience(&self) -> Duration {

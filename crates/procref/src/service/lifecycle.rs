@@ -14,7 +14,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use super::config::{Config, Orphan};
+use super::config::Config;
 use super::departure::{Departure, Hold};
 use super::health::{Seen, is_healthy};
 use super::seat::{Current, Deadline, ObjectOf, Place, PutDown, Seat};
@@ -110,10 +110,12 @@ pub(crate) async fn acquire<W: World>(
     }
 }
 
-/// Joins what serves and is healthy; never starts, stops or waits for anything.
+/// Joins what serves and is healthy, and is supervised where that is asked for; never starts, stops or
+/// waits for anything.
 pub(crate) async fn try_join<W: World>(
     seat: &Arc<Seat<W>>,
     config: &Arc<Config>,
+    supervised: Supervised,
 ) -> Result<Option<Lease<W>>> {
     if let Some(current) = seat.share() {
         let lease = Lease::new(seat, config, current);
@@ -125,7 +127,7 @@ pub(crate) async fn try_join<W: World>(
     };
     let mut drive = Drive(Some(Hold::begin(turn, config)));
     loop {
-        match drive.attempt_join().await {
+        match drive.attempt_join(supervised).await {
             Ok(Some(current)) => return Ok(Some(drive.finish(current))),
             Ok(None) => {
                 drive.give_back().await;
@@ -191,7 +193,7 @@ impl<W: World> Drive<W> {
         let object = self.object(Missing::Create).await?;
         let object = object.ok_or(Fault::Removed)?;
         if !self.reference {
-            if object.join(self.wanted()).await? {
+            if object.join(self.config.supervised()).await? {
                 self.reference = true;
             } else {
                 let snapshot = object.snapshot().await?;
@@ -240,12 +242,12 @@ impl<W: World> Drive<W> {
         Ok(None)
     }
 
-    async fn attempt_join(&mut self) -> Step<Option<Arc<Current<W>>>> {
+    async fn attempt_join(&mut self, supervised: Supervised) -> Step<Option<Arc<Current<W>>>> {
         let Some(object) = self.object(Missing::Ignore).await? else {
             return Ok(None);
         };
         if !self.reference {
-            if !object.join(Supervised::No).await? {
+            if !object.join(supervised).await? {
                 return Ok(None);
             }
             self.reference = true;
@@ -291,14 +293,6 @@ impl<W: World> Drive<W> {
             }
         }
         self.replace(object, snapshot).await.map(Some)
-    }
-
-    /// Whether to ask for a supervisor in a join.
-    fn wanted(&self) -> Supervised {
-        match self.config.orphan {
-            Orphan::Stop => Supervised::Yes,
-            Orphan::Keep => Supervised::No,
-        }
     }
 
     /// The instance of a snapshot, with its process looked up; as it was, if it is still the same.
