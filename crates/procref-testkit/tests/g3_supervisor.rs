@@ -399,6 +399,21 @@ fn a_lingering_service_whose_supervisor_is_killed_is_stopped_by_its_last_client(
 }
 
 #[test]
+fn what_is_not_ready_is_not_kept_warm() {
+    let scene = scene!();
+    let spec = unique(&scene, "cold")
+        .lingering_ms(1_000_000)
+        .judging(HealthOutcome::Ask)
+        .gated([Gate::Before(Callback::Health)]);
+    let client = scene.actor();
+    let key = client.build(&spec);
+    let _ = client.begin_acquire(Via::Pollster);
+    client.event(&Event::Running(Callback::Health));
+    client.kill();
+    everything_ends(&scene, &spec, key);
+}
+
+#[test]
 fn a_linger_that_nobody_could_end_is_refused() {
     let scene = scene!();
     let client = scene.actor();

@@ -54,7 +54,9 @@ fn watch_until(set: Set, hands: &impl Hands) -> Result<(), Refused> {
     loop {
         set.wait_idle()?;
         let snapshot = set.snapshot()?;
-        let linger = snapshot.instance.map_or(0, |instance| instance.linger_ms);
+        // One whose start or stop was broken off by a death is not kept warm.
+        let serving = snapshot.instance.filter(Instance::is_serving);
+        let linger = serving.map_or(0, |instance| instance.linger_ms);
         if linger > 0 {
             set.unlock()?;
             match set.wait_client(Duration::from_millis(linger.into())) {
