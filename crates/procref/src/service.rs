@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 
 use crate::error::Result;
 use crate::info::ServiceInfo;
@@ -242,14 +242,13 @@ fn seat_of(key: &ServiceKey) -> Arc<NativeSeat> {
         .seats
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    let known = seats.get(&key.digests()).and_then(std::sync::Weak::upgrade);
+    let known = seats.get(&key.digests()).and_then(Weak::upgrade);
     if let Some(seat) = known.and_then(|seat| seat.downcast().ok()) {
         return seat;
     }
     seats.retain(|_, seat| seat.strong_count() > 0);
     let seat = Arc::new(Seat::new(Machine, key.clone()));
-    let shared: Arc<NativeSeat> = Arc::clone(&seat);
-    let weak: std::sync::Weak<NativeSeat> = Arc::downgrade(&shared);
+    let weak: Weak<NativeSeat> = Arc::downgrade(&seat);
     seats.insert(key.digests(), weak);
     seat
 }

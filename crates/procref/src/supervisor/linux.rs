@@ -257,6 +257,7 @@ fn fork(arena: &Arena, plan: *const Plan) -> io::Result<()> {
     // No exit signal: the child in between must not reach a SIGCHLD handler of the program's, nor be
     // reaped by a `wait` for any child of its.
     let flags = 0;
+    let mask = block_signals();
     // SAFETY: without CLONE_VM the child has a copy of this process's memory; its stack is the arena's,
     // which ends at `stack_top` and is used by nothing else. `first_child` makes only system calls and
     // never returns.
@@ -268,8 +269,11 @@ fn fork(arena: &Arena, plan: *const Plan) -> io::Result<()> {
             plan.cast_mut().cast(),
         )
     };
+    let error = io::Error::last_os_error();
+    // SAFETY: `mask` is what the thread's mask was.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask, ptr::null_mut()) };
     if child == -1 {
-        return Err(io::Error::last_os_error());
+        return Err(error);
     }
     loop {
         // SAFETY: no status is asked for; `__WALL` finds a child that sends no signal.
@@ -315,7 +319,6 @@ fn exit() -> ! {
 }
 
 fn supervise(plan: &Plan) -> ! {
-    block_signals();
     if plan.set.supervise().is_err() {
         exit();
     }
@@ -331,14 +334,18 @@ fn supervise(plan: &Plan) -> ! {
     exit()
 }
 
-/// Nothing reaches it but SIGKILL: not the starter's handlers, whose code and data may be gone.
-fn block_signals() {
+/// Blocks every signal for this thread, and tells what was blocked before. Done before the fork, for
+/// the child: nothing but SIGKILL may ever reach it, because the handlers are its starter's, whose data
+/// may be gone. Blocked by the child itself, a Ctrl-C right after the fork would still get through.
+fn block_signals() -> libc::sigset_t {
     // SAFETY: all zeros is a value of `sigset_t`.
     let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    let mut before = all;
     // SAFETY: `all` is a `sigset_t`.
     unsafe { libc::sigfillset(&raw mut all) };
-    // SAFETY: the set is initialised, and no old one is asked for.
-    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut()) };
+    // SAFETY: both are sets of signals, and the first is initialised.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) };
+    before
 }
 
 fn name_process(plan: &Plan) {
