@@ -90,12 +90,29 @@ pub enum Error {
 
     /// Nobody runs the service and this client does not know how to start it.
     #[error(
-        "service `{service}` is not running, or not healthy, and this client has no \
-         `on_first_acquire` callback to start it with"
+        "service `{service}` is not running, or not healthy, and this client has neither a `command` \
+         nor an `on_first_acquire` callback to start it with"
     )]
     NoStart {
         /// The service.
         service: String,
+    },
+
+    /// The service runs, but was started in the other way: by a command, and this client has callbacks, or
+    /// by callbacks, and this client has a command.
+    #[error(
+        "service `{service}` (pid {pid}) was started by {theirs}, and this client would start and stop \
+         it by {ours}; give all clients the same, or this one another name"
+    )]
+    OtherKind {
+        /// The service.
+        service: String,
+        /// Its process.
+        pid: u32,
+        /// How it was started.
+        theirs: &'static str,
+        /// How this client would.
+        ours: &'static str,
     },
 
     /// A callback failed.
@@ -173,6 +190,26 @@ pub enum Error {
         /// Why it does.
         reason: String,
     },
+
+    /// x
+    #[error("{service} {program} exited {status} {after:?} {log:?} {tail}")]
+    Exited { /// x
+        service: String, /// x
+        program: String, /// x
+        status: std::process::ExitStatus, /// x
+        after: Duration, /// x
+        log: PathBuf, /// x
+        tail: String },
+    /// x
+    #[error("{service} {program} not ready {limit:?} {waiting_for} {last} {log:?} {tail}")]
+    NotReady { /// x
+        service: String, /// x
+        program: String, /// x
+        limit: Duration, /// x
+        waiting_for: String, /// x
+        last: String, /// x
+        log: PathBuf, /// x
+        tail: String },
 
     /// The record file could not be written or removed.
     #[error("service `{service}`: could not {operation} {}: {source}", .path.display())]

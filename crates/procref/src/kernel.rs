@@ -90,6 +90,8 @@ pub(crate) struct Instance {
     pub(crate) hosted: bool,
     /// The record has metadata that joiners want to read.
     pub(crate) has_metadata: bool,
+    /// procref executed its program, under a supervisor that is its parent.
+    pub(crate) command: bool,
     /// No supervisor stops it when its last clients are killed.
     pub(crate) keep_orphan: bool,
     /// How long it is kept warm after the last client, in milliseconds.
@@ -112,6 +114,8 @@ pub(crate) struct Snapshot {
     pub(crate) locked: bool,
     /// A supervisor lives.
     pub(crate) supervised: bool,
+    /// A supervisor lives that is the parent of a service's processes, of which some may live.
+    pub(crate) tree: bool,
     /// Kept although nobody holds a reference.
     pub(crate) pinned: bool,
     /// Counts the instances, from 1; 0 before the first. Wraps to 1.
@@ -119,6 +123,17 @@ pub(crate) struct Snapshot {
     /// The object says whose it is. False for a new one.
     pub(crate) claimed: bool,
     pub(crate) instance: Option<Instance>,
+    /// How the instance ended, if its supervisor saw that.
+    pub(crate) ended: Option<Ended>,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// With this exit code.
+    Exited(u8),
+    /// By this signal.
+    Killed(u8),
 }
 
 impl Snapshot {

@@ -68,6 +68,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("procref runs on Linux; there is no kernel backend for this platform yet");
 
+mod command;
 mod counter;
 mod error;
 mod info;
@@ -76,12 +77,14 @@ mod local;
 mod name;
 mod namespace;
 pub mod process;
+mod ready;
 mod record;
 mod runtime;
 mod service;
 mod supervisor;
 mod timer;
 
+pub use command::ServiceCommand;
 pub use counter::{PlatformRefCounter, RefCounter};
 pub use error::{Error, Result};
 pub use info::ServiceInfo;

@@ -44,7 +44,7 @@ mod unix;
 #[cfg(unix)]
 use unix as sys;
 
-pub(crate) use sys::{BareProcess, fork_epoch, process_space};
+pub(crate) use sys::{BareProcess, Signal, fork_epoch, process_space};
 
 /// How long a killed process may take to be gone. Only one that is stuck in the kernel takes longer.
 pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -170,6 +170,12 @@ impl Process {
                 "it is alive 5 s after SIGKILL, stuck in the kernel",
             ),
         })
+    }
+
+    /// Asks it to end by the signal of this number.
+    pub(crate) fn ask_to_end(&self, number: i32) -> Result<()> {
+        let signal = Signal::from_named_raw(number).unwrap_or(sys::TERMINATE);
+        self.signal("terminate", signal)
     }
 
     /// Continues it where it is stopped, so that it can act on what it was sent.

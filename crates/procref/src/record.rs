@@ -9,11 +9,12 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Access, FileType, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use crate::command::Stop;
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::name::ServiceKey;
@@ -40,6 +41,19 @@ pub(crate) struct Record {
     /// Seconds since the Unix epoch, for people.
     started_at: u64,
     metadata: BTreeMap<String, String>,
+    /// Of a service that procref executed itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    command: Option<Executed>,
+}
+
+/// What a record says of a service that procref executed itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Executed {
+    /// The program and its arguments, for people.
+    pub(crate) line: Vec<String>,
+    pub(crate) log: PathBuf,
+    pub(crate) stop_signal: String,
+    pub(crate) grace_ms: u64,
 }
 
 impl Record {
@@ -54,7 +68,26 @@ impl Record {
             port: info.port(),
             started_at: now.map_or(0, |now| now.as_secs()),
             metadata: info.metadata_map().clone(),
+            command: None,
         }
+    }
+
+    pub(crate) fn executed(mut self, executed: Executed) -> Self {
+        self.command = Some(executed);
+        self
+    }
+
+    /// How the instance is stopped, if procref executed it.
+    pub(crate) fn stop(&self) -> Option<Stop> {
+        let Executed {
+            stop_signal,
+            grace_ms,
+            ..
+        } = self.command.as_ref()?;
+        Some(Stop {
+            signal: stop_signal.parse().unwrap_or_default(),
+            grace: Duration::from_millis(*grace_ms),
+        })
     }
 
     /// The process it names, if it is of this boot. Without a boot id nothing is.
@@ -108,9 +141,19 @@ fn draft_path(key: &ServiceKey) -> PathBuf {
     key.namespace.dir().join(format!("{}.tmp", key.file_stem()))
 }
 
-/// The record and its draft, for who removes them without this module.
-pub(crate) fn paths(key: &ServiceKey) -> (PathBuf, PathBuf) {
-    (path(key), draft_path(key))
+/// Where a service that procref executes writes what it has to say, unless it is told otherwise.
+pub(crate) fn log_path(key: &ServiceKey) -> PathBuf {
+    key.namespace.dir().join(format!("{}.log", key.file_stem()))
+}
+
+pub(crate) const FILES: usize = 4;
+
+/// All files of a service in the runtime directory, which are removed with the instance: the record, its
+/// draft, the log and the older log.
+pub(crate) fn files(key: &ServiceKey) -> [PathBuf; FILES] {
+    let log = log_path(key);
+    let older = log.with_extension("log.1");
+    [path(key), draft_path(key), log, older]
 }
 
 /// Whether a record could be written, asked before anything is started.
@@ -217,7 +260,7 @@ pub(crate) fn remove(key: &ServiceKey) {
     if namespace::check_unchanged(&key.namespace).is_err() {
         return;
     }
-    for path in [path(key), draft_path(key)] {
+    for path in files(key) {
         if let Err(error) = remove_file(&path) {
             tracing::warn!(service = key.name(), path = %path.display(), %error, "could not remove a record");
         }

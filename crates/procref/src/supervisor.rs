@@ -9,6 +9,9 @@
 //! leaves the session, closes every descriptor, blocks every signal, stands in `/`, and gives the
 //! starter's memory back.
 //!
+//! A service that procref executes itself (`command`) is its supervisor's child, and so is every process
+//! that the service leaves without a parent. Such a supervisor is told of their ends, and ends them all.
+//!
 //! # What runs in the child
 //!
 //! A fork of a multi-threaded process may do almost nothing: some other thread may have held the
@@ -18,29 +21,113 @@
 //! lock, no panic, no `tracing`. It runs on a stack of its own in that mapping, so that the memory of
 //! its parent can be unmapped under it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::command::{Prepared, Stop};
 use crate::error::Result;
-use crate::kernel::bare::{Refused, Set};
-use crate::kernel::{Instance, Snapshot};
+use crate::kernel::bare::{Limit, Refused, Set};
+use crate::kernel::{Ended, Instance, Lock, Snapshot};
 use crate::name::ServiceKey;
+use crate::process::Identity;
 
 mod linux;
 mod maps;
 
+pub(crate) use linux::{Launched, Refusal};
+
 /// Starts a supervisor for a service, and returns when it is in place.
 ///
 /// Blocks: a fork takes a millisecond, and more where the caller's memory is large.
-pub(crate) fn start(set: Set, key: &ServiceKey, grace: Duration) -> Result<()> {
-    linux::start(set, key, grace)
+pub(crate) fn start(set: Set, key: &ServiceKey, stop: Stop) -> Result<()> {
+    linux::start(set, key, stop)
+}
+
+/// What a supervisor is to execute.
+pub(crate) struct Order<'a> {
+    pub(crate) program: &'a Prepared,
+    /// What it publishes, but for the identity.
+    pub(crate) instance: Instance,
+    pub(crate) generation: u16,
+    /// How long it may wait until an older service's processes are gone.
+    pub(crate) patience: Duration,
+}
+
+/// Starts a supervisor and, as its child, the service: up to the point where the program is executed. By
+/// then the instance is published, not as ready.
+///
+/// Blocks as [`start`], and until an older service's processes are gone.
+pub(crate) fn launch(set: Set, key: &ServiceKey, stop: Stop, order: &Order) -> Result<Launched> {
+    linux::launch(set, key, stop, order)
 }
 
 /// What a supervisor can do to the machine, beside the kernel object.
 trait Hands {
+    /// What its sleeps end with, when a child has ended.
+    fn limit(&self) -> &Limit;
+
     /// Ends the process and waits until it is gone; false if it cannot be ended.
     fn end(&self, instance: &Instance) -> bool;
 
-    fn remove_record(&self);
+    fn remove_files(&self);
+
+    fn is_parent(&self) -> bool;
+
+    /// Whether it is the parent of the service, and the service has ended.
+    fn has_ended(&self) -> bool;
+}
+
+/// What the parent of a service can do beside that.
+trait Parent: Hands {
+    fn child(&self) -> Identity;
+
+    fn ended(&self) -> Option<Ended>;
+
+    /// Tells the starter that the service has ended.
+    fn report_end(&self);
+
+    /// Tells the starter that no process of the service is left.
+    fn report_gone(&self);
+
+    /// Nobody listens any more.
+    fn hang_up(&self);
+
+    /// Ends what the service has left when it ended.
+    fn end_rest(&self);
+
+    fn end_all(&self);
+}
+
+/// What a sleep comes to.
+enum Slept {
+    Done,
+    TimeUp,
+    /// The service, this process's child, has ended.
+    Ended,
+}
+
+/// Sleeps in a step until it is done.
+fn sleep(
+    hands: &impl Hands,
+    time: Option<Duration>,
+    step: impl Fn(&Limit) -> Result<(), Refused>,
+) -> Result<Slept, Refused> {
+    let deadline = time.and_then(|time| Instant::now().checked_add(time));
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let limit = hands.limit();
+        limit.set(left);
+        // Not before the limit is set: a child that ends from here on brings it to its end. One that
+        // ended before is found here. The other way round, one in between would be slept through.
+        if hands.has_ended() {
+            return Ok(Slept::Ended);
+        }
+        match step(limit) {
+            Ok(()) => return Ok(Slept::Done),
+            Err(Refused::NotNow) if left == Some(Duration::ZERO) => return Ok(Slept::TimeUp),
+            Err(Refused::NotNow) => {}
+            Err(Refused::Gone) => return Err(Refused::Gone),
+        }
+    }
 }
 
 /// A supervisor's life, from when it is in place.
@@ -50,19 +137,124 @@ fn watch(set: Set, hands: &impl Hands) {
     let _ = watch_until(set, hands);
 }
 
-fn watch_until(set: Set, hands: &impl Hands) -> Result<(), Refused> {
+/// The life of a supervisor that is the service's parent, from when the instance is published.
+fn watch_child(set: Set, parent: &impl Parent) {
+    let _ = watch_start_and_until(set, parent);
+    // If somebody removed the set, nobody will find the service any more.
+    parent.end_all();
+}
+
+fn watch_start_and_until(set: Set, parent: &impl Parent) -> Result<(), Refused> {
+    if let Start::Serving = watch_start(set, parent)? {
+        parent.hang_up();
+        if let Watched::Ended = watch_until(set, parent)? {
+            after_end(set, parent)?;
+        }
+    }
+    Ok(())
+}
+
+enum Start {
+    Serving,
+    Over,
+}
+
+/// While the starter waits for the service to be ready. The lock is shared with it.
+fn watch_start(set: Set, parent: &impl Parent) -> Result<Start, Refused> {
+    if let Slept::Ended = sleep(parent, None, |limit| set.wait_alone(limit))? {
+        // The starter is told at once, and clears up. What it does not come to, because it dies, is done
+        // below, so the share of the lock is kept until it has let go.
+        parent.report_end();
+        parent.end_rest();
+        parent.report_gone();
+        while set.wait_alone(unlimited(parent)) == Err(Refused::NotNow) {}
+    }
+    let snapshot = set.snapshot()?;
+    let ours = snapshot
+        .instance
+        .filter(|instance| instance.identity == parent.child());
+    if ours.is_some_and(|instance| instance.is_serving()) {
+        set.unlock()?;
+        return Ok(Start::Serving);
+    }
+    // The starter has died, or could not use the service. Nobody else may.
+    let cleared = match ours {
+        Some(_) => clear(set, snapshot, parent)?,
+        None => {
+            parent.end_all();
+            true
+        }
+    };
+    if cleared {
+        match set.resign(Lock::Release, parent.ended()) {
+            // Nobody waits for it, and nobody can come while the lock is held.
+            Err(Refused::NotNow) => set.remove()?,
+            done => done?,
+        }
+    }
+    Ok(Start::Over)
+}
+
+/// A limit that nothing but a signal ends.
+fn unlimited(hands: &impl Hands) -> &Limit {
+    hands.limit().set(None);
+    hands.limit()
+}
+
+/// The service has ended by itself, while it served.
+fn after_end(set: Set, parent: &impl Parent) -> Result<(), Refused> {
+    /// How long somebody may have the lock before it is looked whether he has a reference by now.
+    const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+    parent.end_rest();
     loop {
-        set.wait_idle()?;
+        // Whoever holds it will find it dead, and start it anew under a supervisor of its own, which
+        // waits until this one's TREE is gone.
+        match set.resign(Lock::Keep, parent.ended()) {
+            Err(Refused::NotNow) => {}
+            done => return done,
+        }
+        // Nobody is left who could, so the set is this process's to remove. Not by sleeping until it can:
+        // somebody may enter instead, and would wait for TREE while this one waits for him to go.
+        parent.limit().set(Some(LOOK_AGAIN));
+        match set.wait_idle(parent.limit()) {
+            Ok(()) => {
+                let snapshot = set.snapshot()?;
+                return stop(set, snapshot, parent);
+            }
+            Err(Refused::NotNow) => {}
+            Err(gone) => return Err(gone),
+        }
+    }
+}
+
+enum Watched {
+    Stopped,
+    /// The service has ended by itself.
+    Ended,
+}
+
+fn watch_until(set: Set, hands: &impl Hands) -> Result<Watched, Refused> {
+    loop {
+        if let Slept::Ended = sleep(hands, None, |limit| set.wait_idle(limit))? {
+            return Ok(Watched::Ended);
+        }
         let snapshot = set.snapshot()?;
+        if snapshot.tree && !hands.is_parent() {
+            // The service of today has a supervisor that is its parent, and can end more than one process.
+            set.unlock()?;
+            return Ok(Watched::Stopped);
+        }
         // One whose start or stop was broken off by a death is not kept warm.
         let serving = snapshot.instance.filter(Instance::is_serving);
         let linger = serving.map_or(0, |instance| instance.linger_ms);
         if linger > 0 {
             set.unlock()?;
-            match set.wait_client(Duration::from_millis(linger.into())) {
-                Ok(()) => continue,
-                Err(Refused::NotNow) => {}
-                Err(gone) => return Err(gone),
+            let linger = Duration::from_millis(linger.into());
+            match sleep(hands, Some(linger), |limit| set.wait_client(limit))? {
+                Slept::Done => continue,
+                Slept::Ended => return Ok(Watched::Ended),
+                Slept::TimeUp => {}
             }
             // Somebody may have come, and gone again even, since. Only a lock taken together with
             // seeing nobody counts.
@@ -77,17 +269,28 @@ fn watch_until(set: Set, hands: &impl Hands) -> Result<(), Refused> {
                 set.unlock()?;
                 continue;
             }
-            return stop(set, again, hands);
         }
-        return stop(set, snapshot, hands);
+        let snapshot = set.snapshot()?;
+        stop(set, snapshot, hands)?;
+        return Ok(Watched::Stopped);
     }
 }
 
-/// Under the lock, with nobody left. In the order that the last client keeps.
+/// Under the lock, with nobody left.
 fn stop(set: Set, snapshot: Snapshot, hands: &impl Hands) -> Result<(), Refused> {
+    if clear(set, snapshot, hands)? {
+        set.remove()?;
+    }
+    Ok(())
+}
+
+/// Under the lock: ends the instance and clears it, in the order that the last client keeps. False: it
+/// stays, and the lock is released.
+fn clear(set: Set, snapshot: Snapshot, hands: &impl Hands) -> Result<bool, Refused> {
     if let Some(instance) = snapshot.instance {
         if instance.keep_orphan {
-            return set.unlock();
+            set.unlock()?;
+            return Ok(false);
         }
         if !instance.hosted {
             let stopping = Instance {
@@ -97,11 +300,12 @@ fn stop(set: Set, snapshot: Snapshot, hands: &impl Hands) -> Result<(), Refused>
             set.publish(Some(&stopping), snapshot.generation)?;
             if !hands.end(&instance) {
                 // What cannot be stopped keeps its set, for the next client to see.
-                return set.unlock();
+                set.unlock()?;
+                return Ok(false);
             }
         }
     }
     set.publish(None, snapshot.generation)?;
-    hands.remove_record();
-    set.remove()
+    hands.remove_files();
+    Ok(true)
 }

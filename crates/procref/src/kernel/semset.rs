@@ -8,7 +8,7 @@
 
 use std::future::Future;
 
-use super::{Instance, Lock, MAX_GENERATION, Object, Snapshot, Step, Supervised};
+use super::{Ended, Instance, Lock, MAX_GENERATION, Object, Snapshot, Step, Supervised};
 use crate::name::{Digest, ServiceKey};
 use crate::process::Identity;
 
@@ -25,7 +25,7 @@ pub(super) mod slot {
     pub(crate) const REFS: u16 = 0;
     pub(crate) const LOCK: u16 = 1;
     pub(crate) const SUPERVISOR: u16 = 2;
-    // 3: TREE
+    pub(crate) const TREE: u16 = 3;
     pub(crate) const PIN: u16 = 4;
     pub(crate) const GENERATION: u16 = 5;
     pub(crate) const SPACE: Range<u16> = 6..10;
@@ -35,13 +35,14 @@ pub(super) mod slot {
     pub(crate) const PORT: Range<u16> = 21..23;
     pub(crate) const FLAGS: u16 = 23;
     pub(crate) const LINGER: Range<u16> = 24..26;
-    pub(crate) const COUNT: u16 = 26;
+    pub(crate) const EXIT: u16 = 26;
+    pub(crate) const COUNT: u16 = 27;
 }
 
 mod flag {
     pub(super) const READY: u16 = 1;
     pub(super) const STOPPING: u16 = 1 << 1;
-    // 1 << 2: COMMAND
+    pub(super) const COMMAND: u16 = 1 << 2;
     pub(super) const KEEP_ORPHAN: u16 = 1 << 3;
     pub(super) const HOSTED: u16 = 1 << 4;
     pub(super) const HAS_METADATA: u16 = 1 << 5;
@@ -57,6 +58,8 @@ pub(crate) struct Op {
     pub(super) delta: i16,
     /// The kernel takes it back when the process ends (`SEM_UNDO`).
     pub(super) undo: bool,
+    /// Where it cannot be performed, the array is refused even if it may wait for its others.
+    pub(super) at_once: bool,
 }
 
 /// Whether an array that cannot be performed now is waited for.
@@ -71,6 +74,7 @@ const fn op(slot: u16, delta: i16) -> Op {
         slot,
         delta,
         undo: false,
+        at_once: false,
     }
 }
 
@@ -79,6 +83,14 @@ const fn undone(slot: u16, delta: i16) -> Op {
         slot,
         delta,
         undo: true,
+        at_once: false,
+    }
+}
+
+const fn at_once(op: Op) -> Op {
+    Op {
+        at_once: true,
+        ..op
     }
 }
 
@@ -103,6 +115,26 @@ const LEAVE_TO_SUPERVISOR: [Op; 3] = [ONE_LESS, op(slot::SUPERVISOR, -1), op(slo
 /// bare wait for zero the count may have changed again.
 pub(super) const SUPERVISE: [Op; 1] = [undone(slot::SUPERVISOR, 1)];
 pub(super) const WAIT_IDLE: [Op; 4] = [op(slot::REFS, 0), op(slot::PIN, 0), UNLOCKED, TAKE_LOCK];
+/// A supervisor's that becomes the parent of the service: it sleeps until an older one's processes are
+/// gone, and shares the lock with its starter, so that the death of either alone does not open it. A
+/// lock that nobody holds any more is not waited for: then there is no starter to serve.
+pub(super) const SUPERVISE_TREE: [Op; 5] = [
+    op(slot::TREE, 0),
+    undone(slot::TREE, 1),
+    at_once(undone(slot::LOCK, -1)),
+    at_once(undone(slot::LOCK, 2)),
+    undone(slot::SUPERVISOR, 1),
+];
+/// Sleeps until the lock, shared so far, is its own alone: the starter has let go of it, or died.
+pub(super) const WAIT_ALONE: [Op; 3] = [op(slot::LOCK, -1), op(slot::LOCK, 0), op(slot::LOCK, 1)];
+/// A supervisor whose processes have ended goes, and leaves the service to its holders, or, if there is
+/// none, to whom it is pinned for. In one step with seeing them: gone before the last of them, it would
+/// leave a set that nobody removes.
+pub(super) const RESIGN_TO: [[Op; 2]; 2] = [
+    [op(slot::REFS, -1), op(slot::REFS, 1)],
+    [op(slot::PIN, -1), op(slot::PIN, 1)],
+];
+pub(super) const RESIGN: [Op; 2] = [undone(slot::SUPERVISOR, -1), undone(slot::TREE, -1)];
 /// Sleeps until somebody is there again.
 pub(super) const WAIT_CLIENT: [Op; 2] = [op(slot::REFS, -1), op(slot::REFS, 1)];
 const WAIT_UNLOCKED: [Op; 1] = [UNLOCKED];
@@ -222,6 +254,26 @@ pub(super) struct Changes {
 }
 
 impl Changes {
+    /// The array by which a supervisor resigns, and tells how the service ended.
+    pub(super) fn resignation(to: [Op; 2], lock: Lock, ended: Option<Ended>) -> Self {
+        let mut changes = Self {
+            ops: [UNLOCKED; MAX_OPS],
+            length: 0,
+        };
+        to.into_iter()
+            .chain(RESIGN)
+            .for_each(|op| changes.push(op));
+        if lock == Lock::Release {
+            changes.push(RELEASE_LOCK);
+        }
+        if let Some(ended) = ended {
+            // From zero: nobody else writes it while this supervisor's TREE stands, and it was zeroed
+            // with the instance.
+            changes.push(op(slot::EXIT, ended.encode() as i16));
+        }
+        changes
+    }
+
     pub(super) fn between(before: &Values, after: &Values, lock: Lock) -> Self {
         let mut changes = Self {
             ops: [UNLOCKED; MAX_OPS],
@@ -387,8 +439,13 @@ pub(super) fn encode(values: &mut Values, instance: Option<&Instance>, generatio
             | set(instance.hosted, flag::HOSTED)
             | set(instance.has_metadata, flag::HAS_METADATA)
             | set(instance.keep_orphan, flag::KEEP_ORPHAN)
+            | set(instance.command, flag::COMMAND)
     });
     values[slot::FLAGS as usize] = flags;
+    if instance.is_some_and(|instance| !instance.ready && !instance.stopping) {
+        // A new one.
+        values[slot::EXIT as usize] = 0;
+    }
     let identity = instance.map_or(Identity { pid: 0, start: 0 }, |instance| instance.identity);
     pack(values, slot::PID, identity.pid.into());
     pack(values, slot::START, identity.start.into());
@@ -417,18 +474,42 @@ pub(super) fn decode(values: &Values, claimed: bool) -> Snapshot {
         hosted: has(flag::HOSTED),
         has_metadata: has(flag::HAS_METADATA),
         keep_orphan: has(flag::KEEP_ORPHAN),
+        command: has(flag::COMMAND),
         linger_ms: unpack(values, slot::LINGER) as u32,
     });
     Snapshot {
         clients: values[slot::REFS as usize].into(),
         locked: values[slot::LOCK as usize] > 0,
         supervised: values[slot::SUPERVISOR as usize] > 0,
+        tree: values[slot::TREE as usize] > 0,
         pinned: values[slot::PIN as usize] > 0,
         generation: values[slot::GENERATION as usize],
         claimed,
         instance,
+        ended: Ended::decode(values[slot::EXIT as usize]),
     }
 }
+
+impl Ended {
+    /// 0 is left for "not known".
+    fn encode(self) -> u16 {
+        match self {
+            Self::Exited(code) => 1 + u16::from(code),
+            Self::Killed(signal) => SIGNALLED + u16::from(signal),
+        }
+    }
+
+    fn decode(value: u16) -> Option<Self> {
+        match value {
+            0 => None,
+            1..SIGNALLED => Some(Self::Exited((value - 1) as u8)),
+            _ => Some(Self::Killed((value - SIGNALLED) as u8)),
+        }
+    }
+}
+
+/// Where the numbers of signals begin in EXIT, beyond those of exit codes.
+const SIGNALLED: u16 = 512;
 
 #[cfg(test)]
 mod tests {
@@ -448,6 +529,7 @@ mod tests {
             hosted: false,
             has_metadata: true,
             keep_orphan: true,
+            command: true,
             linger_ms: MAX_LINGER_MS,
         };
         let mut values = [0; slot::COUNT as usize];
@@ -457,6 +539,22 @@ mod tests {
         assert_eq!((read.instance, read.generation), (Some(instance), 7));
         encode(&mut values, None, 7);
         assert_eq!(decode(&values, true).instance, None);
+    }
+
+    #[test]
+    fn how_a_service_ended_is_told_until_the_next_one() {
+        for ended in [
+            Ended::Exited(0),
+            Ended::Exited(255),
+            Ended::Killed(9),
+            Ended::Killed(255),
+        ] {
+            assert_eq!(Ended::decode(ended.encode()), Some(ended));
+            let ops = Changes::resignation(RESIGN_TO[0], Lock::Release, Some(ended));
+            assert_eq!(ops.ops().last(), Some(&op(slot::EXIT, ended.encode() as i16)));
+            assert_eq!(ops.ops().len(), 6);
+        }
+        assert_eq!(Ended::decode(0), None);
     }
 
     #[test]

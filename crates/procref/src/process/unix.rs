@@ -18,7 +18,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::Identity;
 
-pub(super) use rustix::process::Signal;
+pub(crate) use rustix::process::Signal;
 
 pub(super) const TERMINATE: Signal = Signal::TERM;
 pub(super) const KILL: Signal = Signal::KILL;
@@ -309,23 +309,29 @@ impl BareProcess {
             Err(Errno::SRCH) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mut path = [0; 32];
-        let mut buffer = [0; 1024];
-        let path = stat_path(identity.pid, &mut path);
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let length = match rustix::fs::open(path, flags, Mode::empty()) {
-            Ok(stat) => rustix::io::read(&stat, &mut buffer)?,
+        let start = match Self::start_of(identity.pid) {
+            Ok(start) => start,
             Err(_) if has_exited(&fd) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let stat = buffer.get(..length).and_then(Stat::parse);
-        let start = stat.ok_or(Errno::INVAL)?.start;
         Ok((start == identity.start && !has_exited(&fd)).then_some(Self(fd)))
     }
 
-    /// Asks it to end, kills it after `grace`, and waits until it is gone. False if it is not.
-    pub(crate) fn end(&self, grace: Duration, kill: Duration) -> bool {
-        let _ = rustix::process::pidfd_send_signal(&self.0, TERMINATE);
+    /// When the process that has this pid now was started.
+    pub(crate) fn start_of(pid: u32) -> Result<u64, Errno> {
+        let mut path = [0; 32];
+        let mut buffer = [0; 1024];
+        let path = stat_path(pid, &mut path);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let stat = rustix::fs::open(path, flags, Mode::empty())?;
+        let length = rustix::io::read(&stat, &mut buffer)?;
+        let stat = buffer.get(..length).and_then(Stat::parse);
+        Ok(stat.ok_or(Errno::INVAL)?.start)
+    }
+
+    /// Asks it to end by `signal`, kills it after `grace`, and waits until it is gone. False if it is not.
+    pub(crate) fn end(&self, signal: Signal, grace: Duration, kill: Duration) -> bool {
+        let _ = rustix::process::pidfd_send_signal(&self.0, signal);
         let _ = rustix::process::pidfd_send_signal(&self.0, CONTINUE);
         if poll_exit(&self.0, grace) == Ok(true) {
             return true;

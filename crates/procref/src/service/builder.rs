@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::SharedService;
 use super::config::{Config, Orphan};
+use crate::command::ServiceCommand;
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::MAX_LINGER_MS;
@@ -127,6 +128,35 @@ impl SharedServiceBuilder {
         self
     }
 
+    /// Has procref itself execute the service, and stop it with every process it has started: the whole
+    /// life of a service in one place, without callbacks.
+    ///
+    /// The program is executed under a [supervisor](Self::orphan) that is its parent. When the last
+    /// client has let go, or was killed, the supervisor asks it to end, and kills what is left of it after
+    /// the [stop timeout](Self::stop_timeout). Letting go never waits for that;
+    /// [`wait_stopped`](crate::SharedService::wait_stopped) does. A client that is killed in the middle
+    /// of a start leaves nothing behind.
+    ///
+    /// It takes the place of `on_first_acquire`, `on_recover` and `on_last_release`: a service that died
+    /// or is unhealthy is executed anew. All clients of a service use either this or the callbacks.
+    ///
+    /// ```no_run
+    /// use procref::{ServiceCommand, SharedService};
+    ///
+    /// # async fn example() -> procref::Result<()> {
+    /// let redis = SharedService::builder("redis")
+    ///     .command(ServiceCommand::new("redis-server").args(["--bind", "127.0.0.1", "--port", "{port}"]))
+    ///     .build()?;
+    /// let handle = redis.acquire().await?; // on a free port, once it answers there
+    /// println!("redis://127.0.0.1:{}", handle.port());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn command(mut self, command: ServiceCommand) -> Self {
+        self.config.command = Some(Arc::new(command));
+        self
+    }
+
     /// The runtime directory: processes share a service if they name it alike **and** use the same
     /// directory.
     ///
@@ -153,7 +183,8 @@ impl SharedServiceBuilder {
     }
 
     /// How long the service has to be gone after it was asked, `on_last_release` included, before it
-    /// is killed. 10 s unless set.
+    /// is killed. 10 s unless set. Of a service that was started as a [`command`](Self::command), the
+    /// setting of the client that started it counts.
     pub fn stop_timeout(mut self, grace: Duration) -> Self {
         self.config.stop_timeout = grace;
         self
@@ -183,14 +214,37 @@ impl SharedServiceBuilder {
         self
     }
 
-    fn checked_linger(&self) -> Result<u32> {
-        let refused = |reason: &str| {
-            Err(Error::InvalidSetting {
-                service: self.name.clone(),
-                setting: "linger",
-                reason: reason.to_owned(),
-            })
+    fn check_command(&self) -> Result<()> {
+        let Some(command) = &self.config.command else {
+            return Ok(());
         };
+        let callbacks = [
+            ("on_first_acquire", self.config.start.is_some()),
+            ("on_recover", self.config.recover.is_some()),
+            ("on_last_release", self.config.stop.is_some()),
+        ];
+        if let Some((callback, _)) = callbacks.into_iter().find(|(_, set)| *set) {
+            let reason = format!("procref starts and stops it, so there is no `{callback}`; leave one out");
+            return self.refused("command", reason);
+        }
+        if self.config.orphan == Orphan::Keep {
+            let reason = "its supervisor is its parent, and stops it with its last client, so there is no \
+                          `Orphan::Keep`; to keep it, pin it";
+            return self.refused("orphan", reason);
+        }
+        command.check(&self.name)
+    }
+
+    fn refused<T>(&self, setting: &'static str, reason: impl Into<String>) -> Result<T> {
+        Err(Error::InvalidSetting {
+            service: self.name.clone(),
+            setting,
+            reason: reason.into(),
+        })
+    }
+
+    fn checked_linger(&self) -> Result<u32> {
+        let refused = |reason: &str| self.refused("linger", reason);
         if self.linger.is_zero() {
             return Ok(0);
         }
@@ -214,11 +268,13 @@ impl SharedServiceBuilder {
     /// # Errors
     ///
     /// [`Error::InvalidName`]: the name is empty, longer than 255 bytes, or has a NUL.
-    /// [`Error::InvalidSetting`]: [`linger`](Self::linger) is too long, or has no one to end it.
+    /// [`Error::InvalidSetting`]: [`linger`](Self::linger) is too long, or has no one to end it;
+    /// [`command`](Self::command) cannot be what is meant.
     /// [`Error::RuntimeDir`]: the directory cannot be created or is not safe to use.
     pub fn build(mut self) -> Result<SharedService> {
         let name = Name::new(&self.name)?;
         self.config.linger_ms = self.checked_linger()?;
+        self.check_command()?;
         let namespace = namespace::open(self.base_dir.as_deref())?;
         Ok(SharedService::new(
             ServiceKey::new(namespace, name),

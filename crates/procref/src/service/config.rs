@@ -1,13 +1,16 @@
 //! What one client was told about the service: callbacks and time limits.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::command::{ServiceCommand, StopSignal};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::Supervised;
 use crate::process::KILL_TIMEOUT;
 use crate::runtime::{BoxFuture, caught};
+use crate::command::Stop;
 
 pub(crate) type StartFn = Box<dyn Fn() -> BoxFuture<Result<ServiceInfo>> + Send + Sync>;
 pub(crate) type StopFn = Box<dyn Fn(ServiceInfo) -> BoxFuture<Result<()>> + Send + Sync>;
@@ -41,6 +44,7 @@ pub(crate) struct Config {
     pub(crate) stop_timeout: Duration,
     pub(crate) orphan: Orphan,
     pub(crate) linger_ms: u32,
+    pub(crate) command: Option<Arc<ServiceCommand>>,
 }
 
 impl Default for Config {
@@ -55,6 +59,7 @@ impl Default for Config {
             stop_timeout: DEFAULT_STOP_TIMEOUT,
             orphan: Orphan::default(),
             linger_ms: 0,
+            command: None,
         }
     }
 }
@@ -65,6 +70,17 @@ impl Config {
         match self.orphan {
             Orphan::Stop => Supervised::Yes,
             Orphan::Keep => Supervised::No,
+        }
+    }
+
+    /// How this client stops the service.
+    pub(crate) fn stop(&self) -> Stop {
+        Stop {
+            signal: self
+                .command
+                .as_ref()
+                .map_or_else(StopSignal::default, |command| command.stop_signal()),
+            grace: self.stop_timeout,
         }
     }
 

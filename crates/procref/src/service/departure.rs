@@ -1,11 +1,13 @@
 //! Letting go: of a handle, of a start that failed, of a service that nobody uses any more.
 
 use std::pin::Pin;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::config::{Config, run_to_end};
+use crate::command::StopSignal;
+use crate::command::Stop;
 use super::seat::{Deadline, ObjectOf, Seat, Turn};
 use super::world::{World, describe};
 use crate::error::{Error, Result};
@@ -22,6 +24,12 @@ pub(crate) struct Hold<W: World> {
     object: Option<Arc<ObjectOf<W>>>,
     pub(crate) reference: bool,
     pub(crate) lock: bool,
+    /// A service that is being launched. Kept here so that a start that is cancelled does not lose it:
+    /// it goes on by itself, and what comes of it is to be ended. Never locked: a mutex makes of a future
+    /// that one thread may poll something that others may know of.
+    pub(super) launching: Option<Mutex<BoxFuture<Result<W::Running>>>>,
+    /// One that was launched and is not ready yet.
+    pub(super) running: Option<Arc<W::Running>>,
 }
 
 impl<W: World> Hold<W> {
@@ -33,6 +41,8 @@ impl<W: World> Hold<W> {
             config: Arc::clone(config),
             object: None,
             lock: false,
+            launching: None,
+            running: None,
         }
     }
 
@@ -44,16 +54,25 @@ impl<W: World> Hold<W> {
             object: None,
             reference: true,
             lock: false,
+            launching: None,
+            running: None,
         }
     }
 
     /// Gives the reference back if that takes no more than one step, because other processes hold one,
-    /// too. The common case, without a future that may have to outlive its caller.
+    /// too, or a supervisor sees to the service. The common case, without a future that may have to
+    /// outlive its caller.
     pub(crate) fn leave_quickly(&mut self) -> bool {
         let Some(object) = self.turn.seat().known_object() else {
             return false;
         };
-        let left = matches!(poll_once(object.leave()), Poll::Ready(Ok(true)));
+        let known = self.turn.known();
+        let left = if known.is_some_and(|current| current.instance.command) {
+            poll_once(object.leave_to_supervisor())
+        } else {
+            poll_once(object.leave())
+        };
+        let left = matches!(left, Poll::Ready(Ok(true)));
         self.reference = !left;
         left
     }
@@ -110,6 +129,12 @@ impl<W: World> Hold<W> {
         let Some(object) = self.object(Missing::Ignore).await? else {
             return Err(Fault::Removed);
         };
+        if self.launching.is_some() {
+            elsewhere().await;
+            // It cannot be called off. What went wrong with it is the error of a start that nobody waits
+            // for any more.
+            let _ = self.launched().await;
+        }
         let mut settled = Settled::Well;
         while !self.turn.take_back() {
             if self.lock {
@@ -154,8 +179,8 @@ impl<W: World> Hold<W> {
                 return Ok(false);
             }
             let snapshot = object.snapshot().await?;
-            if lingers(&snapshot) && object.leave_to_supervisor().await? {
-                tracing::debug!(service = self.service(), "left to be kept warm");
+            if is_left_to_supervisor(&snapshot) && object.leave_to_supervisor().await? {
+                tracing::debug!(service = self.service(), "left to its supervisor");
                 self.reference = false;
                 return Ok(false);
             }
@@ -195,6 +220,7 @@ impl<W: World> Hold<W> {
         elsewhere().await;
         match self.stop(object, instance, snapshot.generation).await {
             Ok(complaint) => {
+                self.wait_gone().await?;
                 object
                     .publish(None, snapshot.generation, Lock::Keep)
                     .await?;
@@ -209,7 +235,7 @@ impl<W: World> Hold<W> {
     /// Under the lock, with nobody left.
     async fn stop_last(&mut self, object: &Arc<ObjectOf<W>>) -> Step<Option<Error>> {
         let snapshot = object.snapshot().await?;
-        if snapshot.pinned || lingers(&snapshot) {
+        if snapshot.pinned || is_left_to_supervisor(&snapshot) {
             object.unlock().await?;
             return Ok(None);
         }
@@ -248,6 +274,7 @@ impl<W: World> Hold<W> {
         generation: u16,
     ) -> Step<Option<Error>> {
         let info = self.describe(&instance).await;
+        let manner = self.stop_of(&instance).await;
         let Some(target) = self.target(&instance).await? else {
             return Ok(None);
         };
@@ -262,7 +289,7 @@ impl<W: World> Hold<W> {
                 .publish(Some(&stopping), generation, Lock::Keep)
                 .await?;
         }
-        Ok(self.end(target, info).await?)
+        Ok(self.end(target, info, manner).await?)
     }
 
     /// What there is to stop. `None`: it is dead, or nobody's to signal.
@@ -288,14 +315,53 @@ impl<W: World> Hold<W> {
         info: ServiceInfo,
     ) -> Result<()> {
         match self.target(instance).await? {
-            Some(target) => self.end(target, info).await?.map_or(Ok(()), Err),
+            Some(target) => {
+                let complaint = self.end(target, info, self.config.stop()).await?;
+                complaint.map_or(Ok(()), Err)
+            }
             None => Ok(()),
         }
     }
 
-    async fn end(&self, target: Target<W>, info: ServiceInfo) -> Result<Option<Error>> {
+    /// Waits until a service that could not be used has left no process. Its supervisor ends them.
+    pub(super) async fn wait_gone(&mut self) -> Result<()> {
+        let Some(running) = self.running.take() else {
+            return Ok(());
+        };
+        // As long as the supervisor needs at most: asking, killing, asking and killing what is left.
+        let limit = 2 * self.config.drop_patience();
+        if !self.world().gone(running, limit).await? {
+            let service = self.service();
+            tracing::error!(service, "the service has left processes that cannot be ended");
+        }
+        Ok(())
+    }
+
+    /// How the instance is stopped: as its starter said, where procref executed it, and as this client
+    /// would otherwise.
+    pub(super) async fn stop_of(&self, instance: &Instance) -> Stop {
+        let seat = self.turn.seat();
+        if !instance.command {
+            return Stop {
+                signal: StopSignal::default(),
+                ..self.config.stop()
+            };
+        }
+        let record = seat.world.read_record(&seat.key).await;
+        let recorded = record.filter(|record| record.identity() == Some(instance.identity));
+        recorded
+            .and_then(|record| record.stop())
+            .unwrap_or_else(|| self.config.stop())
+    }
+
+    async fn end(
+        &self,
+        target: Target<W>,
+        info: ServiceInfo,
+        stop: Stop,
+    ) -> Result<Option<Error>> {
         let pid = info.pid();
-        let grace = Deadline::after(self.config.stop_timeout);
+        let grace = Deadline::after(stop.grace);
         let asked = self.ask_to_stop(info, grace).await;
         let process = match target {
             Target::Process(process) => process,
@@ -304,16 +370,17 @@ impl<W: World> Hold<W> {
             Target::Remote => return asked.map(|_| None),
         };
         let by_callback = matches!(asked, Ok(true));
-        self.end_process(&process, pid, by_callback, grace).await?;
+        let signal = (!by_callback).then_some(stop.signal);
+        self.end_process(&process, pid, signal, grace).await?;
         Ok(asked.err())
     }
 
-    /// Returns when it is gone. `asked`: it has been told to end already.
+    /// Returns when it is gone. Without a signal it has been told to end already.
     pub(crate) async fn end_process(
         &self,
         process: &Arc<W::Process>,
         pid: u32,
-        asked: bool,
+        signal: Option<StopSignal>,
         grace: Deadline,
     ) -> Result<()> {
         let begun = Instant::now();
@@ -323,9 +390,9 @@ impl<W: World> Hold<W> {
             pid,
             reason,
         };
-        if !asked {
+        if let Some(signal) = signal {
             world
-                .terminate(process)
+                .ask_to_end(process, signal)
                 .await
                 .map_err(|error| unstoppable(error.to_string()))?;
         }
@@ -389,10 +456,13 @@ impl Settled {
     }
 }
 
-/// Whether the service is kept warm by its supervisor when nobody uses it.
-fn lingers(snapshot: &Snapshot) -> bool {
-    let serving = |instance: Instance| instance.is_serving() && instance.linger_ms > 0;
-    snapshot.supervised && snapshot.instance.is_some_and(serving)
+/// Whether its supervisor sees to the service when nobody uses it any more: because it is kept warm, or
+/// has been executed by the supervisor, which alone can end all its processes.
+fn is_left_to_supervisor(snapshot: &Snapshot) -> bool {
+    let left = |instance: Instance| {
+        instance.is_serving() && (instance.linger_ms > 0 || instance.command)
+    };
+    snapshot.supervised && snapshot.instance.is_some_and(left)
 }
 
 enum Target<W: World> {

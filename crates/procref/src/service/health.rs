@@ -12,6 +12,35 @@ pub(super) enum Seen {
     Before,
 }
 
+/// R4: what was started by a command is not stopped by callbacks, nor the other way round. A client that
+/// has neither takes it as it is.
+fn check_kind<W: World>(
+    seat: &Seat<W>,
+    config: &Config,
+    current: &Current<W>,
+) -> Result<()> {
+    let by_command = current.instance.command;
+    let fits = match (&config.command, &config.start) {
+        (Some(_), _) => by_command,
+        (None, Some(_)) => !by_command,
+        (None, None) => true,
+    };
+    if fits {
+        return Ok(());
+    }
+    let (theirs, ours) = if by_command {
+        ("a command", "callbacks")
+    } else {
+        ("callbacks", "a command")
+    };
+    Err(Error::OtherKind {
+        service: seat.key.name().to_owned(),
+        pid: current.info.pid(),
+        theirs,
+        ours,
+    })
+}
+
 /// Whether it is this very instance, alive, and the client's own check says so, too.
 pub(super) async fn is_healthy<W: World>(
     seat: &Seat<W>,
@@ -26,6 +55,7 @@ pub(super) async fn is_healthy<W: World>(
         None if !remote => return Ok(false),
         _ => {}
     }
+    check_kind(seat, config, current)?;
     let Some(check) = &config.health else {
         if remote {
             return Err(Error::InvalidSetting {

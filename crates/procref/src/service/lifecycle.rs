@@ -285,7 +285,8 @@ impl<W: World> Drive<W> {
                     tracing::info!(service, pid, "adopted: it was left without a client");
                 }
                 if !self.is_watched(&snapshot) {
-                    self.supervise(object).await?;
+                    let stop = self.stop_of(&instance).await;
+                    self.supervise(object, stop).await?;
                 }
                 object.unlock().await?;
                 self.lock = false;

@@ -13,8 +13,9 @@ use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Instance, Lock, Object, Snapshot, Step};
 use crate::process::Identity;
 use crate::record::Record;
+use crate::command::Stop;
 
-/// How an instance that can be used comes about.
+/// How an instance that can be used comes about, by callback.
 enum Way<'a> {
     Start(&'a StartFn),
     Recover(&'a RecoverFn, Instance),
@@ -46,6 +47,9 @@ impl<W: World> Hold<W> {
     ) -> Step<Arc<Current<W>>> {
         let begun = Instant::now();
         let config = Arc::clone(&self.config);
+        if let Some(command) = &config.command {
+            return self.execute(object, snapshot, command, begun).await;
+        }
         let others = snapshot.clients > 1 || self.turn.has_other_handles();
         let old = snapshot.instance;
         let recover = match (&config.recover, old) {
@@ -62,9 +66,11 @@ impl<W: World> Hold<W> {
             }
         };
         self.world().check_record(&self.turn.seat().key).await?;
-        if self.config.orphan == Orphan::Stop && !snapshot.supervised {
+        // One that is the parent of an older service's processes goes with them.
+        let supervised = snapshot.supervised && !snapshot.tree;
+        if self.config.orphan == Orphan::Stop && !supervised {
             // Before anything is started: from then on this process may be killed at any time.
-            self.supervise(object).await?;
+            self.supervise(object, self.config.stop()).await?;
         }
 
         let callback = way.callback();
@@ -166,7 +172,7 @@ impl<W: World> Hold<W> {
     }
 
     /// R2: before a start, whatever lives is stopped.
-    async fn stop_leftover(&self, object: &Arc<ObjectOf<W>>, snapshot: Snapshot) -> Step<()> {
+    pub(super) async fn stop_leftover(&self, object: &Arc<ObjectOf<W>>, snapshot: Snapshot) -> Step<()> {
         let leftover = match snapshot.instance {
             Some(instance) => Some(instance),
             // A set that was removed from outside and made anew knows nothing of the instance it
@@ -207,6 +213,7 @@ impl<W: World> Hold<W> {
             stopping: false,
             hosted: identity.pid == seat.world.own_pid(),
             has_metadata: record.has_metadata(),
+            command: record.stop().is_some(),
             keep_orphan: false,
             linger_ms: 0,
         }))
@@ -225,17 +232,15 @@ impl<W: World> Hold<W> {
         self.end_process(
             &Arc::new(process),
             old.identity.pid,
-            false,
+            Some(self.config.stop().signal),
             Deadline::after(self.config.stop_timeout),
         )
         .await
     }
 
-    pub(super) async fn supervise(&self, object: &Arc<ObjectOf<W>>) -> Result<()> {
+    pub(super) async fn supervise(&self, object: &Arc<ObjectOf<W>>, stop: Stop) -> Result<()> {
         let seat = self.turn.seat();
-        seat.world
-            .supervise(&seat.key, object, self.config.stop_timeout)
-            .await?;
+        seat.world.supervise(&seat.key, object, stop).await?;
         tracing::debug!(service = self.service(), "started a supervisor");
         Ok(())
     }
@@ -290,6 +295,7 @@ impl<W: World> Hold<W> {
             stopping: false,
             hosted,
             has_metadata: info.metadata().next().is_some(),
+            command: false,
             // Nobody but a callback could stop a service without a local process.
             keep_orphan: pid == 0 || self.config.orphan == Orphan::Keep,
             linger_ms: self.config.linger_ms,

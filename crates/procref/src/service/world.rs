@@ -7,14 +7,18 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::Result;
+use super::launch::{Launch, Running};
+use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Instance, Kernel, Native};
 use crate::local;
 use crate::name::ServiceKey;
+use crate::command::StopSignal;
 use crate::process::{self, Identity, Process};
+use crate::ready::Asked;
 use crate::record::{self, Record};
 use crate::runtime::{self, BoxFuture};
+use crate::command::Stop;
 use crate::supervisor;
 use crate::timer;
 
@@ -22,6 +26,8 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
     type Kernel: Kernel;
     /// A process that can be told from a later one with its pid.
     type Process: Send + Sync + 'static;
+    /// A service whose program is not executed yet, or not ready yet.
+    type Running: Send + Sync + 'static;
 
     fn kernel(&self) -> &Self::Kernel;
 
@@ -39,7 +45,11 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
     fn is_alive(&self, process: &Self::Process) -> impl Future<Output = bool> + Send;
 
     /// Asks it to end, awake or not.
-    fn terminate(&self, process: &Self::Process) -> impl Future<Output = Result<()>> + Send;
+    fn ask_to_end(
+        &self,
+        process: &Self::Process,
+        signal: StopSignal,
+    ) -> impl Future<Output = Result<()>> + Send;
 
     fn kill(&self, process: &Self::Process) -> impl Future<Output = Result<()>> + Send;
 
@@ -64,13 +74,48 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
     fn remove_record(&self, key: &ServiceKey) -> impl Future<Output = ()> + Send;
 
     /// Starts a process that stops the service when its clients are gone, and returns when it is in
-    /// place. `grace`: how long the service has to end.
+    /// place.
     fn supervise(
         &self,
         key: &ServiceKey,
         object: &<Self::Kernel as Kernel>::Object,
-        grace: Duration,
+        stop: Stop,
     ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Starts such a process, and the service as its child, up to the point where the program would be
+    /// executed. The supervisor publishes the instance, not as ready, and shares the lock from then on.
+    fn launch(
+        &self,
+        key: &ServiceKey,
+        object: &<Self::Kernel as Kernel>::Object,
+        launch: Launch,
+    ) -> BoxFuture<Result<Self::Running>>;
+
+    fn launched(&self, running: &Self::Running) -> (Identity, ServiceInfo);
+
+    /// Executes the program, and waits until it is ready. What asks for that may be a callback, which
+    /// is left to the caller.
+    fn run(
+        &self,
+        running: &Arc<Self::Running>,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Option<Asked>>> + Send;
+
+    /// What to say when a callback did not find it ready in time.
+    fn late(&self, running: &Self::Running, limit: Duration) -> Error;
+
+    /// Resolves when the service has ended before it was ready, with what to say about that.
+    fn alarm(&self, running: &Arc<Self::Running>) -> impl Future<Output = Error> + Send;
+
+    /// Waits until no process of a service that could not be used is left; false if there still is.
+    fn gone(
+        &self,
+        running: Arc<Self::Running>,
+        limit: Duration,
+    ) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Lets time pass.
+    fn pause(&self, time: Duration) -> impl Future<Output = ()> + Send;
 
     /// Runs a future that may run callbacks on a thread of its own, or, where there is none to be
     /// had, to its end right here.
@@ -94,6 +139,7 @@ pub(crate) struct Machine;
 impl World for Machine {
     type Kernel = Native;
     type Process = Process;
+    type Running = Running;
 
     fn kernel(&self) -> &Native {
         &Native
@@ -116,8 +162,8 @@ impl World for Machine {
         process.is_alive()
     }
 
-    async fn terminate(&self, process: &Process) -> Result<()> {
-        process.terminate()?;
+    async fn ask_to_end(&self, process: &Process, signal: StopSignal) -> Result<()> {
+        process.ask_to_end(signal.number())?;
         process.wake()
     }
 
@@ -154,11 +200,47 @@ impl World for Machine {
         &self,
         key: &ServiceKey,
         object: &<Native as Kernel>::Object,
-        grace: Duration,
+        stop: Stop,
     ) -> Result<()> {
         let (key, set) = (key.clone(), object.bare());
-        let start = move || supervisor::start(set, &key, grace);
+        let start = move || supervisor::start(set, &key, stop);
         runtime::on_thread("start the supervisor", start).await?
+    }
+
+    fn launch(
+        &self,
+        key: &ServiceKey,
+        object: &<Native as Kernel>::Object,
+        launch: Launch,
+    ) -> BoxFuture<Result<Running>> {
+        let (key, set) = (key.clone(), object.bare());
+        let start = move || Running::start(set, &key, &launch);
+        Box::pin(async { runtime::on_thread("launch the service", start).await? })
+    }
+
+    fn launched(&self, running: &Running) -> (Identity, ServiceInfo) {
+        running.info()
+    }
+
+    async fn run(&self, running: &Arc<Running>, limit: Duration) -> Result<Option<Asked>> {
+        running.run(limit).await?;
+        Ok(running.callback())
+    }
+
+    fn late(&self, running: &Running, limit: Duration) -> Error {
+        running.late(limit, "the callback to say so".to_owned(), String::new())
+    }
+
+    async fn alarm(&self, running: &Arc<Running>) -> Error {
+        running.alarm().await
+    }
+
+    async fn gone(&self, running: Arc<Running>, limit: Duration) -> Result<bool> {
+        running.gone(limit).await
+    }
+
+    async fn pause(&self, time: Duration) {
+        timer::within(|| &local::get().timer, time, std::future::pending::<()>()).await;
     }
 
     fn spawn(&self, purpose: &'static str, future: BoxFuture<()>) {

@@ -2,26 +2,37 @@
 
 #![expect(unsafe_code, reason = "fork, and giving back the parent's memory")]
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read as _};
 use std::iter;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 use std::{ptr, slice};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::munmap;
 
-use super::maps::{PAGE, Range, dispensable};
-use super::{Hands, watch};
+use super::maps::{Range, dispensable};
+use super::{Hands, Order, watch};
+use crate::command::Stop;
 use crate::error::{Error, Result};
 use crate::kernel::Instance;
-use crate::kernel::bare::Set;
+use crate::kernel::bare::{Limit, Set};
 use crate::name::ServiceKey;
-use crate::process::{BareProcess, Identity, KILL_TIMEOUT};
+use crate::process::{BareProcess, Identity, KILL_TIMEOUT, Signal};
 use crate::record;
+
+mod arena;
+mod child;
+mod launched;
+mod parent;
+
+use arena::{Arena, Text};
+use child::Program;
+pub(crate) use launched::{Launched, Refusal};
+use launched::Pipes;
 
 /// How long a supervisor may take to be in place.
 const IN_PLACE: Timespec = Timespec {
@@ -29,13 +40,8 @@ const IN_PLACE: Timespec = Timespec {
     tv_nsec: 0,
 };
 
-const STACK: usize = 64 << 10;
-
 /// Room for mappings that come into being between two looks.
 const SPARE_RANGES: usize = 64;
-
-/// Room for aligning what is put into the arena.
-const ALIGNMENTS: usize = 256;
 
 /// How far from `errno` the rest of a thread's own data may lie, which the libc's functions use.
 const THREAD_DATA: usize = 128 << 10;
@@ -47,58 +53,82 @@ const ALL: libc::c_long = libc::c_int::MAX as libc::c_long;
 /// What the child works with. Everything it points to lives in memory that the child keeps: the
 /// parent's heap is gone by then.
 #[derive(Clone, Copy)]
-#[repr(C)]
 struct Plan {
     set: Set,
-    grace: Duration,
+    stop: Stop,
     /// Where the child tells that it is in place.
-    ready: libc::c_int,
+    ready: RawFd,
     /// The memory of the command line, which `ps` shows.
     arguments: Range,
     /// What `ps` is to show.
     title: Text,
-    record: Text,
-    draft: Text,
-    /// The directory of the record, as it was: another one in its place is not ours to clean.
+    /// What is removed with the instance.
+    files: [Text; record::FILES],
+    /// The directory of these, as it was: another one in its place is not ours to clean.
     dir: Text,
     dir_identity: (u64, u64),
     dispensable: *const Range,
     dispensable_count: usize,
+    charge: Option<Charge>,
 }
 
-/// A NUL-terminated text in the arena.
+/// The service that the child is to be the parent of.
 #[derive(Clone, Copy)]
-#[repr(C)]
-struct Text(*const libc::c_char);
+struct Charge {
+    program: Program,
+    instance: Instance,
+    generation: u16,
+    patience: Duration,
+    /// Open as long as there may be processes of the service.
+    presence: RawFd,
+}
 
-pub(super) fn start(set: Set, key: &ServiceKey, grace: Duration) -> Result<()> {
-    let failed = |operation| {
-        move |source| Error::Supervisor {
-            service: key.name().to_owned(),
-            operation,
-            source,
-        }
-    };
-    let title = title_of(key.name());
-    let (record, draft) = record::paths(key);
-    let texts = [
-        c_string(title.as_bytes()),
-        c_string(record.as_os_str().as_bytes()),
-        c_string(draft.as_os_str().as_bytes()),
-        c_string(key.namespace.dir().as_os_str().as_bytes()),
-    ];
-    let maps = || read_text("/proc/self/maps").map_err(failed("read /proc/self/maps"));
+pub(super) fn start(set: Set, key: &ServiceKey, stop: Stop) -> Result<()> {
+    let (reader, writer) = pipe().map_err(failed(key, "make a pipe"))?;
+    raise(set, key, stop, &writer, None)?;
+    drop(writer);
+    wait_in_place(reader).map_err(failed(key, "wait for it to be in place"))
+}
+
+pub(super) fn launch(set: Set, key: &ServiceKey, stop: Stop, order: &Order) -> Result<Launched> {
+    let pipes = Pipes::new().map_err(failed(key, "make a pipe"))?;
+    raise(set, key, stop, &pipes.report.1, Some((order, &pipes)))?;
+    pipes.wait_in_place(key, order.patience)
+}
+
+fn failed(key: &ServiceKey, operation: &'static str) -> impl FnOnce(io::Error) -> Error {
+    let service = key.name().to_owned();
+    move |source| Error::Supervisor {
+        service,
+        operation,
+        source,
+    }
+}
+
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
+}
+
+/// Makes everything that the child needs, and forks it.
+fn raise(
+    set: Set,
+    key: &ServiceKey,
+    stop: Stop,
+    ready: &OwnedFd,
+    order: Option<(&Order, &Pipes)>,
+) -> Result<()> {
+    let title = c_string(title_of(key.name()).as_bytes());
+    let dir = c_string(key.namespace.dir().as_os_str().as_bytes());
+    let files = record::files(key).map(|path| c_string(path.as_os_str().as_bytes()));
+    let maps = || read_text("/proc/self/maps").map_err(failed(key, "read /proc/self/maps"));
     let arguments = arguments();
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|error| failed("make a pipe")(error.into()))?;
 
     let ranges_size = (maps()?.lines().count() + SPARE_RANGES) * size_of::<Range>();
-    let texts_size: usize = texts
-        .iter()
-        .map(|text| text.as_bytes_with_nul().len())
-        .sum();
-    let size = STACK + size_of::<Plan>() + ranges_size + texts_size + ALIGNMENTS;
-    let mut arena = Arena::new(size).map_err(failed("map memory"))?;
+    let texts = files.iter().chain([&title, &dir]);
+    let texts_size: usize = texts.map(|text| text.as_bytes_with_nul().len()).sum();
+    let program_size = order.map_or(0, |(order, _)| Program::size(order.program));
+    let size = size_of::<Plan>() + ranges_size + texts_size + program_size;
+    let mut arena = Arena::new(size).map_err(failed(key, "map memory"))?;
     let keep = [
         arena.range(),
         Range::around(errno_address(), 0, THREAD_DATA),
@@ -109,23 +139,28 @@ pub(super) fn start(set: Set, key: &ServiceKey, grace: Duration) -> Result<()> {
     // memory from the list that the child does not need, and put some there that it does not need.
     let mut ranges = dispensable(&maps()?, &keep);
     ranges.truncate(ranges_size / size_of::<Range>());
+    let charge = order.map(|(order, pipes)| Charge {
+        program: Program::new(&mut arena, order.program, pipes),
+        instance: order.instance,
+        generation: order.generation,
+        patience: order.patience,
+        presence: pipes.presence.1.as_raw_fd(),
+    });
     let plan = Plan {
         set,
-        grace,
-        ready: writer.as_raw_fd(),
+        stop,
+        ready: ready.as_raw_fd(),
         arguments,
-        title: arena.text(&texts[0]),
-        record: arena.text(&texts[1]),
-        draft: arena.text(&texts[2]),
-        dir: arena.text(&texts[3]),
+        title: arena.text(&title),
+        files: files.each_ref().map(|path| arena.text(path)),
+        dir: arena.text(&dir),
         dir_identity: key.namespace.identity(),
         dispensable: arena.put(&ranges),
         dispensable_count: ranges.len(),
+        charge,
     };
     let plan = arena.put(&[plan]);
-    fork(&arena, plan).map_err(failed("fork"))?;
-    drop(writer);
-    wait_in_place(reader).map_err(failed("wait for it to be in place"))
+    fork(&arena, plan).map_err(failed(key, "fork"))
 }
 
 fn wait_in_place(reader: OwnedFd) -> io::Result<()> {
@@ -183,75 +218,6 @@ fn errno_address() -> usize {
     address as usize
 }
 
-/// One mapping with the child's stack and everything the child reads. The parent's copy goes when
-/// the child runs.
-struct Arena {
-    base: *mut libc::c_void,
-    size: usize,
-    /// Where the next thing goes. The stack is the first part, and grows down.
-    next: usize,
-}
-
-impl Arena {
-    fn new(size: usize) -> io::Result<Self> {
-        // To the last page: the rest of one cannot be given back for itself.
-        let size = size.next_multiple_of(PAGE);
-        // SAFETY: no address is asked for, so no existing mapping is replaced; the new one is
-        // anonymous and private.
-        let base = unsafe {
-            mmap_anonymous(
-                ptr::null_mut(),
-                size,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE,
-            )
-        }?;
-        Ok(Self {
-            base,
-            size,
-            next: STACK,
-        })
-    }
-
-    fn range(&self) -> Range {
-        let start = self.base as usize;
-        Range {
-            start,
-            end: start + self.size,
-        }
-    }
-
-    fn stack_top(&self) -> *mut libc::c_void {
-        // SAFETY: the mapping is larger than the stack.
-        unsafe { self.base.byte_add(STACK) }
-    }
-
-    fn put<T: Copy>(&mut self, items: &[T]) -> *const T {
-        let at = self.next.next_multiple_of(align_of::<T>());
-        let end = at + size_of_val(items);
-        assert!(end <= self.size, "the arena is made for what is put in");
-        self.next = end;
-        // SAFETY: `at` is within the mapping, by the assertion.
-        let place = unsafe { self.base.byte_add(at) }.cast::<T>();
-        // SAFETY: `place` is aligned and has room for the items, by the assertion; nothing else is
-        // there, because `next` only grows; the items are outside of it.
-        unsafe { place.copy_from_nonoverlapping(items.as_ptr(), items.len()) };
-        place
-    }
-
-    fn text(&mut self, text: &CString) -> Text {
-        Text(self.put(text.as_bytes_with_nul()).cast())
-    }
-}
-
-impl Drop for Arena {
-    fn drop(&mut self) {
-        // SAFETY: this is the mapping made in `new`; the child has a copy of its own, and in this
-        // process nothing refers to it any more.
-        let _ = unsafe { munmap(self.base, self.size) };
-    }
-}
-
 /// Forks twice, so that the supervisor is nobody's child here.
 fn fork(arena: &Arena, plan: *const Plan) -> io::Result<()> {
     // No exit signal: the child in between must not reach a SIGCHLD handler of the program's, nor be
@@ -294,9 +260,19 @@ fn fork(arena: &Arena, plan: *const Plan) -> io::Result<()> {
 /// Leaves the session, forks the supervisor, and ends.
 extern "C" fn first_child(plan: *mut libc::c_void) -> libc::c_int {
     let _ = rustix::process::setsid();
-    // SAFETY: a plain fork, as in `fork(2)`, that runs none of the libc's handlers; the child goes on
-    // on its copy of this stack.
-    let child = unsafe {
+    if fork_here() == 0 {
+        // SAFETY: `plan` points to a `Plan` in the arena, of which this process has a copy.
+        supervise(unsafe { &*plan.cast::<Plan>() });
+    }
+    exit()
+}
+
+/// A plain fork, as in `fork(2)`, that runs none of the libc's handlers; the child goes on, on its copy of
+/// this stack. Its pid, 0 in the child, below 0 if there is none.
+fn fork_here() -> libc::c_long {
+    // SAFETY: without CLONE_VM the child has a copy of this process's memory, stack included. Both
+    // processes make nothing but system calls from here on.
+    unsafe {
         libc::syscall(
             libc::SYS_clone,
             libc::c_long::from(libc::SIGCHLD),
@@ -305,12 +281,7 @@ extern "C" fn first_child(plan: *mut libc::c_void) -> libc::c_int {
             NONE,
             NONE,
         )
-    };
-    if child == 0 {
-        // SAFETY: `plan` points to a `Plan` in the arena, of which this process has a copy.
-        supervise(unsafe { &*plan.cast::<Plan>() });
     }
-    exit()
 }
 
 fn exit() -> ! {
@@ -319,19 +290,29 @@ fn exit() -> ! {
 }
 
 fn supervise(plan: &Plan) -> ! {
+    let _ = rustix::process::chdir(c"/");
+    name_process(plan);
+    if let Some(charge) = &plan.charge {
+        parent::supervise(plan, charge);
+        exit();
+    }
     if plan.set.supervise().is_err() {
         exit();
     }
-    let _ = rustix::process::chdir(c"/");
-    name_process(plan);
     drop_memory(plan);
-    // SAFETY: the descriptor is the pipe's, inherited from the parent, and the buffer one byte.
-    let told = unsafe { libc::write(plan.ready, c"".as_ptr().cast(), 1) };
-    close_all();
-    if told == 1 {
+    let told = write(plan.ready, &[0]);
+    close_from(0);
+    if told {
         watch(plan.set, plan);
     }
     exit()
+}
+
+/// Whether all of it was written.
+fn write(fd: RawFd, bytes: &[u8]) -> bool {
+    // SAFETY: the buffer is valid for its length, and nothing but a number is the descriptor's.
+    let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+    usize::try_from(written) == Ok(bytes.len())
 }
 
 /// Blocks every signal for this thread, and tells what was blocked before. Done before the fork, for
@@ -350,7 +331,7 @@ fn block_signals() -> libc::sigset_t {
 
 fn name_process(plan: &Plan) {
     // SAFETY: a NUL-terminated text in the arena; the kernel reads up to 16 bytes of it.
-    unsafe { libc::prctl(libc::PR_SET_NAME, plan.title.0) };
+    unsafe { libc::prctl(libc::PR_SET_NAME, plan.title.as_ptr()) };
     let (start, length) = (plan.arguments.start, plan.arguments.length());
     if start == 0 || length == 0 {
         return;
@@ -382,9 +363,10 @@ fn drop_memory(plan: &Plan) {
     }
 }
 
-fn close_all() {
+/// Closes all descriptors from this one on.
+fn close_from(first: RawFd) {
     // SAFETY: closes descriptors of this process alone, which uses none of them from here on.
-    let closed = unsafe { libc::syscall(libc::SYS_close_range, NONE, ALL, NONE) };
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, libc::c_long::from(first), ALL, NONE) };
     if closed == 0 {
         return;
     }
@@ -395,38 +377,53 @@ fn close_all() {
     };
     // SAFETY: `limit` is a `rlimit` that the call fills.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    for fd in 0..limit.rlim_cur as libc::c_int {
+    for fd in first..limit.rlim_cur as libc::c_int {
         // SAFETY: as for the call above.
         unsafe { libc::close(fd) };
     }
 }
 
-impl Text {
-    fn as_c_str(&self) -> &CStr {
-        // SAFETY: made by `Arena::text` from a `CString`, in memory that the child keeps.
-        unsafe { CStr::from_ptr(self.0) }
-    }
-}
-
-impl Hands for Plan {
-    fn end(&self, instance: &Instance) -> bool {
+impl Plan {
+    fn end_by_identity(&self, instance: &Instance) -> bool {
         let Identity { pid, .. } = instance.identity;
         if pid == 0 {
             return true;
         }
+        let signal = Signal::from_named_raw(self.stop.signal.number()).unwrap_or(Signal::TERM);
         match BareProcess::find(instance.identity) {
-            Ok(Some(process)) => process.end(self.grace, KILL_TIMEOUT),
+            Ok(Some(process)) => process.end(signal, self.stop.grace, KILL_TIMEOUT),
             Ok(None) => true,
             Err(_) => false,
         }
     }
+}
 
-    fn remove_record(&self) {
+impl Hands for Plan {
+    fn limit(&self) -> &Limit {
+        // Its signals are all blocked, so nothing ends it early.
+        static LIMIT: Limit = Limit::new();
+        &LIMIT
+    }
+
+    fn end(&self, instance: &Instance) -> bool {
+        self.end_by_identity(instance)
+    }
+
+    fn remove_files(&self) {
         let same_dir = rustix::fs::lstat(self.dir.as_c_str())
             .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.dir_identity);
         if same_dir {
-            let _ = rustix::fs::unlink(self.record.as_c_str());
-            let _ = rustix::fs::unlink(self.draft.as_c_str());
+            for file in &self.files {
+                let _ = rustix::fs::unlink(file.as_c_str());
+            }
         }
+    }
+
+    fn is_parent(&self) -> bool {
+        false
+    }
+
+    fn has_ended(&self) -> bool {
+        false
     }
 }

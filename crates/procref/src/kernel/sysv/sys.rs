@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "semget, semop and semctl have no safe wrapper")]
 
+use std::cell::UnsafeCell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -55,6 +56,7 @@ pub(super) fn check_length(count: usize) -> io::Result<()> {
         slot: 0,
         delta: 0,
         undo: false,
+        at_once: false,
     };
     match operate(SetId(libc::c_int::MAX), &vec![nothing; count], Wait::No) {
         Err(error) if error.raw_os_error() == Some(libc::E2BIG) => Err(error),
@@ -63,32 +65,81 @@ pub(super) fn check_length(count: usize) -> io::Result<()> {
 }
 
 pub(super) fn operate(id: SetId, ops: &[Op], wait: Wait) -> io::Result<()> {
-    call(id, ops, wait, None)
+    call(id, ops, wait, ptr::null())
 }
 
 /// `EAGAIN`: not within `limit`.
 pub(super) fn operate_within(id: SetId, ops: &[Op], limit: Duration) -> io::Result<()> {
-    let limit = libc::timespec {
-        tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_nsec: limit.subsec_nanos() as _,
-    };
-    call(id, ops, Wait::Yes, Some(&limit))
+    let limit = timespec(limit);
+    call(id, ops, Wait::Yes, &raw const limit)
 }
 
-fn call(id: SetId, ops: &[Op], wait: Wait, limit: Option<&libc::timespec>) -> io::Result<()> {
+/// A time limit that a signal handler can bring to its end.
+///
+/// A process that sleeps in semtimedop is woken by a signal (`EINTR`). One that is just about to sleep is
+/// not: the handler has run by then, and nothing is left of the signal. So the handler zeroes the very
+/// limit that the call will read: whether it runs before the call or in it, the sleep ends.
+pub(crate) struct Limit(UnsafeCell<libc::timespec>);
+
+// SAFETY: nobody but one thread and the signal handlers that interrupt it use it, and each access is one
+// volatile read or write of an integer. Of a limit that a handler zeroes while it is being set at most
+// the part of a second remains; `bare::Set` says how its user sees that.
+unsafe impl Sync for Limit {}
+
+impl Limit {
+    pub(crate) const fn new() -> Self {
+        Self(UnsafeCell::new(libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        }))
+    }
+
+    /// `None`: for ever.
+    pub(crate) fn set(&self, limit: Option<Duration>) {
+        // Sixty-eight years are for ever, and no kernel overflows at them.
+        let limit = limit.map_or(Duration::from_secs(i32::MAX as u64), |limit| limit);
+        self.write(timespec(limit));
+    }
+
+    /// What a signal handler calls.
+    pub(crate) fn expire(&self) {
+        self.write(timespec(Duration::ZERO));
+    }
+
+    fn write(&self, limit: libc::timespec) {
+        let place = self.0.get();
+        // SAFETY: `place` points to a timespec that lives as long as `self`, and no reference to it
+        // exists; volatile, because a handler reads and writes it at any moment.
+        unsafe { place.write_volatile(limit) };
+    }
+}
+
+/// As [`operate_within`], until the limit was brought to its end. `EINTR`, `EAGAIN`: it was, or time is up.
+pub(super) fn operate_until(id: SetId, ops: &[Op], limit: &Limit) -> io::Result<()> {
+    call(id, ops, Wait::Yes, limit.0.get())
+}
+
+fn timespec(limit: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: limit.subsec_nanos() as _,
+    }
+}
+
+fn call(id: SetId, ops: &[Op], wait: Wait, limit: *const libc::timespec) -> io::Result<()> {
     const MOST: usize = slot::COUNT as usize + 1;
     let mut array = [libc::sembuf {
         sem_num: 0,
         sem_op: 0,
         sem_flg: 0,
     }; MOST];
-    let no_wait = if wait == Wait::No {
-        libc::IPC_NOWAIT
-    } else {
-        0
-    };
     for (raw, op) in array.iter_mut().zip(ops) {
         let undo = if op.undo { libc::SEM_UNDO } else { 0 };
+        let no_wait = if wait == Wait::No || op.at_once {
+            libc::IPC_NOWAIT
+        } else {
+            0
+        };
         *raw = libc::sembuf {
             sem_num: op.slot,
             sem_op: op.delta,
@@ -99,9 +150,9 @@ fn call(id: SetId, ops: &[Op], wait: Wait, limit: Option<&libc::timespec>) -> io
     if count > MOST {
         return Err(io::Error::from_raw_os_error(libc::E2BIG));
     }
-    let limit = limit.map_or(ptr::null(), ptr::from_ref);
     // SAFETY: `array` is an array of at least `count` initialised `sembuf`s (checked above), which
-    // semtimedop only reads; `limit` is null or a timespec that outlives the call.
+    // semtimedop only reads; `limit` is null or points to a timespec that outlives the call, in all three
+    // callers, and that the kernel copies once.
     check(unsafe { semtimedop(id.0, array.as_mut_ptr(), count, limit) }).map(drop)
 }
 

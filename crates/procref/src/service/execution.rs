@@ -1,0 +1,213 @@
+//! Under the lock: starting a service that procref executes itself.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::departure::Hold;
+use super::health::{Seen, is_healthy};
+use super::launch::Launch;
+use super::seat::{Current, Deadline, ObjectOf};
+use super::world::World;
+use crate::command::ServiceCommand;
+use crate::error::{Error, Result};
+use crate::kernel::{Fault, Instance, Lock, Object, Snapshot, Step};
+use crate::process::Identity;
+use crate::ready::Asked;
+use crate::record::Record;
+
+/// How long a callback is given before it is asked again whether the service is ready.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+
+impl<W: World> Hold<W> {
+    pub(super) async fn execute(
+        &mut self,
+        object: &Arc<ObjectOf<W>>,
+        snapshot: Snapshot,
+        command: &Arc<ServiceCommand>,
+        begun: Instant,
+    ) -> Step<Arc<Current<W>>> {
+        self.world().check_record(&self.turn.seat().key).await?;
+        self.stop_leftover(object, snapshot).await?;
+        let deadline = Deadline::after(self.config.start_timeout);
+        let generation = snapshot.next_generation();
+        self.launch(object, command, generation).await?;
+        match self.bring_up(object, command, generation, deadline).await {
+            Ok(current) => {
+                let (service, pid, port) = (self.service(), current.info.pid(), current.info.port());
+                tracing::info!(service, pid, port, generation, elapsed = ?begun.elapsed(), "started");
+                self.running = None;
+                self.lock = false;
+                Ok(current)
+            }
+            Err(Fault::Removed) => {
+                // Its supervisor has noticed, too, and ends it. Nothing is started beside that.
+                self.wait_gone().await?;
+                Err(Fault::Removed)
+            }
+            // It is stopped when the lock is given back.
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// Forks supervisor and service. When this returns, the instance is published, not as ready, and its
+    /// program waits to be executed.
+    async fn launch(
+        &mut self,
+        object: &Arc<ObjectOf<W>>,
+        command: &Arc<ServiceCommand>,
+        generation: u16,
+    ) -> Step<()> {
+        let launch = Launch {
+            command: Arc::clone(command),
+            stop: self.config.stop(),
+            instance: Instance {
+                identity: Identity { pid: 0, start: 0 },
+                port: 0,
+                ready: false,
+                stopping: false,
+                hosted: false,
+                has_metadata: false,
+                command: true,
+                keep_orphan: false,
+                linger_ms: self.config.linger_ms,
+            },
+            generation,
+            patience: self.config.start_timeout,
+        };
+        let seat = Arc::clone(self.turn.seat());
+        tracing::debug!(service = self.service(), "launching the service");
+        let launching = seat.world.launch(&seat.key, object, launch);
+        self.launching = Some(Mutex::new(launching));
+        if let Err(error) = self.launched().await {
+            // If that is because somebody removed the set, it is no error.
+            object.snapshot().await?;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Sees a launch to its end.
+    pub(super) async fn launched(&mut self) -> Result<()> {
+        let done = std::future::poll_fn(|context| match &mut self.launching {
+            Some(launching) => {
+                let launching = launching.get_mut().unwrap_or_else(PoisonError::into_inner);
+                launching.as_mut().poll(context).map(Some)
+            }
+            None => Poll::Ready(None),
+        })
+        .await;
+        self.launching = None;
+        if let Some(running) = done {
+            self.running = Some(Arc::new(running?));
+        }
+        Ok(())
+    }
+
+    async fn bring_up(
+        &mut self,
+        object: &Arc<ObjectOf<W>>,
+        command: &Arc<ServiceCommand>,
+        generation: u16,
+        deadline: Deadline,
+    ) -> Step<Arc<Current<W>>> {
+        let Some(running) = self.running.clone() else {
+            return Err(Fault::Removed);
+        };
+        let seat = Arc::clone(self.turn.seat());
+        let world = &seat.world;
+        let (identity, info) = world.launched(&running);
+        let record = Record::new(&seat.key, identity, &info)
+            .executed(command.executed(&seat.key, self.config.stop()));
+        world.write_record(&seat.key, &record).await?;
+        let asked = world.run(&running, deadline.left()).await?;
+        let found = world.look_up(identity.pid).await?;
+        let process = found
+            .filter(|(found, _)| *found == identity)
+            .map(|(_, process)| Arc::new(process));
+        let unready = Instance {
+            identity,
+            port: info.port(),
+            ready: false,
+            stopping: false,
+            hosted: false,
+            has_metadata: false,
+            command: true,
+            keep_orphan: false,
+            linger_ms: self.config.linger_ms,
+        };
+        let candidate = Current {
+            instance: unready,
+            generation,
+            info,
+            process,
+        };
+        let vetted = {
+            let vetted = pin!(self.vet(&running, &candidate, asked, deadline));
+            let alarm = pin!(world.alarm(&running));
+            unless(alarm, vetted).await
+        };
+        let dead = match &candidate.process {
+            Some(process) => !world.is_alive(process).await,
+            None => true,
+        };
+        if dead {
+            // That is what went wrong, whatever the answers were.
+            return Err(world.alarm(&running).await.into());
+        }
+        vetted?;
+        let ready = Instance {
+            ready: true,
+            ..unready
+        };
+        object
+            .publish(Some(&ready), generation, Lock::Release)
+            .await?;
+        Ok(Arc::new(Current {
+            instance: ready,
+            ..candidate
+        }))
+    }
+
+    /// What is asked of a service that answers, before anybody is let in.
+    async fn vet(
+        &self,
+        running: &Arc<W::Running>,
+        candidate: &Current<W>,
+        asked: Option<Asked>,
+        deadline: Deadline,
+    ) -> Result<()> {
+        let seat = self.turn.seat();
+        if let Some(ask) = asked {
+            let until_ready = async {
+                while !ask(&candidate.info).await {
+                    seat.world.pause(ASK_AGAIN).await;
+                }
+            };
+            let ready = seat.world.within(deadline.left(), until_ready).await;
+            ready.ok_or_else(|| seat.world.late(running, deadline.limit()))?;
+        }
+        if !is_healthy(seat, &self.config, candidate, Seen::Before).await? {
+            return Err(Error::Unhealthy {
+                service: self.service().to_owned(),
+                callback: "ready",
+                pid: candidate.info.pid(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What comes of `vetted`, unless the alarm goes first. Where it need not wait, nothing listens for that.
+async fn unless(
+    mut alarm: Pin<&mut impl Future<Output = Error>>,
+    mut vetted: Pin<&mut impl Future<Output = Result<()>>>,
+) -> Result<()> {
+    std::future::poll_fn(|context| match vetted.as_mut().poll(context) {
+        Poll::Pending => alarm.as_mut().poll(context).map(Err),
+        done => done,
+    })
+    .await
+}

@@ -1,0 +1,182 @@
+//! A service that procref executes itself: from the fork to the moment it is ready, on this machine.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::command::{Prepared, ServiceCommand, ServiceLog};
+use crate::error::{Error, Result};
+use crate::info::ServiceInfo;
+use crate::kernel::{Instance, bare};
+use crate::name::ServiceKey;
+use crate::process::Identity;
+use crate::ready::{Asked, Probe, Waited};
+use crate::runtime;
+use crate::command::Stop;
+use crate::supervisor::{self, Launched, Order};
+
+/// What is to be launched.
+pub(crate) struct Launch {
+    pub(crate) command: Arc<ServiceCommand>,
+    pub(crate) stop: Stop,
+    /// As it will be published, but for identity and port.
+    pub(crate) instance: Instance,
+    pub(crate) generation: u16,
+    /// How long it may wait for an older instance's processes.
+    pub(crate) patience: Duration,
+}
+
+/// A service whose program was not executed yet, or is not ready yet.
+pub(crate) struct Running {
+    service: String,
+    launched: Launched,
+    program: String,
+    port: u16,
+    log: ServiceLog,
+    probe: Probe,
+    /// Keeps the port for the service until it is executed.
+    reserved: Mutex<Option<OwnedFd>>,
+}
+
+impl Running {
+    /// Blocks: the supervisor is forked, and waits for an older instance's processes.
+    pub(super) fn start(set: bare::Set, key: &ServiceKey, launch: &Launch) -> Result<Self> {
+        let prepared = launch.command.prepare(key)?;
+        let order = Order {
+            program: &prepared,
+            instance: Instance {
+                port: prepared.port,
+                ..launch.instance
+            },
+            generation: launch.generation,
+            patience: launch.patience,
+        };
+        let launched = supervisor::launch(set, key, launch.stop, &order)?;
+        // What the child has got is the child's alone from here on.
+        let Prepared {
+            port,
+            log,
+            reserved,
+            ready,
+            ..
+        } = prepared;
+        Ok(Self {
+            service: key.name().to_owned(),
+            launched,
+            program: launch.command.program(),
+            port,
+            log,
+            probe: ready,
+            reserved: Mutex::new(reserved),
+        })
+    }
+
+    pub(super) fn info(&self) -> (Identity, ServiceInfo) {
+        let identity = self.launched.identity;
+        let info = ServiceInfo::new(identity.pid, self.port).identified(identity.start);
+        (identity, info)
+    }
+
+    /// What asks whether it is ready, if that is a callback.
+    pub(super) fn callback(&self) -> Option<Asked> {
+        self.probe.callback()
+    }
+
+    /// Executes the program and waits until it is ready; whether a callback thinks so, is not asked here.
+    pub(super) async fn run(self: &Arc<Self>, limit: Duration) -> Result<()> {
+        let running = Arc::clone(self);
+        runtime::on_thread("wait until the service is ready", move || {
+            running.run_here(limit)
+        })
+        .await?
+    }
+
+    fn run_here(&self, limit: Duration) -> Result<()> {
+        // As late as it can be: from here on, somebody else can get the port before the service does.
+        drop(
+            self.reserved
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        let executed = self.launched.execute().map_err(|source| {
+            self.supervisor_error("let the program be executed", source)
+        })?;
+        if let Some(refusal) = executed {
+            return Err(Error::exec(&self.service, &self.program, refusal));
+        }
+        let deadline = Instant::now() + limit;
+        match self
+            .probe
+            .wait(self.launched.alarm(), deadline, &self.service)
+        {
+            Waited::Ready => Ok(()),
+            Waited::Alarm => Err(self.death()),
+            Waited::Late { waiting_for, last } => Err(self.late(limit, waiting_for, last)),
+        }
+    }
+
+    pub(super) fn late(&self, limit: Duration, waiting_for: String, last: String) -> Error {
+        Error::NotReady {
+            service: self.service.clone(),
+            program: self.program.clone(),
+            limit,
+            waiting_for,
+            last,
+            log: self.log.path.clone(),
+            tail: self.log.tail(),
+        }
+    }
+
+    /// Resolves when the service has ended before it was ready, with what to say about that.
+    pub(super) async fn alarm(self: &Arc<Self>) -> Error {
+        let running = Arc::clone(self);
+        let waited = runtime::on_thread("wait for the service's end", move || {
+            match running.launched.wait_alarm() {
+                Ok(()) => running.death(),
+                Err(error) => running.supervisor_error("listen to it", error),
+            }
+        });
+        waited.await.unwrap_or_else(|error| error)
+    }
+
+    fn death(&self) -> Error {
+        match self.launched.exit_status() {
+            Ok(Some(status)) => Error::Exited {
+                service: self.service.clone(),
+                program: self.program.clone(),
+                status,
+                after: self.launched.begun.elapsed(),
+                log: self.log.path.clone(),
+                tail: self.log.tail(),
+            },
+            Ok(None) => self.supervisor_error(
+                "hear from it",
+                std::io::Error::new(
+                    std::io::ErrorKind::UnexpectedEof,
+                    "it was killed while the service started",
+                ),
+            ),
+            Err(error) => self.supervisor_error("hear from it", error),
+        }
+    }
+
+    /// Waits until no process of a service that could not be used is left.
+    pub(super) async fn gone(self: Arc<Self>, limit: Duration) -> Result<bool> {
+        drop(self.launched.close_gate());
+        runtime::on_thread("wait for the end of the service's processes", move || {
+            self.launched
+                .wait_gone(limit)
+                .map_err(|error| self.supervisor_error("wait for the service's processes", error))
+        })
+        .await?
+    }
+
+    fn supervisor_error(&self, operation: &'static str, source: std::io::Error) -> Error {
+        Error::Supervisor {
+            service: self.service.clone(),
+            operation,
+            source,
+        }
+    }
+}

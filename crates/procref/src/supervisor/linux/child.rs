@@ -1,0 +1,214 @@
+//! Between fork and exec: the service's process, until its program runs.
+
+#![expect(unsafe_code, reason = "descriptors, signals and execve after a raw fork")]
+
+use std::ffi::CString;
+use std::io::Write as _;
+use std::os::fd::{AsRawFd as _, RawFd};
+use std::ptr;
+
+use super::arena::{Arena, Text};
+use super::launched::{Pipes, Refusal, Stage};
+use super::{close_from, write};
+use crate::command::Prepared;
+
+/// What is executed, and with what. In the arena.
+#[derive(Clone, Copy)]
+pub(super) struct Program {
+    path: Text,
+    args: *const Text,
+    env: *const Text,
+    /// The digits of LISTEN_PID in the environment, or null.
+    listen_pid: *mut u8,
+    dir: Text,
+    null: RawFd,
+    log: RawFd,
+    /// The socket to pass, or below 0.
+    listener: RawFd,
+    /// A byte here lets it go on; the end of the pipe means that there is no starter any more.
+    gate: RawFd,
+    /// Where it tells what went wrong. Closed by a successful exec.
+    exec: RawFd,
+}
+
+/// What every service gets: standard input, output and error.
+const STANDARD: RawFd = 3;
+
+/// The first descriptor that the program does not get.
+const FIRST_OTHER: RawFd = STANDARD + 1;
+
+/// The highest number of a pid: seven digits suffice today, ten for ever.
+const PID_DIGITS: usize = 10;
+
+impl Program {
+    /// How much of an arena it takes.
+    pub(super) fn size(prepared: &Prepared) -> usize {
+        let Prepared {
+            program,
+            args,
+            env,
+            dir,
+            ..
+        } = prepared;
+        let texts = args.iter().chain(env).chain([program, dir]);
+        texts
+            .map(|text| text.as_bytes_with_nul().len() + size_of::<Text>())
+            .sum::<usize>()
+            + 2 * size_of::<Text>()
+    }
+
+    pub(super) fn new(arena: &mut Arena, prepared: &Prepared, pipes: &Pipes) -> Self {
+        let env = arena.texts(&prepared.env);
+        let listen_pid = prepared.listen_pid.map_or(ptr::null_mut(), |index| {
+            // SAFETY: `texts` made one pointer per entry of `env`, and a null.
+            let text = unsafe { *env.add(index) };
+            let name = name_length(&prepared.env, index);
+            // SAFETY: the text has a name, `=`, and digits; behind the last of them is its NUL.
+            unsafe { text.as_ptr().cast_mut().cast::<u8>().add(name) }
+        });
+        Self {
+            path: arena.text(&prepared.program),
+            args: arena.texts(&prepared.args),
+            env,
+            listen_pid,
+            dir: arena.text(&prepared.dir),
+            null: prepared.null.as_raw_fd(),
+            log: prepared.log.file.as_raw_fd(),
+            listener: prepared.listener.as_ref().map_or(-1, |fd| fd.as_raw_fd()),
+            gate: pipes.gate.0.as_raw_fd(),
+            exec: pipes.exec.1.as_raw_fd(),
+        }
+    }
+
+    /// In the child: becomes the service.
+    pub(super) fn run(&self) -> ! {
+        // A session of its own: no terminal, and no Ctrl-C meant for somebody else.
+        let _ = rustix::process::setsid();
+        reset_signals();
+        let refusal = match self.take_descriptors() {
+            Err(refusal) => refusal,
+            Ok([gate, exec]) => {
+                if !passed(gate) {
+                    end(0);
+                }
+                self.execute(exec);
+            }
+        };
+        self.refuse(self.exec, refusal)
+    }
+
+    fn execute(&self, exec: RawFd) -> ! {
+        if let Err(error) = rustix::process::chdir(self.dir.as_c_str()) {
+            self.refuse(exec, Refusal::new(Stage::Directory, error.raw_os_error()));
+        }
+        self.write_listen_pid();
+        // SAFETY: `path` is a NUL-terminated text, `args` and `env` are arrays of such that end with a
+        // null, all in memory that this process keeps.
+        unsafe { libc::execve(self.path.as_ptr(), self.args.cast(), self.env.cast()) };
+        self.refuse(exec, Refusal::new(Stage::Execute, errno()))
+    }
+
+    fn refuse(&self, exec: RawFd, refusal: Refusal) -> ! {
+        write(exec, &refusal.encode());
+        end(127)
+    }
+
+    /// Puts what the program gets where it expects it, closes everything else, and tells where gate and
+    /// exec are now.
+    ///
+    /// First out of the way, then into place: any of them may have the number of another one's place.
+    /// What remains open of its starter's until then includes the gate's other end, without whose
+    /// closing the end of the starter would not be the end of the pipe.
+    fn take_descriptors(&self) -> Result<[RawFd; 2], Refusal> {
+        let listeners = RawFd::from(self.listener >= 0);
+        let (gate, exec) = (STANDARD + listeners, FIRST_OTHER + listeners);
+        let above = exec + 1;
+        let null = duplicate(self.null, above)?;
+        let log = duplicate(self.log, above)?;
+        let from_gate = duplicate(self.gate, above)?;
+        let from_exec = duplicate(self.exec, above)?;
+        if self.listener >= 0 {
+            let listener = duplicate(self.listener, above)?;
+            place(listener, STANDARD, 0)?;
+        }
+        place(null, 0, 0)?;
+        place(log, 1, 0)?;
+        place(log, 2, 0)?;
+        place(from_gate, gate, libc::O_CLOEXEC)?;
+        place(from_exec, exec, libc::O_CLOEXEC)?;
+        close_from(above);
+        Ok([gate, exec])
+    }
+
+    fn write_listen_pid(&self) {
+        if self.listen_pid.is_null() {
+            return;
+        }
+        let mut digits = [0; PID_DIGITS + 1];
+        let pid = rustix::process::getpid().as_raw_nonzero();
+        let mut cursor = std::io::Cursor::new(&mut digits[..PID_DIGITS]);
+        let _ = write!(cursor, "{pid}");
+        // SAFETY: there are ten digits and a NUL at `listen_pid`, in memory of this process alone.
+        unsafe { ptr::copy_nonoverlapping(digits.as_ptr(), self.listen_pid, digits.len()) };
+    }
+}
+
+/// The length of a variable's name, and its `=`.
+fn name_length(env: &[CString], index: usize) -> usize {
+    let bytes = env.get(index).map_or(&[][..], |text| text.as_bytes());
+    bytes.iter().take_while(|&&byte| byte != b'=').count() + 1
+}
+
+/// Waits at the gate. False: nobody will open it any more.
+fn passed(gate: RawFd) -> bool {
+    let mut byte = [0_u8];
+    loop {
+        // SAFETY: the buffer is valid for its length.
+        match unsafe { libc::read(gate, byte.as_mut_ptr().cast(), byte.len()) } {
+            1 => return true,
+            -1 if errno() == libc::EINTR => {}
+            _ => return false,
+        }
+    }
+}
+
+fn duplicate(fd: RawFd, above: RawFd) -> Result<RawFd, Refusal> {
+    // SAFETY: takes numbers, and makes a descriptor of this process alone.
+    match unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, above) } {
+        -1 => Err(Refusal::new(Stage::Descriptors, errno())),
+        duplicate => Ok(duplicate),
+    }
+}
+
+fn place(fd: RawFd, at: RawFd, flags: libc::c_int) -> Result<(), Refusal> {
+    // SAFETY: takes numbers, and replaces a descriptor of this process alone.
+    match unsafe { libc::dup3(fd, at, flags) } {
+        -1 => Err(Refusal::new(Stage::Descriptors, errno())),
+        _ => Ok(()),
+    }
+}
+
+/// As a program expects them: all at their defaults, also those that its starter ignored, and none
+/// blocked. `exec` would keep both.
+fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: the default action is no code. The two that the libc keeps for itself are refused, and
+        // are back at their defaults after exec.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: all zeros is a value of `sigset_t`.
+    let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `none` is a `sigset_t`.
+    unsafe { libc::sigemptyset(&raw mut none) };
+    // SAFETY: `none` is initialised, and the old mask is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) };
+}
+
+fn errno() -> libc::c_int {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+fn end(status: libc::c_int) -> ! {
+    // SAFETY: `_exit` runs nothing of this process's.
+    unsafe { libc::_exit(status) }
+}

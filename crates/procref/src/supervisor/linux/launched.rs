@@ -1,0 +1,282 @@
+//! The starter's side of a launch: what the supervisor and the child say, and the gate.
+
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::{failed, pipe};
+use crate::error::Result;
+use crate::kernel::Ended;
+use crate::name::ServiceKey;
+use crate::process::Identity;
+
+/// How much longer than itself a supervisor is waited for.
+const MARGIN: Duration = Duration::from_secs(30);
+
+/// What a supervisor says on its pipe: one message at a time, whole or not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Message {
+    /// An older service's processes are still there, or the starter has let go.
+    NotInPlace,
+    /// With this error.
+    NotForked(i32),
+    /// The child waits at the gate, and is published.
+    InPlace(Identity),
+    /// The child has ended before it was ready.
+    Ended(Ended),
+}
+
+impl Message {
+    const SIZE: usize = 16;
+
+    pub(super) fn encode(self) -> [u8; Self::SIZE] {
+        let (kind, value, start) = match self {
+            Self::NotInPlace => (1_u32, 0, 0),
+            Self::NotForked(errno) => (2, errno as u32, 0),
+            Self::InPlace(Identity { pid, start }) => (3, pid, start),
+            Self::Ended(Ended::Exited(code)) => (4, code.into(), 0),
+            Self::Ended(Ended::Killed(signal)) => (5, signal.into(), 0),
+        };
+        let mut bytes = [0; Self::SIZE];
+        bytes[..4].copy_from_slice(&kind.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&value.to_ne_bytes());
+        bytes[8..].copy_from_slice(&start.to_ne_bytes());
+        bytes
+    }
+
+    fn decode(bytes: [u8; Self::SIZE]) -> Option<Self> {
+        let [a, b, c, d, e, f, g, h, start @ ..] = bytes;
+        let (kind, value) = (
+            u32::from_ne_bytes([a, b, c, d]),
+            u32::from_ne_bytes([e, f, g, h]),
+        );
+        let start = u64::from_ne_bytes(start);
+        match kind {
+            1 => Some(Self::NotInPlace),
+            2 => Some(Self::NotForked(value as i32)),
+            3 => Some(Self::InPlace(Identity { pid: value, start })),
+            4 => Some(Self::Ended(Ended::Exited(value as u8))),
+            5 => Some(Self::Ended(Ended::Killed(value as u8))),
+            _ => None,
+        }
+    }
+}
+
+/// Where the child was when something went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Descriptors,
+    Directory,
+    Execute,
+}
+
+/// Why the program was not executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) stage: Stage,
+    pub(crate) errno: i32,
+}
+
+impl Refusal {
+    pub(super) fn new(stage: Stage, errno: i32) -> Self {
+        Self { stage, errno }
+    }
+
+    pub(super) fn encode(self) -> [u8; 5] {
+        let [a, b, c, d] = self.errno.to_ne_bytes();
+        [self.stage as u8, a, b, c, d]
+    }
+
+    fn decode([stage, a, b, c, d]: [u8; 5]) -> Self {
+        let stage = match stage {
+            0 => Stage::Descriptors,
+            1 => Stage::Directory,
+            _ => Stage::Execute,
+        };
+        Self {
+            stage,
+            errno: i32::from_ne_bytes([a, b, c, d]),
+        }
+    }
+}
+
+/// Each with the end to read from and the end to write to.
+pub(super) struct Pipes {
+    pub(super) report: (OwnedFd, OwnedFd),
+    pub(super) presence: (OwnedFd, OwnedFd),
+    pub(super) gate: (OwnedFd, OwnedFd),
+    pub(super) exec: (OwnedFd, OwnedFd),
+}
+
+impl Pipes {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            report: pipe()?,
+            presence: pipe()?,
+            gate: pipe()?,
+            exec: pipe()?,
+        })
+    }
+
+    /// Once the supervisor is forked: keeps what is the starter's, and waits until the child is published.
+    pub(super) fn wait_in_place(self, key: &ServiceKey, patience: Duration) -> Result<Launched> {
+        let begun = Instant::now();
+        let report = self.report.0;
+        drop(self.report.1);
+        let wait = failed(key, "wait for it to be in place");
+        // It gives up by itself earlier, so that it never comes into place for a starter that is gone.
+        let limit = begun.checked_add(patience.saturating_add(MARGIN));
+        if !readable(report.as_fd(), limit).map_err(wait)? {
+            return Err(failed(key, "wait for it to be in place")(io::ErrorKind::TimedOut.into()));
+        }
+        Err(match receive(&report) {
+            Ok(Some(Message::InPlace(identity))) => {
+                return Ok(Launched {
+                    identity,
+                    begun,
+                    report,
+                    presence: self.presence.0,
+                    exec: self.exec.0,
+                    gate: Mutex::new(Some(self.gate.1)),
+                });
+            }
+            Ok(Some(Message::NotForked(errno))) => {
+                failed(key, "fork the service")(io::Error::from_raw_os_error(errno))
+            }
+            Ok(Some(Message::NotInPlace)) => failed(
+                key,
+                "wait until the processes of the last instance are gone",
+            )(io::ErrorKind::TimedOut.into()),
+            // It ended without a word: killed, or the set was removed under it.
+            Ok(_) => failed(key, "hear from it")(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) => failed(key, "hear from it")(error),
+        })
+    }
+}
+
+/// A service that was forked, and published as not ready. Its program is executed when the gate is opened;
+/// when this is dropped before, never.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub(crate) identity: Identity,
+    pub(crate) begun: Instant,
+    /// The supervisor speaks here as long as the service is not ready.
+    report: OwnedFd,
+    /// Ends with the last process of a service that could not be used.
+    presence: OwnedFd,
+    /// Ends when the program is executed.
+    exec: OwnedFd,
+    gate: Mutex<Option<OwnedFd>>,
+}
+
+impl Launched {
+    /// Lets the program be executed, and returns when it was.
+    pub(crate) fn execute(&self) -> io::Result<Option<Refusal>> {
+        let gate = self.close_gate();
+        if let Some(gate) = gate {
+            rustix::io::write(&gate, &[1])?;
+        }
+        readable(self.exec.as_fd(), None)?;
+        let mut bytes = [0; 5];
+        let length = (&std::fs::File::from(self.exec.try_clone()?)).read(&mut bytes)?;
+        Ok((length == bytes.len()).then(|| Refusal::decode(bytes)))
+    }
+
+    /// From now on the program will not be executed, if it was not yet.
+    pub(crate) fn close_gate(&self) -> Option<OwnedFd> {
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        gate.take()
+    }
+
+    /// Readable, or at its end, when the service has ended before it was ready, or its supervisor.
+    pub(crate) fn alarm(&self) -> BorrowedFd<'_> {
+        self.report.as_fd()
+    }
+
+    /// Waits for the alarm.
+    pub(crate) fn wait_alarm(&self) -> io::Result<()> {
+        readable(self.alarm(), None).map(drop)
+    }
+
+    /// How the service ended, after the alarm. `None`: the supervisor ended without a word.
+    pub(crate) fn exit_status(&self) -> io::Result<Option<ExitStatus>> {
+        match receive(&self.report)? {
+            Some(Message::Ended(Ended::Exited(code))) => {
+                Ok(Some(ExitStatus::from_raw(i32::from(code) << 8)))
+            }
+            Some(Message::Ended(Ended::Killed(signal))) => {
+                Ok(Some(ExitStatus::from_raw(signal.into())))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Waits until no process of a service that could not be used is left; false if that takes longer.
+    pub(crate) fn wait_gone(&self, limit: Duration) -> io::Result<bool> {
+        readable(self.presence.as_fd(), Instant::now().checked_add(limit))
+    }
+}
+
+/// `None`: the other side has ended.
+fn receive(pipe: &OwnedFd) -> io::Result<Option<Message>> {
+    let mut bytes = [0; Message::SIZE];
+    loop {
+        match rustix::io::read(pipe, &mut bytes) {
+            Ok(0) => return Ok(None),
+            Ok(_) => return Ok(Message::decode(bytes)),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Whether there is something to read, or the other end is closed, before the deadline. `None`: however
+/// long that takes.
+fn readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let limit = left.map(|left| Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        match poll(&mut fds, limit.as_ref()) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_heard() {
+        let identity = Identity {
+            pid: 4_194_303,
+            start: u64::MAX,
+        };
+        for message in [
+            Message::NotInPlace,
+            Message::NotForked(11),
+            Message::InPlace(identity),
+            Message::Ended(Ended::Exited(255)),
+            Message::Ended(Ended::Killed(9)),
+        ] {
+            assert_eq!(Message::decode(message.encode()), Some(message));
+        }
+        assert_eq!(Message::decode([0; Message::SIZE]), None);
+        for stage in [Stage::Descriptors, Stage::Directory, Stage::Execute] {
+            let refusal = Refusal::new(stage, 13);
+            assert_eq!(Refusal::decode(refusal.encode()), refusal);
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! A supervisor that is the service's parent, and so learns of its end, and of every process it leaves.
+
+#![expect(unsafe_code, reason = "SIGCHLD, waitpid and kill for its own children")]
+
+use std::cell::Cell;
+use std::os::fd::RawFd;
+use std::ptr;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::launched::Message;
+use super::{Charge, Plan, close_from, drop_memory, fork_here, write};
+use crate::kernel::bare::{Limit, Refused};
+use crate::kernel::{Ended, Instance};
+use crate::process::{BareProcess, Identity, KILL_TIMEOUT};
+use crate::supervisor::{Hands, Parent, watch_child};
+
+/// Where its ends of the pipes are, once everything else is closed.
+const REPORT: RawFd = 0;
+const PRESENCE: RawFd = 1;
+
+/// What every sleep in the kernel is limited by: the handler of SIGCHLD has nothing else to go by.
+static LIMIT: Limit = Limit::new();
+
+/// How many processes that a service leaves are asked to end. Further ones are killed.
+const ASKED: usize = 64;
+
+pub(super) fn supervise(plan: &Plan, charge: &Charge) {
+    let report = |message: Message| write(plan.ready, &message.encode());
+    match plan.set.supervise_tree(charge.patience) {
+        Ok(()) => {}
+        Err(refused) => {
+            if refused == Refused::NotNow {
+                report(Message::NotInPlace);
+            }
+            return;
+        }
+    }
+    // SAFETY: takes numbers, and concerns this process alone.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+    drop_memory(plan);
+    handle_child();
+    let pid = match fork_here() {
+        0 => charge.program.run(),
+        pid => u32::try_from(pid).unwrap_or(0),
+    };
+    if pid == 0 {
+        report(Message::NotForked(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)));
+        return;
+    }
+    keep_pipes(plan.ready, charge.presence);
+    let Ok(start) = BareProcess::start_of(pid) else {
+        // Without /proc. The gate stays closed, so the child ends.
+        return;
+    };
+    let child = Identity {
+        pid,
+        start,
+    };
+    let parent = Tree {
+        plan,
+        child,
+        ended: Cell::new(None),
+        alone: Cell::new(false),
+    };
+    let instance = Instance {
+        identity: child,
+        ..charge.instance
+    };
+    if plan.set.publish(Some(&instance), charge.generation).is_ok() {
+        write(REPORT, &Message::InPlace(child).encode());
+        watch_child(plan.set, &parent);
+    } else {
+        parent.end_all();
+    }
+}
+
+struct Tree<'a> {
+    plan: &'a Plan,
+    child: Identity,
+    ended: Cell<Option<Ended>>,
+    /// It has no children any more.
+    alone: Cell<bool>,
+}
+
+impl Tree<'_> {
+    /// Takes note of all who have ended. A process that nobody reaps stays in the way of its pid, so until
+    /// then no signal to it can reach another one.
+    fn reap(&self) {
+        loop {
+            let mut status = 0;
+            // SAFETY: `status` is an integer that the call fills.
+            let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
+            if pid <= 0 {
+                self.alone.set(pid < 0);
+                return;
+            }
+            if u32::try_from(pid) == Ok(self.child.pid) {
+                self.ended.set(Some(if libc::WIFSIGNALED(status) {
+                    Ended::Killed(libc::WTERMSIG(status) as u8)
+                } else {
+                    Ended::Exited(libc::WEXITSTATUS(status) as u8)
+                }));
+            }
+        }
+    }
+
+    fn end_until(&self, deadline: Instant) {
+        // The service's own process has ended, or has had its time. What it left may well stop in an
+        // orderly way, too: the server that a shell had started, say.
+        let mut asked = [0; ASKED];
+        loop {
+            self.reap();
+            if self.alone.get() {
+                return;
+            }
+            each_child(|pid| {
+                if let Some(place) = unasked(&mut asked, pid) {
+                    *place = pid;
+                    signal(pid, libc::SIGTERM);
+                    signal(pid, libc::SIGCONT);
+                }
+            });
+            if !wait_child(deadline) {
+                break;
+            }
+        }
+        // Whoever loses his parent by this becomes a child of this process, and is found the next time.
+        let deadline = Instant::now() + KILL_TIMEOUT;
+        loop {
+            self.reap();
+            if self.alone.get() {
+                return;
+            }
+            each_child(|pid| signal(pid, libc::SIGKILL));
+            if !wait_child(deadline) {
+                return;
+            }
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let now = Instant::now();
+        now.checked_add(self.plan.stop.grace).unwrap_or(now)
+    }
+}
+
+/// Where to note that this process is asked; `None` if it has been, or there is no room.
+fn unasked(asked: &mut [i32; ASKED], pid: i32) -> Option<&mut i32> {
+    let place = asked.iter_mut().find(|known| **known == pid || **known == 0)?;
+    (*place == 0).then_some(place)
+}
+
+impl Hands for Tree<'_> {
+    fn limit(&self) -> &Limit {
+        &LIMIT
+    }
+
+    fn end(&self, instance: &Instance) -> bool {
+        if instance.identity == self.child {
+            self.end_all();
+            self.alone.get()
+        } else {
+            self.plan.end_by_identity(instance)
+        }
+    }
+
+    fn remove_files(&self) {
+        self.plan.remove_files();
+    }
+
+    fn is_parent(&self) -> bool {
+        true
+    }
+
+    fn has_ended(&self) -> bool {
+        self.reap();
+        self.ended.get().is_some()
+    }
+}
+
+impl Parent for Tree<'_> {
+    fn child(&self) -> Identity {
+        self.child
+    }
+
+    fn ended(&self) -> Option<Ended> {
+        self.ended.get()
+    }
+
+    fn report_end(&self) {
+        if let Some(ended) = self.ended.get() {
+            write(REPORT, &Message::Ended(ended).encode());
+        }
+    }
+
+    fn report_gone(&self) {
+        close(PRESENCE);
+    }
+
+    fn hang_up(&self) {
+        close(REPORT);
+        close(PRESENCE);
+    }
+
+    fn end_rest(&self) {
+        hold_child_signal();
+        self.end_until(self.deadline());
+    }
+
+    fn end_all(&self) {
+        hold_child_signal();
+        let deadline = self.deadline();
+        self.reap();
+        if self.ended.get().is_none() {
+            // Only the service itself: many stop their workers in an order of their own, and to be asked
+            // behind their backs looks like a crash of these.
+            let pid = self.child.pid as i32;
+            signal(pid, self.plan.stop.signal.number());
+            signal(pid, libc::SIGCONT);
+            while self.ended.get().is_none() && wait_child(deadline) {
+                self.reap();
+            }
+        }
+        self.end_until(deadline);
+    }
+}
+
+/// Moves the two pipes to where they stay, and closes everything else of the starter's.
+fn keep_pipes(report: RawFd, presence: RawFd) {
+    // Out of the way of each other first.
+    let above = PRESENCE + 1;
+    // SAFETY: these take numbers, and make descriptors of this process alone.
+    let report = unsafe { libc::fcntl(report, libc::F_DUPFD_CLOEXEC, above) };
+    // SAFETY: as above.
+    let presence = unsafe { libc::fcntl(presence, libc::F_DUPFD_CLOEXEC, above) };
+    for (fd, place) in [(report, REPORT), (presence, PRESENCE)] {
+        // SAFETY: as above; the starter's own descriptor that is replaced is of no use here.
+        unsafe { libc::dup3(fd, place, libc::O_CLOEXEC) };
+    }
+    close_from(above);
+}
+
+fn close(fd: RawFd) {
+    // SAFETY: the descriptor is this process's own, and is not used again.
+    unsafe { libc::close(fd) };
+}
+
+/// Signals a child that has not been reaped, so that nobody else can have its pid.
+fn signal(pid: i32, signal: libc::c_int) {
+    // SAFETY: takes two integers.
+    unsafe { libc::kill(pid, signal) };
+}
+
+extern "C" fn on_child(_: libc::c_int) {
+    LIMIT.expire();
+}
+
+/// From now on the end of a child ends this process's sleep, or the sleep that it is about to begin.
+fn handle_child() {
+    // SAFETY: all zeros is a value of `sigaction`: no flags, an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    let handler: extern "C" fn(libc::c_int) = on_child;
+    action.sa_sigaction = handler as libc::sighandler_t;
+    action.sa_flags = libc::SA_NOCLDSTOP;
+    // SAFETY: the handler makes one write to a static that is made for that, and the action it had before
+    // is not asked for.
+    unsafe { libc::sigaction(libc::SIGCHLD, &raw const action, ptr::null_mut()) };
+    mask_child(libc::SIG_UNBLOCK);
+}
+
+/// From now on ended children are waited for, and not handled.
+fn hold_child_signal() {
+    mask_child(libc::SIG_BLOCK);
+}
+
+fn mask_child(how: libc::c_int) {
+    let set = child_signal();
+    // SAFETY: the set is initialised, and the old mask is not asked for.
+    unsafe { libc::pthread_sigmask(how, &raw const set, ptr::null_mut()) };
+}
+
+fn child_signal() -> libc::sigset_t {
+    // SAFETY: all zeros is a value of `sigset_t`.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is a `sigset_t`.
+    unsafe { libc::sigemptyset(&raw mut set) };
+    // SAFETY: as above, and the number is a signal's.
+    unsafe { libc::sigaddset(&raw mut set, libc::SIGCHLD) };
+    set
+}
+
+/// Sleeps until a child ends; false if none does before the deadline. The signal is blocked, so one that
+/// came before is still there.
+fn wait_child(deadline: Instant) -> bool {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return false;
+    }
+    let limit = libc::timespec {
+        tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: left.subsec_nanos() as _,
+    };
+    let set = child_signal();
+    // SAFETY: set and limit are initialised, and details of the signal are not asked for.
+    unsafe { libc::sigtimedwait(&raw const set, ptr::null_mut(), &raw const limit) };
+    // At the end of the time, too: whether anything has changed, the caller looks for himself.
+    Duration::ZERO < deadline.saturating_duration_since(Instant::now())
+}
+
+/// Calls back for each child, in the order that the kernel lists them.
+///
+/// [proc_tid_children(5)](https://man7.org/linux/man-pages/man5/proc_tid_children.5.html): children of the
+/// thread that forked them, and this process has one. A group is not enough, because any process may
+/// leave its group; to become nobody's child is what no process can.
+fn each_child(mut call: impl FnMut(i32)) {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let Ok(list) = rustix::fs::open(c"/proc/thread-self/children", flags, Mode::empty()) else {
+        return;
+    };
+    let mut buffer = [0_u8; 512];
+    let mut number = 0_i32;
+    while let Ok(length @ 1..) = rustix::io::read(&list, &mut buffer) {
+        for &byte in buffer.iter().take(length) {
+            match byte {
+                b'0'..=b'9' => {
+                    number = number.wrapping_mul(10).wrapping_add(i32::from(byte - b'0'));
+                }
+                _ if number > 1 => {
+                    call(number);
+                    number = 0;
+                }
+                _ => number = 0,
+            }
+        }
+    }
+}
