@@ -11,9 +11,9 @@ use std::env;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use procref::{ServiceInfo, SharedService};
+use procref::{Ready, ServiceCommand, ServiceInfo, SharedService};
 use procref_testkit::kernel::{self, Set};
 
 const ROUNDS: usize = 40;
@@ -41,12 +41,22 @@ fn service(dir: &Path) -> SharedService {
         .expect("build")
 }
 
+/// A service that procref executes: letting go of it is its supervisor's business.
+fn executed(dir: &Path) -> SharedService {
+    let sleep = ServiceCommand::new("sleep").arg("3600").ready(Ready::at_once());
+    SharedService::builder("executed")
+        .base_dir(dir)
+        .command(sleep)
+        .build()
+        .expect("build")
+}
+
 /// The other process, without which every client would be the first and the last.
 fn hold(dir: &Path) {
-    let handle = service(dir).acquire_blocking().expect("acquire");
+    let handles = [service(dir), executed(dir)].map(|it| it.acquire_blocking().expect("acquire"));
     println!("held");
     let _ = std::io::stdin().read(&mut [0]);
-    drop(handle);
+    drop(handles);
 }
 
 /// One acquire in a process that has never seen the service, in nanoseconds.
@@ -83,13 +93,23 @@ fn measure(check: bool) -> ExitCode {
         Row::new("join + leave, done before", 3.0),
         Row::new("another handle in a holder", 1.5),
         Row::new("first join of a process", 30.0),
+        Row::new("release of a command", 1.5),
     ];
+    let executed = executed(dir.path());
     for _ in 0..ROUNDS {
         let floor = floor(&set);
         rows[0].add(per_repeat(|| drop(join(&service))), floor);
         let held = join(&service);
         rows[1].add(per_repeat(|| drop(join(&service))), floor);
         drop(held);
+        let mut releasing = Duration::ZERO;
+        for _ in 0..REPEATS {
+            let held = join(&executed);
+            let began = Instant::now();
+            drop(held);
+            releasing += began.elapsed();
+        }
+        rows[3].add(releasing.as_nanos() as f64 / f64::from(REPEATS), floor);
     }
     for _ in 0..ROWS_OF_PROCESSES {
         let floor = floor(&set);
@@ -102,6 +122,8 @@ fn measure(check: bool) -> ExitCode {
     }
     drop(holder.stdin.take());
     holder.wait().expect("the holder ends");
+    let gone = executed.wait_stopped_blocking(Duration::from_secs(60));
+    assert!(gone.expect("wait"), "the executed service is stopped");
 
     println!(
         "{:<28} {:>9} {:>9} {:>7} {:>7}",

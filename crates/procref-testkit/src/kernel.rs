@@ -106,7 +106,21 @@ impl Set {
     ///
     /// What `semop` says.
     pub fn up_and_down(&self, slot: u16) -> io::Result<()> {
-        sys::up_and_down(self.id, slot)
+        self.operate(&[(slot, 1)])?;
+        self.operate(&[(slot, -1)])
+    }
+
+    /// One `semop` of up to four operations, with the undo of `SEM_UNDO`; sleeps where it has to.
+    ///
+    /// # Errors
+    ///
+    /// What `semop` says.
+    ///
+    /// # Panics
+    ///
+    /// When there are more than four.
+    pub fn operate(&self, changes: &[(u16, i16)]) -> io::Result<()> {
+        sys::operate(self.id, changes)
     }
 
     /// Gives the set away. Its creator may still remove it.

@@ -28,6 +28,7 @@ pub mod observe;
 pub mod process;
 pub mod protocol;
 pub mod scene;
+pub mod talk;
 
 pub use actor::Actor;
 pub use scene::Scene;

@@ -14,6 +14,8 @@ use crate::observe::Identity;
 pub enum Line {
     /// A service is up.
     Start(Identity),
+    /// A process that a service has started is up.
+    Worker(Identity),
     /// A service ends by itself, and why. A killed one cannot write this.
     Stop(u32, String),
     /// A service found another one alive: the guarantee is broken.
@@ -31,6 +33,10 @@ impl Line {
                 pid,
                 start: rest?.parse().ok()?,
             }),
+            "worker" => Self::Worker(Identity {
+                pid,
+                start: rest?.parse().ok()?,
+            }),
             "stop" => Self::Stop(pid, rest?.to_owned()),
             "OVERLAP" => Self::Overlap(pid),
             "callback" => Self::Callback(pid, rest?.to_owned()),
@@ -41,6 +47,7 @@ impl Line {
     fn text(&self) -> String {
         match self {
             Self::Start(who) => format!("start {} {}\n", who.pid, who.start),
+            Self::Worker(who) => format!("worker {} {}\n", who.pid, who.start),
             Self::Stop(pid, why) => format!("stop {pid} {why}\n"),
             Self::Overlap(pid) => format!("OVERLAP {pid}\n"),
             Self::Callback(pid, name) => format!("callback {pid} {name}\n"),
@@ -85,6 +92,7 @@ mod tests {
         let lines = [
             Line::Start(Identity { pid: 7, start: 8 }),
             Line::Callback(9, "on_recover".to_owned()),
+            Line::Worker(Identity { pid: 9, start: 10 }),
             Line::Overlap(7),
             Line::Stop(7, "signal 15".to_owned()),
         ];

@@ -127,6 +127,32 @@ impl Identity {
         fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default()
     }
 
+    /// A field of `/proc/PID/stat`, numbered from 1 as in proc_pid_stat(5); 0 if it is gone.
+    fn stat_field(self, number: usize) -> i64 {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let rest = text.rfind(')').map_or("", |end| &text[end + 1..]);
+        let field = rest.split_whitespace().nth(number - 3);
+        field.and_then(|field| field.parse().ok()).unwrap_or(0)
+    }
+
+    /// The group of processes it belongs to.
+    #[must_use]
+    pub fn group(self) -> i64 {
+        self.stat_field(5)
+    }
+
+    /// The number of its terminal; 0 if it has none.
+    #[must_use]
+    pub fn terminal(self) -> i64 {
+        self.stat_field(7)
+    }
+
+    /// How many descriptors it has open.
+    #[must_use]
+    pub fn descriptors(self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid)).map_or(0, Iterator::count)
+    }
+
     /// A line of `/proc/PID/status`, after its colon.
     #[must_use]
     pub fn status(self, field: &str) -> Option<String> {

@@ -2,7 +2,7 @@
 
 mod unix;
 
-pub use unix::{Forked, exit_at_once, fork};
+pub use unix::{Forked, exit_at_once, fork, passed_listener};
 
 use rustix::process::{Signal, getpid, kill_process};
 

@@ -1,5 +1,6 @@
 //! What a test says to an actor, and what it hears back: one JSON value a line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,8 @@ pub enum Callback {
     Health,
     /// `on_recover`
     Recover,
+    /// The callback of `Ready::callback`
+    Ready,
 }
 
 impl Callback {
@@ -55,6 +58,7 @@ impl Callback {
             Self::Stop => "on_last_release",
             Self::Health => "on_health_check",
             Self::Recover => "on_recover",
+            Self::Ready => "ready",
         }
     }
 }
@@ -165,6 +169,31 @@ pub struct FakeService {
     pub guardian: Option<Identity>,
 }
 
+impl FakeService {
+    /// Its arguments, but for where it listens.
+    #[must_use]
+    pub fn args(&self) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec!["--log".into(), self.log.clone().into()];
+        args.extend(["--witness".into(), self.witness.clone().into()]);
+        if self.ignore_sigterm {
+            args.push("--ignore-sigterm".into());
+        }
+        if self.slow_stop_ms > 0 {
+            args.extend(["--slow-stop".into(), self.slow_stop_ms.to_string().into()]);
+        }
+        if let Some(file) = &self.unhealthy_file {
+            args.extend(["--unhealthy-file".into(), file.clone().into()]);
+        }
+        if let Some(limit) = self.exit_after_ms {
+            args.extend(["--exit-after".into(), limit.to_string().into()]);
+        }
+        if let Some(guardian) = self.guardian {
+            args.extend(["--guardian".into(), guardian.to_string().into()]);
+        }
+        args
+    }
+}
+
 /// A service as a test wants it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {
@@ -197,6 +226,52 @@ pub struct ServiceSpec {
     pub keep_orphan: bool,
     /// `linger`
     pub linger_ms: u64,
+    /// `command`, if it is set.
+    pub command: Option<CommandSpec>,
+}
+
+/// How procref executes the fake service itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandSpec {
+    /// Another program, with its arguments, in place of the fake service.
+    pub program: Option<Vec<String>>,
+    /// Further arguments of the fake service.
+    pub args: Vec<String>,
+    /// Its environment, beside the actor's.
+    pub env: Vec<(String, String)>,
+    /// When it is ready; the library's default without.
+    pub ready: Option<ReadySpec>,
+    /// A fixed port.
+    pub port: Option<u16>,
+    /// procref binds the socket.
+    pub activated: bool,
+    /// The name of the stop signal, if it is set.
+    pub stop_signal: Option<String>,
+    /// The log file, if it is set, and the largest size of one.
+    pub log: Option<(PathBuf, u64)>,
+    /// The working directory, if it is set.
+    pub dir: Option<PathBuf>,
+}
+
+/// How procref sees that a service is ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadySpec {
+    /// When it is executed.
+    AtOnce,
+    /// TCP.
+    Tcp,
+    /// HTTP, of this path.
+    Http(String),
+    /// A Unix socket.
+    Unix(String),
+    /// A line in the log.
+    Log(String),
+    /// A program that ends well.
+    Command(Vec<String>),
+    /// `sd_notify`
+    Notify,
+    /// A callback, which waits at [`Gate::Before`] of [`Callback::Ready`].
+    Callback,
 }
 
 /// Who drives a future, or that there is none.
@@ -479,6 +554,8 @@ pub struct StatusReport {
     pub state: String,
     /// `transition`
     pub transition: Option<u32>,
+    /// `exit_status`, as `Display` prints it
+    pub exit: Option<String>,
 }
 
 /// An error of the library.
@@ -598,6 +675,36 @@ impl ServiceSpec {
     #[must_use]
     pub fn lingering_ms(mut self, time: u64) -> Self {
         self.linger_ms = time;
+        self
+    }
+
+    /// Adds arguments to the fake service that procref executes.
+    ///
+    /// # Panics
+    ///
+    /// When procref does not execute it.
+    #[must_use]
+    pub fn with_args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        let command = self.command.as_mut().expect("a command");
+        command.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets when the command is ready.
+    ///
+    /// # Panics
+    ///
+    /// When procref does not execute it.
+    #[must_use]
+    pub fn ready_by(mut self, ready: ReadySpec) -> Self {
+        self.command.as_mut().expect("a command").ready = Some(ready);
+        self
+    }
+
+    /// Sets `start_timeout`.
+    #[must_use]
+    pub fn start_within_ms(mut self, limit: u64) -> Self {
+        self.start_timeout_ms = Some(limit);
         self
     }
 

@@ -1,5 +1,7 @@
 //! A test's own corner of the machine, and the look around when it is over.
 
+mod supervision;
+
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -17,7 +19,7 @@ use crate::deadline;
 use crate::kernel;
 use crate::log::{self, Line};
 use crate::observe::Identity;
-use crate::protocol::{FakeService, Outcome, ServiceSpec};
+use crate::protocol::{CommandSpec, FakeService, Outcome, ServiceSpec};
 
 /// Where the programs of this package are.
 #[derive(Clone, Debug)]
@@ -138,6 +140,17 @@ impl Scene {
             stop_timeout_ms: None,
             keep_orphan: false,
             linger_ms: 0,
+            command: None,
+        }
+    }
+
+    /// The service that procref executes itself: the fake one, on a free port.
+    #[must_use]
+    pub fn command(&self, name: &str) -> ServiceSpec {
+        ServiceSpec {
+            start: Vec::new(),
+            command: Some(CommandSpec::default()),
+            ..self.service(name)
         }
     }
 
@@ -195,6 +208,15 @@ impl Scene {
     pub fn actor_in(&self, dir: &Path) -> Actor {
         self.spawn(&self.shared.programs.actor, |command| {
             command.current_dir(dir);
+        })
+    }
+
+    /// A client that dies at a step of procref's.
+    #[must_use]
+    #[track_caller]
+    pub fn doomed_actor(&self, point: &str) -> Actor {
+        self.spawn(&self.shared.programs.actor, |command| {
+            command.env("PROCREF_CRASH_POINT", point);
         })
     }
 
@@ -319,6 +341,16 @@ impl Scene {
         living
     }
 
+    /// Every process that an instance has started, in order.
+    #[must_use]
+    pub fn workers(&self) -> Vec<Identity> {
+        let worker = |line| match line {
+            Line::Worker(identity) => Some(identity),
+            _ => None,
+        };
+        self.log().into_iter().filter_map(worker).collect()
+    }
+
     /// Why each instance that ended in an orderly way did so, in order.
     #[must_use]
     pub fn stopped(&self) -> Vec<(u32, String)> {
@@ -386,6 +418,9 @@ impl Scene {
     #[track_caller]
     pub fn assert_clean(&self) {
         assert_eq!(self.living(), [], "live instances");
+        let mut workers = self.workers();
+        workers.retain(|worker| worker.is_live());
+        assert_eq!(workers, [], "live processes of instances");
         assert_eq!(self.files(), [] as [PathBuf; 0], "files");
         let keys = lock(&self.shared.keys);
         let mut sets = kernel::sets();
@@ -422,7 +457,10 @@ impl Scene {
         }
 
         let mut left = Vec::new();
-        for identity in self.living() {
+        for identity in self.living().into_iter().chain(self.workers()) {
+            if !identity.is_live() {
+                continue;
+            }
             left.push(format!("service process {identity}"));
             identity.signal(Signal::KILL);
             identity.wait_gone();

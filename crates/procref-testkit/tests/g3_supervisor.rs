@@ -15,54 +15,17 @@ use procref_testkit::protocol::{
 use procref_testkit::{Actor, Scene, kernel, scene};
 use rustix::process::Signal;
 
-/// A name that no other test's service has, so that its supervisor can be told.
-fn unique(scene: &Scene, name: &str) -> ServiceSpec {
-    let tail = scene.root().file_name().expect("a name").to_string_lossy();
-    scene.service(&format!("{name} {tail}"))
-}
-
-#[track_caller]
-fn only_supervisor(spec: &ServiceSpec) -> Identity {
-    let supervisors = supervisors_of(&spec.name);
-    assert_eq!(supervisors.len(), 1, "{supervisors:?}");
-    supervisors[0]
-}
-
-/// Waits until nothing of the service is left, with no client to do anything.
-#[track_caller]
-fn everything_ends(scene: &Scene, spec: &ServiceSpec, key: i32) {
-    deadline::until_true(
-        "the service, its set, record and supervisor are gone",
-        || {
-            scene.living().is_empty()
-                && kernel::find(key).is_none()
-                && scene.files().is_empty()
-                && supervisors_of(&spec.name).is_empty()
-        },
-    );
-    scene.assert_clean();
-    scene.assert_never_two();
-}
-
-/// A client that holds the service, and the key of its set.
-fn holder(scene: &Scene, spec: &ServiceSpec) -> (Actor, i32) {
-    let client = scene.actor();
-    let key = client.build(spec);
-    client.acquire();
-    (client, key)
-}
-
 #[test]
 fn the_last_client_killed_stops_it_gracefully() {
     let scene = scene!();
-    let spec = unique(&scene, "killed");
-    let (one, key) = holder(&scene, &spec);
-    let (two, _) = holder(&scene, &spec);
+    let spec = scene.unique(scene.service("killed"));
+    let (one, key) = scene.holder(&spec);
+    let (two, _) = scene.holder(&spec);
     let service = scene.only_living();
     one.kill();
     assert!(service.is_live(), "one still holds it");
     two.kill();
-    everything_ends(&scene, &spec, key);
+    scene.everything_ends(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 }
 
@@ -70,7 +33,7 @@ fn the_last_client_killed_stops_it_gracefully() {
 fn all_of_them_killed_at_once() {
     for _ in 0..5 {
         let scene = scene!();
-        let spec = unique(&scene, "killed");
+        let spec = scene.unique(scene.service("killed"));
         let clients = scene.clients(16, &spec);
         let key = clients[0].build_as(1, &spec);
         for client in &clients {
@@ -82,7 +45,7 @@ fn all_of_them_killed_at_once() {
         for client in &clients {
             client.wait_end();
         }
-        everything_ends(&scene, &spec, key);
+        scene.everything_ends(&spec, key);
         assert_eq!(scene.stopped().len(), 1, "it was stopped gracefully");
     }
 }
@@ -90,29 +53,29 @@ fn all_of_them_killed_at_once() {
 #[test]
 fn a_client_may_go_in_any_way_and_the_service_stays_for_the_others() {
     let scene = scene!();
-    let spec = unique(&scene, "shared");
-    let (starter, key) = holder(&scene, &spec);
-    let (other, _) = holder(&scene, &spec);
+    let spec = scene.unique(scene.service("shared"));
+    let (starter, key) = scene.holder(&spec);
+    let (other, _) = scene.holder(&spec);
     let service = scene.only_living();
-    let supervisor = only_supervisor(&spec);
+    let supervisor = scene.only_supervisor(&spec);
     starter.kill();
     assert_eq!(other.count(), 1);
     let late = scene.client(&spec);
     let held = late.acquire();
     late.release(&held);
     assert!(service.is_live() && supervisor.is_live());
-    assert_eq!(only_supervisor(&spec), supervisor);
+    assert_eq!(scene.only_supervisor(&spec), supervisor);
     other.kill();
-    everything_ends(&scene, &spec, key);
+    scene.everything_ends(&spec, key);
 }
 
 #[test]
 fn the_last_release_ends_the_supervisor_too() {
     let scene = scene!();
-    let spec = unique(&scene, "released").stopping(StopOutcome::Terminate);
+    let spec = scene.unique(scene.service("released")).stopping(StopOutcome::Terminate);
     let client = scene.client(&spec);
     let held = client.acquire();
-    let supervisor = only_supervisor(&spec);
+    let supervisor = scene.only_supervisor(&spec);
     client.release(&held);
     scene.assert_clean();
     assert_eq!(scene.calls("on_last_release"), 1);
@@ -123,15 +86,15 @@ fn the_last_release_ends_the_supervisor_too() {
 fn a_starter_killed_in_its_callback_leaves_nothing() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
-    let spec = unique(&scene, "starting").gated([gate]);
+    let spec = scene.unique(scene.service("starting")).gated([gate]);
     let client = scene.actor();
     let key = client.build(&spec);
     let _ = client.begin_acquire(Via::TokioMulti);
     client.event(&Event::Running(Callback::Start));
     // In place before the start begins.
-    only_supervisor(&spec);
+    scene.only_supervisor(&spec);
     client.kill();
-    everything_ends(&scene, &spec, key);
+    scene.everything_ends(&spec, key);
     assert_eq!(scene.started(), []);
 }
 
@@ -139,7 +102,7 @@ fn a_starter_killed_in_its_callback_leaves_nothing() {
 fn a_starter_killed_before_its_service_is_ready_leaves_nothing() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Health);
-    let spec = unique(&scene, "starting")
+    let spec = scene.unique(scene.service("starting"))
         .judging(HealthOutcome::Ask)
         .gated([gate]);
     let client = scene.actor();
@@ -148,25 +111,25 @@ fn a_starter_killed_before_its_service_is_ready_leaves_nothing() {
     client.event(&Event::Running(Callback::Health));
     let service = scene.only_living();
     client.kill();
-    everything_ends(&scene, &spec, key);
+    scene.everything_ends(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 }
 
 #[test]
 fn a_failed_start_ends_the_supervisor() {
     let scene = scene!();
-    let spec = unique(&scene, "failing").starting([Outcome::Fail("no".to_owned())]);
+    let spec = scene.unique(scene.service("failing")).starting([Outcome::Fail("no".to_owned())]);
     let client = scene.actor();
     let key = client.build(&spec);
     client.try_acquire(Via::Smol).expect_err("told to fail");
-    everything_ends(&scene, &spec, key);
+    scene.everything_ends(&spec, key);
 }
 
 #[test]
 fn a_stopper_killed_in_its_callback_is_finished() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Stop);
-    let spec = unique(&scene, "stopping")
+    let spec = scene.unique(scene.service("stopping"))
         .stopping(StopOutcome::Terminate)
         .gated([gate]);
     let client = scene.actor();
@@ -178,18 +141,18 @@ fn a_stopper_killed_in_its_callback_is_finished() {
     });
     client.event(&Event::Running(Callback::Stop));
     client.kill();
-    everything_ends(&scene, &spec, key);
+    scene.everything_ends(&spec, key);
 }
 
 #[test]
 fn a_service_that_ignores_sigterm_is_killed_after_its_grace() {
     let scene = scene!();
-    let mut spec = unique(&scene, "stubborn").stop_within_ms(300);
+    let mut spec = scene.unique(scene.service("stubborn")).stop_within_ms(300);
     spec.fake.ignore_sigterm = true;
-    let (client, key) = holder(&scene, &spec);
+    let (client, key) = scene.holder(&spec);
     let begun = Instant::now();
     client.kill();
-    everything_ends(&scene, &spec, key);
+    scene.everything_ends(&spec, key);
     assert!(
         begun.elapsed() >= Duration::from_millis(300),
         "before its time"
@@ -200,12 +163,12 @@ fn a_service_that_ignores_sigterm_is_killed_after_its_grace() {
 #[test]
 fn a_suspended_service_is_stopped_gracefully() {
     let scene = scene!();
-    let spec = unique(&scene, "suspended");
-    let (client, key) = holder(&scene, &spec);
+    let spec = scene.unique(scene.service("suspended"));
+    let (client, key) = scene.holder(&spec);
     let service = scene.only_living();
     service.signal(Signal::STOP);
     client.kill();
-    everything_ends(&scene, &spec, key);
+    scene.everything_ends(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 }
 
@@ -216,10 +179,10 @@ fn a_killed_supervisor_is_replaced_by_the_next_join() {
 
 fn replaced_by_a_join(via: Via) {
     let scene = scene!();
-    let spec = unique(&scene, "replaced");
-    let (one, key) = holder(&scene, &spec);
+    let spec = scene.unique(scene.service("replaced"));
+    let (one, key) = scene.holder(&spec);
     let service = scene.only_living();
-    let supervisor = only_supervisor(&spec);
+    let supervisor = scene.only_supervisor(&spec);
     supervisor.signal(Signal::KILL);
     supervisor.wait_gone();
 
@@ -232,21 +195,21 @@ fn replaced_by_a_join(via: Via) {
         let held = client.finish_acquire(pending).expect("acquire");
         assert_eq!(held.got.pid, service.pid, "the service was not touched");
     }
-    assert_ne!(only_supervisor(&spec), supervisor);
+    assert_ne!(scene.only_supervisor(&spec), supervisor);
     assert_eq!(one.count(), 7);
     one.kill();
     clients.iter().for_each(Actor::kill);
-    everything_ends(&scene, &spec, key);
+    scene.everything_ends(&spec, key);
     assert_eq!(scene.started().len(), 1);
 }
 
 #[test]
 fn an_orphan_without_a_supervisor_is_adopted_with_a_new_one() {
     let scene = scene!();
-    let spec = unique(&scene, "orphan");
-    let (one, key) = holder(&scene, &spec);
+    let spec = scene.unique(scene.service("orphan"));
+    let (one, key) = scene.holder(&spec);
     let service = scene.only_living();
-    let supervisor = only_supervisor(&spec);
+    let supervisor = scene.only_supervisor(&spec);
     supervisor.signal(Signal::KILL);
     supervisor.wait_gone();
     one.kill();
@@ -255,20 +218,20 @@ fn an_orphan_without_a_supervisor_is_adopted_with_a_new_one() {
     let two = scene.client(&spec);
     let held = two.acquire();
     assert_eq!(held.got.pid, service.pid);
-    only_supervisor(&spec);
+    scene.only_supervisor(&spec);
     two.kill();
-    everything_ends(&scene, &spec, key);
+    scene.everything_ends(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 }
 
 #[test]
 fn a_kept_orphan_has_no_supervisor_and_stays() {
     let scene = scene!();
-    let spec = unique(&scene, "kept").keeping_orphans();
-    let (one, key) = holder(&scene, &spec);
+    let spec = scene.unique(scene.service("kept")).keeping_orphans();
+    let (one, key) = scene.holder(&spec);
     assert_eq!(supervisors_of(&spec.name), []);
     // The starter's setting counts, and not that of one who would rather have it stopped.
-    let other = scene.client(&unique(&scene, "kept"));
+    let other = scene.client(&scene.unique(scene.service("kept")));
     let held = other.acquire();
     assert_eq!(supervisors_of(&spec.name), []);
     other.release(&held);
@@ -287,11 +250,11 @@ fn a_kept_orphan_has_no_supervisor_and_stays() {
 #[test]
 fn it_holds_nothing_of_its_starter() {
     let scene = scene!();
-    let spec = unique(&scene, "modest");
+    let spec = scene.unique(scene.service("modest"));
     let one = scene.actor_in(scene.root());
     let key = one.build(&spec);
     one.acquire();
-    let supervisor = only_supervisor(&spec);
+    let supervisor = scene.only_supervisor(&spec);
     let proc = |entry: &str| format!("/proc/{}/{entry}", supervisor.pid);
     deadline::until_true("it sleeps in the kernel", || {
         kernel::find(key).is_some_and(|set| set.sleepers(0).unwrap_or(0) == 1)
@@ -327,12 +290,12 @@ fn it_holds_nothing_of_its_starter() {
         let other = scene.client(&spec);
         let held = other.acquire();
         other.release(&held);
-        let (killed, _) = holder(&scene, &spec);
+        let (killed, _) = scene.holder(&spec);
         killed.kill();
     }
     assert_eq!(switches(), before, "it woke");
     one.kill();
-    everything_ends(&scene, &spec, key);
+    scene.everything_ends(&spec, key);
 }
 
 /// A client that rewrites its heap has new pages for it. The old ones must not be kept by the copy
@@ -341,16 +304,16 @@ fn it_holds_nothing_of_its_starter() {
 fn it_keeps_no_memory_that_its_starter_rewrites() {
     const REWRITE: Command = Command::Rewrite { mib: 64 };
     let scene = scene!();
-    let spec = unique(&scene, "large");
+    let spec = scene.unique(scene.service("large"));
     let client = scene.actor();
     let key = client.build(&spec);
     assert_eq!(client.call(REWRITE), Reply::Done);
     client.acquire();
     assert_eq!(client.call(REWRITE), Reply::Done);
-    let private = only_supervisor(&spec).private_memory();
+    let private = scene.only_supervisor(&spec).private_memory();
     assert!(private < 200, "{private} KiB of its own");
     client.kill();
-    everything_ends(&scene, &spec, key);
+    scene.everything_ends(&spec, key);
 }
 
 #[test]
@@ -358,7 +321,7 @@ fn a_lingering_service_is_found_warm_and_ends_in_time() {
     const LINGER: Duration = Duration::from_millis(1500);
     for killed in [false, true] {
         let scene = scene!();
-        let spec = unique(&scene, "warm").lingering_ms(1500);
+        let spec = scene.unique(scene.service("warm")).lingering_ms(1500);
         let go = |client: &Actor| {
             let held = client.acquire();
             if killed {
@@ -374,7 +337,7 @@ fn a_lingering_service_is_found_warm_and_ends_in_time() {
         let (second, left) = go(&scene.client(&spec));
         assert_eq!(first, second, "the same instance, still warm");
         assert!(scene.only_living().is_live());
-        everything_ends(&scene, &spec, key);
+        scene.everything_ends(&spec, key);
         assert!(
             left.elapsed() >= LINGER,
             "it ended after {:?}",
@@ -388,10 +351,10 @@ fn a_lingering_service_is_found_warm_and_ends_in_time() {
 #[test]
 fn a_lingering_service_whose_supervisor_is_killed_is_stopped_by_its_last_client() {
     let scene = scene!();
-    let spec = unique(&scene, "warm").lingering_ms(1_000_000);
+    let spec = scene.unique(scene.service("warm")).lingering_ms(1_000_000);
     let client = scene.client(&spec);
     let held = client.acquire();
-    let supervisor = only_supervisor(&spec);
+    let supervisor = scene.only_supervisor(&spec);
     supervisor.signal(Signal::KILL);
     supervisor.wait_gone();
     client.release(&held);
@@ -401,7 +364,7 @@ fn a_lingering_service_whose_supervisor_is_killed_is_stopped_by_its_last_client(
 #[test]
 fn what_is_not_ready_is_not_kept_warm() {
     let scene = scene!();
-    let spec = unique(&scene, "cold")
+    let spec = scene.unique(scene.service("cold"))
         .lingering_ms(1_000_000)
         .judging(HealthOutcome::Ask)
         .gated([Gate::Before(Callback::Health)]);
@@ -410,7 +373,7 @@ fn what_is_not_ready_is_not_kept_warm() {
     let _ = client.begin_acquire(Via::Pollster);
     client.event(&Event::Running(Callback::Health));
     client.kill();
-    everything_ends(&scene, &spec, key);
+    scene.everything_ends(&spec, key);
 }
 
 #[test]

@@ -70,6 +70,7 @@ compile_error!("procref runs on Linux; there is no kernel backend for this platf
 
 mod command;
 mod counter;
+mod crash;
 mod error;
 mod info;
 mod kernel;
@@ -86,6 +87,8 @@ mod timer;
 
 pub use command::ServiceCommand;
 pub use counter::{PlatformRefCounter, RefCounter};
+#[cfg(feature = "crash-points")]
+pub use crash::CRASH_POINTS;
 pub use error::{Error, Result};
 pub use info::ServiceInfo;
 pub use service::{Orphan, ServiceHandle, SharedService, SharedServiceBuilder, State, Status};

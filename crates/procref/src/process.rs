@@ -44,6 +44,8 @@ mod unix;
 #[cfg(unix)]
 use unix as sys;
 
+#[cfg(feature = "crash-points")]
+pub(crate) use sys::kill_myself;
 pub(crate) use sys::{BareProcess, Signal, fork_epoch, process_space};
 
 /// How long a killed process may take to be gone. Only one that is stuck in the kernel takes longer.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, Weak};
 
+use crate::crash;
 use crate::error::Result;
 use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Kernel, Missing, Native, Object, Snapshot, Supervised};
@@ -75,6 +76,7 @@ impl SharedService {
     }
 
     fn new(key: ServiceKey, config: Arc<Config>) -> Self {
+        crash::arm();
         Native.prepare();
         let seat = seat_of(&key);
         Self { key, config, seat }

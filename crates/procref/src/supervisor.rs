@@ -24,6 +24,7 @@
 use std::time::{Duration, Instant};
 
 use crate::command::{Prepared, Stop};
+use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::kernel::bare::{Limit, Refused, Set};
 use crate::kernel::{Ended, Instance, Lock, Snapshot};
@@ -169,6 +170,7 @@ fn watch_start(set: Set, parent: &impl Parent) -> Result<Start, Refused> {
         parent.report_gone();
         while set.wait_alone(unlimited(parent)) == Err(Refused::NotNow) {}
     }
+    crash::point(Point::StartSeen);
     let snapshot = set.snapshot()?;
     let ours = snapshot
         .instance
@@ -212,7 +214,10 @@ fn after_end(set: Set, parent: &impl Parent) -> Result<(), Refused> {
         // waits until this one's TREE is gone.
         match set.resign(Lock::Keep, parent.ended()) {
             Err(Refused::NotNow) => {}
-            done => return done,
+            done => {
+                crash::point(Point::Resigned);
+                return done;
+            }
         }
         // Nobody is left who could, so the set is this process's to remove. Not by sleeping until it can:
         // somebody may enter instead, and would wait for TREE while this one waits for him to go.
@@ -239,6 +244,7 @@ fn watch_until(set: Set, hands: &impl Hands) -> Result<Watched, Refused> {
         if let Slept::Ended = sleep(hands, None, |limit| set.wait_idle(limit))? {
             return Ok(Watched::Ended);
         }
+        crash::point(Point::FoundIdle);
         let snapshot = set.snapshot()?;
         if snapshot.tree && !hands.is_parent() {
             // The service of today has a supervisor that is its parent, and can end more than one process.
@@ -298,6 +304,7 @@ fn clear(set: Set, snapshot: Snapshot, hands: &impl Hands) -> Result<bool, Refus
                 ..instance
             };
             set.publish(Some(&stopping), snapshot.generation)?;
+            crash::point(Point::SupervisorPublishedStopping);
             if !hands.end(&instance) {
                 // What cannot be stopped keeps its set, for the next client to see.
                 set.unlock()?;
@@ -305,7 +312,10 @@ fn clear(set: Set, snapshot: Snapshot, hands: &impl Hands) -> Result<bool, Refus
             }
         }
     }
+    crash::point(Point::SupervisorEndedService);
     set.publish(None, snapshot.generation)?;
+    crash::point(Point::SupervisorPublishedNone);
     hands.remove_files();
+    crash::point(Point::SupervisorRemovedFiles);
     Ok(true)
 }

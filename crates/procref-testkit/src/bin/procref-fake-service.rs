@@ -8,10 +8,14 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
+use std::str::FromStr;
 use std::time::Duration;
 
+use procref_testkit::deadline;
 use procref_testkit::log::{self, Line};
 use procref_testkit::observe::{self, Identity};
 use rustix::fs::{FlockOperation, flock};
@@ -23,6 +27,16 @@ struct Options {
     log: PathBuf,
     witness: PathBuf,
     port: bool,
+    listen: Option<u16>,
+    activated: bool,
+    unix: Option<PathBuf>,
+    notify: bool,
+    wait_for: Option<PathBuf>,
+    say: Vec<String>,
+    exit: Option<u8>,
+    workers: u32,
+    stubborn_workers: u32,
+    is_worker: bool,
     ignore_sigterm: bool,
     slow_stop: Duration,
     unhealthy_file: Option<PathBuf>,
@@ -30,18 +44,29 @@ struct Options {
     guardian: Option<Identity>,
 }
 
+fn number<T: FromStr>(text: String) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{text} is no number"))
+}
+
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
     let mut options = Options::default();
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} wants a value"));
-        let millis = |text: String| {
-            let number = text.parse().map_err(|_| format!("{text} is no number"))?;
-            Ok::<_, String>(Duration::from_millis(number))
-        };
+        let millis = |text| number(text).map(Duration::from_millis);
         match arg.as_str() {
             "--log" => options.log = value()?.into(),
             "--witness" => options.witness = value()?.into(),
             "--port" => options.port = true,
+            "--listen" => options.listen = Some(number(value()?)?),
+            "--activated" => options.activated = true,
+            "--unix" => options.unix = Some(value()?.into()),
+            "--notify" => options.notify = true,
+            "--wait-for" => options.wait_for = Some(value()?.into()),
+            "--say" => options.say.push(value()?),
+            "--exit" => options.exit = Some(number(value()?)?),
+            "--workers" => options.workers = number(value()?)?,
+            "--stubborn-workers" => options.stubborn_workers = number(value()?)?,
+            "--worker" => options.is_worker = true,
             "--ignore-sigterm" => options.ignore_sigterm = true,
             "--slow-stop" => options.slow_stop = millis(value()?)?,
             "--unhealthy-file" => options.unhealthy_file = Some(value()?.into()),
@@ -56,9 +81,17 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
 }
 
 fn main() -> ExitCode {
-    let run = || -> Result<(), String> { serve(&parse(std::env::args().skip(1))?) };
+    let run = || -> Result<u8, String> {
+        let options = parse(std::env::args().skip(1))?;
+        if options.is_worker {
+            work(&options)?;
+            return Ok(0);
+        }
+        serve(&options)?;
+        Ok(options.exit.unwrap_or(0))
+    };
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => ExitCode::from(status),
         Err(text) => {
             let _ = writeln!(io::stderr(), "procref-fake-service: {text}");
             ExitCode::FAILURE
@@ -66,8 +99,54 @@ fn main() -> ExitCode {
     }
 }
 
+/// A process that the service has started, in a session of its own: it ends only if somebody finds it.
+fn work(options: &Options) -> Result<(), String> {
+    let text = |error: io::Error| error.to_string();
+    let mut signals = Signals::new([SIGTERM]).map_err(text)?;
+    let _ = rustix::process::setsid();
+    if let Some(guardian) = options.guardian {
+        observe::die_with(guardian);
+    }
+    let mut out = io::stdout().lock();
+    writeln!(out, "ready {}", Identity::own())
+        .and_then(|()| out.flush())
+        .map_err(text)?;
+    for _ in signals.forever() {
+        if !options.ignore_sigterm {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Starts a worker whose parent ends at once, and waits until it is there. Nobody who is still alive is
+/// its parent, then.
+fn start_worker(options: &Options, stubborn: bool) -> Result<(), String> {
+    let text = |error: io::Error| error.to_string();
+    let program = std::env::current_exe().map_err(text)?;
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "\"$0\" \"$@\" &"]).arg(program).arg("--worker");
+    if stubborn {
+        command.arg("--ignore-sigterm");
+    }
+    if let Some(guardian) = options.guardian {
+        command.arg("--guardian").arg(guardian.to_string());
+    }
+    let mut parent = command.stdout(Stdio::piped()).spawn().map_err(text)?;
+    let out = parent.stdout.take().ok_or("no pipe")?;
+    let mut line = String::new();
+    BufReader::new(out).read_line(&mut line).map_err(text)?;
+    parent.wait().map_err(text)?;
+    let worker = line.trim().strip_prefix("ready ").unwrap_or_default();
+    let worker = worker.parse().map_err(text)?;
+    log::append(&options.log, &Line::Worker(worker)).map_err(text)
+}
+
 fn serve(options: &Options) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
+    for line in &options.say {
+        writeln!(io::stdout(), "{line}").map_err(text)?;
+    }
     // Before anything is announced: a stop may come as soon as it is.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(text)?;
     let me = Identity::own();
@@ -84,10 +163,18 @@ fn serve(options: &Options) -> Result<(), String> {
         log::append(&options.log, &Line::Overlap(me.pid)).map_err(text)?;
     }
     log::append(&options.log, &Line::Start(me)).map_err(text)?;
+    for number in 0..options.workers + options.stubborn_workers {
+        start_worker(options, number >= options.workers)?;
+    }
+    if options.exit.is_some() {
+        return Ok(());
+    }
+    if let Some(file) = &options.wait_for {
+        deadline::until_true("the file that says to go on", || file.exists());
+    }
 
     let mut port = 0;
-    if options.port {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(text)?;
+    if let Some(listener) = listener(options).map_err(text)? {
         port = listener.local_addr().map_err(text)?.port();
         let unhealthy_file = options.unhealthy_file.clone();
         std::thread::spawn(move || {
@@ -98,6 +185,19 @@ fn serve(options: &Options) -> Result<(), String> {
                 let _ = answer(caller, me.pid, healthy);
             }
         });
+    }
+    if let Some(path) = &options.unix {
+        let listener = UnixListener::bind(path).map_err(text)?;
+        std::thread::spawn(move || listener.incoming().for_each(drop));
+    }
+    if options.notify {
+        let socket = std::env::var("NOTIFY_SOCKET").map_err(|error| error.to_string())?;
+        let name = socket.strip_prefix('@').ok_or("not an abstract socket")?;
+        let address = SocketAddr::from_abstract_name(name).map_err(text)?;
+        let socket = UnixDatagram::unbound().map_err(text)?;
+        socket
+            .send_to_addr(b"STATUS=all well\nREADY=1", &address)
+            .map_err(text)?;
     }
     if let Some(limit) = options.exit_after {
         let log = options.log.clone();
@@ -118,12 +218,32 @@ fn serve(options: &Options) -> Result<(), String> {
         if options.ignore_sigterm && signal == SIGTERM {
             continue;
         }
-        std::thread::sleep(options.slow_stop);
+        if options.slow_stop > Duration::ZERO {
+            std::thread::sleep(options.slow_stop);
+        }
         let why = format!("signal {signal}");
         log::append(&options.log, &Line::Stop(me.pid, why)).map_err(text)?;
         break;
     }
     Ok(())
+}
+
+fn listener(options: &Options) -> io::Result<Option<TcpListener>> {
+    if options.activated {
+        let passed = |name| std::env::var(name).unwrap_or_default();
+        let (pid, count) = (passed("LISTEN_PID"), passed("LISTEN_FDS"));
+        if pid != std::process::id().to_string() || count != "1" {
+            let reason = format!("LISTEN_PID is {pid:?}, LISTEN_FDS {count:?}");
+            return Err(io::Error::other(reason));
+        }
+        return procref_testkit::process::passed_listener().map(Some);
+    }
+    let port = match options.listen {
+        Some(port) => port,
+        None if options.port => 0,
+        None => return Ok(None),
+    };
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(Some)
 }
 
 /// Whether the file of ill health is there and means this instance, or all.
@@ -137,6 +257,10 @@ fn answer(mut caller: TcpStream, pid: u32, healthy: bool) -> io::Result<()> {
     caller.set_read_timeout(Some(Duration::from_secs(5)))?;
     let mut question = String::new();
     BufReader::new(&caller).read_line(&mut question)?;
+    if question.starts_with("GET ") {
+        let status = if healthy { "200 OK" } else { "503 Service Unavailable" };
+        return write!(caller, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    }
     let health = if healthy { "healthy" } else { "unhealthy" };
     writeln!(caller, "{pid} {health}")
 }

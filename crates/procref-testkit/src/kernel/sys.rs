@@ -75,16 +75,18 @@ pub(super) fn remove(id: i32) -> io::Result<()> {
     checked(unsafe { libc::semctl(id, 0, libc::IPC_RMID) }).map(drop)
 }
 
-/// `semop` +1 and −1 of one slot with `SEM_UNDO`: the least a counted reference can cost.
-pub(super) fn up_and_down(id: i32, slot: u16) -> io::Result<()> {
-    for delta in [1, -1] {
-        let mut op = libc::sembuf {
-            sem_num: slot,
-            sem_op: delta,
-            sem_flg: libc::SEM_UNDO as libc::c_short,
-        };
-        // SAFETY: one initialised sembuf, which semop only reads.
-        checked(unsafe { libc::semop(id, &raw mut op, 1) })?;
+/// `semop` of up to four operations, each a slot and what is added to it, undone at the end of the process.
+pub(super) fn operate(id: i32, changes: &[(u16, i16)]) -> io::Result<()> {
+    let mut ops = [libc::sembuf {
+        sem_num: 0,
+        sem_op: 0,
+        sem_flg: libc::SEM_UNDO as libc::c_short,
+    }; 4];
+    assert!(changes.len() <= ops.len());
+    for (op, &(slot, delta)) in ops.iter_mut().zip(changes) {
+        op.sem_num = slot;
+        op.sem_op = delta;
     }
-    Ok(())
+    // SAFETY: an array of at least so many initialised sembufs, which semop only reads.
+    checked(unsafe { libc::semop(id, ops.as_mut_ptr(), changes.len()) }).map(drop)
 }

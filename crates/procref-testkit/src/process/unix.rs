@@ -5,6 +5,8 @@
 )]
 
 use std::io;
+use std::net::TcpListener;
+use std::os::fd::FromRawFd;
 
 /// Which side of a [`fork`] one is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,21 @@ pub fn fork() -> io::Result<Forked> {
         0 => Ok(Forked::Child),
         pid => Ok(Forked::Parent(pid.unsigned_abs())),
     }
+}
+
+/// The first socket that whoever executed this program has passed (`sd_listen_fds(3)`). To be called once.
+///
+/// # Errors
+///
+/// There is no such descriptor.
+pub fn passed_listener() -> io::Result<TcpListener> {
+    let fd = 3;
+    // SAFETY: takes numbers, and changes nothing.
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, and meant for this program, in which nobody else uses it.
+    Ok(unsafe { TcpListener::from_raw_fd(fd) })
 }
 
 /// `_exit(2)`: ends without destructors or exit handlers.

@@ -293,6 +293,14 @@ fn wiped_on_fork() -> Option<&'static AtomicU64> {
     Some(unsafe { AtomicU64::from_ptr(page.cast()) })
 }
 
+/// Dies as by the OOM killer. Makes only system calls.
+#[cfg(feature = "crash-points")]
+pub(crate) fn kill_myself() -> ! {
+    loop {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), KILL);
+    }
+}
+
 /// A process for somebody who may do nothing but bare system calls: neither allocate nor lock.
 pub(crate) struct BareProcess(OwnedFd);
 

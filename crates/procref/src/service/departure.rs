@@ -10,6 +10,7 @@ use crate::command::StopSignal;
 use crate::command::Stop;
 use super::seat::{Deadline, ObjectOf, Seat, Turn};
 use super::world::{World, describe};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Instance, Lock, Missing, Object, Snapshot, Step};
@@ -185,6 +186,7 @@ impl<W: World> Hold<W> {
                 return Ok(false);
             }
             if object.leave_last().await? {
+                crash::point(Point::LeftLast);
                 self.reference = false;
                 self.lock = true;
                 return Ok(true);
@@ -251,13 +253,16 @@ impl<W: World> Hold<W> {
                 Err(Fault::Removed) => return Err(Fault::Removed),
             }
         }
+        crash::point(Point::ServiceEnded);
         // In this order: a death after the first leaves a blank set and a record of a dead process, one
         // after the second a blank set, and neither misleads anybody. Removed first, the set's
         // successor could have a new instance whose record would then be unlinked.
         object
             .publish(None, snapshot.generation, Lock::Keep)
             .await?;
+        crash::point(Point::PublishedNone);
         self.world().remove_record(&self.turn.seat().key).await;
+        crash::point(Point::RecordRemoved);
         object.remove().await?;
         self.forget();
         Ok(complaint)
@@ -288,6 +293,7 @@ impl<W: World> Hold<W> {
             object
                 .publish(Some(&stopping), generation, Lock::Keep)
                 .await?;
+            crash::point(Point::PublishedStopping);
         }
         Ok(self.end(target, info, manner).await?)
     }

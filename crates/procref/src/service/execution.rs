@@ -12,6 +12,7 @@ use super::launch::Launch;
 use super::seat::{Current, Deadline, ObjectOf};
 use super::world::World;
 use crate::command::ServiceCommand;
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::{Fault, Instance, Lock, Object, Snapshot, Step};
 use crate::process::Identity;
@@ -86,6 +87,7 @@ impl<W: World> Hold<W> {
             object.snapshot().await?;
             return Err(error.into());
         }
+        crash::point(Point::Launched);
         Ok(())
     }
 
@@ -122,6 +124,7 @@ impl<W: World> Hold<W> {
         let record = Record::new(&seat.key, identity, &info)
             .executed(command.executed(&seat.key, self.config.stop()));
         world.write_record(&seat.key, &record).await?;
+        crash::point(Point::Recorded);
         let asked = world.run(&running, deadline.left()).await?;
         let found = world.look_up(identity.pid).await?;
         let process = found
@@ -158,6 +161,7 @@ impl<W: World> Hold<W> {
             return Err(world.alarm(&running).await.into());
         }
         vetted?;
+        crash::point(Point::Answering);
         let ready = Instance {
             ready: true,
             ..unready
@@ -165,6 +169,7 @@ impl<W: World> Hold<W> {
         object
             .publish(Some(&ready), generation, Lock::Release)
             .await?;
+        crash::point(Point::PublishedReady);
         Ok(Arc::new(Current {
             instance: ready,
             ..candidate

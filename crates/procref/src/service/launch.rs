@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::command::{Prepared, ServiceCommand, ServiceLog};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Instance, bare};
@@ -42,6 +43,7 @@ impl Running {
     /// Blocks: the supervisor is forked, and waits for an older instance's processes.
     pub(super) fn start(set: bare::Set, key: &ServiceKey, launch: &Launch) -> Result<Self> {
         let prepared = launch.command.prepare(key)?;
+        crash::point(Point::Prepared);
         let order = Order {
             program: &prepared,
             instance: Instance {
@@ -102,6 +104,7 @@ impl Running {
         let executed = self.launched.execute().map_err(|source| {
             self.supervisor_error("let the program be executed", source)
         })?;
+        crash::point(Point::Executed);
         if let Some(refusal) = executed {
             return Err(Error::exec(&self.service, &self.program, refusal));
         }

@@ -19,6 +19,7 @@ use super::departure::{Departure, Hold};
 use super::health::{Seen, is_healthy};
 use super::seat::{Current, Deadline, ObjectOf, Place, PutDown, Seat};
 use super::world::World;
+use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::kernel::{Fault, Instance, Missing, Object, Snapshot, Step, Supervised};
 
@@ -194,6 +195,7 @@ impl<W: World> Drive<W> {
         let object = object.ok_or(Fault::Removed)?;
         if !self.reference {
             if object.join(self.config.supervised()).await? {
+                crash::point(Point::Joined);
                 self.reference = true;
             } else {
                 let snapshot = object.snapshot().await?;
@@ -210,6 +212,7 @@ impl<W: World> Drive<W> {
                 if !object.try_enter().await? {
                     return Ok(None);
                 }
+                crash::point(Point::Entered);
                 self.reference = true;
                 self.lock = true;
             }
@@ -269,6 +272,7 @@ impl<W: World> Drive<W> {
     ) -> Step<Option<Arc<Current<W>>>> {
         if !snapshot.claimed {
             object.claim().await?;
+            crash::point(Point::Claimed);
         }
         if let Some(instance) = unjudged(&snapshot, judged) {
             let (current, seen) = self.current(&snapshot, instance).await?;

@@ -8,6 +8,7 @@ use super::departure::Hold;
 use super::health::{Seen, is_healthy};
 use super::seat::{Current, Deadline, ObjectOf};
 use super::world::World;
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Instance, Lock, Object, Snapshot, Step};
@@ -71,6 +72,7 @@ impl<W: World> Hold<W> {
         if self.config.orphan == Orphan::Stop && !supervised {
             // Before anything is started: from then on this process may be killed at any time.
             self.supervise(object, self.config.stop()).await?;
+            crash::point(Point::Supervised);
         }
 
         let callback = way.callback();
@@ -87,6 +89,7 @@ impl<W: World> Hold<W> {
                 self.call(callback, start()).await?
             }
         };
+        crash::point(Point::CalledBack);
         let (unready, process) = self.admit(callback, &info).await?;
         match &way {
             // R2: nothing starts beside anything alive. The callback has replaced the old instance,
@@ -146,8 +149,10 @@ impl<W: World> Hold<W> {
         object
             .publish(Some(&unready), generation, Lock::Keep)
             .await?;
+        crash::point(Point::PublishedUnready);
         let record = Record::new(&seat.key, unready.identity, info);
         seat.world.write_record(&seat.key, &record).await?;
+        crash::point(Point::Recorded);
         let candidate = Current {
             instance: unready,
             generation,
@@ -161,6 +166,7 @@ impl<W: World> Hold<W> {
                 pid: info.pid(),
             }));
         }
+        crash::point(Point::Answering);
         let ready = Instance {
             ready: true,
             ..unready
@@ -168,6 +174,7 @@ impl<W: World> Hold<W> {
         object
             .publish(Some(&ready), generation, Lock::Release)
             .await?;
+        crash::point(Point::PublishedReady);
         Ok(ready)
     }
 
@@ -185,6 +192,7 @@ impl<W: World> Hold<W> {
         if let Some(error) = self.stop(object, instance, snapshot.generation).await? {
             tracing::warn!(service = self.service(), %error, "stopped what was left");
         }
+        crash::point(Point::LeftoverStopped);
         Ok(())
     }
 

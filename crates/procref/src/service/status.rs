@@ -1,5 +1,8 @@
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+
 use crate::info::ServiceInfo;
-use crate::kernel::{Instance, Snapshot};
+use crate::kernel::{Ended, Instance, Snapshot};
 
 /// What the kernel tells about a service at one moment. Made by
 /// [`SharedService::status`](crate::SharedService::status).
@@ -10,6 +13,7 @@ pub struct Status {
     state: State,
     instance: Option<ServiceInfo>,
     transition: Option<u32>,
+    ended: Option<Ended>,
 }
 
 /// How far a service is.
@@ -36,6 +40,7 @@ impl Status {
             state: State::Absent,
             instance: None,
             transition: None,
+            ended: None,
         }
     }
 
@@ -58,6 +63,7 @@ impl Status {
             state,
             instance: info,
             transition,
+            ended: snapshot.ended,
         }
     }
 
@@ -90,5 +96,16 @@ impl Status {
     #[must_use]
     pub fn transition(&self) -> Option<u32> {
         self.transition
+    }
+
+    /// How the instance ended, if it died by itself, procref had executed it (a
+    /// [`command`](crate::SharedServiceBuilder::command)), and nobody has replaced it yet.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        // As wait(2) encodes them.
+        self.ended.map(|ended| match ended {
+            Ended::Exited(code) => ExitStatus::from_raw(i32::from(code) << 8),
+            Ended::Killed(signal) => ExitStatus::from_raw(signal.into()),
+        })
     }
 }

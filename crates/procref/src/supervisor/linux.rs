@@ -17,6 +17,7 @@ use rustix::mm::munmap;
 use super::maps::{Range, dispensable};
 use super::{Hands, Order, watch};
 use crate::command::Stop;
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::Instance;
 use crate::kernel::bare::{Limit, Set};
@@ -160,7 +161,9 @@ fn raise(
         charge,
     };
     let plan = arena.put(&[plan]);
-    fork(&arena, plan).map_err(failed(key, "fork"))
+    fork(&arena, plan).map_err(failed(key, "fork"))?;
+    crash::point(Point::SupervisorForked);
+    Ok(())
 }
 
 fn wait_in_place(reader: OwnedFd) -> io::Result<()> {
@@ -290,6 +293,7 @@ fn exit() -> ! {
 }
 
 fn supervise(plan: &Plan) -> ! {
+    crash::point(Point::SupervisorBegun);
     let _ = rustix::process::chdir(c"/");
     name_process(plan);
     if let Some(charge) = &plan.charge {
@@ -299,6 +303,7 @@ fn supervise(plan: &Plan) -> ! {
     if plan.set.supervise().is_err() {
         exit();
     }
+    crash::point(Point::SupervisorInPlace);
     drop_memory(plan);
     let told = write(plan.ready, &[0]);
     close_from(0);

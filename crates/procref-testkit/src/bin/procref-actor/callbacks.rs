@@ -1,19 +1,19 @@
 //! The callbacks of an actor's services, which behave as the test wants.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use procref::{Orphan, ServiceInfo, SharedService};
+use procref::{Orphan, Ready, ServiceCommand, ServiceInfo, SharedService};
 use procref_testkit::log::{self, Line};
 use procref_testkit::observe::Identity;
 use procref_testkit::process::sigkill_myself;
+use procref_testkit::talk;
 use procref_testkit::protocol::{
-    Callback, Event, Gate, HealthOutcome, Outcome, ServiceSpec, StopOutcome,
+    Callback, CommandSpec, Event, Gate, HealthOutcome, Outcome, ReadySpec, ServiceSpec, StopOutcome,
 };
 
 use crate::stage::{Gates, Voice};
@@ -72,6 +72,9 @@ pub fn build(
         builder = builder.orphan(Orphan::Keep);
     }
     builder = builder.linger(Duration::from_millis(spec.linger_ms));
+    if let Some(command) = &spec.command {
+        builder = builder.command(execute(&script, command)?);
+    }
     if !spec.start.is_empty() {
         let script = Arc::clone(&script);
         builder = builder.on_first_acquire(move || {
@@ -104,6 +107,68 @@ pub fn build(
     builder.build()
 }
 
+/// The command that `spec` wants.
+fn execute(script: &Arc<Script>, spec: &CommandSpec) -> procref::Result<ServiceCommand> {
+    let mut command = match spec.program.as_deref() {
+        Some([program, args @ ..]) => ServiceCommand::new(program).args(args),
+        _ => {
+            let fake = &script.spec.fake;
+            let mut command = ServiceCommand::new(&fake.program).args(fake.args());
+            if spec.activated {
+                command = command.arg("--activated");
+            } else if spec.ready != Some(ReadySpec::AtOnce) {
+                command = command.args(["--listen", "{port}"]);
+            }
+            command.args(&spec.args)
+        }
+    };
+    for (key, value) in &spec.env {
+        command = command.env(key, value);
+    }
+    if let Some(port) = spec.port {
+        command = command.port(port);
+    }
+    if spec.activated {
+        command = command.socket_activation();
+    }
+    if let Some(signal) = &spec.stop_signal {
+        command = command.stop_signal(signal.parse()?);
+    }
+    if let Some((path, limit)) = &spec.log {
+        command = command.log(path).log_limit(*limit);
+    }
+    if let Some(dir) = &spec.dir {
+        command = command.current_dir(dir);
+    }
+    Ok(match &spec.ready {
+        None => command,
+        Some(ready) => command.ready(readiness(script, ready)),
+    })
+}
+
+fn readiness(script: &Arc<Script>, spec: &ReadySpec) -> Ready {
+    match spec {
+        ReadySpec::AtOnce => Ready::at_once(),
+        ReadySpec::Tcp => Ready::tcp(),
+        ReadySpec::Http(path) => Ready::http(path),
+        ReadySpec::Unix(path) => Ready::unix(path),
+        ReadySpec::Log(regex) => Ready::log(regex),
+        ReadySpec::Command(line) => Ready::command(&line[0], &line[1..]),
+        ReadySpec::Notify => Ready::notify(),
+        ReadySpec::Callback => {
+            let script = Arc::clone(script);
+            Ready::callback(move |_: &ServiceInfo| {
+                let script = Arc::clone(&script);
+                script.voice.tell(Event::Running(Callback::Ready));
+                async move {
+                    script.pass(Gate::Before(Callback::Ready)).await;
+                    true
+                }
+            })
+        }
+    }
+}
+
 /// The outcome of this call: the next one, the last one for ever.
 fn next(outcomes: &[Outcome], calls: &AtomicUsize) -> Outcome {
     let call = calls.fetch_add(1, Ordering::Relaxed);
@@ -128,28 +193,9 @@ impl Script {
     /// Starts the fake service and waits until it is ready.
     fn serve(&self) -> procref::Result<ServiceInfo> {
         let fake = &self.spec.fake;
-        let mut command = Command::new(&fake.program);
-        command.arg("--port");
-        command.arg("--log").arg(&fake.log);
-        command.arg("--witness").arg(&fake.witness);
-        if fake.ignore_sigterm {
-            command.arg("--ignore-sigterm");
-        }
-        if fake.slow_stop_ms > 0 {
-            command
-                .arg("--slow-stop")
-                .arg(fake.slow_stop_ms.to_string());
-        }
-        if let Some(file) = &fake.unhealthy_file {
-            command.arg("--unhealthy-file").arg(file);
-        }
-        if let Some(limit) = fake.exit_after_ms {
-            command.arg("--exit-after").arg(limit.to_string());
-        }
-        if let Some(guardian) = fake.guardian {
-            command.arg("--guardian").arg(guardian.to_string());
-        }
-        let mut child = command
+        let mut child = Command::new(&fake.program)
+            .arg("--port")
+            .args(fake.args())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -247,26 +293,11 @@ async fn bring_down(
 async fn judge(script: Arc<Script>, outcome: HealthOutcome, pid: u32, port: u16) -> bool {
     script.pass(Gate::Before(Callback::Health)).await;
     let healthy = match outcome {
-        HealthOutcome::Ask => talk(port).is_ok_and(|answer| answer == (pid, true)),
+        HealthOutcome::Ask => talk::to(port).is_ok_and(|answer| answer == (pid, true)),
         HealthOutcome::Always(healthy) => healthy,
         HealthOutcome::Panic => panic!("told to panic"),
     };
     script.voice.tell(Event::Returning(Callback::Health));
     script.pass(Gate::After(Callback::Health)).await;
     healthy
-}
-
-/// Asks the service behind `port` who it is and whether it is well.
-pub fn talk(port: u16) -> std::io::Result<(u32, bool)> {
-    let limit = Some(Duration::from_secs(20));
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(limit)?;
-    stream.set_write_timeout(limit)?;
-    stream.write_all(b"who?\n")?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
-    let strange = || std::io::Error::other(format!("the service answered {line:?}"));
-    let (pid, health) = line.trim().split_once(' ').ok_or_else(strange)?;
-    let pid = pid.parse().map_err(|_| strange())?;
-    Ok((pid, health == "healthy"))
 }

@@ -112,6 +112,7 @@ fn perform(stage: &Arc<Stage>, id: u64, command: Command) -> Reply {
                 instance: status.instance().map(procref::ServiceInfo::pid),
                 state: format!("{:?}", status.state()),
                 transition: status.transition(),
+                exit: status.exit_status().map(|status| status.to_string()),
             })
         }),
         Command::Proceed { service, gate } => {
@@ -296,7 +297,7 @@ fn storm(stage: &Stage, number: u32, rounds: u32, pause_us: u64) -> StormReport 
             }
         };
         let (pid, port) = (handle.pid(), handle.port());
-        let well = match callbacks::talk(port) {
+        let well = match procref_testkit::talk::to(port) {
             Ok((who, true)) if who == pid => true,
             other => {
                 let text = format!("round {round}: held {pid}:{port}, which said {other:?}");

@@ -73,6 +73,7 @@ fn instance(pid: u32) -> Instance {
         hosted: false,
         has_metadata: true,
         keep_orphan: false,
+        command: false,
         linger_ms: 0,
     }
 }
@@ -165,6 +166,7 @@ fn a_pinned_service_has_no_last_leaver() {
         slot: slot::PIN,
         delta: 1,
         undo: false,
+        at_once: false,
     };
     assert!(run(scratch.raw().operate("pin", &[pin], Wait::No)).unwrap());
     assert!(!run(set.leave()).unwrap());
@@ -285,6 +287,7 @@ fn g7_a_set_with_other_digests_is_another_services() {
         slot: slot::NAME.start,
         delta: 1,
         undo: false,
+        at_once: false,
     };
     assert!(run(scratch.raw().operate("collide", &[other], Wait::No)).unwrap());
     let error = scratch
@@ -303,6 +306,7 @@ fn a_full_count_is_an_error_of_its_own() {
         slot: slot::REFS,
         delta: i16::MAX,
         undo: false,
+        at_once: false,
     };
     assert!(run(scratch.raw().operate("fill", &[all], Wait::No)).unwrap());
     for step in [run(set.join(Supervised::No)), run(set.try_enter())] {
@@ -330,11 +334,13 @@ fn an_exhausted_undo_is_an_error_of_its_own() {
         slot: slot::REFS,
         delta: i16::MAX,
         undo: true,
+        at_once: false,
     };
     let down = Op {
         slot: slot::REFS,
         delta: -i16::MAX,
         undo: false,
+        at_once: false,
     };
     assert!(run(raw.operate("fill", &[up], Wait::No)).unwrap());
     assert!(run(raw.operate("empty", &[down], Wait::No)).unwrap());
@@ -342,6 +348,7 @@ fn an_exhausted_undo_is_an_error_of_its_own() {
         slot: slot::REFS,
         delta: 1,
         undo: true,
+        at_once: false,
     };
     let refused = (0..3).find_map(|_| run(raw.operate("count", &[one], Wait::No)).err());
     match refused {

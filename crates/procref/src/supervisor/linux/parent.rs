@@ -11,7 +11,8 @@ use rustix::fs::{Mode, OFlags};
 
 use super::launched::Message;
 use super::{Charge, Plan, close_from, drop_memory, fork_here, write};
-use crate::kernel::bare::{Limit, Refused};
+use crate::crash::{self, Point};
+use crate::kernel::bare::{Limit, Refused, Set};
 use crate::kernel::{Ended, Instance};
 use crate::process::{BareProcess, Identity, KILL_TIMEOUT};
 use crate::supervisor::{Hands, Parent, watch_child};
@@ -33,10 +34,12 @@ pub(super) fn supervise(plan: &Plan, charge: &Charge) {
         Err(refused) => {
             if refused == Refused::NotNow {
                 report(Message::NotInPlace);
+                clear_up(plan.set);
             }
             return;
         }
     }
+    crash::point(Point::SupervisorInPlace);
     // SAFETY: takes numbers, and concerns this process alone.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
     drop_memory(plan);
@@ -49,6 +52,7 @@ pub(super) fn supervise(plan: &Plan, charge: &Charge) {
         report(Message::NotForked(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)));
         return;
     }
+    crash::point(Point::ServiceForked);
     keep_pipes(plan.ready, charge.presence);
     let Ok(start) = BareProcess::start_of(pid) else {
         // Without /proc. The gate stays closed, so the child ends.
@@ -69,10 +73,19 @@ pub(super) fn supervise(plan: &Plan, charge: &Charge) {
         ..charge.instance
     };
     if plan.set.publish(Some(&instance), charge.generation).is_ok() {
+        crash::point(Point::ServicePublished);
         write(REPORT, &Message::InPlace(child).encode());
         watch_child(plan.set, &parent);
     } else {
         parent.end_all();
+    }
+}
+
+/// A starter that died at once may have left its set, without an instance and without anybody.
+fn clear_up(set: Set) {
+    if set.try_idle().is_ok() {
+        let blank = set.snapshot().is_ok_and(|snapshot| snapshot.instance.is_none());
+        let _ = if blank { set.remove() } else { set.unlock() };
     }
 }
 

@@ -1,0 +1,361 @@
+//! G3 for services that procref executes itself: once no process holds a
+//! reference the service is stopped, with every process it has started.
+
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use procref_testkit::protocol::{Command, Outcome, ReadySpec, Reply, ServiceSpec, Via};
+use procref_testkit::{Scene, deadline, kernel, scene};
+use rustix::process::Signal;
+
+/// The fake service as procref executes it, under a name of its own.
+fn command(scene: &Scene, name: &str) -> ServiceSpec {
+    scene.unique(scene.command(name))
+}
+
+#[test]
+fn the_last_release_stops_it_and_waits_for_nothing() {
+    let scene = scene!();
+    let mut spec = command(&scene, "released");
+    spec.fake.slow_stop_ms = 1500;
+    let (one, key) = scene.holder(&spec);
+    let service = scene.only_living();
+    let two = scene.client(&spec);
+    let held = two.acquire();
+    assert_eq!((held.acquired.pid, held.acquired.generation), (service.pid, 1));
+    two.release(&held);
+    assert!(service.is_live(), "one still holds it");
+    assert_eq!(one.count(), 1);
+
+    let begun = Instant::now();
+    assert_eq!(one.call(Command::DropAll), Reply::Done);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(service.is_live(), "it takes its time, and nobody waits for it");
+    scene.everything_ends(&spec, key);
+    assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
+}
+
+#[test]
+fn a_client_that_comes_while_it_stops_gets_a_new_one() {
+    let scene = scene!();
+    let mut spec = command(&scene, "stopping");
+    spec.fake.slow_stop_ms = 300;
+    let (one, key) = scene.holder(&spec);
+    let service = scene.only_living();
+    assert_eq!(one.call(Command::DropAll), Reply::Done);
+    let two = scene.client(&spec);
+    let held = two.acquire();
+    assert_ne!(held.acquired.pid, service.pid);
+    assert!(!service.is_live(), "nothing starts beside it");
+    two.release(&held);
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn all_clients_killed_at_once_stop_it_gracefully() {
+    for _ in 0..5 {
+        let scene = scene!();
+        let spec = command(&scene, "killed");
+        let clients = scene.clients(16, &spec);
+        let key = clients[0].build_as(1, &spec);
+        for client in &clients {
+            client.acquire();
+        }
+        let service = scene.only_living();
+        for client in &clients {
+            client.identity().signal(Signal::KILL);
+        }
+        for client in &clients {
+            client.wait_end();
+        }
+        scene.everything_ends(&spec, key);
+        assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
+    }
+}
+
+#[test]
+fn no_process_that_it_has_started_is_left() {
+    let scene = scene!();
+    let spec = command(&scene, "family")
+        .with_args(["--workers", "2", "--stubborn-workers", "1"])
+        .stop_within_ms(300);
+    let (client, key) = scene.holder(&spec);
+    let supervisor = scene.only_supervisor(&spec);
+    let workers = scene.workers();
+    assert_eq!(workers.len(), 3);
+    for worker in &workers {
+        let parent = worker.status("PPid");
+        assert_eq!(parent, Some(supervisor.pid.to_string()), "orphans come to it");
+        assert!(worker.is_live());
+    }
+    client.kill();
+    scene.everything_ends(&spec, key);
+    assert_eq!(scene.stopped().len(), 1, "itself it was stopped gracefully");
+}
+
+#[test]
+fn what_it_leaves_when_it_dies_is_ended_before_another_one_starts() {
+    let scene = scene!();
+    let spec = command(&scene, "family").with_args(["--stubborn-workers", "2"]);
+    let spec = spec.stop_within_ms(300);
+    let (one, key) = scene.holder(&spec);
+    let (first, workers) = (scene.only_living(), scene.workers());
+    first.signal(Signal::KILL);
+    let two = scene.client(&spec);
+    let held = two.acquire();
+    assert_ne!(held.acquired.pid, first.pid);
+    assert_eq!(held.acquired.generation, 2);
+    for worker in workers {
+        assert!(!worker.is_live(), "of the old one");
+    }
+    assert_eq!(two.count(), 2);
+    one.kill();
+    two.kill();
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn one_that_ignores_sigterm_is_killed_after_its_grace() {
+    let scene = scene!();
+    let mut spec = command(&scene, "stubborn").stop_within_ms(300);
+    spec.fake.ignore_sigterm = true;
+    let (client, key) = scene.holder(&spec);
+    client.kill();
+    scene.everything_ends(&spec, key);
+    assert_eq!(scene.stopped(), [], "it had no say");
+}
+
+#[test]
+fn it_is_asked_by_the_signal_of_its_starter() {
+    let scene = scene!();
+    let mut spec = command(&scene, "interrupted");
+    spec.command.as_mut().expect("a command").stop_signal = Some("INT".to_owned());
+    let (client, key) = scene.holder(&spec);
+    let service = scene.only_living();
+    client.kill();
+    scene.everything_ends(&spec, key);
+    assert_eq!(scene.stopped(), [(service.pid, "signal 2".to_owned())]);
+}
+
+#[test]
+fn its_supervisor_killed_it_stays_and_the_next_join_replaces_that() {
+    let scene = scene!();
+    let mut spec = command(&scene, "watched");
+    spec.command.as_mut().expect("a command").stop_signal = Some("INT".to_owned());
+    let (one, key) = scene.holder(&spec);
+    let service = scene.only_living();
+    let supervisor = scene.only_supervisor(&spec);
+    supervisor.signal(Signal::KILL);
+    supervisor.wait_gone();
+    let two = scene.client(&spec);
+    assert_eq!(two.acquire().acquired.pid, service.pid);
+    assert_ne!(scene.only_supervisor(&spec), supervisor);
+    one.kill();
+    two.kill();
+    scene.everything_ends(&spec, key);
+    assert_eq!(scene.stopped(), [(service.pid, "signal 2".to_owned())]);
+}
+
+#[test]
+fn without_a_supervisor_the_last_client_stops_it() {
+    let scene = scene!();
+    let spec = command(&scene, "unwatched");
+    let (client, key) = scene.holder(&spec);
+    let supervisor = scene.only_supervisor(&spec);
+    supervisor.signal(Signal::KILL);
+    supervisor.wait_gone();
+    assert_eq!(client.call(Command::DropAll), Reply::Done);
+    scene.everything_ends(&spec, key);
+    assert_eq!(scene.stopped().len(), 1);
+}
+
+#[test]
+fn an_orphan_without_a_supervisor_is_adopted() {
+    let scene = scene!();
+    let spec = command(&scene, "orphan");
+    let (one, key) = scene.holder(&spec);
+    let service = scene.only_living();
+    let supervisor = scene.only_supervisor(&spec);
+    supervisor.signal(Signal::KILL);
+    supervisor.wait_gone();
+    one.kill();
+    let two = scene.client(&spec);
+    assert_eq!(two.acquire().acquired.pid, service.pid);
+    two.kill();
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn it_lingers_and_then_ends_in_time() {
+    let linger = Duration::from_millis(1500);
+    for killed in [false, true] {
+        let scene = scene!();
+        let spec = command(&scene, "warm").lingering_ms(1500);
+        let (one, key) = scene.holder(&spec);
+        let service = scene.only_living();
+        if killed {
+            one.kill();
+        } else {
+            assert_eq!(one.call(Command::DropAll), Reply::Done);
+        }
+        let two = scene.client(&spec);
+        assert_eq!(two.acquire().acquired.pid, service.pid, "found warm");
+        assert_eq!(scene.started().len(), 1);
+        let begun = Instant::now();
+        two.kill();
+        service.wait_gone();
+        let taken = begun.elapsed();
+        assert!(taken >= linger, "{taken:?}");
+        scene.everything_ends(&spec, key);
+    }
+}
+
+#[test]
+fn one_that_dies_while_it_is_kept_warm_leaves_nothing() {
+    let scene = scene!();
+    let spec = command(&scene, "warm").lingering_ms(1_000_000);
+    let (client, key) = scene.holder(&spec);
+    let service = scene.only_living();
+    assert_eq!(client.call(Command::DropAll), Reply::Done);
+    service.signal(Signal::KILL);
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn one_that_dies_is_replaced_by_the_next_acquire_and_tells_how() {
+    let scene = scene!();
+    let spec = command(&scene, "mortal");
+    let (one, key) = scene.holder(&spec);
+    let first = scene.only_living();
+    let supervisor = scene.only_supervisor(&spec);
+    first.signal(Signal::KILL);
+    supervisor.wait_gone();
+    assert_eq!(one.status().state, "Dead");
+    assert_eq!(one.status().exit.as_deref(), Some("signal: 9 (SIGKILL)"));
+    let held = one.acquire();
+    assert_eq!(held.acquired.generation, 2);
+    assert_eq!(one.status().exit, None);
+    one.kill();
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn its_set_removed_it_is_ended() {
+    let scene = scene!();
+    let spec = command(&scene, "removed").with_args(["--workers", "1"]);
+    let (client, key) = scene.holder(&spec);
+    let service = scene.only_living();
+    kernel::find(key).expect("its set").remove().expect("remove");
+    service.wait_gone();
+    deadline::until_true("its workers end, too", || {
+        scene.workers().iter().all(|worker| !worker.is_live())
+    });
+    // What is left of it, the record, is the next one's to clear up.
+    let held = client.acquire();
+    assert_ne!(held.acquired.pid, service.pid);
+    client.kill();
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn a_suspended_supervisor_loses_nothing() {
+    let scene = scene!();
+    let spec = command(&scene, "suspended");
+    let (client, key) = scene.holder(&spec);
+    let supervisor = scene.only_supervisor(&spec);
+    supervisor.signal(Signal::STOP);
+    scene.only_living().signal(Signal::KILL);
+    client.kill();
+    supervisor.signal(Signal::CONT);
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn it_gets_nothing_of_its_starter() {
+    // `sh` leaves signals as they are, which a Rust program would not.
+    let scene = scene!();
+    let mut spec = command(&scene, "plain").ready_by(ReadySpec::Log("^end$".to_owned()));
+    let script = "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls -l /proc/self/fd; echo end; exec sleep 1000";
+    spec.command.as_mut().expect("a command").program =
+        Some(["sh", "-c", script].map(str::to_owned).to_vec());
+    let (client, key) = scene.holder(&spec);
+    let log = scene.files().into_iter().find(|file| file.extension().is_some_and(|it| it == "log"));
+    let said = fs::read_to_string(log.expect("a log")).expect("read");
+    for mask in ["SigBlk", "SigIgn"] {
+        let line = said.lines().find(|line| line.starts_with(mask)).expect(mask);
+        assert!(line.ends_with("0000000000000000"), "{line}");
+    }
+    let descriptors = said.lines().filter(|line| line.contains(" -> ")).count();
+    // Three of its own, and the directory that `ls` reads.
+    assert_eq!(descriptors, 4, "{said}");
+    assert_eq!(scene.only_supervisor(&spec).descriptors(), 0);
+    client.kill();
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn a_pipeline_ends_with_the_client_and_not_with_the_service() {
+    let scene = scene!();
+    let spec = command(&scene, "piped").lingering_ms(1_000_000);
+    let (client, key) = scene.holder(&spec);
+    let service = scene.only_living();
+    let supervisor = scene.only_supervisor(&spec);
+    // The actor's own output is such a pipe; its end is what `kill` waits for.
+    client.kill();
+    assert!(service.is_live() && supervisor.is_live());
+    service.signal(Signal::KILL);
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn callbacks_and_commands_do_not_mix() {
+    let scene = scene!();
+    let spec = command(&scene, "mixed");
+    let by_callback = ServiceSpec {
+        command: None,
+        start: vec![Outcome::Serve],
+        ..spec.clone()
+    };
+    for (theirs, ours) in [(&spec, &by_callback), (&by_callback, &spec)] {
+        let (holder, key) = scene.holder(theirs);
+        let other = scene.client(ours);
+        let failure = other.try_acquire(Via::TokioMulti).expect_err("another kind");
+        assert!(failure.text.contains("was started by"), "{}", failure.text);
+        assert_eq!(holder.count(), 1, "it took nothing");
+        holder.kill();
+        scene.everything_ends(theirs, key);
+    }
+}
+
+#[test]
+fn many_clients_at_once_start_one() {
+    let scene = scene!();
+    let spec = command(&scene, "crowded");
+    let clients = scene.clients(16, &spec);
+    let key = clients[0].build_as(1, &spec);
+    let pending: Vec<_> = clients.iter().map(|it| it.begin_acquire(Via::TokioMulti)).collect();
+    for (client, pending) in clients.iter().zip(pending) {
+        client.finish_acquire(pending).expect("acquired");
+    }
+    assert_eq!(scene.started().len(), 1);
+    for client in &clients {
+        assert_eq!(client.call(Command::DropAll), Reply::Done);
+    }
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn ctrl_c_for_the_client_does_not_reach_it() {
+    let scene = scene!();
+    let spec = command(&scene, "terminal");
+    let (client, key) = scene.holder(&spec);
+    for process in [scene.only_living(), scene.only_supervisor(&spec)] {
+        // A terminal's signals go to the group of processes in its foreground.
+        assert_ne!(process.group(), client.identity().group());
+        assert_eq!(process.terminal(), 0, "it has none");
+    }
+    client.kill();
+    scene.everything_ends(&spec, key);
+}

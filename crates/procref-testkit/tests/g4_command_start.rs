@@ -1,0 +1,316 @@
+//! G4 for services that procref executes itself: `acquire` returns one that is
+//! ready, or says what happened; who waits takes over.
+
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+
+use procref_testkit::protocol::{
+    Callback, Event, Failure, Gate, HealthOutcome, ReadySpec, ServiceSpec, Via,
+};
+use procref_testkit::{Scene, deadline, scene, talk};
+
+fn command(scene: &Scene, name: &str) -> ServiceSpec {
+    scene.unique(scene.command(name))
+}
+
+/// The start fails, and leaves nothing.
+#[track_caller]
+fn failure(scene: &Scene, spec: &ServiceSpec) -> Failure {
+    let client = scene.actor();
+    let key = client.build(spec);
+    let failure = client.try_acquire(Via::TokioMulti).expect_err("no service");
+    // The supervisor has nothing to do any more, but may still be on its way.
+    scene.everything_ends(spec, key);
+    failure
+}
+
+#[track_caller]
+fn assert_says(failure: &Failure, parts: &[&str]) {
+    for part in parts {
+        assert!(failure.text.contains(part), "no {part:?} in: {}", failure.text);
+    }
+}
+
+#[test]
+fn one_that_exits_tells_how_and_what_it_said_at_once() {
+    let scene = scene!();
+    let spec = command(&scene, "short")
+        .with_args(["--say", "the disk is full", "--exit", "3"])
+        .start_within_ms(1_000_000);
+    let failure = failure(&scene, &spec);
+    assert_says(
+        &failure,
+        &[
+            &spec.name,
+            "procref-fake-service",
+            "exited with status 3",
+            "before it was ready",
+            "the disk is full",
+            ".log",
+        ],
+    );
+}
+
+#[test]
+fn one_that_is_killed_tells_by_what() {
+    let scene = scene!();
+    let mut spec = command(&scene, "killed");
+    let script = ["sh", "-c", "kill -9 $$"].map(str::to_owned).to_vec();
+    let command = spec.command.as_mut().expect("a command");
+    command.program = Some(script);
+    command.ready = Some(ReadySpec::Log("never".to_owned()));
+    assert_says(&failure(&scene, &spec), &["killed by signal 9"]);
+}
+
+#[test]
+fn a_daemon_is_told_to_stay_in_the_foreground_and_leaves_nothing() {
+    let scene = scene!();
+    let spec = command(&scene, "daemon")
+        .with_args(["--workers", "2", "--exit", "0"])
+        .stop_within_ms(300);
+    assert_says(&failure(&scene, &spec), &["status 0", "foreground"]);
+    assert_eq!(scene.workers().len(), 2);
+}
+
+#[test]
+fn one_that_is_not_ready_in_time_is_stopped() {
+    let scene = scene!();
+    let never = scene.root().join("never");
+    let spec = command(&scene, "slow")
+        .with_args(["--say", "still loading", "--workers", "1", "--wait-for"])
+        .with_args([never.to_string_lossy()])
+        .start_within_ms(500);
+    let failure = failure(&scene, &spec);
+    assert_says(&failure, &["500ms", "TCP", "127.0.0.1:", "still loading"]);
+    assert_eq!(scene.stopped().len(), 1, "gracefully");
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_is_named() {
+    let scene = scene!();
+    let not_executable = scene.root().join("text");
+    fs::write(&not_executable, "no program").expect("write");
+    let strange = scene.root().join("strange");
+    fs::write(&strange, "\0\0\0").expect("write");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&strange, mode).expect("chmod");
+    let programs = [
+        ("no-such-program-anywhere".into(), "not found"),
+        (not_executable, "ermission"),
+        (strange, "xec format"),
+    ];
+    for (program, reason) in programs {
+        let program: PathBuf = program;
+        let name = program.to_string_lossy().into_owned();
+        let mut spec = command(&scene, "unknown").ready_by(ReadySpec::AtOnce);
+        spec.command.as_mut().expect("a command").program = Some(vec![name.clone()]);
+        assert_says(&failure(&scene, &spec), &[&name, reason]);
+    }
+}
+
+#[test]
+fn a_working_directory_that_is_gone_is_named() {
+    let scene = scene!();
+    let mut spec = command(&scene, "homeless");
+    let gone = scene.root().join("gone");
+    spec.command.as_mut().expect("a command").dir = Some(gone.clone());
+    assert_says(&failure(&scene, &spec), &[&gone.to_string_lossy(), "directory"]);
+}
+
+#[test]
+fn a_fixed_port_that_is_taken_is_said() {
+    let scene = scene!();
+    let mut spec = command(&scene, "taken").start_within_ms(1_000_000);
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+    let port = taken.local_addr().expect("an address").port();
+    spec.command.as_mut().expect("a command").port = Some(port);
+    assert_says(&failure(&scene, &spec), &["before it was ready"]);
+}
+
+/// The service goes on when this file is there.
+fn held_back(scene: &Scene, spec: ServiceSpec) -> (ServiceSpec, PathBuf) {
+    let file = scene.root().join("go-on");
+    let spec = spec.with_args(["--wait-for"]).with_args([file.to_string_lossy()]);
+    (spec, file)
+}
+
+#[test]
+fn every_kind_of_readiness_is_waited_for() {
+    let socket = "{dir}/../socket";
+    let kinds = [
+        ReadySpec::Tcp,
+        ReadySpec::Http("/health".to_owned()),
+        ReadySpec::Unix(socket.to_owned()),
+        ReadySpec::Notify,
+        ReadySpec::Command(
+            ["sh", "-c", "test -e \"$GO_ON\" && test {port} -gt 0"].map(str::to_owned).to_vec(),
+        ),
+    ];
+    for kind in kinds {
+        let scene = scene!();
+        let (mut spec, file) = held_back(&scene, command(&scene, "ready"));
+        let env = ("GO_ON".to_owned(), file.to_string_lossy().into_owned());
+        spec.command.as_mut().expect("a command").env.push(env);
+        let spec = match kind {
+            ReadySpec::Unix(_) => spec.with_args(["--unix", socket]),
+            ReadySpec::Notify => spec.with_args(["--notify"]),
+            _ => spec,
+        };
+        let spec = spec.ready_by(kind.clone());
+        let client = scene.actor();
+        let key = client.build(&spec);
+        let pending = client.begin_acquire(Via::TokioMulti);
+        deadline::until_true("it is there", || scene.started().len() == 1);
+        assert!(!client.has_replied(&pending), "{kind:?}");
+        assert_eq!(client.status().state, "Starting");
+        fs::write(&file, "").expect("write");
+        let held = client.finish_acquire(pending).expect("ready");
+        assert_eq!(held.acquired.pid, scene.only_living().pid);
+        let _ = fs::remove_file(scene.root().join("socket"));
+        client.kill();
+        scene.everything_ends(&spec, key);
+    }
+}
+
+#[test]
+fn a_line_in_the_log_is_waited_for_and_an_older_one_does_not_count() {
+    let scene = scene!();
+    let mut spec = command(&scene, "ready").ready_by(ReadySpec::Log("^pid [0-9]+ ready$".to_owned()));
+    let log = scene.root().join("service.log");
+    fs::write(&log, "pid 1 ready\n").expect("write");
+    let go_on = scene.root().join("go-on");
+    let script = "echo begun; until test -e \"$1\"; do sleep 0.01; done; echo pid $$ ready; exec sleep 1000";
+    let command = spec.command.as_mut().expect("a command");
+    command.program = Some(
+        ["sh", "-c", script, "sh", &go_on.to_string_lossy()].map(str::to_owned).to_vec(),
+    );
+    command.log = Some((log.clone(), 1 << 20));
+    let client = scene.actor();
+    let key = client.build(&spec);
+    let pending = client.begin_acquire(Via::TokioMulti);
+    deadline::until_true("it has begun", || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("begun"))
+    });
+    assert!(!client.has_replied(&pending));
+    fs::write(&go_on, "").expect("write");
+    client.finish_acquire(pending).expect("ready");
+    client.kill();
+    scene.everything_ends(&spec, key);
+    assert!(log.exists(), "a log that was asked for stays");
+}
+
+#[test]
+fn a_callback_says_when_it_is_ready_and_its_death_is_seen_meanwhile() {
+    let gate = Gate::Before(Callback::Ready);
+    for dies in [false, true] {
+        let scene = scene!();
+        let spec = command(&scene, "asked").ready_by(ReadySpec::Callback).gated([gate]);
+        let client = scene.actor();
+        let key = client.build(&spec);
+        let pending = client.begin_acquire(Via::TokioMulti);
+        client.event(&Event::Running(Callback::Ready));
+        deadline::until_true("it is there", || scene.started().len() == 1);
+        if dies {
+            scene.only_living().signal(rustix::process::Signal::KILL);
+            let failure = client.finish_acquire(pending).expect_err("dead");
+            assert_says(&failure, &["killed by signal 9"]);
+        } else {
+            assert!(!client.has_replied(&pending));
+            client.proceed(gate);
+            client.finish_acquire(pending).expect("ready");
+            client.kill();
+        }
+        scene.everything_ends(&spec, key);
+    }
+}
+
+#[test]
+fn one_that_is_not_healthy_when_it_is_ready_fails_the_start() {
+    let scene = scene!();
+    let spec = command(&scene, "ill").judging(HealthOutcome::Always(false));
+    assert_says(&failure(&scene, &spec), &["not healthy"]);
+    assert_eq!(scene.stopped().len(), 1);
+}
+
+#[test]
+fn a_passed_socket_is_served_and_early_clients_queue() {
+    let scene = scene!();
+    let (mut spec, file) = held_back(&scene, command(&scene, "activated"));
+    spec.command.as_mut().expect("a command").activated = true;
+    let client = scene.actor();
+    let key = client.build(&spec);
+    let held = client.acquire();
+    // It does not accept yet, and nobody is refused.
+    let early = TcpStream::connect((Ipv4Addr::LOCALHOST, held.acquired.port)).expect("queued");
+    fs::write(&file, "").expect("write");
+    let answer = talk::over(early).expect("an answer");
+    assert_eq!(answer, (held.acquired.pid, true));
+    client.kill();
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn who_waits_for_a_start_that_fails_takes_over() {
+    let scene = scene!();
+    let (spec, file) = held_back(&scene, command(&scene, "taken over"));
+    let (one, two) = (scene.client(&spec), scene.actor());
+    let key = two.build(&spec);
+    let first = one.begin_acquire(Via::TokioMulti);
+    deadline::until_true("it is there", || scene.started().len() == 1);
+    let second = two.begin_acquire(Via::TokioMulti);
+    scene.wait_sleepers(key, 1);
+    fs::write(&file, "").expect("write");
+    scene.only_living().signal(rustix::process::Signal::KILL);
+    one.finish_acquire(first).expect_err("it died");
+    let held = two.finish_acquire(second).expect("taken over");
+    assert_eq!(held.acquired.pid, scene.only_living().pid);
+    two.kill();
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn a_start_that_is_cancelled_leaves_nothing() {
+    let scene = scene!();
+    let never = scene.root().join("never");
+    let spec = command(&scene, "cancelled")
+        .with_args(["--workers", "1", "--wait-for"])
+        .with_args([never.to_string_lossy()]);
+    let client = scene.actor();
+    let key = client.build(&spec);
+    for started in [false, true] {
+        let pending = client.begin_acquire(Via::TokioMulti);
+        if started {
+            deadline::until_true("it is there", || !scene.workers().is_empty());
+        }
+        assert!(client.cancel(pending));
+        scene.everything_ends(&spec, key);
+    }
+}
+
+#[test]
+fn the_log_is_rotated_when_it_has_grown() {
+    let scene = scene!();
+    let mut spec = command(&scene, "talkative").with_args(["--say", "hello"]);
+    let log = scene.root().join("service.log");
+    fs::write(&log, "x".repeat(2000)).expect("write");
+    spec.command.as_mut().expect("a command").log = Some((log.clone(), 1000));
+    let (client, key) = scene.holder(&spec);
+    assert_eq!(fs::read_to_string(&log).expect("a log"), "hello\n");
+    let older = fs::read_to_string(scene.root().join("service.log.1")).expect("the older");
+    assert_eq!(older.len(), 2000);
+    // While it runs: the next client that comes sees to it.
+    fs::OpenOptions::new()
+        .append(true)
+        .open(&log)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, "y".repeat(2000).as_bytes()))
+        .expect("write");
+    let other = scene.client(&spec);
+    other.acquire();
+    assert_eq!(fs::metadata(&log).expect("a log").len(), 0);
+    client.kill();
+    other.kill();
+    scene.everything_ends(&spec, key);
+}
