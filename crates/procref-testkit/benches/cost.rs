@@ -43,7 +43,9 @@ fn service(dir: &Path) -> SharedService {
 
 /// A service that procref executes: letting go of it is its supervisor's business.
 fn executed(dir: &Path) -> SharedService {
-    let sleep = ServiceCommand::new("sleep").arg("3600").ready(Ready::at_once());
+    let sleep = ServiceCommand::new("sleep")
+        .arg("3600")
+        .ready(Ready::at_once());
     SharedService::builder("executed")
         .base_dir(dir)
         .command(sleep)

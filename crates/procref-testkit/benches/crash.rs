@@ -139,7 +139,11 @@ fn serve(file: &Path) {
     }
     signals.forever().next();
     let line = format!("{}\n", now_ns());
-    let mut file = fs::File::options().append(true).create(true).open(file).expect("open");
+    let mut file = fs::File::options()
+        .append(true)
+        .create(true)
+        .open(file)
+        .expect("open");
     file.write_all(line.as_bytes()).expect("write");
 }
 
@@ -148,7 +152,10 @@ const PIN: u16 = 1;
 const LOCK: u16 = 2;
 
 fn raw_hold(key: i32) {
-    kernel::find(key).expect("the set").operate(&[(REFS, 1)]).expect("semop");
+    kernel::find(key)
+        .expect("the set")
+        .operate(&[(REFS, 1)])
+        .expect("semop");
     say("held");
     let _ = std::io::stdin().read(&mut [0]);
 }
@@ -211,7 +218,9 @@ fn raw_round(set: &Set) -> u64 {
     holder.line();
     let mut waiter = Role::start(&["raw-wait".as_ref(), key.as_ref()]);
     waiter.line();
-    deadline::until_true("it sleeps", || set.sleepers(REFS.into()).is_ok_and(|count| count == 1));
+    deadline::until_true("it sleeps", || {
+        set.sleepers(REFS.into()).is_ok_and(|count| count == 1)
+    });
     let killed = holder.kill();
     let woken: u64 = waiter.line().parse().expect("a time");
     woken - killed
@@ -224,14 +233,21 @@ fn round(kind: Kind, dir: &Path, key: i32) -> u64 {
     wait_all_gone(dir, key);
     let times = fs::read_to_string(times(dir)).expect("it was asked to end");
     fs::remove_file(self::times(dir)).expect("remove");
-    let asked: Vec<u64> = times.lines().map(|line| line.parse().expect("a time")).collect();
+    let asked: Vec<u64> = times
+        .lines()
+        .map(|line| line.parse().expect("a time"))
+        .collect();
     assert_eq!(asked.len(), 1, "asked once");
     asked[0] - killed
 }
 
 fn wait_all_gone(dir: &Path, key: i32) {
     deadline::until_true("set and record are gone", || {
-        kernel::find(key).is_none() && fs::read_dir(dir.join("run")).expect("read").next().is_none()
+        kernel::find(key).is_none()
+            && fs::read_dir(dir.join("run"))
+                .expect("read")
+                .next()
+                .is_none()
     });
 }
 
@@ -267,14 +283,24 @@ fn measure(plan: &Plan) -> ExitCode {
     }
     set.remove().expect("remove");
     let floor = median(&mut floor);
-    println!("SIGKILL of the last client to SIGTERM at the service, {} rounds", plan.rounds);
-    println!("{:<12} {:>9} {:>7} {:>7}", "", "median µs", "ratio", "limit");
+    println!(
+        "SIGKILL of the last client to SIGTERM at the service, {} rounds",
+        plan.rounds
+    );
+    println!(
+        "{:<12} {:>9} {:>7} {:>7}",
+        "", "median µs", "ratio", "limit"
+    );
     println!("{:<12} {:>9.0}", "bare wake", floor as f64 / 1000.0);
     let mut within = true;
     for (taken, kind) in taken.iter_mut().zip(kinds) {
         let median = median(taken);
         let ratio = median as f64 / floor as f64;
-        println!("{:<12} {:>9.0} {ratio:>7.2} {LIMIT:>7.1}", kind.name(), median as f64 / 1000.0);
+        println!(
+            "{:<12} {:>9.0} {ratio:>7.2} {LIMIT:>7.1}",
+            kind.name(),
+            median as f64 / 1000.0
+        );
         within &= ratio <= LIMIT;
     }
     let begun = Instant::now();

@@ -62,7 +62,10 @@ impl Kind {
             Self::Callback => scene.service("crash"),
             Self::Command => scene.command("crash"),
         };
-        scene.unique(spec).judging(HealthOutcome::Ask).stop_within_ms(2000)
+        scene
+            .unique(spec)
+            .judging(HealthOutcome::Ask)
+            .stop_within_ms(2000)
     }
 
     fn goes_through(self, point: &str) -> bool {
@@ -128,7 +131,7 @@ fn all_is_well_for(scene: &Scene, next: &Actor, spec: &ServiceSpec, key: i32, po
     let held = next
         .try_acquire(Via::TokioMulti)
         .unwrap_or_else(|failure| panic!("after {point}: {failure:?}"));
-    assert_eq!(scene.only_living().pid, held.acquired.pid, "{point}");
+    assert_eq!(scene.only_living().pid, held.got.pid, "{point}");
     next.kill();
     scene.everything_ends(spec, key);
 }
@@ -176,7 +179,7 @@ fn who_waits_takes_over(kind: Kind) {
         let held = next
             .finish_acquire(second)
             .unwrap_or_else(|failure| panic!("after {point}: {failure:?}"));
-        assert_eq!(scene.only_living().pid, held.acquired.pid, "{point}");
+        assert_eq!(scene.only_living().pid, held.got.pid, "{point}");
         doomed.kill();
         next.kill();
         scene.everything_ends(&spec, key);

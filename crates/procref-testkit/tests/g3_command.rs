@@ -24,15 +24,22 @@ fn the_last_release_stops_it_and_waits_for_nothing() {
     let service = scene.only_living();
     let two = scene.client(&spec);
     let held = two.acquire();
-    assert_eq!((held.acquired.pid, held.acquired.generation), (service.pid, 1));
+    assert_eq!((held.got.pid, held.got.generation), (service.pid, 1));
     two.release(&held);
     assert!(service.is_live(), "one still holds it");
     assert_eq!(one.count(), 1);
 
     let begun = Instant::now();
     assert_eq!(one.call(Command::DropAll), Reply::Done);
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
-    assert!(service.is_live(), "it takes its time, and nobody waits for it");
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(
+        service.is_live(),
+        "it takes its time, and nobody waits for it"
+    );
     scene.everything_ends(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 }
@@ -47,7 +54,7 @@ fn a_client_that_comes_while_it_stops_gets_a_new_one() {
     assert_eq!(one.call(Command::DropAll), Reply::Done);
     let two = scene.client(&spec);
     let held = two.acquire();
-    assert_ne!(held.acquired.pid, service.pid);
+    assert_ne!(held.got.pid, service.pid);
     assert!(!service.is_live(), "nothing starts beside it");
     two.release(&held);
     scene.everything_ends(&spec, key);
@@ -87,7 +94,11 @@ fn no_process_that_it_has_started_is_left() {
     assert_eq!(workers.len(), 3);
     for worker in &workers {
         let parent = worker.status("PPid");
-        assert_eq!(parent, Some(supervisor.pid.to_string()), "orphans come to it");
+        assert_eq!(
+            parent,
+            Some(supervisor.pid.to_string()),
+            "orphans come to it"
+        );
         assert!(worker.is_live());
     }
     client.kill();
@@ -105,8 +116,8 @@ fn what_it_leaves_when_it_dies_is_ended_before_another_one_starts() {
     first.signal(Signal::KILL);
     let two = scene.client(&spec);
     let held = two.acquire();
-    assert_ne!(held.acquired.pid, first.pid);
-    assert_eq!(held.acquired.generation, 2);
+    assert_ne!(held.got.pid, first.pid);
+    assert_eq!(held.got.generation, 2);
     for worker in workers {
         assert!(!worker.is_live(), "of the old one");
     }
@@ -150,7 +161,7 @@ fn its_supervisor_killed_it_stays_and_the_next_join_replaces_that() {
     supervisor.signal(Signal::KILL);
     supervisor.wait_gone();
     let two = scene.client(&spec);
-    assert_eq!(two.acquire().acquired.pid, service.pid);
+    assert_eq!(two.acquire().got.pid, service.pid);
     assert_ne!(scene.only_supervisor(&spec), supervisor);
     one.kill();
     two.kill();
@@ -182,7 +193,7 @@ fn an_orphan_without_a_supervisor_is_adopted() {
     supervisor.wait_gone();
     one.kill();
     let two = scene.client(&spec);
-    assert_eq!(two.acquire().acquired.pid, service.pid);
+    assert_eq!(two.acquire().got.pid, service.pid);
     two.kill();
     scene.everything_ends(&spec, key);
 }
@@ -201,7 +212,7 @@ fn it_lingers_and_then_ends_in_time() {
             assert_eq!(one.call(Command::DropAll), Reply::Done);
         }
         let two = scene.client(&spec);
-        assert_eq!(two.acquire().acquired.pid, service.pid, "found warm");
+        assert_eq!(two.acquire().got.pid, service.pid, "found warm");
         assert_eq!(scene.started().len(), 1);
         let begun = Instant::now();
         two.kill();
@@ -235,7 +246,7 @@ fn one_that_dies_is_replaced_by_the_next_acquire_and_tells_how() {
     assert_eq!(one.status().state, "Dead");
     assert_eq!(one.status().exit.as_deref(), Some("signal: 9 (SIGKILL)"));
     let held = one.acquire();
-    assert_eq!(held.acquired.generation, 2);
+    assert_eq!(held.got.generation, 2);
     assert_eq!(one.status().exit, None);
     one.kill();
     scene.everything_ends(&spec, key);
@@ -247,14 +258,17 @@ fn its_set_removed_it_is_ended() {
     let spec = command(&scene, "removed").with_args(["--workers", "1"]);
     let (client, key) = scene.holder(&spec);
     let service = scene.only_living();
-    kernel::find(key).expect("its set").remove().expect("remove");
+    kernel::find(key)
+        .expect("its set")
+        .remove()
+        .expect("remove");
     service.wait_gone();
     deadline::until_true("its workers end, too", || {
         scene.workers().iter().all(|worker| !worker.is_live())
     });
     // What is left of it, the record, is the next one's to clear up.
     let held = client.acquire();
-    assert_ne!(held.acquired.pid, service.pid);
+    assert_ne!(held.got.pid, service.pid);
     client.kill();
     scene.everything_ends(&spec, key);
 }
@@ -277,14 +291,21 @@ fn it_gets_nothing_of_its_starter() {
     // `sh` leaves signals as they are, which a Rust program would not.
     let scene = scene!();
     let mut spec = command(&scene, "plain").ready_by(ReadySpec::Log("^end$".to_owned()));
-    let script = "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls -l /proc/self/fd; echo end; exec sleep 1000";
+    let script =
+        "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls -l /proc/self/fd; echo end; exec sleep 1000";
     spec.command.as_mut().expect("a command").program =
         Some(["sh", "-c", script].map(str::to_owned).to_vec());
     let (client, key) = scene.holder(&spec);
-    let log = scene.files().into_iter().find(|file| file.extension().is_some_and(|it| it == "log"));
+    let log = scene
+        .files()
+        .into_iter()
+        .find(|file| file.extension().is_some_and(|it| it == "log"));
     let said = fs::read_to_string(log.expect("a log")).expect("read");
     for mask in ["SigBlk", "SigIgn"] {
-        let line = said.lines().find(|line| line.starts_with(mask)).expect(mask);
+        let line = said
+            .lines()
+            .find(|line| line.starts_with(mask))
+            .expect(mask);
         assert!(line.ends_with("0000000000000000"), "{line}");
     }
     let descriptors = said.lines().filter(|line| line.contains(" -> ")).count();
@@ -321,7 +342,9 @@ fn callbacks_and_commands_do_not_mix() {
     for (theirs, ours) in [(&spec, &by_callback), (&by_callback, &spec)] {
         let (holder, key) = scene.holder(theirs);
         let other = scene.client(ours);
-        let failure = other.try_acquire(Via::TokioMulti).expect_err("another kind");
+        let failure = other
+            .try_acquire(Via::TokioMulti)
+            .expect_err("another kind");
         assert!(failure.text.contains("was started by"), "{}", failure.text);
         assert_eq!(holder.count(), 1, "it took nothing");
         holder.kill();
@@ -335,7 +358,10 @@ fn many_clients_at_once_start_one() {
     let spec = command(&scene, "crowded");
     let clients = scene.clients(16, &spec);
     let key = clients[0].build_as(1, &spec);
-    let pending: Vec<_> = clients.iter().map(|it| it.begin_acquire(Via::TokioMulti)).collect();
+    let pending: Vec<_> = clients
+        .iter()
+        .map(|it| it.begin_acquire(Via::TokioMulti))
+        .collect();
     for (client, pending) in clients.iter().zip(pending) {
         client.finish_acquire(pending).expect("acquired");
     }

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use procref_testkit::deadline;
 use procref_testkit::observe::{Identity, supervisors_of};
 use procref_testkit::protocol::{
-    Callback, Command, Event, Gate, HealthOutcome, Outcome, Reply, ServiceSpec, StopOutcome, Via,
+    Callback, Command, Event, Gate, HealthOutcome, Outcome, Reply, StopOutcome, Via,
 };
-use procref_testkit::{Actor, Scene, kernel, scene};
+use procref_testkit::{Actor, kernel, scene};
 use rustix::process::Signal;
 
 #[test]
@@ -72,7 +72,9 @@ fn a_client_may_go_in_any_way_and_the_service_stays_for_the_others() {
 #[test]
 fn the_last_release_ends_the_supervisor_too() {
     let scene = scene!();
-    let spec = scene.unique(scene.service("released")).stopping(StopOutcome::Terminate);
+    let spec = scene
+        .unique(scene.service("released"))
+        .stopping(StopOutcome::Terminate);
     let client = scene.client(&spec);
     let held = client.acquire();
     let supervisor = scene.only_supervisor(&spec);
@@ -92,7 +94,7 @@ fn a_starter_killed_in_its_callback_leaves_nothing() {
     let _ = client.begin_acquire(Via::TokioMulti);
     client.event(&Event::Running(Callback::Start));
     // In place before the start begins.
-    scene.only_supervisor(&spec);
+    assert!(scene.only_supervisor(&spec).is_live());
     client.kill();
     scene.everything_ends(&spec, key);
     assert_eq!(scene.started(), []);
@@ -102,7 +104,8 @@ fn a_starter_killed_in_its_callback_leaves_nothing() {
 fn a_starter_killed_before_its_service_is_ready_leaves_nothing() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Health);
-    let spec = scene.unique(scene.service("starting"))
+    let spec = scene
+        .unique(scene.service("starting"))
         .judging(HealthOutcome::Ask)
         .gated([gate]);
     let client = scene.actor();
@@ -118,7 +121,9 @@ fn a_starter_killed_before_its_service_is_ready_leaves_nothing() {
 #[test]
 fn a_failed_start_ends_the_supervisor() {
     let scene = scene!();
-    let spec = scene.unique(scene.service("failing")).starting([Outcome::Fail("no".to_owned())]);
+    let spec = scene
+        .unique(scene.service("failing"))
+        .starting([Outcome::Fail("no".to_owned())]);
     let client = scene.actor();
     let key = client.build(&spec);
     client.try_acquire(Via::Smol).expect_err("told to fail");
@@ -129,7 +134,8 @@ fn a_failed_start_ends_the_supervisor() {
 fn a_stopper_killed_in_its_callback_is_finished() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Stop);
-    let spec = scene.unique(scene.service("stopping"))
+    let spec = scene
+        .unique(scene.service("stopping"))
         .stopping(StopOutcome::Terminate)
         .gated([gate]);
     let client = scene.actor();
@@ -218,7 +224,7 @@ fn an_orphan_without_a_supervisor_is_adopted_with_a_new_one() {
     let two = scene.client(&spec);
     let held = two.acquire();
     assert_eq!(held.got.pid, service.pid);
-    scene.only_supervisor(&spec);
+    assert!(scene.only_supervisor(&spec).is_live());
     two.kill();
     scene.everything_ends(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
@@ -364,7 +370,8 @@ fn a_lingering_service_whose_supervisor_is_killed_is_stopped_by_its_last_client(
 #[test]
 fn what_is_not_ready_is_not_kept_warm() {
     let scene = scene!();
-    let spec = scene.unique(scene.service("cold"))
+    let spec = scene
+        .unique(scene.service("cold"))
         .lingering_ms(1_000_000)
         .judging(HealthOutcome::Ask)
         .gated([Gate::Before(Callback::Health)]);

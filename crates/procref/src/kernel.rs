@@ -20,6 +20,8 @@
 //! kernel they are ready at once.
 
 use std::future::Future;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 
 use crate::error::{Error, Result};
 use crate::name::ServiceKey;
@@ -134,6 +136,16 @@ pub(crate) enum Ended {
     Exited(u8),
     /// By this signal.
     Killed(u8),
+}
+
+impl Ended {
+    pub(crate) fn status(self) -> ExitStatus {
+        // As wait(2) encodes them.
+        ExitStatus::from_raw(match self {
+            Self::Exited(code) => i32::from(code) << 8,
+            Self::Killed(signal) => signal.into(),
+        })
+    }
 }
 
 impl Snapshot {

@@ -85,12 +85,13 @@ mod service;
 mod supervisor;
 mod timer;
 
-pub use command::ServiceCommand;
+pub use command::{ServiceCommand, StopSignal};
 pub use counter::{PlatformRefCounter, RefCounter};
 #[cfg(feature = "crash-points")]
 pub use crash::CRASH_POINTS;
-pub use error::{Error, Result};
+pub use error::{Error, LogTail, Result};
 pub use info::ServiceInfo;
+pub use ready::Ready;
 pub use service::{Orphan, ServiceHandle, SharedService, SharedServiceBuilder, State, Status};
 
 /// The README's examples, compiled with the others.

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{Access, FileType, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::command::Stop;
+use crate::command::{self, Stop};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::name::ServiceKey;
@@ -141,18 +141,12 @@ fn draft_path(key: &ServiceKey) -> PathBuf {
     key.namespace.dir().join(format!("{}.tmp", key.file_stem()))
 }
 
-/// Where a service that procref executes writes what it has to say, unless it is told otherwise.
-pub(crate) fn log_path(key: &ServiceKey) -> PathBuf {
-    key.namespace.dir().join(format!("{}.log", key.file_stem()))
-}
-
 pub(crate) const FILES: usize = 4;
 
 /// All files of a service in the runtime directory, which are removed with the instance: the record, its
 /// draft, the log and the older log.
 pub(crate) fn files(key: &ServiceKey) -> [PathBuf; FILES] {
-    let log = log_path(key);
-    let older = log.with_extension("log.1");
+    let [log, older] = command::default_logs(key);
     [path(key), draft_path(key), log, older]
 }
 

@@ -34,7 +34,7 @@ use crate::process::Identity;
 mod linux;
 mod maps;
 
-pub(crate) use linux::{Launched, Refusal};
+pub(crate) use linux::{Launched, Refusal, Stage};
 
 /// Starts a supervisor for a service, and returns when it is in place.
 ///

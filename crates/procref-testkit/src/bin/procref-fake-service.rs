@@ -15,14 +15,13 @@ use std::process::{Command, ExitCode, Stdio};
 use std::str::FromStr;
 use std::time::Duration;
 
-use procref_testkit::deadline;
 use procref_testkit::log::{self, Line};
 use procref_testkit::observe::{self, Identity};
 use rustix::fs::{FlockOperation, flock};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Options {
     log: PathBuf,
     witness: PathBuf,
@@ -125,7 +124,10 @@ fn start_worker(options: &Options, stubborn: bool) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
     let program = std::env::current_exe().map_err(text)?;
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", "\"$0\" \"$@\" &"]).arg(program).arg("--worker");
+    command
+        .args(["-c", "\"$0\" \"$@\" &"])
+        .arg(program)
+        .arg("--worker");
     if stubborn {
         command.arg("--ignore-sigterm");
     }
@@ -169,10 +171,46 @@ fn serve(options: &Options) -> Result<(), String> {
     if options.exit.is_some() {
         return Ok(());
     }
-    if let Some(file) = &options.wait_for {
-        deadline::until_true("the file that says to go on", || file.exists());
+    if let Some(limit) = options.exit_after {
+        let log = options.log.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(limit);
+            let _ = log::append(&log, &Line::Stop(me.pid, "by itself".to_owned()));
+            std::process::exit(0);
+        });
+    }
+    if let Some(file) = options.wait_for.clone() {
+        let options = options.clone();
+        std::thread::spawn(move || {
+            while !file.exists() {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            if let Err(text) = open(&options, me) {
+                let _ = writeln!(io::stderr(), "procref-fake-service: {text}");
+                std::process::exit(1);
+            }
+        });
+    } else {
+        open(options, me)?;
     }
 
+    for signal in signals.forever() {
+        if options.ignore_sigterm && signal == SIGTERM {
+            continue;
+        }
+        if options.slow_stop > Duration::ZERO {
+            std::thread::sleep(options.slow_stop);
+        }
+        let why = format!("signal {signal}");
+        log::append(&options.log, &Line::Stop(me.pid, why)).map_err(text)?;
+        break;
+    }
+    Ok(())
+}
+
+/// Opens for business, and says so in every way that it was told to.
+fn open(options: &Options, me: Identity) -> Result<(), String> {
+    let text = |error: io::Error| error.to_string();
     let mut port = 0;
     if let Some(listener) = listener(options).map_err(text)? {
         port = listener.local_addr().map_err(text)?.port();
@@ -199,33 +237,12 @@ fn serve(options: &Options) -> Result<(), String> {
             .send_to_addr(b"STATUS=all well\nREADY=1", &address)
             .map_err(text)?;
     }
-    if let Some(limit) = options.exit_after {
-        let log = options.log.clone();
-        std::thread::spawn(move || {
-            std::thread::sleep(limit);
-            let _ = log::append(&log, &Line::Stop(me.pid, "by itself".to_owned()));
-            std::process::exit(0);
-        });
-    }
 
     // The one line of the handshake. The pipe may be closed afterwards.
     let mut out = io::stdout().lock();
     writeln!(out, "ready {} {port}", me.pid)
         .and_then(|()| out.flush())
-        .map_err(text)?;
-
-    for signal in signals.forever() {
-        if options.ignore_sigterm && signal == SIGTERM {
-            continue;
-        }
-        if options.slow_stop > Duration::ZERO {
-            std::thread::sleep(options.slow_stop);
-        }
-        let why = format!("signal {signal}");
-        log::append(&options.log, &Line::Stop(me.pid, why)).map_err(text)?;
-        break;
-    }
-    Ok(())
+        .map_err(text)
 }
 
 fn listener(options: &Options) -> io::Result<Option<TcpListener>> {
@@ -258,8 +275,15 @@ fn answer(mut caller: TcpStream, pid: u32, healthy: bool) -> io::Result<()> {
     let mut question = String::new();
     BufReader::new(&caller).read_line(&mut question)?;
     if question.starts_with("GET ") {
-        let status = if healthy { "200 OK" } else { "503 Service Unavailable" };
-        return write!(caller, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let status = if healthy {
+            "200 OK"
+        } else {
+            "503 Service Unavailable"
+        };
+        return write!(
+            caller,
+            "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
     }
     let health = if healthy { "healthy" } else { "unhealthy" };
     writeln!(caller, "{pid} {health}")

@@ -260,9 +260,7 @@ impl Changes {
             ops: [UNLOCKED; MAX_OPS],
             length: 0,
         };
-        to.into_iter()
-            .chain(RESIGN)
-            .for_each(|op| changes.push(op));
+        to.into_iter().chain(RESIGN).for_each(|op| changes.push(op));
         if lock == Lock::Release {
             changes.push(RELEASE_LOCK);
         }
@@ -551,7 +549,10 @@ mod tests {
         ] {
             assert_eq!(Ended::decode(ended.encode()), Some(ended));
             let ops = Changes::resignation(RESIGN_TO[0], Lock::Release, Some(ended));
-            assert_eq!(ops.ops().last(), Some(&op(slot::EXIT, ended.encode() as i16)));
+            assert_eq!(
+                ops.ops().last(),
+                Some(&op(slot::EXIT, ended.encode() as i16))
+            );
             assert_eq!(ops.ops().len(), 6);
         }
         assert_eq!(Ended::decode(0), None);

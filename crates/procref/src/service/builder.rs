@@ -224,7 +224,8 @@ impl SharedServiceBuilder {
             ("on_last_release", self.config.stop.is_some()),
         ];
         if let Some((callback, _)) = callbacks.into_iter().find(|(_, set)| *set) {
-            let reason = format!("procref starts and stops it, so there is no `{callback}`; leave one out");
+            let reason =
+                format!("procref starts and stops it, so there is no `{callback}`; leave one out");
             return self.refused("command", reason);
         }
         if self.config.orphan == Orphan::Keep {

@@ -4,13 +4,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::command::Stop;
 use crate::command::{ServiceCommand, StopSignal};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::Supervised;
 use crate::process::KILL_TIMEOUT;
 use crate::runtime::{BoxFuture, caught};
-use crate::command::Stop;
 
 pub(crate) type StartFn = Box<dyn Fn() -> BoxFuture<Result<ServiceInfo>> + Send + Sync>;
 pub(crate) type StopFn = Box<dyn Fn(ServiceInfo) -> BoxFuture<Result<()>> + Send + Sync>;
@@ -79,7 +79,7 @@ impl Config {
             signal: self
                 .command
                 .as_ref()
-                .map_or_else(StopSignal::default, |command| command.stop_signal()),
+                .map_or_else(StopSignal::default, |command| command.chosen_stop_signal()),
             grace: self.stop_timeout,
         }
     }

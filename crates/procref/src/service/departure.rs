@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::config::{Config, run_to_end};
-use crate::command::StopSignal;
-use crate::command::Stop;
 use super::seat::{Deadline, ObjectOf, Seat, Turn};
 use super::world::{World, describe};
+use crate::command::Stop;
+use crate::command::StopSignal;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
@@ -338,7 +338,10 @@ impl<W: World> Hold<W> {
         let limit = 2 * self.config.drop_patience();
         if !self.world().gone(running, limit).await? {
             let service = self.service();
-            tracing::error!(service, "the service has left processes that cannot be ended");
+            tracing::error!(
+                service,
+                "the service has left processes that cannot be ended"
+            );
         }
         Ok(())
     }
@@ -360,12 +363,7 @@ impl<W: World> Hold<W> {
             .unwrap_or_else(|| self.config.stop())
     }
 
-    async fn end(
-        &self,
-        target: Target<W>,
-        info: ServiceInfo,
-        stop: Stop,
-    ) -> Result<Option<Error>> {
+    async fn end(&self, target: Target<W>, info: ServiceInfo, stop: Stop) -> Result<Option<Error>> {
         let pid = info.pid();
         let grace = Deadline::after(stop.grace);
         let asked = self.ask_to_stop(info, grace).await;
@@ -465,9 +463,8 @@ impl Settled {
 /// Whether its supervisor sees to the service when nobody uses it any more: because it is kept warm, or
 /// has been executed by the supervisor, which alone can end all its processes.
 fn is_left_to_supervisor(snapshot: &Snapshot) -> bool {
-    let left = |instance: Instance| {
-        instance.is_serving() && (instance.linger_ms > 0 || instance.command)
-    };
+    let left =
+        |instance: Instance| instance.is_serving() && (instance.linger_ms > 0 || instance.command);
     snapshot.supervised && snapshot.instance.is_some_and(left)
 }
 

@@ -16,8 +16,8 @@ use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::{Fault, Instance, Lock, Object, Snapshot, Step};
 use crate::process::Identity;
-use crate::ready::Asked;
-use crate::record::Record;
+use crate::ready::Callback;
+use crate::record::{Executed, Record};
 
 /// How long a callback is given before it is asked again whether the service is ready.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
@@ -37,7 +37,8 @@ impl<W: World> Hold<W> {
         self.launch(object, command, generation).await?;
         match self.bring_up(object, command, generation, deadline).await {
             Ok(current) => {
-                let (service, pid, port) = (self.service(), current.info.pid(), current.info.port());
+                let (service, pid, port) =
+                    (self.service(), current.info.pid(), current.info.port());
                 tracing::info!(service, pid, port, generation, elapsed = ?begun.elapsed(), "started");
                 self.running = None;
                 self.lock = false;
@@ -121,11 +122,16 @@ impl<W: World> Hold<W> {
         let seat = Arc::clone(self.turn.seat());
         let world = &seat.world;
         let (identity, info) = world.launched(&running);
-        let record = Record::new(&seat.key, identity, &info)
-            .executed(command.executed(&seat.key, self.config.stop()));
+        let stop = self.config.stop();
+        let record = Record::new(&seat.key, identity, &info).executed(Executed {
+            line: command.line(),
+            log: command.log_path(&seat.key),
+            stop_signal: stop.signal.to_string(),
+            grace_ms: u64::try_from(stop.grace.as_millis()).unwrap_or(u64::MAX),
+        });
         world.write_record(&seat.key, &record).await?;
         crash::point(Point::Recorded);
-        let asked = world.run(&running, deadline.left()).await?;
+        let asked = world.run(&running, deadline).await?;
         let found = world.look_up(identity.pid).await?;
         let process = found
             .filter(|(found, _)| *found == identity)
@@ -150,7 +156,7 @@ impl<W: World> Hold<W> {
         let vetted = {
             let vetted = pin!(self.vet(&running, &candidate, asked, deadline));
             let alarm = pin!(world.alarm(&running));
-            unless(alarm, vetted).await
+            unless(alarm, vetted).await?
         };
         let dead = match &candidate.process {
             Some(process) => !world.is_alive(process).await,
@@ -181,7 +187,7 @@ impl<W: World> Hold<W> {
         &self,
         running: &Arc<W::Running>,
         candidate: &Current<W>,
-        asked: Option<Asked>,
+        asked: Option<Callback>,
         deadline: Deadline,
     ) -> Result<()> {
         let seat = self.turn.seat();
@@ -206,13 +212,13 @@ impl<W: World> Hold<W> {
 }
 
 /// What comes of `vetted`, unless the alarm goes first. Where it need not wait, nothing listens for that.
-async fn unless(
+async fn unless<T>(
     mut alarm: Pin<&mut impl Future<Output = Error>>,
-    mut vetted: Pin<&mut impl Future<Output = Result<()>>>,
-) -> Result<()> {
+    mut vetted: Pin<&mut impl Future<Output = T>>,
+) -> Result<T> {
     std::future::poll_fn(|context| match vetted.as_mut().poll(context) {
         Poll::Pending => alarm.as_mut().poll(context).map(Err),
-        done => done,
+        Poll::Ready(done) => Poll::Ready(Ok(done)),
     })
     .await
 }

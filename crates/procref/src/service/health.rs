@@ -14,11 +14,7 @@ pub(super) enum Seen {
 
 /// R4: what was started by a command is not stopped by callbacks, nor the other way round. A client that
 /// has neither takes it as it is.
-fn check_kind<W: World>(
-    seat: &Seat<W>,
-    config: &Config,
-    current: &Current<W>,
-) -> Result<()> {
+fn check_kind<W: World>(seat: &Seat<W>, config: &Config, current: &Current<W>) -> Result<()> {
     let by_command = current.instance.command;
     let fits = match (&config.command, &config.start) {
         (Some(_), _) => by_command,

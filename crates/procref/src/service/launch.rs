@@ -1,9 +1,13 @@
 //! A service that procref executes itself: from the fork to the moment it is ready, on this machine.
 
+use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::seat::Deadline;
+use crate::command::Stop;
 use crate::command::{Prepared, ServiceCommand, ServiceLog};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
@@ -11,10 +15,11 @@ use crate::info::ServiceInfo;
 use crate::kernel::{Instance, bare};
 use crate::name::ServiceKey;
 use crate::process::Identity;
-use crate::ready::{Asked, Probe, Waited};
+use crate::ready::{Callback, Probe, Waited};
 use crate::runtime;
-use crate::command::Stop;
-use crate::supervisor::{self, Launched, Order};
+use crate::supervisor::{self, Launched, Order, Refusal, Stage};
+
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What is to be launched.
 pub(crate) struct Launch {
@@ -65,7 +70,7 @@ impl Running {
         Ok(Self {
             service: key.name().to_owned(),
             launched,
-            program: launch.command.program(),
+            program: launch.command.shown(),
             port,
             log,
             probe: ready,
@@ -80,20 +85,20 @@ impl Running {
     }
 
     /// What asks whether it is ready, if that is a callback.
-    pub(super) fn callback(&self) -> Option<Asked> {
+    pub(super) fn callback(&self) -> Option<Callback> {
         self.probe.callback()
     }
 
     /// Executes the program and waits until it is ready; whether a callback thinks so, is not asked here.
-    pub(super) async fn run(self: &Arc<Self>, limit: Duration) -> Result<()> {
+    pub(super) async fn run(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
         let running = Arc::clone(self);
         runtime::on_thread("wait until the service is ready", move || {
-            running.run_here(limit)
+            running.run_here(deadline)
         })
         .await?
     }
 
-    fn run_here(&self, limit: Duration) -> Result<()> {
+    fn run_here(&self, deadline: Deadline) -> Result<()> {
         // As late as it can be: from here on, somebody else can get the port before the service does.
         drop(
             self.reserved
@@ -101,34 +106,51 @@ impl Running {
                 .unwrap_or_else(PoisonError::into_inner)
                 .take(),
         );
-        let executed = self.launched.execute().map_err(|source| {
-            self.supervisor_error("let the program be executed", source)
-        })?;
+        let executed = self
+            .launched
+            .execute()
+            .map_err(|source| self.supervisor_error("let the program be executed", source))?;
         crash::point(Point::Executed);
         if let Some(refusal) = executed {
-            return Err(Error::exec(&self.service, &self.program, refusal));
+            return Err(self.refused(refusal));
         }
-        let deadline = Instant::now() + limit;
-        match self
-            .probe
-            .wait(self.launched.alarm(), deadline, &self.service)
-        {
+        let now = Instant::now();
+        // What the clock cannot tell is far enough away.
+        let end = now.checked_add(deadline.left()).unwrap_or(now + A_YEAR);
+        match self.probe.wait(self.launched.alarm(), end, &self.service) {
             Waited::Ready => Ok(()),
             Waited::Alarm => Err(self.death()),
-            Waited::Late { waiting_for, last } => Err(self.late(limit, waiting_for, last)),
+            Waited::Late { waiting_for, last } => {
+                Err(self.not_ready(deadline.limit(), (waiting_for, last)))
+            }
         }
     }
 
-    pub(super) fn late(&self, limit: Duration, waiting_for: String, last: String) -> Error {
-        Error::NotReady {
-            service: self.service.clone(),
-            program: self.program.clone(),
-            limit,
-            waiting_for,
-            last,
-            log: self.log.path.clone(),
-            tail: self.log.tail(),
-        }
+    fn refused(&self, Refusal { stage, errno }: Refusal) -> Error {
+        let error = io::Error::from_raw_os_error(errno);
+        let what = match stage {
+            Stage::Execute => return Error::exec(&self.service, &self.program, error),
+            Stage::Directory => "enter its working directory",
+            Stage::Descriptors => "give it its descriptors",
+        };
+        let reason = format!("could not {what}: {error}");
+        Error::not_started(&self.service, &self.program, reason, Some(error))
+    }
+
+    /// A callback did not find it ready in time.
+    pub(super) fn late(&self, limit: Duration) -> Error {
+        let last = "it did not say so".to_owned();
+        self.not_ready(limit, (self.probe.to_string(), last))
+    }
+
+    fn not_ready(&self, limit: Duration, missing: (String, String)) -> Error {
+        let program = self.program.clone();
+        Error::not_ready(&self.service, program, limit, missing, self.output())
+    }
+
+    /// Where the log is, and its last lines.
+    fn output(&self) -> (PathBuf, String) {
+        (self.log.path.clone(), self.log.tail())
     }
 
     /// Resolves when the service has ended before it was ready, with what to say about that.
@@ -145,18 +167,14 @@ impl Running {
 
     fn death(&self) -> Error {
         match self.launched.exit_status() {
-            Ok(Some(status)) => Error::Exited {
-                service: self.service.clone(),
-                program: self.program.clone(),
-                status,
-                after: self.launched.begun.elapsed(),
-                log: self.log.path.clone(),
-                tail: self.log.tail(),
-            },
+            Ok(Some(status)) => {
+                let (program, after) = (self.program.clone(), self.launched.begun.elapsed());
+                Error::exited(&self.service, program, status, after, self.output())
+            }
             Ok(None) => self.supervisor_error(
                 "hear from it",
-                std::io::Error::new(
-                    std::io::ErrorKind::UnexpectedEof,
+                io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
                     "it was killed while the service started",
                 ),
             ),
@@ -175,7 +193,7 @@ impl Running {
         .await?
     }
 
-    fn supervisor_error(&self, operation: &'static str, source: std::io::Error) -> Error {
+    fn supervisor_error(&self, operation: &'static str, source: io::Error) -> Error {
         Error::Supervisor {
             service: self.service.clone(),
             operation,

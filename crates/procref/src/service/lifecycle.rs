@@ -226,6 +226,11 @@ impl<W: World> Drive<W> {
             if is_healthy(self.turn.seat(), &self.config, &current, seen).await? {
                 let (service, generation) = (self.service(), current.generation);
                 tracing::debug!(service, pid = current.info.pid(), generation, "joined");
+                if let Some(command) = &self.config.command {
+                    // Nobody else looks: the supervisor sleeps, and polling would wake it for nothing.
+                    let seat = self.turn.seat();
+                    seat.world.tend_log(&seat.key, command).await;
+                }
                 return Ok(Some(current));
             }
             let (service, pid) = (self.service(), instance.identity.pid);

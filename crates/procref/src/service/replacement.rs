@@ -8,13 +8,13 @@ use super::departure::Hold;
 use super::health::{Seen, is_healthy};
 use super::seat::{Current, Deadline, ObjectOf};
 use super::world::World;
+use crate::command::Stop;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Instance, Lock, Object, Snapshot, Step};
 use crate::process::Identity;
 use crate::record::Record;
-use crate::command::Stop;
 
 /// How an instance that can be used comes about, by callback.
 enum Way<'a> {
@@ -179,7 +179,11 @@ impl<W: World> Hold<W> {
     }
 
     /// R2: before a start, whatever lives is stopped.
-    pub(super) async fn stop_leftover(&self, object: &Arc<ObjectOf<W>>, snapshot: Snapshot) -> Step<()> {
+    pub(super) async fn stop_leftover(
+        &self,
+        object: &Arc<ObjectOf<W>>,
+        snapshot: Snapshot,
+    ) -> Step<()> {
         let leftover = match snapshot.instance {
             Some(instance) => Some(instance),
             // A set that was removed from outside and made anew knows nothing of the instance it

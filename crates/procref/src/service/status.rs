@@ -1,4 +1,3 @@
-use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
 use crate::info::ServiceInfo;
@@ -102,10 +101,6 @@ impl Status {
     /// [`command`](crate::SharedServiceBuilder::command)), and nobody has replaced it yet.
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitStatus> {
-        // As wait(2) encodes them.
-        self.ended.map(|ended| match ended {
-            Ended::Exited(code) => ExitStatus::from_raw(i32::from(code) << 8),
-            Ended::Killed(signal) => ExitStatus::from_raw(signal.into()),
-        })
+        self.ended.map(Ended::status)
     }
 }

@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::launch::{Launch, Running};
+use super::seat::Deadline;
+use crate::command::Stop;
+use crate::command::{ServiceCommand, StopSignal};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Instance, Kernel, Native};
 use crate::local;
 use crate::name::ServiceKey;
-use crate::command::StopSignal;
 use crate::process::{self, Identity, Process};
-use crate::ready::Asked;
+use crate::ready::Callback;
 use crate::record::{self, Record};
 use crate::runtime::{self, BoxFuture};
-use crate::command::Stop;
 use crate::supervisor;
 use crate::timer;
 
@@ -98,8 +99,8 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
     fn run(
         &self,
         running: &Arc<Self::Running>,
-        limit: Duration,
-    ) -> impl Future<Output = Result<Option<Asked>>> + Send;
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Option<Callback>>> + Send;
 
     /// What to say when a callback did not find it ready in time.
     fn late(&self, running: &Self::Running, limit: Duration) -> Error;
@@ -113,6 +114,13 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
         running: Arc<Self::Running>,
         limit: Duration,
     ) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Makes room in the service's log, if it has grown past its limit.
+    fn tend_log(
+        &self,
+        key: &ServiceKey,
+        command: &ServiceCommand,
+    ) -> impl Future<Output = ()> + Send;
 
     /// Lets time pass.
     fn pause(&self, time: Duration) -> impl Future<Output = ()> + Send;
@@ -222,13 +230,13 @@ impl World for Machine {
         running.info()
     }
 
-    async fn run(&self, running: &Arc<Running>, limit: Duration) -> Result<Option<Asked>> {
-        running.run(limit).await?;
+    async fn run(&self, running: &Arc<Running>, deadline: Deadline) -> Result<Option<Callback>> {
+        running.run(deadline).await?;
         Ok(running.callback())
     }
 
     fn late(&self, running: &Running, limit: Duration) -> Error {
-        running.late(limit, "the callback to say so".to_owned(), String::new())
+        running.late(limit)
     }
 
     async fn alarm(&self, running: &Arc<Running>) -> Error {
@@ -237,6 +245,10 @@ impl World for Machine {
 
     async fn gone(&self, running: Arc<Running>, limit: Duration) -> Result<bool> {
         running.gone(limit).await
+    }
+
+    async fn tend_log(&self, key: &ServiceKey, command: &ServiceCommand) {
+        command.tend_log(key);
     }
 
     async fn pause(&self, time: Duration) {

@@ -32,8 +32,8 @@ mod parent;
 
 use arena::{Arena, Text};
 use child::Program;
-pub(crate) use launched::{Launched, Refusal};
 use launched::Pipes;
+pub(crate) use launched::{Launched, Refusal, Stage};
 
 /// How long a supervisor may take to be in place.
 const IN_PLACE: Timespec = Timespec {
@@ -371,7 +371,8 @@ fn drop_memory(plan: &Plan) {
 /// Closes all descriptors from this one on.
 fn close_from(first: RawFd) {
     // SAFETY: closes descriptors of this process alone, which uses none of them from here on.
-    let closed = unsafe { libc::syscall(libc::SYS_close_range, libc::c_long::from(first), ALL, NONE) };
+    let closed =
+        unsafe { libc::syscall(libc::SYS_close_range, libc::c_long::from(first), ALL, NONE) };
     if closed == 0 {
         return;
     }

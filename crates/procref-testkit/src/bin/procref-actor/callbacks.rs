@@ -11,10 +11,10 @@ use procref::{Orphan, Ready, ServiceCommand, ServiceInfo, SharedService};
 use procref_testkit::log::{self, Line};
 use procref_testkit::observe::Identity;
 use procref_testkit::process::sigkill_myself;
-use procref_testkit::talk;
 use procref_testkit::protocol::{
     Callback, CommandSpec, Event, Gate, HealthOutcome, Outcome, ReadySpec, ServiceSpec, StopOutcome,
 };
+use procref_testkit::talk;
 
 use crate::stage::{Gates, Voice};
 

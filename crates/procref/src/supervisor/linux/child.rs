@@ -1,6 +1,9 @@
 //! Between fork and exec: the service's process, until its program runs.
 
-#![expect(unsafe_code, reason = "descriptors, signals and execve after a raw fork")]
+#![expect(
+    unsafe_code,
+    reason = "descriptors, signals and execve after a raw fork"
+)]
 
 use std::ffi::CString;
 use std::io::Write as _;
@@ -74,7 +77,7 @@ impl Program {
             dir: arena.text(&prepared.dir),
             null: prepared.null.as_raw_fd(),
             log: prepared.log.file.as_raw_fd(),
-            listener: prepared.listener.as_ref().map_or(-1, |fd| fd.as_raw_fd()),
+            listener: prepared.listeners.first().map_or(-1, |fd| fd.as_raw_fd()),
             gate: pipes.gate.0.as_raw_fd(),
             exec: pipes.exec.1.as_raw_fd(),
         }
@@ -191,10 +194,21 @@ fn place(fd: RawFd, at: RawFd, flags: libc::c_int) -> Result<(), Refusal> {
 /// As a program expects them: all at their defaults, also those that its starter ignored, and none
 /// blocked. `exec` would keep both.
 fn reset_signals() {
+    // By the kernel's call: the libc's refuses the two that it keeps for itself, which may be ignored as
+    // well. All zeros is the default action, without flags, in a structure that is at most this large.
+    let default = [0_u64; 8];
+    const MASK_SIZE: libc::c_long = 8;
     for signal in 1..=64 {
-        // SAFETY: the default action is no code. The two that the libc keeps for itself are refused, and
-        // are back at their defaults after exec.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the kernel reads an action from `default`, which is no code, and writes none.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                libc::c_long::from(signal),
+                default.as_ptr(),
+                ptr::null_mut::<u64>(),
+                MASK_SIZE,
+            )
+        };
     }
     // SAFETY: all zeros is a value of `sigset_t`.
     let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };

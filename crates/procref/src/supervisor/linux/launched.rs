@@ -2,7 +2,6 @@
 
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -133,7 +132,9 @@ impl Pipes {
         // It gives up by itself earlier, so that it never comes into place for a starter that is gone.
         let limit = begun.checked_add(patience.saturating_add(MARGIN));
         if !readable(report.as_fd(), limit).map_err(wait)? {
-            return Err(failed(key, "wait for it to be in place")(io::ErrorKind::TimedOut.into()));
+            return Err(failed(key, "wait for it to be in place")(
+                io::ErrorKind::TimedOut.into(),
+            ));
         }
         Err(match receive(&report) {
             Ok(Some(Message::InPlace(identity))) => {
@@ -144,6 +145,7 @@ impl Pipes {
                     presence: self.presence.0,
                     exec: self.exec.0,
                     gate: Mutex::new(Some(self.gate.1)),
+                    ended: Mutex::new(None),
                 });
             }
             Ok(Some(Message::NotForked(errno))) => {
@@ -173,6 +175,8 @@ pub(crate) struct Launched {
     /// Ends when the program is executed.
     exec: OwnedFd,
     gate: Mutex<Option<OwnedFd>>,
+    /// What the supervisor has said of the service's end: maybe nothing, at its own.
+    ended: Mutex<Option<Option<Ended>>>,
 }
 
 impl Launched {
@@ -206,15 +210,15 @@ impl Launched {
 
     /// How the service ended, after the alarm. `None`: the supervisor ended without a word.
     pub(crate) fn exit_status(&self) -> io::Result<Option<ExitStatus>> {
-        match receive(&self.report)? {
-            Some(Message::Ended(Ended::Exited(code))) => {
-                Ok(Some(ExitStatus::from_raw(i32::from(code) << 8)))
-            }
-            Some(Message::Ended(Ended::Killed(signal))) => {
-                Ok(Some(ExitStatus::from_raw(signal.into())))
-            }
-            _ => Ok(None),
+        // It is said once, and several may ask: who waits for the alarm, and who was told by it.
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.is_none() {
+            *ended = Some(match receive(&self.report)? {
+                Some(Message::Ended(ended)) => Some(ended),
+                _ => None,
+            });
         }
+        Ok(ended.flatten().map(Ended::status))
     }
 
     /// Waits until no process of a service that could not be used is left; false if that takes longer.

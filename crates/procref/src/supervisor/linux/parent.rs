@@ -49,7 +49,9 @@ pub(super) fn supervise(plan: &Plan, charge: &Charge) {
         pid => u32::try_from(pid).unwrap_or(0),
     };
     if pid == 0 {
-        report(Message::NotForked(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)));
+        report(Message::NotForked(
+            std::io::Error::last_os_error().raw_os_error().unwrap_or(0),
+        ));
         return;
     }
     crash::point(Point::ServiceForked);
@@ -58,10 +60,7 @@ pub(super) fn supervise(plan: &Plan, charge: &Charge) {
         // Without /proc. The gate stays closed, so the child ends.
         return;
     };
-    let child = Identity {
-        pid,
-        start,
-    };
+    let child = Identity { pid, start };
     let parent = Tree {
         plan,
         child,
@@ -84,7 +83,9 @@ pub(super) fn supervise(plan: &Plan, charge: &Charge) {
 /// A starter that died at once may have left its set, without an instance and without anybody.
 fn clear_up(set: Set) {
     if set.try_idle().is_ok() {
-        let blank = set.snapshot().is_ok_and(|snapshot| snapshot.instance.is_none());
+        let blank = set
+            .snapshot()
+            .is_ok_and(|snapshot| snapshot.instance.is_none());
         let _ = if blank { set.remove() } else { set.unlock() };
     }
 }
@@ -161,7 +162,9 @@ impl Tree<'_> {
 
 /// Where to note that this process is asked; `None` if it has been, or there is no room.
 fn unasked(asked: &mut [i32; ASKED], pid: i32) -> Option<&mut i32> {
-    let place = asked.iter_mut().find(|known| **known == pid || **known == 0)?;
+    let place = asked
+        .iter_mut()
+        .find(|known| **known == pid || **known == 0)?;
     (*place == 0).then_some(place)
 }
 
