@@ -1,6 +1,12 @@
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
+
+mod text;
+
+pub(crate) use text::ended;
 
 /// What every fallible call of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -148,7 +154,7 @@ pub enum Error {
     },
 
     /// Something took longer than it may.
-    #[error("service `{service}`: {operation} took longer than {limit:?}{}", holder_text(.holder))]
+    #[error("service `{service}`: {operation} took longer than {limit:?}{}", text::holder(.holder))]
     Timeout {
         /// The service.
         service: String,
@@ -223,6 +229,86 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The program of a [`ServiceCommand`](crate::ServiceCommand) could not be found or executed.
+    #[error("service `{service}`: could not start `{program}`: {reason}")]
+    Exec {
+        /// The service.
+        service: String,
+        /// The program as it was named.
+        program: String,
+        /// What went wrong and what to do.
+        reason: String,
+        /// The operating system's error, where there is one.
+        source: Option<io::Error>,
+    },
+
+    /// The port of a [`ServiceCommand`](crate::ServiceCommand) cannot be had.
+    #[error(
+        "service `{service}`: could not bind 127.0.0.1:{port}: {source} ({})",
+        text::bind_advice(.source)
+    )]
+    Port {
+        /// The service.
+        service: String,
+        /// The port; 0 where any would have done.
+        port: u16,
+        /// The operating system's error.
+        source: io::Error,
+    },
+
+    /// The log of a [`ServiceCommand`](crate::ServiceCommand) cannot be used.
+    #[error("service `{service}`: could not {operation} the log {}: {source}", .path.display())]
+    Log {
+        /// The service.
+        service: String,
+        /// What was being done.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The operating system's error, or what is wrong with the file.
+        source: io::Error,
+    },
+
+    /// The program of a [`ServiceCommand`](crate::ServiceCommand) ended before it was ready.
+    #[error(
+        "service `{service}`: `{program}` {} after {:?}, before it was ready{}{}",
+        text::ended(*.status), text::rounded(*.after), text::foreground(*.status),
+        .output
+    )]
+    Exited {
+        /// The service.
+        service: String,
+        /// The program as it was named.
+        program: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// How long after its start.
+        after: Duration,
+        /// What it wrote last.
+        output: Box<LogTail>,
+    },
+
+    /// The program of a [`ServiceCommand`](crate::ServiceCommand) lives and was not ready in time.
+    #[error(
+        "service `{service}`: `{program}` was not ready within {limit:?}: waiting for \
+         {waiting_for}: {last}{}",
+        .output
+    )]
+    NotReady {
+        /// The service.
+        service: String,
+        /// The program as it was named.
+        program: String,
+        /// How long it may take.
+        limit: Duration,
+        /// What would have made it ready.
+        waiting_for: String,
+        /// What the last look found.
+        last: String,
+        /// What it wrote last.
+        output: Box<LogTail>,
+    },
+
     /// A helper thread could not be started.
     #[error("could not start a thread to {purpose}: {source}")]
     Thread {
@@ -239,6 +325,29 @@ pub enum Error {
     /// A message, mostly a callback's own.
     #[error("{0}")]
     Message(String),
+}
+
+/// The end of a service's output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogTail {
+    /// Where the output went.
+    pub log: PathBuf,
+    /// The last lines since the start, empty if there are none. At most 20 lines and 4 KiB.
+    pub lines: String,
+}
+
+/// As the end of a message.
+impl fmt::Display for LogTail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.lines.is_empty() {
+            return write!(f, "; it wrote nothing to {}", self.log.display());
+        }
+        write!(f, "; last lines of {}:", self.log.display())?;
+        self.lines
+            .lines()
+            .try_for_each(|line| write!(f, "\n    {line}"))
+    }
 }
 
 impl From<String> for Error {
@@ -269,11 +378,67 @@ impl Error {
             source: Some(source),
         }
     }
-}
 
-fn holder_text(holder: &Option<u32>) -> String {
-    match holder {
-        Some(pid) => format!("; process {pid} is in the way"),
-        None => String::new(),
+    /// `exec` failed, or the look before it.
+    pub(crate) fn exec(service: &str, program: &str, source: io::Error) -> Self {
+        Self::Exec {
+            service: service.to_owned(),
+            program: program.to_owned(),
+            reason: format!("{source}{}", text::exec_advice(&source)),
+            source: Some(source),
+        }
+    }
+
+    /// Something else that the program needs is not to be had.
+    pub(crate) fn not_started(
+        service: &str,
+        program: &str,
+        reason: String,
+        source: Option<io::Error>,
+    ) -> Self {
+        Self::Exec {
+            service: service.to_owned(),
+            program: program.to_owned(),
+            reason,
+            source,
+        }
+    }
+
+    /// The program ended before it was ready; `lines` are the last of `log`.
+    #[allow(dead_code)]
+    pub(crate) fn exited(
+        service: &str,
+        program: String,
+        status: ExitStatus,
+        after: Duration,
+        (log, lines): (PathBuf, String),
+    ) -> Self {
+        Self::Exited {
+            service: service.to_owned(),
+            program,
+            status,
+            after,
+            output: Box::new(LogTail { log, lines }),
+        }
+    }
+
+    /// The program was not ready in time; `missing` is what was waited for, and what was found.
+    #[allow(dead_code)]
+    pub(crate) fn not_ready(
+        service: &str,
+        program: String,
+        limit: Duration,
+        missing: (String, String),
+        (log, lines): (PathBuf, String),
+    ) -> Self {
+        let (waiting_for, last) = missing;
+        Self::NotReady {
+            service: service.to_owned(),
+            program,
+            limit,
+            waiting_for,
+            last,
+            output: Box::new(LogTail { log, lines }),
+        }
     }
 }

@@ -68,6 +68,8 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("procref runs on Linux; there is no kernel backend for this platform yet");
 
+#[allow(dead_code, unused_imports)]
+mod command;
 mod counter;
 mod error;
 mod info;
@@ -76,15 +78,19 @@ mod local;
 mod name;
 mod namespace;
 pub mod process;
+#[allow(dead_code)]
+mod ready;
 mod record;
 mod runtime;
 mod service;
 mod supervisor;
 mod timer;
 
+pub use command::{ServiceCommand, StopSignal};
 pub use counter::{PlatformRefCounter, RefCounter};
-pub use error::{Error, Result};
+pub use error::{Error, LogTail, Result};
 pub use info::ServiceInfo;
+pub use ready::Ready;
 pub use service::{Orphan, ServiceHandle, SharedService, SharedServiceBuilder, State, Status};
 
 /// The README's examples, compiled with the others.

@@ -1,0 +1,250 @@
+//! Services that procref starts itself: what to run, and how.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{self, Path, PathBuf};
+
+use crate::name::ServiceKey;
+use crate::ready::{Kind, Ready};
+
+mod check;
+mod log;
+mod prepare;
+mod program;
+mod signal;
+mod template;
+
+pub(crate) use log::{ServiceLog, files, rotate_running};
+pub(crate) use prepare::Prepared;
+pub use signal::StopSignal;
+
+/// How long a log may get unless set, in bytes.
+const DEFAULT_LOG_LIMIT: u64 = 10 << 20;
+
+/// A program that is the service: what to run, with what, and when it is ready.
+///
+/// The program must stay in the foreground: when it ends, the service has ended. Its input is
+/// `/dev/null`, its output goes to the [log](Self::log). It inherits no other descriptor, and belongs to
+/// no terminal.
+///
+/// # `{port}` and `{dir}`
+///
+/// In the program, its arguments, values of the environment, the working directory and what
+/// [`Ready`] looks for, `{port}` is the service's port and `{dir}` the runtime directory; in the path
+/// of the log only `{dir}`. `{{port}}` and `{{dir}}` stand for a literal `{port}` and `{dir}`.
+/// All other braces are what they are, so JSON needs no escaping.
+///
+/// ```
+/// use procref::{Ready, ServiceCommand, StopSignal};
+///
+/// let redis = ServiceCommand::new("redis-server")
+///     .args(["--port", "{port}", "--bind", "127.0.0.1", "--dir", "{dir}"])
+///     .ready(Ready::tcp())
+///     .stop_signal(StopSignal::Int);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "it starts nothing by itself"]
+pub struct ServiceCommand {
+    program: OsString,
+    args: Vec<OsString>,
+    env_clear: bool,
+    /// `None`: removed.
+    env: BTreeMap<OsString, Option<OsString>>,
+    current_dir: Option<PathBuf>,
+    port: Option<u16>,
+    socket_activation: bool,
+    ready: Option<Ready>,
+    stop_signal: StopSignal,
+    log: Option<PathBuf>,
+    log_limit: u64,
+}
+
+impl ServiceCommand {
+    /// Runs `program`: a path if it has a `/`, else a name that is looked up in the `PATH` of the
+    /// service's environment. A relative path is relative to the starter's working directory.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self {
+            program: program.as_ref().to_owned(),
+            args: Vec::new(),
+            env_clear: false,
+            env: BTreeMap::new(),
+            current_dir: None,
+            port: None,
+            socket_activation: false,
+            ready: None,
+            stop_signal: StopSignal::default(),
+            log: None,
+            log_limit: DEFAULT_LOG_LIMIT,
+        }
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<I>(mut self, args: I) -> Self
+    where
+        I: IntoIterator<Item: AsRef<OsStr>>,
+    {
+        let args = args.into_iter().map(|arg| arg.as_ref().to_owned());
+        self.args.extend(args);
+        self
+    }
+
+    /// Sets a variable of its environment.
+    ///
+    /// The rest is inherited from the process that starts the service, which is any of its clients. So
+    /// set what the service depends on. Not inherited is what a service manager meant for the
+    /// starter: `NOTIFY_SOCKET`, `LISTEN_*` and `WATCHDOG_*`.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        let value = value.as_ref().to_owned();
+        self.env.insert(name.as_ref().to_owned(), Some(value));
+        self
+    }
+
+    /// Takes a variable out of its environment.
+    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.env.insert(name.as_ref().to_owned(), None);
+        self
+    }
+
+    /// Inherits no environment, and takes back what was set so far.
+    pub fn env_clear(mut self) -> Self {
+        self.env_clear = true;
+        self.env.clear();
+        self
+    }
+
+    /// Its working directory. The starter's unless set, and relative to that.
+    pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.current_dir = Some(dir.into());
+        self
+    }
+
+    /// The port it listens on. A start fails if anything else listens there on 127.0.0.1.
+    ///
+    /// Unless set, the kernel chooses a free one at every start if `{port}` stands anywhere or with
+    /// [socket activation](Self::socket_activation), and otherwise the service has none. A chosen
+    /// port is free until right before the program is executed; should somebody else take it in
+    /// the moment that remains, the program cannot bind it, and the start fails with what it said.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// Tells when it is ready.
+    ///
+    /// Unless set that is [`Ready::tcp`] if it has a port and no
+    /// [socket activation](Self::socket_activation), and [`Ready::at_once`] otherwise.
+    pub fn ready(mut self, ready: Ready) -> Self {
+        self.ready = Some(ready);
+        self
+    }
+
+    /// The signal that asks it to stop. [`StopSignal::Term`] unless set. Whatever is left of it after
+    /// the [stop timeout](crate::SharedServiceBuilder::stop_timeout) is killed.
+    pub fn stop_signal(mut self, signal: StopSignal) -> Self {
+        self.stop_signal = signal;
+        self
+    }
+
+    /// The file that gets its output and its errors, created with mode 0600 where it is missing.
+    ///
+    /// Unless set it is in the runtime directory, named after the service with `.log` at its end, and
+    /// removed with the service. One that is set stays. A relative path is relative to the starter's
+    /// working directory. The file must be a regular one of this user's, no symbolic link, and not
+    /// writable by others.
+    pub fn log(mut self, path: impl Into<PathBuf>) -> Self {
+        self.log = Some(path.into());
+        self
+    }
+
+    /// How long the log may get, in bytes. 10 MiB unless set.
+    ///
+    /// At a start a longer one is renamed to `PATH.1`, replacing that. While the service runs, a
+    /// client that finds it longer keeps its end in `PATH.1` and empties it; lines that are written
+    /// right then are lost.
+    pub fn log_limit(mut self, bytes: u64) -> Self {
+        self.log_limit = bytes;
+        self
+    }
+
+    /// Passes it a socket that listens on 127.0.0.1 and its port already, as systemd does: descriptor 3,
+    /// with `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES` (`procref`) set.
+    ///
+    /// A chosen port is the service's then without a moment in which somebody else can take it,
+    /// and a client that connects early is served as soon as the program accepts.
+    pub fn socket_activation(mut self) -> Self {
+        self.socket_activation = true;
+        self
+    }
+
+    pub(crate) fn chosen_stop_signal(&self) -> StopSignal {
+        self.stop_signal
+    }
+
+    /// In bytes.
+    pub(crate) fn chosen_log_limit(&self) -> u64 {
+        self.log_limit
+    }
+
+    /// Whether the log goes with the service: it is where procref put it.
+    pub(crate) fn has_default_log(&self) -> bool {
+        self.log.is_none()
+    }
+
+    /// The log's path, the same before, while and after the service runs.
+    pub(crate) fn log_path(&self, key: &ServiceKey) -> PathBuf {
+        let dir = key.namespace.dir();
+        let Some(log) = &self.log else {
+            return dir.join(format!("{}.log", key.file_stem()));
+        };
+        let log = PathBuf::from(template::expand(log.as_os_str(), 0, dir));
+        // Without a working directory, opening it will tell.
+        path::absolute(&log).unwrap_or(log)
+    }
+
+    fn has_port(&self) -> bool {
+        self.port.is_some() || self.socket_activation || self.templates().any(template::uses_port)
+    }
+
+    /// What tells when it is ready, the default filled in.
+    fn readiness(&self) -> Kind {
+        match &self.ready {
+            Some(ready) => ready.0.clone(),
+            None if self.has_port() && !self.socket_activation => Kind::Tcp,
+            None => Kind::AtOnce,
+        }
+    }
+
+    /// All in which `{port}` is filled in.
+    fn templates(&self) -> impl Iterator<Item = &OsStr> {
+        let values = self.env.values().flatten();
+        let ready: Vec<&OsStr> = match self.ready.as_ref().map(|ready| &ready.0) {
+            Some(Kind::Http(text) | Kind::Log(text)) => vec![OsStr::new(text)],
+            Some(Kind::Unix(path)) => vec![path.as_os_str()],
+            Some(Kind::Command { program, args }) => {
+                let words = std::iter::once(program).chain(args);
+                words.map(OsString::as_os_str).collect()
+            }
+            _ => Vec::new(),
+        };
+        std::iter::once(&self.program)
+            .chain(&self.args)
+            .chain(values)
+            .map(OsString::as_os_str)
+            .chain(self.current_dir.as_deref().map(Path::as_os_str))
+            .chain(ready)
+    }
+
+    /// The program as it was named, for people.
+    pub(crate) fn shown(&self) -> String {
+        self.program.to_string_lossy().into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! What can be told to be wrong without starting anything.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use regex_lite::Regex;
+
+use super::{ServiceCommand, template};
+use crate::error::{Error, Result};
+use crate::ready::Kind;
+
+impl ServiceCommand {
+    /// At `build`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidSetting`], with the method's name; `command` for the program and its arguments.
+    pub(crate) fn check(&self, service: &str) -> Result<()> {
+        let checked = self
+            .check_words()
+            .and_then(|()| self.check_environment())
+            .and_then(|()| self.check_log())
+            .and_then(|()| self.check_readiness());
+        checked.map_err(|(setting, reason)| Error::InvalidSetting {
+            service: service.to_owned(),
+            setting,
+            reason,
+        })
+    }
+
+    fn check_words(&self) -> Result<(), (&'static str, String)> {
+        if self.program.is_empty() {
+            return Err(("command", "the program is empty".to_owned()));
+        }
+        if any_has_nul(&self.program, &self.args) {
+            return Err(("command", "a word of it has a NUL byte".to_owned()));
+        }
+        if self.port == Some(0) {
+            let reason = "it is 0; leave it out and write `{port}` in the arguments for a free one";
+            return Err(("port", reason.to_owned()));
+        }
+        match &self.current_dir {
+            Some(dir) => check_path("current_dir", dir),
+            None => Ok(()),
+        }
+    }
+
+    fn check_environment(&self) -> Result<(), (&'static str, String)> {
+        for (name, value) in &self.env {
+            let reason = if name.is_empty() {
+                "a name is empty".to_owned()
+            } else if name.as_bytes().contains(&b'=') {
+                format!("the name {name:?} has a `=`")
+            } else if has_nul(name) || value.as_deref().is_some_and(has_nul) {
+                format!("{name:?} or its value has a NUL byte")
+            } else {
+                continue;
+            };
+            return Err(("env", reason));
+        }
+        Ok(())
+    }
+
+    fn check_log(&self) -> Result<(), (&'static str, String)> {
+        if self.log_limit == 0 {
+            return Err(("log_limit", "it is 0".to_owned()));
+        }
+        let Some(log) = &self.log else {
+            return Ok(());
+        };
+        check_path("log", log)?;
+        if template::uses_port(log.as_os_str()) {
+            let reason = "it has a `{port}`, and must be known before there is one";
+            return Err(("log", reason.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn check_readiness(&self) -> Result<(), (&'static str, String)> {
+        let refused = |reason: &str| Err(("ready", reason.to_owned()));
+        let kind = self.readiness();
+        match &kind {
+            Kind::Tcp | Kind::Http(_) if !self.has_port() => {
+                return refused(
+                    "it asks for a port, and the service has none; set one, or write `{port}` in the \
+                     arguments",
+                );
+            }
+            Kind::Http(path) if !path.starts_with('/') => {
+                return refused("the path of `http` must begin with `/`");
+            }
+            Kind::Http(path) if !path.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                return refused(
+                    "the path of `http` has a space, a control character or one that is not ASCII; \
+                     percent-encode it",
+                );
+            }
+            Kind::Unix(path) => return check_path("ready", path),
+            Kind::Log(pattern) => {
+                let expanded = template::expand_pattern(pattern, 1, Path::new("/"));
+                return match Regex::new(&expanded) {
+                    Ok(_) => Ok(()),
+                    Err(error) => {
+                        Err(("ready", format!("regular expression `{pattern}`: {error}")))
+                    }
+                };
+            }
+            Kind::Command { program, .. } if program.is_empty() => {
+                return refused("the program of `command` is empty");
+            }
+            Kind::Command { program, args } if any_has_nul(program, args) => {
+                return refused("a word of `command` has a NUL byte");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn check_path(setting: &'static str, path: &Path) -> Result<(), (&'static str, String)> {
+    if path.as_os_str().is_empty() {
+        return Err((setting, "the path is empty".to_owned()));
+    }
+    if has_nul(path.as_os_str()) {
+        return Err((setting, "the path has a NUL byte".to_owned()));
+    }
+    Ok(())
+}
+
+fn any_has_nul(program: &OsStr, args: &[OsString]) -> bool {
+    has_nul(program) || args.iter().any(|arg| has_nul(arg))
+}
+
+fn has_nul(word: &OsStr) -> bool {
+    word.as_bytes().contains(&0)
+}

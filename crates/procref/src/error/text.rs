@@ -1,0 +1,98 @@
+//! Parts of messages that take more than a format string.
+
+use std::fmt::Write as _;
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+pub(super) fn holder(holder: &Option<u32>) -> String {
+    match holder {
+        Some(pid) => format!("; process {pid} is in the way"),
+        None => String::new(),
+    }
+}
+
+/// How a process ended, as the predicate of a sentence.
+pub(crate) fn ended(status: ExitStatus) -> String {
+    let Some(signal) = status.signal() else {
+        // Neither exited nor killed is not an end, and is not waited for.
+        return format!("exited with status {}", status.code().unwrap_or(-1));
+    };
+    let mut text = format!("was killed by signal {signal}");
+    if let Some(name) = signal_name(signal) {
+        let _ = write!(text, " ({name})");
+    }
+    if status.core_dumped() {
+        text.push_str(" and left a core dump");
+    }
+    text
+}
+
+/// What somebody can do about a program that ended well but too early.
+pub(super) fn foreground(status: ExitStatus) -> &'static str {
+    if status.success() {
+        " (it must stay in the foreground: look for an option that keeps it from becoming a daemon)"
+    } else {
+        ""
+    }
+}
+
+/// Milliseconds are exact enough for people.
+pub(super) fn rounded(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// What a failed `exec`, or the look before it, means for whoever named the program.
+pub(super) fn exec_advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => {
+            " (the program, or the interpreter that its first line names, is not there)"
+        }
+        Some(libc::EACCES) => {
+            " (it must be a regular file that this user may execute, on a file system that is not \
+             mounted noexec; a script's interpreter, too)"
+        }
+        Some(libc::ENOEXEC) => {
+            " (neither a program for this machine nor a script: does its first line lack `#!`?)"
+        }
+        Some(libc::ETXTBSY) => " (somebody has it open for writing: is it still being built?)",
+        Some(libc::E2BIG) => " (arguments and environment are too large together)",
+        _ => "",
+    }
+}
+
+pub(super) fn bind_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process listens there; stop it, choose another port, or leave the port out and \
+             write `{port}` in the arguments for one that is free"
+        }
+        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose a higher one",
+        _ => "is the loopback interface up?",
+    }
+}
+
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGINT => "SIGINT",
+        libc::SIGQUIT => "SIGQUIT",
+        libc::SIGILL => "SIGILL",
+        libc::SIGTRAP => "SIGTRAP",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGUSR1 => "SIGUSR1",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGUSR2 => "SIGUSR2",
+        libc::SIGPIPE => "SIGPIPE",
+        libc::SIGALRM => "SIGALRM",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGXCPU => "SIGXCPU",
+        libc::SIGXFSZ => "SIGXFSZ",
+        libc::SIGSYS => "SIGSYS",
+        _ => return None,
+    })
+}

@@ -1,0 +1,290 @@
+//! When a service that procref started is ready, and waiting for that.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::net::SocketAddrV4;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::info::ServiceInfo;
+use crate::runtime::BoxFuture;
+
+mod connection;
+mod http;
+mod lines;
+mod notify;
+mod trial;
+mod watch;
+
+pub(crate) use lines::LogLines;
+pub(crate) use trial::Trial;
+
+pub(crate) use notify::socket as notify_socket;
+use watch::{Found, Watch};
+
+/// How long after a look the next one comes: at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long one connection or exchange may take.
+const ATTEMPT: Duration = Duration::from_secs(1);
+
+pub(crate) type Callback = Arc<dyn Fn(&ServiceInfo) -> BoxFuture<bool> + Send + Sync>;
+
+/// Tells when the program of a [`ServiceCommand`](crate::ServiceCommand) is ready to be used.
+///
+/// Nobody is let in before. procref looks again and again, first after 2 ms, then less often, at
+/// least every 100 ms; it notices at once when the program ends; and after the [start
+/// timeout](crate::SharedServiceBuilder::start_timeout) the start has failed, with an error that says
+/// what was missing and shows the end of the log.
+///
+/// `{port}` and `{dir}` are filled in as in the command's arguments.
+///
+/// ```
+/// use procref::{Ready, ServiceCommand};
+///
+/// let server = ServiceCommand::new("my-server")
+///     .args(["--port", "{port}"])
+///     .ready(Ready::http("/health"));
+/// ```
+#[derive(Clone)]
+#[must_use = "it is for `ServiceCommand::ready`"]
+pub struct Ready(pub(crate) Kind);
+
+#[derive(Clone)]
+pub(crate) enum Kind {
+    Tcp,
+    Http(String),
+    Unix(PathBuf),
+    Log(String),
+    Command {
+        program: OsString,
+        args: Vec<OsString>,
+    },
+    Notify,
+    Callback(Callback),
+    AtOnce,
+}
+
+impl Ready {
+    /// When it accepts connections on 127.0.0.1 and its port.
+    ///
+    /// With [socket activation](crate::ServiceCommand::socket_activation) that is always so: the
+    /// kernel accepts before the program does. Ask for something else there.
+    pub fn tcp() -> Self {
+        Self(Kind::Tcp)
+    }
+
+    /// When it answers `GET path` on 127.0.0.1 and its port with a status from 200 to 399.
+    ///
+    /// The path begins with `/`. The answer has to begin within a second.
+    pub fn http(path: impl Into<String>) -> Self {
+        Self(Kind::Http(path.into()))
+    }
+
+    /// When it accepts connections on a Unix stream socket.
+    ///
+    /// A relative path is relative to the service's working directory. Paths of sockets are at most
+    /// 107 bytes long.
+    pub fn unix(path: impl Into<PathBuf>) -> Self {
+        Self(Kind::Unix(path.into()))
+    }
+
+    /// When a line of its output since this start matches a regular expression, anywhere in the line
+    /// unless it is anchored.
+    ///
+    /// The syntax is that of the [`regex-lite`](https://docs.rs/regex-lite) crate. A line counts once
+    /// it has its end; a program that buffers its output must be told not to.
+    pub fn log(pattern: impl Into<String>) -> Self {
+        Self(Kind::Log(pattern.into()))
+    }
+
+    /// When another program exits with status 0, in the service's environment and working directory.
+    ///
+    /// It is run again until it does, with no input, its output thrown away. A run that takes
+    /// longer than 10 s, or than is left of the start timeout, is killed, with its process group.
+    ///
+    /// ```
+    /// use procref::Ready;
+    ///
+    /// let ready = Ready::command("pg_isready", ["--host", "{dir}"]);
+    /// ```
+    pub fn command<I>(program: impl AsRef<OsStr>, args: I) -> Self
+    where
+        I: IntoIterator<Item: AsRef<OsStr>>,
+    {
+        Self(Kind::Command {
+            program: program.as_ref().to_owned(),
+            args: args
+                .into_iter()
+                .map(|arg| arg.as_ref().to_owned())
+                .collect(),
+        })
+    }
+
+    /// When it says so itself: `READY=1` to the socket that `$NOTIFY_SOCKET` names, as
+    /// [`sd_notify`](https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html) does.
+    ///
+    /// Any process of this user, or of root, may send it.
+    pub fn notify() -> Self {
+        Self(Kind::Notify)
+    }
+
+    /// When a callback says so. It is asked again until it does.
+    ///
+    /// ```
+    /// use procref::{Ready, ServiceInfo};
+    ///
+    /// # async fn ping(port: u16) -> bool { true }
+    /// let ready = Ready::callback(|info: &ServiceInfo| {
+    ///     let port = info.port();
+    ///     async move { ping(port).await }
+    /// });
+    /// ```
+    pub fn callback<F, Fut>(callback: F) -> Self
+    where
+        F: Fn(&ServiceInfo) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = bool> + Send + 'static,
+    {
+        Self(Kind::Callback(Arc::new(move |info| {
+            Box::pin(callback(info))
+        })))
+    }
+
+    /// As soon as the program was executed.
+    pub fn at_once() -> Self {
+        Self(Kind::AtOnce)
+    }
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Tcp => f.write_str("Tcp"),
+            Kind::Http(path) => f.debug_tuple("Http").field(path).finish(),
+            Kind::Unix(path) => f.debug_tuple("Unix").field(path).finish(),
+            Kind::Log(pattern) => f.debug_tuple("Log").field(pattern).finish(),
+            Kind::Command { program, args } => f
+                .debug_struct("Command")
+                .field("program", program)
+                .field("args", args)
+                .finish(),
+            Kind::Notify => f.write_str("Notify"),
+            Kind::Callback(_) => f.write_str("Callback"),
+            Kind::AtOnce => f.write_str("AtOnce"),
+        }
+    }
+}
+
+/// How waiting for readiness ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    Ready,
+    /// The service died, or who starts it is to give up.
+    Alarm,
+    /// The deadline has passed.
+    Late {
+        waiting_for: String,
+        /// What the last look found.
+        last: String,
+    },
+}
+
+/// A [`Ready`] for one start, with everything filled in.
+pub(crate) enum Probe {
+    Tcp(SocketAddrV4),
+    Http { address: SocketAddrV4, path: String },
+    Unix(PathBuf),
+    Log(LogLines),
+    Command(Trial),
+    Notify(OwnedFd),
+    Callback(Callback),
+    AtOnce,
+}
+
+impl Probe {
+    /// Waits until the service is ready, the alarm is readable or hung up, or the deadline has
+    /// passed. Blocks the thread.
+    ///
+    /// A [callback](Self::callback) is not asked here, because it needs who polls its future: its
+    /// part of the wait is over at once.
+    pub(crate) fn wait(&self, alarm: BorrowedFd<'_>, deadline: Instant, service: &str) -> Waited {
+        let begun = Instant::now();
+        tracing::debug!(service, waiting_for = %self, "waiting until it is ready");
+        let waited = self.look_until(&Watch::new(alarm, deadline), service);
+        let elapsed = begun.elapsed();
+        match &waited {
+            Waited::Ready => tracing::debug!(service, ?elapsed, "it is ready"),
+            Waited::Alarm => tracing::debug!(service, ?elapsed, "it ended before it was ready"),
+            Waited::Late { last, .. } => {
+                tracing::debug!(service, ?elapsed, last, "it was not ready in time");
+            }
+        }
+        waited
+    }
+
+    /// What to ask, where that is a callback.
+    pub(crate) fn callback(&self) -> Option<Callback> {
+        match self {
+            Self::Callback(callback) => Some(Arc::clone(callback)),
+            _ => None,
+        }
+    }
+
+    fn look_until(&self, watch: &Watch<'_>, service: &str) -> Waited {
+        let mut lines = lines::Reading::default();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            // Before each look: what answers may be somebody else if the service is dead.
+            if watch.has_alarm() {
+                return Waited::Alarm;
+            }
+            let last = match self.look(watch, &mut lines, service) {
+                Found::Ready => return Waited::Ready,
+                Found::Alarm => return Waited::Alarm,
+                Found::NotYet(last) => last,
+            };
+            if watch.is_over() {
+                return Waited::Late {
+                    waiting_for: self.to_string(),
+                    last,
+                };
+            }
+            watch.at_most(pause).rest();
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn look(&self, watch: &Watch<'_>, lines: &mut lines::Reading, service: &str) -> Found {
+        match self {
+            Self::Tcp(address) => connection::accepts_tcp(*address, &watch.at_most(ATTEMPT)),
+            Self::Http { address, path } => http::look(*address, path, &watch.at_most(ATTEMPT)),
+            Self::Unix(path) => connection::accepts_unix(path, &watch.at_most(ATTEMPT)),
+            Self::Log(log) => log.look(lines, watch),
+            Self::Command(trial) => trial.run(watch),
+            Self::Notify(socket) => notify::listen(socket, watch, service),
+            Self::Callback(_) | Self::AtOnce => Found::Ready,
+        }
+    }
+}
+
+/// What is waited for.
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "TCP on {address}"),
+            Self::Http { address, path } => write!(f, "HTTP GET http://{address}{path}"),
+            Self::Unix(path) => write!(f, "the Unix socket {}", path.display()),
+            Self::Log(log) => write!(f, "{log}"),
+            Self::Command(trial) => write!(f, "{trial}"),
+            Self::Notify(_) => f.write_str("READY=1 on its NOTIFY_SOCKET"),
+            Self::Callback(_) => f.write_str("the readiness callback to say yes"),
+            Self::AtOnce => f.write_str("nothing"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

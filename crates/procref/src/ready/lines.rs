@@ -1,0 +1,107 @@
+//! A line in the log.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use regex_lite::Regex;
+use rustix::io::Errno;
+
+use super::connection::failed;
+use super::watch::{Found, Watch};
+
+/// A line that is longer is looked at in pieces of this size, in bytes.
+const LONGEST: usize = 64 * 1024;
+
+/// What to look for, and where.
+pub(crate) struct LogLines {
+    pub(crate) pattern: Regex,
+    /// Readable. It goes with the service's own open file when that is renamed.
+    pub(crate) file: OwnedFd,
+    pub(crate) path: PathBuf,
+    /// Where this run's output begins, in bytes.
+    pub(crate) start: u64,
+}
+
+/// How far it was read.
+#[derive(Default)]
+pub(super) struct Reading {
+    /// From the run's beginning, or from the file's if it was truncated since.
+    offset: Option<u64>,
+    /// A line without its end.
+    partial: Vec<u8>,
+}
+
+impl LogLines {
+    /// Reads what has come since the last look.
+    pub(super) fn look(&self, reading: &mut Reading, watch: &Watch<'_>) -> Found {
+        loop {
+            match self.read_on(reading) {
+                Ok(Some(lines)) => {
+                    if lines.iter().any(|line| self.matches(line)) {
+                        return Found::Ready;
+                    }
+                }
+                Ok(None) if reading.partial.is_empty() => {
+                    return Found::NotYet("no such line so far".to_owned());
+                }
+                Ok(None) => {
+                    let why = "no such line so far, and the last one has no line break yet";
+                    return Found::NotYet(why.to_owned());
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return failed(error),
+            }
+            // A program that writes faster than this reads must not keep it from anything.
+            if watch.has_alarm() {
+                return Found::Alarm;
+            }
+            if watch.is_over() {
+                return Found::NotYet("no such line in what could be read in time".to_owned());
+            }
+        }
+    }
+
+    /// The whole lines among the next few kilobytes. `None`: there is no more to read.
+    fn read_on(&self, reading: &mut Reading) -> Result<Option<Vec<Vec<u8>>>, Errno> {
+        let mut offset = reading.offset.unwrap_or(self.start);
+        let size = rustix::fs::fstat(&self.file)?.st_size;
+        if u64::try_from(size).is_ok_and(|size| size < offset) {
+            // Somebody made room in it: the service goes on from the beginning.
+            offset = 0;
+            reading.partial.clear();
+        }
+        let mut buffer = [0; 8192];
+        let length = rustix::io::pread(&self.file, &mut buffer, offset)?;
+        reading.offset = Some(offset + length as u64);
+        if length == 0 {
+            return Ok(None);
+        }
+        Ok(Some(split_lines(&mut reading.partial, &buffer[..length])))
+    }
+
+    fn matches(&self, line: &[u8]) -> bool {
+        self.pattern.is_match(&String::from_utf8_lossy(line))
+    }
+}
+
+/// Takes the lines out of `partial` and `bytes` after it; what is left has no end yet.
+pub(super) fn split_lines(partial: &mut Vec<u8>, bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut lines = Vec::new();
+    for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+        partial.extend_from_slice(piece);
+        if piece.ends_with(b"\n") || partial.len() >= LONGEST {
+            let mut line = std::mem::take(partial);
+            line.truncate(line.trim_ascii_end().len());
+            lines.push(line);
+        }
+    }
+    lines
+}
+
+impl fmt::Display for LogLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        write!(f, "a line that matches `{}` in {path}", self.pattern)
+    }
+}

@@ -1,0 +1,92 @@
+//! Waiting for one thing with an eye on the alarm and on the clock.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+/// What one look at the service found.
+#[derive(Debug)]
+pub(super) enum Found {
+    Ready,
+    Alarm,
+    /// Why not yet, for the error that says so when time is up.
+    NotYet(String),
+}
+
+/// What ended a wait.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Woken {
+    Event,
+    Alarm,
+    Time,
+}
+
+/// Until when to wait, and what ends every wait at once.
+pub(super) struct Watch<'a> {
+    alarm: BorrowedFd<'a>,
+    until: Instant,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(alarm: BorrowedFd<'a>, until: Instant) -> Self {
+        Self { alarm, until }
+    }
+
+    /// The same for a part of the time.
+    pub(super) fn at_most(&self, time: Duration) -> Self {
+        let until = Instant::now() + time;
+        Self::new(self.alarm, until.min(self.until))
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    pub(super) fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
+    pub(super) fn has_alarm(&self) -> bool {
+        self.at_most(Duration::ZERO).rest() == Woken::Alarm
+    }
+
+    /// Waits for nothing but the end of the time.
+    pub(super) fn rest(&self) -> Woken {
+        self.poll(&mut [PollFd::from_borrowed_fd(self.alarm, PollFlags::IN)])
+    }
+
+    /// Waits until the descriptor is ready for what `flags` say, or has failed.
+    pub(super) fn wait_for(&self, fd: &OwnedFd, flags: PollFlags) -> Woken {
+        self.poll(&mut [
+            PollFd::from_borrowed_fd(self.alarm, PollFlags::IN),
+            PollFd::from_borrowed_fd(fd.as_fd(), flags),
+        ])
+    }
+
+    /// The alarm is the first of the descriptors, and wins: what a dead service sent before it died
+    /// does not make it ready.
+    fn poll(&self, fds: &mut [PollFd<'_>]) -> Woken {
+        loop {
+            let left = self.left();
+            let timeout = Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            match poll(fds, Some(&timeout)) {
+                Ok(0) if self.is_over() => return Woken::Time,
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) if !fds[0].revents().is_empty() => return Woken::Alarm,
+                Ok(_) => return Woken::Event,
+                // No memory, say. The caller looks again.
+                Err(error) => {
+                    tracing::debug!(%error, "could not poll");
+                    thread::sleep(left.min(Duration::from_millis(5)));
+                    return Woken::Time;
+                }
+            }
+        }
+    }
+}
