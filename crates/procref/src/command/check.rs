@@ -1,6 +1,6 @@
 //! What can be told to be wrong without starting anything.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -33,10 +33,7 @@ impl ServiceCommand {
         if self.program.is_empty() {
             return Err(("command", "the program is empty".to_owned()));
         }
-        if std::iter::once(&self.program)
-            .chain(&self.args)
-            .any(|word| has_nul(word))
-        {
+        if any_has_nul(&self.program, &self.args) {
             return Err(("command", "a word of it has a NUL byte".to_owned()));
         }
         if self.port == Some(0) {
@@ -112,13 +109,8 @@ impl ServiceCommand {
             Kind::Command { program, .. } if program.is_empty() => {
                 return refused("the program of `command` is empty");
             }
-            Kind::Command { program, args } => {
-                if std::iter::once(program)
-                    .chain(args)
-                    .any(|word| has_nul(word))
-                {
-                    return refused("a word of `command` has a NUL byte");
-                }
+            Kind::Command { program, args } if any_has_nul(program, args) => {
+                return refused("a word of `command` has a NUL byte");
             }
             _ => {}
         }
@@ -134,6 +126,10 @@ fn check_path(setting: &'static str, path: &Path) -> Result<(), (&'static str, S
         return Err((setting, "the path has a NUL byte".to_owned()));
     }
     Ok(())
+}
+
+fn any_has_nul(program: &OsStr, args: &[OsString]) -> bool {
+    has_nul(program) || args.iter().any(|arg| has_nul(arg))
 }
 
 fn has_nul(word: &OsStr) -> bool {
