@@ -134,6 +134,12 @@ pub(super) const RESIGN_TO: [[Op; 2]; 2] = [
     [op(slot::REFS, -1), op(slot::REFS, 1)],
     [op(slot::PIN, -1), op(slot::PIN, 1)],
 ];
+/// Takes back [`SUPERVISE_TREE`].
+pub(super) const STEP_DOWN: [Op; 3] = [
+    undone(slot::SUPERVISOR, -1),
+    undone(slot::TREE, -1),
+    RELEASE_LOCK,
+];
 pub(super) const RESIGN: [Op; 2] = [undone(slot::SUPERVISOR, -1), undone(slot::TREE, -1)];
 /// Sleeps until somebody is there again.
 pub(super) const WAIT_CLIENT: [Op; 2] = [op(slot::REFS, -1), op(slot::REFS, 1)];

@@ -82,6 +82,10 @@ struct Charge {
     patience: Duration,
     /// Open as long as there may be processes of the service.
     presence: RawFd,
+    /// Where the starter answers.
+    word: RawFd,
+    /// The starter's pidfd, or below 0.
+    starter: RawFd,
 }
 
 pub(super) fn start(set: Set, key: &ServiceKey, stop: Stop) -> Result<()> {
@@ -146,6 +150,8 @@ fn raise(
         generation: order.generation,
         patience: order.patience,
         presence: pipes.presence.1.as_raw_fd(),
+        word: pipes.word.0.as_raw_fd(),
+        starter: pipes.starter.as_ref().map_or(-1, |fd| fd.as_raw_fd()),
     });
     let plan = Plan {
         set,

@@ -41,6 +41,11 @@ impl Set {
         self.repeat(|| sys::operate_within(self.0, &semset::SUPERVISE_TREE, limit))
     }
 
+    /// Takes back [`supervise_tree`](Self::supervise_tree).
+    pub(crate) fn step_down(self) -> Step<()> {
+        self.operate(&semset::STEP_DOWN)
+    }
+
     /// Sleeps until nobody is left, and has the lock then.
     ///
     /// As every sleep with a [`Limit`], it may end early and without a reason, as [`Refused::NotNow`]: at a

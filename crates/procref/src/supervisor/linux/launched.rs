@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use super::{failed, pipe};
 use crate::error::Result;
@@ -23,6 +24,8 @@ const MARGIN: Duration = Duration::from_secs(30);
 pub(super) enum Message {
     /// An older service's processes are still there, or the starter has let go.
     NotInPlace,
+    /// It is counted, and waits for its starter's word.
+    Counted,
     /// With this error.
     NotForked(i32),
     /// The child waits at the gate, and is published.
@@ -41,6 +44,7 @@ impl Message {
             Self::InPlace(Identity { pid, start }) => (3, pid, start),
             Self::Ended(Ended::Exited(code)) => (4, code.into(), 0),
             Self::Ended(Ended::Killed(signal)) => (5, signal.into(), 0),
+            Self::Counted => (6, 0, 0),
         };
         let mut bytes = [0; Self::SIZE];
         bytes[..4].copy_from_slice(&kind.to_ne_bytes());
@@ -62,6 +66,7 @@ impl Message {
             3 => Some(Self::InPlace(Identity { pid: value, start })),
             4 => Some(Self::Ended(Ended::Exited(value as u8))),
             5 => Some(Self::Ended(Ended::Killed(value as u8))),
+            6 => Some(Self::Counted),
             _ => None,
         }
     }
@@ -111,6 +116,9 @@ pub(super) struct Pipes {
     pub(super) presence: (OwnedFd, OwnedFd),
     pub(super) gate: (OwnedFd, OwnedFd),
     pub(super) exec: (OwnedFd, OwnedFd),
+    pub(super) word: (OwnedFd, OwnedFd),
+    /// This process, where there are pidfds.
+    pub(super) starter: Option<OwnedFd>,
 }
 
 impl Pipes {
@@ -120,6 +128,8 @@ impl Pipes {
             presence: pipe()?,
             gate: pipe()?,
             exec: pipe()?,
+            word: pipe()?,
+            starter: pidfd_open(getpid(), PidfdFlags::empty()).ok(),
         })
     }
 
@@ -128,15 +138,22 @@ impl Pipes {
         let begun = Instant::now();
         let report = self.report.0;
         drop(self.report.1);
-        let wait = failed(key, "wait for it to be in place");
-        // It gives up by itself earlier, so that it never comes into place for a starter that is gone.
+        // It gives up by itself earlier.
         let limit = begun.checked_add(patience.saturating_add(MARGIN));
-        if !readable(report.as_fd(), limit).map_err(wait)? {
-            return Err(failed(key, "wait for it to be in place")(
-                io::ErrorKind::TimedOut.into(),
-            ));
+        let next = || match readable(report.as_fd(), limit) {
+            Ok(true) => receive(&report),
+            Ok(false) => Err(io::ErrorKind::TimedOut.into()),
+            Err(error) => Err(error),
+        };
+        let mut message = next();
+        if let Ok(Some(Message::Counted)) = message {
+            // The lock is ours, so it shares it with nobody else.
+            message = match rustix::io::write(&self.word.1, &[1]) {
+                Ok(_) => next(),
+                Err(error) => Err(error.into()),
+            };
         }
-        Err(match receive(&report) {
+        Err(match message {
             Ok(Some(Message::InPlace(identity))) => {
                 return Ok(Launched {
                     identity,
@@ -270,6 +287,7 @@ mod tests {
         };
         for message in [
             Message::NotInPlace,
+            Message::Counted,
             Message::NotForked(11),
             Message::InPlace(identity),
             Message::Ended(Ended::Exited(255)),

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use super::launched::Message;
 use super::{Charge, Plan, close_from, drop_memory, fork_here, write};
 use crate::crash::{self, Point};
-use crate::kernel::bare::{Limit, Refused, Set};
+use crate::kernel::bare::{Limit, Refused};
 use crate::kernel::{Ended, Instance};
 use crate::process::{BareProcess, Identity, KILL_TIMEOUT};
 use crate::supervisor::{Hands, Parent, watch_child};
@@ -34,12 +34,17 @@ pub(super) fn supervise(plan: &Plan, charge: &Charge) {
         Err(refused) => {
             if refused == Refused::NotNow {
                 report(Message::NotInPlace);
-                clear_up(plan.set);
+                clear_up(plan);
             }
             return;
         }
     }
     crash::point(Point::SupervisorInPlace);
+    if !report(Message::Counted) || !has_word(charge) {
+        let _ = plan.set.step_down();
+        clear_up(plan);
+        return;
+    }
     // SAFETY: takes numbers, and concerns this process alone.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
     drop_memory(plan);
@@ -81,13 +86,47 @@ pub(super) fn supervise(plan: &Plan, charge: &Charge) {
 }
 
 /// A starter that died at once may have left its set, without an instance and without anybody.
-fn clear_up(set: Set) {
-    if set.try_idle().is_ok() {
-        let blank = set
-            .snapshot()
-            .is_ok_and(|snapshot| snapshot.instance.is_none());
-        let _ = if blank { set.remove() } else { set.unlock() };
+fn clear_up(plan: &Plan) {
+    let set = plan.set;
+    if set.try_idle().is_err() {
+        return;
     }
+    let blank = set
+        .snapshot()
+        .is_ok_and(|snapshot| snapshot.instance.is_none());
+    let _ = if blank {
+        plan.remove_files();
+        set.remove()
+    } else {
+        set.unlock()
+    };
+}
+
+/// Waits for the starter's word that the lock that is shared is its own.
+///
+/// A starter that dies right after the fork lets go of the lock, and by the time this process takes its
+/// share somebody else may have it: a new starter, whose own supervisor waits for TREE. So nothing
+/// is done before the starter has answered; and this one, which shares a lock with a stranger, goes.
+/// To look whether the starter is alive would not do: a process that dies gives up its locks first.
+fn has_word(charge: &Charge) -> bool {
+    let mut fds = [charge.word, charge.starter].map(|fd| libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    // The pipe alone may stay open: in a process that another thread of the starter's has forked.
+    loop {
+        // SAFETY: an array of so many initialised entries; those of a number below 0 are left out.
+        let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, -1) };
+        if ready > 0 {
+            break;
+        }
+    }
+    let mut byte = [0_u8];
+    let [word, _] = fds;
+    // SAFETY: the buffer is valid for its length.
+    word.revents & libc::POLLIN != 0
+        && unsafe { libc::read(charge.word, byte.as_mut_ptr().cast(), byte.len()) } == 1
 }
 
 struct Tree<'a> {
