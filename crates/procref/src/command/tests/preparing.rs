@@ -112,6 +112,27 @@ fn the_environment_is_inherited_and_changed() {
 }
 
 #[test]
+fn what_a_service_manager_told_the_starter_is_not_inherited() {
+    let names = [
+        "NOTIFY_SOCKET",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "WATCHDOG_USEC",
+        "LISTENER",
+        "HOME",
+    ];
+    let inherited = || names.iter().map(|name| ((*name).into(), "x".into()));
+    let of = |command: &ServiceCommand| {
+        let env = command.environment(inherited(), &|value| value.to_owned());
+        env.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(of(&truth()), ["HOME", "LISTENER"]);
+    let meant = truth().env("NOTIFY_SOCKET", "/x");
+    assert_eq!(of(&meant), ["HOME", "LISTENER", "NOTIFY_SOCKET"]);
+    assert_eq!(of(&truth().env_clear()), [""; 0]);
+}
+
+#[test]
 fn a_program_is_looked_up_in_the_services_own_path() {
     let scratch = scratch();
     let bin = scratch.path("bin");
