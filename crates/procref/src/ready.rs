@@ -236,22 +236,25 @@ impl Probe {
     fn look_until(&self, watch: &Watch<'_>, service: &str) -> Waited {
         let mut lines = lines::Reading::default();
         let mut pause = FIRST_PAUSE;
+        let mut last = None;
         loop {
             // Before each look: what answers may be somebody else if the service is dead.
             if watch.has_alarm() {
                 return Waited::Alarm;
             }
-            let last = match self.look(watch, &mut lines, service) {
+            let found = match self.look(watch, &mut lines, service) {
                 Found::Ready => return Waited::Ready,
                 Found::Alarm => return Waited::Alarm,
-                Found::NotYet(last) => last,
+                Found::NotYet(found) => found,
             };
             if watch.is_over() {
+                // A look that was cut short tells less than the one before.
                 return Waited::Late {
                     waiting_for: self.to_string(),
-                    last,
+                    last: last.unwrap_or(found),
                 };
             }
+            last = Some(found);
             watch.at_most(pause).rest();
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

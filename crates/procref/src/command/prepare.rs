@@ -71,7 +71,7 @@ impl ServiceCommand {
             let path = path.display();
             failed(&format!("use its working directory {path}"), error)
         })?;
-        let mut env = self.environment(&fill);
+        let mut env = self.environment(env::vars_os(), &fill);
         let name = fill(&self.program);
         let search = env.get(OsStr::new("PATH")).map(OsString::as_os_str);
         let program = program::find(service, &name, search)?;
@@ -188,10 +188,14 @@ impl ServiceCommand {
         absolute.map_err(|error| (dir, error))
     }
 
-    fn environment(&self, fill: &dyn Fn(&OsStr) -> OsString) -> BTreeMap<OsString, OsString> {
+    pub(super) fn environment(
+        &self,
+        inherited: impl Iterator<Item = (OsString, OsString)>,
+        fill: &dyn Fn(&OsStr) -> OsString,
+    ) -> BTreeMap<OsString, OsString> {
         let mut env: BTreeMap<_, _> = match self.env_clear {
             true => BTreeMap::new(),
-            false => env::vars_os()
+            false => inherited
                 .filter(|(name, _)| !is_for_the_starter(name))
                 .collect(),
         };

@@ -32,15 +32,21 @@ pub(super) fn accepts_unix(path: &Path, watch: &Watch<'_>) -> Found {
 
 pub(super) fn connect_tcp(address: SocketAddrV4, watch: &Watch<'_>) -> Result<OwnedFd, Found> {
     let socket = connect(AddressFamily::INET, &address, watch)?;
+    to_somebody_else(socket, address)
+}
+
+/// A connection to a port where nobody listens can be given that very port for its own end, and TCP
+/// then connects it to itself.
+///
+/// It is nobody's, and must not stay behind for a minute in TIME_WAIT, where it would keep the service
+/// from binding: without lingering, closing it is the end of it.
+pub(super) fn to_somebody_else(socket: OwnedFd, address: SocketAddrV4) -> Result<OwnedFd, Found> {
     let own = rustix::net::getsockname(&socket).map_err(failed)?;
-    // A connection to a port where nobody listens can be given that very port for its own end, and TCP
-    // then connects it to itself. It is nobody's, and must not stay behind for a minute in TIME_WAIT,
-    // where it would keep the service from binding: without lingering, closing it is the end of it.
-    if SocketAddr::try_from(own) == Ok(SocketAddr::V4(address)) {
-        sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).map_err(failed)?;
-        return Err(failed(Errno::CONNREFUSED));
+    if SocketAddr::try_from(own) != Ok(SocketAddr::V4(address)) {
+        return Ok(socket);
     }
-    Ok(socket)
+    sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).map_err(failed)?;
+    Err(failed(Errno::CONNREFUSED))
 }
 
 /// A connected socket that does not block.

@@ -112,6 +112,6 @@ fn receive(socket: &OwnedFd) -> Result<Option<Vec<u8>>, Errno> {
 
 /// The kernel names the sender's real user; a program that changed its effective one has that of the
 /// starter still.
-fn may_speak(uid: Uid) -> bool {
+pub(super) fn may_speak(uid: Uid) -> bool {
     uid == Uid::ROOT || uid == rustix::process::geteuid() || uid == rustix::process::getuid()
 }

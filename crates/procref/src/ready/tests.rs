@@ -1,1 +1,414 @@
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixListener;
+use std::thread;
 
+use regex_lite::Regex;
+use rustix::net::{AddressFamily, SocketType};
+
+use super::*;
+
+mod notify;
+
+/// Longer than any machine takes; a test that passes never waits for it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An alarm that rings when its other end is dropped.
+fn alarm() -> (OwnedFd, OwnedFd) {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap()
+}
+
+fn wait(probe: &Probe, limit: Duration) -> Waited {
+    let (silent, _kept) = alarm();
+    probe.wait(silent.as_fd(), Instant::now() + limit, "it")
+}
+
+/// It is not ready, and says why, given enough time to look once.
+#[track_caller]
+fn is_late(probe: &Probe, last: &str) {
+    let mut limit = Duration::from_millis(50);
+    loop {
+        match wait(probe, limit) {
+            Waited::Late {
+                waiting_for,
+                last: found,
+            } if found.contains(last) => {
+                assert_eq!(waiting_for, probe.to_string());
+                return;
+            }
+            Waited::Late { last: found, .. } => {
+                limit *= 2;
+                assert!(limit < PATIENCE / 4, "{found:?}, not {last:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A port of nobody's, kept so while the socket lives.
+fn closed_port() -> (OwnedFd, SocketAddrV4) {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+    rustix::net::bind(&socket, &any).unwrap();
+    let own = rustix::net::getsockname(&socket).unwrap();
+    match std::net::SocketAddr::try_from(own).unwrap() {
+        std::net::SocketAddr::V4(address) => (socket, address),
+        other => panic!("{other}"),
+    }
+}
+
+/// Answers one connection after the other with what stands here; the last one for ever.
+fn server(answers: Vec<Vec<u8>>) -> SocketAddrV4 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let mut answers = answers.into_iter().peekable();
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept() {
+            let answer = answers.next_if(|_| true).unwrap_or_default();
+            if answers.peek().is_none() {
+                answers = vec![answer.clone()].into_iter().peekable();
+            }
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(&answer);
+            // An empty answer is none: the connection stays, and nothing comes.
+            if answer.is_empty() {
+                open.push(stream);
+            }
+        }
+    });
+    SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
+}
+
+fn http(answers: &[&[u8]]) -> Probe {
+    Probe::Http {
+        address: server(answers.iter().map(|answer| answer.to_vec()).collect()),
+        path: "/health".to_owned(),
+    }
+}
+
+fn shell(script: &str) -> Probe {
+    Probe::Command(Trial {
+        program: "/bin/sh".into(),
+        name: "sh".into(),
+        args: vec!["-c".into(), script.into()],
+        env: vec![("PATH".into(), "/bin:/usr/bin".into())],
+        dir: "/".into(),
+    })
+}
+
+#[test]
+fn tcp_is_ready_when_somebody_accepts() {
+    let (socket, address) = closed_port();
+    is_late(&Probe::Tcp(address), "connection refused");
+    let opener = thread::spawn(move || {
+        rustix::net::listen(&socket, 8).unwrap();
+        socket
+    });
+    assert_eq!(wait(&Probe::Tcp(address), PATIENCE), Waited::Ready);
+    drop(opener.join().unwrap());
+}
+
+#[test]
+fn a_connection_to_itself_is_nobodys_and_leaves_the_port() {
+    let (socket, address) = closed_port();
+    rustix::net::connect(&socket, &address).unwrap();
+    assert!(matches!(
+        connection::to_somebody_else(socket, address),
+        Err(Found::NotYet(_))
+    ));
+    let (inet, stream) = (AddressFamily::INET, SocketType::STREAM);
+    let service = rustix::net::socket(inet, stream, None).unwrap();
+    rustix::net::bind(&service, &address).unwrap();
+}
+
+#[test]
+fn http_is_ready_when_the_answer_is_good() {
+    let busy = b"HTTP/1.1 503 Service Unavailable\r\n\r\n";
+    assert_eq!(
+        wait(&http(&[busy, busy, b"HTTP/1.1 200 OK\r\n\r\n"]), PATIENCE),
+        Waited::Ready
+    );
+    let moved = b"HTTP/1.0 302\r\nLocation: /x\r\n\r\n";
+    assert_eq!(wait(&http(&[moved]), PATIENCE), Waited::Ready);
+    is_late(&http(&[busy]), "HTTP 503");
+    is_late(&http(&[b"HTTP/1.1 404 Not Found\n"]), "HTTP 404");
+}
+
+#[test]
+fn http_bears_with_whatever_answers() {
+    is_late(&http(&[b"SSH-2.0-OpenSSH_9.6\r\n"]), "not HTTP");
+    is_late(&http(&[&vec![b'x'; 1 << 20]]), "not HTTP");
+    let endless = [b"HTTP/1.1 200".as_slice(), &vec![b' '; 1 << 20]].concat();
+    is_late(&http(&[&endless]), "not HTTP");
+    is_late(&http(&[b""]), "does not answer");
+    is_late(&http(&[b"HTTP/1.1 20"]), "closed the connection");
+    let (_kept, address) = closed_port();
+    let path = "/".to_owned();
+    is_late(&Probe::Http { address, path }, "connection refused");
+}
+
+#[test]
+fn status_lines_are_read_as_they_come() {
+    use http::{Answer, parse_answer};
+    for (bytes, answer) in [
+        (&b"HTTP/1.1 200 OK\r\n"[..], Answer::Status(200)),
+        (b"HTTP/1.0 399\n", Answer::Status(399)),
+        (b"HTTP/1.1 599 x\r\nmore", Answer::Status(599)),
+        (b"", Answer::Incomplete),
+        (b"HT", Answer::Incomplete),
+        (b"HTTP/1.1 200", Answer::Incomplete),
+        (b"\n", Answer::Garbage),
+        (b"HTTP/2 200\r\n", Answer::Garbage),
+        (b"HTTP/1.1\r\n", Answer::Garbage),
+        (b"HTTP/1.1 20\r\n", Answer::Garbage),
+        (b"HTTP/1.1 2000\r\n", Answer::Garbage),
+        (b"HTTP/1.1 099\r\n", Answer::Garbage),
+        (b"HTTP/1.1 \xff\xff\xff\r\n", Answer::Garbage),
+    ] {
+        assert_eq!(parse_answer(bytes), answer, "{bytes:?}");
+    }
+}
+
+#[test]
+fn a_unix_socket_is_ready_when_somebody_accepts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let probe = Probe::Unix(path.clone());
+    is_late(&probe, "not found");
+    drop(UnixListener::bind(&path).unwrap());
+    is_late(&probe, "connection refused");
+    fs::remove_file(&path).unwrap();
+    let opener = thread::spawn(move || UnixListener::bind(path).unwrap());
+    assert_eq!(wait(&probe, PATIENCE), Waited::Ready);
+    drop(opener.join().unwrap());
+}
+
+struct Log {
+    dir: tempfile::TempDir,
+    writer: File,
+}
+
+impl Log {
+    /// With a line of an earlier run in it.
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = File::options()
+            .append(true)
+            .create(true)
+            .open(dir.path().join("log"))
+            .unwrap();
+        let mut log = Self { dir, writer };
+        log.write(b"ready on port 1\n");
+        log
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.writer.write_all(bytes).unwrap();
+    }
+
+    fn probe(&self, pattern: &str) -> Probe {
+        let path = self.dir.path().join("log");
+        Probe::Log(LogLines {
+            pattern: Regex::new(pattern).unwrap(),
+            file: File::open(&path).unwrap().into(),
+            start: self.writer.metadata().unwrap().len(),
+            path,
+        })
+    }
+}
+
+#[test]
+fn a_line_of_this_run_makes_it_ready() {
+    let mut log = Log::new();
+    let probe = log.probe(r"^ready on port \d+$");
+    is_late(&probe, "no such line");
+    log.write(b"starting\nready on port 2");
+    is_late(&probe, "no line break yet");
+    let writer = thread::spawn(move || {
+        log.write(b"\r\n");
+        log
+    });
+    assert_eq!(wait(&probe, PATIENCE), Waited::Ready);
+    drop(writer.join().unwrap());
+}
+
+#[test]
+fn a_log_that_is_emptied_meanwhile_is_read_from_its_beginning() {
+    let mut log = Log::new();
+    let probe = log.probe("^up$");
+    log.write(b"a line that is longer than what comes\n");
+    let mut reading = lines::Reading::default();
+    let (silent, _kept) = alarm();
+    let watch = Watch::new(silent.as_fd(), Instant::now() + PATIENCE);
+    assert!(matches!(
+        probe.look(&watch, &mut reading, "it"),
+        Found::NotYet(_)
+    ));
+    log.writer.set_len(0).unwrap();
+    log.write(b"up\n");
+    assert!(matches!(
+        probe.look(&watch, &mut reading, "it"),
+        Found::Ready
+    ));
+}
+
+#[test]
+fn lines_are_split_wherever_the_pieces_end() {
+    let mut partial = Vec::new();
+    assert!(lines::split_lines(&mut partial, b"on").is_empty());
+    assert_eq!(
+        lines::split_lines(&mut partial, b"e\r\n\ntw"),
+        [b"one".to_vec(), Vec::new()]
+    );
+    assert_eq!(lines::split_lines(&mut partial, b"o\n"), [b"two".to_vec()]);
+    assert!(partial.is_empty());
+    let long = lines::split_lines(&mut partial, &vec![b'x'; 1 << 20]);
+    assert_eq!(long.len(), 1, "a line without an end does not pile up");
+    assert!(partial.is_empty());
+}
+
+#[test]
+fn a_command_is_run_until_it_succeeds() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = dir.path().join("count").display().to_string();
+    let probe = shell(&format!("echo x >> {count}; test $(wc -l < {count}) -ge 3"));
+    assert_eq!(wait(&probe, PATIENCE), Waited::Ready);
+    assert_eq!(fs::read_to_string(&count).unwrap().lines().count(), 3);
+    is_late(&shell("exit 3"), "exited with status 3");
+    is_late(&shell("kill -9 $$"), "signal 9 (SIGKILL)");
+    let missing = Probe::Command(Trial {
+        program: "/nonexistent".into(),
+        name: "x".into(),
+        args: Vec::new(),
+        env: Vec::new(),
+        dir: "/".into(),
+    });
+    is_late(&missing, "could not be run");
+}
+
+/// A command that leaves its pid and a child's in a file, and does not end.
+fn stubborn(pids: &std::path::Path) -> Probe {
+    let pids = pids.display();
+    shell(&format!(
+        "trap '' TERM; sleep 1000 & echo $$ $! > {pids}.tmp; mv {pids}.tmp {pids}; wait"
+    ))
+}
+
+#[track_caller]
+fn are_gone(pids: &std::path::Path) {
+    let text = fs::read_to_string(pids).unwrap();
+    for pid in text.split_whitespace() {
+        let pid = pid.parse().unwrap();
+        let begun = Instant::now();
+        while crate::process::is_alive(pid) {
+            assert!(begun.elapsed() < PATIENCE, "process {pid} is left");
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_command_that_does_not_end_is_killed_with_its_children_when_time_is_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let pids = dir.path().join("pids");
+    let (silent, _kept) = alarm();
+    let deadline = Instant::now() + Duration::from_secs(1);
+    let waited = stubborn(&pids).wait(silent.as_fd(), deadline, "it");
+    match waited {
+        Waited::Late { last, .. } => assert!(last.contains("did not end"), "{last}"),
+        other => panic!("{other:?}"),
+    }
+    are_gone(&pids);
+}
+
+#[test]
+fn a_command_is_killed_by_the_alarm() {
+    let dir = tempfile::tempdir().unwrap();
+    let pids = dir.path().join("pids");
+    let (heard, kept) = alarm();
+    let seen = pids.clone();
+    let ringer = thread::spawn(move || {
+        while !seen.exists() {
+            thread::yield_now();
+        }
+        drop(kept);
+    });
+    let deadline = Instant::now() + PATIENCE;
+    let waited = stubborn(&pids).wait(heard.as_fd(), deadline, "it");
+    assert_eq!(waited, Waited::Alarm);
+    ringer.join().unwrap();
+    are_gone(&pids);
+}
+
+#[test]
+fn the_alarm_wins_at_once_over_whatever_is_waited_for() {
+    let (_kept, address) = closed_port();
+    let log = Log::new();
+    let (socket, _) = notify_socket().unwrap();
+    let open = TcpListener::bind("127.0.0.1:0").unwrap();
+    let open = match open.local_addr().unwrap() {
+        std::net::SocketAddr::V4(address) => (open, address),
+        other => panic!("{other}"),
+    };
+    for probe in [
+        Probe::Tcp(address),
+        Probe::Tcp(open.1),
+        http(&[b""]),
+        Probe::Unix("/nonexistent".into()),
+        log.probe("never"),
+        shell("sleep 1000"),
+        Probe::Notify(socket),
+        Probe::AtOnce,
+    ] {
+        let (heard, kept) = alarm();
+        let ringer = thread::spawn(move || {
+            // Nothing tells that somebody has begun to wait.
+            thread::sleep(Duration::from_millis(20));
+            drop(kept);
+        });
+        let begun = Instant::now();
+        let waited = probe.wait(heard.as_fd(), begun + PATIENCE, "it");
+        let immediate = matches!(&probe, Probe::AtOnce)
+            || matches!(&probe, Probe::Tcp(address) if *address == open.1);
+        if !immediate {
+            assert_eq!(waited, Waited::Alarm, "{probe}");
+        }
+        ringer.join().unwrap();
+        // It rings by now, and nothing else counts.
+        let waited = probe.wait(heard.as_fd(), begun + PATIENCE, "it");
+        assert_eq!(waited, Waited::Alarm, "{probe}");
+        assert!(begun.elapsed() < PATIENCE / 2, "{probe}");
+    }
+}
+
+#[test]
+fn a_byte_in_the_alarm_is_one_too() {
+    let (heard, kept) = alarm();
+    rustix::io::write(&kept, b"x").unwrap();
+    let (_closed, address) = closed_port();
+    let deadline = Instant::now() + PATIENCE;
+    let waited = Probe::Tcp(address).wait(heard.as_fd(), deadline, "it");
+    assert_eq!(waited, Waited::Alarm);
+}
+
+#[test]
+fn nothing_to_wait_for_is_ready_even_when_time_is_up() {
+    assert_eq!(wait(&Probe::AtOnce, Duration::ZERO), Waited::Ready);
+    let asked = Ready::callback(|info: &ServiceInfo| {
+        let port = info.port();
+        async move { port == 80 }
+    });
+    let Kind::Callback(callback) = asked.0 else {
+        panic!("{asked:?}");
+    };
+    let probe = Probe::Callback(callback);
+    assert_eq!(wait(&probe, Duration::ZERO), Waited::Ready);
+    let callback = probe.callback().unwrap();
+    assert!(pollster::block_on(callback(&ServiceInfo::new(1, 80))));
+    assert!(!pollster::block_on(callback(&ServiceInfo::new(1, 81))));
+    assert!(Probe::AtOnce.callback().is_none());
+}

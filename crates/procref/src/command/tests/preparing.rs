@@ -1,0 +1,240 @@
+use std::net::{TcpListener, TcpStream};
+
+use super::*;
+
+#[test]
+fn everything_is_filled_in() {
+    let scratch = scratch();
+    let program = scratch.program("server", 0o700);
+    let command = ServiceCommand::new("{dir}/server")
+        .args(["--port", "{port}", "{{port}}"])
+        .env_clear()
+        .env("DATA", "{dir}/data")
+        .current_dir("{dir}")
+        .log("{dir}/my.log");
+    command.check("it").unwrap();
+    let prepared = command.prepare(&scratch.key).unwrap();
+    let port = prepared.port;
+    assert_ne!(port, 0);
+    assert_eq!(
+        prepared.program.to_str().unwrap(),
+        program.to_str().unwrap()
+    );
+    let args: Vec<_> = prepared
+        .args
+        .iter()
+        .map(|arg| arg.to_str().unwrap())
+        .collect();
+    let dir = scratch.dir.path().to_str().unwrap();
+    assert_eq!(
+        args,
+        [
+            &format!("{dir}/server"),
+            "--port",
+            &port.to_string(),
+            "{port}"
+        ]
+    );
+    assert_eq!(env_of(&prepared), [format!("DATA={dir}/data")]);
+    assert_eq!(prepared.dir.to_str().unwrap(), dir);
+    assert_eq!(prepared.log.path, scratch.path("my.log"));
+    assert_eq!(command.log_path(&scratch.key), prepared.log.path);
+    assert_eq!(
+        prepared.ready.to_string(),
+        format!("TCP on 127.0.0.1:{port}")
+    );
+    assert!(prepared.listeners.is_empty() && prepared.listen_pid.is_none());
+}
+
+#[test]
+fn a_chosen_port_is_kept_from_others_until_it_is_let_go() {
+    let scratch = scratch();
+    let mut prepared = truth().arg("{port}").prepare(&scratch.key).unwrap();
+    let address = ("127.0.0.1", prepared.port);
+    assert!(TcpListener::bind(address).is_err());
+    assert!(TcpStream::connect(address).is_err(), "it does not listen");
+    prepared.reserved = None;
+    TcpListener::bind(address).unwrap();
+}
+
+#[test]
+fn a_fixed_port_that_somebody_listens_on_is_an_error() {
+    let scratch = scratch();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    for command in [truth().port(port), truth().port(port).socket_activation()] {
+        let error = scratch.fails(&command);
+        assert!(
+            error.contains(&format!("127.0.0.1:{port}")) && error.contains("another process"),
+            "{error}"
+        );
+    }
+    drop(other);
+    let prepared = truth().port(port).prepare(&scratch.key).unwrap();
+    assert_eq!(prepared.port, port);
+}
+
+#[test]
+fn without_a_port_nothing_is_bound() {
+    let prepared = truth().prepare(&scratch().key).unwrap();
+    assert_eq!(prepared.port, 0);
+    assert!(prepared.reserved.is_none());
+}
+
+#[test]
+fn a_passed_socket_listens_and_is_told_of() {
+    let command = truth().env_clear().socket_activation();
+    let prepared = command.prepare(&scratch().key).unwrap();
+    TcpStream::connect(("127.0.0.1", prepared.port)).unwrap();
+    assert_eq!(
+        env_of(&prepared),
+        [
+            "LISTEN_FDNAMES=procref",
+            "LISTEN_FDS=1",
+            "LISTEN_PID=0000000000"
+        ]
+    );
+    assert_eq!(prepared.listen_pid, Some(2));
+    assert_eq!(prepared.listeners.len(), 1);
+    assert!(prepared.reserved.is_none());
+}
+
+#[test]
+fn the_environment_is_inherited_and_changed() {
+    let scratch = scratch();
+    let set = truth().env("A", "1").env("B", "2").env_remove("B");
+    let env = env_of(&set.prepare(&scratch.key).unwrap());
+    assert!(env.contains(&"A=1".to_owned()));
+    assert!(env.iter().any(|variable| variable.starts_with("PATH=")));
+    assert!(!env.iter().any(|variable| variable.starts_with("B=")));
+    let cleared = truth().env("A", "1").env_clear().env("C", "3");
+    assert_eq!(env_of(&cleared.prepare(&scratch.key).unwrap()), ["C=3"]);
+}
+
+#[test]
+fn what_a_service_manager_told_the_starter_is_not_inherited() {
+    let names = [
+        "NOTIFY_SOCKET",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "WATCHDOG_USEC",
+        "LISTENER",
+        "HOME",
+    ];
+    let inherited = || names.iter().map(|name| ((*name).into(), "x".into()));
+    let of = |command: &ServiceCommand| {
+        let env = command.environment(inherited(), &|value| value.to_owned());
+        env.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(of(&truth()), ["HOME", "LISTENER"]);
+    let meant = truth().env("NOTIFY_SOCKET", "/x");
+    assert_eq!(of(&meant), ["HOME", "LISTENER", "NOTIFY_SOCKET"]);
+    assert_eq!(of(&truth().env_clear()), [""; 0]);
+}
+
+#[test]
+fn a_program_is_looked_up_in_the_services_own_path() {
+    let scratch = scratch();
+    let bin = scratch.path("bin");
+    fs::create_dir(&bin).unwrap();
+    let first = scratch.path("denied");
+    fs::create_dir(&first).unwrap();
+    scratch.program("denied/my-server", 0o600);
+    scratch.program("bin/my-server", 0o700);
+    let search = format!("/nonexistent:{}:{}", first.display(), bin.display());
+    let command = ServiceCommand::new("my-server").env("PATH", search);
+    let found = command.prepare(&scratch.key).unwrap().program;
+    assert_eq!(Path::new(found.to_str().unwrap()), bin.join("my-server"));
+
+    let missing = ServiceCommand::new("my-server");
+    let error = scratch.fails(&missing);
+    assert!(
+        error.contains("`my-server`") && error.contains("PATH"),
+        "{error}"
+    );
+    let denied = ServiceCommand::new("my-server").env("PATH", &first);
+    let error = scratch.fails(&denied);
+    assert!(error.contains("Permission denied"), "{error}");
+}
+
+#[test]
+fn what_cannot_be_executed_says_why() {
+    let scratch = scratch();
+    let plain = scratch.program("plain", 0o600);
+    for (program, why) in [
+        (plain.as_path(), "may execute"),
+        (scratch.dir.path(), "regular file"),
+        (Path::new("/nonexistent/x"), "not there"),
+        (Path::new("./nonexistent"), "not there"),
+    ] {
+        let error = scratch.fails(&ServiceCommand::new(program));
+        assert!(
+            error.contains(why) && error.contains(program.to_str().unwrap()),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_working_directory_that_is_none_is_an_error() {
+    let scratch = scratch();
+    for dir in ["/nonexistent", "/dev/null"] {
+        let error = scratch.fails(&truth().current_dir(dir));
+        assert!(
+            error.contains("working directory") && error.contains(dir),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_readiness_command_that_is_not_there_is_an_error_at_once() {
+    let command = truth().ready(Ready::command("no-such-probe", ["x"]));
+    let error = scratch().fails(&command);
+    assert!(error.contains("no-such-probe"), "{error}");
+}
+
+#[test]
+fn a_sockets_path_is_the_working_directorys_and_not_too_long() {
+    let scratch = scratch();
+    let command = truth().current_dir("{dir}").ready(Ready::unix("s"));
+    let prepared = command.prepare(&scratch.key).unwrap();
+    let path = scratch.path("s");
+    assert_eq!(
+        prepared.ready.to_string(),
+        format!("the Unix socket {}", path.display())
+    );
+    let error = scratch.fails(&truth().ready(Ready::unix("x".repeat(200))));
+    assert!(error.contains("107 bytes"), "{error}");
+}
+
+#[test]
+fn a_notify_socket_is_named_to_the_service_only_where_it_is_used() {
+    let scratch = scratch();
+    let named = |command: ServiceCommand| {
+        let env = env_of(&command.prepare(&scratch.key).unwrap());
+        env.into_iter().find(|it| it.starts_with("NOTIFY_SOCKET="))
+    };
+    assert_eq!(named(truth()), None);
+    let name = named(truth().ready(Ready::notify())).unwrap();
+    assert!(name.starts_with("NOTIFY_SOCKET=@"), "{name}");
+}
+
+#[test]
+fn descriptors_are_closed_by_exec() {
+    let command = truth().socket_activation().ready(Ready::notify());
+    let prepared = command.prepare(&scratch().key).unwrap();
+    let Prepared {
+        null,
+        log,
+        listeners,
+        ..
+    } = &prepared;
+    let crate::ready::Probe::Notify(notify) = &prepared.ready else {
+        panic!("{}", prepared.ready);
+    };
+    for fd in [null, &log.file, &listeners[0], notify] {
+        let flags = rustix::io::fcntl_getfd(fd).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
+}
