@@ -20,6 +20,7 @@
 //! kernel they are ready at once.
 
 use std::future::Future;
+use std::time::SystemTime;
 
 use crate::error::{Error, Result};
 use crate::name::ServiceKey;
@@ -122,6 +123,12 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether the service is kept warm by its supervisor when nobody uses it.
+    pub(crate) fn lingers(&self) -> bool {
+        let serving = |instance: Instance| instance.is_serving() && instance.linger_ms > 0;
+        self.supervised && self.instance.is_some_and(serving)
+    }
+
     pub(crate) fn next_generation(&self) -> u16 {
         if self.generation >= MAX_GENERATION {
             1
@@ -129,6 +136,21 @@ impl Snapshot {
             self.generation + 1
         }
     }
+}
+
+/// What can be told of an object from outside, at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Inspection {
+    pub(crate) snapshot: Snapshot,
+    /// The processes that hold a reference, as far as the object names them.
+    pub(crate) holders: Vec<u32>,
+    /// References that it counts and does not name.
+    pub(crate) unnamed: u32,
+    pub(crate) supervisor: Option<u32>,
+    /// Who holds the lock.
+    pub(crate) transition: Option<u32>,
+    /// When anybody did a step last that was not a mere look, in whole seconds.
+    pub(crate) changed_at: SystemTime,
 }
 
 /// The highest generation that every backend can hold.
@@ -216,4 +238,7 @@ pub(crate) trait Object: Send + Sync + 'static {
 
     /// The process that took the lock last, for messages.
     fn lock_holder(&self) -> impl Future<Output = Step<Option<u32>>> + Send;
+
+    /// Everything there is to tell, for people.
+    fn inspect(&self) -> impl Future<Output = Step<Inspection>> + Send;
 }

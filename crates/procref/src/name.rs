@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 
 /// Part of every namespace digest: processes of two layouts of the kernel object
 /// must not meet on one object.
-const LAYOUT_VERSION: u8 = 1;
+const LAYOUT_VERSION: u8 = 2;
 
 const MAX_NAME: usize = 255;
 
@@ -218,9 +218,9 @@ mod tests {
         assert_eq!(
             (space.bits(), name.bits(), key.short()),
             (
-                573_037_613_211_972_435,
+                998_468_437_849_977_400,
                 933_806_609_028_206_967,
-                -1_926_036_737
+                -1_850_716_119
             )
         );
     }

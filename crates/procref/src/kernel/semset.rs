@@ -7,10 +7,15 @@
 //! ([semget(2)](https://man7.org/linux/man-pages/man2/semget.2.html) warns of that race).
 
 use std::future::Future;
+use std::time::SystemTime;
 
-use super::{Instance, Lock, MAX_GENERATION, Object, Snapshot, Step, Supervised};
+use super::{Inspection, Instance, Lock, MAX_GENERATION, Object, Snapshot, Step, Supervised};
 use crate::name::{Digest, ServiceKey};
 use crate::process::Identity;
+
+mod who;
+
+use who::Name;
 
 /// The highest value of a slot (`SEMVMX`): 15 bits.
 pub(super) const MAX_VALUE: u16 = 0x7fff;
@@ -35,7 +40,12 @@ pub(super) mod slot {
     pub(crate) const PORT: Range<u16> = 21..23;
     pub(crate) const FLAGS: u16 = 23;
     pub(crate) const LINGER: Range<u16> = 24..26;
-    pub(crate) const COUNT: u16 = 26;
+    // 26: EXIT
+    /// Always 0. Whoever asked last whether it is, is the supervisor.
+    pub(crate) const WATCH: u16 = 27;
+    /// Each 1 while a client has it: see `who`.
+    pub(crate) const WHO: Range<u16> = 28..128;
+    pub(crate) const COUNT: u16 = 128;
 }
 
 mod flag {
@@ -100,8 +110,9 @@ const JOIN_SUPERVISED: [Op; 5] = [
 ];
 const LEAVE_TO_SUPERVISOR: [Op; 3] = [ONE_LESS, op(slot::SUPERVISOR, -1), op(slot::SUPERVISOR, 1)];
 /// A supervisor's: it counts itself, sleeps until nobody is left and owns the lock on waking. After a
-/// bare wait for zero the count may have changed again.
-pub(super) const SUPERVISE: [Op; 1] = [undone(slot::SUPERVISOR, 1)];
+/// bare wait for zero the count may have changed again. Joins change SUPERVISOR, too, to see that it is
+/// not 0; WATCH nobody else touches, so the kernel tells by it who the supervisor is.
+pub(super) const SUPERVISE: [Op; 2] = [undone(slot::SUPERVISOR, 1), op(slot::WATCH, 0)];
 pub(super) const WAIT_IDLE: [Op; 4] = [op(slot::REFS, 0), op(slot::PIN, 0), UNLOCKED, TAKE_LOCK];
 /// Sleeps until somebody is there again.
 pub(super) const WAIT_CLIENT: [Op; 2] = [op(slot::REFS, -1), op(slot::REFS, 1)];
@@ -136,8 +147,11 @@ pub(crate) trait Array: Send + Sync + 'static {
 
     fn remove(&self) -> impl Future<Output = Step<()>> + Send;
 
-    /// The process that changed the slot last.
+    /// The process that was the last to perform an array with this slot in it.
     fn last_pid(&self, slot: u16) -> impl Future<Output = Step<Option<u32>>> + Send;
+
+    /// When an array was performed last.
+    fn changed_at(&self) -> impl Future<Output = Step<SystemTime>> + Send;
 
     /// What to say about a step that cannot fail unless somebody else writes to the set.
     fn meddled(&self, operation: &'static str) -> super::Fault;
@@ -155,6 +169,7 @@ pub(super) enum Owner {
 pub(crate) struct Set<A> {
     array: A,
     digests: (Digest, Digest),
+    name: Name,
 }
 
 impl<A: Array> Set<A> {
@@ -162,6 +177,7 @@ impl<A: Array> Set<A> {
         Self {
             array,
             digests: key.digests(),
+            name: Name::default(),
         }
     }
 
@@ -175,6 +191,16 @@ impl<A: Array> Set<A> {
             (space, name) if (space, name) == self.packed() => Owner::This,
             _ => Owner::Another,
         }
+    }
+
+    fn decoded(&self, values: &Values) -> Step<Snapshot> {
+        let owner = self.owner_of(values);
+        if owner == Owner::Another {
+            // It was ours when it was opened. Kernels hand out the ids of removed sets again, after
+            // some millions of others: somebody else's set has this one's id by now.
+            return Err(super::Fault::Removed);
+        }
+        Ok(decode(values, owner == Owner::This))
     }
 
     fn packed(&self) -> (u128, u128) {
@@ -254,14 +280,7 @@ impl Changes {
 
 impl<A: Array> Object for Set<A> {
     async fn snapshot(&self) -> Step<Snapshot> {
-        let values = self.array.values().await?;
-        let owner = self.owner_of(&values);
-        if owner == Owner::Another {
-            // It was ours when it was opened. Kernels hand out the ids of removed sets again, after
-            // some millions of others: somebody else's set has this one's id by now.
-            return Err(super::Fault::Removed);
-        }
-        Ok(decode(&values, owner == Owner::This))
+        self.decoded(&self.array.values().await?)
     }
 
     async fn join(&self, supervised: Supervised) -> Step<bool> {
@@ -269,7 +288,7 @@ impl<A: Array> Object for Set<A> {
             Supervised::Yes => &JOIN_SUPERVISED,
             Supervised::No => &JOIN,
         };
-        self.now("join the service", ops).await
+        self.take("join the service", ops).await
     }
 
     async fn wait_unlocked(&self) -> Step<()> {
@@ -281,7 +300,7 @@ impl<A: Array> Object for Set<A> {
     }
 
     async fn try_enter(&self) -> Step<bool> {
-        self.now("take the lock and a reference", &ENTER).await
+        self.take("take the lock and a reference", &ENTER).await
     }
 
     async fn try_lock(&self) -> Step<bool> {
@@ -311,26 +330,31 @@ impl<A: Array> Object for Set<A> {
     }
 
     async fn abandon(&self) -> Step<bool> {
-        self.now("give back the lock and the reference", &ABANDON)
+        self.give("give back the lock and the reference", &ABANDON)
             .await
     }
 
     async fn leave(&self) -> Step<bool> {
-        self.now("leave the service", &LEAVE).await
+        self.give("leave the service", &LEAVE).await
     }
 
     async fn leave_last(&self) -> Step<bool> {
-        self.now("leave the service as the last", &LEAVE_LAST).await
+        self.give("leave the service as the last", &LEAVE_LAST)
+            .await
     }
 
     async fn leave_to_supervisor(&self) -> Step<bool> {
-        self.now("leave the service to its supervisor", &LEAVE_TO_SUPERVISOR)
+        self.give("leave the service to its supervisor", &LEAVE_TO_SUPERVISOR)
             .await
     }
 
     async fn drop_reference(&self) -> Step<()> {
-        self.certainly("give back the reference", &DROP_REFERENCE)
-            .await
+        let operation = "give back the reference";
+        if self.give(operation, &DROP_REFERENCE).await? {
+            Ok(())
+        } else {
+            Err(self.array.meddled(operation))
+        }
     }
 
     async fn recount(&self, from: u32, to: u32, unlocked: bool) -> Step<bool> {
@@ -356,6 +380,10 @@ impl<A: Array> Object for Set<A> {
 
     async fn lock_holder(&self) -> Step<Option<u32>> {
         self.array.last_pid(slot::LOCK).await
+    }
+
+    async fn inspect(&self) -> Step<Inspection> {
+        self.look_around().await
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use super::semset::{Array, MAX_OPS, MAX_VALUE, Op, Owner, Set, Values, Wait, slot};
 use super::{Fault, Kernel, Missing, Step};
@@ -218,6 +219,11 @@ impl Array for SysvArray {
 
     async fn last_pid(&self, slot: u16) -> Step<Option<u32>> {
         self.call("ask who changed the set", |id| sys::last_pid(id, slot))
+    }
+
+    async fn changed_at(&self) -> Step<SystemTime> {
+        let seconds = self.call("ask when the set changed", sys::changed_at)?;
+        Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
     fn meddled(&self, operation: &'static str) -> Fault {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
-use crate::kernel::semset::{Op, Values, Wait, slot};
+use crate::kernel::semset::{MAX_OPS, Op, Values, Wait, slot};
 
 /// What `semget` returned: names one set for as long as it exists.
 #[derive(Clone, Copy, Debug)]
@@ -76,12 +76,11 @@ pub(super) fn operate_within(id: SetId, ops: &[Op], limit: Duration) -> io::Resu
 }
 
 fn call(id: SetId, ops: &[Op], wait: Wait, limit: Option<&libc::timespec>) -> io::Result<()> {
-    const MOST: usize = slot::COUNT as usize + 1;
     let mut array = [libc::sembuf {
         sem_num: 0,
         sem_op: 0,
         sem_flg: 0,
-    }; MOST];
+    }; MAX_OPS];
     let no_wait = if wait == Wait::No {
         libc::IPC_NOWAIT
     } else {
@@ -96,7 +95,7 @@ fn call(id: SetId, ops: &[Op], wait: Wait, limit: Option<&libc::timespec>) -> io
         };
     }
     let count = ops.len();
-    if count > MOST {
+    if count > MAX_OPS {
         return Err(io::Error::from_raw_os_error(libc::E2BIG));
     }
     let limit = limit.map_or(ptr::null(), ptr::from_ref);
@@ -201,23 +200,26 @@ impl Drop for Guarded {
 }
 
 pub(super) fn owner(id: SetId) -> io::Result<Owner> {
-    /// `semid_ds` starts with `ipc_perm` on every Linux; what follows differs in size and is not
-    /// needed. 256 bytes are more than twice what any architecture has.
-    #[repr(C)]
-    struct Stat {
-        perm: libc::ipc_perm,
-        rest: [u64; 32],
-    }
-    let mut stat = MaybeUninit::<Stat>::zeroed();
-    // SAFETY: IPC_STAT writes one `semid_ds`, for which `stat` has room and alignment.
-    check(unsafe { libc::semctl(id.0, 0, libc::IPC_STAT, stat.as_mut_ptr()) })?;
-    // SAFETY: it was zeroed, and all zeros are valid for these integers.
-    let Stat { perm, .. } = unsafe { stat.assume_init() };
+    let perm = stat(id)?.sem_perm;
     Ok(Owner {
         uid: perm.uid,
         creator: perm.cuid,
         mode: u32::from(perm.mode),
     })
+}
+
+/// When an array was performed last, or an undo: seconds since the Unix epoch, 0 for never.
+pub(super) fn changed_at(id: SetId) -> io::Result<u64> {
+    // What the kernel writes is never before the epoch.
+    Ok(u64::try_from(stat(id)?.sem_otime).unwrap_or(0))
+}
+
+fn stat(id: SetId) -> io::Result<libc::semid_ds> {
+    let mut stat = MaybeUninit::<libc::semid_ds>::zeroed();
+    // SAFETY: IPC_STAT writes one `semid_ds`, for which `stat` has room and alignment.
+    check(unsafe { libc::semctl(id.0, 0, libc::IPC_STAT, stat.as_mut_ptr()) })?;
+    // SAFETY: it was zeroed, and all zeros are valid for these integers.
+    Ok(unsafe { stat.assume_init() })
 }
 
 pub(super) fn last_pid(id: SetId, slot: u16) -> io::Result<Option<u32>> {
