@@ -25,7 +25,7 @@ mod world;
 pub use builder::SharedServiceBuilder;
 pub use config::Orphan;
 pub use handle::ServiceHandle;
-pub use status::{State, Status};
+pub use status::{Holder, State, Status};
 
 use config::Config;
 use departure::{Departure, Hold};
@@ -170,36 +170,37 @@ impl SharedService {
     ///
     /// The kernel refuses, or its object under this service's key is not ours.
     pub fn count(&self) -> Result<u32> {
-        Ok(self.look()?.map_or(0, |(_, snapshot)| snapshot.clients))
+        Ok(self.look()?.map_or(0, |snapshot| snapshot.clients))
     }
 
-    /// What the kernel tells about the service right now. Changes and creates nothing.
+    /// What the kernel tells about the service right now: how far it is, who holds it, since when.
+    /// Changes and creates nothing.
+    ///
+    /// ```no_run
+    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// let status = service.status()?;
+    /// println!("{} is {}, with {} clients", service.name(), status.state(), status.clients());
+    /// for holder in status.holders() {
+    ///     println!("{}: {}", holder.pid(), holder.command().unwrap_or("?"));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// As [`count`](Self::count).
     pub fn status(&self) -> Result<Status> {
-        let Some((object, snapshot)) = self.look()? else {
-            return Ok(Status::absent());
-        };
-        let info = snapshot
-            .instance
-            .map(|instance| pollster::block_on(world::describe(&Machine, &self.key, &instance)));
-        let transition = if snapshot.locked {
-            pollster::block_on(object.lock_holder()).ok().flatten()
-        } else {
-            None
-        };
-        Ok(Status::new(&snapshot, info, transition))
+        status::look(&self.key)
     }
 
-    fn look(&self) -> Result<Option<(<Native as Kernel>::Object, Snapshot)>> {
+    fn look(&self) -> Result<Option<Snapshot>> {
         pollster::block_on(async {
             let Some(object) = Native.open(&self.key, Missing::Ignore).await? else {
                 return Ok(None);
             };
             match object.snapshot().await {
-                Ok(snapshot) => Ok(Some((object, snapshot))),
+                Ok(snapshot) => Ok(Some(snapshot)),
                 Err(Fault::Removed) => Ok(None),
                 Err(Fault::Refused(error)) => Err(error),
             }

@@ -10,7 +10,7 @@ use super::seat::{Deadline, ObjectOf, Seat, Turn};
 use super::world::{World, describe};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
-use crate::kernel::{Fault, Instance, Lock, Missing, Object, Snapshot, Step};
+use crate::kernel::{Fault, Instance, Lock, Missing, Object, Step};
 use crate::process::KILL_TIMEOUT;
 use crate::runtime::{BoxFuture, elsewhere, poll_once};
 
@@ -154,7 +154,7 @@ impl<W: World> Hold<W> {
                 return Ok(false);
             }
             let snapshot = object.snapshot().await?;
-            if lingers(&snapshot) && object.leave_to_supervisor().await? {
+            if snapshot.lingers() && object.leave_to_supervisor().await? {
                 tracing::debug!(service = self.service(), "left to be kept warm");
                 self.reference = false;
                 return Ok(false);
@@ -209,7 +209,7 @@ impl<W: World> Hold<W> {
     /// Under the lock, with nobody left.
     async fn stop_last(&mut self, object: &Arc<ObjectOf<W>>) -> Step<Option<Error>> {
         let snapshot = object.snapshot().await?;
-        if snapshot.pinned || lingers(&snapshot) {
+        if snapshot.pinned || snapshot.lingers() {
             object.unlock().await?;
             return Ok(None);
         }
@@ -387,12 +387,6 @@ impl Settled {
             Self::Badly(error) | Self::Stuck(error) => Some(error),
         }
     }
-}
-
-/// Whether the service is kept warm by its supervisor when nobody uses it.
-fn lingers(snapshot: &Snapshot) -> bool {
-    let serving = |instance: Instance| instance.is_serving() && instance.linger_ms > 0;
-    snapshot.supervised && snapshot.instance.is_some_and(serving)
 }
 
 enum Target<W: World> {
