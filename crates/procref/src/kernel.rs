@@ -23,7 +23,7 @@ use std::future::Future;
 use std::time::SystemTime;
 
 use crate::error::{Error, Result};
-use crate::name::ServiceKey;
+use crate::name::{Digest, Namespace, ServiceKey};
 use crate::process::Identity;
 
 mod semset;
@@ -65,6 +65,10 @@ pub(crate) trait Kernel: Send + Sync + 'static {
         key: &ServiceKey,
         missing: Missing,
     ) -> impl Future<Output = Result<Option<Self::Object>>> + Send;
+
+    /// The digests of the names of all services of a namespace that have an object of ours which says
+    /// so. One that nobody has claimed yet is not told.
+    fn survey(&self, namespace: &Namespace) -> Result<Vec<Digest>>;
 
     /// The object as the system's own tools name it.
     fn object_name(key: &ServiceKey) -> String;

@@ -86,7 +86,8 @@ pub use counter::{PlatformRefCounter, RefCounter};
 pub use error::{Error, Result};
 pub use info::ServiceInfo;
 pub use service::{
-    Holder, Orphan, ServiceHandle, SharedService, SharedServiceBuilder, State, Status,
+    Collected, Holder, Listed, Orphan, Removed, ServiceHandle, Services, SharedService,
+    SharedServiceBuilder, State, Status,
 };
 
 /// The README's examples, compiled with the others.

@@ -12,8 +12,10 @@ use crate::name::ServiceKey;
 use crate::runtime;
 
 mod builder;
+mod collect;
 mod config;
 mod departure;
+mod directory;
 mod handle;
 mod health;
 mod lifecycle;
@@ -23,7 +25,9 @@ mod status;
 mod world;
 
 pub use builder::SharedServiceBuilder;
+pub use collect::{Collected, Removed};
 pub use config::Orphan;
+pub use directory::{Listed, Services};
 pub use handle::ServiceHandle;
 pub use status::{Holder, State, Status};
 
@@ -270,4 +274,6 @@ const _: () = {
     is_shared::<SharedService>();
     is_shared::<ServiceHandle>();
     is_shared::<ServiceInfo>();
+    is_shared::<Services>();
+    is_shared::<Collected>();
 };

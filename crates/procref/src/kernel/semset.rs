@@ -186,7 +186,7 @@ impl<A: Array> Set<A> {
     }
 
     pub(super) fn owner_of(&self, values: &Values) -> Owner {
-        match (unpack(values, slot::SPACE), unpack(values, slot::NAME)) {
+        match digests_in(values) {
             (0, 0) => Owner::Nobody,
             (space, name) if (space, name) == self.packed() => Owner::This,
             _ => Owner::Another,
@@ -385,6 +385,11 @@ impl<A: Array> Object for Set<A> {
     async fn inspect(&self) -> Step<Inspection> {
         self.look_around().await
     }
+}
+
+/// The digests of namespace and name as a set tells them; 0 for a blank one.
+pub(super) fn digests_in(values: &Values) -> (u128, u128) {
+    (unpack(values, slot::SPACE), unpack(values, slot::NAME))
 }
 
 fn to_delta(count: u32) -> i16 {

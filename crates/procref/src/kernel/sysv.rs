@@ -12,9 +12,10 @@ use std::time::{Duration, SystemTime};
 use super::semset::{Array, MAX_OPS, MAX_VALUE, Op, Owner, Set, Values, Wait, slot};
 use super::{Fault, Kernel, Missing, Step};
 use crate::error::{Error, Result};
-use crate::name::ServiceKey;
+use crate::name::{Digest, Namespace, ServiceKey};
 
 pub(crate) mod bare;
+mod survey;
 mod sys;
 
 /// The kernel this code runs on.
@@ -40,6 +41,10 @@ impl Kernel for SystemV {
                 Err(Fault::Refused(error)) => return Err(error),
             }
         }
+    }
+
+    fn survey(&self, namespace: &Namespace) -> Result<Vec<Digest>> {
+        survey::survey(namespace)
     }
 
     fn object_name(key: &ServiceKey) -> String {

@@ -140,7 +140,7 @@ impl<W: World> Hold<W> {
         object
             .publish(Some(&unready), generation, Lock::Keep)
             .await?;
-        let record = Record::new(&seat.key, unready.identity, info);
+        let record = Record::new(&seat.key, unready.identity, info).with_hosted(unready.hosted);
         seat.world.write_record(&seat.key, &record).await?;
         let candidate = Current {
             instance: unready,
@@ -167,19 +167,23 @@ impl<W: World> Hold<W> {
 
     /// R2: before a start, whatever lives is stopped.
     async fn stop_leftover(&self, object: &Arc<ObjectOf<W>>, snapshot: Snapshot) -> Step<()> {
-        let leftover = match snapshot.instance {
-            Some(instance) => Some(instance),
-            // A set that was removed from outside and made anew knows nothing of the instance it
-            // counted; the record does.
-            None => self.recorded().await?,
-        };
-        let Some(instance) = leftover else {
+        let Some(instance) = self.leftover(&snapshot).await? else {
             return Ok(());
         };
         if let Some(error) = self.stop(object, instance, snapshot.generation).await? {
             tracing::warn!(service = self.service(), %error, "stopped what was left");
         }
         Ok(())
+    }
+
+    /// The instance that there is, or was.
+    pub(super) async fn leftover(&self, snapshot: &Snapshot) -> Result<Option<Instance>> {
+        match snapshot.instance {
+            Some(instance) => Ok(Some(instance)),
+            // A set that was removed from outside and made anew knows nothing of the instance it
+            // counted; the record does.
+            None => self.recorded().await,
+        }
     }
 
     /// The instance that the record names, if it lives.
@@ -205,7 +209,7 @@ impl<W: World> Hold<W> {
             port: record.port(),
             ready: false,
             stopping: false,
-            hosted: identity.pid == seat.world.own_pid(),
+            hosted: record.is_hosted() || identity.pid == seat.world.own_pid(),
             has_metadata: record.has_metadata(),
             keep_orphan: false,
             linger_ms: 0,

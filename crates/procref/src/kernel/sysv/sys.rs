@@ -15,6 +15,13 @@ use crate::kernel::semset::{MAX_OPS, Op, Values, Wait, slot};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SetId(libc::c_int);
 
+impl SetId {
+    /// One that the kernel's own list of sets shows.
+    pub(super) fn listed(id: libc::c_int) -> Self {
+        Self(id)
+    }
+}
+
 /// Who owns a set, and who may use it.
 pub(super) struct Owner {
     pub(super) uid: u32,
