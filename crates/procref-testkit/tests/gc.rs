@@ -222,6 +222,23 @@ fn the_dead_are_buried() {
 }
 
 #[test]
+fn what_has_died_is_not_kept_warm() {
+    let scene = scene!();
+    let spec = unique(&scene, "warm").lingering_ms(1_000_000);
+    let client = scene.client(&spec);
+    let held = client.acquire();
+    client.release(&held);
+    assert_nothing_to_collect(&scene);
+    kill(scene.only_living());
+    let removed = collect(&scene);
+    assert_eq!((removed.len(), removed[0].stopped()), (1, None));
+    scene.assert_clean();
+    deadline::until_true("its supervisor ends", || {
+        supervisors_of(&spec.name).is_empty()
+    });
+}
+
+#[test]
 fn a_stop_that_was_broken_off_is_finished() {
     let scene = scene!();
     let mut spec = unique(&scene, "slow");
@@ -344,6 +361,9 @@ fn files_that_are_not_procrefs_stay() {
     write_private(&at("copy-1123456789abcde.json"), &good);
     write_private(&at("next-2123456789abcde.json"), "{\"version\": 77}");
     fs::create_dir(at("dir-3123456789abcde.json")).expect("create");
+    fs::create_dir(at("dir-3123456789abcde.log")).expect("create");
+    let private = Permissions::from_mode(0o700);
+    fs::set_permissions(at("dir-3123456789abcde.log"), private).expect("chmod");
     symlink(at("notes.txt"), at("link-4123456789abcde.json")).expect("link");
     symlink(at("notes.txt"), at("link-4123456789abcde.log")).expect("link");
     write_private(&at("open-5123456789abcde.log"), "");

@@ -13,8 +13,10 @@ use super::{Inspection, Instance, Lock, MAX_GENERATION, Object, Snapshot, Step, 
 use crate::name::{Digest, ServiceKey};
 use crate::process::Identity;
 
+mod changes;
 mod who;
 
+pub(super) use changes::Changes;
 use who::Name;
 
 /// The highest value of a slot (`SEMVMX`): 15 bits.
@@ -237,44 +239,6 @@ impl<A: Array> Set<A> {
             return Ok(());
         }
         self.certainly(operation, changes.ops()).await
-    }
-}
-
-/// The one array that brings slots from some values to others. Without allocation: a supervisor may
-/// not allocate.
-pub(super) struct Changes {
-    ops: [Op; MAX_OPS],
-    length: usize,
-}
-
-impl Changes {
-    pub(super) fn between(before: &Values, after: &Values, lock: Lock) -> Self {
-        let mut changes = Self {
-            ops: [UNLOCKED; MAX_OPS],
-            length: 0,
-        };
-        for ((slot, before), after) in (0..).zip(before).zip(after) {
-            let delta = *after as i16 - *before as i16;
-            // A zero delta would mean "wait until it is zero".
-            if delta != 0 {
-                changes.push(op(slot, delta));
-            }
-        }
-        if lock == Lock::Release {
-            changes.push(RELEASE_LOCK);
-        }
-        changes
-    }
-
-    fn push(&mut self, op: Op) {
-        if let Some(next) = self.ops.get_mut(self.length) {
-            *next = op;
-            self.length += 1;
-        }
-    }
-
-    pub(super) fn ops(&self) -> &[Op] {
-        self.ops.get(..self.length).unwrap_or(&self.ops)
     }
 }
 

@@ -10,7 +10,7 @@ use super::lifecycle::Drive;
 use super::seat::{ObjectOf, Seat, Turn};
 use super::world::{Machine, World};
 use crate::error::{Error, Result};
-use crate::kernel::{Fault, Kernel as _, Missing, Native, Object as _, Snapshot, Step};
+use crate::kernel::{Fault, Kernel as _, Lock, Missing, Native, Object as _, Snapshot, Step};
 use crate::name::ServiceKey;
 use crate::record::scan::{self, What};
 
@@ -206,6 +206,9 @@ async fn stop(
     if let Some(complaint) = hold.stop(object, instance, generation).await? {
         return Err(Fault::Refused(complaint));
     }
+    // Cleared here, so that the departure does not leave what is dead to a supervisor that would keep it
+    // warm.
+    object.publish(None, generation, Lock::Keep).await?;
     Ok(lives.then_some(instance.identity.pid))
 }
 
@@ -218,7 +221,7 @@ async fn idle(object: &NativeObject) -> Step<Option<Snapshot>> {
 
 /// Whether somebody uses it, sees to it, or wants it kept.
 async fn is_kept(snapshot: &Snapshot) -> Result<bool> {
-    if snapshot.clients > 0 || snapshot.pinned || snapshot.lingers() {
+    if snapshot.clients > 0 || snapshot.pinned {
         return Ok(true);
     }
     let Some(instance) = snapshot.instance else {

@@ -13,7 +13,7 @@
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use super::{Array, Changes, MAX_OPS, Op, Set, UNLOCKED, Values, op, slot, undone};
+use super::{Array, Changes, Op, Set, Values, op, slot, undone};
 use crate::kernel::{Inspection, Step};
 
 /// How many slots are tried before a reference goes without.
@@ -55,7 +55,7 @@ impl<A: Array> Set<A> {
     pub(super) async fn take(&self, operation: &'static str, ops: &[Op]) -> Step<bool> {
         let mut choice = self.name.first_choice();
         for _ in 0..TRIES {
-            let named = with(ops, &[op(choice, 0), undone(choice, 1)]);
+            let named = Changes::and(ops, &[op(choice, 0), undone(choice, 1)]);
             if self.now(operation, named.ops()).await? {
                 self.name.take(choice);
                 return Ok(true);
@@ -80,7 +80,7 @@ impl<A: Array> Set<A> {
         if held == 0 {
             return self.now(operation, ops).await;
         }
-        let named = with(ops, &[undone(held, -1)]);
+        let named = Changes::and(ops, &[undone(held, -1)]);
         if self.now(operation, named.ops()).await? {
             self.name.held.store(0, Ordering::Relaxed);
             return Ok(true);
@@ -130,16 +130,6 @@ impl<A: Array> Set<A> {
             });
         }
     }
-}
-
-/// An array with more operations at its end.
-fn with(ops: &[Op], more: &[Op]) -> Changes {
-    let mut all = Changes {
-        ops: [UNLOCKED; MAX_OPS],
-        length: 0,
-    };
-    ops.iter().chain(more).for_each(|&op| all.push(op));
-    all
 }
 
 /// Whether an array could be performed on these values.
