@@ -7,9 +7,11 @@ use std::future::Future;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Waker};
+use std::thread;
 
-use procref::{Collected, Removed, Services};
+use procref::{Collected, PlatformRefCounter, RefCounter as _, Removed, Services};
 use procref_testkit::deadline;
 use procref_testkit::kernel;
 use procref_testkit::observe::{Identity, supervisors_of};
@@ -429,6 +431,37 @@ fn many_who_collect_at_once_stop_each_orphan_once() {
     services.sort_unstable();
     assert_eq!(stopped, services);
     assert_eq!(scene.stopped().len(), 3, "each gracefully");
+    scene.assert_clean();
+}
+
+/// What nobody holds when it is looked at may be held by the time its lock is taken.
+#[test]
+fn nobody_loses_a_reference_taken_between_the_look_and_the_lock() {
+    let scene = scene!();
+    let dir = scene.runtime_dir();
+    let counter = PlatformRefCounter::in_dir("quick", &dir).expect("counter");
+    let services = Services::in_dir(&dir).expect("open");
+    let done = AtomicBool::new(false);
+    let lost = thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let mut lost = 0;
+            for _ in 0..20_000 {
+                counter.acquire().expect("acquire");
+                // For as long as it takes to remove it.
+                let held = (0..30).all(|_| counter.count().expect("count") == 1);
+                lost += u32::from(!held);
+                counter.release().expect("release");
+            }
+            done.store(true, Ordering::Relaxed);
+            lost
+        });
+        while !done.load(Ordering::Relaxed) {
+            let collected = services.gc_blocking().expect("gc");
+            assert!(collected.failures().is_empty(), "{collected:?}");
+        }
+        client.join().expect("no error")
+    });
+    assert_eq!(lost, 0, "references that were taken away");
     scene.assert_clean();
 }
 
