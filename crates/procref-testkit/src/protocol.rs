@@ -506,6 +506,13 @@ pub enum Command {
         /// What.
         op: CounterOp,
     },
+    /// `Services::gc` of the runtime directory, again and again.
+    Gc {
+        /// Which.
+        dir: PathBuf,
+        /// How often.
+        rounds: u32,
+    },
     /// Calls a function of `procref::process`.
     Process {
         /// Which function.
@@ -619,6 +626,15 @@ pub enum Reply {
     Cancelled,
     /// The command's thread panicked with this text.
     Panicked(String),
+    /// What was collected.
+    Collected {
+        /// Of how many services.
+        services: usize,
+        /// Who was stopped.
+        stopped: Vec<u32>,
+        /// As `Display` prints them.
+        failures: Vec<String>,
+    },
     /// The storm is over.
     Stormed(StormReport),
     /// The process forked.

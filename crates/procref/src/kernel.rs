@@ -22,9 +22,10 @@
 use std::future::Future;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
+use std::time::SystemTime;
 
 use crate::error::{Error, Result};
-use crate::name::ServiceKey;
+use crate::name::{Digest, Namespace, ServiceKey};
 use crate::process::Identity;
 
 mod semset;
@@ -66,6 +67,10 @@ pub(crate) trait Kernel: Send + Sync + 'static {
         key: &ServiceKey,
         missing: Missing,
     ) -> impl Future<Output = Result<Option<Self::Object>>> + Send;
+
+    /// The digests of the names of all services of a namespace that have an object of ours which says
+    /// so. One that nobody has claimed yet is not told.
+    fn survey(&self, namespace: &Namespace) -> Result<Vec<Digest>>;
 
     /// The object as the system's own tools name it.
     fn object_name(key: &ServiceKey) -> String;
@@ -149,6 +154,19 @@ impl Ended {
 }
 
 impl Snapshot {
+    /// Whether the service is kept warm by its supervisor when nobody uses it.
+    pub(crate) fn lingers(&self) -> bool {
+        let serving = |instance: Instance| instance.is_serving() && instance.linger_ms > 0;
+        self.supervised && self.instance.is_some_and(serving)
+    }
+
+    /// Whether its supervisor sees to the service when nobody uses it any more: because it is kept
+    /// warm, or was executed by a supervisor, which alone can end all its processes.
+    pub(crate) fn is_left_to_supervisor(&self) -> bool {
+        let command = |instance: Instance| instance.is_serving() && instance.command;
+        self.lingers() || self.supervised && self.instance.is_some_and(command)
+    }
+
     pub(crate) fn next_generation(&self) -> u16 {
         if self.generation >= MAX_GENERATION {
             1
@@ -156,6 +174,21 @@ impl Snapshot {
             self.generation + 1
         }
     }
+}
+
+/// What can be told of an object from outside, at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Inspection {
+    pub(crate) snapshot: Snapshot,
+    /// The processes that hold a reference, as far as the object names them.
+    pub(crate) holders: Vec<u32>,
+    /// References that it counts and does not name.
+    pub(crate) unnamed: u32,
+    pub(crate) supervisor: Option<u32>,
+    /// Who holds the lock.
+    pub(crate) transition: Option<u32>,
+    /// When anybody did a step last that was not a mere look, in whole seconds.
+    pub(crate) changed_at: SystemTime,
 }
 
 /// The highest generation that every backend can hold.
@@ -243,4 +276,7 @@ pub(crate) trait Object: Send + Sync + 'static {
 
     /// The process that took the lock last, for messages.
     fn lock_holder(&self) -> impl Future<Output = Step<Option<u32>>> + Send;
+
+    /// Everything there is to tell, for people.
+    fn inspect(&self) -> impl Future<Output = Step<Inspection>> + Send;
 }

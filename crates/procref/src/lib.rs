@@ -92,7 +92,10 @@ pub use crash::CRASH_POINTS;
 pub use error::{Error, LogTail, Result};
 pub use info::ServiceInfo;
 pub use ready::Ready;
-pub use service::{Orphan, ServiceHandle, SharedService, SharedServiceBuilder, State, Status};
+pub use service::{
+    Collected, Holder, Listed, Orphan, Removed, ServiceHandle, Services, SharedService,
+    SharedServiceBuilder, State, Status,
+};
 
 /// The README's examples, compiled with the others.
 #[cfg(doctest)]

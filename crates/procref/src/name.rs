@@ -10,12 +10,15 @@ use crate::error::{Error, Result};
 
 /// Part of every namespace digest: processes of two layouts of the kernel object
 /// must not meet on one object.
-const LAYOUT_VERSION: u8 = 1;
+const LAYOUT_VERSION: u8 = 2;
 
 const MAX_NAME: usize = 255;
 
 /// How much of a name a file name shows; the digest behind it makes it unique.
 const SLUG: usize = 40;
+
+/// Hexadecimal digits of a digest in a file name.
+const DIGITS: usize = 15;
 
 /// A 60-bit digest: four slots of 15 bits of a semaphore set. Never 0, which means "blank".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +35,11 @@ impl Digest {
             hasher.write(part);
         }
         Self((hasher.finish() >> (64 - Self::BITS)).max(1))
+    }
+
+    /// One that was written down somewhere. `None`: it cannot be one.
+    pub(crate) fn from_bits(bits: u64) -> Option<Self> {
+        (bits != 0 && bits >> Self::BITS == 0).then_some(Self(bits))
     }
 
     pub(crate) fn bits(self) -> u64 {
@@ -64,6 +72,10 @@ impl Namespace {
             identity,
             digest,
         }
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        self.digest
     }
 
     /// Device and inode of the directory when it was opened.
@@ -124,6 +136,17 @@ impl ServiceKey {
         }
     }
 
+    /// A service of which only its name's digest is known. It has no record that could be read: the
+    /// name is in there.
+    pub(crate) fn unnamed(namespace: Namespace, digest: Digest) -> Self {
+        let name = format!("(unknown name, {:015x})", digest.bits());
+        Self {
+            namespace,
+            name: Name(name.into()),
+            digest,
+        }
+    }
+
     pub(crate) fn name(&self) -> &str {
         self.name.as_str()
     }
@@ -158,6 +181,21 @@ impl ServiceKey {
             .collect();
         format!("{slug}-{:015x}", self.digest.0)
     }
+}
+
+/// The digest in a file's stem, if the stem has the shape of [`ServiceKey::file_stem`].
+pub(crate) fn digest_in_stem(stem: &str) -> Option<Digest> {
+    let (slug, digest) = stem.rsplit_once('-')?;
+    let is_slug = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let is_digit = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    let shaped = (1..=SLUG).contains(&slug.len())
+        && slug.chars().all(is_slug)
+        && digest.len() == DIGITS
+        && digest.chars().all(is_digit);
+    if !shaped {
+        return None;
+    }
+    Digest::from_bits(u64::from_str_radix(digest, 16).ok()?)
 }
 
 #[cfg(test)]
@@ -203,10 +241,33 @@ mod tests {
         for stem in &stems {
             assert!(stem.len() < 64, "{stem}");
             assert!(!stem.contains(['/', '.', '\n']), "{stem}");
+            assert!(digest_in_stem(stem).is_some(), "{stem}");
         }
         stems.sort();
         stems.dedup();
         assert_eq!(stems.len(), names.len());
+    }
+
+    #[test]
+    fn other_stems_have_no_digest() {
+        let long = format!("{}-0123456789abcde", "x".repeat(SLUG + 1));
+        for stem in [
+            "",
+            "web",
+            "web-",
+            "-0123456789abcde",
+            "web-0123456789abcd",
+            "web-0123456789abcdef",
+            "web-0123456789ABCDE",
+            "web-000000000000000",
+            "w b-0123456789abcde",
+            "web.0123456789abcde",
+            &long,
+        ] {
+            assert_eq!(digest_in_stem(stem), None, "{stem}");
+        }
+        let digest = digest_in_stem("my-web_1-0123456789abcde").unwrap();
+        assert_eq!(digest.bits(), 0x0012_3456_789a_bcde);
     }
 
     #[test]
@@ -218,9 +279,9 @@ mod tests {
         assert_eq!(
             (space.bits(), name.bits(), key.short()),
             (
-                573_037_613_211_972_435,
+                998_468_437_849_977_400,
                 933_806_609_028_206_967,
-                -1_926_036_737
+                -1_850_716_119
             )
         );
     }

@@ -18,30 +18,64 @@ const VARIABLE: &str = "PROCREF_RUNTIME_DIR";
 const GROUP_OR_WORLD: u32 = 0o077;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
+/// Where a runtime directory is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Location {
+    dir: PathBuf,
+    /// Permissions that others may not have.
+    forbidden: u32,
+}
+
+impl Location {
+    pub(crate) fn of(base_dir: Option<&Path>) -> Result<Self> {
+        let (dir, forbidden) = match base_dir.map(Path::to_owned).or_else(|| variable(VARIABLE)) {
+            // Somebody chose it, and may want others to be able to look into it. Nobody else may
+            // be able to put a record or a link there.
+            Some(dir) => (dir, WRITABLE_BY_OTHERS),
+            None => (default_dir(), GROUP_OR_WORLD),
+        };
+        if dir.as_os_str().is_empty() {
+            return Err(Error::runtime_dir(&dir, "the path is empty"));
+        }
+        // `link/` would follow the link.
+        let dir = dir.components().collect();
+        Ok(Self { dir, forbidden })
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The runtime directory, checked; `None` where there is none.
+    pub(crate) fn find(&self) -> Result<Option<Namespace>> {
+        match rustix::fs::lstat(&self.dir) {
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            // Whatever else is wrong with it is said there.
+            _ => self.checked().map(Some),
+        }
+    }
+
+    fn checked(&self) -> Result<Namespace> {
+        let dir = &self.dir;
+        let identity = check(dir, self.forbidden)?;
+        let canonical = dir
+            .canonicalize()
+            .map_err(|error| Error::runtime_dir_io(dir, "could not resolve it", error))?;
+        Ok(Namespace::new(canonical, identity, process_space()))
+    }
+}
+
 /// The runtime directory, created where it is missing, checked in any case.
 pub(crate) fn open(base_dir: Option<&Path>) -> Result<Namespace> {
-    let (dir, forbidden) = match base_dir.map(Path::to_owned).or_else(|| variable(VARIABLE)) {
-        // Somebody chose it, and may want others to be able to look into it. Nobody else may
-        // be able to put a record or a link there.
-        Some(dir) => (dir, WRITABLE_BY_OTHERS),
-        None => (default_dir(), GROUP_OR_WORLD),
-    };
-    if dir.as_os_str().is_empty() {
-        return Err(Error::runtime_dir(&dir, "the path is empty"));
-    }
-    // `link/` would follow the link.
-    let dir: PathBuf = dir.components().collect();
-    match DirBuilder::new().mode(0o700).recursive(true).create(&dir) {
+    let location = Location::of(base_dir)?;
+    let dir = &location.dir;
+    match DirBuilder::new().mode(0o700).recursive(true).create(dir) {
         Ok(()) => {}
         // Something else is there; what it is, is said below.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(Error::runtime_dir_io(&dir, "could not create it", error)),
+        Err(error) => return Err(Error::runtime_dir_io(dir, "could not create it", error)),
     }
-    let identity = check(&dir, forbidden)?;
-    let canonical = dir
-        .canonicalize()
-        .map_err(|error| Error::runtime_dir_io(&dir, "could not resolve it", error))?;
-    Ok(Namespace::new(canonical, identity, process_space()))
+    location.checked()
 }
 
 /// Whether the namespace's directory is still where it was. Another one in its place is another

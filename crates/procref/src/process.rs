@@ -40,6 +40,8 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 
 #[cfg(unix)]
+pub(crate) mod facts;
+#[cfg(unix)]
 mod unix;
 #[cfg(unix)]
 use unix as sys;

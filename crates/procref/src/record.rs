@@ -21,6 +21,8 @@ use crate::name::ServiceKey;
 use crate::namespace;
 use crate::process::Identity;
 
+pub(crate) mod scan;
+
 const VERSION: u32 = 1;
 
 /// The largest record that is written or read, in bytes.
@@ -44,6 +46,9 @@ pub(crate) struct Record {
     /// Of a service that procref executed itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     command: Option<Executed>,
+    /// The process is a client's own, which nobody signals.
+    #[serde(default)]
+    hosted: bool,
 }
 
 /// What a record says of a service that procref executed itself.
@@ -69,6 +74,7 @@ impl Record {
             started_at: now.map_or(0, |now| now.as_secs()),
             metadata: info.metadata_map().clone(),
             command: None,
+            hosted: false,
         }
     }
 
@@ -88,6 +94,14 @@ impl Record {
             signal: stop_signal.parse().unwrap_or_default(),
             grace: Duration::from_millis(*grace_ms),
         })
+    }
+
+    pub(crate) fn with_hosted(self, hosted: bool) -> Self {
+        Self { hosted, ..self }
+    }
+
+    pub(crate) fn is_hosted(&self) -> bool {
+        self.hosted
     }
 
     /// The process it names, if it is of this boot. Without a boot id nothing is.
@@ -111,21 +125,35 @@ impl Record {
     }
 
     fn parse(bytes: &[u8], key: &ServiceKey) -> Result<Self, String> {
-        #[derive(Deserialize)]
-        struct Versioned {
-            version: u32,
-        }
-        let Versioned { version } =
-            serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        if version != VERSION {
-            return Err(format!("it is of version {version}"));
-        }
-        let record: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let record = Self::decode(bytes).map_err(|error| match error {
+            Undecodable::Broken(reason) => reason,
+            Undecodable::Version(version) => format!("it is of version {version}"),
+        })?;
         if record.name != key.name() {
             return Err(format!("it is of service {:?}", record.name));
         }
         Ok(record)
     }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Undecodable> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let broken = |error: serde_json::Error| Undecodable::Broken(error.to_string());
+        let Versioned { version } = serde_json::from_slice(bytes).map_err(broken)?;
+        if version != VERSION {
+            return Err(Undecodable::Version(version));
+        }
+        serde_json::from_slice(bytes).map_err(broken)
+    }
+}
+
+/// Why bytes are no record.
+enum Undecodable {
+    Broken(String),
+    /// It may well be one to another version of this crate.
+    Version(u32),
 }
 
 /// Where a service's record is.

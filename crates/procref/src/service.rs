@@ -13,8 +13,10 @@ use crate::name::ServiceKey;
 use crate::runtime;
 
 mod builder;
+mod collect;
 mod config;
 mod departure;
+mod directory;
 mod execution;
 mod handle;
 mod health;
@@ -26,9 +28,11 @@ mod status;
 mod world;
 
 pub use builder::SharedServiceBuilder;
+pub use collect::{Collected, Removed};
 pub use config::Orphan;
+pub use directory::{Listed, Services};
 pub use handle::ServiceHandle;
-pub use status::{State, Status};
+pub use status::{Holder, State, Status};
 
 use config::Config;
 use departure::{Departure, Hold};
@@ -174,36 +178,37 @@ impl SharedService {
     ///
     /// The kernel refuses, or its object under this service's key is not ours.
     pub fn count(&self) -> Result<u32> {
-        Ok(self.look()?.map_or(0, |(_, snapshot)| snapshot.clients))
+        Ok(self.look()?.map_or(0, |snapshot| snapshot.clients))
     }
 
-    /// What the kernel tells about the service right now. Changes and creates nothing.
+    /// What the kernel tells about the service right now: how far it is, who holds it, since when.
+    /// Changes and creates nothing.
+    ///
+    /// ```no_run
+    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// let status = service.status()?;
+    /// println!("{} is {}, with {} clients", service.name(), status.state(), status.clients());
+    /// for holder in status.holders() {
+    ///     println!("{}: {}", holder.pid(), holder.command().unwrap_or("?"));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// As [`count`](Self::count).
     pub fn status(&self) -> Result<Status> {
-        let Some((object, snapshot)) = self.look()? else {
-            return Ok(Status::absent());
-        };
-        let info = snapshot
-            .instance
-            .map(|instance| pollster::block_on(world::describe(&Machine, &self.key, &instance)));
-        let transition = if snapshot.locked {
-            pollster::block_on(object.lock_holder()).ok().flatten()
-        } else {
-            None
-        };
-        Ok(Status::new(&snapshot, info, transition))
+        status::look(&self.key)
     }
 
-    fn look(&self) -> Result<Option<(<Native as Kernel>::Object, Snapshot)>> {
+    fn look(&self) -> Result<Option<Snapshot>> {
         pollster::block_on(async {
             let Some(object) = Native.open(&self.key, Missing::Ignore).await? else {
                 return Ok(None);
             };
             match object.snapshot().await {
-                Ok(snapshot) => Ok(Some((object, snapshot))),
+                Ok(snapshot) => Ok(Some(snapshot)),
                 Err(Fault::Removed) => Ok(None),
                 Err(Fault::Refused(error)) => Err(error),
             }
@@ -273,4 +278,6 @@ const _: () = {
     is_shared::<SharedService>();
     is_shared::<ServiceHandle>();
     is_shared::<ServiceInfo>();
+    is_shared::<Services>();
+    is_shared::<Collected>();
 };

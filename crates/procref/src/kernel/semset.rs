@@ -7,10 +7,19 @@
 //! ([semget(2)](https://man7.org/linux/man-pages/man2/semget.2.html) warns of that race).
 
 use std::future::Future;
+use std::time::SystemTime;
 
-use super::{Ended, Instance, Lock, MAX_GENERATION, Object, Snapshot, Step, Supervised};
+use super::{
+    Ended, Inspection, Instance, Lock, MAX_GENERATION, Object, Snapshot, Step, Supervised,
+};
 use crate::name::{Digest, ServiceKey};
 use crate::process::Identity;
+
+mod changes;
+mod who;
+
+pub(super) use changes::Changes;
+use who::Name;
 
 /// The highest value of a slot (`SEMVMX`): 15 bits.
 pub(super) const MAX_VALUE: u16 = 0x7fff;
@@ -36,7 +45,11 @@ pub(super) mod slot {
     pub(crate) const FLAGS: u16 = 23;
     pub(crate) const LINGER: Range<u16> = 24..26;
     pub(crate) const EXIT: u16 = 26;
-    pub(crate) const COUNT: u16 = 27;
+    /// Always 0. Whoever asked last whether it is, is the supervisor.
+    pub(crate) const WATCH: u16 = 27;
+    /// Each 1 while a client has it: see `who`.
+    pub(crate) const WHO: Range<u16> = 28..128;
+    pub(crate) const COUNT: u16 = 128;
 }
 
 mod flag {
@@ -112,18 +125,20 @@ const JOIN_SUPERVISED: [Op; 5] = [
 ];
 const LEAVE_TO_SUPERVISOR: [Op; 3] = [ONE_LESS, op(slot::SUPERVISOR, -1), op(slot::SUPERVISOR, 1)];
 /// A supervisor's: it counts itself, sleeps until nobody is left and owns the lock on waking. After a
-/// bare wait for zero the count may have changed again.
-pub(super) const SUPERVISE: [Op; 1] = [undone(slot::SUPERVISOR, 1)];
+/// bare wait for zero the count may have changed again. Joins change SUPERVISOR, too, to see that it is
+/// not 0; WATCH nobody else touches, so the kernel tells by it who the supervisor is.
+pub(super) const SUPERVISE: [Op; 2] = [undone(slot::SUPERVISOR, 1), op(slot::WATCH, 0)];
 pub(super) const WAIT_IDLE: [Op; 4] = [op(slot::REFS, 0), op(slot::PIN, 0), UNLOCKED, TAKE_LOCK];
 /// A supervisor's that becomes the parent of the service: it sleeps until an older one's processes are
 /// gone, and shares the lock with its starter, so that the death of either alone does not open it. A
 /// lock that nobody holds any more is not waited for: then there is no starter to serve.
-pub(super) const SUPERVISE_TREE: [Op; 5] = [
+pub(super) const SUPERVISE_TREE: [Op; 6] = [
     op(slot::TREE, 0),
     undone(slot::TREE, 1),
     at_once(undone(slot::LOCK, -1)),
     at_once(undone(slot::LOCK, 2)),
     undone(slot::SUPERVISOR, 1),
+    op(slot::WATCH, 0),
 ];
 /// Sleeps until the lock, shared so far, is its own alone: the starter has let go of it, or died.
 pub(super) const WAIT_ALONE: [Op; 3] = [op(slot::LOCK, -1), op(slot::LOCK, 0), op(slot::LOCK, 1)];
@@ -174,8 +189,11 @@ pub(crate) trait Array: Send + Sync + 'static {
 
     fn remove(&self) -> impl Future<Output = Step<()>> + Send;
 
-    /// The process that changed the slot last.
+    /// The process that was the last to perform an array with this slot in it.
     fn last_pid(&self, slot: u16) -> impl Future<Output = Step<Option<u32>>> + Send;
+
+    /// When an array was performed last.
+    fn changed_at(&self) -> impl Future<Output = Step<SystemTime>> + Send;
 
     /// What to say about a step that cannot fail unless somebody else writes to the set.
     fn meddled(&self, operation: &'static str) -> super::Fault;
@@ -193,6 +211,7 @@ pub(super) enum Owner {
 pub(crate) struct Set<A> {
     array: A,
     digests: (Digest, Digest),
+    name: Name,
 }
 
 impl<A: Array> Set<A> {
@@ -200,6 +219,7 @@ impl<A: Array> Set<A> {
         Self {
             array,
             digests: key.digests(),
+            name: Name::default(),
         }
     }
 
@@ -208,11 +228,21 @@ impl<A: Array> Set<A> {
     }
 
     pub(super) fn owner_of(&self, values: &Values) -> Owner {
-        match (unpack(values, slot::SPACE), unpack(values, slot::NAME)) {
+        match digests_in(values) {
             (0, 0) => Owner::Nobody,
             (space, name) if (space, name) == self.packed() => Owner::This,
             _ => Owner::Another,
         }
+    }
+
+    fn decoded(&self, values: &Values) -> Step<Snapshot> {
+        let owner = self.owner_of(values);
+        if owner == Owner::Another {
+            // It was ours when it was opened. Kernels hand out the ids of removed sets again, after
+            // some millions of others: somebody else's set has this one's id by now.
+            return Err(super::Fault::Removed);
+        }
+        Ok(decode(values, owner == Owner::This))
     }
 
     fn packed(&self) -> (u128, u128) {
@@ -252,72 +282,9 @@ impl<A: Array> Set<A> {
     }
 }
 
-/// The one array that brings slots from some values to others. Without allocation: a supervisor may
-/// not allocate.
-pub(super) struct Changes {
-    ops: [Op; MAX_OPS],
-    length: usize,
-}
-
-impl Changes {
-    /// The array by which a supervisor resigns, and tells how the service ended.
-    pub(super) fn resignation(to: [Op; 2], lock: Lock, ended: Option<Ended>) -> Self {
-        let mut changes = Self {
-            ops: [UNLOCKED; MAX_OPS],
-            length: 0,
-        };
-        to.into_iter().chain(RESIGN).for_each(|op| changes.push(op));
-        if lock == Lock::Release {
-            changes.push(RELEASE_LOCK);
-        }
-        if let Some(ended) = ended {
-            // From zero: nobody else writes it while this supervisor's TREE stands, and it was zeroed
-            // with the instance.
-            changes.push(op(slot::EXIT, ended.encode() as i16));
-        }
-        changes
-    }
-
-    pub(super) fn between(before: &Values, after: &Values, lock: Lock) -> Self {
-        let mut changes = Self {
-            ops: [UNLOCKED; MAX_OPS],
-            length: 0,
-        };
-        for ((slot, before), after) in (0..).zip(before).zip(after) {
-            let delta = *after as i16 - *before as i16;
-            // A zero delta would mean "wait until it is zero".
-            if delta != 0 {
-                changes.push(op(slot, delta));
-            }
-        }
-        if lock == Lock::Release {
-            changes.push(RELEASE_LOCK);
-        }
-        changes
-    }
-
-    fn push(&mut self, op: Op) {
-        if let Some(next) = self.ops.get_mut(self.length) {
-            *next = op;
-            self.length += 1;
-        }
-    }
-
-    pub(super) fn ops(&self) -> &[Op] {
-        self.ops.get(..self.length).unwrap_or(&self.ops)
-    }
-}
-
 impl<A: Array> Object for Set<A> {
     async fn snapshot(&self) -> Step<Snapshot> {
-        let values = self.array.values().await?;
-        let owner = self.owner_of(&values);
-        if owner == Owner::Another {
-            // It was ours when it was opened. Kernels hand out the ids of removed sets again, after
-            // some millions of others: somebody else's set has this one's id by now.
-            return Err(super::Fault::Removed);
-        }
-        Ok(decode(&values, owner == Owner::This))
+        self.decoded(&self.array.values().await?)
     }
 
     async fn join(&self, supervised: Supervised) -> Step<bool> {
@@ -325,7 +292,7 @@ impl<A: Array> Object for Set<A> {
             Supervised::Yes => &JOIN_SUPERVISED,
             Supervised::No => &JOIN,
         };
-        self.now("join the service", ops).await
+        self.take("join the service", ops).await
     }
 
     async fn wait_unlocked(&self) -> Step<()> {
@@ -337,7 +304,7 @@ impl<A: Array> Object for Set<A> {
     }
 
     async fn try_enter(&self) -> Step<bool> {
-        self.now("take the lock and a reference", &ENTER).await
+        self.take("take the lock and a reference", &ENTER).await
     }
 
     async fn try_lock(&self) -> Step<bool> {
@@ -367,26 +334,31 @@ impl<A: Array> Object for Set<A> {
     }
 
     async fn abandon(&self) -> Step<bool> {
-        self.now("give back the lock and the reference", &ABANDON)
+        self.give("give back the lock and the reference", &ABANDON)
             .await
     }
 
     async fn leave(&self) -> Step<bool> {
-        self.now("leave the service", &LEAVE).await
+        self.give("leave the service", &LEAVE).await
     }
 
     async fn leave_last(&self) -> Step<bool> {
-        self.now("leave the service as the last", &LEAVE_LAST).await
+        self.give("leave the service as the last", &LEAVE_LAST)
+            .await
     }
 
     async fn leave_to_supervisor(&self) -> Step<bool> {
-        self.now("leave the service to its supervisor", &LEAVE_TO_SUPERVISOR)
+        self.give("leave the service to its supervisor", &LEAVE_TO_SUPERVISOR)
             .await
     }
 
     async fn drop_reference(&self) -> Step<()> {
-        self.certainly("give back the reference", &DROP_REFERENCE)
-            .await
+        let operation = "give back the reference";
+        if self.give(operation, &DROP_REFERENCE).await? {
+            Ok(())
+        } else {
+            Err(self.array.meddled(operation))
+        }
     }
 
     async fn recount(&self, from: u32, to: u32, unlocked: bool) -> Step<bool> {
@@ -413,6 +385,15 @@ impl<A: Array> Object for Set<A> {
     async fn lock_holder(&self) -> Step<Option<u32>> {
         self.array.last_pid(slot::LOCK).await
     }
+
+    async fn inspect(&self) -> Step<Inspection> {
+        self.look_around().await
+    }
+}
+
+/// The digests of namespace and name as a set tells them; 0 for a blank one.
+pub(super) fn digests_in(values: &Values) -> (u128, u128) {
+    (unpack(values, slot::SPACE), unpack(values, slot::NAME))
 }
 
 fn to_delta(count: u32) -> i16 {

@@ -7,13 +7,15 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use super::semset::{Array, MAX_OPS, MAX_VALUE, Op, Owner, Set, Values, Wait, slot};
 use super::{Fault, Kernel, Missing, Step};
 use crate::error::{Error, Result};
-use crate::name::ServiceKey;
+use crate::name::{Digest, Namespace, ServiceKey};
 
 pub(crate) mod bare;
+mod survey;
 mod sys;
 
 /// The kernel this code runs on.
@@ -39,6 +41,10 @@ impl Kernel for SystemV {
                 Err(Fault::Refused(error)) => return Err(error),
             }
         }
+    }
+
+    fn survey(&self, namespace: &Namespace) -> Result<Vec<Digest>> {
+        survey::survey(namespace)
     }
 
     fn object_name(key: &ServiceKey) -> String {
@@ -218,6 +224,11 @@ impl Array for SysvArray {
 
     async fn last_pid(&self, slot: u16) -> Step<Option<u32>> {
         self.call("ask who changed the set", |id| sys::last_pid(id, slot))
+    }
+
+    async fn changed_at(&self) -> Step<SystemTime> {
+        let seconds = self.call("ask when the set changed", sys::changed_at)?;
+        Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
     fn meddled(&self, operation: &'static str) -> Fault {

@@ -13,7 +13,7 @@ use crate::command::StopSignal;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
-use crate::kernel::{Fault, Instance, Lock, Missing, Object, Snapshot, Step};
+use crate::kernel::{Fault, Instance, Lock, Missing, Object, Step};
 use crate::process::KILL_TIMEOUT;
 use crate::runtime::{BoxFuture, elsewhere, poll_once};
 
@@ -180,7 +180,7 @@ impl<W: World> Hold<W> {
                 return Ok(false);
             }
             let snapshot = object.snapshot().await?;
-            if is_left_to_supervisor(&snapshot) && object.leave_to_supervisor().await? {
+            if snapshot.is_left_to_supervisor() && object.leave_to_supervisor().await? {
                 tracing::debug!(service = self.service(), "left to its supervisor");
                 self.reference = false;
                 return Ok(false);
@@ -237,7 +237,7 @@ impl<W: World> Hold<W> {
     /// Under the lock, with nobody left.
     async fn stop_last(&mut self, object: &Arc<ObjectOf<W>>) -> Step<Option<Error>> {
         let snapshot = object.snapshot().await?;
-        if snapshot.pinned || is_left_to_supervisor(&snapshot) {
+        if snapshot.pinned || snapshot.is_left_to_supervisor() {
             object.unlock().await?;
             return Ok(None);
         }
@@ -458,14 +458,6 @@ impl Settled {
             Self::Badly(error) | Self::Stuck(error) => Some(error),
         }
     }
-}
-
-/// Whether its supervisor sees to the service when nobody uses it any more: because it is kept warm, or
-/// has been executed by the supervisor, which alone can end all its processes.
-fn is_left_to_supervisor(snapshot: &Snapshot) -> bool {
-    let left =
-        |instance: Instance| instance.is_serving() && (instance.linger_ms > 0 || instance.command);
-    snapshot.supervised && snapshot.instance.is_some_and(left)
 }
 
 enum Target<W: World> {

@@ -144,7 +144,7 @@ pub(crate) async fn try_join<W: World>(
 }
 
 /// A hold that is given back if its future is dropped: cancelled, or unwound by a callback's panic.
-struct Drive<W: World>(Option<Hold<W>>);
+pub(super) struct Drive<W: World>(pub(super) Option<Hold<W>>);
 
 impl<W: World> Deref for Drive<W> {
     type Target = Hold<W>;

@@ -150,7 +150,7 @@ impl<W: World> Hold<W> {
             .publish(Some(&unready), generation, Lock::Keep)
             .await?;
         crash::point(Point::PublishedUnready);
-        let record = Record::new(&seat.key, unready.identity, info);
+        let record = Record::new(&seat.key, unready.identity, info).with_hosted(unready.hosted);
         seat.world.write_record(&seat.key, &record).await?;
         crash::point(Point::Recorded);
         let candidate = Current {
@@ -184,13 +184,7 @@ impl<W: World> Hold<W> {
         object: &Arc<ObjectOf<W>>,
         snapshot: Snapshot,
     ) -> Step<()> {
-        let leftover = match snapshot.instance {
-            Some(instance) => Some(instance),
-            // A set that was removed from outside and made anew knows nothing of the instance it
-            // counted; the record does.
-            None => self.recorded().await?,
-        };
-        let Some(instance) = leftover else {
+        let Some(instance) = self.leftover(&snapshot).await? else {
             return Ok(());
         };
         if let Some(error) = self.stop(object, instance, snapshot.generation).await? {
@@ -198,6 +192,16 @@ impl<W: World> Hold<W> {
         }
         crash::point(Point::LeftoverStopped);
         Ok(())
+    }
+
+    /// The instance that there is, or was.
+    pub(super) async fn leftover(&self, snapshot: &Snapshot) -> Result<Option<Instance>> {
+        match snapshot.instance {
+            Some(instance) => Ok(Some(instance)),
+            // A set that was removed from outside and made anew knows nothing of the instance it
+            // counted; the record does.
+            None => self.recorded().await,
+        }
     }
 
     /// The instance that the record names, if it lives.
@@ -223,7 +227,7 @@ impl<W: World> Hold<W> {
             port: record.port(),
             ready: false,
             stopping: false,
-            hosted: identity.pid == seat.world.own_pid(),
+            hosted: record.is_hosted() || identity.pid == seat.world.own_pid(),
             has_metadata: record.has_metadata(),
             command: record.stop().is_some(),
             keep_orphan: false,

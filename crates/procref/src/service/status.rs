@@ -1,16 +1,32 @@
+use std::fmt;
 use std::process::ExitStatus;
+use std::time::{Duration, SystemTime};
 
+use super::world::{Machine, describe};
+use crate::error::Result;
 use crate::info::ServiceInfo;
-use crate::kernel::{Ended, Instance, Snapshot};
+use crate::kernel::{Ended, Fault, Inspection, Instance, Kernel as _, Missing, Native, Object as _};
+use crate::name::ServiceKey;
+use crate::process::{self, Process, facts};
 
 /// What the kernel tells about a service at one moment. Made by
 /// [`SharedService::status`](crate::SharedService::status).
+///
+/// All of it comes from the kernel's own object and from `/proc`, so that a crash makes none of it
+/// wrong; only an instance's metadata is in a file.
 #[derive(Clone, Debug)]
 pub struct Status {
     clients: u32,
+    holders: Vec<Holder>,
+    unknown_holders: u32,
     generation: u32,
     state: State,
     instance: Option<ServiceInfo>,
+    started_at: Option<SystemTime>,
+    uptime: Option<Duration>,
+    linger: Duration,
+    linger_left: Option<Duration>,
+    supervisor: Option<u32>,
     transition: Option<u32>,
     ended: Option<Ended>,
 }
@@ -31,23 +47,98 @@ pub enum State {
     Dead,
 }
 
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Absent => "absent",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Stopping => "stopping",
+            Self::Dead => "dead",
+        })
+    }
+}
+
+/// A process that holds a reference to a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pid: u32,
+    command: Option<String>,
+    since: SystemTime,
+}
+
+impl Holder {
+    /// Its pid.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its program and arguments on one line of up to 4 KiB; what is no UTF-8 is replaced. `None`
+    /// where it has none, or is about to end.
+    #[must_use]
+    pub fn command(&self) -> Option<&str> {
+        self.command.as_deref()
+    }
+
+    /// When the **process** was started, to a hundredth of a second. When it took its reference
+    /// nobody keeps.
+    #[must_use]
+    pub fn since(&self) -> SystemTime {
+        self.since
+    }
+
+    /// `Ok(None)`: it has ended by now.
+    fn find(pid: u32) -> Result<Option<Self>> {
+        let found = Process::look_up(pid)?;
+        Ok(found.map(|process| Self {
+            pid,
+            command: facts::command_line(pid),
+            since: facts::started_at(process.identity().start),
+        }))
+    }
+}
+
+/// The status of a service. Creates nothing.
+pub(super) fn look(key: &ServiceKey) -> Result<Status> {
+    pollster::block_on(async {
+        let Some(object) = Native.open(key, Missing::Ignore).await? else {
+            return Ok(Status::absent());
+        };
+        let told = match object.inspect().await {
+            Ok(told) => told,
+            Err(Fault::Removed) => return Ok(Status::absent()),
+            Err(Fault::Refused(error)) => return Err(error),
+        };
+        let info = match &told.snapshot.instance {
+            Some(instance) => Some(describe(&Machine, key, instance).await),
+            None => None,
+        };
+        Ok(Status::new(&told, info))
+    })
+}
+
 impl Status {
-    pub(super) fn absent() -> Self {
+    fn absent() -> Self {
         Self {
             clients: 0,
+            holders: Vec::new(),
+            unknown_holders: 0,
             generation: 0,
             state: State::Absent,
             instance: None,
+            started_at: None,
+            uptime: None,
+            linger: Duration::ZERO,
+            linger_left: None,
+            supervisor: None,
             transition: None,
             ended: None,
         }
     }
 
-    pub(super) fn new(
-        snapshot: &Snapshot,
-        info: Option<ServiceInfo>,
-        transition: Option<u32>,
-    ) -> Self {
+    fn new(told: &Inspection, info: Option<ServiceInfo>) -> Self {
+        let snapshot = &told.snapshot;
         let state = match (&snapshot.instance, &info) {
             (Some(Instance { stopping: true, .. }), _) => State::Stopping,
             (Some(Instance { ready: false, .. }), _) => State::Starting,
@@ -56,20 +147,57 @@ impl Status {
             (None, _) if snapshot.locked => State::Starting,
             (None, _) => State::Absent,
         };
+        let mut holders = Vec::new();
+        let mut unknown_holders = told.unnamed;
+        for &pid in &told.holders {
+            match Holder::find(pid) {
+                Ok(holder) => holders.extend(holder),
+                // It is there, but `/proc` does not show it.
+                Err(_) => unknown_holders += 1,
+            }
+        }
+        let start = snapshot.instance.map_or(0, |it| it.identity.start);
+        let local = start != 0;
+        let alive = local && info.as_ref().is_some_and(ServiceInfo::is_alive);
+        let linger_ms = snapshot.instance.map_or(0, |it| it.linger_ms);
         Self {
             clients: snapshot.clients,
+            holders,
+            unknown_holders,
             generation: snapshot.generation.into(),
             state,
             instance: info,
-            transition,
+            started_at: local.then(|| facts::started_at(start)),
+            uptime: alive.then(|| facts::age(start)),
+            linger: Duration::from_millis(linger_ms.into()),
+            linger_left: linger_left(told),
+            supervisor: told.supervisor.filter(|&pid| process::is_alive(pid)),
+            transition: told.transition,
             ended: snapshot.ended,
         }
     }
 
-    /// Processes that hold a reference.
+    /// Processes that hold a reference. A program that took the place of another by `exec` and
+    /// acquired anew counts twice, because it holds what the other one held.
     #[must_use]
     pub fn clients(&self) -> u32 {
         self.clients
+    }
+
+    /// The processes that hold a reference, ordered by pid.
+    ///
+    /// The kernel names up to a hundred of them at a time. It is never wrong about one: a process that
+    /// has ended, in whatever way, holds nothing and is not listed.
+    #[must_use]
+    pub fn holders(&self) -> &[Holder] {
+        &self.holders
+    }
+
+    /// References that are counted and whose holders are not known: those beyond a hundred, those
+    /// of a [`RefCounter`](crate::RefCounter), and those of processes that `/proc` does not show.
+    #[must_use]
+    pub fn unknown_holders(&self) -> u32 {
+        self.unknown_holders
     }
 
     /// Which instance it is, or was; 0 before the first. See
@@ -91,6 +219,43 @@ impl Status {
         self.instance.as_ref()
     }
 
+    /// When the instance's process was started, to a hundredth of a second. `None` without an
+    /// instance, and for one that is no process of this machine.
+    #[must_use]
+    pub fn started_at(&self) -> Option<SystemTime> {
+        self.started_at
+    }
+
+    /// How long ago the instance's process was started, time in which the machine slept included.
+    /// `None` also when it is dead.
+    #[must_use]
+    pub fn uptime(&self) -> Option<Duration> {
+        self.uptime
+    }
+
+    /// How long the instance is kept warm after its last client; zero where it is not. See
+    /// [`linger`](crate::SharedServiceBuilder::linger).
+    #[must_use]
+    pub fn linger(&self) -> Duration {
+        self.linger
+    }
+
+    /// How long it will still be kept warm. `Some` only while nobody holds it and it is kept.
+    ///
+    /// The kernel notes in whole seconds when the last client left, so this can be up to a second too
+    /// short.
+    #[must_use]
+    pub fn linger_left(&self) -> Option<Duration> {
+        self.linger_left
+    }
+
+    /// The process that will stop the service when its clients are gone. `None` where there is none:
+    /// with [`Orphan::Keep`](crate::Orphan::Keep), or somebody killed it.
+    #[must_use]
+    pub fn supervisor(&self) -> Option<u32> {
+        self.supervisor
+    }
+
     /// The process that is starting, stopping or recovering the service right now.
     #[must_use]
     pub fn transition(&self) -> Option<u32> {
@@ -103,4 +268,17 @@ impl Status {
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.ended.map(Ended::status)
     }
+}
+
+/// The last step on the object of a service that is kept warm was its supervisor's, which saw that
+/// nobody was left.
+fn linger_left(told: &Inspection) -> Option<Duration> {
+    let snapshot = &told.snapshot;
+    if snapshot.clients > 0 || snapshot.locked || snapshot.pinned || !snapshot.lingers() {
+        return None;
+    }
+    let linger = Duration::from_millis(snapshot.instance?.linger_ms.into());
+    // A clock that was set back since then leaves the whole time.
+    let passed = told.changed_at.elapsed().unwrap_or_default();
+    Some(linger.saturating_sub(passed))
 }

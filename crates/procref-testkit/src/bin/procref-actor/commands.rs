@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use procref::process::Process;
-use procref::{PlatformRefCounter, RefCounter, ServiceHandle};
+use procref::{PlatformRefCounter, RefCounter, Removed, ServiceHandle, Services};
 use procref_testkit::observe;
 use procref_testkit::process::{Forked, exit_at_once};
 use procref_testkit::protocol::{
@@ -138,6 +138,7 @@ fn perform(stage: &Arc<Stage>, id: u64, command: Command) -> Reply {
             let counter = lock(&stage.counters).get(&counter).cloned();
             count(&*counter.expect("a counter of this number"), op)
         }
+        Command::Gc { dir, rounds } => outcome(gc(&dir, rounds), |reply| reply),
         Command::Process { op, pid } => process(op, pid),
         Command::Fork { .. } | Command::Exec | Command::Die(_) => {
             unreachable!("left to the thread that reads commands")
@@ -323,6 +324,24 @@ fn storm(stage: &Stage, number: u32, rounds: u32, pause_us: u64) -> StormReport 
     }
     report.wrong.truncate(5);
     report
+}
+
+fn gc(dir: &Path, rounds: u32) -> procref::Result<Reply> {
+    let (mut services, mut stopped, mut failures) = (0, Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let dir = dir.to_owned();
+        let collected = drive(Via::TokioMulti, None, async move {
+            Services::in_dir(dir)?.gc().await
+        })?;
+        services += collected.removed().len();
+        stopped.extend(collected.removed().iter().filter_map(Removed::stopped));
+        failures.extend(collected.failures().iter().map(ToString::to_string));
+    }
+    Ok(Reply::Collected {
+        services,
+        stopped,
+        failures,
+    })
 }
 
 fn count(counter: &dyn RefCounter, op: CounterOp) -> Reply {

@@ -10,11 +10,18 @@ use std::time::Duration;
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
-use crate::kernel::semset::{Op, Values, Wait, slot};
+use crate::kernel::semset::{MAX_OPS, Op, Values, Wait, slot};
 
 /// What `semget` returned: names one set for as long as it exists.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SetId(libc::c_int);
+
+impl SetId {
+    /// One that the kernel's own list of sets shows.
+    pub(super) fn listed(id: libc::c_int) -> Self {
+        Self(id)
+    }
+}
 
 /// Who owns a set, and who may use it.
 pub(super) struct Owner {
@@ -127,12 +134,11 @@ fn timespec(limit: Duration) -> libc::timespec {
 }
 
 fn call(id: SetId, ops: &[Op], wait: Wait, limit: *const libc::timespec) -> io::Result<()> {
-    const MOST: usize = slot::COUNT as usize + 1;
     let mut array = [libc::sembuf {
         sem_num: 0,
         sem_op: 0,
         sem_flg: 0,
-    }; MOST];
+    }; MAX_OPS];
     for (raw, op) in array.iter_mut().zip(ops) {
         let undo = if op.undo { libc::SEM_UNDO } else { 0 };
         let no_wait = if wait == Wait::No || op.at_once {
@@ -147,7 +153,7 @@ fn call(id: SetId, ops: &[Op], wait: Wait, limit: *const libc::timespec) -> io::
         };
     }
     let count = ops.len();
-    if count > MOST {
+    if count > MAX_OPS {
         return Err(io::Error::from_raw_os_error(libc::E2BIG));
     }
     // SAFETY: `array` is an array of at least `count` initialised `sembuf`s (checked above), which
@@ -252,23 +258,26 @@ impl Drop for Guarded {
 }
 
 pub(super) fn owner(id: SetId) -> io::Result<Owner> {
-    /// `semid_ds` starts with `ipc_perm` on every Linux; what follows differs in size and is not
-    /// needed. 256 bytes are more than twice what any architecture has.
-    #[repr(C)]
-    struct Stat {
-        perm: libc::ipc_perm,
-        rest: [u64; 32],
-    }
-    let mut stat = MaybeUninit::<Stat>::zeroed();
-    // SAFETY: IPC_STAT writes one `semid_ds`, for which `stat` has room and alignment.
-    check(unsafe { libc::semctl(id.0, 0, libc::IPC_STAT, stat.as_mut_ptr()) })?;
-    // SAFETY: it was zeroed, and all zeros are valid for these integers.
-    let Stat { perm, .. } = unsafe { stat.assume_init() };
+    let perm = stat(id)?.sem_perm;
     Ok(Owner {
         uid: perm.uid,
         creator: perm.cuid,
         mode: u32::from(perm.mode),
     })
+}
+
+/// When an array was performed last, or an undo: seconds since the Unix epoch, 0 for never.
+pub(super) fn changed_at(id: SetId) -> io::Result<u64> {
+    // What the kernel writes is never before the epoch.
+    Ok(u64::try_from(stat(id)?.sem_otime).unwrap_or(0))
+}
+
+fn stat(id: SetId) -> io::Result<libc::semid_ds> {
+    let mut stat = MaybeUninit::<libc::semid_ds>::zeroed();
+    // SAFETY: IPC_STAT writes one `semid_ds`, for which `stat` has room and alignment.
+    check(unsafe { libc::semctl(id.0, 0, libc::IPC_STAT, stat.as_mut_ptr()) })?;
+    // SAFETY: it was zeroed, and all zeros are valid for these integers.
+    Ok(unsafe { stat.assume_init() })
 }
 
 pub(super) fn last_pid(id: SetId, slot: u16) -> io::Result<Option<u32>> {

@@ -10,6 +10,8 @@ use crate::kernel::{Instance, Lock, Object as _, Supervised};
 use crate::name::{Name, Namespace};
 use crate::process::Identity;
 
+mod who;
+
 /// A service nobody else has, whose set is removed at the end.
 struct Scratch {
     key: ServiceKey,
@@ -240,6 +242,7 @@ fn every_step_on_a_removed_set_says_so() {
     removed(run(set.recount(0, 1, true)).map(drop));
     removed(run(set.remove()));
     removed(run(set.lock_holder()).map(drop));
+    removed(run(set.inspect()).map(drop));
     let again = scratch.open();
     assert!(!run(again.snapshot()).unwrap().claimed);
 }

@@ -1,0 +1,506 @@
+//! `Services::gc`: what crashes have left is removed, and nothing else is touched.
+
+#![cfg(target_os = "linux")]
+
+use std::fs::{self, Permissions};
+use std::future::Future;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
+use std::thread;
+
+use procref::{Collected, PlatformRefCounter, RefCounter as _, Removed, Services};
+use procref_testkit::deadline;
+use procref_testkit::kernel;
+use procref_testkit::observe::{Identity, supervisors_of};
+use procref_testkit::protocol::{
+    Callback, Command, CounterOp, Event, Gate, Outcome, Reply, ServiceSpec, Via,
+};
+use procref_testkit::{Actor, Scene, scene};
+use rustix::process::Signal;
+
+/// The slot that keeps a service without a client.
+const PIN: usize = 4;
+
+fn unique(scene: &Scene, name: &str) -> ServiceSpec {
+    let tail = scene.root().file_name().expect("a name").to_string_lossy();
+    scene.service(&format!("{name} {tail}"))
+}
+
+fn gc(scene: &Scene) -> Collected {
+    let services = Services::in_dir(scene.runtime_dir()).expect("open");
+    services.gc_blocking().expect("gc")
+}
+
+/// Collects what there is, without a failure.
+#[track_caller]
+fn collect(scene: &Scene) -> Vec<Removed> {
+    let collected = gc(scene);
+    assert!(collected.failures().is_empty(), "{collected:?}");
+    collected.removed().to_vec()
+}
+
+#[track_caller]
+fn assert_nothing_to_collect(scene: &Scene) {
+    assert_eq!(collect(scene), []);
+}
+
+fn kill(process: Identity) {
+    process.signal(Signal::KILL);
+    process.wait_gone();
+}
+
+/// A service whose supervisor was killed, and then all its clients.
+fn orphan(scene: &Scene, spec: &ServiceSpec) -> (Identity, i32) {
+    let client = scene.actor();
+    let key = client.build(spec);
+    let held = client.acquire();
+    supervisors_of(&spec.name).into_iter().for_each(kill);
+    client.kill();
+    let service = Identity::of(held.got.pid).expect("it lives on");
+    (service, key)
+}
+
+fn write_private(path: &Path, text: impl AsRef<[u8]>) {
+    fs::write(path, text).expect("write");
+    fs::set_permissions(path, Permissions::from_mode(0o600)).expect("chmod");
+}
+
+#[test]
+fn an_orphan_is_stopped_gracefully_and_all_of_it_removed() {
+    let scene = scene!();
+    let spec = unique(&scene, "orphan");
+    let (service, key) = orphan(&scene, &spec);
+    let object = format!("{key:#010x}");
+    let files = scene.files();
+    let removed = collect(&scene);
+    assert_eq!(removed.len(), 1);
+    assert_eq!(removed[0].name(), Some(&*spec.name));
+    assert_eq!(removed[0].stopped(), Some(service.pid));
+    assert_eq!(removed[0].kernel_object(), Some(&*object));
+    assert_eq!(removed[0].files(), files);
+    scene.assert_clean();
+    assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
+    assert_nothing_to_collect(&scene);
+    scene.assert_clean();
+
+    let next = scene.client(&spec);
+    let held = next.acquire();
+    assert_ne!(held.got.pid, service.pid);
+    next.release(&held);
+}
+
+#[test]
+fn what_is_wanted_is_left_alone() {
+    let scene = scene!();
+    // Held, and that by somebody whose supervisor was killed.
+    let spec = unique(&scene, "held");
+    let holder = scene.client(&spec);
+    let held = holder.acquire();
+    supervisors_of(&spec.name).into_iter().for_each(kill);
+    // Meant to outlive its clients.
+    let kept = scene.service("kept").keeping_orphans();
+    orphan(&scene, &kept);
+    // Kept warm by its supervisor, longer than this test takes.
+    let warm = unique(&scene, "warm").lingering_ms(1_000_000);
+    let last = scene.client(&warm);
+    let handle = last.acquire();
+    last.release(&handle);
+    // Pinned.
+    let pinned = unique(&scene, "pinned");
+    let client = scene.actor();
+    let key = client.build(&pinned);
+    client.acquire();
+    let set = kernel::find(key).expect("a set");
+    set.set_value(PIN, 1).expect("pin");
+    client.kill();
+    supervisors_of(&pinned.name).into_iter().for_each(kill);
+
+    let (living, files) = (scene.living(), scene.files());
+    assert_eq!((living.len(), files.len()), (4, 4));
+    for _ in 0..3 {
+        assert_nothing_to_collect(&scene);
+    }
+    assert_eq!((scene.living(), scene.files()), (living, files));
+    assert_eq!(holder.count(), 1);
+
+    // Not any more.
+    set.set_value(PIN, 0).expect("unpin");
+    supervisors_of(&warm.name).into_iter().for_each(kill);
+    let mut removed = collect(&scene);
+    removed.sort_by_key(|removed| removed.name().map(str::to_owned));
+    let names: Vec<_> = removed.iter().filter_map(Removed::name).collect();
+    assert_eq!(names, [pinned.name.as_str(), warm.name.as_str()]);
+    holder.release(&held);
+    let heir = scene.client(&kept);
+    let held = heir.acquire();
+    heir.release(&held);
+    scene.assert_clean();
+}
+
+#[test]
+fn what_somebody_starts_or_has_locked_is_left_alone() {
+    let scene = scene!();
+    let gate = Gate::Before(Callback::Start);
+    let client = scene.client(&scene.service("starting").gated([gate]));
+    let pending = client.begin_acquire(Via::Pollster);
+    client.event(&Event::Running(Callback::Start));
+    let counter = scene.client(&scene.service("locked"));
+    counter.counter(0, "locked");
+    assert_eq!(counter.counter_op(0, CounterOp::TryLock), Reply::Flag(true));
+    assert_nothing_to_collect(&scene);
+    client.proceed(gate);
+    let held = client.finish_acquire(pending).expect("acquire");
+    assert_eq!(client.count(), 1);
+    client.release(&held);
+    assert_eq!(counter.counter_op(0, CounterOp::Unlock), Reply::Done);
+}
+
+#[test]
+fn a_service_whose_object_was_removed_from_outside_is_stopped() {
+    let scene = scene!();
+    let spec = scene.service("cut off");
+    let client = scene.actor();
+    let key = client.build(&spec);
+    let held = client.acquire();
+    kernel::find(key).expect("a set").remove().expect("remove");
+    client.kill();
+    let removed = collect(&scene);
+    assert_eq!(removed.len(), 1);
+    assert_eq!(removed[0].stopped(), Some(held.got.pid));
+    assert_eq!(removed[0].kernel_object(), None);
+    assert_eq!(removed[0].files().len(), 1);
+    scene.assert_clean();
+    assert_eq!(scene.stopped(), [(held.got.pid, "signal 15".to_owned())]);
+}
+
+#[test]
+fn a_client_that_is_its_own_service_is_not_signalled() {
+    let scene = scene!();
+    let spec = scene.service("hosted").starting([Outcome::OwnPid]);
+    let client = scene.actor();
+    let key = client.build(&spec);
+    client.acquire();
+    assert_nothing_to_collect(&scene);
+    kernel::find(key).expect("a set").remove().expect("remove");
+    let removed = collect(&scene);
+    assert_eq!(removed.len(), 1);
+    assert_eq!(removed[0].stopped(), None);
+    assert!(client.identity().is_live());
+    let other = scene.client(&scene.service("hosted"));
+    let held = other.acquire();
+    assert!(client.identity().is_live());
+    other.release(&held);
+}
+
+#[test]
+fn the_dead_are_buried() {
+    let scene = scene!();
+    // Everybody was killed.
+    let spec = unique(&scene, "dead");
+    let (service, _) = orphan(&scene, &spec);
+    kill(service);
+    // Killed in its start, which had no supervisor and has left no record.
+    let gate = Gate::Before(Callback::Start);
+    let spec = scene.service("begun").keeping_orphans().gated([gate]);
+    let client = scene.client(&spec);
+    let _ = client.begin_acquire(Via::Pollster);
+    client.event(&Event::Running(Callback::Start));
+    client.kill();
+
+    let removed = collect(&scene);
+    assert_eq!(removed.len(), 2);
+    assert!(
+        removed
+            .iter()
+            .all(|it| it.stopped().is_none() && it.kernel_object().is_some())
+    );
+    let mut names: Vec<_> = removed.iter().map(Removed::name).collect();
+    names.sort_unstable();
+    assert!(names[0].is_none() && names[1].is_some_and(|name| name.starts_with("dead")));
+    scene.assert_clean();
+}
+
+#[test]
+fn what_has_died_is_not_kept_warm() {
+    let scene = scene!();
+    let spec = unique(&scene, "warm").lingering_ms(1_000_000);
+    let client = scene.client(&spec);
+    let held = client.acquire();
+    client.release(&held);
+    assert_nothing_to_collect(&scene);
+    kill(scene.only_living());
+    let removed = collect(&scene);
+    assert_eq!((removed.len(), removed[0].stopped()), (1, None));
+    scene.assert_clean();
+    deadline::until_true("its supervisor ends", || {
+        supervisors_of(&spec.name).is_empty()
+    });
+}
+
+#[test]
+fn a_stop_that_was_broken_off_is_finished() {
+    let scene = scene!();
+    let mut spec = unique(&scene, "slow");
+    spec.fake.slow_stop_ms = 500;
+    let (service, _) = orphan(&scene, &spec);
+    let collector = scene.actor();
+    let dir = scene.runtime_dir();
+    let _ = collector.begin(Command::Gc { dir, rounds: 1 });
+    let stopping = || {
+        let listed = Services::in_dir(scene.runtime_dir()).and_then(|it| it.list());
+        listed.expect("list")[0].status().state() == procref::State::Stopping
+    };
+    deadline::until_true("it is being stopped", stopping);
+    collector.kill();
+    assert!(service.is_live());
+    let removed = collect(&scene);
+    assert_eq!(removed[0].stopped(), Some(service.pid));
+    scene.assert_clean();
+}
+
+#[test]
+fn a_collection_that_is_dropped_is_finished_in_the_background() {
+    let scene = scene!();
+    let mut spec = unique(&scene, "slow");
+    spec.fake.slow_stop_ms = 300;
+    let (service, _) = orphan(&scene, &spec);
+    {
+        let services = Services::in_dir(scene.runtime_dir()).expect("open");
+        let mut collection = pin!(services.gc());
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(collection.as_mut().poll(&mut context).is_pending());
+        assert!(service.is_live(), "it takes its time");
+    }
+    deadline::until_true("all is gone", || {
+        !service.is_live() && scene.files().is_empty()
+    });
+    deadline::until_true("its set, too", || collect(&scene).is_empty());
+    scene.assert_clean();
+    assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
+}
+
+#[test]
+fn what_cannot_be_stopped_is_a_failure_and_stays() {
+    let scene = scene!();
+    // Its set names a process that nobody here signals: the one that collects.
+    let spec = unique(&scene, "stuck");
+    let (service, key) = orphan(&scene, &spec);
+    let set = kernel::find(key).expect("a set");
+    let own = Identity::own();
+    let slots = [(14, own.pid & 0x7fff), (15, own.pid >> 15)];
+    let start = (0..5).map(|n| (16 + n, (own.start >> (15 * n)) as u32 & 0x7fff));
+    for (slot, value) in slots.into_iter().chain(start) {
+        set.set_value(slot, value as u16).expect("write");
+    }
+    let collected = gc(&scene);
+    assert!(collected.removed().is_empty());
+    let failure = collected.failures()[0].to_string();
+    assert!(failure.contains(&spec.name), "{failure}");
+    assert!(failure.contains("calling process"), "{failure}");
+    assert_eq!(set.value(1).expect("still there"), 0, "unlocked");
+    assert_eq!(scene.files().len(), 1);
+    set.remove().expect("remove");
+    assert_eq!(collect(&scene)[0].stopped(), Some(service.pid));
+}
+
+/// The file name that procref gives to what belongs to the service of that record.
+fn beside(record: &Path, ending: &str) -> PathBuf {
+    record.with_extension(ending)
+}
+
+#[test]
+fn files_without_a_service_are_removed() {
+    let scene = scene!();
+    let spec = scene.service("logged");
+    let client = scene.client(&spec);
+    let held = client.acquire();
+    let record = scene.files().remove(0);
+    let belongings = ["tmp", "log", "log.1"].map(|ending| beside(&record, ending));
+    for path in &belongings {
+        write_private(path, "text");
+    }
+    assert_nothing_to_collect(&scene);
+    assert_eq!(scene.files().len(), 4, "it runs");
+    client.release(&held);
+    let broken = scene.runtime_dir().join("web-0123456789abcde.json");
+    write_private(&broken, "{\"version\":");
+    let huge = scene.runtime_dir().join("web-1123456789abcde.json");
+    write_private(&huge, vec![b' '; 2 << 20]);
+
+    let removed = collect(&scene);
+    let mut files: Vec<_> = removed.iter().flat_map(Removed::files).cloned().collect();
+    files.sort();
+    let mut expected = vec![belongings[1].clone(), belongings[2].clone(), broken, huge];
+    expected.sort();
+    assert_eq!(files, expected);
+    assert!(removed.iter().all(|it| it.kernel_object().is_none()));
+    scene.assert_clean();
+}
+
+#[test]
+fn files_that_are_not_procrefs_stay() {
+    let scene = scene!();
+    let client = scene.client(&scene.service("real"));
+    let held = client.acquire();
+    let good = fs::read(&scene.files()[0]).expect("read");
+    client.release(&held);
+    let at = |name: &str| scene.runtime_dir().join(name);
+    for name in [
+        "notes.txt",
+        "web.json",
+        "web.log",
+        "web-0123456789ABCDE.json",
+        "web-0123456789abcde.txt",
+        "web-0123456789abcde.log.2",
+        "web-0123456789abcde0.json",
+    ] {
+        write_private(&at(name), "");
+    }
+    // Of our pattern, and not ours: another service's record, another version's, …
+    write_private(&at("copy-1123456789abcde.json"), &good);
+    write_private(&at("next-2123456789abcde.json"), "{\"version\": 77}");
+    fs::create_dir(at("dir-3123456789abcde.json")).expect("create");
+    fs::create_dir(at("dir-3123456789abcde.log")).expect("create");
+    let private = Permissions::from_mode(0o700);
+    fs::set_permissions(at("dir-3123456789abcde.log"), private).expect("chmod");
+    symlink(at("notes.txt"), at("link-4123456789abcde.json")).expect("link");
+    symlink(at("notes.txt"), at("link-4123456789abcde.log")).expect("link");
+    write_private(&at("open-5123456789abcde.log"), "");
+    fs::set_permissions(
+        at("open-5123456789abcde.log"),
+        Permissions::from_mode(0o644),
+    )
+    .expect("chmod");
+
+    let before = scene.files();
+    assert_nothing_to_collect(&scene);
+    assert_eq!(scene.files(), before);
+    assert_eq!(scene.sweep().len(), before.len());
+}
+
+#[test]
+fn another_directorys_services_are_not_touched() {
+    let (one, two) = (scene!(), scene!());
+    let spec = unique(&two, "elsewhere");
+    let (service, key) = orphan(&two, &spec);
+    // Of our size and mode, and nobody's.
+    let blank = 0x7e58_0000 | i32::try_from(std::process::id() & 0xffff).expect("small");
+    let blank = kernel::Set::create(blank, 128, 0o600).expect("create");
+    assert_nothing_to_collect(&one);
+    assert!(service.is_live() && kernel::find(key).is_some());
+    assert_eq!(kernel::find(blank.key).as_ref(), Some(&blank));
+    blank.remove().expect("remove");
+    assert_eq!(collect(&two).len(), 1);
+    two.assert_clean();
+}
+
+#[test]
+fn many_who_collect_at_once_stop_each_orphan_once() {
+    let scene = scene!();
+    let specs = ["one", "two", "three"].map(|name| unique(&scene, name));
+    let mut services: Vec<_> = specs
+        .iter()
+        .map(|spec| orphan(&scene, spec).0.pid)
+        .collect();
+    let actors = scene.actors(6);
+    let begun: Vec<_> = actors
+        .iter()
+        .map(|actor| {
+            let dir = scene.runtime_dir();
+            actor.begin(Command::Gc { dir, rounds: 20 })
+        })
+        .collect();
+    let mut stopped = Vec::new();
+    for (actor, pending) in actors.iter().zip(begun) {
+        match actor.reply(pending) {
+            Reply::Collected {
+                stopped: pids,
+                failures,
+                ..
+            } => {
+                assert_eq!(failures, [] as [String; 0]);
+                stopped.extend(pids);
+            }
+            reply => panic!("{reply:?}"),
+        }
+    }
+    stopped.sort_unstable();
+    services.sort_unstable();
+    assert_eq!(stopped, services);
+    assert_eq!(scene.stopped().len(), 3, "each gracefully");
+    scene.assert_clean();
+}
+
+/// What nobody holds when it is looked at may be held by the time its lock is taken.
+#[test]
+fn nobody_loses_a_reference_taken_between_the_look_and_the_lock() {
+    let scene = scene!();
+    let dir = scene.runtime_dir();
+    let counter = PlatformRefCounter::in_dir("quick", &dir).expect("counter");
+    let services = Services::in_dir(&dir).expect("open");
+    let done = AtomicBool::new(false);
+    let lost = thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let mut lost = 0;
+            for _ in 0..20_000 {
+                counter.acquire().expect("acquire");
+                // For as long as it takes to remove it.
+                let held = (0..30).all(|_| counter.count().expect("count") == 1);
+                lost += u32::from(!held);
+                counter.release().expect("release");
+            }
+            done.store(true, Ordering::Relaxed);
+            lost
+        });
+        while !done.load(Ordering::Relaxed) {
+            let collected = services.gc_blocking().expect("gc");
+            assert!(collected.failures().is_empty(), "{collected:?}");
+        }
+        client.join().expect("no error")
+    });
+    assert_eq!(lost, 0, "references that were taken away");
+    scene.assert_clean();
+}
+
+#[test]
+fn g1_holds_beside_clients_that_come_go_and_are_killed() {
+    let scene = scene!();
+    let spec = unique(&scene, "busy");
+    let collectors = scene.actors(2);
+    for collector in &collectors {
+        let dir = scene.runtime_dir();
+        let rounds = 1_000_000;
+        let _ = collector.begin(Command::Gc { dir, rounds });
+    }
+    let clients = scene.clients(4, &spec);
+    let storms: Vec<_> = clients
+        .iter()
+        .map(|client| {
+            client.begin(Command::Storm {
+                service: 0,
+                rounds: 150,
+                pause_us: 3000,
+            })
+        })
+        .collect();
+    // Meanwhile others leave orphans.
+    for _ in 0..10 {
+        let victim = scene.client(&spec);
+        victim.acquire();
+        supervisors_of(&spec.name).into_iter().for_each(kill);
+        victim.kill();
+        scene.assert_never_two();
+    }
+    for (client, pending) in clients.iter().zip(storms) {
+        let report = client.finish_storm(pending);
+        assert_eq!((report.good, report.wrong), (150, vec![]));
+    }
+    scene.assert_never_two();
+    collectors.iter().for_each(Actor::kill);
+    clients.iter().for_each(Actor::kill);
+    collect(&scene);
+    scene.assert_clean();
+}

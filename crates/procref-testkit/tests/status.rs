@@ -1,0 +1,354 @@
+//! What `status` tells, compared with who really does what.
+
+#![cfg(target_os = "linux")]
+
+use std::time::{Duration, SystemTime};
+
+use procref::{Holder, SharedService, State, Status};
+use procref_testkit::deadline;
+use procref_testkit::observe::supervisors_of;
+use procref_testkit::protocol::{
+    Callback, Command, CounterOp, Event, Gate, Place, Reply, ServiceSpec, Via,
+};
+use procref_testkit::{Actor, Scene, kernel, scene};
+use rustix::process::Signal;
+
+/// Where names of clients begin in a set, and how many semaphores it has.
+const WHO: usize = 28;
+const SLOTS: usize = 128;
+const NAMES: usize = SLOTS - WHO;
+
+fn unique(scene: &Scene, name: &str) -> ServiceSpec {
+    let tail = scene.root().file_name().expect("a name").to_string_lossy();
+    scene.service(&format!("{name} {tail}"))
+}
+
+/// As a process sees it that has nothing to do with the service.
+fn status(spec: &ServiceSpec) -> Status {
+    let mut builder = SharedService::builder(&spec.name);
+    if let Some(dir) = &spec.dir {
+        builder = builder.base_dir(dir);
+    }
+    let service = builder.build().expect("build");
+    service.status().expect("status")
+}
+
+fn pids(status: &Status) -> Vec<u32> {
+    status.holders().iter().map(Holder::pid).collect()
+}
+
+#[track_caller]
+fn assert_held_by<'a>(spec: &ServiceSpec, clients: impl IntoIterator<Item = &'a Actor>) {
+    let mut expected: Vec<_> = clients.into_iter().map(Actor::pid).collect();
+    expected.sort_unstable();
+    let status = status(spec);
+    assert_eq!(pids(&status), expected);
+    assert_eq!(status.clients() as usize, expected.len());
+    assert_eq!(status.unknown_holders(), 0);
+}
+
+#[test]
+fn holders_are_exactly_those_who_hold_it() {
+    let scene = scene!();
+    let spec = scene.service("held");
+    let clients = scene.clients(8, &spec);
+    assert_held_by(&spec, []);
+    let mut held = Vec::new();
+    for (index, client) in clients.iter().enumerate() {
+        held.push(client.acquire());
+        assert_held_by(&spec, &clients[..=index]);
+    }
+    // A second handle is no second holder, and the first one that goes none less.
+    let second = clients[0].acquire();
+    assert_held_by(&spec, &clients);
+    clients[0].release(&second);
+    assert_held_by(&spec, &clients);
+
+    clients[0].release(&held[0]);
+    assert_held_by(&spec, &clients[1..]);
+    clients[1].kill();
+    clients[2].drop_handle(&held[2], Place::Thread);
+    assert_held_by(&spec, &clients[3..]);
+    held[0] = clients[0].acquire();
+    assert_held_by(&spec, clients[3..].iter().chain(&clients[..1]));
+
+    for (client, held) in clients.iter().zip(&held).skip(3) {
+        client.release(held);
+    }
+    assert_held_by(&spec, &clients[..1]);
+    clients[0].release(&held[0]);
+    assert_held_by(&spec, []);
+}
+
+#[test]
+fn a_holder_says_what_it_runs_and_since_when() {
+    let scene = scene!();
+    let spec = scene.service("shown");
+    let before = SystemTime::now() - Duration::from_millis(50);
+    let client = scene.client(&spec);
+    client.acquire();
+    let told = status(&spec);
+    let holder = &told.holders()[0];
+    let command = holder.command().expect("a command line");
+    assert!(command.contains("procref-actor --guardian "), "{command}");
+    assert!(!command.contains(['\0', '\n']), "{command:?}");
+    assert!(before <= holder.since() && holder.since() <= SystemTime::now());
+
+    // The process stays, and its reference; what it runs is another program.
+    let _ = client.begin(Command::Exec);
+    client.event(&Event::Executed);
+    let told = status(&spec);
+    let executed = &told.holders()[0];
+    assert_eq!(pids(&told), [client.pid()]);
+    let command = executed.command().expect("a command line");
+    assert!(command.contains(" --sleep-forever "), "{command}");
+    client.kill();
+    deadline::until_true("the supervisor stops it", || {
+        status(&spec).state() == State::Absent
+    });
+}
+
+#[test]
+fn a_forked_child_is_no_holder() {
+    let scene = scene!();
+    let spec = scene.service("forked");
+    let parent = scene.client(&spec);
+    let held = parent.acquire();
+    let child = parent.fork();
+    assert_held_by(&spec, [&parent]);
+    child.acquire_via(Via::Pollster);
+    assert_held_by(&spec, [&parent, &child]);
+    parent.release(&held);
+    assert_held_by(&spec, [&child]);
+    child.kill();
+    deadline::until_true("the supervisor stops it", || {
+        status(&spec).state() == State::Absent
+    });
+}
+
+#[test]
+fn a_crowd_that_comes_and_goes_at_once_is_listed_exactly() {
+    let scene = scene!();
+    let spec = scene.service("crowd");
+    let anchor = scene.client(&spec);
+    let held = anchor.acquire();
+    let clients = scene.clients(24, &spec);
+    for _ in 0..5 {
+        let begun: Vec<_> = clients
+            .iter()
+            .map(|client| client.begin_acquire(Via::Pollster))
+            .collect();
+        let mut got = Vec::new();
+        for (client, pending) in clients.iter().zip(begun) {
+            got.push(client.finish_acquire(pending).expect("acquire"));
+        }
+        assert_held_by(&spec, clients.iter().chain([&anchor]));
+        let begun: Vec<_> = clients
+            .iter()
+            .zip(&got)
+            .map(|(client, held)| {
+                client.begin(Command::Release {
+                    handle: held.handle,
+                    via: Via::Pollster,
+                })
+            })
+            .collect();
+        for (client, pending) in clients.iter().zip(begun) {
+            assert_eq!(client.reply(pending), Reply::Done);
+        }
+        assert_held_by(&spec, [&anchor]);
+    }
+    anchor.release(&held);
+}
+
+#[test]
+fn more_holders_than_names_are_counted_all_the_same() {
+    const MORE: usize = 4;
+    let scene = scene!();
+    let spec = scene.service("many");
+    let clients = scene.clients(NAMES + MORE, &spec);
+    for client in &clients {
+        client.acquire_via(Via::Pollster);
+    }
+    let told = status(&spec);
+    assert_eq!(told.clients() as usize, NAMES + MORE);
+    assert_eq!(told.holders().len(), NAMES);
+    assert_eq!(told.unknown_holders() as usize, MORE);
+    let known = pids(&told);
+    assert!(
+        known
+            .iter()
+            .all(|pid| clients.iter().any(|client| client.pid() == *pid))
+    );
+    // Whoever has a name and goes takes it along; those without one stay counted.
+    let (named, unnamed): (Vec<_>, Vec<_>) = clients
+        .iter()
+        .partition(|client| known.contains(&client.pid()));
+    named.iter().for_each(|client| client.kill());
+    let told = status(&spec);
+    assert_eq!((told.clients() as usize, pids(&told)), (MORE, vec![]));
+    assert_eq!(told.unknown_holders() as usize, MORE);
+    unnamed.iter().for_each(|client| client.kill());
+    deadline::until_true("the supervisor stops it", || {
+        status(&spec).state() == State::Absent
+    });
+}
+
+#[test]
+fn a_name_that_is_taken_is_passed_over() {
+    let scene = scene!();
+    let spec = scene.service("taken");
+    let (one, two) = (scene.client(&spec), scene.client(&spec));
+    let key = one.build_as(1, &spec);
+    let first = one.acquire();
+    let set = kernel::find(key).expect("a set");
+    let slots = || (WHO..SLOTS).filter(|&slot| set.value(slot).expect("value") == 0);
+    // Everybody's favourite but one.
+    let favourite = WHO + two.pid() as usize % NAMES;
+    let left = slots().find(|&slot| slot != favourite).expect("a slot");
+    let taken: Vec<_> = slots().filter(|&slot| slot != left).collect();
+    for &slot in &taken {
+        set.set_value(slot, 1).expect("take");
+    }
+    let second = two.acquire();
+    assert_eq!(set.value(left).expect("value"), 1, "the free one");
+    let told = status(&spec);
+    assert!(pids(&told).contains(&two.pid()) && told.clients() == 2);
+
+    two.release(&second);
+    assert_eq!(set.value(left).expect("value"), 0, "given back");
+    set.set_value(left, 1).expect("take");
+    let second = two.acquire();
+    assert_eq!(one.count(), 2, "counted without a name");
+    two.release(&second);
+    assert_eq!(one.count(), 1);
+    for &slot in taken.iter().chain([&left]) {
+        set.set_value(slot, 0).expect("give back");
+    }
+    one.release(&first);
+}
+
+#[test]
+fn references_of_a_counter_are_counted_and_not_named() {
+    let scene = scene!();
+    let spec = scene.service("counted");
+    let (client, counter) = (scene.client(&spec), scene.client(&spec));
+    let held = client.acquire();
+    counter.counter(0, &spec.name);
+    assert_eq!(counter.counter_op(0, CounterOp::Acquire), Reply::Count(2));
+    let told = status(&spec);
+    assert_eq!((told.clients(), told.unknown_holders()), (2, 1));
+    assert_eq!(pids(&told), [client.pid()]);
+    assert_eq!(counter.counter_op(0, CounterOp::Release), Reply::Count(1));
+    client.release(&held);
+}
+
+#[test]
+fn the_supervisor_is_told_whoever_joined_last() {
+    let scene = scene!();
+    let spec = unique(&scene, "supervised");
+    let clients = scene.clients(3, &spec);
+    let mut held = vec![clients[0].acquire()];
+    let supervisors = supervisors_of(&spec.name);
+    let supervisor = supervisors[0];
+    for client in &clients[1..] {
+        assert_eq!(status(&spec).supervisor(), Some(supervisor.pid));
+        held.push(client.acquire());
+    }
+    assert_eq!(status(&spec).supervisor(), Some(supervisor.pid));
+    supervisor.signal(Signal::KILL);
+    supervisor.wait_gone();
+    assert_eq!(status(&spec).supervisor(), None);
+    clients[2].release(&held[2]);
+    held[2] = clients[2].acquire();
+    let next = supervisors_of(&spec.name);
+    assert_eq!(next.len(), 1);
+    assert_eq!(status(&spec).supervisor(), Some(next[0].pid));
+    for (client, held) in clients.iter().zip(&held) {
+        client.release(held);
+    }
+    assert_eq!(status(&spec).supervisor(), None);
+}
+
+#[test]
+fn an_instance_says_how_old_it_is() {
+    let scene = scene!();
+    let spec = scene.service("old").keeping_orphans();
+    let before = SystemTime::now() - Duration::from_millis(50);
+    let client = scene.client(&spec);
+    let held = client.acquire();
+    let told = status(&spec);
+    assert_eq!(told.state().to_string(), "ready");
+    assert_eq!(told.linger(), Duration::ZERO);
+    let (started, uptime) = (told.started_at(), told.uptime());
+    let (started, uptime) = (started.expect("when"), uptime.expect("how long"));
+    assert!(before <= started && started <= SystemTime::now());
+    assert!(uptime <= before.elapsed().expect("since then"));
+    deadline::until_true("it grows older", || status(&spec).uptime() > Some(uptime));
+    let service = scene.only_living();
+    service.signal(Signal::KILL);
+    service.wait_gone();
+    let told = status(&spec);
+    assert_eq!((told.state(), told.uptime()), (State::Dead, None));
+    assert_eq!(told.state().to_string(), "dead");
+    client.release(&held);
+    let told = status(&spec);
+    assert_eq!((told.started_at(), told.uptime()), (None, None));
+    assert_eq!(told.state().to_string(), "absent");
+}
+
+#[test]
+fn what_is_kept_warm_says_for_how_long() {
+    const LINGER: Duration = Duration::from_secs(600);
+    let scene = scene!();
+    let spec = scene.service("warm").lingering_ms(600_000);
+    let client = scene.client(&spec);
+    for killed in [false, true] {
+        let going = scene.client(&spec);
+        let held = going.acquire();
+        let told = status(&spec);
+        assert_eq!((told.linger(), told.linger_left()), (LINGER, None));
+        if killed {
+            going.kill();
+        } else {
+            going.release(&held);
+        }
+        let left = deadline::until("its supervisor keeps it", || status(&spec).linger_left());
+        assert!(left <= LINGER && left > LINGER - Duration::from_secs(60));
+        assert_eq!(status(&spec).state(), State::Ready);
+    }
+    // Looking at it does not keep it longer.
+    let left = status(&spec).linger_left();
+    deadline::until_true("the time passes", || status(&spec).linger_left() < left);
+    let held = client.acquire();
+    assert_eq!(status(&spec).linger_left(), None);
+    let supervisor = status(&spec).supervisor().expect("a supervisor");
+    let supervisor = procref_testkit::observe::Identity::of(supervisor).expect("it lives");
+    supervisor.signal(Signal::KILL);
+    supervisor.wait_gone();
+    client.release(&held);
+}
+
+#[test]
+fn looking_creates_nothing_and_disturbs_no_start() {
+    let scene = scene!();
+    let spec = scene
+        .service("looked")
+        .gated([Gate::Before(Callback::Start)]);
+    let client = scene.actor();
+    let key = client.build(&spec);
+    let told = status(&spec);
+    assert_eq!((told.state(), told.clients()), (State::Absent, 0));
+    assert!(kernel::find(key).is_none());
+    let pending = client.begin_acquire(Via::Pollster);
+    client.event(&Event::Running(Callback::Start));
+    let told = status(&spec);
+    assert_eq!(told.state().to_string(), "starting");
+    assert_eq!(told.transition(), Some(client.pid()));
+    assert_eq!(pids(&told), [client.pid()]);
+    client.proceed(Gate::Before(Callback::Start));
+    let held = client.finish_acquire(pending).expect("acquire");
+    assert_eq!(status(&spec).transition(), None);
+    client.release(&held);
+    assert!(kernel::find(key).is_none());
+}

@@ -1,0 +1,67 @@
+//! Arrays put together as needed. Without allocation: a supervisor may not allocate.
+
+use super::{MAX_OPS, Op, RELEASE_LOCK, RESIGN, UNLOCKED, Values, op, slot};
+use crate::kernel::{Ended, Lock};
+
+/// One array of up to [`MAX_OPS`] operations.
+pub(crate) struct Changes {
+    ops: [Op; MAX_OPS],
+    length: usize,
+}
+
+impl Changes {
+    fn none() -> Self {
+        Self {
+            ops: [UNLOCKED; MAX_OPS],
+            length: 0,
+        }
+    }
+
+    /// An array with more operations at its end.
+    pub(super) fn and(ops: &[Op], more: &[Op]) -> Self {
+        let mut all = Self::none();
+        ops.iter().chain(more).for_each(|&op| all.push(op));
+        all
+    }
+
+    /// The array by which a supervisor resigns, and tells how the service ended.
+    pub(crate) fn resignation(to: [Op; 2], lock: Lock, ended: Option<Ended>) -> Self {
+        let mut changes = Self::and(&to, &RESIGN);
+        if lock == Lock::Release {
+            changes.push(RELEASE_LOCK);
+        }
+        if let Some(ended) = ended {
+            // From zero: nobody else writes it while this supervisor's TREE stands, and it was zeroed
+            // with the instance.
+            changes.push(op(slot::EXIT, ended.encode() as i16));
+        }
+        changes
+    }
+
+    /// The one that brings slots from some values to others.
+    pub(crate) fn between(before: &Values, after: &Values, lock: Lock) -> Self {
+        let mut changes = Self::none();
+        for ((slot, before), after) in (0..).zip(before).zip(after) {
+            let delta = *after as i16 - *before as i16;
+            // A zero delta would mean "wait until it is zero".
+            if delta != 0 {
+                changes.push(op(slot, delta));
+            }
+        }
+        if lock == Lock::Release {
+            changes.push(RELEASE_LOCK);
+        }
+        changes
+    }
+
+    fn push(&mut self, op: Op) {
+        if let Some(next) = self.ops.get_mut(self.length) {
+            *next = op;
+            self.length += 1;
+        }
+    }
+
+    pub(crate) fn ops(&self) -> &[Op] {
+        self.ops.get(..self.length).unwrap_or(&self.ops)
+    }
+}

@@ -1,0 +1,197 @@
+//! Who holds a reference, told by the kernel itself.
+//!
+//! The count says how many, not who. So a client that takes a reference also takes one of the WHO
+//! slots, in the same array, and gives it back in the array that gives the reference back, or by dying.
+//! The kernel remembers for each slot which process performed an array with it last (`GETPID` in
+//! [semctl(2)](https://man7.org/linux/man-pages/man2/semctl.2.html)), and nobody but the one who has
+//! it can: the array demands that it is free. An array that is refused leaves no mark. So a slot that is
+//! 1 names its client for as long as that lives, `exec` included, and needs no file that a crash would
+//! make wrong.
+//!
+//! Names are for people. Where all slots are taken, references go without, and the count is right
+//! all the same.
+
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use super::{Array, Changes, Op, Set, Values, op, slot, undone};
+use crate::kernel::{Inspection, Step};
+
+/// How many slots are tried before a reference goes without.
+const TRIES: usize = 8;
+
+/// How often an object that changes while it is looked at is looked at again.
+const LOOKS: usize = 8;
+
+/// The slot that names this process on one set; 0 for none. The changes of a process's reference come
+/// one after the other, so plain loads and stores do.
+#[derive(Debug, Default)]
+pub(super) struct Name {
+    /// Taken now.
+    held: AtomicU16,
+    /// Taken last: it is most likely free the next time, too.
+    usual: AtomicU16,
+}
+
+impl Name {
+    fn first_choice(&self) -> u16 {
+        match self.usual.load(Ordering::Relaxed) {
+            // Processes that are started in a row have pids in a row, and do not meet.
+            0 => {
+                let slots = u32::from(slot::WHO.end - slot::WHO.start);
+                slot::WHO.start + (std::process::id() % slots) as u16
+            }
+            usual => usual,
+        }
+    }
+
+    fn take(&self, slot: u16) {
+        self.held.store(slot, Ordering::Relaxed);
+        self.usual.store(slot, Ordering::Relaxed);
+    }
+}
+
+impl<A: Array> Set<A> {
+    /// Takes a reference, and a name where one is to be had.
+    pub(super) async fn take(&self, operation: &'static str, ops: &[Op]) -> Step<bool> {
+        let mut choice = self.name.first_choice();
+        for _ in 0..TRIES {
+            let named = Changes::and(ops, &[op(choice, 0), undone(choice, 1)]);
+            if self.now(operation, named.ops()).await? {
+                self.name.take(choice);
+                return Ok(true);
+            }
+            // By a condition of the step's, or because somebody else has the slot: the kernel does not
+            // say. To take it for the former would let a join fail for the sake of a name.
+            let values = self.array.values().await?;
+            if !is_possible(ops, &values) {
+                return Ok(false);
+            }
+            match free_slot(&values, choice) {
+                Some(free) => choice = free,
+                None => break,
+            }
+        }
+        self.now(operation, ops).await
+    }
+
+    /// Gives back a reference, and the name that came with it.
+    pub(super) async fn give(&self, operation: &'static str, ops: &[Op]) -> Step<bool> {
+        let held = self.name.held.load(Ordering::Relaxed);
+        if held == 0 {
+            return self.now(operation, ops).await;
+        }
+        let named = Changes::and(ops, &[undone(held, -1)]);
+        if self.now(operation, named.ops()).await? {
+            self.name.held.store(0, Ordering::Relaxed);
+            return Ok(true);
+        }
+        if self.array.values().await?[held as usize] > 0 {
+            return Ok(false);
+        }
+        // Somebody has set it to 0 from outside. A name is not worth a reference that cannot be given
+        // back.
+        self.name.held.store(0, Ordering::Relaxed);
+        self.now(operation, ops).await
+    }
+
+    pub(super) async fn look_around(&self) -> Step<Inspection> {
+        let mut before = self.array.values().await?;
+        let mut looks = 0;
+        loop {
+            let mut named = Vec::new();
+            for slot in slot::WHO.filter(|&slot| before[slot as usize] > 0) {
+                if let Some(pid) = self.array.last_pid(slot).await? {
+                    named.push((slot, pid));
+                }
+            }
+            let supervisor = self.array.last_pid(slot::WATCH).await?;
+            let transition = self.array.last_pid(slot::LOCK).await?;
+            let changed_at = self.array.changed_at().await?;
+            let after = self.array.values().await?;
+            looks += 1;
+            if after != before && looks < LOOKS {
+                before = after;
+                continue;
+            }
+            // On a busy object the last look has to do. Who has gone meanwhile holds nothing.
+            named.retain(|&(slot, _)| after[slot as usize] > 0);
+            let snapshot = self.decoded(&after)?;
+            let mut holders: Vec<u32> = named.iter().map(|&(_, pid)| pid).collect();
+            // A program that took the place of another one by `exec` may have acquired anew.
+            holders.sort_unstable();
+            holders.dedup();
+            return Ok(Inspection {
+                unnamed: snapshot.clients.saturating_sub(named.len() as u32),
+                holders,
+                supervisor: supervisor.filter(|_| snapshot.supervised),
+                transition: transition.filter(|_| snapshot.locked),
+                changed_at,
+                snapshot,
+            });
+        }
+    }
+}
+
+/// Whether an array could be performed on these values.
+fn is_possible(ops: &[Op], values: &Values) -> bool {
+    let mut values = *values;
+    ops.iter().all(|op| {
+        let value = &mut values[op.slot as usize];
+        if op.delta == 0 {
+            return *value == 0;
+        }
+        match value.checked_add_signed(op.delta) {
+            Some(after) => {
+                *value = after;
+                true
+            }
+            None => false,
+        }
+    })
+}
+
+/// A slot that nobody has, looked for from the one after `taken` on: clients that meet at one slot and
+/// all take the first free one would meet again.
+fn free_slot(values: &Values, taken: u16) -> Option<u16> {
+    let is_free = |slot: &u16| values[*slot as usize] == 0;
+    let behind = taken + 1..slot::WHO.end;
+    behind.chain(slot::WHO.start..taken).find(is_free)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_possible_as_the_kernel_sees_it() {
+        let mut values = [0; slot::COUNT as usize];
+        let join = [op(slot::LOCK, 0), op(slot::REFS, -1), op(slot::REFS, 2)];
+        assert!(!is_possible(&join, &values), "nobody is there");
+        values[slot::REFS as usize] = 1;
+        assert!(is_possible(&join, &values));
+        values[slot::LOCK as usize] = 1;
+        assert!(!is_possible(&join, &values), "it is locked");
+        // One operation sees what those before it did.
+        assert!(is_possible(
+            &[op(slot::LOCK, -1), op(slot::LOCK, 0)],
+            &values
+        ));
+    }
+
+    #[test]
+    fn a_free_slot_is_found_from_the_taken_one_on_and_round() {
+        let mut values = [0; slot::COUNT as usize];
+        let last = slot::WHO.end - 1;
+        assert_eq!(
+            free_slot(&values, slot::WHO.start),
+            Some(slot::WHO.start + 1)
+        );
+        assert_eq!(free_slot(&values, last), Some(slot::WHO.start));
+        for slot in slot::WHO {
+            values[slot as usize] = 1;
+        }
+        assert_eq!(free_slot(&values, last), None);
+        values[slot::WHO.start as usize + 3] = 0;
+        assert_eq!(free_slot(&values, last), Some(slot::WHO.start + 3));
+    }
+}

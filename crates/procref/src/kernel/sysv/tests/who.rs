@@ -1,0 +1,79 @@
+//! Who holds a reference, on a real set.
+
+use super::*;
+
+/// What a set tells of who holds it, where all of them are this very process.
+fn named(set: &Set<SysvArray>) -> (Vec<u32>, u32) {
+    let told = run(set.inspect()).unwrap();
+    (told.holders, told.unnamed)
+}
+
+#[test]
+fn references_are_named_as_long_as_there_is_room_and_counted_in_any_case() {
+    let scratch = Scratch::new("names");
+    let first = scratch.open();
+    assert!(run(first.try_enter()).unwrap());
+    run(first.claim()).unwrap();
+    run(first.unlock()).unwrap();
+    let me = std::process::id();
+    assert_eq!(named(&first), (vec![me], 0));
+
+    // All of them would rather have the first one's slot.
+    let room = u32::from(slot::WHO.end - slot::WHO.start);
+    let others: Vec<_> = (0..room + 2).map(|_| scratch.open()).collect();
+    for (before, other) in (1..).zip(&others) {
+        assert!(run(other.join(Supervised::No)).unwrap());
+        assert_eq!(run(other.snapshot()).unwrap().clients, before + 1);
+        assert_eq!(named(&first), (vec![me], (before + 1).saturating_sub(room)));
+    }
+    for other in &others {
+        assert!(run(other.leave()).unwrap());
+    }
+    assert_eq!(named(&first), (vec![me], 0));
+    assert!(run(first.leave_last()).unwrap());
+    assert_eq!(named(&first), (vec![], 0));
+    let values = run(scratch.raw().values()).unwrap();
+    let slots = slot::WHO.start as usize..slot::WHO.end as usize;
+    assert!(values[slots].iter().all(|&value| value == 0));
+}
+
+#[test]
+fn a_refused_step_takes_no_name() {
+    let scratch = Scratch::new("refused");
+    let set = scratch.open();
+    assert!(!run(set.join(Supervised::No)).unwrap(), "nobody is there");
+    assert_eq!(named(&set), (vec![], 0));
+    assert!(run(set.try_enter()).unwrap());
+    run(set.claim()).unwrap();
+    let other = scratch.open();
+    assert!(!run(other.join(Supervised::No)).unwrap(), "it is locked");
+    run(set.unlock()).unwrap();
+    assert!(!run(other.join(Supervised::Yes)).unwrap(), "no supervisor");
+    assert_eq!(run(set.snapshot()).unwrap().clients, 1);
+    let told = run(set.inspect()).unwrap();
+    assert_eq!(
+        (told.unnamed, told.supervisor, told.transition),
+        (0, None, None)
+    );
+}
+
+#[test]
+fn a_name_that_was_taken_from_outside_does_not_keep_the_reference() {
+    let scratch = Scratch::new("meddled-names");
+    let set = scratch.open();
+    assert!(run(set.try_enter()).unwrap());
+    run(set.claim()).unwrap();
+    run(set.unlock()).unwrap();
+    let values = run(scratch.raw().values()).unwrap();
+    let taken = slot::WHO.filter(|&slot| values[slot as usize] > 0);
+    for slot in taken {
+        let away = Op {
+            slot,
+            delta: -1,
+            undo: false,
+        };
+        assert!(run(scratch.raw().operate("meddle", &[away], Wait::No)).unwrap());
+    }
+    assert!(run(set.leave_last()).unwrap());
+    assert_eq!(run(set.snapshot()).unwrap().clients, 0);
+}

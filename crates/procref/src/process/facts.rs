@@ -1,0 +1,40 @@
+//! What `/proc` tells people about a process.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::time::{Duration, SystemTime};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// The longest command line that is shown, in bytes.
+const LONGEST: u64 = 4096;
+
+/// How long ago a process was started, by its start time in clock ticks since boot.
+pub(crate) fn age(start: u64) -> Duration {
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    let (seconds, ticks) = (start / per_second, start % per_second);
+    let started =
+        Duration::from_secs(seconds) + Duration::from_nanos(ticks * (1_000_000_000 / per_second));
+    // The clock that start times are on: it goes on while the machine is suspended.
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::try_from(now).map_or(Duration::ZERO, |now| now.saturating_sub(started))
+}
+
+pub(crate) fn started_at(start: u64) -> SystemTime {
+    let now = SystemTime::now();
+    now.checked_sub(age(start)).unwrap_or(now)
+}
+
+/// Program and arguments on one line. `None`: it has none, has ended, or is not shown to this user.
+pub(crate) fn command_line(pid: u32) -> Option<String> {
+    let mut bytes = Vec::new();
+    let file = File::open(format!("/proc/{pid}/cmdline")).ok()?;
+    file.take(LONGEST).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let line: String = text
+        .trim_end_matches('\0')
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    (!line.is_empty()).then_some(line)
+}

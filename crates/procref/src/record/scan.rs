@@ -1,0 +1,118 @@
+//! The files of a runtime directory, told by their names: records, and what else belongs to a service.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
+
+use super::{GROUP_OR_WORLD, MAX_SIZE, Record, Undecodable, read_file, remove_file};
+use crate::error::{Error, Result};
+use crate::name::{Digest, Name, Namespace, ServiceKey, digest_in_stem};
+use crate::namespace;
+
+/// Records, drafts, and logs with the one before.
+const ENDINGS: [&str; 4] = [".json", ".tmp", ".log", ".log.1"];
+
+/// A file with a name as procref gives them, whose service has this digest.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) path: PathBuf,
+    pub(crate) digest: Digest,
+    pub(crate) what: What,
+}
+
+#[derive(Debug)]
+pub(crate) enum What {
+    /// The record of this service.
+    Record(ServiceKey),
+    /// What is of use only with a record, or was to be one.
+    Other,
+}
+
+/// The files in a runtime directory that procref has written. Whatever else is there, or looks like one
+/// of them and cannot be, is left out.
+pub(crate) fn scan(namespace: &Namespace) -> Result<Vec<Found>> {
+    let dir = namespace.dir();
+    let failed = |error| Error::runtime_dir_io(dir, "could not list it", error);
+    let mut all = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let Some((stem, ending)) = name.to_str().and_then(split) else {
+            continue;
+        };
+        let Some(digest) = digest_in_stem(stem) else {
+            continue;
+        };
+        let path = dir.join(&name);
+        let what = match ending {
+            ".json" => record(namespace, stem, &path),
+            _ => check_ours(&path).map(|_| What::Other),
+        };
+        match what {
+            Ok(what) => all.push(Found { path, digest, what }),
+            Err(reason) => tracing::warn!(path = %path.display(), reason, "ignored a file"),
+        }
+    }
+    Ok(all)
+}
+
+/// Removes a file of a runtime directory, if that is still the one it was.
+pub(crate) fn remove(namespace: &Namespace, path: &Path) -> io::Result<()> {
+    match namespace::check_unchanged(namespace) {
+        Ok(()) => remove_file(path),
+        // Another directory's files are not meant.
+        Err(_) => Ok(()),
+    }
+}
+
+fn split(name: &str) -> Option<(&str, &'static str)> {
+    ENDINGS
+        .into_iter()
+        .find_map(|ending| Some((name.strip_suffix(ending)?, ending)))
+}
+
+/// An error: it is none that procref has written under this name, or not this version of it.
+fn record(namespace: &Namespace, stem: &str, path: &Path) -> Result<What, String> {
+    let size = check_ours(path)?;
+    let broken = |reason: String| {
+        tracing::warn!(path = %path.display(), reason, "found a broken record");
+        Ok(What::Other)
+    };
+    if size > MAX_SIZE {
+        return broken("it is larger than 1 MiB".to_owned());
+    }
+    // One that cannot be read right now, for want of descriptors, say, may well be whole.
+    let bytes = read_file(path)?.ok_or("it has just been removed")?;
+    let record = match Record::decode(&bytes) {
+        Ok(record) => record,
+        Err(Undecodable::Broken(reason)) => return broken(reason),
+        Err(Undecodable::Version(version)) => return Err(format!("it is of version {version}")),
+    };
+    let Ok(name) = Name::new(&record.name) else {
+        return broken("its name cannot be a service's".to_owned());
+    };
+    let key = ServiceKey::new(namespace.clone(), name);
+    if key.file_stem() != stem {
+        return Err(format!("it is of service {:?}", key.name()));
+    }
+    Ok(What::Record(key))
+}
+
+/// The size of a file that nobody but this user can have written and that is no link to something else.
+fn check_ours(path: &Path) -> Result<u64, String> {
+    let stat = rustix::fs::lstat(path).map_err(|error| error.to_string())?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err("it is not a regular file".to_owned());
+    }
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(format!("it belongs to uid {}", stat.st_uid));
+    }
+    if stat.st_mode & GROUP_OR_WORLD != 0 {
+        return Err(format!(
+            "others can get at it (mode {:04o})",
+            stat.st_mode & 0o7777
+        ));
+    }
+    Ok(u64::try_from(stat.st_size).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,215 @@
+//! All services of a runtime directory.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::collect::{self, Collected};
+use super::status::{self, Status};
+use crate::error::Result;
+use crate::kernel::{Kernel as _, Native};
+use crate::name::{Digest, Namespace, ServiceKey};
+use crate::namespace::Location;
+use crate::record::scan::{self, Found, What};
+
+/// The services of one runtime directory, whoever started them: what an administrator asks for.
+///
+/// Neither making one nor [`list`](Self::list) creates anything, the directory included; where there
+/// is none, there are no services.
+///
+/// ```no_run
+/// let services = procref::Services::open()?;
+/// for service in services.list()? {
+///     let name = service.name().unwrap_or("(unknown)");
+///     println!("{name}: {}, {} clients", service.status().state(), service.status().clients());
+/// }
+/// # Ok::<(), procref::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Services {
+    location: Location,
+}
+
+impl Services {
+    /// Those of the default runtime directory: the first that is set of `$PROCREF_RUNTIME_DIR`,
+    /// `$XDG_RUNTIME_DIR/procref` and `/tmp/procref-UID`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RuntimeDir`](crate::Error::RuntimeDir): it is there, and not safe to use.
+    pub fn open() -> Result<Self> {
+        Self::at(Location::of(None)?)
+    }
+
+    /// Those of a runtime directory of one's own, with the rules of
+    /// [`base_dir`](crate::SharedServiceBuilder::base_dir).
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn in_dir(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::at(Location::of(Some(dir.as_ref()))?)
+    }
+
+    fn at(location: Location) -> Result<Self> {
+        location.find()?;
+        Ok(Self { location })
+    }
+
+    /// The runtime directory, as it was named.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.location.dir()
+    }
+
+    /// Every service that the kernel counts clients of, or that has left a record; ordered by name,
+    /// those without one last.
+    ///
+    /// A service that cannot be looked at and a record that is broken are left out, with a warning
+    /// in the log. Other sets and files than procref's are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RuntimeDir`](crate::Error::RuntimeDir): the directory is not safe to use or cannot be
+    /// read, or the kernel's list cannot.
+    pub fn list(&self) -> Result<Vec<Listed>> {
+        let mut listed = Vec::new();
+        for known in self.survey()? {
+            if !known.named && !known.counted {
+                continue;
+            }
+            match status::look(&known.key) {
+                Ok(status) => listed.push(Listed {
+                    name: known.named.then(|| known.key.name().to_owned()),
+                    kernel_object: Native::object_name(&known.key),
+                    status,
+                }),
+                Err(error) => tracing::warn!(%error, "left out of the list"),
+            }
+        }
+        listed.sort_by(|a, b| {
+            let order = |it: &Listed| (it.name.is_none(), it.name.clone());
+            order(a).cmp(&order(b))
+        });
+        Ok(listed)
+    }
+
+    /// Removes what nobody uses and nobody will clean up: what crashes have left.
+    ///
+    /// - A service that runs, has no client, and has no supervisor to stop it, because somebody killed
+    ///   that, too: it is stopped (`SIGTERM`, and after 10 s `SIGKILL`).
+    /// - One that runs although its kernel object was removed from outside: likewise.
+    /// - Kernel objects and records of services that are dead and that nobody holds, and drafts and
+    ///   logs without a service.
+    ///
+    /// Left alone are services that somebody holds, starts or stops, that are pinned, kept warm, meant
+    /// to outlive their clients ([`Orphan::Keep`](crate::Orphan::Keep)), or no process of this
+    /// machine; and every file that procref has not written.
+    ///
+    /// Any number of processes may do this at once, beside clients that come and go: it takes the
+    /// same lock as those who start and stop a service. A future that is dropped is finished by a
+    /// thread in the background where it has begun to stop something.
+    ///
+    /// ```no_run
+    /// # async fn example() -> procref::Result<()> {
+    /// let collected = procref::Services::open()?.gc().await?;
+    /// for removed in collected.removed() {
+    ///     println!("removed {}", removed.name().unwrap_or("something"));
+    /// }
+    /// for failure in collected.failures() {
+    ///     eprintln!("{failure}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`list`](Self::list). What goes wrong with one service does not keep the others from being
+    /// cleaned, and is in [`Collected::failures`].
+    pub async fn gc(&self) -> Result<Collected> {
+        let mut collected = Collected::default();
+        for known in self.survey()? {
+            collect::collect(known, &mut collected).await;
+        }
+        Ok(collected)
+    }
+
+    /// [`gc`](Self::gc) for code that is not async. Blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`gc`](Self::gc).
+    pub fn gc_blocking(&self) -> Result<Collected> {
+        pollster::block_on(self.gc())
+    }
+
+    fn survey(&self) -> Result<Vec<Known>> {
+        match self.location.find()? {
+            Some(namespace) => survey(&namespace),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+/// A service in a list. Made by [`Services::list`].
+#[derive(Clone, Debug)]
+pub struct Listed {
+    name: Option<String>,
+    kernel_object: String,
+    status: Status,
+}
+
+impl Listed {
+    /// Its name. `None`: its record is missing or broken, and the kernel knows only a digest.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// As [`SharedService::kernel_object`](crate::SharedService::kernel_object).
+    #[must_use]
+    pub fn kernel_object(&self) -> &str {
+        &self.kernel_object
+    }
+
+    /// As [`SharedService::status`](crate::SharedService::status).
+    #[must_use]
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+}
+
+/// What there is of one service.
+pub(super) struct Known {
+    pub(super) key: ServiceKey,
+    /// The key has the name, and not only its digest.
+    pub(super) named: bool,
+    /// It has a kernel object.
+    pub(super) counted: bool,
+    pub(super) files: Vec<Found>,
+}
+
+fn survey(namespace: &Namespace) -> Result<Vec<Known>> {
+    let mut all = BTreeMap::new();
+    let unnamed = |digest| Known {
+        key: ServiceKey::unnamed(namespace.clone(), digest),
+        named: false,
+        counted: false,
+        files: Vec::new(),
+    };
+    // Objects first: a service that is started meanwhile has an object before it has a record.
+    for digest in Native.survey(namespace)? {
+        let known = all.entry(digest.bits()).or_insert_with(|| unnamed(digest));
+        known.counted = true;
+    }
+    for found in scan::scan(namespace)? {
+        let digest: Digest = found.digest;
+        let known = all.entry(digest.bits()).or_insert_with(|| unnamed(digest));
+        if let What::Record(key) = &found.what {
+            known.key = key.clone();
+            known.named = true;
+        }
+        known.files.push(found);
+    }
+    Ok(all.into_values().collect())
+}
