@@ -44,6 +44,8 @@ pub enum Callback {
     Health,
     /// `on_recover`
     Recover,
+    /// `on_ready`
+    OnReady,
 }
 
 impl Callback {
@@ -55,6 +57,7 @@ impl Callback {
             Self::Stop => "on_last_release",
             Self::Health => "on_health_check",
             Self::Recover => "on_recover",
+            Self::OnReady => "on_ready",
         }
     }
 }
@@ -133,6 +136,21 @@ pub enum StopOutcome {
     Panic,
 }
 
+/// How `on_ready` behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadyOutcome {
+    /// Finds that the service answers, and is content.
+    Pass,
+    /// Returns an error.
+    Fail,
+    /// Panics inside the future.
+    Panic,
+    /// Panics before there is a future.
+    PanicAtCall,
+    /// Kills the service, and is content.
+    Kill,
+}
+
 /// How `on_health_check` judges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HealthOutcome {
@@ -183,6 +201,9 @@ pub struct ServiceSpec {
     pub health: Option<HealthOutcome>,
     /// `on_recover`; empty: no callback.
     pub recover: Vec<Outcome>,
+    /// `on_ready`: one outcome per call in this process, the last one again and
+    /// again. Empty: no callback.
+    pub on_ready: Vec<ReadyOutcome>,
     /// Where callbacks wait for [`Command::Proceed`].
     pub gates: Vec<Gate>,
     /// Metadata of every instance.
@@ -584,6 +605,20 @@ impl ServiceSpec {
     #[must_use]
     pub fn recovering(mut self, outcomes: impl IntoIterator<Item = Outcome>) -> Self {
         self.recover = outcomes.into_iter().collect();
+        self
+    }
+
+    /// Sets the outcomes of `on_ready`.
+    #[must_use]
+    pub fn preparing(mut self, outcomes: impl IntoIterator<Item = ReadyOutcome>) -> Self {
+        self.on_ready = outcomes.into_iter().collect();
+        self
+    }
+
+    /// Sets `start_timeout`.
+    #[must_use]
+    pub fn start_within_ms(mut self, limit: u64) -> Self {
+        self.start_timeout_ms = Some(limit);
         self
     }
 

@@ -131,6 +131,7 @@ impl Scene {
             stop: None,
             health: None,
             recover: Vec::new(),
+            on_ready: Vec::new(),
             gates: Vec::new(),
             metadata: Vec::new(),
             start_timeout_ms: None,

@@ -127,6 +127,37 @@ impl SharedServiceBuilder {
         self
     }
 
+    /// Prepares an instance that works, before anybody is let in: migrations, a schema, a warm cache.
+    ///
+    /// Called once for every instance, by the process that started or recovered it, when its process
+    /// lives and its health check has said yes; all others wait until this is done, too. Also called when
+    /// [`on_recover`](Self::on_recover) returned the old process. Where it fails, panics or takes longer
+    /// than the [start timeout](Self::start_timeout), which begins anew for it, the start has failed and
+    /// the instance is stopped.
+    ///
+    /// It must not acquire the service itself: it would wait for its own end.
+    ///
+    /// ```no_run
+    /// # use procref::{ServiceInfo, SharedService};
+    /// # async fn start_database() -> procref::Result<ServiceInfo> { Ok(ServiceInfo::new(1234, 5432)) }
+    /// # async fn migrate(port: u16) -> procref::Result<()> { Ok(()) }
+    /// # fn example() -> procref::Result<()> {
+    /// let service = SharedService::builder("my-database")
+    ///     .on_first_acquire(start_database)
+    ///     .on_ready(|info| async move { migrate(info.port()).await })
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_ready<F, Fut>(mut self, callback: F) -> Self
+    where
+        F: Fn(ServiceInfo) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.config.on_ready = Some(Box::new(move |info| Box::pin(callback(info))));
+        self
+    }
+
     /// The runtime directory: processes share a service if they name it alike **and** use the same
     /// directory.
     ///
@@ -139,7 +170,7 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// How long `on_first_acquire` or `on_recover` may take. 60 s unless set.
+    /// How long `on_first_acquire` or `on_recover` may take, and `on_ready` after it. 60 s each unless set.
     pub fn start_timeout(mut self, limit: Duration) -> Self {
         self.config.start_timeout = limit;
         self

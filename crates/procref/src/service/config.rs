@@ -12,6 +12,7 @@ use crate::runtime::{BoxFuture, caught};
 pub(crate) type StartFn = Box<dyn Fn() -> BoxFuture<Result<ServiceInfo>> + Send + Sync>;
 pub(crate) type StopFn = Box<dyn Fn(ServiceInfo) -> BoxFuture<Result<()>> + Send + Sync>;
 pub(crate) type HealthFn = Box<dyn Fn(&ServiceInfo) -> BoxFuture<bool> + Send + Sync>;
+pub(crate) type ReadyFn = StopFn;
 pub(crate) type RecoverFn =
     Box<dyn Fn(ServiceInfo) -> BoxFuture<Result<ServiceInfo>> + Send + Sync>;
 
@@ -36,6 +37,7 @@ pub(crate) struct Config {
     pub(crate) stop: Option<StopFn>,
     pub(crate) health: Option<HealthFn>,
     pub(crate) recover: Option<RecoverFn>,
+    pub(crate) on_ready: Option<ReadyFn>,
     pub(crate) start_timeout: Duration,
     pub(crate) wait_timeout: Duration,
     pub(crate) stop_timeout: Duration,
@@ -50,6 +52,7 @@ impl Default for Config {
             stop: None,
             health: None,
             recover: None,
+            on_ready: None,
             start_timeout: DEFAULT_START_TIMEOUT,
             wait_timeout: DEFAULT_WAIT_TIMEOUT,
             stop_timeout: DEFAULT_STOP_TIMEOUT,

@@ -155,6 +155,7 @@ impl<W: World> Hold<W> {
                 pid: info.pid(),
             }));
         }
+        self.call_on_ready(&candidate).await?;
         let ready = Instance {
             ready: true,
             ..unready
@@ -163,6 +164,26 @@ impl<W: World> Hold<W> {
             .publish(Some(&ready), generation, Lock::Release)
             .await?;
         Ok(ready)
+    }
+
+    /// What the client wants done with an instance that works, before anybody else is let in.
+    pub(super) async fn call_on_ready(&self, candidate: &Current<W>) -> Result<()> {
+        let Some(on_ready) = &self.config.on_ready else {
+            return Ok(());
+        };
+        let callback = "on_ready";
+        let (service, pid) = (self.service(), candidate.info.pid());
+        tracing::debug!(service, pid, "calling {callback}");
+        self.call(callback, on_ready(candidate.info.clone()))
+            .await?;
+        match &candidate.process {
+            // It may have taken long, and done much to the service.
+            Some(process) if !self.world().is_alive(process).await => {
+                let ended = format!("process {pid} ended meanwhile").into();
+                Err(callback_error(service, callback, ended))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// R2: before a start, whatever lives is stopped.
@@ -250,11 +271,11 @@ impl<W: World> Hold<W> {
     }
 
     /// Runs a callback within the start timeout. A panic goes on to the caller of `acquire`.
-    async fn call(
+    async fn call<T>(
         &self,
         callback: &'static str,
-        future: impl Future<Output = Result<ServiceInfo>> + Send,
-    ) -> Result<ServiceInfo> {
+        future: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
         let limit = self.config.start_timeout;
         match self.world().within(limit, future).await {
             Some(done) => done.map_err(|error| callback_error(self.service(), callback, error)),
@@ -262,6 +283,7 @@ impl<W: World> Hold<W> {
                 service: self.service().to_owned(),
                 operation: match callback {
                     "on_recover" => "`on_recover`",
+                    "on_ready" => "`on_ready`",
                     _ => "`on_first_acquire`",
                 },
                 limit,

@@ -13,7 +13,7 @@ use procref_testkit::log::{self, Line};
 use procref_testkit::observe::Identity;
 use procref_testkit::process::sigkill_myself;
 use procref_testkit::protocol::{
-    Callback, Event, Gate, HealthOutcome, Outcome, ServiceSpec, StopOutcome,
+    Callback, Event, Gate, HealthOutcome, Outcome, ReadyOutcome, ServiceSpec, StopOutcome,
 };
 
 use crate::stage::{Gates, Voice};
@@ -25,6 +25,7 @@ struct Script {
     voice: Arc<Voice>,
     starts: AtomicUsize,
     recoveries: AtomicUsize,
+    preparations: AtomicUsize,
 }
 
 /// Tells when a callback's future is dropped before its end.
@@ -54,6 +55,7 @@ pub fn build(
         voice,
         starts: AtomicUsize::new(0),
         recoveries: AtomicUsize::new(0),
+        preparations: AtomicUsize::new(0),
     });
     let mut builder = SharedService::builder(&spec.name);
     if let Some(dir) = &spec.dir {
@@ -76,7 +78,7 @@ pub fn build(
         let script = Arc::clone(&script);
         builder = builder.on_first_acquire(move || {
             let outcome = next(&script.spec.start, &script.starts);
-            script.begin(Callback::Start, &outcome);
+            script.begin(Callback::Start, outcome == Outcome::PanicAtCall);
             bring_up(Arc::clone(&script), Callback::Start, outcome, None)
         });
     }
@@ -84,15 +86,23 @@ pub fn build(
         let script = Arc::clone(&script);
         builder = builder.on_recover(move |old| {
             let outcome = next(&script.spec.recover, &script.recoveries);
-            script.begin(Callback::Recover, &outcome);
+            script.begin(Callback::Recover, outcome == Outcome::PanicAtCall);
             bring_up(Arc::clone(&script), Callback::Recover, outcome, Some(old))
         });
     }
     if let Some(outcome) = spec.stop {
         let script = Arc::clone(&script);
         builder = builder.on_last_release(move |info| {
-            script.begin(Callback::Stop, &Outcome::Serve);
+            script.begin(Callback::Stop, false);
             bring_down(Arc::clone(&script), outcome, info)
+        });
+    }
+    if !spec.on_ready.is_empty() {
+        let script = Arc::clone(&script);
+        builder = builder.on_ready(move |info| {
+            let outcome = next(&script.spec.on_ready, &script.preparations);
+            script.begin(Callback::OnReady, outcome == ReadyOutcome::PanicAtCall);
+            prepare(Arc::clone(&script), outcome, info)
         });
     }
     if let Some(outcome) = spec.health {
@@ -105,18 +115,18 @@ pub fn build(
 }
 
 /// The outcome of this call: the next one, the last one for ever.
-fn next(outcomes: &[Outcome], calls: &AtomicUsize) -> Outcome {
+fn next<T: Clone>(outcomes: &[T], calls: &AtomicUsize) -> T {
     let call = calls.fetch_add(1, Ordering::Relaxed);
     outcomes[call.min(outcomes.len() - 1)].clone()
 }
 
 impl Script {
     /// What happens when the closure is called, before there is a future.
-    fn begin(&self, callback: Callback, outcome: &Outcome) {
+    fn begin(&self, callback: Callback, panics: bool) {
         let line = Line::Callback(std::process::id(), callback.name().to_owned());
         log::append(&self.spec.fake.log, &line).expect("write the log");
         self.voice.tell(Event::Running(callback));
-        assert!(*outcome != Outcome::PanicAtCall, "told to panic");
+        assert!(!panics, "told to panic");
     }
 
     async fn pass(&self, gate: Gate) {
@@ -241,6 +251,36 @@ async fn bring_down(
     script.pass(Gate::After(Callback::Stop)).await;
     unfinished.finished = true;
     script.voice.tell(Event::Returning(Callback::Stop));
+    result
+}
+
+async fn prepare(
+    script: Arc<Script>,
+    outcome: ReadyOutcome,
+    info: ServiceInfo,
+) -> procref::Result<()> {
+    let mut unfinished = Unfinished {
+        script: &script,
+        callback: Callback::OnReady,
+        finished: false,
+    };
+    script.pass(Gate::Before(Callback::OnReady)).await;
+    let result = match outcome {
+        ReadyOutcome::Pass => match talk(info.port()) {
+            Ok((pid, true)) if pid == info.pid() => Ok(()),
+            other => Err(format!("the service said {other:?}").into()),
+        },
+        ReadyOutcome::Fail => Err("told to fail".into()),
+        ReadyOutcome::Panic | ReadyOutcome::PanicAtCall => panic!("told to panic"),
+        ReadyOutcome::Kill => {
+            procref::process::kill(info.pid());
+            Identity::of(info.pid()).inspect(|it| it.wait_gone());
+            Ok(())
+        }
+    };
+    script.pass(Gate::After(Callback::OnReady)).await;
+    unfinished.finished = true;
+    script.voice.tell(Event::Returning(Callback::OnReady));
     result
 }
 
