@@ -162,6 +162,17 @@ pub enum HealthOutcome {
     Panic,
 }
 
+/// What becomes of a client whose fingerprint is another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mismatch {
+    /// `Mismatch::Refuse`
+    Refuse,
+    /// `Mismatch::Join`
+    Join,
+    /// `Mismatch::Separate`
+    Separate,
+}
+
 /// The options of `procref-fake-service`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FakeService {
@@ -204,6 +215,8 @@ pub struct ServiceSpec {
     /// `on_ready`: one outcome per call in this process, the last one again and
     /// again. Empty: no callback.
     pub on_ready: Vec<ReadyOutcome>,
+    /// `fingerprint`, if it is set.
+    pub fingerprint: Option<(String, Mismatch)>,
     /// Where callbacks wait for [`Command::Proceed`].
     pub gates: Vec<Gate>,
     /// Metadata of every instance.
@@ -612,6 +625,13 @@ impl ServiceSpec {
     #[must_use]
     pub fn preparing(mut self, outcomes: impl IntoIterator<Item = ReadyOutcome>) -> Self {
         self.on_ready = outcomes.into_iter().collect();
+        self
+    }
+
+    /// Sets `fingerprint`.
+    #[must_use]
+    pub fn of(mut self, fingerprint: &str, mismatch: Mismatch) -> Self {
+        self.fingerprint = Some((fingerprint.to_owned(), mismatch));
         self
     }
 

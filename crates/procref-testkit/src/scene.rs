@@ -132,6 +132,7 @@ impl Scene {
             health: None,
             recover: Vec::new(),
             on_ready: Vec::new(),
+            fingerprint: None,
             gates: Vec::new(),
             metadata: Vec::new(),
             start_timeout_ms: None,

@@ -147,6 +147,25 @@ pub enum Error {
         pid: u32,
     },
 
+    /// The service runs, and is not what this client wants it to be.
+    #[error(
+        "service `{service}` runs as process {pid} {}, and this client wants {}: use what the others \
+         use, or wait until they have let go of it, or build with `Mismatch::Join` or \
+         `Mismatch::Separate`",
+        fingerprint_text(.theirs.as_deref()),
+        shortened(.ours)
+    )]
+    Fingerprint {
+        /// The service.
+        service: String,
+        /// The fingerprint this client was built with.
+        ours: String,
+        /// The instance's fingerprint; `None` if it has none, or its record is gone.
+        theirs: Option<String>,
+        /// The instance's process; 0 where it has no local one.
+        pid: u32,
+    },
+
     /// Something took longer than it may.
     #[error("service `{service}`: {operation} took longer than {limit:?}{}", holder_text(.holder))]
     Timeout {
@@ -268,6 +287,22 @@ impl Error {
             reason: format!("{doing}: {source}"),
             source: Some(source),
         }
+    }
+}
+
+fn fingerprint_text(theirs: Option<&str>) -> String {
+    match theirs {
+        Some(theirs) => format!("with fingerprint {}", shortened(theirs)),
+        None => "without a fingerprint".to_owned(),
+    }
+}
+
+/// A text of the user's in quotes, on one line of a bearable length.
+fn shortened(text: &str) -> String {
+    const LENGTH: usize = 100;
+    match text.char_indices().nth(LENGTH) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
     }
 }
 

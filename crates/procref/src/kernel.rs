@@ -88,7 +88,7 @@ pub(crate) struct Instance {
     pub(crate) stopping: bool,
     /// It is a client process itself: nobody signals it.
     pub(crate) hosted: bool,
-    /// The record has metadata that joiners want to read.
+    /// The record has something that joiners want to read: metadata, a fingerprint.
     pub(crate) has_metadata: bool,
     /// No supervisor stops it when its last clients are killed.
     pub(crate) keep_orphan: bool,

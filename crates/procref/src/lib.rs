@@ -85,7 +85,9 @@ mod timer;
 pub use counter::{PlatformRefCounter, RefCounter};
 pub use error::{Error, Result};
 pub use info::ServiceInfo;
-pub use service::{Orphan, ServiceHandle, SharedService, SharedServiceBuilder, State, Status};
+pub use service::{
+    Mismatch, Orphan, ServiceHandle, SharedService, SharedServiceBuilder, State, Status,
+};
 
 /// The README's examples, compiled with the others.
 #[cfg(doctest)]

@@ -40,6 +40,9 @@ pub(crate) struct Record {
     /// Seconds since the Unix epoch, for people.
     started_at: u64,
     metadata: BTreeMap<String, String>,
+    /// What the starter said that the instance is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<String>,
 }
 
 impl Record {
@@ -54,7 +57,13 @@ impl Record {
             port: info.port(),
             started_at: now.map_or(0, |now| now.as_secs()),
             metadata: info.metadata_map().clone(),
+            fingerprint: None,
         }
+    }
+
+    pub(crate) fn with_fingerprint(mut self, fingerprint: Option<String>) -> Self {
+        self.fingerprint = fingerprint;
+        self
     }
 
     /// The process it names, if it is of this boot. Without a boot id nothing is.
@@ -71,6 +80,10 @@ impl Record {
 
     pub(crate) fn has_metadata(&self) -> bool {
         !self.metadata.is_empty()
+    }
+
+    pub(crate) fn fingerprint(&self) -> Option<&str> {
+        self.fingerprint.as_deref()
     }
 
     pub(crate) fn into_metadata(self) -> BTreeMap<String, String> {

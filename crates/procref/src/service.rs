@@ -14,6 +14,7 @@ use crate::runtime;
 mod builder;
 mod config;
 mod departure;
+mod fingerprint;
 mod handle;
 mod health;
 mod lifecycle;
@@ -24,6 +25,7 @@ mod world;
 
 pub use builder::SharedServiceBuilder;
 pub use config::Orphan;
+pub use fingerprint::Mismatch;
 pub use handle::ServiceHandle;
 pub use status::{State, Status};
 
@@ -100,7 +102,8 @@ impl SharedService {
     ///
     /// The error of a callback ([`Error::Callback`]), what it returned cannot be shared
     /// ([`Error::InvalidInstance`], [`Error::Unhealthy`]), there is nothing to join and no
-    /// callback to start it with ([`Error::NoStart`]), something took longer than its limit
+    /// callback to start it with ([`Error::NoStart`]), it is not what this client wants
+    /// ([`Error::Fingerprint`]), something took longer than its limit
     /// ([`Error::Timeout`]), an old instance cannot be stopped ([`Error::Unstoppable`]), or the
     /// machine refuses ([`Error::Kernel`], [`Error::Foreign`], [`Error::TooManyClients`],
     /// [`Error::Record`], [`Error::RuntimeDir`]).
@@ -113,6 +116,7 @@ impl SharedService {
     /// [`Error::InvalidInstance`]: crate::Error::InvalidInstance
     /// [`Error::Unhealthy`]: crate::Error::Unhealthy
     /// [`Error::NoStart`]: crate::Error::NoStart
+    /// [`Error::Fingerprint`]: crate::Error::Fingerprint
     /// [`Error::Timeout`]: crate::Error::Timeout
     /// [`Error::Unstoppable`]: crate::Error::Unstoppable
     /// [`Error::Kernel`]: crate::Error::Kernel
@@ -154,7 +158,8 @@ impl SharedService {
     ///
     /// # Errors
     ///
-    /// The machine refuses, as in [`acquire`](Self::acquire).
+    /// The machine refuses, or the service is not what this client wants
+    /// ([`Error::Fingerprint`](crate::Error::Fingerprint)), as in [`acquire`](Self::acquire).
     pub async fn try_join(&self) -> Result<Option<ServiceHandle>> {
         self.join_now(Supervised::No).await
     }

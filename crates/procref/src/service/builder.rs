@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::SharedService;
 use super::config::{Config, Orphan};
+use super::fingerprint::{Fingerprint, Mismatch};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::MAX_LINGER_MS;
@@ -170,6 +171,33 @@ impl SharedServiceBuilder {
         self
     }
 
+    /// Says what this client wants the service to be: a version, a digest of its configuration, any text
+    /// up to 4 KiB. `mismatch` decides what to do where an instance of another fingerprint, or of
+    /// none, runs.
+    ///
+    /// The instance has the fingerprint of the client that started or recovered it. One that is dead or
+    /// unhealthy is replaced, whatever it was. Clients without a fingerprint join any, except one that is
+    /// [separate](Mismatch::Separate): nobody finds that without its fingerprint.
+    ///
+    /// ```no_run
+    /// use procref::{Error, Mismatch, SharedService};
+    ///
+    /// # async fn example() -> procref::Result<()> {
+    /// let service = SharedService::builder("language-server")
+    ///     .fingerprint(env!("CARGO_PKG_VERSION"), Mismatch::Refuse)
+    ///     .build()?;
+    /// match service.acquire().await {
+    ///     Err(Error::Fingerprint { theirs, .. }) => println!("others use {theirs:?}"),
+    ///     acquired => drop(acquired?),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fingerprint(mut self, text: impl Into<String>, mismatch: Mismatch) -> Self {
+        self.config.fingerprint = Some(Fingerprint::new(text.into(), mismatch));
+        self
+    }
+
     /// How long `on_first_acquire` or `on_recover` may take, and `on_ready` after it. 60 s each unless set.
     pub fn start_timeout(mut self, limit: Duration) -> Self {
         self.config.start_timeout = limit;
@@ -245,16 +273,20 @@ impl SharedServiceBuilder {
     /// # Errors
     ///
     /// [`Error::InvalidName`]: the name is empty, longer than 255 bytes, or has a NUL.
-    /// [`Error::InvalidSetting`]: [`linger`](Self::linger) is too long, or has no one to end it.
+    /// [`Error::InvalidSetting`]: [`linger`](Self::linger) is too long, or has no one to end it; the
+    /// [`fingerprint`](Self::fingerprint) is empty or too long.
     /// [`Error::RuntimeDir`]: the directory cannot be created or is not safe to use.
     pub fn build(mut self) -> Result<SharedService> {
         let name = Name::new(&self.name)?;
         self.config.linger_ms = self.checked_linger()?;
+        let fingerprint = self.config.fingerprint.as_ref();
+        fingerprint.map_or(Ok(()), |it| it.check(&self.name))?;
         let namespace = namespace::open(self.base_dir.as_deref())?;
-        Ok(SharedService::new(
-            ServiceKey::new(namespace, name),
-            Arc::new(self.config),
-        ))
+        let mut key = ServiceKey::new(namespace, name);
+        if let Some(fingerprint) = fingerprint.and_then(Fingerprint::identity) {
+            key = key.separated(fingerprint);
+        }
+        Ok(SharedService::new(key, Arc::new(self.config)))
     }
 }
 

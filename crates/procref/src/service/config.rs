@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use super::fingerprint::Fingerprint;
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::Supervised;
@@ -38,6 +39,7 @@ pub(crate) struct Config {
     pub(crate) health: Option<HealthFn>,
     pub(crate) recover: Option<RecoverFn>,
     pub(crate) on_ready: Option<ReadyFn>,
+    pub(crate) fingerprint: Option<Fingerprint>,
     pub(crate) start_timeout: Duration,
     pub(crate) wait_timeout: Duration,
     pub(crate) stop_timeout: Duration,
@@ -53,6 +55,7 @@ impl Default for Config {
             health: None,
             recover: None,
             on_ready: None,
+            fingerprint: None,
             start_timeout: DEFAULT_START_TIMEOUT,
             wait_timeout: DEFAULT_WAIT_TIMEOUT,
             stop_timeout: DEFAULT_STOP_TIMEOUT,

@@ -16,9 +16,10 @@ use std::sync::Arc;
 
 use super::config::Config;
 use super::departure::{Departure, Hold};
-use super::health::{Seen, is_healthy};
+use super::fingerprint::is_usable;
+use super::health::Seen;
 use super::seat::{Current, Deadline, ObjectOf, Place, PutDown, Seat};
-use super::world::World;
+use super::world::{World, describe_whole};
 use crate::error::Result;
 use crate::kernel::{Fault, Instance, Missing, Object, Snapshot, Step, Supervised};
 
@@ -84,7 +85,7 @@ pub(crate) async fn acquire<W: World>(
             Place::Turn(turn) => break turn,
             Place::Shared(current) => {
                 let lease = Lease::new(seat, config, current);
-                if is_healthy(seat, config, lease.current(), Seen::Before).await? {
+                if is_usable(seat, config, lease.current(), Seen::Before).await? {
                     return Ok(lease);
                 }
                 judged = Some(lease.current.generation);
@@ -119,7 +120,7 @@ pub(crate) async fn try_join<W: World>(
 ) -> Result<Option<Lease<W>>> {
     if let Some(current) = seat.share() {
         let lease = Lease::new(seat, config, current);
-        let healthy = is_healthy(seat, config, &lease.current, Seen::Before).await?;
+        let healthy = is_usable(seat, config, &lease.current, Seen::Before).await?;
         return Ok(healthy.then_some(lease));
     }
     let Some(turn) = seat.try_turn() else {
@@ -207,6 +208,7 @@ impl<W: World> Drive<W> {
                     self.reference = !snapshot.supervised && object.join(Supervised::No).await?;
                     return Ok(None);
                 }
+                self.look_before_entering(&snapshot, *judged).await?;
                 if !object.try_enter().await? {
                     return Ok(None);
                 }
@@ -220,7 +222,7 @@ impl<W: World> Drive<W> {
         }
         if let Some(instance) = unjudged(&snapshot, *judged) {
             let (current, seen) = self.current(&snapshot, instance).await?;
-            if is_healthy(self.turn.seat(), &self.config, &current, seen).await? {
+            if is_usable(self.turn.seat(), &self.config, &current, seen).await? {
                 let (service, generation) = (self.service(), current.generation);
                 tracing::debug!(service, pid = current.info.pid(), generation, "joined");
                 return Ok(Some(current));
@@ -242,6 +244,23 @@ impl<W: World> Drive<W> {
         Ok(None)
     }
 
+    /// An instance that is kept although nobody uses it (pinned, warm, an orphan) stays as it is if it is
+    /// not what this client wants. Found out after entering, it would be left by its last client, and
+    /// stopped, or kept warm for longer.
+    async fn look_before_entering(&self, snapshot: &Snapshot, judged: Option<u16>) -> Result<()> {
+        let Some(instance) = unjudged(snapshot, judged) else {
+            return Ok(());
+        };
+        if self.config.fingerprint.is_none() {
+            return Ok(());
+        }
+        let (current, seen) = self.current(snapshot, instance).await?;
+        if self.config.refuses(&current) {
+            is_usable(self.turn.seat(), &self.config, &current, seen).await?;
+        }
+        Ok(())
+    }
+
     async fn attempt_join(&mut self, supervised: Supervised) -> Step<Option<Arc<Current<W>>>> {
         let Some(object) = self.object(Missing::Ignore).await? else {
             return Ok(None);
@@ -257,7 +276,7 @@ impl<W: World> Drive<W> {
             return Ok(None);
         };
         let (current, seen) = self.current(&snapshot, instance).await?;
-        let healthy = is_healthy(self.turn.seat(), &self.config, &current, seen).await?;
+        let healthy = is_usable(self.turn.seat(), &self.config, &current, seen).await?;
         Ok(healthy.then_some(current))
     }
 
@@ -316,10 +335,13 @@ impl<W: World> Drive<W> {
                 .filter(|(identity, _)| *identity == instance.identity)
                 .map(|(_, process)| Arc::new(process))
         };
+        let seat = self.turn.seat();
+        let (info, fingerprint) = describe_whole(&seat.world, &seat.key, &instance).await;
         let current = Arc::new(Current {
             instance,
             generation: snapshot.generation,
-            info: self.describe(&instance).await,
+            info,
+            fingerprint,
             process,
         });
         Ok((current, Seen::Now))

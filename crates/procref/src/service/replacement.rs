@@ -112,6 +112,7 @@ impl<W: World> Hold<W> {
                     instance,
                     generation,
                     info,
+                    fingerprint: self.config.own_fingerprint(),
                     process,
                 }))
             }
@@ -140,12 +141,14 @@ impl<W: World> Hold<W> {
         object
             .publish(Some(&unready), generation, Lock::Keep)
             .await?;
-        let record = Record::new(&seat.key, unready.identity, info);
+        let record = Record::new(&seat.key, unready.identity, info)
+            .with_fingerprint(self.config.own_fingerprint());
         seat.world.write_record(&seat.key, &record).await?;
         let candidate = Current {
             instance: unready,
             generation,
             info: info.clone(),
+            fingerprint: self.config.own_fingerprint(),
             process: process.cloned(),
         };
         if !is_healthy(seat, &self.config, &candidate, Seen::Before).await? {
@@ -311,7 +314,7 @@ impl<W: World> Hold<W> {
             ready: false,
             stopping: false,
             hosted,
-            has_metadata: info.metadata().next().is_some(),
+            has_metadata: info.metadata().next().is_some() || self.config.tells_fingerprint(),
             // Nobody but a callback could stop a service without a local process.
             keep_orphan: pid == 0 || self.config.orphan == Orphan::Keep,
             linger_ms: self.config.linger_ms,

@@ -21,6 +21,8 @@ pub(crate) struct Current<W: World> {
     pub(crate) instance: Instance,
     pub(crate) generation: u16,
     pub(crate) info: ServiceInfo,
+    /// `None`: it has none, or its record was gone.
+    pub(crate) fingerprint: Option<String>,
     /// `None`: dead when it was looked up, or there is no local process.
     pub(crate) process: Option<Arc<W::Process>>,
 }

@@ -180,18 +180,30 @@ pub(crate) async fn describe<W: World>(
     key: &ServiceKey,
     instance: &Instance,
 ) -> ServiceInfo {
+    describe_whole(world, key, instance).await.0
+}
+
+/// An instance, and its fingerprint if it has one.
+pub(crate) async fn describe_whole<W: World>(
+    world: &W,
+    key: &ServiceKey,
+    instance: &Instance,
+) -> (ServiceInfo, Option<String>) {
     let Identity { pid, start } = instance.identity;
     let info = ServiceInfo::new(pid, instance.port).identified(start);
     if !instance.has_metadata {
-        return info;
+        return (info, None);
     }
     let record = world.read_record(key).await;
     match record.filter(|record| record.identity() == Some(instance.identity)) {
-        Some(record) => info.with_metadata(record.into_metadata()),
+        Some(record) => {
+            let fingerprint = record.fingerprint().map(str::to_owned);
+            (info.with_metadata(record.into_metadata()), fingerprint)
+        }
         None => {
             let service = key.name();
-            tracing::warn!(service, pid, "the record is gone, and the metadata with it");
-            info
+            tracing::warn!(service, pid, "the record is gone, and what it told with it");
+            (info, None)
         }
     }
 }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use procref::{Orphan, ServiceInfo, SharedService};
+use procref::{Mismatch, Orphan, ServiceInfo, SharedService};
 use procref_testkit::log::{self, Line};
 use procref_testkit::observe::Identity;
 use procref_testkit::process::sigkill_myself;
 use procref_testkit::protocol::{
-    Callback, Event, Gate, HealthOutcome, Outcome, ReadyOutcome, ServiceSpec, StopOutcome,
+    self, Callback, Event, Gate, HealthOutcome, Outcome, ReadyOutcome, ServiceSpec, StopOutcome,
 };
 
 use crate::stage::{Gates, Voice};
@@ -72,6 +72,14 @@ pub fn build(
     }
     if spec.keep_orphan {
         builder = builder.orphan(Orphan::Keep);
+    }
+    if let Some((text, mismatch)) = &spec.fingerprint {
+        let mismatch = match mismatch {
+            protocol::Mismatch::Refuse => Mismatch::Refuse,
+            protocol::Mismatch::Join => Mismatch::Join,
+            protocol::Mismatch::Separate => Mismatch::Separate,
+        };
+        builder = builder.fingerprint(text, mismatch);
     }
     builder = builder.linger(Duration::from_millis(spec.linger_ms));
     if !spec.start.is_empty() {
