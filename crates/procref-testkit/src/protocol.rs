@@ -405,6 +405,18 @@ pub enum Command {
         /// Driven by; blocking is polled without runtime.
         via: Via,
     },
+    /// `ServiceHandle::pin`.
+    Pin {
+        /// Which handle.
+        handle: u32,
+    },
+    /// `unpin` or, with [`Via::Blocking`], `unpin_blocking`.
+    Unpin {
+        /// Of which service.
+        service: u32,
+        /// Driven by.
+        via: Via,
+    },
     /// `release` or, with [`Via::Blocking`], `release_blocking`.
     Release {
         /// Which.
@@ -513,6 +525,8 @@ pub struct StatusReport {
     pub state: String,
     /// `transition`
     pub transition: Option<u32>,
+    /// `is_pinned`
+    pub pinned: bool,
 }
 
 /// An error of the library.

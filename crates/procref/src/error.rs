@@ -217,6 +217,17 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// A [`ServiceHandle`](crate::ServiceHandle) was asked for what takes a reference, and has none.
+    #[error("service `{service}`: could not {operation}: {reason}; acquire it anew")]
+    NoReference {
+        /// The service.
+        service: String,
+        /// What was being done.
+        operation: &'static str,
+        /// Why there is none.
+        reason: &'static str,
+    },
+
     /// A process could not be looked at or signalled.
     #[error("could not {operation} process {pid}: {source}")]
     Process {

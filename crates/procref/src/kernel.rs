@@ -198,6 +198,17 @@ pub(crate) trait Object: Send + Sync + 'static {
     /// Gives back the reference, last or not, if a supervisor lives to see to the service.
     fn leave_to_supervisor(&self) -> impl Future<Output = Step<bool>> + Send;
 
+    /// Gives back the reference, last or not, if the service is pinned.
+    fn leave_pinned(&self) -> impl Future<Output = Step<bool>> + Send;
+
+    /// Keeps the service although nobody holds a reference, until it is unpinned. By who has a reference;
+    /// once or more often is the same.
+    fn pin(&self) -> impl Future<Output = Step<()>> + Send;
+
+    /// Ends that. False if it is not pinned. By who has a reference, and sees to the service if it is the
+    /// last to leave.
+    fn unpin(&self) -> impl Future<Output = Step<bool>> + Send;
+
     /// Gives back the reference, whatever the others do.
     fn drop_reference(&self) -> impl Future<Output = Step<()>> + Send;
 

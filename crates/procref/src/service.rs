@@ -18,6 +18,7 @@ mod fingerprint;
 mod handle;
 mod health;
 mod lifecycle;
+mod pin;
 mod replacement;
 mod seat;
 mod status;
@@ -167,6 +168,32 @@ impl SharedService {
     async fn join_now(&self, supervised: Supervised) -> Result<Option<ServiceHandle>> {
         let lease = lifecycle::try_join(&self.seat(), &self.config, supervised).await?;
         Ok(lease.map(ServiceHandle::new))
+    }
+
+    /// Lets the service end with its last client again, after [`pin`](ServiceHandle::pin). True if it was
+    /// pinned.
+    ///
+    /// Where nobody holds it, this process does what a last client does: it calls `on_last_release`,
+    /// waits until the service is gone, and cleans up; what [lingers](SharedServiceBuilder::linger) is
+    /// left to its supervisor. Waits for whoever is just starting or stopping it.
+    ///
+    /// # Errors
+    ///
+    /// As [`release`](ServiceHandle::release): the pin is gone then. [`Error::Timeout`] if others took
+    /// longer than the wait timeout, or the machine refuses: the pin is still there.
+    ///
+    /// [`Error::Timeout`]: crate::Error::Timeout
+    pub async fn unpin(&self) -> Result<bool> {
+        pin::unpin(&self.seat(), &self.config).await
+    }
+
+    /// [`unpin`](Self::unpin) for code that is not async. Blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`unpin`](Self::unpin).
+    pub fn unpin_blocking(&self) -> Result<bool> {
+        runtime::block_on(self.unpin())
     }
 
     /// How many processes hold a reference right now; 0 if the service does not run.

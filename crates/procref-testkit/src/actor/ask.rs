@@ -206,6 +206,30 @@ impl Actor {
         }
     }
 
+    /// Pins service 0.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    #[track_caller]
+    pub fn pin(&self, held: &Held) {
+        let handle = held.handle;
+        self.done(Command::Pin { handle });
+    }
+
+    /// Unpins service 0. True if it was pinned.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    #[track_caller]
+    pub fn unpin(&self, via: Via) -> bool {
+        match self.call(Command::Unpin { service: 0, via }) {
+            Reply::Flag(pinned) => pinned,
+            reply => panic!("unpin in actor {}: {reply:?}", self.identity),
+        }
+    }
+
     /// Drops a handle.
     ///
     /// # Panics

@@ -99,6 +99,10 @@ const JOIN_SUPERVISED: [Op; 5] = [
     op(slot::SUPERVISOR, 1),
 ];
 const LEAVE_TO_SUPERVISOR: [Op; 3] = [ONE_LESS, op(slot::SUPERVISOR, -1), op(slot::SUPERVISOR, 1)];
+const LEAVE_PINNED: [Op; 3] = [ONE_LESS, op(slot::PIN, -1), op(slot::PIN, 1)];
+/// Not undone: it is to outlive who says so.
+const PIN: [Op; 2] = [op(slot::PIN, 0), op(slot::PIN, 1)];
+const UNPIN: [Op; 1] = [op(slot::PIN, -1)];
 /// A supervisor's: it counts itself, sleeps until nobody is left and owns the lock on waking. After a
 /// bare wait for zero the count may have changed again.
 pub(super) const SUPERVISE: [Op; 1] = [undone(slot::SUPERVISOR, 1)];
@@ -326,6 +330,18 @@ impl<A: Array> Object for Set<A> {
     async fn leave_to_supervisor(&self) -> Step<bool> {
         self.now("leave the service to its supervisor", &LEAVE_TO_SUPERVISOR)
             .await
+    }
+
+    async fn leave_pinned(&self) -> Step<bool> {
+        self.now("leave the pinned service", &LEAVE_PINNED).await
+    }
+
+    async fn pin(&self) -> Step<()> {
+        self.now("pin the service", &PIN).await.map(drop)
+    }
+
+    async fn unpin(&self) -> Step<bool> {
+        self.now("unpin the service", &UNPIN).await
     }
 
     async fn drop_reference(&self) -> Step<()> {

@@ -68,6 +68,30 @@ impl ServiceHandle {
         self.lease.current().generation.into()
     }
 
+    /// Keeps the service after its last client, until somebody [unpins](crate::SharedService::unpin) it.
+    ///
+    /// The pin is the service's, not the handle's or the process's: it stays when all clients let go or
+    /// are killed, and when a dead instance is replaced. The next client finds the instance as it was.
+    /// Pinning what is pinned already changes nothing. It ends with the machine.
+    ///
+    /// ```no_run
+    /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// let handle = service.acquire().await?;
+    /// handle.pin()?;
+    /// handle.release().await?; // it runs on
+    /// assert!(service.unpin().await?); // now it ends
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoReference`](crate::Error::NoReference) in a forked child, or if somebody removed the
+    /// kernel object.
+    pub fn pin(&self) -> Result<()> {
+        pollster::block_on(self.lease.pin())
+    }
+
     /// Gives the reference back, and if it was the last one waits until the service is gone.
     ///
     /// A future that is dropped before it is done is finished by a thread in the background.

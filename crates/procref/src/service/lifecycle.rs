@@ -20,7 +20,7 @@ use super::fingerprint::is_usable;
 use super::health::Seen;
 use super::seat::{Current, Deadline, ObjectOf, Place, PutDown, Seat};
 use super::world::{World, describe_whole};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::{Fault, Instance, Missing, Object, Snapshot, Step, Supervised};
 
 /// What a handle keeps: one count of its process's reference.
@@ -36,8 +36,33 @@ impl<W: World> Lease<W> {
         &self.current
     }
 
+    pub(super) fn seat(&self) -> &Arc<Seat<W>> {
+        &self.seat
+    }
+
+    /// An error in a forked child.
+    pub(super) fn check_ours(&self, operation: &'static str) -> Result<()> {
+        if self.seat.is_ours() {
+            return Ok(());
+        }
+        Err(Error::NoReference {
+            service: self.seat.key.name().to_owned(),
+            operation,
+            reason: "this is a forked child, which owns no handle of its parent's",
+        })
+    }
+
+    /// What to say when the kernel object is gone although there are handles.
+    pub(super) fn lost(&self, operation: &'static str) -> Error {
+        Error::NoReference {
+            service: self.seat.key.name().to_owned(),
+            operation,
+            reason: "somebody removed its kernel object, and every reference with it",
+        }
+    }
+
     /// For a handle that the seat has counted.
-    fn new(seat: &Arc<Seat<W>>, config: &Arc<Config>, current: Arc<Current<W>>) -> Self {
+    pub(super) fn new(seat: &Arc<Seat<W>>, config: &Arc<Config>, current: Arc<Current<W>>) -> Self {
         Self {
             seat: Arc::clone(seat),
             config: Arc::clone(config),
@@ -94,7 +119,7 @@ pub(crate) async fn acquire<W: World>(
             }
         }
     };
-    let mut drive = Drive(Some(Hold::begin(turn, config)));
+    let mut drive = Drive::new(Hold::begin(turn, config));
     drop(unhealthy);
     loop {
         match drive.attempt(&mut judged, deadline).await {
@@ -126,7 +151,7 @@ pub(crate) async fn try_join<W: World>(
     let Some(turn) = seat.try_turn() else {
         return Ok(None);
     };
-    let mut drive = Drive(Some(Hold::begin(turn, config)));
+    let mut drive = Drive::new(Hold::begin(turn, config));
     loop {
         match drive.attempt_join(supervised).await {
             Ok(Some(current)) => return Ok(Some(drive.finish(current))),
@@ -144,7 +169,7 @@ pub(crate) async fn try_join<W: World>(
 }
 
 /// A hold that is given back if its future is dropped: cancelled, or unwound by a callback's panic.
-struct Drive<W: World>(Option<Hold<W>>);
+pub(super) struct Drive<W: World>(Option<Hold<W>>);
 
 impl<W: World> Deref for Drive<W> {
     type Target = Hold<W>;
@@ -164,20 +189,28 @@ impl<W: World> Drop for Drive<W> {
     fn drop(&mut self) {
         // The departure finishes on a thread when it is dropped, so an executor's thread is not
         // blocked here.
-        drop(self.0.take().map(Departure::new));
+        drop(self.take().map(Departure::new));
     }
 }
 
 impl<W: World> Drive<W> {
+    pub(super) fn new(hold: Hold<W>) -> Self {
+        Self(Some(hold))
+    }
+
+    pub(super) fn take(&mut self) -> Option<Hold<W>> {
+        self.0.take()
+    }
+
     fn finish(mut self, current: Arc<Current<W>>) -> Lease<W> {
-        let hold = self.0.take().expect("taken only when the drive ends");
+        let hold = self.take().expect("taken only when the drive ends");
         let lease = Lease::new(hold.turn.seat(), &hold.config, Arc::clone(&current));
         hold.turn.finish(current);
         lease
     }
 
-    async fn give_back(&mut self) {
-        if let Some(hold) = self.0.take() {
+    pub(super) async fn give_back(&mut self) {
+        if let Some(hold) = self.take() {
             let service = hold.service().to_owned();
             if let Err(error) = Departure::new(hold).await {
                 tracing::error!(service, %error, "could not give back cleanly after a failure");

@@ -10,6 +10,7 @@ pub struct Status {
     state: State,
     instance: Option<ServiceInfo>,
     transition: Option<u32>,
+    pinned: bool,
 }
 
 /// How far a service is.
@@ -36,6 +37,7 @@ impl Status {
             state: State::Absent,
             instance: None,
             transition: None,
+            pinned: false,
         }
     }
 
@@ -58,6 +60,7 @@ impl Status {
             state,
             instance: info,
             transition,
+            pinned: snapshot.pinned,
         }
     }
 
@@ -90,5 +93,11 @@ impl Status {
     #[must_use]
     pub fn transition(&self) -> Option<u32> {
         self.transition
+    }
+
+    /// Whether it is kept when nobody holds it; see [`ServiceHandle::pin`](crate::ServiceHandle::pin).
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.pinned
     }
 }

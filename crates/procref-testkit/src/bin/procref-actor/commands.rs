@@ -27,7 +27,9 @@ use crate::stage::{Gates, Stage, lock};
 pub fn run(stage: &Arc<Stage>, id: u64, command: Command) {
     // Registered here, so that a cancellation that follows finds it.
     let cancellable = match command {
-        Command::Acquire { via, .. } | Command::Release { via, .. } => via != Via::Blocking,
+        Command::Acquire { via, .. }
+        | Command::Release { via, .. }
+        | Command::Unpin { via, .. } => via != Via::Blocking,
         _ => false,
     };
     if cancellable {
@@ -95,6 +97,12 @@ fn perform(stage: &Arc<Stage>, id: u64, command: Command) -> Reply {
                 Err(error) => failed(&error),
             }
         }
+        Command::Pin { handle } => {
+            let handles = lock(&stage.handles);
+            let handle = handles.get(&handle).expect("a handle of this number");
+            outcome(handle.pin(), |()| Reply::Done)
+        }
+        Command::Unpin { service, via } => unpin(stage, id, service, via),
         Command::Release { handle, via } => release(stage, id, handle, via),
         Command::Drop { handle, place } => {
             drop_in(place, stage.take_handle(handle));
@@ -112,6 +120,7 @@ fn perform(stage: &Arc<Stage>, id: u64, command: Command) -> Reply {
                 instance: status.instance().map(procref::ServiceInfo::pid),
                 state: format!("{:?}", status.state()),
                 transition: status.transition(),
+                pinned: status.is_pinned(),
             })
         }),
         Command::Proceed { service, gate } => {
@@ -268,6 +277,18 @@ fn release(stage: &Stage, id: u64, number: u32, via: Via) -> Reply {
         or_cancelled(handle.release(), &cancel).await
     });
     result.map_or(Reply::Cancelled, |it| outcome(it, |()| Reply::Done))
+}
+
+fn unpin(stage: &Stage, id: u64, service: u32, via: Via) -> Reply {
+    let service = stage.service(service);
+    if via == Via::Blocking {
+        return outcome(service.unpin_blocking(), Reply::Flag);
+    }
+    let cancel = cancel_gate(stage, id);
+    let result = drive(via, None, async move {
+        or_cancelled(service.unpin(), &cancel).await
+    });
+    result.map_or(Reply::Cancelled, |it| outcome(it, Reply::Flag))
 }
 
 fn storm(stage: &Stage, number: u32, rounds: u32, pause_us: u64) -> StormReport {

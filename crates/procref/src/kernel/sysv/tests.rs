@@ -112,6 +112,28 @@ fn a_new_set_is_blank_and_can_only_be_entered() {
 }
 
 #[test]
+fn a_pin_is_left_by_its_last_client_and_by_nobody_else() {
+    let scratch = Scratch::new("pinned");
+    let set = scratch.open();
+    assert!(run(set.try_enter()).unwrap());
+    run(set.claim()).unwrap();
+    run(set.unlock()).unwrap();
+    assert!(!run(set.unpin()).unwrap());
+    assert!(!run(set.leave_pinned()).unwrap(), "it is not pinned");
+    for _ in 0..2 {
+        run(set.pin()).unwrap();
+    }
+    assert!(!run(set.leave_last()).unwrap(), "it is pinned");
+    assert!(run(set.leave_pinned()).unwrap());
+    let left = run(set.snapshot()).unwrap();
+    assert_eq!((left.clients, left.pinned), (0, true));
+    assert!(run(set.try_enter()).unwrap());
+    assert!(run(set.unpin()).unwrap(), "pinned twice, unpinned once");
+    assert!(!run(set.snapshot()).unwrap().pinned);
+    assert!(!run(set.unpin()).unwrap());
+}
+
+#[test]
 fn leaving_tells_the_last_from_the_others() {
     let scratch = Scratch::new("leaving");
     let set = scratch.open();
