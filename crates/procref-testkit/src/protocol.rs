@@ -417,6 +417,34 @@ pub enum Command {
         /// Driven by.
         via: Via,
     },
+    /// `ServiceHandle::current`.
+    Current {
+        /// Of which handle.
+        handle: u32,
+    },
+    /// `wait_dead`, several times at once; with [`Via::Blocking`]
+    /// `wait_dead_blocking`, once.
+    WaitDead {
+        /// Of which handle.
+        handle: u32,
+        /// How many futures.
+        count: u32,
+        /// For the blocking call.
+        limit_ms: u64,
+        /// Driven by.
+        via: Via,
+    },
+    /// `wait_stopped`, likewise.
+    WaitStopped {
+        /// Of which service.
+        service: u32,
+        /// How many futures.
+        count: u32,
+        /// For the blocking call.
+        limit_ms: u64,
+        /// Driven by.
+        via: Via,
+    },
     /// `release` or, with [`Via::Blocking`], `release_blocking`.
     Release {
         /// Which.
@@ -512,6 +540,15 @@ pub struct Acquired {
     pub at: u64,
 }
 
+/// What `ServiceHandle::current` tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Serving {
+    /// `pid`
+    pub pid: u32,
+    /// All metadata, sorted.
+    pub metadata: Vec<(String, String)>,
+}
+
 /// `Status`, field by field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReport {
@@ -580,6 +617,8 @@ pub enum Reply {
     Nothing,
     /// A count.
     Count(u32),
+    /// The instance that serves, if one does.
+    Serves(Option<Serving>),
     /// A yes or no.
     Flag(bool),
     /// A status.

@@ -12,8 +12,8 @@
 //!   line of its code. What else a step writes stays.
 //! - A reference and the lock belong to the *process*: any of its threads may give them back. A
 //!   child made by `fork` has neither.
-//! - **A step never waits** but [`Object::wait_unlocked`], which may block the thread that polls
-//!   it. The engine polls it on a thread of its own.
+//! - **A step never waits** but [`Object::wait_unlocked`] and [`Object::wait_removed`], which may block the
+//!   thread that polls them. The engine polls them on threads of its own.
 //! - Once an object was removed, every step on it is [`Fault::Removed`], those that sleep included.
 //!
 //! The steps are `async` so that the model can switch to another process at each of them; on a real
@@ -224,6 +224,9 @@ pub(crate) trait Object: Send + Sync + 'static {
 
     /// Removes the object. Under the lock; the remover touches nothing afterwards.
     fn remove(&self) -> impl Future<Output = Step<()>> + Send;
+
+    /// Sleeps until the object is removed, and is [`Fault::Removed`] then.
+    fn wait_removed(&self) -> impl Future<Output = Step<()>> + Send;
 
     /// The process that took the lock last, for messages.
     fn lock_holder(&self) -> impl Future<Output = Step<Option<u32>>> + Send;

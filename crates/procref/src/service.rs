@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::info::ServiceInfo;
@@ -15,6 +16,7 @@ mod builder;
 mod config;
 mod departure;
 mod fingerprint;
+mod following;
 mod handle;
 mod health;
 mod lifecycle;
@@ -22,6 +24,7 @@ mod pin;
 mod replacement;
 mod seat;
 mod status;
+mod watch;
 mod world;
 
 pub use builder::SharedServiceBuilder;
@@ -33,7 +36,7 @@ pub use status::{State, Status};
 use config::Config;
 use departure::{Departure, Hold};
 use seat::Seat;
-use world::Machine;
+use world::{Machine, World as _};
 
 type NativeSeat = Seat<Machine>;
 
@@ -194,6 +197,43 @@ impl SharedService {
     /// As [`unpin`](Self::unpin).
     pub fn unpin_blocking(&self) -> Result<bool> {
         runtime::block_on(self.unpin())
+    }
+
+    /// Waits until the service does not run any more: nobody holds it, it was stopped, and what it had
+    /// left in the kernel and the runtime directory is removed. At once if there is no service.
+    ///
+    /// Nothing polls and no executor's thread is blocked: one thread per process and service sleeps in the
+    /// kernel, however many futures wait. Creates no reference, and starts and stops nothing. By the time
+    /// this returns somebody may have started the service again; and where somebody removes the kernel
+    /// object by hand, that counts as its end.
+    ///
+    /// What nobody sees to, an orphan with [`Orphan::Keep`] or a pinned instance that dies without a
+    /// client, is found dead here only at the call: the kernel tells nobody of its end.
+    ///
+    /// ```no_run
+    /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// service.wait_stopped().await?;
+    /// println!("the last client has let go, or was killed");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`count`](Self::count), or there is no thread to be had.
+    pub async fn wait_stopped(&self) -> Result<()> {
+        following::wait_stopped(&self.seat()).await
+    }
+
+    /// [`wait_stopped`](Self::wait_stopped) for code that is not async: false if it takes longer than
+    /// `limit`. Blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_stopped`](Self::wait_stopped).
+    pub fn wait_stopped_blocking(&self, limit: Duration) -> Result<bool> {
+        let stopped = Machine.within(limit, self.wait_stopped());
+        pollster::block_on(stopped).map_or(Ok(false), |stopped| stopped.map(|()| true))
     }
 
     /// How many processes hold a reference right now; 0 if the service does not run.

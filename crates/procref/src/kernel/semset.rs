@@ -123,6 +123,9 @@ const LEAVE_LAST: [Op; 5] = [
     ONE_LESS,
     op(slot::REFS, 0),
 ];
+/// Can never be performed, because PIN is 0 or 1, so it ends with the set alone. A wait for GENERATION to be
+/// 0 would end at once in the middle of a first start.
+const WAIT_REMOVED: [Op; 1] = [op(slot::PIN, -2)];
 const DROP_REFERENCE: [Op; 1] = [ONE_LESS];
 
 /// The primitive calls on one set.
@@ -368,6 +371,14 @@ impl<A: Array> Object for Set<A> {
 
     async fn remove(&self) -> Step<()> {
         self.array.remove().await
+    }
+
+    async fn wait_removed(&self) -> Step<()> {
+        let operation = "wait for the removal of the set";
+        self.array
+            .operate(operation, &WAIT_REMOVED, Wait::Yes)
+            .await
+            .map(drop)
     }
 
     async fn lock_holder(&self) -> Step<Option<u32>> {

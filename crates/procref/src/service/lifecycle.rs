@@ -19,6 +19,7 @@ use super::departure::{Departure, Hold};
 use super::fingerprint::is_usable;
 use super::health::Seen;
 use super::seat::{Current, Deadline, ObjectOf, Place, PutDown, Seat};
+use super::watch::Watch;
 use super::world::{World, describe_whole};
 use crate::error::{Error, Result};
 use crate::kernel::{Fault, Instance, Missing, Object, Snapshot, Step, Supervised};
@@ -33,6 +34,10 @@ pub(crate) struct Lease<W: World> {
 
 impl<W: World> Lease<W> {
     pub(crate) fn current(&self) -> &Current<W> {
+        &self.current
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Current<W>> {
         &self.current
     }
 
@@ -376,6 +381,7 @@ impl<W: World> Drive<W> {
             info,
             fingerprint,
             process,
+            death: Watch::default(),
         });
         Ok((current, Seen::Now))
     }

@@ -7,6 +7,7 @@ use super::config::{Orphan, RecoverFn, StartFn, callback_error};
 use super::departure::Hold;
 use super::health::{Seen, is_healthy};
 use super::seat::{Current, Deadline, ObjectOf};
+use super::watch::Watch;
 use super::world::World;
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
@@ -114,6 +115,7 @@ impl<W: World> Hold<W> {
                     info,
                     fingerprint: self.config.own_fingerprint(),
                     process,
+                    death: Watch::default(),
                 }))
             }
             Err(Fault::Removed) => {
@@ -150,6 +152,7 @@ impl<W: World> Hold<W> {
             info: info.clone(),
             fingerprint: self.config.own_fingerprint(),
             process: process.cloned(),
+            death: Watch::default(),
         };
         if !is_healthy(seat, &self.config, &candidate, Seen::Before).await? {
             return Err(Fault::Refused(Error::Unhealthy {

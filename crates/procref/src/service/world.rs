@@ -50,6 +50,9 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
         timeout: Duration,
     ) -> impl Future<Output = Result<bool>> + Send;
 
+    /// Waits until it is gone. May block the thread that polls it.
+    fn ended(&self, process: &Self::Process) -> impl Future<Output = Result<()>> + Send;
+
     /// Whether a record could be written.
     fn check_record(&self, key: &ServiceKey) -> impl Future<Output = Result<()>> + Send;
 
@@ -86,6 +89,9 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
         future: F,
     ) -> impl Future<Output = Option<F::Output>> + Send;
 }
+
+/// Any time that a system call takes.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// The machine this process runs on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -132,6 +138,11 @@ impl World for Machine {
         let process = Arc::clone(process);
         let purpose = "wait for the service's end";
         runtime::on_thread(purpose, move || process.wait(timeout)).await?
+    }
+
+    async fn ended(&self, process: &Process) -> Result<()> {
+        while !process.wait(LONG)? {}
+        Ok(())
     }
 
     async fn check_record(&self, key: &ServiceKey) -> Result<()> {

@@ -134,6 +134,28 @@ fn a_pin_is_left_by_its_last_client_and_by_nobody_else() {
 }
 
 #[test]
+fn whoever_waits_for_the_removal_sleeps_until_then() {
+    let scratch = Scratch::new("removal");
+    let set = Arc::new(scratch.open());
+    let waiter = {
+        let set = Arc::clone(&set);
+        thread::spawn(move || run(set.wait_removed()))
+    };
+    // A start, a pin and an end: none of them wakes it.
+    assert!(run(set.try_enter()).unwrap());
+    run(set.claim()).unwrap();
+    run(set.publish(Some(&instance(7)), 1, Lock::Release)).unwrap();
+    run(set.pin()).unwrap();
+    assert!(run(set.unpin()).unwrap());
+    run(set.publish(None, 1, Lock::Keep)).unwrap();
+    assert!(run(set.leave_last()).unwrap());
+    assert!(!waiter.is_finished());
+    run(set.remove()).unwrap();
+    assert!(matches!(waiter.join().unwrap(), Err(Fault::Removed)));
+    assert!(matches!(run(set.wait_removed()), Err(Fault::Removed)));
+}
+
+#[test]
 fn leaving_tells_the_last_from_the_others() {
     let scratch = Scratch::new("leaving");
     let set = scratch.open();
