@@ -7,7 +7,8 @@ use std::fs;
 
 use procref_testkit::actor::Held;
 use procref_testkit::protocol::{
-    Callback, Command, Event, Failure, Gate, HealthOutcome, Outcome, Reply, StopOutcome, Via,
+    Callback, Command, Event, Failure, Gate, HealthOutcome, Outcome, ReadyOutcome, Reply,
+    StopOutcome, Via,
 };
 use procref_testkit::{Actor, Scene, deadline, kernel, scene};
 use rustix::process::Signal;
@@ -69,11 +70,16 @@ fn current_follows_what_another_process_brought_back() {
     let old = kill_service(&scene);
     assert_eq!(serving(&one, &held), None, "it is dead");
 
-    let two = scene.client(&named("second").gated([START]));
+    let ready = Gate::Before(Callback::OnReady);
+    let spec = named("second").preparing([ReadyOutcome::Pass]);
+    let two = scene.client(&spec.gated([START, ready]));
     let starting = two.begin_acquire(Via::TokioMulti);
     two.event(&Event::Running(Callback::Start));
     assert_eq!(serving(&one, &held), None, "it is being started");
     two.proceed(START);
+    two.event(&Event::Running(Callback::OnReady));
+    assert_eq!(serving(&one, &held), None, "it is not ready");
+    two.proceed(ready);
     let new = two.finish_acquire(starting).expect("acquire");
     let current = one.current(&held).expect("current").expect("it serves");
     assert_eq!(current.pid, new.got.pid);
