@@ -175,6 +175,18 @@ impl Identity {
             .sum()
     }
 
+    /// How many of its threads have this name.
+    #[must_use]
+    pub fn threads_named(self, name: &str) -> usize {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter();
+        tasks
+            .flatten()
+            .flatten()
+            .filter_map(|task| fs::read_to_string(task.path().join("comm")).ok())
+            .filter(|comm| comm.trim_end() == name)
+            .count()
+    }
+
     /// How many threads it has.
     #[must_use]
     pub fn threads(self) -> usize {

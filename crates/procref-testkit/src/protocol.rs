@@ -47,6 +47,8 @@ pub enum Callback {
     Recover,
     /// The callback of `Ready::callback`
     Ready,
+    /// `on_ready`
+    OnReady,
 }
 
 impl Callback {
@@ -59,6 +61,7 @@ impl Callback {
             Self::Health => "on_health_check",
             Self::Recover => "on_recover",
             Self::Ready => "ready",
+            Self::OnReady => "on_ready",
         }
     }
 }
@@ -137,6 +140,21 @@ pub enum StopOutcome {
     Panic,
 }
 
+/// How `on_ready` behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadyOutcome {
+    /// Finds that the service answers, and is content.
+    Pass,
+    /// Returns an error.
+    Fail,
+    /// Panics inside the future.
+    Panic,
+    /// Panics before there is a future.
+    PanicAtCall,
+    /// Kills the service, and is content.
+    Kill,
+}
+
 /// How `on_health_check` judges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HealthOutcome {
@@ -146,6 +164,17 @@ pub enum HealthOutcome {
     Always(bool),
     /// Panics.
     Panic,
+}
+
+/// What becomes of a client whose fingerprint is another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mismatch {
+    /// `Mismatch::Refuse`
+    Refuse,
+    /// `Mismatch::Join`
+    Join,
+    /// `Mismatch::Separate`
+    Separate,
 }
 
 /// The options of `procref-fake-service`.
@@ -212,6 +241,11 @@ pub struct ServiceSpec {
     pub health: Option<HealthOutcome>,
     /// `on_recover`; empty: no callback.
     pub recover: Vec<Outcome>,
+    /// `on_ready`: one outcome per call in this process, the last one again and
+    /// again. Empty: no callback.
+    pub on_ready: Vec<ReadyOutcome>,
+    /// `fingerprint`, if it is set.
+    pub fingerprint: Option<(String, Mismatch)>,
     /// Where callbacks wait for [`Command::Proceed`].
     pub gates: Vec<Gate>,
     /// Metadata of every instance.
@@ -446,6 +480,46 @@ pub enum Command {
         /// Driven by; blocking is polled without runtime.
         via: Via,
     },
+    /// `ServiceHandle::pin`.
+    Pin {
+        /// Which handle.
+        handle: u32,
+    },
+    /// `unpin` or, with [`Via::Blocking`], `unpin_blocking`.
+    Unpin {
+        /// Of which service.
+        service: u32,
+        /// Driven by.
+        via: Via,
+    },
+    /// `ServiceHandle::current`.
+    Current {
+        /// Of which handle.
+        handle: u32,
+    },
+    /// `wait_dead`, several times at once; with [`Via::Blocking`]
+    /// `wait_dead_blocking`, once.
+    WaitDead {
+        /// Of which handle.
+        handle: u32,
+        /// How many futures.
+        count: u32,
+        /// For the blocking call.
+        limit_ms: u64,
+        /// Driven by.
+        via: Via,
+    },
+    /// `wait_stopped`, likewise.
+    WaitStopped {
+        /// Of which service.
+        service: u32,
+        /// How many futures.
+        count: u32,
+        /// For the blocking call.
+        limit_ms: u64,
+        /// Driven by.
+        via: Via,
+    },
     /// `release` or, with [`Via::Blocking`], `release_blocking`.
     Release {
         /// Which.
@@ -548,6 +622,15 @@ pub struct Acquired {
     pub at: u64,
 }
 
+/// What `ServiceHandle::current` tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Serving {
+    /// `pid`
+    pub pid: u32,
+    /// All metadata, sorted.
+    pub metadata: Vec<(String, String)>,
+}
+
 /// `Status`, field by field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReport {
@@ -563,6 +646,8 @@ pub struct StatusReport {
     pub transition: Option<u32>,
     /// `exit_status`, as `Display` prints it
     pub exit: Option<String>,
+    /// `is_pinned`
+    pub pinned: bool,
 }
 
 /// An error of the library.
@@ -616,6 +701,8 @@ pub enum Reply {
     Nothing,
     /// A count.
     Count(u32),
+    /// The instance that serves, if one does.
+    Serves(Option<Serving>),
     /// A yes or no.
     Flag(bool),
     /// A status.
@@ -680,6 +767,27 @@ impl ServiceSpec {
         self
     }
 
+    /// Sets the outcomes of `on_ready`.
+    #[must_use]
+    pub fn preparing(mut self, outcomes: impl IntoIterator<Item = ReadyOutcome>) -> Self {
+        self.on_ready = outcomes.into_iter().collect();
+        self
+    }
+
+    /// Sets `fingerprint`.
+    #[must_use]
+    pub fn of(mut self, fingerprint: &str, mismatch: Mismatch) -> Self {
+        self.fingerprint = Some((fingerprint.to_owned(), mismatch));
+        self
+    }
+
+    /// Sets `start_timeout`.
+    #[must_use]
+    pub fn start_within_ms(mut self, limit: u64) -> Self {
+        self.start_timeout_ms = Some(limit);
+        self
+    }
+
     /// Leaves the service running when all clients are killed.
     #[must_use]
     pub fn keeping_orphans(mut self) -> Self {
@@ -714,13 +822,6 @@ impl ServiceSpec {
     #[must_use]
     pub fn ready_by(mut self, ready: ReadySpec) -> Self {
         self.command.as_mut().expect("a command").ready = Some(ready);
-        self
-    }
-
-    /// Sets `start_timeout`.
-    #[must_use]
-    pub fn start_within_ms(mut self, limit: u64) -> Self {
-        self.start_timeout_ms = Some(limit);
         self
     }
 

@@ -133,6 +133,8 @@ impl Scene {
             stop: None,
             health: None,
             recover: Vec::new(),
+            on_ready: Vec::new(),
+            fingerprint: None,
             gates: Vec::new(),
             metadata: Vec::new(),
             start_timeout_ms: None,

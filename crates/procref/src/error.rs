@@ -170,6 +170,25 @@ pub enum Error {
         pid: u32,
     },
 
+    /// The service runs, and is not what this client wants it to be.
+    #[error(
+        "service `{service}` runs as process {pid} {}, and this client wants {}: use what the others \
+         use, or wait until they have let go of it, or build with `Mismatch::Join` or \
+         `Mismatch::Separate`",
+        text::fingerprint(.theirs.as_deref()),
+        text::shortened(.ours)
+    )]
+    Fingerprint {
+        /// The service.
+        service: String,
+        /// The fingerprint this client was built with.
+        ours: String,
+        /// The instance's fingerprint; `None` if it has none, or its record is gone.
+        theirs: Option<String>,
+        /// The instance's process; 0 where it has no local one.
+        pid: u32,
+    },
+
     /// Something took longer than it may.
     #[error("service `{service}`: {operation} took longer than {limit:?}{}", text::holder(.holder))]
     Timeout {
@@ -219,6 +238,17 @@ pub enum Error {
         operation: &'static str,
         /// What it does not hold.
         what: &'static str,
+    },
+
+    /// A [`ServiceHandle`](crate::ServiceHandle) was asked for what takes a reference, and has none.
+    #[error("service `{service}`: could not {operation}: {reason}; acquire it anew")]
+    NoReference {
+        /// The service.
+        service: String,
+        /// What was being done.
+        operation: &'static str,
+        /// Why there is none.
+        reason: &'static str,
     },
 
     /// A process could not be looked at or signalled.

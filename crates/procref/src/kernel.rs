@@ -12,8 +12,8 @@
 //!   line of its code. What else a step writes stays.
 //! - A reference and the lock belong to the *process*: any of its threads may give them back. A
 //!   child made by `fork` has neither.
-//! - **A step never waits** but [`Object::wait_unlocked`], which may block the thread that polls
-//!   it. The engine polls it on a thread of its own.
+//! - **A step never waits** but [`Object::wait_unlocked`] and [`Object::wait_removed`], which may block the
+//!   thread that polls them. The engine polls them on threads of its own.
 //! - Once an object was removed, every step on it is [`Fault::Removed`], those that sleep included.
 //!
 //! The steps are `async` so that the model can switch to another process at each of them; on a real
@@ -95,7 +95,7 @@ pub(crate) struct Instance {
     pub(crate) stopping: bool,
     /// It is a client process itself: nobody signals it.
     pub(crate) hosted: bool,
-    /// The record has metadata that joiners want to read.
+    /// The record has something that joiners want to read: metadata, a fingerprint.
     pub(crate) has_metadata: bool,
     /// procref executed its program, under a supervisor that is its parent.
     pub(crate) command: bool,
@@ -258,6 +258,17 @@ pub(crate) trait Object: Send + Sync + 'static {
     /// Gives back the reference, last or not, if a supervisor lives to see to the service.
     fn leave_to_supervisor(&self) -> impl Future<Output = Step<bool>> + Send;
 
+    /// Gives back the reference, last or not, if the service is pinned.
+    fn leave_pinned(&self) -> impl Future<Output = Step<bool>> + Send;
+
+    /// Keeps the service although nobody holds a reference, until it is unpinned. By who has a reference;
+    /// once or more often is the same.
+    fn pin(&self) -> impl Future<Output = Step<()>> + Send;
+
+    /// Ends that. False if it is not pinned. By who has a reference, and sees to the service if it is the
+    /// last to leave.
+    fn unpin(&self) -> impl Future<Output = Step<bool>> + Send;
+
     /// Gives back the reference, whatever the others do.
     fn drop_reference(&self) -> impl Future<Output = Step<()>> + Send;
 
@@ -273,6 +284,9 @@ pub(crate) trait Object: Send + Sync + 'static {
 
     /// Removes the object. Under the lock; the remover touches nothing afterwards.
     fn remove(&self) -> impl Future<Output = Step<()>> + Send;
+
+    /// Sleeps until the object is removed, and is [`Fault::Removed`] then.
+    fn wait_removed(&self) -> impl Future<Output = Step<()>> + Send;
 
     /// The process that took the lock last, for messages.
     fn lock_holder(&self) -> impl Future<Output = Step<Option<u32>>> + Send;

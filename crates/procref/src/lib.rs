@@ -93,7 +93,7 @@ pub use error::{Error, LogTail, Result};
 pub use info::ServiceInfo;
 pub use ready::Ready;
 pub use service::{
-    Collected, Holder, Listed, Orphan, Removed, ServiceHandle, Services, SharedService,
+    Collected, Holder, Listed, Mismatch, Orphan, Removed, ServiceHandle, Services, SharedService,
     SharedServiceBuilder, State, Status,
 };
 

@@ -147,6 +147,12 @@ impl ServiceKey {
         }
     }
 
+    /// Another service of the same name: one that only who knows this fingerprint finds.
+    pub(crate) fn separated(self, fingerprint: &str) -> Self {
+        let digest = Digest::of(&[self.name().as_bytes(), fingerprint.as_bytes()]);
+        Self { digest, ..self }
+    }
+
     pub(crate) fn name(&self) -> &str {
         self.name.as_str()
     }
@@ -284,6 +290,26 @@ mod tests {
                 -1_850_716_119
             )
         );
+    }
+
+    #[test]
+    fn separate_services_differ_from_each_other_and_from_the_plain_one() {
+        let keys = [
+            key("/d", "ab"),
+            key("/d", "ab").separated("c"),
+            key("/d", "a").separated("bc"),
+            key("/d", "ab").separated(&"\0/\n".repeat(999)),
+        ];
+        for (index, one) in keys.iter().enumerate() {
+            let stem = one.file_stem();
+            assert!(stem.len() < 64 && !stem.contains(['/', '\n']), "{stem}");
+            for other in &keys[..index] {
+                assert_ne!(one.digests(), other.digests());
+                assert_ne!(one.short(), other.short());
+                assert_ne!(stem, other.file_stem());
+            }
+        }
+        assert_eq!(keys[1].name(), "ab");
     }
 
     #[test]

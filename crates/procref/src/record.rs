@@ -49,6 +49,9 @@ pub(crate) struct Record {
     /// The process is a client's own, which nobody signals.
     #[serde(default)]
     hosted: bool,
+    /// What the starter said that the instance is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<String>,
 }
 
 /// What a record says of a service that procref executed itself.
@@ -75,6 +78,7 @@ impl Record {
             metadata: info.metadata_map().clone(),
             command: None,
             hosted: false,
+            fingerprint: None,
         }
     }
 
@@ -104,6 +108,11 @@ impl Record {
         self.hosted
     }
 
+    pub(crate) fn with_fingerprint(mut self, fingerprint: Option<String>) -> Self {
+        self.fingerprint = fingerprint;
+        self
+    }
+
     /// The process it names, if it is of this boot. Without a boot id nothing is.
     pub(crate) fn identity(&self) -> Option<Identity> {
         (!self.boot.is_empty() && self.boot == boot_id()).then_some(Identity {
@@ -118,6 +127,14 @@ impl Record {
 
     pub(crate) fn has_metadata(&self) -> bool {
         !self.metadata.is_empty()
+    }
+
+    pub(crate) fn fingerprint(&self) -> Option<&str> {
+        self.fingerprint.as_deref()
+    }
+
+    pub(crate) fn into_executed(self) -> Option<Executed> {
+        self.command
     }
 
     pub(crate) fn into_metadata(self) -> BTreeMap<String, String> {

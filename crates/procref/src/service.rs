@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
 
 use crate::crash;
 use crate::error::Result;
@@ -18,26 +19,31 @@ mod config;
 mod departure;
 mod directory;
 mod execution;
+mod fingerprint;
+mod following;
 mod handle;
 mod health;
 mod launch;
 mod lifecycle;
+mod pin;
 mod replacement;
 mod seat;
 mod status;
+mod watch;
 mod world;
 
 pub use builder::SharedServiceBuilder;
 pub use collect::{Collected, Removed};
 pub use config::Orphan;
 pub use directory::{Listed, Services};
+pub use fingerprint::Mismatch;
 pub use handle::ServiceHandle;
 pub use status::{Holder, State, Status};
 
 use config::Config;
 use departure::{Departure, Hold};
 use seat::Seat;
-use world::Machine;
+use world::{Machine, World as _};
 
 type NativeSeat = Seat<Machine>;
 
@@ -108,7 +114,8 @@ impl SharedService {
     ///
     /// The error of a callback ([`Error::Callback`]), what it returned cannot be shared
     /// ([`Error::InvalidInstance`], [`Error::Unhealthy`]), there is nothing to join and no
-    /// callback to start it with ([`Error::NoStart`]), something took longer than its limit
+    /// callback to start it with ([`Error::NoStart`]), it is not what this client wants
+    /// ([`Error::Fingerprint`]), something took longer than its limit
     /// ([`Error::Timeout`]), an old instance cannot be stopped ([`Error::Unstoppable`]), or the
     /// machine refuses ([`Error::Kernel`], [`Error::Foreign`], [`Error::TooManyClients`],
     /// [`Error::Record`], [`Error::RuntimeDir`]).
@@ -121,6 +128,7 @@ impl SharedService {
     /// [`Error::InvalidInstance`]: crate::Error::InvalidInstance
     /// [`Error::Unhealthy`]: crate::Error::Unhealthy
     /// [`Error::NoStart`]: crate::Error::NoStart
+    /// [`Error::Fingerprint`]: crate::Error::Fingerprint
     /// [`Error::Timeout`]: crate::Error::Timeout
     /// [`Error::Unstoppable`]: crate::Error::Unstoppable
     /// [`Error::Kernel`]: crate::Error::Kernel
@@ -162,7 +170,8 @@ impl SharedService {
     ///
     /// # Errors
     ///
-    /// The machine refuses, as in [`acquire`](Self::acquire).
+    /// The machine refuses, or the service is not what this client wants
+    /// ([`Error::Fingerprint`](crate::Error::Fingerprint)), as in [`acquire`](Self::acquire).
     pub async fn try_join(&self) -> Result<Option<ServiceHandle>> {
         self.join_now(Supervised::No).await
     }
@@ -170,6 +179,69 @@ impl SharedService {
     async fn join_now(&self, supervised: Supervised) -> Result<Option<ServiceHandle>> {
         let lease = lifecycle::try_join(&self.seat(), &self.config, supervised).await?;
         Ok(lease.map(ServiceHandle::new))
+    }
+
+    /// Lets the service end with its last client again, after [`pin`](ServiceHandle::pin). True if it was
+    /// pinned.
+    ///
+    /// Where nobody holds it, this process does what a last client does: it calls `on_last_release`,
+    /// waits until the service is gone, and cleans up; what [lingers](SharedServiceBuilder::linger) is
+    /// left to its supervisor. Waits for whoever is just starting or stopping it.
+    ///
+    /// # Errors
+    ///
+    /// As [`release`](ServiceHandle::release): the pin is gone then. [`Error::Timeout`] if others took
+    /// longer than the wait timeout, or the machine refuses: the pin is still there.
+    ///
+    /// [`Error::Timeout`]: crate::Error::Timeout
+    pub async fn unpin(&self) -> Result<bool> {
+        pin::unpin(&self.seat(), &self.config).await
+    }
+
+    /// [`unpin`](Self::unpin) for code that is not async. Blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`unpin`](Self::unpin).
+    pub fn unpin_blocking(&self) -> Result<bool> {
+        runtime::block_on(self.unpin())
+    }
+
+    /// Waits until the service does not run any more: nobody holds it, it was stopped, and what it had
+    /// left in the kernel and the runtime directory is removed. At once if there is no service.
+    ///
+    /// Nothing polls and no executor's thread is blocked: one thread per process and service sleeps in the
+    /// kernel, however many futures wait. Creates no reference, and starts and stops nothing. By the time
+    /// this returns somebody may have started the service again; and where somebody removes the kernel
+    /// object by hand, that counts as its end.
+    ///
+    /// What nobody sees to, an orphan with [`Orphan::Keep`] or a pinned instance that dies without a
+    /// client, is found dead here only at the call: the kernel tells nobody of its end.
+    ///
+    /// ```no_run
+    /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// service.wait_stopped().await?;
+    /// println!("the last client has let go, or was killed");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`count`](Self::count), or there is no thread to be had.
+    pub async fn wait_stopped(&self) -> Result<()> {
+        following::wait_stopped(&self.seat()).await
+    }
+
+    /// [`wait_stopped`](Self::wait_stopped) for code that is not async: false if it takes longer than
+    /// `limit`. Blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_stopped`](Self::wait_stopped).
+    pub fn wait_stopped_blocking(&self, limit: Duration) -> Result<bool> {
+        let stopped = Machine.within(limit, self.wait_stopped());
+        pollster::block_on(stopped).map_or(Ok(false), |stopped| stopped.map(|()| true))
     }
 
     /// How many processes hold a reference right now; 0 if the service does not run.

@@ -5,9 +5,13 @@ use std::sync::atomic::Ordering;
 use super::{Actor, Held, Pending};
 use crate::kernel;
 use crate::protocol::{
-    Command, CounterOp, Failure, Gate, Place, Reply, ServiceSpec, StatusReport, StormReport, Via,
+    Command, CounterOp, Failure, Gate, Place, Reply, ServiceSpec, Serving, StatusReport,
+    StormReport, Via,
 };
 use crate::scene::lock;
+
+/// Longer than any test takes.
+const LONG_MS: u64 = 1_000_000;
 
 impl Actor {
     #[track_caller]
@@ -203,6 +207,92 @@ impl Actor {
             Reply::Done => Ok(()),
             Reply::Failed(failure) => Err(failure),
             reply => panic!("release in actor {}: {reply:?}", self.identity),
+        }
+    }
+
+    /// Pins service 0.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    #[track_caller]
+    pub fn pin(&self, held: &Held) {
+        let handle = held.handle;
+        self.done(Command::Pin { handle });
+    }
+
+    /// Unpins service 0. True if it was pinned.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    #[track_caller]
+    pub fn unpin(&self, via: Via) -> bool {
+        match self.call(Command::Unpin { service: 0, via }) {
+            Reply::Flag(pinned) => pinned,
+            reply => panic!("unpin in actor {}: {reply:?}", self.identity),
+        }
+    }
+
+    /// The instance that serves, as a handle tells.
+    ///
+    /// # Errors
+    ///
+    /// What the library says.
+    ///
+    /// # Panics
+    ///
+    /// On any other reply, a panic in the actor for one.
+    #[track_caller]
+    pub fn current(&self, held: &Held) -> Result<Option<Serving>, Failure> {
+        let handle = held.handle;
+        match self.call(Command::Current { handle }) {
+            Reply::Serves(info) => Ok(info),
+            Reply::Failed(failure) => Err(failure),
+            reply => panic!("current in actor {}: {reply:?}", self.identity),
+        }
+    }
+
+    /// Begins to wait for the death of a handle's instance, with as many futures.
+    ///
+    /// # Panics
+    ///
+    /// When the actor does not read any more.
+    #[track_caller]
+    pub fn begin_wait_dead(&self, held: &Held, count: u32, via: Via) -> Pending {
+        self.begin(Command::WaitDead {
+            handle: held.handle,
+            count,
+            limit_ms: LONG_MS,
+            via,
+        })
+    }
+
+    /// Begins to wait for the end of service 0, with as many futures.
+    ///
+    /// # Panics
+    ///
+    /// When the actor does not read any more.
+    #[track_caller]
+    pub fn begin_wait_stopped(&self, count: u32, via: Via) -> Pending {
+        self.begin(Command::WaitStopped {
+            service: 0,
+            count,
+            limit_ms: LONG_MS,
+            via,
+        })
+    }
+
+    /// The wait is over, because what was waited for has happened.
+    ///
+    /// # Panics
+    ///
+    /// On any other reply.
+    #[track_caller]
+    pub fn finish_wait(&self, pending: Pending) {
+        match self.reply(pending) {
+            Reply::Done | Reply::Flag(true) => {}
+            reply => panic!("wait in actor {}: {reply:?}", self.identity),
         }
     }
 

@@ -13,6 +13,22 @@ pub(super) fn holder(holder: &Option<u32>) -> String {
     }
 }
 
+pub(super) fn fingerprint(theirs: Option<&str>) -> String {
+    match theirs {
+        Some(theirs) => format!("with fingerprint {}", shortened(theirs)),
+        None => "without a fingerprint".to_owned(),
+    }
+}
+
+/// A text of the user's in quotes, on one line of a bearable length.
+pub(super) fn shortened(text: &str) -> String {
+    const LENGTH: usize = 100;
+    match text.char_indices().nth(LENGTH) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
 /// How a process ended, as the predicate of a sentence.
 pub(crate) fn ended(status: ExitStatus) -> String {
     let Some(signal) = status.signal() else {

@@ -124,6 +124,10 @@ const JOIN_SUPERVISED: [Op; 5] = [
     op(slot::SUPERVISOR, 1),
 ];
 const LEAVE_TO_SUPERVISOR: [Op; 3] = [ONE_LESS, op(slot::SUPERVISOR, -1), op(slot::SUPERVISOR, 1)];
+const LEAVE_PINNED: [Op; 3] = [ONE_LESS, op(slot::PIN, -1), op(slot::PIN, 1)];
+/// Not undone: it is to outlive who says so.
+const PIN: [Op; 2] = [op(slot::PIN, 0), op(slot::PIN, 1)];
+const UNPIN: [Op; 1] = [op(slot::PIN, -1)];
 /// A supervisor's: it counts itself, sleeps until nobody is left and owns the lock on waking. After a
 /// bare wait for zero the count may have changed again. Joins change SUPERVISOR, too, to see that it is
 /// not 0; WATCH nobody else touches, so the kernel tells by it who the supervisor is.
@@ -172,6 +176,9 @@ const LEAVE_LAST: [Op; 5] = [
     ONE_LESS,
     op(slot::REFS, 0),
 ];
+/// Can never be performed, because PIN is 0 or 1, so it ends with the set alone. A wait for GENERATION to be
+/// 0 would end at once in the middle of a first start.
+const WAIT_REMOVED: [Op; 1] = [op(slot::PIN, -2)];
 const DROP_REFERENCE: [Op; 1] = [ONE_LESS];
 
 /// The primitive calls on one set.
@@ -352,6 +359,18 @@ impl<A: Array> Object for Set<A> {
             .await
     }
 
+    async fn leave_pinned(&self) -> Step<bool> {
+        self.give("leave the pinned service", &LEAVE_PINNED).await
+    }
+
+    async fn pin(&self) -> Step<()> {
+        self.now("pin the service", &PIN).await.map(drop)
+    }
+
+    async fn unpin(&self) -> Step<bool> {
+        self.now("unpin the service", &UNPIN).await
+    }
+
     async fn drop_reference(&self) -> Step<()> {
         let operation = "give back the reference";
         if self.give(operation, &DROP_REFERENCE).await? {
@@ -380,6 +399,14 @@ impl<A: Array> Object for Set<A> {
 
     async fn remove(&self) -> Step<()> {
         self.array.remove().await
+    }
+
+    async fn wait_removed(&self) -> Step<()> {
+        let operation = "wait for the removal of the set";
+        self.array
+            .operate(operation, &WAIT_REMOVED, Wait::Yes)
+            .await
+            .map(drop)
     }
 
     async fn lock_holder(&self) -> Step<Option<u32>> {

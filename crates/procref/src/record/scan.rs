@@ -93,10 +93,16 @@ fn record(namespace: &Namespace, stem: &str, path: &Path) -> Result<What, String
         return broken("its name cannot be a service's".to_owned());
     };
     let key = ServiceKey::new(namespace.clone(), name);
-    if key.file_stem() != stem {
-        return Err(format!("it is of service {:?}", key.name()));
+    if key.file_stem() == stem {
+        return Ok(What::Record(key));
     }
-    Ok(What::Record(key))
+    // Or one of several services of that name, each for clients of its own fingerprint.
+    match record.fingerprint() {
+        Some(fingerprint) if key.clone().separated(fingerprint).file_stem() == stem => {
+            Ok(What::Record(key.separated(fingerprint)))
+        }
+        _ => Err(format!("it is of service {:?}", key.name())),
+    }
 }
 
 /// The size of a file that nobody but this user can have written and that is no link to something else.

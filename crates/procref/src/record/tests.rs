@@ -57,6 +57,22 @@ fn what_is_written_is_read_back_and_private() {
 }
 
 #[test]
+fn a_fingerprint_is_told_and_may_be_missing() {
+    let scratch = scratch();
+    let key = &scratch.key;
+    write(key, &record(key)).unwrap();
+    assert!(
+        !fs::read_to_string(path(key))
+            .unwrap()
+            .contains("fingerprint")
+    );
+    assert_eq!(read(key).unwrap().fingerprint(), None);
+    let told = record(key).with_fingerprint(Some("v1\0".to_owned()));
+    write(key, &told).unwrap();
+    assert_eq!(read(key).unwrap().fingerprint(), Some("v1\0"));
+}
+
+#[test]
 fn a_record_of_another_boot_names_nobody() {
     let scratch = scratch();
     for boot in ["", "00000000-0000-0000-0000-000000000000"] {

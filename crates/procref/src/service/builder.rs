@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::SharedService;
 use super::config::{Config, Orphan};
+use super::fingerprint::{Fingerprint, Mismatch};
 use crate::command::ServiceCommand;
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
@@ -157,6 +158,37 @@ impl SharedServiceBuilder {
         self
     }
 
+    /// Prepares an instance that works, before anybody is let in: migrations, a schema, a warm cache.
+    ///
+    /// Called once for every instance, by the process that started or recovered it, when its process
+    /// lives and its health check has said yes; all others wait until this is done, too. Also called when
+    /// [`on_recover`](Self::on_recover) returned the old process. Where it fails, panics or takes longer
+    /// than the [start timeout](Self::start_timeout), which begins anew for it, the start has failed and
+    /// the instance is stopped.
+    ///
+    /// It must not acquire the service itself: it would wait for its own end.
+    ///
+    /// ```no_run
+    /// # use procref::{ServiceInfo, SharedService};
+    /// # async fn start_database() -> procref::Result<ServiceInfo> { Ok(ServiceInfo::new(1234, 5432)) }
+    /// # async fn migrate(port: u16) -> procref::Result<()> { Ok(()) }
+    /// # fn example() -> procref::Result<()> {
+    /// let service = SharedService::builder("my-database")
+    ///     .on_first_acquire(start_database)
+    ///     .on_ready(|info| async move { migrate(info.port()).await })
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_ready<F, Fut>(mut self, callback: F) -> Self
+    where
+        F: Fn(ServiceInfo) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.config.on_ready = Some(Box::new(move |info| Box::pin(callback(info))));
+        self
+    }
+
     /// The runtime directory: processes share a service if they name it alike **and** use the same
     /// directory.
     ///
@@ -169,7 +201,34 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// How long `on_first_acquire` or `on_recover` may take. 60 s unless set.
+    /// Says what this client wants the service to be: a version, a digest of its configuration, any text
+    /// up to 4 KiB. `mismatch` decides what to do where an instance of another fingerprint, or of
+    /// none, runs.
+    ///
+    /// The instance has the fingerprint of the client that started or recovered it. One that is dead or
+    /// unhealthy is replaced, whatever it was. Clients without a fingerprint join any, except one that is
+    /// [separate](Mismatch::Separate): nobody finds that without its fingerprint.
+    ///
+    /// ```no_run
+    /// use procref::{Error, Mismatch, SharedService};
+    ///
+    /// # async fn example() -> procref::Result<()> {
+    /// let service = SharedService::builder("language-server")
+    ///     .fingerprint(env!("CARGO_PKG_VERSION"), Mismatch::Refuse)
+    ///     .build()?;
+    /// match service.acquire().await {
+    ///     Err(Error::Fingerprint { theirs, .. }) => println!("others use {theirs:?}"),
+    ///     acquired => drop(acquired?),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fingerprint(mut self, text: impl Into<String>, mismatch: Mismatch) -> Self {
+        self.config.fingerprint = Some(Fingerprint::new(text.into(), mismatch));
+        self
+    }
+
+    /// How long `on_first_acquire` or `on_recover` may take, and `on_ready` after it. 60 s each unless set.
     pub fn start_timeout(mut self, limit: Duration) -> Self {
         self.config.start_timeout = limit;
         self
@@ -269,18 +328,22 @@ impl SharedServiceBuilder {
     /// # Errors
     ///
     /// [`Error::InvalidName`]: the name is empty, longer than 255 bytes, or has a NUL.
-    /// [`Error::InvalidSetting`]: [`linger`](Self::linger) is too long, or has no one to end it;
-    /// [`command`](Self::command) cannot be what is meant.
+    /// [`Error::InvalidSetting`]: [`linger`](Self::linger) is too long, or has no one to end it; the
+    /// [`fingerprint`](Self::fingerprint) is empty or too long; [`command`](Self::command) cannot be what
+    /// is meant.
     /// [`Error::RuntimeDir`]: the directory cannot be created or is not safe to use.
     pub fn build(mut self) -> Result<SharedService> {
         let name = Name::new(&self.name)?;
         self.config.linger_ms = self.checked_linger()?;
         self.check_command()?;
+        let fingerprint = self.config.fingerprint.as_ref();
+        fingerprint.map_or(Ok(()), |it| it.check(&self.name))?;
         let namespace = namespace::open(self.base_dir.as_deref())?;
-        Ok(SharedService::new(
-            ServiceKey::new(namespace, name),
-            Arc::new(self.config),
-        ))
+        let mut key = ServiceKey::new(namespace, name);
+        if let Some(fingerprint) = fingerprint.and_then(Fingerprint::identity) {
+            key = key.separated(fingerprint);
+        }
+        Ok(SharedService::new(key, Arc::new(self.config)))
     }
 }
 

@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::Stop;
-use crate::command::{ServiceCommand, StopSignal};
+use super::fingerprint::Fingerprint;
+use crate::command::{ServiceCommand, Stop, StopSignal};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::Supervised;
@@ -15,6 +15,7 @@ use crate::runtime::{BoxFuture, caught};
 pub(crate) type StartFn = Box<dyn Fn() -> BoxFuture<Result<ServiceInfo>> + Send + Sync>;
 pub(crate) type StopFn = Box<dyn Fn(ServiceInfo) -> BoxFuture<Result<()>> + Send + Sync>;
 pub(crate) type HealthFn = Box<dyn Fn(&ServiceInfo) -> BoxFuture<bool> + Send + Sync>;
+pub(crate) type ReadyFn = StopFn;
 pub(crate) type RecoverFn =
     Box<dyn Fn(ServiceInfo) -> BoxFuture<Result<ServiceInfo>> + Send + Sync>;
 
@@ -39,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) stop: Option<StopFn>,
     pub(crate) health: Option<HealthFn>,
     pub(crate) recover: Option<RecoverFn>,
+    pub(crate) on_ready: Option<ReadyFn>,
+    pub(crate) fingerprint: Option<Fingerprint>,
     pub(crate) start_timeout: Duration,
     pub(crate) wait_timeout: Duration,
     pub(crate) stop_timeout: Duration,
@@ -54,6 +57,8 @@ impl Default for Config {
             stop: None,
             health: None,
             recover: None,
+            on_ready: None,
+            fingerprint: None,
             start_timeout: DEFAULT_START_TIMEOUT,
             wait_timeout: DEFAULT_WAIT_TIMEOUT,
             stop_timeout: DEFAULT_STOP_TIMEOUT,

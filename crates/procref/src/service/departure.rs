@@ -191,24 +191,25 @@ impl<W: World> Hold<W> {
                 self.lock = true;
                 return Ok(true);
             }
-            let waited = if snapshot.pinned {
-                Ok(())
-            } else if snapshot.clients > 1 || !snapshot.locked {
+            // In one step with seeing the pin: whoever took it away in between would have counted on us
+            // to be the last, and we on the pin.
+            if snapshot.pinned && object.leave_pinned().await? {
+                self.reference = false;
+                return Ok(false);
+            }
+            if snapshot.pinned || snapshot.clients > 1 || !snapshot.locked {
                 // Somebody came or went between the two refusals.
                 continue;
-            } else {
-                // Alone with somebody who has just the lock. Only then it is waited for: a leaver does
-                // not wait for somebody's whole start.
-                let limit = self.config.wait_timeout;
-                let deadline = *deadline.get_or_insert_with(|| Deadline::after(limit));
-                match self.turn.seat().wait_unlocked(object, deadline).await {
-                    Ok(()) => continue,
-                    late => late,
-                }
-            };
-            object.drop_reference().await?;
-            self.reference = false;
-            return waited.map(|()| false).map_err(Fault::Refused);
+            }
+            // Alone with somebody who has just the lock. Only then it is waited for: a leaver does not
+            // wait for somebody's whole start.
+            let limit = self.config.wait_timeout;
+            let deadline = *deadline.get_or_insert_with(|| Deadline::after(limit));
+            if let Err(late) = self.turn.seat().wait_unlocked(object, deadline).await {
+                object.drop_reference().await?;
+                self.reference = false;
+                return Err(Fault::Refused(late));
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use super::departure::Hold;
 use super::health::{Seen, is_healthy};
 use super::launch::Launch;
 use super::seat::{Current, Deadline, ObjectOf};
+use super::watch::Watch;
 use super::world::World;
 use crate::command::ServiceCommand;
 use crate::crash::{self, Point};
@@ -65,17 +66,7 @@ impl<W: World> Hold<W> {
         let launch = Launch {
             command: Arc::clone(command),
             stop: self.config.stop(),
-            instance: Instance {
-                identity: Identity { pid: 0, start: 0 },
-                port: 0,
-                ready: false,
-                stopping: false,
-                hosted: false,
-                has_metadata: false,
-                command: true,
-                keep_orphan: false,
-                linger_ms: self.config.linger_ms,
-            },
+            instance: self.unready(Identity { pid: 0, start: 0 }, 0),
             generation,
             patience: self.config.start_timeout,
         };
@@ -90,6 +81,21 @@ impl<W: World> Hold<W> {
         }
         crash::point(Point::Launched);
         Ok(())
+    }
+
+    /// The instance as it is published first.
+    fn unready(&self, identity: Identity, port: u16) -> Instance {
+        Instance {
+            identity,
+            port,
+            ready: false,
+            stopping: false,
+            hosted: false,
+            has_metadata: self.config.tells_fingerprint(),
+            command: true,
+            keep_orphan: false,
+            linger_ms: self.config.linger_ms,
+        }
     }
 
     /// Sees a launch to its end.
@@ -123,12 +129,14 @@ impl<W: World> Hold<W> {
         let world = &seat.world;
         let (identity, info) = world.launched(&running);
         let stop = self.config.stop();
-        let record = Record::new(&seat.key, identity, &info).executed(Executed {
-            line: command.line(),
-            log: command.log_path(&seat.key),
-            stop_signal: stop.signal.to_string(),
-            grace_ms: u64::try_from(stop.grace.as_millis()).unwrap_or(u64::MAX),
-        });
+        let record = Record::new(&seat.key, identity, &info)
+            .with_fingerprint(self.config.own_fingerprint())
+            .executed(Executed {
+                line: command.line(),
+                log: command.log_path(&seat.key),
+                stop_signal: stop.signal.to_string(),
+                grace_ms: u64::try_from(stop.grace.as_millis()).unwrap_or(u64::MAX),
+            });
         world.write_record(&seat.key, &record).await?;
         crash::point(Point::Recorded);
         let asked = world.run(&running, deadline).await?;
@@ -136,22 +144,14 @@ impl<W: World> Hold<W> {
         let process = found
             .filter(|(found, _)| *found == identity)
             .map(|(_, process)| Arc::new(process));
-        let unready = Instance {
-            identity,
-            port: info.port(),
-            ready: false,
-            stopping: false,
-            hosted: false,
-            has_metadata: false,
-            command: true,
-            keep_orphan: false,
-            linger_ms: self.config.linger_ms,
-        };
+        let unready = self.unready(identity, info.port());
         let candidate = Current {
             instance: unready,
             generation,
             info,
+            fingerprint: self.config.own_fingerprint(),
             process,
+            death: Watch::default(),
         };
         let vetted = {
             let vetted = pin!(self.vet(&running, &candidate, asked, deadline));
@@ -207,7 +207,7 @@ impl<W: World> Hold<W> {
                 pid: candidate.info.pid(),
             });
         }
-        Ok(())
+        self.call_on_ready(candidate).await
     }
 }
 

@@ -1,7 +1,8 @@
 use std::fmt;
+use std::time::Duration;
 
 use super::lifecycle::Lease;
-use super::world::Machine;
+use super::world::{Machine, World as _};
 use crate::error::Result;
 use crate::info::ServiceInfo;
 use crate::runtime;
@@ -49,6 +50,58 @@ impl ServiceHandle {
         &self.lease.current().info
     }
 
+    /// The instance that serves now. `None` while none does: it is dead, and nobody has replaced it yet,
+    /// or is being started or stopped.
+    ///
+    /// That is another one than [`info`](Self::info) tells once somebody, here or in another process, has
+    /// recovered the service. The handle is a reference to the service and stays good. Costs a system call
+    /// or two where it is still the same; does not ask the health check.
+    ///
+    /// ```no_run
+    /// # async fn example(handle: procref::ServiceHandle) -> procref::Result<()> {
+    /// handle.wait_dead().await?;
+    /// if let Some(info) = handle.current()? {
+    ///     println!("recovered already, now on port {}", info.port());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedService::count`](crate::SharedService::count), and
+    /// [`Error::NoReference`](crate::Error::NoReference) in a forked child.
+    pub fn current(&self) -> Result<Option<ServiceInfo>> {
+        pollster::block_on(self.lease.serving())
+    }
+
+    /// Waits until the instance that this handle was [acquired with](Self::info) is dead. To go on with
+    /// another one, acquire again.
+    ///
+    /// Nothing polls and no executor's thread is blocked: one thread per process and instance waits in the
+    /// kernel, however many futures do. The future may be dropped at any point.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidSetting`](crate::Error::InvalidSetting): the service has no local process (pid 0).
+    /// [`Error::NoReference`](crate::Error::NoReference) in a forked child.
+    /// [`Error::Thread`](crate::Error::Thread), [`Error::Process`](crate::Error::Process): the system
+    /// refuses.
+    pub async fn wait_dead(&self) -> Result<()> {
+        self.lease.wait_dead().await
+    }
+
+    /// [`wait_dead`](Self::wait_dead) for code that is not async: false if it takes longer than `limit`.
+    /// Blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_dead`](Self::wait_dead).
+    pub fn wait_dead_blocking(&self, limit: Duration) -> Result<bool> {
+        let dead = Machine.within(limit, self.wait_dead());
+        pollster::block_on(dead).map_or(Ok(false), |dead| dead.map(|()| true))
+    }
+
     /// The service's process id; 0 where it has no local process.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -66,6 +119,30 @@ impl ServiceHandle {
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.lease.current().generation.into()
+    }
+
+    /// Keeps the service after its last client, until somebody [unpins](crate::SharedService::unpin) it.
+    ///
+    /// The pin is the service's, not the handle's or the process's: it stays when all clients let go or
+    /// are killed, and when a dead instance is replaced. The next client finds the instance as it was.
+    /// Pinning what is pinned already changes nothing. It ends with the machine.
+    ///
+    /// ```no_run
+    /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// let handle = service.acquire().await?;
+    /// handle.pin()?;
+    /// handle.release().await?; // it runs on
+    /// assert!(service.unpin().await?); // now it ends
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoReference`](crate::Error::NoReference) in a forked child, or if somebody removed the
+    /// kernel object.
+    pub fn pin(&self) -> Result<()> {
+        pollster::block_on(self.lease.pin())
     }
 
     /// Gives the reference back, and if it was the last one waits until the service is gone.

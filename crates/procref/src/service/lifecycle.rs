@@ -16,11 +16,13 @@ use std::sync::Arc;
 
 use super::config::Config;
 use super::departure::{Departure, Hold};
-use super::health::{Seen, is_healthy};
+use super::fingerprint::is_usable;
+use super::health::Seen;
 use super::seat::{Current, Deadline, ObjectOf, Place, PutDown, Seat};
-use super::world::World;
+use super::watch::Watch;
+use super::world::{World, describe_whole};
 use crate::crash::{self, Point};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::{Fault, Instance, Missing, Object, Snapshot, Step, Supervised};
 
 /// What a handle keeps: one count of its process's reference.
@@ -36,8 +38,37 @@ impl<W: World> Lease<W> {
         &self.current
     }
 
+    pub(super) fn shared(&self) -> &Arc<Current<W>> {
+        &self.current
+    }
+
+    pub(super) fn seat(&self) -> &Arc<Seat<W>> {
+        &self.seat
+    }
+
+    /// An error in a forked child.
+    pub(super) fn check_ours(&self, operation: &'static str) -> Result<()> {
+        if self.seat.is_ours() {
+            return Ok(());
+        }
+        Err(Error::NoReference {
+            service: self.seat.key.name().to_owned(),
+            operation,
+            reason: "this is a forked child, which owns no handle of its parent's",
+        })
+    }
+
+    /// What to say when the kernel object is gone although there are handles.
+    pub(super) fn lost(&self, operation: &'static str) -> Error {
+        Error::NoReference {
+            service: self.seat.key.name().to_owned(),
+            operation,
+            reason: "somebody removed its kernel object, and every reference with it",
+        }
+    }
+
     /// For a handle that the seat has counted.
-    fn new(seat: &Arc<Seat<W>>, config: &Arc<Config>, current: Arc<Current<W>>) -> Self {
+    pub(super) fn new(seat: &Arc<Seat<W>>, config: &Arc<Config>, current: Arc<Current<W>>) -> Self {
         Self {
             seat: Arc::clone(seat),
             config: Arc::clone(config),
@@ -85,7 +116,7 @@ pub(crate) async fn acquire<W: World>(
             Place::Turn(turn) => break turn,
             Place::Shared(current) => {
                 let lease = Lease::new(seat, config, current);
-                if is_healthy(seat, config, lease.current(), Seen::Before).await? {
+                if is_usable(seat, config, lease.current(), Seen::Before).await? {
                     return Ok(lease);
                 }
                 judged = Some(lease.current.generation);
@@ -94,7 +125,7 @@ pub(crate) async fn acquire<W: World>(
             }
         }
     };
-    let mut drive = Drive(Some(Hold::begin(turn, config)));
+    let mut drive = Drive::new(Hold::begin(turn, config));
     drop(unhealthy);
     loop {
         match drive.attempt(&mut judged, deadline).await {
@@ -120,13 +151,13 @@ pub(crate) async fn try_join<W: World>(
 ) -> Result<Option<Lease<W>>> {
     if let Some(current) = seat.share() {
         let lease = Lease::new(seat, config, current);
-        let healthy = is_healthy(seat, config, &lease.current, Seen::Before).await?;
+        let healthy = is_usable(seat, config, &lease.current, Seen::Before).await?;
         return Ok(healthy.then_some(lease));
     }
     let Some(turn) = seat.try_turn() else {
         return Ok(None);
     };
-    let mut drive = Drive(Some(Hold::begin(turn, config)));
+    let mut drive = Drive::new(Hold::begin(turn, config));
     loop {
         match drive.attempt_join(supervised).await {
             Ok(Some(current)) => return Ok(Some(drive.finish(current))),
@@ -164,20 +195,28 @@ impl<W: World> Drop for Drive<W> {
     fn drop(&mut self) {
         // The departure finishes on a thread when it is dropped, so an executor's thread is not
         // blocked here.
-        drop(self.0.take().map(Departure::new));
+        drop(self.take().map(Departure::new));
     }
 }
 
 impl<W: World> Drive<W> {
+    pub(super) fn new(hold: Hold<W>) -> Self {
+        Self(Some(hold))
+    }
+
+    pub(super) fn take(&mut self) -> Option<Hold<W>> {
+        self.0.take()
+    }
+
     fn finish(mut self, current: Arc<Current<W>>) -> Lease<W> {
-        let hold = self.0.take().expect("taken only when the drive ends");
+        let hold = self.take().expect("taken only when the drive ends");
         let lease = Lease::new(hold.turn.seat(), &hold.config, Arc::clone(&current));
         hold.turn.finish(current);
         lease
     }
 
-    async fn give_back(&mut self) {
-        if let Some(hold) = self.0.take() {
+    pub(super) async fn give_back(&mut self) {
+        if let Some(hold) = self.take() {
             let service = hold.service().to_owned();
             if let Err(error) = Departure::new(hold).await {
                 tracing::error!(service, %error, "could not give back cleanly after a failure");
@@ -209,6 +248,7 @@ impl<W: World> Drive<W> {
                     self.reference = !snapshot.supervised && object.join(Supervised::No).await?;
                     return Ok(None);
                 }
+                self.look_before_entering(&snapshot, *judged).await?;
                 if !object.try_enter().await? {
                     return Ok(None);
                 }
@@ -223,7 +263,7 @@ impl<W: World> Drive<W> {
         }
         if let Some(instance) = unjudged(&snapshot, *judged) {
             let (current, seen) = self.current(&snapshot, instance).await?;
-            if is_healthy(self.turn.seat(), &self.config, &current, seen).await? {
+            if is_usable(self.turn.seat(), &self.config, &current, seen).await? {
                 let (service, generation) = (self.service(), current.generation);
                 tracing::debug!(service, pid = current.info.pid(), generation, "joined");
                 if let Some(command) = &self.config.command {
@@ -250,6 +290,23 @@ impl<W: World> Drive<W> {
         Ok(None)
     }
 
+    /// An instance that is kept although nobody uses it (pinned, warm, an orphan) stays as it is if it is
+    /// not what this client wants. Found out after entering, it would be left by its last client, and
+    /// stopped, or kept warm for longer.
+    async fn look_before_entering(&self, snapshot: &Snapshot, judged: Option<u16>) -> Result<()> {
+        let Some(instance) = unjudged(snapshot, judged) else {
+            return Ok(());
+        };
+        if self.config.fingerprint.is_none() {
+            return Ok(());
+        }
+        let (current, seen) = self.current(snapshot, instance).await?;
+        if self.config.refuses(&current) {
+            is_usable(self.turn.seat(), &self.config, &current, seen).await?;
+        }
+        Ok(())
+    }
+
     async fn attempt_join(&mut self, supervised: Supervised) -> Step<Option<Arc<Current<W>>>> {
         let Some(object) = self.object(Missing::Ignore).await? else {
             return Ok(None);
@@ -265,7 +322,7 @@ impl<W: World> Drive<W> {
             return Ok(None);
         };
         let (current, seen) = self.current(&snapshot, instance).await?;
-        let healthy = is_healthy(self.turn.seat(), &self.config, &current, seen).await?;
+        let healthy = is_usable(self.turn.seat(), &self.config, &current, seen).await?;
         Ok(healthy.then_some(current))
     }
 
@@ -326,11 +383,15 @@ impl<W: World> Drive<W> {
                 .filter(|(identity, _)| *identity == instance.identity)
                 .map(|(_, process)| Arc::new(process))
         };
+        let seat = self.turn.seat();
+        let (info, fingerprint) = describe_whole(&seat.world, &seat.key, &instance).await;
         let current = Arc::new(Current {
             instance,
             generation: snapshot.generation,
-            info: self.describe(&instance).await,
+            info,
+            fingerprint,
             process,
+            death: Watch::default(),
         });
         Ok((current, Seen::Now))
     }

@@ -7,6 +7,7 @@ use super::config::{Orphan, RecoverFn, StartFn, callback_error};
 use super::departure::Hold;
 use super::health::{Seen, is_healthy};
 use super::seat::{Current, Deadline, ObjectOf};
+use super::watch::Watch;
 use super::world::World;
 use crate::command::Stop;
 use crate::crash::{self, Point};
@@ -121,7 +122,9 @@ impl<W: World> Hold<W> {
                     instance,
                     generation,
                     info,
+                    fingerprint: self.config.own_fingerprint(),
                     process,
+                    death: Watch::default(),
                 }))
             }
             Err(Fault::Removed) => {
@@ -150,14 +153,18 @@ impl<W: World> Hold<W> {
             .publish(Some(&unready), generation, Lock::Keep)
             .await?;
         crash::point(Point::PublishedUnready);
-        let record = Record::new(&seat.key, unready.identity, info).with_hosted(unready.hosted);
+        let record = Record::new(&seat.key, unready.identity, info)
+            .with_hosted(unready.hosted)
+            .with_fingerprint(self.config.own_fingerprint());
         seat.world.write_record(&seat.key, &record).await?;
         crash::point(Point::Recorded);
         let candidate = Current {
             instance: unready,
             generation,
             info: info.clone(),
+            fingerprint: self.config.own_fingerprint(),
             process: process.cloned(),
+            death: Watch::default(),
         };
         if !is_healthy(seat, &self.config, &candidate, Seen::Before).await? {
             return Err(Fault::Refused(Error::Unhealthy {
@@ -166,6 +173,7 @@ impl<W: World> Hold<W> {
                 pid: info.pid(),
             }));
         }
+        self.call_on_ready(&candidate).await?;
         crash::point(Point::Answering);
         let ready = Instance {
             ready: true,
@@ -176,6 +184,26 @@ impl<W: World> Hold<W> {
             .await?;
         crash::point(Point::PublishedReady);
         Ok(ready)
+    }
+
+    /// What the client wants done with an instance that works, before anybody else is let in.
+    pub(super) async fn call_on_ready(&self, candidate: &Current<W>) -> Result<()> {
+        let Some(on_ready) = &self.config.on_ready else {
+            return Ok(());
+        };
+        let callback = "on_ready";
+        let (service, pid) = (self.service(), candidate.info.pid());
+        tracing::debug!(service, pid, "calling {callback}");
+        self.call(callback, on_ready(candidate.info.clone()))
+            .await?;
+        match &candidate.process {
+            // It may have taken long, and done much to the service.
+            Some(process) if !self.world().is_alive(process).await => {
+                let ended = format!("process {pid} ended meanwhile").into();
+                Err(callback_error(service, callback, ended))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// R2: before a start, whatever lives is stopped.
@@ -271,11 +299,11 @@ impl<W: World> Hold<W> {
     }
 
     /// Runs a callback within the start timeout. A panic goes on to the caller of `acquire`.
-    async fn call(
+    async fn call<T>(
         &self,
         callback: &'static str,
-        future: impl Future<Output = Result<ServiceInfo>> + Send,
-    ) -> Result<ServiceInfo> {
+        future: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
         let limit = self.config.start_timeout;
         match self.world().within(limit, future).await {
             Some(done) => done.map_err(|error| callback_error(self.service(), callback, error)),
@@ -283,6 +311,7 @@ impl<W: World> Hold<W> {
                 service: self.service().to_owned(),
                 operation: match callback {
                     "on_recover" => "`on_recover`",
+                    "on_ready" => "`on_ready`",
                     _ => "`on_first_acquire`",
                 },
                 limit,
@@ -310,7 +339,7 @@ impl<W: World> Hold<W> {
             ready: false,
             stopping: false,
             hosted,
-            has_metadata: info.metadata().next().is_some(),
+            has_metadata: info.metadata().next().is_some() || self.config.tells_fingerprint(),
             command: false,
             // Nobody but a callback could stop a service without a local process.
             keep_orphan: pid == 0 || self.config.orphan == Orphan::Keep,

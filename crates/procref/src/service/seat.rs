@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::watch::Watch;
 use super::world::World;
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
@@ -21,8 +22,12 @@ pub(crate) struct Current<W: World> {
     pub(crate) instance: Instance,
     pub(crate) generation: u16,
     pub(crate) info: ServiceInfo,
+    /// `None`: it has none, or its record was gone.
+    pub(crate) fingerprint: Option<String>,
     /// `None`: dead when it was looked up, or there is no local process.
     pub(crate) process: Option<Arc<W::Process>>,
+    /// The one thread that waits for its end.
+    pub(super) death: Watch,
 }
 
 pub(crate) struct Seat<W: World> {
@@ -32,6 +37,10 @@ pub(crate) struct Seat<W: World> {
     /// a thread that does not exist in the child may have held it.
     epoch: u64,
     state: Mutex<State<W>>,
+    /// The one thread that waits for the lock to be free.
+    unlock: Watch,
+    /// The one thread that waits for the object to be removed.
+    pub(super) removal: Watch,
 }
 
 struct State<W: World> {
@@ -45,8 +54,6 @@ struct State<W: World> {
     /// The kernel object, kept open likewise.
     object: Option<Arc<ObjectOf<W>>>,
     turn: Queue,
-    /// The one thread that waits in the kernel for the lock to be free, and who waits for it.
-    unlock: Queue,
 }
 
 impl<W: World> State<W> {
@@ -55,18 +62,16 @@ impl<W: World> State<W> {
     }
 }
 
-/// Something that is taken, how often it was let go, and who wants to know of the next time.
+/// Something that is taken, and who wants to know when it is let go.
 #[derive(Default)]
 struct Queue {
     taken: bool,
-    rounds: u64,
     wakers: Vec<Waker>,
 }
 
 impl Queue {
     fn let_go(&mut self) -> Vec<Waker> {
         self.taken = false;
-        self.rounds += 1;
         std::mem::take(&mut self.wakers)
     }
 
@@ -103,8 +108,9 @@ impl<W: World> Seat<W> {
                 current: None,
                 object: None,
                 turn: Queue::default(),
-                unlock: Queue::default(),
             }),
+            unlock: Watch::default(),
+            removal: Watch::default(),
         }
     }
 
@@ -183,6 +189,11 @@ impl<W: World> Seat<W> {
         })
     }
 
+    /// The instance seen last.
+    pub(crate) fn known(&self) -> Option<Arc<Current<W>>> {
+        self.state().current.clone()
+    }
+
     /// The kernel object, if it is open.
     pub(crate) fn known_object(&self) -> Option<Arc<ObjectOf<W>>> {
         self.state().object.clone()
@@ -203,43 +214,26 @@ impl<W: World> Seat<W> {
     /// Waits until nobody holds the transition lock, or `deadline`.
     ///
     /// The wait in the kernel blocks a thread and cannot be called off, so it is a thread of ours, one
-    /// for all futures of this process: one that is dropped leaves a thread behind that the next one
-    /// joins. The thread waits for the lock to be *free* and takes nothing, so it has nothing to give
-    /// back when nobody is waiting any more. Letting it queue for the lock itself would win the lock
-    /// for futures that are gone.
+    /// for all futures of this process. The thread waits for the lock to be *free* and takes nothing, so
+    /// it has nothing to give back when nobody is waiting any more. Letting it queue for the lock itself
+    /// would win the lock for futures that are gone.
     pub(crate) async fn wait_unlocked(
         self: &Arc<Self>,
         object: &Arc<ObjectOf<W>>,
         deadline: Deadline,
     ) -> Result<()> {
-        let (round, start) = {
-            let mut state = self.state();
-            let start = !std::mem::replace(&mut state.unlock.taken, true);
-            (state.unlock.rounds, start)
+        // Keeps the seat, and with it the watch, for who comes later.
+        let (kept, waited_on) = (Arc::clone(self), Arc::clone(object));
+        let unlocked = async move {
+            // Whatever it comes to, who wakes looks at the object again and meets it there.
+            let _ = waited_on.wait_unlocked().await;
+            drop(kept);
+            Ok(())
         };
-        if start {
-            let (seat, object) = (Arc::clone(self), Arc::clone(object));
-            let waiter = Box::pin(async move {
-                // Whatever it comes to, who wakes looks at the object again and meets it there.
-                let _ = object.wait_unlocked().await;
-                seat.unlocked();
-            });
-            let purpose = "wait for another process's transition";
-            if let Err(error) = self.world.spawn_blocking(purpose, waiter) {
-                self.unlocked();
-                return Err(error);
-            }
-        }
-        let woken = std::future::poll_fn(|context| {
-            let mut state = self.state();
-            if state.unlock.rounds != round {
-                return Poll::Ready(());
-            }
-            state.unlock.wake_me(context.waker());
-            Poll::Pending
-        });
-        if self.world.within(deadline.left(), woken).await.is_some() {
-            return Ok(());
+        let purpose = "wait for another process's transition";
+        let woken = self.unlock.wait(&self.world, purpose, unlocked);
+        if let Some(woken) = self.world.within(deadline.left(), woken).await {
+            return woken;
         }
         Err(Error::Timeout {
             service: self.key.name().to_owned(),
@@ -247,11 +241,6 @@ impl<W: World> Seat<W> {
             limit: deadline.limit,
             holder: object.lock_holder().await.ok().flatten(),
         })
-    }
-
-    fn unlocked(&self) {
-        let wakers = self.state().unlock.let_go();
-        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -275,7 +264,7 @@ impl<W: World> Turn<W> {
 
     /// The instance seen last.
     pub(crate) fn known(&self) -> Option<Arc<Current<W>>> {
-        self.seat.state().current.clone()
+        self.seat.known()
     }
 
     /// Whether others in this process have handles.

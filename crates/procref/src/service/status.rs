@@ -1,13 +1,17 @@
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, SystemTime};
 
 use super::world::{Machine, describe};
 use crate::error::Result;
 use crate::info::ServiceInfo;
-use crate::kernel::{Ended, Fault, Inspection, Instance, Kernel as _, Missing, Native, Object as _};
+use crate::kernel::{
+    Ended, Fault, Inspection, Instance, Kernel as _, Missing, Native, Object as _,
+};
 use crate::name::ServiceKey;
 use crate::process::{self, Process, facts};
+use crate::record::{self, Record};
 
 /// What the kernel tells about a service at one moment. Made by
 /// [`SharedService::status`](crate::SharedService::status).
@@ -29,6 +33,10 @@ pub struct Status {
     supervisor: Option<u32>,
     transition: Option<u32>,
     ended: Option<Ended>,
+    pinned: bool,
+    fingerprint: Option<String>,
+    command_line: Vec<String>,
+    log_path: Option<PathBuf>,
 }
 
 /// How far a service is.
@@ -110,11 +118,13 @@ pub(super) fn look(key: &ServiceKey) -> Result<Status> {
             Err(Fault::Removed) => return Ok(Status::absent()),
             Err(Fault::Refused(error)) => return Err(error),
         };
-        let info = match &told.snapshot.instance {
-            Some(instance) => Some(describe(&Machine, key, instance).await),
-            None => None,
+        let Some(instance) = &told.snapshot.instance else {
+            return Ok(Status::new(&told, None, None));
         };
-        Ok(Status::new(&told, info))
+        let info = describe(&Machine, key, instance).await;
+        let record = record::read(key);
+        let record = record.filter(|record| record.identity() == Some(instance.identity));
+        Ok(Status::new(&told, Some(info), record))
     })
 }
 
@@ -134,11 +144,23 @@ impl Status {
             supervisor: None,
             transition: None,
             ended: None,
+            pinned: false,
+            fingerprint: None,
+            command_line: Vec::new(),
+            log_path: None,
         }
     }
 
-    fn new(told: &Inspection, info: Option<ServiceInfo>) -> Self {
+    fn new(told: &Inspection, info: Option<ServiceInfo>, record: Option<Record>) -> Self {
         let snapshot = &told.snapshot;
+        let fingerprint = record
+            .as_ref()
+            .and_then(Record::fingerprint)
+            .map(str::to_owned);
+        let (command_line, log_path) = match record.and_then(Record::into_executed) {
+            Some(executed) => (executed.line, Some(executed.log)),
+            None => (Vec::new(), None),
+        };
         let state = match (&snapshot.instance, &info) {
             (Some(Instance { stopping: true, .. }), _) => State::Stopping,
             (Some(Instance { ready: false, .. }), _) => State::Starting,
@@ -174,6 +196,10 @@ impl Status {
             supervisor: told.supervisor.filter(|&pid| process::is_alive(pid)),
             transition: told.transition,
             ended: snapshot.ended,
+            pinned: snapshot.pinned,
+            fingerprint,
+            command_line,
+            log_path,
         }
     }
 
@@ -267,6 +293,32 @@ impl Status {
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.ended.map(Ended::status)
+    }
+
+    /// What its starter said that the instance is; see
+    /// [`fingerprint`](crate::SharedServiceBuilder::fingerprint).
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.fingerprint.as_deref()
+    }
+
+    /// The program that procref executed and its arguments, as the starter's
+    /// [`command`](crate::SharedServiceBuilder::command) named them; empty if a callback started it.
+    #[must_use]
+    pub fn command_line(&self) -> &[String] {
+        &self.command_line
+    }
+
+    /// Where the output goes of a program that procref executed.
+    #[must_use]
+    pub fn log_path(&self) -> Option<&Path> {
+        self.log_path.as_deref()
+    }
+
+    /// Whether it is kept when nobody holds it; see [`ServiceHandle::pin`](crate::ServiceHandle::pin).
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.pinned
     }
 }
 

@@ -61,6 +61,9 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
         timeout: Duration,
     ) -> impl Future<Output = Result<bool>> + Send;
 
+    /// Waits until it is gone. May block the thread that polls it.
+    fn ended(&self, process: &Self::Process) -> impl Future<Output = Result<()>> + Send;
+
     /// Whether a record could be written.
     fn check_record(&self, key: &ServiceKey) -> impl Future<Output = Result<()>> + Send;
 
@@ -140,6 +143,9 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Option<F::Output>> + Send;
 }
 
+/// Any time that a system call takes.
+const LONG: Duration = Duration::from_secs(3600);
+
 /// The machine this process runs on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Machine;
@@ -186,6 +192,11 @@ impl World for Machine {
         let process = Arc::clone(process);
         let purpose = "wait for the service's end";
         runtime::on_thread(purpose, move || process.wait(timeout)).await?
+    }
+
+    async fn ended(&self, process: &Process) -> Result<()> {
+        while !process.wait(LONG)? {}
+        Ok(())
     }
 
     async fn check_record(&self, key: &ServiceKey) -> Result<()> {
@@ -274,18 +285,30 @@ pub(crate) async fn describe<W: World>(
     key: &ServiceKey,
     instance: &Instance,
 ) -> ServiceInfo {
+    describe_whole(world, key, instance).await.0
+}
+
+/// An instance, and its fingerprint if it has one.
+pub(crate) async fn describe_whole<W: World>(
+    world: &W,
+    key: &ServiceKey,
+    instance: &Instance,
+) -> (ServiceInfo, Option<String>) {
     let Identity { pid, start } = instance.identity;
     let info = ServiceInfo::new(pid, instance.port).identified(start);
     if !instance.has_metadata {
-        return info;
+        return (info, None);
     }
     let record = world.read_record(key).await;
     match record.filter(|record| record.identity() == Some(instance.identity)) {
-        Some(record) => info.with_metadata(record.into_metadata()),
+        Some(record) => {
+            let fingerprint = record.fingerprint().map(str::to_owned);
+            (info.with_metadata(record.into_metadata()), fingerprint)
+        }
         None => {
             let service = key.name();
-            tracing::warn!(service, pid, "the record is gone, and the metadata with it");
-            info
+            tracing::warn!(service, pid, "the record is gone, and what it told with it");
+            (info, None)
         }
     }
 }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use procref::{Orphan, Ready, ServiceCommand, ServiceInfo, SharedService};
+use procref::{Mismatch, Orphan, Ready, ServiceCommand, ServiceInfo, SharedService};
 use procref_testkit::log::{self, Line};
 use procref_testkit::observe::Identity;
 use procref_testkit::process::sigkill_myself;
 use procref_testkit::protocol::{
-    Callback, CommandSpec, Event, Gate, HealthOutcome, Outcome, ReadySpec, ServiceSpec, StopOutcome,
+    self, Callback, CommandSpec, Event, Gate, HealthOutcome, Outcome, ReadyOutcome, ReadySpec,
+    ServiceSpec, StopOutcome,
 };
 use procref_testkit::talk;
 
@@ -25,6 +26,7 @@ struct Script {
     voice: Arc<Voice>,
     starts: AtomicUsize,
     recoveries: AtomicUsize,
+    preparations: AtomicUsize,
 }
 
 /// Tells when a callback's future is dropped before its end.
@@ -54,6 +56,7 @@ pub fn build(
         voice,
         starts: AtomicUsize::new(0),
         recoveries: AtomicUsize::new(0),
+        preparations: AtomicUsize::new(0),
     });
     let mut builder = SharedService::builder(&spec.name);
     if let Some(dir) = &spec.dir {
@@ -71,6 +74,14 @@ pub fn build(
     if spec.keep_orphan {
         builder = builder.orphan(Orphan::Keep);
     }
+    if let Some((text, mismatch)) = &spec.fingerprint {
+        let mismatch = match mismatch {
+            protocol::Mismatch::Refuse => Mismatch::Refuse,
+            protocol::Mismatch::Join => Mismatch::Join,
+            protocol::Mismatch::Separate => Mismatch::Separate,
+        };
+        builder = builder.fingerprint(text, mismatch);
+    }
     builder = builder.linger(Duration::from_millis(spec.linger_ms));
     if let Some(command) = &spec.command {
         builder = builder.command(execute(&script, command)?);
@@ -79,7 +90,7 @@ pub fn build(
         let script = Arc::clone(&script);
         builder = builder.on_first_acquire(move || {
             let outcome = next(&script.spec.start, &script.starts);
-            script.begin(Callback::Start, &outcome);
+            script.begin(Callback::Start, outcome == Outcome::PanicAtCall);
             bring_up(Arc::clone(&script), Callback::Start, outcome, None)
         });
     }
@@ -87,15 +98,23 @@ pub fn build(
         let script = Arc::clone(&script);
         builder = builder.on_recover(move |old| {
             let outcome = next(&script.spec.recover, &script.recoveries);
-            script.begin(Callback::Recover, &outcome);
+            script.begin(Callback::Recover, outcome == Outcome::PanicAtCall);
             bring_up(Arc::clone(&script), Callback::Recover, outcome, Some(old))
         });
     }
     if let Some(outcome) = spec.stop {
         let script = Arc::clone(&script);
         builder = builder.on_last_release(move |info| {
-            script.begin(Callback::Stop, &Outcome::Serve);
+            script.begin(Callback::Stop, false);
             bring_down(Arc::clone(&script), outcome, info)
+        });
+    }
+    if !spec.on_ready.is_empty() {
+        let script = Arc::clone(&script);
+        builder = builder.on_ready(move |info| {
+            let outcome = next(&script.spec.on_ready, &script.preparations);
+            script.begin(Callback::OnReady, outcome == ReadyOutcome::PanicAtCall);
+            prepare(Arc::clone(&script), outcome, info)
         });
     }
     if let Some(outcome) = spec.health {
@@ -170,18 +189,18 @@ fn readiness(script: &Arc<Script>, spec: &ReadySpec) -> Ready {
 }
 
 /// The outcome of this call: the next one, the last one for ever.
-fn next(outcomes: &[Outcome], calls: &AtomicUsize) -> Outcome {
+fn next<T: Clone>(outcomes: &[T], calls: &AtomicUsize) -> T {
     let call = calls.fetch_add(1, Ordering::Relaxed);
     outcomes[call.min(outcomes.len() - 1)].clone()
 }
 
 impl Script {
     /// What happens when the closure is called, before there is a future.
-    fn begin(&self, callback: Callback, outcome: &Outcome) {
+    fn begin(&self, callback: Callback, panics: bool) {
         let line = Line::Callback(std::process::id(), callback.name().to_owned());
         log::append(&self.spec.fake.log, &line).expect("write the log");
         self.voice.tell(Event::Running(callback));
-        assert!(*outcome != Outcome::PanicAtCall, "told to panic");
+        assert!(!panics, "told to panic");
     }
 
     async fn pass(&self, gate: Gate) {
@@ -287,6 +306,36 @@ async fn bring_down(
     script.pass(Gate::After(Callback::Stop)).await;
     unfinished.finished = true;
     script.voice.tell(Event::Returning(Callback::Stop));
+    result
+}
+
+async fn prepare(
+    script: Arc<Script>,
+    outcome: ReadyOutcome,
+    info: ServiceInfo,
+) -> procref::Result<()> {
+    let mut unfinished = Unfinished {
+        script: &script,
+        callback: Callback::OnReady,
+        finished: false,
+    };
+    script.pass(Gate::Before(Callback::OnReady)).await;
+    let result = match outcome {
+        ReadyOutcome::Pass => match talk::to(info.port()) {
+            Ok((pid, true)) if pid == info.pid() => Ok(()),
+            other => Err(format!("the service said {other:?}").into()),
+        },
+        ReadyOutcome::Fail => Err("told to fail".into()),
+        ReadyOutcome::Panic | ReadyOutcome::PanicAtCall => panic!("told to panic"),
+        ReadyOutcome::Kill => {
+            procref::process::kill(info.pid());
+            Identity::of(info.pid()).inspect(|it| it.wait_gone());
+            Ok(())
+        }
+    };
+    script.pass(Gate::After(Callback::OnReady)).await;
+    unfinished.finished = true;
+    script.voice.tell(Event::Returning(Callback::OnReady));
     result
 }
 

@@ -6,14 +6,15 @@ use std::future::Future;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use procref::process::Process;
-use procref::{PlatformRefCounter, RefCounter, Removed, ServiceHandle, Services};
+use procref::{PlatformRefCounter, RefCounter, Removed, ServiceHandle, ServiceInfo, Services};
 use procref_testkit::observe;
 use procref_testkit::process::{Forked, exit_at_once};
 use procref_testkit::protocol::{
-    Acquired, Command, CounterOp, Failure, Gate, Place, ProcessOp, Reply, ServiceSpec,
+    Acquired, Command, CounterOp, Failure, Gate, Place, ProcessOp, Reply, ServiceSpec, Serving,
     StatusReport, StormReport, Via,
 };
 
@@ -27,7 +28,11 @@ use crate::stage::{Gates, Stage, lock};
 pub fn run(stage: &Arc<Stage>, id: u64, command: Command) {
     // Registered here, so that a cancellation that follows finds it.
     let cancellable = match command {
-        Command::Acquire { via, .. } | Command::Release { via, .. } => via != Via::Blocking,
+        Command::Acquire { via, .. }
+        | Command::Release { via, .. }
+        | Command::Unpin { via, .. }
+        | Command::WaitDead { via, .. }
+        | Command::WaitStopped { via, .. } => via != Via::Blocking,
         _ => false,
     };
     if cancellable {
@@ -95,6 +100,46 @@ fn perform(stage: &Arc<Stage>, id: u64, command: Command) -> Reply {
                 Err(error) => failed(&error),
             }
         }
+        Command::Pin { handle } => outcome(stage.handle(handle).pin(), |()| Reply::Done),
+        Command::Current { handle } => outcome(stage.handle(handle).current(), |info| {
+            Reply::Serves(info.map(|info| Serving {
+                pid: info.pid(),
+                metadata: metadata(&info),
+            }))
+        }),
+        Command::WaitDead {
+            handle,
+            count,
+            limit_ms,
+            via,
+        } => {
+            let handle = stage.handle(handle);
+            if via == Via::Blocking {
+                let limit = Duration::from_millis(limit_ms);
+                return outcome(handle.wait_dead_blocking(limit), Reply::Flag);
+            }
+            wait_all(stage, id, via, count, move || {
+                let handle = Arc::clone(&handle);
+                async move { handle.wait_dead().await }
+            })
+        }
+        Command::WaitStopped {
+            service,
+            count,
+            limit_ms,
+            via,
+        } => {
+            let service = stage.service(service);
+            if via == Via::Blocking {
+                let limit = Duration::from_millis(limit_ms);
+                return outcome(service.wait_stopped_blocking(limit), Reply::Flag);
+            }
+            wait_all(stage, id, via, count, move || {
+                let service = Arc::clone(&service);
+                async move { service.wait_stopped().await }
+            })
+        }
+        Command::Unpin { service, via } => unpin(stage, id, service, via),
         Command::Release { handle, via } => release(stage, id, handle, via),
         Command::Drop { handle, place } => {
             drop_in(place, stage.take_handle(handle));
@@ -113,6 +158,7 @@ fn perform(stage: &Arc<Stage>, id: u64, command: Command) -> Reply {
                 state: format!("{:?}", status.state()),
                 transition: status.transition(),
                 exit: status.exit_status().map(|status| status.to_string()),
+                pinned: status.is_pinned(),
             })
         }),
         Command::Proceed { service, gate } => {
@@ -181,12 +227,7 @@ fn build(stage: &Stage, number: u32, spec: &ServiceSpec) -> Reply {
 
 fn keep(stage: &Stage, number: u32, handle: ServiceHandle) -> Reply {
     let at = observe::now_ns();
-    let info = handle.info();
-    let mut metadata: Vec<_> = info
-        .metadata()
-        .map(|(key, value)| (key.to_string(), value.to_string()))
-        .collect();
-    metadata.sort();
+    let metadata = metadata(handle.info());
     let acquired = Acquired {
         pid: handle.pid(),
         port: handle.port(),
@@ -194,8 +235,49 @@ fn keep(stage: &Stage, number: u32, handle: ServiceHandle) -> Reply {
         metadata,
         at,
     };
-    lock(&stage.handles).insert(number, handle);
+    lock(&stage.handles).insert(number, Arc::new(handle));
     Reply::Acquired(acquired)
+}
+
+fn metadata(info: &ServiceInfo) -> Vec<(String, String)> {
+    let mut metadata: Vec<_> = info
+        .metadata()
+        .map(|(key, value)| (key.to_string(), value.to_string()))
+        .collect();
+    metadata.sort();
+    metadata
+}
+
+/// Waits with several futures of one task at once.
+fn wait_all<F>(
+    stage: &Stage,
+    id: u64,
+    via: Via,
+    count: u32,
+    wait: impl Fn() -> F + Send + 'static,
+) -> Reply
+where
+    F: Future<Output = procref::Result<()>> + Send + 'static,
+{
+    let cancel = cancel_gate(stage, id);
+    let result = drive(via, None, async move {
+        let mut waits: Vec<_> = (0..count).map(|_| Some(Box::pin(wait()))).collect();
+        let all = std::future::poll_fn(|context| {
+            for wait in &mut waits {
+                match wait.as_mut().map(|it| it.as_mut().poll(context)) {
+                    Some(Poll::Ready(Ok(()))) => *wait = None,
+                    Some(Poll::Ready(Err(error))) => return Poll::Ready(Err(error)),
+                    Some(Poll::Pending) | None => {}
+                }
+            }
+            match waits.iter().all(Option::is_none) {
+                true => Poll::Ready(Ok(())),
+                false => Poll::Pending,
+            }
+        });
+        or_cancelled(all, &cancel).await
+    });
+    result.map_or(Reply::Cancelled, |it| outcome(it, |()| Reply::Done))
 }
 
 fn acquire(stage: &Stage, id: u64, service: u32, handle: u32, via: Via) -> Reply {
@@ -270,6 +352,18 @@ fn release(stage: &Stage, id: u64, number: u32, via: Via) -> Reply {
         or_cancelled(handle.release(), &cancel).await
     });
     result.map_or(Reply::Cancelled, |it| outcome(it, |()| Reply::Done))
+}
+
+fn unpin(stage: &Stage, id: u64, service: u32, via: Via) -> Reply {
+    let service = stage.service(service);
+    if via == Via::Blocking {
+        return outcome(service.unpin_blocking(), Reply::Flag);
+    }
+    let cancel = cancel_gate(stage, id);
+    let result = drive(via, None, async move {
+        or_cancelled(service.unpin(), &cancel).await
+    });
+    result.map_or(Reply::Cancelled, |it| outcome(it, Reply::Flag))
 }
 
 fn storm(stage: &Stage, number: u32, rounds: u32, pause_us: u64) -> StormReport {

@@ -30,7 +30,7 @@ pub type Built = (Arc<SharedService>, Arc<Gates>);
 /// What the commands work with.
 pub struct Stage {
     pub services: Mutex<BTreeMap<u32, Built>>,
-    pub handles: Mutex<BTreeMap<u32, ServiceHandle>>,
+    pub handles: Mutex<BTreeMap<u32, Arc<ServiceHandle>>>,
     pub counters: Mutex<BTreeMap<u32, Arc<PlatformRefCounter>>>,
     /// Memory that is rewritten on request.
     pub ballast: Mutex<Vec<u8>>,
@@ -126,9 +126,14 @@ impl Stage {
     }
 
     pub fn take_handle(&self, number: u32) -> ServiceHandle {
-        lock(&self.handles)
-            .remove(&number)
-            .expect("a handle of this number")
+        let taken = lock(&self.handles).remove(&number);
+        let taken = taken.expect("a handle of this number");
+        Arc::into_inner(taken).expect("a handle that no other command uses")
+    }
+
+    pub fn handle(&self, number: u32) -> Arc<ServiceHandle> {
+        let handle = lock(&self.handles).get(&number).cloned();
+        handle.expect("a handle of this number")
     }
 
     /// Drops all handles, then all services.

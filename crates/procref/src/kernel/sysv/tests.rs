@@ -115,6 +115,50 @@ fn a_new_set_is_blank_and_can_only_be_entered() {
 }
 
 #[test]
+fn a_pin_is_left_by_its_last_client_and_by_nobody_else() {
+    let scratch = Scratch::new("pinned");
+    let set = scratch.open();
+    assert!(run(set.try_enter()).unwrap());
+    run(set.claim()).unwrap();
+    run(set.unlock()).unwrap();
+    assert!(!run(set.unpin()).unwrap());
+    assert!(!run(set.leave_pinned()).unwrap(), "it is not pinned");
+    for _ in 0..2 {
+        run(set.pin()).unwrap();
+    }
+    assert!(!run(set.leave_last()).unwrap(), "it is pinned");
+    assert!(run(set.leave_pinned()).unwrap());
+    let left = run(set.snapshot()).unwrap();
+    assert_eq!((left.clients, left.pinned), (0, true));
+    assert!(run(set.try_enter()).unwrap());
+    assert!(run(set.unpin()).unwrap(), "pinned twice, unpinned once");
+    assert!(!run(set.snapshot()).unwrap().pinned);
+    assert!(!run(set.unpin()).unwrap());
+}
+
+#[test]
+fn whoever_waits_for_the_removal_sleeps_until_then() {
+    let scratch = Scratch::new("removal");
+    let set = Arc::new(scratch.open());
+    let waiter = {
+        let set = Arc::clone(&set);
+        thread::spawn(move || run(set.wait_removed()))
+    };
+    // A start, a pin and an end: none of them wakes it.
+    assert!(run(set.try_enter()).unwrap());
+    run(set.claim()).unwrap();
+    run(set.publish(Some(&instance(7)), 1, Lock::Release)).unwrap();
+    run(set.pin()).unwrap();
+    assert!(run(set.unpin()).unwrap());
+    run(set.publish(None, 1, Lock::Keep)).unwrap();
+    assert!(run(set.leave_last()).unwrap());
+    assert!(!waiter.is_finished());
+    run(set.remove()).unwrap();
+    assert!(matches!(waiter.join().unwrap(), Err(Fault::Removed)));
+    assert!(matches!(run(set.wait_removed()), Err(Fault::Removed)));
+}
+
+#[test]
 fn leaving_tells_the_last_from_the_others() {
     let scratch = Scratch::new("leaving");
     let set = scratch.open();

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "memory that a forked child keeps")]
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::{io, ptr};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
@@ -95,11 +95,10 @@ impl Arena {
         Text(self.put(text.to_bytes_with_nul()).cast())
     }
 
-    /// An array of texts with a null at its end, as `execve` takes it.
-    pub(super) fn texts(&mut self, texts: &[CString]) -> *const Text {
-        let mut array: Vec<_> = texts.iter().map(|text| self.text(text)).collect();
-        array.push(Text(ptr::null()));
-        self.put(&array)
+    /// Texts as `execve` takes them, with a null at the end.
+    pub(super) fn array(&mut self, mut texts: Vec<Text>) -> *const Text {
+        texts.push(Text(ptr::null()));
+        self.put(&texts)
     }
 }
 

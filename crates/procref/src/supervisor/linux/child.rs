@@ -61,19 +61,23 @@ impl Program {
     }
 
     pub(super) fn new(arena: &mut Arena, prepared: &Prepared, pipes: &Pipes) -> Self {
-        let env = arena.texts(&prepared.env);
-        let listen_pid = prepared.listen_pid.map_or(ptr::null_mut(), |index| {
-            // SAFETY: `texts` made one pointer per entry of `env`, and a null.
-            let text = unsafe { *env.add(index) };
+        let args = texts(arena, &prepared.args);
+        let env = texts(arena, &prepared.env);
+        let digits = prepared.listen_pid.and_then(|index| {
             let name = name_length(&prepared.env, index);
-            // SAFETY: the text has a name, `=`, and digits; behind the last of them is its NUL.
-            unsafe { text.as_ptr().cast_mut().cast::<u8>().add(name) }
+            Some(
+                env.get(index)?
+                    .as_ptr()
+                    .cast_mut()
+                    .cast::<u8>()
+                    .wrapping_add(name),
+            )
         });
         Self {
             path: arena.text(&prepared.program),
-            args: arena.texts(&prepared.args),
-            env,
-            listen_pid,
+            args: arena.array(args),
+            env: arena.array(env),
+            listen_pid: digits.unwrap_or(ptr::null_mut()),
             dir: arena.text(&prepared.dir),
             null: prepared.null.as_raw_fd(),
             log: prepared.log.file.as_raw_fd(),
@@ -154,6 +158,10 @@ impl Program {
         // SAFETY: there are ten digits and a NUL at `listen_pid`, in memory of this process alone.
         unsafe { ptr::copy_nonoverlapping(digits.as_ptr(), self.listen_pid, digits.len()) };
     }
+}
+
+fn texts(arena: &mut Arena, texts: &[CString]) -> Vec<Text> {
+    texts.iter().map(|text| arena.text(text)).collect()
 }
 
 /// The length of a variable's name, and its `=`.

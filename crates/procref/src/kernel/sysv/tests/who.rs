@@ -71,6 +71,7 @@ fn a_name_that_was_taken_from_outside_does_not_keep_the_reference() {
             slot,
             delta: -1,
             undo: false,
+            at_once: false,
         };
         assert!(run(scratch.raw().operate("meddle", &[away], Wait::No)).unwrap());
     }

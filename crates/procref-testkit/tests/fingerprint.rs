@@ -1,0 +1,304 @@
+//! Clients say what they want the service to be, and get that, an error, or
+//! what runs, as they chose.
+
+#![cfg(target_os = "linux")]
+
+use std::fs;
+
+use procref_testkit::observe::supervisors_of;
+use procref_testkit::protocol::{
+    Callback, Command, Event, Failure, Gate, HealthOutcome, Mismatch, Outcome, Reply, Via,
+};
+use procref_testkit::{Actor, deadline, kernel, scene};
+use rustix::process::Signal;
+
+/// The error that names both and says what to do.
+#[track_caller]
+fn assert_refused(failure: &Failure, ours: &str, theirs: Option<&str>, pid: u32) {
+    assert!(failure.debug.starts_with("Fingerprint"), "{failure:?}");
+    let theirs = match theirs {
+        Some(theirs) => format!("process {pid} with fingerprint {theirs:?}"),
+        None => format!("process {pid} without a fingerprint"),
+    };
+    let wants = format!("wants {ours:?}");
+    for text in ["service `tool`", &theirs, &wants, "Mismatch::Join"] {
+        assert!(failure.text.contains(text), "{text}: {failure:?}");
+    }
+}
+
+#[test]
+fn another_fingerprint_is_refused_in_every_way_to_join() {
+    let scene = scene!();
+    let one = scene.client(&scene.service("tool").of("v1", Mismatch::Refuse));
+    let held = one.acquire();
+    let pid = held.got.pid;
+    let two = scene.client(&scene.service("tool").of("v2", Mismatch::Refuse));
+    for via in Via::ALL {
+        let failure = two.try_acquire(via).expect_err("another one");
+        assert_refused(&failure, "v2", Some("v1"), pid);
+    }
+    let failure = two.try_join().expect_err("another one");
+    assert_refused(&failure, "v2", Some("v1"), pid);
+    assert_eq!((one.count(), scene.started().len()), (1, 1));
+
+    // In a process that holds it already.
+    one.build_as(1, &scene.service("tool").of("v2", Mismatch::Refuse));
+    for via in Via::ALL {
+        let pending = one.begin_acquire_of(1, via);
+        let failure = one.finish_acquire(pending).expect_err("another one");
+        assert_refused(&failure, "v2", Some("v1"), pid);
+    }
+    let joining = Command::TryJoin {
+        service: 1,
+        handle: 999,
+        via: Via::Pollster,
+    };
+    match one.call(joining) {
+        Reply::Failed(failure) => assert_refused(&failure, "v2", Some("v1"), pid),
+        reply => panic!("{reply:?}"),
+    }
+
+    // The same one is welcome.
+    let same = scene.client(&scene.service("tool").of("v1", Mismatch::Refuse));
+    let joined = same.acquire();
+    assert_eq!(joined.got.pid, pid);
+    same.release(&joined);
+    one.release(&held);
+    scene.assert_clean();
+    let held = two.acquire();
+    assert_eq!(scene.started().len(), 2);
+    two.release(&held);
+}
+
+#[test]
+fn who_waited_for_the_start_of_another_is_refused() {
+    let scene = scene!();
+    let start = Gate::Before(Callback::Start);
+    let spec = scene.service("tool").of("v1", Mismatch::Refuse);
+    let starter = scene.client(&spec.clone().gated([start]));
+    let key = starter.build_as(1, &spec);
+    let starting = starter.begin_acquire(Via::TokioMulti);
+    starter.event(&Event::Running(Callback::Start));
+    let two = scene.client(&scene.service("tool").of("v2", Mismatch::Refuse));
+    let waiting = two.begin_acquire(Via::TokioMulti);
+    scene.wait_sleepers(key, 1);
+    starter.proceed(start);
+    let held = starter.finish_acquire(starting).expect("acquire");
+    let failure = two.finish_acquire(waiting).expect_err("another one");
+    assert_refused(&failure, "v2", Some("v1"), held.got.pid);
+    assert_eq!(starter.count(), 1);
+    starter.release(&held);
+}
+
+#[test]
+fn an_instance_without_one_or_without_a_record_is_refused_too() {
+    let scene = scene!();
+    let plain = scene.client(&scene.service("tool"));
+    let held = plain.acquire();
+    let spec = scene.service("tool").of("v1", Mismatch::Refuse);
+    let picky = scene.client(&spec);
+    let failure = picky.try_acquire(Via::Smol).expect_err("it has none");
+    assert_refused(&failure, "v1", None, held.got.pid);
+    plain.release(&held);
+
+    let held = picky.acquire();
+    for file in scene.files() {
+        fs::remove_file(file).expect("remove the record");
+    }
+    // Who has read it does not need it any more.
+    let again = picky.acquire();
+    picky.release(&again);
+    let other = scene.client(&spec);
+    let failure = other.try_acquire(Via::Blocking).expect_err("unknown");
+    assert_refused(&failure, "v1", None, held.got.pid);
+    let joined = plain.acquire();
+    plain.release(&joined);
+    picky.release(&held);
+}
+
+#[test]
+fn who_wants_none_or_does_not_mind_joins_any() {
+    let scene = scene!();
+    let one = scene.client(&scene.service("tool").of("v1", Mismatch::Refuse));
+    let held = one.acquire();
+    for spec in [
+        scene.service("tool"),
+        scene.service("tool").of("v2", Mismatch::Join),
+    ] {
+        let other = scene.client(&spec);
+        let joined = other.acquire();
+        assert_eq!(joined.got.pid, held.got.pid);
+        let again = other.try_join().expect("join").expect("it runs");
+        assert_eq!(one.count(), 2);
+        other.release(&again);
+        other.release(&joined);
+    }
+    one.release(&held);
+    assert_eq!(scene.started().len(), 1);
+}
+
+#[test]
+fn separate_ones_run_side_by_side_under_one_name() {
+    let scene = scene!();
+    let name = format!("tool {}", scene.root().display());
+    let of = |fingerprint: &str| {
+        let mut spec = scene
+            .service(&name)
+            .of(fingerprint, Mismatch::Separate)
+            .judging(HealthOutcome::Ask);
+        // Each has a witness of its own: two instances are what is wanted here.
+        spec.fake.witness = scene.root().join(format!("witness of {fingerprint}"));
+        spec
+    };
+    let clients: Vec<_> = ["v1", "v2"]
+        .into_iter()
+        .map(|fingerprint| {
+            let pair = [scene.actor(), scene.actor()];
+            let keys = pair.each_ref().map(|it| it.build(&of(fingerprint)));
+            assert_eq!(keys[0], keys[1]);
+            (keys[0], pair)
+        })
+        .collect();
+    let plain = scene.actor();
+    let mut spec = scene.service(&name);
+    spec.fake.witness = scene.root().join("witness of none");
+    let key = plain.build(&spec);
+    assert!(clients.iter().all(|(other, _)| *other != key));
+    assert_ne!(clients[0].0, clients[1].0);
+
+    let held: Vec<_> = clients
+        .iter()
+        .map(|(_, pair)| pair.each_ref().map(Actor::acquire))
+        .collect();
+    let pids: Vec<_> = held
+        .iter()
+        .map(|[one, two]| {
+            assert_eq!(one.got.pid, two.got.pid);
+            one.got.pid
+        })
+        .collect();
+    assert_ne!(pids[0], pids[1]);
+    assert_eq!(plain.try_join(), Ok(None));
+    assert_eq!(plain.count(), 0);
+    assert_eq!((scene.living().len(), scene.files().len()), (2, 2));
+    assert_eq!(supervisors_of(&name).len(), 2, "the name shown is the same");
+    for ((_, pair), held) in clients.iter().zip(&held) {
+        assert_eq!(pair[0].count(), 2);
+        pair[0].release(&held[0]);
+        pair[1].kill();
+    }
+    for (key, _) in &clients {
+        deadline::until_true("its set is gone", || kernel::find(*key).is_none());
+    }
+    deadline::until_true("all is gone", || {
+        scene.living().is_empty() && scene.files().is_empty()
+    });
+}
+
+#[test]
+fn a_dead_or_unhealthy_one_is_replaced_whatever_it_was() {
+    for unhealthy in [false, true] {
+        let scene = scene!();
+        let one = scene.client(&scene.service("tool").of("v1", Mismatch::Refuse));
+        let held = one.acquire();
+        let old = scene.only_living();
+        if unhealthy {
+            scene.sicken(old.pid);
+        } else {
+            old.signal(Signal::KILL);
+            old.wait_gone();
+        }
+        let spec = scene.service("tool").judging(HealthOutcome::Ask);
+        let two = scene.client(&spec.of("v2", Mismatch::Refuse));
+        let replaced = two.acquire();
+        assert_ne!(replaced.got.pid, old.pid);
+        assert_eq!(scene.only_living().pid, replaced.got.pid);
+        let failure = one.try_acquire(Via::TokioMulti).expect_err("not any more");
+        assert_refused(&failure, "v1", Some("v2"), replaced.got.pid);
+        one.release(&held);
+        two.release(&replaced);
+        scene.assert_clean();
+        scene.assert_never_two();
+    }
+}
+
+/// A recovery that keeps the process says anew what it is.
+#[test]
+fn an_instance_is_what_its_last_recovery_says() {
+    let scene = scene!();
+    let spec = scene.service("tool").judging(HealthOutcome::Ask);
+    let one = scene.client(&spec.clone().of("v1", Mismatch::Refuse));
+    let held = one.acquire();
+    scene.sicken(0);
+    let healer = spec.recovering([Outcome::Heal]).of("v2", Mismatch::Refuse);
+    let healer = scene.client(&healer);
+    let healed = healer.acquire();
+    assert_eq!(healed.got.pid, held.got.pid);
+    assert_eq!(healed.got.generation, 2);
+    let late = scene.client(&scene.service("tool").of("v1", Mismatch::Refuse));
+    let failure = late.try_acquire(Via::TokioMulti).expect_err("another one");
+    assert_refused(&failure, "v1", Some("v2"), healed.got.pid);
+    one.release(&held);
+    healer.release(&healed);
+}
+
+/// What is kept for nobody in particular is neither stopped nor kept any longer
+/// by somebody who is refused.
+#[test]
+fn an_orphan_is_not_touched_by_who_is_refused() {
+    let scene = scene!();
+    let spec = scene.service("tool").keeping_orphans();
+    let one = scene.client(&spec.clone().of("v1", Mismatch::Refuse));
+    let key = one.build_as(1, &spec.clone().of("v1", Mismatch::Refuse));
+    one.acquire();
+    let service = scene.only_living();
+    one.kill();
+    let references = || {
+        let set = kernel::find(key).expect("a set");
+        (set.value(0).ok(), set.value(1).ok())
+    };
+    let two = scene.client(&spec.clone().of("v2", Mismatch::Refuse));
+    for via in Via::ALL {
+        let failure = two.try_acquire(via).expect_err("another one");
+        assert_refused(&failure, "v2", Some("v1"), service.pid);
+        assert_eq!(references(), (Some(0), Some(0)));
+        assert!(service.is_live());
+    }
+    let heir = scene.client(&spec.of("v1", Mismatch::Refuse));
+    let held = heir.acquire();
+    assert_eq!(held.got.pid, service.pid);
+    heir.release(&held);
+    scene.assert_clean();
+}
+
+#[test]
+fn any_text_will_do_and_travels_beside_the_metadata() {
+    for text in ["\0 \n\u{1f418}", &"x".repeat(4096)] {
+        for mismatch in [Mismatch::Refuse, Mismatch::Separate] {
+            let scene = scene!();
+            let mut spec = scene.service("tool").of(text, mismatch);
+            spec.metadata = vec![("token".to_owned(), "secret".to_owned())];
+            let (one, two) = (scene.client(&spec), scene.client(&spec));
+            let held = [one.acquire(), two.acquire()];
+            assert_eq!(held[0].got.pid, held[1].got.pid);
+            assert_eq!(held[1].got.metadata, spec.metadata);
+            one.release(&held[0]);
+            two.release(&held[1]);
+        }
+    }
+}
+
+#[test]
+fn nonsense_is_refused_by_build() {
+    let scene = scene!();
+    let client = scene.actor();
+    for (text, says) in [("", "empty"), (&*"x".repeat(4097), "4096 bytes")] {
+        for mismatch in [Mismatch::Refuse, Mismatch::Join, Mismatch::Separate] {
+            let spec = scene.service("tool").of(text, mismatch);
+            let failure = client.try_build_as(1, &spec).expect_err(says);
+            for text in ["`tool`", "fingerprint", says] {
+                assert!(failure.text.contains(text), "{failure:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! Who holds or watches a service learns what becomes of it: which instance
+//! serves now, that its own has died, that all is over. Nothing polls.
+
+#![cfg(target_os = "linux")]
+
+use std::fs;
+
+use procref_testkit::actor::Held;
+use procref_testkit::protocol::{
+    Callback, Command, Event, Failure, Gate, HealthOutcome, Outcome, ReadyOutcome, Reply,
+    StopOutcome, Via,
+};
+use procref_testkit::{Actor, Scene, deadline, kernel, scene};
+use rustix::process::Signal;
+
+const START: Gate = Gate::Before(Callback::Start);
+
+/// The slot of the pin, on which those sleep who wait for the removal.
+const PIN: usize = 4;
+
+#[track_caller]
+fn serving(client: &Actor, held: &Held) -> Option<u32> {
+    let current = client.current(held).expect("current");
+    current.map(|current| current.pid)
+}
+
+/// Kills the only instance.
+fn kill_service(scene: &Scene) -> u32 {
+    let service = scene.only_living();
+    service.signal(Signal::KILL);
+    service.wait_gone();
+    service.pid
+}
+
+/// How many threads of the library's an actor has, timers aside.
+fn helpers(client: &Actor) -> usize {
+    client.identity().threads_named("procref")
+}
+
+#[track_caller]
+fn helpers_become(client: &Actor, count: usize) {
+    deadline::until_true("the library's threads", || helpers(client) == count);
+}
+
+/// Waits until so many processes wait for the removal of the set.
+#[track_caller]
+fn wait_for_waiters(key: i32, count: u32) {
+    deadline::until_true("processes that wait for the end", || {
+        kernel::find(key).is_some_and(|set| set.sleepers(PIN).unwrap_or(0) == count)
+    });
+}
+
+#[track_caller]
+fn assert_is_a_forked_childs(failure: &Failure) {
+    assert!(failure.debug.starts_with("NoReference"), "{failure:?}");
+    assert!(failure.text.contains("forked child"), "{failure:?}");
+}
+
+#[test]
+fn current_follows_what_another_process_brought_back() {
+    let scene = scene!();
+    let named = |name: &str| {
+        let mut spec = scene.service("followed");
+        spec.metadata = vec![("name".to_owned(), name.to_owned())];
+        spec
+    };
+    let one = scene.client(&named("first"));
+    let held = one.acquire();
+    assert_eq!(serving(&one, &held), Some(held.got.pid));
+    let old = kill_service(&scene);
+    assert_eq!(serving(&one, &held), None, "it is dead");
+
+    let ready = Gate::Before(Callback::OnReady);
+    let spec = named("second").preparing([ReadyOutcome::Pass]);
+    let two = scene.client(&spec.gated([START, ready]));
+    let starting = two.begin_acquire(Via::TokioMulti);
+    two.event(&Event::Running(Callback::Start));
+    assert_eq!(serving(&one, &held), None, "it is being started");
+    two.proceed(START);
+    two.event(&Event::Running(Callback::OnReady));
+    assert_eq!(serving(&one, &held), None, "it is not ready");
+    two.proceed(ready);
+    let new = two.finish_acquire(starting).expect("acquire");
+    let current = one.current(&held).expect("current").expect("it serves");
+    assert_eq!(current.pid, new.got.pid);
+    assert_eq!(current.metadata, named("second").metadata);
+    assert_eq!(serving(&two, &new), Some(new.got.pid));
+
+    // The record is read no more than it must be: of what a process has seen it knows all.
+    for file in scene.files() {
+        fs::remove_file(file).expect("remove the record");
+    }
+    let known = two.current(&new).expect("current").expect("it serves");
+    assert_eq!(known.metadata, named("second").metadata);
+    let again = one.acquire();
+    assert_eq!(serving(&one, &held), Some(again.got.pid));
+    assert_ne!(again.got.pid, old);
+
+    kill_service(&scene);
+    assert_eq!(serving(&one, &again), None);
+    one.release(&again);
+    one.release(&held);
+    two.release(&new);
+}
+
+#[test]
+fn current_finds_a_service_whose_set_was_removed_and_made_anew() {
+    let scene = scene!();
+    let spec = scene.service("removed");
+    let one = scene.actor();
+    let key = one.build(&spec);
+    let held = one.acquire();
+    kernel::find(key).expect("a set").remove().expect("remove");
+    assert_eq!(serving(&one, &held), None, "nobody knows of it");
+    let two = scene.client(&spec);
+    let new = two.acquire();
+    assert_eq!(serving(&one, &held), Some(new.got.pid));
+    // That was a look, and no reference.
+    assert_eq!(two.count(), 1);
+    one.release(&held);
+    assert_eq!(two.count(), 1);
+    two.release(&new);
+    scene.assert_clean();
+}
+
+#[test]
+fn a_death_is_told_to_all_who_wait_for_it_by_one_thread() {
+    for via in [Via::TokioMulti, Via::TokioCurrent, Via::Smol, Via::Pollster] {
+        let scene = scene!();
+        let client = scene.client(&scene.service("mortal"));
+        let held = [client.acquire(), client.acquire()];
+        let waiting: Vec<_> = held
+            .iter()
+            .map(|held| client.begin_wait_dead(held, 10, via))
+            .collect();
+        helpers_become(&client, 1);
+        // Futures that are dropped leave the thread to those that come.
+        for round in 0..5 {
+            let dropped = client.begin_wait_dead(&held[round % 2], 10, via);
+            assert!(client.cancel(dropped));
+        }
+        assert_eq!(helpers(&client), 1);
+        for pending in &waiting {
+            assert!(!client.has_replied(pending));
+        }
+        kill_service(&scene);
+        for pending in waiting {
+            client.finish_wait(pending);
+        }
+        helpers_become(&client, 0);
+        // At once, from now on.
+        let pending = client.begin_wait_dead(&held[0], 1, via);
+        client.finish_wait(pending);
+        held.iter().for_each(|held| client.release(held));
+    }
+}
+
+#[test]
+fn waits_that_were_all_dropped_leave_one_thread_that_ends_with_the_instance() {
+    let scene = scene!();
+    let client = scene.client(&scene.service("mortal"));
+    let held = client.acquire();
+    for _ in 0..20 {
+        let dropped = client.begin_wait_dead(&held, 3, Via::TokioMulti);
+        assert!(client.cancel(dropped));
+    }
+    assert!(helpers(&client) <= 1);
+    let waiting = client.begin_wait_dead(&held, 1, Via::Smol);
+    helpers_become(&client, 1);
+    kill_service(&scene);
+    client.finish_wait(waiting);
+    helpers_become(&client, 0);
+    client.release(&held);
+}
+
+#[test]
+fn a_death_is_waited_for_without_a_runtime_and_for_a_time() {
+    let scene = scene!();
+    let client = scene.client(&scene.service("mortal"));
+    let held = client.acquire();
+    for _ in 0..3 {
+        let short = client.call(Command::WaitDead {
+            handle: held.handle,
+            count: 1,
+            limit_ms: 20,
+            via: Via::Blocking,
+        });
+        assert_eq!(short, Reply::Flag(false));
+    }
+    assert_eq!(helpers(&client), 1);
+    let waiting = client.begin_wait_dead(&held, 1, Via::Blocking);
+    kill_service(&scene);
+    client.finish_wait(waiting);
+    client.release(&held);
+}
+
+/// It is the death of one instance that is waited for, not that of whatever
+/// serves.
+#[test]
+fn each_handle_waits_for_its_own_instance() {
+    let scene = scene!();
+    let spec = scene.service("mortal");
+    let one = scene.client(&spec);
+    let first = one.acquire();
+    kill_service(&scene);
+    let second = one.acquire();
+    let waiting = one.begin_wait_dead(&second, 2, Via::TokioMulti);
+    let at_once = one.begin_wait_dead(&first, 2, Via::TokioMulti);
+    one.finish_wait(at_once);
+    helpers_become(&one, 1);
+    assert!(!one.has_replied(&waiting));
+    kill_service(&scene);
+    one.finish_wait(waiting);
+    one.release(&first);
+    one.release(&second);
+}
+
+#[test]
+fn a_service_without_a_process_has_no_death_to_wait_for() {
+    let scene = scene!();
+    let spec = scene
+        .service("remote")
+        .starting([Outcome::Pid(0)])
+        .judging(HealthOutcome::Always(true))
+        .stopping(StopOutcome::Nothing);
+    let client = scene.client(&spec);
+    let held = client.acquire();
+    assert_eq!(serving(&client, &held), Some(0));
+    let waiting = client.begin_wait_dead(&held, 1, Via::Pollster);
+    match client.reply(waiting) {
+        Reply::Failed(failure) => {
+            for text in ["`remote`", "pid 0", "health check"] {
+                assert!(failure.text.contains(text), "{failure:?}");
+            }
+        }
+        reply => panic!("{reply:?}"),
+    }
+    client.release(&held);
+}
+
+#[test]
+fn a_forked_child_follows_nothing_with_its_parents_handle() {
+    let scene = scene!();
+    let client = scene.client(&scene.service("forked"));
+    let held = client.acquire();
+    let waiting = client.begin_wait_dead(&held, 1, Via::Smol);
+    helpers_become(&client, 1);
+    let child = client.fork();
+    assert_is_a_forked_childs(&child.current(&held).expect_err("not its own"));
+    let pending = child.begin_wait_dead(&held, 1, Via::Pollster);
+    match child.reply(pending) {
+        Reply::Failed(failure) => assert_is_a_forked_childs(&failure),
+        reply => panic!("{reply:?}"),
+    }
+    // With one of its own it does.
+    let own = child.acquire_via(Via::Pollster);
+    let childs = child.begin_wait_dead(&own, 1, Via::Pollster);
+    let end = child.begin_wait_stopped(1, Via::Pollster);
+    helpers_become(&child, 2);
+    kill_service(&scene);
+    child.finish_wait(childs);
+    client.finish_wait(waiting);
+    client.release(&held);
+    child.release_via(&own, Via::Pollster);
+    child.finish_wait(end);
+    scene.assert_clean();
+}
+
+#[test]
+fn the_end_is_told_to_all_who_wait_for_it() {
+    for killed in [false, true] {
+        let scene = scene!();
+        let spec = scene.service("ending");
+        let holders = scene.clients(2, &spec);
+        let held: Vec<_> = holders.iter().map(Actor::acquire).collect();
+        let watchers = scene.clients(5, &spec);
+        let key = watchers[0].build_as(1, &spec);
+        let waiting: Vec<_> = watchers
+            .iter()
+            .zip(Via::ALL)
+            .map(|(watcher, via)| watcher.begin_wait_stopped(8, via))
+            .collect();
+        wait_for_waiters(key, 5);
+        for watcher in &watchers {
+            assert_eq!(helpers(watcher), 1);
+        }
+        assert_eq!(watchers[0].count(), 2, "who waits holds nothing");
+        holders[0].release(&held[0]);
+        // A recovery is no end.
+        kill_service(&scene);
+        let again = holders[1].acquire();
+        for (watcher, pending) in watchers.iter().zip(&waiting) {
+            assert!(!watcher.has_replied(pending));
+        }
+        wait_for_waiters(key, 5);
+        if killed {
+            holders[1].kill();
+        } else {
+            holders[1].release(&held[1]);
+            holders[1].release(&again);
+        }
+        for (watcher, pending) in watchers.iter().zip(waiting) {
+            watcher.finish_wait(pending);
+            helpers_become(watcher, 0);
+        }
+        // Not before all of it was gone.
+        scene.assert_clean();
+    }
+}
+
+#[test]
+fn without_a_service_there_is_nothing_to_wait_for() {
+    let scene = scene!();
+    let client = scene.actor();
+    let key = client.build(&scene.service("none"));
+    for via in Via::ALL {
+        let pending = client.begin_wait_stopped(3, via);
+        client.finish_wait(pending);
+    }
+    assert_eq!((kernel::find(key), helpers(&client)), (None, 0));
+}
+
+#[test]
+fn a_first_start_is_not_taken_for_an_end() {
+    for outcome in [Outcome::Serve, Outcome::Fail("no".to_owned())] {
+        let scene = scene!();
+        let spec = scene.service("starting").starting([outcome.clone()]);
+        let starter = scene.client(&spec.clone().gated([START]));
+        let key = starter.build_as(1, &spec);
+        let starting = starter.begin_acquire(Via::TokioMulti);
+        starter.event(&Event::Running(Callback::Start));
+        let watcher = scene.client(&spec);
+        let waiting = watcher.begin_wait_stopped(2, Via::TokioCurrent);
+        wait_for_waiters(key, 1);
+        assert!(!watcher.has_replied(&waiting));
+        starter.proceed(START);
+        if let Ok(held) = starter.finish_acquire(starting) {
+            assert_eq!(outcome, Outcome::Serve);
+            wait_for_waiters(key, 1);
+            starter.release(&held);
+        }
+        watcher.finish_wait(waiting);
+        scene.assert_clean();
+    }
+}
+
+#[test]
+fn the_end_is_waited_for_as_long_as_one_likes_and_no_longer() {
+    let scene = scene!();
+    let spec = scene.service("ending");
+    let client = scene.actor();
+    let key = client.build(&spec);
+    let held = client.acquire();
+    for _ in 0..3 {
+        let short = client.call(Command::WaitStopped {
+            service: 0,
+            count: 1,
+            limit_ms: 20,
+            via: Via::Blocking,
+        });
+        assert_eq!(short, Reply::Flag(false));
+        let dropped = client.begin_wait_stopped(4, Via::TokioMulti);
+        assert!(client.cancel(dropped));
+    }
+    assert_eq!(helpers(&client), 1);
+    wait_for_waiters(key, 1);
+    // The holder itself may wait, too.
+    let waiting = client.begin_wait_stopped(1, Via::TokioMulti);
+    client.release(&held);
+    client.finish_wait(waiting);
+    // The next service is not the one that ended.
+    let held = client.acquire();
+    let waiting = client.begin_wait_stopped(1, Via::TokioMulti);
+    wait_for_waiters(key, 1);
+    assert!(!client.has_replied(&waiting));
+    client.release(&held);
+    client.finish_wait(waiting);
+}
+
+#[test]
+fn a_pinned_service_ends_when_it_is_unpinned() {
+    let scene = scene!();
+    let spec = scene.service("pinned");
+    let client = scene.actor();
+    let key = client.build(&spec);
+    let held = client.acquire();
+    client.pin(&held);
+    client.kill();
+    let watcher = scene.client(&spec);
+    let waiting = watcher.begin_wait_stopped(1, Via::Smol);
+    // Its supervisor sleeps there, too.
+    wait_for_waiters(key, 2);
+    assert!(!watcher.has_replied(&waiting));
+    assert!(watcher.unpin(Via::TokioMulti));
+    watcher.finish_wait(waiting);
+    scene.assert_clean();
+}
+
+/// Nobody is going to remove what is left of it before somebody wants the
+/// service again.
+#[test]
+fn a_dead_orphan_does_not_run_any_more() {
+    let scene = scene!();
+    let spec = scene.service("orphan").keeping_orphans();
+    let client = scene.actor();
+    let key = client.build(&spec);
+    client.acquire();
+    client.kill();
+    let watcher = scene.client(&spec);
+    let waiting = watcher.begin_wait_stopped(1, Via::Pollster);
+    wait_for_waiters(key, 1);
+    assert!(!watcher.has_replied(&waiting), "it lives");
+    kill_service(&scene);
+    let late = scene.client(&spec);
+    let at_once = late.begin_wait_stopped(1, Via::Blocking);
+    late.finish_wait(at_once);
+    let heir = late.acquire();
+    late.release(&heir);
+    watcher.finish_wait(waiting);
+    scene.assert_clean();
+}

@@ -1,0 +1,204 @@
+//! `on_ready` runs once for every instance, when it works and before anybody
+//! is let in; where it does not end well, nobody is.
+
+#![cfg(target_os = "linux")]
+
+use procref_testkit::protocol::{
+    Callback, Event, Gate, HealthOutcome, Outcome, ReadyOutcome, Reply, ServiceSpec, StopOutcome,
+    Via,
+};
+use procref_testkit::{Actor, Scene, deadline, kernel, scene};
+use rustix::process::Signal;
+
+const BEFORE: Gate = Gate::Before(Callback::OnReady);
+
+fn prepared(scene: &Scene, outcome: ReadyOutcome) -> ServiceSpec {
+    scene.service("prepared").preparing([outcome])
+}
+
+#[test]
+fn nobody_is_let_in_before_it_has_run() {
+    let scene = scene!();
+    let spec = prepared(&scene, ReadyOutcome::Pass).judging(HealthOutcome::Ask);
+    let starter = scene.client(&spec.clone().gated([BEFORE]));
+    let key = starter.build_as(1, &spec);
+    let starting = starter.begin_acquire(Via::TokioMulti);
+    // Its health was asked before.
+    starter.event(&Event::Returning(Callback::Health));
+    starter.event(&Event::Running(Callback::OnReady));
+
+    let waiters = scene.clients(5, &spec);
+    let waiting: Vec<_> = waiters
+        .iter()
+        .zip(Via::ALL)
+        .map(|(waiter, via)| waiter.begin_acquire(via))
+        .collect();
+    scene.wait_sleepers(key, 5);
+    assert_eq!(waiters[0].status().state, "Starting");
+    let watcher = scene.client(&spec);
+    assert_eq!(watcher.try_join(), Ok(None));
+    for (waiter, pending) in waiters.iter().zip(&waiting) {
+        assert!(!waiter.has_replied(pending));
+    }
+
+    starter.proceed(BEFORE);
+    let held = starter.finish_acquire(starting).expect("acquire");
+    let joined: Vec<_> = waiters
+        .iter()
+        .zip(waiting)
+        .map(|(waiter, pending)| waiter.finish_acquire(pending).expect("acquire"))
+        .collect();
+    assert_eq!(scene.calls("on_ready"), 1);
+    for (waiter, held) in waiters.iter().zip(&joined) {
+        waiter.release(held);
+    }
+    starter.release(&held);
+    scene.assert_clean();
+}
+
+#[test]
+fn every_instance_is_prepared_once() {
+    for recover in [vec![], vec![Outcome::Replace]] {
+        let scene = scene!();
+        let spec = prepared(&scene, ReadyOutcome::Pass).recovering(recover);
+        let clients = scene.clients(3, &spec);
+        let held: Vec<_> = clients.iter().map(Actor::acquire).collect();
+        assert_eq!(scene.calls("on_ready"), 1);
+        let service = scene.only_living();
+        service.signal(Signal::KILL);
+        service.wait_gone();
+        let again: Vec<_> = clients.iter().map(Actor::acquire).collect();
+        assert_eq!(scene.calls("on_ready"), 2);
+        for (client, held) in clients.iter().zip(held.iter().chain(&again)) {
+            client.release(held);
+        }
+        for (client, held) in clients.iter().zip(&again) {
+            client.release(held);
+        }
+        scene.assert_clean();
+    }
+}
+
+#[test]
+fn a_start_that_it_fails_is_no_start() {
+    for (outcome, says) in [
+        (ReadyOutcome::Fail, "told to fail"),
+        (ReadyOutcome::Kill, "ended meanwhile"),
+    ] {
+        for via in Via::ALL {
+            let scene = scene!();
+            let spec = scene
+                .service("prepared")
+                .stopping(StopOutcome::Terminate)
+                .preparing([outcome, ReadyOutcome::Pass]);
+            let client = scene.client(&spec);
+            let failure = client.try_acquire(via).expect_err("told to fail");
+            for text in ["`prepared`", "`on_ready`", says] {
+                assert!(failure.text.contains(text), "{failure:?}");
+            }
+            scene.assert_clean();
+            let stopped = usize::from(outcome == ReadyOutcome::Fail);
+            assert_eq!(scene.calls("on_last_release"), stopped);
+
+            let held = client.acquire_via(via);
+            client.release_via(&held, via);
+            assert_eq!(scene.started().len(), 2);
+        }
+    }
+}
+
+#[test]
+fn its_panic_goes_on_to_the_caller_and_leaves_nothing() {
+    for outcome in [ReadyOutcome::Panic, ReadyOutcome::PanicAtCall] {
+        for via in Via::ALL {
+            let scene = scene!();
+            let client = scene.actor();
+            let spec = scene.service("prepared");
+            let key = client.build(&spec.preparing([outcome, ReadyOutcome::Pass]));
+            let pending = client.begin_acquire(via);
+            match client.reply(pending) {
+                Reply::Panicked(text) => assert_eq!(text, "told to panic"),
+                reply => panic!("{reply:?}"),
+            }
+            deadline::until_true("all was given back", || {
+                scene.living().is_empty() && kernel::find(key).is_none()
+            });
+            scene.assert_clean();
+            let held = client.acquire_via(via);
+            client.release_via(&held, via);
+        }
+    }
+}
+
+#[test]
+fn it_has_the_start_timeout_for_itself() {
+    let scene = scene!();
+    let spec = prepared(&scene, ReadyOutcome::Pass)
+        .gated([BEFORE])
+        .start_within_ms(300);
+    let client = scene.client(&spec);
+    let failure = client.try_acquire(Via::Pollster).expect_err("too slow");
+    for text in ["`prepared`", "`on_ready`", "longer than 300ms"] {
+        assert!(failure.text.contains(text), "{failure:?}");
+    }
+    client.event(&Event::Dropped(Callback::OnReady));
+    assert_eq!(scene.started().len(), 1);
+    scene.assert_clean();
+}
+
+#[test]
+fn an_instance_whose_preparation_is_cancelled_is_stopped() {
+    let scene = scene!();
+    let client = scene.actor();
+    let key = client.build(&prepared(&scene, ReadyOutcome::Pass).gated([BEFORE]));
+    let pending = client.begin_acquire(Via::Smol);
+    client.event(&Event::Running(Callback::OnReady));
+    assert!(client.cancel(pending));
+    deadline::until_true("all was given back", || {
+        scene.living().is_empty() && kernel::find(key).is_none()
+    });
+    scene.assert_clean();
+}
+
+/// A recovery whose instance cannot be prepared leaves the others without a
+/// service, and not with one that was never prepared.
+#[test]
+fn a_recovery_that_it_fails_leaves_no_instance() {
+    let scene = scene!();
+    let holder = scene.client(&scene.service("prepared"));
+    let held = holder.acquire();
+    let old = scene.only_living();
+    old.signal(Signal::KILL);
+    old.wait_gone();
+    let spec = scene.service("prepared").recovering([Outcome::Replace]);
+    let client = scene.client(&spec.preparing([ReadyOutcome::Fail, ReadyOutcome::Pass]));
+    client
+        .try_acquire(Via::TokioMulti)
+        .expect_err("told to fail");
+    assert_eq!(scene.living(), []);
+    assert_eq!((holder.count(), holder.status().instance), (1, None));
+
+    let again = client.acquire();
+    assert_eq!(again.got.pid, scene.only_living().pid);
+    client.release(&again);
+    holder.release(&held);
+}
+
+#[test]
+fn the_next_one_takes_over_from_a_killed_preparer() {
+    let scene = scene!();
+    let spec = prepared(&scene, ReadyOutcome::Pass);
+    let starter = scene.client(&spec.clone().gated([BEFORE]));
+    let key = starter.build_as(1, &spec);
+    let _ = starter.begin_acquire(Via::TokioMulti);
+    starter.event(&Event::Running(Callback::OnReady));
+    let waiter = scene.client(&spec);
+    let waiting = waiter.begin_acquire(Via::TokioMulti);
+    scene.wait_sleepers(key, 1);
+    starter.kill();
+    let held = waiter.finish_acquire(waiting).expect("acquire");
+    assert_eq!(held.got.pid, scene.only_living().pid);
+    assert_eq!((scene.started().len(), scene.calls("on_ready")), (2, 2));
+    scene.assert_never_two();
+    waiter.release(&held);
+}

@@ -1,0 +1,351 @@
+//! A pinned service needs no client to stay, and ends as any other does once
+//! it is unpinned.
+
+#![cfg(target_os = "linux")]
+
+use procref_testkit::observe::supervisors_of;
+use procref_testkit::protocol::{
+    Callback, Command, Event, Gate, Outcome, Reply, ServiceSpec, StopOutcome, Via,
+};
+use procref_testkit::{Actor, Scene, deadline, kernel, scene};
+use rustix::process::Signal;
+
+/// A name that no other test's service has, so that its supervisor can be told.
+fn unique(scene: &Scene) -> ServiceSpec {
+    let tail = scene.root().file_name().expect("a name").to_string_lossy();
+    scene.service(&format!("pinned {tail}"))
+}
+
+/// Starts the service, pins it, and lets go in an orderly way or by SIGKILL.
+fn leave_pinned(scene: &Scene, spec: &ServiceSpec, killed: bool) -> i32 {
+    let client = scene.actor();
+    let key = client.build(spec);
+    let held = client.acquire();
+    client.pin(&held);
+    client.pin(&held);
+    if killed {
+        client.kill();
+    } else {
+        client.release(&held);
+    }
+    key
+}
+
+fn kill_supervisor(spec: &ServiceSpec) {
+    for supervisor in supervisors_of(&spec.name) {
+        supervisor.signal(Signal::KILL);
+        supervisor.wait_gone();
+    }
+}
+
+#[test]
+fn it_outlives_its_clients_and_is_adopted_as_it_was() {
+    for killed in [false, true] {
+        let scene = scene!();
+        let spec = unique(&scene).stopping(StopOutcome::Terminate);
+        let key = leave_pinned(&scene, &spec, killed);
+        let service = scene.only_living();
+        let heirs = scene.clients(3, &spec);
+        assert!(heirs[0].status().pinned);
+        assert_eq!(heirs[0].status().clients, 0);
+        let held: Vec<_> = heirs.iter().map(Actor::acquire).collect();
+        for held in &held {
+            assert_eq!((held.got.pid, held.got.generation), (service.pid, 1));
+        }
+        for (heir, held) in heirs.iter().zip(&held) {
+            heir.release(held);
+        }
+        assert!(service.is_live());
+        assert!(kernel::find(key).is_some());
+        assert_eq!(scene.calls("on_last_release"), 0);
+        assert!(heirs[1].unpin(Via::TokioMulti));
+        scene.assert_clean();
+        assert_eq!(scene.calls("on_last_release"), 1);
+        assert!(!heirs[1].unpin(Via::TokioMulti));
+    }
+}
+
+#[test]
+fn unpinning_stops_what_nobody_holds() {
+    for via in Via::ALL {
+        for (keep_orphans, kill) in [(false, false), (false, true), (true, false)] {
+            let scene = scene!();
+            let mut spec = unique(&scene).stopping(StopOutcome::Terminate);
+            spec.keep_orphan = keep_orphans;
+            leave_pinned(&scene, &spec, true);
+            let service = scene.only_living();
+            if kill {
+                kill_supervisor(&spec);
+            }
+            let client = scene.client(&spec);
+            assert!(client.unpin(via));
+            // It has waited for that.
+            scene.assert_clean();
+            assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
+            assert_eq!(scene.calls("on_last_release"), 1);
+            deadline::until_true("its supervisor has ended", || {
+                supervisors_of(&spec.name).is_empty()
+            });
+        }
+    }
+}
+
+#[test]
+fn unpinning_what_others_hold_leaves_it_to_them() {
+    let scene = scene!();
+    let spec = unique(&scene);
+    let holder = scene.client(&spec);
+    let held = holder.acquire();
+    holder.pin(&held);
+    let other = scene.client(&spec);
+    assert!(other.unpin(Via::Blocking));
+    assert!(!other.unpin(Via::Smol));
+    assert_eq!((holder.count(), holder.status().pinned), (1, false));
+    // By the holder itself, too.
+    holder.pin(&held);
+    assert!(holder.unpin(Via::Pollster));
+    assert_eq!((holder.count(), holder.status().pinned), (1, false));
+    holder.release(&held);
+    scene.assert_clean();
+}
+
+#[test]
+fn unpinning_without_a_service_says_so_and_makes_none() {
+    let scene = scene!();
+    let client = scene.actor();
+    let key = client.build(&scene.service("none"));
+    for via in Via::ALL {
+        assert!(!client.unpin(via));
+    }
+    assert_eq!(kernel::find(key), None);
+}
+
+/// An orphan is not stopped by an `unpin` that has nothing to unpin.
+#[test]
+fn unpinning_what_is_not_pinned_touches_nothing() {
+    let scene = scene!();
+    let spec = scene.service("orphan").keeping_orphans();
+    let one = scene.client(&spec);
+    one.acquire();
+    let service = scene.only_living();
+    one.kill();
+    let two = scene.client(&spec);
+    assert!(!two.unpin(Via::TokioMulti));
+    assert!(service.is_live());
+    let held = two.acquire();
+    two.release(&held);
+}
+
+#[test]
+fn a_dead_pinned_instance_is_replaced_and_the_pin_stays() {
+    let scene = scene!();
+    let spec = unique(&scene);
+    let key = leave_pinned(&scene, &spec, true);
+    let service = scene.only_living();
+    service.signal(Signal::KILL);
+    service.wait_gone();
+    let client = scene.client(&spec);
+    assert_eq!(client.status().state, "Dead");
+    let held = client.acquire();
+    assert_ne!(held.got.pid, service.pid);
+    assert_eq!(held.got.generation, 2);
+    client.release(&held);
+    assert!(scene.only_living().is_live());
+    assert!(kernel::find(key).is_some());
+    assert!(client.unpin(Via::TokioMulti));
+    scene.assert_clean();
+}
+
+/// Nothing is kept alive by a pin that was never ready; what is pinned is the
+/// service's place, and that ends with `unpin`.
+#[test]
+fn a_failed_restart_leaves_the_pin_and_no_instance() {
+    let scene = scene!();
+    let spec = unique(&scene);
+    let key = leave_pinned(&scene, &spec, true);
+    let service = scene.only_living();
+    service.signal(Signal::KILL);
+    service.wait_gone();
+    let failing = spec.clone().starting([Outcome::Fail("no".to_owned())]);
+    let client = scene.client(&failing);
+    client
+        .try_acquire(Via::TokioMulti)
+        .expect_err("told to fail");
+    assert!(client.status().pinned);
+    assert_eq!(client.count(), 0);
+    assert!(client.unpin(Via::TokioMulti));
+    assert_eq!(kernel::find(key), None);
+    scene.assert_clean();
+}
+
+#[test]
+fn its_supervisor_sleeps_on_and_is_there_when_it_is_needed() {
+    let scene = scene!();
+    let spec = unique(&scene);
+    let key = leave_pinned(&scene, &spec, true);
+    let supervisors = supervisors_of(&spec.name);
+    assert_eq!(supervisors.len(), 1);
+    let client = scene.client(&spec);
+    let held = client.acquire();
+    assert_eq!(supervisors_of(&spec.name), supervisors);
+    assert!(client.unpin(Via::Blocking));
+    client.kill();
+    assert_eq!(held.got.generation, 1);
+    deadline::until_true("the supervisor has stopped it", || {
+        scene.living().is_empty() && kernel::find(key).is_none() && scene.files().is_empty()
+    });
+    scene.assert_clean();
+}
+
+#[test]
+fn what_lingers_lingers_once_it_is_unpinned() {
+    let scene = scene!();
+    let spec = unique(&scene).lingering_ms(500);
+    leave_pinned(&scene, &spec, false);
+    let service = scene.only_living();
+    // Longer than the linger: a pin has no end.
+    assert!(!service.gone_within(std::time::Duration::from_millis(900)));
+    let client = scene.client(&spec);
+    assert!(client.unpin(Via::TokioMulti));
+    assert!(service.is_live(), "it is kept warm");
+    service.wait_gone();
+    deadline::until_true("all is gone", || {
+        scene.files().is_empty() && supervisors_of(&spec.name).is_empty()
+    });
+}
+
+#[test]
+fn unpinning_waits_for_a_transition() {
+    let scene = scene!();
+    let spec = unique(&scene);
+    let key = leave_pinned(&scene, &spec, true);
+    let old = scene.only_living();
+    old.signal(Signal::KILL);
+    old.wait_gone();
+    let start = Gate::Before(Callback::Start);
+    let starter = scene.client(&spec.clone().gated([start]));
+    let starting = starter.begin_acquire(Via::TokioMulti);
+    starter.event(&Event::Running(Callback::Start));
+    let other = scene.client(&spec);
+    let unpinning = other.begin(Command::Unpin {
+        service: 0,
+        via: Via::TokioCurrent,
+    });
+    scene.wait_sleepers(key, 1);
+    starter.proceed(start);
+    let held = starter.finish_acquire(starting).expect("acquire");
+    assert_eq!(other.reply(unpinning), Reply::Flag(true));
+    assert_eq!((starter.count(), starter.status().pinned), (1, false));
+    starter.release(&held);
+    scene.assert_clean();
+}
+
+/// Whoever unpins it and dies, or goes away, in the middle of stopping it does
+/// not leave it running.
+#[test]
+fn an_unpinner_that_goes_away_is_replaced() {
+    for killed in [false, true] {
+        let scene = scene!();
+        let before = Gate::Before(Callback::Stop);
+        let spec = unique(&scene)
+            .stopping(StopOutcome::Terminate)
+            .gated([before]);
+        let key = leave_pinned(&scene, &spec, true);
+        let client = scene.client(&spec);
+        let unpinning = client.begin(Command::Unpin {
+            service: 0,
+            via: Via::TokioMulti,
+        });
+        client.event(&Event::Running(Callback::Stop));
+        if killed {
+            client.kill();
+        } else {
+            assert!(client.cancel(unpinning));
+            client.proceed(before);
+        }
+        deadline::until_true("it was stopped", || {
+            scene.living().is_empty() && kernel::find(key).is_none() && scene.files().is_empty()
+        });
+        scene.assert_clean();
+    }
+}
+
+/// The last client lets go, counting on the pin, while another process takes
+/// it away: one of them has to stop the service. There is no supervisor.
+#[test]
+fn letting_go_and_unpinning_at_once_leave_nothing() {
+    let scene = scene!();
+    let spec = scene.service("raced").keeping_orphans();
+    let (holder, other) = (scene.client(&spec), scene.client(&spec));
+    for round in 0..60 {
+        let held = holder.acquire();
+        holder.pin(&held);
+        let release = || {
+            holder.begin(Command::Release {
+                handle: held.handle,
+                via: Via::Pollster,
+            })
+        };
+        let unpin = || {
+            other.begin(Command::Unpin {
+                service: 0,
+                via: Via::Pollster,
+            })
+        };
+        let (releasing, unpinning) = if round % 2 == 0 {
+            (release(), unpin())
+        } else {
+            let unpinning = unpin();
+            (release(), unpinning)
+        };
+        assert_eq!(holder.reply(releasing), Reply::Done);
+        assert_eq!(other.reply(unpinning), Reply::Flag(true));
+        scene.assert_clean();
+    }
+    assert_eq!(scene.started().len(), 60);
+}
+
+#[test]
+fn a_forked_child_has_nothing_to_pin_with() {
+    let scene = scene!();
+    let client = scene.client(&scene.service("forked"));
+    let held = client.acquire();
+    let child = client.fork();
+    let pin = Command::Pin {
+        handle: held.handle,
+    };
+    match child.call(pin) {
+        Reply::Failed(failure) => {
+            assert!(failure.debug.starts_with("NoReference"), "{failure:?}");
+            assert!(failure.text.contains("forked child"), "{failure:?}");
+        }
+        reply => panic!("{reply:?}"),
+    }
+    assert!(!client.status().pinned);
+    client.release(&held);
+}
+
+#[test]
+fn a_handle_whose_kernel_object_was_removed_cannot_pin() {
+    let scene = scene!();
+    let client = scene.actor();
+    let key = client.build(&scene.service("removed"));
+    let held = client.acquire();
+    let set = kernel::find(key).expect("a set");
+    set.remove().expect("remove");
+    let pin = Command::Pin {
+        handle: held.handle,
+    };
+    match client.call(pin) {
+        Reply::Failed(failure) => {
+            assert!(failure.debug.starts_with("NoReference"), "{failure:?}");
+            assert!(failure.text.contains("acquire it anew"), "{failure:?}");
+        }
+        reply => panic!("{reply:?}"),
+    }
+    // Cleans up what the removal left.
+    let other = scene.client(&scene.service("removed"));
+    let again = other.acquire();
+    other.release(&again);
+    client.release(&held);
+}
