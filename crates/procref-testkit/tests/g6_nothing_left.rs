@@ -151,8 +151,10 @@ fn a_recoverer_killed_in_its_callback() {
 #[test]
 fn the_set_of_a_crash_removed_by_hand() {
     let scene = scene!();
-    let client = scene.client(&scene.service("killed"));
-    let key = client.build_as(1, &scene.service("killed"));
+    // Without a supervisor, which would be faster.
+    let spec = scene.service("killed").keeping_orphans();
+    let client = scene.client(&spec);
+    let key = client.build_as(1, &spec);
     let held = client.acquire();
     client.kill();
     kernel::find(key).expect("a set").remove().expect("remove");
