@@ -19,7 +19,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use procref::{Ready, ServiceCommand, ServiceInfo, SharedService};
 use procref_testkit::deadline;
@@ -66,32 +66,40 @@ impl Plan {
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Callback,
     Executed,
+    Lingering,
 }
+
+const LINGER: Duration = Duration::from_millis(150);
+/// How long after its linger a service may still be there.
+const IN_TIME: Duration = Duration::from_millis(100);
 
 impl Kind {
     fn name(self) -> &'static str {
         match self {
             Self::Callback => "callback",
             Self::Executed => "executed",
+            Self::Lingering => "lingering",
         }
     }
 
     fn named(name: &str) -> Self {
-        if name == Self::Callback.name() {
-            Self::Callback
-        } else {
-            Self::Executed
-        }
+        let kinds = [Self::Callback, Self::Executed, Self::Lingering];
+        let named = kinds.into_iter().find(|kind| kind.name() == name);
+        named.expect("a kind of service")
     }
 
     fn service(self, dir: &Path) -> SharedService {
         let program = env::current_exe().expect("own path");
         let file = times(dir);
         let builder = SharedService::builder(self.name()).base_dir(dir.join("run"));
+        let builder = match self {
+            Self::Lingering => builder.linger(LINGER),
+            _ => builder,
+        };
         let builder = match self {
             Self::Callback => builder.on_first_acquire(move || {
                 let (program, file) = (program.clone(), file.clone());
@@ -104,7 +112,7 @@ impl Kind {
                     Ok(ServiceInfo::with_pid(child.id()))
                 }
             }),
-            Self::Executed => builder.command(
+            Self::Executed | Self::Lingering => builder.command(
                 ServiceCommand::new(program)
                     .args([OsStr::new("serve"), file.as_os_str()])
                     .ready(Ready::notify()),
@@ -303,6 +311,19 @@ fn measure(plan: &Plan) -> ExitCode {
         );
         within &= ratio <= LIMIT;
     }
+    let key = kernel::parse_key(&Kind::Lingering.service(dir.path()).kernel_object());
+    let mut late: Vec<u64> = (0..plan.rounds.div_ceil(10))
+        .map(|_| round(Kind::Lingering, dir.path(), key) - LINGER.as_nanos() as u64)
+        .collect();
+    let median = median(&mut late);
+    let worst = late.last().copied().unwrap_or(0);
+    println!(
+        "kept warm for {LINGER:?}, and stopped {} µs later in the median of {}, at the latest {} µs (limit {IN_TIME:?})",
+        median / 1000,
+        late.len(),
+        worst / 1000
+    );
+    within &= u128::from(worst) <= IN_TIME.as_nanos();
     let begun = Instant::now();
     for _ in 0..plan.crowds {
         for (kind, key) in kinds.into_iter().zip(keys) {
