@@ -311,7 +311,10 @@ fn it_gets_nothing_of_its_starter() {
     let descriptors = said.lines().filter(|line| line.contains(" -> ")).count();
     // Three of its own, and the directory that `ls` reads.
     assert_eq!(descriptors, 4, "{said}");
-    assert_eq!(scene.only_supervisor(&spec).descriptors(), 0);
+    let supervisor = scene.only_supervisor(&spec);
+    assert_eq!(supervisor.descriptors(), 0);
+    let private = supervisor.private_memory();
+    assert!((1..200).contains(&private), "{private} KiB");
     client.kill();
     scene.everything_ends(&spec, key);
 }

@@ -264,8 +264,8 @@ pub enum Error {
 
     /// The process that stops the service when all clients are killed could not be started.
     #[error(
-        "service `{service}`: could not start its supervisor: {operation}: {source} (with `orphan` \
-         set to `Orphan::Keep` there is none)"
+        "service `{service}`: could not start its supervisor, the process that stops it when nobody is \
+         left: could not {operation}: {source}"
     )]
     Supervisor {
         /// The service.

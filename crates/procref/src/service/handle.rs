@@ -16,7 +16,9 @@ use crate::runtime;
 ///
 /// Dropping never panics, and works wherever a drop can happen: in async code, on a runtime that
 /// is shutting down, without any runtime, while a panic unwinds. Where other handles remain,
-/// here or in other processes, it takes a microsecond. The very last one waits until the service
+/// here or in other processes, it takes a microsecond; also the last one of a service that is kept
+/// warm, or was started as a [`command`](crate::SharedServiceBuilder::command), because its supervisor
+/// stops that. Otherwise the very last one waits until the service
 /// is gone, at most the stop timeout and 5 s; the stop callback runs on a thread of its own, with a
 /// tokio runtime of its own when that feature is on. To wait without blocking, and to see the
 /// error, use [`release`](Self::release).
@@ -145,7 +147,10 @@ impl ServiceHandle {
         pollster::block_on(self.lease.pin())
     }
 
-    /// Gives the reference back, and if it was the last one waits until the service is gone.
+    /// Gives the reference back, and if it was the last one waits until the service is gone, unless a
+    /// supervisor stops it: one that is kept warm, or was started as a
+    /// [`command`](crate::SharedServiceBuilder::command), is left to that. To wait for its end, too, use
+    /// [`wait_stopped`](crate::SharedService::wait_stopped).
     ///
     /// A future that is dropped before it is done is finished by a thread in the background.
     ///

@@ -266,11 +266,7 @@ impl<W: World> Drive<W> {
             if is_usable(self.turn.seat(), &self.config, &current, seen).await? {
                 let (service, generation) = (self.service(), current.generation);
                 tracing::debug!(service, pid = current.info.pid(), generation, "joined");
-                if let Some(command) = &self.config.command {
-                    // Nobody else looks: the supervisor sleeps, and polling would wake it for nothing.
-                    let seat = self.turn.seat();
-                    seat.world.tend_log(&seat.key, command).await;
-                }
+                self.tend_log().await;
                 return Ok(Some(current));
             }
             let (service, pid) = (self.service(), instance.identity.pid);
@@ -322,8 +318,20 @@ impl<W: World> Drive<W> {
             return Ok(None);
         };
         let (current, seen) = self.current(&snapshot, instance).await?;
-        let healthy = is_usable(self.turn.seat(), &self.config, &current, seen).await?;
-        Ok(healthy.then_some(current))
+        if !is_usable(self.turn.seat(), &self.config, &current, seen).await? {
+            return Ok(None);
+        }
+        self.tend_log().await;
+        Ok(Some(current))
+    }
+
+    /// Whoever joins sees to the log. Nobody else does: the supervisor sleeps, and to look from time to
+    /// time it would have to wake for nothing.
+    async fn tend_log(&self) {
+        if let Some(command) = &self.config.command {
+            let seat = self.turn.seat();
+            seat.world.tend_log(&seat.key, command).await;
+        }
     }
 
     async fn under_lock(

@@ -161,7 +161,7 @@ impl Pipes {
                     report,
                     presence: self.presence.0,
                     exec: self.exec.0,
-                    gate: Mutex::new(Some(self.gate.1)),
+                    gate: Mutex::new(Some(self.gate)),
                     ended: Mutex::new(None),
                 });
             }
@@ -191,7 +191,9 @@ pub(crate) struct Launched {
     presence: OwnedFd,
     /// Ends when the program is executed.
     exec: OwnedFd,
-    gate: Mutex<Option<OwnedFd>>,
+    /// Both ends: in a program that does not ignore SIGPIPE, writing to a child that is dead already
+    /// would end it otherwise.
+    gate: Mutex<Option<(OwnedFd, OwnedFd)>>,
     /// What the supervisor has said of the service's end: maybe nothing, at its own.
     ended: Mutex<Option<Option<Ended>>>,
 }
@@ -199,9 +201,8 @@ pub(crate) struct Launched {
 impl Launched {
     /// Lets the program be executed, and returns when it was.
     pub(crate) fn execute(&self) -> io::Result<Option<Refusal>> {
-        let gate = self.close_gate();
-        if let Some(gate) = gate {
-            rustix::io::write(&gate, &[1])?;
+        if let Some((_reader, writer)) = self.close_gate() {
+            rustix::io::write(&writer, &[1])?;
         }
         readable(self.exec.as_fd(), None)?;
         let mut bytes = [0; 5];
@@ -210,7 +211,7 @@ impl Launched {
     }
 
     /// From now on the program will not be executed, if it was not yet.
-    pub(crate) fn close_gate(&self) -> Option<OwnedFd> {
+    pub(crate) fn close_gate(&self) -> Option<(OwnedFd, OwnedFd)> {
         let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         gate.take()
     }
