@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{Access, FileType, Mode, OFlags};
+use rustix::fs::{Access, FileType, Mode, OFlags, Stat};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{self, Stop};
@@ -261,16 +261,8 @@ pub(crate) fn read(key: &ServiceKey) -> Option<Record> {
     None
 }
 
-fn read_file(path: &Path) -> Result<Option<Vec<u8>>, String> {
-    // NONBLOCK: a FIFO in its place must not hold anybody up.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
-        Err(rustix::io::Errno::LOOP) => return Err("it is a symbolic link".to_owned()),
-        Err(error) => return Err(error.to_string()),
-    };
-    let stat = rustix::fs::fstat(&file).map_err(|error| error.to_string())?;
+/// Whether nobody but this user can have written a file, and it is no link to something else.
+fn check_ours(stat: &Stat) -> Result<(), String> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err("it is not a regular file".to_owned());
     }
@@ -283,6 +275,19 @@ fn read_file(path: &Path) -> Result<Option<Vec<u8>>, String> {
             stat.st_mode & 0o7777
         ));
     }
+    Ok(())
+}
+
+fn read_file(path: &Path) -> Result<Option<Vec<u8>>, String> {
+    // NONBLOCK: a FIFO in its place must not hold anybody up.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(rustix::io::Errno::LOOP) => return Err("it is a symbolic link".to_owned()),
+        Err(error) => return Err(error.to_string()),
+    };
+    check_ours(&rustix::fs::fstat(&file).map_err(|error| error.to_string())?)?;
     let mut bytes = Vec::new();
     file.take(MAX_SIZE + 1)
         .read_to_end(&mut bytes)

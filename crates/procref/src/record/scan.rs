@@ -4,9 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FileType;
-
-use super::{GROUP_OR_WORLD, MAX_SIZE, Record, Undecodable, read_file, remove_file};
+use super::{MAX_SIZE, Record, Undecodable, check_ours, read_file, remove_file};
 use crate::error::{Error, Result};
 use crate::name::{Digest, Name, Namespace, ServiceKey, digest_in_stem};
 use crate::namespace;
@@ -47,7 +45,7 @@ pub(crate) fn scan(namespace: &Namespace) -> Result<Vec<Found>> {
         let path = dir.join(&name);
         let what = match ending {
             ".json" => record(namespace, stem, &path),
-            _ => check_ours(&path).map(|_| What::Other),
+            _ => size_of_ours(&path).map(|_| What::Other),
         };
         match what {
             Ok(what) => all.push(Found { path, digest, what }),
@@ -74,7 +72,7 @@ fn split(name: &str) -> Option<(&str, &'static str)> {
 
 /// An error: it is none that procref has written under this name, or not this version of it.
 fn record(namespace: &Namespace, stem: &str, path: &Path) -> Result<What, String> {
-    let size = check_ours(path)?;
+    let size = size_of_ours(path)?;
     let broken = |reason: String| {
         tracing::warn!(path = %path.display(), reason, "found a broken record");
         Ok(What::Other)
@@ -105,20 +103,9 @@ fn record(namespace: &Namespace, stem: &str, path: &Path) -> Result<What, String
     }
 }
 
-/// The size of a file that nobody but this user can have written and that is no link to something else.
-fn check_ours(path: &Path) -> Result<u64, String> {
+/// The size of a file that is this user's alone.
+fn size_of_ours(path: &Path) -> Result<u64, String> {
     let stat = rustix::fs::lstat(path).map_err(|error| error.to_string())?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err("it is not a regular file".to_owned());
-    }
-    if stat.st_uid != rustix::process::geteuid().as_raw() {
-        return Err(format!("it belongs to uid {}", stat.st_uid));
-    }
-    if stat.st_mode & GROUP_OR_WORLD != 0 {
-        return Err(format!(
-            "others can get at it (mode {:04o})",
-            stat.st_mode & 0o7777
-        ));
-    }
+    check_ours(&stat)?;
     Ok(u64::try_from(stat.st_size).unwrap_or(u64::MAX))
 }

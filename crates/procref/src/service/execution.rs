@@ -7,7 +7,6 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::departure::Hold;
-use super::health::{Seen, is_healthy};
 use super::launch::Launch;
 use super::seat::{Current, Deadline, ObjectOf};
 use super::watch::Watch;
@@ -15,7 +14,7 @@ use super::world::World;
 use crate::command::ServiceCommand;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
-use crate::kernel::{Fault, Instance, Lock, Object, Snapshot, Step};
+use crate::kernel::{Fault, Instance, Object, Snapshot, Step};
 use crate::process::Identity;
 use crate::ready::Callback;
 use crate::record::{Executed, Record};
@@ -154,7 +153,7 @@ impl<W: World> Hold<W> {
             death: Watch::default(),
         };
         let vetted = {
-            let vetted = pin!(self.vet(&running, &candidate, asked, deadline));
+            let vetted = pin!(self.ask(&running, &candidate, asked, deadline));
             let alarm = pin!(world.alarm(&running));
             unless(alarm, vetted).await?
         };
@@ -167,23 +166,14 @@ impl<W: World> Hold<W> {
             return Err(world.alarm(&running).await.into());
         }
         vetted?;
-        crash::point(Point::Answering);
-        let ready = Instance {
-            ready: true,
-            ..unready
-        };
-        object
-            .publish(Some(&ready), generation, Lock::Release)
-            .await?;
-        crash::point(Point::PublishedReady);
         Ok(Arc::new(Current {
-            instance: ready,
+            instance: self.let_in(object, unready, generation).await?,
             ..candidate
         }))
     }
 
-    /// What is asked of a service that answers, before anybody is let in.
-    async fn vet(
+    /// What is asked of a service whose program runs, before anybody is let in.
+    async fn ask(
         &self,
         running: &Arc<W::Running>,
         candidate: &Current<W>,
@@ -200,14 +190,7 @@ impl<W: World> Hold<W> {
             let ready = seat.world.within(deadline.left(), until_ready).await;
             ready.ok_or_else(|| seat.world.late(running, deadline.limit()))?;
         }
-        if !is_healthy(seat, &self.config, candidate, Seen::Before).await? {
-            return Err(Error::Unhealthy {
-                service: self.service().to_owned(),
-                callback: "ready",
-                pid: candidate.info.pid(),
-            });
-        }
-        self.call_on_ready(candidate).await
+        self.vet("ready", candidate).await
     }
 }
 

@@ -166,14 +166,30 @@ impl<W: World> Hold<W> {
             process: process.cloned(),
             death: Watch::default(),
         };
-        if !is_healthy(seat, &self.config, &candidate, Seen::Before).await? {
-            return Err(Fault::Refused(Error::Unhealthy {
+        self.vet(callback, &candidate).await?;
+        self.let_in(object, unready, generation).await
+    }
+
+    /// What an instance has to pass before anybody is let in. `callback` has said that it is ready.
+    pub(super) async fn vet(&self, callback: &'static str, candidate: &Current<W>) -> Result<()> {
+        let seat = self.turn.seat();
+        if !is_healthy(seat, &self.config, candidate, Seen::Before).await? {
+            return Err(Error::Unhealthy {
                 service: self.service().to_owned(),
                 callback,
-                pid: info.pid(),
-            }));
+                pid: candidate.info.pid(),
+            });
         }
-        self.call_on_ready(&candidate).await?;
+        self.call_on_ready(candidate).await
+    }
+
+    /// Publishes it as ready, and unlocks.
+    pub(super) async fn let_in(
+        &self,
+        object: &Arc<ObjectOf<W>>,
+        unready: Instance,
+        generation: u16,
+    ) -> Step<Instance> {
         crash::point(Point::Answering);
         let ready = Instance {
             ready: true,
@@ -187,7 +203,7 @@ impl<W: World> Hold<W> {
     }
 
     /// What the client wants done with an instance that works, before anybody else is let in.
-    pub(super) async fn call_on_ready(&self, candidate: &Current<W>) -> Result<()> {
+    async fn call_on_ready(&self, candidate: &Current<W>) -> Result<()> {
         let Some(on_ready) = &self.config.on_ready else {
             return Ok(());
         };
