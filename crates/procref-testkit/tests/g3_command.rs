@@ -385,6 +385,9 @@ fn ctrl_c_for_the_client_does_not_reach_it() {
         assert_ne!(process.group(), client.identity().group());
         assert_eq!(process.terminal(), 0, "it has none");
     }
+    let service = scene.only_living();
+    // Nor does what it sends to its own group reach anybody else.
+    assert_eq!(service.group(), i64::from(service.pid));
     client.kill();
     scene.everything_ends(&spec, key);
 }

@@ -319,6 +319,10 @@ fn supervise(plan: &Plan) -> ! {
     exit()
 }
 
+fn last_errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
 /// Whether all of it was written.
 fn write(fd: RawFd, bytes: &[u8]) -> bool {
     // SAFETY: the buffer is valid for its length, and nothing but a number is the descriptor's.

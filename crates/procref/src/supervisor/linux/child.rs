@@ -12,7 +12,7 @@ use std::ptr;
 
 use super::arena::{Arena, Text};
 use super::launched::{Pipes, Refusal, Stage};
-use super::{close_from, write};
+use super::{close_from, last_errno, write};
 use crate::command::Prepared;
 
 /// What is executed, and with what. In the arena.
@@ -112,7 +112,7 @@ impl Program {
         // SAFETY: `path` is a NUL-terminated text, `args` and `env` are arrays of such that end with a
         // null, all in memory that this process keeps.
         unsafe { libc::execve(self.path.as_ptr(), self.args.cast(), self.env.cast()) };
-        self.refuse(exec, Refusal::new(Stage::Execute, errno()))
+        self.refuse(exec, Refusal::new(Stage::Execute, last_errno()))
     }
 
     fn refuse(&self, exec: RawFd, refusal: Refusal) -> ! {
@@ -177,7 +177,7 @@ fn passed(gate: RawFd) -> bool {
         // SAFETY: the buffer is valid for its length.
         match unsafe { libc::read(gate, byte.as_mut_ptr().cast(), byte.len()) } {
             1 => return true,
-            -1 if errno() == libc::EINTR => {}
+            -1 if last_errno() == libc::EINTR => {}
             _ => return false,
         }
     }
@@ -186,7 +186,7 @@ fn passed(gate: RawFd) -> bool {
 fn duplicate(fd: RawFd, above: RawFd) -> Result<RawFd, Refusal> {
     // SAFETY: takes numbers, and makes a descriptor of this process alone.
     match unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, above) } {
-        -1 => Err(Refusal::new(Stage::Descriptors, errno())),
+        -1 => Err(Refusal::new(Stage::Descriptors, last_errno())),
         duplicate => Ok(duplicate),
     }
 }
@@ -194,7 +194,7 @@ fn duplicate(fd: RawFd, above: RawFd) -> Result<RawFd, Refusal> {
 fn place(fd: RawFd, at: RawFd, flags: libc::c_int) -> Result<(), Refusal> {
     // SAFETY: takes numbers, and replaces a descriptor of this process alone.
     match unsafe { libc::dup3(fd, at, flags) } {
-        -1 => Err(Refusal::new(Stage::Descriptors, errno())),
+        -1 => Err(Refusal::new(Stage::Descriptors, last_errno())),
         _ => Ok(()),
     }
 }
@@ -224,10 +224,6 @@ fn reset_signals() {
     unsafe { libc::sigemptyset(&raw mut none) };
     // SAFETY: `none` is initialised, and the old mask is not asked for.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) };
-}
-
-fn errno() -> libc::c_int {
-    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
 fn end(status: libc::c_int) -> ! {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 
 use super::launched::Message;
-use super::{Charge, Plan, close_from, drop_memory, fork_here, write};
+use super::{Charge, Plan, close_from, drop_memory, fork_here, last_errno, write};
 use crate::crash::{self, Point};
 use crate::kernel::bare::{Limit, Refused};
 use crate::kernel::{Ended, Instance};
@@ -54,9 +54,7 @@ pub(super) fn supervise(plan: &Plan, charge: &Charge) {
         pid => u32::try_from(pid).unwrap_or(0),
     };
     if pid == 0 {
-        report(Message::NotForked(
-            std::io::Error::last_os_error().raw_os_error().unwrap_or(0),
-        ));
+        report(Message::NotForked(last_errno()));
         return;
     }
     crash::point(Point::ServiceForked);
@@ -115,11 +113,14 @@ fn has_word(charge: &Charge) -> bool {
         revents: 0,
     });
     // The pipe alone may stay open: in a process that another thread of the starter's has forked.
-    loop {
+    // Interrupted where it was suspended and continued; anything else leaves no word to be had.
+    while unsafe {
         // SAFETY: an array of so many initialised entries; those of a number below 0 are left out.
-        let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, -1) };
-        if ready > 0 {
-            break;
+        libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, -1)
+    } < 0
+    {
+        if last_errno() != libc::EINTR {
+            return false;
         }
     }
     let mut byte = [0_u8];
