@@ -147,6 +147,13 @@ impl Identity {
         self.stat_field(7)
     }
 
+    /// Whether it is suspended (`SIGSTOP`).
+    #[must_use]
+    pub fn is_suspended(self) -> bool {
+        self.status("State")
+            .is_some_and(|state| state.starts_with('T'))
+    }
+
     /// How many descriptors it has open.
     #[must_use]
     pub fn descriptors(self) -> usize {

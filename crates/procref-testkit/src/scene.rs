@@ -217,8 +217,15 @@ impl Scene {
     #[must_use]
     #[track_caller]
     pub fn doomed_actor(&self, point: &str) -> Actor {
+        self.actor_with_env(&[("PROCREF_CRASH_POINT", point)])
+    }
+
+    /// A client with these variables in its environment.
+    #[must_use]
+    #[track_caller]
+    pub fn actor_with_env(&self, variables: &[(&str, &str)]) -> Actor {
         self.spawn(&self.shared.programs.actor, |command| {
-            command.env("PROCREF_CRASH_POINT", point);
+            command.envs(variables.iter().copied());
         })
     }
 

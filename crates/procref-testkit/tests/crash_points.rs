@@ -247,3 +247,43 @@ fn a_starter_that_dies_alone_leaves_nothing_by_callback() {
 fn a_starter_that_dies_alone_leaves_nothing_by_command() {
     a_starter_that_dies_alone_leaves_nothing(Kind::Command);
 }
+
+/// It comes into place only when its starter is dead and the lock somebody else's, who waits for its own
+/// supervisor, which waits for this one to go.
+#[test]
+fn a_supervisor_shares_the_lock_with_its_own_starter_alone() {
+    let scene = scene!();
+    let spec = Kind::Command.spec(&scene);
+    let doomed = scene.actor_with_env(&[
+        ("PROCREF_CRASH_POINT", "SupervisorForked"),
+        ("PROCREF_SUSPEND_POINT", "SupervisorBegun"),
+    ]);
+    let key = doomed.build(&spec);
+    let _ = doomed.begin_acquire(Via::TokioMulti);
+    // Not by the end of its output, of which the supervisor has a copy still.
+    doomed.wait_end();
+    deadline::until_true("its supervisor has begun", || {
+        supervisors_of(&spec.name)
+            .iter()
+            .any(|it| it.is_suspended())
+    });
+    let supervisor = scene.only_supervisor(&spec);
+
+    let next = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "Prepared")]);
+    next.build(&spec);
+    let pending = next.begin_acquire(Via::TokioMulti);
+    deadline::until_true("the next one has the lock", || {
+        next.identity().is_suspended()
+    });
+    supervisor.signal(Signal::CONT);
+    supervisor.wait_gone();
+    next.identity().signal(Signal::CONT);
+    let held = next.finish_acquire(pending).expect("a service");
+    assert_eq!(held.got.pid, scene.only_living().pid);
+    assert_eq!(
+        held.got.generation, 1,
+        "nothing was published by the other one"
+    );
+    next.kill();
+    scene.everything_ends(&spec, key);
+}

@@ -160,7 +160,12 @@ fn its_supervisor_killed_it_stays_and_the_next_join_replaces_that() {
     let supervisor = scene.only_supervisor(&spec);
     supervisor.signal(Signal::KILL);
     supervisor.wait_gone();
-    let two = scene.client(&spec);
+    // By whoever comes, also by one that knows nothing of the command.
+    let joins_only = ServiceSpec {
+        command: None,
+        ..spec.clone()
+    };
+    let two = scene.client(&joins_only);
     assert_eq!(two.acquire().got.pid, service.pid);
     assert_ne!(scene.only_supervisor(&spec), supervisor);
     one.kill();
@@ -196,6 +201,32 @@ fn an_orphan_without_a_supervisor_is_adopted() {
     assert_eq!(two.acquire().got.pid, service.pid);
     two.kill();
     scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn what_a_killed_supervisor_has_told_to_stop_is_not_used_any_more() {
+    for by_command in [true, false] {
+        let scene = scene!();
+        let mut spec = match by_command {
+            true => command(&scene, "stopping"),
+            false => scene.unique(scene.service("stopping")),
+        };
+        spec.fake.slow_stop_ms = 1000;
+        let (one, key) = scene.holder(&spec);
+        let service = scene.only_living();
+        let supervisor = scene.only_supervisor(&spec);
+        let two = scene.client(&spec);
+        one.kill();
+        deadline::until_true("it is being stopped", || two.status().state == "Stopping");
+        supervisor.signal(Signal::KILL);
+        supervisor.wait_gone();
+        assert!(service.is_live());
+        let held = two.acquire();
+        assert_ne!(held.got.pid, service.pid);
+        scene.assert_never_two();
+        two.kill();
+        scene.everything_ends(&spec, key);
+    }
 }
 
 #[test]

@@ -73,10 +73,16 @@ fn one_that_is_killed_tells_by_what() {
 fn a_daemon_is_told_to_stay_in_the_foreground_and_leaves_nothing() {
     let scene = scene!();
     let spec = command(&scene, "daemon")
-        .with_args(["--workers", "2", "--exit", "0"])
+        .with_args(["--workers", "1", "--stubborn-workers", "1", "--exit", "0"])
         .stop_within_ms(300);
-    assert_says(&failure(&scene, &spec), &["status 0", "foreground"]);
+    let client = scene.actor();
+    let key = client.build(&spec);
+    let failure = client.try_acquire(Via::TokioMulti).expect_err("no service");
+    assert_says(&failure, &["status 0", "foreground"]);
+    // Not some time later.
     assert_eq!(scene.workers().len(), 2);
+    assert!(scene.workers().iter().all(|worker| !worker.is_live()));
+    scene.everything_ends(&spec, key);
 }
 
 #[test]

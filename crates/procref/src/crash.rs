@@ -60,25 +60,40 @@ points! {
     Resigned,
 }
 
-/// The point that was chosen, plus one. In memory that a supervisor keeps.
+/// Points that were chosen, plus one: where to die, and where to suspend the process, once. In memory
+/// that a supervisor keeps.
 #[cfg(feature = "crash-points")]
-static CHOSEN: AtomicU8 = AtomicU8::new(0);
+static DIE: AtomicU8 = AtomicU8::new(0);
+#[cfg(feature = "crash-points")]
+static SUSPEND: AtomicU8 = AtomicU8::new(0);
 
 /// Takes the choice from the environment.
 pub(crate) fn arm() {
     #[cfg(feature = "crash-points")]
-    if let Ok(name) = std::env::var("PROCREF_CRASH_POINT") {
-        let position = CRASH_POINTS.iter().position(|point| *point == name);
-        let chosen = position.expect("PROCREF_CRASH_POINT names no point");
-        CHOSEN.store(chosen as u8 + 1, Ordering::Relaxed);
+    for (variable, chosen) in [
+        ("PROCREF_CRASH_POINT", &DIE),
+        ("PROCREF_SUSPEND_POINT", &SUSPEND),
+    ] {
+        if let Ok(name) = std::env::var(variable) {
+            let position = CRASH_POINTS.iter().position(|point| *point == name);
+            let position = position.expect("the environment names a point");
+            chosen.store(position as u8 + 1, Ordering::Relaxed);
+        }
     }
 }
 
-/// Dies here, if this is the point that was chosen.
+/// Dies or is suspended here, if this is the point that was chosen.
 pub(crate) fn point(point: Point) {
     #[cfg(feature = "crash-points")]
-    if CHOSEN.load(Ordering::Relaxed) == point as u8 + 1 {
-        crate::process::kill_myself();
+    {
+        let here = point as u8 + 1;
+        if DIE.load(Ordering::Relaxed) == here {
+            crate::process::kill_myself();
+        }
+        let suspended = SUSPEND.compare_exchange(here, 0, Ordering::Relaxed, Ordering::Relaxed);
+        if suspended.is_ok() {
+            crate::process::suspend_myself();
+        }
     }
     #[cfg(not(feature = "crash-points"))]
     let _ = point;

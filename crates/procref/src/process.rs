@@ -46,9 +46,9 @@ mod unix;
 #[cfg(unix)]
 use unix as sys;
 
-#[cfg(feature = "crash-points")]
-pub(crate) use sys::kill_myself;
 pub(crate) use sys::{BareProcess, Signal, fork_epoch, process_space};
+#[cfg(feature = "crash-points")]
+pub(crate) use sys::{kill_myself, suspend_myself};
 
 /// How long a killed process may take to be gone. Only one that is stuck in the kernel takes longer.
 pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(5);

@@ -301,6 +301,12 @@ pub(crate) fn kill_myself() -> ! {
     }
 }
 
+/// Until somebody continues it. Makes only system calls.
+#[cfg(feature = "crash-points")]
+pub(crate) fn suspend_myself() {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::STOP);
+}
+
 /// A process for somebody who may do nothing but bare system calls: neither allocate nor lock.
 pub(crate) struct BareProcess(OwnedFd);
 

@@ -82,8 +82,8 @@ struct Charge {
     patience: Duration,
     /// Open as long as there may be processes of the service.
     presence: RawFd,
-    /// Where the starter answers.
-    word: RawFd,
+    /// Where the starter answers: the end to read from, and this process's copy of the starter's.
+    word: [RawFd; 2],
     /// The starter's pidfd, or below 0.
     starter: RawFd,
 }
@@ -150,7 +150,7 @@ fn raise(
         generation: order.generation,
         patience: order.patience,
         presence: pipes.presence.1.as_raw_fd(),
-        word: pipes.word.0.as_raw_fd(),
+        word: [pipes.word.0.as_raw_fd(), pipes.word.1.as_raw_fd()],
         starter: pipes.starter.as_ref().map_or(-1, |fd| fd.as_raw_fd()),
     });
     let plan = Plan {
@@ -299,9 +299,9 @@ fn exit() -> ! {
 }
 
 fn supervise(plan: &Plan) -> ! {
-    crash::point(Point::SupervisorBegun);
     let _ = rustix::process::chdir(c"/");
     name_process(plan);
+    crash::point(Point::SupervisorBegun);
     if let Some(charge) = &plan.charge {
         parent::supervise(plan, charge);
         exit();

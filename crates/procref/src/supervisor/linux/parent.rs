@@ -107,7 +107,9 @@ fn clear_up(plan: &Plan) {
 /// is done before the starter has answered; and this one, which shares a lock with a stranger, goes.
 /// To look whether the starter is alive would not do: a process that dies gives up its locks first.
 fn has_word(charge: &Charge) -> bool {
-    let mut fds = [charge.word, charge.starter].map(|fd| libc::pollfd {
+    let [word, starters_end] = charge.word;
+    close(starters_end);
+    let mut fds = [word, charge.starter].map(|fd| libc::pollfd {
         fd,
         events: libc::POLLIN,
         revents: 0,
@@ -124,10 +126,10 @@ fn has_word(charge: &Charge) -> bool {
         }
     }
     let mut byte = [0_u8];
-    let [word, _] = fds;
+    let [answer, _] = fds;
     // SAFETY: the buffer is valid for its length.
-    word.revents & libc::POLLIN != 0
-        && unsafe { libc::read(charge.word, byte.as_mut_ptr().cast(), byte.len()) } == 1
+    answer.revents & libc::POLLIN != 0
+        && unsafe { libc::read(word, byte.as_mut_ptr().cast(), byte.len()) } == 1
 }
 
 struct Tree<'a> {
