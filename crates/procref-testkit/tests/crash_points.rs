@@ -287,3 +287,31 @@ fn a_supervisor_shares_the_lock_with_its_own_starter_alone() {
     next.kill();
     scene.everything_ends(&spec, key);
 }
+
+/// A signal that comes before the sleep begins does not end it. What it stands for is not slept through.
+#[test]
+fn a_service_that_dies_right_before_its_supervisor_sleeps_is_noticed() {
+    let scene = scene!();
+    let never = scene.root().join("never");
+    let spec = scene
+        .unique(scene.command("crash"))
+        .with_args(["--wait-for"]);
+    let spec = spec
+        .with_args([never.to_string_lossy()])
+        .start_within_ms(1_000_000);
+    let client = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "AboutToSleep")]);
+    let key = client.build(&spec);
+    let pending = client.begin_acquire(Via::TokioMulti);
+    deadline::until_true("the service runs", || scene.started().len() == 1);
+    let supervisor = scene.only_supervisor(&spec);
+    deadline::until_true("its supervisor is about to sleep", || {
+        supervisor.is_suspended()
+    });
+    let service = scene.only_living();
+    service.signal(Signal::KILL);
+    service.wait_gone();
+    supervisor.signal(Signal::CONT);
+    let failure = client.finish_acquire(pending).expect_err("it died");
+    assert!(failure.text.contains("signal 9"), "{}", failure.text);
+    scene.everything_ends(&spec, key);
+}

@@ -44,6 +44,7 @@ points! {
     SupervisorInPlace,
     ServiceForked,
     ServicePublished,
+    AboutToSleep,
     StartSeen,
     // Stopping, by a client.
     LeftLast,

@@ -122,6 +122,7 @@ fn sleep(
         if hands.has_ended() {
             return Ok(Slept::Ended);
         }
+        crash::point(Point::AboutToSleep);
         match step(limit) {
             Ok(()) => return Ok(Slept::Done),
             Err(Refused::NotNow) if left == Some(Duration::ZERO) => return Ok(Slept::TimeUp),
