@@ -387,6 +387,28 @@ fn callbacks_and_commands_do_not_mix() {
 }
 
 #[test]
+fn callbacks_that_follow_a_dead_command_have_a_supervisor_of_their_own() {
+    let scene = scene!();
+    let spec = command(&scene, "changed").with_args(["--stubborn-workers", "1"]);
+    let spec = spec.stop_within_ms(1500);
+    let (one, key) = scene.holder(&spec);
+    let first = scene.only_supervisor(&spec);
+    scene.only_living().signal(Signal::KILL);
+    // While the first supervisor is still busy with what the service has left.
+    let by_callback = ServiceSpec {
+        command: None,
+        start: vec![Outcome::Serve],
+        ..spec.clone()
+    };
+    let two = scene.client(&by_callback);
+    two.acquire();
+    first.wait_gone();
+    one.kill();
+    two.kill();
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
 fn many_clients_at_once_start_one() {
     let scene = scene!();
     let spec = command(&scene, "crowded");
