@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use procref::SharedService;
 
@@ -60,15 +61,7 @@ fn play(show: &mut Show) -> Result<()> {
     show.screen.act(&format!(
         "{CLIENTS} processes ask for the server at the same moment"
     ))?;
-    for _ in 0..CLIENTS {
-        show.cast.start(client(&show.dir)?)?;
-    }
-    for number in show.cast.present() {
-        show.cast.order(number, "acquire")?;
-    }
-    for report in show.cast.next_led_by("started", CLIENTS)? {
-        show.acquired(&report, &mut seen)?;
-    }
+    show.all_acquire(&mut seen)?;
     let key = show.service.kernel_object();
     let (Some(&starter), Some(&(server, port))) = (seen.starters.first(), seen.servers.first())
     else {
@@ -115,8 +108,27 @@ fn play(show: &mut Show) -> Result<()> {
         show.cast.dismiss(number)?;
     }
 
+    let first_log = show.server_log()?;
+
+    show.screen.act(&format!(
+        "{CLIENTS} more, all killed in the same moment: nobody is left to stop it"
+    ))?;
+    let mut others = Seen::default();
+    show.all_acquire(&mut others)?;
+    let Some(&(second, _)) = others.servers.first() else {
+        return Err("nobody started a server".into());
+    };
+    let second_run = Run::of(second).ok_or("the second server is not alive")?;
+    let all = show.cast.present();
+    show.cast.kill_together(&all)?;
+    for number in all {
+        show.tell(number, "killed (SIGKILL)", "")?;
+    }
+    let ended = show.service.wait_stopped_blocking(PATIENCE)?;
+
     show.screen.act("Seen from outside")?;
-    let log = fs::read_to_string(show.dir.join("server.log"))?;
+    let whole_log = show.server_log()?;
+    let log = first_log;
     let screen = &mut show.screen;
     screen.check(
         seen.starters.len() == 1 && seen.servers.len() == 1,
@@ -152,9 +164,19 @@ fn play(show: &mut Show) -> Result<()> {
         leaving == expected,
         "clients counted while they left: 4, 3, 2, 1, 0; only the last one stopped the server",
     )?;
+    let rest = whole_log.strip_prefix(&log).unwrap_or_default();
     screen.check(
-        run.is_over() && outside::processes_of(&show.dir)?.is_empty(),
-        format_args!("/proc: pid {server} is gone, and no other process is left"),
+        ended
+            && others.starters.len() == 1
+            && lines_with(rest, "started ") == 1
+            && rest.ends_with(&format!("stopped pid={second} after=0\n")),
+        format_args!(
+            "the server's log: pid {second}, whose clients were all killed, was stopped gracefully"
+        ),
+    )?;
+    screen.check(
+        run.is_over() && second_run.is_over() && outside::processes_of(&show.dir)?.is_empty(),
+        format_args!("/proc: pids {server} and {second} are gone, and no other process is left"),
     )?;
     screen.check(
         set_was_there && !outside::semaphore_set_exists(&key)?,
@@ -171,6 +193,9 @@ fn play(show: &mut Show) -> Result<()> {
     screen.verdict()
 }
 
+/// Longer than a server takes to end, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The command that becomes a client.
 fn client(dir: &Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
@@ -179,6 +204,25 @@ fn client(dir: &Path) -> Result<Command> {
 }
 
 impl Show {
+    /// New clients ask for the server, all at once.
+    fn all_acquire(&mut self, seen: &mut Seen) -> Result<()> {
+        let mut new = Vec::new();
+        for _ in 0..CLIENTS {
+            new.push(self.cast.start(client(&self.dir)?)?);
+        }
+        for number in new {
+            self.cast.order(number, "acquire")?;
+        }
+        for report in self.cast.next_led_by("started", CLIENTS)? {
+            self.acquired(&report, seen)?;
+        }
+        Ok(())
+    }
+
+    fn server_log(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.dir.join("server.log"))?)
+    }
+
     fn tell(&mut self, number: usize, what: &str, seen: &str) -> Result<()> {
         let pid = self.cast.pid(number);
         self.screen
