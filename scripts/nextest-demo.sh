@@ -6,16 +6,13 @@
 # With cargo-nextest installed that is the runner. Without, xargs stands in: also
 # one process per test, eight at a time.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../demo/nextest"
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/outside.sh
+cd demo/nextest
 
 dir=$(mktemp -d)
 export PROCREF_RUNTIME_DIR=$dir/run CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/../../target}/demo
 runner=
-fail() {
-    printf 'nextest-demo: %s\n' "$1" >&2
-    [[ ! -s $DEMO_REDIS_LOG ]] || sed 's/^/  redis: /' "$DEMO_REDIS_LOG" >&2
-    exit 1
-}
 finish() {
     # If something went wrong: what was started here, and nothing else.
     [[ -z $runner ]] || kill -9 "${started[@]}" 2>/dev/null || true
@@ -48,30 +45,15 @@ family() {
     done
 }
 
-# Waits up to ten seconds for a condition.
-await() {
-    local what=$1 tries=1000
-    shift
-    until "$@"; do
-        ((tries-- > 0)) || fail "waited in vain: $what"
-        sleep 0.01
-    done
-}
-
-log_lines() {
-    grep -c -- "$1" "$DEMO_REDIS_LOG" 2>/dev/null || true
-}
 nothing_is_left() {
-    local key=$1 pid=$2
-    [[ -z $(ls -A "$PROCREF_RUNTIME_DIR") ]] &&
-        [[ ! -d /proc/$pid || $(sed -n 's/^State:\t\(.\).*/\1/p' /proc/"$pid"/status 2>/dev/null) == Z ]] &&
-        ! ipcs -s | grep -q "^$key " &&
-        ! ps -eo args= | grep -q '^procref: nextest demo$'
+    set_is_gone "$set" && is_over "$redis" && [[ -z $(ls -A "$PROCREF_RUNTIME_DIR") ]] &&
+        [[ -z $(supervisors_of 'nextest demo') ]]
 }
 one_life() {
-    [[ $(log_lines 'Ready to accept connections') == 1 ]] || fail 'Redis was not started exactly once'
-    [[ $(log_lines 'Received SIGTERM') == 1 ]] || fail 'Redis was not asked exactly once to stop'
-    [[ $(log_lines 'ready to exit, bye bye') == 1 ]] || fail 'Redis was not stopped in an orderly way'
+    until_true "everything is gone $1" 60 nothing_is_left
+    (($(lines_with 'Ready to accept connections' "$DEMO_REDIS_LOG") == 1)) || fail "not one start: $(<"$DEMO_REDIS_LOG")"
+    (($(lines_with 'Received SIGTERM' "$DEMO_REDIS_LOG") == 1)) || fail "not asked once: $(<"$DEMO_REDIS_LOG")"
+    (($(lines_with 'ready to exit, bye bye' "$DEMO_REDIS_LOG") == 1)) || fail "no orderly end: $(<"$DEMO_REDIS_LOG")"
 }
 
 # Starts the tests, and waits until eight of them are in the middle.
@@ -83,18 +65,18 @@ begin() {
     runner=$!
     started=("$runner")
     eight_hold() { [[ $(find "$scene" -name 'holding-*' -size +0 | wc -l) -ge 8 ]]; }
-    await 'eight tests hold Redis' eight_hold
-    read -r redis key <"$(find "$scene" -name 'holding-*' -size +0 | head -n 1)"
+    until_true 'eight tests hold Redis' 60 eight_hold
+    read -r pid <"$(find "$scene" -name 'holding-*' -size +0 | head -n 1)"
+    redis=$(identity_of "$pid") || fail "Redis, pid $pid, is not there"
+    set=$(set_of_pid "$pid") || fail "no semaphore set names pid $pid"
     mapfile -t started < <(family "$runner")
-    ipcs -s | grep -q "^$key " || fail 'there is no semaphore set to count with'
 }
 
 begin 'to-the-end'
 touch "$scene/go"
 wait "$runner" || { cat "$scene/output" >&2; fail 'tests failed'; }
 runner=
-await 'everything is gone after the run' nothing_is_left "$key" "$redis"
-one_life
+one_life 'after the run'
 echo 'run to the end: one start, one stop, nothing left'
 
 begin 'interrupted'
@@ -103,14 +85,12 @@ kill -INT "${started[@]:0:1}"
 for pid in "${started[@]:1}"; do kill -INT "$pid" 2>/dev/null || true; done
 wait "$runner" || true
 runner=
-await 'everything is gone after SIGINT' nothing_is_left "$key" "$redis"
-one_life
+one_life 'after SIGINT'
 echo "interrupted (SIGINT) with ${#started[@]} processes: one start, one stop, nothing left"
 
 begin 'killed'
 kill -9 "${started[@]}" 2>/dev/null || true
 wait "$runner" 2>/dev/null || true
 runner=
-await 'everything is gone after SIGKILL' nothing_is_left "$key" "$redis"
-one_life
+one_life 'after SIGKILL'
 echo "runner and tests killed (SIGKILL), ${#started[@]} processes at once: one start, one stop, nothing left"

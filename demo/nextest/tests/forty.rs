@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 use std::{env, fs, process, thread};
 
-use nextest_demo::{Redis, redis_service};
+use nextest_demo::Redis;
 
 /// Counts, and sees that nobody else has counted with its own key.
 fn count(test: u32) {
@@ -21,9 +21,8 @@ fn count(test: u32) {
 
 /// For the demonstration: tells that it is in the middle, and stays there until it is killed or let go.
 fn hold(dir: &Path, redis: u32) {
-    let object = redis_service().expect("a service").kernel_object();
     let place = dir.join(format!("holding-{}", process::id()));
-    fs::write(place, format!("{redis} {object}\n")).expect("write");
+    fs::write(place, format!("{redis}\n")).expect("write");
     while !dir.join("go").exists() {
         thread::sleep(Duration::from_millis(5));
     }

@@ -2,13 +2,16 @@
 //! socket in that directory and nowhere else.
 
 use std::env;
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use postgres::{Client, Config, NoTls, Transaction};
+use procref::{Ready, ServiceCommand, StopSignal};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::Result;
@@ -42,14 +45,28 @@ impl Database {
         self.dir.join("socket")
     }
 
-    pub fn log(&self) -> io::Result<String> {
-        fs::read_to_string(self.dir.join("postgres.log"))
+    fn log_path(&self) -> PathBuf {
+        self.dir.join("postgres.log")
     }
 
-    /// Makes the database, starts it, and returns the pid of its main process
-    /// when it answers.
-    pub fn start(&self) -> procref::Result<u32> {
+    pub fn log(&self) -> io::Result<String> {
+        fs::read_to_string(self.log_path())
+    }
+
+    /// Makes the database's files, unless they are there: once, whoever else does
+    /// the same at this moment. The kernel gives the lock back if we die, and what
+    /// was begun has another name until it is done.
+    pub fn create(&self) -> procref::Result<()> {
+        let lock = File::create(self.dir.join("initdb.lock"))?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(io::Error::from)?;
+        if self.data().exists() {
+            return Ok(());
+        }
         fs::create_dir_all(self.socket_dir())?;
+        let begun = self.dir.join("data.begun");
+        if begun.exists() {
+            fs::remove_dir_all(&begun)?;
+        }
         let mut initdb = program("initdb")?;
         initdb
             .args([
@@ -60,35 +77,72 @@ impl Database {
             ])
             .args(["--username", USER])
             .arg("--pgdata")
-            .arg(self.data());
+            .arg(&begun);
         run(initdb)?;
+        Ok(fs::rename(begun, self.data())?)
+    }
 
-        // `pg_ctl` returns when the database is ready, or has failed.
+    /// What `postgres` is told, however it is started.
+    fn options(&self) -> procref::Result<Vec<String>> {
         let socket_dir = self.socket_dir();
         let socket_dir = socket_dir
             .to_str()
             .ok_or("the directory's name is not UTF-8")?;
+        let settings = [
+            "listen_addresses=".to_owned(),
+            format!("unix_socket_directories={socket_dir}"),
+            "fsync=off".to_owned(),
+            // So that its log tells who made which table.
+            "log_statement=ddl".to_owned(),
+        ];
+        let settings = settings.map(|setting| ["-c".to_owned(), setting]);
+        let port = ["-p".to_owned(), PORT.to_string()];
+        Ok(port
+            .into_iter()
+            .chain(settings.into_iter().flatten())
+            .collect())
+    }
+
+    /// The database as procref executes it.
+    pub fn command(&self) -> procref::Result<ServiceCommand> {
+        let port = PORT.to_string();
+        let is_ready = program("pg_isready")?;
+        let socket_dir = self.socket_dir();
+        let place = [
+            OsStr::new("--port"),
+            OsStr::new(&port),
+            OsStr::new("--host"),
+            socket_dir.as_os_str(),
+        ];
+        let command = ServiceCommand::new(program("postgres")?.get_program())
+            .arg("-D")
+            .arg(self.data())
+            .args(self.options()?)
+            .env("LC_ALL", "C")
+            .log(self.log_path())
+            .ready(Ready::command(is_ready.get_program(), place))
+            // A fast shutdown, as in `ask_to_stop`.
+            .stop_signal(StopSignal::Int);
+        Ok(command)
+    }
+
+    /// Starts it by its own means, and returns the pid of its main process when it
+    /// answers.
+    pub fn start(&self) -> procref::Result<u32> {
+        // `pg_ctl` gives the options to a shell.
+        let options = self.options()?;
+        let options: Vec<_> = options.iter().map(|word| format!("'{word}'")).collect();
+        // It returns when the database is ready, or has failed.
         let mut start = program("pg_ctl")?;
         start
             .args(["start", "--wait", "--silent", "--timeout=60"])
             .arg("--pgdata")
             .arg(self.data())
             .arg("--log")
-            .arg(self.dir.join("postgres.log"))
+            .arg(self.log_path())
             .arg("--options")
-            .arg(format!(
-                "-p {PORT} -c listen_addresses='' -c unix_socket_directories='{socket_dir}' -c fsync=off"
-            ));
+            .arg(options.join(" "));
         run(start)?;
-
-        let made = self.connect().and_then(|mut connection| {
-            let table = "CREATE TABLE rows (client int, n int, text text, PRIMARY KEY (client, n))";
-            Ok(connection.batch_execute(table)?)
-        });
-        if let Err(error) = made {
-            self.stop_anyhow();
-            return Err(error.to_string().into());
-        }
         let lock = fs::read_to_string(self.data().join("postmaster.pid"))?;
         let pid = lock
             .lines()
@@ -106,6 +160,14 @@ impl Database {
             .dbname("postgres")
             .connect_timeout(Duration::from_secs(30));
         Ok(config.connect(NoTls)?)
+    }
+
+    /// What has to be there before anybody uses it. Its files may be older than this
+    /// run of it.
+    pub fn migrate(&self) -> Result<()> {
+        let table = "CREATE TABLE IF NOT EXISTS rows \
+                     (client int, n int, text text, PRIMARY KEY (client, n))";
+        Ok(self.connect()?.batch_execute(table)?)
     }
 
     /// Whether it does what it is for.
@@ -219,7 +281,13 @@ fn program(name: &str) -> procref::Result<Command> {
     dirs.extend(versions.into_iter().rev().map(|(_, dir)| dir));
     // All of them from one place: a version of its own for each would not do.
     let found = dirs.into_iter().find(|dir| {
-        let all = ["initdb", "pg_ctl", "pg_controldata", "postgres"];
+        let all = [
+            "initdb",
+            "pg_ctl",
+            "pg_controldata",
+            "pg_isready",
+            "postgres",
+        ];
         all.iter().all(|program| dir.join(program).is_file())
     });
     let dir = found.ok_or("PostgreSQL is not installed (on Debian: apt-get install postgresql)")?;

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use procref::SharedService;
 
+use crate::Way;
 use crate::common::Result;
 use crate::common::cast::{Cast, Report};
 use crate::common::outside::{self, Run, lines_with};
@@ -16,22 +18,26 @@ use crate::database::{BATCH, Database};
 
 const CLIENTS: usize = 16;
 
+/// Longer than a shutdown takes, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 struct Show {
     screen: Screen,
     cast: Cast,
     /// For looking only: it holds no reference.
     service: SharedService,
     database: Database,
+    way: Way,
     dir: PathBuf,
 }
 
 /// In a temporary directory of our own.
-pub fn run() -> Result<()> {
+pub fn run(way: Way) -> Result<()> {
     let cast = Cast::new(None)?;
     let dir = tempfile::Builder::new()
         .prefix("procref-postgres-")
         .tempdir()?;
-    let played = perform(cast, dir.path());
+    let played = perform(cast, way, dir.path());
     let closed = dir.close();
     played?;
     Ok(closed?)
@@ -39,17 +45,18 @@ pub fn run() -> Result<()> {
 
 /// In a directory that somebody else made and removes. Our stdin ends when
 /// they are gone.
-pub fn run_in(dir: &Path) -> Result<()> {
-    perform(Cast::new(Some(io::stdin()))?, dir)
+pub fn run_in(way: Way, dir: &Path) -> Result<()> {
+    perform(Cast::new(Some(io::stdin()))?, way, dir)
 }
 
-fn perform(cast: Cast, dir: &Path) -> Result<()> {
+fn perform(cast: Cast, way: Way, dir: &Path) -> Result<()> {
     let database = Database::in_dir(dir);
     let mut show = Show {
         screen: Screen::new(),
         cast,
-        service: crate::shared_database(dir)?,
+        service: crate::shared_database(dir, way)?,
         database: database.clone(),
+        way,
         dir: dir.to_owned(),
     };
     let played = show.play();
@@ -104,9 +111,18 @@ impl Show {
         )?;
         let after = self.counted(last)?;
 
-        self.screen
-            .act("They leave, and the last one shuts the database down")?;
+        let (title, stopper) = match self.way {
+            Way::Callbacks => (
+                "They leave, and the last one shuts the database down",
+                Some(last),
+            ),
+            Way::Command => ("They leave, and procref shuts the database down", None),
+        };
+        self.screen.act(title)?;
         let stoppers = self.all_leave(last)?;
+        if !self.service.wait_stopped_blocking(PATIENCE)? {
+            return Err("the database does not stop".into());
+        }
 
         self.screen.act("Seen from outside")?;
         let log = self.database.log()?;
@@ -140,13 +156,20 @@ impl Show {
             ),
         )?;
         screen.check(
-            stoppers == [last],
-            format_args!("only the last one (client {last}) shut it down"),
+            stoppers.iter().eq(&stopper),
+            match stopper {
+                Some(last) => format!("only the last one (client {last}) shut it down"),
+                None => "no client shut it down, the supervisor did".to_owned(),
+            },
         )?;
         screen.check(
             lines_with(&log, "starting PostgreSQL") == 1
                 && lines_with(&log, "database system is ready to accept connections") == 1,
             "the database's log: one start",
+        )?;
+        screen.check(
+            lines_with(&log, "statement: CREATE TABLE") == 1,
+            "the database's log: one migration",
         )?;
         screen.check(
             lines_with(
@@ -188,7 +211,8 @@ impl Show {
     fn all_acquire(&mut self) -> Result<(u32, usize)> {
         for number in 1..=CLIENTS {
             let mut command = Command::new(std::env::current_exe()?);
-            command.arg("client").arg(&self.dir).arg(number.to_string());
+            command.arg("client").arg(self.way.name());
+            command.arg(&self.dir).arg(number.to_string());
             self.cast.start(command)?;
         }
         for number in self.cast.present() {
@@ -196,7 +220,7 @@ impl Show {
         }
         let (mut servers, mut starters) = (BTreeSet::new(), 0);
         for report in self.cast.next_led_by("started", CLIENTS)? {
-            let (pid, port, count) = (report.number(1)?, report.number(2)?, report.number(3)?);
+            let (pid, count) = (report.number(1)?, report.number(2)?);
             let what = match report.word(0) {
                 "started" => {
                     starters += 1;
@@ -209,7 +233,7 @@ impl Show {
             self.tell(
                 report.from,
                 what,
-                &format!("database {pid:<7}  port {port}  clients {count}"),
+                &format!("database {pid:<7}  clients {count}"),
             )?;
         }
         match (servers.pop_first(), servers.is_empty()) {

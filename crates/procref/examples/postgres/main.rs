@@ -3,8 +3,12 @@
 //! transaction, and the last one to leave shuts it down.
 //!
 //! ```sh
-//! cargo run --release --example postgres
+//! cargo run --release --example postgres              # started and stopped by callbacks
+//! cargo run --release --example postgres -- command   # executed by procref
 //! ```
+//!
+//! With callbacks, the last client stops the database, and waits for its end. With
+//! `command`, procref's supervisor is the database's parent and does that.
 //!
 //! It needs PostgreSQL's programs (on Debian, `apt-get install postgresql`),
 //! and no running database: everything is made in a temporary directory.
@@ -35,37 +39,76 @@ use procref::{ServiceHandle, ServiceInfo, SharedService};
 static STARTED: AtomicBool = AtomicBool::new(false);
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
+/// Who starts and stops the database. All its clients must agree.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Callbacks,
+    Command,
+}
+
+impl Way {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "callbacks" => Some(Self::Callbacks),
+            "command" => Some(Self::Command),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Callbacks => "callbacks",
+            Self::Command => "command",
+        }
+    }
+}
+
 /// The database that all the processes share.
-fn shared_database(dir: &Path) -> procref::Result<SharedService> {
-    let to_start = Database::in_dir(dir);
-    let to_check = to_start.clone();
-    SharedService::builder("postgres")
+fn shared_database(dir: &Path, way: Way) -> procref::Result<SharedService> {
+    let database = Database::in_dir(dir);
+    let (to_prepare, to_check) = (database.clone(), database.clone());
+    let shared = SharedService::builder("postgres")
         .base_dir(dir.join("runtime"))
         .stop_timeout(Duration::from_secs(60))
-        .on_first_acquire(move || {
-            let database = to_start.clone();
+        // Runs in one process only, before anybody else is let in.
+        .on_ready(move |_| {
+            let database = to_prepare.clone();
             async move {
                 STARTED.store(true, Ordering::Relaxed);
-                let pid = blocking(move || database.start()).await??;
-                Ok(ServiceInfo::new(pid, database::PORT))
+                let migrated = blocking(move || database.migrate()).await?;
+                Ok(migrated.map_err(|error| error.to_string())?)
             }
         })
         .on_health_check(move |_| {
             let database = to_check.clone();
             async move { matches!(blocking(move || database.answers()).await, Ok(Ok(()))) }
-        })
-        .on_last_release(|info| async move {
-            STOPPED.store(true, Ordering::Relaxed);
-            // procref waits until it is gone, here for up to 60 seconds.
-            Ok(database::ask_to_stop(info.pid())?)
-        })
-        .build()
+        });
+    match way {
+        Way::Callbacks => shared
+            .on_first_acquire(move || {
+                let database = database.clone();
+                async move {
+                    let pid = blocking(move || database.start()).await??;
+                    Ok(ServiceInfo::new(pid, database::PORT))
+                }
+            })
+            .on_last_release(|info| async move {
+                STOPPED.store(true, Ordering::Relaxed);
+                // procref waits until it is gone, here for up to 60 seconds.
+                Ok(database::ask_to_stop(info.pid())?)
+            })
+            .build(),
+        Way::Command => shared.command(database.command()?).build(),
+    }
 }
 
 /// One of the processes that share the database.
-fn client(dir: &Path, number: i32) -> Result<()> {
+fn client(way: Way, dir: &Path, number: i32) -> Result<()> {
     let database = Database::in_dir(dir);
-    let service = shared_database(dir)?;
+    // Before any of the service is begun: a command is one program that stays, and making
+    // the files is another one, whose result outlives every run of the database.
+    database.create()?;
+    let service = shared_database(dir, way)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -82,9 +125,9 @@ fn client(dir: &Path, number: i32) -> Result<()> {
                     true => "started",
                     false => "joined",
                 };
-                let (pid, port, count) = (handle.pid(), handle.port(), service.count()?);
+                let (pid, count) = (handle.pid(), service.count()?);
                 let connection = database.connect()?;
-                report(format_args!("{how} {pid} {port} {count}"))?;
+                report(format_args!("{how} {pid} {count}"))?;
                 held = Some((connection, handle));
             }
             (("write", _), Some((connection, _))) => {
@@ -126,8 +169,16 @@ fn client(dir: &Path, number: i32) -> Result<()> {
         }
     }
     // The orders ended. If we still hold the database, dropping the handle
-    // lets go of it, and stops it if we are the last.
+    // lets go of it; with the last one it stops.
     Ok(())
+}
+
+/// The whole example, as somebody whom PostgreSQL puts up with.
+fn perform(way: Way) -> Result<()> {
+    match unprivileged::needed() {
+        true => unprivileged::run(way),
+        false => director::run(way),
+    }
 }
 
 fn main() -> ExitCode {
@@ -135,15 +186,18 @@ fn main() -> ExitCode {
     let words: Vec<&OsStr> = arguments.iter().map(AsRef::as_ref).collect();
     let text = |word: &OsStr| word.to_str().unwrap_or_default().to_owned();
     let role = words.first().copied().map(text);
+    let way = |word: &OsStr| Way::named(&text(word)).ok_or("it is 'callbacks' or 'command'");
     let result = match (role.as_deref(), &words[..]) {
-        (None, _) if unprivileged::needed() => unprivileged::run(),
-        (None, _) => director::run(),
-        (Some("director"), [_, dir]) => director::run_in(Path::new(dir)),
-        (Some("client"), [_, dir, number]) => match text(number).parse() {
-            Ok(number) => client(Path::new(dir), number),
-            Err(_) => Err("no client number".into()),
+        (None, _) => perform(Way::Callbacks),
+        (Some("command"), [_]) => perform(Way::Command),
+        (Some("director"), [_, how, dir]) => way(how)
+            .map_err(Into::into)
+            .and_then(|way| director::run_in(way, Path::new(dir))),
+        (Some("client"), [_, how, dir, number]) => match (way(how), text(number).parse()) {
+            (Ok(way), Ok(number)) => client(way, Path::new(dir), number),
+            _ => Err("no such client".into()),
         },
-        _ => Err("this example takes no arguments".into()),
+        _ => Err("this example takes no argument, or `command`".into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,13 +8,14 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
+use crate::Way;
 use crate::common::{Result, signals};
 
 pub fn needed() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-pub fn run() -> Result<()> {
+pub fn run(way: Way) -> Result<()> {
     let (user, uid, gid) = other_user()?;
     // From here on nothing ends us before the directory is removed again.
     let (interrupt, interrupted) = mpsc::channel();
@@ -31,6 +32,7 @@ pub fn run() -> Result<()> {
 
     let mut child = Command::new(&copy)
         .arg("director")
+        .arg(way.name())
         .arg(dir.path())
         .current_dir(dir.path())
         .uid(uid)
