@@ -61,7 +61,8 @@ begin() {
     scene=$dir/$1
     mkdir "$scene"
     export DEMO_HOLD=$scene DEMO_REDIS_LOG=$scene/redis.log
-    setsid bash -c "$(declare -f run_tests); run_tests" >"$scene/output" 2>&1 &
+    # A shell has what it puts into the background ignore SIGINT.
+    env --default-signal=INT setsid bash -c "$(declare -f run_tests); run_tests" >"$scene/output" 2>&1 &
     runner=$!
     started=("$runner")
     eight_hold() { [[ $(find "$scene" -name 'holding-*' -size +0 | wc -l) -ge 8 ]]; }

@@ -34,6 +34,24 @@
 //! [runtime directory](SharedServiceBuilder::base_dir). Without a service, [`RefCounter`] is the
 //! bare count.
 //!
+//! Where the service is a program, procref executes it itself: see
+//! [`command`](SharedServiceBuilder::command) and [`Ready`]. Then no callback is needed, and what the
+//! program has started ends with it.
+//!
+//! ```no_run
+//! use procref::{ServiceCommand, SharedService};
+//!
+//! # fn example() -> procref::Result<()> {
+//! let redis = ServiceCommand::new("redis-server").args(["--bind", "127.0.0.1", "--port", "{port}"]);
+//! let service = SharedService::builder("redis").command(redis).build()?;
+//! let handle = service.acquire_blocking()?;
+//! println!("redis://127.0.0.1:{}", handle.port());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Services`] lists what runs in a runtime directory, and cleans up what crashes have left there.
+//!
 //! # What holds
 //!
 //! - At most one instance lives per directory and name, whatever races or crashes.
