@@ -1,4 +1,6 @@
-//! Who starts the clients, strikes the blows, and looks around when a round is over.
+//! Who starts the clients, and strikes the blows.
+
+mod ending;
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
@@ -17,10 +19,10 @@ use tempfile::TempDir;
 
 use crate::Options;
 use crate::client::Orders;
-use crate::judge::{Docket, living_holders};
+use crate::judge::Docket;
 use crate::outside;
-use crate::plan::{self, Blow, Finale, Remedy};
-use crate::site::{Event, Room, Site, What};
+use crate::plan::{self, Blow, Kind};
+use crate::site::{Event, Site};
 use crate::tally::Tally;
 
 /// How long clients come and go until everybody leaves.
@@ -28,9 +30,6 @@ const ROUND: Duration = Duration::from_millis(2200);
 
 /// After that something hangs.
 const PATIENCE: Duration = Duration::from_secs(40);
-
-/// What vanishes by itself, does so in this time, even if a supervisor has died.
-const BY_ITSELF: Duration = Duration::from_secs(1);
 
 /// So many clients share a service.
 const CROWD: usize = 3;
@@ -60,6 +59,8 @@ pub struct Director {
     keys: Vec<i32>,
     /// Services whose supervisor was killed in this round.
     bereft: Vec<bool>,
+    /// Services that procref executes, and whose instance did not end in an orderly way in this round.
+    crashed: Vec<bool>,
     places: Vec<Place>,
     /// Whom to let go on, and when.
     suspended: Vec<(Instant, Identity)>,
@@ -125,6 +126,7 @@ impl Director {
             runtime_dir,
             tally: Tally::default(),
             bereft: vec![false; services],
+            crashed: vec![false; services],
             dockets,
             keys,
             places,
@@ -184,6 +186,7 @@ impl Director {
             return self.wrong(0, format!("left behind: {files:?}"));
         }
         self.bereft.fill(false);
+        self.crashed.fill(false);
         Ok(())
     }
 
@@ -315,12 +318,14 @@ impl Director {
                     self.tally.killed_supervisors += 1;
                     self.bereft[site] = true;
                     self.kill_excused(site, who, "supervisor")?;
+                    self.dockets[site].bereave();
                 }
             }
             Blow::KillService(site) => {
                 let living = self.dockets[site].read_log(&mut self.tally)?;
                 for who in living {
                     self.tally.killed_services += 1;
+                    self.crashed[site] |= self.dockets[site].site.kind == Kind::Command;
                     self.dockets[site].mar(who.pid);
                     self.kill_excused(site, who, "service")?;
                 }
@@ -363,6 +368,7 @@ impl Director {
             (false, None) => return Ok(()),
         };
         self.tally.ill += 1;
+        self.crashed[site] |= self.dockets[site].site.kind == Kind::Command;
         let harm = format!("making {pid} ill");
         self.dockets[site].begin_harm(harm.clone());
         for who in living {
@@ -396,192 +402,14 @@ impl Director {
                 continue;
             };
             let Place { site, killed, .. } = self.places[slot];
-            self.places[slot].who = None;
+            if let Some(who) = self.places[slot].who.take() {
+                self.dockets[site].bury(who);
+            }
             if !killed && status.exit_status() != Some(0) {
                 return self.wrong(site, format!("client {pid} ended with {status:?}"));
             }
         }
         Ok(())
-    }
-
-    /// No blows any more, and everybody can go on.
-    fn calm(&mut self) -> Verdict {
-        for (_, who) in self.suspended.drain(..) {
-            who.signal(Signal::CONT);
-        }
-        while !self.ill.is_empty() {
-            self.heal(0)?;
-        }
-        Ok(())
-    }
-
-    /// Everything that was told before this has been heard afterwards.
-    fn catch_up(&mut self) -> Verdict {
-        self.marks += 1;
-        let mark = Event::now(Identity::own(), usize::MAX, What::Mark(self.marks));
-        let mut line = serde_json::to_string(&mark).map_err(|error| error.to_string())?;
-        line.push('\n');
-        rustix::io::write(&self.pipe, line.as_bytes()).map_err(|error| error.to_string())?;
-        loop {
-            match self.events.recv_timeout(PATIENCE) {
-                Ok(event) if matches!(event.what, What::Mark(mark) if mark == self.marks) => {
-                    return Ok(());
-                }
-                Ok(event) => self.hear(event)?,
-                Err(_) => return Err("the pipe of events is stuck".to_owned()),
-            }
-        }
-    }
-
-    /// With no operation under way, the kernel counts who holds what, exactly.
-    fn compare_counts(&mut self) -> Verdict {
-        let Ok(room) = Room::enter_alone(&self.runtime_dir, PATIENCE) else {
-            let stuck = self.stuck();
-            return self.wrong(stuck, "an operation does not come to its end".to_owned());
-        };
-        self.catch_up()?;
-        for site in 0..self.dockets.len() {
-            let since = Instant::now();
-            // What was cancelled is finished by threads, and executed programs end when they like.
-            loop {
-                let told = living_holders(&self.dockets[site]);
-                let counted = outside::counts(self.keys[site]).map_or(0, |it| it.clients);
-                if told.len() == counted as usize {
-                    break;
-                }
-                if since.elapsed() > PATIENCE / 4 {
-                    let text = format!("the kernel counts {counted}, but {told:?} hold it");
-                    return self.wrong(site, text);
-                }
-                std::thread::sleep(Duration::from_millis(2));
-                self.reap()?;
-            }
-        }
-        drop(room);
-        Ok(())
-    }
-
-    /// The service whose client is in the middle of something.
-    fn stuck(&mut self) -> usize {
-        let _ = self.catch_up();
-        let locked = |&site: &usize| outside::counts(self.keys[site]).is_some_and(|it| it.locked);
-        (0..self.keys.len()).find(locked).unwrap_or(0)
-    }
-
-    /// Every client ends.
-    fn finish_clients(&mut self, finale: Finale) -> Verdict {
-        let over = self.root.path().join("over");
-        fs::write(&over, "").map_err(text)?;
-        for slot in 0..self.places.len() {
-            let seed = self.options.seed;
-            let killed = match finale {
-                Finale::Orderly => false,
-                Finale::Massacre => true,
-                Finale::Mixed => plan::is_killed(seed, self.tally.rounds, slot),
-            };
-            if killed {
-                self.kill_client(slot);
-            }
-        }
-        let since = Instant::now();
-        while let Some(place) = self.places.iter().find(|place| place.who.is_some()) {
-            if since.elapsed() > PATIENCE {
-                let (site, who) = (place.site, place.who);
-                return self.wrong(site, format!("client {who:?} does not end"));
-            }
-            self.tend()?;
-        }
-        self.catch_up()?;
-        for site in 0..self.dockets.len() {
-            // Forked children.
-            while !living_holders(&self.dockets[site]).is_empty() {
-                if since.elapsed() > PATIENCE {
-                    return self.wrong(site, "a forked child does not end".to_owned());
-                }
-                self.tend()?;
-            }
-            self.dockets[site].holders.clear();
-        }
-        fs::remove_file(&over).map_err(text)
-    }
-
-    /// Nobody holds the service any more, so nothing may be left of it: by itself, unless it was pinned
-    /// or its supervisor was killed.
-    fn see_gone(&mut self, site: usize) -> Verdict {
-        if self.bereft[site] && !self.is_gone_within(site, BY_ITSELF)? {
-            let remedy = plan::remedy(self.options.seed, self.tally.rounds, site);
-            if outside::counts(self.keys[site]).is_none_or(|it| !it.pinned) {
-                self.tally.left += 1;
-                self.visit(
-                    site,
-                    match remedy {
-                        Remedy::Acquire => "acquire",
-                        Remedy::Gc => "gc",
-                    },
-                )?;
-            }
-        }
-        if outside::counts(self.keys[site]).is_some_and(|it| it.pinned) {
-            self.visit(site, "unpin")?;
-        }
-        if self.is_gone_within(site, PATIENCE / 2)? {
-            return Ok(());
-        }
-        let left = self.left_of(site);
-        self.wrong(site, format!("left behind: {left:?}"))
-    }
-
-    fn visit(&mut self, site: usize, errand: &str) -> Verdict {
-        self.dockets[site].note(format!("--- a visitor: {errand}"));
-        let who = self.spawn(&["visit", errand], &self.orders(site, 0, 0))?;
-        let since = Instant::now();
-        let pid = rustix::process::Pid::from_raw(who.pid as i32);
-        loop {
-            match waitpid(pid, WaitOptions::NOHANG) {
-                Ok(Some((_, status))) if status.exit_status() == Some(0) => return Ok(()),
-                Ok(None) if since.elapsed() < PATIENCE => {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                other => return self.wrong(site, format!("{errand} of a visitor: {other:?}")),
-            }
-        }
-    }
-
-    fn is_gone_within(&mut self, site: usize, limit: Duration) -> Verdict<bool> {
-        let since = Instant::now();
-        loop {
-            self.tend()?;
-            if self.left_of(site).is_empty() {
-                return Ok(true);
-            }
-            if since.elapsed() > limit {
-                return Ok(false);
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// Every process of the service, and its set.
-    fn left_of(&mut self, site: usize) -> Vec<String> {
-        let docket = &self.dockets[site];
-        let dir = docket.site.dir.to_string_lossy().into_owned() + "/";
-        let processes = outside::processes_with(&[&dir, &docket.site.name]);
-        let set = outside::counts(self.keys[site]);
-        let is_worker = |line: &str| line.contains(" --worker ");
-        if self.bereft[site] && set.is_none() && processes.iter().all(|(_, line)| is_worker(line)) {
-            // Only their parent could know of them, and that was killed.
-            self.tally.stray_workers += processes.len() as u64;
-            for (who, _) in processes {
-                who.signal(Signal::KILL);
-            }
-            return Vec::new();
-        }
-        let mut left: Vec<_> = processes
-            .into_iter()
-            .map(|(who, line)| format!("{who} {line}"))
-            .collect();
-        left.extend(set.map(|counts| format!("a set: {counts:?}")));
-        left
     }
 
     fn show(&mut self, last: bool) {

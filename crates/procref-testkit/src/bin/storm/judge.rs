@@ -28,6 +28,14 @@ pub struct Docket {
     marred: BTreeSet<u32>,
     /// Processes that hold a reference, as far as they have told.
     pub holders: BTreeSet<Identity>,
+    /// Clients that have begun to end in an orderly way.
+    orderly: BTreeSet<Identity>,
+    /// When each client began what it does.
+    steps: BTreeMap<Identity, u64>,
+    /// When the last known client began to let go, and left nobody behind.
+    left_at: u64,
+    /// When somebody died, clients or supervisors, last.
+    died_at: u64,
     read: usize,
     /// Instances that may live.
     living: Vec<Identity>,
@@ -42,6 +50,10 @@ impl Docket {
             harms: Vec::new(),
             marred: BTreeSet::new(),
             holders: BTreeSet::new(),
+            orderly: BTreeSet::new(),
+            steps: BTreeMap::new(),
+            left_at: 0,
+            died_at: 0,
             read: 0,
             living: Vec::new(),
             workers: Vec::new(),
@@ -69,6 +81,25 @@ impl Docket {
         for harm in begun.filter(|harm| harm.what == what && harm.to.is_none()) {
             harm.to = Some(now_ns());
         }
+    }
+
+    /// This client has ended.
+    pub fn bury(&mut self, who: Identity) {
+        if !self.orderly.remove(&who) {
+            self.died_at = now_ns();
+        }
+        self.steps.remove(&who);
+    }
+
+    /// A supervisor was killed.
+    pub fn bereave(&mut self) {
+        self.died_at = now_ns();
+    }
+
+    /// The last one who held it let go of it in an orderly way, and nobody has died since: whatever had
+    /// happened before, that has to leave nothing.
+    pub fn is_left_well(&self) -> bool {
+        self.left_at > self.died_at
     }
 
     pub fn mar(&mut self, pid: u32) {
@@ -142,7 +173,17 @@ impl Docket {
                 Ok(())
             }
             What::Free => {
-                self.holders.remove(&who);
+                let held = self.holders.remove(&who);
+                if held && living_holders(self).is_empty() {
+                    self.left_at = self.steps.get(&who).copied().unwrap_or(0);
+                }
+                Ok(())
+            }
+            What::Step(step) => {
+                self.steps.insert(who, at);
+                if matches!(step.as_str(), "End::Drop" | "End::Release") {
+                    self.orderly.insert(who);
+                }
                 Ok(())
             }
             What::Forked => {
@@ -158,7 +199,7 @@ impl Docket {
                 Ok(())
             }
             What::Wrong(text) => Err(format!("{who}: {text}")),
-            What::Unpinned | What::Step(_) | What::Mark(_) => Ok(()),
+            What::Unpinned | What::Mark(_) => Ok(()),
         }
     }
 
@@ -180,8 +221,8 @@ impl Docket {
     }
 }
 
-/// How many processes hold each service, as they have told.
-pub fn living_holders(docket: &Docket) -> BTreeMap<Identity, ()> {
+/// The processes that hold a service, as they have told.
+pub fn living_holders(docket: &Docket) -> Vec<Identity> {
     let living = docket.holders.iter().filter(|who| who.is_live());
-    living.map(|&who| (who, ())).collect()
+    living.copied().collect()
 }

@@ -11,7 +11,11 @@ use crate::site::Site;
 /// The slots that are of interest, and the number of all.
 const REFS: usize = 0;
 const LOCK: usize = 1;
+const SUPERVISOR: usize = 2;
 const PIN: usize = 4;
+const GENERATION: usize = 5;
+const NAME: usize = 10;
+const PID: usize = 14;
 
 /// A process whose command line has one of these texts in it.
 pub fn processes_with(texts: &[&str]) -> Vec<(Identity, String)> {
@@ -43,14 +47,31 @@ pub struct Counts {
     pub clients: u32,
     pub locked: bool,
     pub pinned: bool,
+    pub supervised: bool,
+    /// It says whose it is.
+    pub claimed: bool,
+    /// It has counted an instance.
+    pub used: bool,
+}
+
+impl Counts {
+    /// Made by a process that died before it had started anything, or a supervisor. The next acquire
+    /// uses it.
+    pub fn is_blank(self) -> bool {
+        self.clients == 0 && !self.locked && !self.pinned && !self.supervised && !self.used
+    }
 }
 
 pub fn counts(key: i32) -> Option<Counts> {
     let set = kernel::find(key)?;
+    let is_set = |slot| set.value(slot).map(|value| value > 0).ok();
     Some(Counts {
         clients: set.value(REFS).ok()?,
-        locked: set.value(LOCK).ok()? > 0,
-        pinned: set.value(PIN).ok()? > 0,
+        locked: is_set(LOCK)?,
+        pinned: is_set(PIN)?,
+        supervised: is_set(SUPERVISOR)?,
+        claimed: is_set(NAME)?,
+        used: is_set(GENERATION)? || is_set(PID)?,
     })
 }
 

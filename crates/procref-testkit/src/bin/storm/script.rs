@@ -188,6 +188,7 @@ impl Script {
             .args(["--port", "--leash"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()?;
         let pid = child.id();
         let (Some(end), Some(output)) = (child.stdin.take(), child.stdout.take()) else {

@@ -24,6 +24,10 @@ pub struct Tally {
     pub ill: u64,
     /// Services that a dead supervisor had left, until somebody came.
     pub left: u64,
+    /// Services that procref executes, dead, whose holders were killed.
+    pub dead: u64,
+    /// Sets that were never used, because who made them was killed at once.
+    pub blank: u64,
     /// Processes of a service that lost their supervisor.
     pub stray_workers: u64,
 }
@@ -70,6 +74,14 @@ impl fmt::Display for Tally {
             (
                 "left by dead supervisors, and cleaned up by a visitor",
                 self.left,
+            ),
+            (
+                "dead commands of clients that were killed, likewise",
+                self.dead,
+            ),
+            (
+                "unused sets of clients that were killed, likewise",
+                self.blank,
             ),
             ("workers that lost their supervisor", self.stray_workers),
         ];
