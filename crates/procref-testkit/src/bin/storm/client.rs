@@ -20,7 +20,7 @@ use crate::script::Script;
 use crate::site::{Event, Room, Site, What};
 
 /// More handles than that are not of interest.
-const HANDLES: usize = 4;
+const HANDLES: usize = 3;
 
 /// What a client is told at its birth.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -173,8 +173,12 @@ pub fn life(seed: u64, kind: Kind, slot: usize, nth: u64) -> Life {
             0
         },
     };
-    let length = dice.usize(4..40);
-    let steps = (0..length).map(|_| step(dice)).collect();
+    let length = dice.usize(8..60);
+    // Those in haste meet each other in transitions; the others are there when somebody dies.
+    let haste = if dice.bool() { 10 } else { 1 };
+    let steps = (0..length * haste as usize / 2)
+        .map(|_| step(dice, haste))
+        .collect();
     let end = match dice.u32(0..3) {
         0 => End::Drop,
         1 => End::Release,
@@ -187,10 +191,10 @@ pub fn life(seed: u64, kind: Kind, slot: usize, nth: u64) -> Life {
     }
 }
 
-fn step(dice: &mut Rng) -> Step {
+fn step(dice: &mut Rng, haste: u64) -> Step {
     match dice.u32(0..100) {
-        0..18 => Step::Pause(millis(dice, 80)),
-        18..44 => {
+        0..18 => Step::Pause(millis(dice, 80 / haste)),
+        18..38 => {
             let start = match dice.u32(0..20) {
                 0 => Start::Fail,
                 1 => Start::Panic,
@@ -199,16 +203,17 @@ fn step(dice: &mut Rng) -> Step {
             };
             Step::Acquire(via(dice), start)
         }
-        44..48 => Step::TryJoin,
-        48..53 => Step::AcquireCancelled(millis(dice, 12)),
-        53..56 => Step::Crowd(dice.u32(2..5)),
-        56..66 => Step::Hold(millis(dice, 60)),
-        66..71 => Step::Drop,
-        71..77 => Step::DropAll,
-        77..84 => Step::Release(via(dice)),
-        84..87 => Step::ReleaseCancelled(millis(dice, 12)),
-        87..90 => Step::Fork(millis(dice, 80)),
-        90..92 => Step::Exec(millis(dice, 150)),
+        38..41 => Step::TryJoin,
+        41..47 => Step::AcquireCancelled(millis(dice, 12)),
+        47..50 => Step::Crowd(dice.u32(2..5)),
+        50..58 => Step::Hold(millis(dice, 60 / haste)),
+        58..62 => Step::Drop,
+        62..76 => Step::DropAll,
+        76..83 => Step::Release(via(dice)),
+        83..87 => Step::ReleaseCancelled(millis(dice, 12)),
+        87..90 => Step::Fork(millis(dice, 80 / haste)),
+        90 => Step::Exec(millis(dice, 150)),
+        91 => Step::DropAll,
         92 => Step::Pin,
         93..97 => Step::Unpin,
         97..99 => Step::Status,

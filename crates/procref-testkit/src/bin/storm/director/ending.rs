@@ -122,12 +122,11 @@ impl Director {
     /// while it was held: if the holders are killed, too, its set and its record wait for the next client.
     pub(super) fn see_gone(&mut self, site: usize) -> Verdict {
         let excused = self.bereft[site] || self.crashed[site];
-        let excused = excused && !self.dockets[site].is_left_well();
+        let pinned = outside::counts(self.keys[site]).is_some_and(|set| set.pinned);
+        let excused = excused && !pinned && !self.dockets[site].is_left_well();
         if excused && !self.is_gone_within(site, BY_ITSELF)? {
-            let set = outside::counts(self.keys[site]);
             // Where nobody has killed the supervisor, no process may be left.
-            let allowed = self.bereft[site] || self.left_of(site).len() == 1;
-            if allowed && set.is_none_or(|set| !set.pinned) {
+            if self.bereft[site] || self.left_of(site).len() == 1 {
                 match self.bereft[site] {
                     true => self.tally.left += 1,
                     false => self.tally.dead += 1,
@@ -135,8 +134,8 @@ impl Director {
                 self.remedy(site)?;
             }
         }
-        if let [left] = &self.left_of(site)[..] {
-            if outside::counts(self.keys[site]).is_some_and(|it| it.is_blank()) {
+        if outside::counts(self.keys[site]).is_some_and(|it| it.is_blank()) {
+            if let [left] = &self.left_of(site)[..] {
                 let left = left.clone();
                 self.dockets[site].note(format!("--- left: {left}"));
                 self.tally.blank += 1;
@@ -183,7 +182,9 @@ impl Director {
         let since = Instant::now();
         loop {
             self.tend()?;
-            if self.left_of(site).is_empty() {
+            // The list of all processes costs more than that of all sets.
+            let counted = outside::counts(self.keys[site]).is_some();
+            if !counted && self.left_of(site).is_empty() {
                 return Ok(true);
             }
             if since.elapsed() > limit {
