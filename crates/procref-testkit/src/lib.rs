@@ -21,6 +21,7 @@
 
 pub mod actor;
 pub mod deadline;
+pub mod fake;
 pub mod kernel;
 pub mod log;
 pub mod namespace;

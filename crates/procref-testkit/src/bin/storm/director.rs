@@ -1,0 +1,465 @@
+//! Who starts the clients, and strikes the blows.
+
+mod ending;
+
+use std::fs::{self, DirBuilder};
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use procref::SharedService;
+use procref_testkit::kernel;
+use procref_testkit::observe::Identity;
+use rustix::process::{Signal, WaitOptions, getpid, set_child_subreaper, waitpid};
+use tempfile::TempDir;
+
+use crate::Options;
+use crate::client::Orders;
+use crate::judge::Docket;
+use crate::outside;
+use crate::plan::{self, Blow, Kind};
+use crate::site::{Event, Site};
+use crate::tally::Tally;
+
+/// How long clients come and go until everybody leaves.
+const ROUND: Duration = Duration::from_millis(2200);
+
+/// After that something hangs.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// So many clients share a service.
+const CROWD: usize = 3;
+
+type Verdict<T = ()> = Result<T, String>;
+
+fn text(error: io::Error) -> String {
+    error.to_string()
+}
+
+/// A client's place.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    site: usize,
+    who: Option<Identity>,
+    nth: u64,
+    /// It was killed, so how it ended tells nothing.
+    killed: bool,
+}
+
+pub struct Director {
+    options: Options,
+    root: TempDir,
+    runtime_dir: PathBuf,
+    tally: Tally,
+    dockets: Vec<Docket>,
+    keys: Vec<i32>,
+    /// Services whose supervisor was killed in this round.
+    bereft: Vec<bool>,
+    /// Services that procref executes, and whose instance did not end in an orderly way in this round.
+    crashed: Vec<bool>,
+    places: Vec<Place>,
+    /// Whom to let go on, and when.
+    suspended: Vec<(Instant, Identity)>,
+    /// Which services are to be well again, and when.
+    ill: Vec<(Instant, usize, String, bool)>,
+    events: Receiver<Event>,
+    pipe: OwnedFd,
+    marks: u64,
+    shown: Instant,
+    begun: Instant,
+}
+
+impl Director {
+    pub fn new(options: Options) -> io::Result<Self> {
+        // Whoever loses its parent becomes a child of this process, which reaps it.
+        set_child_subreaper(Some(getpid()))?;
+        let root = tempfile::Builder::new()
+            .prefix("procref-storm-")
+            .tempdir()?;
+        let tag = root
+            .path()
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let runtime_dir = root.path().join("run");
+        DirBuilder::new().mode(0o700).create(&runtime_dir)?;
+        if let Some(trace) = &options.trace {
+            fs::create_dir_all(trace)?;
+        }
+        let services = options.processes.div_ceil(CROWD).max(options.kinds.len());
+        let mut dockets = Vec::new();
+        let mut keys = Vec::new();
+        for number in 0..services {
+            let dir = root.path().join(number.to_string());
+            fs::create_dir(&dir)?;
+            let site = Site {
+                kind: options.kinds[number % options.kinds.len()],
+                name: format!("{number:03} of {tag}"),
+                dir,
+            };
+            // Makes no set. Only procref knows what the key is.
+            let service = SharedService::builder(&site.name)
+                .base_dir(&runtime_dir)
+                .build();
+            let service = service.map_err(io::Error::other)?;
+            keys.push(kernel::parse_key(&service.kernel_object()));
+            dockets.push(Docket::new(site));
+        }
+        let places = (0..options.processes)
+            .map(|slot| Place {
+                site: slot % services,
+                who: None,
+                nth: 0,
+                killed: false,
+            })
+            .collect();
+        let (reader, pipe) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let events = listen(reader);
+        Ok(Self {
+            options,
+            root,
+            runtime_dir,
+            tally: Tally::default(),
+            bereft: vec![false; services],
+            crashed: vec![false; services],
+            dockets,
+            keys,
+            places,
+            suspended: Vec::new(),
+            ill: Vec::new(),
+            events,
+            pipe,
+            marks: 0,
+            shown: Instant::now(),
+            begun: Instant::now(),
+        })
+    }
+
+    pub fn run(mut self) -> (Tally, Verdict) {
+        let mut outcome = Ok(());
+        while outcome.is_ok() && self.begun.elapsed() < self.options.time {
+            outcome = self.round();
+        }
+        self.show(true);
+        if outcome.is_err() {
+            self.sweep();
+        }
+        (self.tally, outcome)
+    }
+
+    fn round(&mut self) -> Verdict {
+        self.tally.rounds += 1;
+        let round = self.tally.rounds;
+        let left = self.options.time.saturating_sub(self.begun.elapsed());
+        let end = Instant::now() + ROUND.min(left);
+        let (clients, services) = (self.places.len(), self.dockets.len());
+        let mut blows = plan::blows(
+            self.options.seed,
+            round,
+            self.options.rate,
+            clients,
+            services,
+        )
+        .peekable();
+        let mut next = Instant::now();
+        while Instant::now() < end {
+            self.fill_places()?;
+            if let Some((gap, blow)) = blows.next_if(|(gap, _)| next + *gap <= Instant::now()) {
+                next += gap;
+                self.strike(blow)?;
+            }
+            self.tend()?;
+        }
+        self.calm()?;
+        self.compare_counts()?;
+        self.finish_clients(plan::finale(self.options.seed, round))?;
+        for site in 0..self.dockets.len() {
+            self.see_gone(site)?;
+        }
+        let files = outside::files(&self.runtime_dir);
+        if !files.is_empty() {
+            return self.wrong(0, format!("left behind: {files:?}"));
+        }
+        self.bereft.fill(false);
+        self.crashed.fill(false);
+        Ok(())
+    }
+
+    /// What is to be done all the time.
+    fn tend(&mut self) -> Verdict {
+        if let Ok(event) = self.events.recv_timeout(Duration::from_millis(4)) {
+            self.hear(event)?;
+        }
+        while let Ok(event) = self.events.try_recv() {
+            self.hear(event)?;
+        }
+        self.reap()?;
+        let now = Instant::now();
+        self.suspended.retain(|(until, who)| {
+            if *until <= now {
+                who.signal(Signal::CONT);
+            }
+            *until > now
+        });
+        for index in (0..self.ill.len()).rev() {
+            if self.ill[index].0 <= now {
+                self.heal(index)?;
+            }
+        }
+        for site in 0..self.dockets.len() {
+            let seen = self.dockets[site].read_log(&mut self.tally);
+            let seen = seen.and_then(|living| match living.len() {
+                0 | 1 => Ok(()),
+                _ => Err(format!("two live instances: {living:?}")),
+            });
+            seen.or_else(|text| self.wrong(site, text))?;
+        }
+        self.show(false);
+        Ok(())
+    }
+
+    fn hear(&mut self, event: Event) -> Verdict {
+        let site = event.site;
+        let verdict = match self.dockets.get_mut(site) {
+            Some(docket) => docket.hear(event, &mut self.tally),
+            None => Ok(()),
+        };
+        verdict.or_else(|text| self.wrong(site, text))
+    }
+
+    fn wrong<T>(&mut self, site: usize, text: String) -> Verdict<T> {
+        let docket = &self.dockets[site];
+        let counts = outside::counts(self.keys[site]);
+        Err(format!(
+            "{text}\nservice {site}, {:?}, of {:?}; its set: {counts:?}; in the runtime directory: {:?}\n\
+             its supervisors: {:?}\nbefore that (microseconds):\n{}",
+            docket.site.kind,
+            self.root.path(),
+            outside::files(&self.runtime_dir),
+            outside::supervisors(&docket.site),
+            docket.excerpt(),
+        ))
+    }
+
+    fn fill_places(&mut self) -> Verdict {
+        for slot in 0..self.places.len() {
+            if self.places[slot].who.is_none() {
+                let Place { site, nth, .. } = self.places[slot];
+                let orders = self.orders(site, slot, nth);
+                let who = self.spawn(&["client"], &orders)?;
+                self.tally.clients += 1;
+                self.places[slot] = Place {
+                    site,
+                    who: Some(who),
+                    nth: nth + 1,
+                    killed: false,
+                };
+            }
+        }
+        Ok(())
+    }
+
+    fn orders(&self, site: usize, slot: usize, nth: u64) -> Orders {
+        let trace = self.options.trace.as_ref();
+        Orders {
+            seed: self.options.seed,
+            number: site,
+            site: self.dockets[site].site.clone(),
+            slot,
+            nth,
+            guardian: Identity::own(),
+            trace: trace.map(|dir| dir.join(format!("{site}.log"))),
+        }
+    }
+
+    fn spawn(&self, role: &[&str], orders: &Orders) -> Verdict<Identity> {
+        let orders = serde_json::to_string(orders).map_err(|error| error.to_string())?;
+        let program = std::env::current_exe().map_err(text)?;
+        let output = self.pipe.try_clone().map_err(text)?;
+        let child = Command::new(program)
+            .args(&role[..1])
+            .arg(orders)
+            .args(&role[1..])
+            .stdin(Stdio::null())
+            .stdout(output)
+            .current_dir("/")
+            .spawn()
+            .map_err(text)?;
+        // A zombie has an identity, too, and only this process reaps it.
+        Identity::of(child.id()).ok_or_else(|| "a child without an identity".to_owned())
+    }
+
+    fn strike(&mut self, blow: Blow) -> Verdict {
+        match blow {
+            Blow::KillClient(slot) => self.kill_client(slot),
+            Blow::KillAll(site) => {
+                for slot in 0..self.places.len() {
+                    if self.places[slot].site == site {
+                        self.kill_client(slot);
+                    }
+                }
+            }
+            Blow::StopClient(slot, time) => {
+                if let Some(who) = self.places[slot].who {
+                    self.tally.stopped_clients += 1;
+                    let site = self.places[slot].site;
+                    self.dockets[site].note(format!("--- suspending {who}"));
+                    who.signal(Signal::STOP);
+                    self.suspended.push((Instant::now() + time, who));
+                }
+            }
+            Blow::KillSupervisor(site) => {
+                for who in outside::supervisors(&self.dockets[site].site) {
+                    self.tally.killed_supervisors += 1;
+                    self.bereft[site] = true;
+                    self.kill_excused(site, who, "supervisor")?;
+                    self.dockets[site].bereave();
+                }
+            }
+            Blow::KillService(site) => {
+                let living = self.dockets[site].read_log(&mut self.tally)?;
+                for who in living {
+                    self.tally.killed_services += 1;
+                    self.crashed[site] |= self.dockets[site].site.kind == Kind::Command;
+                    self.dockets[site].mar(who.pid);
+                    self.kill_excused(site, who, "service")?;
+                }
+            }
+            Blow::Sicken(site, time, everybody) => self.sicken(site, time, everybody)?,
+        }
+        Ok(())
+    }
+
+    fn kill_client(&mut self, slot: usize) {
+        let Place { site, who, .. } = self.places[slot];
+        if let Some(who) = who {
+            self.places[slot].killed = true;
+            self.tally.killed_clients += 1;
+            self.dockets[site].note(format!("--- killing client {who}"));
+            who.signal(Signal::KILL);
+        }
+    }
+
+    fn kill_excused(&mut self, site: usize, who: Identity, what: &str) -> Verdict {
+        let harm = format!("killing {what} {who}");
+        self.dockets[site].begin_harm(harm.clone());
+        who.signal(Signal::KILL);
+        let gone = who.gone_within(PATIENCE);
+        self.dockets[site].end_harm(&harm);
+        match gone {
+            true => Ok(()),
+            false => Err(format!("{who} outlives SIGKILL")),
+        }
+    }
+
+    fn sicken(&mut self, site: usize, time: Duration, everybody: bool) -> Verdict {
+        if self.ill.iter().any(|(_, ill, _, _)| *ill == site) {
+            return Ok(());
+        }
+        let living = self.dockets[site].read_log(&mut self.tally)?;
+        let pid = match (everybody, living.first()) {
+            (true, _) => 0,
+            (false, Some(who)) => who.pid,
+            (false, None) => return Ok(()),
+        };
+        self.tally.ill += 1;
+        self.crashed[site] |= self.dockets[site].site.kind == Kind::Command;
+        let harm = format!("making {pid} ill");
+        self.dockets[site].begin_harm(harm.clone());
+        for who in living {
+            self.dockets[site].mar(who.pid);
+        }
+        fs::write(self.dockets[site].site.unhealthy_file(), pid.to_string()).map_err(text)?;
+        let until = Instant::now() + time;
+        self.ill.push((until, site, harm, everybody));
+        Ok(())
+    }
+
+    fn heal(&mut self, index: usize) -> Verdict {
+        let (_, site, harm, everybody) = self.ill.swap_remove(index);
+        let docket = &mut self.dockets[site];
+        fs::remove_file(docket.site.unhealthy_file()).map_err(text)?;
+        if everybody {
+            for who in docket.read_log(&mut self.tally)? {
+                docket.mar(who.pid);
+            }
+        }
+        docket.end_harm(&harm);
+        Ok(())
+    }
+
+    /// Takes note of clients that have ended, and of everybody else who has nobody to do so.
+    fn reap(&mut self) -> Verdict {
+        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+            let pid = pid.as_raw_pid().unsigned_abs();
+            let at = |place: &Place| place.who.is_some_and(|who| who.pid == pid);
+            let Some(slot) = self.places.iter().position(at) else {
+                continue;
+            };
+            let Place { site, killed, .. } = self.places[slot];
+            if let Some(who) = self.places[slot].who.take() {
+                self.dockets[site].bury(who);
+            }
+            if !killed && status.exit_status() != Some(0) {
+                return self.wrong(site, format!("client {pid} ended with {status:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, last: bool) {
+        let mut out = io::stdout();
+        if !out.is_terminal() {
+            return;
+        }
+        if last {
+            let _ = writeln!(out);
+        } else if self.shown.elapsed() > Duration::from_secs(1) {
+            self.shown = Instant::now();
+            let _ = write!(out, "\r\x1b[K{}", self.tally.progress());
+            let _ = out.flush();
+        }
+    }
+
+    /// After something went wrong: ends everything that is ours.
+    fn sweep(&mut self) {
+        let root = self.root.path().to_string_lossy().into_owned();
+        let tag = self
+            .root
+            .path()
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        for _ in 0..3 {
+            for (who, _) in outside::processes_with(&[&root, &tag]) {
+                who.signal(Signal::KILL);
+                who.signal(Signal::CONT);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        for set in kernel::sets() {
+            if self.keys.contains(&set.key) {
+                let _ = set.remove();
+            }
+        }
+    }
+}
+
+fn listen(reader: OwnedFd) -> Receiver<Event> {
+    let (sender, events) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(fs::File::from(reader)).lines() {
+            let event = line.map(|line| serde_json::from_str(&line));
+            let Ok(Ok(event)) = event else { continue };
+            if sender.send(event).is_err() {
+                return;
+            }
+        }
+    });
+    events
+}

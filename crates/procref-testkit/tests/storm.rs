@@ -1,0 +1,52 @@
+//! G1 to G6 and G8 under everything at once: a short storm, which has to end well.
+
+#![cfg(target_os = "linux")]
+
+use std::process::Command;
+
+/// The figure that stands before this text.
+fn figure(table: &str, what: &str) -> u64 {
+    let row = table.lines().find(|line| line.trim_end().ends_with(what));
+    let number = row.and_then(|row| row.split_whitespace().next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("no figure of {what:?} in:\n{table}"))
+}
+
+#[test]
+fn a_storm_of_both_kinds_breaks_no_promise() {
+    let output = Command::new(env!("CARGO_BIN_EXE_storm"))
+        .args(["--processes", "24", "--seconds", "6", "--kill-rate", "8"])
+        .args(["--kind", "both"])
+        .output()
+        .expect("run the storm");
+    let table = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{table}\n{errors}");
+
+    assert_eq!(
+        figure(&table, "most live instances of a service at once"),
+        1
+    );
+    for what in [
+        "rounds",
+        "client processes",
+        "acquisitions",
+        "checks while held",
+        "starts",
+        "clients killed",
+        "forked children",
+        "other programs executed while holding",
+    ] {
+        assert!(figure(&table, what) > 0, "no {what}:\n{table}");
+    }
+}
+
+#[test]
+fn it_says_what_it_does_not_understand() {
+    let output = Command::new(env!("CARGO_BIN_EXE_storm"))
+        .args(["--processes", "many"])
+        .output()
+        .expect("run the storm");
+    assert_eq!(output.status.code(), Some(2));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("many is no number"), "{errors}");
+}
