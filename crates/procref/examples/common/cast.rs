@@ -218,10 +218,19 @@ impl Cast {
     /// SIGKILL. When this returns the kernel has undone whatever the client
     /// held: whoever sees the death by waiting for it sees that too.
     pub fn kill(&mut self, number: usize) -> Result<()> {
-        let client = self.client(number);
-        client.may_end = true;
-        client.child.kill()?;
-        client.bury()?;
+        self.kill_all(&[number])
+    }
+
+    /// SIGKILL to several, all of them before waiting for any.
+    pub fn kill_all(&mut self, numbers: &[usize]) -> Result<()> {
+        for &number in numbers {
+            let client = self.client(number);
+            client.may_end = true;
+            client.child.kill()?;
+        }
+        for &number in numbers {
+            self.client(number).bury()?;
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use procref::SharedService;
 
@@ -14,6 +15,9 @@ use crate::common::outside::{self, Run, lines_with};
 use crate::common::screen::Screen;
 
 const CLIENTS: usize = 5;
+
+/// Longer than the server takes to stop, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Show {
     screen: Screen,
@@ -60,15 +64,7 @@ fn play(show: &mut Show) -> Result<()> {
     show.screen.act(&format!(
         "{CLIENTS} processes ask for the server at the same moment"
     ))?;
-    for _ in 0..CLIENTS {
-        show.cast.start(client(&show.dir)?)?;
-    }
-    for number in show.cast.present() {
-        show.cast.order(number, "acquire")?;
-    }
-    for report in show.cast.next_led_by("started", CLIENTS)? {
-        show.acquired(&report, &mut seen)?;
-    }
+    show.all_acquire(&mut seen)?;
     let key = show.service.kernel_object();
     let (Some(&starter), Some(&(server, port))) = (seen.starters.first(), seen.servers.first())
     else {
@@ -115,8 +111,29 @@ fn play(show: &mut Show) -> Result<()> {
         show.cast.dismiss(number)?;
     }
 
+    show.screen
+        .act("Others come, and all of them die at the same moment")?;
+    let mut others = Seen::default();
+    show.all_acquire(&mut others)?;
+    let &(second, _) = others.servers.first().ok_or("nobody started a server")?;
+    let second_run = Run::of(second).ok_or("the second server is not alive")?;
+    show.everybody_talks(&mut others)?;
+    let all = show.cast.present();
+    show.cast.kill_all(&all)?;
+    for number in all {
+        show.tell(number, "killed (SIGKILL)", "")?;
+    }
+    // This only looks. There is nobody left who could stop it.
+    if !show.service.wait_stopped_blocking(PATIENCE)? {
+        return Err("the server is not stopped".into());
+    }
+
     show.screen.act("Seen from outside")?;
     let log = fs::read_to_string(show.dir.join("server.log"))?;
+    let (log, second_log) = match log.find(&format!("started pid={second} ")) {
+        Some(middle) => log.split_at(middle),
+        None => (&log[..], ""),
+    };
     let screen = &mut show.screen;
     screen.check(
         seen.starters.len() == 1 && seen.servers.len() == 1,
@@ -126,20 +143,20 @@ fn play(show: &mut Show) -> Result<()> {
         ),
     )?;
     screen.check(
-        lines_with(&log, "started ") == 1
+        lines_with(log, "started ") == 1
             && log.contains(&format!("started pid={server} port={port}")),
         "the server's log: one start, of that pid on that port",
     )?;
     screen.check(
-        lines_with(&log, "request ") == seen.requests
-            && lines_with(&log, &format!("request pid={server} ")) == seen.requests,
+        lines_with(log, "request ") == seen.requests
+            && lines_with(log, &format!("request pid={server} ")) == seen.requests,
         format_args!(
             "the server's log: {} requests, all served by that pid",
             seen.requests
         ),
     )?;
     screen.check(
-        lines_with(&log, "stopped ") == 1
+        lines_with(log, "stopped ") == 1
             && log.ends_with(&format!("stopped pid={server} after={}\n", seen.requests)),
         "the server's log: one stop, after the last request",
     )?;
@@ -152,9 +169,16 @@ fn play(show: &mut Show) -> Result<()> {
         leaving == expected,
         "clients counted while they left: 4, 3, 2, 1, 0; only the last one stopped the server",
     )?;
+    let orderly = format!("stopped pid={second} after={CLIENTS}\n");
     screen.check(
-        run.is_over() && outside::processes_of(&show.dir)?.is_empty(),
-        format_args!("/proc: pid {server} is gone, and no other process is left"),
+        lines_with(second_log, "started ") == 1 && second_log.ends_with(&orderly),
+        format_args!(
+            "the server's log: with all clients killed, pid {second} was stopped, in an orderly way"
+        ),
+    )?;
+    screen.check(
+        run.is_over() && second_run.is_over() && outside::processes_of(&show.dir)?.is_empty(),
+        format_args!("/proc: {server} and {second} are gone, and no other process is left"),
     )?;
     screen.check(
         set_was_there && !outside::semaphore_set_exists(&key)?,
@@ -183,6 +207,20 @@ impl Show {
         let pid = self.cast.pid(number);
         self.screen
             .event(&format!("client {number}"), pid, what, seen)?;
+        Ok(())
+    }
+
+    /// All the processes start, and ask for the server all at once.
+    fn all_acquire(&mut self, seen: &mut Seen) -> Result<()> {
+        for _ in 0..CLIENTS {
+            self.cast.start(client(&self.dir)?)?;
+        }
+        for number in self.cast.present() {
+            self.cast.order(number, "acquire")?;
+        }
+        for report in self.cast.next_led_by("started", CLIENTS)? {
+            self.acquired(&report, seen)?;
+        }
         Ok(())
     }
 
