@@ -78,6 +78,7 @@ ten_are_done() {
 # look: a command to Redis, `client pause`, which `resume` takes back.
 reach_the_middle() {
     until_true 'ten tests' 60 ten_are_done
+    (($(lines_with 'just started' "$log") == 1)) || fail "not one start: $(<"$log")"
     local pid port
     pid=$(sed -n 's/.*, pid=\([0-9]*\), just started$/\1/p' "$log")
     port=$(sed -n 's/.* port=\([0-9]*\)\.$/\1/p' "$log")
