@@ -18,7 +18,11 @@ until_true() {
 
 # How many lines of a file contain a text; 0 if there is no such file.
 lines_with() {
-    grep -cF -- "$1" "$2" 2>/dev/null || true
+    if [[ -e $2 ]]; then
+        grep -cF -- "$1" "$2" || true
+    else
+        echo 0
+    fi
 }
 
 # `pid:start` of a process that lives (a zombie does not): one run of it, because a pid
@@ -61,11 +65,13 @@ supervisors_of() {
     done
 }
 
-# The id of the semaphore set whose slots for the instance's pid (docs/design.md) name this one.
+# The id of the semaphore set whose slots for the instance's pid (docs/design.md) name this one:
+# `set_of_pid PID SINCE`, where SINCE is a time in seconds at which it did not exist yet. Without that
+# a look at each set of a busy machine could take longer than the set exists.
 set_of_pid() {
     local id
     # Sets of other services may be removed meanwhile.
-    for id in $(awk '$4 == 128 { print $2 }' /proc/sysvipc/sem); do
+    for id in $(awk -v since="$2" '$4 == 128 && $10 >= since { print $2 }' /proc/sysvipc/sem); do
         if ipcs -s -i "$id" 2>/dev/null | awk -v pid="$1" '
             $1 == 14 { low = $2 }
             $1 == 15 { high = $2 }

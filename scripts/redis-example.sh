@@ -38,6 +38,7 @@ all_answered() {
 # Starts all the copies; they stay until descriptor 9 is closed.
 start_all() {
     rm -f "$scratch"/answer-* "$log"
+    begun=$(date +%s)
     exec 9<>"$scratch/orders"
     local number
     for ((number = 0; number < copies; number++)); do
@@ -49,7 +50,7 @@ start_all() {
     local pid
     pid=$(sed -n 's/.*, pid=\([0-9]*\), just started$/\1/p' "$log")
     server=$(identity_of "$pid") || fail "its log does not name one server that lives: '$pid'"
-    set=$(set_of_pid "$pid") || fail "no semaphore set names pid $pid"
+    set=$(set_of_pid "$pid" "$begun") || fail "no semaphore set names pid $pid"
 }
 
 # Once nobody holds it.

@@ -8,49 +8,32 @@
 //!
 //! # A service
 //!
-//! ```no_run
-//! use std::process::Command;
-//! use procref::{ServiceInfo, SharedService};
-//!
-//! # async fn example() -> procref::Result<()> {
-//! let service = SharedService::builder("web")
-//!     .on_first_acquire(|| async {
-//!         let server = Command::new("python3")
-//!             .args(["-m", "http.server", "--bind", "127.0.0.1", "8000"])
-//!             .spawn()?;
-//!         Ok(ServiceInfo::new(server.id(), 8000))
-//!     })
-//!     .build()?;
-//!
-//! let handle = service.acquire().await?; // starts it, or joins
-//! println!("http://127.0.0.1:{}", handle.port());
-//! handle.release().await?; // stops it, if nobody else holds it
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! [`SharedService`] tells how a service is started, checked, recovered and stopped;
-//! [`ServiceHandle`] keeps it alive. Two processes meet if they use the same name **and** the same
-//! [runtime directory](SharedServiceBuilder::base_dir). Without a service, [`RefCounter`] is the
-//! bare count.
-//!
-//! Where the service is a program, procref executes it itself: see
-//! [`command`](SharedServiceBuilder::command) and [`Ready`]. Then no callback is needed, and what the
-//! program has started ends with it.
+//! A program that procref executes, with everything that belongs to it:
 //!
 //! ```no_run
 //! use procref::{ServiceCommand, SharedService};
 //!
-//! # fn example() -> procref::Result<()> {
-//! let redis = ServiceCommand::new("redis-server").args(["--bind", "127.0.0.1", "--port", "{port}"]);
-//! let service = SharedService::builder("redis").command(redis).build()?;
-//! let handle = service.acquire_blocking()?;
-//! println!("redis://127.0.0.1:{}", handle.port());
+//! # async fn example() -> procref::Result<()> {
+//! let server = ServiceCommand::new("python3")
+//!     .args(["-m", "http.server", "--bind", "127.0.0.1", "{port}"]);
+//! let service = SharedService::builder("web").command(server).build()?;
+//!
+//! let handle = service.acquire().await?; // starts it, or joins
+//! println!("http://127.0.0.1:{}", handle.port());
+//! handle.release().await?; // if nobody else holds it, it stops
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! [`Services`] lists what runs in a runtime directory, and cleans up what crashes have left there.
+//! [`Ready`] tells when it is ready to be used. For whatever is not a program that stays in the
+//! foreground there are callbacks, [`on_first_acquire`](SharedServiceBuilder::on_first_acquire) first
+//! of all.
+//!
+//! [`SharedService`] tells how a service is started, checked, recovered and stopped;
+//! [`ServiceHandle`] keeps it alive. [`Services`] lists all of them and removes what crashes have left.
+//! Two processes meet if they use the same name **and** the same
+//! [runtime directory](SharedServiceBuilder::base_dir). Without a service, [`RefCounter`] is the
+//! bare count.
 //!
 //! # What holds
 //!
@@ -60,7 +43,6 @@
 //!   happened. Who waits for another's start sleeps in the kernel, and takes over if it fails.
 //! - No process is signalled but the one that was started: see [`process`].
 //! - Nothing is left behind after the last release, and what a crash left the next acquire cleans.
-//!
 //! - Once no process holds a reference the service is stopped, also when the last one was killed, or
 //!   all of them in the same instant: a [supervisor](SharedServiceBuilder::orphan), forked by whoever
 //!   starts the service, sees to that. With [`linger`](SharedServiceBuilder::linger) it waits a while first.
@@ -119,3 +101,8 @@ pub use service::{
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// That of the page about tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/testing.md")]
+struct Testing;

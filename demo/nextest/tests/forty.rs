@@ -1,45 +1,77 @@
-//! Forty tests, each a process of its own under `cargo nextest run`.
+//! Forty tests. With `cargo nextest run` each is a process of its own.
 
-use std::path::Path;
-use std::time::Duration;
-use std::{env, fs, process, thread};
+use procref::Result;
+use procref_demo_nextest::Redis;
 
-use nextest_demo::Redis;
+/// How much each test has to do.
+const ROUNDS: u32 = 1000;
 
-/// Counts, and sees that nobody else has counted with its own key.
-fn count(test: u32) {
-    let mut redis = Redis::shared().expect("a Redis");
-    let key = format!("test-{test}-{}", process::id());
-    for expected in 1..=50 {
-        let counted = redis.ask(&format!("INCR {key}")).expect("an answer");
-        assert_eq!(counted, expected.to_string());
+/// Every test has keys of its own, because they all use one database at the same time.
+fn key(kind: &str, test: &str) -> String {
+    format!("{kind}:{test}:{}", std::process::id())
+}
+
+/// The migrations ran in one process, before this test got in.
+fn is_migrated(redis: &mut Redis) -> Result<()> {
+    assert_eq!(redis.ask("GET migrated")?, "1");
+    assert_eq!(redis.ask("HGET colour:1 name")?, "blue");
+    Ok(())
+}
+
+fn counts(test: &str) -> Result<()> {
+    let mut redis = Redis::acquire()?;
+    is_migrated(&mut redis)?;
+    let key = key("count", test);
+    for n in 1..=ROUNDS {
+        assert_eq!(redis.ask(&format!("INCR {key}"))?, n.to_string());
     }
-    if let Some(dir) = env::var_os("DEMO_HOLD") {
-        hold(Path::new(&dir), redis.pid());
+    Ok(())
+}
+
+fn appends(test: &str) -> Result<()> {
+    let mut redis = Redis::acquire()?;
+    is_migrated(&mut redis)?;
+    let key = key("text", test);
+    for n in 1..=ROUNDS {
+        assert_eq!(redis.ask(&format!("APPEND {key} ab"))?, (2 * n).to_string());
     }
+    Ok(())
 }
 
-/// For the demonstration: tells that it is in the middle, and stays there until it is killed or let go.
-fn hold(dir: &Path, redis: u32) {
-    let place = dir.join(format!("holding-{}", process::id()));
-    fs::write(place, format!("{redis}\n")).expect("write");
-    while !dir.join("go").exists() {
-        thread::sleep(Duration::from_millis(5));
+fn queues(test: &str) -> Result<()> {
+    let mut redis = Redis::acquire()?;
+    is_migrated(&mut redis)?;
+    let key = key("queue", test);
+    for n in 1..=ROUNDS / 2 {
+        assert_eq!(redis.ask(&format!("RPUSH {key} job-{n}"))?, "1");
+        assert_eq!(redis.ask(&format!("LPOP {key}"))?, format!("job-{n}"));
     }
+    Ok(())
 }
 
-macro_rules! tests {
-    ($($name:ident $number:literal)*) => {
-        $(#[test]
-        fn $name() {
-            count($number);
-        })*
-    };
+fn collects(test: &str) -> Result<()> {
+    let mut redis = Redis::acquire()?;
+    is_migrated(&mut redis)?;
+    let key = key("set", test);
+    for n in 1..=ROUNDS {
+        assert_eq!(redis.ask(&format!("SADD {key} {n}"))?, "1");
+    }
+    assert_eq!(redis.ask(&format!("SCARD {key}"))?, ROUNDS.to_string());
+    Ok(())
 }
 
-tests! {
-    a01 1 a02 2 a03 3 a04 4 a05 5 a06 6 a07 7 a08 8 a09 9 a10 10
-    b01 11 b02 12 b03 13 b04 14 b05 15 b06 16 b07 17 b08 18 b09 19 b10 20
-    c01 21 c02 22 c03 23 c04 24 c05 25 c06 26 c07 27 c08 28 c09 29 c10 30
-    d01 31 d02 32 d03 33 d04 34 d05 35 d06 36 d07 37 d08 38 d09 39 d10 40
+macro_rules! ten_tests {
+    ($($kind:ident)*) => { $(
+        mod $kind {
+            ten_tests!(@ $kind: a b c d e f g h i j);
+        }
+    )* };
+    (@ $kind:ident: $($name:ident)*) => { $(
+        #[test]
+        fn $name() -> procref::Result<()> {
+            super::$kind(stringify!($name))
+        }
+    )* };
 }
+
+ten_tests!(counts appends queues collects);

@@ -218,11 +218,11 @@ impl Cast {
     /// SIGKILL. When this returns the kernel has undone whatever the client
     /// held: whoever sees the death by waiting for it sees that too.
     pub fn kill(&mut self, number: usize) -> Result<()> {
-        self.kill_together(&[number])
+        self.kill_all(&[number])
     }
 
-    /// [`kill`](Self::kill) for several in the same moment.
-    pub fn kill_together(&mut self, numbers: &[usize]) -> Result<()> {
+    /// SIGKILL to several, all of them before waiting for any.
+    pub fn kill_all(&mut self, numbers: &[usize]) -> Result<()> {
         for &number in numbers {
             let client = self.client(number);
             client.may_end = true;

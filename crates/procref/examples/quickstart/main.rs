@@ -1,7 +1,7 @@
 //! Five processes ask for one HTTP server at the same moment. One of them
 //! starts it, the others join it, one is killed with SIGKILL, and the last one
-//! to leave stops it. Then five more, which are all killed in the same moment:
-//! it is stopped all the same.
+//! to leave stops it. Then five others do the same, and all of them are killed at
+//! once: the server is stopped all the same.
 //!
 //! ```sh
 //! cargo run --release --example quickstart
