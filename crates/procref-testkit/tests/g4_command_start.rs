@@ -7,6 +7,7 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 
+use procref_testkit::observe::supervisors_of;
 use procref_testkit::protocol::{
     Callback, Event, Failure, Gate, HealthOutcome, ReadySpec, ServiceSpec, Via,
 };
@@ -341,4 +342,32 @@ fn the_log_is_rotated_when_it_has_grown() {
     client.kill();
     other.kill();
     scene.everything_ends(&spec, key);
+}
+
+/// Such a child has copies of all pipes that a start waits on.
+#[test]
+fn a_child_forked_during_a_start_does_not_hold_it_up() {
+    let scene = scene!();
+    for ready in [None, Some(ReadySpec::AtOnce)] {
+        let mut spec = command(&scene, "forked").start_within_ms(1_000_000);
+        spec.command.as_mut().expect("a command").ready = ready;
+        let client = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "SupervisorBegun")]);
+        let key = client.build(&spec);
+        let pending = client.begin_acquire(Via::TokioMulti);
+        deadline::until_true("its supervisor has begun", || {
+            supervisors_of(&spec.name)
+                .iter()
+                .any(|it| it.is_suspended())
+        });
+        let child = client.fork();
+        scene
+            .only_supervisor(&spec)
+            .signal(rustix::process::Signal::CONT);
+        client.finish_acquire(pending).expect("a service");
+        // Its copies keep nothing alive either.
+        client.kill();
+        deadline::until_true("the service is stopped", || scene.living().is_empty());
+        child.kill();
+        scene.everything_ends(&spec, key);
+    }
 }

@@ -16,7 +16,7 @@ mod signal;
 mod template;
 
 pub(crate) use log::ServiceLog;
-pub(crate) use prepare::Prepared;
+pub(crate) use prepare::{Prepared, release_port};
 pub use signal::StopSignal;
 
 /// How a service is stopped: it is asked by this signal, and killed if it is there after the grace.

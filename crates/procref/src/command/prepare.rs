@@ -309,6 +309,16 @@ fn reserve(port: u16) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
+/// Lets go of a reserved port.
+///
+/// The socket may outlive that, in a child that another thread of this process has forked meanwhile. With
+/// this option, which is the socket's and not the descriptor's, a server that sets it, too, as most do,
+/// can bind the port all the same.
+pub(crate) fn release_port(socket: OwnedFd) {
+    // Where it is refused, the port is free all the same unless there is such a child.
+    let _ = sockopt::set_socket_reuseaddr(&socket, true);
+}
+
 fn port_of(socket: &OwnedFd) -> io::Result<u16> {
     let address = SocketAddr::try_from(rustix::net::getsockname(socket)?)?;
     Ok(address.port())

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::seat::Deadline;
 use crate::command::Stop;
-use crate::command::{Prepared, ServiceCommand, ServiceLog};
+use crate::command::{self, Prepared, ServiceCommand, ServiceLog};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
@@ -100,18 +100,18 @@ impl Running {
 
     fn run_here(&self, deadline: Deadline) -> Result<()> {
         // As late as it can be: from here on, somebody else can get the port before the service does.
-        drop(
-            self.reserved
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
-        let executed = self
-            .launched
-            .execute()
-            .map_err(|source| self.supervisor_error("let the program be executed", source))?;
+        let reserved = self
+            .reserved
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(reserved) = reserved {
+            command::release_port(reserved);
+        }
+        let failed = |source| self.supervisor_error("let the program be executed", source);
+        self.launched.execute().map_err(failed)?;
         crash::point(Point::Executed);
-        if let Some(refusal) = executed {
+        if let Some(refusal) = self.launched.refusal().map_err(failed)? {
             return Err(self.refused(refusal));
         }
         let now = Instant::now();

@@ -16,6 +16,9 @@ use crate::kernel::Ended;
 use crate::name::ServiceKey;
 use crate::process::Identity;
 
+/// How long it may take to see that a program is executed. Mostly it is less than a millisecond.
+const TO_EXECUTE: Duration = Duration::from_secs(1);
+
 /// How much longer than itself a supervisor is waited for.
 const MARGIN: Duration = Duration::from_secs(30);
 
@@ -200,11 +203,24 @@ pub(crate) struct Launched {
 
 impl Launched {
     /// Lets the program be executed, and returns when it was.
-    pub(crate) fn execute(&self) -> io::Result<Option<Refusal>> {
+    ///
+    /// A child that another thread forks during the start, and that executes nothing, has a copy of the
+    /// pipe that a successful `exec` closes. As long as that child lives the end of the pipe is not to be
+    /// seen, so it is not waited for beyond a second: by then the program runs, or the alarm has told that it
+    /// does not.
+    pub(crate) fn execute(&self) -> io::Result<()> {
         if let Some((_reader, writer)) = self.close_gate() {
             rustix::io::write(&writer, &[1])?;
         }
-        readable(self.exec.as_fd(), None)?;
+        let ends = [self.exec.as_fd(), self.alarm()];
+        any_readable(&ends, Instant::now().checked_add(TO_EXECUTE)).map(drop)
+    }
+
+    /// Why the program was not executed, if it was not.
+    pub(crate) fn refusal(&self) -> io::Result<Option<Refusal>> {
+        if !readable(self.exec.as_fd(), Some(Instant::now()))? {
+            return Ok(None);
+        }
         let mut bytes = [0; 5];
         let length = (&std::fs::File::from(self.exec.try_clone()?)).read(&mut bytes)?;
         Ok((length == bytes.len()).then(|| Refusal::decode(bytes)))
@@ -261,7 +277,15 @@ fn receive(pipe: &OwnedFd) -> io::Result<Option<Message>> {
 /// Whether there is something to read, or the other end is closed, before the deadline. `None`: however
 /// long that takes.
 fn readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
-    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    any_readable(&[fd], deadline)
+}
+
+/// The same for several.
+fn any_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
+    let mut fds: Vec<_> = fds
+        .iter()
+        .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
+        .collect();
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let limit = left.map(|left| Timespec {
