@@ -1,6 +1,7 @@
 //! What can be seen from outside.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use procref_testkit::kernel;
@@ -73,6 +74,31 @@ pub fn counts(key: i32) -> Option<Counts> {
         claimed: is_set(NAME)?,
         used: is_set(GENERATION)? || is_set(PID)?,
     })
+}
+
+/// The processes that have a file locked, or are waiting for it, and what each of their threads sleeps in.
+pub fn lockers(path: &Path) -> Vec<(u32, String)> {
+    let Ok(file) = fs::metadata(path) else {
+        return Vec::new();
+    };
+    let inode = format!(":{}", file.ino());
+    let table = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let locked = table.lines().filter_map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let at = words.iter().position(|word| word.ends_with(&inode))?;
+        words[at - 1].parse().ok()
+    });
+    locked.map(|pid| (pid, sleeps_of(pid))).collect()
+}
+
+fn sleeps_of(pid: u32) -> String {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter();
+    let sleeps = tasks.flatten().flatten().map(|task| {
+        let read = |name| fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        let (comm, call) = (read("comm"), read("wchan"));
+        format!("{}: {call}", comm.trim_end())
+    });
+    sleeps.collect::<Vec<_>>().join(", ")
 }
 
 /// Files in a runtime directory.

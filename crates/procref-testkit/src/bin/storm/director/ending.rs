@@ -48,8 +48,7 @@ impl Director {
     /// With no operation under way, the kernel counts who holds what, exactly.
     pub(super) fn compare_counts(&mut self) -> Verdict {
         let Ok(room) = Room::enter_alone(&self.runtime_dir, PATIENCE) else {
-            let stuck = self.stuck();
-            return self.wrong(stuck, "an operation does not come to its end".to_owned());
+            return self.stuck();
         };
         self.catch_up()?;
         for site in 0..self.dockets.len() {
@@ -73,11 +72,20 @@ impl Director {
         Ok(())
     }
 
-    /// The service whose client is in the middle of something.
-    fn stuck(&mut self) -> usize {
-        let _ = self.catch_up();
-        let locked = |&site: &usize| outside::counts(self.keys[site]).is_some_and(|it| it.locked);
-        (0..self.keys.len()).find(locked).unwrap_or(0)
+    /// Somebody is in the middle of something, and stays there.
+    fn stuck(&mut self) -> Verdict {
+        let lockers = outside::lockers(&self.root.path().join("room"));
+        let own = std::process::id();
+        let others: Vec<_> = lockers.into_iter().filter(|(pid, _)| *pid != own).collect();
+        self.catch_up()?;
+        let place = self.places.iter().find(|place| {
+            place
+                .who
+                .is_some_and(|who| others.iter().any(|(pid, _)| *pid == who.pid))
+        });
+        let site = place.map_or(0, |place| place.site);
+        let text = format!("an operation does not come to its end; in the middle: {others:?}");
+        self.wrong(site, text)
     }
 
     /// Every client ends.
