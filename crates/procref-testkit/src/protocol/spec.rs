@@ -157,7 +157,7 @@ pub struct ServiceSpec {
     pub on_ready: Vec<ReadyOutcome>,
     /// `fingerprint`, if it is set.
     pub fingerprint: Option<(String, Mismatch)>,
-    /// Where callbacks wait for [`Command::Proceed`].
+    /// Where callbacks wait for [`Command::Proceed`](super::Command::Proceed).
     pub gates: Vec<Gate>,
     /// Metadata of every instance.
     pub metadata: Vec<(String, String)>,
@@ -215,7 +215,7 @@ pub enum ReadySpec {
     Command(Vec<String>),
     /// `sd_notify`
     Notify,
-    /// A callback, which waits at [`Gate::Before`] of [`Callback::Ready`].
+    /// A callback, which waits at [`Gate::Before`] of [`Callback::Ready`](super::Callback::Ready).
     Callback,
 }
 
