@@ -114,6 +114,7 @@ fn what_it_leaves_when_it_dies_is_ended_before_another_one_starts() {
     let (one, key) = scene.holder(&spec);
     let (first, workers) = (scene.only_living(), scene.workers());
     first.signal(Signal::KILL);
+    first.wait_gone();
     let two = scene.client(&spec);
     let held = two.acquire();
     assert_ne!(held.got.pid, first.pid);
@@ -393,7 +394,9 @@ fn callbacks_that_follow_a_dead_command_have_a_supervisor_of_their_own() {
     let spec = spec.stop_within_ms(1500);
     let (one, key) = scene.holder(&spec);
     let first = scene.only_supervisor(&spec);
-    scene.only_living().signal(Signal::KILL);
+    let service = scene.only_living();
+    service.signal(Signal::KILL);
+    service.wait_gone();
     // While the first supervisor is still busy with what the service has left.
     let by_callback = ServiceSpec {
         command: None,

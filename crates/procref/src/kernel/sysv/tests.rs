@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use super::*;
@@ -19,7 +20,10 @@ struct Scratch {
 
 impl Scratch {
     fn new(name: &str) -> Self {
-        let dir = PathBuf::from(format!("/nowhere/{}", std::process::id()));
+        // Two tests may choose the same name, and run at once.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = PathBuf::from(format!("/nowhere/{}/{count}", std::process::id()));
         let namespace = Namespace::new(dir, (0, 0), 0);
         Self {
             key: ServiceKey::new(namespace, Name::new(name).unwrap()),
