@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::name::{Digest, Namespace, ServiceKey};
 use crate::process::Identity;
 
-mod semset;
+pub(crate) mod semset;
 #[cfg(target_os = "linux")]
 mod sysv;
 

@@ -20,13 +20,20 @@
 //! ([signal-safety(7)](https://man7.org/linux/man-pages/man7/signal-safety.7.html)): no allocation, no
 //! lock, no panic, no `tracing`. It runs on a stack of its own in that mapping, so that the memory of
 //! its parent can be unmapped under it.
+//!
+//! What a supervisor does stands here, without any system call, as `async` code over [`Hands`] and the
+//! [calls](Calls) on its set, so that the model can run it and switch to another process at each step. On
+//! Linux every one of these futures is ready when it is polled the first time: a step blocks, as its system
+//! call does. So a supervisor polls once, on its own stack, and nothing is allocated for it.
 
+use std::future::Future;
 use std::time::{Duration, Instant};
 
 use crate::command::{Prepared, Stop};
 use crate::crash::{self, Point};
 use crate::error::Result;
-use crate::kernel::bare::{Limit, Refused, Set};
+use crate::kernel::bare;
+use crate::kernel::semset::bare::{Calls, Refused, Set};
 use crate::kernel::{Ended, Instance, Lock, Snapshot};
 use crate::name::ServiceKey;
 use crate::process::Identity;
@@ -39,7 +46,7 @@ pub(crate) use linux::{Launched, Refusal, Stage};
 /// Starts a supervisor for a service, and returns when it is in place.
 ///
 /// Blocks: a fork takes a millisecond, and more where the caller's memory is large.
-pub(crate) fn start(set: Set, key: &ServiceKey, stop: Stop) -> Result<()> {
+pub(crate) fn start(set: bare::Set, key: &ServiceKey, stop: Stop) -> Result<()> {
     linux::start(set, key, stop)
 }
 
@@ -57,19 +64,31 @@ pub(crate) struct Order<'a> {
 /// then the instance is published, not as ready.
 ///
 /// Blocks as [`start`], and until an older service's processes are gone.
-pub(crate) fn launch(set: Set, key: &ServiceKey, stop: Stop, order: &Order) -> Result<Launched> {
+pub(crate) fn launch(
+    set: bare::Set,
+    key: &ServiceKey,
+    stop: Stop,
+    order: &Order,
+) -> Result<Launched> {
     linux::launch(set, key, stop, order)
 }
 
 /// What a supervisor can do to the machine, beside the kernel object.
-trait Hands {
+pub(crate) trait Hands {
+    type Calls: Calls;
+
     /// What its sleeps end with, when a child has ended.
-    fn limit(&self) -> &Limit;
+    fn limit(&self) -> &<Self::Calls as Calls>::Limit;
+
+    /// Lets the next sleep end after so long; `None`: not by time.
+    fn set_limit(&self, left: Option<Duration>);
+
+    fn now(&self) -> Instant;
 
     /// Ends the process and waits until it is gone; false if it cannot be ended.
-    fn end(&self, instance: &Instance) -> bool;
+    async fn end(&self, instance: &Instance) -> bool;
 
-    fn remove_files(&self);
+    async fn remove_files(&self);
 
     fn is_parent(&self) -> bool;
 
@@ -78,7 +97,7 @@ trait Hands {
 }
 
 /// What the parent of a service can do beside that.
-trait Parent: Hands {
+pub(crate) trait Parent: Hands {
     fn child(&self) -> Identity;
 
     fn ended(&self) -> Option<Ended>;
@@ -93,10 +112,41 @@ trait Parent: Hands {
     fn hang_up(&self);
 
     /// Ends what the service has left when it ended.
-    fn end_rest(&self);
+    async fn end_rest(&self);
 
-    fn end_all(&self);
+    async fn end_all(&self);
 }
+
+/// What a supervisor that is to be the parent of a service can do before it is.
+pub(crate) trait Birth {
+    type Parent: Parent;
+
+    /// Tells the starter that an older service's processes are still there. False if nobody listens.
+    fn say_not_in_place(&self) -> bool;
+
+    /// Tells the starter that this supervisor is counted, and waits for its word.
+    fn say_counted(&self) -> bool;
+
+    /// Tells the starter that the service waits at its gate, and is published.
+    fn say_in_place(&self, child: Identity) -> bool;
+
+    /// Waits for the starter's word that the lock that is shared is its own.
+    ///
+    /// A starter that dies right after the fork lets go of the lock, and by the time this process takes its
+    /// share somebody else may have it: a new starter, whose own supervisor waits for TREE. So nothing
+    /// is done before the starter has answered; and this one, which shares a lock with a stranger, goes.
+    /// To look whether the starter is alive would not do: a process that dies gives up its locks first.
+    async fn has_word(&self) -> bool;
+
+    /// Forks the service, which waits at its gate. `None`: it could not, and has told the starter so.
+    async fn fork(&self) -> Option<Self::Parent>;
+
+    async fn remove_files(&self);
+}
+
+type SetOf<H> = Set<<H as Hands>::Calls>;
+
+type LimitOf<H> = <<H as Hands>::Calls as Calls>::Limit;
 
 /// What a sleep comes to.
 enum Slept {
@@ -107,23 +157,25 @@ enum Slept {
 }
 
 /// Sleeps in a step until it is done.
-fn sleep(
-    hands: &impl Hands,
+async fn sleep<'a, H: Hands, F>(
+    hands: &'a H,
     time: Option<Duration>,
-    step: impl Fn(&Limit) -> Result<(), Refused>,
-) -> Result<Slept, Refused> {
-    let deadline = time.and_then(|time| Instant::now().checked_add(time));
+    step: impl Fn(&'a LimitOf<H>) -> F,
+) -> Result<Slept, Refused>
+where
+    F: Future<Output = Result<(), Refused>>,
+{
+    let deadline = time.and_then(|time| hands.now().checked_add(time));
     loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let limit = hands.limit();
-        limit.set(left);
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(hands.now()));
+        hands.set_limit(left);
         // Not before the limit is set: a child that ends from here on brings it to its end. One that
         // ended before is found here. The other way round, one in between would be slept through.
         if hands.has_ended() {
             return Ok(Slept::Ended);
         }
         crash::point(Point::AboutToSleep);
-        match step(limit) {
+        match step(hands.limit()).await {
             Ok(()) => return Ok(Slept::Done),
             Err(Refused::NotNow) if left == Some(Duration::ZERO) => return Ok(Slept::TimeUp),
             Err(Refused::NotNow) => {}
@@ -133,24 +185,77 @@ fn sleep(
 }
 
 /// A supervisor's life, from when it is in place.
-fn watch(set: Set, hands: &impl Hands) {
+pub(crate) async fn watch<H: Hands>(set: SetOf<H>, hands: &H) {
     // Whatever goes wrong, the way out is to end: the kernel gives back what is held, the next join
     // sees that there is no supervisor, and starts another.
-    let _ = watch_until(set, hands);
+    let _ = watch_until(set, hands).await;
+}
+
+/// The life of a supervisor that is to be a service's parent.
+pub(crate) async fn launch_and_watch<B: Birth>(
+    set: SetOf<B::Parent>,
+    birth: &B,
+    instance: Instance,
+    generation: u16,
+    patience: Duration,
+) {
+    if let Err(refused) = set.supervise_tree(patience).await {
+        if refused == Refused::NotNow {
+            birth.say_not_in_place();
+            clear_up(set, birth).await;
+        }
+        return;
+    }
+    crash::point(Point::SupervisorInPlace);
+    if !birth.say_counted() || !birth.has_word().await {
+        let _ = set.step_down().await;
+        clear_up(set, birth).await;
+        return;
+    }
+    let Some(parent) = birth.fork().await else {
+        return;
+    };
+    let child = parent.child();
+    let instance = Instance {
+        identity: child,
+        ..instance
+    };
+    if set.publish(Some(&instance), generation).await.is_ok() {
+        crash::point(Point::ServicePublished);
+        birth.say_in_place(child);
+        watch_child(set, &parent).await;
+    } else {
+        parent.end_all().await;
+    }
+}
+
+/// A starter that died at once may have left its set, without an instance and without anybody.
+async fn clear_up<B: Birth>(set: SetOf<B::Parent>, birth: &B) {
+    if set.try_idle().await.is_err() {
+        return;
+    }
+    let snapshot = set.snapshot().await;
+    let blank = snapshot.is_ok_and(|snapshot| snapshot.instance.is_none());
+    let _ = if blank {
+        birth.remove_files().await;
+        set.remove().await
+    } else {
+        set.unlock().await
+    };
 }
 
 /// The life of a supervisor that is the service's parent, from when the instance is published.
-fn watch_child(set: Set, parent: &impl Parent) {
-    let _ = watch_start_and_until(set, parent);
+async fn watch_child<P: Parent>(set: SetOf<P>, parent: &P) {
+    let _ = watch_start_and_until(set, parent).await;
     // If somebody removed the set, nobody will find the service any more.
-    parent.end_all();
+    parent.end_all().await;
 }
 
-fn watch_start_and_until(set: Set, parent: &impl Parent) -> Result<(), Refused> {
-    if let Start::Serving = watch_start(set, parent)? {
+async fn watch_start_and_until<P: Parent>(set: SetOf<P>, parent: &P) -> Result<(), Refused> {
+    if let Start::Serving = watch_start(set, parent).await? {
         parent.hang_up();
-        if let Watched::Ended = watch_until(set, parent)? {
-            after_end(set, parent)?;
+        if let Watched::Ended = watch_until(set, parent).await? {
+            after_end(set, parent).await?;
         }
     }
     Ok(())
@@ -162,36 +267,36 @@ enum Start {
 }
 
 /// While the starter waits for the service to be ready. The lock is shared with it.
-fn watch_start(set: Set, parent: &impl Parent) -> Result<Start, Refused> {
-    if let Slept::Ended = sleep(parent, None, |limit| set.wait_alone(limit))? {
+async fn watch_start<P: Parent>(set: SetOf<P>, parent: &P) -> Result<Start, Refused> {
+    if let Slept::Ended = sleep(parent, None, |limit| set.wait_alone(limit)).await? {
         // The starter is told at once, and clears up. What it does not come to, because it dies, is done
         // below, so the share of the lock is kept until it has let go.
         parent.report_end();
-        parent.end_rest();
+        parent.end_rest().await;
         parent.report_gone();
-        while set.wait_alone(unlimited(parent)) == Err(Refused::NotNow) {}
+        while set.wait_alone(unlimited(parent)).await == Err(Refused::NotNow) {}
     }
     crash::point(Point::StartSeen);
-    let snapshot = set.snapshot()?;
+    let snapshot = set.snapshot().await?;
     let ours = snapshot
         .instance
         .filter(|instance| instance.identity == parent.child());
     if ours.is_some_and(|instance| instance.is_serving()) {
-        set.unlock()?;
+        set.unlock().await?;
         return Ok(Start::Serving);
     }
     // The starter has died, or could not use the service. Nobody else may.
     let cleared = match ours {
-        Some(_) => clear(set, snapshot, parent)?,
+        Some(_) => clear(set, snapshot, parent).await?,
         None => {
-            parent.end_all();
+            parent.end_all().await;
             true
         }
     };
     if cleared {
-        match set.resign(Lock::Release, parent.ended()) {
+        match set.resign(Lock::Release, parent.ended()).await {
             // Nobody waits for it, and nobody can come while the lock is held.
-            Err(Refused::NotNow) => set.remove()?,
+            Err(Refused::NotNow) => set.remove().await?,
             done => done?,
         }
     }
@@ -199,21 +304,21 @@ fn watch_start(set: Set, parent: &impl Parent) -> Result<Start, Refused> {
 }
 
 /// A limit that nothing but a signal ends.
-fn unlimited(hands: &impl Hands) -> &Limit {
-    hands.limit().set(None);
+fn unlimited<H: Hands>(hands: &H) -> &LimitOf<H> {
+    hands.set_limit(None);
     hands.limit()
 }
 
 /// The service has ended by itself, while it served.
-fn after_end(set: Set, parent: &impl Parent) -> Result<(), Refused> {
+async fn after_end<P: Parent>(set: SetOf<P>, parent: &P) -> Result<(), Refused> {
     /// How long somebody may have the lock before it is looked whether he has a reference by now.
     const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-    parent.end_rest();
+    parent.end_rest().await;
     loop {
         // Whoever holds it will find it dead, and start it anew under a supervisor of its own, which
         // waits until this one's TREE is gone.
-        match set.resign(Lock::Keep, parent.ended()) {
+        match set.resign(Lock::Keep, parent.ended()).await {
             Err(Refused::NotNow) => {}
             done => {
                 crash::point(Point::Resigned);
@@ -222,11 +327,11 @@ fn after_end(set: Set, parent: &impl Parent) -> Result<(), Refused> {
         }
         // Nobody is left who could, so the set is this process's to remove. Not by sleeping until it can:
         // somebody may enter instead, and would wait for TREE while this one waits for him to go.
-        parent.limit().set(Some(LOOK_AGAIN));
-        match set.wait_idle(parent.limit()) {
+        parent.set_limit(Some(LOOK_AGAIN));
+        match set.wait_idle(parent.limit()).await {
             Ok(()) => {
-                let snapshot = set.snapshot()?;
-                return stop(set, snapshot, parent);
+                let snapshot = set.snapshot().await?;
+                return stop(set, snapshot, parent).await;
             }
             Err(Refused::NotNow) => {}
             Err(gone) => return Err(gone),
@@ -240,63 +345,63 @@ enum Watched {
     Ended,
 }
 
-fn watch_until(set: Set, hands: &impl Hands) -> Result<Watched, Refused> {
+async fn watch_until<H: Hands>(set: SetOf<H>, hands: &H) -> Result<Watched, Refused> {
     loop {
-        if let Slept::Ended = sleep(hands, None, |limit| set.wait_idle(limit))? {
+        if let Slept::Ended = sleep(hands, None, |limit| set.wait_idle(limit)).await? {
             return Ok(Watched::Ended);
         }
         crash::point(Point::FoundIdle);
-        let snapshot = set.snapshot()?;
+        let snapshot = set.snapshot().await?;
         if snapshot.tree && !hands.is_parent() {
             // The service of today has a supervisor that is its parent, and can end more than one process.
-            set.unlock()?;
+            set.unlock().await?;
             return Ok(Watched::Stopped);
         }
         // One whose start or stop was broken off by a death is not kept warm.
         let serving = snapshot.instance.filter(Instance::is_serving);
         let linger = serving.map_or(0, |instance| instance.linger_ms);
         if linger > 0 {
-            set.unlock()?;
+            set.unlock().await?;
             let linger = Duration::from_millis(linger.into());
-            match sleep(hands, Some(linger), |limit| set.wait_client(limit))? {
+            match sleep(hands, Some(linger), |limit| set.wait_client(limit)).await? {
                 Slept::Done => continue,
                 Slept::Ended => return Ok(Watched::Ended),
                 Slept::TimeUp => {}
             }
             // Somebody may have come, and gone again even, since. Only a lock taken together with
             // seeing nobody counts.
-            match set.try_idle() {
+            match set.try_idle().await {
                 Ok(()) => {}
                 Err(Refused::NotNow) => continue,
                 Err(gone) => return Err(gone),
             }
-            let again = set.snapshot()?;
+            let again = set.snapshot().await?;
             if again.generation != snapshot.generation {
                 // Another instance by now, which has its own time to be kept warm.
-                set.unlock()?;
+                set.unlock().await?;
                 continue;
             }
         }
-        let snapshot = set.snapshot()?;
-        stop(set, snapshot, hands)?;
+        let snapshot = set.snapshot().await?;
+        stop(set, snapshot, hands).await?;
         return Ok(Watched::Stopped);
     }
 }
 
 /// Under the lock, with nobody left.
-fn stop(set: Set, snapshot: Snapshot, hands: &impl Hands) -> Result<(), Refused> {
-    if clear(set, snapshot, hands)? {
-        set.remove()?;
+async fn stop<H: Hands>(set: SetOf<H>, snapshot: Snapshot, hands: &H) -> Result<(), Refused> {
+    if clear(set, snapshot, hands).await? {
+        set.remove().await?;
     }
     Ok(())
 }
 
 /// Under the lock: ends the instance and clears it, in the order that the last client keeps. False: it
 /// stays, and the lock is released.
-fn clear(set: Set, snapshot: Snapshot, hands: &impl Hands) -> Result<bool, Refused> {
+async fn clear<H: Hands>(set: SetOf<H>, snapshot: Snapshot, hands: &H) -> Result<bool, Refused> {
     if let Some(instance) = snapshot.instance {
         if instance.keep_orphan {
-            set.unlock()?;
+            set.unlock().await?;
             return Ok(false);
         }
         if !instance.hosted {
@@ -304,19 +409,19 @@ fn clear(set: Set, snapshot: Snapshot, hands: &impl Hands) -> Result<bool, Refus
                 stopping: true,
                 ..instance
             };
-            set.publish(Some(&stopping), snapshot.generation)?;
+            set.publish(Some(&stopping), snapshot.generation).await?;
             crash::point(Point::SupervisorPublishedStopping);
-            if !hands.end(&instance) {
+            if !hands.end(&instance).await {
                 // What cannot be stopped keeps its set, for the next client to see.
-                set.unlock()?;
+                set.unlock().await?;
                 return Ok(false);
             }
         }
     }
     crash::point(Point::SupervisorEndedService);
-    set.publish(None, snapshot.generation)?;
+    set.publish(None, snapshot.generation).await?;
     crash::point(Point::SupervisorPublishedNone);
-    hands.remove_files();
+    hands.remove_files().await;
     crash::point(Point::SupervisorRemovedFiles);
     Ok(true)
 }

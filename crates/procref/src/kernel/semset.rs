@@ -15,10 +15,11 @@ use super::{
 use crate::name::{Digest, ServiceKey};
 use crate::process::Identity;
 
+pub(crate) mod bare;
 mod changes;
 mod who;
 
-pub(super) use changes::Changes;
+use changes::Changes;
 use who::Name;
 
 /// The highest value of a slot (`SEMVMX`): 15 bits.
@@ -131,12 +132,12 @@ const UNPIN: [Op; 1] = [op(slot::PIN, -1)];
 /// A supervisor's: it counts itself, sleeps until nobody is left and owns the lock on waking. After a
 /// bare wait for zero the count may have changed again. Joins change SUPERVISOR, too, to see that it is
 /// not 0; WATCH nobody else touches, so the kernel tells by it who the supervisor is.
-pub(super) const SUPERVISE: [Op; 2] = [undone(slot::SUPERVISOR, 1), op(slot::WATCH, 0)];
-pub(super) const WAIT_IDLE: [Op; 4] = [op(slot::REFS, 0), op(slot::PIN, 0), UNLOCKED, TAKE_LOCK];
+const SUPERVISE: [Op; 2] = [undone(slot::SUPERVISOR, 1), op(slot::WATCH, 0)];
+const WAIT_IDLE: [Op; 4] = [op(slot::REFS, 0), op(slot::PIN, 0), UNLOCKED, TAKE_LOCK];
 /// A supervisor's that becomes the parent of the service: it sleeps until an older one's processes are
 /// gone, and shares the lock with its starter, so that the death of either alone does not open it. A
 /// lock that nobody holds any more is not waited for: then there is no starter to serve.
-pub(super) const SUPERVISE_TREE: [Op; 6] = [
+const SUPERVISE_TREE: [Op; 6] = [
     op(slot::TREE, 0),
     undone(slot::TREE, 1),
     at_once(undone(slot::LOCK, -1)),
@@ -145,27 +146,27 @@ pub(super) const SUPERVISE_TREE: [Op; 6] = [
     op(slot::WATCH, 0),
 ];
 /// Sleeps until the lock, shared so far, is its own alone: the starter has let go of it, or died.
-pub(super) const WAIT_ALONE: [Op; 3] = [op(slot::LOCK, -1), op(slot::LOCK, 0), op(slot::LOCK, 1)];
+const WAIT_ALONE: [Op; 3] = [op(slot::LOCK, -1), op(slot::LOCK, 0), op(slot::LOCK, 1)];
 /// A supervisor whose processes have ended goes, and leaves the service to its holders, or, if there is
 /// none, to whom it is pinned for. In one step with seeing them: gone before the last of them, it would
 /// leave a set that nobody removes.
-pub(super) const RESIGN_TO: [[Op; 2]; 2] = [
+const RESIGN_TO: [[Op; 2]; 2] = [
     [op(slot::REFS, -1), op(slot::REFS, 1)],
     [op(slot::PIN, -1), op(slot::PIN, 1)],
 ];
 /// Takes back [`SUPERVISE_TREE`].
-pub(super) const STEP_DOWN: [Op; 3] = [
+const STEP_DOWN: [Op; 3] = [
     undone(slot::SUPERVISOR, -1),
     undone(slot::TREE, -1),
     RELEASE_LOCK,
 ];
-pub(super) const RESIGN: [Op; 2] = [undone(slot::SUPERVISOR, -1), undone(slot::TREE, -1)];
+const RESIGN: [Op; 2] = [undone(slot::SUPERVISOR, -1), undone(slot::TREE, -1)];
 /// Sleeps until somebody is there again.
-pub(super) const WAIT_CLIENT: [Op; 2] = [op(slot::REFS, -1), op(slot::REFS, 1)];
+const WAIT_CLIENT: [Op; 2] = [op(slot::REFS, -1), op(slot::REFS, 1)];
 const WAIT_UNLOCKED: [Op; 1] = [UNLOCKED];
 const ENTER: [Op; 3] = [UNLOCKED, TAKE_LOCK, ONE_MORE];
 const LOCK: [Op; 2] = [UNLOCKED, TAKE_LOCK];
-pub(super) const UNLOCK: [Op; 1] = [RELEASE_LOCK];
+const UNLOCK: [Op; 1] = [RELEASE_LOCK];
 /// −2 fails where ours is the last reference.
 const LEAVE: [Op; 2] = [undone(slot::REFS, -2), ONE_MORE];
 const ABANDON: [Op; 3] = [undone(slot::REFS, -2), ONE_MORE, RELEASE_LOCK];
@@ -201,6 +202,9 @@ pub(crate) trait Array: Send + Sync + 'static {
 
     /// When an array was performed last.
     fn changed_at(&self) -> impl Future<Output = Step<SystemTime>> + Send;
+
+    /// The process that makes these calls.
+    fn own_pid(&self) -> u32;
 
     /// What to say about a step that cannot fail unless somebody else writes to the set.
     fn meddled(&self, operation: &'static str) -> super::Fault;

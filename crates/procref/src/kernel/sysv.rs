@@ -112,7 +112,7 @@ fn too_large(values: io::Result<Values>) -> io::Result<Option<Values>> {
 impl Set<SysvArray> {
     /// The set for a process that may do nothing but bare system calls.
     pub(crate) fn bare(&self) -> bare::Set {
-        bare::Set::new(self.array().id)
+        bare::Set::new(bare::BareCalls::new(self.array().id))
     }
 }
 
@@ -229,6 +229,10 @@ impl Array for SysvArray {
     async fn changed_at(&self) -> Step<SystemTime> {
         let seconds = self.call("ask when the set changed", sys::changed_at)?;
         Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    }
+
+    fn own_pid(&self) -> u32 {
+        std::process::id()
     }
 
     fn meddled(&self, operation: &'static str) -> Fault {

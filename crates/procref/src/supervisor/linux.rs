@@ -4,11 +4,13 @@
 
 use std::ffi::CString;
 use std::fs;
+use std::future::Future;
 use std::io::{self, Read as _};
 use std::iter;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 use std::{ptr, slice};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,10 +22,11 @@ use crate::command::Stop;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::Instance;
-use crate::kernel::bare::{Limit, Set};
+use crate::kernel::bare::{BareCalls, Limit, Set};
 use crate::name::ServiceKey;
 use crate::process::{BareProcess, Identity, KILL_TIMEOUT, Signal};
 use crate::record;
+use crate::runtime::poll_once;
 
 mod arena;
 mod child;
@@ -306,7 +309,7 @@ fn supervise(plan: &Plan) -> ! {
         parent::supervise(plan, charge);
         exit();
     }
-    if plan.set.supervise().is_err() {
+    if at_once(plan.set.supervise()).is_err() {
         exit();
     }
     crash::point(Point::SupervisorInPlace);
@@ -314,9 +317,18 @@ fn supervise(plan: &Plan) -> ! {
     let told = write(plan.ready, &[0]);
     close_from(0);
     if told {
-        watch(plan.set, plan);
+        at_once(watch(plan.set, plan));
     }
     exit()
+}
+
+/// Runs what is written as `async` for the model's sake. Here each of its steps blocks and is never pending,
+/// so one poll is all; the future is on this stack.
+fn at_once<F: Future>(future: F) -> F::Output {
+    match poll_once(future) {
+        Poll::Ready(output) => output,
+        Poll::Pending => exit(),
+    }
 }
 
 fn last_errno() -> i32 {
@@ -412,20 +424,8 @@ impl Plan {
             Err(_) => false,
         }
     }
-}
 
-impl Hands for Plan {
-    fn limit(&self) -> &Limit {
-        // Its signals are all blocked, so nothing ends it early.
-        static LIMIT: Limit = Limit::new();
-        &LIMIT
-    }
-
-    fn end(&self, instance: &Instance) -> bool {
-        self.end_by_identity(instance)
-    }
-
-    fn remove_files(&self) {
+    fn unlink_files(&self) {
         let same_dir = rustix::fs::lstat(self.dir.as_c_str())
             .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.dir_identity);
         if same_dir {
@@ -433,6 +433,32 @@ impl Hands for Plan {
                 let _ = rustix::fs::unlink(file.as_c_str());
             }
         }
+    }
+}
+
+impl Hands for Plan {
+    type Calls = BareCalls;
+
+    fn limit(&self) -> &Limit {
+        // Its signals are all blocked, so nothing ends it early.
+        static LIMIT: Limit = Limit::new();
+        &LIMIT
+    }
+
+    fn set_limit(&self, left: Option<Duration>) {
+        self.limit().set(left);
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    async fn end(&self, instance: &Instance) -> bool {
+        self.end_by_identity(instance)
+    }
+
+    async fn remove_files(&self) {
+        self.unlink_files();
     }
 
     fn is_parent(&self) -> bool {

@@ -33,12 +33,12 @@ pub(super) struct Name {
 }
 
 impl Name {
-    fn first_choice(&self) -> u16 {
+    fn first_choice(&self, own_pid: u32) -> u16 {
         match self.usual.load(Ordering::Relaxed) {
             // Processes that are started in a row have pids in a row, and do not meet.
             0 => {
                 let slots = u32::from(slot::WHO.end - slot::WHO.start);
-                slot::WHO.start + (std::process::id() % slots) as u16
+                slot::WHO.start + (own_pid % slots) as u16
             }
             usual => usual,
         }
@@ -53,7 +53,7 @@ impl Name {
 impl<A: Array> Set<A> {
     /// Takes a reference, and a name where one is to be had.
     pub(super) async fn take(&self, operation: &'static str, ops: &[Op]) -> Step<bool> {
-        let mut choice = self.name.first_choice();
+        let mut choice = self.name.first_choice(self.array.own_pid());
         for _ in 0..TRIES {
             let named = Changes::and(ops, &[op(choice, 0), undone(choice, 1)]);
             if self.now(operation, named.ops()).await? {

@@ -90,7 +90,7 @@ pub(crate) struct Limit(UnsafeCell<libc::timespec>);
 
 // SAFETY: nobody but one thread and the signal handlers that interrupt it use it, and each access is one
 // volatile read or write of an integer. Of a limit that a handler zeroes while it is being set at most
-// the part of a second remains; `bare::Set` says how its user sees that.
+// the part of a second remains; `semset::bare` says how its user sees that.
 unsafe impl Sync for Limit {}
 
 impl Limit {

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 
 use super::launched::Message;
-use super::{Charge, Plan, close_from, drop_memory, fork_here, last_errno, write};
+use super::{Charge, Plan, at_once, close_from, drop_memory, fork_here, last_errno, write};
 use crate::crash::{self, Point};
-use crate::kernel::bare::{Limit, Refused};
+use crate::kernel::bare::{BareCalls, Limit};
 use crate::kernel::{Ended, Instance};
 use crate::process::{BareProcess, Identity, KILL_TIMEOUT};
-use crate::supervisor::{Hands, Parent, watch_child};
+use crate::supervisor::{Birth, Hands, Parent, launch_and_watch};
 
 /// Where its ends of the pipes are, once everything else is closed.
 const REPORT: RawFd = 0;
@@ -28,84 +28,74 @@ static LIMIT: Limit = Limit::new();
 const ASKED: usize = 64;
 
 pub(super) fn supervise(plan: &Plan, charge: &Charge) {
-    let report = |message: Message| write(plan.ready, &message.encode());
-    match plan.set.supervise_tree(charge.patience) {
-        Ok(()) => {}
-        Err(refused) => {
-            if refused == Refused::NotNow {
-                report(Message::NotInPlace);
-                clear_up(plan);
-            }
-            return;
+    let birth = Charged { plan, charge };
+    let (instance, generation) = (charge.instance, charge.generation);
+    let life = launch_and_watch(plan.set, &birth, instance, generation, charge.patience);
+    at_once(life);
+}
+
+/// A supervisor that is to be the service's parent.
+struct Charged<'a> {
+    plan: &'a Plan,
+    charge: &'a Charge,
+}
+
+impl Charged<'_> {
+    fn report(&self, message: Message) -> bool {
+        write(self.plan.ready, &message.encode())
+    }
+}
+
+impl<'a> Birth for Charged<'a> {
+    type Parent = Tree<'a>;
+
+    fn say_not_in_place(&self) -> bool {
+        self.report(Message::NotInPlace)
+    }
+
+    fn say_counted(&self) -> bool {
+        self.report(Message::Counted)
+    }
+
+    fn say_in_place(&self, child: Identity) -> bool {
+        write(REPORT, &Message::InPlace(child).encode())
+    }
+
+    async fn has_word(&self) -> bool {
+        has_word(self.charge)
+    }
+
+    async fn fork(&self) -> Option<Tree<'a>> {
+        let Self { plan, charge } = *self;
+        // SAFETY: takes numbers, and concerns this process alone.
+        unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+        drop_memory(plan);
+        handle_child();
+        let pid = match fork_here() {
+            0 => charge.program.run(),
+            pid => u32::try_from(pid).unwrap_or(0),
+        };
+        if pid == 0 {
+            self.report(Message::NotForked(last_errno()));
+            return None;
         }
+        crash::point(Point::ServiceForked);
+        keep_pipes(plan.ready, charge.presence);
+        // Without /proc there is none. The gate stays closed, so the child ends.
+        let start = BareProcess::start_of(pid).ok()?;
+        Some(Tree {
+            plan,
+            child: Identity { pid, start },
+            ended: Cell::new(None),
+            alone: Cell::new(false),
+        })
     }
-    crash::point(Point::SupervisorInPlace);
-    if !report(Message::Counted) || !has_word(charge) {
-        let _ = plan.set.step_down();
-        clear_up(plan);
-        return;
-    }
-    // SAFETY: takes numbers, and concerns this process alone.
-    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
-    drop_memory(plan);
-    handle_child();
-    let pid = match fork_here() {
-        0 => charge.program.run(),
-        pid => u32::try_from(pid).unwrap_or(0),
-    };
-    if pid == 0 {
-        report(Message::NotForked(last_errno()));
-        return;
-    }
-    crash::point(Point::ServiceForked);
-    keep_pipes(plan.ready, charge.presence);
-    let Ok(start) = BareProcess::start_of(pid) else {
-        // Without /proc. The gate stays closed, so the child ends.
-        return;
-    };
-    let child = Identity { pid, start };
-    let parent = Tree {
-        plan,
-        child,
-        ended: Cell::new(None),
-        alone: Cell::new(false),
-    };
-    let instance = Instance {
-        identity: child,
-        ..charge.instance
-    };
-    if plan.set.publish(Some(&instance), charge.generation).is_ok() {
-        crash::point(Point::ServicePublished);
-        write(REPORT, &Message::InPlace(child).encode());
-        watch_child(plan.set, &parent);
-    } else {
-        parent.end_all();
+
+    async fn remove_files(&self) {
+        self.plan.unlink_files();
     }
 }
 
-/// A starter that died at once may have left its set, without an instance and without anybody.
-fn clear_up(plan: &Plan) {
-    let set = plan.set;
-    if set.try_idle().is_err() {
-        return;
-    }
-    let blank = set
-        .snapshot()
-        .is_ok_and(|snapshot| snapshot.instance.is_none());
-    let _ = if blank {
-        plan.remove_files();
-        set.remove()
-    } else {
-        set.unlock()
-    };
-}
-
-/// Waits for the starter's word that the lock that is shared is its own.
-///
-/// A starter that dies right after the fork lets go of the lock, and by the time this process takes its
-/// share somebody else may have it: a new starter, whose own supervisor waits for TREE. So nothing
-/// is done before the starter has answered; and this one, which shares a lock with a stranger, goes.
-/// To look whether the starter is alive would not do: a process that dies gives up its locks first.
 fn has_word(charge: &Charge) -> bool {
     let [word, starters_end] = charge.word;
     close(starters_end);
@@ -132,7 +122,7 @@ fn has_word(charge: &Charge) -> bool {
         && unsafe { libc::read(word, byte.as_mut_ptr().cast(), byte.len()) } == 1
 }
 
-struct Tree<'a> {
+pub(super) struct Tree<'a> {
     plan: &'a Plan,
     child: Identity,
     ended: Cell<Option<Ended>>,
@@ -160,6 +150,23 @@ impl Tree<'_> {
                 }));
             }
         }
+    }
+
+    fn end_tree(&self) {
+        hold_child_signal();
+        let deadline = self.deadline();
+        self.reap();
+        if self.ended.get().is_none() {
+            // Only the service itself: many stop their workers in an order of their own, and to be asked
+            // behind their backs looks like a crash of these.
+            let pid = self.child.pid as i32;
+            signal(pid, self.plan.stop.signal.number());
+            signal(pid, libc::SIGCONT);
+            while self.ended.get().is_none() && wait_child(deadline) {
+                self.reap();
+            }
+        }
+        self.end_until(deadline);
     }
 
     fn end_until(&self, deadline: Instant) {
@@ -211,21 +218,31 @@ fn unasked(asked: &mut [i32; ASKED], pid: i32) -> Option<&mut i32> {
 }
 
 impl Hands for Tree<'_> {
+    type Calls = BareCalls;
+
     fn limit(&self) -> &Limit {
         &LIMIT
     }
 
-    fn end(&self, instance: &Instance) -> bool {
+    fn set_limit(&self, left: Option<Duration>) {
+        LIMIT.set(left);
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    async fn end(&self, instance: &Instance) -> bool {
         if instance.identity == self.child {
-            self.end_all();
+            self.end_tree();
             self.alone.get()
         } else {
             self.plan.end_by_identity(instance)
         }
     }
 
-    fn remove_files(&self) {
-        self.plan.remove_files();
+    async fn remove_files(&self) {
+        self.plan.unlink_files();
     }
 
     fn is_parent(&self) -> bool {
@@ -262,26 +279,13 @@ impl Parent for Tree<'_> {
         close(PRESENCE);
     }
 
-    fn end_rest(&self) {
+    async fn end_rest(&self) {
         hold_child_signal();
         self.end_until(self.deadline());
     }
 
-    fn end_all(&self) {
-        hold_child_signal();
-        let deadline = self.deadline();
-        self.reap();
-        if self.ended.get().is_none() {
-            // Only the service itself: many stop their workers in an order of their own, and to be asked
-            // behind their backs looks like a crash of these.
-            let pid = self.child.pid as i32;
-            signal(pid, self.plan.stop.signal.number());
-            signal(pid, libc::SIGCONT);
-            while self.ended.get().is_none() && wait_child(deadline) {
-                self.reap();
-            }
-        }
-        self.end_until(deadline);
+    async fn end_all(&self) {
+        self.end_tree();
     }
 }
 
