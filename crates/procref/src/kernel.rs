@@ -29,6 +29,8 @@ use crate::name::{Digest, Namespace, ServiceKey};
 use crate::process::Identity;
 
 pub(crate) mod semset;
+#[cfg(test)]
+pub(crate) mod sim;
 #[cfg(target_os = "linux")]
 mod sysv;
 

@@ -54,7 +54,7 @@ pub(crate) use sys::{kill_myself, suspend_myself};
 pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A process by pid and start time: what can be stored, and compared after a crash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
     pub(crate) pid: u32,
     /// Clock ticks from boot to its start; the unit does not matter, it is only compared.

@@ -31,7 +31,7 @@ const MAX_SIZE: u64 = 1 << 20;
 const GROUP_OR_WORLD: u32 = 0o077;
 
 /// What the file says, as JSON.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     version: u32,
     name: String,

@@ -25,6 +25,8 @@ mod handle;
 mod health;
 mod launch;
 mod lifecycle;
+#[cfg(test)]
+mod model;
 mod pin;
 mod replacement;
 mod seat;

@@ -23,13 +23,13 @@ use changes::Changes;
 use who::Name;
 
 /// The highest value of a slot (`SEMVMX`): 15 bits.
-pub(super) const MAX_VALUE: u16 = 0x7fff;
+pub(crate) const MAX_VALUE: u16 = 0x7fff;
 const BITS: u32 = 15;
 /// No array is longer: the instance's slots, and the lock.
 pub(super) const MAX_OPS: usize = 16;
 
 /// Where each thing is kept.
-pub(super) mod slot {
+pub(crate) mod slot {
     use std::ops::Range;
 
     pub(crate) const REFS: u16 = 0;
@@ -66,14 +66,14 @@ mod flag {
 pub(crate) type Values = [u16; slot::COUNT as usize];
 
 /// One operation of an array; `delta` 0 means "must be 0".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Op {
-    pub(super) slot: u16,
-    pub(super) delta: i16,
+    pub(crate) slot: u16,
+    pub(crate) delta: i16,
     /// The kernel takes it back when the process ends (`SEM_UNDO`).
-    pub(super) undo: bool,
+    pub(crate) undo: bool,
     /// Where it cannot be performed, the array is refused even if it may wait for its others.
-    pub(super) at_once: bool,
+    pub(crate) at_once: bool,
 }
 
 /// Whether an array that cannot be performed now is waited for.
@@ -83,7 +83,7 @@ pub(crate) enum Wait {
     Yes,
 }
 
-const fn op(slot: u16, delta: i16) -> Op {
+pub(crate) const fn op(slot: u16, delta: i16) -> Op {
     Op {
         slot,
         delta,
@@ -92,7 +92,7 @@ const fn op(slot: u16, delta: i16) -> Op {
     }
 }
 
-const fn undone(slot: u16, delta: i16) -> Op {
+pub(crate) const fn undone(slot: u16, delta: i16) -> Op {
     Op {
         slot,
         delta,
@@ -132,12 +132,12 @@ const UNPIN: [Op; 1] = [op(slot::PIN, -1)];
 /// A supervisor's: it counts itself, sleeps until nobody is left and owns the lock on waking. After a
 /// bare wait for zero the count may have changed again. Joins change SUPERVISOR, too, to see that it is
 /// not 0; WATCH nobody else touches, so the kernel tells by it who the supervisor is.
-const SUPERVISE: [Op; 2] = [undone(slot::SUPERVISOR, 1), op(slot::WATCH, 0)];
-const WAIT_IDLE: [Op; 4] = [op(slot::REFS, 0), op(slot::PIN, 0), UNLOCKED, TAKE_LOCK];
+pub(crate) const SUPERVISE: [Op; 2] = [undone(slot::SUPERVISOR, 1), op(slot::WATCH, 0)];
+pub(crate) const WAIT_IDLE: [Op; 4] = [op(slot::REFS, 0), op(slot::PIN, 0), UNLOCKED, TAKE_LOCK];
 /// A supervisor's that becomes the parent of the service: it sleeps until an older one's processes are
 /// gone, and shares the lock with its starter, so that the death of either alone does not open it. A
 /// lock that nobody holds any more is not waited for: then there is no starter to serve.
-const SUPERVISE_TREE: [Op; 6] = [
+pub(crate) const SUPERVISE_TREE: [Op; 6] = [
     op(slot::TREE, 0),
     undone(slot::TREE, 1),
     at_once(undone(slot::LOCK, -1)),
@@ -146,7 +146,7 @@ const SUPERVISE_TREE: [Op; 6] = [
     op(slot::WATCH, 0),
 ];
 /// Sleeps until the lock, shared so far, is its own alone: the starter has let go of it, or died.
-const WAIT_ALONE: [Op; 3] = [op(slot::LOCK, -1), op(slot::LOCK, 0), op(slot::LOCK, 1)];
+pub(crate) const WAIT_ALONE: [Op; 3] = [op(slot::LOCK, -1), op(slot::LOCK, 0), op(slot::LOCK, 1)];
 /// A supervisor whose processes have ended goes, and leaves the service to its holders, or, if there is
 /// none, to whom it is pinned for. In one step with seeing them: gone before the last of them, it would
 /// leave a set that nobody removes.
@@ -155,18 +155,18 @@ const RESIGN_TO: [[Op; 2]; 2] = [
     [op(slot::PIN, -1), op(slot::PIN, 1)],
 ];
 /// Takes back [`SUPERVISE_TREE`].
-const STEP_DOWN: [Op; 3] = [
+pub(crate) const STEP_DOWN: [Op; 3] = [
     undone(slot::SUPERVISOR, -1),
     undone(slot::TREE, -1),
     RELEASE_LOCK,
 ];
 const RESIGN: [Op; 2] = [undone(slot::SUPERVISOR, -1), undone(slot::TREE, -1)];
 /// Sleeps until somebody is there again.
-const WAIT_CLIENT: [Op; 2] = [op(slot::REFS, -1), op(slot::REFS, 1)];
+pub(crate) const WAIT_CLIENT: [Op; 2] = [op(slot::REFS, -1), op(slot::REFS, 1)];
 const WAIT_UNLOCKED: [Op; 1] = [UNLOCKED];
 const ENTER: [Op; 3] = [UNLOCKED, TAKE_LOCK, ONE_MORE];
 const LOCK: [Op; 2] = [UNLOCKED, TAKE_LOCK];
-const UNLOCK: [Op; 1] = [RELEASE_LOCK];
+pub(crate) const UNLOCK: [Op; 1] = [RELEASE_LOCK];
 /// −2 fails where ours is the last reference.
 const LEAVE: [Op; 2] = [undone(slot::REFS, -2), ONE_MORE];
 const ABANDON: [Op; 3] = [undone(slot::REFS, -2), ONE_MORE, RELEASE_LOCK];
@@ -226,7 +226,7 @@ pub(crate) struct Set<A> {
 }
 
 impl<A: Array> Set<A> {
-    pub(super) fn new(array: A, key: &ServiceKey) -> Self {
+    pub(crate) fn new(array: A, key: &ServiceKey) -> Self {
         Self {
             array,
             digests: key.digests(),
@@ -234,7 +234,7 @@ impl<A: Array> Set<A> {
         }
     }
 
-    pub(super) fn array(&self) -> &A {
+    pub(crate) fn array(&self) -> &A {
         &self.array
     }
 
@@ -445,7 +445,7 @@ fn unpack(values: &Values, slots: std::ops::Range<u16>) -> u128 {
     })
 }
 
-pub(super) fn encode(values: &mut Values, instance: Option<&Instance>, generation: u16) {
+pub(crate) fn encode(values: &mut Values, instance: Option<&Instance>, generation: u16) {
     debug_assert!(generation <= MAX_GENERATION);
     values[slot::GENERATION as usize] = generation;
     let flags = instance.map_or(0, |instance| {
@@ -473,7 +473,7 @@ pub(super) fn encode(values: &mut Values, instance: Option<&Instance>, generatio
     );
 }
 
-pub(super) fn decode(values: &Values, claimed: bool) -> Snapshot {
+pub(crate) fn decode(values: &Values, claimed: bool) -> Snapshot {
     let flags = values[slot::FLAGS as usize];
     let has = |flag: u16| flags & flag != 0;
     // What the slots can hold beyond these types nobody writes; cutting it off is harmless, because

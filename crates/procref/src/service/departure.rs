@@ -487,8 +487,7 @@ impl<W: World> Departure<W> {
     /// for which this one waits for `patience` at most.
     pub(crate) fn finish_here(mut self, patience: Duration) {
         if let Some(done) = self.finish_elsewhere() {
-            // An error means that it takes longer: it goes on without us.
-            let _ = done.recv_timeout(patience);
+            self.seat.world.wait_here(&done, patience);
         }
     }
 

@@ -4,7 +4,7 @@
 //! engine on a machine that it made up.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use super::launch::{Launch, Running};
@@ -134,6 +134,9 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
 
     /// Runs a future that blocks its thread in the kernel.
     fn spawn_blocking(&self, purpose: &'static str, future: BoxFuture<()>) -> Result<()>;
+
+    /// Blocks this thread until it is done, at most so long.
+    fn wait_here(&self, done: &mpsc::Receiver<()>, patience: Duration);
 
     /// The future's output, or `None` if it takes longer.
     fn within<F: Future + Send>(
@@ -272,6 +275,11 @@ impl World for Machine {
 
     fn spawn_blocking(&self, purpose: &'static str, future: BoxFuture<()>) -> Result<()> {
         runtime::spawn_blocking(purpose, future)
+    }
+
+    fn wait_here(&self, done: &mpsc::Receiver<()>, patience: Duration) {
+        // An error means that it takes longer: it goes on without us.
+        let _ = done.recv_timeout(patience);
     }
 
     async fn within<F: Future + Send>(&self, limit: Duration, future: F) -> Option<F::Output> {

@@ -1,0 +1,301 @@
+//! A kernel in memory, for the model: System V semaphore sets as the manual describes them.
+//!
+//! [`Table`] is the kernel, without processes: whoever uses it says which process makes a call, and when
+//! one has died. [`SimArray`] lets the engine's own steps run on it, at the moments that its [`Calls`]
+//! chooses.
+//!
+//! It is more permissive than Linux in one point. Linux performs the array of a sleeper at the very moment
+//! when it becomes possible. Here a sleeper may go on as soon as it can, and it can as long as nobody has
+//! made it impossible again: what Linux does is one of the orders that can be chosen.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::semset::{Array, MAX_VALUE, Op, Set, Values, Wait, slot};
+use super::{Fault, Kernel, Missing, Step};
+use crate::error::{Error, Result};
+use crate::name::{Digest, Namespace, ServiceKey};
+
+/// As `semget` returns it. Never given out again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SetId(u32);
+
+/// What an attempt at an array comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Outcome {
+    Done,
+    /// `EAGAIN`.
+    NotNow,
+    /// The process would sleep.
+    Sleeps,
+    /// `EIDRM`, `EINVAL`.
+    Gone,
+    /// `ERANGE`.
+    OutOfRange,
+}
+
+/// All sets of the machine.
+#[derive(Clone, Default)]
+pub(crate) struct Table {
+    sets: BTreeMap<SetId, Entry>,
+    keys: BTreeMap<i32, SetId>,
+    next: u32,
+}
+
+#[derive(Clone)]
+struct Entry {
+    values: Values,
+    /// What the kernel adds to each slot when the process ends.
+    undo: BTreeMap<u32, BTreeMap<u16, i16>>,
+    /// Of each slot: `GETPID`.
+    last: [u32; slot::COUNT as usize],
+}
+
+impl Hash for Table {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Not who changed a slot last: that is for messages to people, and no step depends on it.
+        for (id, entry) in &self.sets {
+            (id, &entry.values, &entry.undo).hash(state);
+        }
+        self.keys.hash(state);
+    }
+}
+
+impl Table {
+    /// The set of a key.
+    pub(crate) fn open(&mut self, key: i32, missing: Missing) -> Option<SetId> {
+        if let Some(&id) = self.keys.get(&key) {
+            return Some(id);
+        }
+        if missing == Missing::Ignore {
+            return None;
+        }
+        self.next += 1;
+        let id = SetId(self.next);
+        let entry = Entry {
+            values: [0; slot::COUNT as usize],
+            undo: BTreeMap::new(),
+            last: [0; slot::COUNT as usize],
+        };
+        self.sets.insert(id, entry);
+        self.keys.insert(key, id);
+        Some(id)
+    }
+
+    pub(crate) fn operate(&mut self, pid: u32, id: SetId, ops: &[Op], wait: Wait) -> Outcome {
+        let Some(entry) = self.sets.get_mut(&id) else {
+            return Outcome::Gone;
+        };
+        let outcome = entry.attempt(pid, ops, wait);
+        if outcome == Outcome::Done {
+            for op in ops {
+                entry.last[op.slot as usize] = pid;
+            }
+        }
+        outcome
+    }
+
+    /// What an attempt would come to.
+    pub(crate) fn try_out(&self, pid: u32, id: SetId, ops: &[Op], wait: Wait) -> Outcome {
+        match self.sets.get(&id) {
+            Some(entry) => entry.clone().attempt(pid, ops, wait),
+            None => Outcome::Gone,
+        }
+    }
+
+    pub(crate) fn values(&self, id: SetId) -> Option<&Values> {
+        self.sets.get(&id).map(|entry| &entry.values)
+    }
+
+    pub(crate) fn last_pid(&self, id: SetId, slot: u16) -> Option<u32> {
+        self.sets.get(&id).map(|entry| entry.last[slot as usize])
+    }
+
+    /// False if it is gone already.
+    pub(crate) fn remove(&mut self, id: SetId) -> bool {
+        self.keys.retain(|_, other| *other != id);
+        self.sets.remove(&id).is_some()
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = SetId> {
+        self.sets.keys().copied()
+    }
+
+    /// How much of a slot's value goes with the processes that are told of.
+    pub(crate) fn goes_with(&self, id: SetId, slot: u16, is_one: impl Fn(u32) -> bool) -> i32 {
+        let undo = self.sets.get(&id).into_iter().flat_map(|entry| &entry.undo);
+        -undo
+            .filter(|(pid, _)| is_one(**pid))
+            .filter_map(|(_, undo)| undo.get(&slot))
+            .map(|&undo| i32::from(undo))
+            .sum::<i32>()
+    }
+
+    /// A process has ended: what it did with `SEM_UNDO` is taken back, to the limits of a value at most.
+    pub(crate) fn end_process(&mut self, pid: u32) {
+        for entry in self.sets.values_mut() {
+            for (slot, undo) in entry.undo.remove(&pid).unwrap_or_default() {
+                let value = &mut entry.values[slot as usize];
+                let after = i32::from(*value) + i32::from(undo);
+                *value = after.clamp(0, MAX_VALUE.into()) as u16;
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// Performs all operations in their order, or none.
+    fn attempt(&mut self, pid: u32, ops: &[Op], wait: Wait) -> Outcome {
+        let mut values = self.values;
+        let mut undo = self.undo.get(&pid).cloned().unwrap_or_default();
+        for op in ops {
+            let value = i32::from(values[op.slot as usize]);
+            let after = value + i32::from(op.delta);
+            let possible = if op.delta == 0 {
+                value == 0
+            } else {
+                after >= 0
+            };
+            if !possible {
+                return match wait {
+                    Wait::Yes if !op.at_once => Outcome::Sleeps,
+                    _ => Outcome::NotNow,
+                };
+            }
+            if after > MAX_VALUE.into() {
+                return Outcome::OutOfRange;
+            }
+            if op.undo {
+                let adjusted = undo.entry(op.slot).or_insert(0);
+                let after = i32::from(*adjusted) - i32::from(op.delta);
+                // As the kernel: one more below than above.
+                if !(-i32::from(MAX_VALUE) - 1..=MAX_VALUE.into()).contains(&after) {
+                    return Outcome::OutOfRange;
+                }
+                *adjusted = after as i16;
+            }
+            values[op.slot as usize] = after as u16;
+        }
+        undo.retain(|_, undo| *undo != 0);
+        self.values = values;
+        if undo.is_empty() {
+            self.undo.remove(&pid);
+        } else {
+            self.undo.insert(pid, undo);
+        }
+        Outcome::Done
+    }
+}
+
+/// How a process makes its calls: at a moment that somebody chooses.
+pub(crate) trait Calls: Clone + Send + Sync + 'static {
+    fn pid(&self) -> u32;
+
+    fn open(&self, key: i32, missing: Missing) -> impl Future<Output = Option<SetId>> + Send;
+
+    /// Is never [`Outcome::Sleeps`]: then it is not ready yet.
+    fn operate(
+        &self,
+        set: SetId,
+        operation: &'static str,
+        ops: &[Op],
+        wait: Wait,
+    ) -> impl Future<Output = Outcome> + Send;
+
+    fn values(&self, set: SetId) -> impl Future<Output = Option<Values>> + Send;
+
+    /// False if it is gone already.
+    fn remove(&self, set: SetId) -> impl Future<Output = bool> + Send;
+
+    fn last_pid(&self, set: SetId, slot: u16) -> impl Future<Output = Option<u32>> + Send;
+}
+
+/// One process's way to the sets in memory.
+#[derive(Clone)]
+pub(crate) struct SimKernel<C>(pub(crate) C);
+
+impl<C: Calls> Kernel for SimKernel<C> {
+    type Object = Set<SimArray<C>>;
+
+    async fn open(&self, key: &ServiceKey, missing: Missing) -> Result<Option<Self::Object>> {
+        let id = self.0.open(key.short(), missing).await;
+        Ok(id.map(|id| {
+            let array = SimArray {
+                id,
+                calls: self.0.clone(),
+                service: key.name().into(),
+            };
+            Set::new(array, key)
+        }))
+    }
+
+    fn survey(&self, _: &Namespace) -> Result<Vec<Digest>> {
+        Ok(Vec::new())
+    }
+
+    fn object_name(key: &ServiceKey) -> String {
+        format!("0x{:08x} in memory", key.short())
+    }
+}
+
+/// An open set in memory.
+pub(crate) struct SimArray<C> {
+    id: SetId,
+    calls: C,
+    service: Arc<str>,
+}
+
+impl<C: Calls> SimArray<C> {
+    pub(crate) fn id(&self) -> SetId {
+        self.id
+    }
+
+    fn refused(&self, operation: &'static str, advice: &str) -> Fault {
+        Fault::Refused(Error::Kernel {
+            service: self.service.as_ref().to_owned(),
+            operation,
+            advice: advice.to_owned(),
+            source: std::io::ErrorKind::InvalidData.into(),
+        })
+    }
+}
+
+impl<C: Calls> Array for SimArray<C> {
+    async fn operate(&self, operation: &'static str, ops: &[Op], wait: Wait) -> Step<bool> {
+        match self.calls.operate(self.id, operation, ops, wait).await {
+            Outcome::Done => Ok(true),
+            Outcome::NotNow | Outcome::Sleeps => Ok(false),
+            Outcome::Gone => Err(Fault::Removed),
+            Outcome::OutOfRange => Err(self.refused(operation, "out of range")),
+        }
+    }
+
+    async fn values(&self) -> Step<Values> {
+        self.calls.values(self.id).await.ok_or(Fault::Removed)
+    }
+
+    async fn remove(&self) -> Step<()> {
+        let removed = self.calls.remove(self.id).await;
+        removed.then_some(()).ok_or(Fault::Removed)
+    }
+
+    async fn last_pid(&self, slot: u16) -> Step<Option<u32>> {
+        let pid = self.calls.last_pid(self.id, slot).await;
+        Ok(Some(pid.ok_or(Fault::Removed)?).filter(|&pid| pid != 0))
+    }
+
+    async fn changed_at(&self) -> Step<SystemTime> {
+        Ok(SystemTime::UNIX_EPOCH)
+    }
+
+    fn own_pid(&self) -> u32 {
+        self.calls.pid()
+    }
+
+    fn meddled(&self, operation: &'static str) -> Fault {
+        self.refused(operation, "somebody wrote to the set from outside")
+    }
+}

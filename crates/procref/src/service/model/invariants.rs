@@ -1,0 +1,293 @@
+//! What has to hold, whatever happens.
+
+use super::super::config::Orphan;
+use std::hash::{Hash as _, Hasher as _};
+
+use super::machine::{Client, Kind, Machine, Mix, ProcId, Service};
+use super::scenario::{By, LET_GO};
+use crate::error::Error;
+use crate::kernel::Instance;
+use crate::kernel::semset::slot;
+use crate::kernel::sim::SetId;
+
+impl Machine {
+    /// After every step.
+    pub(super) fn check(&mut self) {
+        if self.over || self.violation.is_some() {
+            return;
+        }
+        if let Some(two) = self.two_live() {
+            self.violate(two);
+        }
+        if self.lock_is_nobodys() {
+            self.violate("G9: the lock is held by nobody");
+        }
+        if let Some(wrong) = self.miscounted() {
+            self.violate(wrong);
+        }
+    }
+
+    /// G1. A worker counts for its service, as long as there is somebody who could end it.
+    fn two_live(&self) -> Option<String> {
+        let mut live: Vec<ProcId> = self
+            .services()
+            .filter(|(id, proc, it)| {
+                let worker = it.of != *id;
+                let nobodys = worker && it.parent.is_some_and(|parent| !self.is_alive(parent));
+                proc.alive && it.executing && !it.replaced && !nobodys
+            })
+            .map(|(_, _, it)| it.of)
+            .collect();
+        live.sort_unstable();
+        live.dedup();
+        match live[..] {
+            [one, other, ..] => {
+                let (one, other) = (self.name(one), self.name(other));
+                Some(format!("G1: {one} and {other} live at the same time"))
+            }
+            _ => None,
+        }
+    }
+
+    fn lock_is_nobodys(&self) -> bool {
+        self.state.table.ids().any(|id| {
+            let values = self.state.table.values(id);
+            let value = values.map_or(0, |values| i32::from(values[slot::LOCK as usize]));
+            value > 0 && value > self.held_by_living(id, slot::LOCK)
+        })
+    }
+
+    fn held_by_living(&self, set: SetId, slot: u16) -> i32 {
+        let lives = |pid: u32| {
+            let mut procs = self.state.procs.iter();
+            procs.any(|proc| proc.alive && proc.pid == pid)
+        };
+        self.state.table.goes_with(set, slot, lives)
+    }
+
+    /// While all clients use the service and do nothing else, the kernel counts them. Not where somebody has
+    /// removed a set under them.
+    fn miscounted(&self) -> Option<String> {
+        let client = |id: ProcId| matches!(self.proc(id).kind, Kind::Client(_));
+        let at_rest = |(id, label): (ProcId, &str)| !client(id) || label == LET_GO;
+        let busy = self.clients().any(|(_, it)| it.calls > 0);
+        if self.removed() || busy || !self.labels().all(at_rest) {
+            return None;
+        }
+        let holders = self.clients().filter(|(_, it)| !it.holds.is_empty());
+        let holders = holders.count();
+        let ids: Vec<SetId> = self.state.table.ids().collect();
+        match ids[..] {
+            [] if holders == 0 => None,
+            [set] => {
+                let count = self.state.table.values(set)?[slot::REFS as usize];
+                (usize::from(count) != holders).then(|| {
+                    format!("G2: {holders} processes hold it, and the kernel counts {count}")
+                })
+            }
+            _ => Some(format!(
+                "G2: {holders} hold it, and there are {} sets",
+                ids.len()
+            )),
+        }
+    }
+
+    fn removed(&self) -> bool {
+        self.state.left.removals < self.scenario.budget.removals
+    }
+
+    fn clients(&self) -> impl Iterator<Item = (ProcId, &Client)> {
+        self.ids().filter_map(|id| match &self.proc(id).kind {
+            Kind::Client(client) if self.is_alive(id) => Some((id, client)),
+            _ => None,
+        })
+    }
+
+    /// When `acquire` returns a handle (G4).
+    pub(super) fn acquired(
+        &mut self,
+        id: ProcId,
+        instance: &Instance,
+        generation: u16,
+        on: Option<SetId>,
+    ) {
+        let by = self.name(id);
+        let service = ProcId(instance.identity.start as usize - 1);
+        let Some(it) = self.as_service(service) else {
+            return self.violate(format!("G4: {by} acquired what is no service"));
+        };
+        let Service {
+            prepared,
+            told,
+            ill,
+            replaced,
+            ..
+        } = *it;
+        let (name, alive) = (self.name(service), self.is_alive(service));
+        let meanwhile = &self.client(id).ended_meanwhile;
+        if prepared == 0 {
+            self.violate(format!(
+                "G4: {by} acquired {name}, which nobody had prepared"
+            ));
+        } else if !alive && !meanwhile.contains(&service) {
+            self.violate(format!(
+                "G4: {by} acquired {name}, which was dead before it asked"
+            ));
+        } else if told && alive && !ill && !replaced && !self.removed() {
+            self.violate(format!(
+                "G4: {by} acquired {name}, which had been told to end"
+            ));
+        }
+        if let Some(nobody) = self.unsupervised(instance, on) {
+            self.violate(nobody);
+        }
+        let mut mix = Mix(3);
+        let Instance {
+            identity,
+            ready,
+            stopping,
+            ..
+        } = *instance;
+        (identity, ready, stopping, generation, on).hash(&mut mix);
+        let client = self.client(id);
+        client.remembers = mix.finish();
+        client.holds.push(service);
+        client.on = on;
+    }
+
+    /// G3: somebody has to see to the service when its clients are killed. Not if the supervisor was killed
+    /// by now: nothing tells a client of that.
+    fn unsupervised(&self, instance: &Instance, on: Option<SetId>) -> Option<String> {
+        if instance.keep_orphan || self.state.left.supervisors < self.scenario.budget.supervisors {
+            return None;
+        }
+        let values = self.state.table.values(on?)?;
+        let nobody = values[slot::SUPERVISOR as usize] == 0 && self.scenario.budget.crashes == 0;
+        nobody.then(|| "G3: acquired, and no supervisor lives".to_owned())
+    }
+
+    /// A call has failed. Fine, if something has happened from outside that can make it fail.
+    pub(super) fn failed(&mut self, id: ProcId, operation: &'static str, error: &Error) {
+        let (left, had) = (self.state.left, self.scenario.budget);
+        let outside = left.supervisors < had.supervisors
+            || left.crashes < had.crashes
+            || left.failures < had.failures
+            || left.removals < had.removals
+            || left.time < had.time;
+        if !outside || matches!(error, Error::Kernel { .. }) {
+            let by = self.name(id);
+            self.violate(format!("G4: {operation} by {by} failed: {error}"));
+        }
+        self.note(|| format!("    {operation} failed: {error}"));
+    }
+
+    /// `on_last_release` is for a service that lives, and once.
+    pub(super) fn called_to_stop(&mut self, by: ProcId, pid: u32) {
+        let found = self.look_up(pid);
+        let Some(id) = found.filter(|&id| self.as_service(id).is_some()) else {
+            // It lived when the caller looked, and may have ended since.
+            if self.client(by).ended_meanwhile.is_empty() {
+                let by = self.name(by);
+                self.violate(format!("{by} called on_last_release for no service"));
+            }
+            return;
+        };
+        let killed = self.state.left.clients < self.scenario.budget.clients;
+        if let Some(service) = self.service(id) {
+            service.released += 1;
+            let again = service.released > 1 && !killed;
+            // Not by a signal of ours: whatever it does, it is the callback's.
+            service.told = true;
+            if again {
+                self.violate("on_last_release was called twice for an instance");
+            }
+        }
+    }
+
+    /// What is left of the service.
+    fn leftovers(&self) -> Vec<String> {
+        let sets = self.state.table.ids().map(|_| "a set".to_owned());
+        let record = self.state.record.iter().map(|_| "a record".to_owned());
+        let procs = self.ids().filter(|&id| {
+            let nobodys = |it: &Service| {
+                it.of != id && it.parent.is_some_and(|parent| !self.is_alive(parent))
+            };
+            self.is_alive(id)
+                && match &self.proc(id).kind {
+                    Kind::Supervisor(_) => true,
+                    Kind::Service(service) => !nobodys(service),
+                    _ => false,
+                }
+        });
+        let procs: Vec<String> = procs.map(|id| self.name(id)).collect();
+        sets.chain(record).chain(procs).collect()
+    }
+
+    /// Whether what is left may be left, as documented, for the next client to clean up.
+    pub(super) fn needs_janitor(&self) -> bool {
+        !self.leftovers().is_empty() && self.is_excused() && self.unfinished().is_none()
+    }
+
+    fn is_excused(&self) -> bool {
+        let (left, had) = (self.state.left, self.scenario.budget);
+        let killed = left.clients < had.clients;
+        let values = self.state.table.ids().next();
+        let values = values.and_then(|id| self.state.table.values(id));
+        let at = |slot: u16| values.map_or(0, |values| values[slot as usize]);
+        let exits = self.scenario.clients.iter().flatten();
+        let exits = exits
+            .filter(|act| matches!(act, super::scenario::Act::Exit))
+            .count()
+            > 0;
+        // A client that was killed between making the set and starting a supervisor.
+        let blank = (killed || exits) && at(slot::GENERATION) == 0;
+        let pinned = at(slot::PIN) > 0;
+        let kept = self.scenario.orphan == Orphan::Keep && (killed || exits);
+        let supervisor_killed = left.supervisors < had.supervisors;
+        // Its command died while clients held it, its supervisor has resigned, and they were killed.
+        let resigned =
+            self.scenario.by == By::Command && (killed || exits) && left.crashes < had.crashes;
+        blank || pinned || kept || supervisor_killed || resigned || self.removed()
+    }
+
+    /// A client that is not at its end.
+    fn unfinished(&self) -> Option<ProcId> {
+        let waiting =
+            |(id, _): (ProcId, &str)| matches!(self.proc(id).kind, Kind::Client(_)).then_some(id);
+        let calls = |(id, client): (ProcId, &Client)| (client.calls > 0).then_some(id);
+        self.labels()
+            .find_map(waiting)
+            .or_else(|| self.clients().find_map(calls))
+    }
+
+    /// When nothing more happens by itself.
+    pub(super) fn check_end(&mut self) {
+        if let Some(id) = self.unfinished() {
+            let (name, at) = (self.name(id), self.waiting_at(id));
+            return self.violate(format!("G4: {name} does not get on: {at}"));
+        }
+        let left = self.leftovers();
+        if !left.is_empty() {
+            let left = left.join(", ");
+            return self.violate(format!("G6: in the end there is still {left}"));
+        }
+        let undisturbed = self.state.left == self.scenario.budget && !self.state.janitor;
+        let plain = self.scenario.by == By::Callback && !self.scenario.lingers;
+        let odd = self.services().find(|(_, _, it)| {
+            let released = u8::from(plain);
+            it.prepared != 1 || it.released != released
+        });
+        let exits = self.scenario.clients.iter().flatten();
+        let exits = exits
+            .filter(|act| matches!(act, super::scenario::Act::Exit))
+            .count()
+            > 0;
+        if let Some((id, _, it)) = odd.filter(|_| undisturbed && !exits) {
+            let (prepared, released) = (it.prepared, it.released);
+            let name = self.name(id);
+            self.violate(format!(
+                "{name} was prepared {prepared} times, and on_last_release called {released} times"
+            ));
+        }
+    }
+}

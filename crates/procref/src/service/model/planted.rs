@@ -1,0 +1,253 @@
+//! Wrong kernels and wrong machines: each does one step as it must not be done.
+//!
+//! None of it is in the engine. What the engine asks for arrives here, and something else is done.
+
+use super::machine::{Machine, ProcId};
+use super::sim::Process;
+use crate::kernel::semset::{
+    Op, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, Values, WAIT_ALONE, WAIT_CLIENT,
+    WAIT_IDLE as WAIT_IDLE_OPS, decode, op, slot, undone,
+};
+use crate::kernel::sim::{Outcome, SetId};
+use crate::process::Identity;
+
+/// What is done wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Bug {
+    // The kernel.
+    ReferencesOutliveTheirProcess,
+    LockWithoutUndo,
+    ReferenceWithoutUndo,
+    RemovalWakesNobody,
+    // Acquiring.
+    JoinsNobody,
+    JoinsUnsupervised,
+    LockBeforeReference,
+    EnterGivesUpOnRemoval,
+    WaiterTakesTheLock,
+    WaiterIsNotWoken,
+    NoSecondLook,
+    // Starting.
+    PublishesSlotBySlot,
+    UnlocksBeforePublishing,
+    RecordOverKernel,
+    DiscardsTheIll,
+    // Letting go.
+    LeavesWithoutLooking,
+    AbandonsWithoutLooking,
+    LastLeaverIgnoresPin,
+    LastLeaverTakesNoLock,
+    LeavesPinnedUnasked,
+    LeavesToNoSupervisor,
+    LeavesTheNextSet,
+    // Stopping.
+    StopNotAwaited,
+    StoppingNotWritten,
+    UnlinksAfterRemoval,
+    PidWithoutStart,
+    // The supervisor.
+    BareWaitForZero,
+    SupervisorIgnoresPin,
+    RemovesWhatIsUsed,
+    LockNotShared,
+    NoTree,
+    NoGate,
+    NoWord,
+    ParentDeaf,
+    ResignsUnasked,
+    ClearsUpTooEarly,
+}
+
+pub(super) const WAIT_IDLE: &str = "wait idle";
+const RESIGN: &str = "resign";
+const WRITE: &str = "write";
+
+/// What a supervisor's array is called.
+pub(super) fn label(ops: &[Op]) -> &'static str {
+    let resigns = ops.contains(&undone(slot::TREE, -1)) && ops.len() > STEP_DOWN.len();
+    match ops {
+        _ if ops == SUPERVISE => "supervise",
+        _ if ops == WAIT_IDLE_OPS => WAIT_IDLE,
+        _ if ops == SUPERVISE_TREE => "supervise tree",
+        _ if ops == STEP_DOWN => "step down",
+        _ if ops == WAIT_ALONE => "wait alone",
+        _ if ops == WAIT_CLIENT => "wait for a client",
+        _ if ops == UNLOCK => "unlock",
+        _ if resigns => RESIGN,
+        _ => WRITE,
+    }
+}
+
+fn is_on(slot: u16) -> impl Fn(&Op) -> bool {
+    move |op| op.slot == slot
+}
+
+fn without(ops: &[Op], dropped: impl Fn(&Op) -> bool) -> Vec<Op> {
+    ops.iter().copied().filter(|op| !dropped(op)).collect()
+}
+
+fn without_undo(ops: &[Op], slot: u16) -> Vec<Op> {
+    let change = |op: &Op| Op {
+        undo: op.undo && op.slot != slot,
+        ..*op
+    };
+    ops.iter().map(change).collect()
+}
+
+fn one_by_one(ops: &[Op]) -> Vec<Vec<Op>> {
+    ops.iter().map(|&op| vec![op]).collect()
+}
+
+const ONE_LESS: Op = undone(slot::REFS, -1);
+
+/// The names that the engine gives to its steps.
+pub(super) mod step {
+    pub(in super::super) const JOIN: &str = "join the service";
+    pub(in super::super) const ENTER: &str = "take the lock and a reference";
+    pub(in super::super) const LOCK: &str = "take the lock";
+    pub(in super::super) const WAIT: &str = "wait for another process's transition";
+    pub(in super::super) const PUBLISH: &str = "publish the instance";
+    pub(in super::super) const LEAVE: &str = "leave the service";
+    pub(in super::super) const LEAVE_LAST: &str = "leave the service as the last";
+    pub(in super::super) const LEAVE_PINNED: &str = "leave the pinned service";
+    pub(in super::super) const LEAVE_TO_SUPERVISOR: &str = "leave the service to its supervisor";
+    pub(in super::super) const ABANDON: &str = "give back the lock and the reference";
+}
+
+/// What is performed for a client's array.
+pub(super) fn arrays(bug: Bug, operation: &str, ops: &[Op]) -> Vec<Vec<Op>> {
+    let who = |op: &Op| slot::WHO.contains(&op.slot);
+    let name: Vec<Op> = ops.iter().copied().filter(who).collect();
+    let instead = |ops: &[Op]| vec![[ops, &name].concat()];
+    match (bug, operation) {
+        (Bug::LockWithoutUndo, _) => vec![without_undo(ops, slot::LOCK)],
+        (Bug::ReferenceWithoutUndo, _) => vec![without_undo(ops, slot::REFS)],
+        (Bug::JoinsNobody, step::JOIN) => {
+            let supervised = ops.iter().copied().filter(is_on(slot::SUPERVISOR));
+            let join = [op(slot::LOCK, 0), undone(slot::REFS, 1)];
+            instead(&join.into_iter().chain(supervised).collect::<Vec<_>>())
+        }
+        (Bug::JoinsUnsupervised, step::JOIN) => vec![without(ops, is_on(slot::SUPERVISOR))],
+        (Bug::LockBeforeReference, step::ENTER) => vec![
+            vec![op(slot::LOCK, 0), undone(slot::LOCK, 1)],
+            without(ops, is_on(slot::LOCK)),
+        ],
+        (Bug::WaiterTakesTheLock, step::WAIT) => {
+            vec![vec![op(slot::LOCK, 0), undone(slot::LOCK, 1)]]
+        }
+        (Bug::WaiterIsNotWoken, step::WAIT) => vec![vec![op(slot::PIN, -2)]],
+        (Bug::PublishesSlotBySlot, step::PUBLISH) => one_by_one(ops),
+        (Bug::UnlocksBeforePublishing, step::PUBLISH) if ops.contains(&UNLOCK[0]) => {
+            vec![UNLOCK.to_vec(), without(ops, is_on(slot::LOCK))]
+        }
+        (Bug::LeavesWithoutLooking, step::LEAVE) => instead(&[ONE_LESS]),
+        (Bug::AbandonsWithoutLooking, step::ABANDON) => instead(&[ONE_LESS, UNLOCK[0]]),
+        (Bug::LastLeaverIgnoresPin, step::LEAVE_LAST) => vec![without(ops, is_on(slot::PIN))],
+        (Bug::LastLeaverTakesNoLock, step::LEAVE_LAST) => vec![without(ops, is_on(slot::LOCK))],
+        (Bug::LeavesPinnedUnasked, step::LEAVE_PINNED) => vec![without(ops, is_on(slot::PIN))],
+        (Bug::LeavesToNoSupervisor, step::LEAVE_TO_SUPERVISOR) => {
+            vec![without(ops, is_on(slot::SUPERVISOR))]
+        }
+        // STOPPING, and nothing else.
+        (Bug::StoppingNotWritten, step::PUBLISH) if ops == [op(slot::FLAGS, 2)] => Vec::new(),
+        _ => vec![ops.to_vec()],
+    }
+}
+
+/// What is performed for a supervisor's array.
+pub(super) fn supervisors_arrays(bug: Option<Bug>, ops: &[Op], sleeps: bool) -> Vec<Vec<Op>> {
+    let label = label(ops);
+    match bug {
+        Some(Bug::BareWaitForZero) if label == WAIT_IDLE && sleeps => {
+            vec![vec![op(slot::REFS, 0)]]
+        }
+        Some(Bug::SupervisorIgnoresPin) if label == WAIT_IDLE => {
+            vec![without(ops, is_on(slot::PIN))]
+        }
+        Some(Bug::RemovesWhatIsUsed) if label == WAIT_IDLE && !sleeps => {
+            vec![without(ops, is_on(slot::REFS))]
+        }
+        Some(Bug::LockNotShared) if label == "supervise tree" => {
+            vec![without(ops, is_on(slot::LOCK))]
+        }
+        Some(Bug::NoTree) => vec![without(ops, is_on(slot::TREE))],
+        Some(Bug::ResignsUnasked) if label == RESIGN => vec![ops[2..].to_vec()],
+        Some(Bug::PublishesSlotBySlot) if label == WRITE => one_by_one(ops),
+        Some(Bug::LockWithoutUndo) => vec![without_undo(ops, slot::LOCK)],
+        _ => vec![ops.to_vec()],
+    }
+}
+
+/// A sleep that is over at once.
+pub(super) fn sleeps_not(bug: Option<Bug>, label: &str) -> bool {
+    bug == Some(Bug::ClearsUpTooEarly) && label == "wait alone"
+}
+
+/// The set that a step is made on.
+pub(super) fn set(process: &Process, bug: Bug, operation: &str, set: SetId) -> SetId {
+    let leaves = operation.starts_with("leave the") || operation == step::ABANDON;
+    if bug != Bug::LeavesTheNextSet || !leaves {
+        return set;
+    }
+    let machine = process.lock();
+    let there = machine.state.table.ids().next();
+    there.unwrap_or(set)
+}
+
+/// What is told of a step.
+pub(super) fn outcome(process: &Process, bug: Bug, operation: &str, outcome: Outcome) -> Outcome {
+    let locked = matches!(operation, step::ENTER | step::LOCK) && outcome == Outcome::Done;
+    if locked && bug == Bug::NoSecondLook {
+        let mut machine = process.lock();
+        let id = process.id;
+        machine.locked_just_now = Some(id);
+    }
+    match (bug, operation, outcome) {
+        (Bug::EnterGivesUpOnRemoval, step::ENTER, Outcome::Gone) => Outcome::OutOfRange,
+        _ => outcome,
+    }
+}
+
+/// What a client reads.
+pub(super) fn values(machine: &mut Machine, id: ProcId, set: SetId) -> Option<Values> {
+    let mut values = *machine.state.table.values(set)?;
+    if let Some(instance) = decode(&values, true).instance {
+        machine.named.insert(id, instance.identity);
+    }
+    if machine.has(Bug::RecordOverKernel) {
+        let start = u64::from(values[slot::START.start as usize]);
+        if machine.recorded().is_some_and(|it| it.start == start) {
+            values[slot::FLAGS as usize] |= 1;
+        }
+    }
+    if machine.has(Bug::NoSecondLook) {
+        let before = machine.looks.insert(id, values);
+        if machine.locked_just_now == Some(id) {
+            machine.locked_just_now = None;
+            return before.or(Some(values));
+        }
+    }
+    Some(values)
+}
+
+/// What a look at the process table tells.
+pub(super) fn look_up(machine: &mut Machine, pid: u32) -> Option<(Identity, ProcId)> {
+    let found = machine.look_up(pid)?;
+    let ill = machine.as_service(found).is_some_and(|it| it.ill);
+    if ill && machine.has(Bug::DiscardsTheIll) {
+        return None;
+    }
+    let identity = machine.identity(found);
+    if machine.has(Bug::PidWithoutStart) {
+        let named = machine.instances().map(|(_, it)| it.identity);
+        let mut named = named.chain(machine.recorded());
+        let looked_for = named.find(|it| it.pid == pid);
+        return Some((looked_for.unwrap_or(identity), found));
+    }
+    Some((identity, found))
+}
+
+/// The record is unlinked when the set has been removed.
+pub(super) fn unlinks_late(machine: &Machine) -> bool {
+    machine.has(Bug::UnlinksAfterRemoval)
+}

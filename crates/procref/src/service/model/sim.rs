@@ -1,0 +1,235 @@
+//! A process's view of the made-up machine: its steps, each at a moment that the explorer chooses.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::hash::Hash;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use super::machine::{Machine, PointId, ProcId, Until};
+use super::planted;
+use crate::kernel::Missing;
+use crate::kernel::semset::{Op, Values, Wait};
+use crate::kernel::sim::{Calls, Outcome, SetId, SimKernel};
+
+/// The machine as one process has it.
+#[derive(Clone)]
+pub(super) struct Process {
+    pub(super) machine: Arc<Mutex<Machine>>,
+    pub(super) id: ProcId,
+}
+
+/// The same, with the kernel that the engine's contract asks for.
+#[derive(Clone)]
+pub(super) struct Sim {
+    pub(super) process: Process,
+    pub(super) kernel: SimKernel<Process>,
+}
+
+impl Sim {
+    pub(super) fn new(process: Process) -> Self {
+        Self {
+            kernel: SimKernel(process.clone()),
+            process,
+        }
+    }
+}
+
+impl std::ops::Deref for Sim {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+pub(super) fn lock(machine: &Mutex<Machine>) -> MutexGuard<'_, Machine> {
+    machine.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Process {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Machine> {
+        lock(&self.machine)
+    }
+
+    /// A step that is ready at once on a real machine: a system call, a file.
+    pub(super) async fn call<T: Hash + Debug>(
+        &self,
+        label: &'static str,
+        act: impl FnOnce(&mut Machine) -> T,
+    ) -> T {
+        self.at(label, Until::Now, true, act).await
+    }
+
+    /// A step in which a future may be pending, and dropped, on a real machine.
+    pub(super) async fn wait<T: Hash + Debug>(
+        &self,
+        label: &'static str,
+        until: Until,
+        act: impl FnOnce(&mut Machine) -> T,
+    ) -> T {
+        self.at(label, until, false, act).await
+    }
+
+    fn at<T, F: FnOnce(&mut Machine) -> T>(
+        &self,
+        label: &'static str,
+        until: Until,
+        at_once: bool,
+        act: F,
+    ) -> Step<'_, F> {
+        Step {
+            process: self,
+            label,
+            until: Some(until),
+            at_once,
+            point: None,
+            act: Some(act),
+        }
+    }
+
+    async fn array(&self, set: SetId, label: &'static str, ops: &[Op], wait: Wait) -> Outcome {
+        let pid = self.lock().pid(self.id);
+        let sleeping = wait == Wait::Yes;
+        let until = if sleeping {
+            Until::Performable(set, ops.to_vec())
+        } else {
+            Until::Now
+        };
+        let act = |machine: &mut Machine| machine.state.table.operate(pid, set, ops, wait);
+        self.at(label, until, !sleeping, act).await
+    }
+}
+
+/// What is ready first; the one that comes first if both are.
+pub(super) async fn either<A, B>(
+    one: impl Future<Output = A>,
+    other: impl Future<Output = B>,
+) -> Result<A, B> {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(done) = one.as_mut().poll(context) {
+            return Poll::Ready(Ok(done));
+        }
+        other.as_mut().poll(context).map(Err)
+    })
+    .await
+}
+
+/// One step. Pending until the explorer grants it; then it is made, all of it, and nothing beside it.
+struct Step<'a, F> {
+    process: &'a Process,
+    label: &'static str,
+    until: Option<Until>,
+    at_once: bool,
+    point: Option<PointId>,
+    act: Option<F>,
+}
+
+// Nothing in it is ever pinned.
+impl<F> Unpin for Step<'_, F> {}
+
+impl<T: Hash + Debug, F: FnOnce(&mut Machine) -> T> Future for Step<'_, F> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<T> {
+        let this = self.get_mut();
+        let mut machine = this.process.lock();
+        match this.point {
+            None if machine.at_once => {}
+            None => {
+                let until = this.until.take().unwrap_or(Until::Now);
+                this.point = Some(machine.register(until, this.label, this.at_once));
+                return Poll::Pending;
+            }
+            Some(point) if machine.granted == Some(point) => {
+                machine.granted = None;
+                machine.points.remove(&point);
+                this.point = None;
+            }
+            Some(_) => return Poll::Pending,
+        }
+        let act = this.act.take().expect("a step is made once");
+        let seen = act(&mut machine);
+        let (proc, task) = machine.current.expect("a step is polled by its task");
+        machine.observe(proc, task, this.label, &seen);
+        machine.note(|| shown(&seen));
+        Poll::Ready(seen)
+    }
+}
+
+/// Values of a set are told by the line about where things stand.
+fn shown(seen: &impl Debug) -> String {
+    let seen = format!("{seen:?}");
+    if seen.len() > 200 {
+        "    -> as it stands".to_owned()
+    } else {
+        format!("    -> {seen}")
+    }
+}
+
+impl<F> Drop for Step<'_, F> {
+    fn drop(&mut self) {
+        if let Some(point) = self.point {
+            self.process.lock().points.remove(&point);
+        }
+    }
+}
+
+impl Calls for Process {
+    fn pid(&self) -> u32 {
+        self.lock().pid(self.id)
+    }
+
+    async fn open(&self, key: i32, missing: Missing) -> Option<SetId> {
+        let open = |machine: &mut Machine| machine.state.table.open(key, missing);
+        self.call("open the set", open).await
+    }
+
+    async fn operate(
+        &self,
+        set: SetId,
+        operation: &'static str,
+        ops: &[Op],
+        wait: Wait,
+    ) -> Outcome {
+        if operation == planted::step::JOIN {
+            self.lock().begin_round(self.id, &(set, ops));
+        }
+        let bug = self.lock().scenario.bug;
+        let Some(bug) = bug else {
+            return self.array(set, operation, ops, wait).await;
+        };
+        let set = planted::set(self, bug, operation, set);
+        let mut outcome = Outcome::Done;
+        for array in planted::arrays(bug, operation, ops) {
+            outcome = self.array(set, operation, &array, wait).await;
+            if outcome != Outcome::Done {
+                break;
+            }
+        }
+        planted::outcome(self, bug, operation, outcome)
+    }
+
+    async fn values(&self, set: SetId) -> Option<Values> {
+        let id = self.id;
+        let read = |machine: &mut Machine| planted::values(machine, id, set);
+        self.call("read the set", read).await
+    }
+
+    async fn remove(&self, set: SetId) -> bool {
+        let remove = |machine: &mut Machine| machine.state.table.remove(set);
+        let removed = self.call("remove the set", remove).await;
+        if planted::unlinks_late(&self.lock()) {
+            let unlink = |machine: &mut Machine| machine.state.record = None;
+            self.call("unlink the record", unlink).await;
+        }
+        removed
+    }
+
+    async fn last_pid(&self, set: SetId, slot: u16) -> Option<u32> {
+        let ask = |machine: &mut Machine| machine.state.table.last_pid(set, slot);
+        self.call("ask who was last", ask).await
+    }
+}

@@ -1,0 +1,157 @@
+//! The scenarios that are explored.
+
+use super::super::config::Orphan;
+use super::scenario::Act::{
+    self, Acquire, AcquireOrCancel, Beside, Drop, Exit, Pin, Release, TryJoin, Unpin, WaitStopped,
+};
+use super::scenario::{By, Recover, Scenario};
+
+const ONCE: &[Act] = &[Acquire, Release];
+const TWICE: &[Act] = &[Acquire, Release, Acquire, Release];
+
+/// Two clients of a service that callbacks start.
+pub(super) fn by_callback() -> Vec<Scenario> {
+    let two = |name| Scenario::new(name, By::Callback, &[ONCE, ONCE]);
+    vec![
+        two("callback"),
+        Scenario::new("callback, twice", By::Callback, &[TWICE, ONCE]),
+        two("callback, each killed").with_budget(|it| it.clients = 2),
+        Scenario::new("callback, dropped", By::Callback, &[&[Acquire, Drop], ONCE])
+            .with_budget(|it| it.clients = 1),
+        Scenario::new("callback, exits", By::Callback, &[&[Acquire, Exit], ONCE]),
+        two("callback, orphans kept, killed")
+            .with(|it| it.orphan = Orphan::Keep)
+            .with_budget(|it| it.clients = 2),
+        two("callback, supervisor killed").with_budget(|it| it.supervisors = 1),
+        two("callback, client and supervisor killed").with_budget(|it| {
+            it.supervisors = 1;
+            it.clients = 1;
+        }),
+        two("callback, crashes").with_budget(|it| it.crashes = 1),
+        two("callback, crashes, client killed").with_budget(|it| {
+            it.crashes = 1;
+            it.clients = 1;
+        }),
+        two("callback, falls ill").with_budget(|it| it.illnesses = 1),
+        two("callback, falls ill, recovered")
+            .with(|it| it.recover = Some(Recover::Restarts))
+            .with_budget(|it| it.illnesses = 1),
+        two("callback, falls ill, replaced, client killed")
+            .with(|it| it.recover = Some(Recover::Replaces))
+            .with_budget(|it| {
+                it.illnesses = 1;
+                it.clients = 1;
+            }),
+        two("callback, start fails").with_budget(|it| it.failures = 1),
+        two("callback, start fails, client killed").with_budget(|it| {
+            it.failures = 1;
+            it.clients = 1;
+        }),
+        Scenario::new(
+            "callback, cancelled",
+            By::Callback,
+            &[&[AcquireOrCancel, Release], ONCE],
+        )
+        .with_budget(|it| it.cancels = 1),
+        two("callback, set removed").with_budget(|it| it.removals = 1),
+        two("callback, stubborn")
+            .with(|it| it.stubborn = true)
+            .with_budget(|it| it.clients = 1),
+        two("callback, time is up").with_budget(|it| it.time = 1),
+    ]
+}
+
+/// The other things that clients can do.
+pub(super) fn others() -> Vec<Scenario> {
+    let linger = |it: &mut Scenario| it.lingers = true;
+    vec![
+        Scenario::new("lingers", By::Callback, &[ONCE, ONCE])
+            .with(linger)
+            .with_budget(|it| it.clients = 1),
+        Scenario::new("lingers, each killed", By::Callback, &[ONCE, ONCE])
+            .with(linger)
+            .with_budget(|it| it.clients = 2),
+        Scenario::new(
+            "pinned and unpinned",
+            By::Callback,
+            &[&[Acquire, Pin, Release], &[Acquire, Unpin, Release]],
+        ),
+        Scenario::new(
+            "pinned, unpinned without a handle",
+            By::Callback,
+            &[&[Acquire, Pin, Release], &[Unpin]],
+        )
+        .with_budget(|it| it.clients = 1),
+        Scenario::new(
+            "two handles of a process",
+            By::Callback,
+            &[&[Beside(vec![Acquire, Release]), Acquire, Release], ONCE],
+        ),
+        Scenario::new(
+            "two handles of a process, one cancelled",
+            By::Callback,
+            &[&[Beside(vec![AcquireOrCancel, Release]), Acquire, Release]],
+        )
+        .with_budget(|it| it.cancels = 1),
+        Scenario::new(
+            "somebody only joins",
+            By::Callback,
+            &[ONCE, &[TryJoin, Release]],
+        )
+        .with_budget(|it| it.clients = 1),
+        Scenario::new(
+            "somebody waits for the end",
+            By::Callback,
+            &[ONCE, &[WaitStopped]],
+        )
+        .with_budget(|it| it.clients = 1),
+    ]
+}
+
+/// Two clients of a service that is a command.
+pub(super) fn by_command() -> Vec<Scenario> {
+    let two = |name| Scenario::new(name, By::Command, &[ONCE, ONCE]);
+    vec![
+        two("command"),
+        two("command, one killed").with_budget(|it| it.clients = 1),
+        two("command, each killed").with_budget(|it| it.clients = 2),
+        two("command, supervisor killed").with_budget(|it| it.supervisors = 1),
+        two("command, crashes")
+            .with(|it| it.workers = true)
+            .with_budget(|it| it.crashes = 1),
+        two("command, crashes, client killed")
+            .with(|it| it.workers = true)
+            .with_budget(|it| {
+                it.crashes = 1;
+                it.clients = 1;
+            }),
+        two("command, falls ill").with_budget(|it| it.illnesses = 1),
+        Scenario::new(
+            "command, cancelled",
+            By::Command,
+            &[&[AcquireOrCancel, Release], ONCE],
+        )
+        .with_budget(|it| it.cancels = 1),
+        two("command, set removed").with_budget(|it| it.removals = 1),
+        two("command, lingers")
+            .with(|it| it.lingers = true)
+            .with_budget(|it| it.clients = 1),
+        two("command, stubborn")
+            .with(|it| it.stubborn = true)
+            .with_budget(|it| it.clients = 1),
+    ]
+}
+
+/// Three clients, two of which may be killed: with bounded preemption.
+pub(super) fn three() -> Vec<Scenario> {
+    let three = |name, by| {
+        Scenario::new(name, by, &[ONCE, ONCE, ONCE])
+            .with(|it| it.bound = Some(2))
+            .with_budget(|it| it.clients = 2)
+    };
+    vec![
+        three("three, callback", By::Callback),
+        three("three, callback, orphans kept", By::Callback).with(|it| it.orphan = Orphan::Keep),
+        three("three, command", By::Command),
+    ]
+}
