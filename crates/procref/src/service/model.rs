@@ -11,7 +11,8 @@ mod suite;
 mod supervisor;
 mod world;
 
-use explore::{Explored, Found, search};
+use explore::{Explored, Found, search, walk};
+use planted::Plant;
 use scenario::Scenario;
 
 use std::fmt;
@@ -99,4 +100,66 @@ fn by_command() {
 #[test]
 fn three() {
     holds(&suite::three());
+}
+
+/// At random first: whatever needs something from outside early on is found sooner so.
+fn find(scenario: &Scenario) -> Result<Option<Explored>, Found> {
+    walk(scenario, 1, 10_000)?;
+    search(scenario, 30_000)
+}
+
+/// More than can be explored: three clients that do more, and more that happens to them. The seed that a
+/// failing run prints goes through the same schedules again.
+#[test]
+fn at_random() {
+    let seed = std::env::var("PROCREF_MODEL_SEED").ok();
+    let seed = seed.and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    let schedules = limit().min(20_000);
+    let mut failed = 0;
+    for scenario in suite::at_random() {
+        match walk(&scenario, seed, schedules) {
+            Ok(explored) => tell(told(&scenario, &explored)),
+            Err(found) => {
+                show(&scenario, &found);
+                tell(format_args!("PROCREF_MODEL_SEED={seed}"));
+                failed += 1;
+            }
+        }
+    }
+    assert_eq!(failed, 0, "scenarios failed: PROCREF_MODEL_SEED={seed}");
+}
+
+/// A model that finds nothing wrong with what is wrong shows nothing.
+#[test]
+fn every_planted_bug_is_found() {
+    let mut missed = Vec::new();
+    for Plant {
+        scenario, found_by, ..
+    } in planted::plants()
+    {
+        let bug = format!("{:?}", scenario.bug.expect("it is planted"));
+        match find(&scenario) {
+            Err(found) if found_by.iter().any(|kind| found.violation.contains(kind)) => {
+                let Found {
+                    violation,
+                    schedules,
+                    ..
+                } = found;
+                tell(format_args!(
+                    "{bug:30} after {schedules:>6} schedules: {violation}"
+                ));
+            }
+            Err(found) => {
+                show(&scenario, &found);
+                missed.push(bug);
+            }
+            Ok(explored) => {
+                let all = explored.map(|explored| explored.schedules);
+                tell(format_args!("{bug:30} NOT FOUND, all schedules: {all:?}"));
+                missed.push(bug);
+            }
+        }
+    }
+    assert_eq!(missed, Vec::<String>::new());
 }

@@ -10,6 +10,8 @@ use crate::kernel::Instance;
 use crate::kernel::semset::slot;
 use crate::kernel::sim::SetId;
 
+const WAIT_REMOVED: &str = "wait for the removal of the set";
+
 impl Machine {
     /// After every step.
     pub(super) fn check(&mut self) {
@@ -21,6 +23,16 @@ impl Machine {
         }
         if self.lock_is_nobodys() {
             self.violate("G9: the lock is held by nobody");
+        }
+        let unrecorded = self.instances().any(|(_, it)| {
+            let alive = || {
+                let found = self.look_up(it.identity.pid);
+                found.is_some_and(|id| self.identity(id) == it.identity)
+            };
+            it.is_serving() && self.recorded() != Some(it.identity) && alive()
+        });
+        if unrecorded && !self.removed() {
+            self.violate("G6: what serves has no record");
         }
         if let Some(wrong) = self.miscounted() {
             self.violate(wrong);
@@ -158,7 +170,13 @@ impl Machine {
     /// G3: somebody has to see to the service when its clients are killed. Not if the supervisor was killed
     /// by now: nothing tells a client of that.
     fn unsupervised(&self, instance: &Instance, on: Option<SetId>) -> Option<String> {
-        if instance.keep_orphan || self.state.left.supervisors < self.scenario.budget.supervisors {
+        let killed_meanwhile = self.clients().any(|(_, client)| {
+            let ended = client.ended_meanwhile.iter();
+            ended
+                .copied()
+                .any(|id| matches!(self.proc(id).kind, Kind::Supervisor(_)))
+        });
+        if instance.keep_orphan || killed_meanwhile {
             return None;
         }
         let values = self.state.table.values(on?)?;
@@ -171,6 +189,7 @@ impl Machine {
         let (left, had) = (self.state.left, self.scenario.budget);
         let outside = left.supervisors < had.supervisors
             || left.crashes < had.crashes
+            || left.illnesses < had.illnesses
             || left.failures < had.failures
             || left.removals < had.removals
             || left.time < had.time;
@@ -179,6 +198,24 @@ impl Machine {
             self.violate(format!("G4: {operation} by {by} failed: {error}"));
         }
         self.note(|| format!("    {operation} failed: {error}"));
+    }
+
+    /// Nobody stops what somebody holds, or has pinned.
+    pub(super) fn check_stop(&mut self, by: ProcId, service: ProcId) {
+        let (name, by) = (self.name(service), self.name(by));
+        if let Some(holder) = self.holder_of(service) {
+            let holder = self.name(holder);
+            self.violate(format!("G1: {by} stops {name} while {holder} holds it"));
+        }
+        let table = &self.state.table;
+        let pinned = {
+            let mut values = table.ids().filter_map(|id| table.values(id));
+            values.any(|values| values[slot::PIN as usize] > 0)
+        };
+        let well = |it: &Service| !it.ill && !it.told && it.prepared > 0;
+        if pinned && self.as_service(service).is_some_and(well) {
+            self.violate(format!("{by} stops {name}, which is pinned"));
+        }
     }
 
     /// `on_last_release` is for a service that lives, and once.
@@ -192,7 +229,8 @@ impl Machine {
             }
             return;
         };
-        let killed = self.state.left.clients < self.scenario.budget.clients;
+        let killed = self.state.left.clients < self.scenario.budget.clients || self.removed();
+        self.check_stop(by, id);
         if let Some(service) = self.service(id) {
             service.released += 1;
             let again = service.released > 1 && !killed;
@@ -225,7 +263,12 @@ impl Machine {
 
     /// Whether what is left may be left, as documented, for the next client to clean up.
     pub(super) fn needs_janitor(&self) -> bool {
-        !self.leftovers().is_empty() && self.is_excused() && self.unfinished().is_none()
+        // Who waits for the end of what nobody sees to waits for that, too.
+        let mut labels = self.labels();
+        let others = labels.any(|(id, label)| {
+            matches!(self.proc(id).kind, Kind::Client(_)) && label != WAIT_REMOVED
+        });
+        !self.leftovers().is_empty() && self.is_excused() && !others
     }
 
     fn is_excused(&self) -> bool {
@@ -243,7 +286,8 @@ impl Machine {
         let blank = (killed || exits) && at(slot::GENERATION) == 0;
         let pinned = at(slot::PIN) > 0;
         let kept = self.scenario.orphan == Orphan::Keep && (killed || exits);
-        let supervisor_killed = left.supervisors < had.supervisors;
+        let supervisor_killed =
+            left.supervisors < had.supervisors && (killed || exits || self.state.killed_unused);
         // Its command died while clients held it, its supervisor has resigned, and they were killed.
         let resigned =
             self.scenario.by == By::Command && (killed || exits) && left.crashes < had.crashes;

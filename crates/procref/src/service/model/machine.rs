@@ -200,6 +200,8 @@ pub(super) struct State {
     pub(super) left: Budget,
     /// A client has come that cleans up.
     pub(super) janitor: bool,
+    /// A supervisor was killed while nobody held a reference: what it was about to do, nobody does.
+    pub(super) killed_unused: bool,
 }
 
 pub(super) struct Machine {
@@ -238,6 +240,7 @@ impl Machine {
                 procs: Vec::new(),
                 left: scenario.budget,
                 janitor: false,
+                killed_unused: false,
             },
             last: None,
             switches: 0,
@@ -414,7 +417,10 @@ impl Machine {
                 *client = Client::default();
                 self.end_unpublished(id);
             }
-            Kind::Supervisor(supervisor) => supervisor.presence = false,
+            Kind::Supervisor(supervisor) => {
+                supervisor.presence = false;
+                self.tell_clients(id);
+            }
             Kind::Service(service) => {
                 let parent = service.parent;
                 let worker = service.of == id && service.executing && !service.told;
@@ -424,7 +430,7 @@ impl Machine {
                     if worker && self.scenario.workers {
                         self.leave_worker(of, parent);
                     }
-                } else {
+                } else if !self.is_zombie_of_its_starter(id) {
                     self.take_over_pid(id);
                 }
                 self.tell_clients(id);
@@ -449,9 +455,20 @@ impl Machine {
         }
     }
 
-    /// Whether a set, or the record, names it.
+    /// One that ends before its start callback's process knows more of it than the pid: nobody gets that as
+    /// long as its parent has not taken note of its end.
+    fn is_zombie_of_its_starter(&self, id: ProcId) -> bool {
+        let spawner = self.as_service(id).and_then(|it| it.spawner);
+        spawner.is_some_and(|it| self.is_alive(it)) && !self.published(self.identity(id))
+    }
+
+    /// Whether a set, or the record, names it. By its pid: half an identity is none of the starter's to tidy.
     fn published(&self, identity: Identity) -> bool {
-        let named = self.instances().any(|(_, it)| it.identity == identity);
+        let others = |start: u64| start != 0 && start as usize <= self.state.procs.len();
+        let named = self.instances().any(|(_, it)| {
+            let Identity { pid, start } = it.identity;
+            pid == identity.pid && (start == identity.start || !others(start))
+        });
         named || self.recorded() == Some(identity)
     }
 
@@ -524,6 +541,17 @@ impl Machine {
             },
         );
         id
+    }
+
+    /// The point, of whatever task polls it now.
+    pub(super) fn moved(&mut self, id: PointId) -> PointId {
+        if self.current == Some((id.proc, id.task)) {
+            return id;
+        }
+        let Some(point) = self.points.remove(&id) else {
+            return id;
+        };
+        self.register(point.until, point.label, point.at_once)
     }
 
     /// What a process has seen becomes part of what it is.
@@ -738,6 +766,12 @@ impl Machine {
         self.last = Some(id.proc);
     }
 
+    fn is_unused(&self) -> bool {
+        let table = &self.state.table;
+        let mut values = table.ids().filter_map(|id| table.values(id));
+        values.all(|values| values[slot::REFS as usize] == 0)
+    }
+
     /// What happens beside the steps of a task.
     pub(super) fn happen(&mut self, choice: Choice) {
         match choice {
@@ -749,7 +783,10 @@ impl Machine {
             Choice::Kill(id) => {
                 match self.proc(id).kind {
                     Kind::Client(_) => self.state.left.clients -= 1,
-                    _ => self.state.left.supervisors -= 1,
+                    _ => {
+                        self.state.left.supervisors -= 1;
+                        self.state.killed_unused |= self.is_unused();
+                    }
                 }
                 self.end(id);
             }

@@ -2,7 +2,10 @@
 //!
 //! None of it is in the engine. What the engine asks for arrives here, and something else is done.
 
+use super::super::config::Orphan;
 use super::machine::{Machine, ProcId};
+use super::scenario::Act::{self, Acquire, Pin, Release, Unpin};
+use super::scenario::{By, Scenario};
 use super::sim::Process;
 use crate::kernel::semset::{
     Op, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, Values, WAIT_ALONE, WAIT_CLIENT,
@@ -20,7 +23,6 @@ pub(super) enum Bug {
     ReferenceWithoutUndo,
     RemovalWakesNobody,
     // Acquiring.
-    JoinsNobody,
     JoinsUnsupervised,
     LockBeforeReference,
     EnterGivesUpOnRemoval,
@@ -122,16 +124,11 @@ pub(super) fn arrays(bug: Bug, operation: &str, ops: &[Op]) -> Vec<Vec<Op>> {
     match (bug, operation) {
         (Bug::LockWithoutUndo, _) => vec![without_undo(ops, slot::LOCK)],
         (Bug::ReferenceWithoutUndo, _) => vec![without_undo(ops, slot::REFS)],
-        (Bug::JoinsNobody, step::JOIN) => {
-            let supervised = ops.iter().copied().filter(is_on(slot::SUPERVISOR));
-            let join = [op(slot::LOCK, 0), undone(slot::REFS, 1)];
-            instead(&join.into_iter().chain(supervised).collect::<Vec<_>>())
-        }
         (Bug::JoinsUnsupervised, step::JOIN) => vec![without(ops, is_on(slot::SUPERVISOR))],
-        (Bug::LockBeforeReference, step::ENTER) => vec![
-            vec![op(slot::LOCK, 0), undone(slot::LOCK, 1)],
-            without(ops, is_on(slot::LOCK)),
-        ],
+        (Bug::LockBeforeReference, step::ENTER) => vec![without(ops, is_on(slot::REFS))],
+        (Bug::LockBeforeReference, step::PUBLISH) if ops.contains(&UNLOCK[0]) => {
+            vec![ops.to_vec(), vec![undone(slot::REFS, 1)]]
+        }
         (Bug::WaiterTakesTheLock, step::WAIT) => {
             vec![vec![op(slot::LOCK, 0), undone(slot::LOCK, 1)]]
         }
@@ -220,6 +217,9 @@ pub(super) fn values(machine: &mut Machine, id: ProcId, set: SetId) -> Option<Va
             values[slot::FLAGS as usize] |= 1;
         }
     }
+    if machine.has(Bug::LastLeaverIgnoresPin) {
+        values[slot::PIN as usize] = 0;
+    }
     if machine.has(Bug::NoSecondLook) {
         let before = machine.looks.insert(id, values);
         if machine.locked_just_now == Some(id) {
@@ -250,4 +250,173 @@ pub(super) fn look_up(machine: &mut Machine, pid: u32) -> Option<(Identity, Proc
 /// The record is unlinked when the set has been removed.
 pub(super) fn unlinks_late(machine: &Machine) -> bool {
     machine.has(Bug::UnlinksAfterRemoval)
+}
+
+/// A bug, where it shows, and what it is found by: one of these.
+pub(super) struct Plant {
+    pub(super) scenario: Scenario,
+    pub(super) found_by: &'static [&'static str],
+}
+
+const ONCE: &[Act] = &[Acquire, Release];
+const TWO_LIVE: &str = "live at the same time";
+const STOPPED: &str = "while";
+const PINNED: &str = "which is pinned";
+const RECORD: &str = "no record";
+const TWICE: &str = "on_last_release";
+const LEFT: &str = "G6";
+const STUCK: &str = "does not get on";
+const FAILED: &str = "failed";
+const COUNT: &str = "G2";
+const NOBODYS: &str = "held by nobody";
+const STRANGER: &str = "G5";
+const BAD: &str = "G4: client";
+const UNSUPERVISED: &str = "G3";
+
+/// All of them.
+pub(super) fn plants() -> Vec<Plant> {
+    let callback = || Scenario::new("callback", By::Callback, &[ONCE, ONCE]);
+    let command = || Scenario::new("command", By::Command, &[ONCE, ONCE]);
+    let killed = |it: Scenario| it.with_budget(|it| it.clients = 1);
+    let both_killed = |it: Scenario| it.with_budget(|it| it.clients = 2);
+    let no_supervisor = |it: Scenario| it.with_budget(|it| it.supervisors = 1);
+    let crashes = |it: Scenario| {
+        it.with(|it| it.workers = true)
+            .with_budget(|it| it.crashes = 1)
+    };
+    let kept = |it: Scenario| it.with(|it| it.orphan = Orphan::Keep);
+    let lingers = |it: Scenario| it.with(|it| it.lingers = true);
+    let ill = |it: Scenario| it.with_budget(|it| it.illnesses = 1);
+    let removed = |it: Scenario| it.with_budget(|it| it.removals = 1);
+    let fails = |it: Scenario| it.with_budget(|it| it.failures = 1);
+    let pinned = |by| {
+        let acts: &[Act] = &[Acquire, Pin, Release];
+        Scenario::new("pinned", by, &[acts, &[Acquire, Unpin, Release]])
+    };
+    let plants: Vec<(Bug, Scenario, &'static [&'static str])> = vec![
+        (
+            Bug::ReferencesOutliveTheirProcess,
+            killed(callback()),
+            &[COUNT, NOBODYS, LEFT, STUCK],
+        ),
+        (Bug::LockWithoutUndo, killed(callback()), &[NOBODYS]),
+        (
+            Bug::ReferenceWithoutUndo,
+            killed(callback()),
+            &[COUNT, LEFT, STUCK],
+        ),
+        (Bug::RemovalWakesNobody, callback(), &[LEFT, STUCK]),
+        (
+            Bug::JoinsUnsupervised,
+            no_supervisor(Scenario::new(
+                "callback",
+                By::Callback,
+                &[&[Acquire, Release, Acquire, Release], ONCE],
+            )),
+            &[UNSUPERVISED, LEFT],
+        ),
+        (
+            Bug::LockBeforeReference,
+            callback(),
+            &[TWICE, TWO_LIVE, BAD, STUCK, FAILED, STOPPED, COUNT, LEFT],
+        ),
+        (Bug::EnterGivesUpOnRemoval, callback(), &[FAILED]),
+        (Bug::WaiterTakesTheLock, callback(), &[STUCK]),
+        (Bug::WaiterIsNotWoken, pinned(By::Callback), &[STUCK]),
+        (
+            Bug::NoSecondLook,
+            callback(),
+            &[TWO_LIVE, STOPPED, "prepared"],
+        ),
+        (
+            Bug::PublishesSlotBySlot,
+            killed(callback()),
+            &[TWO_LIVE, BAD, LEFT, FAILED, "on_last_release"],
+        ),
+        (
+            Bug::UnlocksBeforePublishing,
+            callback(),
+            &[RECORD, TWO_LIVE, BAD, STOPPED, FAILED, "on_last_release"],
+        ),
+        (
+            Bug::RecordOverKernel,
+            killed(callback()),
+            &[FAILED, BAD, "prepared"],
+        ),
+        (Bug::DiscardsTheIll, ill(callback()), &[TWO_LIVE, LEFT]),
+        (Bug::LeavesWithoutLooking, kept(callback()), &[LEFT]),
+        (
+            Bug::AbandonsWithoutLooking,
+            fails(kept(callback())),
+            &[LEFT],
+        ),
+        (
+            Bug::LastLeaverIgnoresPin,
+            pinned(By::Callback),
+            &[STUCK, LEFT, PINNED],
+        ),
+        (
+            Bug::LastLeaverTakesNoLock,
+            callback(),
+            &[TWICE, FAILED, TWO_LIVE, BAD],
+        ),
+        (
+            Bug::LeavesPinnedUnasked,
+            kept(pinned(By::Callback)),
+            &[LEFT],
+        ),
+        (
+            Bug::LeavesToNoSupervisor,
+            no_supervisor(command()),
+            &[LEFT, UNSUPERVISED],
+        ),
+        (
+            Bug::LeavesTheNextSet,
+            removed(callback()),
+            &[TWICE, COUNT, TWO_LIVE, STOPPED, FAILED, LEFT],
+        ),
+        (Bug::StopNotAwaited, callback(), &[TWO_LIVE, LEFT]),
+        (Bug::StoppingNotWritten, killed(kept(callback())), &[BAD]),
+        (Bug::UnlinksAfterRemoval, callback(), &[RECORD]),
+        (
+            Bug::PidWithoutStart,
+            crashes(callback()),
+            &[STRANGER, BAD, "no service"],
+        ),
+        (
+            Bug::BareWaitForZero,
+            callback(),
+            &[TWICE, TWO_LIVE, STOPPED, BAD, FAILED, LEFT],
+        ),
+        (Bug::SupervisorIgnoresPin, pinned(By::Callback), &[PINNED]),
+        (Bug::RemovesWhatIsUsed, lingers(callback()), &[STOPPED, BAD]),
+        (
+            Bug::LockNotShared,
+            command(),
+            &[FAILED, STUCK, BAD, TWO_LIVE],
+        ),
+        (Bug::NoTree, crashes(command()), &[TWO_LIVE]),
+        (Bug::NoGate, no_supervisor(command()), &[TWO_LIVE, LEFT]),
+        (
+            Bug::NoWord,
+            killed(command()),
+            &[FAILED, STUCK, TWO_LIVE, LEFT],
+        ),
+        (
+            Bug::ParentDeaf,
+            crashes(command()),
+            &["for ever", STUCK, LEFT],
+        ),
+        (
+            Bug::ResignsUnasked,
+            both_killed(crashes(command())),
+            &[LEFT],
+        ),
+        (Bug::ClearsUpTooEarly, command(), &[FAILED, STUCK, BAD]),
+    ];
+    let plant = |(bug, scenario, found_by): (Bug, Scenario, _)| Plant {
+        scenario: scenario.with(|it| it.bug = Some(bug)),
+        found_by,
+    };
+    plants.into_iter().map(plant).collect()
 }

@@ -148,7 +148,11 @@ impl<T: Hash + Debug, F: FnOnce(&mut Machine) -> T> Future for Step<'_, F> {
                 machine.points.remove(&point);
                 this.point = None;
             }
-            Some(_) => return Poll::Pending,
+            Some(point) => {
+                // A future that was begun by one task may be gone on with by another one.
+                this.point = Some(machine.moved(point));
+                return Poll::Pending;
+            }
         }
         let act = this.act.take().expect("a step is made once");
         let seen = act(&mut machine);

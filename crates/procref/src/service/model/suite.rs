@@ -155,3 +155,21 @@ pub(super) fn three() -> Vec<Scenario> {
         three("three, command", By::Command),
     ]
 }
+
+/// Too much to explore.
+pub(super) fn at_random() -> Vec<Scenario> {
+    let three = |name, by| {
+        Scenario::new(name, by, &[TWICE, TWICE, ONCE])
+            .with(|it| it.workers = by == By::Command)
+            .with_budget(|it| {
+                it.clients = 2;
+                it.supervisors = 1;
+                it.crashes = 1;
+            })
+    };
+    vec![
+        three("at random, callback", By::Callback),
+        three("at random, command", By::Command),
+        three("at random, callback, lingers", By::Callback).with(|it| it.lingers = true),
+    ]
+}

@@ -333,7 +333,9 @@ impl<'a> Birth for SimBirth<'a> {
     }
 
     fn say_counted(&self) -> bool {
-        self.0.process.say(Said::Counted)
+        self.0.process.say(Said::Counted);
+        // Somebody whom the starter has forked may keep its end of the pipe.
+        true
     }
 
     fn say_in_place(&self, _: Identity) -> bool {

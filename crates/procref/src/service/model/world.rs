@@ -112,8 +112,18 @@ impl Process {
                     identity: machine.identity(service),
                 })
             }
-            Some(Said::NotInPlace) => failed("an older one's processes are still there"),
-            _ => failed("the supervisor ended without a word"),
+            said => {
+                // With the starter's pipes the gate is gone.
+                let child = self.lock().told_by(supervisor).child;
+                if let Some(child) = child {
+                    self.lock().close_gate(child);
+                }
+                if said == Some(Said::NotInPlace) {
+                    failed("an older one's processes are still there")
+                } else {
+                    failed("the supervisor ended without a word")
+                }
+            }
         }
     }
 }
@@ -124,11 +134,8 @@ impl Machine {
         if !self.is_alive(to) {
             return;
         }
+        self.check_stop(from, to);
         let name = self.name(to);
-        if let Some(holder) = self.holder_of(to) {
-            let (by, holder) = (self.name(from), self.name(holder));
-            self.violate(format!("G1: {by} stops {name} while {holder} holds it"));
-        }
         match self.service(to) {
             Some(service) => {
                 service.told = true;
@@ -139,7 +146,7 @@ impl Machine {
     }
 
     /// Somebody who has this instance, which is well, by a set that is there.
-    fn holder_of(&self, service: ProcId) -> Option<ProcId> {
+    pub(super) fn holder_of(&self, service: ProcId) -> Option<ProcId> {
         let well = |it: &super::machine::Service| !it.ill && !it.replaced && !it.told;
         if !self.as_service(service).is_some_and(well) || self.scenario.budget.time > 0 {
             return None;
@@ -294,11 +301,7 @@ impl World for Sim {
 
     async fn gone(&self, running: Arc<Launched>, _: Duration) -> Result<bool> {
         let service = running.service;
-        let close = |machine: &mut Machine| {
-            if let Some(service) = machine.service(service).filter(|it| it.gate.is_some()) {
-                service.told = true;
-            }
-        };
+        let close = |machine: &mut Machine| machine.close_gate(service);
         self.call("close the gate", close).await;
         let until = Until::AllGone(running.supervisor);
         self.process
@@ -359,6 +362,12 @@ impl Process {
 }
 
 impl Machine {
+    fn close_gate(&mut self, id: ProcId) {
+        if let Some(service) = self.service(id).filter(|it| it.gate.is_some()) {
+            service.told = true;
+        }
+    }
+
     pub(super) fn open_gate(&mut self, id: ProcId) {
         if !self.is_alive(id) {
             return;
