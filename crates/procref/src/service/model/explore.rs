@@ -62,11 +62,6 @@ struct Frame {
     taken: usize,
 }
 
-/// Explores all of it, or until something goes wrong.
-pub(super) fn explore(scenario: &Scenario) -> Result<Explored, Found> {
-    search(scenario, u64::MAX).map(|explored| explored.expect("there is no limit"))
-}
-
 /// Explores so many schedules at most. `None`: nothing has gone wrong by then.
 pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Option<Explored>, Found> {
     let begun = Instant::now();

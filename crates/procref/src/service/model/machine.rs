@@ -7,9 +7,9 @@ use std::hash::{Hash, Hasher};
 use super::planted::Bug;
 use super::run::Spawned;
 use super::scenario::Scenario;
+use crate::kernel::Instance;
 use crate::kernel::semset::{Op, Wait, slot};
 use crate::kernel::sim::{Outcome, SetId, Table};
-use crate::kernel::{Instance, Missing};
 use crate::process::Identity;
 use crate::record::Record;
 
