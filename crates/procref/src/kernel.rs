@@ -28,6 +28,8 @@ use crate::error::{Error, Result};
 use crate::name::{Digest, Namespace, ServiceKey};
 use crate::process::Identity;
 
+#[cfg(test)]
+mod conformance;
 pub(crate) mod semset;
 #[cfg(test)]
 pub(crate) mod sim;

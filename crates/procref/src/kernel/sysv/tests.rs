@@ -1,4 +1,5 @@
-//! Each step on a real semaphore set, and each way the kernel can refuse, provoked for real.
+//! What only this kernel can do, and each way it can refuse, provoked for real. What every kernel has to do is in
+//! `kernel/conformance.rs`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -119,28 +120,6 @@ fn a_new_set_is_blank_and_can_only_be_entered() {
 }
 
 #[test]
-fn a_pin_is_left_by_its_last_client_and_by_nobody_else() {
-    let scratch = Scratch::new("pinned");
-    let set = scratch.open();
-    assert!(run(set.try_enter()).unwrap());
-    run(set.claim()).unwrap();
-    run(set.unlock()).unwrap();
-    assert!(!run(set.unpin()).unwrap());
-    assert!(!run(set.leave_pinned()).unwrap(), "it is not pinned");
-    for _ in 0..2 {
-        run(set.pin()).unwrap();
-    }
-    assert!(!run(set.leave_last()).unwrap(), "it is pinned");
-    assert!(run(set.leave_pinned()).unwrap());
-    let left = run(set.snapshot()).unwrap();
-    assert_eq!((left.clients, left.pinned), (0, true));
-    assert!(run(set.try_enter()).unwrap());
-    assert!(run(set.unpin()).unwrap(), "pinned twice, unpinned once");
-    assert!(!run(set.snapshot()).unwrap().pinned);
-    assert!(!run(set.unpin()).unwrap());
-}
-
-#[test]
 fn whoever_waits_for_the_removal_sleeps_until_then() {
     let scratch = Scratch::new("removal");
     let set = Arc::new(scratch.open());
@@ -160,88 +139,6 @@ fn whoever_waits_for_the_removal_sleeps_until_then() {
     run(set.remove()).unwrap();
     assert!(matches!(waiter.join().unwrap(), Err(Fault::Removed)));
     assert!(matches!(run(set.wait_removed()), Err(Fault::Removed)));
-}
-
-#[test]
-fn leaving_tells_the_last_from_the_others() {
-    let scratch = Scratch::new("leaving");
-    let set = scratch.open();
-    assert!(run(set.try_enter()).unwrap());
-    run(set.claim()).unwrap();
-    assert!(
-        !run(set.abandon()).unwrap(),
-        "nobody else holds a reference"
-    );
-    run(set.unlock()).unwrap();
-    assert!(run(set.join(Supervised::No)).unwrap());
-    assert!(
-        !run(set.leave_last()).unwrap(),
-        "somebody else holds a reference"
-    );
-    assert!(run(set.leave()).unwrap());
-    assert!(!run(set.leave()).unwrap(), "it is the last");
-    assert!(run(set.try_lock()).unwrap());
-    assert!(!run(set.leave_last()).unwrap(), "a transition is under way");
-    run(set.unlock()).unwrap();
-    assert!(run(set.leave_last()).unwrap());
-    let left = run(set.snapshot()).unwrap();
-    assert_eq!((left.clients, left.locked), (0, true));
-    run(set.remove()).unwrap();
-    assert!(!scratch.exists());
-}
-
-#[test]
-fn abandon_gives_back_both_where_others_remain() {
-    let scratch = Scratch::new("abandon");
-    let set = scratch.open();
-    assert!(run(set.try_enter()).unwrap());
-    run(set.claim()).unwrap();
-    run(set.unlock()).unwrap();
-    assert!(run(set.try_enter()).unwrap());
-    assert!(run(set.abandon()).unwrap());
-    let left = run(set.snapshot()).unwrap();
-    assert_eq!((left.clients, left.locked), (1, false));
-    run(set.drop_reference()).unwrap();
-    assert_eq!(run(set.snapshot()).unwrap().clients, 0);
-}
-
-#[test]
-fn a_pinned_service_has_no_last_leaver() {
-    let scratch = Scratch::new("pinned");
-    let set = scratch.open();
-    assert!(run(set.try_enter()).unwrap());
-    run(set.claim()).unwrap();
-    run(set.unlock()).unwrap();
-    let pin = Op {
-        slot: slot::PIN,
-        delta: 1,
-        undo: false,
-        at_once: false,
-    };
-    assert!(run(scratch.raw().operate("pin", &[pin], Wait::No)).unwrap());
-    assert!(!run(set.leave()).unwrap());
-    assert!(!run(set.leave_last()).unwrap());
-    assert!(run(set.snapshot()).unwrap().pinned);
-}
-
-#[test]
-fn recount_goes_from_exactly_one_count_to_another() {
-    let scratch = Scratch::new("recount");
-    let set = scratch.open();
-    let clients = || run(set.snapshot()).unwrap().clients;
-    assert!(!run(set.recount(1, 2, true)).unwrap(), "nobody is there");
-    assert!(run(set.recount(0, 1, true)).unwrap());
-    assert!(run(set.recount(1, 2, true)).unwrap());
-    assert!(!run(set.recount(1, 2, true)).unwrap());
-    assert!(run(set.try_lock()).unwrap());
-    assert!(
-        !run(set.recount(2, 3, true)).unwrap(),
-        "somebody holds the lock"
-    );
-    assert!(run(set.recount(2, 1, false)).unwrap());
-    assert_eq!(clients(), 1);
-    assert!(run(set.recount(1, 0, false)).unwrap());
-    assert_eq!(clients(), 0);
 }
 
 #[test]
