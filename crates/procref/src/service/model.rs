@@ -41,11 +41,7 @@ fn told(scenario: &Scenario, explored: &Explored) -> String {
 fn limit() -> u64 {
     let told = std::env::var("PROCREF_MODEL_LIMIT").ok();
     let told = told.and_then(|limit| limit.parse().ok());
-    told.unwrap_or(if cfg!(debug_assertions) {
-        200
-    } else {
-        60_000
-    })
+    told.unwrap_or(if cfg!(debug_assertions) { 200 } else { 60_000 })
 }
 
 fn holds(scenarios: &[Scenario]) {
