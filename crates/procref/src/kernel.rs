@@ -32,6 +32,8 @@ mod semset;
 #[cfg(target_os = "linux")]
 mod sysv;
 
+#[cfg(all(target_os = "linux", feature = "fuzzing"))]
+pub(crate) use sysv::fuzz;
 #[cfg(target_os = "linux")]
 pub(crate) use sysv::{SystemV as Native, bare};
 

@@ -59,6 +59,8 @@ mod flag {
     pub(super) const KEEP_ORPHAN: u16 = 1 << 3;
     pub(super) const HOSTED: u16 = 1 << 4;
     pub(super) const HAS_METADATA: u16 = 1 << 5;
+
+    pub(super) const ALL: u16 = (1 << 6) - 1;
 }
 
 /// All slots of a set.
@@ -470,7 +472,8 @@ pub(super) fn encode(values: &mut Values, instance: Option<&Instance>, generatio
 }
 
 pub(super) fn decode(values: &Values, claimed: bool) -> Snapshot {
-    let flags = values[slot::FLAGS as usize];
+    // Others nobody of this layout writes: by themselves they make no instance.
+    let flags = values[slot::FLAGS as usize] & flag::ALL;
     let has = |flag: u16| flags & flag != 0;
     // What the slots can hold beyond these types nobody writes; cutting it off is harmless, because
     // an identity that is nobody's is dead.

@@ -27,6 +27,8 @@ use crate::record;
 
 mod arena;
 mod child;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod launched;
 mod parent;
 
