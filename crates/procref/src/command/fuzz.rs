@@ -33,12 +33,16 @@ pub fn template(data: &[u8]) {
         .replace("{port}", "{{port}}")
         .replace("{dir}", "{{dir}}");
     assert_eq!(expand(OsStr::new(&escaped), port, dir), template);
-    // The other way to do it: the doubled ones out of the way, under a name that the text has not.
+    // The other way to do it: the doubled ones out of the way, under a name that the text has not, nor
+    // gets by what is filled in.
     let mut away = "\0".to_owned();
     while text.contains(&away) {
         away.push('\0');
     }
-    let Some(dir) = dir.to_str().filter(|dir| !dir.contains(['{', '}', '\0'])) else {
+    let Some(dir) = dir
+        .to_str()
+        .filter(|dir| !dir.is_empty() && !dir.contains(['{', '}', '\0']))
+    else {
         return;
     };
     let filled = text
