@@ -557,6 +557,69 @@ mod tests {
     }
 
     #[test]
+    fn each_flag_is_read_back_as_itself() {
+        let none = Instance {
+            identity: Identity { pid: 7, start: 8 },
+            port: 0,
+            ready: false,
+            stopping: false,
+            hosted: false,
+            has_metadata: false,
+            keep_orphan: false,
+            command: false,
+            linger_ms: 0,
+        };
+        let flags: [fn(&mut Instance) -> &mut bool; 6] = [
+            |it| &mut it.ready,
+            |it| &mut it.stopping,
+            |it| &mut it.hosted,
+            |it| &mut it.has_metadata,
+            |it| &mut it.keep_orphan,
+            |it| &mut it.command,
+        ];
+        for chosen in 0..1 << flags.len() {
+            let mut instance = none;
+            for (bit, flag) in flags.iter().enumerate() {
+                *flag(&mut instance) = chosen >> bit & 1 == 1;
+            }
+            let mut values = [0; slot::COUNT as usize];
+            encode(&mut values, Some(&instance), 1);
+            assert_eq!(decode(&values, true).instance, Some(instance));
+            // Without a local process there is an instance all the same, if anything is said of it.
+            instance.identity = Identity { pid: 0, start: 0 };
+            encode(&mut values, Some(&instance), 1);
+            let expected = (chosen != 0).then_some(instance);
+            assert_eq!(decode(&values, true).instance, expected);
+        }
+        let mut values = [0; slot::COUNT as usize];
+        values[slot::FLAGS as usize] = !flag::ALL & MAX_VALUE;
+        assert_eq!(decode(&values, true).instance, None, "nobody writes those");
+    }
+
+    #[test]
+    fn an_exit_status_is_of_the_instance_that_is_there() {
+        let (new, serving, stopping) = ((false, false), (true, false), (false, true));
+        for ((ready, stopping), kept) in [(new, false), (serving, true), (stopping, true)] {
+            let instance = Instance {
+                identity: Identity { pid: 7, start: 8 },
+                port: 0,
+                ready,
+                stopping,
+                hosted: false,
+                has_metadata: false,
+                keep_orphan: false,
+                command: true,
+                linger_ms: 0,
+            };
+            let mut values = [0; slot::COUNT as usize];
+            values[slot::EXIT as usize] = Ended::Exited(3).encode();
+            encode(&mut values, Some(&instance), 1);
+            let ended = kept.then_some(Ended::Exited(3));
+            assert_eq!(decode(&values, true).ended, ended, "{instance:?}");
+        }
+    }
+
+    #[test]
     fn how_a_service_ended_is_told_until_the_next_one() {
         for ended in [
             Ended::Exited(0),

@@ -11,6 +11,7 @@ use crate::kernel::{Instance, Lock, Object as _, Supervised};
 use crate::name::{Name, Namespace};
 use crate::process::Identity;
 
+mod supervised;
 mod who;
 
 /// A service nobody else has, whose set is removed at the end.

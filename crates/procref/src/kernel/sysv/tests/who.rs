@@ -58,6 +58,19 @@ fn a_refused_step_takes_no_name() {
 }
 
 #[test]
+fn who_may_not_leave_keeps_the_name() {
+    let scratch = Scratch::new("kept-name");
+    let set = scratch.open();
+    assert!(run(set.try_enter()).unwrap());
+    run(set.claim()).unwrap();
+    run(set.unlock()).unwrap();
+    assert!(!run(set.leave()).unwrap(), "it is the last");
+    assert_eq!(named(&set), (vec![std::process::id()], 0));
+    assert!(run(set.leave_last()).unwrap());
+    assert_eq!(named(&set), (vec![], 0));
+}
+
+#[test]
 fn a_name_that_was_taken_from_outside_does_not_keep_the_reference() {
     let scratch = Scratch::new("meddled-names");
     let set = scratch.open();
