@@ -344,7 +344,8 @@ mod tests {
     #[test]
     fn a_service_is_left_to_a_supervisor_that_lives_and_has_something_to_do() {
         // What is set, whether it is kept warm, and whether it is left to the supervisor.
-        let cases: [(fn(&mut Instance), bool, bool); 6] = [
+        type Case = (fn(&mut Instance), bool, bool);
+        let cases: [Case; 6] = [
             (|_| {}, false, false),
             (|it| it.linger_ms = 1, true, true),
             (|it| it.command = true, false, true),
