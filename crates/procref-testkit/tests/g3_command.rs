@@ -140,6 +140,19 @@ fn one_that_ignores_sigterm_is_killed_after_its_grace() {
 }
 
 #[test]
+fn one_that_may_take_for_ever_is_not_killed() {
+    let scene = scene!();
+    let mut spec = command(&scene, "for ever");
+    spec.fake.slow_stop_ms = 500;
+    spec.stop_timeout_ms = Some(u64::MAX);
+    let (client, key) = scene.holder(&spec);
+    let service = scene.only_living();
+    assert_eq!(client.call(Command::DropAll), Reply::Done);
+    scene.everything_ends(&spec, key);
+    assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
+}
+
+#[test]
 fn it_is_asked_by_the_signal_of_its_starter() {
     let scene = scene!();
     let mut spec = command(&scene, "interrupted");

@@ -167,6 +167,26 @@ fn a_service_that_ignores_sigterm_is_killed_after_its_grace() {
 }
 
 #[test]
+fn a_service_that_may_take_for_ever_is_not_killed() {
+    let scene = scene!();
+    let mut spec = scene.unique(scene.service("for ever"));
+    spec.fake.slow_stop_ms = 500;
+    spec.stop_timeout_ms = Some(u64::MAX);
+    let (client, key) = scene.holder(&spec);
+    let service = scene.only_living();
+    client.kill();
+    scene.everything_ends(&spec, key);
+    assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
+
+    // The last client stops it as patiently.
+    let (client, key) = scene.holder(&spec);
+    let service = scene.only_living();
+    assert_eq!(client.call(Command::DropAll), Reply::Done);
+    scene.everything_ends(&spec, key);
+    assert_eq!(scene.stopped()[1], (service.pid, "signal 15".to_owned()));
+}
+
+#[test]
 fn a_suspended_service_is_stopped_gracefully() {
     let scene = scene!();
     let spec = scene.unique(scene.service("suspended"));

@@ -9,6 +9,8 @@ use crate::name::ServiceKey;
 use crate::ready::{Kind, Ready};
 
 mod check;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod log;
 mod prepare;
 mod program;

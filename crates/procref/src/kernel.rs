@@ -36,6 +36,8 @@ pub(crate) mod sim;
 #[cfg(target_os = "linux")]
 mod sysv;
 
+#[cfg(all(target_os = "linux", feature = "fuzzing"))]
+pub(crate) use sysv::fuzz;
 #[cfg(target_os = "linux")]
 pub(crate) use sysv::{SystemV as Native, bare};
 
@@ -297,4 +299,87 @@ pub(crate) trait Object: Send + Sync + 'static {
 
     /// Everything there is to tell, for people.
     fn inspect(&self) -> impl Future<Output = Step<Inspection>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(supervised: bool, change: impl FnOnce(&mut Instance)) -> Snapshot {
+        let mut instance = Instance {
+            identity: Identity { pid: 7, start: 8 },
+            port: 80,
+            ready: true,
+            stopping: false,
+            hosted: false,
+            has_metadata: false,
+            command: false,
+            keep_orphan: false,
+            linger_ms: 0,
+        };
+        change(&mut instance);
+        Snapshot {
+            clients: 1,
+            locked: false,
+            supervised,
+            tree: false,
+            pinned: false,
+            generation: 1,
+            claimed: true,
+            instance: Some(instance),
+            ended: None,
+        }
+    }
+
+    #[test]
+    fn only_what_is_ready_and_not_told_to_stop_serves() {
+        for (ready, stopping, serves) in [
+            (true, false, true),
+            (true, true, false),
+            (false, false, false),
+            (false, true, false),
+        ] {
+            let snapshot = snapshot(true, |it| (it.ready, it.stopping) = (ready, stopping));
+            let instance = snapshot.instance.unwrap();
+            assert_eq!(instance.is_serving(), serves, "{instance:?}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_left_to_a_supervisor_that_lives_and_has_something_to_do() {
+        // What is set, whether it is kept warm, and whether it is left to the supervisor.
+        type Case = (fn(&mut Instance), bool, bool);
+        let cases: [Case; 6] = [
+            (|_| {}, false, false),
+            (|it| it.linger_ms = 1, true, true),
+            (|it| it.command = true, false, true),
+            (|it| (it.command, it.linger_ms) = (true, 1), true, true),
+            (
+                |it| (it.command, it.linger_ms, it.ready) = (true, 1, false),
+                false,
+                false,
+            ),
+            (
+                |it| (it.command, it.linger_ms, it.stopping) = (true, 1, true),
+                false,
+                false,
+            ),
+        ];
+        for (change, lingers, left) in cases {
+            let told = |snapshot: Snapshot| (snapshot.lingers(), snapshot.is_left_to_supervisor());
+            assert_eq!(told(snapshot(true, change)), (lingers, left));
+            assert_eq!(told(snapshot(false, change)), (false, false));
+        }
+        let blank = Snapshot {
+            instance: None,
+            ..snapshot(true, |_| {})
+        };
+        assert!(!blank.lingers() && !blank.is_left_to_supervisor());
+    }
+
+    #[test]
+    fn an_end_is_told_as_the_system_does() {
+        assert_eq!(Ended::Exited(3).status().code(), Some(3));
+        assert_eq!(Ended::Killed(9).status().signal(), Some(9));
+    }
 }

@@ -72,6 +72,9 @@ mod command;
 mod counter;
 mod crash;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod info;
 mod kernel;
 mod local;

@@ -41,6 +41,8 @@ use crate::error::{Error, Result};
 
 #[cfg(unix)]
 pub(crate) mod facts;
+#[cfg(all(unix, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]

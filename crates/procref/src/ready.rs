@@ -12,6 +12,8 @@ use crate::info::ServiceInfo;
 use crate::runtime::BoxFuture;
 
 mod connection;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod http;
 mod lines;
 mod notify;

@@ -21,6 +21,8 @@ use crate::name::ServiceKey;
 use crate::namespace;
 use crate::process::Identity;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 pub(crate) mod scan;
 
 const VERSION: u32 = 1;
@@ -31,7 +33,7 @@ const MAX_SIZE: u64 = 1 << 20;
 const GROUP_OR_WORLD: u32 = 0o077;
 
 /// What the file says, as JSON.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     version: u32,
     name: String,
@@ -55,13 +57,43 @@ pub(crate) struct Record {
 }
 
 /// What a record says of a service that procref executed itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Executed {
     /// The program and its arguments, for people.
     pub(crate) line: Vec<String>,
+    #[serde(with = "any_path")]
     pub(crate) log: PathBuf,
     pub(crate) stop_signal: String,
     pub(crate) grace_ms: u64,
+}
+
+/// A path in JSON: as text, or as its bytes if it is none.
+mod any_path {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serialize as _, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        match path.to_str() {
+            Some(text) => text.serialize(to),
+            None => path.as_os_str().as_bytes().serialize(to),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Path {
+            Text(PathBuf),
+            Bytes(Vec<u8>),
+        }
+        Ok(match Path::deserialize(from)? {
+            Path::Text(path) => path,
+            Path::Bytes(bytes) => OsString::from_vec(bytes).into(),
+        })
+    }
 }
 
 impl Record {
@@ -152,6 +184,10 @@ impl Record {
         Ok(record)
     }
 
+    fn encode(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec_pretty(self)
+    }
+
     fn decode(bytes: &[u8]) -> Result<Self, Undecodable> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -225,7 +261,8 @@ pub(crate) fn write(key: &ServiceKey, record: &Record) -> Result<()> {
         source,
     };
     let (path, draft) = (path(key), draft_path(key));
-    let bytes = serde_json::to_vec_pretty(record)
+    let bytes = record
+        .encode()
         .map_err(|error| failed("encode the record for", &path, error.into()))?;
     if bytes.len() as u64 > MAX_SIZE {
         let source = io::Error::new(

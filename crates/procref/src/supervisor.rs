@@ -41,6 +41,8 @@ use crate::process::Identity;
 mod linux;
 mod maps;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use linux::fuzz;
 pub(crate) use linux::{Launched, Refusal, Stage};
 
 /// Starts a supervisor for a service, and returns when it is in place.

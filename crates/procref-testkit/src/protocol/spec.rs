@@ -165,7 +165,7 @@ pub struct ServiceSpec {
     pub start_timeout_ms: Option<u64>,
     /// `wait_timeout`, if it is set.
     pub wait_timeout_ms: Option<u64>,
-    /// `stop_timeout`, if it is set.
+    /// `stop_timeout`, if it is set; `u64::MAX` is as long as there is.
     pub stop_timeout_ms: Option<u64>,
     /// `Orphan::Keep`: no supervisor.
     pub keep_orphan: bool,

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 
 /// How much of the log an error shows, at most.
-const TAIL_LINES: usize = 20;
+pub(super) const TAIL_LINES: usize = 20;
 const TAIL_BYTES: u64 = 4096;
 
 /// Permission bits that a log must not have.

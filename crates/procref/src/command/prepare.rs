@@ -226,7 +226,7 @@ impl ServiceCommand {
             Kind::Tcp => Probe::Tcp(address),
             Kind::Http(path) => Probe::Http {
                 address,
-                path: fill(OsStr::new(&path)).to_string_lossy().into_owned(),
+                path: template::expand_http_path(&path, around.port, runtime_dir),
             },
             Kind::Unix(path) => {
                 let path = around.dir.join(fill(path.as_os_str()));

@@ -25,6 +25,21 @@ pub(super) fn expand_pattern(pattern: &str, port: u16, dir: &Path) -> String {
     expanded.to_string_lossy().into_owned()
 }
 
+/// [`expand`] for the path of a request: the directory is percent-encoded, or a space in it would end
+/// the path.
+pub(super) fn expand_http_path(path: &str, port: u16, dir: &Path) -> String {
+    let mut encoded = String::new();
+    for &byte in dir.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte.into()),
+            _ if byte.is_ascii_alphanumeric() => encoded.push(byte.into()),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    let expanded = expand_bytes(path.as_bytes(), port, encoded.as_bytes());
+    expanded.to_string_lossy().into_owned()
+}
+
 /// Whether the template has a `{port}` to fill in.
 pub(super) fn uses_port(template: &OsStr) -> bool {
     let mut rest = template.as_bytes();

@@ -59,7 +59,7 @@ mod templates {
     use std::os::unix::ffi::OsStrExt as _;
 
     use super::*;
-    use crate::command::template::{expand, expand_pattern, uses_port};
+    use crate::command::template::{expand, expand_http_path, expand_pattern, uses_port};
 
     fn filled(template: &str) -> String {
         let filled = expand(OsStr::new(template), 6379, Path::new("/run/x"));
@@ -109,6 +109,13 @@ mod templates {
         for (template, uses) in [("a{port}", true), ("{{port}}", false), ("{dir}", false)] {
             assert_eq!(uses_port(OsStr::new(template)), uses, "{template}");
         }
+    }
+
+    #[test]
+    fn in_a_path_of_http_the_directory_is_percent_encoded() {
+        let dir = Path::new(OsStr::from_bytes(b"/a b/%?#\xff\n~-._9"));
+        let path = expand_http_path("/{dir}/{{dir}}?a b&{port}", 80, dir);
+        assert_eq!(path, "//a%20b/%25%3F%23%FF%0A~-._9/{dir}?a b&80");
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(crate) mod bare;
 mod changes;
 mod who;
 
-use changes::Changes;
+pub(super) use changes::Changes;
 use who::Name;
 
 /// The highest value of a slot (`SEMVMX`): 15 bits.
@@ -60,6 +60,8 @@ mod flag {
     pub(super) const KEEP_ORPHAN: u16 = 1 << 3;
     pub(super) const HOSTED: u16 = 1 << 4;
     pub(super) const HAS_METADATA: u16 = 1 << 5;
+
+    pub(super) const ALL: u16 = (1 << 6) - 1;
 }
 
 /// All slots of a set.
@@ -474,7 +476,8 @@ pub(crate) fn encode(values: &mut Values, instance: Option<&Instance>, generatio
 }
 
 pub(crate) fn decode(values: &Values, claimed: bool) -> Snapshot {
-    let flags = values[slot::FLAGS as usize];
+    // Others nobody of this layout writes: by themselves they make no instance.
+    let flags = values[slot::FLAGS as usize] & flag::ALL;
     let has = |flag: u16| flags & flag != 0;
     // What the slots can hold beyond these types nobody writes; cutting it off is harmless, because
     // an identity that is nobody's is dead.
@@ -528,61 +531,4 @@ impl Ended {
 const SIGNALLED: u16 = 512;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernel::MAX_LINGER_MS;
-
-    #[test]
-    fn what_is_published_is_read_back() {
-        let instance = Instance {
-            identity: Identity {
-                pid: 4_194_303,
-                start: u64::MAX,
-            },
-            port: u16::MAX,
-            ready: true,
-            stopping: false,
-            hosted: false,
-            has_metadata: true,
-            keep_orphan: true,
-            command: true,
-            linger_ms: MAX_LINGER_MS,
-        };
-        let mut values = [0; slot::COUNT as usize];
-        encode(&mut values, Some(&instance), 7);
-        assert!(values.iter().all(|&value| value <= MAX_VALUE));
-        let read = decode(&values, true);
-        assert_eq!((read.instance, read.generation), (Some(instance), 7));
-        encode(&mut values, None, 7);
-        assert_eq!(decode(&values, true).instance, None);
-    }
-
-    #[test]
-    fn how_a_service_ended_is_told_until_the_next_one() {
-        for ended in [
-            Ended::Exited(0),
-            Ended::Exited(255),
-            Ended::Killed(9),
-            Ended::Killed(255),
-        ] {
-            assert_eq!(Ended::decode(ended.encode()), Some(ended));
-            let ops = Changes::resignation(RESIGN_TO[0], Lock::Release, Some(ended));
-            assert_eq!(
-                ops.ops().last(),
-                Some(&op(slot::EXIT, ended.encode() as i16))
-            );
-            assert_eq!(ops.ops().len(), 6);
-        }
-        assert_eq!(Ended::decode(0), None);
-    }
-
-    #[test]
-    fn generations_wrap_to_one() {
-        let at = |generation| {
-            let mut values = [0; slot::COUNT as usize];
-            encode(&mut values, None, generation);
-            decode(&values, true).next_generation()
-        };
-        assert_eq!([at(0), at(1), at(MAX_GENERATION)], [1, 2, 1]);
-    }
-}
+mod tests;

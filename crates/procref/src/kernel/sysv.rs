@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 use crate::name::{Digest, Namespace, ServiceKey};
 
 pub(crate) mod bare;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod survey;
 mod sys;
 

@@ -30,7 +30,12 @@ pub(crate) fn command_line(pid: u32) -> Option<String> {
     let mut bytes = Vec::new();
     let file = File::open(format!("/proc/{pid}/cmdline")).ok()?;
     file.take(LONGEST).read_to_end(&mut bytes).ok()?;
-    let text = String::from_utf8_lossy(&bytes);
+    on_one_line(&bytes)
+}
+
+/// `/proc/PID/cmdline`, whose words end with a NUL each. The program may have written anything there.
+pub(super) fn on_one_line(words: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(words);
     let line: String = text
         .trim_end_matches('\0')
         .chars()

@@ -198,8 +198,8 @@ fn poll_exit(pidfd: &OwnedFd, timeout: Duration) -> Result<bool, Errno> {
 /// The two fields of `/proc/PID/stat` that matter here.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stat {
-    state: u8,
-    start: u64,
+    pub(super) state: u8,
+    pub(super) start: u64,
 }
 
 impl Stat {

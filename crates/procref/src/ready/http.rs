@@ -11,7 +11,7 @@ use super::connection::{connect_tcp, failed};
 use super::watch::{Found, Watch, Woken};
 
 /// The longest status line that is read, in bytes.
-const LONGEST: usize = 4096;
+pub(super) const LONGEST: usize = 4096;
 
 /// The beginning of an answer.
 #[derive(Debug, PartialEq, Eq)]

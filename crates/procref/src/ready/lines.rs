@@ -11,7 +11,7 @@ use super::connection::failed;
 use super::watch::{Found, Watch};
 
 /// A line that is longer is looked at in pieces of this size, in bytes.
-const LONGEST: usize = 64 * 1024;
+pub(super) const LONGEST: usize = 64 * 1024;
 
 /// What to look for, and where.
 pub(crate) struct LogLines {

@@ -64,7 +64,7 @@ pub(crate) fn remove(namespace: &Namespace, path: &Path) -> io::Result<()> {
     }
 }
 
-fn split(name: &str) -> Option<(&str, &'static str)> {
+pub(super) fn split(name: &str) -> Option<(&str, &'static str)> {
     ENDINGS
         .into_iter()
         .find_map(|ending| Some((name.strip_suffix(ending)?, ending)))

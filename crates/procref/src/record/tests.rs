@@ -57,6 +57,24 @@ fn what_is_written_is_read_back_and_private() {
 }
 
 #[test]
+fn a_log_whose_path_is_no_text_is_told() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let scratch = scratch();
+    let key = &scratch.key;
+    for log in [&b"/run/a.log"[..], b"/run/\xff.log"] {
+        let executed = Executed {
+            line: vec!["server".to_owned()],
+            log: std::ffi::OsStr::from_bytes(log).into(),
+            stop_signal: "SIGINT".to_owned(),
+            grace_ms: 1,
+        };
+        write(key, &record(key).executed(executed.clone())).unwrap();
+        assert_eq!(read(key).unwrap().into_executed(), Some(executed));
+    }
+}
+
+#[test]
 fn a_fingerprint_is_told_and_may_be_missing() {
     let scratch = scratch();
     let key = &scratch.key;

@@ -30,6 +30,8 @@ use crate::runtime::poll_once;
 
 mod arena;
 mod child;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod launched;
 mod parent;
 

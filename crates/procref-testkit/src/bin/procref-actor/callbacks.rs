@@ -69,7 +69,10 @@ pub fn build(
         builder = builder.wait_timeout(Duration::from_millis(limit));
     }
     if let Some(limit) = spec.stop_timeout_ms {
-        builder = builder.stop_timeout(Duration::from_millis(limit));
+        builder = builder.stop_timeout(match limit {
+            u64::MAX => Duration::MAX,
+            limit => Duration::from_millis(limit),
+        });
     }
     if spec.keep_orphan {
         builder = builder.orphan(Orphan::Keep);

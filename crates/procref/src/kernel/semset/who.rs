@@ -35,11 +35,7 @@ pub(super) struct Name {
 impl Name {
     fn first_choice(&self, own_pid: u32) -> u16 {
         match self.usual.load(Ordering::Relaxed) {
-            // Processes that are started in a row have pids in a row, and do not meet.
-            0 => {
-                let slots = u32::from(slot::WHO.end - slot::WHO.start);
-                slot::WHO.start + (own_pid % slots) as u16
-            }
+            0 => slot_of(own_pid),
             usual => usual,
         }
     }
@@ -132,6 +128,12 @@ impl<A: Array> Set<A> {
     }
 }
 
+/// Processes that are started in a row have pids in a row, and do not meet.
+fn slot_of(pid: u32) -> u16 {
+    let slots = u32::from(slot::WHO.end - slot::WHO.start);
+    slot::WHO.start + (pid % slots) as u16
+}
+
 /// Whether an array could be performed on these values.
 fn is_possible(ops: &[Op], values: &Values) -> bool {
     let mut values = *values;
@@ -176,6 +178,13 @@ mod tests {
             &[op(slot::LOCK, -1), op(slot::LOCK, 0)],
             &values
         ));
+    }
+
+    #[test]
+    fn processes_started_in_a_row_have_slots_of_their_own() {
+        let mut slots: Vec<u16> = (4711..4811).map(slot_of).collect();
+        slots.sort_unstable();
+        assert_eq!(slots, slot::WHO.collect::<Vec<_>>());
     }
 
     #[test]

@@ -17,7 +17,9 @@ pub(super) fn survey(namespace: &Namespace) -> Result<Vec<Digest>> {
     })?;
     let space = u128::from(namespace.digest().bits());
     let mut names = Vec::new();
-    for id in list.lines().skip(1).filter_map(candidate) {
+    let uid = rustix::process::geteuid().as_raw();
+    let sets = list.lines().skip(1).filter_map(|line| candidate(line, uid));
+    for id in sets.map(sys::SetId::listed) {
         // One that cannot be read has been removed since, or is not ours after all.
         let Ok(values) = sys::values(id) else {
             continue;
@@ -32,14 +34,14 @@ pub(super) fn survey(namespace: &Namespace) -> Result<Vec<Digest>> {
     Ok(names)
 }
 
-/// The set, if it is this user's alone and of our size.
-fn candidate(line: &str) -> Option<sys::SetId> {
+/// The set's id, if it is this user's alone and of our size.
+pub(super) fn candidate(line: &str, user: u32) -> Option<i32> {
     let columns: Vec<&str> = line.split_whitespace().collect();
     let &[_, id, mode, slots, uid, ..] = columns.as_slice() else {
         return None;
     };
     let ours = u32::from_str_radix(mode, 8) == Ok(0o600)
         && slots.parse() == Ok(slot::COUNT)
-        && uid.parse() == Ok(rustix::process::geteuid().as_raw());
-    ours.then(|| id.parse().ok().map(sys::SetId::listed))?
+        && uid.parse() == Ok(user);
+    ours.then(|| id.parse().ok())?
 }

@@ -12,6 +12,7 @@ use crate::kernel::{Instance, Lock, Object as _, Supervised};
 use crate::name::{Name, Namespace};
 use crate::process::Identity;
 
+mod supervised;
 mod who;
 
 /// A service nobody else has, whose set is removed at the end.
@@ -201,14 +202,27 @@ fn g7_a_set_of_another_size_is_another_programs() {
     ] {
         let scratch = Scratch::new(says);
         scratch.make(slots);
-        let error = scratch
-            .try_open(Missing::Create)
-            .err()
-            .expect("it is not ours");
-        assert!(matches!(error, Error::Foreign { .. }), "{error:?}");
-        assert!(text(&error).contains(says), "{error}");
-        assert!(text(&error).contains(&SystemV::object_name(&scratch.key)));
+        // Who merely looks is told as well.
+        for missing in [Missing::Create, Missing::Ignore] {
+            let error = scratch.try_open(missing).err().expect("it is not ours");
+            assert!(matches!(error, Error::Foreign { .. }), "{error:?}");
+            assert!(text(&error).contains(says), "{error}");
+            assert!(text(&error).contains(&SystemV::object_name(&scratch.key)));
+        }
     }
+}
+
+#[test]
+fn only_a_set_that_hits_the_guard_is_too_large() {
+    let error = |number| Err(io::Error::from_raw_os_error(number));
+    assert!(matches!(too_large(error(libc::EFAULT)), Ok(None)));
+    // A set that is removed between finding and reading it is looked for again.
+    let removed = too_large(error(libc::EIDRM)).unwrap_err();
+    assert_eq!(removed.raw_os_error(), Some(libc::EIDRM));
+    assert!(matches!(
+        too_large(Ok([0; slot::COUNT as usize])),
+        Ok(Some(_))
+    ));
 }
 
 #[test]

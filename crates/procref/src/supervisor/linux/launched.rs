@@ -38,7 +38,7 @@ pub(super) enum Message {
 }
 
 impl Message {
-    const SIZE: usize = 16;
+    pub(super) const SIZE: usize = 16;
 
     pub(super) fn encode(self) -> [u8; Self::SIZE] {
         let (kind, value, start) = match self {
@@ -56,7 +56,7 @@ impl Message {
         bytes
     }
 
-    fn decode(bytes: [u8; Self::SIZE]) -> Option<Self> {
+    pub(super) fn decode(bytes: [u8; Self::SIZE]) -> Option<Self> {
         let [a, b, c, d, e, f, g, h, start @ ..] = bytes;
         let (kind, value) = (
             u32::from_ne_bytes([a, b, c, d]),
@@ -100,7 +100,7 @@ impl Refusal {
         [self.stage as u8, a, b, c, d]
     }
 
-    fn decode([stage, a, b, c, d]: [u8; 5]) -> Self {
+    pub(super) fn decode([stage, a, b, c, d]: [u8; 5]) -> Self {
         let stage = match stage {
             0 => Stage::Descriptors,
             1 => Stage::Directory,

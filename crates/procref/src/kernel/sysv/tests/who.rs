@@ -17,6 +17,12 @@ fn references_are_named_as_long_as_there_is_room_and_counted_in_any_case() {
     run(first.unlock()).unwrap();
     let me = std::process::id();
     assert_eq!(named(&first), (vec![me], 0));
+    let changed = run(first.inspect()).unwrap().changed_at;
+    // In whole seconds, by the kernel's clock.
+    let ago = SystemTime::now()
+        .duration_since(changed)
+        .unwrap_or_default();
+    assert!(ago < Duration::from_secs(60), "{ago:?}");
 
     // All of them would rather have the first one's slot.
     let room = u32::from(slot::WHO.end - slot::WHO.start);
@@ -55,6 +61,19 @@ fn a_refused_step_takes_no_name() {
         (told.unnamed, told.supervisor, told.transition),
         (0, None, None)
     );
+}
+
+#[test]
+fn who_may_not_leave_keeps_the_name() {
+    let scratch = Scratch::new("kept-name");
+    let set = scratch.open();
+    assert!(run(set.try_enter()).unwrap());
+    run(set.claim()).unwrap();
+    run(set.unlock()).unwrap();
+    assert!(!run(set.leave()).unwrap(), "it is the last");
+    assert_eq!(named(&set), (vec![std::process::id()], 0));
+    assert!(run(set.leave_last()).unwrap());
+    assert_eq!(named(&set), (vec![], 0));
 }
 
 #[test]

@@ -1,0 +1,48 @@
+//! What the fuzzing targets hold, for all inputs that were found worth keeping.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::panic;
+use std::path::{Path, PathBuf};
+
+use procref::fuzzing::TARGETS;
+
+fn fuzz_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")
+}
+
+#[test]
+fn every_input_of_the_corpus_holds() {
+    let mut failed = Vec::new();
+    for &(target, run) in TARGETS {
+        let dir = fuzz_dir().join("corpus").join(target);
+        let inputs = fs::read_dir(&dir).unwrap_or_else(|error| panic!("{dir:?}: {error}"));
+        let mut tried = 0;
+        for input in inputs {
+            let path = input.unwrap().path();
+            let bytes = fs::read(&path).unwrap();
+            if panic::catch_unwind(|| run(&bytes)).is_err() {
+                failed.push(path);
+            }
+            tried += 1;
+        }
+        assert!(tried > 0, "{dir:?} is empty");
+    }
+    assert!(
+        failed.is_empty(),
+        "what went wrong stands above: {failed:#?}"
+    );
+}
+
+#[test]
+fn every_target_has_a_program_and_a_corpus_and_no_other_is_there() {
+    let targets: BTreeSet<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    for dir in ["corpus", "fuzz_targets"] {
+        let entries = fs::read_dir(fuzz_dir().join(dir)).unwrap();
+        let names: BTreeSet<_> = entries
+            .map(|entry| entry.unwrap().path())
+            .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(names, targets, "{dir}");
+    }
+}

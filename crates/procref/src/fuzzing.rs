@@ -1,0 +1,81 @@
+//! What must hold for whatever procref reads and has not made, or may not find as it has made it.
+//!
+//! Each target takes any bytes and panics if something does not hold. `fuzz/` looks for such bytes, and
+//! keeps in its corpus what it has found. The properties themselves stand beside the code, as tests do.
+
+pub use crate::command::fuzz::{http_path, log_tail, pattern, stop_signal, template};
+pub use crate::kernel::fuzz::{proc_sysvipc_sem, semaphores};
+pub use crate::process::fuzz::{proc_cmdline, proc_stat};
+pub use crate::ready::fuzz::{ready_http, ready_lines, ready_notify};
+pub use crate::record::fuzz::{file_name, record, record_written};
+pub use crate::supervisor::fuzz::{proc_maps, supervisor_message};
+
+macro_rules! targets {
+    ($($name:ident,)*) => {
+        /// Every target, with the name of its corpus.
+        pub const TARGETS: &[(&str, fn(&[u8]))] = &[$((stringify!($name), $name),)*];
+    };
+}
+
+targets! {
+    file_name,
+    http_path,
+    log_tail,
+    pattern,
+    proc_cmdline,
+    proc_maps,
+    proc_stat,
+    proc_sysvipc_sem,
+    ready_http,
+    ready_lines,
+    ready_notify,
+    record,
+    record_written,
+    semaphores,
+    stop_signal,
+    supervisor_message,
+    template,
+}
+
+/// An input taken apart from its front, so that whoever reads or writes one in an editor can.
+pub(crate) struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// A number. What is missing at the end is zero.
+    pub(crate) fn byte(&mut self) -> u8 {
+        let [byte] = self.bytes();
+        byte
+    }
+
+    pub(crate) fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        let (taken, rest) = self.0.split_at(N.min(self.0.len()));
+        bytes[..taken.len()].copy_from_slice(taken);
+        self.0 = rest;
+        bytes
+    }
+
+    /// What stands before the next line break, or all.
+    pub(crate) fn line(&mut self) -> &'a [u8] {
+        let end = self.0.iter().position(|&byte| byte == b'\n');
+        let (line, rest) = self.0.split_at(end.unwrap_or(self.0.len()));
+        self.0 = rest.get(1..).unwrap_or_default();
+        line
+    }
+
+    pub(crate) fn text_line(&mut self) -> String {
+        String::from_utf8_lossy(self.line()).into_owned()
+    }
+
+    pub(crate) fn rest(self) -> &'a [u8] {
+        self.0
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}

@@ -1,0 +1,119 @@
+use super::*;
+use crate::kernel::MAX_LINGER_MS;
+
+#[test]
+fn what_is_published_is_read_back() {
+    let instance = Instance {
+        identity: Identity {
+            pid: 4_194_303,
+            start: u64::MAX,
+        },
+        port: u16::MAX,
+        ready: true,
+        stopping: false,
+        hosted: false,
+        has_metadata: true,
+        keep_orphan: true,
+        command: true,
+        linger_ms: MAX_LINGER_MS,
+    };
+    let mut values = [0; slot::COUNT as usize];
+    encode(&mut values, Some(&instance), 7);
+    assert!(values.iter().all(|&value| value <= MAX_VALUE));
+    let read = decode(&values, true);
+    assert_eq!((read.instance, read.generation), (Some(instance), 7));
+    encode(&mut values, None, 7);
+    assert_eq!(decode(&values, true).instance, None);
+}
+
+#[test]
+fn each_flag_is_read_back_as_itself() {
+    let none = Instance {
+        identity: Identity { pid: 7, start: 8 },
+        port: 0,
+        ready: false,
+        stopping: false,
+        hosted: false,
+        has_metadata: false,
+        keep_orphan: false,
+        command: false,
+        linger_ms: 0,
+    };
+    let flags: [fn(&mut Instance) -> &mut bool; 6] = [
+        |it| &mut it.ready,
+        |it| &mut it.stopping,
+        |it| &mut it.hosted,
+        |it| &mut it.has_metadata,
+        |it| &mut it.keep_orphan,
+        |it| &mut it.command,
+    ];
+    for chosen in 0..1 << flags.len() {
+        let mut instance = none;
+        for (bit, flag) in flags.iter().enumerate() {
+            *flag(&mut instance) = chosen >> bit & 1 == 1;
+        }
+        let mut values = [0; slot::COUNT as usize];
+        encode(&mut values, Some(&instance), 1);
+        assert_eq!(decode(&values, true).instance, Some(instance));
+        // Without a local process there is an instance all the same, if anything is said of it.
+        instance.identity = Identity { pid: 0, start: 0 };
+        encode(&mut values, Some(&instance), 1);
+        let expected = (chosen != 0).then_some(instance);
+        assert_eq!(decode(&values, true).instance, expected);
+    }
+    let mut values = [0; slot::COUNT as usize];
+    values[slot::FLAGS as usize] = !flag::ALL & MAX_VALUE;
+    assert_eq!(decode(&values, true).instance, None, "nobody writes those");
+}
+
+#[test]
+fn an_exit_status_is_of_the_instance_that_is_there() {
+    let (new, serving, stopping) = ((false, false), (true, false), (false, true));
+    for ((ready, stopping), kept) in [(new, false), (serving, true), (stopping, true)] {
+        let instance = Instance {
+            identity: Identity { pid: 7, start: 8 },
+            port: 0,
+            ready,
+            stopping,
+            hosted: false,
+            has_metadata: false,
+            keep_orphan: false,
+            command: true,
+            linger_ms: 0,
+        };
+        let mut values = [0; slot::COUNT as usize];
+        values[slot::EXIT as usize] = Ended::Exited(3).encode();
+        encode(&mut values, Some(&instance), 1);
+        let ended = kept.then_some(Ended::Exited(3));
+        assert_eq!(decode(&values, true).ended, ended, "{instance:?}");
+    }
+}
+
+#[test]
+fn how_a_service_ended_is_told_until_the_next_one() {
+    for ended in [
+        Ended::Exited(0),
+        Ended::Exited(255),
+        Ended::Killed(9),
+        Ended::Killed(255),
+    ] {
+        assert_eq!(Ended::decode(ended.encode()), Some(ended));
+        let ops = Changes::resignation(RESIGN_TO[0], Lock::Release, Some(ended));
+        assert_eq!(
+            ops.ops().last(),
+            Some(&op(slot::EXIT, ended.encode() as i16))
+        );
+        assert_eq!(ops.ops().len(), 6);
+    }
+    assert_eq!(Ended::decode(0), None);
+}
+
+#[test]
+fn generations_wrap_to_one() {
+    let at = |generation| {
+        let mut values = [0; slot::COUNT as usize];
+        encode(&mut values, None, generation);
+        decode(&values, true).next_generation()
+    };
+    assert_eq!([at(0), at(1), at(MAX_GENERATION)], [1, 2, 1]);
+}

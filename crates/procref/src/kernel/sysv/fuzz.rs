@@ -1,0 +1,77 @@
+//! What must hold for whatever stands in a set, or in the kernel's list of them.
+
+use super::survey::candidate;
+use crate::fuzzing::Input;
+use crate::kernel::semset::{self, Changes, MAX_OPS, MAX_VALUE, Op, Values, slot};
+use crate::kernel::{Ended, Instance, Lock, MAX_GENERATION};
+
+/// The values of a set, of which anybody with this uid can write any.
+///
+/// They are read as something, and what is published over them is read back, by one array that brings
+/// every slot to its value.
+pub fn semaphores(data: &[u8]) {
+    let mut input = Input::new(data);
+    let generation = u16::from_le_bytes(input.bytes()) % (MAX_GENERATION + 1);
+    let mut before: Values = [0; slot::COUNT as usize];
+    for value in &mut before {
+        // The kernel holds no other.
+        *value = u16::from_le_bytes(input.bytes()) & MAX_VALUE;
+    }
+    let snapshot = semset::decode(&before, true);
+    assert!((1..=MAX_GENERATION).contains(&snapshot.next_generation()));
+    let _ = (snapshot.lingers(), snapshot.is_left_to_supervisor());
+    let _ = snapshot.ended.map(Ended::status);
+
+    // What a supervisor does with what it has read.
+    let stopping = snapshot.instance.map(|instance| Instance {
+        stopping: true,
+        ..instance
+    });
+    for instance in [snapshot.instance, stopping, None] {
+        for lock in [Lock::Keep, Lock::Release] {
+            let mut after = before;
+            semset::encode(&mut after, instance.as_ref(), generation);
+            let read = semset::decode(&after, true);
+            assert_eq!((read.instance, read.generation), (instance, generation));
+            let changes = Changes::between(&before, &after, lock);
+            assert!(changes.ops().len() <= MAX_OPS);
+            if lock == Lock::Keep {
+                assert_eq!(performed(changes.ops(), &before), after);
+            }
+        }
+    }
+}
+
+/// The values after an array, with no thought of whether it could be performed.
+fn performed(ops: &[Op], values: &Values) -> Values {
+    let mut values = *values;
+    for op in ops {
+        assert_ne!(op.delta, 0, "it would wait");
+        let value = &mut values[usize::from(op.slot)];
+        *value = value.checked_add_signed(op.delta).expect("not below zero");
+    }
+    values
+}
+
+/// `/proc/sysvipc/sem`: only what is this user's alone, and of our size, is looked at.
+pub fn proc_sysvipc_sem(data: &[u8]) {
+    let mut input = Input::new(data);
+    let [user, uid, id, key, slots, mode] = [(); 6].map(|()| u32::from_le_bytes(input.bytes()));
+    let (id, key) = ((id >> 1) as i32, key as i32);
+    for (uid, slots, mode) in [(uid, slots, mode), (user, slot::COUNT.into(), 0o600)] {
+        let mode = mode & 0o7777;
+        // As the kernel prints it.
+        let line = format!("{key:10} {id:10}  {mode:4o} {slots:10} {uid:5} 0 0 0 1700000000 0");
+        let ours = uid == user && slots == u32::from(slot::COUNT) && mode == 0o600;
+        assert_eq!(candidate(&line, user), ours.then_some(id), "{line}");
+    }
+    let text = String::from_utf8_lossy(input.rest());
+    for line in text.lines() {
+        if candidate(line, user).is_some() {
+            assert!(
+                line.contains("600") && line.contains(&user.to_string()),
+                "{line}"
+            );
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! A supervisor's steps on a real set, and those that ask for one. All are this very process's here, so
+//! each wait is one that may not sleep, or that has nothing to sleep for.
+
+use std::time::Instant;
+
+use super::*;
+use crate::kernel::Ended;
+use crate::kernel::bare::Limit;
+use crate::kernel::semset::bare::Refused;
+
+const SOON: Duration = Duration::from_millis(20);
+/// Nothing here sleeps so long.
+const LONG: Duration = Duration::from_secs(30);
+
+fn until(limit: Duration) -> Limit {
+    let it = Limit::new();
+    it.set(Some(limit));
+    it
+}
+
+/// One that this process has entered and claimed, and holds the lock of.
+fn entered(scratch: &Scratch) -> Set<SysvArray> {
+    let set = scratch.open();
+    assert!(run(set.try_enter()).unwrap());
+    run(set.claim()).unwrap();
+    set
+}
+
+fn value(scratch: &Scratch, slot: u16) -> u16 {
+    run(scratch.raw().values()).unwrap()[usize::from(slot)]
+}
+
+#[test]
+fn a_join_and_a_departure_can_ask_for_a_supervisor() {
+    let scratch = Scratch::new("supervised");
+    let set = entered(&scratch);
+    run(set.unlock()).unwrap();
+    assert!(!run(set.snapshot()).unwrap().supervised);
+    assert!(!run(set.join(Supervised::Yes)).unwrap(), "there is none");
+    assert!(!run(set.leave_to_supervisor()).unwrap(), "there is none");
+    run(set.bare().supervise()).unwrap();
+    assert!(run(set.snapshot()).unwrap().supervised);
+    let told = run(set.inspect()).unwrap();
+    assert_eq!(told.supervisor, Some(std::process::id()));
+    assert!(run(set.join(Supervised::Yes)).unwrap());
+    assert_eq!(run(set.snapshot()).unwrap().clients, 2);
+    // One after the other, the last one, too.
+    assert!(run(set.leave_to_supervisor()).unwrap());
+    assert!(run(set.leave_to_supervisor()).unwrap());
+    assert_eq!(run(set.snapshot()).unwrap().clients, 0);
+    assert_eq!(value(&scratch, slot::SUPERVISOR), 1, "asking takes nothing");
+}
+
+#[test]
+fn a_supervisor_has_the_lock_only_where_nobody_is_left() {
+    let scratch = Scratch::new("idle");
+    let set = entered(&scratch);
+    let bare = set.bare();
+    let not_idle = || {
+        assert_eq!(run(bare.try_idle()), Err(Refused::NotNow));
+        assert_eq!(run(bare.wait_idle(&until(SOON))), Err(Refused::NotNow));
+    };
+    not_idle();
+    run(set.unlock()).unwrap();
+    not_idle();
+    run(bare.wait_client(&until(LONG))).unwrap();
+    assert_eq!(
+        run(set.snapshot()).unwrap().clients,
+        1,
+        "looking takes none"
+    );
+    run(set.pin()).unwrap();
+    assert!(run(set.leave_pinned()).unwrap());
+    not_idle();
+    assert_eq!(run(bare.wait_client(&until(SOON))), Err(Refused::NotNow));
+    assert!(run(set.unpin()).unwrap());
+    run(bare.wait_idle(&until(LONG))).unwrap();
+    assert!(run(set.snapshot()).unwrap().locked);
+    not_idle();
+    run(bare.unlock()).unwrap();
+    run(bare.try_idle()).unwrap();
+    assert!(run(set.snapshot()).unwrap().locked);
+}
+
+#[test]
+fn the_parent_of_a_service_shares_the_lock_with_its_starter() {
+    let scratch = Scratch::new("tree");
+    let set = entered(&scratch);
+    let bare = set.bare();
+    let state = || {
+        let it = run(set.snapshot()).unwrap();
+        (it.locked, it.tree, it.supervised)
+    };
+    run(bare.supervise_tree(LONG)).unwrap();
+    assert_eq!(state(), (true, true, true));
+    let told = run(set.inspect()).unwrap();
+    assert_eq!(told.supervisor, Some(std::process::id()));
+    assert_eq!(run(bare.wait_alone(&until(SOON))), Err(Refused::NotNow));
+    run(set.unlock()).unwrap();
+    assert!(state().0, "half of it is the supervisor's");
+    run(bare.wait_alone(&until(LONG))).unwrap();
+    assert!(state().0, "it was only looked at");
+    // Another one waits for this one's processes.
+    assert_eq!(run(bare.supervise_tree(SOON)), Err(Refused::NotNow));
+    run(bare.step_down()).unwrap();
+    assert_eq!(state(), (false, false, false));
+}
+
+#[test]
+fn a_starter_that_has_let_go_is_not_served() {
+    let scratch = Scratch::new("let-go");
+    let set = entered(&scratch);
+    run(set.unlock()).unwrap();
+    let begun = Instant::now();
+    assert_eq!(run(set.bare().supervise_tree(LONG)), Err(Refused::NotNow));
+    assert!(begun.elapsed() < LONG / 2, "it waited for a lock");
+    let left = run(set.snapshot()).unwrap();
+    assert!(!left.locked && !left.tree && !left.supervised);
+}
+
+#[test]
+fn a_parent_resigns_to_a_holder_or_a_pin_and_to_nobody_else() {
+    let scratch = Scratch::new("resigns");
+    let set = entered(&scratch);
+    let bare = set.bare();
+    let supervise = || {
+        run(bare.supervise_tree(LONG)).unwrap();
+        run(set.unlock()).unwrap();
+    };
+    supervise();
+    run(bare.resign(Lock::Release, Some(Ended::Killed(9)))).unwrap();
+    let left = run(set.snapshot()).unwrap();
+    assert_eq!(left.ended, Some(Ended::Killed(9)));
+    assert!(!left.locked && !left.tree && !left.supervised);
+    assert_eq!(left.clients, 1);
+
+    run(set.pin()).unwrap();
+    assert!(run(set.leave_pinned()).unwrap());
+    assert!(run(set.try_lock()).unwrap());
+    supervise();
+    run(bare.resign(Lock::Release, None)).unwrap();
+    let left = run(set.snapshot()).unwrap();
+    assert!(left.pinned && !left.locked && !left.tree && !left.supervised);
+
+    assert!(run(set.unpin()).unwrap());
+    assert!(run(set.try_lock()).unwrap());
+    supervise();
+    assert_eq!(run(bare.resign(Lock::Release, None)), Err(Refused::NotNow));
+    let kept = run(set.snapshot()).unwrap();
+    assert!(kept.locked && kept.tree && kept.supervised);
+}
+
+#[test]
+fn a_supervisor_publishes_and_removes_as_a_client_does() {
+    let scratch = Scratch::new("publishes");
+    let set = entered(&scratch);
+    let bare = set.bare();
+    run(bare.publish(Some(&instance(7)), 5)).unwrap();
+    // Once more is no wait for zero.
+    run(bare.publish(Some(&instance(7)), 5)).unwrap();
+    let read = run(bare.snapshot()).unwrap();
+    assert_eq!((read.instance, read.generation), (Some(instance(7)), 5));
+    assert_eq!(read, run(set.snapshot()).unwrap());
+    run(bare.publish(None, 5)).unwrap();
+    assert_eq!(run(set.snapshot()).unwrap().instance, None);
+    run(bare.remove()).unwrap();
+    assert!(!scratch.exists());
+    assert_eq!(run(bare.snapshot()), Err(Refused::Gone));
+    assert_eq!(run(bare.unlock()), Err(Refused::Gone));
+    assert_eq!(run(bare.wait_idle(&until(LONG))), Err(Refused::Gone));
+}
+
+#[test]
+fn a_survey_tells_the_names_of_this_namespace_that_have_been_claimed() {
+    let survey = |scratch: &Scratch| SystemV.survey(&scratch.key.namespace).unwrap();
+    let (one, two) = (Scratch::new("survey-one"), Scratch::new("survey-two"));
+    let _blank = two.open();
+    let digest = |scratch: &Scratch| scratch.key.digests().1;
+    assert!(!survey(&one).contains(&digest(&one)));
+    let _claimed = entered(&one);
+    let found = survey(&one);
+    assert!(found.contains(&digest(&one)));
+    assert!(!found.contains(&digest(&two)), "it says nothing yet");
+    let elsewhere = Namespace::new(PathBuf::from("/nowhere/else"), (0, 0), 0);
+    assert!(!SystemV.survey(&elsewhere).unwrap().contains(&digest(&one)));
+}
+
+#[test]
+fn a_set_is_looked_at_only_if_it_is_this_users_alone_and_of_our_size() {
+    let line = |mode: &str, slots: &str, uid: &str| {
+        let line = format!(" -7 42 {mode} {slots} {uid} 0 0 0 1700000000 0");
+        survey::candidate(&line, 1000)
+    };
+    assert_eq!(line("600", "128", "1000"), Some(42));
+    for (mode, slots, uid) in [
+        ("660", "128", "1000"),
+        ("606", "128", "1000"),
+        ("600", "127", "1000"),
+        ("600", "128", "0"),
+        ("600", "128", "x"),
+    ] {
+        assert_eq!(line(mode, slots, uid), None, "{mode} {slots} {uid}");
+    }
+    assert_eq!(survey::candidate("", 1000), None);
+    assert_eq!(survey::candidate("1 2 600 128", 1000), None);
+}
+
+#[test]
+fn a_set_is_named_as_other_tools_name_it() {
+    let scratch = Scratch::new("name");
+    let name = SystemV::object_name(&scratch.key);
+    let digits = name.strip_prefix("0x").unwrap();
+    let key = u32::from_str_radix(digits, 16).unwrap();
+    assert_eq!((key as i32, digits.len()), (scratch.key.short(), 8));
+}

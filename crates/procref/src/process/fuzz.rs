@@ -1,0 +1,35 @@
+//! What must hold for whatever `/proc` shows of a process.
+
+use super::facts::{age, on_one_line, started_at};
+use super::unix::Stat;
+use crate::fuzzing::Input;
+
+/// `/proc/PID/stat`: the start time is told whatever the program calls itself.
+pub fn proc_stat(data: &[u8]) {
+    if let Some(stat) = Stat::parse(data) {
+        let _ = (age(stat.start), started_at(stat.start));
+    }
+    let mut input = Input::new(data);
+    let start = u64::from_le_bytes(input.bytes());
+    let state = b"RSDZTtXxI"[usize::from(input.byte()) % 9];
+    let mut line = b"4711 (".to_vec();
+    line.extend_from_slice(input.rest());
+    line.extend_from_slice(b") ");
+    line.push(state);
+    line.extend_from_slice(b" 1 2 3 0 -1 4194560 5 6 7 8 9 10 11 12 20 0 1 0 ");
+    line.extend_from_slice(format!("{start} 2703360 231 0 0\n").as_bytes());
+    assert_eq!(Stat::parse(&line), Some(Stat { state, start }));
+}
+
+/// `/proc/PID/cmdline`: what people are shown is one line, and controls no terminal.
+pub fn proc_cmdline(data: &[u8]) {
+    match on_one_line(data) {
+        Some(line) => {
+            assert!(!line.is_empty());
+            assert!(!line.contains(char::is_control), "{line:?}");
+            // A byte that is no UTF-8 is shown by a character of three.
+            assert!(line.len() <= 3 * data.len());
+        }
+        None => assert!(data.iter().all(|&byte| byte == 0)),
+    }
+}

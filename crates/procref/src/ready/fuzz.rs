@@ -1,0 +1,70 @@
+//! What must hold for whatever a service answers, prints or sends.
+
+use super::http::{self, Answer, parse_answer};
+use super::lines::{self, split_lines};
+use super::notify;
+use crate::fuzzing::Input;
+
+/// An answer's verdict is the same however the network cuts it, is final, and comes before there is
+/// too much of it.
+pub fn ready_http(data: &[u8]) {
+    let whole = parse_answer(data);
+    // Everywhere in a short one, and at some places in a long one.
+    for end in (0..data.len()).step_by(1 + data.len() / 64) {
+        let part = parse_answer(&data[..end]);
+        assert!(part == Answer::Incomplete || part == whole, "at {end}");
+    }
+    if whole == Answer::Incomplete {
+        assert!(data.len() < http::LONGEST);
+    }
+    if let Answer::Status(status) = whole {
+        assert!((100..=999).contains(&status));
+    }
+}
+
+/// Lines are the same however reading cuts them, and one without an end takes no more memory than the
+/// longest may have.
+pub fn ready_lines(data: &[u8]) {
+    let mut input = Input::new(data);
+    let (mut text, mut pieces) = (Vec::new(), Vec::new());
+    let (mut partial, mut lines) = (Vec::new(), Vec::new());
+    while !input.is_empty() {
+        // Some bytes, many times over.
+        let [times, length] = input.bytes();
+        let piece: [u8; 4] = input.bytes();
+        let piece = &piece[..usize::from(length % 4) + 1];
+        let piece = piece.repeat(usize::from(times) * 8 + 1);
+        lines.extend(split_lines(&mut partial, &piece));
+        assert!(partial.len() < lines::LONGEST);
+        text.extend_from_slice(&piece);
+        pieces.push(piece);
+    }
+    let is_short = |line: &[u8]| line.len() < lines::LONGEST;
+    if text.split_inclusive(|&byte| byte == b'\n').all(is_short) {
+        let mut expected: Vec<Vec<u8>> = text
+            .split(|&byte| byte == b'\n')
+            .map(|line| line.trim_ascii_end().to_vec())
+            .collect();
+        expected.pop();
+        assert_eq!(lines, expected);
+    }
+    // Nothing is lost but white space.
+    let visible = |bytes: &[u8]| {
+        let bytes = bytes.iter().filter(|byte| !byte.is_ascii_whitespace());
+        bytes.copied().collect::<Vec<u8>>()
+    };
+    lines.push(partial);
+    assert_eq!(visible(&lines.concat()), visible(&text));
+}
+
+/// Messages for `NOTIFY_SOCKET`: one line says `READY=1` or none does, and the last status counts.
+pub fn ready_notify(data: &[u8]) {
+    let message = notify::parse(data);
+    let mut lines = data.split(|&byte| byte == b'\n');
+    assert_eq!(message.ready, lines.any(|line| line == b"READY=1"));
+    // Two messages in one say what both say.
+    let twice = notify::parse(&[data, b"READY=1\nSTATUS=up", data].join(&b'\n'));
+    assert!(twice.ready);
+    let status = message.status.unwrap_or_else(|| "up".to_owned());
+    assert_eq!(twice.status, Some(status));
+}

@@ -1,0 +1,104 @@
+//! What must hold for whatever stands in a runtime directory.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
+use super::*;
+use crate::fuzzing::Input;
+use crate::name::{Name, Namespace, digest_in_stem};
+
+const DIR: &str = "/run/procref";
+
+fn key(name: &str) -> Option<ServiceKey> {
+    let namespace = Namespace::new(DIR.into(), (1, 2), 3);
+    Some(ServiceKey::new(namespace, Name::new(name).ok()?))
+}
+
+/// A record that is broken, foreign or of another boot never becomes truth, and what can be read can be
+/// written and read again.
+pub fn record(data: &[u8]) {
+    // No input knows the boot it is tried in.
+    let text = String::from_utf8_lossy(data).replace("THIS-BOOT", boot_id());
+    let Ok(record) = Record::decode(text.as_bytes()) else {
+        for name in ["web", "(none)"] {
+            let key = key(name).expect("it is legal");
+            assert!(Record::parse(text.as_bytes(), &key).is_err());
+        }
+        return;
+    };
+    assert_eq!(record.version, VERSION);
+    for name in [record.name.as_str(), "web", "another web"] {
+        if let Some(key) = key(name) {
+            let parsed = Record::parse(text.as_bytes(), &key);
+            assert_eq!(parsed.is_ok(), name == record.name, "{parsed:?}");
+        }
+    }
+    let of_this_boot = record.boot == boot_id() && !record.boot.is_empty();
+    assert_eq!(record.identity().is_some(), of_this_boot);
+    if let Some(stop) = record.stop() {
+        assert!(!stop.signal.to_string().is_empty());
+    }
+    let again = record.encode().expect("it has been JSON");
+    assert_eq!(Record::decode(&again).ok(), Some(record));
+}
+
+/// What a starter writes, it and others read back: any name, metadata, program, path.
+pub fn record_written(data: &[u8]) {
+    let mut input = Input::new(data);
+    let identity = Identity {
+        pid: u32::from_le_bytes(input.bytes()),
+        start: u64::from_le_bytes(input.bytes()),
+    };
+    let port = u16::from_le_bytes(input.bytes());
+    let grace_ms = u64::from_le_bytes(input.bytes());
+    let kind = input.byte();
+    let Some(key) = key(&input.text_line()) else {
+        return;
+    };
+    let mut info = ServiceInfo::new(identity.pid, port);
+    info.set_metadata(input.text_line(), input.text_line());
+    let fingerprint = (kind & 1 != 0).then(|| input.text_line());
+    let mut record = Record::new(&key, identity, &info)
+        .with_fingerprint(fingerprint)
+        .with_hosted(kind & 2 != 0);
+    if kind & 4 != 0 {
+        record = record.executed(Executed {
+            line: vec![input.text_line(), input.text_line()],
+            log: PathBuf::from(OsStr::from_bytes(input.line())),
+            stop_signal: "SIGINT".to_owned(),
+            grace_ms,
+        });
+    }
+    let bytes = record.encode().expect("everything can be written down");
+    let read = Record::parse(&bytes, &key).expect("what was written is a record");
+    assert_eq!(read.identity(), Some(identity));
+    assert_eq!(read, record);
+}
+
+/// File names: a service's stay in the directory and say whose they are, and no other is taken for one.
+pub fn file_name(data: &[u8]) {
+    let mut input = Input::new(data);
+    let fingerprint = input.text_line();
+    let text = String::from_utf8_lossy(input.rest());
+    if let Some(key) = key(&text) {
+        for key in [key.clone(), key.separated(&fingerprint)] {
+            let digest = Some(key.digests().1);
+            for path in files(&key) {
+                assert_eq!(path.parent(), Some(Path::new(DIR)));
+                let name = path.file_name().and_then(OsStr::to_str).expect("readable");
+                assert!(name.len() <= 64 && !name.starts_with('.'), "{name}");
+                let (stem, _) = scan::split(name).expect("it has an ending");
+                assert_eq!((stem, digest_in_stem(stem)), (&*key.file_stem(), digest));
+            }
+        }
+    }
+    if let Some((stem, ending)) = scan::split(&text) {
+        if let Some(digest) = digest_in_stem(stem) {
+            assert!(text == format!("{stem}{ending}") && !stem.contains(['/', '.', '\0']));
+            assert!(
+                stem.ends_with(&format!("-{:015x}", digest.bits())),
+                "{stem}"
+            );
+        }
+    }
+}
