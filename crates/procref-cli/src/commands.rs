@@ -1,0 +1,43 @@
+//! The commands, each in a file of its own.
+
+use std::process::ExitCode;
+
+use crate::args::{Cli, Command};
+use crate::error::Result;
+
+mod completions;
+mod demo;
+mod doctor;
+mod gc;
+mod hold;
+mod init;
+mod logs;
+mod man;
+mod pin;
+mod ps;
+mod run;
+mod status;
+mod stop;
+mod unpin;
+mod wait;
+
+pub(crate) fn dispatch(cli: &Cli) -> Result<ExitCode> {
+    let globals = &cli.globals;
+    match &cli.command {
+        Command::Run(args) => run::run(globals, args),
+        Command::Hold(args) => hold::run(globals, args),
+        Command::Pin(args) => pin::run(globals, args),
+        Command::Unpin(args) => unpin::run(globals, args),
+        Command::Ps(args) => ps::run(globals, args),
+        Command::Status(args) => status::run(globals, args),
+        Command::Logs(args) => logs::run(globals, args),
+        Command::Stop(args) => stop::run(globals, args),
+        Command::Wait(args) => wait::run(globals, args),
+        Command::Gc(args) => gc::run(globals, args),
+        Command::Doctor(args) => doctor::run(globals, args),
+        Command::Init(args) => init::run(globals, args),
+        Command::Demo(args) => demo::run(globals, args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
+    }
+}

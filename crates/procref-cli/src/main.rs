@@ -1,0 +1,22 @@
+//! `procref`: one background service for many processes, from any language and by hand.
+
+use std::process::ExitCode;
+
+mod args;
+mod commands;
+mod config;
+mod error;
+mod output;
+mod plan;
+mod spec;
+mod values;
+
+fn main() -> ExitCode {
+    let cli = match args::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(refused) => return refused.tell(),
+    };
+    output::set_up(&cli.globals);
+    let ended = commands::dispatch(&cli);
+    error::exit_code(&cli, ended)
+}
