@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use crate::error;
+use crate::recipes::RECIPES;
+use crate::setup::{self, SetupArgs};
 use crate::spec::ServiceFlags;
 use crate::values;
 
@@ -90,6 +93,9 @@ pub(crate) enum Command {
     Completions(CompletionsArgs),
     /// Print the manual page
     Man(ManArgs),
+    /// What comes before the program of a service; for procref itself
+    #[command(name = setup::SUBCOMMAND, hide = true)]
+    Setup(SetupArgs),
 }
 
 #[derive(Args, Debug)]
@@ -238,7 +244,27 @@ pub(crate) struct DoctorArgs {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct InitArgs {}
+pub(crate) struct InitArgs {
+    /// A service to describe in it; without any, one with comments on everything that can be set
+    #[arg(long = "recipe", value_name = "RECIPE", value_parser = recipe_names())]
+    pub(crate) recipes: Vec<String>,
+
+    /// List the recipes, and write nothing
+    #[arg(long, conflicts_with_all = ["recipes", "print"])]
+    pub(crate) list: bool,
+
+    /// Print what would be written, and write nothing
+    #[arg(long)]
+    pub(crate) print: bool,
+
+    /// Print JSON, for programs
+    #[arg(long, requires = "list")]
+    pub(crate) json: bool,
+}
+
+fn recipe_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(RECIPES.iter().map(|recipe| recipe.name))
+}
 
 #[derive(Args, Debug)]
 pub(crate) struct DemoArgs {}

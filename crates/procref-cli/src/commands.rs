@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::args::{Cli, Command};
 use crate::error::Result;
+use crate::setup;
 
 mod completions;
 mod demo;
@@ -39,5 +40,6 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Demo(args) => demo::run(globals, args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
+        Command::Setup(args) => setup::run(args),
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::args::{Cli, Command};
+use crate::config::ConfigError;
 use crate::output;
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -49,6 +50,14 @@ pub(crate) enum Error {
     #[error("{0}")]
     Usage(String),
 
+    /// What a configuration file says makes no sense, or there is none to be had.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+
+    /// Something has gone wrong that is neither a service's nor the system's fault alone.
+    #[error("{0}")]
+    Failed(String),
+
     /// Reading or writing what is not a service's.
     #[error("could not {doing}: {source}")]
     Io { doing: String, source: io::Error },
@@ -70,9 +79,10 @@ impl Error {
             Self::Service(
                 procref::Error::InvalidName { .. } | procref::Error::InvalidSetting { .. },
             )
-            | Self::Usage(_) => USAGE,
+            | Self::Usage(_)
+            | Self::Config(_) => USAGE,
             Self::Service(procref::Error::NoStart { .. }) => NOT_RUNNING,
-            Self::Service(_) | Self::Io { .. } => FAILED,
+            Self::Service(_) | Self::Failed(_) | Self::Io { .. } => FAILED,
         }
     }
 

@@ -8,6 +8,8 @@ mod config;
 mod error;
 mod output;
 mod plan;
+mod recipes;
+mod setup;
 mod spec;
 mod values;
 

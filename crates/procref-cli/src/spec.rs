@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum, ValueHint};
 use procref::{Mismatch, Ready, ServiceCommand, SharedService, SharedServiceBuilder, StopSignal};
 
+use crate::setup::Setup;
 use crate::values::{self, Port};
 
 /// A service as a configuration file or the command line describes it. What is `None` is as the library
@@ -32,6 +33,10 @@ pub(crate) struct ServiceSpec {
     pub(crate) mismatch: Option<Mismatch>,
     pub(crate) start_timeout: Option<Duration>,
     pub(crate) wait_timeout: Option<Duration>,
+    /// What is done before its program is executed.
+    pub(crate) setup: Setup,
+    /// Variables for its clients, and for what depends on it.
+    pub(crate) export: Vec<(String, String)>,
 }
 
 impl ServiceSpec {
@@ -97,7 +102,8 @@ impl ServiceSpec {
     }
 
     fn command(&self) -> Option<ServiceCommand> {
-        let (program, args) = self.start.as_ref()?.split_first()?;
+        let words = self.setup.around(self, self.start.as_ref()?);
+        let (program, args) = words.split_first()?;
         let mut command = ServiceCommand::new(program).args(args);
         match self.port {
             Some(Port::Fixed(port)) => command = command.env("PORT", "{port}").port(port),

@@ -27,12 +27,17 @@ pub(crate) fn signal(text: &str) -> Result<StopSignal, String> {
 
 /// Program and arguments, quoted as in a shell. No shell looks at them: `$`, `|`, `>` and `*` are what
 /// they are.
-pub(crate) fn argv(text: &str) -> Result<Vec<OsString>, String> {
+pub(crate) fn words(text: &str) -> Result<Vec<String>, String> {
     let words = shell_words::split(text).map_err(|error| error.to_string())?;
-    if words.first().is_none_or(String::is_empty) {
-        return Err("it names no program".to_owned());
+    match words.first().is_none_or(String::is_empty) {
+        true => Err("it names no program".to_owned()),
+        false => Ok(words),
     }
-    Ok(words.into_iter().map(OsString::from).collect())
+}
+
+/// [`words`], as the system wants them.
+pub(crate) fn argv(text: &str) -> Result<Vec<OsString>, String> {
+    Ok(words(text)?.into_iter().map(OsString::from).collect())
 }
 
 /// `KEY=VALUE`.
