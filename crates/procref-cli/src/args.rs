@@ -9,6 +9,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+use crate::demo::actors;
 use crate::error;
 use crate::recipes::RECIPES;
 use crate::setup::{self, SetupArgs};
@@ -88,7 +89,7 @@ pub(crate) enum Command {
     /// Write a configuration file with comments
     Init(InitArgs),
     /// Watch real clients come, go and be killed
-    Demo(DemoArgs),
+    Demo,
     /// Print a shell's completions
     Completions(CompletionsArgs),
     /// Print the manual page
@@ -96,6 +97,12 @@ pub(crate) enum Command {
     /// What comes before the program of a service; for procref itself
     #[command(name = setup::SUBCOMMAND, hide = true)]
     Setup(SetupArgs),
+    /// A client in the demonstration
+    #[command(name = actors::CLIENT, hide = true)]
+    DemoClient,
+    /// The service in the demonstration
+    #[command(name = actors::SERVICE, hide = true)]
+    DemoService(actors::ServiceArgs),
 }
 
 #[derive(Args, Debug)]
@@ -265,9 +272,6 @@ pub(crate) struct InitArgs {
 fn recipe_names() -> PossibleValuesParser {
     PossibleValuesParser::new(RECIPES.iter().map(|recipe| recipe.name))
 }
-
-#[derive(Args, Debug)]
-pub(crate) struct DemoArgs {}
 
 #[derive(Args, Debug)]
 pub(crate) struct CompletionsArgs {

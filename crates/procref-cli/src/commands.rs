@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use crate::args::{Cli, Command};
+use crate::demo::{self, actors};
 use crate::error::Result;
 use crate::setup;
 
 mod completions;
-mod demo;
 mod doctor;
 mod gc;
 mod hold;
@@ -37,9 +37,12 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Gc(args) => gc::run(globals, args),
         Command::Doctor(args) => doctor::run(globals, args),
         Command::Init(args) => init::run(globals, args),
-        Command::Demo(args) => demo::run(globals, args),
+        Command::Demo => demo::run(),
+
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
         Command::Setup(args) => setup::run(args),
+        Command::DemoClient => actors::client(),
+        Command::DemoService(args) => actors::service(args),
     }
 }

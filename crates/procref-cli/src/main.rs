@@ -5,6 +5,7 @@ use std::process::ExitCode;
 mod args;
 mod commands;
 mod config;
+mod demo;
 mod error;
 mod output;
 mod plan;
