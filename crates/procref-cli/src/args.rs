@@ -10,6 +10,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use crate::demo::actors;
+use crate::doctor::probe;
 use crate::error;
 use crate::recipes::RECIPES;
 use crate::setup::{self, SetupArgs};
@@ -97,6 +98,9 @@ pub(crate) enum Command {
     /// What comes before the program of a service; for procref itself
     #[command(name = setup::SUBCOMMAND, hide = true)]
     Setup(SetupArgs),
+    /// What `doctor` kills
+    #[command(name = probe::SUBCOMMAND, hide = true)]
+    DoctorProbe(probe::ProbeArgs),
     /// A client in the demonstration
     #[command(name = actors::CLIENT, hide = true)]
     DemoClient,

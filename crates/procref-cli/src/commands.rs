@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use crate::args::{Cli, Command};
 use crate::demo::{self, actors};
+use crate::doctor::{self, probe};
 use crate::error::Result;
 use crate::setup;
 
 mod completions;
-mod doctor;
 mod gc;
 mod hold;
 mod init;
@@ -42,6 +42,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
         Command::Setup(args) => setup::run(args),
+        Command::DoctorProbe(args) => probe::run(args),
         Command::DemoClient => actors::client(),
         Command::DemoService(args) => actors::service(args),
     }

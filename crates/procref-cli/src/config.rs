@@ -71,6 +71,15 @@ pub(crate) fn hint(globals: &Globals, name: &str) -> Result<Option<String>> {
     )))
 }
 
+/// The files that count here, which are read for that.
+pub(crate) fn read_files(globals: &Globals) -> Result<Vec<String>> {
+    let files = Files::read(globals)?;
+    Ok(files
+        .all()
+        .map(|file| file.path.display().to_string())
+        .collect())
+}
+
 /// The namespaces that are looked at from here: the common one, and that of the configuration that is
 /// found from here; with `all`, those of all projects.
 pub(crate) fn namespaces(globals: &Globals, all: bool) -> Result<Vec<Namespace>> {

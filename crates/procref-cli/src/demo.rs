@@ -47,6 +47,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     let mut demo = Demo::new(dir.path().to_owned())?;
     let played = demo.play();
     // Whatever happened: first everybody leaves, then the directory goes.
+    demo.stage.freeze();
     demo.cast.disperse();
     let stopped = demo.service.wait_stopped_blocking(PATIENCE);
     let right = played.and_then(|()| demo.judge());
@@ -76,8 +77,6 @@ struct Seen {
     /// Each process that was the service, or its supervisor.
     services: BTreeSet<Run>,
     supervisors: BTreeSet<Run>,
-    /// Who started the service.
-    starter: Option<u32>,
     /// What the kernel counted when all was quiet, and how many there were.
     counts: Vec<(u32, usize)>,
     set_was_there: bool,
@@ -109,14 +108,7 @@ impl Demo {
 
         self.stage
             .caption("The one that started it is killed (SIGKILL). The service stays.")?;
-        let starter = self.seen.starter;
-        let starter = self
-            .cast
-            .present()
-            .find(|client| Some(client.pid()) == starter);
-        let starter = starter.map(|client| client.number).ok_or_else(|| {
-            Error::Failed("it was not to be seen which client started the service".to_owned())
-        })?;
+        let starter = self.cast.starter()?;
         self.cast.kill(&[starter])?;
         self.show()?;
 
@@ -205,11 +197,6 @@ impl Demo {
     fn look(&mut self) -> Result<()> {
         self.status = self.service.status()?;
         let status = &self.status;
-        if status.state() == State::Starting && self.seen.starter.is_none() {
-            self.seen.starter = status
-                .transition()
-                .filter(|pid| self.cast.present().any(|client| client.pid() == *pid));
-        }
         let instance = status.instance().map(procref::ServiceInfo::pid);
         self.seen
             .services

@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod config;
 mod demo;
+mod doctor;
 mod error;
 mod output;
 mod plan;

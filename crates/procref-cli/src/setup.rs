@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::Args;
-use procref::{Mismatch, ServiceHandle};
+use procref::{Mismatch, ServiceHandle, SharedService};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
@@ -120,7 +120,7 @@ pub(crate) fn run(args: &SetupArgs) -> Result<ExitCode> {
     for dependency in &task.dependencies {
         joined.push(dependency.join(&task.service)?);
     }
-    let mut surroundings = environment(joined.iter());
+    let mut surroundings = environment(&joined);
     surroundings.retain(|(name, _)| !task.own.contains(name));
     for name in &task.own {
         if let Ok(value) = env::var(name) {
@@ -196,17 +196,13 @@ impl Dependency {
 
     fn join(&self, dependent: &str) -> Result<Acquired> {
         let mut spec = ServiceSpec::named(&self.name);
+        spec.export.clone_from(&self.export);
         spec.runtime_dir.clone_from(&self.runtime_dir);
         spec.fingerprint.clone_from(&self.fingerprint);
         spec.mismatch = self.fingerprint.as_ref().map(|_| Mismatch::Separate);
         let service = spec.build()?;
         match pollster::block_on(service.try_join())? {
-            Some(handle) => Ok(Acquired {
-                name: self.name.clone(),
-                dir: service.runtime_dir().to_owned(),
-                export: self.export.clone(),
-                handle,
-            }),
+            Some(handle) => Ok(Acquired::new(&spec, &service, handle)),
             None => Err(Error::Failed(format!(
                 "service {dependent:?} depends on {:?}, which does not run any more; run `procref status {}` \
                  and try again",
@@ -227,9 +223,7 @@ pub(crate) struct Acquired {
 
 /// What services tell those who depend on them: `PROCREF_PORT_NAME`, `PROCREF_PID_NAME`, `PROCREF_DIR_NAME`,
 /// and what their configuration exports. Of two with the same name the later one wins.
-pub(crate) fn environment<'a>(
-    services: impl Iterator<Item = &'a Acquired>,
-) -> Vec<(String, String)> {
+pub(crate) fn environment(services: &[Acquired]) -> Vec<(String, String)> {
     let mut variables = Vec::new();
     for service in services {
         let suffix: String = service
@@ -247,12 +241,21 @@ pub(crate) fn environment<'a>(
         variables.push((format!("PROCREF_PID_{suffix}"), pid.to_string()));
         let dir = service.dir.to_string_lossy().into_owned();
         variables.push((format!("PROCREF_DIR_{suffix}"), dir));
-        variables.extend(exported(service, &[]));
+        variables.extend(exported(service, services));
     }
     variables
 }
 
 impl Acquired {
+    pub(crate) fn new(spec: &ServiceSpec, service: &SharedService, handle: ServiceHandle) -> Self {
+        Self {
+            name: spec.name.clone(),
+            dir: service.runtime_dir().to_owned(),
+            export: spec.export.clone(),
+            handle,
+        }
+    }
+
     fn value_of(&self, what: &str) -> Option<String> {
         match what {
             "port" => Some(self.handle.port().to_string()),

@@ -19,6 +19,9 @@ use crate::error::{Error, Result};
 pub(crate) const CLIENT: &str = "__demo-client";
 pub(crate) const SERVICE: &str = "__demo-service";
 
+/// Tells the service the number of the client that has started it.
+pub(super) const STARTER: &str = "PROCREF_DEMO_STARTER";
+
 /// How long the service takes to start, so that there is something to wait for.
 const START: Duration = Duration::from_millis(700);
 
@@ -80,7 +83,8 @@ pub(crate) fn service(args: &ServiceArgs) -> Result<ExitCode> {
     let log = OpenOptions::new().create(true).append(true).open(&args.log);
     let log = log.map_err(|error| Error::io("open the service's log", error))?;
     let work = Arc::new(Mutex::new(Work { log, answers: 0 }));
-    lock(&work).note(&format!("started pid={pid}"))?;
+    let starter = std::env::var(STARTER).unwrap_or_default();
+    lock(&work).note(&format!("started pid={pid} starter={starter}"))?;
     stop_when_told(Arc::clone(&work))?;
     thread::sleep(START);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
@@ -135,5 +139,9 @@ fn lock(work: &Mutex<Work>) -> std::sync::MutexGuard<'_, Work> {
 fn port(variable: &str) -> Result<u16> {
     let port = std::env::var(variable).ok();
     let port = port.and_then(|port| port.parse().ok());
-    port.ok_or_else(|| Error::Usage(format!("there is no port in ${variable}; this is for `procref demo`")))
+    port.ok_or_else(|| {
+        Error::Usage(format!(
+            "there is no port in ${variable}; this is for `procref demo`"
+        ))
+    })
 }

@@ -125,8 +125,12 @@ impl Cast {
         let failed = |error| Error::io(format!("start client {number}"), error);
         let complaints = self.dir.join(format!("client-{number}.err"));
         let own = std::env::current_exe().map_err(failed)?;
-        let service = [own.as_os_str(), actors::SERVICE.as_ref(), self.log().as_os_str()]
-            .map(|word| word.to_string_lossy().into_owned());
+        let service = [
+            own.as_os_str(),
+            actors::SERVICE.as_ref(),
+            self.log().as_os_str(),
+        ]
+        .map(|word| word.to_string_lossy().into_owned());
         let mut child = Command::new(&own)
             .args(["run", "--no-config", "--port", "auto", "--runtime-dir"])
             .arg(runtime_dir)
@@ -135,6 +139,8 @@ impl Cast {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&complaints).map_err(failed)?)
+            // The service inherits it from whoever starts it.
+            .env(actors::STARTER, number.to_string())
             .process_group(0)
             .spawn()
             .map_err(failed)?;
@@ -162,6 +168,24 @@ impl Cast {
     /// What the service writes down.
     pub(super) fn log(&self) -> PathBuf {
         self.dir.join("service.log")
+    }
+
+    /// The number of the client that has started the service, as the service knows it.
+    pub(super) fn starter(&self) -> Result<usize> {
+        let log = self.log();
+        let text = std::fs::read_to_string(&log)
+            .map_err(|error| Error::io(format!("read {}", log.display()), error))?;
+        let number = text.lines().next().and_then(|line| {
+            let (_, number) = line.rsplit_once("starter=")?;
+            number.parse().ok()
+        });
+        number
+            .filter(|number| self.numbers().any(|present| present == *number))
+            .ok_or_else(|| {
+                Error::Failed(format!(
+                    "the service's log names no client that has started it: {text}"
+                ))
+            })
     }
 
     /// The next thing that happens, unless nothing does for so long.

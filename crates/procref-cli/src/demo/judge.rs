@@ -12,14 +12,24 @@ impl Demo {
         let log = self.cast.log();
         let log = fs::read_to_string(&log)
             .map_err(|error| Error::io(format!("read {}", log.display()), error))?;
-        let told: usize = self.cast.clients().iter().map(|client| client.answers).sum();
+        let told: usize = self
+            .cast
+            .clients()
+            .iter()
+            .map(|client| client.answers)
+            .sum();
         let clients = self.cast.clients().len();
         let services: Vec<Run> = self.seen.services.iter().copied().collect();
         let pid = services.first().map_or(0, |service| service.pid);
         let answers = lines_with(&log, "answer ");
         let set = self.service.kernel_object();
         let left = outside::listing(self.service.runtime_dir())?;
-        let counts: Vec<String> = self.seen.counts.iter().map(|(count, _)| count.to_string()).collect();
+        let counts: Vec<String> = self
+            .seen
+            .counts
+            .iter()
+            .map(|(count, _)| count.to_string())
+            .collect();
         let everybody = services.iter().chain(&self.seen.supervisors);
         let over = everybody.clone().all(|run| run.is_over());
         let set_is_gone = !outside::semaphore_set_exists(&set)?;
@@ -29,7 +39,7 @@ impl Demo {
                 format!("{clients} clients, {told} answers, and all of them came from pid {pid}"),
             ),
             (
-                lines_with(&log, "started ") == 1 && log.starts_with(&format!("started pid={pid}\n")),
+                lines_with(&log, "started ") == 1 && log.starts_with(&format!("started pid={pid} ")),
                 "the service's log: started once".to_owned(),
             ),
             (

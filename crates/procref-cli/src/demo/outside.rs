@@ -47,7 +47,11 @@ pub(super) fn listing(dir: &Path) -> Result<Vec<String>> {
     let failed = |error| Error::io(format!("read the directory {}", dir.display()), error);
     let entries = fs::read_dir(dir).map_err(failed)?;
     let name = |entry: std::io::Result<fs::DirEntry>| {
-        Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned())
+        Ok(entry
+            .map_err(failed)?
+            .file_name()
+            .to_string_lossy()
+            .into_owned())
     };
     entries.map(name).collect()
 }

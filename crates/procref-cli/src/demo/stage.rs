@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::{Attribute, Cell, Color, Table, presets};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
 use console::Term;
 use procref::{State, Status};
 
@@ -36,7 +36,8 @@ impl Stage {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let (rows, columns) = term.size();
         let live = std::io::stdout().is_terminal() && !dumb && rows >= ROWS && columns >= COLUMNS;
-        let colour = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
+        let colour =
+            anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
         if live {
             let _ = term.hide_cursor();
         }
@@ -64,7 +65,9 @@ impl Stage {
     /// What is about to happen. It stays above the table.
     pub(super) fn caption(&mut self, text: &str) -> Result<()> {
         let seconds = self.begun.elapsed().as_secs_f64();
-        self.line(&format!("{DIM}{seconds:6.2} s{DIM:#}  {TITLE}{text}{TITLE:#}"))
+        self.line(&format!(
+            "{DIM}{seconds:6.2} s{DIM:#}  {TITLE}{text}{TITLE:#}"
+        ))
     }
 
     /// What has happened, where no table shows it.
@@ -117,6 +120,11 @@ impl Stage {
         Ok(())
     }
 
+    /// Leaves the table where it is. What comes now stands below.
+    pub(super) fn freeze(&mut self) {
+        self.drawn.clear();
+    }
+
     fn clear(&self, lines: usize) -> Result<()> {
         match lines {
             0 => Ok(()),
@@ -152,7 +160,9 @@ fn picture(status: &Status, clients: &[Client]) -> String {
     table.load_style(presets::NOTHING).enforce_styling();
     table.set_header(["client", "pid", "", "answers", "given by"]);
     for client in clients {
-        let answered_by = client.answered_by.map_or(String::new(), |pid| format!("pid {pid}"));
+        let answered_by = client
+            .answered_by
+            .map_or(String::new(), |pid| format!("pid {pid}"));
         table.add_row([
             Cell::new(client.number),
             Cell::new(client.pid()),
@@ -161,7 +171,12 @@ fn picture(status: &Status, clients: &[Client]) -> String {
             Cell::new(answered_by),
         ]);
     }
-    format!("\n{}\n{table}\n", service(status))
+    for column in [0, 1, 3] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    format!("\n{}\n{table}\n\n", service(status))
 }
 
 fn doing(doing: Doing) -> Cell {
@@ -193,5 +208,7 @@ fn service(status: &Status) -> String {
         clients => format!("{clients} clients"),
     };
     let state = status.state();
-    format!("  service {style}{state}{style:#}{pid}{supervisor}, the kernel counts {TITLE}{clients}{TITLE:#}")
+    format!(
+        "  service {style}{state}{style:#}{pid}{supervisor}, the kernel counts {TITLE}{clients}{TITLE:#}"
+    )
 }
