@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use crate::name::ServiceKey;
 use crate::ready::{Kind, Ready};
+use crate::template;
 
 mod check;
 mod log;
 mod prepare;
 mod program;
 mod signal;
-mod template;
 
 pub(crate) use log::ServiceLog;
 pub(crate) use prepare::{Prepared, release_port};

@@ -83,6 +83,7 @@ mod record;
 mod runtime;
 mod service;
 mod supervisor;
+mod template;
 mod timer;
 
 pub use command::{ServiceCommand, StopSignal};
@@ -96,6 +97,7 @@ pub use service::{
     Collected, Holder, Listed, Mismatch, Orphan, Removed, ServiceHandle, Services, SharedService,
     SharedServiceBuilder, State, Status,
 };
+pub use template::fill_in;
 
 /// The README's examples, compiled with the others.
 #[cfg(doctest)]
