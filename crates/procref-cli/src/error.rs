@@ -1,7 +1,9 @@
 //! What can go wrong, and the exit code for it.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::args::{Cli, Command};
 use crate::config::ConfigError;
@@ -58,6 +60,41 @@ pub(crate) enum Error {
     #[error("{0}")]
     Failed(String),
 
+    #[error("service `{service}` does not run (in {}){hint}", .dir.display())]
+    NotRunning {
+        service: String,
+        dir: PathBuf,
+        /// What else may be meant.
+        hint: String,
+    },
+
+    /// It was there, and is not any more.
+    #[error("service `{service}` has ended{how}")]
+    Ended { service: String, how: String },
+
+    /// Clients hold it.
+    #[error("{source}{holders}\nstop it all the same with --force")]
+    Held {
+        source: procref::Error,
+        /// A line for each.
+        holders: String,
+    },
+
+    #[error("service `{service}` was not {what} within {}", humantime::format_duration(*.limit))]
+    TooLate {
+        service: String,
+        what: &'static str,
+        limit: Duration,
+    },
+
+    /// The client of `run` could not be executed.
+    #[error("could not execute the client `{program}`: {source}")]
+    Client {
+        program: String,
+        found: bool,
+        source: io::Error,
+    },
+
     /// Reading or writing what is not a service's.
     #[error("could not {doing}: {source}")]
     Io { doing: String, source: io::Error },
@@ -81,8 +118,12 @@ impl Error {
             )
             | Self::Usage(_)
             | Self::Config(_) => USAGE,
-            Self::Service(procref::Error::NoStart { .. }) => NOT_RUNNING,
-            Self::Service(_) | Self::Failed(_) | Self::Io { .. } => FAILED,
+            Self::Service(procref::Error::NoStart { .. }) | Self::NotRunning { .. } => NOT_RUNNING,
+            Self::Service(procref::Error::Held { .. }) | Self::Held { .. } => HELD,
+            Self::TooLate { .. } => TOO_LATE,
+            Self::Client { found: true, .. } => CLIENT_NOT_EXECUTABLE,
+            Self::Client { found: false, .. } => CLIENT_NOT_FOUND,
+            Self::Ended { .. } | Self::Service(_) | Self::Failed(_) | Self::Io { .. } => FAILED,
         }
     }
 

@@ -2,18 +2,24 @@
 
 use std::process::ExitCode;
 
+mod acquire;
 mod args;
+mod client;
 mod commands;
 mod config;
 mod demo;
 mod doctor;
 mod error;
+mod follow;
 mod output;
 mod plan;
 mod recipes;
+mod report;
 mod setup;
 mod spec;
+mod table;
 mod values;
+mod watch;
 
 fn main() -> ExitCode {
     let cli = match args::parse(std::env::args_os()) {

@@ -221,19 +221,22 @@ pub(crate) struct Acquired {
     pub(crate) handle: ServiceHandle,
 }
 
+/// A text as the end of a variable's name: capital letters, digits, and `_` for everything else.
+pub(crate) fn variable_name(text: &str) -> String {
+    text.chars()
+        .map(|c| match c.is_ascii_alphanumeric() {
+            true => c.to_ascii_uppercase(),
+            false => '_',
+        })
+        .collect()
+}
+
 /// What services tell those who depend on them: `PROCREF_PORT_NAME`, `PROCREF_PID_NAME`, `PROCREF_DIR_NAME`,
 /// and what their configuration exports. Of two with the same name the later one wins.
 pub(crate) fn environment(services: &[Acquired]) -> Vec<(String, String)> {
     let mut variables = Vec::new();
     for service in services {
-        let suffix: String = service
-            .name
-            .chars()
-            .map(|c| match c.is_ascii_alphanumeric() {
-                true => c.to_ascii_uppercase(),
-                false => '_',
-            })
-            .collect();
+        let suffix = variable_name(&service.name);
         let (port, pid) = (service.handle.port(), service.handle.pid());
         if port != 0 {
             variables.push((format!("PROCREF_PORT_{suffix}"), port.to_string()));

@@ -1,8 +1,15 @@
 use std::process::ExitCode;
 
-use crate::args::CompletionsArgs;
-use crate::error::{Error, Result};
+use clap::CommandFactory as _;
 
-pub(crate) fn run(_args: &CompletionsArgs) -> Result<ExitCode> {
-    Err(Error::Usage("not written yet".to_owned()))
+use crate::args::{Cli, CompletionsArgs};
+use crate::error::Result;
+use crate::output;
+
+pub(crate) fn run(args: &CompletionsArgs) -> Result<ExitCode> {
+    let mut script = Vec::new();
+    let mut command = Cli::command();
+    clap_complete::generate(args.shell, &mut command, "procref", &mut script);
+    output::print(&String::from_utf8_lossy(&script))?;
+    Ok(ExitCode::SUCCESS)
 }
