@@ -45,7 +45,7 @@ fn page_name(command: &Command) -> String {
 fn page(command: &Command) -> Result<Vec<u8>> {
     let mut page = Vec::new();
     let name = page_name(command);
-    Man::new(command.clone().name(name).display_name(None))
+    Man::new(command.clone().name(name.clone()).display_name(name))
         .render(&mut page)
         .map_err(|error| Error::io("write the page", error))?;
     Ok(page)
