@@ -16,20 +16,20 @@
 //! made from one that was begun: see [`data`].
 
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::Args;
-use procref::{Mismatch, ServiceHandle, SharedService};
+use procref::{Mismatch, Ready, ServiceHandle, ServiceInfo, SharedService};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
-use crate::config::template::{fill, literal, uses_port};
+use crate::config::template::{fill, literal};
 use crate::error::{Error, Result};
 use crate::spec::ServiceSpec;
 
@@ -74,7 +74,7 @@ struct Task {
 }
 
 impl Setup {
-    fn is_needed(&self) -> bool {
+    pub(crate) fn is_needed(&self) -> bool {
         self.data.is_some() || !self.dependencies.is_empty()
     }
 
@@ -94,8 +94,7 @@ impl Setup {
         let own = env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
         let mut words = vec![own.into_os_string(), SUBCOMMAND.into()];
         words.extend(["--task".into(), literal(&task).into()]);
-        let mut templates = program.iter().chain(self.init.iter().flatten());
-        if spec.port.is_some() || templates.any(|word| uses_port(&word.to_string_lossy())) {
+        if spec.has_port() {
             words.extend(["--port".into(), "{port}".into()]);
         }
         for word in self.init.iter().flatten() {
@@ -105,6 +104,18 @@ impl Setup {
         words.extend_from_slice(program);
         words
     }
+}
+
+/// Ready as soon as the service's program is executed in place of this one.
+pub(crate) fn executed() -> Ready {
+    Ready::callback(|service: &ServiceInfo| {
+        let command_line = fs::read(format!("/proc/{}/cmdline", service.pid()));
+        let command_line = command_line.unwrap_or_default();
+        // Of one that has ended there is none, and it is not for this to tell.
+        let second = command_line.split(|byte| *byte == 0).nth(1);
+        let still = command_line.is_empty() || second == Some(SUBCOMMAND.as_bytes());
+        std::future::ready(!still)
+    })
 }
 
 /// How the hidden subcommand is called.

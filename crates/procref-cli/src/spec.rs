@@ -1,14 +1,15 @@
 //! What has to be known of a service to start it, wherever that comes from.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, ValueHint};
 use procref::{Mismatch, Ready, ServiceCommand, SharedService, SharedServiceBuilder, StopSignal};
 
-use crate::setup::Setup;
-use crate::values::{self, Port};
+use crate::config::template::uses_port;
+use crate::setup::{self, Setup};
+use crate::values::{self, Port, When};
 
 /// A service as a configuration file or the command line describes it. What is `None` is as the library
 /// has it by default.
@@ -23,7 +24,7 @@ pub(crate) struct ServiceSpec {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) cwd: Option<PathBuf>,
     pub(crate) port: Option<Port>,
-    pub(crate) ready: Option<Ready>,
+    pub(crate) ready: Option<When>,
     pub(crate) stop_signal: Option<StopSignal>,
     /// How long it has to end before it is killed.
     pub(crate) grace: Option<Duration>,
@@ -101,6 +102,15 @@ impl ServiceSpec {
         builder
     }
 
+    /// Whether the library will give it one.
+    pub(crate) fn has_port(&self) -> bool {
+        let words = self.start.iter().chain(&self.setup.init).flatten();
+        let values = self.env.iter().map(|(_, value)| OsStr::new(value));
+        let dir = self.cwd.iter().map(|dir| dir.as_os_str());
+        let mut templates = words.map(OsString::as_os_str).chain(values).chain(dir);
+        self.port.is_some() || templates.any(|template| uses_port(&template.to_string_lossy()))
+    }
+
     fn command(&self) -> Option<ServiceCommand> {
         let words = self.setup.around(self, self.start.as_ref()?);
         let (program, args) = words.split_first()?;
@@ -117,9 +127,14 @@ impl ServiceSpec {
         if let Some(dir) = &self.cwd {
             command = command.current_dir(dir);
         }
-        if let Some(ready) = &self.ready {
-            command = command.ready(ready.clone());
-        }
+        command = match &self.ready {
+            Some(When::Asked(ready)) => command.ready(ready.clone()),
+            // What comes before its program is not the service yet.
+            Some(When::Started) if self.setup.is_needed() => command.ready(setup::executed()),
+            None if self.setup.is_needed() && !self.has_port() => command.ready(setup::executed()),
+            Some(When::Started) => command.ready(Ready::at_once()),
+            None => command,
+        };
         if let Some(signal) = self.stop_signal {
             command = command.stop_signal(signal);
         }
@@ -153,7 +168,7 @@ pub(crate) struct ServiceFlags {
     /// Without this: tcp if it has a port, and started otherwise, which is as soon as its program is
     /// executed.
     #[arg(long, value_name = "WHEN", value_parser = values::ready)]
-    pub(crate) ready: Option<Ready>,
+    pub(crate) ready: Option<When>,
 
     /// The signal that asks it to stop [default: TERM]
     #[arg(long, value_name = "SIGNAL", value_parser = values::signal)]

@@ -69,26 +69,34 @@ pub(crate) fn port(text: &str) -> Result<Port, String> {
     }
 }
 
+/// When a service is ready.
+#[derive(Clone, Debug)]
+pub(crate) enum When {
+    /// As soon as its program is executed.
+    Started,
+    Asked(Ready),
+}
+
 /// When a service is ready: `tcp`, `http:/path`, `unix:PATH`, `log:REGEX`, `notify`, `cmd:COMMAND`, or
 /// `started`.
-pub(crate) fn ready(text: &str) -> Result<Ready, String> {
+pub(crate) fn ready(text: &str) -> Result<When, String> {
     let (kind, rest) = match text.split_once(':') {
         Some((kind, rest)) => (kind, Some(rest)),
         None => (text, None),
     };
     match (kind, rest) {
-        ("tcp", None) => Ok(Ready::tcp()),
-        ("notify", None) => Ok(Ready::notify()),
-        ("started", None) => Ok(Ready::at_once()),
-        ("http", Some(path)) if path.starts_with('/') => Ok(Ready::http(path)),
+        ("tcp", None) => Ok(When::Asked(Ready::tcp())),
+        ("notify", None) => Ok(When::Asked(Ready::notify())),
+        ("started", None) => Ok(When::Started),
+        ("http", Some(path)) if path.starts_with('/') => Ok(When::Asked(Ready::http(path))),
         ("http", _) => Err("write the path behind it, from its `/` on: http:/health".to_owned()),
-        ("unix", Some(path)) if !path.is_empty() => Ok(Ready::unix(path)),
+        ("unix", Some(path)) if !path.is_empty() => Ok(When::Asked(Ready::unix(path))),
         ("unix", _) => Err("write the socket's path behind it: unix:/path/to/socket".to_owned()),
-        ("log", Some(pattern)) if !pattern.is_empty() => Ok(Ready::log(pattern)),
+        ("log", Some(pattern)) if !pattern.is_empty() => Ok(When::Asked(Ready::log(pattern))),
         ("log", _) => Err("write the regular expression behind it: log:ready to accept".to_owned()),
         ("cmd", Some(command)) => {
             let words = argv(command)?;
-            Ok(Ready::command(&words[0], &words[1..]))
+            Ok(When::Asked(Ready::command(&words[0], &words[1..])))
         }
         ("cmd", None) => Err("write the command behind it: cmd:pg_isready -h {dir}".to_owned()),
         ("tcp" | "notify" | "started", Some(_)) => Err(format!("nothing belongs behind `{kind}`")),

@@ -12,7 +12,7 @@ use super::problem::{Problem, Source, listed, suggestion};
 use super::template::{fill, literal};
 use crate::setup::Setup;
 use crate::spec::ServiceSpec;
-use crate::values;
+use crate::values::{self, When};
 
 /// A service of a file.
 #[derive(Debug)]
@@ -172,11 +172,7 @@ impl Around<'_> {
         }
     }
 
-    fn readiness(
-        &self,
-        text: &str,
-        filled: impl Fn(&str) -> String,
-    ) -> Result<procref::Ready, String> {
+    fn readiness(&self, text: &str, filled: impl Fn(&str) -> String) -> Result<When, String> {
         let absolute = match text.split_once(':') {
             Some(("unix", path)) if !path.is_empty() => {
                 let path = filled(path);

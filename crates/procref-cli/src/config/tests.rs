@@ -297,3 +297,95 @@ fn what_the_skeleton_has_in_comments_is_all_there_is_and_understood() {
         assert!(shown(&text), "{key}");
     }
 }
+
+/// Whatever is written in a file: no panic, and every complaint names the file.
+#[test]
+fn no_file_is_too_strange() {
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut corpus: Vec<String> = RECIPES
+        .iter()
+        .map(|recipe| recipe.text.to_owned())
+        .collect();
+    corpus.push(SKELETON.to_owned());
+    corpus.push("[services.a]\nstart = ['x', '{b.port}']\ndepends-on = ['b']\nshared = true\n[services.b]\nstart = 'y'".to_owned());
+    let pieces = [
+        "[",
+        "]",
+        "[[",
+        "=",
+        "\"",
+        "'",
+        "'''",
+        "{",
+        "}",
+        "{data}",
+        "{{root}}",
+        "{b.port}",
+        "\\",
+        "\n",
+        "#",
+        "\0",
+        "\u{fffd}",
+        "ß",
+        "services",
+        "start",
+        "init",
+        "data",
+        "..",
+        "/",
+        "5s",
+        "-1",
+        "9e999",
+        "true",
+        "1979-05-27",
+        "0xffffffffffffffffffffffff",
+        ".",
+        ",",
+        "cmd:",
+        "unix:",
+        "log:(",
+        "http:",
+    ];
+    let mut refused = 0;
+    for round in 0..4_000 {
+        let chosen = random.usize(..corpus.len());
+        let mut text: Vec<char> = corpus[chosen].chars().collect();
+        for _ in 0..=random.usize(..6) {
+            let at = random.usize(..=text.len());
+            let end = text.len().min(at + random.usize(..12));
+            match random.u8(..4) {
+                0 => drop(text.drain(at..end)),
+                1 => {
+                    let piece = pieces[random.usize(..pieces.len())];
+                    drop(text.splice(at..end, piece.chars()));
+                }
+                2 => {
+                    let copied: Vec<char> = text[at..end].to_vec();
+                    let to = random.usize(..=text.len());
+                    drop(text.splice(to..to, copied));
+                }
+                _ => {
+                    let piece = pieces[random.usize(..pieces.len())];
+                    drop(text.splice(at..at, piece.chars()));
+                }
+            }
+        }
+        let text: String = text.into_iter().collect();
+        let parsed =
+            std::panic::catch_unwind(|| parse(&text).map(drop).map_err(|error| error.to_string()));
+        match parsed {
+            Err(_) => panic!("seed {seed}, round {round}: a panic at {text:?}"),
+            Ok(Ok(())) => corpus.push(text),
+            Ok(Err(told)) => {
+                refused += 1;
+                let named = told.starts_with(&format!("{PATH}:"));
+                assert!(named, "seed {seed}, round {round}: {told:?} of {text:?}");
+            }
+        }
+        if corpus.len() > 200 {
+            corpus.truncate(100);
+        }
+    }
+    assert!(refused > 400, "seed {seed}: the mutations break nothing");
+}
