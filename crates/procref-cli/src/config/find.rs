@@ -55,7 +55,7 @@ pub(super) fn read(file: &Path, trust: Trust) -> Result<String, Problem> {
     // A pipe that nobody writes to would keep `open` waiting.
     let opened = OpenOptions::new()
         .read(true)
-        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
         .open(file)
         .map_err(failed)?;
     let metadata = opened.metadata().map_err(failed)?;

@@ -85,7 +85,7 @@ impl Around<'_> {
         let ready = match &keys.ready {
             None => None,
             Some(text) => {
-                let parsed = self.readiness(text.get_ref(), &filled);
+                let parsed = self.readiness(text.get_ref(), filled);
                 Some(parsed.map_err(|reason| {
                     self.source
                         .problem(Some(text.span()), shown(&format!("`ready`: {reason}")))
@@ -105,7 +105,7 @@ impl Around<'_> {
                 .map(OsString::from)
                 .collect()
         };
-        let mut env = pairs(&keys.env, &filled);
+        let mut env = pairs(&keys.env, filled);
         self.extend_path(&keys, &mut env).map_err(wrong)?;
         let cwd = keys.cwd.as_deref().unwrap_or(Path::new("."));
         let path = |path: &Path| {
@@ -135,7 +135,7 @@ impl Around<'_> {
             mismatch: keys.mismatch,
             start_timeout: keys.start_timeout,
             wait_timeout: keys.wait_timeout,
-            export: pairs(&keys.export, &filled),
+            export: pairs(&keys.export, filled),
             setup: Setup {
                 init: keys.init.as_ref().map(argv),
                 data: data.clone(),

@@ -35,7 +35,7 @@ pub(super) fn semaphore_set_exists(key: &str) -> Result<bool> {
     let table = fs::read_to_string("/proc/sysvipc/sem")
         .map_err(|error| Error::io("read /proc/sysvipc/sem", error))?;
     // The file prints keys as signed numbers.
-    let number = number.cast_signed().to_string();
+    let number = i32::from_ne_bytes(number.to_ne_bytes()).to_string();
     Ok(table.lines().skip(1).any(|line| {
         let key = line.split_ascii_whitespace().next();
         key == Some(&number)

@@ -90,15 +90,15 @@ fn configured() -> Option<bool> {
     }
     let files = main.into_iter().chain(drop_ins.into_values());
     let texts = files.filter_map(|file| text_of(file.to_str()?));
-    texts.filter_map(|text| setting(&text)).last()
+    texts.filter_map(|text| setting(&text)).next_back()
 }
 
 fn setting(text: &str) -> Option<bool> {
-    let values = text.lines().filter_map(|line| {
+    let mut values = text.lines().filter_map(|line| {
         let (key, value) = line.split_once('=')?;
         (key.trim() == "RemoveIPC").then(|| value.trim().to_ascii_lowercase())
     });
-    match values.last()?.as_str() {
+    match values.next_back()?.as_str() {
         "yes" | "true" | "on" | "1" | "y" | "t" => Some(true),
         "no" | "false" | "off" | "0" | "n" | "f" => Some(false),
         _ => None,

@@ -39,8 +39,7 @@ fn proc(mounts: &str) -> Finding {
 fn hidepid(mounts: &str) -> Option<&str> {
     let proc = mounts
         .lines()
-        .filter(|line| line.split(' ').nth(1) == Some("/proc"))
-        .last()?;
+        .rfind(|line| line.split(' ').nth(1) == Some("/proc"))?;
     let options = proc.split(' ').nth(3)?;
     let value = options
         .split(',')
