@@ -145,6 +145,18 @@ class Corner:
             raise Failure(block.line, f"it failed with {done.returncode}:\n{done.stdout}")
         return done.stdout
 
+    def services(self):
+        listed = subprocess.run(
+            [PROCREF, "ps", "--all", "--json"], cwd=self.work, env=self.env, stdout=subprocess.PIPE, check=True
+        )
+        return json.loads(listed.stdout)["services"]
+
+    def stop_services(self):
+        """A page that has failed leaves nothing, either."""
+        for service in self.services():
+            where = ["--no-config", "--runtime-dir", service["runtime_dir"]]
+            subprocess.run([PROCREF, *where, "stop", "--force", service["name"]], env=self.env)
+
     def left(self):
         """Files in the runtime directories, and services."""
         files = [
@@ -152,10 +164,7 @@ class Corner:
             for path in self.run.rglob("*")
             if not path.is_dir() and path.name != "project"
         ]
-        listed = subprocess.run(
-            [PROCREF, "ps", "--all", "--json"], cwd=self.work, env=self.env, stdout=subprocess.PIPE, check=True
-        )
-        return files + [json.dumps(service) for service in json.loads(listed.stdout)]
+        return files + [json.dumps(service) for service in self.services()]
 
     def check_nothing_left(self):
         deadline = time.monotonic() + 30
@@ -181,29 +190,37 @@ def check_output(block, printed):
 def run(page):
     with tempfile.TemporaryDirectory(prefix="procref-docs-") as dir:
         corner = Corner(pathlib.Path(dir))
-        terminals, printed, ran = [], "", 0
         try:
-            for block in blocks_of(page):
-                if block.kind.startswith("file="):
-                    file = corner.work / block.kind.removeprefix("file=")
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    file.write_text(block.text)
-                elif block.kind == "run":
-                    printed = corner.sh(block)
-                    ran += 1
-                elif block.kind == "hold":
-                    terminals.append(Terminal(block, corner))
-                    terminals[-1].wait_for_word()
-                    ran += 1
-                else:
-                    check_output(block, printed)
-        finally:
-            for terminal in reversed(terminals):
-                terminal.interrupt()
-        if ran == 0:
-            raise Failure(0, "nothing on it is run: the check is broken")
-        corner.check_nothing_left()
-        return ran
+            return play(page, corner)
+        except BaseException:
+            corner.stop_services()
+            raise
+
+
+def play(page, corner):
+    terminals, printed, ran = [], "", 0
+    try:
+        for block in blocks_of(page):
+            if block.kind.startswith("file="):
+                file = corner.work / block.kind.removeprefix("file=")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(block.text)
+            elif block.kind == "run":
+                printed = corner.sh(block)
+                ran += 1
+            elif block.kind == "hold":
+                terminals.append(Terminal(block, corner))
+                terminals[-1].wait_for_word()
+                ran += 1
+            else:
+                check_output(block, printed)
+    finally:
+        for terminal in reversed(terminals):
+            terminal.interrupt()
+    if ran == 0:
+        raise Failure(0, "nothing on it is run: the check is broken")
+    corner.check_nothing_left()
+    return ran
 
 
 def main():
@@ -213,11 +230,12 @@ def main():
         sys.exit(f"{PROCREF} is not there: run `cargo build --release -p procref-cli`")
     for page in pages:
         begun = time.monotonic()
+        shown = page.relative_to(ROOT) if page.is_relative_to(ROOT) else page
         try:
             ran = run(page)
         except Failure as failure:
-            sys.exit(f"{page.relative_to(ROOT)}:{failure.line}: {failure}")
-        print(f"{page.relative_to(ROOT)}: {ran} blocks run as written, {time.monotonic() - begun:.1f} s", flush=True)
+            sys.exit(f"{shown}:{failure.line}: {failure}")
+        print(f"{shown}: {ran} blocks run as written, {time.monotonic() - begun:.1f} s", flush=True)
 
 
 if __name__ == "__main__":
