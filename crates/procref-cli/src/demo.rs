@@ -6,7 +6,7 @@
 //! see.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,7 @@ const LOOK: Duration = Duration::from_millis(25);
 pub(crate) fn run() -> Result<ExitCode> {
     let dir = tempfile::Builder::new().prefix("procref-demo-").tempdir();
     let dir = dir.map_err(|error| Error::io("make a temporary directory", error))?;
-    let mut demo = Demo::new(dir.path().to_owned())?;
+    let mut demo = Demo::new(dir.path())?;
     let played = demo.play();
     // Whatever happened: first everybody leaves, then the directory goes.
     demo.stage.freeze();
@@ -67,7 +67,6 @@ struct Demo {
     /// For looking only: it holds no reference.
     service: SharedService,
     status: Status,
-    dir: PathBuf,
     seen: Seen,
 }
 
@@ -83,16 +82,15 @@ struct Seen {
 }
 
 impl Demo {
-    fn new(dir: PathBuf) -> Result<Self> {
+    fn new(dir: &Path) -> Result<Self> {
         let service = SharedService::builder(NAME)
             .base_dir(dir.join("runtime"))
             .build()?;
         Ok(Self {
             stage: Stage::new(),
-            cast: Cast::new(&dir)?,
+            cast: Cast::new(dir)?,
             status: service.status()?,
             service,
-            dir,
             seen: Seen::default(),
         })
     }
