@@ -73,12 +73,8 @@ pub(crate) enum Error {
     Ended { service: String, how: String },
 
     /// Clients hold it.
-    #[error("{source}{holders}\nstop it all the same with --force")]
-    Held {
-        source: procref::Error,
-        /// A line for each.
-        holders: String,
-    },
+    #[error("{0}")]
+    Held(String),
 
     #[error("service `{service}` was not {what} within {}", humantime::format_duration(*.limit))]
     TooLate {
@@ -119,7 +115,7 @@ impl Error {
             | Self::Usage(_)
             | Self::Config(_) => USAGE,
             Self::Service(procref::Error::NoStart { .. }) | Self::NotRunning { .. } => NOT_RUNNING,
-            Self::Service(procref::Error::Held { .. }) | Self::Held { .. } => HELD,
+            Self::Service(procref::Error::Held { .. }) | Self::Held(_) => HELD,
             Self::TooLate { .. } => TOO_LATE,
             Self::Client { found: true, .. } => CLIENT_NOT_EXECUTABLE,
             Self::Client { found: false, .. } => CLIENT_NOT_FOUND,

@@ -64,7 +64,7 @@ fn name(text: &[u8]) -> Option<&str> {
     /// Longer names nobody gives. Without an end, many open braces would be a square of looks.
     const LONGEST: usize = 1024;
     let end = text.iter().take(LONGEST).position(|&byte| byte == b'}')?;
-    str::from_utf8(&text[..end]).ok()
+    std::str::from_utf8(&text[..end]).ok()
 }
 
 /// The template of a service's start, with `{port}` and `{dir}` filled in.

@@ -42,8 +42,8 @@ fn held(known: &Known, error: procref::Error) -> Error {
         return error.into();
     }
     let holders = known.service.status().map(|status| holders(&status));
-    Error::Held {
-        source: error,
-        holders: holders.map_or_else(|_| String::new(), |text| format!("\n{}", text.trim_end())),
-    }
+    let holders = holders.unwrap_or_default();
+    Error::Held(format!(
+        "{error}\n{holders}To stop it all the same, use --force."
+    ))
 }
