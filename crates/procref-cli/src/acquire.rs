@@ -104,13 +104,17 @@ fn show(service: &SharedService, waiting: &Receiver<()>) {
     bar.finish_and_clear();
 }
 
+/// Who starts a service has a reference meanwhile, and who waits for that has none. Who has the lock does
+/// not tell them apart: a starter shares it with its supervisor.
 fn doing(name: &str, status: &Status) -> String {
     let name = shown(name);
-    match status.transition() {
-        Some(pid) if pid != process::id() => {
-            format!("waiting for {name}, which process {pid} starts")
-        }
-        _ => format!("starting {name}"),
+    let holders = status.holders();
+    if holders.iter().any(|holder| holder.pid() == process::id()) {
+        return format!("starting {name}");
+    }
+    match holders.first() {
+        Some(starter) => format!("waiting for {name}, which process {} starts", starter.pid()),
+        None => format!("waiting for {name}"),
     }
 }
 

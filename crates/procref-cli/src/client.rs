@@ -12,6 +12,7 @@ use procref::ServiceInfo;
 use crate::acquire::Held;
 use crate::error::Error;
 use crate::setup::{self, Acquired};
+use crate::watch;
 
 /// What an outer `procref run` may have set, and would be wrong here.
 const OWN: [&str; 4] = ["PROCREF_PORT", "PROCREF_PID", "PROCREF_NAME", "PROCREF_DIR"];
@@ -39,6 +40,7 @@ fn command(words: &[OsString], held: &Held) -> Command {
     for name in stale.chain(OWN.map(OsString::from)) {
         command.env_remove(name);
     }
+    command.env_remove(watch::WATCHED);
     command.envs(setup::environment(held.all()));
     command.envs(variables(held.service()));
     command

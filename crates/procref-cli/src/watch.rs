@@ -23,7 +23,7 @@ use crate::acquire::Held;
 use crate::error::{Error, Result};
 
 /// Set in the child that becomes the client.
-const WATCHED: &str = "PROCREF_WATCHED";
+pub(crate) const WATCHED: &str = "PROCREF_WATCHED";
 
 const FORWARDED: [i32; 8] = [
     SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT,

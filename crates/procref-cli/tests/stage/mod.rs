@@ -153,6 +153,18 @@ impl Stage {
         Identity::of(pid).unwrap_or_else(|| panic!("process {pid} of {name} lives"))
     }
 
+    /// The process of an instance that a command has told of: `NAME: pid 12, …`.
+    #[track_caller]
+    pub fn instance_of(&self, line: &str) -> Identity {
+        let pid = line
+            .split("pid ")
+            .nth(1)
+            .and_then(|rest| rest.split(',').next());
+        let pid = pid.and_then(|pid| pid.trim().parse().ok());
+        let pid = pid.unwrap_or_else(|| panic!("{line:?} tells a pid"));
+        Identity::of(pid).expect("it lives")
+    }
+
     pub fn key(&self, name: &str) -> i32 {
         let service = SharedService::builder(name)
             .base_dir(self.runtime_dir())
