@@ -15,7 +15,7 @@ use crate::args::Globals;
 use crate::error::Result;
 use crate::output::shown;
 use crate::plan::Plan;
-use crate::setup::Acquired;
+use crate::setup::{self, Acquired};
 
 /// Services that this process holds, in the order in which they were acquired.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Held {
                 Ok(handle) => held.0.push(Acquired::new(spec, &service, handle)),
                 Err(error) => {
                     held.release()?;
-                    return Err(error);
+                    return Err(setup::about_program(spec, error));
                 }
             }
         }

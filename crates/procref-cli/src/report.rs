@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use procref::{Holder, Listed, ServiceInfo, Status};
 use serde::Serialize;
 
-use crate::setup::Acquired;
+use crate::setup::{self, Acquired};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Service {
@@ -82,7 +82,7 @@ impl Service {
             port: instance.and_then(port),
             metadata: instance.map(metadata).unwrap_or_default(),
             fingerprint: status.fingerprint().map(str::to_owned),
-            command: status.command_line().to_vec(),
+            command: setup::program_of(status.command_line()).to_vec(),
             log: status.log_path().map(Path::to_owned),
             started_at: status.started_at().map(moment),
             uptime_ms: status.uptime().map(milliseconds),

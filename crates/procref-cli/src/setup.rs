@@ -121,6 +121,30 @@ pub(crate) fn executed() -> Ready {
 /// How the hidden subcommand is called.
 pub(crate) const SUBCOMMAND: &str = "__service";
 
+/// The command line of a service's program, without what comes before it.
+pub(crate) fn program_of(command_line: &[String]) -> &[String] {
+    let is_ours = command_line.get(1).is_some_and(|word| word == SUBCOMMAND);
+    let end = command_line.iter().position(|word| word == "--");
+    match end.filter(|_| is_ours) {
+        Some(end) => &command_line[end + 1..],
+        None => command_line,
+    }
+}
+
+/// An error about a service's program names that, and not what comes before it.
+pub(crate) fn about_program(spec: &ServiceSpec, mut error: Error) -> Error {
+    use procref::Error::{Exited, NotReady};
+
+    let named = spec.start.iter().flatten().next();
+    let named = named.filter(|_| spec.setup.is_needed());
+    if let (Error::Service(Exited { program, .. } | NotReady { program, .. }), Some(word)) =
+        (&mut error, named)
+    {
+        *program = word.to_string_lossy().into_owned();
+    }
+    error
+}
+
 /// Does what is to be done, and becomes the service's program.
 pub(crate) fn run(args: &SetupArgs) -> Result<ExitCode> {
     let task: Task = serde_json::from_str(&args.task)

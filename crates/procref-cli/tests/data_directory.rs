@@ -168,11 +168,19 @@ fn the_program_behind_init_is_waited_for_and_reported_as_any_other() {
         said.contains("could not execute `no-such-program`"),
         "{said}"
     );
-    project.configure(&behind("['sh', '-c', 'echo all is lost; exit 7']"));
+    project.configure(&behind(
+        "['sh', '-c', 'echo all is lost; exit 7']\nport = 'auto'",
+    ));
     let (_, said) = project.failure(&USE);
-    assert!(said.contains('7') && said.contains("all is lost"), "{said}");
+    assert!(said.contains("`sh` exited with status 7"), "{said}");
+    assert!(said.contains("all is lost"), "{said}");
     // It becomes the program: the service is not a child of somebody who waits for it.
     project.configure(&behind("'sleep 600'"));
     let client = project.hold("db", r#"tr '\0' ' ' <"/proc/$PROCREF_PID/cmdline"; echo"#);
     assert_eq!(client.said, ["sleep 600"]);
+    let status = project.output(&["status", "db"]);
+    assert!(
+        status.contains("sleep 600") && !status.contains("__service"),
+        "{status}"
+    );
 }

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::output::{self, shown};
 use crate::plan::{Known, require};
 use crate::report::{self, Service};
+use crate::setup;
 use crate::table;
 
 pub(crate) fn run(globals: &Globals, args: &StatusArgs) -> Result<ExitCode> {
@@ -50,7 +51,8 @@ fn describe(known: &Known, status: &Status) -> String {
         line("up for", output::time(uptime));
     }
     if !status.command_line().is_empty() {
-        let words = status.command_line().iter().map(String::as_str);
+        let words = setup::program_of(status.command_line());
+        let words = words.iter().map(String::as_str);
         line("command", shown(&shell_words::join(words)));
     }
     if let Some(text) = status.fingerprint() {
