@@ -164,3 +164,45 @@ fn a_directory_of_another_project_is_refused() {
     let (_, said) = project.failure(&["run", "cache", "--", "true"]);
     assert!(said.contains("/somewhere/else"), "{said}");
 }
+
+#[test]
+fn services_of_all_projects_are_listed_and_what_is_left_of_projects_that_are_gone_is_removed() {
+    let corner = Corner::new();
+    let (one, two) = (corner.project("one", REDIS), corner.project("two", REDIS));
+    let clients = [one.hold("cache", WHO), two.hold("cache", WHO)];
+    let elsewhere = corner.project("elsewhere", "");
+    let listed = |args: &[&str]| {
+        let json = elsewhere.output(args);
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let services = json["services"].as_array().expect("a list").clone();
+        let projects = services
+            .iter()
+            .map(|service| service["project"].as_str().map(str::to_owned));
+        projects.collect::<Vec<_>>()
+    };
+    let dir = |project: &project::Project<'_>| Some(project.dir.to_string_lossy().into_owned());
+    assert_eq!(listed(&["ps", "--all", "--json"]), [dir(&one), dir(&two)]);
+    assert!(
+        listed(&["ps", "--json"]).is_empty(),
+        "they are not this project's"
+    );
+    for client in clients {
+        client.leave();
+    }
+    deadline::until_true("the services to be gone", || corner.leftovers().is_empty());
+    fs::remove_dir_all(&one.dir).expect("remove the project");
+    elsewhere.output(&["gc", "--all"]);
+    let projects = fs::read_dir(corner.runtime_dir().join("projects")).expect("read");
+    let left: Vec<_> = projects
+        .flatten()
+        .map(|entry| fs::read_link(entry.path().join("project")))
+        .collect();
+    assert!(
+        !left.iter().flatten().any(|project| *project == one.dir),
+        "{left:?}"
+    );
+    assert!(
+        left.iter().flatten().any(|project| *project == two.dir),
+        "{left:?}"
+    );
+}
