@@ -287,6 +287,15 @@ pub enum Command {
         /// Driven by.
         via: Via,
     },
+    /// `stop`, `force_stop` or, with [`Via::Blocking`], their blocking forms.
+    Stop {
+        /// Which service.
+        service: u32,
+        /// Also while clients hold it.
+        force: bool,
+        /// Driven by.
+        via: Via,
+    },
     /// `ServiceHandle::current`.
     Current {
         /// Of which handle.
@@ -306,6 +315,17 @@ pub enum Command {
     },
     /// `wait_stopped`, likewise.
     WaitStopped {
+        /// Of which service.
+        service: u32,
+        /// How many futures.
+        count: u32,
+        /// For the blocking call.
+        limit_ms: u64,
+        /// Driven by.
+        via: Via,
+    },
+    /// `wait_ready`, likewise.
+    WaitReady {
         /// Of which service.
         service: u32,
         /// How many futures.

@@ -52,6 +52,9 @@ const IDLE: [&str; 5] = [
     "SupervisorRemovedFiles",
 ];
 
+/// Who stops the service on demand gets there.
+const ON_DEMAND: [&str; 3] = ["EnteredToStop", "UnpinnedToStop", "ClearedToStop"];
+
 /// Before there is a supervisor, nobody can remove the set of a starter that is killed. It has no
 /// instance, and the next client takes it.
 const BEFORE_SUPERVISOR: [&str; 4] = ["Entered", "Claimed", "Prepared", "LeftoverStopped"];
@@ -119,7 +122,11 @@ fn live_through(scene: &Scene, client: &Actor, spec: &ServiceSpec, key: i32, poi
         wait_no_supervisor(spec);
         return set_exists(key);
     }
-    let pending = client.begin(Command::DropAll);
+    let pending = if ON_DEMAND.contains(&point) {
+        client.begin_stop(true, Via::TokioMulti)
+    } else {
+        client.begin(Command::DropAll)
+    };
     client.reply_or_gone(pending).is_err()
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::name::ServiceKey;
 use crate::ready::{Kind, Ready};
+use crate::template;
 
 mod check;
 #[cfg(feature = "fuzzing")]
@@ -15,7 +16,6 @@ mod log;
 mod prepare;
 mod program;
 mod signal;
-mod template;
 
 pub(crate) use log::ServiceLog;
 pub(crate) use prepare::{Prepared, release_port};

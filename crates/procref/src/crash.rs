@@ -52,6 +52,10 @@ points! {
     ServiceEnded,
     PublishedNone,
     RecordRemoved,
+    // Stopping, on demand.
+    EnteredToStop,
+    UnpinnedToStop,
+    ClearedToStop,
     // Stopping, by a supervisor.
     FoundIdle,
     SupervisorPublishedStopping,

@@ -189,6 +189,20 @@ pub enum Error {
         pid: u32,
     },
 
+    /// The service was to be stopped, and clients hold it.
+    #[error(
+        "service `{service}` was not stopped: {}",
+        text::held(*.clients, .holders)
+    )]
+    Held {
+        /// The service.
+        service: String,
+        /// How many processes hold it.
+        clients: u32,
+        /// Those of them that the kernel names, up to a hundred; ordered by pid.
+        holders: Vec<u32>,
+    },
+
     /// Something took longer than it may.
     #[error("service `{service}`: {operation} took longer than {limit:?}{}", text::holder(.holder))]
     Timeout {

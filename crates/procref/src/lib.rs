@@ -86,6 +86,7 @@ mod record;
 mod runtime;
 mod service;
 mod supervisor;
+mod template;
 mod timer;
 
 pub use command::{ServiceCommand, StopSignal};
@@ -99,6 +100,7 @@ pub use service::{
     Collected, Holder, Listed, Mismatch, Orphan, Removed, ServiceHandle, Services, SharedService,
     SharedServiceBuilder, State, Status,
 };
+pub use template::fill_in;
 
 /// The README's examples, compiled with the others.
 #[cfg(doctest)]

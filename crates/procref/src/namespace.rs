@@ -3,10 +3,12 @@
 use std::env;
 use std::fs::DirBuilder;
 use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, inotify};
 
 use crate::error::{Error, Result};
 use crate::name::Namespace;
@@ -91,6 +93,43 @@ pub(crate) fn check_unchanged(namespace: &Namespace) -> Result<()> {
     let reason = "another directory has taken its place since the service was built; build the \
                   service again";
     Err(Error::runtime_dir(dir, reason))
+}
+
+/// Records that come into a runtime directory, from when this is made.
+pub(crate) struct Changes(OwnedFd);
+
+impl Changes {
+    pub(crate) fn of(namespace: &Namespace) -> Result<Self> {
+        let dir = namespace.dir();
+        check_unchanged(namespace)?;
+        let watch = || {
+            let watch = inotify::init(inotify::CreateFlags::CLOEXEC)?;
+            // Records are written beside their place and moved into it. The directory's own end is told, too.
+            let events = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::ONLYDIR;
+            inotify::add_watch(&watch, dir, events)?;
+            Ok(Self(watch))
+        };
+        watch().map_err(|error: rustix::io::Errno| {
+            let advice = "could not watch it (see `sysctl fs.inotify`)";
+            Error::runtime_dir_io(dir, advice, error.into())
+        })
+    }
+
+    /// Waits for one. Blocks the thread. An error if the directory is gone.
+    pub(crate) fn wait(&self, namespace: &Namespace) -> Result<()> {
+        let mut room = [MaybeUninit::uninit(); 4096];
+        let read = loop {
+            match rustix::io::read(&self.0, &mut room[..]) {
+                Err(rustix::io::Errno::INTR) => {}
+                read => break read.map(drop),
+            }
+        };
+        read.map_err(|error| {
+            let dir = namespace.dir();
+            Error::runtime_dir_io(dir, "could not watch it", error.into())
+        })?;
+        check_unchanged(namespace)
+    }
 }
 
 fn default_dir() -> PathBuf {

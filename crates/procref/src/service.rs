@@ -13,6 +13,7 @@ use crate::local;
 use crate::name::ServiceKey;
 use crate::runtime;
 
+mod arrival;
 mod builder;
 mod collect;
 mod config;
@@ -31,6 +32,7 @@ mod pin;
 mod replacement;
 mod seat;
 mod status;
+mod stop;
 mod watch;
 mod world;
 
@@ -45,6 +47,7 @@ pub use status::{Holder, State, Status};
 use config::Config;
 use departure::{Departure, Hold};
 use seat::Seat;
+use stop::Held;
 use world::{Machine, World as _};
 
 type NativeSeat = Seat<Machine>;
@@ -207,6 +210,107 @@ impl SharedService {
     /// As [`unpin`](Self::unpin).
     pub fn unpin_blocking(&self) -> Result<bool> {
         runtime::block_on(self.unpin())
+    }
+
+    /// Stops the service if nobody holds it: what is pinned, what is kept warm, what was left by clients
+    /// that died. True if there was something to stop.
+    ///
+    /// It is asked to end as its starter said, killed after the stop timeout, and gone with everything it
+    /// had left when this returns. A pin is taken away. The service is as after its last client then: the
+    /// next [`acquire`](Self::acquire) starts it. Waits for whoever is just starting or stopping it.
+    ///
+    /// A future that is dropped is finished by a thread in the background, where it has begun to stop
+    /// something.
+    ///
+    /// ```no_run
+    /// use procref::Error;
+    ///
+    /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// match service.stop().await {
+    ///     Err(Error::Held { holders, .. }) => println!("still used by {holders:?}"),
+    ///     stopped => println!("it was {}", if stopped? { "running" } else { "not running" }),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Held`]: somebody holds it, a handle of this process included. [`Error::Timeout`]: others
+    /// took longer than the wait timeout. Nothing has changed then. [`Error::Callback`]: `on_last_release`
+    /// failed, and procref stopped it itself. [`Error::Unstoppable`], or the machine refuses.
+    ///
+    /// [`Error::Held`]: crate::Error::Held
+    /// [`Error::Timeout`]: crate::Error::Timeout
+    /// [`Error::Callback`]: crate::Error::Callback
+    /// [`Error::Unstoppable`]: crate::Error::Unstoppable
+    pub async fn stop(&self) -> Result<bool> {
+        stop::stop(&self.seat(), &self.config, Held::Refuse).await
+    }
+
+    /// [`stop`](Self::stop) for code that is not async. Blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`stop`](Self::stop).
+    pub fn stop_blocking(&self) -> Result<bool> {
+        runtime::block_on(self.stop())
+    }
+
+    /// [`stop`](Self::stop) also while clients hold it.
+    ///
+    /// They keep their references, to a service that does not run: their
+    /// [`wait_dead`](ServiceHandle::wait_dead) returns, [`current`](ServiceHandle::current) is `None`, and
+    /// whoever acquires next, one of them or not, starts it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`stop`](Self::stop), without [`Error::Held`](crate::Error::Held).
+    pub async fn force_stop(&self) -> Result<bool> {
+        stop::stop(&self.seat(), &self.config, Held::Override).await
+    }
+
+    /// [`force_stop`](Self::force_stop) for code that is not async. Blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`force_stop`](Self::force_stop).
+    pub fn force_stop_blocking(&self) -> Result<bool> {
+        runtime::block_on(self.force_stop())
+    }
+
+    /// Waits until the service can be joined, whoever starts it, and tells what it is. At once if that is
+    /// so already.
+    ///
+    /// Nothing polls and no executor's thread is blocked. Starts nothing, and creates no reference: by the
+    /// time this returns the service may have ended again. Does not ask the health check. A fingerprint
+    /// that is not [`Separate`](Mismatch::Separate) makes no difference.
+    ///
+    /// ```no_run
+    /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// let info = service.wait_ready().await?;
+    /// println!("somebody has started it, on port {}", info.port());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`count`](Self::count); the runtime directory is gone or cannot be watched
+    /// ([`Error::RuntimeDir`](crate::Error::RuntimeDir)); or there is no thread to be had.
+    pub async fn wait_ready(&self) -> Result<ServiceInfo> {
+        arrival::wait_ready(&self.seat()).await
+    }
+
+    /// [`wait_ready`](Self::wait_ready) for code that is not async: `None` if it takes longer than
+    /// `limit`. Blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_ready`](Self::wait_ready).
+    pub fn wait_ready_blocking(&self, limit: Duration) -> Result<Option<ServiceInfo>> {
+        let ready = Machine.within(limit, self.wait_ready());
+        pollster::block_on(ready).map_or(Ok(None), |ready| ready.map(Some))
     }
 
     /// Waits until the service does not run any more: nobody holds it, it was stopped, and what it had

@@ -283,6 +283,68 @@ impl Actor {
         })
     }
 
+    /// Begins to wait until somebody has started service 0, with as many futures.
+    ///
+    /// # Panics
+    ///
+    /// When the actor does not read any more.
+    #[track_caller]
+    pub fn begin_wait_ready(&self, count: u32, via: Via) -> Pending {
+        self.begin(Command::WaitReady {
+            service: 0,
+            count,
+            limit_ms: LONG_MS,
+            via,
+        })
+    }
+
+    /// Begins to stop service 0, also while clients hold it where that is asked for.
+    ///
+    /// # Panics
+    ///
+    /// When the actor does not read any more.
+    #[track_caller]
+    pub fn begin_stop(&self, force: bool, via: Via) -> Pending {
+        self.begin(Command::Stop {
+            service: 0,
+            force,
+            via,
+        })
+    }
+
+    /// What stopping it has come to: whether there was something to stop.
+    ///
+    /// # Errors
+    ///
+    /// What the library says.
+    ///
+    /// # Panics
+    ///
+    /// On any other reply, a panic in the actor for one.
+    #[track_caller]
+    pub fn finish_stop(&self, pending: Pending) -> Result<bool, Failure> {
+        match self.reply(pending) {
+            Reply::Flag(stopped) => Ok(stopped),
+            Reply::Failed(failure) => Err(failure),
+            reply => panic!("stop in actor {}: {reply:?}", self.identity),
+        }
+    }
+
+    /// Stops service 0.
+    ///
+    /// # Errors
+    ///
+    /// What the library says.
+    ///
+    /// # Panics
+    ///
+    /// On any other reply.
+    #[track_caller]
+    pub fn stop(&self, force: bool, via: Via) -> Result<bool, Failure> {
+        let pending = self.begin_stop(force, via);
+        self.finish_stop(pending)
+    }
+
     /// The wait is over, because what was waited for has happened.
     ///
     /// # Panics

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use regex_lite::Regex;
 
-use super::{ServiceCommand, template};
+use super::ServiceCommand;
 use crate::error::{Error, Result};
 use crate::ready::Kind;
+use crate::template;
 
 impl ServiceCommand {
     /// At `build`.

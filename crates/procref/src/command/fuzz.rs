@@ -7,10 +7,10 @@ use std::path::Path;
 use regex_lite::Regex;
 
 use super::log::{TAIL_LINES, last_lines};
-use super::template::{expand, expand_http_path, expand_pattern, uses_port};
 use super::{ServiceCommand, StopSignal};
 use crate::fuzzing::Input;
 use crate::ready::Ready;
+use crate::template::{expand, expand_http_path, expand_pattern, uses_port};
 
 /// `{port}` and `{dir}`: filled in where they stand, and nothing else is touched.
 pub fn template(data: &[u8]) {

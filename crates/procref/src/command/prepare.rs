@@ -15,10 +15,11 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use super::log::{Forbidden, ServiceLog};
-use super::{ServiceCommand, program, template};
+use super::{ServiceCommand, program};
 use crate::error::{Error, Result};
 use crate::name::ServiceKey;
 use crate::ready::{Kind, LogLines, Probe, Trial, notify_socket};
+use crate::template;
 
 /// Room for the digits of any pid.
 const LISTEN_PID: &str = "0000000000";

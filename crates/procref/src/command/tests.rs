@@ -59,7 +59,7 @@ mod templates {
     use std::os::unix::ffi::OsStrExt as _;
 
     use super::*;
-    use crate::command::template::{expand, expand_http_path, expand_pattern, uses_port};
+    use crate::template::{expand, expand_http_path, expand_pattern, uses_port};
 
     fn filled(template: &str) -> String {
         let filled = expand(OsStr::new(template), 6379, Path::new("/run/x"));

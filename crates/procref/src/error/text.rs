@@ -13,6 +13,28 @@ pub(super) fn holder(holder: &Option<u32>) -> String {
     }
 }
 
+/// Who keeps a service from being stopped.
+pub(super) fn held(clients: u32, holders: &[u32]) -> String {
+    /// More than that nobody reads.
+    const SHOWN: usize = 10;
+    let noun = if clients == 1 {
+        "client holds"
+    } else {
+        "clients hold"
+    };
+    let mut text = format!("{clients} {noun} it");
+    for (nth, pid) in holders.iter().take(SHOWN).enumerate() {
+        let before = if nth == 0 { " (process " } else { ", " };
+        let _ = write!(text, "{before}{pid}");
+    }
+    match holders.len() {
+        0 => {}
+        1..=SHOWN => text.push(')'),
+        _ => text.push_str(", …)"),
+    }
+    text
+}
+
 pub(super) fn fingerprint(theirs: Option<&str>) -> String {
     match theirs {
         Some(theirs) => format!("with fingerprint {}", shortened(theirs)),

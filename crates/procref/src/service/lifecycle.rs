@@ -406,7 +406,7 @@ impl<W: World> Drive<W> {
 }
 
 /// The instance of a snapshot if it serves and is not the one that was found unhealthy.
-fn unjudged(snapshot: &Snapshot, judged: Option<u16>) -> Option<Instance> {
+pub(super) fn unjudged(snapshot: &Snapshot, judged: Option<u16>) -> Option<Instance> {
     snapshot
         .instance
         .filter(|instance| instance.is_serving() && judged != Some(snapshot.generation))

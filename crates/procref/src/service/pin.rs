@@ -105,7 +105,7 @@ impl<W: World> Drive<W> {
         object.unpin().await.map(Some)
     }
 
-    async fn depart(mut self) -> Result<()> {
+    pub(super) async fn depart(mut self) -> Result<()> {
         match self.take() {
             Some(hold) => Departure::new(hold).await,
             None => Ok(()),

@@ -41,6 +41,8 @@ pub(crate) struct Seat<W: World> {
     unlock: Watch,
     /// The one thread that waits for the object to be removed.
     pub(super) removal: Watch,
+    /// The one thread that waits for somebody to start the service.
+    pub(super) arrival: Watch,
 }
 
 struct State<W: World> {
@@ -111,6 +113,7 @@ impl<W: World> Seat<W> {
             }),
             unlock: Watch::default(),
             removal: Watch::default(),
+            arrival: Watch::default(),
         }
     }
 
@@ -163,6 +166,21 @@ impl<W: World> Seat<W> {
                 Some(turn) => Poll::Ready(Place::Turn(turn)),
                 None => {
                     // All are woken when it is free: most then share what the first one got.
+                    state.turn.wake_me(context.waker());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    /// The turn; waits while somebody has it.
+    pub(crate) async fn turn(self: &Arc<Self>) -> Turn<W> {
+        std::future::poll_fn(|context| {
+            let mut state = self.state();
+            match self.take_turn(&mut state) {
+                Some(turn) => Poll::Ready(turn),
+                None => {
                     state.turn.wake_me(context.waker());
                     Poll::Pending
                 }

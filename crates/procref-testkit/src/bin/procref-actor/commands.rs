@@ -31,6 +31,8 @@ pub fn run(stage: &Arc<Stage>, id: u64, command: Command) {
         Command::Acquire { via, .. }
         | Command::Release { via, .. }
         | Command::Unpin { via, .. }
+        | Command::Stop { via, .. }
+        | Command::WaitReady { via, .. }
         | Command::WaitDead { via, .. }
         | Command::WaitStopped { via, .. } => via != Via::Blocking,
         _ => false,
@@ -139,7 +141,29 @@ fn perform(stage: &Arc<Stage>, id: u64, command: Command) -> Reply {
                 async move { service.wait_stopped().await }
             })
         }
+        Command::WaitReady {
+            service,
+            count,
+            limit_ms,
+            via,
+        } => {
+            let service = stage.service(service);
+            if via == Via::Blocking {
+                let limit = Duration::from_millis(limit_ms);
+                let ready = service.wait_ready_blocking(limit);
+                return outcome(ready, |info| Reply::Flag(info.is_some()));
+            }
+            wait_all(stage, id, via, count, move || {
+                let service = Arc::clone(&service);
+                async move { service.wait_ready().await.map(drop) }
+            })
+        }
         Command::Unpin { service, via } => unpin(stage, id, service, via),
+        Command::Stop {
+            service,
+            force,
+            via,
+        } => stop(stage, id, service, force, via),
         Command::Release { handle, via } => release(stage, id, handle, via),
         Command::Drop { handle, place } => {
             drop_in(place, stage.take_handle(handle));
@@ -362,6 +386,30 @@ fn unpin(stage: &Stage, id: u64, service: u32, via: Via) -> Reply {
     let cancel = cancel_gate(stage, id);
     let result = drive(via, None, async move {
         or_cancelled(service.unpin(), &cancel).await
+    });
+    result.map_or(Reply::Cancelled, |it| outcome(it, Reply::Flag))
+}
+
+fn stop(stage: &Stage, id: u64, service: u32, force: bool, via: Via) -> Reply {
+    let service = stage.service(service);
+    if via == Via::Blocking {
+        let stopped = if force {
+            service.force_stop_blocking()
+        } else {
+            service.stop_blocking()
+        };
+        return outcome(stopped, Reply::Flag);
+    }
+    let cancel = cancel_gate(stage, id);
+    let result = drive(via, None, async move {
+        let stopped = async {
+            if force {
+                service.force_stop().await
+            } else {
+                service.stop().await
+            }
+        };
+        or_cancelled(stopped, &cancel).await
     });
     result.map_or(Reply::Cancelled, |it| outcome(it, Reply::Flag))
 }

@@ -1,0 +1,130 @@
+//! Acquiring services, and showing on the terminal that it takes a while.
+
+use std::fs::File;
+use std::io::{IsTerminal as _, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+use std::process;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use procref::{ServiceHandle, SharedService, Status};
+
+use crate::args::Globals;
+use crate::error::Result;
+use crate::output::shown;
+use crate::plan::Plan;
+use crate::setup::{self, Acquired};
+
+/// Services that this process holds, in the order in which they were acquired.
+#[derive(Debug)]
+pub(crate) struct Held(Vec<Acquired>);
+
+impl Held {
+    /// Acquires what the service needs, and the service.
+    pub(crate) fn new(globals: &Globals, plan: &Plan) -> Result<Self> {
+        let mut held = Self(Vec::new());
+        for spec in plan.dependencies.iter().chain([&plan.service]) {
+            let service = spec.build()?;
+            let handle = acquire(globals, &service);
+            match handle {
+                Ok(handle) => held.0.push(Acquired::new(spec, &service, handle)),
+                Err(error) => {
+                    held.release()?;
+                    return Err(setup::about_program(spec, error));
+                }
+            }
+        }
+        Ok(held)
+    }
+
+    /// The service that was asked for.
+    pub(crate) fn service(&self) -> &Acquired {
+        self.0.last().expect("the service itself was acquired")
+    }
+
+    pub(crate) fn all(&self) -> &[Acquired] {
+        &self.0
+    }
+
+    /// Lets go, of the last one first.
+    pub(crate) fn release(self) -> Result<()> {
+        let mut released = Ok(());
+        for acquired in self.0.into_iter().rev() {
+            // All of them, whatever the first failure is.
+            released = released.and(acquired.handle.release_blocking());
+        }
+        Ok(released?)
+    }
+}
+
+/// What is shown only if it takes longer.
+const PATIENCE: Duration = Duration::from_millis(300);
+const TICK: Duration = Duration::from_millis(100);
+
+/// How much of a log is looked at for its last line.
+const TAIL: u64 = 4096;
+
+fn acquire(globals: &Globals, service: &SharedService) -> Result<ServiceHandle> {
+    if globals.quiet || globals.verbose > 0 || !std::io::stderr().is_terminal() {
+        return Ok(service.acquire_blocking()?);
+    }
+    thread::scope(|scope| {
+        let (done, waiting) = mpsc::channel::<()>();
+        scope.spawn(move || show(service, &waiting));
+        let handle = service.acquire_blocking();
+        drop(done);
+        Ok(handle?)
+    })
+}
+
+/// Until the channel is closed.
+fn show(service: &SharedService, waiting: &Receiver<()>) {
+    let begun = Instant::now();
+    if waiting.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
+        return;
+    }
+    let bar = ProgressBar::new_spinner().with_elapsed(begun.elapsed());
+    if let Ok(style) =
+        ProgressStyle::with_template("{spinner} {prefix} ({elapsed}) {wide_msg:.dim}")
+    {
+        bar.set_style(style);
+    }
+    let mut pause = Duration::ZERO;
+    while waiting.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        if let Ok(status) = service.status() {
+            bar.set_prefix(doing(service.name(), &status));
+            let line = status.log_path().and_then(last_line);
+            bar.set_message(line.unwrap_or_default());
+        }
+        bar.tick();
+        pause = TICK;
+    }
+    bar.finish_and_clear();
+}
+
+/// Who starts a service has a reference meanwhile, and who waits for that has none. Who has the lock does
+/// not tell them apart: a starter shares it with its supervisor.
+fn doing(name: &str, status: &Status) -> String {
+    let name = shown(name);
+    let holders = status.holders();
+    if holders.iter().any(|holder| holder.pid() == process::id()) {
+        return format!("starting {name}");
+    }
+    match holders.first() {
+        Some(starter) => format!("waiting for {name}, which process {} starts", starter.pid()),
+        None => format!("waiting for {name}"),
+    }
+}
+
+/// The last whole line of a file.
+fn last_line(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let size = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(TAIL))).ok()?;
+    let mut tail = Vec::new();
+    file.take(TAIL).read_to_end(&mut tail).ok()?;
+    let text = String::from_utf8_lossy(&tail);
+    text.lines().next_back().map(shown)
+}

@@ -1,0 +1,96 @@
+//! The program that is run with a service: its environment, its arguments, and becoming it.
+
+use std::convert::Infallible;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use procref::ServiceInfo;
+
+use crate::acquire::Held;
+use crate::error::Error;
+use crate::setup::{self, Acquired};
+use crate::watch;
+
+/// What an outer `procref run` may have set, and would be wrong here.
+const OWN: [&str; 4] = ["PROCREF_PORT", "PROCREF_PID", "PROCREF_NAME", "PROCREF_DIR"];
+
+/// The variables of a service's metadata begin with this.
+const METADATA: &str = "PROCREF_META_";
+
+/// Becomes the client. Returns only if that cannot be.
+pub(crate) fn become_it(words: &[OsString], held: &Held) -> Result<Infallible, Error> {
+    let mut command = command(words, held);
+    let source = command.exec();
+    Err(Error::Client {
+        program: command.get_program().to_string_lossy().into_owned(),
+        found: source.kind() != io::ErrorKind::NotFound,
+        source,
+    })
+}
+
+fn command(words: &[OsString], held: &Held) -> Command {
+    let mut words = words.iter().map(|word| fill(word, held));
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words);
+    let inherited = env::vars_os().map(|(name, _)| name);
+    let stale = inherited.filter(|name| name.to_string_lossy().starts_with(METADATA));
+    for name in stale.chain(OWN.map(OsString::from)) {
+        command.env_remove(name);
+    }
+    command.env_remove(watch::WATCHED);
+    command.envs(setup::environment(held.all()));
+    command.envs(variables(held.service()));
+    command
+}
+
+/// What the client is told of the service in its environment.
+fn variables(service: &Acquired) -> Vec<(String, OsString)> {
+    let info = service.handle.info();
+    let mut variables = vec![
+        ("PROCREF_NAME".to_owned(), service.name.clone().into()),
+        ("PROCREF_PID".to_owned(), info.pid().to_string().into()),
+        ("PROCREF_DIR".to_owned(), service.dir.clone().into()),
+    ];
+    if info.port() != 0 {
+        variables.push(("PROCREF_PORT".to_owned(), info.port().to_string().into()));
+    }
+    for (key, value) in info.metadata() {
+        // The system's texts have no NUL.
+        if !value.contains('\0') {
+            variables.push((
+                format!("{METADATA}{}", setup::variable_name(key)),
+                value.into(),
+            ));
+        }
+    }
+    variables
+}
+
+/// A word of the client's with what is known filled in. All other braces are the client's own.
+fn fill(word: &OsStr, held: &Held) -> OsString {
+    let service = held.service();
+    procref::fill_in(word, |place| {
+        if let Some(value) = value(service, service.handle.info(), place) {
+            return Some(value);
+        }
+        let (name, what) = place.rsplit_once('.')?;
+        let other = held.all().iter().find(|other| other.name == name)?;
+        value(other, other.handle.info(), what)
+    })
+}
+
+fn value(service: &Acquired, info: &ServiceInfo, what: &str) -> Option<OsString> {
+    match what {
+        "port" => Some(info.port().to_string().into()),
+        "pid" => Some(info.pid().to_string().into()),
+        "name" => Some(service.name.clone().into()),
+        "dir" => Some(service.dir.clone().into()),
+        _ => {
+            let key = what.strip_prefix("meta.")?;
+            info.get_metadata(key).map(OsString::from)
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The commands, each in a file of its own.
+
+use std::process::ExitCode;
+
+use crate::args::{Cli, Command};
+use crate::demo::{self, actors};
+use crate::doctor::{self, probe};
+use crate::error::Result;
+use crate::setup;
+
+mod completions;
+mod gc;
+mod hold;
+mod init;
+mod logs;
+mod man;
+mod pin;
+mod ps;
+mod run;
+mod status;
+mod stop;
+mod unpin;
+mod wait;
+
+pub(crate) fn dispatch(cli: &Cli) -> Result<ExitCode> {
+    let globals = &cli.globals;
+    match &cli.command {
+        Command::Run(args) => run::run(globals, args),
+        Command::Hold(args) => hold::run(globals, args),
+        Command::Pin(args) => pin::run(globals, args),
+        Command::Unpin(args) => unpin::run(globals, args),
+        Command::Ps(args) => ps::run(globals, args),
+        Command::Status(args) => status::run(globals, args),
+        Command::Logs(args) => logs::run(globals, args),
+        Command::Stop(args) => stop::run(globals, args),
+        Command::Wait(args) => wait::run(globals, args),
+        Command::Gc(args) => gc::run(globals, args),
+        Command::Doctor(args) => doctor::run(globals, args),
+        Command::Init(args) => init::run(globals, args),
+        Command::Demo => demo::run(),
+
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
+        Command::Setup(args) => setup::run(args),
+        Command::DoctorProbe(args) => probe::run(args),
+        Command::DemoClient => actors::client(),
+        Command::DemoService(args) => actors::service(args),
+    }
+}

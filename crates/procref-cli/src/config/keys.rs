@@ -1,0 +1,209 @@
+//! What can be written in a configuration file, as it is written.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use procref::{Mismatch, StopSignal};
+use serde::Deserialize;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use toml::Spanned;
+
+use crate::values::{self, Port};
+
+/// The keys of the file itself.
+pub(super) const OF_FILE: &[&str] = &["services", "shared"];
+
+/// The keys of a service, in the order in which messages list them.
+pub(super) const OF_SERVICE: &[&str] = &[
+    "start",
+    "init",
+    "data",
+    "path",
+    "cwd",
+    "env",
+    "export",
+    "port",
+    "ready",
+    "stop-signal",
+    "grace",
+    "linger",
+    "start-timeout",
+    "wait-timeout",
+    "log",
+    "fingerprint",
+    "mismatch",
+    "depends-on",
+    "shared",
+];
+
+/// The table of a service.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Keys {
+    pub(super) start: Option<Words>,
+    pub(super) init: Option<Words>,
+    pub(super) data: Option<Spanned<PathBuf>>,
+    pub(super) path: Option<Vec<String>>,
+    pub(super) cwd: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) env: BTreeMap<Spanned<String>, String>,
+    #[serde(default)]
+    pub(super) export: BTreeMap<Spanned<String>, String>,
+    #[serde(default, deserialize_with = "text_or_number")]
+    pub(super) port: Option<Port>,
+    pub(super) ready: Option<Spanned<String>>,
+    #[serde(default, deserialize_with = "signal")]
+    pub(super) stop_signal: Option<StopSignal>,
+    #[serde(default, deserialize_with = "duration")]
+    pub(super) grace: Option<Duration>,
+    #[serde(default, deserialize_with = "duration")]
+    pub(super) linger: Option<Duration>,
+    #[serde(default, deserialize_with = "duration")]
+    pub(super) start_timeout: Option<Duration>,
+    #[serde(default, deserialize_with = "duration")]
+    pub(super) wait_timeout: Option<Duration>,
+    pub(super) log: Option<PathBuf>,
+    pub(super) fingerprint: Option<String>,
+    #[serde(default, deserialize_with = "mismatch")]
+    pub(super) mismatch: Option<Mismatch>,
+    #[serde(default)]
+    pub(super) depends_on: Vec<Spanned<String>>,
+    pub(super) shared: Option<bool>,
+}
+
+/// A program and its arguments: one text that is quoted as in a shell, or an array of texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Words(pub(super) Vec<String>);
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Words;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a command: \"program argument\" or [\"program\", \"argument\"]")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Words, E> {
+                values::words(text).map(Words).map_err(E::custom)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Words, A::Error> {
+                let mut words = Vec::new();
+                while let Some(word) = items.next_element()? {
+                    words.push(word);
+                }
+                match words.first().map(String::is_empty) {
+                    Some(false) => Ok(Words(words)),
+                    _ => Err(de::Error::custom("it names no program")),
+                }
+            }
+        }
+
+        from.deserialize_any(OneOrMany)
+    }
+}
+
+/// A value that is written as text, with the text's own parser.
+struct Written<T> {
+    what: &'static str,
+    parse: fn(&str) -> Result<T, String>,
+    of: PhantomData<T>,
+}
+
+impl<T> Visitor<'_> for Written<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.what)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        (self.parse)(text).map(Some).map_err(E::custom)
+    }
+}
+
+fn written<'de, T, D: Deserializer<'de>>(
+    from: D,
+    what: &'static str,
+    parse: fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, D::Error> {
+    from.deserialize_any(Written {
+        what,
+        parse,
+        of: PhantomData,
+    })
+}
+
+fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    written(
+        from,
+        "a time with its unit, such as \"5s\"",
+        values::duration,
+    )
+}
+
+fn signal<'de, D: Deserializer<'de>>(from: D) -> Result<Option<StopSignal>, D::Error> {
+    written(
+        from,
+        "the name of a signal, such as \"SIGINT\"",
+        values::signal,
+    )
+}
+
+fn mismatch<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Mismatch>, D::Error> {
+    let what = "\"refuse\", \"join\" or \"separate\"";
+    written(from, what, |text| match text {
+        "refuse" => Ok(Mismatch::Refuse),
+        "join" => Ok(Mismatch::Join),
+        "separate" => Ok(Mismatch::Separate),
+        _ => Err(format!(
+            "{text:?} is none of \"refuse\", \"join\" and \"separate\""
+        )),
+    })
+}
+
+fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Port>, D::Error> {
+    struct Either;
+
+    impl Visitor<'_> for Either {
+        type Value = Option<Port>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("\"auto\", or a number from 1 to 65535")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            values::port(text).map(Some).map_err(E::custom)
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
+            self.visit_str(&number.to_string())
+        }
+    }
+
+    from.deserialize_any(Either)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_listed_keys_are_the_ones_there_are() {
+        for key in OF_SERVICE {
+            // Whatever is wrong with that value, the key is known.
+            let error = toml::from_str::<Keys>(&format!("{key} = 1979-05-27"));
+            let message = error.expect_err("a date fits nowhere").message().to_owned();
+            assert!(!message.contains("unknown field"), "{key}: {message}");
+        }
+        let error = toml::from_str::<Keys>("no-such-key = 1").expect_err("an unknown key");
+        let listed = error.message().matches('`').count() / 2 - 1;
+        assert_eq!(listed, OF_SERVICE.len(), "{}", error.message());
+    }
+}

@@ -1,0 +1,186 @@
+//! Runtime directories of their own for projects, so that two checkouts of one project do not meet.
+//!
+//! The directory `projects` of the common runtime directory has one for each project. It is called after the
+//! project's directory and a digest of its path, and a link `project` in it says which one that is.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use procref::Services;
+use siphasher::sip::SipHasher13;
+
+use crate::error::{Error, Result};
+
+/// The directory of the projects' directories.
+const PROJECTS: &str = "projects";
+
+/// The link to the project.
+const LINK: &str = "project";
+
+/// How much of a project's name is in its directory's. Paths of sockets are at most 107 bytes long, and
+/// the runtime directory and a socket's name have to go in there, too.
+const SLUG: usize = 16;
+
+/// A runtime directory and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Namespace {
+    /// `None`: the default one.
+    pub(crate) dir: Option<PathBuf>,
+    /// The directory of the configuration whose services are there; `None` for those that are in no
+    /// configuration, or shared.
+    pub(crate) project: Option<PathBuf>,
+}
+
+/// The common runtime directory, whether it is there or not; checked if it is.
+fn common(named: Option<&Path>) -> Result<PathBuf> {
+    let services = match named {
+        Some(dir) => Services::in_dir(dir)?,
+        None => Services::open()?,
+    };
+    std::path::absolute(services.dir())
+        .map_err(|error| Error::io("find the working directory", error))
+}
+
+/// The runtime directory of a project, which is created where it is missing. `project` is canonical.
+pub(crate) fn open(named: Option<&Path>, project: &Path) -> Result<PathBuf> {
+    let common = common(named)?;
+    let projects = common.join(PROJECTS);
+    let dir = projects.join(dir_name(project));
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&dir)
+        .map_err(|error| Error::io(format!("create the directory {}", dir.display()), error))?;
+    // Not before it is there: whoever made the common directory in the meantime could have made the rest,
+    // and exchange it under us, if it is not ours.
+    self::common(named)?;
+    for dir in [&projects, &dir] {
+        check_private(dir)?;
+    }
+    link(&dir, project)?;
+    Ok(dir)
+}
+
+/// Where the runtime directory of a project is, or would be.
+pub(crate) fn place(named: Option<&Path>, project: &Path) -> Result<PathBuf> {
+    Ok(common(named)?.join(PROJECTS).join(dir_name(project)))
+}
+
+/// Those of all projects that have one, ordered by path.
+pub(crate) fn all(named: Option<&Path>) -> Result<Vec<Namespace>> {
+    let projects = common(named)?.join(PROJECTS);
+    let failed = |error| Error::io(format!("read the directory {}", projects.display()), error);
+    let entries = match fs::read_dir(&projects) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    check_private(&projects)?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let dir = entry.map_err(failed)?.path();
+        // What has no such link was not made here.
+        if let Ok(project) = fs::read_link(dir.join(LINK)) {
+            found.push(Namespace {
+                dir: Some(dir),
+                project: Some(project),
+            });
+        }
+    }
+    found.sort_by(|one, other| one.project.cmp(&other.project));
+    Ok(found)
+}
+
+/// Removes the runtime directory of a project that is not there any more, if nothing is in it.
+pub(crate) fn forget(namespace: &Namespace) -> Result<bool> {
+    let (Some(dir), Some(project)) = (&namespace.dir, &namespace.project) else {
+        return Ok(false);
+    };
+    let is_gone =
+        matches!(fs::metadata(project), Err(error) if error.kind() == io::ErrorKind::NotFound);
+    let is_empty = || fs::read_dir(dir).map(|entries| entries.count() == 1);
+    let failed = |error| Error::io(format!("remove the directory {}", dir.display()), error);
+    if !is_gone || !is_empty().map_err(failed)? {
+        return Ok(false);
+    }
+    fs::remove_file(dir.join(LINK)).map_err(failed)?;
+    match fs::remove_dir(dir) {
+        Ok(()) => Ok(true),
+        // Somebody has just started something there.
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+            link(dir, project).map(|()| false)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn dir_name(project: &Path) -> String {
+    let name = project.file_name().unwrap_or_default().to_string_lossy();
+    let slug: String = name
+        .chars()
+        .take(SLUG)
+        .map(|c| match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' => c,
+            _ => '_',
+        })
+        .collect();
+    // Not the hasher of the standard library, which may be another one in another build.
+    let digest = SipHasher13::new().hash(project.as_os_str().as_bytes());
+    format!("{slug}-{digest:016x}")
+}
+
+/// The library sees to it that a directory is ours, no link, and not writable by others. This one is to be
+/// closed to them altogether.
+fn check_private(dir: &Path) -> Result<()> {
+    Services::in_dir(dir)?;
+    let looked = fs::symlink_metadata(dir);
+    let metadata =
+        looked.map_err(|error| Error::io(format!("look at {}", dir.display()), error))?;
+    if metadata.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let mode = metadata.mode() & 0o7777;
+    let dir = dir.display();
+    Err(Error::Failed(format!(
+        "others can get into the runtime directory {dir} (mode {mode:04o}); run `chmod 700 {dir}`"
+    )))
+}
+
+/// Says in the directory which project it is of.
+fn link(dir: &Path, project: &Path) -> Result<()> {
+    let link = dir.join(LINK);
+    let failed = |error| Error::io(format!("make the link {}", link.display()), error);
+    match std::os::unix::fs::symlink(project, &link) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let other = fs::read_link(&link).map_err(failed)?;
+    if other == project {
+        return Ok(());
+    }
+    Err(Error::Failed(format!(
+        "the runtime directory {} is that of {}, and not of {}; remove it if that is wrong",
+        dir.display(),
+        other.display(),
+        project.display()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_tells_the_project_and_leaves_room_for_sockets() {
+        let name = dir_name(Path::new("/home/me/My Project of Names"));
+        assert_eq!(name, "My_Project_of_Na-25c6d62158a360cf");
+        assert_ne!(name, dir_name(Path::new("/home/you/My Project of Names")));
+        let socket = format!("/run/user/4294967294/procref/{PROJECTS}/{name}/.s.PGSQL.65535");
+        assert!(socket.len() < 108, "{} bytes", socket.len());
+        assert!(dir_name(Path::new("/")).starts_with('-'));
+    }
+}

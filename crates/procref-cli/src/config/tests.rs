@@ -1,0 +1,405 @@
+use super::*;
+use crate::recipes::{RECIPES, SKELETON};
+
+const PATH: &str = "/project/procref.toml";
+
+fn parse(text: &str) -> Result<File, ConfigError> {
+    File::parse(PATH.into(), "/project".into(), text, false, &["of-user"])
+}
+
+/// What is said of a bad file, one problem a line.
+fn complaint(text: &str) -> String {
+    parse(text).expect_err(text).to_string()
+}
+
+fn spec<'a>(file: &'a File, name: &str) -> &'a ServiceSpec {
+    &file.services.get(name).expect(name).spec
+}
+
+fn words(words: &Option<Vec<std::ffi::OsString>>) -> Vec<&str> {
+    let words = words.as_deref().unwrap_or_default();
+    words
+        .iter()
+        .map(|word| word.to_str().expect("UTF-8"))
+        .collect()
+}
+
+#[test]
+fn everything_that_can_be_written_is_understood() {
+    let file = parse(
+        r#"
+        shared = true
+        [services."my db"]
+        start = ["bin/server", "--data", "{data}", "--here={root}", "{port}", "{dir}", "{{data}}"]
+        init = "mkdir -p '{data}/a b'"
+        data = "../data dir"
+        cwd = "work"
+        env = { A = "{data}", B = "{port}" }
+        export = { URL = "http://127.0.0.1:{port}{root}" }
+        port = "auto"
+        ready = "unix:run/socket"
+        stop-signal = "int"
+        grace = "1m 30s"
+        linger = "500ms"
+        start-timeout = "5s"
+        wait-timeout = "6s"
+        log = "log/it"
+        fingerprint = "v1"
+        mismatch = "separate"
+        depends-on = ["of-user"]
+        shared = false
+        "#,
+    );
+    let file = file.expect("it is all right");
+    let service = file.services.get("my db").expect("it is there");
+    let spec = &service.spec;
+    assert!(!service.shared);
+    assert_eq!(service.depends_on, ["of-user"]);
+    let expected = [
+        "/project/bin/server",
+        "--data",
+        "/data dir",
+        "--here=/project",
+        "{port}",
+        "{dir}",
+        "{data}",
+    ];
+    assert_eq!(words(&spec.start), expected);
+    assert_eq!(words(&spec.setup.init), ["mkdir", "-p", "/data dir/a b"]);
+    assert_eq!(spec.setup.data.as_deref(), Some("/data dir"));
+    assert_eq!(spec.cwd.as_deref(), Some(Path::new("/project/work")));
+    assert_eq!(spec.log.as_deref(), Some(Path::new("/project/log/it")));
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(spec.env, [pair("A", "/data dir"), pair("B", "{port}")]);
+    assert_eq!(
+        spec.export,
+        [pair("URL", "http://127.0.0.1:{port}/project")]
+    );
+    let ready = format!("{:?}", spec.ready);
+    assert!(ready.contains("/project/run/socket"), "{ready}");
+    assert_eq!(spec.grace.map(|time| time.as_secs()), Some(90));
+}
+
+#[test]
+fn a_file_is_empty_or_shared_as_a_whole() {
+    assert!(parse("").expect("nothing is wrong").services.is_empty());
+    let file =
+        parse("shared = true\nservices = { a.start = 'x', b = { start = 'y', shared = false } }");
+    let file = file.expect("inline tables will do");
+    let shared: Vec<bool> = file.services.values().map(|it| it.shared).collect();
+    assert_eq!(shared, [true, false]);
+    assert_eq!(spec(&file, "a").cwd.as_deref(), Some(Path::new("/project")));
+}
+
+#[test]
+fn mistakes_are_told_with_their_place_and_what_to_do() {
+    for (text, expected) in [
+        (
+            "[services.a]\nstrat = 'x'",
+            "2:1: service `a`: unknown key `strat`; did you mean `start`?",
+        ),
+        (
+            "[services.a]\nstart = 'x'\ndepend_on = []",
+            "3:1: service `a`: unknown key `depend_on`; did you mean `depends-on`?",
+        ),
+        (
+            "[service.a]\nstart = 'x'",
+            "1:2: unknown key `service`; did you mean `services`?",
+        ),
+        (
+            "[pg]\nstart = 'x'",
+            "1:2: a service's table is called `[services.pg]`, not `[pg]`",
+        ),
+        (
+            "port = 5",
+            "1:1: unknown key `port`; there is `services` and `shared`",
+        ),
+        ("shared = 1", "1:10: `shared` is true or false"),
+        (
+            "services = 1",
+            "1:12: `services` is a table: write `[services.NAME]`",
+        ),
+        (
+            "services.a = 1",
+            "1:14: service `a` is a table: write `[services.a]`",
+        ),
+        (
+            "[services.a]\nready = 'tcp'",
+            "1:11: service `a`: there is no `start`, the command that is the service",
+        ),
+        (
+            "[services.a]\nstart = ''",
+            "2:9: service `a`: `start`: it names no program",
+        ),
+        (
+            "[services.a]\nstart = []",
+            "2:9: service `a`: `start`: it names no program",
+        ),
+        (
+            "[services.a]\nstart = \"a 'b\"",
+            "2:9: service `a`: `start`: missing closing quote",
+        ),
+        (
+            "[services.a]\nstart = 5",
+            "2:9: service `a`: `start`: invalid type: integer `5`, expected a command: \"program argument\" or [\"program\", \"argument\"]",
+        ),
+        (
+            "[services.a]\nstart = 'x'\nlinger = 5",
+            "3:10: service `a`: `linger`: invalid type: integer `5`, expected a time with its unit, such as \"5s\"",
+        ),
+        (
+            "[services.a]\nstart = 'x'\nport = 0",
+            "3:8: service `a`: `port`: 0 is no port; write `auto` for a free one",
+        ),
+        (
+            "[services.a]\nstart = 'x'\nport = 65536",
+            "3:8: service `a`: `port`: write `auto`, or a number from 1 to 65535",
+        ),
+        (
+            "[services.a]\nstart = 'x'\nmismatch = 'no'",
+            "3:12: service `a`: `mismatch`: \"no\" is none of \"refuse\", \"join\" and \"separate\"",
+        ),
+        (
+            "[services.a]\nstart = 'x'\nready = 'htp:/'",
+            "3:9: service `a`: `ready`: choose one of tcp, http:/path, unix:PATH, log:REGEX, notify, cmd:COMMAND, started",
+        ),
+        (
+            "[services.a]\nstart = 'x'\nenv = { A = 1 }",
+            "3:13: service `a`: `env`: invalid type: integer `1`, expected a string",
+        ),
+        (
+            "[services.a]\nstart = 'x'\nexport = { 'A=B' = '' }",
+            "3:12: service `a`: `export`: \"A=B\" is no name of a variable",
+        ),
+        (
+            "[services.a]\nstart = 'x'\ninit = 'y'",
+            "1:11: service `a`: `init` needs `data`, the directory that it fills; it runs once for each",
+        ),
+        (
+            "[services.a]\nstart = 'x {data}'",
+            "1:11: service `a`: `{data}` is used, and there is no `data`",
+        ),
+        (
+            "[services.a]\nstart = 'x'\ndata = '..'",
+            "3:8: service `a`: `data`: / holds the file itself",
+        ),
+        (
+            "[services.a]\nstart = 'x'\ndata = ''",
+            "3:8: service `a`: `data`: the path is empty",
+        ),
+        (
+            "[services.a]\nstart = 'x'\ndepends-on = ['of-usr']",
+            "3:15: service `a`: it depends on `of-usr`, which no file describes; did you mean `of-user`?",
+        ),
+        (
+            "[services.a]\nstart = 'x {of-user.port}'",
+            "1:11: service `a`: `{of-user.port}` is used, and `of-user` is not among its `depends-on`",
+        ),
+        (
+            "[services.a]\nstart = 'x'\nshared = true\ndepends-on = ['b']\n[services.b]\nstart = 'y'",
+            "1:11: service `a` is shared by all projects, and depends on `b`, which this project has for itself; make them `shared` as well",
+        ),
+        (
+            "[services.a\nstart = 'x'",
+            "1:12: this is no TOML: unclosed table, expected `]`",
+        ),
+        (
+            "[services.a]\nstart = 'x'\n[services.a]",
+            "3:11: this is no TOML: duplicate key",
+        ),
+    ] {
+        assert_eq!(complaint(text), format!("{PATH}:{expected}"), "{text}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let text = "[services.a]\nx = 1\ny = 2\n[services.b]\n[services.c]\nstart = 1";
+    let told = complaint(text);
+    let places: Vec<&str> = told
+        .lines()
+        .filter_map(|line| line.strip_prefix(PATH)?.split(": ").next())
+        .collect();
+    assert_eq!(places, [":2:1", ":3:1", ":6:9"], "{told}");
+}
+
+#[test]
+fn a_circle_is_shown() {
+    let file = parse(
+        "[services.in]\nstart = 'x'\ndepends-on = ['a']\n\
+         [services.a]\nstart = 'x'\ndepends-on = ['b']\n\
+         [services.b]\nstart = 'x'\ndepends-on = ['a']\n",
+    );
+    let files = Files {
+        project: Some(file.expect("each is all right by itself")),
+        user: None,
+    };
+    let error = files.order((Whose::Project, "in")).expect_err("a circle");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{PATH}:4:11: services depend on each other in a circle: a -> b -> a; take one `depends-on` out"
+        )
+    );
+}
+
+#[test]
+fn a_project_may_use_the_users_services_and_not_the_other_way_round() {
+    let own = parse(
+        "[services.web]\nstart = 'x'\ndepends-on = ['db', 'of-user']\n[services.db]\nstart = 'own'\n",
+    );
+    let text =
+        "[services.of-user]\nstart = 'x'\ndepends-on = ['db']\n[services.db]\nstart = 'theirs'\n";
+    let users = File::parse("/u/config.toml".into(), "/u".into(), text, true, &[]);
+    let files = Files {
+        project: Some(own.expect("right")),
+        user: Some(users.expect("right")),
+    };
+    let order = files.order((Whose::Project, "web")).expect("no circle");
+    let expected = [
+        (Whose::Project, "db"),
+        (Whose::User, "db"),
+        (Whose::User, "of-user"),
+        (Whose::Project, "web"),
+    ];
+    assert_eq!(order, expected);
+}
+
+#[test]
+fn recipes_and_the_skeleton_are_understood() {
+    for recipe in RECIPES {
+        let file = parse(recipe.text).expect(recipe.name);
+        assert!(file.services.contains_key(recipe.name), "{}", recipe.name);
+    }
+    let all: Vec<&str> = RECIPES.iter().map(|recipe| recipe.text).collect();
+    parse(&all.join("\n")).expect("all together");
+    parse(SKELETON).expect("the skeleton");
+}
+
+#[test]
+fn what_the_readme_shows_is_understood() {
+    let readme = include_str!("../../../../README.md");
+    let blocks: Vec<&str> = readme
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert!(!blocks.is_empty(), "there is none");
+    for block in blocks {
+        parse(block).expect(block);
+    }
+}
+
+#[test]
+fn what_the_skeleton_has_in_comments_is_all_there_is_and_understood() {
+    let (head, settings) = SKELETON
+        .split_once("# What else can be set")
+        .expect("the list");
+    let (_, settings) = settings.split_once("#\n").expect("its end");
+    let settings: Vec<&str> = settings
+        .lines()
+        .filter_map(|line| line.strip_prefix("# "))
+        .collect();
+    let text = format!("{head}\n{}", settings.join("\n"));
+    // It is said to depend on itself, which is no mistake of the file's form.
+    parse(&text).expect("what is in the comments");
+    for key in keys::OF_SERVICE {
+        let shown = |text: &str| {
+            text.lines()
+                .any(|line| line.starts_with(&format!("{key} = ")))
+        };
+        assert!(shown(&text), "{key}");
+    }
+}
+
+/// Whatever is written in a file: no panic, and every complaint names the file.
+#[test]
+fn no_file_is_too_strange() {
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut corpus: Vec<String> = RECIPES
+        .iter()
+        .map(|recipe| recipe.text.to_owned())
+        .collect();
+    corpus.push(SKELETON.to_owned());
+    corpus.push("[services.a]\nstart = ['x', '{b.port}']\ndepends-on = ['b']\nshared = true\n[services.b]\nstart = 'y'".to_owned());
+    let pieces = [
+        "[",
+        "]",
+        "[[",
+        "=",
+        "\"",
+        "'",
+        "'''",
+        "{",
+        "}",
+        "{data}",
+        "{{root}}",
+        "{b.port}",
+        "\\",
+        "\n",
+        "#",
+        "\0",
+        "\u{fffd}",
+        "ß",
+        "services",
+        "start",
+        "init",
+        "data",
+        "..",
+        "/",
+        "5s",
+        "-1",
+        "9e999",
+        "true",
+        "1979-05-27",
+        "0xffffffffffffffffffffffff",
+        ".",
+        ",",
+        "cmd:",
+        "unix:",
+        "log:(",
+        "http:",
+    ];
+    let mut refused = 0;
+    for round in 0..4_000 {
+        let chosen = random.usize(..corpus.len());
+        let mut text: Vec<char> = corpus[chosen].chars().collect();
+        for _ in 0..=random.usize(..6) {
+            let at = random.usize(..=text.len());
+            let end = text.len().min(at + random.usize(..12));
+            match random.u8(..4) {
+                0 => drop(text.drain(at..end)),
+                1 => {
+                    let piece = pieces[random.usize(..pieces.len())];
+                    drop(text.splice(at..end, piece.chars()));
+                }
+                2 => {
+                    let copied: Vec<char> = text[at..end].to_vec();
+                    let to = random.usize(..=text.len());
+                    drop(text.splice(to..to, copied));
+                }
+                _ => {
+                    let piece = pieces[random.usize(..pieces.len())];
+                    drop(text.splice(at..at, piece.chars()));
+                }
+            }
+        }
+        let text: String = text.into_iter().collect();
+        let parsed =
+            std::panic::catch_unwind(|| parse(&text).map(drop).map_err(|error| error.to_string()));
+        match parsed {
+            Err(_) => panic!("seed {seed}, round {round}: a panic at {text:?}"),
+            Ok(Ok(())) => corpus.push(text),
+            Ok(Err(told)) => {
+                refused += 1;
+                let named = told.starts_with(&format!("{PATH}:"));
+                assert!(named, "seed {seed}, round {round}: {told:?} of {text:?}");
+            }
+        }
+        if corpus.len() > 200 {
+            corpus.truncate(100);
+        }
+    }
+    assert!(refused > 400, "seed {seed}: the mutations break nothing");
+}

@@ -1,0 +1,38 @@
+//! Configuration that is ready to be used, and shipped with the program.
+
+/// A service that many use.
+pub(crate) struct Recipe {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) text: &'static str,
+}
+
+pub(crate) const RECIPES: &[Recipe] = &[
+    Recipe {
+        name: "postgres",
+        about: "PostgreSQL, on a private Unix socket, with its data in the project",
+        text: include_str!("../recipes/postgres.toml"),
+    },
+    Recipe {
+        name: "redis",
+        about: "Redis, in memory only",
+        text: include_str!("../recipes/redis.toml"),
+    },
+    Recipe {
+        name: "nginx",
+        about: "nginx, in front of the project's files",
+        text: include_str!("../recipes/nginx.toml"),
+    },
+    Recipe {
+        name: "python-http",
+        about: "Python's HTTP server, in front of the project's files",
+        text: include_str!("../recipes/python-http.toml"),
+    },
+];
+
+/// A file to begin with, which tells of everything that can be set.
+pub(crate) const SKELETON: &str = include_str!("../recipes/skeleton.toml");
+
+pub(crate) fn find(name: &str) -> Option<&'static Recipe> {
+    RECIPES.iter().find(|recipe| recipe.name == name)
+}

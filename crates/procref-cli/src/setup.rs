@@ -1,0 +1,323 @@
+//! What is done before a service's program is executed: in the service's own process, by `procref` itself,
+//! which then becomes the program.
+//!
+//! # Dependencies
+//!
+//! The service's process takes a reference to each service that it depends on, and then executes its program:
+//! references belong to the process and stay. So a dependency lives as long as what depends on it,
+//! whatever becomes of the clients: the kernel sees to the order. It only joins, and never starts one:
+//! the clients have acquired them before, in that order. A supervisor that was started from in here would
+//! be a part of this service, and end with it.
+//!
+//! # Initialisation
+//!
+//! One start of a service at a time is what the library's lock gives, and the supervisor ends what an
+//! earlier one has left before the next begins. What is left to do here is to tell a directory that was
+//! made from one that was begun: see [`data`].
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::Args;
+use procref::{Mismatch, Ready, ServiceHandle, ServiceInfo, SharedService};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use serde::{Deserialize, Serialize};
+
+use crate::config::template::{fill, literal};
+use crate::error::{Error, Result};
+use crate::spec::ServiceSpec;
+
+mod data;
+
+/// What comes before a service's program.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setup {
+    /// What fills the data directory.
+    pub(crate) init: Option<Vec<OsString>>,
+    /// An absolute path.
+    pub(crate) data: Option<String>,
+    pub(crate) dependencies: Vec<Dependency>,
+}
+
+/// The command line that [`Setup::around`] makes.
+#[derive(Args, Debug)]
+pub(crate) struct SetupArgs {
+    /// A [`Task`].
+    #[arg(long)]
+    task: String,
+    /// The service's port, which is to be kept for it.
+    #[arg(long)]
+    port: Option<u16>,
+    /// A word of the command that fills the data directory.
+    #[arg(long, allow_hyphen_values = true)]
+    init: Vec<OsString>,
+    /// The service's program and its arguments.
+    #[arg(last = true, required = true)]
+    program: Vec<OsString>,
+}
+
+/// What is the same at every start, in JSON on the command line: what a configuration says then can be
+/// another thing by now.
+#[derive(Deserialize, Serialize)]
+struct Task {
+    service: String,
+    data: Option<String>,
+    dependencies: Vec<Dependency>,
+    /// The variables that the service is given by its own configuration.
+    own: Vec<String>,
+}
+
+impl Setup {
+    pub(crate) fn is_needed(&self) -> bool {
+        self.data.is_some() || !self.dependencies.is_empty()
+    }
+
+    /// The command line of a service: that of its program, behind what is to be done before.
+    pub(crate) fn around(&self, spec: &ServiceSpec, program: &[OsString]) -> Vec<OsString> {
+        if !self.is_needed() {
+            return program.to_vec();
+        }
+        let task = Task {
+            service: spec.name.clone(),
+            data: self.data.clone(),
+            dependencies: self.dependencies.clone(),
+            own: spec.env.iter().map(|(name, _)| name.clone()).collect(),
+        };
+        let task = serde_json::to_string(&task).expect("texts and lists of them can be written");
+        // Replaced since it was started, this program has no path any more.
+        let own = env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+        let mut words = vec![own.into_os_string(), SUBCOMMAND.into()];
+        words.extend(["--task".into(), literal(&task).into()]);
+        if spec.has_port() {
+            words.extend(["--port".into(), "{port}".into()]);
+        }
+        for word in self.init.iter().flatten() {
+            words.extend(["--init".into(), word.clone()]);
+        }
+        words.push("--".into());
+        words.extend_from_slice(program);
+        words
+    }
+}
+
+/// Ready as soon as the service's program is executed in place of this one.
+pub(crate) fn executed() -> Ready {
+    Ready::callback(|service: &ServiceInfo| {
+        let command_line = fs::read(format!("/proc/{}/cmdline", service.pid()));
+        let command_line = command_line.unwrap_or_default();
+        // Of one that has ended there is none, and it is not for this to tell.
+        let second = command_line.split(|byte| *byte == 0).nth(1);
+        let still = command_line.is_empty() || second == Some(SUBCOMMAND.as_bytes());
+        std::future::ready(!still)
+    })
+}
+
+/// How the hidden subcommand is called.
+pub(crate) const SUBCOMMAND: &str = "__service";
+
+/// The command line of a service's program, without what comes before it.
+pub(crate) fn program_of(command_line: &[String]) -> &[String] {
+    let is_ours = command_line.get(1).is_some_and(|word| word == SUBCOMMAND);
+    let end = command_line.iter().position(|word| word == "--");
+    match end.filter(|_| is_ours) {
+        Some(end) => &command_line[end + 1..],
+        None => command_line,
+    }
+}
+
+/// An error about a service's program names that, and not what comes before it.
+pub(crate) fn about_program(spec: &ServiceSpec, mut error: Error) -> Error {
+    use procref::Error::{Exited, NotReady};
+
+    let named = spec.start.iter().flatten().next();
+    let named = named.filter(|_| spec.setup.is_needed());
+    if let (Error::Service(Exited { program, .. } | NotReady { program, .. }), Some(word)) =
+        (&mut error, named)
+    {
+        *program = word.to_string_lossy().into_owned();
+    }
+    error
+}
+
+/// Does what is to be done, and becomes the service's program.
+pub(crate) fn run(args: &SetupArgs) -> Result<ExitCode> {
+    let task: Task = serde_json::from_str(&args.task)
+        .map_err(|error| Error::Usage(format!("`--task`: {error}")))?;
+    // All this takes time, in which the port would be anybody's.
+    let reserved = args.port.map(reserve);
+    let mut joined = Vec::new();
+    for dependency in &task.dependencies {
+        joined.push(dependency.join(&task.service)?);
+    }
+    let mut surroundings = environment(&joined);
+    surroundings.retain(|(name, _)| !task.own.contains(name));
+    for name in &task.own {
+        if let Ok(value) = env::var(name) {
+            surroundings.push((name.clone(), filled_in(&value, &joined)));
+        }
+    }
+    let command = |words: &[OsString]| {
+        let mut words = words.iter().map(|word| match word.to_str() {
+            Some(word) => OsString::from(filled_in(word, &joined)),
+            None => word.clone(),
+        });
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).envs(surroundings.iter().cloned());
+        command
+    };
+    if let Some(data) = &task.data {
+        let init = (!args.init.is_empty()).then(|| command(&args.init));
+        data::prepare(&task.service, Path::new(data), init)?;
+    }
+    let mut program = command(&args.program);
+    for dependency in joined {
+        // It is the program's from here on, and ends with it.
+        std::mem::forget(dependency.handle);
+    }
+    let error = program.exec();
+    drop(reserved);
+    let shown = program.get_program().to_string_lossy().into_owned();
+    let search = env::var("PATH").unwrap_or_default();
+    let reason = match error.kind() {
+        std::io::ErrorKind::NotFound if !shown.contains('/') => format!(
+            "it was not found in the PATH of the service's environment ({search}); install it, name its \
+             path, or give its directory in `path`"
+        ),
+        _ => error.to_string(),
+    };
+    let service = &task.service;
+    Err(Error::Failed(format!(
+        "service {service:?}: could not execute `{shown}`: {reason}"
+    )))
+}
+
+/// A socket that has the port until the program is executed, and does not listen: whoever connects is
+/// refused, as before.
+fn reserve(port: u16) -> Option<OwnedFd> {
+    let (inet, stream) = (AddressFamily::INET, SocketType::STREAM);
+    let socket = rustix::net::socket_with(inet, stream, SocketFlags::CLOEXEC, None).ok()?;
+    rustix::net::sockopt::set_socket_reuseaddr(&socket, true).ok()?;
+    // If somebody else has got it by now, the program will say so.
+    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).ok()?;
+    Some(socket)
+}
+
+/// A service that another one depends on: how to find it, and what it gives its clients.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Dependency {
+    name: String,
+    runtime_dir: Option<PathBuf>,
+    /// Only if that tells it from others of its name.
+    fingerprint: Option<String>,
+    export: Vec<(String, String)>,
+}
+
+impl Dependency {
+    pub(crate) fn of(spec: &ServiceSpec) -> Self {
+        let separate = matches!(spec.mismatch, Some(Mismatch::Separate));
+        Self {
+            name: spec.name.clone(),
+            runtime_dir: spec.runtime_dir.clone(),
+            fingerprint: spec.fingerprint.clone().filter(|_| separate),
+            export: spec.export.clone(),
+        }
+    }
+
+    fn join(&self, dependent: &str) -> Result<Acquired> {
+        let mut spec = ServiceSpec::named(&self.name);
+        spec.export.clone_from(&self.export);
+        spec.runtime_dir.clone_from(&self.runtime_dir);
+        spec.fingerprint.clone_from(&self.fingerprint);
+        spec.mismatch = self.fingerprint.as_ref().map(|_| Mismatch::Separate);
+        let service = spec.build()?;
+        match pollster::block_on(service.try_join())? {
+            Some(handle) => Ok(Acquired::new(&spec, &service, handle)),
+            None => Err(Error::Failed(format!(
+                "service {dependent:?} depends on {:?}, which does not run any more; run `procref status {}` \
+                 and try again",
+                self.name, self.name
+            ))),
+        }
+    }
+}
+
+/// A service that this process holds, for what depends on it.
+#[derive(Debug)]
+pub(crate) struct Acquired {
+    pub(crate) name: String,
+    pub(crate) dir: PathBuf,
+    pub(crate) export: Vec<(String, String)>,
+    pub(crate) handle: ServiceHandle,
+}
+
+/// A text as the end of a variable's name: capital letters, digits, and `_` for everything else.
+pub(crate) fn variable_name(text: &str) -> String {
+    text.chars()
+        .map(|c| match c.is_ascii_alphanumeric() {
+            true => c.to_ascii_uppercase(),
+            false => '_',
+        })
+        .collect()
+}
+
+/// What services tell those who depend on them: `PROCREF_PORT_NAME`, `PROCREF_PID_NAME`, `PROCREF_DIR_NAME`,
+/// and what their configuration exports. Of two with the same name the later one wins.
+pub(crate) fn environment(services: &[Acquired]) -> Vec<(String, String)> {
+    let mut variables = Vec::new();
+    for service in services {
+        let suffix = variable_name(&service.name);
+        let (port, pid) = (service.handle.port(), service.handle.pid());
+        if port != 0 {
+            variables.push((format!("PROCREF_PORT_{suffix}"), port.to_string()));
+        }
+        variables.push((format!("PROCREF_PID_{suffix}"), pid.to_string()));
+        let dir = service.dir.to_string_lossy().into_owned();
+        variables.push((format!("PROCREF_DIR_{suffix}"), dir));
+        variables.extend(exported(service, services));
+    }
+    variables
+}
+
+impl Acquired {
+    pub(crate) fn new(spec: &ServiceSpec, service: &SharedService, handle: ServiceHandle) -> Self {
+        Self {
+            name: spec.name.clone(),
+            dir: service.runtime_dir().to_owned(),
+            export: spec.export.clone(),
+            handle,
+        }
+    }
+
+    fn value_of(&self, what: &str) -> Option<String> {
+        match what {
+            "port" => Some(self.handle.port().to_string()),
+            "dir" => Some(self.dir.to_string_lossy().into_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// A text with `{NAME.port}` and `{NAME.dir}` of these services filled in.
+fn filled_in(text: &str, services: &[Acquired]) -> String {
+    fill(text, |place| {
+        let (name, what) = place.rsplit_once('.')?;
+        services.iter().find(|it| it.name == name)?.value_of(what)
+    })
+}
+
+/// What the configuration of a service gives its clients; `{port}` and `{dir}` are its own there.
+pub(crate) fn exported(service: &Acquired, dependencies: &[Acquired]) -> Vec<(String, String)> {
+    let pairs = service.export.iter();
+    pairs
+        .map(|(name, value)| {
+            let value = fill(value, |place| service.value_of(place));
+            (name.clone(), filled_in(&value, dependencies))
+        })
+        .collect()
+}

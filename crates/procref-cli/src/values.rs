@@ -1,0 +1,108 @@
+//! Values that are written alike on the command line and in a configuration file.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use procref::{Ready, StopSignal};
+
+/// A time: `500ms`, `2s`, `1m 30s`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write a number and a unit: 500ms, 2s, 1m 30s"))
+}
+
+/// A time that is not zero.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("it is zero".to_owned()),
+        time => Ok(time),
+    }
+}
+
+/// A signal, with or without `SIG`, in any case.
+pub(crate) fn signal(text: &str) -> Result<StopSignal, String> {
+    text.parse()
+        .map_err(|error: procref::Error| error.to_string())
+}
+
+/// Program and arguments, quoted as in a shell. No shell looks at them: `$`, `|`, `>` and `*` are what
+/// they are.
+pub(crate) fn words(text: &str) -> Result<Vec<String>, String> {
+    let words = shell_words::split(text).map_err(|error| error.to_string())?;
+    match words.first().is_none_or(String::is_empty) {
+        true => Err("it names no program".to_owned()),
+        false => Ok(words),
+    }
+}
+
+/// [`words`], as the system wants them.
+pub(crate) fn argv(text: &str) -> Result<Vec<OsString>, String> {
+    Ok(words(text)?.into_iter().map(OsString::from).collect())
+}
+
+/// `KEY=VALUE`.
+pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some(("", _)) => Err("the name before the `=` is empty".to_owned()),
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => Err("there is no `=` in it; write KEY=VALUE".to_owned()),
+    }
+}
+
+/// The port a service listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Port {
+    /// A free one at every start.
+    Auto,
+    Fixed(u16),
+}
+
+/// `auto`, or a number.
+pub(crate) fn port(text: &str) -> Result<Port, String> {
+    if text == "auto" {
+        return Ok(Port::Auto);
+    }
+    match text.parse() {
+        Ok(0) => Err("0 is no port; write `auto` for a free one".to_owned()),
+        Ok(number) => Ok(Port::Fixed(number)),
+        Err(_) => Err("write `auto`, or a number from 1 to 65535".to_owned()),
+    }
+}
+
+/// When a service is ready.
+#[derive(Clone, Debug)]
+pub(crate) enum When {
+    /// As soon as its program is executed.
+    Started,
+    Asked(Ready),
+}
+
+/// When a service is ready: `tcp`, `http:/path`, `unix:PATH`, `log:REGEX`, `notify`, `cmd:COMMAND`, or
+/// `started`.
+pub(crate) fn ready(text: &str) -> Result<When, String> {
+    let (kind, rest) = match text.split_once(':') {
+        Some((kind, rest)) => (kind, Some(rest)),
+        None => (text, None),
+    };
+    match (kind, rest) {
+        ("tcp", None) => Ok(When::Asked(Ready::tcp())),
+        ("notify", None) => Ok(When::Asked(Ready::notify())),
+        ("started", None) => Ok(When::Started),
+        ("http", Some(path)) if path.starts_with('/') => Ok(When::Asked(Ready::http(path))),
+        ("http", _) => Err("write the path behind it, from its `/` on: http:/health".to_owned()),
+        ("unix", Some(path)) if !path.is_empty() => Ok(When::Asked(Ready::unix(path))),
+        ("unix", _) => Err("write the socket's path behind it: unix:/path/to/socket".to_owned()),
+        ("log", Some(pattern)) if !pattern.is_empty() => Ok(When::Asked(Ready::log(pattern))),
+        ("log", _) => Err("write the regular expression behind it: log:ready to accept".to_owned()),
+        ("cmd", Some(command)) => {
+            let words = argv(command)?;
+            Ok(When::Asked(Ready::command(&words[0], &words[1..])))
+        }
+        ("cmd", None) => Err("write the command behind it: cmd:pg_isready -h {dir}".to_owned()),
+        ("tcp" | "notify" | "started", Some(_)) => Err(format!("nothing belongs behind `{kind}`")),
+        _ => Err(
+            "choose one of tcp, http:/path, unix:PATH, log:REGEX, notify, cmd:COMMAND, started"
+                .to_owned(),
+        ),
+    }
+}

@@ -1,0 +1,105 @@
+//! Configuration files that cannot be used: what is said of them, and that nothing is started.
+
+mod project;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use project::Corner;
+
+#[test]
+fn mistakes_are_told_with_file_and_line_by_every_command() {
+    let corner = Corner::new();
+    let project = corner.project("app", "[services.db]\nstrat = 'sleep 600'\n");
+    let file = project.dir.join("procref.toml");
+    let expected = format!(
+        "{}:2:1: service `db`: unknown key `strat`; did you mean `start`?",
+        file.display()
+    );
+    for (args, code) in [
+        (&["run", "db", "--", "true"][..], 125),
+        (&["hold", "db"], 2),
+        (&["pin", "db"], 2),
+        (&["unpin", "db"], 2),
+        (&["status", "db"], 2),
+        (&["logs", "db"], 2),
+        (&["stop", "db"], 2),
+        (&["wait", "db", "--stopped"], 2),
+    ] {
+        let (failed, said) = project.failure(args);
+        assert_eq!(failed, code, "{args:?}: {said}");
+        assert!(said.contains(&expected), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn what_the_library_finds_wrong_is_told_with_its_place_too() {
+    let corner = Corner::new();
+    let project = corner.project("app", "\n[services.db]\nstart = 'x'\nready = 'log:('\n");
+    let (_, said) = project.failure(&["run", "db", "--", "true"]);
+    let file = project.dir.join("procref.toml");
+    assert!(
+        said.contains(&format!("{}:2:11: ", file.display())),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_name_that_is_not_there_is_told_with_one_that_is() {
+    let corner = Corner::new();
+    let project = corner.project("app", "[services.postgres]\nstart = 'x'\n");
+    let (_, said) = project.failure(&["run", "postgers", "--", "true"]);
+    assert!(said.contains("did you mean `postgres`?"), "{said}");
+    assert!(said.contains("procref.toml"), "{said}");
+}
+
+#[test]
+fn files_that_are_no_files_too_long_or_no_text_are_refused() {
+    let corner = Corner::new();
+    let project = corner.project("app", "");
+    let file = project.dir.join("procref.toml");
+    let expect = |part: &str| {
+        let (code, said) = project.failure(&["status", "db"]);
+        assert_eq!(code, 2, "{said}");
+        assert!(
+            said.contains(&format!("{}: ", file.display())) || said.contains(":2:"),
+            "{said}"
+        );
+        assert!(said.contains(part), "{said}");
+    };
+    fs::write(&file, "#\n".repeat(1 << 20)).expect("a long file");
+    expect("longer than 1 MiB");
+    fs::write(&file, b"# one\n# \xff\n").expect("a file");
+    expect("no UTF-8");
+    fs::remove_file(&file).expect("unlink");
+    fs::create_dir(&file).expect("a directory");
+    expect("no regular file");
+    fs::remove_dir(&file).expect("rmdir");
+    std::os::unix::fs::symlink("/dev/zero", &file).expect("a link");
+    expect("no regular file");
+    fs::remove_file(&file).expect("unlink");
+    std::os::unix::fs::symlink("nowhere", &file).expect("a link");
+    expect("no such file");
+    fs::remove_file(&file).expect("unlink");
+    let made = std::process::Command::new("mkfifo").arg(&file).status();
+    assert!(made.expect("mkfifo").success());
+    expect("no regular file");
+}
+
+#[test]
+fn what_others_can_write_is_not_executed_unless_it_was_named() {
+    let corner = Corner::new();
+    let project = corner.project("app", "[services.db]\nstart = 'sleep 600'\n");
+    let file = project.dir.join("procref.toml");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("chmod");
+    let (code, said) = project.failure(&["run", "db", "--", "true"]);
+    assert_eq!(code, 125);
+    assert!(said.contains("everybody can write to it"), "{said}");
+    project.output(&["--config", "procref.toml", "run", "db", "--", "true"]);
+    if rustix::process::geteuid().is_root() {
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("chmod");
+        std::os::unix::fs::chown(&file, Some(65534), None).expect("chown");
+        let (_, said) = project.failure(&["run", "db", "--", "true"]);
+        assert!(said.contains("it belongs to uid 65534"), "{said}");
+    }
+}

@@ -1,0 +1,208 @@
+//! Projects with services of the same name: apart by default, together if they want it.
+
+mod project;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use procref_testkit::deadline;
+use project::{Corner, process};
+
+/// A real server, which tells its pid by itself.
+const REDIS: &str = r#"
+[services.cache]
+start = "redis-server --bind 127.0.0.1 --port {port} --save '' --dir {dir}"
+export = { CACHE = "{port}" }
+"#;
+
+/// Says which process serves, by its own word.
+const WHO: &str = r#"redis-cli -p "$CACHE" info server | tr -d '\r' | sed -n 's/^process_id://p'"#;
+
+#[test]
+fn two_checkouts_of_a_project_do_not_meet() {
+    let corner = Corner::new();
+    let (one, two) = (
+        corner.project("one/app", REDIS),
+        corner.project("two/app", REDIS),
+    );
+    let (first, second) = (one.hold("cache", WHO), two.hold("cache", WHO));
+    let again = one.hold("cache", WHO);
+    assert_ne!(first.said, second.said, "two services");
+    assert_eq!(first.said, again.said, "one service for a checkout");
+    let (serving, other) = (process(&first.said[0]), process(&second.said[0]));
+    first.leave();
+    assert!(serving.is_live() && other.is_live());
+    again.kill();
+    serving.wait_gone();
+    assert!(other.is_live(), "the other checkout's goes on");
+    second.leave();
+    other.wait_gone();
+}
+
+#[test]
+fn checkouts_meet_where_they_share() {
+    let corner = Corner::new();
+    let config = format!("shared = true\n{REDIS}");
+    let (one, two) = (
+        corner.project("one", &config),
+        corner.project("two", &config),
+    );
+    let (first, second) = (one.hold("cache", WHO), two.hold("cache", WHO));
+    assert_eq!(first.said, second.said, "one service");
+    let serving = process(&first.said[0]);
+    first.leave();
+    assert!(serving.is_live(), "the other checkout holds it");
+    second.leave();
+    serving.wait_gone();
+}
+
+#[test]
+fn a_user_has_services_everywhere_unless_a_project_has_one_of_that_name() {
+    let corner = Corner::new();
+    corner.configure_user(REDIS);
+    let (one, two) = (corner.project("one", ""), corner.project("two", ""));
+    let own = corner.project("own", REDIS);
+    let clients = [&one, &two, &own].map(|project| project.hold("cache", WHO));
+    let [first, second, third] = clients.each_ref().map(|client| client.said.clone());
+    assert_eq!(first, second, "the user's");
+    assert_ne!(first, third, "the project's own comes first");
+}
+
+#[test]
+fn a_runtime_directory_of_a_project_is_private_short_and_tells_whose_it_is() {
+    let corner = Corner::new();
+    let project = corner.project("a project with a name that is long", REDIS);
+    let client = project.hold("cache", r#"echo "$PROCREF_DIR""#);
+    let dir = std::path::Path::new(&client.said[0]);
+    let metadata = fs::symlink_metadata(dir).expect("the directory");
+    assert!(metadata.is_dir());
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o700);
+    assert_eq!(
+        fs::read_link(dir.join("project")).expect("a link"),
+        project.dir
+    );
+    let name = dir.file_name().expect("a name").len();
+    assert!(name <= 33, "{} has {name} bytes", dir.display());
+}
+
+#[test]
+fn the_file_is_found_from_below_and_through_a_link_and_by_name() {
+    let corner = Corner::new();
+    let project = corner.project("app", REDIS);
+    let below = project.dir.join("src/deep");
+    fs::create_dir_all(&below).expect("a directory");
+    std::os::unix::fs::symlink(&project.dir, corner.path("link")).expect("a link");
+    let first = project.hold("cache", WHO);
+    let asked = |command: &mut std::process::Command| {
+        let output = command
+            .args(["run", "cache", "--", "sh", "-c", WHO])
+            .output()
+            .expect("run");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    assert_eq!(
+        asked(&mut corner.procref(&below)),
+        first.said[0],
+        "from below"
+    );
+    assert_eq!(
+        asked(&mut corner.procref(&corner.path("link"))),
+        first.said[0],
+        "through a link"
+    );
+    let elsewhere = corner.path("home");
+    let named = project.dir.join("procref.toml");
+    assert_eq!(
+        asked(corner.procref(&elsewhere).arg("--config").arg(&named)),
+        first.said[0],
+        "by flag"
+    );
+    assert_eq!(
+        asked(corner.procref(&elsewhere).env("PROCREF_CONFIG", &named)),
+        first.said[0],
+        "by variable"
+    );
+    let output = corner
+        .procref(&project.dir)
+        .args(["--no-config", "run", "cache", "--", "true"])
+        .output();
+    assert!(
+        !output.expect("run").status.success(),
+        "without it, nobody can start it"
+    );
+}
+
+#[test]
+fn a_directory_that_others_can_enter_is_refused() {
+    let corner = Corner::new();
+    let project = corner.project("app", REDIS);
+    project.output(&["run", "cache", "--", "true"]);
+    let projects = corner.runtime_dir().join("projects");
+    fs::set_permissions(&projects, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let (_, said) = project.failure(&["run", "cache", "--", "true"]);
+    assert!(
+        said.contains("mode 0755") && said.contains("chmod 700"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_directory_of_another_project_is_refused() {
+    let corner = Corner::new();
+    let project = corner.project("app", REDIS);
+    project.output(&["run", "cache", "--", "true"]);
+    deadline::until_true("the service to be gone", || corner.leftovers().is_empty());
+    let projects = corner.runtime_dir().join("projects");
+    let dir = fs::read_dir(projects)
+        .expect("read")
+        .flatten()
+        .next()
+        .expect("a directory")
+        .path();
+    fs::remove_file(dir.join("project")).expect("unlink");
+    std::os::unix::fs::symlink("/somewhere/else", dir.join("project")).expect("a link");
+    let (_, said) = project.failure(&["run", "cache", "--", "true"]);
+    assert!(said.contains("/somewhere/else"), "{said}");
+}
+
+#[test]
+fn services_of_all_projects_are_listed_and_what_is_left_of_projects_that_are_gone_is_removed() {
+    let corner = Corner::new();
+    let (one, two) = (corner.project("one", REDIS), corner.project("two", REDIS));
+    let clients = [one.hold("cache", WHO), two.hold("cache", WHO)];
+    let elsewhere = corner.project("elsewhere", "");
+    let listed = |args: &[&str]| {
+        let json = elsewhere.output(args);
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let services = json["services"].as_array().expect("a list").clone();
+        let projects = services
+            .iter()
+            .map(|service| service["project"].as_str().map(str::to_owned));
+        projects.collect::<Vec<_>>()
+    };
+    let dir = |project: &project::Project<'_>| Some(project.dir.to_string_lossy().into_owned());
+    assert_eq!(listed(&["ps", "--all", "--json"]), [dir(&one), dir(&two)]);
+    assert!(
+        listed(&["ps", "--json"]).is_empty(),
+        "they are not this project's"
+    );
+    for client in clients {
+        client.leave();
+    }
+    deadline::until_true("the services to be gone", || corner.leftovers().is_empty());
+    fs::remove_dir_all(&one.dir).expect("remove the project");
+    elsewhere.output(&["gc", "--all"]);
+    let projects = fs::read_dir(corner.runtime_dir().join("projects")).expect("read");
+    let left: Vec<_> = projects
+        .flatten()
+        .map(|entry| fs::read_link(entry.path().join("project")))
+        .collect();
+    assert!(
+        !left.iter().flatten().any(|project| *project == one.dir),
+        "{left:?}"
+    );
+    assert!(
+        left.iter().flatten().any(|project| *project == two.dir),
+        "{left:?}"
+    );
+}

@@ -1,0 +1,186 @@
+//! `init` and `data`: a directory is made once, and whole.
+
+mod project;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use procref_testkit::deadline;
+use project::{Corner, Project, texts};
+
+/// What `init` does is up to the script.
+fn project<'a>(corner: &'a Corner, init: &str) -> Project<'a> {
+    let config = format!(
+        "[services.db]\nstart = 'sleep 600'\ndata = 'my data/db'\n\
+         init = ['sh', '-c', '''echo made >>made; {init}''', 'init', '{{data}}']\n"
+    );
+    corner.project("app", &config)
+}
+
+fn data(project: &Project<'_>) -> PathBuf {
+    project.dir.join("my data/db")
+}
+
+/// How often `init` was run.
+fn made(project: &Project<'_>) -> usize {
+    fs::read_to_string(project.dir.join("made"))
+        .unwrap_or_default()
+        .lines()
+        .count()
+}
+
+const USE: [&str; 4] = ["run", "db", "--", "true"];
+
+#[test]
+fn init_runs_once_however_often_and_by_how_many_the_service_is_started() {
+    let corner = Corner::new();
+    let project = project(&corner, r#"echo content >"$1/file""#);
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            project
+                .procref(&USE)
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("run")
+        })
+        .collect();
+    for client in clients {
+        let output = client.wait_with_output().expect("wait");
+        assert!(output.status.success(), "{}", texts(&output).1);
+    }
+    project.output(&USE);
+    assert_eq!(made(&project), 1);
+    let content = fs::read_to_string(data(&project).join("file"));
+    assert_eq!(content.expect("the file"), "content\n");
+}
+
+#[test]
+fn what_init_says_when_it_fails_is_told_and_the_next_start_begins_anew() {
+    let corner = Corner::new();
+    let project = project(
+        &corner,
+        r#"test -e ok && exit; touch "$1/half"; echo disk is full; exit 3"#,
+    );
+    let (code, said) = project.failure(&USE);
+    assert_eq!(code, 125, "{said}");
+    for part in ["\"db\"", "`init` failed", "3", "disk is full"] {
+        assert!(said.contains(part), "{part:?} is not in: {said}");
+    }
+    assert!(
+        data(&project).join("half").exists(),
+        "it is left to be looked at"
+    );
+    fs::write(project.dir.join("ok"), "").expect("a file");
+    project.output(&USE);
+    assert!(!data(&project).join("half").exists());
+    assert_eq!(made(&project), 2);
+}
+
+#[test]
+fn a_start_that_is_killed_in_the_middle_leaves_nothing_half_made() {
+    let corner = Corner::new();
+    let project = project(
+        &corner,
+        r#"test -e ok && exit; touch "$1/half" begun; exec sleep 600"#,
+    );
+    let mut starter = project.procref(&USE).spawn().expect("run");
+    deadline::until_true("init to be under way", || {
+        project.dir.join("begun").exists()
+    });
+    starter.kill().expect("kill");
+    starter.wait().expect("wait");
+    fs::write(project.dir.join("ok"), "").expect("a file");
+    project.output(&USE);
+    assert!(
+        !data(&project).join("half").exists(),
+        "what was half made is gone"
+    );
+    assert_eq!(made(&project), 2);
+    project.output(&USE);
+    assert_eq!(made(&project), 2, "and now it is made");
+}
+
+#[test]
+fn what_somebody_else_has_put_there_is_not_touched() {
+    let corner = Corner::new();
+    let project = project(&corner, "true");
+    fs::create_dir_all(data(&project)).expect("a directory");
+    fs::write(data(&project).join("precious"), "content").expect("a file");
+    let (_, said) = project.failure(&USE);
+    assert!(said.contains("was not put there by `init`"), "{said}");
+    let content = fs::read_to_string(data(&project).join("precious"));
+    assert_eq!(content.expect("the file"), "content");
+    assert_eq!(made(&project), 0);
+    // What it says is to be done if it is all right.
+    let advice = said
+        .split("run `touch ")
+        .nth(1)
+        .and_then(|rest| rest.split('`').next());
+    fs::write(advice.expect("a file to touch"), "").expect("a file");
+    project.output(&USE);
+    assert_eq!(made(&project), 0);
+}
+
+#[test]
+fn two_runtime_directories_do_not_make_one_data_directory_at_the_same_time() {
+    let corner = Corner::new();
+    let project = project(
+        &corner,
+        r#"mkdir "$1/only-one-can"; sleep 0.3; rmdir "$1/only-one-can""#,
+    );
+    let clients: Vec<_> = (0..4)
+        .map(|number| {
+            let dir = corner.path(&format!("run/other-{number}"));
+            let mut command = project.procref(&USE);
+            command
+                .env("PROCREF_RUNTIME_DIR", dir)
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("run")
+        })
+        .collect();
+    for client in clients {
+        let output = client.wait_with_output().expect("wait");
+        assert!(output.status.success(), "{}", texts(&output).1);
+    }
+    assert_eq!(made(&project), 1);
+}
+
+#[test]
+fn without_init_the_directory_is_there() {
+    let corner = Corner::new();
+    let config = "[services.db]\nstart = ['sh', '-c', 'test -d \"$0\" && exec sleep 600', '{data}']\ndata = 'd'\n";
+    let project = corner.project("app", config);
+    project.output(&USE);
+    assert!(project.dir.join("d").is_dir());
+}
+
+#[test]
+fn the_program_behind_init_is_waited_for_and_reported_as_any_other() {
+    let corner = Corner::new();
+    let behind =
+        |start: &str| format!("[services.db]\nstart = {start}\ndata = 'd'\ninit = 'true'\n");
+    let project = corner.project("app", &behind("'no-such-program'"));
+    let (code, said) = project.failure(&USE);
+    assert_eq!(code, 125);
+    assert!(
+        said.contains("could not execute `no-such-program`"),
+        "{said}"
+    );
+    project.configure(&behind(
+        "['sh', '-c', 'echo all is lost; exit 7']\nport = 'auto'",
+    ));
+    let (_, said) = project.failure(&USE);
+    assert!(said.contains("`sh` exited with status 7"), "{said}");
+    assert!(said.contains("all is lost"), "{said}");
+    // It becomes the program: the service is not a child of somebody who waits for it.
+    project.configure(&behind("'sleep 600'"));
+    let client = project.hold("db", r#"tr '\0' ' ' <"/proc/$PROCREF_PID/cmdline"; echo"#);
+    assert_eq!(client.said, ["sleep 600"]);
+    let status = project.output(&["status", "db"]);
+    assert!(
+        status.contains("sleep 600") && !status.contains("__service"),
+        "{status}"
+    );
+}

@@ -1,0 +1,146 @@
+//! Services that need each other: acquired in order, and let go of in reverse, whatever dies.
+
+mod project;
+
+use std::fs;
+
+use procref_testkit::observe::Identity;
+use project::{Corner, process};
+use rustix::process::Signal;
+
+/// `front` writes down, when it is told to stop, whether `back` still answers.
+const TWO: &str = r#"
+[services.back]
+start = "redis-server --bind 127.0.0.1 --port {port} --save '' --dir {dir}"
+export = { BACK = "redis://127.0.0.1:{port}" }
+
+[services.front]
+depends-on = ["back"]
+start = ["sh", "-c", '''
+trap 'redis-cli -p {back.port} ping >>at-the-end; exit 0' TERM
+echo "$BACK $PROCREF_PORT_BACK $OWN" >>at-the-start
+echo ready
+while :; do sleep 0.05; done
+''']
+env = { OWN = "own-{back.port}" }
+export = { FRONT = "front-of-{back.port}" }
+ready = "log:^ready"
+"#;
+
+const PIDS: &str = r#"echo "$PROCREF_PID"; echo "$PROCREF_PID_BACK""#;
+
+fn pids(said: &[String]) -> [Identity; 2] {
+    [process(&said[0]), process(&said[1])]
+}
+
+#[test]
+fn a_service_and_its_clients_are_told_of_what_it_depends_on() {
+    let corner = Corner::new();
+    let project = corner.project("app", TWO);
+    let client = project.hold("front", r#"echo "$FRONT $BACK $PROCREF_PORT_BACK""#);
+    let said = client.said[0].clone();
+    let port = said.rsplit(' ').next().expect("a port").to_owned();
+    assert_eq!(
+        said,
+        format!("front-of-{port} redis://127.0.0.1:{port} {port}")
+    );
+    let told = fs::read_to_string(project.dir.join("at-the-start")).expect("a file");
+    assert_eq!(
+        told,
+        format!("redis://127.0.0.1:{port} {port} own-{port}\n")
+    );
+    assert!(port.parse::<u16>().is_ok_and(|port| port > 0));
+}
+
+#[test]
+fn what_is_depended_on_outlives_what_depends_on_it_also_after_the_last_client_was_killed() {
+    for kill in [false, true] {
+        let corner = Corner::new();
+        let project = corner.project("app", TWO);
+        let client = project.hold("front", PIDS);
+        let [front, back] = pids(&client.said);
+        match kill {
+            true => client.kill(),
+            false => client.leave(),
+        }
+        front.wait_gone();
+        back.wait_gone();
+        let told = fs::read_to_string(project.dir.join("at-the-end")).expect("a file");
+        assert_eq!(told, "PONG\n", "killed: {kill}");
+    }
+}
+
+#[test]
+fn a_dependent_that_is_killed_lets_go_of_what_it_depends_on() {
+    let corner = Corner::new();
+    let project = corner.project("app", TWO);
+    let client = project.hold("front", PIDS);
+    let [front, back] = pids(&client.said);
+    front.signal(Signal::KILL);
+    front.wait_gone();
+    assert!(back.is_live(), "the client holds it as well");
+    // Whoever comes next gets a new one, beside the same dependency.
+    let next = project.hold("front", PIDS);
+    let [new, same] = pids(&next.said);
+    assert_ne!(new, front);
+    assert_eq!(same, back);
+    client.leave();
+    next.kill();
+    new.wait_gone();
+    back.wait_gone();
+}
+
+#[test]
+fn a_client_of_the_dependency_alone_keeps_it_and_nothing_else() {
+    let corner = Corner::new();
+    let project = corner.project("app", TWO);
+    let both = project.hold("front", PIDS);
+    let alone = project.hold("back", r#"echo "$PROCREF_PID""#);
+    let [front, back] = pids(&both.said);
+    assert_eq!(process(&alone.said[0]), back);
+    both.kill();
+    front.wait_gone();
+    assert!(back.is_live());
+    alone.leave();
+    back.wait_gone();
+}
+
+#[test]
+fn a_dependency_that_cannot_be_started_is_what_the_error_is_about() {
+    let corner = Corner::new();
+    let broken = TWO.replace("redis-server", "no-such-server");
+    let project = corner.project("app", &broken);
+    let (code, said) = project.failure(&["run", "front", "--", "true"]);
+    assert_eq!(code, 125);
+    assert!(
+        said.contains("`back`") && said.contains("no-such-server"),
+        "{said}"
+    );
+    assert!(!project.dir.join("at-the-start").exists());
+}
+
+#[test]
+fn a_chain_is_started_from_its_end_and_a_circle_not_at_all() {
+    let corner = Corner::new();
+    let link = |name: &str, needs: &str| {
+        format!(
+            "[services.{name}]\nstart = ['sh', '-c', 'echo {name} >>order; exec sleep 600']\ndepends-on = [{needs}]\n"
+        )
+    };
+    let chain = [
+        link("a", "'b', 'c'"),
+        link("b", "'c'"),
+        link("c", "'d'"),
+        link("d", ""),
+    ]
+    .concat();
+    let project = corner.project("app", &chain);
+    let client = project.hold("a", ":");
+    let order = fs::read_to_string(project.dir.join("order")).expect("a file");
+    assert_eq!(order, "d\nc\nb\na\n");
+    client.kill();
+    project.configure(&chain.replace("depends-on = []", "depends-on = ['b']"));
+    let (code, said) = project.failure(&["status", "a"]);
+    assert_eq!(code, 2);
+    assert!(said.contains("in a circle: b -> c -> d -> b"), "{said}");
+}

@@ -1,0 +1,135 @@
+//! `procref doctor`: each finding where there is something to be found.
+
+mod project;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use project::{Corner, PROCREF, Project, texts};
+use serde_json::Value;
+
+/// What it found of this kind, as `severity: found`, and its exit code.
+fn findings(command: &mut Command, check: &str) -> (i32, Vec<String>) {
+    let output = command.output().expect("run");
+    let (out, err) = texts(&output);
+    let report: Value =
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
+    let found = report["findings"].as_array().expect("a list").iter();
+    let of_check = found.filter(|finding| finding["check"] == check);
+    let told = of_check.map(|finding| {
+        let severity = finding["severity"].as_str().expect("a text");
+        if matches!(severity, "warning" | "error") && check != "runtime-directory" {
+            assert!(
+                finding["advice"].is_string(),
+                "{finding} says nothing about what to do"
+            );
+        }
+        format!("{severity}: {}", finding["found"].as_str().expect("a text"))
+    });
+    (output.status.code().expect("an exit code"), told.collect())
+}
+
+fn doctor(project: &Project<'_>) -> Command {
+    project.procref(&["doctor", "--json"])
+}
+
+#[test]
+fn a_machine_that_passes_these_tests_is_well() {
+    let corner = Corner::new();
+    let project = corner.project("app", "");
+    let told = project.output(&["doctor"]);
+    assert!(!told.contains("error"), "{told}");
+    for check in [
+        "semaphores",
+        "undo",
+        "runtime-directory",
+        "proc",
+        "pidfd",
+        "children",
+    ] {
+        let (code, found) = findings(&mut doctor(&project), check);
+        assert_eq!(code, 0);
+        assert!(
+            found.iter().any(|found| found.starts_with("ok: ")),
+            "{check}: {found:?}"
+        );
+    }
+    let (_, found) = findings(&mut doctor(&project), "configuration");
+    assert!(found[0].contains("procref.toml"), "{found:?}");
+}
+
+#[test]
+fn limits_that_are_too_low_are_errors() {
+    let corner = Corner::new();
+    let project = corner.project("app", "");
+    for (limits, expected) in [
+        ("250 32000 8 128", "SEMOPM is 8"),
+        ("100 32000 32 128", "SEMMSL is 100"),
+        ("250 32000 32 0", "room for 0 services"),
+    ] {
+        let script =
+            format!("echo '{limits}' >/proc/sys/kernel/sem && exec '{PROCREF}' doctor --json");
+        let mut command = Command::new("unshare");
+        command.args(["--ipc", "--fork"]);
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+        command.args(["sh", "-c", &script]);
+        for (name, value) in doctor(&project).get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let (code, found) = findings(&mut command, "semaphores");
+        assert_eq!(code, 1, "{limits}");
+        assert!(
+            found
+                .iter()
+                .any(|found| found.starts_with("error: ") && found.contains(expected)),
+            "{limits}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_runtime_directory_that_cannot_be_used_is_an_error() {
+    let corner = Corner::new();
+    let project = corner.project("app", "");
+    fs::create_dir(corner.runtime_dir()).expect("a directory");
+    fs::set_permissions(corner.runtime_dir(), fs::Permissions::from_mode(0o777)).expect("chmod");
+    let (code, found) = findings(&mut doctor(&project), "runtime-directory");
+    assert_eq!(code, 1);
+    assert!(
+        found[0].starts_with("error: ") && found[0].contains("chmod 700"),
+        "{found:?}"
+    );
+    fs::set_permissions(corner.runtime_dir(), fs::Permissions::from_mode(0o700)).expect("chmod");
+}
+
+#[test]
+fn a_path_that_leaves_no_room_for_sockets_is_a_warning() {
+    let corner = Corner::new();
+    let project = corner.project("app", "");
+    let long = corner.path(&"long".repeat(20));
+    let mut command = doctor(&project);
+    let (code, found) = findings(command.arg("--runtime-dir").arg(long), "runtime-directory");
+    assert_eq!(code, 0, "it works all the same");
+    assert!(
+        found.iter().any(|found| found.starts_with("warning: ")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_an_error() {
+    let corner = Corner::new();
+    let project = corner.project("app", "[services.db]\n");
+    let (code, found) = findings(&mut doctor(&project), "configuration");
+    assert_eq!(code, 1);
+    assert!(
+        found[0].starts_with("error: ") && found[0].contains(":1:11: "),
+        "{found:?}"
+    );
+}

@@ -1,0 +1,166 @@
+//! A real PostgreSQL, shared through `procref run`.
+
+#![cfg(target_os = "linux")]
+
+mod stage;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use stage::{Done, PROCREF, Stage, finish, text};
+
+/// PostgreSQL refuses root, so it is somebody else's then: with the directory, the runtime directory, and
+/// all that procref does.
+const NOBODY: u32 = 65534;
+
+struct Corner {
+    stage: Stage,
+    bin: PathBuf,
+    home: PathBuf,
+}
+
+impl Corner {
+    fn new() -> Self {
+        let stage = Stage::new();
+        let home = stage.path("home");
+        fs::create_dir(&home).expect("a directory");
+        if rustix::process::geteuid().is_root() {
+            let root = home.parent().expect("a parent");
+            for dir in [root, &home] {
+                std::os::unix::fs::chown(dir, Some(NOBODY), Some(NOBODY)).expect("chown");
+            }
+        }
+        let mut versions: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+            .expect("PostgreSQL is installed, see .ci/run")
+            .map(|entry| entry.expect("an entry").path().join("bin"))
+            .collect();
+        versions.sort();
+        let bin = versions.pop().expect("a version of it");
+        Self { stage, bin, home }
+    }
+
+    fn command(&self, program: impl AsRef<Path>, args: &[&str]) -> Command {
+        let program = text(program.as_ref());
+        let mut command = if rustix::process::geteuid().is_root() {
+            let mut command = self.stage.bare("setpriv");
+            let id = NOBODY.to_string();
+            command.args([
+                "--reuid",
+                &id,
+                "--regid",
+                &id,
+                "--clear-groups",
+                "--",
+                &program,
+            ]);
+            command
+        } else {
+            self.stage.bare(&program)
+        };
+        let path = format!(
+            "{}:{}",
+            text(&self.bin),
+            std::env::var("PATH").unwrap_or_default()
+        );
+        command
+            .args(args)
+            .env("PATH", path)
+            .env("PROCREF_RUNTIME_DIR", self.home.join("run"))
+            .current_dir(&self.home);
+        command
+    }
+
+    fn run(&self, client: &[&str]) -> Command {
+        let data = text(&self.home.join("data"));
+        let start = format!("postgres -D {data} -k {{dir}} -p {{port}} -c listen_addresses=");
+        let options = [
+            "--ready",
+            "cmd:pg_isready -q -h {dir} -p {port}",
+            "--stop-signal",
+            "INT",
+            "--linger",
+            "1s",
+        ];
+        let mut args = vec!["run", "pg", "--start", &start, "--log", "pg.log"];
+        args.extend(options);
+        args.push("--");
+        args.extend(client);
+        self.command(PROCREF, &args)
+    }
+
+    /// How often the server says that something has happened.
+    fn logged(&self, what: &str) -> usize {
+        let log = fs::read_to_string(self.home.join("pg.log")).unwrap_or_default();
+        log.matches(what).count()
+    }
+}
+
+#[track_caller]
+fn well(done: &Done) -> &str {
+    assert_eq!(done.code, Some(0), "{done:?}");
+    done.out.trim()
+}
+
+#[test]
+fn eight_clients_and_a_benchmark_share_one_server() {
+    let corner = Corner::new();
+    let data = text(&corner.home.join("data"));
+    well(&finish(&mut corner.command(
+        "initdb",
+        &["-D", &data, "-U", "postgres", "-A", "trust", "-N"],
+    )));
+
+    // All at once, with nobody before them.
+    let query = "select pg_backend_pid(), pg_postmaster_start_time(), pg_sleep(0.2)";
+    let psql = [
+        "psql", "-h", "{dir}", "-p", "{port}", "-U", "postgres", "-Atc", query,
+    ];
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            corner
+                .run(&psql)
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .expect("it is executed")
+        })
+        .collect();
+    let mut starts = Vec::new();
+    for client in clients {
+        let output = client.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{output:?}");
+        let line = String::from_utf8_lossy(&output.stdout).into_owned();
+        starts.push(line.split('|').nth(1).expect("a time").to_owned());
+    }
+    starts.dedup();
+    assert_eq!(starts.len(), 1, "one server for all of them");
+
+    let bench = |args: &[&str]| {
+        let mut client = vec!["pgbench", "-h", "{dir}", "-p", "{port}", "-U", "postgres"];
+        client.extend(args);
+        client.push("postgres");
+        finish(&mut corner.run(&client))
+    };
+    well(&bench(&["-i", "-q"]));
+    let done = bench(&["-c", "4", "-t", "50"]);
+    let told = well(&done);
+    assert!(told.contains("actually processed: 200/200"), "{told}");
+
+    let done = finish(&mut corner.command(PROCREF, &["wait", "pg", "--stopped"]));
+    well(&done);
+    assert!(corner.logged("database system is shut down") >= 1);
+    let (up, down) = (
+        "database system is ready to accept",
+        "database system is shut down",
+    );
+    assert_eq!(
+        corner.logged(up),
+        corner.logged(down),
+        "every start ended in an orderly way"
+    );
+    assert_eq!(corner.logged("was not properly shut down"), 0);
+    let left: Vec<_> = fs::read_dir(corner.home.join("run"))
+        .expect("read")
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}

@@ -1,0 +1,129 @@
+//! The recipes, each with the real program, as their comments say.
+
+mod project;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use project::{Corner, PROCREF, texts};
+
+/// `procref` in a project that has this recipe.
+fn printed(recipe: &str, script: &str) -> String {
+    let corner = Corner::new();
+    let project = corner.project("app", "");
+    fs::remove_file(project.dir.join("procref.toml")).expect("unlink");
+    fs::write(project.dir.join("page.html"), "a page\n").expect("a page");
+    project.output(&["init", "--recipe", recipe]);
+    let printed = project.output(&["run", recipe, "--", "sh", "-c", script]);
+    // Kept warm by the recipe: a test need not wait.
+    project.output(&["stop", recipe]);
+    printed
+}
+
+#[test]
+fn redis() {
+    let script = r#"redis-cli -u "$REDIS_URL" set key value; redis-cli -u "$REDIS_URL" get key"#;
+    assert_eq!(printed("redis", script), "OK\nvalue\n");
+}
+
+#[test]
+fn nginx() {
+    assert_eq!(
+        printed("nginx", r#"curl -sf "$NGINX_URL/page.html""#),
+        "a page\n"
+    );
+}
+
+#[test]
+fn python_http() {
+    assert_eq!(
+        printed("python-http", r#"curl -sf "$HTTP_URL/page.html""#),
+        "a page\n"
+    );
+}
+
+#[test]
+fn all_in_one_file() {
+    let corner = Corner::new();
+    let project = corner.project("app", "");
+    fs::remove_file(project.dir.join("procref.toml")).expect("unlink");
+    let mut args = vec!["init"];
+    for recipe in ["postgres", "redis", "nginx", "python-http"] {
+        args.extend(["--recipe", recipe]);
+    }
+    project.output(&args);
+    assert_eq!(
+        project.output(&["run", "redis", "--", "echo", "runs"]),
+        "runs\n"
+    );
+    project.output(&["stop", "redis"]);
+}
+
+/// It refuses to run as root; so a root who tests is somebody else for it.
+#[test]
+fn postgres() {
+    const NOBODY: u32 = 65534;
+    let corner = Corner::new();
+    let project = corner.project("app", "");
+    fs::remove_file(project.dir.join("procref.toml")).expect("unlink");
+    let root = rustix::process::geteuid().is_root();
+    let program = corner.path("procref");
+    fs::copy(PROCREF, &program).expect("a copy that everybody can reach");
+    if root {
+        give_away(corner.path("").as_path(), NOBODY);
+    }
+    let run = |args: &[&str]| {
+        let template = corner.procref(&project.dir);
+        let mut command = match root {
+            true => {
+                let mut command = Command::new("setpriv");
+                let id = NOBODY.to_string();
+                command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--"]);
+                command.arg(&program);
+                command
+            }
+            false => Command::new(&program),
+        };
+        for (name, value) in template.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let output = command
+            .args(args)
+            .current_dir(&project.dir)
+            .stdin(Stdio::null())
+            .output()
+            .expect("run");
+        let (out, err) = texts(&output);
+        assert!(
+            output.status.success(),
+            "{args:?}: {}\n{out}\n{err}",
+            output.status
+        );
+        out
+    };
+    run(&["init", "--recipe", "postgres"]);
+    let sql = "create table t (n int); insert into t values (41); select n + 1 from t";
+    let printed = run(&["run", "postgres", "--", "psql", "-Atq", "-c", sql]);
+    assert_eq!(printed, "42\n");
+    // Stopped for good, and its data is there at the next start.
+    run(&["stop", "postgres"]);
+    let printed = run(&["run", "postgres", "--", "psql", "-Atc", "select n from t"]);
+    assert_eq!(printed, "41\n");
+    run(&["stop", "postgres"]);
+}
+
+fn give_away(path: &Path, uid: u32) {
+    std::os::unix::fs::lchown(path, Some(uid), Some(uid)).expect("chown");
+    let is_dir = fs::symlink_metadata(path).expect("look").is_dir();
+    for entry in is_dir
+        .then(|| fs::read_dir(path).expect("read"))
+        .into_iter()
+        .flatten()
+    {
+        give_away(&entry.expect("an entry").path(), uid);
+    }
+}

@@ -1,0 +1,323 @@
+//! `procref run`: the client gets the service, and is itself.
+
+#![cfg(target_os = "linux")]
+
+mod stage;
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::process::Stdio;
+
+use procref_testkit::deadline;
+use procref_testkit::observe::Identity;
+use rustix::process::Signal;
+use stage::{PROCREF, Running, Stage, finish};
+
+#[test]
+fn clients_share_one_instance_and_the_last_one_stops_it() {
+    let stage = Stage::new();
+    let options = stage.service("db");
+    let holders: Vec<_> = (0..5).map(|_| stage.hold("db", &options)).collect();
+    let instance = stage.instance("db");
+    assert_eq!(stage.json("db", &["status", "db", "--json"])["clients"], 5);
+    for holder in holders {
+        assert!(instance.is_live());
+        holder.leave();
+    }
+    instance.wait_gone();
+    stage.ends("db", 1);
+}
+
+#[test]
+fn the_client_is_the_process_that_was_started_and_its_status_is_passed_on() {
+    let stage = Stage::new();
+    let options = stage.service("db");
+    let holder = stage.hold("db", &options);
+    assert_eq!(holder.client.pid, holder.running.child.id());
+    for (script, code) in [("exit 0", 0), ("exit 7", 7), ("exit 125", 125)] {
+        let mut command = stage.procref("db");
+        let done = finish(command.args(["run", "db", "--", "sh", "-c", script]));
+        assert_eq!(done.code, Some(code), "{done:?}");
+    }
+    let mut command = stage.procref("db");
+    command.args(["run", "db", "--", "sh", "-c", "kill -USR1 $$"]);
+    let status = command.status().expect("it is executed");
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&status),
+        Some(10)
+    );
+    holder.leave();
+    stage.ends("db", 1);
+}
+
+#[test]
+fn a_client_that_is_killed_lets_go() {
+    let stage = Stage::new();
+    let options = stage.service("db");
+    let (one, two) = (stage.hold("db", &options), stage.hold("db", &options));
+    let instance = stage.instance("db");
+    one.kill();
+    deadline::until_true("one client is left", || {
+        stage.json("db", &["status", "db", "--json"])["clients"] == 1
+    });
+    assert!(instance.is_live());
+    two.kill();
+    instance.wait_gone();
+    stage.ends("db", 1);
+}
+
+#[test]
+fn the_client_is_told_where_the_service_is() {
+    let stage = Stage::new();
+    let name = "my db";
+    let start = "python3 -m http.server --bind 127.0.0.1 {port}";
+    let script = r#"echo "$PROCREF_NAME|$PROCREF_PORT|$PROCREF_PID|$PROCREF_DIR|$PROCREF_PORT_MY_DB"; echo "$@""#;
+    let mut command = stage.procref(name);
+    command.args([
+        "run", name, "--start", start, "--", "sh", "-c", script, "sh",
+    ]);
+    command.args([
+        "{port}",
+        "{name}:{pid}",
+        "{{port}}",
+        "${x} {\"a\": {}} {print} {dir}/x",
+        "{my db.port}",
+    ]);
+    // Of an outer one, and wrong here.
+    command
+        .env("PROCREF_META_OLD", "1")
+        .env("PROCREF_PORT", "1");
+    let done = finish(&mut command);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let lines: Vec<&str> = done.out.lines().collect();
+    let told: Vec<&str> = lines[0].split('|').collect();
+    let (port, pid, dir) = (told[1], told[2], stage::text(&stage.runtime_dir()));
+    assert!(port.parse::<u16>().is_ok_and(|port| port > 1), "{told:?}");
+    assert_eq!((told[0], told[3], told[4]), (name, dir.as_str(), port));
+    let expected =
+        format!("{port} {name}:{pid} {{port}} ${{x}} {{\"a\": {{}}}} {{print}} {dir}/x {port}");
+    assert_eq!(lines[1], expected);
+}
+
+#[test]
+fn a_service_without_a_port_has_none_in_the_environment() {
+    let stage = Stage::new();
+    let options = stage.service("db");
+    let mut command = stage.procref("db");
+    command
+        .args(["run", "db"])
+        .args(&options)
+        .env("PROCREF_PORT", "1");
+    command.args(["--", "sh", "-c", "echo ${PROCREF_PORT-none}"]);
+    assert_eq!(finish(&mut command).out, "none\n");
+    stage.ends("db", 1);
+}
+
+#[test]
+fn a_chosen_port_is_told_to_a_service_that_reads_its_environment() {
+    let stage = Stage::new();
+    let start = "sh -c 'exec python3 -m http.server --bind 127.0.0.1 $PORT'";
+    let mut command = stage.procref("web");
+    command.args([
+        "run", "web", "--port", "auto", "--ready", "http:/", "--start", start,
+    ]);
+    let done = finish(command.args(["--", "sh", "-c", "echo $PROCREF_PORT"]));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(
+        done.out.trim().parse::<u16>().is_ok_and(|port| port > 0),
+        "{done:?}"
+    );
+}
+
+/// Descriptors, signals, session and terminal are the client's own affair.
+#[test]
+fn the_client_inherits_what_procref_was_given_and_nothing_of_procrefs_own() {
+    let stage = Stage::new();
+    let options = stage.service("db");
+    let holder = stage.hold("db", &options);
+    // By a shell that ignores one signal, so that there is something to inherit.
+    let look =
+        "ls -l /proc/self/fd | sed 's/.*-> //'; grep -E 'SigBlk|SigIgn' /proc/self/status; cat <&7";
+    let outer = format!(
+        "trap '' USR2; echo passed >{file}; exec 7<{file}; {look}; echo ==; \
+         {PROCREF} run db -- sh -c \"{look2}\"",
+        file = stage.path("passed").display(),
+        look2 = look.replace('"', "\\\"").replace("cat <&7", "cat {file}"),
+    );
+    let outer = outer.replace("{file}", &stage::text(&stage.path("passed")));
+    let done = finish(stage.bare("sh").args(["-c", &outer]));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let (without, with) = done.out.split_once("==\n").expect("two parts");
+    let plain = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.is_empty());
+        lines
+            .map(|line| line.split(['[', '/']).next().unwrap_or_default().to_owned())
+            .collect()
+    };
+    assert_eq!(plain(with), plain(without));
+    holder.leave();
+    stage.ends("db", 1);
+}
+
+#[test]
+fn a_broken_pipe_ends_the_client_as_it_would_without_procref() {
+    let stage = Stage::new();
+    let options = stage.service("db");
+    let holder = stage.hold("db", &options);
+    let script = format!("{PROCREF} run db -- sh -c 'yes; echo $? >&2' | head -n 1");
+    let done = finish(stage.bare("sh").args(["-c", &script]));
+    assert_eq!(done.err.trim(), "141", "SIGPIPE is not ignored: {done:?}");
+    holder.leave();
+    stage.ends("db", 1);
+}
+
+#[test]
+fn a_client_that_cannot_be_executed_lets_go_and_says_so() {
+    let stage = Stage::new();
+    let options = stage.service("db");
+    let file = stage.path("not executable");
+    fs::write(&file, "").expect("a file");
+    for (client, code) in [
+        ("/no/such/client", 127),
+        ("no-such-client", 127),
+        (file.to_str().expect("text"), 126),
+    ] {
+        let mut command = stage.procref("db");
+        let done = finish(
+            command
+                .args(["run", "db"])
+                .args(&options)
+                .args(["--", client]),
+        );
+        assert_eq!(done.code, Some(code), "{done:?}");
+        assert!(done.err.contains(client), "{}", done.err);
+        stage.all_is_gone();
+    }
+    stage.ends("db", 3);
+}
+
+#[test]
+fn whatever_keeps_the_client_from_running_is_125() {
+    let stage = Stage::new();
+    for (options, said) in [
+        (
+            &[
+                "--start",
+                "sh -c 'echo I cannot; exit 3'",
+                "--ready",
+                "log:never",
+            ][..],
+            "I cannot",
+        ),
+        (&["--start", "/no/such/service"], "/no/such/service"),
+        (
+            &[
+                "--start",
+                "sleep 100",
+                "--ready",
+                "log:never",
+                "--start-timeout",
+                "200ms",
+            ],
+            "not ready",
+        ),
+        (&["--start", "''"], "names no program"),
+        (&["--port", "0"], "0 is no port"),
+        (&[], "does not run"),
+    ] {
+        let mut command = stage.procref("bad");
+        let done = finish(
+            command
+                .args(["run", "bad"])
+                .args(options)
+                .args(["--", "true"]),
+        );
+        assert_eq!(done.code, Some(125), "{done:?}");
+        assert!(done.err.contains(said), "{said}: {}", done.err);
+    }
+    let done = stage.done("bad", &["run", "bad", "--no-such-option", "--", "true"]);
+    assert_eq!(done.code, Some(125), "{done:?}");
+    let name = "x".repeat(256);
+    let done = stage.done("", &["run", &name, "--start", "sleep 1", "--", "true"]);
+    assert_eq!(done.code, Some(125), "{done:?}");
+}
+
+#[test]
+fn any_name_will_do() {
+    let stage = Stage::new();
+    let long = "ü".repeat(127);
+    for name in [
+        "a name with spaces",
+        "../../etc/passwd",
+        "--",
+        "-n",
+        "名前\n\u{1b}[31m",
+        &long,
+    ] {
+        let log = text_service();
+        let mut command = stage.procref(name);
+        command.args(["run", "--start", log, "--", name, "--", "true"]);
+        let done = finish(&mut command);
+        // Behind `--` stands the client, so a name that looks like an option is written with the others.
+        if name.starts_with('-') {
+            assert_eq!(done.code, Some(125), "{name}: {done:?}");
+            continue;
+        }
+        let mut command = stage.procref(name);
+        let done = finish(command.args([
+            "run",
+            name,
+            "--start",
+            log,
+            "--",
+            "sh",
+            "-c",
+            "echo $PROCREF_NAME",
+        ]));
+        assert_eq!(done.code, Some(0), "{done:?}");
+        stage.all_is_gone();
+    }
+}
+
+/// One that stays and says nothing.
+fn text_service() -> &'static str {
+    "sleep 3600"
+}
+
+/// As the shell of a terminal does for `&`, or nohup.
+#[test]
+fn a_client_in_a_process_group_of_its_own_is_still_one_process() {
+    let stage = Stage::new();
+    let options = stage.service("db");
+    let mut command = stage.procref("db");
+    command.args(["run", "db"]).args(&options).process_group(0);
+    command
+        .args(["--", "sh", "-c", "echo held; read line"])
+        .stdout(Stdio::piped());
+    let running = Running::new(&mut command);
+    assert_eq!(running.line(), "held");
+    let pid = running.child.id();
+    assert_eq!(running.identity().group(), i64::from(pid));
+    running.identity().signal(Signal::TERM);
+    drop(running);
+    stage.ends("db", 1);
+}
+
+#[test]
+fn what_daemonises_is_no_client_any_more() {
+    let stage = Stage::new();
+    let options = stage.service("db");
+    let mut command = stage.procref("db");
+    command.args(["run", "db"]).args(&options);
+    let done = finish(command.args([
+        "--",
+        "sh",
+        "-c",
+        "setsid sleep 3600 >/dev/null 2>&1 & echo $!",
+    ]));
+    let daemon: u32 = done.out.trim().parse().expect("a pid");
+    // Its parent was the client, and has ended.
+    stage.ends("db", 1);
+    let daemon = Identity::of(daemon).expect("it lives on");
+    daemon.signal(Signal::KILL);
+}

@@ -1,0 +1,204 @@
+//! At a terminal: Ctrl-C, and what is drawn there.
+
+#![cfg(target_os = "linux")]
+
+mod stage;
+
+use std::io::{Read as _, Write as _};
+use std::process::Child;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use pty_process::blocking::{Command, Pty, open};
+use stage::{PROCREF, Stage, text};
+
+/// A program at a terminal of its own.
+struct AtTerminal {
+    pty: Pty,
+    child: Child,
+    output: Receiver<String>,
+    seen: String,
+}
+
+impl AtTerminal {
+    fn new(stage: &Stage, args: &[&str], options: &[String], rest: &[&str]) -> Self {
+        let (pty, pts) = open().expect("a terminal");
+        pty.resize(pty_process::Size::new(24, 100)).expect("a size");
+        let command = Command::new(PROCREF)
+            .args(args)
+            .args(options)
+            .args(rest)
+            .current_dir(stage.path("here"))
+            .env_remove("NO_COLOR")
+            .env("TERM", "xterm")
+            .env("HOME", stage.path("here"))
+            .env("PROCREF_RUNTIME_DIR", stage.runtime_dir());
+        let child = command.spawn(pts).expect("it is executed");
+        let fd = rustix::io::dup(&pty).expect("a descriptor");
+        let (tell, output) = channel();
+        thread::spawn(move || {
+            let mut reader = std::fs::File::from(fd);
+            let mut block = [0; 4096];
+            // A terminal without a program is an error to read from.
+            while let Ok(read @ 1..) = reader.read(&mut block) {
+                let text = String::from_utf8_lossy(&block[..read]).into_owned();
+                if tell.send(text).is_err() {
+                    break;
+                }
+            }
+        });
+        Self {
+            pty,
+            child,
+            output,
+            seen: String::new(),
+        }
+    }
+
+    #[track_caller]
+    fn shows(&mut self, what: &str) {
+        while !self.seen.contains(what) {
+            let more = self.output.recv_timeout(Duration::from_secs(60));
+            self.seen += &more.unwrap_or_else(|_| panic!("{what:?} in {:?}", self.seen));
+        }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.pty
+            .write_all(keys.as_bytes())
+            .expect("somebody at the keyboard");
+    }
+}
+
+const CTRL_C: &str = "\u{3}";
+const HELD: [&str; 4] = ["--", "sh", "-c", "echo held; exec sleep 3600"];
+
+#[test]
+fn ctrl_c_ends_the_client_and_the_service_that_nobody_else_holds() {
+    for mode in [&["run", "db"][..], &["run", "db", "--watch-client"]] {
+        let stage = Stage::new();
+        stage.procref("db");
+        let mut terminal = AtTerminal::new(&stage, mode, &stage.service("db"), &HELD);
+        terminal.shows("held");
+        let instance = stage.instance("db");
+        terminal.press(CTRL_C);
+        terminal.child.wait().expect("it ends");
+        instance.wait_gone();
+        // Asked to end, and not struck by the same Ctrl-C.
+        stage.ends("db", 1);
+    }
+}
+
+#[test]
+fn ctrl_c_leaves_the_service_to_others_who_hold_it() {
+    let stage = Stage::new();
+    stage.procref("db");
+    let mut terminal = AtTerminal::new(&stage, &["run", "db"], &stage.service("db"), &HELD);
+    terminal.shows("held");
+    let instance = stage.instance("db");
+    let other = stage.hold("db", &[]);
+    terminal.press(CTRL_C);
+    terminal.child.wait().expect("it ends");
+    assert!(instance.is_live());
+    assert_eq!(stage.json("db", &["status", "db", "--json"])["clients"], 1);
+    assert!(instance.is_live());
+    other.leave();
+    stage.ends("db", 1);
+}
+
+#[test]
+fn a_client_that_is_watched_gets_ctrl_c_once() {
+    let stage = Stage::new();
+    stage.procref("db");
+    let counts = "trap 'echo int' INT; trap 'exit 3' TERM; echo held; while :; do sleep 0.05; done";
+    let rest = ["--", "sh", "-c", counts];
+    let mut terminal = AtTerminal::new(
+        &stage,
+        &["run", "db", "--watch-client"],
+        &stage.service("db"),
+        &rest,
+    );
+    terminal.shows("held");
+    terminal.press(CTRL_C);
+    terminal.shows("int");
+    // Behind it in the same queue: whatever was to come of Ctrl-C has come by then.
+    let watcher = procref_testkit::observe::Identity::of(terminal.child.id()).expect("it lives");
+    watcher.signal(rustix::process::Signal::TERM);
+    assert_eq!(terminal.child.wait().expect("it ends").code(), Some(3));
+    while let Ok(more) = terminal.output.recv_timeout(Duration::from_secs(60)) {
+        terminal.seen += &more;
+    }
+    assert_eq!(
+        terminal.seen.matches("int").count(),
+        1,
+        "{:?}",
+        terminal.seen
+    );
+    stage.ends("db", 1);
+}
+
+#[test]
+fn a_start_that_takes_long_is_shown_with_the_last_line_of_its_log() {
+    let stage = Stage::new();
+    stage.procref("db");
+    let gate = stage.path("gate");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &gate, rustix::fs::Mode::RWXU).expect("a pipe");
+    let options = stage.service_that(
+        "db",
+        &format!("echo recovering the journal; read x <{}", text(&gate)),
+    );
+    let mut terminal = AtTerminal::new(&stage, &["run", "db"], &options, &HELD);
+    terminal.shows("starting db (");
+    terminal.shows("recovering the journal");
+    std::fs::write(&gate, "go\n").expect("it is let on");
+    terminal.shows("held");
+    terminal.press(CTRL_C);
+    terminal.child.wait().expect("it ends");
+    stage.ends("db", 1);
+}
+
+#[test]
+fn who_waits_for_somebody_elses_start_is_told_whose() {
+    let stage = Stage::new();
+    stage.procref("db");
+    let gate = stage.path("gate");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &gate, rustix::fs::Mode::RWXU).expect("a pipe");
+    let options = stage.service_that("db", &format!("read x <{}", text(&gate)));
+    let mut starter = AtTerminal::new(&stage, &["run", "db"], &options, &HELD);
+    starter.shows("starting db (");
+    let mut other = AtTerminal::new(&stage, &["run", "db"], &options, &HELD);
+    other.shows(&format!(
+        "waiting for db, which process {} starts",
+        starter.child.id()
+    ));
+    std::fs::write(&gate, "go\n").expect("it is let on");
+    for terminal in [&mut starter, &mut other] {
+        terminal.shows("held");
+    }
+    for terminal in [&mut starter, &mut other] {
+        terminal.press(CTRL_C);
+        terminal.child.wait().expect("it ends");
+    }
+    stage.ends("db", 1);
+}
+
+#[test]
+fn the_table_is_drawn_anew_in_its_place() {
+    let stage = Stage::new();
+    stage.procref("db");
+    let mut terminal = AtTerminal::new(&stage, &["ps", "--watch", "--interval", "20ms"], &[], &[]);
+    terminal.shows("no services");
+    let holder = stage.hold("db", &stage.service("db"));
+    terminal.shows("ready");
+    // Cursor up, and the line cleared.
+    assert!(
+        terminal.seen.contains("\u{1b}[1A") && terminal.seen.contains("\u{1b}[2K"),
+        "{:?}",
+        terminal.seen
+    );
+    holder.leave();
+    terminal.press(CTRL_C);
+    terminal.child.wait().expect("it ends");
+    stage.ends("db", 1);
+}

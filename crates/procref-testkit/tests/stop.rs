@@ -1,0 +1,311 @@
+//! A service is stopped on demand: when nobody holds it, or whoever does.
+
+#![cfg(target_os = "linux")]
+
+use std::time::Duration;
+
+use procref_testkit::observe::supervisors_of;
+use procref_testkit::protocol::{
+    Callback, Event, Gate, HealthOutcome, ServiceSpec, StopOutcome, Via,
+};
+use procref_testkit::{Actor, Scene, deadline, kernel, scene};
+use rustix::process::Signal;
+
+fn callback(scene: &Scene) -> ServiceSpec {
+    let spec = scene.service("stop me").stopping(StopOutcome::Terminate);
+    scene.unique(spec)
+}
+
+fn command(scene: &Scene) -> ServiceSpec {
+    scene.unique(scene.command("stop me"))
+}
+
+const BOTH: [fn(&Scene) -> ServiceSpec; 2] = [callback, command];
+
+#[test]
+fn what_is_pinned_or_kept_warm_and_held_by_nobody_is_stopped_at_once() {
+    for spec in BOTH {
+        for via in Via::ALL {
+            for pinned in [false, true] {
+                let scene = scene!();
+                let mut spec = spec(&scene);
+                if !pinned {
+                    spec = spec.lingering_ms(3_600_000);
+                    // Nobody could call it when the time is over.
+                    spec.stop = None;
+                }
+                let client = scene.actor();
+                let key = client.build(&spec);
+                let held = client.acquire();
+                if pinned {
+                    client.pin(&held);
+                }
+                client.release(&held);
+                let service = scene.only_living();
+                assert_eq!(client.stop(false, via), Ok(true));
+                // It has waited for that.
+                assert!(!service.is_live());
+                assert_eq!(kernel::find(key), None);
+                assert!(scene.files().is_empty(), "{:?}", scene.files());
+                assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
+                assert_eq!(client.stop(false, via), Ok(false));
+                deadline::until_true("its supervisor has ended", || {
+                    supervisors_of(&spec.name).is_empty()
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn what_somebody_holds_is_not_stopped_and_it_is_said_who_that_is() {
+    for spec in BOTH {
+        let scene = scene!();
+        let spec = spec(&scene);
+        let (holder, key) = scene.holder(&spec);
+        let other = scene.client(&spec);
+        let service = scene.only_living();
+        for (who, via) in [
+            (&other, Via::Blocking),
+            (&other, Via::Smol),
+            (&holder, Via::TokioMulti),
+        ] {
+            let failure = who.stop(false, via).expect_err("it is held");
+            let expected = format!(
+                "was not stopped: 1 client holds it (process {})",
+                holder.pid()
+            );
+            assert!(failure.text.contains(&expected), "{}", failure.text);
+        }
+        assert!(service.is_live());
+        assert_eq!((holder.count(), scene.started().len()), (1, 1));
+        holder.kill();
+        scene.everything_ends(&spec, key);
+    }
+}
+
+#[test]
+fn a_forced_stop_leaves_the_references_and_tells_their_holders() {
+    for spec in BOTH {
+        let scene = scene!();
+        let spec = spec(&scene);
+        let holders = scene.clients(3, &spec);
+        let held: Vec<_> = holders.iter().map(Actor::acquire).collect();
+        let first = scene.only_living();
+        let waits: Vec<_> = holders
+            .iter()
+            .zip(&held)
+            .map(|(holder, held)| holder.begin_wait_dead(held, 1, Via::Pollster))
+            .collect();
+        let other = scene.client(&spec);
+        assert_eq!(other.stop(true, Via::Blocking), Ok(true));
+        assert!(!first.is_live());
+        assert_eq!(other.count(), 3);
+        for ((holder, wait), held) in holders.iter().zip(waits).zip(&held) {
+            holder.finish_wait(wait);
+            assert_eq!(holder.current(held).expect("it was asked"), None);
+        }
+        assert_eq!(other.stop(true, Via::Blocking), Ok(false), "nothing runs");
+        // One of the holders starts it again, and so does whoever comes.
+        let again = holders[0].acquire();
+        let second = scene.only_living();
+        assert_eq!((again.got.pid, again.got.generation), (second.pid, 2));
+        assert_eq!(other.acquire().got.pid, second.pid);
+        let key = other.build(&spec);
+        for client in holders.iter().chain([&other]) {
+            client.kill();
+        }
+        scene.everything_ends(&spec, key);
+    }
+}
+
+#[test]
+fn a_holder_may_stop_it_itself_and_lets_go_of_nothing_then() {
+    for spec in BOTH {
+        let scene = scene!();
+        let spec = spec(&scene);
+        let (holder, key) = scene.holder(&spec);
+        assert_eq!(holder.stop(true, Via::TokioCurrent), Ok(true));
+        assert!(scene.living().is_empty());
+        assert_eq!(holder.count(), 1);
+        holder.kill();
+        scene.everything_ends(&spec, key);
+    }
+}
+
+#[test]
+fn everything_that_a_command_has_started_is_gone_when_it_is_stopped() {
+    let scene = scene!();
+    // A daemon in a session of its own, that ignores SIGTERM: only killing ends it.
+    let spec = command(&scene)
+        .with_args(["--stubborn-workers", "1"])
+        .stop_within_ms(500);
+    let (holder, key) = scene.holder(&spec);
+    let workers = scene.workers();
+    assert_eq!(workers.len(), 1);
+    let other = scene.client(&spec);
+    assert_eq!(other.stop(true, Via::Blocking), Ok(true));
+    assert!(!workers[0].is_live());
+    holder.kill();
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn one_that_does_not_listen_is_killed_after_its_starters_grace() {
+    let scene = scene!();
+    let spec = command(&scene)
+        .with_args(["--ignore-sigterm"])
+        .stop_within_ms(300);
+    let (holder, key) = scene.holder(&spec);
+    // Its own idea of the grace does not count.
+    let other = scene.client(&spec.clone().stop_within_ms(3_600_000));
+    assert_eq!(other.stop(true, Via::Blocking), Ok(true));
+    assert!(scene.living().is_empty());
+    holder.kill();
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn it_waits_for_a_start_and_is_waited_for_by_those_who_come() {
+    let scene = scene!();
+    let spec =
+        callback(&scene).gated([Gate::Before(Callback::Start), Gate::Before(Callback::Stop)]);
+    let starter = scene.client(&spec);
+    let start = starter.begin_acquire(Via::Smol);
+    starter.event(&Event::Running(Callback::Start));
+    let stopper = scene.client(&spec);
+    let key = stopper.build(&spec);
+    let stop = stopper.begin_stop(true, Via::Smol);
+    scene.wait_sleepers(key, 1);
+    starter.proceed(Gate::Before(Callback::Start));
+    starter.finish_acquire(start).expect("a service");
+    stopper.event(&Event::Running(Callback::Stop));
+    let late = scene.client(&spec);
+    let join = late.begin_acquire(Via::Smol);
+    scene.wait_sleepers(key, 1);
+    stopper.proceed(Gate::Before(Callback::Stop));
+    assert_eq!(stopper.finish_stop(stop), Ok(true));
+    late.event(&Event::Running(Callback::Start));
+    late.proceed(Gate::Before(Callback::Start));
+    assert_eq!(
+        late.finish_acquire(join).expect("a service").got.generation,
+        2
+    );
+    scene.assert_never_two();
+    starter.kill();
+    late.kill();
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn a_stop_that_is_cancelled_is_finished_all_the_same() {
+    let scene = scene!();
+    let spec = callback(&scene).gated([Gate::Before(Callback::Stop)]);
+    let (holder, key) = scene.holder(&spec);
+    let service = scene.only_living();
+    let stopper = scene.client(&spec);
+    let stop = stopper.begin_stop(true, Via::TokioMulti);
+    stopper.event(&Event::Running(Callback::Stop));
+    assert!(stopper.cancel(stop));
+    stopper.proceed(Gate::Before(Callback::Stop));
+    service.wait_gone();
+    deadline::until_true("the lock is free", || {
+        kernel::find(key).is_some_and(|set| set.value(1).is_ok_and(|lock| lock == 0))
+    });
+    assert_eq!(holder.count(), 1);
+    holder.kill();
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn a_stop_that_is_killed_halfway_is_finished_by_the_next_one() {
+    let scene = scene!();
+    let spec = command(&scene).judging(HealthOutcome::Ask);
+    let (holder, key) = scene.holder(&spec);
+    let doomed = scene.doomed_actor("PublishedStopping");
+    doomed.build(&spec);
+    let stop = doomed.begin_stop(true, Via::Blocking);
+    assert!(doomed.reply_or_gone(stop).is_err(), "it was killed");
+    let old = scene.only_living();
+    let other = scene.client(&spec);
+    assert_eq!(other.stop(true, Via::Blocking), Ok(true));
+    assert!(!old.is_live());
+    holder.kill();
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn an_orphan_that_nobody_supervises_is_stopped() {
+    let scene = scene!();
+    let spec = callback(&scene).keeping_orphans();
+    let (holder, key) = scene.holder(&spec);
+    holder.kill();
+    let service = scene.only_living();
+    let other = scene.client(&spec);
+    assert_eq!(other.stop(false, Via::Blocking), Ok(true));
+    assert!(!service.is_live());
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn a_dead_service_is_cleared_and_stopping_nothing_creates_nothing() {
+    let scene = scene!();
+    let spec = command(&scene);
+    let client = scene.actor();
+    let key = client.build(&spec);
+    assert_eq!(client.stop(false, Via::Blocking), Ok(false));
+    assert_eq!(client.stop(true, Via::Smol), Ok(false));
+    assert_eq!(kernel::find(key), None);
+    let (holder, _) = scene.holder(&spec);
+    let service = scene.only_living();
+    service.signal(Signal::KILL);
+    service.wait_gone();
+    assert!(client.stop(true, Via::Blocking).is_ok());
+    holder.kill();
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn who_waits_for_a_start_sleeps_and_wakes_when_it_is_ready() {
+    for spec in BOTH {
+        for via in [Via::Blocking, Via::Smol, Via::TokioMulti] {
+            let scene = scene!();
+            let spec = spec(&scene);
+            let waiter = scene.client(&spec);
+            let wait = waiter.begin_wait_ready(5, via);
+            deadline::until_true("it sleeps", || waiter.identity().threads() > 2);
+            let before = waiter.identity().cpu_time();
+            std::thread::sleep(Duration::from_millis(300));
+            let spent = waiter.identity().cpu_time().saturating_sub(before);
+            assert!(spent < Duration::from_millis(30), "it polls: {spent:?}");
+            assert!(!waiter.has_replied(&wait));
+            let (holder, key) = scene.holder(&spec);
+            waiter.finish_wait(wait);
+            assert_eq!(waiter.count(), 1, "it takes no reference");
+            // And at once.
+            let wait = waiter.begin_wait_ready(1, via);
+            waiter.finish_wait(wait);
+            holder.kill();
+            scene.everything_ends(&spec, key);
+        }
+    }
+}
+
+#[test]
+fn who_waits_for_a_start_waits_through_one_that_fails() {
+    let scene = scene!();
+    let failing = command(&scene).with_args(["--exit", "3", "--exit-after", "0"]);
+    let waiter = scene.client(&failing);
+    let wait = waiter.begin_wait_ready(2, Via::Smol);
+    let starter = scene.client(&failing);
+    starter.try_acquire(Via::Smol).expect_err("it ends at once");
+    assert!(!waiter.has_replied(&wait));
+    let mut working = failing.clone();
+    if let Some(command) = &mut working.command {
+        command.args.clear();
+    }
+    let (holder, key) = scene.holder(&working);
+    waiter.finish_wait(wait);
+    holder.kill();
+    scene.everything_ends(&working, key);
+}

@@ -1,0 +1,77 @@
+//! Waiting until a service can be used, whoever starts it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::lifecycle::unjudged;
+use super::seat::{Deadline, Seat};
+use super::world::{Machine, World as _, describe};
+use crate::error::{Error, Result};
+use crate::info::ServiceInfo;
+use crate::kernel::{Fault, Kernel as _, Missing, Object as _};
+use crate::namespace::Changes;
+
+/// How long one look at somebody's transition lasts at most.
+const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+
+/// Waits until an instance serves. Creates nothing, and takes nothing.
+///
+/// Of a service that nobody has started there is no kernel object to sleep on. But every instance is on
+/// record before it serves, under the lock. So this sleeps until a file comes into the directory, and then
+/// until the lock is free.
+pub(super) async fn wait_ready(seat: &Arc<Seat<Machine>>) -> Result<ServiceInfo> {
+    loop {
+        // Before the look: what comes between look and sleep ends the sleep.
+        let changes = Changes::of(&seat.key.namespace)?;
+        match look(seat).await? {
+            Look::Serves(info) => return Ok(info),
+            Look::Again => {}
+            Look::Nothing => {
+                let kept = Arc::clone(seat);
+                let changed = async move {
+                    let changed = changes.wait(&kept.key.namespace);
+                    drop(kept);
+                    changed
+                };
+                let purpose = "wait until somebody starts the service";
+                seat.arrival.wait(&seat.world, purpose, changed).await?;
+            }
+        }
+    }
+}
+
+enum Look {
+    Serves(ServiceInfo),
+    /// Somebody's transition has ended.
+    Again,
+    /// Nobody starts it.
+    Nothing,
+}
+
+async fn look(seat: &Arc<Seat<Machine>>) -> Result<Look> {
+    let opened = seat.world.kernel().open(&seat.key, Missing::Ignore).await?;
+    let Some(object) = opened.map(Arc::new) else {
+        return Ok(Look::Nothing);
+    };
+    let snapshot = match object.snapshot().await {
+        Ok(snapshot) => snapshot,
+        Err(Fault::Removed) => return Ok(Look::Nothing),
+        Err(Fault::Refused(error)) => return Err(error),
+    };
+    if let Some(instance) = unjudged(&snapshot, None) {
+        let info = describe(&seat.world, &seat.key, &instance).await;
+        if info.pid() == 0 || info.is_alive() {
+            return Ok(Look::Serves(info));
+        }
+    }
+    if !snapshot.locked {
+        return Ok(Look::Nothing);
+    }
+    match seat
+        .wait_unlocked(&object, Deadline::after(LOOK_AGAIN))
+        .await
+    {
+        Ok(()) | Err(Error::Timeout { .. }) => Ok(Look::Again),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,193 @@
+//! Stopping a service on demand, held or not.
+
+use std::sync::Arc;
+
+use super::config::Config;
+use super::departure::Hold;
+use super::lifecycle::Drive;
+use super::seat::{Deadline, ObjectOf, Seat};
+use super::world::World;
+use crate::crash::{self, Point};
+use crate::error::{Error, Result};
+use crate::kernel::{Fault, Lock, Missing, Object, Snapshot, Step};
+use crate::process::KILL_TIMEOUT;
+
+/// Whether a service is stopped although clients hold it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    Refuse,
+    Override,
+}
+
+/// Stops the service, and takes its pin away; true if there was one.
+///
+/// Done with the lock and a reference, as a client that enters has them. With the lock alone the last
+/// holder could die in the middle, and leave a set to nobody: giving both back is one step, which tells
+/// whether somebody else holds the service still, and if not, this is the last leaver.
+pub(crate) async fn stop<W: World>(
+    seat: &Arc<Seat<W>>,
+    config: &Arc<Config>,
+    held: Held,
+) -> Result<bool> {
+    let deadline = Deadline::after(config.wait_timeout);
+    let mut drive = Drive::new(Hold::begin(seat.turn().await, config));
+    let mut stopped = Stopped::default();
+    loop {
+        match drive.attempt_stop(held, deadline, &mut stopped).await {
+            Ok(true) => {
+                let departed = drive.depart().await;
+                return match stopped.complaint {
+                    Some(complaint) => Err(complaint),
+                    None => departed.map(|()| stopped.any),
+                };
+            }
+            Ok(false) => {}
+            // Others have stopped it, or somebody removed its object.
+            Err(Fault::Removed) => drive.forget(),
+            Err(Fault::Refused(error)) => {
+                drive.give_back().await;
+                return Err(error);
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Stopped {
+    /// There was something to stop, or a pin to take away.
+    any: bool,
+    /// What went wrong with the callback. The instance is gone all the same.
+    complaint: Option<Error>,
+}
+
+impl<W: World> Drive<W> {
+    /// One step towards a service that does not run. False: look again.
+    async fn attempt_stop(
+        &mut self,
+        held: Held,
+        deadline: Deadline,
+        stopped: &mut Stopped,
+    ) -> Step<bool> {
+        let Some(object) = self.object(Missing::Ignore).await? else {
+            return Ok(true);
+        };
+        let snapshot = object.snapshot().await?;
+        // Before anything is taken: whom others hold is not to notice that somebody asked.
+        self.check_held(held, &object, &snapshot).await?;
+        let locked = if self.reference {
+            object.try_lock().await?
+        } else {
+            object.try_enter().await?
+        };
+        if !locked {
+            if snapshot.locked {
+                self.turn.seat().wait_unlocked(&object, deadline).await?;
+            }
+            return Ok(false);
+        }
+        self.lock = true;
+        self.reference = true;
+        crash::point(Point::EnteredToStop);
+        // Somebody may have come in between. From here on nobody can.
+        let snapshot = object.snapshot().await?;
+        self.check_held(held, &object, &snapshot).await?;
+        if !snapshot.claimed {
+            object.claim().await?;
+        }
+        // The pin first. A death in between leaves a service that ends with its last client, as any; the
+        // other way round it would leave one that is kept, and stopping.
+        if snapshot.pinned {
+            stopped.any |= object.unpin().await?;
+        }
+        crash::point(Point::UnpinnedToStop);
+        self.stop_whole(&object, &snapshot, stopped).await?;
+        self.leave_to_somebody(&object).await?;
+        Ok(true)
+    }
+
+    /// The supervisor that was the instance's parent has gone with it. Those who hold the service still may
+    /// be killed, and then somebody has to remove the set.
+    async fn leave_to_somebody(&self, object: &Arc<ObjectOf<W>>) -> Step<()> {
+        let snapshot = object.snapshot().await?;
+        let held = snapshot.clients > 1 || self.turn.has_other_handles();
+        if !held || snapshot.supervised {
+            return Ok(());
+        }
+        if let Err(error) = self.supervise(object, self.config.stop()).await {
+            let service = self.service();
+            tracing::warn!(service, %error, "nobody will clean up if its holders are killed");
+        }
+        Ok(())
+    }
+
+    /// Under the lock: ends the instance with all its processes, and clears it. The set stays for those
+    /// who hold it.
+    async fn stop_whole(
+        &self,
+        object: &Arc<ObjectOf<W>>,
+        snapshot: &Snapshot,
+        stopped: &mut Stopped,
+    ) -> Step<()> {
+        let Some(instance) = self.leftover(snapshot).await? else {
+            return Ok(());
+        };
+        stopped.any = true;
+        let grace = self.stop_of(&instance).await.grace;
+        let parent = self.parent(object, snapshot).await?;
+        let generation = snapshot.generation;
+        stopped.complaint = self.stop(object, instance, generation).await?;
+        if let Some(parent) = parent {
+            // It ends what the instance has left, and resigns, because there is a reference: ours. As long
+            // as it needs at most: asking, and killing.
+            let limit = grace.saturating_add(KILL_TIMEOUT);
+            if !self.world().wait(&parent, limit).await? {
+                let service = self.service();
+                tracing::error!(service, "it has left processes that cannot be ended");
+            }
+        }
+        // In this order, as the last client does it.
+        object.publish(None, generation, Lock::Keep).await?;
+        crash::point(Point::ClearedToStop);
+        self.world().remove_record(&self.turn.seat().key).await;
+        Ok(())
+    }
+
+    /// The supervisor that is the parent of the instance's processes.
+    async fn parent(
+        &self,
+        object: &Arc<ObjectOf<W>>,
+        snapshot: &Snapshot,
+    ) -> Step<Option<Arc<W::Process>>> {
+        if !snapshot.tree {
+            return Ok(None);
+        }
+        let Some(pid) = object.inspect().await?.supervisor else {
+            return Ok(None);
+        };
+        let found = self.world().look_up(pid).await?;
+        Ok(found.map(|(_, process)| Arc::new(process)))
+    }
+
+    /// An error if anybody but this call holds the service.
+    async fn check_held(
+        &self,
+        held: Held,
+        object: &Arc<ObjectOf<W>>,
+        snapshot: &Snapshot,
+    ) -> Step<()> {
+        let ours = u32::from(self.reference);
+        let handles = self.turn.has_other_handles();
+        let clients = snapshot.clients - ours.min(snapshot.clients) + u32::from(handles);
+        if held == Held::Override || clients == 0 {
+            return Ok(());
+        }
+        let mut holders = object.inspect().await?.holders;
+        let own = self.world().own_pid();
+        holders.retain(|&pid| handles || pid != own);
+        Err(Fault::Refused(Error::Held {
+            service: self.service().to_owned(),
+            clients,
+            holders,
+        }))
+    }
+}

@@ -1,0 +1,105 @@
+//! `{port}` and the like in what a program is started with.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::Path;
+
+/// The text with every `{NAME}` filled in for which there is a value, and `{{NAME}}` of such a name as
+/// `{NAME}`. All other braces are what they are, so that JSON, shell, awk and regular expressions need no
+/// escaping.
+///
+/// This is how a [`ServiceCommand`](crate::ServiceCommand) gets its port and its directory. It is here for
+/// programs that tell others where the service is.
+///
+/// ```
+/// use std::ffi::OsString;
+///
+/// let port = |name: &str| (name == "port").then(|| OsString::from("5432"));
+/// let filled = procref::fill_in("awk '{print}' {{port}}={port}", port);
+/// assert_eq!(filled, "awk '{print}' {port}=5432");
+/// ```
+pub fn fill_in(text: impl AsRef<OsStr>, value: impl Fn(&str) -> Option<OsString>) -> OsString {
+    let mut rest = text.as_ref().as_bytes();
+    let mut filled = Vec::with_capacity(rest.len());
+    while !rest.is_empty() {
+        match next(&mut rest, &value) {
+            Piece::Value(value) => filled.extend_from_slice(value.as_bytes()),
+            Piece::Bytes(bytes) => filled.extend_from_slice(bytes),
+        }
+    }
+    OsString::from_vec(filled)
+}
+
+/// What a template is made of, from left to right.
+enum Piece<'a> {
+    Value(OsString),
+    Bytes(&'a [u8]),
+}
+
+/// Takes the first piece off a template that is not empty.
+fn next<'a>(rest: &mut &'a [u8], value: impl Fn(&str) -> Option<OsString>) -> Piece<'a> {
+    let text = *rest;
+    if let Some(name) = text.strip_prefix(b"{{").and_then(name) {
+        let end = name.len() + 4;
+        if text.get(end - 1) == Some(&b'}') && value(name).is_some() {
+            *rest = &text[end..];
+            return Piece::Bytes(&text[1..end - 1]);
+        }
+    }
+    if let Some(name) = text.strip_prefix(b"{").and_then(name) {
+        if let Some(value) = value(name) {
+            *rest = &text[name.len() + 2..];
+            return Piece::Value(value);
+        }
+    }
+    // Up to the next brace, and at least one byte.
+    let brace = text.iter().skip(1).position(|&byte| byte == b'{');
+    let (bytes, behind) = text.split_at(brace.map_or(text.len(), |at| at + 1));
+    *rest = behind;
+    Piece::Bytes(bytes)
+}
+
+/// What stands before the next `}`.
+fn name(text: &[u8]) -> Option<&str> {
+    /// Longer names nobody gives. Without an end, many open braces would be a square of looks.
+    const LONGEST: usize = 1024;
+    let end = text.iter().take(LONGEST).position(|&byte| byte == b'}')?;
+    std::str::from_utf8(&text[..end]).ok()
+}
+
+/// The template of a service's start, with `{port}` and `{dir}` filled in.
+pub(crate) fn expand(template: &OsStr, port: u16, dir: &Path) -> OsString {
+    fill_in(template, |name| match name {
+        "port" => Some(port.to_string().into()),
+        "dir" => Some(dir.into()),
+        _ => None,
+    })
+}
+
+/// [`expand`] for a regular expression: the directory stands for itself and nothing else.
+pub(crate) fn expand_pattern(pattern: &str, port: u16, dir: &Path) -> String {
+    let dir = regex_lite::escape(&dir.to_string_lossy());
+    let expanded = expand(OsStr::new(pattern), port, Path::new(&dir));
+    expanded.to_string_lossy().into_owned()
+}
+
+/// [`expand`] for the path of a request: the directory is percent-encoded, or a space in it would end
+/// the path.
+pub(crate) fn expand_http_path(path: &str, port: u16, dir: &Path) -> String {
+    let mut encoded = String::new();
+    for &byte in dir.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte.into()),
+            _ if byte.is_ascii_alphanumeric() => encoded.push(byte.into()),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    let expanded = expand(OsStr::new(path), port, Path::new(&encoded));
+    expanded.to_string_lossy().into_owned()
+}
+
+/// Whether the template has a `{port}` to fill in.
+pub(crate) fn uses_port(template: &OsStr) -> bool {
+    let dir = Path::new("");
+    expand(template, 1, dir) != expand(template, 2, dir)
+}
