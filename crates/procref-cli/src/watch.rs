@@ -50,11 +50,12 @@ pub(crate) fn run(held: Held) -> Result<ExitCode> {
     let child = child.map_err(|error| Error::io("start the client's process", error))?;
     let mut family = Family::new(child.id());
     for signal in &mut signals {
-        if signal.signal == SIGCHLD {
-            if family.bury() {
-                break;
-            }
-        } else if is_for_client(&signal) {
+        // Whatever it is: a signal to a client that has ended, unnoticed so far, would be lost to those
+        // it has left.
+        if family.bury() {
+            break;
+        }
+        if signal.signal != SIGCHLD && is_for_client(&signal) {
             family.signal(signal.signal);
         }
     }

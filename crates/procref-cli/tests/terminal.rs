@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use procref_testkit::deadline;
 use pty_process::blocking::{Command, Pty, open};
 use stage::{PROCREF, Stage, text};
 
@@ -120,10 +121,15 @@ fn a_client_that_is_watched_gets_ctrl_c_once() {
         &rest,
     );
     terminal.shows("held");
+    let watcher = procref_testkit::observe::Identity::of(terminal.child.id()).expect("it lives");
+    // The client has done with its own before procref gets to see the other one: two at the same time
+    // would be one.
+    watcher.signal(rustix::process::Signal::STOP);
+    deadline::until_true("it is suspended", || watcher.is_suspended());
     terminal.press(CTRL_C);
     terminal.shows("int");
-    // Behind it in the same queue: whatever was to come of Ctrl-C has come by then.
-    let watcher = procref_testkit::observe::Identity::of(terminal.child.id()).expect("it lives");
+    watcher.signal(rustix::process::Signal::CONT);
+    // Behind it in the same queue: whatever was to come of Ctrl-C comes before.
     watcher.signal(rustix::process::Signal::TERM);
     assert_eq!(terminal.child.wait().expect("it ends").code(), Some(3));
     while let Ok(more) = terminal.output.recv_timeout(Duration::from_secs(60)) {
