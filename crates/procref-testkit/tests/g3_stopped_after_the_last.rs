@@ -5,11 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use procref_testkit::actor::Actor;
+use procref_testkit::actor::{Actor, Pending};
 use procref_testkit::protocol::{
-    Callback, Command, Death, Event, Gate, Place, Reply, StopOutcome, Via,
+    Callback, Command, Death, Event, Gate, Place, Reply, ServiceSpec, StopOutcome, Via,
 };
-use procref_testkit::{kernel, scene};
+use procref_testkit::{Scene, kernel, scene};
 use rustix::process::Signal;
 
 #[test]
@@ -193,8 +193,8 @@ fn a_dead_service_is_not_stopped_again() {
 }
 
 /// A client in the middle of its stop callback, with the service still alive.
-fn stopping(scene: &procref_testkit::Scene) -> (Actor, procref_testkit::actor::Pending) {
-    let spec = scene.service("race").stopping(StopOutcome::Terminate);
+fn stopping(scene: &Scene, spec: &ServiceSpec) -> (Actor, Pending) {
+    let spec = spec.clone().stopping(StopOutcome::Terminate);
     let one = scene.client(&spec.gated([Gate::Before(Callback::Stop)]));
     let held = one.acquire();
     let pending = one.begin(Command::Release {
@@ -208,9 +208,9 @@ fn stopping(scene: &procref_testkit::Scene) -> (Actor, procref_testkit::actor::P
 #[test]
 fn who_comes_while_it_stops_waits_and_starts_anew() {
     let scene = scene!();
-    let (one, releasing) = stopping(&scene);
-    let old = scene.only_living();
     let spec = scene.service("race");
+    let (one, releasing) = stopping(&scene, &spec);
+    let old = scene.only_living();
     let two = scene.client(&spec);
     let key = two.build_as(1, &spec);
     let acquiring = two.begin_acquire(Via::TokioMulti);
@@ -231,9 +231,10 @@ fn who_comes_while_it_stops_waits_and_starts_anew() {
 #[test]
 fn who_finds_a_stop_without_its_stopper_finishes_it() {
     let scene = scene!();
-    let (one, _releasing) = stopping(&scene);
+    // Without a supervisor, which might be the one to finish it.
+    let spec = scene.service("race").keeping_orphans();
+    let (one, _releasing) = stopping(&scene, &spec);
     let old = scene.only_living();
-    let spec = scene.service("race");
     let two = scene.client(&spec);
     let key = two.build_as(1, &spec);
     let acquiring = two.begin_acquire(Via::Pollster);
