@@ -137,13 +137,18 @@ const UNPIN: [Op; 1] = [op(slot::PIN, -1)];
 pub(crate) const SUPERVISE: [Op; 2] = [undone(slot::SUPERVISOR, 1), op(slot::WATCH, 0)];
 pub(crate) const WAIT_IDLE: [Op; 4] = [op(slot::REFS, 0), op(slot::PIN, 0), UNLOCKED, TAKE_LOCK];
 /// A supervisor's that becomes the parent of the service: it sleeps until an older one's processes are
-/// gone, and shares the lock with its starter, so that the death of either alone does not open it. A
-/// lock that nobody holds any more is not waited for: then there is no starter to serve.
+/// gone, and shares the lock with its starter, so that the death of either alone does not open it.
+///
+/// A lock that nobody holds is not waited for: then there is no starter to serve. It is asked for before
+/// TREE, and so again at every change of the set, for as long as this sleeps. Asked for behind it, it would
+/// be looked at when the older processes are gone: of a supervisor that comes late, when its starter is
+/// dead and somebody else's service runs, that is the end of that service, and until then everything that
+/// the dead starter had open stays open, to the harm of whoever reads from its pipes.
 pub(crate) const SUPERVISE_TREE: [Op; 6] = [
-    op(slot::TREE, 0),
-    undone(slot::TREE, 1),
     at_once(undone(slot::LOCK, -1)),
     at_once(undone(slot::LOCK, 2)),
+    op(slot::TREE, 0),
+    undone(slot::TREE, 1),
     undone(slot::SUPERVISOR, 1),
     op(slot::WATCH, 0),
 ];

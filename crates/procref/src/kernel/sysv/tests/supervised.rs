@@ -118,6 +118,27 @@ fn a_starter_that_has_let_go_is_not_served() {
     assert!(!left.locked && !left.tree && !left.supervised);
 }
 
+/// It would keep open what its dead starter had open, until the service of somebody else ends.
+#[test]
+fn a_supervisor_that_comes_late_does_not_wait_for_the_processes_of_another_one() {
+    let scratch = Scratch::new("late");
+    let set = entered(&scratch);
+    let bare = set.bare();
+    run(bare.supervise_tree(LONG)).unwrap();
+    // The other one's start goes on for a while, and is over.
+    let late = thread::spawn(move || {
+        let begun = Instant::now();
+        (run(bare.supervise_tree(LONG)), begun.elapsed())
+    });
+    run(set.unlock()).unwrap();
+    run(bare.unlock()).unwrap();
+    let (refused, took) = late.join().unwrap();
+    assert_eq!(refused, Err(Refused::NotNow));
+    assert!(took < LONG / 2, "it waited for the tree: {took:?}");
+    let serving = run(set.snapshot()).unwrap();
+    assert!(serving.tree && !serving.locked);
+}
+
 #[test]
 fn a_parent_resigns_to_a_holder_or_a_pin_and_to_nobody_else() {
     let scratch = Scratch::new("resigns");
