@@ -63,6 +63,11 @@ fn holders_are_exactly_those_who_hold_it() {
     assert_held_by(&spec, &clients);
     clients[0].release(&second);
     assert_held_by(&spec, &clients);
+    let joined = clients[0].try_join().expect("it serves");
+    let joined = joined.expect("this very process holds it");
+    assert_held_by(&spec, &clients);
+    clients[0].release(&joined);
+    assert_held_by(&spec, &clients);
 
     clients[0].release(&held[0]);
     assert_held_by(&spec, &clients[1..]);
