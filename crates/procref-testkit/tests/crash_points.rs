@@ -109,6 +109,10 @@ fn live_through(scene: &Scene, client: &Actor, spec: &ServiceSpec, key: i32, poi
     deadline::until_true("the start is over", || {
         kernel::find(key).is_some_and(|set| set.value(LOCK).is_ok_and(|value| value == 0))
     });
+    if point == "AboutToSleep" {
+        // It is in place before it sleeps, and nobody waits for the latter.
+        wait_no_supervisor(spec);
+    }
     if supervisors_of(&spec.name).is_empty() {
         return true;
     }
