@@ -49,6 +49,7 @@ points! {
     // Stopping, by a client.
     LeftLast,
     PublishedStopping,
+    SettledNone,
     ServiceEnded,
     PublishedNone,
     RecordRemoved,

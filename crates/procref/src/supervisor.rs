@@ -292,6 +292,11 @@ async fn watch_start<P: Parent>(set: SetOf<P>, parent: &P) -> Result<Start, Refu
         Some(_) => clear(set, snapshot, parent).await?,
         None => {
             parent.end_all().await;
+            // The starter has cleared it, and may have died before it came to the files. With the set, what
+            // is left of them would be nobody's.
+            if snapshot.instance.is_none() {
+                parent.remove_files().await;
+            }
             true
         }
     };

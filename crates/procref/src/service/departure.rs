@@ -227,6 +227,7 @@ impl<W: World> Hold<W> {
                 object
                     .publish(None, snapshot.generation, Lock::Keep)
                     .await?;
+                crash::point(Point::SettledNone);
                 self.world().remove_record(&self.turn.seat().key).await;
                 Ok(complaint.map_or(Settled::Well, Settled::Badly))
             }
