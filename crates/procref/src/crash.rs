@@ -1,89 +1,233 @@
 //! Where a process can be made to die, for the tests of what remains then.
 //!
+//! After every step that changes something outside the process (the kernel object, a file, another
+//! process) there is a point, and its name is in the list below; the compiler sees to that. A test
+//! sees to it that every changing step of the kernel's contract is followed by a point.
+//!
 //! Without the feature `crash-points`, which only procref's own tests turn on, all of this is nothing.
 
 #[cfg(feature = "crash-points")]
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+/// Which process comes to a point.
+#[cfg(feature = "crash-points")]
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrashSite {
+    Client,
+    /// Or the process between it and its starter.
+    Supervisor,
+    /// A service's, before its program is executed.
+    Service,
+}
+
+/// A step after which a process can be made to die.
+#[cfg(feature = "crash-points")]
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CrashPoint {
+    pub name: &'static str,
+    pub site: CrashSite,
+}
 
 macro_rules! points {
-    ($($(#[$meta:meta])* $name:ident,)*) => {
+    ($($(#[$meta:meta])* $site:ident { $($name:ident,)* })*) => {
         /// A step after which a process can be made to die.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Point {
-            $($(#[$meta])* $name,)*
+            $($($name,)*)*
         }
 
-        /// The names of all steps, in the order in which a service goes through them.
+        /// All steps, about in the order in which a service goes through them.
         #[cfg(feature = "crash-points")]
         #[doc(hidden)]
-        pub const CRASH_POINTS: &[&str] = &[$(stringify!($name),)*];
+        pub const CRASH_POINTS: &[CrashPoint] = &[
+            $($(CrashPoint { name: stringify!($name), site: CrashSite::$site },)*)*
+        ];
     };
 }
 
 points! {
-    // A client's: acquiring.
-    Joined,
-    Entered,
-    Claimed,
-    LeftoverStopped,
+    // Acquiring.
+    Client {
+        Joined,
+        JoinedUnsupervised,
+        TryJoined,
+        Entered,
+        Locked,
+        Claimed,
+        AdopteeSupervised,
+        Adopted,
+        LeftoverStopped,
+    }
     // Starting by callback.
-    Supervised,
-    CalledBack,
-    PublishedUnready,
+    Client {
+        Supervised,
+        CalledBack,
+        ReplacedEnded,
+        PublishedUnready,
+    }
     // Starting by command.
-    Prepared,
-    SupervisorForked,
-    Launched,
+    Client {
+        Prepared,
+        SupervisorForked,
+        WordGiven,
+        Launched,
+    }
     // Both.
-    Recorded,
-    Executed,
-    Answering,
-    PublishedReady,
-    // A supervisor's: starting.
-    SupervisorBegun,
-    SupervisorInPlace,
-    ServiceForked,
-    ServicePublished,
-    AboutToSleep,
-    StartSeen,
-    // Stopping, by a client.
-    LeftLast,
-    PublishedStopping,
-    SettledNone,
-    ServiceEnded,
-    PublishedNone,
-    RecordRemoved,
-    // Stopping, on demand.
-    EnteredToStop,
-    UnpinnedToStop,
-    ClearedToStop,
-    // Stopping, by a supervisor.
-    FoundIdle,
-    SupervisorPublishedStopping,
-    SupervisorEndedService,
-    SupervisorPublishedNone,
-    SupervisorRemovedFiles,
-    Resigned,
+    Client {
+        Drafted,
+        Recorded,
+        GateOpened,
+        Executed,
+        Answering,
+        PublishedReady,
+    }
+    // Starting.
+    Supervisor {
+        SupervisorsParentBegun,
+        SupervisorBegun,
+        SupervisorInPlace,
+        WordTaken,
+        SteppedDown,
+        ClearedUpFiles,
+        ClearedUp,
+        ServiceForked,
+        ServicePublished,
+        SupervisorReported,
+    }
+    Service {
+        AtGate,
+        GatePassed,
+    }
+    Supervisor {
+        AboutToSleep,
+        EndReported,
+        GoneReported,
+        StartSeen,
+        SharedLockReleased,
+        StartCleared,
+    }
+    // Letting go.
+    Client {
+        Left,
+        LeftToSupervisor,
+        LeftPinned,
+        LeftLast,
+        UnlockedForOthers,
+        Abandoned,
+        ReferenceDropped,
+        ReferenceDroppedLate,
+        UnlockedLast,
+    }
+    // Stopping.
+    Client {
+        PublishedStopping,
+        StopCalledBack,
+        AskedToEnd,
+        Killed,
+        ServiceEnded,
+        SettledNone,
+        SettledRecordRemoved,
+        PublishedNone,
+        RecordRemoved,
+        SetRemoved,
+    }
+    // Stopping on demand.
+    Client {
+        EnteredToStop,
+        UnpinnedToStop,
+        ClearedToStop,
+    }
+    Supervisor {
+        FoundIdle,
+        Yielded,
+        Lingering,
+        LingerOver,
+        RestEnded,
+        Resigned,
+        FoundIdleAfterEnd,
+        SupervisorPublishedStopping,
+        SupervisorEndedService,
+        SupervisorPublishedNone,
+        SupervisorRemovedFiles,
+        SupervisorRemovedSet,
+    }
+    // Keeping, and cleaning up.
+    Client {
+        Pinned,
+        UnpinnedByHolder,
+        ReferredToUnpin,
+        Unpinned,
+        GcLocked,
+        GcClaimed,
+        GcCleared,
+        GcRemovedFiles,
+    }
 }
 
 /// Points that were chosen, plus one: where to die, and where to suspend the process, once. In memory
 /// that a supervisor keeps.
 #[cfg(feature = "crash-points")]
 static DIE: AtomicU8 = AtomicU8::new(0);
+/// How often a process comes through there before it dies.
+#[cfg(feature = "crash-points")]
+static SURVIVED: AtomicU32 = AtomicU32::new(0);
 #[cfg(feature = "crash-points")]
 static SUSPEND: AtomicU8 = AtomicU8::new(0);
 
+/// The path of a file that tells who died, NUL-terminated. Neither on the heap nor locked, as above.
+#[cfg(feature = "crash-points")]
+static MARK: [AtomicU8; 256] = [const { AtomicU8::new(0) }; 256];
+
 /// Takes the choice from the environment.
 pub(crate) fn arm() {
+    #[cfg(feature = "crash-points")]
+    if let Ok(path) = std::env::var("PROCREF_CRASH_MARK") {
+        assert!(path.len() < MARK.len(), "a short path for the mark");
+        for (place, byte) in MARK.iter().zip(path.bytes()) {
+            place.store(byte, Ordering::Relaxed);
+        }
+    }
     #[cfg(feature = "crash-points")]
     for (variable, chosen) in [
         ("PROCREF_CRASH_POINT", &DIE),
         ("PROCREF_SUSPEND_POINT", &SUSPEND),
     ] {
         if let Ok(name) = std::env::var(variable) {
-            let position = CRASH_POINTS.iter().position(|point| *point == name);
-            let position = position.expect("the environment names a point");
-            chosen.store(position as u8 + 1, Ordering::Relaxed);
+            chosen.store(code(&name), Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(feature = "crash-points")]
+fn code(name: &str) -> u8 {
+    let position = CRASH_POINTS.iter().position(|point| point.name == name);
+    position.expect("the name of a point") as u8 + 1
+}
+
+/// From now on this process, or one that it forks, dies at this step, after so many times.
+///
+/// # Panics
+///
+/// If there is no such point.
+#[cfg(feature = "crash-points")]
+#[doc(hidden)]
+pub fn die_at(point: &str, survived: u32) {
+    SURVIVED.store(survived, Ordering::Relaxed);
+    DIE.store(code(point), Ordering::Relaxed);
+}
+
+#[cfg(feature = "crash-points")]
+fn leave_mark() {
+    use rustix::fs::{Mode, OFlags};
+
+    let path = MARK.each_ref().map(|byte| byte.load(Ordering::Relaxed));
+    if let Ok(path) = std::ffi::CStr::from_bytes_until_nul(&path) {
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+        if let Ok(mark) = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
+            let pid = rustix::process::getpid().as_raw_nonzero().get();
+            let _ = rustix::io::write(&mark, &pid.to_ne_bytes());
         }
     }
 }
@@ -94,7 +238,12 @@ pub(crate) fn point(point: Point) {
     {
         let here = point as u8 + 1;
         if DIE.load(Ordering::Relaxed) == here {
-            crate::process::kill_myself();
+            let less = |left: u32| left.checked_sub(1);
+            let survived = SURVIVED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+            if survived.is_err() {
+                leave_mark();
+                crate::process::kill_myself();
+            }
         }
         let suspended = SUSPEND.compare_exchange(here, 0, Ordering::Relaxed, Ordering::Relaxed);
         if suspended.is_ok() {

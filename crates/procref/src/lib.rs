@@ -92,7 +92,7 @@ mod timer;
 pub use command::{ServiceCommand, StopSignal};
 pub use counter::{PlatformRefCounter, RefCounter};
 #[cfg(feature = "crash-points")]
-pub use crash::CRASH_POINTS;
+pub use crash::{CRASH_POINTS, CrashPoint, CrashSite, die_at};
 pub use error::{Error, LogTail, Result};
 pub use info::ServiceInfo;
 pub use ready::Ready;

@@ -15,6 +15,7 @@ use rustix::fs::{Access, FileType, Mode, OFlags, Stat};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{self, Stop};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::name::ServiceKey;
@@ -280,6 +281,7 @@ pub(crate) fn write(key: &ServiceKey, record: &Record) -> Result<()> {
     File::from(file)
         .write_all(&bytes)
         .map_err(|error| failed("write", &draft, error))?;
+    crash::point(Point::Drafted);
     fs::rename(&draft, &path).map_err(|error| failed("put the record in place", &path, error))
 }
 

@@ -211,9 +211,11 @@ pub(crate) async fn launch_and_watch<B: Birth>(
     crash::point(Point::SupervisorInPlace);
     if !birth.say_counted() || !birth.has_word().await {
         let _ = set.step_down().await;
+        crash::point(Point::SteppedDown);
         clear_up(set, birth).await;
         return;
     }
+    crash::point(Point::WordTaken);
     let Some(parent) = birth.fork().await else {
         return;
     };
@@ -225,6 +227,7 @@ pub(crate) async fn launch_and_watch<B: Birth>(
     if set.publish(Some(&instance), generation).await.is_ok() {
         crash::point(Point::ServicePublished);
         birth.say_in_place(child);
+        crash::point(Point::SupervisorReported);
         watch_child(set, &parent).await;
     } else {
         parent.end_all().await;
@@ -240,10 +243,12 @@ async fn clear_up<B: Birth>(set: SetOf<B::Parent>, birth: &B) {
     let blank = snapshot.is_ok_and(|snapshot| snapshot.instance.is_none());
     let _ = if blank {
         birth.remove_files().await;
+        crash::point(Point::ClearedUpFiles);
         set.remove().await
     } else {
         set.unlock().await
     };
+    crash::point(Point::ClearedUp);
 }
 
 /// The life of a supervisor that is the service's parent, from when the instance is published.
@@ -274,8 +279,10 @@ async fn watch_start<P: Parent>(set: SetOf<P>, parent: &P) -> Result<Start, Refu
         // The starter is told at once, and clears up. What it does not come to, because it dies, is done
         // below, so the share of the lock is kept until it has let go.
         parent.report_end();
+        crash::point(Point::EndReported);
         parent.end_rest().await;
         parent.report_gone();
+        crash::point(Point::GoneReported);
         while set.wait_alone(unlimited(parent)).await == Err(Refused::NotNow) {}
     }
     crash::point(Point::StartSeen);
@@ -285,6 +292,7 @@ async fn watch_start<P: Parent>(set: SetOf<P>, parent: &P) -> Result<Start, Refu
         .filter(|instance| instance.identity == parent.child());
     if ours.is_some_and(|instance| instance.is_serving()) {
         set.unlock().await?;
+        crash::point(Point::SharedLockReleased);
         return Ok(Start::Serving);
     }
     // The starter has died, or could not use the service. Nobody else may.
@@ -306,6 +314,7 @@ async fn watch_start<P: Parent>(set: SetOf<P>, parent: &P) -> Result<Start, Refu
             Err(Refused::NotNow) => set.remove().await?,
             done => done?,
         }
+        crash::point(Point::StartCleared);
     }
     Ok(Start::Over)
 }
@@ -322,6 +331,7 @@ async fn after_end<P: Parent>(set: SetOf<P>, parent: &P) -> Result<(), Refused> 
     const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
     parent.end_rest().await;
+    crash::point(Point::RestEnded);
     loop {
         // Whoever holds it will find it dead, and start it anew under a supervisor of its own, which
         // waits until this one's TREE is gone.
@@ -337,6 +347,7 @@ async fn after_end<P: Parent>(set: SetOf<P>, parent: &P) -> Result<(), Refused> 
         parent.set_limit(Some(LOOK_AGAIN));
         match set.wait_idle(parent.limit()).await {
             Ok(()) => {
+                crash::point(Point::FoundIdleAfterEnd);
                 let snapshot = set.snapshot().await?;
                 return stop(set, snapshot, parent).await;
             }
@@ -362,6 +373,7 @@ async fn watch_until<H: Hands>(set: SetOf<H>, hands: &H) -> Result<Watched, Refu
         if snapshot.tree && !hands.is_parent() {
             // The service of today has a supervisor that is its parent, and can end more than one process.
             set.unlock().await?;
+            crash::point(Point::Yielded);
             return Ok(Watched::Stopped);
         }
         // One whose start or stop was broken off by a death is not kept warm.
@@ -369,6 +381,7 @@ async fn watch_until<H: Hands>(set: SetOf<H>, hands: &H) -> Result<Watched, Refu
         let linger = serving.map_or(0, |instance| instance.linger_ms);
         if linger > 0 {
             set.unlock().await?;
+            crash::point(Point::Lingering);
             let linger = Duration::from_millis(linger.into());
             match sleep(hands, Some(linger), |limit| set.wait_client(limit)).await? {
                 Slept::Done => continue,
@@ -382,9 +395,11 @@ async fn watch_until<H: Hands>(set: SetOf<H>, hands: &H) -> Result<Watched, Refu
                 Err(Refused::NotNow) => continue,
                 Err(gone) => return Err(gone),
             }
+            crash::point(Point::LingerOver);
             let again = set.snapshot().await?;
             if again.generation != snapshot.generation {
-                // Another instance by now, which has its own time to be kept warm.
+                // Another instance by now, which has its own time to be kept warm. No crash point: nobody can
+                // be made to come and go unseen.
                 set.unlock().await?;
                 continue;
             }
@@ -399,6 +414,7 @@ async fn watch_until<H: Hands>(set: SetOf<H>, hands: &H) -> Result<Watched, Refu
 async fn stop<H: Hands>(set: SetOf<H>, snapshot: Snapshot, hands: &H) -> Result<(), Refused> {
     if clear(set, snapshot, hands).await? {
         set.remove().await?;
+        crash::point(Point::SupervisorRemovedSet);
     }
     Ok(())
 }
@@ -408,6 +424,7 @@ async fn stop<H: Hands>(set: SetOf<H>, snapshot: Snapshot, hands: &H) -> Result<
 async fn clear<H: Hands>(set: SetOf<H>, snapshot: Snapshot, hands: &H) -> Result<bool, Refused> {
     if let Some(instance) = snapshot.instance {
         if instance.keep_orphan {
+            // No crash point: this process ends here anyway.
             set.unlock().await?;
             return Ok(false);
         }
@@ -419,7 +436,8 @@ async fn clear<H: Hands>(set: SetOf<H>, snapshot: Snapshot, hands: &H) -> Result
             set.publish(Some(&stopping), snapshot.generation).await?;
             crash::point(Point::SupervisorPublishedStopping);
             if !hands.end(&instance).await {
-                // What cannot be stopped keeps its set, for the next client to see.
+                // What cannot be stopped keeps its set, for the next client to see. No crash point, as
+                // above.
                 set.unlock().await?;
                 return Ok(false);
             }

@@ -302,9 +302,18 @@ pub(crate) fn kill_myself() -> ! {
 }
 
 /// Until somebody continues it. Makes only system calls.
+///
+/// The signal goes to this thread, which takes it before it does anything else. One to the process may be
+/// taken by another thread, and this one would go on for a while.
 #[cfg(feature = "crash-points")]
+#[expect(unsafe_code, reason = "a signal to one thread")]
 pub(crate) fn suspend_myself() {
-    let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::STOP);
+    let process = rustix::process::getpid().as_raw_nonzero().get();
+    let thread = rustix::thread::gettid().as_raw_nonzero().get();
+    let [process, thread, signal] = [process, thread, libc::SIGSTOP].map(libc::c_long::from);
+    // SAFETY: takes three numbers. The libc's own call for it would use what it remembers of the thread,
+    // which in a supervisor is its starter's.
+    unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
 }
 
 /// A process for somebody who may do nothing but bare system calls: neither allocate nor lock.

@@ -9,6 +9,7 @@ use super::directory::Known;
 use super::lifecycle::Drive;
 use super::seat::{ObjectOf, Seat, Turn};
 use super::world::{Machine, World};
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::{Fault, Kernel as _, Lock, Missing, Native, Object as _, Snapshot, Step};
 use crate::name::ServiceKey;
@@ -114,10 +115,12 @@ impl Collection {
         if is_kept(&snapshot).await? || !object.try_lock().await? {
             return Ok(None);
         }
+        crash::point(Point::GcLocked);
         // Again under the lock: somebody may have come, or come and gone, before it was ours.
         let snapshot = match idle(&object).await {
             Ok(Some(snapshot)) => snapshot,
             other => {
+                // No crash point: a death gives back the lock, as this does, and nothing else was done.
                 object.unlock().await?;
                 return other.map(|_| None);
             }
@@ -146,7 +149,8 @@ impl Collection {
             Ok(stopped) => stopped,
             Err(fault) => {
                 // What could not be stopped keeps its set, for the next one to try. The departure of
-                // the hold would try again at once.
+                // the hold would try again at once. No crash point: what SIGKILL does not end no test
+                // can make.
                 let unlocked = object.unlock().await;
                 hold.0 = None;
                 for fault in [Err(fault), unlocked] {
@@ -168,6 +172,7 @@ impl Collection {
                 }
             }
         }
+        crash::point(Point::GcRemovedFiles);
         if let Some(hold) = hold.0.take() {
             if let Err(error) = Departure::new(hold).await {
                 collected.failures.push(error);
@@ -197,6 +202,7 @@ async fn stop(
 ) -> Step<Option<u32>> {
     if !snapshot.claimed {
         object.claim().await?;
+        crash::point(Point::GcClaimed);
     }
     let Some(instance) = hold.leftover(snapshot).await? else {
         return Ok(None);
@@ -209,6 +215,7 @@ async fn stop(
     // Cleared here, so that the departure does not leave what is dead to a supervisor that would keep it
     // warm.
     object.publish(None, generation, Lock::Keep).await?;
+    crash::point(Point::GcCleared);
     Ok(lives.then_some(instance.identity.pid))
 }
 

@@ -68,12 +68,20 @@ impl<W: World> Hold<W> {
             return false;
         };
         let known = self.turn.known();
-        let left = if known.is_some_and(|current| current.instance.command) {
+        let to_supervisor = known.is_some_and(|current| current.instance.command);
+        let left = if to_supervisor {
             poll_once(object.leave_to_supervisor())
         } else {
             poll_once(object.leave())
         };
         let left = matches!(left, Poll::Ready(Ok(true)));
+        if left {
+            crash::point(if to_supervisor {
+                Point::LeftToSupervisor
+            } else {
+                Point::Left
+            });
+        }
         self.reference = !left;
         left
     }
@@ -141,6 +149,7 @@ impl<W: World> Hold<W> {
             if self.lock {
                 settled = self.settle(&object).await?;
                 object.unlock().await?;
+                crash::point(Point::UnlockedForOthers);
                 self.lock = false;
             }
             if self.turn.leave_to_others() {
@@ -151,19 +160,22 @@ impl<W: World> Hold<W> {
             if self.lock {
                 settled = self.settle(&object).await?;
                 if object.abandon().await? {
+                    crash::point(Point::Abandoned);
                     return Ok(settled.complaint());
                 }
                 // Everybody else has left since: they could, because we held a reference. To go like
                 // them would leave the service to nobody, so we are the last leaver now, and have
                 // the lock already.
                 object.drop_reference().await?;
+                crash::point(Point::ReferenceDropped);
                 self.reference = false;
             } else if !self.leave(&object).await? {
                 return Ok(settled.complaint());
             }
         }
         if let Settled::Stuck(error) = settled {
-            // What could not be stopped keeps its set, for the next one to try.
+            // What could not be stopped keeps its set, for the next one to try. No crash point: what
+            // SIGKILL does not end no test can make.
             object.unlock().await?;
             return Ok(Some(error));
         }
@@ -176,11 +188,13 @@ impl<W: World> Hold<W> {
         let mut deadline = None;
         loop {
             if object.leave().await? {
+                crash::point(Point::Left);
                 self.reference = false;
                 return Ok(false);
             }
             let snapshot = object.snapshot().await?;
             if snapshot.is_left_to_supervisor() && object.leave_to_supervisor().await? {
+                crash::point(Point::LeftToSupervisor);
                 tracing::debug!(service = self.service(), "left to its supervisor");
                 self.reference = false;
                 return Ok(false);
@@ -194,6 +208,7 @@ impl<W: World> Hold<W> {
             // In one step with seeing the pin: whoever took it away in between would have counted on us
             // to be the last, and we on the pin.
             if snapshot.pinned && object.leave_pinned().await? {
+                crash::point(Point::LeftPinned);
                 self.reference = false;
                 return Ok(false);
             }
@@ -207,6 +222,7 @@ impl<W: World> Hold<W> {
             let deadline = *deadline.get_or_insert_with(|| Deadline::after(limit));
             if let Err(late) = self.turn.seat().wait_unlocked(object, deadline).await {
                 object.drop_reference().await?;
+                crash::point(Point::ReferenceDroppedLate);
                 self.reference = false;
                 return Err(Fault::Refused(late));
             }
@@ -229,6 +245,7 @@ impl<W: World> Hold<W> {
                     .await?;
                 crash::point(Point::SettledNone);
                 self.world().remove_record(&self.turn.seat().key).await;
+                crash::point(Point::SettledRecordRemoved);
                 Ok(complaint.map_or(Settled::Well, Settled::Badly))
             }
             Err(Fault::Refused(error)) => Ok(Settled::Stuck(error)),
@@ -241,6 +258,7 @@ impl<W: World> Hold<W> {
         let snapshot = object.snapshot().await?;
         if snapshot.pinned || snapshot.is_left_to_supervisor() {
             object.unlock().await?;
+            crash::point(Point::UnlockedLast);
             return Ok(None);
         }
         let mut complaint = None;
@@ -249,6 +267,7 @@ impl<W: World> Hold<W> {
             match self.stop(object, instance, snapshot.generation).await {
                 Ok(stopped) => complaint = stopped,
                 Err(Fault::Refused(error)) => {
+                    // No crash point, as above.
                     object.unlock().await?;
                     return Ok(Some(error));
                 }
@@ -266,6 +285,7 @@ impl<W: World> Hold<W> {
         self.world().remove_record(&self.turn.seat().key).await;
         crash::point(Point::RecordRemoved);
         object.remove().await?;
+        crash::point(Point::SetRemoved);
         self.forget();
         Ok(complaint)
     }
@@ -369,6 +389,9 @@ impl<W: World> Hold<W> {
         let pid = info.pid();
         let grace = Deadline::after(stop.grace);
         let asked = self.ask_to_stop(info, grace).await;
+        if !matches!(asked, Ok(false)) {
+            crash::point(Point::StopCalledBack);
+        }
         let process = match target {
             Target::Process(process) => process,
             Target::Hosted => return Ok(asked.err()),
@@ -401,6 +424,7 @@ impl<W: World> Hold<W> {
                 .ask_to_end(process, signal)
                 .await
                 .map_err(|error| unstoppable(error.to_string()))?;
+            crash::point(Point::AskedToEnd);
         }
         if !world.wait(process, grace.left()).await? {
             tracing::warn!(service, pid, grace = ?grace.limit(), "still alive after its grace: killed");
@@ -408,6 +432,7 @@ impl<W: World> Hold<W> {
                 .kill(process)
                 .await
                 .map_err(|error| unstoppable(error.to_string()))?;
+            crash::point(Point::Killed);
             if !world.wait(process, KILL_TIMEOUT).await? {
                 return Err(unstoppable("it is alive 5 s after SIGKILL".to_owned()));
             }

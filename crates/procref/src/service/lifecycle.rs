@@ -246,6 +246,9 @@ impl<W: World> Drive<W> {
                 if snapshot.clients > 0 && self.is_watched(&snapshot) {
                     // It can be joined by now, or needs no supervisor for that.
                     self.reference = !snapshot.supervised && object.join(Supervised::No).await?;
+                    if self.reference {
+                        crash::point(Point::JoinedUnsupervised);
+                    }
                     return Ok(None);
                 }
                 self.look_before_entering(&snapshot, *judged).await?;
@@ -279,6 +282,7 @@ impl<W: World> Drive<W> {
             *judged = Some(snapshot.generation);
         }
         if object.try_lock().await? {
+            crash::point(Point::Locked);
             self.lock = true;
         } else {
             self.turn.seat().wait_unlocked(&object, deadline).await?;
@@ -311,6 +315,7 @@ impl<W: World> Drive<W> {
             if !object.join(supervised).await? {
                 return Ok(None);
             }
+            crash::point(Point::TryJoined);
             self.reference = true;
         }
         let snapshot = object.snapshot().await?;
@@ -361,8 +366,10 @@ impl<W: World> Drive<W> {
                 if !self.is_watched(&snapshot) {
                     let stop = self.stop_of(&instance).await;
                     self.supervise(object, stop).await?;
+                    crash::point(Point::AdopteeSupervised);
                 }
                 object.unlock().await?;
+                crash::point(Point::Adopted);
                 self.lock = false;
                 return Ok(None);
             }

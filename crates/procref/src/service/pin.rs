@@ -7,6 +7,7 @@ use super::departure::{Departure, Hold};
 use super::lifecycle::{Drive, Lease};
 use super::seat::{Deadline, Place, Seat};
 use super::world::World;
+use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::kernel::{Fault, Missing, Object, Step, Supervised};
 
@@ -19,6 +20,7 @@ impl<W: World> Lease<W> {
         };
         match object.pin().await {
             Ok(()) => {
+                crash::point(Point::Pinned);
                 tracing::info!(service = self.seat().key.name(), "pinned");
                 Ok(())
             }
@@ -44,6 +46,7 @@ pub(crate) async fn unpin<W: World>(seat: &Arc<Seat<W>>, config: &Arc<Config>) -
                 Some(object) => object.unpin().await,
                 None => Ok(false),
             };
+            crash::point(Point::UnpinnedByHolder);
             if let Some(departure) = lease.release() {
                 departure.await?;
             }
@@ -101,8 +104,11 @@ impl<W: World> Drive<W> {
             if !self.reference {
                 return Ok(None);
             }
+            crash::point(Point::ReferredToUnpin);
         }
-        object.unpin().await.map(Some)
+        let unpinned = object.unpin().await?;
+        crash::point(Point::Unpinned);
+        Ok(Some(unpinned))
     }
 
     pub(super) async fn depart(mut self) -> Result<()> {

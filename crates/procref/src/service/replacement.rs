@@ -97,6 +97,7 @@ impl<W: World> Hold<W> {
             // so what is left of it is ended by procref itself.
             Way::Recover(_, old) if old.identity != unready.identity => {
                 self.end_replaced(old).await?;
+                crash::point(Point::ReplacedEnded);
             }
             _ => {}
         }

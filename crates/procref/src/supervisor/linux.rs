@@ -274,6 +274,7 @@ fn fork(arena: &Arena, plan: *const Plan) -> io::Result<()> {
 /// Leaves the session, forks the supervisor, and ends.
 extern "C" fn first_child(plan: *mut libc::c_void) -> libc::c_int {
     let _ = rustix::process::setsid();
+    crash::point(Point::SupervisorsParentBegun);
     if fork_here() == 0 {
         // SAFETY: `plan` points to a `Plan` in the arena, of which this process has a copy.
         supervise(unsafe { &*plan.cast::<Plan>() });
@@ -317,6 +318,7 @@ fn supervise(plan: &Plan) -> ! {
     crash::point(Point::SupervisorInPlace);
     drop_memory(plan);
     let told = write(plan.ready, &[0]);
+    crash::point(Point::SupervisorReported);
     close_from(0);
     if told {
         at_once(watch(plan.set, plan));

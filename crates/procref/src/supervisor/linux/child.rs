@@ -14,6 +14,7 @@ use super::arena::{Arena, Text};
 use super::launched::{Pipes, Refusal, Stage};
 use super::{close_from, last_errno, write};
 use crate::command::Prepared;
+use crate::crash::{self, Point};
 
 /// What is executed, and with what. In the arena.
 #[derive(Clone, Copy)]
@@ -95,9 +96,11 @@ impl Program {
         let refusal = match self.take_descriptors() {
             Err(refusal) => refusal,
             Ok([gate, exec]) => {
+                crash::point(Point::AtGate);
                 if !passed(gate) {
                     end(0);
                 }
+                crash::point(Point::GatePassed);
                 self.execute(exec);
             }
         };

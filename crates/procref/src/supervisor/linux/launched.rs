@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use super::{failed, pipe};
+use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::kernel::Ended;
 use crate::name::ServiceKey;
@@ -152,7 +153,10 @@ impl Pipes {
         if let Ok(Some(Message::Counted)) = message {
             // The lock is ours, so it shares it with nobody else.
             message = match rustix::io::write(&self.word.1, &[1]) {
-                Ok(_) => next(),
+                Ok(_) => {
+                    crash::point(Point::WordGiven);
+                    next()
+                }
                 Err(error) => Err(error.into()),
             };
         }
@@ -211,6 +215,7 @@ impl Launched {
     pub(crate) fn execute(&self) -> io::Result<()> {
         if let Some((_reader, writer)) = self.close_gate() {
             rustix::io::write(&writer, &[1])?;
+            crash::point(Point::GateOpened);
         }
         let ends = [self.exec.as_fd(), self.alarm()];
         any_readable(&ends, Instant::now().checked_add(TO_EXECUTE)).map(drop)

@@ -1,0 +1,106 @@
+//! Two deaths, or suspensions, that only together are dangerous.
+
+use procref_testkit::observe::supervisors_of;
+use procref_testkit::protocol::Via;
+use procref_testkit::{deadline, scene};
+use rustix::process::Signal;
+
+use crate::ways::{Kind, Way};
+
+/// It comes into place only when its starter is dead and the lock somebody else's, who waits for its own
+/// supervisor, which waits for this one to go.
+#[test]
+fn a_supervisor_shares_the_lock_with_its_own_starter_alone() {
+    let scene = scene!();
+    let spec = Way::Alone.spec(Kind::Command, &scene);
+    let doomed = scene.actor_with_env(&[
+        ("PROCREF_CRASH_POINT", "SupervisorForked"),
+        ("PROCREF_SUSPEND_POINT", "SupervisorBegun"),
+    ]);
+    let key = doomed.build(&spec);
+    let _ = doomed.begin_acquire(Via::TokioMulti);
+    // Not by the end of its output, of which the supervisor has a copy still.
+    doomed.wait_end();
+    deadline::until_true("its supervisor has begun", || {
+        supervisors_of(&spec.name)
+            .iter()
+            .any(|it| it.is_suspended())
+    });
+    let supervisor = scene.only_supervisor(&spec);
+
+    let next = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "Prepared")]);
+    next.build(&spec);
+    let pending = next.begin_acquire(Via::TokioMulti);
+    deadline::until_true("the next one has the lock", || {
+        next.identity().is_suspended()
+    });
+    supervisor.signal(Signal::CONT);
+    supervisor.wait_gone();
+    next.identity().signal(Signal::CONT);
+    let held = next.finish_acquire(pending).expect("a service");
+    assert_eq!(held.got.pid, scene.only_living().pid);
+    assert_eq!(
+        held.got.generation, 1,
+        "nothing was published by the other one"
+    );
+    next.kill();
+    scene.everything_ends(&spec, key);
+}
+
+/// A signal that comes before the sleep begins does not end it. What it stands for is not slept through.
+#[test]
+fn a_service_that_dies_right_before_its_supervisor_sleeps_is_noticed() {
+    let scene = scene!();
+    let never = scene.root().join("never");
+    let spec = scene
+        .unique(scene.command("crash"))
+        .with_args(["--wait-for"]);
+    let spec = spec
+        .with_args([never.to_string_lossy()])
+        .start_within_ms(1_000_000);
+    let client = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "AboutToSleep")]);
+    let key = client.build(&spec);
+    let pending = client.begin_acquire(Via::TokioMulti);
+    deadline::until_true("the service runs", || scene.started().len() == 1);
+    let supervisor = scene.only_supervisor(&spec);
+    deadline::until_true("its supervisor is about to sleep", || {
+        supervisor.is_suspended()
+    });
+    let service = scene.only_living();
+    service.signal(Signal::KILL);
+    service.wait_gone();
+    supervisor.signal(Signal::CONT);
+    let failure = client.finish_acquire(pending).expect_err("it died");
+    assert!(failure.text.contains("signal 9"), "{}", failure.text);
+    scene.everything_ends(&spec, key);
+}
+
+/// By the time it would count itself, somebody else's service runs. It has nothing to wait for, and all its
+/// dead starter had open: whoever reads from a pipe of that one would wait as long as it does.
+#[test]
+fn a_supervisor_whose_starter_has_died_does_not_wait_for_the_end_of_anothers_service() {
+    let scene = scene!();
+    let spec = Way::Alone.spec(Kind::Command, &scene);
+    let doomed = scene.actor_with_env(&[
+        ("PROCREF_CRASH_POINT", "SupervisorForked"),
+        ("PROCREF_SUSPEND_POINT", "SupervisorBegun"),
+    ]);
+    // As long as it is waited for an older service's processes.
+    let key = doomed.build(&spec.clone().start_within_ms(1_000_000));
+    let _ = doomed.begin_acquire(Via::TokioMulti);
+    // Not by the end of its output, of which the supervisor has a copy still.
+    doomed.wait_end();
+    deadline::until_true("its supervisor has begun", || {
+        supervisors_of(&spec.name)
+            .iter()
+            .any(|it| it.is_suspended())
+    });
+    let supervisor = scene.only_supervisor(&spec);
+    let next = scene.client(&spec);
+    let held = next.acquire();
+    supervisor.signal(Signal::CONT);
+    supervisor.wait_gone();
+    assert_eq!(held.got.pid, scene.only_living().pid);
+    next.kill();
+    scene.everything_ends(&spec, key);
+}
