@@ -225,9 +225,17 @@ fn testify(options: &Options, me: Identity) -> io::Result<()> {
         .append(true)
         .create(true)
         .open(&options.witness)?;
-    if flock(&witness, FlockOperation::NonBlockingLockExclusive).is_err() {
-        log::append(&options.log, &Line::Overlap(me.pid))?;
+    while flock(&witness, FlockOperation::NonBlockingLockExclusive).is_err() {
+        // One that was killed may have left the lock, for a moment, to a process that it was about to
+        // execute. It is the instance that must not live any more.
+        let holder = std::fs::read_to_string(&options.witness)?;
+        if holder.parse().is_ok_and(Identity::is_live) {
+            log::append(&options.log, &Line::Overlap(me.pid))?;
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
+    std::fs::write(&options.witness, me.to_string())?;
     // Held until the end of the process.
     std::mem::forget(witness);
     log::append(&options.log, &Line::Start(me))

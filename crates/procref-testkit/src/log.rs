@@ -3,9 +3,9 @@
 //! Every line is one `write` to a file opened with `O_APPEND`, so the lines of
 //! all processes are whole and in one order.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::path::Path;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 
 use crate::observe::Identity;
 
@@ -75,10 +75,54 @@ pub fn append(path: &Path, line: &Line) -> io::Result<()> {
 /// On a line that nobody here writes.
 #[must_use]
 pub fn read(path: &Path) -> Vec<Line> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    parse(&std::fs::read_to_string(path).unwrap_or_default())
+}
+
+fn parse(text: &str) -> Vec<Line> {
     text.lines()
         .map(|line| Line::parse(line).unwrap_or_else(|| panic!("strange log line {line:?}")))
         .collect()
+}
+
+/// A log that is read as it grows.
+#[derive(Debug)]
+pub struct Tail {
+    path: PathBuf,
+    file: Option<File>,
+    /// The beginning of a line that was not there to its end yet.
+    begun: String,
+}
+
+impl Tail {
+    /// From the beginning of the log, which need not be there yet.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            file: None,
+            begun: String::new(),
+        }
+    }
+
+    /// What was logged since the last time.
+    ///
+    /// # Panics
+    ///
+    /// On a line that nobody here writes, and when the log cannot be read.
+    pub fn read_new(&mut self) -> Vec<Line> {
+        if self.file.is_none() {
+            self.file = File::open(&self.path).ok();
+        }
+        let Some(file) = &mut self.file else {
+            return Vec::new();
+        };
+        let read = file.read_to_string(&mut self.begun);
+        read.expect("read the log");
+        let whole = self.begun.rfind('\n').map_or(0, |end| end + 1);
+        let lines = parse(&self.begun[..whole]);
+        self.begun.drain(..whole);
+        lines
+    }
 }
 
 #[cfg(test)]
@@ -89,6 +133,8 @@ mod tests {
     fn lines_survive_the_file() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("log");
+        let mut tail = Tail::new(path.clone());
+        assert!(tail.read_new().is_empty());
         let lines = [
             Line::Start(Identity { pid: 7, start: 8 }),
             Line::Callback(9, "on_recover".to_owned()),
@@ -101,5 +147,8 @@ mod tests {
             append(&path, line).expect("append");
         }
         assert_eq!(read(&path), lines);
+        assert_eq!(tail.read_new(), lines);
+        append(&path, &lines[0]).expect("append");
+        assert_eq!(tail.read_new(), lines[..1]);
     }
 }

@@ -1,5 +1,6 @@
 //! A client: a process that lives the life that the seed has for it.
 
+use std::ffi::CString;
 use std::future::Future;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -9,13 +10,13 @@ use std::process::{Command, ExitCode};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use procref::{ServiceHandle, Services, SharedService};
+use procref::{CrashSite, ServiceHandle, Services, SharedService};
 use procref_testkit::observe::{self, Identity};
-use procref_testkit::process::{Forked, exit_at_once, fork};
+use procref_testkit::process::{Forked, exit_at_once, fork, sigkill_myself};
 use procref_testkit::talk;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{self, End, Life, Start, Step, Via};
+use crate::plan::{self, Doom, End, Life, Start, Step, Via};
 use crate::script::Script;
 use crate::site::{Event, Room, Site, What};
 
@@ -31,6 +32,8 @@ pub struct Orders {
     pub site: Site,
     pub slot: usize,
     pub nth: u64,
+    /// Of a hundred, so many kill themselves.
+    pub doomed: u32,
     pub guardian: Identity,
     /// Where it is to write what procref traces.
     pub trace: Option<PathBuf>,
@@ -87,9 +90,22 @@ struct Client {
     service: SharedService,
     failing: Option<SharedService>,
     handles: Vec<Held>,
+    /// A supervisor or a service that it starts kills itself, so that its starts fail.
+    frail: bool,
+    /// How many there were in the beginning.
+    threads: usize,
 }
 
-pub fn main(orders: Orders) -> ExitCode {
+impl Orders {
+    pub fn life(&self) -> Life {
+        plan::life(self.seed, self.site.kind, self.slot, self.nth, self.doomed)
+    }
+}
+
+/// Its exit code.
+pub fn main(orders: Orders) -> i32 {
+    let name = CString::new(orders.site.clients_name()).unwrap_or_default();
+    let _ = rustix::thread::set_name(&name);
     observe::die_with(orders.guardian);
     if let Some(path) = &orders.trace {
         trace(path);
@@ -100,7 +116,8 @@ pub fn main(orders: Orders) -> ExitCode {
         settings,
         steps,
         end,
-    } = plan::life(orders.seed, orders.site.kind, orders.slot, orders.nth);
+        doom,
+    } = orders.life();
     let voice = Arc::new(Voice::new(orders.number));
     let script = Script::new(
         orders.site.clone(),
@@ -112,9 +129,19 @@ pub fn main(orders: Orders) -> ExitCode {
         Ok(built) => built,
         Err(error) => {
             voice.tell(What::Wrong(format!("build: {error:?}")));
-            return ExitCode::FAILURE;
+            return 1;
         }
     };
+    match doom {
+        Some(Doom::At(point, survived)) => procref::die_at(point.name, survived),
+        Some(Doom::After(time)) => {
+            std::thread::spawn(move || {
+                std::thread::sleep(time);
+                sigkill_myself();
+            });
+        }
+        None => {}
+    }
     let mut client = Client {
         orders,
         voice,
@@ -122,6 +149,8 @@ pub fn main(orders: Orders) -> ExitCode {
         service,
         failing,
         handles: Vec::new(),
+        threads: Identity::own().threads(),
+        frail: matches!(doom, Some(Doom::At(point, _)) if point.site != CrashSite::Client),
     };
     for step in steps {
         if client.orders.site.over().exists() {
@@ -130,7 +159,7 @@ pub fn main(orders: Orders) -> ExitCode {
         client.take(step);
     }
     client.end(end);
-    ExitCode::SUCCESS
+    0
 }
 
 fn trace(path: &PathBuf) {
@@ -249,7 +278,7 @@ impl Client {
     fn failed(&self, since: u64, what: &str, error: &procref::Error) {
         self.voice.tell(What::Failed {
             since,
-            meant: self.script.has_failed(),
+            meant: self.script.has_failed() || (self.frail && what == "acquire"),
             error: format!("{what}: {error}"),
         });
     }
@@ -390,7 +419,30 @@ impl Client {
         }
     }
 
+    /// Whether no thread of this process is about to begin or to end, before long.
+    ///
+    /// The standard library has a lock that a thread takes at its beginning and at its end. Where it is
+    /// taken in the moment of a fork, no thread of the child ever begins, and that child waits for one of
+    /// procref's with everything in its hands. By the time a thread has its name it is past that.
+    fn is_quiet(&self) -> bool {
+        let me = Identity::own();
+        let quiet = || {
+            let named = ["async-io", "procref-timer"].map(|name| me.threads_named(name));
+            me.threads() == self.threads + named.iter().sum::<usize>()
+        };
+        (0..10).any(|_| {
+            let quiet = quiet();
+            if !quiet {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            quiet
+        })
+    }
+
     fn fork(&mut self, time: Duration, room: Room) {
+        if !self.is_quiet() {
+            return;
+        }
         match fork() {
             Ok(Forked::Child) => {
                 drop(room);
@@ -455,6 +507,11 @@ impl Client {
             End::ExitAtOnce => exit_at_once(0),
         }
         self.tell_free();
+        if Identity::own().threads_named("procref") > 0 {
+            // What was cancelled is finished by a thread, which ends with this process: in the middle, as if
+            // it were killed.
+            self.voice.tell(What::Unfinished);
+        }
         drop(room);
     }
 }
@@ -474,7 +531,7 @@ pub fn rest(mut args: impl Iterator<Item = String>) -> ExitCode {
 /// Somebody who comes once, to clean up.
 pub fn visit(orders: Orders, errand: &str) -> io::Result<()> {
     observe::die_with(orders.guardian);
-    let settings = plan::life(orders.seed, orders.site.kind, 0, 0).settings;
+    let settings = orders.life().settings;
     let voice = Arc::new(Voice::new(orders.number));
     let script = Script::new(orders.site.clone(), settings, orders.guardian, voice);
     let done = script.build().and_then(|(service, _)| match errand {

@@ -2,6 +2,7 @@
 
 mod ending;
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::os::fd::OwnedFd;
@@ -14,14 +15,18 @@ use std::time::{Duration, Instant};
 use procref::SharedService;
 use procref_testkit::kernel;
 use procref_testkit::observe::Identity;
-use rustix::process::{Signal, WaitOptions, getpid, set_child_subreaper, waitpid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpid, set_child_subreaper,
+    waitid, waitpid,
+};
 use tempfile::TempDir;
 
 use crate::Options;
 use crate::client::Orders;
 use crate::judge::Docket;
+use crate::nursery::Nursery;
 use crate::outside;
-use crate::plan::{self, Blow, Kind};
+use crate::plan::{self, Blow, Doom, Kind};
 use crate::site::{Event, Site};
 use crate::tally::Tally;
 
@@ -30,6 +35,9 @@ const ROUND: Duration = Duration::from_millis(2200);
 
 /// After that something hangs.
 const PATIENCE: Duration = Duration::from_secs(40);
+
+/// No blow falls later than that.
+const LATE: Duration = Duration::from_millis(50);
 
 /// So many clients share a service.
 const CROWD: usize = 3;
@@ -46,8 +54,18 @@ struct Place {
     site: usize,
     who: Option<Identity>,
     nth: u64,
-    /// It was killed, so how it ended tells nothing.
+    /// It was killed from outside.
     killed: bool,
+    /// It is going to kill itself.
+    doom: Option<Doom>,
+}
+
+/// Somebody who was killed and whose end is waited for: what is seen meanwhile is excused.
+struct Dying {
+    site: usize,
+    who: Identity,
+    harm: String,
+    since: Instant,
 }
 
 pub struct Director {
@@ -62,6 +80,12 @@ pub struct Director {
     /// Services that procref executes, and whose instance did not end in an orderly way in this round.
     crashed: Vec<bool>,
     places: Vec<Place>,
+    nursery: Nursery,
+    dying: Vec<Dying>,
+    /// Children that are no clients in their places: supervisors, and whoever has lost its parent.
+    adopted: Vec<u32>,
+    /// Supervisors that were killed from outside.
+    struck: BTreeSet<u32>,
     /// Whom to let go on, and when.
     suspended: Vec<(Instant, Identity)>,
     /// Which services are to be well again, and when.
@@ -116,11 +140,17 @@ impl Director {
                 who: None,
                 nth: 0,
                 killed: false,
+                doom: None,
             })
             .collect();
         let (reader, pipe) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let events = listen(reader);
+        let nursery = Nursery::new(root.path(), pipe.try_clone()?)?;
         Ok(Self {
+            nursery,
+            dying: Vec::new(),
+            adopted: Vec::new(),
+            struck: BTreeSet::new(),
             options,
             root,
             runtime_dir,
@@ -145,6 +175,7 @@ impl Director {
         while outcome.is_ok() && self.begun.elapsed() < self.options.time {
             outcome = self.round();
         }
+        self.tally.took = self.begun.elapsed();
         self.show(true);
         if outcome.is_err() {
             self.sweep();
@@ -169,7 +200,11 @@ impl Director {
         let mut next = Instant::now();
         while Instant::now() < end {
             self.fill_places()?;
-            if let Some((gap, blow)) = blows.next_if(|(gap, _)| next + *gap <= Instant::now()) {
+            // Those that are due by now. Blows fall late on a busy machine, but do not pile up: whoever is
+            // to be struck has to come to life first.
+            let now = Instant::now();
+            next = next.max(now.checked_sub(LATE).unwrap_or(now));
+            while let Some((gap, blow)) = blows.next_if(|(gap, _)| next + *gap <= now) {
                 next += gap;
                 self.strike(blow)?;
             }
@@ -178,15 +213,15 @@ impl Director {
         self.calm()?;
         self.compare_counts()?;
         self.finish_clients(plan::finale(self.options.seed, round))?;
-        for site in 0..self.dockets.len() {
-            self.see_gone(site)?;
-        }
+        self.see_gone()?;
         let files = outside::files(&self.runtime_dir);
         if !files.is_empty() {
             return self.wrong(0, format!("left behind: {files:?}"));
         }
         self.bereft.fill(false);
         self.crashed.fill(false);
+        self.struck.clear();
+        self.dockets.iter_mut().for_each(Docket::forget);
         Ok(())
     }
 
@@ -199,6 +234,7 @@ impl Director {
             self.hear(event)?;
         }
         self.reap()?;
+        self.see_dead()?;
         let now = Instant::now();
         self.suspended.retain(|(until, who)| {
             if *until <= now {
@@ -241,25 +277,27 @@ impl Director {
             docket.site.kind,
             self.root.path(),
             outside::files(&self.runtime_dir),
-            outside::supervisors(&docket.site),
+            self.supervisors(site),
             docket.excerpt(),
         ))
     }
 
     fn fill_places(&mut self) -> Verdict {
-        for slot in 0..self.places.len() {
-            if self.places[slot].who.is_none() {
-                let Place { site, nth, .. } = self.places[slot];
-                let orders = self.orders(site, slot, nth);
-                let who = self.spawn(&["client"], &orders)?;
-                self.tally.clients += 1;
-                self.places[slot] = Place {
-                    site,
-                    who: Some(who),
-                    nth: nth + 1,
-                    killed: false,
-                };
-            }
+        let empty = |(_, place): &(usize, &Place)| place.who.is_none();
+        let empty = self.places.iter().enumerate().filter(empty);
+        let orders: Vec<_> = empty
+            .map(|(slot, place)| self.orders(place.site, slot, place.nth))
+            .collect();
+        let born = self.nursery.bear(&orders).map_err(text)?;
+        for (orders, who) in orders.iter().zip(born) {
+            self.tally.clients += 1;
+            self.places[orders.slot] = Place {
+                site: orders.number,
+                who: Some(who),
+                nth: orders.nth + 1,
+                killed: false,
+                doom: orders.life().doom,
+            };
         }
         Ok(())
     }
@@ -272,19 +310,21 @@ impl Director {
             site: self.dockets[site].site.clone(),
             slot,
             nth,
+            doomed: self.options.doomed,
             guardian: Identity::own(),
             trace: trace.map(|dir| dir.join(format!("{site}.log"))),
         }
     }
 
-    fn spawn(&self, role: &[&str], orders: &Orders) -> Verdict<Identity> {
+    /// Somebody who comes once, to clean up.
+    fn send_visitor(&self, errand: &str, orders: &Orders) -> Verdict<Identity> {
         let orders = serde_json::to_string(orders).map_err(|error| error.to_string())?;
         let program = std::env::current_exe().map_err(text)?;
         let output = self.pipe.try_clone().map_err(text)?;
         let child = Command::new(program)
-            .args(&role[..1])
+            .arg("visit")
             .arg(orders)
-            .args(&role[1..])
+            .arg(errand)
             .stdin(Stdio::null())
             .stdout(output)
             .current_dir("/")
@@ -314,20 +354,18 @@ impl Director {
                 }
             }
             Blow::KillSupervisor(site) => {
-                for who in outside::supervisors(&self.dockets[site].site) {
-                    self.tally.killed_supervisors += 1;
-                    self.bereft[site] = true;
-                    self.kill_excused(site, who, "supervisor")?;
-                    self.dockets[site].bereave();
+                for who in self.supervisors(site) {
+                    self.struck.insert(who.pid);
+                    self.kill_excused(site, who, "supervisor");
                 }
             }
             Blow::KillService(site) => {
                 let living = self.dockets[site].read_log(&mut self.tally)?;
                 for who in living {
-                    self.tally.killed_services += 1;
+                    self.tally.killed.instances += 1;
                     self.crashed[site] |= self.dockets[site].site.kind == Kind::Command;
                     self.dockets[site].mar(who.pid);
-                    self.kill_excused(site, who, "service")?;
+                    self.kill_excused(site, who, "service");
                 }
             }
             Blow::Sicken(site, time, everybody) => self.sicken(site, time, everybody)?,
@@ -339,22 +377,45 @@ impl Director {
         let Place { site, who, .. } = self.places[slot];
         if let Some(who) = who {
             self.places[slot].killed = true;
-            self.tally.killed_clients += 1;
             self.dockets[site].note(format!("--- killing client {who}"));
             who.signal(Signal::KILL);
         }
     }
 
-    fn kill_excused(&mut self, site: usize, who: Identity, what: &str) -> Verdict {
+    fn kill_excused(&mut self, site: usize, who: Identity, what: &str) {
         let harm = format!("killing {what} {who}");
         self.dockets[site].begin_harm(harm.clone());
         who.signal(Signal::KILL);
-        let gone = who.gone_within(PATIENCE);
-        self.dockets[site].end_harm(&harm);
-        match gone {
-            true => Ok(()),
-            false => Err(format!("{who} outlives SIGKILL")),
+        self.dying.push(Dying {
+            site,
+            who,
+            harm,
+            since: Instant::now(),
+        });
+    }
+
+    /// Those who were killed, and are gone by now.
+    fn see_dead(&mut self) -> Verdict {
+        for index in (0..self.dying.len()).rev() {
+            if !self.dying[index].who.is_live() {
+                let Dying { site, harm, .. } = self.dying.swap_remove(index);
+                self.dockets[site].end_harm(&harm);
+            } else if self.dying[index].since.elapsed() > PATIENCE {
+                return Err(format!("{} outlives SIGKILL", self.dying[index].who));
+            }
         }
+        Ok(())
+    }
+
+    /// The service's supervisors, which are children of this process.
+    fn supervisors(&self, site: usize) -> Vec<Identity> {
+        let name = self.dockets[site].site.supervisors_name();
+        let supervisors = self.adopted.iter().copied();
+        supervisors
+            .filter(|&pid| outside::name_of(pid) == name)
+            .filter_map(Identity::of)
+            .filter(|who| who.is_live())
+            .collect()
     }
 
     fn sicken(&mut self, site: usize, time: Duration, everybody: bool) -> Verdict {
@@ -395,24 +456,80 @@ impl Director {
 
     /// Takes note of clients that have ended, and of everybody else who has nobody to do so.
     fn reap(&mut self) -> Verdict {
-        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
-            let pid = pid.as_raw_pid().unsigned_abs();
-            let at = |place: &Place| place.who.is_some_and(|who| who.pid == pid);
-            let Some(slot) = self.places.iter().position(at) else {
+        let is_client = |pid| {
+            let is = |place: &Place| place.who.is_some_and(|who| who.pid == pid);
+            self.places.iter().any(is)
+        };
+        let children = outside::children_of(std::process::id());
+        self.adopted = children
+            .iter()
+            .copied()
+            .filter(|&pid| !is_client(pid))
+            .collect();
+        for pid in children {
+            let child = Pid::from_raw(pid as i32);
+            let Some(id) = child.map(WaitId::Pid) else {
                 continue;
             };
-            let Place { site, killed, .. } = self.places[slot];
-            if let Some(who) = self.places[slot].who.take() {
-                self.dockets[site].bury(who);
+            let dead = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            if !matches!(waitid(id, dead), Ok(Some(_))) {
+                continue;
             }
-            if !killed && status.exit_status() != Some(0) {
-                return self.wrong(site, format!("client {pid} ended with {status:?}"));
+            // A zombie has its name still.
+            let name = outside::name_of(pid);
+            if let Ok(Some((_, status))) = waitpid(child, WaitOptions::NOHANG) {
+                self.note_end(pid, &name, status)?;
             }
         }
         Ok(())
     }
 
+    fn note_end(&mut self, pid: u32, name: &str, status: WaitStatus) -> Verdict {
+        let killed = status.terminating_signal() == Some(Signal::KILL.as_raw());
+        let at = |place: &Place| place.who.is_some_and(|who| who.pid == pid);
+        if let Some(slot) = self.places.iter().position(at) {
+            let place = self.places[slot];
+            if let Some(who) = self.places[slot].who.take() {
+                self.dockets[place.site].bury(who, killed);
+            }
+            let figures = &mut self.tally.killed;
+            match (killed, place.killed, place.doom) {
+                (true, true, _) => figures.clients += 1,
+                (true, false, Some(Doom::At(..))) => figures.clients_at_points += 1,
+                (true, false, Some(Doom::After(_))) => figures.clients_at_moments += 1,
+                _ if status.exit_status() == Some(0) => {}
+                _ => return self.wrong(place.site, format!("client {pid} ended with {status:?}")),
+            }
+            return Ok(());
+        }
+        if pid == self.nursery.pid() {
+            return Err(format!("the nursery ended with {status:?}"));
+        }
+        if !killed {
+            return Ok(());
+        }
+        let is = |own: fn(&Site) -> String| {
+            let named = |docket: &Docket| own(&docket.site) == name;
+            self.dockets.iter().position(named)
+        };
+        if let Some(site) = is(Site::supervisors_name) {
+            self.bereft[site] = true;
+            match self.struck.remove(&pid) {
+                true => self.tally.killed.supervisors += 1,
+                false => self.tally.killed.supervisors_at_points += 1,
+            }
+            self.dockets[site].note(format!("--- supervisor {pid} was killed"));
+            self.dockets[site].bereave();
+        } else if let Some(site) = is(Site::clients_name) {
+            self.tally.killed.children += 1;
+            self.dockets[site].note(format!("--- forked child {pid} was killed"));
+            self.dockets[site].bereave();
+        }
+        Ok(())
+    }
+
     fn show(&mut self, last: bool) {
+        self.tally.took = self.begun.elapsed();
         let mut out = io::stdout();
         if !out.is_terminal() {
             return;
@@ -428,17 +545,10 @@ impl Director {
 
     /// After something went wrong: ends everything that is ours.
     fn sweep(&mut self) {
-        let root = self.root.path().to_string_lossy().into_owned();
-        let tag = self
-            .root
-            .path()
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
         for _ in 0..3 {
-            for (who, _) in outside::processes_with(&[&root, &tag]) {
-                who.signal(Signal::KILL);
-                who.signal(Signal::CONT);
+            for process in outside::descendants() {
+                process.who.signal(Signal::KILL);
+                process.who.signal(Signal::CONT);
             }
             std::thread::sleep(Duration::from_millis(50));
         }

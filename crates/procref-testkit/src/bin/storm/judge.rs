@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use procref_testkit::log::Line;
+use procref_testkit::log::{Line, Tail};
 use procref_testkit::observe::{Identity, now_ns};
 
 use crate::site::{Event, Site, What};
@@ -36,7 +36,7 @@ pub struct Docket {
     left_at: u64,
     /// When somebody died, clients or supervisors, last.
     died_at: u64,
-    read: usize,
+    log: Tail,
     /// Instances that may live.
     living: Vec<Identity>,
     pub workers: Vec<Identity>,
@@ -46,6 +46,7 @@ pub struct Docket {
 impl Docket {
     pub fn new(site: Site) -> Self {
         Self {
+            log: Tail::new(site.log()),
             site,
             harms: Vec::new(),
             marred: BTreeSet::new(),
@@ -54,7 +55,6 @@ impl Docket {
             steps: BTreeMap::new(),
             left_at: 0,
             died_at: 0,
-            read: 0,
             living: Vec::new(),
             workers: Vec::new(),
             events: VecDeque::new(),
@@ -83,15 +83,25 @@ impl Docket {
         }
     }
 
-    /// This client has ended.
-    pub fn bury(&mut self, who: Identity) {
-        if !self.orderly.remove(&who) {
-            self.died_at = now_ns();
+    /// A round begins, in which nothing is left of the one before. Pids come again.
+    pub fn forget(&mut self) {
+        self.harms.clear();
+        self.marred.clear();
+        self.holders.clear();
+        self.orderly.clear();
+        self.steps.clear();
+        self.workers.clear();
+    }
+
+    /// This client has ended, by itself or killed.
+    pub fn bury(&mut self, who: Identity, killed: bool) {
+        if !self.orderly.remove(&who) || killed {
+            self.bereave();
         }
         self.steps.remove(&who);
     }
 
-    /// A supervisor was killed.
+    /// A supervisor was killed, or somebody that may have held the service.
     pub fn bereave(&mut self) {
         self.died_at = now_ns();
     }
@@ -108,15 +118,14 @@ impl Docket {
 
     /// Reads what instances have logged since, and tells which live now, and who has met another.
     pub fn read_log(&mut self, tally: &mut Tally) -> Result<Vec<Identity>, String> {
-        let lines = self.site.lines();
-        for line in lines.iter().skip(self.read) {
+        for line in self.log.read_new() {
             match line {
                 Line::Start(identity) => {
                     tally.starts += 1;
-                    self.living.push(*identity);
+                    self.living.push(identity);
                     self.note(format!("    started {identity}"));
                 }
-                Line::Worker(identity) => self.workers.push(*identity),
+                Line::Worker(identity) => self.workers.push(identity),
                 Line::Stop(pid, why) => self.note(format!("    ended {pid}: {why}")),
                 Line::Overlap(pid) => {
                     return Err(format!("two instances at once: {pid} met another"));
@@ -124,7 +133,6 @@ impl Docket {
                 Line::Callback(..) => {}
             }
         }
-        self.read = lines.len();
         self.living.retain(|identity| identity.is_live());
         tally.most_at_once = tally.most_at_once.max(self.living.len());
         Ok(self.living.clone())
@@ -165,6 +173,10 @@ impl Docket {
             } => {
                 if meant {
                     tally.meant += 1;
+                } else if error.contains("Address already in use") {
+                    // The port was procref's until right before the program was executed, and somebody's
+                    // connection has got it since. The one gap that it says it has.
+                    tally.lost_ports += 1;
                 } else if self.is_harmed(since, at) {
                     tally.excused += 1;
                 } else {
@@ -192,6 +204,10 @@ impl Docket {
             }
             What::Executing => {
                 tally.execs += 1;
+                Ok(())
+            }
+            What::Unfinished => {
+                self.orderly.remove(&who);
                 Ok(())
             }
             What::Pinned => {

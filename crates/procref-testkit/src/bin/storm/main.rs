@@ -11,6 +11,7 @@
 mod client;
 mod director;
 mod judge;
+mod nursery;
 mod outside;
 mod plan;
 mod script;
@@ -27,8 +28,8 @@ use crate::client::Orders;
 use crate::director::Director;
 use crate::plan::Kind;
 
-const USAGE: &str = "storm [--processes N] [--seconds N] [--kill-rate N] [--seed N] \
-                     [--kind callback|command|both] [--trace DIR]";
+const USAGE: &str = "storm [--processes N] [--seconds N] [--kill-rate N] [--doomed PERCENT] \
+                     [--seed N] [--kind callback|command|both] [--trace DIR]";
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub struct Options {
     pub time: Duration,
     /// Blows per second: deaths, suspensions and spells of ill health.
     pub rate: f64,
+    /// Of a hundred clients, so many kill themselves.
+    pub doomed: u32,
     /// What everybody does, and in which order.
     pub seed: u64,
     /// In turns.
@@ -56,6 +59,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         processes: 32,
         time: Duration::from_secs(20),
         rate: 5.0,
+        doomed: 20,
         seed: fastrand::u64(0..1_000_000),
         kinds: vec![Kind::Callback, Kind::Command],
         trace: None,
@@ -63,7 +67,8 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
     while let Some(arg) = args.next() {
         let value = args.next().ok_or(USAGE)?;
         match arg.as_str() {
-            "--processes" => options.processes = number::<usize>(&value)?.max(1),
+            "--processes" => options.processes = number::<usize>(&value)?.clamp(1, 2000),
+            "--doomed" => options.doomed = number::<u32>(&value)?.min(100),
             "--seconds" => options.time = Duration::from_secs(number(&value)?),
             "--kill-rate" => options.rate = number::<f64>(&value)?.clamp(0.01, 1000.0),
             "--seed" => options.seed = number(&value)?,
@@ -88,20 +93,17 @@ fn main() -> ExitCode {
     match role.as_str() {
         "service" => procref_testkit::fake::main(&["service"], args.skip(1)),
         "rest" => client::rest(args.skip(1)),
-        "client" | "visit" => play(&role, args.skip(1)),
+        "nursery" => nursery::main(),
+        "visit" => visit(args.skip(1)),
         _ => direct(args),
     }
 }
 
-/// A role in the storm.
-fn play(role: &str, mut args: impl Iterator<Item = String>) -> ExitCode {
+fn visit(mut args: impl Iterator<Item = String>) -> ExitCode {
     let orders = args.next().unwrap_or_default();
     let Ok(orders) = serde_json::from_str::<Orders>(&orders) else {
         return ExitCode::from(2);
     };
-    if role == "client" {
-        return client::main(orders);
-    }
     match client::visit(orders, &args.next().unwrap_or_default()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

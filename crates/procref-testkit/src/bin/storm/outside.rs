@@ -7,8 +7,6 @@ use std::path::Path;
 use procref_testkit::kernel;
 use procref_testkit::observe::Identity;
 
-use crate::site::Site;
-
 /// The slots that are of interest, and the number of all.
 const REFS: usize = 0;
 const LOCK: usize = 1;
@@ -18,28 +16,59 @@ const GENERATION: usize = 5;
 const NAME: usize = 10;
 const PID: usize = 14;
 
-/// A process whose command line has one of these texts in it.
-pub fn processes_with(texts: &[&str]) -> Vec<(Identity, String)> {
-    let own = std::process::id();
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|&pid| pid != own)
-        .filter_map(|pid| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-            let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            let ours = texts.iter().any(|text| line.contains(text));
-            let identity = Identity::of(pid).filter(|identity| ours && identity.is_live());
-            identity.map(|identity| (identity, line))
-        })
-        .collect()
+/// The processes whose parent this one is, zombies included.
+pub fn children_of(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter();
+    let lists = tasks
+        .flatten()
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let pids = lists.flat_map(|list| {
+        let pids = list.split_whitespace().filter_map(|pid| pid.parse().ok());
+        pids.collect::<Vec<u32>>()
+    });
+    pids.collect()
 }
 
-/// The service's supervisors.
-pub fn supervisors(site: &Site) -> Vec<Identity> {
-    let title = format!("procref: {}", site.name);
-    let all = processes_with(&[&title]);
-    let named = all.into_iter().filter(|(_, line)| line.trim_end() == title);
-    named.map(|(identity, _)| identity).collect()
+/// What a process is called; that of a zombie, too.
+pub fn name_of(pid: u32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim_end().to_owned()
+}
+
+/// A process that is the storm's, and is not a zombie.
+#[derive(Clone, Debug)]
+pub struct Process {
+    pub who: Identity,
+    pub name: String,
+    /// Its command line.
+    pub line: String,
+}
+
+impl Process {
+    fn look(pid: u32) -> Option<Self> {
+        let who = Identity::of(pid).filter(|who| who.is_live())?;
+        let line = String::from_utf8_lossy(&who.command_line()).replace('\0', " ");
+        Some(Self {
+            who,
+            name: name_of(pid),
+            line: line.trim_end().to_owned(),
+        })
+    }
+}
+
+/// Everybody that comes from this process: whoever loses its parent becomes a child of this process
+/// itself, or of a supervisor that does.
+pub fn descendants() -> Vec<Process> {
+    let mut found = Vec::new();
+    let mut parents = vec![std::process::id()];
+    while let Some(parent) = parents.pop() {
+        for pid in children_of(parent) {
+            parents.push(pid);
+            found.extend(Process::look(pid));
+        }
+    }
+    found
 }
 
 /// What a service's set says, if there is one.
@@ -53,13 +82,15 @@ pub struct Counts {
     pub claimed: bool,
     /// It has counted an instance.
     pub used: bool,
+    /// It names one.
+    pub instance: bool,
 }
 
 impl Counts {
-    /// Made by a process that died before it had started anything, or a supervisor. The next acquire
+    /// Left by a process that died before it had started anything, or a supervisor. The next acquire
     /// uses it.
-    pub fn is_blank(self) -> bool {
-        self.clients == 0 && !self.locked && !self.pinned && !self.supervised && !self.used
+    pub fn is_empty(self) -> bool {
+        self.clients == 0 && !self.locked && !self.pinned && !self.supervised && !self.instance
     }
 }
 
@@ -72,7 +103,8 @@ pub fn counts(key: i32) -> Option<Counts> {
         pinned: is_set(PIN)?,
         supervised: is_set(SUPERVISOR)?,
         claimed: is_set(NAME)?,
-        used: is_set(GENERATION)? || is_set(PID)?,
+        used: is_set(GENERATION)?,
+        instance: is_set(PID)? || is_set(PID + 1)?,
     })
 }
 
@@ -89,6 +121,23 @@ pub fn lockers(path: &Path) -> Vec<(u32, String)> {
         words[at - 1].parse().ok()
     });
     locked.map(|pid| (pid, sleeps_of(pid))).collect()
+}
+
+/// The storm's processes that have a file open, whoever has opened it, and what each sleeps in.
+pub fn openers(path: &Path) -> Vec<(Process, String)> {
+    let has_open = |pid: u32| {
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter();
+        let mut open = open.flatten().flatten();
+        open.any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target == path))
+    };
+    let openers = descendants().into_iter();
+    openers
+        .filter(|process| has_open(process.who.pid))
+        .map(|process| {
+            let sleeps = sleeps_of(process.who.pid);
+            (process, sleeps)
+        })
+        .collect()
 }
 
 fn sleeps_of(pid: u32) -> String {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use procref::{CRASH_POINTS, CrashPoint};
 use serde::{Deserialize, Serialize};
 
 /// How a service is run.
@@ -91,10 +92,21 @@ pub enum End {
     ExitAtOnce,
 }
 
+/// How a client dies that kills itself, by SIGKILL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doom {
+    /// At one of procref's own steps, after so many times. If that is a supervisor's or a service's, then
+    /// the one that this client has started.
+    At(CrashPoint, u32),
+    /// So long after its birth, whatever it does then.
+    After(Duration),
+}
+
 pub struct Life {
     pub settings: Settings,
     pub steps: Vec<Step>,
     pub end: End,
+    pub doom: Option<Doom>,
 }
 
 /// What is done to the cast from outside.
@@ -144,7 +156,9 @@ fn percent(dice: &mut Rng, chance: u32) -> bool {
 }
 
 /// What the client in this place does the nth time that the place is filled.
-pub fn life(seed: u64, kind: Kind, slot: usize, nth: u64) -> Life {
+///
+/// `doomed` of a hundred kill themselves.
+pub fn life(seed: u64, kind: Kind, slot: usize, nth: u64, doomed: u32) -> Life {
     let dice = &mut dice(seed, [1, slot as u64, nth]);
     let lingers = percent(dice, 35);
     let callback = kind == Kind::Callback;
@@ -161,7 +175,8 @@ pub fn life(seed: u64, kind: Kind, slot: usize, nth: u64) -> Life {
             5 if callback => Some(Recover::Fail),
             _ => None,
         },
-        stubborn: percent(dice, 5),
+        // Whoever collects such an instance gives it the default time to stop, which is long.
+        stubborn: percent(dice, 1),
         slow_stop_ms: if percent(dice, 25) {
             dice.u64(1..40)
         } else {
@@ -188,7 +203,19 @@ pub fn life(seed: u64, kind: Kind, slot: usize, nth: u64) -> Life {
         settings,
         steps,
         end,
+        doom: percent(dice, doomed).then(|| doom(dice)),
     }
+}
+
+fn doom(dice: &mut Rng) -> Doom {
+    if percent(dice, 70) {
+        let point = CRASH_POINTS[dice.usize(0..CRASH_POINTS.len())];
+        let survived = dice.u32(0..9).saturating_sub(6);
+        return Doom::At(point, survived);
+    }
+    // As often in the first millisecond as between the hundredth and the two hundredth.
+    let magnitude = dice.u32(5..18);
+    Doom::After(Duration::from_micros(dice.u64(0..1 << magnitude)))
 }
 
 fn step(dice: &mut Rng, haste: u64) -> Step {

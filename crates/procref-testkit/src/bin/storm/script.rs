@@ -2,8 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,23 @@ struct Leash {
     pid: u32,
     end: ChildStdin,
     output: BufReader<ChildStdout>,
+}
+
+/// A start callback that runs. When it comes to its end it says so before it lets the next one begin.
+struct Alone {
+    path: PathBuf,
+    call: String,
+    _locked: File,
+}
+
+impl Alone {
+    const DONE: &str = "done";
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        let _ = fs::write(&self.path, format!("{} {}", Self::DONE, self.call));
+    }
 }
 
 /// What the callbacks of one client share.
@@ -163,21 +181,30 @@ impl Script {
     }
 
     /// A witness of its own that no two start.
-    fn start_alone(&self) -> procref::Result<File> {
+    fn start_alone(&self) -> procref::Result<Alone> {
+        static CALLS: AtomicU32 = AtomicU32::new(0);
+
         let path = self.site.starting();
         let file = File::options().append(true).create(true).open(&path)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let holder = fs::read_to_string(&path)?;
-            // One that was killed in the middle may have left the lock to a process that it was about
-            // to execute, for a moment.
-            if holder.parse().is_ok_and(Identity::is_live) {
-                let text = format!("a start began while {holder} was starting it");
+            // Whoever is killed gives back its semaphores first and its files later, or leaves them, for a
+            // moment, to a process that it was about to execute. Then it does not come to its end.
+            let before = fs::read_to_string(&path)?;
+            flock(&file, FlockOperation::LockExclusive).map_err(std::io::Error::from)?;
+            let after = fs::read_to_string(&path)?;
+            if after.starts_with(Alone::DONE) && after != before {
+                let text = format!("a start began in the middle of another one: {after}");
                 self.voice.tell(What::Wrong(text));
             }
-            flock(&file, FlockOperation::LockExclusive).map_err(std::io::Error::from)?;
         }
-        fs::write(&path, Identity::own().to_string())?;
-        Ok(file)
+        let call = CALLS.fetch_add(1, Ordering::Relaxed);
+        let call = format!("{} call {call}", Identity::own());
+        fs::write(&path, &call)?;
+        Ok(Alone {
+            path,
+            call,
+            _locked: file,
+        })
     }
 
     fn spawn(&self) -> procref::Result<ServiceInfo> {

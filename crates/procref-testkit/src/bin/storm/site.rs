@@ -5,7 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use procref_testkit::log;
 use procref_testkit::observe::{self, Identity};
 use procref_testkit::protocol::FakeService;
 use rustix::fs::{FlockOperation, flock};
@@ -58,11 +57,22 @@ impl Site {
         }
     }
 
-    /// What its instances have logged so far.
-    pub fn lines(&self) -> Vec<log::Line> {
-        log::read(&self.log())
+    /// How its supervisors are called, as far as the kernel keeps it.
+    pub fn supervisors_name(&self) -> String {
+        format!("procref: {}", self.name)
+            .chars()
+            .take(NAME)
+            .collect()
+    }
+
+    /// The same of its clients.
+    pub fn clients_name(&self) -> String {
+        format!("client {}", self.name).chars().take(NAME).collect()
     }
 }
+
+/// How much of a process's name the kernel keeps.
+const NAME: usize = 15;
 
 /// Between an operation and the next: operations are done with this in one's hands, so that whoever has
 /// all of it sees none under way.
@@ -145,6 +155,8 @@ pub enum What {
     Executing,
     Pinned,
     Unpinned,
+    /// It ends before something that it has cancelled was given back.
+    Unfinished,
     /// What a client saw with its own eyes, and must not be.
     Wrong(String),
     /// From the director to itself: everything before this has been read.

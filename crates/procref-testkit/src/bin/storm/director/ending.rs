@@ -1,5 +1,6 @@
 //! The end of a round: who holds what, who ends how, and what is left.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -8,18 +9,21 @@ use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
 use super::{Director, PATIENCE, Verdict, text};
 use crate::judge::living_holders;
-use crate::outside;
+use crate::outside::{self, Counts, Process};
 use crate::plan::{self, Finale, Remedy};
 use crate::site::{Event, Room, What};
 
 /// What vanishes by itself, does so in this time, even if a supervisor has died.
-const BY_ITSELF: Duration = Duration::from_secs(1);
+const BY_ITSELF: Duration = Duration::from_millis(200);
 
 impl Director {
     /// No blows any more, and everybody can go on.
     pub(super) fn calm(&mut self) -> Verdict {
         for (_, who) in self.suspended.drain(..) {
             who.signal(Signal::CONT);
+        }
+        while !self.dying.is_empty() {
+            self.tend()?;
         }
         while !self.ill.is_empty() {
             self.heal(0)?;
@@ -74,7 +78,9 @@ impl Director {
 
     /// Somebody is in the middle of something, and stays there.
     fn stuck(&mut self) -> Verdict {
-        let lockers = outside::lockers(&self.root.path().join("room"));
+        let room = self.root.path().join("room");
+        let openers = outside::openers(&room);
+        let lockers = outside::lockers(&room);
         let own = std::process::id();
         let others: Vec<_> = lockers.into_iter().filter(|(pid, _)| *pid != own).collect();
         self.catch_up()?;
@@ -84,7 +90,9 @@ impl Director {
                 .is_some_and(|who| others.iter().any(|(pid, _)| *pid == who.pid))
         });
         let site = place.map_or(0, |place| place.site);
-        let text = format!("an operation does not come to its end; in the middle: {others:?}");
+        let text = format!(
+            "an operation does not come to its end; in the middle: {others:?}, with the room open: {openers:?}"
+        );
         self.wrong(site, text)
     }
 
@@ -125,45 +133,88 @@ impl Director {
         fs::remove_file(&over).map_err(text)
     }
 
-    /// Nobody holds the service any more, so nothing may be left of it: by itself, unless it was pinned
-    /// or its supervisor was killed. One that procref executes has no supervisor any more once it has died
-    /// while it was held: if the holders are killed, too, its set and its record wait for the next client.
-    pub(super) fn see_gone(&mut self, site: usize) -> Verdict {
-        let excused = self.bereft[site] || self.crashed[site];
-        let pinned = outside::counts(self.keys[site]).is_some_and(|set| set.pinned);
-        let excused = excused && !pinned && !self.dockets[site].is_left_well();
-        if excused && !self.is_gone_within(site, BY_ITSELF)? {
-            // Where nobody has killed the supervisor, no process may be left.
-            if self.bereft[site] || self.left_of(site).len() == 1 {
-                match self.bereft[site] {
-                    true => self.tally.left += 1,
-                    false => self.tally.dead += 1,
+    /// Nobody holds a service any more, so nothing may be left of any: by itself, unless it was pinned,
+    /// or everybody who would have seen to it was killed.
+    pub(super) fn see_gone(&mut self) -> Verdict {
+        for site in 0..self.dockets.len() {
+            if outside::counts(self.keys[site]).is_some_and(|set| set.pinned) {
+                self.visit(site, "unpin")?;
+            }
+        }
+        let since = Instant::now();
+        let mut remedied = BTreeSet::new();
+        let mut clean = 0;
+        // A list of processes that is read while some of them end may leave out others.
+        while clean < 2 {
+            self.tend()?;
+            clean += 1;
+            let all = outside::descendants();
+            for site in 0..self.dockets.len() {
+                let set = outside::counts(self.keys[site]);
+                let left = self.left_of(site, &all);
+                let files = self.files_of(site);
+                if set.is_none() && left.is_empty() && files.is_empty() {
+                    continue;
                 }
-                self.remedy(site)?;
+                clean = 0;
+                if since.elapsed() > PATIENCE / 2 {
+                    self.tally.leftovers += 1;
+                    return self.wrong(site, format!("left behind: {set:?} {left:?} {files:?}"));
+                }
+                let excuse = self
+                    .excuse(site, set, &left)
+                    .filter(|_| !remedied.contains(&site));
+                // What is about to end may need a moment.
+                let waited = left.is_empty() || since.elapsed() > BY_ITSELF;
+                if let Some(excuse) = excuse.filter(|_| waited) {
+                    self.dockets[site].note(format!("--- left, {excuse:?}: {set:?} {left:?}"));
+                    *match excuse {
+                        Excuse::Bereft => &mut self.tally.left,
+                        Excuse::Crashed => &mut self.tally.dead,
+                        Excuse::Empty => &mut self.tally.empty,
+                    } += 1;
+                    self.remedy(site, set)?;
+                    remedied.insert(site);
+                }
             }
+            std::thread::sleep(Duration::from_millis(2));
         }
-        if outside::counts(self.keys[site]).is_some_and(|it| it.is_blank()) {
-            if let [left] = &self.left_of(site)[..] {
-                let left = left.clone();
-                self.dockets[site].note(format!("--- left: {left}"));
-                self.tally.blank += 1;
-                self.remedy(site)?;
-            }
-        }
-        if outside::counts(self.keys[site]).is_some_and(|it| it.pinned) {
-            self.visit(site, "unpin")?;
-        }
-        if self.is_gone_within(site, PATIENCE / 2)? {
-            return Ok(());
-        }
-        let left = self.left_of(site);
-        self.wrong(site, format!("left behind: {left:?}"))
+        Ok(())
     }
 
-    fn remedy(&mut self, site: usize) -> Verdict {
+    /// Its files in the runtime directory.
+    fn files_of(&self, site: usize) -> Vec<String> {
+        let prefix = format!("{site:03}_");
+        let mut files = outside::files(&self.runtime_dir);
+        files.retain(|file| file.starts_with(&prefix));
+        files
+    }
+
+    /// Why something may be left that nobody is going to remove.
+    fn excuse(&self, site: usize, set: Option<Counts>, left: &[Process]) -> Option<Excuse> {
+        let name = self.dockets[site].site.supervisors_name();
+        let supervised = left.iter().any(|process| process.name == name);
+        // Nobody leaves files without a set.
+        if supervised || set.is_none() || self.dockets[site].is_left_well() {
+            return None;
+        }
+        if self.bereft[site] {
+            return Some(Excuse::Bereft);
+        }
+        if !left.is_empty() {
+            // Where nobody has killed the supervisor, no process may be left.
+            return None;
+        }
+        if set.is_some_and(Counts::is_empty) {
+            return Some(Excuse::Empty);
+        }
+        self.crashed[site].then_some(Excuse::Crashed)
+    }
+
+    fn remedy(&mut self, site: usize, set: Option<Counts>) -> Verdict {
         let planned = plan::remedy(self.options.seed, self.tally.rounds, site);
         // What does not say whose it is, waits for its owner.
-        let claimed = outside::counts(self.keys[site]).is_none_or(|it| it.claimed);
+        let claimed = set.is_none_or(|it| it.claimed);
         match planned {
             Remedy::Gc if claimed => self.visit(site, "gc"),
             _ => self.visit(site, "acquire"),
@@ -172,7 +223,7 @@ impl Director {
 
     fn visit(&mut self, site: usize, errand: &str) -> Verdict {
         self.dockets[site].note(format!("--- a visitor: {errand}"));
-        let who = self.spawn(&["visit", errand], &self.orders(site, 0, 0))?;
+        let who = self.send_visitor(errand, &self.orders(site, 0, 0))?;
         let since = Instant::now();
         let pid = Pid::from_raw(who.pid as i32);
         loop {
@@ -186,42 +237,35 @@ impl Director {
         }
     }
 
-    fn is_gone_within(&mut self, site: usize, limit: Duration) -> Verdict<bool> {
-        let since = Instant::now();
-        loop {
-            self.tend()?;
-            // The list of all processes costs more than that of all sets.
-            let counted = outside::counts(self.keys[site]).is_some();
-            if !counted && self.left_of(site).is_empty() {
-                return Ok(true);
-            }
-            if since.elapsed() > limit {
-                return Ok(false);
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// Every process of the service, and its set.
-    fn left_of(&mut self, site: usize) -> Vec<String> {
+    /// Every process of the service.
+    fn left_of(&mut self, site: usize, all: &[Process]) -> Vec<Process> {
         let docket = &self.dockets[site];
         let dir = docket.site.dir.to_string_lossy().into_owned() + "/";
-        let processes = outside::processes_with(&[&dir, &docket.site.name]);
+        let names = [docket.site.supervisors_name(), docket.site.clients_name()];
+        let ours =
+            |process: &&Process| process.line.contains(&dir) || names.contains(&process.name);
+        let mut left: Vec<_> = all.iter().filter(ours).cloned().collect();
+        let is_worker = |process: &Process| process.line.contains(" --worker ");
         let set = outside::counts(self.keys[site]);
-        let is_worker = |line: &str| line.contains(" --worker ");
-        if self.bereft[site] && set.is_none() && processes.iter().all(|(_, line)| is_worker(line)) {
+        if self.bereft[site] && set.is_none() && left.iter().all(is_worker) {
             // Only their parent could know of them, and that was killed.
-            self.tally.stray_workers += processes.len() as u64;
-            for (who, _) in processes {
-                who.signal(Signal::KILL);
+            self.tally.stray_workers += left.len() as u64;
+            for process in left.drain(..) {
+                process.who.signal(Signal::KILL);
             }
-            return Vec::new();
         }
-        let mut left: Vec<_> = processes
-            .into_iter()
-            .map(|(who, line)| format!("{who} {line}"))
-            .collect();
-        left.extend(set.map(|counts| format!("a set: {counts:?}")));
         left
     }
+}
+
+/// Everybody who would have removed what is left was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Excuse {
+    /// The supervisor.
+    Bereft,
+    /// Its holders, after the service, which procref executes, had died, and with it its supervisor's
+    /// task.
+    Crashed,
+    /// Whoever was about to start a supervisor.
+    Empty,
 }
