@@ -8,8 +8,8 @@ use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 
-use procref_testkit::deadline;
 use procref_testkit::observe::Identity;
+use procref_testkit::{deadline, kernel};
 use rustix::process::Signal;
 use stage::{PROCREF, Running, Stage, finish};
 
@@ -320,4 +320,34 @@ fn what_daemonises_is_no_client_any_more() {
     stage.ends("db", 1);
     let daemon = Identity::of(daemon).expect("it lives on");
     daemon.signal(Signal::KILL);
+}
+
+/// The supervisor of `inner` is a child of the one of `outer`, which ends all that its service leaves.
+#[test]
+fn a_service_that_another_service_has_started_stays_while_others_hold_it() {
+    let stage = Stage::new();
+    let inner = stage.service("inner");
+    let mut outer = vec!["--start".to_owned()];
+    let quoted = |word: &String| format!("'{}'", word.replace('\'', "'\\''"));
+    let words: Vec<_> = inner.iter().map(quoted).collect();
+    let nested = format!(
+        "{PROCREF} run inner {} -- sh -c 'echo ready; sleep 3600'",
+        words.join(" ")
+    );
+    outer.push(nested);
+    outer.extend(["--ready", "log:^ready$"].map(str::to_owned));
+
+    let client = stage.hold("outer", &outer);
+    let instance = stage.instance("inner");
+    let other = stage.hold("inner", &inner);
+    client.leave();
+    let outer_key = stage.key("outer");
+    deadline::until_true("the outer service is gone", || {
+        kernel::find(outer_key).is_none()
+    });
+    assert!(instance.is_live(), "{:?}", stage.history("inner"));
+    assert_eq!(stage.history("inner").len(), 1);
+    other.leave();
+    instance.wait_gone();
+    stage.ends("inner", 1);
 }

@@ -342,14 +342,18 @@ impl BareProcess {
 
     /// When the process that has this pid now was started.
     pub(crate) fn start_of(pid: u32) -> Result<u64, Errno> {
-        let mut path = [0; 32];
         let mut buffer = [0; 1024];
-        let path = stat_path(pid, &mut path);
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let stat = rustix::fs::open(path, flags, Mode::empty())?;
-        let length = rustix::io::read(&stat, &mut buffer)?;
-        let stat = buffer.get(..length).and_then(Stat::parse);
+        let stat = Stat::parse(read_stat(pid, &mut buffer)?);
         Ok(stat.ok_or(Errno::INVAL)?.start)
+    }
+
+    /// Whether the name of the process that has this pid now begins so. It is the name that the process
+    /// gives itself, of which the kernel keeps 15 bytes.
+    pub(crate) fn name_begins(pid: u32, beginning: &[u8]) -> bool {
+        let mut buffer = [0; 64];
+        let name = read_stat(pid, &mut buffer).map(|stat| stat.splitn(2, |byte| *byte == b'('));
+        let name = name.ok().and_then(|mut parts| parts.nth(1));
+        name.is_some_and(|name| name.starts_with(beginning))
     }
 
     /// Asks it to end by `signal`, kills it after `grace`, and waits until it is gone. False if it is not.
@@ -362,6 +366,16 @@ impl BareProcess {
         let _ = rustix::process::pidfd_send_signal(&self.0, KILL);
         poll_exit(&self.0, kill) == Ok(true)
     }
+}
+
+/// The beginning of `/proc/PID/stat`.
+fn read_stat(pid: u32, buffer: &mut [u8]) -> Result<&[u8], Errno> {
+    let mut path = [0; 32];
+    let path = stat_path(pid, &mut path);
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let stat = rustix::fs::open(path, flags, Mode::empty())?;
+    let length = rustix::io::read(&stat, &mut *buffer)?;
+    buffer.get(..length).ok_or(Errno::INVAL)
 }
 
 /// `/proc/PID/stat`, made without allocating.

@@ -191,13 +191,16 @@ fn wait_in_place(reader: OwnedFd) -> io::Result<()> {
     fs::File::from(reader).read_exact(&mut [0])
 }
 
+/// How the names of all supervisors begin.
+const TITLE: &str = "procref: ";
+
 /// What `ps` shows: `procref: NAME`, on one line.
 fn title_of(name: &str) -> String {
     let name: String = name
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
-    format!("procref: {name}")
+    format!("{TITLE}{name}")
 }
 
 /// Names of files and of the process need not be UTF-8, and are of no interest here.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 
 use super::launched::Message;
-use super::{Charge, Plan, at_once, close_from, drop_memory, fork_here, last_errno, write};
+use super::{Charge, Plan, TITLE, at_once, close_from, drop_memory, fork_here, last_errno, write};
 use crate::crash::{self, Point};
 use crate::kernel::bare::{BareCalls, Limit};
 use crate::kernel::{Ended, Instance};
@@ -126,7 +126,7 @@ pub(super) struct Tree<'a> {
     plan: &'a Plan,
     child: Identity,
     ended: Cell<Option<Ended>>,
-    /// It has no children any more.
+    /// It has no children any more, but for other services' supervisors.
     alone: Cell<bool>,
 }
 
@@ -178,13 +178,16 @@ impl Tree<'_> {
             if self.alone.get() {
                 return;
             }
-            each_child(|pid| {
+            self.each_child(|pid| {
                 if let Some(place) = unasked(&mut asked, pid) {
                     *place = pid;
                     signal(pid, libc::SIGTERM);
                     signal(pid, libc::SIGCONT);
                 }
             });
+            if self.alone.get() {
+                return;
+            }
             if !wait_child(deadline) {
                 break;
             }
@@ -196,11 +199,29 @@ impl Tree<'_> {
             if self.alone.get() {
                 return;
             }
-            each_child(|pid| signal(pid, libc::SIGKILL));
-            if !wait_child(deadline) {
+            self.each_child(|pid| signal(pid, libc::SIGKILL));
+            if self.alone.get() || !wait_child(deadline) {
                 return;
             }
         }
+    }
+
+    /// Calls back for each child but supervisors, and takes note if there is none.
+    ///
+    /// Where the program uses procref itself, the supervisor of a service that it has started becomes a child
+    /// of this process, and with it the service. Both are left alone: others may hold that service, and if
+    /// nobody does, its supervisor stops it. So to wait for the last child to be gone would be to wait
+    /// for them. That there is nobody else can be told from one look at the list: this process alone takes
+    /// anybody off it, when it reaps, and whoever is put on it comes last.
+    fn each_child(&self, mut call: impl FnMut(i32)) {
+        let mut others = 0;
+        let read = read_children(|pid| {
+            if !BareProcess::name_begins(pid as u32, TITLE.as_bytes()) {
+                others += 1;
+                call(pid);
+            }
+        });
+        self.alone.set(read.is_some() && others == 0);
     }
 
     /// What the clock cannot tell is far enough away.
@@ -380,11 +401,11 @@ fn wait_child(deadline: Instant) -> bool {
 /// [proc_tid_children(5)](https://man7.org/linux/man-pages/man5/proc_tid_children.5.html): children of the
 /// thread that forked them, and this process has one. A group is not enough, because any process may
 /// leave its group; to become nobody's child is what no process can.
-fn each_child(mut call: impl FnMut(i32)) {
+///
+/// `None`: the list cannot be read.
+fn read_children(mut call: impl FnMut(i32)) -> Option<()> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let Ok(list) = rustix::fs::open(c"/proc/thread-self/children", flags, Mode::empty()) else {
-        return;
-    };
+    let list = rustix::fs::open(c"/proc/thread-self/children", flags, Mode::empty()).ok()?;
     let mut buffer = [0_u8; 512];
     let mut number = 0_i32;
     while let Ok(length @ 1..) = rustix::io::read(&list, &mut buffer) {
@@ -401,4 +422,5 @@ fn each_child(mut call: impl FnMut(i32)) {
             }
         }
     }
+    Some(())
 }
