@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::{self, Doom, End, Life, Start, Step, Via};
 use crate::script::Script;
-use crate::site::{Event, Room, Site, What};
+use crate::site::{Event, PORT_LOST, Room, Site, What};
 
 /// More handles than that are not of interest.
 const HANDLES: usize = 3;
@@ -276,10 +276,15 @@ impl Client {
     }
 
     fn failed(&self, since: u64, what: &str, error: &procref::Error) {
+        let unhealthy = matches!(error, procref::Error::Unhealthy { .. });
+        let port = match unhealthy && self.script.has_met_stranger() {
+            true => PORT_LOST,
+            false => "",
+        };
         self.voice.tell(What::Failed {
             since,
             meant: self.script.has_failed() || (self.frail && what == "acquire"),
-            error: format!("{what}: {error}"),
+            error: format!("{what}: {error}{port}"),
         });
     }
 

@@ -269,6 +269,8 @@ impl Director {
     }
 
     fn wrong<T>(&mut self, site: usize, text: String) -> Verdict<T> {
+        // For the report.
+        let _ = self.dockets[site].read_log(&mut self.tally);
         let docket = &self.dockets[site];
         let counts = outside::counts(self.keys[site]);
         Err(format!(

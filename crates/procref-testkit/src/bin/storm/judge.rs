@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use procref_testkit::log::{Line, Tail};
 use procref_testkit::observe::{Identity, now_ns};
 
-use crate::site::{Event, Site, What};
+use crate::site::{Event, PORT_LOST, Site, What};
 use crate::tally::Tally;
 
 /// How many of the last events are kept for a report.
@@ -173,9 +173,9 @@ impl Docket {
             } => {
                 if meant {
                     tally.meant += 1;
-                } else if error.contains("Address already in use") {
+                } else if error.contains("Address already in use") || error.ends_with(PORT_LOST) {
                     // The port was procref's until right before the program was executed, and somebody's
-                    // connection has got it since. The one gap that it says it has.
+                    // connection, or another service, has got it since. The one gap that it says it has.
                     tally.lost_ports += 1;
                 } else if self.is_harmed(since, at) {
                     tally.excused += 1;

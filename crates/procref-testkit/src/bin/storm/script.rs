@@ -52,6 +52,8 @@ pub struct Script {
     voice: Arc<Voice>,
     next: Mutex<Start>,
     meant: AtomicBool,
+    /// Another process than the instance has answered on the instance's port.
+    stranger: AtomicBool,
     leash: Mutex<Option<Leash>>,
 }
 
@@ -68,6 +70,7 @@ impl Script {
             voice,
             next: Mutex::new(Start::Serve),
             meant: AtomicBool::new(false),
+            stranger: AtomicBool::new(false),
             leash: Mutex::new(None),
         })
     }
@@ -76,6 +79,12 @@ impl Script {
     pub fn expect(&self, start: Start) {
         *lock(&self.next) = start;
         self.meant.store(false, Ordering::SeqCst);
+        self.stranger.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether an instance's port was somebody else's since.
+    pub fn has_met_stranger(&self) -> bool {
+        self.stranger.load(Ordering::SeqCst)
     }
 
     /// Whether a callback has failed since, as it was told to.
@@ -100,14 +109,14 @@ impl Script {
     }
 
     fn builder(self: &Arc<Self>) -> procref::SharedServiceBuilder {
-        let script = Arc::clone(self);
+        let (script, asked) = (Arc::clone(self), Arc::clone(self));
         SharedService::builder(&self.site.name)
             .base_dir(self.site.runtime_dir())
             .linger(self.settings.linger)
             .stop_timeout(GRACE)
-            .on_health_check(|info: &ServiceInfo| {
-                let (pid, port) = (info.pid(), info.port());
-                async move { talk::to(port).is_ok_and(|answer| answer == (pid, true)) }
+            .on_health_check(move |info: &ServiceInfo| {
+                let healthy = asked.is_healthy(info);
+                async move { healthy }
             })
             .on_ready(move |info| {
                 let ready = script.on_ready(&info);
@@ -234,6 +243,14 @@ impl Script {
             .ok_or_else(|| format!("the service said {line:?}"))?;
         *lock(&self.leash) = Some(leash);
         Ok(ServiceInfo::new(pid, port))
+    }
+
+    fn is_healthy(&self, info: &ServiceInfo) -> bool {
+        let answer = talk::to(info.port());
+        if answer.as_ref().is_ok_and(|(pid, _)| *pid != info.pid()) {
+            self.stranger.store(true, Ordering::SeqCst);
+        }
+        answer.is_ok_and(|answer| answer == (info.pid(), true))
     }
 
     /// By now it is published, so whoever comes next finds it, whatever becomes of this process.

@@ -71,6 +71,9 @@ impl Site {
     }
 }
 
+/// What a client adds to a failure if somebody else has answered on the port of the service.
+pub const PORT_LOST: &str = "; another process has its port";
+
 /// How much of a process's name the kernel keeps.
 const NAME: usize = 15;
 
