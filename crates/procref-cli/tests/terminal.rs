@@ -5,7 +5,7 @@
 mod stage;
 
 use std::io::{Read as _, Write as _};
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -26,7 +26,10 @@ impl AtTerminal {
     fn new(stage: &Stage, args: &[&str], options: &[String], rest: &[&str]) -> Self {
         let (pty, pts) = open().expect("a terminal");
         pty.resize(pty_process::Size::new(24, 100)).expect("a size");
-        let command = Command::new(PROCREF)
+        // A test that runs in the background of a script has inherited that Ctrl-C is ignored.
+        let command = Command::new("env")
+            .arg("--default-signal=INT,QUIT")
+            .arg(PROCREF)
             .args(args)
             .args(options)
             .args(rest)
@@ -65,6 +68,11 @@ impl AtTerminal {
         }
     }
 
+    #[track_caller]
+    fn ends(&mut self) -> ExitStatus {
+        deadline::until("its end", || self.child.try_wait().expect("its status"))
+    }
+
     fn press(&mut self, keys: &str) {
         self.pty
             .write_all(keys.as_bytes())
@@ -84,7 +92,7 @@ fn ctrl_c_ends_the_client_and_the_service_that_nobody_else_holds() {
         terminal.shows("held");
         let instance = stage.instance("db");
         terminal.press(CTRL_C);
-        terminal.child.wait().expect("it ends");
+        terminal.ends();
         instance.wait_gone();
         // Asked to end, and not struck by the same Ctrl-C.
         stage.ends("db", 1);
@@ -100,7 +108,7 @@ fn ctrl_c_leaves_the_service_to_others_who_hold_it() {
     let instance = stage.instance("db");
     let other = stage.hold("db", &[]);
     terminal.press(CTRL_C);
-    terminal.child.wait().expect("it ends");
+    terminal.ends();
     assert!(instance.is_live());
     assert_eq!(stage.json("db", &["status", "db", "--json"])["clients"], 1);
     assert!(instance.is_live());
@@ -131,7 +139,7 @@ fn a_client_that_is_watched_gets_ctrl_c_once() {
     watcher.signal(rustix::process::Signal::CONT);
     // Behind it in the same queue: whatever was to come of Ctrl-C comes before.
     watcher.signal(rustix::process::Signal::TERM);
-    assert_eq!(terminal.child.wait().expect("it ends").code(), Some(3));
+    assert_eq!(terminal.ends().code(), Some(3));
     while let Ok(more) = terminal.output.recv_timeout(Duration::from_secs(60)) {
         terminal.seen += &more;
     }
@@ -160,7 +168,7 @@ fn a_start_that_takes_long_is_shown_with_the_last_line_of_its_log() {
     std::fs::write(&gate, "go\n").expect("it is let on");
     terminal.shows("held");
     terminal.press(CTRL_C);
-    terminal.child.wait().expect("it ends");
+    terminal.ends();
     stage.ends("db", 1);
 }
 
@@ -184,7 +192,7 @@ fn who_waits_for_somebody_elses_start_is_told_whose() {
     }
     for terminal in [&mut starter, &mut other] {
         terminal.press(CTRL_C);
-        terminal.child.wait().expect("it ends");
+        terminal.ends();
     }
     stage.ends("db", 1);
 }
@@ -205,6 +213,6 @@ fn the_table_is_drawn_anew_in_its_place() {
     );
     holder.leave();
     terminal.press(CTRL_C);
-    terminal.child.wait().expect("it ends");
+    terminal.ends();
     stage.ends("db", 1);
 }
