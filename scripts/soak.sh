@@ -18,8 +18,13 @@ if [[ ${PROCREF_SOAK_INSIDE:-} != 1 ]]; then
     cargo test --workspace --lib --bins --tests --no-run
     as_root=()
     ((EUID == 0)) || as_root=(--map-root-user)
-    exec unshare "${as_root[@]}" --fork --kill-child --pid --mount-proc --ipc \
-        env PROCREF_SOAK_INSIDE=1 "$PWD/scripts/soak.sh" "$rounds"
+    # unshare ignores Ctrl-C and SIGTERM while it waits, and so does the first process of a namespace.
+    unshare "${as_root[@]}" --fork --kill-child --pid --mount-proc --ipc \
+        env PROCREF_SOAK_INSIDE=1 "$PWD/scripts/soak.sh" "$rounds" &
+    inside=$!
+    trap 'kill -KILL "$inside" 2>/dev/null' EXIT
+    wait "$inside"
+    exit
 fi
 
 logs=$(mktemp -d)
