@@ -10,15 +10,16 @@ use crate::ready::{Kind, Ready};
 use crate::template;
 
 mod check;
-#[cfg(feature = "fuzzing")]
+#[cfg(all(unix, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod log;
 mod prepare;
+#[cfg_attr(windows, path = "command/program/windows.rs")]
 mod program;
 mod signal;
 
 pub(crate) use log::ServiceLog;
-pub(crate) use prepare::{Prepared, release_port};
+pub(crate) use prepare::{Prepared, Reserved, release_port};
 pub use signal::StopSignal;
 
 /// How a service is stopped: it is asked by this signal, and killed if it is there after the grace.
@@ -275,5 +276,5 @@ impl ServiceCommand {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests;

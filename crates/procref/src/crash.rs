@@ -34,6 +34,7 @@ macro_rules! points {
     ($($(#[$meta:meta])* $site:ident { $($name:ident,)* })*) => {
         /// A step after which a process can be made to die.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[cfg_attr(windows, allow(dead_code, reason = "there are no supervisors there"))]
         pub(crate) enum Point {
             $($($name,)*)*
         }

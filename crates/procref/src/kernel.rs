@@ -20,7 +20,10 @@
 //! kernel they are ready at once.
 
 use std::future::Future;
+#[cfg(unix)]
 use std::os::unix::process::ExitStatusExt as _;
+#[cfg(windows)]
+use std::os::windows::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::SystemTime;
 
@@ -30,16 +33,21 @@ use crate::process::Identity;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(any(target_os = "linux", test))]
 pub(crate) mod semset;
 #[cfg(test)]
 pub(crate) mod sim;
 #[cfg(target_os = "linux")]
 mod sysv;
+#[cfg(windows)]
+mod windows;
 
 #[cfg(all(target_os = "linux", feature = "fuzzing"))]
 pub(crate) use sysv::fuzz;
 #[cfg(target_os = "linux")]
 pub(crate) use sysv::{SystemV as Native, bare};
+#[cfg(windows)]
+pub(crate) use windows::{Windows as Native, bare, try_lock_file};
 
 /// Why a step did not happen.
 #[derive(Debug)]
@@ -62,6 +70,10 @@ pub(crate) type Step<T> = Result<T, Fault>;
 /// A kernel's way to the objects.
 pub(crate) trait Kernel: Send + Sync + 'static {
     type Object: Object;
+
+    /// Whether a process has to see to a service whose clients are all killed. Where the kernel itself ends
+    /// the service, there are no supervisors, and nobody asks for one.
+    const NEEDS_SUPERVISOR: bool = true;
 
     /// Sets up ahead what the first step would have to.
     fn prepare(&self) {}
@@ -142,6 +154,10 @@ pub(crate) struct Snapshot {
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    windows,
+    allow(dead_code, reason = "supervisors see it, and there are none")
+)]
 pub(crate) enum Ended {
     /// With this exit code.
     Exited(u8),
@@ -152,10 +168,17 @@ pub(crate) enum Ended {
 impl Ended {
     pub(crate) fn status(self) -> ExitStatus {
         // As wait(2) encodes them.
-        ExitStatus::from_raw(match self {
+        #[cfg(unix)]
+        return ExitStatus::from_raw(match self {
             Self::Exited(code) => i32::from(code) << 8,
             Self::Killed(signal) => signal.into(),
-        })
+        });
+        // Where there is no signal, as shells tell them.
+        #[cfg(windows)]
+        return ExitStatus::from_raw(match self {
+            Self::Exited(code) => code.into(),
+            Self::Killed(signal) => 128 + u32::from(signal),
+        });
     }
 }
 
@@ -380,6 +403,7 @@ mod tests {
     #[test]
     fn an_end_is_told_as_the_system_does() {
         assert_eq!(Ended::Exited(3).status().code(), Some(3));
+        #[cfg(unix)]
         assert_eq!(Ended::Killed(9).status().signal(), Some(9));
     }
 }

@@ -65,14 +65,17 @@
 //! set](https://man7.org/linux/man-pages/man7/sysvipc.7.html) per service, whose adjustments the
 //! kernel takes back when a process ends.
 
-#[cfg(not(target_os = "linux"))]
-compile_error!("procref runs on Linux; there is no kernel backend for this platform yet");
+#[cfg(not(any(target_os = "linux", windows)))]
+compile_error!(
+    "procref runs on Linux and Windows; there is no kernel backend for this platform yet"
+);
 
 mod command;
 mod counter;
 mod crash;
 mod error;
-#[cfg(feature = "fuzzing")]
+mod file;
+#[cfg(all(unix, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod info;
@@ -85,6 +88,7 @@ mod ready;
 mod record;
 mod runtime;
 mod service;
+#[cfg_attr(windows, path = "supervisor/windows.rs")]
 mod supervisor;
 mod template;
 mod timer;

@@ -74,6 +74,7 @@ impl Namespace {
         }
     }
 
+    #[cfg(any(unix, test))]
     pub(crate) fn digest(&self) -> Digest {
         self.digest
     }
@@ -163,6 +164,7 @@ impl ServiceKey {
     }
 
     /// 32 bits for kernels whose names are that small. Never 0, which is `IPC_PRIVATE`.
+    #[cfg(any(unix, test))]
     pub(crate) fn short(&self) -> i32 {
         let mixed = Digest::of(&[
             &self.namespace.digest.0.to_le_bytes(),

@@ -14,6 +14,13 @@
 //!
 //! # Platforms
 //!
+//! Windows has no signals. There, [`terminate`] sets the event `Local\procref-stop-PID` (PID in decimal
+//! digits), which a service creates, if it wants to be asked, and waits for
+//! ([`CreateEventW`](https://learn.microsoft.com/windows/win32/api/synchapi/nf-synchapi-createeventw)).
+//! A process that has no such event cannot be asked: [`terminate`] does nothing to it, and [`stop`] ends it at
+//! once, as [`kill`] does (`TerminateProcess`, exit code 137). A process is known by its pid and creation
+//! time there, and its handle is kept open, so that nobody else gets the pid.
+//!
 //! Linux 5.3 and later use pidfds. Where the kernel or a sandbox refuses them, the start
 //! time in [`/proc/PID/stat`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html) is
 //! compared right before each signal, and waiting looks every 5 ms.
@@ -45,10 +52,21 @@ pub(crate) mod facts;
 pub(crate) mod fuzz;
 #[cfg(unix)]
 mod unix;
+#[cfg(windows)]
+mod windows;
 #[cfg(unix)]
 use unix as sys;
+#[cfg(windows)]
+use windows as sys;
 
-pub(crate) use sys::{BareProcess, Signal, fork_epoch, process_space};
+#[cfg(unix)]
+pub(crate) use sys::BareProcess;
+#[cfg(windows)]
+pub(crate) use sys::{
+    KILLED, MYSELF, created, directories, facts, open, open_identity, security, suspended,
+    terminate as end, wait_for, wide,
+};
+pub(crate) use sys::{Signal, fork_epoch, process_space};
 #[cfg(feature = "crash-points")]
 pub(crate) use sys::{kill_myself, suspend_myself};
 
@@ -138,7 +156,11 @@ impl Process {
     ///
     /// It may not be signalled by this user, or is one that nobody here signals.
     pub fn terminate(&self) -> Result<()> {
-        self.signal("terminate", sys::TERMINATE)
+        if !self.signal("terminate", sys::TERMINATE)? {
+            let pid = self.pid();
+            tracing::debug!(pid, "there is no way to ask it to end");
+        }
+        Ok(())
     }
 
     /// Ends it (`SIGKILL`). One that is gone already is no error.
@@ -147,7 +169,7 @@ impl Process {
     ///
     /// As [`terminate`](Self::terminate).
     pub fn kill(&self) -> Result<()> {
-        self.signal("kill", sys::KILL)
+        self.signal("kill", sys::KILL).map(drop)
     }
 
     /// Asks it to end, and kills it if it is still there after `grace`.
@@ -159,10 +181,11 @@ impl Process {
     ///
     /// As [`terminate`](Self::terminate), or it is alive 5 s after it was killed.
     pub fn stop(&self, grace: Duration) -> Result<()> {
-        self.terminate()?;
-        self.wake()?;
-        if self.wait(grace)? {
-            return Ok(());
+        if self.signal("terminate", sys::TERMINATE)? {
+            self.wake()?;
+            if self.wait(grace)? {
+                return Ok(());
+            }
         }
         self.kill()?;
         if self.wait(KILL_TIMEOUT)? {
@@ -178,15 +201,15 @@ impl Process {
         })
     }
 
-    /// Asks it to end by the signal of this number.
-    pub(crate) fn ask_to_end(&self, number: i32) -> Result<()> {
+    /// Asks it to end by the signal of this number. False: there is no way to ask it.
+    pub(crate) fn ask_to_end(&self, number: i32) -> Result<bool> {
         let signal = Signal::from_named_raw(number).unwrap_or(sys::TERMINATE);
         self.signal("terminate", signal)
     }
 
     /// Continues it where it is stopped, so that it can act on what it was sent.
     pub(crate) fn wake(&self) -> Result<()> {
-        self.signal("continue", sys::CONTINUE)
+        self.signal("continue", sys::CONTINUE).map(drop)
     }
 
     /// Waits until it is gone, at most `timeout`; tells whether it is.
@@ -204,7 +227,8 @@ impl Process {
         })
     }
 
-    fn signal(&self, operation: &'static str, signal: sys::Signal) -> Result<()> {
+    /// False: it listens to nothing by which it could be told.
+    fn signal(&self, operation: &'static str, signal: sys::Signal) -> Result<bool> {
         let pid = self.pid();
         if let Some(reason) = untouchable(pid) {
             return Err(Error::Process {
@@ -291,5 +315,5 @@ fn untouchable(pid: u32) -> Option<&'static str> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests;

@@ -3,7 +3,10 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::SocketAddrV4;
+#[cfg(unix)]
 use std::os::fd::{BorrowedFd, OwnedFd};
+#[cfg(windows)]
+use std::os::windows::io::OwnedHandle;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,18 +14,23 @@ use std::time::{Duration, Instant};
 use crate::info::ServiceInfo;
 use crate::runtime::BoxFuture;
 
+#[cfg_attr(windows, path = "ready/windows/connection.rs")]
 mod connection;
-#[cfg(feature = "fuzzing")]
+#[cfg(all(unix, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod http;
 mod lines;
+#[cfg(unix)]
 mod notify;
+#[cfg_attr(windows, path = "ready/windows/trial.rs")]
 mod trial;
+#[cfg_attr(windows, path = "ready/windows/watch.rs")]
 mod watch;
 
 pub(crate) use lines::LogLines;
 pub(crate) use trial::Trial;
 
+#[cfg(unix)]
 pub(crate) use notify::socket as notify_socket;
 use watch::{Found, Watch};
 
@@ -32,6 +40,12 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long one connection or exchange may take.
 const ATTEMPT: Duration = Duration::from_secs(1);
+
+/// Tells, by being readable, hung up or signalled, that the service has ended.
+#[cfg(unix)]
+pub(crate) type Alarm<'a> = BorrowedFd<'a>;
+#[cfg(windows)]
+pub(crate) type Alarm<'a> = &'a OwnedHandle;
 
 pub(crate) type Callback = Arc<dyn Fn(&ServiceInfo) -> BoxFuture<bool> + Send + Sync>;
 
@@ -89,7 +103,8 @@ impl Ready {
     /// When it accepts connections on a Unix stream socket.
     ///
     /// A relative path is relative to the service's working directory. Paths of sockets are at most
-    /// 107 bytes long.
+    /// 107 bytes long. On Windows it is the path of a named pipe instead (`\\.\pipe\NAME`), and the
+    /// connection takes up one of its instances for a moment.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Self(Kind::Unix(path.into()))
     }
@@ -129,7 +144,8 @@ impl Ready {
     /// When it says so itself: `READY=1` to the socket that `$NOTIFY_SOCKET` names, as
     /// [`sd_notify`](https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html) does.
     ///
-    /// Any process of this user, or of root, may send it.
+    /// Any process of this user, or of root, may send it. Not on Windows, where it is an error at
+    /// [`build`](crate::SharedServiceBuilder::build).
     pub fn notify() -> Self {
         Self(Kind::Notify)
     }
@@ -197,10 +213,14 @@ pub(crate) enum Waited {
 /// A [`Ready`] for one start, with everything filled in.
 pub(crate) enum Probe {
     Tcp(SocketAddrV4),
-    Http { address: SocketAddrV4, path: String },
+    Http {
+        address: SocketAddrV4,
+        path: String,
+    },
     Unix(PathBuf),
     Log(LogLines),
     Command(Trial),
+    #[cfg(unix)]
     Notify(OwnedFd),
     Callback(Callback),
     AtOnce,
@@ -212,7 +232,7 @@ impl Probe {
     ///
     /// A [callback](Self::callback) is not asked here, because it needs who polls its future: its
     /// part of the wait is over at once.
-    pub(crate) fn wait(&self, alarm: BorrowedFd<'_>, deadline: Instant, service: &str) -> Waited {
+    pub(crate) fn wait(&self, alarm: Alarm<'_>, deadline: Instant, service: &str) -> Waited {
         let begun = Instant::now();
         tracing::debug!(service, waiting_for = %self, "waiting until it is ready");
         let waited = self.look_until(&Watch::new(alarm, deadline), service);
@@ -262,6 +282,10 @@ impl Probe {
         }
     }
 
+    #[cfg_attr(
+        windows,
+        expect(unused_variables, reason = "only notifications tell of the service")
+    )]
     fn look(&self, watch: &Watch<'_>, lines: &mut lines::Reading, service: &str) -> Found {
         match self {
             Self::Tcp(address) => connection::accepts_tcp(*address, &watch.at_most(ATTEMPT)),
@@ -269,6 +293,7 @@ impl Probe {
             Self::Unix(path) => connection::accepts_unix(path, &watch.at_most(ATTEMPT)),
             Self::Log(log) => log.look(lines, watch),
             Self::Command(trial) => trial.run(watch),
+            #[cfg(unix)]
             Self::Notify(socket) => notify::listen(socket, watch, service),
             Self::Callback(_) | Self::AtOnce => Found::Ready,
         }
@@ -281,9 +306,13 @@ impl fmt::Display for Probe {
         match self {
             Self::Tcp(address) => write!(f, "TCP on {address}"),
             Self::Http { address, path } => write!(f, "HTTP GET http://{address}{path}"),
+            #[cfg(unix)]
             Self::Unix(path) => write!(f, "the Unix socket {}", path.display()),
+            #[cfg(windows)]
+            Self::Unix(path) => write!(f, "the named pipe {}", path.display()),
             Self::Log(log) => write!(f, "{log}"),
             Self::Command(trial) => write!(f, "{trial}"),
+            #[cfg(unix)]
             Self::Notify(_) => f.write_str("READY=1 on its NOTIFY_SOCKET"),
             Self::Callback(_) => f.write_str("the readiness callback to say yes"),
             Self::AtOnce => f.write_str("nothing"),
@@ -291,5 +320,5 @@ impl fmt::Display for Probe {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests;

@@ -5,13 +5,11 @@
 //! What is true stands in the kernel object.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{Access, FileType, Mode, OFlags, Stat};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{self, Stop};
@@ -22,16 +20,22 @@ use crate::name::ServiceKey;
 use crate::namespace;
 use crate::process::Identity;
 
-#[cfg(feature = "fuzzing")]
+#[cfg(all(unix, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 pub(crate) mod scan;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
 
 const VERSION: u32 = 1;
 
 /// The largest record that is written or read, in bytes.
 const MAX_SIZE: u64 = 1 << 20;
-
-const GROUP_OR_WORLD: u32 = 0o077;
 
 /// What the file says, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,18 +72,18 @@ pub(crate) struct Executed {
     pub(crate) grace_ms: u64,
 }
 
-/// A path in JSON: as text, or as its bytes if it is none.
+/// A path in JSON: as text, or, if it is none, as the numbers that the system has it in.
 mod any_path {
-    use std::ffi::OsString;
-    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
     use std::path::{Path, PathBuf};
 
     use serde::{Deserialize, Deserializer, Serialize as _, Serializer};
 
+    use super::sys::{Unit, path_of, units_of};
+
     pub(super) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
         match path.to_str() {
             Some(text) => text.serialize(to),
-            None => path.as_os_str().as_bytes().serialize(to),
+            None => units_of(path).serialize(to),
         }
     }
 
@@ -88,11 +92,11 @@ mod any_path {
         #[serde(untagged)]
         enum Path {
             Text(PathBuf),
-            Bytes(Vec<u8>),
+            Units(Vec<Unit>),
         }
         Ok(match Path::deserialize(from)? {
             Path::Text(path) => path,
-            Path::Bytes(bytes) => OsString::from_vec(bytes).into(),
+            Path::Units(units) => path_of(units),
         })
     }
 }
@@ -103,7 +107,7 @@ impl Record {
         Self {
             version: VERSION,
             name: key.name().to_owned(),
-            boot: boot_id().to_owned(),
+            boot: sys::boot_id().to_owned(),
             pid: identity.pid,
             start: identity.start,
             port: info.port(),
@@ -148,7 +152,7 @@ impl Record {
 
     /// The process it names, if it is of this boot. Without a boot id nothing is.
     pub(crate) fn identity(&self) -> Option<Identity> {
-        (!self.boot.is_empty() && self.boot == boot_id()).then_some(Identity {
+        (!self.boot.is_empty() && self.boot == sys::boot_id()).then_some(Identity {
             pid: self.pid,
             start: self.start,
         })
@@ -236,12 +240,10 @@ pub(crate) fn files(key: &ServiceKey) -> [PathBuf; FILES] {
 pub(crate) fn check(key: &ServiceKey) -> Result<()> {
     namespace::check_unchanged(&key.namespace)?;
     let dir = key.namespace.dir();
-    rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK)
-        .map_err(|error| Error::runtime_dir_io(dir, "could not write to it", error.into()))?;
+    sys::check_writable(dir)
+        .map_err(|error| Error::runtime_dir_io(dir, "could not write to it", error))?;
     for path in [path(key), draft_path(key)] {
-        let is_dir = rustix::fs::lstat(&path)
-            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
-        if is_dir {
+        if fs::symlink_metadata(&path).is_ok_and(|it| it.is_dir()) {
             return Err(Error::Record {
                 service: key.name().to_owned(),
                 operation: "use the record file, because a directory is in its place: remove",
@@ -273,13 +275,9 @@ pub(crate) fn write(key: &ServiceKey, record: &Record) -> Result<()> {
         return Err(failed("write the record", &path, source));
     }
     remove_file(&draft).map_err(|error| failed("replace", &draft, error))?;
-    // O_EXCL: nothing that is there already, link or file, is written to.
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::open(&draft, flags, Mode::RUSR | Mode::WUSR)
-        .map_err(|error| failed("create", &draft, error.into()))?;
-    // Not synced: after a crash of the machine the boot id makes it void anyway.
-    File::from(file)
-        .write_all(&bytes)
+    let mut file = sys::create_new(&draft).map_err(|error| failed("create", &draft, error))?;
+    // Not synced: after a crash of the machine the identity is nobody's anyway.
+    file.write_all(&bytes)
         .map_err(|error| failed("write", &draft, error))?;
     crash::point(Point::Drafted);
     fs::rename(&draft, &path).map_err(|error| failed("put the record in place", &path, error))
@@ -300,33 +298,10 @@ pub(crate) fn read(key: &ServiceKey) -> Option<Record> {
     None
 }
 
-/// Whether nobody but this user can have written a file, and it is no link to something else.
-fn check_ours(stat: &Stat) -> Result<(), String> {
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err("it is not a regular file".to_owned());
-    }
-    if stat.st_uid != rustix::process::geteuid().as_raw() {
-        return Err(format!("it belongs to uid {}", stat.st_uid));
-    }
-    if stat.st_mode & GROUP_OR_WORLD != 0 {
-        return Err(format!(
-            "others can get at it (mode {:04o})",
-            stat.st_mode & 0o7777
-        ));
-    }
-    Ok(())
-}
-
 fn read_file(path: &Path) -> Result<Option<Vec<u8>>, String> {
-    // NONBLOCK: a FIFO in its place must not hold anybody up.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
-        Err(rustix::io::Errno::LOOP) => return Err("it is a symbolic link".to_owned()),
-        Err(error) => return Err(error.to_string()),
+    let Some(file) = sys::open_ours(path)? else {
+        return Ok(None);
     };
-    check_ours(&rustix::fs::fstat(&file).map_err(|error| error.to_string())?)?;
     let mut bytes = Vec::new();
     file.take(MAX_SIZE + 1)
         .read_to_end(&mut bytes)
@@ -357,15 +332,5 @@ fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// [random(4)](https://man7.org/linux/man-pages/man4/random.4.html); empty where it cannot be read.
-fn boot_id() -> &'static str {
-    static BOOT: OnceLock<String> = OnceLock::new();
-    BOOT.get_or_init(|| {
-        fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .map(|id| id.trim().to_owned())
-            .unwrap_or_default()
-    })
-}
-
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests;

@@ -26,7 +26,7 @@ mod handle;
 mod health;
 mod launch;
 mod lifecycle;
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod model;
 mod pin;
 mod replacement;

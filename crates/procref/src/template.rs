@@ -1,6 +1,7 @@
 //! `{port}` and the like in what a program is started with.
 
 use std::ffi::{OsStr, OsString};
+#[cfg(unix)]
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
@@ -18,8 +19,15 @@ use std::path::Path;
 /// let filled = procref::fill_in("awk '{print}' {{port}}={port}", port);
 /// assert_eq!(filled, "awk '{print}' {port}=5432");
 /// ```
+///
+/// On Windows a text that is not Unicode is left as it is.
 pub fn fill_in(text: impl AsRef<OsStr>, value: impl Fn(&str) -> Option<OsString>) -> OsString {
-    let mut rest = text.as_ref().as_bytes();
+    filled(text.as_ref(), value)
+}
+
+#[cfg(unix)]
+fn filled(text: &OsStr, value: impl Fn(&str) -> Option<OsString>) -> OsString {
+    let mut rest = text.as_bytes();
     let mut filled = Vec::with_capacity(rest.len());
     while !rest.is_empty() {
         match next(&mut rest, &value) {
@@ -28,6 +36,23 @@ pub fn fill_in(text: impl AsRef<OsStr>, value: impl Fn(&str) -> Option<OsString>
         }
     }
     OsString::from_vec(filled)
+}
+
+#[cfg(windows)]
+fn filled(text: &OsStr, value: impl Fn(&str) -> Option<OsString>) -> OsString {
+    let Some(unicode) = text.to_str() else {
+        return text.to_owned();
+    };
+    let mut rest = unicode.as_bytes();
+    let mut filled = OsString::with_capacity(rest.len());
+    while !rest.is_empty() {
+        match next(&mut rest, &value) {
+            Piece::Value(value) => filled.push(value),
+            // It was cut at braces alone, so it is whole.
+            Piece::Bytes(bytes) => filled.push(&*String::from_utf8_lossy(bytes)),
+        }
+    }
+    filled
 }
 
 /// What a template is made of, from left to right.
@@ -87,7 +112,7 @@ pub(crate) fn expand_pattern(pattern: &str, port: u16, dir: &Path) -> String {
 /// the path.
 pub(crate) fn expand_http_path(path: &str, port: u16, dir: &Path) -> String {
     let mut encoded = String::new();
-    for &byte in dir.as_os_str().as_bytes() {
+    for &byte in dir.as_os_str().as_encoded_bytes() {
         match byte {
             b'/' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte.into()),
             _ if byte.is_ascii_alphanumeric() => encoded.push(byte.into()),

@@ -1,7 +1,6 @@
 //! What can be told to be wrong without starting anything.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use regex_lite::Regex;
@@ -19,7 +18,8 @@ impl ServiceCommand {
     /// [`Error::InvalidSetting`], with the method's name; `command` for the program and its arguments.
     pub(crate) fn check(&self, service: &str) -> Result<()> {
         let checked = self
-            .check_words()
+            .check_platform()
+            .and_then(|()| self.check_words())
             .and_then(|()| self.check_environment())
             .and_then(|()| self.check_log())
             .and_then(|()| self.check_readiness());
@@ -28,6 +28,25 @@ impl ServiceCommand {
             setting,
             reason,
         })
+    }
+
+    #[cfg(unix)]
+    fn check_platform(&self) -> Result<(), (&'static str, String)> {
+        Ok(())
+    }
+
+    #[cfg(windows)]
+    fn check_platform(&self) -> Result<(), (&'static str, String)> {
+        if self.socket_activation {
+            let reason = "Windows has no way to pass it; write `{port}` in the arguments instead";
+            return Err(("socket_activation", reason.to_owned()));
+        }
+        if let Kind::Notify = self.readiness() {
+            let reason = "Windows has no socket for that; ask for a port, a line of the log, a named pipe \
+                          or a command instead";
+            return Err(("ready", reason.to_owned()));
+        }
+        Ok(())
     }
 
     fn check_words(&self) -> Result<(), (&'static str, String)> {
@@ -51,7 +70,7 @@ impl ServiceCommand {
         for (name, value) in &self.env {
             let reason = if name.is_empty() {
                 "a name is empty".to_owned()
-            } else if name.as_bytes().contains(&b'=') {
+            } else if name.as_encoded_bytes().contains(&b'=') {
                 format!("the name {name:?} has a `=`")
             } else if has_nul(name) || value.as_deref().is_some_and(has_nul) {
                 format!("{name:?} or its value has a NUL byte")
@@ -134,5 +153,5 @@ fn any_has_nul(program: &OsStr, args: &[OsString]) -> bool {
 }
 
 fn has_nul(word: &OsStr) -> bool {
-    word.as_bytes().contains(&0)
+    word.as_encoded_bytes().contains(&0)
 }

@@ -2,13 +2,19 @@
 
 use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom};
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
-
 use crate::error::{Error, Result};
+use crate::file;
+
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
 
 /// How much of the log an error shows, at most.
 pub(super) const TAIL_LINES: usize = 20;
@@ -27,7 +33,7 @@ pub(super) enum Forbidden {
 #[derive(Debug)]
 pub(crate) struct ServiceLog {
     /// Appends, whoever writes; so that truncating it under a running service leaves no hole.
-    pub(crate) file: OwnedFd,
+    pub(crate) file: File,
     pub(crate) path: PathBuf,
     /// The file's size when this run began, in bytes.
     pub(crate) start: u64,
@@ -44,7 +50,7 @@ impl ServiceLog {
         forbidden: Forbidden,
     ) -> Result<Self> {
         let failed = |operation, source| failure(service, operation, &path, source);
-        let create = || open_checked(&path, OFlags::CREATE, forbidden);
+        let create = || sys::open_for_service(&path, forbidden);
         let (mut file, mut size) = create().map_err(|error| failed("open", error))?;
         if size >= limit {
             let [_, rotated] = files(&path);
@@ -52,7 +58,7 @@ impl ServiceLog {
             (file, size) = create().map_err(|error| failed("open", error))?;
         }
         Ok(Self {
-            file: file.into(),
+            file,
             path,
             start: size,
         })
@@ -72,18 +78,16 @@ impl ServiceLog {
 
     /// The end of this run's output, and whether there was more before it.
     fn last_bytes(&self) -> io::Result<(Vec<u8>, bool)> {
-        let size = size_of(&self.file)?;
+        let size = self.file.metadata()?.len();
         // Truncated meanwhile: all that is there is this run's.
         let start = if self.start > size { 0 } else { self.start };
         let from = start.max(size.saturating_sub(TAIL_BYTES));
         let mut bytes = vec![0; usize::try_from(size - from).unwrap_or(0)];
         let mut filled = 0;
         while filled < bytes.len() {
-            match rustix::io::pread(&self.file, &mut bytes[filled..], from + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+            match file::read_at(&self.file, &mut bytes[filled..], from + filled as u64)? {
+                0 => break,
+                read => filled += read,
             }
         }
         bytes.truncate(filled);
@@ -108,7 +112,7 @@ pub(crate) fn files(path: &Path) -> [PathBuf; 2] {
 /// Any number of clients may find the log too long at once: one does it, the others go on.
 pub(crate) fn rotate_running(service: &str, path: &Path, limit: u64) -> Result<bool> {
     let failed = |operation, source| failure(service, operation, path, source);
-    let opened = open_checked(path, OFlags::empty(), Forbidden::WritableByOthers);
+    let opened = sys::open_to_empty(path, Forbidden::WritableByOthers);
     let (mut log, size) = match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         opened => opened.map_err(|error| failed("open", error))?,
@@ -116,13 +120,12 @@ pub(crate) fn rotate_running(service: &str, path: &Path, limit: u64) -> Result<b
     if size <= limit {
         return Ok(false);
     }
-    match rustix::fs::flock(&log, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Ok(false),
-        Err(error) => return Err(failed("lock", error.into())),
+    if !sys::try_lock(&log).map_err(|error| failed("lock", error))? {
+        return Ok(false);
     }
     // Whoever had the lock until now has just done it.
-    let size = size_of(log.as_fd()).map_err(|error| failed("look at", error))?;
+    let metadata = log.metadata().map_err(|error| failed("look at", error))?;
+    let size = metadata.len();
     if size <= limit {
         return Ok(false);
     }
@@ -139,54 +142,10 @@ fn keep_end(log: &mut File, size: u64, limit: u64, path: &Path) -> io::Result<()
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // O_EXCL: nothing that is there already, link or file, is written to.
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let copy = rustix::fs::open(&rotated, flags, Mode::RUSR | Mode::WUSR)?;
+    let mut copy = sys::create_new(&rotated)?;
     log.seek(SeekFrom::Start(size.saturating_sub(limit)))?;
     // Not to the end of the file: a service that writes faster than this copies would not let it end.
-    io::copy(&mut io::Read::take(log, limit), &mut File::from(copy)).map(drop)
-}
-
-/// The file and its size, if it is a regular one, ours, and closed to others.
-///
-/// It is opened first and looked at through the descriptor: what a path shows may be exchanged
-/// between two looks.
-fn open_checked(path: &Path, flags: OFlags, forbidden: Forbidden) -> io::Result<(File, u64)> {
-    // NONBLOCK: a device in its place must not hold anybody up.
-    let common = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW;
-    let quiet = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, common | quiet | flags, Mode::RUSR | Mode::WUSR);
-    let file = file.map_err(|error| match error {
-        Errno::LOOP => {
-            io::Error::other("it is a symbolic link; name the file that it leads to, or remove it")
-        }
-        error => error.into(),
-    })?;
-    let stat = rustix::fs::fstat(&file)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let uid = rustix::process::geteuid().as_raw();
-    if stat.st_uid != uid {
-        return Err(io::Error::other(format!(
-            "it belongs to uid {}, and this process is uid {uid}",
-            stat.st_uid
-        )));
-    }
-    if stat.st_mode & forbidden as u32 != 0 {
-        return Err(io::Error::other(format!(
-            "others can get at it (mode {:04o}); run `chmod 600` on it",
-            stat.st_mode & 0o7777
-        )));
-    }
-    // The service inherits the open file, and is not to inherit this.
-    rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
-    Ok((file.into(), u64::try_from(stat.st_size).unwrap_or(0)))
-}
-
-fn size_of(file: impl std::os::fd::AsFd) -> io::Result<u64> {
-    let stat = rustix::fs::fstat(file)?;
-    Ok(u64::try_from(stat.st_size).unwrap_or(0))
+    io::copy(&mut io::Read::take(log, limit), &mut copy).map(drop)
 }
 
 fn failure(service: &str, operation: &'static str, path: &Path, source: io::Error) -> Error {

@@ -2,54 +2,45 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{self, Path, PathBuf};
 
 use regex_lite::Regex;
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use super::log::{Forbidden, ServiceLog};
 use super::{ServiceCommand, program};
 use crate::error::{Error, Result};
 use crate::name::ServiceKey;
-use crate::ready::{Kind, LogLines, Probe, Trial, notify_socket};
+use crate::ready::{Kind, LogLines, Probe, Trial};
 use crate::template;
 
-/// Room for the digits of any pid.
-const LISTEN_PID: &str = "0000000000";
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
 
-/// A program that only has to be forked and executed. All descriptors are close-on-exec.
-pub(crate) struct Prepared {
+pub(crate) use sys::{Prepared, Reserved, release_port};
+
+/// What a prepared program is made of.
+struct Parts {
     /// Its absolute path.
-    pub(crate) program: CString,
-    /// `argv`, the program as it was named first.
-    pub(crate) args: Vec<CString>,
-    /// `NAME=VALUE`.
-    pub(crate) env: Vec<CString>,
+    program: PathBuf,
+    /// As it was named.
+    #[cfg(unix)]
+    name: OsString,
+    args: Vec<OsString>,
+    env: BTreeMap<OsString, OsString>,
     /// Its working directory, absolute.
-    pub(crate) dir: CString,
-    /// 0: none.
-    pub(crate) port: u16,
-    /// Its standard input.
-    pub(crate) null: OwnedFd,
-    pub(crate) log: ServiceLog,
-    /// What it gets as descriptors 3 and up.
-    pub(crate) listeners: Vec<OwnedFd>,
-    /// Where in `env` there is `LISTEN_PID=0000000000`, for the child to write its pid over: from the
-    /// first digit on, with a NUL behind the last one of its own. Padding would not do: to
-    /// systemd's `sd_listen_fds` a number that begins with 0 is octal.
-    pub(crate) listen_pid: Option<usize>,
-    /// Has the port until it is dropped. That is to be right before the program is executed: a port
-    /// that was merely found to be free can be given to anybody else meanwhile, also to another
-    /// service that is started at this moment.
-    pub(crate) reserved: Option<OwnedFd>,
-    pub(crate) ready: Probe,
+    dir: PathBuf,
+    port: Port,
+    log: ServiceLog,
+    ready: Probe,
 }
 
 impl ServiceCommand {
@@ -62,11 +53,8 @@ impl ServiceCommand {
             let reason = format!("could not {what}: {error}");
             Error::not_started(service, &self.shown(), reason, Some(error))
         };
-        let Port {
-            port,
-            reserved,
-            listeners,
-        } = self.bind(service)?;
+        let bound = self.bind(service)?;
+        let port = bound.number;
         let fill = |template: &OsStr| template::expand(template, port, key.namespace.dir());
         let dir = self.working_dir(&fill).map_err(|(path, error)| {
             let path = path.display();
@@ -74,11 +62,8 @@ impl ServiceCommand {
         })?;
         let mut env = self.environment(env::vars_os(), &fill);
         let name = fill(&self.program);
-        let search = env.get(OsStr::new("PATH")).map(OsString::as_os_str);
+        let search = search_path(&env);
         let program = program::find(service, &name, search)?;
-        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        let null = rustix::fs::open("/dev/null", flags, Mode::empty())
-            .map_err(|error| failed("open /dev/null", error.into()))?;
         let forbidden = match self.log {
             Some(_) => Forbidden::WritableByOthers,
             None => Forbidden::GroupOrWorld,
@@ -95,40 +80,21 @@ impl ServiceCommand {
         if let Some(name) = notify_name {
             env.insert("NOTIFY_SOCKET".into(), name);
         }
-        if !listeners.is_empty() {
-            env.insert("LISTEN_FDS".into(), listeners.len().to_string().into());
-            env.insert("LISTEN_FDNAMES".into(), "procref".into());
-            env.insert("LISTEN_PID".into(), LISTEN_PID.into());
-        }
-        let listen_pid = match listeners.is_empty() {
-            true => None,
-            false => env.keys().position(|name| name == "LISTEN_PID"),
-        };
-        let c_string = |text: OsString| {
-            CString::new(text.into_vec()).map_err(|error| failed("pass a NUL byte", error.into()))
-        };
-        let mut args = vec![c_string(name)?];
-        for arg in &self.args {
-            args.push(c_string(fill(arg))?);
-        }
-        let env = env.into_iter().map(|(mut variable, value)| {
-            variable.push("=");
-            variable.push(value);
-            c_string(variable)
-        });
-        Ok(Prepared {
-            program: c_string(program.into())?,
+        let args = self.args.iter().map(|arg| fill(arg)).collect();
+        let parts = Parts {
+            program,
+            #[cfg(unix)]
+            name,
             args,
-            env: env.collect::<Result<_>>()?,
-            dir: c_string(dir.into())?,
-            port,
-            null,
+            env,
+            dir,
+            port: bound,
             log,
-            listeners,
-            listen_pid,
-            reserved,
             ready,
-        })
+        };
+        parts
+            .prepared()
+            .map_err(|(what, error)| failed(what, error))
     }
 
     fn bind(&self, service: &str) -> Result<Port> {
@@ -138,34 +104,28 @@ impl ServiceCommand {
             source: error,
         };
         if self.socket_activation {
-            let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.port.unwrap_or(0));
-            let listener = TcpListener::bind(address).map_err(failed)?;
-            return Ok(Port {
-                port: listener.local_addr().map_err(failed)?.port(),
-                reserved: None,
-                listeners: vec![listener.into()],
-            });
+            return sys::listen(self.port.unwrap_or(0)).map_err(failed);
         }
-        let (port, reserved) = match self.port {
-            Some(port) => (port, reserve(port)),
+        let (number, reserved) = match self.port {
+            Some(port) => (port, sys::reserve(port)),
             None if !self.has_port() => return Ok(Port::default()),
-            None => match reserve(0) {
-                Ok(socket) => (port_of(&socket).map_err(failed)?, Ok(socket)),
-                Err(error) => return Err(failed(error.into())),
+            None => match sys::reserve(0) {
+                Ok(socket) => (sys::port_of(&socket).map_err(failed)?, Ok(socket)),
+                Err(error) => return Err(failed(error)),
             },
         };
         match reserved {
             Ok(socket) => Ok(Port {
-                port,
+                number,
                 reserved: Some(socket),
-                listeners: Vec::new(),
+                ..Port::default()
             }),
             // Found only when the program fails to bind it, if at all: its readiness would be asked of
             // whoever listens there, and they would be taken for the service.
-            Err(error @ Errno::ADDRINUSE) => Err(failed(error.into())),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(failed(error)),
             // The program may have a privilege that this process lacks.
             Err(_) => Ok(Port {
-                port,
+                number,
                 ..Port::default()
             }),
         }
@@ -201,6 +161,10 @@ impl ServiceCommand {
                 .collect(),
         };
         for (name, value) in &self.env {
+            // `Path` and `PATH` are one variable there.
+            if cfg!(windows) {
+                env.retain(|known, _| !known.eq_ignore_ascii_case(name));
+            }
             match value {
                 Some(value) => env.insert(name.clone(), fill(value)),
                 None => env.remove(name),
@@ -231,12 +195,7 @@ impl ServiceCommand {
             },
             Kind::Unix(path) => {
                 let path = around.dir.join(fill(path.as_os_str()));
-                SocketAddrUnix::new(&path).map_err(|_| {
-                    let path = path.display();
-                    unusable(format!(
-                        "{path} is longer than the 107 bytes that a socket's path may have"
-                    ))
-                })?;
+                sys::check_socket_path(&path).map_err(unusable)?;
                 Probe::Unix(path)
             }
             Kind::Log(pattern) => {
@@ -250,7 +209,7 @@ impl ServiceCommand {
             }
             Kind::Command { program, args } => {
                 let name = fill(&program);
-                let search = around.env.get(OsStr::new("PATH")).map(OsString::as_os_str);
+                let search = search_path(around.env);
                 Probe::Command(Trial {
                     program: program::find(around.key.name(), &name, search)?,
                     name,
@@ -259,10 +218,14 @@ impl ServiceCommand {
                     dir: around.dir.to_owned(),
                 })
             }
+            #[cfg(unix)]
             Kind::Notify => {
-                let (socket, name) = notify_socket().map_err(failed)?;
+                let (socket, name) = crate::ready::notify_socket().map_err(failed)?;
                 return Ok((Probe::Notify(socket), Some(name)));
             }
+            // Refused when the service was built.
+            #[cfg(windows)]
+            Kind::Notify => return Err(failed(io::ErrorKind::Unsupported.into())),
             Kind::Callback(callback) => Probe::Callback(callback),
             Kind::AtOnce => Probe::AtOnce,
         };
@@ -272,9 +235,12 @@ impl ServiceCommand {
 
 #[derive(Default)]
 struct Port {
-    port: u16,
-    reserved: Option<OwnedFd>,
-    listeners: Vec<OwnedFd>,
+    /// 0: none.
+    number: u16,
+    reserved: Option<Reserved>,
+    /// Sockets that it inherits.
+    #[cfg(unix)]
+    listeners: Vec<std::os::fd::OwnedFd>,
 }
 
 /// What a probe is made from, besides the command.
@@ -286,6 +252,15 @@ struct Surroundings<'a> {
     log: &'a ServiceLog,
 }
 
+fn search_path(env: &BTreeMap<OsString, OsString>) -> Option<&OsStr> {
+    let is_path = |name: &OsStr| match cfg!(windows) {
+        true => name.eq_ignore_ascii_case("PATH"),
+        false => name == "PATH",
+    };
+    let mut found = env.iter().filter(|(name, _)| is_path(name));
+    found.next().map(|(_, value)| value.as_os_str())
+}
+
 /// A service manager's word to this process. Passed on, the service would say `READY=1` for its
 /// starter, or take descriptors for its own that it has not got.
 fn is_for_the_starter(name: &OsStr) -> bool {
@@ -293,34 +268,5 @@ fn is_for_the_starter(name: &OsStr) -> bool {
     name == "NOTIFY_SOCKET"
         || prefixes
             .iter()
-            .any(|prefix| name.as_bytes().starts_with(prefix))
-}
-
-/// A socket that has the port and does not listen: whoever connects is refused, and whoever binds it
-/// gets an error.
-fn reserve(port: u16) -> Result<OwnedFd, Errno> {
-    let (inet, stream) = (AddressFamily::INET, SocketType::STREAM);
-    let socket = rustix::net::socket_with(inet, stream, SocketFlags::CLOEXEC, None)?;
-    // Connections of an instance before, in TIME_WAIT, do not make a port taken. For a port that the
-    // kernel chooses they should: then it looks further.
-    if port != 0 {
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-    }
-    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
-    Ok(socket)
-}
-
-/// Lets go of a reserved port.
-///
-/// The socket may outlive that, in a child that another thread of this process has forked meanwhile. With
-/// this option, which is the socket's and not the descriptor's, a server that sets it, too, as most do,
-/// can bind the port all the same.
-pub(crate) fn release_port(socket: OwnedFd) {
-    // Where it is refused, the port is free all the same unless there is such a child.
-    let _ = sockopt::set_socket_reuseaddr(&socket, true);
-}
-
-fn port_of(socket: &OwnedFd) -> io::Result<u16> {
-    let address = SocketAddr::try_from(rustix::net::getsockname(socket)?)?;
-    Ok(address.port())
+            .any(|prefix| name.as_encoded_bytes().starts_with(prefix))
 }

@@ -5,6 +5,9 @@ use crate::error::Error;
 
 /// The signal that asks a service to stop.
 ///
+/// Windows has none: there, [`Kill`](Self::Kill) ends it at once, and all others ask it by its
+/// [event](crate::process).
+///
 /// ```
 /// use procref::StopSignal;
 ///
@@ -47,6 +50,7 @@ impl StopSignal {
     ];
 
     /// The kernel's number for it.
+    #[cfg(unix)]
     pub(crate) fn number(self) -> i32 {
         match self {
             Self::Term => libc::SIGTERM,
@@ -57,6 +61,15 @@ impl StopSignal {
             Self::Usr2 => libc::SIGUSR2,
             Self::Winch => libc::SIGWINCH,
             Self::Kill => libc::SIGKILL,
+        }
+    }
+
+    /// Its number, where the kernel has none: there are but two ways to end a process, asking and killing.
+    #[cfg(windows)]
+    pub(crate) fn number(self) -> i32 {
+        match self {
+            Self::Kill => 9,
+            _ => 15,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io;
+#[cfg(unix)]
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -52,6 +53,17 @@ pub(super) fn shortened(text: &str) -> String {
 }
 
 /// How a process ended, as the predicate of a sentence.
+#[cfg(windows)]
+pub(crate) fn ended(status: ExitStatus) -> String {
+    // Exceptions are exit codes, too, and known by their hexadecimal numbers.
+    match status.code().unwrap_or(-1) {
+        code if code < 0 => format!("exited with status {code:#010x}"),
+        code => format!("exited with status {code}"),
+    }
+}
+
+/// How a process ended, as the predicate of a sentence.
+#[cfg(unix)]
 pub(crate) fn ended(status: ExitStatus) -> String {
     let Some(signal) = status.signal() else {
         // Neither exited nor killed is not an end, and is not waited for.
@@ -82,6 +94,20 @@ pub(super) fn rounded(time: Duration) -> Duration {
 }
 
 /// What a failed `exec`, or the look before it, means for whoever named the program.
+#[cfg(windows)]
+pub(super) fn exec_advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(2) => " (the program, or a DLL that it needs, is not there)",
+        Some(5) => " (this user may not execute it)",
+        Some(193) => " (it is not a program for this machine)",
+        Some(206) => " (the command line is longer than 32,767 characters)",
+        Some(740) => " (it asks to be run as administrator)",
+        _ => "",
+    }
+}
+
+/// What a failed `exec`, or the look before it, means for whoever named the program.
+#[cfg(unix)]
 pub(super) fn exec_advice(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::ENOENT) => {
@@ -111,6 +137,7 @@ pub(super) fn bind_advice(error: &io::Error) -> &'static str {
     }
 }
 
+#[cfg(unix)]
 fn signal_name(signal: i32) -> Option<&'static str> {
     Some(match signal {
         libc::SIGHUP => "SIGHUP",

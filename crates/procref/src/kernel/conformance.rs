@@ -39,7 +39,16 @@ trait Actor {
 }
 
 fn key(name: &str, pid: u32) -> ServiceKey {
-    let namespace = Namespace::new(format!("/nowhere/conformance/{pid}").into(), (0, 0), 0);
+    // Where a kernel has its locks in a file, there has to be a directory for it.
+    let dir = match cfg!(windows) {
+        true => {
+            let dir = std::env::temp_dir().join(format!("procref-conformance-{pid}"));
+            std::fs::create_dir_all(&dir).unwrap();
+            dir
+        }
+        false => format!("/nowhere/conformance/{pid}").into(),
+    };
+    let namespace = Namespace::new(dir, (0, 0), 0);
     ServiceKey::new(namespace, Name::new(name).unwrap())
 }
 
@@ -250,7 +259,7 @@ macro_rules! conformance {
 
 macro_rules! on_every_kernel {
     ($($guarantee:ident,)*) => {
-        conformance!(system_v, super::Helpers::new, $($guarantee,)*);
+        conformance!(native, super::Helpers::new, $($guarantee,)*);
         conformance!(simulated, super::InMemory::new, $($guarantee,)*);
     };
 }
@@ -265,7 +274,7 @@ on_every_kernel! {
     a_removed_object_is_gone_for_everybody,
 }
 
-// --- System V: real processes ------------------------------------------------------
+// --- this machine's kernel: real processes ------------------------------------------------------
 
 /// What a helper process is told that it is one by: the service's name and the test's pid.
 const HELPER: &str = "PROCREF_TEST_CONFORMANCE";

@@ -117,7 +117,8 @@ pub(super) fn is_pid_alive(pid: u32) -> bool {
     }
 }
 
-pub(super) fn signal(identity: Identity, handle: &Handle, signal: Signal) -> io::Result<()> {
+/// True: there always is a way to tell a process.
+pub(super) fn signal(identity: Identity, handle: &Handle, signal: Signal) -> io::Result<bool> {
     let sent = match handle.open(identity) {
         Opened::Pidfd(fd) => rustix::process::pidfd_send_signal(fd, signal),
         Opened::Gone => Ok(()),
@@ -130,7 +131,7 @@ pub(super) fn signal(identity: Identity, handle: &Handle, signal: Signal) -> io:
         Opened::Refused => Ok(()),
     };
     match sent {
-        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Ok(()) | Err(Errno::SRCH) => Ok(true),
         Err(error) => Err(error.into()),
     }
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
+};
 
 use super::watch::{Found, Watch, Woken};
 
@@ -74,9 +76,49 @@ fn connect(
     }
 }
 
+pub(super) fn send(socket: &OwnedFd, mut bytes: &[u8], watch: &Watch<'_>) -> Result<(), Found> {
+    while !bytes.is_empty() {
+        wait(socket, PollFlags::OUT, watch)?;
+        // NOSIGNAL: the program this is a part of may die of SIGPIPE.
+        match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(())
+}
+
+/// What has come; nothing: the other side has closed it.
+pub(super) fn receive(
+    socket: &OwnedFd,
+    buffer: &mut [u8],
+    watch: &Watch<'_>,
+) -> Result<usize, Found> {
+    loop {
+        wait(socket, PollFlags::IN, watch)?;
+        match rustix::net::recv(socket, &mut *buffer, RecvFlags::empty()) {
+            Ok((_, length)) => return Ok(length),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
+fn wait(socket: &OwnedFd, flags: PollFlags, watch: &Watch<'_>) -> Result<(), Found> {
+    match watch.wait_for(socket, flags) {
+        Woken::Event => Ok(()),
+        Woken::Alarm => Err(Found::Alarm),
+        Woken::Time => {
+            let why = "it accepts connections, and does not answer";
+            Err(Found::NotYet(why.to_owned()))
+        }
+    }
+}
+
 /// In a word where there is one: it stands at the end of a long sentence.
-pub(super) fn failed(error: Errno) -> Found {
-    let error = io::Error::from(error);
+pub(super) fn failed(error: impl Into<io::Error>) -> Found {
+    let error: io::Error = error.into();
     Found::NotYet(match error.kind() {
         kind @ (io::ErrorKind::ConnectionRefused
         | io::ErrorKind::ConnectionReset

@@ -1,14 +1,9 @@
 //! As much HTTP as it takes to ask whether somebody is well.
 
 use std::net::SocketAddrV4;
-use std::os::fd::OwnedFd;
 
-use rustix::event::PollFlags;
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
-
-use super::connection::{connect_tcp, failed};
-use super::watch::{Found, Watch, Woken};
+use super::connection::{connect_tcp, receive, send};
+use super::watch::{Found, Watch};
 
 /// The longest status line that is read, in bytes.
 pub(super) const LONGEST: usize = 4096;
@@ -68,39 +63,15 @@ fn exchange(address: SocketAddrV4, path: &str, watch: &Watch<'_>) -> Result<u16,
     let mut answer = Vec::new();
     loop {
         let mut buffer = [0; 1024];
-        wait(&socket, PollFlags::IN, watch)?;
-        match rustix::net::recv(&socket, &mut buffer, RecvFlags::empty()) {
-            Ok((_, 0)) => return not_yet("it closed the connection without an answer"),
-            Ok((_, length)) => answer.extend_from_slice(&buffer[..length]),
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(error) => return Err(failed(error)),
+        match receive(&socket, &mut buffer, watch)? {
+            0 => return not_yet("it closed the connection without an answer"),
+            length => answer.extend_from_slice(&buffer[..length]),
         }
         match parse_answer(&answer) {
             Answer::Status(status) => return Ok(status),
             Answer::Incomplete => {}
             Answer::Garbage => return not_yet("what it answers is not HTTP"),
         }
-    }
-}
-
-fn send(socket: &OwnedFd, mut bytes: &[u8], watch: &Watch<'_>) -> Result<(), Found> {
-    while !bytes.is_empty() {
-        wait(socket, PollFlags::OUT, watch)?;
-        // NOSIGNAL: the program this is a part of may die of SIGPIPE.
-        match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
-            Ok(sent) => bytes = &bytes[sent..],
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
-    Ok(())
-}
-
-fn wait(socket: &OwnedFd, flags: PollFlags, watch: &Watch<'_>) -> Result<(), Found> {
-    match watch.wait_for(socket, flags) {
-        Woken::Event => Ok(()),
-        Woken::Alarm => Err(Found::Alarm),
-        Woken::Time => not_yet("it accepts connections, and does not answer"),
     }
 }
 

@@ -1,14 +1,15 @@
 //! A line in the log.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 
 use regex_lite::Regex;
-use rustix::io::Errno;
 
 use super::connection::failed;
 use super::watch::{Found, Watch};
+use crate::file;
 
 /// A line that is longer is looked at in pieces of this size, in bytes.
 pub(super) const LONGEST: usize = 64 * 1024;
@@ -17,7 +18,7 @@ pub(super) const LONGEST: usize = 64 * 1024;
 pub(crate) struct LogLines {
     pub(crate) pattern: Regex,
     /// Readable. It goes with the service's own open file when that is renamed.
-    pub(crate) file: OwnedFd,
+    pub(crate) file: File,
     pub(crate) path: PathBuf,
     /// Where this run's output begins, in bytes.
     pub(crate) start: u64,
@@ -49,7 +50,6 @@ impl LogLines {
                     let why = "no such line so far, and the last one has no line break yet";
                     return Found::NotYet(why.to_owned());
                 }
-                Err(Errno::INTR) => {}
                 Err(error) => return failed(error),
             }
             // A program that writes faster than this reads must not keep it from anything.
@@ -63,16 +63,15 @@ impl LogLines {
     }
 
     /// The whole lines among the next few kilobytes. `None`: there is no more to read.
-    fn read_on(&self, reading: &mut Reading) -> Result<Option<Vec<Vec<u8>>>, Errno> {
+    fn read_on(&self, reading: &mut Reading) -> io::Result<Option<Vec<Vec<u8>>>> {
         let mut offset = reading.offset.unwrap_or(self.start);
-        let size = rustix::fs::fstat(&self.file)?.st_size;
-        if u64::try_from(size).is_ok_and(|size| size < offset) {
+        if self.file.metadata()?.len() < offset {
             // Somebody made room in it: the service goes on from the beginning.
             offset = 0;
             reading.partial.clear();
         }
         let mut buffer = [0; 8192];
-        let length = rustix::io::pread(&self.file, &mut buffer, offset)?;
+        let length = file::read_at(&self.file, &mut buffer, offset)?;
         reading.offset = Some(offset + length as u64);
         if length == 0 {
             return Ok(None);

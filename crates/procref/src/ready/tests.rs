@@ -214,7 +214,7 @@ impl Log {
         let path = self.dir.path().join("log");
         Probe::Log(LogLines {
             pattern: Regex::new(pattern).unwrap(),
-            file: File::open(&path).unwrap().into(),
+            file: File::open(&path).unwrap(),
             start: self.writer.metadata().unwrap().len(),
             path,
         })

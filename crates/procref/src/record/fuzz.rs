@@ -18,7 +18,7 @@ fn key(name: &str) -> Option<ServiceKey> {
 /// written and read again.
 pub fn record(data: &[u8]) {
     // No input knows the boot it is tried in.
-    let text = String::from_utf8_lossy(data).replace("THIS-BOOT", boot_id());
+    let text = String::from_utf8_lossy(data).replace("THIS-BOOT", sys::boot_id());
     let Ok(record) = Record::decode(text.as_bytes()) else {
         for name in ["web", "(none)"] {
             let key = key(name).expect("it is legal");
@@ -33,7 +33,7 @@ pub fn record(data: &[u8]) {
             assert_eq!(parsed.is_ok(), name == record.name, "{parsed:?}");
         }
     }
-    let of_this_boot = record.boot == boot_id() && !record.boot.is_empty();
+    let of_this_boot = record.boot == sys::boot_id() && !record.boot.is_empty();
     assert_eq!(record.identity().is_some(), of_this_boot);
     if let Some(stop) = record.stop() {
         assert!(!stop.signal.to_string().is_empty());

@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{MAX_SIZE, Record, Undecodable, check_ours, read_file, remove_file};
+use super::sys::size_of_ours;
+use super::{MAX_SIZE, Record, Undecodable, read_file, remove_file};
 use crate::error::{Error, Result};
 use crate::name::{Digest, Name, Namespace, ServiceKey, digest_in_stem};
 use crate::namespace;
@@ -101,11 +102,4 @@ fn record(namespace: &Namespace, stem: &str, path: &Path) -> Result<What, String
         }
         _ => Err(format!("it is of service {:?}", key.name())),
     }
-}
-
-/// The size of a file that is this user's alone.
-fn size_of_ours(path: &Path) -> Result<u64, String> {
-    let stat = rustix::fs::lstat(path).map_err(|error| error.to_string())?;
-    check_ours(&stat)?;
-    Ok(u64::try_from(stat.st_size).unwrap_or(u64::MAX))
 }

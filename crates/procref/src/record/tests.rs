@@ -1,4 +1,7 @@
+use std::fs::File;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use rustix::fs::{FileType, Mode};
 
 use super::*;
 use crate::name::Name;

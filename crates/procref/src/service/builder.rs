@@ -9,7 +9,7 @@ use super::fingerprint::{Fingerprint, Mismatch};
 use crate::command::ServiceCommand;
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
-use crate::kernel::MAX_LINGER_MS;
+use crate::kernel::{Kernel as _, MAX_LINGER_MS, Native};
 use crate::name::{Name, ServiceKey};
 use crate::namespace;
 
@@ -307,6 +307,12 @@ impl SharedServiceBuilder {
         let refused = |reason: &str| self.refused("linger", reason);
         if self.linger.is_zero() {
             return Ok(0);
+        }
+        if !Native::NEEDS_SUPERVISOR {
+            return refused(
+                "on Windows the service ends with its last client: there is no process that could keep it \
+                 warm; to keep it, hold a handle somewhere, or pin it",
+            );
         }
         if self.config.orphan == Orphan::Keep {
             return refused("there is no supervisor with `Orphan::Keep` that could end it");

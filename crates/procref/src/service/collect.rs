@@ -161,7 +161,7 @@ impl Collection {
                 return;
             }
         };
-        let present = |path: &PathBuf| rustix::fs::lstat(path).is_ok();
+        let present = |path: &PathBuf| path.symlink_metadata().is_ok();
         let files = known.files.iter().map(|file| file.path.clone());
         let mut files: Vec<PathBuf> = files.filter(present).collect();
         for file in &known.files {

@@ -1,14 +1,13 @@
 //! A service that procref executes itself: from the fork to the moment it is ready, on this machine.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::seat::Deadline;
 use crate::command::Stop;
-use crate::command::{self, Prepared, ServiceCommand, ServiceLog};
+use crate::command::{self, Prepared, Reserved, ServiceCommand, ServiceLog};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
@@ -17,7 +16,9 @@ use crate::name::ServiceKey;
 use crate::process::Identity;
 use crate::ready::{Callback, Probe, Waited};
 use crate::runtime;
-use crate::supervisor::{self, Launched, Order, Refusal, Stage};
+#[cfg(unix)]
+use crate::supervisor::Stage;
+use crate::supervisor::{self, Launched, Order, Refusal};
 
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -41,7 +42,7 @@ pub(crate) struct Running {
     log: ServiceLog,
     probe: Probe,
     /// Keeps the port for the service until it is executed.
-    reserved: Mutex<Option<OwnedFd>>,
+    reserved: Mutex<Option<Reserved>>,
 }
 
 impl Running {
@@ -126,6 +127,12 @@ impl Running {
         }
     }
 
+    #[cfg(windows)]
+    fn refused(&self, refusal: Refusal) -> Error {
+        match refusal {}
+    }
+
+    #[cfg(unix)]
     fn refused(&self, Refusal { stage, errno }: Refusal) -> Error {
         let error = io::Error::from_raw_os_error(errno);
         let what = match stage {

@@ -23,7 +23,7 @@ use super::watch::Watch;
 use super::world::{World, describe_whole};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
-use crate::kernel::{Fault, Instance, Missing, Object, Snapshot, Step, Supervised};
+use crate::kernel::{Fault, Instance, Kernel, Missing, Object, Snapshot, Step, Supervised};
 
 /// What a handle keeps: one count of its process's reference.
 pub(crate) struct Lease<W: World> {
@@ -233,7 +233,7 @@ impl<W: World> Drive<W> {
         let object = self.object(Missing::Create).await?;
         let object = object.ok_or(Fault::Removed)?;
         if !self.reference {
-            if object.join(self.config.supervised()).await? {
+            if object.join(self.asked(self.config.supervised())).await? {
                 crash::point(Point::Joined);
                 self.reference = true;
             } else {
@@ -243,7 +243,8 @@ impl<W: World> Drive<W> {
                     self.turn.seat().wait_unlocked(&object, deadline).await?;
                     return Ok(None);
                 }
-                if snapshot.clients > 0 && self.is_watched(&snapshot) {
+                let supervisor = W::Kernel::NEEDS_SUPERVISOR && self.is_watched(&snapshot);
+                if snapshot.clients > 0 && supervisor {
                     // It can be joined by now, or needs no supervisor for that.
                     self.reference = !snapshot.supervised && object.join(Supervised::No).await?;
                     if self.reference {
@@ -290,6 +291,14 @@ impl<W: World> Drive<W> {
         Ok(None)
     }
 
+    /// What to ask for in a join, where there are supervisors at all.
+    fn asked(&self, supervised: Supervised) -> Supervised {
+        match W::Kernel::NEEDS_SUPERVISOR {
+            true => supervised,
+            false => Supervised::No,
+        }
+    }
+
     /// An instance that is kept although nobody uses it (pinned, warm, an orphan) stays as it is if it is
     /// not what this client wants. Found out after entering, it would be left by its last client, and
     /// stopped, or kept warm for longer.
@@ -312,7 +321,7 @@ impl<W: World> Drive<W> {
             return Ok(None);
         };
         if !self.reference {
-            if !object.join(supervised).await? {
+            if !object.join(self.asked(supervised)).await? {
                 return Ok(None);
             }
             crash::point(Point::TryJoined);

@@ -13,7 +13,7 @@ use crate::command::Stop;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
-use crate::kernel::{Fault, Instance, Lock, Object, Snapshot, Step};
+use crate::kernel::{Fault, Instance, Kernel, Lock, Object, Snapshot, Step};
 use crate::process::Identity;
 use crate::record::Record;
 
@@ -300,6 +300,9 @@ impl<W: World> Hold<W> {
     }
 
     pub(super) async fn supervise(&self, object: &Arc<ObjectOf<W>>, stop: Stop) -> Result<()> {
+        if !W::Kernel::NEEDS_SUPERVISOR {
+            return Ok(());
+        }
         let seat = self.turn.seat();
         seat.world.supervise(&seat.key, object, stop).await?;
         tracing::debug!(service = self.service(), "started a supervisor");
@@ -309,7 +312,8 @@ impl<W: World> Hold<W> {
     /// Whether somebody sees to the service when all clients are killed, or nobody is meant to. The
     /// instance's setting counts, which its starter made, and not this client's.
     pub(super) fn is_watched(&self, snapshot: &Snapshot) -> bool {
-        snapshot.supervised
+        !W::Kernel::NEEDS_SUPERVISOR
+            || snapshot.supervised
             || snapshot
                 .instance
                 .is_some_and(|instance| instance.keep_orphan)

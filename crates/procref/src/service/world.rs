@@ -180,8 +180,15 @@ impl World for Machine {
     }
 
     async fn ask_to_end(&self, process: &Process, signal: StopSignal) -> Result<()> {
-        process.ask_to_end(signal.number())?;
-        process.wake()
+        if process.ask_to_end(signal.number())? {
+            return process.wake();
+        }
+        // To wait for its grace would be to wait for nothing.
+        tracing::debug!(
+            pid = process.pid(),
+            "there is no way to ask it to end: killed"
+        );
+        process.kill()
     }
 
     async fn kill(&self, process: &Process) -> Result<()> {

@@ -9,7 +9,7 @@ fn open(path: &Path, limit: u64) -> Result<ServiceLog, Error> {
 }
 
 fn write(log: &ServiceLog, bytes: &[u8]) {
-    let mut file = fs::File::from(log.file.try_clone().unwrap());
+    let mut file = log.file.try_clone().unwrap();
     file.write_all(bytes).unwrap();
 }
 

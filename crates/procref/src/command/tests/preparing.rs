@@ -1,4 +1,5 @@
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
 
 use super::*;
 
@@ -233,7 +234,13 @@ fn descriptors_are_closed_by_exec() {
     let crate::ready::Probe::Notify(notify) = &prepared.ready else {
         panic!("{}", prepared.ready);
     };
-    for fd in [null, &log.file, &listeners[0], notify] {
+    let fds = [
+        null.as_fd(),
+        log.file.as_fd(),
+        listeners[0].as_fd(),
+        notify.as_fd(),
+    ];
+    for fd in fds {
         let flags = rustix::io::fcntl_getfd(fd).unwrap();
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
     }

@@ -1,0 +1,76 @@
+//! A program for `CreateProcess`.
+
+use std::ffi::OsString;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::path::{Path, PathBuf};
+
+use super::{Parts, Port};
+use crate::command::ServiceLog;
+use crate::ready::Probe;
+
+/// Has the port until it is dropped. Who connects meanwhile finds that nobody answers.
+pub(crate) type Reserved = TcpListener;
+
+/// A program that only has to be started.
+pub(crate) struct Prepared {
+    /// Its absolute path.
+    pub(crate) program: PathBuf,
+    pub(crate) args: Vec<OsString>,
+    /// All of its environment.
+    pub(crate) env: Vec<(OsString, OsString)>,
+    /// Its working directory, absolute.
+    pub(crate) dir: PathBuf,
+    /// 0: none.
+    pub(crate) port: u16,
+    pub(crate) log: ServiceLog,
+    /// Has the port until right before the program runs.
+    pub(crate) reserved: Option<Reserved>,
+    pub(crate) ready: Probe,
+}
+
+impl Parts {
+    /// An error, and what could not be done.
+    pub(super) fn prepared(self) -> Result<Prepared, (&'static str, io::Error)> {
+        Ok(Prepared {
+            program: self.program,
+            args: self.args,
+            env: self.env.into_iter().collect(),
+            dir: self.dir,
+            port: self.port.number,
+            log: self.log,
+            reserved: self.port.reserved,
+            ready: self.ready,
+        })
+    }
+}
+
+/// Refused when the service was built.
+pub(super) fn listen(_: u16) -> io::Result<Port> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// It is a named pipe's.
+pub(super) fn check_socket_path(path: &Path) -> Result<(), String> {
+    let shown = path.display().to_string().to_ascii_lowercase();
+    match shown.replace('/', r"\").starts_with(r"\\.\pipe\") {
+        true => Ok(()),
+        false => Err(format!(
+            r"{} is no named pipe (\\.\pipe\NAME), which stands here for a Unix socket",
+            path.display()
+        )),
+    }
+}
+
+pub(super) fn reserve(port: u16) -> io::Result<Reserved> {
+    TcpListener::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
+}
+
+/// Lets go of a reserved port.
+pub(crate) fn release_port(socket: Reserved) {
+    drop(socket);
+}
+
+pub(super) fn port_of(socket: &Reserved) -> io::Result<u16> {
+    Ok(socket.local_addr()?.port())
+}

@@ -1,0 +1,52 @@
+//! Finding the program, before there is a process that could fail to execute it.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::path::{self, Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// What a program's name ends with, where the environment does not say.
+const DEFAULT_ENDINGS: &str = ".COM;.EXE;.BAT;.CMD";
+
+/// The program's absolute path. A name without a separator is looked up in `search`, the service's `PATH`,
+/// with each ending of this process's `PATHEXT` if it has none.
+pub(super) fn find(service: &str, program: &OsStr, search: Option<&OsStr>) -> Result<PathBuf> {
+    let shown = program.to_string_lossy();
+    let endings = env::var("PATHEXT").unwrap_or_else(|_| DEFAULT_ENDINGS.to_owned());
+    if shown.contains(['/', '\\', ':']) {
+        return match with_ending(Path::new(program), &endings) {
+            Some(found) => path::absolute(found),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+        .map_err(|error| Error::exec(service, &shown, error));
+    }
+    let search = search.unwrap_or_default();
+    let found = env::split_paths(search)
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .find_map(|dir| with_ending(&dir.join(program), &endings));
+    if let Some(found) = found {
+        return path::absolute(found).map_err(|error| Error::exec(service, &shown, error));
+    }
+    let search = search.to_string_lossy();
+    let reason = format!(
+        "it was not found in the PATH of the service's environment ({search}); install it, or name its \
+         path"
+    );
+    Err(Error::not_started(service, &shown, reason, None))
+}
+
+fn with_ending(program: &Path, endings: &str) -> Option<PathBuf> {
+    let is_file = |path: &Path| fs::metadata(path).is_ok_and(|it| it.is_file());
+    if program.extension().is_some() && is_file(program) {
+        return Some(program.to_owned());
+    }
+    let with = |ending: &str| {
+        let mut name = OsString::from(program);
+        name.push(ending);
+        PathBuf::from(name)
+    };
+    endings.split(';').map(with).find(|path| is_file(path))
+}

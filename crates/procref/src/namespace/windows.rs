@@ -1,0 +1,115 @@
+//! Directories by handle and owner.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::windows::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use windows_sys::Win32::Storage::FileSystem::{
+    FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT,
+};
+
+use super::{Forbidden, VARIABLE, check_unchanged, variable};
+use crate::error::{Error, Result};
+use crate::name::Namespace;
+use crate::process::directories;
+use crate::process::security::{self, Kind};
+
+/// With a list of who may do what in it that names this user alone. Those above it are created with what
+/// they inherit.
+pub(super) fn create(dir: &Path) -> io::Result<()> {
+    if let Some(parent) = dir.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    directories::create(dir)
+}
+
+/// As programs want paths: the form that begins with `\\\\?\\` many do not take.
+pub(super) fn canonical(dir: &Path) -> io::Result<PathBuf> {
+    /// What paths without that beginning may have, in UTF-16 units, with room for a file's name.
+    const LONGEST: usize = 160;
+    let verbatim = dir.canonicalize()?;
+    let plain = verbatim
+        .to_str()
+        .and_then(|path| path.strip_prefix(r"\\?\"));
+    Ok(match plain {
+        Some(path) if path.get(1..2) == Some(":") && path.len() <= LONGEST => path.into(),
+        _ => verbatim,
+    })
+}
+
+fn open(dir: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT)
+        .open(dir)
+}
+
+/// Volume and file number.
+pub(super) fn identity(dir: &Path) -> io::Result<(u64, u64)> {
+    directories::identity(&open(dir)?)
+}
+
+/// Volume and file number of the directory, if it is one, and ours.
+///
+/// What others may do there is not looked at: one that is made here is closed to them, and of one that
+/// somebody else has made its maker knows.
+pub(super) fn check(dir: &Path, _: Forbidden) -> Result<(u64, u64)> {
+    let failed = |what, error| Error::runtime_dir_io(dir, what, error);
+    let opened = open(dir).map_err(|error| failed("could not open it", error))?;
+    let metadata = opened
+        .metadata()
+        .map_err(|error| failed("could not look at it", error))?;
+    if metadata.is_symlink() {
+        let reason = "it is a symbolic link or a junction; name the directory that it leads to";
+        return Err(Error::runtime_dir(dir, reason));
+    }
+    if !metadata.is_dir() {
+        return Err(Error::runtime_dir(dir, "it is not a directory"));
+    }
+    let ours = security::is_ours(&opened, Kind::File)
+        .map_err(|error| failed("could not ask whose it is", error))?;
+    if !ours {
+        let reason = format!(
+            "it belongs to another user; name a directory of your own (base_dir, or {VARIABLE})"
+        );
+        return Err(Error::runtime_dir(dir, reason));
+    }
+    directories::identity(&opened).map_err(|error| failed("could not look at it", error))
+}
+
+pub(super) fn default_dir() -> Result<PathBuf> {
+    match variable("LOCALAPPDATA") {
+        Some(dir) if dir.is_absolute() => Ok(dir.join("procref")),
+        _ => {
+            let reason = format!("LOCALAPPDATA is not set; set {VARIABLE}, or base_dir");
+            Err(Error::runtime_dir(
+                Path::new(r"%LOCALAPPDATA%\procref"),
+                reason,
+            ))
+        }
+    }
+}
+
+/// Records that come into a runtime directory, from when this is made.
+pub(crate) struct Changes(directories::Changes);
+
+impl Changes {
+    pub(crate) fn of(namespace: &Namespace) -> Result<Self> {
+        let dir = namespace.dir();
+        check_unchanged(namespace)?;
+        let watched = directories::Changes::of(dir);
+        watched
+            .map(Self)
+            .map_err(|error| Error::runtime_dir_io(dir, "could not watch it", error))
+    }
+
+    /// Waits for one, or for another change. Blocks the thread. An error if the directory is gone.
+    pub(crate) fn wait(&self, namespace: &Namespace) -> Result<()> {
+        let dir = namespace.dir();
+        self.0
+            .wait()
+            .map_err(|error| Error::runtime_dir_io(dir, "could not watch it", error))?;
+        check_unchanged(namespace)
+    }
+}

@@ -1,0 +1,66 @@
+//! Waiting with an eye on the alarm and on the clock.
+
+use std::time::{Duration, Instant};
+
+use crate::process;
+use crate::ready::Alarm;
+
+/// What one look at the service found.
+#[derive(Debug)]
+pub(in crate::ready) enum Found {
+    Ready,
+    Alarm,
+    /// Why not yet, for the error that says so when time is up.
+    NotYet(String),
+}
+
+/// What ended a wait.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::ready) enum Woken {
+    Alarm,
+    Time,
+}
+
+/// Until when to wait, and what ends every wait at once: the service's process, which is signalled when it
+/// has ended.
+pub(in crate::ready) struct Watch<'a> {
+    alarm: Alarm<'a>,
+    until: Instant,
+}
+
+impl<'a> Watch<'a> {
+    pub(in crate::ready) fn new(alarm: Alarm<'a>, until: Instant) -> Self {
+        Self { alarm, until }
+    }
+
+    /// The same for a part of the time.
+    pub(in crate::ready) fn at_most(&self, time: Duration) -> Self {
+        let until = Instant::now() + time;
+        Self::new(self.alarm, until.min(self.until))
+    }
+
+    pub(in crate::ready) fn is_over(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    pub(in crate::ready) fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
+    pub(in crate::ready) fn has_alarm(&self) -> bool {
+        self.at_most(Duration::ZERO).rest() == Woken::Alarm
+    }
+
+    /// Waits for nothing but the end of the time.
+    pub(in crate::ready) fn rest(&self) -> Woken {
+        match process::wait_for(self.alarm, self.left()) {
+            Ok(true) => Woken::Alarm,
+            Ok(false) => Woken::Time,
+            Err(error) => {
+                tracing::debug!(%error, "could not wait for the service's process");
+                std::thread::sleep(self.left().min(Duration::from_millis(5)));
+                Woken::Time
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Files that are this user's alone, by owner and mode.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rustix::fs::{Access, FileType, Mode, OFlags, Stat};
+
+const GROUP_OR_WORLD: u32 = 0o077;
+
+/// What a path that is no text is written down in.
+pub(super) type Unit = u8;
+
+pub(super) fn units_of(path: &Path) -> &[Unit] {
+    path.as_os_str().as_bytes()
+}
+
+pub(super) fn path_of(units: Vec<Unit>) -> PathBuf {
+    OsString::from_vec(units).into()
+}
+
+pub(super) fn check_writable(dir: &Path) -> io::Result<()> {
+    Ok(rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// For writing. Nothing that is there already, link or file, is written to: O_EXCL.
+pub(super) fn create_new(path: &Path) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?;
+    Ok(file.into())
+}
+
+/// For reading.
+pub(super) fn open_ours(path: &Path) -> Result<Option<File>, String> {
+    // NONBLOCK: a FIFO in its place must not hold anybody up.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(rustix::io::Errno::LOOP) => return Err("it is a symbolic link".to_owned()),
+        Err(error) => return Err(error.to_string()),
+    };
+    check_ours(&rustix::fs::fstat(&file).map_err(|error| error.to_string())?)?;
+    Ok(Some(file))
+}
+
+/// The size of a file that is this user's alone.
+pub(super) fn size_of_ours(path: &Path) -> Result<u64, String> {
+    let stat = rustix::fs::lstat(path).map_err(|error| error.to_string())?;
+    check_ours(&stat)?;
+    Ok(u64::try_from(stat.st_size).unwrap_or(u64::MAX))
+}
+
+/// Whether nobody but this user can have written a file, and it is no link to something else.
+fn check_ours(stat: &Stat) -> Result<(), String> {
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err("it is not a regular file".to_owned());
+    }
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(format!("it belongs to uid {}", stat.st_uid));
+    }
+    if stat.st_mode & GROUP_OR_WORLD != 0 {
+        return Err(format!(
+            "others can get at it (mode {:04o})",
+            stat.st_mode & 0o7777
+        ));
+    }
+    Ok(())
+}
+
+/// [random(4)](https://man7.org/linux/man-pages/man4/random.4.html); empty where it cannot be read.
+pub(super) fn boot_id() -> &'static str {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    BOOT.get_or_init(|| {
+        fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map(|id| id.trim().to_owned())
+            .unwrap_or_default()
+    })
+}

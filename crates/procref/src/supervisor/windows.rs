@@ -1,0 +1,193 @@
+//! Starting a service on Windows, where there are no supervisors: its job ends it with its last client.
+//!
+//! Under the names that the engine knows from the other systems. The service is created suspended, so that it
+//! runs not one instruction before it is in the job, published and on record.
+
+use std::io;
+use std::os::windows::io::{AsHandle as _, OwnedHandle};
+use std::os::windows::process::CommandExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use windows_sys::Win32::Foundation::ERROR_ACCESS_DENIED;
+use windows_sys::Win32::System::Threading::{
+    CREATE_BREAKAWAY_FROM_JOB, CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW, CREATE_SUSPENDED,
+};
+
+use crate::command::{Prepared, Stop};
+use crate::crash::{self, Point};
+use crate::error::{Error, Result};
+use crate::kernel::{Fault, Instance, bare};
+use crate::name::ServiceKey;
+use crate::process::{self, Identity};
+
+/// Nobody asks for one: the kernel needs no supervisor.
+pub(crate) fn start(_: bare::Set, _: &ServiceKey, _: Stop) -> Result<()> {
+    Ok(())
+}
+
+/// What is to be started.
+pub(crate) struct Order<'a> {
+    pub(crate) program: &'a Prepared,
+    /// What is published, but for the identity.
+    pub(crate) instance: Instance,
+    pub(crate) generation: u16,
+    /// How long it may wait until an older service's processes are gone.
+    pub(crate) patience: Duration,
+}
+
+/// Creates the service, suspended, and publishes it, not as ready.
+///
+/// Blocks until an older service's processes are gone.
+pub(crate) fn launch(set: bare::Set, key: &ServiceKey, _: Stop, order: &Order) -> Result<Launched> {
+    let begun = Instant::now();
+    let shown = order.program.program.display().to_string();
+    let failed = |what: &str, error: io::Error| {
+        let reason = format!("could not {what}: {error}");
+        Error::not_started(key.name(), &shown, reason, Some(error))
+    };
+    let refused = |fault| match fault {
+        Fault::Refused(error) => error,
+        Fault::Removed => failed("publish it", io::ErrorKind::NotFound.into()),
+    };
+    if !set.end_tree(order.patience).map_err(refused)? {
+        let reason = "processes that an older instance has started are still alive".to_owned();
+        return Err(Error::not_started(key.name(), &shown, reason, None));
+    }
+    let child =
+        create(key, order.program).map_err(|error| Error::exec(key.name(), &shown, error))?;
+    // Until it runs, dropping this ends it.
+    let mut launched = Launched {
+        identity: Identity {
+            pid: child.id(),
+            start: 0,
+        },
+        begun,
+        alarm: child
+            .as_handle()
+            .try_clone_to_owned()
+            .map_err(|error| failed("keep a handle on it", error))?,
+        child: Mutex::new(child),
+        gate: Mutex::new(Some(Gate)),
+    };
+    crash::point(Point::ServiceForked);
+    launched.identity.start = process::created(&launched.alarm)
+        .map_err(|error| failed("ask when it was created", error))?;
+    let instance = Instance {
+        identity: launched.identity,
+        ..order.instance
+    };
+    set.admit(&instance, order.generation).map_err(refused)?;
+    crash::point(Point::ServicePublished);
+    Ok(launched)
+}
+
+/// Creates the process, suspended, in a job of its own choosing.
+///
+/// A client that is in a job itself (a runner of tests, an editor) would take the service into it, and the
+/// service would end with that job. So it is asked to break away. Where that job does not allow it, it stays
+/// in there, and gets its own one as well: jobs nest.
+fn create(key: &ServiceKey, program: &Prepared) -> io::Result<Child> {
+    // No window, and no console that its starter could take away by being closed; no Ctrl-C of the starter's.
+    let flags = CREATE_SUSPENDED | CREATE_NEW_PROCESS_GROUP | CREATE_NO_WINDOW;
+    let mut command = Command::new(&program.program);
+    command
+        .args(&program.args)
+        .env_clear()
+        .envs(program.env.iter().map(|(name, value)| (name, value)))
+        .current_dir(&program.dir)
+        .stdin(Stdio::null())
+        .stdout(program.log.file.try_clone()?)
+        .stderr(program.log.file.try_clone()?)
+        .creation_flags(flags | CREATE_BREAKAWAY_FROM_JOB);
+    match command.spawn() {
+        Err(error) if error.raw_os_error() == Some(ERROR_ACCESS_DENIED as i32) => {}
+        created => return created,
+    }
+    let created = command.creation_flags(flags).spawn()?;
+    tracing::info!(
+        service = key.name(),
+        pid = created.id(),
+        "this process is in a job that nothing may leave, and the service ends with that job"
+    );
+    Ok(created)
+}
+
+/// Why a program was not executed, where that is found only when it is to run: never, here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refusal {}
+
+/// A service that was created and published as not ready. It runs when the gate is opened; when this is
+/// dropped before, never.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub(crate) identity: Identity,
+    pub(crate) begun: Instant,
+    /// The service's process, which is signalled when it has ended.
+    alarm: OwnedHandle,
+    child: Mutex<Child>,
+    /// Taken by whoever lets it run, or sees to it that it never does.
+    gate: Mutex<Option<Gate>>,
+}
+
+/// Keeps a service from running.
+#[derive(Debug)]
+pub(crate) struct Gate;
+
+impl Launched {
+    /// Lets it run.
+    pub(crate) fn execute(&self) -> io::Result<()> {
+        match self.close_gate() {
+            Some(Gate) => process::suspended::resume(self.identity.pid),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn refusal(&self) -> io::Result<Option<Refusal>> {
+        Ok(None)
+    }
+
+    /// From now on it will not run, if it does not yet.
+    pub(crate) fn close_gate(&self) -> Option<Gate> {
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        gate.take()
+    }
+
+    pub(crate) fn alarm(&self) -> &OwnedHandle {
+        &self.alarm
+    }
+
+    /// Waits for the alarm.
+    pub(crate) fn wait_alarm(&self) -> io::Result<()> {
+        while !process::wait_for(&self.alarm, Duration::from_secs(3600))? {}
+        Ok(())
+    }
+
+    /// How the service ended, after the alarm.
+    pub(crate) fn exit_status(&self) -> io::Result<Option<ExitStatus>> {
+        self.child().try_wait()
+    }
+
+    /// Waits until a service that could not be used is gone, whatever it takes; false if that takes longer.
+    /// What it has started ends when it is cleared.
+    pub(crate) fn wait_gone(&self, limit: Duration) -> io::Result<bool> {
+        process::end(&self.alarm)?;
+        process::wait_for(&self.alarm, limit)
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        if self.close_gate().is_none() {
+            return;
+        }
+        if let Err(error) = process::end(&self.alarm) {
+            tracing::error!(pid = self.identity.pid, %error, "could not end a service that never ran");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# Builds procref for Windows and runs its tests under Wine: on Debian or Ubuntu, with nothing but the
+# distribution's own packages.
+#
+#     scripts/windows.sh                  everything
+#     scripts/windows.sh check            only builds
+#     scripts/windows.sh lib [FILTER]     the library's own tests, those whose names contain FILTER
+#     scripts/windows.sh guarantees [..]  the tests with several processes
+#
+# What it makes is in target/windows, Wine's own directory included.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$PWD
+out=$root/target/windows
+triple=x86_64-pc-windows-gnu
+
+say() {
+    printf '%s\n' "$*" >&2
+}
+
+# --- what is needed -----------------------------------------------------------
+
+packages=(rustc-web cargo-web rust-web-src gcc-mingw-w64-x86-64-win32 wine64)
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+if ((${#missing[@]})); then
+    say "installing: ${missing[*]}"
+    as_root=()
+    ((EUID == 0)) || as_root=(sudo)
+    "${as_root[@]}" apt-get update -q
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -q -y --no-install-recommends "${missing[@]}"
+fi
+
+# Debian's compiler, and not rustup's: it has the source of the standard library for -Zbuild-std beside it,
+# so that nothing else is downloaded.
+export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$out
+unset RUSTFLAGS RUSTC_WRAPPER RUSTUP_TOOLCHAIN CARGO
+export CARGO_TERM_PROGRESS_WHEN=never
+cargo=/usr/bin/cargo
+build=(-Zbuild-std=std,panic_unwind --target "$triple" --locked)
+
+# rustc wants two objects linked that Debian does not have. They register frames for unwinding on 32-bit Windows,
+# and are empty on this one.
+linker=$out/linker
+mkdir -p "$out"
+cat >"$linker" <<'END'
+#!/usr/bin/env bash
+arguments=()
+for argument; do
+    [[ $argument == rsbegin.o || $argument == rsend.o ]] || arguments+=("$argument")
+done
+exec x86_64-w64-mingw32-gcc "${arguments[@]}"
+END
+chmod +x "$linker"
+export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=$linker
+
+wine=$(command -v wine64 || true)
+[[ -n $wine ]] || wine=/usr/lib/wine/wine64
+[[ -x $wine ]] || { say "wine64 was installed, and is not to be found"; exit 1; }
+export WINEPREFIX=$out/wine WINEDEBUG=-all WINEDLLOVERRIDES='mscoree,mshtml='
+# No display is needed, and none is to be opened.
+unset DISPLAY WAYLAND_DISPLAY
+
+# Wine 8 lacks bcryptprimitives.dll, from which Rust's standard library has its random numbers. Beside the
+# programs, Windows would look for it there, too; this one is for Wine alone, and never shipped.
+random_numbers() {
+    local dll=$out/bcryptprimitives.dll
+    if [[ ! -e $dll ]]; then
+        mkdir -p "$out"
+        printf '%s\n' \
+            '__declspec(dllimport) unsigned char __stdcall SystemFunction036(void *, unsigned long);' \
+            '__declspec(dllexport) int __stdcall ProcessPrng(unsigned char *to, unsigned long long length)' \
+            '{' \
+            '    return SystemFunction036(to, (unsigned long)length);' \
+            '}' >"$out/prng.c"
+        x86_64-w64-mingw32-gcc -shared -O2 -o "$dll" "$out/prng.c" -ladvapi32
+    fi
+    mkdir -p "$1"
+    cp -u "$dll" "$1/"
+}
+
+# Wine's server ends by itself when the last program has; this waits for that, so that nothing is left.
+finish() {
+    WINEPREFIX=$out/wine "${wine%/*}/wineserver" -w 2>/dev/null ||
+        WINEPREFIX=$out/wine /usr/lib/wine/wineserver64 -w 2>/dev/null || true
+}
+
+prefix() {
+    if [[ ! -e $WINEPREFIX/system.reg ]]; then
+        say 'making a directory for Wine'
+        mkdir -p "$WINEPREFIX"
+        timeout 300 "$wine" wineboot --init >/dev/null 2>&1 || { say 'wineboot failed'; exit 1; }
+    fi
+}
+
+# The paths of the test programs that cargo builds with these arguments.
+tests() {
+    "$cargo" test "${build[@]}" --no-run --message-format=json "$@" |
+        sed -n 's/.*"executable":"\([^"]*\.exe\)".*/\1/p'
+}
+
+run() {
+    local program=$1
+    shift
+    say "running ${program##*/}"
+    timeout 900 "$wine" "$program" "$@"
+}
+
+what=${1:-all}
+(($#)) && shift
+case $what in
+check)
+    "$cargo" build "${build[@]}" -p procref --all-features
+    "$cargo" build "${build[@]}" -p procref --no-default-features
+    ;;
+lib)
+    random_numbers "$out/$triple/debug/deps"
+    mapfile -t programs < <(tests -p procref --lib --features crash-points)
+    prefix
+    for program in "${programs[@]}"; do run "$program" "$@"; done
+    finish
+    ;;
+all)
+    "$0" check
+    "$0" lib
+    ;;
+*)
+    say "usage: scripts/windows.sh [check | lib [FILTER]]"
+    exit 2
+    ;;
+esac
