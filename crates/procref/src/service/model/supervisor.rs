@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::machine::{Machine, ProcId, Said, Until};
 use super::planted::{self, Bug};
-use super::sim::Process;
+use super::sim::{Process, SeenBySupervisor};
 use crate::kernel::semset::bare::{Calls, Refused, Set, Step};
 use crate::kernel::semset::{Op, Values, Wait};
 use crate::kernel::sim::{Outcome, SetId};
@@ -26,6 +26,7 @@ pub(super) async fn live(process: Process, set: SetId, charge: Option<Charge>) {
         set,
         child: Cell::new(None),
         noted: Cell::new(false),
+        written: Cell::new(0),
     };
     let set = Set::new(&calls);
     match charge {
@@ -66,6 +67,8 @@ struct SimCalls {
     child: Cell<Option<ProcId>>,
     /// It has seen its child's end.
     noted: Cell<bool>,
+    /// How often it has published something.
+    written: Cell<u8>,
 }
 
 impl SimCalls {
@@ -102,7 +105,10 @@ impl Calls for &SimCalls {
     type Limit = Limit;
 
     async fn operate(self, ops: &[Op]) -> Step<()> {
-        step(self.arrays(planted::label(ops), ops, Wait::No).await)
+        let label = planted::label(ops);
+        self.written
+            .set(self.written.get() + u8::from(label == planted::WRITE));
+        step(self.arrays(label, ops, Wait::No).await)
     }
 
     async fn operate_within(self, ops: &[Op], _: Duration) -> Step<()> {
@@ -142,9 +148,10 @@ impl Calls for &SimCalls {
 
     async fn values(self) -> Step<Values> {
         let set = self.set;
-        let read = |machine: &mut Machine| machine.state.table.values(set).copied();
+        let read =
+            |machine: &mut Machine| SeenBySupervisor(machine.state.table.values(set).copied());
         let values = self.process.call("read the set", read).await;
-        values.ok_or(Refused::Gone)
+        values.0.ok_or(Refused::Gone)
     }
 
     async fn remove(self) -> Step<()> {
@@ -276,7 +283,13 @@ impl<'a> Hands for SimHands<'a> {
     }
 
     async fn remove_files(&self) {
-        self.process().unlink_record().await;
+        let process = self.process();
+        // It has published the service, and nothing since.
+        let anothers = self.calls.written.get() == 1;
+        if anothers && process.lock().has(Bug::LeavesTheFilesOfAFailedStart) {
+            return;
+        }
+        process.unlink_record().await;
     }
 
     fn is_parent(&self) -> bool {
