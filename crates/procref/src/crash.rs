@@ -90,7 +90,6 @@ points! {
         SupervisorInPlace,
         WordTaken,
         SteppedDown,
-        ClearedUpFiles,
         ClearedUp,
         ServiceForked,
         ServicePublished,

@@ -61,6 +61,7 @@ pub(super) enum Bug {
     ResignsUnasked,
     ClearsUpTooEarly,
     LeavesTheFilesOfAFailedStart,
+    LeavesWhatWasLeftToIt,
 }
 
 pub(super) const WAIT_IDLE: &str = "wait idle";
@@ -185,6 +186,11 @@ pub(super) fn supervisors_arrays(bug: Option<Bug>, ops: &[Op], sleeps: bool) -> 
 /// A sleep that is over at once.
 pub(super) fn sleeps_not(bug: Option<Bug>, label: &str) -> bool {
     bug == Some(Bug::ClearsUpTooEarly) && label == "wait alone"
+}
+
+/// Whoever steps down goes without a look at what was left to it.
+pub(super) fn does_not_clear_up(bug: Option<Bug>, label: &str) -> bool {
+    bug == Some(Bug::LeavesWhatWasLeftToIt) && label == WAIT_IDLE
 }
 
 /// The set that a step is made on.
@@ -457,6 +463,11 @@ pub(super) fn plants() -> Vec<Plant> {
             Bug::LeavesTheFilesOfAFailedStart,
             killed(command().with_budget(|it| it.crashes = 1)),
             &[LEFT],
+        ),
+        (
+            Bug::LeavesWhatWasLeftToIt,
+            killed(command().with_budget(|it| it.crashes = 1)),
+            &["still a set, a record"],
         ),
     ];
     let plant = |(bug, scenario, found_by): (Bug, Scenario, _)| Plant {

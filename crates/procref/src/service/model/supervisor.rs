@@ -40,7 +40,10 @@ pub(super) async fn live(process: Process, set: SetId, charge: Option<Charge>) {
             instance,
             generation,
         }) => {
-            let birth = SimBirth(&calls);
+            let birth = SimBirth {
+                calls: &calls,
+                hands: SimHands::new(&calls),
+            };
             launch_and_watch(set, &birth, instance, generation, Duration::ZERO).await;
         }
     }
@@ -106,6 +109,9 @@ impl Calls for &SimCalls {
 
     async fn operate(self, ops: &[Op]) -> Step<()> {
         let label = planted::label(ops);
+        if planted::does_not_clear_up(self.process.lock().scenario.bug, label) {
+            return Err(Refused::NotNow);
+        }
         self.written
             .set(self.written.get() + u8::from(label == planted::WRITE));
         step(self.arrays(label, ops, Wait::No).await)
@@ -336,27 +342,31 @@ impl Parent for SimHands<'_> {
     }
 }
 
-struct SimBirth<'a>(&'a SimCalls);
+struct SimBirth<'a> {
+    calls: &'a SimCalls,
+    hands: SimHands<'a>,
+}
 
 impl<'a> Birth for SimBirth<'a> {
     type Parent = SimHands<'a>;
+    type Hands = SimHands<'a>;
 
     fn say_not_in_place(&self) -> bool {
-        self.0.process.say(Said::NotInPlace)
+        self.calls.process.say(Said::NotInPlace)
     }
 
     fn say_counted(&self) -> bool {
-        self.0.process.say(Said::Counted);
+        self.calls.process.say(Said::Counted);
         // Somebody whom the starter has forked may keep its end of the pipe.
         true
     }
 
     fn say_in_place(&self, _: Identity) -> bool {
-        self.0.process.say(Said::Published)
+        self.calls.process.say(Said::Published)
     }
 
     async fn has_word(&self) -> bool {
-        let process = &self.0.process;
+        let process = &self.calls.process;
         let id = process.id;
         let word = |machine: &mut Machine| machine.supervisor(id).word || machine.has(Bug::NoWord);
         process
@@ -365,7 +375,7 @@ impl<'a> Birth for SimBirth<'a> {
     }
 
     async fn fork(&self) -> Option<SimHands<'a>> {
-        let process = &self.0.process;
+        let process = &self.calls.process;
         let id = process.id;
         let fork = |machine: &mut Machine| {
             let child = machine.spawn_service(None, Some(id));
@@ -376,11 +386,11 @@ impl<'a> Birth for SimBirth<'a> {
             child
         };
         let child = process.call("fork the service", fork).await;
-        self.0.child.set(Some(child));
-        Some(SimHands::new(self.0))
+        self.calls.child.set(Some(child));
+        Some(SimHands::new(self.calls))
     }
 
-    async fn remove_files(&self) {
-        self.0.process.unlink_record().await;
+    fn hands(&self) -> &SimHands<'a> {
+        &self.hands
     }
 }
