@@ -1,32 +1,5 @@
-//! `procref`: one background service for many processes, from any language and by hand.
+//! `procref`: see the library of this package.
 
-use std::process::ExitCode;
-
-mod acquire;
-mod args;
-mod client;
-mod commands;
-mod config;
-mod demo;
-mod doctor;
-mod error;
-mod follow;
-mod output;
-mod plan;
-mod recipes;
-mod report;
-mod setup;
-mod spec;
-mod table;
-mod values;
-mod watch;
-
-fn main() -> ExitCode {
-    let cli = match args::parse(std::env::args_os()) {
-        Ok(cli) => cli,
-        Err(refused) => return refused.tell(),
-    };
-    output::set_up(&cli.globals);
-    let ended = commands::dispatch(&cli);
-    error::exit_code(&cli, ended)
+fn main() -> std::process::ExitCode {
+    procref_cli::main()
 }

@@ -106,3 +106,54 @@ pub(crate) fn ready(text: &str) -> Result<When, String> {
         ),
     }
 }
+
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz {
+    use std::fmt::Debug;
+
+    use super::*;
+
+    /// A value of every kind: it is understood, and then again if it is written as it was understood, or
+    /// what is wrong with it is told.
+    pub fn values(bytes: &[u8]) {
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return;
+        };
+        if let Some(time) = told(duration(text)) {
+            let again = duration(&humantime::format_duration(time).to_string());
+            assert_eq!(again, Ok(time), "{text:?}");
+            assert_eq!(interval(text).is_ok(), !time.is_zero(), "{text:?}");
+        } else {
+            assert!(interval(text).is_err(), "{text:?}");
+        }
+        if let Some(signal) = told(signal(text)) {
+            let again = super::signal(&signal.to_string());
+            assert_eq!(again.ok(), Some(signal), "{text:?}");
+        }
+        if let Some(words) = told(words(text)) {
+            assert_eq!(super::words(&shell_words::join(&words)), Ok(words.clone()));
+            let argv = argv(text).expect("they are words");
+            assert!(
+                argv.iter()
+                    .zip(&words)
+                    .all(|(one, other)| one.as_os_str() == other.as_str())
+            );
+            assert_eq!(argv.len(), words.len(), "{text:?}");
+        }
+        if let Some((name, value)) = told(variable(text)) {
+            assert!(!name.is_empty() && !name.contains('='), "{text:?}");
+            assert_eq!(format!("{name}={value}"), text);
+        }
+        if let Some(port) = told(port(text)) {
+            assert_ne!(port, Port::Fixed(0), "{text:?}");
+        }
+        told(ready(text));
+    }
+
+    fn told<T: Debug>(parsed: Result<T, String>) -> Option<T> {
+        if let Err(reason) = &parsed {
+            assert!(!reason.is_empty());
+        }
+        parsed.ok()
+    }
+}

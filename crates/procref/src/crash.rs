@@ -91,7 +91,6 @@ points! {
         SupervisorInPlace,
         WordTaken,
         SteppedDown,
-        ClearedUpFiles,
         ClearedUp,
         ServiceForked,
         ServicePublished,

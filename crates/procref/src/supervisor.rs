@@ -122,6 +122,7 @@ pub(crate) trait Parent: Hands {
 /// What a supervisor that is to be the parent of a service can do before it is.
 pub(crate) trait Birth {
     type Parent: Parent;
+    type Hands: Hands<Calls = <Self::Parent as Hands>::Calls>;
 
     /// Tells the starter that an older service's processes are still there. False if nobody listens.
     fn say_not_in_place(&self) -> bool;
@@ -143,7 +144,8 @@ pub(crate) trait Birth {
     /// Forks the service, which waits at its gate. `None`: it could not, and has told the starter so.
     async fn fork(&self) -> Option<Self::Parent>;
 
-    async fn remove_files(&self);
+    /// What it can do as long as it is nobody's parent.
+    fn hands(&self) -> &Self::Hands;
 }
 
 type SetOf<H> = Set<<H as Hands>::Calls>;
@@ -234,19 +236,17 @@ pub(crate) async fn launch_and_watch<B: Birth>(
     }
 }
 
-/// A starter that died at once may have left its set, without an instance and without anybody.
+/// A starter that died at once may have left its set, without anybody. So may clients of an instance that had
+/// died before, which that starter was to replace: they saw this process counted, and left it to it.
 async fn clear_up<B: Birth>(set: SetOf<B::Parent>, birth: &B) {
     if set.try_idle().await.is_err() {
         return;
     }
-    let snapshot = set.snapshot().await;
-    let blank = snapshot.is_ok_and(|snapshot| snapshot.instance.is_none());
-    let _ = if blank {
-        birth.remove_files().await;
-        crash::point(Point::ClearedUpFiles);
-        set.remove().await
-    } else {
-        set.unlock().await
+    let _ = match set.snapshot().await {
+        // Another one sees to it.
+        Ok(snapshot) if snapshot.supervised => set.unlock().await,
+        Ok(snapshot) => stop(set, snapshot, birth.hands()).await,
+        Err(refused) => Err(refused),
     };
     crash::point(Point::ClearedUp);
 }

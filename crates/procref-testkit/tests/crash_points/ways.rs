@@ -131,7 +131,7 @@ pub fn way(kind: Kind, point: &CrashPoint) -> Option<Way> {
         ("Lingering" | "LingerOver", _) => KilledWarm,
         ("RestEnded" | "Resigned", Command) => ServiceDies,
         ("FoundIdleAfterEnd", Command) => ServiceAndHolderDie,
-        ("SteppedDown" | "ClearedUpFiles" | "ClearedUp", Command) => StarterDies,
+        ("SteppedDown" | "ClearedUp", Command) => StarterDies,
         ("Yielded", Command) => TwoSupervisors,
         ("GcLocked" | "GcCleared" | "GcRemovedFiles", _) => Collects,
         ("GcClaimed", _) => CollectsFiles,
@@ -150,7 +150,7 @@ pub fn way(kind: Kind, point: &CrashPoint) -> Option<Way> {
         // Only one that procref has executed.
         (
             "Prepared" | "WordGiven" | "Launched" | "GateOpened" | "Executed" | "WordTaken"
-            | "SteppedDown" | "ClearedUpFiles" | "ClearedUp" | "ServiceForked" | "ServicePublished"
+            | "SteppedDown" | "ClearedUp" | "ServiceForked" | "ServicePublished"
             | "AtGate" | "GatePassed" | "EndReported" | "GoneReported" | "StartSeen"
             | "SharedLockReleased" | "StartCleared" | "RestEnded" | "Resigned"
             | "FoundIdleAfterEnd" | "Yielded",

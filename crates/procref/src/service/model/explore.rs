@@ -4,6 +4,7 @@
 //! process does nothing but what follows from what it has observed. For the same reason a state is what the
 //! machine is, and what each process has observed; of two equal ones only the first is gone on from.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub(super) struct Explored {
     pub(super) steps: u64,
     pub(super) depth: usize,
     pub(super) time: Duration,
+    /// All schedules were tried.
+    pub(super) whole: bool,
 }
 
 /// A schedule on which something goes wrong.
@@ -54,91 +57,158 @@ impl Hasher for AsIs {
 
 type AsItIs = BuildHasherDefault<AsIs>;
 
-struct Frame {
-    state: u64,
-    choices: Vec<Choice>,
-    /// How many of them go on by themselves.
-    by_itself: usize,
-    taken: usize,
+/// A choice, by which a state was reached that was not known.
+#[derive(Clone, Copy)]
+struct Reached {
+    by: Choice,
+    after: Node,
+    depth: u16,
 }
 
-/// Explores so many schedules at most. `None`: nothing has gone wrong by then.
-pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Option<Explored>, Found> {
+/// The number of such a choice, from 1; 0 is where everything begins.
+type Node = u32;
+
+#[derive(Default)]
+struct Tree(Vec<Reached>);
+
+impl Tree {
+    fn depth(&self, node: Node) -> u16 {
+        match node {
+            0 => 0,
+            node => self.0[node as usize - 1].depth,
+        }
+    }
+
+    fn add(&mut self, after: Node, by: Choice) -> Node {
+        let depth = self.depth(after) + 1;
+        self.0.push(Reached { by, after, depth });
+        u32::try_from(self.0.len()).expect("memory ends sooner")
+    }
+
+    fn path_to(&self, node: Node, path: &mut Vec<Choice>) {
+        path.clear();
+        let mut node = node;
+        while node != 0 {
+            let Reached { by, after, .. } = self.0[node as usize - 1];
+            path.push(by);
+            node = after;
+        }
+        path.reverse();
+    }
+}
+
+/// Something that is to be tried yet.
+#[derive(Clone, Copy)]
+struct Open {
+    after: Node,
+    by: Choice,
+    /// It happens without help from outside.
+    by_itself: bool,
+}
+
+/// Explores so many schedules at most.
+///
+/// With bounded preemption those come first in which nobody cuts in, then those in which it happens once,
+/// and so on: so a state is reached with as few as possible the first time, and need not be gone on from
+/// when it is reached with more.
+pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Found> {
     let begun = Instant::now();
     let scenario = Arc::new(scenario.clone());
     let mut explored = Explored::default();
-    let mut known: HashSet<u64, AsItIs> = HashSet::default();
+    let mut known: HashMap<u64, Node, AsItIs> = HashMap::default();
+    let mut tree = Tree::default();
     let mut graph = Graph::default();
-    let mut frames: Vec<Frame> = Vec::new();
+    let mut now: Vec<Open> = Vec::new();
+    let mut later: Vec<Open> = Vec::new();
+    let mut bound = scenario.bound;
+    let mut next: Option<Open> = None;
+    let mut path = Vec::new();
     loop {
         let mut run = Run::new(&scenario, false);
-        for frame in &frames {
-            run.take(frame.choices[frame.taken]);
+        let (mut here, mut before) = (0, None);
+        if let Some(open) = next {
+            tree.path_to(open.after, &mut path);
+            run.repeat(&path);
+            before = Some(run.machine().hash()).filter(|_| open.by_itself);
+            run.take(open.by);
+            here = open.after;
         }
-        explored.steps += frames.len() as u64;
+        let mut by = next.map(|open| open.by);
         explored.schedules += 1;
         loop {
             let (choices, by_itself) = run.machine().choices();
             if by_itself == 0 {
                 run.machine().check_end();
             }
+            let too_long = usize::from(tree.depth(here)) > DEPTH;
             let violation = run.machine().violation.take();
+            let violation =
+                violation.or_else(|| too_long.then(|| "it goes on for ever".to_owned()));
             if let Some(violation) = violation {
-                return Err(found(&scenario, &frames, violation, explored.schedules));
+                tree.path_to(here, &mut path);
+                path.extend(by);
+                return Err(found(&scenario, &path, violation, explored.schedules));
             }
-            let state = run.hash();
-            if let Some(frame) = frames.last().filter(|frame| frame.taken < frame.by_itself) {
-                graph.step(frame.state, state);
+            let state = run.machine().hash();
+            if let Some(before) = before {
+                graph.step(before, state);
             }
+            let Entry::Vacant(unknown) = known.entry(state) else {
+                break;
+            };
+            if let Some(by) = by {
+                here = tree.add(here, by);
+            }
+            unknown.insert(here);
+            explored.depth = explored.depth.max(tree.depth(here).into());
             if by_itself == 0 {
                 graph.ends.push(state);
             }
-            if !known.insert(state) || choices.is_empty() {
+            let first = now.len();
+            for (index, &by) in choices.iter().enumerate() {
+                let open = Open {
+                    after: here,
+                    by,
+                    by_itself: index < by_itself,
+                };
+                match bound {
+                    Some(0) if run.machine().cuts_in(by) => {}
+                    Some(_) if run.machine().cuts_in(by) => later.push(open),
+                    _ => now.push(open),
+                }
+            }
+            // The last one is taken first.
+            now[first..].reverse();
+            if now.len() == first {
                 break;
             }
-            let first = choices[0];
-            frames.push(Frame {
-                state,
-                choices,
-                by_itself,
-                taken: 0,
-            });
-            explored.depth = explored.depth.max(frames.len());
-            if frames.len() > DEPTH {
-                let violation = "it goes on for ever".to_owned();
-                return Err(found(&scenario, &frames, violation, explored.schedules));
-            }
-            run.take(first);
-            explored.steps += 1;
+            let open = now.pop().expect("there is one");
+            before = Some(state).filter(|_| open.by_itself);
+            by = Some(open.by);
+            run.take(open.by);
         }
-        while let Some(frame) = frames.last_mut() {
-            frame.taken += 1;
-            if frame.taken < frame.choices.len() {
-                break;
-            }
-            frames.pop();
+        explored.steps += u64::from(tree.depth(here));
+        if now.is_empty() && !later.is_empty() {
+            now.append(&mut later);
+            bound = bound.map(|bound| bound - 1);
         }
-        if frames.is_empty() {
+        next = now.pop();
+        if next.is_none() {
+            explored.whole = true;
             break;
         }
         if explored.schedules >= limit {
-            return Ok(None);
+            break;
         }
     }
-    if let Some(trap) = graph.trap() {
+    if let Some(trap) = graph.trap().filter(|_| explored.whole) {
         let violation = "G4: from here on it can go on for ever, and cannot end".to_owned();
-        return Err(match path_to(&scenario, trap) {
-            Some(frames) => found(&scenario, &frames, violation, explored.schedules),
-            None => Found {
-                violation,
-                schedules: explored.schedules,
-                trace: Vec::new(),
-            },
-        });
+        tree.path_to(known[&trap], &mut path);
+        return Err(found(&scenario, &path, violation, explored.schedules));
     }
     explored.states = known.len();
     explored.time = begun.elapsed();
-    Ok(Some(explored))
+    Ok(explored)
 }
 
 /// Which state follows from which, by what happens by itself.
@@ -171,55 +241,11 @@ impl Graph {
     }
 }
 
-/// The schedule that leads to a state.
-fn path_to(scenario: &Arc<Scenario>, state: u64) -> Option<Vec<Frame>> {
-    let mut known: HashSet<u64, AsItIs> = HashSet::default();
-    let mut frames: Vec<Frame> = Vec::new();
-    loop {
-        let mut run = Run::new(scenario, false);
-        for frame in &frames {
-            run.take(frame.choices[frame.taken]);
-        }
-        loop {
-            let here = run.hash();
-            if here == state {
-                return Some(frames);
-            }
-            let (choices, by_itself) = run.machine().choices();
-            if !known.insert(here) || choices.is_empty() {
-                break;
-            }
-            let first = choices[0];
-            frames.push(Frame {
-                state: here,
-                choices,
-                by_itself,
-                taken: 0,
-            });
-            run.take(first);
-        }
-        while let Some(frame) = frames.last_mut() {
-            frame.taken += 1;
-            if frame.taken < frame.choices.len() {
-                break;
-            }
-            frames.pop();
-        }
-        if frames.is_empty() {
-            return None;
-        }
-    }
-}
-
-fn found(scenario: &Arc<Scenario>, frames: &[Frame], violation: String, schedules: u64) -> Found {
-    let choices: Vec<Choice> = frames
-        .iter()
-        .map(|frame| frame.choices[frame.taken.min(frame.choices.len() - 1)])
-        .collect();
+fn found(scenario: &Arc<Scenario>, choices: &[Choice], violation: String, schedules: u64) -> Found {
     Found {
         violation,
         schedules,
-        trace: trace(scenario, &choices),
+        trace: trace(scenario, choices),
     }
 }
 
@@ -263,7 +289,7 @@ pub(super) fn walk(scenario: &Scenario, seed: u64, schedules: u64) -> Result<Exp
                     trace: trace(&scenario, &taken),
                 });
             }
-            seen.insert(run.hash(), ());
+            seen.insert(run.machine().hash(), ());
             let (by_itself, others) = choices.split_at(by_itself);
             let from = if !others.is_empty() && random.f64() < outside {
                 others

@@ -1,13 +1,12 @@
 //! What has to hold, whatever happens.
 
-use super::super::config::Orphan;
 use std::hash::{Hash as _, Hasher as _};
 
 use super::machine::{Client, Kind, Machine, Mix, ProcId, Service};
 use super::scenario::{By, LET_GO};
 use crate::error::Error;
 use crate::kernel::Instance;
-use crate::kernel::semset::slot;
+use crate::kernel::semset::{decode, slot};
 use crate::kernel::sim::SetId;
 
 const WAIT_REMOVED: &str = "wait for the removal of the set";
@@ -15,7 +14,7 @@ const WAIT_REMOVED: &str = "wait for the removal of the set";
 impl Machine {
     /// After every step.
     pub(super) fn check(&mut self) {
-        if self.over || self.violation.is_some() {
+        if self.over || self.repeats || self.violation.is_some() {
             return;
         }
         if let Some(two) = self.two_live() {
@@ -36,6 +35,35 @@ impl Machine {
         }
         if let Some(wrong) = self.miscounted() {
             self.violate(wrong);
+        }
+    }
+
+    /// Who has ended, and could not be missed.
+    pub(super) fn forsake(&mut self) {
+        let table = &self.state.table;
+        let mut values = table.ids().filter_map(|id| table.values(id));
+        if self.scenario.recover.is_none() || values.any(|values| values[slot::REFS as usize] > 0) {
+            return;
+        }
+        for proc in self.state.procs.iter_mut().filter(|proc| !proc.alive) {
+            if let Kind::Service(service) = &mut proc.kind {
+                service.forsaken = true;
+            }
+        }
+    }
+
+    /// `on_recover` is for those who hold what has ended.
+    pub(super) fn called_to_recover(&mut self, by: ProcId, pid: u32) {
+        let newest = self
+            .services()
+            .filter(|(_, proc, _)| proc.pid == pid)
+            .last();
+        let forsaken = newest.filter(|(.., it)| it.forsaken).map(|(id, ..)| id);
+        if let Some(old) = forsaken {
+            let (by, old) = (self.name(by), self.name(old));
+            self.violate(format!(
+                "{by} called on_recover for {old}, which nobody has held since it ended"
+            ));
         }
     }
 
@@ -136,7 +164,7 @@ impl Machine {
             ..
         } = *it;
         let (name, alive) = (self.name(service), self.is_alive(service));
-        let meanwhile = &self.client(id).ended_meanwhile;
+        let meanwhile = &self.client(id).meanwhile.services;
         if prepared == 0 {
             self.violate(format!(
                 "G4: {by} acquired {name}, which nobody had prepared"
@@ -170,12 +198,7 @@ impl Machine {
     /// G3: somebody has to see to the service when its clients are killed. Not if the supervisor was killed
     /// by now: nothing tells a client of that.
     fn unsupervised(&self, instance: &Instance, on: Option<SetId>) -> Option<String> {
-        let killed_meanwhile = self.clients().any(|(_, client)| {
-            let ended = client.ended_meanwhile.iter();
-            ended
-                .copied()
-                .any(|id| matches!(self.proc(id).kind, Kind::Supervisor(_)))
-        });
+        let killed_meanwhile = self.clients().any(|(_, it)| it.meanwhile.supervisor);
         if instance.keep_orphan || killed_meanwhile {
             return None;
         }
@@ -223,7 +246,7 @@ impl Machine {
         let found = self.look_up(pid);
         let Some(id) = found.filter(|&id| self.as_service(id).is_some()) else {
             // It lived when the caller looked, and may have ended since.
-            if self.client(by).ended_meanwhile.is_empty() {
+            if self.client(by).meanwhile.services.is_empty() {
                 let by = self.name(by);
                 self.violate(format!("{by} called on_last_release for no service"));
             }
@@ -271,27 +294,44 @@ impl Machine {
         !self.leftovers().is_empty() && self.is_excused() && !others
     }
 
+    /// As the storm excuses it, and nothing beyond.
     fn is_excused(&self) -> bool {
         let (left, had) = (self.state.left, self.scenario.budget);
-        let killed = left.clients < had.clients;
-        let values = self.state.table.ids().next();
-        let values = values.and_then(|id| self.state.table.values(id));
-        let at = |slot: u16| values.map_or(0, |values| values[slot as usize]);
-        let exits = self.scenario.clients.iter().flatten();
-        let exits = exits
-            .filter(|act| matches!(act, super::scenario::Act::Exit))
-            .count()
-            > 0;
+        if self.removed() {
+            return true;
+        }
+        let mut values = self.state.table.ids();
+        let values = values.find_map(|id| self.state.table.values(id));
+        // Nobody leaves files or processes without a set.
+        let Some(values) = values else {
+            return false;
+        };
+        let at = |slot: u16| values[slot as usize];
+        let instance = decode(values, true).instance;
+        if at(slot::PIN) > 0 {
+            return true;
+        }
+        let lives = |is_one: fn(&Kind) -> bool| {
+            let mut procs = self.state.procs.iter();
+            procs.any(|proc| proc.alive && is_one(&proc.kind))
+        };
+        // Whoever lets go in an orderly way, with nobody dying meanwhile, leaves nothing, whatever has
+        // happened before.
+        if lives(|kind| matches!(kind, Kind::Supervisor(_))) || self.state.left_well {
+            return false;
+        }
+        let supervisor_killed = left.supervisors < had.supervisors;
+        if supervisor_killed || instance.is_some_and(|instance| instance.keep_orphan) {
+            return true;
+        }
+        if lives(|kind| matches!(kind, Kind::Service(_))) {
+            return false;
+        }
         // A client that was killed between making the set and starting a supervisor.
-        let blank = (killed || exits) && at(slot::GENERATION) == 0;
-        let pinned = at(slot::PIN) > 0;
-        let kept = self.scenario.orphan == Orphan::Keep && (killed || exits);
-        let supervisor_killed =
-            left.supervisors < had.supervisors && (killed || exits || self.state.killed_unused);
+        let empty = at(slot::REFS) == 0 && at(slot::LOCK) == 0 && at(slot::SUPERVISOR) == 0;
         // Its command died while clients held it, its supervisor has resigned, and they were killed.
-        let resigned =
-            self.scenario.by == By::Command && (killed || exits) && left.crashes < had.crashes;
-        blank || pinned || kept || supervisor_killed || resigned || self.removed()
+        let crashed = self.scenario.by == By::Command && left.crashes < had.crashes;
+        empty && instance.is_none() || crashed
     }
 
     /// A client that is not at its end.

@@ -86,6 +86,17 @@ pub(super) enum Choice {
     Janitor,
 }
 
+/// Whether a step can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Able {
+    Now,
+    /// When time has passed, and nothing else has happened.
+    InTime,
+    /// If something happens that need not.
+    Outside,
+    Not,
+}
+
 /// What may happen from outside, and how often.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Budget {
@@ -123,8 +134,19 @@ pub(super) struct Client {
     pub(super) at: usize,
     /// In this call it has found an instance that is not well, and will not take that again.
     pub(super) unwell: bool,
-    /// What has ended since the first of them began, and so may be what it returns.
-    pub(super) ended_meanwhile: BTreeSet<ProcId>,
+    pub(super) meanwhile: Meanwhile,
+    /// It is letting go, and since it began nobody was killed.
+    pub(super) undisturbed: bool,
+    /// Where it was when it had forgotten all before.
+    pub(super) round: &'static str,
+}
+
+/// What has ended since the first of a client's calls began.
+#[derive(Debug, Default, Hash)]
+pub(super) struct Meanwhile {
+    /// So they may be what it returns.
+    pub(super) services: BTreeSet<ProcId>,
+    pub(super) supervisor: bool,
 }
 
 #[derive(Debug, Hash)]
@@ -150,6 +172,8 @@ pub(super) struct Service {
     pub(super) ill: bool,
     /// `on_recover` has returned another one.
     pub(super) replaced: bool,
+    /// There was a moment since it ended at which nobody had a reference.
+    pub(super) forsaken: bool,
     /// The start callback's process. Nobody else knows of it until it is published.
     pub(super) spawner: Option<ProcId>,
     pub(super) parent: Option<ProcId>,
@@ -168,7 +192,7 @@ pub(super) enum Kind {
     Stranger,
 }
 
-#[derive(Debug, Hash)]
+#[derive(Debug)]
 pub(super) struct Proc {
     pub(super) pid: u32,
     pub(super) start: u64,
@@ -179,6 +203,40 @@ pub(super) struct Proc {
     pub(super) history: u64,
     pub(super) tasks: u32,
     pub(super) kind: Kind,
+    /// Has made a step.
+    pub(super) begun: bool,
+}
+
+impl Proc {
+    /// As far as anything depends on it: not on what the dead were like.
+    fn mix(&self, state: &mut Mix, undisturbed: bool) {
+        let Self {
+            pid,
+            start,
+            alive,
+            zombie,
+            history,
+            tasks,
+            ref kind,
+            begun,
+        } = *self;
+        (pid, start, alive, zombie).hash(state);
+        match kind {
+            Kind::Service(service) if !alive => {
+                let Service {
+                    ready,
+                    forsaken,
+                    of,
+                    ..
+                } = *service;
+                (ready, forsaken, service.prepared > 0, of).hash(state);
+                if undisturbed {
+                    (service.prepared, service.released).hash(state);
+                }
+            }
+            _ => (history, tasks, kind, begun).hash(state),
+        }
+    }
 }
 
 /// The record, by what it names.
@@ -192,7 +250,6 @@ impl Hash for Kept {
 }
 
 /// What makes a state: equal ones have the same future.
-#[derive(Hash)]
 pub(super) struct State {
     pub(super) table: Table,
     pub(super) record: Option<Kept>,
@@ -200,15 +257,14 @@ pub(super) struct State {
     pub(super) left: Budget,
     /// A client has come that cleans up.
     pub(super) janitor: bool,
-    /// A supervisor was killed while nobody held a reference: what it was about to do, nobody does.
-    pub(super) killed_unused: bool,
+    /// A client has let go in an orderly way, and since it began nobody was killed.
+    pub(super) left_well: bool,
 }
 
 pub(super) struct Machine {
     pub(super) state: State,
-    /// Who made the last step, and how often another one did although that could have gone on.
+    /// Who made the last step.
     pub(super) last: Option<ProcId>,
-    pub(super) switches: u8,
     pub(super) scenario: std::sync::Arc<Scenario>,
     pub(super) points: BTreeMap<PointId, Point>,
     pub(super) granted: Option<PointId>,
@@ -229,9 +285,33 @@ pub(super) struct Machine {
     pub(super) locked_just_now: Option<ProcId>,
     /// The run is over: nothing that is dropped does anything.
     pub(super) over: bool,
+    /// It has been here before, and everything held.
+    pub(super) repeats: bool,
 }
 
 impl Machine {
+    /// What makes this state.
+    pub(super) fn hash(&self) -> u64 {
+        let mut mix = Mix(0);
+        let State {
+            table,
+            record,
+            procs,
+            left,
+            janitor,
+            left_well,
+        } = &self.state;
+        (table, record, left, janitor, left_well).hash(&mut mix);
+        let undisturbed = *left == self.scenario.budget;
+        for proc in procs {
+            proc.mix(&mut mix, undisturbed);
+        }
+        if self.scenario.bound.is_some() {
+            self.last.hash(&mut mix);
+        }
+        mix.finish()
+    }
+
     pub(super) fn new(scenario: &std::sync::Arc<Scenario>, traced: bool) -> Self {
         Self {
             state: State {
@@ -240,10 +320,9 @@ impl Machine {
                 procs: Vec::new(),
                 left: scenario.budget,
                 janitor: false,
-                killed_unused: false,
+                left_well: false,
             },
             last: None,
-            switches: 0,
             scenario: std::sync::Arc::clone(scenario),
             points: BTreeMap::new(),
             granted: None,
@@ -258,6 +337,7 @@ impl Machine {
             looks: BTreeMap::new(),
             locked_just_now: None,
             over: false,
+            repeats: false,
         }
     }
 
@@ -302,6 +382,7 @@ impl Machine {
             history: 0,
             tasks: 0,
             kind,
+            begun: false,
         });
         id
     }
@@ -392,6 +473,7 @@ impl Machine {
             killed: false,
             ill: false,
             replaced: false,
+            forsaken: false,
             spawner,
             parent,
             of,
@@ -419,6 +501,8 @@ impl Machine {
             }
             Kind::Supervisor(supervisor) => {
                 supervisor.presence = false;
+                // Its end tells as much.
+                supervisor.said.retain(|said| *said != Said::Ended);
                 self.tell_clients(id);
             }
             Kind::Service(service) => {
@@ -436,6 +520,24 @@ impl Machine {
                 self.tell_clients(id);
             }
             Kind::Stranger => {}
+        }
+        self.forget_words();
+    }
+
+    /// Nobody listens any more to what the dead have said to the dead.
+    fn forget_words(&mut self) {
+        for index in 0..self.state.procs.len() {
+            let Proc { alive, kind, .. } = &self.state.procs[index];
+            let Kind::Supervisor(supervisor) = kind else {
+                continue;
+            };
+            let starter = supervisor.starter;
+            if !alive && !self.is_alive(starter) {
+                let supervisor = self.supervisor(ProcId(index));
+                supervisor.said.clear();
+                supervisor.word = false;
+                supervisor.child = None;
+            }
         }
     }
 
@@ -513,10 +615,14 @@ impl Machine {
     }
 
     fn tell_clients(&mut self, ended: ProcId) {
-        for id in self.ids() {
-            if let Kind::Client(client) = &mut self.state.procs[id.0].kind {
-                if client.calls > 0 {
-                    client.ended_meanwhile.insert(ended);
+        let supervisor = matches!(self.proc(ended).kind, Kind::Supervisor(_));
+        let worker = self.as_service(ended).is_some_and(|it| it.of != ended);
+        for proc in &mut self.state.procs {
+            if let Kind::Client(client) = &mut proc.kind {
+                if client.calls > 0 && supervisor {
+                    client.meanwhile.supervisor = true;
+                } else if client.calls > 0 && !worker {
+                    client.meanwhile.services.insert(ended);
                 }
             }
         }
@@ -571,14 +677,20 @@ impl Machine {
 
     /// A client that is at its one future, at a step with which a round begins: what it has seen in earlier
     /// rounds it has forgotten by now. What it remembers is told apart by the machine's own account of it.
-    pub(super) fn begin_round(&mut self, id: ProcId, step: &(impl Hash + ?Sized)) {
+    pub(super) fn begin_round(
+        &mut self,
+        id: ProcId,
+        round: &'static str,
+        step: &(impl Hash + ?Sized),
+    ) {
         let alone = self.current == Some((id, 0)) && self.live.get(&id) == Some(&1);
         let client = self.client(id);
+        client.round = round;
         if !alone || client.unwell {
             return;
         }
         let mut mix = Mix(2);
-        (client.at, client.remembers).hash(&mut mix);
+        (client.at, client.remembers, round).hash(&mut mix);
         step.hash(&mut mix);
         let proc = &mut self.state.procs[id.0];
         proc.history = mix.finish();
@@ -616,13 +728,14 @@ impl Machine {
         outcome != Outcome::Sleeps
     }
 
-    /// Whether it can go on by itself, and whether it can if something happens that need not.
-    fn is_enabled(&self, id: PointId, point: &Point) -> (bool, bool) {
+    fn is_enabled(&self, id: PointId, point: &Point) -> Able {
         let left = &self.state.left;
-        let itself = |enabled: bool| (enabled, enabled);
+        let now = |enabled: bool| if enabled { Able::Now } else { Able::Not };
+        let outside = |possible: bool| if possible { Able::Outside } else { Able::Not };
         match &point.until {
-            Until::Now => itself(true),
-            Until::Performable(set, ops) => itself(self.performable(id.proc, *set, ops)),
+            _ if !self.is_next_to_begin(id.proc) => Able::Not,
+            Until::Now => Able::Now,
+            Until::Performable(set, ops) => now(self.performable(id.proc, *set, ops)),
             Until::Sleep {
                 set,
                 ops,
@@ -631,37 +744,44 @@ impl Machine {
             } => {
                 let ended =
                     child.is_some_and(|child| !self.is_alive(child) && self.proc(child).zombie);
-                itself(*timed || ended || self.performable(id.proc, *set, ops))
+                if ended || self.performable(id.proc, *set, ops) {
+                    Able::Now
+                } else if *timed {
+                    Able::InTime
+                } else {
+                    Able::Not
+                }
             }
             Until::Ended { proc, timed } => {
-                let stubborn = self.scenario.stubborn
-                    && self
-                        .as_service(*proc)
-                        .is_some_and(|it| it.told && !it.killed);
-                let itself = !self.is_alive(*proc) || *timed && stubborn;
-                (itself, itself || *timed && left.time > 0)
+                let told = |it: &Service| it.told && !it.killed;
+                let stubborn = self.scenario.stubborn && self.as_service(*proc).is_some_and(told);
+                if !self.is_alive(*proc) || *timed && stubborn {
+                    Able::Now
+                } else {
+                    outside(*timed && left.time > 0)
+                }
             }
             Until::Told(supervisor) => {
                 let said = !self.told_by(*supervisor).said.is_empty();
-                itself(said || !self.is_alive(*supervisor))
+                now(said || !self.is_alive(*supervisor))
             }
             Until::Word(supervisor) => {
                 let Supervisor { word, starter, .. } = self.told_by(*supervisor);
-                itself(*word || !self.is_alive(*starter) || self.has(Bug::NoWord))
+                now(*word || !self.is_alive(*starter) || self.has(Bug::NoWord))
             }
             Until::ReadyOrEnded {
                 service,
                 supervisor,
             } => {
                 let ready = self.as_service(*service).is_some_and(|it| it.ready);
-                itself(ready || self.is_alarmed(*supervisor))
+                now(ready || self.is_alarmed(*supervisor))
             }
-            Until::Alarm(supervisor) => itself(self.is_alarmed(*supervisor)),
+            Until::Alarm(supervisor) => now(self.is_alarmed(*supervisor)),
             Until::AllGone(supervisor) => {
-                itself(!self.told_by(*supervisor).presence || !self.is_alive(*supervisor))
+                now(!self.told_by(*supervisor).presence || !self.is_alive(*supervisor))
             }
-            Until::TimeUp => (false, left.time > 0),
-            Until::Failure => (false, left.failures > 0),
+            Until::TimeUp => outside(left.time > 0),
+            Until::Failure => outside(left.failures > 0),
             Until::Cancel => {
                 let mut others = self.points.range(
                     PointId { number: 0, ..id }..=PointId {
@@ -670,7 +790,7 @@ impl Machine {
                     },
                 );
                 let busy = others.any(|(_, other)| other.at_once);
-                (false, left.cancels > 0 && !busy)
+                outside(left.cancels > 0 && !busy)
             }
         }
     }
@@ -686,9 +806,9 @@ impl Machine {
         let mut outside = Vec::new();
         for (&id, point) in &self.points {
             match self.is_enabled(id, point) {
-                (true, _) => choices.push(Choice::Step(id)),
-                (false, true) => outside.push(Choice::Step(id)),
-                (false, false) => {}
+                Able::Now | Able::InTime => choices.push(Choice::Step(id)),
+                Able::Outside => outside.push(Choice::Step(id)),
+                Able::Not => {}
             }
         }
         // The process that moved last goes on first: the shortest counterexamples have few switches.
@@ -715,7 +835,8 @@ impl Machine {
             }
         }
         if self.state.janitor {
-            return self.bounded(choices, Vec::new());
+            let by_itself = choices.len();
+            return (choices, by_itself);
         }
         if choices.is_empty() && self.needs_janitor() {
             choices.push(Choice::Janitor);
@@ -723,7 +844,11 @@ impl Machine {
         let left = &self.state.left;
         for id in self.ids().filter(|&id| self.is_alive(id)) {
             let may = match &self.proc(id).kind {
-                Kind::Client(_) => left.clients > 0 && self.points.keys().any(|it| it.proc == id),
+                // One that is killed before it has begun has never come.
+                Kind::Client(_) => {
+                    let begun = self.proc(id).begun;
+                    left.clients > 0 && begun && self.points.keys().any(|it| it.proc == id)
+                }
                 Kind::Supervisor(_) => left.supervisors > 0,
                 _ => false,
             };
@@ -734,20 +859,29 @@ impl Machine {
         if left.removals > 0 {
             outside.extend(self.state.table.ids().map(Choice::Remove));
         }
-        self.bounded(choices, outside)
-    }
-
-    /// With bounded preemption: whoever can go on does, once the others have cut in as often as they may.
-    fn bounded(&self, mut choices: Vec<Choice>, outside: Vec<Choice>) -> (Vec<Choice>, usize) {
-        let bound = self.scenario.bound;
-        if bound.is_some_and(|bound| self.switches >= bound) {
-            if let Some(last) = self.last.filter(|&last| can_go_on(&choices, last)) {
-                choices.retain(|choice| is_of(choice, last));
-            }
-        }
         let by_itself = choices.len();
         choices.extend(outside);
         (choices, by_itself)
+    }
+
+    /// Whether another process goes on than the one that could have. One that goes on only because its time
+    /// is up has let the others go first.
+    pub(super) fn cuts_in(&self, choice: Choice) -> bool {
+        let (Choice::Step(id), Some(last)) = (choice, self.last) else {
+            return false;
+        };
+        let mut points = self.points.iter();
+        last != id.proc
+            && points.any(|(&it, point)| it.proc == last && self.is_enabled(it, point) == Able::Now)
+    }
+
+    /// Clients that do the same are told apart by who begins first, and by nothing else. So the order in
+    /// which they begin is given.
+    fn is_next_to_begin(&self, id: ProcId) -> bool {
+        let scripts = &self.scenario.clients;
+        let same = |other: ProcId| scripts.get(other.0) == scripts.get(id.0);
+        let begun = |id: ProcId| self.proc(id).begun || !self.is_alive(id);
+        begun(id) || id.0 >= scripts.len() || (0..id.0).map(ProcId).all(|it| begun(it) || !same(it))
     }
 
     /// Takes note of who goes on.
@@ -755,21 +889,8 @@ impl Machine {
         let Choice::Step(id) = choice else {
             return;
         };
-        if self.scenario.bound.is_some() {
-            if let Some(last) = self.last.filter(|&last| last != id.proc) {
-                let mut points = self.points.iter();
-                let cut_in =
-                    points.any(|(&it, point)| it.proc == last && self.is_enabled(it, point).0);
-                self.switches += u8::from(cut_in);
-            }
-        }
+        self.state.procs[id.proc.0].begun = true;
         self.last = Some(id.proc);
-    }
-
-    fn is_unused(&self) -> bool {
-        let table = &self.state.table;
-        let mut values = table.ids().filter_map(|id| table.values(id));
-        values.all(|values| values[slot::REFS as usize] == 0)
     }
 
     /// What happens beside the steps of a task.
@@ -783,11 +904,9 @@ impl Machine {
             Choice::Kill(id) => {
                 match self.proc(id).kind {
                     Kind::Client(_) => self.state.left.clients -= 1,
-                    _ => {
-                        self.state.left.supervisors -= 1;
-                        self.state.killed_unused |= self.is_unused();
-                    }
+                    _ => self.state.left.supervisors -= 1,
                 }
+                self.bereave();
                 self.end(id);
             }
             Choice::Crash(id) => {
@@ -802,6 +921,16 @@ impl Machine {
             Choice::Remove(set) => {
                 self.state.left.removals -= 1;
                 self.state.table.remove(set);
+            }
+        }
+    }
+
+    /// Somebody has died who may have been about to see to what is left.
+    pub(super) fn bereave(&mut self) {
+        self.state.left_well = false;
+        for proc in &mut self.state.procs {
+            if let Kind::Client(client) = &mut proc.kind {
+                client.undisturbed = false;
             }
         }
     }
@@ -857,14 +986,6 @@ impl Machine {
         }
         line
     }
-}
-
-fn is_of(choice: &Choice, proc: ProcId) -> bool {
-    matches!(choice, Choice::Step(id) if id.proc == proc)
-}
-
-fn can_go_on(choices: &[Choice], proc: ProcId) -> bool {
-    choices.iter().any(|choice| is_of(choice, proc))
 }
 
 /// A fast hash of good quality: what is multiplied and folded spreads over all bits.

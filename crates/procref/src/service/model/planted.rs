@@ -4,8 +4,8 @@
 
 use super::super::config::Orphan;
 use super::machine::{Machine, ProcId};
-use super::scenario::Act::{self, Acquire, Pin, Release, Unpin};
-use super::scenario::{By, Scenario};
+use super::scenario::Act::{self, Acquire, AcquireOrCancel, Pin, Release, Unpin};
+use super::scenario::{By, Recover, Scenario};
 use super::sim::Process;
 use crate::kernel::semset::{
     Op, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, Values, WAIT_ALONE, WAIT_CLIENT,
@@ -24,10 +24,12 @@ pub(super) enum Bug {
     RemovalWakesNobody,
     // Acquiring.
     JoinsUnsupervised,
+    JoinsWhatNobodyHolds,
     LockBeforeReference,
     EnterGivesUpOnRemoval,
     WaiterTakesTheLock,
     WaiterIsNotWoken,
+    CancelledWaiterKeepsTheLock,
     NoSecondLook,
     // Starting.
     PublishesSlotBySlot,
@@ -58,11 +60,13 @@ pub(super) enum Bug {
     ParentDeaf,
     ResignsUnasked,
     ClearsUpTooEarly,
+    LeavesTheFilesOfAFailedStart,
+    LeavesWhatWasLeftToIt,
 }
 
 pub(super) const WAIT_IDLE: &str = "wait idle";
 const RESIGN: &str = "resign";
-const WRITE: &str = "write";
+pub(super) const WRITE: &str = "write";
 
 /// What a supervisor's array is called.
 pub(super) fn label(ops: &[Op]) -> &'static str {
@@ -125,6 +129,10 @@ pub(super) fn arrays(bug: Bug, operation: &str, ops: &[Op]) -> Vec<Vec<Op>> {
         (Bug::LockWithoutUndo, _) => vec![without_undo(ops, slot::LOCK)],
         (Bug::ReferenceWithoutUndo, _) => vec![without_undo(ops, slot::REFS)],
         (Bug::JoinsUnsupervised, step::JOIN) => vec![without(ops, is_on(slot::SUPERVISOR))],
+        (Bug::JoinsWhatNobodyHolds, step::JOIN) => {
+            let guarded = |op: &Op| op.slot == slot::REFS;
+            vec![[without(ops, guarded), vec![undone(slot::REFS, 1)]].concat()]
+        }
         (Bug::LockBeforeReference, step::ENTER) => vec![without(ops, is_on(slot::REFS))],
         (Bug::LockBeforeReference, step::PUBLISH) if ops.contains(&UNLOCK[0]) => {
             vec![ops.to_vec(), vec![undone(slot::REFS, 1)]]
@@ -180,6 +188,11 @@ pub(super) fn sleeps_not(bug: Option<Bug>, label: &str) -> bool {
     bug == Some(Bug::ClearsUpTooEarly) && label == "wait alone"
 }
 
+/// Whoever steps down goes without a look at what was left to it.
+pub(super) fn does_not_clear_up(bug: Option<Bug>, label: &str) -> bool {
+    bug == Some(Bug::LeavesWhatWasLeftToIt) && label == WAIT_IDLE
+}
+
 /// The set that a step is made on.
 pub(super) fn set(process: &Process, bug: Bug, operation: &str, set: SetId) -> SetId {
     let leaves = operation.starts_with("leave the") || operation == step::ABANDON;
@@ -203,6 +216,14 @@ pub(super) fn outcome(process: &Process, bug: Bug, operation: &str, outcome: Out
         (Bug::EnterGivesUpOnRemoval, step::ENTER, Outcome::Gone) => Outcome::OutOfRange,
         _ => outcome,
     }
+}
+
+/// The client that waited for the lock to be free has called its `acquire` off.
+pub(super) fn keeps_the_lock(process: &Process, bug: Bug, operation: &str) -> bool {
+    let id = process.id;
+    bug == Bug::CancelledWaiterKeepsTheLock
+        && operation == step::WAIT
+        && process.lock().client(id).calls == 0
 }
 
 /// What a client reads.
@@ -270,6 +291,7 @@ const FAILED: &str = "failed";
 const COUNT: &str = "G2";
 const NOBODYS: &str = "held by nobody";
 const STRANGER: &str = "G5";
+const FORSAKEN: &str = "nobody has held since it ended";
 const BAD: &str = "G4: client";
 const UNSUPERVISED: &str = "G3";
 
@@ -320,9 +342,33 @@ pub(super) fn plants() -> Vec<Plant> {
             callback(),
             &[TWICE, TWO_LIVE, BAD, STUCK, FAILED, STOPPED, COUNT, LEFT],
         ),
+        (
+            Bug::JoinsWhatNobodyHolds,
+            Scenario::new(
+                "pinned, crashes",
+                By::Callback,
+                &[
+                    &[Acquire, Pin, Release, Acquire, Release],
+                    &[Acquire, Unpin, Release],
+                ],
+            )
+            .with(|it| it.recover = Some(Recover::Restarts))
+            .with_budget(|it| it.crashes = 1),
+            &[FORSAKEN],
+        ),
         (Bug::EnterGivesUpOnRemoval, callback(), &[FAILED]),
         (Bug::WaiterTakesTheLock, callback(), &[STUCK]),
         (Bug::WaiterIsNotWoken, pinned(By::Callback), &[STUCK]),
+        (
+            Bug::CancelledWaiterKeepsTheLock,
+            Scenario::new(
+                "callback, cancelled",
+                By::Callback,
+                &[&[AcquireOrCancel, Release], ONCE],
+            )
+            .with_budget(|it| it.cancels = 1),
+            &[STUCK, LEFT],
+        ),
         (
             Bug::NoSecondLook,
             callback(),
@@ -413,6 +459,16 @@ pub(super) fn plants() -> Vec<Plant> {
             &[LEFT],
         ),
         (Bug::ClearsUpTooEarly, command(), &[FAILED, STUCK, BAD]),
+        (
+            Bug::LeavesTheFilesOfAFailedStart,
+            killed(command().with_budget(|it| it.crashes = 1)),
+            &[LEFT],
+        ),
+        (
+            Bug::LeavesWhatWasLeftToIt,
+            killed(command().with_budget(|it| it.crashes = 1)),
+            &["still a set, a record"],
+        ),
     ];
     let plant = |(bug, scenario, found_by): (Bug, Scenario, _)| Plant {
         scenario: scenario.with(|it| it.bug = Some(bug)),

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::machine::{Choice, Client, Kind, Machine, Mix, ProcId};
+use super::machine::{Choice, Client, Kind, Machine, ProcId};
 use super::scenario::{self, Scenario};
 use super::sim::{Process, Sim, lock};
 use super::supervisor::{self, Charge};
@@ -169,7 +169,15 @@ impl Run {
         }
         let mut machine = self.machine();
         machine.spawned.clear();
+        machine.forsake();
         machine.check();
+    }
+
+    /// Once more what has been gone through before.
+    pub(super) fn repeat(&mut self, choices: &[Choice]) {
+        self.machine().repeats = true;
+        choices.iter().for_each(|&choice| self.take(choice));
+        self.machine().repeats = false;
     }
 
     pub(super) fn take(&mut self, choice: Choice) {
@@ -204,18 +212,6 @@ impl Run {
         if machine.granted.is_some() {
             machine.violate("the model is broken: a step was not made");
         }
-    }
-
-    /// What makes this state.
-    pub(super) fn hash(&self) -> u64 {
-        use std::hash::{Hash as _, Hasher as _};
-        let machine = self.machine();
-        let mut mix = Mix(0);
-        machine.state.hash(&mut mix);
-        if machine.scenario.bound.is_some() {
-            (machine.last, machine.switches).hash(&mut mix);
-        }
-        mix.finish()
     }
 }
 

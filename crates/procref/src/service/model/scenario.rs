@@ -8,7 +8,7 @@ use super::super::config::{Config, Orphan};
 use super::super::lifecycle::{self, Lease};
 use super::super::seat::Seat;
 use super::super::{following, pin};
-use super::machine::{Budget, Machine, ProcId, Until};
+use super::machine::{Budget, Machine, Meanwhile, ProcId, Until};
 use super::planted::Bug;
 use super::sim::{Sim, either};
 use crate::command::ServiceCommand;
@@ -19,7 +19,7 @@ use crate::name::{Name, Namespace, ServiceKey};
 use crate::runtime::BoxFuture;
 
 /// What a client does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Act {
     Acquire,
     /// Or its future is dropped.
@@ -165,6 +165,7 @@ fn act(sim: Sim, seat: Arc<Seat<Sim>>, config: Arc<Config>, acts: Vec<Act>) -> B
                         };
                         sim.expect(released, "release");
                         sim.end_of_call();
+                        sim.left();
                     }
                 }
                 Act::Drop => {
@@ -203,7 +204,10 @@ fn act(sim: Sim, seat: Arc<Seat<Sim>>, config: Arc<Config>, acts: Vec<Act>) -> B
                 }
                 Act::Exit => {
                     let id = sim.id;
-                    let exit = |machine: &mut Machine| machine.end(id);
+                    let exit = |machine: &mut Machine| {
+                        machine.bereave();
+                        machine.end(id);
+                    };
                     sim.call("exit", exit).await;
                     std::future::pending::<()>().await;
                 }
@@ -215,7 +219,10 @@ fn act(sim: Sim, seat: Arc<Seat<Sim>>, config: Arc<Config>, acts: Vec<Act>) -> B
 impl Sim {
     fn next_act(&self) {
         let id = self.id;
-        self.lock().client(id).at += 1;
+        let mut machine = self.lock();
+        let client = machine.client(id);
+        client.at += 1;
+        client.round = "";
     }
 
     fn begin(&self) {
@@ -223,7 +230,7 @@ impl Sim {
         let mut machine = self.lock();
         let client = machine.client(id);
         if client.calls == 0 {
-            client.ended_meanwhile.clear();
+            client.meanwhile = Meanwhile::default();
             client.unwell = false;
         }
         client.calls += 1;
@@ -235,7 +242,7 @@ impl Sim {
         let client = machine.client(id);
         client.calls -= 1;
         if client.calls == 0 {
-            client.ended_meanwhile.clear();
+            client.meanwhile = Meanwhile::default();
         }
     }
 
@@ -273,9 +280,17 @@ impl Sim {
             if let Some(place) = holds.iter().position(|held| *held == instance) {
                 holds.remove(place);
             }
+            machine.client(id).undisturbed = true;
         };
-        self.lock().begin_round(id, LET_GO);
+        self.lock().begin_round(id, LET_GO, &());
         self.call(LET_GO, let_go).await;
+    }
+
+    /// It has let go.
+    fn left(&self) {
+        let id = self.id;
+        let mut machine = self.lock();
+        machine.state.left_well |= std::mem::take(&mut machine.client(id).undisturbed);
     }
 
     fn expect(&self, done: Result<()>, operation: &'static str) {
@@ -381,6 +396,7 @@ impl Sim {
     async fn recover(&self, old: u32, way: Recover) -> Result<ServiceInfo> {
         let id = self.id;
         let recover = |machine: &mut Machine| {
+            machine.called_to_recover(id, old);
             let old = machine.look_up(old);
             if let Some(old) = old.filter(|&old| machine.as_service(old).is_some()) {
                 if let Some(service) = machine.service(old) {

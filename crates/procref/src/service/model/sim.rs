@@ -2,15 +2,16 @@
 
 use std::fmt::Debug;
 use std::future::Future;
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use super::machine::{Machine, PointId, ProcId, Until};
-use super::planted;
+use super::planted::{self, step};
+use super::scenario::LET_GO;
 use crate::kernel::Missing;
-use crate::kernel::semset::{Op, Values, Wait};
+use crate::kernel::semset::{Op, Values, Wait, op, slot, undone};
 use crate::kernel::sim::{Calls, Outcome, SetId, SimKernel};
 
 /// The machine as one process has it.
@@ -99,6 +100,68 @@ impl Process {
         };
         let act = |machine: &mut Machine| machine.state.table.operate(pid, set, ops, wait);
         self.at(label, until, !sleeping, act).await
+    }
+}
+
+/// Where a client's round begins, and what it depends on beside what the machine knows of it.
+impl Process {
+    fn before(&self, set: SetId, operation: &'static str, ops: &[Op]) {
+        let mut machine = self.lock();
+        let leaving = machine.client(self.id).round == LET_GO;
+        match operation {
+            step::JOIN => machine.begin_round(self.id, step::JOIN, &(set, ops)),
+            // Refused, it looks around, and tries again.
+            step::LEAVE if leaving => machine.begin_round(self.id, LET_GO, &(set, step::LEAVE)),
+            _ => {}
+        }
+        // Its name among the holders: all that depends on who the others are.
+        let name = ops.iter().find(|op| slot::WHO.contains(&op.slot));
+        if let (Some(name), Some((proc, task))) = (name, machine.current) {
+            machine.observe(proc, task, "name", &name.slot);
+        }
+    }
+
+    /// With the lock everything is looked at anew.
+    fn after(&self, set: SetId, operation: &'static str) {
+        let mut machine = self.lock();
+        let round = machine.client(self.id).round;
+        match operation {
+            step::ENTER | step::LOCK if round == step::JOIN => {
+                machine.begin_round(self.id, step::ENTER, &set);
+            }
+            step::LEAVE_LAST if round == LET_GO => {
+                machine.begin_round(self.id, step::LEAVE_LAST, &set);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a client makes of the values: of how many there are it asks only whether it is one, or more.
+#[derive(Debug)]
+struct SeenByClient(Option<Values>);
+
+impl Hash for SeenByClient {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        if let Some(values) = &self.0 {
+            let at = |slot: u16| values[slot as usize];
+            (at(slot::REFS).min(2), at(slot::SUPERVISOR) > 0).hash(state);
+            (at(slot::LOCK) > 0, at(slot::TREE) > 0, at(slot::PIN) > 0).hash(state);
+            values[slot::GENERATION as usize..slot::WATCH as usize].hash(state);
+        }
+    }
+}
+
+/// What a supervisor makes of them: who else is there does not matter to it, only to its arrays.
+#[derive(Debug)]
+pub(super) struct SeenBySupervisor(pub(super) Option<Values>);
+
+impl Hash for SeenBySupervisor {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        if let Some(values) = &self.0 {
+            (values[slot::TREE as usize] > 0).hash(state);
+            values[slot::GENERATION as usize..slot::WATCH as usize].hash(state);
+        }
     }
 }
 
@@ -198,12 +261,14 @@ impl Calls for Process {
         ops: &[Op],
         wait: Wait,
     ) -> Outcome {
-        if operation == planted::step::JOIN {
-            self.lock().begin_round(self.id, &(set, ops));
-        }
+        self.before(set, operation, ops);
         let bug = self.lock().scenario.bug;
         let Some(bug) = bug else {
-            return self.array(set, operation, ops, wait).await;
+            let outcome = self.array(set, operation, ops, wait).await;
+            if outcome == Outcome::Done {
+                self.after(set, operation);
+            }
+            return outcome;
         };
         let set = planted::set(self, bug, operation, set);
         let mut outcome = Outcome::Done;
@@ -213,13 +278,17 @@ impl Calls for Process {
                 break;
             }
         }
+        if planted::keeps_the_lock(self, bug, operation) {
+            let lock = [op(slot::LOCK, 0), undone(slot::LOCK, 1)];
+            self.array(set, step::LOCK, &lock, Wait::No).await;
+        }
         planted::outcome(self, bug, operation, outcome)
     }
 
     async fn values(&self, set: SetId) -> Option<Values> {
         let id = self.id;
-        let read = |machine: &mut Machine| planted::values(machine, id, set);
-        self.call("read the set", read).await
+        let read = |machine: &mut Machine| SeenByClient(planted::values(machine, id, set));
+        self.call("read the set", read).await.0
     }
 
     async fn remove(&self, set: SetId) -> bool {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::machine::{Machine, ProcId, Said, Until};
 use super::planted::{self, Bug};
-use super::sim::Process;
+use super::sim::{Process, SeenBySupervisor};
 use crate::kernel::semset::bare::{Calls, Refused, Set, Step};
 use crate::kernel::semset::{Op, Values, Wait};
 use crate::kernel::sim::{Outcome, SetId};
@@ -26,6 +26,7 @@ pub(super) async fn live(process: Process, set: SetId, charge: Option<Charge>) {
         set,
         child: Cell::new(None),
         noted: Cell::new(false),
+        written: Cell::new(0),
     };
     let set = Set::new(&calls);
     match charge {
@@ -39,7 +40,10 @@ pub(super) async fn live(process: Process, set: SetId, charge: Option<Charge>) {
             instance,
             generation,
         }) => {
-            let birth = SimBirth(&calls);
+            let birth = SimBirth {
+                calls: &calls,
+                hands: SimHands::new(&calls),
+            };
             launch_and_watch(set, &birth, instance, generation, Duration::ZERO).await;
         }
     }
@@ -66,6 +70,8 @@ struct SimCalls {
     child: Cell<Option<ProcId>>,
     /// It has seen its child's end.
     noted: Cell<bool>,
+    /// How often it has published something.
+    written: Cell<u8>,
 }
 
 impl SimCalls {
@@ -102,7 +108,13 @@ impl Calls for &SimCalls {
     type Limit = Limit;
 
     async fn operate(self, ops: &[Op]) -> Step<()> {
-        step(self.arrays(planted::label(ops), ops, Wait::No).await)
+        let label = planted::label(ops);
+        if planted::does_not_clear_up(self.process.lock().scenario.bug, label) {
+            return Err(Refused::NotNow);
+        }
+        self.written
+            .set(self.written.get() + u8::from(label == planted::WRITE));
+        step(self.arrays(label, ops, Wait::No).await)
     }
 
     async fn operate_within(self, ops: &[Op], _: Duration) -> Step<()> {
@@ -142,9 +154,10 @@ impl Calls for &SimCalls {
 
     async fn values(self) -> Step<Values> {
         let set = self.set;
-        let read = |machine: &mut Machine| machine.state.table.values(set).copied();
+        let read =
+            |machine: &mut Machine| SeenBySupervisor(machine.state.table.values(set).copied());
         let values = self.process.call("read the set", read).await;
-        values.ok_or(Refused::Gone)
+        values.0.ok_or(Refused::Gone)
     }
 
     async fn remove(self) -> Step<()> {
@@ -276,7 +289,13 @@ impl<'a> Hands for SimHands<'a> {
     }
 
     async fn remove_files(&self) {
-        self.process().unlink_record().await;
+        let process = self.process();
+        // It has published the service, and nothing since.
+        let anothers = self.calls.written.get() == 1;
+        if anothers && process.lock().has(Bug::LeavesTheFilesOfAFailedStart) {
+            return;
+        }
+        process.unlink_record().await;
     }
 
     fn is_parent(&self) -> bool {
@@ -323,27 +342,31 @@ impl Parent for SimHands<'_> {
     }
 }
 
-struct SimBirth<'a>(&'a SimCalls);
+struct SimBirth<'a> {
+    calls: &'a SimCalls,
+    hands: SimHands<'a>,
+}
 
 impl<'a> Birth for SimBirth<'a> {
     type Parent = SimHands<'a>;
+    type Hands = SimHands<'a>;
 
     fn say_not_in_place(&self) -> bool {
-        self.0.process.say(Said::NotInPlace)
+        self.calls.process.say(Said::NotInPlace)
     }
 
     fn say_counted(&self) -> bool {
-        self.0.process.say(Said::Counted);
+        self.calls.process.say(Said::Counted);
         // Somebody whom the starter has forked may keep its end of the pipe.
         true
     }
 
     fn say_in_place(&self, _: Identity) -> bool {
-        self.0.process.say(Said::Published)
+        self.calls.process.say(Said::Published)
     }
 
     async fn has_word(&self) -> bool {
-        let process = &self.0.process;
+        let process = &self.calls.process;
         let id = process.id;
         let word = |machine: &mut Machine| machine.supervisor(id).word || machine.has(Bug::NoWord);
         process
@@ -352,7 +375,7 @@ impl<'a> Birth for SimBirth<'a> {
     }
 
     async fn fork(&self) -> Option<SimHands<'a>> {
-        let process = &self.0.process;
+        let process = &self.calls.process;
         let id = process.id;
         let fork = |machine: &mut Machine| {
             let child = machine.spawn_service(None, Some(id));
@@ -363,11 +386,11 @@ impl<'a> Birth for SimBirth<'a> {
             child
         };
         let child = process.call("fork the service", fork).await;
-        self.0.child.set(Some(child));
-        Some(SimHands::new(self.0))
+        self.calls.child.set(Some(child));
+        Some(SimHands::new(self.calls))
     }
 
-    async fn remove_files(&self) {
-        self.0.process.unlink_record().await;
+    fn hands(&self) -> &SimHands<'a> {
+        &self.hands
     }
 }

@@ -48,6 +48,7 @@ impl Charged<'_> {
 
 impl<'a> Birth for Charged<'a> {
     type Parent = Tree<'a>;
+    type Hands = Plan;
 
     fn say_not_in_place(&self) -> bool {
         self.report(Message::NotInPlace)
@@ -91,8 +92,8 @@ impl<'a> Birth for Charged<'a> {
         })
     }
 
-    async fn remove_files(&self) {
-        self.plan.unlink_files();
+    fn hands(&self) -> &Plan {
+        self.plan
     }
 }
 
