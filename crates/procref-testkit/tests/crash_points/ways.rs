@@ -150,10 +150,9 @@ pub fn way(kind: Kind, point: &CrashPoint) -> Option<Way> {
         // Only one that procref has executed.
         (
             "Prepared" | "WordGiven" | "Launched" | "GateOpened" | "Executed" | "WordTaken"
-            | "SteppedDown" | "ClearedUp" | "ServiceForked" | "ServicePublished"
-            | "AtGate" | "GatePassed" | "EndReported" | "GoneReported" | "StartSeen"
-            | "SharedLockReleased" | "StartCleared" | "RestEnded" | "Resigned"
-            | "FoundIdleAfterEnd" | "Yielded",
+            | "SteppedDown" | "ClearedUp" | "ServiceForked" | "ServicePublished" | "AtGate"
+            | "GatePassed" | "EndReported" | "GoneReported" | "StartSeen" | "SharedLockReleased"
+            | "StartCleared" | "RestEnded" | "Resigned" | "FoundIdleAfterEnd" | "Yielded",
             Callback,
         ) => return None,
         _ => Alone,
