@@ -131,6 +131,10 @@ impl Demo {
         self.until("the supervisor to stop the service", |demo| {
             demo.status.state() == State::Absent
         })?;
+        // To remove the set is the last thing it does but one.
+        self.until("the supervisor to end", |demo| {
+            demo.seen.supervisors.iter().all(|run| run.is_over())
+        })?;
         self.stage
             .caption("Its supervisor, which the kernel woke, has stopped it.")
     }
