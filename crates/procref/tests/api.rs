@@ -13,6 +13,9 @@ use procref::{
     SharedServiceBuilder, process,
 };
 
+/// A method of the builder that sets one thing.
+type Set<T> = fn(SharedServiceBuilder, T) -> SharedServiceBuilder;
+
 type Started = Immediate<Result<ServiceInfo>>;
 type Done = Immediate<Result<()>>;
 type Healthy = Immediate<bool>;
@@ -40,18 +43,11 @@ fn a_service_is_described_and_acquired() -> Result<()> {
     let build: fn(SharedServiceBuilder) -> Result<SharedService> = SharedServiceBuilder::build;
     let count: fn(&SharedService) -> Result<u32> = SharedService::count;
     let name: fn(&SharedService) -> &str = SharedService::name;
-    let base_dir: fn(SharedServiceBuilder, PathBuf) -> SharedServiceBuilder =
-        SharedServiceBuilder::base_dir;
-    let on_first_acquire: fn(SharedServiceBuilder, fn() -> Started) -> SharedServiceBuilder =
-        SharedServiceBuilder::on_first_acquire;
-    let on_last_release: fn(SharedServiceBuilder, fn(ServiceInfo) -> Done) -> SharedServiceBuilder =
-        SharedServiceBuilder::on_last_release;
-    let on_health_check: fn(
-        SharedServiceBuilder,
-        fn(&ServiceInfo) -> Healthy,
-    ) -> SharedServiceBuilder = SharedServiceBuilder::on_health_check;
-    let on_recover: fn(SharedServiceBuilder, fn(ServiceInfo) -> Started) -> SharedServiceBuilder =
-        SharedServiceBuilder::on_recover;
+    let base_dir: Set<PathBuf> = SharedServiceBuilder::base_dir;
+    let on_first_acquire: Set<fn() -> Started> = SharedServiceBuilder::on_first_acquire;
+    let on_last_release: Set<fn(ServiceInfo) -> Done> = SharedServiceBuilder::on_last_release;
+    let on_health_check: Set<fn(&ServiceInfo) -> Healthy> = SharedServiceBuilder::on_health_check;
+    let on_recover: Set<fn(ServiceInfo) -> Started> = SharedServiceBuilder::on_recover;
 
     let info: fn(&ServiceHandle) -> &ServiceInfo = ServiceHandle::info;
     let pid: fn(&ServiceHandle) -> u32 = ServiceHandle::pid;
