@@ -60,7 +60,7 @@ ARROWS = [
 
 FOOT = [
     "Taking and giving back a reference is one atomic operation on a System V semaphore set. What a process has taken,",
-    "the kernel takes back when it ends. Who starts, recovers or stops the service holds its lock, and so loses that, too.",
+    "the kernel takes back when it ends. So it is with the lock, which whoever starts, recovers or stops the service holds.",
 ]
 
 STYLE = """\

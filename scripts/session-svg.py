@@ -2,7 +2,8 @@
 """Records a session with the release build of procref in a terminal, as docs/images/session.svg.
 
 Types the commands below into a real bash in a pseudo-terminal, waits for what each is for, and draws what came
-out, with the pauses between commands made long enough for a reader. Needs `redis-server` and `redis-cli`.
+out, with the pauses between commands made long enough for a reader. Left out is bash's own notice that a job was killed,
+which comes at one prompt or at the next. Needs `redis-server` and `redis-cli`.
 
     scripts/session-svg.py            record, and write the picture
     scripts/session-svg.py --check    record, and compare with the picture that is there, numbers aside
@@ -54,6 +55,8 @@ SESSION = [
 PATIENCE = 30.0
 COLUMNS, ROWS = 86, 50
 PROMPT = "$ "
+
+NOTICE = re.compile(r"^\[\d+\][-+ ] +Killed .*\r\n", re.MULTILINE)
 
 # Seconds that a reader gets: before a command, and before its output.
 READING, TYPED = 1.6, 0.7
@@ -155,7 +158,7 @@ def record():
             terminal.prompt()
             session = []
             for line, expected in SESSION:
-                output = terminal.type(line)
+                output = NOTICE.sub("", terminal.type(line))
                 if expected is not None:
                     terminal.until(f"{expected} clients", lambda: clients(environment) == expected)
                 session.append((line, output))

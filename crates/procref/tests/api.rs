@@ -145,6 +145,7 @@ fn a_counter_counts() -> Result<()> {
     Ok(())
 }
 
+#[cfg(unix)]
 #[test]
 fn processes_are_asked_and_ended_by_pid() {
     let is_alive: fn(u32) -> bool = process::is_alive;
@@ -163,6 +164,7 @@ fn processes_are_asked_and_ended_by_pid() {
     child.wait().expect("wait for it");
 }
 
+#[cfg(unix)]
 fn sleeper() -> std::process::Child {
     let mut sleep = std::process::Command::new("sleep");
     sleep.arg("600").spawn().expect("start sleep")
