@@ -1,8 +1,8 @@
 //! The API of the 0.1 line, signature by signature: what was written for it compiles, and means the same.
 //!
 //! Each function is given the type that it has had there, so that a change of any of them, also one that
-//! type inference would hide from most callers, does not compile. Nothing here is shared with others:
-//! the services have a runtime directory of their own.
+//! type inference would hide from most callers, does not compile; one that only takes more than before does.
+//! Nothing here is shared with others: the services have a runtime directory of their own.
 
 use std::future::{self, Future, Ready as Immediate};
 use std::io;
