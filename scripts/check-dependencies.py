@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Checks every dependency, of tests and tools, too, against deny.toml, without a network.
+"""Checks every dependency of the workspace, its tests included, against deny.toml. What Cargo has fetched once is enough
+for that: nobody else is asked.
 
 - Its licence: an expression that what `[licenses] allow` lists can satisfy.
 - Its source: a registry of `[sources] allow-registry`, or this project.
