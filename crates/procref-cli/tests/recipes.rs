@@ -127,3 +127,25 @@ fn give_away(path: &Path, uid: u32) {
         give_away(&entry.expect("an entry").path(), uid);
     }
 }
+
+#[test]
+fn what_the_readme_shows_is_understood() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+    let readme = fs::read_to_string(readme).expect("the README");
+    let blocks = readme.split("```toml\n").skip(1);
+    let corner = Corner::new();
+    let mut services = 0;
+    for block in blocks.filter_map(|rest| rest.split("```").next()) {
+        let project = corner.project("readme", block);
+        let names = block.lines().filter_map(|line| {
+            let name = line.strip_prefix("[services.")?;
+            name.strip_suffix(']')
+        });
+        for name in names {
+            // It does not run, so all that this does is to read what it is.
+            project.output(&["stop", name]);
+            services += 1;
+        }
+    }
+    assert_ne!(services, 0, "there is none");
+}

@@ -47,3 +47,14 @@ macro_rules! scene {
         })
     };
 }
+
+/// The README's examples, compiled with the others. Here and not in the library, whose package has no
+/// such files.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
+/// That of the page about tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/testing.md")]
+struct Testing;

@@ -62,6 +62,21 @@ const DEFAULT_LOG_LIMIT: u64 = 10 << 20;
 ///     .args(["--port", "{port}", "--bind", "127.0.0.1", "--dir", "{dir}"])
 ///     .ready(Ready::tcp())
 ///     .stop_signal(StopSignal::Int);
+///
+/// let server = ServiceCommand::new("./my-server")
+///     .arg("--verbose")
+///     .port(8080)
+///     .current_dir("/srv/app")
+///     .env("CACHE", "{dir}/cache")
+///     .env_remove("RUST_LOG")
+///     .log("/srv/app/server.log")
+///     .log_limit(1 << 20);
+///
+/// // Written for systemd: finds its socket as descriptor 3. In an environment of its own.
+/// let activated = ServiceCommand::new("/usr/bin/my-daemon")
+///     .socket_activation()
+///     .env_clear()
+///     .env("PATH", "/usr/bin:/bin");
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "it starts nothing by itself"]

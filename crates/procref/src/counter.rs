@@ -53,6 +53,9 @@ type NativeObject = <Native as Kernel>::Object;
 ///
 /// let counter: Box<dyn RefCounter> = Box::new(LocalCounter::default());
 /// assert_eq!(counter.acquire()?, 1);
+/// assert!(counter.try_lock()?);
+/// assert!(!counter.try_lock()?);
+/// counter.unlock()?;
 /// assert_eq!(counter.release()?, 0);
 /// # Ok::<(), procref::Error>(())
 /// ```
@@ -115,6 +118,10 @@ pub trait RefCounter: Send + Sync {
 /// if counter.acquire()? == 1 {
 ///     println!("the first of all processes");
 /// }
+/// if counter.try_lock()? {
+///     println!("nobody can acquire or release meanwhile; {} have it", counter.count()?);
+///     counter.unlock()?;
+/// }
 /// if counter.release()? == 0 {
 ///     println!("the last");
 /// }
@@ -147,6 +154,16 @@ impl PlatformRefCounter {
 
     /// The counter of this name in a runtime directory of one's own, with the rules of
     /// [`base_dir`](crate::SharedServiceBuilder::base_dir).
+    ///
+    /// ```no_run
+    /// # fn example() -> procref::Result<()> {
+    /// use procref::{PlatformRefCounter, RefCounter};
+    ///
+    /// let counter = PlatformRefCounter::in_dir("cache", "/tmp/build-42")?;
+    /// println!("{} processes", counter.acquire()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -389,6 +389,21 @@ pub enum Error {
 }
 
 /// The end of a service's output.
+///
+/// ```no_run
+/// # async fn example(service: procref::SharedService) -> procref::Result<()> {
+/// use procref::Error;
+///
+/// match service.acquire().await {
+///     Err(Error::Exited { output, .. }) => {
+///         println!("it could not be started; see {}", output.log.display());
+///         println!("the last that it wrote: {}", output.lines);
+///     }
+///     acquired => drop(acquired?),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogTail {

@@ -20,7 +20,12 @@ use crate::process;
 /// let mut info = ServiceInfo::new(std::process::id(), 5432);
 /// info.set_metadata("database", "test");
 /// assert_eq!(info.get_metadata("database"), Some("test"));
+/// assert_eq!(info.metadata().collect::<Vec<_>>(), [("database", "test")]);
+/// assert_eq!((info.pid(), info.port()), (std::process::id(), 5432));
 /// assert!(info.is_alive());
+///
+/// let without_port = ServiceInfo::with_pid(std::process::id());
+/// assert_eq!(without_port.port(), 0);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceInfo {

@@ -35,6 +35,9 @@
 //! [runtime directory](SharedServiceBuilder::base_dir). Without a service, [`RefCounter`] is the
 //! bare count.
 //!
+//! The [guide] goes through all that in the order in which it comes to be needed: from a database that
+//! tests share to what is left when the machine dies.
+//!
 //! # What holds
 //!
 //! - At most one instance lives per directory and name, whatever races or crashes.
@@ -50,8 +53,19 @@
 //! # Async and not
 //!
 //! Futures of this crate run on any executor, or none: [`SharedService::acquire_blocking`].
-//! The `tokio` feature (on by default) adds one thing: callbacks that run where no runtime is, in
-//! `Drop` and in the blocking calls, get a tokio runtime of their own.
+//!
+//! # Features
+//!
+//! - `tokio` (on by default): callbacks that run where no runtime is, in `Drop` and in the blocking calls,
+//!   get a tokio runtime of their own. Without it they are polled without a runtime there, and tokio is no
+//!   dependency.
+//! - `crash-points` and `fuzzing`: for procref's own tests, and not covered by semantic versioning.
+//!
+//! # Examples
+//!
+//! Beside the examples of each item there are programs, to be run by `cargo run --release --example NAME`:
+//! `redis` (a whole program of 23 lines), `quickstart` (an HTTP server and five processes), and `postgres`
+//! (sixteen processes, by callbacks or as a command). The latter two are checked from outside.
 //!
 //! # What is going on
 //!
@@ -78,6 +92,8 @@ mod file;
 #[cfg(all(unix, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[doc = include_str!("guide.md")]
+pub mod guide {}
 mod info;
 mod kernel;
 mod local;
@@ -105,13 +121,3 @@ pub use service::{
     SharedServiceBuilder, State, Status,
 };
 pub use template::fill_in;
-
-/// The README's examples, compiled with the others.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
-
-/// That of the page about tests.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/testing.md")]
-struct Testing;

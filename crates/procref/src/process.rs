@@ -97,6 +97,28 @@ impl Identity {
 /// It keeps its meaning for as long as it exists, also after the process has ended and its pid was
 /// given away. On Linux it holds a file descriptor (close-on-exec) once it was asked or told
 /// something.
+///
+/// ```
+/// use std::process::Command;
+/// use std::time::Duration;
+/// use procref::process::Process;
+///
+/// let mut child = Command::new("sleep").arg("60").spawn()?;
+/// let process = Process::open(child.id())?;
+/// assert!(process.is_alive());
+/// assert_eq!(process.pid(), child.id());
+///
+/// process.terminate()?; // asks
+/// if !process.wait(Duration::from_secs(5))? {
+///     process.kill()?; // makes it
+/// }
+/// child.wait()?;
+///
+/// // Whoever has the pid by now is not meant: this does nothing.
+/// process.stop(Duration::from_secs(5))?;
+/// assert!(!process.is_alive());
+/// # Ok::<(), procref::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Process {
     identity: Identity,
@@ -264,6 +286,13 @@ pub fn is_alive(pid: u32) -> bool {
 /// Asks the process that has this pid now to end (`SIGTERM`).
 ///
 /// Does nothing if there is none, or if it is one that [nobody here signals](self).
+///
+/// ```
+/// let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
+/// procref::process::terminate(child.id()); // it is still ours to wait for, so this pid is nobody else's
+/// assert!(!child.wait()?.success());
+/// # Ok::<(), procref::Error>(())
+/// ```
 pub fn terminate(pid: u32) {
     act("terminate", pid, Process::terminate);
 }
@@ -271,6 +300,13 @@ pub fn terminate(pid: u32) {
 /// Ends the process that has this pid now (`SIGKILL`).
 ///
 /// Does nothing if there is none, or if it is one that [nobody here signals](self).
+///
+/// ```
+/// let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
+/// procref::process::kill(child.id()); // it is still ours to wait for, so this pid is nobody else's
+/// assert!(!child.wait()?.success());
+/// # Ok::<(), procref::Error>(())
+/// ```
 pub fn kill(pid: u32) {
     act("kill", pid, Process::kill);
 }
@@ -280,6 +316,14 @@ pub fn kill(pid: u32) {
 ///
 /// Blocks, and returns as soon as it is gone. See [`Process::stop`].
 /// Does nothing if there is none, or if it is one that [nobody here signals](self).
+///
+/// ```
+/// let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
+/// procref::process::stop(child.id(), 5_000);
+/// assert!(!procref::process::is_alive(child.id()));
+/// child.wait()?;
+/// # Ok::<(), procref::Error>(())
+/// ```
 pub fn stop(pid: u32, timeout_ms: u64) {
     act("stop", pid, |process| {
         process.stop(Duration::from_millis(timeout_ms))

@@ -61,9 +61,15 @@ pub(crate) type Callback = Arc<dyn Fn(&ServiceInfo) -> BoxFuture<bool> + Send + 
 /// ```
 /// use procref::{Ready, ServiceCommand};
 ///
-/// let server = ServiceCommand::new("my-server")
-///     .args(["--port", "{port}"])
-///     .ready(Ready::http("/health"));
+/// let server = ServiceCommand::new("my-server").args(["--port", "{port}"]);
+/// let server = server.ready(Ready::http("/health"));
+///
+/// // What other services give to go by:
+/// let accepts = Ready::tcp();
+/// let listens = Ready::unix("{dir}/my-server.sock");
+/// let says_so = Ready::log("^ready to accept connections");
+/// let notifies = Ready::notify();
+/// let is_ready_anyway = Ready::at_once();
 /// ```
 #[derive(Clone)]
 #[must_use = "it is for `ServiceCommand::ready`"]

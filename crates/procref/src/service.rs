@@ -152,6 +152,15 @@ impl SharedService {
     ///
     /// With the `tokio` feature callbacks run on a tokio runtime made for the call.
     ///
+    /// ```no_run
+    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// let handle = service.acquire_blocking()?;
+    /// println!("port {}", handle.port());
+    /// handle.release_blocking()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`acquire`](Self::acquire).
@@ -173,6 +182,16 @@ impl SharedService {
     /// Takes a reference if the service runs and is healthy. Never starts, stops or recovers it,
     /// and does not wait for others who do: `None` then.
     ///
+    /// ```no_run
+    /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// match service.try_join().await? {
+    ///     Some(handle) => println!("somebody has started it, on port {}", handle.port()),
+    ///     None => println!("it is not worth starting for this alone"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// The machine refuses, or the service is not what this client wants
@@ -193,6 +212,15 @@ impl SharedService {
     /// waits until the service is gone, and cleans up; what [lingers](SharedServiceBuilder::linger) is
     /// left to its supervisor. Waits for whoever is just starting or stopping it.
     ///
+    /// ```no_run
+    /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// if service.unpin().await? {
+    ///     println!("it ends with its last client now");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`release`](ServiceHandle::release): the pin is gone then. [`Error::Timeout`] if others took
@@ -204,6 +232,14 @@ impl SharedService {
     }
 
     /// [`unpin`](Self::unpin) for code that is not async. Blocks the thread.
+    ///
+    /// ```no_run
+    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// service.acquire_blocking()?.pin()?;
+    /// assert!(service.unpin_blocking()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -250,6 +286,13 @@ impl SharedService {
 
     /// [`stop`](Self::stop) for code that is not async. Blocks the thread.
     ///
+    /// ```no_run
+    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// println!("{}", if service.stop_blocking()? { "stopped" } else { "did not run" });
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`stop`](Self::stop).
@@ -263,6 +306,14 @@ impl SharedService {
     /// [`wait_dead`](ServiceHandle::wait_dead) returns, [`current`](ServiceHandle::current) is `None`, and
     /// whoever acquires next, one of them or not, starts it again.
     ///
+    /// ```no_run
+    /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// println!("{} clients lose it", service.count()?);
+    /// service.force_stop().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`stop`](Self::stop), without [`Error::Held`](crate::Error::Held).
@@ -271,6 +322,13 @@ impl SharedService {
     }
 
     /// [`force_stop`](Self::force_stop) for code that is not async. Blocks the thread.
+    ///
+    /// ```no_run
+    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// service.force_stop_blocking()?; // whoever uses it
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -304,6 +362,18 @@ impl SharedService {
 
     /// [`wait_ready`](Self::wait_ready) for code that is not async: `None` if it takes longer than
     /// `limit`. Blocks the thread.
+    ///
+    /// ```no_run
+    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// match service.wait_ready_blocking(Duration::from_secs(30))? {
+    ///     Some(info) => println!("on port {}", info.port()),
+    ///     None => println!("nobody has started it"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -342,6 +412,15 @@ impl SharedService {
     /// [`wait_stopped`](Self::wait_stopped) for code that is not async: false if it takes longer than
     /// `limit`. Blocks the thread.
     ///
+    /// ```no_run
+    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// assert!(service.wait_stopped_blocking(Duration::from_secs(30))?, "somebody uses it still");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`wait_stopped`](Self::wait_stopped).
@@ -351,6 +430,13 @@ impl SharedService {
     }
 
     /// How many processes hold a reference right now; 0 if the service does not run.
+    ///
+    /// ```no_run
+    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// println!("{} processes use {}", service.count()?, service.name());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -400,6 +486,13 @@ impl SharedService {
     }
 
     /// The runtime directory, resolved.
+    ///
+    /// ```no_run
+    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// println!("its files are in {}", service.runtime_dir().display());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn runtime_dir(&self) -> &Path {
         self.key.namespace.dir()
@@ -408,6 +501,13 @@ impl SharedService {
     /// The kernel object that counts the clients, as the system's tools name it: on Linux the key of a
     /// semaphore set as [`ipcs -s`](https://man7.org/linux/man-pages/man1/ipcs.1.html) prints it. It
     /// exists while the service runs.
+    ///
+    /// ```no_run
+    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// println!("ipcs -s | grep {}", service.kernel_object());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn kernel_object(&self) -> String {
         Native::object_name(&self.key)

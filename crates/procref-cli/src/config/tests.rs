@@ -277,20 +277,6 @@ fn recipes_and_the_skeleton_are_understood() {
 }
 
 #[test]
-fn what_the_readme_shows_is_understood() {
-    let readme = include_str!("../../../../README.md");
-    let blocks: Vec<&str> = readme
-        .split("```toml\n")
-        .skip(1)
-        .filter_map(|rest| rest.split("```").next())
-        .collect();
-    assert!(!blocks.is_empty(), "there is none");
-    for block in blocks {
-        parse(block).expect(block);
-    }
-}
-
-#[test]
 fn what_the_skeleton_has_in_comments_is_all_there_is_and_understood() {
     let (head, settings) = SKELETON
         .split_once("# What else can be set")

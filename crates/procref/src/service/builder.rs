@@ -196,6 +196,17 @@ impl SharedServiceBuilder {
     /// not be writable by others. Without this, the first that is set of
     /// `$PROCREF_RUNTIME_DIR`, `$XDG_RUNTIME_DIR/procref` and `/tmp/procref-UID`; the latter two
     /// must have no permission for others at all.
+    ///
+    /// ```no_run
+    /// use procref::SharedService;
+    ///
+    /// # fn example() -> procref::Result<()> {
+    /// // Every checkout of the project has services of its own.
+    /// let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/.procref");
+    /// let service = SharedService::builder("database").base_dir(dir).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn base_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.base_dir = Some(dir.into());
         self
@@ -229,6 +240,24 @@ impl SharedServiceBuilder {
     }
 
     /// How long `on_first_acquire` or `on_recover` may take, and `on_ready` after it. 60 s each unless set.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use procref::SharedService;
+    ///
+    /// # fn example(server: procref::ServiceCommand) -> procref::Result<()> {
+    /// let service = SharedService::builder("model-server")
+    ///     .command(server)
+    ///     // It loads gigabytes ...
+    ///     .start_timeout(Duration::from_secs(300))
+    ///     // ... which others wait for, too, with a little time to spare ...
+    ///     .wait_timeout(Duration::from_secs(310))
+    ///     // ... and has nothing to save.
+    ///     .stop_timeout(Duration::from_secs(1))
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn start_timeout(mut self, limit: Duration) -> Self {
         self.config.start_timeout = limit;
         self
@@ -257,6 +286,18 @@ impl SharedServiceBuilder {
     /// client: about 10 ms for 1 GiB of memory, once per start.
     ///
     /// The setting of the client that starts the service counts.
+    ///
+    /// ```no_run
+    /// use procref::{Orphan, SharedService};
+    ///
+    /// # fn example(start: fn() -> std::future::Ready<procref::Result<procref::ServiceInfo>>) -> procref::Result<()> {
+    /// let service = SharedService::builder("cache")
+    ///     .on_first_acquire(start)
+    ///     .orphan(Orphan::Keep) // for the next client, whenever that comes
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn orphan(mut self, policy: Orphan) -> Self {
         self.config.orphan = policy;
         self
@@ -268,6 +309,19 @@ impl SharedServiceBuilder {
     /// This is what makes it cheap to have a process per test. The setting of the client that starts
     /// the service counts. When the time is over there is no client to call back, so the service
     /// is stopped by signal: a lingering service has no `on_last_release`, and needs [`Orphan::Stop`].
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use procref::SharedService;
+    ///
+    /// # fn example(server: procref::ServiceCommand) -> procref::Result<()> {
+    /// let service = SharedService::builder("database")
+    ///     .command(server)
+    ///     .linger(Duration::from_secs(2))
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn linger(mut self, time: Duration) -> Self {
         self.linger = time;
         self

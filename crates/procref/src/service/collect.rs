@@ -18,6 +18,19 @@ use crate::record::scan::{self, What};
 type NativeObject = Arc<ObjectOf<Machine>>;
 
 /// What [`Services::gc`](crate::Services::gc) has done.
+///
+/// ```no_run
+/// # async fn example() -> procref::Result<()> {
+/// let collected = procref::Services::open()?.gc().await?;
+/// for removed in collected.removed() {
+///     println!("removed {}", removed.name().unwrap_or("something"));
+/// }
+/// for failure in collected.failures() {
+///     eprintln!("{failure}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 pub struct Collected {
     removed: Vec<Removed>,
@@ -39,6 +52,24 @@ impl Collected {
 }
 
 /// What was removed of one service.
+///
+/// ```no_run
+/// # async fn example() -> procref::Result<()> {
+/// for removed in procref::Services::open()?.gc().await?.removed() {
+///     println!("{}:", removed.name().unwrap_or("(unknown)"));
+///     if let Some(pid) = removed.stopped() {
+///         println!("  stopped pid {pid}, which nobody used");
+///     }
+///     if let Some(object) = removed.kernel_object() {
+///         println!("  removed kernel object {object}");
+///     }
+///     for file in removed.files() {
+///         println!("  removed {}", file.display());
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removed {
     name: Option<String>,

@@ -24,6 +24,20 @@ pub(crate) const DEFAULT_WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What becomes of a service whose last clients were killed.
+///
+/// ```no_run
+/// use procref::{Orphan, ServiceInfo, SharedService};
+///
+/// # async fn start_cache() -> procref::Result<ServiceInfo> { Ok(ServiceInfo::with_pid(1234)) }
+/// # fn example() -> procref::Result<()> {
+/// let service = SharedService::builder("cache")
+///     .on_first_acquire(start_cache)
+///     // It may outlive clients that are killed, but not one that lets go.
+///     .orphan(Orphan::Keep)
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Orphan {

@@ -43,6 +43,14 @@ impl Services {
     /// Those of a runtime directory of one's own, with the rules of
     /// [`base_dir`](crate::SharedServiceBuilder::base_dir).
     ///
+    /// ```no_run
+    /// # fn example() -> procref::Result<()> {
+    /// let services = procref::Services::in_dir("/tmp/build-42")?;
+    /// println!("{} services in {}", services.list()?.len(), services.dir().display());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`open`](Self::open).
@@ -136,6 +144,14 @@ impl Services {
 
     /// [`gc`](Self::gc) for code that is not async. Blocks the thread.
     ///
+    /// ```no_run
+    /// # fn example() -> procref::Result<()> {
+    /// let collected = procref::Services::open()?.gc_blocking()?;
+    /// println!("{} services cleaned up", collected.removed().len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`gc`](Self::gc).
@@ -152,6 +168,16 @@ impl Services {
 }
 
 /// A service in a list. Made by [`Services::list`].
+///
+/// ```no_run
+/// # fn example() -> procref::Result<()> {
+/// for service in procref::Services::open()?.list()? {
+///     let name = service.name().unwrap_or("(unknown)");
+///     println!("{name}: {}, kernel object {}", service.status().state(), service.kernel_object());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Listed {
     name: Option<String>,

@@ -11,6 +11,23 @@ const MAX_LENGTH: usize = 4096;
 
 /// What becomes of a client whose [fingerprint](crate::SharedServiceBuilder::fingerprint) is not that of
 /// the instance that runs.
+///
+/// ```no_run
+/// use procref::{Mismatch, SharedService};
+///
+/// # fn example() -> procref::Result<()> {
+/// // A client that must not talk to a server of another version ...
+/// let editor = SharedService::builder("language-server").fingerprint("2.1", Mismatch::Refuse);
+/// // ... one that can talk to any, and says what it would start itself ...
+/// let viewer = SharedService::builder("language-server").fingerprint("2.1", Mismatch::Join);
+/// // ... and tests of three schemas, which have a database each.
+/// for schema in ["one", "two", "three"] {
+///     let tests = SharedService::builder("database").fingerprint(schema, Mismatch::Separate);
+///     tests.build()?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mismatch {

@@ -32,6 +32,7 @@ use crate::runtime;
 /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
 /// let handle = service.acquire().await?;
 /// println!("pid {} on port {}", handle.pid(), handle.port());
+/// println!("instance {}: {:?}", handle.generation(), handle.info().get_metadata("version"));
 /// handle.release().await?;
 /// # Ok(())
 /// # }
@@ -95,6 +96,17 @@ impl ServiceHandle {
 
     /// [`wait_dead`](Self::wait_dead) for code that is not async: false if it takes longer than `limit`.
     /// Blocks the thread.
+    ///
+    /// ```no_run
+    /// # fn example(handle: procref::ServiceHandle) -> procref::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// while !handle.wait_dead_blocking(Duration::from_secs(1))? {
+    ///     println!("it lives, and there is something else to do");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -167,6 +179,14 @@ impl ServiceHandle {
     }
 
     /// [`release`](Self::release) for code that is not async. Blocks the thread.
+    ///
+    /// ```no_run
+    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// let handle = service.acquire_blocking()?;
+    /// handle.release_blocking()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

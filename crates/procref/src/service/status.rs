@@ -18,6 +18,40 @@ use crate::record::{self, Record};
 ///
 /// All of it comes from the kernel's own object and from `/proc`, so that a crash makes none of it
 /// wrong; only an instance's metadata is in a file.
+///
+/// ```no_run
+/// # fn example(service: procref::SharedService) -> procref::Result<()> {
+/// let status = service.status()?;
+/// println!("{}, generation {}", status.state(), status.generation());
+/// if let Some(instance) = status.instance() {
+///     println!("pid {}, port {}", instance.pid(), instance.port());
+///     println!("since {:?}, for {:?}", status.started_at(), status.uptime());
+/// }
+///
+/// // Who uses it ...
+/// println!("{} clients", status.clients());
+/// for holder in status.holders() {
+///     println!("pid {}", holder.pid());
+/// }
+/// println!("and {} that nobody can name", status.unknown_holders());
+///
+/// // ... what becomes of it without them ...
+/// if status.is_pinned() {
+///     println!("pinned");
+/// } else if let Some(left) = status.linger_left() {
+///     println!("warm for {left:?} of {:?}", status.linger());
+/// }
+/// println!("stopped by {:?}, being changed by {:?}", status.supervisor(), status.transition());
+///
+/// // ... and what it was started as.
+/// println!("{:?}, logs to {:?}", status.command_line(), status.log_path());
+/// println!("fingerprint {:?}", status.fingerprint());
+/// if let Some(exit) = status.exit_status() {
+///     println!("it ended by itself: {exit}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Status {
     clients: u32,
@@ -40,6 +74,20 @@ pub struct Status {
 }
 
 /// How far a service is.
+///
+/// ```no_run
+/// # fn example(service: procref::SharedService) -> procref::Result<()> {
+/// use procref::State;
+///
+/// match service.status()?.state() {
+///     State::Ready => println!("it can be joined"),
+///     State::Starting | State::Stopping => println!("somebody is at it"),
+///     State::Dead => println!("the next acquire starts it anew"),
+///     other => println!("it is {other}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
@@ -68,6 +116,16 @@ impl fmt::Display for State {
 }
 
 /// A process that holds a reference to a service.
+///
+/// ```no_run
+/// # fn example(service: procref::SharedService) -> procref::Result<()> {
+/// for holder in service.status()?.holders() {
+///     let command = holder.command().unwrap_or("(it is ending)");
+///     println!("pid {}: {command}, a process since {:?}", holder.pid(), holder.since());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     pid: u32,

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Checks that everything public has an example that compiles.
+
+Looks at the HTML that `cargo doc` has written, because that is what is public, re-exports and all, and what a
+reader sees. A type, trait, function or module has an example of its own. A method has one, too, or an example on the
+page of its type uses it. That the examples compile is what `cargo test --doc` is for, so one that is not compiled
+(`ignore`, `text`, `compile_fail`) does not count.
+
+    scripts/check-examples.py target/doc/procref
+"""
+
+import html.parser
+import pathlib
+import re
+import sys
+
+# What says all in its one line.
+EXEMPT = {"type.Result.html"}
+ITEM = re.compile(r"^(struct|enum|trait|fn|type|macro|constant)\.\w+\.html$")
+FEWEST = 80
+
+
+class Page(html.parser.HTMLParser):
+    """The documentation of an item and its methods: for each, whether it has an example; all examples' code."""
+
+    VOID = {"img", "br", "hr", "input", "meta", "link", "wbr", "source"}
+
+    def __init__(self, path):
+        super().__init__()
+        self.own, self.methods, self.code = False, {}, ""
+        self.stack = []  # (tag, what it begins: "docblock", "impl", "foreign", "example", None)
+        self.method, self.depth_of_code = None, None
+        self.feed(path.read_text())
+
+    def inside(self, what):
+        return any(begins == what for _, begins in self.stack)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        classes = (attributes.get("class") or "").split()
+        begins = None
+        identity = attributes.get("id") or ""
+        if identity in ("trait-implementations-list", "synthetic-implementations-list", "blanket-implementations-list"):
+            begins = "foreign"
+        elif "docblock" in classes and not self.inside("docblock"):
+            begins = "docblock"
+        elif "example-wrap" in classes and not {"ignore", "compile_fail"} & set(classes):
+            begins = "example"
+        elif tag == "pre" and "rust" in classes and self.inside("example") and not self.inside("foreign"):
+            begins = "code"
+            if self.method is None:
+                self.own = True
+            else:
+                self.methods[self.method] = True
+            self.code += "\n"
+        elif tag == "section" and re.match(r"(ty)?method\.", identity) and not self.inside("foreign"):
+            self.method = identity.partition(".")[2]
+            self.methods[self.method] = False
+        elif tag == "section" or identity in ("implementations", "implementors", "required-methods"):
+            self.method = None if "method" not in classes else self.method
+        if tag not in self.VOID:
+            self.stack.append((tag, begins))
+
+    def handle_endtag(self, tag):
+        while self.stack and self.stack.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data):
+        if self.inside("code"):
+            self.code += data
+
+
+def main():
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        print(__doc__, file=sys.stderr)
+        return 2
+    root = pathlib.Path(sys.argv[1])
+    missing, count, pages, code = [], 0, {}, ""
+    for path in sorted(root.rglob("*.html")):
+        if path.name in EXEMPT or not (ITEM.match(path.name) or path.name == "index.html"):
+            continue
+        page = Page(path)
+        # Private modules have pages that lead to where their items are re-exported.
+        if "Redirection" in path.read_text()[:500]:
+            continue
+        pages[path] = page
+        code += page.code
+    for path, page in pages.items():
+        name = str(path.relative_to(root)).removesuffix(".html")
+        count += 1
+        if not page.own:
+            missing.append(f"{name}: has no example")
+        for method, has in page.methods.items():
+            count += 1
+            used = re.compile(rf"(\.|::){re.escape(method)}\b")
+            if not (has or used.search(page.code)):
+                elsewhere = " (but another item's uses it)" if used.search(code) else ""
+                missing.append(f"{name}: no example of `{method}`{elsewhere}")
+    for line in missing:
+        print(line, file=sys.stderr)
+    if count < FEWEST:
+        print(f"only {count} public items found in {root}: the check is broken", file=sys.stderr)
+        return 1
+    if missing:
+        print(f"{len(missing)} of {count} public items are without an example", file=sys.stderr)
+        return 1
+    print(f"all {count} public items have an example")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
