@@ -91,6 +91,12 @@ pub(super) fn others() -> Vec<Scenario> {
             &[&[Beside(vec![Acquire, Release]), Acquire, Release], ONCE],
         ),
         Scenario::new(
+            "two handles of a process, falls ill",
+            By::Callback,
+            &[&[Beside(vec![Acquire, Release]), Acquire, Release]],
+        )
+        .with_budget(|it| it.illnesses = 1),
+        Scenario::new(
             "two handles of a process, one cancelled",
             By::Callback,
             &[&[Beside(vec![AcquireOrCancel, Release]), Acquire, Release]],
