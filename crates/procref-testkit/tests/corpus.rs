@@ -5,7 +5,7 @@ use std::fs;
 use std::panic;
 use std::path::{Path, PathBuf};
 
-type Target = (&'static str, fn(&[u8]));
+use procref_cli::fuzzing::Target;
 
 /// Those of the library, and of the command line.
 fn targets() -> impl Iterator<Item = Target> {
