@@ -5,5 +5,8 @@
 pub use crate::config::fuzz::config;
 pub use crate::values::fuzz::values;
 
-/// Every target, with the name of its corpus.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("config", config), ("values", values)];
+/// The name of a target's corpus, and what tries an input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: &[Target] = &[("config", config), ("values", values)];

@@ -5,7 +5,13 @@ use std::fs;
 use std::panic;
 use std::path::{Path, PathBuf};
 
-use procref::fuzzing::TARGETS;
+use procref_cli::fuzzing::Target;
+
+/// Those of the library, and of the command line.
+fn targets() -> impl Iterator<Item = Target> {
+    let library = procref::fuzzing::TARGETS.iter();
+    library.chain(procref_cli::fuzzing::TARGETS).copied()
+}
 
 fn fuzz_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")
@@ -14,7 +20,7 @@ fn fuzz_dir() -> PathBuf {
 #[test]
 fn every_input_of_the_corpus_holds() {
     let mut failed = Vec::new();
-    for &(target, run) in TARGETS {
+    for (target, run) in targets() {
         let dir = fuzz_dir().join("corpus").join(target);
         let inputs = fs::read_dir(&dir).unwrap_or_else(|error| panic!("{dir:?}: {error}"));
         let mut tried = 0;
@@ -36,7 +42,7 @@ fn every_input_of_the_corpus_holds() {
 
 #[test]
 fn every_target_has_a_program_and_a_corpus_and_no_other_is_there() {
-    let targets: BTreeSet<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let targets: BTreeSet<_> = targets().map(|(name, _)| name.to_owned()).collect();
     for dir in ["corpus", "fuzz_targets"] {
         let entries = fs::read_dir(fuzz_dir().join(dir)).unwrap();
         let names: BTreeSet<_> = entries

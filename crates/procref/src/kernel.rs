@@ -274,6 +274,9 @@ pub(crate) trait Object: Send + Sync + 'static {
 
     fn unlock(&self) -> impl Future<Output = Step<()>> + Send;
 
+    /// The same, if a supervisor lives to see to the service.
+    fn unlock_to_supervisor(&self) -> impl Future<Output = Step<bool>> + Send;
+
     /// Gives back the reference and the lock, if somebody else holds a reference, too.
     fn abandon(&self) -> impl Future<Output = Step<bool>> + Send;
 

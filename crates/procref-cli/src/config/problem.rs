@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, and where.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,15 @@ impl fmt::Display for Problem {
         if let Some((line, column)) = self.place {
             write!(f, ":{line}:{column}")?;
         }
-        write!(f, ": {}", self.message)
+        // Of a name with a line break in it, or with what a terminal would obey, that is shown.
+        f.write_str(": ")?;
+        for character in self.message.chars() {
+            match character.is_control() {
+                true => write!(f, "{}", character.escape_default())?,
+                false => f.write_char(character)?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -143,6 +151,12 @@ mod tests {
         for (byte, place) in [(0, (1, 1)), (2, (2, 1)), (4, (2, 2)), (99, (3, 1))] {
             assert_eq!(source.place(byte), place, "byte {byte}");
         }
+    }
+
+    #[test]
+    fn a_problem_is_one_line_that_no_terminal_obeys() {
+        let problem = Problem::of_file(Path::new("f"), "`a\nb\u{1b}[2J\u{9b}ß` is wrong");
+        assert_eq!(problem.to_string(), r"f: `a\nb\u{1b}[2J\u{9b}ß` is wrong");
     }
 
     #[test]

@@ -82,6 +82,7 @@ async fn perform(object: &impl Object, ask: &str) -> String {
         "join supervised" => told(object.join(Supervised::Yes).await),
         "lock" => told(object.try_lock().await),
         "unlock" => done(object.unlock().await),
+        "unlock to supervisor" => told(object.unlock_to_supervisor().await),
         "claim" => done(object.claim().await),
         "publish" => done(object.publish(Some(&instance()), 1, Lock::Release).await),
         "clear" => done(object.publish(None, 1, Lock::Keep).await),

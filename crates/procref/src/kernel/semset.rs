@@ -127,6 +127,11 @@ const JOIN_SUPERVISED: [Op; 5] = [
     op(slot::SUPERVISOR, 1),
 ];
 const LEAVE_TO_SUPERVISOR: [Op; 3] = [ONE_LESS, op(slot::SUPERVISOR, -1), op(slot::SUPERVISOR, 1)];
+const UNLOCK_TO_SUPERVISOR: [Op; 3] = [
+    RELEASE_LOCK,
+    op(slot::SUPERVISOR, -1),
+    op(slot::SUPERVISOR, 1),
+];
 const LEAVE_PINNED: [Op; 3] = [ONE_LESS, op(slot::PIN, -1), op(slot::PIN, 1)];
 /// Not undone: it is to outlive who says so.
 const PIN: [Op; 2] = [op(slot::PIN, 0), op(slot::PIN, 1)];
@@ -349,6 +354,11 @@ impl<A: Array> Object for Set<A> {
 
     async fn unlock(&self) -> Step<()> {
         self.certainly("release the lock", &UNLOCK).await
+    }
+
+    async fn unlock_to_supervisor(&self) -> Step<bool> {
+        let operation = "leave the lock to the supervisor";
+        self.now(operation, &UNLOCK_TO_SUPERVISOR).await
     }
 
     async fn abandon(&self) -> Step<bool> {

@@ -724,6 +724,11 @@ impl Object for WindowsObject {
             .step("release the lock", |inside| inside.release_lock())
     }
 
+    async fn unlock_to_supervisor(&self) -> Step<bool> {
+        self.0
+            .step("leave the lock to the supervisor", |_| Ok(false))
+    }
+
     async fn abandon(&self) -> Step<bool> {
         self.0
             .step("give back the lock and the reference", |inside| {

@@ -256,8 +256,15 @@ impl<W: World> Hold<W> {
     /// Under the lock, with nobody left.
     async fn stop_last(&mut self, object: &Arc<ObjectOf<W>>) -> Step<Option<Error>> {
         let snapshot = object.snapshot().await?;
-        if snapshot.pinned || snapshot.is_left_to_supervisor() {
+        let left = if snapshot.pinned {
             object.unlock().await?;
+            true
+        } else {
+            // In one step with seeing that it lives: it may be one that has come late, when its starter was
+            // dead and the lock ours. Such a one goes without a look at a set that somebody has locked.
+            snapshot.is_left_to_supervisor() && object.unlock_to_supervisor().await?
+        };
+        if left {
             crash::point(Point::UnlockedLast);
             return Ok(None);
         }

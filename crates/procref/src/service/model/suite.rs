@@ -13,6 +13,7 @@ const TWICE: &[Act] = &[Acquire, Release, Acquire, Release];
 pub(super) fn by_callback() -> Vec<Scenario> {
     let two = |name| Scenario::new(name, By::Callback, &[ONCE, ONCE]);
     vec![
+        Scenario::new("callback, alone", By::Callback, &[ONCE]).with_budget(|it| it.clients = 1),
         two("callback"),
         Scenario::new("callback, twice", By::Callback, &[TWICE, ONCE]),
         two("callback, each killed").with_budget(|it| it.clients = 2),
@@ -53,7 +54,9 @@ pub(super) fn by_callback() -> Vec<Scenario> {
             &[&[AcquireOrCancel, Release], ONCE],
         )
         .with_budget(|it| it.cancels = 1),
-        two("callback, set removed").with_budget(|it| it.removals = 1),
+        two("callback, set removed")
+            .with(|it| it.bound = Some(2))
+            .with_budget(|it| it.removals = 1),
         two("callback, stubborn")
             .with(|it| it.stubborn = true)
             .with_budget(|it| it.clients = 1),
@@ -88,6 +91,12 @@ pub(super) fn others() -> Vec<Scenario> {
             &[&[Beside(vec![Acquire, Release]), Acquire, Release], ONCE],
         ),
         Scenario::new(
+            "two handles of a process, falls ill",
+            By::Callback,
+            &[&[Beside(vec![Acquire, Release]), Acquire, Release]],
+        )
+        .with_budget(|it| it.illnesses = 1),
+        Scenario::new(
             "two handles of a process, one cancelled",
             By::Callback,
             &[&[Beside(vec![AcquireOrCancel, Release]), Acquire, Release]],
@@ -112,6 +121,7 @@ pub(super) fn others() -> Vec<Scenario> {
 pub(super) fn by_command() -> Vec<Scenario> {
     let two = |name| Scenario::new(name, By::Command, &[ONCE, ONCE]);
     vec![
+        Scenario::new("command, alone", By::Command, &[ONCE]).with_budget(|it| it.clients = 1),
         two("command"),
         two("command, one killed").with_budget(|it| it.clients = 1),
         two("command, each killed").with_budget(|it| it.clients = 2),
@@ -120,7 +130,10 @@ pub(super) fn by_command() -> Vec<Scenario> {
             .with(|it| it.workers = true)
             .with_budget(|it| it.crashes = 1),
         two("command, crashes, client killed")
-            .with(|it| it.workers = true)
+            .with(|it| {
+                it.workers = true;
+                it.bound = Some(2);
+            })
             .with_budget(|it| {
                 it.crashes = 1;
                 it.clients = 1;
@@ -132,7 +145,9 @@ pub(super) fn by_command() -> Vec<Scenario> {
             &[&[AcquireOrCancel, Release], ONCE],
         )
         .with_budget(|it| it.cancels = 1),
-        two("command, set removed").with_budget(|it| it.removals = 1),
+        two("command, set removed")
+            .with(|it| it.bound = Some(2))
+            .with_budget(|it| it.removals = 1),
         two("command, lingers")
             .with(|it| it.lingers = true)
             .with_budget(|it| it.clients = 1),
@@ -142,17 +157,44 @@ pub(super) fn by_command() -> Vec<Scenario> {
     ]
 }
 
+fn three(name: &'static str, by: By, bound: u8) -> Scenario {
+    Scenario::new(name, by, &[ONCE, ONCE, ONCE])
+        .with(|it| it.bound = Some(bound))
+        .with_budget(|it| it.clients = 2)
+}
+
 /// Three clients, two of which may be killed: with bounded preemption.
-pub(super) fn three() -> Vec<Scenario> {
-    let three = |name, by| {
-        Scenario::new(name, by, &[ONCE, ONCE, ONCE])
-            .with(|it| it.bound = Some(2))
-            .with_budget(|it| it.clients = 2)
+pub(super) fn three_by_callback() -> Scenario {
+    three("three, callback", By::Callback, 2)
+}
+
+pub(super) fn three_with_orphans_kept() -> Scenario {
+    three("three, callback, orphans kept", By::Callback, 2).with(|it| it.orphan = Orphan::Keep)
+}
+
+pub(super) fn three_by_command() -> Scenario {
+    three("three, command", By::Command, 1)
+}
+
+/// One of three clients, and one supervisor.
+pub(super) fn three_and_a_supervisor() -> Vec<Scenario> {
+    let one_each = |it: Scenario| {
+        it.with_budget(|it| {
+            it.clients = 1;
+            it.supervisors = 1;
+        })
     };
     vec![
-        three("three, callback", By::Callback),
-        three("three, callback, orphans kept", By::Callback).with(|it| it.orphan = Orphan::Keep),
-        three("three, command", By::Command),
+        one_each(three(
+            "three, callback, one and a supervisor",
+            By::Callback,
+            1,
+        )),
+        one_each(three(
+            "three, command, one and a supervisor",
+            By::Command,
+            1,
+        )),
     ]
 }
 

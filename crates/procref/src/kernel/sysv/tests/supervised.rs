@@ -52,6 +52,18 @@ fn a_join_and_a_departure_can_ask_for_a_supervisor() {
 }
 
 #[test]
+fn the_lock_is_left_to_a_supervisor_that_there_is() {
+    let scratch = Scratch::new("unlocked");
+    let set = entered(&scratch);
+    assert!(!run(set.unlock_to_supervisor()).unwrap(), "there is none");
+    assert!(run(set.snapshot()).unwrap().locked, "nothing of it is done");
+    run(set.bare().supervise()).unwrap();
+    assert!(run(set.unlock_to_supervisor()).unwrap());
+    let snapshot = run(set.snapshot()).unwrap();
+    assert!(!snapshot.locked && snapshot.supervised && snapshot.clients == 1);
+}
+
+#[test]
 fn a_supervisor_has_the_lock_only_where_nobody_is_left() {
     let scratch = Scratch::new("idle");
     let set = entered(&scratch);
