@@ -3,12 +3,15 @@
 use std::env;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use procref::{Orphan, ServiceCommand, ServiceHandle, ServiceInfo, SharedService};
 
 use crate::service::{DIR, MANNER};
+use crate::stage::PATIENCE;
 
 /// Names the directory, and so says that this process is a client.
 const CLIENT: &str = "PROCREF_TEST_CLIENT";
@@ -20,7 +23,7 @@ const ANSWER: &str = "answer: ";
 pub struct Client {
     child: Child,
     asks: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    answers: Receiver<String>,
 }
 
 impl Client {
@@ -35,7 +38,15 @@ impl Client {
             .spawn()
             .unwrap();
         let asks = child.stdin.take();
-        let answers = BufReader::new(child.stdout.take().unwrap());
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (answer, answers) = mpsc::channel();
+        thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if let Some((_, text)) = line.split_once(ANSWER) {
+                    let _ = answer.send(text.trim_end().to_owned());
+                }
+            }
+        });
         Self {
             child,
             asks,
@@ -50,14 +61,10 @@ impl Client {
 
     /// The answer. `None`: the client has died.
     pub fn end(&mut self) -> Option<String> {
-        loop {
-            let mut line = String::new();
-            if self.answers.read_line(&mut line).unwrap_or(0) == 0 {
-                return None;
-            }
-            if let Some((_, answer)) = line.split_once(ANSWER) {
-                return Some(answer.trim_end().to_owned());
-            }
+        match self.answers.recv_timeout(PATIENCE) {
+            Ok(answer) => Some(answer),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("no answer within {PATIENCE:?}"),
         }
     }
 
