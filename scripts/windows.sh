@@ -123,12 +123,20 @@ lib)
     for program in "${programs[@]}"; do run "$program" "$@"; done
     finish
     ;;
+guarantees)
+    random_numbers "$out/$triple/debug/deps"
+    mapfile -t programs < <(tests -p procref --test windows --features crash-points)
+    prefix
+    for program in "${programs[@]}"; do run "$program" --test-threads 2 "$@"; done
+    finish
+    ;;
 all)
     "$0" check
     "$0" lib
+    "$0" guarantees
     ;;
 *)
-    say "usage: scripts/windows.sh [check | lib [FILTER]]"
+    say "usage: scripts/windows.sh [check | lib [FILTER] | guarantees [FILTER]]"
     exit 2
     ;;
 esac

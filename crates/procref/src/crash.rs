@@ -218,7 +218,14 @@ pub fn die_at(point: &str, survived: u32) {
     DIE.store(code(point), Ordering::Relaxed);
 }
 
-#[cfg(feature = "crash-points")]
+#[cfg(all(feature = "crash-points", windows))]
+fn leave_mark() {
+    if let Some(path) = std::env::var_os("PROCREF_CRASH_MARK") {
+        let _ = std::fs::write(path, std::process::id().to_ne_bytes());
+    }
+}
+
+#[cfg(all(feature = "crash-points", unix))]
 fn leave_mark() {
     use rustix::fs::{Mode, OFlags};
 

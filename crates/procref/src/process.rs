@@ -63,7 +63,7 @@ use windows as sys;
 pub(crate) use sys::BareProcess;
 #[cfg(windows)]
 pub(crate) use sys::{
-    KILLED, MYSELF, created, directories, facts, open, open_identity, security, suspended,
+    KILLED, MYSELF, create, created, directories, facts, open, open_identity, security,
     terminate as end, wait_for, wide,
 };
 pub(crate) use sys::{Signal, fork_epoch, process_space};

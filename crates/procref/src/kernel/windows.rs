@@ -30,6 +30,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::os::windows::io::OwnedHandle;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -215,6 +216,12 @@ pub(crate) mod bare {
         /// Ends what an older instance has left. False if it is still there after `patience`.
         pub(crate) fn end_tree(&self, patience: Duration) -> Step<bool> {
             self.0.0.end_tree(patience)
+        }
+
+        /// Does something with the job, which whoever has the lock has.
+        pub(crate) fn with_job<T>(&self, work: impl FnOnce(&OwnedHandle) -> T) -> Step<T> {
+            let job = self.0.0.held().job.clone();
+            job.map(|job| work(job.handle())).ok_or(Fault::Removed)
         }
 
         /// Puts a process that does not run yet into the job, and publishes it.

@@ -23,10 +23,10 @@ use windows_sys::Win32::System::Threading::{
 
 use super::Identity;
 
+pub(crate) mod create;
 pub(crate) mod directories;
 pub(crate) mod facts;
 pub(crate) mod security;
-pub(crate) mod suspended;
 
 /// What can be done to a process, under the names that Unix has for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,23 +3,22 @@
 //! Under the names that the engine knows from the other systems. The service is created suspended, so that it
 //! runs not one instruction before it is in the job, published and on record.
 
+use std::fs::File;
 use std::io;
-use std::os::windows::io::{AsHandle as _, OwnedHandle};
-use std::os::windows::process::CommandExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::os::windows::io::OwnedHandle;
+use std::process::ExitStatus;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::ERROR_ACCESS_DENIED;
-use windows_sys::Win32::System::Threading::{
-    CREATE_BREAKAWAY_FROM_JOB, CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW, CREATE_SUSPENDED,
-};
+use windows_sys::Win32::System::Threading::CREATE_BREAKAWAY_FROM_JOB;
 
 use crate::command::{Prepared, Stop};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::{Fault, Instance, bare};
 use crate::name::ServiceKey;
+use crate::process::create::{self, Program, Suspended};
 use crate::process::{self, Identity};
 
 /// Nobody asks for one: the kernel needs no supervisor.
@@ -55,24 +54,22 @@ pub(crate) fn launch(set: bare::Set, key: &ServiceKey, _: Stop, order: &Order) -
         let reason = "processes that an older instance has started are still alive".to_owned();
         return Err(Error::not_started(key.name(), &shown, reason, None));
     }
-    let child =
-        create(key, order.program).map_err(|error| Error::exec(key.name(), &shown, error))?;
+    let created = set
+        .with_job(|job| create(key, order.program, job))
+        .map_err(refused)?;
+    let process = created.map_err(|error| Error::exec(key.name(), &shown, error))?;
     // Until it runs, dropping this ends it.
     let mut launched = Launched {
         identity: Identity {
-            pid: child.id(),
+            pid: process.pid,
             start: 0,
         },
         begun,
-        alarm: child
-            .as_handle()
-            .try_clone_to_owned()
-            .map_err(|error| failed("keep a handle on it", error))?,
-        child: Mutex::new(child),
+        process,
         gate: Mutex::new(Some(Gate)),
     };
     crash::point(Point::ServiceForked);
-    launched.identity.start = process::created(&launched.alarm)
+    launched.identity.start = process::created(launched.alarm())
         .map_err(|error| failed("ask when it was created", error))?;
     let instance = Instance {
         identity: launched.identity,
@@ -83,32 +80,42 @@ pub(crate) fn launch(set: bare::Set, key: &ServiceKey, _: Stop, order: &Order) -
     Ok(launched)
 }
 
-/// Creates the process, suspended, in a job of its own choosing.
+/// Creates the process, suspended, in the service's job.
 ///
 /// A client that is in a job itself (a runner of tests, an editor) would take the service into it, and the
 /// service would end with that job. So it is asked to break away. Where that job does not allow it, it stays
-/// in there, and gets its own one as well: jobs nest.
-fn create(key: &ServiceKey, program: &Prepared) -> io::Result<Child> {
-    // No window, and no console that its starter could take away by being closed; no Ctrl-C of the starter's.
-    let flags = CREATE_SUSPENDED | CREATE_NEW_PROCESS_GROUP | CREATE_NO_WINDOW;
-    let mut command = Command::new(&program.program);
-    command
-        .args(&program.args)
-        .env_clear()
-        .envs(program.env.iter().map(|(name, value)| (name, value)))
-        .current_dir(&program.dir)
-        .stdin(Stdio::null())
-        .stdout(program.log.file.try_clone()?)
-        .stderr(program.log.file.try_clone()?)
-        .creation_flags(flags | CREATE_BREAKAWAY_FROM_JOB);
-    match command.spawn() {
+/// in there, and is in its own one as well: jobs nest.
+fn create(key: &ServiceKey, program: &Prepared, job: &OwnedHandle) -> io::Result<Suspended> {
+    let path = &program.program;
+    let ending = path.extension().unwrap_or_default();
+    if ["bat", "cmd"]
+        .iter()
+        .any(|it| ending.eq_ignore_ascii_case(it))
+    {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is a batch file, whose arguments cannot be passed on safely; name the program that it \
+             runs, or `cmd /c` with all of the line",
+        ));
+    }
+    let input = File::open("NUL")?;
+    let program = Program {
+        program: path,
+        args: &program.args,
+        env: &program.env,
+        dir: &program.dir,
+        input: &input,
+        output: &program.log.file,
+        job,
+    };
+    match create::create(&program, CREATE_BREAKAWAY_FROM_JOB) {
         Err(error) if error.raw_os_error() == Some(ERROR_ACCESS_DENIED as i32) => {}
         created => return created,
     }
-    let created = command.creation_flags(flags).spawn()?;
+    let created = create::create(&program, 0)?;
     tracing::info!(
         service = key.name(),
-        pid = created.id(),
+        pid = created.pid,
         "this process is in a job that nothing may leave, and the service ends with that job"
     );
     Ok(created)
@@ -124,9 +131,7 @@ pub(crate) enum Refusal {}
 pub(crate) struct Launched {
     pub(crate) identity: Identity,
     pub(crate) begun: Instant,
-    /// The service's process, which is signalled when it has ended.
-    alarm: OwnedHandle,
-    child: Mutex<Child>,
+    process: Suspended,
     /// Taken by whoever lets it run, or sees to it that it never does.
     gate: Mutex<Option<Gate>>,
 }
@@ -139,7 +144,7 @@ impl Launched {
     /// Lets it run.
     pub(crate) fn execute(&self) -> io::Result<()> {
         match self.close_gate() {
-            Some(Gate) => process::suspended::resume(self.identity.pid),
+            Some(Gate) => self.process.resume(),
             None => Ok(()),
         }
     }
@@ -154,30 +159,27 @@ impl Launched {
         gate.take()
     }
 
+    /// The service's process, which is signalled when it has ended.
     pub(crate) fn alarm(&self) -> &OwnedHandle {
-        &self.alarm
+        &self.process.process
     }
 
     /// Waits for the alarm.
     pub(crate) fn wait_alarm(&self) -> io::Result<()> {
-        while !process::wait_for(&self.alarm, Duration::from_secs(3600))? {}
+        while !process::wait_for(self.alarm(), Duration::from_secs(3600))? {}
         Ok(())
     }
 
     /// How the service ended, after the alarm.
     pub(crate) fn exit_status(&self) -> io::Result<Option<ExitStatus>> {
-        self.child().try_wait()
+        self.process.exit_status()
     }
 
     /// Waits until a service that could not be used is gone, whatever it takes; false if that takes longer.
     /// What it has started ends when it is cleared.
     pub(crate) fn wait_gone(&self, limit: Duration) -> io::Result<bool> {
-        process::end(&self.alarm)?;
-        process::wait_for(&self.alarm, limit)
-    }
-
-    fn child(&self) -> MutexGuard<'_, Child> {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+        process::end(self.alarm())?;
+        process::wait_for(self.alarm(), limit)
     }
 }
 
@@ -186,7 +188,7 @@ impl Drop for Launched {
         if self.close_gate().is_none() {
             return;
         }
-        if let Err(error) = process::end(&self.alarm) {
+        if let Err(error) = process::end(self.alarm()) {
             tracing::error!(pid = self.identity.pid, %error, "could not end a service that never ran");
         }
     }

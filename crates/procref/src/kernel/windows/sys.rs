@@ -36,8 +36,8 @@ use windows_sys::Win32::System::Memory::{
     OpenFileMappingW, PAGE_READWRITE, UnmapViewOfFile,
 };
 use windows_sys::Win32::System::Threading::{
-    CreateEventW, EVENT_MODIFY_STATE, INFINITE, OpenEventW, PROCESS_DUP_HANDLE, PROCESS_SET_QUOTA,
-    PROCESS_TERMINATE, SetEvent, WaitForSingleObject,
+    CreateEventW, EVENT_MODIFY_STATE, INFINITE, OpenEventW, PROCESS_DUP_HANDLE,
+    PROCESS_QUERY_INFORMATION, PROCESS_SET_QUOTA, PROCESS_TERMINATE, SetEvent, WaitForSingleObject,
 };
 use windows_sys::Win32::System::WindowsProgramming::PUBLIC_OBJECT_BASIC_INFORMATION;
 
@@ -257,6 +257,9 @@ pub(super) fn counts_handles() -> io::Result<bool> {
 
 // --- jobs ------------------------------------------------------------------------------------------
 
+// To ask whether a process is in a job Windows wants no more than PROCESS_QUERY_LIMITED_INFORMATION, and Wine 8
+// PROCESS_QUERY_INFORMATION.
+
 /// A named job object. The processes in it end with the last handle on it.
 pub(super) struct Job(OwnedHandle);
 
@@ -302,7 +305,7 @@ impl Job {
     /// Puts a process into it, with whatever it starts from then on. One that is gone, or in it, is no
     /// error.
     pub(super) fn assign(&self, identity: Identity) -> io::Result<()> {
-        let access = PROCESS_SET_QUOTA | PROCESS_TERMINATE;
+        let access = PROCESS_SET_QUOTA | PROCESS_TERMINATE | PROCESS_QUERY_INFORMATION;
         let Some(process) = process::open_identity(identity, access)? else {
             return Ok(());
         };
@@ -332,7 +335,7 @@ impl Job {
             // Opened before they are told to end: afterwards their pids may be others'.
             let mut opened = Vec::new();
             for pid in members {
-                if let Ok(Some(process)) = process::open(pid, 0) {
+                if let Ok(Some(process)) = process::open(pid, PROCESS_QUERY_INFORMATION) {
                     opened.push(process);
                 }
             }
@@ -436,19 +439,26 @@ pub(super) fn take(handle: u64, identity: Identity) -> io::Result<()> {
         return Ok(());
     };
     let source: HANDLE = ptr::without_provenance_mut(handle as usize);
-    // SAFETY: the process handle is open. The handle in the other process was put there by `give` for
-    // nobody's use, so closing it takes nothing from that process; without a target nothing is duplicated.
+    let mut taken = ptr::null_mut();
+    // Moved into this process and closed here: closing it over there, without a target, Wine 8 does, and then
+    // says that it could not.
+    //
+    // SAFETY: the process handles are open, and the place is this function's own. The handle in the other
+    // process was put there by `give` for nobody's use, so closing it takes nothing from that process.
     check(unsafe {
         DuplicateHandle(
             process.as_raw_handle(),
             source,
-            ptr::null_mut(),
-            ptr::null_mut(),
+            MYSELF,
+            &raw mut taken,
             0,
             0,
-            DUPLICATE_CLOSE_SOURCE,
+            DUPLICATE_SAME_ACCESS | DUPLICATE_CLOSE_SOURCE,
         )
-    })
+    })?;
+    // SAFETY: it was just made for this process, and is closed by nobody else.
+    drop(unsafe { OwnedHandle::from_raw_handle(taken) });
+    Ok(())
 }
 
 // --- locks -----------------------------------------------------------------------------------------
