@@ -25,7 +25,7 @@ pub(crate) fn state(state: State) -> String {
 /// wide as that, elsewhere as wide as it gets, so that a line is a row.
 pub(crate) fn render(headings: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_style(NOTHING);
+    table.load_preset(NOTHING);
     table.set_content_arrangement(ContentArrangement::Disabled);
     if io::stdout().is_terminal() {
         let (_, width) = console::Term::stdout().size();

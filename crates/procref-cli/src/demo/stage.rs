@@ -157,7 +157,7 @@ fn failed(error: std::io::Error) -> Error {
 fn picture(status: &Status, clients: &[Client]) -> String {
     let mut table = Table::new();
     // Where no colour is wanted, it is taken out again.
-    table.load_style(presets::NOTHING).enforce_styling();
+    table.load_preset(presets::NOTHING).enforce_styling();
     table.set_header(["client", "pid", "", "answers", "given by"]);
     for client in clients {
         let answered_by = client
