@@ -6,6 +6,7 @@
 #     scripts/windows.sh check            only builds
 #     scripts/windows.sh lib [FILTER]     the library's own tests, those whose names contain FILTER
 #     scripts/windows.sh guarantees [..]  the tests with several processes
+#     scripts/windows.sh cli [FILTER]     the command line's
 #
 # What it makes is in target/windows, Wine's own directory included.
 set -euo pipefail
@@ -130,13 +131,23 @@ guarantees)
     for program in "${programs[@]}"; do run "$program" --test-threads 2 "$@"; done
     finish
     ;;
+cli)
+    random_numbers "$out/$triple/debug/deps"
+    random_numbers "$out/$triple/debug"
+    mapfile -t programs < <(tests -p procref-cli --lib --test windows)
+    ((${#programs[@]} == 2)) || { say "2 test programs were expected, and not ${#programs[@]}"; exit 1; }
+    prefix
+    for program in "${programs[@]}"; do run "$program" "$@"; done
+    finish
+    ;;
 all)
     "$0" check
     "$0" lib
     "$0" guarantees
+    "$0" cli
     ;;
 *)
-    say "usage: scripts/windows.sh [check | lib [FILTER] | guarantees [FILTER]]"
+    say "usage: scripts/windows.sh [check | lib [FILTER] | guarantees [FILTER] | cli [FILTER]]"
     exit 2
     ;;
 esac

@@ -35,9 +35,7 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Globals {
     /// The runtime directory: who shares it shares services
-    ///
-    /// Without it, the first that is set of $PROCREF_RUNTIME_DIR, $XDG_RUNTIME_DIR/procref and
-    /// /tmp/procref-UID.
+    #[arg(long_help = values::RUNTIME_DIR)]
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) runtime_dir: Option<PathBuf>,
 

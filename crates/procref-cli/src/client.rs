@@ -1,18 +1,22 @@
-//! The program that is run with a service: its environment, its arguments, and becoming it.
+//! The program that is run with a service: its environment, its arguments, and running it.
 
-use std::convert::Infallible;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use procref::ServiceInfo;
 
 use crate::acquire::Held;
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::output;
+use crate::program;
 use crate::setup::{self, Acquired};
 use crate::watch;
+
+#[cfg_attr(unix, path = "client/unix.rs")]
+#[cfg_attr(windows, path = "client/windows.rs")]
+mod sys;
 
 /// What an outer `procref run` may have set, and would be wrong here.
 const OWN: [&str; 4] = ["PROCREF_PORT", "PROCREF_PID", "PROCREF_NAME", "PROCREF_DIR"];
@@ -20,10 +24,16 @@ const OWN: [&str; 4] = ["PROCREF_PORT", "PROCREF_PID", "PROCREF_NAME", "PROCREF_
 /// The variables of a service's metadata begin with this.
 const METADATA: &str = "PROCREF_META_";
 
-/// Becomes the client. Returns only if that cannot be.
-pub(crate) fn become_it(words: &[OsString], held: &Held) -> Result<Infallible, Error> {
-    let mut command = command(words, held);
-    let source = command.exec();
+/// Runs the client, and what is held is its own from then on, as far as the system has such a thing.
+pub(crate) fn run(words: &[OsString], held: Held) -> Result<ExitCode> {
+    let mut command = command(words, &held);
+    let (source, held) = match sys::run(&mut command, held) {
+        Ok(code) => return Ok(code),
+        Err(failed) => failed,
+    };
+    if let Err(error) = held.release() {
+        output::error(&error);
+    }
     Err(Error::Client {
         program: command.get_program().to_string_lossy().into_owned(),
         found: source.kind() != io::ErrorKind::NotFound,
@@ -33,7 +43,7 @@ pub(crate) fn become_it(words: &[OsString], held: &Held) -> Result<Infallible, E
 
 fn command(words: &[OsString], held: &Held) -> Command {
     let mut words = words.iter().map(|word| fill(word, held));
-    let mut command = Command::new(words.next().unwrap_or_default());
+    let mut command = Command::new(program::find(words.next().unwrap_or_default()));
     command.args(words);
     let inherited = env::vars_os().map(|(name, _)| name);
     let stale = inherited.filter(|name| name.to_string_lossy().starts_with(METADATA));

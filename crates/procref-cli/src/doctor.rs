@@ -1,8 +1,6 @@
 //! `procref doctor`: what keeps services from working on this machine.
 
-use std::env;
 use std::fmt;
-use std::fs;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
@@ -13,11 +11,15 @@ use crate::config;
 use crate::error::{FAILED, Result};
 use crate::output;
 
-mod logind;
 pub(crate) mod probe;
-mod proc;
-mod runtime_dir;
-mod semaphores;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -95,11 +97,7 @@ struct Report<'a> {
 }
 
 pub(crate) fn run(globals: &Globals, args: &DoctorArgs) -> Result<ExitCode> {
-    let mut findings = semaphores::look();
-    findings.push(probe::look());
-    findings.extend(runtime_dir::look(globals.runtime_dir.as_deref()));
-    findings.extend(proc::look());
-    findings.extend(logind::look());
+    let mut findings = sys::look(globals.runtime_dir.as_deref());
     findings.push(configuration(globals));
     let worst = findings.iter().map(|finding| finding.severity).max();
     let severity = worst.unwrap_or(Severity::Ok);
@@ -141,14 +139,4 @@ fn configuration(globals: &Globals) -> Finding {
         Err(error) => Finding::new(CHECK, Severity::Error, format!("configuration: {error}"))
             .advice("put it right, or use --no-config"),
     }
-}
-
-/// A file of the kernel's, or of the system's; `None` where it is not there or cannot be read.
-fn text_of(path: &str) -> Option<String> {
-    let bytes = fs::read(path).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn user_name() -> Option<String> {
-    env::var("USER").ok().filter(|name| !name.is_empty())
 }

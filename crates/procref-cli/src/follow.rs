@@ -1,21 +1,17 @@
 //! Printing a service's log, and what comes into it.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
 use procref::SharedService;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::inotify;
-use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::output::shown;
+
+#[cfg_attr(unix, path = "follow/unix.rs")]
+#[cfg_attr(windows, path = "follow/windows.rs")]
+mod sys;
 
 /// The log of a service.
 pub(crate) struct Source {
@@ -92,64 +88,42 @@ impl Follower {
 
     /// Goes on until the service has stopped.
     pub(crate) fn follow(&mut self, service: SharedService) -> Result<()> {
-        let changes = self.watch()?;
-        let stopped = end_of(service)?;
+        let mut news = sys::News::of(&self.source, service)?;
         // What came before that.
         self.catch_up()?;
         loop {
-            let mut watched = [&changes, &stopped].map(|fd| PollFd::new(fd, PollFlags::IN));
-            match poll(&mut watched, None) {
-                Err(Errno::INTR) => continue,
-                polled => polled.map_err(|error| self.source.failed(error.into()))?,
-            };
-            let [changed, over] = watched.map(|fd| !fd.revents().is_empty());
-            if changed {
-                let mut events = [MaybeUninit::uninit(); 4096];
-                rustix::io::read(&changes, &mut events[..])
-                    .map_err(|error| self.source.failed(error.into()))?;
-            }
+            let next = news.next(&self.source)?;
             self.catch_up()?;
             self.reopen()?;
-            if over {
+            if next == Next::Over {
                 return Ok(());
             }
         }
     }
 
-    /// The directory is watched and not the file: a start renames a log that is too long, and makes
-    /// another one.
-    fn watch(&self) -> Result<OwnedFd> {
-        let dir = self.source.path.parent().unwrap_or(Path::new("/"));
-        let watch = || {
-            let watch = inotify::init(inotify::CreateFlags::CLOEXEC)?;
-            let events = inotify::WatchFlags::MODIFY
-                | inotify::WatchFlags::CREATE
-                | inotify::WatchFlags::MOVED_TO;
-            inotify::add_watch(&watch, dir, events)?;
-            Ok(watch)
-        };
-        watch().map_err(|error: Errno| self.source.failed(error.into()))
-    }
-
     /// If another file has taken the log's place, that is read from now on.
     fn reopen(&mut self) -> Result<()> {
-        let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
-        let Ok(now) = self.source.path.metadata() else {
+        let Ok(now) = File::open(&self.source.path) else {
             return Ok(());
         };
-        let before = self
-            .file
-            .metadata()
-            .map_err(|error| self.source.failed(error))?;
-        if identity(before) != identity(now) {
-            if let Ok(file) = File::open(&self.source.path) {
-                self.file = file;
-                self.position = 0;
-                self.catch_up()?;
-            }
+        let failed = |error| self.source.failed(error);
+        let (before, after) = (sys::identity(&self.file), sys::identity(&now));
+        if before.map_err(failed)? != after.map_err(failed)? {
+            self.file = now;
+            self.position = 0;
+            self.catch_up()?;
         }
         Ok(())
     }
+}
+
+/// What is to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// There may be more in the log.
+    Look,
+    /// The service has stopped, so that is the last of it.
+    Over,
 }
 
 /// Where the last lines of a file begin.
@@ -181,18 +155,4 @@ fn last_lines(file: &mut File, lines: usize) -> io::Result<u64> {
         }
     }
     Ok(if lines == 0 { size } else { 0 })
-}
-
-/// A pipe that ends when the service has stopped. The thread that waits for that ends with this process.
-fn end_of(service: SharedService) -> Result<OwnedFd> {
-    let failed = |error: io::Error| Error::io("wait for the service's end", error);
-    let (ended, open) = rustix::pipe::pipe().map_err(|error| failed(error.into()))?;
-    let wait = move || {
-        // An error is an end as well: there is nothing more to wait for.
-        let _ = service.wait_stopped_blocking(Duration::MAX);
-        drop(open);
-    };
-    let thread = thread::Builder::new().name("procref: logs".to_owned());
-    thread.spawn(wait).map_err(failed)?;
-    Ok(ended)
 }

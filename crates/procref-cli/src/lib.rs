@@ -10,18 +10,23 @@ mod args;
 mod client;
 mod commands;
 mod config;
+#[cfg_attr(windows, path = "demo/windows.rs")]
 mod demo;
 mod doctor;
 mod error;
 mod follow;
 mod output;
 mod plan;
+#[cfg_attr(unix, path = "program/unix.rs")]
+#[cfg_attr(windows, path = "program/windows.rs")]
+mod program;
 mod recipes;
 mod report;
 mod setup;
 mod spec;
 mod table;
 mod values;
+#[cfg_attr(windows, path = "watch/windows.rs")]
 mod watch;
 
 #[cfg(feature = "fuzzing")]

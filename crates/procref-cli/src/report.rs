@@ -2,7 +2,6 @@
 //! taken away or changes its meaning within a major version.
 
 use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, SystemTime};
@@ -11,6 +10,10 @@ use procref::{Holder, Listed, ServiceInfo, Status};
 use serde::Serialize;
 
 use crate::setup::{self, Acquired};
+
+#[cfg_attr(unix, path = "report/unix.rs")]
+#[cfg_attr(windows, path = "report/windows.rs")]
+mod sys;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Service {
@@ -113,7 +116,7 @@ impl Exit {
     fn new(status: ExitStatus) -> Self {
         Self {
             code: status.code(),
-            signal: status.signal(),
+            signal: sys::signal(status),
         }
     }
 }
@@ -180,7 +183,7 @@ pub(crate) fn line(info: &ServiceInfo) -> String {
 
 /// How a program ended, as the predicate of a sentence.
 pub(crate) fn ended(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
+    match (status.code(), sys::signal(status)) {
         (Some(code), _) => format!("it exited with status {code}"),
         (None, Some(signal)) => format!("it was killed by signal {signal}"),
         (None, None) => "it ended".to_owned(),

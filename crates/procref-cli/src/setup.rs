@@ -17,23 +17,24 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::Args;
-use procref::{Mismatch, Ready, ServiceHandle, ServiceInfo, SharedService};
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use procref::{Mismatch, ServiceHandle, SharedService};
 use serde::{Deserialize, Serialize};
 
 use crate::config::template::{fill, literal};
 use crate::error::{Error, Result};
+use crate::program;
 use crate::spec::ServiceSpec;
 
 mod data;
+#[cfg_attr(unix, path = "setup/unix.rs")]
+#[cfg_attr(windows, path = "setup/windows.rs")]
+mod sys;
+
+pub(crate) use sys::executed;
 
 /// What comes before a service's program.
 #[derive(Clone, Debug, Default)]
@@ -90,9 +91,7 @@ impl Setup {
             own: spec.env.iter().map(|(name, _)| name.clone()).collect(),
         };
         let task = serde_json::to_string(&task).expect("texts and lists of them can be written");
-        // Replaced since it was started, this program has no path any more.
-        let own = env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
-        let mut words = vec![own.into_os_string(), SUBCOMMAND.into()];
+        let mut words = vec![sys::myself(), SUBCOMMAND.into()];
         words.extend(["--task".into(), literal(&task).into()]);
         if spec.has_port() {
             words.extend(["--port".into(), "{port}".into()]);
@@ -104,18 +103,6 @@ impl Setup {
         words.extend_from_slice(program);
         words
     }
-}
-
-/// Ready as soon as the service's program is executed in place of this one.
-pub(crate) fn executed() -> Ready {
-    Ready::callback(|service: &ServiceInfo| {
-        let command_line = fs::read(format!("/proc/{}/cmdline", service.pid()));
-        let command_line = command_line.unwrap_or_default();
-        // Of one that has ended there is none, and it is not for this to tell.
-        let second = command_line.split(|byte| *byte == 0).nth(1);
-        let still = command_line.is_empty() || second == Some(SUBCOMMAND.as_bytes());
-        std::future::ready(!still)
-    })
 }
 
 /// How the hidden subcommand is called.
@@ -150,7 +137,7 @@ pub(crate) fn run(args: &SetupArgs) -> Result<ExitCode> {
     let task: Task = serde_json::from_str(&args.task)
         .map_err(|error| Error::Usage(format!("`--task`: {error}")))?;
     // All this takes time, in which the port would be anybody's.
-    let reserved = args.port.map(reserve);
+    let _reserved = args.port.map(sys::reserve);
     let mut joined = Vec::new();
     for dependency in &task.dependencies {
         joined.push(dependency.join(&task.service)?);
@@ -167,7 +154,7 @@ pub(crate) fn run(args: &SetupArgs) -> Result<ExitCode> {
             Some(word) => OsString::from(filled_in(word, &joined)),
             None => word.clone(),
         });
-        let mut command = Command::new(words.next().unwrap_or_default());
+        let mut command = Command::new(program::find(words.next().unwrap_or_default()));
         command.args(words).envs(surroundings.iter().cloned());
         command
     };
@@ -176,16 +163,14 @@ pub(crate) fn run(args: &SetupArgs) -> Result<ExitCode> {
         data::prepare(&task.service, Path::new(data), init)?;
     }
     let mut program = command(&args.program);
-    for dependency in joined {
-        // It is the program's from here on, and ends with it.
-        std::mem::forget(dependency.handle);
-    }
-    let error = program.exec();
-    drop(reserved);
+    let error = match sys::become_program(&mut program, joined) {
+        Ok(code) => return Ok(code),
+        Err(error) => error,
+    };
     let shown = program.get_program().to_string_lossy().into_owned();
     let search = env::var("PATH").unwrap_or_default();
     let reason = match error.kind() {
-        std::io::ErrorKind::NotFound if !shown.contains('/') => format!(
+        std::io::ErrorKind::NotFound if !shown.contains(std::path::is_separator) => format!(
             "it was not found in the PATH of the service's environment ({search}); install it, name its \
              path, or give its directory in `path`"
         ),
@@ -195,17 +180,6 @@ pub(crate) fn run(args: &SetupArgs) -> Result<ExitCode> {
     Err(Error::Failed(format!(
         "service {service:?}: could not execute `{shown}`: {reason}"
     )))
-}
-
-/// A socket that has the port until the program is executed, and does not listen: whoever connects is
-/// refused, as before.
-fn reserve(port: u16) -> Option<OwnedFd> {
-    let (inet, stream) = (AddressFamily::INET, SocketType::STREAM);
-    let socket = rustix::net::socket_with(inet, stream, SocketFlags::CLOEXEC, None).ok()?;
-    rustix::net::sockopt::set_socket_reuseaddr(&socket, true).ok()?;
-    // If somebody else has got it by now, the program will say so.
-    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).ok()?;
-    Some(socket)
 }
 
 /// A service that another one depends on: how to find it, and what it gives its clients.

@@ -5,6 +5,12 @@ use std::time::Duration;
 
 use procref::{Ready, StopSignal};
 
+#[cfg_attr(unix, path = "values/unix.rs")]
+#[cfg_attr(windows, path = "values/windows.rs")]
+mod sys;
+
+pub(crate) use sys::RUNTIME_DIR;
+
 /// A time: `500ms`, `2s`, `1m 30s`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
@@ -26,9 +32,9 @@ pub(crate) fn signal(text: &str) -> Result<StopSignal, String> {
 }
 
 /// Program and arguments, quoted as in a shell. No shell looks at them: `$`, `|`, `>` and `*` are what
-/// they are.
+/// they are, and on Windows so is `\`.
 pub(crate) fn words(text: &str) -> Result<Vec<String>, String> {
-    let words = shell_words::split(text).map_err(|error| error.to_string())?;
+    let words = shell_words::split(&sys::shell(text)).map_err(|error| error.to_string())?;
     match words.first().is_none_or(String::is_empty) {
         true => Err("it names no program".to_owned()),
         false => Ok(words),
@@ -77,8 +83,8 @@ pub(crate) enum When {
     Asked(Ready),
 }
 
-/// When a service is ready: `tcp`, `http:/path`, `unix:PATH`, `log:REGEX`, `notify`, `cmd:COMMAND`, or
-/// `started`.
+/// When a service is ready: `tcp`, `http:/path`, `log:REGEX`, `cmd:COMMAND`, `started`, or what this system
+/// has besides.
 pub(crate) fn ready(text: &str) -> Result<When, String> {
     let (kind, rest) = match text.split_once(':') {
         Some((kind, rest)) => (kind, Some(rest)),
@@ -86,12 +92,12 @@ pub(crate) fn ready(text: &str) -> Result<When, String> {
     };
     match (kind, rest) {
         ("tcp", None) => Ok(When::Asked(Ready::tcp())),
-        ("notify", None) => Ok(When::Asked(Ready::notify())),
         ("started", None) => Ok(When::Started),
         ("http", Some(path)) if path.starts_with('/') => Ok(When::Asked(Ready::http(path))),
         ("http", _) => Err("write the path behind it, from its `/` on: http:/health".to_owned()),
-        ("unix", Some(path)) if !path.is_empty() => Ok(When::Asked(Ready::unix(path))),
-        ("unix", _) => Err("write the socket's path behind it: unix:/path/to/socket".to_owned()),
+        ("notify", None) => sys::notify(),
+        ("unix", path) => sys::unix(path.unwrap_or_default()),
+        ("pipe", name) => sys::pipe(name.unwrap_or_default()),
         ("log", Some(pattern)) if !pattern.is_empty() => Ok(When::Asked(Ready::log(pattern))),
         ("log", _) => Err("write the regular expression behind it: log:ready to accept".to_owned()),
         ("cmd", Some(command)) => {
@@ -100,10 +106,7 @@ pub(crate) fn ready(text: &str) -> Result<When, String> {
         }
         ("cmd", None) => Err("write the command behind it: cmd:pg_isready -h {dir}".to_owned()),
         ("tcp" | "notify" | "started", Some(_)) => Err(format!("nothing belongs behind `{kind}`")),
-        _ => Err(
-            "choose one of tcp, http:/path, unix:PATH, log:REGEX, notify, cmd:COMMAND, started"
-                .to_owned(),
-        ),
+        _ => Err(format!("choose one of {}", sys::READY)),
     }
 }
 

@@ -20,6 +20,8 @@ mod signal;
 
 pub(crate) use log::ServiceLog;
 pub(crate) use prepare::{Prepared, Reserved, release_port};
+#[cfg(windows)]
+pub(crate) use program::look_up;
 pub use signal::StopSignal;
 
 /// How a service is stopped: it is asked by this signal, and killed if it is there after the grace.

@@ -108,6 +108,9 @@ mod service;
 mod supervisor;
 mod template;
 mod timer;
+#[cfg(windows)]
+#[doc(hidden)]
+pub mod windows;
 
 pub use command::{ServiceCommand, StopSignal};
 pub use counter::{PlatformRefCounter, RefCounter};

@@ -15,8 +15,8 @@
 //! # Platforms
 //!
 //! Windows has no signals. There, [`terminate`] sets the event `Local\procref-stop-PID` (PID in decimal
-//! digits), which a service creates, if it wants to be asked, and waits for
-//! ([`CreateEventW`](https://learn.microsoft.com/windows/win32/api/synchapi/nf-synchapi-createeventw)).
+//! digits), which a service creates, if it wants to be asked, and waits for (in Rust: `StopEvent`; elsewhere
+//! [`CreateEventW`](https://learn.microsoft.com/windows/win32/api/synchapi/nf-synchapi-createeventw)).
 //! A process that has no such event cannot be asked: [`terminate`] does nothing to it, and [`stop`] ends it at
 //! once, as [`kill`] does (`TerminateProcess`, exit code 137). A process is known by its pid and creation
 //! time there, and its handle is kept open, so that nobody else gets the pid.
@@ -61,6 +61,8 @@ use windows as sys;
 
 #[cfg(unix)]
 pub(crate) use sys::BareProcess;
+#[cfg(windows)]
+pub use sys::StopEvent;
 #[cfg(windows)]
 pub(crate) use sys::{
     KILLED, MYSELF, create, created, directories, facts, open, open_identity, security,

@@ -1,12 +1,14 @@
 //! Where the configuration files are, and whether they may be used.
 
-use std::env;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::problem::Problem;
+
+#[cfg_attr(unix, path = "find/unix.rs")]
+#[cfg_attr(windows, path = "find/windows.rs")]
+mod sys;
 
 /// The name of a project's file.
 pub(crate) const FILE_NAME: &str = "procref.toml";
@@ -16,8 +18,6 @@ pub(crate) const VARIABLE: &str = "PROCREF_CONFIG";
 
 /// A longer file is no configuration.
 const LONGEST: u64 = 1 << 20;
-
-const WRITABLE_BY_ALL: u32 = 0o002;
 
 /// The project's file that is nearest, from `dir` upwards.
 pub(super) fn upwards(dir: &Path) -> Option<PathBuf> {
@@ -30,10 +30,7 @@ pub(super) fn upwards(dir: &Path) -> Option<PathBuf> {
 
 /// The user's own file, if there is one.
 pub(super) fn of_user() -> Option<PathBuf> {
-    let set = |name| env::var_os(name).map(PathBuf::from);
-    let base = set("XDG_CONFIG_HOME").filter(|dir| dir.is_absolute());
-    let base = base.or_else(|| Some(set("HOME").filter(|dir| dir.is_absolute())?.join(".config")));
-    let file = base?.join("procref").join("config.toml");
+    let file = sys::base()?.join("procref").join("config.toml");
     fs::symlink_metadata(&file).is_ok().then_some(file)
 }
 
@@ -52,29 +49,20 @@ pub(super) fn read(file: &Path, trust: Trust) -> Result<String, Problem> {
         io::ErrorKind::NotFound => Problem::of_file(file, "there is no such file"),
         _ => Problem::io(file, "read it", &error),
     };
-    // A pipe that nobody writes to would keep `open` waiting.
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
-        .open(file)
-        .map_err(failed)?;
+    let opened = sys::open(file).map_err(failed)?;
     let metadata = opened.metadata().map_err(failed)?;
     if metadata.is_dir() || (trust == Trust::Found && !metadata.is_file()) {
         return Err(Problem::of_file(file, "it is no regular file"));
     }
     if trust == Trust::Found {
-        check_owner(file, &metadata)?;
+        check_owner(file, &opened)?;
     }
     read_text(file, &opened)
 }
 
-fn check_owner(file: &Path, metadata: &fs::Metadata) -> Result<(), Problem> {
-    let (owner, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
-    let doubt = if owner != own && owner != 0 {
-        format!("it belongs to uid {owner}, and this process is uid {own}")
-    } else if metadata.mode() & WRITABLE_BY_ALL != 0 {
-        "everybody can write to it".to_owned()
-    } else {
+fn check_owner(file: &Path, opened: &File) -> Result<(), Problem> {
+    let doubt = sys::doubt(opened).map_err(|error| Problem::io(file, "ask whose it is", &error))?;
+    let Some(doubt) = doubt else {
         return Ok(());
     };
     Err(Problem::of_file(

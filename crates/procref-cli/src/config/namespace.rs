@@ -3,16 +3,18 @@
 //! The directory `projects` of the common runtime directory has one for each project. It is called after the
 //! project's directory and a digest of its path, and a link `project` in it says which one that is.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use procref::Services;
 use siphasher::sip::SipHasher13;
 
 use crate::error::{Error, Result};
+
+#[cfg_attr(unix, path = "namespace/unix.rs")]
+#[cfg_attr(windows, path = "namespace/windows.rs")]
+mod sys;
 
 /// The directory of the projects' directories.
 const PROJECTS: &str = "projects";
@@ -49,10 +51,7 @@ pub(crate) fn open(named: Option<&Path>, project: &Path) -> Result<PathBuf> {
     let common = common(named)?;
     let projects = common.join(PROJECTS);
     let dir = projects.join(dir_name(project));
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&dir)
+    sys::create_private(&dir)
         .map_err(|error| Error::io(format!("create the directory {}", dir.display()), error))?;
     // Not before it is there: whoever made the common directory in the meantime could have made the rest,
     // and exchange it under us, if it is not ours.
@@ -83,7 +82,7 @@ pub(crate) fn all(named: Option<&Path>) -> Result<Vec<Namespace>> {
     for entry in entries {
         let dir = entry.map_err(failed)?.path();
         // What has no such link was not made here.
-        if let Ok(project) = fs::read_link(dir.join(LINK)) {
+        if let Ok(project) = sys::read_link(&dir.join(LINK)) {
             found.push(Namespace {
                 dir: Some(dir),
                 project: Some(project),
@@ -101,13 +100,13 @@ pub(crate) fn forget(namespace: &Namespace) -> Result<bool> {
     };
     let is_gone =
         matches!(fs::metadata(project), Err(error) if error.kind() == io::ErrorKind::NotFound);
-    let is_empty = || fs::read_dir(dir).map(|entries| entries.count() == 1);
+    let is_empty = || sys::has_only(dir, LINK);
     let failed = |error| Error::io(format!("remove the directory {}", dir.display()), error);
     if !is_gone || !is_empty().map_err(failed)? {
         return Ok(false);
     }
     fs::remove_file(dir.join(LINK)).map_err(failed)?;
-    match fs::remove_dir(dir) {
+    match sys::remove(dir) {
         Ok(()) => Ok(true),
         // Somebody has just started something there.
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
@@ -128,7 +127,7 @@ fn dir_name(project: &Path) -> String {
         })
         .collect();
     // Not the hasher of the standard library, which may be another one in another build.
-    let digest = SipHasher13::new().hash(project.as_os_str().as_bytes());
+    let digest = SipHasher13::new().hash(&sys::bytes(project));
     format!("{slug}-{digest:016x}")
 }
 
@@ -136,29 +135,19 @@ fn dir_name(project: &Path) -> String {
 /// closed to them altogether.
 fn check_private(dir: &Path) -> Result<()> {
     Services::in_dir(dir)?;
-    let looked = fs::symlink_metadata(dir);
-    let metadata =
-        looked.map_err(|error| Error::io(format!("look at {}", dir.display()), error))?;
-    if metadata.mode() & 0o077 == 0 {
-        return Ok(());
-    }
-    let mode = metadata.mode() & 0o7777;
-    let dir = dir.display();
-    Err(Error::Failed(format!(
-        "others can get into the runtime directory {dir} (mode {mode:04o}); run `chmod 700 {dir}`"
-    )))
+    sys::check_closed(dir)
 }
 
 /// Says in the directory which project it is of.
 fn link(dir: &Path, project: &Path) -> Result<()> {
     let link = dir.join(LINK);
     let failed = |error| Error::io(format!("make the link {}", link.display()), error);
-    match std::os::unix::fs::symlink(project, &link) {
+    match sys::link(project, &link) {
         Ok(()) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(failed(error)),
     }
-    let other = fs::read_link(&link).map_err(failed)?;
+    let other = sys::read_link(&link).map_err(failed)?;
     if other == project {
         return Ok(());
     }
@@ -174,6 +163,7 @@ fn link(dir: &Path, project: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
+    #[cfg(unix)]
     #[test]
     fn a_name_tells_the_project_and_leaves_room_for_sockets() {
         let name = dir_name(Path::new("/home/me/My Project of Names"));

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path, PathBuf, is_separator};
+
+use procref::Ready;
 
 use super::keys::{Keys, Words};
 use super::parse::WrittenService;
@@ -13,6 +15,9 @@ use super::template::{fill, literal};
 use crate::setup::Setup;
 use crate::spec::ServiceSpec;
 use crate::values::{self, When};
+
+/// What stands between the directories of a `PATH`.
+const PATHS: &str = if cfg!(windows) { ";" } else { ":" };
 
 /// A service of a file.
 #[derive(Debug)]
@@ -166,7 +171,7 @@ impl Around<'_> {
 
     /// A program that is named by a relative path is relative to the file.
     fn program(&self, program: &str) -> String {
-        match program.contains('/') && !program.starts_with("{dir}") {
+        match program.contains(is_separator) && !program.starts_with("{dir}") {
             true => self.root.join(program).to_string_lossy().into_owned(),
             false => program.to_owned(),
         }
@@ -186,10 +191,8 @@ impl Around<'_> {
                 let words = values::words(command)?;
                 let mut words = words.iter().map(|word| filled(word));
                 let program = words.next().map(|program| self.program(&program));
-                format!(
-                    "cmd:{}",
-                    shell_words::join(program.into_iter().chain(words))
-                )
+                let program = program.unwrap_or_default();
+                return Ok(When::Asked(Ready::command(program, words)));
             }
             Some(("http", path)) => format!("http:{}", filled(path)),
             _ => text.to_owned(),
@@ -212,7 +215,7 @@ impl Around<'_> {
             alphanumeric_sort::sort_path_slice_rev(&mut found);
             dirs.extend(found);
         }
-        let set = env.iter().rfind(|(name, _)| name == "PATH");
+        let set = env.iter().rfind(|(name, _)| is_path(name));
         let rest = match set {
             Some((_, path)) => path.clone(),
             None => literal(&env::var("PATH").unwrap_or_default()),
@@ -221,7 +224,7 @@ impl Around<'_> {
         let joined = literal(&joined.to_string_lossy());
         let parts = [joined, rest];
         let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-        env.push(("PATH".to_owned(), parts.join(":")));
+        env.push(("PATH".to_owned(), parts.join(PATHS)));
         Ok(())
     }
 
@@ -269,6 +272,13 @@ fn pairs(
     pairs
         .map(|(name, value)| (name.get_ref().clone(), filled(value)))
         .collect()
+}
+
+fn is_path(variable: &str) -> bool {
+    match cfg!(windows) {
+        true => variable.eq_ignore_ascii_case("PATH"),
+        false => variable == "PATH",
+    }
 }
 
 /// Whether a variable of the environment can have this name.

@@ -7,24 +7,31 @@ use std::process::{Command, ExitCode, Stdio};
 use clap::Args;
 use procref::{PlatformRefCounter, RefCounter as _};
 
+use super::sys::{CHECK, MECHANISM, UNTRIED, WITHOUT};
 use super::{Finding, Severity};
 use crate::error::{Error, Result};
 
 /// How the hidden subcommand is called.
 pub(crate) const SUBCOMMAND: &str = "__doctor-probe";
 
-const CHECK: &str = "undo";
 const NAME: &str = "doctor";
 
 #[derive(Args, Debug)]
 pub(crate) struct ProbeArgs {
     /// The runtime directory.
-    dir: PathBuf,
+    #[arg(required_unless_present = "nothing")]
+    dir: Option<PathBuf>,
+    /// End at once: there was only to be a process.
+    #[arg(long)]
+    nothing: bool,
 }
 
 /// The process that will be killed: takes a reference, says so, and waits.
 pub(crate) fn run(args: &ProbeArgs) -> Result<ExitCode> {
-    let counter = PlatformRefCounter::in_dir(NAME, &args.dir)?;
+    let Some(dir) = args.dir.as_ref().filter(|_| !args.nothing) else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let counter = PlatformRefCounter::in_dir(NAME, dir)?;
     counter.acquire()?;
     writeln!(io::stdout(), "held").map_err(|error| Error::io("say so", error))?;
     // Ends also if the process that asked is gone.
@@ -41,21 +48,20 @@ pub(super) fn look() -> Finding {
         ))),
     };
     match tried {
-        Ok((1, 0)) => Finding::ok(
-            CHECK,
-            "SEM_UNDO: a process was killed, and the kernel took its reference back",
-        ),
+        Ok((1, 0)) => Finding::ok(CHECK, format!(
+            "{MECHANISM}: a process was killed, and the kernel took its reference back"
+        )),
         Ok((held, left)) => Finding::new(
             CHECK,
             Severity::Error,
             format!(
-                "SEM_UNDO does not work: the kernel counted {held} while a process held a reference, and \
+                "{MECHANISM} does not work: the kernel counted {held} while a process held a reference, and \
                  {left} after it was killed"
             ),
         )
-        .advice("crashed clients would be counted for ever; gVisor is known for that, use another runtime"),
-        Err(error) => Finding::new(CHECK, Severity::Error, format!("SEM_UNDO could not be tried: {error}"))
-            .advice("see the other findings, and whether a sandbox forbids semget, semop or semctl"),
+        .advice(format!("crashed clients would be counted for ever; {WITHOUT}")),
+        Err(error) => Finding::new(CHECK, Severity::Error, format!("{MECHANISM} could not be tried: {error}"))
+            .advice(UNTRIED),
     }
 }
 

@@ -11,15 +11,18 @@
 //! `init` has never seen. To make it elsewhere and rename it would need neither, but what it is called is
 //! part of what many an `init` writes.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::fs::FlockOperation;
-
 use crate::error::{Error, Result};
+
+#[cfg_attr(unix, path = "data/unix.rs")]
+#[cfg_attr(windows, path = "data/windows.rs")]
+mod sys;
+
+use sys::Parent;
 
 /// In the directory, once it is made.
 const MARKER: &str = ".procref-initialised";
@@ -108,32 +111,16 @@ impl<'a> Place<'a> {
     }
 
     fn create(&self) -> Result<()> {
-        let made = DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(self.data);
+        let made = sys::create_private(self.data);
         made.map_err(|error| self.failed("create a directory", error))
     }
 
     /// The lock lasts as long as what it returns, and as this process.
-    fn lock(&self) -> Result<File> {
-        let made = DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.parent);
+    fn lock(&self) -> Result<Parent> {
+        let made = sys::create_private(&self.parent);
         made.map_err(|error| self.failed("create a directory", error))?;
-        let parent =
-            File::open(&self.parent).map_err(|error| self.failed("open the directory", error))?;
-        loop {
-            match rustix::fs::flock(&parent, FlockOperation::LockExclusive) {
-                // Where there are no such locks, one runtime directory has to do.
-                Ok(()) | Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::NOLCK) => {
-                    return Ok(parent);
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(self.failed("lock the directory", error.into())),
-            }
-        }
+        let failed = |error| self.failed("lock the directory", error);
+        Parent::lock(&self.parent, self.data).map_err(failed)
     }
 
     fn entries(&self) -> Result<Vec<fs::DirEntry>> {
@@ -168,25 +155,19 @@ impl<'a> Place<'a> {
     }
 
     /// Before anything is made: a crash of the machine must not leave half of it without the note.
-    fn note(&self, parent: &File) -> Result<()> {
+    fn note(&self, parent: &Parent) -> Result<()> {
         let noted = File::create(&self.begun).and_then(|note| note.sync_all());
         noted
-            .and_then(|()| parent.sync_all())
+            .and_then(|()| parent.sync())
             .map_err(|error| self.failed("note what is begun", error))
     }
 
     /// In this order, and each on the disk before the next.
-    fn finish(&self, parent: &File) -> Result<()> {
-        let marked = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(self.marker())
-            .and_then(|marker| Ok(rustix::fs::syncfs(marker)?));
+    fn finish(&self, parent: &Parent) -> Result<()> {
+        let marked = sys::mark(&self.marker());
         marked
             .and_then(|()| fs::remove_file(&self.begun))
-            .and_then(|()| parent.sync_all())
+            .and_then(|()| parent.sync())
             .map_err(|error| self.failed("note that it is done", error))
     }
 }

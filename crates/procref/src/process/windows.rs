@@ -27,6 +27,9 @@ pub(crate) mod create;
 pub(crate) mod directories;
 pub(crate) mod facts;
 pub(crate) mod security;
+mod stop_event;
+
+pub use stop_event::StopEvent;
 
 /// What can be done to a process, under the names that Unix has for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +189,7 @@ pub(crate) fn terminate(process: &OwnedHandle) -> io::Result<()> {
 }
 
 /// The event that a service may create, and wait for, to be asked to stop. See [`process`](super).
-pub(super) fn stop_event(pid: u32) -> String {
+fn stop_event(pid: u32) -> String {
     format!(r"Local\procref-stop-{pid}")
 }
 

@@ -15,27 +15,34 @@ const DEFAULT_ENDINGS: &str = ".COM;.EXE;.BAT;.CMD";
 /// with each ending of this process's `PATHEXT` if it has none.
 pub(super) fn find(service: &str, program: &OsStr, search: Option<&OsStr>) -> Result<PathBuf> {
     let shown = program.to_string_lossy();
-    let endings = env::var("PATHEXT").unwrap_or_else(|_| DEFAULT_ENDINGS.to_owned());
-    if shown.contains(['/', '\\', ':']) {
-        return match with_ending(Path::new(program), &endings) {
-            Some(found) => path::absolute(found),
-            None => Err(io::ErrorKind::NotFound.into()),
-        }
-        .map_err(|error| Error::exec(service, &shown, error));
-    }
-    let search = search.unwrap_or_default();
-    let found = env::split_paths(search)
-        .filter(|dir| !dir.as_os_str().is_empty())
-        .find_map(|dir| with_ending(&dir.join(program), &endings));
-    if let Some(found) = found {
+    if let Some(found) = look_up(program, search) {
         return path::absolute(found).map_err(|error| Error::exec(service, &shown, error));
     }
-    let search = search.to_string_lossy();
+    if is_path(&shown) {
+        let error = io::ErrorKind::NotFound.into();
+        return Err(Error::exec(service, &shown, error));
+    }
+    let search = search.unwrap_or_default().to_string_lossy();
     let reason = format!(
         "it was not found in the PATH of the service's environment ({search}); install it, or name its \
          path"
     );
     Err(Error::not_started(service, &shown, reason, None))
+}
+
+fn is_path(program: &str) -> bool {
+    program.contains(['/', '\\', ':'])
+}
+
+/// As [`find`], and without a word about why not.
+pub(crate) fn look_up(program: &OsStr, search: Option<&OsStr>) -> Option<PathBuf> {
+    let endings = env::var("PATHEXT").unwrap_or_else(|_| DEFAULT_ENDINGS.to_owned());
+    if is_path(&program.to_string_lossy()) {
+        return with_ending(Path::new(program), &endings);
+    }
+    env::split_paths(search.unwrap_or_default())
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .find_map(|dir| with_ending(&dir.join(program), &endings))
 }
 
 fn with_ending(program: &Path, endings: &str) -> Option<PathBuf> {

@@ -3,19 +3,23 @@
 #![expect(unsafe_code, reason = "owners are told by bare system calls")]
 
 use std::io;
+use std::os::windows::ffi::OsStrExt as _;
 use std::os::windows::io::{AsHandle, AsRawHandle as _, FromRawHandle as _, OwnedHandle};
+use std::path::Path;
 use std::ptr;
 use std::sync::OnceLock;
 
 use windows_sys::Win32::Foundation::{HANDLE, LocalFree};
 use windows_sys::Win32::Security::Authorization::{
-    ConvertSidToStringSidW, ConvertStringSecurityDescriptorToSecurityDescriptorW, GetSecurityInfo,
+    ConvertSecurityDescriptorToStringSecurityDescriptorW, ConvertSidToStringSidW,
+    ConvertStringSecurityDescriptorToSecurityDescriptorW, GetNamedSecurityInfoW, GetSecurityInfo,
     SDDL_REVISION_1, SE_FILE_OBJECT, SE_KERNEL_OBJECT, SE_OBJECT_TYPE,
 };
 use windows_sys::Win32::Security::{
-    EqualSid, GetTokenInformation, OWNER_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID,
-    SECURITY_ATTRIBUTES, TOKEN_INFORMATION_CLASS, TOKEN_OWNER, TOKEN_QUERY, TOKEN_USER, TokenOwner,
-    TokenUser,
+    DACL_SECURITY_INFORMATION, EqualSid, GetTokenInformation, IsWellKnownSid,
+    OWNER_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID, SECURITY_ATTRIBUTES,
+    TOKEN_INFORMATION_CLASS, TOKEN_OWNER, TOKEN_QUERY, TOKEN_USER, TokenOwner, TokenUser,
+    WinBuiltinAdministratorsSid, WinLocalSystemSid,
 };
 use windows_sys::Win32::System::Threading::OpenProcessToken;
 
@@ -127,6 +131,11 @@ fn sid_as_text(sid: PSID) -> io::Result<String> {
     if unsafe { ConvertSidToStringSidW(sid, &raw mut text) } == 0 {
         return Err(io::Error::last_os_error());
     }
+    Ok(taken(text))
+}
+
+/// A text that Windows allocated, which ends with a NUL.
+fn taken(text: *mut u16) -> String {
     let kept = Local(text.cast());
     let mut units = Vec::new();
     let mut next = text;
@@ -140,7 +149,7 @@ fn sid_as_text(sid: PSID) -> io::Result<String> {
         next = next.wrapping_add(1);
     }
     drop(kept);
-    Ok(String::from_utf16_lossy(&units))
+    String::from_utf16_lossy(&units)
 }
 
 fn descriptor(text: &str) -> io::Result<Local> {
@@ -190,6 +199,60 @@ pub(crate) fn is_ours(handle: &impl AsHandle, kind: Kind) -> io::Result<bool> {
     }
     // SAFETY: as above.
     Ok(unsafe { EqualSid(owner.sid, sid_of_owner(&user.owner)) } != 0)
+}
+
+/// Whether a file that was opened is the system's, or the administrators'.
+pub(crate) fn is_of_system(file: &impl AsHandle) -> io::Result<bool> {
+    let owner = Owner::of(file.as_handle().as_raw_handle(), Kind::File)?;
+    let is = |kind| {
+        // SAFETY: it is a SID, kept until the end of this function.
+        unsafe { IsWellKnownSid(owner.sid, kind) != 0 }
+    };
+    Ok(is(WinLocalSystemSid) || is(WinBuiltinAdministratorsSid))
+}
+
+/// Owner and access list of a file or directory, in the security descriptor definition language.
+pub(crate) fn access(path: &Path) -> io::Result<String> {
+    const PARTS: u32 = OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION;
+    let name: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
+    let mut descriptor = ptr::null_mut();
+    // SAFETY: `name` ends with a NUL, and the one place that is written is this function's own.
+    let error = unsafe {
+        GetNamedSecurityInfoW(
+            name.as_ptr(),
+            SE_FILE_OBJECT,
+            PARTS,
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            &raw mut descriptor,
+        )
+    };
+    if error != 0 {
+        return Err(io::Error::from_raw_os_error(error as i32));
+    }
+    let descriptor = Local(descriptor);
+    let mut text = ptr::null_mut();
+    // SAFETY: the descriptor is whole and kept, and the place is this function's own.
+    let done = unsafe {
+        ConvertSecurityDescriptorToStringSecurityDescriptorW(
+            descriptor.0,
+            SDDL_REVISION_1,
+            PARTS,
+            &raw mut text,
+            ptr::null_mut(),
+        )
+    };
+    match done {
+        0 => Err(io::Error::last_os_error()),
+        _ => Ok(taken(text)),
+    }
+}
+
+/// The user that this process runs as: its SID, as text.
+pub(crate) fn own_sid() -> io::Result<String> {
+    sid_as_text(sid_of_user(&user()?.user))
 }
 
 /// An owner, and the descriptor it stands in.

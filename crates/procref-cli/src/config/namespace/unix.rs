@@ -1,0 +1,50 @@
+//! Directories by mode, and a symbolic link.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+pub(super) fn create_private(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Whether nobody else can get in.
+pub(super) fn check_closed(dir: &Path) -> Result<()> {
+    let looked = fs::symlink_metadata(dir);
+    let metadata =
+        looked.map_err(|error| Error::io(format!("look at {}", dir.display()), error))?;
+    if metadata.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let mode = metadata.mode() & 0o7777;
+    let dir = dir.display();
+    Err(Error::Failed(format!(
+        "others can get into the runtime directory {dir} (mode {mode:04o}); run `chmod 700 {dir}`"
+    )))
+}
+
+/// What is digested of a path.
+pub(super) fn bytes(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().to_vec()
+}
+
+pub(super) fn link(to: &Path, link: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(to, link)
+}
+
+pub(super) fn read_link(link: &Path) -> io::Result<PathBuf> {
+    fs::read_link(link)
+}
+
+/// Whether nothing but that is in it.
+pub(super) fn has_only(dir: &Path, _: &str) -> io::Result<bool> {
+    Ok(fs::read_dir(dir)?.count() == 1)
+}
+
+pub(super) fn remove(dir: &Path) -> io::Result<()> {
+    fs::remove_dir(dir)
+}

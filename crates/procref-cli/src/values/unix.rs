@@ -1,0 +1,34 @@
+use std::borrow::Cow;
+
+use procref::Ready;
+
+use super::When;
+
+/// What readiness can be.
+pub(super) const READY: &str =
+    "tcp, http:/path, unix:PATH, log:REGEX, notify, cmd:COMMAND, started";
+
+/// Where the runtime directory is, for the help.
+pub(crate) const RUNTIME_DIR: &str = "The runtime directory: who shares it shares services
+
+Without it, the first that is set of $PROCREF_RUNTIME_DIR, $XDG_RUNTIME_DIR/procref and /tmp/procref-UID.";
+
+/// As a shell would have it.
+pub(super) fn shell(text: &str) -> Cow<'_, str> {
+    text.into()
+}
+
+pub(super) fn notify() -> Result<When, String> {
+    Ok(When::Asked(Ready::notify()))
+}
+
+pub(super) fn unix(path: &str) -> Result<When, String> {
+    match path {
+        "" => Err("write the socket's path behind it: unix:/path/to/socket".to_owned()),
+        path => Ok(When::Asked(Ready::unix(path))),
+    }
+}
+
+pub(super) fn pipe(_: &str) -> Result<When, String> {
+    Err("named pipes of that kind are for Windows; write unix:PATH for a socket".to_owned())
+}
