@@ -4,7 +4,7 @@ mod project;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use procref_testkit::observe::Identity;
 use project::{Corner, texts};
@@ -73,8 +73,12 @@ fn on_a_terminal_a_table_changes() {
     assert_nothing_left(&corner);
 }
 
-/// The process of the client with this number, once it has the service.
-fn client(number: usize, lines: &mut impl Iterator<Item = std::io::Result<String>>) -> Identity {
+/// When this client has the service: its process, if the demo has not ended it by now.
+#[track_caller]
+fn client(
+    number: u32,
+    lines: &mut impl Iterator<Item = std::io::Result<String>>,
+) -> Option<Identity> {
     let start = format!("client {number} (pid ");
     let line = lines
         .map(|line| line.expect("a line"))
@@ -84,46 +88,56 @@ fn client(number: usize, lines: &mut impl Iterator<Item = std::io::Result<String
         .split(&start)
         .nth(1)
         .and_then(|rest| rest.split(')').next());
-    project::process(pid.expect("a pid"))
+    Identity::of(pid.and_then(|pid| pid.parse().ok()).expect("a pid"))
+}
+
+/// Runs the demo, does something to it when a client has the service, and returns how it ended. The demo goes
+/// on meanwhile: on a busy machine it may be over before that is done, and then it is tried again.
+fn disturbed(corner: &Corner, number: u32, disturb: impl Fn(&Child, Option<Identity>)) -> Output {
+    const TRIALS: usize = 20;
+
+    for _ in 0..TRIALS {
+        let mut demo = demo(corner);
+        let mut child = demo
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("run");
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let client = client(number, &mut lines);
+        disturb(&child, client);
+        lines.for_each(|line| drop(line.expect("a line")));
+        let output = child.wait_with_output().expect("wait");
+        if let Some(client) = client {
+            client.wait_gone();
+        }
+        assert_nothing_left(corner);
+        if !output.status.success() {
+            return output;
+        }
+    }
+    panic!("{TRIALS} times in vain");
 }
 
 #[test]
 fn a_client_that_ends_otherwise_than_shown_is_a_failure() {
     let corner = Corner::new();
-    let mut demo = demo(&corner);
-    let mut child = demo
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("run");
-    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    client(6, &mut lines).signal(Signal::KILL);
-    assert!(!lines.any(|line| line.expect("a line").contains("checks passed")));
-    let output = child.wait_with_output().expect("wait");
+    let output = disturbed(&corner, 6, |_, client| {
+        if let Some(client) = client {
+            client.signal(Signal::KILL);
+        }
+    });
     let (_, err) = texts(&output);
     assert_eq!(output.status.code(), Some(1), "{err}");
     assert!(err.contains("client 6 ended with signal: 9"), "{err}");
-    assert_nothing_left(&corner);
 }
 
 #[test]
 fn interrupted_it_leaves_nothing() {
     let corner = Corner::new();
-    let mut demo = demo(&corner);
-    let mut child = demo
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("run");
-    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let running = client(1, &mut lines);
-    project::process(&child.id().to_string()).signal(Signal::INT);
-    for line in lines {
-        line.expect("a line");
-    }
-    let output = child.wait_with_output().expect("wait");
+    let output = disturbed(&corner, 1, |demo, _| {
+        project::process(&demo.id().to_string()).signal(Signal::INT);
+    });
     assert_eq!(output.status.code(), Some(1));
     assert!(texts(&output).1.contains("interrupted"));
-    running.wait_gone();
-    assert_nothing_left(&corner);
 }
