@@ -35,7 +35,9 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 for package in "${published[@]}"; do
     archive=$scratch/target/package/$package-$version.crate
     [[ -f $archive ]] || fail "$package $version was not packaged"
-    tar -xzf "$archive" -C "$scratch"
+    # As files of now (-m): in a package they are all of one day, and Cargo would take them for what it has compiled
+    # last time, whatever is in them.
+    tar -xzmf "$archive" -C "$scratch"
     contents=$scratch/$package-$version
     for file in README.md LICENSE-MIT LICENSE-APACHE Cargo.lock; do
         [[ -s $contents/$file ]] || fail "$package: $file is missing"

@@ -25,6 +25,8 @@ else
 fi
 
 "${cargo[@]}" --version
+# Nobody debugs what is only compiled.
+export CARGO_PROFILE_DEV_DEBUG=0
 check=("${cargo[@]}" check --locked --target-dir target/oldest)
 # Without the library's `tokio` feature, which the command line has no use for, and with it.
 "${check[@]}" --package procref-cli
