@@ -119,7 +119,8 @@ def build(files, copy, left_out):
                 wrong |= {(span["file_name"], span["line_start"]) for span in spans}
         broken = {key for key in mutants.all.values() if tuple(place(key)) in wrong}
         if not broken:
-            sys.exit("mutants-at-once.py: it does not compile, whatever is left out")
+            told = [m["message"]["rendered"] for m in messages if (m.get("message") or {}).get("level") == "error"]
+            sys.exit("".join(told) + "mutants-at-once.py: it does not compile, whatever is left out")
         left_out |= broken
     sys.exit("mutants-at-once.py: it does not compile")
 

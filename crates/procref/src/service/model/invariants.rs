@@ -74,7 +74,7 @@ impl Machine {
             .filter(|(id, proc, it)| {
                 let worker = it.of != *id;
                 let nobodys = worker && it.parent.is_some_and(|parent| !self.is_alive(parent));
-                proc.alive && it.executing && !it.replaced && !nobodys
+                proc.alive && it.executing && !it.replaced && !it.bereft && !nobodys
             })
             .map(|(_, _, it)| it.of)
             .collect();
@@ -180,6 +180,9 @@ impl Machine {
         }
         if let Some(nobody) = self.unsupervised(instance, on) {
             self.violate(nobody);
+        }
+        if let Some(it) = self.service(service) {
+            it.acquired = true;
         }
         let mut mix = Mix(3);
         let Instance {

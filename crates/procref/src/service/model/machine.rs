@@ -135,6 +135,8 @@ pub(super) struct Client {
     /// In this call it has found an instance that is not well, and will not take that again.
     pub(super) unwell: bool,
     pub(super) meanwhile: Meanwhile,
+    /// Somebody has removed its set, which it does not know yet.
+    pub(super) bereft: bool,
     /// It is letting go, and since it began nobody was killed.
     pub(super) undisturbed: bool,
     /// Where it was when it had forgotten all before.
@@ -172,6 +174,11 @@ pub(super) struct Service {
     pub(super) ill: bool,
     /// `on_recover` has returned another one.
     pub(super) replaced: bool,
+    /// An `acquire` has returned it.
+    pub(super) acquired: bool,
+    /// Its start was under way when somebody removed the set that it was to be published in: nobody else can
+    /// know of it, until its starter notices.
+    pub(super) bereft: bool,
     /// There was a moment since it ended at which nobody had a reference.
     pub(super) forsaken: bool,
     /// The start callback's process. Nobody else knows of it until it is published.
@@ -465,6 +472,10 @@ impl Machine {
     ) -> ProcId {
         let of = ProcId(self.state.procs.len());
         let gate = parent.map(|supervisor| self.supervisor(supervisor).starter);
+        let bereft = match spawner.or(gate).map(|starter| &self.proc(starter).kind) {
+            Some(Kind::Client(client)) => client.bereft,
+            _ => false,
+        };
         self.add(Kind::Service(Service {
             executing: gate.is_none(),
             gate,
@@ -473,6 +484,8 @@ impl Machine {
             killed: false,
             ill: false,
             replaced: false,
+            acquired: false,
+            bereft,
             forsaken: false,
             spawner,
             parent,
@@ -921,6 +934,13 @@ impl Machine {
             Choice::Remove(set) => {
                 self.state.left.removals -= 1;
                 self.state.table.remove(set);
+                for proc in &mut self.state.procs {
+                    match &mut proc.kind {
+                        Kind::Client(client) => client.bereft = client.calls > 0,
+                        Kind::Service(service) => service.bereft = !service.acquired,
+                        _ => {}
+                    }
+                }
             }
         }
     }

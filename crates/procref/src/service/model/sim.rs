@@ -250,7 +250,11 @@ impl Calls for Process {
     }
 
     async fn open(&self, key: i32, missing: Missing) -> Option<SetId> {
-        let open = |machine: &mut Machine| machine.state.table.open(key, missing);
+        let id = self.id;
+        let open = |machine: &mut Machine| {
+            machine.client(id).bereft = false;
+            machine.state.table.open(key, missing)
+        };
         self.call("open the set", open).await
     }
 
