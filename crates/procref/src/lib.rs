@@ -78,6 +78,10 @@
 //! Linux. The mechanism is a [System V semaphore
 //! set](https://man7.org/linux/man-pages/man7/sysvipc.7.html) per service, whose adjustments the
 //! kernel takes back when a process ends.
+//!
+//! Windows, where references are handles on a named object and the service is in a job that ends with its
+//! last client. After a crash that end is hard, [`linger`](SharedServiceBuilder::linger) is an error, and a
+//! service has to listen to an [event](process) to be asked to stop.
 
 #[cfg(not(any(target_os = "linux", windows)))]
 compile_error!(

@@ -285,6 +285,9 @@ impl SharedServiceBuilder {
     /// directory of the client's, and ends with the service. Forking copies the page tables of the
     /// client: about 10 ms for 1 GiB of memory, once per start.
     ///
+    /// Windows needs no such process: there the kernel ends the service with its last client, at once
+    /// and without asking it first.
+    ///
     /// The setting of the client that starts the service counts.
     ///
     /// ```no_run
@@ -309,6 +312,8 @@ impl SharedServiceBuilder {
     /// This is what makes it cheap to have a process per test. The setting of the client that starts
     /// the service counts. When the time is over there is no client to call back, so the service
     /// is stopped by signal: a lingering service has no `on_last_release`, and needs [`Orphan::Stop`].
+    ///
+    /// Windows has nobody who could end it: there it is an error at [`build`](Self::build).
     ///
     /// ```no_run
     /// use std::time::Duration;

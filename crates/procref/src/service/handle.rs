@@ -141,6 +141,10 @@ impl ServiceHandle {
     /// are killed, and when a dead instance is replaced. The next client finds the instance as it was.
     /// Pinning what is pinned already changes nothing. It ends with the machine.
     ///
+    /// On Windows the service's own process keeps the pin, by handles that it is given. There it ends
+    /// with an instance that ends while it has no client, and a service without a local process (pid 0)
+    /// cannot be pinned.
+    ///
     /// ```no_run
     /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
     /// let handle = service.acquire().await?;
@@ -154,7 +158,7 @@ impl ServiceHandle {
     /// # Errors
     ///
     /// [`Error::NoReference`](crate::Error::NoReference) in a forked child, or if somebody removed the
-    /// kernel object.
+    /// kernel object. [`Error::Kernel`](crate::Error::Kernel) on Windows, if it cannot be pinned.
     pub fn pin(&self) -> Result<()> {
         pollster::block_on(self.lease.pin())
     }
