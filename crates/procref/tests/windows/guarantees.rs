@@ -14,6 +14,10 @@ fn of_all_who_race_for_the_start_one_starts_it_and_all_get_it() {
     let stage = Stage::new();
     let mut clients = stage.clients(8);
     for client in &mut clients {
+        // All are there, and wait for the word.
+        assert_eq!(client.ask("count"), "0");
+    }
+    for client in &mut clients {
         client.begin("acquire");
     }
     let pids: Vec<u32> = clients
