@@ -88,43 +88,72 @@ compile_error!(
     "procref runs on Linux and Windows; there is no kernel backend for this platform yet"
 );
 
+// Elsewhere that is the only error: nothing else is compiled.
+
+#[cfg(any(target_os = "linux", windows))]
 mod command;
+#[cfg(any(target_os = "linux", windows))]
 mod counter;
+#[cfg(any(target_os = "linux", windows))]
 mod crash;
+#[cfg(any(target_os = "linux", windows))]
 mod error;
+#[cfg(any(target_os = "linux", windows))]
 mod file;
+#[cfg(any(target_os = "linux", windows))]
 #[cfg(all(unix, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 #[doc = include_str!("guide.md")]
 pub mod guide {}
+#[cfg(any(target_os = "linux", windows))]
 mod info;
+#[cfg(any(target_os = "linux", windows))]
 mod kernel;
+#[cfg(any(target_os = "linux", windows))]
 mod local;
+#[cfg(any(target_os = "linux", windows))]
 mod name;
+#[cfg(any(target_os = "linux", windows))]
 mod namespace;
+#[cfg(any(target_os = "linux", windows))]
 pub mod process;
+#[cfg(any(target_os = "linux", windows))]
 mod ready;
+#[cfg(any(target_os = "linux", windows))]
 mod record;
+#[cfg(any(target_os = "linux", windows))]
 mod runtime;
+#[cfg(any(target_os = "linux", windows))]
 mod service;
+#[cfg(any(target_os = "linux", windows))]
 #[cfg_attr(windows, path = "supervisor/windows.rs")]
 mod supervisor;
+#[cfg(any(target_os = "linux", windows))]
 mod template;
+#[cfg(any(target_os = "linux", windows))]
 mod timer;
 #[cfg(windows)]
 #[doc(hidden)]
 pub mod windows;
 
+#[cfg(any(target_os = "linux", windows))]
 pub use command::{ServiceCommand, StopSignal};
+#[cfg(any(target_os = "linux", windows))]
 pub use counter::{PlatformRefCounter, RefCounter};
+#[cfg(any(target_os = "linux", windows))]
 #[cfg(feature = "crash-points")]
 pub use crash::{CRASH_POINTS, CrashPoint, CrashSite, die_at};
+#[cfg(any(target_os = "linux", windows))]
 pub use error::{Error, LogTail, Result};
+#[cfg(any(target_os = "linux", windows))]
 pub use info::ServiceInfo;
+#[cfg(any(target_os = "linux", windows))]
 pub use ready::Ready;
+#[cfg(any(target_os = "linux", windows))]
 pub use service::{
     Collected, Holder, Listed, Mismatch, Orphan, Removed, ServiceHandle, Services, SharedService,
     SharedServiceBuilder, State, Status,
 };
+#[cfg(any(target_os = "linux", windows))]
 pub use template::fill_in;
