@@ -67,8 +67,13 @@ impl Set {
     ///
     /// What `semget` says.
     pub fn create(key: i32, len: usize, mode: u32) -> io::Result<Self> {
-        sys::create(key, len, mode)?;
-        find(key).ok_or_else(|| io::Error::other("created, but not listed"))
+        Ok(Self {
+            key,
+            id: sys::create(key, len, mode)?,
+            mode,
+            len,
+            uid: rustix::process::geteuid().as_raw(),
+        })
     }
 
     /// The value of one semaphore.
@@ -121,6 +126,15 @@ impl Set {
     /// When there are more than four.
     pub fn operate(&self, changes: &[(u16, i16)]) -> io::Result<()> {
         sys::operate(self.id, changes)
+    }
+
+    /// Sleeps until a semaphore is zero, which leaves nothing to undo.
+    ///
+    /// # Errors
+    ///
+    /// What `semop` says.
+    pub fn wait_for_zero(&self, slot: u16) -> io::Result<()> {
+        sys::wait_for_zero(self.id, slot)
     }
 
     /// Gives the set away. Its creator may still remove it.

@@ -90,6 +90,33 @@ fn a_hundred_processes() {
     a_stop_is_slept_through();
 }
 
+/// Who blocks its thread anyway waits on that one, is woken there, and takes over there.
+#[test]
+fn who_blocks_needs_no_other_thread_to_wait() {
+    for dies in [false, true] {
+        let scene = scene!();
+        let spec = scene.service("slow");
+        let starter = scene.client(&spec.clone().gated([START]));
+        let key = starter.build_as(1, &spec);
+        let starting = starter.begin_acquire(Via::Blocking);
+        starter.event(&Event::Running(Callback::Start));
+        let waiter = scene.client(&spec);
+        let waiting = waiter.begin_acquire(Via::Blocking);
+        scene.wait_sleepers(key, 1);
+        assert_eq!(waiter.identity().threads_named("procref"), 0);
+        if dies {
+            starter.kill();
+        } else {
+            starter.proceed(START);
+            let held = starter.finish_acquire(starting).expect("acquire");
+            starter.release(&held);
+        }
+        let held = waiter.finish_acquire(waiting).expect("acquire");
+        assert_eq!(waiter.count(), 1);
+        waiter.release_via(&held, Via::Blocking);
+    }
+}
+
 /// The same for the wait for a stop: who comes meanwhile sleeps, and so does
 /// the one that waits for the service to end.
 fn a_stop_is_slept_through() {

@@ -25,7 +25,7 @@ use std::os::unix::process::ExitStatusExt as _;
 #[cfg(windows)]
 use std::os::windows::process::ExitStatusExt as _;
 use std::process::ExitStatus;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, Result};
 use crate::name::{Digest, Namespace, ServiceKey};
@@ -254,6 +254,12 @@ pub(crate) trait Object: Send + Sync + 'static {
     /// Sleeps until nobody holds the lock. Somebody may have taken it again by the time this
     /// returns: it tells when to try again, nothing more. All who sleep wake together.
     fn wait_unlocked(&self) -> impl Future<Output = Step<()>> + Send;
+
+    /// As [`wait_unlocked`](Self::wait_unlocked), on this thread and at most so long; false if it takes
+    /// longer. `None`: this kernel cannot.
+    fn wait_unlocked_within(&self, _limit: Duration) -> Option<Step<bool>> {
+        None
+    }
 
     /// Takes the lock **and** a reference, if nobody holds the lock.
     fn try_enter(&self) -> impl Future<Output = Step<bool>> + Send;

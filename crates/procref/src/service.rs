@@ -46,7 +46,7 @@ pub use status::{Holder, State, Status};
 
 use config::Config;
 use departure::{Departure, Hold};
-use seat::Seat;
+use seat::{Deadline, Seat};
 use stop::Held;
 use world::{Machine, World as _};
 
@@ -170,10 +170,17 @@ impl SharedService {
     /// As [`acquire`](Self::acquire).
     pub fn acquire_blocking(&self) -> Result<ServiceHandle> {
         if self.config.health.is_none() {
-            // Joining calls nobody back, so it needs no runtime, and a runtime costs more than it.
+            // Joining calls nobody back, so it needs no runtime, and a runtime costs more than it. Nor
+            // does waiting for another's start.
             let supervised = self.config.supervised();
-            if let Some(handle) = pollster::block_on(self.join_now(supervised))? {
-                return Ok(handle);
+            let deadline = Deadline::after(self.config.wait_timeout);
+            loop {
+                if let Some(handle) = pollster::block_on(self.join_now(supervised))? {
+                    return Ok(handle);
+                }
+                if !arrival::wait_unlocked_here(&self.seat(), deadline)? {
+                    break;
+                }
             }
         }
         runtime::block_on(self.acquire())

@@ -77,10 +77,19 @@ pub(super) fn remove(id: i32) -> io::Result<()> {
 
 /// `semop` of up to four operations, each a slot and what is added to it, undone at the end of the process.
 pub(super) fn operate(id: i32, changes: &[(u16, i16)]) -> io::Result<()> {
+    semop(id, changes, libc::SEM_UNDO)
+}
+
+/// `semop` that sleeps until a slot is zero.
+pub(super) fn wait_for_zero(id: i32, slot: u16) -> io::Result<()> {
+    semop(id, &[(slot, 0)], 0)
+}
+
+fn semop(id: i32, changes: &[(u16, i16)], flags: c_int) -> io::Result<()> {
     let mut ops = [libc::sembuf {
         sem_num: 0,
         sem_op: 0,
-        sem_flg: libc::SEM_UNDO as libc::c_short,
+        sem_flg: flags as libc::c_short,
     }; 4];
     assert!(changes.len() <= ops.len());
     for (op, &(slot, delta)) in ops.iter_mut().zip(changes) {

@@ -7,7 +7,7 @@
 //! ([semget(2)](https://man7.org/linux/man-pages/man2/semget.2.html) warns of that race).
 
 use std::future::Future;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{
     Ended, Inspection, Instance, Lock, MAX_GENERATION, Object, Snapshot, Step, Supervised,
@@ -205,6 +205,17 @@ pub(crate) trait Array: Send + Sync + 'static {
         wait: Wait,
     ) -> impl Future<Output = Step<bool>> + Send;
 
+    /// Performs all operations at once on this thread, and sleeps at most so long until they can be: false
+    /// then. `None`: only without a limit.
+    fn operate_within(
+        &self,
+        _operation: &'static str,
+        _ops: &[Op],
+        _limit: Duration,
+    ) -> Option<Step<bool>> {
+        None
+    }
+
     fn values(&self) -> impl Future<Output = Step<Values>> + Send;
 
     fn remove(&self) -> impl Future<Output = Step<()>> + Send;
@@ -248,6 +259,11 @@ impl<A: Array> Set<A> {
 
     pub(crate) fn array(&self) -> &A {
         &self.array
+    }
+
+    /// Sees in passing which names are to be had.
+    pub(super) fn learn(&self, values: &Values) {
+        self.name.learn(values, || self.array.own_pid());
     }
 
     pub(super) fn owner_of(&self, values: &Values) -> Owner {
@@ -307,7 +323,9 @@ impl<A: Array> Set<A> {
 
 impl<A: Array> Object for Set<A> {
     async fn snapshot(&self) -> Step<Snapshot> {
-        self.decoded(&self.array.values().await?)
+        let values = self.array.values().await?;
+        self.learn(&values);
+        self.decoded(&values)
     }
 
     async fn join(&self, supervised: Supervised) -> Step<bool> {
@@ -324,6 +342,11 @@ impl<A: Array> Object for Set<A> {
             .operate(operation, &WAIT_UNLOCKED, Wait::Yes)
             .await
             .map(drop)
+    }
+
+    fn wait_unlocked_within(&self, limit: Duration) -> Option<Step<bool>> {
+        let operation = "wait for another process's transition";
+        self.array.operate_within(operation, &WAIT_UNLOCKED, limit)
     }
 
     async fn try_enter(&self) -> Step<bool> {

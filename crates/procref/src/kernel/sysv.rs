@@ -7,7 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::semset::{Array, MAX_OPS, MAX_VALUE, Op, Owner, Set, Values, Wait, slot};
 use super::{Fault, Kernel, Missing, Step};
@@ -93,6 +93,7 @@ async fn verified(array: SysvArray, key: &ServiceKey) -> Step<Set<SysvArray>> {
         }
     };
     let set = Set::new(array, key);
+    set.learn(&values);
     match set.owner_of(&values) {
         Owner::This | Owner::Nobody => Ok(set),
         Owner::Another => Err(foreign(
@@ -214,6 +215,23 @@ impl Array for SysvArray {
                 },
             }
         }
+    }
+
+    fn operate_within(
+        &self,
+        operation: &'static str,
+        ops: &[Op],
+        limit: Duration,
+    ) -> Option<Step<bool>> {
+        let start = Instant::now();
+        Some(self.call(operation, |id| {
+            // Again with what is left, where a signal handler ran.
+            let left = limit.saturating_sub(start.elapsed());
+            match sys::operate_within(id, ops, left) {
+                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(false),
+                done => done.map(|()| true),
+            }
+        }))
     }
 
     async fn values(&self) -> Step<Values> {

@@ -40,6 +40,32 @@ pub(super) async fn wait_ready(seat: &Arc<Seat<Machine>>) -> Result<ServiceInfo>
     }
 }
 
+/// Waits on this thread until nobody starts or stops the service; false if nobody does, or the kernel
+/// has no such wait.
+///
+/// For callers who block their thread anyway. As a future each process of a crowd would need a thread that
+/// sleeps for it, one for the time limit, and a runtime, and would burn more on those than on anything else.
+/// Like any waiter this one takes nothing: who is woken looks again.
+pub(super) fn wait_unlocked_here(seat: &Seat<Machine>, deadline: Deadline) -> Result<bool> {
+    // Not opened here: whoever has the turn does that, and has its name on what it has opened.
+    let Some(object) = seat.known_object() else {
+        return Ok(false);
+    };
+    let waited = match pollster::block_on(object.snapshot()) {
+        Ok(snapshot) if snapshot.locked => object.wait_unlocked_within(deadline.left()),
+        // Removed: somebody else of this process may be about to find out.
+        Ok(_) | Err(Fault::Removed) => None,
+        Err(Fault::Refused(error)) => return Err(error),
+    };
+    match waited {
+        None => Ok(false),
+        // Removed in the meantime: the service was stopped. By now there may be another one.
+        Some(Ok(true) | Err(Fault::Removed)) => Ok(true),
+        Some(Ok(false)) => Err(pollster::block_on(seat.waited_in_vain(&object, deadline))),
+        Some(Err(Fault::Refused(error))) => Err(error),
+    }
+}
+
 enum Look {
     Serves(ServiceInfo),
     /// Somebody's transition has ended.

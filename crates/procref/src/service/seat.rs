@@ -253,12 +253,21 @@ impl<W: World> Seat<W> {
         if let Some(woken) = self.world.within(deadline.left(), woken).await {
             return woken;
         }
-        Err(Error::Timeout {
+        Err(self.waited_in_vain(object, deadline).await)
+    }
+
+    /// What to say when somebody's transition takes too long.
+    pub(super) async fn waited_in_vain(
+        &self,
+        object: &Arc<ObjectOf<W>>,
+        deadline: Deadline,
+    ) -> Error {
+        Error::Timeout {
             service: self.key.name().to_owned(),
             operation: "waiting for another process to start or stop it",
             limit: deadline.limit,
             holder: object.lock_holder().await.ok().flatten(),
-        })
+        }
     }
 }
 

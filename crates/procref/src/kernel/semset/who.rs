@@ -23,34 +23,60 @@ const TRIES: usize = 8;
 const LOOKS: usize = 8;
 
 /// The slot that names this process on one set; 0 for none. The changes of a process's reference come
-/// one after the other, so plain loads and stores do.
+/// one after the other, so plain loads and stores do; what to try next is a hint, whoever wrote it last.
 #[derive(Debug, Default)]
 pub(super) struct Name {
     /// Taken now.
     held: AtomicU16,
-    /// Taken last: it is most likely free the next time, too.
-    usual: AtomicU16,
+    /// What to try first, if anything is known: taken last, and so most likely free the next time, too,
+    /// or seen to be free. `NONE_FREE`: nothing was.
+    next: AtomicU16,
 }
 
+const NONE_FREE: u16 = u16::MAX;
+
 impl Name {
-    fn first_choice(&self, own_pid: u32) -> u16 {
-        match self.usual.load(Ordering::Relaxed) {
-            0 => slot_of(own_pid),
-            usual => usual,
+    /// `None`: there was no slot to be had when somebody last looked.
+    fn first_choice(&self, own_pid: impl FnOnce() -> u32) -> Option<u16> {
+        match self.next.load(Ordering::Relaxed) {
+            0 => Some(slot_of(own_pid())),
+            NONE_FREE => None,
+            next => Some(next),
         }
     }
 
     fn take(&self, slot: u16) {
         self.held.store(slot, Ordering::Relaxed);
-        self.usual.store(slot, Ordering::Relaxed);
+        self.next.store(slot, Ordering::Relaxed);
+    }
+
+    /// Sees in passing which slots are free. Where a hundred clients have them all, every reference would
+    /// cost two calls more without that: one that is refused, and one to find out why.
+    pub(super) fn learn(&self, values: &Values, own_pid: impl FnOnce() -> u32) {
+        if self.held.load(Ordering::Relaxed) != 0 {
+            return;
+        }
+        let usual = match self.next.load(Ordering::Relaxed) {
+            0 | NONE_FREE => slot_of(own_pid()),
+            next => next,
+        };
+        let next = if values[usual as usize] == 0 {
+            usual
+        } else {
+            free_slot(values, usual).unwrap_or(NONE_FREE)
+        };
+        self.next.store(next, Ordering::Relaxed);
     }
 }
 
 impl<A: Array> Set<A> {
     /// Takes a reference, and a name where one is to be had.
     pub(super) async fn take(&self, operation: &'static str, ops: &[Op]) -> Step<bool> {
-        let mut choice = self.name.first_choice(self.array.own_pid());
+        let mut next = self.name.first_choice(|| self.array.own_pid());
         for _ in 0..TRIES {
+            let Some(choice) = next else {
+                break;
+            };
             let named = Changes::and(ops, &[op(choice, 0), undone(choice, 1)]);
             if self.now(operation, named.ops()).await? {
                 self.name.take(choice);
@@ -62,10 +88,7 @@ impl<A: Array> Set<A> {
             if !is_possible(ops, &values) {
                 return Ok(false);
             }
-            match free_slot(&values, choice) {
-                Some(free) => choice = free,
-                None => break,
-            }
+            next = free_slot(&values, choice);
         }
         self.now(operation, ops).await
     }
@@ -178,6 +201,32 @@ mod tests {
             &[op(slot::LOCK, -1), op(slot::LOCK, 0)],
             &values
         ));
+    }
+
+    #[test]
+    fn what_was_seen_decides_what_is_tried_next() {
+        const PID: u32 = 4711;
+        let name = Name::default();
+        let next = || name.first_choice(|| PID);
+        let mut values = [0; slot::COUNT as usize];
+        name.learn(&values, || PID);
+        assert_eq!(next(), Some(slot_of(PID)));
+        values[slot_of(PID) as usize] = 1;
+        name.learn(&values, || PID);
+        assert_eq!(next(), Some(slot_of(PID) + 1));
+        for slot in slot::WHO {
+            values[slot as usize] = 1;
+        }
+        name.learn(&values, || PID);
+        assert_eq!(next(), None, "all are taken");
+        values[slot::WHO.start as usize] = 0;
+        name.learn(&values, || PID);
+        assert_eq!(next(), Some(slot::WHO.start), "one has become free");
+        // Its own, while it holds it, is not somebody else's.
+        name.take(slot::WHO.start);
+        values[slot::WHO.start as usize] = 1;
+        name.learn(&values, || PID);
+        assert_eq!(next(), Some(slot::WHO.start));
     }
 
     #[test]
