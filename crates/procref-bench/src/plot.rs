@@ -66,12 +66,13 @@ fn style(size: u32) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&INK)
 }
 
-/// On a logarithmic scale: what is compared differs by powers of ten.
+/// On a logarithmic scale, and it says so: what is compared differs by powers of ten.
 fn bars(measure: &Measure, file: &Path) -> Drawn {
     let height = TITLE + BAR * measure.rows.len() as u32 + 12;
     let area = SVGBackend::new(file, (WIDTH, height)).into_drawing_area();
     area.fill(&PAPER)?;
     area.draw_text(&measure.title, &style(19), (12, 12))?;
+    area.draw_text("logarithmic scale", &style(14), (WIDTH as i32 - 120, 14))?;
     let medians: Vec<f64> = measure.rows.iter().filter_map(|row| row.median).collect();
     let positive = || medians.iter().copied().filter(|it| *it > 0.0);
     let low = positive().fold(f64::MAX, f64::min).log10() - 0.4;
