@@ -145,7 +145,7 @@ def holds(program, number, limit):
             env=os.environ | setting,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            timeout=240,
+            timeout=60,
         )
     except subprocess.TimeoutExpired:
         return False
