@@ -116,6 +116,29 @@ fn by_command() {
     holds(&suite::by_command());
 }
 
+/// The kernel counts processes, and a handle more of one is counted in memory.
+#[test]
+fn a_process_that_holds_it_acquires_it_again_without_the_kernel() {
+    use scenario::Act::{Acquire, Release, TryJoin};
+    let acts = [Acquire, Acquire, TryJoin, Release, Release, Release];
+    let scenario = Scenario::new("again", scenario::By::Callback, &[&acts]);
+    let told = explore::undisturbed(&scenario);
+    let publishes = |(_, line): &(usize, &String)| line.contains("publish the instance");
+    // First as one that nobody may use yet.
+    let published = told.iter().enumerate().filter(publishes).nth(1);
+    let (published, _) = published.expect("it is published");
+    let acquired = told[published..].iter().skip(1);
+    let steps = acquired.filter(|line| line.starts_with("client"));
+    let steps: Vec<&String> = steps
+        .take_while(|line| !line.contains(scenario::LET_GO))
+        .collect();
+    let asked = [
+        "client 0: ask whether it is alive",
+        "client 0: on_health_check",
+    ];
+    assert_eq!(steps, [asked, asked].concat());
+}
+
 #[test]
 fn three_by_callback() {
     holds(&[suite::three_by_callback()]);

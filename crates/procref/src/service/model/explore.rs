@@ -259,6 +259,18 @@ fn trace(scenario: &Arc<Scenario>, choices: &[Choice]) -> Vec<String> {
     trace.unwrap_or_default()
 }
 
+/// What is told of the schedule in which nobody cuts in and nothing happens from outside.
+pub(super) fn undisturbed(scenario: &Scenario) -> Vec<String> {
+    let mut run = Run::new(&Arc::new(scenario.clone()), true);
+    loop {
+        let (choices, by_itself) = run.machine().choices();
+        match choices.first().filter(|_| by_itself > 0) {
+            Some(&choice) => run.take(choice),
+            None => return run.machine().trace.take().unwrap_or_default(),
+        }
+    }
+}
+
 /// How many schedules at random, and what they came to.
 pub(super) fn walk(scenario: &Scenario, seed: u64, schedules: u64) -> Result<Explored, Found> {
     let begun = Instant::now();

@@ -91,6 +91,11 @@ pub(super) fn others() -> Vec<Scenario> {
             &[&[Beside(vec![Acquire, Release]), Acquire, Release], ONCE],
         ),
         Scenario::new(
+            "two handles of a process, one joined",
+            By::Callback,
+            &[&[Acquire, TryJoin, Release, Release], ONCE],
+        ),
+        Scenario::new(
             "two handles of a process, falls ill",
             By::Callback,
             &[&[Beside(vec![Acquire, Release]), Acquire, Release]],
