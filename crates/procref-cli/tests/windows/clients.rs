@@ -1,8 +1,14 @@
 //! `run` and `hold`.
 
 use std::fs;
+use std::os::windows::process::CommandExt as _;
 
-use crate::stage::{Piped as _, Stage, ask, client, deaf, ending_with, finish, line, service};
+use windows_sys::Win32::System::Threading::CREATE_NEW_PROCESS_GROUP;
+
+use crate::stage::{
+    INTERRUPTED, Piped as _, Stage, ask, client, deaf, ending_with, finish, line, service,
+};
+use crate::sys::{have_console, press_break};
 
 #[test]
 fn run_starts_the_service_and_returns_the_clients_exit_code() {
@@ -136,4 +142,34 @@ fn hold_fails_when_the_service_dies() {
     let done = finish(holder);
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(done.err.contains("service `db` has ended"), "{done:?}");
+}
+
+#[test]
+#[ignore = "Wine without a display tells nobody of keys; on Windows: --include-ignored"]
+fn keys_are_the_clients_and_its_exit_code_is_told() {
+    have_console().unwrap();
+    let stage = Stage::new();
+    let mut command = stage.procref(["run", "db", "--start", &service(), "--port", "auto", "--"]);
+    let mut run = ending_with(command.args(client()), INTERRUPTED)
+        .creation_flags(CREATE_NEW_PROCESS_GROUP)
+        .piped();
+    while !line(&mut run).contains("listens to the keyboard") {}
+    press_break(run.id()).unwrap();
+    let done = finish(run);
+    assert_eq!(done.code, Some(9), "{done:?}");
+    assert_eq!(stage.life(), ["started", "interrupted", "asked"]);
+}
+
+#[test]
+#[ignore = "Wine without a display tells nobody of keys; on Windows: --include-ignored"]
+fn hold_lets_go_when_a_key_says_so() {
+    have_console().unwrap();
+    let stage = Stage::new();
+    let mut command = stage.procref(["hold", "db", "--start", &service(), "--port", "auto"]);
+    let mut holder = command.creation_flags(CREATE_NEW_PROCESS_GROUP).piped();
+    line(&mut holder);
+    press_break(holder.id()).unwrap();
+    let done = finish(holder);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(stage.life(), ["started", "asked"]);
 }

@@ -9,3 +9,4 @@ mod doctor;
 mod refusals;
 mod services;
 mod stage;
+mod sys;

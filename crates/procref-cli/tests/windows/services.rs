@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::stage::{Done, Piped as _, Stage, ask, finish, line, service, words};
+use crate::stage::{Done, Piped as _, Stage, ask, finish, line, pipe, service, words};
 
 /// A service that somebody holds.
 struct Held {
@@ -168,4 +168,20 @@ fn gc_finds_nothing_where_all_is_well() {
     assert_eq!(json(&done)["removed"].as_array().unwrap().len(), 0);
     assert_eq!(held.stage.life(), ["started"]);
     held.let_go();
+}
+
+#[test]
+fn a_named_pipe_can_tell_that_it_is_ready() {
+    let stage = Stage::new();
+    let name = format!("procref-test-{}", std::process::id());
+    let mut command = stage.procref(["run", "db", "--start", &service(), "--port", "auto"]);
+    command.args([
+        "--env",
+        &pipe(&format!(r"\\.\pipe\{name}")),
+        "--ready",
+        &format!("pipe:{name}"),
+    ]);
+    let done = finish(command.args(["--", "cmd", "/c", "exit 4"]).piped());
+    assert_eq!(done.code, Some(4), "{done:?}");
+    assert_eq!(stage.life(), ["started", "connected", "asked"]);
 }

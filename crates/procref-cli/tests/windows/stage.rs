@@ -26,8 +26,14 @@ const WORDS: &str = "TEST_WORDS";
 /// Keeps the service from listening to whoever asks it to stop.
 const DEAF: &str = "TEST_DEAF";
 
+/// The named pipe that it makes before it listens.
+const PIPE: &str = "TEST_PIPE";
+
 /// How the client is to end.
 const CODE: &str = "TEST_CODE";
+
+/// Not before it was interrupted.
+pub const INTERRUPTED: &str = "interrupted";
 
 pub struct Stage {
     root: TempDir,
@@ -135,9 +141,10 @@ pub fn line(child: &mut Child) -> String {
         while stdout.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
             line.extend(byte);
         }
+        assert!(byte == *b"\n", "it ended after {line:?}");
         sender.send((String::from_utf8(line).unwrap(), stdout))
     });
-    let (line, stdout) = receiver.recv_timeout(LONG).expect("a line");
+    let (line, stdout) = receiver.recv_timeout(LONG).expect("another line");
     child.stdout = Some(stdout);
     line
 }
@@ -172,8 +179,12 @@ pub fn words(words: &str) -> String {
     format!("{WORDS}={words}")
 }
 
+pub fn pipe(pipe: &str) -> String {
+    format!("{PIPE}={pipe}")
+}
+
 /// For the environment of a command that runs the client.
-pub fn ending_with(command: &mut Command, code: i32) -> &mut Command {
+pub fn ending_with(command: &mut Command, code: impl ToString) -> &mut Command {
     command.env(CODE, code.to_string())
 }
 
@@ -208,6 +219,10 @@ fn a_service() {
         });
     }
     let port: u16 = port.to_str().unwrap().parse().unwrap();
+    if let Some(pipe) = variable(PIPE) {
+        crate::sys::serve_pipe(pipe.to_str().unwrap()).unwrap();
+        write_down("connected");
+    }
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
     if let Some(words) = variable(WORDS) {
         println!("{}", words.to_str().unwrap());
@@ -241,6 +256,16 @@ fn a_client() {
     let Some(port) = variable("PROCREF_PORT") else {
         return;
     };
+    if env::var(CODE).is_ok_and(|code| code == INTERRUPTED) {
+        ctrlc::set_handler(|| {
+            write_down("interrupted");
+            exit(9);
+        })
+        .unwrap();
+        println!("\nlistens to the keyboard");
+        thread::sleep(LONG);
+        panic!("nobody has pressed a key");
+    }
     let pid = ask(port.to_str().unwrap().parse().unwrap()).unwrap();
     let name = env::var("PROCREF_NAME").unwrap();
     println!("\nanswer of {name}: {pid}");
