@@ -70,8 +70,7 @@ fn a_killed_holder_is_counted_no_more_and_the_kernel_ends_the_service() {
     assert!(line(&mut holder).starts_with("db: "));
     let pid = stage.lives()[0].1;
     let service = procref::process::Process::open(pid).unwrap();
-    holder.kill().unwrap();
-    holder.wait().unwrap();
+    holder.crash();
     assert!(service.wait(crate::stage::LONG).unwrap());
     // Hard: nobody is left who could have asked it.
     assert_eq!(stage.life(), ["started"]);
@@ -145,7 +144,7 @@ fn hold_fails_when_the_service_dies() {
 }
 
 #[test]
-#[ignore = "Wine without a display tells nobody of keys; on Windows: --include-ignored"]
+#[ignore = "Wine without a display refuses to send keys; on Windows: --include-ignored"]
 fn keys_are_the_clients_and_its_exit_code_is_told() {
     have_console().unwrap();
     let stage = Stage::new();
@@ -161,7 +160,7 @@ fn keys_are_the_clients_and_its_exit_code_is_told() {
 }
 
 #[test]
-#[ignore = "Wine without a display tells nobody of keys; on Windows: --include-ignored"]
+#[ignore = "Wine without a display refuses to send keys; on Windows: --include-ignored"]
 fn hold_lets_go_when_a_key_says_so() {
     have_console().unwrap();
     let stage = Stage::new();

@@ -102,8 +102,7 @@ fn a_dependency_lives_as_long_as_what_depends_on_it() {
     let status: Value = serde_json::from_str(&done.out).unwrap();
     // This client, and the process that is the service.
     assert_eq!(status["clients"], 2, "{status}");
-    holder.kill().unwrap();
-    holder.wait().unwrap();
+    holder.crash();
     for name in ["top", "base"] {
         let done = stage.done(["wait", name, "--stopped", "--timeout", "60s"]);
         assert_eq!(done.code, Some(0), "{done:?}");

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use crate::stage::{Done, Piped as _, Stage, ask, finish, line, pipe, service, words};
+use crate::stage::{Done, Piped as _, Running, Stage, ask, finish, line, pipe, service, words};
 
 /// A service that somebody holds.
 struct Held {
     stage: Stage,
-    holder: std::process::Child,
+    holder: Running,
 }
 
 impl Held {

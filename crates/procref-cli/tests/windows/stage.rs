@@ -101,19 +101,49 @@ pub fn procref() -> PathBuf {
     std::path::absolute(env!("CARGO_BIN_EXE_procref")).unwrap()
 }
 
+/// A process that does not outlive its test, whatever becomes of that.
+pub struct Running(Option<Child>);
+
+impl Running {
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().expect("it was not waited for")
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.as_ref().expect("it was not waited for").id()
+    }
+
+    /// Ends it as a crash would.
+    pub fn crash(mut self) {
+        let child = self.child();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // It may have ended.
+            let _ = child.kill();
+        }
+    }
+}
+
 pub trait Piped {
-    fn piped(&mut self) -> Child;
+    fn piped(&mut self) -> Running;
 }
 
 impl Piped for Command {
-    fn piped(&mut self) -> Child {
+    fn piped(&mut self) -> Running {
         self.stdout(Stdio::piped()).stderr(Stdio::piped());
-        self.spawn().unwrap()
+        Running(Some(self.spawn().unwrap()))
     }
 }
 
 /// Waits for its end, and reads what it has said.
-pub fn finish(child: Child) -> Done {
+pub fn finish(mut running: Running) -> Done {
+    let child = running.0.take().expect("it was not waited for");
     let pid = child.id();
     let (sender, receiver) = channel();
     thread::spawn(move || sender.send(child.wait_with_output()));
@@ -132,7 +162,8 @@ pub fn finish(child: Child) -> Done {
 }
 
 /// The next line that it says.
-pub fn line(child: &mut Child) -> String {
+pub fn line(running: &mut Running) -> String {
+    let child = running.child();
     let mut stdout = child.stdout.take().unwrap();
     let (sender, receiver) = channel();
     thread::spawn(move || {
