@@ -3,10 +3,11 @@
 use std::fs;
 use std::os::windows::process::CommandExt as _;
 
+use procref::process::Process;
 use windows_sys::Win32::System::Threading::CREATE_NEW_PROCESS_GROUP;
 
 use crate::stage::{
-    INTERRUPTED, Piped as _, Stage, ask, client, deaf, ending_with, finish, line, service,
+    INTERRUPTED, LONG, Piped as _, Stage, ask, client, deaf, ending_with, finish, line, service,
 };
 use crate::sys::{have_console, press_break};
 
@@ -69,13 +70,29 @@ fn a_killed_holder_is_counted_no_more_and_the_kernel_ends_the_service() {
         .piped();
     assert!(line(&mut holder).starts_with("db: "));
     let pid = stage.lives()[0].1;
-    let service = procref::process::Process::open(pid).unwrap();
+    let service = Process::open(pid).unwrap();
     holder.crash();
-    assert!(service.wait(crate::stage::LONG).unwrap());
+    assert!(service.wait(LONG).unwrap());
     // Hard: nobody is left who could have asked it.
     assert_eq!(stage.life(), ["started"]);
     let done = stage.done(["wait", "db", "--stopped", "--timeout", "60s"]);
     assert_eq!(done.code, Some(0), "{done:?}");
+}
+
+#[test]
+fn a_client_whose_procref_is_killed_lives_on_without_a_reference() {
+    let stage = Stage::new();
+    let mut command = stage.procref(["run", "db", "--start", &service(), "--port", "auto", "--"]);
+    let mut run = ending_with(command.args(client()), INTERRUPTED).piped();
+    while !line(&mut run).contains("listens to the keyboard") {}
+    let [(_, service), (_, client)] = stage.lives()[..] else {
+        panic!("{:?}", stage.lives());
+    };
+    let [service, client] = [service, client].map(|pid| Process::open(pid).unwrap());
+    run.crash();
+    assert!(service.wait(LONG).unwrap());
+    assert!(client.is_alive());
+    client.kill().unwrap();
 }
 
 #[test]
@@ -156,7 +173,7 @@ fn keys_are_the_clients_and_its_exit_code_is_told() {
     press_break(run.id()).unwrap();
     let done = finish(run);
     assert_eq!(done.code, Some(9), "{done:?}");
-    assert_eq!(stage.life(), ["started", "interrupted", "asked"]);
+    assert_eq!(stage.life(), ["started", "waits", "interrupted", "asked"]);
 }
 
 #[test]

@@ -293,6 +293,7 @@ fn a_client() {
             exit(9);
         })
         .unwrap();
+        write_down("waits");
         println!("\nlistens to the keyboard");
         thread::sleep(LONG);
         panic!("nobody has pressed a key");
