@@ -134,10 +134,10 @@ guarantees)
 cli)
     random_numbers "$out/$triple/debug/deps"
     random_numbers "$out/$triple/debug"
-    mapfile -t programs < <(tests -p procref-cli --lib --test windows)
+    mapfile -t programs < <(tests -p procref-cli --lib --test windows | grep /deps/)
     ((${#programs[@]} == 2)) || { say "2 test programs were expected, and not ${#programs[@]}"; exit 1; }
     prefix
-    for program in "${programs[@]}"; do run "$program" "$@"; done
+    for program in "${programs[@]}"; do run "$program" --test-threads 2 "$@"; done
     finish
     ;;
 all)

@@ -145,6 +145,9 @@ impl ServiceSpec {
     }
 }
 
+const WITHOUT_READY: &str = "Without this: tcp if it has a port, and started otherwise, which is as soon as its \
+                             program is executed.";
+
 /// A service as the command line describes it.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Service options")]
@@ -163,10 +166,9 @@ pub(crate) struct ServiceFlags {
     #[arg(long, value_name = "PORT", value_parser = values::port)]
     pub(crate) port: Option<Port>,
 
-    /// When it is ready: tcp, http:/path, unix:PATH, log:REGEX, notify, cmd:COMMAND, started
-    ///
-    /// Without this: tcp if it has a port, and started otherwise, which is as soon as its program is
-    /// executed.
+    /// When it is ready
+    #[arg(help = format!("When it is ready: {}", values::READY))]
+    #[arg(long_help = format!("When it is ready: {}\n\n{WITHOUT_READY}", values::READY))]
     #[arg(long, value_name = "WHEN", value_parser = values::ready)]
     pub(crate) ready: Option<When>,
 

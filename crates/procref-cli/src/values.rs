@@ -9,7 +9,7 @@ use procref::{Ready, StopSignal};
 #[cfg_attr(windows, path = "values/windows.rs")]
 mod sys;
 
-pub(crate) use sys::RUNTIME_DIR;
+pub(crate) use sys::{READY, RUNTIME_DIR};
 
 /// A time: `500ms`, `2s`, `1m 30s`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -106,7 +106,7 @@ pub(crate) fn ready(text: &str) -> Result<When, String> {
         }
         ("cmd", None) => Err("write the command behind it: cmd:pg_isready -h {dir}".to_owned()),
         ("tcp" | "notify" | "started", Some(_)) => Err(format!("nothing belongs behind `{kind}`")),
-        _ => Err(format!("choose one of {}", sys::READY)),
+        _ => Err(format!("choose one of {READY}")),
     }
 }
 

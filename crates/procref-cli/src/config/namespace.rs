@@ -159,11 +159,10 @@ fn link(dir: &Path, project: &Path) -> Result<()> {
     )))
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 
-    #[cfg(unix)]
     #[test]
     fn a_name_tells_the_project_and_leaves_room_for_sockets() {
         let name = dir_name(Path::new("/home/me/My Project of Names"));

@@ -5,7 +5,7 @@ use procref::Ready;
 use super::When;
 
 /// What readiness can be.
-pub(super) const READY: &str =
+pub(crate) const READY: &str =
     "tcp, http:/path, unix:PATH, log:REGEX, notify, cmd:COMMAND, started";
 
 /// Where the runtime directory is, for the help.

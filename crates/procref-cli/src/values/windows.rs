@@ -5,7 +5,7 @@ use procref::Ready;
 use super::When;
 
 /// What readiness can be.
-pub(super) const READY: &str = "tcp, http:/path, pipe:NAME, log:REGEX, cmd:COMMAND, started";
+pub(crate) const READY: &str = "tcp, http:/path, pipe:NAME, log:REGEX, cmd:COMMAND, started";
 
 /// Where the runtime directory is, for the help.
 pub(crate) const RUNTIME_DIR: &str = "The runtime directory: who shares it shares services

@@ -1,0 +1,61 @@
+//! `doctor`.
+
+use serde_json::Value;
+
+use crate::stage::{Piped as _, Stage, arg, finish, procref, service};
+
+fn findings(text: &str) -> Value {
+    let report: Value = serde_json::from_str(text).unwrap();
+    report["findings"].clone()
+}
+
+fn severity<'a>(findings: &'a Value, check: &str) -> &'a str {
+    let findings = findings.as_array().unwrap();
+    let found = findings.iter().find(|it| it["check"] == check);
+    found.unwrap_or_else(|| panic!("no {check}: {findings:?}"))["severity"]
+        .as_str()
+        .unwrap()
+}
+
+#[test]
+fn doctor_finds_nothing_wrong_here() {
+    let stage = Stage::new();
+    let done = stage.done([
+        "run",
+        "db",
+        "--start",
+        &service(),
+        "--",
+        "cmd",
+        "/c",
+        "exit 0",
+    ]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let done = stage.done(["doctor", "--json"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let found = findings(&done.out);
+    for check in ["handles", "runtime-directory", "configuration"] {
+        assert_eq!(severity(&found, check), "ok", "{found}");
+    }
+    let in_wine = r"C:\windows\system32\winecfg.exe";
+    let expected = match std::path::Path::new(in_wine).exists() {
+        true => "note",
+        false => "ok",
+    };
+    assert_eq!(severity(&found, "wine"), expected);
+}
+
+/// A service is in a job that nothing may leave, so one that is `doctor` itself has to find that.
+#[test]
+fn doctor_tells_of_a_job_that_does_not_allow_breakaway() {
+    let stage = Stage::new();
+    let log = stage.path("log");
+    let start = format!("\"{}\" doctor --json", procref().display());
+    let mut command = stage.procref(["run", "ill", "--start", &start, "--log", &arg(&log)]);
+    command.args(["--ready", "log:severity", "--", "cmd", "/c", "exit 0"]);
+    let done = finish(command.piped());
+    let text = std::fs::read_to_string(&log).unwrap();
+    let told = text.lines().find(|line| line.starts_with('{'));
+    let found = findings(told.unwrap_or_else(|| panic!("{text}, {done:?}")));
+    assert_eq!(severity(&found, "job"), "warning", "{found}");
+}
