@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds procref for Windows and runs its tests under Wine: on Debian or Ubuntu, with nothing but the
-# distribution's own packages.
+# Builds procref for Windows and runs its tests under Wine: on Debian, with nothing but its own packages.
+# Where a distribution has not got them it says so, and ends with 3.
 #
 #     scripts/windows.sh                  everything
 #     scripts/windows.sh check            only builds
@@ -31,6 +31,9 @@ if ((${#missing[@]})); then
     as_root=()
     ((EUID == 0)) || as_root=(sudo)
     "${as_root[@]}" apt-get update -q
+    for package in "${missing[@]}"; do
+        apt-cache show "$package" >/dev/null 2>&1 || { say "there is no package $package here"; exit 3; }
+    done
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -q -y --no-install-recommends "${missing[@]}"
 fi
