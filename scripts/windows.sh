@@ -2,8 +2,8 @@
 # Builds procref for Windows and runs its tests under Wine: on Debian, with nothing but its own packages.
 # Where a distribution has not got them it says so, and ends with 3.
 #
-#     scripts/windows.sh                  everything
-#     scripts/windows.sh check            only builds
+#     scripts/windows.sh                  all tests
+#     scripts/windows.sh check            only builds, with all features and with none
 #     scripts/windows.sh lib [FILTER]     the library's own tests, those whose names contain FILTER
 #     scripts/windows.sh guarantees [..]  the tests with several processes
 #     scripts/windows.sh cli [FILTER]     the command line's
@@ -144,10 +144,15 @@ cli)
     finish
     ;;
 all)
-    "$0" check
-    "$0" lib
-    "$0" guarantees
-    "$0" cli
+    # In one build: what it takes is mostly the standard library and dependencies.
+    random_numbers "$out/$triple/debug/deps"
+    random_numbers "$out/$triple/debug"
+    mapfile -t programs < <(tests -p procref -p procref-cli --lib --test windows \
+        --features procref/crash-points | grep /deps/)
+    ((${#programs[@]} == 4)) || { say "4 test programs were expected, and not ${#programs[@]}"; exit 1; }
+    prefix
+    for program in "${programs[@]}"; do run "$program" --test-threads 2; done
+    finish
     ;;
 *)
     say "usage: scripts/windows.sh [check | lib [FILTER] | guarantees [FILTER] | cli [FILTER]]"

@@ -112,9 +112,8 @@ pub(crate) fn files(path: &Path) -> [PathBuf; 2] {
 /// Any number of clients may find the log too long at once: one does it, the others go on.
 pub(crate) fn rotate_running(service: &str, path: &Path, limit: u64) -> Result<bool> {
     // Every join comes by here, and mostly finds nothing to do: one call is a quarter of what opening and
-    // checking it would be. Anything else than a short file is looked at through a descriptor.
-    let short = |found: &fs::Metadata| found.is_file() && found.len() <= limit;
-    if fs::symlink_metadata(path).is_ok_and(|found| short(&found)) {
+    // checking it would be. Whatever else it is, is looked at through a descriptor.
+    if sys::is_short(path, limit, Forbidden::WritableByOthers) {
         return Ok(false);
     }
     let failed = |operation, source| failure(service, operation, path, source);

@@ -19,6 +19,17 @@ pub(super) fn open_to_empty(path: &Path, forbidden: Forbidden) -> io::Result<(Fi
     open_checked(path, OFlags::empty(), forbidden)
 }
 
+/// Whether there is surely nothing to do: by its path it is a regular file, ours, closed to others, and no
+/// longer than that.
+pub(super) fn is_short(path: &Path, limit: u64, forbidden: Forbidden) -> bool {
+    rustix::fs::lstat(path).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && stat.st_uid == rustix::process::geteuid().as_raw()
+            && stat.st_mode & forbidden as u32 == 0
+            && u64::try_from(stat.st_size).is_ok_and(|size| size <= limit)
+    })
+}
+
 /// False: somebody else has it.
 pub(super) fn try_lock(log: &File) -> io::Result<bool> {
     match rustix::fs::flock(log, FlockOperation::NonBlockingLockExclusive) {
