@@ -11,7 +11,8 @@ fn the_runtimes_suite_without_the_tokio_feature() {
     let target = concat!(env!("CARGO_TARGET_TMPDIR"), "/without-tokio");
     let output = Command::new(env!("CARGO"))
         .args(["test", "--offline", "--package", "procref-testkit"])
-        .args(["--no-default-features", "--test", "runtimes"])
+        .args(["--no-default-features", "--features", "crash-points"])
+        .args(["--test", "runtimes"])
         .args(["--test", "g9_callbacks_fail"])
         .args(["--target-dir", target])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
