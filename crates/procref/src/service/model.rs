@@ -162,7 +162,7 @@ fn three_and_a_supervisor() {
 /// At random first: whatever needs something from outside early on is found sooner so.
 fn find(scenario: &Scenario) -> Result<Explored, Found> {
     walk(scenario, 1, 10_000)?;
-    search(scenario, 30_000)
+    search(scenario, 200_000)
 }
 
 /// More than can be explored: three clients that do more, and more that happens to them. The seed that a

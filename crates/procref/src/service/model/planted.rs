@@ -5,7 +5,7 @@
 use super::super::config::Orphan;
 use super::machine::{Machine, ProcId};
 use super::scenario::Act::{self, Acquire, AcquireOrCancel, Pin, Release, Unpin};
-use super::scenario::{By, Recover, Scenario};
+use super::scenario::{By, LET_GO, Recover, Scenario};
 use super::sim::Process;
 use crate::kernel::semset::{
     Op, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, Values, WAIT_ALONE, WAIT_CLIENT,
@@ -194,12 +194,12 @@ pub(super) fn does_not_clear_up(bug: Option<Bug>, label: &str) -> bool {
 }
 
 /// The set that a step is made on.
-pub(super) fn set(process: &Process, bug: Bug, operation: &str, set: SetId) -> SetId {
-    let leaves = operation.starts_with("leave the") || operation == step::ABANDON;
-    if bug != Bug::LeavesTheNextSet || !leaves {
+pub(super) fn set(process: &Process, set: SetId) -> SetId {
+    let mut machine = process.lock();
+    let leaves = matches!(machine.client(process.id).round, LET_GO | step::LEAVE_LAST);
+    if !machine.has(Bug::LeavesTheNextSet) || !leaves {
         return set;
     }
-    let machine = process.lock();
     let there = machine.state.table.ids().next();
     there.unwrap_or(set)
 }
@@ -418,8 +418,8 @@ pub(super) fn plants() -> Vec<Plant> {
         ),
         (
             Bug::LeavesTheNextSet,
-            removed(callback()),
-            &[TWICE, COUNT, TWO_LIVE, STOPPED, FAILED, LEFT],
+            removed(callback().with(|it| it.bound = Some(2))),
+            &[STOPPED, STUCK],
         ),
         (Bug::StopNotAwaited, callback(), &[TWO_LIVE, LEFT]),
         (Bug::StoppingNotWritten, killed(kept(callback())), &[BAD]),

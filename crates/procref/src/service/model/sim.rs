@@ -274,7 +274,7 @@ impl Calls for Process {
             }
             return outcome;
         };
-        let set = planted::set(self, bug, operation, set);
+        let set = planted::set(self, set);
         let mut outcome = Outcome::Done;
         for array in planted::arrays(bug, operation, ops) {
             outcome = self.array(set, operation, &array, wait).await;
@@ -290,7 +290,7 @@ impl Calls for Process {
     }
 
     async fn values(&self, set: SetId) -> Option<Values> {
-        let id = self.id;
+        let (id, set) = (self.id, planted::set(self, set));
         let read = |machine: &mut Machine| SeenByClient(planted::values(machine, id, set));
         self.call("read the set", read).await.0
     }

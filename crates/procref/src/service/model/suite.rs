@@ -102,6 +102,15 @@ pub(super) fn others() -> Vec<Scenario> {
         )
         .with_budget(|it| it.illnesses = 1),
         Scenario::new(
+            "two handles of a process, crashes, start fails",
+            By::Callback,
+            &[&[Beside(vec![Acquire, Release]), Acquire, Release]],
+        )
+        .with_budget(|it| {
+            it.crashes = 1;
+            it.failures = 1;
+        }),
+        Scenario::new(
             "two handles of a process, one cancelled",
             By::Callback,
             &[&[Beside(vec![AcquireOrCancel, Release]), Acquire, Release]],
