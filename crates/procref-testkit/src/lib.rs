@@ -16,22 +16,35 @@
 //! - [`observe`]: `/proc`, `/proc/sysvipc/sem` and bare `semctl`, read without
 //!   any code of the library.
 //!
-//! Only Linux is driven so far; elsewhere the crate is empty.
-#![cfg(target_os = "linux")]
+//! Actors and observers are for Linux. On Windows there is only what a test needs that the standard library
+//! has not got, in [`process`]; elsewhere the crate is empty.
+#![cfg(any(target_os = "linux", windows))]
 
+#[cfg(target_os = "linux")]
 pub mod actor;
+#[cfg(target_os = "linux")]
 pub mod deadline;
+#[cfg(target_os = "linux")]
 pub mod fake;
+#[cfg(target_os = "linux")]
 pub mod kernel;
+#[cfg(target_os = "linux")]
 pub mod log;
+#[cfg(target_os = "linux")]
 pub mod namespace;
+#[cfg(target_os = "linux")]
 pub mod observe;
 pub mod process;
+#[cfg(target_os = "linux")]
 pub mod protocol;
+#[cfg(target_os = "linux")]
 pub mod scene;
+#[cfg(target_os = "linux")]
 pub mod talk;
 
+#[cfg(target_os = "linux")]
 pub use actor::Actor;
+#[cfg(target_os = "linux")]
 pub use scene::Scene;
 
 /// A [`Scene`] for the calling test, with the paths of this package's programs.

@@ -65,7 +65,7 @@ pub(crate) use sys::BareProcess;
 pub use sys::StopEvent;
 #[cfg(windows)]
 pub(crate) use sys::{
-    KILLED, MYSELF, create, created, directories, facts, open, open_identity, security,
+    KILLED, MYSELF, created, directories, facts, has_ended, open, open_identity, security,
     terminate as end, wait_for, wide,
 };
 pub(crate) use sys::{Signal, fork_epoch, process_space};

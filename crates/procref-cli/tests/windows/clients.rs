@@ -9,7 +9,7 @@ use windows_sys::Win32::System::Threading::CREATE_NEW_PROCESS_GROUP;
 use crate::stage::{
     INTERRUPTED, LONG, Piped as _, Stage, ask, client, deaf, ending_with, finish, line, service,
 };
-use crate::sys::{have_console, press_break};
+use procref_testkit::process::{have_console, press_break};
 
 #[test]
 fn run_starts_the_service_and_returns_the_clients_exit_code() {

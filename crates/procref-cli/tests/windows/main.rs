@@ -9,4 +9,3 @@ mod doctor;
 mod refusals;
 mod services;
 mod stage;
-mod sys;

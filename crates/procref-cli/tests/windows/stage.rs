@@ -251,7 +251,7 @@ fn a_service() {
     }
     let port: u16 = port.to_str().unwrap().parse().unwrap();
     if let Some(pipe) = variable(PIPE) {
-        crate::sys::serve_pipe(pipe.to_str().unwrap()).unwrap();
+        procref_testkit::process::serve_pipe(pipe.to_str().unwrap()).unwrap();
         write_down("connected");
     }
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();

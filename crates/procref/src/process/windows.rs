@@ -1,84 +1,83 @@
-//! Windows: process handles, and creation times.
+//! Windows: the bare calls about processes, events, owners and directories, a function each. Return codes become
+//! [`io::Error`] here, and nothing that Windows has allocated is lost. What procref makes of them is in the
+//! modules below.
 //!
 //! A pid is given to somebody else only when the last handle to its process is closed. So who keeps a handle
 //! open, and has compared the creation time through it, has one process for sure.
 
-#![expect(unsafe_code, reason = "processes are told apart by bare system calls")]
+#![expect(unsafe_code, reason = "none of this is in the standard library")]
 
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
-use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle};
+use std::os::windows::ffi::OsStrExt as _;
+use std::os::windows::io::{AsHandle, AsRawHandle as _, FromRawHandle as _, OwnedHandle};
+use std::path::Path;
 use std::ptr;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::{
-    ERROR_ACCESS_DENIED, ERROR_INVALID_PARAMETER, FILETIME, HANDLE, WAIT_FAILED, WAIT_OBJECT_0,
+    ERROR_ALREADY_EXISTS, ERROR_INVALID_PARAMETER, FILETIME, HANDLE, INVALID_HANDLE_VALUE,
+    LocalFree, WAIT_FAILED, WAIT_OBJECT_0,
+};
+use windows_sys::Win32::Security::Authorization::{
+    ConvertSecurityDescriptorToStringSecurityDescriptorW, ConvertSidToStringSidW,
+    ConvertStringSecurityDescriptorToSecurityDescriptorW, GetNamedSecurityInfoW, GetSecurityInfo,
+    SDDL_REVISION_1, SE_FILE_OBJECT, SE_OBJECT_TYPE,
+};
+use windows_sys::Win32::Security::{
+    DACL_SECURITY_INFORMATION, GetTokenInformation, OWNER_SECURITY_INFORMATION, PSID,
+    SECURITY_ATTRIBUTES, TOKEN_INFORMATION_CLASS, TOKEN_OWNER, TOKEN_QUERY, TOKEN_USER, TokenOwner,
+    TokenUser,
+};
+use windows_sys::Win32::Storage::FileSystem::{
+    BY_HANDLE_FILE_INFORMATION, CreateDirectoryW, FILE_NOTIFY_CHANGE_FILE_NAME,
+    FindCloseChangeNotification, FindFirstChangeNotificationW, GetFileInformationByHandle,
 };
 use windows_sys::Win32::System::RemoteDesktop::ProcessIdToSessionId;
 use windows_sys::Win32::System::Threading::{
-    EVENT_MODIFY_STATE, GetProcessId, GetProcessTimes, OpenEventW, OpenProcess,
-    PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_SYNCHRONIZE, PROCESS_TERMINATE, SetEvent,
-    TerminateProcess, WaitForSingleObject,
+    CreateEventW, EVENT_MODIFY_STATE, GetProcessId, GetProcessTimes, INFINITE, OpenEventW,
+    OpenProcess, OpenProcessToken, PROCESS_NAME_WIN32, PROCESS_QUERY_LIMITED_INFORMATION,
+    PROCESS_SYNCHRONIZE, QueryFullProcessImageNameW, SetEvent, TerminateProcess,
+    WaitForSingleObject,
 };
 
-use super::Identity;
-
-pub(crate) mod create;
 pub(crate) mod directories;
 pub(crate) mod facts;
+mod identity;
 pub(crate) mod security;
 mod stop_event;
 
+pub(super) use identity::{
+    CONTINUE, Handle, KILL, TERMINATE, is_alive, is_pid_alive, look_up, signal, wait,
+};
+pub(crate) use identity::{Signal, open_identity};
 pub use stop_event::StopEvent;
 
-/// What can be done to a process, under the names that Unix has for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Signal {
-    Terminate,
-    Kill,
-    Continue,
+pub(crate) fn wide(text: impl AsRef<OsStr>) -> Vec<u16> {
+    text.as_ref().encode_wide().chain([0]).collect()
 }
 
-pub(super) const TERMINATE: Signal = Signal::Terminate;
-pub(super) const KILL: Signal = Signal::Kill;
-pub(super) const CONTINUE: Signal = Signal::Continue;
+/// 0 is how most calls say that they have failed.
+fn check(done: i32) -> io::Result<()> {
+    match done {
+        0 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Those that return what went wrong.
+fn check_code(code: u32) -> io::Result<()> {
+    match code {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code as i32)),
+    }
+}
+
+// --- processes -------------------------------------------------------------------------------------
 
 /// The exit code of a process that was ended: what Unix shells show of one that was killed.
 pub(crate) const KILLED: u32 = 137;
-
-impl Signal {
-    /// By the numbers that [`StopSignal`](crate::StopSignal) has.
-    pub(crate) fn from_named_raw(number: i32) -> Option<Self> {
-        (number == 9).then_some(Self::Kill)
-    }
-}
-
-/// A process's handle, opened when it is first needed.
-#[derive(Debug, Default)]
-pub(super) struct Handle(OnceLock<Opened>);
-
-#[derive(Debug)]
-enum Opened {
-    Process(OwnedHandle),
-    /// The process is gone: somebody else, or nobody, has its pid.
-    Gone,
-    /// It is another user's. Whether it is the one that was meant cannot be told.
-    Refused,
-}
-
-impl Handle {
-    fn open(&self, identity: Identity) -> &Opened {
-        self.0.get_or_init(|| match open(identity.pid, LOOK) {
-            Ok(Some(process)) => match created(&process) {
-                Ok(start) if start == identity.start => Opened::Process(process),
-                Ok(_) => Opened::Gone,
-                Err(_) => Opened::Refused,
-            },
-            Ok(None) => Opened::Gone,
-            Err(_) => Opened::Refused,
-        })
-    }
-}
 
 /// To be asked and waited for.
 const LOOK: u32 = PROCESS_QUERY_LIMITED_INFORMATION | PROCESS_SYNCHRONIZE;
@@ -105,14 +104,6 @@ pub(crate) fn open(pid: u32, access: u32) -> io::Result<Option<OwnedHandle>> {
     Ok(Some(process))
 }
 
-/// The very process, with a handle that may do more than look; `None` if it has ended.
-pub(crate) fn open_identity(identity: Identity, access: u32) -> io::Result<Option<OwnedHandle>> {
-    let Some(process) = open(identity.pid, access)? else {
-        return Ok(None);
-    };
-    Ok((created(&process)? == identity.start).then_some(process))
-}
-
 /// When a process was created, in units of 100 ns since 1601.
 pub(crate) fn created(process: &OwnedHandle) -> io::Result<u64> {
     let mut times = [FILETIME::default(); 4];
@@ -129,51 +120,6 @@ pub(crate) fn created(process: &OwnedHandle) -> io::Result<u64> {
     Ok(u64::from(high) << 32 | u64::from(low))
 }
 
-/// The creation time of the process that has `pid` now. `None`: nobody has it.
-pub(super) fn look_up(pid: u32) -> io::Result<Option<u64>> {
-    match open(pid, LOOK)? {
-        Some(process) => created(&process).map(Some),
-        None => Ok(None),
-    }
-}
-
-pub(super) fn is_alive(identity: Identity, handle: &Handle) -> bool {
-    match handle.open(identity) {
-        Opened::Process(process) => !has_ended(process),
-        Opened::Gone => false,
-        // Somebody has the pid. To take a dead process for a live one is the smaller mistake.
-        Opened::Refused => is_pid_alive(identity.pid),
-    }
-}
-
-pub(super) fn is_pid_alive(pid: u32) -> bool {
-    match open(pid, LOOK) {
-        Ok(found) => found.is_some(),
-        Err(error) => error.raw_os_error() == Some(ERROR_ACCESS_DENIED as i32),
-    }
-}
-
-/// Whether it can have heard. There is no way to ask a process that listens to nothing.
-pub(super) fn signal(identity: Identity, handle: &Handle, signal: Signal) -> io::Result<bool> {
-    match handle.open(identity) {
-        Opened::Process(process) if has_ended(process) => return Ok(true),
-        // While that handle is open nobody else can get the pid.
-        Opened::Process(_) => {}
-        Opened::Gone => return Ok(true),
-        Opened::Refused => return Err(io::ErrorKind::PermissionDenied.into()),
-    }
-    match signal {
-        Signal::Terminate => ask_to_stop(identity.pid),
-        Signal::Continue => Ok(true),
-        Signal::Kill => {
-            if let Some(process) = open(identity.pid, PROCESS_TERMINATE)? {
-                terminate(&process)?;
-            }
-            Ok(true)
-        }
-    }
-}
-
 /// Ends it. One that has ended by itself meanwhile is no error.
 pub(crate) fn terminate(process: &OwnedHandle) -> io::Result<()> {
     // SAFETY: the handle is open; whether it may do so the kernel says.
@@ -186,37 +132,6 @@ pub(crate) fn terminate(process: &OwnedHandle) -> io::Result<()> {
         return Ok(());
     }
     Err(error)
-}
-
-/// The event that a service may create, and wait for, to be asked to stop. See [`process`](super).
-fn stop_event(pid: u32) -> String {
-    format!(r"Local\procref-stop-{pid}")
-}
-
-fn ask_to_stop(pid: u32) -> io::Result<bool> {
-    let name = wide(&stop_event(pid));
-    // SAFETY: `name` ends with a NUL, and lives longer than the call.
-    let handle = unsafe { OpenEventW(EVENT_MODIFY_STATE, 0, name.as_ptr()) };
-    if handle.is_null() {
-        // There is none, or it is not this user's.
-        return Ok(false);
-    }
-    // SAFETY: it was just opened, and is closed by nobody else.
-    let event = unsafe { OwnedHandle::from_raw_handle(handle) };
-    // SAFETY: the handle is open, and may be set: EVENT_MODIFY_STATE.
-    match unsafe { SetEvent(event.as_raw_handle()) } {
-        0 => Err(io::Error::last_os_error()),
-        _ => Ok(true),
-    }
-}
-
-/// Whether the process is gone, at the latest after `timeout`.
-pub(super) fn wait(identity: Identity, handle: &Handle, timeout: Duration) -> io::Result<bool> {
-    match handle.open(identity) {
-        Opened::Process(process) => wait_for(process, timeout),
-        Opened::Gone => Ok(true),
-        Opened::Refused => Err(io::ErrorKind::PermissionDenied.into()),
-    }
 }
 
 pub(crate) fn has_ended(process: &OwnedHandle) -> bool {
@@ -241,6 +156,23 @@ pub(crate) fn wait_for(object: &OwnedHandle, timeout: Duration) -> io::Result<bo
     }
 }
 
+/// The path of its program.
+fn image(process: &OwnedHandle) -> io::Result<Vec<u16>> {
+    let mut room = vec![0; 4096];
+    let mut length = room.len() as u32;
+    // SAFETY: the handle is open, and `length` says how much of `room` may be written.
+    check(unsafe {
+        QueryFullProcessImageNameW(
+            process.as_raw_handle(),
+            PROCESS_NAME_WIN32,
+            room.as_mut_ptr(),
+            &raw mut length,
+        )
+    })?;
+    room.truncate(length as usize);
+    Ok(room)
+}
+
 /// The session, whose named objects this process sees.
 pub(crate) fn process_space() -> u64 {
     let mut session = 0;
@@ -252,10 +184,6 @@ pub(crate) fn process_space() -> u64 {
 /// A process cannot be forked here.
 pub(crate) fn fork_epoch() -> u64 {
     1
-}
-
-pub(crate) fn wide(text: &str) -> Vec<u16> {
-    text.encode_utf16().chain([0]).collect()
 }
 
 /// What this process calls itself by: a handle that is always open.
@@ -280,4 +208,259 @@ pub(crate) fn suspend_myself() {
     }
     // SAFETY: it takes this process's own handle, and touches no memory.
     unsafe { NtSuspendProcess(MYSELF) };
+}
+
+// --- events ----------------------------------------------------------------------------------------
+
+/// Opens a named event, or creates it, not set; once set it stays so. True if it was there.
+fn create_event(name: &str, security: &'static Descriptor) -> io::Result<(OwnedHandle, bool)> {
+    let (name, security) = (wide(name), security.attributes());
+    // SAFETY: `name` ends with a NUL, and `security` is whole.
+    let handle = unsafe { CreateEventW(&raw const security, 1, 0, name.as_ptr()) };
+    let last = io::Error::last_os_error();
+    if handle.is_null() {
+        return Err(last);
+    }
+    let existed = last.raw_os_error() == Some(ERROR_ALREADY_EXISTS as i32);
+    // SAFETY: it was just opened, and is closed by nobody else.
+    Ok((unsafe { OwnedHandle::from_raw_handle(handle) }, existed))
+}
+
+/// False: there is none of this name, or it is not this user's.
+fn set_event(name: &str) -> io::Result<bool> {
+    let name = wide(name);
+    // SAFETY: `name` ends with a NUL, and lives longer than the call.
+    let handle = unsafe { OpenEventW(EVENT_MODIFY_STATE, 0, name.as_ptr()) };
+    if handle.is_null() {
+        return Ok(false);
+    }
+    // SAFETY: it was just opened, and is closed by nobody else.
+    let event = unsafe { OwnedHandle::from_raw_handle(handle) };
+    // SAFETY: the handle is open, and may be set: EVENT_MODIFY_STATE.
+    check(unsafe { SetEvent(event.as_raw_handle()) }).map(|()| true)
+}
+
+// --- owners ----------------------------------------------------------------------------------------
+
+/// Something that Windows allocated, and wants back by LocalFree.
+#[derive(Debug)]
+struct Local(*mut core::ffi::c_void);
+
+// SAFETY: what it points to is written once, before there is a `Local`, and only read from then on.
+unsafe impl Send for Local {}
+// SAFETY: as above.
+unsafe impl Sync for Local {}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        // SAFETY: it came from LocalAlloc, by the functions below, and is freed once.
+        unsafe { LocalFree(self.0) };
+    }
+}
+
+/// A security descriptor, whole.
+#[derive(Debug)]
+struct Descriptor(Local);
+
+impl Descriptor {
+    /// From its definition language.
+    fn parse(text: &str) -> io::Result<Self> {
+        let text = wide(text);
+        let mut descriptor = ptr::null_mut();
+        // SAFETY: `text` ends with a NUL, and the place is this function's own.
+        check(unsafe {
+            ConvertStringSecurityDescriptorToSecurityDescriptorW(
+                text.as_ptr(),
+                SDDL_REVISION_1,
+                &raw mut descriptor,
+                ptr::null_mut(),
+            )
+        })?;
+        Ok(Self(Local(descriptor)))
+    }
+
+    /// What is created with these has this descriptor, and no child inherits the handle.
+    fn attributes(&'static self) -> SECURITY_ATTRIBUTES {
+        SECURITY_ATTRIBUTES {
+            nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
+            lpSecurityDescriptor: self.0.0,
+            bInheritHandle: 0,
+        }
+    }
+
+    /// In its definition language, as much of it as was asked for.
+    fn to_text(&self, parts: u32) -> io::Result<String> {
+        let mut text = ptr::null_mut();
+        // SAFETY: the descriptor is whole and kept, and the place is this function's own.
+        check(unsafe {
+            ConvertSecurityDescriptorToStringSecurityDescriptorW(
+                self.0.0,
+                SDDL_REVISION_1,
+                parts,
+                &raw mut text,
+                ptr::null_mut(),
+            )
+        })?;
+        Ok(taken(text))
+    }
+}
+
+/// A text that Windows allocated, which ends with a NUL.
+fn taken(text: *mut u16) -> String {
+    let kept = Local(text.cast());
+    let mut units = Vec::new();
+    let mut next = text;
+    loop {
+        // SAFETY: the text ends with a NUL, and `next` has not passed it.
+        let unit = unsafe { next.read() };
+        if unit == 0 {
+            break;
+        }
+        units.push(unit);
+        next = next.wrapping_add(1);
+    }
+    drop(kept);
+    String::from_utf16_lossy(&units)
+}
+
+/// Of a SID that the caller keeps.
+fn sid_as_text(sid: PSID) -> io::Result<String> {
+    let mut text = ptr::null_mut();
+    // SAFETY: `sid` points to a SID that the caller keeps, and the place is this function's own.
+    check(unsafe { ConvertSidToStringSidW(sid, &raw mut text) })?;
+    Ok(taken(text))
+}
+
+/// The SIDs of the user that this process runs as, and of whom the files that it creates are.
+fn own_sids() -> io::Result<[String; 2]> {
+    let mut token = ptr::null_mut();
+    // SAFETY: the pseudo handle is always open, and the place is this function's own.
+    check(unsafe { OpenProcessToken(MYSELF, TOKEN_QUERY, &raw mut token) })?;
+    // SAFETY: it was just opened, and is closed by nobody else.
+    let token = unsafe { OwnedHandle::from_raw_handle(token) };
+    let user = token_information(&token, TokenUser)?;
+    let owner = token_information(&token, TokenOwner)?;
+    // SAFETY: the kernel has written a TOKEN_USER there, and a u64 is aligned as one is.
+    let user_sid = unsafe { (*user.as_ptr().cast::<TOKEN_USER>()).User.Sid };
+    // SAFETY: the kernel has written a TOKEN_OWNER there, and a u64 is aligned as one is.
+    let owner_sid = unsafe { (*owner.as_ptr().cast::<TOKEN_OWNER>()).Owner };
+    Ok([sid_as_text(user_sid)?, sid_as_text(owner_sid)?])
+}
+
+/// What the kernel tells of a token, with the SIDs behind it.
+fn token_information(token: &OwnedHandle, class: TOKEN_INFORMATION_CLASS) -> io::Result<Vec<u64>> {
+    // A SID has at most 68 bytes, and the structure before it 16.
+    let mut room = vec![0_u64; 32];
+    let size = size_of_val(&room[..]) as u32;
+    let mut written = 0;
+    // SAFETY: the token is open for queries, and `size` says how much of `room` may be written.
+    check(unsafe {
+        GetTokenInformation(
+            token.as_raw_handle(),
+            class,
+            room.as_mut_ptr().cast(),
+            size,
+            &raw mut written,
+        )
+    })?;
+    Ok(room)
+}
+
+/// The SID of whom something is that was opened with the right to read its security.
+fn owner_of(handle: &impl AsHandle, kind: SE_OBJECT_TYPE) -> io::Result<String> {
+    let (mut sid, mut descriptor) = (ptr::null_mut(), ptr::null_mut());
+    // SAFETY: the handle is open, and the two places that are written are this function's own.
+    check_code(unsafe {
+        GetSecurityInfo(
+            handle.as_handle().as_raw_handle(),
+            kind,
+            OWNER_SECURITY_INFORMATION,
+            &raw mut sid,
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            &raw mut descriptor,
+        )
+    })?;
+    // The SID stands in it.
+    let kept = Local(descriptor);
+    if sid.is_null() {
+        return Err(io::Error::other("it has no owner"));
+    }
+    let text = sid_as_text(sid);
+    drop(kept);
+    text
+}
+
+/// Owner and access list of a file or directory, in the security descriptor definition language.
+fn access_text(path: &Path) -> io::Result<String> {
+    const PARTS: u32 = OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION;
+    let name = wide(path);
+    let mut descriptor = ptr::null_mut();
+    // SAFETY: `name` ends with a NUL, and the one place that is written is this function's own.
+    check_code(unsafe {
+        GetNamedSecurityInfoW(
+            name.as_ptr(),
+            SE_FILE_OBJECT,
+            PARTS,
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            &raw mut descriptor,
+        )
+    })?;
+    Descriptor(Local(descriptor)).to_text(PARTS)
+}
+
+// --- directories -----------------------------------------------------------------------------------
+
+fn create_directory(dir: &Path, security: &'static Descriptor) -> io::Result<()> {
+    let (name, security) = (wide(dir), security.attributes());
+    // SAFETY: `name` ends with a NUL, and `security` is whole.
+    check(unsafe { CreateDirectoryW(name.as_ptr(), &raw const security) })
+}
+
+fn file_information(file: &File) -> io::Result<BY_HANDLE_FILE_INFORMATION> {
+    let mut information = BY_HANDLE_FILE_INFORMATION::default();
+    // SAFETY: the handle is open, and the place is this function's own.
+    check(unsafe { GetFileInformationByHandle(file.as_raw_handle(), &raw mut information) })?;
+    Ok(information)
+}
+
+/// Files of a directory that come, go, or change their names, from when this is made.
+pub(crate) struct Changes(HANDLE);
+
+// SAFETY: the handle may be waited for on any thread, and is closed once.
+unsafe impl Send for Changes {}
+// SAFETY: as above.
+unsafe impl Sync for Changes {}
+
+impl Changes {
+    pub(crate) fn of(dir: &Path) -> io::Result<Self> {
+        let name = wide(dir);
+        // SAFETY: `name` ends with a NUL.
+        let handle =
+            unsafe { FindFirstChangeNotificationW(name.as_ptr(), 0, FILE_NOTIFY_CHANGE_FILE_NAME) };
+        match handle {
+            INVALID_HANDLE_VALUE => Err(io::Error::last_os_error()),
+            handle => Ok(Self(handle)),
+        }
+    }
+
+    /// Waits for the first.
+    pub(crate) fn wait(&self) -> io::Result<()> {
+        // SAFETY: the handle is open, and may be waited for.
+        match unsafe { WaitForSingleObject(self.0, INFINITE) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        // SAFETY: it was opened by `of`, and is closed once.
+        unsafe { FindCloseChangeNotification(self.0) };
+    }
 }

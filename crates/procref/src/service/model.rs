@@ -1,9 +1,13 @@
 //! The real engine on a made-up machine, through every order of steps.
 
+mod choices;
 mod explore;
 mod invariants;
 mod machine;
+mod mix;
 mod planted;
+mod points;
+mod procs;
 mod run;
 mod scenario;
 mod sim;

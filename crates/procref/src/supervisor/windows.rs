@@ -18,8 +18,12 @@ use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::{Fault, Instance, bare};
 use crate::name::ServiceKey;
-use crate::process::create::{self, Program, Suspended};
 use crate::process::{self, Identity};
+
+#[path = "windows/create.rs"]
+mod create;
+
+use create::{Program, Suspended};
 
 /// Nobody asks for one: the kernel needs no supervisor.
 pub(crate) fn start(_: bare::Set, _: &ServiceKey, _: Stop) -> Result<()> {

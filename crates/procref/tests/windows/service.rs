@@ -1,7 +1,5 @@
 //! The service: it writes down its own life, and listens on its port until it is asked to stop.
 
-#![expect(unsafe_code, reason = "the event by which a service is asked to stop")]
-
 use std::env;
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -12,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use windows_sys::Win32::System::Threading::{CreateEventW, INFINITE, WaitForSingleObject};
+use procref::process::StopEvent;
 
 /// Its log, beside what procref has in the directory.
 pub const LOG: &str = "life";
@@ -94,11 +92,6 @@ fn sleeper() {
 }
 
 fn wait_for_stop() {
-    let name = format!(r"Local\procref-stop-{}", std::process::id());
-    let name: Vec<u16> = name.encode_utf16().chain([0]).collect();
-    // SAFETY: the name ends with a NUL.
-    let event = unsafe { CreateEventW(std::ptr::null(), 1, 0, name.as_ptr()) };
-    assert!(!event.is_null(), "{}", std::io::Error::last_os_error());
-    // SAFETY: the handle is open, and is kept until the process ends.
-    unsafe { WaitForSingleObject(event, INFINITE) };
+    let asked = StopEvent::create().expect("the event");
+    asked.wait(Duration::MAX).expect("wait for it");
 }

@@ -1,13 +1,8 @@
 //! What Windows tells people about a process.
 
-#![expect(unsafe_code, reason = "there is no safe way to ask for the program")]
-
 use std::ffi::OsString;
 use std::os::windows::ffi::OsStringExt as _;
-use std::os::windows::io::AsRawHandle as _;
 use std::time::{Duration, SystemTime};
-
-use windows_sys::Win32::System::Threading::{PROCESS_NAME_WIN32, QueryFullProcessImageNameW};
 
 /// From 1601, where Windows counts from, to 1970.
 const TO_UNIX: Duration = Duration::from_secs(11_644_473_600);
@@ -29,17 +24,6 @@ pub(crate) fn age(start: u64) -> Duration {
 /// it has ended, or is not shown to this user.
 pub(crate) fn command_line(pid: u32) -> Option<String> {
     let process = super::open(pid, 0).ok()??;
-    let mut room = vec![0; 4096];
-    let mut length = room.len() as u32;
-    // SAFETY: the handle is open, and `length` says how much of `room` may be written.
-    let done = unsafe {
-        QueryFullProcessImageNameW(
-            process.as_raw_handle(),
-            PROCESS_NAME_WIN32,
-            room.as_mut_ptr(),
-            &raw mut length,
-        )
-    };
-    let path = room.get(..length as usize).filter(|_| done != 0)?;
-    Some(OsString::from_wide(path).to_string_lossy().into_owned())
+    let path = super::image(&process).ok()?;
+    Some(OsString::from_wide(&path).to_string_lossy().into_owned())
 }

@@ -1,16 +1,11 @@
 //! The event by which a process is asked to stop.
 
-#![expect(unsafe_code, reason = "the standard library has no events")]
-
 use std::io;
-use std::os::windows::io::{FromRawHandle as _, OwnedHandle};
+use std::os::windows::io::OwnedHandle;
 use std::time::Duration;
 
-use windows_sys::Win32::Foundation::ERROR_ALREADY_EXISTS;
-use windows_sys::Win32::System::Threading::CreateEventW;
-
-use super::security::{Kind, is_ours, owner_only};
-use super::{stop_event, wait_for, wide};
+use super::security::{Kind, descriptor, is_ours};
+use super::{create_event, set_event, wait_for};
 use crate::error::{Error, Result};
 
 /// What a program on Windows is asked to stop by: the event that [`terminate`](super::super::terminate) sets.
@@ -65,20 +60,20 @@ fn failed(operation: &'static str) -> impl FnOnce(io::Error) -> Error {
 }
 
 fn create() -> io::Result<OwnedHandle> {
-    let name = wide(&stop_event(std::process::id()));
-    let security = owner_only(Kind::Object)?;
-    // SAFETY: `name` ends with a NUL, and `security` is whole.
-    let handle = unsafe { CreateEventW(&raw const security, 1, 0, name.as_ptr()) };
-    let error = io::Error::last_os_error();
-    if handle.is_null() {
-        return Err(error);
-    }
-    // SAFETY: it was just opened, and is closed by nobody else.
-    let event = unsafe { OwnedHandle::from_raw_handle(handle) };
-    let existed = error.raw_os_error() == Some(ERROR_ALREADY_EXISTS as i32);
+    let (event, existed) = create_event(&name_of(std::process::id()), descriptor(Kind::Object)?)?;
     if existed && !is_ours(&event, Kind::Object)? {
         let reason = "another user has an object of its name";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
     }
     Ok(event)
+}
+
+/// The event that a service may create, and wait for, to be asked to stop. See [`process`](super::super).
+fn name_of(pid: u32) -> String {
+    format!(r"Local\procref-stop-{pid}")
+}
+
+/// False: it listens to nothing.
+pub(super) fn ask_to_stop(pid: u32) -> io::Result<bool> {
+    set_event(&name_of(pid))
 }

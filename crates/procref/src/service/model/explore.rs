@@ -10,7 +10,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::machine::Choice;
+use super::choices::Choice;
 use super::run::Run;
 use super::scenario::Scenario;
 

@@ -2,7 +2,9 @@
 
 use std::hash::{Hash as _, Hasher as _};
 
-use super::machine::{Client, Kind, Machine, Mix, ProcId, Service};
+use super::machine::Machine;
+use super::mix::Mix;
+use super::procs::{Client, Kind, ProcId, Service};
 use super::scenario::{By, LET_GO};
 use crate::error::Error;
 use crate::kernel::Instance;

@@ -3,7 +3,8 @@
 //! None of it is in the engine. What the engine asks for arrives here, and something else is done.
 
 use super::super::config::Orphan;
-use super::machine::{Machine, ProcId};
+use super::machine::Machine;
+use super::procs::ProcId;
 use super::scenario::Act::{self, Acquire, AcquireOrCancel, Pin, Release, Unpin};
 use super::scenario::{By, LET_GO, Recover, Scenario};
 use super::sim::Process;

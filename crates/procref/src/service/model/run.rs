@@ -6,7 +6,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::machine::{Choice, Client, Kind, Machine, ProcId};
+use super::choices::Choice;
+use super::machine::Machine;
+use super::procs::{Client, Kind, ProcId};
 use super::scenario::{self, Scenario};
 use super::sim::{Process, Sim, lock};
 use super::supervisor::{self, Charge};

@@ -7,8 +7,10 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use super::machine::{Machine, PointId, ProcId, Until};
+use super::machine::Machine;
 use super::planted::{self, step};
+use super::points::{PointId, Until};
+use super::procs::ProcId;
 use super::scenario::LET_GO;
 use crate::kernel::Missing;
 use crate::kernel::semset::{Op, Values, Wait, op, slot, undone};

@@ -3,8 +3,10 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use super::machine::{Machine, ProcId, Said, Until};
+use super::machine::Machine;
 use super::planted::{self, Bug};
+use super::points::Until;
+use super::procs::{ProcId, Said};
 use super::sim::{Process, SeenBySupervisor};
 use crate::kernel::semset::bare::{Calls, Refused, Set, Step};
 use crate::kernel::semset::{Op, Values, Wait};
@@ -243,7 +245,7 @@ impl<'a> SimHands<'a> {
         let id = process.id;
         loop {
             let find = |machine: &mut Machine| {
-                let mine = |it: &super::machine::Service| it.parent == Some(id);
+                let mine = |it: &super::procs::Service| it.parent == Some(id);
                 let mut left = machine.services();
                 left.find(|(_, proc, it)| proc.alive && mine(it))
                     .map(|(worker, ..)| worker)

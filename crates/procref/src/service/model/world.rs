@@ -9,8 +9,10 @@ use std::time::Duration;
 use super::super::launch::Launch;
 use super::super::seat::{Deadline, ObjectOf};
 use super::super::world::World;
-use super::machine::{Kept, Kind, Machine, ProcId, Said, Supervisor, Until};
+use super::machine::{Kept, Machine};
 use super::planted::{self, Bug};
+use super::points::Until;
+use super::procs::{Kind, ProcId, Said, Supervisor};
 use super::run::Spawned;
 use super::sim::{Process, Sim};
 use super::supervisor::Charge;
@@ -147,7 +149,7 @@ impl Machine {
 
     /// Somebody who has this instance, which is well, by a set that is there.
     pub(super) fn holder_of(&self, service: ProcId) -> Option<ProcId> {
-        let well = |it: &super::machine::Service| !it.ill && !it.replaced && !it.told;
+        let well = |it: &super::procs::Service| !it.ill && !it.replaced && !it.told;
         if !self.as_service(service).is_some_and(well) || self.scenario.budget.time > 0 {
             return None;
         }

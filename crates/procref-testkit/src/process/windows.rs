@@ -1,6 +1,9 @@
-//! What the standard library has not got: named pipes, and keys that nobody presses.
+//! Named pipes, and keys that nobody presses, which the standard library does not offer.
 
-#![expect(unsafe_code, reason = "bare system calls")]
+#![expect(
+    unsafe_code,
+    reason = "pipes and consoles are had by bare system calls"
+)]
 
 use std::io;
 use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle};
@@ -13,7 +16,11 @@ use windows_sys::Win32::System::Console::{
 };
 use windows_sys::Win32::System::Pipes::{ConnectNamedPipe, CreateNamedPipeW, PIPE_TYPE_BYTE};
 
-/// Makes a named pipe, and takes whoever connects.
+/// Makes a named pipe, and takes whoever connects. It stays until the process ends.
+///
+/// # Errors
+///
+/// What Windows says.
 pub fn serve_pipe(name: &str) -> io::Result<()> {
     let name: Vec<u16> = name.encode_utf16().chain([0]).collect();
     // SAFETY: the name ends with a NUL, and there are no attributes.
@@ -41,6 +48,10 @@ pub fn serve_pipe(name: &str) -> io::Result<()> {
 }
 
 /// Sees to it that this process has a console, which its children share.
+///
+/// # Errors
+///
+/// What Windows says.
 pub fn have_console() -> io::Result<()> {
     // SAFETY: it takes nothing.
     if unsafe { AllocConsole() } != 0 {
@@ -55,6 +66,10 @@ pub fn have_console() -> io::Result<()> {
 }
 
 /// Ctrl-Break for all processes of a group.
+///
+/// # Errors
+///
+/// What Windows says: that there is no such group on this console.
 pub fn press_break(group: u32) -> io::Result<()> {
     // SAFETY: two numbers.
     match unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, group) } {

@@ -29,7 +29,7 @@ use windows_sys::Win32::System::Threading::{
     STARTUPINFOEXW, UpdateProcThreadAttribute,
 };
 
-use super::MYSELF;
+use crate::process::{MYSELF, has_ended, wide};
 
 /// What is to be created.
 pub(crate) struct Program<'a> {
@@ -65,7 +65,7 @@ impl Suspended {
 
     /// How it ended, if it has.
     pub(crate) fn exit_status(&self) -> io::Result<Option<ExitStatus>> {
-        if !super::has_ended(&self.process) {
+        if !has_ended(&self.process) {
             return Ok(None);
         }
         let mut code = 0;
@@ -79,10 +79,10 @@ impl Suspended {
 
 /// Creates it in a job and, with `CREATE_BREAKAWAY_FROM_JOB` in `flags`, outside of this process's.
 pub(crate) fn create(program: &Program<'_>, flags: u32) -> io::Result<Suspended> {
-    let path = wide(program.program.as_os_str());
+    let path = wide(program.program);
     let mut line = command_line(program.program.as_os_str(), program.args);
     let env = environment(program.env);
-    let dir = wide(program.dir.as_os_str());
+    let dir = wide(program.dir);
     let (input, output) = (inheritable(program.input)?, inheritable(program.output)?);
     let handles = [input.as_raw_handle(), output.as_raw_handle()];
     let jobs = [program.job.as_raw_handle()];
@@ -126,10 +126,6 @@ pub(crate) fn create(program: &Program<'_>, flags: u32) -> io::Result<Suspended>
         // SAFETY: as above.
         thread: unsafe { OwnedHandle::from_raw_handle(created.hThread) },
     })
-}
-
-fn wide(text: &OsStr) -> Vec<u16> {
-    text.encode_wide().chain([0]).collect()
 }
 
 /// A copy of a handle that a child may have. For as long as it is there, a child that another thread creates
