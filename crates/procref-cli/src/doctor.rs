@@ -1,9 +1,11 @@
 //! `procref doctor`: what keeps services from working on this machine.
 
 use std::fmt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
+use procref::Services;
 use serde::Serialize;
 
 use crate::args::{DoctorArgs, Globals};
@@ -87,6 +89,16 @@ impl Finding {
             ..self
         }
     }
+}
+
+/// The services of the runtime directory, whether it is there or not; what keeps it from being used, which says
+/// what to do.
+fn services(check: &'static str, named: Option<&Path>) -> Result<Services, Finding> {
+    let services = match named {
+        Some(dir) => Services::in_dir(dir),
+        None => Services::open(),
+    };
+    services.map_err(|error| Finding::new(check, Severity::Error, error.to_string()))
 }
 
 #[derive(Serialize)]

@@ -22,7 +22,6 @@ mod http;
 mod lines;
 #[cfg(unix)]
 mod notify;
-#[cfg_attr(windows, path = "ready/windows/trial.rs")]
 mod trial;
 #[cfg_attr(windows, path = "ready/windows/watch.rs")]
 mod watch;

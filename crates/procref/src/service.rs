@@ -142,9 +142,18 @@ impl SharedService {
     /// [`Error::Record`]: crate::Error::Record
     /// [`Error::RuntimeDir`]: crate::Error::RuntimeDir
     pub async fn acquire(&self) -> Result<ServiceHandle> {
-        lifecycle::acquire(&self.seat(), &self.config)
+        self.acquire_until(self.wait_limit()).await
+    }
+
+    async fn acquire_until(&self, deadline: Deadline) -> Result<ServiceHandle> {
+        lifecycle::acquire(&self.seat(), &self.config, deadline)
             .await
             .map(ServiceHandle::new)
+    }
+
+    /// Until when others may start or stop it, from now.
+    fn wait_limit(&self) -> Deadline {
+        Deadline::after(self.config.wait_timeout)
     }
 
     /// [`acquire`](Self::acquire) for code that is not async. Blocks the thread; also inside an async
@@ -169,11 +178,11 @@ impl SharedService {
     ///
     /// As [`acquire`](Self::acquire).
     pub fn acquire_blocking(&self) -> Result<ServiceHandle> {
+        let deadline = self.wait_limit();
         if self.config.health.is_none() {
             // Joining calls nobody back, so it needs no runtime, and a runtime costs more than it. Nor
             // does waiting for another's start.
             let supervised = self.config.supervised();
-            let deadline = Deadline::after(self.config.wait_timeout);
             loop {
                 if let Some(handle) = pollster::block_on(self.join_now(supervised))? {
                     return Ok(handle);
@@ -183,7 +192,7 @@ impl SharedService {
                 }
             }
         }
-        runtime::block_on(self.acquire())
+        runtime::block_on(self.acquire_until(deadline))
     }
 
     /// Takes a reference if the service runs and is healthy. Never starts, stops or recovers it,

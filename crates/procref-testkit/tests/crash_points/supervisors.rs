@@ -1,23 +1,19 @@
 //! Two deaths, or suspensions, that only together are dangerous.
 
-use procref_testkit::observe::supervisors_of;
-use procref_testkit::protocol::Via;
-use procref_testkit::{deadline, scene};
+use procref_testkit::observe::{Identity, supervisors_of};
+use procref_testkit::protocol::{ServiceSpec, Via};
+use procref_testkit::{Scene, deadline, scene};
 use rustix::process::Signal;
 
 use crate::ways::{Kind, Way};
 
-/// It comes into place only when its starter is dead and the lock somebody else's, who waits for its own
-/// supervisor, which waits for this one to go.
-#[test]
-fn a_supervisor_shares_the_lock_with_its_own_starter_alone() {
-    let scene = scene!();
-    let spec = Way::Alone.spec(Kind::Command, &scene);
+/// The key of the set, and a supervisor that is suspended before it comes into place, when its starter is dead.
+fn late_supervisor(scene: &Scene, spec: &ServiceSpec) -> (i32, Identity) {
     let doomed = scene.actor_with_env(&[
         ("PROCREF_CRASH_POINT", "SupervisorForked"),
         ("PROCREF_SUSPEND_POINT", "SupervisorBegun"),
     ]);
-    let key = doomed.build(&spec);
+    let key = doomed.build(spec);
     let _ = doomed.begin_acquire(Via::TokioMulti);
     // Not by the end of its output, of which the supervisor has a copy still.
     doomed.wait_end();
@@ -26,7 +22,16 @@ fn a_supervisor_shares_the_lock_with_its_own_starter_alone() {
             .iter()
             .any(|it| it.is_suspended())
     });
-    let supervisor = scene.only_supervisor(&spec);
+    (key, scene.only_supervisor(spec))
+}
+
+/// It comes into place only when its starter is dead and the lock somebody else's, who waits for its own
+/// supervisor, which waits for this one to go.
+#[test]
+fn a_supervisor_shares_the_lock_with_its_own_starter_alone() {
+    let scene = scene!();
+    let spec = Way::Alone.spec(Kind::Command, &scene);
+    let (key, supervisor) = late_supervisor(&scene, &spec);
 
     let next = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "Prepared")]);
     next.build(&spec);
@@ -81,21 +86,9 @@ fn a_service_that_dies_right_before_its_supervisor_sleeps_is_noticed() {
 fn a_supervisor_whose_starter_has_died_does_not_wait_for_the_end_of_anothers_service() {
     let scene = scene!();
     let spec = Way::Alone.spec(Kind::Command, &scene);
-    let doomed = scene.actor_with_env(&[
-        ("PROCREF_CRASH_POINT", "SupervisorForked"),
-        ("PROCREF_SUSPEND_POINT", "SupervisorBegun"),
-    ]);
     // As long as it is waited for an older service's processes.
-    let key = doomed.build(&spec.clone().start_within_ms(1_000_000));
-    let _ = doomed.begin_acquire(Via::TokioMulti);
-    // Not by the end of its output, of which the supervisor has a copy still.
-    doomed.wait_end();
-    deadline::until_true("its supervisor has begun", || {
-        supervisors_of(&spec.name)
-            .iter()
-            .any(|it| it.is_suspended())
-    });
-    let supervisor = scene.only_supervisor(&spec);
+    let patient = spec.clone().start_within_ms(1_000_000);
+    let (key, supervisor) = late_supervisor(&scene, &patient);
     let next = scene.client(&spec);
     let held = next.acquire();
     supervisor.signal(Signal::CONT);

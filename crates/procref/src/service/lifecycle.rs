@@ -107,8 +107,8 @@ impl<W: World> Drop for Lease<W> {
 pub(crate) async fn acquire<W: World>(
     seat: &Arc<Seat<W>>,
     config: &Arc<Config>,
+    deadline: Deadline,
 ) -> Result<Lease<W>> {
-    let deadline = Deadline::after(config.wait_timeout);
     let mut judged = None;
     let mut unhealthy = None;
     let turn = loop {

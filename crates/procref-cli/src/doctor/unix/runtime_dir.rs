@@ -4,9 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use procref::Services;
-
-use super::{Finding, Severity, text_of};
+use super::text_of;
+use crate::doctor::{Finding, Severity, services};
 
 const CHECK: &str = "runtime-directory";
 
@@ -17,14 +16,9 @@ const SOCKET: usize = 107;
 const BELOW: usize = 10 + 33 + 1 + 14;
 
 pub(super) fn look(named: Option<&Path>) -> Vec<Finding> {
-    let services = match named {
-        Some(dir) => Services::in_dir(dir),
-        None => Services::open(),
-    };
-    let services = match services {
+    let services = match services(CHECK, named) {
         Ok(services) => services,
-        // It says what to do.
-        Err(error) => return vec![Finding::new(CHECK, Severity::Error, error.to_string())],
+        Err(found) => return vec![found],
     };
     let dir = services.dir();
     let shown = dir.display();

@@ -2,21 +2,14 @@
 
 use std::path::Path;
 
-use procref::Services;
-
-use super::{Finding, Severity};
+use crate::doctor::{Finding, Severity, services};
 
 const CHECK: &str = "runtime-directory";
 
 pub(super) fn look(named: Option<&Path>) -> Vec<Finding> {
-    let services = match named {
-        Some(dir) => Services::in_dir(dir),
-        None => Services::open(),
-    };
-    let services = match services {
+    let services = match services(CHECK, named) {
         Ok(services) => services,
-        // It says what to do.
-        Err(error) => return vec![Finding::new(CHECK, Severity::Error, error.to_string())],
+        Err(found) => return vec![found],
     };
     let dir = services.dir();
     let shown = dir.display();
