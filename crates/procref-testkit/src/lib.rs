@@ -43,7 +43,7 @@ pub mod scene;
 pub mod talk;
 
 #[cfg(target_os = "linux")]
-pub use actor::Actor;
+pub use actor::{Actor, Held};
 #[cfg(target_os = "linux")]
 pub use scene::Scene;
 

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::str::FromStr;
 use std::time::Duration;
 
+use nix::time::clock_getcpuclockid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::time::{ClockId, clock_gettime};
@@ -97,19 +98,16 @@ impl Identity {
         }
     }
 
-    /// CPU time all of its threads have used, user and system, to the
-    /// nanosecond (`utime` in `stat` only counts ticks of 10 ms).
+    /// CPU time that it has used, user and system, with that of threads which have ended
+    /// ([`clock_getcpuclockid(3)`](https://man7.org/linux/man-pages/man3/clock_getcpuclockid.3.html)). Zero once
+    /// it is gone.
     #[must_use]
     pub fn cpu_time(self) -> Duration {
-        let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", self.pid)) else {
-            return Duration::ZERO;
-        };
-        let nanoseconds = tasks
-            .flatten()
-            .filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok())
-            .filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok())
-            .sum();
-        Duration::from_nanos(nanoseconds)
+        let used = i32::try_from(self.pid).ok().and_then(|pid| {
+            let clock = clock_getcpuclockid(nix::unistd::Pid::from_raw(pid)).ok()?;
+            nix::time::clock_gettime(clock).ok()
+        });
+        used.map_or(Duration::ZERO, Duration::from)
     }
 
     /// The most memory it ever had resident, in bytes.

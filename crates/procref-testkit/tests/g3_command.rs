@@ -53,6 +53,8 @@ fn a_client_that_comes_while_it_stops_gets_a_new_one() {
     let service = scene.only_living();
     assert_eq!(one.call(Command::DropAll), Reply::Done);
     let two = scene.client(&spec);
+    // Earlier than that it may still have the same one.
+    deadline::until_true("it is being stopped", || two.status().state == "Stopping");
     let held = two.acquire();
     assert_ne!(held.got.pid, service.pid);
     assert!(!service.is_live(), "nothing starts beside it");

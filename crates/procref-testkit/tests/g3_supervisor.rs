@@ -250,6 +250,25 @@ fn an_orphan_without_a_supervisor_is_adopted_with_a_new_one() {
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 }
 
+/// The starter's setting counts, and not that of one who would rather keep it.
+#[test]
+fn who_keeps_orphans_starts_a_supervisor_for_one_that_is_not_to_be_kept() {
+    let scene = scene!();
+    let spec = scene.unique(scene.service("orphan"));
+    let (one, key) = scene.holder(&spec);
+    let service = scene.only_living();
+    let supervisor = scene.only_supervisor(&spec);
+    supervisor.signal(Signal::KILL);
+    supervisor.wait_gone();
+
+    let (keeper, _) = scene.holder(&spec.clone().keeping_orphans());
+    assert!(scene.only_supervisor(&spec).is_live());
+    one.kill();
+    keeper.kill();
+    scene.everything_ends(&spec, key);
+    assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
+}
+
 #[test]
 fn a_kept_orphan_has_no_supervisor_and_stays() {
     let scene = scene!();
@@ -372,6 +391,25 @@ fn a_lingering_service_is_found_warm_and_ends_in_time() {
         assert_eq!(scene.stopped(), [(first, "signal 15".to_owned())]);
         assert_eq!(scene.started().len(), 1);
     }
+}
+
+/// The starter's setting counts, and not that of the last one to leave.
+#[test]
+fn who_does_not_linger_leaves_one_that_does_warm() {
+    let scene = scene!();
+    let spec = scene.unique(scene.service("warm"));
+    let (starter, key) = scene.holder(&spec.clone().lingering_ms(1_000_000));
+    let last = scene.client(&spec);
+    let held = last.acquire();
+    starter.kill();
+    last.release(&held);
+    let next = scene.client(&spec);
+    let again = next.acquire();
+    assert_eq!(again.got.pid, held.got.pid, "still warm");
+    next.release(&again);
+    assert!(next.stop(false, Via::Blocking).expect("stop"));
+    scene.everything_ends(&spec, key);
+    assert_eq!(scene.started().len(), 1);
 }
 
 #[test]

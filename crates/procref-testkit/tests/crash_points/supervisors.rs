@@ -1,11 +1,12 @@
 //! Two deaths, or suspensions, that only together are dangerous.
 
 use procref_testkit::observe::{Identity, supervisors_of};
-use procref_testkit::protocol::{ServiceSpec, Via};
-use procref_testkit::{Scene, deadline, scene};
+use procref_testkit::protocol::{Command, ServiceSpec, Via};
+
+use procref_testkit::{Actor, Held, Scene, deadline, kernel, scene};
 use rustix::process::Signal;
 
-use crate::ways::{Kind, Way};
+use crate::ways::{Kind, REFERENCES, Way};
 
 /// The key of the set, and a supervisor that is suspended before it comes into place, when its starter is dead.
 fn late_supervisor(scene: &Scene, spec: &ServiceSpec) -> (i32, Identity) {
@@ -17,12 +18,79 @@ fn late_supervisor(scene: &Scene, spec: &ServiceSpec) -> (i32, Identity) {
     let _ = doomed.begin_acquire(Via::TokioMulti);
     // Not by the end of its output, of which the supervisor has a copy still.
     doomed.wait_end();
-    deadline::until_true("its supervisor has begun", || {
-        supervisors_of(&spec.name)
-            .iter()
-            .any(|it| it.is_suspended())
-    });
-    (key, scene.only_supervisor(spec))
+    (key, suspended_supervisor(spec))
+}
+
+fn suspended_supervisor(spec: &ServiceSpec) -> Identity {
+    deadline::until("its supervisor is suspended", || {
+        let mut supervisors = supervisors_of(&spec.name).into_iter();
+        supervisors.find(|it| it.is_suspended())
+    })
+}
+
+/// A client that holds an instance which has died, so that its supervisor is gone.
+fn holder_of_a_dead_one(
+    scene: &Scene,
+    spec: &ServiceSpec,
+    environment: &[(&str, &str)],
+) -> (Actor, Held) {
+    let holder = scene.actor_with_env(environment);
+    holder.build(spec);
+    let held = holder.acquire();
+    let supervisor = scene.only_supervisor(spec);
+    scene.only_living().signal(Signal::KILL);
+    supervisor.wait_gone();
+    (holder, held)
+}
+
+/// Nobody but it could see to what is left then.
+#[test]
+fn g6_what_clients_leave_to_a_supervisor_that_steps_down_it_clears_up() {
+    let scene = scene!();
+    let spec = Way::Alone.spec(Kind::Command, &scene);
+    let (holder, held) = holder_of_a_dead_one(&scene, &spec, &[]);
+
+    let starter = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "SupervisorInPlace")]);
+    let key = starter.build(&spec);
+    let _ = starter.begin_acquire(Via::TokioMulti);
+    let supervisor = suspended_supervisor(&spec);
+    starter.identity().signal(Signal::KILL);
+    starter.identity().wait_gone();
+    holder.release(&held);
+    let references = kernel::find(key).map(|set| set.value(REFERENCES).expect("a value"));
+    assert_eq!(
+        references,
+        Some(0),
+        "left to the supervisor, which is there"
+    );
+    supervisor.signal(Signal::CONT);
+    scene.everything_ends(&spec, key);
+}
+
+/// The last client has the lock when a supervisor comes that is none: its starter is dead. Whether it leaves the
+/// rest to that one or not, somebody does it.
+#[test]
+fn g6_the_last_client_does_not_count_on_a_supervisor_that_steps_down() {
+    const TRIALS: usize = 20;
+
+    for _ in 0..TRIALS {
+        let scene = scene!();
+        let spec = Way::Alone.spec(Kind::Command, &scene);
+        let suspended = [("PROCREF_SUSPEND_POINT", "LeftLast")];
+        let (holder, held) = holder_of_a_dead_one(&scene, &spec, &suspended);
+        let (key, supervisor) = late_supervisor(&scene, &spec);
+        let release = holder.begin(Command::Release {
+            handle: held.handle,
+            via: Via::Blocking,
+        });
+        deadline::until_true("the last client has the lock", || {
+            holder.identity().is_suspended()
+        });
+        supervisor.signal(Signal::CONT);
+        holder.identity().signal(Signal::CONT);
+        holder.reply(release);
+        scene.everything_ends(&spec, key);
+    }
 }
 
 /// It comes into place only when its starter is dead and the lock somebody else's, who waits for its own

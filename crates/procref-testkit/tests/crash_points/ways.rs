@@ -413,6 +413,7 @@ impl Way {
 }
 
 /// Slots of the set.
+pub const REFERENCES: usize = 0;
 pub const LOCK: usize = 1;
 const SUPERVISOR: usize = 2;
 

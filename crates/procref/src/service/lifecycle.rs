@@ -265,7 +265,11 @@ impl<W: World> Drive<W> {
         if self.lock {
             return self.under_lock(&object, snapshot, *judged).await;
         }
-        if let Some(instance) = unjudged(&snapshot, *judged) {
+        // A client that keeps orphans has not asked for a supervisor. Whether there has to be one is for the
+        // instance to say. If it is missing, it was killed: like who adopts it, start another.
+        let asked = self.config.supervised() == Supervised::Yes;
+        let watched = asked || self.is_watched(&snapshot);
+        if let Some(instance) = unjudged(&snapshot, *judged).filter(|_| watched) {
             let (current, seen) = self.current(&snapshot, instance).await?;
             if is_usable(self.turn.seat(), &self.config, &current, seen).await? {
                 let (service, generation) = (self.service(), current.generation);

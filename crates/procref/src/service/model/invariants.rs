@@ -5,7 +5,7 @@ use std::hash::{Hash as _, Hasher as _};
 use super::machine::Machine;
 use super::mix::Mix;
 use super::procs::{Client, Kind, ProcId, Service};
-use super::scenario::{By, LET_GO};
+use super::scenario::{By, LET_GO, Scenario};
 use crate::error::Error;
 use crate::kernel::Instance;
 use crate::kernel::semset::{decode, slot};
@@ -180,7 +180,7 @@ impl Machine {
                 "G4: {by} acquired {name}, which had been told to end"
             ));
         }
-        if let Some(nobody) = self.unsupervised(instance, on) {
+        if let Some(nobody) = self.unsupervised(id, instance, on) {
             self.violate(nobody);
         }
         if let Some(it) = self.service(service) {
@@ -201,13 +201,19 @@ impl Machine {
     }
 
     /// G3: somebody has to see to the service when its clients are killed. Not if the supervisor was killed
-    /// by now: nothing tells a client of that.
-    fn unsupervised(&self, instance: &Instance, on: Option<SetId>) -> Option<String> {
-        let killed_meanwhile = self.clients().any(|(_, it)| it.meanwhile.supervisor);
-        if instance.keep_orphan || killed_meanwhile {
+    /// meanwhile, or while this process held it already: nothing tells a client of that.
+    fn unsupervised(&self, id: ProcId, instance: &Instance, on: Option<SetId>) -> Option<String> {
+        let told_nothing = |it: &Client| it.meanwhile.supervisor || !it.holds.is_empty();
+        let told_nothing = self
+            .clients()
+            .any(|(other, it)| other == id && told_nothing(it));
+        let values = self.state.table.values(on?)?;
+        // What its starter has written, and not what this client makes of it.
+        let published = decode(values, true).instance;
+        let published = published.filter(|it| it.identity == instance.identity);
+        if published.unwrap_or(*instance).keep_orphan || told_nothing {
             return None;
         }
-        let values = self.state.table.values(on?)?;
         let nobody = values[slot::SUPERVISOR as usize] == 0 && self.scenario.budget.crashes == 0;
         nobody.then(|| "G3: acquired, and no supervisor lives".to_owned())
     }
@@ -230,6 +236,7 @@ impl Machine {
 
     /// Nobody stops what somebody holds, or has pinned.
     pub(super) fn check_stop(&mut self, by: ProcId, service: ProcId) {
+        let a_client = matches!(self.proc(by).kind, Kind::Client(_));
         let (name, by) = (self.name(service), self.name(by));
         if let Some(holder) = self.holder_of(service) {
             let holder = self.name(holder);
@@ -240,10 +247,29 @@ impl Machine {
             let mut values = table.ids().filter_map(|id| table.values(id));
             values.any(|values| values[slot::PIN as usize] > 0)
         };
-        let well = |it: &Service| !it.ill && !it.told && it.prepared > 0;
-        if pinned && self.as_service(service).is_some_and(well) {
+        let well = |it: &&Service| !it.ill && !it.told && it.prepared > 0;
+        let Some(well) = self.as_service(service).filter(well) else {
+            return;
+        };
+        if pinned {
             self.violate(format!("{by} stops {name}, which is pinned"));
+        } else if a_client && well.acquired && self.is_kept_warm(service) {
+            self.violate(format!("R4: {by} stops {name}, which lingers"));
         }
+    }
+
+    /// A supervisor is there to end it when its time is over.
+    fn is_kept_warm(&self, service: ProcId) -> bool {
+        let mut values = self
+            .state
+            .table
+            .ids()
+            .filter_map(|id| self.state.table.values(id));
+        values.any(|values| {
+            let told = decode(values, true);
+            let named = |it: Instance| it.identity == self.identity(service) && it.linger_ms > 0;
+            told.supervised && told.instance.is_some_and(named)
+        })
     }
 
     /// `on_last_release` is for a service that lives, and once.
@@ -361,10 +387,14 @@ impl Machine {
             return self.violate(format!("G6: in the end there is still {left}"));
         }
         let undisturbed = self.state.left == self.scenario.budget && !self.state.janitor;
-        let plain = self.scenario.by == By::Callback && !self.scenario.lingers;
+        let Scenario {
+            settings, second, ..
+        } = *self.scenario;
+        let plain = self.scenario.by == By::Callback && !settings.lingers;
         let odd = self.services().find(|(_, _, it)| {
-            let released = u8::from(plain);
-            it.prepared != 1 || it.released != released
+            // Where only one of them has the callback, it depends on who is the last.
+            let released = second.is_some() || it.released == u8::from(plain);
+            it.prepared != 1 || !released
         });
         let exits = self.scenario.clients.iter().flatten();
         let exits = exits

@@ -135,7 +135,6 @@ impl Machine {
     }
 
     /// One line about where things stand.
-    /// One line about where things stand.
     pub(super) fn standing(&self) -> String {
         let mut line = String::new();
         for id in self.state.table.ids() {

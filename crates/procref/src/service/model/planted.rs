@@ -6,11 +6,11 @@ use super::super::config::Orphan;
 use super::machine::Machine;
 use super::procs::ProcId;
 use super::scenario::Act::{self, Acquire, AcquireOrCancel, Pin, Release, Unpin};
-use super::scenario::{By, LET_GO, Recover, Scenario};
+use super::scenario::{By, LET_GO, Recover, Scenario, Settings};
 use super::sim::Process;
 use crate::kernel::semset::{
     Op, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, Values, WAIT_ALONE, WAIT_CLIENT,
-    WAIT_IDLE as WAIT_IDLE_OPS, decode, op, slot, undone,
+    WAIT_IDLE as WAIT_IDLE_OPS, decode, encode, op, slot, undone,
 };
 use crate::kernel::sim::{Outcome, SetId};
 use crate::process::Identity;
@@ -44,7 +44,10 @@ pub(super) enum Bug {
     LastLeaverTakesNoLock,
     LeavesPinnedUnasked,
     LeavesToNoSupervisor,
+    UnlocksToNoSupervisor,
     LeavesTheNextSet,
+    OwnOrphanSettingCounts,
+    OwnLingerCounts,
     // Stopping.
     StopNotAwaited,
     StoppingNotWritten,
@@ -118,6 +121,7 @@ pub(super) mod step {
     pub(in super::super) const LEAVE_LAST: &str = "leave the service as the last";
     pub(in super::super) const LEAVE_PINNED: &str = "leave the pinned service";
     pub(in super::super) const LEAVE_TO_SUPERVISOR: &str = "leave the service to its supervisor";
+    pub(in super::super) const UNLOCK_TO_SUPERVISOR: &str = "leave the lock to the supervisor";
     pub(in super::super) const ABANDON: &str = "give back the lock and the reference";
 }
 
@@ -152,6 +156,9 @@ pub(super) fn arrays(bug: Bug, operation: &str, ops: &[Op]) -> Vec<Vec<Op>> {
         (Bug::LastLeaverTakesNoLock, step::LEAVE_LAST) => vec![without(ops, is_on(slot::LOCK))],
         (Bug::LeavesPinnedUnasked, step::LEAVE_PINNED) => vec![without(ops, is_on(slot::PIN))],
         (Bug::LeavesToNoSupervisor, step::LEAVE_TO_SUPERVISOR) => {
+            vec![without(ops, is_on(slot::SUPERVISOR))]
+        }
+        (Bug::UnlocksToNoSupervisor, step::UNLOCK_TO_SUPERVISOR) => {
             vec![without(ops, is_on(slot::SUPERVISOR))]
         }
         // STOPPING, and nothing else.
@@ -239,6 +246,17 @@ pub(super) fn values(machine: &mut Machine, id: ProcId, set: SetId) -> Option<Va
             values[slot::FLAGS as usize] |= 1;
         }
     }
+    let own = machine.scenario.settings_of(id);
+    let told = decode(&values, true);
+    if let Some(mut instance) = told.instance {
+        if machine.has(Bug::OwnOrphanSettingCounts) {
+            instance.keep_orphan = own.orphan == Orphan::Keep;
+        }
+        if machine.has(Bug::OwnLingerCounts) {
+            instance.linger_ms = own.linger_ms();
+        }
+        encode(&mut values, Some(&instance), told.generation);
+    }
     if machine.has(Bug::LastLeaverIgnoresPin) {
         values[slot::PIN as usize] = 0;
     }
@@ -307,11 +325,10 @@ pub(super) fn plants() -> Vec<Plant> {
         it.with(|it| it.workers = true)
             .with_budget(|it| it.crashes = 1)
     };
-    let kept = |it: Scenario| it.with(|it| it.orphan = Orphan::Keep);
-    let lingers = |it: Scenario| it.with(|it| it.lingers = true);
     let ill = |it: Scenario| it.with_budget(|it| it.illnesses = 1);
     let removed = |it: Scenario| it.with_budget(|it| it.removals = 1);
     let fails = |it: Scenario| it.with_budget(|it| it.failures = 1);
+    let second = |it: &mut Scenario| it.second = Some(Settings::default());
     let pinned = |by| {
         let acts: &[Act] = &[Acquire, Pin, Release];
         Scenario::new("pinned", by, &[acts, &[Acquire, Unpin, Release]])
@@ -391,10 +408,14 @@ pub(super) fn plants() -> Vec<Plant> {
             &[FAILED, BAD, "prepared"],
         ),
         (Bug::DiscardsTheIll, ill(callback()), &[TWO_LIVE, LEFT]),
-        (Bug::LeavesWithoutLooking, kept(callback()), &[LEFT]),
+        (
+            Bug::LeavesWithoutLooking,
+            callback().keeping_orphans(),
+            &[LEFT],
+        ),
         (
             Bug::AbandonsWithoutLooking,
-            fails(kept(callback())),
+            fails(callback().keeping_orphans()),
             &[LEFT],
         ),
         (
@@ -409,7 +430,7 @@ pub(super) fn plants() -> Vec<Plant> {
         ),
         (
             Bug::LeavesPinnedUnasked,
-            kept(pinned(By::Callback)),
+            pinned(By::Callback).keeping_orphans(),
             &[LEFT],
         ),
         (
@@ -418,12 +439,31 @@ pub(super) fn plants() -> Vec<Plant> {
             &[LEFT, UNSUPERVISED],
         ),
         (
+            Bug::UnlocksToNoSupervisor,
+            killed(command().with_budget(|it| it.crashes = 1)),
+            &[LEFT],
+        ),
+        (
             Bug::LeavesTheNextSet,
             removed(callback().with(|it| it.bound = Some(2))),
             &[STOPPED, STUCK],
         ),
+        (
+            Bug::OwnOrphanSettingCounts,
+            no_supervisor(callback()).keeping_orphans().with(second),
+            &[UNSUPERVISED],
+        ),
+        (
+            Bug::OwnLingerCounts,
+            callback().lingering().with(second),
+            &["R4"],
+        ),
         (Bug::StopNotAwaited, callback(), &[TWO_LIVE, LEFT]),
-        (Bug::StoppingNotWritten, killed(kept(callback())), &[BAD]),
+        (
+            Bug::StoppingNotWritten,
+            killed(callback().keeping_orphans()),
+            &[BAD],
+        ),
         (Bug::UnlinksAfterRemoval, callback(), &[RECORD]),
         (
             Bug::PidWithoutStart,
@@ -436,7 +476,11 @@ pub(super) fn plants() -> Vec<Plant> {
             &[TWICE, TWO_LIVE, STOPPED, BAD, FAILED, LEFT],
         ),
         (Bug::SupervisorIgnoresPin, pinned(By::Callback), &[PINNED]),
-        (Bug::RemovesWhatIsUsed, lingers(callback()), &[STOPPED, BAD]),
+        (
+            Bug::RemovesWhatIsUsed,
+            callback().lingering(),
+            &[STOPPED, BAD],
+        ),
         (
             Bug::LockNotShared,
             command(),

@@ -52,6 +52,7 @@ pub(super) struct Client {
 pub(super) struct Meanwhile {
     /// So they may be what it returns.
     pub(super) services: BTreeSet<ProcId>,
+    /// Since it has the reference, or the lock: before that it would have seen it.
     pub(super) supervisor: bool,
 }
 

@@ -57,14 +57,28 @@ pub(super) enum Recover {
     Replaces,
 }
 
+/// What becomes of the service without clients, as its starter has it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Settings {
+    pub(super) orphan: Orphan,
+    pub(super) lingers: bool,
+}
+
+impl Settings {
+    pub(super) fn linger_ms(self) -> u32 {
+        if self.lingers { 1000 } else { 0 }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
     pub(super) name: &'static str,
     pub(super) by: By,
     pub(super) clients: Vec<Vec<Act>>,
     pub(super) budget: Budget,
-    pub(super) orphan: Orphan,
-    pub(super) lingers: bool,
+    pub(super) settings: Settings,
+    /// What the second client is configured to instead.
+    pub(super) second: Option<Settings>,
     pub(super) recover: Option<Recover>,
     /// Strangers get the pids of what has ended.
     pub(super) reuse_pids: bool,
@@ -84,8 +98,8 @@ impl Scenario {
             by,
             clients: clients.iter().map(|acts| acts.to_vec()).collect(),
             budget: Budget::default(),
-            orphan: Orphan::Stop,
-            lingers: false,
+            settings: Settings::default(),
+            second: None,
             recover: None,
             reuse_pids: true,
             workers: false,
@@ -103,6 +117,19 @@ impl Scenario {
     pub(super) fn with_budget(mut self, change: impl FnOnce(&mut Budget)) -> Self {
         change(&mut self.budget);
         self
+    }
+
+    pub(super) fn keeping_orphans(self) -> Self {
+        self.with(|it| it.settings.orphan = Orphan::Keep)
+    }
+
+    pub(super) fn lingering(self) -> Self {
+        self.with(|it| it.settings.lingers = true)
+    }
+
+    pub(super) fn settings_of(&self, client: ProcId) -> Settings {
+        let second = self.second.filter(|_| client == ProcId(1));
+        second.unwrap_or(self.settings)
     }
 }
 
@@ -315,10 +342,11 @@ impl Sim {
 
 fn config(sim: &Sim) -> Config {
     let scenario = Arc::clone(&sim.lock().scenario);
+    let settings = scenario.settings_of(sim.id);
     let command = || Arc::new(ServiceCommand::new("made-up").port(1));
     let mut config = Config {
-        orphan: scenario.orphan,
-        linger_ms: if scenario.lingers { 1000 } else { 0 },
+        orphan: settings.orphan,
+        linger_ms: settings.linger_ms(),
         stop_timeout: Duration::from_secs(1),
         ..Config::default()
     };
@@ -341,7 +369,7 @@ fn config(sim: &Sim) -> Config {
         let sim = of.clone();
         Box::pin(async move { sim.start().await })
     }));
-    if !scenario.lingers {
+    if !settings.lingers {
         let of = sim.clone();
         config.stop = Some(Box::new(move |info| {
             let sim = of.clone();

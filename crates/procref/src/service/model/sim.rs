@@ -137,6 +137,13 @@ impl Process {
             _ => {}
         }
     }
+
+    /// From now on it has what it looks at.
+    fn looks_out(&self, operation: &'static str) {
+        if matches!(operation, step::JOIN | step::ENTER | step::LOCK) {
+            self.lock().client(self.id).meanwhile.supervisor = false;
+        }
+    }
 }
 
 /// What a client makes of the values: of how many there are it asks only whether it is one, or more.
@@ -273,6 +280,7 @@ impl Calls for Process {
             let outcome = self.array(set, operation, ops, wait).await;
             if outcome == Outcome::Done {
                 self.after(set, operation);
+                self.looks_out(operation);
             }
             return outcome;
         };
@@ -283,6 +291,9 @@ impl Calls for Process {
             if outcome != Outcome::Done {
                 break;
             }
+        }
+        if outcome == Outcome::Done {
+            self.looks_out(operation);
         }
         if planted::keeps_the_lock(self, bug, operation) {
             let lock = [op(slot::LOCK, 0), undone(slot::LOCK, 1)];

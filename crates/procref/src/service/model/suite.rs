@@ -1,10 +1,9 @@
 //! The scenarios that are explored.
 
-use super::super::config::Orphan;
 use super::scenario::Act::{
     self, Acquire, AcquireOrCancel, Beside, Drop, Exit, Pin, Release, TryJoin, Unpin, WaitStopped,
 };
-use super::scenario::{By, Recover, Scenario};
+use super::scenario::{By, Recover, Scenario, Settings};
 
 const ONCE: &[Act] = &[Acquire, Release];
 const TWICE: &[Act] = &[Acquire, Release, Acquire, Release];
@@ -21,7 +20,7 @@ pub(super) fn by_callback() -> Vec<Scenario> {
             .with_budget(|it| it.clients = 1),
         Scenario::new("callback, exits", By::Callback, &[&[Acquire, Exit], ONCE]),
         two("callback, orphans kept, killed")
-            .with(|it| it.orphan = Orphan::Keep)
+            .keeping_orphans()
             .with_budget(|it| it.clients = 2),
         two("callback, supervisor killed").with_budget(|it| it.supervisors = 1),
         two("callback, client and supervisor killed").with_budget(|it| {
@@ -66,14 +65,24 @@ pub(super) fn by_callback() -> Vec<Scenario> {
 
 /// The other things that clients can do.
 pub(super) fn others() -> Vec<Scenario> {
-    let linger = |it: &mut Scenario| it.lingers = true;
     vec![
         Scenario::new("lingers", By::Callback, &[ONCE, ONCE])
-            .with(linger)
+            .lingering()
             .with_budget(|it| it.clients = 1),
         Scenario::new("lingers, each killed", By::Callback, &[ONCE, ONCE])
-            .with(linger)
+            .lingering()
             .with_budget(|it| it.clients = 2),
+        Scenario::new("one of two lingers", By::Callback, &[ONCE, ONCE])
+            .lingering()
+            .with(|it| it.second = Some(Settings::default()))
+            .with_budget(|it| it.clients = 1),
+        Scenario::new("one of two keeps orphans", By::Callback, &[ONCE, ONCE])
+            .keeping_orphans()
+            .with(|it| it.second = Some(Settings::default()))
+            .with_budget(|it| {
+                it.clients = 1;
+                it.supervisors = 1;
+            }),
         Scenario::new(
             "pinned and unpinned",
             By::Callback,
@@ -163,7 +172,7 @@ pub(super) fn by_command() -> Vec<Scenario> {
             .with(|it| it.bound = Some(2))
             .with_budget(|it| it.removals = 1),
         two("command, lingers")
-            .with(|it| it.lingers = true)
+            .lingering()
             .with_budget(|it| it.clients = 1),
         two("command, stubborn")
             .with(|it| it.stubborn = true)
@@ -183,7 +192,7 @@ pub(super) fn three_by_callback() -> Scenario {
 }
 
 pub(super) fn three_with_orphans_kept() -> Scenario {
-    three("three, callback, orphans kept", By::Callback, 2).with(|it| it.orphan = Orphan::Keep)
+    three("three, callback, orphans kept", By::Callback, 2).keeping_orphans()
 }
 
 pub(super) fn three_by_command() -> Scenario {
@@ -226,6 +235,6 @@ pub(super) fn at_random() -> Vec<Scenario> {
     vec![
         three("at random, callback", By::Callback),
         three("at random, command", By::Command),
-        three("at random, callback, lingers", By::Callback).with(|it| it.lingers = true),
+        three("at random, callback, lingers", By::Callback).lingering(),
     ]
 }
