@@ -2,7 +2,8 @@
 //!
 //! After every step that changes something outside the process (the kernel object, a file, another
 //! process) there is a point, and its name is in the list below; the compiler sees to that. A test
-//! sees to it that every changing step of the kernel's contract is followed by a point.
+//! sees to it that every changing step of the kernel's contract is followed by a point. There is one after
+//! a look, too, where a test has others change what was seen.
 //!
 //! Without the feature `crash-points`, which only procref's own tests turn on, all of this is nothing.
 
@@ -114,6 +115,7 @@ points! {
         LeftToSupervisor,
         LeftPinned,
         LeftLast,
+        LookedAsLast,
         UnlockedForOthers,
         Abandoned,
         ReferenceDropped,
@@ -166,7 +168,7 @@ points! {
     }
 }
 
-/// Points that were chosen, plus one: where to die, and where to suspend the process, once. In memory
+/// Points that were chosen, plus one: where to die, and where to suspend the process, once each. In memory
 /// that a supervisor keeps.
 #[cfg(feature = "crash-points")]
 static DIE: AtomicU8 = AtomicU8::new(0);
@@ -174,7 +176,7 @@ static DIE: AtomicU8 = AtomicU8::new(0);
 #[cfg(feature = "crash-points")]
 static SURVIVED: AtomicU32 = AtomicU32::new(0);
 #[cfg(feature = "crash-points")]
-static SUSPEND: AtomicU8 = AtomicU8::new(0);
+static SUSPEND: [AtomicU8; 2] = [const { AtomicU8::new(0) }; 2];
 
 /// The path of a file that tells who died, NUL-terminated. Neither on the heap nor locked, as above.
 #[cfg(feature = "crash-points")]
@@ -190,12 +192,14 @@ pub(crate) fn arm() {
         }
     }
     #[cfg(feature = "crash-points")]
-    for (variable, chosen) in [
-        ("PROCREF_CRASH_POINT", &DIE),
-        ("PROCREF_SUSPEND_POINT", &SUSPEND),
-    ] {
-        if let Ok(name) = std::env::var(variable) {
-            chosen.store(code(&name), Ordering::Relaxed);
+    {
+        if let Ok(name) = std::env::var("PROCREF_CRASH_POINT") {
+            DIE.store(code(&name), Ordering::Relaxed);
+        }
+        let chosen = std::env::var("PROCREF_SUSPEND_POINT").unwrap_or_default();
+        let names = chosen.split(',').filter(|name| !name.is_empty());
+        for (place, name) in SUSPEND.iter().zip(names) {
+            place.store(code(name), Ordering::Relaxed);
         }
     }
 }
@@ -252,9 +256,11 @@ pub(crate) fn point(point: Point) {
                 crate::process::kill_myself();
             }
         }
-        let suspended = SUSPEND.compare_exchange(here, 0, Ordering::Relaxed, Ordering::Relaxed);
-        if suspended.is_ok() {
-            crate::process::suspend_myself();
+        for place in &SUSPEND {
+            let suspended = place.compare_exchange(here, 0, Ordering::Relaxed, Ordering::Relaxed);
+            if suspended.is_ok() {
+                crate::process::suspend_myself();
+            }
         }
     }
     #[cfg(not(feature = "crash-points"))]

@@ -236,8 +236,8 @@ fn meeting(kind: Kind, point: &CrashPoint, way: Way) -> (Phase, Gate) {
         (_, "Entered" | "Locked") => (Acquiring, None),
         (
             Way::Alone | Way::Bereft | Way::StopsByCallback | Way::Stubborn,
-            "PublishedStopping" | "StopCalledBack" | "AskedToEnd" | "Killed" | "ServiceEnded"
-            | "PublishedNone" | "RecordRemoved" | "SetRemoved",
+            "LookedAsLast" | "PublishedStopping" | "StopCalledBack" | "AskedToEnd" | "Killed"
+            | "ServiceEnded" | "PublishedNone" | "RecordRemoved" | "SetRemoved",
         ) => (Leaving, Some("LeftLast")),
         (
             Way::Alone

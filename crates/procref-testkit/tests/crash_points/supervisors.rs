@@ -1,18 +1,19 @@
 //! Two deaths, or suspensions, that only together are dangerous.
 
 use procref_testkit::observe::{Identity, supervisors_of};
-use procref_testkit::protocol::{Command, ServiceSpec, Via};
+use procref_testkit::protocol::{Command, Reply, ServiceSpec, Via};
 
 use procref_testkit::{Actor, Held, Scene, deadline, kernel, scene};
 use rustix::process::Signal;
 
 use crate::ways::{Kind, REFERENCES, Way};
 
-/// The key of the set, and a supervisor that is suspended before it comes into place, when its starter is dead.
-fn late_supervisor(scene: &Scene, spec: &ServiceSpec) -> (i32, Identity) {
+/// The key of the set, and a supervisor that is suspended at a step before it comes into place, when its
+/// starter is dead.
+fn late_supervisor(scene: &Scene, spec: &ServiceSpec, suspended: &str) -> (i32, Identity) {
     let doomed = scene.actor_with_env(&[
         ("PROCREF_CRASH_POINT", "SupervisorForked"),
-        ("PROCREF_SUSPEND_POINT", "SupervisorBegun"),
+        ("PROCREF_SUSPEND_POINT", suspended),
     ]);
     let key = doomed.build(spec);
     let _ = doomed.begin_acquire(Via::TokioMulti);
@@ -67,30 +68,28 @@ fn g6_what_clients_leave_to_a_supervisor_that_steps_down_it_clears_up() {
     scene.everything_ends(&spec, key);
 }
 
-/// The last client has the lock when a supervisor comes that is none: its starter is dead. Whether it leaves the
-/// rest to that one or not, somebody does it.
+/// The last client sees one, which is gone before that client has let go.
 #[test]
 fn g6_the_last_client_does_not_count_on_a_supervisor_that_steps_down() {
-    const TRIALS: usize = 20;
-
-    for _ in 0..TRIALS {
-        let scene = scene!();
-        let spec = Way::Alone.spec(Kind::Command, &scene);
-        let suspended = [("PROCREF_SUSPEND_POINT", "LeftLast")];
-        let (holder, held) = holder_of_a_dead_one(&scene, &spec, &suspended);
-        let (key, supervisor) = late_supervisor(&scene, &spec);
-        let release = holder.begin(Command::Release {
-            handle: held.handle,
-            via: Via::Blocking,
-        });
-        deadline::until_true("the last client has the lock", || {
-            holder.identity().is_suspended()
-        });
-        supervisor.signal(Signal::CONT);
-        holder.identity().signal(Signal::CONT);
-        holder.reply(release);
-        scene.everything_ends(&spec, key);
-    }
+    let scene = scene!();
+    let spec = Way::Alone.spec(Kind::Command, &scene);
+    let suspended = [("PROCREF_SUSPEND_POINT", "LeftLast,LookedAsLast")];
+    let (holder, held) = holder_of_a_dead_one(&scene, &spec, &suspended);
+    let (key, supervisor) = late_supervisor(&scene, &spec, "SupervisorBegun,SupervisorInPlace");
+    let (handle, via) = (held.handle, Via::Blocking);
+    let release = holder.begin(Command::Release { handle, via });
+    let client = holder.identity();
+    deadline::until_true("the last client has the lock", || client.is_suspended());
+    // It takes the lock for its starter's.
+    supervisor.signal(Signal::CONT);
+    deadline::until_true("the supervisor is in place", || supervisor.is_suspended());
+    client.signal(Signal::CONT);
+    deadline::until_true("the last client has seen it", || client.is_suspended());
+    supervisor.signal(Signal::CONT);
+    supervisor.wait_gone();
+    client.signal(Signal::CONT);
+    assert_eq!(holder.reply(release), Reply::Done);
+    scene.everything_ends(&spec, key);
 }
 
 /// It comes into place only when its starter is dead and the lock somebody else's, who waits for its own
@@ -99,7 +98,7 @@ fn g6_the_last_client_does_not_count_on_a_supervisor_that_steps_down() {
 fn a_supervisor_shares_the_lock_with_its_own_starter_alone() {
     let scene = scene!();
     let spec = Way::Alone.spec(Kind::Command, &scene);
-    let (key, supervisor) = late_supervisor(&scene, &spec);
+    let (key, supervisor) = late_supervisor(&scene, &spec, "SupervisorBegun");
 
     let next = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "Prepared")]);
     next.build(&spec);
@@ -156,7 +155,7 @@ fn a_supervisor_whose_starter_has_died_does_not_wait_for_the_end_of_anothers_ser
     let spec = Way::Alone.spec(Kind::Command, &scene);
     // As long as it is waited for an older service's processes.
     let patient = spec.clone().start_within_ms(1_000_000);
-    let (key, supervisor) = late_supervisor(&scene, &patient);
+    let (key, supervisor) = late_supervisor(&scene, &patient, "SupervisorBegun");
     let next = scene.client(&spec);
     let held = next.acquire();
     supervisor.signal(Signal::CONT);

@@ -114,8 +114,8 @@ pub fn way(kind: Kind, point: &CrashPoint) -> Option<Way> {
         ("StopCalledBack", Callback) => StopsByCallback,
         ("Killed", Callback) => Stubborn,
         (
-            "LeftLast" | "PublishedStopping" | "AskedToEnd" | "ServiceEnded" | "PublishedNone"
-            | "RecordRemoved" | "SetRemoved",
+            "LeftLast" | "LookedAsLast" | "PublishedStopping" | "AskedToEnd" | "ServiceEnded"
+            | "PublishedNone" | "RecordRemoved" | "SetRemoved",
             Command,
         ) => Bereft,
         (

@@ -256,6 +256,7 @@ impl<W: World> Hold<W> {
     /// Under the lock, with nobody left.
     async fn stop_last(&mut self, object: &Arc<ObjectOf<W>>) -> Step<Option<Error>> {
         let snapshot = object.snapshot().await?;
+        crash::point(Point::LookedAsLast);
         let left = if snapshot.pinned {
             object.unlock().await?;
             true
