@@ -68,6 +68,15 @@ export WINEPREFIX=$out/wine WINEDEBUG=-all WINEDLLOVERRIDES='mscoree,mshtml='
 # No display is needed, and none is to be opened.
 unset DISPLAY WAYLAND_DISPLAY
 
+# Debian's wine64 is linked to 0x7d000000. Its heap begins at random in the gigabyte above that, and in one process of some
+# thousands it lies on 0x7ffe0000, where Wine has to put what Windows has there. That process dies before it has
+# begun, and whoever wanted to create it is told "Internal error" (1359). So nothing is put at random.
+fixed=(setarch "$(uname -m)" --addr-no-randomize)
+if ! "${fixed[@]}" true 2>/dev/null; then
+    say 'addresses are random here: a process in some thousands fails to start, with OS error 1359'
+    fixed=()
+fi
+
 # Wine 8 lacks bcryptprimitives.dll, from which Rust's standard library has its random numbers. Beside the
 # programs, Windows would look for it there, too; this one is for Wine alone, and never shipped.
 random_numbers() {
@@ -96,7 +105,7 @@ prefix() {
     if [[ ! -e $WINEPREFIX/system.reg ]]; then
         say 'making a directory for Wine'
         mkdir -p "$WINEPREFIX"
-        timeout 300 "$wine" wineboot --init >/dev/null 2>&1 || { say 'wineboot failed'; exit 1; }
+        timeout 300 "${fixed[@]}" "$wine" wineboot --init >/dev/null 2>&1 || { say 'wineboot failed'; exit 1; }
     fi
 }
 
@@ -110,7 +119,7 @@ run() {
     local program=$1
     shift
     say "running ${program##*/}"
-    timeout 900 "$wine" "$program" "$@"
+    timeout 900 "${fixed[@]}" "$wine" "$program" "$@"
 }
 
 what=${1:-all}
