@@ -107,6 +107,13 @@ prefix() {
         mkdir -p "$WINEPREFIX"
         timeout 300 "${fixed[@]}" "$wine" wineboot --init >/dev/null 2>&1 || { say 'wineboot failed'; exit 1; }
     fi
+    # Windows can be made without a display if nothing is to draw them. Wine's server writes this down when it
+    # ends, and reads it when it begins.
+    if ! grep -qs '^"Graphics"="null"' "$WINEPREFIX/user.reg"; then
+        timeout 60 "${fixed[@]}" "$wine" reg add 'HKCU\Software\Wine\Drivers' /v Graphics /d null /f >/dev/null ||
+            { say 'could not write to the registry'; exit 1; }
+        finish
+    fi
 }
 
 # The paths of the test programs that cargo builds with these arguments.

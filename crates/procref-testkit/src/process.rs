@@ -8,7 +8,7 @@ mod windows;
 #[cfg(unix)]
 pub use unix::{Forked, exit_at_once, fork, passed_listener};
 #[cfg(windows)]
-pub use windows::{have_console, press_break, serve_pipe};
+pub use windows::{Key, Window, hear_keys, press_ctrl, serve_pipe};
 
 #[cfg(unix)]
 use rustix::process::{Signal, getpid, kill_process};
