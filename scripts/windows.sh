@@ -6,6 +6,7 @@
 #     scripts/windows.sh check            only builds, with all features and with none
 #     scripts/windows.sh lib [FILTER]     the library's own tests, those whose names contain FILTER
 #     scripts/windows.sh guarantees [..]  the tests with several processes
+#     scripts/windows.sh storm [OPTIONS]  a storm: --processes, --seconds, --kill-rate, --doomed, --seed, --kind
 #     scripts/windows.sh cli [FILTER]     the command line's
 #
 # What it makes is in target/windows, Wine's own directory included.
@@ -116,10 +117,33 @@ prefix() {
     fi
 }
 
-# The paths of the test programs that cargo builds with these arguments.
-tests() {
-    "$cargo" test "${build[@]}" --no-run --message-format=json "$@" |
-        sed -n 's/.*"executable":"\([^"]*\.exe\)".*/\1/p'
+# The tests with several processes: those of the testkit that do not begin by saying that they are for Linux.
+guarantees=()
+for path in crates/procref-testkit/tests/*.rs crates/procref-testkit/tests/*/main.rs; do
+    name=${path#crates/procref-testkit/tests/}
+    name=${name%/main.rs}
+    grep -q '^#!\[cfg(target_os = "linux")\]' "$path" || guarantees+=(--test "${name%.rs}")
+done
+
+# Builds test programs in one go, because what it takes is mostly the standard library and dependencies, and runs
+# them. Before -- are cargo's arguments, after it those of each program.
+run_tests() {
+    local arguments=() programs=() expected=$1
+    shift
+    while [[ $1 != -- ]]; do
+        arguments+=("$1")
+        shift
+    done
+    shift
+    random_numbers "$out/$triple/debug/deps"
+    random_numbers "$out/$triple/debug"
+    mapfile -t programs < <("$cargo" test "${build[@]}" --no-run --message-format=json "${arguments[@]}" |
+        sed -n 's/.*"executable":"\([^"]*\/deps\/[^"]*\.exe\)".*/\1/p')
+    ((${#programs[@]} == expected)) ||
+        { say "$expected test programs were expected, and not ${#programs[@]}"; exit 1; }
+    prefix
+    for program in "${programs[@]}"; do run "$program" "$@"; done
+    finish
 }
 
 run() {
@@ -137,41 +161,27 @@ check)
     "$cargo" build "${build[@]}" -p procref --no-default-features
     ;;
 lib)
-    random_numbers "$out/$triple/debug/deps"
-    mapfile -t programs < <(tests -p procref --lib --features crash-points)
-    prefix
-    for program in "${programs[@]}"; do run "$program" "$@"; done
-    finish
+    run_tests 1 -p procref --lib --features crash-points -- "$@"
     ;;
 guarantees)
-    random_numbers "$out/$triple/debug/deps"
-    mapfile -t programs < <(tests -p procref --test windows --features crash-points)
+    run_tests $((1 + ${#guarantees[@]} / 2)) -p procref-testkit --lib "${guarantees[@]}" -- --test-threads 2 "$@"
+    ;;
+storm)
+    random_numbers "$out/$triple/debug"
+    "$cargo" build "${build[@]}" -p procref-testkit --bins
     prefix
-    for program in "${programs[@]}"; do run "$program" --test-threads 2 "$@"; done
+    run "$out/$triple/debug/storm.exe" "$@"
     finish
     ;;
 cli)
-    random_numbers "$out/$triple/debug/deps"
-    random_numbers "$out/$triple/debug"
-    mapfile -t programs < <(tests -p procref-cli --lib --test windows | grep /deps/)
-    ((${#programs[@]} == 2)) || { say "2 test programs were expected, and not ${#programs[@]}"; exit 1; }
-    prefix
-    for program in "${programs[@]}"; do run "$program" --test-threads 2 "$@"; done
-    finish
+    run_tests 2 -p procref-cli --lib --test windows -- --test-threads 2 "$@"
     ;;
 all)
-    # In one build: what it takes is mostly the standard library and dependencies.
-    random_numbers "$out/$triple/debug/deps"
-    random_numbers "$out/$triple/debug"
-    mapfile -t programs < <(tests -p procref -p procref-cli --lib --test windows \
-        --features procref/crash-points | grep /deps/)
-    ((${#programs[@]} == 4)) || { say "4 test programs were expected, and not ${#programs[@]}"; exit 1; }
-    prefix
-    for program in "${programs[@]}"; do run "$program" --test-threads 2; done
-    finish
+    run_tests $((4 + ${#guarantees[@]} / 2)) -p procref -p procref-cli -p procref-testkit \
+        --lib --test windows "${guarantees[@]}" -- --test-threads 2
     ;;
 *)
-    say "usage: scripts/windows.sh [check | lib [FILTER] | guarantees [FILTER] | cli [FILTER]]"
+    say "usage: scripts/windows.sh [check | lib [FILTER] | guarantees [FILTER] | storm [OPTIONS] | cli [FILTER]]"
     exit 2
     ;;
 esac

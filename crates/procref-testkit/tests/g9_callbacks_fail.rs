@@ -1,25 +1,10 @@
 //! G9: a callback that fails, panics or is cancelled leaves the lock free and
 //! the count right.
 
-#![cfg(target_os = "linux")]
-
 use procref_testkit::protocol::{
     Callback, Command, Event, Gate, HealthOutcome, Outcome, Reply, StopOutcome, Via,
 };
-use procref_testkit::{Actor, Scene, kernel, scene};
-use rustix::process::Signal;
-
-/// The slots of the set that matter here.
-const REFS: usize = 0;
-const LOCK: usize = 1;
-
-/// The lock is free and so many clients hold the service.
-#[track_caller]
-fn assert_free(key: i32, clients: u32) {
-    let set = kernel::find(key).expect("a set");
-    let value = |slot| set.value(slot).expect("read");
-    assert_eq!((value(LOCK), value(REFS)), (0, clients), "lock, references");
-}
+use procref_testkit::{Actor, Scene, scene};
 
 /// Neither lucky nor swallowed.
 #[track_caller]
@@ -65,18 +50,18 @@ fn recovery_fails(recover: &[Outcome], fail: impl Fn(&Actor) -> Reply) {
     let key = holder.build_as(1, &spec);
     let held = holder.acquire();
     let service = scene.only_living();
-    service.signal(Signal::KILL);
+    service.kill();
     service.wait_gone();
 
     let gates = [Gate::Before(Callback::Recover)];
     let client = scene.client(&spec.clone().recovering(recover.to_vec()).gated(gates));
     assert_failed(&fail(&client));
-    assert_free(key, 1);
+    scene.assert_free(key, 1);
 
     client.proceed(gates[0]);
     let again = client.acquire();
     assert_eq!(again.got.pid, scene.only_living().pid);
-    assert_free(key, 2);
+    scene.assert_free(key, 2);
     client.release(&again);
     holder.release(&held);
 }
@@ -105,16 +90,16 @@ fn a_recovery_fails_in_a_process_with_handles() {
         let key = client.build_as(1, &spec);
         let held = [client.acquire(), client.acquire()];
         let service = scene.only_living();
-        service.signal(Signal::KILL);
+        service.kill();
         service.wait_gone();
         let pending = client.begin_acquire(Via::TokioMulti);
         assert_failed(&client.reply(pending));
-        assert_free(key, 1);
+        scene.assert_free(key, 1);
         client.release(&held[0]);
-        assert_free(key, 1);
+        scene.assert_free(key, 1);
         let new = client.acquire();
         assert_eq!(new.got.pid, scene.only_living().pid);
-        assert_free(key, 1);
+        scene.assert_free(key, 1);
         client.release(&held[1]);
         client.release(&new);
     }
@@ -146,7 +131,7 @@ fn a_start_is_cancelled_when_the_service_is_up_already() {
     assert!(client.cancel(pending));
     client.event(&Event::Dropped(Callback::Start));
     assert_eq!(client.count(), 0);
-    abandoned.signal(Signal::KILL);
+    abandoned.kill();
     abandoned.wait_gone();
     let next = scene.client(&spec);
     let held = next.acquire();
@@ -172,7 +157,7 @@ fn a_waiter_is_cancelled() {
     }
     starter.proceed(gate);
     let held = starter.finish_acquire(starting).expect("acquire");
-    assert_free(key, 1);
+    scene.assert_free(key, 1);
     assert_eq!(scene.calls("on_first_acquire"), 1);
     starter.release(&held);
     scene.assert_clean();
@@ -212,7 +197,7 @@ fn a_cancellation_races_the_end_of_the_wait() {
         }
         // It may have been cancelled with its service just spawned.
         for service in scene.living() {
-            service.signal(Signal::KILL);
+            service.kill();
             service.wait_gone();
         }
         let held = waiter.acquire();
@@ -237,7 +222,7 @@ fn health_checks_are_cancelled_and_panic() {
         let pending = client.begin_acquire(via);
         client.event(&Event::Running(Callback::Health));
         assert!(client.cancel(pending));
-        assert_free(key, 1);
+        scene.assert_free(key, 1);
     }
     assert_eq!(scene.only_living().pid, held.got.pid);
 

@@ -1,8 +1,9 @@
-//! Named pipes, windows, and keys that nobody presses, which the standard library does not offer.
+//! Processes by handle, named objects, named pipes, windows, and keys that nobody presses, which the standard
+//! library does not offer.
 
 #![expect(
     unsafe_code,
-    reason = "pipes, windows and consoles are had by bare system calls"
+    reason = "handles, pipes, windows and consoles are had by bare system calls"
 )]
 
 use std::io;
@@ -10,17 +11,140 @@ use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle};
 use std::ptr;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use windows_sys::Win32::Foundation::{HWND, INVALID_HANDLE_VALUE};
+use windows_sys::Wdk::Foundation::{NtQueryObject, ObjectBasicInformation};
+use windows_sys::Win32::Foundation::{
+    ERROR_FILE_NOT_FOUND, FILETIME, HWND, INVALID_HANDLE_VALUE, WAIT_OBJECT_0, WAIT_TIMEOUT,
+};
 use windows_sys::Win32::Storage::FileSystem::PIPE_ACCESS_DUPLEX;
 use windows_sys::Win32::System::Console::{
     CTRL_BREAK_EVENT, CTRL_C_EVENT, GenerateConsoleCtrlEvent, SetConsoleCtrlHandler,
 };
+use windows_sys::Win32::System::Memory::{FILE_MAP_READ, OpenFileMappingW};
+use windows_sys::Win32::System::Performance::{QueryPerformanceCounter, QueryPerformanceFrequency};
 use windows_sys::Win32::System::Pipes::{ConnectNamedPipe, CreateNamedPipeW, PIPE_TYPE_BYTE};
+use windows_sys::Win32::System::Threading::{
+    GetCurrentProcess, GetProcessTimes, INFINITE, OpenProcess, PROCESS_QUERY_LIMITED_INFORMATION,
+    PROCESS_SYNCHRONIZE, PROCESS_TERMINATE, TerminateProcess, WaitForSingleObject,
+};
+use windows_sys::Win32::System::WindowsProgramming::PUBLIC_OBJECT_BASIC_INFORMATION;
 use windows_sys::Win32::UI::WindowsAndMessaging::{
     CreateWindowExW, DefWindowProcW, DispatchMessageW, GetMessageW, MSG, RegisterClassW, WM_CLOSE,
     WNDCLASSW, WS_OVERLAPPEDWINDOW,
 };
+
+fn check(done: i32) -> io::Result<()> {
+    match done {
+        0 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+fn wide(text: &str) -> Vec<u16> {
+    text.encode_utf16().chain([0]).collect()
+}
+
+/// A process, which keeps its pid as long as this is there, also when it has ended.
+pub(crate) struct Process(OwnedHandle);
+
+impl Process {
+    /// Whoever has this pid now.
+    pub(crate) fn open(pid: u32) -> io::Result<Self> {
+        let access = PROCESS_QUERY_LIMITED_INFORMATION | PROCESS_SYNCHRONIZE | PROCESS_TERMINATE;
+        // SAFETY: three numbers.
+        let handle = unsafe { OpenProcess(access, 0, pid) };
+        if handle.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: it was just opened, and is closed by nobody else.
+        Ok(Self(unsafe { OwnedHandle::from_raw_handle(handle) }))
+    }
+
+    /// When it was created, in units of 100 ns since 1601.
+    pub(crate) fn start(&self) -> io::Result<u64> {
+        let mut times = [FILETIME::default(); 4];
+        let [creation, exit, kernel, user] = &mut times;
+        // SAFETY: the handle is open, and all four places are this function's own.
+        check(unsafe { GetProcessTimes(self.0.as_raw_handle(), creation, exit, kernel, user) })?;
+        Ok(u64::from(creation.dwHighDateTime) << 32 | u64::from(creation.dwLowDateTime))
+    }
+
+    /// False: it lives on.
+    pub(crate) fn wait(&self, limit: Duration) -> io::Result<bool> {
+        let limit = u32::try_from(limit.as_millis()).unwrap_or(INFINITE);
+        // SAFETY: the handle is open, and may be waited for.
+        match unsafe { WaitForSingleObject(self.0.as_raw_handle(), limit) } {
+            WAIT_OBJECT_0 => Ok(true),
+            WAIT_TIMEOUT => Ok(false),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        // SAFETY: the handle is open; what becomes of the process is what the test wants.
+        check(unsafe { TerminateProcess(self.0.as_raw_handle(), 137) })
+    }
+}
+
+/// Ends without destructors, exit handlers, or the last words of libraries (`TerminateProcess`).
+pub fn exit_at_once(code: i32) -> ! {
+    loop {
+        // SAFETY: it takes nothing, and what it returns need not be closed.
+        let myself = unsafe { GetCurrentProcess() };
+        // SAFETY: that is this process; nothing of it is used afterwards.
+        unsafe { TerminateProcess(myself, code as u32) };
+    }
+}
+
+/// Dies as by another's `TerminateProcess`.
+pub fn kill_myself() -> ! {
+    exit_at_once(137)
+}
+
+/// Nanoseconds on the clock that all processes share.
+pub(crate) fn clock() -> io::Result<u64> {
+    let (mut ticks, mut per_second) = (0, 0);
+    // SAFETY: the place is this function's own.
+    check(unsafe { QueryPerformanceCounter(&raw mut ticks) })?;
+    // SAFETY: as above.
+    check(unsafe { QueryPerformanceFrequency(&raw mut per_second) })?;
+    let nanoseconds = i128::from(ticks) * 1_000_000_000 / i128::from(per_second);
+    u64::try_from(nanoseconds).map_err(io::Error::other)
+}
+
+/// How many handles there are on the section of this name, without that by which it is asked; 0 if there is no
+/// such section.
+pub(crate) fn handles_of_section(name: &str) -> io::Result<u32> {
+    let name = wide(name);
+    // SAFETY: the name ends with a NUL.
+    let handle = unsafe { OpenFileMappingW(FILE_MAP_READ, 0, name.as_ptr()) };
+    if handle.is_null() {
+        let error = io::Error::last_os_error();
+        return match error.raw_os_error() {
+            Some(code) if code == ERROR_FILE_NOT_FOUND as i32 => Ok(0),
+            _ => Err(error),
+        };
+    }
+    // SAFETY: it was just opened, and is closed by nobody else.
+    let section = unsafe { OwnedHandle::from_raw_handle(handle) };
+    let mut facts = PUBLIC_OBJECT_BASIC_INFORMATION::default();
+    // SAFETY: the handle is open, and the place is as long as is said.
+    let status = unsafe {
+        NtQueryObject(
+            section.as_raw_handle(),
+            ObjectBasicInformation,
+            (&raw mut facts).cast(),
+            size_of_val(&facts) as u32,
+            ptr::null_mut(),
+        )
+    };
+    if status < 0 {
+        let reason = format!("NtQueryObject said {status:#x}");
+        return Err(io::Error::other(reason));
+    }
+    Ok(facts.HandleCount - 1)
+}
 
 /// Makes a named pipe, and takes whoever connects. It stays until the process ends.
 ///
@@ -28,7 +152,7 @@ use windows_sys::Win32::UI::WindowsAndMessaging::{
 ///
 /// What Windows says.
 pub fn serve_pipe(name: &str) -> io::Result<()> {
-    let name: Vec<u16> = name.encode_utf16().chain([0]).collect();
+    let name = wide(name);
     // SAFETY: the name ends with a NUL, and there are no attributes.
     let handle = unsafe {
         CreateNamedPipeW(
@@ -64,7 +188,7 @@ impl Window {
     ///
     /// What Windows says.
     pub fn create(class: &str) -> io::Result<Self> {
-        let class: Vec<u16> = class.encode_utf16().chain([0]).collect();
+        let class = wide(class);
         let details = WNDCLASSW {
             lpfnWndProc: Some(DefWindowProcW),
             lpszClassName: class.as_ptr(),
@@ -137,10 +261,7 @@ pub fn press_ctrl(key: Key) -> io::Result<()> {
         Key::Break => CTRL_BREAK_EVENT,
     };
     // SAFETY: two numbers.
-    match unsafe { GenerateConsoleCtrlEvent(event, 0) } {
-        0 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
-    }
+    check(unsafe { GenerateConsoleCtrlEvent(event, 0) })
 }
 
 /// What is typed on this process's console from now on, which then has no other effect on this process.
@@ -168,8 +289,6 @@ pub fn hear_keys() -> io::Result<Receiver<Key>> {
     let (sender, receiver) = mpsc::channel();
     *KEYS.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
     // SAFETY: the handler may be called at any time, on a thread of its own, and stays.
-    match unsafe { SetConsoleCtrlHandler(Some(hear), 1) } {
-        0 => Err(io::Error::last_os_error()),
-        _ => Ok(receiver),
-    }
+    check(unsafe { SetConsoleCtrlHandler(Some(hear), 1) })?;
+    Ok(receiver)
 }

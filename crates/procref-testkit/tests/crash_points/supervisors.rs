@@ -140,7 +140,7 @@ fn a_service_that_dies_right_before_its_supervisor_sleeps_is_noticed() {
         supervisor.is_suspended()
     });
     let service = scene.only_living();
-    service.signal(Signal::KILL);
+    service.kill();
     service.wait_gone();
     supervisor.signal(Signal::CONT);
     let failure = client.finish_acquire(pending).expect_err("it died");
