@@ -2,6 +2,8 @@
 
 #![cfg(target_os = "linux")]
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use procref_testkit::protocol::{Callback, Gate, Via};
 use procref_testkit::{kernel, scene};
 
@@ -92,4 +94,17 @@ fn the_set_of_a_crash_removed_by_hand() {
     scene.assert_never_two();
     next.release(&other);
     scene.assert_clean();
+}
+
+/// The scene itself: would it notice?
+#[test]
+fn a_set_that_is_left_is_noticed_and_removed() {
+    let scene = scene!();
+    let actor = scene.actor();
+    let key = actor.build(&scene.service("left"));
+    let set = kernel::Set::create(key, 2, 0o600).expect("create a set");
+    let panic = catch_unwind(AssertUnwindSafe(|| drop(scene))).expect_err("a panic");
+    let text = panic.downcast_ref::<String>().expect("text");
+    assert!(text.contains("semaphore set"), "{text}");
+    assert_eq!(kernel::find(set.key), None);
 }
