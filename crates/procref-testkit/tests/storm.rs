@@ -39,7 +39,7 @@ const LINUX: &[&str] = if cfg!(windows) {
 fn a_storm_of_both_kinds_breaks_no_promise() {
     let output = Command::new(program())
         .args(SIZE)
-        .args(["--kind", "both"])
+        .args(["--kind", "both", "--doomed", "60"])
         .output()
         .expect("run the storm");
     let table = String::from_utf8_lossy(&output.stdout);

@@ -13,7 +13,7 @@ use procref::{CRASH_POINTS, CrashSite};
 use procref_testkit::actor::Pending;
 use procref_testkit::log::{Line, Tail};
 use procref_testkit::protocol::{Command, Reply, ServiceSpec};
-use procref_testkit::{Actor, Scene};
+use procref_testkit::{Actor, Scene, deadline};
 
 use crate::{Kind, Options};
 
@@ -82,9 +82,9 @@ pub fn storm(options: Options) -> io::Result<(Tally, Result<(), String>)> {
     let mut tally = Tally::default();
     let begun = Instant::now();
     let mut outcome = Ok(());
-    while outcome.is_ok() && begun.elapsed() < options.time {
-        let left = options.time.saturating_sub(begun.elapsed());
-        let round = || Round::new(&options, &programs, &mut tally).run(ROUND.min(left));
+    // Two at least: in one of them a service's instances are killed, in the next its clients.
+    while outcome.is_ok() && (tally.rounds < 2 || begun.elapsed() < options.time) {
+        let round = || Round::new(&options, &programs, &mut tally).run(ROUND.min(options.time));
         // What a scene insists on it insists on by a panic, which has told what there is to tell.
         outcome =
             catch_unwind(AssertUnwindSafe(round)).unwrap_or_else(|_| Err("see above".to_owned()));
@@ -235,10 +235,9 @@ impl<'a> Round<'a> {
         }
         if site.kind == Kind::Callback || (instances && self.random.u8(..3) == 0) {
             site.struck = true;
-            for instance in site.scene.living() {
-                instance.kill();
-                self.tally.instances += 1;
-            }
+            // Between two of them there is none, and soon another.
+            deadline::until("an instance", || site.scene.living().pop()).kill();
+            self.tally.instances += 1;
             return;
         }
         let index = self.random.usize(..site.clients.len());
