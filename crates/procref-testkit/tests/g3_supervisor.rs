@@ -258,7 +258,7 @@ fn who_keeps_orphans_starts_a_supervisor_for_one_that_is_not_to_be_kept() {
     let (one, key) = scene.holder(&spec);
     let service = scene.only_living();
     let supervisor = scene.only_supervisor(&spec);
-    supervisor.signal(Signal::KILL);
+    supervisor.kill();
     supervisor.wait_gone();
 
     let (keeper, _) = scene.holder(&spec.clone().keeping_orphans());
