@@ -13,7 +13,7 @@ use procref::{CRASH_POINTS, CrashSite};
 use procref_testkit::actor::Pending;
 use procref_testkit::log::{Line, Tail};
 use procref_testkit::protocol::{Command, Reply, ServiceSpec};
-use procref_testkit::{Actor, Scene, deadline};
+use procref_testkit::{Actor, Scene};
 
 use crate::{Kind, Options};
 
@@ -235,9 +235,17 @@ impl<'a> Round<'a> {
         }
         if site.kind == Kind::Callback || (instances && self.random.u8(..3) == 0) {
             site.struck = true;
-            // Between two of them there is none, and soon another.
-            deadline::until("an instance", || site.scene.living().pop()).kill();
-            self.tally.instances += 1;
+            // Between two of them there is none, and soon another; unless all clients have killed themselves, who are
+            // replaced later.
+            let end = Instant::now() + Duration::from_secs(2);
+            while Instant::now() < end {
+                if let Some(instance) = site.scene.living().pop() {
+                    instance.kill();
+                    self.tally.instances += 1;
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
             return;
         }
         let index = self.random.usize(..site.clients.len());
