@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use procref::{CRASH_POINTS, CrashSite};
 use procref_testkit::actor::Pending;
 use procref_testkit::log::{Line, Tail};
 use procref_testkit::protocol::{Command, Reply, ServiceSpec};
@@ -26,6 +25,18 @@ const ROUND: Duration = Duration::from_secs(3);
 /// The longest pause of a client without the service. That of most is shorter than a start takes, so that they
 /// meet at the next one.
 const PAUSE_US: u64 = 30_000;
+
+/// Steps that a client soon comes by. Of each step there is, and of what is left then, there are tests.
+const POINTS: [&str; 8] = [
+    "Joined",
+    "Entered",
+    "Launched",
+    "Executed",
+    "PublishedReady",
+    "Left",
+    "LeftLast",
+    "PublishedStopping",
+];
 
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -195,11 +206,8 @@ impl<'a> Round<'a> {
         let mortal = site.kind == Kind::Command;
         let doomed = mortal && self.random.u32(..100) < self.options.doomed;
         let actor = if doomed {
-            let points = CRASH_POINTS.iter();
-            let points = points.filter(|point| point.site == CrashSite::Client);
-            let names: Vec<_> = points.map(|point| point.name).collect();
             site.scene
-                .doomed_actor(names[self.random.usize(..names.len())])
+                .doomed_actor(POINTS[self.random.usize(..POINTS.len())])
         } else {
             site.scene.actor()
         };
@@ -312,14 +320,20 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    /// All clients end in one instant, and the next one finds nothing in its way.
+    /// All clients of a command end in one instant, and the next one finds nothing in its way.
     fn finish(&mut self) -> Result<(), String> {
         for site in &mut self.sites {
-            for client in &site.clients {
-                client.actor.identity().kill();
+            if site.kind == Kind::Command {
+                for client in &site.clients {
+                    client.actor.identity().kill();
+                }
             }
             for client in site.clients.drain(..) {
-                client.actor.wait_end();
+                // Who may be in a callback comes to his end: what he has spawned nobody else could find.
+                if site.kind == Kind::Callback {
+                    client.actor.reply(client.storm);
+                }
+                client.actor.kill();
             }
             let next = site.scene.client(&site.spec);
             let held = next.acquire();
