@@ -161,6 +161,7 @@ fn begin(client: &Actor) -> Pending {
 struct Round<'a> {
     sites: Vec<Site>,
     random: Rng,
+    blows: usize,
     options: &'a Options,
     tally: &'a mut Tally,
 }
@@ -188,6 +189,7 @@ impl<'a> Round<'a> {
         let mut round = Self {
             sites: sites.collect(),
             random: Rng::with_seed(options.seed.wrapping_add(tally.rounds)),
+            blows: 0,
             options,
             tally,
         };
@@ -234,14 +236,17 @@ impl<'a> Round<'a> {
 
     /// Somebody is killed: a client, or sometimes an instance.
     fn strike(&mut self) {
-        let at = self.random.usize(..self.sites.len());
+        // In turns, so that each is struck in a round.
+        self.blows += 1;
+        let at = self.blows % self.sites.len();
         let site = &mut self.sites[at];
         // With its instance killed a client may be told errors. So in every other round none is.
         let instances = (self.tally.rounds + at as u64) % 2 == 1;
         if site.kind == Kind::Callback && !instances {
             return;
         }
-        if site.kind == Kind::Callback || (instances && self.random.u8(..3) == 0) {
+        if site.kind == Kind::Callback || (instances && (!site.struck || self.random.u8(..3) == 0))
+        {
             site.struck = true;
             // Between two of them there is none, and soon another; unless all clients have killed themselves, who are
             // replaced later.
