@@ -96,10 +96,22 @@ random_numbers() {
     cp -u "$dll" "$1/"
 }
 
-# Wine's server ends by itself when the last program has; this waits for that, so that nothing is left.
+# Wine's server ends by itself when the last program has; this waits for that, so that nothing is left. But whoever is
+# killed while creating a process leaves, under Wine, one that has not begun and never will, which its server waits for.
+# Such a one is told by its environment to be of this directory.
 finish() {
-    WINEPREFIX=$out/wine "${wine%/*}/wineserver" -w 2>/dev/null ||
-        WINEPREFIX=$out/wine /usr/lib/wine/wineserver64 -w 2>/dev/null || true
+    local server=${wine%/*}/wineserver environment pid
+    [[ -x $server ]] || server=/usr/lib/wine/wineserver64
+    timeout 20 "$server" -w 2>/dev/null || "$server" -k 2>/dev/null || true
+    for environment in /proc/[0-9]*/environ; do
+        pid=${environment//[!0-9]/}
+        # This script has that environment as well, and so have the programs that it runs.
+        [[ $(readlink "/proc/$pid/exe" || true) == *wine* ]] || continue
+        if grep -qzxF "WINEPREFIX=$WINEPREFIX" "$environment" 2>/dev/null; then
+            say "ending what has never begun, or never ended: $pid, $(tr '\0' ' ' <"/proc/$pid/cmdline")"
+            kill -KILL "$pid" 2>/dev/null || true
+        fi
+    done
 }
 
 prefix() {
