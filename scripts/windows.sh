@@ -44,6 +44,8 @@ fi
 export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$out
 unset RUSTFLAGS RUSTC_WRAPPER RUSTUP_TOOLCHAIN CARGO
 export CARGO_TERM_PROGRESS_WHEN=never
+# Wine reads a program whole each time one begins, and most of it would be for debuggers.
+export CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_STRIP=symbols
 cargo=/usr/bin/cargo
 build=(-Zbuild-std=std,panic_unwind --target "$triple" --locked)
 
