@@ -6,6 +6,7 @@
 #     scripts/windows.sh check            only builds, with all features and with none
 #     scripts/windows.sh lib [FILTER]     the library's own tests, those whose names contain FILTER
 #     scripts/windows.sh guarantees [..]  the tests with several processes
+#     scripts/windows.sh storm [OPTIONS]  a storm: --processes, --seconds, --kill-rate, --doomed, --seed, --kind
 #     scripts/windows.sh cli [FILTER]     the command line's
 #
 # What it makes is in target/windows, Wine's own directory included.
@@ -43,6 +44,8 @@ fi
 export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$out
 unset RUSTFLAGS RUSTC_WRAPPER RUSTUP_TOOLCHAIN CARGO
 export CARGO_TERM_PROGRESS_WHEN=never
+# Wine reads a program whole each time one begins, and most of it would be for debuggers.
+export CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_STRIP=symbols
 cargo=/usr/bin/cargo
 build=(-Zbuild-std=std,panic_unwind --target "$triple" --locked)
 
@@ -68,6 +71,15 @@ export WINEPREFIX=$out/wine WINEDEBUG=-all WINEDLLOVERRIDES='mscoree,mshtml='
 # No display is needed, and none is to be opened.
 unset DISPLAY WAYLAND_DISPLAY
 
+# Debian's wine64 is linked to 0x7d000000. Its heap begins at random in the gigabyte above that, and in one process of some
+# thousands it lies on 0x7ffe0000, where Wine has to put what Windows has there. That process dies before it has
+# begun, and whoever wanted to create it is told "Internal error" (1359). So nothing is put at random.
+fixed=(setarch "$(uname -m)" --addr-no-randomize)
+if ! "${fixed[@]}" true 2>/dev/null; then
+    say 'addresses are random here: a process in some thousands fails to start, with OS error 1359'
+    fixed=()
+fi
+
 # Wine 8 lacks bcryptprimitives.dll, from which Rust's standard library has its random numbers. Beside the
 # programs, Windows would look for it there, too; this one is for Wine alone, and never shipped.
 random_numbers() {
@@ -86,31 +98,73 @@ random_numbers() {
     cp -u "$dll" "$1/"
 }
 
-# Wine's server ends by itself when the last program has; this waits for that, so that nothing is left.
+# Wine's server ends by itself when the last program has; this waits for that, so that nothing is left. But whoever is
+# killed while creating a process leaves, under Wine, one that has not begun and never will, which its server waits for.
+# Such a one is told by its environment to be of this directory.
 finish() {
-    WINEPREFIX=$out/wine "${wine%/*}/wineserver" -w 2>/dev/null ||
-        WINEPREFIX=$out/wine /usr/lib/wine/wineserver64 -w 2>/dev/null || true
+    local server=${wine%/*}/wineserver environment pid
+    [[ -x $server ]] || server=/usr/lib/wine/wineserver64
+    timeout 20 "$server" -w 2>/dev/null || "$server" -k 2>/dev/null || true
+    for environment in /proc/[0-9]*/environ; do
+        pid=${environment//[!0-9]/}
+        # This script has that environment as well, and so have the programs that it runs.
+        [[ $(readlink "/proc/$pid/exe" || true) == *wine* ]] || continue
+        if grep -qzxF "WINEPREFIX=$WINEPREFIX" "$environment" 2>/dev/null; then
+            say "ending what has never begun, or never ended: $pid, $(tr '\0' ' ' <"/proc/$pid/cmdline")"
+            kill -KILL "$pid" 2>/dev/null || true
+        fi
+    done
 }
 
 prefix() {
     if [[ ! -e $WINEPREFIX/system.reg ]]; then
         say 'making a directory for Wine'
         mkdir -p "$WINEPREFIX"
-        timeout 300 "$wine" wineboot --init >/dev/null 2>&1 || { say 'wineboot failed'; exit 1; }
+        timeout 300 "${fixed[@]}" "$wine" wineboot --init >/dev/null 2>&1 || { say 'wineboot failed'; exit 1; }
+    fi
+    # Windows can be made without a display if nothing is to draw them. Wine's server writes this down when it
+    # ends, and reads it when it begins.
+    if ! grep -qs '^"Graphics"="null"' "$WINEPREFIX/user.reg"; then
+        timeout 60 "${fixed[@]}" "$wine" reg add 'HKCU\Software\Wine\Drivers' /v Graphics /d null /f >/dev/null ||
+            { say 'could not write to the registry'; exit 1; }
+        finish
     fi
 }
 
-# The paths of the test programs that cargo builds with these arguments.
-tests() {
-    "$cargo" test "${build[@]}" --no-run --message-format=json "$@" |
-        sed -n 's/.*"executable":"\([^"]*\.exe\)".*/\1/p'
+# The tests with several processes: those of the testkit that do not begin by saying that they are for Linux.
+guarantees=()
+for path in crates/procref-testkit/tests/*.rs crates/procref-testkit/tests/*/main.rs; do
+    name=${path#crates/procref-testkit/tests/}
+    name=${name%/main.rs}
+    grep -q '^#!\[cfg(target_os = "linux")\]' "$path" || guarantees+=(--test "${name%.rs}")
+done
+
+# Builds test programs in one go, because what it takes is mostly the standard library and dependencies, and runs
+# them. Before -- are cargo's arguments, after it those of each program.
+run_tests() {
+    local arguments=() programs=() expected=$1
+    shift
+    while [[ $1 != -- ]]; do
+        arguments+=("$1")
+        shift
+    done
+    shift
+    random_numbers "$out/$triple/debug/deps"
+    random_numbers "$out/$triple/debug"
+    mapfile -t programs < <("$cargo" test "${build[@]}" --no-run --message-format=json "${arguments[@]}" |
+        sed -n 's/.*"executable":"\([^"]*\/deps\/[^"]*\.exe\)".*/\1/p')
+    ((${#programs[@]} == expected)) ||
+        { say "$expected test programs were expected, and not ${#programs[@]}"; exit 1; }
+    prefix
+    for program in "${programs[@]}"; do run "$program" "$@"; done
+    finish
 }
 
 run() {
     local program=$1
     shift
     say "running ${program##*/}"
-    timeout 900 "$wine" "$program" "$@"
+    timeout 900 "${fixed[@]}" "$wine" "$program" "$@"
 }
 
 what=${1:-all}
@@ -121,41 +175,27 @@ check)
     "$cargo" build "${build[@]}" -p procref --no-default-features
     ;;
 lib)
-    random_numbers "$out/$triple/debug/deps"
-    mapfile -t programs < <(tests -p procref --lib --features crash-points)
-    prefix
-    for program in "${programs[@]}"; do run "$program" "$@"; done
-    finish
+    run_tests 1 -p procref --lib --features crash-points -- "$@"
     ;;
 guarantees)
-    random_numbers "$out/$triple/debug/deps"
-    mapfile -t programs < <(tests -p procref --test windows --features crash-points)
+    run_tests $((1 + ${#guarantees[@]} / 2)) -p procref-testkit --lib "${guarantees[@]}" -- --test-threads 2 "$@"
+    ;;
+storm)
+    random_numbers "$out/$triple/debug"
+    "$cargo" build "${build[@]}" -p procref-testkit --bins
     prefix
-    for program in "${programs[@]}"; do run "$program" --test-threads 2 "$@"; done
+    run "$out/$triple/debug/storm.exe" "$@"
     finish
     ;;
 cli)
-    random_numbers "$out/$triple/debug/deps"
-    random_numbers "$out/$triple/debug"
-    mapfile -t programs < <(tests -p procref-cli --lib --test windows | grep /deps/)
-    ((${#programs[@]} == 2)) || { say "2 test programs were expected, and not ${#programs[@]}"; exit 1; }
-    prefix
-    for program in "${programs[@]}"; do run "$program" --test-threads 2 "$@"; done
-    finish
+    run_tests 2 -p procref-cli --lib --test windows -- --test-threads 2 "$@"
     ;;
 all)
-    # In one build: what it takes is mostly the standard library and dependencies.
-    random_numbers "$out/$triple/debug/deps"
-    random_numbers "$out/$triple/debug"
-    mapfile -t programs < <(tests -p procref -p procref-cli --lib --test windows \
-        --features procref/crash-points | grep /deps/)
-    ((${#programs[@]} == 4)) || { say "4 test programs were expected, and not ${#programs[@]}"; exit 1; }
-    prefix
-    for program in "${programs[@]}"; do run "$program" --test-threads 2; done
-    finish
+    run_tests $((4 + ${#guarantees[@]} / 2)) -p procref -p procref-cli -p procref-testkit \
+        --lib --test windows "${guarantees[@]}" -- --test-threads 2
     ;;
 *)
-    say "usage: scripts/windows.sh [check | lib [FILTER] | guarantees [FILTER] | cli [FILTER]]"
+    say "usage: scripts/windows.sh [check | lib [FILTER] | guarantees [FILTER] | storm [OPTIONS] | cli [FILTER]]"
     exit 2
     ;;
 esac

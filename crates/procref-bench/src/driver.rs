@@ -6,7 +6,6 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use procref_testkit::observe::{Identity, now_ns};
-use rustix::process::Signal;
 
 use crate::Result;
 use crate::contender::Contender;
@@ -251,7 +250,7 @@ impl Place {
 /// In a PID namespace of our own: nobody but this run's processes can have the pid.
 pub fn end_now(pid: u32) {
     if let Some(process) = Identity::of(pid) {
-        process.signal(Signal::KILL);
+        process.kill();
         process.wait_gone();
     }
 }

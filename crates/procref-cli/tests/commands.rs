@@ -72,7 +72,7 @@ fn status_tells_who_holds_it_and_3_that_it_does_not_run() {
     assert_eq!(json["pid"], stage.instance("db").pid);
     // A dead one is no running one.
     let instance = stage.instance("db");
-    instance.signal(Signal::KILL);
+    instance.kill();
     deadline::until_true("its end is known", || {
         stage
             .done("db", &["status", "db"])
@@ -192,7 +192,7 @@ fn hold_holds_until_a_signal_and_fails_when_the_service_dies() {
         .stderr(Stdio::piped());
     let mut hold = Running::new(&mut command);
     let instance = stage.instance_of(&hold.line());
-    instance.signal(Signal::KILL);
+    instance.kill();
     assert_eq!(hold.wait().code(), Some(1));
     let said = std::io::read_to_string(hold.child.stderr.take().expect("a pipe"));
     assert!(said.expect("text").contains("`db` has ended"));
@@ -290,7 +290,7 @@ fn gc_removes_what_crashes_have_left() {
         .and_then(|pid| u32::try_from(pid).ok())
         .expect("a pid");
     let supervisor = procref_testkit::observe::Identity::of(supervisor).expect("it lives");
-    supervisor.signal(Signal::KILL);
+    supervisor.kill();
     supervisor.wait_gone();
     assert_eq!(
         stage.json("db", &["gc", "--json"])["removed"],

@@ -124,7 +124,7 @@ fn a_client_that_ends_otherwise_than_shown_is_a_failure() {
     let corner = Corner::new();
     let output = disturbed(&corner, 6, |_, client| {
         if let Some(client) = client {
-            client.signal(Signal::KILL);
+            client.kill();
         }
     });
     let (_, err) = texts(&output);

@@ -6,7 +6,6 @@ use std::fs;
 
 use procref_testkit::observe::Identity;
 use project::{Corner, process};
-use rustix::process::Signal;
 
 /// `front` writes down, when it is told to stop, whether `back` still answers.
 const TWO: &str = r#"
@@ -76,7 +75,7 @@ fn a_dependent_that_is_killed_lets_go_of_what_it_depends_on() {
     let project = corner.project("app", TWO);
     let client = project.hold("front", PIDS);
     let [front, back] = pids(&client.said);
-    front.signal(Signal::KILL);
+    front.kill();
     front.wait_gone();
     assert!(back.is_live(), "the client holds it as well");
     // Whoever comes next gets a new one, beside the same dependency.

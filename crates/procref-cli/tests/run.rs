@@ -319,7 +319,7 @@ fn what_daemonises_is_no_client_any_more() {
     // Its parent was the client, and has ended.
     stage.ends("db", 1);
     let daemon = Identity::of(daemon).expect("it lives on");
-    daemon.signal(Signal::KILL);
+    daemon.kill();
 }
 
 /// The supervisor of `inner` is a child of the one of `outer`, which ends all that its service leaves.

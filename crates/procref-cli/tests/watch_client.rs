@@ -104,7 +104,7 @@ fn when_procref_is_killed_the_client_keeps_the_service() {
     let mut holder = Holder::new(&mut command);
     let (watcher, instance) = (holder.running.identity(), stage.instance("db"));
     assert_ne!(watcher.pid, holder.client.pid);
-    watcher.signal(Signal::KILL);
+    watcher.kill();
     holder.running.wait();
     deadline::until_true("only the client holds it", || {
         stage.json("db", &["status", "db", "--json"])["clients"] == 1
@@ -112,7 +112,7 @@ fn when_procref_is_killed_the_client_keeps_the_service() {
     assert!(instance.is_live() && holder.client.is_live());
     let holders = &stage.json("db", &["status", "db", "--json"])["holders"];
     assert_eq!(holders[0]["pid"], holder.client.pid);
-    holder.client.signal(Signal::KILL);
+    holder.client.kill();
     instance.wait_gone();
     stage.ends("db", 1);
 }
@@ -126,7 +126,7 @@ fn when_the_client_is_killed_procref_lets_go() {
         .args(stage.service("db"));
     command.args(["--", "sh", "-c", "echo \"held $$\"; read -r line"]);
     let mut holder = Holder::new(&mut command);
-    holder.client.signal(Signal::KILL);
+    holder.client.kill();
     assert_eq!(holder.running.wait().code(), Some(137));
     stage.ends("db", 1);
 }

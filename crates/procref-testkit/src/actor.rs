@@ -1,17 +1,15 @@
 //! A client process, as its test sees it.
 
 mod ask;
+#[cfg(unix)]
+mod unix;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixListener;
 use std::process::{Child, ExitStatus};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::Signal;
 
 use crate::deadline::DEADLINE;
 use crate::observe::Identity;
@@ -318,36 +316,6 @@ impl Actor {
         self.reply(pending)
     }
 
-    /// Forks the process. The copy takes commands of its own.
-    ///
-    /// # Panics
-    ///
-    /// When it does not come up.
-    #[must_use]
-    #[track_caller]
-    pub fn fork(&self) -> Self {
-        let socket = self.shared.fresh_path("fork", "sock");
-        let listener = UnixListener::bind(&socket).expect("bind a socket");
-        let forked = self.call(Command::Fork { socket });
-        assert!(matches!(forked, Reply::Forked { .. }), "fork: {forked:?}");
-        let limit = Timespec::try_from(DEADLINE).expect("not that long");
-        let ready = poll(&mut [PollFd::new(&listener, PollFlags::IN)], Some(&limit));
-        assert_eq!(ready.ok(), Some(1), "the forked child does not connect");
-        let (stream, _) = listener.accept().expect("accept");
-        let messages = stream.try_clone().expect("a second descriptor");
-        let Reply::Forked { child } = forked else {
-            unreachable!("asserted above");
-        };
-        let identity = Identity::of(child).expect("the forked child");
-        lock(&self.shared.cast).push(identity);
-        let mut actor = Self::new(identity, None, stream, messages, Arc::clone(&self.shared));
-        // The copies of the parent's handles keep their numbers.
-        let next = self.handles.load(Ordering::Relaxed);
-        actor.handles = AtomicU32::new(next);
-        actor.wait_ready();
-        actor
-    }
-
     /// Tells the process to end itself, and waits until it has.
     ///
     /// # Panics
@@ -359,14 +327,14 @@ impl Actor {
         self.wait_end();
     }
 
-    /// SIGKILLs the process and waits until it is dead.
+    /// Kills the process and waits until it is dead.
     ///
     /// # Panics
     ///
     /// When it does not die.
     #[track_caller]
     pub fn kill(&self) {
-        self.identity.signal(Signal::KILL);
+        self.identity.kill();
         self.wait_end();
     }
 
@@ -386,7 +354,7 @@ impl Actor {
 
 impl Drop for Actor {
     fn drop(&mut self) {
-        self.identity.signal(Signal::KILL);
+        self.identity.kill();
         if let Some(child) = &self.child {
             let _ = lock(child).wait();
         }

@@ -1,26 +1,33 @@
 //! The service that the clients of a test share.
 //!
-//! It is a process of its own that serves a TCP port and ends on SIGTERM, as a
-//! real one would; and it is a witness: while it lives it holds a file locked
-//! that procref knows nothing about, so a second live instance finds out and
-//! says so in the log.
+//! It is a process of its own that serves a TCP port and ends when it is asked
+//! to, as a real one would; and it is a witness: while it lives it has a file
+//! for itself alone that procref knows nothing about, so a second live instance
+//! finds out and says so in the log.
 
-use std::fs::File;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::str::FromStr;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-
 use crate::log::{self, Line};
 use crate::observe::{self, Identity};
+
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
+
+/// Why an instance has ended that procref asked to, as the log has it.
+pub const ASKED: &str = sys::ASKED;
 
 #[derive(Clone, Default)]
 struct Options {
@@ -40,6 +47,7 @@ struct Options {
     is_worker: bool,
     leash: bool,
     ignore_sigterm: bool,
+    deaf: bool,
     slow_stop: Duration,
     unhealthy_file: Option<PathBuf>,
     exit_after: Option<Duration>,
@@ -71,6 +79,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
             "--leash" => options.leash = true,
             "--worker" => options.is_worker = true,
             "--ignore-sigterm" => options.ignore_sigterm = true,
+            "--deaf" => options.deaf = true,
             "--slow-stop" => options.slow_stop = millis(value()?)?,
             "--unhealthy-file" => options.unhealthy_file = Some(value()?.into()),
             "--exit-after" => options.exit_after = Some(millis(value()?)?),
@@ -109,11 +118,12 @@ pub fn main(prefix: &[&str], args: impl Iterator<Item = String>) -> ExitCode {
     }
 }
 
-/// A process that the service has started, in a session of its own: it ends only if somebody finds it.
+/// A process that the service has started, which nobody is to find by its parents: it ends only if somebody
+/// finds it all the same.
 fn work(options: &Options) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
-    let mut signals = Signals::new([SIGTERM]).map_err(text)?;
-    let _ = rustix::process::setsid();
+    let mut asks = sys::Asks::listen().map_err(text)?;
+    sys::go_apart();
     if let Some(guardian) = options.guardian {
         observe::die_with(guardian);
     }
@@ -121,38 +131,31 @@ fn work(options: &Options) -> Result<(), String> {
     writeln!(out, "ready {}", Identity::own())
         .and_then(|()| out.flush())
         .map_err(text)?;
-    for _ in signals.forever() {
-        if !options.ignore_sigterm {
-            break;
-        }
-    }
+    asks.wait(options.ignore_sigterm);
     Ok(())
 }
 
-/// Starts a worker whose parent ends at once, and waits until it is there. Nobody who is still alive is
-/// its parent, then.
+/// Starts a worker and waits until it is there.
 fn start_worker(options: &Options, stubborn: bool) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
-    let program = std::env::current_exe().map_err(text)?;
-    let mut command = Command::new("/bin/sh");
-    command
-        .args(["-c", "\"$0\" \"$@\" &"])
-        .arg(program)
-        .args(&options.prefix)
-        .arg("--worker")
-        .arg("--log")
-        .arg(&options.log);
+    let mut args: Vec<OsString> = options.prefix.iter().map(Into::into).collect();
+    args.extend(["--worker".into(), "--log".into()]);
+    args.push(options.log.clone().into());
     if stubborn {
-        command.arg("--ignore-sigterm");
+        args.push("--ignore-sigterm".into());
     }
     if let Some(guardian) = options.guardian {
-        command.arg("--guardian").arg(guardian.to_string());
+        args.extend(["--guardian".into(), guardian.to_string().into()]);
     }
-    let mut parent = command.stdout(Stdio::piped()).spawn().map_err(text)?;
-    let out = parent.stdout.take().ok_or("no pipe")?;
+    let program = std::env::current_exe().map_err(text)?;
+    let mut starter = sys::starter(&program, &args)
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(text)?;
+    let out = starter.stdout.take().ok_or("no pipe")?;
     let mut line = String::new();
     BufReader::new(out).read_line(&mut line).map_err(text)?;
-    parent.wait().map_err(text)?;
+    sys::started(starter).map_err(text)?;
     let worker = line.trim().strip_prefix("ready ").unwrap_or_default();
     let worker = worker.parse().map_err(text)?;
     log::append(&options.log, &Line::Worker(worker)).map_err(text)
@@ -164,7 +167,11 @@ fn serve(options: &Options) -> Result<(), String> {
         writeln!(io::stdout(), "{line}").map_err(text)?;
     }
     // Before anything is announced: a stop may come as soon as it is.
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(text)?;
+    let asks = if options.deaf {
+        None
+    } else {
+        Some(sys::Asks::listen().map_err(text)?)
+    };
     let me = Identity::own();
     if let Some(guardian) = options.guardian {
         observe::die_with(guardian);
@@ -205,39 +212,23 @@ fn serve(options: &Options) -> Result<(), String> {
         open(options, me)?;
     }
 
-    for signal in signals.forever() {
-        if options.ignore_sigterm && signal == SIGTERM {
-            continue;
+    let Some(mut asks) = asks else {
+        loop {
+            std::thread::park();
         }
-        if options.slow_stop > Duration::ZERO {
-            std::thread::sleep(options.slow_stop);
-        }
-        let why = format!("signal {signal}");
-        log::append(&options.log, &Line::Stop(me.pid, why)).map_err(text)?;
-        break;
-    }
-    Ok(())
+    };
+    let why = asks.wait(options.ignore_sigterm);
+    std::thread::sleep(options.slow_stop);
+    log::append(&options.log, &Line::Stop(me.pid, why)).map_err(text)
 }
 
 /// From now on this is an instance, and holds what no other one may hold at the same time.
 fn testify(options: &Options, me: Identity) -> io::Result<()> {
-    let witness = File::options()
-        .append(true)
-        .create(true)
-        .open(&options.witness)?;
-    while flock(&witness, FlockOperation::NonBlockingLockExclusive).is_err() {
-        // One that was killed may have left the lock, for a moment, to a process that it was about to
-        // execute. It is the instance that must not live any more.
-        let holder = std::fs::read_to_string(&options.witness)?;
-        if holder.parse().is_ok_and(Identity::is_live) {
-            log::append(&options.log, &Line::Overlap(me.pid))?;
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(1));
+    match sys::have_alone(&options.witness, me)? {
+        // Held until the end of the process.
+        Some(witness) => std::mem::forget(witness),
+        None => log::append(&options.log, &Line::Overlap(me.pid))?,
     }
-    std::fs::write(&options.witness, me.to_string())?;
-    // Held until the end of the process.
-    std::mem::forget(witness);
     log::append(&options.log, &Line::Start(me))
 }
 
@@ -268,17 +259,10 @@ fn open(options: &Options, me: Identity) -> Result<(), String> {
         });
     }
     if let Some(path) = &options.unix {
-        let listener = UnixListener::bind(path).map_err(text)?;
-        std::thread::spawn(move || listener.incoming().for_each(drop));
+        sys::listen_locally(path).map_err(text)?;
     }
     if options.notify {
-        let socket = std::env::var("NOTIFY_SOCKET").map_err(|error| error.to_string())?;
-        let name = socket.strip_prefix('@').ok_or("not an abstract socket")?;
-        let address = SocketAddr::from_abstract_name(name).map_err(text)?;
-        let socket = UnixDatagram::unbound().map_err(text)?;
-        socket
-            .send_to_addr(b"STATUS=all well\nREADY=1", &address)
-            .map_err(text)?;
+        sys::notify().map_err(text)?;
     }
 
     // The one line of the handshake. The pipe may be closed afterwards.
@@ -296,7 +280,7 @@ fn listener(options: &Options) -> io::Result<Option<TcpListener>> {
             let reason = format!("LISTEN_PID is {pid:?}, LISTEN_FDS {count:?}");
             return Err(io::Error::other(reason));
         }
-        return crate::process::passed_listener().map(Some);
+        return sys::passed_listener().map(Some);
     }
     let port = match options.listen {
         Some(port) => port,

@@ -13,38 +13,28 @@
 //! - `procref-fake-service`: the service the clients share. It holds a file
 //!   lock that has nothing to do with procref, so two live instances convict
 //!   themselves ([`log::Line::Overlap`]);
-//! - [`observe`]: `/proc`, `/proc/sysvipc/sem` and bare `semctl`, read without
-//!   any code of the library.
+//! - [`observe`]: processes, by `/proc` or by handle, without any code of the library.
 //!
-//! Actors and observers are for Linux. On Windows there is only what a test needs that the standard library
-//! has not got, in [`process`]; elsewhere the crate is empty.
+//! All of it is there on Linux and on Windows, elsewhere the crate is empty. What one of the two systems has
+//! alone is in files of its own, named after it: signals, `fork` and `exec`, namespaces, and
+//! System V semaphores ([`kernel`]) on Linux, consoles and named pipes on Windows.
 #![cfg(any(target_os = "linux", windows))]
 
-#[cfg(target_os = "linux")]
 pub mod actor;
-#[cfg(target_os = "linux")]
 pub mod deadline;
-#[cfg(target_os = "linux")]
 pub mod fake;
 #[cfg(target_os = "linux")]
 pub mod kernel;
-#[cfg(target_os = "linux")]
 pub mod log;
 #[cfg(target_os = "linux")]
 pub mod namespace;
-#[cfg(target_os = "linux")]
 pub mod observe;
 pub mod process;
-#[cfg(target_os = "linux")]
 pub mod protocol;
-#[cfg(target_os = "linux")]
 pub mod scene;
-#[cfg(target_os = "linux")]
 pub mod talk;
 
-#[cfg(target_os = "linux")]
 pub use actor::{Actor, Held};
-#[cfg(target_os = "linux")]
 pub use scene::Scene;
 
 /// A [`Scene`] for the calling test, with the paths of this package's programs.
@@ -54,10 +44,10 @@ pub use scene::Scene;
 #[macro_export]
 macro_rules! scene {
     () => {
-        $crate::Scene::new($crate::scene::Programs {
-            actor: env!("CARGO_BIN_EXE_procref-actor").into(),
-            service: env!("CARGO_BIN_EXE_procref-fake-service").into(),
-        })
+        $crate::Scene::new(
+            env!("CARGO_BIN_EXE_procref-actor"),
+            env!("CARGO_BIN_EXE_procref-fake-service"),
+        )
     };
 }
 

@@ -6,18 +6,8 @@ mod unix;
 mod windows;
 
 #[cfg(unix)]
-pub use unix::{Forked, exit_at_once, fork, passed_listener};
+pub use unix::{Forked, exit_at_once, fork, kill_myself, passed_listener};
 #[cfg(windows)]
-pub use windows::{have_console, press_break, serve_pipe};
-
-#[cfg(unix)]
-use rustix::process::{Signal, getpid, kill_process};
-
-/// Dies as by the OOM killer: no destructor, no handler, no unwinding.
-#[cfg(unix)]
-pub fn sigkill_myself() -> ! {
-    let _ = kill_process(getpid(), Signal::KILL);
-    loop {
-        std::thread::park();
-    }
-}
+pub use windows::{Key, Window, exit_at_once, hear_keys, kill_myself, press_ctrl, serve_pipe};
+#[cfg(windows)]
+pub(crate) use windows::{Process, clock, handles_of_section};

@@ -1,33 +1,39 @@
 //! A test's own corner of the machine, and the look around when it is over.
 
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
 mod supervision;
+#[cfg(windows)]
+mod windows;
 
-use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, Permissions};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::actor::Actor;
-use crate::deadline;
-use crate::kernel;
 use crate::log::{self, Line};
 use crate::observe::Identity;
 use crate::protocol::{CommandSpec, FakeService, Outcome, ServiceSpec};
 
+#[cfg(target_os = "linux")]
+use linux as sys;
+#[cfg(windows)]
+use windows as sys;
+
+pub use sys::Key;
+pub(crate) use sys::parse_key;
+
 /// Where the programs of this package are.
-#[derive(Clone, Debug)]
-pub struct Programs {
-    /// `procref-actor`
-    pub actor: PathBuf,
-    /// `procref-fake-service`
-    pub service: PathBuf,
+#[derive(Debug)]
+struct Programs {
+    actor: PathBuf,
+    service: PathBuf,
 }
 
 /// What a scene and its actors know together.
@@ -40,8 +46,8 @@ pub(crate) struct Shared {
     /// Bystanders. Their zombies stay until the end: a test may want to see
     /// one.
     bystanders: Mutex<Vec<Child>>,
-    /// The key of every kernel object that a built service named.
-    pub(crate) keys: Mutex<BTreeSet<i32>>,
+    /// Every service that was built, by its kernel object: its name and its runtime directory.
+    pub(crate) keys: Mutex<BTreeMap<Key, (String, PathBuf)>>,
     counter: AtomicU32,
 }
 
@@ -64,25 +70,26 @@ pub struct Scene {
     shared: Arc<Shared>,
 }
 
-/// The slot of the transition lock.
-const LOCK: usize = 1;
-
 impl Scene {
-    /// Use the macro [`crate::scene!`].
+    /// With these programs as actor and as fake service. In a test of this package use the macro
+    /// [`crate::scene!`].
     ///
     /// # Panics
     ///
     /// When there is no temporary directory to be had.
     #[must_use]
-    pub fn new(programs: Programs) -> Self {
+    pub fn new(actor: impl AsRef<Path>, service: impl AsRef<Path>) -> Self {
+        // Where the compiler has run on another system, a path that is whole there need not be so here.
+        let here = |path: &Path| std::path::absolute(path).expect("a working directory");
+        let programs = Programs {
+            actor: here(actor.as_ref()),
+            service: here(service.as_ref()),
+        };
         let root = tempfile::Builder::new()
             .prefix("procref-scene-")
             .tempdir()
             .expect("a temporary directory");
-        DirBuilder::new()
-            .mode(0o700)
-            .create(root.path().join("run"))
-            .expect("a runtime directory");
+        sys::create_private(&root.path().join("run")).expect("a runtime directory");
         let shared = Shared {
             root,
             programs,
@@ -229,54 +236,6 @@ impl Scene {
         })
     }
 
-    /// A client with this file mode creation mask.
-    #[must_use]
-    #[track_caller]
-    pub fn actor_with_umask(&self, mask: u32) -> Actor {
-        self.spawn(&self.shared.programs.actor, |command| {
-            command.arg("--umask").arg(mask.to_string());
-        })
-    }
-
-    /// A client that runs as another user. Only root can do this.
-    ///
-    /// The programs are copied into the scene, because the other user may be
-    /// kept out of the directory they were built in.
-    ///
-    /// # Panics
-    ///
-    /// When the copies cannot be made.
-    #[must_use]
-    #[track_caller]
-    pub fn actor_of_user(&self, uid: u32) -> Actor {
-        let everybody = |path: &Path, mode| {
-            fs::set_permissions(path, Permissions::from_mode(mode)).expect("chmod");
-        };
-        everybody(self.root(), 0o755);
-        for path in [self.log_path(), self.root().join("witness")] {
-            File::options()
-                .append(true)
-                .create(true)
-                .open(&path)
-                .expect("create a shared file");
-            everybody(&path, 0o666);
-        }
-        let actor = self.root().join("actor");
-        if !actor.exists() {
-            fs::copy(&self.shared.programs.actor, &actor).expect("copy the actor");
-            fs::copy(&self.shared.programs.service, self.service_copy()).expect("copy the service");
-        }
-        self.spawn(&actor, |command| {
-            command.uid(uid).gid(uid);
-        })
-    }
-
-    /// The copy of the fake service that [`Scene::actor_of_user`] makes.
-    #[must_use]
-    pub fn service_copy(&self) -> PathBuf {
-        self.root().join("service")
-    }
-
     #[track_caller]
     fn spawn(&self, program: &Path, prepare: impl FnOnce(&mut Command)) -> Actor {
         let actor = self.start(program, prepare);
@@ -391,7 +350,7 @@ impl Scene {
         assert!(living.len() <= 1, "two live instances: {living:?}");
     }
 
-    /// The files in the runtime directory.
+    /// The files in the runtime directory, but for what stays there for ever.
     ///
     /// # Panics
     ///
@@ -401,6 +360,7 @@ impl Scene {
         let entries = fs::read_dir(self.runtime_dir()).expect("read the runtime directory");
         let mut files: Vec<_> = entries
             .map(|entry| entry.expect("an entry").path())
+            .filter(|path| !sys::stays(path))
             .collect();
         files.sort();
         files
@@ -419,7 +379,7 @@ impl Scene {
         living[0]
     }
 
-    /// Nothing of the scene exists: no set, no file, no instance.
+    /// Nothing of the scene exists: no kernel object, no file, no instance.
     ///
     /// # Panics
     ///
@@ -431,19 +391,21 @@ impl Scene {
         workers.retain(|worker| worker.is_live());
         assert_eq!(workers, [], "live processes of instances");
         assert_eq!(self.files(), [] as [PathBuf; 0], "files");
-        let keys = lock(&self.shared.keys);
-        let mut sets = kernel::sets();
-        sets.retain(|set| keys.contains(&set.key));
-        assert_eq!(sets, [], "semaphore sets");
+        let keys: Vec<_> = lock(&self.shared.keys).keys().copied().collect();
+        let objects: Vec<_> = keys.into_iter().filter(|key| self.exists(*key)).collect();
+        assert_eq!(objects, [] as [Key; 0], "kernel objects");
     }
 
-    /// Waits until `count` processes sleep until the lock of the set of `key` is free. A supervisor,
-    /// which sleeps until nobody holds a reference, is none of them.
+    /// Whether that is the lock's and the references' state: nobody is in the middle of a transition, and so many
+    /// clients hold the service.
+    ///
+    /// # Panics
+    ///
+    /// When it is not.
     #[track_caller]
-    pub fn wait_sleepers(&self, key: i32, count: u32) {
-        deadline::until_true("processes sleeping on the set", || {
-            kernel::find(key).is_some_and(|set| set.sleepers(LOCK).unwrap_or(0) >= count)
-        });
+    pub fn assert_free(&self, key: Key, clients: u32) {
+        let seen = (self.is_locked(key), self.references(key));
+        assert_eq!(seen, (false, clients), "locked, references");
     }
 
     /// Ends every actor, removes everything the scene's services have left,
@@ -454,11 +416,11 @@ impl Scene {
     ///
     /// # Panics
     ///
-    /// When a process survives SIGKILL.
+    /// When a process survives being killed.
     pub fn sweep(&self) -> Vec<String> {
         let cast = std::mem::take(&mut *lock(&self.shared.cast));
         for identity in &cast {
-            identity.signal(Signal::KILL);
+            identity.kill();
         }
         cast.iter().for_each(|identity| identity.wait_gone());
         for mut bystander in lock(&self.shared.bystanders).drain(..) {
@@ -471,19 +433,15 @@ impl Scene {
                 continue;
             }
             left.push(format!("service process {identity}"));
-            identity.signal(Signal::KILL);
+            identity.kill();
             identity.wait_gone();
         }
-        let keys = lock(&self.shared.keys);
-        for set in kernel::sets() {
-            if keys.contains(&set.key) {
-                left.push(format!("semaphore set {set:?}"));
-                let _ = set.remove();
-            }
-        }
+        let keys: Vec<_> = lock(&self.shared.keys).keys().copied().collect();
+        left.extend(sys::sweep_objects(&keys));
         // Not `files`: a second panic in a destructor would hide the first.
         let entries = fs::read_dir(self.runtime_dir()).into_iter().flatten();
-        for path in entries.flatten().map(|entry| entry.path()) {
+        let paths = entries.flatten().map(|entry| entry.path());
+        for path in paths.filter(|path| !sys::stays(path)) {
             left.push(format!("file {}", path.display()));
             let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
         }

@@ -273,7 +273,7 @@ fn hostile_records_of_an_orphan_whose_set_is_gone() {
         let record = scene.files().remove(0);
         let good = fs::read(&record).expect("read");
         let service = scene.only_living();
-        service.signal(rustix::process::Signal::KILL);
+        service.kill();
         service.wait_gone();
         client.kill();
         kernel::find(key).expect("a set").remove().expect("remove");

@@ -1,5 +1,7 @@
 //! What the fuzzing targets hold, for all inputs that were found worth keeping.
 
+#![cfg(target_os = "linux")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::panic;

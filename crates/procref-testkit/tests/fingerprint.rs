@@ -10,7 +10,6 @@ use procref_testkit::protocol::{
     Callback, Command, Event, Failure, Gate, HealthOutcome, Mismatch, Outcome, Reply, Via,
 };
 use procref_testkit::{Actor, deadline, kernel, scene};
-use rustix::process::Signal;
 
 /// The error that names both and says what to do.
 #[track_caller]
@@ -205,7 +204,7 @@ fn a_dead_or_unhealthy_one_is_replaced_whatever_it_was() {
         if unhealthy {
             scene.sicken(old.pid);
         } else {
-            old.signal(Signal::KILL);
+            old.kill();
             old.wait_gone();
         }
         let spec = scene.service("tool").judging(HealthOutcome::Ask);

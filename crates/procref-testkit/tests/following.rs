@@ -11,7 +11,6 @@ use procref_testkit::protocol::{
     StopOutcome, Via,
 };
 use procref_testkit::{Actor, Scene, deadline, kernel, scene};
-use rustix::process::Signal;
 
 const START: Gate = Gate::Before(Callback::Start);
 
@@ -27,7 +26,7 @@ fn serving(client: &Actor, held: &Held) -> Option<u32> {
 /// Kills the only instance.
 fn kill_service(scene: &Scene) -> u32 {
     let service = scene.only_living();
-    service.signal(Signal::KILL);
+    service.kill();
     service.wait_gone();
     service.pid
 }

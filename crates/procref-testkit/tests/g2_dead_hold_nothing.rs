@@ -1,17 +1,7 @@
 //! G2: a dead process holds no reference, however it died.
 
-#![cfg(target_os = "linux")]
-
 use procref_testkit::protocol::{Callback, Command, Death, Event, Gate, Reply, Via};
-use procref_testkit::{Scene, kernel, scene};
-
-/// The slot of the set that counts the clients.
-const REFS: usize = 0;
-
-/// How many clients the kernel counts.
-fn references(key: i32) -> u32 {
-    kernel::find(key).map_or(0, |set| set.value(REFS).expect("read the set"))
-}
+use procref_testkit::{Scene, scene};
 
 fn dies(how: Death) {
     let scene = scene!();
@@ -54,62 +44,6 @@ fn panic_of_the_main_thread() {
 #[test]
 fn return_from_main() {
     dies(Death::Return);
-}
-
-#[test]
-fn exec_of_something_else_keeps_the_reference_until_that_ends() {
-    let scene = scene!();
-    let spec = scene.service("heir");
-    let (one, two) = (scene.client(&spec), scene.client(&spec));
-    let held = one.acquire();
-    two.acquire();
-    let _ = two.begin(Command::Exec);
-    two.event(&Event::Executed);
-    assert_eq!(one.count(), 2);
-    two.write_line("stop");
-    assert!(two.wait_end().is_some_and(|status| status.success()));
-    assert_eq!(one.count(), 1);
-    one.release(&held);
-}
-
-#[test]
-fn exec_of_something_else_that_is_killed() {
-    let scene = scene!();
-    let spec = scene.service("heir").keeping_orphans();
-    let client = scene.client(&spec);
-    let key = client.build_as(1, &spec);
-    let held = client.acquire();
-    let _ = client.begin(Command::Exec);
-    client.event(&Event::Executed);
-    assert_eq!(references(key), 1);
-    client.kill();
-    assert_eq!(references(key), 0);
-
-    // The service outlives its only client; the next one takes it over.
-    adopted_and_stopped(&scene, held.got.pid);
-}
-
-/// A lock survives `exec`, too, and ends with what was executed.
-#[test]
-fn exec_of_something_else_in_the_middle_of_a_start() {
-    let scene = scene!();
-    let gate = Gate::Before(Callback::Start);
-    let spec = scene.service("heir");
-    let starter = scene.client(&spec.clone().gated([gate]));
-    let waiter = scene.client(&spec);
-    let key = waiter.build_as(1, &spec);
-    let _ = starter.begin_acquire(Via::TokioMulti);
-    starter.event(&Event::Running(Callback::Start));
-    let waiting = waiter.begin_acquire(Via::TokioMulti);
-    scene.wait_sleepers(key, 1);
-    let _ = starter.begin(Command::Exec);
-    starter.event(&Event::Executed);
-    assert_eq!(waiter.status().transition, Some(starter.pid()));
-    assert!(!waiter.has_replied(&waiting));
-    starter.kill();
-    let held = waiter.finish_acquire(waiting).expect("acquire");
-    assert_eq!(waiter.count(), 1);
-    waiter.release(&held);
 }
 
 /// A new client joins the orphan and, being the last one, stops it.
@@ -203,14 +137,14 @@ fn all_of_them_at_once() {
     for client in &clients {
         pids.push(client.acquire_via(Via::Pollster).got.pid);
     }
-    assert_eq!(references(key), 8);
+    assert_eq!(scene.references(key), 8);
     for client in &clients {
-        client.identity().signal(rustix::process::Signal::KILL);
+        client.identity().kill();
     }
     for client in &clients {
         client.wait_end();
     }
-    assert_eq!(references(key), 0);
+    assert_eq!(scene.references(key), 0);
     adopted_and_stopped(&scene, pids[0]);
 }
 
@@ -220,7 +154,9 @@ fn one_after_the_other_for_a_long_time() {
     let spec = scene.service("mortal");
     let one = scene.client(&spec);
     let held = one.acquire();
-    for mortal in scene.clients(20, &spec) {
+    // To start a process takes long on Windows.
+    let many = if cfg!(windows) { 4 } else { 20 };
+    for mortal in scene.clients(many, &spec) {
         mortal.acquire_via(Via::Blocking);
         mortal.kill();
         assert_eq!(one.count(), 1);

@@ -74,7 +74,7 @@ fn all_clients_killed_at_once_stop_it_gracefully() {
         }
         let service = scene.only_living();
         for client in &clients {
-            client.identity().signal(Signal::KILL);
+            client.identity().kill();
         }
         for client in &clients {
             client.wait_end();
@@ -115,7 +115,7 @@ fn what_it_leaves_when_it_dies_is_ended_before_another_one_starts() {
     let spec = spec.stop_within_ms(300);
     let (one, key) = scene.holder(&spec);
     let (first, workers) = (scene.only_living(), scene.workers());
-    first.signal(Signal::KILL);
+    first.kill();
     first.wait_gone();
     let two = scene.client(&spec);
     let held = two.acquire();
@@ -174,7 +174,7 @@ fn its_supervisor_killed_it_stays_and_the_next_join_replaces_that() {
     let (one, key) = scene.holder(&spec);
     let service = scene.only_living();
     let supervisor = scene.only_supervisor(&spec);
-    supervisor.signal(Signal::KILL);
+    supervisor.kill();
     supervisor.wait_gone();
     // By whoever comes, also by one that knows nothing of the command.
     let joins_only = ServiceSpec {
@@ -196,7 +196,7 @@ fn without_a_supervisor_the_last_client_stops_it() {
     let spec = command(&scene, "unwatched");
     let (client, key) = scene.holder(&spec);
     let supervisor = scene.only_supervisor(&spec);
-    supervisor.signal(Signal::KILL);
+    supervisor.kill();
     supervisor.wait_gone();
     assert_eq!(client.call(Command::DropAll), Reply::Done);
     scene.everything_ends(&spec, key);
@@ -210,7 +210,7 @@ fn an_orphan_without_a_supervisor_is_adopted() {
     let (one, key) = scene.holder(&spec);
     let service = scene.only_living();
     let supervisor = scene.only_supervisor(&spec);
-    supervisor.signal(Signal::KILL);
+    supervisor.kill();
     supervisor.wait_gone();
     one.kill();
     let two = scene.client(&spec);
@@ -234,7 +234,7 @@ fn what_a_killed_supervisor_has_told_to_stop_is_not_used_any_more() {
         let two = scene.client(&spec);
         one.kill();
         deadline::until_true("it is being stopped", || two.status().state == "Stopping");
-        supervisor.signal(Signal::KILL);
+        supervisor.kill();
         supervisor.wait_gone();
         assert!(service.is_live());
         let held = two.acquire();
@@ -277,7 +277,7 @@ fn one_that_dies_while_it_is_kept_warm_leaves_nothing() {
     let (client, key) = scene.holder(&spec);
     let service = scene.only_living();
     assert_eq!(client.call(Command::DropAll), Reply::Done);
-    service.signal(Signal::KILL);
+    service.kill();
     scene.everything_ends(&spec, key);
 }
 
@@ -288,7 +288,7 @@ fn one_that_dies_is_replaced_by_the_next_acquire_and_tells_how() {
     let (one, key) = scene.holder(&spec);
     let first = scene.only_living();
     let supervisor = scene.only_supervisor(&spec);
-    first.signal(Signal::KILL);
+    first.kill();
     supervisor.wait_gone();
     assert_eq!(one.status().state, "Dead");
     assert_eq!(one.status().exit.as_deref(), Some("signal: 9 (SIGKILL)"));
@@ -327,7 +327,7 @@ fn a_suspended_supervisor_loses_nothing() {
     let (client, key) = scene.holder(&spec);
     let supervisor = scene.only_supervisor(&spec);
     supervisor.signal(Signal::STOP);
-    scene.only_living().signal(Signal::KILL);
+    scene.only_living().kill();
     client.kill();
     supervisor.signal(Signal::CONT);
     scene.everything_ends(&spec, key);
@@ -377,7 +377,7 @@ fn a_pipeline_ends_with_the_client_and_not_with_the_service() {
     // The actor's own output is such a pipe; its end is what `kill` waits for.
     client.kill();
     assert!(service.is_live() && supervisor.is_live());
-    service.signal(Signal::KILL);
+    service.kill();
     scene.everything_ends(&spec, key);
 }
 
@@ -411,7 +411,7 @@ fn callbacks_that_follow_a_dead_command_have_a_supervisor_of_their_own() {
     let (one, key) = scene.holder(&spec);
     let first = scene.only_supervisor(&spec);
     let service = scene.only_living();
-    service.signal(Signal::KILL);
+    service.kill();
     service.wait_gone();
     // While the first supervisor is still busy with what the service has left.
     let by_callback = ServiceSpec {

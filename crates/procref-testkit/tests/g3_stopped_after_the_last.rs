@@ -185,7 +185,7 @@ fn a_dead_service_is_not_stopped_again() {
     let client = scene.client(&spec);
     let held = client.acquire();
     let service = scene.only_living();
-    service.signal(Signal::KILL);
+    service.kill();
     service.wait_gone();
     client.release(&held);
     assert_eq!(scene.calls("on_last_release"), 0);

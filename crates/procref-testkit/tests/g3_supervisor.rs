@@ -40,7 +40,7 @@ fn all_of_them_killed_at_once() {
             client.acquire();
         }
         for client in &clients {
-            client.identity().signal(Signal::KILL);
+            client.identity().kill();
         }
         for client in &clients {
             client.wait_end();
@@ -209,7 +209,7 @@ fn replaced_by_a_join(via: Via) {
     let (one, key) = scene.holder(&spec);
     let service = scene.only_living();
     let supervisor = scene.only_supervisor(&spec);
-    supervisor.signal(Signal::KILL);
+    supervisor.kill();
     supervisor.wait_gone();
 
     let clients = scene.clients(6, &spec);
@@ -236,7 +236,7 @@ fn an_orphan_without_a_supervisor_is_adopted_with_a_new_one() {
     let (one, key) = scene.holder(&spec);
     let service = scene.only_living();
     let supervisor = scene.only_supervisor(&spec);
-    supervisor.signal(Signal::KILL);
+    supervisor.kill();
     supervisor.wait_gone();
     one.kill();
     assert!(service.is_live());
@@ -258,7 +258,7 @@ fn who_keeps_orphans_starts_a_supervisor_for_one_that_is_not_to_be_kept() {
     let (one, key) = scene.holder(&spec);
     let service = scene.only_living();
     let supervisor = scene.only_supervisor(&spec);
-    supervisor.signal(Signal::KILL);
+    supervisor.kill();
     supervisor.wait_gone();
 
     let (keeper, _) = scene.holder(&spec.clone().keeping_orphans());
@@ -419,7 +419,7 @@ fn a_lingering_service_whose_supervisor_is_killed_is_stopped_by_its_last_client(
     let client = scene.client(&spec);
     let held = client.acquire();
     let supervisor = scene.only_supervisor(&spec);
-    supervisor.signal(Signal::KILL);
+    supervisor.kill();
     supervisor.wait_gone();
     client.release(&held);
     scene.assert_clean();

@@ -242,7 +242,7 @@ fn a_callback_says_when_it_is_ready_and_its_death_is_seen_meanwhile() {
         client.event(&Event::Running(Callback::Ready));
         deadline::until_true("it is there", || scene.started().len() == 1);
         if dies {
-            scene.only_living().signal(rustix::process::Signal::KILL);
+            scene.only_living().kill();
             let failure = client.finish_acquire(pending).expect_err("dead");
             assert_says(&failure, &["killed by signal 9"]);
         } else {
@@ -291,7 +291,7 @@ fn who_waits_for_a_start_that_fails_takes_over() {
     let second = two.begin_acquire(Via::TokioMulti);
     scene.wait_sleepers(key, 1);
     fs::write(&file, "").expect("write");
-    scene.only_living().signal(rustix::process::Signal::KILL);
+    scene.only_living().kill();
     one.finish_acquire(first).expect_err("it died");
     let held = two.finish_acquire(second).expect("taken over");
     assert_eq!(held.got.pid, scene.only_living().pid);

@@ -2,15 +2,12 @@
 //! error that tells what happened; and who waits for another one's start wakes
 //! when it is over, however it ended.
 
-#![cfg(target_os = "linux")]
-
 use procref_testkit::actor::{Actor, Pending};
 use procref_testkit::protocol::{
     Callback, Command, Death, Event, Failure, Gate, HealthOutcome, Outcome, Place, Reply,
     ServiceSpec, StopOutcome, Via,
 };
-use procref_testkit::{Scene, kernel, scene};
-use rustix::process::Signal;
+use procref_testkit::{Scene, scene};
 
 const START: Gate = Gate::Before(Callback::Start);
 
@@ -139,34 +136,6 @@ fn one_takes_over_when_the_starter_kills_itself_in_its_callback() {
     });
     it.starter.wait_end();
     all_served(&scene, &it.waiters, it.waiting);
-}
-
-/// A paused waiter must not be given what it cannot use.
-#[test]
-fn a_paused_waiter_holds_nobody_up() {
-    let scene = scene!();
-    let it = starter_and_waiters(&scene, Outcome::Fail("no".to_owned()));
-    let (paused, running) = it.waiters.split_at(1);
-    paused[0].identity().signal(Signal::STOP);
-    it.starter.proceed(START);
-    assert!(it.starter.finish_acquire(it.starting).is_err());
-    let mut waiting = it.waiting.into_iter();
-    let pending = waiting.next().expect("one that is paused");
-    let mut held = Vec::new();
-    for (waiter, pending) in running.iter().zip(waiting) {
-        held.push(waiter.finish_acquire(pending).expect("acquire"));
-    }
-    assert!(!paused[0].has_replied(&pending));
-    assert_eq!(running[0].count(), 3);
-    paused[0].identity().signal(Signal::CONT);
-    held.push(paused[0].finish_acquire(pending).expect("acquire"));
-    assert_eq!(running[0].count(), 4);
-    let order = running.iter().chain(paused);
-    for (waiter, held) in order.zip(&held) {
-        assert_eq!(held.got.pid, scene.only_living().pid);
-        waiter.release(held);
-    }
-    assert_eq!(scene.started().len(), 1);
 }
 
 #[test]
@@ -354,8 +323,7 @@ fn the_health_checks_of_a_crowd_run_side_by_side() {
         for client in &crowd {
             client.event(&Event::Running(Callback::Health));
         }
-        let lock = kernel::find(key).expect("a set").value(1).expect("read");
-        assert_eq!(lock, 0);
+        assert!(!scene.is_locked(key));
         let mut held = Vec::new();
         for (client, pending) in crowd.iter().zip(begun) {
             client.proceed(gate);
@@ -392,7 +360,7 @@ fn no_start_callback_when_the_service_has_died() {
     let host = scene.client(&scene.service("guest"));
     let held = host.acquire();
     let service = scene.only_living();
-    service.signal(Signal::KILL);
+    service.kill();
     service.wait_gone();
     let guest = scene.client(&scene.service("guest").starting([]));
     let failure = guest.try_acquire(Via::TokioMulti).expect_err("it is dead");
@@ -421,7 +389,7 @@ fn try_join_neither_starts_nor_waits() {
     assert_eq!(starter.count(), 2);
     guest.release(&joined);
     let service = scene.only_living();
-    service.signal(Signal::KILL);
+    service.kill();
     service.wait_gone();
     assert_eq!(guest.try_join(), Ok(None), "it is dead");
     assert_eq!(starter.count(), 1);
@@ -486,7 +454,7 @@ fn status_tells_what_goes_on() {
     assert_eq!(held.got.generation, 1);
 
     let service = scene.only_living();
-    service.signal(Signal::KILL);
+    service.kill();
     service.wait_gone();
     let (name, clients, _, transition) = state();
     assert_eq!((&*name, clients, transition), ("Dead", 1, None));
@@ -516,6 +484,6 @@ fn looking_creates_nothing() {
     assert_eq!(client.count(), 0);
     assert_eq!(client.status().state, "Absent");
     assert_eq!(client.try_join(), Ok(None));
-    assert_eq!(kernel::find(key), None);
+    assert!(!scene.exists(key));
     assert!(scene.files().is_empty());
 }

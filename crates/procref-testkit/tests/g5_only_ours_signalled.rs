@@ -15,7 +15,6 @@ use procref_testkit::protocol::{
     Command, HealthOutcome, Outcome, ProcessOp, Reply, StopOutcome, Via,
 };
 use procref_testkit::{Scene, deadline, kernel, observe, scene};
-use rustix::process::Signal;
 
 /// `i32::MAX`: what is above it turns negative as a `pid_t`.
 const PID_LIMIT: u32 = 0x7fff_ffff;
@@ -205,7 +204,7 @@ fn a_service_without_process_is_never_signalled() {
 /// somebody who has nothing to do with it.
 fn recycle_the_services_pid(scene: &Scene) -> Identity {
     let service = scene.only_living();
-    service.signal(Signal::KILL);
+    service.kill();
     let name = format!("/proc/{}", service.pid);
     deadline::until_true("init reaps the service", || {
         !fs::exists(&name).unwrap_or(true)

@@ -4,12 +4,10 @@
 //! Every scene insists on this when it ends. Here are the endings that leave
 //! something for a while.
 
-#![cfg(target_os = "linux")]
-
 use procref_testkit::protocol::{
     Callback, Command, Event, Gate, HealthOutcome, Outcome, Reply, StopOutcome, Via,
 };
-use procref_testkit::{Scene, kernel, scene};
+use procref_testkit::{Scene, scene};
 
 /// One more client comes and goes, and all is well and clean again.
 fn the_next_one_cleans(scene: &Scene, name: &str) {
@@ -22,7 +20,7 @@ fn the_next_one_cleans(scene: &Scene, name: &str) {
 }
 
 #[test]
-fn one_set_and_one_file_while_it_runs() {
+fn one_object_and_one_file_while_it_runs() {
     let scene = scene!();
     let clients = scene.clients(3, &scene.service("tidy"));
     let held: Vec<_> = clients
@@ -30,9 +28,8 @@ fn one_set_and_one_file_while_it_runs() {
         .map(procref_testkit::Actor::acquire)
         .collect();
     assert_eq!(scene.files().len(), 1, "the record");
-    let sets = kernel::sets();
     let key = clients[0].build_as(1, &scene.service("tidy"));
-    assert_eq!(sets.iter().filter(|set| set.key == key).count(), 1);
+    assert!(scene.exists(key));
     for (client, held) in clients.iter().zip(&held) {
         client.release(held);
     }
@@ -101,7 +98,7 @@ fn a_holder_and_its_service_killed() {
     let client = scene.client(&scene.service("killed"));
     client.acquire();
     let service = scene.only_living();
-    service.signal(rustix::process::Signal::KILL);
+    service.kill();
     service.wait_gone();
     client.kill();
     the_next_one_cleans(&scene, "killed");
@@ -149,25 +146,6 @@ fn a_recoverer_killed_in_its_callback() {
 }
 
 #[test]
-fn the_set_of_a_crash_removed_by_hand() {
-    let scene = scene!();
-    // Without a supervisor, which would be faster.
-    let spec = scene.service("killed").keeping_orphans();
-    let client = scene.client(&spec);
-    let key = client.build_as(1, &spec);
-    let held = client.acquire();
-    client.kill();
-    kernel::find(key).expect("a set").remove().expect("remove");
-    // Only the record knows of the service that still lives.
-    let next = scene.client(&scene.service("killed"));
-    let other = next.acquire();
-    assert_ne!(other.got.pid, held.got.pid);
-    scene.assert_never_two();
-    next.release(&other);
-    scene.assert_clean();
-}
-
-#[test]
 fn the_record_of_a_running_service_removed_by_hand() {
     let scene = scene!();
     let mut spec = scene.service("forgotten");
@@ -197,7 +175,7 @@ fn a_crash_of_everybody_in_a_storm() {
     }
     procref_testkit::deadline::until_true("a few rounds", || scene.started().len() > 3);
     for client in &clients {
-        client.identity().signal(rustix::process::Signal::KILL);
+        client.identity().kill();
     }
     for client in &clients {
         client.wait_end();
@@ -207,7 +185,7 @@ fn a_crash_of_everybody_in_a_storm() {
     let unknown: Vec<_> = scene.living();
     assert!(unknown.len() <= 1, "{unknown:?}");
     for service in unknown {
-        service.signal(rustix::process::Signal::KILL);
+        service.kill();
         service.wait_gone();
     }
     the_next_one_cleans(&scene, "crash");

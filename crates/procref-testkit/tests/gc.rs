@@ -19,7 +19,6 @@ use procref_testkit::protocol::{
     Callback, Command, CounterOp, Event, Gate, Outcome, Reply, ServiceSpec, Via,
 };
 use procref_testkit::{Actor, Scene, scene};
-use rustix::process::Signal;
 
 /// The slot that keeps a service without a client.
 const PIN: usize = 4;
@@ -48,7 +47,7 @@ fn assert_nothing_to_collect(scene: &Scene) {
 }
 
 fn kill(process: Identity) {
-    process.signal(Signal::KILL);
+    process.kill();
     process.wait_gone();
 }
 

@@ -153,7 +153,7 @@ fn a_record_that_crashes_have_left_is_listed_as_absent() {
     client.acquire();
     let service = scene.only_living();
     kernel::find(key).expect("a set").remove().expect("remove");
-    service.signal(rustix::process::Signal::KILL);
+    service.kill();
     service.wait_gone();
     client.kill();
     let listed = list(&scene);

@@ -8,7 +8,6 @@ use procref_testkit::protocol::{
     Via,
 };
 use procref_testkit::{Actor, Scene, deadline, kernel, scene};
-use rustix::process::Signal;
 
 const BEFORE: Gate = Gate::Before(Callback::OnReady);
 
@@ -65,7 +64,7 @@ fn every_instance_is_prepared_once() {
         let held: Vec<_> = clients.iter().map(Actor::acquire).collect();
         assert_eq!(scene.calls("on_ready"), 1);
         let service = scene.only_living();
-        service.signal(Signal::KILL);
+        service.kill();
         service.wait_gone();
         let again: Vec<_> = clients.iter().map(Actor::acquire).collect();
         assert_eq!(scene.calls("on_ready"), 2);
@@ -168,7 +167,7 @@ fn a_recovery_that_it_fails_leaves_no_instance() {
     let holder = scene.client(&scene.service("prepared"));
     let held = holder.acquire();
     let old = scene.only_living();
-    old.signal(Signal::KILL);
+    old.kill();
     old.wait_gone();
     let spec = scene.service("prepared").recovering([Outcome::Replace]);
     let client = scene.client(&spec.preparing([ReadyOutcome::Fail, ReadyOutcome::Pass]));

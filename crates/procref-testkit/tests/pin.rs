@@ -8,7 +8,6 @@ use procref_testkit::protocol::{
     Callback, Command, Event, Gate, Outcome, Reply, ServiceSpec, StopOutcome, Via,
 };
 use procref_testkit::{Actor, Scene, deadline, kernel, scene};
-use rustix::process::Signal;
 
 /// A name that no other test's service has, so that its supervisor can be told.
 fn unique(scene: &Scene) -> ServiceSpec {
@@ -33,7 +32,7 @@ fn leave_pinned(scene: &Scene, spec: &ServiceSpec, killed: bool) -> i32 {
 
 fn kill_supervisor(spec: &ServiceSpec) {
     for supervisor in supervisors_of(&spec.name) {
-        supervisor.signal(Signal::KILL);
+        supervisor.kill();
         supervisor.wait_gone();
     }
 }
@@ -142,7 +141,7 @@ fn a_dead_pinned_instance_is_replaced_and_the_pin_stays() {
     let spec = unique(&scene);
     let key = leave_pinned(&scene, &spec, true);
     let service = scene.only_living();
-    service.signal(Signal::KILL);
+    service.kill();
     service.wait_gone();
     let client = scene.client(&spec);
     assert_eq!(client.status().state, "Dead");
@@ -164,7 +163,7 @@ fn a_failed_restart_leaves_the_pin_and_no_instance() {
     let spec = unique(&scene);
     let key = leave_pinned(&scene, &spec, true);
     let service = scene.only_living();
-    service.signal(Signal::KILL);
+    service.kill();
     service.wait_gone();
     let failing = spec.clone().starting([Outcome::Fail("no".to_owned())]);
     let client = scene.client(&failing);
@@ -220,7 +219,7 @@ fn unpinning_waits_for_a_transition() {
     let spec = unique(&scene);
     let key = leave_pinned(&scene, &spec, true);
     let old = scene.only_living();
-    old.signal(Signal::KILL);
+    old.kill();
     old.wait_gone();
     let start = Gate::Before(Callback::Start);
     let starter = scene.client(&spec.clone().gated([start]));

@@ -10,7 +10,6 @@ use procref_testkit::protocol::{
     Callback, Command, Event, Gate, HealthOutcome, Outcome, Place, Reply, StopOutcome, Via,
 };
 use procref_testkit::{kernel, scene};
-use rustix::process::Signal;
 
 /// Every way to acquire, each with every place to drop; each time the handle
 /// is the last one, so the drop has to stop the service.
@@ -154,7 +153,7 @@ fn waiting_for_the_service_to_stop_blocks_no_executor() {
     });
     ticks(&client);
     assert!(!client.has_replied(&releasing));
-    service.signal(Signal::KILL);
+    service.kill();
     assert_eq!(client.reply(releasing), Reply::Done);
 }
 
@@ -172,10 +171,10 @@ fn stopping_the_old_one_before_a_start_blocks_no_executor() {
     client.event(&Event::Running(Callback::Health));
     ticks(&client);
     assert!(!client.has_replied(&acquiring));
-    old.signal(Signal::KILL);
+    old.kill();
     let new = client.finish_acquire(acquiring).expect("acquire");
     assert_ne!(new.got.pid, old.pid);
-    scene.only_living().signal(Signal::KILL);
+    scene.only_living().kill();
     client.release(&held);
     client.release(&new);
 }

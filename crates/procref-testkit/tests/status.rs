@@ -11,7 +11,6 @@ use procref_testkit::protocol::{
     Callback, Command, CounterOp, Event, Gate, Place, Reply, ServiceSpec, Via,
 };
 use procref_testkit::{Actor, Scene, kernel, scene};
-use rustix::process::Signal;
 
 /// Where names of clients begin in a set, and how many semaphores it has.
 const WHO: usize = 28;
@@ -261,7 +260,7 @@ fn the_supervisor_is_told_whoever_joined_last() {
         held.push(client.acquire());
     }
     assert_eq!(status(&spec).supervisor(), Some(supervisor.pid));
-    supervisor.signal(Signal::KILL);
+    supervisor.kill();
     supervisor.wait_gone();
     assert_eq!(status(&spec).supervisor(), None);
     clients[2].release(&held[2]);
@@ -291,7 +290,7 @@ fn an_instance_says_how_old_it_is() {
     assert!(uptime <= before.elapsed().expect("since then"));
     deadline::until_true("it grows older", || status(&spec).uptime() > Some(uptime));
     let service = scene.only_living();
-    service.signal(Signal::KILL);
+    service.kill();
     service.wait_gone();
     let told = status(&spec);
     assert_eq!((told.state(), told.uptime()), (State::Dead, None));
@@ -329,7 +328,7 @@ fn what_is_kept_warm_says_for_how_long() {
     assert_eq!(status(&spec).linger_left(), None);
     let supervisor = status(&spec).supervisor().expect("a supervisor");
     let supervisor = procref_testkit::observe::Identity::of(supervisor).expect("it lives");
-    supervisor.signal(Signal::KILL);
+    supervisor.kill();
     supervisor.wait_gone();
     client.release(&held);
 }

@@ -9,7 +9,6 @@ use procref_testkit::protocol::{
     Callback, Event, Gate, HealthOutcome, ServiceSpec, StopOutcome, Via,
 };
 use procref_testkit::{Actor, Scene, deadline, kernel, scene};
-use rustix::process::Signal;
 
 fn callback(scene: &Scene) -> ServiceSpec {
     let spec = scene.service("stop me").stopping(StopOutcome::Terminate);
@@ -258,7 +257,7 @@ fn a_dead_service_is_cleared_and_stopping_nothing_creates_nothing() {
     assert_eq!(kernel::find(key), None);
     let (holder, _) = scene.holder(&spec);
     let service = scene.only_living();
-    service.signal(Signal::KILL);
+    service.kill();
     service.wait_gone();
     assert!(client.stop(true, Via::Blocking).is_ok());
     holder.kill();

@@ -1,8 +1,12 @@
 //! G1 to G6 and G8 under everything at once: a short storm, which has to end well.
 
-#![cfg(target_os = "linux")]
-
+use std::path::PathBuf;
 use std::process::Command;
+
+fn program() -> PathBuf {
+    // The compiler may have run on another system.
+    std::path::absolute(env!("CARGO_BIN_EXE_storm")).expect("a path")
+}
 
 /// The figure that stands before this text.
 fn figure(table: &str, what: &str) -> u64 {
@@ -11,11 +15,31 @@ fn figure(table: &str, what: &str) -> u64 {
     number.unwrap_or_else(|| panic!("no figure of {what:?} in:\n{table}"))
 }
 
+/// To start a process takes a hundred times as long on Windows as to fork one.
+const SIZE: [&str; 6] = if cfg!(windows) {
+    ["--processes", "12", "--seconds", "8", "--kill-rate", "6"]
+} else {
+    ["--processes", "24", "--seconds", "6", "--kill-rate", "100"]
+};
+
+/// What happens in a storm on Linux alone.
+const LINUX: &[&str] = if cfg!(windows) {
+    &[]
+} else {
+    &[
+        "checks while held",
+        "- clients, at a moment of their own",
+        "- supervisors, from outside",
+        "forked children",
+        "other programs executed while holding",
+    ]
+};
+
 #[test]
 fn a_storm_of_both_kinds_breaks_no_promise() {
-    let output = Command::new(env!("CARGO_BIN_EXE_storm"))
-        .args(["--processes", "24", "--seconds", "6", "--kill-rate", "100"])
-        .args(["--kind", "both"])
+    let output = Command::new(program())
+        .args(SIZE)
+        .args(["--kind", "both", "--doomed", "60"])
         .output()
         .expect("run the storm");
     let table = String::from_utf8_lossy(&output.stdout);
@@ -26,27 +50,23 @@ fn a_storm_of_both_kinds_breaks_no_promise() {
         figure(&table, "most live instances of a service at once"),
         1
     );
-    for what in [
+    let everywhere = [
         "rounds",
         "client processes",
         "acquisitions",
-        "checks while held",
         "starts",
         "- clients, from outside",
         "- clients, at a step of procref's",
-        "- clients, at a moment of their own",
-        "- supervisors, from outside",
         "- instances",
-        "forked children",
-        "other programs executed while holding",
-    ] {
+    ];
+    for what in everywhere.iter().chain(LINUX) {
         assert!(figure(&table, what) > 0, "no {what}:\n{table}");
     }
 }
 
 #[test]
 fn it_says_what_it_does_not_understand() {
-    let output = Command::new(env!("CARGO_BIN_EXE_storm"))
+    let output = Command::new(program())
         .args(["--processes", "many"])
         .output()
         .expect("run the storm");

@@ -1,17 +1,17 @@
 //! The witnesses themselves: would they notice?
 
-#![cfg(target_os = "linux")]
-
 use std::io::{BufRead, BufReader};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, Command, Stdio};
 
 use procref_testkit::observe::Identity;
-use procref_testkit::{Scene, kernel, scene};
+use procref_testkit::{Scene, scene};
 
 /// Starts the fake service outside of any callback and waits for it.
 fn serve(scene: &Scene) -> Child {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_procref-fake-service"))
+    // The compiler may have run on another system.
+    let program = std::path::absolute(env!("CARGO_BIN_EXE_procref-fake-service"));
+    let mut child = Command::new(program.expect("a path"))
         .arg("--log")
         .arg(scene.log_path())
         .arg("--witness")
@@ -56,17 +56,14 @@ fn what_is_left_is_noticed_and_removed() {
     let scene = scene!();
     let mut service = serve(&scene);
     let actor = scene.actor();
-    let key = actor.build(&scene.service("left"));
-    let set = kernel::Set::create(key, 2, 0o600).expect("create a set");
     let file = scene.runtime_dir().join("file");
     std::fs::write(&file, "").expect("write");
 
     let text = panic_text(|| drop(scene));
-    for part in ["service process", "semaphore set", "file "] {
+    for part in ["service process", "file "] {
         assert!(text.contains(part), "{text}");
     }
     assert!(service.try_wait().expect("try_wait").is_some());
-    assert_eq!(kernel::find(set.key), None);
     assert!(!file.exists());
     actor.wait_end();
 }

@@ -182,8 +182,9 @@ impl ServiceCommand {
         self
     }
 
-    /// The signal that asks it to stop. [`StopSignal::Term`] unless set. Whatever is left of it after
-    /// the [stop timeout](crate::SharedServiceBuilder::stop_timeout) is killed.
+    /// The signal that asks it to stop. [`StopSignal::Term`] unless set. What it means on Windows
+    /// [is said there](StopSignal). Whatever is left of it after the
+    /// [stop timeout](crate::SharedServiceBuilder::stop_timeout) is killed.
     pub fn stop_signal(mut self, signal: StopSignal) -> Self {
         self.stop_signal = signal;
         self

@@ -92,6 +92,12 @@ pub(crate) trait Kernel: Send + Sync + 'static {
 
     /// The object as the system's own tools name it.
     fn object_name(key: &ServiceKey) -> String;
+
+    /// Asks what a service has started to end, where its own process has no way to be asked. False: neither
+    /// have they.
+    fn ask_tree(_: Identity) -> bool {
+        false
+    }
 }
 
 /// What to do about an object that does not exist.

@@ -12,14 +12,35 @@
 //! everything above `i32::MAX` (to the kernel: a process group, or everybody). The
 //! functions do nothing then but log a warning, the methods return an error.
 //!
+//! # Windows
+//!
+//! Windows has no signals. A process is asked to end by the first of these that it has, and by no other:
+//!
+//! 1. the event `Local\procref-stop-PID` (PID in decimal digits), which a service creates, if it wants to be asked,
+//!    and waits for (in Rust: `StopEvent`; elsewhere
+//!    [`CreateEventW`](https://learn.microsoft.com/windows/win32/api/synchapi/nf-synchapi-createeventw)). It is set;
+//! 2. a console that the caller is on as well. It gets
+//!    [`CTRL_BREAK_EVENT`](https://learn.microsoft.com/windows/console/ctrl-c-and-ctrl-break-signals), which ends a
+//!    program that does not handle it. Only a service that procref has created, with a
+//!    [stop signal](crate::StopSignal) that terminals send: of no other process is it known to be the head of a
+//!    process group, and Ctrl-Break for one that is not reaches everybody on the console. So the functions here
+//!    do not use it;
+//! 3. top-level windows on the caller's desktop that no other window owns, visible or not, but for consoles. They get
+//!    [`WM_CLOSE`](https://learn.microsoft.com/windows/win32/winmsg/wm-close). Of a service in procref's care that has none
+//!    itself, those of the processes that it has started.
+//!
+//! A process that has none of these cannot be asked: [`terminate`] does nothing to it, and [`stop`] ends it at
+//! once, as [`kill`] does (`TerminateProcess`, exit code 137). Both log a warning then. By what a process was asked is logged
+//! as well, at the level of debugging.
+//!
+//! To look for windows user32.dll is loaded into the calling process, if it is not there. From then on
+//! [Windows does not tell](https://learn.microsoft.com/windows/console/handlerroutine) a console program's control handlers
+//! of a logoff or a shutdown.
+//!
 //! # Platforms
 //!
-//! Windows has no signals. There, [`terminate`] sets the event `Local\procref-stop-PID` (PID in decimal
-//! digits), which a service creates, if it wants to be asked, and waits for (in Rust: `StopEvent`; elsewhere
-//! [`CreateEventW`](https://learn.microsoft.com/windows/win32/api/synchapi/nf-synchapi-createeventw)).
-//! A process that has no such event cannot be asked: [`terminate`] does nothing to it, and [`stop`] ends it at
-//! once, as [`kill`] does (`TerminateProcess`, exit code 137). A process is known by its pid and creation
-//! time there, and its handle is kept open, so that nobody else gets the pid.
+//! On Windows a process is known by its pid and creation time, and its handle is kept open, so that nobody else
+//! gets the pid.
 //!
 //! Linux 5.3 and later use pidfds. Where the kernel or a sandbox refuses them, the start
 //! time in [`/proc/PID/stat`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html) is
@@ -65,8 +86,8 @@ pub(crate) use sys::BareProcess;
 pub use sys::StopEvent;
 #[cfg(windows)]
 pub(crate) use sys::{
-    KILLED, MYSELF, created, directories, facts, has_ended, open, open_identity, security,
-    terminate as end, wait_for, wide,
+    BREAK, KILLED, MYSELF, ask_windows, created, directories, facts, has_console, has_ended, open,
+    open_identity, security, terminate as end, wait_for, wide,
 };
 pub(crate) use sys::{Signal, fork_epoch, process_space};
 #[cfg(feature = "crash-points")]
@@ -174,7 +195,8 @@ impl Process {
         sys::is_alive(self.identity, &self.handle)
     }
 
-    /// Asks it to end (`SIGTERM`). One that is gone already is no error.
+    /// Asks it to end (`SIGTERM`; on Windows [by what it has](self#windows)). One that is gone already is no
+    /// error.
     ///
     /// # Errors
     ///
@@ -182,12 +204,12 @@ impl Process {
     pub fn terminate(&self) -> Result<()> {
         if !self.signal("terminate", sys::TERMINATE)? {
             let pid = self.pid();
-            tracing::debug!(pid, "there is no way to ask it to end");
+            tracing::warn!(pid, "there is no way to ask it to end: nothing was done");
         }
         Ok(())
     }
 
-    /// Ends it (`SIGKILL`). One that is gone already is no error.
+    /// Ends it (`SIGKILL`, `TerminateProcess`). One that is gone already is no error.
     ///
     /// # Errors
     ///
@@ -210,6 +232,12 @@ impl Process {
             if self.wait(grace)? {
                 return Ok(());
             }
+        } else {
+            let pid = self.pid();
+            tracing::warn!(
+                pid,
+                "there is no way to ask it to end: ended at once, without its grace"
+            );
         }
         self.kill()?;
         if self.wait(KILL_TIMEOUT)? {
@@ -285,7 +313,7 @@ pub fn is_alive(pid: u32) -> bool {
     is_possible(pid) && sys::is_pid_alive(pid)
 }
 
-/// Asks the process that has this pid now to end (`SIGTERM`).
+/// Asks the process that has this pid now to end (`SIGTERM`; on Windows [by what it has](self#windows)).
 ///
 /// Does nothing if there is none, or if it is one that [nobody here signals](self).
 ///

@@ -342,7 +342,7 @@ impl Holder {
 
     #[track_caller]
     pub fn kill(mut self) {
-        self.client.signal(rustix::process::Signal::KILL);
+        self.client.kill();
         self.running.wait();
     }
 }

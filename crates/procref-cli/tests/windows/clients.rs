@@ -1,15 +1,13 @@
 //! `run` and `hold`.
 
 use std::fs;
-use std::os::windows::process::CommandExt as _;
 
 use procref::process::Process;
-use windows_sys::Win32::System::Threading::CREATE_NEW_PROCESS_GROUP;
+use procref_testkit::process::Key;
 
 use crate::stage::{
     INTERRUPTED, LONG, Piped as _, Stage, ask, client, deaf, ending_with, finish, line, service,
 };
-use procref_testkit::process::{have_console, press_break};
 
 #[test]
 fn run_starts_the_service_and_returns_the_clients_exit_code() {
@@ -106,6 +104,10 @@ fn a_service_that_listens_to_nobody_is_ended_all_the_same() {
             .piped(),
     );
     assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(
+        done.err.contains("there is no way to ask it to end"),
+        "{done:?}"
+    );
     assert_eq!(stage.life(), ["started"]);
     assert!(!procref::process::is_alive(stage.lives()[0].1));
 }
@@ -160,32 +162,62 @@ fn hold_fails_when_the_service_dies() {
     assert!(done.err.contains("service `db` has ended"), "{done:?}");
 }
 
-#[test]
-#[ignore = "Wine without a display refuses to send keys; on Windows: --include-ignored"]
-fn keys_are_the_clients_and_its_exit_code_is_told() {
-    have_console().unwrap();
+/// With a stop signal that puts the service on the same console: it is not the service's key.
+fn run_and_press(key: Key) {
     let stage = Stage::new();
-    let mut command = stage.procref(["run", "db", "--start", &service(), "--port", "auto", "--"]);
-    let mut run = ending_with(command.args(client()), INTERRUPTED)
-        .creation_flags(CREATE_NEW_PROCESS_GROUP)
-        .piped();
+    let start = service();
+    let [own, exact, part, captured] = client();
+    let mut command = stage.on_terminal(
+        key,
+        &[
+            "run",
+            "db",
+            "--start",
+            &start,
+            "--port",
+            "auto",
+            "--stop-signal",
+            "SIGINT",
+            "--",
+            &own,
+            &exact,
+            &part,
+            &captured,
+        ],
+    );
+    let mut run = ending_with(&mut command, INTERRUPTED).piped();
     while !line(&mut run).contains("listens to the keyboard") {}
-    press_break(run.id()).unwrap();
+    run.press();
     let done = finish(run);
     assert_eq!(done.code, Some(9), "{done:?}");
     assert_eq!(stage.life(), ["started", "waits", "interrupted", "asked"]);
 }
 
 #[test]
-#[ignore = "Wine without a display refuses to send keys; on Windows: --include-ignored"]
-fn hold_lets_go_when_a_key_says_so() {
-    have_console().unwrap();
+fn ctrl_c_is_the_clients_and_its_exit_code_is_told() {
+    run_and_press(Key::C);
+}
+
+fn hold_and_press(key: Key) {
     let stage = Stage::new();
-    let mut command = stage.procref(["hold", "db", "--start", &service(), "--port", "auto"]);
-    let mut holder = command.creation_flags(CREATE_NEW_PROCESS_GROUP).piped();
-    line(&mut holder);
-    press_break(holder.id()).unwrap();
+    let start = service();
+    let mut holder = stage
+        .on_terminal(key, &["hold", "db", "--start", &start, "--port", "auto"])
+        .piped();
+    while !line(&mut holder).starts_with("db: ") {}
+    holder.press();
     let done = finish(holder);
     assert_eq!(done.code, Some(0), "{done:?}");
     assert_eq!(stage.life(), ["started", "asked"]);
+}
+
+#[test]
+fn hold_lets_go_on_ctrl_c() {
+    hold_and_press(Key::C);
+}
+
+#[test]
+#[ignore = "Wine 8 delivers no Ctrl-Break; on Windows: --include-ignored"]
+fn hold_lets_go_on_ctrl_break() {
+    hold_and_press(Key::Break);
 }

@@ -3,6 +3,7 @@
 
 #![cfg(windows)]
 
+mod asking;
 mod clients;
 mod configuration;
 mod doctor;

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::windows::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio, exit, id};
 use std::sync::mpsc::channel;
@@ -12,7 +13,9 @@ use std::thread;
 use std::time::Duration;
 
 use procref::process::StopEvent;
+use procref_testkit::process::{Key, hear_keys, press_ctrl};
 use tempfile::TempDir;
+use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
 
 /// Longer than anything takes.
 pub const LONG: Duration = Duration::from_secs(90);
@@ -28,6 +31,12 @@ const DEAF: &str = "TEST_DEAF";
 
 /// The named pipe that it makes before it listens.
 const PIPE: &str = "TEST_PIPE";
+
+/// The words after `procref` on a terminal, a line each.
+const TERMINAL: &str = "TEST_TERMINAL";
+
+/// The key that is typed there.
+const KEY: &str = "TEST_KEY";
 
 /// How the client is to end.
 const CODE: &str = "TEST_CODE";
@@ -81,6 +90,26 @@ impl Stage {
         finish(self.procref(args).piped())
     }
 
+    /// `procref` on a terminal of its own, where this key is typed when [`Running::press`] says so, and no other.
+    pub fn on_terminal(&self, key: Key, args: &[&str]) -> Command {
+        let alone = self.procref([]);
+        let mut terminal = Command::new(env::current_exe().unwrap());
+        terminal
+            .args(["--exact", "stage::a_terminal", "--nocapture"])
+            .env(TERMINAL, args.join("\n"))
+            .env(KEY, if key == Key::C { "c" } else { "break" })
+            .current_dir(self.path("here"))
+            .stdin(Stdio::piped())
+            .creation_flags(CREATE_NO_WINDOW);
+        for (name, value) in alone.get_envs() {
+            match value {
+                Some(value) => terminal.env(name, value),
+                None => terminal.env_remove(name),
+            };
+        }
+        terminal
+    }
+
     /// What the service has written down, without the pids.
     pub fn life(&self) -> Vec<String> {
         self.lives().into_iter().map(|(word, _)| word).collect()
@@ -111,6 +140,12 @@ impl Running {
 
     pub fn id(&self) -> u32 {
         self.0.as_ref().expect("it was not waited for").id()
+    }
+
+    /// Types the key that [`Stage::on_terminal`] was told.
+    pub fn press(&mut self) {
+        let mut stdin = self.child().stdin.take().expect("a terminal");
+        writeln!(stdin, "now").unwrap();
     }
 
     /// Ends it as a crash would.
@@ -219,7 +254,7 @@ pub fn ending_with(command: &mut Command, code: impl ToString) -> &mut Command {
     command.env(CODE, code.to_string())
 }
 
-fn write_down(word: &str) {
+pub fn write_down(word: &str) {
     let path = env::var_os(LIFE).unwrap();
     let mut life = OpenOptions::new()
         .append(true)
@@ -230,7 +265,7 @@ fn write_down(word: &str) {
         .unwrap();
 }
 
-fn variable(name: &str) -> Option<OsString> {
+pub fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
 
@@ -304,6 +339,33 @@ fn a_client() {
     if let Ok(code) = env::var(CODE) {
         exit(code.parse().unwrap());
     }
+}
+
+/// Not a test by itself: a console without a window, with `procref` on it.
+#[test]
+fn a_terminal() {
+    let Some(args) = variable(TERMINAL) else {
+        return;
+    };
+    let key = match env::var(KEY).unwrap().as_str() {
+        "c" => Key::C,
+        _ => Key::Break,
+    };
+    // It is typed for everybody on it, and this process is to see what comes of it.
+    let heard = hear_keys().unwrap();
+    let mut child = Command::new(procref())
+        .args(args.to_str().unwrap().split('\n'))
+        .env_remove(TERMINAL)
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    if std::io::stdin().read_line(&mut String::new()).unwrap() > 0 {
+        press_ctrl(key).unwrap();
+        assert_eq!(heard.recv_timeout(LONG), Ok(key));
+    }
+    let code = child.wait().unwrap().code().unwrap();
+    assert_eq!(heard.try_recv().ok(), None, "nobody has typed that");
+    exit(code);
 }
 
 /// A word on the command line.

@@ -3,12 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use super::{Actor, Held, Pending};
-use crate::kernel;
 use crate::protocol::{
     Command, CounterOp, Failure, Gate, Place, Reply, ServiceSpec, Serving, StatusReport,
     StormReport, Via,
 };
-use crate::scene::lock;
+use crate::scene::{Key, lock, parse_key};
 
 /// Longer than any test takes.
 const LONG_MS: u64 = 1_000_000;
@@ -27,7 +26,7 @@ impl Actor {
     ///
     /// When it cannot be built.
     #[track_caller]
-    pub fn build(&self, spec: &ServiceSpec) -> i32 {
+    pub fn build(&self, spec: &ServiceSpec) -> Key {
         self.build_as(0, spec)
     }
 
@@ -37,7 +36,7 @@ impl Actor {
     ///
     /// When it cannot be built.
     #[track_caller]
-    pub fn build_as(&self, service: u32, spec: &ServiceSpec) -> i32 {
+    pub fn build_as(&self, service: u32, spec: &ServiceSpec) -> Key {
         self.try_build_as(service, spec)
             .unwrap_or_else(|failure| panic!("build: {failure:?}"))
     }
@@ -52,12 +51,16 @@ impl Actor {
     ///
     /// When the actor ends or the deadline passes before.
     #[track_caller]
-    pub fn try_build_as(&self, service: u32, spec: &ServiceSpec) -> Result<i32, Failure> {
+    pub fn try_build_as(&self, service: u32, spec: &ServiceSpec) -> Result<Key, Failure> {
+        let name = spec.name.clone();
         let spec = Box::new(spec.clone());
         match self.call(Command::Build { service, spec }) {
-            Reply::Built { kernel_object, .. } => {
-                let key = kernel::parse_key(&kernel_object);
-                lock(&self.shared.keys).insert(key);
+            Reply::Built {
+                kernel_object,
+                runtime_dir,
+            } => {
+                let key = parse_key(&kernel_object);
+                lock(&self.shared.keys).insert(key, (name, runtime_dir));
                 Ok(key)
             }
             Reply::Failed(failure) => Err(failure),

@@ -8,6 +8,8 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::FromRawFd;
 
+use rustix::process::{Signal, getpid, kill_process};
+
 /// Which side of a [`fork`] one is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forked {
@@ -55,4 +57,12 @@ pub fn passed_listener() -> io::Result<TcpListener> {
 pub fn exit_at_once(code: i32) -> ! {
     // SAFETY: ends the process; nothing of it is used afterwards.
     unsafe { libc::_exit(code) }
+}
+
+/// Dies as by the OOM killer: no destructor, no handler, no unwinding.
+pub fn kill_myself() -> ! {
+    let _ = kill_process(getpid(), Signal::KILL);
+    loop {
+        std::thread::park();
+    }
 }

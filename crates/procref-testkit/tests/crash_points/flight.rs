@@ -168,7 +168,7 @@ impl Flight {
     /// Everybody who holds it, but for the others.
     pub fn kill_all(&self, clients: &[&Actor]) {
         for client in clients.iter().copied().chain(&self.holder) {
-            client.identity().signal(Signal::KILL);
+            client.identity().kill();
         }
         for client in clients {
             client.wait_end();
@@ -223,7 +223,7 @@ pub fn is_gap(point: &CrashPoint) -> bool {
 pub fn end_what_nobody_knows_of(scene: &Scene, point: &CrashPoint) {
     if is_gap(point) {
         for stray in scene.living() {
-            stray.signal(Signal::KILL);
+            stray.kill();
             stray.wait_gone();
         }
     }

@@ -39,7 +39,7 @@ fn holder_of_a_dead_one(
     holder.build(spec);
     let held = holder.acquire();
     let supervisor = scene.only_supervisor(spec);
-    scene.only_living().signal(Signal::KILL);
+    scene.only_living().kill();
     supervisor.wait_gone();
     (holder, held)
 }
@@ -55,7 +55,7 @@ fn g6_what_clients_leave_to_a_supervisor_that_steps_down_it_clears_up() {
     let key = starter.build(&spec);
     let _ = starter.begin_acquire(Via::TokioMulti);
     let supervisor = suspended_supervisor(&spec);
-    starter.identity().signal(Signal::KILL);
+    starter.identity().kill();
     starter.identity().wait_gone();
     holder.release(&held);
     let references = kernel::find(key).map(|set| set.value(REFERENCES).expect("a value"));
@@ -139,7 +139,7 @@ fn a_service_that_dies_right_before_its_supervisor_sleeps_is_noticed() {
         supervisor.is_suspended()
     });
     let service = scene.only_living();
-    service.signal(Signal::KILL);
+    service.kill();
     service.wait_gone();
     supervisor.signal(Signal::CONT);
     let failure = client.finish_acquire(pending).expect_err("it died");

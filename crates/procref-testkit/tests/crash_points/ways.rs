@@ -374,14 +374,14 @@ impl Way {
             Self::ServiceDies => {
                 let supervisor = scene.only_supervisor(spec);
                 let service = scene.only_living();
-                service.signal(Signal::KILL);
+                service.kill();
                 service.wait_gone();
                 flight.begin();
                 return supervisor.wait_gone();
             }
             Self::ServiceAndHolderDie => {
                 let supervisor = scene.only_supervisor(spec);
-                scene.only_living().signal(Signal::KILL);
+                scene.only_living().kill();
                 deadline::until_true("its supervisor is suspended", || supervisor.is_suspended());
                 doomed.kill();
                 flight.begin();
@@ -390,7 +390,7 @@ impl Way {
             }
             Self::TwoSupervisors => {
                 let service = scene.only_living();
-                service.signal(Signal::KILL);
+                service.kill();
                 service.wait_gone();
                 let next = scene.client(spec);
                 next.acquire();
@@ -431,7 +431,7 @@ fn lives_through(doomed: &Actor, command: Command) -> bool {
 
 pub fn kill_supervisors(spec: &ServiceSpec) {
     for supervisor in supervisors_of(&spec.name) {
-        supervisor.signal(Signal::KILL);
+        supervisor.kill();
         supervisor.wait_gone();
     }
 }
@@ -440,7 +440,7 @@ pub fn kill_supervisors(spec: &ServiceSpec) {
 fn kill_service(scene: &Scene, spec: &ServiceSpec) {
     let service = scene.only_living();
     let supervisors = supervisors_of(&spec.name);
-    service.signal(Signal::KILL);
+    service.kill();
     service.wait_gone();
     if spec.command.is_some() {
         supervisors.iter().for_each(|parent| parent.wait_gone());

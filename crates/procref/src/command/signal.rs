@@ -5,8 +5,12 @@ use crate::error::Error;
 
 /// The signal that asks a service to stop.
 ///
-/// Windows has none: there, [`Kill`](Self::Kill) ends it at once, and all others ask it by its
-/// [event](crate::process).
+/// Windows has no signals. There, [`Kill`](Self::Kill) ends the service at once, and all others ask it by what
+/// it [can be asked by](crate::process#windows). [`Int`](Self::Int) and [`Quit`](Self::Quit), which a
+/// terminal sends, do more: the service is created on the console of its starter, if that has one, and
+/// Ctrl-Break asks it. It is bound to that console then: a client that is on another one cannot ask it so, a
+/// Ctrl-Break that is typed there reaches it, too, and it ends when that console is closed. With every other signal it has
+/// a console to itself, without a window, which nobody can close.
 ///
 /// ```
 /// use procref::StopSignal;
@@ -64,13 +68,20 @@ impl StopSignal {
         }
     }
 
-    /// Its number, where the kernel has none: there are but two ways to end a process, asking and killing.
+    /// Its number, where the kernel has none: to ask, with or without the console, and to kill.
     #[cfg(windows)]
     pub(crate) fn number(self) -> i32 {
         match self {
             Self::Kill => 9,
+            _ if self.is_of_terminals() => crate::process::BREAK,
             _ => 15,
         }
+    }
+
+    /// Whether a service that is asked by it belongs on its starter's console.
+    #[cfg(windows)]
+    pub(crate) fn is_of_terminals(self) -> bool {
+        matches!(self, Self::Int | Self::Quit)
     }
 
     fn name(self) -> &'static str {

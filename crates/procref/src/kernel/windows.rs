@@ -33,12 +33,14 @@ use std::os::windows::io::OwnedHandle;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use windows_sys::Win32::System::Threading::PROCESS_QUERY_INFORMATION;
+
 use super::{
     Fault, Inspection, Instance, Kernel, Lock, Missing, Object, Snapshot, Step, Supervised,
 };
 use crate::error::{Error, Result};
 use crate::name::{Digest, Namespace, ServiceKey, digest_in_stem};
-use crate::process;
+use crate::process::{self, Identity};
 
 mod opened;
 mod state;
@@ -91,6 +93,23 @@ impl Kernel for Windows {
 
     fn object_name(key: &ServiceKey) -> String {
         section_name(key)
+    }
+
+    /// By their windows. What is in the service's job is the service's; this process has the job open, because
+    /// it has the transition lock.
+    fn ask_tree(service: Identity) -> bool {
+        let Ok(Some(process)) = process::open_identity(service, PROCESS_QUERY_INFORMATION) else {
+            return false;
+        };
+        let jobs: Vec<Arc<Job>> = opened()
+            .values()
+            .filter_map(|it| it.held().job.clone())
+            .collect();
+        let holds = |job: &Job, process: &OwnedHandle| job.has(process).unwrap_or(false);
+        let Some(job) = jobs.iter().find(|job| holds(job, &process)) else {
+            return false;
+        };
+        process::ask_windows(|_, owner| holds(job, owner))
     }
 }
 

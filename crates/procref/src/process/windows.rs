@@ -7,9 +7,10 @@
 
 #![expect(unsafe_code, reason = "none of this is in the standard library")]
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io;
+use std::mem;
 use std::os::windows::ffi::OsStrExt as _;
 use std::os::windows::io::{AsHandle, AsRawHandle as _, FromRawHandle as _, OwnedHandle};
 use std::path::Path;
@@ -17,8 +18,8 @@ use std::ptr;
 use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::{
-    ERROR_ALREADY_EXISTS, ERROR_INVALID_PARAMETER, FILETIME, HANDLE, INVALID_HANDLE_VALUE,
-    LocalFree, WAIT_FAILED, WAIT_OBJECT_0,
+    ERROR_ALREADY_EXISTS, ERROR_INVALID_PARAMETER, FARPROC, FILETIME, HANDLE, HMODULE, HWND,
+    INVALID_HANDLE_VALUE, LPARAM, LocalFree, WAIT_FAILED, WAIT_OBJECT_0, WPARAM,
 };
 use windows_sys::Win32::Security::Authorization::{
     ConvertSecurityDescriptorToStringSecurityDescriptorW, ConvertSidToStringSidW,
@@ -34,6 +35,12 @@ use windows_sys::Win32::Storage::FileSystem::{
     BY_HANDLE_FILE_INFORMATION, CreateDirectoryW, FILE_NOTIFY_CHANGE_FILE_NAME,
     FindCloseChangeNotification, FindFirstChangeNotificationW, GetFileInformationByHandle,
 };
+use windows_sys::Win32::System::Console::{
+    CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent, GetConsoleProcessList,
+};
+use windows_sys::Win32::System::LibraryLoader::{
+    GetProcAddress, LOAD_LIBRARY_SEARCH_SYSTEM32, LoadLibraryExW,
+};
 use windows_sys::Win32::System::RemoteDesktop::ProcessIdToSessionId;
 use windows_sys::Win32::System::Threading::{
     CreateEventW, EVENT_MODIFY_STATE, GetProcessId, GetProcessTimes, INFINITE, OpenEventW,
@@ -41,17 +48,20 @@ use windows_sys::Win32::System::Threading::{
     PROCESS_SYNCHRONIZE, QueryFullProcessImageNameW, SetEvent, TerminateProcess,
     WaitForSingleObject,
 };
+use windows_sys::Win32::UI::WindowsAndMessaging::{GW_OWNER, WM_CLOSE, WNDENUMPROC};
 
+mod asking;
 pub(crate) mod directories;
 pub(crate) mod facts;
 mod identity;
 pub(crate) mod security;
 mod stop_event;
 
+pub(crate) use asking::ask_windows;
+pub(crate) use identity::{BREAK, Signal, open_identity};
 pub(super) use identity::{
     CONTINUE, Handle, KILL, TERMINATE, is_alive, is_pid_alive, look_up, signal, wait,
 };
-pub(crate) use identity::{Signal, open_identity};
 pub use stop_event::StopEvent;
 
 pub(crate) fn wide(text: impl AsRef<OsStr>) -> Vec<u16> {
@@ -238,6 +248,124 @@ fn set_event(name: &str) -> io::Result<bool> {
     let event = unsafe { OwnedHandle::from_raw_handle(handle) };
     // SAFETY: the handle is open, and may be set: EVENT_MODIFY_STATE.
     check(unsafe { SetEvent(event.as_raw_handle()) }).map(|()| true)
+}
+
+// --- consoles and windows --------------------------------------------------------------------------
+
+/// The processes on the console of this one, this one included. None, if it has no console.
+fn on_console() -> Vec<u32> {
+    let mut pids = vec![0; 64];
+    loop {
+        // SAFETY: the length says how much of `pids` may be written.
+        let all = unsafe { GetConsoleProcessList(pids.as_mut_ptr(), pids.len() as u32) } as usize;
+        let room = pids.len();
+        pids.resize(all, 0);
+        // Otherwise nothing was written but how much room it takes.
+        if all <= room {
+            return pids;
+        }
+    }
+}
+
+pub(crate) fn has_console() -> bool {
+    !on_console().is_empty()
+}
+
+/// Ctrl-Break for the processes of a group that are on this process's console. Where there is no such group
+/// it would be for everybody there.
+fn press_break(group: u32) -> io::Result<()> {
+    // SAFETY: two numbers.
+    check(unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, group) })
+}
+
+/// What is done to other processes' windows.
+///
+/// Loaded by the first who has to: a console program that has user32.dll is not told of a logoff or a
+/// shutdown any more ([`HandlerRoutine`](https://learn.microsoft.com/windows/console/handlerroutine)), and a
+/// library that is linked to it would do that to everybody who uses it.
+struct Desktop {
+    enumerate: unsafe extern "system" fn(WNDENUMPROC, LPARAM) -> i32,
+    process: unsafe extern "system" fn(HWND, *mut u32) -> u32,
+    related: unsafe extern "system" fn(HWND, u32) -> HWND,
+    class: unsafe extern "system" fn(HWND, *mut u16, i32) -> i32,
+    post: unsafe extern "system" fn(HWND, u32, WPARAM, LPARAM) -> i32,
+}
+
+impl Desktop {
+    fn load() -> io::Result<Self> {
+        let name = wide("user32.dll");
+        // SAFETY: `name` ends with a NUL. The system's own is loaded, which does no harm, and stays.
+        let user32 =
+            unsafe { LoadLibraryExW(name.as_ptr(), ptr::null_mut(), LOAD_LIBRARY_SEARCH_SYSTEM32) };
+        if user32.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self {
+            // SAFETY: EnumWindows has these parameters, and user32.dll stays.
+            enumerate: unsafe { mem::transmute::<FARPROC, _>(function(user32, c"EnumWindows")?) },
+            // SAFETY: GetWindowThreadProcessId has these.
+            process: unsafe {
+                mem::transmute::<FARPROC, _>(function(user32, c"GetWindowThreadProcessId")?)
+            },
+            // SAFETY: GetWindow has these.
+            related: unsafe { mem::transmute::<FARPROC, _>(function(user32, c"GetWindow")?) },
+            // SAFETY: GetClassNameW has these.
+            class: unsafe { mem::transmute::<FARPROC, _>(function(user32, c"GetClassNameW")?) },
+            // SAFETY: PostMessageW has these.
+            post: unsafe { mem::transmute::<FARPROC, _>(function(user32, c"PostMessageW")?) },
+        })
+    }
+
+    /// Those on this thread's desktop that no other window contains.
+    fn windows(&self) -> io::Result<Vec<HWND>> {
+        unsafe extern "system" fn keep(window: HWND, found: LPARAM) -> i32 {
+            let found: *mut Vec<HWND> = ptr::with_exposed_provenance_mut(found as usize);
+            // SAFETY: it is the list below, which nobody else touches while it is filled.
+            unsafe { &mut *found }.push(window);
+            1
+        }
+        let mut found = Vec::new();
+        let place = (&raw mut found).expose_provenance() as LPARAM;
+        // SAFETY: `keep` is called until this returns, with `place`, which is a list of handles until then.
+        check(unsafe { (self.enumerate)(Some(keep), place) })?;
+        Ok(found)
+    }
+
+    /// Whose it is. 0: it is gone.
+    fn process_of(&self, window: HWND) -> u32 {
+        let mut pid = 0;
+        // SAFETY: any number may be asked for, and the place is this function's own.
+        unsafe { (self.process)(window, &raw mut pid) };
+        pid
+    }
+
+    /// Whether it is closed with another window, to which it belongs: a dialogue, say.
+    fn is_owned(&self, window: HWND) -> bool {
+        // SAFETY: any number may be asked for.
+        !unsafe { (self.related)(window, GW_OWNER) }.is_null()
+    }
+
+    /// What kind of window it is. Empty: it is gone.
+    fn class(&self, window: HWND) -> String {
+        let mut room = [0; 256];
+        // SAFETY: any number may be asked for, and the length says how much of `room` may be written.
+        let length = unsafe { (self.class)(window, room.as_mut_ptr(), room.len() as i32) };
+        String::from_utf16_lossy(&room[..length as usize])
+    }
+
+    /// Asks it to close. Does not wait until it has heard.
+    fn close(&self, window: HWND) -> io::Result<()> {
+        // SAFETY: the message has nothing but its number; whether it may be sent the kernel says.
+        check(unsafe { (self.post)(window, WM_CLOSE, 0, 0) })
+    }
+}
+
+fn function(library: HMODULE, name: &CStr) -> io::Result<FARPROC> {
+    // SAFETY: the library is loaded, and the name ends with a NUL.
+    match unsafe { GetProcAddress(library, name.as_ptr().cast()) } {
+        None => Err(io::Error::last_os_error()),
+        found => Ok(found),
+    }
 }
 
 // --- owners ----------------------------------------------------------------------------------------

@@ -180,13 +180,13 @@ impl World for Machine {
     }
 
     async fn ask_to_end(&self, process: &Process, signal: StopSignal) -> Result<()> {
-        if process.ask_to_end(signal.number())? {
+        if process.ask_to_end(signal.number())? || Native::ask_tree(process.identity()) {
             return process.wake();
         }
         // To wait for its grace would be to wait for nothing.
-        tracing::debug!(
+        tracing::warn!(
             pid = process.pid(),
-            "there is no way to ask it to end: killed"
+            "there is no way to ask it to end: ended at once, without its grace"
         );
         process.kill()
     }

@@ -23,7 +23,7 @@ use crate::process::{self, Identity};
 #[path = "windows/create.rs"]
 mod create;
 
-use create::{Program, Suspended};
+use create::{Console, Program, Suspended};
 
 /// Nobody asks for one: the kernel needs no supervisor.
 pub(crate) fn start(_: bare::Set, _: &ServiceKey, _: Stop) -> Result<()> {
@@ -43,7 +43,12 @@ pub(crate) struct Order<'a> {
 /// Creates the service, suspended, and publishes it, not as ready.
 ///
 /// Blocks until an older service's processes are gone.
-pub(crate) fn launch(set: bare::Set, key: &ServiceKey, _: Stop, order: &Order) -> Result<Launched> {
+pub(crate) fn launch(
+    set: bare::Set,
+    key: &ServiceKey,
+    stop: Stop,
+    order: &Order,
+) -> Result<Launched> {
     let begun = Instant::now();
     let shown = order.program.program.display().to_string();
     let failed = |what: &str, error: io::Error| {
@@ -59,7 +64,7 @@ pub(crate) fn launch(set: bare::Set, key: &ServiceKey, _: Stop, order: &Order) -
         return Err(Error::not_started(key.name(), &shown, reason, None));
     }
     let created = set
-        .with_job(|job| create(key, order.program, job))
+        .with_job(|job| create(key, order.program, console(stop), job))
         .map_err(refused)?;
     let process = created.map_err(|error| Error::exec(key.name(), &shown, error))?;
     // Until it runs, dropping this ends it.
@@ -84,12 +89,28 @@ pub(crate) fn launch(set: bare::Set, key: &ServiceKey, _: Stop, order: &Order) -
     Ok(launched)
 }
 
+/// Only a service that is to be asked by Ctrl-Break is put on this process's console. It was rejected to do so
+/// with all: closing a console ends whoever is on it, so a service that others use, or that is pinned, would
+/// end with the terminal that it happened to be started from.
+fn console(stop: Stop) -> Console {
+    // Windows would show a new one where there is none to share.
+    match stop.signal.is_of_terminals() && process::has_console() {
+        true => Console::Shared,
+        false => Console::Own,
+    }
+}
+
 /// Creates the process, suspended, in the service's job.
 ///
 /// A client that is in a job itself (a runner of tests, an editor) would take the service into it, and the
 /// service would end with that job. So it is asked to break away. Where that job does not allow it, it stays
 /// in there, and is in its own one as well: jobs nest.
-fn create(key: &ServiceKey, program: &Prepared, job: &OwnedHandle) -> io::Result<Suspended> {
+fn create(
+    key: &ServiceKey,
+    program: &Prepared,
+    console: Console,
+    job: &OwnedHandle,
+) -> io::Result<Suspended> {
     let path = &program.program;
     let ending = path.extension().unwrap_or_default();
     if ["bat", "cmd"]
@@ -110,6 +131,7 @@ fn create(key: &ServiceKey, program: &Prepared, job: &OwnedHandle) -> io::Result
         dir: &program.dir,
         input: &input,
         output: &program.log.file,
+        console,
         job,
     };
     match create::create(&program, CREATE_BREAKAWAY_FROM_JOB) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use procref::{Mismatch, Orphan, Ready, ServiceCommand, ServiceInfo, SharedService};
 use procref_testkit::log::{self, Line};
 use procref_testkit::observe::Identity;
-use procref_testkit::process::sigkill_myself;
+use procref_testkit::process::kill_myself;
 use procref_testkit::protocol::{
     self, Callback, CommandSpec, Event, Gate, HealthOutcome, Outcome, ReadyOutcome, ReadySpec,
     ServiceSpec, StopOutcome,
@@ -237,6 +237,12 @@ impl Script {
     }
 }
 
+/// A process that ends at once.
+fn short_lived() -> std::io::Result<Child> {
+    let own = std::env::current_exe()?;
+    Command::new(own).arg("--end").spawn()
+}
+
 async fn bring_up(
     script: Arc<Script>,
     callback: Callback,
@@ -265,14 +271,14 @@ async fn bring_up(
         Outcome::Same => Ok(old_one()?),
         Outcome::Fail(text) => Err(text.into()),
         Outcome::Panic | Outcome::PanicAtCall => panic!("told to panic"),
-        Outcome::Die => sigkill_myself(),
+        Outcome::Die => kill_myself(),
         Outcome::DeadPid => {
-            let mut child = Command::new("true").spawn()?;
+            let mut child = short_lived()?;
             child.wait()?;
             Ok(ServiceInfo::new(child.id(), 0))
         }
         Outcome::Zombie => {
-            let child = Command::new("true").spawn()?;
+            let child = short_lived()?;
             let identity = Identity::of(child.id()).ok_or("reaped by nobody")?;
             identity.wait_gone();
             Ok(ServiceInfo::new(child.id(), 0))

@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::error::Error as _;
 use std::future::Future;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::task::Poll;
@@ -12,13 +11,11 @@ use std::time::Duration;
 use procref::process::Process;
 use procref::{PlatformRefCounter, RefCounter, Removed, ServiceHandle, ServiceInfo, Services};
 use procref_testkit::observe;
-use procref_testkit::process::{Forked, exit_at_once};
 use procref_testkit::protocol::{
     Acquired, Command, CounterOp, Failure, Gate, Place, ProcessOp, Reply, ServiceSpec, Serving,
     StatusReport, StormReport, Via,
 };
 
-use crate::End;
 use crate::callbacks;
 use crate::drops::drop_in;
 use crate::runtime::{Ticking, drive};
@@ -216,7 +213,7 @@ fn perform(stage: &Arc<Stage>, id: u64, command: Command) -> Reply {
     }
 }
 
-fn failed(error: &procref::Error) -> Reply {
+pub fn failed(error: &procref::Error) -> Reply {
     let mut sources = Vec::new();
     let mut source = error.source();
     while let Some(below) = source {
@@ -515,46 +512,4 @@ fn process(op: ProcessOp, pid: u32) -> Reply {
         }
     }
     Reply::Done
-}
-
-/// Forks; in the child, talks with the test until that is over, and returns
-/// how it ended.
-pub fn fork(stage: &Arc<Stage>, id: u64, socket: &Path) -> Option<End> {
-    match stage.quietly(procref_testkit::process::fork) {
-        Ok(Forked::Parent(child)) => {
-            stage.answer(id, Reply::Forked { child });
-            // So that its death does not leave a zombie.
-            std::thread::spawn(move || reap(child));
-            None
-        }
-        Ok(Forked::Child) => {
-            observe::die_with(stage.guardian);
-            let stream = stage.move_to(socket);
-            match crate::converse(stage, stream) {
-                End::Hangup => exit_at_once(0),
-                End::Return => Some(End::Return),
-            }
-        }
-        Err(error) => {
-            stage.answer(id, failed(&error.into()));
-            None
-        }
-    }
-}
-
-fn reap(child: u32) {
-    let pid = i32::try_from(child)
-        .ok()
-        .and_then(rustix::process::Pid::from_raw);
-    let _ = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
-}
-
-/// Executes a sleeping program in this one's place.
-pub fn exec(stage: &Stage) -> ! {
-    let own = std::env::current_exe().expect("the actor's own program");
-    let error = std::process::Command::new(own)
-        .args(["--sleep-forever", "--guardian"])
-        .arg(stage.guardian.to_string())
-        .exec();
-    panic!("exec: {error}");
 }

@@ -10,6 +10,10 @@ mod drops;
 mod gate;
 mod runtime;
 mod stage;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::process::ExitCode;
@@ -18,10 +22,13 @@ use std::sync::Arc;
 use procref_testkit::observe::{self, Identity};
 use procref_testkit::process::exit_at_once;
 use procref_testkit::protocol::{Command, Death, Event, Request};
-use rustix::fs::Mode;
 use tracing_subscriber::EnvFilter;
 
 use crate::stage::Stage;
+#[cfg(unix)]
+use crate::unix as sys;
+#[cfg(windows)]
+use crate::windows as sys;
 
 /// Why a conversation ended.
 enum End {
@@ -39,10 +46,9 @@ fn main() -> ExitCode {
         match arg.as_str() {
             "--sleep-forever" => sleep_forever = true,
             "--guardian" => guardian = args.next().and_then(|text| text.parse().ok()),
-            "--umask" => {
-                let mask = args.next().and_then(|text| text.parse().ok());
-                rustix::process::umask(Mode::from_raw_mode(mask.expect("a mask")));
-            }
+            "--umask" => sys::set_umask(&args.next().expect("a mask")),
+            // What a callback starts that wants a process that has ended.
+            "--end" => return ExitCode::SUCCESS,
             _ => return ExitCode::from(2),
         }
     }
@@ -103,11 +109,11 @@ fn converse(stage: &Arc<Stage>, input: impl Read) -> End {
             Command::Die(Death::Return) => return End::Return,
             Command::Die(how) => die(how),
             Command::Fork { socket } => {
-                if let Some(end) = commands::fork(stage, id, &socket) {
+                if let Some(end) = sys::fork(stage, id, &socket) {
                     return end;
                 }
             }
-            Command::Exec => commands::exec(stage),
+            Command::Exec => sys::exec(stage),
             command => commands::run(stage, id, command),
         }
     }
@@ -116,7 +122,7 @@ fn converse(stage: &Arc<Stage>, input: impl Read) -> End {
 
 fn die(how: Death) -> ! {
     match how {
-        Death::Kill => procref_testkit::process::sigkill_myself(),
+        Death::Kill => procref_testkit::process::kill_myself(),
         Death::Exit => std::process::exit(0),
         Death::ExitAtOnce => exit_at_once(0),
         Death::Abort => std::process::abort(),

@@ -1,9 +1,6 @@
 //! Everything an actor has, and how it speaks.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use procref::{PlatformRefCounter, ServiceHandle, SharedService};
@@ -11,6 +8,7 @@ use procref_testkit::observe::{self, Identity};
 use procref_testkit::protocol::{self, Body, Event, Message, Reply};
 
 use crate::gate::Gate;
+use crate::sys::Mouth;
 
 /// The gates of a service.
 #[derive(Default)]
@@ -36,14 +34,15 @@ pub struct Stage {
     pub ballast: Mutex<Vec<u8>>,
     /// The running requests that can be cancelled.
     pub cancels: Mutex<BTreeMap<u64, Arc<Gate>>>,
+    #[cfg_attr(windows, allow(dead_code, reason = "nobody forks there"))]
     pub guardian: Identity,
-    voice: Arc<Voice>,
+    pub voice: Arc<Voice>,
 }
 
-/// Standard output, or the socket of a forked child.
+/// Says one line at a time.
 #[derive(Default)]
 pub struct Voice {
-    socket: Mutex<Option<UnixStream>>,
+    pub mouth: Mutex<Mouth>,
 }
 
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -57,31 +56,15 @@ fn line(body: Body) -> Vec<u8> {
     line
 }
 
-/// Written with bare `write`s: the standard library's buffered output has a
-/// lock, which a forked child could inherit locked.
-fn write_to_stdout(mut bytes: &[u8]) {
-    while !bytes.is_empty() {
-        match rustix::io::write(rustix::stdio::stdout(), bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return,
-        }
-    }
-}
-
 /// For a process without a stage.
 pub fn send_to_stdout(event: Event) {
-    write_to_stdout(&line(Body::Event(event)));
+    Mouth::default().say(&line(Body::Event(event)));
 }
 
 impl Voice {
     fn send(&self, body: Body) {
-        let socket = lock(&self.socket);
-        let line = line(body);
-        match &*socket {
-            Some(socket) => drop((&mut &*socket).write_all(&line)),
-            None => write_to_stdout(&line),
-        }
+        let mut mouth = lock(&self.mouth);
+        mouth.say(&line(body));
     }
 
     pub fn tell(&self, event: Event) {
@@ -142,26 +125,5 @@ impl Stage {
         drop(handles);
         let services = std::mem::take(&mut *lock(&self.services));
         drop(services);
-    }
-
-    /// Runs `body` while no other thread is in the middle of anything here, as
-    /// a fork must.
-    pub fn quietly<T>(&self, body: impl FnOnce() -> T) -> T {
-        let _held = (
-            lock(&self.services),
-            lock(&self.handles),
-            lock(&self.counters),
-            lock(&self.cancels),
-            lock(&self.voice.socket),
-        );
-        body()
-    }
-
-    /// Speaks through `socket` from now on, which is also returned to read.
-    pub fn move_to(&self, socket: &Path) -> UnixStream {
-        let stream = UnixStream::connect(socket).expect("connect to the test");
-        let reading = stream.try_clone().expect("a second descriptor");
-        *lock(&self.voice.socket) = Some(stream);
-        reading
     }
 }

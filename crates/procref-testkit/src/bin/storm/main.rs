@@ -8,15 +8,10 @@
 //! The seed decides what everybody does and in which order; `--seed` does it again, though not at the same
 //! moments. Exits with 1 after the first thing that must not happen, and tells what it was.
 
-mod client;
-mod director;
-mod judge;
-mod nursery;
-mod outside;
-mod plan;
-mod script;
-mod site;
-mod tally;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(windows)]
+mod windows;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -24,12 +19,24 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::client::Orders;
-use crate::director::Director;
-use crate::plan::Kind;
+use serde::{Deserialize, Serialize};
+
+#[cfg(target_os = "linux")]
+use crate::linux as sys;
+#[cfg(windows)]
+use crate::windows as sys;
 
 const USAGE: &str = "storm [--processes N] [--seconds N] [--kill-rate N] [--doomed PERCENT] \
                      [--seed N] [--kind callback|command|both] [--trace DIR]";
+
+/// How a service is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// A callback spawns it.
+    Callback,
+    /// procref executes it.
+    Command,
+}
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -88,29 +95,8 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
 }
 
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1).peekable();
-    let role = args.peek().cloned().unwrap_or_default();
-    match role.as_str() {
-        "service" => procref_testkit::fake::main(&["service"], args.skip(1)),
-        "rest" => client::rest(args.skip(1)),
-        "nursery" => nursery::main(),
-        "visit" => visit(args.skip(1)),
-        _ => direct(args),
-    }
-}
-
-fn visit(mut args: impl Iterator<Item = String>) -> ExitCode {
-    let orders = args.next().unwrap_or_default();
-    let Ok(orders) = serde_json::from_str::<Orders>(&orders) else {
-        return ExitCode::from(2);
-    };
-    match client::visit(orders, &args.next().unwrap_or_default()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "{error}");
-            ExitCode::FAILURE
-        }
-    }
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    sys::play(&args).unwrap_or_else(|| direct(args.into_iter()))
 }
 
 fn direct(args: impl Iterator<Item = String>) -> ExitCode {
@@ -122,8 +108,8 @@ fn direct(args: impl Iterator<Item = String>) -> ExitCode {
         }
     };
     let seed = options.seed;
-    let (tally, outcome) = match Director::new(options) {
-        Ok(director) => director.run(),
+    let (tally, outcome) = match sys::storm(options) {
+        Ok(over) => over,
         Err(error) => {
             let _ = writeln!(io::stderr(), "no storm: {error}");
             return ExitCode::from(2);

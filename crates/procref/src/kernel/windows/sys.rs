@@ -354,7 +354,8 @@ impl Job {
         }
     }
 
-    fn has(&self, process: &OwnedHandle) -> io::Result<bool> {
+    /// The handle may be asked for more than little: PROCESS_QUERY_INFORMATION.
+    pub(super) fn has(&self, process: &OwnedHandle) -> io::Result<bool> {
         let mut inside = 0;
         // SAFETY: both handles are open, and the place is this function's own.
         check(unsafe {

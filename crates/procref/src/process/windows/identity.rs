@@ -8,7 +8,7 @@ use std::time::Duration;
 use windows_sys::Win32::Foundation::ERROR_ACCESS_DENIED;
 use windows_sys::Win32::System::Threading::PROCESS_TERMINATE;
 
-use super::stop_event::ask_to_stop;
+use super::asking::{Group, ask};
 use super::{LOOK, created, has_ended, open, terminate, wait_for};
 use crate::process::Identity;
 
@@ -16,6 +16,9 @@ use crate::process::Identity;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
     Terminate,
+    /// As `Terminate`, and by Ctrl-Break, too. For a process that procref has made the first of a process
+    /// group, and for no other.
+    Break,
     Kill,
     Continue,
 }
@@ -24,10 +27,17 @@ pub(crate) const TERMINATE: Signal = Signal::Terminate;
 pub(crate) const KILL: Signal = Signal::Kill;
 pub(crate) const CONTINUE: Signal = Signal::Continue;
 
+/// What a terminal sends for Ctrl-C, by its number.
+pub(crate) const BREAK: i32 = 2;
+
 impl Signal {
     /// By the numbers that [`StopSignal`](crate::StopSignal) has.
     pub(crate) fn from_named_raw(number: i32) -> Option<Self> {
-        (number == 9).then_some(Self::Kill)
+        match number {
+            BREAK => Some(Self::Break),
+            9 => Some(Self::Kill),
+            _ => None,
+        }
     }
 }
 
@@ -100,7 +110,8 @@ pub(crate) fn signal(identity: Identity, handle: &Handle, signal: Signal) -> io:
         Opened::Refused => return Err(io::ErrorKind::PermissionDenied.into()),
     }
     match signal {
-        Signal::Terminate => ask_to_stop(identity.pid),
+        Signal::Terminate => ask(identity.pid, Group::Unknown),
+        Signal::Break => ask(identity.pid, Group::Own),
         Signal::Continue => Ok(true),
         Signal::Kill => {
             if let Some(process) = open(identity.pid, PROCESS_TERMINATE)? {

@@ -73,7 +73,7 @@ fn name_of(pid: u32) -> String {
     format!(r"Local\procref-stop-{pid}")
 }
 
-/// False: it listens to nothing.
-pub(super) fn ask_to_stop(pid: u32) -> io::Result<bool> {
+/// False: it has none.
+pub(super) fn set_stop_event(pid: u32) -> io::Result<bool> {
     set_event(&name_of(pid))
 }

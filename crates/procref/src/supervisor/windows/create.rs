@@ -42,7 +42,17 @@ pub(crate) struct Program<'a> {
     pub(crate) input: &'a File,
     /// Errors go there, too.
     pub(crate) output: &'a File,
+    pub(crate) console: Console,
     pub(crate) job: &'a OwnedHandle,
+}
+
+/// Where Ctrl-Break can come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Console {
+    /// This process's.
+    Shared,
+    /// One without a window, which nobody can close.
+    Own,
 }
 
 /// A process that does not run yet.
@@ -96,8 +106,13 @@ pub(crate) fn create(program: &Program<'_>, flags: u32) -> io::Result<Suspended>
     startup.StartupInfo.hStdOutput = handles[1];
     startup.StartupInfo.hStdError = handles[1];
     startup.lpAttributeList = attributes.list();
-    // No window, and no console that its starter could take away by being closed; no Ctrl-C of the starter's.
-    let own = CREATE_SUSPENDED | CREATE_NEW_PROCESS_GROUP | CREATE_NO_WINDOW;
+    let console = match program.console {
+        Console::Shared => 0,
+        Console::Own => CREATE_NO_WINDOW,
+    };
+    // The first of a process group: it can be asked by a Ctrl-Break that is for it alone, and a Ctrl-C on the
+    // console does not reach it.
+    let own = CREATE_SUSPENDED | CREATE_NEW_PROCESS_GROUP | console;
     let form = CREATE_UNICODE_ENVIRONMENT | EXTENDED_STARTUPINFO_PRESENT;
     let mut created = PROCESS_INFORMATION::default();
     // SAFETY: the texts end with a NUL, the environment with two; the command line may be written to; the

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use procref::{CrashSite, ServiceHandle, Services, SharedService};
 use procref_testkit::observe::{self, Identity};
-use procref_testkit::process::{Forked, exit_at_once, fork, sigkill_myself};
+use procref_testkit::process::{Forked, exit_at_once, fork, kill_myself};
 use procref_testkit::talk;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{self, Doom, End, Life, Start, Step, Via};
-use crate::script::Script;
-use crate::site::{Event, PORT_LOST, Room, Site, What};
+use crate::linux::plan::{self, Doom, End, Life, Start, Step, Via};
+use crate::linux::script::Script;
+use crate::linux::site::{Event, PORT_LOST, Room, Site, What};
 
 /// More handles than that are not of interest.
 const HANDLES: usize = 3;
@@ -137,7 +137,7 @@ pub fn main(orders: Orders) -> i32 {
         Some(Doom::After(time)) => {
             std::thread::spawn(move || {
                 std::thread::sleep(time);
-                sigkill_myself();
+                kill_myself();
             });
         }
         None => {}

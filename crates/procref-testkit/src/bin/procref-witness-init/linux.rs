@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::process::{WaitOptions, wait};
 use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
-fn main() -> io::Result<ExitCode> {
+pub fn main() -> io::Result<ExitCode> {
     let mut args = std::env::args_os().skip(1);
     let program = args.next().expect("a program to run");
 

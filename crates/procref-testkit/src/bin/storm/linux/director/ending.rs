@@ -8,10 +8,10 @@ use procref_testkit::observe::Identity;
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
 use super::{Director, PATIENCE, Verdict, text};
-use crate::judge::living_holders;
-use crate::outside::{self, Counts, Process};
-use crate::plan::{self, Finale, Remedy};
-use crate::site::{Event, Room, What};
+use crate::linux::judge::living_holders;
+use crate::linux::outside::{self, Counts, Process};
+use crate::linux::plan::{self, Finale, Remedy};
+use crate::linux::site::{Event, Room, What};
 
 /// What vanishes by itself, does so in this time, even if a supervisor has died.
 const BY_ITSELF: Duration = Duration::from_millis(200);
@@ -251,7 +251,7 @@ impl Director {
             // Only their parent could know of them, and that was killed.
             self.tally.stray_workers += left.len() as u64;
             for process in left.drain(..) {
-                process.who.signal(Signal::KILL);
+                process.who.kill();
             }
         }
         left

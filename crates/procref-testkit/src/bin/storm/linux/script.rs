@@ -13,9 +13,10 @@ use procref_testkit::observe::Identity;
 use procref_testkit::talk;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::client::Voice;
-use crate::plan::{Kind, Recover, Settings, Start};
-use crate::site::{Site, What};
+use crate::Kind;
+use crate::linux::client::Voice;
+use crate::linux::plan::{Recover, Settings, Start};
+use crate::linux::site::{Site, What};
 
 /// How long a stubborn instance is asked to stop.
 const GRACE: Duration = Duration::from_millis(400);

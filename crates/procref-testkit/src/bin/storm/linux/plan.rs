@@ -5,16 +5,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use procref::{CRASH_POINTS, CrashPoint};
-use serde::{Deserialize, Serialize};
 
-/// How a service is run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kind {
-    /// A callback spawns it.
-    Callback,
-    /// procref executes it.
-    Command,
-}
+use crate::Kind;
 
 /// How a client builds its service. An instance has its starter's settings.
 #[derive(Clone, Copy, Debug)]

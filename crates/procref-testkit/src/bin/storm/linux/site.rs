@@ -10,7 +10,8 @@ use procref_testkit::protocol::FakeService;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Kind, Settings};
+use crate::Kind;
+use crate::linux::plan::Settings;
 
 /// A service, and its place.
 #[derive(Clone, Debug, Serialize, Deserialize)]

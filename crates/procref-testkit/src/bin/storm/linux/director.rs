@@ -21,14 +21,14 @@ use rustix::process::{
 };
 use tempfile::TempDir;
 
-use crate::Options;
-use crate::client::Orders;
-use crate::judge::Docket;
-use crate::nursery::Nursery;
-use crate::outside;
-use crate::plan::{self, Blow, Doom, Kind};
-use crate::site::{Event, Site};
-use crate::tally::Tally;
+use crate::linux::client::Orders;
+use crate::linux::judge::Docket;
+use crate::linux::nursery::Nursery;
+use crate::linux::outside;
+use crate::linux::plan::{self, Blow, Doom};
+use crate::linux::site::{Event, Site};
+use crate::linux::tally::Tally;
+use crate::{Kind, Options};
 
 /// How long clients come and go until everybody leaves.
 const ROUND: Duration = Duration::from_millis(2200);
@@ -380,14 +380,14 @@ impl Director {
         if let Some(who) = who {
             self.places[slot].killed = true;
             self.dockets[site].note(format!("--- killing client {who}"));
-            who.signal(Signal::KILL);
+            who.kill();
         }
     }
 
     fn kill_excused(&mut self, site: usize, who: Identity, what: &str) {
         let harm = format!("killing {what} {who}");
         self.dockets[site].begin_harm(harm.clone());
-        who.signal(Signal::KILL);
+        who.kill();
         self.dying.push(Dying {
             site,
             who,
@@ -549,7 +549,7 @@ impl Director {
     fn sweep(&mut self) {
         for _ in 0..3 {
             for process in outside::descendants() {
-                process.who.signal(Signal::KILL);
+                process.who.kill();
                 process.who.signal(Signal::CONT);
             }
             std::thread::sleep(Duration::from_millis(50));

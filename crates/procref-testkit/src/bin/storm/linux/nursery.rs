@@ -13,7 +13,7 @@ use procref_testkit::observe::Identity;
 use procref_testkit::process::{Forked, exit_at_once, fork};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-use crate::client::{self, Orders};
+use crate::linux::client::{self, Orders};
 
 /// The director's end of it.
 pub struct Nursery {

@@ -1,0 +1,125 @@
+//! Where the kernel object is a set of System V semaphores, and a user is a number.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+
+use super::Scene;
+use crate::actor::Actor;
+pub(crate) use crate::kernel::parse_key;
+use crate::{deadline, kernel};
+
+/// What a service's kernel object is known by.
+pub type Key = i32;
+
+/// The slots of the set that matter here.
+const REFS: usize = 0;
+const LOCK: usize = 1;
+
+pub(super) fn create_private(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(dir)
+}
+
+/// Nothing does.
+pub(super) fn stays(_: &Path) -> bool {
+    false
+}
+
+/// Removes the objects that there are, and tells of them.
+pub(super) fn sweep_objects(keys: &[Key]) -> Vec<String> {
+    let sets = kernel::sets().into_iter();
+    let left = sets.filter(|set| keys.contains(&set.key));
+    left.map(|set| {
+        let _ = set.remove();
+        format!("semaphore set {set:?}")
+    })
+    .collect()
+}
+
+impl Scene {
+    /// Whether a service has a kernel object.
+    #[must_use]
+    pub fn exists(&self, key: Key) -> bool {
+        kernel::find(key).is_some()
+    }
+
+    /// How many clients the kernel counts.
+    ///
+    /// # Panics
+    ///
+    /// When the set is removed at this moment.
+    #[must_use]
+    pub fn references(&self, key: Key) -> u32 {
+        kernel::find(key).map_or(0, |set| set.value(REFS).expect("read the set"))
+    }
+
+    /// Whether somebody has the transition lock.
+    ///
+    /// # Panics
+    ///
+    /// When there is no set.
+    #[must_use]
+    pub fn is_locked(&self, key: Key) -> bool {
+        let set = kernel::find(key).expect("a set");
+        set.value(LOCK).expect("read the set") > 0
+    }
+
+    /// Waits until `count` processes sleep until the lock of the set of `key` is free. A supervisor,
+    /// which sleeps until nobody holds a reference, is none of them.
+    #[track_caller]
+    pub fn wait_sleepers(&self, key: Key, count: u32) {
+        deadline::until_true("processes sleeping on the set", || {
+            kernel::find(key).is_some_and(|set| set.sleepers(LOCK).unwrap_or(0) >= count)
+        });
+    }
+
+    /// A client with this file mode creation mask.
+    #[must_use]
+    #[track_caller]
+    pub fn actor_with_umask(&self, mask: u32) -> Actor {
+        self.spawn(&self.shared.programs.actor, |command| {
+            command.arg("--umask").arg(mask.to_string());
+        })
+    }
+
+    /// A client that runs as another user. Only root can do this.
+    ///
+    /// The programs are copied into the scene, because the other user may be
+    /// kept out of the directory they were built in.
+    ///
+    /// # Panics
+    ///
+    /// When the copies cannot be made.
+    #[must_use]
+    #[track_caller]
+    pub fn actor_of_user(&self, uid: u32) -> Actor {
+        let everybody = |path: &Path, mode| {
+            fs::set_permissions(path, Permissions::from_mode(mode)).expect("chmod");
+        };
+        everybody(self.root(), 0o755);
+        for path in [self.log_path(), self.root().join("witness")] {
+            File::options()
+                .append(true)
+                .create(true)
+                .open(&path)
+                .expect("create a shared file");
+            everybody(&path, 0o666);
+        }
+        let actor = self.root().join("actor");
+        if !actor.exists() {
+            fs::copy(&self.shared.programs.actor, &actor).expect("copy the actor");
+            fs::copy(&self.shared.programs.service, self.service_copy()).expect("copy the service");
+        }
+        self.spawn(&actor, |command| {
+            command.uid(uid).gid(uid);
+        })
+    }
+
+    /// The copy of the fake service that [`Scene::actor_of_user`] makes.
+    #[must_use]
+    pub fn service_copy(&self) -> PathBuf {
+        self.root().join("service")
+    }
+}

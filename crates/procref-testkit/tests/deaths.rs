@@ -1,0 +1,151 @@
+//! A client dies by `TerminateProcess` at each step that it comes by. The next one finds everything as it
+//! should be. On Linux, where supervisors die, too, `crash_points` is this.
+
+#![cfg(windows)]
+
+use procref::{CRASH_POINTS, CrashSite};
+use procref_testkit::actor::Actor;
+use procref_testkit::protocol::{Command, ServiceSpec, StopOutcome, Via};
+use procref_testkit::{Scene, scene};
+
+/// Has a client go a whole way alone; then another has to start, and find nobody beside it. At which steps somebody
+/// died.
+#[expect(clippy::print_stderr, reason = "what is not tried is told")]
+fn die_everywhere(unknown: &[&str], spec: impl Fn(&Scene) -> ServiceSpec) -> Vec<&'static str> {
+    // Of what a supervisor does elsewhere, a client does this here.
+    let own = ["ServiceForked", "ServicePublished"];
+    let points = CRASH_POINTS
+        .iter()
+        .filter(|point| point.site == CrashSite::Client || own.contains(&point.name));
+    let mut died = Vec::new();
+    for point in points {
+        let name = point.name;
+        if unknown.contains(&name) {
+            eprintln!(
+                "skipped {name}: what a callback has spawned nobody knows before it is published"
+            );
+            continue;
+        }
+        let scene = scene!();
+        let spec = spec(&scene);
+        let dying = scene.doomed_actor(name);
+        dying.build(&spec);
+        if goes_well(&dying) {
+            continue;
+        }
+        dying.wait_end();
+        died.push(name);
+        let other = scene.client(&spec);
+        let held = other.try_acquire(Via::Pollster);
+        let held = held.unwrap_or_else(|failure| panic!("after a death at {name}: {failure:#?}"));
+        let living = scene.only_living();
+        assert_eq!(held.got.pid, living.pid, "after a death at {name}");
+        assert_eq!(other.count(), 1, "after a death at {name}");
+        other.release(&held);
+        scene.assert_never_two();
+        scene.assert_clean();
+    }
+    died
+}
+
+/// False: it has died on its way.
+fn goes_well(dying: &Actor) -> bool {
+    let acquiring = dying.begin_acquire(Via::Pollster);
+    if dying.reply_or_gone(acquiring).is_err() {
+        return false;
+    }
+    let releasing = dying.begin(Command::DropAll);
+    dying.reply_or_gone(releasing).is_ok()
+}
+
+fn check(died: &[&str], expected: &[&str]) {
+    for point in expected {
+        assert!(died.contains(point), "nobody died at {point}: {died:?}");
+    }
+}
+
+#[test]
+fn a_death_at_any_step_of_a_command_leaves_nothing_that_the_next_client_minds() {
+    let died = die_everywhere(&[], |scene| scene.command("mortal"));
+    check(
+        &died,
+        &[
+            "Entered",
+            "Claimed",
+            "Prepared",
+            "ServiceForked",
+            "ServicePublished",
+            "Launched",
+            "Recorded",
+            "Executed",
+            "PublishedReady",
+            "LeftLast",
+            "PublishedStopping",
+            "ServiceEnded",
+            "PublishedNone",
+            "RecordRemoved",
+        ],
+    );
+}
+
+#[test]
+fn a_death_at_any_step_with_callbacks_leaves_nothing_that_the_next_client_minds() {
+    let died = die_everywhere(&["CalledBack"], |scene| {
+        scene.service("mortal").stopping(StopOutcome::Terminate)
+    });
+    check(
+        &died,
+        &[
+            "Entered",
+            "PublishedUnready",
+            "Recorded",
+            "PublishedReady",
+            "LeftLast",
+            "PublishedStopping",
+            "ServiceEnded",
+            "PublishedNone",
+            "RecordRemoved",
+        ],
+    );
+}
+
+/// False: one of the others was faster, and started it in place of who was to die.
+fn takes_over(point: &str) -> bool {
+    let scene = scene!();
+    let spec = scene.command("mortal");
+    let dying = scene.doomed_actor(point);
+    dying.build(&spec);
+    let waiters = scene.clients(3, &spec);
+    let dies = dying.begin_acquire(Via::Pollster);
+    let begun: Vec<_> = waiters
+        .iter()
+        .map(|waiter| waiter.begin_acquire(Via::Pollster))
+        .collect();
+    let died = dying.reply_or_gone(dies).is_err();
+    let mut held = Vec::new();
+    for (waiter, pending) in waiters.iter().zip(begun) {
+        let got = waiter.finish_acquire(pending);
+        held.push(got.unwrap_or_else(|failure| panic!("{point}: {failure:#?}")));
+    }
+    let living = scene.only_living();
+    assert!(held.iter().all(|it| it.got.pid == living.pid), "{held:?}");
+    for (waiter, held) in waiters.iter().zip(&held) {
+        waiter.release(held);
+    }
+    if !died {
+        dying.call(Command::DropAll);
+    }
+    scene.assert_never_two();
+    scene.assert_clean();
+    died
+}
+
+#[test]
+fn who_waits_for_a_start_takes_over_when_the_starter_dies() {
+    const TRIALS: usize = 20;
+
+    for point in ["Launched", "Executed", "Answering"] {
+        let done = (0..TRIALS).any(|_| takes_over(point));
+        assert!(done, "{point}: {TRIALS} times somebody else was faster");
+    }
+}

@@ -1,0 +1,65 @@
+//! G2 where a client executes another program: it is the same process.
+
+#![cfg(target_os = "linux")]
+
+use procref_testkit::protocol::{Callback, Command, Event, Gate, Via};
+use procref_testkit::scene;
+
+#[test]
+fn exec_of_something_else_keeps_the_reference_until_that_ends() {
+    let scene = scene!();
+    let spec = scene.service("heir");
+    let (one, two) = (scene.client(&spec), scene.client(&spec));
+    let held = one.acquire();
+    two.acquire();
+    let _ = two.begin(Command::Exec);
+    two.event(&Event::Executed);
+    assert_eq!(one.count(), 2);
+    two.write_line("stop");
+    assert!(two.wait_end().is_some_and(|status| status.success()));
+    assert_eq!(one.count(), 1);
+    one.release(&held);
+}
+
+#[test]
+fn exec_of_something_else_that_is_killed() {
+    let scene = scene!();
+    let spec = scene.service("heir").keeping_orphans();
+    let client = scene.client(&spec);
+    let key = client.build_as(1, &spec);
+    let held = client.acquire();
+    let _ = client.begin(Command::Exec);
+    client.event(&Event::Executed);
+    assert_eq!(scene.references(key), 1);
+    client.kill();
+    assert_eq!(scene.references(key), 0);
+
+    // The service outlives its only client; the next one takes it over.
+    let heir = scene.client(&spec);
+    let adopted = heir.acquire();
+    assert_eq!(adopted.got.pid, held.got.pid);
+    heir.release(&adopted);
+}
+
+/// A lock survives `exec`, too, and ends with what was executed.
+#[test]
+fn exec_of_something_else_in_the_middle_of_a_start() {
+    let scene = scene!();
+    let gate = Gate::Before(Callback::Start);
+    let spec = scene.service("heir");
+    let starter = scene.client(&spec.clone().gated([gate]));
+    let waiter = scene.client(&spec);
+    let key = waiter.build_as(1, &spec);
+    let _ = starter.begin_acquire(Via::TokioMulti);
+    starter.event(&Event::Running(Callback::Start));
+    let waiting = waiter.begin_acquire(Via::TokioMulti);
+    scene.wait_sleepers(key, 1);
+    let _ = starter.begin(Command::Exec);
+    starter.event(&Event::Executed);
+    assert_eq!(waiter.status().transition, Some(starter.pid()));
+    assert!(!waiter.has_replied(&waiting));
+    starter.kill();
+    let held = waiter.finish_acquire(waiting).expect("acquire");
+    assert_eq!(waiter.count(), 1);
+    waiter.release(&held);
+}

@@ -1,0 +1,46 @@
+//! G4 where a process is suspended.
+
+#![cfg(target_os = "linux")]
+
+use procref_testkit::protocol::{Callback, Event, Gate, Outcome, Via};
+use procref_testkit::scene;
+use rustix::process::Signal;
+
+const START: Gate = Gate::Before(Callback::Start);
+
+/// A paused waiter must not be given what it cannot use.
+#[test]
+fn a_paused_waiter_holds_nobody_up() {
+    let scene = scene!();
+    let spec = scene.service("slow");
+    let failing = [Outcome::Fail("no".to_owned())];
+    let starter = scene.client(&spec.clone().gated([START]).starting(failing));
+    let key = starter.build_as(1, &spec);
+    let starting = starter.begin_acquire(Via::TokioMulti);
+    starter.event(&Event::Running(Callback::Start));
+    let waiters = scene.clients(4, &spec);
+    let begun = waiters.iter().zip(Via::ALL);
+    let begun = begun.map(|(waiter, via)| waiter.begin_acquire(via));
+    let mut waiting = begun.collect::<Vec<_>>().into_iter();
+    scene.wait_sleepers(key, 4);
+    let (paused, running) = waiters.split_at(1);
+    paused[0].identity().signal(Signal::STOP);
+    starter.proceed(START);
+    assert!(starter.finish_acquire(starting).is_err());
+    let pending = waiting.next().expect("one that is paused");
+    let mut held = Vec::new();
+    for (waiter, pending) in running.iter().zip(waiting) {
+        held.push(waiter.finish_acquire(pending).expect("acquire"));
+    }
+    assert!(!paused[0].has_replied(&pending));
+    assert_eq!(running[0].count(), 3);
+    paused[0].identity().signal(Signal::CONT);
+    held.push(paused[0].finish_acquire(pending).expect("acquire"));
+    assert_eq!(running[0].count(), 4);
+    let order = running.iter().chain(paused);
+    for (waiter, held) in order.zip(&held) {
+        assert_eq!(held.got.pid, scene.only_living().pid);
+        waiter.release(held);
+    }
+    assert_eq!(scene.started().len(), 1);
+}

@@ -1,0 +1,110 @@
+//! G1 and G6 where somebody removes the kernel object, as `ipcrm` does. Windows' objects nobody can remove.
+
+#![cfg(target_os = "linux")]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use procref_testkit::protocol::{Callback, Gate, Via};
+use procref_testkit::{kernel, scene};
+
+#[test]
+fn the_set_is_removed_while_it_is_held() {
+    let scene = scene!();
+    let spec = scene.service("robbed");
+    let (one, two) = (scene.client(&spec), scene.client(&spec));
+    let old = one.acquire();
+    let key = one.build_as(1, &spec);
+    kernel::find(key).expect("a set").remove().expect("remove");
+
+    let new = two.acquire();
+    scene.assert_never_two();
+    assert_eq!(scene.only_living().pid, new.got.pid);
+    // What one held is gone with the set; giving it back harms nobody.
+    one.release(&old);
+    assert_eq!(scene.only_living().pid, new.got.pid);
+    assert_eq!(two.count(), 1);
+    let joined = one.acquire();
+    assert_eq!(joined.got.pid, new.got.pid);
+    assert_eq!(two.count(), 2);
+    one.release(&joined);
+    two.release(&new);
+}
+
+#[test]
+fn the_set_is_removed_while_the_service_starts() {
+    let scene = scene!();
+    let gate = Gate::After(Callback::Start);
+    let spec = scene.service("robbed").gated([gate]);
+    let client = scene.client(&spec);
+    let key = client.build_as(1, &spec);
+    let pending = client.begin_acquire(Via::TokioMulti);
+    let first = client.served();
+    kernel::find(key).expect("a set").remove().expect("remove");
+    client.proceed(gate);
+    // It cannot be published any more, so it ends, and another one starts.
+    let second = client.served();
+    assert!(!first.is_live());
+    client.proceed(gate);
+    let held = client.finish_acquire(pending).expect("acquire");
+    assert_eq!(held.got.pid, second.pid);
+    scene.assert_never_two();
+    client.release(&held);
+}
+
+#[test]
+fn the_set_is_removed_under_a_starter_and_a_waiter() {
+    let scene = scene!();
+    let gate = Gate::After(Callback::Start);
+    let spec = scene.service("robbed");
+    let starter = scene.client(&spec.clone().gated([gate]));
+    let waiter = scene.client(&spec);
+    let key = waiter.build_as(1, &spec);
+    let starting = starter.begin_acquire(Via::Smol);
+    starter.served();
+    let waiting = waiter.begin_acquire(Via::TokioCurrent);
+    scene.wait_sleepers(key, 1);
+    kernel::find(key).expect("a set").remove().expect("remove");
+
+    // The waiter cannot know what the starter has spawned and nobody has
+    // published. What counts is that they agree in the end.
+    let held = waiter.finish_acquire(waiting).expect("acquire");
+    starter.proceed(gate);
+    let other = starter.finish_acquire(starting).expect("acquire");
+    assert_eq!(held.got.pid, other.got.pid);
+    assert_eq!(scene.only_living().pid, held.got.pid);
+    assert_eq!(waiter.count(), 2);
+    waiter.release(&held);
+    starter.release(&other);
+}
+
+#[test]
+fn the_set_of_a_crash_removed_by_hand() {
+    let scene = scene!();
+    // Without a supervisor, which would be faster.
+    let spec = scene.service("killed").keeping_orphans();
+    let client = scene.client(&spec);
+    let key = client.build_as(1, &spec);
+    let held = client.acquire();
+    client.kill();
+    kernel::find(key).expect("a set").remove().expect("remove");
+    // Only the record knows of the service that still lives.
+    let next = scene.client(&scene.service("killed"));
+    let other = next.acquire();
+    assert_ne!(other.got.pid, held.got.pid);
+    scene.assert_never_two();
+    next.release(&other);
+    scene.assert_clean();
+}
+
+/// The scene itself: would it notice?
+#[test]
+fn a_set_that_is_left_is_noticed_and_removed() {
+    let scene = scene!();
+    let actor = scene.actor();
+    let key = actor.build(&scene.service("left"));
+    let set = kernel::Set::create(key, 2, 0o600).expect("create a set");
+    let panic = catch_unwind(AssertUnwindSafe(|| drop(scene))).expect_err("a panic");
+    let text = panic.downcast_ref::<String>().expect("text");
+    assert!(text.contains("semaphore set"), "{text}");
+    assert_eq!(kernel::find(set.key), None);
+}
