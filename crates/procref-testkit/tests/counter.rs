@@ -238,6 +238,28 @@ fn a_lock_keeps_services_from_starting() {
     client.release(&held);
 }
 
+/// Only with a counter can somebody have the lock, and not a reference.
+#[test]
+fn who_lets_go_waits_for_a_lock_no_longer_than_it_may() {
+    let scene = scene!();
+    let (actors, _) = counters(&scene, 2, "locked");
+    let (client, counter) = (&actors[0], &actors[1]);
+    let mut spec = scene.service("locked");
+    spec.wait_timeout_ms = Some(200);
+    client.build(&spec);
+    let held = client.acquire();
+    assert_eq!(counter.counter_op(0, TryLock), Reply::Flag(true));
+    let released = client.call(Command::Release {
+        handle: held.handle,
+        via: Via::Pollster,
+    });
+    assert_refused(&released, "200ms");
+    // It has let go all the same, and leaves the rest to who has the lock.
+    assert_eq!(counter.counter_op(0, Count), Reply::Count(0));
+    assert_eq!(counter.counter_op(0, Unlock), Reply::Done);
+    scene.assert_clean();
+}
+
 /// A user's own: the trait asks for nothing that only procref has.
 #[derive(Default)]
 struct InMemory {

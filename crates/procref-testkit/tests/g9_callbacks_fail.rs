@@ -3,6 +3,8 @@
 
 #![cfg(target_os = "linux")]
 
+use std::path::PathBuf;
+
 use procref_testkit::protocol::{
     Callback, Command, Event, Gate, HealthOutcome, Outcome, Reply, StopOutcome, Via,
 };
@@ -12,6 +14,7 @@ use rustix::process::Signal;
 /// The slots of the set that matter here.
 const REFS: usize = 0;
 const LOCK: usize = 1;
+const FLAGS: usize = 23;
 
 /// The lock is free and so many clients hold the service.
 #[track_caller]
@@ -117,6 +120,32 @@ fn a_recovery_fails_in_a_process_with_handles() {
         assert_free(key, 1);
         client.release(&held[1]);
         client.release(&new);
+    }
+}
+
+/// It has been published by then. References remain, the recovering process's own or another's; no
+/// instance, no record, no lock.
+#[test]
+fn a_recovered_service_that_is_not_healthy_is_stopped_and_forgotten() {
+    for own in [false, true] {
+        let scene = scene!();
+        let spec = scene.service("ill");
+        let (holder, key) = scene.holder(&spec);
+        let service = scene.only_living();
+        service.signal(Signal::KILL);
+        service.wait_gone();
+        let actor = scene.actor();
+        let client = if own { &holder } else { &actor };
+        let sick = spec.clone().recovering([Outcome::Serve]);
+        client.build_as(1, &sick.judging(HealthOutcome::Always(false)));
+        let pending = client.begin_acquire_of(1, Via::TokioMulti);
+        assert_failed(&client.reply(pending));
+        assert_free(key, 1);
+        assert_eq!(scene.living(), []);
+        assert_eq!(scene.files(), [] as [PathBuf; 0]);
+        assert_eq!(holder.status().state, "Absent");
+        holder.kill();
+        scene.everything_ends(&spec, key);
     }
 }
 
@@ -296,6 +325,37 @@ fn stop_callbacks_fail_and_the_next_one_starts() {
         }
         scene.assert_never_two();
     }
+}
+
+/// The set names a process that a client does not signal: itself.
+#[test]
+fn what_cannot_be_stopped_keeps_its_set_and_holds_nobody_up() {
+    let scene = scene!();
+    // Without a supervisor, which has fewer scruples.
+    let spec = scene.service("stuck").keeping_orphans();
+    let client = scene.actor();
+    let key = client.build(&spec);
+    let held = client.acquire();
+    let service = scene.only_living();
+    let set = kernel::find(key).expect("a set");
+    set.name_instance(client.identity());
+    let released = client.call(Command::Release {
+        handle: held.handle,
+        via: Via::Pollster,
+    });
+    assert_failed(&released);
+    assert_free(key, 0);
+    // Nor before a start, of which nothing is left then either.
+    set.set_value(FLAGS, 0).expect("write");
+    let pending = client.begin_acquire(Via::Pollster);
+    assert_failed(&client.reply(pending));
+    assert_free(key, 0);
+    assert_eq!(scene.started(), [service]);
+    // Without it the record tells who lives.
+    set.remove().expect("remove");
+    client.release(&client.acquire());
+    assert!(!service.is_live());
+    scene.assert_clean();
 }
 
 #[test]
