@@ -6,7 +6,11 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
+use procref::{Ready, ServiceCommand, SharedService};
 use procref_testkit::observe::supervisors_of;
 use procref_testkit::protocol::{
     Callback, Event, Failure, Gate, HealthOutcome, ReadySpec, ServiceSpec, Via,
@@ -253,6 +257,33 @@ fn a_callback_says_when_it_is_ready_and_its_death_is_seen_meanwhile() {
         }
         scene.everything_ends(&spec, key);
     }
+}
+
+#[test]
+fn a_callback_that_says_no_is_given_time_before_it_is_asked_again() {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let scene = scene!();
+    let (asked, begun) = (Arc::new(AtomicU32::new(0)), Instant::now());
+    let asks = Arc::clone(&asked);
+    let ready = Ready::callback(move |_| {
+        asks.fetch_add(1, Ordering::SeqCst);
+        async move { begun.elapsed() > 10 * PAUSE }
+    });
+    let service = SharedService::builder("asked again")
+        .base_dir(scene.runtime_dir())
+        .command(ServiceCommand::new("sleep").arg("1000").ready(ready))
+        .build()
+        .expect("build");
+    let handle = service.acquire_blocking().expect("acquire");
+    let most = begun.elapsed().as_millis() / PAUSE.as_millis() + 1;
+    let asked = asked.load(Ordering::SeqCst);
+    assert!(
+        (2..=most).contains(&asked.into()),
+        "{asked} of {most} times"
+    );
+    handle.release_blocking().expect("release");
+    let stopped = service.wait_stopped_blocking(Duration::from_secs(60));
+    assert!(stopped.expect("wait"));
 }
 
 #[test]
