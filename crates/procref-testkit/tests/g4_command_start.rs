@@ -15,7 +15,7 @@ use procref_testkit::observe::supervisors_of;
 use procref_testkit::protocol::{
     Callback, Event, Failure, Gate, HealthOutcome, ReadySpec, ServiceSpec, Via,
 };
-use procref_testkit::{Scene, deadline, scene, talk};
+use procref_testkit::{Actor, Scene, deadline, scene, talk};
 
 fn command(scene: &Scene, name: &str) -> ServiceSpec {
     scene.unique(scene.command(name))
@@ -101,6 +101,16 @@ fn one_that_is_not_ready_in_time_is_stopped() {
     let failure = failure(&scene, &spec);
     assert_says(&failure, &["500ms", "TCP", "127.0.0.1:", "still loading"]);
     assert_eq!(scene.stopped().len(), 1, "gracefully");
+}
+
+#[test]
+fn one_that_a_callback_does_not_find_ready_in_time_is_stopped() {
+    let scene = scene!();
+    let spec = command(&scene, "slow")
+        .ready_by(ReadySpec::Callback)
+        .gated([Gate::Before(Callback::Ready)])
+        .start_within_ms(500);
+    assert_says(&failure(&scene, &spec), &["500ms", "did not say so"]);
 }
 
 #[test]
@@ -362,16 +372,22 @@ fn the_log_is_rotated_when_it_has_grown() {
     let older = fs::read_to_string(scene.root().join("service.log.1")).expect("the older");
     assert_eq!(older.len(), 2000);
     // While it runs: the next client that comes sees to it.
-    fs::OpenOptions::new()
-        .append(true)
-        .open(&log)
-        .and_then(|mut file| std::io::Write::write_all(&mut file, "y".repeat(2000).as_bytes()))
-        .expect("write");
-    let other = scene.client(&spec);
-    other.acquire();
-    assert_eq!(fs::metadata(&log).expect("a log").len(), 0);
+    let joins: [fn(&Actor); 2] = [
+        |other| drop(other.acquire()),
+        |other| drop(other.try_join().expect("no error").expect("it runs")),
+    ];
+    for join in joins {
+        fs::OpenOptions::new()
+            .append(true)
+            .open(&log)
+            .and_then(|mut file| std::io::Write::write_all(&mut file, "y".repeat(2000).as_bytes()))
+            .expect("write");
+        let other = scene.client(&spec);
+        join(&other);
+        assert_eq!(fs::metadata(&log).expect("a log").len(), 0);
+        other.kill();
+    }
     client.kill();
-    other.kill();
     scene.everything_ends(&spec, key);
 }
 

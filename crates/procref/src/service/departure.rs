@@ -138,7 +138,6 @@ impl<W: World> Hold<W> {
             return Err(Fault::Removed);
         };
         if self.launching.is_some() {
-            elsewhere().await;
             // It cannot be called off. What went wrong with it is the error of a start that nobody waits
             // for any more.
             let _ = self.launched().await;
