@@ -131,26 +131,6 @@ fn what_it_leaves_when_it_dies_is_ended_before_another_one_starts() {
 }
 
 #[test]
-fn who_cannot_wait_for_what_the_last_one_has_left_is_told_so() {
-    let scene = scene!();
-    let spec = command(&scene, "left");
-    let (one, key) = scene.holder(&spec);
-    let supervisor = scene.only_supervisor(&spec);
-    supervisor.signal(Signal::STOP);
-    scene.only_living().signal(Signal::KILL);
-    let other = scene.client(&spec.clone().start_within_ms(300));
-    deadline::until_true("it has ended", || other.status().state == "Dead");
-    let failure = other.try_acquire(Via::Pollster).expect_err("too late");
-    assert!(
-        failure.whole().contains("of the last instance"),
-        "{failure:?}"
-    );
-    supervisor.signal(Signal::CONT);
-    one.kill();
-    scene.everything_ends(&spec, key);
-}
-
-#[test]
 fn one_that_ignores_sigterm_is_killed_after_its_grace() {
     let scene = scene!();
     let mut spec = command(&scene, "stubborn").stop_within_ms(300);
