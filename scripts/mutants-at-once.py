@@ -1,35 +1,52 @@
 #!/usr/bin/env python3
 """Many breaks of the code in one program, which an environment variable chooses from:
-    scripts/mutants-at-once.py [--limit SCHEDULES] FILE...
+    scripts/mutants-at-once.py [--limit SCHEDULES] unit FILE...
+    scripts/mutants-at-once.py [--missed OUTPUT] TEST[,TEST...] FILE...
 for example
-    scripts/mutants-at-once.py crates/procref/src/service/*.rs
+    scripts/mutants-at-once.py unit crates/procref/src/service/*.rs | tee found
+    scripts/mutants-at-once.py --missed found pin,stop crates/procref/src/service/*.rs
 
 A mutant that has to be compiled takes a minute, and there are hundreds. So all are compiled at once, each
-behind a switch: a condition turned round, a statement left out. Every one is then tried against the
-library's unit tests, the model included, with so many schedules a scenario (default: 2000). For what
-cargo-mutants does beyond that there is scripts/mutants.sh.
+behind a switch: a condition turned round, `&&` and `||` one for the other, a statement left out, a function
+that returns at once. Every one is then tried against the library's unit tests, the model included, with so
+many schedules a scenario (default: 2000), and as many of those at random; or against tests of the testkit,
+which take longer, one after another until one notices. A test that hangs has noticed, too. `--missed` tries
+again what an earlier run has printed as missed, and nothing else: of the same files, unchanged.
 
-Needs what that needs, but for cargo-mutants. Prints what nothing has noticed, and ends with a count.
+For what cargo-mutants does beyond that there is scripts/mutants.sh. Needs what that needs, but for
+cargo-mutants. Prints what each mutant comes to, and ends with a count.
 """
 
 import argparse
 import json
 import os
 import re
-import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PLACE = ROOT / "target/mutants-at-once"
+# Not read on first use: that may be in a supervisor, which has neither environment nor heap.
 SWITCH = """
+#[allow(unsafe_code)]
 pub(crate) mod mutant {
-    use std::sync::OnceLock;
-    static CHOSEN: OnceLock<Option<u32>> = OnceLock::new();
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static CHOSEN: AtomicU32 = AtomicU32::new(u32::MAX);
+    #[used]
+    #[unsafe(link_section = ".init_array")]
+    static CHOOSE: extern "C" fn() = choose;
+    extern "C" fn choose() {
+        if let Some(chosen) = std::env::var("PROCREF_MUTANT").ok().and_then(|it| it.parse().ok()) {
+            CHOSEN.store(chosen, Ordering::Relaxed);
+        }
+    }
     pub(crate) fn on(number: u32) -> bool {
-        let read = || std::env::var("PROCREF_MUTANT").ok()?.parse().ok();
-        *CHOSEN.get_or_init(read) == Some(number)
+        CHOSEN.load(Ordering::Relaxed) == number
     }
     pub(crate) fn flip(number: u32, condition: bool) -> bool {
         condition != on(number)
@@ -38,6 +55,17 @@ pub(crate) mod mutant {
 """
 STATEMENT = re.compile(r"^(\s+)(?!let |return|use |const |static |break|continue|async |fn |type |pub|mod |crash::point|tracing)([a-z_*].*;)$")
 CONDITION = re.compile(r"^(\s*(?:\} else )?(?:if|while) )(?!let )(.*)( \{)$")
+BINDING = re.compile(r"^(\s+let \w+ = )(.*)(;)$")
+FUNCTION = re.compile(r"^\s*(?:pub(?:\([a-z]+\))? )?(?:async )?fn (\w+)")
+SIGNATURE = re.compile(r"^.*?\)(?: -> (?P<type>[^()]*(?:\(\))?[^()]*))?(?: where .*)? \{$")
+VALUES = [
+    (r"", [""]),
+    (r"bool", ["true", "false"]),
+    (r"Option<.*>", ["None"]),
+    (r"(?:io::)?(?:Result|Step)<\(\)(?:, \w+)?>", ["Ok(())"]),
+    (r"(?:io::)?(?:Result|Step)<bool(?:, \w+)?>", ["Ok(true)", "Ok(false)"]),
+    (r"(?:io::)?(?:Result|Step)<Option<.*>>", ["Ok(None)"]),
+]
 
 
 def balanced(text):
@@ -55,6 +83,28 @@ def filters(line):
             yield found.end(), end - 1
 
 
+def swapped(condition):
+    """The condition with the other operator, if there is one of a kind, outside all parentheses."""
+    depth, found = 0, []
+    for place, letter in enumerate(condition):
+        depth += {"(": 1, "{": 1, "[": 1, ")": -1, "}": -1, "]": -1}.get(letter, 0)
+        if depth == 0 and condition[place : place + 4] in (" && ", " || "):
+            found.append(place)
+    if len({condition[place : place + 4] for place in found}) != 1 or condition.startswith("|"):
+        return None
+    other = {" && ": " || ", " || ": " && "}[condition[found[0] : found[0] + 4]]
+    for place in found:
+        condition = condition[:place] + other + condition[place + 4 :]
+    return condition
+
+
+def values(signature):
+    """What a function of this signature may return at once."""
+    found = SIGNATURE.match(re.sub(r"\s+", " ", signature))
+    kind = (found["type"] or "").strip() if found else "?"
+    return next((some for pattern, some in VALUES if re.fullmatch(pattern, kind)), [])
+
+
 class Mutants:
     def __init__(self, left_out):
         self.left_out = left_out
@@ -69,21 +119,43 @@ class Mutants:
         return len(self.all)
 
     def instrument(self, file, text):
-        lines, out = text.split("\n"), []
+        lines, out, signature = text.split("\n"), [], ""
         for index, line in enumerate(lines):
             if "#[cfg(test)]" in line:
                 out += lines[index:]
                 break
             out.append(self.changed(file, index + 1, line, lines[index - 1].strip()))
+            begun = FUNCTION.match(line)
+            if begun:
+                name, signature = begun[1], ""
+            elif not signature:
+                continue
+            signature += line + " "
+            if line.endswith("{"):
+                for value in values(signature.strip()):
+                    mutant = self.new(file, index + 1, f"{name} returns {value}".strip())
+                    if mutant:
+                        out[-1] += f" if crate::mutant::on({mutant}) {{ return {value}; }}"
+            if line.endswith(("{", ";", "}")):
+                signature = ""
         return "\n".join(out)
+
+    def switched(self, file, number, condition, turned=True):
+        other, it = swapped(condition), condition
+        if other:
+            mutant = self.new(file, number, f"{other} instead of {condition}")
+            if mutant:
+                it = f"(if crate::mutant::on({mutant}) {{ {other} }} else {{ {condition} }})"
+        if turned:
+            mutant = self.new(file, number, f"not ({condition})")
+            if mutant:
+                it = f"crate::mutant::flip({mutant}, {it})"
+        return it
 
     def changed(self, file, number, line, before):
         found = CONDITION.match(line)
         if found and balanced(found[2]):
-            mutant = self.new(file, number, f"not ({found[2]})")
-            if mutant:
-                return f"{found[1]}crate::mutant::flip({mutant}, {found[2]}){found[3]}"
-            return line
+            return f"{found[1]}{self.switched(file, number, found[2])}{found[3]}"
         found = STATEMENT.match(line)
         begins = before == "" or before.endswith((";", "{", "}")) or before.startswith("//")
         if found and balanced(found[2]) and begins:
@@ -91,27 +163,53 @@ class Mutants:
             if mutant:
                 return f"{found[1]}if !crate::mutant::on({mutant}) {{ {found[2]} }}"
             return line
+        found = BINDING.match(line)
+        if found and balanced(found[2]) and swapped(found[2]):
+            return f"{found[1]}{self.switched(file, number, found[2], turned=False)}{found[3]}"
         for start, end in reversed(list(filters(line))):
-            mutant = self.new(file, number, f"not ({line[start:end]})")
-            if mutant:
-                line = f"{line[:start]}crate::mutant::flip({mutant}, {line[start:end]}){line[end:]}"
+            line = f"{line[:start]}{self.switched(file, number, line[start:end])}{line[end:]}"
         return line
 
 
-def build(files, copy, left_out):
-    """Returns the program and its mutants; what does not compile is left out."""
+def write(path, text):
+    """If it is new: what is as it was need not be built again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_bytes() != text:
+        path.write_bytes(text)
+
+
+def copied(copy):
+    kept = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    for file in filter(None, kept.stdout.split("\0")):
+        if (ROOT / file).is_file():
+            yield file, (ROOT / file).read_bytes()
+
+
+def build(files, tests):
+    """Returns the programs of the tests, and the mutants; what does not compile is left out."""
+    copy, known = PLACE / "copy", PLACE / "left-out.json"
+    left_out = set(json.loads(known.read_text())) if known.exists() else set()
+    if tests == ["unit"]:
+        package = ["-p", "procref", "--lib", "--release"]
+    else:
+        # Only the model has to be fast.
+        package = ["-p", "procref-testkit", *(part for test in tests for part in ("--test", test))]
+    target = {"CARGO_TARGET_DIR": str(PLACE), "CARGO_PROFILE_RELEASE_DEBUG": "0"}
+    command = ["cargo", "test", *package, "--no-run", "--message-format", "json"]
     for _ in range(12):
         mutants = Mutants(left_out)
-        for file in files:
-            text = (ROOT / file).read_text()
-            (copy / file).write_text(mutants.instrument(file, text))
-        command = ["cargo", "test", "--release", "-p", "procref", "--lib", "--no-run", "--message-format", "json"]
-        target = {"CARGO_TARGET_DIR": str(ROOT / "target/mutants-at-once"), "CARGO_PROFILE_RELEASE_DEBUG": "0"}
+        for file, text in copied(copy):
+            if file == "crates/procref/src/lib.rs":
+                text += SWITCH.encode()
+            if file in files:
+                text = mutants.instrument(file, text.decode()).encode()
+            write(copy / file, text)
         built = subprocess.run(command, cwd=copy, env=os.environ | target, stdout=subprocess.PIPE, text=True)
         messages = [json.loads(line) for line in built.stdout.splitlines()]
         if built.returncode == 0:
-            program = [m["executable"] for m in messages if m.get("executable")][-1]
-            return program, mutants
+            known.write_text(json.dumps(sorted(left_out)))
+            mine = [m for m in messages if m.get("executable") and m["profile"]["test"]]
+            return {m["target"]["name"]: m["executable"] for m in mine}, mutants
         wrong = set()
         for message in messages:
             spans = (message.get("message") or {}).get("spans", [])
@@ -130,54 +228,78 @@ def place(key):
     return file, int(line)
 
 
-def holds(program, number, limit):
-    """Whether all tests pass. In namespaces: broken code may signal any process."""
+def failure(program, number, limit, seconds):
+    """None if all tests pass, or what has failed. In namespaces: broken code may signal any process."""
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     spaces = ["unshare", *user, "--fork", "--pid", "--mount-proc", "--ipc", "--kill-child"]
     # Not as one of the first processes of the namespace: their pids mean something to the tests.
     shell = ["sh", "-c", 'for _ in 1 2 3 4 5 6 7 8 9; do true & wait; done; "$0" "$@"; exit $?']
-    command = [*spaces, *shell, program, "--skip", "every_planted", "--skip", "at_random"]
-    setting = {"PROCREF_MUTANT": str(number), "PROCREF_MODEL_LIMIT": str(limit)}
-    try:
-        ended = subprocess.run(
+    command = [*spaces, *shell, program, "--skip", "every_planted"]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        os.chmod(scratch, 0o755)
+        setting = {"PROCREF_MUTANT": str(number), "PROCREF_MODEL_LIMIT": str(limit), "TMPDIR": scratch}
+        begun = subprocess.Popen(
             command,
-            cwd=ROOT / "crates/procref",
+            cwd=PLACE / "copy/crates" / ("procref" if "/procref-" in program else "procref-testkit"),
             env=os.environ | setting,
-            stdout=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=60,
+            text=True,
+            errors="replace",
         )
-    except subprocess.TimeoutExpired:
-        return False
-    return ended.returncode == 0
+        late = threading.Timer(seconds, begun.kill)
+        late.start()
+        failed = None
+        for line in begun.stdout:
+            if line.startswith("test ") and line.endswith("FAILED\n"):
+                failed = line.split()[1]
+                break
+        begun.send_signal(signal.SIGKILL if failed else 0)
+        ended = begun.wait()
+        begun.stdout.close()
+        in_time = late.is_alive()
+        late.cancel()
+    if failed or ended == 0:
+        return failed
+    return "ends otherwise" if in_time else "hangs"
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--limit", type=int, default=2000)
+    parser.add_argument("--missed", type=Path)
+    parser.add_argument("tests")
     parser.add_argument("files", nargs="+")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / "copy"
-        kept = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-        for file in filter(None, kept.stdout.split("\0")):
-            if (ROOT / file).is_file():
-                (copy / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / file, copy / file)
-        library = copy / "crates/procref/src/lib.rs"
-        library.write_text(library.read_text() + SWITCH)
-        left_out = set()
-        program, mutants = build(options.files, copy, left_out)
-        if not holds(program, 0, options.limit):
-            sys.exit("mutants-at-once.py: the tests fail without any mutant")
-        missed = []
-        for number, key in mutants.all.items():
-            if holds(program, number, options.limit):
-                missed.append(key)
-                print(f"missed   {key}", flush=True)
-            else:
-                print(f"detected {key}", flush=True)
-        print(f"{len(mutants.all)} mutants, {len(missed)} missed; {len(left_out)} more do not compile")
+    programs, mutants = build(options.files, options.tests.split(","))
+    chosen = mutants.all
+    if options.missed:
+        missed = set(re.findall(r"^missed +(.*)$", options.missed.read_text(), re.MULTILINE))
+        chosen = {number: key for number, key in chosen.items() if key in missed}
+        if len(chosen) != len(missed):
+            print(f"{len(missed) - len(chosen)} of {options.missed} are of other files", file=sys.stderr)
+    seconds = {}
+    for name, program in list(programs.items()):
+        begun = time.monotonic()
+        failed = failure(program, 0, options.limit, 600)
+        if failed:
+            sys.exit(f"mutants-at-once.py: {name} fails without any mutant: {failed}")
+        seconds[name] = time.monotonic() - begun
+    # The quickest first, and what takes much longer than without a mutant hangs.
+    quickest = sorted(programs, key=seconds.__getitem__)
+    print("# " + ", ".join(f"{name} {seconds[name]:.1f} s" for name in quickest), file=sys.stderr)
+    missed = 0
+    for number, key in chosen.items():
+        by = None
+        for name in quickest:
+            failed = failure(programs[name], number, options.limit, 30 + 3 * seconds[name])
+            by = by or failed and f"{name}: {failed}"
+            if by:
+                break
+        missed += not by
+        print(f"detected {key}   [{by}]" if by else f"missed   {key}", flush=True)
+    print(f"{len(chosen)} mutants, {missed} missed; {len(mutants.left_out)} more do not compile")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ mod sys;
 
 use std::io;
 
+use crate::observe::Identity;
+
 /// A semaphore set as `/proc/sysvipc/sem` lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set {
@@ -92,6 +94,19 @@ impl Set {
     /// What `semctl` says.
     pub fn set_value(&self, slot: usize, value: u16) -> io::Result<()> {
         sys::set_value(self.id, slot, value)
+    }
+
+    /// Names this process as the instance, in a service's set. Flags and generation stay.
+    ///
+    /// # Panics
+    ///
+    /// When the set cannot be written.
+    pub fn name_instance(&self, Identity { pid, start }: Identity) {
+        let pid = [(14, pid & 0x7fff), (15, pid >> 15)];
+        let start = (0..5).map(|n| (16 + n, (start >> (15 * n)) as u32 & 0x7fff));
+        for (slot, value) in pid.into_iter().chain(start) {
+            self.set_value(slot, value as u16).expect("write");
+        }
     }
 
     /// How many processes sleep on this semaphore, for it to become zero or to

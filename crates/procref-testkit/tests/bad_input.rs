@@ -348,6 +348,15 @@ fn an_unwritable_directory_is_noticed_before_the_start() {
         }
     }
     assert_eq!(scene.calls("on_first_acquire"), 0);
+    let mut command = scene.command("read-only");
+    command.fake = spec.fake.clone();
+    command.dir = Some(dir.clone());
+    let told = match actor.try_build_as(0, &command) {
+        Err(failure) => failure,
+        Ok(_) => actor.try_acquire(Via::TokioMulti).expect_err("refused"),
+    };
+    assert_says(&told, &[&dir.display().to_string()]);
+    assert_eq!(scene.started(), []);
 
     fs::set_permissions(&dir, Permissions::from_mode(0o700)).expect("chmod");
     actor.build(&spec);

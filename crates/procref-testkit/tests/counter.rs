@@ -4,11 +4,14 @@
 
 use std::sync::Mutex;
 
-use procref::RefCounter;
+use procref::{PlatformRefCounter, RefCounter};
 use procref_testkit::protocol::{Command, CounterOp, Death, Reply, Via};
 use procref_testkit::{Actor, Scene, kernel, scene};
 
 use CounterOp::{Acquire, Count, Release, TryLock, Unlock};
+
+/// The slots with the digest of a service's name.
+const NAME: std::ops::Range<usize> = 10..14;
 
 /// Clients with counter 0 of this name, whose set the scene watches.
 fn counters(scene: &Scene, number: usize, name: &str) -> (Vec<Actor>, i32) {
@@ -77,6 +80,9 @@ fn giving_back_what_is_not_held_is_an_error() {
     assert_refused(&one.counter_op(0, Unlock), "unlock");
     assert_eq!(two.counter_op(0, Acquire), Reply::Count(1));
     assert_refused(&one.counter_op(0, Release), "release");
+    assert_eq!(one.counter_op(0, Acquire), Reply::Count(2));
+    assert_eq!(one.counter_op(0, Release), Reply::Count(1));
+    assert_refused(&one.counter_op(0, Release), "release");
     assert_eq!(two.counter_op(0, TryLock), Reply::Flag(true));
     assert_refused(&one.counter_op(0, Unlock), "unlock");
     assert_eq!(one.counter_op(0, Count), Reply::Count(1));
@@ -84,6 +90,12 @@ fn giving_back_what_is_not_held_is_an_error() {
     assert_refused(&two.counter_op(0, Unlock), "unlock");
     assert_eq!(two.counter_op(0, Release), Reply::Count(0));
     assert_refused(&two.counter_op(0, Release), "release");
+    // A lock that went with its set, too.
+    for _ in 0..2 {
+        assert_eq!(two.counter_op(0, TryLock), Reply::Flag(true));
+        assert_eq!(two.counter_op(0, Unlock), Reply::Done);
+    }
+    assert_refused(&two.counter_op(0, Unlock), "unlock");
 }
 
 #[test]
@@ -133,6 +145,8 @@ fn acquire_waits_for_the_lock_of_another_process() {
     // The holder of the lock does not wait for itself.
     assert_eq!(one.counter_op(0, Acquire), Reply::Count(1));
     assert!(!two.has_replied(&waiting));
+    // Nor does another thread wait for the one that does.
+    assert_eq!(two.counter_op(0, TryLock), Reply::Flag(false));
     assert_eq!(one.counter_op(0, Unlock), Reply::Done);
     assert_eq!(two.reply(waiting), Reply::Count(2));
     assert_eq!(one.counter_op(0, Release), Reply::Count(1));
@@ -233,9 +247,52 @@ fn a_lock_keeps_services_from_starting() {
     let acquiring = client.begin_acquire(Via::TokioMulti);
     scene.wait_sleepers(key, 1);
     assert_eq!(scene.calls("on_first_acquire"), 0);
+    // Its set tells whose it is, so that nobody takes it for another's.
+    let set = kernel::find(key).expect("a set");
+    assert!(NAME.clone().any(|slot| set.value(slot).expect("read") != 0));
     assert_eq!(counter.counter_op(0, Unlock), Reply::Done);
     let held = client.finish_acquire(acquiring).expect("acquire");
     client.release(&held);
+}
+
+/// Only with a counter can somebody have the lock, and not a reference.
+#[test]
+fn who_lets_go_waits_for_a_lock_no_longer_than_it_may() {
+    let scene = scene!();
+    let (actors, _) = counters(&scene, 2, "locked");
+    let (client, counter) = (&actors[0], &actors[1]);
+    let mut spec = scene.service("locked");
+    spec.wait_timeout_ms = Some(200);
+    client.build(&spec);
+    let held = client.acquire();
+    assert_eq!(counter.counter_op(0, TryLock), Reply::Flag(true));
+    let released = client.call(Command::Release {
+        handle: held.handle,
+        via: Via::Pollster,
+    });
+    assert_refused(&released, "200ms");
+    // It has let go all the same, and leaves the rest to who has the lock.
+    assert_eq!(counter.counter_op(0, Count), Reply::Count(0));
+    assert_eq!(counter.counter_op(0, Unlock), Reply::Done);
+    scene.assert_clean();
+}
+
+#[test]
+fn a_dropped_counter_gives_back_what_was_taken_through_it() {
+    let scene = scene!();
+    scene.actor().build(&scene.service("dropped"));
+    let counter = || PlatformRefCounter::in_dir("dropped", scene.runtime_dir()).expect("open");
+    let (one, two) = (counter(), counter());
+    for count in 1..=2 {
+        assert_eq!(one.acquire().expect("acquire"), count);
+    }
+    assert_eq!(two.acquire().expect("acquire"), 3);
+    assert!(one.try_lock().expect("lock"));
+    drop(one);
+    assert_eq!(two.count().expect("count"), 1);
+    assert!(two.try_lock().expect("lock"));
+    drop(two);
+    scene.assert_clean();
 }
 
 /// A user's own: the trait asks for nothing that only procref has.

@@ -6,12 +6,16 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
+use procref::{Ready, ServiceCommand, SharedService};
 use procref_testkit::observe::supervisors_of;
 use procref_testkit::protocol::{
     Callback, Event, Failure, Gate, HealthOutcome, ReadySpec, ServiceSpec, Via,
 };
-use procref_testkit::{Scene, deadline, scene, talk};
+use procref_testkit::{Actor, Scene, deadline, scene, talk};
 
 fn command(scene: &Scene, name: &str) -> ServiceSpec {
     scene.unique(scene.command(name))
@@ -97,6 +101,16 @@ fn one_that_is_not_ready_in_time_is_stopped() {
     let failure = failure(&scene, &spec);
     assert_says(&failure, &["500ms", "TCP", "127.0.0.1:", "still loading"]);
     assert_eq!(scene.stopped().len(), 1, "gracefully");
+}
+
+#[test]
+fn one_that_a_callback_does_not_find_ready_in_time_is_stopped() {
+    let scene = scene!();
+    let spec = command(&scene, "slow")
+        .ready_by(ReadySpec::Callback)
+        .gated([Gate::Before(Callback::Ready)])
+        .start_within_ms(500);
+    assert_says(&failure(&scene, &spec), &["500ms", "did not say so"]);
 }
 
 #[test]
@@ -256,6 +270,33 @@ fn a_callback_says_when_it_is_ready_and_its_death_is_seen_meanwhile() {
 }
 
 #[test]
+fn a_callback_that_says_no_is_given_time_before_it_is_asked_again() {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let scene = scene!();
+    let (asked, begun) = (Arc::new(AtomicU32::new(0)), Instant::now());
+    let asks = Arc::clone(&asked);
+    let ready = Ready::callback(move |_| {
+        asks.fetch_add(1, Ordering::SeqCst);
+        async move { begun.elapsed() > 10 * PAUSE }
+    });
+    let service = SharedService::builder("asked again")
+        .base_dir(scene.runtime_dir())
+        .command(ServiceCommand::new("sleep").arg("1000").ready(ready))
+        .build()
+        .expect("build");
+    let handle = service.acquire_blocking().expect("acquire");
+    let most = begun.elapsed().as_millis() / PAUSE.as_millis() + 1;
+    let asked = asked.load(Ordering::SeqCst);
+    assert!(
+        (2..=most).contains(&asked.into()),
+        "{asked} of {most} times"
+    );
+    handle.release_blocking().expect("release");
+    let stopped = service.wait_stopped_blocking(Duration::from_secs(60));
+    assert!(stopped.expect("wait"));
+}
+
+#[test]
 fn one_that_is_not_healthy_when_it_is_ready_fails_the_start() {
     let scene = scene!();
     let spec = command(&scene, "ill").judging(HealthOutcome::Always(false));
@@ -331,16 +372,22 @@ fn the_log_is_rotated_when_it_has_grown() {
     let older = fs::read_to_string(scene.root().join("service.log.1")).expect("the older");
     assert_eq!(older.len(), 2000);
     // While it runs: the next client that comes sees to it.
-    fs::OpenOptions::new()
-        .append(true)
-        .open(&log)
-        .and_then(|mut file| std::io::Write::write_all(&mut file, "y".repeat(2000).as_bytes()))
-        .expect("write");
-    let other = scene.client(&spec);
-    other.acquire();
-    assert_eq!(fs::metadata(&log).expect("a log").len(), 0);
+    let joins: [fn(&Actor); 2] = [
+        |other| drop(other.acquire()),
+        |other| drop(other.try_join().expect("no error").expect("it runs")),
+    ];
+    for join in joins {
+        fs::OpenOptions::new()
+            .append(true)
+            .open(&log)
+            .and_then(|mut file| std::io::Write::write_all(&mut file, "y".repeat(2000).as_bytes()))
+            .expect("write");
+        let other = scene.client(&spec);
+        join(&other);
+        assert_eq!(fs::metadata(&log).expect("a log").len(), 0);
+        other.kill();
+    }
     client.kill();
-    other.kill();
     scene.everything_ends(&spec, key);
 }
 

@@ -398,6 +398,58 @@ fn try_join_neither_starts_nor_waits() {
 }
 
 #[test]
+fn who_finds_it_unhealthy_as_its_last_client_says_so_when_it_is_stopped() {
+    let gate = Gate::Before(Callback::Health);
+    let scene = scene!();
+    let spec = scene.service("ill");
+    let starter = scene.client(&spec);
+    let held = starter.acquire();
+    let spec = spec.judging(HealthOutcome::Always(false));
+    let guest = scene.client(&spec.gated([gate]));
+    let joining = guest.begin(Command::TryJoin {
+        service: 0,
+        handle: 1,
+        via: Via::Pollster,
+    });
+    guest.event(&Event::Running(Callback::Health));
+    starter.release(&held);
+    guest.proceed(gate);
+    assert_eq!(guest.reply(joining), Reply::Nothing);
+    assert_eq!(scene.stopped(), [(held.got.pid, "signal 15".to_owned())]);
+    scene.assert_clean();
+}
+
+#[test]
+fn who_has_joined_and_finds_it_ill_sleeps_while_somebody_recovers_it() {
+    let judging = Gate::Before(Callback::Health);
+    let recovery = Gate::Before(Callback::Recover);
+    let scene = scene!();
+    let spec = scene.service("ill").judging(HealthOutcome::Ask);
+    let holder = scene.actor();
+    let key = holder.build(&spec);
+    let held = holder.acquire();
+    let joiner = scene.client(&spec.clone().gated([judging]));
+    let joining = joiner.begin_acquire(Via::TokioMulti);
+    joiner.event(&Event::Running(Callback::Health));
+    scene.sicken(scene.only_living().pid);
+    let spec = spec.recovering([Outcome::Serve]);
+    let healer = scene.client(&spec.gated([recovery]));
+    let healing = healer.begin_acquire(Via::TokioMulti);
+    healer.event(&Event::Running(Callback::Recover));
+    joiner.proceed(judging);
+    scene.wait_sleepers(key, 1);
+    healer.proceed(recovery);
+    let healed = healer.finish_acquire(healing).expect("recovered");
+    joiner.proceed(judging);
+    let joined = joiner.finish_acquire(joining).expect("it is well");
+    assert_eq!(joined.got.pid, healed.got.pid);
+    healer.release(&healed);
+    joiner.release(&joined);
+    holder.release(&held);
+    scene.assert_clean();
+}
+
+#[test]
 fn metadata_reaches_everybody() {
     let scene = scene!();
     let mut spec = scene.service("talkative");

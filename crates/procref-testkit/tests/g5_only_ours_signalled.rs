@@ -167,6 +167,27 @@ fn an_unhealthy_host_is_not_signalled() {
 }
 
 #[test]
+fn a_host_is_not_signalled_when_somebody_recovers_what_it_hosts() {
+    isolated(
+        "a_host_is_not_signalled_when_somebody_recovers_what_it_hosts",
+        || {
+            let scene = scene!();
+            let spec = scene.service("hosted").starting([Outcome::OwnPid]);
+            let host = scene.client(&spec);
+            let held = host.acquire();
+            // The host does not answer; what is started instead does.
+            let spec = scene.service("hosted").judging(HealthOutcome::Ask);
+            let guest = scene.client(&spec.recovering([Outcome::Serve]));
+            let recovered = guest.acquire();
+            assert_eq!(recovered.got.pid, scene.only_living().pid);
+            assert!(host.identity().is_live());
+            host.release(&held);
+            guest.release(&recovered);
+        },
+    );
+}
+
+#[test]
 fn a_service_without_process_is_never_signalled() {
     isolated("a_service_without_process_is_never_signalled", || {
         let scene = scene!();

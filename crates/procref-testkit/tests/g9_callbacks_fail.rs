@@ -112,6 +112,33 @@ fn a_recovery_fails_in_a_process_with_handles() {
     }
 }
 
+/// It has been published by then. References remain, the recovering process's own or another's; no
+/// instance, no record, no lock.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_recovered_service_that_is_not_healthy_is_stopped_and_forgotten() {
+    for own in [false, true] {
+        let scene = scene!();
+        let spec = scene.service("ill");
+        let (holder, key) = scene.holder(&spec);
+        let service = scene.only_living();
+        service.kill();
+        service.wait_gone();
+        let actor = scene.actor();
+        let client = if own { &holder } else { &actor };
+        let sick = spec.clone().recovering([Outcome::Serve]);
+        client.build_as(1, &sick.judging(HealthOutcome::Always(false)));
+        let pending = client.begin_acquire_of(1, Via::TokioMulti);
+        assert_failed(&client.reply(pending));
+        scene.assert_free(key, 1);
+        assert_eq!(scene.living(), []);
+        assert_eq!(scene.files(), [] as [std::path::PathBuf; 0]);
+        assert_eq!(holder.status().state, "Absent");
+        holder.kill();
+        scene.everything_ends(&spec, key);
+    }
+}
+
 #[test]
 fn a_recovery_is_cancelled() {
     for via in [Via::TokioMulti, Via::TokioCurrent, Via::Smol, Via::Pollster] {
@@ -290,6 +317,41 @@ fn stop_callbacks_fail_and_the_next_one_starts() {
         }
         scene.assert_never_two();
     }
+}
+
+/// The set names a process that a client does not signal: itself.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_cannot_be_stopped_keeps_its_set_and_holds_nobody_up() {
+    /// A slot of the set.
+    const FLAGS: usize = 23;
+
+    let scene = scene!();
+    // Without a supervisor, which has fewer scruples.
+    let spec = scene.service("stuck").keeping_orphans();
+    let client = scene.actor();
+    let key = client.build(&spec);
+    let held = client.acquire();
+    let service = scene.only_living();
+    let set = procref_testkit::kernel::find(key).expect("a set");
+    set.name_instance(client.identity());
+    let released = client.call(Command::Release {
+        handle: held.handle,
+        via: Via::Pollster,
+    });
+    assert_failed(&released);
+    scene.assert_free(key, 0);
+    // Nor before a start, of which nothing is left then either.
+    set.set_value(FLAGS, 0).expect("write");
+    let pending = client.begin_acquire(Via::Pollster);
+    assert_failed(&client.reply(pending));
+    scene.assert_free(key, 0);
+    assert_eq!(scene.started(), [service]);
+    // Without it the record tells who lives.
+    set.remove().expect("remove");
+    client.release(&client.acquire());
+    assert!(!service.is_live());
+    scene.assert_clean();
 }
 
 #[test]

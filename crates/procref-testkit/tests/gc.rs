@@ -294,12 +294,7 @@ fn what_cannot_be_stopped_is_a_failure_and_stays() {
     let spec = unique(&scene, "stuck");
     let (service, key) = orphan(&scene, &spec);
     let set = kernel::find(key).expect("a set");
-    let own = Identity::own();
-    let slots = [(14, own.pid & 0x7fff), (15, own.pid >> 15)];
-    let start = (0..5).map(|n| (16 + n, (own.start >> (15 * n)) as u32 & 0x7fff));
-    for (slot, value) in slots.into_iter().chain(start) {
-        set.set_value(slot, value as u16).expect("write");
-    }
+    set.name_instance(Identity::own());
     let collected = gc(&scene);
     assert!(collected.removed().is_empty());
     let failure = collected.failures()[0].to_string();

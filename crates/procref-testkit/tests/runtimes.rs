@@ -6,10 +6,18 @@
 
 #![cfg(target_os = "linux")]
 
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
+use std::thread;
+
+use procref::{ServiceInfo, SharedService};
 use procref_testkit::protocol::{
     Callback, Command, Event, Gate, HealthOutcome, Outcome, Place, Reply, StopOutcome, Via,
 };
-use procref_testkit::{kernel, scene};
+use procref_testkit::{deadline, kernel, scene};
 
 /// Every way to acquire, each with every place to drop; each time the handle
 /// is the last one, so the drop has to stop the service.
@@ -73,6 +81,67 @@ fn released_in_any_runtime() {
         }
     }
     assert_eq!(scene.stopped().len(), 25);
+}
+
+/// A thread that drops may be an executor's, and a callback may block.
+#[test]
+fn stop_callbacks_do_not_run_on_the_thread_that_drops() {
+    let scene = scene!();
+    let (well, preparing) = (Arc::new(AtomicBool::new(true)), AtomicBool::new(false));
+    let preparing = Arc::new(preparing);
+    let stopped_by = Arc::new(Mutex::new(Vec::new()));
+    let own = || async { Ok(ServiceInfo::new(std::process::id(), 0)) };
+    let (judge, healer) = (Arc::clone(&well), Arc::clone(&well));
+    let (prepares, stops) = (Arc::clone(&preparing), Arc::clone(&stopped_by));
+    let service = SharedService::builder("hosted here")
+        .base_dir(scene.runtime_dir())
+        .on_first_acquire(own)
+        .on_health_check(move |_| std::future::ready(judge.load(Ordering::SeqCst)))
+        .on_recover(move |_| {
+            healer.store(true, Ordering::SeqCst);
+            prepares.store(true, Ordering::SeqCst);
+            own()
+        })
+        .on_last_release(move |_| {
+            stops
+                .lock()
+                .expect("no panics")
+                .push(thread::current().id());
+            std::future::ready(Ok(()))
+        });
+    let prepares = Arc::clone(&preparing);
+    let service = service
+        .on_ready(move |_| {
+            let hangs = prepares.load(Ordering::SeqCst);
+            async move {
+                match hangs {
+                    true => std::future::pending().await,
+                    false => Ok(()),
+                }
+            }
+        })
+        .build()
+        .expect("build");
+    let stopped_by = || stopped_by.lock().expect("no panics").clone();
+
+    // The last handle.
+    drop(service.acquire_blocking().expect("acquire"));
+    assert_eq!(stopped_by().len(), 1);
+
+    // A recovery that is called off, while there is another handle.
+    let handle = service.acquire_blocking().expect("acquire");
+    well.store(false, Ordering::SeqCst);
+    {
+        let mut acquiring = pin!(service.acquire());
+        deadline::until_true("the recovered one is prepared", || {
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(acquiring.as_mut().poll(&mut context).is_pending());
+            preparing.load(Ordering::SeqCst)
+        });
+    }
+    deadline::until_true("what was recovered is stopped", || stopped_by().len() == 2);
+    assert!(!stopped_by().contains(&thread::current().id()));
+    drop(handle);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::Scene;
 use crate::actor::Actor;
@@ -109,8 +110,8 @@ impl Scene {
         }
         let actor = self.root().join("actor");
         if !actor.exists() {
-            fs::copy(&self.shared.programs.actor, &actor).expect("copy the actor");
-            fs::copy(&self.shared.programs.service, self.service_copy()).expect("copy the service");
+            copy_program(&self.shared.programs.actor, &actor);
+            copy_program(&self.shared.programs.service, &self.service_copy());
         }
         self.spawn(&actor, |command| {
             command.uid(uid).gid(uid);
@@ -122,4 +123,15 @@ impl Scene {
     pub fn service_copy(&self) -> PathBuf {
         self.root().join("service")
     }
+}
+
+/// Not by this process: what another of its threads forks just then would have the copy open for writing, and
+/// for as long as it does nobody can execute it (`ETXTBSY`).
+fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status();
+    assert!(
+        copied.is_ok_and(|it| it.success()),
+        "copy {}",
+        from.display()
+    );
 }

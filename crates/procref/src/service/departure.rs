@@ -63,7 +63,7 @@ impl<W: World> Hold<W> {
     /// Gives the reference back if that takes no more than one step, because other processes hold one,
     /// too, or a supervisor sees to the service. The common case, without a future that may have to
     /// outlive its caller.
-    pub(crate) fn leave_quickly(&mut self) -> bool {
+    pub(crate) fn leave_quickly(&self) -> bool {
         let Some(object) = self.turn.seat().known_object() else {
             return false;
         };
@@ -82,7 +82,6 @@ impl<W: World> Hold<W> {
                 Point::Left
             });
         }
-        self.reference = !left;
         left
     }
 
@@ -139,7 +138,6 @@ impl<W: World> Hold<W> {
             return Err(Fault::Removed);
         };
         if self.launching.is_some() {
-            elsewhere().await;
             // It cannot be called off. What went wrong with it is the error of a start that nobody waits
             // for any more.
             let _ = self.launched().await;
@@ -168,7 +166,6 @@ impl<W: World> Hold<W> {
                 // the lock already.
                 object.drop_reference().await?;
                 crash::point(Point::ReferenceDropped);
-                self.reference = false;
             } else if !self.leave(&object).await? {
                 return Ok(settled.complaint());
             }
@@ -184,32 +181,27 @@ impl<W: World> Hold<W> {
     }
 
     /// True: it was the last reference, and the lock is ours.
-    async fn leave(&mut self, object: &Arc<ObjectOf<W>>) -> Step<bool> {
+    async fn leave(&self, object: &Arc<ObjectOf<W>>) -> Step<bool> {
         let mut deadline = None;
         loop {
             if object.leave().await? {
                 crash::point(Point::Left);
-                self.reference = false;
                 return Ok(false);
             }
             let snapshot = object.snapshot().await?;
             if snapshot.is_left_to_supervisor() && object.leave_to_supervisor().await? {
                 crash::point(Point::LeftToSupervisor);
                 tracing::debug!(service = self.service(), "left to its supervisor");
-                self.reference = false;
                 return Ok(false);
             }
             if object.leave_last().await? {
                 crash::point(Point::LeftLast);
-                self.reference = false;
-                self.lock = true;
                 return Ok(true);
             }
             // In one step with seeing the pin: whoever took it away in between would have counted on us
             // to be the last, and we on the pin.
             if snapshot.pinned && object.leave_pinned().await? {
                 crash::point(Point::LeftPinned);
-                self.reference = false;
                 return Ok(false);
             }
             if snapshot.pinned || snapshot.clients > 1 || !snapshot.locked {
@@ -223,7 +215,6 @@ impl<W: World> Hold<W> {
             if let Err(late) = self.turn.seat().wait_unlocked(object, deadline).await {
                 object.drop_reference().await?;
                 crash::point(Point::ReferenceDroppedLate);
-                self.reference = false;
                 return Err(Fault::Refused(late));
             }
         }

@@ -40,8 +40,6 @@ impl<W: World> Hold<W> {
                 let (service, pid, port) =
                     (self.service(), current.info.pid(), current.info.port());
                 tracing::info!(service, pid, port, generation, elapsed = ?begun.elapsed(), "started");
-                self.running = None;
-                self.lock = false;
                 Ok(current)
             }
             Err(Fault::Removed) => {

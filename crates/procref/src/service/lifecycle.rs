@@ -89,7 +89,7 @@ impl<W: World> Lease<W> {
         match self.seat.put_down() {
             PutDown::Done => None,
             PutDown::Last(turn) => {
-                let mut hold = Hold::last(turn, &self.config);
+                let hold = Hold::last(turn, &self.config);
                 (!hold.leave_quickly()).then(|| Departure::new(hold))
             }
         }

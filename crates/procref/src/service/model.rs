@@ -143,6 +143,21 @@ fn a_process_that_holds_it_acquires_it_again_without_the_kernel() {
     assert_eq!(steps, [asked, asked].concat());
 }
 
+/// Not by way of a set that is gone: the kernel may have given its number to another one since.
+#[test]
+fn who_removes_the_set_opens_the_next_one() {
+    use scenario::Act::{Acquire, Release};
+    let acts = [Acquire, Release, Acquire, Release];
+    let scenario = Scenario::new("anew", scenario::By::Callback, &[&acts]);
+    let told = explore::undisturbed(&scenario);
+    let steps = told.iter().filter(|line| line.starts_with("client"));
+    let mut after = steps.skip_while(|line| !line.ends_with("remove the set"));
+    assert_eq!(
+        after.nth(1).map(String::as_str),
+        Some("client 0: open the set")
+    );
+}
+
 #[test]
 fn three_by_callback() {
     holds(&[suite::three_by_callback()]);

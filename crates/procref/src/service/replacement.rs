@@ -118,7 +118,6 @@ impl<W: World> Hold<W> {
                 let (pid, port, elapsed) = (info.pid(), info.port(), begun.elapsed());
                 let done = way.done();
                 tracing::info!(service, pid, port, generation, ?elapsed, "{done}");
-                self.lock = false;
                 Ok(Arc::new(Current {
                     instance,
                     generation,

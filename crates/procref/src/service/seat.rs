@@ -388,3 +388,6 @@ impl Deadline {
         self.limit.saturating_sub(self.start.elapsed())
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;
