@@ -247,13 +247,15 @@ impl Machine {
             let mut values = table.ids().filter_map(|id| table.values(id));
             values.any(|values| values[slot::PIN as usize] > 0)
         };
+        // By a supervisor that was killed then: whoever finds it finishes it.
+        let begun_before = self.state.left.supervisors < self.scenario.budget.supervisors;
         let well = |it: &&Service| !it.ill && !it.told && it.prepared > 0;
         let Some(well) = self.as_service(service).filter(well) else {
             return;
         };
         if pinned {
             self.violate(format!("{by} stops {name}, which is pinned"));
-        } else if a_client && well.acquired && self.is_kept_warm(service) {
+        } else if a_client && well.acquired && !begun_before && self.is_kept_warm(service) {
             self.violate(format!("R4: {by} stops {name}, which lingers"));
         }
     }
