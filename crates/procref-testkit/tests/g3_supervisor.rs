@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use procref_testkit::deadline;
 use procref_testkit::observe::{Identity, supervisors_of};
 use procref_testkit::protocol::{
-    Callback, Command, Event, Gate, HealthOutcome, Outcome, Reply, StopOutcome, Via,
+    Callback, Command, Event, Gate, HealthOutcome, Outcome, Reply, ServiceSpec, StopOutcome, Via,
 };
-use procref_testkit::{Actor, kernel, scene};
+use procref_testkit::{Actor, Scene, kernel, scene};
 use rustix::process::Signal;
 
 #[test]
@@ -203,14 +203,23 @@ fn a_killed_supervisor_is_replaced_by_the_next_join() {
     Via::ALL.into_iter().for_each(replaced_by_a_join);
 }
 
+/// A client, the key, the service and its supervisor, which was killed.
+fn holder_without_a_supervisor(
+    scene: &Scene,
+    spec: &ServiceSpec,
+) -> (Actor, i32, Identity, Identity) {
+    let (one, key) = scene.holder(spec);
+    let service = scene.only_living();
+    let supervisor = scene.only_supervisor(spec);
+    supervisor.kill();
+    supervisor.wait_gone();
+    (one, key, service, supervisor)
+}
+
 fn replaced_by_a_join(via: Via) {
     let scene = scene!();
     let spec = scene.unique(scene.service("replaced"));
-    let (one, key) = scene.holder(&spec);
-    let service = scene.only_living();
-    let supervisor = scene.only_supervisor(&spec);
-    supervisor.kill();
-    supervisor.wait_gone();
+    let (one, key, service, supervisor) = holder_without_a_supervisor(&scene, &spec);
 
     let clients = scene.clients(6, &spec);
     let begun: Vec<_> = clients
@@ -233,11 +242,7 @@ fn replaced_by_a_join(via: Via) {
 fn an_orphan_without_a_supervisor_is_adopted_with_a_new_one() {
     let scene = scene!();
     let spec = scene.unique(scene.service("orphan"));
-    let (one, key) = scene.holder(&spec);
-    let service = scene.only_living();
-    let supervisor = scene.only_supervisor(&spec);
-    supervisor.kill();
-    supervisor.wait_gone();
+    let (one, key, service, _) = holder_without_a_supervisor(&scene, &spec);
     one.kill();
     assert!(service.is_live());
 
@@ -255,11 +260,7 @@ fn an_orphan_without_a_supervisor_is_adopted_with_a_new_one() {
 fn who_keeps_orphans_starts_a_supervisor_for_one_that_is_not_to_be_kept() {
     let scene = scene!();
     let spec = scene.unique(scene.service("orphan"));
-    let (one, key) = scene.holder(&spec);
-    let service = scene.only_living();
-    let supervisor = scene.only_supervisor(&spec);
-    supervisor.kill();
-    supervisor.wait_gone();
+    let (one, key, service, _) = holder_without_a_supervisor(&scene, &spec);
 
     let (keeper, _) = scene.holder(&spec.clone().keeping_orphans());
     assert!(scene.only_supervisor(&spec).is_live());
