@@ -45,7 +45,20 @@ fn assert_same(held: &[Held]) -> (u32, u32) {
     of(&held[0])
 }
 
+/// Until so many were started that it was one: on a busy machine the others may all be there before the first
+/// has let go.
 fn storm(scene: &Scene, clients: &[Actor], rounds: u32, pause_us: u64) {
+    const GOES: usize = 5;
+
+    let started = || scene.started().len();
+    let stormy = (0..GOES).any(|_| {
+        once_more(scene, clients, rounds, pause_us);
+        started() > 2 * TIMES as usize
+    });
+    assert!(stormy, "only {} instances: no storm", started());
+}
+
+fn once_more(scene: &Scene, clients: &[Actor], rounds: u32, pause_us: u64) {
     let command = Command::Storm {
         service: 0,
         rounds,
@@ -64,11 +77,6 @@ fn storm(scene: &Scene, clients: &[Actor], rounds: u32, pause_us: u64) {
     let started: Vec<_> = scene.started().iter().map(|it| it.pid).collect();
     let stopped: Vec<_> = scene.stopped().iter().map(|it| it.0).collect();
     assert_eq!(started, stopped, "each stops before the next one starts");
-    assert!(
-        started.len() > 2 * TIMES as usize,
-        "only {} instances: no storm",
-        started.len()
-    );
     scene.assert_clean();
 }
 

@@ -3,6 +3,7 @@
 //! when it is over, however it ended.
 
 use procref_testkit::actor::{Actor, Pending};
+use procref_testkit::fake::ASKED;
 use procref_testkit::protocol::{
     Callback, Command, Death, Event, Failure, Gate, HealthOutcome, Outcome, Place, Reply,
     ServiceSpec, StopOutcome, Via,
@@ -415,8 +416,7 @@ fn who_finds_it_unhealthy_as_its_last_client_says_so_when_it_is_stopped() {
     starter.release(&held);
     guest.proceed(gate);
     assert_eq!(guest.reply(joining), Reply::Nothing);
-    let stopped: Vec<_> = scene.stopped().into_iter().map(|(pid, _)| pid).collect();
-    assert_eq!(stopped, [held.got.pid]);
+    assert_eq!(scene.stopped(), [(held.got.pid, ASKED.to_owned())]);
     scene.assert_clean();
 }
 
