@@ -197,7 +197,8 @@ pub(crate) fn arm() {
             DIE.store(code(&name), Ordering::Relaxed);
         }
         let chosen = std::env::var("PROCREF_SUSPEND_POINT").unwrap_or_default();
-        let names = chosen.split(',').filter(|name| !name.is_empty());
+        let names: Vec<&str> = chosen.split(',').filter(|name| !name.is_empty()).collect();
+        assert!(names.len() <= SUSPEND.len(), "too many steps: {chosen}");
         for (place, name) in SUSPEND.iter().zip(names) {
             place.store(code(name), Ordering::Relaxed);
         }

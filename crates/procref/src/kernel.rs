@@ -340,13 +340,12 @@ pub(crate) trait Object: Send + Sync + 'static {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn snapshot(supervised: bool, change: impl FnOnce(&mut Instance)) -> Snapshot {
-        let mut instance = Instance {
-            identity: Identity { pid: 7, start: 8 },
-            port: 80,
+impl Instance {
+    /// One that serves, with nothing special about it.
+    pub(crate) fn plain(identity: Identity, port: u16) -> Self {
+        Self {
+            identity,
+            port,
             ready: true,
             stopping: false,
             hosted: false,
@@ -354,7 +353,16 @@ mod tests {
             command: false,
             keep_orphan: false,
             linger_ms: 0,
-        };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(supervised: bool, change: impl FnOnce(&mut Instance)) -> Snapshot {
+        let mut instance = Instance::plain(Identity { pid: 7, start: 8 }, 80);
         change(&mut instance);
         Snapshot {
             clients: 1,

@@ -53,17 +53,7 @@ fn key(name: &str, pid: u32) -> ServiceKey {
 }
 
 fn instance() -> Instance {
-    Instance {
-        identity: Identity { pid: 7, start: 9 },
-        port: 80,
-        ready: true,
-        stopping: false,
-        hosted: false,
-        has_metadata: false,
-        command: false,
-        keep_orphan: false,
-        linger_ms: 0,
-    }
+    Instance::plain(Identity { pid: 7, start: 9 }, 80)
 }
 
 /// One step, and what came of it in words.

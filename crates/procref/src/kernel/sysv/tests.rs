@@ -70,19 +70,10 @@ fn run<F: std::future::Future>(future: F) -> F::Output {
 }
 
 fn instance(pid: u32) -> Instance {
+    let start = 1 << 40;
     Instance {
-        identity: Identity {
-            pid,
-            start: 1 << 40,
-        },
-        port: 65_535,
-        ready: true,
-        stopping: false,
-        hosted: false,
         has_metadata: true,
-        keep_orphan: false,
-        command: false,
-        linger_ms: 0,
+        ..Instance::plain(Identity { pid, start }, 65_535)
     }
 }
 

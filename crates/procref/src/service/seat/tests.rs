@@ -26,17 +26,7 @@ fn free_turn(seat: &OurSeat) -> Turn<Machine> {
 /// A seat whose process holds a reference, with one handle on it.
 fn seat_in_use() -> OurSeat {
     let seat = seat();
-    let instance = Instance {
-        identity: Identity { pid: 0, start: 0 },
-        port: 0,
-        ready: true,
-        stopping: false,
-        hosted: false,
-        has_metadata: false,
-        command: false,
-        keep_orphan: false,
-        linger_ms: 0,
-    };
+    let instance = Instance::plain(Identity { pid: 0, start: 0 }, 0);
     free_turn(&seat).finish(Arc::new(Current {
         instance,
         generation: 1,
