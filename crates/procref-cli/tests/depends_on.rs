@@ -123,7 +123,8 @@ fn a_chain_is_started_from_its_end_and_a_circle_not_at_all() {
     let corner = Corner::new();
     let link = |name: &str, needs: &str| {
         format!(
-            "[services.{name}]\nstart = ['sh', '-c', 'echo {name} >>order; exec sleep 600']\ndepends-on = [{needs}]\n"
+            "[services.{name}]\nstart = ['sh', '-c', 'echo {name} >>order; echo ready; exec sleep 600']\n\
+             ready = 'log:^ready'\ndepends-on = [{needs}]\n"
         )
     };
     let chain = [
