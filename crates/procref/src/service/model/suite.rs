@@ -120,6 +120,16 @@ pub(super) fn others() -> Vec<Scenario> {
             it.failures = 1;
         }),
         Scenario::new(
+            "two handles, and another process, start fails",
+            By::Callback,
+            &[&[Beside(vec![Acquire, Release]), Acquire, Release], ONCE],
+        )
+        .with(|it| it.bound = Some(1))
+        .with_budget(|it| {
+            it.crashes = 1;
+            it.failures = 1;
+        }),
+        Scenario::new(
             "two handles of a process, one cancelled",
             By::Callback,
             &[&[Beside(vec![AcquireOrCancel, Release]), Acquire, Release]],
