@@ -1,7 +1,9 @@
 //! Two deaths, or suspensions, that only together are dangerous.
 
 use procref_testkit::observe::{Identity, supervisors_of};
-use procref_testkit::protocol::{Command, Reply, ServiceSpec, Via};
+use procref_testkit::protocol::{
+    Callback, Command, Event, Gate, ReadyOutcome, Reply, ServiceSpec, Via,
+};
 
 use procref_testkit::{Actor, Held, Scene, deadline, kernel, scene};
 use rustix::process::Signal;
@@ -161,6 +163,44 @@ fn a_supervisor_whose_starter_has_died_does_not_wait_for_the_end_of_anothers_ser
     supervisor.signal(Signal::CONT);
     supervisor.wait_gone();
     assert_eq!(held.got.pid, scene.only_living().pid);
+    next.kill();
+    scene.everything_ends(&spec, key);
+}
+
+/// A starter does not wait for ever for a supervisor that does not react, and clears the instance. Whoever comes next
+/// still gets the lock from that supervisor only.
+#[test]
+fn g1_what_a_failed_start_has_left_ends_before_the_next_one_begins() {
+    let scene = scene!();
+    let spec = scene.unique(scene.command("left"));
+    let spec = spec.with_args(["--workers", "1"]).stop_within_ms(0);
+    // With nobody else about, the starter would be the last one, and remove the set.
+    let (holder, _) = holder_of_a_dead_one(&scene, &spec, &[]);
+    let gate = Gate::Before(Callback::OnReady);
+    let failing = spec.clone().preparing([ReadyOutcome::Fail]).gated([gate]);
+    let suspended = [("PROCREF_SUSPEND_POINT", "AboutToSleep,StartCleared")];
+    let starter = scene.actor_with_env(&suspended);
+    let key = starter.build(&failing);
+    let failure = starter.begin_acquire(Via::TokioMulti);
+    starter.event(&Event::Running(Callback::OnReady));
+    let supervisor = suspended_supervisor(&spec);
+    let worker = scene.workers()[1];
+
+    let next = scene.client(&spec);
+    let waiting = next.begin_acquire(Via::TokioMulti);
+    scene.wait_sleepers(key, 1);
+    starter.proceed(gate);
+    starter
+        .finish_acquire(failure)
+        .expect_err("it is not ready");
+    assert!(worker.is_live(), "nobody else ends it");
+    supervisor.signal(Signal::CONT);
+    deadline::until_true("the lock is given back", || supervisor.is_suspended());
+    assert!(!worker.is_live(), "before the next one may begin");
+    supervisor.signal(Signal::CONT);
+    let held = next.finish_acquire(waiting).expect("a service");
+    assert_eq!(held.got.pid, scene.only_living().pid);
+    holder.kill();
     next.kill();
     scene.everything_ends(&spec, key);
 }
