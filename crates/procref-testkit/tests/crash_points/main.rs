@@ -8,6 +8,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod collections;
 mod flight;
 mod steps;
 mod supervisors;

@@ -1,0 +1,73 @@
+//! What becomes of a collection when something happens in the middle of it.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use procref::Services;
+use procref_testkit::protocol::{Command, Reply};
+use procref_testkit::{Scene, deadline, kernel, scene};
+use rustix::process::Signal;
+
+/// The log of a service, which was left without a set.
+fn forgotten_log(scene: &Scene) -> PathBuf {
+    let client = scene.client(&scene.service("logged"));
+    let held = client.acquire();
+    let log = scene.files()[0].with_extension("log");
+    client.release(&held);
+    fs::write(&log, "text").expect("write");
+    fs::set_permissions(&log, Permissions::from_mode(0o600)).expect("chmod");
+    log
+}
+
+#[test]
+fn what_cannot_be_removed_is_a_failure_and_not_counted() {
+    let scene = scene!();
+    let log = forgotten_log(&scene);
+    let collector = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "GcLocked")]);
+    let key = collector.build(&scene.service("logged"));
+    let dir = scene.runtime_dir();
+    let collected = collector.begin(Command::Gc { dir, rounds: 1 });
+    deadline::until_true("it has found the log", || {
+        collector.identity().is_suspended()
+    });
+    // Nobody can remove that as a file, root included.
+    fs::remove_file(&log).expect("remove");
+    fs::create_dir(&log).expect("create");
+    collector.identity().signal(Signal::CONT);
+    let (services, failures) = match collector.reply(collected) {
+        Reply::Collected {
+            services, failures, ..
+        } => (services, failures),
+        reply => panic!("{reply:?}"),
+    };
+    assert_eq!(services, 0);
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    let path = log.to_string_lossy();
+    assert!(failures[0].contains(&*path), "{failures:?}");
+    assert!(
+        kernel::find(key).is_none(),
+        "its lock is not needed any more"
+    );
+    fs::remove_dir(&log).expect("remove");
+    scene.assert_clean();
+}
+
+/// Files alone have no set, so one is made for its lock. It must say whose it is.
+#[test]
+fn what_a_killed_collection_of_files_has_left_the_next_one_finds() {
+    let scene = scene!();
+    let log = forgotten_log(&scene);
+    let collector = scene.doomed_actor("GcRemovedFiles");
+    let key = collector.build(&scene.service("logged"));
+    let dir = scene.runtime_dir();
+    let _ = collector.begin(Command::Gc { dir, rounds: 1 });
+    collector.wait_end();
+    assert!(!log.exists());
+    assert!(kernel::find(key).is_some(), "nobody was there to remove it");
+    let services = Services::in_dir(scene.runtime_dir()).expect("open");
+    let collected = services.gc_blocking().expect("gc");
+    let object = format!("{key:#010x}");
+    assert_eq!(collected.removed()[0].kernel_object(), Some(&*object));
+    scene.assert_clean();
+}
