@@ -418,3 +418,22 @@ fn a_dead_orphan_does_not_run_any_more() {
     watcher.finish_wait(waiting);
     scene.assert_clean();
 }
+
+/// Its holder may bring it back, and cleans up after it otherwise.
+#[test]
+fn a_dead_service_that_somebody_holds_is_not_over() {
+    let scene = scene!();
+    // Without a supervisor, which alone would be reason enough to wait.
+    let spec = scene.service("held").keeping_orphans();
+    let holder = scene.actor();
+    let key = holder.build(&spec);
+    let held = holder.acquire();
+    kill_service(&scene);
+    let watcher = scene.client(&spec);
+    let waiting = watcher.begin_wait_stopped(1, Via::TokioMulti);
+    wait_for_waiters(key, 1);
+    assert!(!watcher.has_replied(&waiting));
+    holder.release(&held);
+    watcher.finish_wait(waiting);
+    scene.assert_clean();
+}

@@ -103,6 +103,7 @@ fn unpinning_what_others_hold_leaves_it_to_them() {
     // By the holder itself, too.
     holder.pin(&held);
     assert!(holder.unpin(Via::Pollster));
+    assert!(!holder.unpin(Via::Pollster));
     assert_eq!((holder.count(), holder.status().pinned), (1, false));
     holder.release(&held);
     scene.assert_clean();
