@@ -114,3 +114,6 @@ impl Drop for Sleep<'_> {
         drop(waker);
     }
 }
+
+#[cfg(test)]
+mod tests;
