@@ -83,6 +83,28 @@ fn what_somebody_holds_is_not_stopped_and_it_is_said_who_that_is() {
     }
 }
 
+/// Nor is the end of the start waited for: whoever starts it holds it.
+#[test]
+fn what_somebody_starts_is_not_stopped_either() {
+    let scene = scene!();
+    let gate = Gate::Before(Callback::Start);
+    let spec = callback(&scene);
+    let starter = scene.client(&spec.clone().gated([gate]));
+    let start = starter.begin_acquire(Via::Smol);
+    starter.event(&Event::Running(Callback::Start));
+    let other = scene.client(&spec);
+    let failure = other.stop(false, Via::Blocking).expect_err("it is held");
+    assert!(
+        failure.text.contains("1 client holds it"),
+        "{}",
+        failure.text
+    );
+    starter.proceed(gate);
+    let held = starter.finish_acquire(start).expect("a service");
+    starter.release(&held);
+    scene.assert_clean();
+}
+
 #[test]
 fn a_forced_stop_leaves_the_references_and_tells_their_holders() {
     for spec in BOTH {

@@ -4,8 +4,8 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use procref::Services;
-use procref_testkit::protocol::{Command, Reply};
+use procref::{Removed, Services};
+use procref_testkit::protocol::{Command, Reply, Via};
 use procref_testkit::{Scene, deadline, kernel, scene};
 use rustix::process::Signal;
 
@@ -18,6 +18,17 @@ fn forgotten_log(scene: &Scene) -> PathBuf {
     fs::write(&log, "text").expect("write");
     fs::set_permissions(&log, Permissions::from_mode(0o600)).expect("chmod");
     log
+}
+
+/// The kernel objects that the next collection removes.
+fn collected_objects(scene: &Scene) -> Vec<String> {
+    let services = Services::in_dir(scene.runtime_dir()).expect("open");
+    let collected = services.gc_blocking().expect("gc");
+    let objects = collected
+        .removed()
+        .iter()
+        .filter_map(Removed::kernel_object);
+    objects.map(str::to_owned).collect()
 }
 
 #[test]
@@ -65,9 +76,28 @@ fn what_a_killed_collection_of_files_has_left_the_next_one_finds() {
     collector.wait_end();
     assert!(!log.exists());
     assert!(kernel::find(key).is_some(), "nobody was there to remove it");
-    let services = Services::in_dir(scene.runtime_dir()).expect("open");
-    let collected = services.gc_blocking().expect("gc");
-    let object = format!("{key:#010x}");
-    assert_eq!(collected.removed()[0].kernel_object(), Some(&*object));
+    assert_eq!(collected_objects(&scene), [format!("{key:#010x}")]);
+    scene.assert_clean();
+}
+
+/// Whoever made it died before he had said whose it was.
+#[test]
+fn a_stop_says_whose_the_set_is_before_it_does_anything() {
+    let scene = scene!();
+    let spec = scene.service("nobody's");
+    let maker = scene.doomed_actor("Entered");
+    let key = maker.build(&spec);
+    let _ = maker.begin_acquire(Via::TokioMulti);
+    maker.wait_end();
+    assert_eq!(collected_objects(&scene), [] as [String; 0]);
+    assert!(
+        kernel::find(key).is_some(),
+        "nobody can tell that it is ours"
+    );
+    let stopper = scene.doomed_actor("UnpinnedToStop");
+    stopper.build(&spec);
+    let _ = stopper.begin_stop(false, Via::TokioMulti);
+    stopper.wait_end();
+    assert_eq!(collected_objects(&scene), [format!("{key:#010x}")]);
     scene.assert_clean();
 }

@@ -233,6 +233,39 @@ fn a_larger_set_under_a_remembered_id_is_not_read_into_too_little_room() {
     assert!(matches!(run(set.snapshot()), Err(Fault::Removed)));
 }
 
+/// The room for values is the thread's, and used again for the next set.
+#[test]
+fn what_a_smaller_set_does_not_fill_is_blank() {
+    let last = Op {
+        slot: slot::COUNT - 1,
+        delta: 7,
+        undo: false,
+        at_once: false,
+    };
+    let (full, smaller) = (Scratch::new("full"), Scratch::new("smaller"));
+    let full = full.make(slot::COUNT);
+    sys::operate(full, &[last], Wait::No).unwrap();
+    assert_eq!(sys::values(full).unwrap().last(), Some(&7));
+    let values = sys::values(smaller.make(slot::COUNT - 1)).unwrap();
+    assert_eq!(values.last(), Some(&0));
+}
+
+#[test]
+fn room_for_values_is_given_back() {
+    fn mappings() -> usize {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().count()
+    }
+    let scratch = Scratch::new("room");
+    let id = scratch.make(slot::COUNT);
+    let before = mappings();
+    for _ in 0..2000 {
+        sys::values_in_new_room(id).unwrap();
+    }
+    // Threads of other tests come and go meanwhile.
+    assert!(mappings() < before + 1000);
+}
+
 #[test]
 fn g7_a_set_with_other_digests_is_another_services() {
     let scratch = Scratch::new("collision");

@@ -362,9 +362,11 @@ impl Machine {
         }
         // A client that was killed between making the set and starting a supervisor.
         let empty = at(slot::REFS) == 0 && at(slot::LOCK) == 0 && at(slot::SUPERVISOR) == 0;
-        // Its command died while clients held it, its supervisor has resigned, and they were killed.
-        let crashed = self.scenario.by == By::Command && left.crashes < had.crashes;
-        empty && instance.is_none() || crashed
+        // Its command died while clients held it, its supervisor has resigned, and they were killed; or a client
+        // has stopped it on demand, and was killed before it had cleared it.
+        let crashed = left.crashes < had.crashes;
+        let stopped = left.clients < had.clients && instance.is_some_and(|it| it.stopping);
+        empty && instance.is_none() || self.scenario.by == By::Command && (crashed || stopped)
     }
 
     /// A client that is not at its end.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::super::config::{Config, Orphan};
 use super::super::lifecycle::{self, Lease};
 use super::super::seat::{Deadline, Seat};
+use super::super::stop::{self, Held};
 use super::super::{following, pin};
 use super::choices::Budget;
 use super::machine::Machine;
@@ -34,6 +35,8 @@ pub(super) enum Act {
     Drop,
     Pin,
     Unpin,
+    /// Unless somebody holds it.
+    Stop,
     WaitStopped,
     /// Another thread of the process does this meanwhile.
     Beside(Vec<Act>),
@@ -226,6 +229,14 @@ fn act(sim: Sim, seat: Arc<Seat<Sim>>, config: Arc<Config>, acts: Vec<Act>) -> B
                     sim.begin();
                     let unpinned = pin::unpin(&seat, &config).await;
                     sim.expect(unpinned.map(drop), "unpin");
+                    sim.end_of_call();
+                }
+                Act::Stop => {
+                    sim.begin();
+                    match stop::stop(&seat, &config, Held::Refuse).await {
+                        Err(Error::Held { .. }) => {}
+                        stopped => sim.expect(stopped.map(drop), "stop"),
+                    }
                     sim.end_of_call();
                 }
                 Act::WaitStopped => {

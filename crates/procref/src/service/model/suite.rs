@@ -1,7 +1,8 @@
 //! The scenarios that are explored.
 
 use super::scenario::Act::{
-    self, Acquire, AcquireOrCancel, Beside, Drop, Exit, Pin, Release, TryJoin, Unpin, WaitStopped,
+    self, Acquire, AcquireOrCancel, Beside, Drop, Exit, Pin, Release, Stop, TryJoin, Unpin,
+    WaitStopped,
 };
 use super::scenario::{By, Recover, Scenario, Settings};
 
@@ -94,6 +95,19 @@ pub(super) fn others() -> Vec<Scenario> {
             &[&[Acquire, Pin, Release], &[Unpin]],
         )
         .with_budget(|it| it.clients = 1),
+        Scenario::new("stopped on demand", By::Callback, &[ONCE, &[Stop]])
+            .with(|it| it.bound = Some(2))
+            .with_budget(|it| it.clients = 1),
+        Scenario::new(
+            "pinned, stopped on demand",
+            By::Callback,
+            &[&[Acquire, Pin, Release], &[Stop]],
+        )
+        .with(|it| it.bound = Some(2))
+        .with_budget(|it| it.clients = 1),
+        Scenario::new("command, stopped on demand", By::Command, &[ONCE, &[Stop]])
+            .with(|it| it.bound = Some(2))
+            .with_budget(|it| it.clients = 1),
         Scenario::new(
             "two handles of a process",
             By::Callback,
