@@ -95,6 +95,11 @@ pub(super) fn others() -> Vec<Scenario> {
             &[&[Acquire, Pin, Release], &[Unpin]],
         )
         .with_budget(|it| it.clients = 1),
+        Scenario::new(
+            "stopped on demand, undisturbed",
+            By::Callback,
+            &[ONCE, &[Stop]],
+        ),
         Scenario::new("stopped on demand", By::Callback, &[ONCE, &[Stop]])
             .with(|it| it.bound = Some(2))
             .with_budget(|it| it.clients = 1),
