@@ -80,8 +80,6 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-#[cfg(unix)]
-pub(crate) use sys::BareProcess;
 #[cfg(windows)]
 pub use sys::StopEvent;
 #[cfg(windows)]
@@ -89,6 +87,8 @@ pub(crate) use sys::{
     BREAK, KILLED, MYSELF, ask_windows, created, directories, facts, has_console, has_ended, open,
     open_identity, security, terminate as end, wait_for, wide,
 };
+#[cfg(unix)]
+pub(crate) use sys::{BareProcess, has_executed};
 pub(crate) use sys::{Signal, fork_epoch, process_space};
 #[cfg(feature = "crash-points")]
 pub(crate) use sys::{kill_myself, suspend_myself};

@@ -1,8 +1,13 @@
 //! Two deaths, or suspensions, that only together are dangerous.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::thread;
+use std::time::Duration;
+
 use procref_testkit::observe::{Identity, supervisors_of};
 use procref_testkit::protocol::{
-    Callback, Command, Event, Gate, ReadyOutcome, Reply, ServiceSpec, Via,
+    Callback, Command, Event, Gate, ReadyOutcome, ReadySpec, Reply, ServiceSpec, Via,
 };
 
 use procref_testkit::{Actor, Held, Scene, deadline, kernel, scene};
@@ -202,5 +207,50 @@ fn g1_what_a_failed_start_has_left_ends_before_the_next_one_begins() {
     assert_eq!(held.got.pid, scene.only_living().pid);
     holder.kill();
     next.kill();
+    scene.everything_ends(&spec, key);
+}
+
+/// On a busy machine that can take its time, and may fail yet.
+#[test]
+fn g4_a_service_is_not_ready_before_its_program_is_executed() {
+    let scene = scene!();
+    let starter = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "GatePassed")]);
+    let mut spec = scene
+        .unique(scene.command("slow"))
+        .ready_by(ReadySpec::AtOnce);
+    let strange = scene.root().join("strange");
+    fs::write(&strange, "\0\0\0").expect("write");
+    fs::set_permissions(&strange, Permissions::from_mode(0o755)).expect("chmod");
+    let program = vec![strange.to_string_lossy().into_owned()];
+    spec.command.as_mut().expect("a command").program = Some(program);
+    let key = starter.build(&spec);
+    let pending = starter.begin_acquire(Via::TokioMulti);
+    let watcher = scene.client(&spec);
+    let service = deadline::until("the service is about to execute it", || {
+        let service = Identity::of(watcher.status().instance?)?;
+        service.is_suspended().then_some(service)
+    });
+    // Longer than it is waited for without a look at the process. Nothing happens meanwhile, so there is
+    // nothing else to wait for.
+    thread::sleep(Duration::from_millis(1500));
+    assert!(!starter.has_replied(&pending));
+    service.signal(Signal::CONT);
+    let failure = starter.finish_acquire(pending).expect_err("no program");
+    assert!(failure.text.contains("xec format"), "{}", failure.text);
+    scene.everything_ends(&spec, key);
+}
+
+#[test]
+fn g4_a_program_that_is_not_executed_in_time_is_an_error() {
+    let scene = scene!();
+    let starter = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "GatePassed")]);
+    let spec = scene.unique(scene.command("slow"));
+    let spec = spec.start_within_ms(500).stop_within_ms(0);
+    let key = starter.build(&spec);
+    let failure = starter
+        .try_acquire(Via::TokioMulti)
+        .expect_err("it is suspended");
+    let says = "not ready within 500ms: waiting for its program to be executed";
+    assert!(failure.text.contains(says), "{}", failure.text);
     scene.everything_ends(&spec, key);
 }

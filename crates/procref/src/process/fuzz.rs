@@ -4,7 +4,7 @@ use super::facts::{age, on_one_line, started_at};
 use super::unix::Stat;
 use crate::fuzzing::Input;
 
-/// `/proc/PID/stat`: the start time is told whatever the program calls itself.
+/// `/proc/PID/stat`: the start time is told whatever the program calls itself, and so is whether it was executed.
 pub fn proc_stat(data: &[u8]) {
     if let Some(stat) = Stat::parse(data) {
         let _ = (age(stat.start), started_at(stat.start));
@@ -16,9 +16,16 @@ pub fn proc_stat(data: &[u8]) {
     line.extend_from_slice(input.rest());
     line.extend_from_slice(b") ");
     line.push(state);
-    line.extend_from_slice(b" 1 2 3 0 -1 4194560 5 6 7 8 9 10 11 12 20 0 1 0 ");
+    let executed = start % 2 == 0;
+    let flags = 4_194_560 + if executed { 0 } else { 0x40 };
+    line.extend_from_slice(format!(" 1 2 3 0 -1 {flags} 5 6 7 8 9 10 11 12 20 0 1 0 ").as_bytes());
     line.extend_from_slice(format!("{start} 2703360 231 0 0\n").as_bytes());
-    assert_eq!(Stat::parse(&line), Some(Stat { state, start }));
+    let told = Stat {
+        state,
+        start,
+        executed,
+    };
+    assert_eq!(Stat::parse(&line), Some(told));
 }
 
 /// `/proc/PID/cmdline`: what people are shown is one line, and controls no terminal.

@@ -113,11 +113,12 @@ fn g5_a_pid_with_another_start_time_is_another_process() {
 
 #[test]
 fn a_command_name_cannot_forge_the_start_time() {
-    let line = b"7 (x) S 1 2) R (y)) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20\n";
+    let line =
+        b"7 (x) S 1 2) R (y)) Z 1 2 3 4 5 4194560 7 8 9 10 11 12 13 14 15 16 17 18 4711 20\n";
     let stat = Stat::parse(line).unwrap();
     assert_eq!(
         format!("{stat:?}"),
-        format!("Stat {{ state: {}, start: 4711 }}", b'Z')
+        format!("Stat {{ state: {}, start: 4711, executed: true }}", b'Z')
     );
     for broken in [
         &b""[..],

@@ -196,12 +196,25 @@ fn poll_exit(pidfd: &OwnedFd, timeout: Duration) -> Result<bool, Errno> {
     Ok(poll(&mut fds, Some(&timeout))? > 0)
 }
 
-/// The two fields of `/proc/PID/stat` that matter here.
+/// Whether it executes a program, and not what its parent did when it was forked. What `/proc` does not tell is
+/// taken for yes.
+pub(crate) fn has_executed(identity: Identity) -> bool {
+    match Stat::read(identity.pid) {
+        Ok(Some(stat)) => stat.start != identity.start || stat.executed,
+        Ok(None) | Err(_) => true,
+    }
+}
+
+/// The fields of `/proc/PID/stat` that matter here.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stat {
     pub(super) state: u8,
     pub(super) start: u64,
+    pub(super) executed: bool,
 }
+
+/// Of a process that was forked and has executed nothing since: `include/linux/sched.h`, told by proc_pid_stat(5).
+const PF_FORKNOEXEC: u32 = 0x40;
 
 impl Stat {
     fn read(pid: u32) -> io::Result<Option<Self>> {
@@ -223,15 +236,18 @@ impl Stat {
     }
 
     /// `PID (COMMAND) STATE …`: the command may hold spaces and parentheses itself, so what
-    /// counts is the last `)`. State is field 3, start time field 22.
+    /// counts is the last `)`. State is field 3, flags field 9, start time field 22.
     pub(super) fn parse(stat: &[u8]) -> Option<Self> {
         let end = stat.iter().rposition(|&byte| byte == b')')?;
         let mut fields = stat[end + 1..].split(|&byte| byte == b' ').skip(1);
         let state = *fields.next()?.first()?;
-        let start = std::str::from_utf8(fields.nth(18)?).ok()?.trim_end();
+        let mut number = |skipped| std::str::from_utf8(fields.nth(skipped)?).ok();
+        let flags: u32 = number(5)?.parse().ok()?;
+        let start = number(12)?.trim_end();
         Some(Self {
             state,
             start: start.parse().ok()?,
+            executed: flags & PF_FORKNOEXEC == 0,
         })
     }
 

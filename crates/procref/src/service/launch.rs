@@ -110,14 +110,17 @@ impl Running {
             command::release_port(reserved);
         }
         let failed = |source| self.supervisor_error("let the program be executed", source);
-        self.launched.execute().map_err(failed)?;
+        let now = Instant::now();
+        // What the clock cannot tell is far enough away.
+        let end = now.checked_add(deadline.left()).unwrap_or(now + A_YEAR);
+        if !self.launched.execute(end).map_err(failed)? {
+            let missing = ["its program to be executed", "it was not yet"];
+            return Err(self.not_ready(deadline.limit(), missing.map(str::to_owned).into()));
+        }
         crash::point(Point::Executed);
         if let Some(refusal) = self.launched.refusal().map_err(failed)? {
             return Err(self.refused(refusal));
         }
-        let now = Instant::now();
-        // What the clock cannot tell is far enough away.
-        let end = now.checked_add(deadline.left()).unwrap_or(now + A_YEAR);
         match self.probe.wait(self.launched.alarm(), end, &self.service) {
             Waited::Ready => Ok(()),
             Waited::Alarm => Err(self.death()),

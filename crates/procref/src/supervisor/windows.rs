@@ -167,12 +167,12 @@ pub(crate) struct Launched {
 pub(crate) struct Gate;
 
 impl Launched {
-    /// Lets it run.
-    pub(crate) fn execute(&self) -> io::Result<()> {
-        match self.close_gate() {
-            Some(Gate) => self.process.resume(),
-            None => Ok(()),
+    /// Lets it run. True: it does.
+    pub(crate) fn execute(&self, _end: Instant) -> io::Result<bool> {
+        if let Some(Gate) = self.close_gate() {
+            self.process.resume()?;
         }
+        Ok(true)
     }
 
     pub(crate) fn refusal(&self) -> io::Result<Option<Refusal>> {

@@ -15,9 +15,9 @@ use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::kernel::Ended;
 use crate::name::ServiceKey;
-use crate::process::Identity;
+use crate::process::{self, Identity};
 
-/// How long it may take to see that a program is executed. Mostly it is less than a millisecond.
+/// After what time it is looked whether a program is executed. Mostly it is after less than a millisecond.
 const TO_EXECUTE: Duration = Duration::from_secs(1);
 
 /// How much longer than itself a supervisor is waited for.
@@ -206,19 +206,27 @@ pub(crate) struct Launched {
 }
 
 impl Launched {
-    /// Lets the program be executed, and returns when it was.
+    /// Lets the program be executed, and returns when it was, could not be, or has ended. False: not until `end`.
     ///
-    /// A child that another thread forks during the start, and that executes nothing, has a copy of the
-    /// pipe that a successful `exec` closes. As long as that child lives the end of the pipe is not to be
-    /// seen, so it is not waited for beyond a second: by then the program runs, or the alarm has told that it
-    /// does not.
-    pub(crate) fn execute(&self) -> io::Result<()> {
+    /// A successful `exec` closes a pipe. A child that another thread forks during the start, and that executes
+    /// nothing, has a copy, and as long as that child lives the end of the pipe is not to be seen. So the
+    /// process is looked at as well. To let that be after a second, whatever it has come to, would on a busy machine
+    /// take a service for ready whose program cannot even be executed.
+    pub(crate) fn execute(&self, end: Instant) -> io::Result<bool> {
         if let Some((_reader, writer)) = self.close_gate() {
             rustix::io::write(&writer, &[1])?;
             crash::point(Point::GateOpened);
         }
         let ends = [self.exec.as_fd(), self.alarm()];
-        any_readable(&ends, Instant::now().checked_add(TO_EXECUTE)).map(drop)
+        loop {
+            let look = Instant::now().checked_add(TO_EXECUTE).unwrap_or(end);
+            if any_readable(&ends, Some(look.min(end)))? || process::has_executed(self.identity) {
+                return Ok(true);
+            }
+            if Instant::now() >= end {
+                return Ok(false);
+            }
+        }
     }
 
     /// Why the program was not executed, if it was not.
