@@ -2,6 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use procref_testkit::observe::supervisors_of;
@@ -122,6 +123,13 @@ fn a_forced_stop_leaves_the_references_and_tells_their_holders() {
         assert_eq!(other.stop(true, Via::Blocking), Ok(true));
         assert!(!first.is_live());
         assert_eq!(other.count(), 3);
+        assert_eq!(
+            (&*other.status().state, other.status().instance),
+            ("Absent", None)
+        );
+        let mut files = scene.files();
+        files.retain(|file| file.extension().is_some_and(|it| it == "json"));
+        assert_eq!(files, [] as [PathBuf; 0], "its record");
         for ((holder, wait), held) in holders.iter().zip(waits).zip(&held) {
             holder.finish_wait(wait);
             assert_eq!(holder.current(held).expect("it was asked"), None);
