@@ -2,13 +2,14 @@
 
 #![cfg(target_os = "linux")]
 
+use std::fs;
 use std::time::{Duration, SystemTime};
 
 use procref::{Holder, SharedService, State, Status};
 use procref_testkit::deadline;
-use procref_testkit::observe::supervisors_of;
+use procref_testkit::observe::{Identity, supervisors_of};
 use procref_testkit::protocol::{
-    Callback, Command, CounterOp, Event, Gate, Place, Reply, ServiceSpec, Via,
+    Callback, Command, CounterOp, Event, Gate, Mismatch, Place, Reply, ServiceSpec, Via,
 };
 use procref_testkit::{Actor, Scene, kernel, scene};
 
@@ -299,6 +300,43 @@ fn an_instance_says_how_old_it_is() {
     let told = status(&spec);
     assert_eq!((told.started_at(), told.uptime()), (None, None));
     assert_eq!(told.state().to_string(), "absent");
+}
+
+#[test]
+fn what_its_starter_has_recorded_is_told_of_that_instance_alone() {
+    let scene = scene!();
+    let log = scene.root().join("its log");
+    let spec = scene.unique(scene.command("recorded"));
+    let mut spec = spec.of("v1", Mismatch::Refuse);
+    spec.command.as_mut().expect("a command").log = Some((log.clone(), 1 << 20));
+    let (holder, key) = scene.holder(&spec);
+    let told = status(&spec);
+    let instance = told.instance().expect("an instance");
+    let (pid, port) = (instance.pid(), instance.port().to_string());
+    let service = Identity::of(pid).expect("it lives");
+    let words = told.command_line().iter();
+    let words: String = words
+        .map(|word| word.replace("{port}", &port) + "\0")
+        .collect();
+    assert_eq!(words.into_bytes(), service.command_line());
+    assert_eq!(told.log_path(), Some(&*log));
+    assert_eq!(told.fingerprint(), Some("v1"));
+
+    // A record that says otherwise whose it is.
+    let files = scene.files();
+    let record = files
+        .iter()
+        .find(|file| file.extension().is_some_and(|it| it == "json"));
+    let record = record.expect("a record");
+    let text = fs::read_to_string(record).expect("read");
+    let other = text.replace(&pid.to_string(), &std::process::id().to_string());
+    assert_ne!(other, text);
+    fs::write(record, other).expect("write");
+    let told = status(&spec);
+    assert!(told.command_line().is_empty());
+    assert_eq!((told.log_path(), told.fingerprint()), (None, None));
+    holder.kill();
+    scene.everything_ends(&spec, key);
 }
 
 #[test]
