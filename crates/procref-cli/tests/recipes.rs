@@ -69,7 +69,12 @@ fn postgres() {
     fs::remove_file(project.dir.join("procref.toml")).expect("unlink");
     let root = rustix::process::geteuid().is_root();
     let program = corner.path("procref");
-    fs::copy(PROCREF, &program).expect("a copy that everybody can reach");
+    // Not by this process, in which another test's thread may fork while the copy is open for writing.
+    let copied = Command::new("cp").arg(PROCREF).arg(&program).status();
+    assert!(
+        copied.expect("run cp").success(),
+        "a copy that everybody can reach"
+    );
     if root {
         give_away(corner.path("").as_path(), NOBODY);
     }

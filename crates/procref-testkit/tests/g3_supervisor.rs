@@ -371,24 +371,26 @@ fn a_lingering_service_is_found_warm_and_ends_in_time() {
         let spec = scene.unique(scene.service("warm")).lingering_ms(1500);
         let go = |client: &Actor| {
             let held = client.acquire();
+            // Before it lets go: its time begins then, and not when this test has heard of it.
+            let leaving = Instant::now();
             if killed {
                 client.kill();
             } else {
                 client.release(&held);
             }
-            (held.got.pid, Instant::now())
+            (held.got.pid, leaving)
         };
         let one = scene.actor();
         let key = one.build(&spec);
         let (first, _) = go(&one);
-        let (second, left) = go(&scene.client(&spec));
+        let (second, leaving) = go(&scene.client(&spec));
         assert_eq!(first, second, "the same instance, still warm");
         assert!(scene.only_living().is_live());
         scene.everything_ends(&spec, key);
         assert!(
-            left.elapsed() >= LINGER,
+            leaving.elapsed() >= LINGER,
             "it ended after {:?}",
-            left.elapsed()
+            leaving.elapsed()
         );
         assert_eq!(scene.stopped(), [(first, "signal 15".to_owned())]);
         assert_eq!(scene.started().len(), 1);

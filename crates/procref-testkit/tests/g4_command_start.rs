@@ -79,6 +79,8 @@ fn a_daemon_is_told_to_stay_in_the_foreground_and_leaves_nothing() {
     let scene = scene!();
     let spec = command(&scene, "daemon")
         .with_args(["--workers", "1", "--stubborn-workers", "1", "--exit", "0"])
+        // It answers for a moment, too.
+        .ready_by(ReadySpec::Log("never".to_owned()))
         .stop_within_ms(300);
     let client = scene.actor();
     let key = client.build(&spec);
