@@ -269,7 +269,8 @@ impl SharedService {
     ///
     /// It is asked to end as its starter said, killed after the stop timeout, and gone with everything it
     /// had left when this returns. A pin is taken away. The service is as after its last client then: the
-    /// next [`acquire`](Self::acquire) starts it. Waits for whoever is just starting or stopping it.
+    /// next [`acquire`](Self::acquire) starts it. Whoever is just starting it holds it already; whoever is
+    /// just stopping it is waited for.
     ///
     /// A future that is dropped is finished by a thread in the background, where it has begun to stop
     /// something.
