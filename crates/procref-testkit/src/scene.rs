@@ -26,6 +26,8 @@ use linux as sys;
 #[cfg(windows)]
 use windows as sys;
 
+#[cfg(target_os = "linux")]
+pub use linux::write_private;
 pub use sys::Key;
 pub(crate) use sys::parse_key;
 
@@ -366,6 +368,18 @@ impl Scene {
         files
     }
 
+    /// Those that are records.
+    ///
+    /// # Panics
+    ///
+    /// When the directory cannot be read.
+    #[must_use]
+    pub fn records(&self) -> Vec<PathBuf> {
+        let mut records = self.files();
+        records.retain(|file| file.extension().is_some_and(|ending| ending == "json"));
+        records
+    }
+
     /// The only instance that lives now.
     ///
     /// # Panics
@@ -436,7 +450,10 @@ impl Scene {
             identity.kill();
             identity.wait_gone();
         }
-        let keys: Vec<_> = lock(&self.shared.keys).keys().copied().collect();
+        let services = lock(&self.shared.keys).clone();
+        let names = services.values().map(|(name, _)| name);
+        left.extend(sys::sweep_supervisors(self.root(), names));
+        let keys: Vec<_> = services.into_keys().collect();
         left.extend(sys::sweep_objects(&keys));
         // Not `files`: a second panic in a destructor would hide the first.
         let entries = fs::read_dir(self.runtime_dir()).into_iter().flatten();

@@ -11,6 +11,7 @@ use std::process::Command as Process;
 use procref_testkit::kernel::{self, Set};
 use procref_testkit::namespace::{self, Wanted};
 use procref_testkit::protocol::{Command, Failure, Reply, Via};
+use procref_testkit::scene::write_private;
 use procref_testkit::{Actor, Scene, scene};
 
 #[track_caller]
@@ -140,10 +141,7 @@ const RECORDS: [&str; 13] = [
 fn spoil(kind: &str, record: &Path, good: &[u8]) {
     let _ = fs::remove_file(record);
     let text = String::from_utf8_lossy(good);
-    let write = |bytes: &[u8]| {
-        fs::write(record, bytes).expect("write");
-        fs::set_permissions(record, Permissions::from_mode(0o600)).expect("chmod");
-    };
+    let write = |bytes: &[u8]| write_private(record, bytes);
     match kind {
         "empty" => write(b""),
         "truncated" => write(&good[..good.len() / 2]),

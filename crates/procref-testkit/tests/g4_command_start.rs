@@ -120,14 +120,10 @@ fn a_program_that_cannot_be_executed_is_named() {
     let scene = scene!();
     let not_executable = scene.root().join("text");
     fs::write(&not_executable, "no program").expect("write");
-    let strange = scene.root().join("strange");
-    fs::write(&strange, "\0\0\0").expect("write");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(&strange, mode).expect("chmod");
     let programs = [
         ("no-such-program-anywhere".into(), "not found"),
         (not_executable, "ermission"),
-        (strange, "xec format"),
+        (scene.no_program(), "xec format"),
     ];
     for (program, reason) in programs {
         let program: PathBuf = program;

@@ -18,6 +18,7 @@ use procref_testkit::observe::{Identity, supervisors_of};
 use procref_testkit::protocol::{
     Callback, Command, CounterOp, Event, Gate, Outcome, Reply, ServiceSpec, Via,
 };
+use procref_testkit::scene::write_private;
 use procref_testkit::{Actor, Scene, scene};
 
 /// The slot that keeps a service without a client.
@@ -60,11 +61,6 @@ fn orphan(scene: &Scene, spec: &ServiceSpec) -> (Identity, i32) {
     client.kill();
     let service = Identity::of(held.got.pid).expect("it lives on");
     (service, key)
-}
-
-fn write_private(path: &Path, text: impl AsRef<[u8]>) {
-    fs::write(path, text).expect("write");
-    fs::set_permissions(path, Permissions::from_mode(0o600)).expect("chmod");
 }
 
 #[test]

@@ -4,10 +4,10 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
 
 use procref::{Holder, Listed, Services, State};
 use procref_testkit::protocol::{Callback, Event, Gate, Via};
+use procref_testkit::scene::write_private;
 use procref_testkit::{Scene, kernel, scene};
 
 fn list(scene: &Scene) -> Vec<Listed> {
@@ -20,11 +20,6 @@ fn names(listed: &[Listed]) -> Vec<Option<&str>> {
 }
 
 /// A file as procref would leave it.
-fn write_private(path: &Path, text: impl AsRef<[u8]>) {
-    fs::write(path, text).expect("write");
-    fs::set_permissions(path, Permissions::from_mode(0o600)).expect("chmod");
-}
-
 #[test]
 fn a_missing_directory_has_no_services_and_is_not_made() {
     let scene = scene!();

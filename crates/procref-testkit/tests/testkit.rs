@@ -67,3 +67,20 @@ fn what_is_left_is_noticed_and_removed() {
     assert!(!file.exists());
     actor.wait_end();
 }
+
+/// One that a failed test has left at a step could not see that its set is gone, and would stay for ever.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_suspended_supervisor_is_noticed_and_killed() {
+    let scene = scene!();
+    let spec = scene.unique(scene.command("suspended"));
+    let (holder, _) = scene.holder(&spec);
+    let supervisor = scene.only_supervisor(&spec);
+    supervisor.signal(rustix::process::Signal::STOP);
+    procref_testkit::deadline::until_true("it is suspended", || supervisor.is_suspended());
+    let left = scene.sweep();
+    let told = format!("suspended supervisor {supervisor}");
+    assert!(left.contains(&told), "{left:?}");
+    assert!(!supervisor.is_live());
+    holder.wait_end();
+}

@@ -10,6 +10,7 @@ use std::process::Command;
 use super::Scene;
 use crate::actor::Actor;
 pub(crate) use crate::kernel::parse_key;
+use crate::observe::supervisors_of;
 use crate::{deadline, kernel};
 
 /// What a service's kernel object is known by.
@@ -28,6 +29,42 @@ pub(super) fn stays(_: &Path) -> bool {
     false
 }
 
+/// Writes a file that nobody else may read, as procref's are.
+///
+/// # Panics
+///
+/// When it cannot be written.
+#[track_caller]
+pub fn write_private(path: &Path, content: impl AsRef<[u8]>) {
+    write_with(path, content, 0o600);
+}
+
+#[track_caller]
+fn write_with(path: &Path, content: impl AsRef<[u8]>, mode: u32) {
+    fs::write(path, content).expect("write");
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("chmod");
+}
+
+/// Kills the supervisors of these services that are suspended, and tells of them. All others see for themselves that
+/// their set is gone. Only where a name is this scene's alone its supervisors are.
+pub(super) fn sweep_supervisors<'a>(
+    root: &Path,
+    names: impl Iterator<Item = &'a String>,
+) -> Vec<String> {
+    let tail = root.file_name().unwrap_or_default().to_string_lossy();
+    let supervisors = names
+        .filter(|name| name.ends_with(&*tail))
+        .flat_map(|name| supervisors_of(name));
+    let suspended = supervisors.filter(|supervisor| supervisor.is_suspended());
+    suspended
+        .map(|supervisor| {
+            supervisor.kill();
+            supervisor.wait_gone();
+            format!("suspended supervisor {supervisor}")
+        })
+        .collect()
+}
+
 /// Removes the objects that there are, and tells of them.
 pub(super) fn sweep_objects(keys: &[Key]) -> Vec<String> {
     let sets = kernel::sets().into_iter();
@@ -40,6 +77,18 @@ pub(super) fn sweep_objects(keys: &[Key]) -> Vec<String> {
 }
 
 impl Scene {
+    /// A file that may be executed, and cannot be.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be written.
+    #[must_use]
+    pub fn no_program(&self) -> PathBuf {
+        let path = self.root().join("no program");
+        write_with(&path, "\0\0\0", 0o755);
+        path
+    }
+
     /// Whether a service has a kernel object.
     #[must_use]
     pub fn exists(&self, key: Key) -> bool {

@@ -44,6 +44,14 @@ pub(super) fn stays(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == "procref.lock")
 }
 
+/// There are none.
+pub(super) fn sweep_supervisors<'a>(
+    _root: &Path,
+    _names: impl Iterator<Item = &'a String>,
+) -> Vec<String> {
+    Vec::new()
+}
+
 /// The objects that there are. Nobody can remove them from those who have them open.
 pub(super) fn sweep_objects(keys: &[Key]) -> Vec<String> {
     let open = |key: &&Key| handles_of_section(&key.to_string()).expect("look at a section") > 0;

@@ -1,11 +1,11 @@
 //! What becomes of a collection when something happens in the middle of it.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
 use std::path::PathBuf;
 
 use procref::{Removed, Services};
 use procref_testkit::protocol::{Command, Reply, Via};
+use procref_testkit::scene::write_private;
 use procref_testkit::{Scene, deadline, kernel, scene};
 use rustix::process::Signal;
 
@@ -15,8 +15,7 @@ fn forgotten_log(scene: &Scene) -> PathBuf {
     let held = client.acquire();
     let log = scene.files()[0].with_extension("log");
     client.release(&held);
-    fs::write(&log, "text").expect("write");
-    fs::set_permissions(&log, Permissions::from_mode(0o600)).expect("chmod");
+    write_private(&log, "text");
     log
 }
 

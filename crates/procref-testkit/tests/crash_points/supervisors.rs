@@ -1,7 +1,5 @@
 //! Two deaths, or suspensions, that only together are dangerous.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
 use std::time::Duration;
 
@@ -218,10 +216,7 @@ fn g4_a_service_is_not_ready_before_its_program_is_executed() {
     let mut spec = scene
         .unique(scene.command("slow"))
         .ready_by(ReadySpec::AtOnce);
-    let strange = scene.root().join("strange");
-    fs::write(&strange, "\0\0\0").expect("write");
-    fs::set_permissions(&strange, Permissions::from_mode(0o755)).expect("chmod");
-    let program = vec![strange.to_string_lossy().into_owned()];
+    let program = vec![scene.no_program().to_string_lossy().into_owned()];
     spec.command.as_mut().expect("a command").program = Some(program);
     let key = starter.build(&spec);
     let pending = starter.begin_acquire(Via::TokioMulti);

@@ -5,7 +5,7 @@ use std::hash::{Hash as _, Hasher as _};
 use super::machine::Machine;
 use super::mix::Mix;
 use super::procs::{Client, Kind, ProcId, Service};
-use super::scenario::{By, LET_GO, Scenario};
+use super::scenario::{Act, By, LET_GO, Scenario};
 use crate::error::Error;
 use crate::kernel::Instance;
 use crate::kernel::semset::{decode, slot};
@@ -365,7 +365,14 @@ impl Machine {
         // Its command died while clients held it, its supervisor has resigned, and they were killed; or a client
         // has stopped it on demand, and was killed before it had cleared it.
         let crashed = left.crashes < had.crashes;
-        let stopped = left.clients < had.clients && instance.is_some_and(|it| it.stopping);
+        let on_demand = self
+            .scenario
+            .clients
+            .iter()
+            .flatten()
+            .any(|act| *act == Act::Stop);
+        let killed = left.clients < had.clients;
+        let stopped = on_demand && killed && instance.is_some_and(|it| it.stopping);
         empty && instance.is_none() || self.scenario.by == By::Command && (crashed || stopped)
     }
 
@@ -401,10 +408,7 @@ impl Machine {
             it.prepared != 1 || !released
         });
         let exits = self.scenario.clients.iter().flatten();
-        let exits = exits
-            .filter(|act| matches!(act, super::scenario::Act::Exit))
-            .count()
-            > 0;
+        let exits = exits.filter(|act| matches!(act, Act::Exit)).count() > 0;
         if let Some((id, _, it)) = odd.filter(|_| undisturbed && !exits) {
             let (prepared, released) = (it.prepared, it.released);
             let name = self.name(id);
