@@ -197,6 +197,17 @@ fn cancelled<T>(after: Duration, future: impl Future<Output = T>) -> Option<T> {
     smol::block_on(smol::future::or(async { Some(future.await) }, late))
 }
 
+/// The first answer, of ten times a millisecond apart.
+fn before_long<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    (0..10).find_map(|_| {
+        let seen = look();
+        if seen.is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        seen
+    })
+}
+
 fn ask(pid: u32, port: u16) -> Result<(), String> {
     match talk::to(port) {
         Ok((who, true)) if who == pid => Ok(()),
@@ -430,18 +441,26 @@ impl Client {
     /// taken in the moment of a fork, no thread of the child ever begins, and that child waits for one of
     /// procref's with everything in its hands. By the time a thread has its name it is past that.
     fn is_quiet(&self) -> bool {
-        let me = Identity::own();
-        let quiet = || {
-            let named = ["async-io", "procref-timer"].map(|name| me.threads_named(name));
-            me.threads() == self.threads + named.iter().sum::<usize>()
-        };
-        (0..10).any(|_| {
-            let quiet = quiet();
-            if !quiet {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            quiet
+        before_long(|| self.knows_its_threads().then_some(true)).unwrap_or(false)
+    }
+
+    /// Whether a thread finishes what was cancelled.
+    ///
+    /// A thread gives itself its name, so one that has only just begun does not bear it yet. It is waited
+    /// for: to look for the name alone is to overlook it.
+    fn is_finishing(&self) -> bool {
+        before_long(|| match Identity::own().threads_named("procref") {
+            0 => self.knows_its_threads().then_some(false),
+            _ => Some(true),
         })
+        .unwrap_or(true)
+    }
+
+    /// Whether it has no threads but those it had in the beginning, and those that stay once they have come.
+    fn knows_its_threads(&self) -> bool {
+        let me = Identity::own();
+        let staying = ["async-io", "procref-timer"].map(|name| me.threads_named(name));
+        me.threads() == self.threads + staying.iter().sum::<usize>()
     }
 
     fn fork(&mut self, time: Duration, room: Room) {
@@ -512,9 +531,8 @@ impl Client {
             End::ExitAtOnce => exit_at_once(0),
         }
         self.tell_free();
-        if Identity::own().threads_named("procref") > 0 {
-            // What was cancelled is finished by a thread, which ends with this process: in the middle, as if
-            // it were killed.
+        if self.is_finishing() {
+            // The thread ends with this process: in the middle, as if it were killed.
             self.voice.tell(What::Unfinished);
         }
         drop(room);
