@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::world::World;
 use crate::error::{Error, Result};
+use crate::runtime::BoxFuture;
 
 /// What only a blocking call can wait for, shared by all futures of this process that wait for it.
 ///
@@ -42,6 +43,15 @@ impl Watch {
         purpose: &'static str,
         event: impl Future<Output = Result<()>> + Send + 'static,
     ) -> Result<()> {
+        let spawn = |thread| world.spawn_blocking(purpose, thread);
+        self.wait_for_thread(spawn, event).await
+    }
+
+    async fn wait_for_thread(
+        &self,
+        spawn: impl FnOnce(BoxFuture<()>) -> Result<()>,
+        event: impl Future<Output = Result<()>> + Send + 'static,
+    ) -> Result<()> {
         let (mut sleep, start) = {
             let mut state = self.state();
             let start = !std::mem::replace(&mut state.watched, true);
@@ -64,7 +74,8 @@ impl Watch {
             *told.lock().unwrap_or_else(PoisonError::into_inner) = end.err();
             watch.end();
         });
-        if let Err(error) = world.spawn_blocking(purpose, thread) {
+        if let Err(error) = spawn(thread) {
+            // Somebody may have come to rely on it meanwhile.
             self.end();
             return Err(error);
         }

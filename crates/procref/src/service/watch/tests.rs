@@ -50,3 +50,21 @@ fn a_future_that_is_dropped_is_not_remembered() {
     end.send(Ok(())).expect("a thread");
     pollster::block_on(first).expect("it has ended");
 }
+
+#[test]
+fn where_no_thread_can_begin_nobody_waits_for_one() {
+    let watch = Watch::default();
+    let mut second = pin!(watch.wait(&Machine, PURPOSE, async { unreachable!() }));
+    let spawn = |_| {
+        // Whoever comes now relies on the thread that is about to begin.
+        assert!(poll_once(second.as_mut()).is_pending());
+        Err(Error::from("no threads are left"))
+    };
+    let first = watch.wait_for_thread(spawn, async { unreachable!() });
+    let failure = pollster::block_on(first).expect_err("no thread");
+    assert_eq!(failure.to_string(), "no threads are left");
+    assert!(poll_once(second.as_mut()).is_ready());
+
+    let again = watch.wait(&Machine, PURPOSE, async { Ok(()) });
+    pollster::block_on(again).expect("a thread of its own");
+}
