@@ -161,6 +161,20 @@ impl Machine {
         }
     }
 
+    /// The state that something leads to, if no future has to be polled for that: who dies of it is dropped, and
+    /// that changes nothing.
+    pub(super) fn foresee(&mut self, choice: Choice) -> Option<u64> {
+        if matches!(choice, Choice::Step(_) | Choice::Janitor) {
+            return None;
+        }
+        let before = self.state.clone();
+        self.happen(choice);
+        self.forsake();
+        let after = self.hash();
+        self.state = before;
+        Some(after)
+    }
+
     /// Somebody has died who may have been about to see to what is left.
     pub(super) fn bereave(&mut self) {
         self.state.left_well = false;

@@ -102,8 +102,10 @@ impl Tree {
 struct Open {
     after: Node,
     by: Choice,
-    /// It happens without help from outside.
-    by_itself: bool,
+    /// The state in which it is tried, where it happens without help from outside.
+    before: Option<u64>,
+    /// The state that it leads to, where that can be told without a run.
+    foreseen: Option<u64>,
 }
 
 /// Explores so many schedules at most.
@@ -129,9 +131,8 @@ pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Found>
         if let Some(open) = next {
             tree.path_to(open.after, &mut path);
             run.repeat(&path);
-            before = Some(run.machine().hash()).filter(|_| open.by_itself);
             run.take(open.by);
-            here = open.after;
+            (here, before) = (open.after, open.before);
         }
         let mut by = next.map(|open| open.by);
         explored.schedules += 1;
@@ -169,7 +170,8 @@ pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Found>
                 let open = Open {
                     after: here,
                     by,
-                    by_itself: index < by_itself,
+                    before: Some(state).filter(|_| index < by_itself),
+                    foreseen: run.machine().foresee(by),
                 };
                 match bound {
                     Some(0) if run.machine().cuts_in(by) => {}
@@ -183,16 +185,27 @@ pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Found>
                 break;
             }
             let open = now.pop().expect("there is one");
-            before = Some(state).filter(|_| open.by_itself);
-            by = Some(open.by);
+            (before, by) = (open.before, Some(open.by));
             run.take(open.by);
         }
         explored.steps += u64::from(tree.depth(here));
-        if now.is_empty() && !later.is_empty() {
-            now.append(&mut later);
-            bound = bound.map(|bound| bound - 1);
-        }
-        next = now.pop();
+        next = loop {
+            if now.is_empty() && !later.is_empty() {
+                now.append(&mut later);
+                bound = bound.map(|bound| bound - 1);
+            }
+            let open = now.pop();
+            let leads_to = |open: &Open| open.foreseen.filter(|after| known.contains_key(after));
+            let Some((open, after)) = open.and_then(|open| Some((open, leads_to(&open)?))) else {
+                break open;
+            };
+            // A run would come to the same, after repeating all that was before.
+            explored.schedules += 1;
+            explored.steps += u64::from(tree.depth(open.after));
+            if let Some(before) = open.before {
+                graph.step(before, after);
+            }
+        };
         if next.is_none() {
             explored.whole = true;
             break;

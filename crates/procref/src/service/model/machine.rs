@@ -26,6 +26,7 @@ impl Hash for Kept {
 }
 
 /// What makes a state: equal ones have the same future.
+#[derive(Clone)]
 pub(super) struct State {
     pub(super) table: Table,
     pub(super) record: Option<Kept>,

@@ -23,7 +23,7 @@ pub(super) enum Said {
     Ended,
 }
 
-#[derive(Debug, Default, Hash)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Client {
     /// The instance of each handle that `acquire` has returned, and whose release has not begun.
     pub(super) holds: Vec<ProcId>,
@@ -48,7 +48,7 @@ pub(super) struct Client {
 }
 
 /// What has ended since the first of a client's calls began.
-#[derive(Debug, Default, Hash)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Meanwhile {
     /// So they may be what it returns.
     pub(super) services: BTreeSet<ProcId>,
@@ -56,7 +56,7 @@ pub(super) struct Meanwhile {
     pub(super) supervisor: bool,
 }
 
-#[derive(Debug, Hash)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Supervisor {
     pub(super) starter: ProcId,
     pub(super) said: VecDeque<Said>,
@@ -66,7 +66,7 @@ pub(super) struct Supervisor {
     pub(super) child: Option<ProcId>,
 }
 
-#[derive(Debug, Hash)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Service {
     /// Its program runs.
     pub(super) executing: bool,
@@ -95,7 +95,7 @@ pub(super) struct Service {
     pub(super) released: u8,
 }
 
-#[derive(Debug, Hash)]
+#[derive(Clone, Debug, Hash)]
 pub(super) enum Kind {
     Client(Client),
     Supervisor(Supervisor),
@@ -104,7 +104,7 @@ pub(super) enum Kind {
     Stranger,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Proc {
     pub(super) pid: u32,
     pub(super) start: u64,
