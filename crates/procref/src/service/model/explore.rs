@@ -127,14 +127,13 @@ pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Found>
     let mut path = Vec::new();
     loop {
         let mut run = Run::new(&scenario, false);
-        let (mut here, mut before) = (0, None);
+        let mut here = 0;
         if let Some(open) = next {
             tree.path_to(open.after, &mut path);
             run.repeat(&path);
             run.take(open.by);
-            (here, before) = (open.after, open.before);
+            here = open.after;
         }
-        let mut by = next.map(|open| open.by);
         explored.schedules += 1;
         loop {
             let (choices, by_itself) = run.machine().choices();
@@ -143,22 +142,25 @@ pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Found>
             }
             let too_long = usize::from(tree.depth(here)) > DEPTH;
             let violation = run.machine().violation.take();
-            let violation =
-                violation.or_else(|| too_long.then(|| "it goes on for ever".to_owned()));
+            let state = run.machine().hash();
+            let foreseen = next.and_then(|open| open.foreseen);
+            let unforeseen = foreseen.is_some_and(|foreseen| foreseen != state);
+            let violation = violation
+                .or_else(|| too_long.then(|| "it goes on for ever".to_owned()))
+                .or_else(|| unforeseen.then(|| "the model is broken: not foreseen".to_owned()));
             if let Some(violation) = violation {
                 tree.path_to(here, &mut path);
-                path.extend(by);
+                path.extend(next.map(|open| open.by));
                 return Err(found(&scenario, &path, violation, explored.schedules));
             }
-            let state = run.machine().hash();
-            if let Some(before) = before {
+            if let Some(before) = next.and_then(|open| open.before) {
                 graph.step(before, state);
             }
             let Entry::Vacant(unknown) = known.entry(state) else {
                 break;
             };
-            if let Some(by) = by {
-                here = tree.add(here, by);
+            if let Some(open) = next {
+                here = tree.add(here, open.by);
             }
             unknown.insert(here);
             explored.depth = explored.depth.max(tree.depth(here).into());
@@ -185,8 +187,8 @@ pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Found>
                 break;
             }
             let open = now.pop().expect("there is one");
-            (before, by) = (open.before, Some(open.by));
             run.take(open.by);
+            next = Some(open);
         }
         explored.steps += u64::from(tree.depth(here));
         next = loop {
@@ -195,8 +197,13 @@ pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Found>
                 bound = bound.map(|bound| bound - 1);
             }
             let open = now.pop();
-            let leads_to = |open: &Open| open.foreseen.filter(|after| known.contains_key(after));
-            let Some((open, after)) = open.and_then(|open| Some((open, leads_to(&open)?))) else {
+            let foreseen = open
+                .filter(|_| explored.schedules < limit)
+                .and_then(|open| {
+                    let after = open.foreseen.filter(|after| known.contains_key(after));
+                    Some((open, after?))
+                });
+            let Some((open, after)) = foreseen else {
                 break open;
             };
             // A run would come to the same, after repeating all that was before.
