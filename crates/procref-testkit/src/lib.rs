@@ -34,7 +34,7 @@ pub mod protocol;
 pub mod scene;
 pub mod talk;
 
-pub use actor::{Actor, Held};
+pub use actor::{Actor, Held, Pending};
 pub use scene::Scene;
 
 /// A [`Scene`] for the calling test, with the paths of this package's programs.

@@ -346,8 +346,9 @@ fn it_gets_nothing_of_its_starter() {
     let log = scene
         .files()
         .into_iter()
-        .find(|file| file.extension().is_some_and(|it| it == "log"));
-    let said = fs::read_to_string(log.expect("a log")).expect("read");
+        .find(|file| file.extension().is_some_and(|it| it == "log"))
+        .expect("a log");
+    let said = fs::read_to_string(&log).expect("read");
     for mask in ["SigBlk", "SigIgn"] {
         let line = said
             .lines()
@@ -355,9 +356,17 @@ fn it_gets_nothing_of_its_starter() {
             .expect(mask);
         assert!(line.ends_with("0000000000000000"), "{line}");
     }
-    let descriptors = said.lines().filter(|line| line.contains(" -> ")).count();
+    let descriptors: Vec<_> = said
+        .lines()
+        .filter_map(|line| line.rsplit_once(" -> "))
+        .collect();
     // Three of its own, and the directory that `ls` reads.
-    assert_eq!(descriptors, 4, "{said}");
+    assert_eq!(descriptors.len(), 4, "{said}");
+    let log = log.to_string_lossy();
+    for (number, file) in [(" 0", "/dev/null"), (" 1", &log), (" 2", &log)] {
+        let leads_there = |of: &(&str, &str)| of.0.ends_with(number) && of.1 == file;
+        assert!(descriptors.iter().any(leads_there), "{number}: {said}");
+    }
     let supervisor = scene.only_supervisor(&spec);
     // It lets go of the starter's pipes when it has seen that the start is over.
     deadline::until_true("it has no descriptors", || supervisor.descriptors() == 0);

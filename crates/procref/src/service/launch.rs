@@ -38,6 +38,9 @@ pub(crate) struct Running {
     service: String,
     launched: Launched,
     program: String,
+    /// Its working directory.
+    #[cfg(unix)]
+    dir: String,
     port: u16,
     log: ServiceLog,
     probe: Probe,
@@ -62,6 +65,8 @@ impl Running {
         let launched = supervisor::launch(set, key, launch.stop, &order)?;
         // What the child has got is the child's alone from here on.
         let Prepared {
+            #[cfg(unix)]
+            dir,
             port,
             log,
             reserved,
@@ -72,6 +77,8 @@ impl Running {
             service: key.name().to_owned(),
             launched,
             program: launch.command.shown(),
+            #[cfg(unix)]
+            dir: dir.to_string_lossy().into_owned(),
             port,
             log,
             probe: ready,
@@ -140,8 +147,8 @@ impl Running {
         let error = io::Error::from_raw_os_error(errno);
         let what = match stage {
             Stage::Execute => return Error::exec(&self.service, &self.program, error),
-            Stage::Directory => "enter its working directory",
-            Stage::Descriptors => "give it its descriptors",
+            Stage::Directory => format!("enter its working directory {}", self.dir),
+            Stage::Descriptors => "give it its descriptors".to_owned(),
         };
         let reason = format!("could not {what}: {error}");
         Error::not_started(&self.service, &self.program, reason, Some(error))
