@@ -142,6 +142,24 @@ fn one_that_ignores_sigterm_is_killed_after_its_grace() {
 }
 
 #[test]
+fn who_is_suspended_is_woken_to_end_and_then_nothing_is_waited_for() {
+    let scene = scene!();
+    let spec = command(&scene, "suspended")
+        .with_args(["--workers", "1"])
+        .stop_within_ms(1_000_000);
+    let (client, key) = scene.holder(&spec);
+    let (service, workers) = (scene.only_living(), scene.workers());
+    assert_eq!(workers.len(), 1);
+    for process in workers.iter().chain([&service]) {
+        process.signal(Signal::STOP);
+    }
+    client.kill();
+    // Long before their time is up.
+    scene.everything_ends(&spec, key);
+    assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
+}
+
+#[test]
 fn one_that_may_take_for_ever_is_not_killed() {
     let scene = scene!();
     let mut spec = command(&scene, "for ever");
