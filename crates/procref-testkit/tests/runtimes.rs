@@ -142,6 +142,11 @@ fn stop_callbacks_do_not_run_on_the_thread_that_drops() {
     deadline::until_true("what was recovered is stopped", || stopped_by().len() == 2);
     assert!(!stopped_by().contains(&thread::current().id()));
     drop(handle);
+    // What was called off is seen to elsewhere, and may let go last.
+    let key = kernel::parse_key(&service.kernel_object());
+    deadline::until_true("nothing is left", || {
+        kernel::find(key).is_none() && scene.files().is_empty()
+    });
 }
 
 #[test]
