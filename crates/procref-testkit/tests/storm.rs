@@ -35,21 +35,25 @@ const LINUX: &[&str] = if cfg!(windows) {
     ]
 };
 
-#[test]
-fn a_storm_of_both_kinds_breaks_no_promise() {
+/// The table of one that has ended well.
+fn storm() -> String {
     let output = Command::new(program())
         .args(SIZE)
         .args(["--kind", "both", "--doomed", "60"])
         .output()
         .expect("run the storm");
-    let table = String::from_utf8_lossy(&output.stdout);
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{table}\n{errors}");
-
     assert_eq!(
         figure(&table, "most live instances of a service at once"),
         1
     );
+    table
+}
+
+#[test]
+fn a_storm_of_both_kinds_breaks_no_promise() {
     let everywhere = [
         "rounds",
         "client processes",
@@ -59,9 +63,16 @@ fn a_storm_of_both_kinds_breaks_no_promise() {
         "- clients, at a step of procref's",
         "- instances",
     ];
-    for what in everywhere.iter().chain(LINUX) {
-        assert!(figure(&table, what) > 0, "no {what}:\n{table}");
+    let mut missing: Vec<_> = everywhere.iter().chain(LINUX).collect();
+    // What happens is drawn at random, and little of it fits into the time where the machine is busy.
+    for _ in 0..10 {
+        let table = storm();
+        missing.retain(|what| figure(&table, what) == 0);
+        if missing.is_empty() {
+            return;
+        }
     }
+    panic!("it does not happen in ten storms: {missing:?}");
 }
 
 #[test]
