@@ -274,3 +274,26 @@ fn g4_a_program_that_is_not_executed_in_time_is_an_error() {
     assert!(failure.text.contains(says), "{}", failure.text);
     scene.everything_ends(&spec, key);
 }
+
+/// Who is told of the service by the starter finds it: the supervisor does not have the lock any more.
+#[test]
+fn g4_a_start_is_over_for_everybody_when_acquire_returns() {
+    let scene = scene!();
+    let starter = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "StartSeen")]);
+    let spec = scene.unique(scene.command("shared"));
+    let key = starter.build(&spec);
+    let other = scene.client(&spec);
+    let pending = starter.begin_acquire(Via::TokioMulti);
+    let supervisor = suspended_supervisor(&spec);
+    let joined = other.try_join().expect("no error");
+    assert_eq!(joined, None, "the lock is not free");
+    scene.wait_sleepers(key, 1);
+    assert!(!starter.has_replied(&pending));
+    supervisor.signal(Signal::CONT);
+    starter.finish_acquire(pending).expect("it is ready");
+    let joined = other.try_join().expect("no error");
+    assert_ne!(joined, None, "told by the starter");
+    starter.kill();
+    other.kill();
+    scene.everything_ends(&spec, key);
+}

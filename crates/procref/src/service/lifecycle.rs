@@ -129,7 +129,10 @@ pub(crate) async fn acquire<W: World>(
     drop(unhealthy);
     loop {
         match drive.attempt(&mut judged, deadline).await {
-            Ok(Some(current)) => return Ok(drive.finish(current)),
+            Ok(Some(current)) => {
+                drive.see_lock_free(deadline).await;
+                return Ok(drive.finish(current));
+            }
             Ok(None) => {}
             // The service was stopped, or its object removed from outside: a new one is opened, and
             // everything begins again on it.
@@ -206,6 +209,21 @@ impl<W: World> Drive<W> {
 
     pub(super) fn take(&mut self) -> Option<Hold<W>> {
         self.0.take()
+    }
+
+    /// What was executed just now is ready, and its supervisor shares the lock until it has seen that. Who is
+    /// told of the service by this client may come before that, and [`try_join`] waits for nobody who holds the
+    /// lock: it would find no service. Whatever keeps the supervisor from letting go, the service is ready.
+    ///
+    /// From here on this is a client like any other: cancelled, it leaves, and does not clear up a start.
+    async fn see_lock_free(&mut self, deadline: Deadline) {
+        if self.running.take().is_none() {
+            return;
+        }
+        self.lock = false;
+        if let Some(object) = self.turn.seat().known_object() {
+            let _ = self.turn.seat().wait_unlocked(&object, deadline).await;
+        }
     }
 
     fn finish(mut self, current: Arc<Current<W>>) -> Lease<W> {
