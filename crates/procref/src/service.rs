@@ -196,7 +196,8 @@ impl SharedService {
     }
 
     /// Takes a reference if the service runs and is healthy. Never starts, stops or recovers it,
-    /// and does not wait for others who do: `None` then.
+    /// and does not wait for others who do: `None` then. When [`acquire`](Self::acquire) has returned from a
+    /// start, that is over for everybody: whom the starter tells of the service then, finds it.
     ///
     /// ```no_run
     /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
