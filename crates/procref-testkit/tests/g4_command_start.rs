@@ -6,8 +6,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use procref::{Ready, ServiceCommand, SharedService};
@@ -271,11 +270,12 @@ fn a_callback_says_when_it_is_ready_and_its_death_is_seen_meanwhile() {
 fn a_callback_that_says_no_is_given_time_before_it_is_asked_again() {
     const PAUSE: Duration = Duration::from_millis(20);
     let scene = scene!();
-    let (asked, begun) = (Arc::new(AtomicU32::new(0)), Instant::now());
+    let asked = Arc::new(Mutex::new(Vec::new()));
     let asks = Arc::clone(&asked);
     let ready = Ready::callback(move |_| {
-        asks.fetch_add(1, Ordering::SeqCst);
-        async move { begun.elapsed() > 10 * PAUSE }
+        let mut asks = asks.lock().expect("no panics");
+        asks.push(Instant::now());
+        std::future::ready(asks.len() == 5)
     });
     let service = SharedService::builder("asked again")
         .base_dir(scene.runtime_dir())
@@ -283,12 +283,10 @@ fn a_callback_that_says_no_is_given_time_before_it_is_asked_again() {
         .build()
         .expect("build");
     let handle = service.acquire_blocking().expect("acquire");
-    let most = begun.elapsed().as_millis() / PAUSE.as_millis() + 1;
-    let asked = asked.load(Ordering::SeqCst);
-    assert!(
-        (2..=most).contains(&asked.into()),
-        "{asked} of {most} times"
-    );
+    let asked = asked.lock().expect("no panics").clone();
+    assert_eq!(asked.len(), 5);
+    let mut between = asked.windows(2).map(|two| two[1].duration_since(two[0]));
+    assert!(between.all(|time| time >= PAUSE), "{asked:?}");
     handle.release_blocking().expect("release");
     let stopped = service.wait_stopped_blocking(Duration::from_secs(60));
     assert!(stopped.expect("wait"));
