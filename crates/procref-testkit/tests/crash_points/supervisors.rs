@@ -210,16 +210,16 @@ fn g1_what_a_failed_start_has_left_ends_before_the_next_one_begins() {
 }
 
 /// Begins a start in which the service is suspended right before it executes its program.
-fn about_to_execute(scene: &Scene, spec: &ServiceSpec) -> (Actor, Pending, Identity) {
+fn about_to_execute(scene: &Scene, spec: &ServiceSpec) -> (i32, Actor, Pending, Identity) {
     let starter = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "GatePassed")]);
-    starter.build(spec);
+    let key = starter.build(spec);
     let pending = starter.begin_acquire(Via::TokioMulti);
     let watcher = scene.client(spec);
     let service = deadline::until("the service is about to execute it", || {
         let service = Identity::of(watcher.status().instance?)?;
         service.is_suspended().then_some(service)
     });
-    (starter, pending, service)
+    (key, starter, pending, service)
 }
 
 /// On a busy machine that can take its time, and may fail yet.
@@ -231,7 +231,7 @@ fn g4_a_service_is_not_ready_before_its_program_is_executed() {
         .ready_by(ReadySpec::AtOnce);
     let program = vec![scene.no_program().to_string_lossy().into_owned()];
     spec.command.as_mut().expect("a command").program = Some(program);
-    let (starter, pending, service) = about_to_execute(&scene, &spec);
+    let (key, starter, pending, service) = about_to_execute(&scene, &spec);
     // Longer than it is waited for without a look at the process. Nothing happens meanwhile, so there is
     // nothing else to wait for.
     thread::sleep(Duration::from_millis(1500));
@@ -239,7 +239,7 @@ fn g4_a_service_is_not_ready_before_its_program_is_executed() {
     service.signal(Signal::CONT);
     let failure = starter.finish_acquire(pending).expect_err("no program");
     assert!(failure.text.contains("xec format"), "{}", failure.text);
-    scene.everything_ends(&spec, starter.build(&spec));
+    scene.everything_ends(&spec, key);
 }
 
 /// It was there when the start began, and the program is not to run somewhere else.
@@ -250,14 +250,14 @@ fn g4_a_working_directory_that_goes_away_during_the_start_is_an_error() {
     fs::create_dir(&home).expect("a new directory");
     let mut spec = scene.unique(scene.command("homeless"));
     spec.command.as_mut().expect("a command").dir = Some(home.clone());
-    let (starter, pending, service) = about_to_execute(&scene, &spec);
+    let (key, starter, pending, service) = about_to_execute(&scene, &spec);
     fs::remove_dir(&home).expect("an empty directory");
     service.signal(Signal::CONT);
     let failure = starter.finish_acquire(pending).expect_err("no directory");
     let says = format!("could not enter its working directory {}", home.display());
     assert!(failure.text.contains(&says), "{}", failure.text);
     assert!(scene.started().is_empty());
-    scene.everything_ends(&spec, starter.build(&spec));
+    scene.everything_ends(&spec, key);
 }
 
 #[test]

@@ -217,7 +217,7 @@ impl<W: World> Drive<W> {
     ///
     /// From here on this is a client like any other: cancelled, it leaves, and does not clear up a start.
     async fn see_lock_free(&mut self, deadline: Deadline) {
-        if self.running.take().is_none() {
+        if self.running.take().is_none() || !W::Kernel::NEEDS_SUPERVISOR {
             return;
         }
         self.lock = false;

@@ -441,7 +441,7 @@ impl Client {
     /// taken in the moment of a fork, no thread of the child ever begins, and that child waits for one of
     /// procref's with everything in its hands. By the time a thread has its name it is past that.
     fn is_quiet(&self) -> bool {
-        before_long(|| self.knows_its_threads().then_some(true)).unwrap_or(false)
+        before_long(|| self.knows_its_threads().then_some(())).is_some()
     }
 
     /// Whether a thread finishes what was cancelled.
