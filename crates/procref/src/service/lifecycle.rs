@@ -130,7 +130,7 @@ pub(crate) async fn acquire<W: World>(
     loop {
         match drive.attempt(&mut judged, deadline).await {
             Ok(Some(current)) => {
-                drive.see_lock_free(deadline).await;
+                drive.see_lock_free().await;
                 return Ok(drive.finish(current));
             }
             Ok(None) => {}
@@ -214,14 +214,16 @@ impl<W: World> Drive<W> {
     /// What was executed just now is ready, and its supervisor shares the lock until it has seen that. Who is
     /// told of the service by this client may come before that, and [`try_join`] waits for nobody who holds the
     /// lock: it would find no service. Whatever keeps the supervisor from letting go, the service is ready.
+    /// The time for this is a start's, not what others have left of this client's time to wait for them.
     ///
     /// From here on this is a client like any other: cancelled, it leaves, and does not clear up a start.
-    async fn see_lock_free(&mut self, deadline: Deadline) {
+    async fn see_lock_free(&mut self) {
         if self.running.take().is_none() || !W::Kernel::NEEDS_SUPERVISOR {
             return;
         }
         self.lock = false;
         if let Some(object) = self.turn.seat().known_object() {
+            let deadline = Deadline::after(self.config.start_timeout);
             let _ = self.turn.seat().wait_unlocked(&object, deadline).await;
         }
     }
