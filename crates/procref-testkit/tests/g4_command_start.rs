@@ -327,8 +327,8 @@ fn who_waits_for_a_start_that_fails_takes_over() {
     deadline::until_true("it is there", || scene.started().len() == 1);
     let second = two.begin_acquire(Via::TokioMulti);
     scene.wait_sleepers(key, 1);
-    fs::write(&file, "").expect("write");
     scene.only_living().kill();
+    fs::write(&file, "").expect("write");
     one.finish_acquire(first).expect_err("it died");
     let held = two.finish_acquire(second).expect("taken over");
     assert_eq!(held.got.pid, scene.only_living().pid);
