@@ -281,7 +281,12 @@ fn g4_a_start_is_over_for_everybody_when_acquire_returns() {
     let scene = scene!();
     let starter = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "StartSeen")]);
     let spec = scene.unique(scene.command("shared"));
-    let key = starter.build(&spec);
+    // It has no time to wait for others, and its own start is not theirs.
+    let hasty = ServiceSpec {
+        wait_timeout_ms: Some(0),
+        ..spec.clone()
+    };
+    let key = starter.build(&hasty);
     let other = scene.client(&spec);
     let pending = starter.begin_acquire(Via::TokioMulti);
     let supervisor = suspended_supervisor(&spec);
