@@ -9,9 +9,10 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+use crate::config;
 use crate::demo::actors;
 use crate::doctor::probe;
-use crate::error;
+use crate::error::{self, Error};
 use crate::recipes::RECIPES;
 use crate::setup::{self, SetupArgs};
 use crate::spec::ServiceFlags;
@@ -93,6 +94,8 @@ pub(crate) enum Command {
     Completions(CompletionsArgs),
     /// Print the manual page
     Man(ManArgs),
+    /// Print the help of procref or of one of its commands
+    Help(HelpArgs),
     /// What comes before the program of a service; for procref itself
     #[command(name = setup::SUBCOMMAND, hide = true)]
     Setup(SetupArgs),
@@ -229,6 +232,12 @@ pub(crate) struct WaitArgs {
     #[arg(long)]
     pub(crate) stopped: bool,
 
+    /// Wait also for a name that neither a file nor a running service has yet
+    ///
+    /// Without this, such a name is an error, because it may be mistyped.
+    #[arg(long)]
+    pub(crate) allow_unknown: bool,
+
     /// How long at most [default: for ever]
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub(crate) timeout: Option<Duration>,
@@ -291,6 +300,12 @@ pub(crate) struct ManArgs {
     pub(crate) out: Option<PathBuf>,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct HelpArgs {
+    /// The command to print the help of; without it, the help of procref
+    pub(crate) command: Option<String>,
+}
+
 /// Which of the services of a name, for commands that start none.
 #[derive(Args, Debug, Default)]
 pub(crate) struct Which {
@@ -337,4 +352,40 @@ fn is_run(words: Vec<OsString>) -> bool {
     let lenient = Cli::command().ignore_errors(true);
     let found = lenient.try_get_matches_from(words);
     found.is_ok_and(|found| found.subcommand_name() == Some("run"))
+}
+
+/// The command line without the commands that procref runs itself.
+pub(crate) fn for_people() -> clap::Command {
+    let whole = Cli::command();
+    let shown: Vec<clap::Command> = shown_commands(&whole).cloned().collect();
+    let names: Vec<String> = shown.iter().map(|it| it.get_name().to_owned()).collect();
+    let takes_command = |command: clap::Command| {
+        let names = PossibleValuesParser::new(names.clone());
+        command.mut_arg("command", |arg| arg.value_parser(names))
+    };
+    // There is no way to take a command out of the derived one.
+    clap::Command::new("procref")
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_help_subcommand(true)
+        .args(whole.get_arguments().cloned())
+        .subcommands(shown)
+        .mut_subcommand("help", takes_command)
+        .mut_subcommand("man", takes_command)
+}
+
+fn shown_commands(root: &clap::Command) -> impl Iterator<Item = &clap::Command> {
+    root.get_subcommands().filter(|it| !it.is_hide_set())
+}
+
+/// Finds a command that is not hidden, by its name or an alias.
+pub(crate) fn command_named<'a>(
+    root: &'a clap::Command,
+    name: &str,
+) -> Result<&'a clap::Command, Error> {
+    let found = root.find_subcommand(name).filter(|it| !it.is_hide_set());
+    found.ok_or_else(|| {
+        let names = shown_commands(root).map(clap::Command::get_name);
+        let suggested = config::suggestion(name, names);
+        Error::Usage(format!("there is no command {name:?}{suggested}"))
+    })
 }

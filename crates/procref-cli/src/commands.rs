@@ -10,6 +10,7 @@ use crate::setup;
 
 mod completions;
 mod gc;
+mod help;
 mod hold;
 mod init;
 mod logs;
@@ -41,6 +42,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<ExitCode> {
 
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
+        Command::Help(args) => help::run(args),
         Command::Setup(args) => setup::run(args),
         Command::DoctorProbe(args) => probe::run(args),
         Command::DemoClient => actors::client(),

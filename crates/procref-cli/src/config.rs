@@ -3,7 +3,7 @@
 //! A name is looked up in the project's file first, and then in the user's. Services of a project's file are
 //! in a runtime directory of the project's own, unless they are shared; those of the user's file are shared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::path::{Path, PathBuf};
 
@@ -24,11 +24,11 @@ pub(crate) mod template;
 
 pub(crate) use find::{FILE_NAME, VARIABLE};
 pub(crate) use namespace::{Namespace, forget};
-pub(crate) use problem::{ConfigError, Problem};
+pub(crate) use problem::{ConfigError, Problem, suggestion};
 
 use find::Trust;
 use order::Walk;
-use problem::{Source, listed, suggestion};
+use problem::{Source, listed};
 use service::{Around, Service};
 
 /// A file that was read.
@@ -53,18 +53,22 @@ pub(crate) fn find(globals: &Globals, name: &str) -> Result<Option<Plan>> {
     Files::read(globals)?.plan(globals.runtime_dir.as_deref(), name)
 }
 
-/// What to say of a name that no configuration has: which file was read, and which name may be meant.
-pub(crate) fn hint(globals: &Globals, name: &str) -> Result<Option<String>> {
+/// What to say of a name that no configuration has: which file was read, and which name may be meant, of
+/// those in the files and of the services that run.
+pub(crate) fn hint(globals: &Globals, name: &str, running: &[String]) -> Result<Option<String>> {
     let files = Files::read(globals)?;
-    let names: Vec<&str> = files.names().collect();
+    let names: BTreeSet<&str> = files
+        .names()
+        .chain(running.iter().map(String::as_str))
+        .collect();
+    let suggested = suggestion(name, names);
     let read: Vec<String> = files
         .all()
         .map(|file| file.path.display().to_string())
         .collect();
     if read.is_empty() {
-        return Ok(None);
+        return Ok(suggested.strip_prefix("; ").map(str::to_owned));
     }
-    let suggested = suggestion(name, names);
     Ok(Some(format!(
         "{name:?} is not in {}{suggested}",
         read.join(" or ")

@@ -34,7 +34,7 @@ Exit codes:
   0    done
   1    failed
   2    the command line or the configuration is wrong
-  3    the service does not run
+  3    the service does not run, or no service has the name
   4    clients hold the service, so it was not stopped
   5    it took longer than it may
   run has its client's, and of its own only these:

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use procref::{Mismatch, Services, SharedService, State, Status};
+use procref::{Listed, Mismatch, Services, SharedService, State, Status};
 
 use crate::args::{Globals, Which};
 use crate::config;
@@ -46,15 +46,14 @@ impl Plan {
 }
 
 /// A service that a command looks at or stops, and does not start.
-pub(crate) struct Known {
+pub(crate) struct Known<'a> {
+    globals: &'a Globals,
     pub(crate) spec: ServiceSpec,
     pub(crate) service: SharedService,
-    /// What to say of a name that is not in the configuration.
-    hint: Option<String>,
 }
 
-impl Known {
-    pub(crate) fn new(globals: &Globals, name: &str, which: &Which) -> Result<Self> {
+impl<'a> Known<'a> {
+    pub(crate) fn new(globals: &'a Globals, name: &str, which: &Which) -> Result<Self> {
         let mut spec = Plan::of_name(globals, name)?.service;
         if let Some(text) = &which.fingerprint {
             spec.fingerprint = Some(text.clone());
@@ -63,17 +62,29 @@ impl Known {
         Self::of(globals, spec)
     }
 
-    fn of(globals: &Globals, spec: ServiceSpec) -> Result<Self> {
+    fn of(globals: &'a Globals, spec: ServiceSpec) -> Result<Self> {
         let service = spec.build()?;
-        let hint = match spec.start {
-            Some(_) => None,
-            None => config::hint(globals, &spec.name)?,
-        };
         Ok(Self {
+            globals,
             spec,
             service,
-            hint,
         })
+    }
+
+    /// Fails if neither a configuration file nor a running service has the name: it is mistyped, or belongs
+    /// to another directory.
+    pub(crate) fn check_name(&self) -> Result<()> {
+        if self.spec.start.is_some() {
+            return Ok(());
+        }
+        let status = self.service.status()?;
+        let is_known =
+            status.state() != State::Absent || status.clients() > 0 || status.is_pinned();
+        let dir = self.service.runtime_dir();
+        match is_known || !separate(dir, self.service.name()).is_empty() {
+            true => Ok(()),
+            false => Err(self.not_running()),
+        }
     }
 
     /// Why it is not there, and what may be meant.
@@ -81,11 +92,19 @@ impl Known {
         let service = self.service.name();
         let dir = self.service.runtime_dir();
         let mut hint = String::new();
-        for others in separate(dir, service) {
-            hint += &format!("; one with --fingerprint {others} does");
+        let others = separate(dir, service);
+        for fingerprint in &others {
+            hint += &format!("; one with --fingerprint {fingerprint} does");
         }
-        if let Some(more) = &self.hint {
-            hint += &format!("; {more}");
+        for place in elsewhere(self.globals, dir, service) {
+            hint += &format!("; one {place}");
+        }
+        if self.spec.start.is_none() && others.is_empty() {
+            let running: Vec<String> = listed(dir).iter().filter_map(name_of).collect();
+            // The files were read a moment ago; an error now is none of this command's.
+            if let Ok(Some(more)) = config::hint(self.globals, service, &running) {
+                hint += &format!("; {more}");
+            }
         }
         Error::NotRunning {
             service: shown(service),
@@ -96,7 +115,7 @@ impl Known {
 }
 
 /// How the service is, or an error if it does not run.
-pub(crate) fn require(known: &Known) -> Result<Status> {
+pub(crate) fn require(known: &Known<'_>) -> Result<Status> {
     let status = known.service.status()?;
     match status.state() {
         State::Absent if status.clients() == 0 => Err(known.not_running()),
@@ -104,11 +123,44 @@ pub(crate) fn require(known: &Known) -> Result<Status> {
     }
 }
 
+fn listed(dir: &Path) -> Vec<Listed> {
+    let listed = Services::in_dir(dir).and_then(|services| services.list());
+    listed.unwrap_or_default()
+}
+
+fn name_of(listed: &Listed) -> Option<String> {
+    listed.name().map(shown)
+}
+
+/// The other runtime directories in which a service of this name runs, as the end of a sentence about it.
+fn elsewhere(globals: &Globals, own: &Path, service: &str) -> Vec<String> {
+    let mut places = Vec::new();
+    for namespace in config::namespaces(globals, true).unwrap_or_default() {
+        let services = match &namespace.dir {
+            Some(dir) => Services::in_dir(dir),
+            None => Services::open(),
+        };
+        let Ok(services) = services else {
+            continue;
+        };
+        let runs = |it: &Listed| it.name() == Some(service) && it.status().state() != State::Absent;
+        if services.dir() == own || !listed(services.dir()).iter().any(runs) {
+            continue;
+        }
+        places.push(match &namespace.project {
+            Some(project) => {
+                let project = shown(&project.to_string_lossy());
+                format!("of the project {project} does (run procref there)")
+            }
+            None => "of the common runtime directory does (use --no-config)".to_owned(),
+        });
+    }
+    places
+}
+
 /// The fingerprints of services of this name that run beside each other, quoted.
 fn separate(dir: &Path, service: &str) -> Vec<String> {
-    let listed = Services::in_dir(dir).and_then(|services| services.list());
-    listed
-        .unwrap_or_default()
+    listed(dir)
         .iter()
         .filter(|listed| listed.name() == Some(service))
         .filter_map(|listed| listed.status().fingerprint())

@@ -6,7 +6,7 @@ mod stage;
 
 use stage::Stage;
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "run",
     "hold",
     "pin",
@@ -22,6 +22,7 @@ const COMMANDS: [&str; 15] = [
     "demo",
     "completions",
     "man",
+    "help",
 ];
 
 #[test]
@@ -63,7 +64,10 @@ fn errors() {
         "wait db --ready --stopped",
         "wait db --timeout 1ms",
         "ps --interval 0s",
+        "wait db --allow-unknown --timeout 1ms",
+        "unpin db",
         "man nonsense",
+        "help rum",
     ] {
         let words: Vec<&str> = line.split_whitespace().collect();
         let done = stage.done("db", &words);

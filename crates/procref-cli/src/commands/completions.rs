@@ -1,14 +1,12 @@
 use std::process::ExitCode;
 
-use clap::CommandFactory as _;
-
-use crate::args::{Cli, CompletionsArgs};
+use crate::args::{self, CompletionsArgs};
 use crate::error::Result;
 use crate::output;
 
 pub(crate) fn run(args: &CompletionsArgs) -> Result<ExitCode> {
     let mut script = Vec::new();
-    let mut command = Cli::command();
+    let mut command = args::for_people();
     clap_complete::generate(args.shell, &mut command, "procref", &mut script);
     output::print(&String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)

@@ -18,7 +18,7 @@ pub(crate) fn run(globals: &Globals, args: &LogsArgs) -> Result<ExitCode> {
 }
 
 /// Where it writes, or wrote: a log that the configuration names stays when the service has ended.
-fn source(known: &Known) -> Result<Source> {
+fn source(known: &Known<'_>) -> Result<Source> {
     let refused = match require(known) {
         Ok(status) => match status.log_path() {
             Some(path) => return Ok(Source::new(&known.service, path)),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
 
-use crate::args::{Cli, ManArgs};
+use crate::args::{self, Cli, ManArgs};
 use crate::error::{Error, Result};
 use crate::output;
 
@@ -27,11 +27,7 @@ pub(crate) fn run(args: &ManArgs) -> Result<ExitCode> {
     }
     let command = match &args.command {
         None => &root,
-        Some(name) => root.find_subcommand(name).ok_or_else(|| {
-            Error::Usage(format!(
-                "there is no command {name:?}; see `procref --help`"
-            ))
-        })?,
+        Some(name) => args::command_named(&root, name)?,
     };
     output::print(&String::from_utf8_lossy(&page(command)?))?;
     Ok(ExitCode::SUCCESS)

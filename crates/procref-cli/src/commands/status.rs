@@ -34,7 +34,7 @@ pub(crate) fn run(globals: &Globals, args: &StatusArgs) -> Result<ExitCode> {
     }
 }
 
-fn describe(known: &Known, status: &Status) -> String {
+fn describe(known: &Known<'_>, status: &Status) -> String {
     let mut text = String::new();
     let mut line = |what: &str, value: String| {
         let _ = writeln!(text, "{:12} {value}", format!("{what}:"));

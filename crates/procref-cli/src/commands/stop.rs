@@ -17,6 +17,7 @@ struct Stopped<'a> {
 
 pub(crate) fn run(globals: &Globals, args: &StopArgs) -> Result<ExitCode> {
     let known = Known::new(globals, &args.name, &args.which)?;
+    known.check_name()?;
     let stopped = if args.force {
         known.service.force_stop_blocking()
     } else {
@@ -37,7 +38,7 @@ pub(crate) fn run(globals: &Globals, args: &StopArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn held(known: &Known, error: procref::Error) -> Error {
+fn held(known: &Known<'_>, error: procref::Error) -> Error {
     if !matches!(error, procref::Error::Held { .. }) {
         return error.into();
     }

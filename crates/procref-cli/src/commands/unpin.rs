@@ -15,6 +15,7 @@ struct Unpinned<'a> {
 
 pub(crate) fn run(globals: &Globals, args: &UnpinArgs) -> Result<ExitCode> {
     let known = Known::new(globals, &args.name, &args.which)?;
+    known.check_name()?;
     let unpinned = known.service.unpin_blocking()?;
     if args.json.json {
         output::print_json(&Unpinned {

@@ -17,6 +17,9 @@ struct Stopped<'a> {
 
 pub(crate) fn run(globals: &Globals, args: &WaitArgs) -> Result<ExitCode> {
     let known = Known::new(globals, &args.name, &args.which)?;
+    if !args.allow_unknown {
+        known.check_name().map_err(with_advice)?;
+    }
     let service = &known.service;
     let limit = args.timeout.unwrap_or(Duration::MAX);
     let too_late = |what| Error::TooLate {
@@ -43,4 +46,13 @@ pub(crate) fn run(globals: &Globals, args: &WaitArgs) -> Result<ExitCode> {
         output::note(globals, &format!("{} is ready: {line}", shown(&args.name)));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The error about an unknown name, for a script that waits before another one starts the service.
+fn with_advice(mut error: Error) -> Error {
+    if let Error::NotRunning { hint, .. } = &mut error {
+        let advice = "; to wait for a service that no file describes, use --allow-unknown";
+        hint.insert_str(0, advice);
+    }
+    error
 }

@@ -102,14 +102,25 @@ fn stop_leaves_what_is_held_unless_it_is_forced() {
     let done = finish(held.holder);
     assert_eq!(done.code, Some(1), "{done:?}");
     let done = held.stage.done(["stop", "db", "--json"]);
-    assert_eq!(json(&done)["stopped"], false);
+    assert_eq!(
+        done.code,
+        Some(3),
+        "no file and no record has the name: {done:?}"
+    );
 }
 
 #[test]
 fn wait_ends_when_the_service_is_ready_and_when_it_is_gone() {
     let stage = Stage::new();
     let waiter = stage
-        .procref(["wait", "db", "--timeout", "60s", "--json"])
+        .procref([
+            "wait",
+            "db",
+            "--allow-unknown",
+            "--timeout",
+            "60s",
+            "--json",
+        ])
         .piped();
     let mut command = stage.procref(["hold", "db", "--start", &service(), "--port", "auto"]);
     let mut holder = command.piped();
@@ -120,8 +131,10 @@ fn wait_ends_when_the_service_is_ready_and_when_it_is_gone() {
     procref::process::terminate(holder.id());
     assert_eq!(json(&finish(waiter))["running"], false);
     finish(holder);
-    let done = stage.done(["wait", "db", "--timeout", "200ms"]);
+    let done = stage.done(["wait", "db", "--allow-unknown", "--timeout", "200ms"]);
     assert_eq!(done.code, Some(5), "{done:?}");
+    let done = stage.done(["wait", "db"]);
+    assert_eq!(done.code, Some(3), "{done:?}");
 }
 
 #[test]
@@ -148,7 +161,14 @@ fn a_pinned_service_lives_without_clients_until_it_is_unpinned() {
         json(&stage.done(["unpin", "db", "--json"]))["unpinned"],
         true
     );
-    let done = stage.done(["wait", "db", "--stopped", "--timeout", "60s"]);
+    let done = stage.done([
+        "wait",
+        "db",
+        "--allow-unknown",
+        "--stopped",
+        "--timeout",
+        "60s",
+    ]);
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(ask(port).is_err());
     assert_eq!(

@@ -1,0 +1,175 @@
+//! Names on the command line: those of commands, and those of services that no file and no record has.
+
+#![cfg(target_os = "linux")]
+
+mod project;
+
+use project::Corner;
+
+const REDIS: &str = "[services.redis]\nstart = 'sleep 600'\nready = 'started'\n";
+
+/// The commands that take the name of a service, and what else they need.
+const NAMING: [&[&str]; 9] = [
+    &["wait"],
+    &["wait", "--stopped"],
+    &["stop"],
+    &["stop", "--force"],
+    &["unpin"],
+    &["status"],
+    &["logs"],
+    &["hold"],
+    &["pin"],
+];
+
+fn words<'a>(command: &[&'a str], name: &'a str) -> Vec<&'a str> {
+    [&command[..1], &[name], &command[1..]].concat()
+}
+
+#[test]
+fn unknown_name_fails_at_once_with_the_nearest_name() {
+    let corner = Corner::new();
+    let project = corner.project("app", REDIS);
+    for command in NAMING {
+        for (name, expected) in [
+            ("rdis", "did you mean `redis`?"),
+            ("Redis", "did you mean `redis`?"),
+            ("xyz", "there is `redis`"),
+            ("a\u{1b}[2Jb", "does not run"),
+        ] {
+            let (code, said) = project.failure(&words(command, name));
+            assert_eq!(code, 3, "{command:?} {name:?}: {said}");
+            assert!(said.contains(expected), "{command:?} {name:?}: {said}");
+            assert!(!said.contains('\u{1b}'), "{command:?} {name:?}: {said}");
+        }
+    }
+    let (code, said) = project.failure(&["run", "rdis", "--", "true"]);
+    assert_eq!(code, 125);
+    assert!(said.contains("did you mean `redis`?"), "{said}");
+}
+
+#[test]
+fn unknown_name_is_compared_with_services_that_no_file_describes() {
+    let corner = Corner::new();
+    let project = corner.project("app", "");
+    let pin = ["pin", "tools", "--start", "sleep 600", "--ready", "started"];
+    project.output(&pin);
+    for command in NAMING {
+        let (code, said) = project.failure(&words(command, "tool"));
+        assert_eq!(code, 3, "{command:?}: {said}");
+        assert!(
+            said.contains("did you mean `tools`?"),
+            "{command:?}: {said}"
+        );
+    }
+    project.output(&["wait", "tools"]);
+    project.output(&["stop", "tools"]);
+    let (code, _) = project.failure(&["stop", "tools"]);
+    assert_eq!(code, 3);
+}
+
+#[test]
+fn known_name_is_no_error_although_the_service_does_not_run() {
+    let corner = Corner::new();
+    let project = corner.project("app", REDIS);
+    for words in [
+        &["stop", "redis"][..],
+        &["stop", "--force", "redis"],
+        &["unpin", "redis"],
+        &["wait", "redis", "--stopped"],
+    ] {
+        project.output(words);
+    }
+    let (code, _) = project.failure(&["wait", "redis", "--timeout", "1ms"]);
+    assert_eq!(code, 5);
+    let json = project.output(&["stop", "redis", "--json"]);
+    assert_eq!(json, "{\"name\":\"redis\",\"stopped\":false}\n");
+}
+
+#[test]
+fn unknown_name_is_waited_for_if_that_is_allowed() {
+    let corner = Corner::new();
+    let project = corner.project("app", REDIS);
+    let wait = ["wait", "tools", "--allow-unknown"];
+    let (code, _) = project.failure(&[&wait[..], &["--timeout", "1ms"]].concat());
+    assert_eq!(code, 5);
+    project.output(&[&wait[..], &["--stopped"]].concat());
+}
+
+#[test]
+fn name_of_another_directory_is_an_error_that_names_the_directory() {
+    let corner = Corner::new();
+    let (app, other) = (corner.project("app", REDIS), corner.project("other", ""));
+    app.output(&["pin", "redis"]);
+    other.output(&["pin", "tools", "--start", "sleep 600", "--ready", "started"]);
+    for command in NAMING {
+        let (code, said) = other.failure(&words(command, "redis"));
+        assert_eq!(code, 3, "{command:?}: {said}");
+        let place = format!("of the project {} does", app.dir.display());
+        assert!(said.contains(&place), "{command:?}: {said}");
+    }
+    app.configure(&format!("{REDIS}[services.tools]\nstart = 'sleep 600'\n"));
+    let (code, said) = app.failure(&["status", "tools"]);
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("--no-config"), "{said}");
+    app.output(&["stop", "redis"]);
+    other.output(&["stop", "tools"]);
+}
+
+#[test]
+fn help_command_prints_what_the_option_prints() {
+    let corner = Corner::new();
+    let project = corner.project("app", "");
+    assert_eq!(project.output(&["help"]), project.output(&["--help"]));
+    for command in ["run", "ps", "help", "man", "completions"] {
+        let expected = project.output(&[command, "--help"]);
+        assert_eq!(project.output(&["help", command]), expected, "{command}");
+    }
+    let list = project.output(&["help", "list"]);
+    assert_eq!(list, project.output(&["help", "ps"]), "an alias");
+    for (name, expected) in [
+        ("rum", "did you mean `run`?"),
+        ("__service", "there is `run`"),
+    ] {
+        for command in ["help", "man"] {
+            let (code, said) = project.failure(&[command, name]);
+            assert_eq!(code, 2, "{command} {name}: {said}");
+            assert!(said.contains(expected), "{command} {name}: {said}");
+        }
+    }
+}
+
+#[test]
+fn internal_commands_are_hidden() {
+    let corner = Corner::new();
+    let project = corner.project("app", "");
+    let shells = ["bash", "zsh", "fish", "elvish", "powershell"];
+    let mut texts: Vec<String> = shells
+        .iter()
+        .map(|shell| project.output(&["completions", shell]))
+        .collect();
+    for text in &texts {
+        for command in ["watch-client", "unpin", "doctor", "help"] {
+            assert!(text.contains(command), "{command}: {text}");
+        }
+    }
+    texts.push(project.output(&["help"]));
+    texts.push(project.output(&["man"]));
+    texts.push(project.output(&["man", "help"]));
+    project.output(&["man", "--out", "pages"]);
+    for page in std::fs::read_dir(project.dir.join("pages")).expect("the pages") {
+        let page = page.expect("a page");
+        texts.push(format!("{:?}", page.file_name()));
+        texts.push(std::fs::read_to_string(page.path()).expect("a page"));
+    }
+    for text in texts {
+        let text = text.replace('\\', "");
+        // Functions of the scripts have two underscores inside, and internal commands begin with them.
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        for word in text.split(|c| !is_part(c)) {
+            let hidden = ["__service", "__doctor-probe", "__demo"]
+                .iter()
+                .any(|name| word.starts_with(name));
+            assert!(!hidden && !word.contains("____"), "{word}: {text}");
+        }
+    }
+}
