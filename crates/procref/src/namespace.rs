@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::name::Namespace;
@@ -23,35 +23,42 @@ pub(crate) use sys::Changes;
 /// Names the runtime directory where the builder's `base_dir` does not.
 const VARIABLE: &str = "PROCREF_RUNTIME_DIR";
 
-/// What others may not be able to do in a runtime directory.
-#[derive(Clone, Copy, Debug)]
-enum Forbidden {
-    /// Anything, in one whose place procref chose.
-    Anything,
-    /// To write, in one that somebody chose, who may want others to be able to look into it. Nobody else
-    /// may be able to put a record or a link there.
-    Writing,
+/// The source of a runtime directory's path, which decides what may be created and what others may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The caller of the library names it. Missing parents are created.
+    Named,
+    /// The environment names it, which may be another user's: `sudo -E` and `su` without `-` keep it.
+    Variable,
+    /// procref chooses it. Only the directory itself is created, and others have no permission at all.
+    Default,
 }
 
 /// Where a runtime directory is to be.
 #[derive(Clone, Debug)]
 pub(crate) struct Location {
     dir: PathBuf,
-    forbidden: Forbidden,
+    origin: Origin,
 }
 
 impl Location {
+    /// The path is absolute from here on: a relative one means another directory after `chdir`, and to a
+    /// service that starts in a directory of its own.
     pub(crate) fn of(base_dir: Option<&Path>) -> Result<Self> {
-        let (dir, forbidden) = match base_dir.map(Path::to_owned).or_else(|| variable(VARIABLE)) {
-            Some(dir) => (dir, Forbidden::Writing),
-            None => (sys::default_dir()?, Forbidden::Anything),
+        let (dir, origin) = match (base_dir, variable(VARIABLE)) {
+            (Some(dir), _) => (dir.to_owned(), Origin::Named),
+            (None, Some(dir)) => (dir, Origin::Variable),
+            (None, None) => (sys::default_dir()?, Origin::Default),
         };
         if dir.as_os_str().is_empty() {
             return Err(Error::runtime_dir(&dir, "the path is empty"));
         }
+        let absolute = path::absolute(&dir).map_err(|error| {
+            Error::runtime_dir_io(&dir, "could not find the working directory", error)
+        })?;
         // `link/` would follow the link.
-        let dir = dir.components().collect();
-        Ok(Self { dir, forbidden })
+        let dir = absolute.components().collect();
+        Ok(Self { dir, origin })
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -67,9 +74,21 @@ impl Location {
         }
     }
 
+    /// Creates the directory if it is missing.
+    pub(crate) fn create(&self) -> Result<()> {
+        match sys::create(&self.dir, self.origin) {
+            // Another process was faster, or something else is there. The check tells which.
+            Err(Error::RuntimeDir {
+                source: Some(source),
+                ..
+            }) if source.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            created => created,
+        }
+    }
+
     fn checked(&self) -> Result<Namespace> {
         let dir = &self.dir;
-        let identity = sys::check(dir, self.forbidden)?;
+        let identity = sys::check(dir, self.origin)?;
         let canonical = sys::canonical(dir)
             .map_err(|error| Error::runtime_dir_io(dir, "could not resolve it", error))?;
         Ok(Namespace::new(canonical, identity, process_space()))
@@ -79,13 +98,7 @@ impl Location {
 /// The runtime directory, created where it is missing, checked in any case.
 pub(crate) fn open(base_dir: Option<&Path>) -> Result<Namespace> {
     let location = Location::of(base_dir)?;
-    let dir = &location.dir;
-    match sys::create(dir) {
-        Ok(()) => {}
-        // Something else is there; what it is, is said below.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(Error::runtime_dir_io(dir, "could not create it", error)),
-    }
+    location.create()?;
     location.checked()
 }
 

@@ -36,27 +36,30 @@ pub(crate) struct Namespace {
     pub(crate) project: Option<PathBuf>,
 }
 
-/// The common runtime directory, whether it is there or not; checked if it is.
-fn common(named: Option<&Path>) -> Result<PathBuf> {
-    let services = match named {
+/// The services of the common runtime directory, whether that exists or not; checked if it does.
+fn services(named: Option<&Path>) -> Result<Services> {
+    Ok(match named {
         Some(dir) => Services::in_dir(dir)?,
         None => Services::open()?,
-    };
-    std::path::absolute(services.dir())
-        .map_err(|error| Error::io("find the working directory", error))
+    })
+}
+
+/// The path of the common runtime directory, which is absolute.
+pub(crate) fn common(named: Option<&Path>) -> Result<PathBuf> {
+    Ok(services(named)?.dir().to_owned())
 }
 
 /// The runtime directory of a project, which is created where it is missing. `project` is canonical.
 pub(crate) fn open(named: Option<&Path>, project: &Path) -> Result<PathBuf> {
-    let common = common(named)?;
-    let projects = common.join(PROJECTS);
+    let common = services(named)?;
+    // The library knows what it may create, and checks it. Who creates the common directory can exchange
+    // everything in it.
+    common.create_dir()?;
+    let projects = common.dir().join(PROJECTS);
     let dir = projects.join(dir_name(project));
-    sys::create_private(&dir)
-        .map_err(|error| Error::io(format!("create the directory {}", dir.display()), error))?;
-    // Not before it is there: whoever made the common directory in the meantime could have made the rest,
-    // and exchange it under us, if it is not ours.
-    self::common(named)?;
     for dir in [&projects, &dir] {
+        sys::create_private(dir)
+            .map_err(|error| Error::io(format!("create the directory {}", dir.display()), error))?;
         check_private(dir)?;
     }
     link(&dir, project)?;

@@ -11,7 +11,8 @@ pub(crate) const READY: &str =
 /// Where the runtime directory is, for the help.
 pub(crate) const RUNTIME_DIR: &str = "The runtime directory: who shares it shares services
 
-Without it, the first that is set of $PROCREF_RUNTIME_DIR, $XDG_RUNTIME_DIR/procref and /tmp/procref-UID.";
+Without it, $PROCREF_RUNTIME_DIR if that is set, $XDG_RUNTIME_DIR/procref if the directory $XDG_RUNTIME_DIR exists and \
+belongs to this user, and otherwise /tmp/procref-UID.";
 
 /// As a shell would have it.
 pub(super) fn shell(text: &str) -> Cow<'_, str> {

@@ -1,20 +1,50 @@
 //! Directories by descriptor, owner and mode.
 
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, inotify};
 
-use super::{Forbidden, VARIABLE, check_unchanged, variable};
+use super::{Origin, VARIABLE, check_unchanged, variable};
 use crate::error::{Error, Result};
 use crate::name::Namespace;
 
-pub(super) fn create(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).recursive(true).create(dir)
+/// Creates the directory, with its parents if the caller or the environment names it.
+pub(super) fn create(dir: &Path, origin: Origin) -> Result<()> {
+    if origin == Origin::Variable {
+        check_parent(dir)?;
+    }
+    DirBuilder::new()
+        .mode(0o700)
+        .recursive(origin != Origin::Default)
+        .create(dir)
+        .map_err(|error| Error::runtime_dir_io(dir, "could not create it", error))
+}
+
+/// Refuses to create a directory inside another user's. The variable may be a leftover of that user's
+/// session: root would lock the user out of a directory that the user's own processes are going to use.
+fn check_parent(dir: &Path) -> Result<()> {
+    let found = dir.ancestors().find_map(|dir| {
+        let metadata = fs::metadata(dir).ok()?;
+        Some((dir, metadata.uid()))
+    });
+    let own = rustix::process::geteuid().as_raw();
+    let Some((parent, owner)) = found.filter(|(found, owner)| {
+        // What is wrong with the directory itself is told by the check that follows.
+        *found != dir && *owner != own && *owner != 0
+    }) else {
+        return Ok(());
+    };
+    let reason = format!(
+        "it does not exist, and would be created in {}, which belongs to uid {owner}, while this process is \
+         uid {own}; unset {VARIABLE}, which `sudo -E` and `su` without `-` keep, or create the directory first",
+        parent.display()
+    );
+    Err(Error::runtime_dir(dir, reason))
 }
 
 pub(super) fn canonical(dir: &Path) -> io::Result<PathBuf> {
@@ -64,32 +94,58 @@ impl Changes {
     }
 }
 
+/// `$XDG_RUNTIME_DIR/procref` if the session's directory exists and belongs to this user, and otherwise
+/// `/tmp/procref-UID`.
+///
+/// The variable survives `sudo -E` and `su` without `-`. Root would leave a directory of its own in the
+/// user's, and the user's next service would be refused.
 pub(super) fn default_dir() -> Result<PathBuf> {
-    Ok(match variable("XDG_RUNTIME_DIR") {
-        Some(dir) if dir.is_absolute() => dir.join("procref"),
-        // The base directory specification says to ignore a relative one.
-        _ => {
-            let uid = rustix::process::geteuid().as_raw();
-            PathBuf::from(format!("/tmp/procref-{uid}"))
-        }
+    let uid = rustix::process::geteuid().as_raw();
+    let is_own = |dir: &PathBuf| {
+        // The base directory specification says to ignore a relative path.
+        dir.is_absolute()
+            && fs::metadata(dir).is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == uid)
+    };
+    Ok(match variable("XDG_RUNTIME_DIR").filter(is_own) {
+        Some(dir) => dir.join("procref"),
+        None => PathBuf::from(format!("/tmp/procref-{uid}")),
     })
+}
+
+/// What to do about a directory that cannot be used.
+fn advice(origin: Origin) -> String {
+    match origin {
+        Origin::Default => format!(
+            "anybody can create it; set {VARIABLE} to a directory of your own, or have this one removed by \
+             its owner or an administrator"
+        ),
+        Origin::Named | Origin::Variable => {
+            format!("name a directory of your own, for example by {VARIABLE}")
+        }
+    }
 }
 
 /// Device and inode of the directory, if it is one, ours, and closed to others.
 ///
 /// It is opened first and looked at through the descriptor: what a path shows may be exchanged
 /// between two looks.
-pub(super) fn check(dir: &Path, forbidden: Forbidden) -> Result<(u64, u64)> {
+pub(super) fn check(dir: &Path, origin: Origin) -> Result<(u64, u64)> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
     let opened = rustix::fs::open(dir, flags, Mode::empty()).map_err(|error| {
         let symlink = rustix::fs::lstat(dir)
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
         match error {
-            rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP if symlink => Error::runtime_dir(
-                dir,
-                "it is a symbolic link; name the directory that it leads to",
-            ),
-            rustix::io::Errno::NOTDIR => Error::runtime_dir(dir, "it is not a directory"),
+            rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP if symlink => {
+                let reason = match origin {
+                    Origin::Default => format!("it is a symbolic link; {}", advice(origin)),
+                    _ => "it is a symbolic link; name the directory that it leads to".to_owned(),
+                };
+                Error::runtime_dir(dir, reason)
+            }
+            rustix::io::Errno::NOTDIR => {
+                let reason = format!("it is not a directory; {}", advice(origin));
+                Error::runtime_dir(dir, reason)
+            }
             error => Error::runtime_dir_io(dir, "could not open it", error.into()),
         }
     })?;
@@ -98,15 +154,16 @@ pub(super) fn check(dir: &Path, forbidden: Forbidden) -> Result<(u64, u64)> {
     let uid = rustix::process::geteuid().as_raw();
     if stat.st_uid != uid {
         let reason = format!(
-            "it belongs to uid {}, and this process is uid {uid}; name a directory of your own \
-             (base_dir, or {VARIABLE})",
-            stat.st_uid
+            "it belongs to uid {}, and this process is uid {uid}; {}",
+            stat.st_uid,
+            advice(origin)
         );
         return Err(Error::runtime_dir(dir, reason));
     }
-    let forbidden = match forbidden {
-        Forbidden::Anything => 0o077,
-        Forbidden::Writing => 0o022,
+    let forbidden = match origin {
+        Origin::Default => 0o077,
+        // Its owner may want others to look into it. No other user may put a record or a link there.
+        Origin::Named | Origin::Variable => 0o022,
     };
     if stat.st_mode & forbidden != 0 {
         let reason = format!(

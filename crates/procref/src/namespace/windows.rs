@@ -9,7 +9,7 @@ use windows_sys::Win32::Storage::FileSystem::{
     FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT,
 };
 
-use super::{Forbidden, VARIABLE, check_unchanged, variable};
+use super::{Origin, VARIABLE, check_unchanged, variable};
 use crate::error::{Error, Result};
 use crate::name::Namespace;
 use crate::process::directories;
@@ -17,11 +17,11 @@ use crate::process::security::{self, Kind};
 
 /// With a list of who may do what in it that names this user alone. Those above it are created with what
 /// they inherit.
-pub(super) fn create(dir: &Path) -> io::Result<()> {
-    if let Some(parent) = dir.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    directories::create(dir)
+pub(super) fn create(dir: &Path, _: Origin) -> Result<()> {
+    let parents = dir.parent().map_or(Ok(()), std::fs::create_dir_all);
+    parents
+        .and_then(|()| directories::create(dir))
+        .map_err(|error| Error::runtime_dir_io(dir, "could not create it", error))
 }
 
 /// As programs want paths: the form that begins with `\\\\?\\` many do not take.
@@ -54,7 +54,7 @@ pub(super) fn identity(dir: &Path) -> io::Result<(u64, u64)> {
 ///
 /// What others may do there is not looked at: one that is made here is closed to them, and of one that
 /// somebody else has made its maker knows.
-pub(super) fn check(dir: &Path, _: Forbidden) -> Result<(u64, u64)> {
+pub(super) fn check(dir: &Path, _: Origin) -> Result<(u64, u64)> {
     let failed = |what, error| Error::runtime_dir_io(dir, what, error);
     let opened = open(dir).map_err(|error| failed("could not open it", error))?;
     let metadata = opened
@@ -71,7 +71,7 @@ pub(super) fn check(dir: &Path, _: Forbidden) -> Result<(u64, u64)> {
         .map_err(|error| failed("could not ask whose it is", error))?;
     if !ours {
         let reason = format!(
-            "it belongs to another user; name a directory of your own (base_dir, or {VARIABLE})"
+            "it belongs to another user; name a directory of your own, for example by {VARIABLE}"
         );
         return Err(Error::runtime_dir(dir, reason));
     }
@@ -82,7 +82,7 @@ pub(super) fn default_dir() -> Result<PathBuf> {
     match variable("LOCALAPPDATA") {
         Some(dir) if dir.is_absolute() => Ok(dir.join("procref")),
         _ => {
-            let reason = format!("LOCALAPPDATA is not set; set {VARIABLE}, or base_dir");
+            let reason = format!("LOCALAPPDATA is not set; set it, or {VARIABLE}");
             Err(Error::runtime_dir(
                 Path::new(r"%LOCALAPPDATA%\procref"),
                 reason,

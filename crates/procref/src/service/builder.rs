@@ -192,10 +192,15 @@ impl SharedServiceBuilder {
     /// The runtime directory: processes share a service if they name it alike **and** use the same
     /// directory.
     ///
-    /// Created with mode 0700 if it is missing. It must belong to this user, be no symbolic link, and
-    /// not be writable by others. Without this, the first that is set of
-    /// `$PROCREF_RUNTIME_DIR`, `$XDG_RUNTIME_DIR/procref` and `/tmp/procref-UID`; the latter two
-    /// must have no permission for others at all.
+    /// Created with mode 0700 if it is missing, with its parents. It must belong to this user, be no
+    /// symbolic link, and not be writable by others. A relative path is relative to the working directory
+    /// at the time of [`build`](Self::build).
+    ///
+    /// The default is `$PROCREF_RUNTIME_DIR` if it is set. Otherwise it is `$XDG_RUNTIME_DIR/procref` if
+    /// `$XDG_RUNTIME_DIR` exists and belongs to this user, and `/tmp/procref-UID` if not. These two must
+    /// have no permission for others at all, and none of their parents is created. A directory that
+    /// `$PROCREF_RUNTIME_DIR` names is not created inside another user's directory: the variable may be
+    /// that user's, kept by `sudo -E` or `su` without `-`.
     ///
     /// ```no_run
     /// use procref::SharedService;

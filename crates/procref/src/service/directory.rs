@@ -30,8 +30,9 @@ pub struct Services {
 }
 
 impl Services {
-    /// Those of the default runtime directory: the first that is set of `$PROCREF_RUNTIME_DIR`,
-    /// `$XDG_RUNTIME_DIR/procref` and `/tmp/procref-UID`.
+    /// Those of the default runtime directory: `$PROCREF_RUNTIME_DIR` if it is set, otherwise
+    /// `$XDG_RUNTIME_DIR/procref` if `$XDG_RUNTIME_DIR` exists and belongs to this user, and otherwise
+    /// `/tmp/procref-UID`.
     ///
     /// # Errors
     ///
@@ -63,10 +64,31 @@ impl Services {
         Ok(Self { location })
     }
 
-    /// The runtime directory, as it was named.
+    /// The runtime directory, as it was named, as an absolute path.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.location.dir()
+    }
+
+    /// Creates the runtime directory with mode 0700 if it is missing, as
+    /// [`build`](crate::SharedServiceBuilder::build) does, and checks it.
+    ///
+    /// ```no_run
+    /// # fn example() -> procref::Result<()> {
+    /// let services = procref::Services::open()?;
+    /// services.create_dir()?;
+    /// println!("{} is there", services.dir().display());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RuntimeDir`](crate::Error::RuntimeDir): the directory cannot be created, or is not safe
+    /// to use.
+    pub fn create_dir(&self) -> Result<()> {
+        self.location.create()?;
+        self.location.find().map(drop)
     }
 
     /// Every service that the kernel counts clients of, or that has left a record; ordered by name,

@@ -8,8 +8,12 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
+/// Creates a directory if it is missing. Its parent exists.
 pub(super) fn create_private(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        created => created,
+    }
 }
 
 /// Whether nobody else can get in.

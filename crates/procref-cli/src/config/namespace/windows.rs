@@ -9,14 +9,9 @@ use crate::error::Result;
 /// The file that the library keeps its locks in, and never removes.
 const LOCKS: &str = "procref.lock";
 
+/// Creates a directory if it is missing. Its parent exists.
 pub(super) fn create_private(dir: &Path) -> io::Result<()> {
-    for above in dir.parent().into_iter().chain([dir]) {
-        if let Some(common) = above.parent() {
-            fs::create_dir_all(common)?;
-        }
-        procref::windows::create_private_dir(above)?;
-    }
-    Ok(())
+    procref::windows::create_private_dir(dir)
 }
 
 /// One that was made here is closed, and whose it is was looked at.

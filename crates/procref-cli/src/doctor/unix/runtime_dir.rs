@@ -1,8 +1,9 @@
 //! The runtime directory: whose it is, on what it is, and whether there is room for sockets in its path.
 
+use std::env;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::text_of;
 use crate::doctor::{Finding, Severity, services};
@@ -16,9 +17,10 @@ const SOCKET: usize = 107;
 const BELOW: usize = 10 + 33 + 1 + 14;
 
 pub(super) fn look(named: Option<&Path>) -> Vec<Finding> {
+    let (source, unused) = source(named);
     let services = match services(CHECK, named) {
         Ok(services) => services,
-        Err(found) => return vec![found],
+        Err(found) => return std::iter::once(found).chain(unused).collect(),
     };
     let dir = services.dir();
     let shown = dir.display();
@@ -26,14 +28,15 @@ pub(super) fn look(named: Option<&Path>) -> Vec<Finding> {
         Ok(metadata) => Finding::ok(
             CHECK,
             format!(
-                "runtime directory: {shown}, of uid {}, mode {:04o}, on {}",
+                "runtime directory: {shown} ({source}), of uid {}, mode {:04o}, on {}",
                 metadata.uid(),
                 metadata.mode() & 0o7777,
                 file_system(dir).unwrap_or_else(|| "an unknown file system".to_owned())
             ),
         ),
-        Err(_) => creatable(dir),
+        Err(_) => creatable(dir, source),
     }];
+    findings.extend(unused);
     findings.extend(network(dir));
     let length = dir.as_os_str().len();
     if length + BELOW > SOCKET {
@@ -48,8 +51,41 @@ pub(super) fn look(named: Option<&Path>) -> Vec<Finding> {
     findings
 }
 
+/// Returns which setting chooses the directory, and a finding if `$XDG_RUNTIME_DIR` is set and not used.
+fn source(named: Option<&Path>) -> (&'static str, Option<Finding>) {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty());
+    if named.is_some() {
+        return ("by --runtime-dir", None);
+    }
+    if set("PROCREF_RUNTIME_DIR").is_some() {
+        return ("by PROCREF_RUNTIME_DIR", None);
+    }
+    let Some(dir) = set("XDG_RUNTIME_DIR").map(PathBuf::from) else {
+        return ("as XDG_RUNTIME_DIR is not set", None);
+    };
+    let own = rustix::process::geteuid().as_raw();
+    let reason = match fs::metadata(&dir) {
+        _ if dir.is_relative() => "it is a relative path".to_owned(),
+        Err(error) => error.to_string(),
+        Ok(metadata) if !metadata.is_dir() => "it is not a directory".to_owned(),
+        Ok(metadata) if metadata.uid() != own => {
+            let owner = metadata.uid();
+            format!("it belongs to uid {owner}, and this process is uid {own}")
+        }
+        Ok(_) => return ("by XDG_RUNTIME_DIR", None),
+    };
+    let found = format!(
+        "runtime directory: XDG_RUNTIME_DIR, {}, is not used: {reason}",
+        dir.display()
+    );
+    let advice = "log in as this user (`su -`, `sudo -i`), or set PROCREF_RUNTIME_DIR, to share services with \
+                  the processes that have another value";
+    let finding = Finding::new(CHECK, Severity::Note, found).advice(advice);
+    ("as XDG_RUNTIME_DIR cannot be used", Some(finding))
+}
+
 /// One that is not there yet: whether it can be made.
-fn creatable(dir: &Path) -> Finding {
+fn creatable(dir: &Path, source: &str) -> Finding {
     let shown = dir.display();
     let above = dir.ancestors().skip(1).find(|dir| dir.exists());
     let writable = above.is_some_and(|above| {
@@ -59,12 +95,14 @@ fn creatable(dir: &Path) -> Finding {
     match writable {
         true => Finding::ok(
             CHECK,
-            format!("runtime directory: {shown}, which the first service creates"),
+            format!("runtime directory: {shown} ({source}), which the first service creates"),
         ),
         false => Finding::new(
             CHECK,
             Severity::Error,
-            format!("runtime directory: {shown} is not there, and cannot be created by this user"),
+            format!(
+                "runtime directory: {shown} ({source}) is not there, and cannot be created by this user"
+            ),
         )
         .advice("name another one: PROCREF_RUNTIME_DIR, or --runtime-dir"),
     }
