@@ -71,7 +71,7 @@ supervisors_of() {
 set_of_pid() {
     local id
     # Sets of other services may be removed meanwhile.
-    for id in $(awk -v since="$2" '$4 == 128 && $10 >= since { print $2 }' /proc/sysvipc/sem); do
+    for id in $(awk -v since="$2" '$4 == 130 && $10 >= since { print $2 }' /proc/sysvipc/sem); do
         if ipcs -s -i "$id" 2>/dev/null | awk -v pid="$1" '
             $1 == 14 { low = $2 }
             $1 == 15 { high = $2 }

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::client::{cpu_time, say};
 
 /// As many slots as a service of procref's has.
-pub const SLOTS: usize = 128;
+pub const SLOTS: usize = 130;
 const REFS: u16 = 0;
 const PIN: u16 = 1;
 const LOCK: u16 = 2;

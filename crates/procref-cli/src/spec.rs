@@ -208,7 +208,7 @@ pub(crate) struct ServiceFlags {
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub(crate) start_timeout: Option<Duration>,
 
-    /// How long to wait for others that start or stop it [default: 2m]
+    /// How long to wait for others that start or stop it [default: as long as their limits allow]
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub(crate) wait_timeout: Option<Duration>,
 }

@@ -71,7 +71,7 @@ fn a_death_at_any_step_of_a_command_leaves_nothing_that_the_next_client_minds() 
         &died,
         &[
             "Entered",
-            "Claimed",
+            "Announced",
             "Prepared",
             "ServiceForked",
             "ServicePublished",

@@ -14,7 +14,7 @@ use procref_testkit::{Scene, scene};
 const NOBODY: u32 = 65534;
 
 /// How many semaphores procref's sets have.
-const SLOTS: usize = 128;
+const SLOTS: usize = 130;
 
 #[track_caller]
 fn assert_says(failure: &Failure, parts: &[&str]) {

@@ -389,7 +389,7 @@ fn another_directorys_services_are_not_touched() {
     let (service, key) = orphan(&two, &spec);
     // Of our size and mode, and nobody's.
     let blank = 0x7e58_0000 | i32::try_from(std::process::id() & 0xffff).expect("small");
-    let blank = kernel::Set::create(blank, 128, 0o600).expect("create");
+    let blank = kernel::Set::create(blank, 130, 0o600).expect("create");
     assert_nothing_to_collect(&one);
     assert!(service.is_live() && kernel::find(key).is_some());
     assert_eq!(kernel::find(blank.key).as_ref(), Some(&blank));

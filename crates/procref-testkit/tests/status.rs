@@ -14,8 +14,8 @@ use procref_testkit::protocol::{
 use procref_testkit::{Actor, Scene, kernel, scene};
 
 /// Where names of clients begin in a set, and how many semaphores it has.
-const WHO: usize = 28;
-const SLOTS: usize = 128;
+const WHO: usize = 30;
+const SLOTS: usize = 130;
 const NAMES: usize = SLOTS - WHO;
 
 fn unique(scene: &Scene, name: &str) -> ServiceSpec {

@@ -3,10 +3,11 @@
 
 #![cfg(target_os = "linux")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use procref_testkit::protocol::{Callback, Event, Gate, StopOutcome, Via};
-use procref_testkit::scene;
+use procref_testkit::actor::Pending;
+use procref_testkit::protocol::{Callback, Command, Event, Gate, Reply, StopOutcome, Via};
+use procref_testkit::{Actor, Scene, kernel, scene};
 
 const WAITERS: usize = 100;
 
@@ -90,6 +91,117 @@ fn a_hundred_processes() {
     a_stop_is_slept_through();
 }
 
+/// The slots of the limit, lowest bits first.
+const LIMIT: usize = 28;
+const LIMIT_BITS: u32 = 15;
+
+fn announced_ms(set: &kernel::Set) -> u32 {
+    let slot = |nth| set.value(LIMIT + nth).expect("a slot");
+    slot(0) | slot(1) << LIMIT_BITS
+}
+
+/// In place of a start that takes minutes: a limit that is up at once, of which a waiter still waits the
+/// margin of 10 s.
+fn announce_1_ms(set: &kernel::Set) {
+    for (nth, value) in [1, 0].into_iter().enumerate() {
+        set.set_value(LIMIT + nth, value).expect("write");
+    }
+}
+
+/// A starter in its callback, and a waiter that has no limit of its own and has read a limit of 1 ms.
+struct Impatient {
+    scene: Scene,
+    set: kernel::Set,
+    starter: Actor,
+    starting: Pending,
+    waiter: Actor,
+    waiting: Pending,
+}
+
+fn impatient(via: Via) -> Impatient {
+    let scene = scene!();
+    let mut spec = scene.service("slow");
+    spec.start_timeout_ms = Some(600_000);
+    let starter = scene.client(&spec.clone().gated([START]));
+    let key = starter.build_as(1, &spec);
+    let starting = starter.begin_acquire(via);
+    starter.event(&Event::Running(Callback::Start));
+    let set = kernel::find(key).expect("the set");
+    // The end of a start that fails included: twice the grace of 10 s, and 5 s to die.
+    assert_eq!(announced_ms(&set), 600_000 + 2 * 15_000);
+    announce_1_ms(&set);
+    let waiter = scene.client(&spec);
+    let waiting = waiter.begin_acquire(via);
+    scene.wait_sleepers(key, 1);
+    Impatient {
+        scene,
+        set,
+        starter,
+        starting,
+        waiter,
+        waiting,
+    }
+}
+
+/// The default of 120 s plays no part: neither does it end a wait that may take longer, nor is it waited
+/// for where a shorter time was announced.
+#[test]
+fn g4_waiter_gives_up_when_the_announced_limit_is_over() {
+    for via in [Via::Blocking, Via::TokioMulti] {
+        let it = impatient(via);
+        let begun = Instant::now();
+        let failure = it.waiter.finish_acquire(it.waiting).expect_err("too late");
+        assert!(begun.elapsed() < Duration::from_secs(60), "{failure:?}");
+        assert!(failure.text.contains("10.001s"), "{failure:?}");
+        it.starter.proceed(START);
+        let held = it.starter.finish_acquire(it.starting).expect("acquire");
+        it.starter.release(&held);
+        it.scene.assert_clean();
+    }
+}
+
+/// The lock is taken before the limit is announced, so a waiter may have read an older one.
+#[test]
+fn g4_waiter_reads_the_limit_again_when_its_time_is_up() {
+    for via in [Via::Blocking, Via::TokioMulti] {
+        let it = impatient(via);
+        it.set.set_value(LIMIT + 1, 1000).expect("write");
+        // The waiter would have given up after 10 s. Its patience is what this waits for.
+        std::thread::sleep(Duration::from_millis(11_500));
+        assert!(!it.waiter.has_replied(&it.waiting));
+        it.starter.proceed(START);
+        let held = it.starter.finish_acquire(it.starting).expect("acquire");
+        let joined = it.waiter.finish_acquire(it.waiting).expect("acquire");
+        it.starter.release(&held);
+        it.waiter.release_via(&joined, Via::Blocking);
+        it.scene.assert_clean();
+    }
+}
+
+/// A service that may take ten minutes to stop is waited for as long as that.
+#[test]
+fn g4_stop_announces_the_grace() {
+    let scene = scene!();
+    let mut spec = scene
+        .service("slow")
+        .gated([Gate::Before(Callback::Stop)])
+        .stopping(StopOutcome::Terminate);
+    spec.stop_timeout_ms = Some(600_000);
+    let stopper = scene.client(&spec);
+    let key = stopper.build_as(1, &spec);
+    let held = stopper.acquire_via(Via::Blocking);
+    let releasing = stopper.begin(Command::Release {
+        handle: held.handle,
+        via: Via::Blocking,
+    });
+    stopper.event(&Event::Running(Callback::Stop));
+    let set = kernel::find(key).expect("the set");
+    assert_eq!(announced_ms(&set), 2 * 605_000);
+    stopper.proceed(Gate::Before(Callback::Stop));
+    assert_eq!(stopper.reply(releasing), Reply::Done);
+    scene.assert_clean();
+}
+
 /// Who blocks its thread anyway waits on that one, is woken there, and takes over there.
 #[test]
 fn who_blocks_needs_no_other_thread_to_wait() {
@@ -127,7 +239,7 @@ fn a_stop_is_slept_through() {
     let key = stopper.build_as(1, &spec);
     let held = stopper.acquire_via(Via::Blocking);
     let old = scene.only_living();
-    let releasing = stopper.begin(procref_testkit::protocol::Command::Release {
+    let releasing = stopper.begin(Command::Release {
         handle: held.handle,
         via: Via::Blocking,
     });
@@ -140,10 +252,7 @@ fn a_stop_is_slept_through() {
     assert!(!old.gone_within(Duration::from_millis(700)));
     let cpu = used() - before;
     assert!(cpu < Duration::from_millis(20), "{cpu:?} in 700 ms");
-    assert_eq!(
-        stopper.reply(releasing),
-        procref_testkit::protocol::Reply::Done
-    );
+    assert_eq!(stopper.reply(releasing), Reply::Done);
     let held = waiter.finish_acquire(waiting).expect("acquire");
     waiter.release_via(&held, Via::Blocking);
 }

@@ -6,6 +6,7 @@ use std::path::{self, Path, PathBuf};
 use std::time::Duration;
 
 use crate::name::ServiceKey;
+use crate::process::KILL_TIMEOUT;
 use crate::ready::{Kind, Ready};
 use crate::template;
 
@@ -29,6 +30,14 @@ pub use signal::StopSignal;
 pub(crate) struct Stop {
     pub(crate) signal: StopSignal,
     pub(crate) grace: Duration,
+}
+
+impl Stop {
+    /// How long it takes at most. The service's own process gets the grace and is killed, and then the
+    /// processes that it has left.
+    pub(crate) fn limit(&self) -> Duration {
+        self.grace.saturating_add(KILL_TIMEOUT).saturating_mul(2)
+    }
 }
 
 /// Where a service writes what it has to say, unless it is told otherwise.

@@ -57,10 +57,11 @@ points! {
         TryJoined,
         Entered,
         Locked,
-        Claimed,
+        Announced,
         AdopteeSupervised,
         Adopted,
         LeftoverStopped,
+        Reannounced,
     }
     // Starting by callback.
     Client {

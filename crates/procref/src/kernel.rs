@@ -156,6 +156,9 @@ pub(crate) struct Snapshot {
     pub(crate) instance: Option<Instance>,
     /// How the instance ended, if its supervisor saw that.
     pub(crate) ended: Option<Ended>,
+    /// How long the transition takes at most, as the process that holds the lock has announced it. It is
+    /// left over from an earlier transition if that process has not announced anything yet.
+    pub(crate) announced: Option<Duration>,
 }
 
 /// How a process ended.
@@ -232,6 +235,23 @@ pub(crate) const MAX_GENERATION: u16 = 0x7fff;
 /// The longest linger that every backend can hold: 30 bits, twelve days.
 pub(crate) const MAX_LINGER_MS: u32 = (1 << 30) - 1;
 
+/// The longest limit that every backend can announce: 30 bits, twelve days. It stands for all longer ones.
+const MAX_ANNOUNCED_MS: u32 = (1 << 30) - 1;
+
+/// A limit as it is written. 0 is left for "none".
+pub(crate) fn encode_limit(limit: Duration) -> u32 {
+    let milliseconds = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+    milliseconds.clamp(1, MAX_ANNOUNCED_MS)
+}
+
+pub(crate) fn decode_limit(milliseconds: u32) -> Option<Duration> {
+    match milliseconds {
+        0 => None,
+        MAX_ANNOUNCED_MS.. => Some(Duration::MAX),
+        _ => Some(Duration::from_millis(milliseconds.into())),
+    }
+}
+
 /// Whether a step asks for a living supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Supervised {
@@ -275,6 +295,19 @@ pub(crate) trait Object: Send + Sync + 'static {
 
     /// Writes whose object this is. Under the lock, once.
     fn claim(&self) -> impl Future<Output = Step<()>> + Send;
+
+    /// Writes how long the transition takes at most, and whose object this is if it does not say so yet.
+    /// Under the lock.
+    fn announce(&self, limit: Duration) -> impl Future<Output = Step<()>> + Send;
+
+    /// Writes that the instance is being stopped, and announces how long that takes at most, in one step.
+    /// Under the lock.
+    fn publish_stopping(
+        &self,
+        instance: &Instance,
+        generation: u16,
+        limit: Duration,
+    ) -> impl Future<Output = Step<()>> + Send;
 
     /// Writes the instance (`None`: there is none) and its generation, in one step. Under the lock.
     fn publish(
@@ -374,7 +407,26 @@ mod tests {
             claimed: true,
             instance: Some(instance),
             ended: None,
+            announced: None,
         }
+    }
+
+    #[test]
+    fn announced_limits_are_kept_up_to_twelve_days() {
+        let written = |limit| decode_limit(encode_limit(limit));
+        for milliseconds in [1, 999, 300_000, u64::from(MAX_ANNOUNCED_MS) - 1] {
+            let limit = Duration::from_millis(milliseconds);
+            assert_eq!(written(limit), Some(limit));
+        }
+        for long in [
+            Duration::from_millis(MAX_ANNOUNCED_MS.into()),
+            Duration::from_millis(u64::from(u32::MAX) + 1),
+            Duration::MAX,
+        ] {
+            assert_eq!(written(long), Some(Duration::MAX), "{long:?}");
+        }
+        assert_eq!(written(Duration::ZERO), Some(Duration::from_millis(1)));
+        assert_eq!(decode_limit(0), None);
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub use status::{Holder, State, Status};
 
 use config::Config;
 use departure::{Departure, Hold};
-use seat::{Deadline, Seat};
+use seat::{Patience, Seat};
 use stop::Held;
 use world::{Machine, World as _};
 
@@ -142,18 +142,13 @@ impl SharedService {
     /// [`Error::Record`]: crate::Error::Record
     /// [`Error::RuntimeDir`]: crate::Error::RuntimeDir
     pub async fn acquire(&self) -> Result<ServiceHandle> {
-        self.acquire_until(self.wait_limit()).await
+        self.acquire_within(self.config.patience()).await
     }
 
-    async fn acquire_until(&self, deadline: Deadline) -> Result<ServiceHandle> {
-        lifecycle::acquire(&self.seat(), &self.config, deadline)
+    async fn acquire_within(&self, patience: Patience) -> Result<ServiceHandle> {
+        lifecycle::acquire(&self.seat(), &self.config, patience)
             .await
             .map(ServiceHandle::new)
-    }
-
-    /// Until when others may start or stop it, from now.
-    fn wait_limit(&self) -> Deadline {
-        Deadline::after(self.config.wait_timeout)
     }
 
     /// [`acquire`](Self::acquire) for code that is not async. Blocks the thread; also inside an async
@@ -178,7 +173,7 @@ impl SharedService {
     ///
     /// As [`acquire`](Self::acquire).
     pub fn acquire_blocking(&self) -> Result<ServiceHandle> {
-        let deadline = self.wait_limit();
+        let patience = self.config.patience();
         if self.config.health.is_none() {
             // Joining calls nobody back, so it needs no runtime, and a runtime costs more than it. Nor
             // does waiting for another's start.
@@ -187,12 +182,12 @@ impl SharedService {
                 if let Some(handle) = pollster::block_on(self.join_now(supervised))? {
                     return Ok(handle);
                 }
-                if !arrival::wait_unlocked_here(&self.seat(), deadline)? {
+                if !arrival::wait_unlocked_here(&self.seat(), patience)? {
                     break;
                 }
             }
         }
-        runtime::block_on(self.acquire_until(deadline))
+        runtime::block_on(self.acquire_within(patience))
     }
 
     /// Takes a reference if the service runs and is healthy. Never starts, stops or recovers it,

@@ -87,6 +87,9 @@ pub(crate) trait Hands {
 
     fn now(&self) -> Instant;
 
+    /// How long [`end`](Self::end) takes at most.
+    fn end_limit(&self) -> Duration;
+
     /// Ends the process and waits until it is gone; false if it cannot be ended.
     async fn end(&self, instance: &Instance) -> bool;
 
@@ -429,11 +432,8 @@ async fn clear<H: Hands>(set: SetOf<H>, snapshot: Snapshot, hands: &H) -> Result
             return Ok(false);
         }
         if !instance.hosted {
-            let stopping = Instance {
-                stopping: true,
-                ..instance
-            };
-            set.publish(Some(&stopping), snapshot.generation).await?;
+            let (generation, limit) = (snapshot.generation, hands.end_limit());
+            set.publish_stopping(&instance, generation, limit).await?;
             crash::point(Point::SupervisorPublishedStopping);
             if !hands.end(&instance).await {
                 // What cannot be stopped keeps its set, for the next client to see. No crash point, as

@@ -94,7 +94,7 @@ fn two_others_in_flight_get_the_service_by_command_too() {
 
 /// Before there is a supervisor, nobody can remove the set of a starter that is killed. It has no
 /// instance, and the next client takes it.
-const BEFORE_SUPERVISOR: [&str; 3] = ["Entered", "Claimed", "Prepared"];
+const BEFORE_SUPERVISOR: [&str; 3] = ["Entered", "Announced", "Prepared"];
 
 fn a_starter_that_dies_alone_leaves_nothing(kind: Kind) {
     let starts = CRASH_POINTS

@@ -95,7 +95,7 @@ pub fn way(kind: Kind, point: &CrashPoint) -> Option<Way> {
         ("Left", Command) => BereftBeside,
         ("TryJoined", _) => TryJoin,
         ("JoinedUnsupervised", Callback) => BesideUnsupervised,
-        ("Locked" | "LeftoverStopped", _) => Ill,
+        ("Locked" | "LeftoverStopped" | "Reannounced", _) => Ill,
         ("ReplacedEnded", Callback) => IllReplaced,
         ("AdopteeSupervised" | "Adopted", _) => Unsupervised,
         ("LeftToSupervisor", Callback) => Warm,

@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::semset::{Op, Values, Wait};
 use super::sim::{Calls, Outcome, SetId, SimKernel, Table};
@@ -52,6 +53,9 @@ fn key(name: &str, pid: u32) -> ServiceKey {
     ServiceKey::new(namespace, Name::new(name).unwrap())
 }
 
+const START_LIMIT: Duration = Duration::from_secs(300);
+const STOP_LIMIT: Duration = Duration::from_millis(1234);
+
 fn instance() -> Instance {
     Instance::plain(Identity { pid: 7, start: 9 }, 80)
 }
@@ -74,6 +78,14 @@ async fn perform(object: &impl Object, ask: &str) -> String {
         "unlock" => done(object.unlock().await),
         "unlock to supervisor" => told(object.unlock_to_supervisor().await),
         "claim" => done(object.claim().await),
+        "announce" => done(object.announce(START_LIMIT).await),
+        "stop" => done(object.publish_stopping(&instance(), 1, STOP_LIMIT).await),
+        "limit" => told(
+            object
+                .snapshot()
+                .await
+                .map(|it| format!("{:?}", it.announced)),
+        ),
         "publish" => done(object.publish(Some(&instance()), 1, Lock::Release).await),
         "clear" => done(object.publish(None, 1, Lock::Keep).await),
         "leave" => told(object.leave().await),
@@ -153,6 +165,24 @@ fn a_dead_process_holds_neither_reference_nor_lock(harness: &impl Harness) {
     let rest = "clients 0, locked false, pinned true, claimed true, instance true";
     assert_eq!(waiting.ask("look"), rest, "what is not held stays");
     assert_eq!(waiting.ask("remove"), "done");
+}
+
+fn an_announced_limit_stays_until_the_next_one(harness: &impl Harness) {
+    let (mut one, mut other) = (harness.process(), harness.process());
+    assert_eq!(one.ask("enter"), "true");
+    assert_eq!(other.ask("limit"), "None");
+    assert_eq!(one.ask("announce"), "done");
+    assert_eq!(other.ask("limit"), format!("{:?}", Some(START_LIMIT)));
+    let announced = "clients 1, locked true, pinned false, claimed true, instance false";
+    assert_eq!(other.ask("look"), announced);
+    one.kill();
+    assert_eq!(other.ask("limit"), format!("{:?}", Some(START_LIMIT)));
+    assert_eq!(other.ask("enter"), "true");
+    assert_eq!(other.ask("stop"), "done");
+    assert_eq!(other.ask("limit"), format!("{:?}", Some(STOP_LIMIT)));
+    let stopping = "clients 1, locked true, pinned false, claimed true, instance false";
+    assert_eq!(other.ask("look"), stopping, "it is another state");
+    assert_eq!(other.ask("remove"), "done");
 }
 
 fn leaving_tells_the_last_from_the_others(harness: &impl Harness) {
@@ -258,6 +288,7 @@ macro_rules! on_every_kernel {
 on_every_kernel! {
     a_new_object_is_blank_and_can_only_be_entered,
     a_dead_process_holds_neither_reference_nor_lock,
+    an_announced_limit_stays_until_the_next_one,
     leaving_tells_the_last_from_the_others,
     abandon_gives_back_both_where_others_remain,
     a_pinned_service_has_no_last_leaver,

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{
     Ended, Inspection, Instance, Lock, MAX_GENERATION, Object, Snapshot, Step, Supervised,
+    decode_limit, encode_limit,
 };
 use crate::name::{Digest, ServiceKey};
 use crate::process::Identity;
@@ -25,8 +26,8 @@ use who::Name;
 /// The highest value of a slot (`SEMVMX`): 15 bits.
 pub(crate) const MAX_VALUE: u16 = 0x7fff;
 const BITS: u32 = 15;
-/// No array is longer: the instance's slots, and the lock.
-pub(super) const MAX_OPS: usize = 16;
+/// No array is longer: the instance's slots, those of the limit, and the lock.
+pub(super) const MAX_OPS: usize = 18;
 
 /// Where each thing is kept.
 pub(crate) mod slot {
@@ -48,9 +49,11 @@ pub(crate) mod slot {
     pub(crate) const EXIT: u16 = 26;
     /// Always 0. Whoever asked last whether it is, is the supervisor.
     pub(crate) const WATCH: u16 = 27;
+    /// How long the transition takes at most, in milliseconds.
+    pub(crate) const LIMIT: Range<u16> = 28..30;
     /// Each 1 while a client has it: see `who`.
-    pub(crate) const WHO: Range<u16> = 28..128;
-    pub(crate) const COUNT: u16 = 128;
+    pub(crate) const WHO: Range<u16> = 30..130;
+    pub(crate) const COUNT: u16 = 130;
 }
 
 mod flag {
@@ -366,6 +369,27 @@ impl<A: Array> Object for Set<A> {
         self.write("claim the set", claim, Lock::Keep).await
     }
 
+    async fn announce(&self, limit: Duration) -> Step<()> {
+        let (space, name) = self.packed();
+        let announce = |values: &mut Values| {
+            pack(values, slot::SPACE, space);
+            pack(values, slot::NAME, name);
+            pack_limit(values, limit);
+        };
+        self.write("announce the transition", announce, Lock::Keep)
+            .await
+    }
+
+    async fn publish_stopping(
+        &self,
+        instance: &Instance,
+        generation: u16,
+        limit: Duration,
+    ) -> Step<()> {
+        let change = |values: &mut Values| encode_stopping(values, instance, generation, limit);
+        self.write("publish the instance", change, Lock::Keep).await
+    }
+
     async fn publish(&self, instance: Option<&Instance>, generation: u16, lock: Lock) -> Step<()> {
         let operation = match instance {
             Some(_) => "publish the instance",
@@ -485,6 +509,20 @@ fn unpack(values: &Values, slots: std::ops::Range<u16>) -> u128 {
     })
 }
 
+fn pack_limit(values: &mut Values, limit: Duration) {
+    pack(values, slot::LIMIT, encode_limit(limit).into());
+}
+
+/// Of an instance that is being stopped, and how long that takes at most.
+fn encode_stopping(values: &mut Values, instance: &Instance, generation: u16, limit: Duration) {
+    let stopping = Instance {
+        stopping: true,
+        ..*instance
+    };
+    encode(values, Some(&stopping), generation);
+    pack_limit(values, limit);
+}
+
 pub(crate) fn encode(values: &mut Values, instance: Option<&Instance>, generation: u16) {
     debug_assert!(generation <= MAX_GENERATION);
     values[slot::GENERATION as usize] = generation;
@@ -544,6 +582,7 @@ pub(crate) fn decode(values: &Values, claimed: bool) -> Snapshot {
         claimed,
         instance,
         ended: Ended::decode(values[slot::EXIT as usize]),
+        announced: decode_limit(unpack(values, slot::LIMIT) as u32),
     }
 }
 

@@ -37,6 +37,7 @@ use windows_sys::Win32::System::Threading::PROCESS_QUERY_INFORMATION;
 
 use super::{
     Fault, Inspection, Instance, Kernel, Lock, Missing, Object, Snapshot, Step, Supervised,
+    encode_limit,
 };
 use crate::error::{Error, Result};
 use crate::name::{Digest, Namespace, ServiceKey, digest_in_stem};
@@ -260,6 +261,30 @@ impl Object for WindowsObject {
             inside.changed = true;
             Ok(())
         })
+    }
+
+    async fn announce(&self, limit: Duration) -> Step<()> {
+        self.0.step("announce the transition", |inside| {
+            inside.state.digests = inside.shared.digests;
+            inside.state.limit_ms = encode_limit(limit);
+            inside.changed = true;
+            Ok(())
+        })
+    }
+
+    async fn publish_stopping(
+        &self,
+        instance: &Instance,
+        generation: u16,
+        limit: Duration,
+    ) -> Step<()> {
+        let stopping = Instance {
+            stopping: true,
+            ..*instance
+        };
+        let written = (Some(&stopping), generation);
+        self.0
+            .write_instance("publish the instance", written, Some(limit), Lock::Keep)
     }
 
     async fn publish(&self, instance: Option<&Instance>, generation: u16, lock: Lock) -> Step<()> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lifecycle::unjudged;
-use super::seat::{Deadline, Seat};
+use super::seat::{Deadline, Patience, Seat};
 use super::world::{Machine, World as _, describe};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
@@ -46,23 +46,35 @@ pub(super) async fn wait_ready(seat: &Arc<Seat<Machine>>) -> Result<ServiceInfo>
 /// For callers who block their thread anyway. As a future each process of a crowd would need a thread that
 /// sleeps for it, one for the time limit, and a runtime, and would burn more on those than on anything else.
 /// Like any waiter this one takes nothing: who is woken looks again.
-pub(super) fn wait_unlocked_here(seat: &Seat<Machine>, deadline: Deadline) -> Result<bool> {
+pub(super) fn wait_unlocked_here(seat: &Seat<Machine>, patience: Patience) -> Result<bool> {
     // Not opened here: whoever has the turn does that, and has its name on what it has opened.
     let Some(object) = seat.known_object() else {
         return Ok(false);
     };
-    let waited = match pollster::block_on(object.snapshot()) {
-        Ok(snapshot) if snapshot.locked => object.wait_unlocked_within(deadline.left()),
-        // Removed: somebody else of this process may be about to find out.
-        Ok(_) | Err(Fault::Removed) => None,
-        Err(Fault::Refused(error)) => return Err(error),
-    };
-    match waited {
-        None => Ok(false),
-        // Removed in the meantime: the service was stopped. By now there may be another one.
-        Some(Ok(true) | Err(Fault::Removed)) => Ok(true),
-        Some(Ok(false)) => Err(pollster::block_on(seat.waited_in_vain(&object, deadline))),
-        Some(Err(Fault::Refused(error))) => Err(error),
+    let mut waited = None;
+    loop {
+        let announced = match pollster::block_on(object.snapshot()) {
+            Ok(snapshot) if snapshot.locked => snapshot.announced,
+            // It is free by now.
+            Ok(_) if waited.is_some() => return Ok(true),
+            // Removed: somebody else of this process may be about to find out.
+            Ok(_) | Err(Fault::Removed) => return Ok(false),
+            Err(Fault::Refused(error)) => return Err(error),
+        };
+        if let Some((before, deadline)) = waited {
+            // The time is up. As for the wait that is a future: the limit may be another one by now.
+            if !patience.is_renewed(before, announced) {
+                return Err(pollster::block_on(seat.waited_in_vain(&object, deadline)));
+            }
+        }
+        let deadline = patience.deadline(announced);
+        match object.wait_unlocked_within(deadline.left()) {
+            None => return Ok(false),
+            // Removed in the meantime: the service was stopped. By now there may be another one.
+            Some(Ok(true) | Err(Fault::Removed)) => return Ok(true),
+            Some(Ok(false)) => waited = Some((announced, deadline)),
+            Some(Err(Fault::Refused(error))) => return Err(error),
+        }
     }
 }
 
@@ -93,10 +105,8 @@ async fn look(seat: &Arc<Seat<Machine>>) -> Result<Look> {
     if !snapshot.locked {
         return Ok(Look::Nothing);
     }
-    match seat
-        .wait_unlocked(&object, Deadline::after(LOOK_AGAIN))
-        .await
-    {
+    let patience = Patience::Until(Deadline::after(LOOK_AGAIN));
+    match seat.wait_unlocked(&object, None, patience).await {
         Ok(()) | Err(Error::Timeout { .. }) => Ok(Look::Again),
         Err(error) => Err(error),
     }

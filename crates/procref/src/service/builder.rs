@@ -253,10 +253,8 @@ impl SharedServiceBuilder {
     /// # fn example(server: procref::ServiceCommand) -> procref::Result<()> {
     /// let service = SharedService::builder("model-server")
     ///     .command(server)
-    ///     // It loads gigabytes ...
+    ///     // It loads gigabytes, which others wait for, too ...
     ///     .start_timeout(Duration::from_secs(300))
-    ///     // ... which others wait for, too, with a little time to spare ...
-    ///     .wait_timeout(Duration::from_secs(310))
     ///     // ... and has nothing to save.
     ///     .stop_timeout(Duration::from_secs(1))
     ///     .build()?;
@@ -268,10 +266,33 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// How long an acquire waits for other processes to start or stop the service, and for the health
-    /// check to answer. 120 s unless set.
+    /// Limits how long an acquire waits for other processes to start or stop the service, and for the health
+    /// check to answer.
+    ///
+    /// Unless it is set, an acquire waits for each start and stop as long as the process that does it says
+    /// that it takes at most, by its own [`start_timeout`](Self::start_timeout) and
+    /// [`stop_timeout`](Self::stop_timeout), and 10 s more. It waits 120 s for a process that says nothing (a
+    /// [`RefCounter`](crate::RefCounter)'s lock), and for the health check.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use procref::{Error, SharedService};
+    ///
+    /// # async fn example(server: procref::ServiceCommand) -> procref::Result<()> {
+    /// let service = SharedService::builder("model-server")
+    ///     .command(server)
+    ///     .start_timeout(Duration::from_secs(300))
+    ///     .wait_timeout(Duration::from_secs(5))
+    ///     .build()?;
+    /// match service.acquire().await {
+    ///     Err(Error::Timeout { holder, .. }) => println!("process {holder:?} still starts it"),
+    ///     acquired => drop(acquired?),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait_timeout(mut self, limit: Duration) -> Self {
-        self.config.wait_timeout = limit;
+        self.config.wait_timeout = Some(limit);
         self
     }
 

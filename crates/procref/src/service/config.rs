@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fingerprint::Fingerprint;
+use super::seat::Patience;
 use crate::command::{ServiceCommand, Stop, StopSignal};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
@@ -57,7 +58,8 @@ pub(crate) struct Config {
     pub(crate) on_ready: Option<ReadyFn>,
     pub(crate) fingerprint: Option<Fingerprint>,
     pub(crate) start_timeout: Duration,
-    pub(crate) wait_timeout: Duration,
+    /// `None`: as long as others have announced.
+    pub(crate) wait_timeout: Option<Duration>,
     pub(crate) stop_timeout: Duration,
     pub(crate) orphan: Orphan,
     pub(crate) linger_ms: u32,
@@ -74,7 +76,7 @@ impl Default for Config {
             on_ready: None,
             fingerprint: None,
             start_timeout: DEFAULT_START_TIMEOUT,
-            wait_timeout: DEFAULT_WAIT_TIMEOUT,
+            wait_timeout: None,
             stop_timeout: DEFAULT_STOP_TIMEOUT,
             orphan: Orphan::default(),
             linger_ms: 0,
@@ -101,6 +103,30 @@ impl Config {
                 .map_or_else(StopSignal::default, |command| command.chosen_stop_signal()),
             grace: self.stop_timeout,
         }
+    }
+
+    /// How long this client waits for others, from now.
+    pub(crate) fn patience(&self) -> Patience {
+        Patience::of(self.wait_timeout)
+    }
+
+    /// How long the health check may take.
+    pub(crate) fn health_timeout(&self) -> Duration {
+        self.wait_timeout.unwrap_or(DEFAULT_WAIT_TIMEOUT)
+    }
+
+    /// How long a start or a recovery by this client takes at most, from when nothing of an older instance
+    /// is left but, with `tree`, processes that its supervisor ends. The end of a start that fails included.
+    pub(crate) fn start_limit(&self, tree: bool) -> Duration {
+        let steps = [
+            Some(self.start_timeout),
+            tree.then_some(self.start_timeout),
+            self.health.is_some().then(|| self.health_timeout()),
+            self.on_ready.is_some().then_some(self.start_timeout),
+            Some(self.stop().limit()),
+        ];
+        let steps = steps.into_iter().flatten();
+        steps.fold(Duration::ZERO, Duration::saturating_add)
     }
 
     /// How long dropping the last handle waits for the stop. Longer than the grace, so that killing a

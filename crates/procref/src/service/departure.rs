@@ -182,7 +182,7 @@ impl<W: World> Hold<W> {
 
     /// True: it was the last reference, and the lock is ours.
     async fn leave(&self, object: &Arc<ObjectOf<W>>) -> Step<bool> {
-        let mut deadline = None;
+        let mut patience = None;
         loop {
             if object.leave().await? {
                 crash::point(Point::Left);
@@ -210,9 +210,9 @@ impl<W: World> Hold<W> {
             }
             // Alone with somebody who has just the lock. Only then it is waited for: a leaver does not
             // wait for somebody's whole start.
-            let limit = self.config.wait_timeout;
-            let deadline = *deadline.get_or_insert_with(|| Deadline::after(limit));
-            if let Err(late) = self.turn.seat().wait_unlocked(object, deadline).await {
+            let patience = *patience.get_or_insert_with(|| self.config.patience());
+            let (seat, announced) = (self.turn.seat(), snapshot.announced);
+            if let Err(late) = seat.wait_unlocked(object, announced, patience).await {
                 object.drop_reference().await?;
                 crash::point(Point::ReferenceDroppedLate);
                 return Err(Fault::Refused(late));
@@ -304,18 +304,12 @@ impl<W: World> Hold<W> {
         let Some(target) = self.target(&instance).await? else {
             return Ok(None);
         };
-        if !instance.stopping {
-            // Before the first signal: if this process dies in the middle, nobody may take a service
-            // that has been told to stop for one that serves.
-            let stopping = Instance {
-                stopping: true,
-                ..instance
-            };
-            object
-                .publish(Some(&stopping), generation, Lock::Keep)
-                .await?;
-            crash::point(Point::PublishedStopping);
-        }
+        // Before the first signal: if this process dies in the middle, nobody may take a service that has
+        // been told to stop for one that serves. Also if it is written already: this process has its own time.
+        object
+            .publish_stopping(&instance, generation, manner.limit())
+            .await?;
+        crash::point(Point::PublishedStopping);
         Ok(self.end(target, info, manner).await?)
     }
 

@@ -67,7 +67,7 @@ pub(super) async fn is_healthy<W: World>(
     };
     match seat
         .world
-        .within(config.wait_timeout, check(&current.info))
+        .within(config.health_timeout(), check(&current.info))
         .await
     {
         Some(healthy) => Ok(healthy),
@@ -75,7 +75,7 @@ pub(super) async fn is_healthy<W: World>(
             tracing::warn!(
                 service = seat.key.name(),
                 pid = current.info.pid(),
-                limit = ?config.wait_timeout,
+                limit = ?config.health_timeout(),
                 "the health check did not end: taken for unhealthy"
             );
             Ok(false)

@@ -18,7 +18,7 @@ use super::config::Config;
 use super::departure::{Departure, Hold};
 use super::fingerprint::is_usable;
 use super::health::Seen;
-use super::seat::{Current, Deadline, ObjectOf, Place, PutDown, Seat};
+use super::seat::{Current, Deadline, ObjectOf, Patience, Place, PutDown, Seat};
 use super::watch::Watch;
 use super::world::{World, describe_whole};
 use crate::crash::{self, Point};
@@ -107,7 +107,7 @@ impl<W: World> Drop for Lease<W> {
 pub(crate) async fn acquire<W: World>(
     seat: &Arc<Seat<W>>,
     config: &Arc<Config>,
-    deadline: Deadline,
+    patience: Patience,
 ) -> Result<Lease<W>> {
     let mut judged = None;
     let mut unhealthy = None;
@@ -128,7 +128,7 @@ pub(crate) async fn acquire<W: World>(
     let mut drive = Drive::new(Hold::begin(turn, config));
     drop(unhealthy);
     loop {
-        match drive.attempt(&mut judged, deadline).await {
+        match drive.attempt(&mut judged, patience).await {
             Ok(Some(current)) => {
                 drive.see_lock_free().await;
                 return Ok(drive.finish(current));
@@ -223,8 +223,9 @@ impl<W: World> Drive<W> {
         }
         self.lock = false;
         if let Some(object) = self.turn.seat().known_object() {
-            let deadline = Deadline::after(self.config.start_timeout);
-            let _ = self.turn.seat().wait_unlocked(&object, deadline).await;
+            let patience = Patience::Until(Deadline::after(self.config.start_timeout));
+            let seat = self.turn.seat();
+            let _ = seat.wait_unlocked(&object, None, patience).await;
         }
     }
 
@@ -248,7 +249,7 @@ impl<W: World> Drive<W> {
     async fn attempt(
         &mut self,
         judged: &mut Option<u16>,
-        deadline: Deadline,
+        patience: Patience,
     ) -> Step<Option<Arc<Current<W>>>> {
         let object = self.object(Missing::Create).await?;
         let object = object.ok_or(Fault::Removed)?;
@@ -260,7 +261,8 @@ impl<W: World> Drive<W> {
                 let snapshot = object.snapshot().await?;
                 if snapshot.locked {
                     tracing::debug!(service = self.service(), "waiting for another process");
-                    self.turn.seat().wait_unlocked(&object, deadline).await?;
+                    let (seat, announced) = (self.turn.seat(), snapshot.announced);
+                    seat.wait_unlocked(&object, announced, patience).await?;
                     return Ok(None);
                 }
                 let supervisor = W::Kernel::NEEDS_SUPERVISOR && self.is_watched(&snapshot);
@@ -310,7 +312,8 @@ impl<W: World> Drive<W> {
             crash::point(Point::Locked);
             self.lock = true;
         } else {
-            self.turn.seat().wait_unlocked(&object, deadline).await?;
+            let (seat, announced) = (self.turn.seat(), snapshot.announced);
+            seat.wait_unlocked(&object, announced, patience).await?;
         }
         Ok(None)
     }
@@ -378,10 +381,6 @@ impl<W: World> Drive<W> {
         snapshot: Snapshot,
         judged: Option<u16>,
     ) -> Step<Option<Arc<Current<W>>>> {
-        if !snapshot.claimed {
-            object.claim().await?;
-            crash::point(Point::Claimed);
-        }
         if let Some(instance) = unjudged(&snapshot, judged) {
             let (current, seen) = self.current(&snapshot, instance).await?;
             let alive = match &current.process {
@@ -407,6 +406,8 @@ impl<W: World> Drive<W> {
                 return Ok(None);
             }
         }
+        self.announce(object, &snapshot).await?;
+        crash::point(Point::Announced);
         self.replace(object, snapshot).await.map(Some)
     }
 

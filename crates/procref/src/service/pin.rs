@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::config::Config;
 use super::departure::{Departure, Hold};
 use super::lifecycle::{Drive, Lease};
-use super::seat::{Deadline, Place, Seat};
+use super::seat::{Patience, Place, Seat};
 use super::world::World;
 use crate::crash::{self, Point};
 use crate::error::Result;
@@ -37,7 +37,7 @@ impl<W: World> Lease<W> {
 /// and looking for clients then would leave the service to nobody, where the last one lets go, counting on
 /// the pin, in between.
 pub(crate) async fn unpin<W: World>(seat: &Arc<Seat<W>>, config: &Arc<Config>) -> Result<bool> {
-    let deadline = Deadline::after(config.wait_timeout);
+    let patience = config.patience();
     let mut drive = match seat.place(None).await {
         Place::Turn(turn) => Drive::new(Hold::begin(turn, config)),
         Place::Shared(current) => {
@@ -58,7 +58,7 @@ pub(crate) async fn unpin<W: World>(seat: &Arc<Seat<W>>, config: &Arc<Config>) -
         }
     };
     loop {
-        match drive.attempt_unpin(deadline).await {
+        match drive.attempt_unpin(patience).await {
             Ok(Some(unpinned)) => {
                 told(seat, unpinned);
                 return drive.depart().await.map(|()| unpinned);
@@ -82,7 +82,7 @@ fn told<W: World>(seat: &Seat<W>, unpinned: bool) -> bool {
 
 impl<W: World> Drive<W> {
     /// One step towards a service without a pin. `None`: look again.
-    async fn attempt_unpin(&mut self, deadline: Deadline) -> Step<Option<bool>> {
+    async fn attempt_unpin(&mut self, patience: Patience) -> Step<Option<bool>> {
         let Some(object) = self.object(Missing::Ignore).await? else {
             return Ok(Some(false));
         };
@@ -92,7 +92,8 @@ impl<W: World> Drive<W> {
                 return Ok(Some(false));
             }
             if snapshot.locked {
-                self.turn.seat().wait_unlocked(&object, deadline).await?;
+                let (seat, announced) = (self.turn.seat(), snapshot.announced);
+                seat.wait_unlocked(&object, announced, patience).await?;
                 return Ok(None);
             }
             if snapshot.clients > 0 {

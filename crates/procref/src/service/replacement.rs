@@ -235,7 +235,21 @@ impl<W: World> Hold<W> {
             tracing::warn!(service = self.service(), %error, "stopped what was left");
         }
         crash::point(Point::LeftoverStopped);
+        // The stop has announced its own time.
+        self.announce(object, &snapshot).await?;
+        crash::point(Point::Reannounced);
         Ok(())
+    }
+
+    /// Announces how long the start takes at most, for the clients that wait for it.
+    pub(super) async fn announce(
+        &self,
+        object: &Arc<ObjectOf<W>>,
+        snapshot: &Snapshot,
+    ) -> Step<()> {
+        object
+            .announce(self.config.start_limit(snapshot.tree))
+            .await
     }
 
     /// The instance that there is, or was.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::config::DEFAULT_WAIT_TIMEOUT;
 use super::watch::Watch;
 use super::world::World;
 use crate::error::{Error, Result};
@@ -229,17 +230,46 @@ impl<W: World> Seat<W> {
         Ok(opened)
     }
 
-    /// Waits until nobody holds the transition lock, or `deadline`.
+    /// Waits until no process holds the transition lock, as long as the client's patience lasts.
+    /// `announced` is the limit that was read last.
+    ///
+    /// When the time is up, the limit is read again. The process that holds the lock may have announced
+    /// another one since: it takes the lock first and announces then, and it may have gone on from the start
+    /// to the stop of an instance. A client that gave up without that would not wait for a slow start if it
+    /// came right after the lock was taken.
+    pub(crate) async fn wait_unlocked(
+        self: &Arc<Self>,
+        object: &Arc<ObjectOf<W>>,
+        mut announced: Option<Duration>,
+        patience: Patience,
+    ) -> Result<()> {
+        loop {
+            let deadline = patience.deadline(announced);
+            if self.is_unlocked_by(object, deadline).await? {
+                return Ok(());
+            }
+            match object.snapshot().await {
+                Ok(again) if patience.is_renewed(announced, again.announced) => {
+                    announced = again.announced;
+                }
+                Ok(_) => return Err(self.waited_in_vain(object, deadline).await),
+                // The caller meets it there.
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Waits until no process holds the transition lock. Returns `false` if that takes until the deadline.
     ///
     /// The wait in the kernel blocks a thread and cannot be called off, so it is a thread of ours, one
     /// for all futures of this process. The thread waits for the lock to be *free* and takes nothing, so
     /// it has nothing to give back when nobody is waiting any more. Letting it queue for the lock itself
     /// would win the lock for futures that are gone.
-    pub(crate) async fn wait_unlocked(
+    async fn is_unlocked_by(
         self: &Arc<Self>,
         object: &Arc<ObjectOf<W>>,
         deadline: Deadline,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         // Keeps the seat, and with it the watch, for who comes later.
         let (kept, waited_on) = (Arc::clone(self), Arc::clone(object));
         let unlocked = async move {
@@ -250,10 +280,10 @@ impl<W: World> Seat<W> {
         };
         let purpose = "wait for another process's transition";
         let woken = self.unlock.wait(&self.world, purpose, unlocked);
-        if let Some(woken) = self.world.within(deadline.left(), woken).await {
-            return woken;
+        match self.world.within(deadline.left(), woken).await {
+            Some(woken) => woken.map(|()| true),
+            None => Ok(false),
         }
-        Err(self.waited_in_vain(object, deadline).await)
     }
 
     /// What to say when somebody's transition takes too long.
@@ -362,6 +392,42 @@ impl<W: World> Drop for Turn<W> {
             state.turn.let_go()
         };
         wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// How long a client waits for other processes that start or stop the service.
+#[derive(Clone, Copy)]
+pub(crate) enum Patience {
+    /// Until a moment that its user chose.
+    Until(Deadline),
+    /// For each transition as long as the process that holds the lock has announced, and a margin.
+    AsAnnounced,
+}
+
+/// How much longer a client waits than the other process has announced. That process has to be scheduled
+/// after its time is up, and to clean up.
+const MARGIN: Duration = Duration::from_secs(10);
+
+impl Patience {
+    /// For a client whose user chose this limit, or none.
+    pub(crate) fn of(chosen: Option<Duration>) -> Self {
+        chosen.map_or(Self::AsAnnounced, |limit| {
+            Self::Until(Deadline::after(limit))
+        })
+    }
+
+    /// Until when a client waits that begins to wait now.
+    pub(super) fn deadline(self, announced: Option<Duration>) -> Deadline {
+        match (self, announced) {
+            (Self::Until(deadline), _) => deadline,
+            (Self::AsAnnounced, Some(limit)) => Deadline::after(limit.saturating_add(MARGIN)),
+            (Self::AsAnnounced, None) => Deadline::after(DEFAULT_WAIT_TIMEOUT),
+        }
+    }
+
+    /// Whether a client that has waited as long as was announced goes on.
+    pub(super) fn is_renewed(self, before: Option<Duration>, now: Option<Duration>) -> bool {
+        matches!(self, Self::AsAnnounced) && before != now
     }
 }
 

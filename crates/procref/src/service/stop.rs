@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::config::Config;
 use super::departure::Hold;
 use super::lifecycle::Drive;
-use super::seat::{Deadline, ObjectOf, Seat};
+use super::seat::{ObjectOf, Patience, Seat};
 use super::world::World;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
@@ -29,11 +29,11 @@ pub(crate) async fn stop<W: World>(
     config: &Arc<Config>,
     held: Held,
 ) -> Result<bool> {
-    let deadline = Deadline::after(config.wait_timeout);
+    let patience = config.patience();
     let mut drive = Drive::new(Hold::begin(seat.turn().await, config));
     let mut stopped = Stopped::default();
     loop {
-        match drive.attempt_stop(held, deadline, &mut stopped).await {
+        match drive.attempt_stop(held, patience, &mut stopped).await {
             Ok(true) => {
                 let departed = drive.depart().await;
                 return match stopped.complaint {
@@ -65,7 +65,7 @@ impl<W: World> Drive<W> {
     async fn attempt_stop(
         &mut self,
         held: Held,
-        deadline: Deadline,
+        patience: Patience,
         stopped: &mut Stopped,
     ) -> Step<bool> {
         let Some(object) = self.object(Missing::Ignore).await? else {
@@ -81,7 +81,8 @@ impl<W: World> Drive<W> {
         };
         if !locked {
             if snapshot.locked {
-                self.turn.seat().wait_unlocked(&object, deadline).await?;
+                let (seat, announced) = (self.turn.seat(), snapshot.announced);
+                seat.wait_unlocked(&object, announced, patience).await?;
             }
             return Ok(false);
         }

@@ -460,6 +460,10 @@ impl Hands for Plan {
         Instant::now()
     }
 
+    fn end_limit(&self) -> Duration {
+        self.stop.limit()
+    }
+
     async fn end(&self, instance: &Instance) -> bool {
         self.end_by_identity(instance)
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Changes, Op, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, Values, WAIT_ALONE, WAIT_CLIENT,
-    WAIT_IDLE, decode, encode,
+    WAIT_IDLE, decode, encode, encode_stopping,
 };
 use crate::kernel::semset::RESIGN_TO;
 use crate::kernel::{Ended, Instance, Lock, Snapshot};
@@ -113,9 +113,25 @@ impl<C: Calls> Set<C> {
 
     /// Under the lock.
     pub(crate) async fn publish(self, instance: Option<&Instance>, generation: u16) -> Step<()> {
+        self.write(|values| encode(values, instance, generation))
+            .await
+    }
+
+    /// Publishes that the instance is being stopped, and how long that takes at most. Under the lock.
+    pub(crate) async fn publish_stopping(
+        self,
+        instance: &Instance,
+        generation: u16,
+        limit: Duration,
+    ) -> Step<()> {
+        self.write(|values| encode_stopping(values, instance, generation, limit))
+            .await
+    }
+
+    async fn write(self, change: impl FnOnce(&mut Values)) -> Step<()> {
         let before = self.0.values().await?;
         let mut after = before;
-        encode(&mut after, instance, generation);
+        change(&mut after);
         let changes = Changes::between(&before, &after, Lock::Keep);
         if changes.ops().is_empty() {
             return Ok(());

@@ -10,7 +10,7 @@ use super::state::{self, State};
 use super::step::Inside;
 use super::sys::{self, Event, Found, Job, LockFile, Mode, Section};
 use crate::error::{Error, Result};
-use crate::kernel::{Fault, Instance, Lock, Missing, Step};
+use crate::kernel::{Fault, Instance, Lock, Missing, Step, encode_limit};
 use crate::name::ServiceKey;
 use crate::process::KILL_TIMEOUT;
 
@@ -244,19 +244,23 @@ impl Shared {
                 );
                 return Err(self.fault("end the rest of the service", error.into()));
             }
-            return self.write_instance("clear the instance", None, generation, lock);
+            return self.write_instance("clear the instance", (None, generation), None, lock);
         };
-        self.write_instance("publish the instance", Some(instance), generation, lock)
+        let written = (Some(instance), generation);
+        self.write_instance("publish the instance", written, None, lock)
     }
 
     pub(super) fn write_instance(
         &self,
         operation: &'static str,
-        instance: Option<&Instance>,
-        generation: u16,
+        (instance, generation): (Option<&Instance>, u16),
+        limit: Option<Duration>,
         lock: Lock,
     ) -> Step<()> {
         self.step(operation, |inside| {
+            if let Some(limit) = limit {
+                inside.state.limit_ms = encode_limit(limit);
+            }
             match instance {
                 Some(instance) => inside.keep(instance)?,
                 None => inside.state.kept = (0, 0),

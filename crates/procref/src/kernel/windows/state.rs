@@ -46,6 +46,8 @@ pub(super) struct State {
     pub(super) instance: Option<Instance>,
     /// What the instance's process calls the handles, on section and job, that it was given; 0: none.
     pub(super) kept: (u64, u64),
+    /// How long the transition takes at most, as it is written; 0: nothing was announced.
+    pub(super) limit_ms: u32,
 }
 
 impl State {
@@ -59,6 +61,7 @@ impl State {
             changed_at: 0,
             instance: None,
             kept: (0, 0),
+            limit_ms: 0,
         }
     }
 
@@ -75,6 +78,7 @@ impl State {
         words[5] = self.lock_holder.into();
         words[6] = self.changed_at;
         (words[12], words[13]) = self.kept;
+        words[14] = self.limit_ms.into();
         if let Some(instance) = &self.instance {
             let flags = [
                 true,
@@ -105,6 +109,7 @@ impl State {
             lock_holder: words[5] as u32,
             changed_at: words[6],
             kept: (words[12], words[13]),
+            limit_ms: words[14] as u32,
             instance: flag(0).then(|| Instance {
                 identity: Identity {
                     pid: words[8] as u32,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::opened::{Held, Shared};
 use super::state::{self, State};
 use super::sys::{self, Event, Found, Job, Mode};
-use crate::kernel::{Instance, Snapshot};
+use crate::kernel::{Instance, Snapshot, decode_limit};
 
 /// What a step finds.
 pub(super) struct Inside<'a> {
@@ -178,6 +178,7 @@ impl Inside<'_> {
             claimed: self.state.is_claimed(),
             instance: self.state.instance,
             ended: None,
+            announced: decode_limit(self.state.limit_ms),
         })
     }
 }

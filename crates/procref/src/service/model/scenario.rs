@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::config::{Config, Orphan};
 use super::super::lifecycle::{self, Lease};
-use super::super::seat::{Deadline, Seat};
+use super::super::seat::Seat;
 use super::super::stop::{self, Held};
 use super::super::{following, pin};
 use super::choices::Budget;
@@ -153,11 +153,6 @@ fn key() -> ServiceKey {
 /// A label of a step at which a client uses the service, and does nothing else.
 pub(super) const LET_GO: &str = "let go";
 
-/// Time is the machine's own there: no clock ends a wait.
-fn limit(config: &Config) -> Deadline {
-    Deadline::after(config.wait_timeout)
-}
-
 /// A client's life.
 pub(super) async fn client(sim: Sim, acts: Vec<Act>) {
     let seat = Arc::new(Seat::new(sim.clone(), key()));
@@ -173,7 +168,7 @@ fn act(sim: Sim, seat: Arc<Seat<Sim>>, config: Arc<Config>, acts: Vec<Act>) -> B
             match act_now {
                 Act::Acquire => {
                     sim.begin();
-                    let acquired = lifecycle::acquire(&seat, &config, limit(&config)).await;
+                    let acquired = lifecycle::acquire(&seat, &config, config.patience()).await;
                     leases.extend(sim.acquired(acquired.map(Some)));
                 }
                 Act::AcquireOrCancel => {
@@ -181,7 +176,7 @@ fn act(sim: Sim, seat: Arc<Seat<Sim>>, config: Arc<Config>, acts: Vec<Act>) -> B
                     let cancel = |machine: &mut Machine| machine.state.left.cancels -= 1;
                     let cancelled = sim.wait("cancel", Until::Cancel, cancel);
                     match either(
-                        lifecycle::acquire(&seat, &config, limit(&config)),
+                        lifecycle::acquire(&seat, &config, config.patience()),
                         cancelled,
                     )
                     .await

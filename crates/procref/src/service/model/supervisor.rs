@@ -275,6 +275,10 @@ impl<'a> Hands for SimHands<'a> {
         self.limit.now.get()
     }
 
+    fn end_limit(&self) -> Duration {
+        Duration::ZERO
+    }
+
     async fn end(&self, instance: &Instance) -> bool {
         let process = self.process();
         let Identity { pid, .. } = instance.identity;

@@ -258,6 +258,10 @@ impl Hands for Tree<'_> {
         Instant::now()
     }
 
+    fn end_limit(&self) -> Duration {
+        self.plan.stop.limit()
+    }
+
     async fn end(&self, instance: &Instance) -> bool {
         if instance.identity == self.child {
             self.end_tree();

@@ -224,18 +224,18 @@ fn a_set_is_looked_at_only_if_it_is_this_users_alone_and_of_our_size() {
         let line = format!(" -7 42 {mode} {slots} {uid} 0 0 0 1700000000 0");
         survey::candidate(&line, 1000)
     };
-    assert_eq!(line("600", "128", "1000"), Some(42));
+    assert_eq!(line("600", "130", "1000"), Some(42));
     for (mode, slots, uid) in [
-        ("660", "128", "1000"),
-        ("606", "128", "1000"),
+        ("660", "130", "1000"),
+        ("606", "130", "1000"),
         ("600", "127", "1000"),
-        ("600", "128", "0"),
-        ("600", "128", "x"),
+        ("600", "130", "0"),
+        ("600", "130", "x"),
     ] {
         assert_eq!(line(mode, slots, uid), None, "{mode} {slots} {uid}");
     }
     assert_eq!(survey::candidate("", 1000), None);
-    assert_eq!(survey::candidate("1 2 600 128", 1000), None);
+    assert_eq!(survey::candidate("1 2 600 130", 1000), None);
 }
 
 #[test]
