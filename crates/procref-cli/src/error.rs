@@ -83,6 +83,15 @@ pub(crate) enum Error {
         limit: Duration,
     },
 
+    /// What procref does before it executes a service's program has failed, or took too long.
+    #[error("{message}{output}")]
+    BeforeProgram {
+        message: String,
+        late: bool,
+        /// The end of the log.
+        output: String,
+    },
+
     /// The client of `run` could not be executed.
     #[error("could not execute the client `{program}`: {source}")]
     Client {
@@ -116,10 +125,14 @@ impl Error {
             | Self::Config(_) => USAGE,
             Self::Service(procref::Error::NoStart { .. }) | Self::NotRunning { .. } => NOT_RUNNING,
             Self::Service(procref::Error::Held { .. }) | Self::Held(_) => HELD,
-            Self::TooLate { .. } => TOO_LATE,
+            Self::TooLate { .. } | Self::BeforeProgram { late: true, .. } => TOO_LATE,
             Self::Client { found: true, .. } => CLIENT_NOT_EXECUTABLE,
             Self::Client { found: false, .. } => CLIENT_NOT_FOUND,
-            Self::Ended { .. } | Self::Service(_) | Self::Failed(_) | Self::Io { .. } => FAILED,
+            Self::Ended { .. }
+            | Self::Service(_)
+            | Self::Failed(_)
+            | Self::BeforeProgram { .. }
+            | Self::Io { .. } => FAILED,
         }
     }
 

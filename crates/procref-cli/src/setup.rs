@@ -11,9 +11,9 @@
 //!
 //! # Initialisation
 //!
-//! One start of a service at a time is what the library's lock gives, and the supervisor ends what an
-//! earlier one has left before the next begins. What is left to do here is to tell a directory that was
-//! made from one that was begun: see [`data`].
+//! The library gives one start of a service at a time, in one runtime directory. A data directory may be used
+//! from several, and outlives them all. So it has a lock of its own, and notes that tell whether it was filled: see
+//! [`data`].
 
 use std::env;
 use std::ffi::OsString;
@@ -26,14 +26,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::template::{fill, literal};
 use crate::error::{Error, Result};
+use crate::output;
 use crate::program;
 use crate::spec::ServiceSpec;
 
 mod data;
+mod failure;
 #[cfg_attr(unix, path = "setup/unix.rs")]
 #[cfg_attr(windows, path = "setup/windows.rs")]
 mod sys;
 
+pub(crate) use failure::about_program;
 pub(crate) use sys::executed;
 
 /// What comes before a service's program.
@@ -118,22 +121,12 @@ pub(crate) fn program_of(command_line: &[String]) -> &[String] {
     }
 }
 
-/// An error about a service's program names that, and not what comes before it.
-pub(crate) fn about_program(spec: &ServiceSpec, mut error: Error) -> Error {
-    use procref::Error::{Exited, NotReady};
-
-    let named = spec.start.iter().flatten().next();
-    let named = named.filter(|_| spec.setup.is_needed());
-    if let (Error::Service(Exited { program, .. } | NotReady { program, .. }), Some(word)) =
-        (&mut error, named)
-    {
-        *program = word.to_string_lossy().into_owned();
-    }
-    error
+/// Does what is to be done, and becomes the service's program. What fails is reported to the client by the log.
+pub(crate) fn run(args: &SetupArgs) -> Result<ExitCode> {
+    execute(args).or_else(|error| Ok(failure::report(&error)))
 }
 
-/// Does what is to be done, and becomes the service's program.
-pub(crate) fn run(args: &SetupArgs) -> Result<ExitCode> {
+fn execute(args: &SetupArgs) -> Result<ExitCode> {
     let task: Task = serde_json::from_str(&args.task)
         .map_err(|error| Error::Usage(format!("`--task`: {error}")))?;
     // All this takes time, in which the port would be anybody's.
@@ -158,24 +151,21 @@ pub(crate) fn run(args: &SetupArgs) -> Result<ExitCode> {
         command.args(words).envs(surroundings.iter().cloned());
         command
     };
-    if let Some(data) = &task.data {
-        let init = (!args.init.is_empty()).then(|| command(&args.init));
-        data::prepare(&task.service, Path::new(data), init)?;
-    }
+    // Held until this process becomes the program, and then by that.
+    let _lock = match &task.data {
+        Some(data) => {
+            let init = (!args.init.is_empty()).then(|| command(&args.init));
+            Some(data::prepare(&task.service, Path::new(data), init)?)
+        }
+        None => None,
+    };
     let mut program = command(&args.program);
     let error = match sys::become_program(&mut program, joined) {
         Ok(code) => return Ok(code),
         Err(error) => error,
     };
-    let shown = program.get_program().to_string_lossy().into_owned();
-    let search = env::var("PATH").unwrap_or_default();
-    let reason = match error.kind() {
-        std::io::ErrorKind::NotFound if !shown.contains(std::path::is_separator) => format!(
-            "it was not found in the PATH of the service's environment ({search}); install it, name its \
-             path, or give its directory in `path`"
-        ),
-        _ => error.to_string(),
-    };
+    let shown = output::shown(&program.get_program().to_string_lossy());
+    let reason = failure::exec_reason(program.get_program(), &error);
     let service = &task.service;
     Err(Error::Failed(format!(
         "service {service:?}: could not execute `{shown}`: {reason}"

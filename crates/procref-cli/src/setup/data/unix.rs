@@ -1,44 +1,330 @@
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+//! `flock`: a lock of an open file description, which `fork` shares and `exec` keeps.
 
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use procref::process::Process;
+use rustix::fs::{FlockOperation, Mode, OFlags, Stat};
+use rustix::io::{Errno, FdFlags};
+
+mod holders;
+mod user;
+
+use user::User;
+pub(super) use user::text as user;
+
+/// Is called before a lock is waited for, with the process that holds it.
+pub(super) type Waiting<'a> = &'a dyn Fn(Option<String>);
 
 pub(super) fn create_private(dir: &Path) -> io::Result<()> {
+    // Without the check, a link that leads nowhere would be reported as `File exists`.
+    if fs::symlink_metadata(dir).is_ok_and(|found| found.is_symlink()) {
+        return Ok(());
+    }
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// The directory beside a data directory, locked.
-pub(super) struct Parent(File);
+/// The data directory, open, and locked where its file system can.
+pub(super) struct Directory {
+    open: OwnedFd,
+    is_locked: bool,
+}
 
-impl Parent {
-    pub(super) fn lock(parent: &Path, _data: &Path) -> io::Result<Self> {
-        let parent = File::open(parent)?;
+impl Directory {
+    /// Opens and locks the directory that is at this path when the lock is taken.
+    pub(super) fn lock(path: &Path, waiting: Waiting<'_>) -> io::Result<Self> {
         loop {
-            match rustix::fs::flock(&parent, FlockOperation::LockExclusive) {
-                // Where there are no such locks, one runtime directory has to do.
-                Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK) => return Ok(Self(parent)),
-                Err(Errno::INTR) => {}
+            let directory = Self::open(path)?;
+            let is_locked = match flock(&directory.open, waiting) {
+                Ok(()) => true,
+                // NFS: locks are for files that are open for writing, and directories never are.
+                Err(Errno::BADF) => false,
+                Err(error) if is_unsupported(error) => false,
                 Err(error) => return Err(error.into()),
+            };
+            // The process that had the lock may have put another directory in its place. A lock on the old one
+            // would be shared with no process that comes later.
+            if directory.is_at(path) {
+                let open = inherited(directory.open)?;
+                return Ok(Self { open, is_locked });
             }
         }
     }
 
-    /// What was made and removed in it is on the disk.
+    /// Opened first and checked through the descriptor: the path may lead elsewhere a moment later.
+    fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+        let open = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match error {
+            Errno::NOTDIR | Errno::LOOP => not_a(path, "directory"),
+            error => error.into(),
+        })?;
+        check_owner(&rustix::fs::fstat(&open)?)?;
+        Ok(Self {
+            open,
+            is_locked: false,
+        })
+    }
+
+    pub(super) fn is_locked(&self) -> bool {
+        self.is_locked
+    }
+
+    /// Returns `true` if this path leads to it.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        is_at(&self.open, path)
+    }
+
+    /// A path to this very directory, whatever is at its own path.
+    pub(super) fn path(&self) -> PathBuf {
+        holders::descriptor_path(&self.open)
+    }
+
+    pub(super) fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(&self.open)?)
+    }
+
+    /// Writes the marker, after all that was written to the file system before.
+    pub(super) fn mark(&self, marker: &str) -> io::Result<()> {
+        // `init` may have copied one from another data directory, or a link.
+        match rustix::fs::unlinkat(&self.open, marker, rustix::fs::AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let marker = rustix::fs::openat(&self.open, marker, flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(rustix::fs::syncfs(marker)?)
+    }
+}
+
+/// The file beside a data directory, locked. It stays when the lock is released: a process that removed it would
+/// leave two processes with a lock on two files of one name.
+pub(super) struct LockFile {
+    file: File,
+    is_locked: bool,
+}
+
+impl LockFile {
+    /// `None`: this user cannot create files there, and so no process of this user can replace the directory.
+    pub(super) fn lock(path: &Path, waiting: Waiting<'_>) -> io::Result<Option<Self>> {
+        loop {
+            let Some(file) = Self::open(path)? else {
+                return Ok(None);
+            };
+            let described = |holder: Option<String>| {
+                waiting(holder.or_else(|| User::of(&file).map(|user| user.hidden())));
+            };
+            let is_locked = match flock(&file, &described) {
+                Ok(()) => true,
+                Err(error) if is_unsupported(error) => false,
+                Err(error) => return Err(error.into()),
+            };
+            if !is_at(&file, path) {
+                continue;
+            }
+            // What is written into a file with several names would also change the others: those of a backup
+            // that was made with `cp -al`. The lock is held, so no process loses it.
+            if file.metadata()?.nlink() != 1 {
+                fs::remove_file(path)?;
+                continue;
+            }
+            let file = File::from(inherited(file.into())?);
+            return Ok(Some(Self { file, is_locked }));
+        }
+    }
+
+    fn open(path: &Path) -> io::Result<Option<File>> {
+        // O_NONBLOCK: a named pipe in this place must not make the open wait.
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => {
+                check_file(path, &rustix::fs::fstat(&file)?)?;
+                Ok(Some(file.into()))
+            }
+            Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => Err(not_a(path, "regular file")),
+            // If there is a file, it is another user's, which says more than `Permission denied`.
+            Err(error @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) => match is_own_file(path)? {
+                true => Err(error.into()),
+                false => Ok(None),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(super) fn is_locked(&self) -> bool {
+        self.is_locked
+    }
+
+    /// Waits until the process has ended that used the directory last. It may have closed the descriptors of its
+    /// locks.
+    pub(super) fn wait_user(&self, waiting: Waiting<'_>) -> io::Result<()> {
+        while let Some(user) = User::of(&self.file).filter(User::is_alive) {
+            waiting(holders::described(user.pid));
+            // If the pid was given to another process since the check, the next check notices.
+            if let Ok(process) = Process::open(user.pid) {
+                process.wait(Duration::MAX).map_err(io::Error::other)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Names the process that uses the directory. Nothing is written if this process cannot tell.
+    pub(super) fn write_user(&self, service: &str, pid: u32) -> io::Result<()> {
+        let Some(text) = user::text(service, pid) else {
+            return Ok(());
+        };
+        self.file.set_len(0)?;
+        self.file.write_all_at(text.as_bytes(), 0)
+    }
+}
+
+/// The directory above a data directory, locked for `init`. Not inherited.
+///
+/// procref 0.2 had only this lock, on which it ran one `init` at a time for all data directories in one directory.
+/// A process of today shares it with others of today, whose data directories have locks of their own.
+pub(super) struct Parent(File);
+
+impl Parent {
+    pub(super) fn lock(parent: &Path, waiting: Waiting<'_>) -> io::Result<Self> {
+        let parent = File::open(parent)?;
+        match flock_as(&parent, SHARED, waiting) {
+            Ok(()) => Ok(Self(parent)),
+            // Then 0.2 did without, too.
+            Err(error) if is_unsupported(error) => Ok(Self(parent)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until what was created and removed in it is on the disk.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.0.sync_all()
     }
 }
 
-/// Leaves the marker, behind all that was written before.
-pub(super) fn mark(marker: &Path) -> io::Result<()> {
-    let marker = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(marker)?;
-    Ok(rustix::fs::syncfs(marker)?)
+/// Returns `true` if there is a file, and it is a regular file of this user's.
+pub(super) fn is_own_file(path: &Path) -> io::Result<bool> {
+    match rustix::fs::lstat(path) {
+        Ok(stat) => check_file(path, &stat).map(|()| true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes a note and waits until it is on the disk.
+pub(super) fn write_note(path: &Path, content: &str) -> io::Result<()> {
+    // Without O_TRUNC: a file is emptied only after it was checked.
+    let mut note = match LockFile::open(path)? {
+        Some(note) => note,
+        None => return Err(io::ErrorKind::PermissionDenied.into()),
+    };
+    note.set_len(0)?;
+    note.write_all(content.as_bytes())?;
+    note.sync_all()
+}
+
+const EXCLUSIVE: [FlockOperation; 2] = [
+    FlockOperation::NonBlockingLockExclusive,
+    FlockOperation::LockExclusive,
+];
+const SHARED: [FlockOperation; 2] = [
+    FlockOperation::NonBlockingLockShared,
+    FlockOperation::LockShared,
+];
+
+fn flock(file: &impl AsFd, waiting: Waiting<'_>) -> Result<(), Errno> {
+    flock_as(file, EXCLUSIVE, waiting)
+}
+
+/// Waits without a limit: the client that starts the service has one, and ends this process.
+fn flock_as(
+    file: &impl AsFd,
+    [at_once, blocking]: [FlockOperation; 2],
+    waiting: Waiting<'_>,
+) -> Result<(), Errno> {
+    let mut operation = at_once;
+    loop {
+        match rustix::fs::flock(file, operation) {
+            Err(Errno::WOULDBLOCK) => {
+                waiting(holders::of(file));
+                operation = blocking;
+            }
+            Err(Errno::INTR) => {}
+            done => return done,
+        }
+    }
+}
+
+fn is_unsupported(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS | Errno::INVAL
+    )
+}
+
+/// Numbers from which on the inherited descriptors are. Scripts use low numbers for files of their own. The lower
+/// ones here are for processes with a small limit on descriptors.
+const NUMBERS: [i32; 4] = [400, 200, 50, 10];
+
+/// The same open file under a number that `exec` keeps.
+fn inherited(open: OwnedFd) -> io::Result<OwnedFd> {
+    let mut error = Errno::MFILE;
+    for number in NUMBERS {
+        match rustix::io::fcntl_dupfd_cloexec(&open, number) {
+            Ok(duplicate) => {
+                rustix::io::fcntl_setfd(&duplicate, FdFlags::empty())?;
+                return Ok(duplicate);
+            }
+            Err(refused) => error = refused,
+        }
+    }
+    Err(error.into())
+}
+
+/// Returns `true` if the path leads to this file, and not by a link at its end.
+fn is_at(open: &impl AsFd, path: &Path) -> bool {
+    let identity = |stat: Stat| (stat.st_dev, stat.st_ino);
+    match (rustix::fs::fstat(open), rustix::fs::lstat(path)) {
+        (Ok(open), Ok(found)) => identity(open) == identity(found),
+        _ => false,
+    }
+}
+
+fn check_file(path: &Path, stat: &Stat) -> io::Result<()> {
+    match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
+        rustix::fs::FileType::RegularFile => check_owner(stat),
+        _ => Err(not_a(path, "regular file")),
+    }
+}
+
+fn check_owner(stat: &Stat) -> io::Result<()> {
+    let uid = rustix::process::geteuid().as_raw();
+    if stat.st_uid == uid {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "it belongs to uid {}, and this process is uid {uid} (run procref as the owner, or give it to this user)",
+        stat.st_uid
+    )))
+}
+
+fn not_a(path: &Path, what: &str) -> io::Error {
+    let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+    io::Error::other(match is_link {
+        true => format!("it is a symbolic link (name the {what} that it leads to, or remove it)"),
+        false => format!("it is not a {what}"),
+    })
+}
+
+/// The first bytes of a file as a text.
+fn read_text(file: &File) -> Option<String> {
+    const LONGEST: u64 = 4096;
+    let mut file = file;
+    file.rewind().ok()?;
+    let mut text = String::new();
+    file.take(LONGEST).read_to_string(&mut text).ok()?;
+    Some(text)
 }

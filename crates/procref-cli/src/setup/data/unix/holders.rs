@@ -1,0 +1,120 @@
+//! Which process holds a lock, for people: the lock itself is the kernel's.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::process;
+
+use crate::setup::{failure, program_of};
+
+/// Describes the oldest process that has this file open with a lock on it. The process that took the lock may have
+/// ended, and its descendants have it. `None` if this process cannot see any.
+pub(super) fn of(file: &impl AsFd) -> Option<String> {
+    let stat = rustix::fs::fstat(file).ok()?;
+    let inode = (stat.st_dev, stat.st_ino);
+    let listed = fs::read_dir("/proc").ok()?;
+    let pids = listed.flatten().filter_map(|entry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        (pid != process::id()).then_some(pid)
+    });
+    let mut holders: Vec<_> = pids
+        .filter(|&pid| has_lock(pid, inode))
+        .filter_map(|pid| Some((Stat::of(pid)?.start, pid)))
+        .collect();
+    holders.sort_unstable();
+    let (_, oldest) = holders.first()?;
+    let mut text = described(*oldest)?;
+    if holders.len() > 1 {
+        text.push_str(&format!(" and {} more", holders.len() - 1));
+    }
+    Some(text)
+}
+
+/// A process as people know it: pid, command line, and whether it is suspended.
+pub(super) fn described(pid: u32) -> Option<String> {
+    let stat = Stat::of(pid)?;
+    let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words: Vec<String> = command_line
+        .split(|&byte| byte == 0)
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect();
+    // The last one is empty: every word ends with a NUL.
+    let words = &words[..words.len() - 1];
+    let suspended = if stat.is_suspended() {
+        ", suspended"
+    } else {
+        ""
+    };
+    let words = failure::shown_words(program_of(words));
+    Some(format!("process {pid} (`{words}`{suspended})"))
+}
+
+/// Returns `true` if a descriptor of this process has a lock on this file. A process that has merely opened the
+/// directory, a shell for instance, has none.
+fn has_lock(pid: u32, inode: (u64, u64)) -> bool {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
+    descriptors.into_iter().flatten().flatten().any(|entry| {
+        // Follows the link to the open file itself, also if that has no name any more.
+        let is_file =
+            fs::metadata(entry.path()).is_ok_and(|found| (found.dev(), found.ino()) == inode);
+        let number = entry.file_name();
+        let info = PathBuf::from(format!("/proc/{pid}/fdinfo")).join(number);
+        is_file && fs::read_to_string(info).is_ok_and(|info| info.contains("FLOCK"))
+    })
+}
+
+/// The path of an open file as this process sees it, whatever has become of its name.
+pub(super) fn descriptor_path(file: &impl AsFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))
+}
+
+/// Two fields of `/proc/PID/stat`.
+pub(super) struct Stat {
+    state: u8,
+    /// Clock ticks from boot to the process's start.
+    pub(super) start: u64,
+}
+
+impl Stat {
+    /// `None` if there is no such process, or `/proc` does not show it.
+    pub(super) fn of(pid: u32) -> Option<Self> {
+        Self::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// `PID (COMMAND) STATE …`: the command may have spaces and parentheses, so the last `)` counts. The state is
+    /// field 3, the start time field 22.
+    fn parse(stat: &[u8]) -> Option<Self> {
+        let end = stat.iter().rposition(|&byte| byte == b')')?;
+        let rest = std::str::from_utf8(&stat[end + 1..]).ok()?;
+        let mut fields = rest.split_ascii_whitespace();
+        let state = *fields.next()?.as_bytes().first()?;
+        let start = fields.nth(18)?.parse().ok()?;
+        Some(Self { state, start })
+    }
+
+    /// A zombie has ended. Its first thread may have ended before others, but then it holds its descriptors, and the
+    /// locks with them, unless it has closed them.
+    pub(super) fn is_alive(&self) -> bool {
+        !matches!(self.state, b'Z' | b'X' | b'x')
+    }
+
+    fn is_suspended(&self) -> bool {
+        matches!(self.state, b'T' | b't')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_is_read_behind_the_last_parenthesis() {
+        let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
+        let stat = Stat::parse(format!("7 (a) b (c) {fields}\n").as_bytes()).expect("fields");
+        assert_eq!(stat.start, 4711);
+        assert!(stat.is_alive() && !stat.is_suspended());
+        assert!(Stat::parse(b"7 (a) T 1 2").is_none());
+        assert!(Stat::parse(b"").is_none());
+    }
+}
