@@ -122,7 +122,18 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) watch_client: bool,
 
-    /// The program and its arguments; {port}, {pid}, {name} and {dir} are filled in
+    /// Fill in {port}, {pid}, {name} and {dir} wherever they stand in the client's words
+    ///
+    /// Without this they are filled in where a port, a pid or a path stands: -p {port}, localhost:{port},
+    /// {dir}/socket. Programs stay as they are, and a word that can be both is an error.
+    #[arg(long, conflicts_with = "no_fill")]
+    pub(crate) fill: bool,
+
+    /// Fill in nothing: pass the client's words as they are
+    #[arg(long)]
+    pub(crate) no_fill: bool,
+
+    /// The program and its arguments, in which addresses such as localhost:{port} are filled in
     #[arg(last = true, required = true, value_name = "CLIENT")]
     #[arg(value_hint = ValueHint::CommandWithArguments)]
     pub(crate) client: Vec<OsString>,

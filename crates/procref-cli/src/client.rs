@@ -17,6 +17,9 @@ use crate::watch;
 #[cfg_attr(unix, path = "client/unix.rs")]
 #[cfg_attr(windows, path = "client/windows.rs")]
 mod sys;
+mod words;
+
+pub(crate) use words::Words;
 
 /// What an outer `procref run` may have set, and would be wrong here.
 const OWN: [&str; 4] = ["PROCREF_PORT", "PROCREF_PID", "PROCREF_NAME", "PROCREF_DIR"];
@@ -25,7 +28,7 @@ const OWN: [&str; 4] = ["PROCREF_PORT", "PROCREF_PID", "PROCREF_NAME", "PROCREF_
 const METADATA: &str = "PROCREF_META_";
 
 /// Runs the client, and what is held is its own from then on, as far as the system has such a thing.
-pub(crate) fn run(words: &[OsString], held: Held) -> Result<ExitCode> {
+pub(crate) fn run(words: &Words, held: Held) -> Result<ExitCode> {
     let mut command = command(words, &held);
     let (source, held) = match sys::run(&mut command, held) {
         Ok(code) => return Ok(code),
@@ -41,8 +44,8 @@ pub(crate) fn run(words: &[OsString], held: Held) -> Result<ExitCode> {
     })
 }
 
-fn command(words: &[OsString], held: &Held) -> Command {
-    let mut words = words.iter().map(|word| fill(word, held));
+fn command(words: &Words, held: &Held) -> Command {
+    let mut words = words.filled(|word| fill(word, held));
     let mut command = Command::new(program::find(words.next().unwrap_or_default()));
     command.args(words);
     let inherited = env::vars_os().map(|(name, _)| name);
@@ -79,7 +82,7 @@ fn variables(service: &Acquired) -> Vec<(String, OsString)> {
     variables
 }
 
-/// A word of the client's with what is known filled in. All other braces are the client's own.
+/// The word with every placeholder filled in that is known. All other braces are the client's own.
 fn fill(word: &OsStr, held: &Held) -> OsString {
     let service = held.service();
     procref::fill_in(word, |place| {

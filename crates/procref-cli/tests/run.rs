@@ -74,7 +74,7 @@ fn the_client_is_told_where_the_service_is() {
     let script = r#"echo "$PROCREF_NAME|$PROCREF_PORT|$PROCREF_PID|$PROCREF_DIR|$PROCREF_PORT_MY_DB"; echo "$@""#;
     let mut command = stage.procref(name);
     command.args([
-        "run", name, "--start", start, "--", "sh", "-c", script, "sh",
+        "run", name, "--start", start, "--fill", "--", "sh", "-c", script, "sh",
     ]);
     command.args([
         "{port}",

@@ -1,0 +1,222 @@
+//! The client's words: addresses are filled in, programs stay as they are, and what can be both is an error.
+
+#![cfg(target_os = "linux")]
+
+mod stage;
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::process::Output;
+
+use stage::Stage;
+
+/// Prints its words, each with a NUL behind it.
+const PRINT: [&str; 2] = ["printf", "%s\\0"];
+
+/// Runs a client with these words.
+fn run<W: AsRef<OsStr>>(stage: &Stage, options: &[&str], client: &[W]) -> Output {
+    let start = [
+        "--start",
+        "sleep 600",
+        "--port",
+        "auto",
+        "--ready",
+        "started",
+    ];
+    let mut command = stage.procref("db");
+    command.args(["run", "db"]).args(start).args(options);
+    command.arg("--").args(client);
+    command.output().expect("it is executed")
+}
+
+fn printed<W: AsRef<OsStr>>(stage: &Stage, options: &[&str], words: &[W]) -> Vec<OsString> {
+    let client: Vec<&OsStr> = PRINT
+        .iter()
+        .map(OsStr::new)
+        .chain(words.iter().map(AsRef::as_ref))
+        .collect();
+    let output = run(stage, options, &client);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{client:?}: {error}");
+    assert_eq!(error, "", "{client:?}");
+    let words = output.stdout.strip_suffix(b"\0").expect("a NUL at the end");
+    let words = words.split(|&byte| byte == 0);
+    words
+        .map(|word| OsStr::from_bytes(word).to_owned())
+        .collect()
+}
+
+#[test]
+fn program_of_the_client_stays_as_it_is() {
+    let stage = Stage::new();
+    let words = [
+        r#"port=1; name=joe; echo "${name} ${port} ${pid} {port}""#,
+        ".[] | {pid}",
+        "map({name})",
+        "[.[]|{dir}]",
+        "const {port} = {port: 1}; console.log({port})",
+        "console.log(`hi ${name}`)",
+        r#"import {name} from "./x.js""#,
+        r#"print(f"{name}:{port}")"#,
+        "'{name}'.format(name=1)",
+        "{{port}}",
+        "{{ port }}",
+        "{% if port %}{{port}}{% endif %}",
+        "{print $1, {port}}",
+        r#"println!("{port}");"#,
+        "s/{port}/x/;p",
+        "{}",
+        "{a,b}",
+        "@{upstream}",
+        "{port:5432}",
+        r#"{"port": {port}}"#,
+        "http://{host}:{port}/",
+        "<div>{name}</div>",
+        "x\n{port}",
+        "",
+    ];
+    let all = printed(&stage, &[], &words);
+    assert_eq!(all, words.map(OsString::from));
+    // An option before a program does not make an address of it.
+    for option in ["-p", "--port", "-h"] {
+        for word in words {
+            let told = printed(&stage, &[], &[option, word]);
+            assert_eq!(told, [option, word], "{option}");
+        }
+    }
+    stage.all_is_gone();
+}
+
+#[test]
+fn address_in_the_client_is_filled_in() {
+    let stage = Stage::new();
+    let words = [
+        "-p",
+        "{port}",
+        "--port={port}",
+        "-p{port}",
+        "PORT={port}",
+        "http://127.0.0.1:{port}/x?y=z",
+        ":{port}/x",
+        "[::1]:{port}",
+        "{db.port}",
+        "--pid",
+        "{pid}",
+        "{dir}/socket",
+        "-h",
+        "{dir}",
+        "{db.name}",
+    ];
+    let told = printed(&stage, &[], &words);
+    let told: Vec<&str> = told
+        .iter()
+        .map(|word| word.to_str().expect("UTF-8"))
+        .collect();
+    let (port, pid, dir) = (told[1], told[10], stage::text(&stage.runtime_dir()));
+    assert!(port.parse::<u16>().is_ok_and(|port| port > 0), "{told:?}");
+    assert!(pid.parse::<u32>().is_ok_and(|pid| pid > 0), "{told:?}");
+    let expected = words.map(|word| {
+        let word = word.replace("{port}", port).replace("{db.port}", port);
+        let word = word.replace("{pid}", pid).replace("{dir}", &dir);
+        word.replace("{db.name}", "db")
+    });
+    assert_eq!(told, expected);
+    stage.all_is_gone();
+}
+
+#[test]
+fn bytes_of_the_client_are_kept() {
+    let stage = Stage::new();
+    let word = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    let words = [
+        word(b"-p"),
+        word(b"{port}"),
+        word(b"\xff\xfe/\xc3:{port}"),
+        word(b"\xff {port}"),
+        word(b"\xff${port}"),
+    ];
+    let told = printed(&stage, &[], &words);
+    let port = told[1].to_str().expect("a number").to_owned();
+    let filled = [b"\xff\xfe/\xc3:".to_vec(), port.into_bytes()].concat();
+    assert_eq!(told[2], word(&filled));
+    assert_eq!(told[3..], words[3..]);
+    assert_eq!(printed(&stage, &["--no-fill"], &words), words);
+    stage.all_is_gone();
+}
+
+#[test]
+fn doubtful_word_is_refused_before_anything_is_started() {
+    let stage = Stage::new();
+    for client in [
+        &["jq", "{pid}"][..],
+        &["jq", "-r", "{name}"],
+        &["jq", "-c", "{port}"],
+        &["jq", ".port={port}"],
+        &["xargs", "-I{dir}", "ls", "{dir}/x"],
+        &["xargs", "-I", "{name}", "mv", "{name}", "{name}.bak"],
+        &["hyperfine", "--command-name", "{name}"],
+        &["nc", "127.0.0.1", "{port}"],
+        &["{name}"],
+    ] {
+        for watch in [&[][..], &["--watch-client"]] {
+            let output = run(&stage, watch, client);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(125), "{client:?}: {said}");
+            for part in ["{db.", "placeholder", "--fill", "--no-fill"] {
+                assert!(said.contains(part), "{client:?}: {part}: {said}");
+            }
+            assert!(stage.files().is_empty(), "nothing was started");
+        }
+    }
+}
+
+#[test]
+fn doubtful_word_is_passed_as_an_option_says() {
+    let stage = Stage::new();
+    let words = ["{port}", "{name}", "echo {port}", "{{name}}", "${x}"];
+    assert_eq!(printed(&stage, &["--no-fill"], &words), words);
+    let told = printed(&stage, &["--fill"], &words);
+    let port = told[0].to_str().expect("a number");
+    assert!(port.parse::<u16>().is_ok(), "{told:?}");
+    let echo = format!("echo {port}");
+    assert_eq!(told, [port, "db", &echo, "{name}", "${x}"]);
+    stage.all_is_gone();
+}
+
+#[test]
+fn placeholder_in_a_shell_program_is_noted() {
+    let stage = Stage::new();
+    let noted = |options: &[&str], client: &[&str]| {
+        let output = run(&stage, options, client);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    for option in ["-c", "-ec"] {
+        for program in [
+            "echo {port}",
+            "echo localhost:{db.port}",
+            "echo ${port} {dir}",
+        ] {
+            let said = noted(&[], &["/bin/sh", option, program]);
+            assert!(said.contains("$PROCREF_PORT"), "{program}: {said}");
+            assert_eq!(said.lines().count(), 1, "{program}: {said}");
+            let said = noted(&["--watch-client"], &["sh", option, program]);
+            assert_eq!(said.lines().count(), 1, "{program}: {said}");
+            for quiet in ["--quiet", "--no-fill", "--fill"] {
+                assert_eq!(
+                    noted(&[quiet], &["sh", option, program]),
+                    "",
+                    "{quiet} {program}"
+                );
+            }
+        }
+    }
+    for client in [
+        &["sh", "-c", "port=1; echo ${port} {{port}}"][..],
+        &["sh", "-c", "true", "x {port}"],
+        &["true", "-c", "x {port}"],
+    ] {
+        assert_eq!(noted(&[], client), "", "{client:?}");
+    }
+    stage.all_is_gone();
+}
