@@ -368,6 +368,18 @@ impl Scene {
         files
     }
 
+    /// The digest of the scene's namespace, which stands in the names of its files.
+    ///
+    /// # Panics
+    ///
+    /// When the runtime directory cannot be used.
+    #[must_use]
+    #[track_caller]
+    pub fn namespace_id(&self) -> String {
+        let services = procref::Services::in_dir(self.runtime_dir()).expect("open the directory");
+        services.namespace_id().expect("a namespace")
+    }
+
     /// Those that are records.
     ///
     /// # Panics

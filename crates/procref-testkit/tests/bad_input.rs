@@ -121,12 +121,14 @@ fn names_that_cannot_be_are_refused() {
 }
 
 /// What may stand where the record should.
-const RECORDS: [&str; 13] = [
+const RECORDS: [&str; 15] = [
     "empty",
     "truncated",
     "garbage",
     "not utf-8",
     "other version",
+    "older version",
+    "other namespace",
     "other name",
     "deep",
     "sparse",
@@ -146,8 +148,10 @@ fn spoil(kind: &str, record: &Path, good: &[u8]) {
         "empty" => write(b""),
         "truncated" => write(&good[..good.len() / 2]),
         "garbage" => write(b"\x00\x01]{\"version\""),
-        "not utf-8" => write(b"{\"version\": 1, \"name\": \"\xff\xfe\"}"),
-        "other version" => write(text.replace("\"version\": 1", "\"version\": 99").as_bytes()),
+        "not utf-8" => write(b"{\"version\": 2, \"name\": \"\xff\xfe\"}"),
+        "other version" => write(with(&text, "version", "99").as_bytes()),
+        "older version" => write(with(&text, "version", "1").as_bytes()),
+        "other namespace" => write(with(&text, "namespace", "\"0123456789abcde\"").as_bytes()),
         "other name" => write(text.replace("hostile", "another").as_bytes()),
         "deep" => write("[".repeat(500_000).as_bytes()),
         "sparse" => {
@@ -168,6 +172,18 @@ fn spoil(kind: &str, record: &Path, good: &[u8]) {
         }
         _ => unreachable!("{kind}"),
     }
+}
+
+/// A record with another value of a field that stands on a line of its own.
+fn with(record: &str, field: &str, value: &str) -> String {
+    let start = format!("  \"{field}\": ");
+    let changed = record.lines().map(|line| match line.starts_with(&start) {
+        true => format!("{start}{value},\n"),
+        false => format!("{line}\n"),
+    });
+    let changed: String = changed.collect();
+    assert_ne!(changed, record, "there is no {field}");
+    changed
 }
 
 /// Acquires and releases; where that is an error, it says what is in the way,

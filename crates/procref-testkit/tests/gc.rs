@@ -325,9 +325,11 @@ fn files_without_a_service_are_removed() {
     for path in &belongings {
         write_private(path, "text");
     }
-    let broken = scene.runtime_dir().join("web-0123456789abcde.json");
+    let space = scene.namespace_id();
+    let at = |name: String| scene.runtime_dir().join(name);
+    let broken = at(format!("web-0123456789abcde.{space}.json"));
     write_private(&broken, "{\"version\":");
-    let huge = scene.runtime_dir().join("web-1123456789abcde.json");
+    let huge = at(format!("web-1123456789abcde.{space}.json"));
     write_private(&huge, vec![b' '; 2 << 20]);
 
     let removed = collect(&scene);
@@ -360,18 +362,20 @@ fn files_that_are_not_procrefs_stay() {
     ] {
         write_private(&at(name), "");
     }
+    let space = scene.namespace_id();
+    let ours = |stem: &str, ending: &str| at(&format!("{stem}.{space}.{ending}"));
     // Of our pattern, and not ours: another service's record, another version's, …
-    write_private(&at("copy-1123456789abcde.json"), &good);
-    write_private(&at("next-2123456789abcde.json"), "{\"version\": 77}");
-    fs::create_dir(at("dir-3123456789abcde.json")).expect("create");
-    fs::create_dir(at("dir-3123456789abcde.log")).expect("create");
+    write_private(&ours("copy-1123456789abcde", "json"), &good);
+    write_private(&ours("next-2123456789abcde", "json"), "{\"version\": 77}");
+    fs::create_dir(ours("dir-3123456789abcde", "json")).expect("create");
+    fs::create_dir(ours("dir-3123456789abcde", "log")).expect("create");
     let private = Permissions::from_mode(0o700);
-    fs::set_permissions(at("dir-3123456789abcde.log"), private).expect("chmod");
-    symlink(at("notes.txt"), at("link-4123456789abcde.json")).expect("link");
-    symlink(at("notes.txt"), at("link-4123456789abcde.log")).expect("link");
-    write_private(&at("open-5123456789abcde.log"), "");
+    fs::set_permissions(ours("dir-3123456789abcde", "log"), private).expect("chmod");
+    symlink(at("notes.txt"), ours("link-4123456789abcde", "json")).expect("link");
+    symlink(at("notes.txt"), ours("link-4123456789abcde", "log")).expect("link");
+    write_private(&ours("open-5123456789abcde", "log"), "");
     fs::set_permissions(
-        at("open-5123456789abcde.log"),
+        ours("open-5123456789abcde", "log"),
         Permissions::from_mode(0o644),
     )
     .expect("chmod");

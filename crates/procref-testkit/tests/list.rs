@@ -175,16 +175,18 @@ fn other_files_and_broken_records_are_passed_over() {
     ] {
         write_private(&at(name), &good);
     }
+    let space = scene.namespace_id();
+    let ours = |stem: &str, ending: &str| at(&format!("{stem}.{space}.{ending}"));
     // Of our pattern, and not what procref writes there.
-    write_private(&at("copy-0123456789abcde.json"), &good);
-    write_private(&at("huge-1123456789abcde.json"), vec![b' '; 2 << 20]);
-    write_private(&at("deep-2123456789abcde.json"), vec![b'['; 100_000]);
-    write_private(&at("next-3123456789abcde.json"), "{\"version\": 77}");
-    fs::create_dir(at("dir-4123456789abcde.json")).expect("create");
-    symlink(&record, at("link-5123456789abcde.json")).expect("link");
-    fs::write(at("open-6123456789abcde.json"), &good).expect("write");
+    write_private(&ours("copy-0123456789abcde", "json"), &good);
+    write_private(&ours("huge-1123456789abcde", "json"), vec![b' '; 2 << 20]);
+    write_private(&ours("deep-2123456789abcde", "json"), vec![b'['; 100_000]);
+    write_private(&ours("next-3123456789abcde", "json"), "{\"version\": 77}");
+    fs::create_dir(ours("dir-4123456789abcde", "json")).expect("create");
+    symlink(&record, ours("link-5123456789abcde", "json")).expect("link");
+    fs::write(ours("open-6123456789abcde", "json"), &good).expect("write");
     fs::set_permissions(
-        at("open-6123456789abcde.json"),
+        ours("open-6123456789abcde", "json"),
         Permissions::from_mode(0o644),
     )
     .expect("chmod");

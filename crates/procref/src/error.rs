@@ -61,6 +61,22 @@ pub enum Error {
         source: Option<io::Error>,
     },
 
+    /// `/proc` does not show the processes that this process sees, so no process could be told from another.
+    #[error("could not identify processes by /proc: {reason}")]
+    Proc {
+        /// What is wrong with it and what to do.
+        reason: String,
+        /// The operating system's error, where there is one.
+        source: Option<io::Error>,
+    },
+
+    /// This process, or its next child, is not in the namespaces that its services are in.
+    #[error("could not share services from the namespaces of this process: {reason}")]
+    Namespaces {
+        /// Which namespaces differ and what to do.
+        reason: String,
+    },
+
     /// The kernel refused an operation on the object that counts the clients.
     #[error("service `{service}`: could not {operation}: {source} ({advice})")]
     Kernel {

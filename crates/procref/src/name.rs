@@ -1,5 +1,6 @@
 //! Names and namespaces: which processes meet, and over what.
 
+use std::fmt;
 use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// Part of every namespace digest: processes of two layouts of the kernel object
 /// must not meet on one object.
-const LAYOUT_VERSION: u8 = 2;
+const LAYOUT_VERSION: u8 = 3;
 
 const MAX_NAME: usize = 255;
 
@@ -45,38 +46,72 @@ impl Digest {
     pub(crate) fn bits(self) -> u64 {
         self.0
     }
+
+    /// The digest as 15 lower-case hexadecimal digits, if `text` is that.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let is_digit = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        let shaped = text.len() == DIGITS && text.chars().all(is_digit);
+        let bits = shaped.then(|| u64::from_str_radix(text, 16).ok())?;
+        bits.and_then(Self::from_bits)
+    }
 }
 
-/// The directory two processes must share to meet, as a digest, with its path.
+/// 15 lower-case hexadecimal digits, as in file names.
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:0width$x}", self.0, width = DIGITS)
+    }
+}
+
+/// The pids, the clock and the kernel objects that a process sees, as numbers.
+///
+/// A pid, a start time and the id of a kernel object mean something only to processes with equal views.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct View(pub(crate) [u64; Self::NUMBERS]);
+
+impl View {
+    /// Device and inode of three namespaces on Linux. On Windows the session, and zeros.
+    const NUMBERS: usize = 6;
+}
+
+/// A runtime directory as one group of processes sees it.
+///
+/// Two processes meet if they have the same directory under the same path, and equal views.
 #[derive(Clone, Debug)]
 pub(crate) struct Namespace {
     dir: Arc<Path>,
     identity: (u64, u64),
+    view: View,
     digest: Digest,
 }
 
 impl Namespace {
     /// `identity` tells the directory from another one that has, or had, the same path:
-    /// two processes that see different directories never meet. `process_space` tells the
-    /// pid namespaces apart: a pid means nothing in another one.
-    pub(crate) fn new(dir: PathBuf, identity: (u64, u64), process_space: u64) -> Self {
+    /// two processes that see different directories never meet.
+    pub(crate) fn new(dir: PathBuf, identity: (u64, u64), view: View) -> Self {
+        let seen: Vec<u8> = view.0.into_iter().flat_map(u64::to_le_bytes).collect();
         let digest = Digest::of(&[
             &[LAYOUT_VERSION],
             dir.as_os_str().as_encoded_bytes(),
             &identity.0.to_le_bytes(),
             &identity.1.to_le_bytes(),
-            &process_space.to_le_bytes(),
+            &seen,
         ]);
         Self {
             dir: dir.into(),
             identity,
+            view,
             digest,
         }
     }
 
-    #[cfg(any(unix, test))]
     pub(crate) fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// What the process that opened the directory saw of the machine.
+    pub(crate) fn view(&self) -> View {
+        self.view
     }
 
     /// Device and inode of the directory when it was opened.
@@ -140,7 +175,7 @@ impl ServiceKey {
     /// A service of which only its name's digest is known. It has no record that could be read: the
     /// name is in there.
     pub(crate) fn unnamed(namespace: Namespace, digest: Digest) -> Self {
-        let name = format!("(unknown name, {:015x})", digest.bits());
+        let name = format!("(unknown name, {digest})");
         Self {
             namespace,
             name: Name(name.into()),
@@ -177,6 +212,10 @@ impl ServiceKey {
     }
 
     /// A file name that shows the name and cannot leave its directory.
+    ///
+    /// The digest of the namespace makes it another file in every view of one directory. It stands behind a
+    /// dot, and not behind a dash: layouts before the third one had `SLUG-DIGEST`, and a process of such a
+    /// layout removes what looks like a file of its own without a service.
     pub(crate) fn file_stem(&self) -> String {
         let slug: String = self
             .name()
@@ -187,31 +226,36 @@ impl ServiceKey {
                 _ => '_',
             })
             .collect();
-        format!("{slug}-{:015x}", self.digest.0)
+        format!("{slug}-{}.{}", self.digest, self.namespace.digest)
     }
 }
 
-/// The digest in a file's stem, if the stem has the shape of [`ServiceKey::file_stem`].
-pub(crate) fn digest_in_stem(stem: &str) -> Option<Digest> {
-    let (slug, digest) = stem.rsplit_once('-')?;
+/// The digest of the service's name in a file's stem, if the stem has the shape of
+/// [`ServiceKey::file_stem`] and the file is of this namespace.
+pub(crate) fn digest_in_stem(stem: &str, namespace: &Namespace) -> Option<Digest> {
+    let (name, space) = stem.split_once('.')?;
+    let (slug, digest) = name.rsplit_once('-')?;
     let is_slug = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    let is_digit = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-    let shaped = (1..=SLUG).contains(&slug.len())
-        && slug.chars().all(is_slug)
-        && digest.len() == DIGITS
-        && digest.chars().all(is_digit);
-    if !shaped {
-        return None;
-    }
-    Digest::from_bits(u64::from_str_radix(digest, 16).ok()?)
+    let shaped = (1..=SLUG).contains(&slug.len()) && slug.chars().all(is_slug);
+    let ours = Digest::parse(space) == Some(namespace.digest);
+    (shaped && ours).then(|| Digest::parse(digest))?
+}
+
+/// The same for the name of a file: a stem with an ending.
+#[cfg(any(windows, test))]
+pub(crate) fn digest_in_name(name: &str, namespace: &Namespace) -> Option<Digest> {
+    let (end, _) = name.match_indices('.').nth(1)?;
+    digest_in_stem(&name[..end], namespace)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const VIEW: View = View([4, 101, 4, 102, 4, 103]);
+
     fn key(dir: &str, name: &str) -> ServiceKey {
-        let namespace = Namespace::new(dir.into(), (1, 2), 3);
+        let namespace = Namespace::new(dir.into(), (1, 2), VIEW);
         ServiceKey::new(namespace, Name::new(name).unwrap())
     }
 
@@ -247,9 +291,11 @@ mod tests {
             .map(|name| key("/d", name).file_stem())
             .collect();
         for stem in &stems {
-            assert!(stem.len() < 64, "{stem}");
-            assert!(!stem.contains(['/', '.', '\n']), "{stem}");
-            assert!(digest_in_stem(stem).is_some(), "{stem}");
+            assert!(stem.len() < 80, "{stem}");
+            assert!(!stem.starts_with('.'), "{stem}");
+            assert!(!stem.contains(['/', '\n']), "{stem}");
+            let namespace = key("/d", "a").namespace;
+            assert!(digest_in_stem(stem, &namespace).is_some(), "{stem}");
         }
         stems.sort();
         stems.dedup();
@@ -258,8 +304,10 @@ mod tests {
 
     #[test]
     fn other_stems_have_no_digest() {
+        let namespace = key("/d", "a").namespace;
+        let space = namespace.digest();
         let long = format!("{}-0123456789abcde", "x".repeat(SLUG + 1));
-        for stem in [
+        for name in [
             "",
             "web",
             "web-",
@@ -272,10 +320,60 @@ mod tests {
             "web.0123456789abcde",
             &long,
         ] {
-            assert_eq!(digest_in_stem(stem), None, "{stem}");
+            for stem in [name.to_owned(), format!("{name}.{space}")] {
+                assert_eq!(digest_in_stem(&stem, &namespace), None, "{stem}");
+            }
         }
-        let digest = digest_in_stem("my-web_1-0123456789abcde").unwrap();
+        let stem = format!("my-web_1-0123456789abcde.{space}");
+        let digest = digest_in_stem(&stem, &namespace).unwrap();
         assert_eq!(digest.bits(), 0x0012_3456_789a_bcde);
+        for ending in ["json", "log.1"] {
+            let name = format!("{stem}.{ending}");
+            assert_eq!(digest_in_name(&name, &namespace), Some(digest));
+        }
+        for space in [
+            "",
+            "0123456789abcde",
+            &format!("{space}0"),
+            &format!("{space}.{space}"),
+        ] {
+            let stem = format!("my-web_1-0123456789abcde.{space}");
+            assert_eq!(digest_in_stem(&stem, &namespace), None, "{stem}");
+        }
+    }
+
+    #[test]
+    fn g1_every_part_of_a_view_makes_another_namespace_and_other_files() {
+        let plain = key("/d", "web");
+        let mut others = vec![key("/d2", "web")];
+        let namespace = |identity, view| {
+            let namespace = Namespace::new("/d".into(), identity, view);
+            ServiceKey::new(namespace, Name::new("web").unwrap())
+        };
+        others.extend([(2, 2), (1, 3)].map(|identity| namespace(identity, VIEW)));
+        for part in 0..View::NUMBERS {
+            let mut view = VIEW;
+            view.0[part] += 1;
+            others.push(namespace((1, 2), view));
+        }
+        for other in others {
+            assert_ne!(plain.digests(), other.digests());
+            assert_ne!(plain.short(), other.short());
+            let stem = other.file_stem();
+            assert_ne!(plain.file_stem(), stem);
+            assert_eq!(digest_in_stem(&stem, &plain.namespace), None, "{stem}");
+            assert!(digest_in_stem(&stem, &other.namespace).is_some(), "{stem}");
+        }
+    }
+
+    #[test]
+    fn g6_an_older_layout_takes_no_file_name_for_its_own() {
+        // What layout 2 took for a service's file: SLUG-DIGEST, with nothing behind it.
+        for name in ["web", "a-0123456789abcde", &"x".repeat(255)] {
+            let stem = key("/d", name).file_stem();
+            let (_, digest) = stem.rsplit_once('-').unwrap();
+            assert_eq!(Digest::parse(digest), None, "{stem}");
+        }
     }
 
     #[test]
@@ -287,9 +385,9 @@ mod tests {
         assert_eq!(
             (space.bits(), name.bits(), key.short()),
             (
-                998_468_437_849_977_400,
+                722_837_183_899_681_490,
                 933_806_609_028_206_967,
-                -1_850_716_119
+                -2_079_210_357
             )
         );
     }
@@ -304,7 +402,7 @@ mod tests {
         ];
         for (index, one) in keys.iter().enumerate() {
             let stem = one.file_stem();
-            assert!(stem.len() < 64 && !stem.contains(['/', '\n']), "{stem}");
+            assert!(stem.len() < 80 && !stem.contains(['/', '\n']), "{stem}");
             for other in &keys[..index] {
                 assert_ne!(one.digests(), other.digests());
                 assert_ne!(one.short(), other.short());

@@ -7,7 +7,7 @@ use std::path::{self, Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::name::Namespace;
-use crate::process::process_space;
+use crate::process;
 
 #[cfg(unix)]
 mod unix;
@@ -91,7 +91,7 @@ impl Location {
         let identity = sys::check(dir, self.origin)?;
         let canonical = sys::canonical(dir)
             .map_err(|error| Error::runtime_dir_io(dir, "could not resolve it", error))?;
-        Ok(Namespace::new(canonical, identity, process_space()))
+        Ok(Namespace::new(canonical, identity, process::view()?))
     }
 }
 
@@ -102,9 +102,11 @@ pub(crate) fn open(base_dir: Option<&Path>) -> Result<Namespace> {
     location.checked()
 }
 
-/// Whether the namespace's directory is still where it was. Another one in its place is another
-/// namespace, whose records are other processes'.
+/// Whether the namespace's directory is still where it was, and this process sees of the machine what it saw
+/// then. Another directory in its place, or another view, is another namespace, whose records are other
+/// processes'.
 pub(crate) fn check_unchanged(namespace: &Namespace) -> Result<()> {
+    process::check_view(namespace.view())?;
     let dir = namespace.dir();
     let identity = sys::identity(dir).map_err(|error| {
         Error::runtime_dir_io(dir, "it was there when the service was built", error)

@@ -66,6 +66,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::name::View;
 
 #[cfg(unix)]
 pub(crate) mod facts;
@@ -89,12 +90,27 @@ pub(crate) use sys::{
 };
 #[cfg(unix)]
 pub(crate) use sys::{BareProcess, has_executed};
-pub(crate) use sys::{Signal, fork_epoch, process_space};
+pub(crate) use sys::{Signal, fork_epoch, view};
 #[cfg(feature = "crash-points")]
 pub(crate) use sys::{kill_myself, suspend_myself};
 
 /// How long a killed process may take to be gone. Only one that is stuck in the kernel takes longer.
 pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Whether this process still sees of the machine what it saw when `view` was taken.
+///
+/// A process can move to another IPC or time namespace, and its forked child can be in another pid namespace.
+/// Identities, ids of kernel objects and records from before mean something else there.
+pub(crate) fn check_view(view: View) -> Result<()> {
+    if sys::view()? == view {
+        return Ok(());
+    }
+    Err(Error::Namespaces {
+        reason: "this process has moved to another pid, IPC or time namespace since the service was built; \
+                 build the service again"
+            .to_owned(),
+    })
+}
 
 /// A process by pid and start time: what can be stored, and compared after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -16,7 +16,7 @@ use crate::command::{self, Stop};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
-use crate::name::ServiceKey;
+use crate::name::{Namespace, ServiceKey};
 use crate::namespace;
 use crate::process::Identity;
 
@@ -32,7 +32,7 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The largest record that is written or read, in bytes.
 const MAX_SIZE: u64 = 1 << 20;
@@ -42,6 +42,8 @@ const MAX_SIZE: u64 = 1 << 20;
 pub(crate) struct Record {
     version: u32,
     name: String,
+    /// The digest of the namespace that the identity and the port are of.
+    namespace: String,
     /// The boot the identity is of: start times begin anew with each.
     boot: String,
     pid: u32,
@@ -107,6 +109,7 @@ impl Record {
         Self {
             version: VERSION,
             name: key.name().to_owned(),
+            namespace: key.namespace.digest().to_string(),
             boot: sys::boot_id().to_owned(),
             pid: identity.pid,
             start: identity.start,
@@ -150,6 +153,11 @@ impl Record {
         self
     }
 
+    /// Whether the processes that the record was written for see what the clients of this namespace see.
+    fn is_of(&self, namespace: &Namespace) -> bool {
+        self.namespace == namespace.digest().to_string()
+    }
+
     /// The process it names, if it is of this boot. Without a boot id nothing is.
     pub(crate) fn identity(&self) -> Option<Identity> {
         (!self.boot.is_empty() && self.boot == sys::boot_id()).then_some(Identity {
@@ -183,6 +191,9 @@ impl Record {
             Undecodable::Broken(reason) => reason,
             Undecodable::Version(version) => format!("it is of version {version}"),
         })?;
+        if !record.is_of(&key.namespace) {
+            return Err(format!("it is of namespace {:?}", record.namespace));
+        }
         if record.name != key.name() {
             return Err(format!("it is of service {:?}", record.name));
         }
@@ -286,6 +297,10 @@ pub(crate) fn write(key: &ServiceKey, record: &Record) -> Result<()> {
 /// The record, if there is one that can be used.
 pub(crate) fn read(key: &ServiceKey) -> Option<Record> {
     let path = path(key);
+    if let Err(error) = namespace::check_unchanged(&key.namespace) {
+        tracing::warn!(service = key.name(), %error, "did not read the record");
+        return None;
+    }
     let reason = match read_file(&path) {
         Ok(None) => return None,
         Ok(Some(bytes)) => match Record::parse(&bytes, key) {

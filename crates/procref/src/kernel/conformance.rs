@@ -13,7 +13,7 @@ use super::semset::{Op, Values, Wait};
 use super::sim::{Calls, Outcome, SetId, SimKernel, Table};
 use super::{Fault, Instance, Kernel, Lock, Missing, Native, Object, Step, Supervised};
 use crate::name::{Name, Namespace, ServiceKey};
-use crate::process::Identity;
+use crate::process::{self, Identity};
 
 /// Makes processes that share one object.
 trait Harness {
@@ -49,7 +49,11 @@ fn key(name: &str, pid: u32) -> ServiceKey {
         }
         false => format!("/nowhere/conformance/{pid}").into(),
     };
-    let namespace = Namespace::new(dir, (0, 0), 0);
+    let namespace = Namespace::new(
+        dir,
+        (0, 0),
+        process::view().expect("this process can share services"),
+    );
     ServiceKey::new(namespace, Name::new(name).unwrap())
 }
 

@@ -13,6 +13,7 @@ use super::semset::{Array, MAX_OPS, MAX_VALUE, Op, Owner, Set, Values, Wait, slo
 use super::{Fault, Kernel, Missing, Step};
 use crate::error::{Error, Result};
 use crate::name::{Digest, Namespace, ServiceKey};
+use crate::process;
 
 pub(crate) mod bare;
 #[cfg(feature = "fuzzing")]
@@ -33,6 +34,8 @@ impl Kernel for SystemV {
 
     async fn open(&self, key: &ServiceKey, missing: Missing) -> Result<Option<Self::Object>> {
         loop {
+            // The set with this key in another IPC namespace is not this service's.
+            process::check_view(key.namespace.view())?;
             let Some(array) = SysvArray::open(key, missing)? else {
                 return Ok(None);
             };

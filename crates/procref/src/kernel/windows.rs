@@ -40,7 +40,7 @@ use super::{
     encode_limit,
 };
 use crate::error::{Error, Result};
-use crate::name::{Digest, Namespace, ServiceKey, digest_in_stem};
+use crate::name::{Digest, Namespace, ServiceKey, digest_in_name};
 use crate::process::{self, Identity};
 
 mod opened;
@@ -78,8 +78,10 @@ impl Kernel for Windows {
         let mut digests = Vec::new();
         for entry in fs::read_dir(dir).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
-            let stem = name.to_str().and_then(|name| name.split('.').next());
-            let Some(digest) = stem.and_then(digest_in_stem) else {
+            let Some(digest) = name
+                .to_str()
+                .and_then(|name| digest_in_name(name, namespace))
+            else {
                 continue;
             };
             let key = ServiceKey::unnamed(namespace.clone(), digest);

@@ -18,6 +18,10 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::Identity;
 
+mod view;
+
+pub(crate) use view::view;
+
 pub(crate) use rustix::process::Signal;
 
 pub(super) const TERMINATE: Signal = Signal::TERM;
@@ -254,12 +258,6 @@ impl Stat {
     fn is_alive(&self) -> bool {
         !matches!(self.state, b'Z' | b'X' | b'x')
     }
-}
-
-/// A number for the pid namespace this process is in: pids mean nothing in another one.
-pub(crate) fn process_space() -> u64 {
-    // Without /proc every start fails later with a clear error, because start times are there.
-    rustix::fs::stat("/proc/self/ns/pid").map_or(0, |stat| stat.st_ino)
 }
 
 /// A number that changes when a process forks: equal numbers mean the very same process.

@@ -50,6 +50,9 @@ use windows_sys::Win32::System::Threading::{
 };
 use windows_sys::Win32::UI::WindowsAndMessaging::{GW_OWNER, WM_CLOSE, WNDENUMPROC};
 
+use crate::error::Result;
+use crate::name::View;
+
 mod asking;
 pub(crate) mod directories;
 pub(crate) mod facts;
@@ -184,11 +187,12 @@ fn image(process: &OwnedHandle) -> io::Result<Vec<u16>> {
 }
 
 /// The session, whose named objects this process sees.
-pub(crate) fn process_space() -> u64 {
+#[expect(clippy::unnecessary_wraps, reason = "other systems can fail")]
+pub(crate) fn view() -> Result<View> {
     let mut session = 0;
     // SAFETY: the place is this function's own. Where the call fails it stays 0.
     unsafe { ProcessIdToSessionId(std::process::id(), &raw mut session) };
-    session.into()
+    Ok(View([session.into(), 0, 0, 0, 0, 0]))
 }
 
 /// A process cannot be forked here.

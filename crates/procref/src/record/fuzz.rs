@@ -5,20 +5,23 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use super::*;
 use crate::fuzzing::Input;
-use crate::name::{Name, Namespace, digest_in_stem};
+use crate::name::{Name, Namespace, View, digest_in_stem};
 
 const DIR: &str = "/run/procref";
 
 fn key(name: &str) -> Option<ServiceKey> {
-    let namespace = Namespace::new(DIR.into(), (1, 2), 3);
+    let namespace = Namespace::new(DIR.into(), (1, 2), View([4, 101, 4, 102, 4, 103]));
     Some(ServiceKey::new(namespace, Name::new(name).ok()?))
 }
 
 /// A record that is broken, foreign or of another boot never becomes truth, and what can be read can be
 /// written and read again.
 pub fn record(data: &[u8]) {
-    // No input knows the boot it is tried in.
-    let text = String::from_utf8_lossy(data).replace("THIS-BOOT", sys::boot_id());
+    // No input knows the boot it is tried in, nor the namespace.
+    let space = key("web").expect("it is legal").namespace;
+    let text = String::from_utf8_lossy(data)
+        .replace("THIS-BOOT", sys::boot_id())
+        .replace("THIS-NAMESPACE", &space.digest().to_string());
     let Ok(record) = Record::decode(text.as_bytes()) else {
         for name in ["web", "(none)"] {
             let key = key(name).expect("it is legal");
@@ -30,7 +33,8 @@ pub fn record(data: &[u8]) {
     for name in [record.name.as_str(), "web", "another web"] {
         if let Some(key) = key(name) {
             let parsed = Record::parse(text.as_bytes(), &key);
-            assert_eq!(parsed.is_ok(), name == record.name, "{parsed:?}");
+            let ours = name == record.name && record.is_of(&space);
+            assert_eq!(parsed.is_ok(), ours, "{parsed:?}");
         }
     }
     let of_this_boot = record.boot == sys::boot_id() && !record.boot.is_empty();
@@ -86,19 +90,20 @@ pub fn file_name(data: &[u8]) {
             for path in files(&key) {
                 assert_eq!(path.parent(), Some(Path::new(DIR)));
                 let name = path.file_name().and_then(OsStr::to_str).expect("readable");
-                assert!(name.len() <= 64 && !name.starts_with('.'), "{name}");
+                assert!(name.len() <= 80 && !name.starts_with('.'), "{name}");
                 let (stem, _) = scan::split(name).expect("it has an ending");
-                assert_eq!((stem, digest_in_stem(stem)), (&*key.file_stem(), digest));
+                let found = digest_in_stem(stem, &key.namespace);
+                assert_eq!((stem, found), (&*key.file_stem(), digest));
             }
         }
     }
+    let space = key("web").expect("it is legal").namespace;
+    let text = text.replace("THIS-NAMESPACE", &space.digest().to_string());
     if let Some((stem, ending)) = scan::split(&text) {
-        if let Some(digest) = digest_in_stem(stem) {
-            assert!(text == format!("{stem}{ending}") && !stem.contains(['/', '.', '\0']));
-            assert!(
-                stem.ends_with(&format!("-{:015x}", digest.bits())),
-                "{stem}"
-            );
+        if let Some(digest) = digest_in_stem(stem, &space) {
+            assert!(text == format!("{stem}{ending}") && !stem.contains(['/', '\0']));
+            let end = format!("-{digest}.{}", space.digest());
+            assert!(stem.ends_with(&end), "{stem}");
         }
     }
 }

@@ -29,8 +29,9 @@ pub(crate) enum What {
     Other,
 }
 
-/// The files in a runtime directory that procref has written. Whatever else is there, or looks like one
-/// of them and cannot be, is left out.
+/// The files in a runtime directory that procref has written, in this namespace. Whatever else is there, or
+/// looks like one of them and cannot be, is left out: among others what belongs to another view of the
+/// directory, or to another layout.
 pub(crate) fn scan(namespace: &Namespace) -> Result<Vec<Found>> {
     let dir = namespace.dir();
     let failed = |error| Error::runtime_dir_io(dir, "could not list it", error);
@@ -40,7 +41,7 @@ pub(crate) fn scan(namespace: &Namespace) -> Result<Vec<Found>> {
         let Some((stem, ending)) = name.to_str().and_then(split) else {
             continue;
         };
-        let Some(digest) = digest_in_stem(stem) else {
+        let Some(digest) = digest_in_stem(stem, namespace) else {
             continue;
         };
         let path = dir.join(&name);
@@ -88,6 +89,9 @@ fn record(namespace: &Namespace, stem: &str, path: &Path) -> Result<What, String
         Err(Undecodable::Broken(reason)) => return broken(reason),
         Err(Undecodable::Version(version)) => return Err(format!("it is of version {version}")),
     };
+    if !record.is_of(namespace) {
+        return Err(format!("it is of namespace {:?}", record.namespace));
+    }
     let Ok(name) = Name::new(&record.name) else {
         return broken("its name cannot be a service's".to_owned());
     };

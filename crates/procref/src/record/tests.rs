@@ -121,8 +121,13 @@ fn hostile_records_are_ignored() {
         b"null".to_vec(),
         vec![0xff; 100],
         vec![b'['; 100_000],
-        text.replace("\"version\": 1", "\"version\": 2")
+        text.replace("\"version\": 2", "\"version\": 3")
             .into_bytes(),
+        text.replace("\"version\": 2", "\"version\": 1")
+            .into_bytes(),
+        text.replace(&key.namespace.digest().to_string(), "0123456789abcde")
+            .into_bytes(),
+        text.replace("\"namespace\"", "\"nowhere\"").into_bytes(),
         text.replace("of mine", "of yours").into_bytes(),
         text.replace("4711", "-1").into_bytes(),
         text.replace("4711", "99999999999").into_bytes(),

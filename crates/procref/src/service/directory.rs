@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::collect::{self, Collected};
 use super::status::{self, Status};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::{Kernel as _, Native};
 use crate::name::{Digest, Namespace, ServiceKey};
 use crate::namespace::Location;
@@ -36,7 +36,8 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// [`Error::RuntimeDir`](crate::Error::RuntimeDir): it is there, and not safe to use.
+    /// [`Error::RuntimeDir`]: it is there, and not safe to use. [`Error::Proc`] and [`Error::Namespaces`]: this
+    /// process cannot share services.
     pub fn open() -> Result<Self> {
         Self::at(Location::of(None)?)
     }
@@ -91,6 +92,32 @@ impl Services {
         self.location.find().map(drop)
     }
 
+    /// The namespace of the services, as 15 hexadecimal digits: a digest of the directory (its path, device and
+    /// inode), of what this process sees of the machine (on Linux its pid, IPC and time namespaces, on Windows
+    /// its session), and of the layout that procref uses.
+    ///
+    /// Two processes share services if this is the same for both. Identities (pid and start time) that one of
+    /// them has written down mean something to the other one only then. The files that procref writes into the
+    /// directory have it in their names.
+    ///
+    /// ```no_run
+    /// # fn example() -> procref::Result<()> {
+    /// let note = format!("filled by {} in {}", std::process::id(), procref::Services::open()?.namespace_id()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RuntimeDir`]: the directory does not exist, or is not safe to use. [`Error::Proc`] and
+    /// [`Error::Namespaces`]: this process cannot share services at all.
+    pub fn namespace_id(&self) -> Result<String> {
+        match self.location.find()? {
+            Some(namespace) => Ok(namespace.digest().to_string()),
+            None => Err(Error::runtime_dir(self.dir(), "it does not exist")),
+        }
+    }
+
     /// Every service that the kernel counts clients of, or that has left a record; ordered by name,
     /// those without one last.
     ///
@@ -99,8 +126,7 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// [`Error::RuntimeDir`](crate::Error::RuntimeDir): the directory is not safe to use or cannot be
-    /// read, or the kernel's list cannot.
+    /// [`Error::RuntimeDir`]: the directory is not safe to use or cannot be read, or the kernel's list cannot.
     pub fn list(&self) -> Result<Vec<Listed>> {
         let mut listed = Vec::new();
         for known in self.survey()? {

@@ -10,7 +10,7 @@ use super::*;
 use crate::kernel::semset::Op;
 use crate::kernel::{Instance, Lock, Object as _, Supervised};
 use crate::name::{Name, Namespace};
-use crate::process::Identity;
+use crate::process::{self, Identity};
 
 mod supervised;
 mod who;
@@ -26,7 +26,11 @@ impl Scratch {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = PathBuf::from(format!("/nowhere/{}/{count}", std::process::id()));
-        let namespace = Namespace::new(dir, (0, 0), 0);
+        let namespace = Namespace::new(
+            dir,
+            (0, 0),
+            process::view().expect("this process can share services"),
+        );
         Self {
             key: ServiceKey::new(namespace, Name::new(name).unwrap()),
         }

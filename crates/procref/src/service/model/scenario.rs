@@ -19,7 +19,7 @@ use crate::command::ServiceCommand;
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::Supervised;
-use crate::name::{Name, Namespace, ServiceKey};
+use crate::name::{Name, Namespace, ServiceKey, View};
 use crate::runtime::BoxFuture;
 
 /// What a client does.
@@ -144,7 +144,7 @@ pub(super) fn janitor() -> Vec<Act> {
 fn key() -> ServiceKey {
     static KEY: OnceLock<ServiceKey> = OnceLock::new();
     let make = || {
-        let namespace = Namespace::new(PathBuf::from("/made-up"), (0, 0), 0);
+        let namespace = Namespace::new(PathBuf::from("/made-up"), (0, 0), View::default());
         ServiceKey::new(namespace, Name::new("made-up").expect("a name"))
     };
     KEY.get_or_init(make).clone()

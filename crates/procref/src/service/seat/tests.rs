@@ -7,14 +7,14 @@ use std::task::{Context, Wake};
 
 use super::super::world::Machine;
 use super::*;
-use crate::name::{Name, Namespace};
+use crate::name::{Name, Namespace, View};
 use crate::process::Identity;
 use crate::runtime::poll_once;
 
 type OurSeat = Arc<Seat<Machine>>;
 
 fn seat() -> OurSeat {
-    let namespace = Namespace::new(PathBuf::from("/made-up"), (0, 0), 0);
+    let namespace = Namespace::new(PathBuf::from("/made-up"), (0, 0), View::default());
     let key = ServiceKey::new(namespace, Name::new("seat").expect("a name"));
     Arc::new(Seat::new(Machine, key))
 }

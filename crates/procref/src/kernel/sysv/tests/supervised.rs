@@ -214,7 +214,11 @@ fn a_survey_tells_the_names_of_this_namespace_that_have_been_claimed() {
     let found = survey(&one);
     assert!(found.contains(&digest(&one)));
     assert!(!found.contains(&digest(&two)), "it says nothing yet");
-    let elsewhere = Namespace::new(PathBuf::from("/nowhere/else"), (0, 0), 0);
+    let elsewhere = Namespace::new(
+        PathBuf::from("/nowhere/else"),
+        (0, 0),
+        process::view().expect("this process can share services"),
+    );
     assert!(!SystemV.survey(&elsewhere).unwrap().contains(&digest(&one)));
 }
 
