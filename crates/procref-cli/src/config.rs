@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::args::Globals;
@@ -84,6 +85,13 @@ pub(crate) fn read_files(globals: &Globals) -> Result<Vec<String>> {
         .collect())
 }
 
+/// Why the file that was named would not be read if it had been found.
+pub(crate) fn doubt_of_named(globals: &Globals) -> Option<String> {
+    let named = named_file(globals).filter(|_| !globals.no_config)?;
+    let (path, root) = located(&named).ok()?;
+    find::doubt(&path, &root)
+}
+
 /// The namespaces that are looked at from here: the common one, and that of the configuration that is
 /// found from here; with `all`, those of all projects.
 pub(crate) fn namespaces(globals: &Globals, all: bool) -> Result<Vec<Namespace>> {
@@ -128,7 +136,10 @@ fn named_file(globals: &Globals) -> Option<PathBuf> {
 
 /// The file's path, and its directory; both absolute, and the latter without links.
 fn located(file: &Path) -> Result<(PathBuf, PathBuf), ConfigError> {
-    let failed = |error| Problem::io(file, "find its directory", &error);
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Problem::of_file(file, "there is no such file"),
+        _ => Problem::io(file, "find its directory", &error),
+    };
     let path = std::path::absolute(file).map_err(failed)?;
     let dir = path.parent().unwrap_or(Path::new("/"));
     let root = dir.canonicalize().map_err(failed)?;
@@ -141,7 +152,7 @@ impl Files {
             return Ok(Self::default());
         }
         let user = match find::of_user() {
-            Some(file) => Some(File::read(&file, Trust::Found, true, &[])?),
+            Some(file) => Some(File::read(&file, Trust::OfUser, true, &[])?),
             None => None,
         };
         let others: Vec<&str> = user.iter().flat_map(File::names).collect();
@@ -256,8 +267,8 @@ type Known<'a> = (Whose, &'a str);
 impl File {
     /// `others`: what its services can depend on besides each other.
     fn read(file: &Path, trust: Trust, shared: bool, others: &[&str]) -> Result<Self> {
-        let text = find::read(file, trust).map_err(ConfigError::from)?;
         let (path, root) = located(file)?;
+        let text = find::read(&path, &root, trust).map_err(ConfigError::from)?;
         Ok(Self::parse(path, root, &text, shared, others)?)
     }
 

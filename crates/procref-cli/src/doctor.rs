@@ -147,7 +147,18 @@ fn configuration(globals: &Globals) -> Finding {
     const CHECK: &str = "configuration";
     match config::read_files(globals) {
         Ok(files) if files.is_empty() => Finding::ok(CHECK, "there is no configuration file here"),
-        Ok(files) => Finding::ok(CHECK, format!("configuration: {}", files.join(", "))),
+        Ok(files) => {
+            let found = format!("configuration: {}", files.join(", "));
+            match config::doubt_of_named(globals) {
+                None => Finding::ok(CHECK, found),
+                Some(doubt) => Finding::new(
+                    CHECK,
+                    Severity::Warning,
+                    format!("{found}, which was named; {doubt}"),
+                )
+                .advice("another user may choose what is executed: keep the file in a directory of your own"),
+            }
+        }
         Err(error) => Finding::new(CHECK, Severity::Error, format!("configuration: {error}"))
             .advice("put it right, or use --no-config"),
     }

@@ -176,3 +176,275 @@ fn g7_last_resort_that_another_user_occupies_is_an_error_that_tells_what_to_do()
         }
     }
 }
+
+/// A service whose program shows which user runs it, and from which directory.
+const RELATIVE: &str = "[services.s]\nstart = './server.sh'\nready = 'started'\nlog = 'log'\n";
+
+const SERVER: &str = "#!/bin/sh\necho ran >>\"${0%/*}/ran\"; exec sleep 60\n";
+
+#[test]
+fn g7_configuration_that_another_user_placed_is_not_executed() {
+    let Some(open) = Open::new() else { return };
+    open.dir("ours", 0, 0o755);
+    let ours = open.file("ours/procref.toml", RELATIVE, 0, 0o644);
+    open.file("ours/server.sh", SERVER, 0, 0o755);
+    let place = |name: &str, owner: u32, mode: u32| {
+        let dir = open.dir(name, owner, mode);
+        fs::create_dir_all(dir.join("sub")).expect("a directory");
+        open.file(&format!("{name}/server.sh"), SERVER, 0, 0o755);
+        dir
+    };
+    // The directory and the link are another user's, and each of them alone. Another user may exchange the file in
+    // a directory that others can write to, the sticky bit or not. A hard link has the owner of the file.
+    let all = place("all", NOBODY, 0o755);
+    symlink(&ours, all.join("procref.toml")).expect("a link");
+    std::os::unix::fs::lchown(all.join("procref.toml"), Some(NOBODY), None).expect("chown");
+    let directory = place("directory", NOBODY, 0o755);
+    symlink(&ours, directory.join("procref.toml")).expect("a link");
+    let link = place("link", 0, 0o755);
+    symlink(&ours, link.join("procref.toml")).expect("a link");
+    std::os::unix::fs::lchown(link.join("procref.toml"), Some(NOBODY), None).expect("chown");
+    let hard = place("hard", NOBODY, 0o755);
+    fs::hard_link(&ours, hard.join("procref.toml")).expect("a link");
+    let sticky = place("sticky", 0, 0o1777);
+    chown(&sticky, Some(0), Some(NOBODY)).expect("chown");
+    fs::hard_link(&ours, sticky.join("procref.toml")).expect("a link");
+    let world = place("world", 0, 0o757);
+    fs::copy(&ours, world.join("procref.toml")).expect("copy");
+    let group = place("group", 0, 0o775);
+    chown(&group, Some(0), Some(NOBODY)).expect("chown");
+    fs::copy(&ours, group.join("procref.toml")).expect("copy");
+    let theirs = place("theirs", 0, 0o755);
+    open.file("theirs/procref.toml", RELATIVE, NOBODY, 0o644);
+    let target = place("target", 0, 0o755);
+    symlink(theirs.join("procref.toml"), target.join("procref.toml")).expect("a link");
+    let writable = place("writable", 0, 0o755);
+    open.file("writable/procref.toml", RELATIVE, 0, 0o646);
+    let by_group = place("by-group", 0, 0o755);
+    let file = open.file("by-group/procref.toml", RELATIVE, 0, 0o664);
+    chown(&file, Some(0), Some(NOBODY)).expect("chown");
+    for (dir, parts) in [
+        (&all, &["its directory", "all belongs to uid 65534"][..]),
+        (
+            &directory,
+            &["its directory", "directory belongs to uid 65534"],
+        ),
+        (&link, &["the link belongs to uid 65534"]),
+        (&hard, &["its directory", "hard belongs to uid 65534"]),
+        (
+            &sticky,
+            &[
+                "everybody can write to its directory",
+                "mode 1777",
+                "chmod go-w",
+            ],
+        ),
+        (
+            &world,
+            &[
+                "everybody can write to its directory",
+                "mode 0757",
+                "chmod o-w",
+            ],
+        ),
+        (
+            &group,
+            &[
+                "its group can write to its directory",
+                "mode 0775",
+                "chmod g-w",
+            ],
+        ),
+        (&theirs, &["it belongs to uid 65534"]),
+        (&target, &["it belongs to uid 65534"]),
+        (
+            &writable,
+            &["everybody can write to it (mode 0646", "chmod o-w"],
+        ),
+        (
+            &by_group,
+            &["its group can write to it (mode 0664", "chmod g-w"],
+        ),
+    ] {
+        for from in [dir.clone(), dir.join("sub")] {
+            let output = open
+                .corner
+                .procref(&from)
+                .args(["run", "s", "--", "true"])
+                .output();
+            let output = output.expect("run procref");
+            let (_, said) = texts(&output);
+            assert_eq!(output.status.code(), Some(125), "{}: {said}", dir.display());
+            for part in parts
+                .iter()
+                .chain(&["procref.toml", "--config", "--no-config"])
+            {
+                assert!(said.contains(part), "{}: {part:?} in {said}", dir.display());
+            }
+        }
+        assert!(!dir.join("ran").exists(), "{} was executed", dir.display());
+        let output = open
+            .corner
+            .procref(dir)
+            .args(["doctor"])
+            .output()
+            .expect("run");
+        let (said, _) = texts(&output);
+        assert!(said.contains(parts[0]), "doctor: {said}");
+        // Whoever names the file answers for it. doctor still tells.
+        let named = ["--config", "procref.toml", "run", "s", "--", "true"];
+        let output = open.corner.procref(dir).args(named).output().expect("run");
+        let (_, said) = texts(&output);
+        assert!(output.status.success(), "{}: {said}", dir.display());
+        let named = ["--config", "procref.toml", "doctor"];
+        let output = open.corner.procref(dir).args(named).output().expect("run");
+        let (said, _) = texts(&output);
+        assert!(
+            said.contains("which was named") && said.contains(parts[0]),
+            "{said}"
+        );
+        assert!(output.status.success(), "a warning is no error");
+    }
+}
+
+#[test]
+fn g7_links_between_own_directories_keep_working() {
+    let corner = Corner::new();
+    let dotfiles = corner.project(
+        "dotfiles",
+        "[services.s]\nstart = 'sleep 60'\nready = 'started'\n",
+    );
+    let other = corner.path("other");
+    let home = corner.path("home/.config/procref");
+    for dir in [&other, &home] {
+        fs::create_dir_all(dir).expect("a directory");
+    }
+    let target = dotfiles.dir.join("procref.toml");
+    let chain = corner.path("chain.toml");
+    symlink(&target, &chain).expect("a link");
+    for (link, target) in [
+        (other.join("procref.toml"), target.as_path()),
+        (home.join("config.toml"), target.as_path()),
+        (corner.path("other/chain/procref.toml"), chain.as_path()),
+        (
+            corner.path("other/relative/procref.toml"),
+            Path::new("../../dotfiles/procref.toml"),
+        ),
+    ] {
+        let dir = link.parent().expect("a directory");
+        fs::create_dir_all(dir).expect("a directory");
+        symlink(target, &link).expect("a link");
+        let output = corner
+            .procref(dir)
+            .args(["run", "s", "--", "true"])
+            .output();
+        let output = output.expect("run procref");
+        assert!(
+            output.status.success(),
+            "{}: {}",
+            link.display(),
+            texts(&output).1
+        );
+        fs::remove_file(&link).expect("unlink");
+    }
+    // A link to the directory is followed before anything is looked for.
+    symlink(&dotfiles.dir, corner.path("other/dir")).expect("a link");
+    let output = corner
+        .procref(&corner.path("other/dir"))
+        .args(["run", "s", "--", "true"])
+        .output();
+    assert!(output.expect("run").status.success());
+}
+
+#[test]
+fn g7_group_of_the_user_alone_may_write() {
+    const SCRIPT: &str = "
+        mount --bind passwd /etc/passwd && mount --bind group /etc/group && cd app || exit 9
+        setpriv --reuid=65534 --regid=4000 --clear-groups ../procref run s -- true";
+    let Some(open) = Open::new() else { return };
+    let dir = open.dir("app", NOBODY, 0o775);
+    let file = open.file(
+        "app/procref.toml",
+        "[services.s]\nstart = 'sleep 60'\nready = 'started'\n",
+        NOBODY,
+        0o664,
+    );
+    chown(&dir, Some(NOBODY), Some(4000)).expect("chown");
+    chown(&file, Some(NOBODY), Some(4000)).expect("chown");
+    open.file(
+        "passwd",
+        "me:x:65534:4000::/:/bin/sh\nother:x:4001:4001::/:/bin/sh\n",
+        0,
+        0o644,
+    );
+    for (group, allowed) in [
+        ("me:x:4000:", true),
+        ("me:x:4000:me", true),
+        ("me:x:4000:me,other", false),
+        ("me:x:4001:", false),
+    ] {
+        open.file("group", group, 0, 0o644);
+        let script =
+            "mount --bind passwd /etc/passwd && mount --bind group /etc/group && cd app || exit 9
+                      setpriv --reuid=65534 --regid=4000 --clear-groups ../procref run s -- true";
+        let (code, said) = open.script(script, &[]);
+        assert_eq!(code, Some(if allowed { 0 } else { 125 }), "{group}: {said}");
+        assert!(allowed || said.contains("chmod g-w"), "{said}");
+    }
+    // An access control list that lets uid 4001 write shows as the group's bits.
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    let none = u32::MAX;
+    for (tag, permissions, id) in [
+        (1_u16, 6_u16, none),
+        (2, 6, 4001),
+        (4, 6, none),
+        (16, 6, none),
+        (32, 4, none),
+    ] {
+        list.extend(tag.to_le_bytes());
+        list.extend(permissions.to_le_bytes());
+        list.extend(id.to_le_bytes());
+    }
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&file, "system.posix_acl_access", &list, flags)
+        .expect("a file system with access control lists");
+    open.file("group", "me:x:4000:", 0, 0o644);
+    let (code, said) = open.script(SCRIPT, &[]);
+    assert_eq!(code, Some(125), "{said}");
+    assert!(said.contains("its group can write to it"), "{said}");
+}
+
+#[test]
+fn g7_root_does_not_execute_what_a_user_has_configured() {
+    let Some(open) = Open::new() else { return };
+    open.dir("home/.config/procref", NOBODY, 0o755);
+    let text = "[services.s]\nstart = 'sleep 60'\nready = 'started'\n";
+    open.file("home/.config/procref/config.toml", text, NOBODY, 0o644);
+    // HOME is what `sudo -E` keeps.
+    let output = open
+        .corner
+        .procref(&open.corner.path("run"))
+        .args(["run", "s", "--", "true"])
+        .output();
+    let output = output.expect("run procref");
+    let (_, said) = texts(&output);
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    for part in [
+        "config.toml",
+        "belongs to uid 65534",
+        "sudo -H",
+        "--no-config",
+    ] {
+        assert!(said.contains(part), "{part:?} in {said}");
+    }
+    // The user may, and with a file of root's, too.
+    let (code, said) = open.script("$as ./procref run s -- true", &[]);
+    assert_eq!(code, Some(0), "{said}");
+    open.dir("system", 0, 0o755);
+    open.file("system/procref.toml", text, 0, 0o644);
+    let (code, said) = open.script(
+        "rm -r home/.config; cd system && $as ../procref run s -- true",
+        &[],
+    );
+    assert_eq!(code, Some(0), "{said}");
+}

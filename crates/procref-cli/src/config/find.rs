@@ -37,42 +37,71 @@ pub(super) fn of_user() -> Option<PathBuf> {
 /// What makes a file one that may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// Somebody named it.
+    /// The user named it, and answers for it.
     Named,
-    /// It was found, and tells what to execute: so it has to be this user's, or root's.
+    /// The search upwards found it. It tells what to execute, so no other user may be able to change what is
+    /// found: the file, the path and the directory belong to this user or to root.
     Found,
+    /// The same of the user's own file, which variables of the environment lead to.
+    OfUser,
 }
 
-/// The text of a file.
-pub(super) fn read(file: &Path, trust: Trust) -> Result<String, Problem> {
+impl Trust {
+    /// What to do about a file that another user may have changed.
+    fn advice(self, file: &Path) -> String {
+        let file = shell_words::quote(&file.to_string_lossy()).into_owned();
+        match self {
+            Self::OfUser => "if HOME or XDG_CONFIG_HOME is another user's, which `sudo -E` and `su` without `-` \
+                             keep, use `sudo -H`; otherwise `--no-config`"
+                .to_owned(),
+            Self::Named | Self::Found => format!(
+                "if you trust it, name it: `--config {file}`, or {VARIABLE}; otherwise `--no-config`"
+            ),
+        }
+    }
+}
+
+/// The text of a file. `root` is its directory, without links.
+pub(super) fn read(file: &Path, root: &Path, trust: Trust) -> Result<String, Problem> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => Problem::of_file(file, "there is no such file"),
         _ => Problem::io(file, "read it", &error),
     };
-    let opened = sys::open(file).map_err(failed)?;
-    let metadata = opened.metadata().map_err(failed)?;
-    if metadata.is_dir() || (trust == Trust::Found && !metadata.is_file()) {
+    let doubtful = |doubt: String| {
+        let advice = trust.advice(file);
+        let message = format!("{doubt}, and it tells what to execute; {advice}");
+        Err(Problem::of_file(file, message))
+    };
+    if trust == Trust::Named {
+        let opened = sys::open(file).map_err(failed)?;
+        return match opened.metadata().map_err(failed)?.is_dir() {
+            true => Err(Problem::of_file(file, "it is no regular file")),
+            false => read_text(file, &opened),
+        };
+    }
+    let Some(name) = file.file_name() else {
+        return Err(Problem::of_file(file, "it is no regular file"));
+    };
+    let opened = match sys::open_found(root, name).map_err(failed)? {
+        Ok(opened) => opened,
+        Err(doubt) => return doubtful(doubt),
+    };
+    if !opened.metadata().map_err(failed)?.is_file() {
         return Err(Problem::of_file(file, "it is no regular file"));
     }
-    if trust == Trust::Found {
-        check_owner(file, &opened)?;
+    match sys::doubt(file, &opened).map_err(|error| Problem::io(file, "ask whose it is", &error))? {
+        Some(doubt) => doubtful(doubt),
+        None => read_text(file, &opened),
     }
-    read_text(file, &opened)
 }
 
-fn check_owner(file: &Path, opened: &File) -> Result<(), Problem> {
-    let doubt = sys::doubt(opened).map_err(|error| Problem::io(file, "ask whose it is", &error))?;
-    let Some(doubt) = doubt else {
-        return Ok(());
-    };
-    Err(Problem::of_file(
-        file,
-        format!(
-            "{doubt}, and it tells what to execute; if you trust it, name it: `--config {}`, or \
-             {VARIABLE}; otherwise `--no-config`",
-            file.display()
-        ),
-    ))
+/// Why a file that was named would not be read if it had been found.
+pub(super) fn doubt(file: &Path, root: &Path) -> Option<String> {
+    let opened = sys::open_found(root, file.file_name()?).ok()?;
+    match opened {
+        Ok(opened) => sys::doubt(file, &opened).ok()?,
+        Err(doubt) => Some(doubt),
+    }
 }
 
 fn read_text(file: &Path, opened: &File) -> Result<String, Problem> {

@@ -1,12 +1,20 @@
 //! By owner and mode.
+//!
+//! Group-writable files are common: many systems give each user a group with nobody else in it, and a umask of 002.
+//! Such a group is no other user. `sshd` of Debian judges `authorized_keys` the same way.
 
 use std::env;
-use std::fs::{File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-const WRITABLE_BY_ALL: u32 = 0o002;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+
+const GROUP: u32 = 0o020;
+const WORLD: u32 = 0o002;
 
 /// Where a user's configurations are.
 pub(super) fn base() -> Option<PathBuf> {
@@ -23,17 +31,167 @@ pub(super) fn open(file: &Path) -> io::Result<File> {
         .open(file)
 }
 
-/// Why it may be somebody else who tells what to execute.
-pub(super) fn doubt(opened: &File) -> io::Result<Option<String>> {
-    let metadata = opened.metadata()?;
-    let (owner, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
-    Ok(if owner != own && owner != 0 {
+/// Opens the file in a directory that no other user can change, or tells why that is in doubt.
+///
+/// The directory is opened once and used by its descriptor: by path, another one could take its place between the
+/// check and the opening. The link, if the file is one, is checked by itself: its target may be a file of this
+/// user's that was written for another directory, whose programs are others.
+pub(super) fn open_found(root: &Path, name: &OsStr) -> io::Result<Result<File, String>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(root, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&dir)?;
+    if let Some(doubt) = Checked::Directory.doubt(&stat, root, dir.as_fd()) {
+        return Ok(Err(doubt));
+    }
+    let path = root.join(name);
+    let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+        if let Some(doubt) = Checked::Link.doubt(&stat, &path, dir.as_fd()) {
+            return Ok(Err(doubt));
+        }
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(&dir, name, flags, Mode::empty())?;
+    Ok(Ok(opened.into()))
+}
+
+/// Why another user may be able to change the file.
+pub(super) fn doubt(file: &Path, opened: &File) -> io::Result<Option<String>> {
+    let stat = rustix::fs::fstat(opened)?;
+    Ok(Checked::File.doubt(&stat, file, opened.as_fd()))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Checked {
+    File,
+    Link,
+    Directory,
+}
+
+impl Checked {
+    fn doubt(self, stat: &Stat, path: &Path, opened: BorrowedFd<'_>) -> Option<String> {
+        let (owner, own) = (stat.st_uid, rustix::process::geteuid().as_raw());
+        let what = match self {
+            Self::File => "it".to_owned(),
+            Self::Link => "the link".to_owned(),
+            Self::Directory => format!("its directory {}", path.display()),
+        };
+        if owner != own && owner != 0 {
+            return Some(format!(
+                "{what} belongs to uid {owner}, and this process is uid {own}"
+            ));
+        }
+        // A link has no mode.
+        let writable = match self {
+            Self::Link => 0,
+            Self::File | Self::Directory => stat.st_mode & (GROUP | WORLD),
+        };
+        let by_group = writable & GROUP != 0
+            && (!is_private_group(stat.st_gid, own) || has_access_list(opened));
+        let (who, remove) = match (writable & WORLD != 0, by_group) {
+            (true, true) => ("everybody", "go-w"),
+            (true, false) => ("everybody", "o-w"),
+            (false, true) => ("its group", "g-w"),
+            (false, false) => return None,
+        };
+        let mode = stat.st_mode & 0o7777;
+        let quoted = path.to_string_lossy();
+        let quoted = shell_words::quote(&quoted);
         Some(format!(
-            "it belongs to uid {owner}, and this process is uid {own}"
+            "{who} can write to {what} (mode {mode:04o}; run `chmod {remove} {quoted}`)"
         ))
-    } else if metadata.mode() & WRITABLE_BY_ALL != 0 {
-        Some("everybody can write to it".to_owned())
-    } else {
-        None
-    })
+    }
+}
+
+/// Returns `true` if the group is known to have no members but this user, or root alone.
+fn is_private_group(group: u32, own: u32) -> bool {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    [own, 0]
+        .into_iter()
+        .any(|uid| is_private_in(&users, &groups, group, uid))
+}
+
+/// [`passwd(5)`](https://man7.org/linux/man-pages/man5/passwd.5.html) and
+/// [`group(5)`](https://man7.org/linux/man-pages/man5/group.5.html). Users of a directory service are in neither,
+/// so their groups are not known to be private.
+fn is_private_in(users: &str, groups: &str, group: u32, uid: u32) -> bool {
+    let number = |field: Option<&&str>| field.and_then(|field| field.parse::<u32>().ok());
+    let mut own_names = Vec::new();
+    let mut is_primary = false;
+    for line in users.lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        let (user, primary) = (number(fields.get(2)), number(fields.get(3)));
+        if user == Some(uid) {
+            own_names.extend(fields.first().copied());
+            is_primary |= primary == Some(group);
+        } else if primary == Some(group) {
+            return false;
+        }
+    }
+    let mut lines = groups
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<&str>>())
+        .filter(|fields| number(fields.get(2)) == Some(group))
+        .peekable();
+    is_primary
+        && lines.peek().is_some()
+        && lines.all(|fields| {
+            let members = fields.get(3).copied().unwrap_or_default();
+            members
+                .split(',')
+                .filter(|member| !member.is_empty())
+                .all(|member| own_names.contains(&member))
+        })
+}
+
+/// Returns `true` unless the file is known to have no access control list. If it has one, the group's bits of the
+/// mode are the most that anybody in the list is permitted.
+fn has_access_list(opened: BorrowedFd<'_>) -> bool {
+    let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    let length = rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0_u8; 0]);
+    !matches!(
+        length,
+        Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_private_in;
+
+    #[test]
+    fn g7_group_is_private_if_no_other_user_is_in_it() {
+        let users = "root:x:0:0::/root:/bin/sh\n\
+                     ann:x:1000:1000::/home/ann:/bin/sh\n\
+                     bob:x:1001:100::/home/bob:/bin/sh\n\
+                     eve:x:1002:100::/home/eve:/bin/sh\n\
+                     dan:x:1003:1003::/home/dan:/bin/sh\n\
+                     cut\n";
+        let groups = "root:x:0:\nann:x:1000:ann\nusers:x:100:\ndan:x:1003:ann,dan\n\
+                      project:x:2000:ann\n";
+        for (group, uid, expected) in [
+            (1000, 1000, true),
+            (0, 0, true),
+            // Another user's private group.
+            (1000, 1001, false),
+            // The primary group of two users.
+            (100, 1001, false),
+            // A private group that another user was added to.
+            (1003, 1003, false),
+            // A group that members may join later.
+            (2000, 1000, false),
+            // Unknown groups and users.
+            (3000, 1000, false),
+            (1000, 4000, false),
+        ] {
+            let found = is_private_in(users, groups, group, uid);
+            assert_eq!(found, expected, "group {group}, uid {uid}");
+        }
+        assert!(!is_private_in("", "", 0, 0));
+        assert!(
+            !is_private_in(users, "", 1000, 1000),
+            "the group is unknown"
+        );
+    }
 }
