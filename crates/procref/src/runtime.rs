@@ -9,6 +9,16 @@ use std::thread;
 
 use crate::error::{Error, Result};
 
+#[cfg_attr(unix, path = "runtime/unix.rs")]
+#[cfg_attr(windows, path = "runtime/windows.rs")]
+mod sys;
+
+/// The standard library's default for a thread's stack.
+const STACK: usize = 2 << 20;
+
+/// Thread-local data of less than this fits on a default stack.
+const LITTLE_THREAD_DATA: usize = 64 << 10;
+
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Runs a future to its end on this thread, with what callbacks may expect around them: a tokio
@@ -20,13 +30,29 @@ pub(crate) fn block_on<F: Future<Output: Send> + Send>(future: F) -> F::Output {
     #[cfg(feature = "tokio")]
     {
         if tokio::runtime::Handle::try_current().is_ok() {
-            return thread::scope(|scope| match scope.spawn(|| run(future)).join() {
-                Ok(output) => output,
-                Err(panic) => std::panic::resume_unwind(panic),
-            });
+            return run_on_scoped_thread(future);
         }
     }
     run(future)
+}
+
+/// Runs a future on its own thread while this one waits; if no thread is available, on this one, without a runtime.
+#[cfg(feature = "tokio")]
+fn run_on_scoped_thread<F: Future<Output: Send> + Send>(future: F) -> F::Output {
+    let future = pin!(future);
+    let future = Mutex::new(future);
+    let locked = || future.lock().unwrap_or_else(PoisonError::into_inner);
+    thread::scope(|scope| {
+        let started = thread_builder("procref").spawn_scoped(scope, || run(locked().as_mut()));
+        match started.map(thread::ScopedJoinHandle::join) {
+            Ok(Ok(output)) => output,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(error) => {
+                tracing::warn!(%error, "no thread to block on: polling on the caller's thread");
+                pollster::block_on(locked().as_mut())
+            }
+        }
+    })
 }
 
 #[cfg(feature = "tokio")]
@@ -76,11 +102,23 @@ pub(crate) fn spawn_blocking(purpose: &'static str, future: BoxFuture<()>) -> Re
 }
 
 fn start_thread(purpose: &'static str, run: impl FnOnce() + Send + 'static) -> Result<()> {
-    thread::Builder::new()
-        .name("procref".to_owned())
+    thread_builder("procref")
         .spawn(run)
         .map(drop)
         .map_err(|source| Error::Thread { purpose, source })
+}
+
+/// A thread of this name, with the stack that it would have without thread-local data.
+pub(crate) fn thread_builder(name: &str) -> thread::Builder {
+    let builder = thread::Builder::new().name(name.to_owned());
+    let data = sys::thread_data_size();
+    if data < LITTLE_THREAD_DATA {
+        return builder;
+    }
+    // What the standard library would use.
+    let chosen = std::env::var("RUST_MIN_STACK").ok();
+    let stack = chosen.and_then(|size| size.parse().ok()).unwrap_or(STACK);
+    builder.stack_size(data.saturating_add(stack))
 }
 
 /// Runs a blocking call on a thread of its own.
@@ -97,19 +135,32 @@ pub(crate) async fn on_thread<T: Send + 'static>(
             slot.0 = Some(output);
             slot.1.take()
         };
-        waker.into_iter().for_each(Waker::wake);
+        waker.into_iter().for_each(wake);
     })?;
     let output = std::future::poll_fn(|context| {
+        // Cloning and dropping a waker may run foreign code, so both happen without the lock.
+        let waker = context.waker().clone();
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         match slot.0.take() {
             Some(output) => Poll::Ready(output),
             None => {
-                slot.1 = Some(context.waker().clone());
+                let replaced = slot.1.replace(waker);
+                drop(slot);
+                drop(replaced);
                 Poll::Pending
             }
         }
     });
     Ok(output.await)
+}
+
+/// Wakes a task. Call this without any lock: a waker is foreign code that may poll at once, or drop handles.
+///
+/// Its panic ends here. Otherwise the tasks after it would never be woken.
+pub(crate) fn wake(waker: Waker) {
+    if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+        tracing::error!("a waker has panicked");
+    }
 }
 
 /// Polls once. For a future that is ready at once if it need not wait.

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::runtime;
 
 /// Who wants to be woken when. Belongs to one process: a forked child has none of its threads.
 #[derive(Debug, Default)]
@@ -39,21 +41,47 @@ impl Timer {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The thread: sleeps until the first is due or a new one comes, and ends with the last.
-    fn run(&self) {
-        let mut queue = self.queue();
-        while let Some(entry) = queue.sleepers.first_entry() {
-            let left = entry.key().0.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                entry.remove().wake();
-            } else {
-                queue = match self.changed.wait_timeout(queue, left) {
-                    Ok((queue, _)) => queue,
-                    Err(poisoned) => poisoned.into_inner().0,
-                };
+    /// The thread: wakes each sleeper that is due, and ends when none is left.
+    ///
+    /// A waker is foreign code. It may poll at once on this thread, and then it sets a time limit here, blocks until
+    /// another time limit is over, or panics. So it is called without the lock, and after another thread has taken over
+    /// the sleepers that remain.
+    fn run(&'static self) {
+        while let Some((waker, is_relieved)) = self.wait_due() {
+            runtime::wake(waker);
+            if is_relieved {
+                return;
             }
         }
-        queue.running = false;
+    }
+
+    /// Waits until a sleeper is due, and removes it. Returns its waker, and `true` if this thread is not the timer's any
+    /// more; `None` if there is no sleeper.
+    fn wait_due(&'static self) -> Option<(Waker, bool)> {
+        let mut queue = self.queue();
+        loop {
+            let Some(entry) = queue.sleepers.first_entry() else {
+                queue.running = false;
+                return None;
+            };
+            let left = entry.key().0.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let waker = entry.remove();
+                // If no thread is available, this one goes on after the waker returns.
+                let stays = !queue.sleepers.is_empty() && self.start().is_err();
+                queue.running = stays || !queue.sleepers.is_empty();
+                return Some((waker, !stays));
+            }
+            queue = match self.changed.wait_timeout(queue, left) {
+                Ok((queue, _)) => queue,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+    }
+
+    fn start(&'static self) -> io::Result<()> {
+        let started = runtime::thread_builder("procref-timer").spawn(|| self.run());
+        started.map(drop)
     }
 }
 
@@ -100,23 +128,28 @@ impl Future for Sleep {
             return Poll::Ready(());
         }
         let timer = (self.timer)();
-        let mut queue = timer.queue();
-        let entry = *self.entry.get_or_insert_with(|| {
-            queue.next += 1;
-            (deadline, queue.next)
-        });
-        queue.sleepers.insert(entry, context.waker().clone());
-        if queue.running {
-            timer.changed.notify_one();
-            return Poll::Pending;
-        }
-        let started = thread::Builder::new()
-            .name("procref-timer".to_owned())
-            .spawn(move || timer.run());
-        match started {
-            Ok(_) => queue.running = true,
-            // What is timed still ends by itself, just not early.
-            Err(error) => tracing::warn!(%error, "no thread for time limits"),
+        // Cloning and dropping a waker may run foreign code, so both happen without the lock.
+        let waker = context.waker().clone();
+        let (replaced, started) = {
+            let mut queue = timer.queue();
+            let entry = *self.entry.get_or_insert_with(|| {
+                queue.next += 1;
+                (deadline, queue.next)
+            });
+            let replaced = queue.sleepers.insert(entry, waker);
+            let started = if queue.running {
+                timer.changed.notify_one();
+                Ok(())
+            } else {
+                timer.start()
+            };
+            queue.running |= started.is_ok();
+            (replaced, started)
+        };
+        drop(replaced);
+        if let Err(error) = started {
+            // The future still ends, but without a time limit.
+            tracing::warn!(%error, "no thread for time limits");
         }
         Poll::Pending
     }
@@ -126,14 +159,18 @@ impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(entry) = self.entry {
             let timer = (self.timer)();
-            timer.queue().sleepers.remove(&entry);
+            let waker = timer.queue().sleepers.remove(&entry);
             timer.changed.notify_one();
+            drop(waker);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, mpsc};
+    use std::task::Wake;
+
     use super::*;
 
     #[test]
@@ -155,5 +192,59 @@ mod tests {
             });
             assert_eq!(slow.await, Some(None));
         });
+    }
+
+    /// Does something when it is woken.
+    struct OnWake<F>(F);
+
+    impl<F: Fn() + Send + Sync + 'static> Wake for OnWake<F> {
+        fn wake(self: Arc<Self>) {
+            (self.0)();
+        }
+    }
+
+    /// Sets a time limit whose end calls `on_wake` on the timer's thread.
+    fn call_after(
+        timer: fn() -> &'static Timer,
+        limit: Duration,
+        on_wake: impl Fn() + Send + Sync + 'static,
+    ) -> Pin<Box<Sleep>> {
+        let waker = Waker::from(Arc::new(OnWake(on_wake)));
+        let deadline = Instant::now().checked_add(limit);
+        let mut sleep = Box::pin(Sleep {
+            timer,
+            deadline,
+            entry: None,
+        });
+        let _ = sleep.as_mut().poll(&mut Context::from_waker(&waker));
+        sleep
+    }
+
+    #[test]
+    fn waker_that_uses_the_timer_at_once_or_panics_holds_up_nothing() {
+        static TIMER: Timer = Timer::new();
+        const SOON: Duration = Duration::from_millis(20);
+        let timer: fn() -> &'static Timer = || &TIMER;
+        let (told, heard) = mpsc::channel();
+        let done = told.clone();
+        // Blocks the thread that wakes until another time limit of the same timer is over.
+        let blocking = call_after(timer, SOON, move || {
+            let never = std::future::pending::<()>();
+            let _ = done.send(pollster::block_on(within(timer, SOON, never)).is_none());
+        });
+        let panicking = call_after(timer, SOON, || panic!("a waker of a test"));
+        // Its waker is dropped, and drops a sleeper of the timer.
+        let kept = call_after(timer, SOON * 1000, || {});
+        let dropping = call_after(timer, SOON, move || {
+            let _ = &kept;
+        });
+        let last = call_after(timer, SOON * 3, move || {
+            let _ = told.send(true);
+        });
+        for _ in 0..2 {
+            assert_eq!(heard.recv_timeout(Duration::from_secs(30)), Ok(true));
+        }
+        drop((blocking, panicking, dropping, last));
+        assert_eq!(TIMER.queue().sleepers.len(), 0);
     }
 }

@@ -350,7 +350,7 @@ impl<W: World> Hold<W> {
             return Ok(());
         };
         // As long as the supervisor needs at most: asking, killing, asking and killing what is left.
-        let limit = 2 * self.config.drop_patience();
+        let limit = self.config.drop_patience().saturating_mul(2);
         if !self.world().gone(running, limit).await? {
             let service = self.service();
             tracing::error!(

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Instance, Kernel, Missing, Object};
 use crate::name::ServiceKey;
+use crate::runtime;
 
 pub(crate) type ObjectOf<W> = <<W as World>::Kernel as Kernel>::Object;
 
@@ -78,9 +79,12 @@ impl Queue {
         std::mem::take(&mut self.wakers)
     }
 
-    fn wake_me(&mut self, waker: &Waker) {
-        if !self.wakers.iter().any(|known| known.will_wake(waker)) {
-            self.wakers.push(waker.clone());
+    /// Keeps a waker. Does not take one that is known already: dropping it may run foreign code, which must not
+    /// happen with the lock held.
+    fn wake_me(&mut self, waker: &mut Option<Waker>) {
+        let new = |waker: &Waker| !self.wakers.iter().any(|known| known.will_wake(waker));
+        if waker.as_ref().is_some_and(new) {
+            self.wakers.extend(waker.take());
         }
     }
 }
@@ -158,6 +162,8 @@ impl<W: World> Seat<W> {
     /// neither is to be had. The instance of the generation `judged` is not good enough.
     pub(crate) async fn place(self: &Arc<Self>, judged: Option<u16>) -> Place<W> {
         std::future::poll_fn(|context| {
+            // Before the lock is taken, and so dropped after it is released.
+            let mut waker = Some(context.waker().clone());
             let mut state = self.state();
             if let Some(current) = state.shareable().filter(|it| judged != Some(it.generation)) {
                 state.handles += 1;
@@ -167,7 +173,7 @@ impl<W: World> Seat<W> {
                 Some(turn) => Poll::Ready(Place::Turn(turn)),
                 None => {
                     // All are woken when it is free: most then share what the first one got.
-                    state.turn.wake_me(context.waker());
+                    state.turn.wake_me(&mut waker);
                     Poll::Pending
                 }
             }
@@ -178,11 +184,13 @@ impl<W: World> Seat<W> {
     /// The turn; waits while somebody has it.
     pub(crate) async fn turn(self: &Arc<Self>) -> Turn<W> {
         std::future::poll_fn(|context| {
+            // Before the lock is taken, and so dropped after it is released.
+            let mut waker = Some(context.waker().clone());
             let mut state = self.state();
             match self.take_turn(&mut state) {
                 Some(turn) => Poll::Ready(turn),
                 None => {
-                    state.turn.wake_me(context.waker());
+                    state.turn.wake_me(&mut waker);
                     Poll::Pending
                 }
             }
@@ -374,7 +382,7 @@ impl<W: World> Turn<W> {
             self.given_back = true;
             state.turn.let_go()
         };
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(runtime::wake);
         true
     }
 }
@@ -391,7 +399,7 @@ impl<W: World> Drop for Turn<W> {
             }
             state.turn.let_go()
         };
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(runtime::wake);
     }
 }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::world::World;
 use crate::error::{Error, Result};
-use crate::runtime::BoxFuture;
+use crate::runtime::{self, BoxFuture};
 
 /// What only a blocking call can wait for, shared by all futures of this process that wait for it.
 ///
@@ -94,7 +94,7 @@ impl Watch {
             state.rounds += 1;
             std::mem::take(&mut state.sleepers)
         };
-        sleepers.into_values().for_each(Waker::wake);
+        sleepers.into_values().for_each(runtime::wake);
     }
 }
 
@@ -109,11 +109,15 @@ impl Future for Sleep<'_> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // Cloning and dropping a waker may run foreign code, so both happen without the lock.
+        let waker = context.waker().clone();
         let mut state = self.watch.state();
         if state.rounds != self.round {
             return Poll::Ready(());
         }
-        state.sleepers.insert(self.number, context.waker().clone());
+        let replaced = state.sleepers.insert(self.number, waker);
+        drop(state);
+        drop(replaced);
         Poll::Pending
     }
 }

@@ -49,8 +49,8 @@ const IN_PLACE: Timespec = Timespec {
 /// Room for mappings that come into being between two looks.
 const SPARE_RANGES: usize = 64;
 
-/// How far from `errno` the rest of a thread's own data may lie, which the libc's functions use.
-const THREAD_DATA: usize = 128 << 10;
+/// How far a thread's own data may reach beyond the two addresses of it that are known.
+const THREAD_DATA_MARGIN: usize = 128 << 10;
 
 /// Arguments of system calls, as wide as registers.
 const NONE: libc::c_long = 0;
@@ -141,7 +141,7 @@ fn raise(
     let mut arena = Arena::new(size).map_err(failed(key, "map memory"))?;
     let keep = [
         arena.range(),
-        Range::around(errno_address(), 0, THREAD_DATA),
+        thread_data(),
         Range::around(arguments.start, arguments.length(), 0),
     ];
     // Read again now that the arena is there: other threads map and unmap memory all the time, and the
@@ -228,11 +228,19 @@ fn arguments() -> Range {
     range().unwrap_or(Range { start: 0, end: 0 })
 }
 
-/// In the memory of the calling thread, which the libc's functions use in the child, too.
-fn errno_address() -> usize {
-    // SAFETY: it takes nothing and returns an address that is valid as long as the thread is.
-    let address = unsafe { libc::__errno_location() };
-    address as usize
+/// The calling thread's own data that the libc's functions use, in the child as well: `errno`, the stack protector's
+/// value, the thread's descriptor.
+///
+/// The data of programs and libraries (`#[thread_local]`, `__thread`) lies between `errno` and the descriptor, and may be
+/// of any size. So everything between the two is kept.
+fn thread_data() -> Range {
+    // SAFETY: no pointers are passed; the result points into the calling thread's data.
+    let errno = unsafe { libc::__errno_location() } as usize;
+    // SAFETY: no pointers are passed. In glibc and musl the result is the address of the thread's descriptor, next to
+    // which the thread pointer points.
+    let descriptor = unsafe { libc::pthread_self() } as usize;
+    let start = errno.min(descriptor);
+    Range::around(start, errno.max(descriptor) - start, THREAD_DATA_MARGIN)
 }
 
 /// Forks twice, so that the supervisor is nobody's child here.

@@ -35,8 +35,10 @@ impl<'a> Watch<'a> {
 
     /// The same for a part of the time.
     pub(in crate::ready) fn at_most(&self, time: Duration) -> Self {
-        let until = Instant::now() + time;
-        Self::new(self.alarm, until.min(self.until))
+        // An instant that the clock cannot tell is later than any other one.
+        let until = Instant::now().checked_add(time);
+        let until = until.map_or(self.until, |until| until.min(self.until));
+        Self::new(self.alarm, until)
     }
 
     pub(in crate::ready) fn is_over(&self) -> bool {

@@ -1,0 +1,74 @@
+//! How much of a new thread's stack its thread-local data takes.
+
+#![expect(
+    unsafe_code,
+    reason = "asking the loader for its programs and libraries"
+)]
+
+use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Returns the size of the thread-local data that each thread begins with.
+///
+/// glibc places it in the memory of the thread's stack. Where it is larger than the stack, no thread can be created;
+/// where it is nearly as large, the thread has too little left.
+pub(super) fn thread_data_size() -> usize {
+    // The loader fixes this size when the program starts. Asking once also keeps forked children away from the loader's
+    // lock, which another thread may have held during the fork.
+    static KNOWN: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+    let known = KNOWN.load(Ordering::Relaxed);
+    if known != usize::MAX {
+        return known;
+    }
+    let mut size = 0_usize;
+    // SAFETY: `add_thread_data` has the type that the loader calls, and `size` lives longer than the call.
+    unsafe { libc::dl_iterate_phdr(Some(add_thread_data), (&raw mut size).cast()) };
+    KNOWN.store(size, Ordering::Relaxed);
+    size
+}
+
+unsafe extern "C" fn add_thread_data(
+    info: *mut libc::dl_phdr_info,
+    _: libc::size_t,
+    size: *mut libc::c_void,
+) -> libc::c_int {
+    // SAFETY: the loader passes a description that is valid during this call.
+    let info = unsafe { &*info };
+    if info.dlpi_phdr.is_null() {
+        return 0;
+    }
+    // SAFETY: the loader has so many program headers there.
+    let headers =
+        unsafe { &*ptr::slice_from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+    for header in headers
+        .iter()
+        .filter(|header| header.p_type == libc::PT_TLS)
+    {
+        let needed = (header.p_memsz as usize).saturating_add(header.p_align as usize);
+        // SAFETY: `size` is the integer of `thread_data_size`, which nothing else uses during this call.
+        let size = unsafe { &mut *size.cast::<usize>() };
+        *size = size.saturating_add(needed);
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    const BIG: usize = 100_000;
+
+    thread_local! {
+        static DATA: [Cell<u8>; BIG] = const { [const { Cell::new(0) }; BIG] };
+    }
+
+    #[test]
+    fn thread_data_size_counts_this_programs_own() {
+        DATA.with(|data| data[BIG - 1].set(1));
+        assert!((BIG..BIG << 10).contains(&thread_data_size()));
+        assert_eq!(thread_data_size(), thread_data_size());
+    }
+}
