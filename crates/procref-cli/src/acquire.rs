@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::output::shown;
 use crate::plan::Plan;
 use crate::setup::{self, Acquired};
+use crate::shell;
 
 /// Services that this process holds, in the order in which they were acquired.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ impl Held {
                 Ok(handle) => held.0.push(Acquired::new(spec, &service, handle)),
                 Err(error) => {
                     held.release()?;
-                    return Err(setup::about_program(spec, error));
+                    return Err(shell::explain(spec, setup::about_program(spec, error)));
                 }
             }
         }

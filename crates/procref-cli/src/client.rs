@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::output;
 use crate::program;
 use crate::setup::{self, Acquired};
+use crate::shell;
 use crate::watch;
 
 #[cfg_attr(unix, path = "client/unix.rs")]
@@ -37,9 +38,16 @@ pub(crate) fn run(words: &Words, held: Held) -> Result<ExitCode> {
     if let Err(error) = held.release() {
         output::error(&error);
     }
+    let found = source.kind() != io::ErrorKind::NotFound;
+    let (program, arguments) = (command.get_program(), command.get_args());
+    let hint = match found {
+        true => None,
+        false => shell::about_client(program, &arguments.collect::<Vec<_>>()),
+    };
     Err(Error::Client {
-        program: command.get_program().to_string_lossy().into_owned(),
-        found: source.kind() != io::ErrorKind::NotFound,
+        program: program.to_string_lossy().into_owned(),
+        found,
+        hint: hint.map_or_else(String::new, |hint| format!("; {hint}")),
         source,
     })
 }

@@ -93,12 +93,18 @@ pub(crate) enum Error {
     },
 
     /// The client of `run` could not be executed.
-    #[error("could not execute the client `{program}`: {source}")]
+    #[error("could not execute the client `{program}`: {source}{hint}")]
     Client {
         program: String,
         found: bool,
+        /// What to write instead, if it was written for a shell.
+        hint: String,
         source: io::Error,
     },
+
+    /// An error about a service, with what the command line knows of its cause.
+    #[error("{error}\nhint: {advice}")]
+    Advised { error: Box<Error>, advice: String },
 
     /// Reading or writing what is not a service's.
     #[error("could not {doing}: {source}")]
@@ -126,6 +132,7 @@ impl Error {
             Self::Service(procref::Error::NoStart { .. }) | Self::NotRunning { .. } => NOT_RUNNING,
             Self::Service(procref::Error::Held { .. }) | Self::Held(_) => HELD,
             Self::TooLate { .. } | Self::BeforeProgram { late: true, .. } => TOO_LATE,
+            Self::Advised { error, .. } => error.code(),
             Self::Client { found: true, .. } => CLIENT_NOT_EXECUTABLE,
             Self::Client { found: false, .. } => CLIENT_NOT_FOUND,
             Self::Ended { .. }

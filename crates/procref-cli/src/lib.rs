@@ -23,6 +23,7 @@ mod program;
 mod recipes;
 mod report;
 mod setup;
+mod shell;
 mod spec;
 mod table;
 mod values;

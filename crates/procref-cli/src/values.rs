@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use procref::{Ready, StopSignal};
 
+use crate::shell;
+
 #[cfg_attr(unix, path = "values/unix.rs")]
 #[cfg_attr(windows, path = "values/windows.rs")]
 mod sys;
@@ -31,14 +33,16 @@ pub(crate) fn signal(text: &str) -> Result<StopSignal, String> {
         .map_err(|error: procref::Error| error.to_string())
 }
 
-/// Program and arguments, quoted as in a shell. No shell looks at them: `$`, `|`, `>` and `*` are what
-/// they are, and on Windows so is `\`.
+/// Program and arguments, quoted as in a shell. No shell reads them: `$` and `*` are what they are, and on
+/// Windows so is `\`. Operators that are not quoted, such as `|` and `>`, are errors.
 pub(crate) fn words(text: &str) -> Result<Vec<String>, String> {
-    let words = shell_words::split(&sys::shell(text)).map_err(|error| error.to_string())?;
-    match words.first().is_none_or(String::is_empty) {
-        true => Err("it names no program".to_owned()),
-        false => Ok(words),
+    let text = sys::shell(text);
+    let words = shell_words::split(&text).map_err(|error| error.to_string())?;
+    if words.first().is_none_or(String::is_empty) {
+        return Err("it names no program".to_owned());
     }
+    shell::check(&text, &words)?;
+    Ok(words)
 }
 
 /// [`words`], as the system wants them.

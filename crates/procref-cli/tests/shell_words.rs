@@ -1,0 +1,218 @@
+//! Commands that are written for a shell: procref executes programs without one, and says so.
+
+#![cfg(target_os = "linux")]
+
+mod project;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use project::Corner;
+
+/// Commands that only a shell can run.
+const FOR_A_SHELL: [&str; 14] = [
+    "cd /tmp && sleep 600",
+    "cd /tmp",
+    "PORT={port} sleep 600",
+    "exec sleep 600 >/dev/null",
+    "./a.sh | cat",
+    "sleep 600 &",
+    "sleep 1; sleep 600 ; sleep 1",
+    "sleep 600 > file",
+    "sleep 600 2>&1",
+    "sleep 600 </dev/null",
+    "export A=b",
+    "source env.sh",
+    "sleep 600 || true",
+    "sh -c sleep 600 && true",
+];
+
+#[test]
+fn command_for_a_shell_is_refused_wherever_it_is_written() {
+    let corner = Corner::new();
+    let project = corner.project("app", "");
+    for command in FOR_A_SHELL {
+        let refused = |args: &[&str], expected: i32| {
+            let (code, said) = project.failure(args);
+            assert_eq!(code, expected, "{command}: {said}");
+            for part in ["no shell reads it", "sh -c"] {
+                assert!(said.contains(part), "{command}: {part}: {said}");
+            }
+        };
+        refused(
+            &["run", "--no-config", "x", "--start", command, "--", "true"],
+            125,
+        );
+        refused(&["pin", "--no-config", "x", "--start", command], 2);
+        let ready = format!("cmd:{command}");
+        refused(
+            &[
+                "pin",
+                "--no-config",
+                "x",
+                "--start",
+                "sleep 9",
+                "--ready",
+                &ready,
+            ],
+            2,
+        );
+        for config in [
+            format!("start = {command:?}"),
+            format!("start = 'sleep 9'\ndata = 'd'\ninit = {command:?}"),
+            format!("start = 'sleep 9'\nready = {ready:?}"),
+        ] {
+            project.configure(&format!("[services.x]\n{config}\n"));
+            refused(&["pin", "x"], 2);
+            let (_, said) = project.failure(&["pin", "x"]);
+            assert!(said.contains("procref.toml:"), "it names the place: {said}");
+        }
+    }
+}
+
+#[test]
+fn advice_for_the_working_directory_and_variables_names_the_option() {
+    let corner = Corner::new();
+    let project = corner.project("app", "");
+    for (command, option) in [
+        ("cd /tmp", "--cwd"),
+        ("A=b sleep 9", "--env"),
+        ("export A=b", "--env"),
+    ] {
+        let (_, said) = project.failure(&["pin", "x", "--start", command]);
+        assert!(said.contains(option), "{command}: {said}");
+    }
+}
+
+#[test]
+fn error_of_a_failed_start_names_the_word_that_no_shell_has_read() {
+    let corner = Corner::new();
+    let project = corner.project("app", "");
+    for (command, word) in [
+        ("sleep $TIME", "`$TIME`"),
+        ("sleep ${TIME}", "`${TIME}`"),
+        ("sleep $(cat time)", "`$(cat`"),
+        ("sleep `cat", ""),
+        ("cat *.none", "`*.none`"),
+        ("~/bin/server", "`~/bin/server`"),
+        ("sleep x;", "`x;`"),
+        ("'sleep 600'", "one word with spaces"),
+    ] {
+        let (_, said) = project.failure(&["pin", "x", "--ready", "log:never", "--start", command]);
+        if word.is_empty() {
+            assert!(!said.contains("hint:"), "{command}: {said}");
+            continue;
+        }
+        let hint = said.lines().find(|line| line.starts_with("hint: "));
+        let hint = hint.unwrap_or_else(|| panic!("{command}: {said}"));
+        assert!(
+            hint.contains(word) && hint.contains("sh -c"),
+            "{command}: {said}"
+        );
+    }
+    // The same behind what comes before the program, and in an array.
+    for config in [
+        "data = 'd'\nstart = 'sleep $TIME'",
+        "data = 'd'\nstart = 'sleep 600'\ninit = 'false $TIME'",
+        "start = ['sleep', '$TIME']",
+        "start = ['sleep 600']",
+        "start = ['cd', '/tmp']",
+        "start = ['sleep', 'x', '&&', 'true']",
+    ] {
+        project.configure(&format!("[services.x]\n{config}\nready = 'log:never'\n"));
+        let (code, said) = project.failure(&["pin", "x"]);
+        assert_eq!(code, 1, "{config}: {said}");
+        assert!(said.contains("\nhint: "), "{config}: {said}");
+        let _ = fs::remove_dir_all(project.dir.join("d"));
+    }
+    // A shell has read these.
+    for command in [
+        "sh -c 'exit $CODE'",
+        "bash -c 'cd * && false'",
+        "false a=b 'x y'",
+    ] {
+        let (_, said) = project.failure(&["pin", "x", "--ready", "log:never", "--start", command]);
+        assert!(!said.contains("hint:"), "{command}: {said}");
+    }
+}
+
+#[test]
+fn words_that_are_quoted_or_in_an_array_reach_the_program() {
+    let corner = Corner::new();
+    let project = corner.project("app", "");
+    let script = "printf '%s\\n' \"$@\" >words; echo ready; exec sleep 600";
+    let words = [
+        "&&", "a|b", ">", "2>&1", ";", "$HOME", "A=b", "cd", "*", "~/x",
+    ];
+    let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+    let text = format!("sh -c {} sh {}", shell_quoted(script), quoted.join(" "));
+    let array = [&["sh", "-c", script, "sh"][..], &words].concat();
+    for start in [format!("{text:?}"), format!("{array:?}")] {
+        project.configure(&format!(
+            "[services.x]\nstart = {start}\nready = 'log:ready'\n"
+        ));
+        project.output(&["run", "x", "--", "true"]);
+        let written = fs::read_to_string(project.dir.join("words")).expect("the words");
+        assert_eq!(written.lines().collect::<Vec<_>>(), words, "{start}");
+    }
+}
+
+fn shell_quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+#[test]
+fn client_that_is_written_for_a_shell_gets_advice() {
+    let corner = Corner::new();
+    let project = corner.project(
+        "app",
+        "[services.x]\nstart = 'sleep 600'\nready = 'started'\n",
+    );
+    for (client, advice) in [
+        (&["echo hello"][..], "`-- echo hello` without the quotes"),
+        (&["echo  hello", "you"], "one word with spaces"),
+        (
+            &["A=b", "echo", "two words"],
+            "`-- env A=b echo 'two words'`",
+        ),
+        (&["cd", "/tmp"], "`cd /tmp`"),
+        (&["export", "A=b"], "command of shells"),
+        (&["~/bin/x"], "no shell reads it"),
+        (&["$EDITOR"], "no shell reads it"),
+        (&["x;", "y"], "no shell reads it"),
+        (&["no-such-program"], ""),
+    ] {
+        let (code, said) = project.failure(&[&["run", "x", "--"], client].concat());
+        assert_eq!(code, 127, "{client:?}: {said}");
+        match advice {
+            "" => assert!(!said.contains("shell"), "{client:?}: {said}"),
+            "`cd /tmp`" => assert!(said.contains("sh -c"), "{client:?}: {said}"),
+            _ => assert!(said.contains(advice), "{client:?}: {said}"),
+        }
+    }
+}
+
+#[test]
+fn program_whose_path_has_spaces_is_executed() {
+    let corner = Corner::new();
+    let project = corner.project(
+        "an app",
+        "[services.x]\nstart = ['./a server']\nready = 'log:up'\n",
+    );
+    for (name, script) in [
+        ("a server", "#!/bin/sh\necho up; exec sleep 600\n"),
+        ("a client", "#!/bin/sh\necho \"$1\"\n"),
+        ("a broken one", "#!/no/such/interpreter\n"),
+    ] {
+        let file = project.dir.join(name);
+        fs::write(&file, script).expect("a program");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("executable");
+    }
+    assert_eq!(
+        project.output(&["run", "x", "--", "./a client", "hello"]),
+        "hello\n"
+    );
+    let (code, said) = project.failure(&["run", "x", "--", "./a broken one"]);
+    assert_eq!(code, 127);
+    assert!(!said.contains("one word"), "the path is right: {said}");
+}
