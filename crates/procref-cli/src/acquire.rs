@@ -17,6 +17,7 @@ use crate::output::shown;
 use crate::plan::Plan;
 use crate::setup::{self, Acquired};
 use crate::shell;
+use crate::signals::Unsuspended;
 
 /// Services that this process holds, in the order in which they were acquired.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(crate) struct Held(Vec<Acquired>);
 impl Held {
     /// Acquires what the service needs, and the service.
     pub(crate) fn new(globals: &Globals, plan: &Plan) -> Result<Self> {
+        let _unsuspended = Unsuspended::begin();
         let mut held = Self(Vec::new());
         for spec in plan.dependencies.iter().chain([&plan.service]) {
             let service = spec.build()?;
@@ -51,6 +53,7 @@ impl Held {
 
     /// Lets go, of the last one first.
     pub(crate) fn release(self) -> Result<()> {
+        let _unsuspended = Unsuspended::begin();
         let mut released = Ok(());
         for acquired in self.0.into_iter().rev() {
             // All of them, whatever the first failure is.

@@ -122,6 +122,10 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) watch_client: bool,
 
+    /// Return only when the service has stopped, if this was its last client
+    #[arg(long, requires = "watch_client")]
+    pub(crate) wait_stopped: bool,
+
     /// Fill in {port}, {pid}, {name} and {dir} wherever they stand in the client's words
     ///
     /// Without this they are filled in where a port, a pid or a path stands: -p {port}, localhost:{port},

@@ -24,6 +24,8 @@ mod recipes;
 mod report;
 mod setup;
 mod shell;
+#[cfg_attr(windows, path = "signals/windows.rs")]
+mod signals;
 mod spec;
 mod table;
 mod values;

@@ -5,13 +5,21 @@
 //! under it. Passing on this process's reference is not possible: the kernel counts by process. Having the
 //! client killed along with this process (`PR_SET_PDEATHSIG`) would take an answer from people that is
 //! theirs.
+//!
+//! # Which processes are the client's
+//!
+//! This process is a subreaper, or a container's first process, so every process below it that loses its parent
+//! becomes its child. Among them are the supervisors of services that were started below, and services whose
+//! supervisor was killed. Those are not the client's: others may hold such a service, and a service that this
+//! process holds ends only after this process has released it. To wait for them would be to wait for oneself. So
+//! they are neither waited for nor signalled. [`procref::is_managed`] tells them from the client's processes.
 
 use std::env;
 use std::fs;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{self, Command, ExitCode, ExitStatus};
 
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, WaitOptions};
 use signal_hook::consts::{
     SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH,
 };
@@ -19,56 +27,132 @@ use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::origin::WithOrigin;
 use signal_hook::low_level::siginfo::{Cause, Origin};
 
-use crate::acquire::Held;
 use crate::error::{Error, Result};
+use crate::signals;
 
-/// Set in the child that becomes the client.
+/// Set in the child that becomes the client; to [`IGNORES_CHILDREN`] if the client ignores SIGCHLD.
 pub(crate) const WATCHED: &str = "PROCREF_WATCHED";
+
+const IGNORES_CHILDREN: &str = "ignores-children";
 
 const FORWARDED: [i32; 8] = [
     SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT,
 ];
 
-/// Whether there is such a thing here.
-pub(crate) fn check() -> Result<()> {
-    Ok(())
+/// What else a container's stop signal may be: systemd's is SIGRTMIN+3, LXC's SIGPWR. Any other process would be
+/// ended by them.
+fn forwarded_by_first_process() -> impl Iterator<Item = i32> {
+    let realtime = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    realtime.chain([libc::SIGALRM, libc::SIGIO, libc::SIGPWR])
 }
 
-/// Whether this process is the one that becomes the client.
+/// Returns `true` if this process is the one that becomes the client.
 pub(crate) fn is_watched() -> bool {
     env::var_os(WATCHED).is_some()
 }
 
-pub(crate) fn run(held: Held) -> Result<ExitCode> {
-    // What the client leaves without a parent becomes a child of this process.
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-        .map_err(|error| Error::io("become the parent of what the client leaves", error.into()))?;
-    // Before there is a child whose end could be missed.
-    let mut signals = SignalsInfo::<WithOrigin>::new(FORWARDED.into_iter().chain([SIGCHLD]))
-        .map_err(|error| Error::io("listen to signals", error))?;
-    let mut words = env::args_os();
-    let mut command = Command::new("/proc/self/exe");
-    if let Some(own) = words.next() {
-        command.arg0(own);
-    }
-    let child = command.args(words).env(WATCHED, "1").spawn();
-    let child = child.map_err(|error| Error::io("start the client's process", error))?;
-    let mut family = Family::new(child.id());
-    for signal in &mut signals {
-        // Whatever it is: a signal to a client that has ended, unnoticed so far, would be lost to those
-        // it has left.
-        if family.bury() {
-            break;
-        }
-        if signal.signal != SIGCHLD && is_for_client(&signal) {
-            family.signal(signal.signal);
-        }
-    }
-    held.release()?;
-    Ok(family.code())
+/// Returns `true` if this process is the first one of its pid namespace: when it ends, the kernel kills all
+/// others in there.
+pub(crate) fn is_first_process() -> bool {
+    process::id() == 1
 }
 
-/// Whether somebody has sent it to this process alone, as far as can be told. What the terminal sends, it
+/// Makes the dispositions of signals what the client is to have. For the process that becomes the client.
+pub(crate) fn restore_signals() -> Result<()> {
+    if env::var_os(WATCHED).is_some_and(|how| how == IGNORES_CHILDREN) {
+        signals::ignore(SIGCHLD).map_err(|error| Error::io("ignore SIGCHLD", error))?;
+    }
+    Ok(())
+}
+
+/// A process that is to be the client's parent.
+pub(crate) struct Watcher {
+    signals: Option<SignalsInfo<WithOrigin>>,
+    ignores_children: bool,
+}
+
+impl Watcher {
+    /// Call this before the service is acquired.
+    ///
+    /// A namespace's first process has no default actions: a signal without a handler is lost. So there the signals of
+    /// the start are kept for the client. Elsewhere they end this process during the start, as they do without
+    /// `--watch-client`.
+    pub(crate) fn new() -> Result<Self> {
+        let ignores_children = signals::is_ignored(SIGCHLD);
+        let signals = is_first_process().then(listen).transpose()?;
+        Ok(Self {
+            signals,
+            ignores_children,
+        })
+    }
+
+    /// Runs the client, and returns when no process of the client's is left.
+    pub(crate) fn watch(self) -> Result<Ended> {
+        // What the client leaves without a parent becomes a child of this process.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(|error| {
+            Error::io("become the parent of what the client leaves", error.into())
+        })?;
+        // Before there is a child whose end could be missed.
+        let mut signals = match self.signals {
+            Some(signals) => signals,
+            None => listen()?,
+        };
+        let mut words = env::args_os();
+        let mut command = Command::new("/proc/self/exe");
+        if let Some(own) = words.next() {
+            command.arg0(own);
+        }
+        let how = match self.ignores_children {
+            true => IGNORES_CHILDREN,
+            false => "1",
+        };
+        let child = command.args(words).env(WATCHED, how).spawn();
+        let child = child.map_err(|error| Error::io("start the client's process", error))?;
+        let mut family = Family::new(child.id());
+        for signal in &mut signals {
+            // Whatever it is: a signal to a client that has ended, unnoticed so far, would be lost to those
+            // it has left.
+            if family.reap() {
+                break;
+            }
+            if signal.signal != SIGCHLD && is_for_client(&signal) {
+                family.signal(signal.signal);
+            }
+        }
+        Ok(Ended(family.ended))
+    }
+}
+
+/// Handles the signals that are passed on, and the ends of children. A signal that was ignored stays ignored, in
+/// this process and, because `exec` keeps that, in the client. SIGCHLD cannot: the kernel would keep no exit status.
+fn listen() -> Result<SignalsInfo<WithOrigin>> {
+    let more = is_first_process().then(forwarded_by_first_process);
+    let forwarded = FORWARDED.into_iter().chain(more.into_iter().flatten());
+    let handled = forwarded.filter(|&signal| !signals::is_ignored(signal));
+    SignalsInfo::<WithOrigin>::new(handled.chain([SIGCHLD]))
+        .map_err(|error| Error::io("listen to signals", error))
+}
+
+/// How the client has ended.
+pub(crate) struct Ended(Option<ExitStatus>);
+
+impl Ended {
+    /// The exit code of `run`: the client's, or 128 and the signal that killed it.
+    pub(crate) fn code(&self) -> ExitCode {
+        let Some(status) = self.0 else {
+            return ExitCode::FAILURE;
+        };
+        let code = status
+            .code()
+            .or_else(|| status.signal().map(|signal| 128 + signal));
+        ExitCode::from(
+            code.and_then(|code| u8::try_from(code).ok())
+                .unwrap_or(u8::MAX),
+        )
+    }
+}
+
+/// Returns `true` if the signal was sent to this process alone, as far as can be told. What the terminal sends, it
 /// sends to the client as well, which must not get it twice.
 fn is_for_client(signal: &Origin) -> bool {
     !matches!(signal.cause, Cause::Kernel)
@@ -89,8 +173,11 @@ impl Family {
         }
     }
 
-    /// Takes note of all who have ended; true if nobody is left.
-    fn bury(&mut self) -> bool {
+    /// Reaps all children that have ended. Returns `true` if the client and all that it has left are among them.
+    ///
+    /// A process becomes a child of this one before its dead parent can be reaped. So if no child is left except
+    /// managed processes, no process of the client's is left anywhere.
+    fn reap(&mut self) -> bool {
         loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
@@ -98,7 +185,8 @@ impl Family {
                         self.ended = Some(ExitStatus::from_raw(status.as_raw()));
                     }
                 }
-                Ok(None) => return false,
+                // The end of a child that was alive in `wait` and is none any more is a signal that comes next.
+                Ok(None) => return self.ended.is_some() && left_by_client().is_empty(),
                 Err(rustix::io::Errno::INTR) => {}
                 // There is no child any more.
                 Err(_) => return true,
@@ -106,34 +194,29 @@ impl Family {
         }
     }
 
-    /// To the client; when that has ended, to those of its descendants that have become this process's
-    /// children. None of them can have got another one's pid: only this process buries them.
+    /// Sends a signal to the client; when that has ended, to those of its descendants that have become this
+    /// process's children. None of them can have got another one's pid: only this process reaps them.
     fn signal(&self, number: i32) {
-        let Some(signal) = Signal::from_named_raw(number) else {
-            return;
-        };
         let living = match self.ended {
             None => vec![self.client],
-            Some(_) => children(),
+            Some(_) => left_by_client(),
         };
         for pid in living {
             // It may have ended right now.
-            let _ = rustix::process::kill_process(pid, signal);
+            let _ = signals::send(pid, number);
         }
     }
+}
 
-    fn code(&self) -> ExitCode {
-        let Some(status) = self.ended else {
-            return ExitCode::FAILURE;
-        };
-        let code = status
-            .code()
-            .or_else(|| status.signal().map(|signal| 128 + signal));
-        ExitCode::from(
-            code.and_then(|code| u8::try_from(code).ok())
-                .unwrap_or(u8::MAX),
-        )
-    }
+/// The children of this process that the client has left.
+fn left_by_client() -> Vec<Pid> {
+    let mut left = children();
+    left.retain(|pid| {
+        let pid = pid.as_raw_nonzero().get().unsigned_abs();
+        // If that cannot be told, the child is watched.
+        !procref::is_managed(pid).unwrap_or(false)
+    });
+    left
 }
 
 /// The children of this process, whichever of its threads they are of.

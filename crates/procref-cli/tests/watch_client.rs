@@ -4,10 +4,10 @@
 
 mod stage;
 
-use procref_testkit::deadline;
 use procref_testkit::observe::Identity;
+use procref_testkit::{deadline, kernel};
 use rustix::process::Signal;
-use stage::{Holder, Running, Stage, finish};
+use stage::{Holder, PROCREF, Running, Stage, finish, text};
 
 fn watched(stage: &Stage, script: &str) -> Running {
     let mut command = stage.procref("db");
@@ -138,4 +138,391 @@ fn the_client_does_not_see_how_it_came_about() {
     assert_eq!(running.line(), "end db");
     assert_eq!(running.wait().code(), Some(0));
     stage.ends("db", 1);
+}
+
+/// The words of a `procref` that starts a service of its own, for the shell.
+fn shell_words(stage: &Stage, words: &[&str], name: &str) -> String {
+    let service = stage.service(name);
+    let words = words
+        .iter()
+        .copied()
+        .chain(service.iter().map(String::as_str));
+    shell_words::join([PROCREF].into_iter().chain(words))
+}
+
+#[test]
+fn g3_watcher_returns_when_the_client_has_restarted_its_service() {
+    let stage = Stage::new();
+    let again = shell_words(&stage, &["run", "db"], "db");
+    let dead = "kill -9 $PROCREF_PID; while kill -0 $PROCREF_PID 2>/dev/null; do sleep 0.01; done";
+    let script = format!("{dead}; {again} -- echo inner");
+    let mut running = watched(&stage, &script);
+    assert_eq!(running.line(), "inner");
+    assert_eq!(running.wait().code(), Some(0));
+    stage.all_is_gone();
+    let history = stage.history("db");
+    assert_eq!(
+        history.len(),
+        3,
+        "two starts, and an orderly stop: {history:?}"
+    );
+}
+
+#[test]
+fn watcher_returns_while_services_that_were_started_below_go_on() {
+    let stage = Stage::new();
+    // Registers the names.
+    for name in ["pinned", "lingering", "held"] {
+        stage.procref(name);
+    }
+    let pin = shell_words(&stage, &["pin", "pinned"], "pinned");
+    let linger = shell_words(&stage, &["run", "lingering", "--linger", "1h"], "lingering");
+    let held = shell_words(&stage, &["run", "held"], "held");
+    let script = format!("{pin}; {linger} -- true; {held} -- echo inner; read -r line; exit 5");
+    let mut running = watched(&stage, &script);
+    assert_eq!(running.line(), "inner");
+    let holder = stage.hold("held", &stage.service("held"));
+    let services = ["pinned", "lingering", "held"].map(|name| stage.instance(name));
+    running.say("go\n");
+    assert_eq!(running.wait().code(), Some(5));
+    assert!(services.iter().all(|service| service.is_live()));
+    holder.leave();
+    stage.out("pinned", &["stop", "pinned"]);
+    stage.out("lingering", &["stop", "lingering"]);
+    services.iter().for_each(|service| service.wait_gone());
+    stage.ends("pinned", 1);
+}
+
+#[test]
+fn g3_watcher_returns_without_a_service_whose_supervisor_was_killed() {
+    let stage = Stage::new();
+    let inner = shell_words(&stage, &["run", "other"], "other");
+    let script = format!("{inner} -- sh -c 'echo inner; read -r line'; exit 5");
+    stage.procref("other");
+    let mut running = watched(&stage, &script);
+    assert_eq!(running.line(), "inner");
+    let holder = stage.hold("other", &stage.service("other"));
+    let status = stage.json("other", &["status", "other", "--json"]);
+    let supervisor = status["supervisor"]
+        .as_u64()
+        .and_then(|pid| u32::try_from(pid).ok());
+    let supervisor = Identity::of(supervisor.expect("a supervisor")).expect("it lives");
+    let service = stage.instance("other");
+    supervisor.kill();
+    supervisor.wait_gone();
+    let watcher = running.identity().pid.to_string();
+    deadline::until_true("the service is the watcher's child", || {
+        service
+            .status("PPid")
+            .is_some_and(|ppid| ppid.trim() == watcher)
+    });
+    running.say("go\n");
+    assert_eq!(running.wait().code(), Some(5));
+    assert!(service.is_live(), "others hold it");
+    // Starts another supervisor for it.
+    stage.hold("other", &stage.service("other")).leave();
+    holder.leave();
+    service.wait_gone();
+}
+
+#[test]
+fn g5_watcher_signals_no_service_that_was_started_below() {
+    let stage = Stage::new();
+    stage.procref("other");
+    let pin = shell_words(&stage, &["pin", "other"], "other");
+    let script = format!("{pin}; setsid sh -c 'echo $$; exec sleep 3600' & exit 5");
+    let mut running = watched(&stage, &script);
+    let daemon: u32 = running.line().parse().expect("a pid");
+    let daemon = Identity::of(daemon).expect("it lives");
+    let watcher = running.identity();
+    deadline::until_true("the daemon is procref's child", || {
+        let parent = daemon.status("PPid");
+        parent.is_some_and(|ppid| ppid.trim() == watcher.pid.to_string())
+    });
+    let other = stage.instance("other");
+    watcher.signal(Signal::TERM);
+    daemon.wait_gone();
+    assert_eq!(running.wait().code(), Some(5));
+    assert!(other.is_live());
+    assert_eq!(
+        stage.history("other").len(),
+        1,
+        "it was started, and not told to stop"
+    );
+    stage.out("other", &["stop", "other"]);
+}
+
+#[test]
+fn watcher_waits_for_a_program_that_calls_itself_a_supervisor() {
+    let stage = Stage::new();
+    let sleep = std::env::split_paths(&std::env::var_os("PATH").expect("a PATH"))
+        .map(|dir| dir.join("sleep"))
+        .find(|path| path.is_file())
+        .expect("a program to copy");
+    let named = stage.path("procref: x");
+    std::fs::copy(sleep, &named).expect("a copy");
+    let script = format!(
+        "setsid sh -c 'echo $$; exec \"{}\" 3600' & exit 5",
+        text(&named)
+    );
+    let mut running = watched(&stage, &script);
+    let daemon: u32 = running.line().parse().expect("a pid");
+    let daemon = Identity::of(daemon).expect("it lives");
+    let watcher = running.identity();
+    deadline::until_true("the program is executed, and procref's child", || {
+        let is =
+            |field: &str, value: &str| daemon.status(field).is_some_and(|it| it.trim() == value);
+        is("PPid", &watcher.pid.to_string()) && is("Name", "procref: x")
+    });
+    assert!(!procref::is_managed(daemon.pid).expect("/proc"));
+    assert!(stage.instance("db").is_live());
+    watcher.signal(Signal::TERM);
+    daemon.wait_gone();
+    assert_eq!(running.wait().code(), Some(5));
+    stage.ends("db", 1);
+}
+
+/// `procref run --watch-client` with these signals ignored, as a script's shell or `nohup` has it executed.
+fn watched_ignoring(stage: &Stage, signals: &str, mode: &[&str], script: &str) -> Running {
+    stage.procref("db");
+    let mut command = stage.bare("env");
+    command
+        .arg(format!("--ignore-signal={signals}"))
+        .arg(PROCREF);
+    command.args(mode).args(stage.service("db"));
+    Running::new(command.args(["--", "sh", "-c", script]))
+}
+
+#[test]
+fn ignored_signals_stay_ignored_in_procref_and_the_client() {
+    const IGNORED: [(&str, Signal); 7] = [
+        ("HUP", Signal::HUP),
+        ("INT", Signal::INT),
+        ("QUIT", Signal::QUIT),
+        ("TERM", Signal::TERM),
+        ("USR1", Signal::USR1),
+        ("USR2", Signal::USR2),
+        ("WINCH", Signal::WINCH),
+    ];
+    let stage = Stage::new();
+    let names = IGNORED.map(|(name, _)| name).join(",");
+    for mode in [&["run", "db"][..], &["run", "db", "--watch-client"]] {
+        let script = "grep SigIgn /proc/self/status; read -r line; exit 5";
+        let mut running = watched_ignoring(&stage, &names, mode, script);
+        let line = running.line();
+        let mask = line.split_whitespace().nth(1).expect("a mask");
+        let mask = u64::from_str_radix(mask, 16).expect("a number");
+        let service = stage.instance("db");
+        let of_service = service.status("SigIgn").expect("it lives");
+        let of_service = u64::from_str_radix(of_service.trim(), 16).expect("a number");
+        for (name, signal) in IGNORED {
+            let bit = 1 << (signal.as_raw() - 1);
+            assert_ne!(mask & bit, 0, "the client ignores {name}: {line}");
+            assert_eq!(of_service & bit, 0, "the service does not ignore {name}");
+            running.identity().signal(signal);
+        }
+        running.say("go\n");
+        assert_eq!(running.wait().code(), Some(5), "{mode:?}");
+        service.wait_gone();
+    }
+    stage.all_is_gone();
+}
+
+#[test]
+fn signals_that_are_not_ignored_are_passed_on_beside_ignored_ones() {
+    let stage = Stage::new();
+    let script = "trap 'exit 9' TERM; echo here; while :; do sleep 0.05; done";
+    let mode = ["run", "db", "--watch-client"];
+    let mut running = watched_ignoring(&stage, "HUP", &mode, script);
+    assert_eq!(running.line(), "here");
+    running.identity().signal(Signal::HUP);
+    running.identity().signal(Signal::TERM);
+    assert_eq!(running.wait().code(), Some(9));
+    stage.ends("db", 1);
+}
+
+#[test]
+fn client_ignores_sigchld_and_its_status_is_passed_on() {
+    let stage = Stage::new();
+    let mode = ["run", "db", "--watch-client"];
+    assert_eq!(
+        watched_ignoring(&stage, "CHLD", &mode, "exit 5")
+            .wait()
+            .code(),
+        Some(5)
+    );
+    // A shell handles SIGCHLD itself.
+    let mut command = stage.bare("env");
+    command.args(["--ignore-signal=CHLD", PROCREF]).args(mode);
+    command
+        .args(stage.service("db"))
+        .args(["--", "grep", "SigIgn", "/proc/self/status"]);
+    let done = finish(&mut command);
+    let mask = done.out.split_whitespace().nth(1).expect("a mask");
+    let mask = u64::from_str_radix(mask, 16).expect("a number");
+    assert_ne!(mask & 1 << (libc::SIGCHLD - 1), 0, "{done:?}");
+    stage.ends("db", 2);
+}
+
+/// The command line of `--wait-stopped`.
+fn waiting(
+    stage: &Stage,
+    command: &mut std::process::Command,
+    options: &[&str],
+    script: &str,
+) -> Running {
+    command.args(["run", "db", "--watch-client", "--wait-stopped"]);
+    command.args(options).args(stage.service("db"));
+    Running::new(command.args(["--", "sh", "-c", script]))
+}
+
+#[test]
+fn wait_stopped_returns_after_the_service_with_the_clients_code() {
+    let stage = Stage::new();
+    for options in [&[][..], &["--linger", "1h"]] {
+        let mut running = waiting(
+            &stage,
+            &mut stage.procref("db"),
+            options,
+            "echo held; read -r line; exit 7",
+        );
+        assert_eq!(running.line(), "held");
+        let service = stage.instance("db");
+        running.say("go\n");
+        assert_eq!(running.wait().code(), Some(7), "{options:?}");
+        assert!(!service.is_live(), "{options:?}");
+    }
+    stage.ends("db", 2);
+}
+
+#[test]
+fn wait_stopped_returns_at_once_when_others_hold_the_service_or_it_is_pinned() {
+    let stage = Stage::new();
+    let script = "echo held; read -r line; exit 7";
+    let mut running = waiting(&stage, &mut stage.procref("db"), &[], script);
+    assert_eq!(running.line(), "held");
+    let other = stage.hold("db", &stage.service("db"));
+    let service = stage.instance("db");
+    running.say("go\n");
+    assert_eq!(running.wait().code(), Some(7));
+    assert!(service.is_live());
+    let mut command = stage.procref("db");
+    let done = finish(command.args(["pin", "db"]).args(stage.service("db")));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    other.leave();
+    let mut running = waiting(&stage, &mut stage.procref("db"), &[], "exit 8");
+    assert_eq!(running.wait().code(), Some(8));
+    assert!(service.is_live());
+    stage.out("db", &["stop", "db"]);
+    stage.ends("db", 1);
+}
+
+#[test]
+fn wait_stopped_is_bounded_by_the_grace_of_the_service() {
+    let stage = Stage::new();
+    let mut command = stage.procref("db");
+    command.args([
+        "run",
+        "db",
+        "--watch-client",
+        "--wait-stopped",
+        "--grace",
+        "200ms",
+    ]);
+    let start = "sh -c \"trap : TERM; echo ready; while :; do sleep 3600 & wait $!; done\"";
+    command.args(["--start", start, "--ready", "log:^ready$"]);
+    let done = finish(command.args(["--", "sh", "-c", "exit 7"]));
+    assert_eq!(done.code, Some(7), "{done:?}");
+    // It was killed before procref returned.
+    assert!(kernel::find(stage.key("db")).is_none());
+    stage.all_is_gone();
+}
+
+#[test]
+fn wait_stopped_needs_watch_client() {
+    let stage = Stage::new();
+    let done = stage.done("db", &["run", "db", "--wait-stopped", "--", "true"]);
+    assert_eq!(done.code, Some(125), "{done:?}");
+    assert!(done.err.contains("--watch-client"), "{done:?}");
+}
+
+/// `procref` as the first process of a pid namespace, as a container has it.
+fn in_container(stage: &Stage) -> std::process::Command {
+    stage.procref("db");
+    let mut command = stage.bare("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "--ipc", "--kill-child"]);
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.arg("--").arg(PROCREF);
+    command
+}
+
+/// The process that `unshare` has forked.
+fn first_process(unshare: Identity) -> Identity {
+    let list = format!("/proc/{0}/task/{0}/children", unshare.pid);
+    let list = std::fs::read_to_string(list).expect("a list");
+    let pid = list.split_whitespace().next().expect("a child");
+    Identity::of(pid.parse().expect("a pid")).expect("it lives")
+}
+
+/// What a container's stop sends to its first process reaches the client, and the service has time to stop.
+#[test]
+fn first_process_of_a_container_stops_the_service_in_order() {
+    let stage = Stage::new();
+    let realtime = [libc::SIGRTMIN() + 3, libc::SIGPWR];
+    let plain = [
+        libc::SIGTERM,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGHUP,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+    ];
+    let signals = plain.into_iter().chain([libc::SIGWINCH]).chain(realtime);
+    let mut starts = 0;
+    for signal in signals {
+        let script = format!("trap 'exit 9' {signal}; echo here; while :; do sleep 0.05; done");
+        let mut running = waiting(&stage, &mut in_container(&stage), &[], &script);
+        assert_eq!(running.line(), "here");
+        let first = first_process(running.identity());
+        let mut kill = std::process::Command::new("kill");
+        kill.arg(format!("-{signal}")).arg(first.pid.to_string());
+        assert!(kill.status().expect("it is executed").success());
+        assert_eq!(running.wait().code(), Some(9), "signal {signal}");
+        starts += 1;
+        let history = stage.history("db");
+        let stops = history
+            .iter()
+            .filter(|line| line.starts_with("stop"))
+            .count();
+        assert_eq!(stops, starts, "signal {signal}: {history:?}");
+        assert_eq!(stage.files(), [] as [std::path::PathBuf; 0]);
+    }
+}
+
+#[test]
+fn first_process_of_a_container_stops_also_what_is_kept_and_reaps_orphans() {
+    let stage = Stage::new();
+    // Orphans of the client: as many zombies, if no process reaped them.
+    let script = "for i in 1 2 3; do sh -c 'sh -c true &'; done; \
+                  until ! grep -qs '^State:.Z' /proc/[0-9]*/status; do sleep 0.05; done; echo reaped; exit 7";
+    let mut running = waiting(
+        &stage,
+        &mut in_container(&stage),
+        &["--linger", "1h"],
+        script,
+    );
+    assert_eq!(running.line(), "reaped");
+    assert_eq!(running.wait().code(), Some(7));
+    stage.ends("db", 1);
+    let pin = shell_words(&stage, &["pin", "db"], "db");
+    let mut running = waiting(
+        &stage,
+        &mut in_container(&stage),
+        &[],
+        &format!("{pin}; exit 7"),
+    );
+    assert_eq!(running.wait().code(), Some(7));
+    stage.ends("db", 2);
 }

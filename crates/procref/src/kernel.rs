@@ -90,6 +90,12 @@ pub(crate) trait Kernel: Send + Sync + 'static {
     /// so. One that nobody has claimed yet is not told.
     fn survey(&self, namespace: &Namespace) -> Result<Vec<Digest>>;
 
+    /// Returns `true` if the object of a service, in whichever namespace, names this process as its instance,
+    /// and the process is no client. Always false where the children of a process tell nothing.
+    fn is_instance(_: Identity) -> Result<bool> {
+        Ok(false)
+    }
+
     /// The object as the system's own tools name it.
     fn object_name(key: &ServiceKey) -> String;
 

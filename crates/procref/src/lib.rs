@@ -153,7 +153,7 @@ pub use ready::Ready;
 #[cfg(any(target_os = "linux", windows))]
 pub use service::{
     Collected, Holder, Listed, Mismatch, Orphan, Removed, ServiceHandle, Services, SharedService,
-    SharedServiceBuilder, State, Status,
+    SharedServiceBuilder, State, Status, is_managed,
 };
 #[cfg(any(target_os = "linux", windows))]
 pub use template::fill_in;

@@ -89,7 +89,7 @@ pub(crate) use sys::{
     open_identity, security, terminate as end, wait_for, wide,
 };
 #[cfg(unix)]
-pub(crate) use sys::{BareProcess, has_executed};
+pub(crate) use sys::{BareProcess, SUPERVISOR_TITLE, has_executed};
 pub(crate) use sys::{Signal, fork_epoch, view};
 #[cfg(feature = "crash-points")]
 pub(crate) use sys::{kill_myself, suspend_myself};
@@ -389,6 +389,18 @@ fn act(operation: &'static str, pid: u32, action: impl FnOnce(&Process) -> Resul
     if let Err(error) = done {
         tracing::warn!(pid, operation, %error, "could not signal a process");
     }
+}
+
+/// Returns `true` if the process that has this pid now is a supervisor.
+#[cfg(unix)]
+pub(crate) fn is_supervisor(pid: u32) -> bool {
+    BareProcess::is_supervisor(pid)
+}
+
+/// There are no supervisors.
+#[cfg(windows)]
+pub(crate) fn is_supervisor(_: u32) -> bool {
+    false
 }
 
 fn is_possible(pid: u32) -> bool {

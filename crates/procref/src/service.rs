@@ -39,7 +39,7 @@ mod world;
 pub use builder::SharedServiceBuilder;
 pub use collect::{Collected, Removed};
 pub use config::Orphan;
-pub use directory::{Listed, Services};
+pub use directory::{Listed, Services, is_managed};
 pub use fingerprint::Mismatch;
 pub use handle::ServiceHandle;
 pub use status::{Holder, State, Status};

@@ -8,6 +8,7 @@ use crate::args::{GcArgs, Globals};
 use crate::config;
 use crate::error::{Error, FAILED, Result};
 use crate::output::{self, shown};
+use crate::signals::Unsuspended;
 
 #[derive(Default, Serialize)]
 struct Collected {
@@ -31,7 +32,10 @@ pub(crate) fn run(globals: &Globals, args: &GcArgs) -> Result<ExitCode> {
             Some(dir) => Services::in_dir(dir)?,
             None => Services::open()?,
         };
-        let collected = services.gc_blocking()?;
+        let collected = {
+            let _unsuspended = Unsuspended::begin();
+            services.gc_blocking()?
+        };
         for removed in collected.removed() {
             let gone = Gone::new(&services, removed);
             if !args.json.json {

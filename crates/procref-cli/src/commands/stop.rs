@@ -6,6 +6,7 @@ use crate::args::{Globals, StopArgs};
 use crate::error::{Error, Result};
 use crate::output::{self, shown};
 use crate::plan::Known;
+use crate::signals::Unsuspended;
 
 use super::status::holders;
 
@@ -18,10 +19,13 @@ struct Stopped<'a> {
 pub(crate) fn run(globals: &Globals, args: &StopArgs) -> Result<ExitCode> {
     let known = Known::new(globals, &args.name, &args.which)?;
     known.check_name()?;
-    let stopped = if args.force {
-        known.service.force_stop_blocking()
-    } else {
-        known.service.stop_blocking()
+    let stopped = {
+        let _unsuspended = Unsuspended::begin();
+        if args.force {
+            known.service.force_stop_blocking()
+        } else {
+            known.service.stop_blocking()
+        }
     };
     let stopped = stopped.map_err(|error| held(&known, error))?;
     if args.json.json {

@@ -6,6 +6,7 @@ use crate::args::{Globals, UnpinArgs};
 use crate::error::Result;
 use crate::output::{self, shown};
 use crate::plan::Known;
+use crate::signals::Unsuspended;
 
 #[derive(Serialize)]
 struct Unpinned<'a> {
@@ -16,7 +17,10 @@ struct Unpinned<'a> {
 pub(crate) fn run(globals: &Globals, args: &UnpinArgs) -> Result<ExitCode> {
     let known = Known::new(globals, &args.name, &args.which)?;
     known.check_name()?;
-    let unpinned = known.service.unpin_blocking()?;
+    let unpinned = {
+        let _unsuspended = Unsuspended::begin();
+        known.service.unpin_blocking()?
+    };
     if args.json.json {
         output::print_json(&Unpinned {
             name: &args.name,

@@ -13,7 +13,7 @@ use super::semset::{Array, MAX_OPS, MAX_VALUE, Op, Owner, Set, Values, Wait, slo
 use super::{Fault, Kernel, Missing, Step};
 use crate::error::{Error, Result};
 use crate::name::{Digest, Namespace, ServiceKey};
-use crate::process;
+use crate::process::{self, Identity};
 
 pub(crate) mod bare;
 #[cfg(feature = "fuzzing")]
@@ -50,6 +50,10 @@ impl Kernel for SystemV {
 
     fn survey(&self, namespace: &Namespace) -> Result<Vec<Digest>> {
         survey::survey(namespace)
+    }
+
+    fn is_instance(identity: Identity) -> Result<bool> {
+        survey::is_instance(identity)
     }
 
     fn object_name(key: &ServiceKey) -> String {

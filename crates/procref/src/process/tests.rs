@@ -118,8 +118,15 @@ fn a_command_name_cannot_forge_the_start_time() {
     let stat = Stat::parse(line).unwrap();
     assert_eq!(
         format!("{stat:?}"),
-        format!("Stat {{ state: {}, start: 4711, executed: true }}", b'Z')
+        format!(
+            "Stat {{ state: {}, start: 4711, executed: true, blocked: 0 }}",
+            b'Z'
+        )
     );
+    let line =
+        b"7 (x) Z 1 2 3 4 5 64 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 1 2 3 4 5 6 7 8 42 9 10\n";
+    let stat = Stat::parse(line).unwrap();
+    assert_eq!((stat.start, stat.executed, stat.blocked), (4711, false, 42));
     for broken in [
         &b""[..],
         b"7 (x)",

@@ -215,7 +215,15 @@ pub(super) struct Stat {
     pub(super) state: u8,
     pub(super) start: u64,
     pub(super) executed: bool,
+    /// The lowest 31 signals that the first thread blocks, a bit each.
+    pub(super) blocked: u32,
 }
+
+/// How the names of all supervisors begin.
+pub(crate) const SUPERVISOR_TITLE: &str = "procref: ";
+
+/// All of the lowest 31 signals that can be blocked, except SIGCHLD, which some supervisors handle.
+const ALL_BLOCKED: u32 = 0x7fff_ffff & !(1 << 8) & !(1 << 18) & !(1 << 16);
 
 /// Of a process that was forked and has executed nothing since: `include/linux/sched.h`, told by proc_pid_stat(5).
 const PF_FORKNOEXEC: u32 = 0x40;
@@ -240,18 +248,20 @@ impl Stat {
     }
 
     /// `PID (COMMAND) STATE …`: the command may hold spaces and parentheses itself, so what
-    /// counts is the last `)`. State is field 3, flags field 9, start time field 22.
+    /// counts is the last `)`. State is field 3, flags field 9, start time field 22, blocked signals field 32.
     pub(super) fn parse(stat: &[u8]) -> Option<Self> {
         let end = stat.iter().rposition(|&byte| byte == b')')?;
         let mut fields = stat[end + 1..].split(|&byte| byte == b' ').skip(1);
         let state = *fields.next()?.first()?;
         let mut number = |skipped| std::str::from_utf8(fields.nth(skipped)?).ok();
         let flags: u32 = number(5)?.parse().ok()?;
-        let start = number(12)?.trim_end();
+        let start = number(12)?.trim_end().parse().ok()?;
+        let blocked = number(9).and_then(|text| text.trim_end().parse().ok());
         Some(Self {
             state,
-            start: start.parse().ok()?,
+            start,
             executed: flags & PF_FORKNOEXEC == 0,
+            blocked: blocked.unwrap_or(0),
         })
     }
 
@@ -362,13 +372,20 @@ impl BareProcess {
         Ok(stat.ok_or(Errno::INVAL)?.start)
     }
 
-    /// Whether the name of the process that has this pid now begins so. It is the name that the process
-    /// gives itself, of which the kernel keeps 15 bytes.
-    pub(crate) fn name_begins(pid: u32, beginning: &[u8]) -> bool {
-        let mut buffer = [0; 64];
-        let name = read_stat(pid, &mut buffer).map(|stat| stat.splitn(2, |byte| *byte == b'('));
-        let name = name.ok().and_then(|mut parts| parts.nth(1));
-        name.is_some_and(|name| name.starts_with(beginning))
+    /// Returns `true` if the process that has this pid now is a supervisor.
+    ///
+    /// The name alone does not tell: a process gives itself any name. A supervisor has also executed nothing
+    /// since its fork, and blocks every signal, both from its first instruction to its last. A program that was
+    /// executed, whatever it calls itself, is no supervisor. A process that wants to look like one can.
+    pub(crate) fn is_supervisor(pid: u32) -> bool {
+        let mut buffer = [0; 1024];
+        let Ok(text) = read_stat(pid, &mut buffer) else {
+            return false;
+        };
+        let name = text.splitn(2, |byte| *byte == b'(').nth(1);
+        let named = name.is_some_and(|name| name.starts_with(SUPERVISOR_TITLE.as_bytes()));
+        let blocks = |stat: Stat| !stat.executed && stat.blocked & ALL_BLOCKED == ALL_BLOCKED;
+        named && Stat::parse(text).is_some_and(blocks)
     }
 
     /// Asks it to end by `signal`, kills it after `grace`, and waits until it is gone. False if it is not.

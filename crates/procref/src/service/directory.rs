@@ -9,7 +9,39 @@ use crate::error::{Error, Result};
 use crate::kernel::{Kernel as _, Native};
 use crate::name::{Digest, Namespace, ServiceKey};
 use crate::namespace::Location;
+use crate::process::{self, Process};
 use crate::record::scan::{self, Found, What};
+
+/// Returns `true` if the process that has this pid now is a supervisor of procref's, or a service that a
+/// supervisor stops, of any runtime directory.
+///
+/// A supervisor outlives the process that has started it. If that process has an ancestor that takes in orphans
+/// (a container's first process, or a
+/// [subreaper](https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html)), the supervisor becomes
+/// a child of that ancestor. An ancestor that waits for all its children, or signals them, leaves out those for
+/// which this function returns `true`: they end by themselves when no client is left.
+///
+/// A client that is a service itself (its own pid is that of its
+/// [`ServiceInfo`](crate::ServiceInfo)) is left to its parent, and is no such process. A process that names itself as a
+/// supervisor does is no supervisor. On Windows this function returns `false`.
+///
+/// ```
+/// assert!(!procref::is_managed(std::process::id())?);
+/// # Ok::<(), procref::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// [`Error::Io`](crate::Error::Io): `/proc` cannot be read.
+pub fn is_managed(pid: u32) -> Result<bool> {
+    if process::is_supervisor(pid) {
+        return Ok(true);
+    }
+    match Process::look_up(pid)? {
+        Some(process) => Native::is_instance(process.identity()),
+        None => Ok(false),
+    }
+}
 
 /// The services of one runtime directory, whoever started them: what an administrator asks for.
 ///

@@ -41,6 +41,7 @@ use crate::record::{self, Record};
 /// } else if let Some(left) = status.linger_left() {
 ///     println!("warm for {left:?} of {:?}", status.linger());
 /// }
+/// println!("it may take {:?} to stop", status.grace());
 /// println!("stopped by {:?}, being changed by {:?}", status.supervisor(), status.transition());
 ///
 /// // ... and what it was started as.
@@ -64,6 +65,7 @@ pub struct Status {
     uptime: Option<Duration>,
     linger: Duration,
     linger_left: Option<Duration>,
+    grace: Option<Duration>,
     supervisor: Option<u32>,
     transition: Option<u32>,
     ended: Option<Ended>,
@@ -199,6 +201,7 @@ impl Status {
             uptime: None,
             linger: Duration::ZERO,
             linger_left: None,
+            grace: None,
             supervisor: None,
             transition: None,
             ended: None,
@@ -215,6 +218,10 @@ impl Status {
             .as_ref()
             .and_then(Record::fingerprint)
             .map(str::to_owned);
+        let grace = record
+            .as_ref()
+            .and_then(Record::stop)
+            .map(|stop| stop.grace);
         let (command_line, log_path) = match record.and_then(Record::into_executed) {
             Some(executed) => (executed.line, Some(executed.log)),
             None => (Vec::new(), None),
@@ -251,6 +258,7 @@ impl Status {
             uptime: alive.then(|| facts::age(start)),
             linger: Duration::from_millis(linger_ms.into()),
             linger_left: linger_left(told),
+            grace,
             supervisor: told.supervisor.filter(|&pid| process::is_alive(pid)),
             transition: told.transition,
             ended: snapshot.ended,
@@ -358,6 +366,12 @@ impl Status {
     #[must_use]
     pub fn fingerprint(&self) -> Option<&str> {
         self.fingerprint.as_deref()
+    }
+
+    /// The time that the instance may take to stop before it is killed. `None` if a callback started it.
+    #[must_use]
+    pub fn grace(&self) -> Option<Duration> {
+        self.grace
     }
 
     /// The program that procref executed and its arguments, as the starter's

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::kernel::Instance;
 use crate::kernel::bare::{BareCalls, Limit, Set};
 use crate::name::ServiceKey;
-use crate::process::{BareProcess, Identity, KILL_TIMEOUT, Signal};
+use crate::process::{BareProcess, Identity, KILL_TIMEOUT, SUPERVISOR_TITLE, Signal};
 use crate::record;
 use crate::runtime::poll_once;
 
@@ -191,16 +191,13 @@ fn wait_in_place(reader: OwnedFd) -> io::Result<()> {
     fs::File::from(reader).read_exact(&mut [0])
 }
 
-/// How the names of all supervisors begin.
-const TITLE: &str = "procref: ";
-
 /// What `ps` shows: `procref: NAME`, on one line.
 fn title_of(name: &str) -> String {
     let name: String = name
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
-    format!("{TITLE}{name}")
+    format!("{SUPERVISOR_TITLE}{name}")
 }
 
 /// Names of files and of the process need not be UTF-8, and are of no interest here.
@@ -284,11 +281,15 @@ fn fork(arena: &Arena, plan: *const Plan) -> io::Result<()> {
 
 /// Leaves the session, forks the supervisor, and ends.
 extern "C" fn first_child(plan: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `plan` points to a `Plan` in the arena, of which this process has a copy.
+    let plan = unsafe { &*plan.cast::<Plan>() };
     let _ = rustix::process::setsid();
+    // Here, so that the supervisor has its name from its first instruction: a process that waits for all its
+    // children tells supervisors by it, and would wait for a supervisor that it has taken for another process.
+    name_process(plan);
     crash::point(Point::SupervisorsParentBegun);
     if fork_here() == 0 {
-        // SAFETY: `plan` points to a `Plan` in the arena, of which this process has a copy.
-        supervise(unsafe { &*plan.cast::<Plan>() });
+        supervise(plan);
     }
     exit()
 }
@@ -317,7 +318,6 @@ fn exit() -> ! {
 
 fn supervise(plan: &Plan) -> ! {
     let _ = rustix::process::chdir(c"/");
-    name_process(plan);
     crash::point(Point::SupervisorBegun);
     if let Some(charge) = &plan.charge {
         parent::supervise(plan, charge);

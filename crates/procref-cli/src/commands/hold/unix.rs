@@ -12,15 +12,18 @@ use signal_hook::low_level::pipe;
 
 use super::End;
 use crate::error::{Error, Result};
+use crate::signals;
 
 /// Readable when a signal has come.
 pub(super) struct Wishes(UnixStream);
 
 impl Wishes {
+    /// A signal that was ignored stays ignored.
     pub(super) fn listen() -> Result<Self> {
         let failed = |error| Error::io("listen to signals", error);
         let (signalled, sender) = UnixStream::pair().map_err(failed)?;
-        for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
+        let wishes = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+        for signal in wishes.into_iter().filter(|&it| !signals::is_ignored(it)) {
             pipe::register(signal, sender.try_clone().map_err(failed)?).map_err(failed)?;
         }
         Ok(Self(signalled))

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 
 use super::launched::Message;
-use super::{Charge, Plan, TITLE, at_once, close_from, drop_memory, fork_here, last_errno, write};
+use super::{Charge, Plan, at_once, close_from, drop_memory, fork_here, last_errno, write};
 use crate::crash::{self, Point};
 use crate::kernel::bare::{BareCalls, Limit};
 use crate::kernel::{Ended, Instance};
@@ -217,7 +217,7 @@ impl Tree<'_> {
     fn each_child(&self, mut call: impl FnMut(i32)) {
         let mut others = 0;
         let read = read_children(|pid| {
-            if !BareProcess::name_begins(pid as u32, TITLE.as_bytes()) {
+            if !BareProcess::is_supervisor(pid as u32) {
                 others += 1;
                 call(pid);
             }
