@@ -15,6 +15,7 @@ use crate::args::Globals;
 use crate::error::Result;
 use crate::output::shown;
 use crate::plan::Plan;
+use crate::report;
 use crate::setup::{self, Acquired};
 use crate::shell;
 use crate::signals::Unsuspended;
@@ -28,16 +29,27 @@ impl Held {
     pub(crate) fn new(globals: &Globals, plan: &Plan) -> Result<Self> {
         let _unsuspended = Unsuspended::begin();
         let mut held = Self(Vec::new());
+        let mut services = Vec::new();
         for spec in plan.dependencies.iter().chain([&plan.service]) {
             let service = spec.build()?;
             let handle = acquire(globals, &service);
             match handle {
-                Ok(handle) => held.0.push(Acquired::new(spec, &service, handle)),
+                Ok(handle) => {
+                    held.0.push(Acquired::new(spec, &service, handle));
+                    services.push(service);
+                }
                 Err(error) => {
                     held.release()?;
                     return Err(shell::explain(spec, setup::about_program(spec, error)));
                 }
             }
+        }
+        // A service may have ended since it was ready, most likely one that others were started after.
+        let ended = held.0.iter().position(Acquired::has_ended);
+        if let Some(ended) = ended {
+            let error = report::death(&services[ended]);
+            held.release()?;
+            return Err(error);
         }
         Ok(held)
     }
@@ -123,7 +135,7 @@ fn doing(name: &str, status: &Status) -> String {
 }
 
 /// The last whole line of a file.
-fn last_line(path: &Path) -> Option<String> {
+pub(crate) fn last_line(path: &Path) -> Option<String> {
     let mut file = File::open(path).ok()?;
     let size = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(size.saturating_sub(TAIL))).ok()?;

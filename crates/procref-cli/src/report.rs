@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, SystemTime};
 
-use procref::{Holder, Listed, ServiceInfo, Status};
+use procref::{Holder, Listed, ServiceInfo, SharedService, Status};
 use serde::Serialize;
 
+use crate::acquire::last_line;
+use crate::error::Error;
+use crate::output::shown;
 use crate::setup::{self, Acquired};
 
 #[cfg_attr(unix, path = "report/unix.rs")]
@@ -178,6 +181,25 @@ pub(crate) fn line(info: &ServiceInfo) -> String {
         (Some(pid), None) => format!("pid {pid}"),
         (None, Some(port)) => format!("no local process, port {port}"),
         (None, None) => "no local process".to_owned(),
+    }
+}
+
+/// The error for a service that has ended while this process held it: how, and its last words.
+pub(crate) fn death(service: &SharedService) -> Error {
+    let status = match service.status() {
+        Ok(status) => status,
+        Err(error) => return error.into(),
+    };
+    let mut how = String::new();
+    if let Some(status) = status.exit_status() {
+        how = format!(": {}", ended(status));
+    }
+    if let Some(line) = status.log_path().and_then(last_line) {
+        how.push_str(&format!("; the last line of its log: {line}"));
+    }
+    Error::Ended {
+        service: shown(service.name()),
+        how,
     }
 }
 

@@ -111,6 +111,11 @@ impl Setup {
 /// How the hidden subcommand is called.
 pub(crate) const SUBCOMMAND: &str = "__service";
 
+/// The warning that the library gives for a service without anything before its program.
+const UNASKED: &str = "nothing tells when the service is ready: it has neither a port nor `ready`, so its clients \
+                       may run before it can serve them, or although it has failed (set `ready`; `started` if \
+                       this is right)";
+
 /// The command line of a service's program, without what comes before it.
 pub(crate) fn program_of(command_line: &[String]) -> &[String] {
     let is_ours = command_line.get(1).is_some_and(|word| word == SUBCOMMAND);
@@ -256,6 +261,11 @@ impl Acquired {
             export: spec.export.clone(),
             handle,
         }
+    }
+
+    /// Returns `true` if the service's process, if it has one on this machine, has exited.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.handle.pid() != 0 && !self.handle.info().is_alive()
     }
 
     fn value_of(&self, what: &str) -> Option<String> {

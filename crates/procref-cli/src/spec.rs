@@ -130,8 +130,10 @@ impl ServiceSpec {
         command = match &self.ready {
             Some(When::Asked(ready)) => command.ready(ready.clone()),
             // What comes before its program is not the service yet.
-            Some(When::Started) if self.setup.is_needed() => command.ready(setup::executed()),
-            None if self.setup.is_needed() && !self.has_port() => command.ready(setup::executed()),
+            Some(When::Started) if self.setup.is_needed() => command.ready(setup::executed(None)),
+            None if self.setup.is_needed() && !self.has_port() => {
+                command.ready(setup::executed(Some(self.name.clone())))
+            }
             Some(When::Started) => command.ready(Ready::at_once()),
             None => command,
         };

@@ -90,6 +90,9 @@ pub(crate) enum When {
 /// When a service is ready: `tcp`, `http:/path`, `log:REGEX`, `cmd:COMMAND`, `started`, or what this system
 /// has besides.
 pub(crate) fn ready(text: &str) -> Result<When, String> {
+    if let Some(reason) = refused_address(text) {
+        return Err(reason);
+    }
     let (kind, rest) = match text.split_once(':') {
         Some((kind, rest)) => (kind, Some(rest)),
         None => (text, None),
@@ -111,6 +114,118 @@ pub(crate) fn ready(text: &str) -> Result<When, String> {
         ("cmd", None) => Err("write the command behind it: cmd:pg_isready -h {dir}".to_owned()),
         ("tcp" | "notify" | "started", Some(_)) => Err(format!("nothing belongs behind `{kind}`")),
         _ => Err(format!("choose one of {READY}")),
+    }
+}
+
+/// Where procref asks, for those who have written where to ask.
+const ASKED: &str = "procref asks 127.0.0.1 and ::1 on the service's port";
+
+/// Why an address is not a way to ask a service, if the text is one: a URL, or a host and a port. What is
+/// asked is always this machine, and the port the service's own.
+fn refused_address(text: &str) -> Option<String> {
+    let text = text.trim();
+    let (kind, rest) = text.split_once(':').unwrap_or(("", text));
+    let elsewhere = "for another address run a program that asks it";
+    match kind.to_ascii_lowercase().as_str() {
+        "http" => {
+            // `http:http://…` is meant alike.
+            let nested = rest.split_once("://");
+            let url = match nested {
+                Some((scheme, url)) if scheme.starts_with("http") => url,
+                _ => rest.strip_prefix("//")?,
+            };
+            let path = path_of(url);
+            Some(format!(
+                "it is a whole URL; write the path alone, `http:{path}`: {ASKED} ({elsewhere}: cmd:curl -sf URL)"
+            ))
+        }
+        "https" => {
+            let path = path_of(rest.trim_start_matches('/'));
+            Some(format!(
+                "procref does not speak TLS; write `tcp`, or run a program that does: \
+                 `cmd:curl -skf https://localhost:{{port}}{path}`"
+            ))
+        }
+        "tcp" => Some(format!(
+            "nothing belongs behind `tcp`: {ASKED}, which `port` sets ({elsewhere}: cmd:nc -z HOST PORT)"
+        )),
+        "unix" | "pipe" | "log" | "cmd" => None,
+        _ if text.contains("://") => Some(format!(
+            "procref does not speak the protocol of this URL; write `tcp`, or run a program that does: \
+             `cmd:COMMAND` ({ASKED})"
+        )),
+        _ if text.starts_with('/') => {
+            Some(format!("write `http:{text}` to ask for a path: {ASKED}"))
+        }
+        _ if is_host_and_port(text) => Some(format!(
+            "write `tcp`: {ASKED}, which `port` sets ({elsewhere}: cmd:nc -z HOST PORT)"
+        )),
+        _ => None,
+    }
+}
+
+/// The path of a URL whose scheme was taken off, from its `/` on.
+fn path_of(url: &str) -> &str {
+    url.find('/').map_or("/", |at| &url[at..])
+}
+
+/// `HOST:PORT`, `:PORT` or `PORT`.
+fn is_host_and_port(text: &str) -> bool {
+    let port = text.rsplit_once(':').map_or(text, |(_, port)| port);
+    port == "{port}" || (!port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refusal(text: &str) -> String {
+        ready(text).expect_err(text)
+    }
+
+    #[test]
+    fn ready_refuses_a_url_and_names_the_right_form() {
+        for (text, right) in [
+            ("http://127.0.0.1:{port}/health", "`http:/health`"),
+            ("http://localhost:{port}", "`http:/`"),
+            ("HTTP://localhost:8080/a/b?c=d", "`http:/a/b?c=d`"),
+            ("http://[::1]:8080/x", "`http:/x`"),
+            ("http://example.com/x", "cmd:curl"),
+            ("http:http://localhost/x", "`http:/x`"),
+            ("http:https://localhost/x", "`http:/x`"),
+            ("https://localhost:{port}/x", "https://localhost:{port}/x"),
+            ("https:/x", "TLS"),
+            ("tcp://127.0.0.1:{port}", "nothing belongs behind `tcp`"),
+            ("tcp:8080", "nothing belongs behind `tcp`"),
+            ("tcp:localhost:{port}", "nothing belongs behind `tcp`"),
+            ("redis://localhost:{port}", "`cmd:COMMAND`"),
+            ("ws://localhost/", "`cmd:COMMAND`"),
+            ("localhost:{port}", "write `tcp`"),
+            ("127.0.0.1:8080", "write `tcp`"),
+            (":8080", "write `tcp`"),
+            ("{port}", "write `tcp`"),
+            ("/health", "`http:/health`"),
+        ] {
+            let refusal = refusal(text);
+            assert!(refusal.contains(right), "{text}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn ready_takes_every_form_that_the_help_lists() {
+        for text in [
+            "tcp",
+            "http:/",
+            "http:/health?deep=1",
+            "log:http://127.0.0.1:[0-9]+/ is ready",
+            "cmd:curl -sf http://localhost:{port}/",
+            "started",
+        ] {
+            assert!(ready(text).is_ok(), "{text}");
+        }
+        #[cfg(unix)]
+        assert!(ready("unix:///run/x.sock").is_ok());
     }
 }
 

@@ -185,7 +185,9 @@ impl ServiceCommand {
     /// Tells when it is ready.
     ///
     /// Unless set that is [`Ready::tcp`] if it has a port and no
-    /// [socket activation](Self::socket_activation), and [`Ready::at_once`] otherwise.
+    /// [socket activation](Self::socket_activation), and [`Ready::at_once`] otherwise. A service with neither
+    /// a port nor this setting starts with a warning, an event of [`tracing`](https://docs.rs/tracing): its
+    /// clients may come before it can serve them.
     pub fn ready(mut self, ready: Ready) -> Self {
         self.ready = Some(ready);
         self
@@ -267,6 +269,11 @@ impl ServiceCommand {
             None if self.has_port() && !self.socket_activation => Kind::Tcp,
             None => Kind::AtOnce,
         }
+    }
+
+    /// Returns `true` if nothing tells when it is ready, and its user has not said that this is right.
+    pub(crate) fn lacks_readiness(&self) -> bool {
+        self.ready.is_none() && matches!(self.readiness(), Kind::AtOnce) && !self.socket_activation
     }
 
     /// All in which `{port}` is filled in.

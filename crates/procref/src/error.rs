@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
+pub(crate) mod foreground;
 mod text;
 
-pub(crate) use text::ended;
+pub(crate) use text::{ended, exec_advice};
 
 /// What every fallible call of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -349,7 +350,7 @@ pub enum Error {
     /// The program of a [`ServiceCommand`](crate::ServiceCommand) ended before it was ready.
     #[error(
         "service `{service}`: `{program}` {} after {:?}, before it was ready{}{}",
-        text::ended(*.status), text::rounded(*.after), text::foreground(*.status),
+        text::ended(*.status), text::rounded(*.after), .output.advice,
         .output
     )]
     Exited {
@@ -427,6 +428,8 @@ pub struct LogTail {
     pub log: PathBuf,
     /// The last lines since the start, empty if there are none. At most 20 lines and 4 KiB.
     pub lines: String,
+    /// What can be done about the end of the program, as a part of the message before these lines.
+    advice: String,
 }
 
 /// As the end of a message.
@@ -496,20 +499,25 @@ impl Error {
         }
     }
 
-    /// The program ended before it was ready; `lines` are the last of `log`.
+    /// The program ended before it was ready; `lines` are the last of `log`. `line` is the program as it
+    /// was named, and its arguments.
     pub(crate) fn exited(
         service: &str,
-        program: String,
+        line: &[String],
         status: ExitStatus,
         after: Duration,
         (log, lines): (PathBuf, String),
     ) -> Self {
+        let advice = match status.success() {
+            true => format!(" ({})", foreground::advice(line)),
+            false => String::new(),
+        };
         Self::Exited {
             service: service.to_owned(),
-            program,
+            program: line.first().cloned().unwrap_or_default(),
             status,
             after,
-            output: Box::new(LogTail { log, lines }),
+            output: Box::new(LogTail { log, lines, advice }),
         }
     }
 
@@ -528,7 +536,11 @@ impl Error {
             limit,
             waiting_for,
             last,
-            output: Box::new(LogTail { log, lines }),
+            output: Box::new(LogTail {
+                log,
+                lines,
+                advice: String::new(),
+            }),
         }
     }
 }

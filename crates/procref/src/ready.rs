@@ -2,7 +2,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::net::SocketAddrV4;
 #[cfg(unix)]
 use std::os::fd::{BorrowedFd, OwnedFd};
 #[cfg(windows)]
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::info::ServiceInfo;
 use crate::runtime::BoxFuture;
 
+mod addresses;
 #[cfg_attr(windows, path = "ready/windows/connection.rs")]
 mod connection;
 #[cfg(all(unix, feature = "fuzzing"))]
@@ -21,17 +21,20 @@ pub(crate) mod fuzz;
 mod http;
 mod lines;
 #[cfg(unix)]
+mod listening;
+#[cfg(unix)]
 mod notify;
 mod trial;
 #[cfg_attr(windows, path = "ready/windows/watch.rs")]
 mod watch;
 
+pub(crate) use addresses::Addresses;
 pub(crate) use lines::LogLines;
 pub(crate) use trial::Trial;
 
 #[cfg(unix)]
 pub(crate) use notify::socket as notify_socket;
-use watch::{Found, Watch};
+use watch::{Found, Watch, Woken};
 
 /// How long after a look the next one comes: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -39,6 +42,11 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long one connection or exchange may take.
 const ATTEMPT: Duration = Duration::from_secs(1);
+
+/// How long a program must live to count as started, if nothing else tells that it is ready.
+///
+/// A wrong argument ends most programs within milliseconds, an interpreter included.
+const SURVIVAL: Duration = Duration::from_millis(100);
 
 /// Tells, by being readable, hung up or signalled, that the service has ended.
 #[cfg(unix)]
@@ -90,7 +98,10 @@ pub(crate) enum Kind {
 }
 
 impl Ready {
-    /// When it accepts connections on 127.0.0.1 and its port.
+    /// When it accepts connections on its port, at 127.0.0.1 or ::1.
+    ///
+    /// A service that listens at all addresses is asked there, too. ::1 is left out if another process
+    /// listens there on that port when the service is started.
     ///
     /// With [socket activation](crate::ServiceCommand::socket_activation) that is always so: the
     /// kernel accepts before the program does. Ask for something else there.
@@ -98,7 +109,7 @@ impl Ready {
         Self(Kind::Tcp)
     }
 
-    /// When it answers `GET path` on 127.0.0.1 and its port with a status from 200 to 399.
+    /// When it answers `GET path` on its port, at 127.0.0.1 or ::1, with a status from 200 to 399.
     ///
     /// The path begins with `/`. The answer has to begin within a second.
     pub fn http(path: impl Into<String>) -> Self {
@@ -176,7 +187,10 @@ impl Ready {
         })))
     }
 
-    /// As soon as the program was executed.
+    /// When the program has been executed and was still alive 100 ms later.
+    ///
+    /// Nothing is known then of what the program does. A program that ends within that time, of a wrong
+    /// argument say, has not started: the error shows its exit status and the end of its log.
     pub fn at_once() -> Self {
         Self(Kind::AtOnce)
     }
@@ -213,13 +227,18 @@ pub(crate) enum Waited {
         /// What the last look found.
         last: String,
     },
+    /// The probe itself cannot work.
+    Unusable {
+        waiting_for: String,
+        why: String,
+    },
 }
 
 /// A [`Ready`] for one start, with everything filled in.
 pub(crate) enum Probe {
-    Tcp(SocketAddrV4),
+    Tcp(Addresses),
     Http {
-        address: SocketAddrV4,
+        addresses: Addresses,
         path: String,
     },
     Unix(PathBuf),
@@ -248,6 +267,9 @@ impl Probe {
             Waited::Late { last, .. } => {
                 tracing::debug!(service, ?elapsed, last, "it was not ready in time");
             }
+            Waited::Unusable { why, .. } => {
+                tracing::debug!(service, ?elapsed, why, "its readiness cannot be asked for");
+            }
         }
         waited
     }
@@ -273,17 +295,30 @@ impl Probe {
                 Found::Ready => return Waited::Ready,
                 Found::Alarm => return Waited::Alarm,
                 Found::NotYet(found) => found,
+                Found::Unusable(why) => {
+                    let waiting_for = self.to_string();
+                    return Waited::Unusable { waiting_for, why };
+                }
             };
             if watch.is_over() {
                 // A look that was cut short tells less than the one before.
+                let last = last.unwrap_or(found) + &self.elsewhere();
                 return Waited::Late {
                     waiting_for: self.to_string(),
-                    last: last.unwrap_or(found),
+                    last,
                 };
             }
             last = Some(found);
             watch.at_most(pause).rest();
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// What else is known of a service that was not ready in time.
+    fn elsewhere(&self) -> String {
+        match self {
+            Self::Tcp(addresses) | Self::Http { addresses, .. } => addresses.elsewhere(),
+            _ => String::new(),
         }
     }
 
@@ -293,14 +328,21 @@ impl Probe {
     )]
     fn look(&self, watch: &Watch<'_>, lines: &mut lines::Reading, service: &str) -> Found {
         match self {
-            Self::Tcp(address) => connection::accepts_tcp(*address, &watch.at_most(ATTEMPT)),
-            Self::Http { address, path } => http::look(*address, path, &watch.at_most(ATTEMPT)),
+            Self::Tcp(addresses) => addresses.look(watch, connection::accepts_tcp),
+            Self::Http { addresses, path } => {
+                addresses.look(watch, |address, watch| http::look(address, path, watch))
+            }
             Self::Unix(path) => connection::accepts_unix(path, &watch.at_most(ATTEMPT)),
             Self::Log(log) => log.look(lines, watch),
             Self::Command(trial) => trial.run(watch),
             #[cfg(unix)]
             Self::Notify(socket) => notify::listen(socket, watch, service),
-            Self::Callback(_) | Self::AtOnce => Found::Ready,
+            Self::Callback(_) => Found::Ready,
+            // An event with a deadline: the wait ends early only if the service does.
+            Self::AtOnce => match watch.at_most(SURVIVAL).rest() {
+                Woken::Alarm => Found::Alarm,
+                _ => Found::Ready,
+            },
         }
     }
 }
@@ -309,8 +351,8 @@ impl Probe {
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => write!(f, "TCP on {address}"),
-            Self::Http { address, path } => write!(f, "HTTP GET http://{address}{path}"),
+            Self::Tcp(addresses) => write!(f, "TCP on {addresses}"),
+            Self::Http { addresses, path } => write!(f, "HTTP GET {path} on {addresses}"),
             #[cfg(unix)]
             Self::Unix(path) => write!(f, "the Unix socket {}", path.display()),
             #[cfg(windows)]

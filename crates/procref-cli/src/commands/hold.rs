@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use crate::acquire::Held;
 use crate::args::{Globals, HoldArgs};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::output::{self, shown};
 use crate::plan::Plan;
 use crate::report::{self, Instance};
@@ -29,14 +29,9 @@ pub(crate) fn run(globals: &Globals, args: &HoldArgs) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         End::Death => {
-            let service = shown(&plan.service.name);
-            let status = plan.service.build()?.status()?.exit_status();
-            let how = status.map(|status| format!(": {}", report::ended(status)));
+            let error = report::death(&plan.service.build()?);
             held.release()?;
-            Err(Error::Ended {
-                service,
-                how: how.unwrap_or_default(),
-            })
+            Err(error)
         }
     }
 }

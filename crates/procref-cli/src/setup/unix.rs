@@ -4,15 +4,17 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use procref::{Ready, ServiceInfo};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::{Acquired, SUBCOMMAND};
+use super::{Acquired, SUBCOMMAND, UNASKED};
 
 /// The path of this program, which it has not any more if it was replaced since it was started.
 pub(super) fn myself() -> OsString {
@@ -20,16 +22,38 @@ pub(super) fn myself() -> OsString {
     own.into_os_string()
 }
 
-/// Ready as soon as the service's program is executed in place of this one.
-pub(crate) fn executed() -> Ready {
-    Ready::callback(|service: &ServiceInfo| {
-        let command_line = fs::read(format!("/proc/{}/cmdline", service.pid()));
-        let command_line = command_line.unwrap_or_default();
-        // Of one that has ended there is none, and it is not for this to tell.
-        let second = command_line.split(|byte| *byte == 0).nth(1);
-        let still = command_line.is_empty() || second == Some(SUBCOMMAND.as_bytes());
-        std::future::ready(!still)
+/// How long the program must live to count as started, as with [`Ready::at_once`].
+const SURVIVAL: Duration = Duration::from_millis(100);
+
+/// Ready when the service's program has been executed in place of this one, and was still alive a moment
+/// later. `unasked` is the name of a service that says nothing of its readiness: its start gives a warning.
+pub(crate) fn executed(unasked: Option<String>) -> Ready {
+    let seen = Mutex::new(None);
+    Ready::callback(move |service: &ServiceInfo| {
+        let pid = service.pid();
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = match *seen {
+            Some((known, since)) if known == pid => Some(since),
+            _ if is_executed(pid) => {
+                let now = Instant::now();
+                *seen = Some((pid, now));
+                if let Some(service) = &unasked {
+                    tracing::warn!(service, "{UNASKED}");
+                }
+                Some(now)
+            }
+            _ => None,
+        };
+        // If the program ends before, the library learns of it by itself.
+        std::future::ready(since.is_some_and(|since| since.elapsed() >= SURVIVAL))
     })
+}
+
+fn is_executed(pid: u32) -> bool {
+    let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    // Of one that has ended there is none, and it is not for this to tell.
+    let second = command_line.split(|byte| *byte == 0).nth(1);
+    !command_line.is_empty() && second != Some(SUBCOMMAND.as_bytes())
 }
 
 /// Returns only if that cannot be.
@@ -41,13 +65,21 @@ pub(super) fn become_program(program: &mut Command, joined: Vec<Acquired>) -> io
     Err(program.exec())
 }
 
-/// A socket that has the port until the program is executed, and does not listen: whoever connects is
-/// refused, as before.
-pub(super) fn reserve(port: u16) -> Option<OwnedFd> {
-    let (inet, stream) = (AddressFamily::INET, SocketType::STREAM);
-    let socket = rustix::net::socket_with(inet, stream, SocketFlags::CLOEXEC, None).ok()?;
-    rustix::net::sockopt::set_socket_reuseaddr(&socket, true).ok()?;
+/// Sockets that have the port, at both loopback addresses, until the program is executed, and do not listen:
+/// whoever connects is refused, as before.
+pub(super) fn reserve(port: u16) -> Vec<OwnedFd> {
+    let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    let addresses = [(AddressFamily::INET, v4), (AddressFamily::INET6, v6)];
     // If somebody else has got it by now, the program will say so.
-    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).ok()?;
-    Some(socket)
+    let sockets = addresses.map(|(family, address)| bind(family, address).ok());
+    sockets.into_iter().flatten().collect()
+}
+
+fn bind(family: AddressFamily, address: SocketAddr) -> rustix::io::Result<OwnedFd> {
+    let (stream, flags) = (SocketType::STREAM, SocketFlags::CLOEXEC);
+    let socket = rustix::net::socket_with(family, stream, flags, None)?;
+    rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    Ok(socket)
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use procref::Ready;
 use procref::process::{Process, StopEvent};
 
-use super::Acquired;
+use super::{Acquired, UNASKED};
 use crate::error::Error;
 use crate::output;
 
@@ -24,8 +24,12 @@ pub(super) fn myself() -> OsString {
     env::current_exe().map_or_else(|_| "procref".into(), Into::into)
 }
 
-/// Ready as soon as the service's program runs.
-pub(crate) fn executed() -> Ready {
+/// Ready as soon as the service's program runs. `unasked` is the name of a service that says nothing of its
+/// readiness.
+pub(crate) fn executed(unasked: Option<String>) -> Ready {
+    if let Some(service) = unasked {
+        tracing::debug!(service, "{UNASKED}");
+    }
     Ready::log(format!("^{STARTED}$"))
 }
 

@@ -107,6 +107,12 @@ impl ServiceCommand {
                      arguments",
                 );
             }
+            Kind::Http(path) if path.contains("://") && !path.starts_with('/') => {
+                return refused(
+                    "`http` takes the path of a URL and not the whole of it: procref asks 127.0.0.1 and ::1 on \
+                     the service's port",
+                );
+            }
             Kind::Http(path) if !path.starts_with('/') => {
                 return refused("the path of `http` must begin with `/`");
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{self, Path, PathBuf};
 
 use regex_lite::Regex;
@@ -13,7 +13,7 @@ use super::log::{Forbidden, ServiceLog};
 use super::{ServiceCommand, program};
 use crate::error::{Error, Result};
 use crate::name::ServiceKey;
-use crate::ready::{Kind, LogLines, Probe, Trial};
+use crate::ready::{Addresses, Kind, LogLines, Probe, Trial};
 use crate::template;
 
 #[cfg(unix)]
@@ -72,6 +72,7 @@ impl ServiceCommand {
         let surroundings = Surroundings {
             key,
             port,
+            addresses: bound.addresses.as_ref(),
             dir: &dir,
             env: &env,
             log: &log,
@@ -106,28 +107,10 @@ impl ServiceCommand {
         if self.socket_activation {
             return sys::listen(self.port.unwrap_or(0)).map_err(failed);
         }
-        let (number, reserved) = match self.port {
-            Some(port) => (port, sys::reserve(port)),
-            None if !self.has_port() => return Ok(Port::default()),
-            None => match sys::reserve(0) {
-                Ok(socket) => (sys::port_of(&socket).map_err(failed)?, Ok(socket)),
-                Err(error) => return Err(failed(error)),
-            },
-        };
-        match reserved {
-            Ok(socket) => Ok(Port {
-                number,
-                reserved: Some(socket),
-                ..Port::default()
-            }),
-            // Found only when the program fails to bind it, if at all: its readiness would be asked of
-            // whoever listens there, and they would be taken for the service.
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(failed(error)),
-            // The program may have a privilege that this process lacks.
-            Err(_) => Ok(Port {
-                number,
-                ..Port::default()
-            }),
+        match self.port {
+            Some(port) => reserve_fixed(port).map_err(failed),
+            None if !self.has_port() => Ok(Port::default()),
+            None => reserve_free().map_err(failed),
         }
     }
 
@@ -175,7 +158,8 @@ impl ServiceCommand {
 
     /// What to wait for, and the value of `NOTIFY_SOCKET` where that is a notification.
     fn probe(&self, around: &Surroundings<'_>) -> Result<(Probe, Option<OsString>)> {
-        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, around.port);
+        let both = || Addresses::both(around.port);
+        let addresses = || around.addresses.cloned().unwrap_or_else(both);
         let runtime_dir = around.key.namespace.dir();
         let fill = |template: &OsStr| template::expand(template, around.port, runtime_dir);
         let unusable = |reason: String| Error::InvalidSetting {
@@ -188,9 +172,9 @@ impl ServiceCommand {
             Error::not_started(around.key.name(), &self.shown(), reason, Some(error))
         };
         let probe = match self.readiness() {
-            Kind::Tcp => Probe::Tcp(address),
+            Kind::Tcp => Probe::Tcp(addresses()),
             Kind::Http(path) => Probe::Http {
-                address,
+                addresses: addresses(),
                 path: template::expand_http_path(&path, around.port, runtime_dir),
             },
             Kind::Unix(path) => {
@@ -210,8 +194,18 @@ impl ServiceCommand {
             Kind::Command { program, args } => {
                 let name = fill(&program);
                 let search = search_path(around.env);
+                // An error about the program that is the service would send its reader to the wrong setting.
+                let program = program::find(around.key.name(), &name, search).map_err(|error| {
+                    let shown = name.to_string_lossy();
+                    match error {
+                        Error::Exec { reason, .. } => unusable(format!(
+                            "could not find the program of its command, `{shown}`: {reason}"
+                        )),
+                        error => error,
+                    }
+                })?;
                 Probe::Command(Trial {
-                    program: program::find(around.key.name(), &name, search)?,
+                    program,
                     name,
                     args: args.iter().map(|arg| fill(arg)).collect(),
                     env: around.env.clone().into_iter().collect(),
@@ -237,16 +231,85 @@ impl ServiceCommand {
 struct Port {
     /// 0: none.
     number: u16,
-    reserved: Option<Reserved>,
+    /// Where it is asked whether the service is ready.
+    addresses: Option<Addresses>,
+    /// Sockets that keep the port until they are dropped.
+    reserved: Reserved,
     /// Sockets that it inherits.
     #[cfg(unix)]
     listeners: Vec<std::os::fd::OwnedFd>,
+}
+
+/// Keeps a port that somebody chose.
+fn reserve_fixed(number: u16) -> io::Result<Port> {
+    let v4 = sys::reserve((Ipv4Addr::LOCALHOST, number).into());
+    // Found only when the program fails to bind it, if at all: its readiness would be asked of
+    // whoever listens there, and they would be taken for the service.
+    if let Err(error) = &v4 {
+        if error.kind() == io::ErrorKind::AddrInUse {
+            return v4.map(|_| Port::default());
+        }
+    }
+    let v6 = sys::reserve((Ipv6Addr::LOCALHOST, number).into());
+    // At ::1 another process may listen, and the service at 127.0.0.1 alone: it is not asked there then.
+    let addresses = match &v6 {
+        Err(error) if is_not_ours(error) => Addresses::v4(number),
+        _ => Addresses::both(number),
+    };
+    Ok(Port {
+        number,
+        addresses: Some(addresses),
+        // Any other error: the program may have a privilege that this process lacks.
+        reserved: v4.into_iter().chain(v6).collect(),
+        ..Port::default()
+    })
+}
+
+/// Chooses a port that no process has, at either loopback address, and keeps it at both.
+fn reserve_free() -> io::Result<Port> {
+    /// How many ports may be free at 127.0.0.1 and taken at ::1.
+    const ATTEMPTS: usize = 64;
+    let mut taken = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let v4 = sys::reserve((Ipv4Addr::LOCALHOST, 0).into())?;
+        let number = sys::port_of(&v4)?;
+        let v6 = sys::reserve_alone((Ipv6Addr::LOCALHOST, number).into());
+        if let Err(error) = &v6 {
+            if error.kind() == io::ErrorKind::AddrInUse {
+                // Kept until there is another one, so that the kernel does not choose it again.
+                taken.push(v4);
+                continue;
+            }
+        }
+        let addresses = match v6 {
+            Ok(_) => Addresses::both(number),
+            // This machine has no IPv6.
+            Err(_) => Addresses::v4(number),
+        };
+        return Ok(Port {
+            number,
+            addresses: Some(addresses),
+            reserved: [v4].into_iter().chain(v6).collect(),
+            ..Port::default()
+        });
+    }
+    Err(io::ErrorKind::AddrInUse.into())
+}
+
+/// Returns `true` if no service of ours can listen at this address: another process does, or the machine
+/// does not have it.
+fn is_not_ours(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
+    ) || sys::has_no_family(error)
 }
 
 /// What a probe is made from, besides the command.
 struct Surroundings<'a> {
     key: &'a ServiceKey,
     port: u16,
+    addresses: Option<&'a Addresses>,
     dir: &'a Path,
     env: &'a BTreeMap<OsString, OsString>,
     log: &'a ServiceLog,

@@ -227,7 +227,7 @@ mod errors {
         let status = ExitStatus::from_raw(raw);
         let after = Duration::from_micros(120_400);
         let tail = (PathBuf::from("/x.log"), lines.to_owned());
-        Error::exited("web", "prog".to_owned(), status, after, tail).to_string()
+        Error::exited("web", &["prog".to_owned()], status, after, tail).to_string()
     }
 
     #[test]

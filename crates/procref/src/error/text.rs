@@ -79,15 +79,6 @@ pub(crate) fn ended(status: ExitStatus) -> String {
     text
 }
 
-/// What somebody can do about a program that ended well but too early.
-pub(super) fn foreground(status: ExitStatus) -> &'static str {
-    if status.success() {
-        " (it must stay in the foreground: look for an option that keeps it from becoming a daemon)"
-    } else {
-        ""
-    }
-}
-
 /// Milliseconds are exact enough for people.
 pub(super) fn rounded(time: Duration) -> Duration {
     Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
@@ -95,7 +86,7 @@ pub(super) fn rounded(time: Duration) -> Duration {
 
 /// What a failed `exec`, or the look before it, means for whoever named the program.
 #[cfg(windows)]
-pub(super) fn exec_advice(error: &io::Error) -> &'static str {
+pub(crate) fn exec_advice(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(2) => " (the program, or a DLL that it needs, is not there)",
         Some(5) => " (this user may not execute it)",
@@ -108,7 +99,7 @@ pub(super) fn exec_advice(error: &io::Error) -> &'static str {
 
 /// What a failed `exec`, or the look before it, means for whoever named the program.
 #[cfg(unix)]
-pub(super) fn exec_advice(error: &io::Error) -> &'static str {
+pub(crate) fn exec_advice(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::ENOENT) => {
             " (the program, or the interpreter that its first line names, is not there)"

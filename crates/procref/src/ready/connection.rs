@@ -1,7 +1,7 @@
 //! Connecting without waiting longer than wanted.
 
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use rustix::net::{
 
 use super::watch::{Found, Watch, Woken};
 
-pub(super) fn accepts_tcp(address: SocketAddrV4, watch: &Watch<'_>) -> Found {
+pub(super) fn accepts_tcp(address: SocketAddr, watch: &Watch<'_>) -> Found {
     match connect_tcp(address, watch) {
         Ok(_) => Found::Ready,
         Err(found) => found,
@@ -32,8 +32,12 @@ pub(super) fn accepts_unix(path: &Path, watch: &Watch<'_>) -> Found {
     }
 }
 
-pub(super) fn connect_tcp(address: SocketAddrV4, watch: &Watch<'_>) -> Result<OwnedFd, Found> {
-    let socket = connect(AddressFamily::INET, &address, watch)?;
+pub(super) fn connect_tcp(address: SocketAddr, watch: &Watch<'_>) -> Result<OwnedFd, Found> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = connect(family, &address, watch)?;
     to_somebody_else(socket, address)
 }
 
@@ -42,9 +46,9 @@ pub(super) fn connect_tcp(address: SocketAddrV4, watch: &Watch<'_>) -> Result<Ow
 ///
 /// It is nobody's, and must not stay behind for a minute in TIME_WAIT, where it would keep the service
 /// from binding: without lingering, closing it is the end of it.
-pub(super) fn to_somebody_else(socket: OwnedFd, address: SocketAddrV4) -> Result<OwnedFd, Found> {
+pub(super) fn to_somebody_else(socket: OwnedFd, address: SocketAddr) -> Result<OwnedFd, Found> {
     let own = rustix::net::getsockname(&socket).map_err(failed)?;
-    if SocketAddr::try_from(own) != Ok(SocketAddr::V4(address)) {
+    if SocketAddr::try_from(own) != Ok(address) {
         return Ok(socket);
     }
     sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).map_err(failed)?;

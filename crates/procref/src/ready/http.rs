@@ -1,6 +1,6 @@
 //! As much HTTP as it takes to ask whether somebody is well.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use super::connection::{connect_tcp, receive, send};
 use super::watch::{Found, Watch};
@@ -45,7 +45,7 @@ pub(super) fn parse_answer(bytes: &[u8]) -> Answer {
 }
 
 /// Asks once.
-pub(super) fn look(address: SocketAddrV4, path: &str, watch: &Watch<'_>) -> Found {
+pub(super) fn look(address: SocketAddr, path: &str, watch: &Watch<'_>) -> Found {
     match exchange(address, path, watch) {
         Ok(200..=399) => Found::Ready,
         Ok(status) => Found::NotYet(format!("HTTP {status}")),
@@ -53,7 +53,7 @@ pub(super) fn look(address: SocketAddrV4, path: &str, watch: &Watch<'_>) -> Foun
     }
 }
 
-fn exchange(address: SocketAddrV4, path: &str, watch: &Watch<'_>) -> Result<u16, Found> {
+fn exchange(address: SocketAddr, path: &str, watch: &Watch<'_>) -> Result<u16, Found> {
     let socket = connect_tcp(address, watch)?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: procref\r\nAccept: */*\r\n\

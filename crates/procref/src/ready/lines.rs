@@ -14,6 +14,11 @@ use crate::file;
 /// A line that is longer is looked at in pieces of this size, in bytes.
 pub(super) const LONGEST: usize = 64 * 1024;
 
+/// Advice for output that does not arrive. The C library, Python, Ruby and others collect what a program
+/// writes to a file and write it in blocks of some kilobytes.
+const BUFFERED: &str = " (many programs buffer output that does not go to a terminal: try `stdbuf -oL PROGRAM`, \
+                        `PYTHONUNBUFFERED=1` or `python -u`, or an option of the program's own)";
+
 /// What to look for, and where.
 pub(crate) struct LogLines {
     pub(crate) pattern: Regex,
@@ -31,6 +36,8 @@ pub(super) struct Reading {
     offset: Option<u64>,
     /// A line without its end.
     partial: Vec<u8>,
+    /// Whether anything was read.
+    has_output: bool,
 }
 
 impl LogLines {
@@ -43,13 +50,7 @@ impl LogLines {
                         return Found::Ready;
                     }
                 }
-                Ok(None) if reading.partial.is_empty() => {
-                    return Found::NotYet("no such line so far".to_owned());
-                }
-                Ok(None) => {
-                    let why = "no such line so far, and the last one has no line break yet";
-                    return Found::NotYet(why.to_owned());
-                }
+                Ok(None) => return Found::NotYet(self.missing(reading)),
                 Err(error) => return failed(error),
             }
             // A program that writes faster than this reads must not keep it from anything.
@@ -60,6 +61,19 @@ impl LogLines {
                 return Found::NotYet("no such line in what could be read in time".to_owned());
             }
         }
+    }
+
+    /// Describes output in which no line matches.
+    fn missing(&self, reading: &Reading) -> String {
+        if !reading.has_output {
+            return format!("it has written nothing so far{BUFFERED}");
+        }
+        if !reading.partial.is_empty() {
+            return format!(
+                "no such line so far, and the last one has no line break yet{BUFFERED}"
+            );
+        }
+        "no such line so far".to_owned()
     }
 
     /// The whole lines among the next few kilobytes. `None`: there is no more to read.
@@ -76,6 +90,7 @@ impl LogLines {
         if length == 0 {
             return Ok(None);
         }
+        reading.has_output = true;
         Ok(Some(split_lines(&mut reading.partial, &buffer[..length])))
     }
 

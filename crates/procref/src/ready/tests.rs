@@ -1,7 +1,8 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::thread;
 
@@ -83,9 +84,16 @@ fn server(answers: Vec<Vec<u8>>) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
 }
 
+/// 127.0.0.1 alone: in these tests ::1 is anybody's.
+fn addresses(address: SocketAddrV4) -> Addresses {
+    Addresses::v4(address.port())
+}
+
 fn http(answers: &[&[u8]]) -> Probe {
     Probe::Http {
-        address: server(answers.iter().map(|answer| answer.to_vec()).collect()),
+        addresses: addresses(server(
+            answers.iter().map(|answer| answer.to_vec()).collect(),
+        )),
         path: "/health".to_owned(),
     }
 }
@@ -103,13 +111,90 @@ fn shell(script: &str) -> Probe {
 #[test]
 fn tcp_is_ready_when_somebody_accepts() {
     let (socket, address) = closed_port();
-    is_late(&Probe::Tcp(address), "connection refused");
+    is_late(&Probe::Tcp(addresses(address)), "connection refused");
     let opener = thread::spawn(move || {
         rustix::net::listen(&socket, 8).unwrap();
         socket
     });
-    assert_eq!(wait(&Probe::Tcp(address), PATIENCE), Waited::Ready);
+    assert_eq!(
+        wait(&Probe::Tcp(addresses(address)), PATIENCE),
+        Waited::Ready
+    );
     drop(opener.join().unwrap());
+}
+
+/// Listens on a port of ::1 that is closed at 127.0.0.1; the second socket keeps it so.
+fn v6_server(answer: &'static [u8]) -> (u16, OwnedFd) {
+    loop {
+        let (kept, address) = closed_port();
+        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()));
+        let listener = match TcpListener::bind(v6) {
+            Ok(listener) => listener,
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => continue,
+            Err(error) => panic!("no ::1 here: {error}"),
+        };
+        thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                let _ = stream.read(&mut [0; 1024]);
+                let _ = stream.write_all(answer);
+            }
+        });
+        return (address.port(), kept);
+    }
+}
+
+#[test]
+fn ready_asks_the_ipv6_loopback_too() {
+    let (port, _kept) = v6_server(b"HTTP/1.1 204 No Content\r\n\r\n");
+    let tcp = Probe::Tcp(Addresses::both(port));
+    assert_eq!(
+        tcp.to_string(),
+        format!("TCP on 127.0.0.1:{port} or [::1]:{port}")
+    );
+    assert_eq!(wait(&tcp, PATIENCE), Waited::Ready);
+    let (addresses, path) = (Addresses::both(port), "/".to_owned());
+    assert_eq!(
+        wait(&Probe::Http { addresses, path }, PATIENCE),
+        Waited::Ready
+    );
+}
+
+#[test]
+fn ready_reports_an_answer_and_not_the_refusal_of_the_other_address() {
+    let (port, _kept) = v6_server(b"HTTP/1.1 503 Service Unavailable\r\n\r\n");
+    let (addresses, path) = (Addresses::both(port), "/".to_owned());
+    is_late(&Probe::Http { addresses, path }, "HTTP 503");
+}
+
+#[test]
+fn ready_names_the_address_where_a_process_listens_instead() {
+    let other = TcpListener::bind("127.0.0.2:0").unwrap();
+    let address = other.local_addr().unwrap();
+    let probe = Probe::Tcp(Addresses::v4(address.port()));
+    is_late(&probe, &format!("refused (a process listens on {address}"));
+    drop(other);
+    let (_kept, address) = closed_port();
+    let Waited::Late { last, .. } = wait(&Probe::Tcp(addresses(address)), Duration::ZERO) else {
+        panic!("nobody listens there");
+    };
+    assert!(!last.contains("listens"), "{last}");
+}
+
+#[test]
+fn listening_sockets_are_read_from_the_kernels_list() {
+    let rest = "00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1 1 0 100 0 0 10 0";
+    let port = "1F90";
+    let v4 = u32::from_ne_bytes([127, 0, 0, 2]);
+    let line = format!("   0: {v4:08X}:{port} {rest}");
+    let address = listening::parse(&line).unwrap();
+    assert_eq!(address, "127.0.0.2:8080".parse().unwrap());
+    let last = u32::from_ne_bytes([0, 0, 0, 1]);
+    let v6 = format!("   0: {:024X}{last:08X}:{port} {rest}", 0);
+    assert_eq!(listening::parse(&v6), Some("[::1]:8080".parse().unwrap()));
+    let connected = line.replace(" 0A ", " 01 ");
+    for line in [&connected, "", "0:", "0: x:y z 0A", "0: 0100007F:1F90"] {
+        assert_eq!(listening::parse(line), None, "{line}");
+    }
 }
 
 #[test]
@@ -117,7 +202,7 @@ fn a_connection_to_itself_is_nobodys_and_leaves_the_port() {
     let (socket, address) = closed_port();
     rustix::net::connect(&socket, &address).unwrap();
     assert!(matches!(
-        connection::to_somebody_else(socket, address),
+        connection::to_somebody_else(socket, address.into()),
         Err(Found::NotYet(_))
     ));
     let (inet, stream) = (AddressFamily::INET, SocketType::STREAM);
@@ -147,8 +232,8 @@ fn http_bears_with_whatever_answers() {
     is_late(&http(&[b""]), "does not answer");
     is_late(&http(&[b"HTTP/1.1 20"]), "closed the connection");
     let (_kept, address) = closed_port();
-    let path = "/".to_owned();
-    is_late(&Probe::Http { address, path }, "connection refused");
+    let (addresses, path) = (addresses(address), "/".to_owned());
+    is_late(&Probe::Http { addresses, path }, "connection refused");
 }
 
 #[test]
@@ -225,9 +310,11 @@ impl Log {
 fn a_line_of_this_run_makes_it_ready() {
     let mut log = Log::new();
     let probe = log.probe(r"^ready on port \d+$");
+    is_late(&probe, "written nothing so far (many programs buffer");
+    log.write(b"starting\n");
     is_late(&probe, "no such line");
-    log.write(b"starting\nready on port 2");
-    is_late(&probe, "no line break yet");
+    log.write(b"ready on port 2");
+    is_late(&probe, "no line break yet (many programs buffer");
     let writer = thread::spawn(move || {
         log.write(b"\r\n");
         log
@@ -280,14 +367,55 @@ fn a_command_is_run_until_it_succeeds() {
     assert_eq!(fs::read_to_string(&count).unwrap().lines().count(), 3);
     is_late(&shell("exit 3"), "exited with status 3");
     is_late(&shell("kill -9 $$"), "signal 9 (SIGKILL)");
-    let missing = Probe::Command(Trial {
-        program: "/nonexistent".into(),
-        name: "x".into(),
-        args: Vec::new(),
-        env: Vec::new(),
-        dir: "/".into(),
-    });
-    is_late(&missing, "could not be run");
+    is_late(&shell("nosuch-program"), "did not find");
+}
+
+#[test]
+fn ready_command_that_cannot_be_executed_fails_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = |name: &str, text: &str, mode: u32| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    for (program, said) in [
+        ("/nonexistent".into(), "is not there"),
+        (
+            script("interpreter", "#!/nonexistent\n", 0o700),
+            "interpreter",
+        ),
+        (script("mode", "#!/bin/sh\n", 0o600), "may execute"),
+        (dir.path().to_owned(), "may execute"),
+    ] {
+        let probe = Probe::Command(Trial {
+            program,
+            name: "x".into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            dir: "/".into(),
+        });
+        match wait(&probe, PATIENCE) {
+            Waited::Unusable { waiting_for, why } => {
+                assert_eq!(waiting_for, probe.to_string());
+                assert!(why.contains(said), "{why}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn started_service_must_outlive_its_first_moment() {
+    let begun = Instant::now();
+    assert_eq!(wait(&Probe::AtOnce, PATIENCE), Waited::Ready);
+    assert!(begun.elapsed() >= SURVIVAL);
+    let (silent, ended) = alarm();
+    drop(ended);
+    let waited = Probe::AtOnce.wait(silent.as_fd(), Instant::now() + PATIENCE, "it");
+    assert_eq!(waited, Waited::Alarm);
+    // The start timeout bounds it.
+    assert_eq!(wait(&Probe::AtOnce, Duration::ZERO), Waited::Ready);
 }
 
 /// A command that leaves its pid and a child's in a file, and does not end.
@@ -355,8 +483,8 @@ fn the_alarm_wins_at_once_over_whatever_is_waited_for() {
         other => panic!("{other}"),
     };
     for probe in [
-        Probe::Tcp(address),
-        Probe::Tcp(open.1),
+        Probe::Tcp(addresses(address)),
+        Probe::Tcp(addresses(open.1)),
         http(&[b""]),
         Probe::Unix("/nonexistent".into()),
         log.probe("never"),
@@ -373,7 +501,7 @@ fn the_alarm_wins_at_once_over_whatever_is_waited_for() {
         let begun = Instant::now();
         let waited = probe.wait(heard.as_fd(), begun + PATIENCE, "it");
         let immediate = matches!(&probe, Probe::AtOnce)
-            || matches!(&probe, Probe::Tcp(address) if *address == open.1);
+            || matches!(&probe, Probe::Tcp(asked) if *asked == addresses(open.1));
         if !immediate {
             assert_eq!(waited, Waited::Alarm, "{probe}");
         }
@@ -391,7 +519,7 @@ fn a_byte_in_the_alarm_is_one_too() {
     rustix::io::write(&kept, b"x").unwrap();
     let (_closed, address) = closed_port();
     let deadline = Instant::now() + PATIENCE;
-    let waited = Probe::Tcp(address).wait(heard.as_fd(), deadline, "it");
+    let waited = Probe::Tcp(addresses(address)).wait(heard.as_fd(), deadline, "it");
     assert_eq!(waited, Waited::Alarm);
 }
 

@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use super::watch::{Found, Watch, Woken};
-use crate::error::ended;
+use crate::error::{ended, exec_advice};
 
 #[cfg_attr(unix, path = "trial/unix.rs")]
 #[cfg_attr(windows, path = "trial/windows.rs")]
@@ -47,13 +47,14 @@ impl Trial {
         sys::prepare(&mut command, &self.name);
         let mut child = match command.spawn() {
             Ok(child) => child,
-            Err(error) => return Found::NotYet(format!("it could not be run: {error}")),
+            Err(error) if is_lasting(&error) => return Found::Unusable(not_run(&error)),
+            Err(error) => return Found::NotYet(not_run(&error)),
         };
         let watch = watch.at_most(RUN);
         let limit = watch.left();
         match sys::wait(&mut child, &watch) {
             Ok(Ok(status)) if ExitStatus::success(&status) => Found::Ready,
-            Ok(Ok(status)) => Found::NotYet(format!("it {}", ended(status))),
+            Ok(Ok(status)) => Found::NotYet(format!("it {}{}", ended(status), advice(status))),
             Ok(Err(woken)) => {
                 sys::end(&mut child);
                 match woken {
@@ -63,6 +64,27 @@ impl Trial {
             }
             Err(error) => Found::NotYet(format!("its exit status is not to be had: {error}")),
         }
+    }
+}
+
+fn not_run(error: &io::Error) -> String {
+    format!("it could not be run: {error}{}", exec_advice(error))
+}
+
+/// Returns `true` if the program cannot be run later either: it is missing, or is no program.
+fn is_lasting(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+    ) || sys::is_no_program(error)
+}
+
+/// Explains the exit statuses by which a shell reports a program that it could not run.
+fn advice(status: ExitStatus) -> &'static str {
+    match status.code() {
+        Some(126) => " (a shell's status for a program that it may not execute)",
+        Some(127) => " (a shell's status for a program that it did not find)",
+        _ => "",
     }
 }
 

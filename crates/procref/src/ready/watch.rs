@@ -14,6 +14,8 @@ pub(super) enum Found {
     Alarm,
     /// Why not yet, for the error that says so when time is up.
     NotYet(String),
+    /// Why it cannot be found out at all. Asking again would not help.
+    Unusable(String),
 }
 
 /// What ended a wait.

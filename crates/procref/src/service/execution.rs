@@ -69,6 +69,14 @@ impl<W: World> Hold<W> {
         };
         let seat = Arc::clone(self.turn.seat());
         tracing::debug!(service = self.service(), "launching the service");
+        if command.lacks_readiness() {
+            tracing::warn!(
+                service = self.service(),
+                "nothing tells when the service is ready: it has neither a port nor `ready`, so its clients \
+                 may run before it can serve them, or although it has failed (set `ready`; `started` if this \
+                 is right)"
+            );
+        }
         let launching = seat.world.launch(&seat.key, object, launch);
         self.launching = Some(Mutex::new(launching));
         if let Err(error) = self.launched().await {

@@ -37,7 +37,8 @@ pub(crate) struct Launch {
 pub(crate) struct Running {
     service: String,
     launched: Launched,
-    program: String,
+    /// The program as it was named, and its arguments.
+    line: Vec<String>,
     /// Its working directory.
     #[cfg(unix)]
     dir: String,
@@ -45,7 +46,7 @@ pub(crate) struct Running {
     log: ServiceLog,
     probe: Probe,
     /// Keeps the port for the service until it is executed.
-    reserved: Mutex<Option<Reserved>>,
+    reserved: Mutex<Reserved>,
 }
 
 impl Running {
@@ -76,7 +77,7 @@ impl Running {
         Ok(Self {
             service: key.name().to_owned(),
             launched,
-            program: launch.command.shown(),
+            line: launch.command.line(),
             #[cfg(unix)]
             dir: dir.to_string_lossy().into_owned(),
             port,
@@ -108,14 +109,9 @@ impl Running {
 
     fn run_here(&self, deadline: Deadline) -> Result<()> {
         // As late as it can be: from here on, somebody else can get the port before the service does.
-        let reserved = self
-            .reserved
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(reserved) = reserved {
-            command::release_port(reserved);
-        }
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        command::release_port(std::mem::take(&mut *reserved));
+        drop(reserved);
         let failed = |source| self.supervisor_error("let the program be executed", source);
         let now = Instant::now();
         // What the clock cannot tell is far enough away.
@@ -134,6 +130,11 @@ impl Running {
             Waited::Late { waiting_for, last } => {
                 Err(self.not_ready(deadline.limit(), (waiting_for, last)))
             }
+            Waited::Unusable { waiting_for, why } => Err(Error::InvalidSetting {
+                service: self.service.clone(),
+                setting: "ready",
+                reason: format!("waiting for {waiting_for}: {why}"),
+            }),
         }
     }
 
@@ -146,12 +147,12 @@ impl Running {
     fn refused(&self, Refusal { stage, errno }: Refusal) -> Error {
         let error = io::Error::from_raw_os_error(errno);
         let what = match stage {
-            Stage::Execute => return Error::exec(&self.service, &self.program, error),
+            Stage::Execute => return Error::exec(&self.service, self.program(), error),
             Stage::Directory => format!("enter its working directory {}", self.dir),
             Stage::Descriptors => "give it its descriptors".to_owned(),
         };
         let reason = format!("could not {what}: {error}");
-        Error::not_started(&self.service, &self.program, reason, Some(error))
+        Error::not_started(&self.service, self.program(), reason, Some(error))
     }
 
     /// A callback did not find it ready in time.
@@ -161,8 +162,13 @@ impl Running {
     }
 
     fn not_ready(&self, limit: Duration, missing: (String, String)) -> Error {
-        let program = self.program.clone();
+        let program = self.program().to_owned();
         Error::not_ready(&self.service, program, limit, missing, self.output())
+    }
+
+    /// The program as it was named.
+    fn program(&self) -> &str {
+        self.line.first().map_or("", String::as_str)
     }
 
     /// Where the log is, and its last lines.
@@ -185,8 +191,8 @@ impl Running {
     fn death(&self) -> Error {
         match self.launched.exit_status() {
             Ok(Some(status)) => {
-                let (program, after) = (self.program.clone(), self.launched.begun.elapsed());
-                Error::exited(&self.service, program, status, after, self.output())
+                let after = self.launched.begun.elapsed();
+                Error::exited(&self.service, &self.line, status, after, self.output())
             }
             Ok(None) => self.supervisor_error(
                 "hear from it",

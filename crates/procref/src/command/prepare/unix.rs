@@ -8,17 +8,18 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use super::{Parts, Port};
 use crate::command::ServiceLog;
-use crate::ready::Probe;
+use crate::ready::{Addresses, Probe};
 
 /// Room for the digits of any pid.
 const LISTEN_PID: &str = "0000000000";
 
-/// Has the port until it is dropped.
-pub(crate) type Reserved = OwnedFd;
+/// Sockets that have the port until they are dropped.
+pub(crate) type Reserved = Vec<OwnedFd>;
 
 /// A program that only has to be forked and executed. All descriptors are close-on-exec.
 pub(crate) struct Prepared {
@@ -44,7 +45,7 @@ pub(crate) struct Prepared {
     /// Has the port until it is dropped. That is to be right before the program is executed: a port
     /// that was merely found to be free can be given to anybody else meanwhile, also to another
     /// service that is started at this moment.
-    pub(crate) reserved: Option<Reserved>,
+    pub(crate) reserved: Reserved,
     pub(crate) ready: Probe,
 }
 
@@ -62,6 +63,7 @@ impl Parts {
                     number: port,
                     reserved,
                     listeners,
+                    ..
                 },
             log,
             ready,
@@ -106,9 +108,11 @@ impl Parts {
 /// A socket for the service that listens already.
 pub(super) fn listen(port: u16) -> io::Result<Port> {
     let listener = TcpListener::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
+    let number = listener.local_addr()?.port();
     Ok(Port {
-        number: listener.local_addr()?.port(),
-        reserved: None,
+        number,
+        addresses: Some(Addresses::v4(number)),
+        reserved: Vec::new(),
         listeners: vec![listener.into()],
     })
 }
@@ -125,29 +129,50 @@ pub(super) fn check_socket_path(path: &Path) -> Result<(), String> {
 
 /// A socket that has the port and does not listen: whoever connects is refused, and whoever binds it
 /// gets an error.
-pub(super) fn reserve(port: u16) -> io::Result<Reserved> {
-    let (inet, stream) = (AddressFamily::INET, SocketType::STREAM);
-    let socket = rustix::net::socket_with(inet, stream, SocketFlags::CLOEXEC, None)?;
-    // Connections of an instance before, in TIME_WAIT, do not make a port taken. For a port that the
-    // kernel chooses they should: then it looks further.
-    if port != 0 {
+///
+/// Connections of an instance before, in TIME_WAIT, do not make a port taken. For a port that the kernel
+/// chooses they should: then it looks further.
+pub(super) fn reserve(address: SocketAddr) -> io::Result<OwnedFd> {
+    bind(address, address.port() != 0)
+}
+
+/// [`reserve`] for a port that is free at another address: it is taken by connections in TIME_WAIT, too.
+pub(super) fn reserve_alone(address: SocketAddr) -> io::Result<OwnedFd> {
+    bind(address, false)
+}
+
+fn bind(address: SocketAddr, reuse: bool) -> io::Result<OwnedFd> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let (stream, flags) = (SocketType::STREAM, SocketFlags::CLOEXEC);
+    let socket = rustix::net::socket_with(family, stream, flags, None)?;
+    if reuse {
         sockopt::set_socket_reuseaddr(&socket, true)?;
     }
-    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
+    rustix::net::bind(&socket, &address)?;
     Ok(socket)
+}
+
+/// Returns `true` if this kernel does not know addresses of this kind.
+pub(super) fn has_no_family(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::AFNOSUPPORT)
 }
 
 /// Lets go of a reserved port.
 ///
-/// The socket may outlive that, in a child that another thread of this process has forked meanwhile. With
+/// The sockets may outlive that, in a child that another thread of this process has forked meanwhile. With
 /// this option, which is the socket's and not the descriptor's, a server that sets it, too, as most do,
 /// can bind the port all the same.
-pub(crate) fn release_port(socket: Reserved) {
-    // Where it is refused, the port is free all the same unless there is such a child.
-    let _ = sockopt::set_socket_reuseaddr(&socket, true);
+pub(crate) fn release_port(sockets: Reserved) {
+    for socket in sockets {
+        // Where it is refused, the port is free all the same unless there is such a child.
+        let _ = sockopt::set_socket_reuseaddr(&socket, true);
+    }
 }
 
-pub(super) fn port_of(socket: &Reserved) -> io::Result<u16> {
+pub(super) fn port_of(socket: &OwnedFd) -> io::Result<u16> {
     let address = SocketAddr::try_from(rustix::net::getsockname(socket)?)?;
     Ok(address.port())
 }

@@ -2,15 +2,15 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use super::{Parts, Port};
 use crate::command::ServiceLog;
 use crate::ready::Probe;
 
-/// Has the port until it is dropped. Who connects meanwhile finds that nobody answers.
-pub(crate) type Reserved = TcpListener;
+/// Sockets that have the port until they are dropped. Who connects meanwhile finds that nobody answers.
+pub(crate) type Reserved = Vec<TcpListener>;
 
 /// A program that only has to be started.
 pub(crate) struct Prepared {
@@ -25,7 +25,7 @@ pub(crate) struct Prepared {
     pub(crate) port: u16,
     pub(crate) log: ServiceLog,
     /// Has the port until right before the program runs.
-    pub(crate) reserved: Option<Reserved>,
+    pub(crate) reserved: Reserved,
     pub(crate) ready: Probe,
 }
 
@@ -62,15 +62,25 @@ pub(super) fn check_socket_path(path: &Path) -> Result<(), String> {
     }
 }
 
-pub(super) fn reserve(port: u16) -> io::Result<Reserved> {
-    TcpListener::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
+pub(super) fn reserve(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address)
+}
+
+/// The same: a port in TIME_WAIT is nobody's here.
+pub(super) fn reserve_alone(address: SocketAddr) -> io::Result<TcpListener> {
+    reserve(address)
+}
+
+/// Returns `true` if this system does not know addresses of this kind: `WSAEAFNOSUPPORT`.
+pub(super) fn has_no_family(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(10047)
 }
 
 /// Lets go of a reserved port.
-pub(crate) fn release_port(socket: Reserved) {
-    drop(socket);
+pub(crate) fn release_port(sockets: Reserved) {
+    drop(sockets);
 }
 
-pub(super) fn port_of(socket: &Reserved) -> io::Result<u16> {
+pub(super) fn port_of(socket: &TcpListener) -> io::Result<u16> {
     Ok(socket.local_addr()?.port())
 }

@@ -42,7 +42,7 @@ fn everything_is_filled_in() {
     assert_eq!(command.log_path(&scratch.key), prepared.log.path);
     assert_eq!(
         prepared.ready.to_string(),
-        format!("TCP on 127.0.0.1:{port}")
+        format!("TCP on 127.0.0.1:{port} or [::1]:{port}")
     );
     assert!(prepared.listeners.is_empty() && prepared.listen_pid.is_none());
 }
@@ -54,8 +54,46 @@ fn a_chosen_port_is_kept_from_others_until_it_is_let_go() {
     let address = ("127.0.0.1", prepared.port);
     assert!(TcpListener::bind(address).is_err());
     assert!(TcpStream::connect(address).is_err(), "it does not listen");
-    prepared.reserved = None;
+    let v6 = ("::1", prepared.port);
+    assert!(TcpListener::bind(v6).is_err());
+    assert!(TcpStream::connect(v6).is_err(), "it does not listen");
+    prepared.reserved.clear();
     TcpListener::bind(address).unwrap();
+    TcpListener::bind(v6).unwrap();
+}
+
+#[test]
+fn a_fixed_port_is_asked_at_ipv6_unless_another_process_listens_there() {
+    let scratch = scratch();
+    let other = TcpListener::bind("[::1]:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    let command = truth().port(port);
+    let prepared = command.prepare(&scratch.key).unwrap();
+    assert_eq!(
+        prepared.ready.to_string(),
+        format!("TCP on 127.0.0.1:{port}")
+    );
+    drop((prepared, other));
+    let prepared = command.prepare(&scratch.key).unwrap();
+    assert!(
+        prepared
+            .ready
+            .to_string()
+            .ends_with(&format!("or [::1]:{port}"))
+    );
+}
+
+#[test]
+fn a_missing_program_of_the_readiness_command_names_the_setting() {
+    let scratch = scratch();
+    let args: [&str; 0] = [];
+    for program in ["nosuch-program", "/nonexistent/program"] {
+        let error = scratch.fails(&truth().ready(Ready::command(program, args)));
+        assert!(
+            error.contains("invalid ready") && error.contains(program),
+            "{error}"
+        );
+    }
 }
 
 #[test]
@@ -79,7 +117,7 @@ fn a_fixed_port_that_somebody_listens_on_is_an_error() {
 fn without_a_port_nothing_is_bound() {
     let prepared = truth().prepare(&scratch().key).unwrap();
     assert_eq!(prepared.port, 0);
-    assert!(prepared.reserved.is_none());
+    assert!(prepared.reserved.is_empty());
 }
 
 #[test]
@@ -97,7 +135,7 @@ fn a_passed_socket_listens_and_is_told_of() {
     );
     assert_eq!(prepared.listen_pid, Some(2));
     assert_eq!(prepared.listeners.len(), 1);
-    assert!(prepared.reserved.is_none());
+    assert!(prepared.reserved.is_empty());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus};
 
 use rustix::event::PollFlags;
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::{Watch, Woken, look_again};
@@ -35,4 +36,9 @@ pub(super) fn end(child: &mut Child) {
     if let Err(error) = child.wait() {
         tracing::debug!(%error, "could not wait for a readiness command");
     }
+}
+
+/// Returns `true` if the kernel does not know the file's format.
+pub(super) fn is_no_program(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::NOEXEC)
 }

@@ -23,3 +23,8 @@ pub(super) fn end(child: &mut Child) {
         tracing::debug!(%error, "could not kill a readiness command");
     }
 }
+
+/// Returns `true` if the file is not a program for this machine: `ERROR_BAD_EXE_FORMAT`.
+pub(super) fn is_no_program(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(193)
+}

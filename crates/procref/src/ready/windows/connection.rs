@@ -5,7 +5,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::watch::{Found, Watch};
 /// tries again for two seconds before it says so.
 const SLICE: Duration = Duration::from_millis(100);
 
-pub(super) fn accepts_tcp(address: SocketAddrV4, watch: &Watch<'_>) -> Found {
+pub(super) fn accepts_tcp(address: SocketAddr, watch: &Watch<'_>) -> Found {
     match connect_tcp(address, watch) {
         Ok(_) => Found::Ready,
         Err(found) => found,
@@ -30,13 +30,13 @@ pub(super) fn accepts_unix(path: &Path, _: &Watch<'_>) -> Found {
     }
 }
 
-pub(super) fn connect_tcp(address: SocketAddrV4, watch: &Watch<'_>) -> Result<TcpStream, Found> {
+pub(super) fn connect_tcp(address: SocketAddr, watch: &Watch<'_>) -> Result<TcpStream, Found> {
     // Zero would be refused.
     let limit = watch.left().clamp(Duration::from_millis(1), SLICE);
-    let stream = TcpStream::connect_timeout(&address.into(), limit).map_err(failed)?;
+    let stream = TcpStream::connect_timeout(&address, limit).map_err(failed)?;
     // A connection to a port where nobody listens can be given that very port for its own end, and TCP then
     // connects it to itself.
-    if stream.local_addr().map_err(failed)? == SocketAddr::V4(address) {
+    if stream.local_addr().map_err(failed)? == address {
         return Err(failed(io::Error::from(io::ErrorKind::ConnectionRefused)));
     }
     Ok(stream)

@@ -12,6 +12,8 @@ pub(in crate::ready) enum Found {
     Alarm,
     /// Why not yet, for the error that says so when time is up.
     NotYet(String),
+    /// Why it cannot be found out at all. Asking again would not help.
+    Unusable(String),
 }
 
 /// What ended a wait.

@@ -1,0 +1,81 @@
+//! Where a service's port is asked.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::ATTEMPT;
+use super::watch::{Found, Watch};
+
+/// The addresses of this machine's loopback interface at which a port is asked, in this order.
+///
+/// `localhost` means either of them to a server, so a service is asked at both. An address at which another
+/// process listens is left out: its answer would be taken for the service's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Addresses(Vec<SocketAddr>);
+
+impl Addresses {
+    /// 127.0.0.1 alone.
+    pub(crate) fn v4(port: u16) -> Self {
+        Self(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))])
+    }
+
+    /// 127.0.0.1 and ::1.
+    pub(crate) fn both(port: u16) -> Self {
+        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+        Self(Self::v4(port).0.into_iter().chain([v6]).collect())
+    }
+
+    /// Asks each address until one is ready.
+    pub(super) fn look(
+        &self,
+        watch: &Watch<'_>,
+        look: impl Fn(SocketAddr, &Watch<'_>) -> Found,
+    ) -> Found {
+        let refused = io::ErrorKind::ConnectionRefused.to_string();
+        let mut found = refused.clone();
+        for &address in &self.0 {
+            match look(address, &watch.at_most(ATTEMPT)) {
+                // An answer says more than that there is none.
+                Found::NotYet(why) if found == refused => found = why,
+                Found::NotYet(_) => {}
+                other => return other,
+            }
+        }
+        Found::NotYet(found)
+    }
+
+    /// Describes who listens on the port where it is not asked; empty if no process does.
+    #[cfg(unix)]
+    pub(super) fn elsewhere(&self) -> String {
+        let Some(port) = self.0.first().map(SocketAddr::port) else {
+            return String::new();
+        };
+        let listening = super::listening::addresses_of(port);
+        let other = listening
+            .iter()
+            .find(|address| !self.0.contains(address) && !address.ip().is_unspecified());
+        match other {
+            Some(address) => format!(
+                " (a process listens on {address}, which procref does not ask: let the service listen on \
+                 127.0.0.1 or ::1, or use a command for `ready`)"
+            ),
+            None => String::new(),
+        }
+    }
+
+    #[cfg(windows)]
+    pub(super) fn elsewhere(&self) -> String {
+        String::new()
+    }
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, address) in self.0.iter().enumerate() {
+            let before = if nth == 0 { "" } else { " or " };
+            write!(f, "{before}{address}")?;
+        }
+        Ok(())
+    }
+}
