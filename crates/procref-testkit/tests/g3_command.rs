@@ -387,7 +387,11 @@ fn it_gets_nothing_of_its_starter() {
     }
     let supervisor = scene.only_supervisor(&spec);
     // It lets go of the starter's pipes when it has seen that the start is over.
-    deadline::until_true("it has no descriptors", || supervisor.descriptors() == 0);
+    // What stays is the service's log, and what reports that it is written to.
+    deadline::until_true("it has two descriptors", || supervisor.descriptors() == 2);
+    let kept = supervisor.open_files();
+    assert!(kept.contains(&log.to_string()), "{kept:?}");
+    assert!(kept.contains(&"anon_inode:inotify".to_owned()), "{kept:?}");
     let private = supervisor.private_memory();
     assert!((1..200).contains(&private), "{private} KiB");
     client.kill();

@@ -367,7 +367,9 @@ fn the_log_is_rotated_when_it_has_grown() {
     assert!(said.starts_with("hello\n"), "{said}");
     let older = fs::read_to_string(scene.root().join("service.log.1")).expect("the older");
     assert_eq!(older.len(), 2000);
-    // While it runs: the next client that comes sees to it.
+    // While it runs and its supervisor cannot: the next client that comes sees to it.
+    let supervisor = scene.only_supervisor(&spec);
+    supervisor.signal(rustix::process::Signal::STOP);
     let joins: [fn(&Actor); 2] = [
         |other| drop(other.acquire()),
         |other| drop(other.try_join().expect("no error").expect("it runs")),
@@ -383,6 +385,7 @@ fn the_log_is_rotated_when_it_has_grown() {
         assert_eq!(fs::metadata(&log).expect("a log").len(), 0);
         other.kill();
     }
+    supervisor.signal(rustix::process::Signal::CONT);
     client.kill();
     scene.everything_ends(&spec, key);
 }

@@ -20,6 +20,8 @@ mod program;
 mod signal;
 
 pub(crate) use log::ServiceLog;
+#[cfg(unix)]
+pub(crate) use prepare::SupervisedLog;
 pub(crate) use prepare::{Prepared, Reserved, release_port};
 #[cfg(windows)]
 pub(crate) use program::look_up;
@@ -214,9 +216,15 @@ impl ServiceCommand {
 
     /// How long the log may get, in bytes. 10 MiB unless set.
     ///
-    /// At a start a longer one is renamed to `PATH.1`, replacing that. While the service runs, a
-    /// client that finds it longer keeps its end in `PATH.1` and empties it; lines that are written
-    /// right then are lost.
+    /// At a start a longer one is renamed to `PATH.1`, replacing that. While the service runs, its supervisor,
+    /// or a client that joins, keeps the end of a longer one in `PATH.1` and empties it; lines that are written
+    /// right then are lost. The supervisor wakes only while the log grows. Both files together stay below
+    /// four times the limit if the service writes at most 10 MB/s and the limit is 1 MiB or more. On Windows
+    /// only clients that join do this.
+    ///
+    /// If the end cannot be kept, because `PATH.1` is a directory say, the log is not emptied; on a full disk
+    /// it is emptied, and its end is lost. A log that was deleted is emptied, and one that was renamed is left
+    /// alone.
     pub fn log_limit(mut self, bytes: u64) -> Self {
         self.log_limit = bytes;
         self

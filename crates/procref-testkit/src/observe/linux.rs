@@ -116,6 +116,17 @@ impl Identity {
         fs::read_dir(format!("/proc/{}/fd", self.pid)).map_or(0, Iterator::count)
     }
 
+    /// What its descriptors lead to.
+    #[must_use]
+    pub fn open_files(self) -> Vec<String> {
+        let list = fs::read_dir(format!("/proc/{}/fd", self.pid));
+        let links = list.into_iter().flatten().flatten();
+        links
+            .filter_map(|link| fs::read_link(link.path()).ok())
+            .map(|target| target.to_string_lossy().into_owned())
+            .collect()
+    }
+
     /// A line of `/proc/PID/status`, after its colon.
     #[must_use]
     pub fn status(self, field: &str) -> Option<String> {

@@ -25,6 +25,8 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
+#[cfg(unix)]
+pub(crate) use sys::SupervisedLog;
 pub(crate) use sys::{Prepared, Reserved, release_port};
 
 /// What a prepared program is made of.
@@ -34,6 +36,12 @@ struct Parts {
     /// As it was named.
     #[cfg(unix)]
     name: OsString,
+    /// The same and its arguments, as they were named.
+    #[cfg(unix)]
+    line: Vec<String>,
+    /// How long the log may get.
+    #[cfg(unix)]
+    log_limit: u64,
     args: Vec<OsString>,
     env: BTreeMap<OsString, OsString>,
     /// Its working directory, absolute.
@@ -86,6 +94,10 @@ impl ServiceCommand {
             program,
             #[cfg(unix)]
             name,
+            #[cfg(unix)]
+            line: self.line(),
+            #[cfg(unix)]
+            log_limit: self.log_limit,
             args,
             env,
             dir,

@@ -366,8 +366,8 @@ impl<W: World> Drive<W> {
         Ok(Some(current))
     }
 
-    /// Whoever joins sees to the log. Nobody else does: the supervisor sleeps, and to look from time to
-    /// time it would have to wake for nothing.
+    /// A client that joins limits the log, too. The supervisor that executed the service does it while the log
+    /// grows, but it may have been killed, or the kernel may not report writes.
     async fn tend_log(&self) {
         if let Some(command) = &self.config.command {
             let seat = self.turn.seat();

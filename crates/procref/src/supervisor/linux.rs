@@ -33,12 +33,14 @@ mod child;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
 mod launched;
+mod log;
 mod parent;
 
 use arena::{Arena, Text};
 use child::Program;
 use launched::Pipes;
 pub(crate) use launched::{Launched, Refusal, Stage};
+use log::LogPlan;
 
 /// How long a supervisor may take to be in place.
 const IN_PLACE: Timespec = Timespec {
@@ -82,6 +84,9 @@ struct Plan {
 #[derive(Clone, Copy)]
 struct Charge {
     program: Program,
+    /// What is known of its log, and this process's copy of the descriptor.
+    log: LogPlan,
+    log_file: RawFd,
     instance: Instance,
     generation: u16,
     patience: Duration,
@@ -136,7 +141,9 @@ fn raise(
     let ranges_size = (maps()?.lines().count() + SPARE_RANGES) * size_of::<Range>();
     let texts = files.iter().chain([&title, &dir]);
     let texts_size: usize = texts.map(|text| text.as_bytes_with_nul().len()).sum();
-    let program_size = order.map_or(0, |(order, _)| Program::size(order.program));
+    let program_size = order.map_or(0, |(order, _)| {
+        Program::size(order.program) + LogPlan::size(&order.program.supervised_log)
+    });
     let size = size_of::<Plan>() + ranges_size + texts_size + program_size;
     let mut arena = Arena::new(size).map_err(failed(key, "map memory"))?;
     let keep = [
@@ -151,6 +158,8 @@ fn raise(
     ranges.truncate(ranges_size / size_of::<Range>());
     let charge = order.map(|(order, pipes)| Charge {
         program: Program::new(&mut arena, order.program, pipes),
+        log: LogPlan::new(&mut arena, &order.program.supervised_log),
+        log_file: order.program.log.file.as_raw_fd(),
         instance: order.instance,
         generation: order.generation,
         patience: order.patience,

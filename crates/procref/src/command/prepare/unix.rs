@@ -13,6 +13,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 
 use super::{Parts, Port};
 use crate::command::ServiceLog;
+use crate::command::log::files;
+use crate::error::foreground;
 use crate::ready::{Addresses, Probe};
 
 /// Room for the digits of any pid.
@@ -36,6 +38,7 @@ pub(crate) struct Prepared {
     /// Its standard input.
     pub(crate) null: OwnedFd,
     pub(crate) log: ServiceLog,
+    pub(crate) supervised_log: SupervisedLog,
     /// What it gets as descriptors 3 and up.
     pub(crate) listeners: Vec<OwnedFd>,
     /// Where in `env` there is `LISTEN_PID=0000000000`, for the child to write its pid over: from the
@@ -49,12 +52,44 @@ pub(crate) struct Prepared {
     pub(crate) ready: Probe,
 }
 
+/// What the supervisor has to know of the log.
+pub(crate) struct SupervisedLog {
+    /// The log's path, that of what is kept of it, and their directory; then what a note about processes that
+    /// the program left begins with, what follows the exit status, and what follows that after a success.
+    pub(crate) texts: [CString; 6],
+    /// How long it may get, in bytes.
+    pub(crate) limit: u64,
+}
+
+impl SupervisedLog {
+    fn new(log: &ServiceLog, limit: u64, line: &[String]) -> io::Result<Self> {
+        let [path, rotated] = files(&log.path);
+        let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let program = line.first().map_or("", String::as_str);
+        let before = format!("procref: `{program}` ");
+        let after = " and left other processes, which procref stops";
+        let advice = format!(": {}", foreground::advice(line));
+        let words = [before, after.to_owned(), advice].map(|text| {
+            // On one line, and an end of the text where C has one.
+            text.replace(|c: char| c.is_control(), " ")
+        });
+        let [path, rotated, dir] = [path, rotated, dir].map(|path| c_string(path.into()));
+        let [before, after, advice] = words.map(|text| c_string(text.into()));
+        Ok(Self {
+            texts: [path?, rotated?, dir?, before?, after?, advice?],
+            limit,
+        })
+    }
+}
+
 impl Parts {
     /// An error, and what could not be done.
     pub(super) fn prepared(self) -> Result<Prepared, (&'static str, io::Error)> {
         let Self {
             program,
             name,
+            line,
+            log_limit,
             args,
             mut env,
             dir,
@@ -80,9 +115,9 @@ impl Parts {
             true => None,
             false => env.keys().position(|name| name == "LISTEN_PID"),
         };
-        let c_string = |text: OsString| {
-            CString::new(text.into_vec()).map_err(|error| ("pass a NUL byte", error.into()))
-        };
+        let c_string = |text| c_string(text).map_err(|error| ("pass a NUL byte", error));
+        let supervised_log = SupervisedLog::new(&log, log_limit, &line)
+            .map_err(|error| ("pass a NUL byte", error))?;
         let env = env.into_iter().map(|(mut variable, value)| {
             variable.push("=");
             variable.push(value);
@@ -97,12 +132,17 @@ impl Parts {
             port,
             null,
             log,
+            supervised_log,
             listeners,
             listen_pid,
             reserved,
             ready,
         })
     }
+}
+
+fn c_string(text: OsString) -> io::Result<CString> {
+    Ok(CString::new(text.into_vec())?)
 }
 
 /// A socket for the service that listens already.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 
 use super::launched::Message;
+use super::log::{self, LOG, Log};
 use super::{Charge, Plan, at_once, close_from, drop_memory, fork_here, last_errno, write};
 use crate::crash::{self, Point};
 use crate::kernel::bare::{BareCalls, Limit};
@@ -71,7 +72,7 @@ impl<'a> Birth for Charged<'a> {
         // SAFETY: takes numbers, and concerns this process alone.
         unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
         drop_memory(plan);
-        handle_child();
+        handle_signals();
         let pid = match fork_here() {
             0 => charge.program.run(),
             pid => u32::try_from(pid).unwrap_or(0),
@@ -81,12 +82,14 @@ impl<'a> Birth for Charged<'a> {
             return None;
         }
         crash::point(Point::ServiceForked);
-        keep_pipes(plan.ready, charge.presence);
+        keep_descriptors(plan.ready, charge.presence, charge.log_file);
         // Without /proc there is none. The gate stays closed, so the child ends.
         let start = BareProcess::start_of(pid).ok()?;
         Some(Tree {
             plan,
+            log: Log::new(&charge.log),
             child: Identity { pid, start },
+            served: Cell::new(false),
             ended: Cell::new(None),
             alone: Cell::new(false),
         })
@@ -125,7 +128,10 @@ fn has_word(charge: &Charge) -> bool {
 
 pub(super) struct Tree<'a> {
     plan: &'a Plan,
+    log: Log<'a>,
     child: Identity,
+    /// Its starter has found it ready.
+    served: Cell<bool>,
     ended: Cell<Option<Ended>>,
     /// It has no children any more, but for other services' supervisors.
     alone: Cell<bool>,
@@ -154,7 +160,7 @@ impl Tree<'_> {
     }
 
     fn end_tree(&self) {
-        hold_child_signal();
+        hold_signals();
         let deadline = self.deadline();
         self.reap();
         if self.ended.get().is_none() {
@@ -163,7 +169,7 @@ impl Tree<'_> {
             let pid = self.child.pid as i32;
             signal(pid, self.plan.stop.signal.number());
             signal(pid, libc::SIGCONT);
-            while self.ended.get().is_none() && wait_child(deadline) {
+            while self.ended.get().is_none() && self.wait_child(deadline) {
                 self.reap();
             }
         }
@@ -189,7 +195,7 @@ impl Tree<'_> {
             if self.alone.get() {
                 return;
             }
-            if !wait_child(deadline) {
+            if !self.wait_child(deadline) {
                 break;
             }
         }
@@ -201,7 +207,7 @@ impl Tree<'_> {
                 return;
             }
             self.each_child(|pid| signal(pid, libc::SIGKILL));
-            if self.alone.get() || !wait_child(deadline) {
+            if self.alone.get() || !self.wait_child(deadline) {
                 return;
             }
         }
@@ -223,6 +229,26 @@ impl Tree<'_> {
             }
         });
         self.alone.set(read.is_some() && others == 0);
+    }
+
+    /// Explains in the log why processes are stopped that the service's program has left, if its clients had
+    /// found it ready. A starter learns it from the error.
+    fn note_leftover(&self) {
+        let mut others = false;
+        self.each_child(|_| others = true);
+        if let (true, true, Some(ended)) = (others, self.served.get(), self.ended.get()) {
+            self.log.note_leftover(ended);
+        }
+    }
+
+    /// Sleeps until a child ends or the log has to be looked at; false if neither is before the deadline.
+    fn wait_child(&self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            wait_signal(self.log.look().map_or(left, |pause| pause.min(left)));
+        }
+        // At the end of the time, too: whether anything has changed, the caller looks for himself.
+        !deadline.saturating_duration_since(Instant::now()).is_zero()
     }
 
     /// What the clock cannot tell is far enough away.
@@ -252,6 +278,11 @@ impl Hands for Tree<'_> {
 
     fn set_limit(&self, left: Option<Duration>) {
         LIMIT.set(left);
+        // Set before the look, and again after it: a write that is reported in between ends the sleep, or was
+        // seen by the look.
+        if let Some(pause) = self.log.look() {
+            LIMIT.set(Some(left.map_or(pause, |left| left.min(pause))));
+        }
     }
 
     fn now(&self) -> Instant {
@@ -305,12 +336,14 @@ impl Parent for Tree<'_> {
     }
 
     fn hang_up(&self) {
+        self.served.set(true);
         close(REPORT);
         close(PRESENCE);
     }
 
     async fn end_rest(&self) {
-        hold_child_signal();
+        hold_signals();
+        self.note_leftover();
         self.end_until(self.deadline());
     }
 
@@ -319,16 +352,16 @@ impl Parent for Tree<'_> {
     }
 }
 
-/// Moves the two pipes to where they stay, and closes everything else of the starter's.
-fn keep_pipes(report: RawFd, presence: RawFd) {
+/// Moves the two pipes and the log to where they stay, and closes everything else of the starter's.
+fn keep_descriptors(report: RawFd, presence: RawFd, log: RawFd) {
     // Out of the way of each other first.
-    let above = PRESENCE + 1;
-    // SAFETY: these take numbers, and make descriptors of this process alone.
-    let report = unsafe { libc::fcntl(report, libc::F_DUPFD_CLOEXEC, above) };
-    // SAFETY: as above.
-    let presence = unsafe { libc::fcntl(presence, libc::F_DUPFD_CLOEXEC, above) };
-    for (fd, place) in [(report, REPORT), (presence, PRESENCE)] {
-        // SAFETY: as above; the starter's own descriptor that is replaced is of no use here.
+    let above = LOG + 1;
+    let kept = [report, presence, log].map(|fd| {
+        // SAFETY: no pointers are passed; the new descriptor is this process's own.
+        unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, above) }
+    });
+    for (fd, place) in kept.into_iter().zip([REPORT, PRESENCE, LOG]) {
+        // SAFETY: no pointers are passed; the starter's own descriptor that is replaced is of no use here.
         unsafe { libc::dup3(fd, place, libc::O_CLOEXEC) };
     }
     close_from(above);
@@ -349,56 +382,64 @@ extern "C" fn on_child(_: libc::c_int) {
     LIMIT.expire();
 }
 
-/// From now on the end of a child ends this process's sleep, or the sleep that it is about to begin.
-fn handle_child() {
+extern "C" fn on_log(_: libc::c_int) {
+    log::report();
+    LIMIT.expire();
+}
+
+/// From now on the end of a child, or a write to the log that is to be reported, ends this process's sleep,
+/// or the sleep that it is about to begin.
+fn handle_signals() {
+    handle(libc::SIGCHLD, on_child);
+    handle(libc::SIGIO, on_log);
+    mask_signals(libc::SIG_UNBLOCK);
+}
+
+fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
     // SAFETY: all zeros is a value of `sigaction`: no flags, an empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    let handler: extern "C" fn(libc::c_int) = on_child;
     action.sa_sigaction = handler as libc::sighandler_t;
     action.sa_flags = libc::SA_NOCLDSTOP;
-    // SAFETY: the handler makes one write to a static that is made for that, and the action it had before
-    // is not asked for.
-    unsafe { libc::sigaction(libc::SIGCHLD, &raw const action, ptr::null_mut()) };
-    mask_child(libc::SIG_UNBLOCK);
+    // SAFETY: the handlers write to statics that are made for that, and the action before is not asked for.
+    unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
 }
 
-/// From now on ended children are waited for, and not handled.
-fn hold_child_signal() {
-    mask_child(libc::SIG_BLOCK);
+/// From now on ended children and reports of the log are waited for, and not handled.
+fn hold_signals() {
+    mask_signals(libc::SIG_BLOCK);
 }
 
-fn mask_child(how: libc::c_int) {
-    let set = child_signal();
+fn mask_signals(how: libc::c_int) {
+    let set = handled_signals();
     // SAFETY: the set is initialised, and the old mask is not asked for.
     unsafe { libc::pthread_sigmask(how, &raw const set, ptr::null_mut()) };
 }
 
-fn child_signal() -> libc::sigset_t {
+fn handled_signals() -> libc::sigset_t {
     // SAFETY: all zeros is a value of `sigset_t`.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: `set` is a `sigset_t`.
     unsafe { libc::sigemptyset(&raw mut set) };
-    // SAFETY: as above, and the number is a signal's.
-    unsafe { libc::sigaddset(&raw mut set, libc::SIGCHLD) };
+    for signal in [libc::SIGCHLD, libc::SIGIO] {
+        // SAFETY: `set` is initialised, and the number is a signal's.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
     set
 }
 
-/// Sleeps until a child ends; false if none does before the deadline. The signal is blocked, so one that
+/// Sleeps until a child ends, the log is written to, or the time is over. The signals are blocked, so one that
 /// came before is still there.
-fn wait_child(deadline: Instant) -> bool {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return false;
-    }
+fn wait_signal(time: Duration) {
     let limit = libc::timespec {
-        tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_nsec: left.subsec_nanos() as _,
+        tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: time.subsec_nanos() as _,
     };
-    let set = child_signal();
+    let set = handled_signals();
     // SAFETY: set and limit are initialised, and details of the signal are not asked for.
-    unsafe { libc::sigtimedwait(&raw const set, ptr::null_mut(), &raw const limit) };
-    // At the end of the time, too: whether anything has changed, the caller looks for himself.
-    Duration::ZERO < deadline.saturating_duration_since(Instant::now())
+    let signal = unsafe { libc::sigtimedwait(&raw const set, ptr::null_mut(), &raw const limit) };
+    if signal == libc::SIGIO {
+        log::report();
+    }
 }
 
 /// Calls back for each child, in the order that the kernel lists them.
