@@ -1,7 +1,8 @@
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use super::sys::{Stat, is_alive as sys_is_alive, signal, wait, without_pidfd};
+use super::sys::{Stat, is_alive as sys_is_alive, signal, wait, with_file, without_pidfd};
 use super::*;
 
 /// A child that ends when told, or with its `Reaped` at the latest.
@@ -109,6 +110,99 @@ fn g5_a_pid_with_another_start_time_is_another_process() {
     signal(process.identity, &without_pidfd(), sys::KILL).unwrap();
     assert!(wait(process.identity, &without_pidfd(), Duration::from_secs(100)).unwrap());
     assert!(process.wait(Duration::from_secs(100)).unwrap());
+}
+
+/// What may get the number of a descriptor that the host program has closed: a file that is always readable, one
+/// that never is, and the pidfds of a live and of a dead process.
+fn other_files(live: u32) -> Vec<OwnedFd> {
+    let pidfd = |pid: u32| {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap()
+    };
+    let dead = Reaped::start("exit");
+    let dead_pidfd = pidfd(dead.0.id());
+    drop(dead);
+    let (silent, writer) = rustix::pipe::pipe().unwrap();
+    // Without it the pipe would be readable, as at its end.
+    std::mem::forget(writer);
+    vec![
+        std::fs::File::open("/dev/null").unwrap().into(),
+        silent,
+        pidfd(live),
+        dead_pidfd,
+    ]
+}
+
+#[test]
+fn g5_closed_pidfd_says_nothing_about_its_process() {
+    let bystander = Reaped::start("echo up; exec sleep 1000").ready();
+    let short = Duration::from_millis(20);
+    for file in other_files(bystander.0.id()) {
+        let child = Reaped::start("echo up; exec sleep 1000").ready();
+        let identity = Process::open(child.0.id()).unwrap().identity;
+        for handle in with_file(identity, &file) {
+            assert!(sys_is_alive(identity, &handle), "{file:?}");
+            assert!(!wait(identity, &handle, short).unwrap(), "{file:?}");
+        }
+        let [known, unknown] = with_file(identity, &file);
+        signal(identity, &unknown, sys::KILL).unwrap();
+        assert!(wait(identity, &known, Duration::from_secs(100)).unwrap());
+        assert!(wait(identity, &unknown, Duration::from_secs(100)).unwrap());
+        assert!(!sys_is_alive(identity, &known), "{file:?}");
+        // The process is gone, and the file is somebody else's.
+        signal(identity, &known, sys::KILL).unwrap();
+        signal(identity, &unknown, sys::KILL).unwrap();
+        assert!(is_alive(bystander.0.id()), "{file:?}");
+    }
+}
+
+/// Runs itself again in a pid namespace that has the `/proc` of another one, as with unshare(1) and no
+/// `--mount-proc`.
+#[test]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+fn g5_no_process_is_signalled_where_proc_is_foreign() {
+    const INSIDE: &str = "PROCREF_TEST_FOREIGN_PROC";
+    const SKIP: &str = "PROCREF_TESTKIT_SKIP_NAMESPACES";
+    if std::env::var_os(INSIDE).is_some() {
+        return assert_foreign_proc_is_refused();
+    }
+    if std::env::var_os(SKIP).is_some() {
+        eprintln!("SKIPPED: {SKIP} is set");
+        return;
+    }
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--fork", "--kill-child", "--pid"]);
+    if !rustix::process::geteuid().is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    let own = std::env::current_exe().unwrap();
+    let name = "process::tests::g5_no_process_is_signalled_where_proc_is_foreign";
+    let output = unshare
+        .arg(own)
+        .args(["--exact", name])
+        .env(INSIDE, "1")
+        .output();
+    let output = output.expect("unshare(1) of util-linux is installed");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let passed = output.status.success() && printed.contains("1 passed");
+    assert!(passed, "{printed}\n{output:?}");
+}
+
+fn assert_foreign_proc_is_refused() {
+    let child = Reaped::start("echo up; exec sleep 1000").ready();
+    let pid = child.0.id();
+    let error = Process::open(pid).unwrap_err().to_string();
+    assert!(error.contains("/proc"), "{error}");
+    let identity = Identity { pid, start: 1 };
+    let error = signal(identity, &without_pidfd(), sys::KILL).unwrap_err();
+    assert!(error.to_string().contains("/proc"), "{error}");
+    signal(identity, &sys::Handle::default(), sys::KILL).unwrap_err();
+    stop(pid, 0);
+    kill(pid);
+    assert!(is_alive(pid), "it was signalled by a number alone");
+    let error = view().unwrap_err();
+    assert!(matches!(&error, Error::Proc { .. }), "{error}");
+    assert!(error.to_string().contains("mount -t proc"), "{error}");
 }
 
 #[test]

@@ -3,21 +3,22 @@
 use std::ffi::CStr;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
-use rustix::process::{Pid, PidfdFlags};
 
 use super::Identity;
+use pidfd::{Pidfd, has_exited, poll_exit, to_pid};
 
+mod pidfd;
 mod view;
 
 pub(crate) use view::view;
@@ -38,7 +39,7 @@ pub(super) struct Handle(OnceLock<Opened>);
 
 #[derive(Debug)]
 enum Opened {
-    Pidfd(OwnedFd),
+    Pidfd(Pidfd),
     /// The process is gone: somebody else, or nobody, has its pid.
     Gone,
     /// The kernel or a sandbox refuses a pidfd: `/proc` is asked each time.
@@ -47,7 +48,7 @@ enum Opened {
 
 impl Handle {
     fn open(&self, identity: Identity) -> &Opened {
-        self.0.get_or_init(|| match pidfd(identity.pid) {
+        self.0.get_or_init(|| match Pidfd::open(identity.pid) {
             // First the pidfd, then the start time: if that is right, the pidfd is of this process,
             // or of nobody (it died in between, and says so). The other way round, the pid could have
             // changed hands between the two.
@@ -61,6 +62,14 @@ impl Handle {
             Ok(None) | Err(_) => Opened::Refused,
         })
     }
+
+    /// As [`open`](Self::open), or what `fresh` finds, if the pidfd is not known to be this process's any more.
+    fn open_own<'a>(&'a self, identity: Identity, fresh: &'a Self) -> &'a Opened {
+        match self.open(identity) {
+            Opened::Pidfd(pidfd) if pidfd.is_own() != Some(true) => fresh.open(identity),
+            opened => opened,
+        }
+    }
 }
 
 /// The start time of the process that has `pid` now. `None`: nobody has it, or a zombie.
@@ -73,7 +82,7 @@ pub(super) fn look_up(pid: u32) -> io::Result<Option<u64>> {
     }
     // Nobody; or somebody whom this user is not shown; or a zombie; or a process whose first thread
     // has ended and whose others have not, which looks like one. The pidfd knows.
-    let alive = match pidfd(pid) {
+    let alive = match pidfd::open(pid) {
         Ok(Some(fd)) => !has_exited(&fd),
         Ok(None) | Err(Errno::SRCH) => false,
         Err(error) => return Err(error.into()),
@@ -90,23 +99,39 @@ pub(super) fn look_up(pid: u32) -> io::Result<Option<u64>> {
 
 pub(super) fn is_alive(identity: Identity, handle: &Handle) -> bool {
     match handle.open(identity) {
-        Opened::Pidfd(fd) => !has_exited(fd),
+        Opened::Pidfd(fd) => match fd.wait_exit(Duration::ZERO) {
+            Ok(Some(exited)) => !exited,
+            Ok(None) => is_found_alive(identity),
+            // That says nothing about the process: alive until shown otherwise.
+            Err(_) => true,
+        },
         Opened::Gone => false,
-        Opened::Refused => is_listed_alive(identity),
+        Opened::Refused => is_listed_alive(identity).unwrap_or(true),
     }
 }
 
-fn is_listed_alive(identity: Identity) -> bool {
-    match Stat::read(identity.pid) {
-        Ok(stat) => stat.is_some_and(|it| it.start == identity.start && it.is_alive()),
-        // That says nothing about the process: alive until shown otherwise, because the other mistake
-        // would start a second one beside it.
-        Err(_) => true,
+/// Whether a new look-up finds the process alive.
+fn is_found_alive(identity: Identity) -> bool {
+    match Handle::default().open(identity) {
+        Opened::Pidfd(fd) => match fd.wait_exit(Duration::ZERO) {
+            Ok(Some(exited)) => !exited,
+            Ok(None) => is_listed_alive(identity).unwrap_or(true),
+            Err(_) => true,
+        },
+        Opened::Gone => false,
+        Opened::Refused => is_listed_alive(identity).unwrap_or(true),
     }
+}
+
+/// An error says nothing about the process. It is alive until shown otherwise, because the other mistake would
+/// start a second one beside it, and it is not signalled.
+fn is_listed_alive(identity: Identity) -> io::Result<bool> {
+    let stat = Stat::read(identity.pid)?;
+    Ok(stat.is_some_and(|it| it.start == identity.start && it.is_alive()))
 }
 
 pub(super) fn is_pid_alive(pid: u32) -> bool {
-    match pidfd(pid) {
+    match pidfd::open(pid) {
         Ok(Some(fd)) => !has_exited(&fd),
         Ok(None) => Stat::read(pid).is_ok_and(|stat| stat.is_some_and(|stat| stat.is_alive())),
         Err(Errno::SRCH | Errno::INVAL) => false,
@@ -123,16 +148,16 @@ pub(super) fn is_pid_alive(pid: u32) -> bool {
 
 /// True: there always is a way to tell a process.
 pub(super) fn signal(identity: Identity, handle: &Handle, signal: Signal) -> io::Result<bool> {
-    let sent = match handle.open(identity) {
-        Opened::Pidfd(fd) => rustix::process::pidfd_send_signal(fd, signal),
+    let fresh = Handle::default();
+    let sent = match handle.open_own(identity, &fresh) {
+        Opened::Pidfd(fd) => fd.send(signal),
         Opened::Gone => Ok(()),
         // Without a pidfd a moment remains in which the process can end and its pid be given to
         // another one: kernels hand pids out in a circle, so that takes a whole round.
-        Opened::Refused if is_listed_alive(identity) => match to_pid(identity.pid) {
-            Some(pid) => rustix::process::kill_process(pid, signal),
-            None => Ok(()),
+        Opened::Refused => match to_pid(identity.pid) {
+            Some(pid) if is_listed_alive(identity)? => rustix::process::kill_process(pid, signal),
+            _ => Ok(()),
         },
-        Opened::Refused => Ok(()),
     };
     match sent {
         Ok(()) | Err(Errno::SRCH) => Ok(true),
@@ -145,14 +170,18 @@ pub(super) fn wait(identity: Identity, handle: &Handle, timeout: Duration) -> io
     let start = Instant::now();
     loop {
         let left = timeout.saturating_sub(start.elapsed());
-        match handle.open(identity) {
+        let fresh = Handle::default();
+        match handle.open_own(identity, &fresh) {
             Opened::Gone => return Ok(true),
-            Opened::Pidfd(fd) => match poll_exit(fd, left) {
-                Ok(true) => return Ok(true),
-                Ok(false) | Err(Errno::INTR) => {}
+            Opened::Pidfd(fd) => match fd.wait_exit(left) {
+                Ok(Some(true)) => return Ok(true),
+                Ok(None) if !is_found_alive(identity) => return Ok(true),
+                // Closed while this thread waited.
+                Ok(None) => thread::sleep(LOOK_AGAIN.min(left)),
+                Ok(Some(false)) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             },
-            Opened::Refused if !is_listed_alive(identity) => return Ok(true),
+            Opened::Refused if !is_listed_alive(identity).unwrap_or(true) => return Ok(true),
             Opened::Refused => thread::sleep(LOOK_AGAIN.min(left)),
         }
         if left.is_zero() {
@@ -167,37 +196,17 @@ pub(super) fn without_pidfd() -> Handle {
     Handle(OnceLock::from(Opened::Refused))
 }
 
-/// `Ok(None)`: this kernel or sandbox has no pidfds.
-fn pidfd(pid: u32) -> Result<Option<OwnedFd>, Errno> {
-    let pid = to_pid(pid).ok_or(Errno::SRCH)?;
-    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(fd) => Ok(Some(fd)),
-        // A sandbox's seccomp filter mostly answers EPERM; the call itself never does.
-        Err(Errno::NOSYS | Errno::PERM) => Ok(None),
-        // The number of a thread that is not its process's first one: no process has it.
-        Err(Errno::INVAL | Errno::NOENT) => Err(Errno::SRCH),
-        Err(error) => Err(error),
-    }
-}
-
-fn to_pid(pid: u32) -> Option<Pid> {
-    i32::try_from(pid).ok().and_then(Pid::from_raw)
-}
-
-fn has_exited(pidfd: &OwnedFd) -> bool {
-    // A failing poll (no memory) says nothing about the process: alive until shown otherwise.
-    poll_exit(pidfd, Duration::ZERO).unwrap_or(false)
-}
-
-/// A pidfd is readable once the whole thread group has exited, reaped or not. `/proc` says `Z`
-/// already when only the first thread has, with the others still at work.
-fn poll_exit(pidfd: &OwnedFd, timeout: Duration) -> Result<bool, Errno> {
-    let timeout = Timespec {
-        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: timeout.subsec_nanos().into(),
+/// Handles whose descriptor has become another file: one as it is on this kernel, and one as it is where all
+/// pidfds have the same inode.
+#[cfg(test)]
+pub(super) fn with_file(identity: Identity, file: &OwnedFd) -> [Handle; 2] {
+    let opened = || {
+        let pidfd = Pidfd::open(identity.pid).ok().flatten();
+        pidfd.expect("this kernel has pidfds")
     };
-    let mut fds = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
-    Ok(poll(&mut fds, Some(&timeout))? > 0)
+    let copy = || file.try_clone().expect("a descriptor");
+    [opened(), opened().without_inode()]
+        .map(|pidfd| Handle(OnceLock::from(Opened::Pidfd(pidfd.with_file(copy())))))
 }
 
 /// Whether it executes a program, and not what its parent did when it was forked. What `/proc` does not tell is
@@ -230,6 +239,7 @@ const PF_FORKNOEXEC: u32 = 0x40;
 
 impl Stat {
     fn read(pid: u32) -> io::Result<Option<Self>> {
+        check_proc()?;
         let mut buffer = [0; 1024];
         let read =
             fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut f| f.read(&mut buffer));
@@ -268,6 +278,29 @@ impl Stat {
     fn is_alive(&self) -> bool {
         !matches!(self.state, b'Z' | b'X' | b'x')
     }
+}
+
+/// Whether this process has the number in `/proc` that it calls itself by. If not, `/proc` shows the processes of
+/// another pid namespace. Makes only system calls.
+///
+/// This is the quick look before each identity: [`view`] has looked closer when the service was built.
+fn is_proc_own() -> Result<bool, Errno> {
+    let mut room = [MaybeUninit::uninit(); 16];
+    let (pid, _) = rustix::fs::readlinkat_raw(CWD, c"/proc/self", &mut room)?;
+    let pid = std::str::from_utf8(pid)
+        .ok()
+        .and_then(|pid| pid.parse().ok());
+    Ok(pid == Some(rustix::process::getpid().as_raw_nonzero().get()))
+}
+
+fn check_proc() -> io::Result<()> {
+    if is_proc_own()? {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidData,
+        "/proc shows the processes of another pid namespace (mount one for this one)",
+    ))
 }
 
 /// A number that changes when a process forks: equal numbers mean the very same process.
@@ -351,7 +384,7 @@ impl BareProcess {
     ///
     /// This process cannot tell: there are no pidfds, or `/proc` cannot be read.
     pub(crate) fn find(identity: Identity) -> Result<Option<Self>, Errno> {
-        let fd = match pidfd(identity.pid) {
+        let fd = match pidfd::open(identity.pid) {
             Ok(Some(fd)) => fd,
             Ok(None) => return Err(Errno::NOSYS),
             Err(Errno::SRCH) => return Ok(None),
@@ -402,6 +435,9 @@ impl BareProcess {
 
 /// The beginning of `/proc/PID/stat`.
 fn read_stat(pid: u32, buffer: &mut [u8]) -> Result<&[u8], Errno> {
+    if !is_proc_own()? {
+        return Err(Errno::NXIO);
+    }
     let mut path = [0; 32];
     let path = stat_path(pid, &mut path);
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
