@@ -5,9 +5,10 @@ use std::ffi::{OsStr, OsString};
 use std::path::{self, Path, PathBuf};
 use std::time::Duration;
 
+use crate::info::ServiceInfo;
 use crate::name::ServiceKey;
 use crate::process::KILL_TIMEOUT;
-use crate::ready::{Kind, Ready};
+use crate::ready::{Condition, Kind, Ready};
 use crate::template;
 
 mod check;
@@ -103,6 +104,7 @@ pub struct ServiceCommand {
     port: Option<u16>,
     socket_activation: bool,
     ready: Option<Ready>,
+    ready_after: Option<Condition>,
     stop_signal: StopSignal,
     log: Option<PathBuf>,
     log_limit: u64,
@@ -121,6 +123,7 @@ impl ServiceCommand {
             port: None,
             socket_activation: false,
             ready: None,
+            ready_after: None,
             stop_signal: StopSignal::default(),
             log: None,
             log_limit: DEFAULT_LOG_LIMIT,
@@ -193,6 +196,37 @@ impl ServiceCommand {
     pub fn ready(mut self, ready: Ready) -> Self {
         self.ready = Some(ready);
         self
+    }
+
+    /// Sets a condition that must hold before procref checks whether the service is ready.
+    ///
+    /// Use it for a program that prepares something and then executes the service's program in its own place. Until
+    /// then another process may answer in place of the service. procref checks the condition again and again, at
+    /// least every 100 ms, on a thread that it blocks, and the time counts as part of the [start
+    /// timeout](crate::SharedServiceBuilder::start_timeout). By default there is no condition.
+    ///
+    /// ```
+    /// use procref::{Ready, ServiceCommand, ServiceInfo};
+    ///
+    /// let command = ServiceCommand::new("prepare-and-exec")
+    ///     .args(["my-server", "--port", "{port}"])
+    ///     .ready(Ready::tcp())
+    ///     .ready_after(|service: &ServiceInfo| {
+    ///         let command_line = std::fs::read_to_string(format!("/proc/{}/cmdline", service.pid()));
+    ///         command_line.is_ok_and(|line| line.starts_with("my-server"))
+    ///     });
+    /// ```
+    pub fn ready_after<F>(mut self, condition: F) -> Self
+    where
+        F: Fn(&ServiceInfo) -> bool + Send + Sync + 'static,
+    {
+        self.ready_after = Some(Condition::new(condition));
+        self
+    }
+
+    /// The condition that must hold before readiness is checked.
+    pub(crate) fn condition(&self) -> Option<Condition> {
+        self.ready_after.clone()
     }
 
     /// The signal that asks it to stop. [`StopSignal::Term`] unless set. What it means on Windows

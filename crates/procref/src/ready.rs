@@ -196,6 +196,43 @@ impl Ready {
     }
 }
 
+/// What must hold before a service is asked whether it is ready.
+#[derive(Clone)]
+pub(crate) struct Condition(Arc<dyn Fn(&ServiceInfo) -> bool + Send + Sync>);
+
+impl Condition {
+    pub(crate) fn new(holds: impl Fn(&ServiceInfo) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(holds))
+    }
+
+    /// Waits until the condition holds, the alarm is readable or hung up, or the deadline has passed. Blocks the
+    /// thread.
+    pub(crate) fn wait(&self, info: &ServiceInfo, alarm: Alarm<'_>, deadline: Instant) -> Waited {
+        let watch = Watch::new(alarm, deadline);
+        let mut pause = FIRST_PAUSE;
+        while !(self.0)(info) {
+            if watch.has_alarm() {
+                return Waited::Alarm;
+            }
+            if watch.is_over() {
+                return Waited::Late {
+                    waiting_for: "its program to be executed".to_owned(),
+                    last: "it was not yet".to_owned(),
+                };
+            }
+            watch.at_most(pause).rest();
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        Waited::Ready
+    }
+}
+
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Condition")
+    }
+}
+
 impl fmt::Debug for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use regex_lite::Regex;
@@ -539,4 +540,31 @@ fn nothing_to_wait_for_is_ready_even_when_time_is_up() {
     assert!(pollster::block_on(callback(&ServiceInfo::new(1, 80))));
     assert!(!pollster::block_on(callback(&ServiceInfo::new(1, 81))));
     assert!(Probe::AtOnce.callback().is_none());
+}
+
+#[test]
+fn condition_is_checked_until_it_holds() {
+    let (silent, _kept) = alarm();
+    let info = ServiceInfo::new(7, 8);
+    let (pid, checks) = (info.pid(), Arc::new(AtomicU32::new(0)));
+    let counted = Arc::clone(&checks);
+    let third = Condition::new(move |info| {
+        assert_eq!(info.pid(), pid);
+        counted.fetch_add(1, Ordering::Relaxed) == 2
+    });
+    let end = Instant::now() + PATIENCE;
+    assert_eq!(third.wait(&info, silent.as_fd(), end), Waited::Ready);
+    assert_eq!(checks.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn condition_that_does_not_hold_ends_with_the_alarm_or_the_time() {
+    let never = Condition::new(|_| false);
+    let info = ServiceInfo::new(7, 8);
+    let (silent, kept) = alarm();
+    let late = never.wait(&info, silent.as_fd(), Instant::now());
+    assert!(matches!(late, Waited::Late { .. }), "{late:?}");
+    drop(kept);
+    let end = Instant::now() + PATIENCE;
+    assert_eq!(never.wait(&info, silent.as_fd(), end), Waited::Alarm);
 }

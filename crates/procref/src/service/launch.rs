@@ -14,7 +14,7 @@ use crate::info::ServiceInfo;
 use crate::kernel::{Instance, bare};
 use crate::name::ServiceKey;
 use crate::process::Identity;
-use crate::ready::{Callback, Probe, Waited};
+use crate::ready::{Callback, Condition, Probe, Waited};
 use crate::runtime;
 #[cfg(unix)]
 use crate::supervisor::Stage;
@@ -45,6 +45,8 @@ pub(crate) struct Running {
     port: u16,
     log: ServiceLog,
     probe: Probe,
+    /// What must hold before the probe counts.
+    condition: Option<Condition>,
     /// Keeps the port for the service until it is executed.
     reserved: Mutex<Reserved>,
 }
@@ -83,6 +85,7 @@ impl Running {
             port,
             log,
             probe: ready,
+            condition: launch.command.condition(),
             reserved: Mutex::new(reserved),
         })
     }
@@ -124,7 +127,15 @@ impl Running {
         if let Some(refusal) = self.launched.refusal().map_err(failed)? {
             return Err(self.refused(refusal));
         }
-        match self.probe.wait(self.launched.alarm(), end, &self.service) {
+        let waited = match &self.condition {
+            Some(condition) => condition.wait(&self.info().1, self.launched.alarm(), end),
+            None => Waited::Ready,
+        };
+        let waited = match waited {
+            Waited::Ready => self.probe.wait(self.launched.alarm(), end, &self.service),
+            failed => failed,
+        };
+        match waited {
             Waited::Ready => Ok(()),
             Waited::Alarm => Err(self.death()),
             Waited::Late { waiting_for, last } => {
