@@ -37,7 +37,7 @@ mod failure;
 mod sys;
 
 pub(crate) use failure::about_program;
-pub(crate) use sys::executed;
+pub(crate) use sys::{executed, ready_after_setup};
 
 /// What comes before a service's program.
 #[derive(Clone, Debug, Default)]

@@ -137,6 +137,9 @@ impl ServiceSpec {
             Some(When::Started) => command.ready(Ready::at_once()),
             None => command,
         };
+        if self.setup.is_needed() {
+            command = setup::ready_after_setup(command);
+        }
         if let Some(signal) = self.stop_signal {
             command = command.stop_signal(signal);
         }

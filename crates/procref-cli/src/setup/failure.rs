@@ -107,9 +107,6 @@ fn before_program(spec: &ServiceSpec, error: &Error) -> Option<Error> {
     let service = &spec.name;
     let message = match (end, last_line(output, REASON), waiting(output)) {
         (End::Exited(status), Some(reason), _) if is_not_executed(status) => reason.to_owned(),
-        (End::Exited(status), None, _) if is_not_executed(status) => {
-            format!("service {service:?}: procref could not execute its program; the log tells why")
-        }
         (end, _, Some(holder)) => {
             format!(
                 "service {service:?}: {} while it waited for {holder} (stop that process, or give this service \

@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use procref::{Ready, ServiceInfo};
+use procref::{Ready, ServiceCommand, ServiceInfo};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::{Acquired, SUBCOMMAND, UNASKED};
@@ -49,9 +49,15 @@ pub(crate) fn executed(unasked: Option<String>) -> Ready {
     })
 }
 
+/// Until the program is executed, another process may answer in its place: the one that has the data directory now,
+/// or one that `init` has started.
+pub(crate) fn ready_after_setup(command: ServiceCommand) -> ServiceCommand {
+    command.ready_after(|service| is_executed(service.pid()))
+}
+
 fn is_executed(pid: u32) -> bool {
     let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    // Of one that has ended there is none, and it is not for this to tell.
+    // A process has none for a moment in `exec`, and after its end, which the library notices.
     let second = command_line.split(|byte| *byte == 0).nth(1);
     !command_line.is_empty() && second != Some(SUBCOMMAND.as_bytes())
 }

@@ -10,8 +10,8 @@ use std::process::{self, Command, ExitCode};
 use std::thread;
 use std::time::Duration;
 
-use procref::Ready;
 use procref::process::{Process, StopEvent};
+use procref::{Ready, ServiceCommand};
 
 use super::{Acquired, UNASKED};
 use crate::error::Error;
@@ -31,6 +31,11 @@ pub(crate) fn executed(unasked: Option<String>) -> Ready {
         tracing::debug!(service, "{UNASKED}");
     }
     Ready::log(format!("^{STARTED}$"))
+}
+
+/// This process stays, so its command line does not tell whether the program runs.
+pub(crate) fn ready_after_setup(command: ServiceCommand) -> ServiceCommand {
+    command
 }
 
 /// Runs the program until it ends, and ends with its exit code. Returns only if it could not be started.

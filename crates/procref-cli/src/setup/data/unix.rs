@@ -20,9 +20,9 @@ pub(super) use user::text as user;
 /// Is called before a lock is waited for, with the process that holds it.
 pub(super) type Waiting<'a> = &'a dyn Fn(Option<String>);
 
+/// Whatever is there already is not looked at: a file, or a link that leads nowhere, is reported when it is opened.
 pub(super) fn create_private(dir: &Path) -> io::Result<()> {
-    // Without the check, a link that leads nowhere would be reported as `File exists`.
-    if fs::symlink_metadata(dir).is_ok_and(|found| found.is_symlink()) {
+    if fs::symlink_metadata(dir).is_ok() {
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(0o700).create(dir)

@@ -1,0 +1,187 @@
+//! What is found in the place of a data directory, its note, its marker or its lock file.
+
+#![cfg(unix)]
+
+mod project;
+
+use std::fs;
+use std::os::unix::fs::{chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use project::{Corner, Project};
+
+const USE: [&str; 4] = ["run", "db", "--", "true"];
+const NOBODY: u32 = 65534;
+
+fn project(corner: &Corner) -> Project<'_> {
+    corner.project(
+        "app",
+        "[services.db]\nstart = 'sleep 600'\ndata = 'data'\n\
+         init = ['sh', '-c', 'echo made >>made; touch \"$0/file\"', '{data}']\n",
+    )
+}
+
+fn marker(project: &Project<'_>) -> PathBuf {
+    project.dir.join("data/.procref-initialised")
+}
+
+fn note(project: &Project<'_>) -> PathBuf {
+    project.dir.join(".data.procref-begun")
+}
+
+fn lock_file(project: &Project<'_>) -> PathBuf {
+    project.dir.join(".data.procref-lock")
+}
+
+fn made(project: &Project<'_>) -> String {
+    fs::read_to_string(project.dir.join("made")).unwrap_or_default()
+}
+
+#[track_caller]
+fn is_refused(project: &Project<'_>, path: &Path, reason: &str) {
+    let (code, said) = project.failure(&USE);
+    let first = said.lines().next().unwrap_or_default();
+    for part in ["\"db\"", reason, &path.display().to_string()] {
+        assert!(first.contains(part), "{part:?} is not in: {said}");
+    }
+    assert_eq!(code, 125);
+    assert_eq!(made(project), "", "init was run");
+}
+
+#[test]
+fn g7_link_in_the_place_of_a_file_is_refused() {
+    for place in [marker, note, lock_file] {
+        for target in ["victim", "missing"] {
+            let corner = Corner::new();
+            let project = project(&corner);
+            fs::create_dir(project.dir.join("data")).expect("a directory");
+            let victim = corner.path("victim");
+            fs::write(&victim, "content").expect("a file");
+            symlink(corner.path(target), place(&project)).expect("a link");
+            is_refused(&project, &place(&project), "symbolic link");
+            assert_eq!(fs::read_to_string(&victim).expect("the file"), "content");
+            assert!(!corner.path("missing").exists());
+        }
+    }
+}
+
+#[test]
+fn g7_link_in_the_place_of_the_directory_is_refused() {
+    for target in ["victim", "missing"] {
+        let corner = Corner::new();
+        let project = project(&corner);
+        fs::create_dir(corner.path("victim")).expect("a directory");
+        symlink(corner.path(target), project.dir.join("data")).expect("a link");
+        is_refused(&project, &project.dir.join("data"), "symbolic link");
+        assert_eq!(
+            fs::read_dir(corner.path("victim")).expect("read").count(),
+            0
+        );
+    }
+    // A link above it is the user's own.
+    let corner = Corner::new();
+    let project = project(&corner);
+    project.configure(
+        "[services.db]\nstart = 'sleep 600'\ndata = 'link/data'\ninit = ['touch', '{data}/file']\n",
+    );
+    fs::create_dir(corner.path("elsewhere")).expect("a directory");
+    symlink(corner.path("elsewhere"), project.dir.join("link")).expect("a link");
+    project.output(&USE);
+    assert!(corner.path("elsewhere/data/file").exists());
+}
+
+#[test]
+fn g7_other_file_in_the_place_of_a_file_is_refused() {
+    for place in [marker, note, lock_file] {
+        let corner = Corner::new();
+        let project = project(&corner);
+        fs::create_dir_all(place(&project)).expect("a directory");
+        is_refused(&project, &place(&project), "not a regular file");
+        // To open a named pipe would wait for another process.
+        fs::remove_dir(place(&project)).expect("remove");
+        let made = Command::new("mkfifo").arg(place(&project)).status();
+        assert!(made.expect("run mkfifo").success());
+        is_refused(&project, &place(&project), "not a regular file");
+    }
+    let corner = Corner::new();
+    let project = project(&corner);
+    fs::write(project.dir.join("data"), "").expect("a file");
+    is_refused(&project, &project.dir.join("data"), "not a directory");
+}
+
+#[test]
+fn g7_file_of_another_user_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root can give a file away.
+        return;
+    }
+    let data: fn(&Project<'_>) -> PathBuf = |project| project.dir.join("data");
+    for place in [data, marker, note, lock_file] {
+        let corner = Corner::new();
+        let project = project(&corner);
+        fs::create_dir(data(&project)).expect("a directory");
+        if !place(&project).exists() {
+            fs::write(place(&project), "").expect("a file");
+        }
+        chown(place(&project), Some(NOBODY), None).expect("chown");
+        is_refused(&project, &place(&project), "belongs to uid 65534");
+        chown(place(&project), Some(0), None).expect("chown");
+        project.output(&USE);
+    }
+}
+
+/// The files of 0.2: an empty marker, an empty note, and no lock file.
+#[test]
+fn directory_of_an_older_procref_is_as_it_was() {
+    let corner = Corner::new();
+    let project = project(&corner);
+    fs::create_dir(project.dir.join("data")).expect("a directory");
+    fs::write(project.dir.join("data/precious"), "content").expect("a file");
+    fs::write(marker(&project), "").expect("a file");
+    project.output(&USE);
+    assert_eq!(made(&project), "");
+    // With both, the machine went down before the note was removed.
+    fs::write(note(&project), "").expect("a file");
+    project.output(&USE);
+    assert_eq!(made(&project), "");
+    let precious = || fs::read_to_string(project.dir.join("data/precious"));
+    assert_eq!(precious().expect("the file"), "content");
+
+    fs::remove_file(marker(&project)).expect("remove");
+    project.output(&USE);
+    assert_eq!(made(&project), "made\n");
+    assert!(precious().is_err(), "what was half made is gone");
+    assert!(!note(&project).exists());
+}
+
+/// A backup by `cp -al` gives the lock file a second name.
+#[test]
+fn lock_file_with_another_name_is_replaced() {
+    let corner = Corner::new();
+    let project = project(&corner);
+    project.output(&USE);
+    let other = project.dir.join("backup");
+    fs::write(lock_file(&project), "other content").expect("write");
+    fs::hard_link(lock_file(&project), &other).expect("a link");
+    project.output(&USE);
+    assert_eq!(fs::read_to_string(&other).expect("read"), "other content");
+    let content = fs::read_to_string(lock_file(&project)).expect("read");
+    assert!(content.contains("\"service\":\"db\""), "{content}");
+}
+
+#[test]
+fn directory_in_which_init_leaves_a_marker_of_another_one_is_filled() {
+    let corner = Corner::new();
+    let project = project(&corner);
+    project.configure(
+        "[services.db]\nstart = 'sleep 600'\ndata = 'data'\n\
+         init = ['sh', '-c', 'ln -s /dev/null \"$0/.procref-initialised\"', '{data}']\n",
+    );
+    project.output(&USE);
+    assert!(
+        fs::symlink_metadata(marker(&project))
+            .expect("look")
+            .is_file()
+    );
+}

@@ -1,0 +1,461 @@
+//! A data directory has one user at a time, whichever way two of them come about.
+
+#![cfg(target_os = "linux")]
+
+mod project;
+
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use procref_testkit::deadline;
+use procref_testkit::observe::{Identity, supervisors_of};
+use project::{Corner, Project, process, texts};
+use rustix::fs::FlockOperation;
+use rustix::process::Signal;
+
+const DB: &str = "[services.db]\nstart = 'sleep 600'\ndata = 'data'\n";
+
+/// A client that was started while the directory was in use.
+struct Second {
+    child: Option<Child>,
+    log: PathBuf,
+}
+
+impl Second {
+    /// Runs a client of another runtime directory.
+    fn start(project: &Project<'_>, service: &str) -> Self {
+        let mut command = project.procref(&["run", service]);
+        command.env("PROCREF_RUNTIME_DIR", project.corner.path("run/second"));
+        Self::spawn(project, command)
+    }
+
+    /// Runs a client of the same runtime directory.
+    fn beside(project: &Project<'_>, service: &str) -> Self {
+        Self::spawn(project, project.procref(&["run", service]))
+    }
+
+    fn spawn(project: &Project<'_>, mut command: Command) -> Self {
+        let log = project.corner.path("second.log");
+        command.arg("--log").arg(&log).args(["--", "true"]);
+        let child = command.stderr(Stdio::piped()).spawn().expect("run");
+        Self {
+            child: Some(child),
+            log,
+        }
+    }
+
+    /// What it says that it waits for.
+    fn waiting(&self) -> String {
+        deadline::until("the client to say whom it waits for", || {
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            let line = log
+                .lines()
+                .find(|line| line.starts_with("procref: waiting for"));
+            line.map(str::to_owned)
+        })
+    }
+
+    #[track_caller]
+    fn waits_for(&self, holder: Identity, dir: &Path) {
+        let line = self.waiting();
+        let dir = dir.display().to_string();
+        assert!(
+            line.contains(&format!("process {} (", holder.pid)),
+            "{line}"
+        );
+        assert!(line.ends_with(&dir), "{dir} is not in: {line}");
+    }
+
+    /// Gets the directory when the first one has ended.
+    #[track_caller]
+    fn succeeds(mut self) {
+        let child = self.child.take().expect("it was started");
+        let output = child.wait_with_output().expect("wait");
+        assert!(output.status.success(), "{}", texts(&output).1);
+    }
+}
+
+impl Drop for Second {
+    fn drop(&mut self) {
+        // A test that failed leaves nothing behind.
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+#[test]
+fn g1_second_runtime_directory_waits_until_the_first_service_has_ended() {
+    let corner = Corner::new();
+    let project = corner.project("app", DB);
+    let client = project.hold("db", r#"echo "$PROCREF_PID""#);
+    let service = process(&client.said[0]);
+    let second = Second::start(&project, "db");
+    second.waits_for(service, &project.dir.join("data"));
+    assert!(
+        second.waiting().contains("(`sleep 600`)"),
+        "{}",
+        second.waiting()
+    );
+    client.leave();
+    second.succeeds();
+    assert!(!service.is_live());
+}
+
+#[test]
+fn g1_start_timeout_names_the_directory_and_the_holder() {
+    let corner = Corner::new();
+    let project = corner.project("app", DB);
+    let client = project.hold("db", r#"echo "$PROCREF_PID""#);
+    let output = project
+        .procref(&["run", "db", "--start-timeout", "5s", "--", "true"])
+        .env("PROCREF_RUNTIME_DIR", corner.path("run/second"))
+        .output()
+        .expect("run");
+    let said = texts(&output).1;
+    let first = said.lines().next().unwrap_or_default();
+    let holder = format!("process {} (`sleep 600`)", client.said[0]);
+    let dir = project.dir.join("data").display().to_string();
+    for part in ["\"db\"", "5s", &holder, &dir, "another `data`"] {
+        assert!(first.contains(part), "{part:?} is not in: {said}");
+    }
+    assert_eq!(output.status.code(), Some(125));
+}
+
+#[test]
+fn g1_service_of_a_killed_supervisor_keeps_its_directory() {
+    const NAME: &str = "data-of-a-killed-supervisor";
+    let corner = Corner::new();
+    // The service's child outlives the service.
+    let config = format!(
+        "[services.{NAME}]\nstart = ['sh', '-c', 'sleep 600 & echo $! >child.new; mv child.new child; wait']\n\
+         data = 'data'\nready = 'cmd:test -e child'\n"
+    );
+    let project = corner.project("app", &config);
+    let client = project.hold(NAME, r#"echo "$PROCREF_PID""#);
+    let service = process(&client.said[0]);
+    let child = fs::read_to_string(project.dir.join("child")).expect("a pid");
+    let child = process(child.trim());
+    let supervisor = supervisors_of(NAME)[0];
+    supervisor.kill();
+    supervisor.wait_gone();
+    client.kill();
+    let second = Second::start(&project, NAME);
+    second.waits_for(service, &project.dir.join("data"));
+    service.kill();
+    service.wait_gone();
+    // Only the descriptor of the child has the lock now.
+    let third = project
+        .procref(&["run", NAME, "--start-timeout", "5s", "--", "true"])
+        .env("PROCREF_RUNTIME_DIR", corner.path("run/third"))
+        .output()
+        .expect("run");
+    let said = texts(&third).1;
+    assert!(!third.status.success());
+    let holder = format!("process {} (`sleep 600`)", child.pid);
+    assert!(said.contains(&holder), "{holder} is not in: {said}");
+    child.kill();
+    second.succeeds();
+    project.output(&["gc"]);
+}
+
+#[test]
+fn g1_children_of_a_killed_init_keep_the_directory() {
+    const NAME: &str = "data-of-a-killed-init";
+    let corner = Corner::new();
+    let config = format!(
+        "[services.{NAME}]\nstart = 'sleep 600'\ndata = 'data'\ninit = ['sh', '-c', '''\n\
+         echo begun >>begun; test -e ok && exit\n\
+         sleep 600 & echo $! >child.new; mv child.new child; wait''']\n"
+    );
+    let project = corner.project("app", &config);
+    let mut starter = project
+        .procref(&["run", NAME, "--", "true"])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("run");
+    let child = deadline::until("init to begin", || {
+        fs::read_to_string(project.dir.join("child")).ok()
+    });
+    let child = process(child.trim());
+    let init = parent(child);
+    let procref = parent(init);
+    let supervisor = supervisors_of(NAME)[0];
+    // The supervisor first: it would end the others.
+    supervisor.kill();
+    supervisor.wait_gone();
+    starter.kill().expect("kill");
+    starter.wait().expect("wait");
+    for process in [procref, init] {
+        process.kill();
+        process.wait_gone();
+    }
+    let second = Second::beside(&project, NAME);
+    second.waits_for(child, &project.dir.join("data"));
+    let begun = || fs::read_to_string(project.dir.join("begun")).expect("a file");
+    assert_eq!(begun(), "begun\n");
+    fs::write(project.dir.join("ok"), "").expect("a file");
+    child.kill();
+    second.succeeds();
+    assert_eq!(begun(), "begun\nbegun\n");
+}
+
+fn parent(process: Identity) -> Identity {
+    let pid = process.status("PPid").expect("a parent");
+    self::process(&pid)
+}
+
+#[test]
+fn g1_lock_moves_with_the_project() {
+    let corner = Corner::new();
+    let project = corner.project("app", DB);
+    let client = project.hold("db", r#"echo "$PROCREF_PID""#);
+    let service = process(&client.said[0]);
+    let moved = Project {
+        corner: &corner,
+        dir: corner.path("moved"),
+    };
+    fs::rename(&project.dir, &moved.dir).expect("rename");
+    let second = Second::beside(&moved, "db");
+    second.waits_for(service, &moved.dir.join("data"));
+    client.leave();
+    second.succeeds();
+}
+
+/// The lock file beside the new path is another one.
+#[test]
+fn g1_lock_moves_with_the_directory() {
+    let corner = Corner::new();
+    let project = corner.project("app", DB);
+    let client = project.hold("db", r#"echo "$PROCREF_PID""#);
+    let service = process(&client.said[0]);
+    fs::create_dir(project.dir.join("elsewhere")).expect("a directory");
+    let moved = project.dir.join("elsewhere/renamed");
+    fs::rename(project.dir.join("data"), &moved).expect("rename");
+    project.configure(&DB.replace("'data'", "'elsewhere/renamed'"));
+    let second = Second::start(&project, "db");
+    second.waits_for(service, &moved);
+    client.leave();
+    second.succeeds();
+}
+
+/// The lock on the removed directory is of no use then.
+#[test]
+fn g1_directory_that_takes_the_place_of_a_used_one_is_locked() {
+    let corner = Corner::new();
+    let project = corner.project("app", DB);
+    let data = project.dir.join("data");
+    let client = project.hold("db", r#"echo "$PROCREF_PID""#);
+    let service = process(&client.said[0]);
+    fs::remove_dir(&data).expect("remove");
+    fs::create_dir(&data).expect("a directory");
+    let second = Second::start(&project, "db");
+    second.waits_for(service, &data);
+    client.leave();
+    second.succeeds();
+}
+
+#[test]
+fn g1_directory_that_init_has_replaced_is_locked() {
+    let corner = Corner::new();
+    let init =
+        "init = ['sh', '-c', 'rmdir \"$0\" && mkdir \"$0\" && touch \"$0/made\"', '{data}']\n";
+    let project = corner.project("app", &format!("{DB}{init}"));
+    let client = project.hold("db", r#"echo "$PROCREF_PID""#);
+    let service = process(&client.said[0]);
+    // Without it, only the lock on the directory itself is left.
+    fs::remove_file(project.dir.join(".data.procref-lock")).expect("remove");
+    let second = Second::start(&project, "db");
+    second.waits_for(service, &project.dir.join("data"));
+    client.leave();
+    second.succeeds();
+    assert!(project.dir.join("data/made").exists());
+}
+
+#[test]
+fn g1_two_services_of_one_directory_take_turns() {
+    let corner = Corner::new();
+    let more = DB.replace("db", "more");
+    // Another way to the same directory: a link above it.
+    let project = corner.project(
+        "app",
+        &format!("{DB}{}", more.replace("'data'", "'link/data'")),
+    );
+    symlink(".", project.dir.join("link")).expect("a link");
+    let client = project.hold("db", r#"echo "$PROCREF_PID""#);
+    let service = process(&client.said[0]);
+    let second = Second::beside(&project, "more");
+    second.waits_for(service, &project.dir.join("link/data"));
+    client.leave();
+    second.succeeds();
+}
+
+#[test]
+fn g1_service_that_closes_all_descriptors_keeps_its_directory() {
+    let corner = Corner::new();
+    let program =
+        "import os, time; os.closerange(3, 5000); open(\"closed\", \"w\"); time.sleep(600)";
+    let project = corner.project(
+        "app",
+        &format!(
+            "[services.db]\nstart = ['python3', '-c', '{program}']\ndata = 'data'\nready = 'cmd:test -e closed'\n"
+        ),
+    );
+    let client = project.hold("db", r#"echo "$PROCREF_PID""#);
+    let service = process(&client.said[0]);
+    let second = Second::start(&project, "db");
+    second.waits_for(service, &project.dir.join("data"));
+    client.leave();
+    second.succeeds();
+}
+
+/// What a lock file says of another boot, pid namespace or clock, or of a process that has ended, is not believed.
+#[test]
+fn g1_lock_file_of_another_view_does_not_block() {
+    let corner = Corner::new();
+    let project = corner.project("app", DB);
+    project.output(&["run", "db", "--", "true"]);
+    let lock_file = project.dir.join(".data.procref-lock");
+    let text = fs::read_to_string(&lock_file).expect("the lock file");
+    let mut user: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let own = Identity::own();
+    user["pid"] = own.pid.into();
+    for content in [
+        // This process lives, but has not this start time.
+        user.to_string(),
+        {
+            user["start"] = own.start.into();
+            let view = user["view"].as_str().expect("a text").to_owned();
+            user["view"] = format!("{view}0").into();
+            user.to_string()
+        },
+        String::new(),
+        text[..text.len() / 2].to_owned(),
+        "\0\u{1}".to_owned(),
+    ] {
+        fs::write(&lock_file, &content).expect("write");
+        project.output(&["run", "db", "--", "true"]);
+    }
+    // With all three right, it is believed: this test can fail.
+    let text = fs::read_to_string(&lock_file).expect("the lock file");
+    let mut user: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let mut sleeper = Command::new("sleep").arg("600").spawn().expect("sleep");
+    let holder = Identity::of(sleeper.id()).expect("it lives");
+    user["pid"] = holder.pid.into();
+    user["start"] = holder.start.into();
+    fs::write(&lock_file, user.to_string()).expect("write");
+    let second = Second::start(&project, "db");
+    second.waits_for(holder, &project.dir.join("data"));
+    sleeper.kill().expect("kill");
+    sleeper.wait().expect("wait");
+    second.succeeds();
+}
+
+#[test]
+fn g1_suspended_holder_is_named_as_suspended() {
+    let corner = Corner::new();
+    let project = corner.project("app", DB);
+    let client = project.hold("db", r#"echo "$PROCREF_PID""#);
+    let service = process(&client.said[0]);
+    service.signal(Signal::STOP);
+    deadline::until_true("the service to be suspended", || service.is_suspended());
+    let second = Second::start(&project, "db");
+    assert!(
+        second.waiting().contains(", suspended)"),
+        "{}",
+        second.waiting()
+    );
+    service.signal(Signal::CONT);
+    client.leave();
+    second.succeeds();
+}
+
+/// In a directory that this user cannot write to, only the directory itself can be locked.
+#[test]
+fn g1_directory_is_locked_where_no_file_can_be_put_beside_it() {
+    let corner = Corner::new();
+    let init = "init = ['touch', '{data}/made']\n";
+    let project = corner.project(
+        "app",
+        &format!("{DB}{init}").replace("'data'", "'above/data'"),
+    );
+    project.output(&["run", "db", "--", "true"]);
+    let above = project.dir.join("above");
+    fs::remove_file(above.join(".data.procref-lock")).expect("remove");
+    fs::set_permissions(&above, fs::Permissions::from_mode(0o555)).expect("chmod");
+    let as_everybody = |args: &[&str]| {
+        let procref = project.procref(args);
+        if !rustix::process::geteuid().is_root() {
+            return procref;
+        }
+        // Permissions are for everybody but root, unless root gives that up.
+        let mut command = Command::new("setpriv");
+        let caps = "-dac_override,-dac_read_search";
+        command.args(["--bounding-set", caps, "--inh-caps", caps]);
+        command.arg(procref.get_program()).args(procref.get_args());
+        command.current_dir(&project.dir).stdin(Stdio::null());
+        for (name, value) in procref.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    };
+    let log = corner.path("first.log");
+    let holding = project.dir.join("holding");
+    let client = format!(
+        "echo $PROCREF_PID >{0}.new; mv {0}.new {0}; read -r line",
+        holding.display()
+    );
+    let log = log.to_string_lossy();
+    let mut first = as_everybody(&["run", "db", "--log", &log, "--", "sh", "-c", &client])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("run");
+    let service = deadline::until("the first client", || fs::read_to_string(&holding).ok());
+    let service = process(service.trim());
+    assert!(!above.join(".data.procref-lock").exists());
+    let mut command = as_everybody(&["run", "db"]);
+    command.env("PROCREF_RUNTIME_DIR", corner.path("run/second"));
+    let second = Second::spawn(&project, command);
+    second.waits_for(service, &above.join("data"));
+    drop(first.stdin.take());
+    first.wait().expect("wait");
+    second.succeeds();
+    fs::set_permissions(&above, fs::Permissions::from_mode(0o755)).expect("chmod");
+}
+
+/// procref 0.2 had a lock on the directory above while it ran `init`.
+#[test]
+fn g1_init_of_an_older_procref_is_waited_for() {
+    let corner = Corner::new();
+    let project = corner.project("app", &format!("{DB}init = ['touch', '{{data}}/made']\n"));
+    let older = File::open(&project.dir).expect("open");
+    rustix::fs::flock(&older, FlockOperation::LockExclusive).expect("lock");
+    let second = Second::start(&project, "db");
+    second.waits_for(Identity::own(), &project.dir.join("data"));
+    assert!(!project.dir.join("data/made").exists());
+    drop(older);
+    second.succeeds();
+}
+
+#[test]
+fn g1_services_in_one_directory_with_their_own_data_do_not_wait() {
+    let corner = Corner::new();
+    let init = |other: &str| {
+        let wait = format!("until test -e {other}; do sleep 0.05; done");
+        format!("init = ['sh', '-c', 'touch \"$0.begun\"; {wait}', '{{data}}']\n")
+    };
+    let more = DB.replace("db", "more").replace("'data'", "'more'");
+    // Each `init` waits for the other one.
+    let config = format!("{DB}{}{more}{}", init("more.begun"), init("data.begun"));
+    let project = corner.project("app", &config);
+    let first = Second::beside(&project, "db");
+    let second = Second::beside(&project, "more");
+    first.succeeds();
+    second.succeeds();
+}

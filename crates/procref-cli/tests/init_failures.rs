@@ -1,0 +1,201 @@
+//! The error that a client gets if `init` fails: its first line names `init` and its program.
+
+#![cfg(target_os = "linux")]
+
+mod project;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+
+use procref_testkit::deadline;
+use procref_testkit::observe::Identity;
+use project::{Corner, Project, texts};
+
+const USE: [&str; 4] = ["run", "db", "--", "true"];
+
+/// The program of the service is missing, too: an error about it would blame a program that never ran. That of
+/// `ready` fails.
+fn project<'a>(corner: &'a Corner, init: &str) -> Project<'a> {
+    let config = format!(
+        "[services.db]\nstart = 'no-such-server --port {{port}}'\ndata = 'data'\ninit = {init}\nready = 'cmd:false'\n"
+    );
+    corner.project("app", &config)
+}
+
+/// The whole error, whose first line has these parts.
+#[track_caller]
+fn fails_with(project: &Project<'_>, args: &[&str], parts: &[&str]) -> String {
+    let (code, said) = project.failure(args);
+    let first = said.lines().next().unwrap_or_default();
+    for part in ["\"db\"", "`init`"].iter().chain(parts) {
+        assert!(
+            first.contains(part),
+            "{part:?} is not in the first line of: {said}"
+        );
+    }
+    assert!(!said.contains("no-such-server"), "{said}");
+    assert_eq!(code, 125);
+    said
+}
+
+#[test]
+fn missing_program_of_init_is_named_in_the_first_line() {
+    let corner = Corner::new();
+    let project = project(&corner, "'no-such-initdb -D {data}'");
+    fails_with(
+        &project,
+        &USE,
+        &[
+            "could not execute `no-such-initdb`",
+            "not found in the PATH",
+            "`path`",
+        ],
+    );
+    // The same by its path.
+    project.configure(
+        &fs::read_to_string(project.dir.join("procref.toml"))
+            .expect("read")
+            .replace("no-such-initdb", "/no/such/initdb"),
+    );
+    fails_with(
+        &project,
+        &USE,
+        &["could not execute `/no/such/initdb`", "No such file"],
+    );
+}
+
+/// The end of the log is all that the client reads, and the error has to be in it.
+#[test]
+fn missing_program_of_init_is_named_if_the_path_is_long() {
+    let corner = Corner::new();
+    let project = project(&corner, "'no-such-initdb -D {data}'");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let long = format!("{path}:{}", "/long/way".repeat(1000));
+    let output = project
+        .procref(&USE)
+        .env("PATH", long)
+        .output()
+        .expect("run");
+    let said = texts(&output).1;
+    let first = said.lines().next().unwrap_or_default();
+    assert!(
+        first.contains("could not execute `no-such-initdb`"),
+        "{said}"
+    );
+}
+
+#[test]
+fn program_of_init_that_cannot_be_executed_is_named_in_the_first_line() {
+    let corner = Corner::new();
+    let project = project(&corner, "'./initdb {data}'");
+    let initdb = project.dir.join("initdb");
+    fs::write(&initdb, "#!/no/such/interpreter\n").expect("a file");
+    fails_with(
+        &project,
+        &USE,
+        &["`init` could not execute", "/initdb`", "denied"],
+    );
+    fs::set_permissions(&initdb, fs::Permissions::from_mode(0o755)).expect("chmod");
+    fails_with(
+        &project,
+        &USE,
+        &["`init` could not execute", "/initdb`", "interpreter"],
+    );
+}
+
+#[test]
+fn end_of_init_is_told_in_the_first_line() {
+    let corner = Corner::new();
+    let project = project(&corner, "['sh', '-c', 'echo disk is full; exit 3']");
+    let said = fails_with(&project, &USE, &["exit status: 3", "`sh -c"]);
+    assert!(said.contains("disk is full"), "{said}");
+
+    project.configure(
+        &fs::read_to_string(project.dir.join("procref.toml"))
+            .expect("read")
+            .replace("exit 3", "kill -SEGV $$"),
+    );
+    fails_with(&project, &USE, &["SIGSEGV", "`sh -c"]);
+}
+
+/// A script of several lines does not break the first line, and a long one does not hide the reason.
+#[test]
+fn script_of_init_is_shown_on_one_line() {
+    let corner = Corner::new();
+    let long = "true\n".repeat(2000);
+    let project = project(&corner, &format!("['sh', '-c', '''\n{long}exit 3''']"));
+    fails_with(&project, &USE, &["exit status: 3", "`sh -c"]);
+}
+
+#[test]
+fn init_that_takes_too_long_is_named_in_the_first_line() {
+    let corner = Corner::new();
+    let project = project(
+        &corner,
+        "['sh', '-c', 'while :; do echo busy; sleep 0.1; done']",
+    );
+    let args = ["run", "db", "--start-timeout", "3s", "--", "true"];
+    let said = fails_with(&project, &args, &["3s", "`sh -c"]);
+    assert!(said.contains("busy"), "{said}");
+}
+
+/// By the kernel, say, for want of memory.
+#[test]
+fn kill_of_the_process_that_runs_init_names_init() {
+    let corner = Corner::new();
+    let project = project(
+        &corner,
+        "['sh', '-c', 'echo $PPID >procref.new; mv procref.new procref; sleep 600']",
+    );
+    let client = project
+        .procref(&USE)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("run");
+    let procref = deadline::until("init to begin", || {
+        fs::read_to_string(project.dir.join("procref")).ok()
+    });
+    Identity::of(procref.trim().parse().expect("a pid"))
+        .expect("it lives")
+        .kill();
+    let output = client.wait_with_output().expect("wait");
+    let said = texts(&output).1;
+    let first = said.lines().next().unwrap_or_default();
+    for part in ["\"db\"", "`init`", "SIGKILL", "`sh -c"] {
+        assert!(
+            first.contains(part),
+            "{part:?} is not in the first line of: {said}"
+        );
+    }
+}
+
+/// A program may end with the code that procref uses for its own failure.
+#[test]
+fn program_that_ends_as_procref_does_is_blamed_itself() {
+    let corner = Corner::new();
+    let project = corner.project(
+        "app",
+        "[services.db]\nstart = ['sh', '-c', 'echo all is lost; exit 125']\ndata = 'data'\ninit = 'true'\n\
+         ready = 'log:never'\n",
+    );
+    let (_, said) = project.failure(&USE);
+    let first = said.lines().next().unwrap_or_default();
+    assert!(first.contains("`sh` exited with status 125"), "{said}");
+    assert!(said.contains("all is lost"), "{said}");
+}
+
+#[test]
+fn missing_program_of_the_service_is_named_in_the_first_line() {
+    let corner = Corner::new();
+    let project = corner.project(
+        "app",
+        "[services.db]\nstart = 'no-such-server'\ndata = 'data'\nready = 'cmd:true'\n",
+    );
+    let (_, said) = project.failure(&USE);
+    let first = said.lines().next().unwrap_or_default();
+    assert!(
+        first.contains("could not execute `no-such-server`"),
+        "{said}"
+    );
+}
