@@ -12,13 +12,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use procref::{ServiceHandle, SharedService, Status};
 
 use crate::args::Globals;
+use crate::definition;
 use crate::error::Result;
-use crate::output::shown;
+use crate::output::{self, shown};
 use crate::plan::Plan;
 use crate::report;
 use crate::setup::{self, Acquired};
 use crate::shell;
 use crate::signals::Unsuspended;
+use crate::watch;
 
 /// Services that this process holds, in the order in which they were acquired.
 #[derive(Debug)]
@@ -35,6 +37,12 @@ impl Held {
             let handle = acquire(globals, &service);
             match handle {
                 Ok(handle) => {
+                    // The watched client acquires the same services once more.
+                    if !watch::is_watched() {
+                        if let Some(note) = definition::note(spec, &handle) {
+                            output::note(globals, &note);
+                        }
+                    }
                     held.0.push(Acquired::new(spec, &service, handle));
                     services.push(service);
                 }

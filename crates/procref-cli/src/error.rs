@@ -72,6 +72,12 @@ pub(crate) enum Error {
     #[error("service `{service}` has ended{how}")]
     Ended { service: String, how: String },
 
+    /// It has died, and no client has started it again.
+    #[error(
+        "service `{service}` is dead{how} (its next client starts it anew; its output: procref logs {service})"
+    )]
+    Dead { service: String, how: String },
+
     /// Clients hold it.
     #[error("{0}")]
     Held(String),
@@ -129,7 +135,9 @@ impl Error {
             )
             | Self::Usage(_)
             | Self::Config(_) => USAGE,
-            Self::Service(procref::Error::NoStart { .. }) | Self::NotRunning { .. } => NOT_RUNNING,
+            Self::Service(procref::Error::NoStart { .. })
+            | Self::NotRunning { .. }
+            | Self::Dead { .. } => NOT_RUNNING,
             Self::Service(procref::Error::Held { .. }) | Self::Held(_) => HELD,
             Self::TooLate { .. } | Self::BeforeProgram { late: true, .. } => TOO_LATE,
             Self::Advised { error, .. } => error.code(),

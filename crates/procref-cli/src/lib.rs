@@ -10,6 +10,7 @@ mod args;
 mod client;
 mod commands;
 mod config;
+mod definition;
 #[cfg_attr(windows, path = "demo/windows.rs")]
 mod demo;
 mod doctor;

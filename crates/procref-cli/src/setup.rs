@@ -25,6 +25,7 @@ use procref::{Mismatch, ServiceHandle, SharedService};
 use serde::{Deserialize, Serialize};
 
 use crate::config::template::{fill, literal};
+use crate::definition;
 use crate::error::{Error, Result};
 use crate::output;
 use crate::program;
@@ -198,6 +199,10 @@ impl Dependency {
         }
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     fn join(&self, dependent: &str) -> Result<Acquired> {
         let mut spec = ServiceSpec::named(&self.name);
         spec.export.clone_from(&self.export);
@@ -258,7 +263,7 @@ impl Acquired {
         Self {
             name: spec.name.clone(),
             dir: service.runtime_dir().to_owned(),
-            export: spec.export.clone(),
+            export: definition::exports(spec, handle.definition()),
             handle,
         }
     }

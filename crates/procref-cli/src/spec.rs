@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use procref::{Mismatch, Ready, ServiceCommand, SharedService, SharedServiceBuilder, StopSignal};
 
 use crate::config::template::uses_port;
+use crate::definition;
 use crate::setup::{self, Setup};
 use crate::values::{self, Port, When};
 
@@ -98,6 +99,9 @@ impl ServiceSpec {
         }
         if let Some(limit) = self.wait_timeout {
             builder = builder.wait_timeout(limit);
+        }
+        if self.start.is_some() {
+            builder = builder.definition(definition::of(self));
         }
         builder
     }

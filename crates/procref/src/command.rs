@@ -164,6 +164,9 @@ impl ServiceCommand {
     }
 
     /// Inherits no environment, and takes back what was set so far.
+    ///
+    /// procref itself still sets `PROCREF_STARTING`, by which a program that asks for its own service gets an
+    /// error, and what [`socket_activation`](Self::socket_activation) and [`Ready::notify`] need.
     pub fn env_clear(mut self) -> Self {
         self.env_clear = true;
         self.env.clear();

@@ -138,6 +138,16 @@ pub enum Error {
         ours: &'static str,
     },
 
+    /// The start of the service, or a callback of it, asks for the service itself, and would wait for its own
+    /// end.
+    #[error("service `{service}`: {reason}")]
+    Recursion {
+        /// The service.
+        service: String,
+        /// What asks for it, and what to do.
+        reason: &'static str,
+    },
+
     /// A callback failed.
     #[error("service `{service}`: `{callback}` failed: {source}")]
     Callback {

@@ -61,6 +61,9 @@ pub(crate) struct Record {
     /// What the starter said that the instance is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fingerprint: Option<String>,
+    /// The settings that the starter wants others to know.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    definition: BTreeMap<String, String>,
 }
 
 /// What a record says of a service that procref executed itself.
@@ -119,6 +122,7 @@ impl Record {
             command: None,
             hosted: false,
             fingerprint: None,
+            definition: BTreeMap::new(),
         }
     }
 
@@ -158,6 +162,15 @@ impl Record {
         self.namespace == namespace.digest().to_string()
     }
 
+    pub(crate) fn with_definition(mut self, definition: BTreeMap<String, String>) -> Self {
+        self.definition = definition;
+        self
+    }
+
+    pub(crate) fn definition(&self) -> &BTreeMap<String, String> {
+        &self.definition
+    }
+
     /// The process it names, if it is of this boot. Without a boot id nothing is.
     pub(crate) fn identity(&self) -> Option<Identity> {
         (!self.boot.is_empty() && self.boot == sys::boot_id()).then_some(Identity {
@@ -171,7 +184,7 @@ impl Record {
     }
 
     pub(crate) fn has_metadata(&self) -> bool {
-        !self.metadata.is_empty()
+        !self.metadata.is_empty() || !self.definition.is_empty()
     }
 
     pub(crate) fn fingerprint(&self) -> Option<&str> {
@@ -281,7 +294,7 @@ pub(crate) fn write(key: &ServiceKey, record: &Record) -> Result<()> {
     if bytes.len() as u64 > MAX_SIZE {
         let source = io::Error::new(
             io::ErrorKind::InvalidInput,
-            "its metadata takes more than 1 MiB as JSON",
+            "its metadata and definition take more than 1 MiB as JSON",
         );
         return Err(failed("write the record", &path, source));
     }

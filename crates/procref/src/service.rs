@@ -29,6 +29,7 @@ mod lifecycle;
 #[cfg(all(test, unix))]
 mod model;
 mod pin;
+mod recursion;
 mod replacement;
 mod seat;
 mod status;
@@ -120,7 +121,7 @@ impl SharedService {
     /// The error of a callback ([`Error::Callback`]), what it returned cannot be shared
     /// ([`Error::InvalidInstance`], [`Error::Unhealthy`]), there is nothing to join and no
     /// callback to start it with ([`Error::NoStart`]), it is not what this client wants
-    /// ([`Error::Fingerprint`]), something took longer than its limit
+    /// ([`Error::Fingerprint`]), its own start asks for it ([`Error::Recursion`]), something took longer than its limit
     /// ([`Error::Timeout`]), an old instance cannot be stopped ([`Error::Unstoppable`]), or the
     /// machine refuses ([`Error::Kernel`], [`Error::Foreign`], [`Error::TooManyClients`],
     /// [`Error::Record`], [`Error::RuntimeDir`]).
@@ -134,6 +135,7 @@ impl SharedService {
     /// [`Error::Unhealthy`]: crate::Error::Unhealthy
     /// [`Error::NoStart`]: crate::Error::NoStart
     /// [`Error::Fingerprint`]: crate::Error::Fingerprint
+    /// [`Error::Recursion`]: crate::Error::Recursion
     /// [`Error::Timeout`]: crate::Error::Timeout
     /// [`Error::Unstoppable`]: crate::Error::Unstoppable
     /// [`Error::Kernel`]: crate::Error::Kernel
@@ -173,6 +175,7 @@ impl SharedService {
     ///
     /// As [`acquire`](Self::acquire).
     pub fn acquire_blocking(&self) -> Result<ServiceHandle> {
+        recursion::check_callback(&self.seat())?;
         let patience = self.config.patience();
         if self.config.health.is_none() {
             // Joining calls nobody back, so it needs no runtime, and a runtime costs more than it. Nor

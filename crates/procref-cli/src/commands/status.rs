@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use procref::{State, Status};
 
 use crate::args::{Globals, StatusArgs};
+use crate::definition;
 use crate::error::Result;
 use crate::output::{self, shown};
 use crate::plan::{Known, require};
@@ -57,6 +58,14 @@ fn describe(known: &Known<'_>, status: &Status) -> String {
     }
     if let Some(text) = status.fingerprint() {
         line("fingerprint", shown(text));
+    }
+    let differing = definition::differences(&known.spec, status.definition());
+    if !differing.is_empty() {
+        let differing = differing.join(", ");
+        line(
+            "settings",
+            format!("differ from this client's: {differing}"),
+        );
     }
     if let Some(log) = status.log_path() {
         line("log", shown(&log.to_string_lossy()));

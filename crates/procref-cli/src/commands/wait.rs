@@ -1,6 +1,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use procref::State;
 use serde::Serialize;
 
 use crate::args::{Globals, WaitArgs};
@@ -37,8 +38,11 @@ pub(crate) fn run(globals: &Globals, args: &WaitArgs) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let ready = service.wait_ready_blocking(limit)?;
-    let info = ready.ok_or_else(|| too_late("ready"))?;
+    check_alive(&known)?;
+    let Some(info) = service.wait_ready_blocking(limit)? else {
+        check_alive(&known)?;
+        return Err(too_late("ready"));
+    };
     if args.json.json {
         output::print_json(&Instance::new(&args.name, service.runtime_dir(), &info))?;
     } else {
@@ -55,4 +59,18 @@ fn with_advice(mut error: Error) -> Error {
         hint.insert_str(0, advice);
     }
     error
+}
+
+/// An error if the service is dead and no process is starting it again: only its next client does that.
+fn check_alive(known: &Known) -> Result<()> {
+    let status = known.service.status()?;
+    if status.state() != State::Dead || status.transition().is_some() {
+        return Ok(());
+    }
+    let how = status.exit_status();
+    let how = how.map(|status| format!(": {}", report::ended(status)));
+    Err(Error::Dead {
+        service: shown(known.service.name()),
+        how: how.unwrap_or_default(),
+    })
 }

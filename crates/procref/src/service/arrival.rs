@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lifecycle::unjudged;
+use super::recursion::{is_own_start, own_start};
 use super::seat::{Deadline, Patience, Seat};
 use super::world::{Machine, World as _, describe};
 use crate::error::{Error, Result};
@@ -54,6 +55,7 @@ pub(super) fn wait_unlocked_here(seat: &Seat<Machine>, patience: Patience) -> Re
     let mut waited = None;
     loop {
         let announced = match pollster::block_on(object.snapshot()) {
+            Ok(snapshot) if is_own_start(&seat.key, &snapshot) => return Err(own_start(&seat.key)),
             Ok(snapshot) if snapshot.locked => snapshot.announced,
             // It is free by now.
             Ok(_) if waited.is_some() => return Ok(true),
@@ -106,7 +108,7 @@ async fn look(seat: &Arc<Seat<Machine>>) -> Result<Look> {
         return Ok(Look::Nothing);
     }
     let patience = Patience::Until(Deadline::after(LOOK_AGAIN));
-    match seat.wait_unlocked(&object, None, patience).await {
+    match seat.wait_unlocked(&object, &snapshot, patience).await {
         Ok(()) | Err(Error::Timeout { .. }) => Ok(Look::Again),
         Err(error) => Err(error),
     }

@@ -166,7 +166,8 @@ impl SharedServiceBuilder {
     /// than the [start timeout](Self::start_timeout), which begins anew for it, the start has failed and
     /// the instance is stopped.
     ///
-    /// It must not acquire the service itself: it would wait for its own end.
+    /// It must not acquire the service itself: it would wait for its own end, and gets
+    /// [`Error::Recursion`]. A task or process that it starts for that waits until the start timeout is over.
     ///
     /// ```no_run
     /// # use procref::{ServiceInfo, SharedService};
@@ -241,6 +242,40 @@ impl SharedServiceBuilder {
     /// ```
     pub fn fingerprint(mut self, text: impl Into<String>, mismatch: Mismatch) -> Self {
         self.config.fingerprint = Some(Fingerprint::new(text.into(), mismatch));
+        self
+    }
+
+    /// Tells others the settings of an instance that this client starts or recovers: names and values of
+    /// its choice.
+    ///
+    /// They are kept in the instance's record, which only this user can read, for as long as the instance
+    /// lives. A client that joins it finds them in [`definition`](crate::ServiceHandle::definition), and can
+    /// tell its user that the instance runs with other settings than its own. procref does not compare them;
+    /// [`fingerprint`](Self::fingerprint) refuses an instance.
+    ///
+    /// ```no_run
+    /// use procref::{ServiceCommand, SharedService};
+    ///
+    /// # async fn example() -> procref::Result<()> {
+    /// let cache = "512mb";
+    /// let redis = SharedService::builder("redis")
+    ///     .command(ServiceCommand::new("redis-server").args(["--port", "{port}", "--maxmemory", cache]))
+    ///     .definition([("maxmemory", cache)])
+    ///     .build()?;
+    /// let handle = redis.acquire().await?;
+    /// if handle.definition().get("maxmemory").is_some_and(|theirs| theirs != cache) {
+    ///     eprintln!("redis runs with {:?}", handle.definition());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn definition<K: Into<String>, V: Into<String>>(
+        mut self,
+        settings: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let settings = settings.into_iter();
+        let settings = settings.map(|(name, value)| (name.into(), value.into()));
+        self.config.definition = settings.collect();
         self
     }
 

@@ -1,5 +1,6 @@
 //! What one client was told about the service: callbacks and time limits.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,7 @@ pub(crate) struct Config {
     pub(crate) recover: Option<RecoverFn>,
     pub(crate) on_ready: Option<ReadyFn>,
     pub(crate) fingerprint: Option<Fingerprint>,
+    pub(crate) definition: BTreeMap<String, String>,
     pub(crate) start_timeout: Duration,
     /// `None`: as long as others have announced.
     pub(crate) wait_timeout: Option<Duration>,
@@ -75,6 +77,7 @@ impl Default for Config {
             recover: None,
             on_ready: None,
             fingerprint: None,
+            definition: BTreeMap::new(),
             start_timeout: DEFAULT_START_TIMEOUT,
             wait_timeout: None,
             stop_timeout: DEFAULT_STOP_TIMEOUT,

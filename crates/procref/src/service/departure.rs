@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::config::{Config, run_to_end};
+use super::recursion::calling;
 use super::seat::{Deadline, ObjectOf, Seat, Turn};
 use super::world::{World, describe};
 use crate::command::Stop;
@@ -211,8 +212,8 @@ impl<W: World> Hold<W> {
             // Alone with somebody who has just the lock. Only then it is waited for: a leaver does not
             // wait for somebody's whole start.
             let patience = *patience.get_or_insert_with(|| self.config.patience());
-            let (seat, announced) = (self.turn.seat(), snapshot.announced);
-            if let Err(late) = seat.wait_unlocked(object, announced, patience).await {
+            let seat = self.turn.seat();
+            if let Err(late) = seat.wait_unlocked(object, &snapshot, patience).await {
                 object.drop_reference().await?;
                 crash::point(Point::ReferenceDroppedLate);
                 return Err(Fault::Refused(late));
@@ -442,7 +443,8 @@ impl<W: World> Hold<W> {
         let callback = "on_last_release";
         let service = self.service();
         tracing::debug!(service, pid = info.pid(), "calling on_last_release");
-        let asked = run_to_end(service, callback, async { stop(info).await });
+        let stop = async { stop(info).await };
+        let asked = run_to_end(service, callback, calling(self.turn.seat(), stop));
         match self.world().within(grace.left(), asked).await {
             Some(asked) => asked.map(|()| true),
             None => Err(Error::Timeout {

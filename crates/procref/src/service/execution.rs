@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::departure::Hold;
 use super::launch::Launch;
+use super::recursion::calling;
 use super::seat::{Current, Deadline, ObjectOf};
 use super::watch::Watch;
 use super::world::World;
@@ -96,7 +97,7 @@ impl<W: World> Hold<W> {
             ready: false,
             stopping: false,
             hosted: false,
-            has_metadata: self.config.tells_fingerprint(),
+            has_metadata: self.config.is_told_by_record(),
             command: true,
             keep_orphan: false,
             linger_ms: self.config.linger_ms,
@@ -136,6 +137,7 @@ impl<W: World> Hold<W> {
         let stop = self.config.stop();
         let record = Record::new(&seat.key, identity, &info)
             .with_fingerprint(self.config.own_fingerprint())
+            .with_definition(self.config.definition.clone())
             .executed(Executed {
                 line: command.line(),
                 log: command.log_path(&seat.key),
@@ -155,6 +157,7 @@ impl<W: World> Hold<W> {
             generation,
             info,
             fingerprint: self.config.own_fingerprint(),
+            definition: self.config.definition.clone(),
             process,
             death: Watch::default(),
         };
@@ -189,7 +192,7 @@ impl<W: World> Hold<W> {
         let seat = self.turn.seat();
         if let Some(ask) = asked {
             let until_ready = async {
-                while !ask(&candidate.info).await {
+                while !calling(&seat, ask(&candidate.info)).await {
                     seat.world.pause(ASK_AGAIN).await;
                 }
             };

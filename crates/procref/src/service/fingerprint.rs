@@ -84,10 +84,9 @@ impl Config {
     }
 
     /// Whether clients that join have to read in the record what the instance is.
-    pub(super) fn tells_fingerprint(&self) -> bool {
-        self.fingerprint
-            .as_ref()
-            .is_some_and(|own| own.identity().is_none())
+    pub(super) fn is_told_by_record(&self) -> bool {
+        let fingerprint = self.fingerprint.as_ref();
+        fingerprint.is_some_and(|own| own.identity().is_none()) || !self.definition.is_empty()
     }
 
     /// Whether the client is refused where an instance that is well is this one.

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -51,6 +52,13 @@ impl ServiceHandle {
     #[must_use]
     pub fn info(&self) -> &ServiceInfo {
         &self.lease.current().info
+    }
+
+    /// The settings that the client that started the instance wanted others to know; see
+    /// [`definition`](crate::SharedServiceBuilder::definition). Empty if it gave none, or the record is gone.
+    #[must_use]
+    pub fn definition(&self) -> &BTreeMap<String, String> {
+        &self.lease.current().definition
     }
 
     /// The instance that serves now. `None` while none does: it is dead, and nobody has replaced it yet,

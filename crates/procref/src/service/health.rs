@@ -1,6 +1,7 @@
 //! Whether an instance can be used.
 
 use super::config::Config;
+use super::recursion::calling;
 use super::seat::{Current, Seat};
 use super::world::World;
 use crate::error::{Error, Result};
@@ -67,7 +68,7 @@ pub(super) async fn is_healthy<W: World>(
     };
     match seat
         .world
-        .within(config.health_timeout(), check(&current.info))
+        .within(config.health_timeout(), calling(seat, check(&current.info)))
         .await
     {
         Some(healthy) => Ok(healthy),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::recursion;
 use super::seat::Deadline;
 use crate::command::Stop;
 use crate::command::{self, Prepared, Reserved, ServiceCommand, ServiceLog};
@@ -54,7 +55,9 @@ pub(crate) struct Running {
 impl Running {
     /// Blocks: the supervisor is forked, and waits for an older instance's processes.
     pub(super) fn start(set: bare::Set, key: &ServiceKey, launch: &Launch) -> Result<Self> {
-        let prepared = launch.command.prepare(key)?;
+        let (name, value) = recursion::variable(key, launch.generation);
+        let command = ServiceCommand::clone(&launch.command).env(name, value);
+        let prepared = command.prepare(key)?;
         crash::point(Point::Prepared);
         let order = Order {
             program: &prepared,

@@ -18,9 +18,10 @@ use super::config::Config;
 use super::departure::{Departure, Hold};
 use super::fingerprint::is_usable;
 use super::health::Seen;
+use super::recursion;
 use super::seat::{Current, Deadline, ObjectOf, Patience, Place, PutDown, Seat};
 use super::watch::Watch;
-use super::world::{World, describe_whole};
+use super::world::{Description, World, describe_whole};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::{Fault, Instance, Kernel, Missing, Object, Snapshot, Step, Supervised};
@@ -109,6 +110,7 @@ pub(crate) async fn acquire<W: World>(
     config: &Arc<Config>,
     patience: Patience,
 ) -> Result<Lease<W>> {
+    recursion::check_callback(seat)?;
     let mut judged = None;
     let mut unhealthy = None;
     let turn = loop {
@@ -223,9 +225,8 @@ impl<W: World> Drive<W> {
         }
         self.lock = false;
         if let Some(object) = self.turn.seat().known_object() {
-            let patience = Patience::Until(Deadline::after(self.config.start_timeout));
-            let seat = self.turn.seat();
-            let _ = seat.wait_unlocked(&object, None, patience).await;
+            let deadline = Deadline::after(self.config.start_timeout);
+            let _ = self.turn.seat().is_unlocked_by(&object, deadline).await;
         }
     }
 
@@ -261,8 +262,8 @@ impl<W: World> Drive<W> {
                 let snapshot = object.snapshot().await?;
                 if snapshot.locked {
                     tracing::debug!(service = self.service(), "waiting for another process");
-                    let (seat, announced) = (self.turn.seat(), snapshot.announced);
-                    seat.wait_unlocked(&object, announced, patience).await?;
+                    let seat = self.turn.seat();
+                    seat.wait_unlocked(&object, &snapshot, patience).await?;
                     return Ok(None);
                 }
                 let supervisor = W::Kernel::NEEDS_SUPERVISOR && self.is_watched(&snapshot);
@@ -312,8 +313,8 @@ impl<W: World> Drive<W> {
             crash::point(Point::Locked);
             self.lock = true;
         } else {
-            let (seat, announced) = (self.turn.seat(), snapshot.announced);
-            seat.wait_unlocked(&object, announced, patience).await?;
+            let seat = self.turn.seat();
+            seat.wait_unlocked(&object, &snapshot, patience).await?;
         }
         Ok(None)
     }
@@ -406,7 +407,8 @@ impl<W: World> Drive<W> {
                 return Ok(None);
             }
         }
-        self.announce(object, &snapshot).await?;
+        let limit = self.config.start_limit(snapshot.tree);
+        object.announce(limit).await?;
         crash::point(Point::Announced);
         self.replace(object, snapshot).await.map(Some)
     }
@@ -433,12 +435,17 @@ impl<W: World> Drive<W> {
                 .map(|(_, process)| Arc::new(process))
         };
         let seat = self.turn.seat();
-        let (info, fingerprint) = describe_whole(&seat.world, &seat.key, &instance).await;
+        let Description {
+            info,
+            fingerprint,
+            definition,
+        } = describe_whole(&seat.world, &seat.key, &instance).await;
         let current = Arc::new(Current {
             instance,
             generation: snapshot.generation,
             info,
             fingerprint,
+            definition,
             process,
             death: Watch::default(),
         });

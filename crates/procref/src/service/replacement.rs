@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::config::{Orphan, RecoverFn, StartFn, callback_error};
 use super::departure::Hold;
 use super::health::{Seen, is_healthy};
+use super::recursion::calling;
 use super::seat::{Current, Deadline, ObjectOf};
 use super::watch::Watch;
 use super::world::World;
@@ -123,6 +124,7 @@ impl<W: World> Hold<W> {
                     generation,
                     info,
                     fingerprint: self.config.own_fingerprint(),
+                    definition: self.config.definition.clone(),
                     process,
                     death: Watch::default(),
                 }))
@@ -155,7 +157,8 @@ impl<W: World> Hold<W> {
         crash::point(Point::PublishedUnready);
         let record = Record::new(&seat.key, unready.identity, info)
             .with_hosted(unready.hosted)
-            .with_fingerprint(self.config.own_fingerprint());
+            .with_fingerprint(self.config.own_fingerprint())
+            .with_definition(self.config.definition.clone());
         seat.world.write_record(&seat.key, &record).await?;
         crash::point(Point::Recorded);
         let candidate = Current {
@@ -163,6 +166,7 @@ impl<W: World> Hold<W> {
             generation,
             info: info.clone(),
             fingerprint: self.config.own_fingerprint(),
+            definition: self.config.definition.clone(),
             process: process.cloned(),
             death: Watch::default(),
         };
@@ -236,20 +240,10 @@ impl<W: World> Hold<W> {
         }
         crash::point(Point::LeftoverStopped);
         // The stop has announced its own time.
-        self.announce(object, &snapshot).await?;
+        let limit = self.config.start_limit(snapshot.tree);
+        object.announce(limit).await?;
         crash::point(Point::Reannounced);
         Ok(())
-    }
-
-    /// Announces how long the start takes at most, for the clients that wait for it.
-    pub(super) async fn announce(
-        &self,
-        object: &Arc<ObjectOf<W>>,
-        snapshot: &Snapshot,
-    ) -> Step<()> {
-        object
-            .announce(self.config.start_limit(snapshot.tree))
-            .await
     }
 
     /// The instance that there is, or was.
@@ -339,6 +333,7 @@ impl<W: World> Hold<W> {
         future: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
         let limit = self.config.start_timeout;
+        let future = calling(self.turn.seat(), future);
         match self.world().within(limit, future).await {
             Some(done) => done.map_err(|error| callback_error(self.service(), callback, error)),
             None => Err(Error::Timeout {
@@ -373,7 +368,7 @@ impl<W: World> Hold<W> {
             ready: false,
             stopping: false,
             hosted,
-            has_metadata: info.metadata().next().is_some() || self.config.tells_fingerprint(),
+            has_metadata: info.metadata().next().is_some() || self.config.is_told_by_record(),
             command: false,
             // Nobody but a callback could stop a service without a local process.
             keep_orphan: pid == 0 || self.config.orphan == Orphan::Keep,

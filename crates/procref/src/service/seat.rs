@@ -4,16 +4,18 @@
 //! it holds one reference in the kernel; here its handles are counted. Whatever changes the
 //! reference or the instance is done by one future at a time, the one that has the [`Turn`].
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::config::DEFAULT_WAIT_TIMEOUT;
+use super::recursion;
 use super::watch::Watch;
 use super::world::World;
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
-use crate::kernel::{Instance, Kernel, Missing, Object};
+use crate::kernel::{Instance, Kernel, Missing, Object, Snapshot};
 use crate::name::ServiceKey;
 use crate::runtime;
 
@@ -26,6 +28,8 @@ pub(crate) struct Current<W: World> {
     pub(crate) info: ServiceInfo,
     /// `None`: it has none, or its record was gone.
     pub(crate) fingerprint: Option<String>,
+    /// The settings that its starter wanted others to know.
+    pub(crate) definition: BTreeMap<String, String>,
     /// `None`: dead when it was looked up, or there is no local process.
     pub(crate) process: Option<Arc<W::Process>>,
     /// The one thread that waits for its end.
@@ -239,7 +243,7 @@ impl<W: World> Seat<W> {
     }
 
     /// Waits until no process holds the transition lock, as long as the client's patience lasts.
-    /// `announced` is the limit that was read last.
+    /// `seen` is what was read last.
     ///
     /// When the time is up, the limit is read again. The process that holds the lock may have announced
     /// another one since: it takes the lock first and announces then, and it may have gone on from the start
@@ -248,9 +252,13 @@ impl<W: World> Seat<W> {
     pub(crate) async fn wait_unlocked(
         self: &Arc<Self>,
         object: &Arc<ObjectOf<W>>,
-        mut announced: Option<Duration>,
+        seen: &Snapshot,
         patience: Patience,
     ) -> Result<()> {
+        if self.world.is_own_start(&self.key, seen) {
+            return Err(recursion::own_start(&self.key));
+        }
+        let mut announced = seen.announced;
         loop {
             let deadline = patience.deadline(announced);
             if self.is_unlocked_by(object, deadline).await? {
@@ -273,7 +281,7 @@ impl<W: World> Seat<W> {
     /// for all futures of this process. The thread waits for the lock to be *free* and takes nothing, so
     /// it has nothing to give back when nobody is waiting any more. Letting it queue for the lock itself
     /// would win the lock for futures that are gone.
-    async fn is_unlocked_by(
+    pub(super) async fn is_unlocked_by(
         self: &Arc<Self>,
         object: &Arc<ObjectOf<W>>,
         deadline: Deadline,

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -46,7 +47,7 @@ use crate::record::{self, Record};
 ///
 /// // ... and what it was started as.
 /// println!("{:?}, logs to {:?}", status.command_line(), status.log_path());
-/// println!("fingerprint {:?}", status.fingerprint());
+/// println!("fingerprint {:?}, settings {:?}", status.fingerprint(), status.definition());
 /// if let Some(exit) = status.exit_status() {
 ///     println!("it ended by itself: {exit}");
 /// }
@@ -71,6 +72,7 @@ pub struct Status {
     ended: Option<Ended>,
     pinned: bool,
     fingerprint: Option<String>,
+    definition: BTreeMap<String, String>,
     command_line: Vec<String>,
     log_path: Option<PathBuf>,
 }
@@ -207,6 +209,7 @@ impl Status {
             ended: None,
             pinned: false,
             fingerprint: None,
+            definition: BTreeMap::new(),
             command_line: Vec::new(),
             log_path: None,
         }
@@ -222,6 +225,8 @@ impl Status {
             .as_ref()
             .and_then(Record::stop)
             .map(|stop| stop.grace);
+        let definition = record.as_ref().map(Record::definition);
+        let definition = definition.cloned().unwrap_or_default();
         let (command_line, log_path) = match record.and_then(Record::into_executed) {
             Some(executed) => (executed.line, Some(executed.log)),
             None => (Vec::new(), None),
@@ -264,6 +269,7 @@ impl Status {
             ended: snapshot.ended,
             pinned: snapshot.pinned,
             fingerprint,
+            definition,
             command_line,
             log_path,
         }
@@ -372,6 +378,13 @@ impl Status {
     #[must_use]
     pub fn grace(&self) -> Option<Duration> {
         self.grace
+    }
+
+    /// The settings that its starter wanted others to know; see
+    /// [`definition`](crate::SharedServiceBuilder::definition).
+    #[must_use]
+    pub fn definition(&self) -> &BTreeMap<String, String> {
+        &self.definition
     }
 
     /// The program that procref executed and its arguments, as the starter's

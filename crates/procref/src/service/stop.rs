@@ -81,8 +81,8 @@ impl<W: World> Drive<W> {
         };
         if !locked {
             if snapshot.locked {
-                let (seat, announced) = (self.turn.seat(), snapshot.announced);
-                seat.wait_unlocked(&object, announced, patience).await?;
+                let seat = self.turn.seat();
+                seat.wait_unlocked(&object, &snapshot, patience).await?;
             }
             return Ok(false);
         }

@@ -3,17 +3,19 @@
 //! The engine touches the machine through this trait only, so that the model can run the very same
 //! engine on a machine that it made up.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use super::launch::{Launch, Running};
+use super::recursion;
 use super::seat::Deadline;
 use crate::command::Stop;
 use crate::command::{ServiceCommand, StopSignal};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
-use crate::kernel::{Instance, Kernel, Native};
+use crate::kernel::{Instance, Kernel, Native, Snapshot};
 use crate::local;
 use crate::name::ServiceKey;
 use crate::process::{self, Identity, Process};
@@ -63,6 +65,9 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
 
     /// Waits until it is gone. May block the thread that polls it.
     fn ended(&self, process: &Self::Process) -> impl Future<Output = Result<()>> + Send;
+
+    /// Whether this process belongs to the start that a snapshot shows, and would wait for itself.
+    fn is_own_start(&self, key: &ServiceKey, snapshot: &Snapshot) -> bool;
 
     /// Whether a record could be written.
     fn check_record(&self, key: &ServiceKey) -> impl Future<Output = Result<()>> + Send;
@@ -209,6 +214,10 @@ impl World for Machine {
         Ok(())
     }
 
+    fn is_own_start(&self, key: &ServiceKey, snapshot: &Snapshot) -> bool {
+        recursion::is_own_start(key, snapshot)
+    }
+
     async fn check_record(&self, key: &ServiceKey) -> Result<()> {
         record::check(key)
     }
@@ -300,30 +309,47 @@ pub(crate) async fn describe<W: World>(
     key: &ServiceKey,
     instance: &Instance,
 ) -> ServiceInfo {
-    describe_whole(world, key, instance).await.0
+    describe_whole(world, key, instance).await.info
 }
 
-/// An instance, and its fingerprint if it has one.
+/// What is known of an instance.
+pub(crate) struct Description {
+    pub(crate) info: ServiceInfo,
+    pub(crate) fingerprint: Option<String>,
+    pub(crate) definition: BTreeMap<String, String>,
+}
+
+/// An instance, and what its record says of it.
 pub(crate) async fn describe_whole<W: World>(
     world: &W,
     key: &ServiceKey,
     instance: &Instance,
-) -> (ServiceInfo, Option<String>) {
+) -> Description {
     let Identity { pid, start } = instance.identity;
     let info = ServiceInfo::new(pid, instance.port).identified(start);
+    let alone = |info| Description {
+        info,
+        fingerprint: None,
+        definition: BTreeMap::new(),
+    };
     if !instance.has_metadata {
-        return (info, None);
+        return alone(info);
     }
     let record = world.read_record(key).await;
     match record.filter(|record| record.identity() == Some(instance.identity)) {
         Some(record) => {
             let fingerprint = record.fingerprint().map(str::to_owned);
-            (info.with_metadata(record.into_metadata()), fingerprint)
+            let definition = record.definition().clone();
+            Description {
+                info: info.with_metadata(record.into_metadata()),
+                fingerprint,
+                definition,
+            }
         }
         None => {
             let service = key.name();
             tracing::warn!(service, pid, "the record is gone, and what it told with it");
-            (info, None)
+            alone(info)
         }
     }
 }

@@ -19,6 +19,7 @@ use super::supervisor::Charge;
 use crate::command::{ServiceCommand, Stop, StopSignal};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
+use crate::kernel::Snapshot;
 use crate::kernel::sim::{SetId, SimKernel};
 use crate::name::ServiceKey;
 use crate::process::Identity;
@@ -217,6 +218,11 @@ impl World for Sim {
         };
         self.process.wait("wait for its end", until, |_| ()).await;
         Ok(())
+    }
+
+    /// No program there asks for a service.
+    fn is_own_start(&self, _: &ServiceKey, _: &Snapshot) -> bool {
+        false
     }
 
     async fn check_record(&self, _: &ServiceKey) -> Result<()> {

@@ -32,6 +32,7 @@ fn seat_in_use() -> OurSeat {
         generation: 1,
         info: ServiceInfo::new(0, 0),
         fingerprint: None,
+        definition: BTreeMap::new(),
         process: None,
         death: Watch::default(),
     }));

@@ -1,0 +1,139 @@
+//! A client that joins an instance of other settings than its own is told so, and how to renew it.
+
+#![cfg(target_os = "linux")]
+
+mod project;
+
+use std::time::{Duration, Instant};
+
+use procref_testkit::deadline;
+use project::{Corner, Project, process, texts};
+use rustix::process::Signal;
+
+/// A service that stays for a while, so that the next client joins what the file no longer says.
+fn configuration(start: &str, export: &str, more: &str) -> String {
+    format!(
+        "[services.w]\nstart = \"{start}\"\nready = \"started\"\nlinger = \"60s\"\n\
+         export = {{ V = \"{export}\" }}\n{more}\n"
+    )
+}
+
+/// What a client prints that succeeds, and what it is told.
+#[track_caller]
+fn run(project: &Project<'_>, args: &[&str]) -> (String, String) {
+    let output = project.procref(args).output().expect("run procref");
+    let (out, err) = texts(&output);
+    assert!(output.status.success(), "{args:?}: {out}{err}");
+    (out, err)
+}
+
+const SHOW: [&str; 5] = ["--", "sh", "-c", "echo $PROCREF_PID $V", "sh"];
+
+#[track_caller]
+fn assert_told(err: &str, settings: &str) {
+    let words = format!("other settings than this client's ({settings});");
+    assert!(err.contains(&words), "{err}");
+    assert!(err.contains("procref stop w "), "{err}");
+    assert_eq!(err.lines().count(), 1, "{err}");
+}
+
+#[test]
+fn client_of_a_changed_file_is_told_and_gets_the_exports_of_the_instance() {
+    let corner = Corner::new();
+    let project = corner.project("app", &configuration("sleep 100", "one", ""));
+    let show = |command: &[&str]| run(&project, &[command, &SHOW].concat());
+    let (old, err) = show(&["run", "w"]);
+    assert!(old.ends_with(" one\n"), "{old}");
+    assert_eq!(err, "");
+
+    project.configure(&configuration("sleep 101", "two", "grace = \"3s\""));
+    let (joined, err) = show(&["run", "w"]);
+    assert_eq!(joined, old, "the same instance, and what it exports");
+    assert_told(&err, "export, grace, start");
+    let (joined, err) = show(&["run", "--quiet", "w"]);
+    assert_eq!((joined, err), (old.clone(), String::new()));
+    let (joined, err) = show(&["run", "--watch-client", "w"]);
+    assert_eq!(joined, old);
+    assert_told(&err, "export, grace, start");
+    let (_, err) = run(&project, &["pin", "w"]);
+    assert!(err.contains("(export, grace, start)"), "{err}");
+    let status = project.output(&["status", "w"]);
+    assert!(
+        status.contains("differ from this client's: export, grace, start"),
+        "{status}"
+    );
+
+    project.output(&["stop", "w"]);
+    let (new, err) = show(&["run", "w"]);
+    assert!(new != old && new.ends_with(" two\n"), "{new}");
+    assert_eq!(err, "");
+    project.output(&["stop", "w"]);
+}
+
+#[test]
+fn client_that_asks_for_another_port_is_told() {
+    let corner = Corner::new();
+    let server = "python3 -m http.server --bind 127.0.0.1 {port}";
+    let project = corner.project("app", "");
+    let own = |more: &[&'static str]| {
+        let command = ["run", "w", "--start", server];
+        run(&project, &[&command[..], more, &["--", "true"]].concat())
+    };
+    run(&project, &["pin", "w", "--start", server]);
+    assert_eq!(own(&[]).1, "");
+    assert_told(&own(&["--port", "17777"]).1, "port");
+    // A client that knows nothing else of the service is told of what it asks for.
+    let (_, err) = run(&project, &["run", "w", "--port", "17777", "--", "true"]);
+    assert_told(&err, "port");
+    assert_eq!(run(&project, &["run", "w", "--", "true"]).1, "");
+    project.output(&["stop", "w"]);
+}
+
+#[test]
+fn changed_dependency_is_named() {
+    let corner = Corner::new();
+    let front =
+        "[services.front]\nstart = \"sleep 100\"\nready = \"started\"\ndepends-on = [\"w\"]\n";
+    let project = corner.project("app", &configuration("sleep 100", "one", front));
+    let held = project.hold("w", "true");
+    project.configure(&configuration("sleep 101", "one", front));
+    let (_, err) = run(&project, &["run", "front", "--", "true"]);
+    assert!(err.contains("service `w`"), "{err}");
+    assert_told(&err, "start");
+    held.leave();
+    // Its process holds the other one until it has ended.
+    project.output(&["wait", "front", "--stopped"]);
+    project.output(&["stop", "w"]);
+}
+
+/// Only its next client starts it again, so there is nothing to wait for.
+#[test]
+fn wait_for_a_dead_service_fails_at_once() {
+    let corner = Corner::new();
+    let project = corner.project("app", &configuration("sleep 100", "one", ""));
+    run(&project, &["pin", "w"]);
+    let pid = run(
+        &project,
+        &["run", "w", "--", "sh", "-c", "echo $PROCREF_PID"],
+    )
+    .0;
+    let service = process(pid.trim_end());
+    project.output(&["wait", "w"]);
+    service.signal(Signal::KILL);
+    deadline::until_true("its end is noted", || {
+        let status = project
+            .procref(&["status", "w"])
+            .output()
+            .expect("run procref");
+        texts(&status).0.contains("signal 9")
+    });
+    let begun = Instant::now();
+    let (code, err) = project.failure(&["wait", "w", "--timeout", "60s"]);
+    assert_eq!(code, 3, "{err}");
+    assert!(
+        err.contains("service `w` is dead: it was killed by signal 9"),
+        "{err}"
+    );
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    project.output(&["stop", "w"]);
+}

@@ -1,0 +1,84 @@
+//! A service whose own start asks for it gets an error that says so, at once.
+
+#![cfg(target_os = "linux")]
+
+mod project;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use procref_testkit::deadline;
+use project::{Corner, PROCREF, Project};
+
+/// Far below the start timeout of a minute.
+const AT_ONCE: Duration = Duration::from_secs(30);
+
+#[track_caller]
+fn assert_refused(project: &Project<'_>, service: &str, about: &str) {
+    let begun = Instant::now();
+    let (code, err) = project.failure(&["run", service, "--", "true"]);
+    assert_eq!(code, 125, "{err}");
+    let words = format!("service `{about}`: its own start asks for it");
+    assert!(err.contains(&words), "{err}");
+    assert!(begun.elapsed() < AT_ONCE, "{err}");
+}
+
+#[test]
+fn start_that_asks_for_its_own_service_fails_at_once() {
+    for asking in [
+        "exec PROCREF run web -- sleep 100",
+        "PROCREF run web -- sleep 100",
+        "PROCREF hold web",
+        "PROCREF pin web",
+        "PROCREF wait web",
+        "PROCREF stop --force web",
+        "setsid PROCREF run web -- true",
+    ] {
+        let corner = Corner::new();
+        let script = asking.replace("PROCREF", PROCREF);
+        let config =
+            format!("[services.web]\nstart = ['sh', '-c', '{script} || exit 1']\nport = 'auto'\n");
+        let project = corner.project("app", &config);
+        assert_refused(&project, "web", "web");
+    }
+}
+
+#[test]
+fn init_that_asks_for_its_own_service_fails_at_once() {
+    let corner = Corner::new();
+    let config = format!(
+        "[services.web]\nstart = 'sleep 100'\nready = 'started'\ndata = 'data'\n\
+         init = ['{PROCREF}', 'run', 'web', '--', 'true']\n"
+    );
+    let project = corner.project("app", &config);
+    assert_refused(&project, "web", "web");
+}
+
+#[test]
+fn services_whose_starts_ask_for_each_other_fail_at_once() {
+    let corner = Corner::new();
+    let service = |name: &str, other: &str| {
+        format!(
+            "[services.{name}]\nstart = ['{PROCREF}', 'run', '{other}', '--', 'sleep', '100']\nport = 'auto'\n"
+        )
+    };
+    let config = service("a", "b") + &service("b", "c") + &service("c", "a");
+    let project = corner.project("app", &config);
+    assert_refused(&project, "a", "a");
+}
+
+/// The variable that tells is still there when the service serves.
+#[test]
+fn process_of_a_service_can_use_it_when_it_is_ready() {
+    let corner = Corner::new();
+    let script = format!(
+        "(until test -e go; do sleep 0.05; done; {PROCREF} run web -- touch joined) & \
+                          echo up; exec sleep 100"
+    );
+    let config = format!("[services.web]\nstart = ['sh', '-c', '{script}']\nready = 'log:^up'\n");
+    let project = corner.project("app", &config);
+    let client = project.hold("web", "true");
+    fs::write(project.dir.join("go"), "").expect("a file");
+    deadline::until_true("it is joined", || project.dir.join("joined").exists());
+    client.leave();
+}
