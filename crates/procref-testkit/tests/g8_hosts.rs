@@ -3,7 +3,9 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Output};
+use std::thread;
 
 use procref_testkit::observe::supervisors_of;
 use procref_testkit::{Scene, deadline, scene};
@@ -80,11 +82,112 @@ fn records(scene: &Scene) -> Vec<String> {
 fn g8_ordinary_host_starts_services() {
     let scene = scene!();
     Run::new(&scene, HOST, "start").assert_started();
-    assert_eq!(records(&scene), [String::new(); 0]);
+    assert_eq!(records(&scene), Vec::<String>::new());
 }
 
 #[test]
 fn g8_host_with_large_thread_local_data_starts_services() {
     let scene = scene!();
     Run::new(&scene, THREAD_DATA_HOST, "start").assert_started();
+}
+
+/// The time in milliseconds that a line tells.
+fn milliseconds(line: &str) -> u64 {
+    let time = line.split("ms=").nth(1).expect("a time");
+    let digits = time.split(' ').next().unwrap_or_default();
+    digits.parse().expect("milliseconds")
+}
+
+#[test]
+fn g8_failed_start_returns_in_a_host_that_forks_workers() {
+    let scene = scene!();
+    let run = Run::new(&scene, HOST, "forking");
+    let failed = run.lines();
+    assert_eq!(failed.len(), 2, "{:?}", run.output);
+    for line in failed {
+        assert!(line.contains("exited with status 1"), "{line}");
+        // The grace is 2 s, and the service has ended at once.
+        assert!(milliseconds(&line) < 4000, "{line}");
+    }
+    run.assert_nothing_left();
+}
+
+#[test]
+fn g8_host_that_forks_workers_starts_services() {
+    let scene = scene!();
+    Run::new(&scene, HOST, "forking-start").assert_started();
+}
+
+#[test]
+fn g8_supervisor_killed_during_a_start_is_noticed_in_a_host_that_forks_workers() {
+    let scene = scene!();
+    let run = thread::scope(|scope| {
+        let host = scope.spawn(|| Run::new(&scene, HOST, "forking-never-ready"));
+        let name = format!("host-{}-forking-never-ready-command", std::process::id());
+        // Once the program is executed, the start waits for nothing but its readiness.
+        let executed = || {
+            let children = supervisors_of(&name).first().map(|it| it.children());
+            children.is_some_and(|them| {
+                them.iter()
+                    .any(|it| it.command_line().starts_with(b"sleep"))
+            })
+        };
+        deadline::until_true("the program is executed", executed);
+        supervisors_of(&name)[0].kill();
+        host.join().expect("the host")
+    });
+    let line = run.line("command failed");
+    assert!(
+        line.contains("it was killed while the service started"),
+        "{line}"
+    );
+    // The start timeout is 20 s.
+    assert!(milliseconds(&line) < 15_000, "{line}");
+    run.assert_nothing_left();
+}
+
+#[test]
+fn g8_service_at_its_gate_ends_with_its_starter_in_a_host_that_forks_workers() {
+    let scene = scene!();
+    let run = Run::with(&scene, HOST, "forking-start", |command| {
+        command.env("PROCREF_CRASH_POINT", "Launched");
+    });
+    assert_eq!(run.output.status.signal(), Some(9), "{:?}", run.output);
+    let name = format!("{}-command", run.name);
+    deadline::until_true("the supervisor ends", || supervisors_of(&name).is_empty());
+}
+
+#[test]
+fn g8_host_that_closes_descriptors_starts_services() {
+    let scene = scene!();
+    let run = Run::new(&scene, HOST, "closed-descriptors");
+    let started = |line: &&String| line.contains(" started alive=true");
+    assert_eq!(
+        run.lines().iter().filter(started).count(),
+        4,
+        "{:?}",
+        run.output
+    );
+    run.assert_nothing_left();
+}
+
+#[test]
+fn g8_refused_close_range_costs_no_call_for_each_possible_descriptor() {
+    let scene = scene!();
+    let run = Run::new(&scene, HOST, "refused-close-range");
+    run.line("filter installed=true");
+    run.line("limit raised=true");
+    run.assert_started();
+}
+
+#[test]
+fn g3_supervisor_killed_at_birth_is_reported_with_its_signal() {
+    let scene = scene!();
+    let run = Run::new(&scene, HOST, "killed-at-birth");
+    run.line("filter installed=true");
+    for kind in ["command", "callback"] {
+        let line = run.line(&format!("{kind} failed"));
+        assert!(line.contains("SIGSYS"), "{line}");
+    }
+    run.assert_nothing_left();
 }

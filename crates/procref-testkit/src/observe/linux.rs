@@ -83,6 +83,15 @@ impl Identity {
         fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default()
     }
 
+    /// The processes whose parent it is.
+    #[must_use]
+    pub fn children(self) -> Vec<Self> {
+        let path = format!("/proc/{}/task/{}/children", self.pid, self.pid);
+        let list = fs::read_to_string(path).unwrap_or_default();
+        let pids = list.split_whitespace().filter_map(|pid| pid.parse().ok());
+        pids.filter_map(Self::of).collect()
+    }
+
     /// A field of `/proc/PID/stat`, numbered from 1 as in proc_pid_stat(5); 0 if it is gone.
     fn stat_field(self, number: usize) -> i64 {
         let text = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();

@@ -398,6 +398,10 @@ impl BareProcess {
         Ok((start == identity.start && !has_exited(&fd)).then_some(Self(fd)))
     }
 
+    pub(crate) fn into_pidfd(self) -> OwnedFd {
+        self.0
+    }
+
     /// When the process that has this pid now was started.
     pub(crate) fn start_of(pid: u32) -> Result<u64, Errno> {
         let mut buffer = [0; 1024];

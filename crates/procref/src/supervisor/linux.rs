@@ -5,15 +5,16 @@
 use std::ffi::CString;
 use std::fs;
 use std::future::Future;
-use std::io::{self, Read as _};
+use std::io;
 use std::iter;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use std::{ptr, slice};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::mm::munmap;
 
 use super::maps::{Range, dispensable};
@@ -29,6 +30,7 @@ use crate::record;
 use crate::runtime::poll_once;
 
 mod arena;
+mod attendant;
 mod child;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
@@ -37,16 +39,14 @@ mod log;
 mod parent;
 
 use arena::{Arena, Text};
+use attendant::Attendant;
 use child::Program;
-use launched::Pipes;
 pub(crate) use launched::{Launched, Refusal, Stage};
+use launched::{Message, Pipes};
 use log::LogPlan;
 
 /// How long a supervisor may take to be in place.
-const IN_PLACE: Timespec = Timespec {
-    tv_sec: 30,
-    tv_nsec: 0,
-};
+const IN_PLACE: Duration = Duration::from_secs(30);
 
 /// Room for mappings that come into being between two looks.
 const SPARE_RANGES: usize = 64;
@@ -64,6 +64,8 @@ const ALL: libc::c_long = libc::c_int::MAX as libc::c_long;
 struct Plan {
     set: Set,
     stop: Stop,
+    /// The process that forks.
+    starter: libc::pid_t,
     /// Where the child tells that it is in place.
     ready: RawFd,
     /// The memory of the command line, which `ps` shows.
@@ -90,8 +92,6 @@ struct Charge {
     instance: Instance,
     generation: u16,
     patience: Duration,
-    /// Open as long as there may be processes of the service.
-    presence: RawFd,
     /// Where the starter answers: the end to read from, and this process's copy of the starter's.
     word: [RawFd; 2],
     /// The starter's pidfd, or below 0.
@@ -100,15 +100,21 @@ struct Charge {
 
 pub(super) fn start(set: Set, key: &ServiceKey, stop: Stop) -> Result<()> {
     let (reader, writer) = pipe().map_err(failed(key, "make a pipe"))?;
-    raise(set, key, stop, &writer, None)?;
+    let attendant = raise(set, key, stop, &writer, None)?;
     drop(writer);
-    wait_in_place(reader).map_err(failed(key, "wait for it to be in place"))
+    match attendant.receive(&reader, Instant::now().checked_add(IN_PLACE)) {
+        Ok(Message::Counted(_)) => Ok(()),
+        Ok(message) => Err(failed(key, "wait for it to be in place")(
+            message.ended_early(),
+        )),
+        Err(error) => Err(failed(key, "wait for it to be in place")(error)),
+    }
 }
 
 pub(super) fn launch(set: Set, key: &ServiceKey, stop: Stop, order: &Order) -> Result<Launched> {
     let pipes = Pipes::new().map_err(failed(key, "make a pipe"))?;
-    raise(set, key, stop, &pipes.report.1, Some((order, &pipes)))?;
-    pipes.wait_in_place(key, order.patience)
+    let attendant = raise(set, key, stop, &pipes.report.1, Some((order, &pipes)))?;
+    pipes.wait_in_place(key, &attendant, order.patience)
 }
 
 fn failed(key: &ServiceKey, operation: &'static str) -> impl FnOnce(io::Error) -> Error {
@@ -131,7 +137,7 @@ fn raise(
     stop: Stop,
     ready: &OwnedFd,
     order: Option<(&Order, &Pipes)>,
-) -> Result<()> {
+) -> Result<Attendant> {
     let title = c_string(title_of(key.name()).as_bytes());
     let dir = c_string(key.namespace.dir().as_os_str().as_bytes());
     let files = record::files(key).map(|path| c_string(path.as_os_str().as_bytes()));
@@ -163,13 +169,13 @@ fn raise(
         instance: order.instance,
         generation: order.generation,
         patience: order.patience,
-        presence: pipes.presence.1.as_raw_fd(),
         word: [pipes.word.0.as_raw_fd(), pipes.word.1.as_raw_fd()],
         starter: pipes.starter.as_ref().map_or(-1, |fd| fd.as_raw_fd()),
     });
     let plan = Plan {
         set,
         stop,
+        starter: rustix::process::getpid().as_raw_nonzero().get(),
         ready: ready.as_raw_fd(),
         arguments,
         title: arena.text(&title),
@@ -181,23 +187,9 @@ fn raise(
         charge,
     };
     let plan = arena.put(&[plan]);
-    fork(&arena, plan).map_err(failed(key, "fork"))?;
+    let attendant = fork(&arena, plan).map_err(failed(key, "fork"))?;
     crash::point(Point::SupervisorForked);
-    Ok(())
-}
-
-fn wait_in_place(reader: OwnedFd) -> io::Result<()> {
-    let mut fds = [PollFd::new(&reader, PollFlags::IN)];
-    loop {
-        match poll(&mut fds, Some(&IN_PLACE)) {
-            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
-            Ok(_) => break,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    // Nothing to read: it ended before it was in place.
-    fs::File::from(reader).read_exact(&mut [0])
+    Ok(attendant)
 }
 
 /// What `ps` shows: `procref: NAME`, on one line.
@@ -249,10 +241,10 @@ fn thread_data() -> Range {
     Range::around(start, errno.max(descriptor) - start, THREAD_DATA_MARGIN)
 }
 
-/// Forks twice, so that the supervisor is nobody's child here.
-fn fork(arena: &Arena, plan: *const Plan) -> io::Result<()> {
+/// Forks twice, so that the supervisor is nobody's child here once its [`Attendant`] has ended.
+fn fork(arena: &Arena, plan: *const Plan) -> io::Result<Attendant> {
     // No exit signal: the child in between must not reach a SIGCHLD handler of the program's, nor be
-    // reaped by a `wait` for any child of its.
+    // reaped by a `wait` for any child of its, nor by the kernel where the program ignores SIGCHLD.
     let flags = 0;
     let mask = block_signals();
     // SAFETY: without CLONE_VM the child has a copy of this process's memory; its stack is the arena's,
@@ -272,23 +264,10 @@ fn fork(arena: &Arena, plan: *const Plan) -> io::Result<()> {
     if child == -1 {
         return Err(error);
     }
-    loop {
-        // SAFETY: no status is asked for; `__WALL` finds a child that sends no signal.
-        let reaped = unsafe { libc::waitpid(child, ptr::null_mut(), libc::__WALL) };
-        if reaped != -1 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        match error.kind() {
-            io::ErrorKind::Interrupted => {}
-            // Somebody who waits for all children of any kind was faster.
-            _ if error.raw_os_error() == Some(libc::ECHILD) => return Ok(()),
-            _ => return Err(error),
-        }
-    }
+    Ok(Attendant::new(child))
 }
 
-/// Leaves the session, forks the supervisor, and ends.
+/// Leaves the session, forks the supervisor, and attends it.
 extern "C" fn first_child(plan: *mut libc::c_void) -> libc::c_int {
     // SAFETY: `plan` points to a `Plan` in the arena, of which this process has a copy.
     let plan = unsafe { &*plan.cast::<Plan>() };
@@ -297,10 +276,13 @@ extern "C" fn first_child(plan: *mut libc::c_void) -> libc::c_int {
     // children tells supervisors by it, and would wait for a supervisor that it has taken for another process.
     name_process(plan);
     crash::point(Point::SupervisorsParentBegun);
-    if fork_here() == 0 {
-        supervise(plan);
+    if !attendant::ends_with(plan.starter) {
+        exit();
     }
-    exit()
+    match fork_here() {
+        0 => supervise(plan),
+        child => attendant::attend(plan, child),
+    }
 }
 
 /// A plain fork, as in `fork(2)`, that runs none of the libc's handlers; the child goes on, on its copy of
@@ -337,7 +319,7 @@ fn supervise(plan: &Plan) -> ! {
     }
     crash::point(Point::SupervisorInPlace);
     drop_memory(plan);
-    let told = write(plan.ready, &[0]);
+    let told = write(plan.ready, &Message::Counted(own_identity()).encode());
     crash::point(Point::SupervisorReported);
     close_from(0);
     if told {
@@ -357,6 +339,16 @@ fn at_once<F: Future>(future: F) -> F::Output {
 
 fn last_errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// This process. Without `/proc` its start time is 0.
+fn own_identity() -> Identity {
+    let pid = rustix::process::getpid()
+        .as_raw_nonzero()
+        .get()
+        .unsigned_abs();
+    let start = BareProcess::start_of(pid).unwrap_or(0);
+    Identity { pid, start }
 }
 
 /// Whether all of it was written.
@@ -419,18 +411,45 @@ fn close_from(first: RawFd) {
     // SAFETY: closes descriptors of this process alone, which uses none of them from here on.
     let closed =
         unsafe { libc::syscall(libc::SYS_close_range, libc::c_long::from(first), ALL, NONE) };
-    if closed == 0 {
-        return;
+    // Before Linux 5.9, and where a sandbox refuses it, one by one.
+    if closed != 0 && close_listed(first).is_err() {
+        close_numbered(first);
     }
-    // Before Linux 5.9.
+}
+
+/// Closes those descriptors from this one on that are open, as the kernel lists them. A limit of a thousand million
+/// descriptors, as some containers have it, makes no difference.
+fn close_listed(first: RawFd) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let list = rustix::fs::open(c"/proc/self/fd", flags, Mode::empty())?;
+    let mut buffer = [MaybeUninit::uninit(); 1024];
+    let mut entries = RawDir::new(&list, &mut buffer);
+    // The kernel lists them by number, so what is closed on the way does not move the others.
+    while let Some(entry) = entries.next() {
+        let name = entry?.file_name().to_str().ok().map(str::parse::<RawFd>);
+        if let Some(Ok(fd)) = name {
+            if fd >= first && fd != list.as_raw_fd() {
+                // SAFETY: a descriptor of this process alone, which does not use it from here on.
+                unsafe { libc::close(fd) };
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Closes all numbers from this one on that a descriptor can have; without `/proc` there is no list.
+fn close_numbered(first: RawFd) {
+    /// The kernel's own default for the highest limit. To try more numbers would take minutes.
+    const MOST: libc::rlim_t = 1 << 20;
+
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: `limit` is a `rlimit` that the call fills.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    for fd in first..limit.rlim_cur as libc::c_int {
-        // SAFETY: as for the call above.
+    for fd in first..limit.rlim_cur.min(MOST) as RawFd {
+        // SAFETY: a descriptor of this process alone, which does not use it from here on.
         unsafe { libc::close(fd) };
     }
 }

@@ -1,8 +1,15 @@
 //! The modes.
 
+#![expect(
+    unsafe_code,
+    reason = "forks, seccomp filters, limits and signal dispositions"
+)]
+
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use procref::{
@@ -27,6 +34,24 @@ pub(crate) fn main() -> ExitCode {
     };
     match mode.as_str() {
         "start" => host.start(),
+        "forking" => host.while_forking(|| host.fail_to_start()),
+        "forking-start" => host.while_forking(|| host.start()),
+        "forking-never-ready" => host.while_forking(|| host.never_ready()),
+        "refused-close-range" => {
+            raise_descriptor_limit();
+            filter(&refused_close_range());
+            host.start();
+        }
+        "killed-at-birth" => {
+            filter(&kill_at(libc::SYS_chdir));
+            host.start();
+        }
+        "closed-descriptors" => {
+            close_all_but_output();
+            host.start();
+            close_all_but_output();
+            host.start();
+        }
         _ => return ExitCode::from(2),
     }
     ExitCode::SUCCESS
@@ -60,6 +85,60 @@ impl Host {
         })
     }
 
+    /// A service whose start fails at once, and which may take 2 s to stop.
+    fn fail_to_start(&self) {
+        let failing = ServiceCommand::new("false").ready(Ready::log("never"));
+        for _ in 0..2 {
+            let begun = Instant::now();
+            let service = self.builder("command").command(failing.clone()).build();
+            report(
+                "command",
+                service.and_then(|it| it.acquire_blocking()),
+                begun,
+            );
+        }
+    }
+
+    /// A service that does not become ready.
+    fn never_ready(&self) {
+        let sleep = ServiceCommand::new("sleep").arg("600");
+        let service = self
+            .builder("command")
+            .command(sleep.ready(Ready::log("never")));
+        let begun = Instant::now();
+        report(
+            "command",
+            service.build().and_then(|it| it.acquire_blocking()),
+            begun,
+        );
+    }
+
+    /// Another thread forks processes that execute nothing, all the time, and keeps them.
+    fn while_forking(&self, run: impl FnOnce()) {
+        static OVER: AtomicBool = AtomicBool::new(false);
+        let forks = thread::spawn(|| {
+            let mut workers = Vec::new();
+            while !OVER.load(Ordering::Relaxed) && workers.len() < 4000 {
+                // SAFETY: the child makes system calls and ends.
+                match unsafe { libc::fork() } {
+                    0 => work(),
+                    -1 => {}
+                    pid => workers.push(pid),
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+            for pid in workers {
+                // SAFETY: a child of this process that has not been waited for.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+                // SAFETY: no status is asked for.
+                unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+            }
+        });
+        run();
+        OVER.store(true, Ordering::Relaxed);
+        forks.join().expect("the thread that forks");
+    }
+
     /// Starts a service by a command and one by a callback, and releases both.
     pub(crate) fn start(&self) {
         for (kind, builder) in [
@@ -87,4 +166,114 @@ pub(crate) fn report(kind: &str, result: Result<ServiceHandle>, begun: Instant) 
         }
         Err(error) => tell(&format!("{kind} failed ms={time} {error}")),
     }
+}
+
+/// A forked worker: ends with its parent, without the test's pipes.
+fn work() -> ! {
+    for fd in [1, 2] {
+        // SAFETY: no pointers are passed.
+        unsafe { libc::close(fd) };
+    }
+    // SAFETY: no pointers are passed.
+    let parent = unsafe { libc::getppid() };
+    // So long that a test which waited for it would fail.
+    for _ in 0..600 {
+        // SAFETY: no pointers are passed.
+        unsafe { libc::sleep(1) };
+        // SAFETY: no pointers are passed.
+        if unsafe { libc::getppid() } != parent {
+            break;
+        }
+    }
+    // SAFETY: ends this child.
+    unsafe { libc::_exit(0) }
+}
+
+/// Closes every descriptor that the host does not know, as a program does that makes itself a daemon.
+fn close_all_but_output() {
+    // SAFETY: no pointers are passed.
+    unsafe { libc::close(0) };
+    for fd in 2..1024 {
+        // SAFETY: no pointers are passed. The library's descriptors are among them, which is the point.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// Lower than any limit, and higher than the descriptors that are open here.
+const MANY: u32 = 3000;
+
+/// Lets this process have as many descriptors as it may.
+fn raise_descriptor_limit() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a `rlimit` that the call fills.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: `limit` is initialised.
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    let raised = set == 0 && limit.rlim_cur > MANY.into();
+    tell(&format!("limit raised={raised}"));
+}
+
+const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+/// Where `seccomp_data` has the number, and the lower half of the first argument.
+const NUMBER: u32 = 0;
+const ARGUMENT: u32 = if cfg!(target_endian = "little") {
+    16
+} else {
+    20
+};
+
+fn step(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code, jt, jf, k }
+}
+
+/// Refuses `close_range`, and kills a process that closes one descriptor after the other.
+fn refused_close_range() -> [libc::sock_filter; 8] {
+    let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    [
+        step(LOAD, 0, 0, NUMBER),
+        step(EQUAL, 4, 0, libc::SYS_close_range as u32),
+        step(EQUAL, 0, 2, libc::SYS_close as u32),
+        step(LOAD, 0, 0, ARGUMENT),
+        step(AT_LEAST, 2, 0, MANY),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+        step(RETURN, 0, 0, refuse),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
+    ]
+}
+
+/// Kills the process that makes this call.
+fn kill_at(call: libc::c_long) -> [libc::sock_filter; 4] {
+    [
+        step(LOAD, 0, 0, NUMBER),
+        step(EQUAL, 0, 1, call as u32),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+}
+
+/// Installs a filter for this process, and all that come from it.
+fn filter(steps: &[libc::sock_filter]) {
+    let program = libc::sock_fprog {
+        len: steps.len() as u16,
+        filter: steps.as_ptr().cast_mut(),
+    };
+    // SAFETY: no pointers are passed.
+    unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    // SAFETY: the program and its steps live until the call returns, and the kernel only reads them.
+    let set = unsafe {
+        libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const program,
+        )
+    };
+    tell(&format!("filter installed={}", set == 0));
 }

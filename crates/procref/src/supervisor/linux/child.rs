@@ -12,7 +12,7 @@ use std::ptr;
 
 use super::arena::{Arena, Text};
 use super::launched::{Pipes, Refusal, Stage};
-use super::{close_from, last_errno, write};
+use super::{attendant, close_from, last_errno, write};
 use crate::command::Prepared;
 use crate::crash::{self, Point};
 
@@ -89,7 +89,12 @@ impl Program {
     }
 
     /// In the child: becomes the service.
-    pub(super) fn run(&self) -> ! {
+    pub(super) fn run(&self, parent: libc::pid_t) -> ! {
+        // The gate's end alone would not do: a process that was forked during the start may have its other end. If the
+        // starter dies, the supervisor ends this process, and if the supervisor dies, the kernel does.
+        if !attendant::ends_with(parent) {
+            end(0);
+        }
         // A session of its own: no terminal, and no Ctrl-C meant for somebody else.
         let _ = rustix::process::setsid();
         reset_signals();
@@ -101,6 +106,7 @@ impl Program {
                     end(0);
                 }
                 crash::point(Point::GatePassed);
+                outlive_parent();
                 self.execute(exec);
             }
         };
@@ -184,6 +190,12 @@ fn passed(gate: RawFd) -> bool {
             _ => return false,
         }
     }
+}
+
+/// From now on this process does not end with its parent.
+fn outlive_parent() {
+    // SAFETY: no pointers are passed.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0) };
 }
 
 fn duplicate(fd: RawFd, above: RawFd) -> Result<RawFd, Refusal> {

@@ -6,16 +6,17 @@ use std::process::ExitStatus;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
+use super::attendant::Attendant;
 use super::{failed, pipe};
 use crate::crash::{self, Point};
-use crate::error::Result;
+use crate::error::{self, Result};
 use crate::kernel::Ended;
 use crate::name::ServiceKey;
-use crate::process::{self, Identity};
+use crate::process::{self, BareProcess, Identity};
 
 /// After what time it is looked whether a program is executed. Mostly it is after less than a millisecond.
 const TO_EXECUTE: Duration = Duration::from_secs(1);
@@ -28,14 +29,20 @@ const MARGIN: Duration = Duration::from_secs(30);
 pub(super) enum Message {
     /// An older service's processes are still there, or the starter has let go.
     NotInPlace,
-    /// It is counted, and waits for its starter's word.
-    Counted,
+    /// It is counted, is this process, and waits for its starter's word if a service is to be executed.
+    Counted(Identity),
     /// With this error.
     NotForked(i32),
     /// The child waits at the gate, and is published.
     InPlace(Identity),
     /// The child has ended before it was ready.
     Ended(Ended),
+    /// No process of a service that could not be used is left.
+    Gone,
+    /// The supervisor was killed by this signal before it was in place.
+    Killed(i32),
+    /// The supervisor has given up before it was in place.
+    Quit,
 }
 
 impl Message {
@@ -48,7 +55,10 @@ impl Message {
             Self::InPlace(Identity { pid, start }) => (3, pid, start),
             Self::Ended(Ended::Exited(code)) => (4, code.into(), 0),
             Self::Ended(Ended::Killed(signal)) => (5, signal.into(), 0),
-            Self::Counted => (6, 0, 0),
+            Self::Counted(Identity { pid, start }) => (6, pid, start),
+            Self::Gone => (7, 0, 0),
+            Self::Killed(signal) => (8, signal as u32, 0),
+            Self::Quit => (9, 0, 0),
         };
         let mut bytes = [0; Self::SIZE];
         bytes[..4].copy_from_slice(&kind.to_ne_bytes());
@@ -70,10 +80,44 @@ impl Message {
             3 => Some(Self::InPlace(Identity { pid: value, start })),
             4 => Some(Self::Ended(Ended::Exited(value as u8))),
             5 => Some(Self::Ended(Ended::Killed(value as u8))),
-            6 => Some(Self::Counted),
+            6 => Some(Self::Counted(Identity { pid: value, start })),
+            7 => Some(Self::Gone),
+            8 => Some(Self::Killed(value as i32)),
+            9 => Some(Self::Quit),
             _ => None,
         }
     }
+
+    /// Why a supervisor that says this is not in place.
+    pub(super) fn ended_early(self) -> io::Error {
+        match self {
+            Self::NotForked(errno) => io::Error::from_raw_os_error(errno),
+            Self::NotInPlace => io::ErrorKind::TimedOut.into(),
+            Self::Killed(signal) => {
+                // The kernel's signals fit.
+                let status = Ended::Killed(signal as u8).status();
+                let advice = match signal {
+                    libc::SIGSYS => " (a sandbox does not allow one of its system calls)",
+                    libc::SIGKILL => " (by a person, or for want of memory)",
+                    _ => "",
+                };
+                io::Error::other(format!("it {}{advice}", error::ended(status)))
+            }
+            _ => io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "it ended before it was in place",
+            ),
+        }
+    }
+}
+
+/// What comes out of a supervisor's pipe.
+pub(super) enum Received {
+    Message(Message),
+    /// There is no supervisor any more, and nothing that it has not been heard of.
+    End,
+    /// Nothing before the deadline.
+    Late,
 }
 
 /// Where the child was when something went wrong.
@@ -117,7 +161,6 @@ impl Refusal {
 /// Each with the end to read from and the end to write to.
 pub(super) struct Pipes {
     pub(super) report: (OwnedFd, OwnedFd),
-    pub(super) presence: (OwnedFd, OwnedFd),
     pub(super) gate: (OwnedFd, OwnedFd),
     pub(super) exec: (OwnedFd, OwnedFd),
     pub(super) word: (OwnedFd, OwnedFd),
@@ -129,7 +172,6 @@ impl Pipes {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             report: pipe()?,
-            presence: pipe()?,
             gate: pipe()?,
             exec: pipe()?,
             word: pipe()?,
@@ -138,19 +180,22 @@ impl Pipes {
     }
 
     /// Once the supervisor is forked: keeps what is the starter's, and waits until the child is published.
-    pub(super) fn wait_in_place(self, key: &ServiceKey, patience: Duration) -> Result<Launched> {
+    pub(super) fn wait_in_place(
+        self,
+        key: &ServiceKey,
+        attendant: &Attendant,
+        patience: Duration,
+    ) -> Result<Launched> {
         let begun = Instant::now();
         let report = self.report.0;
         drop(self.report.1);
         // It gives up by itself earlier.
         let limit = begun.checked_add(patience.saturating_add(MARGIN));
-        let next = || match readable(report.as_fd(), limit) {
-            Ok(true) => receive(&report),
-            Ok(false) => Err(io::ErrorKind::TimedOut.into()),
-            Err(error) => Err(error),
-        };
+        let next = || attendant.receive(&report, limit);
         let mut message = next();
-        if let Ok(Some(Message::Counted)) = message {
+        let mut supervisor = None;
+        if let Ok(Message::Counted(identity)) = message {
+            supervisor = Some(identity);
             // The lock is ours, so it shares it with nobody else.
             message = match rustix::io::write(&self.word.1, &[1]) {
                 Ok(_) => {
@@ -161,29 +206,51 @@ impl Pipes {
             };
         }
         Err(match message {
-            Ok(Some(Message::InPlace(identity))) => {
+            Ok(Message::InPlace(identity)) => {
+                let (supervisor, alarm) =
+                    alarm(&report, supervisor).map_err(failed(key, "listen to it"))?;
                 return Ok(Launched {
                     identity,
                     begun,
                     report,
-                    presence: self.presence.0,
+                    supervisor,
+                    alarm,
                     exec: self.exec.0,
                     gate: Mutex::new(Some(self.gate)),
                     ended: Mutex::new(None),
                 });
             }
-            Ok(Some(Message::NotForked(errno))) => {
-                failed(key, "fork the service")(io::Error::from_raw_os_error(errno))
+            Ok(message @ Message::NotForked(_)) => {
+                failed(key, "fork the service")(message.ended_early())
             }
-            Ok(Some(Message::NotInPlace)) => failed(
+            Ok(message @ Message::NotInPlace) => failed(
                 key,
                 "wait until the processes of the last instance are gone",
-            )(io::ErrorKind::TimedOut.into()),
-            // It ended without a word: killed, or the set was removed under it.
-            Ok(_) => failed(key, "hear from it")(io::ErrorKind::UnexpectedEof.into()),
+            )(message.ended_early()),
+            // Killed, or the set was removed under it.
+            Ok(message) => failed(key, "hear from it")(message.ended_early()),
             Err(error) => failed(key, "hear from it")(error),
         })
     }
+}
+
+/// The supervisor's pidfd, if it has one, and one descriptor that is readable when the supervisor has something to
+/// say, or has ended.
+fn alarm(report: &OwnedFd, supervisor: Option<Identity>) -> io::Result<(Option<OwnedFd>, OwnedFd)> {
+    // If it has ended by now, its pipe ends as well, but for copies of it in processes that were forked meanwhile. What
+    // it has said on the way to its end is read in any case.
+    let find = |identity| BareProcess::find(identity).ok().flatten();
+    let supervisor = supervisor.and_then(find).map(BareProcess::into_pidfd);
+    let alarm = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    for (number, fd) in [Some(report), supervisor.as_ref()]
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
+        let data = epoll::EventData::new_u64(number as u64);
+        epoll::add(&alarm, fd, data, epoll::EventFlags::IN)?;
+    }
+    Ok((supervisor, alarm))
 }
 
 /// A service that was forked, and published as not ready. Its program is executed when the gate is opened;
@@ -194,8 +261,10 @@ pub(crate) struct Launched {
     pub(crate) begun: Instant,
     /// The supervisor speaks here as long as the service is not ready.
     report: OwnedFd,
-    /// Ends with the last process of a service that could not be used.
-    presence: OwnedFd,
+    /// Readable when it has ended. `None`: there are no pidfds.
+    supervisor: Option<OwnedFd>,
+    /// Readable when either of the two is.
+    alarm: OwnedFd,
     /// Ends when the program is executed.
     exec: OwnedFd,
     /// Both ends: in a program that does not ignore SIGPIPE, writing to a child that is dead already
@@ -245,9 +314,9 @@ impl Launched {
         gate.take()
     }
 
-    /// Readable, or at its end, when the service has ended before it was ready, or its supervisor.
+    /// Readable when the service has ended before it was ready, or its supervisor has ended.
     pub(crate) fn alarm(&self) -> BorrowedFd<'_> {
-        self.report.as_fd()
+        self.alarm.as_fd()
     }
 
     /// Waits for the alarm.
@@ -260,8 +329,8 @@ impl Launched {
         // It is said once, and several may ask: who waits for the alarm, and who was told by it.
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         if ended.is_none() {
-            *ended = Some(match receive(&self.report)? {
-                Some(Message::Ended(ended)) => Some(ended),
+            *ended = Some(match self.receive(None)? {
+                Received::Message(Message::Ended(ended)) => Some(ended),
                 _ => None,
             });
         }
@@ -269,18 +338,54 @@ impl Launched {
     }
 
     /// Waits until no process of a service that could not be used is left; false if that takes longer.
+    ///
+    /// The supervisor says so, or has ended. Its pipe alone would not do: processes that were forked during the start
+    /// have copies of it.
     pub(crate) fn wait_gone(&self, limit: Duration) -> io::Result<bool> {
-        readable(self.presence.as_fd(), Instant::now().checked_add(limit))
+        let deadline = Instant::now().checked_add(limit);
+        loop {
+            match self.receive(deadline)? {
+                Received::Message(Message::Gone) | Received::End => return Ok(true),
+                Received::Message(Message::Ended(how)) => {
+                    let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+                    ended.get_or_insert(Some(how));
+                }
+                Received::Message(_) => {}
+                Received::Late => return Ok(false),
+            }
+        }
+    }
+
+    fn receive(&self, deadline: Option<Instant>) -> io::Result<Received> {
+        let supervisor = self.supervisor.as_ref().map(|fd| fd.as_fd());
+        receive(&self.report, supervisor, deadline)
     }
 }
 
-/// `None`: the other side has ended.
-fn receive(pipe: &OwnedFd) -> io::Result<Option<Message>> {
-    let mut bytes = [0; Message::SIZE];
+/// The next message. `process` is readable when no message can come any more.
+pub(super) fn receive(
+    pipe: &OwnedFd,
+    process: Option<BorrowedFd<'_>>,
+    deadline: Option<Instant>,
+) -> io::Result<Received> {
+    let fds = [Some(pipe.as_fd()), process];
+    let fds: Vec<_> = fds.into_iter().flatten().collect();
     loop {
+        if !any_readable(&fds, deadline)? {
+            return Ok(Received::Late);
+        }
+        // In this order: what a process has said before it ended is there when its end is seen.
+        if !readable(pipe.as_fd(), Some(Instant::now()))? {
+            return Ok(Received::End);
+        }
+        let mut bytes = [0; Message::SIZE];
         match rustix::io::read(pipe, &mut bytes) {
-            Ok(0) => return Ok(None),
-            Ok(_) => return Ok(Message::decode(bytes)),
+            Ok(0) => return Ok(Received::End),
+            Ok(_) => {
+                // What is no message says that something is wrong with the supervisor.
+                let message = Message::decode(bytes);
+                return Ok(message.map_or(Received::End, Received::Message));
+            }
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -325,7 +430,10 @@ mod tests {
         };
         for message in [
             Message::NotInPlace,
-            Message::Counted,
+            Message::Counted(identity),
+            Message::Gone,
+            Message::Killed(31),
+            Message::Quit,
             Message::NotForked(11),
             Message::InPlace(identity),
             Message::Ended(Ended::Exited(255)),

@@ -29,7 +29,7 @@ use crate::command::SupervisedLog;
 use crate::kernel::Ended;
 
 /// Where the supervisor has the log.
-pub(super) const LOG: RawFd = 2;
+pub(super) const LOG: RawFd = 1;
 
 /// A file in the directory was written to: `linux/fcntl.h`.
 const DN_MODIFY: libc::c_int = 2;

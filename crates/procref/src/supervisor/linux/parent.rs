@@ -11,16 +11,17 @@ use rustix::fs::{Mode, OFlags};
 
 use super::launched::Message;
 use super::log::{self, LOG, Log};
-use super::{Charge, Plan, at_once, close_from, drop_memory, fork_here, last_errno, write};
+use super::{
+    Charge, Plan, at_once, close_from, drop_memory, fork_here, last_errno, own_identity, write,
+};
 use crate::crash::{self, Point};
 use crate::kernel::bare::{BareCalls, Limit};
 use crate::kernel::{Ended, Instance};
 use crate::process::{BareProcess, Identity, KILL_TIMEOUT};
 use crate::supervisor::{Birth, Hands, Parent, launch_and_watch};
 
-/// Where its ends of the pipes are, once everything else is closed.
+/// Where its end of the pipe is, once everything else is closed.
 const REPORT: RawFd = 0;
-const PRESENCE: RawFd = 1;
 
 /// What every sleep in the kernel is limited by: the handler of SIGCHLD has nothing else to go by.
 static LIMIT: Limit = Limit::new();
@@ -56,7 +57,7 @@ impl<'a> Birth for Charged<'a> {
     }
 
     fn say_counted(&self) -> bool {
-        self.report(Message::Counted)
+        self.report(Message::Counted(own_identity()))
     }
 
     fn say_in_place(&self, child: Identity) -> bool {
@@ -73,8 +74,9 @@ impl<'a> Birth for Charged<'a> {
         unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
         drop_memory(plan);
         handle_signals();
+        let parent = rustix::process::getpid().as_raw_nonzero().get();
         let pid = match fork_here() {
-            0 => charge.program.run(),
+            0 => charge.program.run(parent),
             pid => u32::try_from(pid).unwrap_or(0),
         };
         if pid == 0 {
@@ -82,7 +84,7 @@ impl<'a> Birth for Charged<'a> {
             return None;
         }
         crash::point(Point::ServiceForked);
-        keep_descriptors(plan.ready, charge.presence, charge.log_file);
+        keep_descriptors(plan.ready, charge.log_file);
         // Without /proc there is none. The gate stays closed, so the child ends.
         let start = BareProcess::start_of(pid).ok()?;
         Some(Tree {
@@ -332,13 +334,12 @@ impl Parent for Tree<'_> {
     }
 
     fn report_gone(&self) {
-        close(PRESENCE);
+        write(REPORT, &Message::Gone.encode());
     }
 
     fn hang_up(&self) {
         self.served.set(true);
         close(REPORT);
-        close(PRESENCE);
     }
 
     async fn end_rest(&self) {
@@ -352,15 +353,15 @@ impl Parent for Tree<'_> {
     }
 }
 
-/// Moves the two pipes and the log to where they stay, and closes everything else of the starter's.
-fn keep_descriptors(report: RawFd, presence: RawFd, log: RawFd) {
+/// Moves the pipe and the log to where they stay, and closes everything else of the starter's.
+fn keep_descriptors(report: RawFd, log: RawFd) {
     // Out of the way of each other first.
     let above = LOG + 1;
-    let kept = [report, presence, log].map(|fd| {
+    let kept = [report, log].map(|fd| {
         // SAFETY: no pointers are passed; the new descriptor is this process's own.
         unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, above) }
     });
-    for (fd, place) in kept.into_iter().zip([REPORT, PRESENCE, LOG]) {
+    for (fd, place) in kept.into_iter().zip([REPORT, LOG]) {
         // SAFETY: no pointers are passed; the starter's own descriptor that is replaced is of no use here.
         unsafe { libc::dup3(fd, place, libc::O_CLOEXEC) };
     }

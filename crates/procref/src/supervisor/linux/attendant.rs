@@ -1,0 +1,119 @@
+//! The process between a starter and its supervisor, for as long as the supervisor is not in place.
+//!
+//! A starter learns that its supervisor has died from the end of a pipe. But a process that another thread of the
+//! starter has forked has a copy of that pipe, and as long as it lives the pipe does not end. The attendant is the
+//! supervisor's parent, so it learns of the death whatever was forked, and reports it together with its cause.
+
+#![expect(
+    unsafe_code,
+    reason = "waitpid, kill and prctl without the libc's state"
+)]
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::ptr;
+use std::time::Instant;
+
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use super::launched::{self, Message};
+use super::{Plan, close_from, drop_memory, exit, last_errno, write};
+
+/// Where an attendant has its end of the pipe.
+const REPORT: libc::c_int = 0;
+
+/// The starter's child that is its supervisor's parent. Ended when this is dropped; the supervisor goes on.
+pub(super) struct Attendant {
+    child: libc::pid_t,
+    /// `None`: there are no pidfds.
+    pidfd: Option<OwnedFd>,
+}
+
+impl Attendant {
+    pub(super) fn new(child: libc::pid_t) -> Self {
+        let pid = Pid::from_raw(child);
+        let open = |pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok();
+        Self {
+            child,
+            pidfd: pid.and_then(open),
+        }
+    }
+
+    /// Receives the next message of the supervisor, or of the attendant about it.
+    pub(super) fn receive(
+        &self,
+        report: &OwnedFd,
+        deadline: Option<Instant>,
+    ) -> io::Result<Message> {
+        let other = self.pidfd.as_ref().map(|fd| fd.as_fd());
+        match launched::receive(report, other, deadline)? {
+            launched::Received::Message(message) => Ok(message),
+            launched::Received::End => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "it was killed together with its parent process",
+            )),
+            launched::Received::Late => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+}
+
+impl Drop for Attendant {
+    fn drop(&mut self) {
+        // Not reaped yet. Only a host that waits for children of any kind (`__WALL`) may have done that, and then the pid
+        // can be another process's. The pidfd cannot.
+        let killed = match (&self.pidfd, Pid::from_raw(self.child)) {
+            (Some(pidfd), _) => rustix::process::pidfd_send_signal(pidfd, Signal::KILL),
+            (None, Some(pid)) => rustix::process::kill_process(pid, Signal::KILL),
+            (None, None) => Ok(()),
+        };
+        // It may have ended by itself.
+        let _ = killed;
+        loop {
+            // SAFETY: no status is asked for; `__WALL` finds a child that sends no signal.
+            let reaped = unsafe { libc::waitpid(self.child, ptr::null_mut(), libc::__WALL) };
+            if reaped != -1 || last_errno() != libc::EINTR {
+                return;
+            }
+        }
+    }
+}
+
+/// Makes the kernel kill this process when the thread of its parent ends that has forked it. Returns `false` if the
+/// parent is dead already.
+pub(super) fn ends_with(parent: libc::pid_t) -> bool {
+    // SAFETY: no pointers are passed.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    // SAFETY: no pointers are passed.
+    let now = unsafe { libc::getppid() };
+    now == parent
+}
+
+/// Waits for the supervisor's end, and reports it. A supervisor that is in place is not attended any more.
+pub(super) fn attend(plan: &Plan, child: libc::c_long) -> ! {
+    let Some(child) = libc::pid_t::try_from(child).ok().filter(|&child| child > 0) else {
+        write(plan.ready, &Message::NotForked(last_errno()).encode());
+        exit();
+    };
+    // SAFETY: no pointers are passed. What has that number is the starter's, and of no use here.
+    unsafe { libc::dup2(plan.ready, REPORT) };
+    close_from(REPORT + 1);
+    drop_memory(plan);
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is an integer that the call fills.
+        let reaped = unsafe { libc::waitpid(child, &raw mut status, libc::__WALL) };
+        if reaped == child {
+            break;
+        }
+        if last_errno() != libc::EINTR {
+            exit();
+        }
+    }
+    let message = if libc::WIFSIGNALED(status) {
+        Message::Killed(libc::WTERMSIG(status))
+    } else {
+        Message::Quit
+    };
+    write(REPORT, &message.encode());
+    exit()
+}
