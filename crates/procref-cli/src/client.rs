@@ -13,6 +13,7 @@ use crate::output;
 use crate::program;
 use crate::setup::{self, Acquired};
 use crate::shell;
+use crate::surroundings;
 use crate::watch;
 
 #[cfg_attr(unix, path = "client/unix.rs")]
@@ -62,6 +63,7 @@ fn command(words: &Words, held: &Held) -> Command {
         command.env_remove(name);
     }
     command.env_remove(watch::WATCHED);
+    command.envs(surroundings::absolute_variables());
     command.envs(setup::environment(held.all()));
     command.envs(variables(held.service()));
     command

@@ -221,8 +221,11 @@ impl Files {
             // All, and not only the direct ones: what these export may tell of others.
             let needed = self.order(known)?;
             let needed = planned.iter().filter(|(known, _)| needed.contains(known));
-            spec.setup.dependencies = needed.map(|(_, spec)| Dependency::of(spec)).collect();
-            file.check(service, &spec)?;
+            for (_, needed) in needed {
+                let dir = namespace::common(needed.runtime_dir.as_deref())?;
+                spec.setup.dependencies.push(Dependency::of(needed, dir));
+            }
+            file.check(service, &spec).map_err(ConfigError::from)?;
             planned.push((known, spec));
         }
         let mut specs: Vec<ServiceSpec> = planned.into_iter().map(|(_, spec)| spec).collect();
@@ -280,8 +283,8 @@ impl File {
         others: &[&str],
     ) -> Result<Self, ConfigError> {
         let written = parse::parse(&path, text)?;
-        let names: Vec<String> = written.services.iter().map(|it| it.name.clone()).collect();
-        let names: Vec<&str> = names
+        let names: Vec<&str> = written
+            .names
             .iter()
             .map(String::as_str)
             .chain(others.iter().copied())
@@ -293,12 +296,11 @@ impl File {
             names: &names,
         };
         let mut services = BTreeMap::new();
-        let mut problems = Vec::new();
+        let mut problems = written.problems;
         for service in written.services {
             let name = service.name.clone();
-            match around.service(service) {
-                Ok(service) => drop(services.insert(name, service)),
-                Err(problem) => problems.push(problem),
+            if let Some(service) = around.service(service, &mut problems) {
+                services.insert(name, service);
             }
         }
         let file = Self {
@@ -307,9 +309,17 @@ impl File {
             services,
         };
         problems.extend(file.shared_and_not());
+        // What Windows lacks is no mistake of the file as a whole: it is refused where it is used.
+        if cfg!(unix) {
+            let checked = file.services.values().map(|it| file.check(it, &it.spec));
+            problems.extend(checked.filter_map(Result::err));
+        }
         match problems.is_empty() {
             true => Ok(file),
-            false => Err(ConfigError { problems }),
+            false => {
+                problems.sort_by_key(|problem| problem.place);
+                Err(ConfigError { problems })
+            }
         }
     }
 
@@ -347,15 +357,12 @@ impl File {
     }
 
     /// What the library finds wrong with a service is wrong in the file.
-    fn check(&self, service: &Service, spec: &ServiceSpec) -> Result<()> {
-        match spec.build() {
-            Ok(_) => Ok(()),
-            Err(
-                error
-                @ (procref::Error::InvalidSetting { .. } | procref::Error::InvalidName { .. }),
-            ) => Err(ConfigError::from(self.problem_at(service.place, error.to_string())).into()),
-            Err(error) => Err(error.into()),
-        }
+    fn check(&self, service: &Service, spec: &ServiceSpec) -> Result<(), Problem> {
+        let checked = spec.builder().check();
+        checked.map_err(|error| {
+            let message = Error::from(error).to_string();
+            self.problem_at(service.place, message)
+        })
     }
 }
 

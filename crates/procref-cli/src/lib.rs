@@ -28,6 +28,7 @@ mod shell;
 #[cfg_attr(windows, path = "signals/windows.rs")]
 mod signals;
 mod spec;
+mod surroundings;
 mod table;
 mod values;
 #[cfg_attr(windows, path = "watch/windows.rs")]

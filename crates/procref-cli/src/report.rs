@@ -88,7 +88,7 @@ impl Service {
             port: instance.and_then(port),
             metadata: instance.map(metadata).unwrap_or_default(),
             fingerprint: status.fingerprint().map(str::to_owned),
-            command: setup::program_of(status.command_line()).to_vec(),
+            command: setup::program_of(status.command_line()),
             log: status.log_path().map(Path::to_owned),
             started_at: status.started_at().map(moment),
             uptime_ms: status.uptime().map(milliseconds),

@@ -16,7 +16,7 @@
 //! [`data`].
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -24,7 +24,7 @@ use clap::Args;
 use procref::{Mismatch, ServiceHandle, SharedService};
 use serde::{Deserialize, Serialize};
 
-use crate::config::template::{fill, literal};
+use crate::config::template::{self, AtStart, literal};
 use crate::definition;
 use crate::error::{Error, Result};
 use crate::output;
@@ -47,6 +47,8 @@ pub(crate) struct Setup {
     pub(crate) init: Option<Vec<OsString>>,
     /// An absolute path.
     pub(crate) data: Option<String>,
+    /// The names that its texts may have placeholders of.
+    pub(crate) depends_on: Vec<String>,
     pub(crate) dependencies: Vec<Dependency>,
 }
 
@@ -59,6 +61,9 @@ pub(crate) struct SetupArgs {
     /// The service's port, which is to be kept for it.
     #[arg(long)]
     port: Option<u16>,
+    /// Its runtime directory.
+    #[arg(long, allow_hyphen_values = true)]
+    dir: PathBuf,
     /// A word of the command that fills the data directory.
     #[arg(long, allow_hyphen_values = true)]
     init: Vec<OsString>,
@@ -73,9 +78,12 @@ pub(crate) struct SetupArgs {
 struct Task {
     service: String,
     data: Option<String>,
+    depends_on: Vec<String>,
     dependencies: Vec<Dependency>,
     /// The variables that the service is given by its own configuration.
     own: Vec<String>,
+    /// Those of them that are still templates.
+    templates: Vec<String>,
 }
 
 impl Setup {
@@ -91,21 +99,44 @@ impl Setup {
         let task = Task {
             service: spec.name.clone(),
             data: self.data.clone(),
+            depends_on: self.depends_on.clone(),
             dependencies: self.dependencies.clone(),
             own: spec.env.iter().map(|(name, _)| name.clone()).collect(),
+            templates: spec
+                .env
+                .iter()
+                .filter(|(_, value)| self.is_filled_in_late(value))
+                .map(|(name, _)| name.clone())
+                .collect(),
         };
         let task = serde_json::to_string(&task).expect("texts and lists of them can be written");
-        let mut words = vec![sys::myself(), SUBCOMMAND.into()];
-        words.extend(["--task".into(), literal(&task).into()]);
+        let mut words = vec![literal(&sys::myself()), SUBCOMMAND.into()];
+        words.extend(["--task".into(), literal(OsStr::new(&task))]);
         if spec.has_port() {
             words.extend(["--port".into(), "{port}".into()]);
         }
+        words.extend(["--dir".into(), "{dir}".into()]);
+        // Each is filled in once, when all values are known: a runtime directory that the library has filled in
+        // would be treated as a template here.
         for word in self.init.iter().flatten() {
-            words.extend(["--init".into(), word.clone()]);
+            words.extend(["--init".into(), literal(word)]);
         }
         words.push("--".into());
-        words.extend_from_slice(program);
+        words.extend(program.iter().map(|word| literal(word)));
         words
+    }
+
+    /// A variable of the service's environment, for the library. Values with a placeholder of another service are
+    /// filled in by the service's process.
+    pub(crate) fn variable(&self, value: &str) -> OsString {
+        match self.is_filled_in_late(value) {
+            true => literal(OsStr::new(value)),
+            false => value.into(),
+        }
+    }
+
+    fn is_filled_in_late(&self, value: &str) -> bool {
+        self.is_needed() && AtStart(&self.depends_on).mentions_dependency(value)
     }
 }
 
@@ -118,12 +149,15 @@ const UNASKED: &str = "nothing tells when the service is ready: it has neither a
                        this is right)";
 
 /// The command line of a service's program, without what comes before it.
-pub(crate) fn program_of(command_line: &[String]) -> &[String] {
+pub(crate) fn program_of(command_line: &[String]) -> Vec<String> {
     let is_ours = command_line.get(1).is_some_and(|word| word == SUBCOMMAND);
     let end = command_line.iter().position(|word| word == "--");
     match end.filter(|_| is_ours) {
-        Some(end) => &command_line[end + 1..],
-        None => command_line,
+        Some(end) => {
+            let words = command_line[end + 1..].iter();
+            words.map(|word| template::shown(word)).collect()
+        }
+        None => command_line.to_vec(),
     }
 }
 
@@ -141,18 +175,23 @@ fn execute(args: &SetupArgs) -> Result<ExitCode> {
     for dependency in &task.dependencies {
         joined.push(dependency.join(&task.service)?);
     }
+    let filled = |template: &OsStr| {
+        procref::fill_in(template, |place| match place {
+            // Without a port there is no such placeholder. But an escaped one is unescaped.
+            "port" => Some(args.port.unwrap_or(0).to_string().into()),
+            "dir" => Some(args.dir.clone().into()),
+            _ => value_of_dependency(place, &task.depends_on, &joined),
+        })
+    };
     let mut surroundings = environment(&joined);
     surroundings.retain(|(name, _)| !task.own.contains(name));
-    for name in &task.own {
-        if let Ok(value) = env::var(name) {
-            surroundings.push((name.clone(), filled_in(&value, &joined)));
+    for name in &task.templates {
+        if let Some(value) = env::var_os(name) {
+            surroundings.push((name.clone(), filled(&value)));
         }
     }
     let command = |words: &[OsString]| {
-        let mut words = words.iter().map(|word| match word.to_str() {
-            Some(word) => OsString::from(filled_in(word, &joined)),
-            None => word.clone(),
-        });
+        let mut words = words.iter().map(|word| filled(word));
         let mut command = Command::new(program::find(words.next().unwrap_or_default()));
         command.args(words).envs(surroundings.iter().cloned());
         command
@@ -182,20 +221,53 @@ fn execute(args: &SetupArgs) -> Result<ExitCode> {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Dependency {
     name: String,
-    runtime_dir: Option<PathBuf>,
+    /// An absolute path: the dependent has a working directory, and may have an environment, of its own.
+    #[serde(with = "path_text")]
+    runtime_dir: PathBuf,
     /// Only if that tells it from others of its name.
     fingerprint: Option<String>,
     export: Vec<(String, String)>,
+    depends_on: Vec<String>,
+}
+
+/// A path in JSON: as text, or as the list of its bytes if it is no Unicode.
+mod path_text {
+    use std::ffi::OsString;
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Text(PathBuf),
+        Other(OsString),
+    }
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        match path.to_str() {
+            Some(text) => to.serialize_str(text),
+            None => path.as_os_str().serialize(to),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+        Ok(match Written::deserialize(from)? {
+            Written::Text(path) => path,
+            Written::Other(path) => path.into(),
+        })
+    }
 }
 
 impl Dependency {
-    pub(crate) fn of(spec: &ServiceSpec) -> Self {
+    pub(crate) fn of(spec: &ServiceSpec, runtime_dir: PathBuf) -> Self {
         let separate = matches!(spec.mismatch, Some(Mismatch::Separate));
         Self {
             name: spec.name.clone(),
-            runtime_dir: spec.runtime_dir.clone(),
+            runtime_dir,
             fingerprint: spec.fingerprint.clone().filter(|_| separate),
             export: spec.export.clone(),
+            depends_on: spec.setup.depends_on.clone(),
         }
     }
 
@@ -206,7 +278,8 @@ impl Dependency {
     fn join(&self, dependent: &str) -> Result<Acquired> {
         let mut spec = ServiceSpec::named(&self.name);
         spec.export.clone_from(&self.export);
-        spec.runtime_dir.clone_from(&self.runtime_dir);
+        spec.setup.depends_on.clone_from(&self.depends_on);
+        spec.runtime_dir = Some(self.runtime_dir.clone());
         spec.fingerprint.clone_from(&self.fingerprint);
         spec.mismatch = self.fingerprint.as_ref().map(|_| Mismatch::Separate);
         let service = spec.build()?;
@@ -227,6 +300,8 @@ pub(crate) struct Acquired {
     pub(crate) name: String,
     pub(crate) dir: PathBuf,
     pub(crate) export: Vec<(String, String)>,
+    /// The names that what is exported may have placeholders of.
+    pub(crate) depends_on: Vec<String>,
     pub(crate) handle: ServiceHandle,
 }
 
@@ -242,16 +317,16 @@ pub(crate) fn variable_name(text: &str) -> String {
 
 /// What services tell those who depend on them: `PROCREF_PORT_NAME`, `PROCREF_PID_NAME`, `PROCREF_DIR_NAME`,
 /// and what their configuration exports. Of two with the same name the later one wins.
-pub(crate) fn environment(services: &[Acquired]) -> Vec<(String, String)> {
+pub(crate) fn environment(services: &[Acquired]) -> Vec<(String, OsString)> {
     let mut variables = Vec::new();
     for service in services {
         let suffix = variable_name(&service.name);
         let (port, pid) = (service.handle.port(), service.handle.pid());
         if port != 0 {
-            variables.push((format!("PROCREF_PORT_{suffix}"), port.to_string()));
+            variables.push((format!("PROCREF_PORT_{suffix}"), port.to_string().into()));
         }
-        variables.push((format!("PROCREF_PID_{suffix}"), pid.to_string()));
-        let dir = service.dir.to_string_lossy().into_owned();
+        variables.push((format!("PROCREF_PID_{suffix}"), pid.to_string().into()));
+        let dir = service.dir.clone().into();
         variables.push((format!("PROCREF_DIR_{suffix}"), dir));
         variables.extend(exported(service, services));
     }
@@ -264,6 +339,7 @@ impl Acquired {
             name: spec.name.clone(),
             dir: service.runtime_dir().to_owned(),
             export: definition::exports(spec, handle.definition()),
+            depends_on: spec.setup.depends_on.clone(),
             handle,
         }
     }
@@ -273,30 +349,35 @@ impl Acquired {
         self.handle.pid() != 0 && !self.handle.info().is_alive()
     }
 
-    fn value_of(&self, what: &str) -> Option<String> {
+    fn value_of(&self, what: &str) -> Option<OsString> {
         match what {
-            "port" => Some(self.handle.port().to_string()),
-            "dir" => Some(self.dir.to_string_lossy().into_owned()),
+            "port" => Some(self.handle.port().to_string().into()),
+            "dir" => Some(self.dir.clone().into()),
             _ => None,
         }
     }
 }
 
-/// A text with `{NAME.port}` and `{NAME.dir}` of these services filled in.
-fn filled_in(text: &str, services: &[Acquired]) -> String {
-    fill(text, |place| {
-        let (name, what) = place.rsplit_once('.')?;
-        services.iter().find(|it| it.name == name)?.value_of(what)
-    })
+/// The value of `{NAME.port}` or `{NAME.dir}`, if `NAME` is one of these names.
+fn value_of_dependency(
+    place: &str,
+    depends_on: &[String],
+    services: &[Acquired],
+) -> Option<OsString> {
+    let (name, what) = AtStart(depends_on).dependency(place)?;
+    services.iter().find(|it| it.name == name)?.value_of(what)
 }
 
 /// What the configuration of a service gives its clients; `{port}` and `{dir}` are its own there.
-pub(crate) fn exported(service: &Acquired, dependencies: &[Acquired]) -> Vec<(String, String)> {
+pub(crate) fn exported(service: &Acquired, dependencies: &[Acquired]) -> Vec<(String, OsString)> {
     let pairs = service.export.iter();
     pairs
         .map(|(name, value)| {
-            let value = fill(value, |place| service.value_of(place));
-            (name.clone(), filled_in(&value, dependencies))
+            let value = procref::fill_in(value, |place| {
+                let own = service.value_of(place);
+                own.or_else(|| value_of_dependency(place, &service.depends_on, dependencies))
+            });
+            (name.clone(), value)
         })
         .collect()
 }

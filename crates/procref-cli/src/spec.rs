@@ -7,9 +7,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum, ValueHint};
 use procref::{Mismatch, Ready, ServiceCommand, SharedService, SharedServiceBuilder, StopSignal};
 
-use crate::config::template::uses_port;
+use crate::config::template::{literal, uses_port};
 use crate::definition;
 use crate::setup::{self, Setup};
+use crate::surroundings::{self, absolute_program};
 use crate::values::{self, Port, When};
 
 /// A service as a configuration file or the command line describes it. What is `None` is as the library
@@ -57,6 +58,13 @@ impl ServiceSpec {
             }
         }
         replace(&mut self.start, &flags.start.clone().map(|argv| argv.0));
+        // What comes before its program runs in the service's own directory.
+        if let (true, Some(program)) = (
+            self.setup.is_needed() && flags.start.is_some(),
+            self.start.iter_mut().flatten().next(),
+        ) {
+            *program = absolute_program(program);
+        }
         self.env.extend(flags.env.iter().cloned());
         replace(&mut self.cwd, &flags.cwd);
         replace(&mut self.port, &flags.port);
@@ -125,8 +133,11 @@ impl ServiceSpec {
             Some(Port::Auto) => command = command.env("PORT", "{port}"),
             None => {}
         }
+        for (name, path) in surroundings::absolute_variables() {
+            command = command.env(name, literal(path.as_os_str()));
+        }
         for (name, value) in &self.env {
-            command = command.env(name, value);
+            command = command.env(name, self.setup.variable(value));
         }
         if let Some(dir) = &self.cwd {
             command = command.current_dir(dir);

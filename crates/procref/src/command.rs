@@ -344,14 +344,12 @@ impl ServiceCommand {
     /// The program and its arguments as they were named, for people.
     pub(crate) fn line(&self) -> Vec<String> {
         let words = std::iter::once(&self.program).chain(&self.args);
-        words
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect()
+        words.map(|word| template::shown(word)).collect()
     }
 
     /// The program as it was named, for people.
     pub(crate) fn shown(&self) -> String {
-        self.program.to_string_lossy().into_owned()
+        template::shown(&self.program)
     }
 }
 

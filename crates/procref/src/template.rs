@@ -101,6 +101,15 @@ pub(crate) fn expand(template: &OsStr, port: u16, dir: &Path) -> OsString {
     })
 }
 
+/// The template for people, with `{{port}}` as the `{port}` that it stands for.
+pub(crate) fn shown(template: &OsStr) -> String {
+    let itself = |name: &str| {
+        let is_known = matches!(name, "port" | "dir");
+        is_known.then(|| format!("{{{name}}}").into())
+    };
+    fill_in(template, itself).to_string_lossy().into_owned()
+}
+
 /// [`expand`] for a regular expression: the directory stands for itself and nothing else.
 pub(crate) fn expand_pattern(pattern: &str, port: u16, dir: &Path) -> String {
     let dir = regex_lite::escape(&dir.to_string_lossy());

@@ -116,16 +116,24 @@ impl Source<'_> {
 /// them: `; there is ...`.
 pub(crate) fn suggestion<'a>(written: &str, words: impl IntoIterator<Item = &'a str>) -> String {
     let words: Vec<&str> = words.into_iter().collect();
-    let closest = words
-        .iter()
-        .map(|word| (strsim::jaro_winkler(written, word), word))
-        .filter(|(likeness, _)| *likeness > SIMILAR)
-        .max_by(|(one, _), (other, _)| one.total_cmp(other));
-    match closest {
-        Some((_, word)) => format!("; did you mean `{word}`?"),
+    match meant(written, words.iter().copied()) {
+        Some(word) => format!("; did you mean `{word}`?"),
         None if words.is_empty() => String::new(),
         None => format!("; there is {}", listed(&words)),
     }
+}
+
+/// The word that is most like the one that was written, if one is like it at all.
+pub(crate) fn meant<'a>(
+    written: &str,
+    words: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let likeness = |word| strsim::jaro_winkler(written, word);
+    let words = words.into_iter().map(|word| (likeness(word), word));
+    let closest = words
+        .filter(|(likeness, _)| *likeness > SIMILAR)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other));
+    closest.map(|(_, word)| word)
 }
 
 /// `a`, `b` and `c`.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf, is_separator};
 
 use procref::Ready;
@@ -11,7 +12,7 @@ use procref::Ready;
 use super::keys::{Keys, Words};
 use super::parse::WrittenService;
 use super::problem::{Problem, Source, listed, suggestion};
-use super::template::{fill, literal};
+use super::template::{AtStart, OWN, fill, uses};
 use crate::setup::Setup;
 use crate::spec::ServiceSpec;
 use crate::values::{self, When};
@@ -42,43 +43,58 @@ pub(super) struct Around<'a> {
 }
 
 impl Around<'_> {
-    pub(super) fn service(&self, written: WrittenService) -> Result<Service, Problem> {
-        let WrittenService { name, span, keys } = written;
-        let (service, shown) = (&name, |what: &str| format!("service `{name}`: {what}"));
-        let wrong = |what: String| self.source.problem(Some(span.clone()), shown(&what));
-        let (Some(root), Some(start)) = (self.root.to_str(), &keys.start) else {
-            return Err(match &keys.start {
-                None => wrong("there is no `start`, the command that is the service".to_owned()),
-                Some(_) => wrong("the path of the file's directory is no UTF-8".to_owned()),
-            });
+    /// The service, unless something is wrong with it: then everything that is goes to `problems`.
+    pub(super) fn service(
+        &self,
+        written: WrittenService,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Service> {
+        let WrittenService {
+            name,
+            span,
+            keys,
+            wrong,
+        } = written;
+        let known_before = problems.len();
+        let mut refuse = |at: Option<Range<usize>>, what: String| {
+            let at = at.unwrap_or_else(|| span.clone());
+            let message = format!("service `{name}`: {what}");
+            problems.push(self.source.problem(Some(at), message));
         };
-        let data = match &keys.data {
-            None => None,
-            Some(written) => Some(self.data_dir(written.get_ref()).map_err(|reason| {
-                self.source
-                    .problem(Some(written.span()), shown(&format!("`data`: {reason}")))
-            })?),
-        };
-        if let (Some(_), None) = (&keys.init, &data) {
-            let what = "`init` needs `data`, the directory that it fills; it runs once for each";
-            return Err(wrong(what.to_owned()));
+        // What is there and wrong was told, and is not missing.
+        let is_wrong = |key: &str| wrong.iter().any(|wrong| wrong == key);
+        let root = self.root.to_str().unwrap_or_else(|| {
+            refuse(
+                None,
+                "the path of the file's directory is no UTF-8".to_owned(),
+            );
+            ""
+        });
+        if keys.start.is_none() && !is_wrong("start") {
+            let what = "there is no `start`, the command that is the service";
+            refuse(None, what.to_owned());
         }
-        let filled = |text: &str| {
-            fill(text, |name| match name {
-                "root" => Some(literal(root)),
-                "data" => Some(literal(data.as_ref()?)),
-                _ => None,
-            })
-        };
-        if data.is_none() && texts(&keys).any(|text| text.contains("{data}")) {
-            return Err(wrong("`{data}` is used, and there is no `data`".to_owned()));
+        let mut data = None;
+        if let Some(written) = &keys.data {
+            match self.data_dir(written.get_ref()) {
+                Ok(dir) => data = Some(dir),
+                Err(reason) => refuse(Some(written.span()), format!("`data`: {reason}")),
+            }
+        }
+        let has_data = keys.data.is_some() || is_wrong("data");
+        if keys.init.is_some() && !has_data {
+            let what = "`init` needs `data`, the directory that it fills; it runs once for each";
+            refuse(None, what.to_owned());
+        }
+        if !has_data && texts(&keys).any(|text| uses(text, "data")) {
+            refuse(None, "`{data}` is used, and there is no `data`".to_owned());
         }
         for dependency in &keys.depends_on {
             let name = dependency.get_ref();
             if !self.names.contains(&name.as_str()) {
                 let suggested = suggestion(name, self.names.iter().copied());
                 let what = format!("it depends on `{name}`, which no file describes{suggested}");
-                return Err(self.source.problem(Some(dependency.span()), shown(&what)));
+                refuse(Some(dependency.span()), what);
             }
         }
         let depends_on: Vec<String> = keys
@@ -86,56 +102,64 @@ impl Around<'_> {
             .iter()
             .map(|it| it.get_ref().clone())
             .collect();
-        self.check_uses(&keys, &depends_on).map_err(wrong)?;
-        let ready = match &keys.ready {
-            None => None,
-            Some(text) => {
-                let parsed = self.readiness(text.get_ref(), filled);
-                Some(parsed.map_err(|reason| {
-                    self.source
-                        .problem(Some(text.span()), shown(&format!("`ready`: {reason}")))
-                })?)
-            }
-        };
-        if let Some(name) = keys.export.keys().find(|name| !is_variable(name.get_ref())) {
+        if !is_wrong("depends-on") {
+            self.check_uses(&keys, &depends_on, |what| refuse(None, what));
+        }
+        for name in keys
+            .export
+            .keys()
+            .filter(|name| !is_variable(name.get_ref()))
+        {
             let what = format!("`export`: {:?} is no name of a variable", name.get_ref());
-            return Err(self.source.problem(Some(name.span()), shown(&what)));
+            refuse(Some(name.span()), what);
+        }
+        let value_of = |name: &str| match name {
+            "root" => Some(root.to_owned()),
+            "data" => data.clone(),
+            _ => None,
+        };
+        // The library knows nothing of other services: not in these.
+        let by_library = |text: &str| fill(text, OWN, value_of);
+        let filled = |text: &str| fill(text, AtStart(&depends_on), value_of);
+        let mut ready = None;
+        if let Some(text) = &keys.ready {
+            match self.readiness(text.get_ref(), by_library) {
+                Ok(when) => ready = Some(when),
+                Err(reason) => refuse(Some(text.span()), format!("`ready`: {reason}")),
+            }
         }
         let argv = |words: &Words| -> Vec<OsString> {
-            let mut words = words.0.iter().map(|word| filled(word));
-            let program = words.next().map(|program| self.program(&program));
+            let mut words = words.0.iter();
+            let program = words.next().map(|program| self.program(program, filled));
             program
                 .into_iter()
-                .chain(words)
+                .chain(words.map(|word| filled(word)))
                 .map(OsString::from)
                 .collect()
         };
         let mut env = pairs(&keys.env, filled);
-        self.extend_path(&keys, &mut env).map_err(wrong)?;
-        let cwd = keys.cwd.as_deref().unwrap_or(Path::new("."));
-        let path = |path: &Path| {
-            let path = path.to_str().map(&filled).unwrap_or_default();
+        if let Err(reason) = self.extend_path(&keys, AtStart(&depends_on), &mut env) {
+            refuse(None, reason);
+        }
+        let mut path = |key: &str, path: Option<&Path>| {
+            let path = path?.to_str().unwrap_or_default();
             if path.is_empty() {
-                Err("a path is empty")
-            } else {
-                Ok(self.root.join(path))
+                refuse(None, format!("`{key}`: a path is empty"));
             }
+            Some(PathBuf::from(self.below_root(path, by_library)))
         };
+        let cwd = path("cwd", Some(keys.cwd.as_deref().unwrap_or(Path::new("."))));
+        let log = path("log", keys.log.as_deref());
         let spec = ServiceSpec {
-            start: Some(argv(start)),
+            start: keys.start.as_ref().map(argv),
             env,
-            cwd: Some(clean(
-                &path(cwd).map_err(|reason| wrong(format!("`cwd`: {reason}")))?,
-            )),
+            cwd: cwd.as_deref().map(clean),
             port: keys.port,
             ready,
             stop_signal: keys.stop_signal,
             grace: keys.grace,
             linger: keys.linger,
-            log: match &keys.log {
-                Some(log) => Some(path(log).map_err(|reason| wrong(format!("`log`: {reason}")))?),
-                None => None,
-            },
+            log,
             fingerprint: keys.fingerprint.clone(),
             mismatch: keys.mismatch,
             start_timeout: keys.start_timeout,
@@ -144,11 +168,15 @@ impl Around<'_> {
             setup: Setup {
                 init: keys.init.as_ref().map(argv),
                 data: data.clone(),
+                depends_on: depends_on.clone(),
                 dependencies: Vec::new(),
             },
-            ..ServiceSpec::named(service)
+            ..ServiceSpec::named(&name)
         };
-        Ok(Service {
+        if problems.len() > known_before || !wrong.is_empty() {
+            return None;
+        }
+        Some(Service {
             spec,
             depends_on,
             shared: keys.shared.unwrap_or(self.shared),
@@ -170,29 +198,40 @@ impl Around<'_> {
     }
 
     /// A program that is named by a relative path is relative to the file.
-    fn program(&self, program: &str) -> String {
-        match program.contains(is_separator) && !program.starts_with("{dir}") {
-            true => self.root.join(program).to_string_lossy().into_owned(),
-            false => program.to_owned(),
+    fn program(&self, program: &str, filled: impl Fn(&str) -> String) -> String {
+        match program.contains(is_separator) {
+            true => self.below_root(program, filled),
+            false => filled(program),
+        }
+    }
+
+    /// A path that is relative to the file, unless it is absolute when it is filled in.
+    fn below_root(&self, path: &str, filled: impl Fn(&str) -> String) -> String {
+        let itself = filled(path);
+        if itself.starts_with("{dir}") || Path::new(&itself).is_absolute() {
+            return itself;
+        }
+        // Not the filled paths: what joins two of them could look like a placeholder.
+        let joined: PathBuf = Path::new("{root}").join(path).components().collect();
+        match self.root.parent() {
+            Some(_) => filled(&joined.to_string_lossy()),
+            None => self.root.join(itself).to_string_lossy().into_owned(),
         }
     }
 
     fn readiness(&self, text: &str, filled: impl Fn(&str) -> String) -> Result<When, String> {
         let absolute = match text.split_once(':') {
             Some(("unix", path)) if !path.is_empty() => {
-                let path = filled(path);
-                match path.starts_with("{dir}") {
-                    true => format!("unix:{path}"),
-                    false => format!("unix:{}", self.root.join(path).display()),
-                }
+                format!("unix:{}", self.below_root(path, filled))
             }
             Some(("cmd", command)) => {
                 // Filled in word by word: a path may have spaces.
                 let words = values::words(command)?;
-                let mut words = words.iter().map(|word| filled(word));
-                let program = words.next().map(|program| self.program(&program));
+                let mut words = words.iter();
+                let program = words.next().map(|program| self.program(program, &filled));
                 let program = program.unwrap_or_default();
-                return Ok(When::Asked(Ready::command(program, words)));
+                let args = words.map(|word| filled(word));
+                return Ok(When::Asked(Ready::command(program, args)));
             }
             Some(("http", path)) => format!("http:{}", filled(path)),
             _ => text.to_owned(),
@@ -201,13 +240,20 @@ impl Around<'_> {
     }
 
     /// Puts the directories of `path` that there are in front of its PATH.
-    fn extend_path(&self, keys: &Keys, env: &mut Vec<(String, String)>) -> Result<(), String> {
+    fn extend_path(
+        &self,
+        keys: &Keys,
+        at_start: AtStart<'_>,
+        env: &mut Vec<(String, String)>,
+    ) -> Result<(), String> {
         let Some(patterns) = &keys.path else {
             return Ok(());
         };
         let mut dirs = Vec::new();
+        // Only what the file says is a pattern, and not the path of its directory.
+        let root = glob::Pattern::escape(&self.root.to_string_lossy());
         for pattern in patterns {
-            let pattern = self.root.join(pattern);
+            let pattern = Path::new(&root).join(pattern);
             let pattern = pattern.to_string_lossy();
             let found = glob::glob(&pattern).map_err(|error| format!("`path`: {error}"))?;
             let mut found: Vec<PathBuf> = found.flatten().filter(|dir| dir.is_dir()).collect();
@@ -218,10 +264,13 @@ impl Around<'_> {
         let set = env.iter().rfind(|(name, _)| is_path(name));
         let rest = match set {
             Some((_, path)) => path.clone(),
-            None => literal(&env::var("PATH").unwrap_or_default()),
+            None => {
+                let inherited = env::var_os("PATH").unwrap_or_default();
+                at_start.literal(&inherited.to_string_lossy())
+            }
         };
         let joined = env::join_paths(&dirs).map_err(|error| format!("`path`: {error}"))?;
-        let joined = literal(&joined.to_string_lossy());
+        let joined = at_start.literal(&joined.to_string_lossy());
         let parts = [joined, rest];
         let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         env.push(("PATH".to_owned(), parts.join(PATHS)));
@@ -229,24 +278,21 @@ impl Around<'_> {
     }
 
     /// `{redis.port}` is filled in only by those who depend on `redis`.
-    fn check_uses(&self, keys: &Keys, depends_on: &[String]) -> Result<(), String> {
+    fn check_uses(&self, keys: &Keys, depends_on: &[String], mut refuse: impl FnMut(String)) {
         for name in self.names {
             if depends_on.iter().any(|it| it == name) {
                 continue;
             }
             for what in ["port", "dir"] {
-                let place = format!("{{{name}.{what}}}");
-                if texts(keys)
-                    .any(|text| text.contains(&place) && !text.contains(&format!("{{{place}}}")))
-                {
+                let place = format!("{name}.{what}");
+                if texts(keys).any(|text| uses(text, &place)) {
                     let needed = listed(&[name]);
-                    return Err(format!(
-                        "`{place}` is used, and {needed} is not among its `depends-on`"
+                    refuse(format!(
+                        "`{{{place}}}` is used, and {needed} is not among its `depends-on`"
                     ));
                 }
             }
         }
-        Ok(())
     }
 }
 

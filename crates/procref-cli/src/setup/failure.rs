@@ -14,6 +14,7 @@ use procref::Error::{Exited, NotReady};
 use procref::LogTail;
 
 use super::data;
+use crate::config::template;
 use crate::error::{CLIENT_NOT_RUN, Error};
 use crate::output;
 use crate::spec::ServiceSpec;
@@ -92,7 +93,7 @@ pub(crate) fn about_program(spec: &ServiceSpec, mut error: Error) -> Error {
     if let (Error::Service(Exited { program, .. } | NotReady { program, .. }), Some(word)) =
         (&mut error, named)
     {
-        *program = word.to_string_lossy().into_owned();
+        *program = template::shown(&word.to_string_lossy());
     }
     error
 }

@@ -449,6 +449,28 @@ impl SharedServiceBuilder {
         }
     }
 
+    /// Checks the name and the settings as [`build`](Self::build) does, and neither looks at the runtime
+    /// directory nor creates it.
+    ///
+    /// ```
+    /// use procref::{Ready, ServiceCommand, SharedService};
+    ///
+    /// let server = ServiceCommand::new("my-server").ready(Ready::log("ready ["));
+    /// let error = SharedService::builder("server").command(server).check().unwrap_err();
+    /// assert!(error.to_string().contains("invalid ready"));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidName`] and [`Error::InvalidSetting`], as for [`build`](Self::build).
+    pub fn check(&self) -> Result<()> {
+        Name::new(&self.name)?;
+        self.checked_linger()?;
+        self.check_command()?;
+        let fingerprint = self.config.fingerprint.as_ref();
+        fingerprint.map_or(Ok(()), |it| it.check(&self.name))
+    }
+
     /// Checks name and directory. Starts nothing, and leaves no kernel object.
     ///
     /// # Errors
@@ -459,11 +481,10 @@ impl SharedServiceBuilder {
     /// is meant.
     /// [`Error::RuntimeDir`]: the directory cannot be created or is not safe to use.
     pub fn build(mut self) -> Result<SharedService> {
+        self.check()?;
         let name = Name::new(&self.name)?;
         self.config.linger_ms = self.checked_linger()?;
-        self.check_command()?;
         let fingerprint = self.config.fingerprint.as_ref();
-        fingerprint.map_or(Ok(()), |it| it.check(&self.name))?;
         let namespace = namespace::open(self.base_dir.as_deref())?;
         let mut key = ServiceKey::new(namespace, name);
         if let Some(fingerprint) = fingerprint.and_then(Fingerprint::identity) {

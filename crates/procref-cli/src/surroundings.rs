@@ -1,0 +1,33 @@
+//! Paths that mean something only in the directory where procref was started.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{self, Path, PathBuf, is_separator};
+
+use crate::config::{self, template::literal};
+
+/// procref's own variables that are relative paths, as absolute ones. A service runs in a directory of its own, and a
+/// client may change its directory before it starts procref again.
+pub(crate) fn absolute_variables() -> Vec<(&'static str, PathBuf)> {
+    let names = ["PROCREF_RUNTIME_DIR", config::VARIABLE];
+    let relative = names.into_iter().filter_map(|name| {
+        let value = env::var_os(name).filter(|value| !value.is_empty())?;
+        Path::new(&value)
+            .is_relative()
+            .then(|| Some((name, path::absolute(value).ok()?)))?
+    });
+    relative.collect()
+}
+
+/// A program that the command line names by a relative path, as a template with an absolute one.
+pub(crate) fn absolute_program(program: &OsString) -> OsString {
+    let text = program.to_string_lossy();
+    let is_relative = Path::new(program).is_relative();
+    if !is_relative || !text.contains(is_separator) || text.starts_with("{dir}") {
+        return program.clone();
+    }
+    match env::current_dir() {
+        Ok(dir) => Path::new(&literal(dir.as_os_str())).join(program).into(),
+        Err(_) => program.clone(),
+    }
+}

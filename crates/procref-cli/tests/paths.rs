@@ -1,0 +1,360 @@
+//! G7: a path is never treated as a template. And relative paths mean the directory where the command is given.
+
+mod project;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use project::{Corner, texts};
+
+/// Names of directories that look like placeholders, patterns, or the syntax of a shell or of formats.
+const NAMES: [&str; 18] = [
+    "{port}",
+    "{dir}",
+    "{root}",
+    "{data}",
+    "{dep.port}",
+    "{name}",
+    "{{port}}",
+    "{",
+    "}}",
+    "{po",
+    "{}",
+    "%s %d",
+    "a 'b' \"c\"",
+    "$HOME `id`",
+    "new\nline",
+    "[x]*?",
+    "\\",
+    "grüße",
+];
+
+/// Every text of a file in which something is filled in, and relative paths everywhere.
+const EVERYTHING: &str = r#"
+[services.dep]
+start = "sleep 60"
+ready = "started"
+export = { DEP_ROOT = "{root}" }
+
+[services.all]
+start = ["./server.sh", "{data}", "{root}", "{dir}", "{port}", "{dep.dir}", "{{port}} {{dep.port}}"]
+init = ["./init.sh", "{data}", "{root}"]
+data = "d"
+ready = "cmd:./ready.sh {data} {root}"
+log = "all.log"
+path = ["b*"]
+env = { ENV_ROOT = "{root}", ENV_BOTH = "{dep.dir} {root} {dir}" }
+export = { ROOT = "{root}", BOTH = "{dep.dir} {root} {dir}" }
+depends-on = ["dep"]
+
+[services.plain]
+start = ["./server.sh", "{root}/p", "{root}", "{dir}", "none", "none", "{{port}}"]
+ready = "cmd:./ready.sh {root}/p {root}"
+cwd = "p"
+log = "p/{{port}}.log"
+env = { ENV_ROOT = "{root}" }
+export = { ROOT = "{root}" }
+
+[services.kept]
+start = ["./server.sh", "{root}/p", "{root}", "{dir}", "none", "none", "{{port}}"]
+ready = "cmd:./ready.sh {root}/p {root}"
+cwd = "p"
+data = "kept"
+env = { ENV_ROOT = "{root}" }
+export = { ROOT = "{root}" }
+"#;
+
+fn script(file: &Path, text: &str) {
+    fs::write(file, format!("#!/bin/sh\n{text}\n")).expect("a file");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("chmod");
+}
+
+/// Runs a client that succeeds, and returns its output.
+#[track_caller]
+fn output(command: &mut Command) -> String {
+    let output = command.output().expect("run procref");
+    let (out, err) = texts(&output);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{out}\n{err}",
+        output.status
+    );
+    out
+}
+
+#[test]
+fn g7_path_of_a_project_is_never_a_template() {
+    let corner = Corner::new();
+    for name in NAMES {
+        let project = corner.project(name, EVERYTHING);
+        let root = project.dir.to_str().expect("Unicode");
+        fs::create_dir_all(project.dir.join("bin")).expect("a directory");
+        fs::create_dir_all(project.dir.join("p")).expect("a directory");
+        script(
+            &project.dir.join("init.sh"),
+            "[ \"$2\" = \"$ENV_ROOT\" ] && echo \"$1\" >\"$1/init\"",
+        );
+        script(
+            &project.dir.join("server.sh"),
+            "helper; pwd >\"$1/cwd\"; printf '%s\\n' \"$@\" >\"$1/args\"; echo \"$ENV_BOTH\" >\"$1/both\"
+             echo \"$ENV_ROOT\" >\"$1/root\"; exec sleep 60",
+        );
+        script(
+            &project.dir.join("ready.sh"),
+            "[ -s \"$1/root\" ] && [ \"$2\" = \"$(cat \"$1/root\")\" ]",
+        );
+        script(&project.dir.join("bin/helper"), "echo helped");
+        let client = r#"echo "$ROOT"; echo "$DEP_ROOT"; echo "$BOTH"; echo "$PROCREF_DIR""#;
+        let said = output(&mut project.procref(&[
+            "run",
+            "all",
+            "--start-timeout",
+            "20s",
+            "--",
+            "sh",
+            "-c",
+            client,
+        ]));
+        let dirs = corner.runtime_dir().join("projects");
+        let dir = fs::read_dir(dirs)
+            .expect("list")
+            .flatten()
+            .map(|entry| entry.path());
+        let dir = dir
+            .filter(|dir| fs::read_link(dir.join("project")).is_ok_and(|link| link == project.dir))
+            .map(|dir| dir.to_str().expect("Unicode").to_owned())
+            .next()
+            .expect("its runtime directory");
+        assert_eq!(
+            said,
+            format!("{root}\n{root}\n{dir} {root} {dir}\n{dir}\n"),
+            "{name:?}"
+        );
+        let read = |file: &str| fs::read_to_string(project.dir.join(file)).expect(file);
+        assert_eq!(read("d/init"), format!("{root}/d\n"));
+        assert_eq!(read("d/cwd"), format!("{root}\n"));
+        assert_eq!(read("d/both"), format!("{dir} {root} {dir}\n"));
+        let args = read("d/args");
+        let port = args.strip_prefix(&format!("{root}/d\n{root}\n{dir}\n"));
+        let port =
+            port.and_then(|rest| rest.strip_suffix(&format!("\n{dir}\n{{port}} {{dep.port}}\n")));
+        assert!(
+            port.is_some_and(|port| port.parse::<u16>().is_ok()),
+            "{name:?}: {args}"
+        );
+        assert!(read("all.log").contains("helped"), "`path` was found");
+
+        // Executed by the library itself, and behind what comes before the program.
+        for service in ["plain", "kept"] {
+            let client = "echo \"$ROOT[$PROCREF_PORT]\"";
+            let args = ["run", service, "--", "sh", "-c", client];
+            let said = output(&mut project.procref(&args));
+            assert_eq!(said, format!("{root}[]\n"), "{name:?} gives no port");
+            assert_eq!(
+                read("p/args"),
+                format!("{root}/p\n{root}\n{dir}\nnone\nnone\n{{port}}\n")
+            );
+            assert_eq!(read("p/cwd"), format!("{root}/p\n"));
+            for file in ["p/args", "p/root"] {
+                fs::remove_file(project.dir.join(file)).expect("unlink");
+            }
+        }
+        assert!(project.dir.join("p/{port}.log").exists());
+    }
+}
+
+#[test]
+fn g7_program_is_shown_as_it_is_written() {
+    let corner = Corner::new();
+    let project = corner.project("{port}", "[services.s]\nstart = './missing'\n");
+    let (_, said) = project.failure(&["run", "s", "--", "true"]);
+    assert!(said.contains("/{port}/missing`"), "{said}");
+    project.configure("[services.s]\nstart = './it'\nready = 'started'\n[services.t]\nstart = './it'\nready = 'started'\ndata = 'd'\n");
+    script(&project.dir.join("it"), "exec sleep 60");
+    for name in ["s", "t"] {
+        let status = format!("'{}' status {name} --json", project::PROCREF);
+        let said = output(&mut project.procref(&["run", name, "--", "sh", "-c", &status]));
+        assert!(said.contains("/{port}/it\""), "{said}");
+    }
+}
+
+#[test]
+fn g7_runtime_directory_is_never_a_template_and_need_not_be_unicode() {
+    let corner = Corner::new();
+    let project = corner.project("app", &format!("shared = true\n{EVERYTHING}"));
+    for dir in ["p", "bin", "d"] {
+        fs::create_dir_all(project.dir.join(dir)).expect("a directory");
+    }
+    script(&project.dir.join("init.sh"), "true");
+    script(&project.dir.join("ready.sh"), "true");
+    script(
+        &project.dir.join("server.sh"),
+        "printf '%s\\n' \"$@\" \"$ENV_BOTH\" >\"$1/args\"; exec sleep 60",
+    );
+    for name in [&b"{port}"[..], b"{dep.port}", b"{root}", b"{", b"\xff\xfe"] {
+        let dir = corner.path("").join(OsStr::from_bytes(name));
+        fs::create_dir(&dir).expect("a directory");
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).expect("chmod");
+        let _ = fs::remove_file(project.dir.join("d/args"));
+        let mut command = project.procref(&["run", "all", "--"]);
+        let wait = "until [ -s d/args ]; do sleep 0.01; done; printf '%s\\n' \"$PROCREF_DIR\" \"$BOTH\" \"$PROCREF_DIR_DEP\"";
+        command
+            .args(["sh", "-c", wait])
+            .env("PROCREF_RUNTIME_DIR", &dir);
+        let output = command.output().expect("run procref");
+        let (_, err) = texts(&output);
+        assert!(output.status.success(), "{dir:?}: {err}");
+        let bytes = dir.as_os_str().as_bytes();
+        let root = project.dir.as_os_str().as_bytes();
+        let both = [bytes, b" ", root, b" ", bytes].concat();
+        let expected = [bytes, b"\n", &both, b"\n", bytes, b"\n"].concat();
+        assert_eq!(output.stdout, expected, "{dir:?}");
+        let args = fs::read(project.dir.join("d/args")).expect("read");
+        assert!(
+            args.ends_with(&[b"\n", &both[..], b"\n"].concat()),
+            "{dir:?}: {args:?}"
+        );
+    }
+}
+
+#[test]
+fn g7_project_whose_path_is_no_unicode_is_refused_with_the_reason() {
+    let corner = Corner::new();
+    let dir = corner.path("").join(OsStr::from_bytes(b"\xff"));
+    fs::create_dir(&dir).expect("a directory");
+    fs::write(
+        dir.join("procref.toml"),
+        "[services.s]\nstart = 'sleep 60'\n",
+    )
+    .expect("a file");
+    let output = corner
+        .procref(&dir)
+        .args(["run", "s", "--", "true"])
+        .output();
+    let output = output.expect("run procref");
+    let (_, said) = texts(&output);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(
+        said.contains("the path of the file's directory is no UTF-8"),
+        "{said}"
+    );
+}
+
+const TWO: &str = "shared = true
+[services.dep]
+start = 'sleep 60'
+ready = 'started'
+[services.main]
+start = ['sh', '-c', 'echo \"$PROCREF_RUNTIME_DIR\" >seen; exec sleep 60']
+ready = 'cmd:test -s seen'
+depends-on = ['dep']
+";
+
+#[test]
+fn relative_runtime_directory_is_below_the_directory_of_the_command() {
+    let corner = Corner::new();
+    let project = corner.project("app", TWO);
+    let deep = project.dir.join("deep");
+    fs::create_dir(&deep).expect("a directory");
+    for name in ["rr", "./rr/", "new/rr", "../../rr"] {
+        let _ = fs::remove_file(project.dir.join("seen"));
+        let absolute = deep.join(name).components().as_path().to_owned();
+        // The client changes its directory, and finds the service again.
+        let client = format!(
+            "cd / && '{}' status main >/dev/null && echo \"$PROCREF_RUNTIME_DIR\"",
+            project::PROCREF
+        );
+        let mut command = corner.procref(&deep);
+        command.args(["run", "main", "--", "sh", "-c", &client]);
+        command
+            .env("PROCREF_RUNTIME_DIR", name)
+            .env("PROCREF_CONFIG", "../procref.toml");
+        let said = output(&mut command);
+        assert_eq!(
+            Path::new(said.trim_end()).components(),
+            absolute.components(),
+            "{name}"
+        );
+        let seen = fs::read_to_string(project.dir.join("seen")).expect("the service has one, too");
+        assert_eq!(seen, said);
+        assert!(absolute.is_dir());
+        let mut command = corner.procref(&deep);
+        output(command.args(["--runtime-dir", name, "run", "main", "--", "true"]));
+    }
+    for stray in ["rr", "new"] {
+        assert!(
+            !project.dir.join(stray).exists(),
+            "{stray} beside procref.toml"
+        );
+    }
+}
+
+#[test]
+fn relative_runtime_directory_works_where_a_project_has_its_own() {
+    let corner = Corner::new();
+    let project = corner.project("app", &TWO.replace("shared = true", ""));
+    let deep = project.dir.join("deep");
+    fs::create_dir(&deep).expect("a directory");
+    let mut command = corner.procref(&deep);
+    output(
+        command
+            .args(["run", "main", "--", "true"])
+            .env("PROCREF_RUNTIME_DIR", "rr"),
+    );
+    assert!(deep.join("rr/projects").is_dir());
+    assert!(!project.dir.join("rr").exists());
+}
+
+#[test]
+fn environment_of_a_service_does_not_move_what_it_depends_on() {
+    let corner = Corner::new();
+    let env =
+        "env = { PROCREF_RUNTIME_DIR = '/nowhere', XDG_RUNTIME_DIR = '/nowhere', HOME = '/' }\n";
+    let project = corner.project("app", &format!("{TWO}{env}"));
+    output(&mut project.procref(&["run", "main", "--", "true"]));
+}
+
+#[test]
+fn relative_paths_of_options_are_below_the_directory_of_the_command() {
+    let corner = Corner::new();
+    let project = corner.project("app", TWO);
+    let deep = project.dir.join("{port} deep");
+    fs::create_dir(&deep).expect("a directory");
+    script(
+        &deep.join("other.sh"),
+        "pwd >\"$0.cwd\"; echo out; exec sleep 60",
+    );
+    let mut command = corner.procref(&deep);
+    command.args([
+        "run",
+        "main",
+        "--start",
+        "./other.sh",
+        "--ready",
+        "log:out",
+        "--log",
+        "it.log",
+        "--cwd",
+        ".",
+    ]);
+    output(command.args(["--", "true"]));
+    let cwd = fs::read_to_string(deep.join("other.sh.cwd")).expect("it ran");
+    assert_eq!(cwd.trim_end(), deep.to_str().expect("Unicode"));
+    assert!(deep.join("it.log").exists());
+    // A relative directory of configurations is ignored, as its specification says.
+    fs::create_dir_all(deep.join("cfg/procref")).expect("a directory");
+    fs::write(
+        deep.join("cfg/procref/config.toml"),
+        "[services.user]\nstart = 'sleep 60'\n",
+    )
+    .expect("a file");
+    let mut command = corner.procref(&deep);
+    command
+        .args(["run", "user", "--", "true"])
+        .env("XDG_CONFIG_HOME", "cfg");
+    assert!(!command.output().expect("run procref").status.success());
+}
