@@ -140,6 +140,12 @@ fn stop_refuses_what_clients_hold_and_names_them() {
         holder.client.is_live(),
         "it is nobody's business to end clients"
     );
+    let listed = &stage.json("db", &["ps", "--json"])["services"][0];
+    assert_eq!(
+        (&listed["name"], &listed["clients"]),
+        (&"db".into(), &1.into())
+    );
+    assert!(stage.out("db", &["ps"]).contains("\ndb "));
     holder.leave();
     stage.ends("db", 1);
     let done = stage.done("db", &["stop", "db"]);

@@ -2,14 +2,23 @@
 
 #![cfg(target_os = "linux")]
 
-use std::path::PathBuf;
+use std::fs;
 use std::time::Duration;
 
+use procref::Services;
 use procref_testkit::observe::supervisors_of;
 use procref_testkit::protocol::{
-    Callback, Event, Gate, HealthOutcome, ServiceSpec, StopOutcome, Via,
+    Callback, Event, Gate, HealthOutcome, Mismatch, Outcome, ServiceSpec, StopOutcome, Via,
 };
 use procref_testkit::{Actor, Scene, deadline, kernel, scene};
+
+/// The names in the list of the scene's services.
+fn names(scene: &Scene) -> Vec<Option<String>> {
+    let services = Services::in_dir(scene.runtime_dir()).expect("open");
+    let listed = services.list().expect("list");
+    let names = listed.iter().map(|it| it.name().map(str::to_owned));
+    names.collect()
+}
 
 fn callback(scene: &Scene) -> ServiceSpec {
     let spec = scene.service("stop me").stopping(StopOutcome::Terminate);
@@ -127,7 +136,8 @@ fn a_forced_stop_leaves_the_references_and_tells_their_holders() {
             (&*other.status().state, other.status().instance),
             ("Absent", None)
         );
-        assert_eq!(scene.records(), [] as [PathBuf; 0]);
+        assert_eq!(scene.files(), scene.records(), "the log is removed");
+        assert_eq!(names(&scene), [Some(spec.name.clone())]);
         for ((holder, wait), held) in holders.iter().zip(waits).zip(&held) {
             holder.finish_wait(wait);
             assert_eq!(holder.current(held).expect("it was asked"), None);
@@ -143,6 +153,44 @@ fn a_forced_stop_leaves_the_references_and_tells_their_holders() {
             client.kill();
         }
         scene.everything_ends(&spec, key);
+    }
+}
+
+/// The last holder may leave, be killed, or be killed while the service runs again.
+#[test]
+fn g6_name_stays_after_a_forced_stop_and_goes_with_the_last_holder() {
+    let specs: [fn(&Scene) -> ServiceSpec; 4] = [
+        callback,
+        command,
+        |scene| scene.unique(scene.service("stop me").starting([Outcome::OwnPid])),
+        |scene| command(scene).of("v1", Mismatch::Separate),
+    ];
+    for spec in specs {
+        for is_killed in [false, true] {
+            let scene = scene!();
+            let spec = spec(&scene);
+            let (holder, other) = (scene.client(&spec), scene.client(&spec));
+            let held = holder.acquire();
+            let key = other.build(&spec);
+            assert_eq!(other.stop(true, Via::Blocking), Ok(true));
+            let expected = [Some(spec.name.clone())];
+            assert_eq!(names(&scene), expected);
+            // The record names no process, so there is nothing to stop.
+            assert_eq!(other.stop(true, Via::Blocking), Ok(false));
+            assert_eq!(names(&scene), expected);
+            let record = fs::read_to_string(&scene.records()[0]).expect("a record");
+            let pid = format!("\"pid\": {},", held.got.pid);
+            assert!(
+                record.contains("\"pid\": 0,") && !record.contains(&pid),
+                "{record}"
+            );
+            if is_killed {
+                holder.kill();
+            } else {
+                holder.release(&held);
+            }
+            scene.everything_ends(&spec, key);
+        }
     }
 }
 

@@ -144,6 +144,21 @@ impl Record {
         })
     }
 
+    /// The record of a service that clients hold and that has no instance. It names the service, and no
+    /// process: without a boot id there is no identity.
+    pub(crate) fn without_instance(self) -> Self {
+        Self {
+            boot: String::new(),
+            pid: 0,
+            start: 0,
+            port: 0,
+            metadata: BTreeMap::new(),
+            command: None,
+            hosted: false,
+            ..self
+        }
+    }
+
     pub(crate) fn with_hosted(self, hosted: bool) -> Self {
         Self { hosted, ..self }
     }
@@ -349,6 +364,24 @@ pub(crate) fn remove(key: &ServiceKey) {
     for path in files(key) {
         if let Err(error) = remove_file(&path) {
             tracing::warn!(service = key.name(), path = %path.display(), %error, "could not remove a record");
+        }
+    }
+}
+
+/// Removes the instance from the record, and the files that belong to the instance. The service's name stays
+/// for the lists, because clients hold the service still.
+pub(crate) fn keep_name(key: &ServiceKey) {
+    let Some(record) = read(key) else {
+        return remove(key);
+    };
+    if let Err(error) = write(key, &record.without_instance()) {
+        tracing::warn!(service = key.name(), %error, "could not keep the name in the record");
+        return remove(key);
+    }
+    let [_, rest @ ..] = files(key);
+    for path in rest {
+        if let Err(error) = remove_file(&path) {
+            tracing::warn!(service = key.name(), path = %path.display(), %error, "could not remove a file");
         }
     }
 }

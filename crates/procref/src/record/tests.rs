@@ -106,6 +106,30 @@ fn a_record_of_another_boot_names_nobody() {
 }
 
 #[test]
+fn record_without_an_instance_keeps_the_name_and_names_no_process() {
+    let scratch = scratch();
+    let key = &scratch.key;
+    // There is no record to keep a name in.
+    keep_name(key);
+    assert!(read(key).is_none());
+    let whole = record(key).with_fingerprint(Some("v1".to_owned()));
+    write(key, &whole.with_hosted(true)).unwrap();
+    for file in &files(key)[1..] {
+        fs::write(file, "").unwrap();
+    }
+    keep_name(key);
+    let kept = read(key).expect("a record");
+    assert_eq!(
+        (kept.identity(), kept.port(), kept.is_hosted()),
+        (None, 0, false)
+    );
+    assert!(!kept.has_metadata() && kept.stop().is_none());
+    // It is a part of the file's name.
+    assert_eq!(kept.fingerprint(), Some("v1"));
+    assert!(files(key)[1..].iter().all(|file| !file.exists()));
+}
+
+#[test]
 fn hostile_records_are_ignored() {
     let scratch = scratch();
     let key = &scratch.key;

@@ -236,7 +236,8 @@ impl<W: World> Hold<W> {
                     .publish(None, snapshot.generation, Lock::Keep)
                     .await?;
                 crash::point(Point::SettledNone);
-                self.world().remove_record(&self.turn.seat().key).await;
+                // The others hold a service that has a name. The last of them removes the record.
+                self.world().keep_name(&self.turn.seat().key).await;
                 crash::point(Point::SettledRecordRemoved);
                 Ok(complaint.map_or(Settled::Well, Settled::Badly))
             }

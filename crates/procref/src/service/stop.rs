@@ -149,7 +149,14 @@ impl<W: World> Drive<W> {
         // In this order, as the last client does it.
         object.publish(None, generation, Lock::Keep).await?;
         crash::point(Point::ClearedToStop);
-        self.world().remove_record(&self.turn.seat().key).await;
+        let key = &self.turn.seat().key;
+        // No client enters while the lock is held, so those of the snapshot are all that there can be. If
+        // they have left since, the departure of this reference removes the record with the set.
+        if snapshot.clients > 1 || self.turn.has_other_handles() {
+            self.world().keep_name(key).await;
+        } else {
+            self.world().remove_record(key).await;
+        }
         Ok(())
     }
 

@@ -82,6 +82,9 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
 
     fn remove_record(&self, key: &ServiceKey) -> impl Future<Output = ()> + Send;
 
+    /// Removes the instance from the record, and keeps the service's name.
+    fn keep_name(&self, key: &ServiceKey) -> impl Future<Output = ()> + Send;
+
     /// Starts a process that stops the service when its clients are gone, and returns when it is in
     /// place.
     fn supervise(
@@ -232,6 +235,10 @@ impl World for Machine {
 
     async fn remove_record(&self, key: &ServiceKey) {
         record::remove(key);
+    }
+
+    async fn keep_name(&self, key: &ServiceKey) {
+        record::keep_name(key);
     }
 
     async fn supervise(

@@ -175,7 +175,7 @@ impl Machine {
             self.violate(format!(
                 "G4: {by} acquired {name}, which was dead before it asked"
             ));
-        } else if told && alive && !ill && !replaced && !self.removed() {
+        } else if told && alive && !ill && !replaced && !self.removed() && !self.is_forced() {
             self.violate(format!(
                 "G4: {by} acquired {name}, which had been told to end"
             ));
@@ -234,11 +234,17 @@ impl Machine {
         self.note(|| format!("    {operation} failed: {error}"));
     }
 
-    /// Nobody stops what somebody holds, or has pinned.
+    /// Whether a client stops the service although others hold it.
+    fn is_forced(&self) -> bool {
+        let mut acts = self.scenario.clients.iter().flatten();
+        acts.any(|act| *act == Act::ForceStop)
+    }
+
+    /// Nobody stops what somebody holds, or has pinned, unless by force.
     pub(super) fn check_stop(&mut self, by: ProcId, service: ProcId) {
         let a_client = matches!(self.proc(by).kind, Kind::Client(_));
         let (name, by) = (self.name(service), self.name(by));
-        if let Some(holder) = self.holder_of(service) {
+        if let Some(holder) = self.holder_of(service).filter(|_| !self.is_forced()) {
             let holder = self.name(holder);
             self.violate(format!("G1: {by} stops {name} while {holder} holds it"));
         }
@@ -370,7 +376,7 @@ impl Machine {
             .clients
             .iter()
             .flatten()
-            .any(|act| *act == Act::Stop);
+            .any(|act| matches!(act, Act::Stop | Act::ForceStop));
         let killed = left.clients < had.clients;
         let stopped = on_demand && killed && instance.is_some_and(|it| it.stopping);
         empty && instance.is_none() || self.scenario.by == By::Command && (crashed || stopped)

@@ -37,6 +37,8 @@ pub(super) enum Act {
     Unpin,
     /// Unless somebody holds it.
     Stop,
+    /// Also while other clients hold it.
+    ForceStop,
     WaitStopped,
     /// Another thread of the process does this meanwhile.
     Beside(Vec<Act>),
@@ -232,6 +234,12 @@ fn act(sim: Sim, seat: Arc<Seat<Sim>>, config: Arc<Config>, acts: Vec<Act>) -> B
                         Err(Error::Held { .. }) => {}
                         stopped => sim.expect(stopped.map(drop), "stop"),
                     }
+                    sim.end_of_call();
+                }
+                Act::ForceStop => {
+                    sim.begin();
+                    let stopped = stop::stop(&seat, &config, Held::Override).await;
+                    sim.expect(stopped.map(drop), "stop");
                     sim.end_of_call();
                 }
                 Act::WaitStopped => {

@@ -1,8 +1,8 @@
 //! The scenarios that are explored.
 
 use super::scenario::Act::{
-    self, Acquire, AcquireOrCancel, Beside, Drop, Exit, Pin, Release, Stop, TryJoin, Unpin,
-    WaitStopped,
+    self, Acquire, AcquireOrCancel, Beside, Drop, Exit, ForceStop, Pin, Release, Stop, TryJoin,
+    Unpin, WaitStopped,
 };
 use super::scenario::{By, Recover, Scenario, Settings};
 
@@ -113,6 +113,13 @@ pub(super) fn others() -> Vec<Scenario> {
         Scenario::new("command, stopped on demand", By::Command, &[ONCE, &[Stop]])
             .with(|it| it.bound = Some(2))
             .with_budget(|it| it.clients = 1),
+        Scenario::new(
+            "stopped by force, its holder killed",
+            By::Callback,
+            &[ONCE, &[ForceStop]],
+        )
+        .with(|it| it.bound = Some(2))
+        .with_budget(|it| it.clients = 1),
         Scenario::new(
             "two handles of a process",
             By::Callback,

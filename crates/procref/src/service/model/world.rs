@@ -246,6 +246,14 @@ impl World for Sim {
         self.unlink_record().await;
     }
 
+    async fn keep_name(&self, _: &ServiceKey) {
+        let clear = |machine: &mut Machine| {
+            let record = machine.state.record.take();
+            machine.state.record = record.map(|kept| Kept(kept.0.without_instance()));
+        };
+        self.call("keep the name in the record", clear).await;
+    }
+
     async fn supervise(&self, _: &ServiceKey, object: &ObjectOf<Self>, _: Stop) -> Result<()> {
         let supervisor = self.fork_supervisor(object.array().id(), None).await;
         match self.hear(supervisor).await {
