@@ -34,6 +34,7 @@ mod replacement;
 mod seat;
 mod status;
 mod stop;
+mod unhealthy;
 mod watch;
 mod world;
 

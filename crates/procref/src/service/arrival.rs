@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lifecycle::unjudged;
 use super::recursion::{is_own_start, own_start};
 use super::seat::{Deadline, Patience, Seat};
+use super::unhealthy::unjudged;
 use super::world::{Machine, World as _, describe};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;

@@ -20,6 +20,7 @@ use super::fingerprint::is_usable;
 use super::health::Seen;
 use super::recursion;
 use super::seat::{Current, Deadline, ObjectOf, Patience, Place, PutDown, Seat};
+use super::unhealthy::{Unhealthy, unjudged};
 use super::watch::Watch;
 use super::world::{Description, World, describe_whole};
 use crate::crash::{self, Point};
@@ -121,7 +122,7 @@ pub(crate) async fn acquire<W: World>(
                 if is_usable(seat, config, lease.current(), Seen::Before).await? {
                     return Ok(lease);
                 }
-                judged = Some(lease.current.generation);
+                judged = Some(Unhealthy::of(lease.current()));
                 // Kept until the turn is ours: others of this process may be about to let go.
                 unhealthy = Some(lease);
             }
@@ -137,8 +138,12 @@ pub(crate) async fn acquire<W: World>(
             }
             Ok(None) => {}
             // The service was stopped, or its object removed from outside: a new one is opened, and
-            // everything begins again on it.
-            Err(Fault::Removed) => drive.forget(),
+            // everything begins again on it. What was found unhealthy was of the old one. A service without
+            // a local process has nothing else that tells its instances apart.
+            Err(Fault::Removed) => {
+                drive.forget();
+                judged = None;
+            }
             Err(Fault::Refused(error)) => {
                 drive.give_back().await;
                 return Err(error);
@@ -249,7 +254,7 @@ impl<W: World> Drive<W> {
     /// One step towards a service. `None`: look again.
     async fn attempt(
         &mut self,
-        judged: &mut Option<u16>,
+        judged: &mut Option<Unhealthy>,
         patience: Patience,
     ) -> Step<Option<Arc<Current<W>>>> {
         let object = self.object(Missing::Create).await?;
@@ -307,7 +312,7 @@ impl<W: World> Drive<W> {
                 generation = snapshot.generation,
                 "found unhealthy"
             );
-            *judged = Some(snapshot.generation);
+            *judged = Some(Unhealthy::new(snapshot.generation, &instance));
         }
         if object.try_lock().await? {
             crash::point(Point::Locked);
@@ -330,7 +335,11 @@ impl<W: World> Drive<W> {
     /// An instance that is kept although nobody uses it (pinned, warm, an orphan) stays as it is if it is
     /// not what this client wants. Found out after entering, it would be left by its last client, and
     /// stopped, or kept warm for longer.
-    async fn look_before_entering(&self, snapshot: &Snapshot, judged: Option<u16>) -> Result<()> {
+    async fn look_before_entering(
+        &self,
+        snapshot: &Snapshot,
+        judged: Option<Unhealthy>,
+    ) -> Result<()> {
         let Some(instance) = unjudged(snapshot, judged) else {
             return Ok(());
         };
@@ -380,7 +389,7 @@ impl<W: World> Drive<W> {
         &mut self,
         object: &Arc<ObjectOf<W>>,
         snapshot: Snapshot,
-        judged: Option<u16>,
+        judged: Option<Unhealthy>,
     ) -> Step<Option<Arc<Current<W>>>> {
         if let Some(instance) = unjudged(&snapshot, judged) {
             let (current, seen) = self.current(&snapshot, instance).await?;
@@ -451,11 +460,4 @@ impl<W: World> Drive<W> {
         });
         Ok((current, Seen::Now))
     }
-}
-
-/// The instance of a snapshot if it serves and is not the one that was found unhealthy.
-pub(super) fn unjudged(snapshot: &Snapshot, judged: Option<u16>) -> Option<Instance> {
-    snapshot
-        .instance
-        .filter(|instance| instance.is_serving() && judged != Some(snapshot.generation))
 }

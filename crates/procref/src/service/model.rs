@@ -158,6 +158,21 @@ fn who_removes_the_set_opens_the_next_one() {
     );
 }
 
+/// The one schedule that matters among millions of the scenario.
+#[test]
+fn g1_health_of_an_instance_condemns_none_of_a_later_set() {
+    let mut run = explore::Directed::new(&suite::ill_and_removed());
+    run.go_on_without("client 1", "client 0: let go");
+    run.take("falls ill");
+    run.go_on_without("client 0", "client 1: take the lock");
+    run.take("removes the set");
+    run.take("client 0: let go");
+    run.go_on_without("client 1", "client 0: let go");
+    // Both have generation 1.
+    run.go_on_without("client 0", "client 1: let go");
+    assert_eq!(run.violation(), None);
+}
+
 #[test]
 fn three_by_callback() {
     holds(&[suite::three_by_callback()]);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::config::DEFAULT_WAIT_TIMEOUT;
 use super::recursion;
+use super::unhealthy::Unhealthy;
 use super::watch::Watch;
 use super::world::World;
 use crate::error::{Error, Result};
@@ -163,13 +164,14 @@ impl<W: World> Seat<W> {
     }
 
     /// One more handle on the reference that this process has, or the turn to change that; waits while
-    /// neither is to be had. The instance of the generation `judged` is not good enough.
-    pub(crate) async fn place(self: &Arc<Self>, judged: Option<u16>) -> Place<W> {
+    /// neither is to be had. The instance that was found unhealthy is not good enough.
+    pub(crate) async fn place(self: &Arc<Self>, judged: Option<Unhealthy>) -> Place<W> {
         std::future::poll_fn(|context| {
             // Before the lock is taken, and so dropped after it is released.
             let mut waker = Some(context.waker().clone());
             let mut state = self.state();
-            if let Some(current) = state.shareable().filter(|it| judged != Some(it.generation)) {
+            let is_judged = |it: &Current<W>| judged == Some(Unhealthy::of(it));
+            if let Some(current) = state.shareable().filter(|it| !is_judged(it)) {
                 state.handles += 1;
                 return Poll::Ready(Place::Shared(current));
             }

@@ -291,6 +291,54 @@ pub(super) fn undisturbed(scenario: &Scenario) -> Vec<String> {
     }
 }
 
+/// One schedule, of which a test says how it goes on.
+pub(super) struct Directed(Run);
+
+impl Directed {
+    pub(super) fn new(scenario: &Scenario) -> Self {
+        Self(Run::new(&Arc::new(scenario.clone()), true))
+    }
+
+    /// Takes a choice whose description ends so, whether it happens by itself or comes from outside.
+    pub(super) fn take(&mut self, described: &str) {
+        let choice = self.find(described);
+        let choice =
+            choice.unwrap_or_else(|| panic!("{described:?} cannot happen: {:#?}", self.trace()));
+        self.0.take(choice);
+    }
+
+    /// Lets everything go on but `client`, until something that is described so could happen next.
+    pub(super) fn go_on_without(&mut self, client: &str, until: &str) {
+        while self.find(until).is_none() {
+            let next = {
+                let machine = self.0.machine();
+                let (choices, by_itself) = machine.choices();
+                let own = |choice: &&Choice| !machine.describe(**choice).starts_with(client);
+                choices[..by_itself].iter().find(own).copied()
+            };
+            let next =
+                next.unwrap_or_else(|| panic!("{until:?} does not come: {:#?}", self.trace()));
+            self.0.take(next);
+        }
+    }
+
+    fn find(&self, described: &str) -> Option<Choice> {
+        let machine = self.0.machine();
+        let (choices, _) = machine.choices();
+        let mut choices = choices.into_iter();
+        choices.find(|&choice| machine.describe(choice).ends_with(described))
+    }
+
+    /// What has gone wrong.
+    pub(super) fn violation(&self) -> Option<String> {
+        self.0.machine().violation.clone()
+    }
+
+    fn trace(&self) -> Vec<String> {
+        self.0.machine().trace.clone().unwrap_or_default()
+    }
+}
+
 /// How many schedules at random, and what they came to.
 pub(super) fn walk(scenario: &Scenario, seed: u64, schedules: u64) -> Result<Explored, Found> {
     let begun = Instant::now();

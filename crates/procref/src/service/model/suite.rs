@@ -57,11 +57,24 @@ pub(super) fn by_callback() -> Vec<Scenario> {
         two("callback, set removed")
             .with(|it| it.bound = Some(2))
             .with_budget(|it| it.removals = 1),
+        ill_and_removed(),
         two("callback, stubborn")
             .with(|it| it.stubborn = true)
             .with_budget(|it| it.clients = 1),
         two("callback, time is up").with_budget(|it| it.time = 1),
     ]
+}
+
+/// The second client finds the instance of a set ill that is removed then. The first one has a new instance, of
+/// the same generation.
+pub(super) fn ill_and_removed() -> Scenario {
+    let name = "callback, falls ill, set removed";
+    Scenario::new(name, By::Callback, &[TWICE, ONCE])
+        .with(|it| it.bound = Some(1))
+        .with_budget(|it| {
+            it.illnesses = 1;
+            it.removals = 1;
+        })
 }
 
 /// The other things that clients can do.

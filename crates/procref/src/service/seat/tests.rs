@@ -129,16 +129,28 @@ fn waits<F: Future>(
 fn who_waits_for_the_turn_is_woken_when_it_is_given_back() {
     let others = |mut turn: Turn<Machine>| assert!(turn.leave_to_others());
     let seat = seat_in_use();
+    let current = seat.known().expect("an instance");
+    let judged = Unhealthy::of(&*current);
     waits(&seat, seat.turn(), drop);
     waits(&seat, seat.turn(), others);
     for give_back in [drop, others] {
-        let place = waits(&seat, seat.place(Some(1)), give_back);
+        let place = waits(&seat, seat.place(Some(judged)), give_back);
         assert!(matches!(place, Place::Turn(_)));
     }
-    // The one instance that was not good enough. Any other is shared without waiting.
-    let Poll::Ready(Place::Shared(_)) = poll_once(seat.place(Some(2))) else {
-        panic!("it is shared");
+    // The one instance that was not good enough. Any other is shared without waiting, also if its generation is
+    // the same, as in a set that was made after somebody removed the last one.
+    let later = Instance {
+        identity: Identity { pid: 1, start: 99 },
+        ..current.instance
     };
+    for other in [
+        Unhealthy::new(2, &current.instance),
+        Unhealthy::new(1, &later),
+    ] {
+        let Poll::Ready(Place::Shared(_)) = poll_once(seat.place(Some(other))) else {
+            panic!("it is shared");
+        };
+    }
 }
 
 #[test]
