@@ -231,8 +231,9 @@ pub(super) struct Stat {
 /// How the names of all supervisors begin.
 pub(crate) const SUPERVISOR_TITLE: &str = "procref: ";
 
-/// All of the lowest 31 signals that can be blocked, except SIGCHLD, which some supervisors handle.
-const ALL_BLOCKED: u32 = 0x7fff_ffff & !(1 << 8) & !(1 << 18) & !(1 << 16);
+/// All of the lowest 31 signals that can be blocked, except SIGCHLD and SIGIO, which some supervisors handle.
+const ALL_BLOCKED: u32 =
+    0x7fff_ffff & !(1 << 8) & !(1 << 18) & !(1 << 16) & !(1 << (libc::SIGIO - 1));
 
 /// Of a process that was forked and has executed nothing since: `include/linux/sched.h`, told by proc_pid_stat(5).
 const PF_FORKNOEXEC: u32 = 0x40;
