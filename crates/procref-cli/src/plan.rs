@@ -24,6 +24,11 @@ impl Plan {
         let mut plan = Self::of_name(globals, name)?;
         plan.service = plan.service.overridden_by(flags);
         if plan.service.start.is_none() {
+            if flags.health.is_some() {
+                let what = "`--health` needs `--start`, or a configuration file that describes the service: a \
+                            service that does not answer is started anew";
+                return Err(Error::Usage(what.to_owned()));
+            }
             // What nobody can start can only be joined: without a set that is made for it and left.
             require(&Known::of(globals, plan.service.clone())?)?;
         }

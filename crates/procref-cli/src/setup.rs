@@ -38,7 +38,7 @@ mod failure;
 mod sys;
 
 pub(crate) use failure::about_program;
-pub(crate) use sys::{executed, ready_after_setup};
+pub(crate) use sys::{ready_after_setup, started, started_unasked};
 
 /// What comes before a service's program.
 #[derive(Clone, Debug, Default)]
@@ -142,11 +142,6 @@ impl Setup {
 
 /// How the hidden subcommand is called.
 pub(crate) const SUBCOMMAND: &str = "__service";
-
-/// The warning that the library gives for a service without anything before its program.
-const UNASKED: &str = "nothing tells when the service is ready: it has neither a port nor `ready`, so its clients \
-                       may run before it can serve them, or although it has failed (set `ready`; `started` if \
-                       this is right)";
 
 /// The command line of a service's program, without what comes before it.
 pub(crate) fn program_of(command_line: &[String]) -> Vec<String> {

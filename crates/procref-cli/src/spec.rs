@@ -11,7 +11,7 @@ use crate::config::template::{literal, uses_port};
 use crate::definition;
 use crate::setup::{self, Setup};
 use crate::surroundings::{self, absolute_program};
-use crate::values::{self, Port, When};
+use crate::values::{self, Health, Port, When};
 
 /// A service as a configuration file or the command line describes it. What is `None` is as the library
 /// has it by default.
@@ -27,6 +27,9 @@ pub(crate) struct ServiceSpec {
     pub(crate) cwd: Option<PathBuf>,
     pub(crate) port: Option<Port>,
     pub(crate) ready: Option<When>,
+    /// What is asked at every join.
+    pub(crate) health: Option<Health>,
+    pub(crate) health_timeout: Option<Duration>,
     pub(crate) stop_signal: Option<StopSignal>,
     /// How long it has to end before it is killed.
     pub(crate) grace: Option<Duration>,
@@ -69,6 +72,8 @@ impl ServiceSpec {
         replace(&mut self.cwd, &flags.cwd);
         replace(&mut self.port, &flags.port);
         replace(&mut self.ready, &flags.ready);
+        replace(&mut self.health, &flags.health);
+        replace(&mut self.health_timeout, &flags.health_timeout);
         replace(&mut self.stop_signal, &flags.stop_signal);
         replace(&mut self.grace, &flags.grace);
         replace(&mut self.linger, &flags.linger);
@@ -145,15 +150,21 @@ impl ServiceSpec {
         command = match &self.ready {
             Some(When::Asked(ready)) => command.ready(ready.clone()),
             // What comes before its program is not the service yet.
-            Some(When::Started) if self.setup.is_needed() => command.ready(setup::executed(None)),
-            None if self.setup.is_needed() && !self.has_port() => {
-                command.ready(setup::executed(Some(self.name.clone())))
-            }
+            Some(When::Started) if self.setup.is_needed() => command.ready(setup::started()),
+            None if self.setup.is_needed() && !self.has_port() => setup::started_unasked(command),
             Some(When::Started) => command.ready(Ready::at_once()),
             None => command,
         };
         if self.setup.is_needed() {
             command = setup::ready_after_setup(command);
+        }
+        command = match &self.health {
+            Some(Health::Asked(probe)) => command.health(probe.clone()),
+            Some(Health::AsReady) => command.health_as_ready(),
+            None => command,
+        };
+        if let Some(limit) = self.health_timeout {
+            command = command.health_timeout(limit);
         }
         if let Some(signal) = self.stop_signal {
             command = command.stop_signal(signal);
@@ -165,8 +176,11 @@ impl ServiceSpec {
     }
 }
 
-const WITHOUT_READY: &str = "Without this: tcp if it has a port, and started otherwise, which is as soon as its \
-                             program is executed.";
+const WITHOUT_READY: &str = "Without this: tcp if it has a port, and started otherwise, with a warning. Started is a service whose \
+                             program was executed and was alive 100 ms later. tcp and http ask 127.0.0.1 and ::1.";
+
+const HEALTH: &str = "One that does not answer is stopped and started anew, also if others use it. Without this, one whose \
+                      process is alive is well.";
 
 /// A service as the command line describes it.
 #[derive(Args, Clone, Debug, Default)]
@@ -191,6 +205,16 @@ pub(crate) struct ServiceFlags {
     #[arg(long_help = format!("When it is ready: {}\n\n{WITHOUT_READY}", values::READY))]
     #[arg(long, value_name = "WHEN", value_parser = values::ready)]
     pub(crate) ready: Option<When>,
+
+    /// What asks it at every join whether it is well
+    #[arg(help = format!("What asks it at every join whether it is well: {}", values::HEALTH))]
+    #[arg(long_help = format!("What asks it at every join whether it is well: {}\n\n{HEALTH}", values::HEALTH))]
+    #[arg(long, value_name = "WHEN", value_parser = values::health)]
+    pub(crate) health: Option<Health>,
+
+    /// How long it may take to say that it is well [default: 5s]
+    #[arg(long, value_name = "TIME", value_parser = values::interval)]
+    pub(crate) health_timeout: Option<Duration>,
 
     /// The signal that asks it to stop [default: TERM]
     #[arg(long, value_name = "SIGNAL", value_parser = values::signal)]

@@ -11,7 +11,7 @@ use crate::shell;
 #[cfg_attr(windows, path = "values/windows.rs")]
 mod sys;
 
-pub(crate) use sys::{READY, RUNTIME_DIR};
+pub(crate) use sys::{HEALTH, READY, RUNTIME_DIR};
 
 /// A time: `500ms`, `2s`, `1m 30s`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -117,6 +117,35 @@ pub(crate) fn ready(text: &str) -> Result<When, String> {
     }
 }
 
+/// What asks a service whether it is well.
+#[derive(Clone, Debug)]
+pub(crate) enum Health {
+    /// What asks whether it is ready.
+    AsReady,
+    Asked(Ready),
+}
+
+/// What asks a service whether it is well: `ready` for what tells that it is ready, or one of what can be
+/// asked again and again.
+pub(crate) fn health(text: &str) -> Result<Health, String> {
+    if text == "ready" {
+        return Ok(Health::AsReady);
+    }
+    let kind = text.split_once(':').map_or(text, |(kind, _)| kind);
+    if matches!(kind, "log" | "notify" | "started") {
+        return Err(format!(
+            "`{kind}` is told once and cannot be asked again; choose one of {}",
+            HEALTH
+        ));
+    }
+    match ready(text) {
+        Ok(When::Asked(probe)) => Ok(Health::Asked(probe)),
+        Ok(When::Started) => Err(format!("choose one of {}", HEALTH)),
+        // The list is another one here.
+        Err(reason) => Err(reason.replace(READY, HEALTH)),
+    }
+}
+
 /// Where procref asks, for those who have written where to ask.
 const ASKED: &str = "procref asks 127.0.0.1 and ::1 on the service's port";
 
@@ -213,6 +242,26 @@ mod tests {
     }
 
     #[test]
+    fn health_takes_what_can_be_asked_again() {
+        for text in ["tcp", "http:/health", "cmd:pg_isready -q"] {
+            assert!(matches!(health(text), Ok(Health::Asked(_))), "{text}");
+        }
+        assert!(matches!(health("ready"), Ok(Health::AsReady)));
+        for (text, right) in [
+            ("log:ready", "cannot be asked again"),
+            ("started", "cannot be asked again"),
+            ("notify", "cannot be asked again"),
+            ("http://localhost/x", "`http:/x`"),
+            ("nonsense", HEALTH),
+            ("", HEALTH),
+            ("cmd:", "names no program"),
+        ] {
+            let refusal = health(text).expect_err(text);
+            assert!(refusal.contains(right), "{text}: {refusal}");
+        }
+    }
+
+    #[test]
     fn ready_takes_every_form_that_the_help_lists() {
         for text in [
             "tcp",
@@ -270,6 +319,7 @@ pub(crate) mod fuzz {
             assert_ne!(port, Port::Fixed(0), "{text:?}");
         }
         told(ready(text));
+        told(health(text));
     }
 
     fn told<T: Debug>(parsed: Result<T, String>) -> Option<T> {

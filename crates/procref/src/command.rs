@@ -56,6 +56,17 @@ pub(crate) fn default_logs(key: &ServiceKey) -> [PathBuf; 2] {
 /// How long a log may get unless set, in bytes.
 const DEFAULT_LOG_LIMIT: u64 = 10 << 20;
 
+/// How long a service may take to say that it is well, unless set.
+const DEFAULT_HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a service is asked whether it is well.
+#[derive(Clone, Debug)]
+enum Health {
+    Asked(Ready),
+    /// As it is asked whether it is ready.
+    AsReady,
+}
+
 /// A program that is the service: what to run, with what, and when it is ready.
 ///
 /// The program must stay in the foreground: when it ends, the service has ended. Its input is
@@ -105,6 +116,8 @@ pub struct ServiceCommand {
     socket_activation: bool,
     ready: Option<Ready>,
     ready_after: Option<Condition>,
+    health: Option<Health>,
+    health_timeout: Duration,
     stop_signal: StopSignal,
     log: Option<PathBuf>,
     log_limit: u64,
@@ -124,6 +137,8 @@ impl ServiceCommand {
             socket_activation: false,
             ready: None,
             ready_after: None,
+            health: None,
+            health_timeout: DEFAULT_HEALTH_TIMEOUT,
             stop_signal: StopSignal::default(),
             log: None,
             log_limit: DEFAULT_LOG_LIMIT,
@@ -232,6 +247,58 @@ impl ServiceCommand {
         self.ready_after.clone()
     }
 
+    /// Asks the service at every join whether it is well. Not asked unless set: a process that is alive
+    /// counts as well.
+    ///
+    /// The client that joins asks again until the service answers or the [time](Self::health_timeout) is over.
+    /// A service that does not answer is recovered as one whose
+    /// [`on_health_check`](crate::SharedServiceBuilder::on_health_check) says no: it is stopped and started
+    /// anew, also if other clients hold it. Clients that have joined are not asked again, so a service that
+    /// fails later is noticed by the next join. If there is an `on_health_check` as well, both must agree.
+    ///
+    /// Takes [`Ready::tcp`], [`Ready::http`], [`Ready::unix`] and [`Ready::command`]. Others say something
+    /// once, or nothing, and are an error at [`build`](crate::SharedServiceBuilder::build).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use procref::{Ready, ServiceCommand};
+    ///
+    /// let server = ServiceCommand::new("my-server")
+    ///     .args(["--port", "{port}"])
+    ///     .health(Ready::http("/health"))
+    ///     .health_timeout(Duration::from_secs(2));
+    /// ```
+    pub fn health(mut self, probe: Ready) -> Self {
+        self.health = Some(Health::Asked(probe));
+        self
+    }
+
+    /// Asks the service at every join as it is asked whether it is [ready](Self::ready). See
+    /// [`health`](Self::health).
+    ///
+    /// Not the default: what a service does once, when it is started, may be too much at every join.
+    ///
+    /// ```
+    /// use procref::{Ready, ServiceCommand};
+    ///
+    /// let database = ServiceCommand::new("postgres")
+    ///     .ready(Ready::command("pg_isready", ["--host", "{dir}"]))
+    ///     .health_as_ready();
+    /// ```
+    pub fn health_as_ready(mut self) -> Self {
+        self.health = Some(Health::AsReady);
+        self
+    }
+
+    /// The time in which the service must say that it is well. 5 s unless set.
+    ///
+    /// Without [`health`](Self::health) or [`health_as_ready`](Self::health_as_ready) it has no effect.
+    pub fn health_timeout(mut self, limit: Duration) -> Self {
+        self.health_timeout = limit;
+        self
+    }
+
     /// The signal that asks it to stop. [`StopSignal::Term`] unless set. What it means on Windows
     /// [is said there](StopSignal). Whatever is left of it after the
     /// [stop timeout](crate::SharedServiceBuilder::stop_timeout) is killed.
@@ -316,6 +383,14 @@ impl ServiceCommand {
         }
     }
 
+    /// What tells whether it is well, if anything does.
+    fn health_kind(&self) -> Option<Kind> {
+        match self.health.as_ref()? {
+            Health::Asked(probe) => Some(probe.0.clone()),
+            Health::AsReady => Some(self.readiness()),
+        }
+    }
+
     /// Returns `true` if nothing tells when it is ready, and its user has not said that this is right.
     pub(crate) fn lacks_readiness(&self) -> bool {
         self.ready.is_none() && matches!(self.readiness(), Kind::AtOnce) && !self.socket_activation
@@ -324,21 +399,18 @@ impl ServiceCommand {
     /// All in which `{port}` is filled in.
     fn templates(&self) -> impl Iterator<Item = &OsStr> {
         let values = self.env.values().flatten();
-        let ready: Vec<&OsStr> = match self.ready.as_ref().map(|ready| &ready.0) {
-            Some(Kind::Http(text) | Kind::Log(text)) => vec![OsStr::new(text)],
-            Some(Kind::Unix(path)) => vec![path.as_os_str()],
-            Some(Kind::Command { program, args }) => {
-                let words = std::iter::once(program).chain(args);
-                words.map(OsString::as_os_str).collect()
-            }
-            _ => Vec::new(),
+        let health = match &self.health {
+            Some(Health::Asked(probe)) => Some(probe),
+            _ => None,
         };
+        let probes = self.ready.iter().chain(health);
+        let probes: Vec<&OsStr> = probes.flat_map(|probe| probe.0.templates()).collect();
         std::iter::once(&self.program)
             .chain(&self.args)
             .chain(values)
             .map(OsString::as_os_str)
             .chain(self.current_dir.as_deref().map(Path::as_os_str))
-            .chain(ready)
+            .chain(probes)
     }
 
     /// The program and its arguments as they were named, for people.

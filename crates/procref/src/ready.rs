@@ -48,6 +48,8 @@ const ATTEMPT: Duration = Duration::from_secs(1);
 /// A wrong argument ends most programs within milliseconds, an interpreter included.
 const SURVIVAL: Duration = Duration::from_millis(100);
 
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Tells, by being readable, hung up or signalled, that the service has ended.
 #[cfg(unix)]
 pub(crate) type Alarm<'a> = BorrowedFd<'a>;
@@ -233,6 +235,29 @@ impl fmt::Debug for Condition {
     }
 }
 
+impl Kind {
+    /// All in which `{port}` is filled in.
+    pub(crate) fn templates(&self) -> Vec<&OsStr> {
+        match self {
+            Self::Http(text) | Self::Log(text) => vec![OsStr::new(text)],
+            Self::Unix(path) => vec![path.as_os_str()],
+            Self::Command { program, args } => {
+                let words = std::iter::once(program).chain(args);
+                words.map(OsString::as_os_str).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns `true` if a service that is ready can be asked again.
+    pub(crate) fn is_question(&self) -> bool {
+        matches!(
+            self,
+            Self::Tcp | Self::Http(_) | Self::Unix(_) | Self::Command { .. }
+        )
+    }
+}
+
 impl fmt::Debug for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -311,6 +336,21 @@ impl Probe {
         waited
     }
 
+    /// Asks a service whether it is well, again and again until it answers or the time is over; returns the
+    /// last answer then. Blocks the thread.
+    pub(crate) fn ask(&self, limit: Duration, service: &str) -> Result<(), String> {
+        let now = Instant::now();
+        // What the clock cannot tell is far enough away.
+        let end = now.checked_add(limit).unwrap_or(now + A_YEAR);
+        match self.look_until(&Watch::patient(end), service) {
+            Waited::Ready => Ok(()),
+            // There is no alarm.
+            Waited::Alarm => Err("it ended".to_owned()),
+            Waited::Late { last, .. } => Err(last),
+            Waited::Unusable { why, .. } => Err(why),
+        }
+    }
+
     /// What to ask, where that is a callback.
     pub(crate) fn callback(&self) -> Option<Callback> {
         match self {
@@ -369,7 +409,7 @@ impl Probe {
             Self::Http { addresses, path } => {
                 addresses.look(watch, |address, watch| http::look(address, path, watch))
             }
-            Self::Unix(path) => connection::accepts_unix(path, &watch.at_most(ATTEMPT)),
+            Self::Unix(path) => connection::accepts_unix(path, &watch.one_attempt(Duration::ZERO)),
             Self::Log(log) => log.look(lines, watch),
             Self::Command(trial) => trial.run(watch),
             #[cfg(unix)]

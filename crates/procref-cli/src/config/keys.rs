@@ -27,6 +27,8 @@ pub(super) const OF_SERVICE: &[&str] = &[
     "export",
     "port",
     "ready",
+    "health",
+    "health-timeout",
     "stop-signal",
     "grace",
     "linger",
@@ -55,6 +57,9 @@ pub(super) struct Keys {
     #[serde(default, deserialize_with = "text_or_number")]
     pub(super) port: Option<Port>,
     pub(super) ready: Option<Spanned<String>>,
+    pub(super) health: Option<Spanned<String>>,
+    #[serde(default, deserialize_with = "interval")]
+    pub(super) health_timeout: Option<Duration>,
     #[serde(default, deserialize_with = "signal")]
     pub(super) stop_signal: Option<StopSignal>,
     #[serde(default, deserialize_with = "duration")]
@@ -145,6 +150,14 @@ fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::E
         from,
         "a time with its unit, such as \"5s\"",
         values::duration,
+    )
+}
+
+fn interval<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    written(
+        from,
+        "a time with its unit, such as \"5s\"",
+        values::interval,
     )
 }
 

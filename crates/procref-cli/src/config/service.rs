@@ -15,7 +15,7 @@ use super::problem::{Problem, Source, listed, suggestion};
 use super::template::{AtStart, OWN, fill, uses};
 use crate::setup::Setup;
 use crate::spec::ServiceSpec;
-use crate::values::{self, When};
+use crate::values::{self, Health, When};
 
 /// What stands between the directories of a `PATH`.
 const PATHS: &str = if cfg!(windows) { ";" } else { ":" };
@@ -29,6 +29,13 @@ pub(super) struct Service {
     pub(super) shared: bool,
     /// Line and column of its name.
     pub(super) place: (usize, usize),
+}
+
+/// What asks a service.
+enum Asked {
+    /// As it is written.
+    Text(String),
+    Command(Ready),
 }
 
 /// What there is around a service.
@@ -128,6 +135,16 @@ impl Around<'_> {
                 Err(reason) => refuse(Some(text.span()), format!("`ready`: {reason}")),
             }
         }
+        let mut health = None;
+        if let Some(text) = &keys.health {
+            match self.health(text.get_ref(), by_library) {
+                Ok(asked) => health = Some(asked),
+                Err(reason) => refuse(Some(text.span()), format!("`health`: {reason}")),
+            }
+        } else if keys.health_timeout.is_some() && !is_wrong("health") {
+            let what = "`health-timeout` needs `health`, which says what is asked";
+            refuse(None, what.to_owned());
+        }
         let argv = |words: &Words| -> Vec<OsString> {
             let mut words = words.0.iter();
             let program = words.next().map(|program| self.program(program, filled));
@@ -156,6 +173,8 @@ impl Around<'_> {
             cwd: cwd.as_deref().map(clean),
             port: keys.port,
             ready,
+            health,
+            health_timeout: keys.health_timeout,
             stop_signal: keys.stop_signal,
             grace: keys.grace,
             linger: keys.linger,
@@ -220,7 +239,22 @@ impl Around<'_> {
     }
 
     fn readiness(&self, text: &str, filled: impl Fn(&str) -> String) -> Result<When, String> {
-        let absolute = match text.split_once(':') {
+        match self.probe(text, filled)? {
+            Asked::Command(command) => Ok(When::Asked(command)),
+            Asked::Text(text) => values::ready(&text),
+        }
+    }
+
+    fn health(&self, text: &str, filled: impl Fn(&str) -> String) -> Result<Health, String> {
+        match self.probe(text, filled)? {
+            Asked::Command(command) => Ok(Health::Asked(command)),
+            Asked::Text(text) => values::health(&text),
+        }
+    }
+
+    /// What asks a service, with everything filled in and paths made absolute.
+    fn probe(&self, text: &str, filled: impl Fn(&str) -> String) -> Result<Asked, String> {
+        Ok(Asked::Text(match text.split_once(':') {
             Some(("unix", path)) if !path.is_empty() => {
                 format!("unix:{}", self.below_root(path, filled))
             }
@@ -231,12 +265,11 @@ impl Around<'_> {
                 let program = words.next().map(|program| self.program(program, &filled));
                 let program = program.unwrap_or_default();
                 let args = words.map(|word| filled(word));
-                return Ok(When::Asked(Ready::command(program, args)));
+                return Ok(Asked::Command(Ready::command(program, args)));
             }
             Some(("http", path)) => format!("http:{}", filled(path)),
             _ => text.to_owned(),
-        };
-        values::ready(&absolute)
+        }))
     }
 
     /// Puts the directories of `path` that there are in front of its PATH.
@@ -302,10 +335,11 @@ fn texts(keys: &Keys) -> impl Iterator<Item = &str> {
     let words = commands.flat_map(|words| &words.0);
     let values = keys.env.values().chain(keys.export.values());
     let paths = keys.cwd.iter().chain(&keys.log);
-    let ready = keys.ready.iter().map(toml::Spanned::get_ref);
+    let probes = keys.ready.iter().chain(&keys.health);
+    let probes = probes.map(toml::Spanned::get_ref);
     words
         .chain(values)
-        .chain(ready)
+        .chain(probes)
         .map(String::as_str)
         .chain(paths.filter_map(|path| path.to_str()))
 }

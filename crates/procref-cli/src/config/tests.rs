@@ -171,6 +171,26 @@ fn mistakes_are_told_with_their_place_and_what_to_do() {
             ),
         ),
         (
+            "[services.a]\nstart = 'x'\nready = 'http://127.0.0.1:{port}/x'",
+            "3:9: service `a`: `ready`: it is a whole URL; write the path alone, `http:/x`: procref asks 127.0.0.1 \
+             and ::1 on the service's port (for another address run a program that asks it: cmd:curl -sf URL)",
+        ),
+        (
+            "[services.a]\nstart = 'x'\nhealth = 'nonsense'",
+            &format!(
+                "3:10: service `a`: `health`: choose one of {}",
+                crate::values::HEALTH
+            ),
+        ),
+        (
+            "[services.a]\nstart = 'x'\nhealth-timeout = '1s'",
+            "1:11: service `a`: `health-timeout` needs `health`, which says what is asked",
+        ),
+        (
+            "[services.a]\nstart = 'x'\nhealth = 'tcp'\nhealth-timeout = '0s'",
+            "4:18: service `a`: `health-timeout`: it is zero",
+        ),
+        (
             "[services.a]\nstart = 'x'\nenv = { A = 1 }",
             "3:13: service `a`: `env`: invalid type: integer `1`, expected a string",
         ),

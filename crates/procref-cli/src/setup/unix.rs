@@ -8,13 +8,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
-use procref::{Ready, ServiceCommand, ServiceInfo};
+use procref::{Ready, ServiceCommand};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::{Acquired, SUBCOMMAND, UNASKED};
+use super::{Acquired, SUBCOMMAND};
 
 /// The path of this program, which it has not any more if it was replaced since it was started.
 pub(super) fn myself() -> OsString {
@@ -22,31 +20,14 @@ pub(super) fn myself() -> OsString {
     own.into_os_string()
 }
 
-/// How long the program must live to count as started, as with [`Ready::at_once`].
-const SURVIVAL: Duration = Duration::from_millis(100);
+/// What tells that the service's program was executed: the condition that comes before it is enough.
+pub(crate) fn started() -> Ready {
+    Ready::at_once()
+}
 
-/// Ready when the service's program has been executed in place of this one, and was still alive a moment
-/// later. `unasked` is the name of a service that says nothing of its readiness: its start gives a warning.
-pub(crate) fn executed(unasked: Option<String>) -> Ready {
-    let seen = Mutex::new(None);
-    Ready::callback(move |service: &ServiceInfo| {
-        let pid = service.pid();
-        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = match *seen {
-            Some((known, since)) if known == pid => Some(since),
-            _ if is_executed(pid) => {
-                let now = Instant::now();
-                *seen = Some((pid, now));
-                if let Some(service) = &unasked {
-                    tracing::warn!(service, "{UNASKED}");
-                }
-                Some(now)
-            }
-            _ => None,
-        };
-        // If the program ends before, the library learns of it by itself.
-        std::future::ready(since.is_some_and(|since| since.elapsed() >= SURVIVAL))
-    })
+/// [`started`] for a service that does not say when it is ready. The library does the same, with a warning.
+pub(crate) fn started_unasked(command: ServiceCommand) -> ServiceCommand {
+    command
 }
 
 /// Until the program is executed, another process may answer in its place: the one that has the data directory now,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use procref::process::{Process, StopEvent};
 use procref::{Ready, ServiceCommand};
 
-use super::{Acquired, UNASKED};
+use super::Acquired;
 use crate::error::Error;
 use crate::output;
 
@@ -24,13 +24,14 @@ pub(super) fn myself() -> OsString {
     env::current_exe().map_or_else(|_| "procref".into(), Into::into)
 }
 
-/// Ready as soon as the service's program runs. `unasked` is the name of a service that says nothing of its
-/// readiness.
-pub(crate) fn executed(unasked: Option<String>) -> Ready {
-    if let Some(service) = unasked {
-        tracing::debug!(service, "{UNASKED}");
-    }
+/// What tells that the service's program runs.
+pub(crate) fn started() -> Ready {
     Ready::log(format!("^{STARTED}$"))
+}
+
+/// [`started`] for a service that does not say when it is ready.
+pub(crate) fn started_unasked(command: ServiceCommand) -> ServiceCommand {
+    command.ready(started())
 }
 
 /// This process stays, so its command line does not tell whether the program runs.

@@ -8,6 +8,10 @@ use super::When;
 pub(crate) const READY: &str =
     "tcp, http:/path, unix:PATH, log:REGEX, notify, cmd:COMMAND, started";
 
+/// What can ask whether a service is well.
+pub(crate) const HEALTH: &str =
+    "tcp, http:/path, unix:PATH, cmd:COMMAND, ready (as `ready` has it)";
+
 /// Where the runtime directory is, for the help.
 pub(crate) const RUNTIME_DIR: &str = "The runtime directory: who shares it shares services
 

@@ -7,6 +7,10 @@ use super::When;
 /// What readiness can be.
 pub(crate) const READY: &str = "tcp, http:/path, pipe:NAME, log:REGEX, cmd:COMMAND, started";
 
+/// What can ask whether a service is well.
+pub(crate) const HEALTH: &str =
+    "tcp, http:/path, pipe:NAME, cmd:COMMAND, ready (as `ready` has it)";
+
 /// Where the runtime directory is, for the help.
 pub(crate) const RUNTIME_DIR: &str = "The runtime directory: who shares it shares services
 

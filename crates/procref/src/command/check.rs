@@ -5,7 +5,7 @@ use std::path::Path;
 
 use regex_lite::Regex;
 
-use super::ServiceCommand;
+use super::{Health, ServiceCommand};
 use crate::error::{Error, Result};
 use crate::ready::Kind;
 use crate::template;
@@ -22,7 +22,8 @@ impl ServiceCommand {
             .and_then(|()| self.check_words())
             .and_then(|()| self.check_environment())
             .and_then(|()| self.check_log())
-            .and_then(|()| self.check_readiness());
+            .and_then(|()| self.check_probe("ready", &self.readiness()))
+            .and_then(|()| self.check_health());
         checked.map_err(|(setting, reason)| Error::InvalidSetting {
             service: service.to_owned(),
             setting,
@@ -97,10 +98,32 @@ impl ServiceCommand {
         Ok(())
     }
 
-    fn check_readiness(&self) -> Result<(), (&'static str, String)> {
-        let refused = |reason: &str| Err(("ready", reason.to_owned()));
-        let kind = self.readiness();
-        match &kind {
+    fn check_health(&self) -> Result<(), (&'static str, String)> {
+        let Some(kind) = self.health_kind() else {
+            return Ok(());
+        };
+        if self.health_timeout.is_zero() {
+            return Err(("health_timeout", "it is 0".to_owned()));
+        }
+        if !kind.is_question() {
+            let reason = match self.health {
+                Some(Health::AsReady) => {
+                    "it is to be that of `ready`, which cannot be asked again; choose tcp, http, unix or a command"
+                }
+                _ => "it cannot be asked again and again; choose tcp, http, unix or a command",
+            };
+            return Err(("health", reason.to_owned()));
+        }
+        self.check_probe("health", &kind)
+    }
+
+    fn check_probe(
+        &self,
+        setting: &'static str,
+        kind: &Kind,
+    ) -> Result<(), (&'static str, String)> {
+        let refused = |reason: &str| Err((setting, reason.to_owned()));
+        match kind {
             Kind::Tcp | Kind::Http(_) if !self.has_port() => {
                 return refused(
                     "it asks for a port, and the service has none; set one, or write `{port}` in the \
@@ -122,13 +145,13 @@ impl ServiceCommand {
                      percent-encode it",
                 );
             }
-            Kind::Unix(path) => return check_path("ready", path),
+            Kind::Unix(path) => return check_path(setting, path),
             Kind::Log(pattern) => {
                 let expanded = template::expand_pattern(pattern, 1, Path::new("/"));
                 return match Regex::new(&expanded) {
                     Ok(_) => Ok(()),
                     Err(error) => {
-                        Err(("ready", format!("regular expression `{pattern}`: {error}")))
+                        Err((setting, format!("regular expression `{pattern}`: {error}")))
                     }
                 };
             }

@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{self, Path, PathBuf};
+use std::time::Duration;
 
 use regex_lite::Regex;
 
@@ -83,9 +84,9 @@ impl ServiceCommand {
             addresses: bound.addresses.as_ref(),
             dir: &dir,
             env: &env,
-            log: &log,
+            log: Some(&log),
         };
-        let (ready, notify_name) = self.probe(&surroundings)?;
+        let (ready, notify_name) = self.probe("ready", self.readiness(), &surroundings)?;
         if let Some(name) = notify_name {
             env.insert("NOTIFY_SOCKET".into(), name);
         }
@@ -168,22 +169,60 @@ impl ServiceCommand {
         env
     }
 
-    /// What to wait for, and the value of `NOTIFY_SOCKET` where that is a notification.
-    fn probe(&self, around: &Surroundings<'_>) -> Result<(Probe, Option<OsString>)> {
+    /// What asks the service whether it is well, and for how long; `None` if nothing does.
+    ///
+    /// The environment is that of this process and not of the one that has started the service.
+    pub(crate) fn health_probe(
+        &self,
+        key: &ServiceKey,
+        port: u16,
+    ) -> Result<Option<(Probe, Duration)>> {
+        let Some(kind) = self.health_kind() else {
+            return Ok(None);
+        };
+        let fill = |template: &OsStr| template::expand(template, port, key.namespace.dir());
+        let dir = self.working_dir(&fill).map_err(|(path, error)| {
+            let path = path.display();
+            let reason = format!("could not use the working directory {path}: {error}");
+            Error::InvalidSetting {
+                service: key.name().to_owned(),
+                setting: "health",
+                reason,
+            }
+        })?;
+        let around = Surroundings {
+            key,
+            port,
+            addresses: None,
+            dir: &dir,
+            env: &self.environment(env::vars_os(), &fill),
+            log: None,
+        };
+        let (probe, _) = self.probe("health", kind, &around)?;
+        Ok(Some((probe, self.health_timeout)))
+    }
+
+    /// What to ask, and the value of `NOTIFY_SOCKET` where that is a notification.
+    fn probe(
+        &self,
+        setting: &'static str,
+        kind: Kind,
+        around: &Surroundings<'_>,
+    ) -> Result<(Probe, Option<OsString>)> {
         let both = || Addresses::both(around.port);
         let addresses = || around.addresses.cloned().unwrap_or_else(both);
         let runtime_dir = around.key.namespace.dir();
         let fill = |template: &OsStr| template::expand(template, around.port, runtime_dir);
         let unusable = |reason: String| Error::InvalidSetting {
             service: around.key.name().to_owned(),
-            setting: "ready",
+            setting,
             reason,
         };
         let failed = |error: io::Error| {
             let reason = format!("could not make what tells when it is ready: {error}");
             Error::not_started(around.key.name(), &self.shown(), reason, Some(error))
         };
-        let probe = match self.readiness() {
+        let probe = match kind {
             Kind::Tcp => Probe::Tcp(addresses()),
             Kind::Http(path) => Probe::Http {
                 addresses: addresses(),
@@ -196,11 +235,14 @@ impl ServiceCommand {
             }
             Kind::Log(pattern) => {
                 let pattern = template::expand_pattern(&pattern, around.port, runtime_dir);
+                let Some(log) = around.log else {
+                    return Err(unusable("the log cannot be asked again".to_owned()));
+                };
                 Probe::Log(LogLines {
                     pattern: Regex::new(&pattern).map_err(|error| unusable(error.to_string()))?,
-                    file: around.log.file.try_clone().map_err(failed)?,
-                    path: around.log.path.clone(),
-                    start: around.log.start,
+                    file: log.file.try_clone().map_err(failed)?,
+                    path: log.path.clone(),
+                    start: log.start,
                 })
             }
             Kind::Command { program, args } => {
@@ -324,7 +366,8 @@ struct Surroundings<'a> {
     addresses: Option<&'a Addresses>,
     dir: &'a Path,
     env: &'a BTreeMap<OsString, OsString>,
-    log: &'a ServiceLog,
+    /// Needed for a line in it.
+    log: Option<&'a ServiceLog>,
 }
 
 fn search_path(env: &BTreeMap<OsString, OsString>) -> Option<&OsStr> {

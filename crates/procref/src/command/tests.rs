@@ -178,7 +178,29 @@ mod checks {
             (truth().port(1).ready(Ready::http("health")), "ready"),
             (truth().port(1).ready(Ready::http("/a b")), "ready"),
             (truth().port(1).ready(Ready::http("/a\r\nX: y")), "ready"),
+            (
+                truth().port(1).ready(Ready::http("http://localhost/")),
+                "ready",
+            ),
             (truth().ready(Ready::unix("")), "ready"),
+            (truth().health(Ready::tcp()), "health"),
+            (truth().port(1).health(Ready::http("health")), "health"),
+            (truth().health(Ready::unix("")), "health"),
+            (truth().health(Ready::log("x")), "health"),
+            (truth().health(Ready::at_once()), "health"),
+            (
+                truth().health(Ready::callback(|_| async { true })),
+                "health",
+            ),
+            (truth().health_as_ready(), "health"),
+            (truth().ready(Ready::log("x")).health_as_ready(), "health"),
+            (
+                truth()
+                    .port(1)
+                    .health(Ready::tcp())
+                    .health_timeout(Duration::ZERO),
+                "health_timeout",
+            ),
             (truth().ready(Ready::log("(")), "ready"),
             (truth().ready(Ready::command("", [""; 0])), "ready"),
             (truth().ready(Ready::command("a", ["\0"])), "ready"),
@@ -204,6 +226,10 @@ mod checks {
             truth().ready(Ready::http("/{port}")),
             truth().socket_activation().ready(Ready::http("/a?b=%20")),
             truth().log("{dir}/x/{{port}}").log_limit(1),
+            truth().health(Ready::http("/{port}")),
+            truth().port(1).health_as_ready(),
+            truth().port(1).health(Ready::tcp()).ready(Ready::log("x")),
+            truth().health_timeout(Duration::ZERO),
             truth().ready(Ready::log(r"^\d{3} {dir}:{port}$")),
         ] {
             command.check("it").unwrap();

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
-use super::ATTEMPT;
 use super::watch::{Found, Watch};
 
 /// The addresses of this machine's loopback interface at which a port is asked, in this order.
@@ -35,7 +35,7 @@ impl Addresses {
         let refused = io::ErrorKind::ConnectionRefused.to_string();
         let mut found = refused.clone();
         for &address in &self.0 {
-            match look(address, &watch.at_most(ATTEMPT)) {
+            match look(address, &watch.one_attempt(Duration::ZERO)) {
                 // An answer says more than that there is none.
                 Found::NotYet(why) if found == refused => found = why,
                 Found::NotYet(_) => {}

@@ -50,7 +50,7 @@ impl Trial {
             Err(error) if is_lasting(&error) => return Found::Unusable(not_run(&error)),
             Err(error) => return Found::NotYet(not_run(&error)),
         };
-        let watch = watch.at_most(RUN);
+        let watch = watch.one_attempt(RUN);
         let limit = watch.left();
         match sys::wait(&mut child, &watch) {
             Ok(Ok(status)) if ExitStatus::success(&status) => Found::Ready,

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::ATTEMPT;
+
 /// What one look at the service found.
 #[derive(Debug)]
 pub(super) enum Found {
@@ -28,13 +30,34 @@ pub(super) enum Woken {
 
 /// Until when to wait, and what ends every wait at once.
 pub(super) struct Watch<'a> {
-    alarm: BorrowedFd<'a>,
+    /// `None`: nothing ends a wait but the time.
+    alarm: Option<BorrowedFd<'a>>,
     until: Instant,
+    /// How long one attempt may take.
+    attempt: Duration,
 }
 
 impl<'a> Watch<'a> {
     pub(super) fn new(alarm: BorrowedFd<'a>, until: Instant) -> Self {
-        Self { alarm, until }
+        Self {
+            alarm: Some(alarm),
+            until,
+            attempt: ATTEMPT,
+        }
+    }
+
+    /// Without an alarm, and with all of the time for one attempt.
+    pub(super) fn patient(until: Instant) -> Self {
+        Self {
+            alarm: None,
+            until,
+            attempt: Duration::MAX,
+        }
+    }
+
+    /// The part of the time that one attempt may take, if it takes `least` at the most otherwise.
+    pub(super) fn one_attempt(&self, least: Duration) -> Self {
+        self.at_most(self.attempt.max(least))
     }
 
     /// The same for a part of the time.
@@ -42,7 +65,7 @@ impl<'a> Watch<'a> {
         // An instant that the clock cannot tell is later than any other one.
         let until = Instant::now().checked_add(time);
         let until = until.map_or(self.until, |until| until.min(self.until));
-        Self::new(self.alarm, until)
+        Self { until, ..*self }
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -59,30 +82,32 @@ impl<'a> Watch<'a> {
 
     /// Waits for nothing but the end of the time.
     pub(super) fn rest(&self) -> Woken {
-        self.poll(&mut [PollFd::from_borrowed_fd(self.alarm, PollFlags::IN)])
+        self.poll(None)
     }
 
     /// Waits until the descriptor is ready for what `flags` say, or has failed.
     pub(super) fn wait_for(&self, fd: &OwnedFd, flags: PollFlags) -> Woken {
-        self.poll(&mut [
-            PollFd::from_borrowed_fd(self.alarm, PollFlags::IN),
-            PollFd::from_borrowed_fd(fd.as_fd(), flags),
-        ])
+        self.poll(Some(PollFd::from_borrowed_fd(fd.as_fd(), flags)))
     }
 
     /// The alarm is the first of the descriptors, and wins: what a dead service sent before it died
     /// does not make it ready.
-    fn poll(&self, fds: &mut [PollFd<'_>]) -> Woken {
+    fn poll(&self, fd: Option<PollFd<'_>>) -> Woken {
+        let alarm = self.alarm.iter();
+        let alarm = alarm.map(|alarm| PollFd::from_borrowed_fd(*alarm, PollFlags::IN));
+        let mut fds: Vec<PollFd<'_>> = alarm.chain(fd).collect();
         loop {
             let left = self.left();
             let timeout = Timespec {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: left.subsec_nanos().into(),
             };
-            match poll(fds, Some(&timeout)) {
+            match poll(&mut fds, Some(&timeout)) {
                 Ok(0) if self.is_over() => return Woken::Time,
                 Ok(0) | Err(Errno::INTR) => {}
-                Ok(_) if !fds[0].revents().is_empty() => return Woken::Alarm,
+                Ok(_) if self.alarm.is_some() && !fds[0].revents().is_empty() => {
+                    return Woken::Alarm;
+                }
                 Ok(_) => return Woken::Event,
                 // No memory, say. The caller looks again.
                 Err(error) => {

@@ -199,6 +199,14 @@ impl<W: World> Hold<W> {
             let ready = seat.world.within(deadline.left(), until_ready).await;
             ready.ok_or_else(|| seat.world.late(running, deadline.limit()))?;
         }
+        // An instance that its joiners would find unwell, they would stop under each other.
+        if let Some(command) = &self.config.command {
+            let port = candidate.info.port();
+            let sick = seat.world.ask_health(&seat.key, command, port).await?;
+            if let Some(sick) = sick {
+                return Err(seat.world.unwell(running, sick));
+            }
+        }
         self.vet("ready", candidate).await
     }
 }

@@ -1,7 +1,7 @@
 //! Which version or configuration of a service a client wants.
 
 use super::config::Config;
-use super::health::{Seen, is_healthy};
+use super::health::{Seen, answers, is_healthy};
 use super::seat::{Current, Seat};
 use super::world::World;
 use crate::error::{Error, Result};
@@ -105,7 +105,7 @@ pub(super) async fn is_usable<W: World>(
     current: &Current<W>,
     seen: Seen,
 ) -> Result<bool> {
-    if !is_healthy(seat, config, current, seen).await? {
+    if !is_healthy(seat, config, current, seen).await? || !answers(seat, config, current).await? {
         return Ok(false);
     }
     let Some(own) = config

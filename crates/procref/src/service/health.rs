@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::recursion::calling;
 use super::seat::{Current, Seat};
-use super::world::World;
+use super::world::{Sick, World};
 use crate::error::{Error, Result};
 
 /// When an instance's process was looked up: whoever was alive a moment ago need not be asked again.
@@ -78,6 +78,38 @@ pub(super) async fn is_healthy<W: World>(
                 pid = current.info.pid(),
                 limit = ?config.health_timeout(),
                 "the health check did not end: taken for unhealthy"
+            );
+            Ok(false)
+        }
+    }
+}
+
+/// Whether an instance of a command says that it is well, where its client wants to know. Asked by those who
+/// join it; who starts it has asked already.
+pub(super) async fn answers<W: World>(
+    seat: &Seat<W>,
+    config: &Config,
+    current: &Current<W>,
+) -> Result<bool> {
+    let Some(command) = &config.command else {
+        return Ok(true);
+    };
+    let (service, pid) = (seat.key.name(), current.info.pid());
+    let sick = seat
+        .world
+        .ask_health(&seat.key, command, current.info.port());
+    match sick.await? {
+        None => Ok(true),
+        Some(Sick {
+            probe,
+            answer,
+            limit,
+        }) => {
+            tracing::warn!(
+                service,
+                pid,
+                ?limit,
+                "the health check failed, and the service is started anew: {probe}: {answer}"
             );
             Ok(false)
         }

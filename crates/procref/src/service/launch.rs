@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::recursion;
 use super::seat::Deadline;
+use super::world::Sick;
 use crate::command::Stop;
 use crate::command::{self, Prepared, Reserved, ServiceCommand, ServiceLog};
 use crate::crash::{self, Point};
@@ -173,6 +174,12 @@ impl Running {
     pub(super) fn late(&self, limit: Duration) -> Error {
         let last = "it did not say so".to_owned();
         self.not_ready(limit, (self.probe.to_string(), last))
+    }
+
+    /// It was ready, and did not say in time that it is well.
+    pub(super) fn unwell(&self, sick: Sick) -> Error {
+        let waiting_for = format!("its health check, {}", sick.probe);
+        self.not_ready(sick.limit, (waiting_for, sick.answer))
     }
 
     fn not_ready(&self, limit: Duration, missing: (String, String)) -> Error {

@@ -116,6 +116,9 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
     /// What to say when a callback did not find it ready in time.
     fn late(&self, running: &Self::Running, limit: Duration) -> Error;
 
+    /// What to say when it was ready, and did not say that it is well.
+    fn unwell(&self, running: &Self::Running, sick: Sick) -> Error;
+
     /// Resolves when the service has ended before it was ready, with what to say about that.
     fn alarm(&self, running: &Arc<Self::Running>) -> impl Future<Output = Error> + Send;
 
@@ -125,6 +128,15 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
         running: Arc<Self::Running>,
         limit: Duration,
     ) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Asks an instance whether it is well, as the command's `health` says. What it was asked, and what came
+    /// of it, if it is not.
+    fn ask_health(
+        &self,
+        key: &ServiceKey,
+        command: &Arc<ServiceCommand>,
+        port: u16,
+    ) -> impl Future<Output = Result<Option<Sick>>> + Send;
 
     /// Makes room in the service's log, if it has grown past its limit.
     fn tend_log(
@@ -152,6 +164,15 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
         limit: Duration,
         future: F,
     ) -> impl Future<Output = Option<F::Output>> + Send;
+}
+
+/// What an instance was asked that is not well.
+pub(crate) struct Sick {
+    pub(crate) probe: String,
+    /// The last answer.
+    pub(crate) answer: String,
+    /// How long it had.
+    pub(crate) limit: Duration,
 }
 
 /// Any time that a system call takes.
@@ -276,12 +297,39 @@ impl World for Machine {
         running.late(limit)
     }
 
+    fn unwell(&self, running: &Running, sick: Sick) -> Error {
+        running.unwell(sick)
+    }
+
     async fn alarm(&self, running: &Arc<Running>) -> Error {
         running.alarm().await
     }
 
     async fn gone(&self, running: Arc<Running>, limit: Duration) -> Result<bool> {
         running.gone(limit).await
+    }
+
+    async fn ask_health(
+        &self,
+        key: &ServiceKey,
+        command: &Arc<ServiceCommand>,
+        port: u16,
+    ) -> Result<Option<Sick>> {
+        let Some((probe, limit)) = command.health_probe(key, port)? else {
+            return Ok(None);
+        };
+        let service = key.name().to_owned();
+        let purpose = "ask whether the service is well";
+        let asked = runtime::on_thread(purpose, move || {
+            let answer = probe.ask(limit, &service).err()?;
+            let probe = probe.to_string();
+            Some(Sick {
+                probe,
+                answer,
+                limit,
+            })
+        });
+        asked.await
     }
 
     async fn tend_log(&self, key: &ServiceKey, command: &ServiceCommand) {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::process;
-use crate::ready::Alarm;
+use crate::ready::{ATTEMPT, Alarm};
 
 /// What one look at the service found.
 #[derive(Debug)]
@@ -26,13 +26,34 @@ pub(in crate::ready) enum Woken {
 /// Until when to wait, and what ends every wait at once: the service's process, which is signalled when it
 /// has ended.
 pub(in crate::ready) struct Watch<'a> {
-    alarm: Alarm<'a>,
+    /// `None`: nothing ends a wait but the time.
+    alarm: Option<Alarm<'a>>,
     until: Instant,
+    /// How long one attempt may take.
+    attempt: Duration,
 }
 
 impl<'a> Watch<'a> {
     pub(in crate::ready) fn new(alarm: Alarm<'a>, until: Instant) -> Self {
-        Self { alarm, until }
+        Self {
+            alarm: Some(alarm),
+            until,
+            attempt: ATTEMPT,
+        }
+    }
+
+    /// Without an alarm, and with all of the time for one attempt.
+    pub(in crate::ready) fn patient(until: Instant) -> Self {
+        Self {
+            alarm: None,
+            until,
+            attempt: Duration::MAX,
+        }
+    }
+
+    /// The part of the time that one attempt may take, if it takes `least` at the most otherwise.
+    pub(in crate::ready) fn one_attempt(&self, least: Duration) -> Self {
+        self.at_most(self.attempt.max(least))
     }
 
     /// The same for a part of the time.
@@ -40,7 +61,7 @@ impl<'a> Watch<'a> {
         // An instant that the clock cannot tell is later than any other one.
         let until = Instant::now().checked_add(time);
         let until = until.map_or(self.until, |until| until.min(self.until));
-        Self::new(self.alarm, until)
+        Self { until, ..*self }
     }
 
     pub(in crate::ready) fn is_over(&self) -> bool {
@@ -57,7 +78,11 @@ impl<'a> Watch<'a> {
 
     /// Waits for nothing but the end of the time.
     pub(in crate::ready) fn rest(&self) -> Woken {
-        match process::wait_for(self.alarm, self.left()) {
+        let Some(alarm) = self.alarm else {
+            std::thread::sleep(self.left());
+            return Woken::Time;
+        };
+        match process::wait_for(alarm, self.left()) {
             Ok(true) => Woken::Alarm,
             Ok(false) => Woken::Time,
             Err(error) => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::super::launch::Launch;
 use super::super::seat::{Deadline, ObjectOf};
-use super::super::world::World;
+use super::super::world::{Sick, World};
 use super::machine::{Kept, Machine};
 use super::planted::{self, Bug};
 use super::points::Until;
@@ -307,6 +307,10 @@ impl World for Sim {
         Error::from("it is late")
     }
 
+    fn unwell(&self, _: &Launched, sick: Sick) -> Error {
+        Error::from(sick.answer)
+    }
+
     async fn alarm(&self, running: &Arc<Launched>) -> Error {
         let until = Until::Alarm(running.supervisor);
         self.process
@@ -324,6 +328,16 @@ impl World for Sim {
             .wait("wait until all are gone", until, |_| ())
             .await;
         Ok(true)
+    }
+
+    async fn ask_health(
+        &self,
+        _: &ServiceKey,
+        _: &Arc<ServiceCommand>,
+        _: u16,
+    ) -> Result<Option<Sick>> {
+        // Health is asked by callbacks here.
+        Ok(None)
     }
 
     async fn tend_log(&self, _: &ServiceKey, _: &ServiceCommand) {}

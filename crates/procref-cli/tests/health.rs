@@ -1,0 +1,308 @@
+//! `health`: asked at every join, and what does not answer is started anew. What a client is told of a service
+//! that is not ready, not well, or dead.
+
+#![cfg(target_os = "linux")]
+
+mod project;
+mod stage;
+
+use std::fs;
+
+use procref_testkit::deadline;
+use procref_testkit::observe::Identity;
+use project::Corner;
+use rustix::process::Signal;
+use stage::{Running, Stage};
+
+/// A web server that answers `/health` as long as the file of this name is there, which `setup` may make.
+fn web(stage: &Stage, setup: &str) -> Vec<String> {
+    let dir = stage.path("web");
+    fs::create_dir_all(&dir).expect("a directory");
+    let dir = dir.display();
+    let start = format!(
+        "sh -c '{setup}; exec python3 -m http.server --bind 127.0.0.1 --directory {dir} {{port}}'"
+    );
+    let start = start.replace("HEALTH", &format!("{dir}/health"));
+    ["--start", &start].map(str::to_owned).to_vec()
+}
+
+/// Starts a holder, and returns the service's process.
+fn hold(stage: &Stage, options: &[String]) -> (Running, Identity) {
+    let mut command = stage.procref("web");
+    command.args(["run", "web"]).args(options);
+    command.args(["--", "sh", "-c", "echo $PROCREF_PID; read x"]);
+    let running = Running::new(&mut command);
+    let pid = running.line().parse().expect("a pid");
+    (running, Identity::of(pid).expect("it lives"))
+}
+
+fn join(stage: &Stage, options: &[String], more: &[&str]) -> stage::Done {
+    let mut words = vec!["run", "web"];
+    words.extend(options.iter().map(String::as_str));
+    words.extend(more);
+    words.extend(["--", "sh", "-c", "echo $PROCREF_PID"]);
+    stage.done("web", &words)
+}
+
+#[test]
+fn health_is_asked_at_every_join_and_an_unwell_service_is_started_anew() {
+    let stage = Stage::new();
+    let options = web(&stage, ": > HEALTH");
+    let (holder, first) = hold(&stage, &options);
+    let asked = ["--health", "http:/health", "--health-timeout", "10s"];
+    let pid = |done: &stage::Done| done.out.trim().parse::<u32>().expect("a pid");
+    let well = join(&stage, &options, &asked);
+    assert_eq!((well.code, pid(&well)), (Some(0), first.pid), "{well:?}");
+    fs::remove_file(stage.path("web/health")).expect("remove");
+    let unasked = join(&stage, &options, &[]);
+    assert_eq!(pid(&unasked), first.pid, "{unasked:?}");
+    let asked = ["--health", "http:/health", "--health-timeout", "300ms"];
+    let unwell = join(&stage, &options, &asked);
+    assert_eq!(unwell.code, Some(0), "{unwell:?}");
+    assert_ne!(pid(&unwell), first.pid, "although it is held");
+    for said in ["HTTP GET /health", "HTTP 404", "started anew"] {
+        assert!(unwell.err.contains(said), "{said}: {}", unwell.err);
+    }
+    first.wait_gone();
+    drop(holder);
+}
+
+#[test]
+fn health_that_a_new_service_never_has_fails_its_start() {
+    let stage = Stage::new();
+    let options = web(&stage, ":");
+    let asked = ["--health", "http:/health", "--health-timeout", "300ms"];
+    let done = join(&stage, &options, &asked);
+    assert_eq!(done.code, Some(125), "{done:?}");
+    for said in ["its health check, HTTP GET /health", "HTTP 404", "300ms"] {
+        assert!(done.err.contains(said), "{said}: {}", done.err);
+    }
+    stage.all_is_gone();
+}
+
+#[test]
+fn health_finds_a_suspended_service_and_a_failing_command() {
+    let stage = Stage::new();
+    let options = web(&stage, ": > HEALTH");
+    let (holder, first) = hold(&stage, &options);
+    first.signal(Signal::STOP);
+    // The kernel accepts for it. Only an answer tells.
+    let tcp = join(&stage, &options, &["--health", "tcp"]);
+    assert_eq!(tcp.out.trim(), first.pid.to_string(), "{tcp:?}");
+    let asked = [
+        "--health",
+        "http:/",
+        "--health-timeout",
+        "300ms",
+        "--grace",
+        "1s",
+    ];
+    let http = join(&stage, &options, &asked);
+    assert_eq!(http.code, Some(0), "{http:?}");
+    assert!(http.err.contains("does not answer"), "{http:?}");
+    first.wait_gone();
+    drop(holder);
+
+    let (holder, second) = hold(&stage, &options);
+    let check = format!("cmd:test -e {}", stage.path("web/health").display());
+    let asked = ["--health", &check, "--health-timeout", "300ms"];
+    assert_eq!(
+        join(&stage, &options, &asked).out.trim(),
+        second.pid.to_string()
+    );
+    fs::remove_file(stage.path("web/health")).expect("remove");
+    let command = join(&stage, &options, &asked);
+    assert_eq!(command.code, Some(0), "{command:?}");
+    assert!(command.err.contains("exited with status 1"), "{command:?}");
+    second.wait_gone();
+    drop(holder);
+}
+
+#[test]
+fn health_as_ready_asks_what_tells_that_it_is_ready() {
+    let corner = Corner::new();
+    let health = corner.path("health").display().to_string();
+    let project = corner.project(
+        "project",
+        &format!(
+            "[services.s]\nstart = [\"sh\", \"-c\", \"touch {health}; exec sleep 1000\"]\n\
+             ready = \"cmd:test -e {health}\"\nhealth = \"ready\"\nhealth-timeout = \"300ms\"\nlinger = \"1m\"\n"
+        ),
+    );
+    let run = || {
+        let mut command = corner.procref(&project.dir);
+        let done = stage::finish(command.args(["run", "s", "--", "sh", "-c", "echo $PROCREF_PID"]));
+        assert_eq!(done.code, Some(0), "{done:?}");
+        (done.out, done.err)
+    };
+    let (first, _) = run();
+    assert_eq!(run().0, first);
+    fs::remove_file(&health).expect("remove");
+    let (second, said) = run();
+    assert_ne!(second, first);
+    assert!(said.contains("`test -e"), "{said}");
+    let mut stop = corner.procref(&project.dir);
+    assert_eq!(stage::finish(stop.args(["stop", "s"])).code, Some(0));
+}
+
+#[test]
+fn health_needs_something_that_starts_the_service() {
+    let stage = Stage::new();
+    let done = stage.done("web", &["run", "web", "--health", "tcp", "--", "true"]);
+    assert_eq!(done.code, Some(125), "{done:?}");
+    assert!(
+        done.err.contains("`--health` needs `--start`"),
+        "{}",
+        done.err
+    );
+    let start = ["run", "web", "--start", "sleep 100", "--ready", "started"];
+    let done = stage.done(
+        "web",
+        &[&start[..], &["--health", "ready", "--", "true"]].concat(),
+    );
+    assert_eq!(done.code, Some(125), "{done:?}");
+    assert!(done.err.contains("cannot be asked again"), "{}", done.err);
+}
+
+#[test]
+fn service_without_readiness_starts_with_a_warning_unless_that_is_right() {
+    let stage = Stage::new();
+    let start = ["run", "s", "--start", "sleep 1000"];
+    let done = stage.done("s", &[&start[..], &["--", "true"]].concat());
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(
+        done.err.matches("neither a port nor `ready`").count(),
+        1,
+        "{done:?}"
+    );
+    stage.all_is_gone();
+    let started = [&start[..], &["--ready", "started", "--", "true"]].concat();
+    let done = stage.done("s", &started);
+    assert_eq!((done.code, done.err.as_str()), (Some(0), ""));
+    stage.all_is_gone();
+    // Also with something before its program.
+    let corner = Corner::new();
+    let config = "[services.s]\nstart = 'sleep 1000'\ndata = 'd'\n";
+    let project = corner.project("project", config);
+    let mut command = corner.procref(&project.dir);
+    let done = stage::finish(command.args(["run", "s", "--", "true"]));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(
+        done.err.matches("neither a port nor `ready`").count(),
+        1,
+        "{done:?}"
+    );
+}
+
+#[test]
+fn service_that_dies_in_its_first_moments_is_a_failed_start() {
+    let stage = Stage::new();
+    for start in [
+        "sh -c \"echo wrong argument; exit 3\"",
+        "sh -c \"echo wrong argument; sleep 0.05; exit 3\"",
+    ] {
+        for ready in [&[][..], &["--ready", "started"]] {
+            let words = [
+                &["run", "s", "--start", start],
+                ready,
+                &["--", "touch", "ran"],
+            ]
+            .concat();
+            let done = stage.done("s", &words);
+            assert_eq!(done.code, Some(125), "{done:?}");
+            for said in ["exited with status 3", "wrong argument"] {
+                assert!(done.err.contains(said), "{said}: {}", done.err);
+            }
+            assert!(!stage.path("here/ran").exists());
+        }
+    }
+    // Also with something before its program.
+    let corner = Corner::new();
+    let config =
+        "[services.s]\nstart = ['sh', '-c', 'sleep 0.05; exit 3']\ndata = 'd'\nready = 'started'\n";
+    let project = corner.project("project", config);
+    let mut command = corner.procref(&project.dir);
+    let done = stage::finish(command.args(["run", "s", "--", "true"]));
+    assert_eq!(done.code, Some(125), "{done:?}");
+    assert!(done.err.contains("exited with status 3"), "{done:?}");
+}
+
+#[test]
+fn run_does_not_become_its_client_if_a_dependency_has_died() {
+    let corner = Corner::new();
+    let pid = corner.path("pid").display().to_string();
+    // It kills what it depends on, and is ready when that is gone.
+    let ready = format!("P=$(cat {pid}); kill -9 $P; while kill -0 $P; do sleep 0.01; done; true");
+    let project = corner.project(
+        "project",
+        &format!(
+            "[services.dependency]\n\
+             start = ['sh', '-c', 'echo $$ > {pid}; echo last words; exec sleep 1000']\n\
+             ready = 'started'\n\
+             [services.s]\n\
+             start = 'sleep 1000'\n\
+             ready = 'cmd:sh -c \"{ready}\"'\n\
+             depends-on = ['dependency']\n"
+        ),
+    );
+    let mut command = corner.procref(&project.dir);
+    let done = stage::finish(command.args(["run", "s", "--", "touch", "ran"]));
+    assert_eq!(done.code, Some(125), "{done:?}");
+    for said in ["`dependency` has ended", "last words"] {
+        assert!(done.err.contains(said), "{said}: {}", done.err);
+    }
+    assert!(!project.dir.join("ran").exists());
+    // What depended on the dead service was its last holder, and was stopped: `gc` is for what is left then.
+    deadline::until_true("gc finds nothing any more", || {
+        let mut gc = corner.procref(&project.dir);
+        assert_eq!(stage::finish(gc.args(["gc"])).code, Some(0));
+        corner.leftovers().is_empty()
+    });
+}
+
+#[test]
+fn daemon_that_leaves_is_a_failed_start_that_names_the_option() {
+    let stage = Stage::new();
+    let server = "python3 -m http.server --bind 127.0.0.1 {port}";
+    // A program of this name that leaves a daemon, at once and when it answers.
+    let path = stage.path("redis-server");
+    let program = path.display();
+    for wait in [
+        ":",
+        "while ! curl -s -o /dev/null http://127.0.0.1:$1/; do sleep 0.01; done",
+    ] {
+        let script = format!("#!/bin/sh\n{} & {wait}\n", server.replace("{port}", "$1"));
+        fs::write(&path, script).expect("write");
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .expect("mode");
+        let start = format!("{program} {{port}}");
+        let log = "while ! grep -q left LOG; do sleep 0.02; done; cat LOG";
+        let log = log.replace("LOG", &stage.path("log").display().to_string());
+        let done = stage.done(
+            "d",
+            &[
+                "run",
+                "d",
+                "--log",
+                stage::text(&stage.path("log")).as_str(),
+                "--start",
+                &start,
+                "--",
+                "sh",
+                "-c",
+                &log,
+            ],
+        );
+        // Ready before it exits, the client reads why in the log.
+        let said = match done.code {
+            Some(0) => &done.out,
+            _ => &done.err,
+        };
+        assert!(
+            said.contains("foreground") && said.contains("--daemonize no"),
+            "{done:?}"
+        );
+        stage.all_is_gone();
+        let _ = fs::remove_file(stage.path("log"));
+    }
+}
