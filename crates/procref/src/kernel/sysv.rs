@@ -34,8 +34,6 @@ impl Kernel for SystemV {
 
     async fn open(&self, key: &ServiceKey, missing: Missing) -> Result<Option<Self::Object>> {
         loop {
-            // The set with this key in another IPC namespace is not this service's.
-            process::check_view(key.namespace.view())?;
             let Some(array) = SysvArray::open(key, missing)? else {
                 return Ok(None);
             };
@@ -102,7 +100,11 @@ async fn verified(array: SysvArray, key: &ServiceKey) -> Step<Set<SysvArray>> {
     let set = Set::new(array, key);
     set.learn(&values);
     match set.owner_of(&values) {
-        Owner::This | Owner::Nobody => Ok(set),
+        Owner::This => Ok(set),
+        Owner::Nobody => {
+            process::check_view(key.namespace.view())?;
+            Ok(set)
+        }
         Owner::Another => Err(foreign(
             "another service's name, or another runtime directory, gives the same 32-bit key, or \
              another program uses it; rename the service"
@@ -129,6 +131,7 @@ impl Set<SysvArray> {
 /// An open set.
 pub(crate) struct SysvArray {
     id: sys::SetId,
+    key: i32,
     service: Arc<str>,
 }
 
@@ -142,6 +145,9 @@ impl SysvArray {
             Err(_) if missing == Missing::Ignore => return Ok(None),
             Err(_) => {}
         }
+        // Another IPC namespace has no set of this service. One that is made there would be taken for one that
+        // somebody has removed, and the instance that the record names for a leftover.
+        process::check_view(key.namespace.view())?;
         // Found out later, it would leave a set that nobody can operate on.
         sys::check_length(MAX_OPS)
             .and_then(|()| sys::get(key.short(), slot::COUNT, true))
@@ -152,6 +158,7 @@ impl SysvArray {
     fn new(id: sys::SetId, key: &ServiceKey) -> Self {
         Self {
             id,
+            key: key.short(),
             service: key.name().into(),
         }
     }
@@ -166,6 +173,17 @@ impl SysvArray {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 done => return done.map_err(|error| self.fault(operation, error)),
             }
+        }
+    }
+
+    /// Whether the id still names this set. A thread that has moved to another IPC namespace finds another set
+    /// there, or none: ids begin anew in each, so that is likely.
+    ///
+    /// `semget` would tell as well, but it takes a lock that all processes of the namespace share.
+    fn check_own(&self, operation: &'static str) -> Step<()> {
+        match self.call(operation, sys::key)? == self.key {
+            true => Ok(()),
+            false => Err(Fault::Removed),
         }
     }
 
@@ -211,6 +229,7 @@ impl SysvArray {
 
 impl Array for SysvArray {
     async fn operate(&self, operation: &'static str, ops: &[Op], wait: Wait) -> Step<bool> {
+        self.check_own(operation)?;
         loop {
             match sys::operate(self.id, ops, wait) {
                 Ok(()) => return Ok(true),
@@ -246,7 +265,9 @@ impl Array for SysvArray {
     }
 
     async fn remove(&self) -> Step<()> {
-        self.call("remove the set", sys::remove)
+        let operation = "remove the set";
+        self.check_own(operation)?;
+        self.call(operation, sys::remove)
     }
 
     async fn last_pid(&self, slot: u16) -> Step<Option<u32>> {

@@ -301,6 +301,8 @@ impl<W: World> Hold<W> {
         instance: Instance,
         generation: u16,
     ) -> Step<Option<Error>> {
+        // To a process with another clock the instance looks dead: it would be cleared, and left running.
+        self.world().check_view(&self.turn.seat().key)?;
         let info = self.describe(&instance).await;
         let manner = self.stop_of(&instance).await;
         let Some(target) = self.target(&instance).await? else {

@@ -69,6 +69,11 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
     /// Whether this process belongs to the start that a snapshot shows, and would wait for itself.
     fn is_own_start(&self, key: &ServiceKey, snapshot: &Snapshot) -> bool;
 
+    /// Whether this process still sees the pids, the clock and the kernel objects that the service is of.
+    fn check_view(&self, _key: &ServiceKey) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether a record could be written.
     fn check_record(&self, key: &ServiceKey) -> impl Future<Output = Result<()>> + Send;
 
@@ -240,6 +245,10 @@ impl World for Machine {
 
     fn is_own_start(&self, key: &ServiceKey, snapshot: &Snapshot) -> bool {
         recursion::is_own_start(key, snapshot)
+    }
+
+    fn check_view(&self, key: &ServiceKey) -> Result<()> {
+        process::check_view(key.namespace.view())
     }
 
     async fn check_record(&self, key: &ServiceKey) -> Result<()> {

@@ -266,6 +266,14 @@ pub(super) fn owner(id: SetId) -> io::Result<Owner> {
     })
 }
 
+/// The key that the set was made with.
+pub(super) fn key(id: SetId) -> io::Result<i32> {
+    let stat = stat(id)?;
+    // SAFETY: the key is the first field of `ipc_perm`, which is the first one of `semid_ds`, in the kernel and in
+    // every libc. Its name differs between them.
+    Ok(unsafe { (&raw const stat).cast::<libc::key_t>().read() })
+}
+
 /// When an array was performed last, or an undo: seconds since the Unix epoch, 0 for never.
 pub(super) fn changed_at(id: SetId) -> io::Result<u64> {
     // What the kernel writes is never before the epoch.

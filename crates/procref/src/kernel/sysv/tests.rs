@@ -230,6 +230,7 @@ fn a_larger_set_under_a_remembered_id_is_not_read_into_too_little_room() {
     let set = Set::new(
         SysvArray {
             id,
+            key: scratch.key.short(),
             service: "recycled".into(),
         },
         &scratch.key,
@@ -394,6 +395,96 @@ fn the_machines_limits_are_errors_that_name_the_limit() {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+/// Ids of sets begin anew in each IPC namespace, so a remembered one names another set there. This very test runs
+/// again in a new namespace, from where one of its threads moves to another one.
+#[test]
+fn g1_remembered_set_is_left_alone_in_another_ipc_namespace() {
+    const INSIDE: &str = "PROCREF_TEST_TWO_NAMESPACES";
+    if std::env::var_os(INSIDE).is_some() {
+        return inside_one_of_two_namespaces();
+    }
+    let root = rustix::process::geteuid().is_root();
+    let output = Command::new("unshare")
+        .args(if root { &[][..] } else { &["--map-root-user"] })
+        .args(["--ipc", "--fork"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture"])
+        .arg("kernel::sysv::tests::g1_remembered_set_is_left_alone_in_another_ipc_namespace")
+        .env(INSIDE, "1")
+        .output()
+        .expect("unshare(1) of util-linux is installed");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && printed.contains("1 passed"),
+        "needs root or user namespaces\n{printed}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn inside_one_of_two_namespaces() {
+    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+    use std::io::{BufRead as _, BufReader};
+
+    let scratch = Scratch::new("here");
+    let set = scratch.open();
+    assert!(run(set.try_enter()).unwrap());
+    run(set.claim()).unwrap();
+    run(set.unlock()).unwrap();
+
+    let mut other = Command::new("unshare")
+        .args(["--ipc", "sh", "-c", "echo there; read line"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(other.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let elsewhere = std::fs::File::open(format!("/proc/{}/ns/ipc", other.id())).unwrap();
+    thread::scope(|scope| {
+        let moved = scope.spawn(|| {
+            use std::os::fd::AsFd as _;
+
+            let kind = LinkNameSpaceType::InterProcessCommunication;
+            move_into_link_name_space(elsewhere.as_fd(), Some(kind)).unwrap();
+            let error = scratch.try_open(Missing::Create).err().expect("refused");
+            assert!(matches!(error, Error::Namespaces { .. }), "{error}");
+            // Somebody else's, which two clients hold: it has the same id.
+            let victim = Scratch::new("there");
+            let theirs = victim.open();
+            let id = |set: &Set<SysvArray>| format!("{:?}", set.array().id);
+            assert_eq!(id(&theirs), id(&set));
+            assert!(run(theirs.try_enter()).unwrap());
+            run(theirs.claim()).unwrap();
+            run(theirs.unlock()).unwrap();
+            run(theirs.array().operate("count", &[JOINED], Wait::No)).unwrap();
+            let before = sys::values(theirs.array().id).unwrap();
+            let gone = |done: Step<bool>| assert!(matches!(done, Err(Fault::Removed)), "{done:?}");
+            gone(run(set.join(Supervised::No)));
+            gone(run(set.try_enter()));
+            gone(run(set.try_lock()));
+            gone(run(set.leave()));
+            gone(run(set.leave_last()));
+            gone(run(set.pin()).map(|()| true));
+            gone(run(set.remove()).map(|()| true));
+            assert_eq!(sys::values(theirs.array().id).unwrap(), before);
+        });
+        moved.join().unwrap();
+    });
+    assert_eq!(run(set.snapshot()).unwrap().clients, 1);
+    drop(other.stdin.take());
+    other.wait().unwrap();
+}
+
+/// One more reference.
+const JOINED: Op = Op {
+    slot: slot::REFS,
+    delta: 1,
+    undo: true,
+    at_once: false,
+};
 
 fn inside_small_limits() {
     let set_limits = |per_set: u32, all: u32, ops: u32, sets: u32| {
