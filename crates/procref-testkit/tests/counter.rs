@@ -295,6 +295,25 @@ fn a_dropped_counter_gives_back_what_was_taken_through_it() {
     scene.assert_clean();
 }
 
+#[test]
+fn g8_dropped_counter_returns_while_another_counter_has_the_lock() {
+    let scene = scene!();
+    scene.actor().build(&scene.service("held up"));
+    let counter = || PlatformRefCounter::in_dir("held up", scene.runtime_dir()).expect("open");
+    let (one, two) = (counter(), counter());
+    for count in 1..=2 {
+        assert_eq!(one.acquire().expect("acquire"), count);
+    }
+    assert!(two.try_lock().expect("lock"));
+    let begun = std::time::Instant::now();
+    drop(one);
+    let time = begun.elapsed();
+    assert!(time < std::time::Duration::from_secs(25), "{time:?}");
+    assert_eq!(two.count().expect("count"), 0, "both were given back");
+    two.unlock().expect("unlock");
+    scene.assert_clean();
+}
+
 /// A user's own: the trait asks for nothing that only procref has.
 #[derive(Default)]
 struct InMemory {

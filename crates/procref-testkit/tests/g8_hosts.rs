@@ -191,3 +191,44 @@ fn g3_supervisor_killed_at_birth_is_reported_with_its_signal() {
     }
     run.assert_nothing_left();
 }
+
+#[test]
+fn g4_readiness_command_works_whatever_the_host_does_with_its_children() {
+    for mode in [
+        "ignoring-children",
+        "not-waiting-for-children",
+        "reaping-in-a-handler",
+        "reaping-in-a-thread",
+    ] {
+        let scene = scene!();
+        let run = Run::new(&scene, HOST, mode);
+        run.assert_started();
+        let never = run.line("never failed");
+        assert!(never.contains("it exited with status 7"), "{mode}: {never}");
+    }
+}
+
+#[test]
+fn g8_subscriber_that_panics_is_one_panic_and_leaves_nothing() {
+    let scene = scene!();
+    let run = Run::new(&scene, HOST, "panicking-subscriber");
+    for kind in ["command", "callback"] {
+        // A command is left to its supervisor, and nothing need be logged then.
+        let release = run.line(&format!("{kind} release "));
+        assert!(
+            release.ends_with("panicked=true panics=1")
+                || release.ends_with("panicked=false panics=0"),
+            "{release}"
+        );
+        let dropped = run.line(&format!("{kind} drop "));
+        assert!(dropped.contains("panicked=false"), "{dropped}");
+        let unwound = run.line(&format!("{kind} unwind "));
+        // The host's own, and at most one of the subscriber.
+        assert!(unwound.contains("panicked=true"), "{unwound}");
+        assert!(!unwound.ends_with("panics=3"), "{unwound}");
+        let start = run.line(&format!("{kind} start "));
+        assert!(start.ends_with("panicked=true panics=1"), "{start}");
+        run.line(&format!("{kind} stopped true"));
+    }
+    run.assert_started();
+}

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::kernel::{Fault, Kernel, Missing, Native, Object, Step};
+use crate::kernel::{self, Fault, Kernel, Missing, Native, Object, Step};
 use crate::name::{Name, ServiceKey};
 use crate::namespace;
 use crate::process::fork_epoch;
@@ -104,7 +106,8 @@ pub trait RefCounter: Send + Sync {
 /// Where such a service is in use, its callbacks are the better way to let go.
 ///
 /// References and lock belong to the process and end with it, however it ends. Dropping the counter
-/// gives back what was taken through it.
+/// gives back what was taken through it. If it holds the last reference and the lock is taken through another counter, or
+/// by another process, dropping waits for 10 s, and then leaves the rest to the holder of the lock.
 ///
 /// - [`acquire`](RefCounter::acquire) waits while somebody else has the lock; with the lock taken
 ///   through this counter it does not.
@@ -133,6 +136,12 @@ pub struct PlatformRefCounter {
     /// The process whose references these are; a forked child has none of them.
     epoch: u64,
 }
+
+/// How long dropping a counter waits for the lock.
+const DROP_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often the lock is tried where waiting for it cannot be limited.
+const TRY_AGAIN: Duration = Duration::from_millis(5);
 
 /// What was taken through one counter.
 #[derive(Default)]
@@ -220,15 +229,24 @@ impl PlatformRefCounter {
                 match step(&object).await {
                     Ok(output) => return Ok(output),
                     Err(Fault::Removed) => *held = Held::default(),
-                    Err(Fault::Refused(error)) => return Err(error),
+                    Err(Fault::Refused(error)) => {
+                        if held.references == 0 && !held.lock {
+                            kernel::remove_blank(&*object).await;
+                        }
+                        return Err(error);
+                    }
                 }
             }
         })
     }
 
     /// Attempts a step until it has happened, and does not keep other threads from using the counter
-    /// while it waits for somebody's lock.
-    fn until_done<T>(&self, mut attempt: impl FnMut(&mut Held) -> Result<Attempt<T>>) -> Result<T> {
+    /// while it waits for somebody's lock. Waits until `deadline`, or indefinitely.
+    fn until_done<T>(
+        &self,
+        deadline: Option<Instant>,
+        mut attempt: impl FnMut(&mut Held) -> Result<Attempt<T>>,
+    ) -> Result<T> {
         loop {
             let mut held = self.held()?;
             match attempt(&mut held)? {
@@ -238,58 +256,42 @@ impl PlatformRefCounter {
                     let object = held.object.clone();
                     drop(held);
                     if let Some(object) = object {
-                        match pollster::block_on(object.wait_unlocked()) {
-                            Ok(()) | Err(Fault::Removed) => {}
-                            Err(Fault::Refused(error)) => return Err(error),
-                        }
+                        self.wait_unlocked(&object, deadline)?;
                     }
                 }
             }
         }
     }
 
-    /// The last reference was given back along with taking the lock, or under it.
-    fn clean_up(&self, held: &mut Held) -> Result<()> {
-        *held = Held::default();
-        service::stop_locked(&self.key)
-    }
-}
-
-impl RefCounter for PlatformRefCounter {
-    fn acquire(&self) -> Result<u32> {
-        self.until_done(|held| {
-            let locked = held.lock;
-            let attempt = self.on_object(held, async |object| {
-                let snapshot = object.snapshot().await?;
-                if snapshot.locked && !locked {
-                    return Ok(Attempt::Locked);
-                }
-                if !snapshot.claimed {
-                    // Only the lock's holder writes whose object it is.
-                    if !locked && !object.try_lock().await? {
-                        return Ok(Attempt::Locked);
-                    }
-                    object.claim().await?;
-                    if !locked {
-                        object.unlock().await?;
-                    }
-                    return Ok(Attempt::Again);
-                }
-                let to = snapshot.clients + 1;
-                Ok(match object.recount(snapshot.clients, to, !locked).await? {
-                    true => Attempt::Done(to),
-                    false => Attempt::Again,
-                })
-            })?;
-            if let Attempt::Done(_) = attempt {
-                held.references += 1;
+    fn wait_unlocked(&self, object: &NativeObject, deadline: Option<Instant>) -> Result<()> {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let waited = match left {
+            None => pollster::block_on(object.wait_unlocked()),
+            Some(Duration::ZERO) => {
+                return Err(Error::Timeout {
+                    service: self.key.name().to_owned(),
+                    operation: "waiting for the lock, to give back the last reference",
+                    limit: DROP_LIMIT,
+                    holder: pollster::block_on(object.lock_holder()).ok().flatten(),
+                });
             }
-            Ok(attempt)
-        })
+            Some(left) => match object.wait_unlocked_within(left) {
+                Some(waited) => waited.map(drop),
+                None => {
+                    thread::sleep(left.min(TRY_AGAIN));
+                    Ok(())
+                }
+            },
+        };
+        match waited {
+            Ok(()) | Err(Fault::Removed) => Ok(()),
+            Err(Fault::Refused(error)) => Err(error),
+        }
     }
 
-    fn release(&self) -> Result<u32> {
-        self.until_done(|held| {
+    /// Releases a reference, and waits until `deadline` at most if it is the last one and the lock is taken.
+    fn release_before(&self, deadline: Option<Instant>) -> Result<u32> {
+        self.until_done(deadline, |held| {
             if held.references == 0 {
                 return Err(self.not_held("release", "a reference"));
             }
@@ -327,6 +329,74 @@ impl RefCounter for PlatformRefCounter {
                 Left::Lock | Left::Nothing => 0,
             }))
         })
+    }
+
+    /// Gives all references back at once, and leaves what they kept to the process that has the lock.
+    ///
+    /// That process cleans up when it releases the lock: it finds that no reference is left.
+    fn forsake(&self) -> Result<()> {
+        self.until_done(None, |held| {
+            let references = held.references;
+            if references == 0 {
+                return Ok(Attempt::Done(()));
+            }
+            let attempt = self.on_object(held, async |object| {
+                let clients = object.snapshot().await?.clients;
+                let to = clients.saturating_sub(references);
+                Ok(match object.recount(clients, to, false).await? {
+                    true => Attempt::Done(()),
+                    false => Attempt::Again,
+                })
+            })?;
+            if let Attempt::Done(()) = attempt {
+                held.references = 0;
+            }
+            Ok(attempt)
+        })
+    }
+
+    /// The last reference was given back along with taking the lock, or under it.
+    fn clean_up(&self, held: &mut Held) -> Result<()> {
+        *held = Held::default();
+        service::stop_locked(&self.key)
+    }
+}
+
+impl RefCounter for PlatformRefCounter {
+    fn acquire(&self) -> Result<u32> {
+        self.until_done(None, |held| {
+            let locked = held.lock;
+            let attempt = self.on_object(held, async |object| {
+                let snapshot = object.snapshot().await?;
+                if snapshot.locked && !locked {
+                    return Ok(Attempt::Locked);
+                }
+                if !snapshot.claimed {
+                    // Only the lock's holder writes whose object it is.
+                    if !locked && !object.try_lock().await? {
+                        return Ok(Attempt::Locked);
+                    }
+                    object.claim().await?;
+                    if !locked {
+                        object.unlock().await?;
+                    }
+                    return Ok(Attempt::Again);
+                }
+                let to = snapshot.clients + 1;
+                Ok(match object.recount(snapshot.clients, to, !locked).await? {
+                    true => Attempt::Done(to),
+                    false => Attempt::Again,
+                })
+            })?;
+            if let Attempt::Done(_) = attempt {
+                held.references += 1;
+            }
+            Ok(attempt)
+        })
+    }
+
+    fn release(&self) -> Result<u32> {
+        self.release_before(None)
     }
 
     fn count(&self) -> Result<u32> {
@@ -414,7 +484,12 @@ impl Drop for PlatformRefCounter {
             return;
         };
         let (references, locked) = held;
-        let released = (0..references).try_for_each(|_| self.release().map(drop));
+        let deadline = Instant::now().checked_add(DROP_LIMIT);
+        let released = (0..references).try_for_each(|_| self.release_before(deadline).map(drop));
+        let released = match released {
+            Err(error @ Error::Timeout { .. }) => self.forsake().and(Err(error)),
+            released => released,
+        };
         let unlocked = if locked { self.unlock() } else { Ok(()) };
         if let Err(error) = released.and(unlocked) {
             tracing::error!(counter = self.key.name(), %error, "could not give back a count cleanly");

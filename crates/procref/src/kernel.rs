@@ -238,6 +238,34 @@ pub(crate) struct Inspection {
 /// The highest generation that every backend can hold.
 pub(crate) const MAX_GENERATION: u16 = 0x7fff;
 
+/// Removes an object that no process has claimed or uses.
+///
+/// The client that has created it calls this when the kernel refuses the first step on it, for want of memory, say: no
+/// process would ever use the object again, and it does not say whose it is. This takes the lock first. With the lock held
+/// no process can enter or join, so none loses a reference; a process that opened the object finds it removed and opens
+/// another one. If the kernel refuses the lock as well, the object stays for the next client of the name.
+pub(crate) async fn remove_blank<O: Object>(object: &O) {
+    let is_blank = |snapshot: &Snapshot| {
+        !snapshot.claimed
+            && snapshot.clients == 0
+            && snapshot.instance.is_none()
+            && !snapshot.pinned
+            && !snapshot.supervised
+    };
+    match object.snapshot().await {
+        Ok(snapshot) if is_blank(&snapshot) && !snapshot.locked => {}
+        _ => return,
+    }
+    if !matches!(object.try_lock().await, Ok(true)) {
+        return;
+    }
+    // Its own error is what the caller reports.
+    let _ = match object.snapshot().await {
+        Ok(snapshot) if is_blank(&snapshot) => object.remove().await,
+        _ => object.unlock().await,
+    };
+}
+
 /// The longest linger that every backend can hold: 30 bits, twelve days.
 pub(crate) const MAX_LINGER_MS: u32 = (1 << 30) - 1;
 

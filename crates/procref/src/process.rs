@@ -89,7 +89,7 @@ pub(crate) use sys::{
     open_identity, security, terminate as end, wait_for, wide,
 };
 #[cfg(unix)]
-pub(crate) use sys::{BareProcess, SUPERVISOR_TITLE, has_executed};
+pub(crate) use sys::{BareProcess, SUPERVISOR_TITLE, forked, has_executed};
 pub(crate) use sys::{Signal, fork_epoch, view};
 #[cfg(feature = "crash-points")]
 pub(crate) use sys::{kill_myself, suspend_myself};

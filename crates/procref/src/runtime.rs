@@ -184,15 +184,34 @@ pub(crate) async fn elsewhere() {
 
 /// The future's output, or its panic's message.
 pub(crate) async fn caught<F: Future>(future: F) -> Result<F::Output, String> {
+    catch(future).await.map_err(|panic| panic_message(&*panic))
+}
+
+/// What a panic carries.
+pub(crate) type Panic = Box<dyn std::any::Any + Send>;
+
+/// The future's output, or its panic.
+pub(crate) async fn catch<F: Future>(future: F) -> Result<F::Output, Panic> {
     let mut future = pin!(future);
     std::future::poll_fn(|context| {
         // Unwind safety: the future is not polled again after a panic.
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
             Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic_message(&*panic))),
+            Err(panic) => Poll::Ready(Err(panic)),
         }
     })
     .await
+}
+
+/// Runs a future without a `tracing` subscriber: for what must be done although a subscriber has panicked.
+pub(crate) async fn unheard<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| without_subscriber(|| future.as_mut().poll(context))).await
+}
+
+/// Does something without a `tracing` subscriber.
+pub(crate) fn without_subscriber<T>(call: impl FnOnce() -> T) -> T {
+    tracing::dispatcher::with_default(&tracing::Dispatch::none(), call)
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -18,6 +18,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use super::Identity;
 use pidfd::{Pidfd, has_exited, poll_exit, to_pid};
 
+pub(crate) mod forked;
 mod pidfd;
 mod view;
 

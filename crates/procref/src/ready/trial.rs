@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::watch::{Found, Watch, Woken};
@@ -17,9 +17,6 @@ mod sys;
 /// How long one run may take. More than a connection may, because starting an interpreter or a virtual
 /// machine alone can take seconds on a busy machine, and it would never be done.
 const RUN: Duration = Duration::from_secs(10);
-
-/// How often it is looked whether a run has ended, where that cannot be waited for.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A program with everything it is run with.
 pub(crate) struct Trial {
@@ -35,40 +32,33 @@ pub(crate) struct Trial {
 impl Trial {
     /// Runs it once.
     pub(super) fn run(&self, watch: &Watch<'_>) -> Found {
-        let mut command = Command::new(&self.program);
-        command
-            .args(&self.args)
-            .env_clear()
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .current_dir(&self.dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        sys::prepare(&mut command, &self.name);
-        let mut child = match command.spawn() {
-            Ok(child) => child,
-            Err(error) if is_lasting(&error) => return Found::Unusable(not_run(&error)),
-            Err(error) => return Found::NotYet(not_run(&error)),
+        let mut run = match sys::Run::start(self) {
+            Ok(run) => run,
+            Err(error) => return refused(&error),
         };
         let watch = watch.one_attempt(RUN);
         let limit = watch.left();
-        match sys::wait(&mut child, &watch) {
+        match run.wait(&watch) {
             Ok(Ok(status)) if ExitStatus::success(&status) => Found::Ready,
             Ok(Ok(status)) => Found::NotYet(format!("it {}{}", ended(status), advice(status))),
             Ok(Err(woken)) => {
-                sys::end(&mut child);
+                run.end();
                 match woken {
                     Woken::Alarm => Found::Alarm,
                     _ => Found::NotYet(format!("it did not end within {limit:.1?}")),
                 }
             }
-            Err(error) => Found::NotYet(format!("its exit status is not to be had: {error}")),
+            Err(error) => refused(&error),
         }
     }
 }
 
-fn not_run(error: &io::Error) -> String {
-    format!("it could not be run: {error}{}", exec_advice(error))
+fn refused(error: &io::Error) -> Found {
+    let reason = format!("it could not be run: {error}{}", exec_advice(error));
+    match is_lasting(error) {
+        true => Found::Unusable(reason),
+        false => Found::NotYet(reason),
+    }
 }
 
 /// Returns `true` if the program cannot be run later either: it is missing, or is no program.
@@ -85,24 +75,6 @@ fn advice(status: ExitStatus) -> &'static str {
         Some(126) => " (a shell's status for a program that it may not execute)",
         Some(127) => " (a shell's status for a program that it did not find)",
         _ => "",
-    }
-}
-
-/// Looks again and again: its exit status, or what came before it had one.
-fn look_again(
-    watch: &Watch<'_>,
-    mut ended: impl FnMut() -> io::Result<Option<ExitStatus>>,
-) -> io::Result<Result<ExitStatus, Woken>> {
-    loop {
-        if let Some(status) = ended()? {
-            return Ok(Ok(status));
-        }
-        if watch.is_over() {
-            return Ok(Err(Woken::Time));
-        }
-        if watch.at_most(LOOK_AGAIN).rest() == Woken::Alarm {
-            return Ok(Err(Woken::Alarm));
-        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! Letting go: of a handle, of a start that failed, of a service that nobody uses any more.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::config::{Config, run_to_end};
@@ -16,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Instance, Lock, Missing, Object, Step};
 use crate::process::KILL_TIMEOUT;
-use crate::runtime::{BoxFuture, elsewhere, poll_once};
+use crate::runtime::{BoxFuture, catch, elsewhere, poll_once, unheard, without_subscriber};
 
 /// What the future that has the turn holds in the kernel.
 pub(crate) struct Hold<W: World> {
@@ -118,8 +120,21 @@ impl<W: World> Hold<W> {
     }
 
     /// Gives everything back, and stops the service if nobody else uses it.
+    ///
+    /// What panics on the way is foreign code: a `tracing` subscriber, or the caller's waker. The panic goes on to the
+    /// caller, but only after everything was given back: otherwise this process would keep lock and reference, and every
+    /// other client would wait for it. Each step notes what it has given back before anything is logged, so a second
+    /// attempt does the rest.
     pub(crate) async fn give_back(mut self) -> Result<()> {
-        match self.let_go().await {
+        let let_go = match catch(self.let_go()).await {
+            Ok(let_go) => let_go,
+            Err(panic) => {
+                // Its outcome has no place beside the panic.
+                let _ = catch(unheard(self.let_go())).await;
+                std::panic::resume_unwind(panic);
+            }
+        };
+        match let_go {
             Ok(complaint) => complaint.map_or(Ok(()), Err),
             // Somebody removed the object: nothing is held any more.
             Err(Fault::Removed) => {
@@ -159,6 +174,7 @@ impl<W: World> Hold<W> {
             if self.lock {
                 settled = self.settle(&object).await?;
                 if object.abandon().await? {
+                    (self.reference, self.lock) = (false, false);
                     crash::point(Point::Abandoned);
                     return Ok(settled.complaint());
                 }
@@ -166,6 +182,7 @@ impl<W: World> Hold<W> {
                 // them would leave the service to nobody, so we are the last leaver now, and have
                 // the lock already.
                 object.drop_reference().await?;
+                self.reference = false;
                 crash::point(Point::ReferenceDropped);
             } else if !self.leave(&object).await? {
                 return Ok(settled.complaint());
@@ -175,6 +192,7 @@ impl<W: World> Hold<W> {
             // What could not be stopped keeps its set, for the next one to try. No crash point: what
             // SIGKILL does not end no test can make.
             object.unlock().await?;
+            self.lock = false;
             return Ok(Some(error));
         }
         let complaint = self.stop_last(&object).await?;
@@ -182,26 +200,30 @@ impl<W: World> Hold<W> {
     }
 
     /// True: it was the last reference, and the lock is ours.
-    async fn leave(&self, object: &Arc<ObjectOf<W>>) -> Step<bool> {
+    async fn leave(&mut self, object: &Arc<ObjectOf<W>>) -> Step<bool> {
         let mut patience = None;
         loop {
             if object.leave().await? {
+                self.reference = false;
                 crash::point(Point::Left);
                 return Ok(false);
             }
             let snapshot = object.snapshot().await?;
             if snapshot.is_left_to_supervisor() && object.leave_to_supervisor().await? {
+                self.reference = false;
                 crash::point(Point::LeftToSupervisor);
                 tracing::debug!(service = self.service(), "left to its supervisor");
                 return Ok(false);
             }
             if object.leave_last().await? {
+                (self.reference, self.lock) = (false, true);
                 crash::point(Point::LeftLast);
                 return Ok(true);
             }
             // In one step with seeing the pin: whoever took it away in between would have counted on us
             // to be the last, and we on the pin.
             if snapshot.pinned && object.leave_pinned().await? {
+                self.reference = false;
                 crash::point(Point::LeftPinned);
                 return Ok(false);
             }
@@ -215,6 +237,7 @@ impl<W: World> Hold<W> {
             let seat = self.turn.seat();
             if let Err(late) = seat.wait_unlocked(object, &snapshot, patience).await {
                 object.drop_reference().await?;
+                self.reference = false;
                 crash::point(Point::ReferenceDroppedLate);
                 return Err(Fault::Refused(late));
             }
@@ -515,12 +538,24 @@ impl<W: World> Departure<W> {
         }
     }
 
+    /// This runs in `drop`, which does not panic, and in a thread that unwinds, where a second panic would abort the
+    /// program. So no subscriber hears of it there, and a panic ends here: it was reported when it was raised.
     fn finish_elsewhere(&mut self) -> Option<mpsc::Receiver<()>> {
-        let mut future = self.future.take()?;
+        let future = self.future.take()?;
         if !self.seat.is_ours() {
             // A forked child owns nothing of its parent's.
             return None;
         }
+        let finish = AssertUnwindSafe(|| self.finish(future));
+        let finished = if thread::panicking() {
+            catch_unwind(|| without_subscriber(finish))
+        } else {
+            catch_unwind(finish)
+        };
+        finished.unwrap_or_default()
+    }
+
+    fn finish(&self, mut future: BoxFuture<Result<()>>) -> Option<mpsc::Receiver<()>> {
         if let Poll::Ready(result) = poll_once(&mut future) {
             log(result);
             return None;
@@ -540,12 +575,13 @@ impl<W: World> Future for Departure<W> {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let Some(future) = &mut self.future else {
+        // Taken out while it is polled. If it panics, it is not there to be polled a second time when this is dropped.
+        let Some(mut future) = self.future.take() else {
             return Poll::Ready(Ok(()));
         };
         let poll = future.as_mut().poll(context);
-        if poll.is_ready() {
-            self.future = None;
+        if poll.is_pending() {
+            self.future = Some(future);
         }
         poll
     }

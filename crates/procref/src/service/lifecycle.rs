@@ -25,7 +25,7 @@ use super::watch::Watch;
 use super::world::{Description, World, describe_whole};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
-use crate::kernel::{Fault, Instance, Kernel, Missing, Object, Snapshot, Step, Supervised};
+use crate::kernel::{self, Fault, Instance, Kernel, Missing, Object, Snapshot, Step, Supervised};
 
 /// What a handle keeps: one count of its process's reference.
 pub(crate) struct Lease<W: World> {
@@ -145,6 +145,7 @@ pub(crate) async fn acquire<W: World>(
                 judged = None;
             }
             Err(Fault::Refused(error)) => {
+                drive.remove_blank().await;
                 drive.give_back().await;
                 return Err(error);
             }
@@ -240,6 +241,16 @@ impl<W: World> Drive<W> {
         let lease = Lease::new(hold.turn.seat(), &hold.config, Arc::clone(&current));
         hold.turn.finish(current);
         lease
+    }
+
+    /// Removes the object if this client has created it, and the kernel has refused the first step on it.
+    async fn remove_blank(&mut self) {
+        if self.reference || self.lock {
+            return;
+        }
+        if let Ok(Some(object)) = self.object(Missing::Ignore).await {
+            kernel::remove_blank(&*object).await;
+        }
     }
 
     pub(super) async fn give_back(&mut self) {

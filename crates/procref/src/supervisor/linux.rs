@@ -7,14 +7,12 @@ use std::fs;
 use std::future::Future;
 use std::io;
 use std::iter;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use std::{ptr, slice};
 
-use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::mm::munmap;
 
 use super::maps::{Range, dispensable};
@@ -25,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::kernel::Instance;
 use crate::kernel::bare::{BareCalls, Limit, Set};
 use crate::name::ServiceKey;
+use crate::process::forked::{block_signals, close_from, fork_here};
 use crate::process::{BareProcess, Identity, KILL_TIMEOUT, SUPERVISOR_TITLE, Signal};
 use crate::record;
 use crate::runtime::poll_once;
@@ -53,10 +52,6 @@ const SPARE_RANGES: usize = 64;
 
 /// How far a thread's own data may reach beyond the two addresses of it that are known.
 const THREAD_DATA_MARGIN: usize = 128 << 10;
-
-/// Arguments of system calls, as wide as registers.
-const NONE: libc::c_long = 0;
-const ALL: libc::c_long = libc::c_int::MAX as libc::c_long;
 
 /// What the child works with. Everything it points to lives in memory that the child keeps: the
 /// parent's heap is gone by then.
@@ -155,6 +150,7 @@ fn raise(
     let keep = [
         arena.range(),
         thread_data(),
+        shadow_stack(),
         Range::around(arguments.start, arguments.length(), 0),
     ];
     // Read again now that the arena is there: other threads map and unmap memory all the time, and the
@@ -241,6 +237,32 @@ fn thread_data() -> Range {
     Range::around(start, errno.max(descriptor) - start, THREAD_DATA_MARGIN)
 }
 
+/// The part of this thread's shadow stack that returns read and calls write; empty if there is none. The child runs on a
+/// copy of it. Older kernels do not name it in `/proc/self/maps`.
+#[cfg(target_arch = "x86_64")]
+fn shadow_stack() -> Range {
+    let pointer: usize;
+    // SAFETY: RDSSPQ, as bytes because assemblers do not know it everywhere, writes RAX, or does nothing if there is no
+    // shadow stack.
+    unsafe {
+        std::arch::asm!(
+            ".byte 0xf3, 0x48, 0x0f, 0x1e, 0xc8",
+            inout("rax") 0_usize => pointer,
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+    match pointer {
+        0 => Range { start: 0, end: 0 },
+        _ => Range::around(pointer, 0, THREAD_DATA_MARGIN),
+    }
+}
+
+/// Other processors' shadow stacks have a name in `/proc/self/maps`.
+#[cfg(not(target_arch = "x86_64"))]
+fn shadow_stack() -> Range {
+    Range { start: 0, end: 0 }
+}
+
 /// Forks twice, so that the supervisor is nobody's child here once its [`Attendant`] has ended.
 fn fork(arena: &Arena, plan: *const Plan) -> io::Result<Attendant> {
     // No exit signal: the child in between must not reach a SIGCHLD handler of the program's, nor be
@@ -282,23 +304,6 @@ extern "C" fn first_child(plan: *mut libc::c_void) -> libc::c_int {
     match fork_here() {
         0 => supervise(plan),
         child => attendant::attend(plan, child),
-    }
-}
-
-/// A plain fork, as in `fork(2)`, that runs none of the libc's handlers; the child goes on, on its copy of
-/// this stack. Its pid, 0 in the child, below 0 if there is none.
-fn fork_here() -> libc::c_long {
-    // SAFETY: without CLONE_VM the child has a copy of this process's memory, stack included. Both
-    // processes make nothing but system calls from here on.
-    unsafe {
-        libc::syscall(
-            libc::SYS_clone,
-            libc::c_long::from(libc::SIGCHLD),
-            NONE,
-            NONE,
-            NONE,
-            NONE,
-        )
     }
 }
 
@@ -358,20 +363,6 @@ fn write(fd: RawFd, bytes: &[u8]) -> bool {
     usize::try_from(written) == Ok(bytes.len())
 }
 
-/// Blocks every signal for this thread, and tells what was blocked before. Done before the fork, for
-/// the child: nothing but SIGKILL may ever reach it, because the handlers are its starter's, whose data
-/// may be gone. Blocked by the child itself, a Ctrl-C right after the fork would still get through.
-fn block_signals() -> libc::sigset_t {
-    // SAFETY: all zeros is a value of `sigset_t`.
-    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
-    let mut before = all;
-    // SAFETY: `all` is a `sigset_t`.
-    unsafe { libc::sigfillset(&raw mut all) };
-    // SAFETY: both are sets of signals, and the first is initialised.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) };
-    before
-}
-
 fn name_process(plan: &Plan) {
     // SAFETY: a NUL-terminated text in the arena; the kernel reads up to 16 bytes of it.
     unsafe { libc::prctl(libc::PR_SET_NAME, plan.title.as_ptr()) };
@@ -403,54 +394,6 @@ fn drop_memory(plan: &Plan) {
         // neither this stack and plan (the arena), nor the libc's data of this thread. The code that
         // runs from here on uses nothing else: no heap, no other thread's stack.
         let _ = unsafe { munmap(range.start as *mut libc::c_void, range.end - range.start) };
-    }
-}
-
-/// Closes all descriptors from this one on.
-fn close_from(first: RawFd) {
-    // SAFETY: closes descriptors of this process alone, which uses none of them from here on.
-    let closed =
-        unsafe { libc::syscall(libc::SYS_close_range, libc::c_long::from(first), ALL, NONE) };
-    // Before Linux 5.9, and where a sandbox refuses it, one by one.
-    if closed != 0 && close_listed(first).is_err() {
-        close_numbered(first);
-    }
-}
-
-/// Closes those descriptors from this one on that are open, as the kernel lists them. A limit of a thousand million
-/// descriptors, as some containers have it, makes no difference.
-fn close_listed(first: RawFd) -> rustix::io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let list = rustix::fs::open(c"/proc/self/fd", flags, Mode::empty())?;
-    let mut buffer = [MaybeUninit::uninit(); 1024];
-    let mut entries = RawDir::new(&list, &mut buffer);
-    // The kernel lists them by number, so what is closed on the way does not move the others.
-    while let Some(entry) = entries.next() {
-        let name = entry?.file_name().to_str().ok().map(str::parse::<RawFd>);
-        if let Some(Ok(fd)) = name {
-            if fd >= first && fd != list.as_raw_fd() {
-                // SAFETY: a descriptor of this process alone, which does not use it from here on.
-                unsafe { libc::close(fd) };
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Closes all numbers from this one on that a descriptor can have; without `/proc` there is no list.
-fn close_numbered(first: RawFd) {
-    /// The kernel's own default for the highest limit. To try more numbers would take minutes.
-    const MOST: libc::rlim_t = 1 << 20;
-
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: `limit` is a `rlimit` that the call fills.
-    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    for fd in first..limit.rlim_cur.min(MOST) as RawFd {
-        // SAFETY: a descriptor of this process alone, which does not use it from here on.
-        unsafe { libc::close(fd) };
     }
 }
 

@@ -27,9 +27,16 @@ impl Range {
 /// A multiple of every page size that Linux has.
 pub(super) const PAGE: usize = 64 << 10;
 
+/// A private, writable mapping of this size is no heap: it is the shadow memory of AddressSanitizer, ThreadSanitizer or
+/// MemorySanitizer. The smallest of theirs has this size on machines with addresses of 47 bits and more.
+const SHADOW_MEMORY: u64 = 1 << 40;
+
 /// The writable memory of its own that a process has according to `/proc/self/maps`, without what is
 /// backed by a file (programs' and libraries' data), what follows such (their zeroed data), and
 /// what is in `keep`.
+///
+/// Nothing if a sanitizer is at work: its code, which runs in the supervisor as well, reads shadow memory at every access
+/// to memory, and has its own data in further mappings.
 pub(super) fn dispensable(maps: &str, keep: &[Range]) -> Vec<Range> {
     let mut dispensable = Vec::new();
     let mut file_end = 0;
@@ -40,13 +47,17 @@ pub(super) fn dispensable(maps: &str, keep: &[Range]) -> Vec<Range> {
             continue;
         };
         let name = fields.nth(3).unwrap_or_default();
+        if permissions.starts_with("rw-p") && range.length() as u64 >= SHADOW_MEMORY {
+            return Vec::new();
+        }
         let is_file = name.starts_with('/');
         let follows_file = range.start == file_end;
         if is_file || (follows_file && name.is_empty()) {
             file_end = range.end;
             continue;
         }
-        if permissions.ends_with('p') && !name.starts_with("[v") {
+        let is_kernels = name.starts_with("[v") || name == "[shadow";
+        if permissions.ends_with('p') && !is_kernels {
             push_without(range, keep, &mut dispensable);
         }
     }
@@ -116,6 +127,21 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
                 (0x7fff_fff0_0000, 0x7fff_ffff_f000),
             ]
         );
+    }
+
+    #[test]
+    fn nothing_is_given_back_beside_shadow_memory() {
+        let maps = format!("00007fff8000-10007fff8000 rw-p 00000000 00:00 0\n{MAPS}");
+        assert_eq!(dispensable(&maps, &[]), []);
+        // What is only reserved says nothing.
+        let maps = format!("00007fff8000-10007fff8000 ---p 00000000 00:00 0\n{MAPS}");
+        assert!(dispensable(&maps, &[]).len() > found(&[]).len());
+    }
+
+    #[test]
+    fn shadow_stacks_stay() {
+        let maps = "7ffff0000000-7ffff0800000 rw-p 00000000 00:00 0 [shadow stack]\n";
+        assert_eq!(dispensable(maps, &[]), []);
     }
 
     #[test]

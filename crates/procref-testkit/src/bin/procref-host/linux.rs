@@ -16,6 +16,77 @@ use procref::{
     Ready, Result, ServiceCommand, ServiceHandle, ServiceInfo, SharedService, SharedServiceBuilder,
 };
 
+mod panicking {
+    //! A `tracing` subscriber that panics.
+
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    static PANICS: AtomicBool = AtomicBool::new(false);
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+
+    struct Panicking;
+
+    impl io::Write for Panicking {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            assert!(!PANICS.load(Ordering::SeqCst), "the subscriber of a test");
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Does something while the subscriber panics. Tells whether that came out, and how many panics there were.
+    fn provoke(what: &str, provoked: impl FnOnce()) {
+        let before = COUNT.load(Ordering::SeqCst);
+        PANICS.store(true, Ordering::SeqCst);
+        let panicked = catch_unwind(AssertUnwindSafe(provoked)).is_err();
+        PANICS.store(false, Ordering::SeqCst);
+        let panics = COUNT.load(Ordering::SeqCst) - before;
+        tell(&format!("{what} panicked={panicked} panics={panics}"));
+    }
+
+    pub(super) fn run(host: &Host) {
+        std::panic::set_hook(Box::new(|_| {
+            COUNT.fetch_add(1, Ordering::SeqCst);
+        }));
+        tracing_subscriber::fmt()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+            .with_writer(|| Panicking)
+            .init();
+        for kind in ["command", "callback"] {
+            let builder = || match kind {
+                "command" => host.by_command(),
+                _ => host.by_callback(),
+            };
+            let service = builder().build().expect("the service is described well");
+            let acquire = || service.acquire_blocking().expect("a handle");
+            let handle = acquire();
+            provoke(&format!("{kind} release"), || {
+                drop(handle.release_blocking())
+            });
+            let handle = acquire();
+            provoke(&format!("{kind} drop"), || drop(handle));
+            let handle = acquire();
+            provoke(&format!("{kind} unwind"), || {
+                let _handle = handle;
+                panic!("the host's own");
+            });
+            provoke(&format!("{kind} start"), || {
+                drop(service.acquire_blocking())
+            });
+            let begun = Instant::now();
+            report(kind, service.acquire_blocking(), begun);
+            let stopped = service.wait_stopped_blocking(Duration::from_secs(20));
+            tell(&format!("{kind} stopped {}", stopped.unwrap_or(false)));
+        }
+    }
+}
+
 /// What a mode works with.
 pub(crate) struct Host {
     dir: PathBuf,
@@ -37,6 +108,29 @@ pub(crate) fn main() -> ExitCode {
         "forking" => host.while_forking(|| host.fail_to_start()),
         "forking-start" => host.while_forking(|| host.start()),
         "forking-never-ready" => host.while_forking(|| host.never_ready()),
+        "ignoring-children" => {
+            set_child_action(libc::SIG_IGN, 0);
+            host.start_asking_a_program();
+        }
+        "not-waiting-for-children" => {
+            set_child_action(libc::SIG_DFL, libc::SA_NOCLDWAIT);
+            host.start_asking_a_program();
+        }
+        "reaping-in-a-handler" => {
+            let handler: extern "C" fn(libc::c_int) = reap_all;
+            set_child_action(handler as libc::sighandler_t, libc::SA_RESTART);
+            host.start_asking_a_program();
+        }
+        "reaping-in-a-thread" => {
+            thread::spawn(|| {
+                loop {
+                    reap_all(0);
+                    thread::sleep(Duration::from_micros(100));
+                }
+            });
+            host.start_asking_a_program();
+        }
+        "panicking-subscriber" => panicking::run(&host),
         "refused-close-range" => {
             raise_descriptor_limit();
             filter(&refused_close_range());
@@ -83,6 +177,46 @@ impl Host {
             let child = Command::new("sleep").arg("600").spawn()?;
             Ok(ServiceInfo::with_pid(child.id()))
         })
+    }
+
+    /// A service that a program finds ready when it is asked the second time, and one that it never finds ready.
+    fn start_asking_a_program(&self) {
+        let asked = self.dir.join("asked");
+        // The shell waits for a child of its own, too, which it cannot if it inherits the host's action.
+        let script = format!(
+            "sh -c 'exit 4' & wait $!; [ $? = 4 ] || exit 9; rm {0} 2>&1 || {{ : >{0}; exit 3; }}",
+            asked.display()
+        );
+        let begun = Instant::now();
+        let ready = Ready::command("sh", ["-c", &script]);
+        let sleep = ServiceCommand::new("sleep").arg("600");
+        let service = self
+            .builder("command")
+            .command(sleep.clone().ready(ready))
+            .build();
+        report(
+            "command",
+            service.and_then(|it| it.acquire_blocking()),
+            begun,
+        );
+        let begun = Instant::now();
+        let never = sleep.ready(Ready::command("sh", ["-c", "exit 7"]));
+        let service = self
+            .builder("never")
+            .command(never)
+            .start_timeout(Duration::from_secs(1));
+        report(
+            "never",
+            service.build().and_then(|it| it.acquire_blocking()),
+            begun,
+        );
+        let begun = Instant::now();
+        let service = self.by_callback().build();
+        report(
+            "callback",
+            service.and_then(|it| it.acquire_blocking()),
+            begun,
+        );
     }
 
     /// A service whose start fails at once, and which may take 2 s to stop.
@@ -166,6 +300,20 @@ pub(crate) fn report(kind: &str, result: Result<ServiceHandle>, begun: Instant) 
         }
         Err(error) => tell(&format!("{kind} failed ms={time} {error}")),
     }
+}
+
+extern "C" fn reap_all(_: libc::c_int) {
+    // SAFETY: no status is asked for.
+    while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+}
+
+fn set_child_action(action: libc::sighandler_t, flags: libc::c_int) {
+    // SAFETY: all zeros is a value of `sigaction`.
+    let mut new: libc::sigaction = unsafe { std::mem::zeroed() };
+    new.sa_sigaction = action;
+    new.sa_flags = flags;
+    // SAFETY: the action is initialised; a handler makes only system calls.
+    unsafe { libc::sigaction(libc::SIGCHLD, &raw const new, std::ptr::null_mut()) };
 }
 
 /// A forked worker: ends with its parent, without the test's pipes.

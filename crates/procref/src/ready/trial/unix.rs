@@ -1,41 +1,247 @@
 //! A run in a process group of its own, which is killed with all it has started, where it must be.
+//!
+//! The exit status of a child is lost where the host program ignores SIGCHLD, or waits for every child of its own. So the
+//! program is not this process's child, but that of a monitor, which is forked here and waits for the program. The monitor
+//! executes nothing, and sends no signal when it ends; no other part of the host finds it.
 
-use std::ffi::OsStr;
-use std::io;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, ExitStatus};
+#![expect(unsafe_code, reason = "fork, execve and waitpid")]
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::ptr;
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, Signal};
 
-use super::{Watch, Woken, look_again};
+use super::{Trial, Watch, Woken};
+use crate::process::forked::{
+    block_signals, close_from, fork_here, fork_unseen, reset_signals, set_default_signals,
+    set_signal_mask,
+};
 
-pub(super) fn prepare(command: &mut Command, name: &OsStr) {
-    command.arg0(name).process_group(0);
+/// A program that runs.
+pub(super) struct Run {
+    /// The head of the program's process group. Not reaped before this is dropped, so its number is its own.
+    monitor: Pid,
+    /// Where the monitor says how the program has ended.
+    status: OwnedFd,
 }
 
-/// Its exit status, or what came before it had one: then it is not reaped.
-pub(super) fn wait(child: &mut Child, watch: &Watch<'_>) -> io::Result<Result<ExitStatus, Woken>> {
-    match rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty()) {
-        Ok(pidfd) => match watch.wait_for(&pidfd, PollFlags::IN) {
-            Woken::Event => child.wait().map(Ok),
-            woken => Ok(Err(woken)),
-        },
-        // No pidfds here.
-        Err(_) => look_again(watch, || child.try_wait()),
+impl Run {
+    pub(super) fn start(trial: &Trial) -> io::Result<Self> {
+        let image = Image::new(trial)?;
+        let (status, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let null = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")?;
+        let before = block_signals();
+        let monitor = match fork_unseen() {
+            0 => image.monitor(null.as_raw_fd(), writer.as_raw_fd()),
+            monitor => monitor,
+        };
+        let error = io::Error::last_os_error();
+        set_signal_mask(&before);
+        let monitor = i32::try_from(monitor).ok().filter(|&monitor| monitor > 0);
+        let monitor = monitor.and_then(Pid::from_raw).ok_or(error)?;
+        Ok(Self { monitor, status })
+    }
+
+    /// Its exit status, or what came before it had one. An error: it could not be executed.
+    pub(super) fn wait(&mut self, watch: &Watch<'_>) -> io::Result<Result<ExitStatus, Woken>> {
+        match watch.wait_for(&self.status, PollFlags::IN) {
+            Woken::Event => {}
+            woken => return Ok(Err(woken)),
+        }
+        let mut bytes = [0; End::SIZE];
+        let read = File::from(self.status.try_clone()?).read_exact(&mut bytes);
+        read.map_err(|_| io::Error::other("the process that waits for it was killed"))?;
+        match End::decode(bytes) {
+            End::Refused(errno) => Err(io::Error::from_raw_os_error(errno)),
+            End::Status(status) => Ok(Ok(ExitStatus::from_raw(status))),
+        }
+    }
+
+    /// Kills it, and whatever it has started.
+    pub(super) fn end(self) {
+        if let Err(error) = rustix::process::kill_process_group(self.monitor, Signal::KILL) {
+            tracing::debug!(%error, "could not kill a readiness command");
+        }
     }
 }
 
-pub(super) fn end(child: &mut Child) {
-    // Not reaped yet, so nobody else can have its number by now.
-    let killed = rustix::process::kill_process_group(Pid::from_child(child), Signal::KILL);
-    if let Err(error) = killed {
-        tracing::debug!(%error, "could not kill a readiness command");
+impl Drop for Run {
+    fn drop(&mut self) {
+        // It has told the status, or was killed. If neither, it ends with the program, which may take long.
+        let _ = rustix::process::kill_process(self.monitor, Signal::KILL);
+        let monitor = self.monitor.as_raw_nonzero().get();
+        loop {
+            // SAFETY: no status is asked for; `__WALL` finds a child that sends no signal.
+            let reaped = unsafe { libc::waitpid(monitor, ptr::null_mut(), libc::__WALL) };
+            if reaped != -1 || last_errno() != libc::EINTR {
+                return;
+            }
+        }
     }
-    if let Err(error) = child.wait() {
-        tracing::debug!(%error, "could not wait for a readiness command");
+}
+
+/// How a run has ended.
+enum End {
+    /// The program could not be executed.
+    Refused(i32),
+    /// As `waitpid` tells it.
+    Status(i32),
+}
+
+impl End {
+    const SIZE: usize = 5;
+
+    fn encode(&self) -> [u8; Self::SIZE] {
+        let (kind, value) = match self {
+            Self::Refused(errno) => (0, errno),
+            Self::Status(status) => (1, status),
+        };
+        let [a, b, c, d] = value.to_ne_bytes();
+        [kind, a, b, c, d]
     }
+
+    fn decode([kind, a, b, c, d]: [u8; Self::SIZE]) -> Self {
+        let value = i32::from_ne_bytes([a, b, c, d]);
+        match kind {
+            0 => Self::Refused(value),
+            _ => Self::Status(value),
+        }
+    }
+}
+
+/// A program as `execve` takes it. Made before the fork: the children allocate nothing.
+struct Image {
+    program: CString,
+    args: Texts,
+    env: Texts,
+    dir: CString,
+}
+
+impl Image {
+    fn new(trial: &Trial) -> io::Result<Self> {
+        let variable = |(name, value): &(OsString, OsString)| {
+            text([name.as_bytes(), value.as_bytes()].join(&b'='))
+        };
+        let args = std::iter::once(&trial.name).chain(&trial.args);
+        Ok(Self {
+            program: text(trial.program.as_os_str().as_bytes())?,
+            args: Texts::new(
+                args.map(|arg| text(OsStr::as_bytes(arg)))
+                    .collect::<io::Result<_>>()?,
+            ),
+            env: Texts::new(trial.env.iter().map(variable).collect::<io::Result<_>>()?),
+            dir: text(trial.dir.as_os_str().as_bytes())?,
+        })
+    }
+
+    /// In the monitor: forks the program, waits for it, and says how it has ended.
+    fn monitor(&self, null: RawFd, status: RawFd) -> ! {
+        let _ = rustix::process::setpgid(None, None);
+        // It would inherit that SIGCHLD is ignored, and then the kernel would keep no status for it.
+        set_default_signals();
+        let child = match fork_here() {
+            0 => self.execute(null, status),
+            child => i32::try_from(child).unwrap_or(-1),
+        };
+        if child <= 0 {
+            say(status, &End::Refused(last_errno()));
+            exit();
+        }
+        // What else the host has open is none of this process's business, which may live for a while.
+        // SAFETY: no pointers are passed. The host's own descriptor that is replaced is of no use here.
+        unsafe { libc::dup2(status, 0) };
+        close_from(1);
+        let mut how = 0;
+        loop {
+            // SAFETY: `how` is an integer that the call fills.
+            let reaped = unsafe { libc::waitpid(child, &raw mut how, libc::__WALL) };
+            if reaped == child {
+                say(0, &End::Status(how));
+                exit();
+            }
+            if last_errno() != libc::EINTR {
+                exit();
+            }
+        }
+    }
+
+    /// In the monitor's child: becomes the program.
+    fn execute(&self, null: RawFd, status: RawFd) -> ! {
+        // Out of the way of the standard descriptors, which a host may have closed.
+        // SAFETY: no pointers are passed.
+        let status = unsafe { libc::fcntl(status, libc::F_DUPFD_CLOEXEC, 3) };
+        let refused = self.prepare(null).err().unwrap_or_else(|| {
+            reset_signals();
+            let (args, env) = (self.args.pointers.as_ptr(), self.env.pointers.as_ptr());
+            // SAFETY: `program` is a NUL-terminated text, `args` and `env` are arrays of such that end with a null, all
+            // in this process's copy of the host's memory.
+            unsafe { libc::execve(self.program.as_ptr(), args, env) };
+            last_errno()
+        });
+        say(status, &End::Refused(refused));
+        exit()
+    }
+
+    /// An error's number.
+    fn prepare(&self, null: RawFd) -> Result<(), i32> {
+        // Above the places that it is to have: `dup2` of a descriptor to itself would leave it close-on-exec.
+        // SAFETY: no pointers are passed.
+        let null = unsafe { libc::fcntl(null, libc::F_DUPFD_CLOEXEC, 3) };
+        for place in 0..3 {
+            // SAFETY: no pointers are passed.
+            if null == -1 || unsafe { libc::dup2(null, place) } == -1 {
+                return Err(last_errno());
+            }
+        }
+        rustix::process::chdir(self.dir.as_c_str()).map_err(Errno::raw_os_error)
+    }
+}
+
+/// Texts, and the array of their addresses that ends with a null.
+struct Texts {
+    _texts: Vec<CString>,
+    pointers: Vec<*const libc::c_char>,
+}
+
+impl Texts {
+    fn new(texts: Vec<CString>) -> Self {
+        let pointers = texts.iter().map(|text| text.as_ptr());
+        Self {
+            pointers: pointers.chain([ptr::null()]).collect(),
+            _texts: texts,
+        }
+    }
+}
+
+fn text(bytes: impl Into<Vec<u8>>) -> io::Result<CString> {
+    Ok(CString::new(bytes)?)
+}
+
+fn say(fd: RawFd, end: &End) {
+    let bytes = end.encode();
+    // SAFETY: the buffer is valid for its length. It is less than a pipe takes at once.
+    unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+}
+
+fn exit() -> ! {
+    // SAFETY: `_exit` runs nothing of this process's.
+    unsafe { libc::_exit(0) }
+}
+
+fn last_errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
 /// Returns `true` if the kernel does not know the file's format.

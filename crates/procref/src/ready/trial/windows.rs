@@ -1,26 +1,54 @@
 //! A run without a window. Only one process can be waited for at a time, and that is the service.
 
-use std::ffi::OsStr;
 use std::io;
 use std::os::windows::process::CommandExt as _;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
 
-use super::{Watch, Woken, look_again};
+use super::{Trial, Watch, Woken};
 
-pub(super) fn prepare(command: &mut Command, _: &OsStr) {
-    command.creation_flags(CREATE_NO_WINDOW);
-}
+/// How often it is looked whether a run has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// Its exit status, or what came before it had one.
-pub(super) fn wait(child: &mut Child, watch: &Watch<'_>) -> io::Result<Result<ExitStatus, Woken>> {
-    look_again(watch, || child.try_wait())
-}
+/// A program that runs.
+pub(super) struct Run(Child);
 
-pub(super) fn end(child: &mut Child) {
-    if let Err(error) = child.kill() {
-        tracing::debug!(%error, "could not kill a readiness command");
+impl Run {
+    pub(super) fn start(trial: &Trial) -> io::Result<Self> {
+        let mut command = Command::new(&trial.program);
+        command
+            .args(&trial.args)
+            .env_clear()
+            .envs(trial.env.iter().map(|(name, value)| (name, value)))
+            .current_dir(&trial.dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .creation_flags(CREATE_NO_WINDOW);
+        command.spawn().map(Self)
+    }
+
+    /// Its exit status, or what came before it had one.
+    pub(super) fn wait(&mut self, watch: &Watch<'_>) -> io::Result<Result<ExitStatus, Woken>> {
+        loop {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(Ok(status));
+            }
+            if watch.is_over() {
+                return Ok(Err(Woken::Time));
+            }
+            if watch.at_most(LOOK_AGAIN).rest() == Woken::Alarm {
+                return Ok(Err(Woken::Alarm));
+            }
+        }
+    }
+
+    pub(super) fn end(mut self) {
+        if let Err(error) = self.0.kill() {
+            tracing::debug!(%error, "could not kill a readiness command");
+        }
     }
 }
 

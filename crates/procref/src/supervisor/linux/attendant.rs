@@ -17,7 +17,8 @@ use std::time::Instant;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::launched::{self, Message};
-use super::{Plan, close_from, drop_memory, exit, last_errno, write};
+use super::{Plan, drop_memory, exit, last_errno, write};
+use crate::process::forked::close_from;
 
 /// Where an attendant has its end of the pipe.
 const REPORT: libc::c_int = 0;

@@ -12,9 +12,10 @@ use std::ptr;
 
 use super::arena::{Arena, Text};
 use super::launched::{Pipes, Refusal, Stage};
-use super::{attendant, close_from, last_errno, write};
+use super::{attendant, last_errno, write};
 use crate::command::Prepared;
 use crate::crash::{self, Point};
+use crate::process::forked::{close_from, reset_signals};
 
 /// What is executed, and with what. In the arena.
 #[derive(Clone, Copy)]
@@ -212,33 +213,6 @@ fn place(fd: RawFd, at: RawFd, flags: libc::c_int) -> Result<(), Refusal> {
         -1 => Err(Refusal::new(Stage::Descriptors, last_errno())),
         _ => Ok(()),
     }
-}
-
-/// As a program expects them: all at their defaults, also those that its starter ignored, and none
-/// blocked. `exec` would keep both.
-fn reset_signals() {
-    // By the kernel's call: the libc's refuses the two that it keeps for itself, which may be ignored as
-    // well. All zeros is the default action, without flags, in a structure that is at most this large.
-    let default = [0_u64; 8];
-    const MASK_SIZE: libc::c_long = 8;
-    for signal in 1..=64 {
-        // SAFETY: the kernel reads an action from `default`, which is no code, and writes none.
-        unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                libc::c_long::from(signal),
-                default.as_ptr(),
-                ptr::null_mut::<u64>(),
-                MASK_SIZE,
-            )
-        };
-    }
-    // SAFETY: all zeros is a value of `sigset_t`.
-    let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `none` is a `sigset_t`.
-    unsafe { libc::sigemptyset(&raw mut none) };
-    // SAFETY: `none` is initialised, and the old mask is not asked for.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) };
 }
 
 fn end(status: libc::c_int) -> ! {

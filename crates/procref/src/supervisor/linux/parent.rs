@@ -11,12 +11,11 @@ use rustix::fs::{Mode, OFlags};
 
 use super::launched::Message;
 use super::log::{self, LOG, Log};
-use super::{
-    Charge, Plan, at_once, close_from, drop_memory, fork_here, last_errno, own_identity, write,
-};
+use super::{Charge, Plan, at_once, drop_memory, last_errno, own_identity, write};
 use crate::crash::{self, Point};
 use crate::kernel::bare::{BareCalls, Limit};
 use crate::kernel::{Ended, Instance};
+use crate::process::forked::{close_from, fork_here};
 use crate::process::{BareProcess, Identity, KILL_TIMEOUT};
 use crate::supervisor::{Birth, Hands, Parent, launch_and_watch};
 
