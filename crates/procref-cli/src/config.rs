@@ -67,8 +67,21 @@ pub(crate) fn hint(globals: &Globals, name: &str, running: &[String]) -> Result<
         .all()
         .map(|file| file.path.display().to_string())
         .collect();
+    if read.is_empty() && globals.no_config {
+        return Ok(Some(format!(
+            "with --no-config no file is read (`procref run` starts it with `--start COMMAND`){suggested}"
+        )));
+    }
     if read.is_empty() {
-        return Ok(suggested.strip_prefix("; ").map(str::to_owned));
+        let here =
+            env::current_dir().map_err(|error| Error::io("find the working directory", error))?;
+        let user = find::place_of_user();
+        let user = user.map_or(String::new(), |file| format!(", and no {}", file.display()));
+        return Ok(Some(format!(
+            "there is no {FILE_NAME} in {} or a directory above it{user} (`procref init` writes one, and `procref \
+             run` starts it without one with `--start COMMAND`){suggested}",
+            here.display()
+        )));
     }
     Ok(Some(format!(
         "{name:?} is not in {}{suggested}",
@@ -152,17 +165,26 @@ impl Files {
             return Ok(Self::default());
         }
         let user = match find::of_user() {
-            Some(file) => Some(File::read(&file, Trust::OfUser, true, &[])?),
-            None => None,
+            Some(file) => File::read(&file, Trust::OfUser, true, &[]).map(Some),
+            None => Ok(None),
         };
-        let others: Vec<&str> = user.iter().flat_map(File::names).collect();
+        let known = user.iter().flatten();
+        let others: Vec<&str> = known.flat_map(File::names).collect();
         let trust = match named_file(globals) {
             Some(_) => Trust::Named,
             None => Trust::Found,
         };
         let project = match project_file(globals)? {
-            Some(file) => Some(File::read(&file, trust, false, &others)?),
-            None => None,
+            Some(file) => File::read(&file, trust, false, &others).map(Some),
+            None => Ok(None),
+        };
+        let (project, user) = match (project, user) {
+            (Ok(project), Ok(user)) => (project, user),
+            (Err(mut project), Err(user)) => {
+                project.problems.extend(user.problems);
+                return Err(project.into());
+            }
+            (Err(wrong), _) | (_, Err(wrong)) => return Err(wrong.into()),
         };
         Ok(Self { project, user })
     }
@@ -269,10 +291,10 @@ type Known<'a> = (Whose, &'a str);
 
 impl File {
     /// `others`: what its services can depend on besides each other.
-    fn read(file: &Path, trust: Trust, shared: bool, others: &[&str]) -> Result<Self> {
+    fn read(file: &Path, trust: Trust, shared: bool, others: &[&str]) -> Result<Self, ConfigError> {
         let (path, root) = located(file)?;
-        let text = find::read(&path, &root, trust).map_err(ConfigError::from)?;
-        Ok(Self::parse(path, root, &text, shared, others)?)
+        let text = find::read(&path, &root, trust)?;
+        Self::parse(path, root, &text, shared, others)
     }
 
     fn parse(

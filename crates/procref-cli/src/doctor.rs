@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::args::{DoctorArgs, Globals};
 use crate::config;
-use crate::error::{FAILED, Result};
+use crate::error::{Error, FAILED, Result};
 use crate::output;
 
 pub(crate) mod probe;
@@ -98,7 +98,7 @@ fn services(check: &'static str, named: Option<&Path>) -> Result<Services, Findi
         Some(dir) => Services::in_dir(dir),
         None => Services::open(),
     };
-    services.map_err(|error| Finding::new(check, Severity::Error, error.to_string()))
+    services.map_err(|error| Finding::new(check, Severity::Error, Error::from(error).to_string()))
 }
 
 #[derive(Serialize)]

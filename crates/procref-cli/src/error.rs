@@ -9,6 +9,10 @@ use crate::args::{Cli, Command};
 use crate::config::ConfigError;
 use crate::output;
 
+mod library;
+
+use library::InOwnWords;
+
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Something else has failed.
@@ -45,7 +49,7 @@ Exit codes:
 /// Everything that a command can fail with.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error(transparent)]
+    #[error("{}", InOwnWords(.0))]
     Service(#[from] procref::Error),
 
     /// What was asked for makes no sense.
@@ -53,7 +57,7 @@ pub(crate) enum Error {
     Usage(String),
 
     /// What a configuration file says makes no sense, or there is none to be had.
-    #[error(transparent)]
+    #[error("{}{}", .0, summary(.0))]
     Config(#[from] ConfigError),
 
     /// Something has gone wrong that is neither a service's nor the system's fault alone.
@@ -115,6 +119,14 @@ pub(crate) enum Error {
     /// Reading or writing what is not a service's.
     #[error("could not {doing}: {source}")]
     Io { doing: String, source: io::Error },
+}
+
+/// The end of a message about many mistakes, the first of which may be out of sight.
+fn summary(error: &ConfigError) -> String {
+    match error.problems.len() {
+        0 | 1 => String::new(),
+        number => format!("\n{number} mistakes in the configuration; nothing was started"),
+    }
 }
 
 impl Error {

@@ -103,3 +103,77 @@ fn what_others_can_write_is_not_executed_unless_it_was_named() {
         assert!(said.contains("it belongs to uid 65534"), "{said}");
     }
 }
+
+#[test]
+fn all_wrong_values_of_all_services_are_reported_together() {
+    let corner = Corner::new();
+    // Each comment is a part of what is said of its line.
+    let config = r#"shard = true                     # unknown key `shard`; did you mean `shared`?
+[services.a]                                         # `log`: a path is empty
+start = "sleep 60"
+stop-signal = "SIGFOO"                               # `stop-signal`
+linger = "soon"                                      # `linger`
+grace = 5                                            # `grace`
+port = "abc"                                         # `port`
+log = ""
+ready = "foo"                                        # `ready`
+export = { "A=B" = "x", C = 5 }                      # `export`
+env = { A = 1, B = "b", C = true }                   # `env`
+[services.b]
+strat = "sleep 60"                                   # did you mean `start`?
+start-timeout = "1x"                                 # `start-timeout`
+wait-timeout = []                                    # `wait-timeout`
+mismatch = "maybe"                                   # "maybe" is none of
+depends-on = ["c", 7, "nowhere", 8]                  # which no file describes
+path = [1, "bin"]                                    # `path`
+[services.c]                                         # there is no `start`
+data = ".."                                          # `data`
+shared = "yes"                                       # `shared`
+[services.d]                                         # its `depends-on`
+start = "sleep {a.port}"
+[services.e]                                         # regular expression
+start = "sleep 60"
+ready = "log:("
+[services.f]                                         # longer than twelve days
+start = "sleep 60"
+linger = "30days"
+[services.g]                                         # `{data}` is used
+start = "sleep {data}"
+"#;
+    let project = corner.project("app", config);
+    let place = |line: usize| format!("{}:{line}:", project.dir.join("procref.toml").display());
+    let (_, said) = project.failure(&["run", "a", "--", "true"]);
+    for (number, line) in (1..).zip(config.lines()) {
+        let Some((_, part)) = line.rsplit_once("# ") else {
+            continue;
+        };
+        let found = |told: &str| told.contains(&place(number)) && told.contains(part);
+        assert!(said.lines().any(found), "line {number}: {part}\n{said}");
+    }
+    // Each wrong element of a table or an array is told by itself.
+    for (number, times) in [(10, 2), (11, 2), (17, 3), (18, 1)] {
+        let told = said.lines().filter(|told| told.contains(&place(number)));
+        assert_eq!(told.count(), times, "line {number}\n{said}");
+    }
+    let told = said.lines().count() - 1;
+    assert!(
+        said.contains(&format!("\n{told} mistakes in the configuration")),
+        "{said}"
+    );
+    let doctor = corner.procref(&project.dir).args(["doctor"]).output();
+    let (doctor, _) = project::texts(&doctor.expect("run"));
+    assert!(
+        doctor.contains("`stop-signal`") && doctor.contains("`data`"),
+        "{doctor}"
+    );
+}
+
+#[test]
+fn mistakes_of_both_files_are_reported_together() {
+    let corner = Corner::new();
+    corner.configure_user("[services.u]\nstart = 1\n");
+    let project = corner.project("app", "[services.a]\nstart = 'x'\nport = 0\n");
+    let (_, said) = project.failure(&["run", "a", "--", "true"]);
+    let found = said.contains("config.toml:2:9:") && said.contains("procref.toml:3:8:");
+    assert!(found, "{said}");
+}

@@ -30,8 +30,12 @@ pub(super) fn upwards(dir: &Path) -> Option<PathBuf> {
 
 /// The user's own file, if there is one.
 pub(super) fn of_user() -> Option<PathBuf> {
-    let file = sys::base()?.join("procref").join("config.toml");
-    fs::symlink_metadata(&file).is_ok().then_some(file)
+    place_of_user().filter(|file| fs::symlink_metadata(file).is_ok())
+}
+
+/// Where the user's own file is, or would be.
+pub(super) fn place_of_user() -> Option<PathBuf> {
+    Some(sys::base()?.join("procref").join("config.toml"))
 }
 
 /// What makes a file one that may be used.

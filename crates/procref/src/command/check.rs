@@ -156,10 +156,10 @@ impl ServiceCommand {
                 };
             }
             Kind::Command { program, .. } if program.is_empty() => {
-                return refused("the program of `command` is empty");
+                return refused("the program of its command is empty");
             }
             Kind::Command { program, args } if any_has_nul(program, args) => {
-                return refused("a word of `command` has a NUL byte");
+                return refused("a word of its command has a NUL byte");
             }
             _ => {}
         }

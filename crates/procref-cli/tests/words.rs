@@ -1,0 +1,232 @@
+//! What the command line prints has none of the library's words in it.
+
+mod project;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use project::Corner;
+
+/// Words of the library's interface.
+const WORDS: [&str; 16] = [
+    "base_dir",
+    "Mismatch::",
+    "Orphan::",
+    "on_first_acquire",
+    "on_recover",
+    "on_ready",
+    "on_last_release",
+    "on_health_check",
+    "current_dir",
+    "stop_timeout",
+    "start_timeout",
+    "wait_timeout",
+    "socket_activation",
+    "acquire it",
+    "acquire again",
+    "`command`",
+];
+
+/// Texts of the library that have such words, and are replaced by `error/library.rs`.
+const REPLACED: [&str; 17] = [
+    // Settings.
+    "current_dir",
+    // Callbacks.
+    "on_first_acquire",
+    "`on_first_acquire`",
+    "on_recover",
+    "`on_recover`",
+    "on_ready",
+    "`on_ready`",
+    "on_last_release",
+    "`on_last_release`",
+    "on_health_check",
+    // Errors.
+    "has neither a `command` nor an `on_first_acquire` callback",
+    "or build with `Mismatch::Join` or `Mismatch::Separate`",
+    "could not {operation}: {reason}; acquire it anew",
+    "stop it by hand and acquire again",
+    // Of what a callback returns.
+    "only an `on_health_check` could tell whether it lives",
+    "calling on_last_release",
+    // For programmers.
+    "base_dir",
+];
+
+/// Others that no command gets: they are about settings that it does not have.
+const UNREACHABLE: [&str; 4] = [
+    "socket_activation",
+    "so there is no `Orphan::Keep`",
+    "there is no supervisor with `Orphan::Keep`",
+    "there is no client to call `on_last_release`",
+];
+
+/// Whether it is one of these texts as a whole if it is one word, and otherwise has one in it.
+fn is_known(text: &str) -> bool {
+    let mut known = REPLACED.iter().chain(&UNREACHABLE);
+    known.any(|known| text == *known || (known.contains(' ') && text.contains(known)))
+}
+
+/// The texts between quotes in a source file, without comments and tests.
+fn literals(source: &str) -> Vec<String> {
+    let source = source
+        .split("#[cfg(test)]\nmod tests {")
+        .next()
+        .unwrap_or_default();
+    let mut found = Vec::new();
+    let mut rest = source;
+    while let Some(at) = rest.find(['"', '/', '\'']) {
+        let (before, from) = rest.split_at(at);
+        rest = if from.starts_with("//") {
+            from.split_once('\n').map_or("", |(_, behind)| behind)
+        } else if let Some(text) = from.strip_prefix('"') {
+            let hashes = before.len() - before.trim_end_matches('#').len();
+            let is_raw = before.trim_end_matches('#').ends_with('r');
+            let end = format!("\"{}", "#".repeat(hashes));
+            let mut length = 0;
+            while !text[length..].starts_with(&end) {
+                let escaped = !is_raw && text[length..].starts_with('\\');
+                let character = text[length..]
+                    .chars()
+                    .next()
+                    .expect("the literal has an end");
+                length += character.len_utf8();
+                length += usize::from(escaped);
+            }
+            let lines = text[..length]
+                .lines()
+                .map(|line| line.trim().trim_end_matches('\\'));
+            found.push(lines.collect());
+            &text[length + end.len()..]
+        } else if from.starts_with("'\"'") || from.starts_with("'/'") {
+            &from[3..]
+        } else {
+            &from[1..]
+        };
+    }
+    found
+}
+
+/// Where a source file has a text with such words, and the text.
+fn texts_with_words(root: &Path, skipped: &[&str]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut open: Vec<PathBuf> = vec![root.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(&dir).expect("sources").flatten() {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if skipped.contains(&name.as_str()) {
+                continue;
+            }
+            if path.is_dir() {
+                open.push(path);
+            } else if name.ends_with(".rs") {
+                let source = fs::read_to_string(&path).expect("a source");
+                let place = path
+                    .strip_prefix(root)
+                    .expect("below")
+                    .to_string_lossy()
+                    .into_owned();
+                let texts = literals(&source).into_iter();
+                let texts = texts.filter(|text| WORDS.iter().any(|word| text.contains(word)));
+                found.extend(texts.map(|text| (place.clone(), text)));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn texts_of_the_command_line_have_no_words_of_the_library() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    // What replaces them.
+    let found = texts_with_words(&sources, &["library.rs"]);
+    assert_eq!(found, []);
+}
+
+#[test]
+fn texts_of_the_library_with_its_words_are_known() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../procref/src");
+    let skipped = [
+        "tests",
+        "tests.rs",
+        "model",
+        "model.rs",
+        "fuzz",
+        "fuzz.rs",
+        "fuzzing.rs",
+    ];
+    let found = texts_with_words(&sources, &skipped);
+    assert!(!found.is_empty(), "the search finds nothing");
+    let unknown: Vec<_> = found.iter().filter(|(_, text)| !is_known(text)).collect();
+    assert!(
+        unknown.is_empty(),
+        "tell these in the command line's words: {unknown:#?}"
+    );
+}
+
+#[test]
+fn literals_are_found() {
+    let source = "let a = \"one \\\" two\"; // \"three\"\nlet b = r#\"fo\"ur\"#; let c = '\"'; f(\"five \\\n    six\")";
+    assert_eq!(literals(source), ["one \\\" two", "fo\"ur", "five six"]);
+}
+
+#[test]
+fn a_service_with_another_fingerprint_is_an_error_that_names_the_option() {
+    let corner = Corner::new();
+    let start = "start = 'sleep 60'\nready = 'started'\n";
+    let project = corner.project(
+        "app",
+        &format!("[services.s]\n{start}fingerprint = 'one'\n"),
+    );
+    let client = project.hold("s", "true");
+    let (_, said) = project.failure(&["run", "s", "--fingerprint", "two", "--", "true"]);
+    assert!(
+        said.contains("`mismatch`") && said.contains("--mismatch"),
+        "{said}"
+    );
+    assert!(WORDS.iter().all(|word| !said.contains(word)), "{said}");
+    client.leave();
+}
+
+#[test]
+fn a_directory_without_a_configuration_is_an_error_that_tells_how_to_get_one() {
+    let corner = Corner::new();
+    let here = corner.path("home");
+    for args in [
+        &["run", "redis", "--", "true"][..],
+        &["hold", "redis"],
+        &["status", "redis"],
+        &["stop", "redis"],
+    ] {
+        let output = corner
+            .procref(&here)
+            .args(args)
+            .output()
+            .expect("run procref");
+        let (_, said) = project::texts(&output);
+        assert!(!output.status.success(), "{said}");
+        let user = corner.path("home/.config/procref/config.toml");
+        for part in [
+            &format!(
+                "there is no procref.toml in {} or a directory above it",
+                here.display()
+            ),
+            user.to_str().expect("Unicode"),
+            "procref init",
+            "--start",
+        ] {
+            assert!(said.contains(part), "{args:?}: {part:?} in {said}");
+        }
+    }
+    let mut command = corner.procref(&here);
+    let output = command
+        .args(["--no-config", "run", "redis", "--", "true"])
+        .output();
+    let (_, said) = project::texts(&output.expect("run procref"));
+    assert!(
+        said.contains("with --no-config no file is read") && said.contains("--start"),
+        "{said}"
+    );
+}
