@@ -47,18 +47,22 @@ impl Second {
     }
 
     /// What it says that it waits for.
-    fn waiting(&self) -> String {
+    fn waiting(&mut self) -> String {
         deadline::until("the client to say whom it waits for", || {
             let log = fs::read_to_string(&self.log).unwrap_or_default();
-            let line = log
+            let whole = &log[..log.rfind('\n').map_or(0, |end| end + 1)];
+            let line = whole
                 .lines()
                 .find(|line| line.starts_with("procref: waiting for"));
+            let child = self.child.as_mut().expect("it was started");
+            let ended = child.try_wait().expect("look");
+            assert!(line.is_some() || ended.is_none(), "it did not wait: {log}");
             line.map(str::to_owned)
         })
     }
 
     #[track_caller]
-    fn waits_for(&self, holder: Identity, dir: &Path) {
+    fn waits_for(&mut self, holder: Identity, dir: &Path) {
         let line = self.waiting();
         let dir = dir.display().to_string();
         assert!(
@@ -93,7 +97,7 @@ fn g1_second_runtime_directory_waits_until_the_first_service_has_ended() {
     let project = corner.project("app", DB);
     let client = project.hold("db", r#"echo "$PROCREF_PID""#);
     let service = process(&client.said[0]);
-    let second = Second::start(&project, "db");
+    let mut second = Second::start(&project, "db");
     second.waits_for(service, &project.dir.join("data"));
     assert!(
         second.waiting().contains("(`sleep 600`)"),
@@ -143,7 +147,7 @@ fn g1_service_of_a_killed_supervisor_keeps_its_directory() {
     supervisor.kill();
     supervisor.wait_gone();
     client.kill();
-    let second = Second::start(&project, NAME);
+    let mut second = Second::start(&project, NAME);
     second.waits_for(service, &project.dir.join("data"));
     service.kill();
     service.wait_gone();
@@ -164,16 +168,26 @@ fn g1_service_of_a_killed_supervisor_keeps_its_directory() {
 
 #[test]
 fn g1_children_of_a_killed_init_keep_the_directory() {
-    const NAME: &str = "data-of-a-killed-init";
+    is_kept_by_children_of_init("data-of-a-killed-init", "");
+}
+
+/// Their lock on the directory is on the one that is gone.
+#[test]
+fn g1_children_of_a_killed_init_keep_a_directory_that_it_has_replaced() {
+    is_kept_by_children_of_init("replaced-data-of-a-killed-init", "rmdir data; mkdir data");
+}
+
+#[track_caller]
+fn is_kept_by_children_of_init(service: &str, script: &str) {
     let corner = Corner::new();
     let config = format!(
-        "[services.{NAME}]\nstart = 'sleep 600'\ndata = 'data'\ninit = ['sh', '-c', '''\n\
+        "[services.{service}]\nstart = 'sleep 600'\ndata = 'data'\ninit = ['sh', '-c', '''\n{script}\n\
          echo begun >>begun; test -e ok && exit\n\
          sleep 600 & echo $! >child.new; mv child.new child; wait''']\n"
     );
     let project = corner.project("app", &config);
     let mut starter = project
-        .procref(&["run", NAME, "--", "true"])
+        .procref(&["run", service, "--", "true"])
         .stderr(Stdio::null())
         .spawn()
         .expect("run");
@@ -183,7 +197,7 @@ fn g1_children_of_a_killed_init_keep_the_directory() {
     let child = process(child.trim());
     let init = parent(child);
     let procref = parent(init);
-    let supervisor = supervisors_of(NAME)[0];
+    let supervisor = supervisors_of(service)[0];
     // The supervisor first: it would end the others.
     supervisor.kill();
     supervisor.wait_gone();
@@ -193,7 +207,7 @@ fn g1_children_of_a_killed_init_keep_the_directory() {
         process.kill();
         process.wait_gone();
     }
-    let second = Second::beside(&project, NAME);
+    let mut second = Second::beside(&project, service);
     second.waits_for(child, &project.dir.join("data"));
     let begun = || fs::read_to_string(project.dir.join("begun")).expect("a file");
     assert_eq!(begun(), "begun\n");
@@ -219,7 +233,7 @@ fn g1_lock_moves_with_the_project() {
         dir: corner.path("moved"),
     };
     fs::rename(&project.dir, &moved.dir).expect("rename");
-    let second = Second::beside(&moved, "db");
+    let mut second = Second::beside(&moved, "db");
     second.waits_for(service, &moved.dir.join("data"));
     client.leave();
     second.succeeds();
@@ -236,7 +250,7 @@ fn g1_lock_moves_with_the_directory() {
     let moved = project.dir.join("elsewhere/renamed");
     fs::rename(project.dir.join("data"), &moved).expect("rename");
     project.configure(&DB.replace("'data'", "'elsewhere/renamed'"));
-    let second = Second::start(&project, "db");
+    let mut second = Second::start(&project, "db");
     second.waits_for(service, &moved);
     client.leave();
     second.succeeds();
@@ -252,7 +266,7 @@ fn g1_directory_that_takes_the_place_of_a_used_one_is_locked() {
     let service = process(&client.said[0]);
     fs::remove_dir(&data).expect("remove");
     fs::create_dir(&data).expect("a directory");
-    let second = Second::start(&project, "db");
+    let mut second = Second::start(&project, "db");
     second.waits_for(service, &data);
     client.leave();
     second.succeeds();
@@ -268,7 +282,7 @@ fn g1_directory_that_init_has_replaced_is_locked() {
     let service = process(&client.said[0]);
     // Without it, only the lock on the directory itself is left.
     fs::remove_file(project.dir.join(".data.procref-lock")).expect("remove");
-    let second = Second::start(&project, "db");
+    let mut second = Second::start(&project, "db");
     second.waits_for(service, &project.dir.join("data"));
     client.leave();
     second.succeeds();
@@ -287,7 +301,7 @@ fn g1_two_services_of_one_directory_take_turns() {
     symlink(".", project.dir.join("link")).expect("a link");
     let client = project.hold("db", r#"echo "$PROCREF_PID""#);
     let service = process(&client.said[0]);
-    let second = Second::beside(&project, "more");
+    let mut second = Second::beside(&project, "more");
     second.waits_for(service, &project.dir.join("link/data"));
     client.leave();
     second.succeeds();
@@ -306,7 +320,7 @@ fn g1_service_that_closes_all_descriptors_keeps_its_directory() {
     );
     let client = project.hold("db", r#"echo "$PROCREF_PID""#);
     let service = process(&client.said[0]);
-    let second = Second::start(&project, "db");
+    let mut second = Second::start(&project, "db");
     second.waits_for(service, &project.dir.join("data"));
     client.leave();
     second.succeeds();
@@ -342,14 +356,18 @@ fn g1_lock_file_of_another_view_does_not_block() {
     // With all three right, it is believed: this test can fail.
     let text = fs::read_to_string(&lock_file).expect("the lock file");
     let mut user: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let mut sleeper = Command::new("sleep").arg("600").spawn().expect("sleep");
+    let mut sleeper = Command::new("sh")
+        .args(["-c", "read -r line"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("sh");
     let holder = Identity::of(sleeper.id()).expect("it lives");
     user["pid"] = holder.pid.into();
     user["start"] = holder.start.into();
     fs::write(&lock_file, user.to_string()).expect("write");
-    let second = Second::start(&project, "db");
+    let mut second = Second::start(&project, "db");
     second.waits_for(holder, &project.dir.join("data"));
-    sleeper.kill().expect("kill");
+    drop(sleeper.stdin.take());
     sleeper.wait().expect("wait");
     second.succeeds();
 }
@@ -362,7 +380,7 @@ fn g1_suspended_holder_is_named_as_suspended() {
     let service = process(&client.said[0]);
     service.signal(Signal::STOP);
     deadline::until_true("the service to be suspended", || service.is_suspended());
-    let second = Second::start(&project, "db");
+    let mut second = Second::start(&project, "db");
     assert!(
         second.waiting().contains(", suspended)"),
         "{}",
@@ -421,7 +439,7 @@ fn g1_directory_is_locked_where_no_file_can_be_put_beside_it() {
     assert!(!above.join(".data.procref-lock").exists());
     let mut command = as_everybody(&["run", "db"]);
     command.env("PROCREF_RUNTIME_DIR", corner.path("run/second"));
-    let second = Second::spawn(&project, command);
+    let mut second = Second::spawn(&project, command);
     second.waits_for(service, &above.join("data"));
     drop(first.stdin.take());
     first.wait().expect("wait");
@@ -436,7 +454,7 @@ fn g1_init_of_an_older_procref_is_waited_for() {
     let project = corner.project("app", &format!("{DB}init = ['touch', '{{data}}/made']\n"));
     let older = File::open(&project.dir).expect("open");
     rustix::fs::flock(&older, FlockOperation::LockExclusive).expect("lock");
-    let second = Second::start(&project, "db");
+    let mut second = Second::start(&project, "db");
     second.waits_for(Identity::own(), &project.dir.join("data"));
     assert!(!project.dir.join("data/made").exists());
     drop(older);
@@ -455,7 +473,7 @@ fn g1_services_in_one_directory_with_their_own_data_do_not_wait() {
     let config = format!("{DB}{}{more}{}", init("more.begun"), init("data.begun"));
     let project = corner.project("app", &config);
     let first = Second::beside(&project, "db");
-    let second = Second::beside(&project, "more");
+    let mut second = Second::beside(&project, "more");
     first.succeeds();
     second.succeeds();
 }

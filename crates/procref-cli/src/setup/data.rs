@@ -32,7 +32,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -132,7 +132,7 @@ impl<'a> Place<'a> {
     /// Writes a line with the directory to the service's log.
     fn tell(&self, what: &str) {
         let data = self.data.display();
-        let _ = writeln!(io::stderr(), "{what} {data}");
+        failure::log(&format!("{what} {data}"));
     }
 
     /// Reports which process uses the directory.

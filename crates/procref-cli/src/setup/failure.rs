@@ -34,9 +34,15 @@ const SHOWN_PATH: usize = 1000;
 
 /// Leaves the reason where the client finds it. The process must end with the code that this returns.
 pub(super) fn report(error: &Error) -> ExitCode {
-    // Without the log there is no reader.
-    let _ = writeln!(io::stderr(), "{REASON}{error}");
+    log(&format!("{REASON}{error}"));
     ExitCode::from(NOT_EXECUTED)
+}
+
+/// Writes a line to the service's log, which is this process's standard error. In one piece: a reader must not see
+/// a part of it, nor children of `init` write into it.
+pub(super) fn log(line: &str) {
+    // Without the log there is no reader.
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Why a program was not executed.
