@@ -11,11 +11,12 @@
 //!
 //! A watch that reports one write and no more costs a silent service nothing, and a loud one no more than the
 //! pauses: a supervisor wakes only while the log grows. The pauses get longer up to the time in which a
-//! service that writes 20 MB/s would fill the log, and begin anew after each rotation.
+//! service that writes 20 MB/s would fill the room that is left, and begin anew after each rotation.
 
 #![expect(unsafe_code, reason = "signals of descriptors, and writing to the log")]
 
 use std::cell::Cell;
+use std::ffi::CStr;
 use std::io::Write as _;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +31,9 @@ use crate::kernel::Ended;
 
 /// Where the supervisor has the log.
 pub(super) const LOG: RawFd = 1;
+
+/// The log by that descriptor, whatever its path leads to by now.
+const LOG_FILE: &CStr = c"/proc/self/fd/1";
 
 /// A file in the directory was written to: `linux/fcntl.h`.
 const DN_MODIFY: libc::c_int = 2;
@@ -73,10 +77,12 @@ impl LogPlan {
         }
     }
 
-    fn longest_pause(&self) -> Duration {
-        /// The time of one byte at 20 MB/s.
+    /// The longest pause if there is room for so many bytes: as long as a service that writes 20 MB/s needs
+    /// to fill it.
+    fn longest_pause(room: u64) -> Duration {
+        /// The time of one byte.
         const NANOSECONDS: u64 = 50;
-        let pause = Duration::from_nanos(self.limit.saturating_mul(NANOSECONDS));
+        let pause = Duration::from_nanos(room.saturating_mul(NANOSECONDS));
         pause.clamp(FIRST_PAUSE, LONGEST_PAUSE)
     }
 }
@@ -128,7 +134,7 @@ impl<'a> Log<'a> {
         if REPORTED.swap(false, Ordering::Relaxed) {
             self.forget_reports();
             self.pause.set(match self.watch {
-                Watch::Directory(_) => self.plan.longest_pause(),
+                Watch::Directory(_) => LogPlan::longest_pause(self.plan.limit),
                 _ => FIRST_PAUSE,
             });
             // Whatever it found, the next look decides whether the log grows.
@@ -145,8 +151,12 @@ impl<'a> Log<'a> {
                 return Some(FIRST_PAUSE);
             }
             // Tried again while it grows, and not without end if it is silent.
-            self.pause.set(self.plan.longest_pause());
+            self.pause.set(LogPlan::longest_pause(self.plan.limit));
         }
+        let room = match size(&stat) {
+            size if size <= self.plan.limit => self.plan.limit - size,
+            _ => self.plan.limit,
+        };
         let now = seen(stat);
         if now == before {
             self.arm();
@@ -157,8 +167,8 @@ impl<'a> Log<'a> {
             }
         }
         self.seen.set(Some(now));
-        let pause = self.pause.get();
-        self.pause.set((pause * 2).min(self.plan.longest_pause()));
+        let pause = self.pause.get().min(LogPlan::longest_pause(room));
+        self.pause.set((pause * 2).min(LONGEST_PAUSE));
         Some(pause)
     }
 
@@ -166,11 +176,9 @@ impl<'a> Log<'a> {
     fn arm(&self) {
         match self.watch {
             Watch::Inotify(fd) => {
-                // The log itself, whatever its path leads to by now.
-                let file = c"/proc/self/fd/2";
                 let mask = libc::IN_MODIFY | libc::IN_ONESHOT;
                 // SAFETY: a NUL-terminated path and numbers; the watch is this process's own.
-                unsafe { libc::inotify_add_watch(fd, file.as_ptr(), mask) };
+                unsafe { libc::inotify_add_watch(fd, LOG_FILE.as_ptr(), mask) };
             }
             Watch::Directory(fd) => {
                 // SAFETY: no pointers are passed; the descriptor is this process's own.
@@ -340,4 +348,24 @@ fn seen(stat: Stat) -> Seen {
         stat.st_mtime as i64,
         stat.st_mtime_nsec as u64,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_file_is_that_of_its_descriptor() {
+        let path = LOG_FILE.to_str().expect("ASCII");
+        assert_eq!(path, format!("/proc/self/fd/{LOG}"));
+    }
+
+    #[test]
+    fn pauses_get_shorter_as_room_gets_less() {
+        let mebibytes = |number: u64| LogPlan::longest_pause(number << 20);
+        assert_eq!(mebibytes(1 << 40), LONGEST_PAUSE);
+        assert!(mebibytes(10) < LONGEST_PAUSE && mebibytes(10) > mebibytes(1));
+        assert_eq!(LogPlan::longest_pause(0), FIRST_PAUSE);
+        assert_eq!(LogPlan::longest_pause(u64::MAX), LONGEST_PAUSE);
+    }
 }
