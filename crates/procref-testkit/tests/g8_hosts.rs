@@ -232,3 +232,45 @@ fn g8_subscriber_that_panics_is_one_panic_and_leaves_nothing() {
     }
     run.assert_started();
 }
+
+/// The keys of all semaphore sets.
+fn sets() -> Vec<i32> {
+    let list = fs::read_to_string("/proc/sysvipc/sem").expect("the list of semaphore sets");
+    let lines = list.lines().skip(1);
+    let keys = lines.filter_map(|line| line.split_whitespace().next()?.parse().ok());
+    keys.collect()
+}
+
+#[test]
+fn g6_refused_first_step_leaves_no_semaphore_set() {
+    let scene = scene!();
+    let run = Run::new(&scene, HOST, "refused-first-step");
+    run.line("filter installed=true");
+    run.line("counter failed true");
+    run.line("lock failed true");
+    let lines = run.lines();
+    let failed = lines
+        .iter()
+        .filter(|line| line.starts_with("service failed"));
+    assert_eq!(failed.count(), 2, "{:?}", run.output);
+    let keys = lines.iter().filter_map(|line| line.strip_prefix("key 0x"));
+    for key in keys {
+        let key = u32::from_str_radix(key, 16).expect("a key").cast_signed();
+        assert!(!sets().contains(&key), "{key:#x} is left");
+    }
+    run.assert_nothing_left();
+}
+
+#[test]
+fn g4_time_limits_may_be_as_long_as_a_duration_can_be() {
+    let scene = scene!();
+    let run = Run::new(&scene, HOST, "endless");
+    for kind in ["command", "callback"] {
+        for fact in ["ready", "stopped", "gone", "dead", "released", "over"] {
+            run.line(&format!("{kind} {fact} true"));
+        }
+    }
+    assert!(run.line("failing failed").contains("exited with status 1"));
+    run.line("linger refused true");
+    run.assert_nothing_left();
+}

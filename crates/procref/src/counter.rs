@@ -376,10 +376,11 @@ impl RefCounter for PlatformRefCounter {
                     if !locked && !object.try_lock().await? {
                         return Ok(Attempt::Locked);
                     }
-                    object.claim().await?;
+                    let claimed = object.claim().await;
                     if !locked {
                         object.unlock().await?;
                     }
+                    claimed?;
                     return Ok(Attempt::Again);
                 }
                 let to = snapshot.clients + 1;
@@ -420,7 +421,10 @@ impl RefCounter for PlatformRefCounter {
         let locked = self.on_object(&mut held, async |object| {
             let locked = object.try_lock().await?;
             if locked && !object.snapshot().await?.claimed {
-                object.claim().await?;
+                if let Err(refused) = object.claim().await {
+                    object.unlock().await?;
+                    return Err(refused);
+                }
             }
             Ok(locked)
         })?;

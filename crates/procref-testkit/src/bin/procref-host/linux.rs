@@ -13,8 +13,61 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use procref::{
-    Ready, Result, ServiceCommand, ServiceHandle, ServiceInfo, SharedService, SharedServiceBuilder,
+    PlatformRefCounter, Ready, RefCounter as _, Result, ServiceCommand, ServiceHandle, ServiceInfo,
+    SharedService, SharedServiceBuilder,
 };
+
+mod endless {
+    //! Every time limit that the library takes, as long as it can be.
+
+    use procref::process::{self, Process};
+
+    use super::*;
+
+    fn endless(builder: SharedServiceBuilder) -> SharedService {
+        let builder = builder
+            .start_timeout(Duration::MAX)
+            .wait_timeout(Duration::MAX);
+        let service = builder.stop_timeout(Duration::MAX).build();
+        service.expect("the service is described well")
+    }
+
+    pub(super) fn run(host: &Host) {
+        for (kind, builder) in [
+            ("command", host.by_command()),
+            ("callback", host.by_callback()),
+        ] {
+            let service = endless(builder);
+            let handle = service.acquire_blocking().expect("a handle");
+            let ready = service.wait_ready_blocking(Duration::MAX);
+            let pid = handle.pid();
+            let process = Process::open(pid).expect("the service's process");
+            tell(&format!(
+                "{kind} ready {}",
+                ready.is_ok_and(|info| info.is_some())
+            ));
+            tell(&format!(
+                "{kind} stopped {}",
+                process.stop(Duration::MAX).is_ok()
+            ));
+            tell(&format!(
+                "{kind} gone {}",
+                process.wait(Duration::MAX).unwrap_or(false)
+            ));
+            process::stop(pid, u64::MAX);
+            let dead = handle.wait_dead_blocking(Duration::MAX).unwrap_or(false);
+            tell(&format!("{kind} dead {dead}"));
+            report(kind, Ok(handle), Instant::now());
+            let over = service.wait_stopped_blocking(Duration::MAX);
+            tell(&format!("{kind} over {}", over.unwrap_or(false)));
+        }
+        let failing = ServiceCommand::new("false").ready(Ready::log("never"));
+        let service = endless(host.builder("failing").command(failing));
+        report("failing", service.acquire_blocking(), Instant::now());
+        let linger = host.by_command().linger(Duration::MAX).build();
+        tell(&format!("linger refused {}", linger.is_err()));
+    }
+}
 
 mod panicking {
     //! A `tracing` subscriber that panics.
@@ -130,6 +183,20 @@ pub(crate) fn main() -> ExitCode {
             });
             host.start_asking_a_program();
         }
+        "refused-first-step" => {
+            filter(&refuse_long_arrays());
+            for builder in [host.by_command(), host.by_callback()] {
+                let service = builder.build().expect("the service is described well");
+                tell(&format!("key {}", service.kernel_object()));
+                report("service", service.acquire_blocking(), Instant::now());
+            }
+            let counter = PlatformRefCounter::in_dir(&format!("{}-counter", host.name), &host.dir);
+            let counter = counter.expect("a counter");
+            tell(&format!("counter failed {}", counter.acquire().is_err()));
+            tell(&format!("lock failed {}", counter.try_lock().is_err()));
+            drop(counter);
+        }
+        "endless" => endless::run(&host),
         "panicking-subscriber" => panicking::run(&host),
         "refused-close-range" => {
             raise_descriptor_limit();
@@ -394,6 +461,23 @@ fn refused_close_range() -> [libc::sock_filter; 8] {
         step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
         step(RETURN, 0, 0, refuse),
         step(RETURN, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
+    ]
+}
+
+/// Refuses arrays of semaphore operations that are longer than taking or releasing the lock, as for want of memory.
+fn refuse_long_arrays() -> [libc::sock_filter; 7] {
+    /// Where `seccomp_data` has the lower half of the third argument.
+    const LENGTH: u32 = ARGUMENT + 16;
+
+    let refuse = libc::SECCOMP_RET_ERRNO | libc::ENOMEM as u32;
+    [
+        step(LOAD, 0, 0, NUMBER),
+        step(EQUAL, 1, 0, libc::SYS_semtimedop as u32),
+        step(EQUAL, 0, 2, libc::SYS_semop as u32),
+        step(LOAD, 0, 0, LENGTH),
+        step(AT_LEAST, 1, 0, 4),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+        step(RETURN, 0, 0, refuse),
     ]
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Budget {
     pub(super) removals: u8,
     pub(super) time: u8,
     pub(super) cancels: u8,
+    /// Of arrays that are undone: the kernel has no memory to note that.
+    pub(super) refusals: u8,
 }
 
 impl Machine {

@@ -226,8 +226,10 @@ impl Machine {
             || left.illnesses < had.illnesses
             || left.failures < had.failures
             || left.removals < had.removals
-            || left.time < had.time;
-        if !outside || matches!(error, Error::Kernel { .. }) {
+            || left.time < had.time
+            || left.refusals < had.refusals;
+        let refused = left.refusals < had.refusals;
+        if !outside || matches!(error, Error::Kernel { .. }) && !refused {
             let by = self.name(id);
             self.violate(format!("G4: {operation} by {by} failed: {error}"));
         }

@@ -100,7 +100,14 @@ impl Process {
         } else {
             Until::Now
         };
-        let act = |machine: &mut Machine| machine.state.table.operate(pid, set, ops, wait);
+        let act = |machine: &mut Machine| {
+            let left = &mut machine.state.left.refusals;
+            if *left > 0 && ops.iter().any(|op| op.undo) {
+                *left -= 1;
+                return Outcome::OutOfRange;
+            }
+            machine.state.table.operate(pid, set, ops, wait)
+        };
         self.at(label, until, !sleeping, act).await
     }
 }

@@ -44,6 +44,9 @@ pub(super) fn by_callback() -> Vec<Scenario> {
                 it.clients = 1;
             }),
         two("callback, start fails").with_budget(|it| it.failures = 1),
+        Scenario::new("callback, first step refused", By::Callback, &[ONCE])
+            .with_budget(|it| it.refusals = 1),
+        two("callback, one step refused").with_budget(|it| it.refusals = 1),
         two("callback, start fails, client killed").with_budget(|it| {
             it.failures = 1;
             it.clients = 1;
