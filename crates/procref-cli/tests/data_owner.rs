@@ -17,7 +17,7 @@ const NOBODY: u32 = 65534;
 fn project(corner: &Corner) -> Project<'_> {
     corner.project(
         "app",
-        "[services.db]\nstart = 'sleep 600'\ndata = 'data'\n\
+        "[services.db]\nstart = 'sleep 600'\ndata = 'data'\nready = 'started'\n\
          init = ['sh', '-c', 'echo made >>made; touch \"$0/file\"', '{data}']\n",
     )
 }
@@ -175,7 +175,7 @@ fn directory_in_which_init_leaves_a_marker_of_another_one_is_filled() {
     let corner = Corner::new();
     let project = project(&corner);
     project.configure(
-        "[services.db]\nstart = 'sleep 600'\ndata = 'data'\n\
+        "[services.db]\nstart = 'sleep 600'\ndata = 'data'\nready = 'started'\n\
          init = ['sh', '-c', 'ln -s /dev/null \"$0/.procref-initialised\"', '{data}']\n",
     );
     project.output(&USE);

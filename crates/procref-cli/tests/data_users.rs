@@ -15,7 +15,7 @@ use project::{Corner, Project, process, texts};
 use rustix::fs::FlockOperation;
 use rustix::process::Signal;
 
-const DB: &str = "[services.db]\nstart = 'sleep 600'\ndata = 'data'\n";
+const DB: &str = "[services.db]\nstart = 'sleep 600'\ndata = 'data'\nready = 'started'\n";
 
 /// A client that was started while the directory was in use.
 struct Second {
@@ -473,7 +473,7 @@ fn g1_services_in_one_directory_with_their_own_data_do_not_wait() {
     let config = format!("{DB}{}{more}{}", init("more.begun"), init("data.begun"));
     let project = corner.project("app", &config);
     let first = Second::beside(&project, "db");
-    let mut second = Second::beside(&project, "more");
+    let second = Second::beside(&project, "more");
     first.succeeds();
     second.succeeds();
 }
