@@ -25,7 +25,7 @@ impl AtStart<'_> {
     }
 
     /// The name and `port` or `dir`, if the placeholder is one of another service.
-    pub(crate) fn dependency<'a>(self, place: &'a str) -> Option<(&'a str, &'a str)> {
+    pub(crate) fn dependency(self, place: &str) -> Option<(&str, &str)> {
         let (name, what) = place.rsplit_once('.')?;
         let is_known = !name.contains('{') && self.0.iter().any(|known| known == name);
         (is_known && matches!(what, "port" | "dir")).then_some((name, what))
