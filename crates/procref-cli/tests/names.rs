@@ -8,10 +8,11 @@ use project::Corner;
 
 const REDIS: &str = "[services.redis]\nstart = 'sleep 600'\nready = 'started'\n";
 
-/// The commands that take the name of a service, and what else they need.
+/// The commands that take the name of a service, and what else they need. A `wait` that is not refused would
+/// wait indefinitely, so it has a limit.
 const NAMING: [&[&str]; 9] = [
-    &["wait"],
-    &["wait", "--stopped"],
+    &["wait", "--timeout", "20s"],
+    &["wait", "--stopped", "--timeout", "20s"],
     &["stop"],
     &["stop", "--force"],
     &["unpin"],
