@@ -381,7 +381,10 @@ impl Machine {
             .any(|act| matches!(act, Act::Stop | Act::ForceStop));
         let killed = left.clients < had.clients;
         let stopped = on_demand && killed && instance.is_some_and(|it| it.stopping);
-        empty && instance.is_none() || self.scenario.by == By::Command && (crashed || stopped)
+        // A client whose first step was refused has to remove the set, unless it is killed.
+        let refused = left.refusals < had.refusals;
+        empty && instance.is_none() && (killed || !refused)
+            || self.scenario.by == By::Command && (crashed || stopped)
     }
 
     /// A client that is not at its end.
