@@ -67,6 +67,8 @@ impl Location {
 
     /// The runtime directory, checked; `None` where there is none.
     pub(crate) fn find(&self) -> Result<Option<Namespace>> {
+        // A process that cannot share services hears of it at its first use, also where there are none yet.
+        process::view()?;
         match fs::symlink_metadata(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             // Whatever else is wrong with it is said there.

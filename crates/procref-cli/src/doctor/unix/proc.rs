@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use procref::{Error, Services};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use super::{Finding, Severity, text_of};
@@ -16,13 +17,19 @@ pub(super) fn look() -> Vec<Finding> {
 
 fn proc(mounts: &str) -> Finding {
     const CHECK: &str = "proc";
-    let own = format!("/proc/{}/stat", std::process::id());
-    if text_of(&own).is_none() {
-        let found = format!(
-            "{own} cannot be read: /proc is not mounted, or belongs to another pid namespace"
-        );
-        return Finding::new(CHECK, Severity::Error, found)
-            .advice("mount it: `mount -t proc proc /proc`; with unshare(1), `--mount-proc`");
+    if let Err(error) = Services::open() {
+        let advice = match error {
+            Error::Proc { .. } => Some(
+                "mount it for this pid namespace: `mount -t proc proc /proc`; with unshare(1), `--mount-proc`",
+            ),
+            Error::Namespaces { .. } => {
+                Some("run procref in a child of this process; with unshare(1), `--fork`")
+            }
+            _ => None,
+        };
+        if let Some(advice) = advice {
+            return Finding::new(CHECK, Severity::Error, error.to_string()).advice(advice);
+        }
     }
     match hidepid(mounts) {
         Some(value) => Finding::new(
@@ -89,7 +96,8 @@ fn container() -> Vec<Finding> {
         CHECK,
         Severity::Note,
         format!(
-            "this is a container ({kind}): its services are its own, unless it shares the IPC namespace"
+            "this is a container ({kind}): it shares services with another one only if both share the IPC and \
+             the pid namespace, and a runtime directory at the same path"
         ),
     )];
     let zombies = zombies_of_init();
