@@ -195,7 +195,12 @@ fn execute(args: &SetupArgs) -> Result<ExitCode> {
     let _lock = match &task.data {
         Some(data) => {
             let init = (!args.init.is_empty()).then(|| command(&args.init));
-            Some(data::prepare(&task.service, Path::new(data), init)?)
+            Some(data::prepare(
+                &task.service,
+                &args.dir,
+                Path::new(data),
+                init,
+            )?)
         }
         None => None,
     };

@@ -477,3 +477,17 @@ fn g1_services_in_one_directory_with_their_own_data_do_not_wait() {
     first.succeeds();
     second.succeeds();
 }
+
+#[test]
+fn g1_lock_file_has_the_namespace_of_its_user() {
+    let corner = Corner::new();
+    let project = corner.project("app", DB);
+    let client = project.hold("db", r#"echo "$PROCREF_PID"; echo "$PROCREF_DIR""#);
+    let text = fs::read_to_string(project.dir.join(".data.procref-lock")).expect("read");
+    let user: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let services = procref::Services::in_dir(&client.said[1]).expect("services");
+    let namespace = services.namespace_id().expect("a digest");
+    assert_eq!(user["namespace"], namespace.as_str());
+    assert_eq!(user["pid"].to_string(), client.said[0]);
+    client.leave();
+}

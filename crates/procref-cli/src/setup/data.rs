@@ -36,6 +36,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use procref::Services;
+
 use crate::error::{Error, Result};
 use crate::output;
 
@@ -61,8 +63,18 @@ pub(super) struct Lock {
 }
 
 /// Locks the directory, creates it, and runs `init` if it was not filled before.
-pub(super) fn prepare(service: &str, data: &Path, init: Option<Command>) -> Result<Lock> {
-    let place = Place::new(service, data)?;
+pub(super) fn prepare(
+    service: &str,
+    runtime_dir: &Path,
+    data: &Path,
+    init: Option<Command>,
+) -> Result<Lock> {
+    let services = Services::in_dir(runtime_dir);
+    let place = Place {
+        // The lock file is written without it, too: it only tells people where the user's record is.
+        namespace: services.and_then(|services| services.namespace_id()).ok(),
+        ..Place::new(service, data)?
+    };
     let mut lock = place.lock()?;
     if let Some(init) = init {
         place.fill(&mut lock, init)?;
@@ -79,6 +91,8 @@ pub(super) fn is_begun(data: &Path) -> bool {
 
 struct Place<'a> {
     service: &'a str,
+    /// The digest of the service's namespace.
+    namespace: Option<String>,
     data: &'a Path,
     parent: PathBuf,
     /// The note that the directory is being filled.
@@ -102,6 +116,7 @@ impl<'a> Place<'a> {
         };
         Ok(Self {
             service,
+            namespace: None,
             data,
             begun: beside(".procref-begun"),
             lock_file: beside(".procref-lock"),
@@ -188,7 +203,7 @@ impl<'a> Place<'a> {
 
     fn write_user(&self, lock: &Lock, pid: u32) -> Result<()> {
         let written = match &lock.beside {
-            Some(beside) => beside.write_user(self.service, pid),
+            Some(beside) => beside.write_user(self.service, self.namespace.as_deref(), pid),
             None => Ok(()),
         };
         written.map_err(|error| self.failed_at("write", &self.lock_file, error))
@@ -296,7 +311,8 @@ impl<'a> Place<'a> {
     /// Before anything is written into the directory: a crash of the machine must not leave a part of it without
     /// the note.
     fn note(&self, lock: &Lock, parent: &sys::Parent) -> Result<()> {
-        let content = sys::user(self.service, std::process::id());
+        let own_pid = std::process::id();
+        let content = sys::user(self.service, self.namespace.as_deref(), own_pid);
         sys::write_note(&self.begun, &content.unwrap_or_default())
             .and_then(|()| parent.sync())
             .and_then(|()| lock.directory.sync())

@@ -173,8 +173,13 @@ impl LockFile {
     }
 
     /// Names the process that uses the directory. Nothing is written if this process cannot tell.
-    pub(super) fn write_user(&self, service: &str, pid: u32) -> io::Result<()> {
-        let Some(text) = user::text(service, pid) else {
+    pub(super) fn write_user(
+        &self,
+        service: &str,
+        namespace: Option<&str>,
+        pid: u32,
+    ) -> io::Result<()> {
+        let Some(text) = user::text(service, namespace, pid) else {
             return Ok(());
         };
         self.file.set_len(0)?;

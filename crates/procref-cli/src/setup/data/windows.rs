@@ -106,7 +106,7 @@ impl LockFile {
     }
 
     /// No other process can read it while the directory is used.
-    pub(super) fn write_user(&self, _: &str, _: u32) -> io::Result<()> {
+    pub(super) fn write_user(&self, _: &str, _: Option<&str>, _: u32) -> io::Result<()> {
         Ok(())
     }
 }
@@ -137,7 +137,7 @@ pub(super) fn is_own_file(path: &Path) -> io::Result<bool> {
 }
 
 /// What is written about the process that uses a directory.
-pub(super) fn user(_: &str, _: u32) -> Option<String> {
+pub(super) fn user(_: &str, _: Option<&str>, _: u32) -> Option<String> {
     None
 }
 

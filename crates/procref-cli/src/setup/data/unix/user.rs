@@ -11,6 +11,8 @@ use super::{holders, read_text};
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct User {
     service: String,
+    /// The digest of its namespace, which is in the name of its record, too.
+    namespace: Option<String>,
     pub(super) pid: u32,
     start: u64,
     /// [`view`] of the process that has written this.
@@ -18,9 +20,10 @@ pub(super) struct User {
 }
 
 /// What is written about a process. `None` if its start time cannot be read.
-pub(in super::super) fn text(service: &str, pid: u32) -> Option<String> {
+pub(in super::super) fn text(service: &str, namespace: Option<&str>, pid: u32) -> Option<String> {
     let user = User {
         service: service.to_owned(),
+        namespace: namespace.map(str::to_owned),
         pid,
         start: holders::Stat::of(pid)?.start,
         view: view()?,
@@ -54,7 +57,8 @@ impl User {
     }
 }
 
-/// A text that is equal for processes that see the same pids and the same clock.
+/// A text that is equal for processes that see the same pids and the same clock. The namespace's digest is not: it
+/// is of one runtime directory, and a data directory is in all of them.
 fn view() -> Option<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let pids = fs::read_link("/proc/self/ns/pid").ok()?;
