@@ -48,7 +48,8 @@ impl Held {
                 }
                 Err(error) => {
                     held.release()?;
-                    return Err(shell::explain(spec, setup::about_program(spec, error)));
+                    let explain = |error| shell::explain(spec, setup::about_program(spec, error));
+                    return Err(error.explained(explain));
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::args::{Cli, Command};
 use crate::config::ConfigError;
-use crate::output;
+use crate::output::{self, shown};
 
 mod library;
 
@@ -116,6 +116,17 @@ pub(crate) enum Error {
     #[error("{error}\nhint: {advice}")]
     Advised { error: Box<Error>, advice: String },
 
+    /// An error about a service, and what the client knows of the starts by others that failed before.
+    #[error(
+        "{error}\nbefore that, {failures} of other clients failed while this one waited, the last one with: {last}",
+        failures = starts(*.failures)
+    )]
+    AfterFailures {
+        error: Box<Error>,
+        failures: u32,
+        last: String,
+    },
+
     /// Reading or writing what is not a service's.
     #[error("could not {doing}: {source}")]
     Io { doing: String, source: io::Error },
@@ -137,6 +148,23 @@ impl Error {
         }
     }
 
+    /// Explains a service's error, with what came before it kept apart.
+    pub(crate) fn explained(self, explain: impl FnOnce(Self) -> Self) -> Self {
+        match self {
+            Self::Service(procref::Error::StartsFailed {
+                failures,
+                last,
+                source,
+                ..
+            }) => Self::AfterFailures {
+                error: Box::new(explain(Self::Service(*source))),
+                failures,
+                last: shown(&last),
+            },
+            error => explain(error),
+        }
+    }
+
     fn code(&self) -> u8 {
         match self {
             Self::Service(procref::Error::Timeout { .. } | procref::Error::NotReady { .. }) => {
@@ -152,7 +180,7 @@ impl Error {
             | Self::Dead { .. } => NOT_RUNNING,
             Self::Service(procref::Error::Held { .. }) | Self::Held(_) => HELD,
             Self::TooLate { .. } | Self::BeforeProgram { late: true, .. } => TOO_LATE,
-            Self::Advised { error, .. } => error.code(),
+            Self::Advised { error, .. } | Self::AfterFailures { error, .. } => error.code(),
             Self::Client { found: true, .. } => CLIENT_NOT_EXECUTABLE,
             Self::Client { found: false, .. } => CLIENT_NOT_FOUND,
             Self::Ended { .. }
@@ -166,6 +194,13 @@ impl Error {
     /// Whoever read what we print has gone: that is no failure.
     fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+fn starts(failures: u32) -> String {
+    match failures {
+        1 => "1 start".to_owned(),
+        _ => format!("{failures} starts"),
     }
 }
 

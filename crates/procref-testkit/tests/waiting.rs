@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use procref_testkit::actor::Pending;
-use procref_testkit::protocol::{Callback, Command, Event, Gate, Reply, StopOutcome, Via};
-use procref_testkit::{Actor, Scene, kernel, scene};
+use procref_testkit::protocol::{Callback, Command, Event, Gate, Outcome, Reply, StopOutcome, Via};
+use procref_testkit::{Actor, Scene, deadline, kernel, scene};
 
 const WAITERS: usize = 100;
 
@@ -255,4 +255,124 @@ fn a_stop_is_slept_through() {
     assert_eq!(stopper.reply(releasing), Reply::Done);
     let held = waiter.finish_acquire(waiting).expect("acquire");
     waiter.release_via(&held, Via::Blocking);
+}
+
+/// Each client that waited learns how many starts failed meanwhile, and why the last one did.
+#[test]
+fn g4_waiters_are_told_of_failed_starts() {
+    for via in [Via::Blocking, Via::TokioMulti] {
+        let scene = scene!();
+        let fails = |reason: &str| {
+            let spec = scene.service("slow").gated([START]);
+            spec.starting([Outcome::Fail(reason.to_owned())])
+        };
+        let first = scene.client(&fails("no disk space"));
+        let key = first.build_as(1, &fails("no disk space"));
+        let starting = first.begin_acquire(via);
+        first.event(&Event::Running(Callback::Start));
+        let second = scene.client(&fails("no memory"));
+        let waiting = second.begin_acquire(via);
+        scene.wait_sleepers(key, 1);
+
+        first.proceed(START);
+        let alone = first.finish_acquire(starting).expect_err("it fails");
+        assert!(
+            !alone.text.contains("while this client waited"),
+            "{alone:?}"
+        );
+
+        second.event(&Event::Running(Callback::Start));
+        let mut limited = fails("no time");
+        limited.wait_timeout_ms = Some(1_000);
+        let late = scene.client(&limited);
+        let too_late = late.try_acquire(Via::Blocking).expect_err("too late");
+        assert!(
+            !too_late.text.contains("while this client waited"),
+            "{too_late:?}"
+        );
+        let third = scene.client(&fails("no luck"));
+        let last = third.begin_acquire(via);
+        scene.wait_sleepers(key, 1);
+
+        second.proceed(START);
+        let told = second.finish_acquire(waiting).expect_err("it fails");
+        let words = "1 start by another client failed while this client waited";
+        assert!(told.text.contains(words), "{told:?}");
+        assert!(told.text.contains("no disk space") && told.text.contains("no memory"));
+
+        third.event(&Event::Running(Callback::Start));
+        third.proceed(START);
+        let told = third.finish_acquire(last).expect_err("it fails");
+        assert!(told.text.contains(words), "only since it came: {told:?}");
+        assert!(told.text.contains("no memory") && told.text.contains("no luck"));
+        scene.assert_clean();
+    }
+}
+
+/// A start that succeeds ends the row.
+#[test]
+fn g6_note_of_failed_starts_goes_with_the_next_start() {
+    let scene = scene!();
+    let spec = scene.service("slow").gated([START]);
+    let fails = spec
+        .clone()
+        .starting([Outcome::Fail("no disk space".to_owned())]);
+    let first = scene.client(&fails);
+    let key = first.build_as(1, &fails);
+    let starting = first.begin_acquire(Via::Blocking);
+    first.event(&Event::Running(Callback::Start));
+    let second = scene.client(&spec);
+    let waiting = second.begin_acquire(Via::Blocking);
+    scene.wait_sleepers(key, 1);
+    first.proceed(START);
+    first.finish_acquire(starting).expect_err("it fails");
+    second.event(&Event::Running(Callback::Start));
+    let note = || {
+        let files = scene.files();
+        files
+            .into_iter()
+            .filter(|it| it.extension().is_some_and(|it| it == "failed"))
+            .count()
+    };
+    assert_eq!(note(), 1);
+    second.proceed(START);
+    let held = second.finish_acquire(waiting).expect("acquire");
+    assert_eq!(note(), 0);
+    second.release(&held);
+    scene.assert_clean();
+}
+
+/// A note that nobody reads any more is a crash's, and the next client removes it.
+#[test]
+fn g6_note_for_a_killed_waiter_goes_with_the_next_client() {
+    for collected in [false, true] {
+        let scene = scene!();
+        let spec = scene.service("slow").gated([START]);
+        let fails = spec
+            .clone()
+            .starting([Outcome::Fail("no disk space".to_owned())]);
+        let first = scene.client(&fails);
+        let key = first.build_as(1, &fails);
+        let starting = first.begin_acquire(Via::Blocking);
+        first.event(&Event::Running(Callback::Start));
+        let second = scene.client(&spec);
+        let _waiting = second.begin_acquire(Via::Blocking);
+        scene.wait_sleepers(key, 1);
+        first.proceed(START);
+        first.finish_acquire(starting).expect_err("it fails");
+        second.event(&Event::Running(Callback::Start));
+        second.kill();
+        // Its supervisor removes the kernel object, and knows nothing of the note.
+        deadline::until_true("its end", || !scene.exists(key));
+        assert_eq!(scene.files().len(), 1, "{:?}", scene.files());
+        if collected {
+            let services = procref::Services::in_dir(scene.runtime_dir()).expect("a directory");
+            services.gc_blocking().expect("gc");
+        } else {
+            let third = scene.client(&scene.service("slow"));
+            let held = third.acquire_via(Via::Blocking);
+            third.release(&held);
+        }
+        scene.assert_clean();
+    }
 }

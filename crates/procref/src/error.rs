@@ -148,6 +148,24 @@ pub enum Error {
         reason: &'static str,
     },
 
+    /// Starts by other clients failed while this client waited for them, and then this client failed, too: its
+    /// own start, or its wait for another one.
+    #[error(
+        "service `{service}`: {} while this client waited, the last one because: {last}; then this client \
+         failed: {source}",
+        text::failures(*.failures)
+    )]
+    StartsFailed {
+        /// The service.
+        service: String,
+        /// How many starts failed, as far as this client knows.
+        failures: u32,
+        /// Why the last of them failed, on one line.
+        last: String,
+        /// This client's own failure.
+        source: Box<Error>,
+    },
+
     /// A callback failed.
     #[error("service `{service}`: `{callback}` failed: {source}")]
     Callback {

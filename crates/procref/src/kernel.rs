@@ -402,6 +402,12 @@ pub(crate) trait Object: Send + Sync + 'static {
     /// The process that took the lock last, for messages.
     fn lock_holder(&self) -> impl Future<Output = Step<Option<u32>>> + Send;
 
+    /// How many processes sleep until the lock is free, as far as the kernel tells. A supervisor that shares
+    /// the lock is one of them.
+    fn sleepers(&self) -> impl Future<Output = Step<u32>> + Send {
+        async { Ok(0) }
+    }
+
     /// Everything there is to tell, for people.
     fn inspect(&self) -> impl Future<Output = Step<Inspection>> + Send;
 }

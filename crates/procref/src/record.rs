@@ -20,6 +20,7 @@ use crate::name::{Namespace, ServiceKey};
 use crate::namespace;
 use crate::process::Identity;
 
+pub(crate) mod failures;
 #[cfg(all(unix, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 pub(crate) mod scan;

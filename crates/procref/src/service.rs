@@ -35,6 +35,7 @@ mod seat;
 mod status;
 mod stop;
 mod unhealthy;
+mod waiting;
 mod watch;
 mod world;
 
@@ -48,8 +49,9 @@ pub use status::{Holder, State, Status};
 
 use config::Config;
 use departure::{Departure, Hold};
-use seat::{Patience, Seat};
+use seat::Seat;
 use stop::Held;
+use waiting::Waiting;
 use world::{Machine, World as _};
 
 type NativeSeat = Seat<Machine>;
@@ -145,11 +147,17 @@ impl SharedService {
     /// [`Error::Record`]: crate::Error::Record
     /// [`Error::RuntimeDir`]: crate::Error::RuntimeDir
     pub async fn acquire(&self) -> Result<ServiceHandle> {
-        self.acquire_within(self.config.patience()).await
+        let seat = self.seat();
+        let waiting = Waiting::new(&seat, self.config.patience());
+        self.acquire_on(&seat, waiting).await
     }
 
-    async fn acquire_within(&self, patience: Patience) -> Result<ServiceHandle> {
-        lifecycle::acquire(&self.seat(), &self.config, patience)
+    async fn acquire_on(
+        &self,
+        seat: &Arc<NativeSeat>,
+        waiting: Waiting<Machine>,
+    ) -> Result<ServiceHandle> {
+        lifecycle::acquire(seat, &self.config, waiting)
             .await
             .map(ServiceHandle::new)
     }
@@ -176,22 +184,24 @@ impl SharedService {
     ///
     /// As [`acquire`](Self::acquire).
     pub fn acquire_blocking(&self) -> Result<ServiceHandle> {
-        recursion::check_callback(&self.seat())?;
-        let patience = self.config.patience();
+        let seat = self.seat();
+        recursion::check_callback(&seat)?;
+        let mut waiting = Waiting::new(&seat, self.config.patience());
         if self.config.health.is_none() {
             // Joining calls nobody back, so it needs no runtime, and a runtime costs more than it. Nor
             // does waiting for another's start.
             let supervised = self.config.supervised();
             loop {
                 if let Some(handle) = pollster::block_on(self.join_now(supervised))? {
+                    waiting.finish();
                     return Ok(handle);
                 }
-                if !arrival::wait_unlocked_here(&self.seat(), patience)? {
+                if !arrival::wait_unlocked_here(&seat, &mut waiting)? {
                     break;
                 }
             }
         }
-        runtime::block_on(self.acquire_within(patience))
+        runtime::block_on(self.acquire_on(&seat, waiting))
     }
 
     /// Takes a reference if the service runs and is healthy. Never starts, stops or recovers it,

@@ -14,6 +14,13 @@ pub(super) fn holder(holder: &Option<u32>) -> String {
     }
 }
 
+pub(super) fn failures(failures: u32) -> String {
+    match failures {
+        1 => "1 start by another client failed".to_owned(),
+        _ => format!("{failures} starts by other clients failed"),
+    }
+}
+
 /// Who keeps a service from being stopped.
 pub(super) fn held(clients: u32, holders: &[u32]) -> String {
     /// More than that nobody reads.

@@ -476,6 +476,10 @@ impl Calls for Caller {
         self.call(|table| table.remove(set))
     }
 
+    async fn sleepers(&self, _: SetId, _: u16) -> Option<u32> {
+        Some(0)
+    }
+
     async fn last_pid(&self, set: SetId, slot: u16) -> Option<u32> {
         self.call(|table| table.last_pid(set, slot))
     }

@@ -226,6 +226,9 @@ pub(crate) trait Array: Send + Sync + 'static {
     /// The process that was the last to perform an array with this slot in it.
     fn last_pid(&self, slot: u16) -> impl Future<Output = Step<Option<u32>>> + Send;
 
+    /// How many processes sleep until this slot is 0.
+    fn sleepers(&self, slot: u16) -> impl Future<Output = Step<u32>> + Send;
+
     /// When an array was performed last.
     fn changed_at(&self) -> impl Future<Output = Step<SystemTime>> + Send;
 
@@ -479,6 +482,10 @@ impl<A: Array> Object for Set<A> {
 
     async fn lock_holder(&self) -> Step<Option<u32>> {
         self.array.last_pid(slot::LOCK).await
+    }
+
+    async fn sleepers(&self) -> Step<u32> {
+        self.array.sleepers(slot::LOCK).await
     }
 
     async fn inspect(&self) -> Step<Inspection> {

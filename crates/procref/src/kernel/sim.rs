@@ -190,6 +190,22 @@ impl Entry {
     }
 }
 
+/// Whether an array waits for this slot to be 0, and for nothing before that.
+pub(crate) fn sleeps_for(ops: &[Op], values: &Values, slot: u16) -> bool {
+    let mut values = *values;
+    for op in ops {
+        let value = &mut values[op.slot as usize];
+        if op.delta == 0 && *value != 0 {
+            return op.slot == slot;
+        }
+        match value.checked_add_signed(op.delta) {
+            Some(after) => *value = after,
+            None => return false,
+        }
+    }
+    false
+}
+
 /// How a process makes its calls: at a moment that somebody chooses.
 pub(crate) trait Calls: Clone + Send + Sync + 'static {
     fn pid(&self) -> u32;
@@ -211,6 +227,9 @@ pub(crate) trait Calls: Clone + Send + Sync + 'static {
     fn remove(&self, set: SetId) -> impl Future<Output = bool> + Send;
 
     fn last_pid(&self, set: SetId, slot: u16) -> impl Future<Output = Option<u32>> + Send;
+
+    /// `None`: the set is gone.
+    fn sleepers(&self, set: SetId, slot: u16) -> impl Future<Output = Option<u32>> + Send;
 }
 
 /// One process's way to the sets in memory.
@@ -285,6 +304,13 @@ impl<C: Calls> Array for SimArray<C> {
     async fn last_pid(&self, slot: u16) -> Step<Option<u32>> {
         let pid = self.calls.last_pid(self.id, slot).await;
         Ok(Some(pid.ok_or(Fault::Removed)?).filter(|&pid| pid != 0))
+    }
+
+    async fn sleepers(&self, slot: u16) -> Step<u32> {
+        self.calls
+            .sleepers(self.id, slot)
+            .await
+            .ok_or(Fault::Removed)
     }
 
     async fn changed_at(&self) -> Step<SystemTime> {

@@ -274,6 +274,10 @@ impl Array for SysvArray {
         self.call("ask who changed the set", |id| sys::last_pid(id, slot))
     }
 
+    async fn sleepers(&self, slot: u16) -> Step<u32> {
+        self.call("ask who waits", |id| sys::sleepers(id, slot))
+    }
+
     async fn changed_at(&self) -> Step<SystemTime> {
         let seconds = self.call("ask when the set changed", sys::changed_at)?;
         Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))

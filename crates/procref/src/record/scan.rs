@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::name::{Digest, Name, Namespace, ServiceKey, digest_in_stem};
 use crate::namespace;
 
-/// Records, drafts, and logs with the one before.
-const ENDINGS: [&str; 4] = [".json", ".tmp", ".log", ".log.1"];
+/// Records, drafts, logs with the one before, and notes of failed starts.
+const ENDINGS: [&str; 5] = [".json", ".tmp", ".log", ".log.1", ".failed"];
 
 /// A file with a name as procref gives them, whose service has this digest.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::recursion::{is_own_start, own_start};
 use super::seat::{Deadline, Patience, Seat};
 use super::unhealthy::unjudged;
+use super::waiting::Waiting;
 use super::world::{Machine, World as _, describe};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
@@ -47,12 +48,15 @@ pub(super) async fn wait_ready(seat: &Arc<Seat<Machine>>) -> Result<ServiceInfo>
 /// For callers who block their thread anyway. As a future each process of a crowd would need a thread that
 /// sleeps for it, one for the time limit, and a runtime, and would burn more on those than on anything else.
 /// Like any waiter this one takes nothing: who is woken looks again.
-pub(super) fn wait_unlocked_here(seat: &Seat<Machine>, patience: Patience) -> Result<bool> {
+pub(super) fn wait_unlocked_here(
+    seat: &Seat<Machine>,
+    waiting: &mut Waiting<Machine>,
+) -> Result<bool> {
     // Not opened here: whoever has the turn does that, and has its name on what it has opened.
     let Some(object) = seat.known_object() else {
         return Ok(false);
     };
-    let mut waited = None;
+    let mut waited: Option<(Option<Duration>, Deadline, Patience)> = None;
     loop {
         let announced = match pollster::block_on(object.snapshot()) {
             Ok(snapshot) if is_own_start(&seat.key, &snapshot) => return Err(own_start(&seat.key)),
@@ -63,18 +67,23 @@ pub(super) fn wait_unlocked_here(seat: &Seat<Machine>, patience: Patience) -> Re
             Ok(_) | Err(Fault::Removed) => return Ok(false),
             Err(Fault::Refused(error)) => return Err(error),
         };
-        if let Some((before, deadline)) = waited {
+        let patience = match waited {
+            None => pollster::block_on(waiting.begin(announced)),
             // The time is up. As for the wait that is a future: the limit may be another one by now.
-            if !patience.is_renewed(before, announced) {
-                return Err(pollster::block_on(seat.waited_in_vain(&object, deadline)));
+            Some((before, _, patience)) if patience.is_renewed(before, announced) => patience,
+            Some((_, deadline, _)) => {
+                let error = pollster::block_on(seat.waited_in_vain(&object, deadline));
+                return Err(waiting.explain(error));
             }
-        }
+        };
         let deadline = patience.deadline(announced);
-        match object.wait_unlocked_within(deadline.left()) {
+        let woken = object.wait_unlocked_within(deadline.left());
+        pollster::block_on(waiting.end());
+        match woken {
             None => return Ok(false),
             // Removed in the meantime: the service was stopped. By now there may be another one.
             Some(Ok(true) | Err(Fault::Removed)) => return Ok(true),
-            Some(Ok(false)) => waited = Some((announced, deadline)),
+            Some(Ok(false)) => waited = Some((announced, deadline, patience)),
             Some(Err(Fault::Refused(error))) => return Err(error),
         }
     }

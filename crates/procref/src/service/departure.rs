@@ -34,6 +34,10 @@ pub(crate) struct Hold<W: World> {
     pub(super) launching: Option<Mutex<BoxFuture<Result<W::Running>>>>,
     /// One that was launched and is not ready yet.
     pub(super) running: Option<Arc<W::Running>>,
+    /// A supervisor was launched, which shares the lock.
+    pub(super) lock_shared: bool,
+    /// Why the start by this client failed.
+    pub(super) failure: Option<String>,
 }
 
 impl<W: World> Hold<W> {
@@ -47,6 +51,8 @@ impl<W: World> Hold<W> {
             lock: false,
             launching: None,
             running: None,
+            lock_shared: false,
+            failure: None,
         }
     }
 
@@ -60,6 +66,8 @@ impl<W: World> Hold<W> {
             lock: false,
             launching: None,
             running: None,
+            lock_shared: false,
+            failure: None,
         }
     }
 
@@ -162,6 +170,7 @@ impl<W: World> Hold<W> {
         while !self.turn.take_back() {
             if self.lock {
                 settled = self.settle(&object).await?;
+                self.leave_word(&object).await?;
                 object.unlock().await?;
                 crash::point(Point::UnlockedForOthers);
                 self.lock = false;
@@ -173,6 +182,7 @@ impl<W: World> Hold<W> {
         if self.reference {
             if self.lock {
                 settled = self.settle(&object).await?;
+                self.leave_word(&object).await?;
                 if object.abandon().await? {
                     (self.reference, self.lock) = (false, false);
                     crash::point(Point::Abandoned);
@@ -242,6 +252,22 @@ impl<W: World> Hold<W> {
                 return Err(Fault::Refused(late));
             }
         }
+    }
+
+    /// Under the lock, after a start that came to nothing: tells the clients that wait why, or removes what
+    /// was told before if none waits any more.
+    async fn leave_word(&mut self, object: &Arc<ObjectOf<W>>) -> Step<()> {
+        // The supervisor sleeps for the lock, too. One that does not just now costs a waiter the reason, and
+        // not more: to count it as a waiter would leave a note that nobody removes.
+        let supervisor = u32::from(self.lock_shared);
+        let waiting = object.sleepers().await?.saturating_sub(supervisor);
+        let (world, key) = (self.world(), &self.turn.seat().key);
+        match self.failure.take() {
+            Some(reason) if waiting > 0 => world.add_failure(key, &reason).await,
+            _ if waiting == 0 => world.clear_failures(key).await,
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Under the lock, with others who hold references: an instance that nobody may use, because its

@@ -117,6 +117,7 @@ impl<W: World> Hold<W> {
         self.launching = None;
         if let Some(running) = done {
             self.running = Some(Arc::new(running?));
+            self.lock_shared = true;
         }
         Ok(())
     }

@@ -19,8 +19,9 @@ use super::departure::{Departure, Hold};
 use super::fingerprint::is_usable;
 use super::health::Seen;
 use super::recursion;
-use super::seat::{Current, Deadline, ObjectOf, Patience, Place, PutDown, Seat};
+use super::seat::{Current, Deadline, ObjectOf, Place, PutDown, Seat};
 use super::unhealthy::{Unhealthy, unjudged};
+use super::waiting::Waiting;
 use super::watch::Watch;
 use super::world::{Description, World, describe_whole};
 use crate::crash::{self, Point};
@@ -109,7 +110,7 @@ impl<W: World> Drop for Lease<W> {
 pub(crate) async fn acquire<W: World>(
     seat: &Arc<Seat<W>>,
     config: &Arc<Config>,
-    patience: Patience,
+    mut waiting: Waiting<W>,
 ) -> Result<Lease<W>> {
     recursion::check_callback(seat)?;
     let mut judged = None;
@@ -120,6 +121,7 @@ pub(crate) async fn acquire<W: World>(
             Place::Shared(current) => {
                 let lease = Lease::new(seat, config, current);
                 if is_usable(seat, config, lease.current(), Seen::Before).await? {
+                    waiting.finish();
                     return Ok(lease);
                 }
                 judged = Some(Unhealthy::of(lease.current()));
@@ -131,8 +133,9 @@ pub(crate) async fn acquire<W: World>(
     let mut drive = Drive::new(Hold::begin(turn, config));
     drop(unhealthy);
     loop {
-        match drive.attempt(&mut judged, patience).await {
+        match drive.attempt(&mut judged, &mut waiting).await {
             Ok(Some(current)) => {
+                waiting.finish();
                 drive.see_lock_free().await;
                 return Ok(drive.finish(current));
             }
@@ -145,9 +148,22 @@ pub(crate) async fn acquire<W: World>(
                 judged = None;
             }
             Err(Fault::Refused(error)) => {
+                let failed = drive.lock && !matches!(error, Error::NoStart { .. });
+                if failed {
+                    drive.failure = Some(error.to_string());
+                }
+                let late = matches!(error, Error::Timeout { .. });
                 drive.remove_blank().await;
                 drive.give_back().await;
-                return Err(error);
+                if !failed && !late {
+                    return Err(error);
+                }
+                let explained = waiting.explain(error);
+                if failed {
+                    // The note is for those who still wait.
+                    waiting.finish();
+                }
+                return Err(explained);
             }
         }
     }
@@ -266,7 +282,7 @@ impl<W: World> Drive<W> {
     async fn attempt(
         &mut self,
         judged: &mut Option<Unhealthy>,
-        patience: Patience,
+        waiting: &mut Waiting<W>,
     ) -> Step<Option<Arc<Current<W>>>> {
         let object = self.object(Missing::Create).await?;
         let object = object.ok_or(Fault::Removed)?;
@@ -278,8 +294,7 @@ impl<W: World> Drive<W> {
                 let snapshot = object.snapshot().await?;
                 if snapshot.locked {
                     tracing::debug!(service = self.service(), "waiting for another process");
-                    let seat = self.turn.seat();
-                    seat.wait_unlocked(&object, &snapshot, patience).await?;
+                    waiting.wait_unlocked(&object, &snapshot).await?;
                     return Ok(None);
                 }
                 let supervisor = W::Kernel::NEEDS_SUPERVISOR && self.is_watched(&snapshot);
@@ -329,8 +344,7 @@ impl<W: World> Drive<W> {
             crash::point(Point::Locked);
             self.lock = true;
         } else {
-            let seat = self.turn.seat();
-            seat.wait_unlocked(&object, &snapshot, patience).await?;
+            waiting.wait_unlocked(&object, &snapshot).await?;
         }
         Ok(None)
     }

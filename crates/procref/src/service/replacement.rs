@@ -195,6 +195,8 @@ impl<W: World> Hold<W> {
         generation: u16,
     ) -> Step<Instance> {
         crash::point(Point::Answering);
+        let seat = self.turn.seat();
+        seat.world.clear_failures(&seat.key).await;
         let ready = Instance {
             ready: true,
             ..unready

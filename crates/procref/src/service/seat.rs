@@ -5,6 +5,7 @@
 //! reference or the instance is done by one future at a time, the one that has the [`Turn`].
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -44,6 +45,8 @@ pub(crate) struct Seat<W: World> {
     /// a thread that does not exist in the child may have held it.
     epoch: u64,
     state: Mutex<State<W>>,
+    /// How many acquires may come to wait for others' starts.
+    waiting: AtomicUsize,
     /// The one thread that waits for the lock to be free.
     unlock: Watch,
     /// The one thread that waits for the object to be removed.
@@ -121,6 +124,7 @@ impl<W: World> Seat<W> {
                 object: None,
                 turn: Queue::default(),
             }),
+            waiting: AtomicUsize::new(0),
             unlock: Watch::default(),
             removal: Watch::default(),
             arrival: Watch::default(),
@@ -244,6 +248,14 @@ impl<W: World> Seat<W> {
         Ok(opened)
     }
 
+    pub(super) fn begin_waiting(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn end_waiting(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Waits until no process holds the transition lock, as long as the client's patience lasts.
     /// `seen` is what was read last.
     ///
@@ -293,6 +305,11 @@ impl<W: World> Seat<W> {
         let unlocked = async move {
             // Whatever it comes to, who wakes looks at the object again and meets it there.
             let _ = waited_on.wait_unlocked().await;
+            if kept.waiting.load(Ordering::Relaxed) == 0 {
+                // A starter that failed has seen this thread sleep, and left a note for whom it sleeps. They
+                // have given up.
+                kept.world.abandon_failures(&kept.key);
+            }
             drop(kept);
             Ok(())
         };

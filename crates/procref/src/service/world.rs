@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, mpsc};
+use std::task::Poll;
 use std::time::Duration;
 
 use super::launch::{Launch, Running};
@@ -15,13 +16,14 @@ use crate::command::Stop;
 use crate::command::{ServiceCommand, StopSignal};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
-use crate::kernel::{Instance, Kernel, Native, Snapshot};
+use crate::kernel::{Instance, Kernel, Missing, Native, Snapshot};
 use crate::local;
 use crate::name::ServiceKey;
 use crate::process::{self, Identity, Process};
 use crate::ready::Callback;
+use crate::record::failures::{self, Failures};
 use crate::record::{self, Record};
-use crate::runtime::{self, BoxFuture};
+use crate::runtime::{self, BoxFuture, poll_once};
 use crate::supervisor;
 use crate::timer;
 
@@ -89,6 +91,19 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
 
     /// Removes the instance from the record, and keeps the service's name.
     fn keep_name(&self, key: &ServiceKey) -> impl Future<Output = ()> + Send;
+
+    /// What starts that failed have left for those who wait.
+    fn failures(&self, key: &ServiceKey) -> impl Future<Output = Option<Failures>> + Send;
+
+    /// Leaves word of one more. Under the lock.
+    fn add_failure(&self, key: &ServiceKey, reason: &str) -> impl Future<Output = ()> + Send;
+
+    /// Removes that. Under the lock.
+    fn clear_failures(&self, key: &ServiceKey) -> impl Future<Output = ()> + Send;
+
+    /// The same without the lock, unless there is a kernel object: whoever has that will do it. Does not
+    /// wait.
+    fn abandon_failures(&self, key: &ServiceKey);
 
     /// Starts a process that stops the service when its clients are gone, and returns when it is in
     /// place.
@@ -269,6 +284,25 @@ impl World for Machine {
 
     async fn keep_name(&self, key: &ServiceKey) {
         record::keep_name(key);
+    }
+
+    async fn failures(&self, key: &ServiceKey) -> Option<Failures> {
+        failures::read(key)
+    }
+
+    async fn add_failure(&self, key: &ServiceKey, reason: &str) {
+        failures::add(key, reason);
+    }
+
+    async fn clear_failures(&self, key: &ServiceKey) {
+        failures::clear(key);
+    }
+
+    fn abandon_failures(&self, key: &ServiceKey) {
+        // A starter that begins between these two may lose a hint.
+        if let Poll::Ready(Ok(None)) = poll_once(Native.open(key, Missing::Ignore)) {
+            failures::clear(key);
+        }
     }
 
     async fn supervise(

@@ -295,6 +295,13 @@ pub(super) fn last_pid(id: SetId, slot: u16) -> io::Result<Option<u32>> {
     Ok(u32::try_from(pid).ok().filter(|&pid| pid != 0))
 }
 
+/// How many processes sleep until this slot is 0.
+pub(super) fn sleepers(id: SetId, slot: u16) -> io::Result<u32> {
+    // SAFETY: GETZCNT takes no fourth argument and touches no memory of this process.
+    let count = check(unsafe { libc::semctl(id.0, slot.into(), libc::GETZCNT) })?;
+    Ok(u32::try_from(count).unwrap_or(0))
+}
+
 pub(super) fn remove(id: SetId) -> io::Result<()> {
     // SAFETY: IPC_RMID takes no fourth argument and touches no memory of this process.
     check(unsafe { libc::semctl(id.0, 0, libc::IPC_RMID) }).map(drop)

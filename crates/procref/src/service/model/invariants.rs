@@ -310,6 +310,7 @@ impl Machine {
     fn leftovers(&self) -> Vec<String> {
         let sets = self.state.table.ids().map(|_| "a set".to_owned());
         let record = self.state.record.iter().map(|_| "a record".to_owned());
+        let note = (self.state.failures > 0).then(|| "a note of failed starts".to_owned());
         let procs = self.ids().filter(|&id| {
             let nobodys = |it: &Service| {
                 it.of != id && it.parent.is_some_and(|parent| !self.is_alive(parent))
@@ -322,7 +323,7 @@ impl Machine {
                 }
         });
         let procs: Vec<String> = procs.map(|id| self.name(id)).collect();
-        sets.chain(record).chain(procs).collect()
+        sets.chain(record).chain(note).chain(procs).collect()
     }
 
     /// Whether what is left may be left, as documented, for the next client to clean up.
@@ -345,7 +346,9 @@ impl Machine {
         let values = values.find_map(|id| self.state.table.values(id));
         // Nobody leaves files or processes without a set.
         let Some(values) = values else {
-            return false;
+            // But for the note of a failed start, if the client that it was left for was killed.
+            let killed = left.clients < had.clients;
+            return killed && self.state.failures > 0 && self.state.record.is_none();
         };
         let at = |slot: u16| values[slot as usize];
         let instance = decode(values, true).instance;

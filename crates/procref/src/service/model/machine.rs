@@ -30,6 +30,8 @@ impl Hash for Kept {
 pub(super) struct State {
     pub(super) table: Table,
     pub(super) record: Option<Kept>,
+    /// How many starts have failed, as the note for those who wait says.
+    pub(super) failures: u32,
     pub(super) procs: Vec<Proc>,
     pub(super) left: Budget,
     /// A client has come that cleans up.
@@ -73,12 +75,13 @@ impl Machine {
         let State {
             table,
             record,
+            failures,
             procs,
             left,
             janitor,
             left_well,
         } = &self.state;
-        (table, record, left, janitor, left_well).hash(&mut mix);
+        (table, record, failures, left, janitor, left_well).hash(&mut mix);
         let undisturbed = *left == self.scenario.budget;
         for proc in procs {
             proc.mix(&mut mix, undisturbed);
@@ -94,6 +97,7 @@ impl Machine {
             state: State {
                 table: Table::default(),
                 record: None,
+                failures: 0,
                 procs: Vec::new(),
                 left: scenario.budget,
                 janitor: false,

@@ -8,7 +8,7 @@ use super::mix::Mix;
 use super::planted::Bug;
 use super::procs::{Client, Kind, ProcId, Said, Service, Supervisor};
 use crate::kernel::semset::{Op, Wait};
-use crate::kernel::sim::{Outcome, SetId};
+use crate::kernel::sim::{Outcome, SetId, sleeps_for};
 
 /// A moment at which a task can be switched away from: which process, which task of it, the how-manieth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,6 +89,19 @@ impl Machine {
             },
         );
         id
+    }
+
+    /// How many processes sleep until a slot is 0.
+    pub(super) fn sleepers(&self, set: SetId, slot: u16) -> Option<u32> {
+        let values = self.state.table.values(set)?;
+        let sleeps = |id: &PointId, point: &Point| match &point.until {
+            Until::Performable(on, ops) | Until::Sleep { set: on, ops, .. } => {
+                *on == set && self.is_alive(id.proc) && sleeps_for(ops, values, slot)
+            }
+            _ => false,
+        };
+        let count = self.points.iter().filter(|(id, point)| sleeps(id, point));
+        u32::try_from(count.count()).ok()
     }
 
     /// The point, of whatever task polls it now.

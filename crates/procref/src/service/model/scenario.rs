@@ -8,6 +8,7 @@ use super::super::config::{Config, Orphan};
 use super::super::lifecycle::{self, Lease};
 use super::super::seat::Seat;
 use super::super::stop::{self, Held};
+use super::super::waiting::Waiting;
 use super::super::{following, pin};
 use super::choices::Budget;
 use super::machine::Machine;
@@ -155,6 +156,10 @@ fn key() -> ServiceKey {
 /// A label of a step at which a client uses the service, and does nothing else.
 pub(super) const LET_GO: &str = "let go";
 
+fn waiting(seat: &Arc<Seat<Sim>>, config: &Config) -> Waiting<Sim> {
+    Waiting::new(seat, config.patience())
+}
+
 /// A client's life.
 pub(super) async fn client(sim: Sim, acts: Vec<Act>) {
     let seat = Arc::new(Seat::new(sim.clone(), key()));
@@ -170,7 +175,8 @@ fn act(sim: Sim, seat: Arc<Seat<Sim>>, config: Arc<Config>, acts: Vec<Act>) -> B
             match act_now {
                 Act::Acquire => {
                     sim.begin();
-                    let acquired = lifecycle::acquire(&seat, &config, config.patience()).await;
+                    let acquired =
+                        lifecycle::acquire(&seat, &config, waiting(&seat, &config)).await;
                     leases.extend(sim.acquired(acquired.map(Some)));
                 }
                 Act::AcquireOrCancel => {
@@ -178,7 +184,7 @@ fn act(sim: Sim, seat: Arc<Seat<Sim>>, config: Arc<Config>, acts: Vec<Act>) -> B
                     let cancel = |machine: &mut Machine| machine.state.left.cancels -= 1;
                     let cancelled = sim.wait("cancel", Until::Cancel, cancel);
                     match either(
-                        lifecycle::acquire(&seat, &config, config.patience()),
+                        lifecycle::acquire(&seat, &config, waiting(&seat, &config)),
                         cancelled,
                     )
                     .await

@@ -325,6 +325,11 @@ impl Calls for Process {
         removed
     }
 
+    async fn sleepers(&self, set: SetId, slot: u16) -> Option<u32> {
+        let ask = |machine: &mut Machine| machine.sleepers(set, slot);
+        self.call("ask who waits", ask).await
+    }
+
     async fn last_pid(&self, set: SetId, slot: u16) -> Option<u32> {
         let ask = |machine: &mut Machine| machine.state.table.last_pid(set, slot);
         self.call("ask who was last", ask).await

@@ -25,6 +25,7 @@ use crate::name::ServiceKey;
 use crate::process::Identity;
 use crate::ready::Callback;
 use crate::record::Record;
+use crate::record::failures::Failures;
 use crate::runtime::BoxFuture;
 
 /// A service that was forked, behind its gate or executed.
@@ -252,6 +253,38 @@ impl World for Sim {
             machine.state.record = record.map(|kept| Kept(kept.0.without_instance()));
         };
         self.call("keep the name in the record", clear).await;
+    }
+
+    /// Only in scenarios in which starts fail by themselves. In all others it would be a step more, and of
+    /// no consequence.
+    async fn failures(&self, _: &ServiceKey) -> Option<Failures> {
+        if self.lock().scenario.budget.failures == 0 {
+            return None;
+        }
+        let read = |machine: &mut Machine| machine.state.failures;
+        let count = self.call("read the note of failed starts", read).await;
+        (count > 0).then(|| Failures::made_up(count))
+    }
+
+    async fn add_failure(&self, _: &ServiceKey, _: &str) {
+        if self.lock().scenario.budget.failures > 0 {
+            let add = |machine: &mut Machine| machine.state.failures += 1;
+            self.call("write the note of failed starts", add).await;
+        }
+    }
+
+    async fn clear_failures(&self, _: &ServiceKey) {
+        if self.lock().scenario.budget.failures > 0 {
+            let clear = |machine: &mut Machine| machine.state.failures = 0;
+            self.call("unlink the note of failed starts", clear).await;
+        }
+    }
+
+    fn abandon_failures(&self, _: &ServiceKey) {
+        let mut machine = self.lock();
+        if machine.state.table.ids().next().is_none() {
+            machine.state.failures = 0;
+        }
     }
 
     async fn supervise(&self, _: &ServiceKey, object: &ObjectOf<Self>, _: Stop) -> Result<()> {

@@ -1,0 +1,129 @@
+//! The note that failed starts leave for the clients that wait.
+//!
+//! A client that waits for another client's start is told by the kernel object that the start is over, and not
+//! why it failed: there is no room for that. So the starter writes it into a file, under the lock, if others wait.
+//! The next start that succeeds removes the file, and so does one that fails when no client waits any more.
+//! It is a hint, like the record: whoever finds none knows less.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::{VERSION, read_file, remove_file, sys};
+use crate::name::ServiceKey;
+use crate::namespace;
+
+/// The longest reason that is kept, in characters. More of it is in the error of the client that failed.
+const LONGEST: usize = 500;
+
+/// Starts that failed one after the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Failures {
+    version: u32,
+    /// The same in all notes of a row of failed starts: when the first one failed, in nanoseconds since the
+    /// Unix epoch.
+    series: u64,
+    pub(crate) count: u32,
+    /// Why the last one failed, on one line.
+    pub(crate) reason: String,
+}
+
+impl Failures {
+    /// How many starts have failed since `before` was read.
+    pub(crate) fn since(&self, before: Option<&Self>) -> u32 {
+        match before {
+            Some(before) if before.series == self.series => self.count.saturating_sub(before.count),
+            _ => self.count,
+        }
+    }
+
+    fn next(before: Option<Self>, reason: &str) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let (series, count) = match before {
+            Some(before) => (before.series, before.count),
+            None => (now.map_or(0, |now| now.as_nanos() as u64), 0),
+        };
+        // What follows is the log's last lines.
+        let line = reason.lines().next().unwrap_or_default();
+        Self {
+            version: VERSION,
+            series,
+            count: count.saturating_add(1),
+            reason: line.chars().take(LONGEST).collect(),
+        }
+    }
+}
+
+fn path(key: &ServiceKey) -> PathBuf {
+    key.namespace
+        .dir()
+        .join(format!("{}.failed", key.file_stem()))
+}
+
+/// The note, if there is one that can be used.
+pub(crate) fn read(key: &ServiceKey) -> Option<Failures> {
+    let bytes = read_file(&path(key)).ok()??;
+    let failures: Failures = serde_json::from_slice(&bytes).ok()?;
+    (failures.version == VERSION).then_some(failures)
+}
+
+/// Counts one more. Under the lock.
+pub(crate) fn add(key: &ServiceKey, reason: &str) {
+    let failures = Failures::next(read(key), reason);
+    let (path, draft) = (path(key), super::draft_path(key));
+    let written = namespace::check_unchanged(&key.namespace)
+        .map_err(|error| error.to_string())
+        .and_then(|()| {
+            let bytes = serde_json::to_vec(&failures).map_err(|error| error.to_string())?;
+            let write = || {
+                remove_file(&draft)?;
+                sys::create_new(&draft)?.write_all(&bytes)?;
+                fs::rename(&draft, &path)
+            };
+            write().map_err(|error| error.to_string())
+        });
+    if let Err(reason) = written {
+        let service = key.name();
+        tracing::debug!(service, path = %path.display(), reason, "left no note of a failed start");
+    }
+}
+
+/// Removes the note.
+pub(crate) fn clear(key: &ServiceKey) {
+    if namespace::check_unchanged(&key.namespace).is_ok() {
+        // What cannot be removed tells of failures that were before.
+        let _ = remove_file(&path(key));
+    }
+}
+
+#[cfg(test)]
+impl Failures {
+    pub(crate) fn made_up(count: u32) -> Self {
+        Self {
+            version: VERSION,
+            series: 1,
+            count,
+            reason: "it failed".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_counted_from_when_a_client_began_to_wait() {
+        let first = Failures::next(None, "no disk\nlast lines");
+        assert_eq!((first.count, first.reason.as_str()), (1, "no disk"));
+        assert_eq!(first.since(None), 1);
+        let third = Failures::next(Some(Failures::next(Some(first.clone()), "a")), "b");
+        assert_eq!((third.since(None), third.since(Some(&first))), (3, 2));
+        assert_eq!(third.since(Some(&third)), 0);
+        let other = Failures { series: 0, ..first };
+        assert_eq!(other.since(Some(&third)), 1, "of another row");
+    }
+}
