@@ -193,7 +193,7 @@ impl<W: World> Hold<W> {
         let seat = self.turn.seat();
         if let Some(ask) = asked {
             let until_ready = async {
-                while !calling(&seat, ask(&candidate.info)).await {
+                while !calling(seat, ask(&candidate.info)).await {
                     seat.world.pause(ASK_AGAIN).await;
                 }
             };
