@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use procref::{ServiceHandle, SharedService, Status};
+use procref::{ServiceHandle, SharedService, State, Status};
 
 use crate::args::Globals;
 use crate::definition;
@@ -129,16 +129,18 @@ fn show(service: &SharedService, waiting: &Receiver<()>) {
     bar.finish_and_clear();
 }
 
-/// Who starts a service has a reference meanwhile, and who waits for that has none. Who has the lock does
-/// not tell them apart: a starter shares it with its supervisor.
 fn doing(name: &str, status: &Status) -> String {
     let name = shown(name);
-    let holders = status.holders();
-    if holders.iter().any(|holder| holder.pid() == process::id()) {
-        return format!("starting {name}");
-    }
-    match holders.first() {
-        Some(starter) => format!("waiting for {name}, which process {} starts", starter.pid()),
+    match status.transition() {
+        Some(pid) if pid == process::id() => format!("starting {name}"),
+        Some(pid) => {
+            let suspended = report::suspended(status.is_transition_suspended());
+            let does = match status.state() {
+                State::Stopping => "stops",
+                _ => "starts",
+            };
+            format!("waiting for {name}, which process {pid}{suspended} {does}")
+        }
         None => format!("waiting for {name}"),
     }
 }

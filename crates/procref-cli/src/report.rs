@@ -42,7 +42,9 @@ pub(crate) struct Service {
     linger_ms: u64,
     linger_left_ms: Option<u64>,
     supervisor: Option<u32>,
+    supervisor_suspended: bool,
     transition: Option<u32>,
+    transition_suspended: bool,
     exit: Option<Exit>,
 }
 
@@ -51,6 +53,7 @@ struct Client {
     pid: u32,
     command: Option<String>,
     process_started_at: String,
+    suspended: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -99,7 +102,9 @@ impl Service {
             linger_ms: milliseconds(status.linger()),
             linger_left_ms: status.linger_left().map(milliseconds),
             supervisor: status.supervisor(),
+            supervisor_suspended: status.is_supervisor_suspended(),
             transition: status.transition(),
+            transition_suspended: status.is_transition_suspended(),
             exit: status.exit_status().map(Exit::new),
         }
     }
@@ -111,6 +116,7 @@ impl Client {
             pid: holder.pid(),
             command: holder.command().map(str::to_owned),
             process_started_at: moment(holder.since()),
+            suspended: holder.is_suspended(),
         }
     }
 }
@@ -200,6 +206,14 @@ pub(crate) fn death(service: &SharedService) -> Error {
     Error::Ended {
         service: shown(service.name()),
         how,
+    }
+}
+
+/// What is said behind a process that is suspended.
+pub(crate) fn suspended(is_suspended: bool) -> &'static str {
+    match is_suspended {
+        true => " (suspended)",
+        false => "",
     }
 }
 

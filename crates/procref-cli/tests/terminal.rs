@@ -24,15 +24,30 @@ struct AtTerminal {
 
 impl AtTerminal {
     fn new(stage: &Stage, args: &[&str], options: &[String], rest: &[&str]) -> Self {
+        let options = options.iter().map(String::as_str);
+        let words = args
+            .iter()
+            .copied()
+            .chain(options)
+            .chain(rest.iter().copied());
+        Self::of(
+            stage,
+            &[PROCREF].into_iter().chain(words).collect::<Vec<_>>(),
+        )
+    }
+
+    /// A shell with job control, which is what gets on when a program is suspended.
+    fn shell(stage: &Stage, script: &str) -> Self {
+        Self::of(stage, &["sh", "-c", &format!("set -m; {script}")])
+    }
+
+    fn of(stage: &Stage, words: &[&str]) -> Self {
         let (pty, pts) = open().expect("a terminal");
         pty.resize(pty_process::Size::new(24, 100)).expect("a size");
         // A test that runs in the background of a script has inherited that Ctrl-C is ignored.
         let command = Command::new("env")
-            .arg("--default-signal=INT,QUIT")
-            .arg(PROCREF)
-            .args(args)
-            .args(options)
-            .args(rest)
+            .arg("--default-signal=INT,QUIT,TSTP,TTIN,TTOU")
+            .args(words)
             .current_dir(stage.path("here"))
             .env_remove("NO_COLOR")
             .env("TERM", "xterm")
@@ -149,6 +164,64 @@ fn a_client_that_is_watched_gets_ctrl_c_once() {
         "{:?}",
         terminal.seen
     );
+    stage.ends("db", 1);
+}
+
+const CTRL_Z: &str = "\u{1a}";
+
+/// `procref run db` for a shell, with a service that waits at the pipe.
+fn gated_start(stage: &Stage, gate: &std::path::Path) -> String {
+    rustix::fs::mkfifoat(rustix::fs::CWD, gate, rustix::fs::Mode::RWXU).expect("a pipe");
+    let options = stage.service_that("db", &format!("read x <{}", text(gate)));
+    let words = [PROCREF, "run", "db"].map(str::to_owned);
+    shell_words::join(words.into_iter().chain(options))
+}
+
+#[test]
+fn g4_ctrl_z_suspends_the_client_after_the_start_and_not_in_it() {
+    let stage = Stage::new();
+    stage.procref("db");
+    let gate = stage.path("gate");
+    let run = gated_start(&stage, &gate);
+    let blocked = "grep SigBlk /proc/self/status";
+    let script = format!(
+        "{run} -- sh -c 'echo held; {blocked}'; echo \"code $?\"; read -r line; fg; echo end"
+    );
+    let mut terminal = AtTerminal::shell(&stage, &script);
+    terminal.shows("starting db (");
+    terminal.press(CTRL_Z);
+    // It still draws, two times at least after the key was there to be read.
+    let drawn = terminal.seen.len();
+    while terminal.seen.len() < drawn + 200 {
+        let more = terminal.output.recv_timeout(Duration::from_secs(60));
+        terminal.seen += &more.expect("it goes on");
+    }
+    std::fs::write(&gate, "go\n").expect("it is let on");
+    // 128 and SIGTSTP.
+    terminal.shows("code 148");
+    assert!(!terminal.seen.contains("held"), "{:?}", terminal.seen);
+    // It holds no lock.
+    stage.hold("db", &stage.service("db")).leave();
+    terminal.press("go\r");
+    terminal.shows("held");
+    terminal.shows("SigBlk:\t0000000000000000");
+    terminal.shows("end");
+    terminal.ends();
+    stage.ends("db", 1);
+}
+
+#[test]
+fn g4_output_in_the_background_under_tostop_does_not_suspend_a_start() {
+    let stage = Stage::new();
+    stage.procref("db");
+    let gate = stage.path("gate");
+    let run = gated_start(&stage, &gate);
+    let script = format!("stty tostop; {run} -- true & wait $!; echo \"code $?\"");
+    let mut terminal = AtTerminal::shell(&stage, &script);
+    terminal.shows("starting db (");
+    std::fs::write(&gate, "go\n").expect("it is let on");
+    terminal.shows("code 0");
+    terminal.ends();
     stage.ends("db", 1);
 }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{self, Fault, Kernel, Missing, Native, Object, Step};
 use crate::name::{Name, ServiceKey};
 use crate::namespace;
-use crate::process::fork_epoch;
+use crate::process::{fork_epoch, is_suspended};
 use crate::service;
 
 type NativeObject = <Native as Kernel>::Object;
@@ -268,11 +268,13 @@ impl PlatformRefCounter {
         let waited = match left {
             None => pollster::block_on(object.wait_unlocked()),
             Some(Duration::ZERO) => {
+                let holder = pollster::block_on(object.lock_holder()).ok().flatten();
                 return Err(Error::Timeout {
                     service: self.key.name().to_owned(),
                     operation: "waiting for the lock, to give back the last reference",
                     limit: DROP_LIMIT,
-                    holder: pollster::block_on(object.lock_holder()).ok().flatten(),
+                    holder,
+                    suspended: holder.is_some_and(is_suspended),
                 });
             }
             Some(left) => match object.wait_unlocked_within(left) {

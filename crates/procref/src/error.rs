@@ -249,7 +249,7 @@ pub enum Error {
     },
 
     /// Something took longer than it may.
-    #[error("service `{service}`: {operation} took longer than {limit:?}{}", text::holder(.holder))]
+    #[error("service `{service}`: {operation} took longer than {limit:?}{}", text::holder(*.holder, *.suspended))]
     Timeout {
         /// The service.
         service: String,
@@ -259,6 +259,20 @@ pub enum Error {
         limit: Duration,
         /// The process that was waited for, as far as the kernel can tell.
         holder: Option<u32>,
+        /// Whether that process is suspended: by Ctrl-Z, `SIGSTOP` or a debugger.
+        suspended: bool,
+    },
+
+    /// The process that starts or stops the service is suspended, and so is everything that waits for it.
+    #[error(
+        "service `{service}` was not stopped: process {holder}, which is starting or stopping it, is suspended \
+         (continue it with `kill -CONT {holder}`, or end it with `kill -KILL {holder}`, and try again)"
+    )]
+    Suspended {
+        /// The service.
+        service: String,
+        /// The process that is suspended.
+        holder: u32,
     },
 
     /// The service lives although everything was done to stop it.

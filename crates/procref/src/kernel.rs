@@ -399,13 +399,18 @@ pub(crate) trait Object: Send + Sync + 'static {
     /// Sleeps until the object is removed, and is [`Fault::Removed`] then.
     fn wait_removed(&self) -> impl Future<Output = Step<()>> + Send;
 
-    /// The process that took the lock last, for messages.
+    /// The process that holds the lock, for messages. Of several, the one that has announced the transition.
     fn lock_holder(&self) -> impl Future<Output = Step<Option<u32>>> + Send;
 
     /// How many processes sleep until the lock is free, as far as the kernel tells. A supervisor that shares
     /// the lock is one of them.
     fn sleepers(&self) -> impl Future<Output = Step<u32>> + Send {
         async { Ok(0) }
+    }
+
+    /// The process that was the last to become the supervisor, if there is a supervisor.
+    fn supervisor(&self) -> impl Future<Output = Step<Option<u32>>> + Send {
+        std::future::ready(Ok(None))
     }
 
     /// Everything there is to tell, for people.

@@ -89,7 +89,7 @@ pub(crate) use sys::{
     open_identity, security, terminate as end, wait_for, wide,
 };
 #[cfg(unix)]
-pub(crate) use sys::{BareProcess, SUPERVISOR_TITLE, forked, has_executed};
+pub(crate) use sys::{BareProcess, SUPERVISOR_TITLE, forked, has_executed, is_suspended};
 pub(crate) use sys::{Signal, fork_epoch, view};
 #[cfg(feature = "crash-points")]
 pub(crate) use sys::{kill_myself, suspend_myself};
@@ -395,6 +395,12 @@ fn act(operation: &'static str, pid: u32, action: impl FnOnce(&Process) -> Resul
 #[cfg(unix)]
 pub(crate) fn is_supervisor(pid: u32) -> bool {
     BareProcess::is_supervisor(pid)
+}
+
+/// No process is known to be suspended: its threads may be, and nothing tells of that.
+#[cfg(windows)]
+pub(crate) fn is_suspended(_: u32) -> bool {
+    false
 }
 
 /// There are no supervisors.

@@ -119,6 +119,11 @@ impl SharedService {
     /// The future may be dropped at any point: whatever it held is given back. It needs no runtime,
     /// and blocks no executor's thread.
     ///
+    /// A process that is suspended while it starts the service (Ctrl-Z, `SIGSTOP`, output in the background under
+    /// `stty tostop`) holds the lock, and all other clients wait until it is continued, or their time is up
+    /// ([`Error::Timeout`] names it). A program that is run at a terminal can block `SIGTSTP`, `SIGTTIN` and `SIGTTOU`
+    /// in all its threads for as long as the call takes. The command line does that.
+    ///
     /// # Errors
     ///
     /// The error of a callback ([`Error::Callback`]), what it returned cannot be shared

@@ -4,14 +4,14 @@ use std::process::ExitCode;
 use std::thread;
 
 use console::Term;
-use procref::{Listed, Services};
+use procref::{Listed, Services, Status};
 use serde::Serialize;
 
 use crate::args::{Globals, PsArgs};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::output::{self, shown};
-use crate::report::Service;
+use crate::report::{self, Service};
 use crate::table;
 
 pub(crate) fn run(globals: &Globals, args: &PsArgs) -> Result<ExitCode> {
@@ -114,6 +114,7 @@ fn shape(found: &[Found]) -> Vec<(Option<String>, String)> {
                 holders,
                 status.generation(),
                 status.is_pinned(),
+                (status.transition(), status.is_transition_suspended()),
             );
             (
                 it.project.as_ref().map(|path| path.display().to_string()),
@@ -140,6 +141,18 @@ fn draw(args: &PsArgs, found: &[Found]) -> String {
     table::render(&headings, rows.collect())
 }
 
+/// How a service is, and which process is starting or stopping it.
+fn state(status: &Status) -> String {
+    let state = table::state(status.state());
+    match status.transition() {
+        Some(pid) => {
+            let suspended = report::suspended(status.is_transition_suspended());
+            format!("{state} by {pid}{suspended}")
+        }
+        None => state,
+    }
+}
+
 fn row(listed: &Listed) -> Vec<String> {
     let status = listed.status();
     let name = match listed.name() {
@@ -158,7 +171,7 @@ fn row(listed: &Listed) -> Vec<String> {
     };
     vec![
         name,
-        table::state(status.state()),
+        state(status),
         status.clients().to_string(),
         number(instance.map(|info| info.pid())),
         number(instance.map(|info| info.port().into())),

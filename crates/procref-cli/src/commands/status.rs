@@ -81,7 +81,8 @@ fn describe(known: &Known<'_>, status: &Status) -> String {
         line("linger", output::time(status.linger()));
     }
     if let Some(pid) = status.supervisor() {
-        line("supervisor", format!("pid {pid}"));
+        let suspended = report::suspended(status.is_supervisor_suspended());
+        line("supervisor", format!("pid {pid}{suspended}"));
     }
     line("clients", status.clients().to_string());
     text + &holders(status)
@@ -90,7 +91,8 @@ fn describe(known: &Known<'_>, status: &Status) -> String {
 fn state(status: &Status) -> String {
     let mut text = table::state(status.state());
     if let Some(pid) = status.transition() {
-        let _ = write!(text, ", by process {pid}");
+        let suspended = report::suspended(status.is_transition_suspended());
+        let _ = write!(text, ", by process {pid}{suspended}");
     }
     if let Some(ended) = status.exit_status() {
         let _ = write!(text, ", {}", report::ended(ended));
@@ -108,7 +110,8 @@ pub(super) fn holders(status: &Status) -> String {
         let age = SystemTime::now().duration_since(holder.since());
         let age = output::time(age.unwrap_or_default());
         let command = holder.command().map_or_else(|| "?".to_owned(), shown);
-        let _ = writeln!(text, "  pid {}, running for {age}: {command}", holder.pid());
+        let (pid, suspended) = (holder.pid(), report::suspended(holder.is_suspended()));
+        let _ = writeln!(text, "  pid {pid}{suspended}, running for {age}: {command}");
     }
     if status.unknown_holders() > 0 {
         let _ = writeln!(

@@ -1,4 +1,7 @@
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -10,6 +13,9 @@ use crate::signals::Unsuspended;
 
 use super::status::holders;
 
+/// How long it waits for another process before it says so.
+const PATIENCE: Duration = Duration::from_millis(700);
+
 #[derive(Serialize)]
 struct Stopped<'a> {
     name: &'a str,
@@ -19,14 +25,7 @@ struct Stopped<'a> {
 pub(crate) fn run(globals: &Globals, args: &StopArgs) -> Result<ExitCode> {
     let known = Known::new(globals, &args.name, &args.which)?;
     known.check_name()?;
-    let stopped = {
-        let _unsuspended = Unsuspended::begin();
-        if args.force {
-            known.service.force_stop_blocking()
-        } else {
-            known.service.stop_blocking()
-        }
-    };
+    let stopped = stop(globals, args, &known);
     let stopped = stopped.map_err(|error| held(&known, error))?;
     if args.json.json {
         output::print_json(&Stopped {
@@ -40,6 +39,36 @@ pub(crate) fn run(globals: &Globals, args: &StopArgs) -> Result<ExitCode> {
         output::note(globals, &format!("{}", known.not_running()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Stops the service, and reports which process it waits for if that takes a while.
+fn stop(globals: &Globals, args: &StopArgs, known: &Known<'_>) -> procref::Result<bool> {
+    let _unsuspended = Unsuspended::begin();
+    thread::scope(|scope| {
+        let (done, waiting) = mpsc::channel::<()>();
+        scope.spawn(move || {
+            if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                report_blocker(globals, known);
+            }
+        });
+        let stopped = match args.force {
+            true => known.service.force_stop_blocking(),
+            false => known.service.stop_blocking(),
+        };
+        drop(done);
+        stopped
+    })
+}
+
+fn report_blocker(globals: &Globals, known: &Known<'_>) {
+    let blocker = known.service.status().ok().and_then(|it| it.transition());
+    if let Some(pid) = blocker.filter(|&pid| pid != process::id()) {
+        let name = shown(known.service.name());
+        let note = format!(
+            "waiting for process {pid}, which is starting or stopping {name}; end that process to stop {name} now"
+        );
+        output::note(globals, &note);
+    }
 }
 
 fn held(known: &Known<'_>, error: procref::Error) -> Error {

@@ -94,6 +94,7 @@ impl Display for InOwnWords<'_> {
                 operation,
                 limit,
                 holder,
+                ..
             } if step(operation) != *operation => {
                 let holder =
                     holder.map_or(String::new(), |pid| format!("; lock held by process {pid}"));
@@ -255,6 +256,7 @@ mod tests {
                 operation,
                 limit: Duration::from_secs(1),
                 holder: Some(7),
+                suspended: false,
             });
         }
         errors.push(Error::Unstoppable {

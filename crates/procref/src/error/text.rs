@@ -7,8 +7,11 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-pub(super) fn holder(holder: &Option<u32>) -> String {
+pub(super) fn holder(holder: Option<u32>, suspended: bool) -> String {
     match holder {
+        Some(pid) if suspended => format!(
+            "; process {pid} is in the way (suspended: continue it with `kill -CONT {pid}`, or end it)"
+        ),
         Some(pid) => format!("; process {pid} is in the way"),
         None => String::new(),
     }

@@ -192,6 +192,8 @@ const LEAVE_LAST: [Op; 5] = [
     ONE_LESS,
     op(slot::REFS, 0),
 ];
+/// The slot that names the process that has announced the transition. Every announcement touches it.
+const ANNOUNCED: u16 = slot::LIMIT.start;
 /// Can never be performed, because PIN is 0 or 1, so it ends with the set alone. A wait for GENERATION to be
 /// 0 would end at once in the middle of a first start.
 const WAIT_REMOVED: [Op; 1] = [op(slot::PIN, -2)];
@@ -374,12 +376,14 @@ impl<A: Array> Object for Set<A> {
 
     async fn announce(&self, limit: Duration) -> Step<()> {
         let (space, name) = self.packed();
-        let announce = |values: &mut Values| {
-            pack(values, slot::SPACE, space);
-            pack(values, slot::NAME, name);
-            pack_limit(values, limit);
-        };
-        self.write("announce the transition", announce, Lock::Keep)
+        let before = self.array.values().await?;
+        let mut after = before;
+        pack(&mut after, slot::SPACE, space);
+        pack(&mut after, slot::NAME, name);
+        pack_limit(&mut after, limit);
+        let changes = Changes::between(&before, &after, Lock::Keep);
+        let changes = changes.marked(ANNOUNCED, &after);
+        self.certainly("announce the transition", changes.ops())
             .await
     }
 
@@ -481,7 +485,15 @@ impl<A: Array> Object for Set<A> {
     }
 
     async fn lock_holder(&self) -> Step<Option<u32>> {
-        self.array.last_pid(slot::LOCK).await
+        let values = self.array.values().await?;
+        self.holder_of_lock(&values).await
+    }
+
+    async fn supervisor(&self) -> Step<Option<u32>> {
+        match self.array.last_pid(slot::WATCH).await? {
+            Some(pid) if self.array.values().await?[slot::SUPERVISOR as usize] > 0 => Ok(Some(pid)),
+            _ => Ok(None),
+        }
     }
 
     async fn sleepers(&self) -> Step<u32> {

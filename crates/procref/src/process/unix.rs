@@ -280,6 +280,10 @@ impl Stat {
     fn is_alive(&self) -> bool {
         !matches!(self.state, b'Z' | b'X' | b'x')
     }
+
+    fn is_suspended(&self) -> bool {
+        matches!(self.state, b'T' | b't')
+    }
 }
 
 /// Whether this process has the number in `/proc` that it calls itself by. If not, `/proc` shows the processes of
@@ -437,6 +441,11 @@ impl BareProcess {
         let _ = rustix::process::pidfd_send_signal(&self.0, KILL);
         poll_exit(&self.0, kill) == Ok(true)
     }
+}
+
+/// Returns `true` if the process that has this pid now is suspended: by a signal, or by a debugger.
+pub(crate) fn is_suspended(pid: u32) -> bool {
+    matches!(Stat::read(pid), Ok(Some(stat)) if stat.is_suspended())
 }
 
 /// The beginning of `/proc/PID/stat`.

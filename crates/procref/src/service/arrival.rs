@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::recursion::{is_own_start, own_start};
-use super::seat::{Deadline, Patience, Seat};
+use super::seat::{Deadline, ObjectOf, Patience, Seat};
 use super::unhealthy::unjudged;
 use super::waiting::Waiting;
-use super::world::{Machine, World as _, describe};
+use super::world::{CHECK_SUSPENDED, Machine, World as _, describe};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
-use crate::kernel::{Fault, Kernel as _, Missing, Object as _};
+use crate::kernel::{Fault, Kernel as _, Missing, Object as _, Step};
 use crate::namespace::Changes;
 
 /// How long one look at somebody's transition lasts at most.
@@ -77,7 +77,7 @@ pub(super) fn wait_unlocked_here(
             }
         };
         let deadline = patience.deadline(announced);
-        let woken = object.wait_unlocked_within(deadline.left());
+        let woken = wait_until(seat, &object, deadline);
         pollster::block_on(waiting.end());
         match woken {
             None => return Ok(false),
@@ -85,6 +85,23 @@ pub(super) fn wait_unlocked_here(
             Some(Ok(true) | Err(Fault::Removed)) => return Ok(true),
             Some(Ok(false)) => waited = Some((announced, deadline, patience)),
             Some(Err(Fault::Refused(error))) => return Err(error),
+        }
+    }
+}
+
+/// Sleeps until no process holds the lock, or the deadline. A supervisor that is suspended is continued, before and
+/// meanwhile.
+fn wait_until(
+    seat: &Seat<Machine>,
+    object: &ObjectOf<Machine>,
+    deadline: Deadline,
+) -> Option<Step<bool>> {
+    loop {
+        pollster::block_on(seat.world.resume(object));
+        let left = deadline.left();
+        match object.wait_unlocked_within(left.min(CHECK_SUSPENDED)) {
+            Some(Ok(false)) if left > CHECK_SUSPENDED => {}
+            waited => return waited,
         }
     }
 }

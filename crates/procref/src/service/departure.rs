@@ -404,7 +404,13 @@ impl<W: World> Hold<W> {
         };
         // As long as the supervisor needs at most: asking, killing, asking and killing what is left.
         let limit = self.config.drop_patience().saturating_mul(2);
-        if !self.world().gone(running, limit).await? {
+        let world = self.world();
+        let gone = world.gone(running, limit);
+        let gone = match self.turn.seat().known_object() {
+            Some(object) => world.resuming(&object, gone).await?,
+            None => gone.await?,
+        };
+        if !gone {
             let service = self.service();
             tracing::error!(
                 service,
@@ -504,6 +510,7 @@ impl<W: World> Hold<W> {
                 operation: "`on_last_release`",
                 limit: grace.limit(),
                 holder: None,
+                suspended: false,
             }),
         }
     }

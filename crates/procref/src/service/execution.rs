@@ -80,13 +80,34 @@ impl<W: World> Hold<W> {
         }
         let launching = seat.world.launch(&seat.key, object, launch);
         self.launching = Some(Mutex::new(launching));
-        if let Err(error) = self.launched().await {
+        // The new supervisor waits until the processes of an older one are gone, and this client for the new one.
+        if let Err(error) = seat.world.resuming(object, self.launched()).await {
             // If that is because somebody removed the set, it is no error.
-            object.snapshot().await?;
+            let snapshot = object.snapshot().await?;
+            let error = match late(&error) && snapshot.tree {
+                true => self.blocked_by_supervisor(object, error).await?,
+                false => error,
+            };
             return Err(error.into());
         }
         crash::point(Point::Launched);
         Ok(())
+    }
+
+    /// The error of a launch for which the processes of an older instance were not gone in time. It names the supervisor
+    /// that has to end them.
+    async fn blocked_by_supervisor(&self, object: &Arc<ObjectOf<W>>, error: Error) -> Step<Error> {
+        let Some(pid) = object.supervisor().await? else {
+            return Ok(error);
+        };
+        let blocker = self.world().blocker(object).await;
+        Ok(Error::Timeout {
+            service: self.service().to_owned(),
+            operation: "waiting until the supervisor of the last instance has ended its processes",
+            limit: self.config.start_timeout,
+            holder: Some(pid),
+            suspended: blocker.is_some_and(|it| it.suspended && it.pid == pid),
+        })
     }
 
     /// The instance as it is published first.
@@ -147,7 +168,8 @@ impl<W: World> Hold<W> {
             });
         world.write_record(&seat.key, &record).await?;
         crash::point(Point::Recorded);
-        let asked = world.run(&running, deadline).await?;
+        let asked = world.resuming(object, world.run(&running, deadline));
+        let asked = asked.await?;
         let found = world.look_up(identity.pid).await?;
         let process = found
             .filter(|(found, _)| *found == identity)
@@ -164,7 +186,7 @@ impl<W: World> Hold<W> {
         };
         let vetted = {
             let vetted = pin!(self.ask(&running, &candidate, asked, deadline));
-            let alarm = pin!(world.alarm(&running));
+            let alarm = pin!(world.resuming(object, world.alarm(&running)));
             unless(alarm, vetted).await?
         };
         let dead = match &candidate.process {
@@ -173,7 +195,8 @@ impl<W: World> Hold<W> {
         };
         if dead {
             // That is what went wrong, whatever the answers were.
-            return Err(world.alarm(&running).await.into());
+            let alarm = world.resuming(object, world.alarm(&running));
+            return Err(alarm.await.into());
         }
         vetted?;
         Ok(Arc::new(Current {
@@ -210,6 +233,11 @@ impl<W: World> Hold<W> {
         }
         self.vet("ready", candidate).await
     }
+}
+
+/// Returns `true` if a supervisor has waited in vain.
+fn late(error: &Error) -> bool {
+    matches!(error, Error::Supervisor { source, .. } if source.kind() == std::io::ErrorKind::TimedOut)
 }
 
 /// What comes of `vetted`, unless the alarm goes first. Where it need not wait, nothing listens for that.

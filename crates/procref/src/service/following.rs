@@ -94,6 +94,8 @@ pub(crate) async fn wait_stopped<W: World>(seat: &Arc<Seat<W>>) -> Result<()> {
             Err(Fault::Removed) => return Ok(()),
             Err(Fault::Refused(error)) => return Err(error),
         }
+        // What is waited for is mostly its work. One that is suspended later is not looked for: this may wait for days.
+        seat.world.resume(&object).await;
         // Keeps the seat, and with it the watch, for who comes later.
         let (kept, object) = (Arc::clone(seat), Arc::clone(&object));
         let removed = async move {

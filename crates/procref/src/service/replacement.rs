@@ -347,6 +347,7 @@ impl<W: World> Hold<W> {
                 },
                 limit,
                 holder: None,
+                suspended: false,
             }),
         }
     }

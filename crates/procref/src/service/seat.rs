@@ -315,6 +315,7 @@ impl<W: World> Seat<W> {
         };
         let purpose = "wait for another process's transition";
         let woken = self.unlock.wait(&self.world, purpose, unlocked);
+        let woken = self.world.resuming(object, woken);
         match self.world.within(deadline.left(), woken).await {
             Some(woken) => woken.map(|()| true),
             None => Ok(false),
@@ -327,11 +328,13 @@ impl<W: World> Seat<W> {
         object: &Arc<ObjectOf<W>>,
         deadline: Deadline,
     ) -> Error {
+        let blocker = self.world.blocker(object).await;
         Error::Timeout {
             service: self.key.name().to_owned(),
             operation: "waiting for another process to start or stop it",
             limit: deadline.limit,
-            holder: object.lock_holder().await.ok().flatten(),
+            holder: blocker.map(|it| it.pid),
+            suspended: blocker.is_some_and(|it| it.suspended),
         }
     }
 }

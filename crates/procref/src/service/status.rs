@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, SystemTime};
 
-use super::world::{Machine, describe};
+use super::world::{Blocker, Machine, describe};
 use crate::error::Result;
 use crate::info::ServiceInfo;
 use crate::kernel::{
@@ -68,7 +68,9 @@ pub struct Status {
     linger_left: Option<Duration>,
     grace: Option<Duration>,
     supervisor: Option<u32>,
+    supervisor_suspended: bool,
     transition: Option<u32>,
+    transition_suspended: bool,
     ended: Option<Ended>,
     pinned: bool,
     fingerprint: Option<String>,
@@ -135,6 +137,7 @@ pub struct Holder {
     pid: u32,
     command: Option<String>,
     since: SystemTime,
+    suspended: bool,
 }
 
 impl Holder {
@@ -158,6 +161,12 @@ impl Holder {
         self.since
     }
 
+    /// Returns `true` if the process is suspended: by Ctrl-Z, `SIGSTOP` or a debugger.
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        self.suspended
+    }
+
     /// `Ok(None)`: it has ended by now.
     fn find(pid: u32) -> Result<Option<Self>> {
         let found = Process::look_up(pid)?;
@@ -165,6 +174,7 @@ impl Holder {
             pid,
             command: facts::command_line(pid),
             since: facts::started_at(process.identity().start),
+            suspended: process::is_suspended(pid),
         }))
     }
 }
@@ -205,7 +215,9 @@ impl Status {
             linger_left: None,
             grace: None,
             supervisor: None,
+            supervisor_suspended: false,
             transition: None,
+            transition_suspended: false,
             ended: None,
             pinned: false,
             fingerprint: None,
@@ -216,6 +228,7 @@ impl Status {
     }
 
     fn new(told: &Inspection, info: Option<ServiceInfo>, record: Option<Record>) -> Self {
+        let blocker = told.transition.map(|pid| Blocker::of(pid, told.supervisor));
         let snapshot = &told.snapshot;
         let fingerprint = record
             .as_ref()
@@ -265,7 +278,9 @@ impl Status {
             linger_left: linger_left(told),
             grace,
             supervisor: told.supervisor.filter(|&pid| process::is_alive(pid)),
-            transition: told.transition,
+            supervisor_suspended: told.supervisor.is_some_and(process::is_suspended),
+            transition: blocker.map(|it| it.pid),
+            transition_suspended: blocker.is_some_and(|it| it.suspended),
             ended: snapshot.ended,
             pinned: snapshot.pinned,
             fingerprint,
@@ -354,10 +369,25 @@ impl Status {
         self.supervisor
     }
 
-    /// The process that is starting, stopping or recovering the service right now.
+    /// Returns `true` if the supervisor is suspended: by `SIGSTOP` or a debugger. The service is not stopped then before
+    /// a process continues the supervisor. Clients that wait for the supervisor do that.
+    #[must_use]
+    pub fn is_supervisor_suspended(&self) -> bool {
+        self.supervisor_suspended
+    }
+
+    /// The process that is starting, stopping or recovering the service right now. While a command starts, it is the
+    /// client that has started it, and not the supervisor.
     #[must_use]
     pub fn transition(&self) -> Option<u32> {
         self.transition
+    }
+
+    /// Returns `true` if the process that is starting, stopping or recovering the service is suspended: by Ctrl-Z,
+    /// `SIGSTOP` or a debugger. All clients wait until it is continued, or ends.
+    #[must_use]
+    pub fn is_transition_suspended(&self) -> bool {
+        self.transition_suspended
     }
 
     /// How the instance ended, if it died by itself, procref had executed it (a

@@ -1,12 +1,14 @@
 //! Stopping a service on demand, held or not.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 
 use super::config::Config;
 use super::departure::Hold;
 use super::lifecycle::Drive;
 use super::seat::{ObjectOf, Patience, Seat};
-use super::world::World;
+use super::world::{Blocker, CHECK_SUSPENDED, World};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::{Fault, Lock, Missing, Object, Snapshot, Step};
@@ -52,6 +54,30 @@ pub(crate) async fn stop<W: World>(
     }
 }
 
+/// Waits for other processes, unless the process that they all wait for is suspended: then it returns that. A process
+/// that stops a service is to clean up, and is not to wait for what may never come.
+async fn unless_suspended<W: World, T>(
+    world: &W,
+    object: &ObjectOf<W>,
+    future: impl Future<Output = T> + Send,
+) -> Result<T, u32> {
+    let mut future = pin!(future);
+    loop {
+        // A supervisor that is suspended is continued.
+        world.resume(object).await;
+        if let Some(Blocker {
+            pid,
+            suspended: true,
+        }) = world.blocker(object).await
+        {
+            return Err(pid);
+        }
+        if let Some(output) = world.within(CHECK_SUSPENDED, future.as_mut()).await {
+            return Ok(output);
+        }
+    }
+}
+
 #[derive(Default)]
 struct Stopped {
     /// There was something to stop, or a pin to take away.
@@ -82,7 +108,9 @@ impl<W: World> Drive<W> {
         if !locked {
             if snapshot.locked {
                 let seat = self.turn.seat();
-                seat.wait_unlocked(&object, &snapshot, patience).await?;
+                let unlocked = seat.wait_unlocked(&object, &snapshot, patience);
+                let unlocked = unless_suspended(&seat.world, &object, unlocked).await;
+                unlocked.map_err(|pid| self.suspended(pid))??;
             }
             return Ok(false);
         }
@@ -104,6 +132,13 @@ impl<W: World> Drive<W> {
         self.stop_whole(&object, &snapshot, stopped).await?;
         self.leave_to_somebody(&object).await?;
         Ok(true)
+    }
+
+    fn suspended(&self, holder: u32) -> Error {
+        Error::Suspended {
+            service: self.service().to_owned(),
+            holder,
+        }
     }
 
     /// The supervisor that was the instance's parent has gone with it. Those who hold the service still may
@@ -141,7 +176,8 @@ impl<W: World> Drive<W> {
             // It ends what the instance has left, and resigns, because there is a reference: ours. As long
             // as it needs at most: asking, and killing.
             let limit = grace.saturating_add(KILL_TIMEOUT);
-            if !self.world().wait(&parent, limit).await? {
+            let world = self.world();
+            if !world.resuming(object, world.wait(&parent, limit)).await? {
                 let service = self.service();
                 tracing::error!(service, "it has left processes that cannot be ended");
             }

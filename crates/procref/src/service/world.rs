@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, mpsc};
 use std::task::Poll;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::command::Stop;
 use crate::command::{ServiceCommand, StopSignal};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
-use crate::kernel::{Instance, Kernel, Missing, Native, Snapshot};
+use crate::kernel::{Instance, Kernel, Missing, Native, Object as _, Snapshot};
 use crate::local;
 use crate::name::ServiceKey;
 use crate::process::{self, Identity, Process};
@@ -165,6 +166,23 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
         command: &ServiceCommand,
     ) -> impl Future<Output = ()> + Send;
 
+    /// The process that other processes wait for, if any process holds the lock.
+    fn blocker(
+        &self,
+        object: &<Self::Kernel as Kernel>::Object,
+    ) -> impl Future<Output = Option<Blocker>> + Send;
+
+    /// Continues the service's supervisor, if it is suspended.
+    fn resume(&self, object: &<Self::Kernel as Kernel>::Object) -> impl Future<Output = ()> + Send;
+
+    /// Runs a future that waits for what a supervisor does, and continues the supervisor if it is suspended, before
+    /// and meanwhile.
+    fn resuming<F: Future + Send>(
+        &self,
+        object: &<Self::Kernel as Kernel>::Object,
+        future: F,
+    ) -> impl Future<Output = F::Output> + Send;
+
     /// Lets time pass.
     fn pause(&self, time: Duration) -> impl Future<Output = ()> + Send;
 
@@ -194,6 +212,36 @@ pub(crate) struct Sick {
     /// How long it had.
     pub(crate) limit: Duration,
 }
+
+/// A process that others wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Blocker {
+    pub(crate) pid: u32,
+    pub(crate) suspended: bool,
+}
+
+impl Blocker {
+    /// `holder` is the process that the lock names.
+    ///
+    /// A starter that has died or released the lock leaves its share to the supervisor, and is the process that the lock
+    /// names until the supervisor makes its next step. If that is suspended, it is what the others wait for.
+    pub(crate) fn of(holder: u32, supervisor: Option<u32>) -> Self {
+        let candidates = [Some(holder), supervisor];
+        let suspended = candidates
+            .into_iter()
+            .flatten()
+            .find(|&pid| process::is_suspended(pid));
+        let alive = process::is_alive(holder).then_some(holder);
+        Self {
+            pid: suspended.or(alive).or(supervisor).unwrap_or(holder),
+            suspended: suspended.is_some(),
+        }
+    }
+}
+
+/// How often a process that waits for a supervisor checks whether it is suspended. The kernel tells that to no
+/// process but the parent, which here is none that cares.
+pub(crate) const CHECK_SUSPENDED: Duration = Duration::from_secs(1);
 
 /// Any time that a system call takes.
 const LONG: Duration = Duration::from_secs(3600);
@@ -377,6 +425,42 @@ impl World for Machine {
 
     async fn tend_log(&self, key: &ServiceKey, command: &ServiceCommand) {
         command.tend_log(key);
+    }
+
+    async fn blocker(&self, object: &<Native as Kernel>::Object) -> Option<Blocker> {
+        let holder = object.lock_holder().await.ok()??;
+        let supervisor = object.supervisor().await.ok().flatten();
+        Some(Blocker::of(holder, supervisor))
+    }
+
+    async fn resume(&self, object: &<Native as Kernel>::Object) {
+        let Ok(Some(pid)) = object.supervisor().await else {
+            return;
+        };
+        if !process::is_suspended(pid) {
+            return;
+        }
+        // In this order. The process is known by pid and start time first. If it were gone by the second check, and
+        // a supervisor of another service had its pid, the signal would reach neither.
+        if let Ok(Some(process)) = Process::look_up(pid) {
+            if process::is_supervisor(pid) && process.wake().is_ok() {
+                tracing::warn!(pid, "continued a supervisor that was suspended");
+            }
+        }
+    }
+
+    async fn resuming<F: Future + Send>(
+        &self,
+        object: &<Native as Kernel>::Object,
+        future: F,
+    ) -> F::Output {
+        let mut future = pin!(future);
+        loop {
+            self.resume(object).await;
+            if let Some(output) = self.within(CHECK_SUSPENDED, future.as_mut()).await {
+                return output;
+            }
+        }
     }
 
     async fn pause(&self, time: Duration) {

@@ -314,6 +314,7 @@ fn exit() -> ! {
 
 fn supervise(plan: &Plan) -> ! {
     let _ = rustix::process::chdir(c"/");
+    write_title(plan);
     crash::point(Point::SupervisorBegun);
     if let Some(charge) = &plan.charge {
         parent::supervise(plan, charge);
@@ -363,9 +364,14 @@ fn write(fd: RawFd, bytes: &[u8]) -> bool {
     usize::try_from(written) == Ok(bytes.len())
 }
 
+/// What tells a supervisor from other processes, and what `top` shows.
 fn name_process(plan: &Plan) {
     // SAFETY: a NUL-terminated text in the arena; the kernel reads up to 16 bytes of it.
     unsafe { libc::prctl(libc::PR_SET_NAME, plan.title.as_ptr()) };
+}
+
+/// What `ps` shows.
+fn write_title(plan: &Plan) {
     let (start, length) = (plan.arguments.start, plan.arguments.length());
     if start == 0 || length == 0 {
         return;

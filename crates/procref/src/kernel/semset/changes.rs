@@ -54,6 +54,18 @@ impl Changes {
         changes
     }
 
+    /// The same, with an operation on this slot, so that the kernel remembers which process performed it.
+    pub(super) fn marked(mut self, marked: u16, after: &Values) -> Self {
+        if !self.ops().iter().any(|op| op.slot == marked) {
+            let up_and_down = match after[marked as usize] {
+                0 => [op(marked, 1), op(marked, -1)],
+                _ => [op(marked, -1), op(marked, 1)],
+            };
+            up_and_down.into_iter().for_each(|op| self.push(op));
+        }
+        self
+    }
+
     fn push(&mut self, op: Op) {
         if let Some(next) = self.ops.get_mut(self.length) {
             *next = op;

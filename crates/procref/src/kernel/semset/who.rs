@@ -13,7 +13,7 @@
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use super::{Array, Changes, Op, Set, Values, op, slot, undone};
+use super::{ANNOUNCED, Array, Changes, Op, Set, Values, op, slot, undone};
 use crate::kernel::{Inspection, Step};
 
 /// How many slots are tried before a reference goes without.
@@ -113,6 +113,19 @@ impl<A: Array> Set<A> {
         self.now(operation, ops).await
     }
 
+    /// The process that holds the lock on these values; `None` if no process holds it.
+    ///
+    /// While a command starts, its starter and its supervisor share the lock. The supervisor was the last to take
+    /// its share, so LOCK names that. The process that all others wait for is the starter, which has announced the
+    /// start before.
+    pub(super) async fn holder_of_lock(&self, values: &Values) -> Step<Option<u32>> {
+        match values[slot::LOCK as usize] {
+            0 => Ok(None),
+            1 => self.array.last_pid(slot::LOCK).await,
+            _ => self.array.last_pid(ANNOUNCED).await,
+        }
+    }
+
     pub(super) async fn look_around(&self) -> Step<Inspection> {
         let mut before = self.array.values().await?;
         let mut looks = 0;
@@ -124,7 +137,7 @@ impl<A: Array> Set<A> {
                 }
             }
             let supervisor = self.array.last_pid(slot::WATCH).await?;
-            let transition = self.array.last_pid(slot::LOCK).await?;
+            let transition = self.holder_of_lock(&before).await?;
             let changed_at = self.array.changed_at().await?;
             let after = self.array.values().await?;
             looks += 1;

@@ -2,7 +2,7 @@
 
 use super::machine::Machine;
 use super::points::{Able, PointId};
-use super::procs::{Kind, ProcId};
+use super::procs::{Kind, ProcId, Supervisor};
 use crate::kernel::sim::SetId;
 
 /// What can happen next.
@@ -19,7 +19,10 @@ pub(super) enum Choice {
     Kill(ProcId),
     Crash(ProcId),
     FallsIll(ProcId),
+    Suspend(ProcId),
     Remove(SetId),
+    /// A person continues what is suspended, after no client has.
+    Continue,
     /// Somebody comes who cleans up after crashes.
     Janitor,
 }
@@ -31,6 +34,7 @@ pub(super) struct Budget {
     pub(super) supervisors: u8,
     pub(super) crashes: u8,
     pub(super) illnesses: u8,
+    pub(super) suspensions: u8,
     pub(super) failures: u8,
     pub(super) removals: u8,
     pub(super) time: u8,
@@ -74,6 +78,9 @@ impl Machine {
                 outside.push(Choice::FallsIll(id));
             }
         }
+        if choices.is_empty() && self.suspended().is_some() && !self.is_busy() {
+            choices.push(Choice::Continue);
+        }
         if self.state.janitor {
             let by_itself = choices.len();
             return (choices, by_itself);
@@ -94,6 +101,12 @@ impl Machine {
             };
             if may {
                 outside.push(Choice::Kill(id));
+            }
+            let counted = |it: &Supervisor| it.counted && !it.suspended;
+            if left.suspensions > 0
+                && matches!(&self.proc(id).kind, Kind::Supervisor(it) if counted(it))
+            {
+                outside.push(Choice::Suspend(id));
             }
         }
         if left.removals > 0 {
@@ -148,6 +161,11 @@ impl Machine {
                 self.state.left.illnesses -= 1;
                 self.service(id).expect("a service").ill = true;
             }
+            Choice::Suspend(id) => {
+                self.state.left.suspensions -= 1;
+                self.supervisor(id).suspended = true;
+            }
+            Choice::Continue => self.resume(),
             Choice::Janitor => self.state.janitor = true,
             Choice::Remove(set) => {
                 self.state.left.removals -= 1;
@@ -199,6 +217,8 @@ impl Machine {
             Choice::Kill(id) => format!("!! {} is killed", self.name(id)),
             Choice::Crash(id) => format!("!! {} crashes", self.name(id)),
             Choice::FallsIll(id) => format!("!! {} falls ill", self.name(id)),
+            Choice::Suspend(id) => format!("!! {} is suspended", self.name(id)),
+            Choice::Continue => "a person continues what is suspended".to_owned(),
             Choice::Janitor => "somebody comes who cleans up".to_owned(),
             Choice::Remove(_) => "!! somebody removes the set".to_owned(),
         }

@@ -112,8 +112,7 @@ impl Machine {
     fn miscounted(&self) -> Option<String> {
         let client = |id: ProcId| matches!(self.proc(id).kind, Kind::Client(_));
         let at_rest = |(id, label): (ProcId, &str)| !client(id) || label == LET_GO;
-        let busy = self.clients().any(|(_, it)| it.calls > 0);
-        if self.removed() || busy || !self.labels().all(at_rest) {
+        if self.removed() || self.is_busy() || !self.labels().all(at_rest) {
             return None;
         }
         let holders = self.clients().filter(|(_, it)| !it.holds.is_empty());
@@ -132,6 +131,11 @@ impl Machine {
                 ids.len()
             )),
         }
+    }
+
+    /// Returns `true` if a client is in a call to the library.
+    pub(super) fn is_busy(&self) -> bool {
+        self.clients().any(|(_, it)| it.calls > 0)
     }
 
     fn removed(&self) -> bool {

@@ -66,6 +66,7 @@ pub(super) enum Bug {
     ClearsUpTooEarly,
     LeavesTheFilesOfAFailedStart,
     LeavesWhatWasLeftToIt,
+    LeavesItSuspended,
 }
 
 pub(super) const WAIT_IDLE: &str = "wait idle";
@@ -513,6 +514,11 @@ pub(super) fn plants() -> Vec<Plant> {
             Bug::LeavesWhatWasLeftToIt,
             killed(command().with_budget(|it| it.crashes = 1)),
             &["still a set, a record"],
+        ),
+        (
+            Bug::LeavesItSuspended,
+            crashes(command().with_budget(|it| it.suspensions = 1)),
+            &[STUCK],
         ),
     ];
     let plant = |(bug, scenario, found_by): (Bug, Scenario, _)| Plant {

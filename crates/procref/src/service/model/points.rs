@@ -48,6 +48,8 @@ pub(super) enum Until {
     AllGone(ProcId),
     /// A time limit that nothing needs to run out: only as often as the scenario allows.
     TimeUp,
+    /// A supervisor is suspended, and a process that waits for it finds that.
+    Suspended,
     Failure,
     Cancel,
 }
@@ -188,7 +190,7 @@ impl Machine {
         let now = |enabled: bool| if enabled { Able::Now } else { Able::Not };
         let outside = |possible: bool| if possible { Able::Outside } else { Able::Not };
         match &point.until {
-            _ if !self.is_next_to_begin(id.proc) => Able::Not,
+            _ if !self.is_next_to_begin(id.proc) || self.is_suspended(id.proc) => Able::Not,
             Until::Now => Able::Now,
             Until::Performable(set, ops) => now(self.performable(id.proc, *set, ops)),
             Until::Sleep {
@@ -235,6 +237,9 @@ impl Machine {
             Until::AllGone(supervisor) => {
                 now(!self.told_by(*supervisor).presence || !self.is_alive(*supervisor))
             }
+            // It is a check once in a while.
+            Until::Suspended if self.finds_suspended() => Able::InTime,
+            Until::Suspended => Able::Not,
             Until::TimeUp => outside(left.time > 0),
             Until::Failure => outside(left.failures > 0),
             Until::Cancel => {

@@ -64,6 +64,10 @@ pub(super) struct Supervisor {
     pub(super) presence: bool,
     pub(super) word: bool,
     pub(super) child: Option<ProcId>,
+    /// The set says that it is there, so others can find it.
+    pub(super) counted: bool,
+    /// It makes no step until a client continues it.
+    pub(super) suspended: bool,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -214,6 +218,27 @@ impl Machine {
         match &self.proc(id).kind {
             Kind::Supervisor(supervisor) => supervisor,
             other => unreachable!("{id:?} is no supervisor: {other:?}"),
+        }
+    }
+
+    pub(super) fn is_suspended(&self, id: ProcId) -> bool {
+        let proc = self.proc(id);
+        matches!(&proc.kind, Kind::Supervisor(it) if proc.alive && it.suspended)
+    }
+
+    pub(super) fn suspended(&self) -> Option<ProcId> {
+        self.ids().find(|&id| self.is_suspended(id))
+    }
+
+    /// Returns `true` if a client that waits for a supervisor finds that it is suspended.
+    pub(super) fn finds_suspended(&self) -> bool {
+        self.suspended().is_some() && !self.has(Bug::LeavesItSuspended)
+    }
+
+    /// A client, or a person, continues whatever supervisor is suspended.
+    pub(super) fn resume(&mut self) {
+        if let Some(id) = self.suspended() {
+            self.supervisor(id).suspended = false;
         }
     }
 

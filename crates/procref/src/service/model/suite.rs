@@ -28,6 +28,10 @@ pub(super) fn by_callback() -> Vec<Scenario> {
             it.supervisors = 1;
             it.clients = 1;
         }),
+        two("callback, supervisor suspended, one killed").with_budget(|it| {
+            it.suspensions = 1;
+            it.clients = 1;
+        }),
         two("callback, crashes").with_budget(|it| it.crashes = 1),
         two("callback, crashes, client killed").with_budget(|it| {
             it.crashes = 1;
@@ -201,6 +205,16 @@ pub(super) fn by_command() -> Vec<Scenario> {
         two("command, one killed").with_budget(|it| it.clients = 1),
         two("command, each killed").with_budget(|it| it.clients = 2),
         two("command, supervisor killed").with_budget(|it| it.supervisors = 1),
+        two("command, supervisor suspended").with_budget(|it| it.suspensions = 1),
+        two("command, crashes, supervisor suspended")
+            .with(|it| {
+                it.workers = true;
+                it.bound = Some(2);
+            })
+            .with_budget(|it| {
+                it.crashes = 1;
+                it.suspensions = 1;
+            }),
         two("command, crashes")
             .with(|it| it.workers = true)
             .with_budget(|it| it.crashes = 1),

@@ -60,6 +60,7 @@ impl Process {
         let mut machine = self.lock();
         machine.note(|| format!("    says {said:?}"));
         let supervisor = machine.supervisor(id);
+        supervisor.counted |= matches!(said, Said::InPlace | Said::Counted);
         supervisor.said.push_back(said);
         let starter = supervisor.starter;
         machine.is_alive(starter)

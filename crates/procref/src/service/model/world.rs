@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use super::super::launch::Launch;
 use super::super::seat::{Deadline, ObjectOf};
-use super::super::world::{Sick, World};
+use super::super::world::{Blocker, Sick, World};
 use super::machine::{Kept, Machine};
 use super::planted::{self, Bug};
 use super::points::Until;
 use super::procs::{Kind, ProcId, Said, Supervisor};
 use super::run::Spawned;
-use super::sim::{Process, Sim};
+use super::sim::{Process, Sim, either};
 use super::supervisor::Charge;
 use crate::command::{ServiceCommand, Stop, StopSignal};
 use crate::error::{Error, Result};
@@ -79,6 +79,8 @@ impl Process {
                 presence: charge.is_some(),
                 word: false,
                 child: None,
+                counted: false,
+                suspended: false,
             }));
             machine.spawned.push(Spawned::Supervisor {
                 id: supervisor,
@@ -374,6 +376,34 @@ impl World for Sim {
     }
 
     async fn tend_log(&self, _: &ServiceKey, _: &ServiceCommand) {}
+
+    /// For messages to people.
+    async fn blocker(&self, _: &ObjectOf<Self>) -> Option<Blocker> {
+        None
+    }
+
+    async fn resume(&self, _: &ObjectOf<Self>) {
+        if self.lock().finds_suspended() {
+            let resume = |machine: &mut Machine| machine.resume();
+            self.call("continue the supervisor", resume).await;
+        }
+    }
+
+    async fn resuming<F: Future + Send>(&self, object: &ObjectOf<Self>, future: F) -> F::Output {
+        if self.lock().scenario.budget.suspensions == 0 {
+            return future.await;
+        }
+        let mut future = pin!(future);
+        loop {
+            self.resume(object).await;
+            let resume = |machine: &mut Machine| machine.resume();
+            let until = Until::Suspended;
+            let suspended = self.process.wait("continue the supervisor", until, resume);
+            if let Ok(output) = either(future.as_mut(), suspended).await {
+                return output;
+            }
+        }
+    }
 
     async fn pause(&self, _: Duration) {
         self.process.wait("pause", Until::Now, |_| ()).await;

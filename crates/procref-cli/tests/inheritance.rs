@@ -1,0 +1,146 @@
+//! What a service inherits from the client that starts it: what `docs/cli/inheritance.md` says.
+
+#![cfg(target_os = "linux")]
+
+mod stage;
+
+use std::fs;
+
+use stage::{PROCREF, Running, Stage};
+
+/// Has the service started by a shell that does this first. Returns the client, and the service's pid.
+fn started(stage: &Stage, before: &str) -> (Running, u32) {
+    stage.procref("db");
+    let words = [PROCREF, "run", "db"].map(str::to_owned);
+    let client = ["--", "sh", "-c", "echo $PROCREF_PID; read -r line"].map(str::to_owned);
+    let run = shell_words::join(words.into_iter().chain(stage.service("db")).chain(client));
+    let mut command = stage.bare("sh");
+    let running = Running::new(command.args(["-c", &format!("{before} {run}")]));
+    let pid = running.line().parse().expect("a pid");
+    (running, pid)
+}
+
+fn read(pid: u32, file: &str) -> String {
+    fs::read_to_string(format!("/proc/{pid}/{file}")).expect("it lives")
+}
+
+#[track_caller]
+fn field(pid: u32, name: &str) -> String {
+    let status = read(pid, "status");
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let value = line.and_then(|line| line.strip_prefix(':'));
+    value.expect("a field").trim().to_owned()
+}
+
+/// Field 19 of `/proc/PID/stat`.
+fn nice(pid: u32) -> i64 {
+    let stat = read(pid, "stat");
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    let nice = fields.split_whitespace().nth(16).expect("a field");
+    nice.parse().expect("a number")
+}
+
+fn link(pid: u32, name: &str) -> String {
+    let target = fs::read_link(format!("/proc/{pid}/{name}")).expect("it lives");
+    target.to_string_lossy().into_owned()
+}
+
+#[test]
+fn service_has_the_surroundings_of_its_first_client_and_keeps_them() {
+    let stage = Stage::new();
+    let first = "umask 027; ulimit -n 777; echo 300 >/proc/self/oom_score_adj; echo 70000 >/proc/self/timerslack_ns; \
+                 cd /usr; COLOR=red; export COLOR; exec taskset -c 0 nice -n 5 setpriv --no-new-privs";
+    let (mut one, pid) = started(&stage, first);
+    let second = "umask 077; ulimit -n 555; cd /; COLOR=blue; export COLOR; exec nice -n 9";
+    let (mut two, same) = started(&stage, second);
+    assert_eq!(pid, same);
+    one.say("end\n");
+    assert_eq!(one.wait().code(), Some(0));
+    assert_eq!(field(pid, "Umask"), "0027");
+    assert_eq!(field(pid, "Cpus_allowed_list"), "0");
+    assert_eq!(field(pid, "NoNewPrivs"), "1");
+    assert_eq!(nice(pid), 5);
+    assert_eq!(read(pid, "oom_score_adj").trim(), "300");
+    assert_eq!(read(pid, "timerslack_ns").trim(), "70000");
+    let limits = read(pid, "limits");
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    assert_eq!(
+        files.and_then(|line| line.split_whitespace().nth(3)),
+        Some("777"),
+        "{limits}"
+    );
+    assert_eq!(link(pid, "cwd"), "/usr");
+    let environment = read(pid, "environ");
+    assert!(environment.split('\0').any(|it| it == "COLOR=red"));
+    let client = two.identity().pid;
+    assert_eq!(read(pid, "cgroup"), read(client, "cgroup"));
+    for namespace in ["mnt", "net", "uts", "ipc", "pid", "user", "cgroup"] {
+        let name = format!("ns/{namespace}");
+        assert_eq!(link(pid, &name), link(client, &name));
+    }
+    two.say("end\n");
+    two.wait();
+    stage.ends("db", 1);
+}
+
+#[test]
+fn service_has_neither_signals_nor_terminal_nor_descriptors_of_its_client() {
+    let stage = Stage::new();
+    let first =
+        "exec 7</dev/null; exec env --ignore-signal=HUP,INT,TERM,CHLD --block-signal=USR1,TSTP";
+    let (mut client, pid) = started(&stage, first);
+    let lowest_31 = |name: &str| {
+        let mask = u64::from_str_radix(&field(pid, name), 16).expect("a number");
+        mask & 0x7fff_ffff
+    };
+    assert_eq!((lowest_31("SigIgn"), lowest_31("SigBlk")), (0, 0));
+    let session = read(pid, "stat");
+    let (_, fields) = session.rsplit_once(')').expect("a name");
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    // Group, session, terminal.
+    assert_eq!(fields[2..5], [&pid.to_string(), &pid.to_string(), "0"]);
+    assert_eq!(link(pid, "fd/0"), "/dev/null");
+    assert!(fs::read_link(format!("/proc/{pid}/fd/7")).is_err());
+    let client_blocks = client.identity().status("SigBlk").expect("it lives");
+    let client_blocks = u64::from_str_radix(client_blocks.trim(), 16).expect("a number");
+    assert_ne!(
+        client_blocks & 1 << (libc::SIGUSR1 - 1),
+        0,
+        "the client's mask is its own"
+    );
+    client.say("end\n");
+    client.wait();
+    stage.ends("db", 1);
+}
+
+/// The kernel takes the adjustments of a process back when it leaves its IPC namespace.
+#[test]
+fn client_that_leaves_its_ipc_namespace_does_not_hold_the_service() {
+    let unshare = if rustix::process::geteuid().is_root() {
+        &["unshare", "--ipc"][..]
+    } else {
+        &["unshare", "--user", "--map-root-user", "--ipc"]
+    };
+    let script = ["sh", "-c", "echo out; read -r line"];
+    for (mode, holds) in [
+        (&["run", "db"][..], false),
+        (&["run", "db", "--watch-client"], true),
+    ] {
+        let stage = Stage::new();
+        let mut command = stage.procref("db");
+        command.args(mode).args(stage.service("db")).arg("--");
+        let mut client = Running::new(command.args(unshare).args(script));
+        assert_eq!(client.line(), "out");
+        if holds {
+            assert_eq!(stage.json("db", &["status", "db", "--json"])["clients"], 1);
+            assert!(stage.instance("db").is_live());
+        } else {
+            stage.ends("db", 1);
+        }
+        client.say("end\n");
+        client.wait();
+        stage.ends("db", 1);
+    }
+}
