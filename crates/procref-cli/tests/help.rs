@@ -75,5 +75,7 @@ fn errors() {
         said += &format!("$ procref {line}\n{}{}[{code}]\n\n", done.out, done.err);
     }
     let dir = stage::text(&stage.runtime_dir());
-    insta::assert_snapshot!(said.replace(&dir, "RUNTIME_DIR"));
+    let said = said.replace(&dir, "RUNTIME_DIR");
+    let here = stage::text(&stage.path("here"));
+    insta::assert_snapshot!(said.replace(&here, "HERE"));
 }
