@@ -301,8 +301,9 @@ fn watch(dir: Text) -> Watch {
     // SAFETY: no pointers are passed; the descriptor is this process's own.
     let inotify = unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) };
     if inotify >= 0 {
+        let own = rustix::process::getpid().as_raw_nonzero().get();
         // SAFETY: no pointers are passed; the signal goes to this process, which handles it.
-        let owned = unsafe { libc::fcntl(inotify, libc::F_SETOWN, libc::getpid()) };
+        let owned = unsafe { libc::fcntl(inotify, libc::F_SETOWN, own) };
         // SAFETY: no pointers are passed.
         let signals =
             unsafe { libc::fcntl(inotify, libc::F_SETFL, libc::O_ASYNC | libc::O_NONBLOCK) };
