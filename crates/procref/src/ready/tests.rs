@@ -412,9 +412,14 @@ fn started_service_must_outlive_its_first_moment() {
     assert_eq!(wait(&Probe::AtOnce, PATIENCE), Waited::Ready);
     assert!(begun.elapsed() >= SURVIVAL);
     let (silent, ended) = alarm();
-    drop(ended);
+    let ringer = thread::spawn(move || {
+        // In the middle of the wait: an alarm before it is found without one.
+        thread::sleep(SURVIVAL / 4);
+        drop(ended);
+    });
     let waited = Probe::AtOnce.wait(silent.as_fd(), Instant::now() + PATIENCE, "it");
     assert_eq!(waited, Waited::Alarm);
+    ringer.join().unwrap();
     // The start timeout bounds it.
     assert_eq!(wait(&Probe::AtOnce, Duration::ZERO), Waited::Ready);
 }
