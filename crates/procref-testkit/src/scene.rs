@@ -254,6 +254,8 @@ impl Scene {
             .arg(Identity::own().to_string())
             .env("PROCREF_RUNTIME_DIR", self.runtime_dir())
             .env_remove("XDG_RUNTIME_DIR")
+            // Tests suspend supervisors, and continue them themselves.
+            .env("PROCREF_LEAVE_SUSPENDED", "1")
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

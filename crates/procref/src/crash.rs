@@ -177,7 +177,7 @@ static DIE: AtomicU8 = AtomicU8::new(0);
 #[cfg(feature = "crash-points")]
 static SURVIVED: AtomicU32 = AtomicU32::new(0);
 #[cfg(feature = "crash-points")]
-static SUSPEND: [AtomicU8; 2] = [const { AtomicU8::new(0) }; 2];
+static SUSPEND: [AtomicU8; 3] = [const { AtomicU8::new(0) }; 3];
 
 /// The path of a file that tells who died, NUL-terminated. Neither on the heap nor locked, as above.
 #[cfg(feature = "crash-points")]
@@ -210,6 +210,15 @@ pub(crate) fn arm() {
 fn code(name: &str) -> u8 {
     let position = CRASH_POINTS.iter().position(|point| point.name == name);
     position.expect("the name of a point") as u8 + 1
+}
+
+/// Returns `true` if this process does not continue supervisors that are suspended: in tests that suspend one at a
+/// step, and continue it when they want to.
+pub(crate) fn leaves_suspended() -> bool {
+    #[cfg(feature = "crash-points")]
+    return std::env::var_os("PROCREF_LEAVE_SUSPENDED").is_some();
+    #[cfg(not(feature = "crash-points"))]
+    false
 }
 
 /// From now on this process, or one that it forks, dies at this step, after so many times.

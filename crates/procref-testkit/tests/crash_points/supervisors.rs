@@ -17,15 +17,16 @@ use crate::ways::{Kind, REFERENCES, Way};
 /// The key of the set, and a supervisor that is suspended at a step before it comes into place, when its
 /// starter is dead.
 fn late_supervisor(scene: &Scene, spec: &ServiceSpec, suspended: &str) -> (i32, Identity) {
-    let doomed = scene.actor_with_env(&[
-        ("PROCREF_CRASH_POINT", "SupervisorForked"),
-        ("PROCREF_SUSPEND_POINT", suspended),
-    ]);
+    let suspended = format!("SupervisorForked,{suspended}");
+    let doomed = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", &suspended)]);
     let key = doomed.build(spec);
     let _ = doomed.begin_acquire(Via::TokioMulti);
+    // The starter goes on while its attendant forks the supervisor. If it were killed before, there would be none.
+    let supervisor = suspended_supervisor(spec);
+    doomed.identity().kill();
     // Not by the end of its output, of which the supervisor has a copy still.
     doomed.wait_end();
-    (key, suspended_supervisor(spec))
+    (key, supervisor)
 }
 
 fn suspended_supervisor(spec: &ServiceSpec) -> Identity {

@@ -15,6 +15,7 @@ use super::recursion;
 use super::seat::Deadline;
 use crate::command::Stop;
 use crate::command::{ServiceCommand, StopSignal};
+use crate::crash;
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Instance, Kernel, Missing, Native, Object as _, Snapshot};
@@ -437,7 +438,7 @@ impl World for Machine {
         let Ok(Some(pid)) = object.supervisor().await else {
             return;
         };
-        if !process::is_suspended(pid) {
+        if !process::is_suspended(pid) || crash::leaves_suspended() {
             return;
         }
         // In this order. The process is known by pid and start time first. If it were gone by the second check, and
