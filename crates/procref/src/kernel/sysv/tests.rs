@@ -102,8 +102,10 @@ fn a_new_set_is_blank_and_can_only_be_entered() {
     assert!(run(set.try_enter()).unwrap());
     assert!(!run(set.try_enter()).unwrap(), "the lock is taken");
     assert!(!run(set.try_lock()).unwrap());
+    assert_eq!(run(set.lock_holder()).unwrap(), Some(std::process::id()));
     run(set.claim()).unwrap();
     run(set.publish(Some(&instance(7)), 1, Lock::Release)).unwrap();
+    assert_eq!(run(set.lock_holder()).unwrap(), None);
     let ready = run(set.snapshot()).unwrap();
     assert_eq!(
         (ready.clients, ready.locked, ready.generation),
@@ -112,7 +114,6 @@ fn a_new_set_is_blank_and_can_only_be_entered() {
     assert_eq!(ready.instance, Some(instance(7)));
     assert!(run(set.join(Supervised::No)).unwrap());
     assert_eq!(run(set.snapshot()).unwrap().clients, 2);
-    assert_eq!(run(set.lock_holder()).unwrap(), Some(std::process::id()));
 }
 
 #[test]
