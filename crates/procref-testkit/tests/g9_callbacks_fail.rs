@@ -132,7 +132,10 @@ fn a_recovered_service_that_is_not_healthy_is_stopped_and_forgotten() {
         assert_failed(&client.reply(pending));
         scene.assert_free(key, 1);
         assert_eq!(scene.living(), []);
-        assert_eq!(scene.files(), [] as [std::path::PathBuf; 0]);
+        // The record keeps the name for the client that still holds the service, and names no process.
+        assert_eq!(scene.files(), scene.records());
+        let record = std::fs::read_to_string(&scene.records()[0]).expect("a record");
+        assert!(record.contains("\"pid\": 0,"), "{record}");
         assert_eq!(holder.status().state, "Absent");
         holder.kill();
         scene.everything_ends(&spec, key);

@@ -38,6 +38,9 @@ pub(crate) struct Hold<W: World> {
     pub(super) lock_shared: bool,
     /// Why the start by this client failed.
     pub(super) failure: Option<String>,
+    /// An instance that a callback of this client has returned, until it serves. If the object is removed from
+    /// outside before that, no other process can find the instance, so this client stops it.
+    pub(super) unpublished: Option<(Instance, ServiceInfo)>,
 }
 
 impl<W: World> Hold<W> {
@@ -53,6 +56,7 @@ impl<W: World> Hold<W> {
             running: None,
             lock_shared: false,
             failure: None,
+            unpublished: None,
         }
     }
 
@@ -68,6 +72,7 @@ impl<W: World> Hold<W> {
             running: None,
             lock_shared: false,
             failure: None,
+            unpublished: None,
         }
     }
 
@@ -144,10 +149,10 @@ impl<W: World> Hold<W> {
         };
         match let_go {
             Ok(complaint) => complaint.map_or(Ok(()), Err),
-            // Somebody removed the object: nothing is held any more.
+            // The object was removed from outside: nothing is held any more.
             Err(Fault::Removed) => {
                 self.forget();
-                Ok(())
+                self.end_unpublished().await
             }
             Err(Fault::Refused(error)) => Err(error),
         }
@@ -382,13 +387,12 @@ impl<W: World> Hold<W> {
             .map(|(_, process)| Target::Process(Arc::new(process))))
     }
 
-    /// Ends an instance that was started and could not be published.
-    pub(crate) async fn end_unpublished(
-        &self,
-        instance: &Instance,
-        info: ServiceInfo,
-    ) -> Result<()> {
-        match self.target(instance).await? {
+    /// Stops the instance that this client started and could not publish, if there is one.
+    pub(super) async fn end_unpublished(&mut self) -> Result<()> {
+        let Some((instance, info)) = self.unpublished.take() else {
+            return Ok(());
+        };
+        match self.target(&instance).await? {
             Some(target) => {
                 let complaint = self.end(target, info, self.config.stop()).await?;
                 complaint.map_or(Ok(()), Err)

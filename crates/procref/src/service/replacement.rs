@@ -93,6 +93,8 @@ impl<W: World> Hold<W> {
         };
         crash::point(Point::CalledBack);
         let (unready, process) = self.admit(callback, &info).await?;
+        let info = info.identified(unready.identity.start);
+        self.unpublished = Some((unready, info.clone()));
         match &way {
             // R2: nothing starts beside anything alive. The callback has replaced the old instance,
             // so what is left of it is ended by procref itself.
@@ -103,7 +105,6 @@ impl<W: World> Hold<W> {
             _ => {}
         }
         let generation = snapshot.next_generation();
-        let info = info.identified(unready.identity.start);
         let published = self
             .publish(
                 object,
@@ -116,8 +117,9 @@ impl<W: World> Hold<W> {
             .await;
         match published {
             Ok(instance) => {
+                self.unpublished = None;
                 let (pid, port, elapsed) = (info.pid(), info.port(), begun.elapsed());
-                let done = way.done();
+                let (service, done) = (self.service(), way.done());
                 tracing::info!(service, pid, port, generation, ?elapsed, "{done}");
                 Ok(Arc::new(Current {
                     instance,
@@ -130,11 +132,11 @@ impl<W: World> Hold<W> {
                 }))
             }
             Err(Fault::Removed) => {
-                // Nobody can find what was started here, and the next one will start another.
-                self.end_unpublished(&unready, info).await?;
+                // No process can find what was started here, and the next client starts another.
+                self.end_unpublished().await?;
                 Err(Fault::Removed)
             }
-            // What was published of it is stopped when the lock is given back.
+            // What was published of it is stopped when the lock is released.
             Err(refused) => Err(refused),
         }
     }
