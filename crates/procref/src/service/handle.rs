@@ -56,6 +56,14 @@ impl ServiceHandle {
 
     /// The settings that the client that started the instance wanted others to know; see
     /// [`definition`](crate::SharedServiceBuilder::definition). Empty if it gave none, or the record is gone.
+    ///
+    /// ```no_run
+    /// # fn example(handle: procref::ServiceHandle) {
+    /// if handle.definition().get("version").map(String::as_str) != Some("16") {
+    ///     eprintln!("another version of the database is running");
+    /// }
+    /// # }
+    /// ```
     #[must_use]
     pub fn definition(&self) -> &BTreeMap<String, String> {
         &self.lease.current().definition

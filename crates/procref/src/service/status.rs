@@ -162,6 +162,15 @@ impl Holder {
     }
 
     /// Returns `true` if the process is suspended: by Ctrl-Z, `SIGSTOP` or a debugger.
+    ///
+    /// ```no_run
+    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// for holder in service.status()?.holders().iter().filter(|it| it.is_suspended()) {
+    ///     println!("process {} is suspended, and holds the service", holder.pid());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_suspended(&self) -> bool {
         self.suspended
@@ -371,6 +380,16 @@ impl Status {
 
     /// Returns `true` if the supervisor is suspended: by `SIGSTOP` or a debugger. The service is not stopped then before
     /// a process continues the supervisor. Clients that wait for the supervisor do that.
+    ///
+    /// ```no_run
+    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// let status = service.status()?;
+    /// if status.is_supervisor_suspended() {
+    ///     println!("continue process {:?}", status.supervisor());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_supervisor_suspended(&self) -> bool {
         self.supervisor_suspended
@@ -385,6 +404,16 @@ impl Status {
 
     /// Returns `true` if the process that is starting, stopping or recovering the service is suspended: by Ctrl-Z,
     /// `SIGSTOP` or a debugger. All clients wait until it is continued, or ends.
+    ///
+    /// ```no_run
+    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
+    /// let status = service.status()?;
+    /// if status.is_transition_suspended() {
+    ///     println!("process {:?} holds the lock, and is suspended", status.transition());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_transition_suspended(&self) -> bool {
         self.transition_suspended

@@ -64,7 +64,9 @@ pub(super) fn by_callback() -> Vec<Scenario> {
         two("callback, set removed")
             .with(|it| it.bound = Some(2))
             .with_budget(|it| it.removals = 1),
-        ill_and_removed(),
+        // With one preemption the search takes too long to be made each time. What takes one is explored from a
+        // schedule that leads there.
+        ill_and_removed().with(|it| it.bound = Some(0)),
         two("callback, stubborn")
             .with(|it| it.stubborn = true)
             .with_budget(|it| it.clients = 1),
