@@ -21,6 +21,7 @@ import os
 import pathlib
 import pty
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -74,6 +75,8 @@ class Terminal:
         self.said = b""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            # In the background of a script Ctrl-C is ignored, and what is ignored stays ignored.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.chdir(corner.work)
             os.execvpe("bash", ["bash", "-euo", "pipefail", "-c", block.text], corner.env)
         self.reader = threading.Thread(target=self.read, daemon=True)
