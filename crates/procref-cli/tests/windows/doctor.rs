@@ -25,6 +25,8 @@ fn doctor_finds_nothing_wrong_here() {
         "db",
         "--start",
         &service(),
+        "--port",
+        "auto",
         "--",
         "cmd",
         "/c",
