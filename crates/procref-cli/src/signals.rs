@@ -34,6 +34,25 @@ pub(crate) fn ignore(signal: libc::c_int) -> io::Result<()> {
     }
 }
 
+/// Unblocks signals in this thread, so that the process gets those that it handles.
+///
+/// A process is executed with the signal mask of the process that executes it, and that may block any signal.
+pub(crate) fn unblock(signals: impl Iterator<Item = libc::c_int>) -> io::Result<()> {
+    // SAFETY: all zeros is a value of `sigset_t`.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is a `sigset_t`.
+    unsafe { libc::sigemptyset(&raw mut set) };
+    for signal in signals {
+        // SAFETY: `set` is initialised, and the number is a signal's.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    // SAFETY: `set` is initialised, and the previous mask is not asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
 /// Sends a signal, whatever its number, to a child that was not reaped yet.
 pub(crate) fn send(child: Pid, signal: libc::c_int) -> io::Result<()> {
     // SAFETY: no pointers are passed.

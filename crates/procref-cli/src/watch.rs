@@ -14,10 +14,13 @@
 //! process holds ends only after this process has released it. To wait for them would be to wait for oneself. So
 //! they are neither waited for nor signalled. [`procref::is_managed`] tells them from the client's processes.
 
+use std::collections::HashSet;
 use std::env;
 use std::fs;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{self, Command, ExitCode, ExitStatus};
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, WaitOptions};
 use signal_hook::consts::{
@@ -44,6 +47,16 @@ const FORWARDED: [i32; 8] = [
 fn forwarded_by_first_process() -> impl Iterator<Item = i32> {
     let realtime = libc::SIGRTMIN()..=libc::SIGRTMAX();
     realtime.chain([libc::SIGALRM, libc::SIGIO, libc::SIGPWR])
+}
+
+/// Interval at which the watcher reads its children while it passes on a stop signal.
+const ORPHANS: Duration = Duration::from_millis(100);
+
+/// Returns `true` if the signal asks a process to exit. SIGHUP does not: it asks many daemons to read their
+/// configuration again.
+fn is_stop(signal: i32) -> bool {
+    let is_container_stop = || signal == libc::SIGPWR || signal == libc::SIGRTMIN() + 3;
+    matches!(signal, SIGINT | SIGQUIT | SIGTERM) || is_container_stop()
 }
 
 /// Returns `true` if this process is the one that becomes the client.
@@ -108,29 +121,47 @@ impl Watcher {
         };
         let child = command.args(words).env(WATCHED, how).spawn();
         let child = child.map_err(|error| Error::io("start the client's process", error))?;
+        // The client has inherited the mask that procref was given.
+        signals::unblock(handled())
+            .map_err(|error| Error::io("unblock the signals of the watcher", error))?;
         let mut family = Family::new(child.id());
-        for signal in &mut signals {
-            // Whatever it is: a signal to a client that has ended, unnoticed so far, would be lost to those
-            // it has left.
+        loop {
+            // A process becomes a child of this one without a signal if its dead parent was not a child of this one.
+            let arrived: Vec<_> = match family.stop_of_left() {
+                Some(_) => {
+                    thread::sleep(ORPHANS);
+                    signals.pending().collect()
+                }
+                None => signals.wait().collect(),
+            };
+            for signal in arrived {
+                // The client may have ended unnoticed. Its descendants would miss a signal that is sent to it then.
+                family.reap();
+                if signal.signal != SIGCHLD && is_for_client(&signal) {
+                    family.signal(signal.signal);
+                }
+            }
             if family.reap() {
-                break;
+                return Ok(Ended(family.ended));
             }
-            if signal.signal != SIGCHLD && is_for_client(&signal) {
-                family.signal(signal.signal);
-            }
+            family.stop_left();
         }
-        Ok(Ended(family.ended))
     }
+}
+
+/// The signals that are passed on and were not ignored, and SIGCHLD.
+fn handled() -> impl Iterator<Item = i32> {
+    let more = is_first_process().then(forwarded_by_first_process);
+    let forwarded = FORWARDED.into_iter().chain(more.into_iter().flatten());
+    forwarded
+        .filter(|&signal| !signals::is_ignored(signal))
+        .chain([SIGCHLD])
 }
 
 /// Handles the signals that are passed on, and the ends of children. A signal that was ignored stays ignored, in
 /// this process and, because `exec` keeps that, in the client. SIGCHLD cannot: the kernel would keep no exit status.
 fn listen() -> Result<SignalsInfo<WithOrigin>> {
-    let more = is_first_process().then(forwarded_by_first_process);
-    let forwarded = FORWARDED.into_iter().chain(more.into_iter().flatten());
-    let handled = forwarded.filter(|&signal| !signals::is_ignored(signal));
-    SignalsInfo::<WithOrigin>::new(handled.chain([SIGCHLD]))
-        .map_err(|error| Error::io("listen to signals", error))
+    SignalsInfo::<WithOrigin>::new(handled()).map_err(|error| Error::io("listen to signals", error))
 }
 
 /// How the client has ended.
@@ -162,6 +193,10 @@ fn is_for_client(signal: &Origin) -> bool {
 struct Family {
     client: Pid,
     ended: Option<ExitStatus>,
+    /// The last stop signal that was passed on.
+    stop: Option<i32>,
+    /// The living children that `stop` was sent to.
+    stopped: HashSet<Pid>,
 }
 
 impl Family {
@@ -170,6 +205,8 @@ impl Family {
         Self {
             client: pid.expect("a child has a pid"),
             ended: None,
+            stop: None,
+            stopped: HashSet::new(),
         }
     }
 
@@ -181,6 +218,7 @@ impl Family {
         loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
+                    self.stopped.remove(&pid);
                     if pid == self.client {
                         self.ended = Some(ExitStatus::from_raw(status.as_raw()));
                     }
@@ -196,7 +234,11 @@ impl Family {
 
     /// Sends a signal to the client; when that has ended, to those of its descendants that have become this
     /// process's children. None of them can have got another one's pid: only this process reaps them.
-    fn signal(&self, number: i32) {
+    fn signal(&mut self, number: i32) {
+        if is_stop(number) {
+            self.stop = Some(number);
+            self.stopped.clear();
+        }
         let living = match self.ended {
             None => vec![self.client],
             Some(_) => left_by_client(),
@@ -204,6 +246,29 @@ impl Family {
         for pid in living {
             // It may have ended right now.
             let _ = signals::send(pid, number);
+            if is_stop(number) {
+                self.stopped.insert(pid);
+            }
+        }
+    }
+
+    /// The stop signal for the descendants of a client that has ended after it got that signal, if it did.
+    fn stop_of_left(&self) -> Option<i32> {
+        self.ended.and(self.stop)
+    }
+
+    /// Sends the client's stop signal to each descendant that has become this process's child since.
+    ///
+    /// A container's stop signal reaches the client only. If the client's descendants did not get it as well, they
+    /// would keep the container alive until it is killed, and the service with it.
+    fn stop_left(&mut self) {
+        let Some(stop) = self.stop_of_left() else {
+            return;
+        };
+        for pid in left_by_client() {
+            if self.stopped.insert(pid) {
+                let _ = signals::send(pid, stop);
+            }
         }
     }
 }

@@ -364,6 +364,115 @@ fn client_ignores_sigchld_and_its_status_is_passed_on() {
     stage.ends("db", 2);
 }
 
+/// `procref` with these signals blocked when it is executed.
+fn blocking(stage: &Stage, signals: &str, mode: &[&str]) -> std::process::Command {
+    stage.procref("db");
+    let mut command = stage.bare("env");
+    command
+        .arg(format!("--block-signal={signals}"))
+        .arg(PROCREF);
+    command.args(mode).args(stage.service("db"));
+    command
+}
+
+#[test]
+fn watcher_returns_when_signals_were_blocked_and_the_client_inherits_the_mask() {
+    let stage = Stage::new();
+    let names = "CHLD,TERM,HUP,USR1";
+    let numbers = [libc::SIGCHLD, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1];
+    let expected: u64 = numbers.map(|number| 1 << (number - 1)).iter().sum();
+    for mode in [&["run", "db"][..], &["run", "db", "--watch-client"]] {
+        let mut command = blocking(&stage, names, mode);
+        let done = finish(command.args(["--", "grep", "SigBlk", "/proc/self/status"]));
+        assert_eq!(done.code, Some(0), "{done:?}");
+        let mask = done.out.split_whitespace().nth(1).expect("a mask");
+        let mask = u64::from_str_radix(mask, 16).expect("a number");
+        assert_eq!(mask, expected, "{mode:?}: {done:?}");
+    }
+    stage.ends("db", 2);
+}
+
+#[test]
+fn signals_are_passed_on_when_they_were_blocked() {
+    let stage = Stage::new();
+    let mut command = blocking(&stage, "CHLD,TERM", &["run", "db", "--watch-client"]);
+    // Some shells unblock all signals. In others the signal stays pending.
+    let script = "trap 'exit 9' TERM; echo here; \
+                  until grep -q '^ShdPnd:.*4...$' /proc/$$/status; do sleep 0.05; done; exit 9";
+    let mut running = Running::new(command.args(["--", "sh", "-c", script]));
+    assert_eq!(running.line(), "here");
+    running.identity().signal(Signal::TERM);
+    assert_eq!(running.wait().code(), Some(9));
+    stage.ends("db", 1);
+}
+
+#[test]
+fn hold_releases_on_a_signal_that_was_blocked() {
+    let stage = Stage::new();
+    let mut command = blocking(&stage, "CHLD,TERM", &["hold", "db"]);
+    let mut running = Running::new(&mut command);
+    running.line();
+    running.identity().signal(Signal::TERM);
+    assert_eq!(running.wait().code(), Some(0));
+    stage.ends("db", 1);
+}
+
+#[test]
+fn readiness_command_ends_when_sigchld_was_blocked() {
+    let stage = Stage::new();
+    stage.procref("db");
+    for mode in [&["run"][..], &["run", "--watch-client"]] {
+        let mut command = stage.bare("env");
+        command.args(["--block-signal=CHLD", PROCREF]).args(mode);
+        command.args(["db", "--start", "sleep 3600", "--ready", "cmd:true"]);
+        let done = finish(command.args(["--", "true"]));
+        assert_eq!(done.code, Some(0), "{mode:?}: {done:?}");
+    }
+    stage.all_is_gone();
+}
+
+/// A client with a child that ends at SIGTERM without its own child.
+const LEAVES_ORPHANS: &str =
+    "sh -c 'trap \"exit 0\" TERM; sleep 3600 & echo here; wait' & wait; echo no";
+
+#[test]
+fn stop_signal_reaches_also_orphans_when_the_client_ends_after_it() {
+    let stage = Stage::new();
+    stage.procref("other");
+    let pin = shell_words(&stage, &["pin", "other"], "other");
+    let mut running = watched(&stage, &format!("{pin}; {LEAVES_ORPHANS}"));
+    assert_eq!(running.line(), "here");
+    let other = stage.instance("other");
+    running.identity().signal(Signal::TERM);
+    assert_eq!(running.wait().code(), Some(143));
+    assert!(other.is_live());
+    let history = stage.history("other");
+    assert_eq!(history.len(), 1, "it got no signal: {history:?}");
+    stage.out("other", &["stop", "other"]);
+    stage.ends("db", 1);
+}
+
+#[test]
+fn orphans_get_no_signal_when_the_client_got_no_stop_signal() {
+    let stage = Stage::new();
+    let script = "trap : HUP; setsid sh -c 'trap \"exit 0\" USR1; echo $$; while :; do sleep 0.05; done' & \
+                  wait; exit 5";
+    let mut running = watched(&stage, script);
+    let daemon: u32 = running.line().parse().expect("a pid");
+    let daemon = Identity::of(daemon).expect("it lives");
+    let watcher = running.identity();
+    watcher.signal(Signal::HUP);
+    deadline::until_true("the daemon is procref's child", || {
+        let parent = daemon.status("PPid");
+        parent.is_some_and(|ppid| ppid.trim() == watcher.pid.to_string())
+    });
+    // A later signal has been handled, and the one before it was not passed on to the daemon.
+    watcher.signal(Signal::USR1);
+    daemon.wait_gone();
+    assert_eq!(running.wait().code(), Some(5));
+    stage.ends("db", 1);
+}
+
 /// The command line of `--wait-stopped`.
 fn waiting(
     stage: &Stage,
@@ -499,6 +608,16 @@ fn first_process_of_a_container_stops_the_service_in_order() {
         assert_eq!(stops, starts, "signal {signal}: {history:?}");
         assert_eq!(stage.files(), [] as [std::path::PathBuf; 0]);
     }
+}
+
+#[test]
+fn first_process_of_a_container_stops_the_clients_orphans() {
+    let stage = Stage::new();
+    let mut running = waiting(&stage, &mut in_container(&stage), &[], LEAVES_ORPHANS);
+    assert_eq!(running.line(), "here");
+    first_process(running.identity()).signal(Signal::TERM);
+    assert_eq!(running.wait().code(), Some(143));
+    stage.ends("db", 1);
 }
 
 #[test]

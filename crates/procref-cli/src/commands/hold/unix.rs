@@ -18,14 +18,16 @@ use crate::signals;
 pub(super) struct Wishes(UnixStream);
 
 impl Wishes {
-    /// A signal that was ignored stays ignored.
+    /// A signal that was ignored stays ignored. A blocked signal is unblocked, because it would never arrive.
     pub(super) fn listen() -> Result<Self> {
         let failed = |error| Error::io("listen to signals", error);
         let (signalled, sender) = UnixStream::pair().map_err(failed)?;
-        let wishes = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
-        for signal in wishes.into_iter().filter(|&it| !signals::is_ignored(it)) {
+        let mut wishes = vec![SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+        wishes.retain(|&it| !signals::is_ignored(it));
+        for &signal in &wishes {
             pipe::register(signal, sender.try_clone().map_err(failed)?).map_err(failed)?;
         }
+        signals::unblock(wishes.into_iter()).map_err(failed)?;
         Ok(Self(signalled))
     }
 
