@@ -36,8 +36,10 @@ pub(crate) fn set_up(globals: &Globals) {
 
 /// An error, as the last thing that is said.
 pub(crate) fn error(error: &Error) {
+    // The library's messages contain names as they are, and may have several lines.
+    let text = without_controls(&error.to_string(), &['\n', '\t']);
     // Where nobody hears it, there is nobody to tell.
-    let _ = writeln!(anstream::stderr(), "{BAD}procref:{BAD:#} {error}");
+    let _ = writeln!(anstream::stderr(), "{BAD}procref:{BAD:#} {text}");
 }
 
 /// A line for people, unless they want none.
@@ -65,8 +67,12 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
 /// A text of somebody else's on one line of the terminal: what would move the cursor or change the colour
 /// is replaced.
 pub(crate) fn shown(text: &str) -> String {
+    without_controls(text, &[])
+}
+
+fn without_controls(text: &str, kept: &[char]) -> String {
     text.chars()
-        .map(|c| match c.is_control() {
+        .map(|c| match c.is_control() && !kept.contains(&c) {
             true => char::REPLACEMENT_CHARACTER,
             false => c,
         })

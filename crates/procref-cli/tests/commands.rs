@@ -154,6 +154,23 @@ fn stop_refuses_what_clients_hold_and_names_them() {
 }
 
 #[test]
+fn stop_replaces_control_characters_of_a_name() {
+    let stage = Stage::new();
+    let name = "d\u{7}b";
+    let holder = stage.hold(name, &stage.service(name));
+    let refused = stage.done(name, &["stop", name]);
+    assert_eq!(refused.code, Some(4), "{refused:?}");
+    let stopped = stage.done(name, &["stop", name, "--force"]);
+    assert_eq!(stopped.code, Some(0), "{stopped:?}");
+    for text in [refused.err, stopped.err] {
+        assert!(text.contains("d\u{fffd}b"), "{text:?}");
+        assert!(!text.contains('\u{7}'), "{text:?}");
+    }
+    holder.leave();
+    stage.all_is_gone();
+}
+
+#[test]
 fn stop_ends_what_is_pinned_or_kept_warm() {
     for options in [&["--linger", "1h"][..], &[]] {
         let stage = Stage::new();

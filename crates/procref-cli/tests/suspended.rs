@@ -120,11 +120,12 @@ fn names_suspended(stage: &Stage, starter: Identity, options: &[String]) {
     );
 
     let done = stage.done("db", &["stop", "db"]);
-    assert_eq!(done.code, Some(4), "{done:?}");
-    assert!(
-        done.err.contains(&format!("pid {pid} (suspended)")),
-        "{done:?}"
-    );
+    let (code, named) = match holders.len() {
+        1 => (1, format!("kill -CONT {pid}")),
+        _ => (4, format!("pid {pid} (suspended)")),
+    };
+    assert_eq!(done.code, Some(code), "{done:?}");
+    assert!(done.err.contains(&named), "{done:?}");
 }
 
 #[test]
@@ -163,6 +164,70 @@ fn g4_suspended_starter_is_named_among_other_clients() {
     starter.say("end\n");
     assert_eq!(starter.wait().code(), Some(0));
     holders.into_iter().for_each(stage::Holder::leave);
+    stage.all_is_gone();
+}
+
+/// Starts `procref stop` of a pinned service that ends when the test opens the gate, and returns when the service has
+/// the stop signal.
+fn stop_under_way(stage: &Stage, gate: &Path) -> Running {
+    let told = stage.path("told");
+    let start = format!(
+        "sh -c 'trap \"touch {}; until read x <{}; do :; done; exit 0\" TERM; echo ready; \
+         while :; do sleep 3600 & wait $!; done'",
+        text(&told),
+        text(gate)
+    );
+    let mut command = stage.procref("db");
+    command.args(["pin", "db", "--start", &start]);
+    let done = finish(command.args(["--ready", "log:^ready$", "--grace", "1h"]));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let mut command = stage.procref("db");
+    let stop = Running::new(command.args(["stop", "db"]));
+    deadline::until_true("it is told to stop", || told.exists());
+    stop
+}
+
+#[test]
+fn g4_stop_waits_for_another_stop_and_names_it() {
+    for force in [&[][..], &["--force"]] {
+        let stage = Stage::new();
+        let gate = fifo(&stage, "gate");
+        let mut first = stop_under_way(&stage, &gate);
+        let mut command = stage.bare("sh");
+        let script = format!("exec {} stop db {} 2>&1", stage::PROCREF, force.join(" "));
+        let mut second = Running::new(command.args(["-c", &script]));
+        let pid = first.child.id();
+        let line = second.line();
+        assert!(
+            line.contains(&format!("waiting for process {pid}")),
+            "{line}"
+        );
+        open(&gate);
+        assert_eq!(second.line(), "service `db` has stopped");
+        assert_eq!(second.wait().code(), Some(0));
+        assert_eq!(first.wait().code(), Some(0));
+        stage.all_is_gone();
+    }
+}
+
+#[test]
+fn g4_stop_names_a_suspended_stop() {
+    let stage = Stage::new();
+    let gate = fifo(&stage, "gate");
+    let mut first = stop_under_way(&stage, &gate);
+    let pid = first.child.id();
+    suspend(first.identity());
+    let done = stage.done("db", &["stop", "db"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    for part in [
+        format!("process {pid}, which is"),
+        format!("kill -CONT {pid}"),
+    ] {
+        assert!(done.err.contains(&part), "{part}: {done:?}");
+    }
+    first.identity().signal(Signal::CONT);
+    open(&gate);
+    assert_eq!(first.wait().code(), Some(0));
     stage.all_is_gone();
 }
 

@@ -93,9 +93,9 @@ fn what_somebody_holds_is_not_stopped_and_it_is_said_who_that_is() {
     }
 }
 
-/// Nor is the end of the start waited for: whoever starts it holds it.
+/// The only client is in the middle of its start, and holds the lock. It may still fail.
 #[test]
-fn what_somebody_starts_is_not_stopped_either() {
+fn stop_waits_for_a_start_and_then_names_the_client() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = callback(&scene);
@@ -103,16 +103,46 @@ fn what_somebody_starts_is_not_stopped_either() {
     let start = starter.begin_acquire(Via::Smol);
     starter.event(&Event::Running(Callback::Start));
     let other = scene.client(&spec);
-    let failure = other.stop(false, Via::Blocking).expect_err("it is held");
-    assert!(
-        failure.text.contains("1 client holds it"),
-        "{}",
-        failure.text
-    );
+    let key = other.build(&spec);
+    let stop = other.begin_stop(false, Via::Smol);
+    scene.wait_sleepers(key, 1);
     starter.proceed(gate);
     let held = starter.finish_acquire(start).expect("a service");
+    let failure = other.finish_stop(stop).expect_err("it is held");
+    let expected = format!("1 client holds it (process {})", starter.pid());
+    assert!(failure.text.contains(&expected), "{}", failure.text);
     starter.release(&held);
     scene.assert_clean();
+}
+
+#[test]
+fn stop_waits_for_another_stop() {
+    for is_held in [false, true] {
+        let scene = scene!();
+        let spec = callback(&scene).gated([Gate::Before(Callback::Stop)]);
+        let (holder, key) = scene.holder(&spec);
+        let first = scene.client(&spec);
+        let stop = first.begin_stop(true, Via::Smol);
+        first.event(&Event::Running(Callback::Stop));
+        if !is_held {
+            holder.kill();
+        }
+        let second = scene.client(&spec);
+        let waiting = second.begin_stop(false, Via::Smol);
+        scene.wait_sleepers(key, 1);
+        first.proceed(Gate::Before(Callback::Stop));
+        assert_eq!(first.finish_stop(stop), Ok(true));
+        let second = second.finish_stop(waiting);
+        if is_held {
+            let failure = second.expect_err("it is held");
+            let expected = format!("1 client holds it (process {})", holder.pid());
+            assert!(failure.text.contains(&expected), "{}", failure.text);
+            holder.kill();
+        } else {
+            assert_eq!(second, Ok(false));
+        }
+        scene.everything_ends(&spec, key);
+    }
 }
 
 #[test]

@@ -304,12 +304,15 @@ impl SharedService {
     ///
     /// # Errors
     ///
-    /// [`Error::Held`]: somebody holds it, a handle of this process included. [`Error::Timeout`]: others
-    /// took longer than the wait timeout. Nothing has changed then. [`Error::Callback`]: `on_last_release`
+    /// [`Error::Held`]: somebody holds it, a handle of this process included. A stop or a start by another
+    /// process is waited for first, if the start has no other clients. [`Error::Timeout`]: others took longer
+    /// than the wait timeout. [`Error::Suspended`]: the process that is waited for is suspended. Nothing has
+    /// changed then. [`Error::Callback`]: `on_last_release`
     /// failed, and procref stopped it itself. [`Error::Unstoppable`], or the machine refuses.
     ///
     /// [`Error::Held`]: crate::Error::Held
     /// [`Error::Timeout`]: crate::Error::Timeout
+    /// [`Error::Suspended`]: crate::Error::Suspended
     /// [`Error::Callback`]: crate::Error::Callback
     /// [`Error::Unstoppable`]: crate::Error::Unstoppable
     pub async fn stop(&self) -> Result<bool> {

@@ -3,6 +3,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use procref::State;
 use serde::Serialize;
 
 use crate::args::{Globals, StopArgs};
@@ -25,6 +26,7 @@ struct Stopped<'a> {
 pub(crate) fn run(globals: &Globals, args: &StopArgs) -> Result<ExitCode> {
     let known = Known::new(globals, &args.name, &args.which)?;
     known.check_name()?;
+    let before = known.service.status();
     let stopped = stop(globals, args, &known);
     let stopped = stopped.map_err(|error| held(&known, error))?;
     if args.json.json {
@@ -34,6 +36,10 @@ pub(crate) fn run(globals: &Globals, args: &StopArgs) -> Result<ExitCode> {
         })?;
     } else if stopped {
         output::note(globals, &format!("stopped {}", shown(&args.name)));
+    } else if before.is_ok_and(|it| it.state() != State::Absent) {
+        // Another process has stopped it before this one could.
+        let name = shown(&args.name);
+        output::note(globals, &format!("service `{name}` has stopped"));
     } else {
         // It is as it was to be, so this is no failure.
         output::note(globals, &format!("{}", known.not_running()));

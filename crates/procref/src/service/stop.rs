@@ -99,7 +99,9 @@ impl<W: World> Drive<W> {
         };
         let snapshot = object.snapshot().await?;
         // Before anything is taken: whom others hold is not to notice that somebody asked.
-        self.check_held(held, &object, &snapshot).await?;
+        if !self.is_in_transition(&snapshot) {
+            self.check_held(held, &object, &snapshot).await?;
+        }
         let locked = if self.reference {
             object.try_lock().await?
         } else {
@@ -210,6 +212,16 @@ impl<W: World> Drive<W> {
         };
         let found = self.world().look_up(pid).await?;
         Ok(found.map(|(_, process)| Arc::new(process)))
+    }
+
+    /// Returns `true` if another process is stopping the service, or is the only client and is starting or stopping it.
+    ///
+    /// A process that stops the service holds a reference, which ends with the stop. So `stop` waits for the lock
+    /// before it counts the clients.
+    fn is_in_transition(&self, snapshot: &Snapshot) -> bool {
+        let is_stopping = snapshot.instance.is_some_and(|it| it.stopping);
+        let is_alone = snapshot.clients == 1;
+        snapshot.locked && !self.turn.has_other_handles() && (is_stopping || is_alone)
     }
 
     /// An error if anybody but this call holds the service.
