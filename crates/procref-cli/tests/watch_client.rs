@@ -208,6 +208,12 @@ fn g3_watcher_returns_without_a_service_whose_supervisor_was_killed() {
         .and_then(|pid| u32::try_from(pid).ok());
     let supervisor = Identity::of(supervisor.expect("a supervisor")).expect("it lives");
     let service = stage.instance("other");
+    let children = format!("/proc/{0}/task/{0}/children", service.pid);
+    let children = std::fs::read_to_string(children).expect("its children");
+    let children: Vec<Identity> = children
+        .split_whitespace()
+        .filter_map(|pid| Identity::of(pid.parse().ok()?))
+        .collect();
     supervisor.kill();
     supervisor.wait_gone();
     let watcher = running.identity().pid.to_string();
@@ -223,6 +229,8 @@ fn g3_watcher_returns_without_a_service_whose_supervisor_was_killed() {
     stage.hold("other", &stage.service("other")).leave();
     holder.leave();
     service.wait_gone();
+    // No process knows of them since the first supervisor was killed.
+    children.into_iter().for_each(Identity::kill);
 }
 
 #[test]
