@@ -4,10 +4,10 @@
 
 mod stage;
 
+use procref_testkit::deadline;
 use procref_testkit::observe::Identity;
-use procref_testkit::{deadline, kernel};
 use rustix::process::Signal;
-use stage::{Holder, PROCREF, Running, Stage, finish, text};
+use stage::{Holder, LEAVES_ORPHANS, PROCREF, Running, Stage, finish, shell_words, text};
 
 fn watched(stage: &Stage, script: &str) -> Running {
     let mut command = stage.procref("db");
@@ -138,16 +138,6 @@ fn the_client_does_not_see_how_it_came_about() {
     assert_eq!(running.line(), "end db");
     assert_eq!(running.wait().code(), Some(0));
     stage.ends("db", 1);
-}
-
-/// The words of a `procref` that starts a service of its own, for the shell.
-fn shell_words(stage: &Stage, words: &[&str], name: &str) -> String {
-    let service = stage.service(name);
-    let words = words
-        .iter()
-        .copied()
-        .chain(service.iter().map(String::as_str));
-    shell_words::join([PROCREF].into_iter().chain(words))
 }
 
 #[test]
@@ -439,10 +429,6 @@ fn readiness_command_ends_when_sigchld_was_blocked() {
     stage.all_is_gone();
 }
 
-/// A client with a child that ends at SIGTERM without its own child.
-const LEAVES_ORPHANS: &str =
-    "sh -c 'trap \"exit 0\" TERM; sleep 3600 & echo here; wait' & wait; echo no";
-
 #[test]
 fn stop_signal_reaches_also_orphans_when_the_client_ends_after_it() {
     let stage = Stage::new();
@@ -479,177 +465,4 @@ fn orphans_get_no_signal_when_the_client_got_no_stop_signal() {
     daemon.wait_gone();
     assert_eq!(running.wait().code(), Some(5));
     stage.ends("db", 1);
-}
-
-/// The command line of `--wait-stopped`.
-fn waiting(
-    stage: &Stage,
-    command: &mut std::process::Command,
-    options: &[&str],
-    script: &str,
-) -> Running {
-    command.args(["run", "db", "--watch-client", "--wait-stopped"]);
-    command.args(options).args(stage.service("db"));
-    Running::new(command.args(["--", "sh", "-c", script]))
-}
-
-#[test]
-fn wait_stopped_returns_after_the_service_with_the_clients_code() {
-    let stage = Stage::new();
-    for options in [&[][..], &["--linger", "1h"]] {
-        let mut running = waiting(
-            &stage,
-            &mut stage.procref("db"),
-            options,
-            "echo held; read -r line; exit 7",
-        );
-        assert_eq!(running.line(), "held");
-        let service = stage.instance("db");
-        running.say("go\n");
-        assert_eq!(running.wait().code(), Some(7), "{options:?}");
-        assert!(!service.is_live(), "{options:?}");
-    }
-    stage.ends("db", 2);
-}
-
-#[test]
-fn wait_stopped_returns_at_once_when_others_hold_the_service_or_it_is_pinned() {
-    let stage = Stage::new();
-    let script = "echo held; read -r line; exit 7";
-    let mut running = waiting(&stage, &mut stage.procref("db"), &[], script);
-    assert_eq!(running.line(), "held");
-    let other = stage.hold("db", &stage.service("db"));
-    let service = stage.instance("db");
-    running.say("go\n");
-    assert_eq!(running.wait().code(), Some(7));
-    assert!(service.is_live());
-    let mut command = stage.procref("db");
-    let done = finish(command.args(["pin", "db"]).args(stage.service("db")));
-    assert_eq!(done.code, Some(0), "{done:?}");
-    other.leave();
-    let mut running = waiting(&stage, &mut stage.procref("db"), &[], "exit 8");
-    assert_eq!(running.wait().code(), Some(8));
-    assert!(service.is_live());
-    stage.out("db", &["stop", "db"]);
-    stage.ends("db", 1);
-}
-
-#[test]
-fn wait_stopped_is_bounded_by_the_grace_of_the_service() {
-    let stage = Stage::new();
-    let mut command = stage.procref("db");
-    command.args([
-        "run",
-        "db",
-        "--watch-client",
-        "--wait-stopped",
-        "--grace",
-        "200ms",
-    ]);
-    let start = "sh -c \"trap : TERM; echo ready; while :; do sleep 3600 & wait $!; done\"";
-    command.args(["--start", start, "--ready", "log:^ready$"]);
-    let done = finish(command.args(["--", "sh", "-c", "exit 7"]));
-    assert_eq!(done.code, Some(7), "{done:?}");
-    // It was killed before procref returned.
-    assert!(kernel::find(stage.key("db")).is_none());
-    stage.all_is_gone();
-}
-
-#[test]
-fn wait_stopped_needs_watch_client() {
-    let stage = Stage::new();
-    let done = stage.done("db", &["run", "db", "--wait-stopped", "--", "true"]);
-    assert_eq!(done.code, Some(125), "{done:?}");
-    assert!(done.err.contains("--watch-client"), "{done:?}");
-}
-
-/// `procref` as the first process of a pid namespace, as a container has it.
-fn in_container(stage: &Stage) -> std::process::Command {
-    stage.procref("db");
-    let mut command = stage.bare("unshare");
-    command.args(["--pid", "--fork", "--mount-proc", "--ipc", "--kill-child"]);
-    if !rustix::process::geteuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
-    command.arg("--").arg(PROCREF);
-    command
-}
-
-/// The process that `unshare` has forked.
-fn first_process(unshare: Identity) -> Identity {
-    let list = format!("/proc/{0}/task/{0}/children", unshare.pid);
-    let list = std::fs::read_to_string(list).expect("a list");
-    let pid = list.split_whitespace().next().expect("a child");
-    Identity::of(pid.parse().expect("a pid")).expect("it lives")
-}
-
-/// What a container's stop sends to its first process reaches the client, and the service has time to stop.
-#[test]
-fn first_process_of_a_container_stops_the_service_in_order() {
-    let stage = Stage::new();
-    let realtime = [libc::SIGRTMIN() + 3, libc::SIGPWR];
-    let plain = [
-        libc::SIGTERM,
-        libc::SIGINT,
-        libc::SIGQUIT,
-        libc::SIGHUP,
-        libc::SIGUSR1,
-        libc::SIGUSR2,
-    ];
-    let signals = plain.into_iter().chain([libc::SIGWINCH]).chain(realtime);
-    let mut starts = 0;
-    for signal in signals {
-        let script = format!("trap 'exit 9' {signal}; echo here; while :; do sleep 0.05; done");
-        let mut running = waiting(&stage, &mut in_container(&stage), &[], &script);
-        assert_eq!(running.line(), "here");
-        let first = first_process(running.identity());
-        let mut kill = std::process::Command::new("kill");
-        kill.arg(format!("-{signal}")).arg(first.pid.to_string());
-        assert!(kill.status().expect("it is executed").success());
-        assert_eq!(running.wait().code(), Some(9), "signal {signal}");
-        starts += 1;
-        let history = stage.history("db");
-        let stops = history
-            .iter()
-            .filter(|line| line.starts_with("stop"))
-            .count();
-        assert_eq!(stops, starts, "signal {signal}: {history:?}");
-        assert_eq!(stage.files(), [] as [std::path::PathBuf; 0]);
-    }
-}
-
-#[test]
-fn first_process_of_a_container_stops_the_clients_orphans() {
-    let stage = Stage::new();
-    let mut running = waiting(&stage, &mut in_container(&stage), &[], LEAVES_ORPHANS);
-    assert_eq!(running.line(), "here");
-    first_process(running.identity()).signal(Signal::TERM);
-    assert_eq!(running.wait().code(), Some(143));
-    stage.ends("db", 1);
-}
-
-#[test]
-fn first_process_of_a_container_stops_also_what_is_kept_and_reaps_orphans() {
-    let stage = Stage::new();
-    // Orphans of the client: as many zombies, if no process reaped them.
-    let script = "for i in 1 2 3; do sh -c 'sh -c true &'; done; \
-                  until ! grep -qs '^State:.Z' /proc/[0-9]*/status; do sleep 0.05; done; echo reaped; exit 7";
-    let mut running = waiting(
-        &stage,
-        &mut in_container(&stage),
-        &["--linger", "1h"],
-        script,
-    );
-    assert_eq!(running.line(), "reaped");
-    assert_eq!(running.wait().code(), Some(7));
-    stage.ends("db", 1);
-    let pin = shell_words(&stage, &["pin", "db"], "db");
-    let mut running = waiting(
-        &stage,
-        &mut in_container(&stage),
-        &[],
-        &format!("{pin}; exit 7"),
-    );
-    assert_eq!(running.wait().code(), Some(7));
-    stage.ends("db", 2);
 }

@@ -351,3 +351,17 @@ impl Holder {
 pub fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
+
+/// The words of a `procref` that starts a service of its own, for the shell.
+pub fn shell_words(stage: &Stage, words: &[&str], name: &str) -> String {
+    let service = stage.service(name);
+    let words = words
+        .iter()
+        .copied()
+        .chain(service.iter().map(String::as_str));
+    shell_words::join([PROCREF].into_iter().chain(words))
+}
+
+/// A client with a child that ends at SIGTERM without its own child.
+pub const LEAVES_ORPHANS: &str =
+    "sh -c 'trap \"exit 0\" TERM; sleep 3600 & echo here; wait' & wait; echo no";
