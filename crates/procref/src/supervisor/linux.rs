@@ -298,9 +298,6 @@ extern "C" fn first_child(plan: *mut libc::c_void) -> libc::c_int {
     // children tells supervisors by it, and would wait for a supervisor that it has taken for another process.
     name_process(plan);
     crash::point(Point::SupervisorsParentBegun);
-    if !attendant::ends_with(plan.starter) {
-        exit();
-    }
     match fork_here() {
         0 => supervise(plan),
         child => attendant::attend(plan, child),

@@ -90,7 +90,13 @@ pub(super) fn ends_with(parent: libc::pid_t) -> bool {
 }
 
 /// Waits for the supervisor's end, and reports it. A supervisor that is in place is not attended any more.
+///
+/// The attendant ends with its starter only from here on. If it did before it has forked the supervisor, a starter that
+/// is killed in between would leave its set with no process to remove it.
 pub(super) fn attend(plan: &Plan, child: libc::c_long) -> ! {
+    if !ends_with(plan.starter) {
+        exit();
+    }
     let Some(child) = libc::pid_t::try_from(child).ok().filter(|&child| child > 0) else {
         write(plan.ready, &Message::NotForked(last_errno()).encode());
         exit();
