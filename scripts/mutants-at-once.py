@@ -3,8 +3,8 @@
     scripts/mutants-at-once.py [--limit SCHEDULES] unit FILE...
     scripts/mutants-at-once.py [--missed OUTPUT] TEST[,TEST...] FILE...
 for example
-    scripts/mutants-at-once.py unit crates/procref/src/service/*.rs | tee found
-    scripts/mutants-at-once.py --missed found pin,stop crates/procref/src/service/*.rs
+    scripts/mutants-at-once.py unit crates/procref/src/engine/*.rs | tee found
+    scripts/mutants-at-once.py --missed found pin,stop crates/procref/src/engine/*.rs
 
 A mutant that has to be compiled takes a minute, and there are hundreds. So all are compiled at once, each
 behind a switch: a condition turned round, `&&` and `||` one for the other, a statement left out, a function

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
+mod advice;
 pub(crate) mod foreground;
-mod text;
 
-pub(crate) use text::{ended, exec_advice};
+pub(crate) use advice::{ended, exec_advice};
 
 /// What every fallible call of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -153,7 +153,7 @@ pub enum Error {
     #[error(
         "service `{service}`: {} while this client waited, the last one because: {last}; then this client \
          failed: {source}",
-        text::failures(*.failures)
+        advice::failures(*.failures)
     )]
     StartsFailed {
         /// The service.
@@ -220,8 +220,8 @@ pub enum Error {
         "service `{service}` runs as process {pid} {}, and this client wants {}: use what the others \
          use, or wait until they have let go of it, or build with `Mismatch::Join` or \
          `Mismatch::Separate`",
-        text::fingerprint(.theirs.as_deref()),
-        text::shortened(.ours)
+        advice::fingerprint(.theirs.as_deref()),
+        advice::shortened(.ours)
     )]
     Fingerprint {
         /// The service.
@@ -237,7 +237,7 @@ pub enum Error {
     /// The service was to be stopped, and clients hold it.
     #[error(
         "service `{service}` was not stopped: {}",
-        text::held(*.clients, .holders)
+        advice::held(*.clients, .holders)
     )]
     Held {
         /// The service.
@@ -249,7 +249,7 @@ pub enum Error {
     },
 
     /// Something took longer than it may.
-    #[error("service `{service}`: {operation} took longer than {limit:?}{}", text::holder(*.holder, *.suspended))]
+    #[error("service `{service}`: {operation} took longer than {limit:?}{}", advice::holder(*.holder, *.suspended))]
     Timeout {
         /// The service.
         service: String,
@@ -365,7 +365,7 @@ pub enum Error {
     /// The port of a [`ServiceCommand`](crate::ServiceCommand) cannot be had.
     #[error(
         "service `{service}`: could not bind 127.0.0.1:{port}: {source} ({})",
-        text::bind_advice(.source)
+        advice::bind_advice(.source)
     )]
     Port {
         /// The service.
@@ -392,7 +392,7 @@ pub enum Error {
     /// The program of a [`ServiceCommand`](crate::ServiceCommand) ended before it was ready.
     #[error(
         "service `{service}`: `{program}` {} after {:?}, before it was ready{}{}",
-        text::ended(*.status), text::rounded(*.after), .output.advice,
+        advice::ended(*.status), advice::rounded(*.after), .output.advice,
         .output
     )]
     Exited {
@@ -521,7 +521,7 @@ impl Error {
         Self::Exec {
             service: service.to_owned(),
             program: program.to_owned(),
-            reason: format!("{source}{}", text::exec_advice(&source)),
+            reason: format!("{source}{}", advice::exec_advice(&source)),
             source: Some(source),
         }
     }

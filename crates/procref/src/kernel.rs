@@ -45,9 +45,9 @@ mod windows;
 #[cfg(all(target_os = "linux", feature = "fuzzing"))]
 pub(crate) use sysv::fuzz;
 #[cfg(target_os = "linux")]
-pub(crate) use sysv::{SystemV as Native, bare};
+pub(crate) use sysv::{SystemV as Native, signal_safe};
 #[cfg(windows)]
-pub(crate) use windows::{Windows as Native, bare, try_lock_file};
+pub(crate) use windows::{Windows as Native, signal_safe, try_lock_file};
 
 /// Why a step did not happen.
 #[derive(Debug)]

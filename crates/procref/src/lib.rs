@@ -97,6 +97,8 @@ mod counter;
 #[cfg(any(target_os = "linux", windows))]
 mod crash;
 #[cfg(any(target_os = "linux", windows))]
+mod engine;
+#[cfg(any(target_os = "linux", windows))]
 mod error;
 #[cfg(any(target_os = "linux", windows))]
 mod file;
@@ -111,7 +113,9 @@ mod info;
 #[cfg(any(target_os = "linux", windows))]
 mod kernel;
 #[cfg(any(target_os = "linux", windows))]
-mod local;
+mod launch;
+#[cfg(all(test, target_os = "linux"))]
+mod model;
 #[cfg(any(target_os = "linux", windows))]
 mod name;
 #[cfg(any(target_os = "linux", windows))]
@@ -131,8 +135,6 @@ mod service;
 mod supervisor;
 #[cfg(any(target_os = "linux", windows))]
 mod template;
-#[cfg(any(target_os = "linux", windows))]
-mod timer;
 #[cfg(windows)]
 #[doc(hidden)]
 pub mod windows;

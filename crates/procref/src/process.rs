@@ -68,10 +68,10 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::name::View;
 
-#[cfg(unix)]
-pub(crate) mod facts;
 #[cfg(all(unix, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+#[cfg(unix)]
+pub(crate) mod proc_info;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]

@@ -14,6 +14,7 @@ use crate::info::ServiceInfo;
 use crate::runtime::BoxFuture;
 
 mod addresses;
+mod command_probe;
 #[cfg_attr(windows, path = "ready/windows/connection.rs")]
 mod connection;
 #[cfg(all(unix, feature = "fuzzing"))]
@@ -24,17 +25,16 @@ mod lines;
 mod listening;
 #[cfg(unix)]
 mod notify;
-mod trial;
-#[cfg_attr(windows, path = "ready/windows/watch.rs")]
-mod watch;
+#[cfg_attr(windows, path = "ready/windows/wait.rs")]
+mod wait;
 
 pub(crate) use addresses::Addresses;
+pub(crate) use command_probe::Trial;
 pub(crate) use lines::LogLines;
-pub(crate) use trial::Trial;
 
 #[cfg(unix)]
 pub(crate) use notify::socket as notify_socket;
-use watch::{Found, Watch, Woken};
+use wait::{Found, Watch, Woken};
 
 /// How long after a look the next one comes: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);

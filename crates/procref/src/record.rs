@@ -21,9 +21,9 @@ use crate::namespace;
 use crate::process::Identity;
 
 pub(crate) mod failures;
+pub(crate) mod files;
 #[cfg(all(unix, feature = "fuzzing"))]
 pub(crate) mod fuzz;
-pub(crate) mod scan;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]

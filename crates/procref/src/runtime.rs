@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 #[cfg_attr(windows, path = "runtime/windows.rs")]
 mod sys;
 
+pub(crate) mod process_local;
+pub(crate) mod timer;
+
 /// The standard library's default for a thread's stack.
 const STACK: usize = 2 << 20;
 

@@ -6,53 +6,34 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::crash;
+use crate::engine::{acquire, follow, pin, recursion, stop_service};
 use crate::error::Result;
 use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Kernel, Missing, Native, Object, Snapshot, Supervised};
-use crate::local;
 use crate::name::ServiceKey;
-use crate::runtime;
+use crate::runtime::{self, process_local};
 
-mod arrival;
 mod builder;
-mod collect;
-mod config;
-mod departure;
-mod directory;
-mod execution;
-mod fingerprint;
-mod following;
+mod gc;
 mod handle;
-mod health;
-mod launch;
-mod lifecycle;
-#[cfg(all(test, unix))]
-mod model;
-mod pin;
-mod recursion;
-mod replacement;
-mod seat;
+mod services;
 mod status;
-mod stop;
-mod unhealthy;
-mod waiting;
-mod watch;
-mod world;
+mod wait_ready;
 
+pub use crate::engine::config::Orphan;
+pub use crate::engine::fingerprint::Mismatch;
 pub use builder::SharedServiceBuilder;
-pub use collect::{Collected, Removed};
-pub use config::Orphan;
-pub use directory::{Listed, Services, is_managed};
-pub use fingerprint::Mismatch;
+pub use gc::{Collected, Removed};
 pub use handle::ServiceHandle;
+pub use services::{Listed, Services, is_managed};
 pub use status::{Holder, State, Status};
 
-use config::Config;
-use departure::{Departure, Hold};
-use seat::Seat;
-use stop::Held;
-use waiting::Waiting;
-use world::{Machine, World as _};
+use crate::engine::client::Seat;
+use crate::engine::config::Config;
+use crate::engine::platform::{Machine, World as _};
+use crate::engine::release::{Departure, Hold};
+use crate::engine::stop_service::Held;
+use crate::engine::waiting::Waiting;
 
 type NativeSeat = Seat<Machine>;
 
@@ -162,7 +143,7 @@ impl SharedService {
         seat: &Arc<NativeSeat>,
         waiting: Waiting<Machine>,
     ) -> Result<ServiceHandle> {
-        lifecycle::acquire(seat, &self.config, waiting)
+        acquire::acquire(seat, &self.config, waiting)
             .await
             .map(ServiceHandle::new)
     }
@@ -201,7 +182,7 @@ impl SharedService {
                     waiting.finish();
                     return Ok(handle);
                 }
-                if !arrival::wait_unlocked_here(&seat, &mut waiting)? {
+                if !wait_ready::wait_unlocked_here(&seat, &mut waiting)? {
                     break;
                 }
             }
@@ -232,7 +213,7 @@ impl SharedService {
     }
 
     async fn join_now(&self, supervised: Supervised) -> Result<Option<ServiceHandle>> {
-        let lease = lifecycle::try_join(&self.seat(), &self.config, supervised).await?;
+        let lease = acquire::try_join(&self.seat(), &self.config, supervised).await?;
         Ok(lease.map(ServiceHandle::new))
     }
 
@@ -316,7 +297,7 @@ impl SharedService {
     /// [`Error::Callback`]: crate::Error::Callback
     /// [`Error::Unstoppable`]: crate::Error::Unstoppable
     pub async fn stop(&self) -> Result<bool> {
-        stop::stop(&self.seat(), &self.config, Held::Refuse).await
+        stop_service::stop(&self.seat(), &self.config, Held::Refuse).await
     }
 
     /// [`stop`](Self::stop) for code that is not async. Blocks the thread.
@@ -353,7 +334,7 @@ impl SharedService {
     ///
     /// As [`stop`](Self::stop), without [`Error::Held`](crate::Error::Held).
     pub async fn force_stop(&self) -> Result<bool> {
-        stop::stop(&self.seat(), &self.config, Held::Override).await
+        stop_service::stop(&self.seat(), &self.config, Held::Override).await
     }
 
     /// [`force_stop`](Self::force_stop) for code that is not async. Blocks the thread.
@@ -392,7 +373,7 @@ impl SharedService {
     /// As [`count`](Self::count); the runtime directory is gone or cannot be watched
     /// ([`Error::RuntimeDir`](crate::Error::RuntimeDir)); or there is no thread to be had.
     pub async fn wait_ready(&self) -> Result<ServiceInfo> {
-        arrival::wait_ready(&self.seat()).await
+        wait_ready::wait_ready(&self.seat()).await
     }
 
     /// [`wait_ready`](Self::wait_ready) for code that is not async: `None` if it takes longer than
@@ -441,7 +422,7 @@ impl SharedService {
     ///
     /// As [`count`](Self::count), or there is no thread to be had.
     pub async fn wait_stopped(&self) -> Result<()> {
-        following::wait_stopped(&self.seat()).await
+        follow::wait_stopped(&self.seat()).await
     }
 
     /// [`wait_stopped`](Self::wait_stopped) for code that is not async: false if it takes longer than
@@ -560,7 +541,7 @@ impl fmt::Debug for SharedService {
 
 /// The one seat of this process at a service.
 fn seat_of(key: &ServiceKey) -> Arc<NativeSeat> {
-    let mut seats = local::get()
+    let mut seats = process_local::get()
         .seats
         .lock()
         .unwrap_or_else(PoisonError::into_inner);

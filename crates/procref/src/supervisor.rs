@@ -32,8 +32,8 @@ use std::time::{Duration, Instant};
 use crate::command::{Prepared, Stop};
 use crate::crash::{self, Point};
 use crate::error::Result;
-use crate::kernel::bare;
-use crate::kernel::semset::bare::{Calls, Refused, Set};
+use crate::kernel::semset::signal_safe::{Calls, Refused, Set};
+use crate::kernel::signal_safe;
 use crate::kernel::{Ended, Instance, Lock, Snapshot};
 use crate::name::ServiceKey;
 use crate::process::Identity;
@@ -48,7 +48,7 @@ pub(crate) use linux::{Launched, Refusal, Stage};
 /// Starts a supervisor for a service, and returns when it is in place.
 ///
 /// Blocks: a fork takes a millisecond, and more where the caller's memory is large.
-pub(crate) fn start(set: bare::Set, key: &ServiceKey, stop: Stop) -> Result<()> {
+pub(crate) fn start(set: signal_safe::Set, key: &ServiceKey, stop: Stop) -> Result<()> {
     linux::start(set, key, stop)
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct Order<'a> {
 ///
 /// Blocks as [`start`], and until an older service's processes are gone.
 pub(crate) fn launch(
-    set: bare::Set,
+    set: signal_safe::Set,
     key: &ServiceKey,
     stop: Stop,
     order: &Order,

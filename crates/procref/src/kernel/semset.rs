@@ -16,12 +16,12 @@ use super::{
 use crate::name::{Digest, ServiceKey};
 use crate::process::Identity;
 
-pub(crate) mod bare;
-mod changes;
-mod who;
+mod holders;
+mod op_list;
+pub(crate) mod signal_safe;
 
-pub(super) use changes::Changes;
-use who::Name;
+use holders::Name;
+pub(super) use op_list::Changes;
 
 /// The highest value of a slot (`SEMVMX`): 15 bits.
 pub(crate) const MAX_VALUE: u16 = 0x7fff;

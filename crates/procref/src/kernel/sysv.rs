@@ -15,9 +15,9 @@ use crate::error::{Error, Result};
 use crate::name::{Digest, Namespace, ServiceKey};
 use crate::process::{self, Identity};
 
-pub(crate) mod bare;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
+pub(crate) mod signal_safe;
 mod survey;
 mod sys;
 
@@ -123,8 +123,8 @@ fn too_large(values: io::Result<Values>) -> io::Result<Option<Values>> {
 
 impl Set<SysvArray> {
     /// The set for a process that may do nothing but bare system calls.
-    pub(crate) fn bare(&self) -> bare::Set {
-        bare::Set::new(bare::BareCalls::new(self.array().id))
+    pub(crate) fn bare(&self) -> signal_safe::Set {
+        signal_safe::Set::new(signal_safe::BareCalls::new(self.array().id))
     }
 }
 

@@ -43,12 +43,12 @@ use crate::error::{Error, Result};
 use crate::name::{Digest, Namespace, ServiceKey, digest_in_name};
 use crate::process::{self, Identity};
 
-mod opened;
+mod object;
 mod state;
 mod step;
 mod sys;
 
-use opened::{Shared, opened};
+use object::{Shared, opened};
 use state::State;
 pub(crate) use sys::try_lock_file;
 use sys::{Found, Job, Mode, Section};
@@ -161,13 +161,13 @@ impl WindowsObject {
     }
 
     /// The object for a thread that launches a service.
-    pub(crate) fn bare(&self) -> bare::Set {
-        bare::Set(Self(Arc::clone(&self.0)))
+    pub(crate) fn bare(&self) -> signal_safe::Set {
+        signal_safe::Set(Self(Arc::clone(&self.0)))
     }
 }
 
 /// The names that the launch of a service uses on every system.
-pub(crate) mod bare {
+pub(crate) mod signal_safe {
     use super::*;
 
     /// An object that is worked on without a future.

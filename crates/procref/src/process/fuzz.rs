@@ -1,6 +1,6 @@
 //! What must hold for whatever `/proc` shows of a process.
 
-use super::facts::{age, on_one_line, started_at};
+use super::proc_info::{age, on_one_line, started_at};
 use super::unix::Stat;
 use crate::fuzzing::Input;
 

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::watch::{Found, Watch};
+use super::wait::{Found, Watch};
 
 /// The addresses of this machine's loopback interface at which a port is asked, in this order.
 ///

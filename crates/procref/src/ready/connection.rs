@@ -13,7 +13,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
 };
 
-use super::watch::{Found, Watch, Woken};
+use super::wait::{Found, Watch, Woken};
 
 pub(super) fn accepts_tcp(address: SocketAddr, watch: &Watch<'_>) -> Found {
     match connect_tcp(address, watch) {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::connection::{connect_tcp, receive, send};
-use super::watch::{Found, Watch};
+use super::wait::{Found, Watch};
 
 /// The longest status line that is read, in bytes.
 pub(super) const LONGEST: usize = 4096;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use regex_lite::Regex;
 
 use super::connection::failed;
-use super::watch::{Found, Watch};
+use super::wait::{Found, Watch};
 use crate::file;
 
 /// A line that is longer is looked at in pieces of this size, in bytes.

@@ -17,7 +17,7 @@ use rustix::net::{
 use rustix::process::Uid;
 
 use super::connection::failed;
-use super::watch::{Found, Watch, Woken};
+use super::wait::{Found, Watch, Woken};
 
 /// The longest message that is read, in bytes; as long as systemd's.
 const LONGEST: usize = 4096;

@@ -91,7 +91,7 @@ pub fn file_name(data: &[u8]) {
                 assert_eq!(path.parent(), Some(Path::new(DIR)));
                 let name = path.file_name().and_then(OsStr::to_str).expect("readable");
                 assert!(name.len() <= 80 && !name.starts_with('.'), "{name}");
-                let (stem, _) = scan::split(name).expect("it has an ending");
+                let (stem, _) = files::split(name).expect("it has an ending");
                 let found = digest_in_stem(stem, &key.namespace);
                 assert_eq!((stem, found), (&*key.file_stem(), digest));
             }
@@ -99,7 +99,7 @@ pub fn file_name(data: &[u8]) {
     }
     let space = key("web").expect("it is legal").namespace;
     let text = text.replace("THIS-NAMESPACE", &space.digest().to_string());
-    if let Some((stem, ending)) = scan::split(&text) {
+    if let Some((stem, ending)) = files::split(&text) {
         if let Some(digest) = digest_in_stem(stem, &space) {
             assert!(text == format!("{stem}{ending}") && !stem.contains(['/', '\0']));
             let end = format!("-{digest}.{}", space.digest());

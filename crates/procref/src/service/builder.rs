@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::SharedService;
-use super::config::{Config, Orphan};
-use super::fingerprint::{Fingerprint, Mismatch};
 use crate::command::ServiceCommand;
+use crate::engine::config::{Config, Orphan};
+use crate::engine::fingerprint::{Fingerprint, Mismatch};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Kernel as _, MAX_LINGER_MS, Native};
@@ -55,7 +55,7 @@ pub struct SharedServiceBuilder {
 }
 
 impl SharedServiceBuilder {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             base_dir: None,

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::lifecycle::Lease;
-use super::world::{Machine, World as _};
+use crate::engine::acquire::Lease;
+use crate::engine::platform::{Machine, World as _};
 use crate::error::Result;
 use crate::info::ServiceInfo;
 use crate::runtime;
@@ -44,7 +44,7 @@ pub struct ServiceHandle {
 }
 
 impl ServiceHandle {
-    pub(super) fn new(lease: Lease<Machine>) -> Self {
+    pub(crate) fn new(lease: Lease<Machine>) -> Self {
         Self { lease }
     }
 

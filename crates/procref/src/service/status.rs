@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, SystemTime};
 
-use super::world::{Blocker, Machine, describe};
+use crate::engine::platform::{Blocker, Machine, describe};
 use crate::error::Result;
 use crate::info::ServiceInfo;
 use crate::kernel::{
     Ended, Fault, Inspection, Instance, Kernel as _, Missing, Native, Object as _,
 };
 use crate::name::ServiceKey;
-use crate::process::{self, Process, facts};
+use crate::process::{self, Process, proc_info};
 use crate::record::{self, Record};
 
 /// What the kernel tells about a service at one moment. Made by
@@ -181,15 +181,15 @@ impl Holder {
         let found = Process::look_up(pid)?;
         Ok(found.map(|process| Self {
             pid,
-            command: facts::command_line(pid),
-            since: facts::started_at(process.identity().start),
+            command: proc_info::command_line(pid),
+            since: proc_info::started_at(process.identity().start),
             suspended: process::is_suspended(pid),
         }))
     }
 }
 
 /// The status of a service. Creates nothing.
-pub(super) fn look(key: &ServiceKey) -> Result<Status> {
+pub(crate) fn look(key: &ServiceKey) -> Result<Status> {
     pollster::block_on(async {
         let Some(object) = Native.open(key, Missing::Ignore).await? else {
             return Ok(Status::absent());
@@ -281,8 +281,8 @@ impl Status {
             generation: snapshot.generation.into(),
             state,
             instance: info,
-            started_at: local.then(|| facts::started_at(start)),
-            uptime: alive.then(|| facts::age(start)),
+            started_at: local.then(|| proc_info::started_at(start)),
+            uptime: alive.then(|| proc_info::age(start)),
             linger: Duration::from_millis(linger_ms.into()),
             linger_left: linger_left(told),
             grace,

@@ -21,7 +21,7 @@ use crate::command::Stop;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::Instance;
-use crate::kernel::bare::{BareCalls, Limit, Set};
+use crate::kernel::signal_safe::{BareCalls, Limit, Set};
 use crate::name::ServiceKey;
 use crate::process::forked::{block_signals, close_from, fork_here};
 use crate::process::{BareProcess, Identity, KILL_TIMEOUT, SUPERVISOR_TITLE, Signal};

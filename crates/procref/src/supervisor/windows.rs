@@ -16,7 +16,7 @@ use windows_sys::Win32::System::Threading::CREATE_BREAKAWAY_FROM_JOB;
 use crate::command::{Prepared, Stop};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
-use crate::kernel::{Fault, Instance, bare};
+use crate::kernel::{Fault, Instance, signal_safe};
 use crate::name::ServiceKey;
 use crate::process::{self, Identity};
 
@@ -26,7 +26,7 @@ mod create;
 use create::{Console, Program, Suspended};
 
 /// Nobody asks for one: the kernel needs no supervisor.
-pub(crate) fn start(_: bare::Set, _: &ServiceKey, _: Stop) -> Result<()> {
+pub(crate) fn start(_: signal_safe::Set, _: &ServiceKey, _: Stop) -> Result<()> {
     Ok(())
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Order<'a> {
 ///
 /// Blocks until an older service's processes are gone.
 pub(crate) fn launch(
-    set: bare::Set,
+    set: signal_safe::Set,
     key: &ServiceKey,
     stop: Stop,
     order: &Order,

@@ -12,8 +12,8 @@ use crate::kernel::{Instance, Lock, Object as _, Supervised};
 use crate::name::{Name, Namespace};
 use crate::process::{self, Identity};
 
+mod holders;
 mod supervised;
-mod who;
 
 /// A service nobody else has, whose set is removed at the end.
 struct Scratch {

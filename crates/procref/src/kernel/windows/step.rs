@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::opened::{Held, Shared};
+use super::object::{Held, Shared};
 use super::state::{self, State};
 use super::sys::{self, Event, Found, Job, Mode};
 use crate::kernel::{Instance, Snapshot, decode_limit};

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-use super::watch::{Found, Watch};
+use super::wait::{Found, Watch};
 
 /// How long one wait lasts. Also how long one connection is attempted: where nobody listens, Windows itself
 /// tries again for two seconds before it says so.

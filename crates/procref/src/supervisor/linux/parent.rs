@@ -13,7 +13,7 @@ use super::launched::Message;
 use super::log::{self, LOG, Log};
 use super::{Charge, Plan, at_once, drop_memory, last_errno, own_identity, write};
 use crate::crash::{self, Point};
-use crate::kernel::bare::{BareCalls, Limit};
+use crate::kernel::signal_safe::{BareCalls, Limit};
 use crate::kernel::{Ended, Instance};
 use crate::process::forked::{close_from, fork_here};
 use crate::process::{BareProcess, Identity, KILL_TIMEOUT};

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::*;
 use crate::kernel::Ended;
-use crate::kernel::bare::Limit;
-use crate::kernel::semset::bare::Refused;
+use crate::kernel::semset::signal_safe::Refused;
+use crate::kernel::signal_safe::Limit;
 
 const SOON: Duration = Duration::from_millis(20);
 /// Nothing here sleeps so long.

@@ -1,0 +1,497 @@
+//! A process's seat at a service: its one kernel reference, its handles, and whose turn it is.
+//!
+//! However many handles and [`SharedService`](crate::SharedService) values of a name a process has,
+//! it holds one reference in the kernel; here its handles are counted. Whatever changes the
+//! reference or the instance is done by one future at a time, the one that has the [`Turn`].
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::config::DEFAULT_WAIT_TIMEOUT;
+use super::platform::World;
+use super::recursion;
+use super::shared_wait::Watch;
+use super::unhealthy::Unhealthy;
+use crate::error::{Error, Result};
+use crate::info::ServiceInfo;
+use crate::kernel::{Instance, Kernel, Missing, Object, Snapshot};
+use crate::name::ServiceKey;
+use crate::runtime;
+
+pub(crate) type ObjectOf<W> = <<W as World>::Kernel as Kernel>::Object;
+
+/// The instance a handle is of.
+pub(crate) struct Current<W: World> {
+    pub(crate) instance: Instance,
+    pub(crate) generation: u16,
+    pub(crate) info: ServiceInfo,
+    /// `None`: it has none, or its record was gone.
+    pub(crate) fingerprint: Option<String>,
+    /// The settings that its starter wanted others to know.
+    pub(crate) definition: BTreeMap<String, String>,
+    /// `None`: dead when it was looked up, or there is no local process.
+    pub(crate) process: Option<Arc<W::Process>>,
+    /// The one thread that waits for its end.
+    pub(crate) death: Watch,
+}
+
+pub(crate) struct Seat<W: World> {
+    pub(crate) world: W,
+    pub(crate) key: ServiceKey,
+    /// The process it belongs to. In a forked child nothing here may be touched, the mutex included:
+    /// a thread that does not exist in the child may have held it.
+    epoch: u64,
+    state: Mutex<State<W>>,
+    /// How many acquires may come to wait for others' starts.
+    waiting: AtomicUsize,
+    /// The one thread that waits for the lock to be free.
+    unlock: Watch,
+    /// The one thread that waits for the object to be removed.
+    pub(crate) removal: Watch,
+    /// The one thread that waits for somebody to start the service.
+    pub(crate) arrival: Watch,
+}
+
+struct State<W: World> {
+    /// Handles, and whoever has the turn for one to come.
+    handles: usize,
+    /// This process has its reference in the kernel, and `current` is what it is to.
+    referenced: bool,
+    /// The instance seen last. Kept without a reference, too: mostly it is still the same the next
+    /// time, and then its process need not be looked up again.
+    current: Option<Arc<Current<W>>>,
+    /// The kernel object, kept open likewise.
+    object: Option<Arc<ObjectOf<W>>>,
+    turn: Queue,
+}
+
+impl<W: World> State<W> {
+    fn shareable(&self) -> Option<Arc<Current<W>>> {
+        self.current.clone().filter(|_| self.referenced)
+    }
+}
+
+/// Something that is taken, and who wants to know when it is let go.
+#[derive(Default)]
+struct Queue {
+    taken: bool,
+    wakers: Vec<Waker>,
+}
+
+impl Queue {
+    fn let_go(&mut self) -> Vec<Waker> {
+        self.taken = false;
+        std::mem::take(&mut self.wakers)
+    }
+
+    /// Keeps a waker. Does not take one that is known already: dropping it may run foreign code, which must not
+    /// happen with the lock held.
+    fn wake_me(&mut self, waker: &mut Option<Waker>) {
+        let new = |waker: &Waker| !self.wakers.iter().any(|known| known.will_wake(waker));
+        if waker.as_ref().is_some_and(new) {
+            self.wakers.extend(waker.take());
+        }
+    }
+}
+
+/// What a future that wants the service gets within its process.
+pub(crate) enum Place<W: World> {
+    Shared(Arc<Current<W>>),
+    Turn(Turn<W>),
+}
+
+/// What is left to do when a handle was put down.
+pub(crate) enum PutDown<W: World> {
+    /// Other handles of this process remain, or there is no reference to give back.
+    Done,
+    /// It was the last one: the reference is to be given back.
+    Last(Turn<W>),
+}
+
+impl<W: World> Seat<W> {
+    pub(crate) fn new(world: W, key: ServiceKey) -> Self {
+        Self {
+            epoch: world.epoch(),
+            world,
+            key,
+            state: Mutex::new(State {
+                handles: 0,
+                referenced: false,
+                current: None,
+                object: None,
+                turn: Queue::default(),
+            }),
+            waiting: AtomicUsize::new(0),
+            unlock: Watch::default(),
+            removal: Watch::default(),
+            arrival: Watch::default(),
+        }
+    }
+
+    /// Whether this process made it. False in a forked child.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.world.epoch() == self.epoch
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<W>> {
+        // No code of a user's runs while it is locked, so a panic elsewhere left it whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more handle on the reference that this process has already.
+    pub(crate) fn share(&self) -> Option<Arc<Current<W>>> {
+        let mut state = self.state();
+        let current = state.shareable()?;
+        state.handles += 1;
+        Some(current)
+    }
+
+    /// One handle less.
+    pub(crate) fn put_down(self: &Arc<Self>) -> PutDown<W> {
+        let mut state = self.state();
+        state.handles -= 1;
+        // Whoever has the turn is counted, so with the last handle the turn is free. Only a reference
+        // that went with a removed object leaves handles without one.
+        if state.handles > 0 || !state.referenced {
+            return PutDown::Done;
+        }
+        state.referenced = false;
+        state.turn.taken = true;
+        PutDown::Last(Turn {
+            seat: Arc::clone(self),
+            counted: false,
+            given_back: false,
+        })
+    }
+
+    /// One more handle on the reference that this process has, or the turn to change that; waits while
+    /// neither is to be had. The instance that was found unhealthy is not good enough.
+    pub(crate) async fn place(self: &Arc<Self>, judged: Option<Unhealthy>) -> Place<W> {
+        std::future::poll_fn(|context| {
+            // Before the lock is taken, and so dropped after it is released.
+            let mut waker = Some(context.waker().clone());
+            let mut state = self.state();
+            let is_judged = |it: &Current<W>| judged == Some(Unhealthy::of(it));
+            if let Some(current) = state.shareable().filter(|it| !is_judged(it)) {
+                state.handles += 1;
+                return Poll::Ready(Place::Shared(current));
+            }
+            match self.take_turn(&mut state) {
+                Some(turn) => Poll::Ready(Place::Turn(turn)),
+                None => {
+                    // All are woken when it is free: most then share what the first one got.
+                    state.turn.wake_me(&mut waker);
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    /// The turn; waits while somebody has it.
+    pub(crate) async fn turn(self: &Arc<Self>) -> Turn<W> {
+        std::future::poll_fn(|context| {
+            // Before the lock is taken, and so dropped after it is released.
+            let mut waker = Some(context.waker().clone());
+            let mut state = self.state();
+            match self.take_turn(&mut state) {
+                Some(turn) => Poll::Ready(turn),
+                None => {
+                    state.turn.wake_me(&mut waker);
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    /// The turn, if nobody has it.
+    pub(crate) fn try_turn(self: &Arc<Self>) -> Option<Turn<W>> {
+        self.take_turn(&mut self.state())
+    }
+
+    fn take_turn(self: &Arc<Self>, state: &mut State<W>) -> Option<Turn<W>> {
+        if state.turn.taken {
+            return None;
+        }
+        state.turn.taken = true;
+        state.handles += 1;
+        Some(Turn {
+            seat: Arc::clone(self),
+            counted: true,
+            given_back: false,
+        })
+    }
+
+    /// The instance seen last.
+    pub(crate) fn known(&self) -> Option<Arc<Current<W>>> {
+        self.state().current.clone()
+    }
+
+    /// The kernel object, if it is open.
+    pub(crate) fn known_object(&self) -> Option<Arc<ObjectOf<W>>> {
+        self.state().object.clone()
+    }
+
+    /// The kernel object, opened if need be.
+    pub(crate) async fn object(&self, missing: Missing) -> Result<Option<Arc<ObjectOf<W>>>> {
+        let known = self.known_object();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let opened = self.world.kernel().open(&self.key, missing).await?;
+        let opened = opened.map(Arc::new);
+        self.state().object.clone_from(&opened);
+        Ok(opened)
+    }
+
+    pub(crate) fn begin_waiting(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end_waiting(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Waits until no process holds the transition lock, as long as the client's patience lasts.
+    /// `seen` is what was read last.
+    ///
+    /// When the time is up, the limit is read again. The process that holds the lock may have announced
+    /// another one since: it takes the lock first and announces then, and it may have gone on from the start
+    /// to the stop of an instance. A client that gave up without that would not wait for a slow start if it
+    /// came right after the lock was taken.
+    pub(crate) async fn wait_unlocked(
+        self: &Arc<Self>,
+        object: &Arc<ObjectOf<W>>,
+        seen: &Snapshot,
+        patience: Patience,
+    ) -> Result<()> {
+        if self.world.is_own_start(&self.key, seen) {
+            return Err(recursion::own_start(&self.key));
+        }
+        let mut announced = seen.announced;
+        loop {
+            let deadline = patience.deadline(announced);
+            if self.is_unlocked_by(object, deadline).await? {
+                return Ok(());
+            }
+            match object.snapshot().await {
+                Ok(again) if patience.is_renewed(announced, again.announced) => {
+                    announced = again.announced;
+                }
+                Ok(_) => return Err(self.waited_in_vain(object, deadline).await),
+                // The caller meets it there.
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Waits until no process holds the transition lock. Returns `false` if that takes until the deadline.
+    ///
+    /// The wait in the kernel blocks a thread and cannot be called off, so it is a thread of ours, one
+    /// for all futures of this process. The thread waits for the lock to be *free* and takes nothing, so
+    /// it has nothing to give back when nobody is waiting any more. Letting it queue for the lock itself
+    /// would win the lock for futures that are gone.
+    pub(crate) async fn is_unlocked_by(
+        self: &Arc<Self>,
+        object: &Arc<ObjectOf<W>>,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        // Keeps the seat, and with it the watch, for who comes later.
+        let (kept, waited_on) = (Arc::clone(self), Arc::clone(object));
+        let unlocked = async move {
+            // Whatever it comes to, who wakes looks at the object again and meets it there.
+            let _ = waited_on.wait_unlocked().await;
+            if kept.waiting.load(Ordering::Relaxed) == 0 {
+                // A starter that failed has seen this thread sleep, and left a note for whom it sleeps. They
+                // have given up.
+                kept.world.abandon_failures(&kept.key);
+            }
+            drop(kept);
+            Ok(())
+        };
+        let purpose = "wait for another process's transition";
+        let woken = self.unlock.wait(&self.world, purpose, unlocked);
+        let woken = self.world.resuming(object, woken);
+        match self.world.within(deadline.left(), woken).await {
+            Some(woken) => woken.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// What to say when somebody's transition takes too long.
+    pub(crate) async fn waited_in_vain(
+        &self,
+        object: &Arc<ObjectOf<W>>,
+        deadline: Deadline,
+    ) -> Error {
+        let blocker = self.world.blocker(object).await;
+        Error::Timeout {
+            service: self.key.name().to_owned(),
+            operation: "waiting for another process to start or stop it",
+            limit: deadline.limit,
+            holder: blocker.map(|it| it.pid),
+            suspended: blocker.is_some_and(|it| it.suspended),
+        }
+    }
+}
+
+/// The right to change this process's reference. Given back on drop.
+pub(crate) struct Turn<W: World> {
+    seat: Arc<Seat<W>>,
+    /// It counts as a handle.
+    counted: bool,
+    given_back: bool,
+}
+
+impl<W: World> Turn<W> {
+    pub(crate) fn seat(&self) -> &Arc<Seat<W>> {
+        &self.seat
+    }
+
+    /// Whether this process has its reference already.
+    pub(crate) fn is_referenced(&self) -> bool {
+        self.seat.state().referenced
+    }
+
+    /// The instance seen last.
+    pub(crate) fn known(&self) -> Option<Arc<Current<W>>> {
+        self.seat.known()
+    }
+
+    /// Whether others in this process have handles.
+    pub(crate) fn has_other_handles(&self) -> bool {
+        self.seat.state().handles > usize::from(self.counted)
+    }
+
+    /// The object is gone, and with it the reference.
+    pub(crate) fn forget_object(&self) {
+        let mut state = self.seat.state();
+        state.object = None;
+        state.referenced = false;
+    }
+
+    /// Done: from now on the reference is to `current`, and who had the turn has a handle.
+    pub(crate) fn finish(mut self, current: Arc<Current<W>>) {
+        let mut state = self.seat.state();
+        state.current = Some(current);
+        state.referenced = true;
+        // The handle is what it counted as.
+        self.counted = false;
+    }
+
+    /// True if nobody else in this process has a handle: then the reference is the caller's to give
+    /// back, and nobody shares it any more.
+    ///
+    /// Decided in one step with the count: a handle that came or went right after a mere look would
+    /// be left without a reference, or the reference without a handle.
+    pub(crate) fn take_back(&mut self) -> bool {
+        let mut state = self.seat.state();
+        let alone = state.handles == usize::from(self.counted);
+        if alone {
+            self.counted = false;
+            state.handles = 0;
+            state.referenced = false;
+        }
+        alone
+    }
+
+    /// True if other handles remain: they keep the reference, and the turn is given back.
+    pub(crate) fn leave_to_others(&mut self) -> bool {
+        let wakers = {
+            let mut state = self.seat.state();
+            if state.handles == usize::from(self.counted) {
+                return false;
+            }
+            if std::mem::take(&mut self.counted) {
+                state.handles -= 1;
+            }
+            self.given_back = true;
+            state.turn.let_go()
+        };
+        wakers.into_iter().for_each(runtime::wake);
+        true
+    }
+}
+
+impl<W: World> Drop for Turn<W> {
+    fn drop(&mut self) {
+        if self.given_back || !self.seat.is_ours() {
+            return;
+        }
+        let wakers = {
+            let mut state = self.seat.state();
+            if self.counted {
+                state.handles -= 1;
+            }
+            state.turn.let_go()
+        };
+        wakers.into_iter().for_each(runtime::wake);
+    }
+}
+
+/// How long a client waits for other processes that start or stop the service.
+#[derive(Clone, Copy)]
+pub(crate) enum Patience {
+    /// Until a moment that its user chose.
+    Until(Deadline),
+    /// For each transition as long as the process that holds the lock has announced, and a margin.
+    AsAnnounced,
+}
+
+/// How much longer a client waits than the other process has announced. That process has to be scheduled
+/// after its time is up, and to clean up.
+const MARGIN: Duration = Duration::from_secs(10);
+
+impl Patience {
+    /// For a client whose user chose this limit, or none.
+    pub(crate) fn of(chosen: Option<Duration>) -> Self {
+        chosen.map_or(Self::AsAnnounced, |limit| {
+            Self::Until(Deadline::after(limit))
+        })
+    }
+
+    /// Until when a client waits that begins to wait now.
+    pub(crate) fn deadline(self, announced: Option<Duration>) -> Deadline {
+        match (self, announced) {
+            (Self::Until(deadline), _) => deadline,
+            (Self::AsAnnounced, Some(limit)) => Deadline::after(limit.saturating_add(MARGIN)),
+            (Self::AsAnnounced, None) => Deadline::after(DEFAULT_WAIT_TIMEOUT),
+        }
+    }
+
+    /// Whether a client that has waited as long as was announced goes on.
+    pub(crate) fn is_renewed(self, before: Option<Duration>, now: Option<Duration>) -> bool {
+        matches!(self, Self::AsAnnounced) && before != now
+    }
+}
+
+/// When a wait ends, and how long it was allowed to be.
+#[derive(Clone, Copy)]
+pub(crate) struct Deadline {
+    start: Instant,
+    limit: Duration,
+}
+
+impl Deadline {
+    pub(crate) fn after(limit: Duration) -> Self {
+        Self {
+            start: Instant::now(),
+            limit,
+        }
+    }
+
+    pub(crate) fn limit(self) -> Duration {
+        self.limit
+    }
+
+    pub(crate) fn left(self) -> Duration {
+        self.limit.saturating_sub(self.start.elapsed())
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests;

@@ -1,0 +1,177 @@
+//! A seat by itself: nothing here touches the kernel.
+
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Wake};
+
+use super::super::platform::Machine;
+use super::*;
+use crate::name::{Name, Namespace, View};
+use crate::process::Identity;
+use crate::runtime::poll_once;
+
+type OurSeat = Arc<Seat<Machine>>;
+
+fn seat() -> OurSeat {
+    let namespace = Namespace::new(PathBuf::from("/made-up"), (0, 0), View::default());
+    let key = ServiceKey::new(namespace, Name::new("seat").expect("a name"));
+    Arc::new(Seat::new(Machine, key))
+}
+
+fn free_turn(seat: &OurSeat) -> Turn<Machine> {
+    seat.try_turn().expect("nobody has the turn")
+}
+
+/// A seat whose process holds a reference, with one handle on it.
+fn seat_in_use() -> OurSeat {
+    let seat = seat();
+    let instance = Instance::plain(Identity { pid: 0, start: 0 }, 0);
+    free_turn(&seat).finish(Arc::new(Current {
+        instance,
+        generation: 1,
+        info: ServiceInfo::new(0, 0),
+        fingerprint: None,
+        definition: BTreeMap::new(),
+        process: None,
+        death: Watch::default(),
+    }));
+    seat
+}
+
+fn last(seat: &OurSeat) -> Turn<Machine> {
+    match seat.put_down() {
+        PutDown::Last(turn) => turn,
+        PutDown::Done => panic!("it was the last handle"),
+    }
+}
+
+#[test]
+fn who_puts_the_last_handle_down_has_the_turn_and_nobody_shares_the_reference_any_more() {
+    let seat = seat_in_use();
+    let turn = last(&seat);
+    assert!(seat.try_turn().is_none());
+    assert!(seat.share().is_none());
+    drop(turn);
+    assert!(!free_turn(&seat).has_other_handles());
+}
+
+#[test]
+fn a_reference_is_taken_back_only_without_other_handles_and_then_nobody_shares_it() {
+    let seat = seat_in_use();
+    let mut turn = free_turn(&seat);
+    assert!(turn.is_referenced() && turn.has_other_handles());
+    assert!(!turn.take_back());
+    assert!(matches!(seat.put_down(), PutDown::Done));
+    assert!(turn.take_back());
+    assert!(!turn.is_referenced() && !turn.has_other_handles());
+    assert!(seat.share().is_none());
+    drop(turn);
+    assert!(!free_turn(&seat).has_other_handles());
+}
+
+#[test]
+fn with_its_object_a_reference_is_gone() {
+    let seat = seat_in_use();
+    let turn = free_turn(&seat);
+    turn.forget_object();
+    assert!(!turn.is_referenced());
+    assert!(seat.share().is_none());
+    // Of what is gone there is nothing to give back.
+    drop(turn);
+    assert!(matches!(seat.put_down(), PutDown::Done));
+}
+
+#[test]
+fn who_leaves_the_reference_to_others_gives_the_turn_back_once() {
+    let seat = seat_in_use();
+    let mut turn = free_turn(&seat);
+    assert!(turn.leave_to_others());
+    let next = free_turn(&seat);
+    drop(turn);
+    assert!(seat.try_turn().is_none());
+    drop(next);
+    let mut turn = last(&seat);
+    assert!(!turn.leave_to_others());
+}
+
+struct Woken(AtomicU32);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Waits in one way or another while somebody has the turn, which is then given back.
+fn waits<F: Future>(
+    seat: &OurSeat,
+    waiting: F,
+    give_back: impl FnOnce(Turn<Machine>),
+) -> F::Output {
+    let woken = Arc::new(Woken(AtomicU32::new(0)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut context = Context::from_waker(&waker);
+    let mut waiting = pin!(waiting);
+    let turn = free_turn(seat);
+    // A waker is kept once, however often somebody looks.
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    give_back(turn);
+    assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+    match waiting.poll(&mut context) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("the turn is free"),
+    }
+}
+
+#[test]
+fn who_waits_for_the_turn_is_woken_when_it_is_given_back() {
+    let others = |mut turn: Turn<Machine>| assert!(turn.leave_to_others());
+    let seat = seat_in_use();
+    let current = seat.known().expect("an instance");
+    let judged = Unhealthy::of(&*current);
+    waits(&seat, seat.turn(), drop);
+    waits(&seat, seat.turn(), others);
+    for give_back in [drop, others] {
+        let place = waits(&seat, seat.place(Some(judged)), give_back);
+        assert!(matches!(place, Place::Turn(_)));
+    }
+    // The one instance that was not good enough. Any other is shared without waiting, also if its generation is
+    // the same, as in a set that was made after somebody removed the last one.
+    let later = Instance {
+        identity: Identity { pid: 1, start: 99 },
+        ..current.instance
+    };
+    for other in [
+        Unhealthy::new(2, &current.instance),
+        Unhealthy::new(1, &later),
+    ] {
+        let Poll::Ready(Place::Shared(_)) = poll_once(seat.place(Some(other))) else {
+            panic!("it is shared");
+        };
+    }
+}
+
+#[test]
+fn patience_is_the_users_or_what_was_announced_and_a_margin() {
+    let second = Duration::from_secs(1);
+    let chosen = Patience::of(Some(second));
+    assert_eq!(chosen.deadline(Some(Duration::MAX)).limit(), second);
+    assert_eq!(chosen.deadline(None).limit(), second);
+    assert!(!chosen.is_renewed(None, Some(second)));
+
+    let none = Patience::of(None);
+    let limits = [
+        (None, DEFAULT_WAIT_TIMEOUT),
+        (Some(second), second + MARGIN),
+        (Some(300 * second), 300 * second + MARGIN),
+        (Some(Duration::MAX), Duration::MAX),
+    ];
+    for (announced, waited) in limits {
+        assert_eq!(none.deadline(announced).limit(), waited, "{announced:?}");
+    }
+    assert!(none.is_renewed(None, Some(second)));
+    assert!(none.is_renewed(Some(second), Some(2 * second)));
+    assert!(!none.is_renewed(Some(second), Some(second)));
+}

@@ -1,0 +1,136 @@
+//! Which version or configuration of a service a client wants.
+
+use super::client::{Current, Seat};
+use super::config::Config;
+use super::health::{Seen, answers, is_healthy};
+use super::platform::World;
+use crate::error::{Error, Result};
+
+/// The longest fingerprint, in bytes.
+const MAX_LENGTH: usize = 4096;
+
+/// What becomes of a client whose [fingerprint](crate::SharedServiceBuilder::fingerprint) is not that of
+/// the instance that runs.
+///
+/// ```no_run
+/// use procref::{Mismatch, SharedService};
+///
+/// # fn example() -> procref::Result<()> {
+/// // A client that must not talk to a server of another version ...
+/// let editor = SharedService::builder("language-server").fingerprint("2.1", Mismatch::Refuse);
+/// // ... one that can talk to any, and says what it would start itself ...
+/// let viewer = SharedService::builder("language-server").fingerprint("2.1", Mismatch::Join);
+/// // ... and tests of three schemas, which have a database each.
+/// for schema in ["one", "two", "three"] {
+///     let tests = SharedService::builder("database").fingerprint(schema, Mismatch::Separate);
+///     tests.build()?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mismatch {
+    /// It gets [`Error::Fingerprint`], also where the instance has no fingerprint.
+    #[default]
+    Refuse,
+    /// It joins all the same.
+    Join,
+    /// It gets an instance of its own: the fingerprint is part of what the service is, beside its name,
+    /// and instances of several fingerprints run side by side.
+    Separate,
+}
+
+pub(crate) struct Fingerprint {
+    text: String,
+    mismatch: Mismatch,
+}
+
+impl Fingerprint {
+    pub(crate) fn new(text: String, mismatch: Mismatch) -> Self {
+        Self { text, mismatch }
+    }
+
+    pub(crate) fn check(&self, service: &str) -> Result<()> {
+        let reason = if self.text.is_empty() {
+            "it is empty; leave it out to join whatever runs".to_owned()
+        } else if self.text.len() > MAX_LENGTH {
+            format!("it is longer than {MAX_LENGTH} bytes; use a digest of it")
+        } else {
+            return Ok(());
+        };
+        Err(Error::InvalidSetting {
+            service: service.to_owned(),
+            setting: "fingerprint",
+            reason,
+        })
+    }
+
+    /// The text, if it tells this service from others of the name.
+    pub(crate) fn identity(&self) -> Option<&str> {
+        (self.mismatch == Mismatch::Separate).then_some(&self.text)
+    }
+
+    fn is_of<W: World>(&self, current: &Current<W>) -> bool {
+        // A separate service has no other: nobody reads its record for that.
+        self.mismatch == Mismatch::Separate || current.fingerprint.as_ref() == Some(&self.text)
+    }
+}
+
+impl Config {
+    /// What an instance that this client brings up is said to be.
+    pub(crate) fn own_fingerprint(&self) -> Option<String> {
+        self.fingerprint.as_ref().map(|own| own.text.clone())
+    }
+
+    /// Whether clients that join have to read in the record what the instance is.
+    pub(crate) fn is_told_by_record(&self) -> bool {
+        let fingerprint = self.fingerprint.as_ref();
+        fingerprint.is_some_and(|own| own.identity().is_none()) || !self.definition.is_empty()
+    }
+
+    /// Whether the client is refused where an instance that is well is this one.
+    pub(crate) fn refuses<W: World>(&self, current: &Current<W>) -> bool {
+        self.fingerprint
+            .as_ref()
+            .is_some_and(|own| own.mismatch == Mismatch::Refuse && !own.is_of(current))
+    }
+}
+
+/// Whether a client may use an instance: it is well. An error if it is, but not what the client wants; one
+/// that is not will be replaced, whatever it is.
+pub(crate) async fn is_usable<W: World>(
+    seat: &Seat<W>,
+    config: &Config,
+    current: &Current<W>,
+    seen: Seen,
+) -> Result<bool> {
+    if !is_healthy(seat, config, current, seen).await? || !answers(seat, config, current).await? {
+        return Ok(false);
+    }
+    let Some(own) = config
+        .fingerprint
+        .as_ref()
+        .filter(|own| !own.is_of(current))
+    else {
+        return Ok(true);
+    };
+    let (service, pid) = (seat.key.name(), current.info.pid());
+    let theirs = current.fingerprint.clone();
+    if own.mismatch == Mismatch::Refuse {
+        return Err(Error::Fingerprint {
+            service: service.to_owned(),
+            ours: own.text.clone(),
+            theirs,
+            pid,
+        });
+    }
+    tracing::debug!(
+        service,
+        pid,
+        ours = own.text,
+        ?theirs,
+        "of another fingerprint"
+    );
+    Ok(true)
+}

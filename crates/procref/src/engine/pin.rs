@@ -1,0 +1,121 @@
+//! Keeping a service although nobody holds it.
+
+use std::sync::Arc;
+
+use super::acquire::{Drive, Lease};
+use super::client::{Patience, Place, Seat};
+use super::config::Config;
+use super::platform::World;
+use super::release::{Departure, Hold};
+use crate::crash::{self, Point};
+use crate::error::Result;
+use crate::kernel::{Fault, Missing, Object, Step, Supervised};
+
+impl<W: World> Lease<W> {
+    pub(crate) async fn pin(&self) -> Result<()> {
+        let operation = "pin it";
+        self.check_ours(operation)?;
+        let Some(object) = self.seat().known_object() else {
+            return Err(self.lost(operation));
+        };
+        match object.pin().await {
+            Ok(()) => {
+                crash::point(Point::Pinned);
+                tracing::info!(service = self.seat().key.name(), "pinned");
+                Ok(())
+            }
+            Err(Fault::Removed) => Err(self.lost(operation)),
+            Err(Fault::Refused(error)) => Err(error),
+        }
+    }
+}
+
+/// Takes the pin away; true if there was one. A service that nobody else holds is stopped, or left to its
+/// supervisor, as by any last client.
+///
+/// That is done by taking a reference first, and giving it back afterwards. Taking the pin away by itself
+/// and looking for clients then would leave the service to nobody, where the last one lets go, counting on
+/// the pin, in between.
+pub(crate) async fn unpin<W: World>(seat: &Arc<Seat<W>>, config: &Arc<Config>) -> Result<bool> {
+    let patience = config.patience();
+    let mut drive = match seat.place(None).await {
+        Place::Turn(turn) => Drive::new(Hold::begin(turn, config)),
+        Place::Shared(current) => {
+            let lease = Lease::new(seat, config, current);
+            let unpinned = match seat.known_object() {
+                Some(object) => object.unpin().await,
+                None => Ok(false),
+            };
+            crash::point(Point::UnpinnedByHolder);
+            if let Some(departure) = lease.release() {
+                departure.await?;
+            }
+            return match unpinned {
+                Ok(unpinned) => Ok(told(seat, unpinned)),
+                Err(Fault::Removed) => Ok(false),
+                Err(Fault::Refused(error)) => Err(error),
+            };
+        }
+    };
+    loop {
+        match drive.attempt_unpin(patience).await {
+            Ok(Some(unpinned)) => {
+                told(seat, unpinned);
+                return drive.depart().await.map(|()| unpinned);
+            }
+            Ok(None) => {}
+            Err(Fault::Removed) => drive.forget(),
+            Err(Fault::Refused(error)) => {
+                drive.give_back().await;
+                return Err(error);
+            }
+        }
+    }
+}
+
+fn told<W: World>(seat: &Seat<W>, unpinned: bool) -> bool {
+    if unpinned {
+        tracing::info!(service = seat.key.name(), "unpinned");
+    }
+    unpinned
+}
+
+impl<W: World> Drive<W> {
+    /// One step towards a service without a pin. `None`: look again.
+    async fn attempt_unpin(&mut self, patience: Patience) -> Step<Option<bool>> {
+        let Some(object) = self.object(Missing::Ignore).await? else {
+            return Ok(Some(false));
+        };
+        if !self.reference {
+            let snapshot = object.snapshot().await?;
+            if !snapshot.pinned {
+                return Ok(Some(false));
+            }
+            if snapshot.locked {
+                let seat = self.turn.seat();
+                seat.wait_unlocked(&object, &snapshot, patience).await?;
+                return Ok(None);
+            }
+            if snapshot.clients > 0 {
+                self.reference = object.join(Supervised::No).await?;
+            } else {
+                self.lock = object.try_enter().await?;
+                self.reference = self.lock;
+            }
+            if !self.reference {
+                return Ok(None);
+            }
+            crash::point(Point::ReferredToUnpin);
+        }
+        let unpinned = object.unpin().await?;
+        crash::point(Point::Unpinned);
+        Ok(Some(unpinned))
+    }
+
+    pub(crate) async fn depart(mut self) -> Result<()> {
+        match self.take() {
+            Some(hold) => Departure::new(hold).await,
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! One thread that waits for something, on behalf of however many futures.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use super::platform::World;
+use crate::error::{Error, Result};
+use crate::runtime::{self, BoxFuture};
+
+/// What only a blocking call can wait for, shared by all futures of this process that wait for it.
+///
+/// The call cannot be called off, so it is made by a thread of ours, one for all: a future that is
+/// dropped leaves the thread behind, and the next one joins it. Nor is it known what the world is like by
+/// the time a future runs again, so this tells when to look again, and nothing else.
+#[derive(Clone, Default)]
+pub(crate) struct Watch(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    /// The thread is there.
+    watched: bool,
+    /// How often it has ended.
+    rounds: u64,
+    /// Who is to be woken then. Taken out when a future is dropped: of something that lasts for days,
+    /// there may be a great many that gave up.
+    sleepers: BTreeMap<u64, Waker>,
+    next: u64,
+}
+
+impl Watch {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the thread that waits now, if need be with `event`, has ended. An error is the
+    /// event's, told to the one future that started it: all others look, and start another.
+    pub(crate) async fn wait<W: World>(
+        &self,
+        world: &W,
+        purpose: &'static str,
+        event: impl Future<Output = Result<()>> + Send + 'static,
+    ) -> Result<()> {
+        let spawn = |thread| world.spawn_blocking(purpose, thread);
+        self.wait_for_thread(spawn, event).await
+    }
+
+    async fn wait_for_thread(
+        &self,
+        spawn: impl FnOnce(BoxFuture<()>) -> Result<()>,
+        event: impl Future<Output = Result<()>> + Send + 'static,
+    ) -> Result<()> {
+        let (mut sleep, start) = {
+            let mut state = self.state();
+            let start = !std::mem::replace(&mut state.watched, true);
+            state.next += 1;
+            let sleep = Sleep {
+                watch: self,
+                number: state.next,
+                round: state.rounds,
+            };
+            (sleep, start)
+        };
+        if !start {
+            (&mut sleep).await;
+            return Ok(());
+        }
+        let failure = Arc::new(Mutex::new(None::<Error>));
+        let (watch, told) = (self.clone(), Arc::clone(&failure));
+        let thread = Box::pin(async move {
+            let end = event.await;
+            *told.lock().unwrap_or_else(PoisonError::into_inner) = end.err();
+            watch.end();
+        });
+        if let Err(error) = spawn(thread) {
+            // Somebody may have come to rely on it meanwhile.
+            self.end();
+            return Err(error);
+        }
+        (&mut sleep).await;
+        let failure = failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn end(&self) {
+        let sleepers = {
+            let mut state = self.state();
+            state.watched = false;
+            state.rounds += 1;
+            std::mem::take(&mut state.sleepers)
+        };
+        sleepers.into_values().for_each(runtime::wake);
+    }
+}
+
+struct Sleep<'a> {
+    watch: &'a Watch,
+    number: u64,
+    /// The round that it waits for to end.
+    round: u64,
+}
+
+impl Future for Sleep<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // Cloning and dropping a waker may run foreign code, so both happen without the lock.
+        let waker = context.waker().clone();
+        let mut state = self.watch.state();
+        if state.rounds != self.round {
+            return Poll::Ready(());
+        }
+        let replaced = state.sleepers.insert(self.number, waker);
+        drop(state);
+        drop(replaced);
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep<'_> {
+    fn drop(&mut self) {
+        // Kept until the mutex is free: dropping the last of a waker may run code of a user's.
+        let waker = self.watch.state().sleepers.remove(&self.number);
+        drop(waker);
+    }
+}
+
+#[cfg(test)]
+mod tests;

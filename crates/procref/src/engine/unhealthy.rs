@@ -1,0 +1,63 @@
+//! The instance that a client has found unhealthy.
+
+use super::client::Current;
+use super::platform::World;
+use crate::kernel::{Instance, Snapshot};
+use crate::process::Identity;
+
+/// An instance that a client has found unhealthy, and will not join.
+///
+/// It takes both to name an instance. Generations restart at 1 with a new set. If somebody removes the set while
+/// a client asks for the health of an instance, the next instance has the same generation. And `on_recover` may
+/// have repaired the same process, whose generation then is another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unhealthy {
+    generation: u16,
+    identity: Identity,
+}
+
+impl Unhealthy {
+    pub(crate) fn new(generation: u16, instance: &Instance) -> Self {
+        Self {
+            generation,
+            identity: instance.identity,
+        }
+    }
+
+    pub(crate) fn of<W: World>(current: &Current<W>) -> Self {
+        Self::new(current.generation, &current.instance)
+    }
+}
+
+/// The instance of a snapshot if it serves and is not the one that was found unhealthy.
+pub(crate) fn unjudged(snapshot: &Snapshot, judged: Option<Unhealthy>) -> Option<Instance> {
+    let instance = snapshot.instance?;
+    let is_judged = judged == Some(Unhealthy::new(snapshot.generation, &instance));
+    (instance.is_serving() && !is_judged).then_some(instance)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::kernel::semset::{Values, decode, encode, slot};
+
+    #[test]
+    fn g1_health_of_one_instance_says_nothing_about_another() {
+        let serving = |generation, pid, start| {
+            let instance = Instance {
+                ready: true,
+                ..Instance::plain(Identity { pid, start }, 80)
+            };
+            let mut values: Values = [0; slot::COUNT as usize];
+            encode(&mut values, Some(&instance), generation);
+            decode(&values, true)
+        };
+        let first = serving(1, 7, 100);
+        let judged = Unhealthy::new(1, &first.instance.expect("an instance"));
+        assert!(unjudged(&first, Some(judged)).is_none());
+        assert!(unjudged(&first, None).is_some());
+        for other in [serving(1, 8, 200), serving(1, 7, 200), serving(2, 7, 100)] {
+            assert_eq!(unjudged(&other, Some(judged)), other.instance);
+        }
+    }
+}

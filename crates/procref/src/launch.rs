@@ -1,0 +1,247 @@
+//! A service that procref executes itself: from the fork to the moment it is ready, on this machine.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::command::Stop;
+use crate::command::{self, Prepared, Reserved, ServiceCommand, ServiceLog};
+use crate::crash::{self, Point};
+use crate::engine::client::Deadline;
+use crate::engine::platform::Sick;
+use crate::engine::recursion;
+use crate::error::{Error, Result};
+use crate::info::ServiceInfo;
+use crate::kernel::{Instance, signal_safe};
+use crate::name::ServiceKey;
+use crate::process::Identity;
+use crate::ready::{Callback, Condition, Probe, Waited};
+use crate::runtime;
+#[cfg(unix)]
+use crate::supervisor::Stage;
+use crate::supervisor::{self, Launched, Order, Refusal};
+
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// What is to be launched.
+pub(crate) struct Launch {
+    pub(crate) command: Arc<ServiceCommand>,
+    pub(crate) stop: Stop,
+    /// As it will be published, but for identity and port.
+    pub(crate) instance: Instance,
+    pub(crate) generation: u16,
+    /// How long it may wait for an older instance's processes.
+    pub(crate) patience: Duration,
+}
+
+/// A service whose program was not executed yet, or is not ready yet.
+pub(crate) struct Running {
+    service: String,
+    launched: Launched,
+    /// The program as it was named, and its arguments.
+    line: Vec<String>,
+    /// Its working directory.
+    #[cfg(unix)]
+    dir: String,
+    port: u16,
+    log: ServiceLog,
+    probe: Probe,
+    /// What must hold before the probe counts.
+    condition: Option<Condition>,
+    /// Keeps the port for the service until it is executed.
+    reserved: Mutex<Reserved>,
+}
+
+impl Running {
+    /// Blocks: the supervisor is forked, and waits for an older instance's processes.
+    pub(crate) fn start(set: signal_safe::Set, key: &ServiceKey, launch: &Launch) -> Result<Self> {
+        let (name, value) = recursion::variable(key, launch.generation);
+        let command = ServiceCommand::clone(&launch.command).env(name, value);
+        let prepared = command.prepare(key)?;
+        crash::point(Point::Prepared);
+        let order = Order {
+            program: &prepared,
+            instance: Instance {
+                port: prepared.port,
+                ..launch.instance
+            },
+            generation: launch.generation,
+            patience: launch.patience,
+        };
+        let launched = supervisor::launch(set, key, launch.stop, &order)?;
+        // What the child has got is the child's alone from here on.
+        let Prepared {
+            #[cfg(unix)]
+            dir,
+            port,
+            log,
+            reserved,
+            ready,
+            ..
+        } = prepared;
+        Ok(Self {
+            service: key.name().to_owned(),
+            launched,
+            line: launch.command.line(),
+            #[cfg(unix)]
+            dir: dir.to_string_lossy().into_owned(),
+            port,
+            log,
+            probe: ready,
+            condition: launch.command.condition(),
+            reserved: Mutex::new(reserved),
+        })
+    }
+
+    pub(crate) fn info(&self) -> (Identity, ServiceInfo) {
+        let identity = self.launched.identity;
+        let info = ServiceInfo::new(identity.pid, self.port).identified(identity.start);
+        (identity, info)
+    }
+
+    /// What asks whether it is ready, if that is a callback.
+    pub(crate) fn callback(&self) -> Option<Callback> {
+        self.probe.callback()
+    }
+
+    /// Executes the program and waits until it is ready; whether a callback thinks so, is not asked here.
+    pub(crate) async fn run(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
+        let running = Arc::clone(self);
+        runtime::on_thread("wait until the service is ready", move || {
+            running.run_here(deadline)
+        })
+        .await?
+    }
+
+    fn run_here(&self, deadline: Deadline) -> Result<()> {
+        // As late as it can be: from here on, somebody else can get the port before the service does.
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        command::release_port(std::mem::take(&mut *reserved));
+        drop(reserved);
+        let failed = |source| self.supervisor_error("let the program be executed", source);
+        let now = Instant::now();
+        // What the clock cannot tell is far enough away.
+        let end = now.checked_add(deadline.left()).unwrap_or(now + A_YEAR);
+        if !self.launched.execute(end).map_err(failed)? {
+            let missing = ["its program to be executed", "it was not yet"];
+            return Err(self.not_ready(deadline.limit(), missing.map(str::to_owned).into()));
+        }
+        crash::point(Point::Executed);
+        if let Some(refusal) = self.launched.refusal().map_err(failed)? {
+            return Err(self.refused(refusal));
+        }
+        let waited = match &self.condition {
+            Some(condition) => condition.wait(&self.info().1, self.launched.alarm(), end),
+            None => Waited::Ready,
+        };
+        let waited = match waited {
+            Waited::Ready => self.probe.wait(self.launched.alarm(), end, &self.service),
+            failed => failed,
+        };
+        match waited {
+            Waited::Ready => Ok(()),
+            Waited::Alarm => Err(self.death()),
+            Waited::Late { waiting_for, last } => {
+                Err(self.not_ready(deadline.limit(), (waiting_for, last)))
+            }
+            Waited::Unusable { waiting_for, why } => Err(Error::InvalidSetting {
+                service: self.service.clone(),
+                setting: "ready",
+                reason: format!("waiting for {waiting_for}: {why}"),
+            }),
+        }
+    }
+
+    #[cfg(windows)]
+    fn refused(&self, refusal: Refusal) -> Error {
+        match refusal {}
+    }
+
+    #[cfg(unix)]
+    fn refused(&self, Refusal { stage, errno }: Refusal) -> Error {
+        let error = io::Error::from_raw_os_error(errno);
+        let what = match stage {
+            Stage::Execute => return Error::exec(&self.service, self.program(), error),
+            Stage::Directory => format!("enter its working directory {}", self.dir),
+            Stage::Descriptors => "give it its descriptors".to_owned(),
+        };
+        let reason = format!("could not {what}: {error}");
+        Error::not_started(&self.service, self.program(), reason, Some(error))
+    }
+
+    /// A callback did not find it ready in time.
+    pub(crate) fn late(&self, limit: Duration) -> Error {
+        let last = "it did not say so".to_owned();
+        self.not_ready(limit, (self.probe.to_string(), last))
+    }
+
+    /// It was ready, and did not say in time that it is well.
+    pub(crate) fn unwell(&self, sick: Sick) -> Error {
+        let waiting_for = format!("its health check, {}", sick.probe);
+        self.not_ready(sick.limit, (waiting_for, sick.answer))
+    }
+
+    fn not_ready(&self, limit: Duration, missing: (String, String)) -> Error {
+        let program = self.program().to_owned();
+        Error::not_ready(&self.service, program, limit, missing, self.output())
+    }
+
+    /// The program as it was named.
+    fn program(&self) -> &str {
+        self.line.first().map_or("", String::as_str)
+    }
+
+    /// Where the log is, and its last lines.
+    fn output(&self) -> (PathBuf, String) {
+        (self.log.path.clone(), self.log.tail())
+    }
+
+    /// Resolves when the service has ended before it was ready, with what to say about that.
+    pub(crate) async fn alarm(self: &Arc<Self>) -> Error {
+        let running = Arc::clone(self);
+        let waited = runtime::on_thread("wait for the service's end", move || {
+            match running.launched.wait_alarm() {
+                Ok(()) => running.death(),
+                Err(error) => running.supervisor_error("listen to it", error),
+            }
+        });
+        waited.await.unwrap_or_else(|error| error)
+    }
+
+    fn death(&self) -> Error {
+        match self.launched.exit_status() {
+            Ok(Some(status)) => {
+                let after = self.launched.begun.elapsed();
+                Error::exited(&self.service, &self.line, status, after, self.output())
+            }
+            Ok(None) => self.supervisor_error(
+                "hear from it",
+                io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "it was killed while the service started",
+                ),
+            ),
+            Err(error) => self.supervisor_error("hear from it", error),
+        }
+    }
+
+    /// Waits until no process of a service that could not be used is left.
+    pub(crate) async fn gone(self: Arc<Self>, limit: Duration) -> Result<bool> {
+        drop(self.launched.close_gate());
+        runtime::on_thread("wait for the end of the service's processes", move || {
+            self.launched
+                .wait_gone(limit)
+                .map_err(|error| self.supervisor_error("wait for the service's processes", error))
+        })
+        .await?
+    }
+
+    fn supervisor_error(&self, operation: &'static str, source: io::Error) -> Error {
+        Error::Supervisor {
+            service: self.service.clone(),
+            operation,
+            source,
+        }
+    }
+}

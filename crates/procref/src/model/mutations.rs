@@ -1,0 +1,529 @@
+//! Wrong kernels and wrong machines: each does one step as it must not be done.
+//!
+//! None of it is in the engine. What the engine asks for arrives here, and something else is done.
+
+use super::machine::Machine;
+use super::process::Process;
+use super::process_table::ProcId;
+use super::scenario::Act::{self, Acquire, AcquireOrCancel, Pin, Release, Unpin};
+use super::scenario::{By, LET_GO, Recover, Scenario, Settings};
+use crate::engine::config::Orphan;
+use crate::kernel::semset::{
+    Op, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, Values, WAIT_ALONE, WAIT_CLIENT,
+    WAIT_IDLE as WAIT_IDLE_OPS, decode, encode, op, slot, undone,
+};
+use crate::kernel::sim::{Outcome, SetId};
+use crate::process::Identity;
+
+/// What is done wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Bug {
+    // The kernel.
+    ReferencesOutliveTheirProcess,
+    LockWithoutUndo,
+    ReferenceWithoutUndo,
+    RemovalWakesNobody,
+    // Acquiring.
+    JoinsUnsupervised,
+    JoinsWhatNobodyHolds,
+    LockBeforeReference,
+    EnterGivesUpOnRemoval,
+    WaiterTakesTheLock,
+    WaiterIsNotWoken,
+    CancelledWaiterKeepsTheLock,
+    NoSecondLook,
+    // Starting.
+    PublishesSlotBySlot,
+    UnlocksBeforePublishing,
+    RecordOverKernel,
+    DiscardsTheIll,
+    // Letting go.
+    LeavesWithoutLooking,
+    AbandonsWithoutLooking,
+    LastLeaverIgnoresPin,
+    LastLeaverTakesNoLock,
+    LeavesPinnedUnasked,
+    LeavesToNoSupervisor,
+    UnlocksToNoSupervisor,
+    LeavesTheNextSet,
+    OwnOrphanSettingCounts,
+    OwnLingerCounts,
+    // Stopping.
+    StopNotAwaited,
+    StoppingNotWritten,
+    UnlinksAfterRemoval,
+    PidWithoutStart,
+    // The supervisor.
+    BareWaitForZero,
+    SupervisorIgnoresPin,
+    RemovesWhatIsUsed,
+    LockNotShared,
+    NoTree,
+    NoGate,
+    NoWord,
+    ParentDeaf,
+    ResignsUnasked,
+    ClearsUpTooEarly,
+    LeavesTheFilesOfAFailedStart,
+    LeavesWhatWasLeftToIt,
+    LeavesItSuspended,
+}
+
+pub(super) const WAIT_IDLE: &str = "wait idle";
+const RESIGN: &str = "resign";
+pub(super) const WRITE: &str = "write";
+
+/// What a supervisor's array is called.
+pub(super) fn label(ops: &[Op]) -> &'static str {
+    let resigns = ops.contains(&undone(slot::TREE, -1)) && ops.len() > STEP_DOWN.len();
+    match ops {
+        _ if ops == SUPERVISE => "supervise",
+        _ if ops == WAIT_IDLE_OPS => WAIT_IDLE,
+        _ if ops == SUPERVISE_TREE => "supervise tree",
+        _ if ops == STEP_DOWN => "step down",
+        _ if ops == WAIT_ALONE => "wait alone",
+        _ if ops == WAIT_CLIENT => "wait for a client",
+        _ if ops == UNLOCK => "unlock",
+        _ if resigns => RESIGN,
+        _ => WRITE,
+    }
+}
+
+fn is_on(slot: u16) -> impl Fn(&Op) -> bool {
+    move |op| op.slot == slot
+}
+
+fn without(ops: &[Op], dropped: impl Fn(&Op) -> bool) -> Vec<Op> {
+    ops.iter().copied().filter(|op| !dropped(op)).collect()
+}
+
+fn without_undo(ops: &[Op], slot: u16) -> Vec<Op> {
+    let change = |op: &Op| Op {
+        undo: op.undo && op.slot != slot,
+        ..*op
+    };
+    ops.iter().map(change).collect()
+}
+
+fn one_by_one(ops: &[Op]) -> Vec<Vec<Op>> {
+    ops.iter().map(|&op| vec![op]).collect()
+}
+
+const ONE_LESS: Op = undone(slot::REFS, -1);
+
+/// The names that the engine gives to its steps.
+pub(super) mod step {
+    pub(crate) const JOIN: &str = "join the service";
+    pub(crate) const ENTER: &str = "take the lock and a reference";
+    pub(crate) const LOCK: &str = "take the lock";
+    pub(crate) const WAIT: &str = "wait for another process's transition";
+    pub(crate) const PUBLISH: &str = "publish the instance";
+    pub(crate) const LEAVE: &str = "leave the service";
+    pub(crate) const LEAVE_LAST: &str = "leave the service as the last";
+    pub(crate) const LEAVE_PINNED: &str = "leave the pinned service";
+    pub(crate) const LEAVE_TO_SUPERVISOR: &str = "leave the service to its supervisor";
+    pub(crate) const UNLOCK_TO_SUPERVISOR: &str = "leave the lock to the supervisor";
+    pub(crate) const ABANDON: &str = "give back the lock and the reference";
+}
+
+/// What is performed for a client's array.
+pub(super) fn arrays(bug: Bug, operation: &str, ops: &[Op]) -> Vec<Vec<Op>> {
+    let who = |op: &Op| slot::WHO.contains(&op.slot);
+    let name: Vec<Op> = ops.iter().copied().filter(who).collect();
+    let instead = |ops: &[Op]| vec![[ops, &name].concat()];
+    match (bug, operation) {
+        (Bug::LockWithoutUndo, _) => vec![without_undo(ops, slot::LOCK)],
+        (Bug::ReferenceWithoutUndo, _) => vec![without_undo(ops, slot::REFS)],
+        (Bug::JoinsUnsupervised, step::JOIN) => vec![without(ops, is_on(slot::SUPERVISOR))],
+        (Bug::JoinsWhatNobodyHolds, step::JOIN) => {
+            let guarded = |op: &Op| op.slot == slot::REFS;
+            vec![[without(ops, guarded), vec![undone(slot::REFS, 1)]].concat()]
+        }
+        (Bug::LockBeforeReference, step::ENTER) => vec![without(ops, is_on(slot::REFS))],
+        (Bug::LockBeforeReference, step::PUBLISH) if ops.contains(&UNLOCK[0]) => {
+            vec![ops.to_vec(), vec![undone(slot::REFS, 1)]]
+        }
+        (Bug::WaiterTakesTheLock, step::WAIT) => {
+            vec![vec![op(slot::LOCK, 0), undone(slot::LOCK, 1)]]
+        }
+        (Bug::WaiterIsNotWoken, step::WAIT) => vec![vec![op(slot::PIN, -2)]],
+        (Bug::PublishesSlotBySlot, step::PUBLISH) => one_by_one(ops),
+        (Bug::UnlocksBeforePublishing, step::PUBLISH) if ops.contains(&UNLOCK[0]) => {
+            vec![UNLOCK.to_vec(), without(ops, is_on(slot::LOCK))]
+        }
+        (Bug::LeavesWithoutLooking, step::LEAVE) => instead(&[ONE_LESS]),
+        (Bug::AbandonsWithoutLooking, step::ABANDON) => instead(&[ONE_LESS, UNLOCK[0]]),
+        (Bug::LastLeaverIgnoresPin, step::LEAVE_LAST) => vec![without(ops, is_on(slot::PIN))],
+        (Bug::LastLeaverTakesNoLock, step::LEAVE_LAST) => vec![without(ops, is_on(slot::LOCK))],
+        (Bug::LeavesPinnedUnasked, step::LEAVE_PINNED) => vec![without(ops, is_on(slot::PIN))],
+        (Bug::LeavesToNoSupervisor, step::LEAVE_TO_SUPERVISOR) => {
+            vec![without(ops, is_on(slot::SUPERVISOR))]
+        }
+        (Bug::UnlocksToNoSupervisor, step::UNLOCK_TO_SUPERVISOR) => {
+            vec![without(ops, is_on(slot::SUPERVISOR))]
+        }
+        // STOPPING, and how long the stop may take.
+        (Bug::StoppingNotWritten, step::PUBLISH) if ops.contains(&op(slot::FLAGS, 2)) => Vec::new(),
+        _ => vec![ops.to_vec()],
+    }
+}
+
+/// What is performed for a supervisor's array.
+pub(super) fn supervisors_arrays(bug: Option<Bug>, ops: &[Op], sleeps: bool) -> Vec<Vec<Op>> {
+    let label = label(ops);
+    match bug {
+        Some(Bug::BareWaitForZero) if label == WAIT_IDLE && sleeps => {
+            vec![vec![op(slot::REFS, 0)]]
+        }
+        Some(Bug::SupervisorIgnoresPin) if label == WAIT_IDLE => {
+            vec![without(ops, is_on(slot::PIN))]
+        }
+        Some(Bug::RemovesWhatIsUsed) if label == WAIT_IDLE && !sleeps => {
+            vec![without(ops, is_on(slot::REFS))]
+        }
+        Some(Bug::LockNotShared) if label == "supervise tree" => {
+            vec![without(ops, is_on(slot::LOCK))]
+        }
+        Some(Bug::NoTree) => vec![without(ops, is_on(slot::TREE))],
+        Some(Bug::ResignsUnasked) if label == RESIGN => vec![ops[2..].to_vec()],
+        Some(Bug::PublishesSlotBySlot) if label == WRITE => one_by_one(ops),
+        Some(Bug::LockWithoutUndo) => vec![without_undo(ops, slot::LOCK)],
+        _ => vec![ops.to_vec()],
+    }
+}
+
+/// A sleep that is over at once.
+pub(super) fn sleeps_not(bug: Option<Bug>, label: &str) -> bool {
+    bug == Some(Bug::ClearsUpTooEarly) && label == "wait alone"
+}
+
+/// Whoever steps down goes without a look at what was left to it.
+pub(super) fn does_not_clear_up(bug: Option<Bug>, label: &str) -> bool {
+    bug == Some(Bug::LeavesWhatWasLeftToIt) && label == WAIT_IDLE
+}
+
+/// The set that a step is made on.
+pub(super) fn set(process: &Process, set: SetId) -> SetId {
+    let mut machine = process.lock();
+    let leaves = matches!(machine.client(process.id).round, LET_GO | step::LEAVE_LAST);
+    if !machine.has(Bug::LeavesTheNextSet) || !leaves {
+        return set;
+    }
+    let there = machine.state.table.ids().next();
+    there.unwrap_or(set)
+}
+
+/// What is told of a step.
+pub(super) fn outcome(process: &Process, bug: Bug, operation: &str, outcome: Outcome) -> Outcome {
+    let locked = matches!(operation, step::ENTER | step::LOCK) && outcome == Outcome::Done;
+    if locked && bug == Bug::NoSecondLook {
+        let mut machine = process.lock();
+        let id = process.id;
+        machine.locked_just_now = Some(id);
+    }
+    match (bug, operation, outcome) {
+        (Bug::EnterGivesUpOnRemoval, step::ENTER, Outcome::Gone) => Outcome::OutOfRange,
+        _ => outcome,
+    }
+}
+
+/// The client that waited for the lock to be free has called its `acquire` off.
+pub(super) fn keeps_the_lock(process: &Process, bug: Bug, operation: &str) -> bool {
+    let id = process.id;
+    bug == Bug::CancelledWaiterKeepsTheLock
+        && operation == step::WAIT
+        && process.lock().client(id).calls == 0
+}
+
+/// What a client reads.
+pub(super) fn values(machine: &mut Machine, id: ProcId, set: SetId) -> Option<Values> {
+    let mut values = *machine.state.table.values(set)?;
+    if let Some(instance) = decode(&values, true).instance {
+        machine.named.insert(id, instance.identity);
+    }
+    if machine.has(Bug::RecordOverKernel) {
+        let start = u64::from(values[slot::START.start as usize]);
+        if machine.recorded().is_some_and(|it| it.start == start) {
+            values[slot::FLAGS as usize] |= 1;
+        }
+    }
+    let own = machine.scenario.settings_of(id);
+    let told = decode(&values, true);
+    if let Some(mut instance) = told.instance {
+        if machine.has(Bug::OwnOrphanSettingCounts) {
+            instance.keep_orphan = own.orphan == Orphan::Keep;
+        }
+        if machine.has(Bug::OwnLingerCounts) {
+            instance.linger_ms = own.linger_ms();
+        }
+        encode(&mut values, Some(&instance), told.generation);
+    }
+    if machine.has(Bug::LastLeaverIgnoresPin) {
+        values[slot::PIN as usize] = 0;
+    }
+    if machine.has(Bug::NoSecondLook) {
+        let before = machine.looks.insert(id, values);
+        if machine.locked_just_now == Some(id) {
+            machine.locked_just_now = None;
+            return before.or(Some(values));
+        }
+    }
+    Some(values)
+}
+
+/// What a look at the process table tells.
+pub(super) fn look_up(machine: &mut Machine, pid: u32) -> Option<(Identity, ProcId)> {
+    let found = machine.look_up(pid)?;
+    let ill = machine.as_service(found).is_some_and(|it| it.ill);
+    if ill && machine.has(Bug::DiscardsTheIll) {
+        return None;
+    }
+    let identity = machine.identity(found);
+    if machine.has(Bug::PidWithoutStart) {
+        let named = machine.instances().map(|(_, it)| it.identity);
+        let mut named = named.chain(machine.recorded());
+        let looked_for = named.find(|it| it.pid == pid);
+        return Some((looked_for.unwrap_or(identity), found));
+    }
+    Some((identity, found))
+}
+
+/// The record is unlinked when the set has been removed.
+pub(super) fn unlinks_late(machine: &Machine) -> bool {
+    machine.has(Bug::UnlinksAfterRemoval)
+}
+
+/// A bug, where it shows, and what it is found by: one of these.
+pub(super) struct Plant {
+    pub(super) scenario: Scenario,
+    pub(super) found_by: &'static [&'static str],
+}
+
+const ONCE: &[Act] = &[Acquire, Release];
+const TWO_LIVE: &str = "live at the same time";
+const STOPPED: &str = "while";
+const PINNED: &str = "which is pinned";
+const RECORD: &str = "no record";
+const TWICE: &str = "on_last_release";
+const LEFT: &str = "G6";
+const STUCK: &str = "does not get on";
+const FAILED: &str = "failed";
+const COUNT: &str = "G2";
+const NOBODYS: &str = "held by nobody";
+const STRANGER: &str = "G5";
+const FORSAKEN: &str = "nobody has held since it ended";
+const BAD: &str = "G4: client";
+const UNSUPERVISED: &str = "G3";
+
+/// All of them.
+pub(super) fn plants() -> Vec<Plant> {
+    let callback = || Scenario::new("callback", By::Callback, &[ONCE, ONCE]);
+    let command = || Scenario::new("command", By::Command, &[ONCE, ONCE]);
+    let killed = |it: Scenario| it.with_budget(|it| it.clients = 1);
+    let both_killed = |it: Scenario| it.with_budget(|it| it.clients = 2);
+    let no_supervisor = |it: Scenario| it.with_budget(|it| it.supervisors = 1);
+    let crashes = |it: Scenario| {
+        it.with(|it| it.workers = true)
+            .with_budget(|it| it.crashes = 1)
+    };
+    let ill = |it: Scenario| it.with_budget(|it| it.illnesses = 1);
+    let removed = |it: Scenario| it.with_budget(|it| it.removals = 1);
+    let fails = |it: Scenario| it.with_budget(|it| it.failures = 1);
+    let second = |it: &mut Scenario| it.second = Some(Settings::default());
+    let pinned = |by| {
+        let acts: &[Act] = &[Acquire, Pin, Release];
+        Scenario::new("pinned", by, &[acts, &[Acquire, Unpin, Release]])
+    };
+    let plants: Vec<(Bug, Scenario, &'static [&'static str])> = vec![
+        (
+            Bug::ReferencesOutliveTheirProcess,
+            killed(callback()),
+            &[COUNT, NOBODYS, LEFT, STUCK],
+        ),
+        (Bug::LockWithoutUndo, killed(callback()), &[NOBODYS]),
+        (
+            Bug::ReferenceWithoutUndo,
+            killed(callback()),
+            &[COUNT, LEFT, STUCK],
+        ),
+        (Bug::RemovalWakesNobody, callback(), &[LEFT, STUCK]),
+        (
+            Bug::JoinsUnsupervised,
+            no_supervisor(Scenario::new(
+                "callback",
+                By::Callback,
+                &[&[Acquire, Release, Acquire, Release], ONCE],
+            )),
+            &[UNSUPERVISED, LEFT],
+        ),
+        (
+            Bug::LockBeforeReference,
+            callback(),
+            &[TWICE, TWO_LIVE, BAD, STUCK, FAILED, STOPPED, COUNT, LEFT],
+        ),
+        (
+            Bug::JoinsWhatNobodyHolds,
+            Scenario::new(
+                "pinned, crashes",
+                By::Callback,
+                &[
+                    &[Acquire, Pin, Release, Acquire, Release],
+                    &[Acquire, Unpin, Release],
+                ],
+            )
+            .with(|it| it.recover = Some(Recover::Restarts))
+            .with_budget(|it| it.crashes = 1),
+            &[FORSAKEN],
+        ),
+        (Bug::EnterGivesUpOnRemoval, callback(), &[FAILED]),
+        (Bug::WaiterTakesTheLock, callback(), &[STUCK]),
+        (Bug::WaiterIsNotWoken, pinned(By::Callback), &[STUCK]),
+        (
+            Bug::CancelledWaiterKeepsTheLock,
+            Scenario::new(
+                "callback, cancelled",
+                By::Callback,
+                &[&[AcquireOrCancel, Release], ONCE],
+            )
+            .with_budget(|it| it.cancels = 1),
+            &[STUCK, LEFT],
+        ),
+        (
+            Bug::NoSecondLook,
+            callback(),
+            &[TWO_LIVE, STOPPED, "prepared"],
+        ),
+        (
+            Bug::PublishesSlotBySlot,
+            killed(callback()),
+            &[TWO_LIVE, BAD, LEFT, FAILED, "on_last_release"],
+        ),
+        (
+            Bug::UnlocksBeforePublishing,
+            callback(),
+            &[RECORD, TWO_LIVE, BAD, STOPPED, FAILED, "on_last_release"],
+        ),
+        (
+            Bug::RecordOverKernel,
+            killed(callback()),
+            &[FAILED, BAD, "prepared"],
+        ),
+        (Bug::DiscardsTheIll, ill(callback()), &[TWO_LIVE, LEFT]),
+        (
+            Bug::LeavesWithoutLooking,
+            callback().keeping_orphans(),
+            &[LEFT],
+        ),
+        (
+            Bug::AbandonsWithoutLooking,
+            fails(callback().keeping_orphans()),
+            &[LEFT],
+        ),
+        (
+            Bug::LastLeaverIgnoresPin,
+            pinned(By::Callback),
+            &[STUCK, LEFT, PINNED],
+        ),
+        (
+            Bug::LastLeaverTakesNoLock,
+            callback(),
+            &[TWICE, FAILED, TWO_LIVE, BAD],
+        ),
+        (
+            Bug::LeavesPinnedUnasked,
+            pinned(By::Callback).keeping_orphans(),
+            &[LEFT],
+        ),
+        (
+            Bug::LeavesToNoSupervisor,
+            no_supervisor(command()),
+            &[LEFT, UNSUPERVISED],
+        ),
+        (
+            Bug::UnlocksToNoSupervisor,
+            killed(command().with_budget(|it| it.crashes = 1)),
+            &[LEFT],
+        ),
+        (
+            Bug::LeavesTheNextSet,
+            removed(callback().with(|it| it.bound = Some(2))),
+            &[STOPPED, STUCK],
+        ),
+        (
+            Bug::OwnOrphanSettingCounts,
+            no_supervisor(callback()).keeping_orphans().with(second),
+            &[UNSUPERVISED],
+        ),
+        (
+            Bug::OwnLingerCounts,
+            callback().lingering().with(second),
+            &["R4"],
+        ),
+        (Bug::StopNotAwaited, callback(), &[TWO_LIVE, LEFT]),
+        (
+            Bug::StoppingNotWritten,
+            killed(callback().keeping_orphans()),
+            &[BAD],
+        ),
+        (Bug::UnlinksAfterRemoval, callback(), &[RECORD]),
+        (
+            Bug::PidWithoutStart,
+            crashes(callback()),
+            &[STRANGER, BAD, "no service"],
+        ),
+        (
+            Bug::BareWaitForZero,
+            callback(),
+            &[TWICE, TWO_LIVE, STOPPED, BAD, FAILED, LEFT],
+        ),
+        (Bug::SupervisorIgnoresPin, pinned(By::Callback), &[PINNED]),
+        (
+            Bug::RemovesWhatIsUsed,
+            callback().lingering(),
+            &[STOPPED, BAD],
+        ),
+        (
+            Bug::LockNotShared,
+            command(),
+            &[FAILED, STUCK, BAD, TWO_LIVE],
+        ),
+        (Bug::NoTree, crashes(command()), &[TWO_LIVE]),
+        (Bug::NoGate, no_supervisor(command()), &[TWO_LIVE, LEFT]),
+        (
+            Bug::NoWord,
+            killed(command()),
+            &[FAILED, STUCK, TWO_LIVE, LEFT],
+        ),
+        (
+            Bug::ParentDeaf,
+            crashes(command()),
+            &["for ever", STUCK, LEFT],
+        ),
+        (
+            Bug::ResignsUnasked,
+            both_killed(crashes(command())),
+            &[LEFT],
+        ),
+        (Bug::ClearsUpTooEarly, command(), &[FAILED, STUCK, BAD]),
+        (
+            Bug::LeavesTheFilesOfAFailedStart,
+            killed(command().with_budget(|it| it.crashes = 1)),
+            &[LEFT],
+        ),
+        (
+            Bug::LeavesWhatWasLeftToIt,
+            killed(command().with_budget(|it| it.crashes = 1)),
+            &["still a set, a record"],
+        ),
+        (
+            Bug::LeavesItSuspended,
+            crashes(command().with_budget(|it| it.suspensions = 1)),
+            &[STUCK],
+        ),
+    ];
+    let plant = |(bug, scenario, found_by): (Bug, Scenario, _)| Plant {
+        scenario: scenario.with(|it| it.bug = Some(bug)),
+        found_by,
+    };
+    plants.into_iter().map(plant).collect()
+}

@@ -1,0 +1,473 @@
+//! What the engine asks of a machine, answered by the made-up one.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, mpsc};
+use std::task::Poll;
+use std::time::Duration;
+
+use super::machine::{Kept, Machine};
+use super::mutations::{self, Bug};
+use super::process::{Process, Sim, either};
+use super::process_table::{Kind, ProcId, Said, Supervisor};
+use super::runner::Spawned;
+use super::supervisor::Charge;
+use super::yield_points::Until;
+use crate::command::{ServiceCommand, Stop, StopSignal};
+use crate::engine::client::{Deadline, ObjectOf};
+use crate::engine::platform::{Blocker, Sick, World};
+use crate::error::{Error, Result};
+use crate::info::ServiceInfo;
+use crate::kernel::Snapshot;
+use crate::kernel::sim::{SetId, SimKernel};
+use crate::launch::Launch;
+use crate::name::ServiceKey;
+use crate::process::Identity;
+use crate::ready::Callback;
+use crate::record::Record;
+use crate::record::failures::Failures;
+use crate::runtime::BoxFuture;
+
+/// A service that was forked, behind its gate or executed.
+pub(super) struct Launched {
+    supervisor: ProcId,
+    service: ProcId,
+    identity: Identity,
+}
+
+impl Process {
+    /// The process that has this pid now, as a look at the process table tells it.
+    pub(super) async fn find(&self, pid: u32) -> Option<(Identity, ProcId)> {
+        let find = |machine: &mut Machine| mutations::look_up(machine, pid);
+        self.call("look the process up", find).await
+    }
+
+    pub(super) async fn ask(&self, proc: ProcId) {
+        let id = self.id;
+        let ask = |machine: &mut Machine| machine.signal(id, proc, false);
+        self.call("ask it to end", ask).await;
+    }
+
+    pub(super) async fn end_by_force(&self, proc: ProcId) {
+        let id = self.id;
+        let kill = |machine: &mut Machine| machine.signal(id, proc, true);
+        self.call("kill it", kill).await;
+    }
+
+    /// Whether it is gone, or its grace is over.
+    pub(super) async fn wait_for(&self, proc: ProcId) -> bool {
+        if self.lock().has(Bug::StopNotAwaited) {
+            return true;
+        }
+        let until = Until::Ended { proc, timed: true };
+        let gone = |machine: &mut Machine| {
+            let gone = !machine.is_alive(proc);
+            if !gone && !machine.scenario.stubborn {
+                machine.state.left.time -= 1;
+            }
+            gone
+        };
+        self.wait("wait until it is gone", until, gone).await
+    }
+
+    async fn fork_supervisor(&self, set: SetId, charge: Option<Charge>) -> ProcId {
+        let starter = self.id;
+        let fork = |machine: &mut Machine| {
+            let supervisor = machine.add(Kind::Supervisor(Supervisor {
+                starter,
+                said: std::collections::VecDeque::new(),
+                presence: charge.is_some(),
+                word: false,
+                child: None,
+                counted: false,
+                suspended: false,
+            }));
+            machine.spawned.push(Spawned::Supervisor {
+                id: supervisor,
+                set,
+                charge,
+            });
+            supervisor
+        };
+        self.call("fork a supervisor", fork).await
+    }
+
+    /// What it says next. `None`: it is gone.
+    async fn hear(&self, supervisor: ProcId) -> Option<Said> {
+        let next = |machine: &mut Machine| machine.supervisor(supervisor).said.pop_front();
+        self.wait("listen to the supervisor", Until::Told(supervisor), next)
+            .await
+    }
+
+    async fn raise(self, set: SetId, charge: Charge) -> Result<Launched> {
+        let failed = |what: &'static str| Err(Error::from(what));
+        let supervisor = self.fork_supervisor(set, Some(charge)).await;
+        let mut said = self.hear(supervisor).await;
+        if said == Some(Said::Counted) {
+            let give = |machine: &mut Machine| machine.supervisor(supervisor).word = true;
+            self.call("give the word", give).await;
+            said = self.hear(supervisor).await;
+        }
+        match said {
+            Some(Said::Published) => {
+                let machine = self.lock();
+                let service = machine.told_by(supervisor).child.expect("it is published");
+                Ok(Launched {
+                    supervisor,
+                    service,
+                    identity: machine.identity(service),
+                })
+            }
+            said => {
+                // With the starter's pipes the gate is gone.
+                let child = self.lock().told_by(supervisor).child;
+                if let Some(child) = child {
+                    self.lock().close_gate(child);
+                }
+                if said == Some(Said::NotInPlace) {
+                    failed("an older one's processes are still there")
+                } else {
+                    failed("the supervisor ended without a word")
+                }
+            }
+        }
+    }
+}
+
+impl Machine {
+    /// A signal arrives. Whoever it reaches has to be the service.
+    fn signal(&mut self, from: ProcId, to: ProcId, kill: bool) {
+        if !self.is_alive(to) {
+            return;
+        }
+        self.check_stop(from, to);
+        let name = self.name(to);
+        match self.service(to) {
+            Some(service) => {
+                service.told = true;
+                service.killed |= kill;
+            }
+            None => self.violate(format!("G5: a signal to {name}")),
+        }
+    }
+
+    /// Somebody who has this instance, which is well, by a set that is there.
+    pub(super) fn holder_of(&self, service: ProcId) -> Option<ProcId> {
+        let well = |it: &super::process_table::Service| !it.ill && !it.replaced && !it.told;
+        if !self.as_service(service).is_some_and(well) || self.scenario.budget.time > 0 {
+            return None;
+        }
+        let there: Vec<_> = self.state.table.ids().collect();
+        self.ids().find(|&id| match &self.proc(id).kind {
+            Kind::Client(client) => {
+                client.holds.contains(&service) && client.on.is_some_and(|set| there.contains(&set))
+            }
+            _ => false,
+        })
+    }
+}
+
+impl World for Sim {
+    type Kernel = SimKernel<Process>;
+    type Process = ProcId;
+    type Running = Launched;
+
+    fn kernel(&self) -> &Self::Kernel {
+        &self.kernel
+    }
+
+    /// A process that has died is as a fork of itself: it has nothing, and its destructors do nothing.
+    fn epoch(&self) -> u64 {
+        let machine = self.lock();
+        u64::from(machine.over || !machine.is_alive(self.id))
+    }
+
+    fn own_pid(&self) -> u32 {
+        self.lock().pid(self.id)
+    }
+
+    async fn look_up(&self, pid: u32) -> Result<Option<(Identity, ProcId)>> {
+        let found = self.find(pid).await;
+        let named = self.lock().named.get(&self.id).copied();
+        self.note_unwell(found.is_none_or(|(identity, _)| Some(identity) != named));
+        Ok(found)
+    }
+
+    async fn is_alive(&self, process: &ProcId) -> bool {
+        let ask = |machine: &mut Machine| machine.is_alive(*process);
+        let alive = self.call("ask whether it is alive", ask).await;
+        self.note_unwell(!alive);
+        alive
+    }
+
+    async fn ask_to_end(&self, process: &ProcId, _: StopSignal) -> Result<()> {
+        self.ask(*process).await;
+        Ok(())
+    }
+
+    async fn kill(&self, process: &ProcId) -> Result<()> {
+        self.end_by_force(*process).await;
+        Ok(())
+    }
+
+    async fn wait(&self, process: &Arc<ProcId>, _: Duration) -> Result<bool> {
+        Ok(self.wait_for(**process).await)
+    }
+
+    async fn ended(&self, process: &ProcId) -> Result<()> {
+        let until = Until::Ended {
+            proc: *process,
+            timed: false,
+        };
+        self.process.wait("wait for its end", until, |_| ()).await;
+        Ok(())
+    }
+
+    /// No program there asks for a service.
+    fn is_own_start(&self, _: &ServiceKey, _: &Snapshot) -> bool {
+        false
+    }
+
+    async fn check_record(&self, _: &ServiceKey) -> Result<()> {
+        Ok(())
+    }
+
+    async fn write_record(&self, _: &ServiceKey, record: &Record) -> Result<()> {
+        let record = record.clone();
+        let write = |machine: &mut Machine| machine.state.record = Some(Kept(record));
+        self.call("write the record", write).await;
+        Ok(())
+    }
+
+    async fn read_record(&self, _: &ServiceKey) -> Option<Record> {
+        let read = |machine: &mut Machine| machine.state.record.clone();
+        let kept = self.call("read the record", read).await;
+        kept.map(|kept| kept.0)
+    }
+
+    async fn remove_record(&self, _: &ServiceKey) {
+        self.unlink_record().await;
+    }
+
+    async fn keep_name(&self, _: &ServiceKey) {
+        let clear = |machine: &mut Machine| {
+            let record = machine.state.record.take();
+            machine.state.record = record.map(|kept| Kept(kept.0.without_instance()));
+        };
+        self.call("keep the name in the record", clear).await;
+    }
+
+    /// Only in scenarios in which starts fail by themselves. In all others it would be a step more, and of
+    /// no consequence.
+    async fn failures(&self, _: &ServiceKey) -> Option<Failures> {
+        if self.lock().scenario.budget.failures == 0 {
+            return None;
+        }
+        let read = |machine: &mut Machine| machine.state.failures;
+        let count = self.call("read the note of failed starts", read).await;
+        (count > 0).then(|| Failures::made_up(count))
+    }
+
+    async fn add_failure(&self, _: &ServiceKey, _: &str) {
+        if self.lock().scenario.budget.failures > 0 {
+            let add = |machine: &mut Machine| machine.state.failures += 1;
+            self.call("write the note of failed starts", add).await;
+        }
+    }
+
+    async fn clear_failures(&self, _: &ServiceKey) {
+        if self.lock().scenario.budget.failures > 0 {
+            let clear = |machine: &mut Machine| machine.state.failures = 0;
+            self.call("unlink the note of failed starts", clear).await;
+        }
+    }
+
+    fn abandon_failures(&self, _: &ServiceKey) {
+        let mut machine = self.lock();
+        if machine.state.table.ids().next().is_none() {
+            machine.state.failures = 0;
+        }
+    }
+
+    async fn supervise(&self, _: &ServiceKey, object: &ObjectOf<Self>, _: Stop) -> Result<()> {
+        let supervisor = self.fork_supervisor(object.array().id(), None).await;
+        match self.hear(supervisor).await {
+            Some(_) => Ok(()),
+            None => Err(Error::from("the supervisor ended without a word")),
+        }
+    }
+
+    fn launch(
+        &self,
+        _: &ServiceKey,
+        object: &ObjectOf<Self>,
+        launch: Launch,
+    ) -> BoxFuture<Result<Launched>> {
+        let charge = Charge {
+            instance: launch.instance,
+            generation: launch.generation,
+        };
+        Box::pin(self.process.clone().raise(object.array().id(), charge))
+    }
+
+    fn launched(&self, running: &Launched) -> (Identity, ServiceInfo) {
+        let Identity { pid, start } = running.identity;
+        (running.identity, ServiceInfo::new(pid, 0).identified(start))
+    }
+
+    async fn run(&self, running: &Arc<Launched>, _: Deadline) -> Result<Option<Callback>> {
+        let (service, supervisor) = (running.service, running.supervisor);
+        let open = |machine: &mut Machine| machine.open_gate(service);
+        self.call("open the gate", open).await;
+        let until = Until::ReadyOrEnded {
+            service,
+            supervisor,
+        };
+        let ready = |machine: &mut Machine| {
+            let ready = machine.as_service(service).is_some_and(|it| it.ready);
+            ready && machine.is_alive(service)
+        };
+        if self
+            .process
+            .wait("wait until it is ready", until, ready)
+            .await
+        {
+            Ok(None)
+        } else {
+            Err(Error::from("it ended before it was ready"))
+        }
+    }
+
+    fn late(&self, _: &Launched, _: Duration) -> Error {
+        Error::from("it is late")
+    }
+
+    fn unwell(&self, _: &Launched, sick: Sick) -> Error {
+        Error::from(sick.answer)
+    }
+
+    async fn alarm(&self, running: &Arc<Launched>) -> Error {
+        let until = Until::Alarm(running.supervisor);
+        self.process
+            .wait("listen for the alarm", until, |_| ())
+            .await;
+        Error::from("it ended before it was ready")
+    }
+
+    async fn gone(&self, running: Arc<Launched>, _: Duration) -> Result<bool> {
+        let service = running.service;
+        let close = |machine: &mut Machine| machine.close_gate(service);
+        self.call("close the gate", close).await;
+        let until = Until::AllGone(running.supervisor);
+        self.process
+            .wait("wait until all are gone", until, |_| ())
+            .await;
+        Ok(true)
+    }
+
+    async fn ask_health(
+        &self,
+        _: &ServiceKey,
+        _: &Arc<ServiceCommand>,
+        _: u16,
+    ) -> Result<Option<Sick>> {
+        // Health is asked by callbacks here.
+        Ok(None)
+    }
+
+    async fn tend_log(&self, _: &ServiceKey, _: &ServiceCommand) {}
+
+    /// For messages to people.
+    async fn blocker(&self, _: &ObjectOf<Self>) -> Option<Blocker> {
+        None
+    }
+
+    async fn resume(&self, _: &ObjectOf<Self>) {
+        if self.lock().finds_suspended() {
+            let resume = |machine: &mut Machine| machine.resume();
+            self.call("continue the supervisor", resume).await;
+        }
+    }
+
+    async fn resuming<F: Future + Send>(&self, object: &ObjectOf<Self>, future: F) -> F::Output {
+        if self.lock().scenario.budget.suspensions == 0 {
+            return future.await;
+        }
+        let mut future = pin!(future);
+        loop {
+            self.resume(object).await;
+            let resume = |machine: &mut Machine| machine.resume();
+            let until = Until::Suspended;
+            let suspended = self.process.wait("continue the supervisor", until, resume);
+            if let Ok(output) = either(future.as_mut(), suspended).await {
+                return output;
+            }
+        }
+    }
+
+    async fn pause(&self, _: Duration) {
+        self.process.wait("pause", Until::Now, |_| ()).await;
+    }
+
+    fn spawn(&self, _: &'static str, future: BoxFuture<()>) {
+        let id = self.id;
+        self.lock().spawned.push(Spawned::Task(id, future));
+    }
+
+    fn spawn_blocking(&self, _: &'static str, future: BoxFuture<()>) -> Result<()> {
+        self.spawn("wait", future);
+        Ok(())
+    }
+
+    /// The dropping thread goes on instead, which no real one does: that allows for more orders, not fewer.
+    fn wait_here(&self, _: &mpsc::Receiver<()>, _: Duration) {}
+
+    async fn within<F: Future + Send>(&self, _: Duration, future: F) -> Option<F::Output> {
+        if self.lock().scenario.budget.time == 0 {
+            return Some(future.await);
+        }
+        let mut future = pin!(future);
+        let up = |machine: &mut Machine| machine.state.left.time -= 1;
+        let mut time = pin!(self.process.wait("the time is up", Until::TimeUp, up));
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(done) = future.as_mut().poll(context) {
+                return Poll::Ready(Some(done));
+            }
+            time.as_mut().poll(context).map(|()| None)
+        })
+        .await
+    }
+}
+
+impl Process {
+    pub(super) fn note_unwell(&self, unwell: bool) {
+        let id = self.id;
+        self.lock().client(id).unwell |= unwell;
+    }
+
+    pub(super) async fn unlink_record(&self) {
+        if mutations::unlinks_late(&self.lock()) {
+            return;
+        }
+        let unlink = |machine: &mut Machine| machine.state.record = None;
+        self.call("unlink the record", unlink).await;
+    }
+}
+
+impl Machine {
+    fn close_gate(&mut self, id: ProcId) {
+        if let Some(service) = self.service(id).filter(|it| it.gate.is_some()) {
+            service.told = true;
+        }
+    }
+
+    pub(super) fn open_gate(&mut self, id: ProcId) {
+        if !self.is_alive(id) {
+            return;
+        }
+        if let Some(service) = self.service(id).filter(|it| it.gate.is_some() && !it.told) {
+            service.gate = None;
+            service.executing = true;
+        }
+    }
+}

@@ -1,0 +1,476 @@
+//! Who does what in a run: clients with a script each, and the service that they share.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::choices::Budget;
+use super::machine::Machine;
+use super::mutations::Bug;
+use super::process::{Sim, either};
+use super::process_table::{Meanwhile, ProcId};
+use super::yield_points::Until;
+use crate::command::ServiceCommand;
+use crate::engine::acquire::{self, Lease};
+use crate::engine::client::Seat;
+use crate::engine::config::{Config, Orphan};
+use crate::engine::stop_service::{self, Held};
+use crate::engine::waiting::Waiting;
+use crate::engine::{follow, pin};
+use crate::error::{Error, Result};
+use crate::info::ServiceInfo;
+use crate::kernel::Supervised;
+use crate::name::{Name, Namespace, ServiceKey, View};
+use crate::runtime::BoxFuture;
+
+/// What a client does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Act {
+    Acquire,
+    /// Or its future is dropped.
+    AcquireOrCancel,
+    TryJoin,
+    /// Gives the handle that was acquired last back.
+    Release,
+    /// Drops it.
+    Drop,
+    Pin,
+    Unpin,
+    /// Unless somebody holds it.
+    Stop,
+    /// Also while other clients hold it.
+    ForceStop,
+    WaitStopped,
+    /// Another thread of the process does this meanwhile.
+    Beside(Vec<Act>),
+    /// The process ends as it is.
+    Exit,
+}
+
+/// How the service is started and stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    Callback,
+    Command,
+}
+
+/// What `on_recover` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recover {
+    /// Ends the old one, and starts another.
+    Restarts,
+    /// Starts another beside it.
+    Replaces,
+}
+
+/// What becomes of the service without clients, as its starter has it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Settings {
+    pub(super) orphan: Orphan,
+    pub(super) lingers: bool,
+}
+
+impl Settings {
+    pub(super) fn linger_ms(self) -> u32 {
+        if self.lingers { 1000 } else { 0 }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Scenario {
+    pub(super) name: &'static str,
+    pub(super) by: By,
+    pub(super) clients: Vec<Vec<Act>>,
+    pub(super) budget: Budget,
+    pub(super) settings: Settings,
+    /// What the second client is configured to instead.
+    pub(super) second: Option<Settings>,
+    pub(super) recover: Option<Recover>,
+    /// Strangers get the pids of what has ended.
+    pub(super) reuse_pids: bool,
+    /// A service that crashes leaves a process behind.
+    pub(super) workers: bool,
+    /// It ends only when it is killed.
+    pub(super) stubborn: bool,
+    /// How often anybody may cut in where another process could have gone on. `None`: always.
+    pub(super) bound: Option<u8>,
+    pub(super) bug: Option<Bug>,
+}
+
+impl Scenario {
+    pub(super) fn new(name: &'static str, by: By, clients: &[&[Act]]) -> Self {
+        Self {
+            name,
+            by,
+            clients: clients.iter().map(|acts| acts.to_vec()).collect(),
+            budget: Budget::default(),
+            settings: Settings::default(),
+            second: None,
+            recover: None,
+            reuse_pids: true,
+            workers: false,
+            stubborn: false,
+            bound: None,
+            bug: None,
+        }
+    }
+
+    pub(super) fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    pub(super) fn with_budget(mut self, change: impl FnOnce(&mut Budget)) -> Self {
+        change(&mut self.budget);
+        self
+    }
+
+    pub(super) fn keeping_orphans(self) -> Self {
+        self.with(|it| it.settings.orphan = Orphan::Keep)
+    }
+
+    pub(super) fn lingering(self) -> Self {
+        self.with(|it| it.settings.lingers = true)
+    }
+
+    pub(super) fn settings_of(&self, client: ProcId) -> Settings {
+        let second = self.second.filter(|_| client == ProcId(1));
+        second.unwrap_or(self.settings)
+    }
+}
+
+/// Whoever comes after crashes.
+pub(super) fn janitor() -> Vec<Act> {
+    vec![Act::Unpin, Act::Acquire, Act::Release]
+}
+
+fn key() -> ServiceKey {
+    static KEY: OnceLock<ServiceKey> = OnceLock::new();
+    let make = || {
+        let namespace = Namespace::new(PathBuf::from("/made-up"), (0, 0), View::default());
+        ServiceKey::new(namespace, Name::new("made-up").expect("a name"))
+    };
+    KEY.get_or_init(make).clone()
+}
+
+/// A label of a step at which a client uses the service, and does nothing else.
+pub(super) const LET_GO: &str = "let go";
+
+fn waiting(seat: &Arc<Seat<Sim>>, config: &Config) -> Waiting<Sim> {
+    Waiting::new(seat, config.patience())
+}
+
+/// A client's life.
+pub(super) async fn client(sim: Sim, acts: Vec<Act>) {
+    let seat = Arc::new(Seat::new(sim.clone(), key()));
+    let config = Arc::new(config(&sim));
+    act(sim, seat, config, acts).await;
+}
+
+fn act(sim: Sim, seat: Arc<Seat<Sim>>, config: Arc<Config>, acts: Vec<Act>) -> BoxFuture<()> {
+    Box::pin(async move {
+        let mut leases: Vec<Lease<Sim>> = Vec::new();
+        for act_now in acts {
+            sim.next_act();
+            match act_now {
+                Act::Acquire => {
+                    sim.begin();
+                    let acquired = acquire::acquire(&seat, &config, waiting(&seat, &config)).await;
+                    leases.extend(sim.acquired(acquired.map(Some)));
+                }
+                Act::AcquireOrCancel => {
+                    sim.begin();
+                    let cancel = |machine: &mut Machine| machine.state.left.cancels -= 1;
+                    let cancelled = sim.wait("cancel", Until::Cancel, cancel);
+                    match either(
+                        acquire::acquire(&seat, &config, waiting(&seat, &config)),
+                        cancelled,
+                    )
+                    .await
+                    {
+                        Ok(acquired) => leases.extend(sim.acquired(acquired.map(Some))),
+                        Err(()) => sim.end_of_call(),
+                    }
+                }
+                Act::TryJoin => {
+                    sim.begin();
+                    let joined = acquire::try_join(&seat, &config, Supervised::No).await;
+                    leases.extend(sim.acquired(joined));
+                }
+                Act::Release => {
+                    if let Some(lease) = leases.pop() {
+                        sim.let_go(&lease).await;
+                        sim.begin();
+                        sim.lock().at_once = true;
+                        let departure = lease.release();
+                        sim.lock().at_once = false;
+                        let released = match departure {
+                            Some(departure) => departure.await,
+                            None => Ok(()),
+                        };
+                        sim.expect(released, "release");
+                        sim.end_of_call();
+                        sim.left();
+                    }
+                }
+                Act::Drop => {
+                    if let Some(lease) = leases.pop() {
+                        sim.let_go(&lease).await;
+                        drop(lease);
+                    }
+                }
+                Act::Pin => {
+                    if let Some(lease) = leases.last() {
+                        sim.begin();
+                        let pinned = lease.pin().await;
+                        sim.expect(pinned, "pin");
+                        sim.end_of_call();
+                    }
+                }
+                Act::Unpin => {
+                    sim.begin();
+                    let unpinned = pin::unpin(&seat, &config).await;
+                    sim.expect(unpinned.map(drop), "unpin");
+                    sim.end_of_call();
+                }
+                Act::Stop => {
+                    sim.begin();
+                    match stop_service::stop(&seat, &config, Held::Refuse).await {
+                        Err(Error::Held { .. }) => {}
+                        stopped => sim.expect(stopped.map(drop), "stop"),
+                    }
+                    sim.end_of_call();
+                }
+                Act::ForceStop => {
+                    sim.begin();
+                    let stopped = stop_service::stop(&seat, &config, Held::Override).await;
+                    sim.expect(stopped.map(drop), "stop");
+                    sim.end_of_call();
+                }
+                Act::WaitStopped => {
+                    sim.begin();
+                    let stopped = follow::wait_stopped(&seat).await;
+                    sim.expect(stopped, "wait_stopped");
+                    sim.end_of_call();
+                }
+                Act::Beside(acts) => {
+                    let (seat, config) = (Arc::clone(&seat), Arc::clone(&config));
+                    let id = sim.id;
+                    let beside = act(sim.clone(), seat, config, acts);
+                    sim.lock()
+                        .spawned
+                        .push(super::runner::Spawned::Task(id, beside));
+                }
+                Act::Exit => {
+                    let id = sim.id;
+                    let exit = |machine: &mut Machine| {
+                        machine.bereave();
+                        machine.end(id);
+                    };
+                    sim.call("exit", exit).await;
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    })
+}
+
+impl Sim {
+    fn next_act(&self) {
+        let id = self.id;
+        let mut machine = self.lock();
+        let client = machine.client(id);
+        client.at += 1;
+        client.round = "";
+    }
+
+    fn begin(&self) {
+        let id = self.id;
+        let mut machine = self.lock();
+        let client = machine.client(id);
+        if client.calls == 0 {
+            client.meanwhile = Meanwhile::default();
+            client.unwell = false;
+        }
+        client.calls += 1;
+    }
+
+    fn end_of_call(&self) {
+        let id = self.id;
+        let mut machine = self.lock();
+        let client = machine.client(id);
+        client.calls -= 1;
+        if client.calls == 0 {
+            client.meanwhile = Meanwhile::default();
+        }
+    }
+
+    fn acquired(&self, acquired: Result<Option<Lease<Sim>>>) -> Option<Lease<Sim>> {
+        let acquired = acquired.map(|lease| {
+            lease.inspect(|lease| {
+                let on = lease
+                    .seat()
+                    .known_object()
+                    .map(|object| object.array().id());
+                let current = lease.current();
+                let generation = current.generation;
+                self.lock()
+                    .acquired(self.id, &current.instance, generation, on);
+            })
+        });
+        let lease = match acquired {
+            Ok(lease) => lease,
+            Err(error) => {
+                self.expect(Err(error), "acquire");
+                None
+            }
+        };
+        self.end_of_call();
+        lease
+    }
+
+    /// The moment until which a client uses the service.
+    async fn let_go(&self, lease: &Lease<Sim>) {
+        let id = self.id;
+        let start = lease.current().instance.identity.start;
+        let instance = ProcId(start as usize - 1);
+        let let_go = |machine: &mut Machine| {
+            let holds = &mut machine.client(id).holds;
+            if let Some(place) = holds.iter().position(|held| *held == instance) {
+                holds.remove(place);
+            }
+            machine.client(id).undisturbed = true;
+        };
+        self.lock().begin_round(id, LET_GO, &());
+        self.call(LET_GO, let_go).await;
+    }
+
+    /// It has let go.
+    fn left(&self) {
+        let id = self.id;
+        let mut machine = self.lock();
+        machine.state.left_well |= std::mem::take(&mut machine.client(id).undisturbed);
+    }
+
+    fn expect(&self, done: Result<()>, operation: &'static str) {
+        if let Err(error) = done {
+            self.lock().failed(self.id, operation, &error);
+        }
+    }
+}
+
+fn config(sim: &Sim) -> Config {
+    let scenario = Arc::clone(&sim.lock().scenario);
+    let settings = scenario.settings_of(sim.id);
+    let command = || Arc::new(ServiceCommand::new("made-up").port(1));
+    let mut config = Config {
+        orphan: settings.orphan,
+        linger_ms: settings.linger_ms(),
+        stop_timeout: Duration::from_secs(1),
+        ..Config::default()
+    };
+    let of = sim.clone();
+    config.health = Some(Box::new(move |info: &ServiceInfo| {
+        let (sim, pid) = (of.clone(), info.pid());
+        Box::pin(async move { sim.is_well(pid).await })
+    }));
+    let of = sim.clone();
+    config.on_ready = Some(Box::new(move |info| {
+        let sim = of.clone();
+        Box::pin(async move { sim.prepare(info.pid()).await })
+    }));
+    if scenario.by == By::Command {
+        config.command = Some(command());
+        return config;
+    }
+    let of = sim.clone();
+    config.start = Some(Box::new(move || {
+        let sim = of.clone();
+        Box::pin(async move { sim.start().await })
+    }));
+    if !settings.lingers {
+        let of = sim.clone();
+        config.stop = Some(Box::new(move |info| {
+            let sim = of.clone();
+            Box::pin(async move { sim.stop(info.pid()).await })
+        }));
+    }
+    if let Some(way) = scenario.recover {
+        let of = sim.clone();
+        config.recover = Some(Box::new(move |old| {
+            let sim = of.clone();
+            Box::pin(async move { sim.recover(old.pid(), way).await })
+        }));
+    }
+    config
+}
+
+/// The callbacks.
+impl Sim {
+    async fn start(&self) -> Result<ServiceInfo> {
+        let id = self.id;
+        let spawn = |machine: &mut Machine| {
+            let service = machine.spawn_service(Some(id), None);
+            machine.pid(service)
+        };
+        let started = self.wait("on_first_acquire", Until::Now, spawn);
+        if self.lock().scenario.budget.failures == 0 {
+            return Ok(ServiceInfo::new(started.await, 0));
+        }
+        let fail = |machine: &mut Machine| machine.state.left.failures -= 1;
+        let failed = self.wait("on_first_acquire fails", Until::Failure, fail);
+        match either(started, failed).await {
+            Ok(pid) => Ok(ServiceInfo::new(pid, 0)),
+            Err(()) => Err(Error::from("it could not be started")),
+        }
+    }
+
+    async fn is_well(&self, pid: u32) -> bool {
+        let ask = |machine: &mut Machine| {
+            let service = machine.look_up(pid).and_then(|id| machine.as_service(id));
+            service.is_some_and(|it| !it.ill)
+        };
+        let well = self.wait("on_health_check", Until::Now, ask).await;
+        self.note_unwell(!well);
+        well
+    }
+
+    async fn prepare(&self, pid: u32) -> Result<()> {
+        let prepare = |machine: &mut Machine| {
+            let found = machine.look_up(pid);
+            if let Some(service) = found.and_then(|id| machine.service(id)) {
+                service.prepared += 1;
+            }
+        };
+        self.wait("on_ready", Until::Now, prepare).await;
+        Ok(())
+    }
+
+    async fn stop(&self, pid: u32) -> Result<()> {
+        let id = self.id;
+        let stop = |machine: &mut Machine| machine.called_to_stop(id, pid);
+        self.wait("on_last_release", Until::Now, stop).await;
+        Ok(())
+    }
+
+    async fn recover(&self, old: u32, way: Recover) -> Result<ServiceInfo> {
+        let id = self.id;
+        let recover = |machine: &mut Machine| {
+            machine.called_to_recover(id, old);
+            let old = machine.look_up(old);
+            if let Some(old) = old.filter(|&old| machine.as_service(old).is_some()) {
+                if let Some(service) = machine.service(old) {
+                    service.replaced = true;
+                    service.told = true;
+                }
+                if way == Recover::Restarts {
+                    machine.end(old);
+                }
+            }
+            let service = machine.spawn_service(Some(id), None);
+            machine.pid(service)
+        };
+        let pid = self.wait("on_recover", Until::Now, recover).await;
+        Ok(ServiceInfo::new(pid, 0))
+    }
+}

@@ -1,0 +1,403 @@
+//! Supervisors on the made-up machine: the real life of one, with made-up hands.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use super::machine::Machine;
+use super::mutations::{self, Bug};
+use super::process::{Process, SeenBySupervisor};
+use super::process_table::{ProcId, Said};
+use super::yield_points::Until;
+use crate::kernel::semset::signal_safe::{Calls, Refused, Set, Step};
+use crate::kernel::semset::{Op, Values, Wait};
+use crate::kernel::sim::{Outcome, SetId};
+use crate::kernel::{Ended, Instance};
+use crate::process::Identity;
+use crate::supervisor::{Birth, Hands, Parent, launch_and_watch, watch};
+
+/// The service that it is to be the parent of.
+#[derive(Clone, Copy)]
+pub(super) struct Charge {
+    pub(super) instance: Instance,
+    pub(super) generation: u16,
+}
+
+pub(super) async fn live(process: Process, set: SetId, charge: Option<Charge>) {
+    let calls = SimCalls {
+        process: process.clone(),
+        set,
+        child: Cell::new(None),
+        noted: Cell::new(false),
+        written: Cell::new(0),
+    };
+    let set = Set::new(&calls);
+    match charge {
+        None => {
+            if set.supervise().await.is_ok() {
+                process.say(Said::InPlace);
+                watch(set, &SimHands::new(&calls)).await;
+            }
+        }
+        Some(Charge {
+            instance,
+            generation,
+        }) => {
+            let birth = SimBirth {
+                calls: &calls,
+                hands: SimHands::new(&calls),
+            };
+            launch_and_watch(set, &birth, instance, generation, Duration::ZERO).await;
+        }
+    }
+    let id = process.id;
+    let exit = |machine: &mut Machine| machine.end(id);
+    process.call("exit", exit).await;
+}
+
+impl Process {
+    fn say(&self, said: Said) -> bool {
+        let id = self.id;
+        let mut machine = self.lock();
+        machine.note(|| format!("    says {said:?}"));
+        let supervisor = machine.supervisor(id);
+        supervisor.counted |= matches!(said, Said::InPlace | Said::Counted);
+        supervisor.said.push_back(said);
+        let starter = supervisor.starter;
+        machine.is_alive(starter)
+    }
+}
+
+struct SimCalls {
+    process: Process,
+    set: SetId,
+    child: Cell<Option<ProcId>>,
+    /// It has seen its child's end.
+    noted: Cell<bool>,
+    /// How often it has published something.
+    written: Cell<u8>,
+}
+
+impl SimCalls {
+    async fn arrays(&self, label: &'static str, ops: &[Op], wait: Wait) -> Outcome {
+        let bug = self.process.lock().scenario.bug;
+        let arrays = mutations::supervisors_arrays(bug, ops, wait == Wait::Yes);
+        let mut outcome = Outcome::Done;
+        for ops in arrays {
+            let (set, process) = (self.set, &self.process);
+            let pid = process.lock().pid(process.id);
+            let until = match wait {
+                Wait::Yes => Until::Performable(set, ops.clone()),
+                Wait::No => Until::Now,
+            };
+            let operate = |machine: &mut Machine| machine.state.table.operate(pid, set, &ops, wait);
+            outcome = process.wait(label, until, operate).await;
+            if outcome != Outcome::Done {
+                break;
+            }
+        }
+        outcome
+    }
+}
+
+fn step(outcome: Outcome) -> Step<()> {
+    match outcome {
+        Outcome::Done => Ok(()),
+        Outcome::NotNow | Outcome::Sleeps => Err(Refused::NotNow),
+        Outcome::Gone | Outcome::OutOfRange => Err(Refused::Gone),
+    }
+}
+
+impl Calls for &SimCalls {
+    type Limit = Limit;
+
+    async fn operate(self, ops: &[Op]) -> Step<()> {
+        let label = mutations::label(ops);
+        if mutations::does_not_clear_up(self.process.lock().scenario.bug, label) {
+            return Err(Refused::NotNow);
+        }
+        self.written
+            .set(self.written.get() + u8::from(label == mutations::WRITE));
+        step(self.arrays(label, ops, Wait::No).await)
+    }
+
+    async fn operate_within(self, ops: &[Op], _: Duration) -> Step<()> {
+        step(self.arrays(mutations::label(ops), ops, Wait::Yes).await)
+    }
+
+    async fn sleep(self, ops: &[Op], limit: &Limit) -> Step<()> {
+        let (set, process) = (self.set, &self.process);
+        let id = process.id;
+        let label = mutations::label(ops);
+        if label == mutations::WAIT_IDLE {
+            // Nothing is carried from one round to the next: where it is, is all there is to it.
+            process.lock().forget_history(id, (label, self.noted.get()));
+        }
+        let bug = process.lock().scenario.bug;
+        if mutations::sleeps_not(bug, label) {
+            return Ok(());
+        }
+        let [ops] = mutations::supervisors_arrays(bug, ops, true)
+            .try_into()
+            .expect("a sleep is one array");
+        let pid = process.lock().pid(id);
+        let until = Until::Sleep {
+            set,
+            ops: ops.clone(),
+            timed: limit.left.get().is_some(),
+            // One that it knows of ends its sleep no more.
+            child: self.child.get().filter(|_| !self.noted.get()),
+        };
+        let sleep = |machine: &mut Machine| machine.state.table.operate(pid, set, &ops, Wait::No);
+        let outcome = process.wait(label, until, sleep).await;
+        if outcome == Outcome::NotNow {
+            limit.run_out();
+        }
+        step(outcome)
+    }
+
+    async fn values(self) -> Step<Values> {
+        let set = self.set;
+        let read =
+            |machine: &mut Machine| SeenBySupervisor(machine.state.table.values(set).copied());
+        let values = self.process.call("read the set", read).await;
+        values.0.ok_or(Refused::Gone)
+    }
+
+    async fn remove(self) -> Step<()> {
+        let set = self.set;
+        let remove = |machine: &mut Machine| machine.state.table.remove(set);
+        let removed = self.process.call("remove the set", remove).await;
+        if mutations::unlinks_late(&self.process.lock()) {
+            let unlink = |machine: &mut Machine| machine.state.record = None;
+            self.process.call("unlink the record", unlink).await;
+        }
+        removed.then_some(()).ok_or(Refused::Gone)
+    }
+}
+
+/// Time passes when a sleep's limit runs out, and at no other time.
+pub(super) struct Limit {
+    left: Cell<Option<Duration>>,
+    now: Cell<Instant>,
+}
+
+impl Limit {
+    fn run_out(&self) {
+        if let Some(left) = self.left.get() {
+            self.now.set(self.now.get() + left);
+        }
+    }
+}
+
+struct SimHands<'a> {
+    calls: &'a SimCalls,
+    limit: Limit,
+}
+
+impl<'a> SimHands<'a> {
+    fn new(calls: &'a SimCalls) -> Self {
+        Self {
+            calls,
+            limit: Limit {
+                left: Cell::new(None),
+                now: Cell::new(Instant::now()),
+            },
+        }
+    }
+
+    fn process(&self) -> &Process {
+        &self.calls.process
+    }
+
+    fn child_id(&self) -> ProcId {
+        self.calls.child.get().expect("it is a parent")
+    }
+
+    /// Takes note of a child that has ended. A look, and no step of its own: part of the one before.
+    fn note_end(&self) -> bool {
+        let Some(child) = self.calls.child.get() else {
+            return false;
+        };
+        let process = self.process();
+        let mut machine = process.lock();
+        if machine.has(Bug::ParentDeaf) {
+            return false;
+        }
+        if !machine.is_alive(child) {
+            machine.reap(child);
+            self.calls.noted.set(true);
+        }
+        let noted = self.calls.noted.get();
+        machine.observe(process.id, 0, "look after the child", &noted);
+        noted
+    }
+
+    async fn end_one(&self, target: ProcId) {
+        let process = self.process();
+        process.ask(target).await;
+        while !process.wait_for(target).await {
+            process.end_by_force(target).await;
+        }
+    }
+
+    /// What the service has left.
+    async fn end_workers(&self) {
+        let process = self.process();
+        let id = process.id;
+        loop {
+            let find = |machine: &mut Machine| {
+                let mine = |it: &super::process_table::Service| it.parent == Some(id);
+                let mut left = machine.services();
+                left.find(|(_, proc, it)| proc.alive && mine(it))
+                    .map(|(worker, ..)| worker)
+            };
+            let Some(worker) = process.call("list the children", find).await else {
+                break;
+            };
+            self.end_one(worker).await;
+            process.lock().reap(worker);
+        }
+        self.note_end();
+    }
+}
+
+impl<'a> Hands for SimHands<'a> {
+    type Calls = &'a SimCalls;
+
+    fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
+    fn set_limit(&self, left: Option<Duration>) {
+        self.limit.left.set(left);
+    }
+
+    fn now(&self) -> Instant {
+        self.limit.now.get()
+    }
+
+    fn end_limit(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn end(&self, instance: &Instance) -> bool {
+        let process = self.process();
+        let Identity { pid, .. } = instance.identity;
+        if self.calls.child.get().is_some() && instance.identity == self.child() {
+            self.end_all().await;
+            return true;
+        }
+        if let Some((found, target)) = process.find(pid).await {
+            if found == instance.identity {
+                self.end_one(target).await;
+            }
+        }
+        true
+    }
+
+    async fn remove_files(&self) {
+        let process = self.process();
+        // It has published the service, and nothing since.
+        let anothers = self.calls.written.get() == 1;
+        if anothers && process.lock().has(Bug::LeavesTheFilesOfAFailedStart) {
+            return;
+        }
+        process.unlink_record().await;
+    }
+
+    fn is_parent(&self) -> bool {
+        self.calls.child.get().is_some()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.note_end()
+    }
+}
+
+impl Parent for SimHands<'_> {
+    fn child(&self) -> Identity {
+        self.process().lock().identity(self.child_id())
+    }
+
+    fn ended(&self) -> Option<Ended> {
+        self.calls.noted.get().then_some(Ended::Exited(1))
+    }
+
+    fn report_end(&self) {
+        self.process().say(Said::Ended);
+    }
+
+    fn report_gone(&self) {
+        let process = self.process();
+        process.lock().supervisor(process.id).presence = false;
+    }
+
+    fn hang_up(&self) {
+        self.report_gone();
+    }
+
+    async fn end_rest(&self) {
+        self.end_workers().await;
+    }
+
+    async fn end_all(&self) {
+        if !self.note_end() {
+            self.end_one(self.child_id()).await;
+            self.note_end();
+        }
+        self.end_workers().await;
+    }
+}
+
+struct SimBirth<'a> {
+    calls: &'a SimCalls,
+    hands: SimHands<'a>,
+}
+
+impl<'a> Birth for SimBirth<'a> {
+    type Parent = SimHands<'a>;
+    type Hands = SimHands<'a>;
+
+    fn say_not_in_place(&self) -> bool {
+        self.calls.process.say(Said::NotInPlace)
+    }
+
+    fn say_counted(&self) -> bool {
+        self.calls.process.say(Said::Counted);
+        // Somebody whom the starter has forked may keep its end of the pipe.
+        true
+    }
+
+    fn say_in_place(&self, _: Identity) -> bool {
+        self.calls.process.say(Said::Published)
+    }
+
+    async fn has_word(&self) -> bool {
+        let process = &self.calls.process;
+        let id = process.id;
+        let word = |machine: &mut Machine| machine.supervisor(id).word || machine.has(Bug::NoWord);
+        process
+            .wait("wait for the word", Until::Word(id), word)
+            .await
+    }
+
+    async fn fork(&self) -> Option<SimHands<'a>> {
+        let process = &self.calls.process;
+        let id = process.id;
+        let fork = |machine: &mut Machine| {
+            let child = machine.spawn_service(None, Some(id));
+            machine.supervisor(id).child = Some(child);
+            if machine.has(Bug::NoGate) {
+                machine.open_gate(child);
+            }
+            child
+        };
+        let child = process.call("fork the service", fork).await;
+        self.calls.child.set(Some(child));
+        Some(SimHands::new(self.calls))
+    }
+
+    fn hands(&self) -> &SimHands<'a> {
+        &self.hands
+    }
+}

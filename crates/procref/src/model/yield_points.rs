@@ -1,0 +1,286 @@
+//! The moments at which a task can be switched away from, what each waits for, and what a process has seen by then.
+
+use std::fmt::Debug;
+use std::hash::{Hash, Hasher};
+
+use super::hash::Mix;
+use super::machine::Machine;
+use super::mutations::Bug;
+use super::process_table::{Client, Kind, ProcId, Said, Service, Supervisor};
+use crate::kernel::semset::{Op, Wait};
+use crate::kernel::sim::{Outcome, SetId, sleeps_for};
+
+/// A moment at which a task can be switched away from: which process, which task of it, the how-manieth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct PointId {
+    pub(super) proc: ProcId,
+    pub(super) task: u32,
+    number: u32,
+}
+
+/// What a step waits for.
+#[derive(Clone, Debug)]
+pub(super) enum Until {
+    Now,
+    Performable(SetId, Vec<Op>),
+    /// A supervisor's sleep, which its child's end and the end of its time end, too.
+    Sleep {
+        set: SetId,
+        ops: Vec<Op>,
+        timed: bool,
+        child: Option<ProcId>,
+    },
+    /// The process is gone, or `timed`, its time is up.
+    Ended {
+        proc: ProcId,
+        timed: bool,
+    },
+    /// The supervisor has said something, or is gone.
+    Told(ProcId),
+    /// The starter has given its word to this supervisor, or is gone.
+    Word(ProcId),
+    /// The service is ready; or its supervisor has told of its end, or is gone.
+    ReadyOrEnded {
+        service: ProcId,
+        supervisor: ProcId,
+    },
+    Alarm(ProcId),
+    AllGone(ProcId),
+    /// A time limit that nothing needs to run out: only as often as the scenario allows.
+    TimeUp,
+    /// A supervisor is suspended, and a process that waits for it finds that.
+    Suspended,
+    Failure,
+    Cancel,
+}
+
+#[derive(Debug)]
+pub(super) struct Point {
+    until: Until,
+    pub(super) label: &'static str,
+    /// On a real machine it is ready at once, so a future can not be dropped in it.
+    at_once: bool,
+}
+
+/// Whether a step can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Able {
+    Now,
+    /// When time has passed, and nothing else has happened.
+    InTime,
+    /// If something happens that need not.
+    Outside,
+    Not,
+}
+
+impl Machine {
+    pub(super) fn register(&mut self, until: Until, label: &'static str, at_once: bool) -> PointId {
+        let (proc, task) = self.current.expect("a step is polled by its task");
+        self.numbers += 1;
+        let id = PointId {
+            proc,
+            task,
+            number: self.numbers,
+        };
+        self.points.insert(
+            id,
+            Point {
+                until,
+                label,
+                at_once,
+            },
+        );
+        id
+    }
+
+    /// How many processes sleep until a slot is 0.
+    pub(super) fn sleepers(&self, set: SetId, slot: u16) -> Option<u32> {
+        let values = self.state.table.values(set)?;
+        let sleeps = |id: &PointId, point: &Point| match &point.until {
+            Until::Performable(on, ops) | Until::Sleep { set: on, ops, .. } => {
+                *on == set && self.is_alive(id.proc) && sleeps_for(ops, values, slot)
+            }
+            _ => false,
+        };
+        let count = self.points.iter().filter(|(id, point)| sleeps(id, point));
+        u32::try_from(count.count()).ok()
+    }
+
+    /// The point, of whatever task polls it now.
+    pub(super) fn moved(&mut self, id: PointId) -> PointId {
+        if self.current == Some((id.proc, id.task)) {
+            return id;
+        }
+        let Some(point) = self.points.remove(&id) else {
+            return id;
+        };
+        self.register(point.until, point.label, point.at_once)
+    }
+
+    /// What a process has seen becomes part of what it is.
+    pub(super) fn observe(
+        &mut self,
+        proc: ProcId,
+        task: u32,
+        label: &'static str,
+        seen: &(impl Hash + Debug),
+    ) {
+        let proc = &mut self.state.procs[proc.0];
+        let mut mix = Mix(proc.history);
+        (task, label).hash(&mut mix);
+        seen.hash(&mut mix);
+        proc.history = mix.finish();
+    }
+
+    /// A client that is at its one future, at a step with which a round begins: what it has seen in earlier
+    /// rounds it has forgotten by now. What it remembers is told apart by the machine's own account of it.
+    pub(super) fn begin_round(
+        &mut self,
+        id: ProcId,
+        round: &'static str,
+        step: &(impl Hash + ?Sized),
+    ) {
+        let alone = self.current == Some((id, 0)) && self.live.get(&id) == Some(&1);
+        let client = self.client(id);
+        client.round = round;
+        if !alone || client.unwell {
+            return;
+        }
+        let mut mix = Mix(2);
+        (client.at, client.remembers, round).hash(&mut mix);
+        step.hash(&mut mix);
+        let proc = &mut self.state.procs[id.0];
+        proc.history = mix.finish();
+        proc.tasks = 1;
+    }
+
+    /// A task has come, or ended. A process without any is at its end.
+    pub(super) fn count_task(&mut self, id: ProcId, change: i32) {
+        let live = self.live.entry(id).or_default();
+        *live += change;
+        if *live == 0 {
+            let proc = &mut self.state.procs[id.0];
+            proc.history = 0;
+            if let Kind::Client(client) = &mut proc.kind {
+                *client = Client::default();
+            }
+        }
+    }
+
+    /// From here on a process is what `position` says, whatever it has seen before.
+    pub(super) fn forget_history(&mut self, proc: ProcId, position: (&'static str, bool)) {
+        let mut mix = Mix(1);
+        position.hash(&mut mix);
+        self.state.procs[proc.0].history = mix.finish();
+    }
+
+    fn performable(&self, proc: ProcId, set: SetId, ops: &[Op]) -> bool {
+        let outcome = self
+            .state
+            .table
+            .try_out(self.pid(proc), set, ops, Wait::Yes);
+        if outcome == Outcome::Gone && self.has(Bug::RemovalWakesNobody) {
+            return false;
+        }
+        outcome != Outcome::Sleeps
+    }
+
+    pub(super) fn is_enabled(&self, id: PointId, point: &Point) -> Able {
+        let left = &self.state.left;
+        let now = |enabled: bool| if enabled { Able::Now } else { Able::Not };
+        let outside = |possible: bool| if possible { Able::Outside } else { Able::Not };
+        match &point.until {
+            _ if !self.is_next_to_begin(id.proc) || self.is_suspended(id.proc) => Able::Not,
+            Until::Now => Able::Now,
+            Until::Performable(set, ops) => now(self.performable(id.proc, *set, ops)),
+            Until::Sleep {
+                set,
+                ops,
+                timed,
+                child,
+            } => {
+                let ended =
+                    child.is_some_and(|child| !self.is_alive(child) && self.proc(child).zombie);
+                if ended || self.performable(id.proc, *set, ops) {
+                    Able::Now
+                } else if *timed {
+                    Able::InTime
+                } else {
+                    Able::Not
+                }
+            }
+            Until::Ended { proc, timed } => {
+                let told = |it: &Service| it.told && !it.killed;
+                let stubborn = self.scenario.stubborn && self.as_service(*proc).is_some_and(told);
+                if !self.is_alive(*proc) || *timed && stubborn {
+                    Able::Now
+                } else {
+                    outside(*timed && left.time > 0)
+                }
+            }
+            Until::Told(supervisor) => {
+                let said = !self.told_by(*supervisor).said.is_empty();
+                now(said || !self.is_alive(*supervisor))
+            }
+            Until::Word(supervisor) => {
+                let Supervisor { word, starter, .. } = self.told_by(*supervisor);
+                now(*word || !self.is_alive(*starter) || self.has(Bug::NoWord))
+            }
+            Until::ReadyOrEnded {
+                service,
+                supervisor,
+            } => {
+                let ready = self.as_service(*service).is_some_and(|it| it.ready);
+                now(ready || self.is_alarmed(*supervisor))
+            }
+            Until::Alarm(supervisor) => now(self.is_alarmed(*supervisor)),
+            Until::AllGone(supervisor) => {
+                now(!self.told_by(*supervisor).presence || !self.is_alive(*supervisor))
+            }
+            // It is a check once in a while.
+            Until::Suspended if self.finds_suspended() => Able::InTime,
+            Until::Suspended => Able::Not,
+            Until::TimeUp => outside(left.time > 0),
+            Until::Failure => outside(left.failures > 0),
+            Until::Cancel => {
+                let mut others = self.points.range(
+                    PointId { number: 0, ..id }..=PointId {
+                        number: u32::MAX,
+                        ..id
+                    },
+                );
+                let busy = others.any(|(_, other)| other.at_once);
+                outside(left.cancels > 0 && !busy)
+            }
+        }
+    }
+
+    pub(super) fn is_alarmed(&self, supervisor: ProcId) -> bool {
+        let said = &self.told_by(supervisor).said;
+        said.contains(&Said::Ended) || !self.is_alive(supervisor)
+    }
+
+    /// Clients that do the same are told apart by who begins first, and by nothing else. So the order in
+    /// which they begin is given.
+    fn is_next_to_begin(&self, id: ProcId) -> bool {
+        let scripts = &self.scenario.clients;
+        let same = |other: ProcId| scripts.get(other.0) == scripts.get(id.0);
+        let begun = |id: ProcId| self.proc(id).begun || !self.is_alive(id);
+        begun(id) || id.0 >= scripts.len() || (0..id.0).map(ProcId).all(|it| begun(it) || !same(it))
+    }
+
+    /// Where each task is.
+    pub(super) fn labels(&self) -> impl Iterator<Item = (ProcId, &str)> {
+        self.points.iter().map(|(id, point)| (id.proc, point.label))
+    }
+
+    pub(super) fn waiting_at(&self, proc: ProcId) -> String {
+        let mine = self.labels().filter(|(id, _)| *id == proc);
+        let labels: Vec<&str> = mine.map(|(_, label)| label).collect();
+        if labels.is_empty() {
+            "nothing that it waits for can happen".to_owned()
+        } else {
+            format!("it waits at {}", labels.join(", "))
+        }
+    }
+}

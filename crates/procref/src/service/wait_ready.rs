@@ -1,0 +1,141 @@
+//! Waiting until a service can be used, whoever starts it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::client::{Deadline, ObjectOf, Patience, Seat};
+use crate::engine::platform::{CHECK_SUSPENDED, Machine, World as _, describe};
+use crate::engine::recursion::{is_own_start, own_start};
+use crate::engine::unhealthy::unjudged;
+use crate::engine::waiting::Waiting;
+use crate::error::{Error, Result};
+use crate::info::ServiceInfo;
+use crate::kernel::{Fault, Kernel as _, Missing, Object as _, Step};
+use crate::namespace::Changes;
+
+/// How long one look at somebody's transition lasts at most.
+const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+
+/// Waits until an instance serves. Creates nothing, and takes nothing.
+///
+/// Of a service that nobody has started there is no kernel object to sleep on. But every instance is on
+/// record before it serves, under the lock. So this sleeps until a file comes into the directory, and then
+/// until the lock is free.
+pub(crate) async fn wait_ready(seat: &Arc<Seat<Machine>>) -> Result<ServiceInfo> {
+    loop {
+        // Before the look: what comes between look and sleep ends the sleep.
+        let changes = Changes::of(&seat.key.namespace)?;
+        match look(seat).await? {
+            Look::Serves(info) => return Ok(info),
+            Look::Again => {}
+            Look::Nothing => {
+                let kept = Arc::clone(seat);
+                let changed = async move {
+                    let changed = changes.wait(&kept.key.namespace);
+                    drop(kept);
+                    changed
+                };
+                let purpose = "wait until somebody starts the service";
+                seat.arrival.wait(&seat.world, purpose, changed).await?;
+            }
+        }
+    }
+}
+
+/// Waits on this thread until nobody starts or stops the service; false if nobody does, or the kernel
+/// has no such wait.
+///
+/// For callers who block their thread anyway. As a future each process of a crowd would need a thread that
+/// sleeps for it, one for the time limit, and a runtime, and would burn more on those than on anything else.
+/// Like any waiter this one takes nothing: who is woken looks again.
+pub(crate) fn wait_unlocked_here(
+    seat: &Seat<Machine>,
+    waiting: &mut Waiting<Machine>,
+) -> Result<bool> {
+    // Not opened here: whoever has the turn does that, and has its name on what it has opened.
+    let Some(object) = seat.known_object() else {
+        return Ok(false);
+    };
+    let mut waited: Option<(Option<Duration>, Deadline, Patience)> = None;
+    loop {
+        let announced = match pollster::block_on(object.snapshot()) {
+            Ok(snapshot) if is_own_start(&seat.key, &snapshot) => return Err(own_start(&seat.key)),
+            Ok(snapshot) if snapshot.locked => snapshot.announced,
+            // It is free by now.
+            Ok(_) if waited.is_some() => return Ok(true),
+            // Removed: somebody else of this process may be about to find out.
+            Ok(_) | Err(Fault::Removed) => return Ok(false),
+            Err(Fault::Refused(error)) => return Err(error),
+        };
+        let patience = match waited {
+            None => pollster::block_on(waiting.begin(announced)),
+            // The time is up. As for the wait that is a future: the limit may be another one by now.
+            Some((before, _, patience)) if patience.is_renewed(before, announced) => patience,
+            Some((_, deadline, _)) => {
+                let error = pollster::block_on(seat.waited_in_vain(&object, deadline));
+                return Err(waiting.explain(error));
+            }
+        };
+        let deadline = patience.deadline(announced);
+        let woken = wait_until(seat, &object, deadline);
+        pollster::block_on(waiting.end());
+        match woken {
+            None => return Ok(false),
+            // Removed in the meantime: the service was stopped. By now there may be another one.
+            Some(Ok(true) | Err(Fault::Removed)) => return Ok(true),
+            Some(Ok(false)) => waited = Some((announced, deadline, patience)),
+            Some(Err(Fault::Refused(error))) => return Err(error),
+        }
+    }
+}
+
+/// Sleeps until no process holds the lock, or the deadline. A supervisor that is suspended is continued, before and
+/// meanwhile.
+fn wait_until(
+    seat: &Seat<Machine>,
+    object: &ObjectOf<Machine>,
+    deadline: Deadline,
+) -> Option<Step<bool>> {
+    loop {
+        pollster::block_on(seat.world.resume(object));
+        let left = deadline.left();
+        match object.wait_unlocked_within(left.min(CHECK_SUSPENDED)) {
+            Some(Ok(false)) if left > CHECK_SUSPENDED => {}
+            waited => return waited,
+        }
+    }
+}
+
+enum Look {
+    Serves(ServiceInfo),
+    /// Somebody's transition has ended.
+    Again,
+    /// Nobody starts it.
+    Nothing,
+}
+
+async fn look(seat: &Arc<Seat<Machine>>) -> Result<Look> {
+    let opened = seat.world.kernel().open(&seat.key, Missing::Ignore).await?;
+    let Some(object) = opened.map(Arc::new) else {
+        return Ok(Look::Nothing);
+    };
+    let snapshot = match object.snapshot().await {
+        Ok(snapshot) => snapshot,
+        Err(Fault::Removed) => return Ok(Look::Nothing),
+        Err(Fault::Refused(error)) => return Err(error),
+    };
+    if let Some(instance) = unjudged(&snapshot, None) {
+        let info = describe(&seat.world, &seat.key, &instance).await;
+        if info.pid() == 0 || info.is_alive() {
+            return Ok(Look::Serves(info));
+        }
+    }
+    if !snapshot.locked {
+        return Ok(Look::Nothing);
+    }
+    let patience = Patience::Until(Deadline::after(LOOK_AGAIN));
+    match seat.wait_unlocked(&object, &snapshot, patience).await {
+        Ok(()) | Err(Error::Timeout { .. }) => Ok(Look::Again),
+        Err(error) => Err(error),
+    }
+}
