@@ -251,7 +251,7 @@ impl Place {
 pub fn end_now(pid: u32) {
     if let Some(process) = Identity::of(pid) {
         process.kill();
-        process.wait_gone();
+        process.wait_exit();
     }
 }
 

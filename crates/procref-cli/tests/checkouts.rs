@@ -33,10 +33,10 @@ fn two_checkouts_of_a_project_do_not_meet() {
     first.leave();
     assert!(serving.is_live() && other.is_live());
     again.kill();
-    serving.wait_gone();
+    serving.wait_exit();
     assert!(other.is_live(), "the other checkout's goes on");
     second.leave();
-    other.wait_gone();
+    other.wait_exit();
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn checkouts_meet_where_they_share() {
     first.leave();
     assert!(serving.is_live(), "the other checkout holds it");
     second.leave();
-    serving.wait_gone();
+    serving.wait_exit();
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn pin_keeps_a_service_and_unpin_ends_it() {
         stage.json("db", &["unpin", "db", "--json"])["unpinned"],
         true
     );
-    instance.wait_gone();
+    instance.wait_exit();
     stage.ends("db", 1);
     for command in ["unpin", "pin"] {
         let done = stage.done("db", &[command, "db"]);
@@ -200,7 +200,7 @@ fn hold_holds_until_a_signal_and_fails_when_the_service_dies() {
         let instance = stage.instance_of(&hold.line());
         hold.identity().signal(signal);
         assert_eq!(hold.wait().code(), Some(0));
-        instance.wait_gone();
+        instance.wait_exit();
         stage.all_is_gone();
     }
     let mut command = stage.procref("db");
@@ -313,7 +313,7 @@ fn gc_removes_what_crashes_have_left() {
         .expect("a pid");
     let supervisor = procref_testkit::observe::Identity::of(supervisor).expect("it lives");
     supervisor.kill();
-    supervisor.wait_gone();
+    supervisor.wait_exit();
     assert_eq!(
         stage.json("db", &["gc", "--json"])["removed"],
         serde_json::json!([]),

@@ -145,12 +145,12 @@ fn g1_service_of_a_killed_supervisor_keeps_its_directory() {
     let child = process(child.trim());
     let supervisor = supervisors_of(NAME)[0];
     supervisor.kill();
-    supervisor.wait_gone();
+    supervisor.wait_exit();
     client.kill();
     let mut second = Second::start(&project, NAME);
     second.waits_for(service, &project.dir.join("data"));
     service.kill();
-    service.wait_gone();
+    service.wait_exit();
     // Only the descriptor of the child has the lock now.
     let third = project
         .procref(&["run", NAME, "--start-timeout", "5s", "--", "true"])
@@ -200,12 +200,12 @@ fn is_kept_by_children_of_init(service: &str, script: &str) {
     let supervisor = supervisors_of(service)[0];
     // The supervisor first: it would end the others.
     supervisor.kill();
-    supervisor.wait_gone();
+    supervisor.wait_exit();
     starter.kill().expect("kill");
     starter.wait().expect("wait");
     for process in [procref, init] {
         process.kill();
-        process.wait_gone();
+        process.wait_exit();
     }
     let mut second = Second::beside(&project, service);
     second.waits_for(child, &project.dir.join("data"));

@@ -109,7 +109,7 @@ fn disturbed(corner: &Corner, number: u32, disturb: impl Fn(&Child, Option<Ident
         lines.for_each(|line| drop(line.expect("a line")));
         let output = child.wait_with_output().expect("wait");
         if let Some(client) = client {
-            client.wait_gone();
+            client.wait_exit();
         }
         assert_nothing_left(corner);
         if !output.status.success() {

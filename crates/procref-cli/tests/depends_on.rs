@@ -62,8 +62,8 @@ fn what_is_depended_on_outlives_what_depends_on_it_also_after_the_last_client_wa
             true => client.kill(),
             false => client.leave(),
         }
-        front.wait_gone();
-        back.wait_gone();
+        front.wait_exit();
+        back.wait_exit();
         let told = fs::read_to_string(project.dir.join("at-the-end")).expect("a file");
         assert_eq!(told, "PONG\n", "killed: {kill}");
     }
@@ -76,7 +76,7 @@ fn a_dependent_that_is_killed_lets_go_of_what_it_depends_on() {
     let client = project.hold("front", PIDS);
     let [front, back] = pids(&client.said);
     front.kill();
-    front.wait_gone();
+    front.wait_exit();
     assert!(back.is_live(), "the client holds it as well");
     // Whoever comes next gets a new one, beside the same dependency.
     let next = project.hold("front", PIDS);
@@ -85,8 +85,8 @@ fn a_dependent_that_is_killed_lets_go_of_what_it_depends_on() {
     assert_eq!(same, back);
     client.leave();
     next.kill();
-    new.wait_gone();
-    back.wait_gone();
+    new.wait_exit();
+    back.wait_exit();
 }
 
 #[test]
@@ -98,10 +98,10 @@ fn a_client_of_the_dependency_alone_keeps_it_and_nothing_else() {
     let [front, back] = pids(&both.said);
     assert_eq!(process(&alone.said[0]), back);
     both.kill();
-    front.wait_gone();
+    front.wait_exit();
     assert!(back.is_live());
     alone.leave();
-    back.wait_gone();
+    back.wait_exit();
 }
 
 #[test]

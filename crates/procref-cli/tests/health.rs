@@ -63,7 +63,7 @@ fn health_is_asked_at_every_join_and_an_unwell_service_is_started_anew() {
     for said in ["HTTP GET /health", "HTTP 404", "started anew"] {
         assert!(unwell.err.contains(said), "{said}: {}", unwell.err);
     }
-    first.wait_gone();
+    first.wait_exit();
     drop(holder);
 }
 
@@ -100,7 +100,7 @@ fn health_finds_a_suspended_service_and_a_failing_command() {
     let http = join(&stage, &options, &asked);
     assert_eq!(http.code, Some(0), "{http:?}");
     assert!(http.err.contains("does not answer"), "{http:?}");
-    first.wait_gone();
+    first.wait_exit();
     drop(holder);
 
     let (holder, second) = hold(&stage, &options);
@@ -114,7 +114,7 @@ fn health_finds_a_suspended_service_and_a_failing_command() {
     let command = join(&stage, &options, &asked);
     assert_eq!(command.code, Some(0), "{command:?}");
     assert!(command.err.contains("exited with status 1"), "{command:?}");
-    second.wait_gone();
+    second.wait_exit();
     drop(holder);
 }
 

@@ -24,7 +24,7 @@ fn clients_share_one_instance_and_the_last_one_stops_it() {
         assert!(instance.is_live());
         holder.leave();
     }
-    instance.wait_gone();
+    instance.wait_exit();
     stage.ends("db", 1);
 }
 
@@ -62,7 +62,7 @@ fn a_client_that_is_killed_lets_go() {
     });
     assert!(instance.is_live());
     two.kill();
-    instance.wait_gone();
+    instance.wait_exit();
     stage.ends("db", 1);
 }
 
@@ -348,6 +348,6 @@ fn a_service_that_another_service_has_started_stays_while_others_hold_it() {
     assert!(instance.is_live(), "{:?}", stage.history("inner"));
     assert_eq!(stage.history("inner").len(), 1);
     other.leave();
-    instance.wait_gone();
+    instance.wait_exit();
     stage.ends("inner", 1);
 }

@@ -155,7 +155,7 @@ fn g4_suspended_starter_is_named_among_other_clients() {
     fs::write(&block, "").expect("a file");
     let first = stage.instance("db");
     first.kill();
-    first.wait_gone();
+    first.wait_exit();
     let mut starter = suspended_starter(&stage, &options);
     names_suspended(&stage, starter.identity(), &options);
     starter.identity().signal(Signal::CONT);
@@ -288,9 +288,9 @@ fn g4_suspended_supervisor_of_a_dead_service_is_continued_by_the_next_client() {
         "{shown}"
     );
     service.kill();
-    service.wait_gone();
+    service.wait_exit();
     let holder = stage.hold("db", &options);
-    supervisor.wait_gone();
+    supervisor.wait_exit();
     holder.leave();
     stage.out("db", &["stop", "db"]);
     stage.all_is_gone();
@@ -314,7 +314,7 @@ fn g4_supervisor_that_is_suspended_while_a_client_waits_for_it_is_continued() {
     deadline::until_true("it has started another process", || left.exists());
     let (service, supervisor) = (stage.instance("db"), process_of(&stage, "supervisor"));
     service.kill();
-    service.wait_gone();
+    service.wait_exit();
     let mut command = stage.procref("db");
     command.args(["run", "db"]).args(&options);
     let mut client = Running::new(command.args(["--", "sh", "-c", "echo held; read -r line"]));
@@ -326,7 +326,7 @@ fn g4_supervisor_that_is_suspended_while_a_client_waits_for_it_is_continued() {
     supervisor.signal(Signal::STOP);
     open(&gate);
     assert_eq!(client.line(), "held");
-    supervisor.wait_gone();
+    supervisor.wait_exit();
     client.say("end\n");
     assert_eq!(client.wait().code(), Some(0));
     stage.out("db", &["stop", "db"]);
@@ -343,7 +343,7 @@ fn g3_stop_continues_a_suspended_supervisor() {
         let supervisor = process_of(&stage, "supervisor");
         suspend(supervisor);
         stage.out("db", force);
-        supervisor.wait_gone();
+        supervisor.wait_exit();
         stage.ends("db", 1);
     }
 }
@@ -380,6 +380,6 @@ fn g4_supervisor_that_is_suspended_while_it_stops_the_service_is_continued() {
     let client = Running::new(command.args(["--", "echo", "held"]));
     open(&gate);
     assert_eq!(client.line(), "held");
-    supervisor.wait_gone();
+    supervisor.wait_exit();
     stage.ends("db", 1);
 }

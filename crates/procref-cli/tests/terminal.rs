@@ -108,7 +108,7 @@ fn ctrl_c_ends_the_client_and_the_service_that_nobody_else_holds() {
         let instance = stage.instance("db");
         terminal.press(CTRL_C);
         terminal.ends();
-        instance.wait_gone();
+        instance.wait_exit();
         // Asked to end, and not struck by the same Ctrl-C.
         stage.ends("db", 1);
     }

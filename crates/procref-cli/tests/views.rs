@@ -112,7 +112,7 @@ fn g1_view_of_other_namespaces_has_services_of_its_own() {
         assert_eq!(status["pid"], instance.pid, "{namespaces:?}");
         assert_eq!(status["clients"], 1, "{namespaces:?}");
         holder.leave();
-        instance.wait_gone();
+        instance.wait_exit();
         // One here and two there, each stopped once.
         stage.ends("db", 3);
     }
@@ -178,7 +178,7 @@ fn g1_bind_mount_shares_services_under_the_same_path_alone() {
     assert!(instance.is_live(), "{out}");
     assert_eq!(contents(&stage), files);
     holder.leave();
-    instance.wait_gone();
+    instance.wait_exit();
     stage.ends("db", 3);
 }
 
@@ -222,7 +222,7 @@ fn g5_files_of_an_older_layout_are_left_alone() {
         instance.pid
     );
     holder.leave();
-    instance.wait_gone();
+    instance.wait_exit();
     // Nothing runs, and there is a record of a process that lives.
     stage.out("db", &["gc"]);
     let words = [

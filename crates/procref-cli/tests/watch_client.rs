@@ -86,10 +86,10 @@ fn what_the_client_has_left_holds_the_service_until_it_ends() {
     let instance = stage.instance("db");
     // Nobody else is left to get it.
     watcher.signal(Signal::TERM);
-    daemon.wait_gone();
+    daemon.wait_exit();
     let mut running = running;
     assert_eq!(running.wait().code(), Some(5), "the client's own status");
-    instance.wait_gone();
+    instance.wait_exit();
     stage.ends("db", 1);
 }
 
@@ -113,7 +113,7 @@ fn when_procref_is_killed_the_client_keeps_the_service() {
     let holders = &stage.json("db", &["status", "db", "--json"])["holders"];
     assert_eq!(holders[0]["pid"], holder.client.pid);
     holder.client.kill();
-    instance.wait_gone();
+    instance.wait_exit();
     stage.ends("db", 1);
 }
 
@@ -179,7 +179,7 @@ fn watcher_returns_while_services_that_were_started_below_go_on() {
     holder.leave();
     stage.out("pinned", &["stop", "pinned"]);
     stage.out("lingering", &["stop", "lingering"]);
-    services.iter().for_each(|service| service.wait_gone());
+    services.iter().for_each(|service| service.wait_exit());
     stage.ends("pinned", 1);
 }
 
@@ -205,7 +205,7 @@ fn g3_watcher_returns_without_a_service_whose_supervisor_was_killed() {
         .filter_map(|pid| Identity::of(pid.parse().ok()?))
         .collect();
     supervisor.kill();
-    supervisor.wait_gone();
+    supervisor.wait_exit();
     let watcher = running.identity().pid.to_string();
     deadline::until_true("the service is the watcher's child", || {
         service
@@ -218,7 +218,7 @@ fn g3_watcher_returns_without_a_service_whose_supervisor_was_killed() {
     // Starts another supervisor for it.
     stage.hold("other", &stage.service("other")).leave();
     holder.leave();
-    service.wait_gone();
+    service.wait_exit();
     // No process knows of them since the first supervisor was killed.
     children.into_iter().for_each(Identity::kill);
 }
@@ -239,7 +239,7 @@ fn g5_watcher_signals_no_service_that_was_started_below() {
     });
     let other = stage.instance("other");
     watcher.signal(Signal::TERM);
-    daemon.wait_gone();
+    daemon.wait_exit();
     assert_eq!(running.wait().code(), Some(5));
     assert!(other.is_live());
     assert_eq!(
@@ -275,7 +275,7 @@ fn watcher_waits_for_a_program_that_calls_itself_a_supervisor() {
     assert!(!procref::is_managed(daemon.pid).expect("/proc"));
     assert!(stage.instance("db").is_live());
     watcher.signal(Signal::TERM);
-    daemon.wait_gone();
+    daemon.wait_exit();
     assert_eq!(running.wait().code(), Some(5));
     stage.ends("db", 1);
 }
@@ -321,7 +321,7 @@ fn ignored_signals_stay_ignored_in_procref_and_the_client() {
         }
         running.say("go\n");
         assert_eq!(running.wait().code(), Some(5), "{mode:?}");
-        service.wait_gone();
+        service.wait_exit();
     }
     stage.all_is_gone();
 }
@@ -462,7 +462,7 @@ fn orphans_get_no_signal_when_the_client_got_no_stop_signal() {
     });
     // A later signal has been handled, and the one before it was not passed on to the daemon.
     watcher.signal(Signal::USR1);
-    daemon.wait_gone();
+    daemon.wait_exit();
     assert_eq!(running.wait().code(), Some(5));
     stage.ends("db", 1);
 }

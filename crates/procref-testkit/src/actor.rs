@@ -61,7 +61,7 @@ pub struct Held {
 
 /// The process ended while something was expected of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gone;
+pub struct Exited;
 
 impl Actor {
     pub(crate) fn of_child(mut child: Child, shared: Arc<Shared>) -> Self {
@@ -119,7 +119,11 @@ impl Actor {
 
     /// Takes the first message that `pick` wants, and waits for it.
     #[track_caller]
-    fn take<T>(&self, what: &str, mut pick: impl FnMut(&Message) -> Option<T>) -> Result<T, Gone> {
+    fn take<T>(
+        &self,
+        what: &str,
+        mut pick: impl FnMut(&Message) -> Option<T>,
+    ) -> Result<T, Exited> {
         let mut inbox = lock(&self.inbox);
         let found = inbox
             .unread
@@ -138,7 +142,7 @@ impl Actor {
                     Some(value) => return Ok(value),
                     None => inbox.unread.push(message),
                 },
-                Err(RecvTimeoutError::Disconnected) => return Err(Gone),
+                Err(RecvTimeoutError::Disconnected) => return Err(Exited),
                 Err(RecvTimeoutError::Timeout) => panic!(
                     "actor {} did not tell within {DEADLINE:?}: {what}; it told {:?}",
                     self.identity, inbox.unread
@@ -163,8 +167,8 @@ impl Actor {
     }
 
     #[track_caller]
-    fn alive<T>(&self, result: Result<T, Gone>, what: &str) -> T {
-        result.unwrap_or_else(|Gone| panic!("actor {} ended before: {what}", self.identity))
+    fn alive<T>(&self, result: Result<T, Exited>, what: &str) -> T {
+        result.unwrap_or_else(|Exited| panic!("actor {} ended before: {what}", self.identity))
     }
 
     #[track_caller]
@@ -215,7 +219,7 @@ impl Actor {
     ///
     /// When the actor ends or the deadline passes before.
     #[track_caller]
-    pub fn served(&self) -> Identity {
+    pub fn wait_served(&self) -> Identity {
         self.event_like("a service that runs", |event| match event {
             Event::Served(identity) => Some(*identity),
             _ => None,
@@ -224,7 +228,7 @@ impl Actor {
 
     /// Whether this event has come already.
     #[must_use]
-    pub fn happened(&self, wanted: &Event) -> bool {
+    pub fn has_happened(&self, wanted: &Event) -> bool {
         self.take_if_there(|message| match &message.body {
             Body::Event(event) => (event == wanted).then_some(()),
             Body::Reply(..) => None,
@@ -274,7 +278,7 @@ impl Actor {
     #[track_caller]
     pub fn reply(&self, pending: Pending) -> Reply {
         let what = format!("the reply to {pending:?}");
-        let reply = self.reply_or_gone(pending);
+        let reply = self.reply_or_exit(pending);
         self.alive(reply, &what)
     }
 
@@ -284,7 +288,7 @@ impl Actor {
     ///
     /// When it ended.
     #[track_caller]
-    pub fn reply_or_gone(&self, pending: Pending) -> Result<Reply, Gone> {
+    pub fn reply_or_exit(&self, pending: Pending) -> Result<Reply, Exited> {
         let what = format!("the reply to {pending:?}");
         self.take(&what, |message| match &message.body {
             Body::Reply(id, reply) => (*id == pending.request).then(|| reply.clone()),
@@ -346,7 +350,7 @@ impl Actor {
     /// When it does not end.
     #[track_caller]
     pub fn wait_end(&self) -> Option<ExitStatus> {
-        self.identity.wait_gone();
+        self.identity.wait_exit();
         let child = self.child.as_ref()?;
         Some(lock(child).wait().expect("wait for a child"))
     }

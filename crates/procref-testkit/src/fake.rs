@@ -27,7 +27,7 @@ use unix as sys;
 use windows as sys;
 
 /// Why an instance has ended that procref asked to, as the log has it.
-pub const ASKED: &str = sys::ASKED;
+pub const STOP_REASON: &str = sys::STOP_REASON;
 
 #[derive(Clone, Default)]
 struct Options {
@@ -72,14 +72,14 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
             "--unix" => options.unix = Some(value()?.into()),
             "--notify" => options.notify = true,
             "--wait-for" => options.wait_for = Some(value()?.into()),
-            "--say" => options.say.push(value()?),
+            "--print" => options.say.push(value()?),
             "--exit" => options.exit = Some(number(value()?)?),
             "--workers" => options.workers = number(value()?)?,
-            "--stubborn-workers" => options.stubborn_workers = number(value()?)?,
-            "--leash" => options.leash = true,
+            "--workers-ignoring-sigterm" => options.stubborn_workers = number(value()?)?,
+            "--await-confirm" => options.leash = true,
             "--worker" => options.is_worker = true,
             "--ignore-sigterm" => options.ignore_sigterm = true,
-            "--deaf" => options.deaf = true,
+            "--no-stop-handler" => options.deaf = true,
             "--slow-stop" => options.slow_stop = millis(value()?)?,
             "--unhealthy-file" => options.unhealthy_file = Some(value()?.into()),
             "--exit-after" => options.exit_after = Some(millis(value()?)?),
@@ -125,7 +125,7 @@ fn work(options: &Options) -> Result<(), String> {
     let mut asks = sys::Asks::listen().map_err(text)?;
     sys::go_apart();
     if let Some(guardian) = options.guardian {
-        observe::die_with(guardian);
+        observe::exit_with_guardian(guardian);
     }
     let mut out = io::stdout().lock();
     writeln!(out, "ready {}", Identity::own())
@@ -174,7 +174,7 @@ fn serve(options: &Options) -> Result<(), String> {
     };
     let me = Identity::own();
     if let Some(guardian) = options.guardian {
-        observe::die_with(guardian);
+        observe::exit_with_guardian(guardian);
     }
 
     if options.leash {

@@ -101,7 +101,7 @@ impl Set {
     /// # Panics
     ///
     /// When the set cannot be written.
-    pub fn name_instance(&self, Identity { pid, start }: Identity) {
+    pub fn write_instance(&self, Identity { pid, start }: Identity) {
         let pid = [(14, pid & 0x7fff), (15, pid >> 15)];
         let start = (0..5).map(|n| (16 + n, (start >> (15 * n)) as u32 & 0x7fff));
         for (slot, value) in pid.into_iter().chain(start) {
@@ -157,7 +157,7 @@ impl Set {
     /// # Errors
     ///
     /// What `semctl` says.
-    pub fn give_to(&self, uid: u32, mode: u32) -> io::Result<()> {
+    pub fn set_owner(&self, uid: u32, mode: u32) -> io::Result<()> {
         sys::set_owner(self.id, uid, mode)
     }
 

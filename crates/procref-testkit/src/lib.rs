@@ -31,8 +31,8 @@ pub mod namespace;
 pub mod observe;
 pub mod process;
 pub mod protocol;
+pub mod query;
 pub mod scene;
-pub mod talk;
 
 pub use actor::{Actor, Held, Pending};
 pub use scene::Scene;

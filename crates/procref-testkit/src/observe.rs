@@ -52,7 +52,7 @@ impl Identity {
     /// Whether this very process runs. One that has ended does not, whoever has yet to take note.
     #[must_use]
     pub fn is_live(self) -> bool {
-        !self.gone_within(Duration::ZERO)
+        !self.exits_within(Duration::ZERO)
     }
 
     /// Ends this very process without asking it (SIGKILL, `TerminateProcess`); nobody else, and nobody if
@@ -67,14 +67,14 @@ impl Identity {
     ///
     /// When it outlives the deadline.
     #[track_caller]
-    pub fn wait_gone(self) {
-        assert!(self.gone_within(DEADLINE), "process {self} does not end");
+    pub fn wait_exit(self) {
+        assert!(self.exits_within(DEADLINE), "process {self} does not end");
     }
 
     /// Whether this very process ends within `limit`.
     #[must_use]
-    pub fn gone_within(self, limit: Duration) -> bool {
-        sys::gone_within(self, limit)
+    pub fn exits_within(self, limit: Duration) -> bool {
+        sys::exits_within(self, limit)
     }
 }
 
@@ -101,9 +101,9 @@ impl FromStr for Identity {
 ///
 /// A test that is killed runs no teardown. Its actors notice by their closed
 /// pipes, but the services and the execed programs have none.
-pub fn die_with(guardian: Identity) {
+pub fn exit_with_guardian(guardian: Identity) {
     std::thread::spawn(move || {
-        while !guardian.gone_within(Duration::from_secs(3600)) {}
+        while !guardian.exits_within(Duration::from_secs(3600)) {}
         crate::process::exit_at_once(99);
     });
 }

@@ -6,8 +6,8 @@ mod unix;
 mod windows;
 
 #[cfg(unix)]
-pub use unix::{Forked, exit_at_once, fork, kill_myself, passed_listener};
+pub use unix::{Forked, exit_at_once, fork, kill_self, passed_listener};
 #[cfg(windows)]
-pub use windows::{Key, Window, exit_at_once, hear_keys, kill_myself, press_ctrl, serve_pipe};
+pub use windows::{Key, Window, console_keys, exit_at_once, kill_self, press_ctrl, serve_pipe};
 #[cfg(windows)]
 pub(crate) use windows::{Process, clock, handles_of_section};

@@ -132,7 +132,7 @@ impl Via {
 
 /// Where a handle is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Place {
+pub enum DropContext {
     /// A thread without any runtime.
     Thread,
     /// A task of a multi-threaded tokio runtime.
@@ -157,7 +157,7 @@ pub enum Place {
     ThreadLocal,
 }
 
-impl Place {
+impl DropContext {
     /// All of them.
     pub const ALL: [Self; 11] = [
         Self::Thread,
@@ -239,7 +239,7 @@ pub enum Command {
         mib: usize,
     },
     /// Drops a `SharedService` value.
-    Forget {
+    DropService {
         /// Which.
         service: u32,
     },
@@ -347,7 +347,7 @@ pub enum Command {
         /// Which.
         handle: u32,
         /// Where.
-        place: Place,
+        context: DropContext,
     },
     /// Drops every handle and every service.
     DropAll,

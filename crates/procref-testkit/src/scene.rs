@@ -170,7 +170,7 @@ impl Scene {
     /// # Panics
     ///
     /// When the file cannot be written.
-    pub fn sicken(&self, pid: u32) {
+    pub fn make_unhealthy(&self, pid: u32) {
         let file = self.root().join("unhealthy");
         fs::write(file, pid.to_string()).expect("write the file of ill health");
     }
@@ -225,7 +225,7 @@ impl Scene {
     /// A client that dies at a step of procref's.
     #[must_use]
     #[track_caller]
-    pub fn doomed_actor(&self, point: &str) -> Actor {
+    pub fn actor_crashing_at(&self, point: &str) -> Actor {
         self.actor_with_env(&[("PROCREF_CRASH_POINT", point)])
     }
 
@@ -346,7 +346,7 @@ impl Scene {
     ///
     /// When two did.
     #[track_caller]
-    pub fn assert_never_two(&self) {
+    pub fn assert_single_instance(&self) {
         let log = self.log();
         let overlaps = log.iter().filter(|line| matches!(line, Line::Overlap(_)));
         assert_eq!(overlaps.count(), 0, "two instances at once: {log:#?}");
@@ -401,7 +401,7 @@ impl Scene {
     /// When there is none, or more than one.
     #[must_use]
     #[track_caller]
-    pub fn only_living(&self) -> Identity {
+    pub fn only_instance(&self) -> Identity {
         let living = self.living();
         assert_eq!(living.len(), 1, "{living:?}");
         living[0]
@@ -450,7 +450,7 @@ impl Scene {
         for identity in &cast {
             identity.kill();
         }
-        cast.iter().for_each(|identity| identity.wait_gone());
+        cast.iter().for_each(|identity| identity.wait_exit());
         for mut bystander in lock(&self.shared.bystanders).drain(..) {
             let _ = bystander.wait();
         }
@@ -462,7 +462,7 @@ impl Scene {
             }
             left.push(format!("service process {identity}"));
             identity.kill();
-            identity.wait_gone();
+            identity.wait_exit();
         }
         let services = lock(&self.shared.keys).clone();
         let names = services.values().map(|(name, _)| name);

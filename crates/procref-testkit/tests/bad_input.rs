@@ -280,15 +280,15 @@ fn hostile_records_of_a_running_service() {
 fn hostile_records_of_an_orphan_whose_set_is_gone() {
     for kind in RECORDS {
         let scene = scene!();
-        let spec = spec_with_metadata(&scene).keeping_orphans();
+        let spec = spec_with_metadata(&scene).with_orphans_kept();
         let client = scene.client(&spec);
         let key = client.build_as(1, &spec);
         client.acquire();
         let record = scene.files().remove(0);
         let good = fs::read(&record).expect("read");
-        let service = scene.only_living();
+        let service = scene.only_instance();
         service.kill();
-        service.wait_gone();
+        service.wait_exit();
         client.kill();
         kernel::find(key).expect("a set").remove().expect("remove");
         spoil(kind, &record, &good);

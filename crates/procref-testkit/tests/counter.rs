@@ -207,7 +207,7 @@ fn a_counter_is_the_service_of_its_name() {
     assert_eq!(client.count(), 2);
     // The counter keeps the service, and being the last one it stops it.
     client.release(&held);
-    assert_eq!(scene.only_living().pid, held.got.pid);
+    assert_eq!(scene.only_instance().pid, held.got.pid);
     assert_eq!(counter.counter_op(0, Release), Reply::Count(0));
     assert_eq!(scene.stopped(), [(held.got.pid, "signal 15".to_owned())]);
     scene.assert_clean();

@@ -28,7 +28,7 @@ fn die_everywhere(unknown: &[&str], spec: impl Fn(&Scene) -> ServiceSpec) -> Vec
         }
         let scene = scene!();
         let spec = spec(&scene);
-        let dying = scene.doomed_actor(name);
+        let dying = scene.actor_crashing_at(name);
         dying.build(&spec);
         if goes_well(&dying) {
             continue;
@@ -38,11 +38,11 @@ fn die_everywhere(unknown: &[&str], spec: impl Fn(&Scene) -> ServiceSpec) -> Vec
         let other = scene.client(&spec);
         let held = other.try_acquire(Via::Pollster);
         let held = held.unwrap_or_else(|failure| panic!("after a death at {name}: {failure:#?}"));
-        let living = scene.only_living();
+        let living = scene.only_instance();
         assert_eq!(held.got.pid, living.pid, "after a death at {name}");
         assert_eq!(other.count(), 1, "after a death at {name}");
         other.release(&held);
-        scene.assert_never_two();
+        scene.assert_single_instance();
         scene.assert_clean();
     }
     died
@@ -51,11 +51,11 @@ fn die_everywhere(unknown: &[&str], spec: impl Fn(&Scene) -> ServiceSpec) -> Vec
 /// False: it has died on its way.
 fn goes_well(dying: &Actor) -> bool {
     let acquiring = dying.begin_acquire(Via::Pollster);
-    if dying.reply_or_gone(acquiring).is_err() {
+    if dying.reply_or_exit(acquiring).is_err() {
         return false;
     }
     let releasing = dying.begin(Command::DropAll);
-    dying.reply_or_gone(releasing).is_ok()
+    dying.reply_or_exit(releasing).is_ok()
 }
 
 fn check(died: &[&str], expected: &[&str]) {
@@ -91,7 +91,7 @@ fn a_death_at_any_step_of_a_command_leaves_nothing_that_the_next_client_minds() 
 #[test]
 fn a_death_at_any_step_with_callbacks_leaves_nothing_that_the_next_client_minds() {
     let died = die_everywhere(&["CalledBack"], |scene| {
-        scene.service("mortal").stopping(StopOutcome::Terminate)
+        scene.service("mortal").with_stop(StopOutcome::Terminate)
     });
     check(
         &died,
@@ -112,7 +112,7 @@ fn a_death_at_any_step_with_callbacks_leaves_nothing_that_the_next_client_minds(
 fn takes_over(point: &str) {
     let scene = scene!();
     let spec = scene.command("mortal");
-    let dying = scene.doomed_actor(point);
+    let dying = scene.actor_crashing_at(point);
     let key = dying.build(&spec);
     let waiters = scene.clients(3, &spec);
     let dies = dying.begin_acquire(Via::Pollster);
@@ -124,18 +124,18 @@ fn takes_over(point: &str) {
         .iter()
         .map(|waiter| waiter.begin_acquire(Via::Pollster))
         .collect();
-    assert!(dying.reply_or_gone(dies).is_err(), "it does not die");
+    assert!(dying.reply_or_exit(dies).is_err(), "it does not die");
     let mut held = Vec::new();
     for (waiter, pending) in waiters.iter().zip(begun) {
         let got = waiter.finish_acquire(pending);
         held.push(got.unwrap_or_else(|failure| panic!("{point}: {failure:#?}")));
     }
-    let living = scene.only_living();
+    let living = scene.only_instance();
     assert!(held.iter().all(|it| it.got.pid == living.pid), "{held:?}");
     for (waiter, held) in waiters.iter().zip(&held) {
         waiter.release(held);
     }
-    scene.assert_never_two();
+    scene.assert_single_instance();
     scene.assert_clean();
 }
 

@@ -28,10 +28,18 @@ fn assert_refused(failure: &Failure, ours: &str, theirs: Option<&str>, pid: u32)
 #[test]
 fn another_fingerprint_is_refused_in_every_way_to_join() {
     let scene = scene!();
-    let one = scene.client(&scene.service("tool").of("v1", Mismatch::Refuse));
+    let one = scene.client(
+        &scene
+            .service("tool")
+            .with_fingerprint("v1", Mismatch::Refuse),
+    );
     let held = one.acquire();
     let pid = held.got.pid;
-    let two = scene.client(&scene.service("tool").of("v2", Mismatch::Refuse));
+    let two = scene.client(
+        &scene
+            .service("tool")
+            .with_fingerprint("v2", Mismatch::Refuse),
+    );
     for via in Via::ALL {
         let failure = two.try_acquire(via).expect_err("another one");
         assert_refused(&failure, "v2", Some("v1"), pid);
@@ -41,7 +49,12 @@ fn another_fingerprint_is_refused_in_every_way_to_join() {
     assert_eq!((one.count(), scene.started().len()), (1, 1));
 
     // In a process that holds it already.
-    one.build_as(1, &scene.service("tool").of("v2", Mismatch::Refuse));
+    one.build_as(
+        1,
+        &scene
+            .service("tool")
+            .with_fingerprint("v2", Mismatch::Refuse),
+    );
     for via in Via::ALL {
         let pending = one.begin_acquire_of(1, via);
         let failure = one.finish_acquire(pending).expect_err("another one");
@@ -58,7 +71,11 @@ fn another_fingerprint_is_refused_in_every_way_to_join() {
     }
 
     // The same one is welcome.
-    let same = scene.client(&scene.service("tool").of("v1", Mismatch::Refuse));
+    let same = scene.client(
+        &scene
+            .service("tool")
+            .with_fingerprint("v1", Mismatch::Refuse),
+    );
     let joined = same.acquire();
     assert_eq!(joined.got.pid, pid);
     same.release(&joined);
@@ -73,12 +90,18 @@ fn another_fingerprint_is_refused_in_every_way_to_join() {
 fn who_waited_for_the_start_of_another_is_refused() {
     let scene = scene!();
     let start = Gate::Before(Callback::Start);
-    let spec = scene.service("tool").of("v1", Mismatch::Refuse);
-    let starter = scene.client(&spec.clone().gated([start]));
+    let spec = scene
+        .service("tool")
+        .with_fingerprint("v1", Mismatch::Refuse);
+    let starter = scene.client(&spec.clone().with_gates([start]));
     let key = starter.build_as(1, &spec);
     let starting = starter.begin_acquire(Via::TokioMulti);
     starter.event(&Event::Running(Callback::Start));
-    let two = scene.client(&scene.service("tool").of("v2", Mismatch::Refuse));
+    let two = scene.client(
+        &scene
+            .service("tool")
+            .with_fingerprint("v2", Mismatch::Refuse),
+    );
     let waiting = two.begin_acquire(Via::TokioMulti);
     scene.wait_sleepers(key, 1);
     starter.proceed(start);
@@ -94,7 +117,9 @@ fn an_instance_without_one_or_without_a_record_is_refused_too() {
     let scene = scene!();
     let plain = scene.client(&scene.service("tool"));
     let held = plain.acquire();
-    let spec = scene.service("tool").of("v1", Mismatch::Refuse);
+    let spec = scene
+        .service("tool")
+        .with_fingerprint("v1", Mismatch::Refuse);
     let picky = scene.client(&spec);
     let failure = picky.try_acquire(Via::Smol).expect_err("it has none");
     assert_refused(&failure, "v1", None, held.got.pid);
@@ -118,11 +143,15 @@ fn an_instance_without_one_or_without_a_record_is_refused_too() {
 #[test]
 fn who_wants_none_or_does_not_mind_joins_any() {
     let scene = scene!();
-    let one = scene.client(&scene.service("tool").of("v1", Mismatch::Refuse));
+    let one = scene.client(
+        &scene
+            .service("tool")
+            .with_fingerprint("v1", Mismatch::Refuse),
+    );
     let held = one.acquire();
     for spec in [
         scene.service("tool"),
-        scene.service("tool").of("v2", Mismatch::Join),
+        scene.service("tool").with_fingerprint("v2", Mismatch::Join),
     ] {
         let other = scene.client(&spec);
         let joined = other.acquire();
@@ -143,8 +172,8 @@ fn separate_ones_run_side_by_side_under_one_name() {
     let of = |fingerprint: &str| {
         let mut spec = scene
             .service(&name)
-            .of(fingerprint, Mismatch::Separate)
-            .judging(HealthOutcome::Ask);
+            .with_fingerprint(fingerprint, Mismatch::Separate)
+            .with_health(HealthOutcome::Query);
         // Each has a witness of its own: two instances are what is wanted here.
         spec.fake.witness = scene.root().join(format!("witness of {fingerprint}"));
         spec
@@ -198,26 +227,30 @@ fn separate_ones_run_side_by_side_under_one_name() {
 fn a_dead_or_unhealthy_one_is_replaced_whatever_it_was() {
     for unhealthy in [false, true] {
         let scene = scene!();
-        let one = scene.client(&scene.service("tool").of("v1", Mismatch::Refuse));
+        let one = scene.client(
+            &scene
+                .service("tool")
+                .with_fingerprint("v1", Mismatch::Refuse),
+        );
         let held = one.acquire();
-        let old = scene.only_living();
+        let old = scene.only_instance();
         if unhealthy {
-            scene.sicken(old.pid);
+            scene.make_unhealthy(old.pid);
         } else {
             old.kill();
-            old.wait_gone();
+            old.wait_exit();
         }
-        let spec = scene.service("tool").judging(HealthOutcome::Ask);
-        let two = scene.client(&spec.of("v2", Mismatch::Refuse));
+        let spec = scene.service("tool").with_health(HealthOutcome::Query);
+        let two = scene.client(&spec.with_fingerprint("v2", Mismatch::Refuse));
         let replaced = two.acquire();
         assert_ne!(replaced.got.pid, old.pid);
-        assert_eq!(scene.only_living().pid, replaced.got.pid);
+        assert_eq!(scene.only_instance().pid, replaced.got.pid);
         let failure = one.try_acquire(Via::TokioMulti).expect_err("not any more");
         assert_refused(&failure, "v1", Some("v2"), replaced.got.pid);
         one.release(&held);
         two.release(&replaced);
         scene.assert_clean();
-        scene.assert_never_two();
+        scene.assert_single_instance();
     }
 }
 
@@ -225,16 +258,22 @@ fn a_dead_or_unhealthy_one_is_replaced_whatever_it_was() {
 #[test]
 fn an_instance_is_what_its_last_recovery_says() {
     let scene = scene!();
-    let spec = scene.service("tool").judging(HealthOutcome::Ask);
-    let one = scene.client(&spec.clone().of("v1", Mismatch::Refuse));
+    let spec = scene.service("tool").with_health(HealthOutcome::Query);
+    let one = scene.client(&spec.clone().with_fingerprint("v1", Mismatch::Refuse));
     let held = one.acquire();
-    scene.sicken(0);
-    let healer = spec.recovering([Outcome::Heal]).of("v2", Mismatch::Refuse);
+    scene.make_unhealthy(0);
+    let healer = spec
+        .with_recoveries([Outcome::Heal])
+        .with_fingerprint("v2", Mismatch::Refuse);
     let healer = scene.client(&healer);
     let healed = healer.acquire();
     assert_eq!(healed.got.pid, held.got.pid);
     assert_eq!(healed.got.generation, 2);
-    let late = scene.client(&scene.service("tool").of("v1", Mismatch::Refuse));
+    let late = scene.client(
+        &scene
+            .service("tool")
+            .with_fingerprint("v1", Mismatch::Refuse),
+    );
     let failure = late.try_acquire(Via::TokioMulti).expect_err("another one");
     assert_refused(&failure, "v1", Some("v2"), healed.got.pid);
     one.release(&held);
@@ -246,24 +285,24 @@ fn an_instance_is_what_its_last_recovery_says() {
 #[test]
 fn an_orphan_is_not_touched_by_who_is_refused() {
     let scene = scene!();
-    let spec = scene.service("tool").keeping_orphans();
-    let one = scene.client(&spec.clone().of("v1", Mismatch::Refuse));
-    let key = one.build_as(1, &spec.clone().of("v1", Mismatch::Refuse));
+    let spec = scene.service("tool").with_orphans_kept();
+    let one = scene.client(&spec.clone().with_fingerprint("v1", Mismatch::Refuse));
+    let key = one.build_as(1, &spec.clone().with_fingerprint("v1", Mismatch::Refuse));
     one.acquire();
-    let service = scene.only_living();
+    let service = scene.only_instance();
     one.kill();
     let references = || {
         let set = kernel::find(key).expect("a set");
         (set.value(0).ok(), set.value(1).ok())
     };
-    let two = scene.client(&spec.clone().of("v2", Mismatch::Refuse));
+    let two = scene.client(&spec.clone().with_fingerprint("v2", Mismatch::Refuse));
     for via in Via::ALL {
         let failure = two.try_acquire(via).expect_err("another one");
         assert_refused(&failure, "v2", Some("v1"), service.pid);
         assert_eq!(references(), (Some(0), Some(0)));
         assert!(service.is_live());
     }
-    let heir = scene.client(&spec.of("v1", Mismatch::Refuse));
+    let heir = scene.client(&spec.with_fingerprint("v1", Mismatch::Refuse));
     let held = heir.acquire();
     assert_eq!(held.got.pid, service.pid);
     heir.release(&held);
@@ -275,7 +314,7 @@ fn any_text_will_do_and_travels_beside_the_metadata() {
     for text in ["\0 \n\u{1f418}", &"x".repeat(4096)] {
         for mismatch in [Mismatch::Refuse, Mismatch::Separate] {
             let scene = scene!();
-            let mut spec = scene.service("tool").of(text, mismatch);
+            let mut spec = scene.service("tool").with_fingerprint(text, mismatch);
             spec.metadata = vec![("token".to_owned(), "secret".to_owned())];
             let (one, two) = (scene.client(&spec), scene.client(&spec));
             let held = [one.acquire(), two.acquire()];
@@ -293,7 +332,7 @@ fn nonsense_is_refused_by_build() {
     let client = scene.actor();
     for (text, says) in [("", "empty"), (&*"x".repeat(4097), "4096 bytes")] {
         for mismatch in [Mismatch::Refuse, Mismatch::Join, Mismatch::Separate] {
-            let spec = scene.service("tool").of(text, mismatch);
+            let spec = scene.service("tool").with_fingerprint(text, mismatch);
             let failure = client.try_build_as(1, &spec).expect_err(says);
             for text in ["`tool`", "fingerprint", says] {
                 assert!(failure.text.contains(text), "{failure:?}");

@@ -25,9 +25,9 @@ fn serving(client: &Actor, held: &Held) -> Option<u32> {
 
 /// Kills the only instance.
 fn kill_service(scene: &Scene) -> u32 {
-    let service = scene.only_living();
+    let service = scene.only_instance();
     service.kill();
-    service.wait_gone();
+    service.wait_exit();
     service.pid
 }
 
@@ -70,8 +70,8 @@ fn current_follows_what_another_process_brought_back() {
     assert_eq!(serving(&one, &held), None, "it is dead");
 
     let ready = Gate::Before(Callback::OnReady);
-    let spec = named("second").preparing([ReadyOutcome::Pass]);
-    let two = scene.client(&spec.gated([START, ready]));
+    let spec = named("second").with_on_ready([ReadyOutcome::Pass]);
+    let two = scene.client(&spec.with_gates([START, ready]));
     let starting = two.begin_acquire(Via::TokioMulti);
     two.event(&Event::Running(Callback::Start));
     assert_eq!(serving(&one, &held), None, "it is being started");
@@ -219,9 +219,9 @@ fn a_service_without_a_process_has_no_death_to_wait_for() {
     let scene = scene!();
     let spec = scene
         .service("remote")
-        .starting([Outcome::Pid(0)])
-        .judging(HealthOutcome::Always(true))
-        .stopping(StopOutcome::Nothing);
+        .with_starts([Outcome::Pid(0)])
+        .with_health(HealthOutcome::Always(true))
+        .with_stop(StopOutcome::Nothing);
     let client = scene.client(&spec);
     let held = client.acquire();
     assert_eq!(serving(&client, &held), Some(0));
@@ -323,8 +323,8 @@ fn without_a_service_there_is_nothing_to_wait_for() {
 fn a_first_start_is_not_taken_for_an_end() {
     for outcome in [Outcome::Serve, Outcome::Fail("no".to_owned())] {
         let scene = scene!();
-        let spec = scene.service("starting").starting([outcome.clone()]);
-        let starter = scene.client(&spec.clone().gated([START]));
+        let spec = scene.service("starting").with_starts([outcome.clone()]);
+        let starter = scene.client(&spec.clone().with_gates([START]));
         let key = starter.build_as(1, &spec);
         let starting = starter.begin_acquire(Via::TokioMulti);
         starter.event(&Event::Running(Callback::Start));
@@ -400,7 +400,7 @@ fn a_pinned_service_ends_when_it_is_unpinned() {
 #[test]
 fn a_dead_orphan_does_not_run_any_more() {
     let scene = scene!();
-    let spec = scene.service("orphan").keeping_orphans();
+    let spec = scene.service("orphan").with_orphans_kept();
     let client = scene.actor();
     let key = client.build(&spec);
     client.acquire();
@@ -424,7 +424,7 @@ fn a_dead_orphan_does_not_run_any_more() {
 fn a_dead_service_that_somebody_holds_is_not_over() {
     let scene = scene!();
     // Without a supervisor, which alone would be reason enough to wait.
-    let spec = scene.service("held").keeping_orphans();
+    let spec = scene.service("held").with_orphans_kept();
     let holder = scene.actor();
     let key = holder.build(&spec);
     let held = holder.acquire();

@@ -4,7 +4,7 @@
 //! and an instance that cannot get it says so in the log.
 
 use procref_testkit::actor::{Actor, Held};
-use procref_testkit::fake::ASKED;
+use procref_testkit::fake::STOP_REASON;
 use procref_testkit::protocol::{
     Acquired, Callback, Command, Event, Gate, HealthOutcome, Outcome, ServiceSpec, StopOutcome, Via,
 };
@@ -73,7 +73,7 @@ fn once_more(scene: &Scene, clients: &[Actor], rounds: u32, pause_us: u64) {
         assert!(report.wrong.is_empty(), "{report:#?}");
         assert_eq!(report.good, rounds);
     }
-    scene.assert_never_two();
+    scene.assert_single_instance();
     let started: Vec<_> = scene.started().iter().map(|it| it.pid).collect();
     let stopped: Vec<_> = scene.stopped().iter().map(|it| it.0).collect();
     assert_eq!(started, stopped, "each stops before the next one starts");
@@ -86,12 +86,12 @@ fn a_thundering_herd_starts_one() {
     let clients = scene.clients(24, &scene.service("herd"));
     let held = acquire_all(&clients);
     let (pid, _) = assert_same(&held);
-    assert_eq!(scene.only_living().pid, pid);
+    assert_eq!(scene.only_instance().pid, pid);
     assert_eq!(scene.calls("on_first_acquire"), 1);
     assert_eq!(clients[0].count(), 24);
     release_all(&clients, &held);
     assert_eq!(scene.started().len(), 1);
-    assert_eq!(scene.stopped(), [(pid, ASKED.to_owned())]);
+    assert_eq!(scene.stopped(), [(pid, STOP_REASON.to_owned())]);
 }
 
 #[test]
@@ -107,8 +107,8 @@ fn a_storm_with_stop_callbacks() {
     let mut spec = scene.service("storm");
     // Returns right after asking, long before the service is gone.
     spec.fake.slow_stop_ms = 3;
-    let spec = spec.stopping(StopOutcome::Terminate);
-    let clients = scene.clients(4, &spec.judging(HealthOutcome::Ask));
+    let spec = spec.with_stop(StopOutcome::Terminate);
+    let clients = scene.clients(4, &spec.with_health(HealthOutcome::Query));
     storm(&scene, &clients, 10 * TIMES, 10_000);
 }
 
@@ -139,7 +139,7 @@ fn services_die_young() {
                 client.release_via(&held, Via::Pollster);
             }
         }
-        scene.assert_never_two();
+        scene.assert_single_instance();
     }
     assert_eq!(clients[0].count(), 0);
     assert!(scene.started().len() >= rounds);
@@ -172,7 +172,7 @@ fn clients_are_killed_while_others_storm() {
     // The last victim may have been the last holder.
     let held = survivors[0].acquire();
     survivors[0].release(&held);
-    scene.assert_never_two();
+    scene.assert_single_instance();
 }
 
 /// Some hold the service, others do not; all of them acquire at once after
@@ -185,8 +185,8 @@ fn recovered_once(spec: &ServiceSpec, scene: &Scene, strike: impl FnOnce(&Held))
     let after = acquire_all(&clients);
     let (new, next) = assert_same(&after);
     assert_ne!((old, generation), (new, next));
-    scene.assert_never_two();
-    assert_eq!(scene.only_living().pid, new);
+    scene.assert_single_instance();
+    assert_eq!(scene.only_instance().pid, new);
     assert_eq!(scene.started().len(), 2);
     assert_eq!(clients[9].count(), 10);
     release_all(&clients[..4], &before);
@@ -199,9 +199,10 @@ fn recovered_once(spec: &ServiceSpec, scene: &Scene, strike: impl FnOnce(&Held))
 #[test]
 fn an_unhealthy_service_is_recovered_once() {
     let scene = scene!();
-    let spec = scene.service("ill").judging(HealthOutcome::Ask);
-    let spec = spec.recovering([Outcome::Replace]);
-    let (generation, next) = recovered_once(&spec, &scene, |held| scene.sicken(held.got.pid));
+    let spec = scene.service("ill").with_health(HealthOutcome::Query);
+    let spec = spec.with_recoveries([Outcome::Replace]);
+    let (generation, next) =
+        recovered_once(&spec, &scene, |held| scene.make_unhealthy(held.got.pid));
     assert_eq!(next, generation + 1);
     assert_eq!(scene.calls("on_recover"), 1);
     assert_eq!(scene.calls("on_first_acquire"), 1);
@@ -210,19 +211,19 @@ fn an_unhealthy_service_is_recovered_once() {
 #[test]
 fn an_unhealthy_service_without_on_recover_is_stopped_first() {
     let scene = scene!();
-    let spec = scene.service("ill").judging(HealthOutcome::Ask);
-    recovered_once(&spec, &scene, |held| scene.sicken(held.got.pid));
+    let spec = scene.service("ill").with_health(HealthOutcome::Query);
+    recovered_once(&spec, &scene, |held| scene.make_unhealthy(held.got.pid));
     assert_eq!(scene.calls("on_first_acquire"), 2);
 }
 
 #[test]
 fn a_dead_service_is_recovered_once() {
     let scene = scene!();
-    let spec = scene.service("dead").recovering([Outcome::Serve]);
+    let spec = scene.service("dead").with_recoveries([Outcome::Serve]);
     recovered_once(&spec, &scene, |_| {
-        let service = scene.only_living();
+        let service = scene.only_instance();
         service.kill();
-        service.wait_gone();
+        service.wait_exit();
     });
     assert_eq!(scene.calls("on_recover"), 1);
     assert_eq!(scene.calls("on_first_acquire"), 1);
@@ -234,13 +235,13 @@ fn a_dead_service_is_recovered_once() {
 fn a_late_verdict_does_not_hit_the_successor() {
     for recover in [vec![], vec![Outcome::Replace]] {
         let scene = scene!();
-        let spec = scene.service("ill").judging(HealthOutcome::Ask);
-        let spec = spec.recovering(recover);
+        let spec = scene.service("ill").with_health(HealthOutcome::Query);
+        let spec = spec.with_recoveries(recover);
         let clients = scene.clients(2, &spec);
         let gate = Gate::After(Callback::Health);
-        let late = scene.client(&spec.clone().gated([gate]));
+        let late = scene.client(&spec.clone().with_gates([gate]));
         let old = clients[0].acquire();
-        scene.sicken(old.got.pid);
+        scene.make_unhealthy(old.got.pid);
         let pending = late.begin_acquire(Via::TokioMulti);
         late.event(&Event::Returning(Callback::Health));
 
@@ -258,7 +259,7 @@ fn a_late_verdict_does_not_hit_the_successor() {
             }
         );
         assert_eq!(scene.started().len(), 2);
-        assert_eq!(scene.only_living().pid, new.got.pid);
+        assert_eq!(scene.only_instance().pid, new.got.pid);
         clients[0].release(&old);
         clients[1].release(&new);
         late.release(&held);
@@ -269,13 +270,13 @@ fn a_late_verdict_does_not_hit_the_successor() {
 fn what_a_recovery_replaced_is_stopped() {
     let scene = scene!();
     // The callback starts a second one and does not care about the first.
-    let spec = scene.service("ill").judging(HealthOutcome::Ask);
-    let client = scene.client(&spec.recovering([Outcome::Serve]));
+    let spec = scene.service("ill").with_health(HealthOutcome::Query);
+    let client = scene.client(&spec.with_recoveries([Outcome::Serve]));
     let old = client.acquire();
-    scene.sicken(old.got.pid);
+    scene.make_unhealthy(old.got.pid);
     let new = client.acquire();
     assert_ne!(old.got.pid, new.got.pid);
-    assert_eq!(scene.only_living().pid, new.got.pid);
+    assert_eq!(scene.only_instance().pid, new.got.pid);
     client.release(&old);
     client.release(&new);
 }
@@ -283,10 +284,10 @@ fn what_a_recovery_replaced_is_stopped() {
 #[test]
 fn a_recovery_may_heal_the_old_one() {
     let scene = scene!();
-    let spec = scene.service("ill").judging(HealthOutcome::Ask);
-    let clients = scene.clients(4, &spec.recovering([Outcome::Heal]));
+    let spec = scene.service("ill").with_health(HealthOutcome::Query);
+    let clients = scene.clients(4, &spec.with_recoveries([Outcome::Heal]));
     let before = clients[0].acquire();
-    scene.sicken(before.got.pid);
+    scene.make_unhealthy(before.got.pid);
     let after = acquire_all(&clients);
     // The same process; a check that came just after the cure may even have
     // seen nothing of it and return the generation before.

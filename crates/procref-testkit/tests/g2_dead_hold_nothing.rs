@@ -12,7 +12,7 @@ fn dies(how: Death) {
     assert_eq!(one.count(), 2);
     two.die(how);
     assert_eq!(one.count(), 1, "{how:?}");
-    assert_eq!(scene.only_living().pid, held.got.pid);
+    assert_eq!(scene.only_instance().pid, held.got.pid);
     one.release(&held);
 }
 
@@ -49,7 +49,7 @@ fn return_from_main() {
 /// A new client joins the orphan and, being the last one, stops it.
 fn adopted_and_stopped(scene: &Scene, pid: u32) {
     let name = "heir";
-    let heirs = scene.clients(3, &scene.service(name).keeping_orphans());
+    let heirs = scene.clients(3, &scene.service(name).with_orphans_kept());
     let begun: Vec<_> = heirs
         .iter()
         .map(|heir| heir.begin_acquire(Via::Pollster))
@@ -97,7 +97,7 @@ fn many_handles_are_given_back_one_by_one() {
         others.push(two.finish_acquire(pending).expect("acquire"));
     }
     // The value that a handle came from is not needed any more.
-    assert_eq!(two.call(Command::Forget { service: 1 }), Reply::Done);
+    assert_eq!(two.call(Command::DropService { service: 1 }), Reply::Done);
     while let Some(other) = others.pop() {
         assert_eq!(one.count(), 2);
         two.release(&other);
@@ -111,7 +111,7 @@ fn a_killed_waiter_leaves_nothing() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("slow");
-    let starter = scene.client(&spec.clone().gated([gate]));
+    let starter = scene.client(&spec.clone().with_gates([gate]));
     let waiters = scene.clients(3, &spec);
     let key = starter.build_as(1, &spec);
     let pending = starter.begin_acquire(Via::TokioMulti);
@@ -130,7 +130,7 @@ fn a_killed_waiter_leaves_nothing() {
 #[test]
 fn all_of_them_at_once() {
     let scene = scene!();
-    let spec = scene.service("heir").keeping_orphans();
+    let spec = scene.service("heir").with_orphans_kept();
     let clients = scene.clients(8, &spec);
     let key = clients[0].build_as(1, &spec);
     let mut pids = Vec::new();

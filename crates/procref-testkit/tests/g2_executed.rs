@@ -24,7 +24,7 @@ fn exec_of_something_else_keeps_the_reference_until_that_ends() {
 #[test]
 fn exec_of_something_else_that_is_killed() {
     let scene = scene!();
-    let spec = scene.service("heir").keeping_orphans();
+    let spec = scene.service("heir").with_orphans_kept();
     let client = scene.client(&spec);
     let key = client.build_as(1, &spec);
     let held = client.acquire();
@@ -47,7 +47,7 @@ fn exec_of_something_else_in_the_middle_of_a_start() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("heir");
-    let starter = scene.client(&spec.clone().gated([gate]));
+    let starter = scene.client(&spec.clone().with_gates([gate]));
     let waiter = scene.client(&spec);
     let key = waiter.build_as(1, &spec);
     let _ = starter.begin_acquire(Via::TokioMulti);

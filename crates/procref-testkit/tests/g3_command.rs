@@ -21,7 +21,7 @@ fn the_last_release_stops_it_and_waits_for_nothing() {
     let mut spec = command(&scene, "released");
     spec.fake.slow_stop_ms = 1500;
     let (one, key) = scene.holder(&spec);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     let two = scene.client(&spec);
     let held = two.acquire();
     assert_eq!((held.got.pid, held.got.generation), (service.pid, 1));
@@ -40,7 +40,7 @@ fn the_last_release_stops_it_and_waits_for_nothing() {
         service.is_live(),
         "it takes its time, and nobody waits for it"
     );
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 }
 
@@ -50,7 +50,7 @@ fn a_client_that_comes_while_it_stops_gets_a_new_one() {
     let mut spec = command(&scene, "stopping");
     spec.fake.slow_stop_ms = 300;
     let (one, key) = scene.holder(&spec);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     assert_eq!(one.call(Command::DropAll), Reply::Done);
     let two = scene.client(&spec);
     // Earlier than that it may still have the same one.
@@ -59,7 +59,7 @@ fn a_client_that_comes_while_it_stops_gets_a_new_one() {
     assert_ne!(held.got.pid, service.pid);
     assert!(!service.is_live(), "nothing starts beside it");
     two.release(&held);
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -72,14 +72,14 @@ fn all_clients_killed_at_once_stop_it_gracefully() {
         for client in &clients {
             client.acquire();
         }
-        let service = scene.only_living();
+        let service = scene.only_instance();
         for client in &clients {
             client.identity().kill();
         }
         for client in &clients {
             client.wait_end();
         }
-        scene.everything_ends(&spec, key);
+        scene.wait_removed(&spec, key);
         assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
     }
 }
@@ -88,8 +88,8 @@ fn all_clients_killed_at_once_stop_it_gracefully() {
 fn no_process_that_it_has_started_is_left() {
     let scene = scene!();
     let spec = command(&scene, "family")
-        .with_args(["--workers", "2", "--stubborn-workers", "1"])
-        .stop_within_ms(300);
+        .with_args(["--workers", "2", "--workers-ignoring-sigterm", "1"])
+        .with_stop_timeout_ms(300);
     let (client, key) = scene.holder(&spec);
     let supervisor = scene.only_supervisor(&spec);
     let workers = scene.workers();
@@ -104,19 +104,19 @@ fn no_process_that_it_has_started_is_left() {
         assert!(worker.is_live());
     }
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped().len(), 1, "itself it was stopped gracefully");
 }
 
 #[test]
 fn what_it_leaves_when_it_dies_is_ended_before_another_one_starts() {
     let scene = scene!();
-    let spec = command(&scene, "family").with_args(["--stubborn-workers", "2"]);
-    let spec = spec.stop_within_ms(300);
+    let spec = command(&scene, "family").with_args(["--workers-ignoring-sigterm", "2"]);
+    let spec = spec.with_stop_timeout_ms(300);
     let (one, key) = scene.holder(&spec);
-    let (first, workers) = (scene.only_living(), scene.workers());
+    let (first, workers) = (scene.only_instance(), scene.workers());
     first.kill();
-    first.wait_gone();
+    first.wait_exit();
     let two = scene.client(&spec);
     let held = two.acquire();
     assert_ne!(held.got.pid, first.pid);
@@ -127,17 +127,17 @@ fn what_it_leaves_when_it_dies_is_ended_before_another_one_starts() {
     assert_eq!(two.count(), 2);
     one.kill();
     two.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
 fn one_that_ignores_sigterm_is_killed_after_its_grace() {
     let scene = scene!();
-    let mut spec = command(&scene, "stubborn").stop_within_ms(300);
+    let mut spec = command(&scene, "stubborn").with_stop_timeout_ms(300);
     spec.fake.ignore_sigterm = true;
     let (client, key) = scene.holder(&spec);
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped(), [], "it had no say");
 }
 
@@ -146,16 +146,16 @@ fn who_is_suspended_is_woken_to_end_and_then_nothing_is_waited_for() {
     let scene = scene!();
     let spec = command(&scene, "suspended")
         .with_args(["--workers", "1"])
-        .stop_within_ms(1_000_000);
+        .with_stop_timeout_ms(1_000_000);
     let (client, key) = scene.holder(&spec);
-    let (service, workers) = (scene.only_living(), scene.workers());
+    let (service, workers) = (scene.only_instance(), scene.workers());
     assert_eq!(workers.len(), 1);
     for process in workers.iter().chain([&service]) {
         process.signal(Signal::STOP);
     }
     client.kill();
     // Long before their time is up.
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 }
 
@@ -166,9 +166,9 @@ fn one_that_may_take_for_ever_is_not_killed() {
     spec.fake.slow_stop_ms = 500;
     spec.stop_timeout_ms = Some(u64::MAX);
     let (client, key) = scene.holder(&spec);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     assert_eq!(client.call(Command::DropAll), Reply::Done);
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 }
 
@@ -178,9 +178,9 @@ fn it_is_asked_by_the_signal_of_its_starter() {
     let mut spec = command(&scene, "interrupted");
     spec.command.as_mut().expect("a command").stop_signal = Some("INT".to_owned());
     let (client, key) = scene.holder(&spec);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 2".to_owned())]);
 }
 
@@ -190,10 +190,10 @@ fn its_supervisor_killed_it_stays_and_the_next_join_replaces_that() {
     let mut spec = command(&scene, "watched");
     spec.command.as_mut().expect("a command").stop_signal = Some("INT".to_owned());
     let (one, key) = scene.holder(&spec);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     let supervisor = scene.only_supervisor(&spec);
     supervisor.kill();
-    supervisor.wait_gone();
+    supervisor.wait_exit();
     // By whoever comes, also by one that knows nothing of the command.
     let joins_only = ServiceSpec {
         command: None,
@@ -204,7 +204,7 @@ fn its_supervisor_killed_it_stays_and_the_next_join_replaces_that() {
     assert_ne!(scene.only_supervisor(&spec), supervisor);
     one.kill();
     two.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 2".to_owned())]);
 }
 
@@ -215,9 +215,9 @@ fn without_a_supervisor_the_last_client_stops_it() {
     let (client, key) = scene.holder(&spec);
     let supervisor = scene.only_supervisor(&spec);
     supervisor.kill();
-    supervisor.wait_gone();
+    supervisor.wait_exit();
     assert_eq!(client.call(Command::DropAll), Reply::Done);
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped().len(), 1);
 }
 
@@ -226,15 +226,15 @@ fn an_orphan_without_a_supervisor_is_adopted() {
     let scene = scene!();
     let spec = command(&scene, "orphan");
     let (one, key) = scene.holder(&spec);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     let supervisor = scene.only_supervisor(&spec);
     supervisor.kill();
-    supervisor.wait_gone();
+    supervisor.wait_exit();
     one.kill();
     let two = scene.client(&spec);
     assert_eq!(two.acquire().got.pid, service.pid);
     two.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -247,19 +247,19 @@ fn what_a_killed_supervisor_has_told_to_stop_is_not_used_any_more() {
         };
         spec.fake.slow_stop_ms = 1000;
         let (one, key) = scene.holder(&spec);
-        let service = scene.only_living();
+        let service = scene.only_instance();
         let supervisor = scene.only_supervisor(&spec);
         let two = scene.client(&spec);
         one.kill();
         deadline::until_true("it is being stopped", || two.status().state == "Stopping");
         supervisor.kill();
-        supervisor.wait_gone();
+        supervisor.wait_exit();
         assert!(service.is_live());
         let held = two.acquire();
         assert_ne!(held.got.pid, service.pid);
-        scene.assert_never_two();
+        scene.assert_single_instance();
         two.kill();
-        scene.everything_ends(&spec, key);
+        scene.wait_removed(&spec, key);
     }
 }
 
@@ -268,9 +268,9 @@ fn it_lingers_and_then_ends_in_time() {
     let linger = Duration::from_millis(1500);
     for killed in [false, true] {
         let scene = scene!();
-        let spec = command(&scene, "warm").lingering_ms(1500);
+        let spec = command(&scene, "warm").with_linger_ms(1500);
         let (one, key) = scene.holder(&spec);
-        let service = scene.only_living();
+        let service = scene.only_instance();
         if killed {
             one.kill();
         } else {
@@ -281,22 +281,22 @@ fn it_lingers_and_then_ends_in_time() {
         assert_eq!(scene.started().len(), 1);
         let begun = Instant::now();
         two.kill();
-        service.wait_gone();
+        service.wait_exit();
         let taken = begun.elapsed();
         assert!(taken >= linger, "{taken:?}");
-        scene.everything_ends(&spec, key);
+        scene.wait_removed(&spec, key);
     }
 }
 
 #[test]
 fn one_that_dies_while_it_is_kept_warm_leaves_nothing() {
     let scene = scene!();
-    let spec = command(&scene, "warm").lingering_ms(1_000_000);
+    let spec = command(&scene, "warm").with_linger_ms(1_000_000);
     let (client, key) = scene.holder(&spec);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     assert_eq!(client.call(Command::DropAll), Reply::Done);
     service.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -304,17 +304,17 @@ fn one_that_dies_is_replaced_by_the_next_acquire_and_tells_how() {
     let scene = scene!();
     let spec = command(&scene, "mortal");
     let (one, key) = scene.holder(&spec);
-    let first = scene.only_living();
+    let first = scene.only_instance();
     let supervisor = scene.only_supervisor(&spec);
     first.kill();
-    supervisor.wait_gone();
+    supervisor.wait_exit();
     assert_eq!(one.status().state, "Dead");
     assert_eq!(one.status().exit.as_deref(), Some("signal: 9 (SIGKILL)"));
     let held = one.acquire();
     assert_eq!(held.got.generation, 2);
     assert_eq!(one.status().exit, None);
     one.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -322,12 +322,12 @@ fn its_set_removed_it_is_ended() {
     let scene = scene!();
     let spec = command(&scene, "removed").with_args(["--workers", "1"]);
     let (client, key) = scene.holder(&spec);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     kernel::find(key)
         .expect("its set")
         .remove()
         .expect("remove");
-    service.wait_gone();
+    service.wait_exit();
     deadline::until_true("its workers end, too", || {
         scene.workers().iter().all(|worker| !worker.is_live())
     });
@@ -335,7 +335,7 @@ fn its_set_removed_it_is_ended() {
     let held = client.acquire();
     assert_ne!(held.got.pid, service.pid);
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -345,17 +345,17 @@ fn a_suspended_supervisor_loses_nothing() {
     let (client, key) = scene.holder(&spec);
     let supervisor = scene.only_supervisor(&spec);
     supervisor.signal(Signal::STOP);
-    scene.only_living().kill();
+    scene.only_instance().kill();
     client.kill();
     supervisor.signal(Signal::CONT);
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
 fn it_gets_nothing_of_its_starter() {
     // `sh` leaves signals as they are, which a Rust program would not.
     let scene = scene!();
-    let mut spec = command(&scene, "plain").ready_by(ReadySpec::Log("^end$".to_owned()));
+    let mut spec = command(&scene, "plain").with_ready(ReadySpec::Log("^end$".to_owned()));
     let script =
         "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls -l /proc/self/fd; echo end; exec sleep 1000";
     spec.command.as_mut().expect("a command").program =
@@ -395,21 +395,21 @@ fn it_gets_nothing_of_its_starter() {
     let private = supervisor.private_memory();
     assert!((1..200).contains(&private), "{private} KiB");
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
 fn a_pipeline_ends_with_the_client_and_not_with_the_service() {
     let scene = scene!();
-    let spec = command(&scene, "piped").lingering_ms(1_000_000);
+    let spec = command(&scene, "piped").with_linger_ms(1_000_000);
     let (client, key) = scene.holder(&spec);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     let supervisor = scene.only_supervisor(&spec);
     // The actor's own output is such a pipe; its end is what `kill` waits for.
     client.kill();
     assert!(service.is_live() && supervisor.is_live());
     service.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -430,20 +430,20 @@ fn callbacks_and_commands_do_not_mix() {
         assert!(failure.text.contains("was started by"), "{}", failure.text);
         assert_eq!(holder.count(), 1, "it took nothing");
         holder.kill();
-        scene.everything_ends(theirs, key);
+        scene.wait_removed(theirs, key);
     }
 }
 
 #[test]
 fn callbacks_that_follow_a_dead_command_have_a_supervisor_of_their_own() {
     let scene = scene!();
-    let spec = command(&scene, "changed").with_args(["--stubborn-workers", "1"]);
-    let spec = spec.stop_within_ms(1500);
+    let spec = command(&scene, "changed").with_args(["--workers-ignoring-sigterm", "1"]);
+    let spec = spec.with_stop_timeout_ms(1500);
     let (one, key) = scene.holder(&spec);
     let first = scene.only_supervisor(&spec);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     service.kill();
-    service.wait_gone();
+    service.wait_exit();
     // While the first supervisor is still busy with what the service has left.
     let by_callback = ServiceSpec {
         command: None,
@@ -452,10 +452,10 @@ fn callbacks_that_follow_a_dead_command_have_a_supervisor_of_their_own() {
     };
     let two = scene.client(&by_callback);
     two.acquire();
-    first.wait_gone();
+    first.wait_exit();
     one.kill();
     two.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -475,7 +475,7 @@ fn many_clients_at_once_start_one() {
     for client in &clients {
         assert_eq!(client.call(Command::DropAll), Reply::Done);
     }
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -483,14 +483,14 @@ fn ctrl_c_for_the_client_does_not_reach_it() {
     let scene = scene!();
     let spec = command(&scene, "terminal");
     let (client, key) = scene.holder(&spec);
-    for process in [scene.only_living(), scene.only_supervisor(&spec)] {
+    for process in [scene.only_instance(), scene.only_supervisor(&spec)] {
         // A terminal's signals go to the group of processes in its foreground.
         assert_ne!(process.group(), client.identity().group());
         assert_eq!(process.terminal(), 0, "it has none");
     }
-    let service = scene.only_living();
+    let service = scene.only_instance();
     // Nor does what it sends to its own group reach anybody else.
     assert_eq!(service.group(), i64::from(service.pid));
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use procref::SharedService;
-use procref_testkit::fake::ASKED;
+use procref_testkit::fake::STOP_REASON;
 use procref_testkit::protocol::{ServiceSpec, StopOutcome, Via};
 use procref_testkit::{Actor, Scene, scene};
 
@@ -30,7 +30,7 @@ fn who_dies_takes_nothing_from_the_others_and_the_last_one_takes_the_service_alo
     for client in &clients {
         client.acquire();
     }
-    let service = scene.only_living();
+    let service = scene.only_instance();
     let last = clients.remove(0);
     for (left, client) in [2, 1].into_iter().zip(clients) {
         client.kill();
@@ -38,13 +38,13 @@ fn who_dies_takes_nothing_from_the_others_and_the_last_one_takes_the_service_alo
         assert!(service.is_live());
     }
     last.kill();
-    service.wait_gone();
+    service.wait_exit();
     assert_eq!(scene.stopped(), [], "the kernel asks nobody");
     // What that left is no obstacle.
     let next = scene.client(&spec);
     let held = next.acquire();
     next.release(&held);
-    assert_eq!(scene.stopped(), [(held.got.pid, ASKED.to_owned())]);
+    assert_eq!(scene.stopped(), [(held.got.pid, STOP_REASON.to_owned())]);
     scene.assert_clean();
 }
 
@@ -56,12 +56,12 @@ fn it_ends_with_clients_killed_in_one_instant_and_all_it_has_started_does() {
     for client in &clients {
         client.acquire();
     }
-    let (service, worker) = (scene.only_living(), only_worker(&scene));
+    let (service, worker) = (scene.only_instance(), only_worker(&scene));
     for client in &clients {
         client.identity().kill();
     }
-    service.wait_gone();
-    worker.wait_gone();
+    service.wait_exit();
+    worker.wait_exit();
     drop(clients);
     let next = scene.client(&spec);
     let held = next.acquire();
@@ -83,17 +83,17 @@ fn what_a_service_has_started_ends_with_a_clean_stop_as_well() {
 
 #[test]
 fn a_service_that_cannot_be_asked_is_ended_at_once_and_a_stubborn_one_after_its_grace() {
-    for (manner, grace) in [("--deaf", 60_000), ("--ignore-sigterm", 300)] {
+    for (manner, grace) in [("--no-stop-handler", 60_000), ("--ignore-sigterm", 300)] {
         let scene = scene!();
         let spec = scene.command("deaf").with_args([manner]);
-        let client = scene.client(&spec.stop_within_ms(grace));
+        let client = scene.client(&spec.with_stop_timeout_ms(grace));
         let held = client.acquire();
         let begun = Instant::now();
         client.release(&held);
         let took = begun.elapsed();
         assert!(took < Duration::from_secs(30), "{manner}: {took:?}");
         assert!(
-            manner == "--deaf" || took >= Duration::from_millis(grace),
+            manner == "--no-stop-handler" || took >= Duration::from_millis(grace),
             "{took:?}"
         );
         assert_eq!(scene.stopped(), []);
@@ -104,7 +104,7 @@ fn a_service_that_cannot_be_asked_is_ended_at_once_and_a_stubborn_one_after_its_
 #[test]
 fn by_callback_it_ends_with_its_last_client_too_however_that_goes() {
     let scene = scene!();
-    let spec = scene.service("called").stopping(StopOutcome::Terminate);
+    let spec = scene.service("called").with_stop(StopOutcome::Terminate);
     let clients = scene.clients(2, &spec);
     let held: Vec<_> = clients.iter().map(Actor::acquire).collect();
     assert_eq!(held[0].got.pid, held[1].got.pid);
@@ -113,9 +113,9 @@ fn by_callback_it_ends_with_its_last_client_too_however_that_goes() {
     }
     scene.assert_clean();
     clients[0].acquire();
-    let again = scene.only_living();
+    let again = scene.only_instance();
     clients[0].kill();
-    again.wait_gone();
+    again.wait_exit();
     let held = clients[1].acquire();
     clients[1].release(&held);
     assert_eq!(
@@ -147,20 +147,20 @@ fn a_service_that_died_is_started_anew_and_not_beside_what_it_left() {
     let clients = scene.clients(2, &with_worker(&scene));
     let held: Vec<_> = clients.iter().map(Actor::acquire).collect();
     let worker = only_worker(&scene);
-    let first = scene.only_living();
+    let first = scene.only_instance();
     first.kill();
-    first.wait_gone();
+    first.wait_exit();
     let next = clients[0].acquire();
     assert_ne!(next.got.pid, held[0].got.pid);
     assert!(!worker.is_live());
     // The other one's reference is one to the new instance, and keeps it.
-    let second = scene.only_living();
+    let second = scene.only_instance();
     clients[0].kill();
     assert_eq!(clients[1].count(), 1);
     assert!(second.is_live());
     assert_eq!(clients[1].acquire().got.pid, next.got.pid);
     clients[1].kill();
-    second.wait_gone();
+    second.wait_exit();
     let last = scene.client(&scene.command("parent"));
     let held = last.acquire();
     last.release(&held);
@@ -175,7 +175,7 @@ fn a_pinned_service_outlives_its_clients_until_it_is_unpinned() {
     let held = client.acquire();
     client.pin(&held);
     client.kill();
-    let service = scene.only_living();
+    let service = scene.only_instance();
     let next = scene.client(&spec);
     let joined = next.acquire();
     assert_eq!(joined.got.pid, service.pid, "it was kept");
@@ -183,7 +183,7 @@ fn a_pinned_service_outlives_its_clients_until_it_is_unpinned() {
     assert!(service.is_live());
     assert!(next.unpin(Via::Blocking));
     assert!(!next.unpin(Via::Blocking));
-    assert_eq!(scene.stopped(), [(service.pid, ASKED.to_owned())]);
+    assert_eq!(scene.stopped(), [(service.pid, STOP_REASON.to_owned())]);
     scene.assert_clean();
 }
 
@@ -195,9 +195,9 @@ fn an_unpinned_service_ends_with_a_client_that_is_killed() {
     let held = client.acquire();
     client.pin(&held);
     assert!(client.unpin(Via::TokioMulti));
-    let service = scene.only_living();
+    let service = scene.only_instance();
     client.kill();
-    service.wait_gone();
+    service.wait_exit();
     let next = scene.client(&spec);
     let held = next.acquire();
     next.release(&held);
@@ -229,7 +229,7 @@ fn its_holders_are_named() {
 fn what_windows_cannot_do_is_an_error_before_anything_is_started() {
     let scene = scene!();
     let client = scene.actor();
-    let lingering = scene.command("lingering").lingering_ms(1000);
+    let lingering = scene.command("lingering").with_linger_ms(1000);
     let failure = client.try_build_as(0, &lingering).expect_err("no linger");
     assert!(failure.text.contains("linger"), "{failure:?}");
 }

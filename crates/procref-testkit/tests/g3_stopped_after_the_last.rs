@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use procref_testkit::actor::{Actor, Pending};
 use procref_testkit::protocol::{
-    Callback, Command, Death, Event, Gate, Place, Reply, ServiceSpec, StopOutcome, Via,
+    Callback, Command, Death, DropContext, Event, Gate, Reply, ServiceSpec, StopOutcome, Via,
 };
 use procref_testkit::{Scene, kernel, scene};
 use rustix::process::Signal;
@@ -24,7 +24,11 @@ fn the_last_release_stops_it_gracefully() {
             let (one, two) = (scene.client(&spec), scene.client(&spec));
             let (first, second) = (one.acquire_via(via), two.acquire_via(via));
             one.release_via(&first, via);
-            assert_eq!(scene.only_living().pid, first.got.pid, "one still holds it");
+            assert_eq!(
+                scene.only_instance().pid,
+                first.got.pid,
+                "one still holds it"
+            );
             two.release_via(&second, via);
             // Judged at once: release has waited for all of it.
             scene.assert_clean();
@@ -39,9 +43,9 @@ fn dropping_the_last_handle_waits_for_the_end_too() {
     let scene = scene!();
     let mut spec = scene.service("last");
     spec.fake.slow_stop_ms = 30;
-    let client = scene.client(&spec.stopping(StopOutcome::Terminate));
+    let client = scene.client(&spec.with_stop(StopOutcome::Terminate));
     let held = client.acquire();
-    client.drop_handle(&held, Place::Thread);
+    client.drop_handle(&held, DropContext::Thread);
     scene.assert_clean();
     assert_eq!(scene.stopped().len(), 1);
 }
@@ -62,20 +66,20 @@ fn returning_from_main_releases() {
 fn is_killed_in_the_end(stop: Option<StopOutcome>, ignore_sigterm: bool) {
     const GRACE: Duration = Duration::from_millis(600);
     let scene = scene!();
-    let mut spec = scene.service("stubborn").stop_within_ms(600);
+    let mut spec = scene.service("stubborn").with_stop_timeout_ms(600);
     spec.stop = stop;
     spec.fake.ignore_sigterm = ignore_sigterm;
     let client = scene.client(&spec);
     let key = client.build_as(1, &spec);
     let held = client.acquire();
-    let service = scene.only_living();
+    let service = scene.only_instance();
 
     let begun = Instant::now();
     let pending = client.begin(Command::Release {
         handle: held.handle,
         via: Via::TokioMulti,
     });
-    while !service.gone_within(Duration::from_millis(5)) {
+    while !service.exits_within(Duration::from_millis(5)) {
         let set = kernel::find(key).is_some();
         // Looked at in this order: the set may go only after the service.
         assert!(set || !service.is_live(), "the set went first");
@@ -100,8 +104,8 @@ fn a_service_that_ignores_the_callbacks_sigterm_is_killed() {
 #[test]
 fn a_callback_that_does_nothing_is_helped() {
     let scene = scene!();
-    let spec = scene.service("idle").stop_within_ms(300);
-    let client = scene.client(&spec.stopping(StopOutcome::Nothing));
+    let spec = scene.service("idle").with_stop_timeout_ms(300);
+    let client = scene.client(&spec.with_stop(StopOutcome::Nothing));
     let held = client.acquire();
     client.release(&held);
     assert_eq!(scene.calls("on_last_release"), 1);
@@ -111,8 +115,8 @@ fn a_callback_that_does_nothing_is_helped() {
 #[test]
 fn a_callback_that_fails_is_an_error_and_the_service_ends() {
     let scene = scene!();
-    let spec = scene.service("failing").stop_within_ms(300);
-    let client = scene.client(&spec.stopping(StopOutcome::Fail));
+    let spec = scene.service("failing").with_stop_timeout_ms(300);
+    let client = scene.client(&spec.with_stop(StopOutcome::Fail));
     let held = client.acquire();
     let failure = client
         .try_release(&held, Via::TokioMulti)
@@ -126,8 +130,8 @@ fn a_callback_that_fails_is_an_error_and_the_service_ends() {
 fn a_callback_that_panics_does_not_strand_the_service() {
     for via in Via::ALL {
         let scene = scene!();
-        let spec = scene.service("panicking").stop_within_ms(300);
-        let client = scene.client(&spec.stopping(StopOutcome::Panic));
+        let spec = scene.service("panicking").with_stop_timeout_ms(300);
+        let client = scene.client(&spec.with_stop(StopOutcome::Panic));
         let held = client.acquire();
         let reply = client.call(Command::Release {
             handle: held.handle,
@@ -146,13 +150,13 @@ fn a_callback_that_panics_does_not_strand_the_service() {
 #[test]
 fn a_callback_that_hangs_does_not_strand_the_service() {
     let scene = scene!();
-    let spec = scene.service("hanging").stop_within_ms(300);
-    let spec = spec.gated([Gate::Before(Callback::Stop)]);
-    let client = scene.client(&spec.stopping(StopOutcome::Terminate));
+    let spec = scene.service("hanging").with_stop_timeout_ms(300);
+    let spec = spec.with_gates([Gate::Before(Callback::Stop)]);
+    let client = scene.client(&spec.with_stop(StopOutcome::Terminate));
     for round in 0..2 {
         let held = client.acquire();
         if round == 0 {
-            client.drop_handle(&held, Place::Thread);
+            client.drop_handle(&held, DropContext::Thread);
         } else {
             // Reported or not: it ends, and so does the service.
             let _ = client.try_release(&held, Via::TokioMulti);
@@ -171,7 +175,7 @@ fn a_service_that_is_paused_is_stopped_gracefully() {
         spec.stop_timeout_ms = Some(if stop.is_some() { 200 } else { 30_000 });
         let client = scene.client(&spec);
         let held = client.acquire();
-        scene.only_living().signal(Signal::STOP);
+        scene.only_instance().signal(Signal::STOP);
         client.release(&held);
         assert_eq!(scene.stopped().len(), usize::from(stop.is_none()));
         scene.assert_clean();
@@ -181,12 +185,12 @@ fn a_service_that_is_paused_is_stopped_gracefully() {
 #[test]
 fn a_dead_service_is_not_stopped_again() {
     let scene = scene!();
-    let spec = scene.service("dead").stopping(StopOutcome::Terminate);
+    let spec = scene.service("dead").with_stop(StopOutcome::Terminate);
     let client = scene.client(&spec);
     let held = client.acquire();
-    let service = scene.only_living();
+    let service = scene.only_instance();
     service.kill();
-    service.wait_gone();
+    service.wait_exit();
     client.release(&held);
     assert_eq!(scene.calls("on_last_release"), 0);
     scene.assert_clean();
@@ -194,8 +198,8 @@ fn a_dead_service_is_not_stopped_again() {
 
 /// A client in the middle of its stop callback, with the service still alive.
 fn stopping(scene: &Scene, spec: &ServiceSpec) -> (Actor, Pending) {
-    let spec = spec.clone().stopping(StopOutcome::Terminate);
-    let one = scene.client(&spec.gated([Gate::Before(Callback::Stop)]));
+    let spec = spec.clone().with_stop(StopOutcome::Terminate);
+    let one = scene.client(&spec.with_gates([Gate::Before(Callback::Stop)]));
     let held = one.acquire();
     let pending = one.begin(Command::Release {
         handle: held.handle,
@@ -210,7 +214,7 @@ fn who_comes_while_it_stops_waits_and_starts_anew() {
     let scene = scene!();
     let spec = scene.service("race");
     let (one, releasing) = stopping(&scene, &spec);
-    let old = scene.only_living();
+    let old = scene.only_instance();
     let two = scene.client(&spec);
     let key = two.build_as(1, &spec);
     let acquiring = two.begin_acquire(Via::TokioMulti);
@@ -224,7 +228,7 @@ fn who_comes_while_it_stops_waits_and_starts_anew() {
     let held = two.finish_acquire(acquiring).expect("acquire");
     assert_ne!(held.got.pid, old.pid);
     assert!(!old.is_live());
-    scene.assert_never_two();
+    scene.assert_single_instance();
     two.release(&held);
 }
 
@@ -232,9 +236,9 @@ fn who_comes_while_it_stops_waits_and_starts_anew() {
 fn who_finds_a_stop_without_its_stopper_finishes_it() {
     let scene = scene!();
     // Without a supervisor, which might be the one to finish it.
-    let spec = scene.service("race").keeping_orphans();
+    let spec = scene.service("race").with_orphans_kept();
     let (one, _releasing) = stopping(&scene, &spec);
-    let old = scene.only_living();
+    let old = scene.only_instance();
     let two = scene.client(&spec);
     let key = two.build_as(1, &spec);
     let acquiring = two.begin_acquire(Via::Pollster);
@@ -244,7 +248,7 @@ fn who_finds_a_stop_without_its_stopper_finishes_it() {
     let held = two.finish_acquire(acquiring).expect("acquire");
     assert_ne!(held.got.pid, old.pid, "it had been told to stop");
     assert!(!old.is_live());
-    scene.assert_never_two();
+    scene.assert_single_instance();
     two.release(&held);
 }
 
@@ -253,12 +257,12 @@ fn an_orphan_is_stopped_by_who_adopted_it() {
     let scene = scene!();
     let spec = scene
         .service("orphan")
-        .keeping_orphans()
-        .stopping(StopOutcome::Terminate);
+        .with_orphans_kept()
+        .with_stop(StopOutcome::Terminate);
     let one = scene.client(&spec);
     let held = one.acquire();
     one.kill();
-    assert_eq!(scene.only_living().pid, held.got.pid);
+    assert_eq!(scene.only_instance().pid, held.got.pid);
 
     let two = scene.client(&spec);
     let adopted = two.acquire();

@@ -21,11 +21,11 @@ fn the_last_client_killed_stops_it_gracefully() {
     let spec = scene.unique(scene.service("killed"));
     let (one, key) = scene.holder(&spec);
     let (two, _) = scene.holder(&spec);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     one.kill();
     assert!(service.is_live(), "one still holds it");
     two.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 }
 
@@ -45,7 +45,7 @@ fn all_of_them_killed_at_once() {
         for client in &clients {
             client.wait_end();
         }
-        scene.everything_ends(&spec, key);
+        scene.wait_removed(&spec, key);
         assert_eq!(scene.stopped().len(), 1, "it was stopped gracefully");
     }
 }
@@ -56,7 +56,7 @@ fn a_client_may_go_in_any_way_and_the_service_stays_for_the_others() {
     let spec = scene.unique(scene.service("shared"));
     let (starter, key) = scene.holder(&spec);
     let (other, _) = scene.holder(&spec);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     let supervisor = scene.only_supervisor(&spec);
     starter.kill();
     assert_eq!(other.count(), 1);
@@ -66,7 +66,7 @@ fn a_client_may_go_in_any_way_and_the_service_stays_for_the_others() {
     assert!(service.is_live() && supervisor.is_live());
     assert_eq!(scene.only_supervisor(&spec), supervisor);
     other.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -74,21 +74,21 @@ fn the_last_release_ends_the_supervisor_too() {
     let scene = scene!();
     let spec = scene
         .unique(scene.service("released"))
-        .stopping(StopOutcome::Terminate);
+        .with_stop(StopOutcome::Terminate);
     let client = scene.client(&spec);
     let held = client.acquire();
     let supervisor = scene.only_supervisor(&spec);
     client.release(&held);
     scene.assert_clean();
     assert_eq!(scene.calls("on_last_release"), 1);
-    supervisor.wait_gone();
+    supervisor.wait_exit();
 }
 
 #[test]
 fn a_starter_killed_in_its_callback_leaves_nothing() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
-    let spec = scene.unique(scene.service("starting")).gated([gate]);
+    let spec = scene.unique(scene.service("starting")).with_gates([gate]);
     let client = scene.actor();
     let key = client.build(&spec);
     let _ = client.begin_acquire(Via::TokioMulti);
@@ -96,7 +96,7 @@ fn a_starter_killed_in_its_callback_leaves_nothing() {
     // In place before the start begins.
     assert!(scene.only_supervisor(&spec).is_live());
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert_eq!(scene.started(), []);
 }
 
@@ -106,15 +106,15 @@ fn a_starter_killed_before_its_service_is_ready_leaves_nothing() {
     let gate = Gate::Before(Callback::Health);
     let spec = scene
         .unique(scene.service("starting"))
-        .judging(HealthOutcome::Ask)
-        .gated([gate]);
+        .with_health(HealthOutcome::Query)
+        .with_gates([gate]);
     let client = scene.actor();
     let key = client.build(&spec);
     let _ = client.begin_acquire(Via::Pollster);
     client.event(&Event::Running(Callback::Health));
-    let service = scene.only_living();
+    let service = scene.only_instance();
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 }
 
@@ -123,11 +123,11 @@ fn a_failed_start_ends_the_supervisor() {
     let scene = scene!();
     let spec = scene
         .unique(scene.service("failing"))
-        .starting([Outcome::Fail("no".to_owned())]);
+        .with_starts([Outcome::Fail("no".to_owned())]);
     let client = scene.actor();
     let key = client.build(&spec);
     client.try_acquire(Via::Smol).expect_err("told to fail");
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -136,8 +136,8 @@ fn a_stopper_killed_in_its_callback_is_finished() {
     let gate = Gate::Before(Callback::Stop);
     let spec = scene
         .unique(scene.service("stopping"))
-        .stopping(StopOutcome::Terminate)
-        .gated([gate]);
+        .with_stop(StopOutcome::Terminate)
+        .with_gates([gate]);
     let client = scene.actor();
     let key = client.build(&spec);
     let held = client.acquire();
@@ -147,18 +147,20 @@ fn a_stopper_killed_in_its_callback_is_finished() {
     });
     client.event(&Event::Running(Callback::Stop));
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
 fn a_service_that_ignores_sigterm_is_killed_after_its_grace() {
     let scene = scene!();
-    let mut spec = scene.unique(scene.service("stubborn")).stop_within_ms(300);
+    let mut spec = scene
+        .unique(scene.service("stubborn"))
+        .with_stop_timeout_ms(300);
     spec.fake.ignore_sigterm = true;
     let (client, key) = scene.holder(&spec);
     let begun = Instant::now();
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert!(
         begun.elapsed() >= Duration::from_millis(300),
         "before its time"
@@ -173,16 +175,16 @@ fn a_service_that_may_take_for_ever_is_not_killed() {
     spec.fake.slow_stop_ms = 500;
     spec.stop_timeout_ms = Some(u64::MAX);
     let (client, key) = scene.holder(&spec);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 
     // The last client stops it as patiently.
     let (client, key) = scene.holder(&spec);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     assert_eq!(client.call(Command::DropAll), Reply::Done);
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped()[1], (service.pid, "signal 15".to_owned()));
 }
 
@@ -191,10 +193,10 @@ fn a_suspended_service_is_stopped_gracefully() {
     let scene = scene!();
     let spec = scene.unique(scene.service("suspended"));
     let (client, key) = scene.holder(&spec);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     service.signal(Signal::STOP);
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 }
 
@@ -209,10 +211,10 @@ fn holder_without_a_supervisor(
     spec: &ServiceSpec,
 ) -> (Actor, i32, Identity, Identity) {
     let (one, key) = scene.holder(spec);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     let supervisor = scene.only_supervisor(spec);
     supervisor.kill();
-    supervisor.wait_gone();
+    supervisor.wait_exit();
     (one, key, service, supervisor)
 }
 
@@ -234,7 +236,7 @@ fn replaced_by_a_join(via: Via) {
     assert_eq!(one.count(), 7);
     one.kill();
     clients.iter().for_each(Actor::kill);
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert_eq!(scene.started().len(), 1);
 }
 
@@ -251,7 +253,7 @@ fn an_orphan_without_a_supervisor_is_adopted_with_a_new_one() {
     assert_eq!(held.got.pid, service.pid);
     assert!(scene.only_supervisor(&spec).is_live());
     two.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 }
 
@@ -262,18 +264,18 @@ fn who_keeps_orphans_starts_a_supervisor_for_one_that_is_not_to_be_kept() {
     let spec = scene.unique(scene.service("orphan"));
     let (one, key, service, _) = holder_without_a_supervisor(&scene, &spec);
 
-    let (keeper, _) = scene.holder(&spec.clone().keeping_orphans());
+    let (keeper, _) = scene.holder(&spec.clone().with_orphans_kept());
     assert!(scene.only_supervisor(&spec).is_live());
     one.kill();
     keeper.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 }
 
 #[test]
 fn a_kept_orphan_has_no_supervisor_and_stays() {
     let scene = scene!();
-    let spec = scene.unique(scene.service("kept")).keeping_orphans();
+    let spec = scene.unique(scene.service("kept")).with_orphans_kept();
     let (one, key) = scene.holder(&spec);
     assert_eq!(supervisors_of(&spec.name), []);
     // The starter's setting counts, and not that of one who would rather have it stopped.
@@ -282,7 +284,7 @@ fn a_kept_orphan_has_no_supervisor_and_stays() {
     assert_eq!(supervisors_of(&spec.name), []);
     other.release(&held);
     one.kill();
-    assert!(scene.only_living().is_live());
+    assert!(scene.only_instance().is_live());
     assert!(kernel::find(key).is_some());
     let heir = scene.client(&spec);
     let held = heir.acquire();
@@ -342,7 +344,7 @@ fn it_holds_nothing_of_its_starter() {
     }
     assert_eq!(switches(), before, "it woke");
     one.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 /// A client that rewrites its heap has new pages for it. The old ones must not be kept by the copy
@@ -360,7 +362,7 @@ fn it_keeps_no_memory_that_its_starter_rewrites() {
     let private = scene.only_supervisor(&spec).private_memory();
     assert!(private < 400, "{private} KiB of its own");
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -368,7 +370,7 @@ fn a_lingering_service_is_found_warm_and_ends_in_time() {
     const LINGER: Duration = Duration::from_millis(1500);
     for killed in [false, true] {
         let scene = scene!();
-        let spec = scene.unique(scene.service("warm")).lingering_ms(1500);
+        let spec = scene.unique(scene.service("warm")).with_linger_ms(1500);
         let go = |client: &Actor| {
             let held = client.acquire();
             // Before it lets go: its time begins then, and not when this test has heard of it.
@@ -385,8 +387,8 @@ fn a_lingering_service_is_found_warm_and_ends_in_time() {
         let (first, _) = go(&one);
         let (second, leaving) = go(&scene.client(&spec));
         assert_eq!(first, second, "the same instance, still warm");
-        assert!(scene.only_living().is_live());
-        scene.everything_ends(&spec, key);
+        assert!(scene.only_instance().is_live());
+        scene.wait_removed(&spec, key);
         assert!(
             leaving.elapsed() >= LINGER,
             "it ended after {:?}",
@@ -402,7 +404,7 @@ fn a_lingering_service_is_found_warm_and_ends_in_time() {
 fn who_does_not_linger_leaves_one_that_does_warm() {
     let scene = scene!();
     let spec = scene.unique(scene.service("warm"));
-    let (starter, key) = scene.holder(&spec.clone().lingering_ms(1_000_000));
+    let (starter, key) = scene.holder(&spec.clone().with_linger_ms(1_000_000));
     let last = scene.client(&spec);
     let held = last.acquire();
     starter.kill();
@@ -412,19 +414,21 @@ fn who_does_not_linger_leaves_one_that_does_warm() {
     assert_eq!(again.got.pid, held.got.pid, "still warm");
     next.release(&again);
     assert!(next.stop(false, Via::Blocking).expect("stop"));
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert_eq!(scene.started().len(), 1);
 }
 
 #[test]
 fn a_lingering_service_whose_supervisor_is_killed_is_stopped_by_its_last_client() {
     let scene = scene!();
-    let spec = scene.unique(scene.service("warm")).lingering_ms(1_000_000);
+    let spec = scene
+        .unique(scene.service("warm"))
+        .with_linger_ms(1_000_000);
     let client = scene.client(&spec);
     let held = client.acquire();
     let supervisor = scene.only_supervisor(&spec);
     supervisor.kill();
-    supervisor.wait_gone();
+    supervisor.wait_exit();
     client.release(&held);
     scene.assert_clean();
 }
@@ -434,26 +438,26 @@ fn what_is_not_ready_is_not_kept_warm() {
     let scene = scene!();
     let spec = scene
         .unique(scene.service("cold"))
-        .lingering_ms(1_000_000)
-        .judging(HealthOutcome::Ask)
-        .gated([Gate::Before(Callback::Health)]);
+        .with_linger_ms(1_000_000)
+        .with_health(HealthOutcome::Query)
+        .with_gates([Gate::Before(Callback::Health)]);
     let client = scene.actor();
     let key = client.build(&spec);
     let _ = client.begin_acquire(Via::Pollster);
     client.event(&Event::Running(Callback::Health));
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
 fn a_linger_that_nobody_could_end_is_refused() {
     let scene = scene!();
     let client = scene.actor();
-    let warm = || scene.service("warm").lingering_ms(1000);
+    let warm = || scene.service("warm").with_linger_ms(1000);
     for (spec, says) in [
-        (warm().keeping_orphans(), "Orphan::Keep"),
-        (warm().stopping(StopOutcome::Terminate), "on_last_release"),
-        (scene.service("warm").lingering_ms(1 << 31), "twelve days"),
+        (warm().with_orphans_kept(), "Orphan::Keep"),
+        (warm().with_stop(StopOutcome::Terminate), "on_last_release"),
+        (scene.service("warm").with_linger_ms(1 << 31), "twelve days"),
     ] {
         let failure = client.try_build_as(1, &spec).expect_err(says);
         assert!(failure.text.contains(says), "{failure:?}");

@@ -14,7 +14,7 @@ use procref_testkit::observe::supervisors_of;
 use procref_testkit::protocol::{
     Callback, Event, Failure, Gate, HealthOutcome, ReadySpec, ServiceSpec, Via,
 };
-use procref_testkit::{Actor, Scene, deadline, scene, talk};
+use procref_testkit::{Actor, Scene, deadline, query, scene};
 
 fn command(scene: &Scene, name: &str) -> ServiceSpec {
     scene.unique(scene.command(name))
@@ -27,7 +27,7 @@ fn failure(scene: &Scene, spec: &ServiceSpec) -> Failure {
     let key = client.build(spec);
     let failure = client.try_acquire(Via::TokioMulti).expect_err("no service");
     // The supervisor has nothing to do any more, but may still be on its way.
-    scene.everything_ends(spec, key);
+    scene.wait_removed(spec, key);
     failure
 }
 
@@ -46,8 +46,8 @@ fn assert_says(failure: &Failure, parts: &[&str]) {
 fn one_that_exits_tells_how_and_what_it_said_at_once() {
     let scene = scene!();
     let spec = command(&scene, "short")
-        .with_args(["--say", "the disk is full", "--exit", "3"])
-        .start_within_ms(1_000_000);
+        .with_args(["--print", "the disk is full", "--exit", "3"])
+        .with_start_timeout_ms(1_000_000);
     let failure = failure(&scene, &spec);
     assert_says(
         &failure,
@@ -77,10 +77,17 @@ fn one_that_is_killed_tells_by_what() {
 fn a_daemon_is_told_to_stay_in_the_foreground_and_leaves_nothing() {
     let scene = scene!();
     let spec = command(&scene, "daemon")
-        .with_args(["--workers", "1", "--stubborn-workers", "1", "--exit", "0"])
+        .with_args([
+            "--workers",
+            "1",
+            "--workers-ignoring-sigterm",
+            "1",
+            "--exit",
+            "0",
+        ])
         // It answers for a moment, too.
-        .ready_by(ReadySpec::Log("never".to_owned()))
-        .stop_within_ms(300);
+        .with_ready(ReadySpec::Log("never".to_owned()))
+        .with_stop_timeout_ms(300);
     let client = scene.actor();
     let key = client.build(&spec);
     let failure = client.try_acquire(Via::TokioMulti).expect_err("no service");
@@ -88,7 +95,7 @@ fn a_daemon_is_told_to_stay_in_the_foreground_and_leaves_nothing() {
     // Not some time later.
     assert_eq!(scene.workers().len(), 2);
     assert!(scene.workers().iter().all(|worker| !worker.is_live()));
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -96,9 +103,9 @@ fn one_that_is_not_ready_in_time_is_stopped() {
     let scene = scene!();
     let never = scene.root().join("never");
     let spec = command(&scene, "slow")
-        .with_args(["--say", "still loading", "--workers", "1", "--wait-for"])
+        .with_args(["--print", "still loading", "--workers", "1", "--wait-for"])
         .with_args([never.to_string_lossy()])
-        .start_within_ms(500);
+        .with_start_timeout_ms(500);
     let failure = failure(&scene, &spec);
     assert_says(&failure, &["500ms", "TCP", "127.0.0.1:", "still loading"]);
     assert_eq!(scene.stopped().len(), 1, "gracefully");
@@ -108,9 +115,9 @@ fn one_that_is_not_ready_in_time_is_stopped() {
 fn one_that_a_callback_does_not_find_ready_in_time_is_stopped() {
     let scene = scene!();
     let spec = command(&scene, "slow")
-        .ready_by(ReadySpec::Callback)
-        .gated([Gate::Before(Callback::Ready)])
-        .start_within_ms(500);
+        .with_ready(ReadySpec::Callback)
+        .with_gates([Gate::Before(Callback::Ready)])
+        .with_start_timeout_ms(500);
     assert_says(&failure(&scene, &spec), &["500ms", "did not say so"]);
 }
 
@@ -122,12 +129,12 @@ fn a_program_that_cannot_be_executed_is_named() {
     let programs = [
         ("no-such-program-anywhere".into(), "not found"),
         (not_executable, "ermission"),
-        (scene.no_program(), "xec format"),
+        (scene.unexecutable_file(), "xec format"),
     ];
     for (program, reason) in programs {
         let program: PathBuf = program;
         let name = program.to_string_lossy().into_owned();
-        let mut spec = command(&scene, "unknown").ready_by(ReadySpec::AtOnce);
+        let mut spec = command(&scene, "unknown").with_ready(ReadySpec::AtOnce);
         spec.command.as_mut().expect("a command").program = Some(vec![name.clone()]);
         assert_says(&failure(&scene, &spec), &[&name, reason]);
     }
@@ -148,7 +155,7 @@ fn a_working_directory_that_is_gone_is_named() {
 #[test]
 fn a_fixed_port_that_is_taken_is_said() {
     let scene = scene!();
-    let mut spec = command(&scene, "taken").start_within_ms(1_000_000);
+    let mut spec = command(&scene, "taken").with_start_timeout_ms(1_000_000);
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
     let port = taken.local_addr().expect("an address").port();
     spec.command.as_mut().expect("a command").port = Some(port);
@@ -192,7 +199,7 @@ fn every_kind_of_readiness_is_waited_for() {
             ReadySpec::Notify => spec.with_args(["--notify"]),
             _ => spec,
         };
-        let spec = spec.ready_by(kind.clone());
+        let spec = spec.with_ready(kind.clone());
         let client = scene.actor();
         let key = client.build(&spec);
         let pending = client.begin_acquire(Via::TokioMulti);
@@ -201,10 +208,10 @@ fn every_kind_of_readiness_is_waited_for() {
         assert_eq!(client.status().state, "Starting");
         fs::write(&file, "").expect("write");
         let held = client.finish_acquire(pending).expect("ready");
-        assert_eq!(held.got.pid, scene.only_living().pid);
+        assert_eq!(held.got.pid, scene.only_instance().pid);
         let _ = fs::remove_file(scene.root().join("socket"));
         client.kill();
-        scene.everything_ends(&spec, key);
+        scene.wait_removed(&spec, key);
     }
 }
 
@@ -212,7 +219,7 @@ fn every_kind_of_readiness_is_waited_for() {
 fn a_line_in_the_log_is_waited_for_and_an_older_one_does_not_count() {
     let scene = scene!();
     let mut spec =
-        command(&scene, "ready").ready_by(ReadySpec::Log("^pid [0-9]+ ready$".to_owned()));
+        command(&scene, "ready").with_ready(ReadySpec::Log("^pid [0-9]+ ready$".to_owned()));
     let log = scene.root().join("service.log");
     fs::write(&log, "pid 1 ready\n").expect("write");
     let go_on = scene.root().join("go-on");
@@ -235,7 +242,7 @@ fn a_line_in_the_log_is_waited_for_and_an_older_one_does_not_count() {
     fs::write(&go_on, "").expect("write");
     client.finish_acquire(pending).expect("ready");
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
     assert!(log.exists(), "a log that was asked for stays");
 }
 
@@ -245,15 +252,15 @@ fn a_callback_says_when_it_is_ready_and_its_death_is_seen_meanwhile() {
     for dies in [false, true] {
         let scene = scene!();
         let spec = command(&scene, "asked")
-            .ready_by(ReadySpec::Callback)
-            .gated([gate]);
+            .with_ready(ReadySpec::Callback)
+            .with_gates([gate]);
         let client = scene.actor();
         let key = client.build(&spec);
         let pending = client.begin_acquire(Via::TokioMulti);
         client.event(&Event::Running(Callback::Ready));
         deadline::until_true("it is there", || scene.started().len() == 1);
         if dies {
-            scene.only_living().kill();
+            scene.only_instance().kill();
             let failure = client.finish_acquire(pending).expect_err("dead");
             assert_says(&failure, &["killed by signal 9"]);
         } else {
@@ -262,7 +269,7 @@ fn a_callback_says_when_it_is_ready_and_its_death_is_seen_meanwhile() {
             client.finish_acquire(pending).expect("ready");
             client.kill();
         }
-        scene.everything_ends(&spec, key);
+        scene.wait_removed(&spec, key);
     }
 }
 
@@ -295,7 +302,7 @@ fn a_callback_that_says_no_is_given_time_before_it_is_asked_again() {
 #[test]
 fn one_that_is_not_healthy_when_it_is_ready_fails_the_start() {
     let scene = scene!();
-    let spec = command(&scene, "ill").judging(HealthOutcome::Always(false));
+    let spec = command(&scene, "ill").with_health(HealthOutcome::Always(false));
     assert_says(&failure(&scene, &spec), &["not healthy"]);
     assert_eq!(scene.stopped().len(), 1);
 }
@@ -311,10 +318,10 @@ fn a_passed_socket_is_served_and_early_clients_queue() {
     // It does not accept yet, and nobody is refused.
     let early = TcpStream::connect((Ipv4Addr::LOCALHOST, held.got.port)).expect("queued");
     fs::write(&file, "").expect("write");
-    let answer = talk::over(early).expect("an answer");
+    let answer = query::service_over(early).expect("an answer");
     assert_eq!(answer, (held.got.pid, true));
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -327,13 +334,13 @@ fn who_waits_for_a_start_that_fails_takes_over() {
     deadline::until_true("it is there", || scene.started().len() == 1);
     let second = two.begin_acquire(Via::TokioMulti);
     scene.wait_sleepers(key, 1);
-    scene.only_living().kill();
+    scene.only_instance().kill();
     fs::write(&file, "").expect("write");
     one.finish_acquire(first).expect_err("it died");
     let held = two.finish_acquire(second).expect("taken over");
-    assert_eq!(held.got.pid, scene.only_living().pid);
+    assert_eq!(held.got.pid, scene.only_instance().pid);
     two.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -351,14 +358,14 @@ fn a_start_that_is_cancelled_leaves_nothing() {
             deadline::until_true("it is there", || !scene.workers().is_empty());
         }
         assert!(client.cancel(pending));
-        scene.everything_ends(&spec, key);
+        scene.wait_removed(&spec, key);
     }
 }
 
 #[test]
 fn the_log_is_rotated_when_it_has_grown() {
     let scene = scene!();
-    let mut spec = command(&scene, "talkative").with_args(["--say", "hello"]);
+    let mut spec = command(&scene, "talkative").with_args(["--print", "hello"]);
     let log = scene.root().join("service.log");
     fs::write(&log, "x".repeat(2000)).expect("write");
     spec.command.as_mut().expect("a command").log = Some((log.clone(), 1000));
@@ -387,7 +394,7 @@ fn the_log_is_rotated_when_it_has_grown() {
     }
     supervisor.signal(rustix::process::Signal::CONT);
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 /// Such a child has copies of all pipes that a start waits on.
@@ -395,7 +402,7 @@ fn the_log_is_rotated_when_it_has_grown() {
 fn a_child_forked_during_a_start_does_not_hold_it_up() {
     let scene = scene!();
     for ready in [None, Some(ReadySpec::AtOnce)] {
-        let mut spec = command(&scene, "forked").start_within_ms(1_000_000);
+        let mut spec = command(&scene, "forked").with_start_timeout_ms(1_000_000);
         spec.command.as_mut().expect("a command").ready = ready;
         let client = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "SupervisorBegun")]);
         let key = client.build(&spec);
@@ -414,6 +421,6 @@ fn a_child_forked_during_a_start_does_not_hold_it_up() {
         client.kill();
         deadline::until_true("the service is stopped", || scene.living().is_empty());
         child.kill();
-        scene.everything_ends(&spec, key);
+        scene.wait_removed(&spec, key);
     }
 }

@@ -14,7 +14,7 @@ fn a_paused_waiter_holds_nobody_up() {
     let scene = scene!();
     let spec = scene.service("slow");
     let failing = [Outcome::Fail("no".to_owned())];
-    let starter = scene.client(&spec.clone().gated([START]).starting(failing));
+    let starter = scene.client(&spec.clone().with_gates([START]).with_starts(failing));
     let key = starter.build_as(1, &spec);
     let starting = starter.begin_acquire(Via::TokioMulti);
     starter.event(&Event::Running(Callback::Start));
@@ -39,7 +39,7 @@ fn a_paused_waiter_holds_nobody_up() {
     assert_eq!(running[0].count(), 4);
     let order = running.iter().chain(paused);
     for (waiter, held) in order.zip(&held) {
-        assert_eq!(held.got.pid, scene.only_living().pid);
+        assert_eq!(held.got.pid, scene.only_instance().pid);
         waiter.release(held);
     }
     assert_eq!(scene.started().len(), 1);

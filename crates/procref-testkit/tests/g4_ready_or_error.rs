@@ -3,9 +3,9 @@
 //! when it is over, however it ended.
 
 use procref_testkit::actor::{Actor, Pending};
-use procref_testkit::fake::ASKED;
+use procref_testkit::fake::STOP_REASON;
 use procref_testkit::protocol::{
-    Callback, Command, Death, Event, Failure, Gate, HealthOutcome, Outcome, Place, Reply,
+    Callback, Command, Death, DropContext, Event, Failure, Gate, HealthOutcome, Outcome, Reply,
     ServiceSpec, StopOutcome, Via,
 };
 use procref_testkit::{Scene, scene};
@@ -22,7 +22,7 @@ struct Scenery {
 
 fn starter_and_waiters(scene: &Scene, outcome: Outcome) -> Scenery {
     let spec = scene.service("slow");
-    let starter = scene.client(&spec.clone().gated([START]).starting([outcome]));
+    let starter = scene.client(&spec.clone().with_gates([START]).with_starts([outcome]));
     let key = starter.build_as(1, &spec);
     let starting = starter.begin_acquire(Via::TokioMulti);
     starter.event(&Event::Running(Callback::Start));
@@ -60,7 +60,7 @@ fn all_served_then(
     for (waiter, pending) in waiters.iter().zip(waiting) {
         held.push(waiter.finish_acquire(pending).expect("acquire"));
     }
-    let service = scene.only_living();
+    let service = scene.only_instance();
     assert_eq!(scene.started(), [service]);
     for held in &held {
         assert_eq!(held.got.pid, service.pid);
@@ -82,7 +82,7 @@ fn waiters_get_what_the_starter_started() {
     // The starter holds it until all of them have it.
     all_served_then(&scene, &it.waiters, it.waiting, || {
         assert_eq!(it.starter.count(), 5);
-        it.starter.drop_handle(&held, Place::Thread);
+        it.starter.drop_handle(&held, DropContext::Thread);
     });
     assert_eq!(scene.calls("on_first_acquire"), 1);
 }
@@ -151,26 +151,26 @@ fn a_row_of_starters_fails_until_one_does_not() {
     ];
     let mut all = Vec::new();
     for outcome in bad {
-        let spec = scene.service("row").starting([outcome]);
+        let spec = scene.service("row").with_starts([outcome]);
         all.push(scene.client(&spec));
     }
     all.push(scene.client(&scene.service("row")));
     let begun: Vec<_> = all.iter().map(|it| it.begin_acquire(Via::Smol)).collect();
     let mut good = Vec::new();
     for (index, (actor, pending)) in all.iter().zip(begun).enumerate() {
-        match actor.reply_or_gone(pending) {
+        match actor.reply_or_exit(pending) {
             // Whoever came after the last one joined.
             Ok(Reply::Acquired(got)) => good.push((index, got.pid)),
             reply => assert_ne!(index, 5, "{reply:?}"),
         }
     }
-    assert!(good.iter().all(|it| it.1 == scene.only_living().pid));
+    assert!(good.iter().all(|it| it.1 == scene.only_instance().pid));
     assert_eq!(all[5].count() as usize, good.len());
     for (index, _) in good {
         let dropped = all[index].call(Command::DropAll);
         assert_eq!(dropped, Reply::Done);
     }
-    scene.assert_never_two();
+    scene.assert_single_instance();
 }
 
 #[track_caller]
@@ -193,7 +193,7 @@ fn assert_panicked(actor: &Actor, pending: Pending) {
 /// The first acquire fails and says `parts`; nothing is left; the next one in
 /// the same process succeeds.
 fn fails_then_works(spec: ServiceSpec, scene: &Scene, bad: Outcome, parts: &[&str]) {
-    let client = scene.client(&spec.starting([bad, Outcome::Serve]));
+    let client = scene.client(&spec.with_starts([bad, Outcome::Serve]));
     for via in [Via::Blocking, Via::TokioCurrent] {
         let failure = client.try_acquire(via);
         if via == Via::Blocking {
@@ -232,8 +232,8 @@ fn pid_zero_without_health_check_is_refused() {
 #[test]
 fn an_unhealthy_start_is_stopped_again() {
     let scene = scene!();
-    scene.sicken(0);
-    let spec = scene.service("ill").judging(HealthOutcome::Ask);
+    scene.make_unhealthy(0);
+    let spec = scene.service("ill").with_health(HealthOutcome::Query);
     let client = scene.client(&spec);
     let failure = client.try_acquire(Via::TokioMulti).expect_err("unhealthy");
     assert_says(&failure, &["ill", "healthy"]);
@@ -244,7 +244,7 @@ fn an_unhealthy_start_is_stopped_again() {
 #[test]
 fn a_start_that_takes_too_long_is_given_up() {
     let scene = scene!();
-    let mut spec = scene.service("endless").gated([START]);
+    let mut spec = scene.service("endless").with_gates([START]);
     spec.start_timeout_ms = Some(200);
     let client = scene.client(&spec);
     for via in [Via::TokioMulti, Via::Pollster, Via::Blocking] {
@@ -262,7 +262,7 @@ fn a_start_that_takes_too_long_is_given_up() {
 fn who_cannot_wait_longer_learns_for_whom() {
     let scene = scene!();
     let spec = scene.service("slow");
-    let starter = scene.client(&spec.clone().gated([START]));
+    let starter = scene.client(&spec.clone().with_gates([START]));
     let starting = starter.begin_acquire(Via::TokioMulti);
     starter.event(&Event::Running(Callback::Start));
     let mut spec = spec;
@@ -285,7 +285,7 @@ fn a_health_check_that_hangs_ends() {
     let spec = scene.service("thoughtful");
     let one = scene.client(&spec);
     let held = one.acquire();
-    let mut spec = spec.judging(HealthOutcome::Ask);
+    let mut spec = spec.with_health(HealthOutcome::Query);
     spec.gates.push(Gate::Before(Callback::Health));
     spec.wait_timeout_ms = Some(200);
     spec.stop_timeout_ms = Some(2_000);
@@ -297,7 +297,7 @@ fn a_health_check_that_hangs_ends() {
     }
     let three = scene.client(&scene.service("thoughtful"));
     let other = three.acquire();
-    scene.assert_never_two();
+    scene.assert_single_instance();
     three.release(&other);
     one.release(&held);
 }
@@ -308,10 +308,13 @@ fn a_health_check_that_hangs_ends() {
 fn the_health_checks_of_a_crowd_run_side_by_side() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Health);
-    let spec = scene.service("crowded").keeping_orphans();
+    let spec = scene.service("crowded").with_orphans_kept();
     let starter = scene.client(&spec);
     starter.acquire();
-    let crowd = scene.clients(6, &spec.judging(HealthOutcome::Ask).gated([gate]));
+    let crowd = scene.clients(
+        6,
+        &spec.with_health(HealthOutcome::Query).with_gates([gate]),
+    );
     let key = crowd[0].build_as(1, &scene.service("crowded"));
     for orphaned in [false, true] {
         if orphaned {
@@ -340,7 +343,7 @@ fn the_health_checks_of_a_crowd_run_side_by_side() {
 #[test]
 fn no_start_callback() {
     let scene = scene!();
-    let spec = scene.service("guest").starting([]);
+    let spec = scene.service("guest").with_starts([]);
     let guest = scene.client(&spec);
     let failure = guest.try_acquire(Via::TokioMulti).expect_err("not running");
     assert_says(&failure, &["guest", "on_first_acquire"]);
@@ -360,10 +363,10 @@ fn no_start_callback_when_the_service_has_died() {
     let scene = scene!();
     let host = scene.client(&scene.service("guest"));
     let held = host.acquire();
-    let service = scene.only_living();
+    let service = scene.only_instance();
     service.kill();
-    service.wait_gone();
-    let guest = scene.client(&scene.service("guest").starting([]));
+    service.wait_exit();
+    let guest = scene.client(&scene.service("guest").with_starts([]));
     let failure = guest.try_acquire(Via::TokioMulti).expect_err("it is dead");
     assert_says(&failure, &["guest"]);
     assert_eq!(host.count(), 1);
@@ -378,7 +381,7 @@ fn try_join_neither_starts_nor_waits() {
     assert_eq!(guest.try_join(), Ok(None));
     scene.assert_clean();
 
-    let starter = scene.client(&spec.clone().gated([START]));
+    let starter = scene.client(&spec.clone().with_gates([START]));
     let starting = starter.begin_acquire(Via::TokioMulti);
     starter.event(&Event::Running(Callback::Start));
     assert_eq!(guest.try_join(), Ok(None), "it is not ready yet");
@@ -389,9 +392,9 @@ fn try_join_neither_starts_nor_waits() {
     assert_eq!(joined.got.pid, held.got.pid);
     assert_eq!(starter.count(), 2);
     guest.release(&joined);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     service.kill();
-    service.wait_gone();
+    service.wait_exit();
     assert_eq!(guest.try_join(), Ok(None), "it is dead");
     assert_eq!(starter.count(), 1);
     starter.release(&held);
@@ -405,8 +408,8 @@ fn who_finds_it_unhealthy_as_its_last_client_says_so_when_it_is_stopped() {
     let spec = scene.service("ill");
     let starter = scene.client(&spec);
     let held = starter.acquire();
-    let spec = spec.judging(HealthOutcome::Always(false));
-    let guest = scene.client(&spec.gated([gate]));
+    let spec = spec.with_health(HealthOutcome::Always(false));
+    let guest = scene.client(&spec.with_gates([gate]));
     let joining = guest.begin(Command::TryJoin {
         service: 0,
         handle: 1,
@@ -416,7 +419,7 @@ fn who_finds_it_unhealthy_as_its_last_client_says_so_when_it_is_stopped() {
     starter.release(&held);
     guest.proceed(gate);
     assert_eq!(guest.reply(joining), Reply::Nothing);
-    assert_eq!(scene.stopped(), [(held.got.pid, ASKED.to_owned())]);
+    assert_eq!(scene.stopped(), [(held.got.pid, STOP_REASON.to_owned())]);
     scene.assert_clean();
 }
 
@@ -425,16 +428,16 @@ fn who_has_joined_and_finds_it_ill_sleeps_while_somebody_recovers_it() {
     let judging = Gate::Before(Callback::Health);
     let recovery = Gate::Before(Callback::Recover);
     let scene = scene!();
-    let spec = scene.service("ill").judging(HealthOutcome::Ask);
+    let spec = scene.service("ill").with_health(HealthOutcome::Query);
     let holder = scene.actor();
     let key = holder.build(&spec);
     let held = holder.acquire();
-    let joiner = scene.client(&spec.clone().gated([judging]));
+    let joiner = scene.client(&spec.clone().with_gates([judging]));
     let joining = joiner.begin_acquire(Via::TokioMulti);
     joiner.event(&Event::Running(Callback::Health));
-    scene.sicken(scene.only_living().pid);
-    let spec = spec.recovering([Outcome::Serve]);
-    let healer = scene.client(&spec.gated([recovery]));
+    scene.make_unhealthy(scene.only_instance().pid);
+    let spec = spec.with_recoveries([Outcome::Serve]);
+    let healer = scene.client(&spec.with_gates([recovery]));
     let healing = healer.begin_acquire(Via::TokioMulti);
     healer.event(&Event::Running(Callback::Recover));
     joiner.proceed(judging);
@@ -477,10 +480,10 @@ fn metadata_reaches_everybody() {
 #[test]
 fn status_tells_what_goes_on() {
     let scene = scene!();
-    let spec = scene.service("public").gated([START]);
-    let spec = spec.stopping(StopOutcome::Terminate);
+    let spec = scene.service("public").with_gates([START]);
+    let spec = spec.with_stop(StopOutcome::Terminate);
     let stop = Gate::Before(Callback::Stop);
-    let one = scene.client(&spec.clone().gated([stop]));
+    let one = scene.client(&spec.clone().with_gates([stop]));
     let watcher = scene.client(&spec);
     let state = || {
         let status = watcher.status();
@@ -506,9 +509,9 @@ fn status_tells_what_goes_on() {
     assert_eq!(watcher.status().generation, held.got.generation);
     assert_eq!(held.got.generation, 1);
 
-    let service = scene.only_living();
+    let service = scene.only_instance();
     service.kill();
-    service.wait_gone();
+    service.wait_exit();
     let (name, clients, _, transition) = state();
     assert_eq!((&*name, clients, transition), ("Dead", 1, None));
 

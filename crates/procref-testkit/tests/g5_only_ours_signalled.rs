@@ -105,7 +105,7 @@ fn hostile_pids_of_a_start_callback_are_refused() {
             for stop in [None, Some(StopOutcome::Terminate)] {
                 let mut spec = scene.service("hostile");
                 spec.stop = stop;
-                actor.build(&spec.starting([Outcome::Pid(pid)]));
+                actor.build(&spec.with_starts([Outcome::Pid(pid)]));
                 let failure = actor.try_acquire(Via::TokioMulti).expect_err("refused");
                 assert!(failure.whole().contains(&pid.to_string()), "{failure:?}");
                 assert!(bystander.is_live(), "{pid}");
@@ -119,7 +119,7 @@ fn hostile_pids_of_a_start_callback_are_refused() {
 fn a_hosted_service_is_never_signalled() {
     isolated("a_hosted_service_is_never_signalled", || {
         let scene = scene!();
-        let spec = scene.service("hosted").starting([Outcome::OwnPid]);
+        let spec = scene.service("hosted").with_starts([Outcome::OwnPid]);
         let host = scene.client(&spec);
         let mut spec = scene.service("hosted");
         spec.stop_timeout_ms = Some(200);
@@ -141,7 +141,7 @@ fn a_hosted_service_is_never_signalled() {
         assert_eq!(joined.got.pid, host.pid());
         host.kill();
         let recovered = guest.acquire();
-        assert_eq!(recovered.got.pid, scene.only_living().pid);
+        assert_eq!(recovered.got.pid, scene.only_instance().pid);
         guest.release(&joined);
         guest.release(&recovered);
     });
@@ -151,11 +151,11 @@ fn a_hosted_service_is_never_signalled() {
 fn an_unhealthy_host_is_not_signalled() {
     isolated("an_unhealthy_host_is_not_signalled", || {
         let scene = scene!();
-        let spec = scene.service("hosted").starting([Outcome::OwnPid]);
+        let spec = scene.service("hosted").with_starts([Outcome::OwnPid]);
         let host = scene.client(&spec);
         let mut spec = scene
             .service("hosted")
-            .judging(HealthOutcome::Always(false));
+            .with_health(HealthOutcome::Always(false));
         spec.stop_timeout_ms = Some(200);
         let guest = scene.client(&spec);
         let held = host.acquire();
@@ -172,14 +172,14 @@ fn a_host_is_not_signalled_when_somebody_recovers_what_it_hosts() {
         "a_host_is_not_signalled_when_somebody_recovers_what_it_hosts",
         || {
             let scene = scene!();
-            let spec = scene.service("hosted").starting([Outcome::OwnPid]);
+            let spec = scene.service("hosted").with_starts([Outcome::OwnPid]);
             let host = scene.client(&spec);
             let held = host.acquire();
             // The host does not answer; what is started instead does.
-            let spec = scene.service("hosted").judging(HealthOutcome::Ask);
-            let guest = scene.client(&spec.recovering([Outcome::Serve]));
+            let spec = scene.service("hosted").with_health(HealthOutcome::Query);
+            let guest = scene.client(&spec.with_recoveries([Outcome::Serve]));
             let recovered = guest.acquire();
-            assert_eq!(recovered.got.pid, scene.only_living().pid);
+            assert_eq!(recovered.got.pid, scene.only_instance().pid);
             assert!(host.identity().is_live());
             host.release(&held);
             guest.release(&recovered);
@@ -197,9 +197,9 @@ fn a_service_without_process_is_never_signalled() {
             Some(StopOutcome::Terminate),
             Some(StopOutcome::Nothing),
         ] {
-            let mut spec = scene.service("remote").starting([Outcome::Pid(0)]);
+            let mut spec = scene.service("remote").with_starts([Outcome::Pid(0)]);
             spec.stop = stop;
-            let clients = scene.clients(2, &spec.judging(HealthOutcome::Always(true)));
+            let clients = scene.clients(2, &spec.with_health(HealthOutcome::Always(true)));
             let held: Vec<_> = clients
                 .iter()
                 .map(procref_testkit::Actor::acquire)
@@ -224,7 +224,7 @@ fn a_service_without_process_is_never_signalled() {
 /// Kills the only service, whose starter is dead already, and gives its pid to
 /// somebody who has nothing to do with it.
 fn recycle_the_services_pid(scene: &Scene) -> Identity {
-    let service = scene.only_living();
+    let service = scene.only_instance();
     service.kill();
     let name = format!("/proc/{}", service.pid);
     deadline::until_true("init reaps the service", || {

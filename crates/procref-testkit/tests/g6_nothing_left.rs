@@ -14,7 +14,7 @@ fn the_next_one_cleans(scene: &Scene, name: &str) {
     let client = scene.client(&scene.service(name));
     let held = client.acquire();
     assert_eq!(client.count(), 1);
-    assert_eq!(held.got.pid, scene.only_living().pid);
+    assert_eq!(held.got.pid, scene.only_instance().pid);
     client.release(&held);
     scene.assert_clean();
 }
@@ -47,7 +47,7 @@ fn failed_starts_leave_nothing() {
         Outcome::Pid(u32::MAX),
     ];
     for outcome in outcomes {
-        let client = scene.client(&scene.service("failing").starting([outcome.clone()]));
+        let client = scene.client(&scene.service("failing").with_starts([outcome.clone()]));
         for via in Via::ALL {
             let pending = client.begin_acquire(via);
             let reply = client.reply(pending);
@@ -62,7 +62,7 @@ fn failed_starts_leave_nothing() {
 fn a_cancelled_start_leaves_nothing() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
-    let client = scene.client(&scene.service("cancelled").gated([gate]));
+    let client = scene.client(&scene.service("cancelled").with_gates([gate]));
     for via in [Via::TokioMulti, Via::TokioCurrent, Via::Smol, Via::Pollster] {
         let pending = client.begin_acquire(via);
         client.event(&Event::Running(Callback::Start));
@@ -75,7 +75,7 @@ fn a_cancelled_start_leaves_nothing() {
 fn a_starter_killed_in_its_callback() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
-    let client = scene.client(&scene.service("killed").gated([gate]));
+    let client = scene.client(&scene.service("killed").with_gates([gate]));
     let _ = client.begin_acquire(Via::TokioMulti);
     client.event(&Event::Running(Callback::Start));
     client.kill();
@@ -85,7 +85,7 @@ fn a_starter_killed_in_its_callback() {
 #[test]
 fn a_holder_killed() {
     let scene = scene!();
-    let client = scene.client(&scene.service("killed").keeping_orphans());
+    let client = scene.client(&scene.service("killed").with_orphans_kept());
     client.acquire();
     client.kill();
     the_next_one_cleans(&scene, "killed");
@@ -97,9 +97,9 @@ fn a_holder_and_its_service_killed() {
     let scene = scene!();
     let client = scene.client(&scene.service("killed"));
     client.acquire();
-    let service = scene.only_living();
+    let service = scene.only_instance();
     service.kill();
-    service.wait_gone();
+    service.wait_exit();
     client.kill();
     the_next_one_cleans(&scene, "killed");
     assert_eq!(scene.started().len(), 2);
@@ -109,8 +109,8 @@ fn a_holder_and_its_service_killed() {
 fn a_stopper_killed_in_its_callback() {
     for gate in [Gate::Before(Callback::Stop), Gate::After(Callback::Stop)] {
         let scene = scene!();
-        let spec = scene.service("killed").stopping(StopOutcome::Terminate);
-        let client = scene.client(&spec.gated([gate]));
+        let spec = scene.service("killed").with_stop(StopOutcome::Terminate);
+        let client = scene.client(&spec.with_gates([gate]));
         let held = client.acquire();
         let _ = client.begin(Command::Release {
             handle: held.handle,
@@ -119,7 +119,7 @@ fn a_stopper_killed_in_its_callback() {
         client.event(&Event::Running(Callback::Stop));
         client.kill();
         the_next_one_cleans(&scene, "killed");
-        scene.assert_never_two();
+        scene.assert_single_instance();
         assert_eq!(scene.started().len(), 2, "never joined again");
     }
 }
@@ -128,19 +128,19 @@ fn a_stopper_killed_in_its_callback() {
 fn a_recoverer_killed_in_its_callback() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Recover);
-    let spec = scene.service("killed").judging(HealthOutcome::Ask);
-    let client = scene.client(&spec.recovering([Outcome::Replace]).gated([gate]));
+    let spec = scene.service("killed").with_health(HealthOutcome::Query);
+    let client = scene.client(&spec.with_recoveries([Outcome::Replace]).with_gates([gate]));
     let held = client.acquire();
-    scene.sicken(held.got.pid);
+    scene.make_unhealthy(held.got.pid);
     let _ = client.begin_acquire(Via::TokioMulti);
     client.event(&Event::Running(Callback::Recover));
     client.kill();
 
-    let spec = scene.service("killed").judging(HealthOutcome::Ask);
+    let spec = scene.service("killed").with_health(HealthOutcome::Query);
     let next = scene.client(&spec);
     let held = next.acquire();
     assert_eq!(next.count(), 1);
-    scene.assert_never_two();
+    scene.assert_single_instance();
     next.release(&held);
     scene.assert_clean();
 }
@@ -186,7 +186,7 @@ fn a_crash_of_everybody_in_a_storm() {
     assert!(unknown.len() <= 1, "{unknown:?}");
     for service in unknown {
         service.kill();
-        service.wait_gone();
+        service.wait_exit();
     }
     the_next_one_cleans(&scene, "crash");
 }

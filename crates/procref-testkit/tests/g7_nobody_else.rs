@@ -95,7 +95,7 @@ fn a_set_of_another_owner() {
     let key = key_of_squatted(&scene);
     // Its creator can give a set away without being root.
     let set = Set::create(key, SLOTS, 0o600).expect("create");
-    set.give_to(NOBODY, 0o600).expect("give away");
+    set.set_owner(NOBODY, 0o600).expect("give away");
     let set = kernel::find(key).expect("still there");
     assert_eq!(set.uid, NOBODY);
     refused(&scene, &set, &["65534"]);
@@ -106,7 +106,7 @@ fn a_set_of_another_owner_that_is_open_to_all() {
     let scene = scene!();
     let key = key_of_squatted(&scene);
     let set = Set::create(key, SLOTS, 0o666).expect("create");
-    set.give_to(NOBODY, 0o666).expect("give away");
+    set.set_owner(NOBODY, 0o666).expect("give away");
     let set = kernel::find(key).expect("still there");
     refused(&scene, &set, &["65534"]);
 }

@@ -5,13 +5,14 @@
 
 use procref_testkit::actor::{Actor, Held};
 use procref_testkit::protocol::{
-    Callback, Command, Death, Event, Gate, HealthOutcome, Outcome, Place, Reply, StopOutcome, Via,
+    Callback, Command, Death, DropContext, Event, Gate, HealthOutcome, Outcome, Reply, StopOutcome,
+    Via,
 };
 use procref_testkit::{Scene, kernel, scene};
 
 /// A client with a handle, and a forked copy of it.
 fn forked_holder(scene: &Scene) -> (Actor, Held, Actor) {
-    let spec = scene.service("family").stopping(StopOutcome::Terminate);
+    let spec = scene.service("family").with_stop(StopOutcome::Terminate);
     let parent = scene.client(&spec);
     let held = parent.acquire();
     let child = parent.fork();
@@ -23,12 +24,12 @@ fn forked_holder(scene: &Scene) -> (Actor, Held, Actor) {
 fn dropping_the_copy_does_nothing() {
     let scene = scene!();
     let (parent, held, child) = forked_holder(&scene);
-    child.drop_handle(&held, Place::Thread);
+    child.drop_handle(&held, DropContext::Thread);
     assert_eq!(parent.count(), 1);
     assert_eq!(child.call(Command::DropAll), Reply::Done);
     child.die(Death::Return);
     assert_eq!(parent.count(), 1);
-    assert_eq!(scene.only_living().pid, held.got.pid);
+    assert_eq!(scene.only_instance().pid, held.got.pid);
     assert_eq!(scene.calls("on_last_release"), 0);
     parent.release(&held);
     assert_eq!(scene.calls("on_last_release"), 1);
@@ -42,7 +43,7 @@ fn releasing_the_copy_does_nothing() {
         // An error would be right as well; stopping the service would not.
         let _ = child.try_release(&held, via);
         assert_eq!(parent.count(), 1);
-        assert_eq!(scene.only_living().pid, held.got.pid);
+        assert_eq!(scene.only_instance().pid, held.got.pid);
         parent.release(&held);
     }
 }
@@ -61,7 +62,7 @@ fn however_the_child_ends_the_parent_holds() {
         let (parent, held, child) = forked_holder(&scene);
         child.die(how);
         assert_eq!(parent.count(), 1, "{how:?}");
-        assert_eq!(scene.only_living().pid, held.got.pid);
+        assert_eq!(scene.only_instance().pid, held.got.pid);
         let again = parent.acquire();
         assert_eq!(again.got.pid, held.got.pid);
         parent.release(&again);
@@ -77,7 +78,7 @@ fn a_child_that_outlives_its_parent_owns_nothing() {
     parent.release(&held);
     scene.assert_clean();
     // The copy of the handle still exists, of something that is gone.
-    child.drop_handle(&held, Place::Thread);
+    child.drop_handle(&held, DropContext::Thread);
     child.die(Death::Exit);
 
     let (parent, held, child) = forked_holder(&scene);
@@ -89,7 +90,7 @@ fn a_child_that_outlives_its_parent_owns_nothing() {
     assert_eq!(other.count(), 1, "the child does not count");
     other.release(&joined);
     scene.assert_clean();
-    child.drop_handle(&held, Place::Unwinding);
+    child.drop_handle(&held, DropContext::Unwinding);
     scene.assert_clean();
 }
 
@@ -104,12 +105,12 @@ fn a_childs_own_acquire_counts() {
         let more = child.acquire_via(via);
         assert_eq!(parent.count(), 2, "one process, one reference");
         // The parent's handle in the child is still nobody's.
-        child.drop_handle(&held, Place::Thread);
+        child.drop_handle(&held, DropContext::Thread);
         child.release_via(&more, via);
         assert_eq!(parent.count(), 2);
         parent.release(&held);
         assert_eq!(child.count(), 1);
-        assert_eq!(scene.only_living().pid, own.got.pid);
+        assert_eq!(scene.only_instance().pid, own.got.pid);
         child.release_via(&own, via);
         scene.assert_clean();
         assert_eq!(scene.calls("on_last_release"), 1);
@@ -133,8 +134,8 @@ fn generations_of_children() {
     let (parent, held, child) = forked_holder(&scene);
     let own = child.acquire_via(Via::Blocking);
     let grandchild = child.fork();
-    grandchild.drop_handle(&own, Place::Thread);
-    grandchild.drop_handle(&held, Place::Thread);
+    grandchild.drop_handle(&own, DropContext::Thread);
+    grandchild.drop_handle(&held, DropContext::Thread);
     assert_eq!(parent.count(), 2);
     let last = grandchild.acquire_via(Via::Blocking);
     assert_eq!(parent.count(), 3);
@@ -150,7 +151,7 @@ fn a_child_forked_in_the_middle_of_a_start() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("family");
-    let parent = scene.client(&spec.clone().gated([gate]));
+    let parent = scene.client(&spec.clone().with_gates([gate]));
     let waiter = scene.client(&spec);
     let key = waiter.build_as(1, &spec);
     let starting = parent.begin_acquire(Via::TokioMulti);
@@ -187,7 +188,7 @@ fn a_child_forked_while_its_parent_waits() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("family");
-    let starter = scene.client(&spec.clone().gated([gate]));
+    let starter = scene.client(&spec.clone().with_gates([gate]));
     let parent = scene.client(&spec);
     let key = parent.build_as(1, &spec);
     let starting = starter.begin_acquire(Via::TokioMulti);
@@ -214,8 +215,8 @@ fn a_hosts_child_is_not_the_host() {
     let scene = scene!();
     let spec = scene
         .service("hosted")
-        .starting([Outcome::OwnPid, Outcome::Serve]);
-    let host = scene.client(&spec.judging(HealthOutcome::Always(true)));
+        .with_starts([Outcome::OwnPid, Outcome::Serve]);
+    let host = scene.client(&spec.with_health(HealthOutcome::Always(true)));
     let held = host.acquire();
     let child = host.fork();
     let own = child.acquire_via(Via::Blocking);

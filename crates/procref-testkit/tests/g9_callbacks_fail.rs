@@ -37,7 +37,7 @@ fn the_same_process_tries_again() {
         for &via in VIA {
             let scene = scene!();
             let spec = scene.service("again");
-            let client = scene.client(&spec.starting([bad.clone(), Outcome::Serve]));
+            let client = scene.client(&spec.with_starts([bad.clone(), Outcome::Serve]));
             let pending = client.begin_acquire(via);
             assert_failed(&client.reply(pending));
             let held = client.acquire_via(via);
@@ -56,18 +56,23 @@ fn recovery_fails(recover: &[Outcome], fail: impl Fn(&Actor) -> Reply) {
     let holder = scene.client(&spec);
     let key = holder.build_as(1, &spec);
     let held = holder.acquire();
-    let service = scene.only_living();
+    let service = scene.only_instance();
     service.kill();
-    service.wait_gone();
+    service.wait_exit();
 
     let gates = [Gate::Before(Callback::Recover)];
-    let client = scene.client(&spec.clone().recovering(recover.to_vec()).gated(gates));
+    let client = scene.client(
+        &spec
+            .clone()
+            .with_recoveries(recover.to_vec())
+            .with_gates(gates),
+    );
     assert_failed(&fail(&client));
     scene.assert_free(key, 1);
 
     client.proceed(gates[0]);
     let again = client.acquire();
-    assert_eq!(again.got.pid, scene.only_living().pid);
+    assert_eq!(again.got.pid, scene.only_instance().pid);
     scene.assert_free(key, 2);
     client.release(&again);
     holder.release(&held);
@@ -92,20 +97,20 @@ fn a_recovery_fails() {
 fn a_recovery_fails_in_a_process_with_handles() {
     for bad in bad_outcomes() {
         let scene = scene!();
-        let spec = scene.service("ill").recovering([bad, Outcome::Serve]);
+        let spec = scene.service("ill").with_recoveries([bad, Outcome::Serve]);
         let client = scene.client(&spec);
         let key = client.build_as(1, &spec);
         let held = [client.acquire(), client.acquire()];
-        let service = scene.only_living();
+        let service = scene.only_instance();
         service.kill();
-        service.wait_gone();
+        service.wait_exit();
         let pending = client.begin_acquire(Via::TokioMulti);
         assert_failed(&client.reply(pending));
         scene.assert_free(key, 1);
         client.release(&held[0]);
         scene.assert_free(key, 1);
         let new = client.acquire();
-        assert_eq!(new.got.pid, scene.only_living().pid);
+        assert_eq!(new.got.pid, scene.only_instance().pid);
         scene.assert_free(key, 1);
         client.release(&held[1]);
         client.release(&new);
@@ -121,13 +126,13 @@ fn a_recovered_service_that_is_not_healthy_is_stopped_and_forgotten() {
         let scene = scene!();
         let spec = scene.service("ill");
         let (holder, key) = scene.holder(&spec);
-        let service = scene.only_living();
+        let service = scene.only_instance();
         service.kill();
-        service.wait_gone();
+        service.wait_exit();
         let actor = scene.actor();
         let client = if own { &holder } else { &actor };
-        let sick = spec.clone().recovering([Outcome::Serve]);
-        client.build_as(1, &sick.judging(HealthOutcome::Always(false)));
+        let sick = spec.clone().with_recoveries([Outcome::Serve]);
+        client.build_as(1, &sick.with_health(HealthOutcome::Always(false)));
         let pending = client.begin_acquire_of(1, Via::TokioMulti);
         assert_failed(&client.reply(pending));
         scene.assert_free(key, 1);
@@ -138,7 +143,7 @@ fn a_recovered_service_that_is_not_healthy_is_stopped_and_forgotten() {
         assert!(record.contains("\"pid\": 0,"), "{record}");
         assert_eq!(holder.status().state, "Absent");
         holder.kill();
-        scene.everything_ends(&spec, key);
+        scene.wait_removed(&spec, key);
     }
 }
 
@@ -162,14 +167,14 @@ fn a_start_is_cancelled_when_the_service_is_up_already() {
     let scene = scene!();
     let gate = Gate::After(Callback::Start);
     let spec = scene.service("cancelled");
-    let client = scene.client(&spec.clone().gated([gate]));
+    let client = scene.client(&spec.clone().with_gates([gate]));
     let pending = client.begin_acquire(Via::TokioMulti);
-    let abandoned = client.served();
+    let abandoned = client.wait_served();
     assert!(client.cancel(pending));
     client.event(&Event::Dropped(Callback::Start));
     assert_eq!(client.count(), 0);
     abandoned.kill();
-    abandoned.wait_gone();
+    abandoned.wait_exit();
     let next = scene.client(&spec);
     let held = next.acquire();
     next.release(&held);
@@ -182,7 +187,7 @@ fn a_waiter_is_cancelled() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("slow");
-    let starter = scene.client(&spec.clone().gated([gate]));
+    let starter = scene.client(&spec.clone().with_gates([gate]));
     let key = starter.build_as(1, &spec);
     let starting = starter.begin_acquire(Via::TokioMulti);
     starter.event(&Event::Running(Callback::Start));
@@ -207,7 +212,10 @@ fn a_cancellation_races_the_end_of_the_wait() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let failing = [Outcome::Fail("no".to_owned())];
-    let spec = scene.service("raced").starting(failing).gated([gate]);
+    let spec = scene
+        .service("raced")
+        .with_starts(failing)
+        .with_gates([gate]);
     let starter = scene.client(&spec);
     let key = starter.build_as(1, &scene.service("raced"));
     let waiter = scene.client(&scene.service("raced"));
@@ -237,7 +245,7 @@ fn a_cancellation_races_the_end_of_the_wait() {
         // It may have been cancelled with its service just spawned.
         for service in scene.living() {
             service.kill();
-            service.wait_gone();
+            service.wait_exit();
         }
         let held = waiter.acquire();
         assert_eq!(waiter.count(), 1, "round {round}");
@@ -256,16 +264,21 @@ fn health_checks_are_cancelled_and_panic() {
     let held = holder.acquire();
 
     let gate = Gate::Before(Callback::Health);
-    let client = scene.client(&spec.clone().judging(HealthOutcome::Ask).gated([gate]));
+    let client = scene.client(
+        &spec
+            .clone()
+            .with_health(HealthOutcome::Query)
+            .with_gates([gate]),
+    );
     for via in [Via::TokioMulti, Via::TokioCurrent, Via::Smol, Via::Pollster] {
         let pending = client.begin_acquire(via);
         client.event(&Event::Running(Callback::Health));
         assert!(client.cancel(pending));
         scene.assert_free(key, 1);
     }
-    assert_eq!(scene.only_living().pid, held.got.pid);
+    assert_eq!(scene.only_instance().pid, held.got.pid);
 
-    let client = scene.client(&spec.judging(HealthOutcome::Panic));
+    let client = scene.client(&spec.with_health(HealthOutcome::Panic));
     for via in Via::ALL {
         let pending = client.begin_acquire(via);
         let reply = client.reply(pending);
@@ -274,7 +287,7 @@ fn health_checks_are_cancelled_and_panic() {
     // Who holds it now does so for good reason only.
     assert_eq!(holder.count(), 1);
     holder.release(&held);
-    scene.assert_never_two();
+    scene.assert_single_instance();
 }
 
 /// Nobody waits for the stop any more; it goes on all the same.
@@ -283,8 +296,8 @@ fn a_release_is_cancelled() {
     for via in [Via::TokioMulti, Via::TokioCurrent, Via::Smol, Via::Pollster] {
         let scene = scene!();
         let gate = Gate::Before(Callback::Stop);
-        let spec = scene.service("left").stopping(StopOutcome::Terminate);
-        let client = scene.client(&spec.gated([gate]));
+        let spec = scene.service("left").with_stop(StopOutcome::Terminate);
+        let client = scene.client(&spec.with_gates([gate]));
         let other = scene.client(&scene.service("left"));
         let held = client.acquire();
         let releasing = client.begin(Command::Release {
@@ -297,7 +310,7 @@ fn a_release_is_cancelled() {
         // The next one waits for its end, as for any other's.
         let next = other.acquire();
         assert_ne!(next.got.pid, held.got.pid);
-        scene.assert_never_two();
+        scene.assert_single_instance();
         assert_eq!(scene.stopped().len(), 1, "in an orderly way");
         other.release(&next);
     }
@@ -307,8 +320,8 @@ fn a_release_is_cancelled() {
 fn stop_callbacks_fail_and_the_next_one_starts() {
     for stop in [StopOutcome::Fail, StopOutcome::Panic] {
         let scene = scene!();
-        let spec = scene.service("stubborn").stop_within_ms(100);
-        let client = scene.client(&spec.stopping(stop));
+        let spec = scene.service("stubborn").with_stop_timeout_ms(100);
+        let client = scene.client(&spec.with_stop(stop));
         for via in Via::ALL {
             let held = client.acquire_via(via);
             let reply = client.call(Command::Release {
@@ -318,7 +331,7 @@ fn stop_callbacks_fail_and_the_next_one_starts() {
             assert_failed(&reply);
             assert_eq!(client.count(), 0);
         }
-        scene.assert_never_two();
+        scene.assert_single_instance();
     }
 }
 
@@ -331,13 +344,13 @@ fn what_cannot_be_stopped_keeps_its_set_and_holds_nobody_up() {
 
     let scene = scene!();
     // Without a supervisor, which has fewer scruples.
-    let spec = scene.service("stuck").keeping_orphans();
+    let spec = scene.service("stuck").with_orphans_kept();
     let client = scene.actor();
     let key = client.build(&spec);
     let held = client.acquire();
-    let service = scene.only_living();
+    let service = scene.only_instance();
     let set = procref_testkit::kernel::find(key).expect("a set");
-    set.name_instance(client.identity());
+    set.write_instance(client.identity());
     let released = client.call(Command::Release {
         handle: held.handle,
         via: Via::Pollster,
@@ -378,7 +391,7 @@ fn a_start_fails_while_others_wait_over_and_over() {
 fn many_failing(scene: &Scene, outcomes: &[Outcome]) -> Vec<Actor> {
     outcomes
         .iter()
-        .map(|outcome| scene.client(&scene.service("doomed").starting([outcome.clone()])))
+        .map(|outcome| scene.client(&scene.service("doomed").with_starts([outcome.clone()])))
         .collect()
 }
 
@@ -389,9 +402,9 @@ fn a_service_that_is_never_healthy_and_whose_stop_callback_fails() {
         let scene = scene!();
         let mut spec = scene
             .service("hopeless")
-            .stop_within_ms(300)
-            .judging(HealthOutcome::Always(false))
-            .stopping(StopOutcome::Fail);
+            .with_stop_timeout_ms(300)
+            .with_health(HealthOutcome::Always(false))
+            .with_stop(StopOutcome::Fail);
         spec.keep_orphan = keep;
         let client = scene.client(&spec);
         let failure = client

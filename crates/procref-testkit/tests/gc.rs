@@ -49,7 +49,7 @@ fn assert_nothing_to_collect(scene: &Scene) {
 
 fn kill(process: Identity) {
     process.kill();
-    process.wait_gone();
+    process.wait_exit();
 }
 
 /// A service whose supervisor was killed, and then all its clients.
@@ -96,10 +96,10 @@ fn what_is_wanted_is_left_alone() {
     let held = holder.acquire();
     supervisors_of(&spec.name).into_iter().for_each(kill);
     // Meant to outlive its clients.
-    let kept = scene.service("kept").keeping_orphans();
+    let kept = scene.service("kept").with_orphans_kept();
     orphan(&scene, &kept);
     // Kept warm by its supervisor, longer than this test takes.
-    let warm = unique(&scene, "warm").lingering_ms(1_000_000);
+    let warm = unique(&scene, "warm").with_linger_ms(1_000_000);
     let last = scene.client(&warm);
     let handle = last.acquire();
     last.release(&handle);
@@ -139,7 +139,7 @@ fn what_is_wanted_is_left_alone() {
 fn what_somebody_starts_or_has_locked_is_left_alone() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
-    let client = scene.client(&scene.service("starting").gated([gate]));
+    let client = scene.client(&scene.service("starting").with_gates([gate]));
     let pending = client.begin_acquire(Via::Pollster);
     client.event(&Event::Running(Callback::Start));
     let counter = scene.client(&scene.service("locked"));
@@ -174,7 +174,7 @@ fn a_service_whose_object_was_removed_from_outside_is_stopped() {
 #[test]
 fn a_client_that_is_its_own_service_is_not_signalled() {
     let scene = scene!();
-    let spec = scene.service("hosted").starting([Outcome::OwnPid]);
+    let spec = scene.service("hosted").with_starts([Outcome::OwnPid]);
     let client = scene.actor();
     let key = client.build(&spec);
     client.acquire();
@@ -199,7 +199,10 @@ fn the_dead_are_buried() {
     kill(service);
     // Killed in its start, which had no supervisor and has left no record.
     let gate = Gate::Before(Callback::Start);
-    let spec = scene.service("begun").keeping_orphans().gated([gate]);
+    let spec = scene
+        .service("begun")
+        .with_orphans_kept()
+        .with_gates([gate]);
     let client = scene.client(&spec);
     let _ = client.begin_acquire(Via::Pollster);
     client.event(&Event::Running(Callback::Start));
@@ -221,13 +224,13 @@ fn the_dead_are_buried() {
 #[test]
 fn what_has_died_is_not_kept_warm() {
     let scene = scene!();
-    let spec = unique(&scene, "warm").lingering_ms(1_000_000);
+    let spec = unique(&scene, "warm").with_linger_ms(1_000_000);
     let client = scene.actor();
     let key = client.build(&spec);
     let held = client.acquire();
     client.release(&held);
     assert_nothing_to_collect(&scene);
-    kill(scene.only_living());
+    kill(scene.only_instance());
     // It has had the lock since the release, and on a busy machine does not come to look for a while.
     let set = kernel::find(key).expect("a set");
     deadline::until_true("its supervisor has looked", || {
@@ -290,7 +293,7 @@ fn what_cannot_be_stopped_is_a_failure_and_stays() {
     let spec = unique(&scene, "stuck");
     let (service, key) = orphan(&scene, &spec);
     let set = kernel::find(key).expect("a set");
-    set.name_instance(Identity::own());
+    set.write_instance(Identity::own());
     let collected = gc(&scene);
     assert!(collected.removed().is_empty());
     let failure = collected.failures()[0].to_string();
@@ -497,13 +500,13 @@ fn g1_holds_beside_clients_that_come_go_and_are_killed() {
         victim.acquire();
         supervisors_of(&spec.name).into_iter().for_each(kill);
         victim.kill();
-        scene.assert_never_two();
+        scene.assert_single_instance();
     }
     for (client, pending) in clients.iter().zip(storms) {
         let report = client.finish_storm(pending);
         assert_eq!((report.good, report.wrong), (150, vec![]));
     }
-    scene.assert_never_two();
+    scene.assert_single_instance();
     collectors.iter().for_each(Actor::kill);
     clients.iter().for_each(Actor::kill);
     collect(&scene);

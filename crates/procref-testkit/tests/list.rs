@@ -84,7 +84,7 @@ fn all_services_are_listed_by_name_with_their_state() {
     two.build(&specs[0]);
     let second = two.acquire();
     let gate = Gate::Before(Callback::Start);
-    let starting = scene.client(&scene.service("z").gated([gate]));
+    let starting = scene.client(&scene.service("z").with_gates([gate]));
     let pending = starting.begin_acquire(Via::Pollster);
     starting.event(&Event::Running(Callback::Start));
 
@@ -146,10 +146,10 @@ fn a_record_that_crashes_have_left_is_listed_as_absent() {
     let client = scene.client(&scene.service("dead"));
     let key = client.build_as(1, &scene.service("dead"));
     client.acquire();
-    let service = scene.only_living();
+    let service = scene.only_instance();
     kernel::find(key).expect("a set").remove().expect("remove");
     service.kill();
-    service.wait_gone();
+    service.wait_exit();
     client.kill();
     let listed = list(&scene);
     assert_eq!(names(&listed), [Some("dead")]);

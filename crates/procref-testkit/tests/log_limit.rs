@@ -28,7 +28,7 @@ fn loud(scene: &Scene, log: &Path) -> ServiceSpec {
 fn by_shell(scene: &Scene, script: &str, log: &Path) -> ServiceSpec {
     let mut spec = scene
         .unique(scene.command("loud"))
-        .ready_by(ReadySpec::AtOnce);
+        .with_ready(ReadySpec::AtOnce);
     let command = spec.command.as_mut().expect("a command");
     command.program = Some(["sh", "-c", script].map(str::to_owned).to_vec());
     command.log = Some((log.to_owned(), LIMIT));
@@ -90,7 +90,7 @@ fn log_limit_holds_without_joiners() {
     assert!(most > LIMIT, "it was written to: {most} bytes");
     assert_eq!(size(&rotated(&log)), LIMIT, "the end is kept");
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn log_limit_holds_for_a_log_that_was_deleted() {
     assert!(LIMIT / 2 < most && most <= 4 * LIMIT, "{most} bytes");
     assert!(!log.exists() && !rotated(&log).exists());
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn log_that_was_renamed_is_left_to_who_renamed_it() {
     assert_eq!(fs::read_to_string(&log).expect("read"), "another program's");
     assert!(!rotated(&log).exists());
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn log_is_not_emptied_if_its_end_cannot_be_kept() {
     let supervisor = scene.only_supervisor(&spec);
     settled(supervisor);
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn g3_supervisor_of_a_silent_service_never_wakes() {
     let before = settled(supervisor);
     sleeps_on(supervisor, &before);
     client.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[track_caller]
@@ -174,12 +174,12 @@ fn log_limit_holds_while_a_service_takes_its_time_to_stop() {
         "trap 'i=0; while [ $i -lt 100 ]; do head -c 100000 /dev/zero; sleep 0.01; i=$((i+1)); done; \
          : > {root}/written; exit 0' TERM; while :; do sleep 0.05; done"
     );
-    let spec = by_shell(&scene, &script, &log).stop_within_ms(600_000);
+    let spec = by_shell(&scene, &script, &log).with_stop_timeout_ms(600_000);
     let (client, key, _) = holder(&scene, &spec);
     client.kill();
     let most = largest(&scene, || size(&log) + size(&rotated(&log)));
     assert!(LIMIT < most && most <= 4 * LIMIT, "{most} bytes");
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn supervisor_notes_why_it_stops_what_the_program_left() {
         assert_eq!(said.lines().count(), 1, "{said}");
         // No supervisor is left to clean up behind a client that is killed.
         client.release(&held);
-        scene.everything_ends(&spec, key);
+        scene.wait_removed(&spec, key);
         fs::remove_file(scene.root().join("go")).expect("remove");
         fs::remove_file(&log).expect("remove");
     }
@@ -224,11 +224,11 @@ fn supervisor_notes_nothing_about_a_program_that_left_nothing() {
     let held = client.acquire();
     let service = Identity::of(held.got.pid).expect("it is alive");
     service.signal(Signal::TERM);
-    service.wait_gone();
+    service.wait_exit();
     deadline::until_true("its supervisor resigns", || {
         procref_testkit::observe::supervisors_of(&spec.name).is_empty()
     });
     assert_eq!(fs::read_to_string(&log).expect("read"), "");
     client.release(&held);
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }

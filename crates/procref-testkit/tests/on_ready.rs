@@ -12,14 +12,14 @@ use procref_testkit::{Actor, Scene, deadline, kernel, scene};
 const BEFORE: Gate = Gate::Before(Callback::OnReady);
 
 fn prepared(scene: &Scene, outcome: ReadyOutcome) -> ServiceSpec {
-    scene.service("prepared").preparing([outcome])
+    scene.service("prepared").with_on_ready([outcome])
 }
 
 #[test]
 fn nobody_is_let_in_before_it_has_run() {
     let scene = scene!();
-    let spec = prepared(&scene, ReadyOutcome::Pass).judging(HealthOutcome::Ask);
-    let starter = scene.client(&spec.clone().gated([BEFORE]));
+    let spec = prepared(&scene, ReadyOutcome::Pass).with_health(HealthOutcome::Query);
+    let starter = scene.client(&spec.clone().with_gates([BEFORE]));
     let key = starter.build_as(1, &spec);
     let starting = starter.begin_acquire(Via::TokioMulti);
     // Its health was asked before.
@@ -59,13 +59,13 @@ fn nobody_is_let_in_before_it_has_run() {
 fn every_instance_is_prepared_once() {
     for recover in [vec![], vec![Outcome::Replace]] {
         let scene = scene!();
-        let spec = prepared(&scene, ReadyOutcome::Pass).recovering(recover);
+        let spec = prepared(&scene, ReadyOutcome::Pass).with_recoveries(recover);
         let clients = scene.clients(3, &spec);
         let held: Vec<_> = clients.iter().map(Actor::acquire).collect();
         assert_eq!(scene.calls("on_ready"), 1);
-        let service = scene.only_living();
+        let service = scene.only_instance();
         service.kill();
-        service.wait_gone();
+        service.wait_exit();
         let again: Vec<_> = clients.iter().map(Actor::acquire).collect();
         assert_eq!(scene.calls("on_ready"), 2);
         for (client, held) in clients.iter().zip(held.iter().chain(&again)) {
@@ -88,8 +88,8 @@ fn a_start_that_it_fails_is_no_start() {
             let scene = scene!();
             let spec = scene
                 .service("prepared")
-                .stopping(StopOutcome::Terminate)
-                .preparing([outcome, ReadyOutcome::Pass]);
+                .with_stop(StopOutcome::Terminate)
+                .with_on_ready([outcome, ReadyOutcome::Pass]);
             let client = scene.client(&spec);
             let failure = client.try_acquire(via).expect_err("told to fail");
             for text in ["`prepared`", "`on_ready`", says] {
@@ -113,7 +113,7 @@ fn its_panic_goes_on_to_the_caller_and_leaves_nothing() {
             let scene = scene!();
             let client = scene.actor();
             let spec = scene.service("prepared");
-            let key = client.build(&spec.preparing([outcome, ReadyOutcome::Pass]));
+            let key = client.build(&spec.with_on_ready([outcome, ReadyOutcome::Pass]));
             let pending = client.begin_acquire(via);
             match client.reply(pending) {
                 Reply::Panicked(text) => assert_eq!(text, "told to panic"),
@@ -133,8 +133,8 @@ fn its_panic_goes_on_to_the_caller_and_leaves_nothing() {
 fn it_has_the_start_timeout_for_itself() {
     let scene = scene!();
     let spec = prepared(&scene, ReadyOutcome::Pass)
-        .gated([BEFORE])
-        .start_within_ms(300);
+        .with_gates([BEFORE])
+        .with_start_timeout_ms(300);
     let client = scene.client(&spec);
     let failure = client.try_acquire(Via::Pollster).expect_err("too slow");
     for text in ["`prepared`", "`on_ready`", "longer than 300ms"] {
@@ -149,7 +149,7 @@ fn it_has_the_start_timeout_for_itself() {
 fn an_instance_whose_preparation_is_cancelled_is_stopped() {
     let scene = scene!();
     let client = scene.actor();
-    let key = client.build(&prepared(&scene, ReadyOutcome::Pass).gated([BEFORE]));
+    let key = client.build(&prepared(&scene, ReadyOutcome::Pass).with_gates([BEFORE]));
     let pending = client.begin_acquire(Via::Smol);
     client.event(&Event::Running(Callback::OnReady));
     assert!(client.cancel(pending));
@@ -166,11 +166,13 @@ fn a_recovery_that_it_fails_leaves_no_instance() {
     let scene = scene!();
     let holder = scene.client(&scene.service("prepared"));
     let held = holder.acquire();
-    let old = scene.only_living();
+    let old = scene.only_instance();
     old.kill();
-    old.wait_gone();
-    let spec = scene.service("prepared").recovering([Outcome::Replace]);
-    let client = scene.client(&spec.preparing([ReadyOutcome::Fail, ReadyOutcome::Pass]));
+    old.wait_exit();
+    let spec = scene
+        .service("prepared")
+        .with_recoveries([Outcome::Replace]);
+    let client = scene.client(&spec.with_on_ready([ReadyOutcome::Fail, ReadyOutcome::Pass]));
     client
         .try_acquire(Via::TokioMulti)
         .expect_err("told to fail");
@@ -178,7 +180,7 @@ fn a_recovery_that_it_fails_leaves_no_instance() {
     assert_eq!((holder.count(), holder.status().instance), (1, None));
 
     let again = client.acquire();
-    assert_eq!(again.got.pid, scene.only_living().pid);
+    assert_eq!(again.got.pid, scene.only_instance().pid);
     client.release(&again);
     holder.release(&held);
 }
@@ -187,7 +189,7 @@ fn a_recovery_that_it_fails_leaves_no_instance() {
 fn the_next_one_takes_over_from_a_killed_preparer() {
     let scene = scene!();
     let spec = prepared(&scene, ReadyOutcome::Pass);
-    let starter = scene.client(&spec.clone().gated([BEFORE]));
+    let starter = scene.client(&spec.clone().with_gates([BEFORE]));
     let key = starter.build_as(1, &spec);
     let _ = starter.begin_acquire(Via::TokioMulti);
     starter.event(&Event::Running(Callback::OnReady));
@@ -196,8 +198,8 @@ fn the_next_one_takes_over_from_a_killed_preparer() {
     scene.wait_sleepers(key, 1);
     starter.kill();
     let held = waiter.finish_acquire(waiting).expect("acquire");
-    assert_eq!(held.got.pid, scene.only_living().pid);
+    assert_eq!(held.got.pid, scene.only_instance().pid);
     assert_eq!((scene.started().len(), scene.calls("on_ready")), (2, 2));
-    scene.assert_never_two();
+    scene.assert_single_instance();
     waiter.release(&held);
 }

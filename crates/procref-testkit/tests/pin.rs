@@ -33,7 +33,7 @@ fn leave_pinned(scene: &Scene, spec: &ServiceSpec, killed: bool) -> i32 {
 fn kill_supervisor(spec: &ServiceSpec) {
     for supervisor in supervisors_of(&spec.name) {
         supervisor.kill();
-        supervisor.wait_gone();
+        supervisor.wait_exit();
     }
 }
 
@@ -41,9 +41,9 @@ fn kill_supervisor(spec: &ServiceSpec) {
 fn it_outlives_its_clients_and_is_adopted_as_it_was() {
     for killed in [false, true] {
         let scene = scene!();
-        let spec = unique(&scene).stopping(StopOutcome::Terminate);
+        let spec = unique(&scene).with_stop(StopOutcome::Terminate);
         let key = leave_pinned(&scene, &spec, killed);
-        let service = scene.only_living();
+        let service = scene.only_instance();
         let heirs = scene.clients(3, &spec);
         assert!(heirs[0].status().pinned);
         assert_eq!(heirs[0].status().clients, 0);
@@ -69,10 +69,10 @@ fn unpinning_stops_what_nobody_holds() {
     for via in Via::ALL {
         for (keep_orphans, kill) in [(false, false), (false, true), (true, false)] {
             let scene = scene!();
-            let mut spec = unique(&scene).stopping(StopOutcome::Terminate);
+            let mut spec = unique(&scene).with_stop(StopOutcome::Terminate);
             spec.keep_orphan = keep_orphans;
             leave_pinned(&scene, &spec, true);
-            let service = scene.only_living();
+            let service = scene.only_instance();
             if kill {
                 kill_supervisor(&spec);
             }
@@ -124,10 +124,10 @@ fn unpinning_without_a_service_says_so_and_makes_none() {
 #[test]
 fn unpinning_what_is_not_pinned_touches_nothing() {
     let scene = scene!();
-    let spec = scene.service("orphan").keeping_orphans();
+    let spec = scene.service("orphan").with_orphans_kept();
     let one = scene.client(&spec);
     one.acquire();
-    let service = scene.only_living();
+    let service = scene.only_instance();
     one.kill();
     let two = scene.client(&spec);
     assert!(!two.unpin(Via::TokioMulti));
@@ -141,16 +141,16 @@ fn a_dead_pinned_instance_is_replaced_and_the_pin_stays() {
     let scene = scene!();
     let spec = unique(&scene);
     let key = leave_pinned(&scene, &spec, true);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     service.kill();
-    service.wait_gone();
+    service.wait_exit();
     let client = scene.client(&spec);
     assert_eq!(client.status().state, "Dead");
     let held = client.acquire();
     assert_ne!(held.got.pid, service.pid);
     assert_eq!(held.got.generation, 2);
     client.release(&held);
-    assert!(scene.only_living().is_live());
+    assert!(scene.only_instance().is_live());
     assert!(kernel::find(key).is_some());
     assert!(client.unpin(Via::TokioMulti));
     scene.assert_clean();
@@ -163,10 +163,10 @@ fn a_failed_restart_leaves_the_pin_and_no_instance() {
     let scene = scene!();
     let spec = unique(&scene);
     let key = leave_pinned(&scene, &spec, true);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     service.kill();
-    service.wait_gone();
-    let failing = spec.clone().starting([Outcome::Fail("no".to_owned())]);
+    service.wait_exit();
+    let failing = spec.clone().with_starts([Outcome::Fail("no".to_owned())]);
     let client = scene.client(&failing);
     client
         .try_acquire(Via::TokioMulti)
@@ -200,15 +200,15 @@ fn its_supervisor_sleeps_on_and_is_there_when_it_is_needed() {
 #[test]
 fn what_lingers_lingers_once_it_is_unpinned() {
     let scene = scene!();
-    let spec = unique(&scene).lingering_ms(500);
+    let spec = unique(&scene).with_linger_ms(500);
     leave_pinned(&scene, &spec, false);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     // Longer than the linger: a pin has no end.
-    assert!(!service.gone_within(std::time::Duration::from_millis(900)));
+    assert!(!service.exits_within(std::time::Duration::from_millis(900)));
     let client = scene.client(&spec);
     assert!(client.unpin(Via::TokioMulti));
     assert!(service.is_live(), "it is kept warm");
-    service.wait_gone();
+    service.wait_exit();
     deadline::until_true("all is gone", || {
         scene.files().is_empty() && supervisors_of(&spec.name).is_empty()
     });
@@ -219,11 +219,11 @@ fn unpinning_waits_for_a_transition() {
     let scene = scene!();
     let spec = unique(&scene);
     let key = leave_pinned(&scene, &spec, true);
-    let old = scene.only_living();
+    let old = scene.only_instance();
     old.kill();
-    old.wait_gone();
+    old.wait_exit();
     let start = Gate::Before(Callback::Start);
-    let starter = scene.client(&spec.clone().gated([start]));
+    let starter = scene.client(&spec.clone().with_gates([start]));
     let starting = starter.begin_acquire(Via::TokioMulti);
     starter.event(&Event::Running(Callback::Start));
     let other = scene.client(&spec);
@@ -248,8 +248,8 @@ fn an_unpinner_that_goes_away_is_replaced() {
         let scene = scene!();
         let before = Gate::Before(Callback::Stop);
         let spec = unique(&scene)
-            .stopping(StopOutcome::Terminate)
-            .gated([before]);
+            .with_stop(StopOutcome::Terminate)
+            .with_gates([before]);
         let key = leave_pinned(&scene, &spec, true);
         let client = scene.client(&spec);
         let unpinning = client.begin(Command::Unpin {
@@ -275,7 +275,7 @@ fn an_unpinner_that_goes_away_is_replaced() {
 #[test]
 fn letting_go_and_unpinning_at_once_leave_nothing() {
     let scene = scene!();
-    let spec = scene.service("raced").keeping_orphans();
+    let spec = scene.service("raced").with_orphans_kept();
     let (holder, other) = (scene.client(&spec), scene.client(&spec));
     for round in 0..60 {
         let held = holder.acquire();

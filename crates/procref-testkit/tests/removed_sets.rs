@@ -17,11 +17,11 @@ fn the_set_is_removed_while_it_is_held() {
     kernel::find(key).expect("a set").remove().expect("remove");
 
     let new = two.acquire();
-    scene.assert_never_two();
-    assert_eq!(scene.only_living().pid, new.got.pid);
+    scene.assert_single_instance();
+    assert_eq!(scene.only_instance().pid, new.got.pid);
     // What one held is gone with the set; giving it back harms nobody.
     one.release(&old);
-    assert_eq!(scene.only_living().pid, new.got.pid);
+    assert_eq!(scene.only_instance().pid, new.got.pid);
     assert_eq!(two.count(), 1);
     let joined = one.acquire();
     assert_eq!(joined.got.pid, new.got.pid);
@@ -34,20 +34,20 @@ fn the_set_is_removed_while_it_is_held() {
 fn the_set_is_removed_while_the_service_starts() {
     let scene = scene!();
     let gate = Gate::After(Callback::Start);
-    let spec = scene.service("robbed").gated([gate]);
+    let spec = scene.service("robbed").with_gates([gate]);
     let client = scene.client(&spec);
     let key = client.build_as(1, &spec);
     let pending = client.begin_acquire(Via::TokioMulti);
-    let first = client.served();
+    let first = client.wait_served();
     kernel::find(key).expect("a set").remove().expect("remove");
     client.proceed(gate);
     // It cannot be published any more, so it ends, and another one starts.
-    let second = client.served();
+    let second = client.wait_served();
     assert!(!first.is_live());
     client.proceed(gate);
     let held = client.finish_acquire(pending).expect("acquire");
     assert_eq!(held.got.pid, second.pid);
-    scene.assert_never_two();
+    scene.assert_single_instance();
     client.release(&held);
 }
 
@@ -56,11 +56,11 @@ fn the_set_is_removed_under_a_starter_and_a_waiter() {
     let scene = scene!();
     let gate = Gate::After(Callback::Start);
     let spec = scene.service("robbed");
-    let starter = scene.client(&spec.clone().gated([gate]));
+    let starter = scene.client(&spec.clone().with_gates([gate]));
     let waiter = scene.client(&spec);
     let key = waiter.build_as(1, &spec);
     let starting = starter.begin_acquire(Via::Smol);
-    starter.served();
+    starter.wait_served();
     let waiting = waiter.begin_acquire(Via::TokioCurrent);
     scene.wait_sleepers(key, 1);
     kernel::find(key).expect("a set").remove().expect("remove");
@@ -71,7 +71,7 @@ fn the_set_is_removed_under_a_starter_and_a_waiter() {
     starter.proceed(gate);
     let other = starter.finish_acquire(starting).expect("acquire");
     assert_eq!(held.got.pid, other.got.pid);
-    assert_eq!(scene.only_living().pid, held.got.pid);
+    assert_eq!(scene.only_instance().pid, held.got.pid);
     assert_eq!(waiter.count(), 2);
     waiter.release(&held);
     starter.release(&other);
@@ -81,7 +81,7 @@ fn the_set_is_removed_under_a_starter_and_a_waiter() {
 fn the_set_of_a_crash_removed_by_hand() {
     let scene = scene!();
     // Without a supervisor, which would be faster.
-    let spec = scene.service("killed").keeping_orphans();
+    let spec = scene.service("killed").with_orphans_kept();
     let client = scene.client(&spec);
     let key = client.build_as(1, &spec);
     let held = client.acquire();
@@ -91,7 +91,7 @@ fn the_set_of_a_crash_removed_by_hand() {
     let next = scene.client(&scene.service("killed"));
     let other = next.acquire();
     assert_ne!(other.got.pid, held.got.pid);
-    scene.assert_never_two();
+    scene.assert_single_instance();
     next.release(&other);
     scene.assert_clean();
 }

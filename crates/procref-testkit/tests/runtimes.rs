@@ -15,7 +15,7 @@ use std::thread;
 
 use procref::{ServiceInfo, SharedService};
 use procref_testkit::protocol::{
-    Callback, Command, Event, Gate, HealthOutcome, Outcome, Place, Reply, StopOutcome, Via,
+    Callback, Command, DropContext, Event, Gate, HealthOutcome, Outcome, Reply, StopOutcome, Via,
 };
 use procref_testkit::{deadline, kernel, scene};
 
@@ -23,13 +23,13 @@ use procref_testkit::{deadline, kernel, scene};
 /// is the last one, so the drop has to stop the service.
 fn acquire_and_drop(stop: Option<StopOutcome>) {
     let scene = scene!();
-    let mut spec = scene.service("anywhere").judging(HealthOutcome::Ask);
+    let mut spec = scene.service("anywhere").with_health(HealthOutcome::Query);
     spec.stop = stop;
     spec.stop_timeout_ms = Some(20_000);
     let client = scene.client(&spec);
     let mut rounds = 0;
     for via in Via::ALL {
-        for place in Place::ALL {
+        for place in DropContext::ALL {
             let held = client.acquire_via(via);
             client.drop_handle(&held, place);
             assert_eq!(scene.living(), [], "{via:?} {place:?}");
@@ -55,10 +55,10 @@ fn dropped_anywhere_with_a_stop_callback() {
 #[test]
 fn dropped_anywhere_while_another_client_holds() {
     let scene = scene!();
-    let spec = scene.service("shared").stopping(StopOutcome::Terminate);
+    let spec = scene.service("shared").with_stop(StopOutcome::Terminate);
     let (one, two) = (scene.client(&spec), scene.client(&spec));
     let held = one.acquire();
-    for place in Place::ALL {
+    for place in DropContext::ALL {
         let other = two.acquire();
         assert_eq!(one.count(), 2);
         two.drop_handle(&other, place);
@@ -71,7 +71,7 @@ fn dropped_anywhere_while_another_client_holds() {
 #[test]
 fn released_in_any_runtime() {
     let scene = scene!();
-    let spec = scene.service("anywhere").stopping(StopOutcome::Terminate);
+    let spec = scene.service("anywhere").with_stop(StopOutcome::Terminate);
     let client = scene.client(&spec);
     for acquire in Via::ALL {
         for release in Via::ALL {
@@ -152,24 +152,24 @@ fn stop_callbacks_do_not_run_on_the_thread_that_drops() {
 #[test]
 fn a_stop_callback_that_panics_in_a_drop_that_unwinds() {
     let scene = scene!();
-    let spec = scene.service("doubly").stop_within_ms(100);
-    let client = scene.client(&spec.stopping(StopOutcome::Panic));
+    let spec = scene.service("doubly").with_stop_timeout_ms(100);
+    let client = scene.client(&spec.with_stop(StopOutcome::Panic));
     // A panic that met another one would abort the process.
-    for place in Place::ALL {
+    for place in DropContext::ALL {
         let held = client.acquire();
         client.drop_handle(&held, place);
         scene.assert_clean();
     }
-    assert_eq!(scene.calls("on_last_release"), Place::ALL.len());
+    assert_eq!(scene.calls("on_last_release"), DropContext::ALL.len());
 }
 
 #[test]
 fn a_stop_callback_that_hangs_does_not_hang_the_drop() {
     let scene = scene!();
-    let spec = scene.service("hanging").stop_within_ms(50);
-    let spec = spec.gated([Gate::Before(Callback::Stop)]);
-    let client = scene.client(&spec.stopping(StopOutcome::Terminate));
-    for place in Place::ALL {
+    let spec = scene.service("hanging").with_stop_timeout_ms(50);
+    let spec = spec.with_gates([Gate::Before(Callback::Stop)]);
+    let client = scene.client(&spec.with_stop(StopOutcome::Terminate));
+    for place in DropContext::ALL {
         let held = client.acquire();
         client.drop_handle(&held, place);
         scene.assert_clean();
@@ -191,7 +191,7 @@ fn waiting_for_another_start_blocks_no_executor() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("slow");
-    let starter = scene.client(&spec.clone().gated([gate]));
+    let starter = scene.client(&spec.clone().with_gates([gate]));
     let waiter = scene.client(&spec);
     let key = waiter.build_as(1, &spec);
     let starting = starter.begin_acquire(Via::TokioCurrent);
@@ -211,11 +211,11 @@ fn waiting_for_another_start_blocks_no_executor() {
 fn waiting_for_the_service_to_stop_blocks_no_executor() {
     let scene = scene!();
     // It ends when the test says, by SIGKILL.
-    let mut spec = scene.service("slow").stop_within_ms(60_000);
+    let mut spec = scene.service("slow").with_stop_timeout_ms(60_000);
     spec.fake.ignore_sigterm = true;
     let client = scene.client(&spec);
     let held = client.acquire_via(Via::TokioCurrent);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     let key = client.build_as(1, &spec);
     let releasing = client.begin(Command::Release {
         handle: held.handle,
@@ -234,12 +234,12 @@ fn waiting_for_the_service_to_stop_blocks_no_executor() {
 #[test]
 fn stopping_the_old_one_before_a_start_blocks_no_executor() {
     let scene = scene!();
-    let mut spec = scene.service("slow").stop_within_ms(60_000);
+    let mut spec = scene.service("slow").with_stop_timeout_ms(60_000);
     spec.fake.ignore_sigterm = true;
-    let client = scene.client(&spec.judging(HealthOutcome::Ask));
+    let client = scene.client(&spec.with_health(HealthOutcome::Query));
     let held = client.acquire();
-    let old = scene.only_living();
-    scene.sicken(old.pid);
+    let old = scene.only_instance();
+    scene.make_unhealthy(old.pid);
     let acquiring = client.begin_acquire(Via::TokioCurrent);
     client.event(&Event::Running(Callback::Health));
     client.event(&Event::Running(Callback::Health));
@@ -248,7 +248,7 @@ fn stopping_the_old_one_before_a_start_blocks_no_executor() {
     old.kill();
     let new = client.finish_acquire(acquiring).expect("acquire");
     assert_ne!(new.got.pid, old.pid);
-    scene.only_living().kill();
+    scene.only_instance().kill();
     client.release(&held);
     client.release(&new);
 }
@@ -258,7 +258,7 @@ fn many_waiters_in_one_process_share_a_thread() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("slow");
-    let starter = scene.client(&spec.clone().gated([gate]));
+    let starter = scene.client(&spec.clone().with_gates([gate]));
     let many = scene.client(&spec);
     let key = many.build_as(1, &spec);
     let starting = starter.begin_acquire(Via::TokioMulti);
@@ -288,7 +288,7 @@ fn starts_in_any_runtime_fail_and_recover() {
             Outcome::Fail("no".to_owned()),
             Outcome::Serve,
         ];
-        let client = scene.client(&scene.service("third").starting(outcomes));
+        let client = scene.client(&scene.service("third").with_starts(outcomes));
         for _ in 0..2 {
             let pending = client.begin_acquire(via);
             let reply = client.reply(pending);

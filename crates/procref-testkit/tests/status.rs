@@ -9,7 +9,7 @@ use procref::{Holder, SharedService, State, Status};
 use procref_testkit::deadline;
 use procref_testkit::observe::{Identity, supervisors_of};
 use procref_testkit::protocol::{
-    Callback, Command, CounterOp, Event, Gate, Mismatch, Place, Reply, ServiceSpec, Via,
+    Callback, Command, CounterOp, DropContext, Event, Gate, Mismatch, Reply, ServiceSpec, Via,
 };
 use procref_testkit::{Actor, Scene, kernel, scene};
 
@@ -72,7 +72,7 @@ fn holders_are_exactly_those_who_hold_it() {
     clients[0].release(&held[0]);
     assert_held_by(&spec, &clients[1..]);
     clients[1].kill();
-    clients[2].drop_handle(&held[2], Place::Thread);
+    clients[2].drop_handle(&held[2], DropContext::Thread);
     assert_held_by(&spec, &clients[3..]);
     held[0] = clients[0].acquire();
     assert_held_by(&spec, clients[3..].iter().chain(&clients[..1]));
@@ -262,7 +262,7 @@ fn the_supervisor_is_told_whoever_joined_last() {
     }
     assert_eq!(status(&spec).supervisor(), Some(supervisor.pid));
     supervisor.kill();
-    supervisor.wait_gone();
+    supervisor.wait_exit();
     assert_eq!(status(&spec).supervisor(), None);
     clients[2].release(&held[2]);
     held[2] = clients[2].acquire();
@@ -278,7 +278,7 @@ fn the_supervisor_is_told_whoever_joined_last() {
 #[test]
 fn an_instance_says_how_old_it_is() {
     let scene = scene!();
-    let spec = scene.service("old").keeping_orphans();
+    let spec = scene.service("old").with_orphans_kept();
     let before = SystemTime::now() - Duration::from_millis(50);
     let client = scene.client(&spec);
     let held = client.acquire();
@@ -290,9 +290,9 @@ fn an_instance_says_how_old_it_is() {
     assert!(before <= started && started <= SystemTime::now());
     assert!(uptime <= before.elapsed().expect("since then"));
     deadline::until_true("it grows older", || status(&spec).uptime() > Some(uptime));
-    let service = scene.only_living();
+    let service = scene.only_instance();
     service.kill();
-    service.wait_gone();
+    service.wait_exit();
     let told = status(&spec);
     assert_eq!((told.state(), told.uptime()), (State::Dead, None));
     assert_eq!(told.state().to_string(), "dead");
@@ -307,7 +307,7 @@ fn what_its_starter_has_recorded_is_told_of_that_instance_alone() {
     let scene = scene!();
     let log = scene.root().join("its log");
     let spec = scene.unique(scene.command("recorded"));
-    let mut spec = spec.of("v1", Mismatch::Refuse);
+    let mut spec = spec.with_fingerprint("v1", Mismatch::Refuse);
     spec.command.as_mut().expect("a command").log = Some((log.clone(), 1 << 20));
     let (holder, key) = scene.holder(&spec);
     let told = status(&spec);
@@ -332,14 +332,14 @@ fn what_its_starter_has_recorded_is_told_of_that_instance_alone() {
     assert!(told.command_line().is_empty());
     assert_eq!((told.log_path(), told.fingerprint()), (None, None));
     holder.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
 fn what_is_kept_warm_says_for_how_long() {
     const LINGER: Duration = Duration::from_secs(600);
     let scene = scene!();
-    let spec = scene.service("warm").lingering_ms(600_000);
+    let spec = scene.service("warm").with_linger_ms(600_000);
     let client = scene.client(&spec);
     for killed in [false, true] {
         let going = scene.client(&spec);
@@ -363,7 +363,7 @@ fn what_is_kept_warm_says_for_how_long() {
     let supervisor = status(&spec).supervisor().expect("a supervisor");
     let supervisor = procref_testkit::observe::Identity::of(supervisor).expect("it lives");
     supervisor.kill();
-    supervisor.wait_gone();
+    supervisor.wait_exit();
     client.release(&held);
 }
 
@@ -372,7 +372,7 @@ fn looking_creates_nothing_and_disturbs_no_start() {
     let scene = scene!();
     let spec = scene
         .service("looked")
-        .gated([Gate::Before(Callback::Start)]);
+        .with_gates([Gate::Before(Callback::Start)]);
     let client = scene.actor();
     let key = client.build(&spec);
     let told = status(&spec);

@@ -21,7 +21,7 @@ fn names(scene: &Scene) -> Vec<Option<String>> {
 }
 
 fn callback(scene: &Scene) -> ServiceSpec {
-    let spec = scene.service("stop me").stopping(StopOutcome::Terminate);
+    let spec = scene.service("stop me").with_stop(StopOutcome::Terminate);
     scene.unique(spec)
 }
 
@@ -39,7 +39,7 @@ fn what_is_pinned_or_kept_warm_and_held_by_nobody_is_stopped_at_once() {
                 let scene = scene!();
                 let mut spec = spec(&scene);
                 if !pinned {
-                    spec = spec.lingering_ms(3_600_000);
+                    spec = spec.with_linger_ms(3_600_000);
                     // Nobody could call it when the time is over.
                     spec.stop = None;
                 }
@@ -50,7 +50,7 @@ fn what_is_pinned_or_kept_warm_and_held_by_nobody_is_stopped_at_once() {
                     client.pin(&held);
                 }
                 client.release(&held);
-                let service = scene.only_living();
+                let service = scene.only_instance();
                 assert_eq!(client.stop(false, via), Ok(true));
                 // It has waited for that.
                 assert!(!service.is_live());
@@ -73,7 +73,7 @@ fn what_somebody_holds_is_not_stopped_and_it_is_said_who_that_is() {
         let spec = spec(&scene);
         let (holder, key) = scene.holder(&spec);
         let other = scene.client(&spec);
-        let service = scene.only_living();
+        let service = scene.only_instance();
         for (who, via) in [
             (&other, Via::Blocking),
             (&other, Via::Smol),
@@ -89,7 +89,7 @@ fn what_somebody_holds_is_not_stopped_and_it_is_said_who_that_is() {
         assert!(service.is_live());
         assert_eq!((holder.count(), scene.started().len()), (1, 1));
         holder.kill();
-        scene.everything_ends(&spec, key);
+        scene.wait_removed(&spec, key);
     }
 }
 
@@ -99,7 +99,7 @@ fn stop_waits_for_a_start_and_then_names_the_client() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = callback(&scene);
-    let starter = scene.client(&spec.clone().gated([gate]));
+    let starter = scene.client(&spec.clone().with_gates([gate]));
     let start = starter.begin_acquire(Via::Smol);
     starter.event(&Event::Running(Callback::Start));
     let other = scene.client(&spec);
@@ -119,7 +119,7 @@ fn stop_waits_for_a_start_and_then_names_the_client() {
 fn stop_waits_for_another_stop() {
     for is_held in [false, true] {
         let scene = scene!();
-        let spec = callback(&scene).gated([Gate::Before(Callback::Stop)]);
+        let spec = callback(&scene).with_gates([Gate::Before(Callback::Stop)]);
         let (holder, key) = scene.holder(&spec);
         let first = scene.client(&spec);
         let stop = first.begin_stop(true, Via::Smol);
@@ -141,7 +141,7 @@ fn stop_waits_for_another_stop() {
         } else {
             assert_eq!(second, Ok(false));
         }
-        scene.everything_ends(&spec, key);
+        scene.wait_removed(&spec, key);
     }
 }
 
@@ -152,7 +152,7 @@ fn a_forced_stop_leaves_the_references_and_tells_their_holders() {
         let spec = spec(&scene);
         let holders = scene.clients(3, &spec);
         let held: Vec<_> = holders.iter().map(Actor::acquire).collect();
-        let first = scene.only_living();
+        let first = scene.only_instance();
         let waits: Vec<_> = holders
             .iter()
             .zip(&held)
@@ -175,14 +175,14 @@ fn a_forced_stop_leaves_the_references_and_tells_their_holders() {
         assert_eq!(other.stop(true, Via::Blocking), Ok(false), "nothing runs");
         // One of the holders starts it again, and so does whoever comes.
         let again = holders[0].acquire();
-        let second = scene.only_living();
+        let second = scene.only_instance();
         assert_eq!((again.got.pid, again.got.generation), (second.pid, 2));
         assert_eq!(other.acquire().got.pid, second.pid);
         let key = other.build(&spec);
         for client in holders.iter().chain([&other]) {
             client.kill();
         }
-        scene.everything_ends(&spec, key);
+        scene.wait_removed(&spec, key);
     }
 }
 
@@ -192,8 +192,8 @@ fn g6_name_stays_after_a_forced_stop_and_goes_with_the_last_holder() {
     let specs: [fn(&Scene) -> ServiceSpec; 4] = [
         callback,
         command,
-        |scene| scene.unique(scene.service("stop me").starting([Outcome::OwnPid])),
-        |scene| command(scene).of("v1", Mismatch::Separate),
+        |scene| scene.unique(scene.service("stop me").with_starts([Outcome::OwnPid])),
+        |scene| command(scene).with_fingerprint("v1", Mismatch::Separate),
     ];
     for spec in specs {
         for is_killed in [false, true] {
@@ -219,7 +219,7 @@ fn g6_name_stays_after_a_forced_stop_and_goes_with_the_last_holder() {
             } else {
                 holder.release(&held);
             }
-            scene.everything_ends(&spec, key);
+            scene.wait_removed(&spec, key);
         }
     }
 }
@@ -234,7 +234,7 @@ fn a_holder_may_stop_it_itself_and_lets_go_of_nothing_then() {
         assert!(scene.living().is_empty());
         assert_eq!(holder.count(), 1);
         holder.kill();
-        scene.everything_ends(&spec, key);
+        scene.wait_removed(&spec, key);
     }
 }
 
@@ -243,8 +243,8 @@ fn everything_that_a_command_has_started_is_gone_when_it_is_stopped() {
     let scene = scene!();
     // A daemon in a session of its own, that ignores SIGTERM: only killing ends it.
     let spec = command(&scene)
-        .with_args(["--stubborn-workers", "1"])
-        .stop_within_ms(500);
+        .with_args(["--workers-ignoring-sigterm", "1"])
+        .with_stop_timeout_ms(500);
     let (holder, key) = scene.holder(&spec);
     let workers = scene.workers();
     assert_eq!(workers.len(), 1);
@@ -252,7 +252,7 @@ fn everything_that_a_command_has_started_is_gone_when_it_is_stopped() {
     assert_eq!(other.stop(true, Via::Blocking), Ok(true));
     assert!(!workers[0].is_live());
     holder.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -260,21 +260,21 @@ fn one_that_does_not_listen_is_killed_after_its_starters_grace() {
     let scene = scene!();
     let spec = command(&scene)
         .with_args(["--ignore-sigterm"])
-        .stop_within_ms(300);
+        .with_stop_timeout_ms(300);
     let (holder, key) = scene.holder(&spec);
     // Its own idea of the grace does not count.
-    let other = scene.client(&spec.clone().stop_within_ms(3_600_000));
+    let other = scene.client(&spec.clone().with_stop_timeout_ms(3_600_000));
     assert_eq!(other.stop(true, Via::Blocking), Ok(true));
     assert!(scene.living().is_empty());
     holder.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
 fn it_waits_for_a_start_and_is_waited_for_by_those_who_come() {
     let scene = scene!();
     let spec =
-        callback(&scene).gated([Gate::Before(Callback::Start), Gate::Before(Callback::Stop)]);
+        callback(&scene).with_gates([Gate::Before(Callback::Start), Gate::Before(Callback::Stop)]);
     let starter = scene.client(&spec);
     let start = starter.begin_acquire(Via::Smol);
     starter.event(&Event::Running(Callback::Start));
@@ -296,60 +296,60 @@ fn it_waits_for_a_start_and_is_waited_for_by_those_who_come() {
         late.finish_acquire(join).expect("a service").got.generation,
         2
     );
-    scene.assert_never_two();
+    scene.assert_single_instance();
     starter.kill();
     late.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
 fn a_stop_that_is_cancelled_is_finished_all_the_same() {
     let scene = scene!();
-    let spec = callback(&scene).gated([Gate::Before(Callback::Stop)]);
+    let spec = callback(&scene).with_gates([Gate::Before(Callback::Stop)]);
     let (holder, key) = scene.holder(&spec);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     let stopper = scene.client(&spec);
     let stop = stopper.begin_stop(true, Via::TokioMulti);
     stopper.event(&Event::Running(Callback::Stop));
     assert!(stopper.cancel(stop));
     stopper.proceed(Gate::Before(Callback::Stop));
-    service.wait_gone();
+    service.wait_exit();
     deadline::until_true("the lock is free", || {
         kernel::find(key).is_some_and(|set| set.value(1).is_ok_and(|lock| lock == 0))
     });
     assert_eq!(holder.count(), 1);
     holder.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
 fn a_stop_that_is_killed_halfway_is_finished_by_the_next_one() {
     let scene = scene!();
-    let spec = command(&scene).judging(HealthOutcome::Ask);
+    let spec = command(&scene).with_health(HealthOutcome::Query);
     let (holder, key) = scene.holder(&spec);
-    let doomed = scene.doomed_actor("PublishedStopping");
+    let doomed = scene.actor_crashing_at("PublishedStopping");
     doomed.build(&spec);
     let stop = doomed.begin_stop(true, Via::Blocking);
-    assert!(doomed.reply_or_gone(stop).is_err(), "it was killed");
-    let old = scene.only_living();
+    assert!(doomed.reply_or_exit(stop).is_err(), "it was killed");
+    let old = scene.only_instance();
     let other = scene.client(&spec);
     assert_eq!(other.stop(true, Via::Blocking), Ok(true));
     assert!(!old.is_live());
     holder.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
 fn an_orphan_that_nobody_supervises_is_stopped() {
     let scene = scene!();
-    let spec = callback(&scene).keeping_orphans();
+    let spec = callback(&scene).with_orphans_kept();
     let (holder, key) = scene.holder(&spec);
     holder.kill();
-    let service = scene.only_living();
+    let service = scene.only_instance();
     let other = scene.client(&spec);
     assert_eq!(other.stop(false, Via::Blocking), Ok(true));
     assert!(!service.is_live());
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -362,12 +362,12 @@ fn a_dead_service_is_cleared_and_stopping_nothing_creates_nothing() {
     assert_eq!(client.stop(true, Via::Smol), Ok(false));
     assert_eq!(kernel::find(key), None);
     let (holder, _) = scene.holder(&spec);
-    let service = scene.only_living();
+    let service = scene.only_instance();
     service.kill();
-    service.wait_gone();
+    service.wait_exit();
     assert!(client.stop(true, Via::Blocking).is_ok());
     holder.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -391,7 +391,7 @@ fn who_waits_for_a_start_sleeps_and_wakes_when_it_is_ready() {
             let wait = waiter.begin_wait_ready(1, via);
             waiter.finish_wait(wait);
             holder.kill();
-            scene.everything_ends(&spec, key);
+            scene.wait_removed(&spec, key);
         }
     }
 }
@@ -412,5 +412,5 @@ fn who_waits_for_a_start_waits_through_one_that_fails() {
     let (holder, key) = scene.holder(&working);
     waiter.finish_wait(wait);
     holder.kill();
-    scene.everything_ends(&working, key);
+    scene.wait_removed(&working, key);
 }

@@ -41,9 +41,9 @@ fn panic_text(body: impl FnOnce()) -> String {
 fn two_live_services_are_noticed() {
     let scene = scene!();
     let mut one = serve(&scene);
-    scene.assert_never_two();
+    scene.assert_single_instance();
     let mut two = serve(&scene);
-    assert!(panic_text(|| scene.assert_never_two()).contains("two instances at once"));
+    assert!(panic_text(|| scene.assert_single_instance()).contains("two instances at once"));
     assert_eq!(scene.living().len(), 2);
     for child in [&mut one, &mut two] {
         child.kill().expect("kill");

@@ -30,7 +30,7 @@ const START: Gate = Gate::Before(Callback::Start);
 fn attempt(via: Via) -> (Duration, Duration) {
     let scene = scene!();
     let spec = scene.service("slow");
-    let starter = scene.client(&spec.clone().gated([START]));
+    let starter = scene.client(&spec.clone().with_gates([START]));
     let key = starter.build_as(1, &spec);
     let starting = starter.begin_acquire(via);
     starter.event(&Event::Running(Callback::Start));
@@ -122,7 +122,7 @@ fn impatient(via: Via) -> Impatient {
     let scene = scene!();
     let mut spec = scene.service("slow");
     spec.start_timeout_ms = Some(600_000);
-    let starter = scene.client(&spec.clone().gated([START]));
+    let starter = scene.client(&spec.clone().with_gates([START]));
     let key = starter.build_as(1, &spec);
     let starting = starter.begin_acquire(via);
     starter.event(&Event::Running(Callback::Start));
@@ -184,8 +184,8 @@ fn g4_stop_announces_the_grace() {
     let scene = scene!();
     let mut spec = scene
         .service("slow")
-        .gated([Gate::Before(Callback::Stop)])
-        .stopping(StopOutcome::Terminate);
+        .with_gates([Gate::Before(Callback::Stop)])
+        .with_stop(StopOutcome::Terminate);
     spec.stop_timeout_ms = Some(600_000);
     let stopper = scene.client(&spec);
     let key = stopper.build_as(1, &spec);
@@ -208,7 +208,7 @@ fn who_blocks_needs_no_other_thread_to_wait() {
     for dies in [false, true] {
         let scene = scene!();
         let spec = scene.service("slow");
-        let starter = scene.client(&spec.clone().gated([START]));
+        let starter = scene.client(&spec.clone().with_gates([START]));
         let key = starter.build_as(1, &spec);
         let starting = starter.begin_acquire(Via::Blocking);
         starter.event(&Event::Running(Callback::Start));
@@ -233,12 +233,12 @@ fn who_blocks_needs_no_other_thread_to_wait() {
 /// the one that waits for the service to end.
 fn a_stop_is_slept_through() {
     let scene = scene!();
-    let mut spec = scene.service("slow").stopping(StopOutcome::Terminate);
+    let mut spec = scene.service("slow").with_stop(StopOutcome::Terminate);
     spec.fake.slow_stop_ms = 1_500;
     let stopper = scene.client(&spec);
     let key = stopper.build_as(1, &spec);
     let held = stopper.acquire_via(Via::Blocking);
-    let old = scene.only_living();
+    let old = scene.only_instance();
     let releasing = stopper.begin(Command::Release {
         handle: held.handle,
         via: Via::Blocking,
@@ -249,7 +249,7 @@ fn a_stop_is_slept_through() {
     scene.wait_sleepers(key, 1);
     let used = || stopper.identity().cpu_time() + waiter.identity().cpu_time();
     let before = used();
-    assert!(!old.gone_within(Duration::from_millis(700)));
+    assert!(!old.exits_within(Duration::from_millis(700)));
     let cpu = used() - before;
     assert!(cpu < Duration::from_millis(20), "{cpu:?} in 700 ms");
     assert_eq!(stopper.reply(releasing), Reply::Done);
@@ -263,8 +263,8 @@ fn g4_waiters_are_told_of_failed_starts() {
     for via in [Via::Blocking, Via::TokioMulti] {
         let scene = scene!();
         let fails = |reason: &str| {
-            let spec = scene.service("slow").gated([START]);
-            spec.starting([Outcome::Fail(reason.to_owned())])
+            let spec = scene.service("slow").with_gates([START]);
+            spec.with_starts([Outcome::Fail(reason.to_owned())])
         };
         let first = scene.client(&fails("no disk space"));
         let key = first.build_as(1, &fails("no disk space"));
@@ -313,10 +313,10 @@ fn g4_waiters_are_told_of_failed_starts() {
 #[test]
 fn g6_note_of_failed_starts_goes_with_the_next_start() {
     let scene = scene!();
-    let spec = scene.service("slow").gated([START]);
+    let spec = scene.service("slow").with_gates([START]);
     let fails = spec
         .clone()
-        .starting([Outcome::Fail("no disk space".to_owned())]);
+        .with_starts([Outcome::Fail("no disk space".to_owned())]);
     let first = scene.client(&fails);
     let key = first.build_as(1, &fails);
     let starting = first.begin_acquire(Via::Blocking);
@@ -347,10 +347,10 @@ fn g6_note_of_failed_starts_goes_with_the_next_start() {
 fn g6_note_for_a_killed_waiter_goes_with_the_next_client() {
     for collected in [false, true] {
         let scene = scene!();
-        let spec = scene.service("slow").gated([START]);
+        let spec = scene.service("slow").with_gates([START]);
         let fails = spec
             .clone()
-            .starting([Outcome::Fail("no disk space".to_owned())]);
+            .with_starts([Outcome::Fail("no disk space".to_owned())]);
         let first = scene.client(&fails);
         let key = first.build_as(1, &fails);
         let starting = first.begin_acquire(Via::Blocking);

@@ -96,6 +96,6 @@ impl Client for LockFile {
 pub fn end(pid: u32) {
     if let Some(service) = Identity::of(pid) {
         service.signal(Signal::TERM);
-        service.wait_gone();
+        service.wait_exit();
     }
 }

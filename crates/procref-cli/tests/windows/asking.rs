@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use procref::process::{Process, StopEvent, is_alive};
-use procref_testkit::process::{Key, Window, hear_keys};
+use procref_testkit::process::{Key, Window, console_keys};
 
 use crate::stage::{Done, LONG, Piped as _, Stage, finish, line, variable, write_down};
 
@@ -44,7 +44,7 @@ fn a_service() {
         });
     }
     if has("keys") {
-        let keys = hear_keys().unwrap();
+        let keys = console_keys().unwrap();
         let ways = ways.to_owned();
         thread::spawn(move || {
             for key in keys {

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use procref::process::StopEvent;
-use procref_testkit::process::{Key, hear_keys, press_ctrl};
+use procref_testkit::process::{Key, console_keys, press_ctrl};
 use tempfile::TempDir;
 use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
 
@@ -352,7 +352,7 @@ fn a_terminal() {
         _ => Key::Break,
     };
     // It is typed for everybody on it, and this process is to see what comes of it.
-    let heard = hear_keys().unwrap();
+    let heard = console_keys().unwrap();
     let mut child = Command::new(procref())
         .args(args.to_str().unwrap().split('\n'))
         .env_remove(TERMINAL)

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Actor, Held, Pending};
 use crate::protocol::{
-    Command, CounterOp, Failure, Gate, Place, Reply, ServiceSpec, Serving, StatusReport,
+    Command, CounterOp, DropContext, Failure, Gate, Reply, ServiceSpec, Serving, StatusReport,
     StormReport, Via,
 };
 use crate::scene::{Key, lock, parse_key};
@@ -367,10 +367,10 @@ impl Actor {
     ///
     /// When the drop panics.
     #[track_caller]
-    pub fn drop_handle(&self, held: &Held, place: Place) {
+    pub fn drop_handle(&self, held: &Held, context: DropContext) {
         self.done(Command::Drop {
             handle: held.handle,
-            place,
+            context,
         });
     }
 

@@ -16,7 +16,7 @@ use signal_hook::iterator::Signals;
 use crate::observe::Identity;
 pub(super) use crate::process::passed_listener;
 
-pub(super) const ASKED: &str = "signal 15";
+pub(super) const STOP_REASON: &str = "signal 15";
 
 /// How it hears that it shall end.
 pub(super) struct Asks(Signals);

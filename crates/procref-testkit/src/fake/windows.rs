@@ -14,7 +14,7 @@ use procref::process::StopEvent;
 use crate::observe::Identity;
 use crate::process::serve_pipe;
 
-pub(super) const ASKED: &str = "stop event";
+pub(super) const STOP_REASON: &str = "stop event";
 
 /// What opening a file says that somebody has for himself alone (`ERROR_SHARING_VIOLATION`).
 const SHARED_WITH_NOBODY: i32 = 32;
@@ -33,7 +33,7 @@ impl Asks {
         while stubborn {
             std::thread::park();
         }
-        ASKED.to_owned()
+        STOP_REASON.to_owned()
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn kill(process: Identity) {
 
 /// The state in `stat` does not tell: it is that of the first thread, which may be gone while others, and
 /// the files they have open, live on.
-pub(super) fn gone_within(process: Identity, limit: Duration) -> bool {
+pub(super) fn exits_within(process: Identity, limit: Duration) -> bool {
     let Some(fd) = process.open() else {
         return true;
     };
@@ -221,7 +221,7 @@ mod tests {
     fn a_zombie_is_not_live() {
         let mut child = Command::new("true").spawn().expect("spawn");
         let identity = Identity::of(child.id()).expect("not reaped yet");
-        identity.wait_gone();
+        identity.wait_exit();
         assert!(!identity.is_live());
         child.wait().expect("wait");
     }

@@ -23,7 +23,7 @@ pub(super) fn kill(process: Identity) {
     }
 }
 
-pub(super) fn gone_within(process: Identity, limit: Duration) -> bool {
+pub(super) fn exits_within(process: Identity, limit: Duration) -> bool {
     open(process).is_none_or(|handle| handle.wait(limit).expect("wait for a process"))
 }
 

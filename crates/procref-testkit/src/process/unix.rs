@@ -60,7 +60,7 @@ pub fn exit_at_once(code: i32) -> ! {
 }
 
 /// Dies as by the OOM killer: no destructor, no handler, no unwinding.
-pub fn kill_myself() -> ! {
+pub fn kill_self() -> ! {
     let _ = kill_process(getpid(), Signal::KILL);
     loop {
         std::thread::park();

@@ -98,7 +98,7 @@ pub fn exit_at_once(code: i32) -> ! {
 }
 
 /// Dies as by another's `TerminateProcess`.
-pub fn kill_myself() -> ! {
+pub fn kill_self() -> ! {
     exit_at_once(137)
 }
 
@@ -269,7 +269,7 @@ pub fn press_ctrl(key: Key) -> io::Result<()> {
 /// # Errors
 ///
 /// What Windows says.
-pub fn hear_keys() -> io::Result<Receiver<Key>> {
+pub fn console_keys() -> io::Result<Receiver<Key>> {
     static KEYS: Mutex<Option<Sender<Key>>> = Mutex::new(None);
 
     unsafe extern "system" fn hear(event: u32) -> i32 {

@@ -70,7 +70,7 @@ pub enum ReadyOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HealthOutcome {
     /// Asks the service over TCP.
-    Ask,
+    Query,
     /// Always this.
     Always(bool),
     /// Panics.
@@ -222,70 +222,70 @@ pub enum ReadySpec {
 impl ServiceSpec {
     /// Lets callbacks wait at `gates`.
     #[must_use]
-    pub fn gated(mut self, gates: impl IntoIterator<Item = Gate>) -> Self {
+    pub fn with_gates(mut self, gates: impl IntoIterator<Item = Gate>) -> Self {
         self.gates.extend(gates);
         self
     }
 
     /// Sets the outcomes of `on_first_acquire`.
     #[must_use]
-    pub fn starting(mut self, outcomes: impl IntoIterator<Item = Outcome>) -> Self {
+    pub fn with_starts(mut self, outcomes: impl IntoIterator<Item = Outcome>) -> Self {
         self.start = outcomes.into_iter().collect();
         self
     }
 
     /// Sets `on_last_release`.
     #[must_use]
-    pub fn stopping(mut self, outcome: StopOutcome) -> Self {
+    pub fn with_stop(mut self, outcome: StopOutcome) -> Self {
         self.stop = Some(outcome);
         self
     }
 
     /// Sets `on_health_check`.
     #[must_use]
-    pub fn judging(mut self, outcome: HealthOutcome) -> Self {
+    pub fn with_health(mut self, outcome: HealthOutcome) -> Self {
         self.health = Some(outcome);
         self
     }
 
     /// Sets the outcomes of `on_recover`.
     #[must_use]
-    pub fn recovering(mut self, outcomes: impl IntoIterator<Item = Outcome>) -> Self {
+    pub fn with_recoveries(mut self, outcomes: impl IntoIterator<Item = Outcome>) -> Self {
         self.recover = outcomes.into_iter().collect();
         self
     }
 
     /// Sets the outcomes of `on_ready`.
     #[must_use]
-    pub fn preparing(mut self, outcomes: impl IntoIterator<Item = ReadyOutcome>) -> Self {
+    pub fn with_on_ready(mut self, outcomes: impl IntoIterator<Item = ReadyOutcome>) -> Self {
         self.on_ready = outcomes.into_iter().collect();
         self
     }
 
     /// Sets `fingerprint`.
     #[must_use]
-    pub fn of(mut self, fingerprint: &str, mismatch: Mismatch) -> Self {
+    pub fn with_fingerprint(mut self, fingerprint: &str, mismatch: Mismatch) -> Self {
         self.fingerprint = Some((fingerprint.to_owned(), mismatch));
         self
     }
 
     /// Sets `start_timeout`.
     #[must_use]
-    pub fn start_within_ms(mut self, limit: u64) -> Self {
+    pub fn with_start_timeout_ms(mut self, limit: u64) -> Self {
         self.start_timeout_ms = Some(limit);
         self
     }
 
     /// Leaves the service running when all clients are killed.
     #[must_use]
-    pub fn keeping_orphans(mut self) -> Self {
+    pub fn with_orphans_kept(mut self) -> Self {
         self.keep_orphan = true;
         self
     }
 
     /// Sets `linger`.
     #[must_use]
-    pub fn lingering_ms(mut self, time: u64) -> Self {
+    pub fn with_linger_ms(mut self, time: u64) -> Self {
         self.linger_ms = time;
         self
     }
@@ -308,14 +308,14 @@ impl ServiceSpec {
     ///
     /// When procref does not execute it.
     #[must_use]
-    pub fn ready_by(mut self, ready: ReadySpec) -> Self {
+    pub fn with_ready(mut self, ready: ReadySpec) -> Self {
         self.command.as_mut().expect("a command").ready = Some(ready);
         self
     }
 
     /// Sets `stop_timeout`.
     #[must_use]
-    pub fn stop_within_ms(mut self, limit: u64) -> Self {
+    pub fn with_stop_timeout_ms(mut self, limit: u64) -> Self {
         self.stop_timeout_ms = Some(limit);
         self
     }

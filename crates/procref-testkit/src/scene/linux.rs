@@ -59,7 +59,7 @@ pub(super) fn sweep_supervisors<'a>(
     suspended
         .map(|supervisor| {
             supervisor.kill();
-            supervisor.wait_gone();
+            supervisor.wait_exit();
             format!("suspended supervisor {supervisor}")
         })
         .collect()
@@ -83,7 +83,7 @@ impl Scene {
     ///
     /// When it cannot be written.
     #[must_use]
-    pub fn no_program(&self) -> PathBuf {
+    pub fn unexecutable_file(&self) -> PathBuf {
         let path = self.root().join("no program");
         write_with(&path, "\0\0\0", 0o755);
         path

@@ -38,7 +38,7 @@ impl Scene {
     ///
     /// When something stays, or two instances lived at once.
     #[track_caller]
-    pub fn everything_ends(&self, spec: &ServiceSpec, key: i32) {
+    pub fn wait_removed(&self, spec: &ServiceSpec, key: i32) {
         deadline::until_true(
             "the service, its set, record and supervisor are gone",
             || {
@@ -50,7 +50,7 @@ impl Scene {
             },
         );
         self.assert_clean();
-        self.assert_never_two();
+        self.assert_single_instance();
     }
 
     /// A client that holds the service, and the key of its set.

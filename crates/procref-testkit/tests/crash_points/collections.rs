@@ -68,7 +68,7 @@ fn what_cannot_be_removed_is_a_failure_and_not_counted() {
 fn what_a_killed_collection_of_files_has_left_the_next_one_finds() {
     let scene = scene!();
     let log = forgotten_log(&scene);
-    let collector = scene.doomed_actor("GcRemovedFiles");
+    let collector = scene.actor_crashing_at("GcRemovedFiles");
     let key = collector.build(&scene.service("logged"));
     let dir = scene.runtime_dir();
     let _ = collector.begin(Command::Gc { dir, rounds: 1 });
@@ -84,7 +84,7 @@ fn what_a_killed_collection_of_files_has_left_the_next_one_finds() {
 fn a_stop_says_whose_the_set_is_before_it_does_anything() {
     let scene = scene!();
     let spec = scene.service("nobody's");
-    let maker = scene.doomed_actor("Entered");
+    let maker = scene.actor_crashing_at("Entered");
     let key = maker.build(&spec);
     let _ = maker.begin_acquire(Via::TokioMulti);
     maker.wait_end();
@@ -93,7 +93,7 @@ fn a_stop_says_whose_the_set_is_before_it_does_anything() {
         kernel::find(key).is_some(),
         "nobody can tell that it is ours"
     );
-    let stopper = scene.doomed_actor("UnpinnedToStop");
+    let stopper = scene.actor_crashing_at("UnpinnedToStop");
     stopper.build(&spec);
     let _ = stopper.begin_stop(false, Via::TokioMulti);
     stopper.wait_end();

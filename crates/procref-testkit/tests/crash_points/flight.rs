@@ -117,7 +117,7 @@ impl Flight {
         } else {
             next.kill();
         }
-        self.scene.everything_ends(&self.spec, self.key);
+        self.scene.wait_removed(&self.spec, self.key);
     }
 
     /// The others begin, if it is their time. `doomed` is whom they meet.
@@ -161,7 +161,7 @@ impl Flight {
     /// was at the gate.
     pub fn wait_end_unless_others(&self, supervisor: Identity) {
         if self.others.is_empty() || self.meeting.1.is_some() {
-            supervisor.wait_gone();
+            supervisor.wait_exit();
         }
     }
 
@@ -200,7 +200,7 @@ fn wait_dead(what: &str, mark: &Path) {
         Some(u32::from_ne_bytes(bytes.try_into().ok()?))
     });
     if let Some(who) = Identity::of(pid) {
-        who.wait_gone();
+        who.wait_exit();
     }
 }
 
@@ -224,7 +224,7 @@ pub fn end_what_nobody_knows_of(scene: &Scene, point: &CrashPoint) {
     if is_gap(point) {
         for stray in scene.living() {
             stray.kill();
-            stray.wait_gone();
+            stray.wait_exit();
         }
     }
 }

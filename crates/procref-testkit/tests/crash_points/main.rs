@@ -43,11 +43,11 @@ fn somebody_comes_to_every_step() {
 fn g6_a_starter_that_dies_while_it_clears_up_a_failed_start_leaves_nothing() {
     let scene = scene!();
     let spec = Way::Fails.own_spec(&Way::Fails.spec(Kind::Command, &scene));
-    let doomed = scene.doomed_actor("SettledNone");
+    let doomed = scene.actor_crashing_at("SettledNone");
     let key = doomed.build(&spec);
     let pending = doomed.begin_acquire(Via::TokioMulti);
-    assert!(doomed.reply_or_gone(pending).is_err(), "it does not die");
-    scene.everything_ends(&spec, key);
+    assert!(doomed.reply_or_exit(pending).is_err(), "it does not die");
+    scene.wait_removed(&spec, key);
 }
 
 /// Every `parts`th step, from this one on: the tests of a file run side by side.
@@ -104,10 +104,10 @@ fn a_starter_that_dies_alone_leaves_nothing(kind: Kind) {
     for point in starts.filter(|point| point.site == CrashSite::Client) {
         let scene = scene!();
         let spec = Way::Alone.spec(kind, &scene);
-        let doomed = scene.doomed_actor(point.name);
+        let doomed = scene.actor_crashing_at(point.name);
         let key = doomed.build(&spec);
         let pending = doomed.begin_acquire(Via::TokioMulti);
-        assert!(doomed.reply_or_gone(pending).is_err(), "{}", point.name);
+        assert!(doomed.reply_or_exit(pending).is_err(), "{}", point.name);
         if BEFORE_SUPERVISOR.contains(&point.name) {
             assert!(scene.started().is_empty() && scene.files().len() <= 1);
             let next = scene.client(&spec);
@@ -116,7 +116,7 @@ fn a_starter_that_dies_alone_leaves_nothing(kind: Kind) {
         } else {
             end_what_nobody_knows_of(&scene, point);
         }
-        scene.everything_ends(&spec, key);
+        scene.wait_removed(&spec, key);
     }
 }
 

@@ -46,8 +46,8 @@ fn holder_of_a_dead_one(
     holder.build(spec);
     let held = holder.acquire();
     let supervisor = scene.only_supervisor(spec);
-    scene.only_living().kill();
-    supervisor.wait_gone();
+    scene.only_instance().kill();
+    supervisor.wait_exit();
     (holder, held)
 }
 
@@ -63,7 +63,7 @@ fn g6_what_clients_leave_to_a_supervisor_that_steps_down_it_clears_up() {
     let _ = starter.begin_acquire(Via::TokioMulti);
     let supervisor = suspended_supervisor(&spec);
     starter.identity().kill();
-    starter.identity().wait_gone();
+    starter.identity().wait_exit();
     holder.release(&held);
     let references = kernel::find(key).map(|set| set.value(REFERENCES).expect("a value"));
     assert_eq!(
@@ -72,7 +72,7 @@ fn g6_what_clients_leave_to_a_supervisor_that_steps_down_it_clears_up() {
         "left to the supervisor, which is there"
     );
     supervisor.signal(Signal::CONT);
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 /// The last client sees one, which is gone before that client has let go.
@@ -93,10 +93,10 @@ fn g6_the_last_client_does_not_count_on_a_supervisor_that_steps_down() {
     client.signal(Signal::CONT);
     deadline::until_true("the last client has seen it", || client.is_suspended());
     supervisor.signal(Signal::CONT);
-    supervisor.wait_gone();
+    supervisor.wait_exit();
     client.signal(Signal::CONT);
     assert_eq!(holder.reply(release), Reply::Done);
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 /// It comes into place only when its starter is dead and the lock somebody else's, who waits for its own
@@ -114,16 +114,16 @@ fn a_supervisor_shares_the_lock_with_its_own_starter_alone() {
         next.identity().is_suspended()
     });
     supervisor.signal(Signal::CONT);
-    supervisor.wait_gone();
+    supervisor.wait_exit();
     next.identity().signal(Signal::CONT);
     let held = next.finish_acquire(pending).expect("a service");
-    assert_eq!(held.got.pid, scene.only_living().pid);
+    assert_eq!(held.got.pid, scene.only_instance().pid);
     assert_eq!(
         held.got.generation, 1,
         "nothing was published by the other one"
     );
     next.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 /// A signal that comes before the sleep begins does not end it. What it stands for is not slept through.
@@ -136,7 +136,7 @@ fn a_service_that_dies_right_before_its_supervisor_sleeps_is_noticed() {
         .with_args(["--wait-for"]);
     let spec = spec
         .with_args([never.to_string_lossy()])
-        .start_within_ms(1_000_000);
+        .with_start_timeout_ms(1_000_000);
     let client = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "AboutToSleep")]);
     let key = client.build(&spec);
     let pending = client.begin_acquire(Via::TokioMulti);
@@ -145,13 +145,13 @@ fn a_service_that_dies_right_before_its_supervisor_sleeps_is_noticed() {
     deadline::until_true("its supervisor is about to sleep", || {
         supervisor.is_suspended()
     });
-    let service = scene.only_living();
+    let service = scene.only_instance();
     service.kill();
-    service.wait_gone();
+    service.wait_exit();
     supervisor.signal(Signal::CONT);
     let failure = client.finish_acquire(pending).expect_err("it died");
     assert!(failure.text.contains("signal 9"), "{}", failure.text);
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 /// By the time it would count itself, somebody else's service runs. It has nothing to wait for, and all its
@@ -161,15 +161,15 @@ fn a_supervisor_whose_starter_has_died_does_not_wait_for_the_end_of_anothers_ser
     let scene = scene!();
     let spec = Way::Alone.spec(Kind::Command, &scene);
     // As long as it is waited for an older service's processes.
-    let patient = spec.clone().start_within_ms(1_000_000);
+    let patient = spec.clone().with_start_timeout_ms(1_000_000);
     let (key, supervisor) = late_supervisor(&scene, &patient, "SupervisorBegun");
     let next = scene.client(&spec);
     let held = next.acquire();
     supervisor.signal(Signal::CONT);
-    supervisor.wait_gone();
-    assert_eq!(held.got.pid, scene.only_living().pid);
+    supervisor.wait_exit();
+    assert_eq!(held.got.pid, scene.only_instance().pid);
     next.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 /// A starter does not wait for ever for a supervisor that does not react, and clears the instance. Whoever comes next
@@ -178,11 +178,14 @@ fn a_supervisor_whose_starter_has_died_does_not_wait_for_the_end_of_anothers_ser
 fn g1_what_a_failed_start_has_left_ends_before_the_next_one_begins() {
     let scene = scene!();
     let spec = scene.unique(scene.command("left"));
-    let spec = spec.with_args(["--workers", "1"]).stop_within_ms(0);
+    let spec = spec.with_args(["--workers", "1"]).with_stop_timeout_ms(0);
     // With nobody else about, the starter would be the last one, and remove the set.
     let (holder, _) = holder_of_a_dead_one(&scene, &spec, &[]);
     let gate = Gate::Before(Callback::OnReady);
-    let failing = spec.clone().preparing([ReadyOutcome::Fail]).gated([gate]);
+    let failing = spec
+        .clone()
+        .with_on_ready([ReadyOutcome::Fail])
+        .with_gates([gate]);
     let suspended = [("PROCREF_SUSPEND_POINT", "AboutToSleep,StartCleared")];
     let starter = scene.actor_with_env(&suspended);
     let key = starter.build(&failing);
@@ -204,10 +207,10 @@ fn g1_what_a_failed_start_has_left_ends_before_the_next_one_begins() {
     assert!(!worker.is_live(), "before the next one may begin");
     supervisor.signal(Signal::CONT);
     let held = next.finish_acquire(waiting).expect("a service");
-    assert_eq!(held.got.pid, scene.only_living().pid);
+    assert_eq!(held.got.pid, scene.only_instance().pid);
     holder.kill();
     next.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 /// Begins a start in which the service is suspended right before it executes its program.
@@ -229,8 +232,8 @@ fn g4_a_service_is_not_ready_before_its_program_is_executed() {
     let scene = scene!();
     let mut spec = scene
         .unique(scene.command("slow"))
-        .ready_by(ReadySpec::AtOnce);
-    let program = vec![scene.no_program().to_string_lossy().into_owned()];
+        .with_ready(ReadySpec::AtOnce);
+    let program = vec![scene.unexecutable_file().to_string_lossy().into_owned()];
     spec.command.as_mut().expect("a command").program = Some(program);
     let (key, starter, pending, service) = about_to_execute(&scene, &spec);
     // Longer than it is waited for without a look at the process. Nothing happens meanwhile, so there is
@@ -240,7 +243,7 @@ fn g4_a_service_is_not_ready_before_its_program_is_executed() {
     service.signal(Signal::CONT);
     let failure = starter.finish_acquire(pending).expect_err("no program");
     assert!(failure.text.contains("xec format"), "{}", failure.text);
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 /// It was there when the start began, and the program is not to run somewhere else.
@@ -258,7 +261,7 @@ fn g4_a_working_directory_that_goes_away_during_the_start_is_an_error() {
     let says = format!("could not enter its working directory {}", home.display());
     assert!(failure.text.contains(&says), "{}", failure.text);
     assert!(scene.started().is_empty());
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 #[test]
@@ -266,14 +269,14 @@ fn g4_a_program_that_is_not_executed_in_time_is_an_error() {
     let scene = scene!();
     let starter = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "GatePassed")]);
     let spec = scene.unique(scene.command("slow"));
-    let spec = spec.start_within_ms(500).stop_within_ms(0);
+    let spec = spec.with_start_timeout_ms(500).with_stop_timeout_ms(0);
     let key = starter.build(&spec);
     let failure = starter
         .try_acquire(Via::TokioMulti)
         .expect_err("it is suspended");
     let says = "not ready within 500ms: waiting for its program to be executed";
     assert!(failure.text.contains(says), "{}", failure.text);
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }
 
 /// Who is told of the service by the starter finds it: the supervisor does not have the lock any more.
@@ -301,5 +304,5 @@ fn g4_a_start_is_over_for_everybody_when_acquire_returns() {
     assert_ne!(joined, None, "told by the starter");
     starter.kill();
     other.kill();
-    scene.everything_ends(&spec, key);
+    scene.wait_removed(&spec, key);
 }

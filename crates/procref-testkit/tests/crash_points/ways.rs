@@ -169,16 +169,16 @@ impl Way {
         };
         let mut spec = scene
             .unique(spec)
-            .judging(HealthOutcome::Ask)
-            .stop_within_ms(2000);
+            .with_health(HealthOutcome::Query)
+            .with_stop_timeout_ms(2000);
         match self {
-            Self::BesideUnsupervised => spec = spec.keeping_orphans(),
-            Self::Warm | Self::KilledWarm => spec = spec.lingering_ms(30),
-            Self::StopsByCallback => spec = spec.stopping(StopOutcome::Terminate),
+            Self::BesideUnsupervised => spec = spec.with_orphans_kept(),
+            Self::Warm | Self::KilledWarm => spec = spec.with_linger_ms(30),
+            Self::StopsByCallback => spec = spec.with_stop(StopOutcome::Terminate),
             Self::LeavesLocked => spec.wait_timeout_ms = Some(500),
-            Self::IllReplaced => spec = spec.recovering([Outcome::Replace]),
+            Self::IllReplaced => spec = spec.with_recoveries([Outcome::Replace]),
             Self::Stubborn => {
-                spec = spec.stop_within_ms(100);
+                spec = spec.with_stop_timeout_ms(100);
                 spec.fake.ignore_sigterm = true;
             }
             _ => {}
@@ -190,13 +190,13 @@ impl Way {
     pub fn own_spec(self, spec: &ServiceSpec) -> ServiceSpec {
         let fails = |spec: ServiceSpec| match spec.command {
             Some(_) => spec.with_args(["--exit", "3"]),
-            None => spec.starting([Outcome::Fail("told to".to_owned())]),
+            None => spec.with_starts([Outcome::Fail("told to".to_owned())]),
         };
         let spec = spec.clone();
         match self {
             Self::Fails | Self::FailsBeside | Self::FailsPinned => fails(spec),
-            Self::FailsHolding => spec.preparing([ReadyOutcome::Pass, ReadyOutcome::Fail]),
-            Self::NotReadyBeside => spec.preparing([ReadyOutcome::Fail]),
+            Self::FailsHolding => spec.with_on_ready([ReadyOutcome::Pass, ReadyOutcome::Fail]),
+            Self::NotReadyBeside => spec.with_on_ready([ReadyOutcome::Fail]),
             Self::BesideUnsupervised => ServiceSpec {
                 keep_orphan: false,
                 ..spec
@@ -242,7 +242,7 @@ impl Way {
         // A supervisor's share of a start ends a moment later.
         wait_unlocked(key);
         match self {
-            Self::Ill | Self::IllReplaced => scene.sicken(scene.only_living().pid),
+            Self::Ill | Self::IllReplaced => scene.make_unhealthy(scene.only_instance().pid),
             Self::Unsupervised | Self::TwoSupervisors => kill_supervisors(spec),
             Self::FailsBeside | Self::NotReadyBeside => kill_service(scene, spec),
             Self::FailsPinned => {
@@ -318,7 +318,7 @@ impl Way {
                 kill_service(&flight.scene, &flight.spec);
                 let again = doomed.begin_acquire(Via::TokioMulti);
                 flight.meet(Phase::Acquiring, doomed.identity());
-                let _ = doomed.reply_or_gone(again);
+                let _ = doomed.reply_or_exit(again);
             }
             _ => self.hold(flight, doomed),
         }
@@ -329,7 +329,7 @@ impl Way {
         let (scene, spec) = (&flight.scene, &flight.spec);
         let pending = doomed.begin_acquire(Via::TokioMulti);
         flight.meet(Phase::Acquiring, doomed.identity());
-        if !matches!(doomed.reply_or_gone(pending), Ok(Reply::Acquired(_))) {
+        if !matches!(doomed.reply_or_exit(pending), Ok(Reply::Acquired(_))) {
             return;
         }
         // A supervisor's share of a start ends with the lock.
@@ -361,37 +361,37 @@ impl Way {
                 let locked = locker.counter_op(0, CounterOp::TryLock);
                 assert_eq!(locked, Reply::Flag(true));
                 let pending = doomed.begin(Command::DropAll);
-                let _ = doomed.reply_or_gone(pending);
+                let _ = doomed.reply_or_exit(pending);
                 locker.kill();
                 return flight.begin();
             }
             Self::StopsOnDemand => {
                 let pending = doomed.begin_stop(true, Via::TokioMulti);
                 flight.meet(Phase::Leaving, doomed.identity());
-                let _ = doomed.reply_or_gone(pending);
+                let _ = doomed.reply_or_exit(pending);
                 return;
             }
             Self::ServiceDies => {
                 let supervisor = scene.only_supervisor(spec);
-                let service = scene.only_living();
+                let service = scene.only_instance();
                 service.kill();
-                service.wait_gone();
+                service.wait_exit();
                 flight.begin();
-                return supervisor.wait_gone();
+                return supervisor.wait_exit();
             }
             Self::ServiceAndHolderDie => {
                 let supervisor = scene.only_supervisor(spec);
-                scene.only_living().kill();
+                scene.only_instance().kill();
                 deadline::until_true("its supervisor is suspended", || supervisor.is_suspended());
                 doomed.kill();
                 flight.begin();
                 supervisor.signal(Signal::CONT);
-                return supervisor.wait_gone();
+                return supervisor.wait_exit();
             }
             Self::TwoSupervisors => {
-                let service = scene.only_living();
+                let service = scene.only_instance();
                 service.kill();
-                service.wait_gone();
+                service.wait_exit();
                 let next = scene.client(spec);
                 next.acquire();
                 flight.begin();
@@ -408,7 +408,7 @@ impl Way {
         }
         let pending = doomed.begin(Command::DropAll);
         flight.meet(Phase::Leaving, doomed.identity());
-        let _ = doomed.reply_or_gone(pending);
+        let _ = doomed.reply_or_exit(pending);
     }
 }
 
@@ -426,23 +426,23 @@ fn wait_unlocked(key: i32) {
 /// Whether it lives to see the end of it.
 fn lives_through(doomed: &Actor, command: Command) -> bool {
     let pending = doomed.begin(command);
-    doomed.reply_or_gone(pending).is_ok()
+    doomed.reply_or_exit(pending).is_ok()
 }
 
 pub fn kill_supervisors(spec: &ServiceSpec) {
     for supervisor in supervisors_of(&spec.name) {
         supervisor.kill();
-        supervisor.wait_gone();
+        supervisor.wait_exit();
     }
 }
 
 /// And waits until a supervisor that was its parent has gone, too.
 fn kill_service(scene: &Scene, spec: &ServiceSpec) {
-    let service = scene.only_living();
+    let service = scene.only_instance();
     let supervisors = supervisors_of(&spec.name);
     service.kill();
-    service.wait_gone();
+    service.wait_exit();
     if spec.command.is_some() {
-        supervisors.iter().for_each(|parent| parent.wait_gone());
+        supervisors.iter().for_each(|parent| parent.wait_exit());
     }
 }

@@ -10,12 +10,12 @@ use std::time::Duration;
 use procref::{Mismatch, Orphan, Ready, ServiceCommand, ServiceInfo, SharedService};
 use procref_testkit::log::{self, Line};
 use procref_testkit::observe::Identity;
-use procref_testkit::process::kill_myself;
+use procref_testkit::process::kill_self;
 use procref_testkit::protocol::{
     self, Callback, CommandSpec, Event, Gate, HealthOutcome, Outcome, ReadyOutcome, ReadySpec,
     ServiceSpec, StopOutcome,
 };
-use procref_testkit::talk;
+use procref_testkit::query;
 
 use crate::stage::{Gates, Voice};
 
@@ -271,7 +271,7 @@ async fn bring_up(
         Outcome::Same => Ok(old_one()?),
         Outcome::Fail(text) => Err(text.into()),
         Outcome::Panic | Outcome::PanicAtCall => panic!("told to panic"),
-        Outcome::Die => kill_myself(),
+        Outcome::Die => kill_self(),
         Outcome::DeadPid => {
             let mut child = short_lived()?;
             child.wait()?;
@@ -280,7 +280,7 @@ async fn bring_up(
         Outcome::Zombie => {
             let child = short_lived()?;
             let identity = Identity::of(child.id()).ok_or("reaped by nobody")?;
-            identity.wait_gone();
+            identity.wait_exit();
             Ok(ServiceInfo::new(child.id(), 0))
         }
         Outcome::Pid(pid) => Ok(ServiceInfo::new(pid, 0)),
@@ -330,7 +330,7 @@ async fn prepare(
     };
     script.pass(Gate::Before(Callback::OnReady)).await;
     let result = match outcome {
-        ReadyOutcome::Pass => match talk::to(info.port()) {
+        ReadyOutcome::Pass => match query::service(info.port()) {
             Ok((pid, true)) if pid == info.pid() => Ok(()),
             other => Err(format!("the service said {other:?}").into()),
         },
@@ -338,7 +338,7 @@ async fn prepare(
         ReadyOutcome::Panic | ReadyOutcome::PanicAtCall => panic!("told to panic"),
         ReadyOutcome::Kill => {
             procref::process::kill(info.pid());
-            Identity::of(info.pid()).inspect(|it| it.wait_gone());
+            Identity::of(info.pid()).inspect(|it| it.wait_exit());
             Ok(())
         }
     };
@@ -351,7 +351,7 @@ async fn prepare(
 async fn judge(script: Arc<Script>, outcome: HealthOutcome, pid: u32, port: u16) -> bool {
     script.pass(Gate::Before(Callback::Health)).await;
     let healthy = match outcome {
-        HealthOutcome::Ask => talk::to(port).is_ok_and(|answer| answer == (pid, true)),
+        HealthOutcome::Query => query::service(port).is_ok_and(|answer| answer == (pid, true)),
         HealthOutcome::Always(healthy) => healthy,
         HealthOutcome::Panic => panic!("told to panic"),
     };

@@ -12,8 +12,8 @@ use procref::process::Process;
 use procref::{PlatformRefCounter, RefCounter, Removed, ServiceHandle, ServiceInfo, Services};
 use procref_testkit::observe;
 use procref_testkit::protocol::{
-    Acquired, Command, CounterOp, Failure, Gate, Place, ProcessOp, Reply, ServiceSpec, Serving,
-    StatusReport, StormReport, Via,
+    Acquired, Command, CounterOp, DropContext, Failure, Gate, ProcessOp, Reply, ServiceSpec,
+    Serving, StatusReport, StormReport, Via,
 };
 
 use crate::callbacks;
@@ -68,7 +68,7 @@ fn perform(stage: &Arc<Stage>, id: u64, command: Command) -> Reply {
             }
             Reply::Done
         }
-        Command::Forget { service } => {
+        Command::DropService { service } => {
             let forgotten = lock(&stage.services).remove(&service);
             drop(forgotten);
             Reply::Done
@@ -162,8 +162,8 @@ fn perform(stage: &Arc<Stage>, id: u64, command: Command) -> Reply {
             via,
         } => stop(stage, id, service, force, via),
         Command::Release { handle, via } => release(stage, id, handle, via),
-        Command::Drop { handle, place } => {
-            drop_in(place, stage.take_handle(handle));
+        Command::Drop { handle, context } => {
+            drop_in(context, stage.take_handle(handle));
             Reply::Done
         }
         Command::DropAll => {
@@ -437,7 +437,7 @@ fn storm(stage: &Stage, number: u32, rounds: u32, pause_us: u64) -> StormReport 
             }
         };
         let (pid, port) = (handle.pid(), handle.port());
-        let well = match procref_testkit::talk::to(port) {
+        let well = match procref_testkit::query::service(port) {
             Ok((who, true)) if who == pid => true,
             other => {
                 let text = format!("round {round}: held {pid}:{port}, which said {other:?}");
@@ -447,7 +447,7 @@ fn storm(stage: &Stage, number: u32, rounds: u32, pause_us: u64) -> StormReport 
         };
         let released = match round / 3 % 3 {
             0 => {
-                drop_in(Place::Thread, handle);
+                drop_in(DropContext::Thread, handle);
                 Ok(())
             }
             1 => handle.release_blocking(),

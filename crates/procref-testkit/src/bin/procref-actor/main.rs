@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     let Some(guardian): Option<Identity> = guardian else {
         return ExitCode::from(2);
     };
-    observe::die_with(guardian);
+    observe::exit_with_guardian(guardian);
     if sleep_forever {
         return sleep();
     }
@@ -122,7 +122,7 @@ fn converse(stage: &Arc<Stage>, input: impl Read) -> End {
 
 fn die(how: Death) -> ! {
     match how {
-        Death::Kill => procref_testkit::process::kill_myself(),
+        Death::Kill => procref_testkit::process::kill_self(),
         Death::Exit => std::process::exit(0),
         Death::ExitAtOnce => exit_at_once(0),
         Death::Abort => std::process::abort(),

@@ -79,7 +79,7 @@ pub fn fork(stage: &Arc<Stage>, id: u64, socket: &Path) -> Option<End> {
             None
         }
         Ok(Forked::Child) => {
-            observe::die_with(stage.guardian);
+            observe::exit_with_guardian(stage.guardian);
             let stream = stage.move_to(socket);
             match crate::converse(stage, stream) {
                 End::Hangup => exit_at_once(0),

@@ -209,7 +209,7 @@ impl<'a> Round<'a> {
         let doomed = mortal && self.random.u32(..100) < self.options.doomed;
         let actor = if doomed {
             site.scene
-                .doomed_actor(POINTS[self.random.usize(..POINTS.len())])
+                .actor_crashing_at(POINTS[self.random.usize(..POINTS.len())])
         } else {
             site.scene.actor()
         };
@@ -302,7 +302,7 @@ impl<'a> Round<'a> {
                     self.sites[at].clients.push(client);
                     continue;
                 }
-                let Ok(reply) = client.actor.reply_or_gone(client.storm) else {
+                let Ok(reply) = client.actor.reply_or_exit(client.storm) else {
                     self.tally.killed_at_points += 1;
                     self.bear(at);
                     continue;
@@ -353,7 +353,7 @@ impl<'a> Round<'a> {
         }
         self.judge()?;
         for site in &self.sites {
-            site.scene.assert_never_two();
+            site.scene.assert_single_instance();
             site.scene.assert_clean();
         }
         Ok(())

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use procref::{CrashSite, ServiceHandle, Services, SharedService};
 use procref_testkit::observe::{self, Identity};
-use procref_testkit::process::{Forked, exit_at_once, fork, kill_myself};
-use procref_testkit::talk;
+use procref_testkit::process::{Forked, exit_at_once, fork, kill_self};
+use procref_testkit::query;
 use serde::{Deserialize, Serialize};
 
 use crate::linux::plan::{self, Doom, End, Life, Start, Step, Via};
@@ -106,7 +106,7 @@ impl Orders {
 pub fn main(orders: Orders) -> i32 {
     let name = CString::new(orders.site.clients_name()).unwrap_or_default();
     let _ = rustix::thread::set_name(&name);
-    observe::die_with(orders.guardian);
+    observe::exit_with_guardian(orders.guardian);
     if let Some(path) = &orders.trace {
         trace(path);
     }
@@ -137,7 +137,7 @@ pub fn main(orders: Orders) -> i32 {
         Some(Doom::After(time)) => {
             std::thread::spawn(move || {
                 std::thread::sleep(time);
-                kill_myself();
+                kill_self();
             });
         }
         None => {}
@@ -209,7 +209,7 @@ fn before_long<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
 }
 
 fn ask(pid: u32, port: u16) -> Result<(), String> {
-    match talk::to(port) {
+    match query::service(port) {
         Ok((who, true)) if who == pid => Ok(()),
         other => Err(format!("{other:?}")),
     }
@@ -479,7 +479,7 @@ impl Client {
     }
 
     fn live_as_child(&mut self, time: Duration) {
-        observe::die_with(self.orders.guardian);
+        observe::exit_with_guardian(self.orders.guardian);
         self.script.forget();
         self.handles.clear();
         self.voice = Arc::new(Voice::new(self.orders.number));
@@ -546,14 +546,14 @@ pub fn rest(mut args: impl Iterator<Item = String>) -> ExitCode {
     let (Some(time), Some(guardian)) = (time, guardian) else {
         return ExitCode::from(2);
     };
-    observe::die_with(guardian);
+    observe::exit_with_guardian(guardian);
     std::thread::sleep(Duration::from_micros(time));
     ExitCode::SUCCESS
 }
 
 /// Somebody who comes once, to clean up.
 pub fn visit(orders: Orders, errand: &str) -> io::Result<()> {
-    observe::die_with(orders.guardian);
+    observe::exit_with_guardian(orders.guardian);
     let settings = orders.life().settings;
     let voice = Arc::new(Voice::new(orders.number));
     let script = Script::new(orders.site.clone(), settings, orders.guardian, voice);

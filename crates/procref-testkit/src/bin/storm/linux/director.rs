@@ -370,7 +370,7 @@ impl Director {
                     self.kill_excused(site, who, "service");
                 }
             }
-            Blow::Sicken(site, time, everybody) => self.sicken(site, time, everybody)?,
+            Blow::Sicken(site, time, everybody) => self.make_unhealthy(site, time, everybody)?,
         }
         Ok(())
     }
@@ -420,7 +420,7 @@ impl Director {
             .collect()
     }
 
-    fn sicken(&mut self, site: usize, time: Duration, everybody: bool) -> Verdict {
+    fn make_unhealthy(&mut self, site: usize, time: Duration, everybody: bool) -> Verdict {
         if self.ill.iter().any(|(_, ill, _, _)| *ill == site) {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use procref::{ServiceCommand, ServiceInfo, SharedService};
 use procref_testkit::observe::Identity;
-use procref_testkit::talk;
+use procref_testkit::query;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::Kind;
@@ -222,7 +222,7 @@ impl Script {
         let mut child: Child = Command::new(std::env::current_exe()?)
             .arg("service")
             .args(fake.args())
-            .args(["--port", "--leash"])
+            .args(["--port", "--await-confirm"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -247,7 +247,7 @@ impl Script {
     }
 
     fn is_healthy(&self, info: &ServiceInfo) -> bool {
-        let answer = talk::to(info.port());
+        let answer = query::service(info.port());
         if answer.as_ref().is_ok_and(|(pid, _)| *pid != info.pid()) {
             self.stranger.store(true, Ordering::SeqCst);
         }

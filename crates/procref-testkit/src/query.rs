@@ -9,16 +9,16 @@ use std::time::Duration;
 /// # Errors
 ///
 /// It does not answer, or strangely.
-pub fn to(port: u16) -> io::Result<(u32, bool)> {
-    over(TcpStream::connect((Ipv4Addr::LOCALHOST, port))?)
+pub fn service(port: u16) -> io::Result<(u32, bool)> {
+    service_over(TcpStream::connect((Ipv4Addr::LOCALHOST, port))?)
 }
 
-/// [`to`], over a connection that is there already.
+/// [`service`], over a connection that is there already.
 ///
 /// # Errors
 ///
 /// It does not answer, or strangely.
-pub fn over(mut stream: TcpStream) -> io::Result<(u32, bool)> {
+pub fn service_over(mut stream: TcpStream) -> io::Result<(u32, bool)> {
     let limit = Some(Duration::from_secs(20));
     stream.set_read_timeout(limit)?;
     stream.set_write_timeout(limit)?;
