@@ -14,10 +14,10 @@ use procref::{ServiceHandle, SharedService, State, Status};
 use crate::args::Globals;
 use crate::definition;
 use crate::error::Result;
+use crate::json;
 use crate::output::{self, shown};
-use crate::plan::Plan;
-use crate::report;
-use crate::setup::{self, Acquired};
+use crate::prestart::{self, Acquired};
+use crate::resolve::Plan;
 use crate::shell;
 use crate::signals::Unsuspended;
 use crate::watch;
@@ -48,7 +48,8 @@ impl Held {
                 }
                 Err(error) => {
                     held.release()?;
-                    let explain = |error| shell::explain(spec, setup::about_program(spec, error));
+                    let explain =
+                        |error| shell::explain(spec, prestart::about_program(spec, error));
                     return Err(error.explained(explain));
                 }
             }
@@ -56,7 +57,7 @@ impl Held {
         // A service may have ended since it was ready, most likely one that others were started after.
         let ended = held.0.iter().position(Acquired::has_ended);
         if let Some(ended) = ended {
-            let error = report::death(&services[ended]);
+            let error = json::death(&services[ended]);
             held.release()?;
             return Err(error);
         }
@@ -134,7 +135,7 @@ fn doing(name: &str, status: &Status) -> String {
     match status.transition() {
         Some(pid) if pid == process::id() => format!("starting {name}"),
         Some(pid) => {
-            let suspended = report::suspended(status.is_transition_suspended());
+            let suspended = json::suspended(status.is_transition_suspended());
             let does = match status.state() {
                 State::Stopping => "stops",
                 _ => "starts",

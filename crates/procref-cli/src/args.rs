@@ -10,13 +10,13 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use crate::config;
-use crate::demo::actors;
+use crate::demo::roles;
 use crate::doctor::probe;
 use crate::error::{self, Error};
+use crate::prestart::{self, SetupArgs};
 use crate::recipes::RECIPES;
-use crate::setup::{self, SetupArgs};
 use crate::spec::ServiceFlags;
-use crate::values;
+use crate::value_parsers;
 
 /// Many processes, one background service: the first client starts it, the others join, the last one
 /// stops it, and the kernel counts.
@@ -36,7 +36,7 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Globals {
     /// The runtime directory: who shares it shares services
-    #[arg(long_help = values::RUNTIME_DIR)]
+    #[arg(long_help = value_parsers::RUNTIME_DIR)]
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) runtime_dir: Option<PathBuf>,
 
@@ -97,17 +97,17 @@ pub(crate) enum Command {
     /// Print the help of procref or of one of its commands
     Help(HelpArgs),
     /// What comes before the program of a service; for procref itself
-    #[command(name = setup::SUBCOMMAND, hide = true)]
+    #[command(name = prestart::SUBCOMMAND, hide = true)]
     Setup(SetupArgs),
     /// What `doctor` kills
     #[command(name = probe::SUBCOMMAND, hide = true)]
     DoctorProbe(probe::ProbeArgs),
     /// A client in the demonstration
-    #[command(name = actors::CLIENT, hide = true)]
+    #[command(name = roles::CLIENT, hide = true)]
     DemoClient,
     /// The service in the demonstration
-    #[command(name = actors::SERVICE, hide = true)]
-    DemoService(actors::ServiceArgs),
+    #[command(name = roles::SERVICE, hide = true)]
+    DemoService(roles::ServiceArgs),
 }
 
 #[derive(Args, Debug)]
@@ -184,7 +184,7 @@ pub(crate) struct PsArgs {
     pub(crate) watch: bool,
 
     /// How often to look, with --watch
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = values::interval)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = value_parsers::interval)]
     pub(crate) interval: Duration,
 
     #[command(flatten)]
@@ -254,7 +254,7 @@ pub(crate) struct WaitArgs {
     pub(crate) allow_unknown: bool,
 
     /// How long at most [default: for ever]
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", value_parser = value_parsers::duration)]
     pub(crate) timeout: Option<Duration>,
 
     #[command(flatten)]

@@ -10,18 +10,23 @@ use procref::ServiceInfo;
 use crate::acquire::Held;
 use crate::error::{Error, Result};
 use crate::output;
+use crate::prestart::{self, Acquired};
 use crate::program;
-use crate::setup::{self, Acquired};
+use crate::relative_paths;
 use crate::shell;
-use crate::surroundings;
 use crate::watch;
 
-#[cfg_attr(unix, path = "client/unix.rs")]
-#[cfg_attr(windows, path = "client/windows.rs")]
-mod sys;
-mod words;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
+mod placeholders;
 
-pub(crate) use words::Words;
+pub(crate) use placeholders::Words;
 
 /// What an outer `procref run` may have set, and would be wrong here.
 const OWN: [&str; 4] = ["PROCREF_PORT", "PROCREF_PID", "PROCREF_NAME", "PROCREF_DIR"];
@@ -63,8 +68,8 @@ fn command(words: &Words, held: &Held) -> Command {
         command.env_remove(name);
     }
     command.env_remove(watch::WATCHED);
-    command.envs(surroundings::absolute_variables());
-    command.envs(setup::environment(held.all()));
+    command.envs(relative_paths::absolute_variables());
+    command.envs(prestart::environment(held.all()));
     command.envs(variables(held.service()));
     command
 }
@@ -84,7 +89,7 @@ fn variables(service: &Acquired) -> Vec<(String, OsString)> {
         // The system's texts have no NUL.
         if !value.contains('\0') {
             variables.push((
-                format!("{METADATA}{}", setup::variable_name(key)),
+                format!("{METADATA}{}", prestart::variable_name(key)),
                 value.into(),
             ));
         }

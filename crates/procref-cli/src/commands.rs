@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use crate::args::{Cli, Command};
-use crate::demo::{self, actors};
+use crate::demo::{self, roles};
 use crate::doctor::{self, probe};
 use crate::error::Result;
-use crate::setup;
+use crate::prestart;
 
 mod completions;
 mod gc;
@@ -43,9 +43,9 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
         Command::Help(args) => help::run(args),
-        Command::Setup(args) => setup::run(args),
+        Command::Setup(args) => prestart::run(args),
         Command::DoctorProbe(args) => probe::run(args),
-        Command::DemoClient => actors::client(),
-        Command::DemoService(args) => actors::service(args),
+        Command::DemoClient => roles::client(),
+        Command::DemoService(args) => roles::service(args),
     }
 }

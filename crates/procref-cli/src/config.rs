@@ -10,26 +10,26 @@ use std::path::{Path, PathBuf};
 
 use crate::args::Globals;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
-use crate::setup::Dependency;
+use crate::prestart::Dependency;
+use crate::resolve::Plan;
 use crate::spec::ServiceSpec;
 
+mod dependency_order;
+mod diagnostic;
 mod find;
-mod keys;
 mod namespace;
-mod order;
 mod parse;
-mod problem;
+mod schema;
 mod service;
 pub(crate) mod template;
 
+pub(crate) use diagnostic::{ConfigError, Problem, suggestion};
 pub(crate) use find::{FILE_NAME, VARIABLE};
 pub(crate) use namespace::{Namespace, forget};
-pub(crate) use problem::{ConfigError, Problem, suggestion};
 
+use dependency_order::Walk;
+use diagnostic::{Source, listed};
 use find::Trust;
-use order::Walk;
-use problem::{Source, listed};
 use service::{Around, Service};
 
 /// A file that was read.
@@ -260,7 +260,7 @@ impl Files {
 
     /// A service and all that it depends on, in the order in which they are acquired.
     fn order<'a>(&'a self, known: Known<'a>) -> Result<Vec<Known<'a>>, ConfigError> {
-        let way = match order::walk(known, |known| self.dependencies(known)) {
+        let way = match dependency_order::walk(known, |known| self.dependencies(known)) {
             Walk::Order(order) => return Ok(order),
             Walk::Cycle(way) => way,
         };

@@ -14,7 +14,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::output::shown;
 use crate::spec::ServiceSpec;
-use crate::values::Port;
+use crate::value_parsers::Port;
 
 /// Settings by their names in `procref.toml`, each as one text.
 pub(crate) type Definition = BTreeMap<String, String>;
@@ -173,7 +173,9 @@ mod tests {
             ("env", |it| it.env[0].1 = "changed".to_owned()),
             ("export", |it| it.export.clear()),
             ("port", |it| it.port = Some(Port::Fixed(1))),
-            ("ready", |it| it.ready = crate::values::ready("tcp").ok()),
+            ("ready", |it| {
+                it.ready = crate::value_parsers::ready("tcp").ok()
+            }),
             ("stop-signal", |it| it.stop_signal = "INT".parse().ok()),
             ("grace", |it| it.grace = Some(Duration::MAX)),
             ("linger", |it| it.linger = Some(Duration::from_secs(2))),

@@ -9,9 +9,14 @@ use procref::SharedService;
 use crate::error::{Error, Result};
 use crate::output::shown;
 
-#[cfg_attr(unix, path = "follow/unix.rs")]
-#[cfg_attr(windows, path = "follow/windows.rs")]
-mod sys;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
 
 /// The log of a service.
 pub(crate) struct Source {

@@ -3,7 +3,7 @@
 //! As `procref::fuzzing`: each target takes any bytes and panics if something does not hold.
 
 pub use crate::config::fuzz::config;
-pub use crate::values::fuzz::values;
+pub use crate::value_parsers::fuzz::values;
 
 /// The name of a target's corpus, and what tries an input.
 pub type Target = (&'static str, fn(&[u8]));

@@ -11,27 +11,22 @@ mod client;
 mod commands;
 mod config;
 mod definition;
-#[cfg_attr(windows, path = "demo/windows.rs")]
 mod demo;
 mod doctor;
 mod error;
 mod follow;
+mod json;
 mod output;
-mod plan;
-#[cfg_attr(unix, path = "program/unix.rs")]
-#[cfg_attr(windows, path = "program/windows.rs")]
+mod prestart;
 mod program;
 mod recipes;
-mod report;
-mod setup;
+mod relative_paths;
+mod resolve;
 mod shell;
-#[cfg_attr(windows, path = "signals/windows.rs")]
 mod signals;
 mod spec;
-mod surroundings;
 mod table;
-mod values;
-#[cfg_attr(windows, path = "watch/windows.rs")]
+mod value_parsers;
 mod watch;
 
 #[cfg(feature = "fuzzing")]

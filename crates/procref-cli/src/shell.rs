@@ -272,7 +272,7 @@ pub(crate) fn about_client(program: &OsStr, arguments: &[&OsStr]) -> Option<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::values;
+    use crate::value_parsers;
 
     #[test]
     fn commands_for_a_shell_are_refused() {
@@ -311,7 +311,7 @@ mod tests {
             ". x",
             "ulimit -n 4",
         ] {
-            let error = values::words(text).expect_err(text);
+            let error = value_parsers::words(text).expect_err(text);
             assert!(error.contains("no shell reads it"), "{text}: {error}");
             assert!(error.contains(SHELL), "{text}: {error}");
         }
@@ -320,7 +320,7 @@ mod tests {
             ("A=b x", "`--env`"),
             ("exec x", "leave it out"),
         ] {
-            let error = values::words(text).expect_err(text);
+            let error = value_parsers::words(text).expect_err(text);
             assert!(error.contains(instead), "{text}: {error}");
         }
     }
@@ -347,9 +347,9 @@ mod tests {
             "x \"a\\\" && b\"",
         ] {
             assert!(
-                values::words(text).is_ok(),
+                value_parsers::words(text).is_ok(),
                 "{text}: {:?}",
-                values::words(text)
+                value_parsers::words(text)
             );
         }
     }

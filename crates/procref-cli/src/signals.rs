@@ -4,6 +4,15 @@
 //! `nohup` asks for, and what a shell asks for in the background jobs of a script. So no handler is
 //! installed for such a signal.
 
-mod sys;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
 
-pub(crate) use sys::{Unsuspended, ignore, is_ignored, send, unblock};
+pub(crate) use sys::Unsuspended;
+#[cfg(unix)]
+pub(crate) use sys::{ignore, is_ignored, send, unblock};

@@ -9,9 +9,9 @@ use procref::{Mismatch, Ready, ServiceCommand, SharedService, SharedServiceBuild
 
 use crate::config::template::{literal, uses_port};
 use crate::definition;
-use crate::setup::{self, Setup};
-use crate::surroundings::{self, absolute_program};
-use crate::values::{self, Health, Port, When};
+use crate::prestart::{self, Setup};
+use crate::relative_paths::{self, absolute_program};
+use crate::value_parsers::{self, Health, Port, When};
 
 /// A service as a configuration file or the command line describes it. What is `None` is as the library
 /// has it by default.
@@ -138,7 +138,7 @@ impl ServiceSpec {
             Some(Port::Auto) => command = command.env("PORT", "{port}"),
             None => {}
         }
-        for (name, path) in surroundings::absolute_variables() {
+        for (name, path) in relative_paths::absolute_variables() {
             command = command.env(name, literal(path.as_os_str()));
         }
         for (name, value) in &self.env {
@@ -150,13 +150,15 @@ impl ServiceSpec {
         command = match &self.ready {
             Some(When::Asked(ready)) => command.ready(ready.clone()),
             // What comes before its program is not the service yet.
-            Some(When::Started) if self.setup.is_needed() => command.ready(setup::started()),
-            None if self.setup.is_needed() && !self.has_port() => setup::started_unasked(command),
+            Some(When::Started) if self.setup.is_needed() => command.ready(prestart::started()),
+            None if self.setup.is_needed() && !self.has_port() => {
+                prestart::started_unasked(command)
+            }
             Some(When::Started) => command.ready(Ready::at_once()),
             None => command,
         };
         if self.setup.is_needed() {
-            command = setup::ready_after_setup(command);
+            command = prestart::ready_after_setup(command);
         }
         command = match &self.health {
             Some(Health::Asked(probe)) => command.health(probe.clone()),
@@ -197,39 +199,39 @@ pub(crate) struct ServiceFlags {
     ///
     /// It is told to the service in $PORT, and wherever {port} is written. Without this the service has
     /// a free port if {port} is written anywhere, and none otherwise.
-    #[arg(long, value_name = "PORT", value_parser = values::port)]
+    #[arg(long, value_name = "PORT", value_parser = value_parsers::port)]
     pub(crate) port: Option<Port>,
 
     /// When it is ready
-    #[arg(help = format!("When it is ready: {}", values::READY))]
-    #[arg(long_help = format!("When it is ready: {}\n\n{WITHOUT_READY}", values::READY))]
-    #[arg(long, value_name = "WHEN", value_parser = values::ready)]
+    #[arg(help = format!("When it is ready: {}", value_parsers::READY))]
+    #[arg(long_help = format!("When it is ready: {}\n\n{WITHOUT_READY}", value_parsers::READY))]
+    #[arg(long, value_name = "WHEN", value_parser = value_parsers::ready)]
     pub(crate) ready: Option<When>,
 
     /// What asks it at every join whether it is well
-    #[arg(help = format!("What asks it at every join whether it is well: {}", values::HEALTH))]
-    #[arg(long_help = format!("What asks it at every join whether it is well: {}\n\n{HEALTH}", values::HEALTH))]
-    #[arg(long, value_name = "WHEN", value_parser = values::health)]
+    #[arg(help = format!("What asks it at every join whether it is well: {}", value_parsers::HEALTH))]
+    #[arg(long_help = format!("What asks it at every join whether it is well: {}\n\n{HEALTH}", value_parsers::HEALTH))]
+    #[arg(long, value_name = "WHEN", value_parser = value_parsers::health)]
     pub(crate) health: Option<Health>,
 
     /// How long it may take to say that it is well [default: 5s]
-    #[arg(long, value_name = "TIME", value_parser = values::interval)]
+    #[arg(long, value_name = "TIME", value_parser = value_parsers::interval)]
     pub(crate) health_timeout: Option<Duration>,
 
     /// The signal that asks it to stop [default: TERM]
-    #[arg(long, value_name = "SIGNAL", value_parser = values::signal)]
+    #[arg(long, value_name = "SIGNAL", value_parser = value_parsers::signal)]
     pub(crate) stop_signal: Option<StopSignal>,
 
     /// How long it may take to stop before it is killed [default: 10s]
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", value_parser = value_parsers::duration)]
     pub(crate) grace: Option<Duration>,
 
     /// How long it is kept warm after its last client [default: 0s]
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", value_parser = value_parsers::duration)]
     pub(crate) linger: Option<Duration>,
 
     /// Set a variable of its environment
-    #[arg(long, value_name = "KEY=VALUE", value_parser = values::variable)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = value_parsers::variable)]
     pub(crate) env: Vec<(String, String)>,
 
     /// Its working directory
@@ -249,11 +251,11 @@ pub(crate) struct ServiceFlags {
     pub(crate) mismatch: Option<OnMismatch>,
 
     /// How long its start may take [default: 60s]
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", value_parser = value_parsers::duration)]
     pub(crate) start_timeout: Option<Duration>,
 
     /// How long to wait for others that start or stop it [default: as long as their limits allow]
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", value_parser = value_parsers::duration)]
     pub(crate) wait_timeout: Option<Duration>,
 }
 
@@ -262,7 +264,7 @@ pub(crate) struct ServiceFlags {
 pub(crate) struct Argv(pub(crate) Vec<OsString>);
 
 fn argv(text: &str) -> Result<Argv, String> {
-    values::argv(text).map(Argv)
+    value_parsers::argv(text).map(Argv)
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

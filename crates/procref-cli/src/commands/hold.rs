@@ -3,13 +3,18 @@ use std::process::ExitCode;
 use crate::acquire::Held;
 use crate::args::{Globals, HoldArgs};
 use crate::error::Result;
+use crate::json::{self, Instance};
 use crate::output::{self, shown};
-use crate::plan::Plan;
-use crate::report::{self, Instance};
+use crate::resolve::Plan;
 
-#[cfg_attr(unix, path = "hold/unix.rs")]
-#[cfg_attr(windows, path = "hold/windows.rs")]
-mod sys;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
 
 pub(crate) fn run(globals: &Globals, args: &HoldArgs) -> Result<ExitCode> {
     let plan = Plan::new(globals, &args.name, &args.service)?;
@@ -20,7 +25,7 @@ pub(crate) fn run(globals: &Globals, args: &HoldArgs) -> Result<ExitCode> {
     if args.json.json {
         output::print_json(&Instance::acquired(service))?;
     } else {
-        let line = report::line(service.handle.info());
+        let line = json::line(service.handle.info());
         output::print(&format!("{}: {line}\n", shown(&service.name)))?;
     }
     match wishes.wait(service.handle.info())? {
@@ -29,7 +34,7 @@ pub(crate) fn run(globals: &Globals, args: &HoldArgs) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         End::Death => {
-            let error = report::death(&plan.service.build()?);
+            let error = json::death(&plan.service.build()?);
             held.release()?;
             Err(error)
         }

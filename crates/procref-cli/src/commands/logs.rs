@@ -4,7 +4,7 @@ use crate::args::{Globals, LogsArgs};
 use crate::error::{Error, Result};
 use crate::follow::{Follower, Source};
 use crate::output::shown;
-use crate::plan::{Known, require};
+use crate::resolve::{Known, require};
 
 pub(crate) fn run(globals: &Globals, args: &LogsArgs) -> Result<ExitCode> {
     let known = Known::new(globals, &args.name, &args.which)?;

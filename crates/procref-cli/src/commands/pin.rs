@@ -3,9 +3,9 @@ use std::process::ExitCode;
 use crate::acquire::Held;
 use crate::args::{Globals, PinArgs};
 use crate::error::Result;
+use crate::json::{self, Instance};
 use crate::output::{self, shown};
-use crate::plan::Plan;
-use crate::report::{self, Instance};
+use crate::resolve::Plan;
 
 /// Starts what does not run: a pin is what keeps a service without a client.
 pub(crate) fn run(globals: &Globals, args: &PinArgs) -> Result<ExitCode> {
@@ -14,7 +14,7 @@ pub(crate) fn run(globals: &Globals, args: &PinArgs) -> Result<ExitCode> {
     let service = held.service();
     service.handle.pin()?;
     let instance = Instance::acquired(service);
-    let line = report::line(service.handle.info());
+    let line = json::line(service.handle.info());
     held.release()?;
     if args.json.json {
         output::print_json(&instance)?;

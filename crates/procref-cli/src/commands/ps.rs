@@ -10,8 +10,8 @@ use serde::Serialize;
 use crate::args::{Globals, PsArgs};
 use crate::config;
 use crate::error::{Error, Result};
+use crate::json::{self, Service};
 use crate::output::{self, shown};
-use crate::report::{self, Service};
 use crate::table;
 
 pub(crate) fn run(globals: &Globals, args: &PsArgs) -> Result<ExitCode> {
@@ -146,7 +146,7 @@ fn state(status: &Status) -> String {
     let state = table::state(status.state());
     match status.transition() {
         Some(pid) => {
-            let suspended = report::suspended(status.is_transition_suspended());
+            let suspended = json::suspended(status.is_transition_suspended());
             format!("{state} by {pid}{suspended}")
         }
         None => state,

@@ -5,7 +5,7 @@ use crate::args::{Globals, RunArgs};
 use crate::client::{self, Words};
 use crate::error::Result;
 use crate::output::{self, shown};
-use crate::plan::Plan;
+use crate::resolve::Plan;
 use crate::watch::{self, Watcher};
 
 mod stopped;

@@ -7,10 +7,10 @@ use procref::{State, Status};
 use crate::args::{Globals, StatusArgs};
 use crate::definition;
 use crate::error::Result;
+use crate::json::{self, Service};
 use crate::output::{self, shown};
-use crate::plan::{Known, require};
-use crate::report::{self, Service};
-use crate::setup;
+use crate::prestart;
+use crate::resolve::{Known, require};
 use crate::table;
 
 pub(crate) fn run(globals: &Globals, args: &StatusArgs) -> Result<ExitCode> {
@@ -43,7 +43,7 @@ fn describe(known: &Known<'_>, status: &Status) -> String {
     line("service", shown(known.service.name()));
     line("state", state(status));
     if let Some(info) = status.instance() {
-        line("instance", report::line(info));
+        line("instance", json::line(info));
         for (key, value) in info.metadata() {
             line("metadata", format!("{} = {}", shown(key), shown(value)));
         }
@@ -52,7 +52,7 @@ fn describe(known: &Known<'_>, status: &Status) -> String {
         line("up for", output::time(uptime));
     }
     if !status.command_line().is_empty() {
-        let words = setup::program_of(status.command_line());
+        let words = prestart::program_of(status.command_line());
         let words = words.iter().map(String::as_str);
         line("command", shown(&shell_words::join(words)));
     }
@@ -81,7 +81,7 @@ fn describe(known: &Known<'_>, status: &Status) -> String {
         line("linger", output::time(status.linger()));
     }
     if let Some(pid) = status.supervisor() {
-        let suspended = report::suspended(status.is_supervisor_suspended());
+        let suspended = json::suspended(status.is_supervisor_suspended());
         line("supervisor", format!("pid {pid}{suspended}"));
     }
     line("clients", status.clients().to_string());
@@ -91,11 +91,11 @@ fn describe(known: &Known<'_>, status: &Status) -> String {
 fn state(status: &Status) -> String {
     let mut text = table::state(status.state());
     if let Some(pid) = status.transition() {
-        let suspended = report::suspended(status.is_transition_suspended());
+        let suspended = json::suspended(status.is_transition_suspended());
         let _ = write!(text, ", by process {pid}{suspended}");
     }
     if let Some(ended) = status.exit_status() {
-        let _ = write!(text, ", {}", report::ended(ended));
+        let _ = write!(text, ", {}", json::ended(ended));
     }
     if let Some(left) = status.linger_left() {
         let _ = write!(text, ", kept warm for another {}", output::time(left));
@@ -110,7 +110,7 @@ pub(super) fn holders(status: &Status) -> String {
         let age = SystemTime::now().duration_since(holder.since());
         let age = output::time(age.unwrap_or_default());
         let command = holder.command().map_or_else(|| "?".to_owned(), shown);
-        let (pid, suspended) = (holder.pid(), report::suspended(holder.is_suspended()));
+        let (pid, suspended) = (holder.pid(), json::suspended(holder.is_suspended()));
         let _ = writeln!(text, "  pid {pid}{suspended}, running for {age}: {command}");
     }
     if status.unknown_holders() > 0 {

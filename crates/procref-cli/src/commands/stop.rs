@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::args::{Globals, StopArgs};
 use crate::error::{Error, Result};
 use crate::output::{self, shown};
-use crate::plan::Known;
+use crate::resolve::Known;
 use crate::signals::Unsuspended;
 
 use super::status::holders;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::args::{Globals, UnpinArgs};
 use crate::error::Result;
 use crate::output::{self, shown};
-use crate::plan::Known;
+use crate::resolve::Known;
 use crate::signals::Unsuspended;
 
 #[derive(Serialize)]

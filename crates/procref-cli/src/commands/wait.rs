@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use crate::args::{Globals, WaitArgs};
 use crate::error::{Error, Result};
+use crate::json::{self, Instance};
 use crate::output::{self, shown};
-use crate::plan::Known;
-use crate::report::{self, Instance};
+use crate::resolve::Known;
 
 #[derive(Serialize)]
 struct Stopped<'a> {
@@ -46,7 +46,7 @@ pub(crate) fn run(globals: &Globals, args: &WaitArgs) -> Result<ExitCode> {
     if args.json.json {
         output::print_json(&Instance::new(&args.name, service.runtime_dir(), &info))?;
     } else {
-        let line = report::line(&info);
+        let line = json::line(&info);
         output::note(globals, &format!("{} is ready: {line}", shown(&args.name)));
     }
     Ok(ExitCode::SUCCESS)
@@ -68,7 +68,7 @@ fn check_alive(known: &Known) -> Result<()> {
         return Ok(());
     }
     let how = status.exit_status();
-    let how = how.map(|status| format!(": {}", report::ended(status)));
+    let how = how.map(|status| format!(": {}", json::ended(status)));
     Err(Error::Dead {
         service: shown(known.service.name()),
         how: how.unwrap_or_default(),

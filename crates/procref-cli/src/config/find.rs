@@ -4,11 +4,16 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::problem::Problem;
+use super::diagnostic::Problem;
 
-#[cfg_attr(unix, path = "find/unix.rs")]
-#[cfg_attr(windows, path = "find/windows.rs")]
-mod sys;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
 
 /// The name of a project's file.
 pub(crate) const FILE_NAME: &str = "procref.toml";
@@ -120,7 +125,7 @@ fn read_text(file: &Path, opened: &File) -> Result<String, Problem> {
     }
     String::from_utf8(bytes).map_err(|error| {
         let text = String::from_utf8_lossy(error.as_bytes());
-        let source = super::problem::Source { file, text: &text };
+        let source = super::diagnostic::Source { file, text: &text };
         let valid = error.utf8_error().valid_up_to();
         source.problem(Some(valid..valid), "this is no UTF-8")
     })

@@ -12,9 +12,14 @@ use siphasher::sip::SipHasher13;
 
 use crate::error::{Error, Result};
 
-#[cfg_attr(unix, path = "namespace/unix.rs")]
-#[cfg_attr(windows, path = "namespace/windows.rs")]
-mod sys;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
 
 /// The directory of the projects' directories.
 const PROJECTS: &str = "projects";

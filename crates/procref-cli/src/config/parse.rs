@@ -8,8 +8,8 @@ use serde::Deserialize as _;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, ValueDeserializer};
 
-use super::keys::{self, Keys};
-use super::problem::{ConfigError, Problem, Source, meant, suggestion};
+use super::diagnostic::{ConfigError, Problem, Source, meant, suggestion};
+use super::schema::{self, Keys};
 
 /// What is written in a file.
 #[derive(Debug, Default)]
@@ -93,7 +93,7 @@ impl Reader<'_> {
         if value.is_table() && strsim::jaro_winkler(key, "services") < 0.8 {
             return format!("a service's table is called `[services.{key}]`, not `[{key}]`");
         }
-        let suggested = suggestion(key, keys::OF_FILE.iter().copied());
+        let suggested = suggestion(key, schema::OF_FILE.iter().copied());
         format!("unknown key `{key}`{suggested}")
     }
 
@@ -130,16 +130,16 @@ impl Reader<'_> {
         let mut wrong = Vec::new();
         for key in table.keys() {
             let written = key.get_ref().as_ref();
-            if !keys::OF_SERVICE.contains(&written) {
-                let suggested = suggestion(written, keys::OF_SERVICE.iter().copied());
+            if !schema::OF_SERVICE.contains(&written) {
+                let suggested = suggestion(written, schema::OF_SERVICE.iter().copied());
                 let message = format!("service `{name}`: unknown key `{written}`{suggested}");
                 self.problem(key.span(), message);
                 wrong.push(written.to_owned());
                 // `strat` is meant for `start`, which is not missing then.
-                wrong.extend(meant(written, keys::OF_SERVICE.iter().copied()).map(str::to_owned));
+                wrong.extend(meant(written, schema::OF_SERVICE.iter().copied()).map(str::to_owned));
             }
         }
-        let known = |key: &str| keys::OF_SERVICE.contains(&key);
+        let known = |key: &str| schema::OF_SERVICE.contains(&key);
         let entries = table.into_iter();
         let mut table: DeTable<'_> = entries.filter(|(key, _)| known(key.get_ref())).collect();
         // The first mistake ends the reading. So what is wrong is taken out, and the rest read again.

@@ -9,13 +9,13 @@ use std::path::{Component, Path, PathBuf, is_separator};
 
 use procref::Ready;
 
-use super::keys::{Keys, Words};
+use super::diagnostic::{Problem, Source, listed, suggestion};
 use super::parse::WrittenService;
-use super::problem::{Problem, Source, listed, suggestion};
+use super::schema::{Keys, Words};
 use super::template::{AtStart, OWN, fill, uses};
-use crate::setup::Setup;
+use crate::prestart::Setup;
 use crate::spec::ServiceSpec;
-use crate::values::{self, Health, When};
+use crate::value_parsers::{self, Health, When};
 
 /// What stands between the directories of a `PATH`.
 const PATHS: &str = if cfg!(windows) { ";" } else { ":" };
@@ -241,14 +241,14 @@ impl Around<'_> {
     fn readiness(&self, text: &str, filled: impl Fn(&str) -> String) -> Result<When, String> {
         match self.probe(text, filled)? {
             Asked::Command(command) => Ok(When::Asked(command)),
-            Asked::Text(text) => values::ready(&text),
+            Asked::Text(text) => value_parsers::ready(&text),
         }
     }
 
     fn health(&self, text: &str, filled: impl Fn(&str) -> String) -> Result<Health, String> {
         match self.probe(text, filled)? {
             Asked::Command(command) => Ok(Health::Asked(command)),
-            Asked::Text(text) => values::health(&text),
+            Asked::Text(text) => value_parsers::health(&text),
         }
     }
 
@@ -260,7 +260,7 @@ impl Around<'_> {
             }
             Some(("cmd", command)) => {
                 // Filled in word by word: a path may have spaces.
-                let words = values::words(command)?;
+                let words = value_parsers::words(command)?;
                 let mut words = words.iter();
                 let program = words.next().map(|program| self.program(program, &filled));
                 let program = program.unwrap_or_default();

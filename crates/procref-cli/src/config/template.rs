@@ -7,9 +7,14 @@
 
 use std::ffi::{OsStr, OsString};
 
-#[cfg_attr(unix, path = "template/unix.rs")]
-#[cfg_attr(windows, path = "template/windows.rs")]
-mod sys;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
 
 /// The placeholders that are filled in when a service starts: its own port and runtime directory, and those of the
 /// services with these names.

@@ -167,7 +167,7 @@ fn mistakes_are_told_with_their_place_and_what_to_do() {
             "[services.a]\nstart = 'x'\nready = 'htp:/'",
             &format!(
                 "3:9: service `a`: `ready`: choose one of {}",
-                crate::values::READY
+                crate::value_parsers::READY
             ),
         ),
         (
@@ -179,7 +179,7 @@ fn mistakes_are_told_with_their_place_and_what_to_do() {
             "[services.a]\nstart = 'x'\nhealth = 'nonsense'",
             &format!(
                 "3:10: service `a`: `health`: choose one of {}",
-                crate::values::HEALTH
+                crate::value_parsers::HEALTH
             ),
         ),
         (
@@ -316,7 +316,7 @@ fn what_the_skeleton_has_in_comments_is_all_there_is_and_understood() {
     let text = format!("{head}\n{}", settings.join("\n"));
     // It is said to depend on itself, which is no mistake of the file's form.
     parse(&text).expect("what is in the comments");
-    for key in keys::OF_SERVICE {
+    for key in schema::OF_SERVICE {
         let shown = |text: &str| {
             text.lines()
                 .any(|line| line.starts_with(&format!("{key} = ")))

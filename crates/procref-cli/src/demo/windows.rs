@@ -10,7 +10,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     Err(Error::Usage(reason.to_owned()))
 }
 
-pub(crate) mod actors {
+pub(crate) mod roles {
     use std::ffi::OsString;
 
     use super::*;

@@ -7,7 +7,7 @@ use procref::{Error as ServiceError, SharedService, State};
 use crate::args::Globals;
 use crate::error::{Error, Result};
 use crate::output::{self, shown};
-use crate::plan::Plan;
+use crate::resolve::Plan;
 use crate::spec::ServiceSpec;
 use crate::watch;
 

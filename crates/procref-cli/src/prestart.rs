@@ -33,9 +33,14 @@ use crate::spec::ServiceSpec;
 
 mod data;
 mod failure;
-#[cfg_attr(unix, path = "setup/unix.rs")]
-#[cfg_attr(windows, path = "setup/windows.rs")]
-mod sys;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
 
 pub(crate) use failure::about_program;
 pub(crate) use sys::{ready_after_setup, started, started_unasked};

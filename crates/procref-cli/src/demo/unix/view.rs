@@ -8,7 +8,7 @@ use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
 use console::Term;
 use procref::{State, Status};
 
-use super::cast::{Client, Doing};
+use super::clients::{Client, Doing};
 use crate::error::{Error, Result};
 
 const TITLE: Style = Style::new().bold();

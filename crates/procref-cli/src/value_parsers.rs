@@ -7,9 +7,14 @@ use procref::{Ready, StopSignal};
 
 use crate::shell;
 
-#[cfg_attr(unix, path = "values/unix.rs")]
-#[cfg_attr(windows, path = "values/windows.rs")]
-mod sys;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
 
 pub(crate) use sys::{HEALTH, READY, RUNTIME_DIR};
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use toml::Spanned;
 
-use crate::values::{self, Port};
+use crate::value_parsers::{self, Port};
 
 /// The keys of the file itself.
 pub(super) const OF_FILE: &[&str] = &["services", "shared"];
@@ -95,7 +95,7 @@ impl<'de> Deserialize<'de> for Words {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Words, E> {
-                values::words(text).map(Words).map_err(E::custom)
+                value_parsers::words(text).map(Words).map_err(E::custom)
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Words, A::Error> {
@@ -149,7 +149,7 @@ fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::E
     written(
         from,
         "a time with its unit, such as \"5s\"",
-        values::duration,
+        value_parsers::duration,
     )
 }
 
@@ -157,7 +157,7 @@ fn interval<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::E
     written(
         from,
         "a time with its unit, such as \"5s\"",
-        values::interval,
+        value_parsers::interval,
     )
 }
 
@@ -165,7 +165,7 @@ fn signal<'de, D: Deserializer<'de>>(from: D) -> Result<Option<StopSignal>, D::E
     written(
         from,
         "the name of a signal, such as \"SIGINT\"",
-        values::signal,
+        value_parsers::signal,
     )
 }
 
@@ -192,7 +192,7 @@ fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Port>, D:
         }
 
         fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-            values::port(text).map(Some).map_err(E::custom)
+            value_parsers::port(text).map(Some).map_err(E::custom)
         }
 
         fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {

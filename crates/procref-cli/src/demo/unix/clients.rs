@@ -13,7 +13,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::{NAME, PATIENCE, actors};
+use super::{NAME, PATIENCE, roles};
 use crate::error::{Error, Result};
 
 /// What a client does.
@@ -127,7 +127,7 @@ impl Cast {
         let own = std::env::current_exe().map_err(failed)?;
         let service = [
             own.as_os_str(),
-            actors::SERVICE.as_ref(),
+            roles::SERVICE.as_ref(),
             self.log().as_os_str(),
         ]
         .map(|word| word.to_string_lossy().into_owned());
@@ -135,12 +135,12 @@ impl Cast {
             .args(["run", "--no-config", "--port", "auto", "--runtime-dir"])
             .arg(runtime_dir)
             .args(["--start", &shell_words::join(service), NAME, "--"])
-            .args([own.as_os_str(), actors::CLIENT.as_ref()])
+            .args([own.as_os_str(), roles::CLIENT.as_ref()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&complaints).map_err(failed)?)
             // The service inherits it from whoever starts it.
-            .env(actors::STARTER, number.to_string())
+            .env(roles::STARTER, number.to_string())
             .process_group(0)
             .spawn()
             .map_err(failed)?;

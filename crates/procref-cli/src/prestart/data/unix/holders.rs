@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process;
 
-use crate::setup::{failure, program_of};
+use crate::prestart::{failure, program_of};
 
 /// Describes the oldest process that has this file open with a lock on it. The process that took the lock may have
 /// ended, and its descendants have it. `None` if this process cannot see any.

@@ -18,7 +18,7 @@ use std::path::Path;
 use crate::args::RunArgs;
 use crate::error::{Error, Result};
 use crate::output::shown;
-use crate::plan::Plan;
+use crate::resolve::Plan;
 
 /// The longest name between two braces that is compared, as in the library.
 const LONGEST: usize = 1024;

@@ -12,11 +12,16 @@ use serde::Serialize;
 use crate::acquire::last_line;
 use crate::error::Error;
 use crate::output::shown;
-use crate::setup::{self, Acquired};
+use crate::prestart::{self, Acquired};
 
-#[cfg_attr(unix, path = "report/unix.rs")]
-#[cfg_attr(windows, path = "report/windows.rs")]
-mod sys;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Service {
@@ -91,7 +96,7 @@ impl Service {
             port: instance.and_then(port),
             metadata: instance.map(metadata).unwrap_or_default(),
             fingerprint: status.fingerprint().map(str::to_owned),
-            command: setup::program_of(status.command_line()),
+            command: prestart::program_of(status.command_line()),
             log: status.log_path().map(Path::to_owned),
             started_at: status.started_at().map(moment),
             uptime_ms: status.uptime().map(milliseconds),

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::Demo;
-use super::outside::{self, Run, lines_with};
+use super::observe::{self, Run, lines_with};
 use crate::error::{Error, Result};
 
 impl Demo {
@@ -23,7 +23,7 @@ impl Demo {
         let pid = services.first().map_or(0, |service| service.pid);
         let answers = lines_with(&log, "answer ");
         let set = self.service.kernel_object();
-        let left = outside::listing(self.service.runtime_dir())?;
+        let left = observe::listing(self.service.runtime_dir())?;
         let counts: Vec<String> = self
             .seen
             .counts
@@ -32,7 +32,7 @@ impl Demo {
             .collect();
         let everybody = services.iter().chain(&self.seen.supervisors);
         let over = everybody.clone().all(|run| run.is_over());
-        let set_is_gone = !outside::semaphore_set_exists(&set)?;
+        let set_is_gone = !observe::semaphore_set_exists(&set)?;
         let checks = [
             (
                 services.len() == 1 && self.cast.answered_by == [pid],
