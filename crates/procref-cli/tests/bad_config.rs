@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use project::Corner;
 
 #[test]
-fn mistakes_are_told_with_file_and_line_by_every_command() {
+fn config_mistake_is_located_by_every_command() {
     let corner = Corner::new();
     let project = corner.project("app", "[services.db]\nstrat = 'sleep 600'\n");
     let file = project.dir.join("procref.toml");
@@ -33,7 +33,7 @@ fn mistakes_are_told_with_file_and_line_by_every_command() {
 }
 
 #[test]
-fn what_the_library_finds_wrong_is_told_with_its_place_too() {
+fn library_error_in_config_names_file_and_line() {
     let corner = Corner::new();
     let project = corner.project("app", "\n[services.db]\nstart = 'x'\nready = 'log:('\n");
     let (_, said) = project.failure(&["run", "db", "--", "true"]);
@@ -45,7 +45,7 @@ fn what_the_library_finds_wrong_is_told_with_its_place_too() {
 }
 
 #[test]
-fn a_name_that_is_not_there_is_told_with_one_that_is() {
+fn unknown_service_name_suggests_the_nearest_name() {
     let corner = Corner::new();
     let project = corner.project("app", "[services.postgres]\nstart = 'x'\n");
     let (_, said) = project.failure(&["run", "postgers", "--", "true"]);
@@ -54,7 +54,7 @@ fn a_name_that_is_not_there_is_told_with_one_that_is() {
 }
 
 #[test]
-fn files_that_are_no_files_too_long_or_no_text_are_refused() {
+fn config_that_is_not_a_short_text_file_is_refused() {
     let corner = Corner::new();
     let project = corner.project("app", "");
     let file = project.dir.join("procref.toml");
@@ -87,7 +87,7 @@ fn files_that_are_no_files_too_long_or_no_text_are_refused() {
 }
 
 #[test]
-fn what_others_can_write_is_not_executed_unless_it_was_named() {
+fn g7_config_writable_by_others_is_refused_unless_named() {
     let corner = Corner::new();
     let project = corner.project("app", "[services.db]\nstart = 'sleep 600'\n");
     let file = project.dir.join("procref.toml");
@@ -105,7 +105,7 @@ fn what_others_can_write_is_not_executed_unless_it_was_named() {
 }
 
 #[test]
-fn all_wrong_values_of_all_services_are_reported_together() {
+fn config_errors_of_all_services_are_reported_together() {
     let corner = Corner::new();
     // Each comment is a part of what is said of its line.
     let config = r#"shard = true                     # unknown key `shard`; did you mean `shared`?
@@ -169,7 +169,7 @@ start = "sleep {data}"
 }
 
 #[test]
-fn mistakes_of_both_files_are_reported_together() {
+fn config_errors_of_both_files_are_reported_together() {
     let corner = Corner::new();
     corner.configure_user("[services.u]\nstart = 1\n");
     let project = corner.project("app", "[services.a]\nstart = 'x'\nport = 0\n");

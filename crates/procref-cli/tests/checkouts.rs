@@ -19,7 +19,7 @@ export = { CACHE = "{port}" }
 const WHO: &str = r#"redis-cli -p "$CACHE" info server | tr -d '\r' | sed -n 's/^process_id://p'"#;
 
 #[test]
-fn two_checkouts_of_a_project_do_not_meet() {
+fn checkouts_have_separate_services_by_default() {
     let corner = Corner::new();
     let (one, two) = (
         corner.project("one/app", REDIS),
@@ -40,7 +40,7 @@ fn two_checkouts_of_a_project_do_not_meet() {
 }
 
 #[test]
-fn checkouts_meet_where_they_share() {
+fn checkouts_share_one_service_when_config_is_shared() {
     let corner = Corner::new();
     let config = format!("shared = true\n{REDIS}");
     let (one, two) = (
@@ -57,7 +57,7 @@ fn checkouts_meet_where_they_share() {
 }
 
 #[test]
-fn a_user_has_services_everywhere_unless_a_project_has_one_of_that_name() {
+fn user_service_is_used_unless_project_defines_the_same_name() {
     let corner = Corner::new();
     corner.configure_user(REDIS);
     let (one, two) = (corner.project("one", ""), corner.project("two", ""));
@@ -69,7 +69,7 @@ fn a_user_has_services_everywhere_unless_a_project_has_one_of_that_name() {
 }
 
 #[test]
-fn a_runtime_directory_of_a_project_is_private_short_and_tells_whose_it_is() {
+fn project_runtime_directory_is_private_short_and_linked() {
     let corner = Corner::new();
     let project = corner.project("a project with a name that is long", REDIS);
     let client = project.hold("cache", r#"echo "$PROCREF_DIR""#);
@@ -86,7 +86,7 @@ fn a_runtime_directory_of_a_project_is_private_short_and_tells_whose_it_is() {
 }
 
 #[test]
-fn the_file_is_found_from_below_and_through_a_link_and_by_name() {
+fn config_is_found_from_below_through_a_link_and_by_name() {
     let corner = Corner::new();
     let project = corner.project("app", REDIS);
     let below = project.dir.join("src/deep");
@@ -133,7 +133,7 @@ fn the_file_is_found_from_below_and_through_a_link_and_by_name() {
 }
 
 #[test]
-fn a_directory_that_others_can_enter_is_refused() {
+fn g7_projects_directory_open_to_others_is_refused() {
     let corner = Corner::new();
     let project = corner.project("app", REDIS);
     project.output(&["run", "cache", "--", "true"]);
@@ -147,7 +147,7 @@ fn a_directory_that_others_can_enter_is_refused() {
 }
 
 #[test]
-fn a_directory_of_another_project_is_refused() {
+fn runtime_directory_of_another_project_is_refused() {
     let corner = Corner::new();
     let project = corner.project("app", REDIS);
     project.output(&["run", "cache", "--", "true"]);
@@ -166,7 +166,7 @@ fn a_directory_of_another_project_is_refused() {
 }
 
 #[test]
-fn services_of_all_projects_are_listed_and_what_is_left_of_projects_that_are_gone_is_removed() {
+fn ps_all_lists_all_projects_and_gc_all_removes_deleted_ones() {
     let corner = Corner::new();
     let (one, two) = (corner.project("one", REDIS), corner.project("two", REDIS));
     let clients = [one.hold("cache", WHO), two.hold("cache", WHO)];

@@ -47,7 +47,7 @@ fn printed<W: AsRef<OsStr>>(stage: &Stage, options: &[&str], words: &[W]) -> Vec
 }
 
 #[test]
-fn program_of_the_client_stays_as_it_is() {
+fn client_program_text_is_passed_unchanged() {
     let stage = Stage::new();
     let words = [
         r#"port=1; name=joe; echo "${name} ${port} ${pid} {port}""#,
@@ -88,7 +88,7 @@ fn program_of_the_client_stays_as_it_is() {
 }
 
 #[test]
-fn address_in_the_client_is_filled_in() {
+fn client_address_placeholders_are_filled_in() {
     let stage = Stage::new();
     let words = [
         "-p",
@@ -125,7 +125,7 @@ fn address_in_the_client_is_filled_in() {
 }
 
 #[test]
-fn bytes_of_the_client_are_kept() {
+fn client_arguments_keep_bytes_that_are_not_utf8() {
     let stage = Stage::new();
     let word = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
     let words = [
@@ -145,7 +145,7 @@ fn bytes_of_the_client_are_kept() {
 }
 
 #[test]
-fn doubtful_word_is_refused_before_anything_is_started() {
+fn ambiguous_placeholder_is_refused_before_anything_starts() {
     let stage = Stage::new();
     for client in [
         &["jq", "{pid}"][..],
@@ -171,7 +171,7 @@ fn doubtful_word_is_refused_before_anything_is_started() {
 }
 
 #[test]
-fn doubtful_word_is_passed_as_an_option_says() {
+fn ambiguous_placeholder_follows_fill_and_no_fill() {
     let stage = Stage::new();
     let words = ["{port}", "{name}", "echo {port}", "{{name}}", "${x}"];
     assert_eq!(printed(&stage, &["--no-fill"], &words), words);
@@ -184,7 +184,7 @@ fn doubtful_word_is_passed_as_an_option_says() {
 }
 
 #[test]
-fn placeholder_in_a_shell_program_is_noted() {
+fn placeholder_in_a_shell_script_prints_a_note() {
     let stage = Stage::new();
     let noted = |options: &[&str], client: &[&str]| {
         let output = run(&stage, options, client);

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use stage::{PROCREF, Running, Stage, finish, text};
 
 #[test]
-fn ps_lists_what_runs_and_says_nothing_of_what_does_not() {
+fn ps_lists_running_services_only() {
     let stage = Stage::new();
     let done = stage.done("", &["ps"]);
     assert_eq!((done.code, done.out.as_str()), (Some(0), ""));
@@ -39,7 +39,7 @@ fn ps_lists_what_runs_and_says_nothing_of_what_does_not() {
 }
 
 #[test]
-fn ps_watches_and_tells_every_change_once() {
+fn ps_watch_prints_every_change_once() {
     let stage = Stage::new();
     let mut command = stage.procref("db");
     let watcher = Running::new(command.args(["ps", "--watch", "--json", "--interval", "20ms"]));
@@ -53,7 +53,7 @@ fn ps_watches_and_tells_every_change_once() {
 }
 
 #[test]
-fn status_tells_who_holds_it_and_3_that_it_does_not_run() {
+fn status_lists_holders_and_exits_3_when_not_running() {
     let stage = Stage::new();
     for args in [&["status", "db"][..], &["status", "db", "--json"]] {
         let done = stage.done("db", args);
@@ -86,7 +86,7 @@ fn status_tells_who_holds_it_and_3_that_it_does_not_run() {
 }
 
 #[test]
-fn pin_keeps_a_service_and_unpin_ends_it() {
+fn pin_keeps_a_service_until_unpin_stops_it() {
     let stage = Stage::new();
     let mut command = stage.procref("db");
     let done = finish(
@@ -119,7 +119,7 @@ fn pin_keeps_a_service_and_unpin_ends_it() {
 }
 
 #[test]
-fn stop_refuses_what_clients_hold_and_names_them() {
+fn stop_refuses_a_held_service_and_names_its_clients() {
     let stage = Stage::new();
     let options = stage.service("db");
     let holder = stage.hold("db", &options);
@@ -171,7 +171,7 @@ fn stop_replaces_control_characters_of_a_name() {
 }
 
 #[test]
-fn stop_ends_what_is_pinned_or_kept_warm() {
+fn stop_ends_a_pinned_or_lingering_service() {
     for options in [&["--linger", "1h"][..], &[]] {
         let stage = Stage::new();
         let verb = if options.is_empty() { "pin" } else { "run" };
@@ -191,7 +191,7 @@ fn stop_ends_what_is_pinned_or_kept_warm() {
 }
 
 #[test]
-fn hold_holds_until_a_signal_and_fails_when_the_service_dies() {
+fn hold_exits_0_on_a_signal_and_1_when_the_service_dies() {
     let stage = Stage::new();
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let mut command = stage.procref("db");
@@ -217,7 +217,7 @@ fn hold_holds_until_a_signal_and_fails_when_the_service_dies() {
 }
 
 #[test]
-fn wait_sleeps_until_somebody_starts_it_and_until_it_has_stopped() {
+fn wait_returns_when_the_service_is_ready_or_stopped() {
     let stage = Stage::new();
     let done = stage.done(
         "db",
@@ -243,7 +243,7 @@ fn wait_sleeps_until_somebody_starts_it_and_until_it_has_stopped() {
 }
 
 #[test]
-fn logs_show_the_last_lines_and_go_on_until_the_end() {
+fn logs_print_last_lines_and_follow_until_the_service_stops() {
     let stage = Stage::new();
     let done = stage.done("db", &["logs", "db"]);
     assert_eq!(done.code, Some(3), "{done:?}");
@@ -285,7 +285,7 @@ fn logs_show_the_last_lines_and_go_on_until_the_end() {
 }
 
 #[test]
-fn a_log_that_is_named_stays_and_can_be_read_again() {
+fn log_file_set_in_config_outlives_the_service() {
     let stage = Stage::new();
     let log = stage.path("kept.log");
     let config = format!(
@@ -299,7 +299,7 @@ fn a_log_that_is_named_stays_and_can_be_read_again() {
 }
 
 #[test]
-fn gc_removes_what_crashes_have_left() {
+fn g6_gc_removes_leftovers_of_crashes() {
     let stage = Stage::new();
     assert_eq!(stage.done("db", &["gc"]).err, "nothing to remove\n");
     // One without a child: what a service leaves whose supervisor is killed, nobody finds.
@@ -327,7 +327,7 @@ fn gc_removes_what_crashes_have_left() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn closed_output_pipe_is_not_an_error() {
     let stage = Stage::new();
     for args in ["man", "completions bash", "--help"] {
         let script = format!("{{ {PROCREF} {args}; echo $? >&2; }} | head -c 1 >/dev/null");
@@ -337,7 +337,7 @@ fn a_reader_that_goes_away_is_no_error() {
 }
 
 #[test]
-fn completions_and_manuals_are_for_all_commands() {
+fn completions_and_man_pages_cover_the_commands() {
     let stage = Stage::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         assert!(
@@ -361,7 +361,7 @@ fn completions_and_manuals_are_for_all_commands() {
 }
 
 #[test]
-fn quiet_says_nothing_but_errors_and_verbose_says_what_happens() {
+fn quiet_prints_errors_only_and_verbose_prints_events() {
     let stage = Stage::new();
     let mut command = stage.procref("db");
     let done = finish(command.args(["pin", "-q", "db"]).args(stage.service("db")));
@@ -376,7 +376,7 @@ fn quiet_says_nothing_but_errors_and_verbose_says_what_happens() {
 }
 
 #[test]
-fn usage_is_2_and_a_bad_runtime_directory_says_what_to_do() {
+fn usage_errors_exit_2_and_linked_runtime_directory_exits_1() {
     let stage = Stage::new();
     for args in [
         &["stop"][..],
@@ -394,7 +394,7 @@ fn usage_is_2_and_a_bad_runtime_directory_says_what_to_do() {
 }
 
 #[test]
-fn services_of_several_fingerprints_are_told_apart() {
+fn separate_fingerprints_are_addressed_by_option() {
     let stage = Stage::new();
     let mut command = stage.procref("db");
     let separate = ["--fingerprint", "two words", "--mismatch", "separate"];

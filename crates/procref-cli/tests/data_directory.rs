@@ -33,7 +33,7 @@ fn made(project: &Project<'_>) -> usize {
 const USE: [&str; 4] = ["run", "db", "--", "true"];
 
 #[test]
-fn init_runs_once_however_often_and_by_how_many_the_service_is_started() {
+fn init_runs_once_for_concurrent_and_later_starts() {
     let corner = Corner::new();
     let project = project(&corner, r#"echo content >"$1/file""#);
     let clients: Vec<_> = (0..8)
@@ -56,7 +56,7 @@ fn init_runs_once_however_often_and_by_how_many_the_service_is_started() {
 }
 
 #[test]
-fn what_init_says_when_it_fails_is_told_and_the_next_start_begins_anew() {
+fn init_failure_is_reported_and_next_start_reruns_init() {
     let corner = Corner::new();
     let project = project(
         &corner,
@@ -78,7 +78,7 @@ fn what_init_says_when_it_fails_is_told_and_the_next_start_begins_anew() {
 }
 
 #[test]
-fn a_start_that_is_killed_in_the_middle_leaves_nothing_half_made() {
+fn init_of_a_killed_start_is_rerun_in_an_empty_directory() {
     let corner = Corner::new();
     let project = project(
         &corner,
@@ -102,7 +102,7 @@ fn a_start_that_is_killed_in_the_middle_leaves_nothing_half_made() {
 }
 
 #[test]
-fn what_somebody_else_has_put_there_is_not_touched() {
+fn data_directory_not_filled_by_init_is_refused_untouched() {
     let corner = Corner::new();
     let project = project(&corner, "true");
     fs::create_dir_all(data(&project)).expect("a directory");
@@ -123,7 +123,7 @@ fn what_somebody_else_has_put_there_is_not_touched() {
 }
 
 #[test]
-fn two_runtime_directories_do_not_make_one_data_directory_at_the_same_time() {
+fn g1_init_runs_once_across_runtime_directories() {
     let corner = Corner::new();
     let project = project(
         &corner,
@@ -148,7 +148,7 @@ fn two_runtime_directories_do_not_make_one_data_directory_at_the_same_time() {
 }
 
 #[test]
-fn without_init_the_directory_is_there() {
+fn data_directory_is_created_when_there_is_no_init() {
     let corner = Corner::new();
     let config = "[services.db]\nstart = ['sh', '-c', 'test -d \"$0\" && exec sleep 600', '{data}']\ndata = 'd'\n";
     let project = corner.project("app", config);
@@ -157,7 +157,7 @@ fn without_init_the_directory_is_there() {
 }
 
 #[test]
-fn the_program_behind_init_is_waited_for_and_reported_as_any_other() {
+fn service_with_init_is_reported_like_any_other() {
     let corner = Corner::new();
     let behind =
         |start: &str| format!("[services.db]\nstart = {start}\ndata = 'd'\ninit = 'true'\n");

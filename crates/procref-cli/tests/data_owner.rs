@@ -50,7 +50,7 @@ fn is_refused(project: &Project<'_>, path: &Path, reason: &str) {
 }
 
 #[test]
-fn g7_link_in_the_place_of_a_file_is_refused() {
+fn g7_symlink_in_place_of_a_state_file_is_refused() {
     for place in [marker, note, lock_file] {
         for target in ["victim", "missing"] {
             let corner = Corner::new();
@@ -67,7 +67,7 @@ fn g7_link_in_the_place_of_a_file_is_refused() {
 }
 
 #[test]
-fn g7_link_in_the_place_of_the_directory_is_refused() {
+fn g7_symlink_in_place_of_the_data_directory_is_refused() {
     for target in ["victim", "missing"] {
         let corner = Corner::new();
         let project = project(&corner);
@@ -92,7 +92,7 @@ fn g7_link_in_the_place_of_the_directory_is_refused() {
 }
 
 #[test]
-fn g7_other_file_in_the_place_of_a_file_is_refused() {
+fn g7_wrong_file_type_in_place_of_a_state_file_is_refused() {
     for place in [marker, note, lock_file] {
         let corner = Corner::new();
         let project = project(&corner);
@@ -133,7 +133,7 @@ fn g7_file_of_another_user_is_refused() {
 
 /// The files of 0.2: an empty marker, an empty note, and no lock file.
 #[test]
-fn directory_of_an_older_procref_is_as_it_was() {
+fn data_directory_of_procref_0_2_is_recognized() {
     let corner = Corner::new();
     let project = project(&corner);
     fs::create_dir(project.dir.join("data")).expect("a directory");
@@ -157,7 +157,7 @@ fn directory_of_an_older_procref_is_as_it_was() {
 
 /// A backup by `cp -al` gives the lock file a second name.
 #[test]
-fn lock_file_with_another_name_is_replaced() {
+fn lock_file_with_a_second_hard_link_is_replaced() {
     let corner = Corner::new();
     let project = project(&corner);
     project.output(&USE);
@@ -171,7 +171,7 @@ fn lock_file_with_another_name_is_replaced() {
 }
 
 #[test]
-fn directory_in_which_init_leaves_a_marker_of_another_one_is_filled() {
+fn marker_link_created_by_init_is_replaced_by_a_file() {
     let corner = Corner::new();
     let project = project(&corner);
     project.configure(

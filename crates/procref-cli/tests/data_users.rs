@@ -92,7 +92,7 @@ impl Drop for Second {
 }
 
 #[test]
-fn g1_second_runtime_directory_waits_until_the_first_service_has_ended() {
+fn g1_second_runtime_directory_waits_for_the_first_service() {
     let corner = Corner::new();
     let project = corner.project("app", DB);
     let client = project.hold("db", r#"echo "$PROCREF_PID""#);
@@ -173,7 +173,7 @@ fn g1_children_of_a_killed_init_keep_the_directory() {
 
 /// Their lock on the directory is on the one that is gone.
 #[test]
-fn g1_children_of_a_killed_init_keep_a_directory_that_it_has_replaced() {
+fn g1_children_of_a_killed_init_keep_a_replaced_directory() {
     is_kept_by_children_of_init("replaced-data-of-a-killed-init", "rmdir data; mkdir data");
 }
 
@@ -258,7 +258,7 @@ fn g1_lock_moves_with_the_directory() {
 
 /// The lock on the removed directory is of no use then.
 #[test]
-fn g1_directory_that_takes_the_place_of_a_used_one_is_locked() {
+fn g1_directory_recreated_while_in_use_is_locked() {
     let corner = Corner::new();
     let project = corner.project("app", DB);
     let data = project.dir.join("data");
@@ -273,7 +273,7 @@ fn g1_directory_that_takes_the_place_of_a_used_one_is_locked() {
 }
 
 #[test]
-fn g1_directory_that_init_has_replaced_is_locked() {
+fn g1_directory_replaced_by_init_is_locked() {
     let corner = Corner::new();
     let init =
         "init = ['sh', '-c', 'rmdir \"$0\" && mkdir \"$0\" && touch \"$0/made\"', '{data}']\n";
@@ -328,7 +328,7 @@ fn g1_service_that_closes_all_descriptors_keeps_its_directory() {
 
 /// What a lock file says of another boot, pid namespace or clock, or of a process that has ended, is not believed.
 #[test]
-fn g1_lock_file_of_another_view_does_not_block() {
+fn g1_stale_or_foreign_lock_file_does_not_block() {
     let corner = Corner::new();
     let project = corner.project("app", DB);
     project.output(&["run", "db", "--", "true"]);
@@ -393,7 +393,7 @@ fn g1_suspended_holder_is_named_as_suspended() {
 
 /// In a directory that this user cannot write to, only the directory itself can be locked.
 #[test]
-fn g1_directory_is_locked_where_no_file_can_be_put_beside_it() {
+fn g1_directory_with_unwritable_parent_is_locked() {
     let corner = Corner::new();
     let init = "init = ['touch', '{data}/made']\n";
     let project = corner.project(
@@ -449,7 +449,7 @@ fn g1_directory_is_locked_where_no_file_can_be_put_beside_it() {
 
 /// procref 0.2 had a lock on the directory above while it ran `init`.
 #[test]
-fn g1_init_of_an_older_procref_is_waited_for() {
+fn g1_start_waits_for_init_of_procref_0_2() {
     let corner = Corner::new();
     let project = corner.project("app", &format!("{DB}init = ['touch', '{{data}}/made']\n"));
     let older = File::open(&project.dir).expect("open");
@@ -462,7 +462,7 @@ fn g1_init_of_an_older_procref_is_waited_for() {
 }
 
 #[test]
-fn g1_services_in_one_directory_with_their_own_data_do_not_wait() {
+fn g1_services_with_separate_data_do_not_wait() {
     let corner = Corner::new();
     let init = |other: &str| {
         let wait = format!("until test -e {other}; do sleep 0.05; done");
@@ -479,7 +479,7 @@ fn g1_services_in_one_directory_with_their_own_data_do_not_wait() {
 }
 
 #[test]
-fn g1_lock_file_has_the_namespace_of_its_user() {
+fn g1_lock_file_records_the_namespace_of_its_holder() {
     let corner = Corner::new();
     let project = corner.project("app", DB);
     let client = project.hold("db", r#"echo "$PROCREF_PID"; echo "$PROCREF_DIR""#);

@@ -33,7 +33,7 @@ fn assert_nothing_left(corner: &Corner) {
 }
 
 #[test]
-fn in_a_pipe_it_is_plain_lines_and_all_checks_pass() {
+fn demo_prints_plain_lines_and_passes_in_a_pipe() {
     let corner = Corner::new();
     let output = demo(&corner).output().expect("run");
     let (out, err) = texts(&output);
@@ -44,7 +44,7 @@ fn in_a_pipe_it_is_plain_lines_and_all_checks_pass() {
 }
 
 #[test]
-fn on_a_terminal_a_table_changes() {
+fn demo_updates_a_table_on_a_terminal() {
     let corner = Corner::new();
     let template = demo(&corner);
     let mut command = Command::new("script");
@@ -120,7 +120,7 @@ fn disturbed(corner: &Corner, number: u32, disturb: impl Fn(&Child, Option<Ident
 }
 
 #[test]
-fn a_client_that_ends_otherwise_than_shown_is_a_failure() {
+fn demo_fails_when_a_client_ends_unexpectedly() {
     let corner = Corner::new();
     let output = disturbed(&corner, 6, |_, client| {
         if let Some(client) = client {
@@ -133,7 +133,7 @@ fn a_client_that_ends_otherwise_than_shown_is_a_failure() {
 }
 
 #[test]
-fn interrupted_it_leaves_nothing() {
+fn demo_leaves_nothing_when_interrupted() {
     let corner = Corner::new();
     let output = disturbed(&corner, 1, |demo, _| {
         project::process(&demo.id().to_string()).signal(Signal::INT);

@@ -33,7 +33,7 @@ fn pids(said: &[String]) -> [Identity; 2] {
 }
 
 #[test]
-fn a_service_and_its_clients_are_told_of_what_it_depends_on() {
+fn dependency_address_is_passed_to_service_and_clients() {
     let corner = Corner::new();
     let project = corner.project("app", TWO);
     let client = project.hold("front", r#"echo "$FRONT $BACK $PROCREF_PORT_BACK""#);
@@ -52,7 +52,7 @@ fn a_service_and_its_clients_are_told_of_what_it_depends_on() {
 }
 
 #[test]
-fn what_is_depended_on_outlives_what_depends_on_it_also_after_the_last_client_was_killed() {
+fn dependency_outlives_its_dependent_when_clients_leave_or_die() {
     for kill in [false, true] {
         let corner = Corner::new();
         let project = corner.project("app", TWO);
@@ -70,7 +70,7 @@ fn what_is_depended_on_outlives_what_depends_on_it_also_after_the_last_client_wa
 }
 
 #[test]
-fn a_dependent_that_is_killed_lets_go_of_what_it_depends_on() {
+fn killed_dependent_releases_its_dependency() {
     let corner = Corner::new();
     let project = corner.project("app", TWO);
     let client = project.hold("front", PIDS);
@@ -90,7 +90,7 @@ fn a_dependent_that_is_killed_lets_go_of_what_it_depends_on() {
 }
 
 #[test]
-fn a_client_of_the_dependency_alone_keeps_it_and_nothing_else() {
+fn client_of_the_dependency_alone_keeps_only_that_service() {
     let corner = Corner::new();
     let project = corner.project("app", TWO);
     let both = project.hold("front", PIDS);
@@ -105,7 +105,7 @@ fn a_client_of_the_dependency_alone_keeps_it_and_nothing_else() {
 }
 
 #[test]
-fn a_dependency_that_cannot_be_started_is_what_the_error_is_about() {
+fn dependency_that_cannot_start_is_named_in_the_error() {
     let corner = Corner::new();
     let broken = TWO.replace("redis-server", "no-such-server");
     let project = corner.project("app", &broken);
@@ -119,7 +119,7 @@ fn a_dependency_that_cannot_be_started_is_what_the_error_is_about() {
 }
 
 #[test]
-fn a_chain_is_started_from_its_end_and_a_circle_not_at_all() {
+fn dependency_chain_starts_last_first_and_cycle_is_refused() {
     let corner = Corner::new();
     let link = |name: &str, needs: &str| {
         format!(

@@ -35,7 +35,7 @@ fn doctor(project: &Project<'_>) -> Command {
 }
 
 #[test]
-fn a_machine_that_passes_these_tests_is_well() {
+fn doctor_reports_ok_on_a_working_machine() {
     let corner = Corner::new();
     let project = corner.project("app", "");
     let told = project.output(&["doctor"]);
@@ -60,7 +60,7 @@ fn a_machine_that_passes_these_tests_is_well() {
 }
 
 #[test]
-fn limits_that_are_too_low_are_errors() {
+fn doctor_reports_low_semaphore_limits_as_errors() {
     let corner = Corner::new();
     let project = corner.project("app", "");
     for (limits, expected) in [
@@ -94,7 +94,7 @@ fn limits_that_are_too_low_are_errors() {
 }
 
 #[test]
-fn a_runtime_directory_that_cannot_be_used_is_an_error() {
+fn doctor_reports_unusable_runtime_directory_as_error() {
     let corner = Corner::new();
     let project = corner.project("app", "");
     fs::create_dir(corner.runtime_dir()).expect("a directory");
@@ -109,7 +109,7 @@ fn a_runtime_directory_that_cannot_be_used_is_an_error() {
 }
 
 #[test]
-fn a_path_that_leaves_no_room_for_sockets_is_a_warning() {
+fn doctor_warns_when_path_is_too_long_for_sockets() {
     let corner = Corner::new();
     let project = corner.project("app", "");
     let long = corner.path(&"long".repeat(20));
@@ -123,7 +123,7 @@ fn a_path_that_leaves_no_room_for_sockets_is_a_warning() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_read_is_an_error() {
+fn doctor_reports_invalid_configuration_as_error() {
     let corner = Corner::new();
     let project = corner.project("app", "[services.db]\n");
     let (code, found) = findings(&mut doctor(&project), "configuration");

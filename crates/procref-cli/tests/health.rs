@@ -45,7 +45,7 @@ fn join(stage: &Stage, options: &[String], more: &[&str]) -> stage::Done {
 }
 
 #[test]
-fn health_is_asked_at_every_join_and_an_unwell_service_is_started_anew() {
+fn g4_unhealthy_service_is_replaced_when_a_client_joins() {
     let stage = Stage::new();
     let options = web(&stage, ": > HEALTH");
     let (holder, first) = hold(&stage, &options);
@@ -68,7 +68,7 @@ fn health_is_asked_at_every_join_and_an_unwell_service_is_started_anew() {
 }
 
 #[test]
-fn health_that_a_new_service_never_has_fails_its_start() {
+fn g4_health_check_that_never_passes_fails_the_start() {
     let stage = Stage::new();
     let options = web(&stage, ":");
     let asked = ["--health", "http:/health", "--health-timeout", "300ms"];
@@ -81,7 +81,7 @@ fn health_that_a_new_service_never_has_fails_its_start() {
 }
 
 #[test]
-fn health_finds_a_suspended_service_and_a_failing_command() {
+fn g4_health_check_replaces_suspended_and_failing_services() {
     let stage = Stage::new();
     let options = web(&stage, ": > HEALTH");
     let (holder, first) = hold(&stage, &options);
@@ -119,7 +119,7 @@ fn health_finds_a_suspended_service_and_a_failing_command() {
 }
 
 #[test]
-fn health_as_ready_asks_what_tells_that_it_is_ready() {
+fn health_ready_repeats_the_readiness_check() {
     let corner = Corner::new();
     let health = corner.path("health").display().to_string();
     let project = corner.project(
@@ -146,7 +146,7 @@ fn health_as_ready_asks_what_tells_that_it_is_ready() {
 }
 
 #[test]
-fn health_needs_something_that_starts_the_service() {
+fn health_requires_start_and_a_repeatable_readiness() {
     let stage = Stage::new();
     let done = stage.done("web", &["run", "web", "--health", "tcp", "--", "true"]);
     assert_eq!(done.code, Some(125), "{done:?}");
@@ -165,7 +165,7 @@ fn health_needs_something_that_starts_the_service() {
 }
 
 #[test]
-fn service_without_readiness_starts_with_a_warning_unless_that_is_right() {
+fn service_without_readiness_warns_unless_ready_is_started() {
     let stage = Stage::new();
     let start = ["run", "s", "--start", "sleep 1000"];
     let done = stage.done("s", &[&start[..], &["--", "true"]].concat());
@@ -195,7 +195,7 @@ fn service_without_readiness_starts_with_a_warning_unless_that_is_right() {
 }
 
 #[test]
-fn service_that_dies_in_its_first_moments_is_a_failed_start() {
+fn g4_service_exiting_right_after_start_fails_the_start() {
     let stage = Stage::new();
     for start in [
         "sh -c \"echo wrong argument; exit 3\"",
@@ -228,7 +228,7 @@ fn service_that_dies_in_its_first_moments_is_a_failed_start() {
 }
 
 #[test]
-fn run_does_not_become_its_client_if_a_dependency_has_died() {
+fn run_does_not_execute_its_client_when_a_dependency_died() {
     let corner = Corner::new();
     let pid = corner.path("pid").display().to_string();
     // It kills what it depends on, and is ready when that is gone.
@@ -261,7 +261,7 @@ fn run_does_not_become_its_client_if_a_dependency_has_died() {
 }
 
 #[test]
-fn daemon_that_leaves_is_a_failed_start_that_names_the_option() {
+fn daemonizing_program_fails_the_start_and_names_the_option() {
     let stage = Stage::new();
     let server = "python3 -m http.server --bind 127.0.0.1 {port}";
     // A program of this name that leaves a daemon, at once and when it answers.

@@ -26,7 +26,7 @@ const COMMANDS: [&str; 16] = [
 ];
 
 #[test]
-fn help() {
+fn help_pages_match_the_snapshot() {
     let stage = Stage::new();
     let mut pages = stage.out("", &["--help"]);
     for command in COMMANDS {
@@ -35,11 +35,11 @@ fn help() {
             stage.out("", &[command, "--help"])
         );
     }
-    insta::assert_snapshot!(pages);
+    insta::assert_snapshot!("help", pages);
 }
 
 #[test]
-fn errors() {
+fn error_messages_match_the_snapshot() {
     let stage = Stage::new();
     let mut said = String::new();
     for line in [
@@ -77,5 +77,5 @@ fn errors() {
     let dir = stage::text(&stage.runtime_dir());
     let said = said.replace(&dir, "RUNTIME_DIR");
     let here = stage::text(&stage.path("here"));
-    insta::assert_snapshot!(said.replace(&here, "HERE"));
+    insta::assert_snapshot!("errors", said.replace(&here, "HERE"));
 }

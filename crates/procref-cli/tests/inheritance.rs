@@ -46,7 +46,7 @@ fn link(pid: u32, name: &str) -> String {
 }
 
 #[test]
-fn service_has_the_surroundings_of_its_first_client_and_keeps_them() {
+fn service_keeps_process_attributes_of_its_first_client() {
     let stage = Stage::new();
     let first = "umask 027; ulimit -n 777; echo 300 >/proc/self/oom_score_adj; echo 70000 >/proc/self/timerslack_ns; \
                  cd /usr; COLOR=red; export COLOR; exec taskset -c 0 nice -n 5 setpriv --no-new-privs";
@@ -86,7 +86,7 @@ fn service_has_the_surroundings_of_its_first_client_and_keeps_them() {
 }
 
 #[test]
-fn service_has_neither_signals_nor_terminal_nor_descriptors_of_its_client() {
+fn service_inherits_no_signals_terminal_or_descriptors() {
     let stage = Stage::new();
     let first =
         "exec 7</dev/null; exec env --ignore-signal=HUP,INT,TERM,CHLD --block-signal=USR1,TSTP";
@@ -117,7 +117,7 @@ fn service_has_neither_signals_nor_terminal_nor_descriptors_of_its_client() {
 
 /// The kernel takes the adjustments of a process back when it leaves its IPC namespace.
 #[test]
-fn client_that_leaves_its_ipc_namespace_does_not_hold_the_service() {
+fn client_leaving_its_ipc_namespace_loses_its_reference() {
     let unshare = if rustix::process::geteuid().is_root() {
         &["unshare", "--ipc"][..]
     } else {

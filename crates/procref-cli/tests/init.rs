@@ -7,7 +7,7 @@ use std::fs;
 use project::Corner;
 
 #[test]
-fn what_it_writes_works_at_once() {
+fn init_writes_a_configuration_that_works() {
     let corner = Corner::new();
     let project = corner.project("app", "");
     fs::remove_file(project.dir.join("procref.toml")).expect("unlink");
@@ -22,7 +22,7 @@ fn what_it_writes_works_at_once() {
 }
 
 #[test]
-fn a_file_that_is_there_stays_as_it_is() {
+fn init_keeps_an_existing_file() {
     let corner = Corner::new();
     let project = corner.project("app", "# mine\n");
     for args in [&["init"][..], &["init", "--recipe", "redis"]] {
@@ -39,7 +39,7 @@ fn a_file_that_is_there_stays_as_it_is() {
 }
 
 #[test]
-fn printed_recipes_can_be_added_to_a_file() {
+fn init_prints_recipes_that_can_be_added_to_a_file() {
     let corner = Corner::new();
     let project = corner.project("app", "");
     let printed = project.output(&["init", "--print", "--recipe", "redis", "--recipe", "redis"]);
@@ -53,7 +53,7 @@ fn printed_recipes_can_be_added_to_a_file() {
 }
 
 #[test]
-fn recipes_are_listed_for_people_and_programs() {
+fn init_lists_recipes_as_text_and_json() {
     let corner = Corner::new();
     let project = corner.project("app", "");
     let listed = project.output(&["init", "--list"]);

@@ -40,7 +40,7 @@ fn fails_with(project: &Project<'_>, args: &[&str], parts: &[&str]) -> String {
 }
 
 #[test]
-fn missing_program_of_init_is_named_in_the_first_line() {
+fn missing_init_program_is_named_in_the_first_line() {
     let corner = Corner::new();
     let project = project(&corner, "'no-such-initdb -D {data}'");
     fails_with(
@@ -67,7 +67,7 @@ fn missing_program_of_init_is_named_in_the_first_line() {
 
 /// The end of the log is all that the client reads, and the error has to be in it.
 #[test]
-fn missing_program_of_init_is_named_if_the_path_is_long() {
+fn missing_init_program_is_named_when_path_is_long() {
     let corner = Corner::new();
     let project = project(&corner, "'no-such-initdb -D {data}'");
     let path = std::env::var("PATH").unwrap_or_default();
@@ -86,7 +86,7 @@ fn missing_program_of_init_is_named_if_the_path_is_long() {
 }
 
 #[test]
-fn program_of_init_that_cannot_be_executed_is_named_in_the_first_line() {
+fn unexecutable_init_program_is_named_in_the_first_line() {
     let corner = Corner::new();
     let project = project(&corner, "'./initdb {data}'");
     let initdb = project.dir.join("initdb");
@@ -105,7 +105,7 @@ fn program_of_init_that_cannot_be_executed_is_named_in_the_first_line() {
 }
 
 #[test]
-fn end_of_init_is_told_in_the_first_line() {
+fn init_exit_status_is_reported_in_the_first_line() {
     let corner = Corner::new();
     let project = project(&corner, "['sh', '-c', 'echo disk is full; exit 3']");
     let said = fails_with(&project, &USE, &["exit status: 3", "`sh -c"]);
@@ -121,7 +121,7 @@ fn end_of_init_is_told_in_the_first_line() {
 
 /// A script of several lines does not break the first line, and a long one does not hide the reason.
 #[test]
-fn script_of_init_is_shown_on_one_line() {
+fn init_script_is_shown_on_one_line() {
     let corner = Corner::new();
     let long = "true\n".repeat(2000);
     let project = project(&corner, &format!("['sh', '-c', '''\n{long}exit 3''']"));
@@ -129,7 +129,7 @@ fn script_of_init_is_shown_on_one_line() {
 }
 
 #[test]
-fn init_that_takes_too_long_is_named_in_the_first_line() {
+fn init_timeout_is_reported_in_the_first_line() {
     let corner = Corner::new();
     let project = project(
         &corner,
@@ -142,7 +142,7 @@ fn init_that_takes_too_long_is_named_in_the_first_line() {
 
 /// By the kernel, say, for want of memory.
 #[test]
-fn kill_of_the_process_that_runs_init_names_init() {
+fn killed_init_runner_is_reported_as_failed_init() {
     let corner = Corner::new();
     let project = project(
         &corner,
@@ -172,7 +172,7 @@ fn kill_of_the_process_that_runs_init_names_init() {
 
 /// A program may end with the code that procref uses for its own failure.
 #[test]
-fn program_that_ends_as_procref_does_is_blamed_itself() {
+fn service_exit_status_125_is_attributed_to_the_service() {
     let corner = Corner::new();
     let project = corner.project(
         "app",
@@ -186,7 +186,7 @@ fn program_that_ends_as_procref_does_is_blamed_itself() {
 }
 
 #[test]
-fn missing_program_of_the_service_is_named_in_the_first_line() {
+fn missing_service_program_is_named_in_the_first_line() {
     let corner = Corner::new();
     let project = corner.project(
         "app",

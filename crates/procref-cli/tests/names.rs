@@ -27,7 +27,7 @@ fn words<'a>(command: &[&'a str], name: &'a str) -> Vec<&'a str> {
 }
 
 #[test]
-fn unknown_name_fails_at_once_with_the_nearest_name() {
+fn unknown_name_fails_at_once_and_suggests_the_nearest_name() {
     let corner = Corner::new();
     let project = corner.project("app", REDIS);
     for command in NAMING {
@@ -49,7 +49,7 @@ fn unknown_name_fails_at_once_with_the_nearest_name() {
 }
 
 #[test]
-fn unknown_name_is_compared_with_services_that_no_file_describes() {
+fn unknown_name_suggests_running_services_without_config() {
     let corner = Corner::new();
     let project = corner.project("app", "");
     let pin = ["pin", "tools", "--start", "sleep 600", "--ready", "started"];
@@ -69,7 +69,7 @@ fn unknown_name_is_compared_with_services_that_no_file_describes() {
 }
 
 #[test]
-fn known_name_is_no_error_although_the_service_does_not_run() {
+fn known_name_is_accepted_when_the_service_does_not_run() {
     let corner = Corner::new();
     let project = corner.project("app", REDIS);
     for words in [
@@ -87,7 +87,7 @@ fn known_name_is_no_error_although_the_service_does_not_run() {
 }
 
 #[test]
-fn unknown_name_is_waited_for_if_that_is_allowed() {
+fn unknown_name_is_waited_for_with_allow_unknown() {
     let corner = Corner::new();
     let project = corner.project("app", REDIS);
     let wait = ["wait", "tools", "--allow-unknown"];
@@ -97,7 +97,7 @@ fn unknown_name_is_waited_for_if_that_is_allowed() {
 }
 
 #[test]
-fn name_of_another_directory_is_an_error_that_names_the_directory() {
+fn name_from_another_project_is_refused_with_its_directory() {
     let corner = Corner::new();
     let (app, other) = (corner.project("app", REDIS), corner.project("other", ""));
     app.output(&["pin", "redis"]);
@@ -117,7 +117,7 @@ fn name_of_another_directory_is_an_error_that_names_the_directory() {
 }
 
 #[test]
-fn help_command_prints_what_the_option_prints() {
+fn help_command_prints_the_same_as_the_help_option() {
     let corner = Corner::new();
     let project = corner.project("app", "");
     assert_eq!(project.output(&["help"]), project.output(&["--help"]));

@@ -38,7 +38,7 @@ fn assert_told(err: &str, settings: &str) {
 }
 
 #[test]
-fn client_of_a_changed_file_is_told_and_gets_the_exports_of_the_instance() {
+fn client_with_changed_settings_is_warned_and_gets_old_exports() {
     let corner = Corner::new();
     let project = corner.project("app", &configuration("sleep 100", "one", ""));
     let show = |command: &[&str]| run(&project, &[command, &SHOW].concat());
@@ -71,7 +71,7 @@ fn client_of_a_changed_file_is_told_and_gets_the_exports_of_the_instance() {
 }
 
 #[test]
-fn client_that_asks_for_another_port_is_told() {
+fn client_requesting_another_port_is_warned() {
     let corner = Corner::new();
     let server = "python3 -m http.server --bind 127.0.0.1 {port}";
     let project = corner.project("app", "");
@@ -90,7 +90,7 @@ fn client_that_asks_for_another_port_is_told() {
 }
 
 #[test]
-fn changed_dependency_is_named() {
+fn changed_dependency_is_named_in_the_warning() {
     let corner = Corner::new();
     let front =
         "[services.front]\nstart = \"sleep 100\"\nready = \"started\"\ndepends-on = [\"w\"]\n";

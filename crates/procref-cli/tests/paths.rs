@@ -87,7 +87,7 @@ fn output(command: &mut Command) -> String {
 }
 
 #[test]
-fn g7_path_of_a_project_is_never_a_template() {
+fn g7_project_path_is_never_a_template() {
     let corner = Corner::new();
     for name in NAMES {
         let project = corner.project(name, EVERYTHING);
@@ -168,7 +168,7 @@ fn g7_path_of_a_project_is_never_a_template() {
 }
 
 #[test]
-fn g7_program_is_shown_as_it_is_written() {
+fn g7_program_path_is_shown_without_expansion() {
     let corner = Corner::new();
     let project = corner.project("{port}", "[services.s]\nstart = './missing'\n");
     let (_, said) = project.failure(&["run", "s", "--", "true"]);
@@ -183,7 +183,7 @@ fn g7_program_is_shown_as_it_is_written() {
 }
 
 #[test]
-fn g7_runtime_directory_is_never_a_template_and_need_not_be_unicode() {
+fn g7_runtime_directory_may_hold_braces_or_be_non_unicode() {
     let corner = Corner::new();
     let project = corner.project("app", &format!("shared = true\n{EVERYTHING}"));
     for dir in ["p", "bin", "d"] {
@@ -222,7 +222,7 @@ fn g7_runtime_directory_is_never_a_template_and_need_not_be_unicode() {
 }
 
 #[test]
-fn g7_project_whose_path_is_no_unicode_is_refused_with_the_reason() {
+fn g7_non_unicode_project_path_is_refused_with_the_reason() {
     let corner = Corner::new();
     let dir = corner.path("").join(OsStr::from_bytes(b"\xff"));
     fs::create_dir(&dir).expect("a directory");
@@ -255,7 +255,7 @@ depends-on = ['dep']
 ";
 
 #[test]
-fn relative_runtime_directory_is_below_the_directory_of_the_command() {
+fn relative_runtime_directory_resolves_in_working_directory() {
     let corner = Corner::new();
     let project = corner.project("app", TWO);
     let deep = project.dir.join("deep");
@@ -294,7 +294,7 @@ fn relative_runtime_directory_is_below_the_directory_of_the_command() {
 }
 
 #[test]
-fn relative_runtime_directory_works_where_a_project_has_its_own() {
+fn relative_runtime_directory_works_with_project_directories() {
     let corner = Corner::new();
     let project = corner.project("app", &TWO.replace("shared = true", ""));
     let deep = project.dir.join("deep");
@@ -310,7 +310,7 @@ fn relative_runtime_directory_works_where_a_project_has_its_own() {
 }
 
 #[test]
-fn environment_of_a_service_does_not_move_what_it_depends_on() {
+fn service_environment_does_not_move_its_dependencies() {
     let corner = Corner::new();
     let env =
         "env = { PROCREF_RUNTIME_DIR = '/nowhere', XDG_RUNTIME_DIR = '/nowhere', HOME = '/' }\n";
@@ -319,7 +319,7 @@ fn environment_of_a_service_does_not_move_what_it_depends_on() {
 }
 
 #[test]
-fn relative_paths_of_options_are_below_the_directory_of_the_command() {
+fn relative_option_paths_resolve_in_the_working_directory() {
     let corner = Corner::new();
     let project = corner.project("app", TWO);
     let deep = project.dir.join("{port} deep");

@@ -103,7 +103,7 @@ fn well(done: &Done) -> &str {
 }
 
 #[test]
-fn eight_clients_and_a_benchmark_share_one_server() {
+fn clients_and_pgbench_share_one_postgres_server() {
     let corner = Corner::new();
     let data = text(&corner.home.join("data"));
     well(&finish(&mut corner.command(

@@ -22,13 +22,13 @@ fn printed(recipe: &str, script: &str) -> String {
 }
 
 #[test]
-fn redis() {
+fn redis_recipe_serves_a_client() {
     let script = r#"redis-cli -u "$REDIS_URL" set key value; redis-cli -u "$REDIS_URL" get key"#;
     assert_eq!(printed("redis", script), "OK\nvalue\n");
 }
 
 #[test]
-fn nginx() {
+fn nginx_recipe_serves_a_client() {
     assert_eq!(
         printed("nginx", r#"curl -sf "$NGINX_URL/page.html""#),
         "a page\n"
@@ -36,7 +36,7 @@ fn nginx() {
 }
 
 #[test]
-fn python_http() {
+fn python_http_recipe_serves_a_client() {
     assert_eq!(
         printed("python-http", r#"curl -sf "$HTTP_URL/page.html""#),
         "a page\n"
@@ -44,7 +44,7 @@ fn python_http() {
 }
 
 #[test]
-fn all_in_one_file() {
+fn recipes_work_together_in_one_file() {
     let corner = Corner::new();
     let project = corner.project("app", "");
     fs::remove_file(project.dir.join("procref.toml")).expect("unlink");
@@ -62,7 +62,7 @@ fn all_in_one_file() {
 
 /// It refuses to run as root; so a root who tests is somebody else for it.
 #[test]
-fn postgres() {
+fn postgres_recipe_serves_a_client_and_keeps_its_data() {
     const NOBODY: u32 = 65534;
     let corner = Corner::new();
     let project = corner.project("app", "");
@@ -134,7 +134,7 @@ fn give_away(path: &Path, uid: u32) {
 }
 
 #[test]
-fn what_the_readme_shows_is_understood() {
+fn readme_configurations_are_accepted() {
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
     let readme = fs::read_to_string(readme).expect("the README");
     let blocks = readme.split("```toml\n").skip(1);

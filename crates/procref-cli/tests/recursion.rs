@@ -24,7 +24,7 @@ fn assert_refused(project: &Project<'_>, service: &str, about: &str) {
 }
 
 #[test]
-fn start_that_asks_for_its_own_service_fails_at_once() {
+fn start_using_its_own_service_fails_at_once() {
     for asking in [
         "exec PROCREF run web -- sleep 100",
         "PROCREF run web -- sleep 100",
@@ -44,7 +44,7 @@ fn start_that_asks_for_its_own_service_fails_at_once() {
 }
 
 #[test]
-fn init_that_asks_for_its_own_service_fails_at_once() {
+fn init_using_its_own_service_fails_at_once() {
     let corner = Corner::new();
     let config = format!(
         "[services.web]\nstart = 'sleep 100'\nready = 'started'\ndata = 'data'\n\
@@ -55,7 +55,7 @@ fn init_that_asks_for_its_own_service_fails_at_once() {
 }
 
 #[test]
-fn services_whose_starts_ask_for_each_other_fail_at_once() {
+fn services_starting_each_other_fail_at_once() {
     let corner = Corner::new();
     let service = |name: &str, other: &str| {
         format!(
@@ -69,7 +69,7 @@ fn services_whose_starts_ask_for_each_other_fail_at_once() {
 
 /// The variable that tells is still there when the service serves.
 #[test]
-fn process_of_a_service_can_use_it_when_it_is_ready() {
+fn process_of_a_ready_service_can_join_it() {
     let corner = Corner::new();
     let script = format!(
         "(until test -e go; do sleep 0.05; done; {PROCREF} run web -- touch joined) & \

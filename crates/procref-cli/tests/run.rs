@@ -29,7 +29,7 @@ fn clients_share_one_instance_and_the_last_one_stops_it() {
 }
 
 #[test]
-fn the_client_is_the_process_that_was_started_and_its_status_is_passed_on() {
+fn run_executes_the_client_and_passes_its_status_on() {
     let stage = Stage::new();
     let options = stage.service("db");
     let holder = stage.hold("db", &options);
@@ -51,7 +51,7 @@ fn the_client_is_the_process_that_was_started_and_its_status_is_passed_on() {
 }
 
 #[test]
-fn a_client_that_is_killed_lets_go() {
+fn g2_killed_client_releases_its_reference() {
     let stage = Stage::new();
     let options = stage.service("db");
     let (one, two) = (stage.hold("db", &options), stage.hold("db", &options));
@@ -67,7 +67,7 @@ fn a_client_that_is_killed_lets_go() {
 }
 
 #[test]
-fn the_client_is_told_where_the_service_is() {
+fn client_environment_and_placeholders_name_the_service() {
     let stage = Stage::new();
     let name = "my db";
     let start = "python3 -m http.server --bind 127.0.0.1 {port}";
@@ -100,7 +100,7 @@ fn the_client_is_told_where_the_service_is() {
 }
 
 #[test]
-fn a_service_without_a_port_has_none_in_the_environment() {
+fn environment_has_no_port_when_the_service_has_none() {
     let stage = Stage::new();
     let options = stage.service("db");
     let mut command = stage.procref("db");
@@ -114,7 +114,7 @@ fn a_service_without_a_port_has_none_in_the_environment() {
 }
 
 #[test]
-fn a_chosen_port_is_told_to_a_service_that_reads_its_environment() {
+fn service_receives_its_chosen_port_in_the_environment() {
     let stage = Stage::new();
     let start = "sh -c 'exec python3 -m http.server --bind 127.0.0.1 $PORT'";
     let mut command = stage.procref("web");
@@ -131,7 +131,7 @@ fn a_chosen_port_is_told_to_a_service_that_reads_its_environment() {
 
 /// Descriptors, signals, session and terminal are the client's own affair.
 #[test]
-fn the_client_inherits_what_procref_was_given_and_nothing_of_procrefs_own() {
+fn client_inherits_only_the_callers_descriptors_and_signals() {
     let stage = Stage::new();
     let options = stage.service("db");
     let holder = stage.hold("db", &options);
@@ -160,7 +160,7 @@ fn the_client_inherits_what_procref_was_given_and_nothing_of_procrefs_own() {
 }
 
 #[test]
-fn a_broken_pipe_ends_the_client_as_it_would_without_procref() {
+fn client_receives_sigpipe_when_its_output_closes() {
     let stage = Stage::new();
     let options = stage.service("db");
     let holder = stage.hold("db", &options);
@@ -172,7 +172,7 @@ fn a_broken_pipe_ends_the_client_as_it_would_without_procref() {
 }
 
 #[test]
-fn a_client_that_cannot_be_executed_lets_go_and_says_so() {
+fn client_that_cannot_be_executed_is_reported_and_released() {
     let stage = Stage::new();
     let options = stage.service("db");
     let file = stage.path("not executable");
@@ -197,7 +197,7 @@ fn a_client_that_cannot_be_executed_lets_go_and_says_so() {
 }
 
 #[test]
-fn whatever_keeps_the_client_from_running_is_125() {
+fn run_exits_125_when_the_client_is_not_executed() {
     let stage = Stage::new();
     for (options, said) in [
         (
@@ -243,7 +243,7 @@ fn whatever_keeps_the_client_from_running_is_125() {
 }
 
 #[test]
-fn any_name_will_do() {
+fn run_accepts_any_service_name() {
     let stage = Stage::new();
     let long = "ü".repeat(127);
     for name in [
@@ -286,7 +286,7 @@ fn text_service() -> &'static str {
 
 /// As the shell of a terminal does for `&`, or nohup.
 #[test]
-fn a_client_in_a_process_group_of_its_own_is_still_one_process() {
+fn client_in_its_own_process_group_stays_one_process() {
     let stage = Stage::new();
     let options = stage.service("db");
     let mut command = stage.procref("db");
@@ -304,7 +304,7 @@ fn a_client_in_a_process_group_of_its_own_is_still_one_process() {
 }
 
 #[test]
-fn what_daemonises_is_no_client_any_more() {
+fn daemonized_process_is_no_longer_a_client() {
     let stage = Stage::new();
     let options = stage.service("db");
     let mut command = stage.procref("db");
@@ -324,7 +324,7 @@ fn what_daemonises_is_no_client_any_more() {
 
 /// The supervisor of `inner` is a child of the one of `outer`, which ends all that its service leaves.
 #[test]
-fn a_service_that_another_service_has_started_stays_while_others_hold_it() {
+fn nested_service_survives_its_starter_while_held() {
     let stage = Stage::new();
     let inner = stage.service("inner");
     let mut outer = vec!["--start".to_owned()];

@@ -28,7 +28,7 @@ const FOR_A_SHELL: [&str; 14] = [
 ];
 
 #[test]
-fn command_for_a_shell_is_refused_wherever_it_is_written() {
+fn command_that_needs_a_shell_is_refused() {
     let corner = Corner::new();
     let project = corner.project("app", "");
     for command in FOR_A_SHELL {
@@ -71,7 +71,7 @@ fn command_for_a_shell_is_refused_wherever_it_is_written() {
 }
 
 #[test]
-fn advice_for_the_working_directory_and_variables_names_the_option() {
+fn refused_cd_and_variables_are_answered_with_the_option() {
     let corner = Corner::new();
     let project = corner.project("app", "");
     for (command, option) in [
@@ -85,7 +85,7 @@ fn advice_for_the_working_directory_and_variables_names_the_option() {
 }
 
 #[test]
-fn error_of_a_failed_start_names_the_word_that_no_shell_has_read() {
+fn failed_start_names_the_word_that_needs_a_shell() {
     let corner = Corner::new();
     let project = corner.project("app", "");
     for (command, word) in [
@@ -137,7 +137,7 @@ fn error_of_a_failed_start_names_the_word_that_no_shell_has_read() {
 }
 
 #[test]
-fn words_that_are_quoted_or_in_an_array_reach_the_program() {
+fn quoted_and_array_arguments_reach_the_program() {
     let corner = Corner::new();
     let project = corner.project("app", "");
     let script = "printf '%s\\n' \"$@\" >words; echo ready; exec sleep 600";
@@ -162,7 +162,7 @@ fn shell_quoted(text: &str) -> String {
 }
 
 #[test]
-fn client_that_is_written_for_a_shell_gets_advice() {
+fn client_that_needs_a_shell_gets_advice() {
     let corner = Corner::new();
     let project = corner.project(
         "app",
@@ -193,7 +193,7 @@ fn client_that_is_written_for_a_shell_gets_advice() {
 }
 
 #[test]
-fn program_whose_path_has_spaces_is_executed() {
+fn program_with_spaces_in_its_path_is_executed() {
     let corner = Corner::new();
     let project = corner.project(
         "an app",

@@ -129,7 +129,7 @@ fn names_suspended(stage: &Stage, starter: Identity, options: &[String]) {
 }
 
 #[test]
-fn g4_suspended_starter_is_named_and_not_its_supervisor() {
+fn g4_suspended_starter_is_named_instead_of_its_supervisor() {
     let stage = Stage::new();
     let gate = fifo(&stage, "gate");
     let options = stage.service_that("db", &format!("read x <{}", text(&gate)));
@@ -233,7 +233,7 @@ fn g4_stop_names_a_suspended_stop() {
 
 /// A client that is killed while it is suspended leaves the rest to its supervisor.
 #[test]
-fn g3_suspended_starter_that_is_killed_leaves_nothing() {
+fn g3_killed_suspended_starter_leaves_nothing() {
     let stage = Stage::new();
     let gate = fifo(&stage, "gate");
     let options = stage.service_that("db", &format!("read x <{}", text(&gate)));
@@ -244,7 +244,7 @@ fn g3_suspended_starter_that_is_killed_leaves_nothing() {
 }
 
 #[test]
-fn stop_tells_within_a_second_which_process_it_waits_for() {
+fn stop_names_the_starting_process_that_it_waits_for() {
     let stage = Stage::new();
     let gate = fifo(&stage, "gate");
     let options = stage.service_that("db", &format!("read x <{}", text(&gate)));
@@ -271,7 +271,7 @@ fn stop_tells_within_a_second_which_process_it_waits_for() {
 }
 
 #[test]
-fn g4_suspended_supervisor_of_a_dead_service_is_continued_by_the_next_client() {
+fn g4_next_client_resumes_the_supervisor_of_a_dead_service() {
     let stage = Stage::new();
     let options = stage.service("db");
     let mut command = stage.procref("db");
@@ -297,7 +297,7 @@ fn g4_suspended_supervisor_of_a_dead_service_is_continued_by_the_next_client() {
 }
 
 #[test]
-fn g4_supervisor_that_is_suspended_while_a_client_waits_for_it_is_continued() {
+fn g4_waiting_client_resumes_a_suspended_supervisor() {
     let stage = Stage::new();
     let (gate, left) = (fifo(&stage, "gate"), stage.path("left"));
     // What the service leaves ends only when it is let, and nothing else ends it for an hour.
@@ -334,7 +334,7 @@ fn g4_supervisor_that_is_suspended_while_a_client_waits_for_it_is_continued() {
 }
 
 #[test]
-fn g3_stop_continues_a_suspended_supervisor() {
+fn g3_stop_resumes_a_suspended_supervisor() {
     for force in [&["stop", "db"][..], &["stop", "db", "--force"]] {
         let stage = Stage::new();
         let mut command = stage.procref("db");
@@ -349,7 +349,7 @@ fn g3_stop_continues_a_suspended_supervisor() {
 }
 
 #[test]
-fn g3_wait_stopped_continues_a_suspended_supervisor() {
+fn g3_wait_stopped_resumes_a_suspended_supervisor() {
     let stage = Stage::new();
     let holder = stage.hold("db", &stage.service("db"));
     let supervisor = process_of(&stage, "supervisor");
@@ -360,7 +360,7 @@ fn g3_wait_stopped_continues_a_suspended_supervisor() {
 }
 
 #[test]
-fn g4_supervisor_that_is_suspended_while_it_stops_the_service_is_continued() {
+fn g4_next_client_resumes_a_supervisor_suspended_in_stop() {
     let stage = Stage::new();
     let (gate, told) = (fifo(&stage, "gate"), stage.path("told"));
     let start = format!(

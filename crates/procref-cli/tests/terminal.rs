@@ -99,7 +99,7 @@ const CTRL_C: &str = "\u{3}";
 const HELD: [&str; 4] = ["--", "sh", "-c", "echo held; exec sleep 3600"];
 
 #[test]
-fn ctrl_c_ends_the_client_and_the_service_that_nobody_else_holds() {
+fn g3_ctrl_c_ends_the_client_and_stops_an_unshared_service() {
     for mode in [&["run", "db"][..], &["run", "db", "--watch-client"]] {
         let stage = Stage::new();
         stage.procref("db");
@@ -115,7 +115,7 @@ fn ctrl_c_ends_the_client_and_the_service_that_nobody_else_holds() {
 }
 
 #[test]
-fn ctrl_c_leaves_the_service_to_others_who_hold_it() {
+fn ctrl_c_leaves_a_service_that_another_client_holds() {
     let stage = Stage::new();
     stage.procref("db");
     let mut terminal = AtTerminal::new(&stage, &["run", "db"], &stage.service("db"), &HELD);
@@ -132,7 +132,7 @@ fn ctrl_c_leaves_the_service_to_others_who_hold_it() {
 }
 
 #[test]
-fn a_client_that_is_watched_gets_ctrl_c_once() {
+fn watched_client_receives_ctrl_c_once() {
     let stage = Stage::new();
     stage.procref("db");
     let counts = "trap 'echo int' INT; trap 'exit 3' TERM; echo held; while :; do sleep 0.05; done";
@@ -178,7 +178,7 @@ fn gated_start(stage: &Stage, gate: &std::path::Path) -> String {
 }
 
 #[test]
-fn g4_ctrl_z_suspends_the_client_after_the_start_and_not_in_it() {
+fn g4_ctrl_z_suspends_the_client_only_after_the_start() {
     let stage = Stage::new();
     stage.procref("db");
     let gate = stage.path("gate");
@@ -211,7 +211,7 @@ fn g4_ctrl_z_suspends_the_client_after_the_start_and_not_in_it() {
 }
 
 #[test]
-fn g4_output_in_the_background_under_tostop_does_not_suspend_a_start() {
+fn g4_background_output_with_tostop_does_not_suspend_a_start() {
     let stage = Stage::new();
     stage.procref("db");
     let gate = stage.path("gate");
@@ -226,7 +226,7 @@ fn g4_output_in_the_background_under_tostop_does_not_suspend_a_start() {
 }
 
 #[test]
-fn a_start_that_takes_long_is_shown_with_the_last_line_of_its_log() {
+fn long_start_shows_the_last_line_of_its_log() {
     let stage = Stage::new();
     stage.procref("db");
     let gate = stage.path("gate");
@@ -246,7 +246,7 @@ fn a_start_that_takes_long_is_shown_with_the_last_line_of_its_log() {
 }
 
 #[test]
-fn who_waits_for_somebody_elses_start_is_told_whose() {
+fn waiting_client_names_the_process_that_starts_the_service() {
     let stage = Stage::new();
     stage.procref("db");
     let gate = stage.path("gate");
@@ -271,7 +271,7 @@ fn who_waits_for_somebody_elses_start_is_told_whose() {
 }
 
 #[test]
-fn the_table_is_drawn_anew_in_its_place() {
+fn ps_watch_redraws_the_table_in_place() {
     let stage = Stage::new();
     stage.procref("db");
     let mut terminal = AtTerminal::new(&stage, &["ps", "--watch", "--interval", "20ms"], &[], &[]);

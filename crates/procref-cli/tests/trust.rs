@@ -109,7 +109,7 @@ fn g7_root_leaves_nothing_in_the_runtime_directory_of_a_user() {
 }
 
 #[test]
-fn g7_runtime_directory_of_a_session_is_used_only_if_it_exists() {
+fn g7_session_runtime_directory_is_used_only_if_it_exists() {
     let Some(open) = Open::new() else { return };
     let file = open.file("file", "", 0, 0o600);
     let link = open.corner.path("link");
@@ -133,7 +133,7 @@ fn g7_runtime_directory_of_a_session_is_used_only_if_it_exists() {
 }
 
 #[test]
-fn g7_root_creates_no_runtime_directory_in_the_directory_of_a_user() {
+fn g7_root_creates_no_runtime_directory_in_a_users_directory() {
     let Some(open) = Open::new() else { return };
     let home = open.dir("user", NOBODY, 0o755);
     let variable = home.join("cache/run");
@@ -162,7 +162,7 @@ fn g7_root_creates_no_runtime_directory_in_the_directory_of_a_user() {
 }
 
 #[test]
-fn g7_last_resort_that_another_user_occupies_is_an_error_that_tells_what_to_do() {
+fn g7_occupied_fallback_directory_is_refused_with_advice() {
     let Some(open) = Open::new() else { return };
     for occupied in [
         "$as mkdir /tmp/procref-0",
@@ -183,7 +183,7 @@ const RELATIVE: &str = "[services.s]\nstart = './server.sh'\nready = 'started'\n
 const SERVER: &str = "#!/bin/sh\necho ran >>\"${0%/*}/ran\"; exec sleep 60\n";
 
 #[test]
-fn g7_configuration_that_another_user_placed_is_not_executed() {
+fn g7_configuration_placed_by_another_user_is_not_executed() {
     let Some(open) = Open::new() else { return };
     open.dir("ours", 0, 0o755);
     let ours = open.file("ours/procref.toml", RELATIVE, 0, 0o644);
@@ -308,7 +308,7 @@ fn g7_configuration_that_another_user_placed_is_not_executed() {
 }
 
 #[test]
-fn g7_links_between_own_directories_keep_working() {
+fn g7_links_between_own_directories_are_followed() {
     let corner = Corner::new();
     let dotfiles = corner.project(
         "dotfiles",
@@ -357,7 +357,7 @@ fn g7_links_between_own_directories_keep_working() {
 }
 
 #[test]
-fn g7_group_of_the_user_alone_may_write() {
+fn g7_private_group_of_the_user_may_write_configuration() {
     const SCRIPT: &str = "
         mount --bind passwd /etc/passwd && mount --bind group /etc/group && cd app || exit 9
         setpriv --reuid=65534 --regid=4000 --clear-groups ../procref run s -- true";
@@ -415,7 +415,7 @@ fn g7_group_of_the_user_alone_may_write() {
 }
 
 #[test]
-fn g7_root_does_not_execute_what_a_user_has_configured() {
+fn g7_root_does_not_execute_a_users_configuration() {
     let Some(open) = Open::new() else { return };
     open.dir("home/.config/procref", NOBODY, 0o755);
     let text = "[services.s]\nstart = 'sleep 60'\nready = 'started'\n";

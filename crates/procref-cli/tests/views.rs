@@ -77,7 +77,7 @@ const ANOTHER_CLIENT: &str = r#"
 "#;
 
 #[test]
-fn g1_view_of_other_namespaces_has_services_of_its_own() {
+fn g1_other_namespaces_have_services_of_their_own() {
     if is_skipped() {
         return;
     }
@@ -119,7 +119,7 @@ fn g1_view_of_other_namespaces_has_services_of_its_own() {
 }
 
 #[test]
-fn g3_pinned_service_survives_collecting_in_another_view() {
+fn g3_pinned_service_survives_gc_in_other_namespaces() {
     if is_skipped() {
         return;
     }
@@ -151,7 +151,7 @@ fn g3_pinned_service_survives_collecting_in_another_view() {
 
 /// The path is part of the namespace: file systems give a removed directory's inode to the next one at once.
 #[test]
-fn g1_bind_mount_shares_services_under_the_same_path_alone() {
+fn g1_bind_mount_shares_services_under_the_same_path_only() {
     if is_skipped() {
         return;
     }
@@ -259,7 +259,7 @@ fn g5_files_of_an_older_layout_are_left_alone() {
 }
 
 #[test]
-fn g5_foreign_proc_is_an_error_that_names_it() {
+fn g5_foreign_proc_is_reported_as_an_error() {
     if is_skipped() {
         return;
     }

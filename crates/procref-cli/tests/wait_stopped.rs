@@ -22,7 +22,7 @@ fn waiting(
 }
 
 #[test]
-fn wait_stopped_returns_after_the_service_with_the_clients_code() {
+fn wait_stopped_returns_the_clients_code_after_the_service() {
     let stage = Stage::new();
     for options in [&[][..], &["--linger", "1h"]] {
         let mut running = waiting(
@@ -41,7 +41,7 @@ fn wait_stopped_returns_after_the_service_with_the_clients_code() {
 }
 
 #[test]
-fn wait_stopped_returns_at_once_when_others_hold_the_service_or_it_is_pinned() {
+fn wait_stopped_returns_at_once_when_service_is_held_or_pinned() {
     let stage = Stage::new();
     let script = "echo held; read -r line; exit 7";
     let mut running = waiting(&stage, &mut stage.procref("db"), &[], script);
@@ -84,7 +84,7 @@ fn wait_stopped_is_bounded_by_the_grace_of_the_service() {
 }
 
 #[test]
-fn wait_stopped_needs_watch_client() {
+fn wait_stopped_requires_watch_client() {
     let stage = Stage::new();
     let done = stage.done("db", &["run", "db", "--wait-stopped", "--", "true"]);
     assert_eq!(done.code, Some(125), "{done:?}");
@@ -113,7 +113,7 @@ fn first_process(unshare: Identity) -> Identity {
 
 /// What a container's stop sends to its first process reaches the client, and the service has time to stop.
 #[test]
-fn first_process_of_a_container_stops_the_service_in_order() {
+fn g3_container_init_stops_the_service_gracefully() {
     let stage = Stage::new();
     let realtime = [libc::SIGRTMIN() + 3, libc::SIGPWR];
     let plain = [
@@ -147,7 +147,7 @@ fn first_process_of_a_container_stops_the_service_in_order() {
 }
 
 #[test]
-fn first_process_of_a_container_stops_the_clients_orphans() {
+fn container_init_stops_orphans_of_the_client() {
     let stage = Stage::new();
     let mut running = waiting(&stage, &mut in_container(&stage), &[], LEAVES_ORPHANS);
     assert_eq!(running.line(), "here");
@@ -157,7 +157,7 @@ fn first_process_of_a_container_stops_the_clients_orphans() {
 }
 
 #[test]
-fn first_process_of_a_container_stops_also_what_is_kept_and_reaps_orphans() {
+fn container_init_stops_lingering_services_and_reaps_orphans() {
     let stage = Stage::new();
     // Orphans of the client: as many zombies, if no process reaped them.
     let script = "for i in 1 2 3; do sh -c 'sh -c true &'; done; \

@@ -18,7 +18,7 @@ fn watched(stage: &Stage, script: &str) -> Running {
 }
 
 #[test]
-fn the_clients_status_is_passed_on() {
+fn watcher_returns_the_clients_status() {
     let stage = Stage::new();
     for (script, code) in [
         ("exit 0", 0),
@@ -42,7 +42,7 @@ fn the_clients_status_is_passed_on() {
 }
 
 #[test]
-fn signals_are_passed_on() {
+fn watcher_forwards_signals_to_the_client() {
     let stage = Stage::new();
     for signal in ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH"] {
         let script =
@@ -67,7 +67,7 @@ fn signals_are_passed_on() {
 }
 
 #[test]
-fn what_the_client_has_left_holds_the_service_until_it_ends() {
+fn orphan_of_the_client_holds_the_service_until_it_ends() {
     let stage = Stage::new();
     // A daemon: its parent ends, and it has a session of its own.
     let running = watched(&stage, "setsid sh -c 'echo $$; exec sleep 3600' & exit 5");
@@ -94,7 +94,7 @@ fn what_the_client_has_left_holds_the_service_until_it_ends() {
 }
 
 #[test]
-fn when_procref_is_killed_the_client_keeps_the_service() {
+fn client_keeps_the_service_when_the_watcher_is_killed() {
     let stage = Stage::new();
     let mut command = stage.procref("db");
     command
@@ -118,7 +118,7 @@ fn when_procref_is_killed_the_client_keeps_the_service() {
 }
 
 #[test]
-fn when_the_client_is_killed_procref_lets_go() {
+fn watcher_releases_the_service_when_the_client_is_killed() {
     let stage = Stage::new();
     let mut command = stage.procref("db");
     command
@@ -132,7 +132,7 @@ fn when_the_client_is_killed_procref_lets_go() {
 }
 
 #[test]
-fn the_client_does_not_see_how_it_came_about() {
+fn client_environment_has_no_watcher_variables() {
     let stage = Stage::new();
     let mut running = watched(&stage, "env | grep WATCHED; echo \"end $PROCREF_NAME\"");
     assert_eq!(running.line(), "end db");
@@ -141,7 +141,7 @@ fn the_client_does_not_see_how_it_came_about() {
 }
 
 #[test]
-fn g3_watcher_returns_when_the_client_has_restarted_its_service() {
+fn g3_watcher_returns_when_the_client_restarted_its_service() {
     let stage = Stage::new();
     let again = shell_words(&stage, &["run", "db"], "db");
     let dead = "kill -9 $PROCREF_PID; while kill -0 $PROCREF_PID 2>/dev/null; do sleep 0.01; done";
@@ -159,7 +159,7 @@ fn g3_watcher_returns_when_the_client_has_restarted_its_service() {
 }
 
 #[test]
-fn watcher_returns_while_services_that_were_started_below_go_on() {
+fn watcher_returns_while_services_started_below_it_run() {
     let stage = Stage::new();
     // Registers the names.
     for name in ["pinned", "lingering", "held"] {
@@ -184,7 +184,7 @@ fn watcher_returns_while_services_that_were_started_below_go_on() {
 }
 
 #[test]
-fn g3_watcher_returns_without_a_service_whose_supervisor_was_killed() {
+fn g3_watcher_returns_when_a_supervisor_below_was_killed() {
     let stage = Stage::new();
     let inner = shell_words(&stage, &["run", "other"], "other");
     let script = format!("{inner} -- sh -c 'echo inner; read -r line'; exit 5");
@@ -224,7 +224,7 @@ fn g3_watcher_returns_without_a_service_whose_supervisor_was_killed() {
 }
 
 #[test]
-fn g5_watcher_signals_no_service_that_was_started_below() {
+fn g5_watcher_signals_no_service_started_below_it() {
     let stage = Stage::new();
     stage.procref("other");
     let pin = shell_words(&stage, &["pin", "other"], "other");
@@ -251,7 +251,7 @@ fn g5_watcher_signals_no_service_that_was_started_below() {
 }
 
 #[test]
-fn watcher_waits_for_a_program_that_calls_itself_a_supervisor() {
+fn watcher_waits_for_a_program_named_like_a_supervisor() {
     let stage = Stage::new();
     let sleep = std::env::split_paths(&std::env::var_os("PATH").expect("a PATH"))
         .map(|dir| dir.join("sleep"))
@@ -327,7 +327,7 @@ fn ignored_signals_stay_ignored_in_procref_and_the_client() {
 }
 
 #[test]
-fn signals_that_are_not_ignored_are_passed_on_beside_ignored_ones() {
+fn watcher_forwards_other_signals_when_some_are_ignored() {
     let stage = Stage::new();
     let script = "trap 'exit 9' TERM; echo here; while :; do sleep 0.05; done";
     let mode = ["run", "db", "--watch-client"];
@@ -340,7 +340,7 @@ fn signals_that_are_not_ignored_are_passed_on_beside_ignored_ones() {
 }
 
 #[test]
-fn client_ignores_sigchld_and_its_status_is_passed_on() {
+fn watcher_returns_the_status_when_sigchld_is_ignored() {
     let stage = Stage::new();
     let mode = ["run", "db", "--watch-client"];
     assert_eq!(
@@ -374,7 +374,7 @@ fn blocking(stage: &Stage, signals: &str, mode: &[&str]) -> std::process::Comman
 }
 
 #[test]
-fn watcher_returns_when_signals_were_blocked_and_the_client_inherits_the_mask() {
+fn client_inherits_blocked_signals_and_watcher_returns() {
     let stage = Stage::new();
     let names = "CHLD,TERM,HUP,USR1";
     let numbers = [libc::SIGCHLD, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1];
@@ -391,7 +391,7 @@ fn watcher_returns_when_signals_were_blocked_and_the_client_inherits_the_mask() 
 }
 
 #[test]
-fn signals_are_passed_on_when_they_were_blocked() {
+fn watcher_forwards_signals_that_were_blocked() {
     let stage = Stage::new();
     let mut command = blocking(&stage, "CHLD,TERM", &["run", "db", "--watch-client"]);
     // Some shells unblock all signals. In others the signal stays pending.
@@ -430,7 +430,7 @@ fn readiness_command_ends_when_sigchld_was_blocked() {
 }
 
 #[test]
-fn stop_signal_reaches_also_orphans_when_the_client_ends_after_it() {
+fn stop_signal_also_reaches_orphans_of_the_client() {
     let stage = Stage::new();
     stage.procref("other");
     let pin = shell_words(&stage, &["pin", "other"], "other");

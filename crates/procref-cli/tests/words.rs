@@ -138,7 +138,7 @@ fn texts_with_words(root: &Path, skipped: &[&str]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn texts_of_the_command_line_have_no_words_of_the_library() {
+fn command_line_texts_contain_no_library_terms() {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     // What replaces them.
     let found = texts_with_words(&sources, &["library.rs"]);
@@ -146,7 +146,7 @@ fn texts_of_the_command_line_have_no_words_of_the_library() {
 }
 
 #[test]
-fn texts_of_the_library_with_its_words_are_known() {
+fn library_texts_with_library_terms_are_known() {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../procref/src");
     let skipped = [
         "tests",
@@ -167,13 +167,13 @@ fn texts_of_the_library_with_its_words_are_known() {
 }
 
 #[test]
-fn literals_are_found() {
+fn string_literals_are_found_in_source_text() {
     let source = "let a = \"one \\\" two\"; // \"three\"\nlet b = r#\"fo\"ur\"#; let c = '\"'; f(\"five \\\n    six\")";
     assert_eq!(literals(source), ["one \\\" two", "fo\"ur", "five six"]);
 }
 
 #[test]
-fn a_service_with_another_fingerprint_is_an_error_that_names_the_option() {
+fn fingerprint_mismatch_error_names_the_option() {
     let corner = Corner::new();
     let start = "start = 'sleep 60'\nready = 'started'\n";
     let project = corner.project(
@@ -191,7 +191,7 @@ fn a_service_with_another_fingerprint_is_an_error_that_names_the_option() {
 }
 
 #[test]
-fn a_directory_without_a_configuration_is_an_error_that_tells_how_to_get_one() {
+fn missing_configuration_error_explains_how_to_create_one() {
     let corner = Corner::new();
     let here = corner.path("home");
     for args in [

@@ -18,7 +18,7 @@ const LISTENS: &str = "log:^listens$";
 
 /// Not a test by itself: a service that can be asked by what its environment says.
 #[test]
-fn a_service() {
+fn service_role_runs_when_spawned_by_a_test() {
     let Some(ways) = variable(WAYS) else {
         return;
     };
@@ -28,7 +28,11 @@ fn a_service() {
     if has("child") {
         // Its child can be asked in its place.
         let child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "asking::a_service", "--nocapture"])
+            .args([
+                "--exact",
+                "asking::service_role_runs_when_spawned_by_a_test",
+                "--nocapture",
+            ])
             .env(WAYS, ways.replace("child", ""))
             .stdin(Stdio::null())
             .spawn();
@@ -84,7 +88,7 @@ fn tidy_up(why: &str, ways: &str) {
 fn start() -> String {
     let own = env::current_exe().unwrap();
     format!(
-        "\"{}\" --exact asking::a_service --nocapture",
+        "\"{}\" --exact asking::service_role_runs_when_spawned_by_a_test --nocapture",
         own.display()
     )
 }
@@ -104,7 +108,7 @@ fn run(stage: &Stage, ways: &str, flags: &[&str]) -> Done {
 }
 
 #[test]
-fn a_window_is_asked_to_close_and_the_service_has_its_grace() {
+fn window_is_closed_and_the_service_has_its_grace() {
     let stage = Stage::new();
     let done = run(&stage, "window", &[]);
     assert_eq!(stage.life(), ["started", "window", "tidied"], "{done:?}");
@@ -112,7 +116,7 @@ fn a_window_is_asked_to_close_and_the_service_has_its_grace() {
 }
 
 #[test]
-fn a_window_of_what_the_service_has_started_is_asked_to_close() {
+fn window_of_a_child_of_the_service_is_closed() {
     let stage = Stage::new();
     let done = run(&stage, "child window", &[]);
     let life = ["started", "started", "window", "tidied", "alone", "tidied"];
@@ -121,7 +125,7 @@ fn a_window_of_what_the_service_has_started_is_asked_to_close() {
 }
 
 #[test]
-fn a_window_that_does_not_care_is_ended_when_the_grace_is_over() {
+fn service_ignoring_window_close_is_killed_after_grace() {
     let stage = Stage::new();
     let begun = Instant::now();
     let done = run(&stage, "window deaf", &["--grace", "3s"]);
@@ -131,7 +135,7 @@ fn a_window_that_does_not_care_is_ended_when_the_grace_is_over() {
 }
 
 #[test]
-fn a_consoles_window_is_not_the_services() {
+fn console_window_is_not_closed() {
     let stage = Stage::new();
     let done = run(&stage, "console", &[]);
     assert_eq!(stage.life(), ["started"], "{done:?}");
@@ -142,7 +146,7 @@ fn a_consoles_window_is_not_the_services() {
 }
 
 #[test]
-fn who_has_the_event_is_asked_by_nothing_else() {
+fn stop_event_is_used_instead_of_windows_and_keys() {
     let stage = Stage::new();
     let done = run(&stage, "event window keys", &["--stop-signal", "SIGINT"]);
     assert_eq!(stage.life(), ["started", "event", "tidied"], "{done:?}");
@@ -150,7 +154,7 @@ fn who_has_the_event_is_asked_by_nothing_else() {
 }
 
 #[test]
-fn who_shares_no_console_with_the_last_client_is_not_asked_by_it_and_that_is_told() {
+fn service_on_another_console_is_killed_with_a_warning() {
     let stage = Stage::new();
     let flags = ["--stop-signal", "SIGINT"];
     let start = start();
@@ -185,7 +189,7 @@ fn who_shares_no_console_with_the_last_client_is_not_asked_by_it_and_that_is_tol
 
 #[test]
 #[ignore = "Wine 8 delivers no Ctrl-Break; on Windows: --include-ignored"]
-fn by_ctrl_break_the_service_is_asked_and_nobody_else_on_its_console() {
+fn ctrl_break_stops_the_service_and_no_other_process() {
     // `procref` is on it, too, and the terminal, which takes what it hears for a mistake.
     let flags = ["--stop-signal", "SIGINT", "--grace", "3s"];
 

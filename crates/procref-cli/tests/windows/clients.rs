@@ -30,7 +30,7 @@ fn run_starts_the_service_and_returns_the_clients_exit_code() {
 }
 
 #[test]
-fn clients_share_one_instance_which_lives_until_the_last_has_ended() {
+fn clients_share_one_instance_until_the_last_one_ends() {
     let stage = Stage::new();
     let start = service();
     let args = ["hold", "db", "--start", &start, "--port", "auto", "--json"];
@@ -60,7 +60,7 @@ fn clients_share_one_instance_which_lives_until_the_last_has_ended() {
 }
 
 #[test]
-fn a_killed_holder_is_counted_no_more_and_the_kernel_ends_the_service() {
+fn g2_killed_holder_is_not_counted_and_kernel_ends_service() {
     let stage = Stage::new();
     let start = service();
     let mut holder = stage
@@ -85,7 +85,7 @@ fn a_killed_holder_is_counted_no_more_and_the_kernel_ends_the_service() {
 }
 
 #[test]
-fn a_client_whose_procref_is_killed_lives_on_without_a_reference() {
+fn client_outlives_its_killed_procref_without_a_reference() {
     let stage = Stage::new();
     let mut command = stage.procref(["run", "db", "--start", &service(), "--port", "auto", "--"]);
     let mut run = ending_with(command.args(client()), INTERRUPTED).piped();
@@ -101,7 +101,7 @@ fn a_client_whose_procref_is_killed_lives_on_without_a_reference() {
 }
 
 #[test]
-fn a_service_that_listens_to_nobody_is_ended_all_the_same() {
+fn service_without_a_stop_event_is_killed() {
     let stage = Stage::new();
     let mut command = stage.procref(["run", "db", "--start", &service(), "--port", "auto"]);
     let done = finish(
@@ -120,7 +120,7 @@ fn a_service_that_listens_to_nobody_is_ended_all_the_same() {
 }
 
 #[test]
-fn the_client_may_be_a_script_that_is_called_by_its_name() {
+fn client_script_is_found_by_its_name() {
     let stage = Stage::new();
     let programs = stage.path("programs");
     fs::create_dir(&programs).unwrap();
@@ -133,7 +133,7 @@ fn the_client_may_be_a_script_that_is_called_by_its_name() {
 }
 
 #[test]
-fn a_client_that_is_not_there_is_told_and_the_service_stopped() {
+fn missing_client_is_reported_and_the_service_stopped() {
     let stage = Stage::new();
     let start = service();
     let done = stage.done([
@@ -201,7 +201,7 @@ fn run_and_press(key: Key) {
 }
 
 #[test]
-fn ctrl_c_is_the_clients_and_its_exit_code_is_told() {
+fn ctrl_c_goes_to_the_client_and_its_exit_code_is_returned() {
     run_and_press(Key::C);
 }
 
@@ -219,12 +219,12 @@ fn hold_and_press(key: Key) {
 }
 
 #[test]
-fn hold_lets_go_on_ctrl_c() {
+fn hold_releases_on_ctrl_c() {
     hold_and_press(Key::C);
 }
 
 #[test]
 #[ignore = "Wine 8 delivers no Ctrl-Break; on Windows: --include-ignored"]
-fn hold_lets_go_on_ctrl_break() {
+fn hold_releases_on_ctrl_break() {
     hold_and_press(Key::Break);
 }

@@ -16,7 +16,7 @@ fn project(stage: &Stage, text: &str) {
 }
 
 #[test]
-fn a_service_of_a_projects_file_runs_in_a_directory_of_the_projects_own() {
+fn project_service_runs_in_the_projects_runtime_directory() {
     let stage = Stage::new();
     let start = literal(&service());
     project(
@@ -54,7 +54,7 @@ fn a_service_of_a_projects_file_runs_in_a_directory_of_the_projects_own() {
 }
 
 #[test]
-fn a_service_is_initialised_once_and_keeps_what_it_depends_on() {
+fn init_runs_once_and_dependency_stops_after_its_dependent() {
     let stage = Stage::new();
     let start = literal(&service());
     write(
@@ -86,7 +86,7 @@ fn a_service_is_initialised_once_and_keeps_what_it_depends_on() {
 }
 
 #[test]
-fn a_dependency_lives_as_long_as_what_depends_on_it() {
+fn dependency_lives_as_long_as_its_dependent() {
     let stage = Stage::new();
     let start = literal(&service());
     project(

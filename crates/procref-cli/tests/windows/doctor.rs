@@ -18,7 +18,7 @@ fn severity<'a>(findings: &'a Value, check: &str) -> &'a str {
 }
 
 #[test]
-fn doctor_finds_nothing_wrong_here() {
+fn doctor_reports_no_problem_on_a_working_machine() {
     let stage = Stage::new();
     let done = stage.done([
         "run",
@@ -49,7 +49,7 @@ fn doctor_finds_nothing_wrong_here() {
 
 /// A service is in a job that nothing may leave, so one that is `doctor` itself has to find that.
 #[test]
-fn doctor_tells_of_a_job_that_does_not_allow_breakaway() {
+fn doctor_warns_about_a_job_without_breakaway() {
     let stage = Stage::new();
     let log = stage.path("log");
     let start = format!("\"{}\" doctor --json", procref().display());

@@ -3,7 +3,7 @@
 use crate::stage::{Stage, service};
 
 #[test]
-fn what_is_not_there_on_windows_says_so() {
+fn options_unavailable_on_windows_are_refused() {
     let stage = Stage::new();
     let start = service();
     for (args, code, expected) in [

@@ -31,7 +31,7 @@ fn json(done: &Done) -> Value {
 }
 
 #[test]
-fn ps_and_status_tell_of_the_service_and_of_who_holds_it() {
+fn ps_and_status_list_the_service_and_its_holder() {
     let held = Held::new();
     let pid = held.stage.lives()[0].1;
     let listed = json(&held.stage.done(["ps", "--json"]));
@@ -72,7 +72,7 @@ fn ps_and_status_tell_of_the_service_and_of_who_holds_it() {
 }
 
 #[test]
-fn logs_print_what_the_service_says_and_follow_it_to_its_end() {
+fn logs_print_output_and_follow_until_the_service_stops() {
     let held = Held::new();
     let done = held.stage.done(["logs", "db"]);
     assert!(
@@ -90,7 +90,7 @@ fn logs_print_what_the_service_says_and_follow_it_to_its_end() {
 }
 
 #[test]
-fn stop_leaves_what_is_held_unless_it_is_forced() {
+fn stop_refuses_a_held_service_unless_forced() {
     let held = Held::new();
     let done = held.stage.done(["stop", "db"]);
     assert_eq!(done.code, Some(4), "{done:?}");
@@ -110,7 +110,7 @@ fn stop_leaves_what_is_held_unless_it_is_forced() {
 }
 
 #[test]
-fn wait_ends_when_the_service_is_ready_and_when_it_is_gone() {
+fn wait_returns_when_the_service_is_ready_or_stopped() {
     let stage = Stage::new();
     let waiter = stage
         .procref([
@@ -140,7 +140,7 @@ fn wait_ends_when_the_service_is_ready_and_when_it_is_gone() {
 }
 
 #[test]
-fn a_pinned_service_lives_without_clients_until_it_is_unpinned() {
+fn pinned_service_lives_without_clients_until_unpinned() {
     let stage = Stage::new();
     // It has ended, and with it whatever reads its output, although the service lives.
     let done = stage.done([
@@ -184,7 +184,7 @@ fn a_pinned_service_lives_without_clients_until_it_is_unpinned() {
 }
 
 #[test]
-fn gc_finds_nothing_where_all_is_well() {
+fn gc_removes_nothing_while_a_service_is_held() {
     let held = Held::new();
     let done = held.stage.done(["gc", "--json"]);
     assert_eq!(json(&done)["removed"].as_array().unwrap().len(), 0);
@@ -193,7 +193,7 @@ fn gc_finds_nothing_where_all_is_well() {
 }
 
 #[test]
-fn a_named_pipe_can_tell_that_it_is_ready() {
+fn named_pipe_reports_readiness() {
     let stage = Stage::new();
     let name = format!("procref-test-{}", std::process::id());
     let mut command = stage.procref(["run", "db", "--start", &service(), "--port", "auto"]);

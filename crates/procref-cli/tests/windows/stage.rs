@@ -95,7 +95,11 @@ impl Stage {
         let alone = self.procref([]);
         let mut terminal = Command::new(env::current_exe().unwrap());
         terminal
-            .args(["--exact", "stage::a_terminal", "--nocapture"])
+            .args([
+                "--exact",
+                "stage::terminal_role_runs_when_spawned_by_a_test",
+                "--nocapture",
+            ])
             .env(TERMINAL, args.join("\n"))
             .env(KEY, if key == Key::C { "c" } else { "break" })
             .current_dir(self.path("here"))
@@ -222,7 +226,7 @@ fn part(name: &str) -> String {
 }
 
 pub fn service() -> String {
-    part("a_service")
+    part("service_role_runs_when_spawned_by_a_test")
 }
 
 /// The words that run the client.
@@ -232,7 +236,7 @@ pub fn client() -> [String; 4] {
     [
         own,
         "--exact".into(),
-        "stage::a_client".into(),
+        "stage::client_role_runs_when_spawned_by_a_test".into(),
         "--nocapture".into(),
     ]
 }
@@ -271,7 +275,7 @@ pub fn variable(name: &str) -> Option<OsString> {
 
 /// Not a test by itself: a service that answers every line with its pid.
 #[test]
-fn a_service() {
+fn service_role_runs_when_spawned_by_a_test() {
     let Some(port) = variable("PORT").filter(|_| variable("PROCREF_PORT").is_none()) else {
         return;
     };
@@ -318,7 +322,7 @@ pub fn ask(port: u16) -> std::io::Result<u32> {
 
 /// Not a test by itself: a client that asks the service, and says what it was told.
 #[test]
-fn a_client() {
+fn client_role_runs_when_spawned_by_a_test() {
     let Some(port) = variable("PROCREF_PORT") else {
         return;
     };
@@ -343,7 +347,7 @@ fn a_client() {
 
 /// Not a test by itself: a console without a window, with `procref` on it.
 #[test]
-fn a_terminal() {
+fn terminal_role_runs_when_spawned_by_a_test() {
     let Some(args) = variable(TERMINAL) else {
         return;
     };
