@@ -15,8 +15,8 @@ mod scenarios;
 mod supervisor;
 mod yield_points;
 
-use explorer::{Explored, Found, search, walk};
-use mutations::Plant;
+use explorer::{Counterexample, Explored, search, walk};
+use mutations::MutatedPlatform;
 use scenario::Scenario;
 
 use std::fmt;
@@ -90,11 +90,11 @@ fn holds(scenarios: &[Scenario]) {
     assert_eq!(failed, 0, "scenarios failed, or are not whole");
 }
 
-fn show(scenario: &Scenario, found: &Found) {
+fn show(scenario: &Scenario, found: &Counterexample) {
     for line in &found.trace {
         tell(line);
     }
-    let Found {
+    let Counterexample {
         violation,
         schedules,
         ..
@@ -194,7 +194,7 @@ fn three_and_a_supervisor() {
 }
 
 /// At random first: whatever needs something from outside early on is found sooner so.
-fn find(scenario: &Scenario) -> Result<Explored, Found> {
+fn find(scenario: &Scenario) -> Result<Explored, Counterexample> {
     walk(scenario, 1, 10_000)?;
     search(scenario, 200_000)
 }
@@ -224,14 +224,14 @@ fn at_random() {
 #[cfg_attr(debug_assertions, ignore = "takes minutes without optimisation")]
 fn every_planted_bug_is_found() {
     let mut missed = Vec::new();
-    for Plant {
+    for MutatedPlatform {
         scenario, found_by, ..
     } in mutations::plants()
     {
         let bug = format!("{:?}", scenario.bug.expect("it is planted"));
         match find(&scenario) {
             Err(found) if found_by.iter().any(|kind| found.violation.contains(kind)) => {
-                let Found {
+                let Counterexample {
                     violation,
                     schedules,
                     ..

@@ -31,7 +31,7 @@ pub(super) struct Explored {
 
 /// A schedule on which something goes wrong.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct Counterexample {
     pub(super) violation: String,
     pub(super) schedules: u64,
     pub(super) trace: Vec<String>,
@@ -113,7 +113,7 @@ struct Open {
 /// With bounded preemption those come first in which nobody cuts in, then those in which it happens once,
 /// and so on: so a state is reached with as few as possible the first time, and need not be gone on from
 /// when it is reached with more.
-pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Found> {
+pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Counterexample> {
     let begun = Instant::now();
     let scenario = Arc::new(scenario.clone());
     let mut explored = Explored::default();
@@ -261,8 +261,13 @@ impl Graph {
     }
 }
 
-fn found(scenario: &Arc<Scenario>, choices: &[Choice], violation: String, schedules: u64) -> Found {
-    Found {
+fn found(
+    scenario: &Arc<Scenario>,
+    choices: &[Choice],
+    violation: String,
+    schedules: u64,
+) -> Counterexample {
+    Counterexample {
         violation,
         schedules,
         trace: trace(scenario, choices),
@@ -340,7 +345,11 @@ impl Directed {
 }
 
 /// How many schedules at random, and what they came to.
-pub(super) fn walk(scenario: &Scenario, seed: u64, schedules: u64) -> Result<Explored, Found> {
+pub(super) fn walk(
+    scenario: &Scenario,
+    seed: u64,
+    schedules: u64,
+) -> Result<Explored, Counterexample> {
     let begun = Instant::now();
     let scenario = Arc::new(scenario.clone());
     let mut explored = Explored::default();
@@ -363,7 +372,7 @@ pub(super) fn walk(scenario: &Scenario, seed: u64, schedules: u64) -> Result<Exp
                 .take()
                 .or_else(|| (taken.len() > DEPTH).then(|| "it goes on for ever".to_owned()));
             if let Some(violation) = violation {
-                return Err(Found {
+                return Err(Counterexample {
                     violation,
                     schedules: explored.schedules,
                     trace: trace(&scenario, &taken),

@@ -4,7 +4,7 @@ use std::hash::{Hash as _, Hasher as _};
 
 use super::hash::Mix;
 use super::machine::Machine;
-use super::process_table::{Client, Kind, ProcId, Service};
+use super::process_table::{ClientProcess, Kind, ProcId, Service};
 use super::scenario::{Act, By, LET_GO, Scenario};
 use crate::error::Error;
 use crate::kernel::Instance;
@@ -142,7 +142,7 @@ impl Machine {
         self.state.left.removals < self.scenario.budget.removals
     }
 
-    fn clients(&self) -> impl Iterator<Item = (ProcId, &Client)> {
+    fn clients(&self) -> impl Iterator<Item = (ProcId, &ClientProcess)> {
         self.ids().filter_map(|id| match &self.proc(id).kind {
             Kind::Client(client) if self.is_alive(id) => Some((id, client)),
             _ => None,
@@ -207,7 +207,7 @@ impl Machine {
     /// G3: somebody has to see to the service when its clients are killed. Not if the supervisor was killed
     /// meanwhile, or while this process held it already: nothing tells a client of that.
     fn unsupervised(&self, id: ProcId, instance: &Instance, on: Option<SetId>) -> Option<String> {
-        let told_nothing = |it: &Client| it.meanwhile.supervisor || !it.holds.is_empty();
+        let told_nothing = |it: &ClientProcess| it.meanwhile.supervisor || !it.holds.is_empty();
         let told_nothing = self
             .clients()
             .any(|(other, it)| other == id && told_nothing(it));
@@ -398,7 +398,7 @@ impl Machine {
     fn unfinished(&self) -> Option<ProcId> {
         let waiting =
             |(id, _): (ProcId, &str)| matches!(self.proc(id).kind, Kind::Client(_)).then_some(id);
-        let calls = |(id, client): (ProcId, &Client)| (client.calls > 0).then_some(id);
+        let calls = |(id, client): (ProcId, &ClientProcess)| (client.calls > 0).then_some(id);
         self.labels()
             .find_map(waiting)
             .or_else(|| self.clients().find_map(calls))

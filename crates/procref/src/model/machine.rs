@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use super::choices::Budget;
 use super::hash::Mix;
-use super::mutations::Bug;
+use super::mutations::Mutation;
 use super::process_table::{Proc, ProcId};
 use super::runner::Spawned;
 use super::scenario::Scenario;
@@ -122,7 +122,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn has(&self, bug: Bug) -> bool {
+    pub(super) fn has(&self, bug: Mutation) -> bool {
         self.scenario.bug == Some(bug)
     }
 

@@ -17,7 +17,7 @@ use crate::process::Identity;
 
 /// What is done wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Bug {
+pub(super) enum Mutation {
     // The kernel.
     ReferencesOutliveTheirProcess,
     LockWithoutUndo,
@@ -127,86 +127,90 @@ pub(super) mod step {
 }
 
 /// What is performed for a client's array.
-pub(super) fn arrays(bug: Bug, operation: &str, ops: &[Op]) -> Vec<Vec<Op>> {
+pub(super) fn arrays(bug: Mutation, operation: &str, ops: &[Op]) -> Vec<Vec<Op>> {
     let who = |op: &Op| slot::WHO.contains(&op.slot);
     let name: Vec<Op> = ops.iter().copied().filter(who).collect();
     let instead = |ops: &[Op]| vec![[ops, &name].concat()];
     match (bug, operation) {
-        (Bug::LockWithoutUndo, _) => vec![without_undo(ops, slot::LOCK)],
-        (Bug::ReferenceWithoutUndo, _) => vec![without_undo(ops, slot::REFS)],
-        (Bug::JoinsUnsupervised, step::JOIN) => vec![without(ops, is_on(slot::SUPERVISOR))],
-        (Bug::JoinsWhatNobodyHolds, step::JOIN) => {
+        (Mutation::LockWithoutUndo, _) => vec![without_undo(ops, slot::LOCK)],
+        (Mutation::ReferenceWithoutUndo, _) => vec![without_undo(ops, slot::REFS)],
+        (Mutation::JoinsUnsupervised, step::JOIN) => vec![without(ops, is_on(slot::SUPERVISOR))],
+        (Mutation::JoinsWhatNobodyHolds, step::JOIN) => {
             let guarded = |op: &Op| op.slot == slot::REFS;
             vec![[without(ops, guarded), vec![undone(slot::REFS, 1)]].concat()]
         }
-        (Bug::LockBeforeReference, step::ENTER) => vec![without(ops, is_on(slot::REFS))],
-        (Bug::LockBeforeReference, step::PUBLISH) if ops.contains(&UNLOCK[0]) => {
+        (Mutation::LockBeforeReference, step::ENTER) => vec![without(ops, is_on(slot::REFS))],
+        (Mutation::LockBeforeReference, step::PUBLISH) if ops.contains(&UNLOCK[0]) => {
             vec![ops.to_vec(), vec![undone(slot::REFS, 1)]]
         }
-        (Bug::WaiterTakesTheLock, step::WAIT) => {
+        (Mutation::WaiterTakesTheLock, step::WAIT) => {
             vec![vec![op(slot::LOCK, 0), undone(slot::LOCK, 1)]]
         }
-        (Bug::WaiterIsNotWoken, step::WAIT) => vec![vec![op(slot::PIN, -2)]],
-        (Bug::PublishesSlotBySlot, step::PUBLISH) => one_by_one(ops),
-        (Bug::UnlocksBeforePublishing, step::PUBLISH) if ops.contains(&UNLOCK[0]) => {
+        (Mutation::WaiterIsNotWoken, step::WAIT) => vec![vec![op(slot::PIN, -2)]],
+        (Mutation::PublishesSlotBySlot, step::PUBLISH) => one_by_one(ops),
+        (Mutation::UnlocksBeforePublishing, step::PUBLISH) if ops.contains(&UNLOCK[0]) => {
             vec![UNLOCK.to_vec(), without(ops, is_on(slot::LOCK))]
         }
-        (Bug::LeavesWithoutLooking, step::LEAVE) => instead(&[ONE_LESS]),
-        (Bug::AbandonsWithoutLooking, step::ABANDON) => instead(&[ONE_LESS, UNLOCK[0]]),
-        (Bug::LastLeaverIgnoresPin, step::LEAVE_LAST) => vec![without(ops, is_on(slot::PIN))],
-        (Bug::LastLeaverTakesNoLock, step::LEAVE_LAST) => vec![without(ops, is_on(slot::LOCK))],
-        (Bug::LeavesPinnedUnasked, step::LEAVE_PINNED) => vec![without(ops, is_on(slot::PIN))],
-        (Bug::LeavesToNoSupervisor, step::LEAVE_TO_SUPERVISOR) => {
+        (Mutation::LeavesWithoutLooking, step::LEAVE) => instead(&[ONE_LESS]),
+        (Mutation::AbandonsWithoutLooking, step::ABANDON) => instead(&[ONE_LESS, UNLOCK[0]]),
+        (Mutation::LastLeaverIgnoresPin, step::LEAVE_LAST) => vec![without(ops, is_on(slot::PIN))],
+        (Mutation::LastLeaverTakesNoLock, step::LEAVE_LAST) => {
+            vec![without(ops, is_on(slot::LOCK))]
+        }
+        (Mutation::LeavesPinnedUnasked, step::LEAVE_PINNED) => vec![without(ops, is_on(slot::PIN))],
+        (Mutation::LeavesToNoSupervisor, step::LEAVE_TO_SUPERVISOR) => {
             vec![without(ops, is_on(slot::SUPERVISOR))]
         }
-        (Bug::UnlocksToNoSupervisor, step::UNLOCK_TO_SUPERVISOR) => {
+        (Mutation::UnlocksToNoSupervisor, step::UNLOCK_TO_SUPERVISOR) => {
             vec![without(ops, is_on(slot::SUPERVISOR))]
         }
         // STOPPING, and how long the stop may take.
-        (Bug::StoppingNotWritten, step::PUBLISH) if ops.contains(&op(slot::FLAGS, 2)) => Vec::new(),
+        (Mutation::StoppingNotWritten, step::PUBLISH) if ops.contains(&op(slot::FLAGS, 2)) => {
+            Vec::new()
+        }
         _ => vec![ops.to_vec()],
     }
 }
 
 /// What is performed for a supervisor's array.
-pub(super) fn supervisors_arrays(bug: Option<Bug>, ops: &[Op], sleeps: bool) -> Vec<Vec<Op>> {
+pub(super) fn supervisors_arrays(bug: Option<Mutation>, ops: &[Op], sleeps: bool) -> Vec<Vec<Op>> {
     let label = label(ops);
     match bug {
-        Some(Bug::BareWaitForZero) if label == WAIT_IDLE && sleeps => {
+        Some(Mutation::BareWaitForZero) if label == WAIT_IDLE && sleeps => {
             vec![vec![op(slot::REFS, 0)]]
         }
-        Some(Bug::SupervisorIgnoresPin) if label == WAIT_IDLE => {
+        Some(Mutation::SupervisorIgnoresPin) if label == WAIT_IDLE => {
             vec![without(ops, is_on(slot::PIN))]
         }
-        Some(Bug::RemovesWhatIsUsed) if label == WAIT_IDLE && !sleeps => {
+        Some(Mutation::RemovesWhatIsUsed) if label == WAIT_IDLE && !sleeps => {
             vec![without(ops, is_on(slot::REFS))]
         }
-        Some(Bug::LockNotShared) if label == "supervise tree" => {
+        Some(Mutation::LockNotShared) if label == "supervise tree" => {
             vec![without(ops, is_on(slot::LOCK))]
         }
-        Some(Bug::NoTree) => vec![without(ops, is_on(slot::TREE))],
-        Some(Bug::ResignsUnasked) if label == RESIGN => vec![ops[2..].to_vec()],
-        Some(Bug::PublishesSlotBySlot) if label == WRITE => one_by_one(ops),
-        Some(Bug::LockWithoutUndo) => vec![without_undo(ops, slot::LOCK)],
+        Some(Mutation::NoTree) => vec![without(ops, is_on(slot::TREE))],
+        Some(Mutation::ResignsUnasked) if label == RESIGN => vec![ops[2..].to_vec()],
+        Some(Mutation::PublishesSlotBySlot) if label == WRITE => one_by_one(ops),
+        Some(Mutation::LockWithoutUndo) => vec![without_undo(ops, slot::LOCK)],
         _ => vec![ops.to_vec()],
     }
 }
 
 /// A sleep that is over at once.
-pub(super) fn sleeps_not(bug: Option<Bug>, label: &str) -> bool {
-    bug == Some(Bug::ClearsUpTooEarly) && label == "wait alone"
+pub(super) fn sleeps_not(bug: Option<Mutation>, label: &str) -> bool {
+    bug == Some(Mutation::ClearsUpTooEarly) && label == "wait alone"
 }
 
 /// Whoever steps down goes without a look at what was left to it.
-pub(super) fn does_not_clear_up(bug: Option<Bug>, label: &str) -> bool {
-    bug == Some(Bug::LeavesWhatWasLeftToIt) && label == WAIT_IDLE
+pub(super) fn does_not_clear_up(bug: Option<Mutation>, label: &str) -> bool {
+    bug == Some(Mutation::LeavesWhatWasLeftToIt) && label == WAIT_IDLE
 }
 
 /// The set that a step is made on.
 pub(super) fn set(process: &Process, set: SetId) -> SetId {
     let mut machine = process.lock();
     let leaves = matches!(machine.client(process.id).round, LET_GO | step::LEAVE_LAST);
-    if !machine.has(Bug::LeavesTheNextSet) || !leaves {
+    if !machine.has(Mutation::LeavesTheNextSet) || !leaves {
         return set;
     }
     let there = machine.state.table.ids().next();
@@ -214,23 +218,28 @@ pub(super) fn set(process: &Process, set: SetId) -> SetId {
 }
 
 /// What is told of a step.
-pub(super) fn outcome(process: &Process, bug: Bug, operation: &str, outcome: Outcome) -> Outcome {
+pub(super) fn outcome(
+    process: &Process,
+    bug: Mutation,
+    operation: &str,
+    outcome: Outcome,
+) -> Outcome {
     let locked = matches!(operation, step::ENTER | step::LOCK) && outcome == Outcome::Done;
-    if locked && bug == Bug::NoSecondLook {
+    if locked && bug == Mutation::NoSecondLook {
         let mut machine = process.lock();
         let id = process.id;
         machine.locked_just_now = Some(id);
     }
     match (bug, operation, outcome) {
-        (Bug::EnterGivesUpOnRemoval, step::ENTER, Outcome::Gone) => Outcome::OutOfRange,
+        (Mutation::EnterGivesUpOnRemoval, step::ENTER, Outcome::Gone) => Outcome::OutOfRange,
         _ => outcome,
     }
 }
 
 /// The client that waited for the lock to be free has called its `acquire` off.
-pub(super) fn keeps_the_lock(process: &Process, bug: Bug, operation: &str) -> bool {
+pub(super) fn keeps_the_lock(process: &Process, bug: Mutation, operation: &str) -> bool {
     let id = process.id;
-    bug == Bug::CancelledWaiterKeepsTheLock
+    bug == Mutation::CancelledWaiterKeepsTheLock
         && operation == step::WAIT
         && process.lock().client(id).calls == 0
 }
@@ -241,7 +250,7 @@ pub(super) fn values(machine: &mut Machine, id: ProcId, set: SetId) -> Option<Va
     if let Some(instance) = decode(&values, true).instance {
         machine.named.insert(id, instance.identity);
     }
-    if machine.has(Bug::RecordOverKernel) {
+    if machine.has(Mutation::RecordOverKernel) {
         let start = u64::from(values[slot::START.start as usize]);
         if machine.recorded().is_some_and(|it| it.start == start) {
             values[slot::FLAGS as usize] |= 1;
@@ -250,18 +259,18 @@ pub(super) fn values(machine: &mut Machine, id: ProcId, set: SetId) -> Option<Va
     let own = machine.scenario.settings_of(id);
     let told = decode(&values, true);
     if let Some(mut instance) = told.instance {
-        if machine.has(Bug::OwnOrphanSettingCounts) {
+        if machine.has(Mutation::OwnOrphanSettingCounts) {
             instance.keep_orphan = own.orphan == Orphan::Keep;
         }
-        if machine.has(Bug::OwnLingerCounts) {
+        if machine.has(Mutation::OwnLingerCounts) {
             instance.linger_ms = own.linger_ms();
         }
         encode(&mut values, Some(&instance), told.generation);
     }
-    if machine.has(Bug::LastLeaverIgnoresPin) {
+    if machine.has(Mutation::LastLeaverIgnoresPin) {
         values[slot::PIN as usize] = 0;
     }
-    if machine.has(Bug::NoSecondLook) {
+    if machine.has(Mutation::NoSecondLook) {
         let before = machine.looks.insert(id, values);
         if machine.locked_just_now == Some(id) {
             machine.locked_just_now = None;
@@ -275,11 +284,11 @@ pub(super) fn values(machine: &mut Machine, id: ProcId, set: SetId) -> Option<Va
 pub(super) fn look_up(machine: &mut Machine, pid: u32) -> Option<(Identity, ProcId)> {
     let found = machine.look_up(pid)?;
     let ill = machine.as_service(found).is_some_and(|it| it.ill);
-    if ill && machine.has(Bug::DiscardsTheIll) {
+    if ill && machine.has(Mutation::DiscardsTheIll) {
         return None;
     }
     let identity = machine.identity(found);
-    if machine.has(Bug::PidWithoutStart) {
+    if machine.has(Mutation::PidWithoutStart) {
         let named = machine.instances().map(|(_, it)| it.identity);
         let mut named = named.chain(machine.recorded());
         let looked_for = named.find(|it| it.pid == pid);
@@ -290,11 +299,11 @@ pub(super) fn look_up(machine: &mut Machine, pid: u32) -> Option<(Identity, Proc
 
 /// The record is unlinked when the set has been removed.
 pub(super) fn unlinks_late(machine: &Machine) -> bool {
-    machine.has(Bug::UnlinksAfterRemoval)
+    machine.has(Mutation::UnlinksAfterRemoval)
 }
 
 /// A bug, where it shows, and what it is found by: one of these.
-pub(super) struct Plant {
+pub(super) struct MutatedPlatform {
     pub(super) scenario: Scenario,
     pub(super) found_by: &'static [&'static str],
 }
@@ -316,7 +325,7 @@ const BAD: &str = "G4: client";
 const UNSUPERVISED: &str = "G3";
 
 /// All of them.
-pub(super) fn plants() -> Vec<Plant> {
+pub(super) fn plants() -> Vec<MutatedPlatform> {
     let callback = || Scenario::new("callback", By::Callback, &[ONCE, ONCE]);
     let command = || Scenario::new("command", By::Command, &[ONCE, ONCE]);
     let killed = |it: Scenario| it.with_budget(|it| it.clients = 1);
@@ -334,21 +343,21 @@ pub(super) fn plants() -> Vec<Plant> {
         let acts: &[Act] = &[Acquire, Pin, Release];
         Scenario::new("pinned", by, &[acts, &[Acquire, Unpin, Release]])
     };
-    let plants: Vec<(Bug, Scenario, &'static [&'static str])> = vec![
+    let plants: Vec<(Mutation, Scenario, &'static [&'static str])> = vec![
         (
-            Bug::ReferencesOutliveTheirProcess,
+            Mutation::ReferencesOutliveTheirProcess,
             killed(callback()),
             &[COUNT, NOBODYS, LEFT, STUCK],
         ),
-        (Bug::LockWithoutUndo, killed(callback()), &[NOBODYS]),
+        (Mutation::LockWithoutUndo, killed(callback()), &[NOBODYS]),
         (
-            Bug::ReferenceWithoutUndo,
+            Mutation::ReferenceWithoutUndo,
             killed(callback()),
             &[COUNT, LEFT, STUCK],
         ),
-        (Bug::RemovalWakesNobody, callback(), &[LEFT, STUCK]),
+        (Mutation::RemovalWakesNobody, callback(), &[LEFT, STUCK]),
         (
-            Bug::JoinsUnsupervised,
+            Mutation::JoinsUnsupervised,
             no_supervisor(Scenario::new(
                 "callback",
                 By::Callback,
@@ -357,12 +366,12 @@ pub(super) fn plants() -> Vec<Plant> {
             &[UNSUPERVISED, LEFT],
         ),
         (
-            Bug::LockBeforeReference,
+            Mutation::LockBeforeReference,
             callback(),
             &[TWICE, TWO_LIVE, BAD, STUCK, FAILED, STOPPED, COUNT, LEFT],
         ),
         (
-            Bug::JoinsWhatNobodyHolds,
+            Mutation::JoinsWhatNobodyHolds,
             Scenario::new(
                 "pinned, crashes",
                 By::Callback,
@@ -375,11 +384,11 @@ pub(super) fn plants() -> Vec<Plant> {
             .with_budget(|it| it.crashes = 1),
             &[FORSAKEN],
         ),
-        (Bug::EnterGivesUpOnRemoval, callback(), &[FAILED]),
-        (Bug::WaiterTakesTheLock, callback(), &[STUCK]),
-        (Bug::WaiterIsNotWoken, pinned(By::Callback), &[STUCK]),
+        (Mutation::EnterGivesUpOnRemoval, callback(), &[FAILED]),
+        (Mutation::WaiterTakesTheLock, callback(), &[STUCK]),
+        (Mutation::WaiterIsNotWoken, pinned(By::Callback), &[STUCK]),
         (
-            Bug::CancelledWaiterKeepsTheLock,
+            Mutation::CancelledWaiterKeepsTheLock,
             Scenario::new(
                 "callback, cancelled",
                 By::Callback,
@@ -389,139 +398,147 @@ pub(super) fn plants() -> Vec<Plant> {
             &[STUCK, LEFT],
         ),
         (
-            Bug::NoSecondLook,
+            Mutation::NoSecondLook,
             callback(),
             &[TWO_LIVE, STOPPED, "prepared"],
         ),
         (
-            Bug::PublishesSlotBySlot,
+            Mutation::PublishesSlotBySlot,
             killed(callback()),
             &[TWO_LIVE, BAD, LEFT, FAILED, "on_last_release"],
         ),
         (
-            Bug::UnlocksBeforePublishing,
+            Mutation::UnlocksBeforePublishing,
             callback(),
             &[RECORD, TWO_LIVE, BAD, STOPPED, FAILED, "on_last_release"],
         ),
         (
-            Bug::RecordOverKernel,
+            Mutation::RecordOverKernel,
             killed(callback()),
             &[FAILED, BAD, "prepared"],
         ),
-        (Bug::DiscardsTheIll, ill(callback()), &[TWO_LIVE, LEFT]),
+        (Mutation::DiscardsTheIll, ill(callback()), &[TWO_LIVE, LEFT]),
         (
-            Bug::LeavesWithoutLooking,
+            Mutation::LeavesWithoutLooking,
             callback().keeping_orphans(),
             &[LEFT],
         ),
         (
-            Bug::AbandonsWithoutLooking,
+            Mutation::AbandonsWithoutLooking,
             fails(callback().keeping_orphans()),
             &[LEFT],
         ),
         (
-            Bug::LastLeaverIgnoresPin,
+            Mutation::LastLeaverIgnoresPin,
             pinned(By::Callback),
             &[STUCK, LEFT, PINNED],
         ),
         (
-            Bug::LastLeaverTakesNoLock,
+            Mutation::LastLeaverTakesNoLock,
             callback(),
             &[TWICE, FAILED, TWO_LIVE, BAD],
         ),
         (
-            Bug::LeavesPinnedUnasked,
+            Mutation::LeavesPinnedUnasked,
             pinned(By::Callback).keeping_orphans(),
             &[LEFT],
         ),
         (
-            Bug::LeavesToNoSupervisor,
+            Mutation::LeavesToNoSupervisor,
             no_supervisor(command()),
             &[LEFT, UNSUPERVISED],
         ),
         (
-            Bug::UnlocksToNoSupervisor,
+            Mutation::UnlocksToNoSupervisor,
             killed(command().with_budget(|it| it.crashes = 1)),
             &[LEFT],
         ),
         (
-            Bug::LeavesTheNextSet,
+            Mutation::LeavesTheNextSet,
             removed(callback().with(|it| it.bound = Some(2))),
             &[STOPPED, STUCK],
         ),
         (
-            Bug::OwnOrphanSettingCounts,
+            Mutation::OwnOrphanSettingCounts,
             no_supervisor(callback()).keeping_orphans().with(second),
             &[UNSUPERVISED],
         ),
         (
-            Bug::OwnLingerCounts,
+            Mutation::OwnLingerCounts,
             callback().lingering().with(second),
             &["R4"],
         ),
-        (Bug::StopNotAwaited, callback(), &[TWO_LIVE, LEFT]),
+        (Mutation::StopNotAwaited, callback(), &[TWO_LIVE, LEFT]),
         (
-            Bug::StoppingNotWritten,
+            Mutation::StoppingNotWritten,
             killed(callback().keeping_orphans()),
             &[BAD],
         ),
-        (Bug::UnlinksAfterRemoval, callback(), &[RECORD]),
+        (Mutation::UnlinksAfterRemoval, callback(), &[RECORD]),
         (
-            Bug::PidWithoutStart,
+            Mutation::PidWithoutStart,
             crashes(callback()),
             &[STRANGER, BAD, "no service"],
         ),
         (
-            Bug::BareWaitForZero,
+            Mutation::BareWaitForZero,
             callback(),
             &[TWICE, TWO_LIVE, STOPPED, BAD, FAILED, LEFT],
         ),
-        (Bug::SupervisorIgnoresPin, pinned(By::Callback), &[PINNED]),
         (
-            Bug::RemovesWhatIsUsed,
+            Mutation::SupervisorIgnoresPin,
+            pinned(By::Callback),
+            &[PINNED],
+        ),
+        (
+            Mutation::RemovesWhatIsUsed,
             callback().lingering(),
             &[STOPPED, BAD],
         ),
         (
-            Bug::LockNotShared,
+            Mutation::LockNotShared,
             command(),
             &[FAILED, STUCK, BAD, TWO_LIVE],
         ),
-        (Bug::NoTree, crashes(command()), &[TWO_LIVE]),
-        (Bug::NoGate, no_supervisor(command()), &[TWO_LIVE, LEFT]),
+        (Mutation::NoTree, crashes(command()), &[TWO_LIVE]),
         (
-            Bug::NoWord,
+            Mutation::NoGate,
+            no_supervisor(command()),
+            &[TWO_LIVE, LEFT],
+        ),
+        (
+            Mutation::NoWord,
             killed(command()),
             &[FAILED, STUCK, TWO_LIVE, LEFT],
         ),
         (
-            Bug::ParentDeaf,
+            Mutation::ParentDeaf,
             crashes(command()),
             &["for ever", STUCK, LEFT],
         ),
         (
-            Bug::ResignsUnasked,
+            Mutation::ResignsUnasked,
             both_killed(crashes(command())),
             &[LEFT],
         ),
-        (Bug::ClearsUpTooEarly, command(), &[FAILED, STUCK, BAD]),
+        (Mutation::ClearsUpTooEarly, command(), &[FAILED, STUCK, BAD]),
         (
-            Bug::LeavesTheFilesOfAFailedStart,
+            Mutation::LeavesTheFilesOfAFailedStart,
             killed(command().with_budget(|it| it.crashes = 1)),
             &[LEFT],
         ),
         (
-            Bug::LeavesWhatWasLeftToIt,
+            Mutation::LeavesWhatWasLeftToIt,
             killed(command().with_budget(|it| it.crashes = 1)),
             &["still a set, a record"],
         ),
         (
-            Bug::LeavesItSuspended,
+            Mutation::LeavesItSuspended,
             crashes(command().with_budget(|it| it.suspensions = 1)),
             &[STUCK],
         ),
     ];
-    let plant = |(bug, scenario, found_by): (Bug, Scenario, _)| Plant {
+    let plant = |(bug, scenario, found_by): (Mutation, Scenario, _)| MutatedPlatform {
         scenario: scenario.with(|it| it.bug = Some(bug)),
         found_by,
     };

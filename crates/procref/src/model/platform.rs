@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::machine::{Kept, Machine};
-use super::mutations::{self, Bug};
+use super::mutations::{self, Mutation};
 use super::process::{Process, Sim, either};
 use super::process_table::{Kind, ProcId, Said, Supervisor};
 use super::runner::Spawned;
@@ -56,7 +56,7 @@ impl Process {
 
     /// Whether it is gone, or its grace is over.
     pub(super) async fn wait_for(&self, proc: ProcId) -> bool {
-        if self.lock().has(Bug::StopNotAwaited) {
+        if self.lock().has(Mutation::StopNotAwaited) {
             return true;
         }
         let until = Until::Ended { proc, timed: true };

@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use super::hash::Mix;
 use super::machine::Machine;
-use super::mutations::Bug;
+use super::mutations::Mutation;
 use crate::kernel::Instance;
 use crate::kernel::sim::SetId;
 use crate::process::Identity;
@@ -24,7 +24,7 @@ pub(super) enum Said {
 }
 
 #[derive(Clone, Debug, Default, Hash)]
-pub(super) struct Client {
+pub(super) struct ClientProcess {
     /// The instance of each handle that `acquire` has returned, and whose release has not begun.
     pub(super) holds: Vec<ProcId>,
     /// The set that they are on.
@@ -101,7 +101,7 @@ pub(super) struct Service {
 
 #[derive(Clone, Debug, Hash)]
 pub(super) enum Kind {
-    Client(Client),
+    Client(ClientProcess),
     Supervisor(Supervisor),
     Service(Service),
     /// Has the pid of a service that has ended.
@@ -200,7 +200,7 @@ impl Machine {
         Identity { pid, start }
     }
 
-    pub(super) fn client(&mut self, id: ProcId) -> &mut Client {
+    pub(super) fn client(&mut self, id: ProcId) -> &mut ClientProcess {
         match &mut self.state.procs[id.0].kind {
             Kind::Client(client) => client,
             other => unreachable!("{id:?} is no client: {other:?}"),
@@ -232,7 +232,7 @@ impl Machine {
 
     /// Returns `true` if a client that waits for a supervisor finds that it is suspended.
     pub(super) fn finds_suspended(&self) -> bool {
-        self.suspended().is_some() && !self.has(Bug::LeavesItSuspended)
+        self.suspended().is_some() && !self.has(Mutation::LeavesItSuspended)
     }
 
     /// A client, or a person, continues whatever supervisor is suspended.
@@ -314,12 +314,12 @@ impl Machine {
         proc.alive = false;
         proc.history = 0;
         let pid = proc.pid;
-        if !self.has(Bug::ReferencesOutliveTheirProcess) {
+        if !self.has(Mutation::ReferencesOutliveTheirProcess) {
             self.state.table.end_process(pid);
         }
         match &mut self.state.procs[id.0].kind {
             Kind::Client(client) => {
-                *client = Client::default();
+                *client = ClientProcess::default();
                 self.end_unpublished(id);
             }
             Kind::Supervisor(supervisor) => {

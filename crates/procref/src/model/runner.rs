@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use super::choices::Choice;
 use super::machine::Machine;
 use super::process::{Process, Sim, lock};
-use super::process_table::{Client, Kind, ProcId};
+use super::process_table::{ClientProcess, Kind, ProcId};
 use super::scenario::{self, Scenario};
 use super::supervisor::{self, Charge};
 use crate::kernel::sim::SetId;
@@ -75,7 +75,7 @@ impl Run {
     }
 
     fn add_client(&mut self, acts: &[scenario::Act]) {
-        let id = self.machine().add(Kind::Client(Client::default()));
+        let id = self.machine().add(Kind::Client(ClientProcess::default()));
         let sim = Sim::new(self.process(id));
         let future = scenario::client(sim, acts.to_vec());
         self.add(id, Box::pin(future));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::choices::Budget;
 use super::machine::Machine;
-use super::mutations::Bug;
+use super::mutations::Mutation;
 use super::process::{Sim, either};
 use super::process_table::{Meanwhile, ProcId};
 use super::yield_points::Until;
@@ -94,7 +94,7 @@ pub(super) struct Scenario {
     pub(super) stubborn: bool,
     /// How often anybody may cut in where another process could have gone on. `None`: always.
     pub(super) bound: Option<u8>,
-    pub(super) bug: Option<Bug>,
+    pub(super) bug: Option<Mutation>,
 }
 
 impl Scenario {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::machine::Machine;
-use super::mutations::{self, Bug};
+use super::mutations::{self, Mutation};
 use super::process::{Process, SeenBySupervisor};
 use super::process_table::{ProcId, Said};
 use super::yield_points::Until;
@@ -35,16 +35,16 @@ pub(super) async fn live(process: Process, set: SetId, charge: Option<Charge>) {
         None => {
             if set.supervise().await.is_ok() {
                 process.say(Said::InPlace);
-                watch(set, &SimHands::new(&calls)).await;
+                watch(set, &SimSupervisorOps::new(&calls)).await;
             }
         }
         Some(Charge {
             instance,
             generation,
         }) => {
-            let birth = SimBirth {
+            let birth = SimLaunchHandshake {
                 calls: &calls,
-                hands: SimHands::new(&calls),
+                hands: SimSupervisorOps::new(&calls),
             };
             launch_and_watch(set, &birth, instance, generation, Duration::ZERO).await;
         }
@@ -189,12 +189,12 @@ impl Limit {
     }
 }
 
-struct SimHands<'a> {
+struct SimSupervisorOps<'a> {
     calls: &'a SimCalls,
     limit: Limit,
 }
 
-impl<'a> SimHands<'a> {
+impl<'a> SimSupervisorOps<'a> {
     fn new(calls: &'a SimCalls) -> Self {
         Self {
             calls,
@@ -220,7 +220,7 @@ impl<'a> SimHands<'a> {
         };
         let process = self.process();
         let mut machine = process.lock();
-        if machine.has(Bug::ParentDeaf) {
+        if machine.has(Mutation::ParentDeaf) {
             return false;
         }
         if !machine.is_alive(child) {
@@ -261,7 +261,7 @@ impl<'a> SimHands<'a> {
     }
 }
 
-impl<'a> Hands for SimHands<'a> {
+impl<'a> Hands for SimSupervisorOps<'a> {
     type Calls = &'a SimCalls;
 
     fn limit(&self) -> &Limit {
@@ -299,7 +299,7 @@ impl<'a> Hands for SimHands<'a> {
         let process = self.process();
         // It has published the service, and nothing since.
         let anothers = self.calls.written.get() == 1;
-        if anothers && process.lock().has(Bug::LeavesTheFilesOfAFailedStart) {
+        if anothers && process.lock().has(Mutation::LeavesTheFilesOfAFailedStart) {
             return;
         }
         process.unlink_record().await;
@@ -314,7 +314,7 @@ impl<'a> Hands for SimHands<'a> {
     }
 }
 
-impl Parent for SimHands<'_> {
+impl Parent for SimSupervisorOps<'_> {
     fn child(&self) -> Identity {
         self.process().lock().identity(self.child_id())
     }
@@ -349,14 +349,14 @@ impl Parent for SimHands<'_> {
     }
 }
 
-struct SimBirth<'a> {
+struct SimLaunchHandshake<'a> {
     calls: &'a SimCalls,
-    hands: SimHands<'a>,
+    hands: SimSupervisorOps<'a>,
 }
 
-impl<'a> Birth for SimBirth<'a> {
-    type Parent = SimHands<'a>;
-    type Hands = SimHands<'a>;
+impl<'a> Birth for SimLaunchHandshake<'a> {
+    type Parent = SimSupervisorOps<'a>;
+    type Hands = SimSupervisorOps<'a>;
 
     fn say_not_in_place(&self) -> bool {
         self.calls.process.say(Said::NotInPlace)
@@ -375,29 +375,30 @@ impl<'a> Birth for SimBirth<'a> {
     async fn has_word(&self) -> bool {
         let process = &self.calls.process;
         let id = process.id;
-        let word = |machine: &mut Machine| machine.supervisor(id).word || machine.has(Bug::NoWord);
+        let word =
+            |machine: &mut Machine| machine.supervisor(id).word || machine.has(Mutation::NoWord);
         process
             .wait("wait for the word", Until::Word(id), word)
             .await
     }
 
-    async fn fork(&self) -> Option<SimHands<'a>> {
+    async fn fork(&self) -> Option<SimSupervisorOps<'a>> {
         let process = &self.calls.process;
         let id = process.id;
         let fork = |machine: &mut Machine| {
             let child = machine.spawn_service(None, Some(id));
             machine.supervisor(id).child = Some(child);
-            if machine.has(Bug::NoGate) {
+            if machine.has(Mutation::NoGate) {
                 machine.open_gate(child);
             }
             child
         };
         let child = process.call("fork the service", fork).await;
         self.calls.child.set(Some(child));
-        Some(SimHands::new(self.calls))
+        Some(SimSupervisorOps::new(self.calls))
     }
 
-    fn hands(&self) -> &SimHands<'a> {
+    fn hands(&self) -> &SimSupervisorOps<'a> {
         &self.hands
     }
 }

@@ -5,8 +5,8 @@ use std::hash::{Hash, Hasher};
 
 use super::hash::Mix;
 use super::machine::Machine;
-use super::mutations::Bug;
-use super::process_table::{Client, Kind, ProcId, Said, Service, Supervisor};
+use super::mutations::Mutation;
+use super::process_table::{ClientProcess, Kind, ProcId, Said, Service, Supervisor};
 use crate::kernel::semset::{Op, Wait};
 use crate::kernel::sim::{Outcome, SetId, sleeps_for};
 
@@ -162,7 +162,7 @@ impl Machine {
             let proc = &mut self.state.procs[id.0];
             proc.history = 0;
             if let Kind::Client(client) = &mut proc.kind {
-                *client = Client::default();
+                *client = ClientProcess::default();
             }
         }
     }
@@ -179,7 +179,7 @@ impl Machine {
             .state
             .table
             .try_out(self.pid(proc), set, ops, Wait::Yes);
-        if outcome == Outcome::Gone && self.has(Bug::RemovalWakesNobody) {
+        if outcome == Outcome::Gone && self.has(Mutation::RemovalWakesNobody) {
             return false;
         }
         outcome != Outcome::Sleeps
@@ -224,7 +224,7 @@ impl Machine {
             }
             Until::Word(supervisor) => {
                 let Supervisor { word, starter, .. } = self.told_by(*supervisor);
-                now(*word || !self.is_alive(*starter) || self.has(Bug::NoWord))
+                now(*word || !self.is_alive(*starter) || self.has(Mutation::NoWord))
             }
             Until::ReadyOrEnded {
                 service,
