@@ -350,7 +350,7 @@ impl ServiceCommand {
 
     /// Makes room in the log, if it has grown past its limit. Nobody who only wants to join is kept
     /// from that by a log.
-    pub(crate) fn tend_log(&self, key: &ServiceKey) {
+    pub(crate) fn rotate_log(&self, key: &ServiceKey) {
         let (service, path) = (key.name(), self.log_path(key));
         match log::rotate_running(service, &path, self.log_limit) {
             Ok(false) => {}

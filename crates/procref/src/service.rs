@@ -28,14 +28,14 @@ pub use handle::ServiceHandle;
 pub use services::{Listed, Services, is_managed};
 pub use status::{Holder, State, Status};
 
-use crate::engine::client::Seat;
+use crate::engine::client::Client;
 use crate::engine::config::Config;
 use crate::engine::platform::{Machine, World as _};
 use crate::engine::release::{Departure, Hold};
 use crate::engine::stop_service::Held;
 use crate::engine::waiting::Waiting;
 
-type NativeSeat = Seat<Machine>;
+type NativeClient = Client<Machine>;
 
 /// A background service that many processes share: the first to acquire it starts it, the others
 /// join, the last one stops it.
@@ -66,7 +66,7 @@ type NativeSeat = Seat<Machine>;
 pub struct SharedService {
     key: ServiceKey,
     config: Arc<Config>,
-    seat: Arc<NativeSeat>,
+    client: Arc<NativeClient>,
 }
 
 impl SharedService {
@@ -78,16 +78,20 @@ impl SharedService {
     fn new(key: ServiceKey, config: Arc<Config>) -> Self {
         crash::arm();
         Native.prepare();
-        let seat = seat_of(&key);
-        Self { key, config, seat }
+        let client = client_of(&key);
+        Self {
+            key,
+            config,
+            client,
+        }
     }
 
     /// This process's seat: in a forked child, a new one.
-    fn seat(&self) -> Arc<NativeSeat> {
-        if self.seat.is_ours() {
-            Arc::clone(&self.seat)
+    fn client(&self) -> Arc<NativeClient> {
+        if self.client.is_ours() {
+            Arc::clone(&self.client)
         } else {
-            seat_of(&self.key)
+            client_of(&self.key)
         }
     }
 
@@ -133,17 +137,17 @@ impl SharedService {
     /// [`Error::Record`]: crate::Error::Record
     /// [`Error::RuntimeDir`]: crate::Error::RuntimeDir
     pub async fn acquire(&self) -> Result<ServiceHandle> {
-        let seat = self.seat();
-        let waiting = Waiting::new(&seat, self.config.patience());
-        self.acquire_on(&seat, waiting).await
+        let client = self.client();
+        let waiting = Waiting::new(&client, self.config.patience());
+        self.acquire_on(&client, waiting).await
     }
 
     async fn acquire_on(
         &self,
-        seat: &Arc<NativeSeat>,
+        client: &Arc<NativeClient>,
         waiting: Waiting<Machine>,
     ) -> Result<ServiceHandle> {
-        acquire::acquire(seat, &self.config, waiting)
+        acquire::acquire(client, &self.config, waiting)
             .await
             .map(ServiceHandle::new)
     }
@@ -170,9 +174,9 @@ impl SharedService {
     ///
     /// As [`acquire`](Self::acquire).
     pub fn acquire_blocking(&self) -> Result<ServiceHandle> {
-        let seat = self.seat();
-        recursion::check_callback(&seat)?;
-        let mut waiting = Waiting::new(&seat, self.config.patience());
+        let client = self.client();
+        recursion::check_callback(&client)?;
+        let mut waiting = Waiting::new(&client, self.config.patience());
         if self.config.health.is_none() {
             // Joining calls nobody back, so it needs no runtime, and a runtime costs more than it. Nor
             // does waiting for another's start.
@@ -182,12 +186,12 @@ impl SharedService {
                     waiting.finish();
                     return Ok(handle);
                 }
-                if !wait_ready::wait_unlocked_here(&seat, &mut waiting)? {
+                if !wait_ready::wait_unlocked_here(&client, &mut waiting)? {
                     break;
                 }
             }
         }
-        runtime::block_on(self.acquire_on(&seat, waiting))
+        runtime::block_on(self.acquire_on(&client, waiting))
     }
 
     /// Takes a reference if the service runs and is healthy. Never starts, stops or recovers it,
@@ -213,7 +217,7 @@ impl SharedService {
     }
 
     async fn join_now(&self, supervised: Supervised) -> Result<Option<ServiceHandle>> {
-        let lease = acquire::try_join(&self.seat(), &self.config, supervised).await?;
+        let lease = acquire::try_join(&self.client(), &self.config, supervised).await?;
         Ok(lease.map(ServiceHandle::new))
     }
 
@@ -240,7 +244,7 @@ impl SharedService {
     ///
     /// [`Error::Timeout`]: crate::Error::Timeout
     pub async fn unpin(&self) -> Result<bool> {
-        pin::unpin(&self.seat(), &self.config).await
+        pin::unpin(&self.client(), &self.config).await
     }
 
     /// [`unpin`](Self::unpin) for code that is not async. Blocks the thread.
@@ -297,7 +301,7 @@ impl SharedService {
     /// [`Error::Callback`]: crate::Error::Callback
     /// [`Error::Unstoppable`]: crate::Error::Unstoppable
     pub async fn stop(&self) -> Result<bool> {
-        stop_service::stop(&self.seat(), &self.config, Held::Refuse).await
+        stop_service::stop(&self.client(), &self.config, Held::Refuse).await
     }
 
     /// [`stop`](Self::stop) for code that is not async. Blocks the thread.
@@ -334,7 +338,7 @@ impl SharedService {
     ///
     /// As [`stop`](Self::stop), without [`Error::Held`](crate::Error::Held).
     pub async fn force_stop(&self) -> Result<bool> {
-        stop_service::stop(&self.seat(), &self.config, Held::Override).await
+        stop_service::stop(&self.client(), &self.config, Held::Override).await
     }
 
     /// [`force_stop`](Self::force_stop) for code that is not async. Blocks the thread.
@@ -373,7 +377,7 @@ impl SharedService {
     /// As [`count`](Self::count); the runtime directory is gone or cannot be watched
     /// ([`Error::RuntimeDir`](crate::Error::RuntimeDir)); or there is no thread to be had.
     pub async fn wait_ready(&self) -> Result<ServiceInfo> {
-        wait_ready::wait_ready(&self.seat()).await
+        wait_ready::wait_ready(&self.client()).await
     }
 
     /// [`wait_ready`](Self::wait_ready) for code that is not async: `None` if it takes longer than
@@ -422,7 +426,7 @@ impl SharedService {
     ///
     /// As [`count`](Self::count), or there is no thread to be had.
     pub async fn wait_stopped(&self) -> Result<()> {
-        follow::wait_stopped(&self.seat()).await
+        follow::wait_stopped(&self.client()).await
     }
 
     /// [`wait_stopped`](Self::wait_stopped) for code that is not async: false if it takes longer than
@@ -540,29 +544,29 @@ impl fmt::Debug for SharedService {
 }
 
 /// The one seat of this process at a service.
-fn seat_of(key: &ServiceKey) -> Arc<NativeSeat> {
-    let mut seats = process_local::get()
-        .seats
+fn client_of(key: &ServiceKey) -> Arc<NativeClient> {
+    let mut clients = process_local::get()
+        .clients
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    let known = seats.get(&key.digests()).and_then(Weak::upgrade);
-    if let Some(seat) = known.and_then(|seat| seat.downcast().ok()) {
-        return seat;
+    let known = clients.get(&key.digests()).and_then(Weak::upgrade);
+    if let Some(client) = known.and_then(|client| client.downcast().ok()) {
+        return client;
     }
-    seats.retain(|_, seat| seat.strong_count() > 0);
-    let seat = Arc::new(Seat::new(Machine, key.clone()));
-    let weak: Weak<NativeSeat> = Arc::downgrade(&seat);
-    seats.insert(key.digests(), weak);
-    seat
+    clients.retain(|_, client| client.strong_count() > 0);
+    let client = Arc::new(Client::new(Machine, key.clone()));
+    let weak: Weak<NativeClient> = Arc::downgrade(&client);
+    clients.insert(key.digests(), weak);
+    client
 }
 
 /// Stops the service if there is one and removes the object, for somebody who has its lock and
 /// knows of no callbacks.
 pub(crate) fn stop_locked(key: &ServiceKey) -> Result<()> {
     // A seat of its own: the process's other handles and references are none of its business.
-    let seat = Arc::new(Seat::new(Machine, key.clone()));
-    let turn = seat.try_turn().expect("nobody else knows this seat");
-    let hold = Hold::locked(turn, &Arc::new(Config::default()));
+    let client = Arc::new(Client::new(Machine, key.clone()));
+    let permit = client.try_permit().expect("nobody else knows this seat");
+    let hold = Hold::locked(permit, &Arc::new(Config::default()));
     pollster::block_on(Departure::new(hold))
 }
 

@@ -14,7 +14,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use super::client::{Current, Deadline, ObjectOf, Place, PutDown, Seat};
+use super::client::{Access, Client, Deadline, Dropped, ObjectOf, ResolvedInstance};
 use super::config::Config;
 use super::fingerprint::is_usable;
 use super::health::Seen;
@@ -22,40 +22,40 @@ use super::platform::{Description, World, describe_whole};
 use super::recursion;
 use super::release::{Departure, Hold};
 use super::shared_wait::Watch;
-use super::unhealthy::{Unhealthy, unjudged};
+use super::unhealthy::{Unhealthy, serving_instance};
 use super::waiting::Waiting;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::{self, Fault, Instance, Kernel, Missing, Object, Snapshot, Step, Supervised};
 
 /// What a handle keeps: one count of its process's reference.
-pub(crate) struct Lease<W: World> {
-    seat: Arc<Seat<W>>,
+pub(crate) struct HandleInner<W: World> {
+    client: Arc<Client<W>>,
     config: Arc<Config>,
-    current: Arc<Current<W>>,
-    put_down: bool,
+    current: Arc<ResolvedInstance<W>>,
+    drop_handle: bool,
 }
 
-impl<W: World> Lease<W> {
-    pub(crate) fn current(&self) -> &Current<W> {
+impl<W: World> HandleInner<W> {
+    pub(crate) fn current(&self) -> &ResolvedInstance<W> {
         &self.current
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Current<W>> {
+    pub(crate) fn shared(&self) -> &Arc<ResolvedInstance<W>> {
         &self.current
     }
 
-    pub(crate) fn seat(&self) -> &Arc<Seat<W>> {
-        &self.seat
+    pub(crate) fn client(&self) -> &Arc<Client<W>> {
+        &self.client
     }
 
     /// An error in a forked child.
     pub(crate) fn check_ours(&self, operation: &'static str) -> Result<()> {
-        if self.seat.is_ours() {
+        if self.client.is_ours() {
             return Ok(());
         }
         Err(Error::NoReference {
-            service: self.seat.key.name().to_owned(),
+            service: self.client.key.name().to_owned(),
             operation,
             reason: "this is a forked child, which owns no handle of its parent's",
         })
@@ -64,79 +64,83 @@ impl<W: World> Lease<W> {
     /// What to say when the kernel object is gone although there are handles.
     pub(crate) fn lost(&self, operation: &'static str) -> Error {
         Error::NoReference {
-            service: self.seat.key.name().to_owned(),
+            service: self.client.key.name().to_owned(),
             operation,
             reason: "somebody removed its kernel object, and every reference with it",
         }
     }
 
     /// For a handle that the seat has counted.
-    pub(crate) fn new(seat: &Arc<Seat<W>>, config: &Arc<Config>, current: Arc<Current<W>>) -> Self {
+    pub(crate) fn new(
+        client: &Arc<Client<W>>,
+        config: &Arc<Config>,
+        current: Arc<ResolvedInstance<W>>,
+    ) -> Self {
         Self {
-            seat: Arc::clone(seat),
+            client: Arc::clone(client),
             config: Arc::clone(config),
             current,
-            put_down: false,
+            drop_handle: false,
         }
     }
 
     /// Puts it down; what is left to do then, if it was this process's last.
     pub(crate) fn release(mut self) -> Option<Departure<W>> {
-        self.put_down()
+        self.drop_handle()
     }
 
-    fn put_down(&mut self) -> Option<Departure<W>> {
-        if std::mem::replace(&mut self.put_down, true) || !self.seat.is_ours() {
+    fn drop_handle(&mut self) -> Option<Departure<W>> {
+        if std::mem::replace(&mut self.drop_handle, true) || !self.client.is_ours() {
             return None;
         }
-        match self.seat.put_down() {
-            PutDown::Done => None,
-            PutDown::Last(turn) => {
-                let hold = Hold::last(turn, &self.config);
-                (!hold.leave_quickly()).then(|| Departure::new(hold))
+        match self.client.drop_handle() {
+            Dropped::NotLast => None,
+            Dropped::Last(permit) => {
+                let hold = Hold::last(permit, &self.config);
+                (!hold.try_release()).then(|| Departure::new(hold))
             }
         }
     }
 }
 
-impl<W: World> Drop for Lease<W> {
+impl<W: World> Drop for HandleInner<W> {
     fn drop(&mut self) {
-        if let Some(departure) = self.put_down() {
+        if let Some(departure) = self.drop_handle() {
             departure.finish_here(self.config.drop_patience());
         }
     }
 }
 
 pub(crate) async fn acquire<W: World>(
-    seat: &Arc<Seat<W>>,
+    client: &Arc<Client<W>>,
     config: &Arc<Config>,
     mut waiting: Waiting<W>,
-) -> Result<Lease<W>> {
-    recursion::check_callback(seat)?;
-    let mut judged = None;
+) -> Result<HandleInner<W>> {
+    recursion::check_callback(client)?;
+    let mut rejected = None;
     let mut unhealthy = None;
-    let turn = loop {
-        match seat.place(judged).await {
-            Place::Turn(turn) => break turn,
-            Place::Shared(current) => {
-                let lease = Lease::new(seat, config, current);
-                if is_usable(seat, config, lease.current(), Seen::Before).await? {
+    let permit = loop {
+        match client.access(rejected).await {
+            Access::Exclusive(permit) => break permit,
+            Access::Shared(current) => {
+                let lease = HandleInner::new(client, config, current);
+                if is_usable(client, config, lease.current(), Seen::Before).await? {
                     waiting.finish();
                     return Ok(lease);
                 }
-                judged = Some(Unhealthy::of(lease.current()));
+                rejected = Some(Unhealthy::of(lease.current()));
                 // Kept until the turn is ours: others of this process may be about to let go.
                 unhealthy = Some(lease);
             }
         }
     };
-    let mut drive = Drive::new(Hold::begin(turn, config));
+    let mut drive = Drive::new(Hold::begin(permit, config));
     drop(unhealthy);
     loop {
-        match drive.attempt(&mut judged, &mut waiting).await {
+        match drive.attempt(&mut rejected, &mut waiting).await {
             Ok(Some(current)) => {
                 waiting.finish();
-                drive.see_lock_free().await;
+                drive.wait_supervisor_unlock().await;
                 return Ok(drive.finish(current));
             }
             Ok(None) => {}
@@ -145,7 +149,7 @@ pub(crate) async fn acquire<W: World>(
             // a local process has nothing else that tells its instances apart.
             Err(Fault::Removed) => {
                 drive.forget();
-                judged = None;
+                rejected = None;
             }
             Err(Fault::Refused(error)) => {
                 let failed = drive.lock && !matches!(error, Error::NoStart { .. });
@@ -172,19 +176,19 @@ pub(crate) async fn acquire<W: World>(
 /// Joins what serves and is healthy, and is supervised where that is asked for; never starts, stops or
 /// waits for anything.
 pub(crate) async fn try_join<W: World>(
-    seat: &Arc<Seat<W>>,
+    client: &Arc<Client<W>>,
     config: &Arc<Config>,
     supervised: Supervised,
-) -> Result<Option<Lease<W>>> {
-    if let Some(current) = seat.share() {
-        let lease = Lease::new(seat, config, current);
-        let healthy = is_usable(seat, config, &lease.current, Seen::Before).await?;
+) -> Result<Option<HandleInner<W>>> {
+    if let Some(current) = client.share() {
+        let lease = HandleInner::new(client, config, current);
+        let healthy = is_usable(client, config, &lease.current, Seen::Before).await?;
         return Ok(healthy.then_some(lease));
     }
-    let Some(turn) = seat.try_turn() else {
+    let Some(permit) = client.try_permit() else {
         return Ok(None);
     };
-    let mut drive = Drive::new(Hold::begin(turn, config));
+    let mut drive = Drive::new(Hold::begin(permit, config));
     loop {
         match drive.attempt_join(supervised).await {
             Ok(Some(current)) => return Ok(Some(drive.finish(current))),
@@ -241,21 +245,21 @@ impl<W: World> Drive<W> {
     /// The time for this is a start's, not what others have left of this client's time to wait for them.
     ///
     /// From here on this is a client like any other: cancelled, it leaves, and does not clear up a start.
-    async fn see_lock_free(&mut self) {
+    async fn wait_supervisor_unlock(&mut self) {
         if self.running.take().is_none() || !W::Kernel::NEEDS_SUPERVISOR {
             return;
         }
         self.lock = false;
-        if let Some(object) = self.turn.seat().known_object() {
+        if let Some(object) = self.permit.client().known_object() {
             let deadline = Deadline::after(self.config.start_timeout);
-            let _ = self.turn.seat().is_unlocked_by(&object, deadline).await;
+            let _ = self.permit.client().is_unlocked_by(&object, deadline).await;
         }
     }
 
-    fn finish(mut self, current: Arc<Current<W>>) -> Lease<W> {
+    fn finish(mut self, current: Arc<ResolvedInstance<W>>) -> HandleInner<W> {
         let hold = self.take().expect("taken only when the drive ends");
-        let lease = Lease::new(hold.turn.seat(), &hold.config, Arc::clone(&current));
-        hold.turn.finish(current);
+        let lease = HandleInner::new(hold.permit.client(), &hold.config, Arc::clone(&current));
+        hold.permit.finish(current);
         lease
     }
 
@@ -281,13 +285,16 @@ impl<W: World> Drive<W> {
     /// One step towards a service. `None`: look again.
     async fn attempt(
         &mut self,
-        judged: &mut Option<Unhealthy>,
+        rejected: &mut Option<Unhealthy>,
         waiting: &mut Waiting<W>,
-    ) -> Step<Option<Arc<Current<W>>>> {
+    ) -> Step<Option<Arc<ResolvedInstance<W>>>> {
         let object = self.object(Missing::Create).await?;
         let object = object.ok_or(Fault::Removed)?;
         if !self.reference {
-            if object.join(self.asked(self.config.supervised())).await? {
+            if object
+                .join(self.required_supervision(self.config.supervised()))
+                .await?
+            {
                 crash::point(Point::Joined);
                 self.reference = true;
             } else {
@@ -297,7 +304,7 @@ impl<W: World> Drive<W> {
                     waiting.wait_unlocked(&object, &snapshot).await?;
                     return Ok(None);
                 }
-                let supervisor = W::Kernel::NEEDS_SUPERVISOR && self.is_watched(&snapshot);
+                let supervisor = W::Kernel::NEEDS_SUPERVISOR && self.is_supervised(&snapshot);
                 if snapshot.clients > 0 && supervisor {
                     // It can be joined by now, or needs no supervisor for that.
                     self.reference = !snapshot.supervised && object.join(Supervised::No).await?;
@@ -306,7 +313,7 @@ impl<W: World> Drive<W> {
                     }
                     return Ok(None);
                 }
-                self.look_before_entering(&snapshot, *judged).await?;
+                self.check_fingerprint_early(&snapshot, *rejected).await?;
                 if !object.try_enter().await? {
                     return Ok(None);
                 }
@@ -317,18 +324,18 @@ impl<W: World> Drive<W> {
         }
         let snapshot = object.snapshot().await?;
         if self.lock {
-            return self.under_lock(&object, snapshot, *judged).await;
+            return self.under_lock(&object, snapshot, *rejected).await;
         }
         // A client that keeps orphans has not asked for a supervisor. Whether there has to be one is for the
         // instance to say. If it is missing, it was killed: like who adopts it, start another.
         let asked = self.config.supervised() == Supervised::Yes;
-        let watched = asked || self.is_watched(&snapshot);
-        if let Some(instance) = unjudged(&snapshot, *judged).filter(|_| watched) {
-            let (current, seen) = self.current(&snapshot, instance).await?;
-            if is_usable(self.turn.seat(), &self.config, &current, seen).await? {
+        let watched = asked || self.is_supervised(&snapshot);
+        if let Some(instance) = serving_instance(&snapshot, *rejected).filter(|_| watched) {
+            let (current, seen) = self.resolve(&snapshot, instance).await?;
+            if is_usable(self.permit.client(), &self.config, &current, seen).await? {
                 let (service, generation) = (self.service(), current.generation);
                 tracing::debug!(service, pid = current.info.pid(), generation, "joined");
-                self.tend_log().await;
+                self.rotate_log().await;
                 return Ok(Some(current));
             }
             let (service, pid) = (self.service(), instance.identity.pid);
@@ -338,7 +345,7 @@ impl<W: World> Drive<W> {
                 generation = snapshot.generation,
                 "found unhealthy"
             );
-            *judged = Some(Unhealthy::new(snapshot.generation, &instance));
+            *rejected = Some(Unhealthy::new(snapshot.generation, &instance));
         }
         if object.try_lock().await? {
             crash::point(Point::Locked);
@@ -350,7 +357,7 @@ impl<W: World> Drive<W> {
     }
 
     /// What to ask for in a join, where there are supervisors at all.
-    fn asked(&self, supervised: Supervised) -> Supervised {
+    fn required_supervision(&self, supervised: Supervised) -> Supervised {
         match W::Kernel::NEEDS_SUPERVISOR {
             true => supervised,
             false => Supervised::No,
@@ -360,53 +367,56 @@ impl<W: World> Drive<W> {
     /// An instance that is kept although nobody uses it (pinned, warm, an orphan) stays as it is if it is
     /// not what this client wants. Found out after entering, it would be left by its last client, and
     /// stopped, or kept warm for longer.
-    async fn look_before_entering(
+    async fn check_fingerprint_early(
         &self,
         snapshot: &Snapshot,
-        judged: Option<Unhealthy>,
+        rejected: Option<Unhealthy>,
     ) -> Result<()> {
-        let Some(instance) = unjudged(snapshot, judged) else {
+        let Some(instance) = serving_instance(snapshot, rejected) else {
             return Ok(());
         };
         if self.config.fingerprint.is_none() {
             return Ok(());
         }
-        let (current, seen) = self.current(snapshot, instance).await?;
+        let (current, seen) = self.resolve(snapshot, instance).await?;
         if self.config.refuses(&current) {
-            is_usable(self.turn.seat(), &self.config, &current, seen).await?;
+            is_usable(self.permit.client(), &self.config, &current, seen).await?;
         }
         Ok(())
     }
 
-    async fn attempt_join(&mut self, supervised: Supervised) -> Step<Option<Arc<Current<W>>>> {
+    async fn attempt_join(
+        &mut self,
+        supervised: Supervised,
+    ) -> Step<Option<Arc<ResolvedInstance<W>>>> {
         let Some(object) = self.object(Missing::Ignore).await? else {
             return Ok(None);
         };
         if !self.reference {
-            if !object.join(self.asked(supervised)).await? {
+            if !object.join(self.required_supervision(supervised)).await? {
                 return Ok(None);
             }
             crash::point(Point::TryJoined);
             self.reference = true;
         }
         let snapshot = object.snapshot().await?;
-        let Some(instance) = unjudged(&snapshot, None) else {
+        let Some(instance) = serving_instance(&snapshot, None) else {
             return Ok(None);
         };
-        let (current, seen) = self.current(&snapshot, instance).await?;
-        if !is_usable(self.turn.seat(), &self.config, &current, seen).await? {
+        let (current, seen) = self.resolve(&snapshot, instance).await?;
+        if !is_usable(self.permit.client(), &self.config, &current, seen).await? {
             return Ok(None);
         }
-        self.tend_log().await;
+        self.rotate_log().await;
         Ok(Some(current))
     }
 
     /// A client that joins limits the log, too. The supervisor that executed the service does it while the log
     /// grows, but it may have been killed, or the kernel may not report writes.
-    async fn tend_log(&self) {
+    async fn rotate_log(&self) {
         if let Some(command) = &self.config.command {
-            let seat = self.turn.seat();
-            seat.world.tend_log(&seat.key, command).await;
+            let client = self.permit.client();
+            client.world.rotate_log(&client.key, command).await;
         }
     }
 
@@ -414,10 +424,10 @@ impl<W: World> Drive<W> {
         &mut self,
         object: &Arc<ObjectOf<W>>,
         snapshot: Snapshot,
-        judged: Option<Unhealthy>,
-    ) -> Step<Option<Arc<Current<W>>>> {
-        if let Some(instance) = unjudged(&snapshot, judged) {
-            let (current, seen) = self.current(&snapshot, instance).await?;
+        rejected: Option<Unhealthy>,
+    ) -> Step<Option<Arc<ResolvedInstance<W>>>> {
+        if let Some(instance) = serving_instance(&snapshot, rejected) {
+            let (current, seen) = self.resolve(&snapshot, instance).await?;
             let alive = match &current.process {
                 Some(process) => seen == Seen::Now || self.world().is_alive(process).await,
                 None => instance.identity.pid == 0,
@@ -430,7 +440,7 @@ impl<W: World> Drive<W> {
                     let (service, pid) = (self.service(), instance.identity.pid);
                     tracing::info!(service, pid, "adopted: it was left without a client");
                 }
-                if !self.is_watched(&snapshot) {
+                if !self.is_supervised(&snapshot) {
                     let stop = self.stop_of(&instance).await;
                     self.supervise(object, stop).await?;
                     crash::point(Point::AdopteeSupervised);
@@ -448,13 +458,13 @@ impl<W: World> Drive<W> {
     }
 
     /// The instance of a snapshot, with its process looked up; as it was, if it is still the same.
-    async fn current(
+    async fn resolve(
         &self,
         snapshot: &Snapshot,
         instance: Instance,
-    ) -> Result<(Arc<Current<W>>, Seen)> {
+    ) -> Result<(Arc<ResolvedInstance<W>>, Seen)> {
         let known = self
-            .turn
+            .permit
             .known()
             .filter(|known| known.instance == instance && known.generation == snapshot.generation);
         if let Some(known) = known {
@@ -468,13 +478,13 @@ impl<W: World> Drive<W> {
                 .filter(|(identity, _)| *identity == instance.identity)
                 .map(|(_, process)| Arc::new(process))
         };
-        let seat = self.turn.seat();
+        let client = self.permit.client();
         let Description {
             info,
             fingerprint,
             definition,
-        } = describe_whole(&seat.world, &seat.key, &instance).await;
-        let current = Arc::new(Current {
+        } = describe_whole(&client.world, &client.key, &instance).await;
+        let current = Arc::new(ResolvedInstance {
             instance,
             generation: snapshot.generation,
             info,

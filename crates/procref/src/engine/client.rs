@@ -2,7 +2,7 @@
 //!
 //! However many handles and [`SharedService`](crate::SharedService) values of a name a process has,
 //! it holds one reference in the kernel; here its handles are counted. Whatever changes the
-//! reference or the instance is done by one future at a time, the one that has the [`Turn`].
+//! reference or the instance is done by one future at a time, the one that has the [`Permit`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ use crate::runtime;
 pub(crate) type ObjectOf<W> = <<W as World>::Kernel as Kernel>::Object;
 
 /// The instance a handle is of.
-pub(crate) struct Current<W: World> {
+pub(crate) struct ResolvedInstance<W: World> {
     pub(crate) instance: Instance,
     pub(crate) generation: u16,
     pub(crate) info: ServiceInfo,
@@ -38,7 +38,7 @@ pub(crate) struct Current<W: World> {
     pub(crate) death: Watch,
 }
 
-pub(crate) struct Seat<W: World> {
+pub(crate) struct Client<W: World> {
     pub(crate) world: W,
     pub(crate) key: ServiceKey,
     /// The process it belongs to. In a forked child nothing here may be touched, the mutex included:
@@ -62,14 +62,14 @@ struct State<W: World> {
     referenced: bool,
     /// The instance seen last. Kept without a reference, too: mostly it is still the same the next
     /// time, and then its process need not be looked up again.
-    current: Option<Arc<Current<W>>>,
+    current: Option<Arc<ResolvedInstance<W>>>,
     /// The kernel object, kept open likewise.
     object: Option<Arc<ObjectOf<W>>>,
-    turn: Queue,
+    permit: Queue,
 }
 
 impl<W: World> State<W> {
-    fn shareable(&self) -> Option<Arc<Current<W>>> {
+    fn shareable(&self) -> Option<Arc<ResolvedInstance<W>>> {
         self.current.clone().filter(|_| self.referenced)
     }
 }
@@ -98,20 +98,20 @@ impl Queue {
 }
 
 /// What a future that wants the service gets within its process.
-pub(crate) enum Place<W: World> {
-    Shared(Arc<Current<W>>),
-    Turn(Turn<W>),
+pub(crate) enum Access<W: World> {
+    Shared(Arc<ResolvedInstance<W>>),
+    Exclusive(Permit<W>),
 }
 
 /// What is left to do when a handle was put down.
-pub(crate) enum PutDown<W: World> {
+pub(crate) enum Dropped<W: World> {
     /// Other handles of this process remain, or there is no reference to give back.
-    Done,
+    NotLast,
     /// It was the last one: the reference is to be given back.
-    Last(Turn<W>),
+    Last(Permit<W>),
 }
 
-impl<W: World> Seat<W> {
+impl<W: World> Client<W> {
     pub(crate) fn new(world: W, key: ServiceKey) -> Self {
         Self {
             epoch: world.epoch(),
@@ -122,7 +122,7 @@ impl<W: World> Seat<W> {
                 referenced: false,
                 current: None,
                 object: None,
-                turn: Queue::default(),
+                permit: Queue::default(),
             }),
             waiting: AtomicUsize::new(0),
             unlock: Watch::default(),
@@ -142,7 +142,7 @@ impl<W: World> Seat<W> {
     }
 
     /// One more handle on the reference that this process has already.
-    pub(crate) fn share(&self) -> Option<Arc<Current<W>>> {
+    pub(crate) fn share(&self) -> Option<Arc<ResolvedInstance<W>>> {
         let mut state = self.state();
         let current = state.shareable()?;
         state.handles += 1;
@@ -150,18 +150,18 @@ impl<W: World> Seat<W> {
     }
 
     /// One handle less.
-    pub(crate) fn put_down(self: &Arc<Self>) -> PutDown<W> {
+    pub(crate) fn drop_handle(self: &Arc<Self>) -> Dropped<W> {
         let mut state = self.state();
         state.handles -= 1;
         // Whoever has the turn is counted, so with the last handle the turn is free. Only a reference
         // that went with a removed object leaves handles without one.
         if state.handles > 0 || !state.referenced {
-            return PutDown::Done;
+            return Dropped::NotLast;
         }
         state.referenced = false;
-        state.turn.taken = true;
-        PutDown::Last(Turn {
-            seat: Arc::clone(self),
+        state.permit.taken = true;
+        Dropped::Last(Permit {
+            client: Arc::clone(self),
             counted: false,
             given_back: false,
         })
@@ -169,21 +169,21 @@ impl<W: World> Seat<W> {
 
     /// One more handle on the reference that this process has, or the turn to change that; waits while
     /// neither is to be had. The instance that was found unhealthy is not good enough.
-    pub(crate) async fn place(self: &Arc<Self>, judged: Option<Unhealthy>) -> Place<W> {
+    pub(crate) async fn access(self: &Arc<Self>, rejected: Option<Unhealthy>) -> Access<W> {
         std::future::poll_fn(|context| {
             // Before the lock is taken, and so dropped after it is released.
             let mut waker = Some(context.waker().clone());
             let mut state = self.state();
-            let is_judged = |it: &Current<W>| judged == Some(Unhealthy::of(it));
+            let is_judged = |it: &ResolvedInstance<W>| rejected == Some(Unhealthy::of(it));
             if let Some(current) = state.shareable().filter(|it| !is_judged(it)) {
                 state.handles += 1;
-                return Poll::Ready(Place::Shared(current));
+                return Poll::Ready(Access::Shared(current));
             }
             match self.take_turn(&mut state) {
-                Some(turn) => Poll::Ready(Place::Turn(turn)),
+                Some(permit) => Poll::Ready(Access::Exclusive(permit)),
                 None => {
                     // All are woken when it is free: most then share what the first one got.
-                    state.turn.wake_me(&mut waker);
+                    state.permit.wake_me(&mut waker);
                     Poll::Pending
                 }
             }
@@ -192,15 +192,15 @@ impl<W: World> Seat<W> {
     }
 
     /// The turn; waits while somebody has it.
-    pub(crate) async fn turn(self: &Arc<Self>) -> Turn<W> {
+    pub(crate) async fn permit(self: &Arc<Self>) -> Permit<W> {
         std::future::poll_fn(|context| {
             // Before the lock is taken, and so dropped after it is released.
             let mut waker = Some(context.waker().clone());
             let mut state = self.state();
             match self.take_turn(&mut state) {
-                Some(turn) => Poll::Ready(turn),
+                Some(permit) => Poll::Ready(permit),
                 None => {
-                    state.turn.wake_me(&mut waker);
+                    state.permit.wake_me(&mut waker);
                     Poll::Pending
                 }
             }
@@ -209,25 +209,25 @@ impl<W: World> Seat<W> {
     }
 
     /// The turn, if nobody has it.
-    pub(crate) fn try_turn(self: &Arc<Self>) -> Option<Turn<W>> {
+    pub(crate) fn try_permit(self: &Arc<Self>) -> Option<Permit<W>> {
         self.take_turn(&mut self.state())
     }
 
-    fn take_turn(self: &Arc<Self>, state: &mut State<W>) -> Option<Turn<W>> {
-        if state.turn.taken {
+    fn take_turn(self: &Arc<Self>, state: &mut State<W>) -> Option<Permit<W>> {
+        if state.permit.taken {
             return None;
         }
-        state.turn.taken = true;
+        state.permit.taken = true;
         state.handles += 1;
-        Some(Turn {
-            seat: Arc::clone(self),
+        Some(Permit {
+            client: Arc::clone(self),
             counted: true,
             given_back: false,
         })
     }
 
     /// The instance seen last.
-    pub(crate) fn known(&self) -> Option<Arc<Current<W>>> {
+    pub(crate) fn known(&self) -> Option<Arc<ResolvedInstance<W>>> {
         self.state().current.clone()
     }
 
@@ -282,7 +282,7 @@ impl<W: World> Seat<W> {
                 Ok(again) if patience.is_renewed(announced, again.announced) => {
                     announced = again.announced;
                 }
-                Ok(_) => return Err(self.waited_in_vain(object, deadline).await),
+                Ok(_) => return Err(self.lock_timeout_error(object, deadline).await),
                 // The caller meets it there.
                 Err(_) => return Ok(()),
             }
@@ -323,7 +323,7 @@ impl<W: World> Seat<W> {
     }
 
     /// What to say when somebody's transition takes too long.
-    pub(crate) async fn waited_in_vain(
+    pub(crate) async fn lock_timeout_error(
         &self,
         object: &Arc<ObjectOf<W>>,
         deadline: Deadline,
@@ -340,43 +340,43 @@ impl<W: World> Seat<W> {
 }
 
 /// The right to change this process's reference. Given back on drop.
-pub(crate) struct Turn<W: World> {
-    seat: Arc<Seat<W>>,
+pub(crate) struct Permit<W: World> {
+    client: Arc<Client<W>>,
     /// It counts as a handle.
     counted: bool,
     given_back: bool,
 }
 
-impl<W: World> Turn<W> {
-    pub(crate) fn seat(&self) -> &Arc<Seat<W>> {
-        &self.seat
+impl<W: World> Permit<W> {
+    pub(crate) fn client(&self) -> &Arc<Client<W>> {
+        &self.client
     }
 
     /// Whether this process has its reference already.
     pub(crate) fn is_referenced(&self) -> bool {
-        self.seat.state().referenced
+        self.client.state().referenced
     }
 
     /// The instance seen last.
-    pub(crate) fn known(&self) -> Option<Arc<Current<W>>> {
-        self.seat.known()
+    pub(crate) fn known(&self) -> Option<Arc<ResolvedInstance<W>>> {
+        self.client.known()
     }
 
     /// Whether others in this process have handles.
     pub(crate) fn has_other_handles(&self) -> bool {
-        self.seat.state().handles > usize::from(self.counted)
+        self.client.state().handles > usize::from(self.counted)
     }
 
     /// The object is gone, and with it the reference.
     pub(crate) fn forget_object(&self) {
-        let mut state = self.seat.state();
+        let mut state = self.client.state();
         state.object = None;
         state.referenced = false;
     }
 
     /// Done: from now on the reference is to `current`, and who had the turn has a handle.
-    pub(crate) fn finish(mut self, current: Arc<Current<W>>) {
-        let mut state = self.seat.state();
+    pub(crate) fn finish(mut self, current: Arc<ResolvedInstance<W>>) {
+        let mut state = self.client.state();
         state.current = Some(current);
         state.referenced = true;
         // The handle is what it counted as.
@@ -388,8 +388,8 @@ impl<W: World> Turn<W> {
     ///
     /// Decided in one step with the count: a handle that came or went right after a mere look would
     /// be left without a reference, or the reference without a handle.
-    pub(crate) fn take_back(&mut self) -> bool {
-        let mut state = self.seat.state();
+    pub(crate) fn take_if_last(&mut self) -> bool {
+        let mut state = self.client.state();
         let alone = state.handles == usize::from(self.counted);
         if alone {
             self.counted = false;
@@ -400,9 +400,9 @@ impl<W: World> Turn<W> {
     }
 
     /// True if other handles remain: they keep the reference, and the turn is given back.
-    pub(crate) fn leave_to_others(&mut self) -> bool {
+    pub(crate) fn yield_to_handles(&mut self) -> bool {
         let wakers = {
-            let mut state = self.seat.state();
+            let mut state = self.client.state();
             if state.handles == usize::from(self.counted) {
                 return false;
             }
@@ -410,24 +410,24 @@ impl<W: World> Turn<W> {
                 state.handles -= 1;
             }
             self.given_back = true;
-            state.turn.let_go()
+            state.permit.let_go()
         };
         wakers.into_iter().for_each(runtime::wake);
         true
     }
 }
 
-impl<W: World> Drop for Turn<W> {
+impl<W: World> Drop for Permit<W> {
     fn drop(&mut self) {
-        if self.given_back || !self.seat.is_ours() {
+        if self.given_back || !self.client.is_ours() {
             return;
         }
         let wakers = {
-            let mut state = self.seat.state();
+            let mut state = self.client.state();
             if self.counted {
                 state.handles -= 1;
             }
-            state.turn.let_go()
+            state.permit.let_go()
         };
         wakers.into_iter().for_each(runtime::wake);
     }

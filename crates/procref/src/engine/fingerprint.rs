@@ -1,6 +1,6 @@
 //! Which version or configuration of a service a client wants.
 
-use super::client::{Current, Seat};
+use super::client::{Client, ResolvedInstance};
 use super::config::Config;
 use super::health::{Seen, answers, is_healthy};
 use super::platform::World;
@@ -71,7 +71,7 @@ impl Fingerprint {
         (self.mismatch == Mismatch::Separate).then_some(&self.text)
     }
 
-    fn is_of<W: World>(&self, current: &Current<W>) -> bool {
+    fn is_of<W: World>(&self, current: &ResolvedInstance<W>) -> bool {
         // A separate service has no other: nobody reads its record for that.
         self.mismatch == Mismatch::Separate || current.fingerprint.as_ref() == Some(&self.text)
     }
@@ -90,7 +90,7 @@ impl Config {
     }
 
     /// Whether the client is refused where an instance that is well is this one.
-    pub(crate) fn refuses<W: World>(&self, current: &Current<W>) -> bool {
+    pub(crate) fn refuses<W: World>(&self, current: &ResolvedInstance<W>) -> bool {
         self.fingerprint
             .as_ref()
             .is_some_and(|own| own.mismatch == Mismatch::Refuse && !own.is_of(current))
@@ -100,12 +100,14 @@ impl Config {
 /// Whether a client may use an instance: it is well. An error if it is, but not what the client wants; one
 /// that is not will be replaced, whatever it is.
 pub(crate) async fn is_usable<W: World>(
-    seat: &Seat<W>,
+    client: &Client<W>,
     config: &Config,
-    current: &Current<W>,
+    current: &ResolvedInstance<W>,
     seen: Seen,
 ) -> Result<bool> {
-    if !is_healthy(seat, config, current, seen).await? || !answers(seat, config, current).await? {
+    if !is_healthy(client, config, current, seen).await?
+        || !answers(client, config, current).await?
+    {
         return Ok(false);
     }
     let Some(own) = config
@@ -115,7 +117,7 @@ pub(crate) async fn is_usable<W: World>(
     else {
         return Ok(true);
     };
-    let (service, pid) = (seat.key.name(), current.info.pid());
+    let (service, pid) = (client.key.name(), current.info.pid());
     let theirs = current.fingerprint.clone();
     if own.mismatch == Mismatch::Refuse {
         return Err(Error::Fingerprint {

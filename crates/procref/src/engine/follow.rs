@@ -2,24 +2,24 @@
 
 use std::sync::Arc;
 
-use super::acquire::Lease;
-use super::client::{Current, ObjectOf, Seat};
+use super::acquire::HandleInner;
+use super::client::{Client, ObjectOf, ResolvedInstance};
 use super::platform::{World, describe};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Instance, Kernel, Missing, Object, Snapshot, Step};
 
-impl<W: World> Lease<W> {
+impl<W: World> HandleInner<W> {
     /// The instance that serves now, if one does.
     pub(crate) async fn serving(&self) -> Result<Option<ServiceInfo>> {
         self.check_ours("look at it")?;
-        let seat = self.seat();
+        let client = self.client();
         // The object that the handle's reference is on; or, if somebody removed that, the one that others
         // have made since. That one is not kept: nothing here is a reference to it.
-        let mut object = seat.known_object();
+        let mut object = client.known_object();
         loop {
             let Some(looked_at) = object.take() else {
-                match open(seat).await? {
+                match open(client).await? {
                     Some(opened) => object = Some(opened),
                     None => return Ok(None),
                 }
@@ -34,23 +34,23 @@ impl<W: World> Lease<W> {
     }
 
     async fn serving_on(&self, object: &ObjectOf<W>) -> Step<Option<ServiceInfo>> {
-        let seat = self.seat();
+        let client = self.client();
         let snapshot = object.snapshot().await?;
         let Some(instance) = snapshot.instance.filter(Instance::is_serving) else {
             return Ok(None);
         };
-        let same = |current: &Current<W>| {
+        let same = |current: &ResolvedInstance<W>| {
             current.instance == instance && current.generation == snapshot.generation
         };
-        let known = [Some(Arc::clone(self.shared())), seat.known()];
+        let known = [Some(Arc::clone(self.shared())), client.known()];
         let Some(known) = known.into_iter().flatten().find(|it| same(it)) else {
-            if is_dead(&seat.world, &instance).await? {
+            if is_dead(&client.world, &instance).await? {
                 return Ok(None);
             }
-            return Ok(Some(describe(&seat.world, &seat.key, &instance).await));
+            return Ok(Some(describe(&client.world, &client.key, &instance).await));
         };
         let alive = match &known.process {
-            Some(process) => seat.world.is_alive(process).await,
+            Some(process) => client.world.is_alive(process).await,
             None => instance.identity.pid == 0,
         };
         Ok(alive.then(|| known.info.clone()))
@@ -59,45 +59,45 @@ impl<W: World> Lease<W> {
     /// Waits for the end of the instance that the handle was acquired with.
     pub(crate) async fn wait_dead(&self) -> Result<()> {
         self.check_ours("wait for its end")?;
-        let (seat, current) = (self.seat(), self.current());
+        let (client, current) = (self.client(), self.current());
         let Some(process) = &current.process else {
             if current.instance.identity.pid != 0 {
                 return Ok(());
             }
             return Err(Error::InvalidSetting {
-                service: seat.key.name().to_owned(),
+                service: client.key.name().to_owned(),
                 setting: "wait_dead",
                 reason: "it has no local process (pid 0), so only a health check can tell whether it lives"
                     .to_owned(),
             });
         };
-        while seat.world.is_alive(process).await {
-            let (world, process) = (seat.world.clone(), Arc::clone(process));
+        while client.world.is_alive(process).await {
+            let (world, process) = (client.world.clone(), Arc::clone(process));
             let ended = async move { world.ended(&process).await };
             let purpose = "wait for the service's death";
-            current.death.wait(&seat.world, purpose, ended).await?;
+            current.death.wait(&client.world, purpose, ended).await?;
         }
         Ok(())
     }
 }
 
 /// Waits until the service does not run any more and nothing is left of it.
-pub(crate) async fn wait_stopped<W: World>(seat: &Arc<Seat<W>>) -> Result<()> {
-    let Some(object) = open(seat).await? else {
+pub(crate) async fn wait_stopped<W: World>(client: &Arc<Client<W>>) -> Result<()> {
+    let Some(object) = open(client).await? else {
         return Ok(());
     };
     loop {
         match object.snapshot().await {
-            Ok(snapshot) if is_over(seat, &snapshot).await? => return Ok(()),
+            Ok(snapshot) if is_over(client, &snapshot).await? => return Ok(()),
             Ok(_) => {}
             // What others have started since is another run.
             Err(Fault::Removed) => return Ok(()),
             Err(Fault::Refused(error)) => return Err(error),
         }
         // What is waited for is mostly its work. One that is suspended later is not looked for: this may wait for days.
-        seat.world.resume(&object).await;
+        client.world.resume(&object).await;
         // Keeps the seat, and with it the watch, for who comes later.
-        let (kept, object) = (Arc::clone(seat), Arc::clone(&object));
+        let (kept, object) = (Arc::clone(client), Arc::clone(&object));
         let removed = async move {
             let removed = object.wait_removed().await;
             drop(kept);
@@ -107,18 +107,18 @@ pub(crate) async fn wait_stopped<W: World>(seat: &Arc<Seat<W>>) -> Result<()> {
             }
         };
         let purpose = "wait until the service has stopped";
-        seat.removal.wait(&seat.world, purpose, removed).await?;
+        client.removal.wait(&client.world, purpose, removed).await?;
     }
 }
 
 /// Whether nothing runs, and nobody is going to remove the object: dead instances that are pinned, or
 /// that have no supervisor, are cleaned up by the next client.
-async fn is_over<W: World>(seat: &Seat<W>, snapshot: &Snapshot) -> Result<bool> {
+async fn is_over<W: World>(client: &Client<W>, snapshot: &Snapshot) -> Result<bool> {
     if snapshot.clients > 0 || snapshot.locked || (snapshot.supervised && !snapshot.pinned) {
         return Ok(false);
     }
     match &snapshot.instance {
-        Some(instance) => is_dead(&seat.world, instance).await,
+        Some(instance) => is_dead(&client.world, instance).await,
         None => Ok(true),
     }
 }
@@ -131,7 +131,11 @@ async fn is_dead<W: World>(world: &W, instance: &Instance) -> Result<bool> {
     Ok(found.is_none_or(|(identity, _)| identity != instance.identity))
 }
 
-async fn open<W: World>(seat: &Seat<W>) -> Result<Option<Arc<ObjectOf<W>>>> {
-    let opened = seat.world.kernel().open(&seat.key, Missing::Ignore).await?;
+async fn open<W: World>(client: &Client<W>) -> Result<Option<Arc<ObjectOf<W>>>> {
+    let opened = client
+        .world
+        .kernel()
+        .open(&client.key, Missing::Ignore)
+        .await?;
     Ok(opened.map(Arc::new))
 }

@@ -1,6 +1,6 @@
 //! Whether an instance can be used.
 
-use super::client::{Current, Seat};
+use super::client::{Client, ResolvedInstance};
 use super::config::Config;
 use super::platform::{Sick, World};
 use super::recursion::calling;
@@ -15,7 +15,11 @@ pub(crate) enum Seen {
 
 /// R4: what was started by a command is not stopped by callbacks, nor the other way round. A client that
 /// has neither takes it as it is.
-fn check_kind<W: World>(seat: &Seat<W>, config: &Config, current: &Current<W>) -> Result<()> {
+fn check_kind<W: World>(
+    client: &Client<W>,
+    config: &Config,
+    current: &ResolvedInstance<W>,
+) -> Result<()> {
     let by_command = current.instance.command;
     let fits = match (&config.command, &config.start) {
         (Some(_), _) => by_command,
@@ -31,7 +35,7 @@ fn check_kind<W: World>(seat: &Seat<W>, config: &Config, current: &Current<W>) -
         ("callbacks", "a command")
     };
     Err(Error::OtherKind {
-        service: seat.key.name().to_owned(),
+        service: client.key.name().to_owned(),
         pid: current.info.pid(),
         theirs,
         ours,
@@ -40,23 +44,23 @@ fn check_kind<W: World>(seat: &Seat<W>, config: &Config, current: &Current<W>) -
 
 /// Whether it is this very instance, alive, and the client's own check says so, too.
 pub(crate) async fn is_healthy<W: World>(
-    seat: &Seat<W>,
+    client: &Client<W>,
     config: &Config,
-    current: &Current<W>,
+    current: &ResolvedInstance<W>,
     seen: Seen,
 ) -> Result<bool> {
     let remote = current.instance.identity.pid == 0;
     match &current.process {
         Some(_) if seen == Seen::Now => {}
-        Some(process) if !seat.world.is_alive(process).await => return Ok(false),
+        Some(process) if !client.world.is_alive(process).await => return Ok(false),
         None if !remote => return Ok(false),
         _ => {}
     }
-    check_kind(seat, config, current)?;
+    check_kind(client, config, current)?;
     let Some(check) = &config.health else {
         if remote {
             return Err(Error::InvalidSetting {
-                service: seat.key.name().to_owned(),
+                service: client.key.name().to_owned(),
                 setting: "on_health_check",
                 reason:
                     "the service has no local process (pid 0), so only a health check can tell \
@@ -66,15 +70,18 @@ pub(crate) async fn is_healthy<W: World>(
         }
         return Ok(true);
     };
-    match seat
+    match client
         .world
-        .within(config.health_timeout(), calling(seat, check(&current.info)))
+        .within(
+            config.health_timeout(),
+            calling(client, check(&current.info)),
+        )
         .await
     {
         Some(healthy) => Ok(healthy),
         None => {
             tracing::warn!(
-                service = seat.key.name(),
+                service = client.key.name(),
                 pid = current.info.pid(),
                 limit = ?config.health_timeout(),
                 "the health check did not end: taken for unhealthy"
@@ -87,17 +94,17 @@ pub(crate) async fn is_healthy<W: World>(
 /// Whether an instance of a command says that it is well, where its client wants to know. Asked by those who
 /// join it; who starts it has asked already.
 pub(crate) async fn answers<W: World>(
-    seat: &Seat<W>,
+    client: &Client<W>,
     config: &Config,
-    current: &Current<W>,
+    current: &ResolvedInstance<W>,
 ) -> Result<bool> {
     let Some(command) = &config.command else {
         return Ok(true);
     };
-    let (service, pid) = (seat.key.name(), current.info.pid());
-    let sick = seat
+    let (service, pid) = (client.key.name(), current.info.pid());
+    let sick = client
         .world
-        .ask_health(&seat.key, command, current.info.port());
+        .ask_health(&client.key, command, current.info.port());
     match sick.await? {
         None => Ok(true),
         Some(Sick {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::acquire::{Drive, Lease};
-use super::client::{Patience, Place, Seat};
+use super::acquire::{Drive, HandleInner};
+use super::client::{Access, Client, Patience};
 use super::config::Config;
 use super::platform::World;
 use super::release::{Departure, Hold};
@@ -11,17 +11,17 @@ use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::kernel::{Fault, Missing, Object, Step, Supervised};
 
-impl<W: World> Lease<W> {
+impl<W: World> HandleInner<W> {
     pub(crate) async fn pin(&self) -> Result<()> {
         let operation = "pin it";
         self.check_ours(operation)?;
-        let Some(object) = self.seat().known_object() else {
+        let Some(object) = self.client().known_object() else {
             return Err(self.lost(operation));
         };
         match object.pin().await {
             Ok(()) => {
                 crash::point(Point::Pinned);
-                tracing::info!(service = self.seat().key.name(), "pinned");
+                tracing::info!(service = self.client().key.name(), "pinned");
                 Ok(())
             }
             Err(Fault::Removed) => Err(self.lost(operation)),
@@ -36,13 +36,13 @@ impl<W: World> Lease<W> {
 /// That is done by taking a reference first, and giving it back afterwards. Taking the pin away by itself
 /// and looking for clients then would leave the service to nobody, where the last one lets go, counting on
 /// the pin, in between.
-pub(crate) async fn unpin<W: World>(seat: &Arc<Seat<W>>, config: &Arc<Config>) -> Result<bool> {
+pub(crate) async fn unpin<W: World>(client: &Arc<Client<W>>, config: &Arc<Config>) -> Result<bool> {
     let patience = config.patience();
-    let mut drive = match seat.place(None).await {
-        Place::Turn(turn) => Drive::new(Hold::begin(turn, config)),
-        Place::Shared(current) => {
-            let lease = Lease::new(seat, config, current);
-            let unpinned = match seat.known_object() {
+    let mut drive = match client.access(None).await {
+        Access::Exclusive(permit) => Drive::new(Hold::begin(permit, config)),
+        Access::Shared(current) => {
+            let lease = HandleInner::new(client, config, current);
+            let unpinned = match client.known_object() {
                 Some(object) => object.unpin().await,
                 None => Ok(false),
             };
@@ -51,7 +51,7 @@ pub(crate) async fn unpin<W: World>(seat: &Arc<Seat<W>>, config: &Arc<Config>) -
                 departure.await?;
             }
             return match unpinned {
-                Ok(unpinned) => Ok(told(seat, unpinned)),
+                Ok(unpinned) => Ok(told(client, unpinned)),
                 Err(Fault::Removed) => Ok(false),
                 Err(Fault::Refused(error)) => Err(error),
             };
@@ -60,7 +60,7 @@ pub(crate) async fn unpin<W: World>(seat: &Arc<Seat<W>>, config: &Arc<Config>) -
     loop {
         match drive.attempt_unpin(patience).await {
             Ok(Some(unpinned)) => {
-                told(seat, unpinned);
+                told(client, unpinned);
                 return drive.depart().await.map(|()| unpinned);
             }
             Ok(None) => {}
@@ -73,9 +73,9 @@ pub(crate) async fn unpin<W: World>(seat: &Arc<Seat<W>>, config: &Arc<Config>) -
     }
 }
 
-fn told<W: World>(seat: &Seat<W>, unpinned: bool) -> bool {
+fn told<W: World>(client: &Client<W>, unpinned: bool) -> bool {
     if unpinned {
-        tracing::info!(service = seat.key.name(), "unpinned");
+        tracing::info!(service = client.key.name(), "unpinned");
     }
     unpinned
 }
@@ -92,8 +92,8 @@ impl<W: World> Drive<W> {
                 return Ok(Some(false));
             }
             if snapshot.locked {
-                let seat = self.turn.seat();
-                seat.wait_unlocked(&object, &snapshot, patience).await?;
+                let client = self.permit.client();
+                client.wait_unlocked(&object, &snapshot, patience).await?;
                 return Ok(None);
             }
             if snapshot.clients > 0 {

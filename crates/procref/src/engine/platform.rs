@@ -161,7 +161,7 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Sick>>> + Send;
 
     /// Makes room in the service's log, if it has grown past its limit.
-    fn tend_log(
+    fn rotate_log(
         &self,
         key: &ServiceKey,
         command: &ServiceCommand,
@@ -424,8 +424,8 @@ impl World for Machine {
         asked.await
     }
 
-    async fn tend_log(&self, key: &ServiceKey, command: &ServiceCommand) {
-        command.tend_log(key);
+    async fn rotate_log(&self, key: &ServiceKey, command: &ServiceCommand) {
+        command.rotate_log(key);
     }
 
     async fn blocker(&self, object: &<Native as Kernel>::Object) -> Option<Blocker> {

@@ -21,7 +21,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 
-use super::client::Seat;
+use super::client::Client;
 use super::platform::World;
 use crate::error::{Error, Result};
 use crate::kernel::Snapshot;
@@ -71,20 +71,20 @@ pub(crate) fn own_start(key: &ServiceKey) -> Error {
 }
 
 /// An error if a callback of this service's asks for it, on the thread that polls the callback.
-pub(crate) fn check_callback<W: World>(seat: &Arc<Seat<W>>) -> Result<()> {
-    let own = Arc::as_ptr(seat).addr();
+pub(crate) fn check_callback<W: World>(client: &Arc<Client<W>>) -> Result<()> {
+    let own = Arc::as_ptr(client).addr();
     let calling = CALLING.try_with(|calling| calling.borrow().contains(&own));
     if !calling.unwrap_or(false) {
         return Ok(());
     }
     Err(Error::Recursion {
-        service: seat.key.name().to_owned(),
+        service: client.key.name().to_owned(),
         reason: "its own callback acquires it, and would wait for itself (use what the callback is given)",
     })
 }
 
 /// A callback's future, which is known as such to what it calls.
-pub(crate) async fn calling<W: World, F: Future>(seat: &Seat<W>, future: F) -> F::Output {
+pub(crate) async fn calling<W: World, F: Future>(client: &Client<W>, future: F) -> F::Output {
     /// Also where the callback panics.
     struct Called;
 
@@ -94,7 +94,7 @@ pub(crate) async fn calling<W: World, F: Future>(seat: &Seat<W>, future: F) -> F
         }
     }
 
-    let own = std::ptr::from_ref(seat).addr();
+    let own = std::ptr::from_ref(client).addr();
     let mut future = pin!(future);
     std::future::poll_fn(|context| {
         let _ = CALLING.try_with(|calling| calling.borrow_mut().push(own));

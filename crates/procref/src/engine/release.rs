@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::client::{Deadline, ObjectOf, Seat, Turn};
+use super::client::{Client, Deadline, ObjectOf, Permit};
 use super::config::{Config, run_to_end};
 use super::platform::{World, describe};
 use super::recursion::calling;
@@ -22,7 +22,7 @@ use crate::runtime::{BoxFuture, catch, elsewhere, poll_once, unheard, without_su
 
 /// What the future that has the turn holds in the kernel.
 pub(crate) struct Hold<W: World> {
-    pub(crate) turn: Turn<W>,
+    pub(crate) permit: Permit<W>,
     pub(crate) config: Arc<Config>,
     /// Open whenever `reference` or `lock` is true.
     object: Option<Arc<ObjectOf<W>>>,
@@ -45,10 +45,10 @@ pub(crate) struct Hold<W: World> {
 
 impl<W: World> Hold<W> {
     /// Begins with what the process has: its reference, if it has handles.
-    pub(crate) fn begin(turn: Turn<W>, config: &Arc<Config>) -> Self {
+    pub(crate) fn begin(permit: Permit<W>, config: &Arc<Config>) -> Self {
         Self {
-            reference: turn.is_referenced(),
-            turn,
+            reference: permit.is_referenced(),
+            permit,
             config: Arc::clone(config),
             object: None,
             lock: false,
@@ -61,9 +61,9 @@ impl<W: World> Hold<W> {
     }
 
     /// The last handle was put down: the reference is to be given back.
-    pub(crate) fn last(turn: Turn<W>, config: &Arc<Config>) -> Self {
+    pub(crate) fn last(permit: Permit<W>, config: &Arc<Config>) -> Self {
         Self {
-            turn,
+            permit,
             config: Arc::clone(config),
             object: None,
             reference: true,
@@ -79,11 +79,11 @@ impl<W: World> Hold<W> {
     /// Gives the reference back if that takes no more than one step, because other processes hold one,
     /// too, or a supervisor sees to the service. The common case, without a future that may have to
     /// outlive its caller.
-    pub(crate) fn leave_quickly(&self) -> bool {
-        let Some(object) = self.turn.seat().known_object() else {
+    pub(crate) fn try_release(&self) -> bool {
+        let Some(object) = self.permit.client().known_object() else {
             return false;
         };
-        let known = self.turn.known();
+        let known = self.permit.known();
         let to_supervisor = known.is_some_and(|current| current.instance.command);
         let left = if to_supervisor {
             poll_once(object.leave_to_supervisor())
@@ -102,31 +102,31 @@ impl<W: World> Hold<W> {
     }
 
     /// The lock was taken along with the last reference.
-    pub(crate) fn locked(turn: Turn<W>, config: &Arc<Config>) -> Self {
+    pub(crate) fn locked(permit: Permit<W>, config: &Arc<Config>) -> Self {
         Self {
             lock: true,
-            ..Self::begin(turn, config)
+            ..Self::begin(permit, config)
         }
     }
 
     pub(crate) fn world(&self) -> W {
-        self.turn.seat().world.clone()
+        self.permit.client().world.clone()
     }
 
     pub(crate) fn service(&self) -> &str {
-        self.turn.seat().key.name()
+        self.permit.client().key.name()
     }
 
     pub(crate) async fn object(&mut self, missing: Missing) -> Result<Option<Arc<ObjectOf<W>>>> {
         if self.object.is_none() {
-            self.object = self.turn.seat().object(missing).await?;
+            self.object = self.permit.client().object(missing).await?;
         }
         Ok(self.object.clone())
     }
 
     /// The object is gone, and what was held on it.
     pub(crate) fn forget(&mut self) {
-        self.turn.forget_object();
+        self.permit.forget_object();
         self.object = None;
         self.reference = false;
         self.lock = false;
@@ -171,22 +171,22 @@ impl<W: World> Hold<W> {
             // for any more.
             let _ = self.launched().await;
         }
-        let mut settled = Settled::Well;
-        while !self.turn.take_back() {
+        let mut settled = Cleared::Done;
+        while !self.permit.take_if_last() {
             if self.lock {
-                settled = self.settle(&object).await?;
+                settled = self.clear_unusable(&object).await?;
                 self.leave_word(&object).await?;
                 object.unlock().await?;
                 crash::point(Point::UnlockedForOthers);
                 self.lock = false;
             }
-            if self.turn.leave_to_others() {
+            if self.permit.yield_to_handles() {
                 return Ok(settled.complaint());
             }
         }
         if self.reference {
             if self.lock {
-                settled = self.settle(&object).await?;
+                settled = self.clear_unusable(&object).await?;
                 self.leave_word(&object).await?;
                 if object.abandon().await? {
                     (self.reference, self.lock) = (false, false);
@@ -203,7 +203,7 @@ impl<W: World> Hold<W> {
                 return Ok(settled.complaint());
             }
         }
-        if let Settled::Stuck(error) = settled {
+        if let Cleared::NotStopped(error) = settled {
             // What could not be stopped keeps its set, for the next one to try. No crash point: what
             // SIGKILL does not end no test can make.
             object.unlock().await?;
@@ -249,8 +249,8 @@ impl<W: World> Hold<W> {
             // Alone with somebody who has just the lock. Only then it is waited for: a leaver does not
             // wait for somebody's whole start.
             let patience = *patience.get_or_insert_with(|| self.config.patience());
-            let seat = self.turn.seat();
-            if let Err(late) = seat.wait_unlocked(object, &snapshot, patience).await {
+            let client = self.permit.client();
+            if let Err(late) = client.wait_unlocked(object, &snapshot, patience).await {
                 object.drop_reference().await?;
                 self.reference = false;
                 crash::point(Point::ReferenceDroppedLate);
@@ -266,7 +266,7 @@ impl<W: World> Hold<W> {
         // not more: to count it as a waiter would leave a note that nobody removes.
         let supervisor = u32::from(self.lock_shared);
         let waiting = object.sleepers().await?.saturating_sub(supervisor);
-        let (world, key) = (self.world(), &self.turn.seat().key);
+        let (world, key) = (self.world(), &self.permit.client().key);
         match self.failure.take() {
             Some(reason) if waiting > 0 => world.add_failure(key, &reason).await,
             _ if waiting == 0 => world.clear_failures(key).await,
@@ -277,10 +277,10 @@ impl<W: World> Hold<W> {
 
     /// Under the lock, with others who hold references: an instance that nobody may use, because its
     /// start or its end was broken off, is not left running.
-    async fn settle(&mut self, object: &Arc<ObjectOf<W>>) -> Step<Settled> {
+    async fn clear_unusable(&mut self, object: &Arc<ObjectOf<W>>) -> Step<Cleared> {
         let snapshot = object.snapshot().await?;
         let Some(instance) = snapshot.instance.filter(|instance| !instance.is_serving()) else {
-            return Ok(Settled::Well);
+            return Ok(Cleared::Done);
         };
         elsewhere().await;
         match self.stop(object, instance, snapshot.generation).await {
@@ -291,11 +291,11 @@ impl<W: World> Hold<W> {
                     .await?;
                 crash::point(Point::SettledNone);
                 // The others hold a service that has a name. The last of them removes the record.
-                self.world().keep_name(&self.turn.seat().key).await;
+                self.world().keep_name(&self.permit.client().key).await;
                 crash::point(Point::SettledRecordRemoved);
-                Ok(complaint.map_or(Settled::Well, Settled::Badly))
+                Ok(complaint.map_or(Cleared::Done, Cleared::CallbackFailed))
             }
-            Err(Fault::Refused(error)) => Ok(Settled::Stuck(error)),
+            Err(Fault::Refused(error)) => Ok(Cleared::NotStopped(error)),
             Err(Fault::Removed) => Err(Fault::Removed),
         }
     }
@@ -337,7 +337,7 @@ impl<W: World> Hold<W> {
             .publish(None, snapshot.generation, Lock::Keep)
             .await?;
         crash::point(Point::PublishedNone);
-        self.world().remove_record(&self.turn.seat().key).await;
+        self.world().remove_record(&self.permit.client().key).await;
         crash::point(Point::RecordRemoved);
         object.remove().await?;
         crash::point(Point::SetRemoved);
@@ -356,7 +356,7 @@ impl<W: World> Hold<W> {
         generation: u16,
     ) -> Step<Option<Error>> {
         // To a process with another clock the instance looks dead: it would be cleared, and left running.
-        self.world().check_view(&self.turn.seat().key)?;
+        self.world().check_view(&self.permit.client().key)?;
         let info = self.describe(&instance).await;
         let manner = self.stop_of(&instance).await;
         let Some(target) = self.target(&instance).await? else {
@@ -410,7 +410,7 @@ impl<W: World> Hold<W> {
         let limit = self.config.drop_patience().saturating_mul(2);
         let world = self.world();
         let gone = world.gone(running, limit);
-        let gone = match self.turn.seat().known_object() {
+        let gone = match self.permit.client().known_object() {
             Some(object) => world.resuming(&object, gone).await?,
             None => gone.await?,
         };
@@ -427,14 +427,14 @@ impl<W: World> Hold<W> {
     /// How the instance is stopped: as its starter said, where procref executed it, and as this client
     /// would otherwise.
     pub(crate) async fn stop_of(&self, instance: &Instance) -> Stop {
-        let seat = self.turn.seat();
+        let client = self.permit.client();
         if !instance.command {
             return Stop {
                 signal: StopSignal::default(),
                 ..self.config.stop()
             };
         }
-        let record = seat.world.read_record(&seat.key).await;
+        let record = client.world.read_record(&client.key).await;
         let recorded = record.filter(|record| record.identity() == Some(instance.identity));
         recorded
             .and_then(|record| record.stop())
@@ -506,7 +506,7 @@ impl<W: World> Hold<W> {
         let service = self.service();
         tracing::debug!(service, pid = info.pid(), "calling on_last_release");
         let stop = async { stop(info).await };
-        let asked = run_to_end(service, callback, calling(self.turn.seat(), stop));
+        let asked = run_to_end(service, callback, calling(self.permit.client(), stop));
         match self.world().within(grace.left(), asked).await {
             Some(asked) => asked.map(|()| true),
             None => Err(Error::Timeout {
@@ -521,26 +521,26 @@ impl<W: World> Hold<W> {
 
     /// The instance as callbacks and clients are told of it.
     pub(crate) async fn describe(&self, instance: &Instance) -> ServiceInfo {
-        let seat = self.turn.seat();
-        describe(&seat.world, &seat.key, instance).await
+        let client = self.permit.client();
+        describe(&client.world, &client.key, instance).await
     }
 }
 
 /// What became of an instance that nobody may use.
-enum Settled {
+enum Cleared {
     /// There was none, or it is gone.
-    Well,
+    Done,
     /// It is gone, but the callback failed.
-    Badly(Error),
+    CallbackFailed(Error),
     /// It could not be stopped.
-    Stuck(Error),
+    NotStopped(Error),
 }
 
-impl Settled {
+impl Cleared {
     fn complaint(self) -> Option<Error> {
         match self {
-            Self::Well => None,
-            Self::Badly(error) | Self::Stuck(error) => Some(error),
+            Self::Done => None,
+            Self::CallbackFailed(error) | Self::NotStopped(error) => Some(error),
         }
     }
 }
@@ -555,14 +555,14 @@ enum Target<W: World> {
 
 /// Giving back as a future that is finished by a thread if it is dropped halfway.
 pub(crate) struct Departure<W: World> {
-    seat: Arc<Seat<W>>,
+    client: Arc<Client<W>>,
     future: Option<BoxFuture<Result<()>>>,
 }
 
 impl<W: World> Departure<W> {
     pub(crate) fn new(hold: Hold<W>) -> Self {
         Self {
-            seat: Arc::clone(hold.turn.seat()),
+            client: Arc::clone(hold.permit.client()),
             future: Some(Box::pin(hold.give_back())),
         }
     }
@@ -571,7 +571,7 @@ impl<W: World> Departure<W> {
     /// for which this one waits for `patience` at most.
     pub(crate) fn finish_here(mut self, patience: Duration) {
         if let Some(done) = self.finish_elsewhere() {
-            self.seat.world.wait_here(&done, patience);
+            self.client.world.wait_here(&done, patience);
         }
     }
 
@@ -579,7 +579,7 @@ impl<W: World> Departure<W> {
     /// program. So no subscriber hears of it there, and a panic ends here: it was reported when it was raised.
     fn finish_elsewhere(&mut self) -> Option<mpsc::Receiver<()>> {
         let future = self.future.take()?;
-        if !self.seat.is_ours() {
+        if !self.client.is_ours() {
             // A forked child owns nothing of its parent's.
             return None;
         }
@@ -603,7 +603,7 @@ impl<W: World> Departure<W> {
             // Nobody waits any more: fine.
             let _ = done.send(());
         });
-        self.seat.world.spawn("stop the service", rest);
+        self.client.world.spawn("stop the service", rest);
         Some(receiver)
     }
 }

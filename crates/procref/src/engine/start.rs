@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::client::{Current, Deadline, ObjectOf};
+use super::client::{Deadline, ObjectOf, ResolvedInstance};
 use super::config::{Orphan, RecoverFn, StartFn, callback_error};
 use super::health::{Seen, is_healthy};
 use super::platform::World;
@@ -19,12 +19,12 @@ use crate::process::Identity;
 use crate::record::Record;
 
 /// How an instance that can be used comes about, by callback.
-enum Way<'a> {
+enum StartMode<'a> {
     Start(&'a StartFn),
     Recover(&'a RecoverFn, Instance),
 }
 
-impl Way<'_> {
+impl StartMode<'_> {
     fn callback(&self) -> &'static str {
         match self {
             Self::Start(_) => "on_first_acquire",
@@ -47,28 +47,28 @@ impl<W: World> Hold<W> {
         &mut self,
         object: &Arc<ObjectOf<W>>,
         snapshot: Snapshot,
-    ) -> Step<Arc<Current<W>>> {
+    ) -> Step<Arc<ResolvedInstance<W>>> {
         let begun = Instant::now();
         let config = Arc::clone(&self.config);
         if let Some(command) = &config.command {
             return self.execute(object, snapshot, command, begun).await;
         }
-        let others = snapshot.clients > 1 || self.turn.has_other_handles();
+        let others = snapshot.clients > 1 || self.permit.has_other_handles();
         let old = snapshot.instance;
         let recover = match (&config.recover, old) {
             (Some(recover), Some(old)) if others && old.is_serving() => Some((recover, old)),
             _ => None,
         };
         let way = match (recover, &config.start) {
-            (Some((recover, old)), _) => Way::Recover(recover, old),
-            (None, Some(start)) => Way::Start(start),
+            (Some((recover, old)), _) => StartMode::Recover(recover, old),
+            (None, Some(start)) => StartMode::Start(start),
             (None, None) => {
                 return Err(Fault::Refused(Error::NoStart {
                     service: self.service().to_owned(),
                 }));
             }
         };
-        self.world().check_record(&self.turn.seat().key).await?;
+        self.world().check_record(&self.permit.client().key).await?;
         // One that is the parent of an older service's processes goes with them.
         let supervised = snapshot.supervised && !snapshot.tree;
         if self.config.orphan == Orphan::Stop && !supervised {
@@ -80,25 +80,25 @@ impl<W: World> Hold<W> {
         let callback = way.callback();
         let service = self.service();
         let info = match &way {
-            Way::Recover(recover, old) => {
+            StartMode::Recover(recover, old) => {
                 tracing::debug!(service, pid = old.identity.pid, "calling {callback}");
                 let old = self.describe(old).await;
                 self.call(callback, recover(old)).await?
             }
-            Way::Start(start) => {
+            StartMode::Start(start) => {
                 self.stop_leftover(object, snapshot).await?;
                 tracing::debug!(service, "calling {callback}");
                 self.call(callback, start()).await?
             }
         };
         crash::point(Point::CalledBack);
-        let (unready, process) = self.admit(callback, &info).await?;
+        let (unready, process) = self.validate_returned(callback, &info).await?;
         let info = info.identified(unready.identity.start);
         self.unpublished = Some((unready, info.clone()));
         match &way {
             // R2: nothing starts beside anything alive. The callback has replaced the old instance,
             // so what is left of it is ended by procref itself.
-            Way::Recover(_, old) if old.identity != unready.identity => {
+            StartMode::Recover(_, old) if old.identity != unready.identity => {
                 self.end_replaced(old).await?;
                 crash::point(Point::ReplacedEnded);
             }
@@ -121,7 +121,7 @@ impl<W: World> Hold<W> {
                 let (pid, port, elapsed) = (info.pid(), info.port(), begun.elapsed());
                 let (service, done) = (self.service(), way.done());
                 tracing::info!(service, pid, port, generation, ?elapsed, "{done}");
-                Ok(Arc::new(Current {
+                Ok(Arc::new(ResolvedInstance {
                     instance,
                     generation,
                     info,
@@ -152,18 +152,18 @@ impl<W: World> Hold<W> {
         process: Option<&Arc<W::Process>>,
         callback: &'static str,
     ) -> Step<Instance> {
-        let seat = self.turn.seat();
+        let client = self.permit.client();
         object
             .publish(Some(&unready), generation, Lock::Keep)
             .await?;
         crash::point(Point::PublishedUnready);
-        let record = Record::new(&seat.key, unready.identity, info)
+        let record = Record::new(&client.key, unready.identity, info)
             .with_hosted(unready.hosted)
             .with_fingerprint(self.config.own_fingerprint())
             .with_definition(self.config.definition.clone());
-        seat.world.write_record(&seat.key, &record).await?;
+        client.world.write_record(&client.key, &record).await?;
         crash::point(Point::Recorded);
-        let candidate = Current {
+        let candidate = ResolvedInstance {
             instance: unready,
             generation,
             info: info.clone(),
@@ -172,14 +172,18 @@ impl<W: World> Hold<W> {
             process: process.cloned(),
             death: Watch::default(),
         };
-        self.vet(callback, &candidate).await?;
-        self.let_in(object, unready, generation).await
+        self.verify_ready(callback, &candidate).await?;
+        self.publish_ready(object, unready, generation).await
     }
 
     /// What an instance has to pass before anybody is let in. `callback` has said that it is ready.
-    pub(crate) async fn vet(&self, callback: &'static str, candidate: &Current<W>) -> Result<()> {
-        let seat = self.turn.seat();
-        if !is_healthy(seat, &self.config, candidate, Seen::Before).await? {
+    pub(crate) async fn verify_ready(
+        &self,
+        callback: &'static str,
+        candidate: &ResolvedInstance<W>,
+    ) -> Result<()> {
+        let client = self.permit.client();
+        if !is_healthy(client, &self.config, candidate, Seen::Before).await? {
             return Err(Error::Unhealthy {
                 service: self.service().to_owned(),
                 callback,
@@ -190,15 +194,15 @@ impl<W: World> Hold<W> {
     }
 
     /// Publishes it as ready, and unlocks.
-    pub(crate) async fn let_in(
+    pub(crate) async fn publish_ready(
         &self,
         object: &Arc<ObjectOf<W>>,
         unready: Instance,
         generation: u16,
     ) -> Step<Instance> {
         crash::point(Point::Answering);
-        let seat = self.turn.seat();
-        seat.world.clear_failures(&seat.key).await;
+        let client = self.permit.client();
+        client.world.clear_failures(&client.key).await;
         let ready = Instance {
             ready: true,
             ..unready
@@ -211,7 +215,7 @@ impl<W: World> Hold<W> {
     }
 
     /// What the client wants done with an instance that works, before anybody else is let in.
-    async fn call_on_ready(&self, candidate: &Current<W>) -> Result<()> {
+    async fn call_on_ready(&self, candidate: &ResolvedInstance<W>) -> Result<()> {
         let Some(on_ready) = &self.config.on_ready else {
             return Ok(());
         };
@@ -262,14 +266,14 @@ impl<W: World> Hold<W> {
 
     /// The instance that the record names, if it lives.
     async fn recorded(&self) -> Result<Option<Instance>> {
-        let seat = self.turn.seat();
-        let Some(record) = seat.world.read_record(&seat.key).await else {
+        let client = self.permit.client();
+        let Some(record) = client.world.read_record(&client.key).await else {
             return Ok(None);
         };
         let Some(identity) = record.identity() else {
             return Ok(None);
         };
-        let alive = seat.world.look_up(identity.pid).await?;
+        let alive = client.world.look_up(identity.pid).await?;
         if alive.is_none_or(|(found, _)| found != identity) {
             return Ok(None);
         }
@@ -283,7 +287,7 @@ impl<W: World> Hold<W> {
             port: record.port(),
             ready: false,
             stopping: false,
-            hosted: record.is_hosted() || identity.pid == seat.world.own_pid(),
+            hosted: record.is_hosted() || identity.pid == client.world.own_pid(),
             has_metadata: record.has_metadata(),
             command: record.stop().is_some(),
             keep_orphan: false,
@@ -314,15 +318,15 @@ impl<W: World> Hold<W> {
         if !W::Kernel::NEEDS_SUPERVISOR {
             return Ok(());
         }
-        let seat = self.turn.seat();
-        seat.world.supervise(&seat.key, object, stop).await?;
+        let client = self.permit.client();
+        client.world.supervise(&client.key, object, stop).await?;
         tracing::debug!(service = self.service(), "started a supervisor");
         Ok(())
     }
 
     /// Whether somebody sees to the service when all clients are killed, or nobody is meant to. The
     /// instance's setting counts, which its starter made, and not this client's.
-    pub(crate) fn is_watched(&self, snapshot: &Snapshot) -> bool {
+    pub(crate) fn is_supervised(&self, snapshot: &Snapshot) -> bool {
         !W::Kernel::NEEDS_SUPERVISOR
             || snapshot.supervised
             || snapshot
@@ -337,7 +341,7 @@ impl<W: World> Hold<W> {
         future: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
         let limit = self.config.start_timeout;
-        let future = calling(self.turn.seat(), future);
+        let future = calling(self.permit.client(), future);
         match self.world().within(limit, future).await {
             Some(done) => done.map_err(|error| callback_error(self.service(), callback, error)),
             None => Err(Error::Timeout {
@@ -355,7 +359,7 @@ impl<W: World> Hold<W> {
     }
 
     /// Checks what a callback returned, and looks up who it is.
-    async fn admit(
+    async fn validate_returned(
         &self,
         callback: &'static str,
         info: &ServiceInfo,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::client::{Current, Deadline, ObjectOf};
+use super::client::{Deadline, ObjectOf, ResolvedInstance};
 use super::platform::World;
 use super::recursion::calling;
 use super::release::Hold;
@@ -30,8 +30,8 @@ impl<W: World> Hold<W> {
         snapshot: Snapshot,
         command: &Arc<ServiceCommand>,
         begun: Instant,
-    ) -> Step<Arc<Current<W>>> {
-        self.world().check_record(&self.turn.seat().key).await?;
+    ) -> Step<Arc<ResolvedInstance<W>>> {
+        self.world().check_record(&self.permit.client().key).await?;
         self.stop_leftover(object, snapshot).await?;
         let deadline = Deadline::after(self.config.start_timeout);
         let generation = snapshot.next_generation();
@@ -68,7 +68,7 @@ impl<W: World> Hold<W> {
             generation,
             patience: self.config.start_timeout,
         };
-        let seat = Arc::clone(self.turn.seat());
+        let client = Arc::clone(self.permit.client());
         tracing::debug!(service = self.service(), "launching the service");
         if command.lacks_readiness() {
             tracing::warn!(
@@ -78,10 +78,10 @@ impl<W: World> Hold<W> {
                  is right)"
             );
         }
-        let launching = seat.world.launch(&seat.key, object, launch);
+        let launching = client.world.launch(&client.key, object, launch);
         self.launching = Some(Mutex::new(launching));
         // The new supervisor waits until the processes of an older one are gone, and this client for the new one.
-        if let Err(error) = seat.world.resuming(object, self.launched()).await {
+        if let Err(error) = client.world.resuming(object, self.launched()).await {
             // If that is because somebody removed the set, it is no error.
             let snapshot = object.snapshot().await?;
             let error = match late(&error) && snapshot.tree {
@@ -149,24 +149,24 @@ impl<W: World> Hold<W> {
         command: &Arc<ServiceCommand>,
         generation: u16,
         deadline: Deadline,
-    ) -> Step<Arc<Current<W>>> {
+    ) -> Step<Arc<ResolvedInstance<W>>> {
         let Some(running) = self.running.clone() else {
             return Err(Fault::Removed);
         };
-        let seat = Arc::clone(self.turn.seat());
-        let world = &seat.world;
+        let client = Arc::clone(self.permit.client());
+        let world = &client.world;
         let (identity, info) = world.launched(&running);
         let stop = self.config.stop();
-        let record = Record::new(&seat.key, identity, &info)
+        let record = Record::new(&client.key, identity, &info)
             .with_fingerprint(self.config.own_fingerprint())
             .with_definition(self.config.definition.clone())
             .executed(Executed {
                 line: command.line(),
-                log: command.log_path(&seat.key),
+                log: command.log_path(&client.key),
                 stop_signal: stop.signal.to_string(),
                 grace_ms: u64::try_from(stop.grace.as_millis()).unwrap_or(u64::MAX),
             });
-        world.write_record(&seat.key, &record).await?;
+        world.write_record(&client.key, &record).await?;
         crash::point(Point::Recorded);
         let asked = world.resuming(object, world.run(&running, deadline));
         let asked = asked.await?;
@@ -175,7 +175,7 @@ impl<W: World> Hold<W> {
             .filter(|(found, _)| *found == identity)
             .map(|(_, process)| Arc::new(process));
         let unready = self.unready(identity, info.port());
-        let candidate = Current {
+        let candidate = ResolvedInstance {
             instance: unready,
             generation,
             info,
@@ -199,8 +199,8 @@ impl<W: World> Hold<W> {
             return Err(alarm.await.into());
         }
         vetted?;
-        Ok(Arc::new(Current {
-            instance: self.let_in(object, unready, generation).await?,
+        Ok(Arc::new(ResolvedInstance {
+            instance: self.publish_ready(object, unready, generation).await?,
             ..candidate
         }))
     }
@@ -209,29 +209,29 @@ impl<W: World> Hold<W> {
     async fn ask(
         &self,
         running: &Arc<W::Running>,
-        candidate: &Current<W>,
+        candidate: &ResolvedInstance<W>,
         asked: Option<Callback>,
         deadline: Deadline,
     ) -> Result<()> {
-        let seat = self.turn.seat();
+        let client = self.permit.client();
         if let Some(ask) = asked {
             let until_ready = async {
-                while !calling(seat, ask(&candidate.info)).await {
-                    seat.world.pause(ASK_AGAIN).await;
+                while !calling(client, ask(&candidate.info)).await {
+                    client.world.pause(ASK_AGAIN).await;
                 }
             };
-            let ready = seat.world.within(deadline.left(), until_ready).await;
-            ready.ok_or_else(|| seat.world.late(running, deadline.limit()))?;
+            let ready = client.world.within(deadline.left(), until_ready).await;
+            ready.ok_or_else(|| client.world.late(running, deadline.limit()))?;
         }
         // An instance that its joiners would find unwell, they would stop under each other.
         if let Some(command) = &self.config.command {
             let port = candidate.info.port();
-            let sick = seat.world.ask_health(&seat.key, command, port).await?;
+            let sick = client.world.ask_health(&client.key, command, port).await?;
             if let Some(sick) = sick {
-                return Err(seat.world.unwell(running, sick));
+                return Err(client.world.unwell(running, sick));
             }
         }
-        self.vet("ready", candidate).await
+        self.verify_ready("ready", candidate).await
     }
 }
 

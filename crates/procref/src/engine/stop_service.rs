@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use super::acquire::Drive;
-use super::client::{ObjectOf, Patience, Seat};
+use super::client::{Client, ObjectOf, Patience};
 use super::config::Config;
 use super::platform::{Blocker, CHECK_SUSPENDED, World};
 use super::release::Hold;
@@ -27,12 +27,12 @@ pub(crate) enum Held {
 /// holder could die in the middle, and leave a set to nobody: giving both back is one step, which tells
 /// whether somebody else holds the service still, and if not, this is the last leaver.
 pub(crate) async fn stop<W: World>(
-    seat: &Arc<Seat<W>>,
+    client: &Arc<Client<W>>,
     config: &Arc<Config>,
     held: Held,
 ) -> Result<bool> {
     let patience = config.patience();
-    let mut drive = Drive::new(Hold::begin(seat.turn().await, config));
+    let mut drive = Drive::new(Hold::begin(client.permit().await, config));
     let mut stopped = Stopped::default();
     loop {
         match drive.attempt_stop(held, patience, &mut stopped).await {
@@ -109,9 +109,9 @@ impl<W: World> Drive<W> {
         };
         if !locked {
             if snapshot.locked {
-                let seat = self.turn.seat();
-                let unlocked = seat.wait_unlocked(&object, &snapshot, patience);
-                let unlocked = unless_suspended(&seat.world, &object, unlocked).await;
+                let client = self.permit.client();
+                let unlocked = client.wait_unlocked(&object, &snapshot, patience);
+                let unlocked = unless_suspended(&client.world, &object, unlocked).await;
                 unlocked.map_err(|pid| self.suspended(pid))??;
             }
             return Ok(false);
@@ -132,7 +132,7 @@ impl<W: World> Drive<W> {
         }
         crash::point(Point::UnpinnedToStop);
         self.stop_whole(&object, &snapshot, stopped).await?;
-        self.leave_to_somebody(&object).await?;
+        self.supervise_for_holders(&object).await?;
         Ok(true)
     }
 
@@ -145,9 +145,9 @@ impl<W: World> Drive<W> {
 
     /// The supervisor that was the instance's parent has gone with it. Those who hold the service still may
     /// be killed, and then somebody has to remove the set.
-    async fn leave_to_somebody(&self, object: &Arc<ObjectOf<W>>) -> Step<()> {
+    async fn supervise_for_holders(&self, object: &Arc<ObjectOf<W>>) -> Step<()> {
         let snapshot = object.snapshot().await?;
-        let held = snapshot.clients > 1 || self.turn.has_other_handles();
+        let held = snapshot.clients > 1 || self.permit.has_other_handles();
         if !held || snapshot.supervised {
             return Ok(());
         }
@@ -187,10 +187,10 @@ impl<W: World> Drive<W> {
         // In this order, as the last client does it.
         object.publish(None, generation, Lock::Keep).await?;
         crash::point(Point::ClearedToStop);
-        let key = &self.turn.seat().key;
+        let key = &self.permit.client().key;
         // No client enters while the lock is held, so those of the snapshot are all that there can be. If
         // they have left since, the departure of this reference removes the record with the set.
-        if snapshot.clients > 1 || self.turn.has_other_handles() {
+        if snapshot.clients > 1 || self.permit.has_other_handles() {
             self.world().keep_name(key).await;
         } else {
             self.world().remove_record(key).await;
@@ -221,7 +221,7 @@ impl<W: World> Drive<W> {
     fn is_in_transition(&self, snapshot: &Snapshot) -> bool {
         let is_stopping = snapshot.instance.is_some_and(|it| it.stopping);
         let is_alone = snapshot.clients == 1;
-        snapshot.locked && !self.turn.has_other_handles() && (is_stopping || is_alone)
+        snapshot.locked && !self.permit.has_other_handles() && (is_stopping || is_alone)
     }
 
     /// An error if anybody but this call holds the service.
@@ -232,7 +232,7 @@ impl<W: World> Drive<W> {
         snapshot: &Snapshot,
     ) -> Step<()> {
         let ours = u32::from(self.reference);
-        let handles = self.turn.has_other_handles();
+        let handles = self.permit.has_other_handles();
         let clients = snapshot.clients - ours.min(snapshot.clients) + u32::from(handles);
         if held == Held::Override || clients == 0 {
             return Ok(());

@@ -1,6 +1,6 @@
 //! The instance that a client has found unhealthy.
 
-use super::client::Current;
+use super::client::ResolvedInstance;
 use super::platform::World;
 use crate::kernel::{Instance, Snapshot};
 use crate::process::Identity;
@@ -24,15 +24,18 @@ impl Unhealthy {
         }
     }
 
-    pub(crate) fn of<W: World>(current: &Current<W>) -> Self {
+    pub(crate) fn of<W: World>(current: &ResolvedInstance<W>) -> Self {
         Self::new(current.generation, &current.instance)
     }
 }
 
 /// The instance of a snapshot if it serves and is not the one that was found unhealthy.
-pub(crate) fn unjudged(snapshot: &Snapshot, judged: Option<Unhealthy>) -> Option<Instance> {
+pub(crate) fn serving_instance(
+    snapshot: &Snapshot,
+    rejected: Option<Unhealthy>,
+) -> Option<Instance> {
     let instance = snapshot.instance?;
-    let is_judged = judged == Some(Unhealthy::new(snapshot.generation, &instance));
+    let is_judged = rejected == Some(Unhealthy::new(snapshot.generation, &instance));
     (instance.is_serving() && !is_judged).then_some(instance)
 }
 
@@ -53,11 +56,11 @@ mod tests {
             decode(&values, true)
         };
         let first = serving(1, 7, 100);
-        let judged = Unhealthy::new(1, &first.instance.expect("an instance"));
-        assert!(unjudged(&first, Some(judged)).is_none());
-        assert!(unjudged(&first, None).is_some());
+        let rejected = Unhealthy::new(1, &first.instance.expect("an instance"));
+        assert!(serving_instance(&first, Some(rejected)).is_none());
+        assert!(serving_instance(&first, None).is_some());
         for other in [serving(1, 8, 200), serving(1, 7, 200), serving(2, 7, 100)] {
-            assert_eq!(unjudged(&other, Some(judged)), other.instance);
+            assert_eq!(serving_instance(&other, Some(rejected)), other.instance);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::client::{Deadline, ObjectOf, Patience, Seat};
+use super::client::{Client, Deadline, ObjectOf, Patience};
 use super::platform::World;
 use crate::error::{Error, Result};
 use crate::kernel::Snapshot;
@@ -16,7 +16,7 @@ const FAILURES: u32 = 2;
 
 /// What one acquire has seen of the starts that it waited for.
 pub(crate) struct Waiting<W: World> {
-    seat: Arc<Seat<W>>,
+    client: Arc<Client<W>>,
     patience: Patience,
     /// What the note said before the first wait.
     before: Option<Option<Failures>>,
@@ -27,10 +27,10 @@ pub(crate) struct Waiting<W: World> {
 }
 
 impl<W: World> Waiting<W> {
-    pub(crate) fn new(seat: &Arc<Seat<W>>, patience: Patience) -> Self {
-        seat.begin_waiting();
+    pub(crate) fn new(client: &Arc<Client<W>>, patience: Patience) -> Self {
+        client.begin_waiting();
         Self {
-            seat: Arc::clone(seat),
+            client: Arc::clone(client),
             patience,
             before: None,
             seen: None,
@@ -45,8 +45,8 @@ impl<W: World> Waiting<W> {
         snapshot: &Snapshot,
     ) -> Result<()> {
         let patience = self.begin(snapshot.announced).await;
-        let seat = Arc::clone(&self.seat);
-        let waited = seat.wait_unlocked(object, snapshot, patience).await;
+        let client = Arc::clone(&self.client);
+        let waited = client.wait_unlocked(object, snapshot, patience).await;
         self.end().await;
         waited
     }
@@ -54,7 +54,7 @@ impl<W: World> Waiting<W> {
     /// Before a wait: how long that may be.
     pub(crate) async fn begin(&mut self, announced: Option<Duration>) -> Patience {
         if self.before.is_none() {
-            let before = self.seat.world.failures(&self.seat.key).await;
+            let before = self.client.world.failures(&self.client.key).await;
             self.before = Some(before);
         }
         let patience = match (self.patience, self.deadline) {
@@ -69,7 +69,7 @@ impl<W: World> Waiting<W> {
 
     /// After a wait.
     pub(crate) async fn end(&mut self) {
-        if let Some(failures) = self.seat.world.failures(&self.seat.key).await {
+        if let Some(failures) = self.client.world.failures(&self.client.key).await {
             self.seen = Some(failures);
         }
     }
@@ -86,7 +86,7 @@ impl<W: World> Waiting<W> {
         let failures = self.failures();
         match &self.seen {
             Some(seen) if failures > 0 => Error::StartsFailed {
-                service: self.seat.key.name().to_owned(),
+                service: self.client.key.name().to_owned(),
                 failures,
                 last: seen.reason.clone(),
                 source: Box::new(error),
@@ -104,14 +104,14 @@ impl<W: World> Waiting<W> {
 
 impl<W: World> Drop for Waiting<W> {
     fn drop(&mut self) {
-        if !self.seat.is_ours() {
+        if !self.client.is_ours() {
             return;
         }
-        self.seat.end_waiting();
+        self.client.end_waiting();
         // A note may have been left for this client, among others, also after it looked last. Where a start is under way, that sees to it. One
         // of the others that has not read it yet may lose it; to leave it would leave it to nobody.
         if self.before.is_some() {
-            self.seat.world.abandon_failures(&self.seat.key);
+            self.client.world.abandon_failures(&self.client.key);
         }
     }
 }

@@ -375,7 +375,7 @@ impl World for Sim {
         Ok(None)
     }
 
-    async fn tend_log(&self, _: &ServiceKey, _: &ServiceCommand) {}
+    async fn rotate_log(&self, _: &ServiceKey, _: &ServiceCommand) {}
 
     /// For messages to people.
     async fn blocker(&self, _: &ObjectOf<Self>) -> Option<Blocker> {

@@ -11,8 +11,8 @@ use super::process::{Sim, either};
 use super::process_table::{Meanwhile, ProcId};
 use super::yield_points::Until;
 use crate::command::ServiceCommand;
-use crate::engine::acquire::{self, Lease};
-use crate::engine::client::Seat;
+use crate::engine::acquire::{self, HandleInner};
+use crate::engine::client::Client;
 use crate::engine::config::{Config, Orphan};
 use crate::engine::stop_service::{self, Held};
 use crate::engine::waiting::Waiting;
@@ -156,26 +156,27 @@ fn key() -> ServiceKey {
 /// A label of a step at which a client uses the service, and does nothing else.
 pub(super) const LET_GO: &str = "let go";
 
-fn waiting(seat: &Arc<Seat<Sim>>, config: &Config) -> Waiting<Sim> {
-    Waiting::new(seat, config.patience())
+fn waiting(client: &Arc<Client<Sim>>, config: &Config) -> Waiting<Sim> {
+    Waiting::new(client, config.patience())
 }
 
 /// A client's life.
 pub(super) async fn client(sim: Sim, acts: Vec<Act>) {
-    let seat = Arc::new(Seat::new(sim.clone(), key()));
+    let client = Arc::new(Client::new(sim.clone(), key()));
     let config = Arc::new(config(&sim));
-    act(sim, seat, config, acts).await;
+    act(sim, client, config, acts).await;
 }
 
-fn act(sim: Sim, seat: Arc<Seat<Sim>>, config: Arc<Config>, acts: Vec<Act>) -> BoxFuture<()> {
+fn act(sim: Sim, client: Arc<Client<Sim>>, config: Arc<Config>, acts: Vec<Act>) -> BoxFuture<()> {
     Box::pin(async move {
-        let mut leases: Vec<Lease<Sim>> = Vec::new();
+        let mut leases: Vec<HandleInner<Sim>> = Vec::new();
         for act_now in acts {
             sim.next_act();
             match act_now {
                 Act::Acquire => {
                     sim.begin();
-                    let acquired = acquire::acquire(&seat, &config, waiting(&seat, &config)).await;
+                    let acquired =
+                        acquire::acquire(&client, &config, waiting(&client, &config)).await;
                     leases.extend(sim.acquired(acquired.map(Some)));
                 }
                 Act::AcquireOrCancel => {
@@ -183,7 +184,7 @@ fn act(sim: Sim, seat: Arc<Seat<Sim>>, config: Arc<Config>, acts: Vec<Act>) -> B
                     let cancel = |machine: &mut Machine| machine.state.left.cancels -= 1;
                     let cancelled = sim.wait("cancel", Until::Cancel, cancel);
                     match either(
-                        acquire::acquire(&seat, &config, waiting(&seat, &config)),
+                        acquire::acquire(&client, &config, waiting(&client, &config)),
                         cancelled,
                     )
                     .await
@@ -194,7 +195,7 @@ fn act(sim: Sim, seat: Arc<Seat<Sim>>, config: Arc<Config>, acts: Vec<Act>) -> B
                 }
                 Act::TryJoin => {
                     sim.begin();
-                    let joined = acquire::try_join(&seat, &config, Supervised::No).await;
+                    let joined = acquire::try_join(&client, &config, Supervised::No).await;
                     leases.extend(sim.acquired(joined));
                 }
                 Act::Release => {
@@ -229,13 +230,13 @@ fn act(sim: Sim, seat: Arc<Seat<Sim>>, config: Arc<Config>, acts: Vec<Act>) -> B
                 }
                 Act::Unpin => {
                     sim.begin();
-                    let unpinned = pin::unpin(&seat, &config).await;
+                    let unpinned = pin::unpin(&client, &config).await;
                     sim.expect(unpinned.map(drop), "unpin");
                     sim.end_of_call();
                 }
                 Act::Stop => {
                     sim.begin();
-                    match stop_service::stop(&seat, &config, Held::Refuse).await {
+                    match stop_service::stop(&client, &config, Held::Refuse).await {
                         Err(Error::Held { .. }) => {}
                         stopped => sim.expect(stopped.map(drop), "stop"),
                     }
@@ -243,20 +244,20 @@ fn act(sim: Sim, seat: Arc<Seat<Sim>>, config: Arc<Config>, acts: Vec<Act>) -> B
                 }
                 Act::ForceStop => {
                     sim.begin();
-                    let stopped = stop_service::stop(&seat, &config, Held::Override).await;
+                    let stopped = stop_service::stop(&client, &config, Held::Override).await;
                     sim.expect(stopped.map(drop), "stop");
                     sim.end_of_call();
                 }
                 Act::WaitStopped => {
                     sim.begin();
-                    let stopped = follow::wait_stopped(&seat).await;
+                    let stopped = follow::wait_stopped(&client).await;
                     sim.expect(stopped, "wait_stopped");
                     sim.end_of_call();
                 }
                 Act::Beside(acts) => {
-                    let (seat, config) = (Arc::clone(&seat), Arc::clone(&config));
+                    let (client, config) = (Arc::clone(&client), Arc::clone(&config));
                     let id = sim.id;
-                    let beside = act(sim.clone(), seat, config, acts);
+                    let beside = act(sim.clone(), client, config, acts);
                     sim.lock()
                         .spawned
                         .push(super::runner::Spawned::Task(id, beside));
@@ -305,11 +306,11 @@ impl Sim {
         }
     }
 
-    fn acquired(&self, acquired: Result<Option<Lease<Sim>>>) -> Option<Lease<Sim>> {
+    fn acquired(&self, acquired: Result<Option<HandleInner<Sim>>>) -> Option<HandleInner<Sim>> {
         let acquired = acquired.map(|lease| {
             lease.inspect(|lease| {
                 let on = lease
-                    .seat()
+                    .client()
                     .known_object()
                     .map(|object| object.array().id());
                 let current = lease.current();
@@ -330,7 +331,7 @@ impl Sim {
     }
 
     /// The moment until which a client uses the service.
-    async fn let_go(&self, lease: &Lease<Sim>) {
+    async fn let_go(&self, lease: &HandleInner<Sim>) {
         let id = self.id;
         let start = lease.current().instance.identity.start;
         let instance = ProcId(start as usize - 1);

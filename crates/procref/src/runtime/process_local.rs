@@ -18,7 +18,7 @@ type Shared = HashMap<(Digest, Digest), Weak<dyn Any + Send + Sync>>;
 pub(crate) struct Local {
     pub(crate) epoch: u64,
     /// The one seat of each service that anybody in this process uses.
-    pub(crate) seats: Mutex<Shared>,
+    pub(crate) clients: Mutex<Shared>,
     pub(crate) timer: Timer,
     /// What a child of this process has.
     child: OnceLock<Box<Local>>,
@@ -28,7 +28,7 @@ impl Local {
     fn new(epoch: u64) -> Self {
         Self {
             epoch,
-            seats: Mutex::default(),
+            clients: Mutex::default(),
             timer: Timer::new(),
             child: OnceLock::new(),
         }

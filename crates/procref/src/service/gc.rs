@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::services::Known;
 use crate::crash::{self, Point};
 use crate::engine::acquire::Drive;
-use crate::engine::client::{ObjectOf, Seat, Turn};
+use crate::engine::client::{Client, ObjectOf, Permit};
 use crate::engine::config::Config;
 use crate::engine::platform::{Machine, World};
 use crate::engine::release::{Departure, Hold};
@@ -107,8 +107,8 @@ impl Removed {
 /// Cleans up after one service, if nobody uses it.
 pub(crate) async fn collect(known: Known, collected: &mut Collected) {
     // A seat of its own: what this process holds of the service is none of its business.
-    let seat = Arc::new(Seat::new(Machine, known.key.clone()));
-    match Collection::begin(known, &seat).await {
+    let client = Arc::new(Client::new(Machine, known.key.clone()));
+    match Collection::begin(known, &client).await {
         Ok(Some(collection)) => collection.finish(collected).await,
         // Gone, or left alone.
         Ok(None) | Err(Fault::Removed) => {}
@@ -118,7 +118,7 @@ pub(crate) async fn collect(known: Known, collected: &mut Collected) {
 
 /// A service that nobody uses, with its lock in our hands.
 struct Collection {
-    turn: Turn<Machine>,
+    permit: Permit<Machine>,
     known: Known,
     object: NativeObject,
     snapshot: Snapshot,
@@ -127,17 +127,17 @@ struct Collection {
 }
 
 impl Collection {
-    async fn begin(known: Known, seat: &Arc<Seat<Machine>>) -> Step<Option<Self>> {
-        let Some(turn) = seat.try_turn() else {
+    async fn begin(known: Known, client: &Arc<Client<Machine>>) -> Step<Option<Self>> {
+        let Some(permit) = client.try_permit() else {
             return Ok(None);
         };
-        let mut object = seat.object(Missing::Ignore).await?;
+        let mut object = client.object(Missing::Ignore).await?;
         let found = object.is_some();
         if !found && !known.files.is_empty() {
             // Only the lock of a service keeps others from starting it while its files are removed, so
             // an object is made for it. To look whether there is one, and then unlink, could take the
             // record of an instance that was started in between.
-            object = seat.object(Missing::Create).await?;
+            object = client.object(Missing::Create).await?;
         }
         let Some(object) = object else {
             return Ok(None);
@@ -157,7 +157,7 @@ impl Collection {
             }
         };
         Ok(Some(Self {
-            turn,
+            permit,
             known,
             object,
             snapshot,
@@ -168,14 +168,14 @@ impl Collection {
     /// Stops what runs, removes what is left, and the object last.
     async fn finish(self, collected: &mut Collected) {
         let Self {
-            turn,
+            permit,
             known,
             object,
             snapshot,
             found,
         } = self;
         // From here on the lock goes with the hold, also if this future is dropped.
-        let mut hold = Drive(Some(Hold::locked(turn, &Arc::new(Config::default()))));
+        let mut hold = Drive(Some(Hold::locked(permit, &Arc::new(Config::default()))));
         let stopped = match stop(&hold, &object, &snapshot).await {
             Ok(stopped) => stopped,
             Err(fault) => {

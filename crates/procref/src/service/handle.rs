@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::engine::acquire::Lease;
+use crate::engine::acquire::HandleInner;
 use crate::engine::platform::{Machine, World as _};
 use crate::error::Result;
 use crate::info::ServiceInfo;
@@ -40,11 +40,11 @@ use crate::runtime;
 /// ```
 #[must_use = "dropping the handle gives the service back"]
 pub struct ServiceHandle {
-    lease: Lease<Machine>,
+    lease: HandleInner<Machine>,
 }
 
 impl ServiceHandle {
-    pub(crate) fn new(lease: Lease<Machine>) -> Self {
+    pub(crate) fn new(lease: HandleInner<Machine>) -> Self {
         Self { lease }
     }
 

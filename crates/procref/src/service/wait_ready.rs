@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::client::{Deadline, ObjectOf, Patience, Seat};
+use crate::engine::client::{Client, Deadline, ObjectOf, Patience};
 use crate::engine::platform::{CHECK_SUSPENDED, Machine, World as _, describe};
 use crate::engine::recursion::{is_own_start, own_start};
-use crate::engine::unhealthy::unjudged;
+use crate::engine::unhealthy::serving_instance;
 use crate::engine::waiting::Waiting;
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
@@ -21,22 +21,22 @@ const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 /// Of a service that nobody has started there is no kernel object to sleep on. But every instance is on
 /// record before it serves, under the lock. So this sleeps until a file comes into the directory, and then
 /// until the lock is free.
-pub(crate) async fn wait_ready(seat: &Arc<Seat<Machine>>) -> Result<ServiceInfo> {
+pub(crate) async fn wait_ready(client: &Arc<Client<Machine>>) -> Result<ServiceInfo> {
     loop {
         // Before the look: what comes between look and sleep ends the sleep.
-        let changes = Changes::of(&seat.key.namespace)?;
-        match look(seat).await? {
+        let changes = Changes::of(&client.key.namespace)?;
+        match look(client).await? {
             Look::Serves(info) => return Ok(info),
             Look::Again => {}
             Look::Nothing => {
-                let kept = Arc::clone(seat);
+                let kept = Arc::clone(client);
                 let changed = async move {
                     let changed = changes.wait(&kept.key.namespace);
                     drop(kept);
                     changed
                 };
                 let purpose = "wait until somebody starts the service";
-                seat.arrival.wait(&seat.world, purpose, changed).await?;
+                client.arrival.wait(&client.world, purpose, changed).await?;
             }
         }
     }
@@ -49,17 +49,19 @@ pub(crate) async fn wait_ready(seat: &Arc<Seat<Machine>>) -> Result<ServiceInfo>
 /// sleeps for it, one for the time limit, and a runtime, and would burn more on those than on anything else.
 /// Like any waiter this one takes nothing: who is woken looks again.
 pub(crate) fn wait_unlocked_here(
-    seat: &Seat<Machine>,
+    client: &Client<Machine>,
     waiting: &mut Waiting<Machine>,
 ) -> Result<bool> {
     // Not opened here: whoever has the turn does that, and has its name on what it has opened.
-    let Some(object) = seat.known_object() else {
+    let Some(object) = client.known_object() else {
         return Ok(false);
     };
     let mut waited: Option<(Option<Duration>, Deadline, Patience)> = None;
     loop {
         let announced = match pollster::block_on(object.snapshot()) {
-            Ok(snapshot) if is_own_start(&seat.key, &snapshot) => return Err(own_start(&seat.key)),
+            Ok(snapshot) if is_own_start(&client.key, &snapshot) => {
+                return Err(own_start(&client.key));
+            }
             Ok(snapshot) if snapshot.locked => snapshot.announced,
             // It is free by now.
             Ok(_) if waited.is_some() => return Ok(true),
@@ -72,12 +74,12 @@ pub(crate) fn wait_unlocked_here(
             // The time is up. As for the wait that is a future: the limit may be another one by now.
             Some((before, _, patience)) if patience.is_renewed(before, announced) => patience,
             Some((_, deadline, _)) => {
-                let error = pollster::block_on(seat.waited_in_vain(&object, deadline));
+                let error = pollster::block_on(client.lock_timeout_error(&object, deadline));
                 return Err(waiting.explain(error));
             }
         };
         let deadline = patience.deadline(announced);
-        let woken = wait_until(seat, &object, deadline);
+        let woken = wait_until(client, &object, deadline);
         pollster::block_on(waiting.end());
         match woken {
             None => return Ok(false),
@@ -92,12 +94,12 @@ pub(crate) fn wait_unlocked_here(
 /// Sleeps until no process holds the lock, or the deadline. A supervisor that is suspended is continued, before and
 /// meanwhile.
 fn wait_until(
-    seat: &Seat<Machine>,
+    client: &Client<Machine>,
     object: &ObjectOf<Machine>,
     deadline: Deadline,
 ) -> Option<Step<bool>> {
     loop {
-        pollster::block_on(seat.world.resume(object));
+        pollster::block_on(client.world.resume(object));
         let left = deadline.left();
         match object.wait_unlocked_within(left.min(CHECK_SUSPENDED)) {
             Some(Ok(false)) if left > CHECK_SUSPENDED => {}
@@ -114,8 +116,12 @@ enum Look {
     Nothing,
 }
 
-async fn look(seat: &Arc<Seat<Machine>>) -> Result<Look> {
-    let opened = seat.world.kernel().open(&seat.key, Missing::Ignore).await?;
+async fn look(client: &Arc<Client<Machine>>) -> Result<Look> {
+    let opened = client
+        .world
+        .kernel()
+        .open(&client.key, Missing::Ignore)
+        .await?;
     let Some(object) = opened.map(Arc::new) else {
         return Ok(Look::Nothing);
     };
@@ -124,8 +130,8 @@ async fn look(seat: &Arc<Seat<Machine>>) -> Result<Look> {
         Err(Fault::Removed) => return Ok(Look::Nothing),
         Err(Fault::Refused(error)) => return Err(error),
     };
-    if let Some(instance) = unjudged(&snapshot, None) {
-        let info = describe(&seat.world, &seat.key, &instance).await;
+    if let Some(instance) = serving_instance(&snapshot, None) {
+        let info = describe(&client.world, &client.key, &instance).await;
         if info.pid() == 0 || info.is_alive() {
             return Ok(Look::Serves(info));
         }
@@ -134,7 +140,7 @@ async fn look(seat: &Arc<Seat<Machine>>) -> Result<Look> {
         return Ok(Look::Nothing);
     }
     let patience = Patience::Until(Deadline::after(LOOK_AGAIN));
-    match seat.wait_unlocked(&object, &snapshot, patience).await {
+    match client.wait_unlocked(&object, &snapshot, patience).await {
         Ok(()) | Err(Error::Timeout { .. }) => Ok(Look::Again),
         Err(error) => Err(error),
     }

@@ -11,23 +11,23 @@ use crate::name::{Name, Namespace, View};
 use crate::process::Identity;
 use crate::runtime::poll_once;
 
-type OurSeat = Arc<Seat<Machine>>;
+type OurSeat = Arc<Client<Machine>>;
 
-fn seat() -> OurSeat {
+fn client() -> OurSeat {
     let namespace = Namespace::new(PathBuf::from("/made-up"), (0, 0), View::default());
     let key = ServiceKey::new(namespace, Name::new("seat").expect("a name"));
-    Arc::new(Seat::new(Machine, key))
+    Arc::new(Client::new(Machine, key))
 }
 
-fn free_turn(seat: &OurSeat) -> Turn<Machine> {
-    seat.try_turn().expect("nobody has the turn")
+fn free_turn(client: &OurSeat) -> Permit<Machine> {
+    client.try_permit().expect("nobody has the turn")
 }
 
 /// A seat whose process holds a reference, with one handle on it.
 fn seat_in_use() -> OurSeat {
-    let seat = seat();
+    let client = client();
     let instance = Instance::plain(Identity { pid: 0, start: 0 }, 0);
-    free_turn(&seat).finish(Arc::new(Current {
+    free_turn(&client).finish(Arc::new(ResolvedInstance {
         instance,
         generation: 1,
         info: ServiceInfo::new(0, 0),
@@ -36,63 +36,63 @@ fn seat_in_use() -> OurSeat {
         process: None,
         death: Watch::default(),
     }));
-    seat
+    client
 }
 
-fn last(seat: &OurSeat) -> Turn<Machine> {
-    match seat.put_down() {
-        PutDown::Last(turn) => turn,
-        PutDown::Done => panic!("it was the last handle"),
+fn last(client: &OurSeat) -> Permit<Machine> {
+    match client.drop_handle() {
+        Dropped::Last(permit) => permit,
+        Dropped::NotLast => panic!("it was the last handle"),
     }
 }
 
 #[test]
 fn who_puts_the_last_handle_down_has_the_turn_and_nobody_shares_the_reference_any_more() {
-    let seat = seat_in_use();
-    let turn = last(&seat);
-    assert!(seat.try_turn().is_none());
-    assert!(seat.share().is_none());
-    drop(turn);
-    assert!(!free_turn(&seat).has_other_handles());
+    let client = seat_in_use();
+    let permit = last(&client);
+    assert!(client.try_permit().is_none());
+    assert!(client.share().is_none());
+    drop(permit);
+    assert!(!free_turn(&client).has_other_handles());
 }
 
 #[test]
 fn a_reference_is_taken_back_only_without_other_handles_and_then_nobody_shares_it() {
-    let seat = seat_in_use();
-    let mut turn = free_turn(&seat);
-    assert!(turn.is_referenced() && turn.has_other_handles());
-    assert!(!turn.take_back());
-    assert!(matches!(seat.put_down(), PutDown::Done));
-    assert!(turn.take_back());
-    assert!(!turn.is_referenced() && !turn.has_other_handles());
-    assert!(seat.share().is_none());
-    drop(turn);
-    assert!(!free_turn(&seat).has_other_handles());
+    let client = seat_in_use();
+    let mut permit = free_turn(&client);
+    assert!(permit.is_referenced() && permit.has_other_handles());
+    assert!(!permit.take_if_last());
+    assert!(matches!(client.drop_handle(), Dropped::NotLast));
+    assert!(permit.take_if_last());
+    assert!(!permit.is_referenced() && !permit.has_other_handles());
+    assert!(client.share().is_none());
+    drop(permit);
+    assert!(!free_turn(&client).has_other_handles());
 }
 
 #[test]
 fn with_its_object_a_reference_is_gone() {
-    let seat = seat_in_use();
-    let turn = free_turn(&seat);
-    turn.forget_object();
-    assert!(!turn.is_referenced());
-    assert!(seat.share().is_none());
+    let client = seat_in_use();
+    let permit = free_turn(&client);
+    permit.forget_object();
+    assert!(!permit.is_referenced());
+    assert!(client.share().is_none());
     // Of what is gone there is nothing to give back.
-    drop(turn);
-    assert!(matches!(seat.put_down(), PutDown::Done));
+    drop(permit);
+    assert!(matches!(client.drop_handle(), Dropped::NotLast));
 }
 
 #[test]
 fn who_leaves_the_reference_to_others_gives_the_turn_back_once() {
-    let seat = seat_in_use();
-    let mut turn = free_turn(&seat);
-    assert!(turn.leave_to_others());
-    let next = free_turn(&seat);
-    drop(turn);
-    assert!(seat.try_turn().is_none());
+    let client = seat_in_use();
+    let mut permit = free_turn(&client);
+    assert!(permit.yield_to_handles());
+    let next = free_turn(&client);
+    drop(permit);
+    assert!(client.try_permit().is_none());
     drop(next);
-    let mut turn = last(&seat);
-    assert!(!turn.leave_to_others());
+    let mut permit = last(&client);
+    assert!(!permit.yield_to_handles());
 }
 
 struct Woken(AtomicU32);
@@ -105,19 +105,19 @@ impl Wake for Woken {
 
 /// Waits in one way or another while somebody has the turn, which is then given back.
 fn waits<F: Future>(
-    seat: &OurSeat,
+    client: &OurSeat,
     waiting: F,
-    give_back: impl FnOnce(Turn<Machine>),
+    give_back: impl FnOnce(Permit<Machine>),
 ) -> F::Output {
     let woken = Arc::new(Woken(AtomicU32::new(0)));
     let waker = Waker::from(Arc::clone(&woken));
     let mut context = Context::from_waker(&waker);
     let mut waiting = pin!(waiting);
-    let turn = free_turn(seat);
+    let permit = free_turn(client);
     // A waker is kept once, however often somebody looks.
     assert!(waiting.as_mut().poll(&mut context).is_pending());
     assert!(waiting.as_mut().poll(&mut context).is_pending());
-    give_back(turn);
+    give_back(permit);
     assert_eq!(woken.0.load(Ordering::SeqCst), 1);
     match waiting.poll(&mut context) {
         Poll::Ready(output) => output,
@@ -127,15 +127,15 @@ fn waits<F: Future>(
 
 #[test]
 fn who_waits_for_the_turn_is_woken_when_it_is_given_back() {
-    let others = |mut turn: Turn<Machine>| assert!(turn.leave_to_others());
-    let seat = seat_in_use();
-    let current = seat.known().expect("an instance");
-    let judged = Unhealthy::of(&*current);
-    waits(&seat, seat.turn(), drop);
-    waits(&seat, seat.turn(), others);
+    let others = |mut permit: Permit<Machine>| assert!(permit.yield_to_handles());
+    let client = seat_in_use();
+    let current = client.known().expect("an instance");
+    let rejected = Unhealthy::of(&*current);
+    waits(&client, client.permit(), drop);
+    waits(&client, client.permit(), others);
     for give_back in [drop, others] {
-        let place = waits(&seat, seat.place(Some(judged)), give_back);
-        assert!(matches!(place, Place::Turn(_)));
+        let place = waits(&client, client.access(Some(rejected)), give_back);
+        assert!(matches!(place, Access::Exclusive(_)));
     }
     // The one instance that was not good enough. Any other is shared without waiting, also if its generation is
     // the same, as in a set that was made after somebody removed the last one.
@@ -147,7 +147,7 @@ fn who_waits_for_the_turn_is_woken_when_it_is_given_back() {
         Unhealthy::new(2, &current.instance),
         Unhealthy::new(1, &later),
     ] {
-        let Poll::Ready(Place::Shared(_)) = poll_once(seat.place(Some(other))) else {
+        let Poll::Ready(Access::Shared(_)) = poll_once(client.access(Some(other))) else {
             panic!("it is shared");
         };
     }
