@@ -30,12 +30,12 @@ pub use signal::StopSignal;
 
 /// How a service is stopped: it is asked by this signal, and killed if it is there after the grace.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stop {
+pub(crate) struct StopPolicy {
     pub(crate) signal: StopSignal,
     pub(crate) grace: Duration,
 }
 
-impl Stop {
+impl StopPolicy {
     /// How long it takes at most. The service's own process gets the grace and is killed, and then the
     /// processes that it has left.
     pub(crate) fn limit(&self) -> Duration {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::command::Stop;
+use crate::command::StopPolicy;
 use crate::command::{self, Prepared, Reserved, ServiceCommand, ServiceLog};
 use crate::crash::{self, Point};
 use crate::engine::client::Deadline;
@@ -27,7 +27,7 @@ const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// What is to be launched.
 pub(crate) struct Launch {
     pub(crate) command: Arc<ServiceCommand>,
-    pub(crate) stop: Stop,
+    pub(crate) stop: StopPolicy,
     /// As it will be published, but for identity and port.
     pub(crate) instance: Instance,
     pub(crate) generation: u16,
@@ -108,7 +108,7 @@ impl Running {
     /// Executes the program and waits until it is ready; whether a callback thinks so, is not asked here.
     pub(crate) async fn run(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
         let running = Arc::clone(self);
-        runtime::on_thread("wait until the service is ready", move || {
+        runtime::spawn_blocking("wait until the service is ready", move || {
             running.run_here(deadline)
         })
         .await?
@@ -200,7 +200,7 @@ impl Running {
     /// Resolves when the service has ended before it was ready, with what to say about that.
     pub(crate) async fn alarm(self: &Arc<Self>) -> Error {
         let running = Arc::clone(self);
-        let waited = runtime::on_thread("wait for the service's end", move || {
+        let waited = runtime::spawn_blocking("wait for the service's end", move || {
             match running.launched.wait_alarm() {
                 Ok(()) => running.death(),
                 Err(error) => running.supervisor_error("listen to it", error),
@@ -229,7 +229,7 @@ impl Running {
     /// Waits until no process of a service that could not be used is left.
     pub(crate) async fn gone(self: Arc<Self>, limit: Duration) -> Result<bool> {
         drop(self.launched.close_gate());
-        runtime::on_thread("wait for the end of the service's processes", move || {
+        runtime::spawn_blocking("wait for the end of the service's processes", move || {
             self.launched
                 .wait_gone(limit)
                 .map_err(|error| self.supervisor_error("wait for the service's processes", error))

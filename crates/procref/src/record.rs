@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::{self, Stop};
+use crate::command::{self, StopPolicy};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
@@ -133,13 +133,13 @@ impl Record {
     }
 
     /// How the instance is stopped, if procref executed it.
-    pub(crate) fn stop(&self) -> Option<Stop> {
+    pub(crate) fn stop(&self) -> Option<StopPolicy> {
         let Executed {
             stop_signal,
             grace_ms,
             ..
         } = self.command.as_ref()?;
-        Some(Stop {
+        Some(StopPolicy {
             signal: stop_signal.parse().unwrap_or_default(),
             grace: Duration::from_millis(*grace_ms),
         })

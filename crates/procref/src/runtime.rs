@@ -100,7 +100,7 @@ pub(crate) fn spawn_or_run(purpose: &'static str, future: BoxFuture<()>) {
 }
 
 /// Runs a future that blocks its thread, and needs no runtime, on a thread of its own.
-pub(crate) fn spawn_blocking(purpose: &'static str, future: BoxFuture<()>) -> Result<()> {
+pub(crate) fn spawn_thread(purpose: &'static str, future: BoxFuture<()>) -> Result<()> {
     start_thread(purpose, || pollster::block_on(future))
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn thread_builder(name: &str) -> thread::Builder {
 }
 
 /// Runs a blocking call on a thread of its own.
-pub(crate) async fn on_thread<T: Send + 'static>(
+pub(crate) async fn spawn_blocking<T: Send + 'static>(
     purpose: &'static str,
     call: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {
@@ -172,7 +172,7 @@ pub(crate) fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
 }
 
 /// Pending once, so that the rest of a future polled in `Drop` runs where it was sent to.
-pub(crate) async fn elsewhere() {
+pub(crate) async fn yield_once() {
     let mut polled = false;
     std::future::poll_fn(|context| {
         if polled {

@@ -30,12 +30,12 @@ pub use status::{Holder, State, Status};
 
 use crate::engine::client::Client;
 use crate::engine::config::Config;
-use crate::engine::platform::{Machine, World as _};
+use crate::engine::platform::{Host, Platform as _};
 use crate::engine::release::{Departure, Hold};
 use crate::engine::stop_service::Held;
 use crate::engine::waiting::Waiting;
 
-type NativeClient = Client<Machine>;
+type NativeClient = Client<Host>;
 
 /// A background service that many processes share: the first to acquire it starts it, the others
 /// join, the last one stops it.
@@ -145,7 +145,7 @@ impl SharedService {
     async fn acquire_on(
         &self,
         client: &Arc<NativeClient>,
-        waiting: Waiting<Machine>,
+        waiting: Waiting<Host>,
     ) -> Result<ServiceHandle> {
         acquire::acquire(client, &self.config, waiting)
             .await
@@ -399,7 +399,7 @@ impl SharedService {
     ///
     /// As [`wait_ready`](Self::wait_ready).
     pub fn wait_ready_blocking(&self, limit: Duration) -> Result<Option<ServiceInfo>> {
-        let ready = Machine.within(limit, self.wait_ready());
+        let ready = Host.within(limit, self.wait_ready());
         pollster::block_on(ready).map_or(Ok(None), |ready| ready.map(Some))
     }
 
@@ -445,7 +445,7 @@ impl SharedService {
     ///
     /// As [`wait_stopped`](Self::wait_stopped).
     pub fn wait_stopped_blocking(&self, limit: Duration) -> Result<bool> {
-        let stopped = Machine.within(limit, self.wait_stopped());
+        let stopped = Host.within(limit, self.wait_stopped());
         pollster::block_on(stopped).map_or(Ok(false), |stopped| stopped.map(|()| true))
     }
 
@@ -554,7 +554,7 @@ fn client_of(key: &ServiceKey) -> Arc<NativeClient> {
         return client;
     }
     clients.retain(|_, client| client.strong_count() > 0);
-    let client = Arc::new(Client::new(Machine, key.clone()));
+    let client = Arc::new(Client::new(Host, key.clone()));
     let weak: Weak<NativeClient> = Arc::downgrade(&client);
     clients.insert(key.digests(), weak);
     client
@@ -564,7 +564,7 @@ fn client_of(key: &ServiceKey) -> Arc<NativeClient> {
 /// knows of no callbacks.
 pub(crate) fn stop_locked(key: &ServiceKey) -> Result<()> {
     // A seat of its own: the process's other handles and references are none of its business.
-    let client = Arc::new(Client::new(Machine, key.clone()));
+    let client = Arc::new(Client::new(Host, key.clone()));
     let permit = client.try_permit().expect("nobody else knows this seat");
     let hold = Hold::locked(permit, &Arc::new(Config::default()));
     pollster::block_on(Departure::new(hold))

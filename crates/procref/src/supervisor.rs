@@ -29,7 +29,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use crate::command::{Prepared, Stop};
+use crate::command::{Prepared, StopPolicy};
 use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::kernel::semset::signal_safe::{Calls, Refused, Set};
@@ -48,7 +48,7 @@ pub(crate) use linux::{Launched, Refusal, Stage};
 /// Starts a supervisor for a service, and returns when it is in place.
 ///
 /// Blocks: a fork takes a millisecond, and more where the caller's memory is large.
-pub(crate) fn start(set: signal_safe::Set, key: &ServiceKey, stop: Stop) -> Result<()> {
+pub(crate) fn start(set: signal_safe::Set, key: &ServiceKey, stop: StopPolicy) -> Result<()> {
     linux::start(set, key, stop)
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct Order<'a> {
 pub(crate) fn launch(
     set: signal_safe::Set,
     key: &ServiceKey,
-    stop: Stop,
+    stop: StopPolicy,
     order: &Order,
 ) -> Result<Launched> {
     linux::launch(set, key, stop, order)

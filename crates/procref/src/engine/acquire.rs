@@ -18,10 +18,10 @@ use super::client::{Access, Client, Deadline, Dropped, ObjectOf, ResolvedInstanc
 use super::config::Config;
 use super::fingerprint::is_usable;
 use super::health::Seen;
-use super::platform::{Description, World, describe_whole};
+use super::platform::{Description, Platform, describe_whole};
 use super::recursion;
 use super::release::{Departure, Hold};
-use super::shared_wait::Watch;
+use super::shared_wait::SharedWait;
 use super::unhealthy::{Unhealthy, serving_instance};
 use super::waiting::Waiting;
 use crate::crash::{self, Point};
@@ -29,14 +29,14 @@ use crate::error::{Error, Result};
 use crate::kernel::{self, Fault, Instance, Kernel, Missing, Object, Snapshot, Step, Supervised};
 
 /// What a handle keeps: one count of its process's reference.
-pub(crate) struct HandleInner<W: World> {
+pub(crate) struct HandleInner<W: Platform> {
     client: Arc<Client<W>>,
     config: Arc<Config>,
     current: Arc<ResolvedInstance<W>>,
     drop_handle: bool,
 }
 
-impl<W: World> HandleInner<W> {
+impl<W: Platform> HandleInner<W> {
     pub(crate) fn current(&self) -> &ResolvedInstance<W> {
         &self.current
     }
@@ -103,7 +103,7 @@ impl<W: World> HandleInner<W> {
     }
 }
 
-impl<W: World> Drop for HandleInner<W> {
+impl<W: Platform> Drop for HandleInner<W> {
     fn drop(&mut self) {
         if let Some(departure) = self.drop_handle() {
             departure.finish_here(self.config.drop_patience());
@@ -111,7 +111,7 @@ impl<W: World> Drop for HandleInner<W> {
     }
 }
 
-pub(crate) async fn acquire<W: World>(
+pub(crate) async fn acquire<W: Platform>(
     client: &Arc<Client<W>>,
     config: &Arc<Config>,
     mut waiting: Waiting<W>,
@@ -175,7 +175,7 @@ pub(crate) async fn acquire<W: World>(
 
 /// Joins what serves and is healthy, and is supervised where that is asked for; never starts, stops or
 /// waits for anything.
-pub(crate) async fn try_join<W: World>(
+pub(crate) async fn try_join<W: Platform>(
     client: &Arc<Client<W>>,
     config: &Arc<Config>,
     supervised: Supervised,
@@ -206,9 +206,9 @@ pub(crate) async fn try_join<W: World>(
 }
 
 /// A hold that is given back if its future is dropped: cancelled, or unwound by a callback's panic.
-pub(crate) struct Drive<W: World>(pub(crate) Option<Hold<W>>);
+pub(crate) struct Drive<W: Platform>(pub(crate) Option<Hold<W>>);
 
-impl<W: World> Deref for Drive<W> {
+impl<W: Platform> Deref for Drive<W> {
     type Target = Hold<W>;
 
     fn deref(&self) -> &Hold<W> {
@@ -216,13 +216,13 @@ impl<W: World> Deref for Drive<W> {
     }
 }
 
-impl<W: World> DerefMut for Drive<W> {
+impl<W: Platform> DerefMut for Drive<W> {
     fn deref_mut(&mut self) -> &mut Hold<W> {
         self.0.as_mut().expect("taken only when the drive ends")
     }
 }
 
-impl<W: World> Drop for Drive<W> {
+impl<W: Platform> Drop for Drive<W> {
     fn drop(&mut self) {
         // The departure finishes on a thread when it is dropped, so an executor's thread is not
         // blocked here.
@@ -230,7 +230,7 @@ impl<W: World> Drop for Drive<W> {
     }
 }
 
-impl<W: World> Drive<W> {
+impl<W: Platform> Drive<W> {
     pub(crate) fn new(hold: Hold<W>) -> Self {
         Self(Some(hold))
     }
@@ -416,7 +416,7 @@ impl<W: World> Drive<W> {
     async fn rotate_log(&self) {
         if let Some(command) = &self.config.command {
             let client = self.permit.client();
-            client.world.rotate_log(&client.key, command).await;
+            client.platform.rotate_log(&client.key, command).await;
         }
     }
 
@@ -429,7 +429,7 @@ impl<W: World> Drive<W> {
         if let Some(instance) = serving_instance(&snapshot, rejected) {
             let (current, seen) = self.resolve(&snapshot, instance).await?;
             let alive = match &current.process {
-                Some(process) => seen == Seen::Now || self.world().is_alive(process).await,
+                Some(process) => seen == Seen::Now || self.platform().is_alive(process).await,
                 None => instance.identity.pid == 0,
             };
             if alive {
@@ -473,7 +473,7 @@ impl<W: World> Drive<W> {
         let process = if instance.identity.pid == 0 {
             None
         } else {
-            let found = self.world().look_up(instance.identity.pid).await?;
+            let found = self.platform().look_up(instance.identity.pid).await?;
             found
                 .filter(|(identity, _)| *identity == instance.identity)
                 .map(|(_, process)| Arc::new(process))
@@ -483,7 +483,7 @@ impl<W: World> Drive<W> {
             info,
             fingerprint,
             definition,
-        } = describe_whole(&client.world, &client.key, &instance).await;
+        } = describe_whole(&client.platform, &client.key, &instance).await;
         let current = Arc::new(ResolvedInstance {
             instance,
             generation: snapshot.generation,
@@ -491,7 +491,7 @@ impl<W: World> Drive<W> {
             fingerprint,
             definition,
             process,
-            death: Watch::default(),
+            death: SharedWait::default(),
         });
         Ok((current, Seen::Now))
     }

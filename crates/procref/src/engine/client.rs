@@ -11,9 +11,9 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::config::DEFAULT_WAIT_TIMEOUT;
-use super::platform::World;
+use super::platform::Platform;
 use super::recursion;
-use super::shared_wait::Watch;
+use super::shared_wait::SharedWait;
 use super::unhealthy::Unhealthy;
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
@@ -21,10 +21,10 @@ use crate::kernel::{Instance, Kernel, Missing, Object, Snapshot};
 use crate::name::ServiceKey;
 use crate::runtime;
 
-pub(crate) type ObjectOf<W> = <<W as World>::Kernel as Kernel>::Object;
+pub(crate) type ObjectOf<W> = <<W as Platform>::Kernel as Kernel>::Object;
 
 /// The instance a handle is of.
-pub(crate) struct ResolvedInstance<W: World> {
+pub(crate) struct ResolvedInstance<W: Platform> {
     pub(crate) instance: Instance,
     pub(crate) generation: u16,
     pub(crate) info: ServiceInfo,
@@ -35,11 +35,11 @@ pub(crate) struct ResolvedInstance<W: World> {
     /// `None`: dead when it was looked up, or there is no local process.
     pub(crate) process: Option<Arc<W::Process>>,
     /// The one thread that waits for its end.
-    pub(crate) death: Watch,
+    pub(crate) death: SharedWait,
 }
 
-pub(crate) struct Client<W: World> {
-    pub(crate) world: W,
+pub(crate) struct Client<W: Platform> {
+    pub(crate) platform: W,
     pub(crate) key: ServiceKey,
     /// The process it belongs to. In a forked child nothing here may be touched, the mutex included:
     /// a thread that does not exist in the child may have held it.
@@ -48,14 +48,14 @@ pub(crate) struct Client<W: World> {
     /// How many acquires may come to wait for others' starts.
     waiting: AtomicUsize,
     /// The one thread that waits for the lock to be free.
-    unlock: Watch,
+    unlock: SharedWait,
     /// The one thread that waits for the object to be removed.
-    pub(crate) removal: Watch,
+    pub(crate) removal: SharedWait,
     /// The one thread that waits for somebody to start the service.
-    pub(crate) arrival: Watch,
+    pub(crate) arrival: SharedWait,
 }
 
-struct State<W: World> {
+struct State<W: Platform> {
     /// Handles, and whoever has the turn for one to come.
     handles: usize,
     /// This process has its reference in the kernel, and `current` is what it is to.
@@ -68,7 +68,7 @@ struct State<W: World> {
     permit: Queue,
 }
 
-impl<W: World> State<W> {
+impl<W: Platform> State<W> {
     fn shareable(&self) -> Option<Arc<ResolvedInstance<W>>> {
         self.current.clone().filter(|_| self.referenced)
     }
@@ -98,24 +98,24 @@ impl Queue {
 }
 
 /// What a future that wants the service gets within its process.
-pub(crate) enum Access<W: World> {
+pub(crate) enum Access<W: Platform> {
     Shared(Arc<ResolvedInstance<W>>),
     Exclusive(Permit<W>),
 }
 
 /// What is left to do when a handle was put down.
-pub(crate) enum Dropped<W: World> {
+pub(crate) enum Dropped<W: Platform> {
     /// Other handles of this process remain, or there is no reference to give back.
     NotLast,
     /// It was the last one: the reference is to be given back.
     Last(Permit<W>),
 }
 
-impl<W: World> Client<W> {
-    pub(crate) fn new(world: W, key: ServiceKey) -> Self {
+impl<W: Platform> Client<W> {
+    pub(crate) fn new(platform: W, key: ServiceKey) -> Self {
         Self {
-            epoch: world.epoch(),
-            world,
+            epoch: platform.epoch(),
+            platform,
             key,
             state: Mutex::new(State {
                 handles: 0,
@@ -125,15 +125,15 @@ impl<W: World> Client<W> {
                 permit: Queue::default(),
             }),
             waiting: AtomicUsize::new(0),
-            unlock: Watch::default(),
-            removal: Watch::default(),
-            arrival: Watch::default(),
+            unlock: SharedWait::default(),
+            removal: SharedWait::default(),
+            arrival: SharedWait::default(),
         }
     }
 
     /// Whether this process made it. False in a forked child.
     pub(crate) fn is_ours(&self) -> bool {
-        self.world.epoch() == self.epoch
+        self.platform.epoch() == self.epoch
     }
 
     fn state(&self) -> MutexGuard<'_, State<W>> {
@@ -242,7 +242,7 @@ impl<W: World> Client<W> {
         if known.is_some() {
             return Ok(known);
         }
-        let opened = self.world.kernel().open(&self.key, missing).await?;
+        let opened = self.platform.kernel().open(&self.key, missing).await?;
         let opened = opened.map(Arc::new);
         self.state().object.clone_from(&opened);
         Ok(opened)
@@ -269,7 +269,7 @@ impl<W: World> Client<W> {
         seen: &Snapshot,
         patience: Patience,
     ) -> Result<()> {
-        if self.world.is_own_start(&self.key, seen) {
+        if self.platform.is_own_start(&self.key, seen) {
             return Err(recursion::own_start(&self.key));
         }
         let mut announced = seen.announced;
@@ -308,15 +308,15 @@ impl<W: World> Client<W> {
             if kept.waiting.load(Ordering::Relaxed) == 0 {
                 // A starter that failed has seen this thread sleep, and left a note for whom it sleeps. They
                 // have given up.
-                kept.world.abandon_failures(&kept.key);
+                kept.platform.abandon_failures(&kept.key);
             }
             drop(kept);
             Ok(())
         };
         let purpose = "wait for another process's transition";
-        let woken = self.unlock.wait(&self.world, purpose, unlocked);
-        let woken = self.world.resuming(object, woken);
-        match self.world.within(deadline.left(), woken).await {
+        let woken = self.unlock.wait(&self.platform, purpose, unlocked);
+        let woken = self.platform.resuming(object, woken);
+        match self.platform.within(deadline.left(), woken).await {
             Some(woken) => woken.map(|()| true),
             None => Ok(false),
         }
@@ -328,7 +328,7 @@ impl<W: World> Client<W> {
         object: &Arc<ObjectOf<W>>,
         deadline: Deadline,
     ) -> Error {
-        let blocker = self.world.blocker(object).await;
+        let blocker = self.platform.blocker(object).await;
         Error::Timeout {
             service: self.key.name().to_owned(),
             operation: "waiting for another process to start or stop it",
@@ -340,14 +340,14 @@ impl<W: World> Client<W> {
 }
 
 /// The right to change this process's reference. Given back on drop.
-pub(crate) struct Permit<W: World> {
+pub(crate) struct Permit<W: Platform> {
     client: Arc<Client<W>>,
     /// It counts as a handle.
     counted: bool,
     given_back: bool,
 }
 
-impl<W: World> Permit<W> {
+impl<W: Platform> Permit<W> {
     pub(crate) fn client(&self) -> &Arc<Client<W>> {
         &self.client
     }
@@ -417,7 +417,7 @@ impl<W: World> Permit<W> {
     }
 }
 
-impl<W: World> Drop for Permit<W> {
+impl<W: Platform> Drop for Permit<W> {
     fn drop(&mut self) {
         if self.given_back || !self.client.is_ours() {
             return;

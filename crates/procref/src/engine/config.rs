@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::client::Patience;
 use super::fingerprint::Fingerprint;
-use crate::command::{ServiceCommand, Stop, StopSignal};
+use crate::command::{ServiceCommand, StopPolicy, StopSignal};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::Supervised;
@@ -98,8 +98,8 @@ impl Config {
     }
 
     /// How this client stops the service.
-    pub(crate) fn stop(&self) -> Stop {
-        Stop {
+    pub(crate) fn stop(&self) -> StopPolicy {
+        StopPolicy {
             signal: self
                 .command
                 .as_ref()

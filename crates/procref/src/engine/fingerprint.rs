@@ -3,7 +3,7 @@
 use super::client::{Client, ResolvedInstance};
 use super::config::Config;
 use super::health::{Seen, answers, is_healthy};
-use super::platform::World;
+use super::platform::Platform;
 use crate::error::{Error, Result};
 
 /// The longest fingerprint, in bytes.
@@ -71,7 +71,7 @@ impl Fingerprint {
         (self.mismatch == Mismatch::Separate).then_some(&self.text)
     }
 
-    fn is_of<W: World>(&self, current: &ResolvedInstance<W>) -> bool {
+    fn is_of<W: Platform>(&self, current: &ResolvedInstance<W>) -> bool {
         // A separate service has no other: nobody reads its record for that.
         self.mismatch == Mismatch::Separate || current.fingerprint.as_ref() == Some(&self.text)
     }
@@ -90,7 +90,7 @@ impl Config {
     }
 
     /// Whether the client is refused where an instance that is well is this one.
-    pub(crate) fn refuses<W: World>(&self, current: &ResolvedInstance<W>) -> bool {
+    pub(crate) fn refuses<W: Platform>(&self, current: &ResolvedInstance<W>) -> bool {
         self.fingerprint
             .as_ref()
             .is_some_and(|own| own.mismatch == Mismatch::Refuse && !own.is_of(current))
@@ -99,7 +99,7 @@ impl Config {
 
 /// Whether a client may use an instance: it is well. An error if it is, but not what the client wants; one
 /// that is not will be replaced, whatever it is.
-pub(crate) async fn is_usable<W: World>(
+pub(crate) async fn is_usable<W: Platform>(
     client: &Client<W>,
     config: &Config,
     current: &ResolvedInstance<W>,

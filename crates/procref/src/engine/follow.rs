@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::acquire::HandleInner;
 use super::client::{Client, ObjectOf, ResolvedInstance};
-use super::platform::{World, describe};
+use super::platform::{Platform, describe};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Instance, Kernel, Missing, Object, Snapshot, Step};
 
-impl<W: World> HandleInner<W> {
+impl<W: Platform> HandleInner<W> {
     /// The instance that serves now, if one does.
     pub(crate) async fn serving(&self) -> Result<Option<ServiceInfo>> {
         self.check_ours("look at it")?;
@@ -44,13 +44,15 @@ impl<W: World> HandleInner<W> {
         };
         let known = [Some(Arc::clone(self.shared())), client.known()];
         let Some(known) = known.into_iter().flatten().find(|it| same(it)) else {
-            if is_dead(&client.world, &instance).await? {
+            if is_dead(&client.platform, &instance).await? {
                 return Ok(None);
             }
-            return Ok(Some(describe(&client.world, &client.key, &instance).await));
+            return Ok(Some(
+                describe(&client.platform, &client.key, &instance).await,
+            ));
         };
         let alive = match &known.process {
-            Some(process) => client.world.is_alive(process).await,
+            Some(process) => client.platform.is_alive(process).await,
             None => instance.identity.pid == 0,
         };
         Ok(alive.then(|| known.info.clone()))
@@ -71,18 +73,18 @@ impl<W: World> HandleInner<W> {
                     .to_owned(),
             });
         };
-        while client.world.is_alive(process).await {
-            let (world, process) = (client.world.clone(), Arc::clone(process));
-            let ended = async move { world.ended(&process).await };
+        while client.platform.is_alive(process).await {
+            let (platform, process) = (client.platform.clone(), Arc::clone(process));
+            let ended = async move { platform.ended(&process).await };
             let purpose = "wait for the service's death";
-            current.death.wait(&client.world, purpose, ended).await?;
+            current.death.wait(&client.platform, purpose, ended).await?;
         }
         Ok(())
     }
 }
 
 /// Waits until the service does not run any more and nothing is left of it.
-pub(crate) async fn wait_stopped<W: World>(client: &Arc<Client<W>>) -> Result<()> {
+pub(crate) async fn wait_stopped<W: Platform>(client: &Arc<Client<W>>) -> Result<()> {
     let Some(object) = open(client).await? else {
         return Ok(());
     };
@@ -95,7 +97,7 @@ pub(crate) async fn wait_stopped<W: World>(client: &Arc<Client<W>>) -> Result<()
             Err(Fault::Refused(error)) => return Err(error),
         }
         // What is waited for is mostly its work. One that is suspended later is not looked for: this may wait for days.
-        client.world.resume(&object).await;
+        client.platform.resume(&object).await;
         // Keeps the seat, and with it the watch, for who comes later.
         let (kept, object) = (Arc::clone(client), Arc::clone(&object));
         let removed = async move {
@@ -107,33 +109,36 @@ pub(crate) async fn wait_stopped<W: World>(client: &Arc<Client<W>>) -> Result<()
             }
         };
         let purpose = "wait until the service has stopped";
-        client.removal.wait(&client.world, purpose, removed).await?;
+        client
+            .removal
+            .wait(&client.platform, purpose, removed)
+            .await?;
     }
 }
 
 /// Whether nothing runs, and nobody is going to remove the object: dead instances that are pinned, or
 /// that have no supervisor, are cleaned up by the next client.
-async fn is_over<W: World>(client: &Client<W>, snapshot: &Snapshot) -> Result<bool> {
+async fn is_over<W: Platform>(client: &Client<W>, snapshot: &Snapshot) -> Result<bool> {
     if snapshot.clients > 0 || snapshot.locked || (snapshot.supervised && !snapshot.pinned) {
         return Ok(false);
     }
     match &snapshot.instance {
-        Some(instance) => is_dead(&client.world, instance).await,
+        Some(instance) => is_dead(&client.platform, instance).await,
         None => Ok(true),
     }
 }
 
-async fn is_dead<W: World>(world: &W, instance: &Instance) -> Result<bool> {
+async fn is_dead<W: Platform>(platform: &W, instance: &Instance) -> Result<bool> {
     if instance.identity.pid == 0 {
         return Ok(false);
     }
-    let found = world.look_up(instance.identity.pid).await?;
+    let found = platform.look_up(instance.identity.pid).await?;
     Ok(found.is_none_or(|(identity, _)| identity != instance.identity))
 }
 
-async fn open<W: World>(client: &Client<W>) -> Result<Option<Arc<ObjectOf<W>>>> {
+async fn open<W: Platform>(client: &Client<W>) -> Result<Option<Arc<ObjectOf<W>>>> {
     let opened = client
-        .world
+        .platform
         .kernel()
         .open(&client.key, Missing::Ignore)
         .await?;

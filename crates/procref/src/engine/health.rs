@@ -2,7 +2,7 @@
 
 use super::client::{Client, ResolvedInstance};
 use super::config::Config;
-use super::platform::{Sick, World};
+use super::platform::{Platform, Sick};
 use super::recursion::calling;
 use crate::error::{Error, Result};
 
@@ -15,7 +15,7 @@ pub(crate) enum Seen {
 
 /// R4: what was started by a command is not stopped by callbacks, nor the other way round. A client that
 /// has neither takes it as it is.
-fn check_kind<W: World>(
+fn check_kind<W: Platform>(
     client: &Client<W>,
     config: &Config,
     current: &ResolvedInstance<W>,
@@ -43,7 +43,7 @@ fn check_kind<W: World>(
 }
 
 /// Whether it is this very instance, alive, and the client's own check says so, too.
-pub(crate) async fn is_healthy<W: World>(
+pub(crate) async fn is_healthy<W: Platform>(
     client: &Client<W>,
     config: &Config,
     current: &ResolvedInstance<W>,
@@ -52,7 +52,7 @@ pub(crate) async fn is_healthy<W: World>(
     let remote = current.instance.identity.pid == 0;
     match &current.process {
         Some(_) if seen == Seen::Now => {}
-        Some(process) if !client.world.is_alive(process).await => return Ok(false),
+        Some(process) if !client.platform.is_alive(process).await => return Ok(false),
         None if !remote => return Ok(false),
         _ => {}
     }
@@ -71,7 +71,7 @@ pub(crate) async fn is_healthy<W: World>(
         return Ok(true);
     };
     match client
-        .world
+        .platform
         .within(
             config.health_timeout(),
             calling(client, check(&current.info)),
@@ -93,7 +93,7 @@ pub(crate) async fn is_healthy<W: World>(
 
 /// Whether an instance of a command says that it is well, where its client wants to know. Asked by those who
 /// join it; who starts it has asked already.
-pub(crate) async fn answers<W: World>(
+pub(crate) async fn answers<W: Platform>(
     client: &Client<W>,
     config: &Config,
     current: &ResolvedInstance<W>,
@@ -103,7 +103,7 @@ pub(crate) async fn answers<W: World>(
     };
     let (service, pid) = (client.key.name(), current.info.pid());
     let sick = client
-        .world
+        .platform
         .ask_health(&client.key, command, current.info.port());
     match sick.await? {
         None => Ok(true),

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::acquire::{Drive, HandleInner};
 use super::client::{Access, Client, Patience};
 use super::config::Config;
-use super::platform::World;
+use super::platform::Platform;
 use super::release::{Departure, Hold};
 use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::kernel::{Fault, Missing, Object, Step, Supervised};
 
-impl<W: World> HandleInner<W> {
+impl<W: Platform> HandleInner<W> {
     pub(crate) async fn pin(&self) -> Result<()> {
         let operation = "pin it";
         self.check_ours(operation)?;
@@ -36,7 +36,10 @@ impl<W: World> HandleInner<W> {
 /// That is done by taking a reference first, and giving it back afterwards. Taking the pin away by itself
 /// and looking for clients then would leave the service to nobody, where the last one lets go, counting on
 /// the pin, in between.
-pub(crate) async fn unpin<W: World>(client: &Arc<Client<W>>, config: &Arc<Config>) -> Result<bool> {
+pub(crate) async fn unpin<W: Platform>(
+    client: &Arc<Client<W>>,
+    config: &Arc<Config>,
+) -> Result<bool> {
     let patience = config.patience();
     let mut drive = match client.access(None).await {
         Access::Exclusive(permit) => Drive::new(Hold::begin(permit, config)),
@@ -73,14 +76,14 @@ pub(crate) async fn unpin<W: World>(client: &Arc<Client<W>>, config: &Arc<Config
     }
 }
 
-fn told<W: World>(client: &Client<W>, unpinned: bool) -> bool {
+fn told<W: Platform>(client: &Client<W>, unpinned: bool) -> bool {
     if unpinned {
         tracing::info!(service = client.key.name(), "unpinned");
     }
     unpinned
 }
 
-impl<W: World> Drive<W> {
+impl<W: Platform> Drive<W> {
     /// One step towards a service without a pin. `None`: look again.
     async fn attempt_unpin(&mut self, patience: Patience) -> Step<Option<bool>> {
         let Some(object) = self.object(Missing::Ignore).await? else {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::client::Deadline;
 use super::recursion;
-use crate::command::Stop;
+use crate::command::StopPolicy;
 use crate::command::{ServiceCommand, StopSignal};
 use crate::crash;
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ use crate::runtime::timer;
 use crate::runtime::{self, BoxFuture, poll_once};
 use crate::supervisor;
 
-pub(crate) trait World: Clone + Send + Sync + 'static {
+pub(crate) trait Platform: Clone + Send + Sync + 'static {
     type Kernel: Kernel;
     /// A process that can be told from a later one with its pid.
     type Process: Send + Sync + 'static;
@@ -113,7 +113,7 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
         &self,
         key: &ServiceKey,
         object: &<Self::Kernel as Kernel>::Object,
-        stop: Stop,
+        stop: StopPolicy,
     ) -> impl Future<Output = Result<()>> + Send;
 
     /// Starts such a process, and the service as its child, up to the point where the program would be
@@ -192,7 +192,7 @@ pub(crate) trait World: Clone + Send + Sync + 'static {
     fn spawn(&self, purpose: &'static str, future: BoxFuture<()>);
 
     /// Runs a future that blocks its thread in the kernel.
-    fn spawn_blocking(&self, purpose: &'static str, future: BoxFuture<()>) -> Result<()>;
+    fn spawn_thread(&self, purpose: &'static str, future: BoxFuture<()>) -> Result<()>;
 
     /// Blocks this thread until it is done, at most so long.
     fn wait_here(&self, done: &mpsc::Receiver<()>, patience: Duration);
@@ -249,9 +249,9 @@ const LONG: Duration = Duration::from_secs(3600);
 
 /// The machine this process runs on.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Machine;
+pub(crate) struct Host;
 
-impl World for Machine {
+impl Platform for Host {
     type Kernel = Native;
     type Process = Process;
     type Running = Running;
@@ -299,7 +299,7 @@ impl World for Machine {
         }
         let process = Arc::clone(process);
         let purpose = "wait for the service's end";
-        runtime::on_thread(purpose, move || process.wait(timeout)).await?
+        runtime::spawn_blocking(purpose, move || process.wait(timeout)).await?
     }
 
     async fn ended(&self, process: &Process) -> Result<()> {
@@ -358,11 +358,11 @@ impl World for Machine {
         &self,
         key: &ServiceKey,
         object: &<Native as Kernel>::Object,
-        stop: Stop,
+        stop: StopPolicy,
     ) -> Result<()> {
         let (key, set) = (key.clone(), object.bare());
         let start = move || supervisor::start(set, &key, stop);
-        runtime::on_thread("start the supervisor", start).await?
+        runtime::spawn_blocking("start the supervisor", start).await?
     }
 
     fn launch(
@@ -373,7 +373,7 @@ impl World for Machine {
     ) -> BoxFuture<Result<Running>> {
         let (key, set) = (key.clone(), object.bare());
         let start = move || Running::start(set, &key, &launch);
-        Box::pin(async { runtime::on_thread("launch the service", start).await? })
+        Box::pin(async { runtime::spawn_blocking("launch the service", start).await? })
     }
 
     fn launched(&self, running: &Running) -> (Identity, ServiceInfo) {
@@ -412,7 +412,7 @@ impl World for Machine {
         };
         let service = key.name().to_owned();
         let purpose = "ask whether the service is well";
-        let asked = runtime::on_thread(purpose, move || {
+        let asked = runtime::spawn_blocking(purpose, move || {
             let answer = probe.ask(limit, &service).err()?;
             let probe = probe.to_string();
             Some(Sick {
@@ -477,8 +477,8 @@ impl World for Machine {
         runtime::spawn_or_run(purpose, future);
     }
 
-    fn spawn_blocking(&self, purpose: &'static str, future: BoxFuture<()>) -> Result<()> {
-        runtime::spawn_blocking(purpose, future)
+    fn spawn_thread(&self, purpose: &'static str, future: BoxFuture<()>) -> Result<()> {
+        runtime::spawn_thread(purpose, future)
     }
 
     fn wait_here(&self, done: &mpsc::Receiver<()>, patience: Duration) {
@@ -492,12 +492,12 @@ impl World for Machine {
 }
 
 /// An instance as callbacks and clients are told of it.
-pub(crate) async fn describe<W: World>(
-    world: &W,
+pub(crate) async fn describe<W: Platform>(
+    platform: &W,
     key: &ServiceKey,
     instance: &Instance,
 ) -> ServiceInfo {
-    describe_whole(world, key, instance).await.info
+    describe_whole(platform, key, instance).await.info
 }
 
 /// What is known of an instance.
@@ -508,8 +508,8 @@ pub(crate) struct Description {
 }
 
 /// An instance, and what its record says of it.
-pub(crate) async fn describe_whole<W: World>(
-    world: &W,
+pub(crate) async fn describe_whole<W: Platform>(
+    platform: &W,
     key: &ServiceKey,
     instance: &Instance,
 ) -> Description {
@@ -523,7 +523,7 @@ pub(crate) async fn describe_whole<W: World>(
     if !instance.has_metadata {
         return alone(info);
     }
-    let record = world.read_record(key).await;
+    let record = platform.read_record(key).await;
     match record.filter(|record| record.identity() == Some(instance.identity)) {
         Some(record) => {
             let fingerprint = record.fingerprint().map(str::to_owned);

@@ -22,7 +22,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use super::client::Client;
-use super::platform::World;
+use super::platform::Platform;
 use crate::error::{Error, Result};
 use crate::kernel::Snapshot;
 use crate::name::ServiceKey;
@@ -71,7 +71,7 @@ pub(crate) fn own_start(key: &ServiceKey) -> Error {
 }
 
 /// An error if a callback of this service's asks for it, on the thread that polls the callback.
-pub(crate) fn check_callback<W: World>(client: &Arc<Client<W>>) -> Result<()> {
+pub(crate) fn check_callback<W: Platform>(client: &Arc<Client<W>>) -> Result<()> {
     let own = Arc::as_ptr(client).addr();
     let calling = CALLING.try_with(|calling| calling.borrow().contains(&own));
     if !calling.unwrap_or(false) {
@@ -84,7 +84,7 @@ pub(crate) fn check_callback<W: World>(client: &Arc<Client<W>>) -> Result<()> {
 }
 
 /// A callback's future, which is known as such to what it calls.
-pub(crate) async fn calling<W: World, F: Future>(client: &Client<W>, future: F) -> F::Output {
+pub(crate) async fn calling<W: Platform, F: Future>(client: &Client<W>, future: F) -> F::Output {
     /// Also where the callback panics.
     struct Called;
 

@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 
 use super::client::{Client, Deadline, ObjectOf, Permit};
 use super::config::{Config, run_to_end};
-use super::platform::{World, describe};
+use super::platform::{Platform, describe};
 use super::recursion::calling;
-use crate::command::Stop;
+use crate::command::StopPolicy;
 use crate::command::StopSignal;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Instance, Lock, Missing, Object, Step};
 use crate::process::KILL_TIMEOUT;
-use crate::runtime::{BoxFuture, catch, elsewhere, poll_once, unheard, without_subscriber};
+use crate::runtime::{BoxFuture, catch, poll_once, unheard, without_subscriber, yield_once};
 
 /// What the future that has the turn holds in the kernel.
-pub(crate) struct Hold<W: World> {
+pub(crate) struct Hold<W: Platform> {
     pub(crate) permit: Permit<W>,
     pub(crate) config: Arc<Config>,
     /// Open whenever `reference` or `lock` is true.
@@ -43,7 +43,7 @@ pub(crate) struct Hold<W: World> {
     pub(crate) unpublished: Option<(Instance, ServiceInfo)>,
 }
 
-impl<W: World> Hold<W> {
+impl<W: Platform> Hold<W> {
     /// Begins with what the process has: its reference, if it has handles.
     pub(crate) fn begin(permit: Permit<W>, config: &Arc<Config>) -> Self {
         Self {
@@ -109,8 +109,8 @@ impl<W: World> Hold<W> {
         }
     }
 
-    pub(crate) fn world(&self) -> W {
-        self.permit.client().world.clone()
+    pub(crate) fn platform(&self) -> W {
+        self.permit.client().platform.clone()
     }
 
     pub(crate) fn service(&self) -> &str {
@@ -266,10 +266,10 @@ impl<W: World> Hold<W> {
         // not more: to count it as a waiter would leave a note that nobody removes.
         let supervisor = u32::from(self.lock_shared);
         let waiting = object.sleepers().await?.saturating_sub(supervisor);
-        let (world, key) = (self.world(), &self.permit.client().key);
+        let (platform, key) = (self.platform(), &self.permit.client().key);
         match self.failure.take() {
-            Some(reason) if waiting > 0 => world.add_failure(key, &reason).await,
-            _ if waiting == 0 => world.clear_failures(key).await,
+            Some(reason) if waiting > 0 => platform.add_failure(key, &reason).await,
+            _ if waiting == 0 => platform.clear_failures(key).await,
             _ => {}
         }
         Ok(())
@@ -282,7 +282,7 @@ impl<W: World> Hold<W> {
         let Some(instance) = snapshot.instance.filter(|instance| !instance.is_serving()) else {
             return Ok(Cleared::Done);
         };
-        elsewhere().await;
+        yield_once().await;
         match self.stop(object, instance, snapshot.generation).await {
             Ok(complaint) => {
                 self.wait_gone().await?;
@@ -291,7 +291,7 @@ impl<W: World> Hold<W> {
                     .await?;
                 crash::point(Point::SettledNone);
                 // The others hold a service that has a name. The last of them removes the record.
-                self.world().keep_name(&self.permit.client().key).await;
+                self.platform().keep_name(&self.permit.client().key).await;
                 crash::point(Point::SettledRecordRemoved);
                 Ok(complaint.map_or(Cleared::Done, Cleared::CallbackFailed))
             }
@@ -318,7 +318,7 @@ impl<W: World> Hold<W> {
         }
         let mut complaint = None;
         if let Some(instance) = snapshot.instance {
-            elsewhere().await;
+            yield_once().await;
             match self.stop(object, instance, snapshot.generation).await {
                 Ok(stopped) => complaint = stopped,
                 Err(Fault::Refused(error)) => {
@@ -337,7 +337,9 @@ impl<W: World> Hold<W> {
             .publish(None, snapshot.generation, Lock::Keep)
             .await?;
         crash::point(Point::PublishedNone);
-        self.world().remove_record(&self.permit.client().key).await;
+        self.platform()
+            .remove_record(&self.permit.client().key)
+            .await;
         crash::point(Point::RecordRemoved);
         object.remove().await?;
         crash::point(Point::SetRemoved);
@@ -356,7 +358,7 @@ impl<W: World> Hold<W> {
         generation: u16,
     ) -> Step<Option<Error>> {
         // To a process with another clock the instance looks dead: it would be cleared, and left running.
-        self.world().check_view(&self.permit.client().key)?;
+        self.platform().check_view(&self.permit.client().key)?;
         let info = self.describe(&instance).await;
         let manner = self.stop_of(&instance).await;
         let Some(target) = self.target(&instance).await? else {
@@ -373,15 +375,15 @@ impl<W: World> Hold<W> {
 
     /// What there is to stop. `None`: it is dead, or nobody's to signal.
     async fn target(&self, instance: &Instance) -> Result<Option<Target<W>>> {
-        let world = self.world();
+        let platform = self.platform();
         if instance.hosted {
-            let ours = instance.identity.pid == world.own_pid();
+            let ours = instance.identity.pid == platform.own_pid();
             return Ok(ours.then_some(Target::Hosted));
         }
         if instance.identity.pid == 0 {
             return Ok(Some(Target::Remote));
         }
-        let found = world.look_up(instance.identity.pid).await?;
+        let found = platform.look_up(instance.identity.pid).await?;
         Ok(found
             .filter(|(identity, _)| *identity == instance.identity)
             .map(|(_, process)| Target::Process(Arc::new(process))))
@@ -408,10 +410,10 @@ impl<W: World> Hold<W> {
         };
         // As long as the supervisor needs at most: asking, killing, asking and killing what is left.
         let limit = self.config.drop_patience().saturating_mul(2);
-        let world = self.world();
-        let gone = world.gone(running, limit);
+        let platform = self.platform();
+        let gone = platform.gone(running, limit);
         let gone = match self.permit.client().known_object() {
-            Some(object) => world.resuming(&object, gone).await?,
+            Some(object) => platform.resuming(&object, gone).await?,
             None => gone.await?,
         };
         if !gone {
@@ -426,22 +428,27 @@ impl<W: World> Hold<W> {
 
     /// How the instance is stopped: as its starter said, where procref executed it, and as this client
     /// would otherwise.
-    pub(crate) async fn stop_of(&self, instance: &Instance) -> Stop {
+    pub(crate) async fn stop_of(&self, instance: &Instance) -> StopPolicy {
         let client = self.permit.client();
         if !instance.command {
-            return Stop {
+            return StopPolicy {
                 signal: StopSignal::default(),
                 ..self.config.stop()
             };
         }
-        let record = client.world.read_record(&client.key).await;
+        let record = client.platform.read_record(&client.key).await;
         let recorded = record.filter(|record| record.identity() == Some(instance.identity));
         recorded
             .and_then(|record| record.stop())
             .unwrap_or_else(|| self.config.stop())
     }
 
-    async fn end(&self, target: Target<W>, info: ServiceInfo, stop: Stop) -> Result<Option<Error>> {
+    async fn end(
+        &self,
+        target: Target<W>,
+        info: ServiceInfo,
+        stop: StopPolicy,
+    ) -> Result<Option<Error>> {
         let pid = info.pid();
         let grace = Deadline::after(stop.grace);
         let asked = self.ask_to_stop(info, grace).await;
@@ -469,27 +476,27 @@ impl<W: World> Hold<W> {
         grace: Deadline,
     ) -> Result<()> {
         let begun = Instant::now();
-        let (world, service) = (self.world(), self.service());
+        let (platform, service) = (self.platform(), self.service());
         let unstoppable = |reason: String| Error::Unstoppable {
             service: service.to_owned(),
             pid,
             reason,
         };
         if let Some(signal) = signal {
-            world
+            platform
                 .ask_to_end(process, signal)
                 .await
                 .map_err(|error| unstoppable(error.to_string()))?;
             crash::point(Point::AskedToEnd);
         }
-        if !world.wait(process, grace.left()).await? {
+        if !platform.wait(process, grace.left()).await? {
             tracing::warn!(service, pid, grace = ?grace.limit(), "still alive after its grace: killed");
-            world
+            platform
                 .kill(process)
                 .await
                 .map_err(|error| unstoppable(error.to_string()))?;
             crash::point(Point::Killed);
-            if !world.wait(process, KILL_TIMEOUT).await? {
+            if !platform.wait(process, KILL_TIMEOUT).await? {
                 return Err(unstoppable("it is alive 5 s after SIGKILL".to_owned()));
             }
         }
@@ -507,7 +514,7 @@ impl<W: World> Hold<W> {
         tracing::debug!(service, pid = info.pid(), "calling on_last_release");
         let stop = async { stop(info).await };
         let asked = run_to_end(service, callback, calling(self.permit.client(), stop));
-        match self.world().within(grace.left(), asked).await {
+        match self.platform().within(grace.left(), asked).await {
             Some(asked) => asked.map(|()| true),
             None => Err(Error::Timeout {
                 service: service.to_owned(),
@@ -522,7 +529,7 @@ impl<W: World> Hold<W> {
     /// The instance as callbacks and clients are told of it.
     pub(crate) async fn describe(&self, instance: &Instance) -> ServiceInfo {
         let client = self.permit.client();
-        describe(&client.world, &client.key, instance).await
+        describe(&client.platform, &client.key, instance).await
     }
 }
 
@@ -545,7 +552,7 @@ impl Cleared {
     }
 }
 
-enum Target<W: World> {
+enum Target<W: Platform> {
     Process(Arc<W::Process>),
     /// This very process.
     Hosted,
@@ -554,12 +561,12 @@ enum Target<W: World> {
 }
 
 /// Giving back as a future that is finished by a thread if it is dropped halfway.
-pub(crate) struct Departure<W: World> {
+pub(crate) struct Departure<W: Platform> {
     client: Arc<Client<W>>,
     future: Option<BoxFuture<Result<()>>>,
 }
 
-impl<W: World> Departure<W> {
+impl<W: Platform> Departure<W> {
     pub(crate) fn new(hold: Hold<W>) -> Self {
         Self {
             client: Arc::clone(hold.permit.client()),
@@ -571,7 +578,7 @@ impl<W: World> Departure<W> {
     /// for which this one waits for `patience` at most.
     pub(crate) fn finish_here(mut self, patience: Duration) {
         if let Some(done) = self.finish_elsewhere() {
-            self.client.world.wait_here(&done, patience);
+            self.client.platform.wait_here(&done, patience);
         }
     }
 
@@ -603,12 +610,12 @@ impl<W: World> Departure<W> {
             // Nobody waits any more: fine.
             let _ = done.send(());
         });
-        self.client.world.spawn("stop the service", rest);
+        self.client.platform.spawn("stop the service", rest);
         Some(receiver)
     }
 }
 
-impl<W: World> Future for Departure<W> {
+impl<W: Platform> Future for Departure<W> {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
@@ -624,7 +631,7 @@ impl<W: World> Future for Departure<W> {
     }
 }
 
-impl<W: World> Drop for Departure<W> {
+impl<W: Platform> Drop for Departure<W> {
     fn drop(&mut self) {
         self.finish_elsewhere();
     }

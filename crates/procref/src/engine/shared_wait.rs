@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::platform::World;
+use super::platform::Platform;
 use crate::error::{Error, Result};
 use crate::runtime::{self, BoxFuture};
 
@@ -16,7 +16,7 @@ use crate::runtime::{self, BoxFuture};
 /// dropped leaves the thread behind, and the next one joins it. Nor is it known what the world is like by
 /// the time a future runs again, so this tells when to look again, and nothing else.
 #[derive(Clone, Default)]
-pub(crate) struct Watch(Arc<Mutex<State>>);
+pub(crate) struct SharedWait(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -30,20 +30,20 @@ struct State {
     next: u64,
 }
 
-impl Watch {
+impl SharedWait {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the thread that waits now, if need be with `event`, has ended. An error is the
     /// event's, told to the one future that started it: all others look, and start another.
-    pub(crate) async fn wait<W: World>(
+    pub(crate) async fn wait<W: Platform>(
         &self,
-        world: &W,
+        platform: &W,
         purpose: &'static str,
         event: impl Future<Output = Result<()>> + Send + 'static,
     ) -> Result<()> {
-        let spawn = |thread| world.spawn_blocking(purpose, thread);
+        let spawn = |thread| platform.spawn_thread(purpose, thread);
         self.wait_for_thread(spawn, event).await
     }
 
@@ -99,7 +99,7 @@ impl Watch {
 }
 
 struct Sleep<'a> {
-    watch: &'a Watch,
+    watch: &'a SharedWait,
     number: u64,
     /// The round that it waits for to end.
     round: u64,

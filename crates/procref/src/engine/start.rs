@@ -6,11 +6,11 @@ use std::time::Instant;
 use super::client::{Deadline, ObjectOf, ResolvedInstance};
 use super::config::{Orphan, RecoverFn, StartFn, callback_error};
 use super::health::{Seen, is_healthy};
-use super::platform::World;
+use super::platform::Platform;
 use super::recursion::calling;
 use super::release::Hold;
-use super::shared_wait::Watch;
-use crate::command::Stop;
+use super::shared_wait::SharedWait;
+use crate::command::StopPolicy;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
@@ -40,7 +40,7 @@ impl StartMode<'_> {
     }
 }
 
-impl<W: World> Hold<W> {
+impl<W: Platform> Hold<W> {
     /// Under the lock: what the set names cannot be used, so it is recovered, or stopped and started
     /// anew.
     pub(crate) async fn replace(
@@ -68,7 +68,9 @@ impl<W: World> Hold<W> {
                 }));
             }
         };
-        self.world().check_record(&self.permit.client().key).await?;
+        self.platform()
+            .check_record(&self.permit.client().key)
+            .await?;
         // One that is the parent of an older service's processes goes with them.
         let supervised = snapshot.supervised && !snapshot.tree;
         if self.config.orphan == Orphan::Stop && !supervised {
@@ -128,7 +130,7 @@ impl<W: World> Hold<W> {
                     fingerprint: self.config.own_fingerprint(),
                     definition: self.config.definition.clone(),
                     process,
-                    death: Watch::default(),
+                    death: SharedWait::default(),
                 }))
             }
             Err(Fault::Removed) => {
@@ -161,7 +163,7 @@ impl<W: World> Hold<W> {
             .with_hosted(unready.hosted)
             .with_fingerprint(self.config.own_fingerprint())
             .with_definition(self.config.definition.clone());
-        client.world.write_record(&client.key, &record).await?;
+        client.platform.write_record(&client.key, &record).await?;
         crash::point(Point::Recorded);
         let candidate = ResolvedInstance {
             instance: unready,
@@ -170,7 +172,7 @@ impl<W: World> Hold<W> {
             fingerprint: self.config.own_fingerprint(),
             definition: self.config.definition.clone(),
             process: process.cloned(),
-            death: Watch::default(),
+            death: SharedWait::default(),
         };
         self.verify_ready(callback, &candidate).await?;
         self.publish_ready(object, unready, generation).await
@@ -202,7 +204,7 @@ impl<W: World> Hold<W> {
     ) -> Step<Instance> {
         crash::point(Point::Answering);
         let client = self.permit.client();
-        client.world.clear_failures(&client.key).await;
+        client.platform.clear_failures(&client.key).await;
         let ready = Instance {
             ready: true,
             ..unready
@@ -226,7 +228,7 @@ impl<W: World> Hold<W> {
             .await?;
         match &candidate.process {
             // It may have taken long, and done much to the service.
-            Some(process) if !self.world().is_alive(process).await => {
+            Some(process) if !self.platform().is_alive(process).await => {
                 let ended = format!("process {pid} ended meanwhile").into();
                 Err(callback_error(service, callback, ended))
             }
@@ -267,13 +269,13 @@ impl<W: World> Hold<W> {
     /// The instance that the record names, if it lives.
     async fn recorded(&self) -> Result<Option<Instance>> {
         let client = self.permit.client();
-        let Some(record) = client.world.read_record(&client.key).await else {
+        let Some(record) = client.platform.read_record(&client.key).await else {
             return Ok(None);
         };
         let Some(identity) = record.identity() else {
             return Ok(None);
         };
-        let alive = client.world.look_up(identity.pid).await?;
+        let alive = client.platform.look_up(identity.pid).await?;
         if alive.is_none_or(|(found, _)| found != identity) {
             return Ok(None);
         }
@@ -287,7 +289,7 @@ impl<W: World> Hold<W> {
             port: record.port(),
             ready: false,
             stopping: false,
-            hosted: record.is_hosted() || identity.pid == client.world.own_pid(),
+            hosted: record.is_hosted() || identity.pid == client.platform.own_pid(),
             has_metadata: record.has_metadata(),
             command: record.stop().is_some(),
             keep_orphan: false,
@@ -297,11 +299,11 @@ impl<W: World> Hold<W> {
 
     /// The old instance, after `on_recover` returned another one.
     async fn end_replaced(&self, old: &Instance) -> Result<()> {
-        let world = self.world();
+        let platform = self.platform();
         if old.hosted || old.identity.pid == 0 {
             return Ok(());
         }
-        let found = world.look_up(old.identity.pid).await?;
+        let found = platform.look_up(old.identity.pid).await?;
         let Some((_, process)) = found.filter(|(identity, _)| *identity == old.identity) else {
             return Ok(());
         };
@@ -314,12 +316,16 @@ impl<W: World> Hold<W> {
         .await
     }
 
-    pub(crate) async fn supervise(&self, object: &Arc<ObjectOf<W>>, stop: Stop) -> Result<()> {
+    pub(crate) async fn supervise(
+        &self,
+        object: &Arc<ObjectOf<W>>,
+        stop: StopPolicy,
+    ) -> Result<()> {
         if !W::Kernel::NEEDS_SUPERVISOR {
             return Ok(());
         }
         let client = self.permit.client();
-        client.world.supervise(&client.key, object, stop).await?;
+        client.platform.supervise(&client.key, object, stop).await?;
         tracing::debug!(service = self.service(), "started a supervisor");
         Ok(())
     }
@@ -342,7 +348,7 @@ impl<W: World> Hold<W> {
     ) -> Result<T> {
         let limit = self.config.start_timeout;
         let future = calling(self.permit.client(), future);
-        match self.world().within(limit, future).await {
+        match self.platform().within(limit, future).await {
             Some(done) => done.map_err(|error| callback_error(self.service(), callback, error)),
             None => Err(Error::Timeout {
                 service: self.service().to_owned(),
@@ -395,9 +401,9 @@ impl<W: World> Hold<W> {
         if pid == 1 {
             return Err(refused("that is the system's first process"));
         }
-        match self.world().look_up(pid).await? {
+        match self.platform().look_up(pid).await? {
             Some((identity, process)) => {
-                let hosted = pid == self.world().own_pid();
+                let hosted = pid == self.platform().own_pid();
                 Ok((instance(identity, hosted), Some(Arc::new(process))))
             }
             None => Err(refused("no such process is alive")),

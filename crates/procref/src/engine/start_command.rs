@@ -7,10 +7,10 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::client::{Deadline, ObjectOf, ResolvedInstance};
-use super::platform::World;
+use super::platform::Platform;
 use super::recursion::calling;
 use super::release::Hold;
-use super::shared_wait::Watch;
+use super::shared_wait::SharedWait;
 use crate::command::ServiceCommand;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
@@ -23,7 +23,7 @@ use crate::record::{Executed, Record};
 /// How long a callback is given before it is asked again whether the service is ready.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 
-impl<W: World> Hold<W> {
+impl<W: Platform> Hold<W> {
     pub(crate) async fn execute(
         &mut self,
         object: &Arc<ObjectOf<W>>,
@@ -31,7 +31,9 @@ impl<W: World> Hold<W> {
         command: &Arc<ServiceCommand>,
         begun: Instant,
     ) -> Step<Arc<ResolvedInstance<W>>> {
-        self.world().check_record(&self.permit.client().key).await?;
+        self.platform()
+            .check_record(&self.permit.client().key)
+            .await?;
         self.stop_leftover(object, snapshot).await?;
         let deadline = Deadline::after(self.config.start_timeout);
         let generation = snapshot.next_generation();
@@ -78,10 +80,10 @@ impl<W: World> Hold<W> {
                  is right)"
             );
         }
-        let launching = client.world.launch(&client.key, object, launch);
+        let launching = client.platform.launch(&client.key, object, launch);
         self.launching = Some(Mutex::new(launching));
         // The new supervisor waits until the processes of an older one are gone, and this client for the new one.
-        if let Err(error) = client.world.resuming(object, self.launched()).await {
+        if let Err(error) = client.platform.resuming(object, self.launched()).await {
             // If that is because somebody removed the set, it is no error.
             let snapshot = object.snapshot().await?;
             let error = match late(&error) && snapshot.tree {
@@ -100,7 +102,7 @@ impl<W: World> Hold<W> {
         let Some(pid) = object.supervisor().await? else {
             return Ok(error);
         };
-        let blocker = self.world().blocker(object).await;
+        let blocker = self.platform().blocker(object).await;
         Ok(Error::Timeout {
             service: self.service().to_owned(),
             operation: "waiting until the supervisor of the last instance has ended its processes",
@@ -154,8 +156,8 @@ impl<W: World> Hold<W> {
             return Err(Fault::Removed);
         };
         let client = Arc::clone(self.permit.client());
-        let world = &client.world;
-        let (identity, info) = world.launched(&running);
+        let platform = &client.platform;
+        let (identity, info) = platform.launched(&running);
         let stop = self.config.stop();
         let record = Record::new(&client.key, identity, &info)
             .with_fingerprint(self.config.own_fingerprint())
@@ -166,11 +168,11 @@ impl<W: World> Hold<W> {
                 stop_signal: stop.signal.to_string(),
                 grace_ms: u64::try_from(stop.grace.as_millis()).unwrap_or(u64::MAX),
             });
-        world.write_record(&client.key, &record).await?;
+        platform.write_record(&client.key, &record).await?;
         crash::point(Point::Recorded);
-        let asked = world.resuming(object, world.run(&running, deadline));
+        let asked = platform.resuming(object, platform.run(&running, deadline));
         let asked = asked.await?;
-        let found = world.look_up(identity.pid).await?;
+        let found = platform.look_up(identity.pid).await?;
         let process = found
             .filter(|(found, _)| *found == identity)
             .map(|(_, process)| Arc::new(process));
@@ -182,20 +184,20 @@ impl<W: World> Hold<W> {
             fingerprint: self.config.own_fingerprint(),
             definition: self.config.definition.clone(),
             process,
-            death: Watch::default(),
+            death: SharedWait::default(),
         };
         let vetted = {
             let vetted = pin!(self.ask(&running, &candidate, asked, deadline));
-            let alarm = pin!(world.resuming(object, world.alarm(&running)));
+            let alarm = pin!(platform.resuming(object, platform.alarm(&running)));
             unless(alarm, vetted).await?
         };
         let dead = match &candidate.process {
-            Some(process) => !world.is_alive(process).await,
+            Some(process) => !platform.is_alive(process).await,
             None => true,
         };
         if dead {
             // That is what went wrong, whatever the answers were.
-            let alarm = world.resuming(object, world.alarm(&running));
+            let alarm = platform.resuming(object, platform.alarm(&running));
             return Err(alarm.await.into());
         }
         vetted?;
@@ -217,18 +219,21 @@ impl<W: World> Hold<W> {
         if let Some(ask) = asked {
             let until_ready = async {
                 while !calling(client, ask(&candidate.info)).await {
-                    client.world.pause(ASK_AGAIN).await;
+                    client.platform.pause(ASK_AGAIN).await;
                 }
             };
-            let ready = client.world.within(deadline.left(), until_ready).await;
-            ready.ok_or_else(|| client.world.late(running, deadline.limit()))?;
+            let ready = client.platform.within(deadline.left(), until_ready).await;
+            ready.ok_or_else(|| client.platform.late(running, deadline.limit()))?;
         }
         // An instance that its joiners would find unwell, they would stop under each other.
         if let Some(command) = &self.config.command {
             let port = candidate.info.port();
-            let sick = client.world.ask_health(&client.key, command, port).await?;
+            let sick = client
+                .platform
+                .ask_health(&client.key, command, port)
+                .await?;
             if let Some(sick) = sick {
-                return Err(client.world.unwell(running, sick));
+                return Err(client.platform.unwell(running, sick));
             }
         }
         self.verify_ready("ready", candidate).await

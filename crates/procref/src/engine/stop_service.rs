@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::acquire::Drive;
 use super::client::{Client, ObjectOf, Patience};
 use super::config::Config;
-use super::platform::{Blocker, CHECK_SUSPENDED, World};
+use super::platform::{Blocker, CHECK_SUSPENDED, Platform};
 use super::release::Hold;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ pub(crate) enum Held {
 /// Done with the lock and a reference, as a client that enters has them. With the lock alone the last
 /// holder could die in the middle, and leave a set to nobody: giving both back is one step, which tells
 /// whether somebody else holds the service still, and if not, this is the last leaver.
-pub(crate) async fn stop<W: World>(
+pub(crate) async fn stop<W: Platform>(
     client: &Arc<Client<W>>,
     config: &Arc<Config>,
     held: Held,
@@ -56,23 +56,23 @@ pub(crate) async fn stop<W: World>(
 
 /// Waits for other processes, unless the process that they all wait for is suspended: then it returns that. A process
 /// that stops a service is to clean up, and is not to wait for what may never come.
-async fn unless_suspended<W: World, T>(
-    world: &W,
+async fn unless_suspended<W: Platform, T>(
+    platform: &W,
     object: &ObjectOf<W>,
     future: impl Future<Output = T> + Send,
 ) -> Result<T, u32> {
     let mut future = pin!(future);
     loop {
         // A supervisor that is suspended is continued.
-        world.resume(object).await;
+        platform.resume(object).await;
         if let Some(Blocker {
             pid,
             suspended: true,
-        }) = world.blocker(object).await
+        }) = platform.blocker(object).await
         {
             return Err(pid);
         }
-        if let Some(output) = world.within(CHECK_SUSPENDED, future.as_mut()).await {
+        if let Some(output) = platform.within(CHECK_SUSPENDED, future.as_mut()).await {
             return Ok(output);
         }
     }
@@ -86,7 +86,7 @@ struct Stopped {
     complaint: Option<Error>,
 }
 
-impl<W: World> Drive<W> {
+impl<W: Platform> Drive<W> {
     /// One step towards a service that does not run. False: look again.
     async fn attempt_stop(
         &mut self,
@@ -111,7 +111,7 @@ impl<W: World> Drive<W> {
             if snapshot.locked {
                 let client = self.permit.client();
                 let unlocked = client.wait_unlocked(&object, &snapshot, patience);
-                let unlocked = unless_suspended(&client.world, &object, unlocked).await;
+                let unlocked = unless_suspended(&client.platform, &object, unlocked).await;
                 unlocked.map_err(|pid| self.suspended(pid))??;
             }
             return Ok(false);
@@ -178,8 +178,11 @@ impl<W: World> Drive<W> {
             // It ends what the instance has left, and resigns, because there is a reference: ours. As long
             // as it needs at most: asking, and killing.
             let limit = grace.saturating_add(KILL_TIMEOUT);
-            let world = self.world();
-            if !world.resuming(object, world.wait(&parent, limit)).await? {
+            let platform = self.platform();
+            if !platform
+                .resuming(object, platform.wait(&parent, limit))
+                .await?
+            {
                 let service = self.service();
                 tracing::error!(service, "it has left processes that cannot be ended");
             }
@@ -191,9 +194,9 @@ impl<W: World> Drive<W> {
         // No client enters while the lock is held, so those of the snapshot are all that there can be. If
         // they have left since, the departure of this reference removes the record with the set.
         if snapshot.clients > 1 || self.permit.has_other_handles() {
-            self.world().keep_name(key).await;
+            self.platform().keep_name(key).await;
         } else {
-            self.world().remove_record(key).await;
+            self.platform().remove_record(key).await;
         }
         Ok(())
     }
@@ -210,7 +213,7 @@ impl<W: World> Drive<W> {
         let Some(pid) = object.inspect().await?.supervisor else {
             return Ok(None);
         };
-        let found = self.world().look_up(pid).await?;
+        let found = self.platform().look_up(pid).await?;
         Ok(found.map(|(_, process)| Arc::new(process)))
     }
 
@@ -238,7 +241,7 @@ impl<W: World> Drive<W> {
             return Ok(());
         }
         let mut holders = object.inspect().await?.holders;
-        let own = self.world().own_pid();
+        let own = self.platform().own_pid();
         holders.retain(|&pid| handles || pid != own);
         Err(Fault::Refused(Error::Held {
             service: self.service().to_owned(),

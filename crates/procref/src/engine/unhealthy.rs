@@ -1,7 +1,7 @@
 //! The instance that a client has found unhealthy.
 
 use super::client::ResolvedInstance;
-use super::platform::World;
+use super::platform::Platform;
 use crate::kernel::{Instance, Snapshot};
 use crate::process::Identity;
 
@@ -24,7 +24,7 @@ impl Unhealthy {
         }
     }
 
-    pub(crate) fn of<W: World>(current: &ResolvedInstance<W>) -> Self {
+    pub(crate) fn of<W: Platform>(current: &ResolvedInstance<W>) -> Self {
         Self::new(current.generation, &current.instance)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::client::{Client, Deadline, ObjectOf, Patience};
-use super::platform::World;
+use super::platform::Platform;
 use crate::error::{Error, Result};
 use crate::kernel::Snapshot;
 use crate::record::failures::Failures;
@@ -15,7 +15,7 @@ use crate::record::failures::Failures;
 const FAILURES: u32 = 2;
 
 /// What one acquire has seen of the starts that it waited for.
-pub(crate) struct Waiting<W: World> {
+pub(crate) struct Waiting<W: Platform> {
     client: Arc<Client<W>>,
     patience: Patience,
     /// What the note said before the first wait.
@@ -26,7 +26,7 @@ pub(crate) struct Waiting<W: World> {
     deadline: Option<Deadline>,
 }
 
-impl<W: World> Waiting<W> {
+impl<W: Platform> Waiting<W> {
     pub(crate) fn new(client: &Arc<Client<W>>, patience: Patience) -> Self {
         client.begin_waiting();
         Self {
@@ -54,7 +54,7 @@ impl<W: World> Waiting<W> {
     /// Before a wait: how long that may be.
     pub(crate) async fn begin(&mut self, announced: Option<Duration>) -> Patience {
         if self.before.is_none() {
-            let before = self.client.world.failures(&self.client.key).await;
+            let before = self.client.platform.failures(&self.client.key).await;
             self.before = Some(before);
         }
         let patience = match (self.patience, self.deadline) {
@@ -69,7 +69,7 @@ impl<W: World> Waiting<W> {
 
     /// After a wait.
     pub(crate) async fn end(&mut self) {
-        if let Some(failures) = self.client.world.failures(&self.client.key).await {
+        if let Some(failures) = self.client.platform.failures(&self.client.key).await {
             self.seen = Some(failures);
         }
     }
@@ -102,7 +102,7 @@ impl<W: World> Waiting<W> {
     }
 }
 
-impl<W: World> Drop for Waiting<W> {
+impl<W: Platform> Drop for Waiting<W> {
     fn drop(&mut self) {
         if !self.client.is_ours() {
             return;
@@ -111,7 +111,7 @@ impl<W: World> Drop for Waiting<W> {
         // A note may have been left for this client, among others, also after it looked last. Where a start is under way, that sees to it. One
         // of the others that has not read it yet may lose it; to leave it would leave it to nobody.
         if self.before.is_some() {
-            self.client.world.abandon_failures(&self.client.key);
+            self.client.platform.abandon_failures(&self.client.key);
         }
     }
 }

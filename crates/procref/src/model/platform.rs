@@ -13,9 +13,9 @@ use super::process_table::{Kind, ProcId, Said, Supervisor};
 use super::runner::Spawned;
 use super::supervisor::Charge;
 use super::yield_points::Until;
-use crate::command::{ServiceCommand, Stop, StopSignal};
+use crate::command::{ServiceCommand, StopPolicy, StopSignal};
 use crate::engine::client::{Deadline, ObjectOf};
-use crate::engine::platform::{Blocker, Sick, World};
+use crate::engine::platform::{Blocker, Platform, Sick};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::Snapshot;
@@ -167,7 +167,7 @@ impl Machine {
     }
 }
 
-impl World for Sim {
+impl Platform for Sim {
     type Kernel = SimKernel<Process>;
     type Process = ProcId;
     type Running = Launched;
@@ -289,7 +289,12 @@ impl World for Sim {
         }
     }
 
-    async fn supervise(&self, _: &ServiceKey, object: &ObjectOf<Self>, _: Stop) -> Result<()> {
+    async fn supervise(
+        &self,
+        _: &ServiceKey,
+        object: &ObjectOf<Self>,
+        _: StopPolicy,
+    ) -> Result<()> {
         let supervisor = self.fork_supervisor(object.array().id(), None).await;
         match self.hear(supervisor).await {
             Some(_) => Ok(()),
@@ -414,7 +419,7 @@ impl World for Sim {
         self.lock().spawned.push(Spawned::Task(id, future));
     }
 
-    fn spawn_blocking(&self, _: &'static str, future: BoxFuture<()>) -> Result<()> {
+    fn spawn_thread(&self, _: &'static str, future: BoxFuture<()>) -> Result<()> {
         self.spawn("wait", future);
         Ok(())
     }

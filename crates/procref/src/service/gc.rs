@@ -8,14 +8,14 @@ use crate::crash::{self, Point};
 use crate::engine::acquire::Drive;
 use crate::engine::client::{Client, ObjectOf, Permit};
 use crate::engine::config::Config;
-use crate::engine::platform::{Machine, World};
+use crate::engine::platform::{Host, Platform};
 use crate::engine::release::{Departure, Hold};
 use crate::error::{Error, Result};
 use crate::kernel::{Fault, Kernel as _, Lock, Missing, Native, Object as _, Snapshot, Step};
 use crate::name::ServiceKey;
 use crate::record::files::{self, What};
 
-type NativeObject = Arc<ObjectOf<Machine>>;
+type NativeObject = Arc<ObjectOf<Host>>;
 
 /// What [`Services::gc`](crate::Services::gc) has done.
 ///
@@ -107,7 +107,7 @@ impl Removed {
 /// Cleans up after one service, if nobody uses it.
 pub(crate) async fn collect(known: Known, collected: &mut Collected) {
     // A seat of its own: what this process holds of the service is none of its business.
-    let client = Arc::new(Client::new(Machine, known.key.clone()));
+    let client = Arc::new(Client::new(Host, known.key.clone()));
     match Collection::begin(known, &client).await {
         Ok(Some(collection)) => collection.finish(collected).await,
         // Gone, or left alone.
@@ -118,7 +118,7 @@ pub(crate) async fn collect(known: Known, collected: &mut Collected) {
 
 /// A service that nobody uses, with its lock in our hands.
 struct Collection {
-    permit: Permit<Machine>,
+    permit: Permit<Host>,
     known: Known,
     object: NativeObject,
     snapshot: Snapshot,
@@ -127,7 +127,7 @@ struct Collection {
 }
 
 impl Collection {
-    async fn begin(known: Known, client: &Arc<Client<Machine>>) -> Step<Option<Self>> {
+    async fn begin(known: Known, client: &Arc<Client<Host>>) -> Step<Option<Self>> {
         let Some(permit) = client.try_permit() else {
             return Ok(None);
         };
@@ -226,11 +226,7 @@ impl Collection {
 }
 
 /// Stops whatever runs, and tells who that was.
-async fn stop(
-    hold: &Hold<Machine>,
-    object: &NativeObject,
-    snapshot: &Snapshot,
-) -> Step<Option<u32>> {
+async fn stop(hold: &Hold<Host>, object: &NativeObject, snapshot: &Snapshot) -> Step<Option<u32>> {
     if !snapshot.claimed {
         object.claim().await?;
         crash::point(Point::GcClaimed);
@@ -269,7 +265,7 @@ async fn is_kept(snapshot: &Snapshot) -> Result<bool> {
         // Only a callback can tell whether it lives.
         return Ok(true);
     }
-    let found = Machine.look_up(instance.identity.pid).await?;
+    let found = Host.look_up(instance.identity.pid).await?;
     let alive = found.is_some_and(|(identity, _)| identity == instance.identity);
     // A start or a stop that was broken off is not what anybody wanted.
     let wanted = instance.is_serving() && (instance.keep_orphan || snapshot.supervised);

@@ -3,7 +3,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::engine::acquire::HandleInner;
-use crate::engine::platform::{Machine, World as _};
+use crate::engine::platform::{Host, Platform as _};
 use crate::error::Result;
 use crate::info::ServiceInfo;
 use crate::runtime;
@@ -40,11 +40,11 @@ use crate::runtime;
 /// ```
 #[must_use = "dropping the handle gives the service back"]
 pub struct ServiceHandle {
-    lease: HandleInner<Machine>,
+    lease: HandleInner<Host>,
 }
 
 impl ServiceHandle {
-    pub(crate) fn new(lease: HandleInner<Machine>) -> Self {
+    pub(crate) fn new(lease: HandleInner<Host>) -> Self {
         Self { lease }
     }
 
@@ -128,7 +128,7 @@ impl ServiceHandle {
     ///
     /// As [`wait_dead`](Self::wait_dead).
     pub fn wait_dead_blocking(&self, limit: Duration) -> Result<bool> {
-        let dead = Machine.within(limit, self.wait_dead());
+        let dead = Host.within(limit, self.wait_dead());
         pollster::block_on(dead).map_or(Ok(false), |dead| dead.map(|()| true))
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, SystemTime};
 
-use crate::engine::platform::{Blocker, Machine, describe};
+use crate::engine::platform::{Blocker, Host, describe};
 use crate::error::Result;
 use crate::info::ServiceInfo;
 use crate::kernel::{
@@ -202,7 +202,7 @@ pub(crate) fn look(key: &ServiceKey) -> Result<Status> {
         let Some(instance) = &told.snapshot.instance else {
             return Ok(Status::new(&told, None, None));
         };
-        let info = describe(&Machine, key, instance).await;
+        let info = describe(&Host, key, instance).await;
         let record = record::read(key);
         let record = record.filter(|record| record.identity() == Some(instance.identity));
         Ok(Status::new(&told, Some(info), record))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::client::{Client, Deadline, ObjectOf, Patience};
-use crate::engine::platform::{CHECK_SUSPENDED, Machine, World as _, describe};
+use crate::engine::platform::{CHECK_SUSPENDED, Host, Platform as _, describe};
 use crate::engine::recursion::{is_own_start, own_start};
 use crate::engine::unhealthy::serving_instance;
 use crate::engine::waiting::Waiting;
@@ -21,7 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 /// Of a service that nobody has started there is no kernel object to sleep on. But every instance is on
 /// record before it serves, under the lock. So this sleeps until a file comes into the directory, and then
 /// until the lock is free.
-pub(crate) async fn wait_ready(client: &Arc<Client<Machine>>) -> Result<ServiceInfo> {
+pub(crate) async fn wait_ready(client: &Arc<Client<Host>>) -> Result<ServiceInfo> {
     loop {
         // Before the look: what comes between look and sleep ends the sleep.
         let changes = Changes::of(&client.key.namespace)?;
@@ -36,7 +36,10 @@ pub(crate) async fn wait_ready(client: &Arc<Client<Machine>>) -> Result<ServiceI
                     changed
                 };
                 let purpose = "wait until somebody starts the service";
-                client.arrival.wait(&client.world, purpose, changed).await?;
+                client
+                    .arrival
+                    .wait(&client.platform, purpose, changed)
+                    .await?;
             }
         }
     }
@@ -49,8 +52,8 @@ pub(crate) async fn wait_ready(client: &Arc<Client<Machine>>) -> Result<ServiceI
 /// sleeps for it, one for the time limit, and a runtime, and would burn more on those than on anything else.
 /// Like any waiter this one takes nothing: who is woken looks again.
 pub(crate) fn wait_unlocked_here(
-    client: &Client<Machine>,
-    waiting: &mut Waiting<Machine>,
+    client: &Client<Host>,
+    waiting: &mut Waiting<Host>,
 ) -> Result<bool> {
     // Not opened here: whoever has the turn does that, and has its name on what it has opened.
     let Some(object) = client.known_object() else {
@@ -94,12 +97,12 @@ pub(crate) fn wait_unlocked_here(
 /// Sleeps until no process holds the lock, or the deadline. A supervisor that is suspended is continued, before and
 /// meanwhile.
 fn wait_until(
-    client: &Client<Machine>,
-    object: &ObjectOf<Machine>,
+    client: &Client<Host>,
+    object: &ObjectOf<Host>,
     deadline: Deadline,
 ) -> Option<Step<bool>> {
     loop {
-        pollster::block_on(client.world.resume(object));
+        pollster::block_on(client.platform.resume(object));
         let left = deadline.left();
         match object.wait_unlocked_within(left.min(CHECK_SUSPENDED)) {
             Some(Ok(false)) if left > CHECK_SUSPENDED => {}
@@ -116,9 +119,9 @@ enum Look {
     Nothing,
 }
 
-async fn look(client: &Arc<Client<Machine>>) -> Result<Look> {
+async fn look(client: &Arc<Client<Host>>) -> Result<Look> {
     let opened = client
-        .world
+        .platform
         .kernel()
         .open(&client.key, Missing::Ignore)
         .await?;
@@ -131,7 +134,7 @@ async fn look(client: &Arc<Client<Machine>>) -> Result<Look> {
         Err(Fault::Refused(error)) => return Err(error),
     };
     if let Some(instance) = serving_instance(&snapshot, None) {
-        let info = describe(&client.world, &client.key, &instance).await;
+        let info = describe(&client.platform, &client.key, &instance).await;
         if info.pid() == 0 || info.is_alive() {
             return Ok(Look::Serves(info));
         }

@@ -17,7 +17,7 @@ use rustix::mm::munmap;
 
 use super::maps::{Range, dispensable};
 use super::{Hands, Order, watch};
-use crate::command::Stop;
+use crate::command::StopPolicy;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::Instance;
@@ -58,7 +58,7 @@ const THREAD_DATA_MARGIN: usize = 128 << 10;
 #[derive(Clone, Copy)]
 struct Plan {
     set: Set,
-    stop: Stop,
+    stop: StopPolicy,
     /// The process that forks.
     starter: libc::pid_t,
     /// Where the child tells that it is in place.
@@ -93,7 +93,7 @@ struct Charge {
     starter: RawFd,
 }
 
-pub(super) fn start(set: Set, key: &ServiceKey, stop: Stop) -> Result<()> {
+pub(super) fn start(set: Set, key: &ServiceKey, stop: StopPolicy) -> Result<()> {
     let (reader, writer) = pipe().map_err(failed(key, "make a pipe"))?;
     let attendant = raise(set, key, stop, &writer, None)?;
     drop(writer);
@@ -106,7 +106,12 @@ pub(super) fn start(set: Set, key: &ServiceKey, stop: Stop) -> Result<()> {
     }
 }
 
-pub(super) fn launch(set: Set, key: &ServiceKey, stop: Stop, order: &Order) -> Result<Launched> {
+pub(super) fn launch(
+    set: Set,
+    key: &ServiceKey,
+    stop: StopPolicy,
+    order: &Order,
+) -> Result<Launched> {
     let pipes = Pipes::new().map_err(failed(key, "make a pipe"))?;
     let attendant = raise(set, key, stop, &pipes.report.1, Some((order, &pipes)))?;
     pipes.wait_in_place(key, &attendant, order.patience)
@@ -129,7 +134,7 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 fn raise(
     set: Set,
     key: &ServiceKey,
-    stop: Stop,
+    stop: StopPolicy,
     ready: &OwnedFd,
     order: Option<(&Order, &Pipes)>,
 ) -> Result<Attendant> {

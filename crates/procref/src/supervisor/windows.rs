@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use windows_sys::Win32::Foundation::ERROR_ACCESS_DENIED;
 use windows_sys::Win32::System::Threading::CREATE_BREAKAWAY_FROM_JOB;
 
-use crate::command::{Prepared, Stop};
+use crate::command::{Prepared, StopPolicy};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::{Fault, Instance, signal_safe};
@@ -26,7 +26,7 @@ mod create;
 use create::{Console, Program, Suspended};
 
 /// Nobody asks for one: the kernel needs no supervisor.
-pub(crate) fn start(_: signal_safe::Set, _: &ServiceKey, _: Stop) -> Result<()> {
+pub(crate) fn start(_: signal_safe::Set, _: &ServiceKey, _: StopPolicy) -> Result<()> {
     Ok(())
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Order<'a> {
 pub(crate) fn launch(
     set: signal_safe::Set,
     key: &ServiceKey,
-    stop: Stop,
+    stop: StopPolicy,
     order: &Order,
 ) -> Result<Launched> {
     let begun = Instant::now();
@@ -92,7 +92,7 @@ pub(crate) fn launch(
 /// Only a service that is to be asked by Ctrl-Break is put on this process's console. It was rejected to do so
 /// with all: closing a console ends whoever is on it, so a service that others use, or that is pinned, would
 /// end with the terminal that it happened to be started from.
-fn console(stop: Stop) -> Console {
+fn console(stop: StopPolicy) -> Console {
     // Windows would show a new one where there is none to share.
     match stop.signal.is_of_terminals() && process::has_console() {
         true => Console::Shared,

@@ -5,21 +5,21 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Wake};
 
-use super::super::platform::Machine;
+use super::super::platform::Host;
 use super::*;
 use crate::name::{Name, Namespace, View};
 use crate::process::Identity;
 use crate::runtime::poll_once;
 
-type OurSeat = Arc<Client<Machine>>;
+type OurSeat = Arc<Client<Host>>;
 
 fn client() -> OurSeat {
     let namespace = Namespace::new(PathBuf::from("/made-up"), (0, 0), View::default());
     let key = ServiceKey::new(namespace, Name::new("seat").expect("a name"));
-    Arc::new(Client::new(Machine, key))
+    Arc::new(Client::new(Host, key))
 }
 
-fn free_turn(client: &OurSeat) -> Permit<Machine> {
+fn free_turn(client: &OurSeat) -> Permit<Host> {
     client.try_permit().expect("nobody has the turn")
 }
 
@@ -34,12 +34,12 @@ fn seat_in_use() -> OurSeat {
         fingerprint: None,
         definition: BTreeMap::new(),
         process: None,
-        death: Watch::default(),
+        death: SharedWait::default(),
     }));
     client
 }
 
-fn last(client: &OurSeat) -> Permit<Machine> {
+fn last(client: &OurSeat) -> Permit<Host> {
     match client.drop_handle() {
         Dropped::Last(permit) => permit,
         Dropped::NotLast => panic!("it was the last handle"),
@@ -107,7 +107,7 @@ impl Wake for Woken {
 fn waits<F: Future>(
     client: &OurSeat,
     waiting: F,
-    give_back: impl FnOnce(Permit<Machine>),
+    give_back: impl FnOnce(Permit<Host>),
 ) -> F::Output {
     let woken = Arc::new(Woken(AtomicU32::new(0)));
     let waker = Waker::from(Arc::clone(&woken));
@@ -127,7 +127,7 @@ fn waits<F: Future>(
 
 #[test]
 fn who_waits_for_the_turn_is_woken_when_it_is_given_back() {
-    let others = |mut permit: Permit<Machine>| assert!(permit.yield_to_handles());
+    let others = |mut permit: Permit<Host>| assert!(permit.yield_to_handles());
     let client = seat_in_use();
     let current = client.known().expect("an instance");
     let rejected = Unhealthy::of(&*current);

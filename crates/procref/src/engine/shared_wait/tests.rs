@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::sync::mpsc::{Sender, channel};
 
-use super::super::platform::Machine;
+use super::super::platform::Host;
 use super::*;
 use crate::runtime::poll_once;
 
@@ -20,10 +20,10 @@ fn event() -> (
 
 #[test]
 fn a_failure_is_told_to_who_began_and_to_nobody_else() {
-    let watch = Watch::default();
+    let watch = SharedWait::default();
     let (end, first) = event();
-    let mut first = pin!(watch.wait(&Machine, PURPOSE, first));
-    let mut second = pin!(watch.wait(&Machine, PURPOSE, async { unreachable!() }));
+    let mut first = pin!(watch.wait(&Host, PURPOSE, first));
+    let mut second = pin!(watch.wait(&Host, PURPOSE, async { unreachable!() }));
     assert!(poll_once(first.as_mut()).is_pending());
     assert!(poll_once(second.as_mut()).is_pending());
     end.send(Err(Error::from("it broke"))).expect("a thread");
@@ -31,18 +31,18 @@ fn a_failure_is_told_to_who_began_and_to_nobody_else() {
     assert_eq!(failure.to_string(), "it broke");
     pollster::block_on(second).expect("it may look again");
 
-    let again = watch.wait(&Machine, PURPOSE, async { Ok(()) });
+    let again = watch.wait(&Host, PURPOSE, async { Ok(()) });
     pollster::block_on(again).expect("another thread");
 }
 
 #[test]
 fn a_future_that_is_dropped_is_not_remembered() {
-    let watch = Watch::default();
+    let watch = SharedWait::default();
     let (end, first) = event();
-    let mut first = pin!(watch.wait(&Machine, PURPOSE, first));
+    let mut first = pin!(watch.wait(&Host, PURPOSE, first));
     assert!(poll_once(first.as_mut()).is_pending());
     for _ in 0..3 {
-        let mut other = Box::pin(watch.wait(&Machine, PURPOSE, async { unreachable!() }));
+        let mut other = Box::pin(watch.wait(&Host, PURPOSE, async { unreachable!() }));
         assert!(poll_once(other.as_mut()).is_pending());
         assert_eq!(watch.state().sleepers.len(), 2);
     }
@@ -53,8 +53,8 @@ fn a_future_that_is_dropped_is_not_remembered() {
 
 #[test]
 fn where_no_thread_can_begin_nobody_waits_for_one() {
-    let watch = Watch::default();
-    let mut second = pin!(watch.wait(&Machine, PURPOSE, async { unreachable!() }));
+    let watch = SharedWait::default();
+    let mut second = pin!(watch.wait(&Host, PURPOSE, async { unreachable!() }));
     let spawn = |_| {
         // Whoever comes now relies on the thread that is about to begin.
         assert!(poll_once(second.as_mut()).is_pending());
@@ -65,6 +65,6 @@ fn where_no_thread_can_begin_nobody_waits_for_one() {
     assert_eq!(failure.to_string(), "no threads are left");
     assert!(poll_once(second.as_mut()).is_ready());
 
-    let again = watch.wait(&Machine, PURPOSE, async { Ok(()) });
+    let again = watch.wait(&Host, PURPOSE, async { Ok(()) });
     pollster::block_on(again).expect("a thread of its own");
 }
