@@ -133,8 +133,8 @@ prefix() {
 
 # The tests with several processes: those of the testkit that do not begin by saying that they are for Linux.
 guarantees=()
-for path in crates/procref-testkit/tests/*.rs crates/procref-testkit/tests/*/main.rs; do
-    name=${path#crates/procref-testkit/tests/}
+for path in crates/procref-{testkit,storm}/tests/*.rs crates/procref-testkit/tests/*/main.rs; do
+    name=${path#crates/procref-*/tests/}
     name=${name%/main.rs}
     grep -q '^#!\[cfg(target_os = "linux")\]' "$path" || guarantees+=(--test "${name%.rs}")
 done
@@ -178,11 +178,12 @@ lib)
     run_tests 1 -p procref --lib --features crash-points -- "$@"
     ;;
 guarantees)
-    run_tests $((1 + ${#guarantees[@]} / 2)) -p procref-testkit --lib "${guarantees[@]}" -- --test-threads 2 "$@"
+    run_tests $((1 + ${#guarantees[@]} / 2)) -p procref-testkit -p procref-storm --lib "${guarantees[@]}" -- \
+        --test-threads 2 "$@"
     ;;
 storm)
     random_numbers "$out/$triple/debug"
-    "$cargo" build "${build[@]}" -p procref-testkit --bins
+    "$cargo" build "${build[@]}" -p procref-testkit -p procref-storm --bins
     prefix
     run "$out/$triple/debug/storm.exe" "$@"
     finish
@@ -191,7 +192,7 @@ cli)
     run_tests 2 -p procref-cli --lib --test windows -- --test-threads 2 "$@"
     ;;
 all)
-    run_tests $((4 + ${#guarantees[@]} / 2)) -p procref -p procref-cli -p procref-testkit \
+    run_tests $((4 + ${#guarantees[@]} / 2)) -p procref -p procref-cli -p procref-testkit -p procref-storm \
         --lib --test windows "${guarantees[@]}" -- --test-threads 2
     ;;
 *)

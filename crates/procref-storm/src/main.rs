@@ -2,7 +2,7 @@
 //! long as one likes, and what procref promises is judged from outside all the while.
 //!
 //! ```sh
-//! cargo run --release -p procref-testkit --bin storm -- --processes 32 --seconds 20 --kill-rate 5
+//! cargo run --release -p procref-storm -- --processes 32 --seconds 20 --kill-rate 5
 //! ```
 //!
 //! The seed decides what everybody does and in which order; `--seed` does it again, though not at the same

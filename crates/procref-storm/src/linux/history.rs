@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use procref_testkit::log::{Line, Tail};
 use procref_testkit::observe::{Identity, now_ns};
 
-use crate::linux::site::{Event, PORT_LOST, Site, What};
-use crate::linux::tally::Tally;
+use crate::linux::service::{Event, PORT_LOST, Site, What};
+use crate::linux::stats::Tally;
 
 /// How many of the last events are kept for a report.
 const REMEMBERED: usize = 120;

@@ -8,10 +8,10 @@ use procref_testkit::observe::Identity;
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
 use super::{Director, PATIENCE, Verdict, text};
-use crate::linux::judge::living_holders;
-use crate::linux::outside::{self, Counts, Process};
-use crate::linux::plan::{self, Finale, Remedy};
-use crate::linux::site::{Event, Room, What};
+use crate::linux::history::living_holders;
+use crate::linux::observe::{self, Counts, Process};
+use crate::linux::service::{Event, Room, What};
+use crate::linux::workload::{self, Finale, Remedy};
 
 /// What vanishes by itself, does so in this time, even if a supervisor has died.
 const BY_ITSELF: Duration = Duration::from_millis(200);
@@ -60,7 +60,7 @@ impl Director {
             // What was cancelled is finished by threads, and executed programs end when they like.
             loop {
                 let told = living_holders(&self.dockets[site]);
-                let counted = outside::counts(self.keys[site]).map_or(0, |it| it.clients);
+                let counted = observe::counts(self.keys[site]).map_or(0, |it| it.clients);
                 if told.len() == counted as usize {
                     break;
                 }
@@ -79,8 +79,8 @@ impl Director {
     /// Somebody is in the middle of something, and stays there.
     fn stuck(&mut self) -> Verdict {
         let room = self.root.path().join("room");
-        let openers = outside::openers(&room);
-        let lockers = outside::lockers(&room);
+        let openers = observe::openers(&room);
+        let lockers = observe::lockers(&room);
         let own = std::process::id();
         let others: Vec<_> = lockers.into_iter().filter(|(pid, _)| *pid != own).collect();
         self.catch_up()?;
@@ -105,7 +105,7 @@ impl Director {
             let killed = match finale {
                 Finale::Orderly => false,
                 Finale::Massacre => true,
-                Finale::Mixed => plan::is_killed(seed, self.tally.rounds, slot),
+                Finale::Mixed => workload::is_killed(seed, self.tally.rounds, slot),
             };
             if killed {
                 self.kill_client(slot);
@@ -137,7 +137,7 @@ impl Director {
     /// or everybody who would have seen to it was killed.
     pub(super) fn see_gone(&mut self) -> Verdict {
         for site in 0..self.dockets.len() {
-            if outside::counts(self.keys[site]).is_some_and(|set| set.pinned) {
+            if observe::counts(self.keys[site]).is_some_and(|set| set.pinned) {
                 self.visit(site, "unpin")?;
             }
         }
@@ -148,9 +148,9 @@ impl Director {
         while clean < 2 {
             self.tend()?;
             clean += 1;
-            let all = outside::descendants();
+            let all = observe::descendants();
             for site in 0..self.dockets.len() {
-                let set = outside::counts(self.keys[site]);
+                let set = observe::counts(self.keys[site]);
                 let left = self.left_of(site, &all);
                 let files = self.files_of(site);
                 if set.is_none() && left.is_empty() && files.is_empty() {
@@ -185,7 +185,7 @@ impl Director {
     /// Its files in the runtime directory.
     fn files_of(&self, site: usize) -> Vec<String> {
         let prefix = format!("{site:03}_");
-        let mut files = outside::files(&self.runtime_dir);
+        let mut files = observe::files(&self.runtime_dir);
         files.retain(|file| file.starts_with(&prefix));
         files
     }
@@ -212,7 +212,7 @@ impl Director {
     }
 
     fn remedy(&mut self, site: usize, set: Option<Counts>) -> Verdict {
-        let planned = plan::remedy(self.options.seed, self.tally.rounds, site);
+        let planned = workload::remedy(self.options.seed, self.tally.rounds, site);
         // What does not say whose it is, waits for its owner.
         let claimed = set.is_none_or(|it| it.claimed);
         match planned {
@@ -246,7 +246,7 @@ impl Director {
             |process: &&Process| process.line.contains(&dir) || names.contains(&process.name);
         let mut left: Vec<_> = all.iter().filter(ours).cloned().collect();
         let is_worker = |process: &Process| process.line.contains(" --worker ");
-        let set = outside::counts(self.keys[site]);
+        let set = observe::counts(self.keys[site]);
         if self.bereft[site] && set.is_none() && left.iter().all(is_worker) {
             // Only their parent could know of them, and that was killed.
             self.tally.stray_workers += left.len() as u64;

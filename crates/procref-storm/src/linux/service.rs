@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::Kind;
-use crate::linux::plan::Settings;
+use crate::linux::workload::Settings;
 
 /// A service, and its place.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -16,9 +16,9 @@ use procref_testkit::process::{Forked, exit_at_once, fork, kill_self};
 use procref_testkit::query;
 use serde::{Deserialize, Serialize};
 
-use crate::linux::plan::{self, Doom, End, Life, Start, Step, Via};
-use crate::linux::script::Script;
-use crate::linux::site::{Event, PORT_LOST, Room, Site, What};
+use crate::linux::callbacks::Script;
+use crate::linux::service::{Event, PORT_LOST, Room, Site, What};
+use crate::linux::workload::{self, Doom, End, Life, Start, Step, Via};
 
 /// More handles than that are not of interest.
 const HANDLES: usize = 3;
@@ -98,7 +98,7 @@ struct Client {
 
 impl Orders {
     pub fn life(&self) -> Life {
-        plan::life(self.seed, self.site.kind, self.slot, self.nth, self.doomed)
+        workload::life(self.seed, self.site.kind, self.slot, self.nth, self.doomed)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who starts the clients, and strikes the blows.
 
-mod ending;
+mod round_end;
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
@@ -22,12 +22,12 @@ use rustix::process::{
 use tempfile::TempDir;
 
 use crate::linux::client::Orders;
-use crate::linux::judge::Docket;
-use crate::linux::nursery::Nursery;
-use crate::linux::outside;
-use crate::linux::plan::{self, Blow, Doom};
-use crate::linux::site::{Event, Site};
-use crate::linux::tally::Tally;
+use crate::linux::fork_server::Nursery;
+use crate::linux::history::Docket;
+use crate::linux::observe;
+use crate::linux::service::{Event, Site};
+use crate::linux::stats::Tally;
+use crate::linux::workload::{self, Blow, Doom};
 use crate::{Kind, Options};
 
 /// How long clients come and go until everybody leaves.
@@ -189,7 +189,7 @@ impl Director {
         let left = self.options.time.saturating_sub(self.begun.elapsed());
         let end = Instant::now() + ROUND.min(left);
         let (clients, services) = (self.places.len(), self.dockets.len());
-        let mut blows = plan::blows(
+        let mut blows = workload::blows(
             self.options.seed,
             round,
             self.options.rate,
@@ -212,9 +212,9 @@ impl Director {
         }
         self.calm()?;
         self.compare_counts()?;
-        self.finish_clients(plan::finale(self.options.seed, round))?;
+        self.finish_clients(workload::finale(self.options.seed, round))?;
         self.see_gone()?;
-        let files = outside::files(&self.runtime_dir);
+        let files = observe::files(&self.runtime_dir);
         if !files.is_empty() {
             return self.wrong(0, format!("left behind: {files:?}"));
         }
@@ -272,13 +272,13 @@ impl Director {
         // For the report.
         let _ = self.dockets[site].read_log(&mut self.tally);
         let docket = &self.dockets[site];
-        let counts = outside::counts(self.keys[site]);
+        let counts = observe::counts(self.keys[site]);
         Err(format!(
             "{text}\nservice {site}, {:?}, of {:?}; its set: {counts:?}; in the runtime directory: {:?}\n\
              its supervisors: {:?}\nbefore that (microseconds):\n{}",
             docket.site.kind,
             self.root.path(),
-            outside::files(&self.runtime_dir),
+            observe::files(&self.runtime_dir),
             self.supervisors(site),
             docket.excerpt(),
         ))
@@ -414,7 +414,7 @@ impl Director {
         let name = self.dockets[site].site.supervisors_name();
         let supervisors = self.adopted.iter().copied();
         supervisors
-            .filter(|&pid| outside::name_of(pid) == name)
+            .filter(|&pid| observe::name_of(pid) == name)
             .filter_map(Identity::of)
             .filter(|who| who.is_live())
             .collect()
@@ -462,7 +462,7 @@ impl Director {
             let is = |place: &Place| place.who.is_some_and(|who| who.pid == pid);
             self.places.iter().any(is)
         };
-        let children = outside::children_of(std::process::id());
+        let children = observe::children_of(std::process::id());
         self.adopted = children
             .iter()
             .copied()
@@ -478,7 +478,7 @@ impl Director {
                 continue;
             }
             // A zombie has its name still.
-            let name = outside::name_of(pid);
+            let name = observe::name_of(pid);
             if let Ok(Some((_, status))) = waitpid(child, WaitOptions::NOHANG) {
                 self.note_end(pid, &name, status)?;
             }
@@ -548,7 +548,7 @@ impl Director {
     /// After something went wrong: ends everything that is ours.
     fn sweep(&mut self) {
         for _ in 0..3 {
-            for process in outside::descendants() {
+            for process in observe::descendants() {
                 process.who.kill();
                 process.who.signal(Signal::CONT);
             }

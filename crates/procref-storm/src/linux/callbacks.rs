@@ -15,8 +15,8 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::Kind;
 use crate::linux::client::Voice;
-use crate::linux::plan::{Recover, Settings, Start};
-use crate::linux::site::{Site, What};
+use crate::linux::service::{Site, What};
+use crate::linux::workload::{Recover, Settings, Start};
 
 /// How long a stubborn instance is asked to stop.
 const GRACE: Duration = Duration::from_millis(400);

@@ -1,22 +1,22 @@
 //! Clients that are forked, and judged by `/proc`, by the kernel's table of semaphores, and by who has reaped them.
 
+mod callbacks;
 mod client;
-mod director;
-mod judge;
-mod nursery;
-mod outside;
-mod plan;
-mod script;
-mod site;
-mod tally;
+mod fork_server;
+mod history;
+mod observe;
+mod runner;
+mod service;
+mod stats;
+mod workload;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use crate::Options;
 use client::Orders;
-use director::Director;
-use tally::Tally;
+use runner::Director;
+use stats::Tally;
 
 /// What this program does as another one than the director. `None`: that is not asked for.
 pub fn play(args: &[String]) -> Option<ExitCode> {
@@ -26,7 +26,7 @@ pub fn play(args: &[String]) -> Option<ExitCode> {
     Some(match role.as_str() {
         "service" => procref_testkit::fake::main(&["service"], args()),
         "rest" => client::rest(args()),
-        "nursery" => nursery::main(),
+        "nursery" => fork_server::main(),
         "visit" => visit(word(0), word(1)),
         _ => return None,
     })
