@@ -53,7 +53,7 @@ fn storm() -> String {
 }
 
 #[test]
-fn a_storm_of_both_kinds_breaks_no_promise() {
+fn storm_of_both_kinds_breaks_no_guarantee() {
     let everywhere = [
         "rounds",
         "client processes",
@@ -76,7 +76,7 @@ fn a_storm_of_both_kinds_breaks_no_promise() {
 }
 
 #[test]
-fn it_says_what_it_does_not_understand() {
+fn storm_reports_an_invalid_argument() {
     let output = Command::new(program())
         .args(["--processes", "many"])
         .output()

@@ -39,7 +39,7 @@ fn tree(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn names_that_look_like_trouble_work() {
+fn unusual_service_names_work() {
     let long = "x".repeat(255);
     let wide = "🦀".repeat(63);
     let names = [
@@ -93,7 +93,7 @@ fn names_that_look_like_trouble_work() {
 }
 
 #[test]
-fn names_that_cannot_be_are_refused() {
+fn invalid_service_names_are_refused() {
     let scene = scene!();
     let actor = scene.actor();
     let too_wide = "🦀".repeat(64);
@@ -216,7 +216,7 @@ fn spec_with_metadata(scene: &Scene) -> procref_testkit::protocol::ServiceSpec {
 }
 
 #[test]
-fn hostile_records_before_the_first_start() {
+fn hostile_record_before_a_start_is_replaced_or_reported() {
     let scene = scene!();
     let client = scene.client(&spec_with_metadata(&scene));
     let held = client.acquire();
@@ -234,7 +234,7 @@ fn hostile_records_before_the_first_start() {
 }
 
 #[test]
-fn hostile_records_of_a_running_service() {
+fn hostile_record_of_a_running_service_does_no_harm() {
     for kind in RECORDS {
         let scene = scene!();
         let spec = spec_with_metadata(&scene);
@@ -277,7 +277,7 @@ fn hostile_records_of_a_running_service() {
 }
 
 #[test]
-fn hostile_records_of_an_orphan_whose_set_is_gone() {
+fn hostile_record_without_a_set_does_no_harm() {
     for kind in RECORDS {
         let scene = scene!();
         let spec = spec_with_metadata(&scene).with_orphans_kept();
@@ -297,7 +297,7 @@ fn hostile_records_of_an_orphan_whose_set_is_gone() {
 }
 
 #[test]
-fn metadata_that_does_not_fit_the_record() {
+fn metadata_beyond_1_mib_is_an_error_and_stops_the_service() {
     let scene = scene!();
     let mut spec = scene.service("huge");
     spec.metadata = vec![("key".to_owned(), "x".repeat(2 << 20))];
@@ -310,7 +310,7 @@ fn metadata_that_does_not_fit_the_record() {
 }
 
 #[test]
-fn directories_that_cannot_be() {
+fn unusable_runtime_directories_are_refused() {
     let scene = scene!();
     let file = scene.root().join("file");
     fs::write(&file, "").expect("write");
@@ -333,7 +333,7 @@ fn directories_that_cannot_be() {
 }
 
 #[test]
-fn an_unwritable_directory_is_noticed_before_the_start() {
+fn unwritable_directory_is_an_error_before_the_start() {
     let scene = scene!();
     let root = rustix::process::geteuid().is_root();
     // Root may write everywhere, so somebody else has to try.
@@ -379,7 +379,7 @@ fn an_unwritable_directory_is_noticed_before_the_start() {
 }
 
 #[test]
-fn as_many_clients_as_the_kernel_can_count() {
+fn client_beyond_the_kernels_count_is_refused() {
     let scene = scene!();
     let spec = scene.service("crowded");
     let (one, two) = (scene.client(&spec), scene.client(&spec));
@@ -422,9 +422,9 @@ fn refused_by_the_machine(scene: &Scene, client: &Actor, parts: &[&str]) {
 }
 
 #[test]
-fn no_more_sets() {
+fn kernel_limit_on_sets_is_an_error_before_the_start() {
     limited(
-        "no_more_sets",
+        "kernel_limit_on_sets_is_an_error_before_the_start",
         &["32000 1024000000 500 1"],
         |scene, client| {
             let other = Set::create(1234, 1, 0o600).expect("create");
@@ -437,9 +437,9 @@ fn no_more_sets() {
 }
 
 #[test]
-fn no_more_semaphores() {
+fn kernel_limit_on_semaphores_is_an_error_before_the_start() {
     limited(
-        "no_more_semaphores",
+        "kernel_limit_on_semaphores_is_an_error_before_the_start",
         &["32000 25 500 10"],
         |scene, client| {
             refused_by_the_machine(scene, client, &["kernel.sem"]);
@@ -448,9 +448,9 @@ fn no_more_semaphores() {
 }
 
 #[test]
-fn sets_must_be_smaller() {
+fn kernel_limit_on_set_size_is_an_error_before_the_start() {
     limited(
-        "sets_must_be_smaller",
+        "kernel_limit_on_set_size_is_an_error_before_the_start",
         &["10 1000 500 10"],
         |scene, client| {
             refused_by_the_machine(scene, client, &["kernel.sem"]);
@@ -461,17 +461,21 @@ fn sets_must_be_smaller() {
 /// From so few operations a call that nothing works to so many that all does:
 /// either it works fully, or it is an error before anything starts.
 #[test]
-fn fewer_operations_a_call() {
+fn kernel_limit_on_operations_works_or_is_an_error() {
     let limits: Vec<_> = (1..=20).map(|n| format!("32000 1000 {n} 10")).collect();
     let limits: Vec<_> = limits.iter().map(String::as_str).collect();
-    limited("fewer_operations_a_call", &limits, |scene, client| {
-        match client.try_acquire(Via::TokioMulti) {
-            Ok(held) => client.release(&held),
-            Err(failure) => {
-                assert_says(&failure, &["limited", "kernel.sem"]);
-                assert_eq!(scene.calls("on_first_acquire"), 0, "{failure:?}");
+    limited(
+        "kernel_limit_on_operations_works_or_is_an_error",
+        &limits,
+        |scene, client| {
+            match client.try_acquire(Via::TokioMulti) {
+                Ok(held) => client.release(&held),
+                Err(failure) => {
+                    assert_says(&failure, &["limited", "kernel.sem"]);
+                    assert_eq!(scene.calls("on_first_acquire"), 0, "{failure:?}");
+                }
             }
-        }
-        scene.assert_clean();
-    });
+            scene.assert_clean();
+        },
+    );
 }

@@ -20,7 +20,7 @@ fn fuzz_dir() -> PathBuf {
 }
 
 #[test]
-fn every_input_of_the_corpus_holds() {
+fn corpus_inputs_all_satisfy_their_target() {
     let mut failed = Vec::new();
     for (target, run) in targets() {
         let dir = fuzz_dir().join("corpus").join(target);
@@ -43,7 +43,7 @@ fn every_input_of_the_corpus_holds() {
 }
 
 #[test]
-fn every_target_has_a_program_and_a_corpus_and_no_other_is_there() {
+fn fuzz_targets_match_the_programs_and_corpora() {
     let targets: BTreeSet<_> = targets().map(|(name, _)| name.to_owned()).collect();
     for dir in ["corpus", "fuzz_targets"] {
         let entries = fs::read_dir(fuzz_dir().join(dir)).unwrap();

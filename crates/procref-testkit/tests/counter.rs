@@ -51,7 +51,7 @@ fn assert_refused(reply: &Reply, part: &str) {
 }
 
 #[test]
-fn exactly_one_is_the_first_and_one_the_last() {
+fn counter_returns_a_distinct_count_to_each_client() {
     let scene = scene!();
     let (actors, _) = counters(&scene, 12, "race");
     for _ in 0..20 {
@@ -64,7 +64,7 @@ fn exactly_one_is_the_first_and_one_the_last() {
 }
 
 #[test]
-fn a_count_alone_creates_nothing() {
+fn g6_count_without_references_creates_nothing() {
     let scene = scene!();
     let (actors, key) = counters(&scene, 1, "unborn");
     assert_eq!(actors[0].counter_op(0, Count), Reply::Count(0));
@@ -72,7 +72,7 @@ fn a_count_alone_creates_nothing() {
 }
 
 #[test]
-fn giving_back_what_is_not_held_is_an_error() {
+fn release_or_unlock_without_holding_is_an_error() {
     let scene = scene!();
     let (actors, _) = counters(&scene, 2, "honest");
     let (one, two) = (&actors[0], &actors[1]);
@@ -99,7 +99,7 @@ fn giving_back_what_is_not_held_is_an_error() {
 }
 
 #[test]
-fn only_one_has_the_lock() {
+fn counter_lock_has_one_holder() {
     let scene = scene!();
     let (actors, _) = counters(&scene, 8, "locked");
     for actor in &actors {
@@ -132,7 +132,7 @@ fn only_one_has_the_lock() {
 }
 
 #[test]
-fn acquire_waits_for_the_lock_of_another_process() {
+fn counter_acquire_waits_for_the_lock_of_another_process() {
     let scene = scene!();
     let (actors, key) = counters(&scene, 2, "locked");
     let (one, two) = (&actors[0], &actors[1]);
@@ -154,7 +154,7 @@ fn acquire_waits_for_the_lock_of_another_process() {
 }
 
 #[test]
-fn a_killed_process_gives_back_lock_and_count() {
+fn g2_killed_process_loses_its_counter_lock_and_references() {
     for how in [Death::Kill, Death::Exit] {
         let scene = scene!();
         let (actors, key) = counters(&scene, 2, "mortal");
@@ -178,7 +178,7 @@ fn a_killed_process_gives_back_lock_and_count() {
 }
 
 #[test]
-fn a_forked_child_owns_nothing_of_it() {
+fn g8_forked_child_owns_nothing_of_a_counter() {
     let scene = scene!();
     let (actors, _) = counters(&scene, 2, "family");
     let (parent, other) = (&actors[0], &actors[1]);
@@ -197,7 +197,7 @@ fn a_forked_child_owns_nothing_of_it() {
 }
 
 #[test]
-fn a_counter_is_the_service_of_its_name() {
+fn counter_shares_the_references_of_the_service() {
     let scene = scene!();
     let (actors, _) = counters(&scene, 2, "both");
     let (client, counter) = (&actors[0], &actors[1]);
@@ -214,7 +214,7 @@ fn a_counter_is_the_service_of_its_name() {
 }
 
 #[test]
-fn a_counter_in_a_directory_of_its_own() {
+fn counter_in_another_directory_is_separate() {
     let scene = scene!();
     let actor = scene.actor();
     let mut spec = scene.service("elsewhere");
@@ -239,7 +239,7 @@ fn a_counter_in_a_directory_of_its_own() {
 }
 
 #[test]
-fn a_lock_keeps_services_from_starting() {
+fn counter_lock_delays_a_service_start() {
     let scene = scene!();
     let (actors, key) = counters(&scene, 2, "locked");
     let (client, counter) = (&actors[0], &actors[1]);
@@ -257,7 +257,7 @@ fn a_lock_keeps_services_from_starting() {
 
 /// Only with a counter can somebody have the lock, and not a reference.
 #[test]
-fn who_lets_go_waits_for_a_lock_no_longer_than_it_may() {
+fn release_waits_for_a_counter_lock_up_to_the_wait_timeout() {
     let scene = scene!();
     let (actors, _) = counters(&scene, 2, "locked");
     let (client, counter) = (&actors[0], &actors[1]);
@@ -278,7 +278,7 @@ fn who_lets_go_waits_for_a_lock_no_longer_than_it_may() {
 }
 
 #[test]
-fn a_dropped_counter_gives_back_what_was_taken_through_it() {
+fn dropped_counter_releases_its_references_and_lock() {
     let scene = scene!();
     scene.actor().build(&scene.service("dropped"));
     let counter = || PlatformRefCounter::in_dir("dropped", scene.runtime_dir()).expect("open");
@@ -352,7 +352,7 @@ impl RefCounter for InMemory {
 }
 
 #[test]
-fn a_users_own_counter() {
+fn ref_counter_can_be_implemented_by_users() {
     let counter: Box<dyn RefCounter> = Box::new(InMemory::default());
     assert_eq!(counter.acquire().expect("acquire"), 1);
     assert!(counter.try_lock().expect("try_lock"));

@@ -65,7 +65,7 @@ fn check(died: &[&str], expected: &[&str]) {
 }
 
 #[test]
-fn a_death_at_any_step_of_a_command_leaves_nothing_that_the_next_client_minds() {
+fn g6_next_client_works_after_a_crash_at_any_command_step() {
     let died = die_everywhere(&[], |scene| scene.command("mortal"));
     check(
         &died,
@@ -89,7 +89,7 @@ fn a_death_at_any_step_of_a_command_leaves_nothing_that_the_next_client_minds() 
 }
 
 #[test]
-fn a_death_at_any_step_with_callbacks_leaves_nothing_that_the_next_client_minds() {
+fn g6_next_client_works_after_a_crash_at_any_callback_step() {
     let died = die_everywhere(&["CalledBack"], |scene| {
         scene.service("mortal").with_stop(StopOutcome::Terminate)
     });
@@ -140,7 +140,7 @@ fn takes_over(point: &str) {
 }
 
 #[test]
-fn who_waits_for_a_start_takes_over_when_the_starter_dies() {
+fn g4_waiter_takes_over_when_the_starter_crashes() {
     for point in ["Launched", "Executed", "Answering"] {
         takes_over(point);
     }

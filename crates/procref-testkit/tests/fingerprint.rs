@@ -26,7 +26,7 @@ fn assert_refused(failure: &Failure, ours: &str, theirs: Option<&str>, pid: u32)
 }
 
 #[test]
-fn another_fingerprint_is_refused_in_every_way_to_join() {
+fn fingerprint_mismatch_is_refused_by_every_join() {
     let scene = scene!();
     let one = scene.client(
         &scene
@@ -87,7 +87,7 @@ fn another_fingerprint_is_refused_in_every_way_to_join() {
 }
 
 #[test]
-fn who_waited_for_the_start_of_another_is_refused() {
+fn fingerprint_mismatch_is_refused_after_waiting_for_a_start() {
     let scene = scene!();
     let start = Gate::Before(Callback::Start);
     let spec = scene
@@ -113,7 +113,7 @@ fn who_waited_for_the_start_of_another_is_refused() {
 }
 
 #[test]
-fn an_instance_without_one_or_without_a_record_is_refused_too() {
+fn instance_without_fingerprint_or_record_is_refused() {
     let scene = scene!();
     let plain = scene.client(&scene.service("tool"));
     let held = plain.acquire();
@@ -141,7 +141,7 @@ fn an_instance_without_one_or_without_a_record_is_refused_too() {
 }
 
 #[test]
-fn who_wants_none_or_does_not_mind_joins_any() {
+fn client_without_fingerprint_or_with_join_joins_any_instance() {
     let scene = scene!();
     let one = scene.client(
         &scene
@@ -166,7 +166,7 @@ fn who_wants_none_or_does_not_mind_joins_any() {
 }
 
 #[test]
-fn separate_ones_run_side_by_side_under_one_name() {
+fn separate_instances_run_side_by_side_under_one_name() {
     let scene = scene!();
     let name = format!("tool {}", scene.root().display());
     let of = |fingerprint: &str| {
@@ -224,7 +224,7 @@ fn separate_ones_run_side_by_side_under_one_name() {
 }
 
 #[test]
-fn a_dead_or_unhealthy_one_is_replaced_whatever_it_was() {
+fn unusable_instance_is_replaced_despite_its_fingerprint() {
     for unhealthy in [false, true] {
         let scene = scene!();
         let one = scene.client(
@@ -256,7 +256,7 @@ fn a_dead_or_unhealthy_one_is_replaced_whatever_it_was() {
 
 /// A recovery that keeps the process says anew what it is.
 #[test]
-fn an_instance_is_what_its_last_recovery_says() {
+fn recovery_changes_the_fingerprint_of_an_instance() {
     let scene = scene!();
     let spec = scene.service("tool").with_health(HealthOutcome::Query);
     let one = scene.client(&spec.clone().with_fingerprint("v1", Mismatch::Refuse));
@@ -283,7 +283,7 @@ fn an_instance_is_what_its_last_recovery_says() {
 /// What is kept for nobody in particular is neither stopped nor kept any longer
 /// by somebody who is refused.
 #[test]
-fn an_orphan_is_not_touched_by_who_is_refused() {
+fn refused_client_does_not_change_an_orphan() {
     let scene = scene!();
     let spec = scene.service("tool").with_orphans_kept();
     let one = scene.client(&spec.clone().with_fingerprint("v1", Mismatch::Refuse));
@@ -310,7 +310,7 @@ fn an_orphan_is_not_touched_by_who_is_refused() {
 }
 
 #[test]
-fn any_text_will_do_and_travels_beside_the_metadata() {
+fn fingerprint_may_be_any_text_beside_metadata() {
     for text in ["\0 \n\u{1f418}", &"x".repeat(4096)] {
         for mismatch in [Mismatch::Refuse, Mismatch::Separate] {
             let scene = scene!();
@@ -327,7 +327,7 @@ fn any_text_will_do_and_travels_beside_the_metadata() {
 }
 
 #[test]
-fn nonsense_is_refused_by_build() {
+fn invalid_fingerprint_is_refused_by_build() {
     let scene = scene!();
     let client = scene.actor();
     for (text, says) in [("", "empty"), (&*"x".repeat(4097), "4096 bytes")] {

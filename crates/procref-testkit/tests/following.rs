@@ -56,7 +56,7 @@ fn assert_is_a_forked_childs(failure: &Failure) {
 }
 
 #[test]
-fn current_follows_what_another_process_brought_back() {
+fn current_follows_an_instance_restarted_by_another_process() {
     let scene = scene!();
     let named = |name: &str| {
         let mut spec = scene.service("followed");
@@ -103,7 +103,7 @@ fn current_follows_what_another_process_brought_back() {
 }
 
 #[test]
-fn current_finds_a_service_whose_set_was_removed_and_made_anew() {
+fn current_finds_a_service_whose_set_was_recreated() {
     let scene = scene!();
     let spec = scene.service("removed");
     let one = scene.actor();
@@ -123,7 +123,7 @@ fn current_finds_a_service_whose_set_was_removed_and_made_anew() {
 }
 
 #[test]
-fn a_death_is_told_to_all_who_wait_for_it_by_one_thread() {
+fn death_wakes_all_waiters_of_a_process_through_one_thread() {
     for via in [Via::TokioMulti, Via::TokioCurrent, Via::Smol, Via::Pollster] {
         let scene = scene!();
         let client = scene.client(&scene.service("mortal"));
@@ -155,7 +155,7 @@ fn a_death_is_told_to_all_who_wait_for_it_by_one_thread() {
 }
 
 #[test]
-fn waits_that_were_all_dropped_leave_one_thread_that_ends_with_the_instance() {
+fn dropped_death_waits_leave_one_thread_until_the_death() {
     let scene = scene!();
     let client = scene.client(&scene.service("mortal"));
     let held = client.acquire();
@@ -173,7 +173,7 @@ fn waits_that_were_all_dropped_leave_one_thread_that_ends_with_the_instance() {
 }
 
 #[test]
-fn a_death_is_waited_for_without_a_runtime_and_for_a_time() {
+fn blocking_death_wait_respects_its_time_limit() {
     let scene = scene!();
     let client = scene.client(&scene.service("mortal"));
     let held = client.acquire();
@@ -196,7 +196,7 @@ fn a_death_is_waited_for_without_a_runtime_and_for_a_time() {
 /// It is the death of one instance that is waited for, not that of whatever
 /// serves.
 #[test]
-fn each_handle_waits_for_its_own_instance() {
+fn death_wait_of_a_handle_is_for_its_own_instance() {
     let scene = scene!();
     let spec = scene.service("mortal");
     let one = scene.client(&spec);
@@ -215,7 +215,7 @@ fn each_handle_waits_for_its_own_instance() {
 }
 
 #[test]
-fn a_service_without_a_process_has_no_death_to_wait_for() {
+fn death_wait_fails_for_a_service_without_a_process() {
     let scene = scene!();
     let spec = scene
         .service("remote")
@@ -238,7 +238,7 @@ fn a_service_without_a_process_has_no_death_to_wait_for() {
 }
 
 #[test]
-fn a_forked_child_follows_nothing_with_its_parents_handle() {
+fn g8_forked_child_cannot_follow_with_its_parents_handle() {
     let scene = scene!();
     let client = scene.client(&scene.service("forked"));
     let held = client.acquire();
@@ -266,7 +266,7 @@ fn a_forked_child_follows_nothing_with_its_parents_handle() {
 }
 
 #[test]
-fn the_end_is_told_to_all_who_wait_for_it() {
+fn stop_wakes_all_processes_that_wait_for_it() {
     for killed in [false, true] {
         let scene = scene!();
         let spec = scene.service("ending");
@@ -308,7 +308,7 @@ fn the_end_is_told_to_all_who_wait_for_it() {
 }
 
 #[test]
-fn without_a_service_there_is_nothing_to_wait_for() {
+fn stop_wait_returns_at_once_without_a_service() {
     let scene = scene!();
     let client = scene.actor();
     let key = client.build(&scene.service("none"));
@@ -320,7 +320,7 @@ fn without_a_service_there_is_nothing_to_wait_for() {
 }
 
 #[test]
-fn a_first_start_is_not_taken_for_an_end() {
+fn stop_wait_does_not_end_during_a_first_start() {
     for outcome in [Outcome::Serve, Outcome::Fail("no".to_owned())] {
         let scene = scene!();
         let spec = scene.service("starting").with_starts([outcome.clone()]);
@@ -344,7 +344,7 @@ fn a_first_start_is_not_taken_for_an_end() {
 }
 
 #[test]
-fn the_end_is_waited_for_as_long_as_one_likes_and_no_longer() {
+fn blocking_stop_wait_respects_its_time_limit() {
     let scene = scene!();
     let spec = scene.service("ending");
     let client = scene.actor();
@@ -377,7 +377,7 @@ fn the_end_is_waited_for_as_long_as_one_likes_and_no_longer() {
 }
 
 #[test]
-fn a_pinned_service_ends_when_it_is_unpinned() {
+fn stop_wait_ends_when_a_pinned_service_is_unpinned() {
     let scene = scene!();
     let spec = scene.service("pinned");
     let client = scene.actor();
@@ -398,7 +398,7 @@ fn a_pinned_service_ends_when_it_is_unpinned() {
 /// Nobody is going to remove what is left of it before somebody wants the
 /// service again.
 #[test]
-fn a_dead_orphan_does_not_run_any_more() {
+fn stop_wait_returns_at_once_for_a_dead_orphan() {
     let scene = scene!();
     let spec = scene.service("orphan").with_orphans_kept();
     let client = scene.actor();
@@ -421,7 +421,7 @@ fn a_dead_orphan_does_not_run_any_more() {
 
 /// Its holder may bring it back, and cleans up after it otherwise.
 #[test]
-fn a_dead_service_that_somebody_holds_is_not_over() {
+fn stop_wait_continues_while_a_client_holds_a_dead_service() {
     let scene = scene!();
     // Without a supervisor, which alone would be reason enough to wait.
     let spec = scene.service("held").with_orphans_kept();

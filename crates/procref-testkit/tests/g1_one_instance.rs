@@ -81,7 +81,7 @@ fn once_more(scene: &Scene, clients: &[Actor], rounds: u32, pause_us: u64) {
 }
 
 #[test]
-fn a_thundering_herd_starts_one() {
+fn g1_concurrent_acquires_start_one_instance() {
     let scene = scene!();
     let clients = scene.clients(24, &scene.service("herd"));
     let held = acquire_all(&clients);
@@ -95,14 +95,14 @@ fn a_thundering_herd_starts_one() {
 }
 
 #[test]
-fn a_storm_of_starts_and_stops() {
+fn g1_starts_and_stops_in_a_storm_never_overlap() {
     let scene = scene!();
     let clients = scene.clients(6, &scene.service("storm"));
     storm(&scene, &clients, 10 * TIMES, 15_000);
 }
 
 #[test]
-fn a_storm_with_stop_callbacks() {
+fn g1_stop_callbacks_in_a_storm_never_overlap_a_start() {
     let scene = scene!();
     let mut spec = scene.service("storm");
     // Returns right after asking, long before the service is gone.
@@ -113,7 +113,7 @@ fn a_storm_with_stop_callbacks() {
 }
 
 #[test]
-fn the_last_release_races_an_acquire() {
+fn g1_last_release_racing_an_acquire_never_leaves_two() {
     let scene = scene!();
     let clients = scene.clients(2, &scene.service("race"));
     storm(&scene, &clients, 30 * TIMES, 2_000);
@@ -122,7 +122,7 @@ fn the_last_release_races_an_acquire() {
 /// An instance that lives only as long as it takes to join it. What a client
 /// gets may be dead by the time it looks; two at once it never meets.
 #[test]
-fn services_die_young() {
+fn g1_short_lived_instances_never_overlap() {
     let scene = scene!();
     let mut spec = scene.service("short");
     spec.fake.exit_after_ms = Some(4);
@@ -146,7 +146,7 @@ fn services_die_young() {
 }
 
 #[test]
-fn clients_are_killed_while_others_storm() {
+fn g1_clients_killed_during_a_storm_never_cause_two() {
     let scene = scene!();
     let spec = scene.service("mortal");
     let survivors = scene.clients(3, &spec);
@@ -197,7 +197,7 @@ fn recovered_once(spec: &ServiceSpec, scene: &Scene, strike: impl FnOnce(&Held))
 }
 
 #[test]
-fn an_unhealthy_service_is_recovered_once() {
+fn g1_unhealthy_service_is_recovered_once() {
     let scene = scene!();
     let spec = scene.service("ill").with_health(HealthOutcome::Query);
     let spec = spec.with_recoveries([Outcome::Replace]);
@@ -209,7 +209,7 @@ fn an_unhealthy_service_is_recovered_once() {
 }
 
 #[test]
-fn an_unhealthy_service_without_on_recover_is_stopped_first() {
+fn g1_unhealthy_service_is_stopped_before_a_new_start() {
     let scene = scene!();
     let spec = scene.service("ill").with_health(HealthOutcome::Query);
     recovered_once(&spec, &scene, |held| scene.make_unhealthy(held.got.pid));
@@ -217,7 +217,7 @@ fn an_unhealthy_service_without_on_recover_is_stopped_first() {
 }
 
 #[test]
-fn a_dead_service_is_recovered_once() {
+fn g1_dead_service_is_recovered_once() {
     let scene = scene!();
     let spec = scene.service("dead").with_recoveries([Outcome::Serve]);
     recovered_once(&spec, &scene, |_| {
@@ -232,7 +232,7 @@ fn a_dead_service_is_recovered_once() {
 /// A client finds the service ill, and before it can act on that another one
 /// has replaced it: the verdict was on the old one.
 #[test]
-fn a_late_verdict_does_not_hit_the_successor() {
+fn g1_late_health_check_result_spares_the_new_instance() {
     for recover in [vec![], vec![Outcome::Replace]] {
         let scene = scene!();
         let spec = scene.service("ill").with_health(HealthOutcome::Query);
@@ -267,7 +267,7 @@ fn a_late_verdict_does_not_hit_the_successor() {
 }
 
 #[test]
-fn what_a_recovery_replaced_is_stopped() {
+fn g1_replaced_instance_is_stopped_after_a_recovery() {
     let scene = scene!();
     // The callback starts a second one and does not care about the first.
     let spec = scene.service("ill").with_health(HealthOutcome::Query);
@@ -282,7 +282,7 @@ fn what_a_recovery_replaced_is_stopped() {
 }
 
 #[test]
-fn a_recovery_may_heal_the_old_one() {
+fn g1_recovery_may_keep_the_old_instance() {
     let scene = scene!();
     let spec = scene.service("ill").with_health(HealthOutcome::Query);
     let clients = scene.clients(4, &spec.with_recoveries([Outcome::Heal]));
@@ -299,7 +299,7 @@ fn a_recovery_may_heal_the_old_one() {
 }
 
 #[test]
-fn names_and_directories_keep_services_apart() {
+fn g1_names_and_directories_separate_services() {
     let scene = scene!();
     let spec = |name: &str, dir: &str| {
         let mut spec = scene.service(name);

@@ -17,32 +17,32 @@ fn dies(how: Death) {
 }
 
 #[test]
-fn sigkill() {
+fn g2_client_killed_by_sigkill_holds_no_reference() {
     dies(Death::Kill);
 }
 
 #[test]
-fn exit() {
+fn g2_client_that_exits_holds_no_reference() {
     dies(Death::Exit);
 }
 
 #[test]
-fn exit_without_handlers() {
+fn g2_client_that_exits_without_handlers_holds_no_reference() {
     dies(Death::ExitAtOnce);
 }
 
 #[test]
-fn abort() {
+fn g2_client_that_aborts_holds_no_reference() {
     dies(Death::Abort);
 }
 
 #[test]
-fn panic_of_the_main_thread() {
+fn g2_client_whose_main_thread_panics_holds_no_reference() {
     dies(Death::Panic);
 }
 
 #[test]
-fn return_from_main() {
+fn g2_client_that_returns_from_main_holds_no_reference() {
     dies(Death::Return);
 }
 
@@ -67,7 +67,7 @@ fn adopted_and_stopped(scene: &Scene, pid: u32) {
 }
 
 #[test]
-fn many_handles_are_one_reference() {
+fn g2_many_handles_of_a_process_are_one_reference() {
     let scene = scene!();
     let spec = scene.service("many");
     let (one, two) = (scene.client(&spec), scene.client(&spec));
@@ -85,7 +85,7 @@ fn many_handles_are_one_reference() {
 }
 
 #[test]
-fn many_handles_are_given_back_one_by_one() {
+fn g2_reference_is_kept_until_the_last_handle_is_released() {
     let scene = scene!();
     let spec = scene.service("many");
     let (one, two) = (scene.client(&spec), scene.client(&spec));
@@ -107,7 +107,7 @@ fn many_handles_are_given_back_one_by_one() {
 }
 
 #[test]
-fn a_killed_waiter_leaves_nothing() {
+fn g2_killed_waiter_holds_no_reference() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("slow");
@@ -128,7 +128,7 @@ fn a_killed_waiter_leaves_nothing() {
 }
 
 #[test]
-fn all_of_them_at_once() {
+fn g2_clients_killed_at_once_hold_no_references() {
     let scene = scene!();
     let spec = scene.service("heir").with_orphans_kept();
     let clients = scene.clients(8, &spec);
@@ -149,7 +149,7 @@ fn all_of_them_at_once() {
 }
 
 #[test]
-fn one_after_the_other_for_a_long_time() {
+fn g2_clients_killed_in_turn_hold_no_references() {
     let scene = scene!();
     let spec = scene.service("mortal");
     let one = scene.client(&spec);

@@ -6,7 +6,7 @@ use procref_testkit::protocol::{Callback, Command, Event, Gate, Via};
 use procref_testkit::scene;
 
 #[test]
-fn exec_of_something_else_keeps_the_reference_until_that_ends() {
+fn g2_exec_keeps_the_reference_until_the_program_exits() {
     let scene = scene!();
     let spec = scene.service("heir");
     let (one, two) = (scene.client(&spec), scene.client(&spec));
@@ -22,7 +22,7 @@ fn exec_of_something_else_keeps_the_reference_until_that_ends() {
 }
 
 #[test]
-fn exec_of_something_else_that_is_killed() {
+fn g2_executed_program_that_is_killed_holds_no_reference() {
     let scene = scene!();
     let spec = scene.service("heir").with_orphans_kept();
     let client = scene.client(&spec);
@@ -43,7 +43,7 @@ fn exec_of_something_else_that_is_killed() {
 
 /// A lock survives `exec`, too, and ends with what was executed.
 #[test]
-fn exec_of_something_else_in_the_middle_of_a_start() {
+fn g2_exec_during_a_start_keeps_the_lock_until_killed() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("heir");

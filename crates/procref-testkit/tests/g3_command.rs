@@ -16,7 +16,7 @@ fn command(scene: &Scene, name: &str) -> ServiceSpec {
 }
 
 #[test]
-fn the_last_release_stops_it_and_waits_for_nothing() {
+fn g3_last_release_of_a_command_does_not_wait_for_the_stop() {
     let scene = scene!();
     let mut spec = command(&scene, "released");
     spec.fake.slow_stop_ms = 1500;
@@ -45,7 +45,7 @@ fn the_last_release_stops_it_and_waits_for_nothing() {
 }
 
 #[test]
-fn a_client_that_comes_while_it_stops_gets_a_new_one() {
+fn g3_acquire_during_a_commands_stop_gets_a_new_instance() {
     let scene = scene!();
     let mut spec = command(&scene, "stopping");
     spec.fake.slow_stop_ms = 300;
@@ -63,7 +63,7 @@ fn a_client_that_comes_while_it_stops_gets_a_new_one() {
 }
 
 #[test]
-fn all_clients_killed_at_once_stop_it_gracefully() {
+fn g3_command_is_stopped_gracefully_if_all_clients_are_killed() {
     for _ in 0..5 {
         let scene = scene!();
         let spec = command(&scene, "killed");
@@ -85,7 +85,7 @@ fn all_clients_killed_at_once_stop_it_gracefully() {
 }
 
 #[test]
-fn no_process_that_it_has_started_is_left() {
+fn g3_process_tree_of_a_command_is_stopped() {
     let scene = scene!();
     let spec = command(&scene, "family")
         .with_args(["--workers", "2", "--workers-ignoring-sigterm", "1"])
@@ -109,7 +109,7 @@ fn no_process_that_it_has_started_is_left() {
 }
 
 #[test]
-fn what_it_leaves_when_it_dies_is_ended_before_another_one_starts() {
+fn g3_leftover_processes_are_stopped_before_the_next_start() {
     let scene = scene!();
     let spec = command(&scene, "family").with_args(["--workers-ignoring-sigterm", "2"]);
     let spec = spec.with_stop_timeout_ms(300);
@@ -131,7 +131,7 @@ fn what_it_leaves_when_it_dies_is_ended_before_another_one_starts() {
 }
 
 #[test]
-fn one_that_ignores_sigterm_is_killed_after_its_grace() {
+fn g3_service_ignoring_sigterm_is_killed_after_grace() {
     let scene = scene!();
     let mut spec = command(&scene, "stubborn").with_stop_timeout_ms(300);
     spec.fake.ignore_sigterm = true;
@@ -142,7 +142,7 @@ fn one_that_ignores_sigterm_is_killed_after_its_grace() {
 }
 
 #[test]
-fn who_is_suspended_is_woken_to_end_and_then_nothing_is_waited_for() {
+fn g3_suspended_process_tree_is_resumed_and_stopped() {
     let scene = scene!();
     let spec = command(&scene, "suspended")
         .with_args(["--workers", "1"])
@@ -160,7 +160,7 @@ fn who_is_suspended_is_woken_to_end_and_then_nothing_is_waited_for() {
 }
 
 #[test]
-fn one_that_may_take_for_ever_is_not_killed() {
+fn g3_command_with_unlimited_grace_is_not_killed() {
     let scene = scene!();
     let mut spec = command(&scene, "for ever");
     spec.fake.slow_stop_ms = 500;
@@ -173,7 +173,7 @@ fn one_that_may_take_for_ever_is_not_killed() {
 }
 
 #[test]
-fn it_is_asked_by_the_signal_of_its_starter() {
+fn g3_command_is_stopped_with_its_starters_signal() {
     let scene = scene!();
     let mut spec = command(&scene, "interrupted");
     spec.command.as_mut().expect("a command").stop_signal = Some("INT".to_owned());
@@ -185,7 +185,7 @@ fn it_is_asked_by_the_signal_of_its_starter() {
 }
 
 #[test]
-fn its_supervisor_killed_it_stays_and_the_next_join_replaces_that() {
+fn g3_killed_supervisor_of_a_command_is_replaced_by_a_join() {
     let scene = scene!();
     let mut spec = command(&scene, "watched");
     spec.command.as_mut().expect("a command").stop_signal = Some("INT".to_owned());
@@ -209,7 +209,7 @@ fn its_supervisor_killed_it_stays_and_the_next_join_replaces_that() {
 }
 
 #[test]
-fn without_a_supervisor_the_last_client_stops_it() {
+fn g3_last_client_stops_a_command_without_a_supervisor() {
     let scene = scene!();
     let spec = command(&scene, "unwatched");
     let (client, key) = scene.holder(&spec);
@@ -222,7 +222,7 @@ fn without_a_supervisor_the_last_client_stops_it() {
 }
 
 #[test]
-fn an_orphan_without_a_supervisor_is_adopted() {
+fn g3_orphaned_command_without_a_supervisor_is_adopted() {
     let scene = scene!();
     let spec = command(&scene, "orphan");
     let (one, key) = scene.holder(&spec);
@@ -238,7 +238,7 @@ fn an_orphan_without_a_supervisor_is_adopted() {
 }
 
 #[test]
-fn what_a_killed_supervisor_has_told_to_stop_is_not_used_any_more() {
+fn g3_stopping_instance_of_a_killed_supervisor_is_not_joined() {
     for by_command in [true, false] {
         let scene = scene!();
         let mut spec = match by_command {
@@ -264,7 +264,7 @@ fn what_a_killed_supervisor_has_told_to_stop_is_not_used_any_more() {
 }
 
 #[test]
-fn it_lingers_and_then_ends_in_time() {
+fn g3_command_lingers_and_then_stops_in_time() {
     let linger = Duration::from_millis(1500);
     for killed in [false, true] {
         let scene = scene!();
@@ -289,7 +289,7 @@ fn it_lingers_and_then_ends_in_time() {
 }
 
 #[test]
-fn one_that_dies_while_it_is_kept_warm_leaves_nothing() {
+fn g3_command_that_dies_while_lingering_leaves_nothing() {
     let scene = scene!();
     let spec = command(&scene, "warm").with_linger_ms(1_000_000);
     let (client, key) = scene.holder(&spec);
@@ -300,7 +300,7 @@ fn one_that_dies_while_it_is_kept_warm_leaves_nothing() {
 }
 
 #[test]
-fn one_that_dies_is_replaced_by_the_next_acquire_and_tells_how() {
+fn g3_dead_command_is_replaced_and_status_shows_its_exit() {
     let scene = scene!();
     let spec = command(&scene, "mortal");
     let (one, key) = scene.holder(&spec);
@@ -318,7 +318,7 @@ fn one_that_dies_is_replaced_by_the_next_acquire_and_tells_how() {
 }
 
 #[test]
-fn its_set_removed_it_is_ended() {
+fn g3_command_is_stopped_when_its_set_is_removed() {
     let scene = scene!();
     let spec = command(&scene, "removed").with_args(["--workers", "1"]);
     let (client, key) = scene.holder(&spec);
@@ -339,7 +339,7 @@ fn its_set_removed_it_is_ended() {
 }
 
 #[test]
-fn a_suspended_supervisor_loses_nothing() {
+fn g3_suspended_supervisor_stops_everything_once_resumed() {
     let scene = scene!();
     let spec = command(&scene, "suspended");
     let (client, key) = scene.holder(&spec);
@@ -352,7 +352,7 @@ fn a_suspended_supervisor_loses_nothing() {
 }
 
 #[test]
-fn it_gets_nothing_of_its_starter() {
+fn g3_command_inherits_nothing_from_its_starter() {
     // `sh` leaves signals as they are, which a Rust program would not.
     let scene = scene!();
     let mut spec = command(&scene, "plain").with_ready(ReadySpec::Log("^end$".to_owned()));
@@ -399,7 +399,7 @@ fn it_gets_nothing_of_its_starter() {
 }
 
 #[test]
-fn a_pipeline_ends_with_the_client_and_not_with_the_service() {
+fn g3_pipeline_ends_with_the_client_not_the_service() {
     let scene = scene!();
     let spec = command(&scene, "piped").with_linger_ms(1_000_000);
     let (client, key) = scene.holder(&spec);
@@ -413,7 +413,7 @@ fn a_pipeline_ends_with_the_client_and_not_with_the_service() {
 }
 
 #[test]
-fn callbacks_and_commands_do_not_mix() {
+fn g3_callback_client_and_command_client_do_not_share() {
     let scene = scene!();
     let spec = command(&scene, "mixed");
     let by_callback = ServiceSpec {
@@ -435,7 +435,7 @@ fn callbacks_and_commands_do_not_mix() {
 }
 
 #[test]
-fn callbacks_that_follow_a_dead_command_have_a_supervisor_of_their_own() {
+fn g3_callbacks_after_a_dead_command_get_their_own_supervisor() {
     let scene = scene!();
     let spec = command(&scene, "changed").with_args(["--workers-ignoring-sigterm", "1"]);
     let spec = spec.with_stop_timeout_ms(1500);
@@ -459,7 +459,7 @@ fn callbacks_that_follow_a_dead_command_have_a_supervisor_of_their_own() {
 }
 
 #[test]
-fn many_clients_at_once_start_one() {
+fn g3_concurrent_clients_start_one_command() {
     let scene = scene!();
     let spec = command(&scene, "crowded");
     let clients = scene.clients(16, &spec);
@@ -479,7 +479,7 @@ fn many_clients_at_once_start_one() {
 }
 
 #[test]
-fn ctrl_c_for_the_client_does_not_reach_it() {
+fn g3_ctrl_c_for_the_client_does_not_reach_the_service() {
     let scene = scene!();
     let spec = command(&scene, "terminal");
     let (client, key) = scene.holder(&spec);

@@ -23,7 +23,7 @@ fn only_worker(scene: &Scene) -> procref_testkit::observe::Identity {
 }
 
 #[test]
-fn who_dies_takes_nothing_from_the_others_and_the_last_one_takes_the_service_along() {
+fn g3_service_ends_only_with_its_last_killed_client() {
     let scene = scene!();
     let spec = scene.command("mortal");
     let mut clients = scene.clients(3, &spec);
@@ -49,7 +49,7 @@ fn who_dies_takes_nothing_from_the_others_and_the_last_one_takes_the_service_alo
 }
 
 #[test]
-fn it_ends_with_clients_killed_in_one_instant_and_all_it_has_started_does() {
+fn g3_process_tree_ends_when_all_clients_are_killed_at_once() {
     let scene = scene!();
     let spec = with_worker(&scene);
     let clients = scene.clients(4, &spec);
@@ -70,7 +70,7 @@ fn it_ends_with_clients_killed_in_one_instant_and_all_it_has_started_does() {
 }
 
 #[test]
-fn what_a_service_has_started_ends_with_a_clean_stop_as_well() {
+fn g3_clean_stop_ends_the_services_process_tree() {
     let scene = scene!();
     let client = scene.client(&with_worker(&scene));
     let held = client.acquire();
@@ -82,7 +82,7 @@ fn what_a_service_has_started_ends_with_a_clean_stop_as_well() {
 }
 
 #[test]
-fn a_service_that_cannot_be_asked_is_ended_at_once_and_a_stubborn_one_after_its_grace() {
+fn g3_grace_is_skipped_only_if_no_stop_signal_can_be_sent() {
     for (manner, grace) in [("--no-stop-handler", 60_000), ("--ignore-sigterm", 300)] {
         let scene = scene!();
         let spec = scene.command("deaf").with_args([manner]);
@@ -102,7 +102,7 @@ fn a_service_that_cannot_be_asked_is_ended_at_once_and_a_stubborn_one_after_its_
 }
 
 #[test]
-fn by_callback_it_ends_with_its_last_client_too_however_that_goes() {
+fn g3_callback_service_ends_with_its_last_client() {
     let scene = scene!();
     let spec = scene.service("called").with_stop(StopOutcome::Terminate);
     let clients = scene.clients(2, &spec);
@@ -127,7 +127,7 @@ fn by_callback_it_ends_with_its_last_client_too_however_that_goes() {
 }
 
 #[test]
-fn a_start_that_fails_says_why_and_the_next_one_is_not_kept_from_starting() {
+fn g4_failed_start_reports_the_cause_and_permits_the_next() {
     let scene = scene!();
     let spec = scene.command("failing");
     let client = scene.client(&spec.clone().with_args(["--exit", "3"]));
@@ -142,7 +142,7 @@ fn a_start_that_fails_says_why_and_the_next_one_is_not_kept_from_starting() {
 }
 
 #[test]
-fn a_service_that_died_is_started_anew_and_not_beside_what_it_left() {
+fn g1_dead_service_restarts_after_its_leftovers_end() {
     let scene = scene!();
     let clients = scene.clients(2, &with_worker(&scene));
     let held: Vec<_> = clients.iter().map(Actor::acquire).collect();
@@ -168,7 +168,7 @@ fn a_service_that_died_is_started_anew_and_not_beside_what_it_left() {
 }
 
 #[test]
-fn a_pinned_service_outlives_its_clients_until_it_is_unpinned() {
+fn g3_pinned_service_outlives_its_clients_until_unpinned() {
     let scene = scene!();
     let spec = scene.command("pinned");
     let client = scene.client(&spec);
@@ -188,7 +188,7 @@ fn a_pinned_service_outlives_its_clients_until_it_is_unpinned() {
 }
 
 #[test]
-fn an_unpinned_service_ends_with_a_client_that_is_killed() {
+fn g3_unpinned_service_ends_with_its_killed_client() {
     let scene = scene!();
     let spec = scene.command("pinned");
     let client = scene.client(&spec);
@@ -205,7 +205,7 @@ fn an_unpinned_service_ends_with_a_client_that_is_killed() {
 }
 
 #[test]
-fn its_holders_are_named() {
+fn status_names_all_holders() {
     let scene = scene!();
     let spec = scene.command("known");
     let clients = scene.clients(2, &spec);
@@ -226,7 +226,7 @@ fn its_holders_are_named() {
 }
 
 #[test]
-fn what_windows_cannot_do_is_an_error_before_anything_is_started() {
+fn linger_is_refused_by_build() {
     let scene = scene!();
     let client = scene.actor();
     let lingering = scene.command("lingering").with_linger_ms(1000);
@@ -236,7 +236,7 @@ fn what_windows_cannot_do_is_an_error_before_anything_is_started() {
 
 /// The scene itself: would it notice?
 #[test]
-fn a_section_that_is_left_open_is_noticed() {
+fn scene_reports_a_section_that_is_left_open() {
     let scene = scene!();
     let spec = scene.command("left");
     let client = scene.client(&spec);

@@ -13,7 +13,7 @@ use procref_testkit::{Scene, kernel, scene};
 use rustix::process::Signal;
 
 #[test]
-fn the_last_release_stops_it_gracefully() {
+fn g3_last_release_stops_the_service_gracefully() {
     for stop in [None, Some(StopOutcome::Terminate)] {
         for via in Via::ALL {
             let scene = scene!();
@@ -39,7 +39,7 @@ fn the_last_release_stops_it_gracefully() {
 }
 
 #[test]
-fn dropping_the_last_handle_waits_for_the_end_too() {
+fn g3_drop_of_the_last_handle_waits_for_the_stop() {
     let scene = scene!();
     let mut spec = scene.service("last");
     spec.fake.slow_stop_ms = 30;
@@ -51,7 +51,7 @@ fn dropping_the_last_handle_waits_for_the_end_too() {
 }
 
 #[test]
-fn returning_from_main_releases() {
+fn g3_last_client_returning_from_main_stops_the_service() {
     for how in [Death::Return, Death::Panic] {
         let scene = scene!();
         let client = scene.client(&scene.service("last"));
@@ -91,18 +91,18 @@ fn is_killed_in_the_end(stop: Option<StopOutcome>, ignore_sigterm: bool) {
 }
 
 #[test]
-fn a_service_that_ignores_sigterm_is_killed() {
+fn g3_service_ignoring_sigterm_is_killed_after_release() {
     is_killed_in_the_end(None, true);
 }
 
 #[test]
-fn a_service_that_ignores_the_callbacks_sigterm_is_killed() {
+fn g3_service_ignoring_the_callbacks_sigterm_is_killed() {
     is_killed_in_the_end(Some(StopOutcome::Terminate), true);
 }
 
 /// The callback has `stop_timeout` too, and so has the service when it is over.
 #[test]
-fn a_callback_that_does_nothing_is_helped() {
+fn g3_service_is_stopped_if_the_stop_callback_does_nothing() {
     let scene = scene!();
     let spec = scene.service("idle").with_stop_timeout_ms(300);
     let client = scene.client(&spec.with_stop(StopOutcome::Nothing));
@@ -113,7 +113,7 @@ fn a_callback_that_does_nothing_is_helped() {
 }
 
 #[test]
-fn a_callback_that_fails_is_an_error_and_the_service_ends() {
+fn g3_failing_stop_callback_is_an_error_and_service_stops() {
     let scene = scene!();
     let spec = scene.service("failing").with_stop_timeout_ms(300);
     let client = scene.client(&spec.with_stop(StopOutcome::Fail));
@@ -127,7 +127,7 @@ fn a_callback_that_fails_is_an_error_and_the_service_ends() {
 }
 
 #[test]
-fn a_callback_that_panics_does_not_strand_the_service() {
+fn g3_service_is_stopped_if_the_stop_callback_panics() {
     for via in Via::ALL {
         let scene = scene!();
         let spec = scene.service("panicking").with_stop_timeout_ms(300);
@@ -148,7 +148,7 @@ fn a_callback_that_panics_does_not_strand_the_service() {
 }
 
 #[test]
-fn a_callback_that_hangs_does_not_strand_the_service() {
+fn g3_service_is_stopped_if_the_stop_callback_hangs() {
     let scene = scene!();
     let spec = scene.service("hanging").with_stop_timeout_ms(300);
     let spec = spec.with_gates([Gate::Before(Callback::Stop)]);
@@ -167,7 +167,7 @@ fn a_callback_that_hangs_does_not_strand_the_service() {
 
 /// Somebody pressed Ctrl-Z, or a debugger holds it.
 #[test]
-fn a_service_that_is_paused_is_stopped_gracefully() {
+fn g3_suspended_service_is_stopped_gracefully_by_release() {
     for stop in [None, Some(StopOutcome::Nothing)] {
         let scene = scene!();
         let mut spec = scene.service("paused");
@@ -183,7 +183,7 @@ fn a_service_that_is_paused_is_stopped_gracefully() {
 }
 
 #[test]
-fn a_dead_service_is_not_stopped_again() {
+fn g3_dead_service_is_not_stopped_again() {
     let scene = scene!();
     let spec = scene.service("dead").with_stop(StopOutcome::Terminate);
     let client = scene.client(&spec);
@@ -210,7 +210,7 @@ fn stopping(scene: &Scene, spec: &ServiceSpec) -> (Actor, Pending) {
 }
 
 #[test]
-fn who_comes_while_it_stops_waits_and_starts_anew() {
+fn g3_acquire_during_a_stop_waits_and_starts_a_new_instance() {
     let scene = scene!();
     let spec = scene.service("race");
     let (one, releasing) = stopping(&scene, &spec);
@@ -233,7 +233,7 @@ fn who_comes_while_it_stops_waits_and_starts_anew() {
 }
 
 #[test]
-fn who_finds_a_stop_without_its_stopper_finishes_it() {
+fn g3_acquire_finishes_the_stop_of_a_killed_client() {
     let scene = scene!();
     // Without a supervisor, which might be the one to finish it.
     let spec = scene.service("race").with_orphans_kept();
@@ -253,7 +253,7 @@ fn who_finds_a_stop_without_its_stopper_finishes_it() {
 }
 
 #[test]
-fn an_orphan_is_stopped_by_who_adopted_it() {
+fn g3_adopted_orphan_is_stopped_at_its_last_release() {
     let scene = scene!();
     let spec = scene
         .service("orphan")

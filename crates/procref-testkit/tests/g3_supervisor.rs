@@ -16,7 +16,7 @@ use procref_testkit::{Actor, Scene, kernel, scene};
 use rustix::process::Signal;
 
 #[test]
-fn the_last_client_killed_stops_it_gracefully() {
+fn g3_kill_of_the_last_client_stops_the_service_gracefully() {
     let scene = scene!();
     let spec = scene.unique(scene.service("killed"));
     let (one, key) = scene.holder(&spec);
@@ -30,7 +30,7 @@ fn the_last_client_killed_stops_it_gracefully() {
 }
 
 #[test]
-fn all_of_them_killed_at_once() {
+fn g3_kill_of_all_clients_at_once_stops_the_service() {
     for _ in 0..5 {
         let scene = scene!();
         let spec = scene.unique(scene.service("killed"));
@@ -51,7 +51,7 @@ fn all_of_them_killed_at_once() {
 }
 
 #[test]
-fn a_client_may_go_in_any_way_and_the_service_stays_for_the_others() {
+fn g3_service_and_supervisor_stay_while_a_client_remains() {
     let scene = scene!();
     let spec = scene.unique(scene.service("shared"));
     let (starter, key) = scene.holder(&spec);
@@ -70,7 +70,7 @@ fn a_client_may_go_in_any_way_and_the_service_stays_for_the_others() {
 }
 
 #[test]
-fn the_last_release_ends_the_supervisor_too() {
+fn g3_last_release_ends_the_supervisor() {
     let scene = scene!();
     let spec = scene
         .unique(scene.service("released"))
@@ -85,7 +85,7 @@ fn the_last_release_ends_the_supervisor_too() {
 }
 
 #[test]
-fn a_starter_killed_in_its_callback_leaves_nothing() {
+fn g3_starter_killed_in_its_callback_leaves_nothing() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.unique(scene.service("starting")).with_gates([gate]);
@@ -101,7 +101,7 @@ fn a_starter_killed_in_its_callback_leaves_nothing() {
 }
 
 #[test]
-fn a_starter_killed_before_its_service_is_ready_leaves_nothing() {
+fn g3_starter_killed_before_readiness_leaves_nothing() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Health);
     let spec = scene
@@ -119,7 +119,7 @@ fn a_starter_killed_before_its_service_is_ready_leaves_nothing() {
 }
 
 #[test]
-fn a_failed_start_ends_the_supervisor() {
+fn g3_failed_start_ends_the_supervisor() {
     let scene = scene!();
     let spec = scene
         .unique(scene.service("failing"))
@@ -131,7 +131,7 @@ fn a_failed_start_ends_the_supervisor() {
 }
 
 #[test]
-fn a_stopper_killed_in_its_callback_is_finished() {
+fn g3_supervisor_finishes_the_stop_of_a_killed_client() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Stop);
     let spec = scene
@@ -151,7 +151,7 @@ fn a_stopper_killed_in_its_callback_is_finished() {
 }
 
 #[test]
-fn a_service_that_ignores_sigterm_is_killed_after_its_grace() {
+fn g3_supervisor_kills_a_service_ignoring_sigterm_after_grace() {
     let scene = scene!();
     let mut spec = scene
         .unique(scene.service("stubborn"))
@@ -169,7 +169,7 @@ fn a_service_that_ignores_sigterm_is_killed_after_its_grace() {
 }
 
 #[test]
-fn a_service_that_may_take_for_ever_is_not_killed() {
+fn g3_service_with_unlimited_grace_is_not_killed() {
     let scene = scene!();
     let mut spec = scene.unique(scene.service("for ever"));
     spec.fake.slow_stop_ms = 500;
@@ -189,7 +189,7 @@ fn a_service_that_may_take_for_ever_is_not_killed() {
 }
 
 #[test]
-fn a_suspended_service_is_stopped_gracefully() {
+fn g3_supervisor_stops_a_suspended_service_gracefully() {
     let scene = scene!();
     let spec = scene.unique(scene.service("suspended"));
     let (client, key) = scene.holder(&spec);
@@ -201,7 +201,7 @@ fn a_suspended_service_is_stopped_gracefully() {
 }
 
 #[test]
-fn a_killed_supervisor_is_replaced_by_the_next_join() {
+fn g3_killed_supervisor_is_replaced_by_the_next_join() {
     Via::ALL.into_iter().for_each(replaced_by_a_join);
 }
 
@@ -241,7 +241,7 @@ fn replaced_by_a_join(via: Via) {
 }
 
 #[test]
-fn an_orphan_without_a_supervisor_is_adopted_with_a_new_one() {
+fn g3_adopted_orphan_gets_a_new_supervisor() {
     let scene = scene!();
     let spec = scene.unique(scene.service("orphan"));
     let (one, key, service, _) = holder_without_a_supervisor(&scene, &spec);
@@ -259,7 +259,7 @@ fn an_orphan_without_a_supervisor_is_adopted_with_a_new_one() {
 
 /// The starter's setting counts, and not that of one who would rather keep it.
 #[test]
-fn who_keeps_orphans_starts_a_supervisor_for_one_that_is_not_to_be_kept() {
+fn g3_join_starts_a_supervisor_by_the_starters_orphan_policy() {
     let scene = scene!();
     let spec = scene.unique(scene.service("orphan"));
     let (one, key, service, _) = holder_without_a_supervisor(&scene, &spec);
@@ -273,7 +273,7 @@ fn who_keeps_orphans_starts_a_supervisor_for_one_that_is_not_to_be_kept() {
 }
 
 #[test]
-fn a_kept_orphan_has_no_supervisor_and_stays() {
+fn g3_kept_orphan_stays_without_a_supervisor() {
     let scene = scene!();
     let spec = scene.unique(scene.service("kept")).with_orphans_kept();
     let (one, key) = scene.holder(&spec);
@@ -296,7 +296,7 @@ fn a_kept_orphan_has_no_supervisor_and_stays() {
 /// It outlives its starter without keeping anything of it open, alive or in
 /// memory, and without being reached by what is meant for it.
 #[test]
-fn it_holds_nothing_of_its_starter() {
+fn g3_supervisor_inherits_nothing_from_its_starter() {
     let scene = scene!();
     let spec = scene.unique(scene.service("modest"));
     let one = scene.actor_in(scene.root());
@@ -350,7 +350,7 @@ fn it_holds_nothing_of_its_starter() {
 /// A client that rewrites its heap has new pages for it. The old ones must not be kept by the copy
 /// of it that was forked.
 #[test]
-fn it_keeps_no_memory_that_its_starter_rewrites() {
+fn g3_supervisor_keeps_no_memory_that_its_starter_rewrites() {
     const REWRITE: Command = Command::Rewrite { mib: 64 };
     let scene = scene!();
     let spec = scene.unique(scene.service("large"));
@@ -366,7 +366,7 @@ fn it_keeps_no_memory_that_its_starter_rewrites() {
 }
 
 #[test]
-fn a_lingering_service_is_found_warm_and_ends_in_time() {
+fn g3_lingering_service_is_joined_and_stops_in_time() {
     const LINGER: Duration = Duration::from_millis(1500);
     for killed in [false, true] {
         let scene = scene!();
@@ -401,7 +401,7 @@ fn a_lingering_service_is_found_warm_and_ends_in_time() {
 
 /// The starter's setting counts, and not that of the last one to leave.
 #[test]
-fn who_does_not_linger_leaves_one_that_does_warm() {
+fn g3_linger_of_the_starter_applies_to_every_last_client() {
     let scene = scene!();
     let spec = scene.unique(scene.service("warm"));
     let (starter, key) = scene.holder(&spec.clone().with_linger_ms(1_000_000));
@@ -419,7 +419,7 @@ fn who_does_not_linger_leaves_one_that_does_warm() {
 }
 
 #[test]
-fn a_lingering_service_whose_supervisor_is_killed_is_stopped_by_its_last_client() {
+fn g3_last_client_stops_a_lingering_service_if_unsupervised() {
     let scene = scene!();
     let spec = scene
         .unique(scene.service("warm"))
@@ -434,7 +434,7 @@ fn a_lingering_service_whose_supervisor_is_killed_is_stopped_by_its_last_client(
 }
 
 #[test]
-fn what_is_not_ready_is_not_kept_warm() {
+fn g3_unready_service_does_not_linger() {
     let scene = scene!();
     let spec = scene
         .unique(scene.service("cold"))
@@ -450,7 +450,7 @@ fn what_is_not_ready_is_not_kept_warm() {
 }
 
 #[test]
-fn a_linger_that_nobody_could_end_is_refused() {
+fn g3_linger_that_no_supervisor_can_end_is_refused() {
     let scene = scene!();
     let client = scene.actor();
     let warm = || scene.service("warm").with_linger_ms(1000);

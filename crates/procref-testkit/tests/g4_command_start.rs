@@ -43,7 +43,7 @@ fn assert_says(failure: &Failure, parts: &[&str]) {
 }
 
 #[test]
-fn one_that_exits_tells_how_and_what_it_said_at_once() {
+fn g4_exit_during_a_start_is_reported_with_status_and_output() {
     let scene = scene!();
     let spec = command(&scene, "short")
         .with_args(["--print", "the disk is full", "--exit", "3"])
@@ -63,7 +63,7 @@ fn one_that_exits_tells_how_and_what_it_said_at_once() {
 }
 
 #[test]
-fn one_that_is_killed_tells_by_what() {
+fn g4_kill_during_a_start_is_reported_with_the_signal() {
     let scene = scene!();
     let mut spec = command(&scene, "killed");
     let script = ["sh", "-c", "kill -9 $$"].map(str::to_owned).to_vec();
@@ -74,7 +74,7 @@ fn one_that_is_killed_tells_by_what() {
 }
 
 #[test]
-fn a_daemon_is_told_to_stay_in_the_foreground_and_leaves_nothing() {
+fn g4_daemonizing_program_fails_with_advice_and_leaves_nothing() {
     let scene = scene!();
     let spec = command(&scene, "daemon")
         .with_args([
@@ -99,7 +99,7 @@ fn a_daemon_is_told_to_stay_in_the_foreground_and_leaves_nothing() {
 }
 
 #[test]
-fn one_that_is_not_ready_in_time_is_stopped() {
+fn g4_command_not_ready_in_time_is_stopped() {
     let scene = scene!();
     let never = scene.root().join("never");
     let spec = command(&scene, "slow")
@@ -112,7 +112,7 @@ fn one_that_is_not_ready_in_time_is_stopped() {
 }
 
 #[test]
-fn one_that_a_callback_does_not_find_ready_in_time_is_stopped() {
+fn g4_command_not_ready_by_callback_in_time_is_stopped() {
     let scene = scene!();
     let spec = command(&scene, "slow")
         .with_ready(ReadySpec::Callback)
@@ -122,7 +122,7 @@ fn one_that_a_callback_does_not_find_ready_in_time_is_stopped() {
 }
 
 #[test]
-fn a_program_that_cannot_be_executed_is_named() {
+fn g4_program_that_cannot_be_executed_is_named_in_the_error() {
     let scene = scene!();
     let not_executable = scene.root().join("text");
     fs::write(&not_executable, "no program").expect("write");
@@ -141,7 +141,7 @@ fn a_program_that_cannot_be_executed_is_named() {
 }
 
 #[test]
-fn a_working_directory_that_is_gone_is_named() {
+fn g4_missing_working_directory_is_named_in_the_error() {
     let scene = scene!();
     let mut spec = command(&scene, "homeless");
     let gone = scene.root().join("gone");
@@ -153,7 +153,7 @@ fn a_working_directory_that_is_gone_is_named() {
 }
 
 #[test]
-fn a_fixed_port_that_is_taken_is_said() {
+fn g4_fixed_port_in_use_is_named_in_the_error() {
     let scene = scene!();
     let mut spec = command(&scene, "taken").with_start_timeout_ms(1_000_000);
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
@@ -176,7 +176,7 @@ fn held_back(scene: &Scene, spec: ServiceSpec) -> (ServiceSpec, PathBuf) {
 }
 
 #[test]
-fn every_kind_of_readiness_is_waited_for() {
+fn g4_acquire_waits_for_each_kind_of_readiness() {
     let socket = "{dir}/../socket";
     let kinds = [
         ReadySpec::Tcp,
@@ -216,7 +216,7 @@ fn every_kind_of_readiness_is_waited_for() {
 }
 
 #[test]
-fn a_line_in_the_log_is_waited_for_and_an_older_one_does_not_count() {
+fn g4_log_readiness_ignores_lines_from_before_the_start() {
     let scene = scene!();
     let mut spec =
         command(&scene, "ready").with_ready(ReadySpec::Log("^pid [0-9]+ ready$".to_owned()));
@@ -247,7 +247,7 @@ fn a_line_in_the_log_is_waited_for_and_an_older_one_does_not_count() {
 }
 
 #[test]
-fn a_callback_says_when_it_is_ready_and_its_death_is_seen_meanwhile() {
+fn g4_readiness_callback_decides_unless_the_service_dies() {
     let gate = Gate::Before(Callback::Ready);
     for dies in [false, true] {
         let scene = scene!();
@@ -274,7 +274,7 @@ fn a_callback_says_when_it_is_ready_and_its_death_is_seen_meanwhile() {
 }
 
 #[test]
-fn a_callback_that_says_no_is_given_time_before_it_is_asked_again() {
+fn g4_readiness_callback_is_called_again_after_a_pause() {
     const PAUSE: Duration = Duration::from_millis(20);
     let scene = scene!();
     let asked = Arc::new(Mutex::new(Vec::new()));
@@ -300,7 +300,7 @@ fn a_callback_that_says_no_is_given_time_before_it_is_asked_again() {
 }
 
 #[test]
-fn one_that_is_not_healthy_when_it_is_ready_fails_the_start() {
+fn g4_unhealthy_command_fails_the_start() {
     let scene = scene!();
     let spec = command(&scene, "ill").with_health(HealthOutcome::Always(false));
     assert_says(&failure(&scene, &spec), &["not healthy"]);
@@ -308,7 +308,7 @@ fn one_that_is_not_healthy_when_it_is_ready_fails_the_start() {
 }
 
 #[test]
-fn a_passed_socket_is_served_and_early_clients_queue() {
+fn g4_activation_socket_queues_early_connections() {
     let scene = scene!();
     let (mut spec, file) = held_back(&scene, command(&scene, "activated"));
     spec.command.as_mut().expect("a command").activated = true;
@@ -325,7 +325,7 @@ fn a_passed_socket_is_served_and_early_clients_queue() {
 }
 
 #[test]
-fn who_waits_for_a_start_that_fails_takes_over() {
+fn g4_waiter_takes_over_when_a_command_start_fails() {
     let scene = scene!();
     let (spec, file) = held_back(&scene, command(&scene, "taken over"));
     let (one, two) = (scene.client(&spec), scene.actor());
@@ -344,7 +344,7 @@ fn who_waits_for_a_start_that_fails_takes_over() {
 }
 
 #[test]
-fn a_start_that_is_cancelled_leaves_nothing() {
+fn g4_cancelled_command_start_leaves_nothing() {
     let scene = scene!();
     let never = scene.root().join("never");
     let spec = command(&scene, "cancelled")
@@ -363,7 +363,7 @@ fn a_start_that_is_cancelled_leaves_nothing() {
 }
 
 #[test]
-fn the_log_is_rotated_when_it_has_grown() {
+fn log_is_rotated_at_a_start_and_at_a_join() {
     let scene = scene!();
     let mut spec = command(&scene, "talkative").with_args(["--print", "hello"]);
     let log = scene.root().join("service.log");
@@ -399,7 +399,7 @@ fn the_log_is_rotated_when_it_has_grown() {
 
 /// Such a child has copies of all pipes that a start waits on.
 #[test]
-fn a_child_forked_during_a_start_does_not_hold_it_up() {
+fn g4_child_forked_during_a_start_does_not_delay_it() {
     let scene = scene!();
     for ready in [None, Some(ReadySpec::AtOnce)] {
         let mut spec = command(&scene, "forked").with_start_timeout_ms(1_000_000);

@@ -10,7 +10,7 @@ const START: Gate = Gate::Before(Callback::Start);
 
 /// A paused waiter must not be given what it cannot use.
 #[test]
-fn a_paused_waiter_holds_nobody_up() {
+fn g4_suspended_waiter_does_not_delay_other_waiters() {
     let scene = scene!();
     let spec = scene.service("slow");
     let failing = [Outcome::Fail("no".to_owned())];

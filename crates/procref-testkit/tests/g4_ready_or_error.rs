@@ -74,7 +74,7 @@ fn all_served_then(
 }
 
 #[test]
-fn waiters_get_what_the_starter_started() {
+fn g4_waiters_join_the_instance_of_the_starter() {
     let scene = scene!();
     let it = starter_and_waiters(&scene, Outcome::Serve);
     it.starter.proceed(START);
@@ -88,7 +88,7 @@ fn waiters_get_what_the_starter_started() {
 }
 
 #[test]
-fn one_takes_over_when_the_starter_fails() {
+fn g4_waiter_takes_over_when_the_starter_fails() {
     let scene = scene!();
     let it = starter_and_waiters(&scene, Outcome::Fail("no disk space".to_owned()));
     it.starter.proceed(START);
@@ -99,7 +99,7 @@ fn one_takes_over_when_the_starter_fails() {
 }
 
 #[test]
-fn one_takes_over_when_the_starter_panics() {
+fn g4_waiter_takes_over_when_the_starter_panics() {
     let scene = scene!();
     let it = starter_and_waiters(&scene, Outcome::Panic);
     it.starter.proceed(START);
@@ -108,7 +108,7 @@ fn one_takes_over_when_the_starter_panics() {
 }
 
 #[test]
-fn one_takes_over_when_the_starter_is_cancelled() {
+fn g4_waiter_takes_over_when_the_starter_is_cancelled() {
     let scene = scene!();
     let it = starter_and_waiters(&scene, Outcome::Serve);
     assert!(it.starter.cancel(it.starting));
@@ -117,7 +117,7 @@ fn one_takes_over_when_the_starter_is_cancelled() {
 }
 
 #[test]
-fn one_takes_over_when_the_starter_is_killed() {
+fn g4_waiter_takes_over_when_the_starter_is_killed() {
     for how in [Death::Kill, Death::Exit, Death::Abort] {
         let scene = scene!();
         let it = starter_and_waiters(&scene, Outcome::Serve);
@@ -127,7 +127,7 @@ fn one_takes_over_when_the_starter_is_killed() {
 }
 
 #[test]
-fn one_takes_over_when_the_starter_kills_itself_in_its_callback() {
+fn g4_waiter_takes_over_when_the_starter_dies_in_its_callback() {
     let scene = scene!();
     let it = starter_and_waiters(&scene, Outcome::Die);
     // It may be dead before it can say that it heard this.
@@ -140,7 +140,7 @@ fn one_takes_over_when_the_starter_kills_itself_in_its_callback() {
 }
 
 #[test]
-fn a_row_of_starters_fails_until_one_does_not() {
+fn g4_waiters_take_over_in_turn_until_a_start_succeeds() {
     let scene = scene!();
     let bad = [
         Outcome::Fail("no".to_owned()),
@@ -207,7 +207,7 @@ fn fails_then_works(spec: ServiceSpec, scene: &Scene, bad: Outcome, parts: &[&st
 }
 
 #[test]
-fn a_dead_pid_is_refused() {
+fn g4_dead_pid_is_refused() {
     let scene = scene!();
     let spec = scene.service("short-lived");
     let parts = ["short-lived", "on_first_acquire", "pid", "alive"];
@@ -215,14 +215,14 @@ fn a_dead_pid_is_refused() {
 }
 
 #[test]
-fn a_zombie_is_refused() {
+fn g4_zombie_is_refused() {
     let scene = scene!();
     let spec = scene.service("undead");
     fails_then_works(spec, &scene, Outcome::Zombie, &["undead", "pid", "alive"]);
 }
 
 #[test]
-fn pid_zero_without_health_check_is_refused() {
+fn g4_pid_zero_without_health_check_is_refused() {
     let scene = scene!();
     let spec = scene.service("remote");
     let parts = ["remote", "on_health_check"];
@@ -230,7 +230,7 @@ fn pid_zero_without_health_check_is_refused() {
 }
 
 #[test]
-fn an_unhealthy_start_is_stopped_again() {
+fn g4_unhealthy_new_instance_is_stopped() {
     let scene = scene!();
     scene.make_unhealthy(0);
     let spec = scene.service("ill").with_health(HealthOutcome::Query);
@@ -242,7 +242,7 @@ fn an_unhealthy_start_is_stopped_again() {
 }
 
 #[test]
-fn a_start_that_takes_too_long_is_given_up() {
+fn g4_start_callback_is_dropped_after_the_start_timeout() {
     let scene = scene!();
     let mut spec = scene.service("endless").with_gates([START]);
     spec.start_timeout_ms = Some(200);
@@ -259,7 +259,7 @@ fn a_start_that_takes_too_long_is_given_up() {
 }
 
 #[test]
-fn who_cannot_wait_longer_learns_for_whom() {
+fn g4_wait_timeout_error_names_the_starter() {
     let scene = scene!();
     let spec = scene.service("slow");
     let starter = scene.client(&spec.clone().with_gates([START]));
@@ -280,7 +280,7 @@ fn who_cannot_wait_longer_learns_for_whom() {
 }
 
 #[test]
-fn a_health_check_that_hangs_ends() {
+fn g4_hanging_health_check_is_dropped_after_a_timeout() {
     let scene = scene!();
     let spec = scene.service("thoughtful");
     let one = scene.client(&spec);
@@ -305,7 +305,7 @@ fn a_health_check_that_hangs_ends() {
 /// Everybody's check runs at once, and none of them under the lock: neither
 /// where all join, nor where one of them adopts an orphan.
 #[test]
-fn the_health_checks_of_a_crowd_run_side_by_side() {
+fn g4_health_checks_run_concurrently_without_the_lock() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Health);
     let spec = scene.service("crowded").with_orphans_kept();
@@ -341,7 +341,7 @@ fn the_health_checks_of_a_crowd_run_side_by_side() {
 }
 
 #[test]
-fn no_start_callback() {
+fn g4_client_without_a_start_callback_can_only_join() {
     let scene = scene!();
     let spec = scene.service("guest").with_starts([]);
     let guest = scene.client(&spec);
@@ -359,7 +359,7 @@ fn no_start_callback() {
 }
 
 #[test]
-fn no_start_callback_when_the_service_has_died() {
+fn g4_client_without_a_start_callback_fails_if_service_is_dead() {
     let scene = scene!();
     let host = scene.client(&scene.service("guest"));
     let held = host.acquire();
@@ -374,7 +374,7 @@ fn no_start_callback_when_the_service_has_died() {
 }
 
 #[test]
-fn try_join_neither_starts_nor_waits() {
+fn g4_try_join_neither_starts_nor_waits() {
     let scene = scene!();
     let spec = scene.service("maybe");
     let guest = scene.client(&spec);
@@ -402,7 +402,7 @@ fn try_join_neither_starts_nor_waits() {
 }
 
 #[test]
-fn who_finds_it_unhealthy_as_its_last_client_says_so_when_it_is_stopped() {
+fn g4_try_join_by_the_last_client_stops_an_unhealthy_service() {
     let gate = Gate::Before(Callback::Health);
     let scene = scene!();
     let spec = scene.service("ill");
@@ -424,7 +424,7 @@ fn who_finds_it_unhealthy_as_its_last_client_says_so_when_it_is_stopped() {
 }
 
 #[test]
-fn who_has_joined_and_finds_it_ill_sleeps_while_somebody_recovers_it() {
+fn g4_joiner_of_an_unhealthy_service_sleeps_during_recovery() {
     let judging = Gate::Before(Callback::Health);
     let recovery = Gate::Before(Callback::Recover);
     let scene = scene!();
@@ -454,7 +454,7 @@ fn who_has_joined_and_finds_it_ill_sleeps_while_somebody_recovers_it() {
 }
 
 #[test]
-fn metadata_reaches_everybody() {
+fn g4_metadata_reaches_every_client() {
     let scene = scene!();
     let mut spec = scene.service("talkative");
     spec.metadata = vec![
@@ -478,7 +478,7 @@ fn metadata_reaches_everybody() {
 }
 
 #[test]
-fn status_tells_what_goes_on() {
+fn status_reports_each_state_of_a_service() {
     let scene = scene!();
     let spec = scene.service("public").with_gates([START]);
     let spec = spec.with_stop(StopOutcome::Terminate);
@@ -533,7 +533,7 @@ fn status_tells_what_goes_on() {
 }
 
 #[test]
-fn looking_creates_nothing() {
+fn g6_status_count_and_try_join_create_nothing() {
     let scene = scene!();
     let client = scene.actor();
     let key = client.build(&scene.service("unborn"));

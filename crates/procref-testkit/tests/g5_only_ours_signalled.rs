@@ -40,8 +40,8 @@ fn hostile_pids(own: u32) -> Vec<u32> {
 }
 
 #[test]
-fn the_process_functions_harm_nobody() {
-    isolated("the_process_functions_harm_nobody", || {
+fn g5_process_functions_never_signal_hostile_pids() {
+    isolated("g5_process_functions_never_signal_hostile_pids", || {
         let scene = scene!();
         let bystanders = [scene.bystander(), scene.bystander()];
         let actor = scene.actor();
@@ -65,8 +65,8 @@ fn the_process_functions_harm_nobody() {
 }
 
 #[test]
-fn the_process_functions_know_who_is_alive() {
-    isolated("the_process_functions_know_who_is_alive", || {
+fn g5_is_alive_returns_true_only_for_live_pids() {
+    isolated("g5_is_alive_returns_true_only_for_live_pids", || {
         let scene = scene!();
         let actor = scene.actor();
         let is_alive = |pid| {
@@ -95,8 +95,8 @@ fn the_process_functions_know_who_is_alive() {
 }
 
 #[test]
-fn hostile_pids_of_a_start_callback_are_refused() {
-    isolated("hostile_pids_of_a_start_callback_are_refused", || {
+fn g5_hostile_pids_from_a_start_callback_are_refused() {
+    isolated("g5_hostile_pids_from_a_start_callback_are_refused", || {
         let scene = scene!();
         let bystander = scene.bystander();
         let actor = scene.actor();
@@ -116,8 +116,8 @@ fn hostile_pids_of_a_start_callback_are_refused() {
 }
 
 #[test]
-fn a_hosted_service_is_never_signalled() {
-    isolated("a_hosted_service_is_never_signalled", || {
+fn g5_hosting_client_is_never_signaled() {
+    isolated("g5_hosting_client_is_never_signaled", || {
         let scene = scene!();
         let spec = scene.service("hosted").with_starts([Outcome::OwnPid]);
         let host = scene.client(&spec);
@@ -148,8 +148,8 @@ fn a_hosted_service_is_never_signalled() {
 }
 
 #[test]
-fn an_unhealthy_host_is_not_signalled() {
-    isolated("an_unhealthy_host_is_not_signalled", || {
+fn g5_unhealthy_host_is_not_signaled() {
+    isolated("g5_unhealthy_host_is_not_signaled", || {
         let scene = scene!();
         let spec = scene.service("hosted").with_starts([Outcome::OwnPid]);
         let host = scene.client(&spec);
@@ -167,29 +167,26 @@ fn an_unhealthy_host_is_not_signalled() {
 }
 
 #[test]
-fn a_host_is_not_signalled_when_somebody_recovers_what_it_hosts() {
-    isolated(
-        "a_host_is_not_signalled_when_somebody_recovers_what_it_hosts",
-        || {
-            let scene = scene!();
-            let spec = scene.service("hosted").with_starts([Outcome::OwnPid]);
-            let host = scene.client(&spec);
-            let held = host.acquire();
-            // The host does not answer; what is started instead does.
-            let spec = scene.service("hosted").with_health(HealthOutcome::Query);
-            let guest = scene.client(&spec.with_recoveries([Outcome::Serve]));
-            let recovered = guest.acquire();
-            assert_eq!(recovered.got.pid, scene.only_instance().pid);
-            assert!(host.identity().is_live());
-            host.release(&held);
-            guest.release(&recovered);
-        },
-    );
+fn g5_host_is_not_signaled_by_a_recovery() {
+    isolated("g5_host_is_not_signaled_by_a_recovery", || {
+        let scene = scene!();
+        let spec = scene.service("hosted").with_starts([Outcome::OwnPid]);
+        let host = scene.client(&spec);
+        let held = host.acquire();
+        // The host does not answer; what is started instead does.
+        let spec = scene.service("hosted").with_health(HealthOutcome::Query);
+        let guest = scene.client(&spec.with_recoveries([Outcome::Serve]));
+        let recovered = guest.acquire();
+        assert_eq!(recovered.got.pid, scene.only_instance().pid);
+        assert!(host.identity().is_live());
+        host.release(&held);
+        guest.release(&recovered);
+    });
 }
 
 #[test]
-fn a_service_without_process_is_never_signalled() {
-    isolated("a_service_without_process_is_never_signalled", || {
+fn g5_service_without_a_process_is_never_signaled() {
+    isolated("g5_service_without_a_process_is_never_signaled", || {
         let scene = scene!();
         let bystander = scene.bystander();
         for stop in [
@@ -258,8 +255,8 @@ fn holder_of_an_orphan(
 }
 
 #[test]
-fn the_successor_of_a_service_is_not_stopped() {
-    isolated("the_successor_of_a_service_is_not_stopped", || {
+fn g5_process_with_a_reused_pid_is_not_stopped() {
+    isolated("g5_process_with_a_reused_pid_is_not_stopped", || {
         for stop in [None, Some(StopOutcome::Terminate)] {
             let scene = scene!();
             let (holder, held) = holder_of_an_orphan(&scene, stop);
@@ -274,8 +271,8 @@ fn the_successor_of_a_service_is_not_stopped() {
 }
 
 #[test]
-fn the_successor_of_a_service_is_not_stopped_by_the_supervisor() {
-    let test = "the_successor_of_a_service_is_not_stopped_by_the_supervisor";
+fn g5_supervisor_does_not_stop_a_process_with_a_reused_pid() {
+    let test = "g5_supervisor_does_not_stop_a_process_with_a_reused_pid";
     isolated(test, || {
         let scene = scene!();
         let (holder, held) = holder_of_an_orphan(&scene, None);
@@ -292,8 +289,8 @@ fn the_successor_of_a_service_is_not_stopped_by_the_supervisor() {
 }
 
 #[test]
-fn the_successor_of_a_service_is_not_joined() {
-    isolated("the_successor_of_a_service_is_not_joined", || {
+fn g5_process_with_a_reused_pid_is_not_joined() {
+    isolated("g5_process_with_a_reused_pid_is_not_joined", || {
         let scene = scene!();
         let (holder, held) = holder_of_an_orphan(&scene, None);
         let successor = recycle_the_services_pid(&scene);
@@ -308,8 +305,8 @@ fn the_successor_of_a_service_is_not_joined() {
 }
 
 #[test]
-fn an_old_record_convicts_nobody() {
-    isolated("an_old_record_convicts_nobody", || {
+fn g5_stale_record_does_not_cause_a_signal() {
+    isolated("g5_stale_record_does_not_cause_a_signal", || {
         let scene = scene!();
         let (holder, held) = holder_of_an_orphan(&scene, None);
         let key = holder.build_as(1, &scene.service("orphan"));
@@ -328,7 +325,7 @@ fn an_old_record_convicts_nobody() {
 }
 
 #[test]
-fn the_witness_in_pid_1_would_notice() {
+fn g5_witness_as_pid_1_reports_a_signal() {
     // Not through `isolated`: this one has to fail in there.
     let output = Process::new(env!("CARGO_BIN_EXE_procref-witness-init"))
         .args(["sh", "-c", "kill -TERM $PPID"])

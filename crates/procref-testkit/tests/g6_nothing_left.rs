@@ -20,7 +20,7 @@ fn the_next_one_cleans(scene: &Scene, name: &str) {
 }
 
 #[test]
-fn one_object_and_one_file_while_it_runs() {
+fn g6_running_service_has_one_object_and_one_file() {
     let scene = scene!();
     let clients = scene.clients(3, &scene.service("tidy"));
     let held: Vec<_> = clients
@@ -37,7 +37,7 @@ fn one_object_and_one_file_while_it_runs() {
 }
 
 #[test]
-fn failed_starts_leave_nothing() {
+fn g6_failed_starts_leave_nothing() {
     let scene = scene!();
     let outcomes = [
         Outcome::Fail("no".to_owned()),
@@ -59,7 +59,7 @@ fn failed_starts_leave_nothing() {
 }
 
 #[test]
-fn a_cancelled_start_leaves_nothing() {
+fn g6_cancelled_start_leaves_nothing() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let client = scene.client(&scene.service("cancelled").with_gates([gate]));
@@ -72,7 +72,7 @@ fn a_cancelled_start_leaves_nothing() {
 }
 
 #[test]
-fn a_starter_killed_in_its_callback() {
+fn g6_acquire_cleans_up_after_a_starter_killed_in_its_callback() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let client = scene.client(&scene.service("killed").with_gates([gate]));
@@ -83,7 +83,7 @@ fn a_starter_killed_in_its_callback() {
 }
 
 #[test]
-fn a_holder_killed() {
+fn g6_acquire_adopts_the_service_of_a_killed_holder() {
     let scene = scene!();
     let client = scene.client(&scene.service("killed").with_orphans_kept());
     client.acquire();
@@ -93,7 +93,7 @@ fn a_holder_killed() {
 }
 
 #[test]
-fn a_holder_and_its_service_killed() {
+fn g6_acquire_cleans_up_after_a_killed_holder_and_service() {
     let scene = scene!();
     let client = scene.client(&scene.service("killed"));
     client.acquire();
@@ -106,7 +106,7 @@ fn a_holder_and_its_service_killed() {
 }
 
 #[test]
-fn a_stopper_killed_in_its_callback() {
+fn g6_acquire_cleans_up_after_a_client_killed_in_its_stop() {
     for gate in [Gate::Before(Callback::Stop), Gate::After(Callback::Stop)] {
         let scene = scene!();
         let spec = scene.service("killed").with_stop(StopOutcome::Terminate);
@@ -125,7 +125,7 @@ fn a_stopper_killed_in_its_callback() {
 }
 
 #[test]
-fn a_recoverer_killed_in_its_callback() {
+fn g6_acquire_cleans_up_after_a_client_killed_in_its_recovery() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Recover);
     let spec = scene.service("killed").with_health(HealthOutcome::Query);
@@ -146,7 +146,7 @@ fn a_recoverer_killed_in_its_callback() {
 }
 
 #[test]
-fn the_record_of_a_running_service_removed_by_hand() {
+fn g6_service_works_and_cleans_up_without_its_record() {
     let scene = scene!();
     let mut spec = scene.service("forgotten");
     spec.metadata = vec![("key".to_owned(), "value".to_owned())];
@@ -163,7 +163,7 @@ fn the_record_of_a_running_service_removed_by_hand() {
 }
 
 #[test]
-fn a_crash_of_everybody_in_a_storm() {
+fn g6_acquire_cleans_up_after_all_clients_killed_in_a_storm() {
     let scene = scene!();
     let clients = scene.clients(5, &scene.service("crash"));
     for client in &clients {

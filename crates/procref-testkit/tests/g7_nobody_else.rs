@@ -28,7 +28,7 @@ fn i_am_root() -> bool {
 }
 
 #[test]
-fn everything_is_private_whatever_the_umask() {
+fn g7_objects_files_and_directories_are_private_for_any_umask() {
     for mask in [0, 0o777] {
         let scene = scene!();
         let client = scene.actor_with_umask(mask);
@@ -90,7 +90,7 @@ fn key_of_squatted(scene: &Scene) -> i32 {
 }
 
 #[test]
-fn a_set_of_another_owner() {
+fn g7_set_of_another_owner_is_refused() {
     let scene = scene!();
     let key = key_of_squatted(&scene);
     // Its creator can give a set away without being root.
@@ -102,7 +102,7 @@ fn a_set_of_another_owner() {
 }
 
 #[test]
-fn a_set_of_another_owner_that_is_open_to_all() {
+fn g7_set_of_another_owner_open_to_all_is_refused() {
     let scene = scene!();
     let key = key_of_squatted(&scene);
     let set = Set::create(key, SLOTS, 0o666).expect("create");
@@ -112,7 +112,7 @@ fn a_set_of_another_owner_that_is_open_to_all() {
 }
 
 #[test]
-fn a_set_that_others_may_use() {
+fn g7_set_that_other_users_may_access_is_refused() {
     for mode in [0o660, 0o606, 0o640, 0o604] {
         let scene = scene!();
         let set = Set::create(key_of_squatted(&scene), SLOTS, mode).expect("create");
@@ -121,14 +121,14 @@ fn a_set_that_others_may_use() {
 }
 
 #[test]
-fn a_set_that_is_too_small() {
+fn g7_set_with_too_few_semaphores_is_refused() {
     let scene = scene!();
     let set = Set::create(key_of_squatted(&scene), 3, 0o600).expect("create");
     refused(&scene, &set, &["semaphores"]);
 }
 
 #[test]
-fn a_set_that_is_too_large() {
+fn g7_set_with_too_many_semaphores_is_refused() {
     // Reading all of a set's values writes as many as it has.
     for len in [SLOTS + 1, 250, 32_000] {
         let scene = scene!();
@@ -138,7 +138,7 @@ fn a_set_that_is_too_large() {
 }
 
 #[test]
-fn a_set_with_other_digests() {
+fn g7_set_with_other_digests_is_refused() {
     let scene = scene!();
     let set = Set::create(key_of_squatted(&scene), SLOTS, 0o600).expect("create");
     // One that another program, or another service of the same key, has filled.
@@ -149,7 +149,7 @@ fn a_set_with_other_digests() {
 }
 
 #[test]
-fn a_blank_set_of_our_own_is_used() {
+fn g7_blank_set_of_the_same_user_is_used() {
     let scene = scene!();
     let key = key_of_squatted(&scene);
     // What a process that died right after creating it leaves.
@@ -161,7 +161,7 @@ fn a_blank_set_of_our_own_is_used() {
 }
 
 #[test]
-fn a_directory_behind_a_symlink() {
+fn g7_directory_behind_a_symlink_is_refused() {
     let scene = scene!();
     let target = scene.root().join("target");
     fs::create_dir(&target).expect("create");
@@ -182,7 +182,7 @@ fn a_directory_behind_a_symlink() {
 }
 
 #[test]
-fn a_directory_that_others_can_write_to() {
+fn g7_directory_writable_by_others_is_refused() {
     for mode in [0o777, 0o1777, 0o720, 0o702] {
         let scene = scene!();
         let dir = scene.runtime_dir();
@@ -197,7 +197,7 @@ fn a_directory_that_others_can_write_to() {
 }
 
 #[test]
-fn a_directory_of_somebody_else() {
+fn g7_directory_of_another_user_is_refused() {
     let scene = scene!();
     let mut spec = scene.service("foreign");
     if i_am_root() {
@@ -214,7 +214,7 @@ fn a_directory_of_somebody_else() {
 
 #[test]
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn another_user_cannot_use_our_directory() {
+fn g7_other_user_cannot_use_the_directory() {
     if !i_am_root() {
         eprintln!("SKIPPED: only root can run a client as another user");
         return;
@@ -235,7 +235,7 @@ fn another_user_cannot_use_our_directory() {
 }
 
 #[test]
-fn a_symlink_in_place_of_the_record() {
+fn g7_symlink_in_place_of_the_record_is_not_followed() {
     let scene = scene!();
     let mut spec = scene.service("linked");
     spec.metadata = vec![("key".to_owned(), "value".to_owned())];

@@ -21,7 +21,7 @@ fn forked_holder(scene: &Scene) -> (Actor, Held, Actor) {
 }
 
 #[test]
-fn dropping_the_copy_does_nothing() {
+fn g8_drop_of_a_forked_copy_releases_nothing() {
     let scene = scene!();
     let (parent, held, child) = forked_holder(&scene);
     child.drop_handle(&held, DropContext::Thread);
@@ -36,7 +36,7 @@ fn dropping_the_copy_does_nothing() {
 }
 
 #[test]
-fn releasing_the_copy_does_nothing() {
+fn g8_release_of_a_forked_copy_releases_nothing() {
     for via in [Via::Blocking, Via::Pollster] {
         let scene = scene!();
         let (parent, held, child) = forked_holder(&scene);
@@ -49,7 +49,7 @@ fn releasing_the_copy_does_nothing() {
 }
 
 #[test]
-fn however_the_child_ends_the_parent_holds() {
+fn g8_parent_keeps_its_reference_however_the_child_ends() {
     for how in [
         Death::Kill,
         Death::Exit,
@@ -72,7 +72,7 @@ fn however_the_child_ends_the_parent_holds() {
 }
 
 #[test]
-fn a_child_that_outlives_its_parent_owns_nothing() {
+fn g8_child_that_outlives_its_parent_owns_nothing() {
     let scene = scene!();
     let (parent, held, child) = forked_holder(&scene);
     parent.release(&held);
@@ -95,7 +95,7 @@ fn a_child_that_outlives_its_parent_owns_nothing() {
 }
 
 #[test]
-fn a_childs_own_acquire_counts() {
+fn g8_acquire_in_a_forked_child_counts() {
     for via in [Via::Blocking, Via::Pollster, Via::TokioCurrent] {
         let scene = scene!();
         let (parent, held, child) = forked_holder(&scene);
@@ -118,7 +118,7 @@ fn a_childs_own_acquire_counts() {
 }
 
 #[test]
-fn a_killed_child_gives_its_own_reference_back() {
+fn g8_killed_child_loses_only_its_own_reference() {
     let scene = scene!();
     let (parent, held, child) = forked_holder(&scene);
     child.acquire_via(Via::Blocking);
@@ -129,7 +129,7 @@ fn a_killed_child_gives_its_own_reference_back() {
 }
 
 #[test]
-fn generations_of_children() {
+fn g8_grandchild_owns_only_its_own_reference() {
     let scene = scene!();
     let (parent, held, child) = forked_holder(&scene);
     let own = child.acquire_via(Via::Blocking);
@@ -147,7 +147,7 @@ fn generations_of_children() {
 }
 
 #[test]
-fn a_child_forked_in_the_middle_of_a_start() {
+fn g8_child_forked_during_a_start_does_not_own_the_lock() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("family");
@@ -184,7 +184,7 @@ fn a_child_forked_in_the_middle_of_a_start() {
 }
 
 #[test]
-fn a_child_forked_while_its_parent_waits() {
+fn g8_child_forked_while_its_parent_waits_can_acquire() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("family");
@@ -211,7 +211,7 @@ fn a_child_forked_while_its_parent_waits() {
 }
 
 #[test]
-fn a_hosts_child_is_not_the_host() {
+fn g8_forked_child_of_a_host_is_not_the_host() {
     let scene = scene!();
     let spec = scene
         .service("hosted")

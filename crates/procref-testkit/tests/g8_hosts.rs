@@ -119,7 +119,7 @@ fn g8_host_that_forks_workers_starts_services() {
 }
 
 #[test]
-fn g8_supervisor_killed_during_a_start_is_noticed_in_a_host_that_forks_workers() {
+fn g8_killed_supervisor_is_noticed_in_a_host_that_forks_workers() {
     let scene = scene!();
     let run = thread::scope(|scope| {
         let host = scope.spawn(|| Run::new(&scene, HOST, "forking-never-ready"));
@@ -147,7 +147,7 @@ fn g8_supervisor_killed_during_a_start_is_noticed_in_a_host_that_forks_workers()
 }
 
 #[test]
-fn g8_service_at_its_gate_ends_with_its_starter_in_a_host_that_forks_workers() {
+fn g8_service_at_its_gate_ends_with_a_starter_that_forks_workers() {
     let scene = scene!();
     let run = Run::with(&scene, HOST, "forking-start", |command| {
         command.env("PROCREF_CRASH_POINT", "Launched");
@@ -172,7 +172,7 @@ fn g8_host_that_closes_descriptors_starts_services() {
 }
 
 #[test]
-fn g8_refused_close_range_costs_no_call_for_each_possible_descriptor() {
+fn g8_refused_close_range_costs_no_call_per_descriptor() {
     let scene = scene!();
     let run = Run::new(&scene, HOST, "refused-close-range");
     run.line("filter installed=true");
@@ -181,7 +181,7 @@ fn g8_refused_close_range_costs_no_call_for_each_possible_descriptor() {
 }
 
 #[test]
-fn g3_supervisor_killed_at_birth_is_reported_with_its_signal() {
+fn g3_supervisor_killed_after_fork_is_reported_with_its_signal() {
     let scene = scene!();
     let run = Run::new(&scene, HOST, "killed-at-birth");
     run.line("filter installed=true");
@@ -193,7 +193,7 @@ fn g3_supervisor_killed_at_birth_is_reported_with_its_signal() {
 }
 
 #[test]
-fn g4_readiness_command_works_whatever_the_host_does_with_its_children() {
+fn g4_readiness_command_works_however_the_host_reaps_children() {
     for mode in [
         "ignoring-children",
         "not-waiting-for-children",
@@ -209,7 +209,7 @@ fn g4_readiness_command_works_whatever_the_host_does_with_its_children() {
 }
 
 #[test]
-fn g8_subscriber_that_panics_is_one_panic_and_leaves_nothing() {
+fn g8_panicking_subscriber_causes_one_panic_and_leaves_nothing() {
     let scene = scene!();
     let run = Run::new(&scene, HOST, "panicking-subscriber");
     for kind in ["command", "callback"] {
@@ -262,7 +262,7 @@ fn g6_refused_first_step_leaves_no_semaphore_set() {
 }
 
 #[test]
-fn g4_time_limits_may_be_as_long_as_a_duration_can_be() {
+fn g4_time_limits_may_be_as_long_as_duration_max() {
     let scene = scene!();
     let run = Run::new(&scene, HOST, "endless");
     for kind in ["command", "callback"] {

@@ -32,7 +32,7 @@ fn bad_outcomes() -> [Outcome; 4] {
 }
 
 #[test]
-fn the_same_process_tries_again() {
+fn g9_acquire_works_in_the_same_process_after_a_failed_start() {
     for bad in bad_outcomes() {
         for &via in VIA {
             let scene = scene!();
@@ -79,7 +79,7 @@ fn recovery_fails(recover: &[Outcome], fail: impl Fn(&Actor) -> Reply) {
 }
 
 #[test]
-fn a_recovery_fails() {
+fn g9_failed_recovery_leaves_the_lock_free_and_the_count_right() {
     for bad in bad_outcomes() {
         for &via in VIA {
             recovery_fails(&[bad.clone(), Outcome::Serve], |client| {
@@ -94,7 +94,7 @@ fn a_recovery_fails() {
 /// The process that fails to recover the service holds it itself: it keeps
 /// what it has, and what it has can be given back.
 #[test]
-fn a_recovery_fails_in_a_process_with_handles() {
+fn g9_failed_recovery_keeps_the_handles_of_its_process() {
     for bad in bad_outcomes() {
         let scene = scene!();
         let spec = scene.service("ill").with_recoveries([bad, Outcome::Serve]);
@@ -121,7 +121,7 @@ fn a_recovery_fails_in_a_process_with_handles() {
 /// instance, no record, no lock.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_recovered_service_that_is_not_healthy_is_stopped_and_forgotten() {
+fn g9_unhealthy_recovered_instance_is_stopped_and_cleared() {
     for own in [false, true] {
         let scene = scene!();
         let spec = scene.service("ill");
@@ -148,7 +148,7 @@ fn a_recovered_service_that_is_not_healthy_is_stopped_and_forgotten() {
 }
 
 #[test]
-fn a_recovery_is_cancelled() {
+fn g9_cancelled_recovery_leaves_the_lock_free_and_count_right() {
     for via in [Via::TokioMulti, Via::TokioCurrent, Via::Smol, Via::Pollster] {
         recovery_fails(&[Outcome::Serve], |client| {
             let pending = client.begin_acquire(via);
@@ -161,7 +161,7 @@ fn a_recovery_is_cancelled() {
 }
 
 #[test]
-fn a_start_is_cancelled_when_the_service_is_up_already() {
+fn g9_start_cancelled_after_the_spawn_leaves_the_count_right() {
     // What the callback has started by then is the callback's to clean up; but
     // the lock and the count are procref's.
     let scene = scene!();
@@ -183,7 +183,7 @@ fn a_start_is_cancelled_when_the_service_is_up_already() {
 /// A waiter is cancelled in each of its ways; the start that it waited for
 /// goes on, and nothing of the waiter is left.
 #[test]
-fn a_waiter_is_cancelled() {
+fn g9_cancelled_waiter_leaves_the_start_running() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("slow");
@@ -208,7 +208,7 @@ fn a_waiter_is_cancelled() {
 /// The cancellation and the end of the wait come at the same time, many times:
 /// the wait may win the lock for a caller who is gone.
 #[test]
-fn a_cancellation_races_the_end_of_the_wait() {
+fn g9_cancellation_racing_the_end_of_a_wait_keeps_the_count() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let failing = [Outcome::Fail("no".to_owned())];
@@ -256,7 +256,7 @@ fn a_cancellation_races_the_end_of_the_wait() {
 }
 
 #[test]
-fn health_checks_are_cancelled_and_panic() {
+fn g9_cancelled_or_panicking_health_check_keeps_the_count() {
     let scene = scene!();
     let spec = scene.service("judged");
     let holder = scene.client(&spec);
@@ -292,7 +292,7 @@ fn health_checks_are_cancelled_and_panic() {
 
 /// Nobody waits for the stop any more; it goes on all the same.
 #[test]
-fn a_release_is_cancelled() {
+fn g9_cancelled_release_still_stops_the_service() {
     for via in [Via::TokioMulti, Via::TokioCurrent, Via::Smol, Via::Pollster] {
         let scene = scene!();
         let gate = Gate::Before(Callback::Stop);
@@ -317,7 +317,7 @@ fn a_release_is_cancelled() {
 }
 
 #[test]
-fn stop_callbacks_fail_and_the_next_one_starts() {
+fn g9_acquire_works_after_a_failed_stop_callback() {
     for stop in [StopOutcome::Fail, StopOutcome::Panic] {
         let scene = scene!();
         let spec = scene.service("stubborn").with_stop_timeout_ms(100);
@@ -338,7 +338,7 @@ fn stop_callbacks_fail_and_the_next_one_starts() {
 /// The set names a process that a client does not signal: itself.
 #[test]
 #[cfg(target_os = "linux")]
-fn what_cannot_be_stopped_keeps_its_set_and_holds_nobody_up() {
+fn g9_service_that_cannot_be_stopped_keeps_its_set_unlocked() {
     /// A slot of the set.
     const FLAGS: usize = 23;
 
@@ -371,7 +371,7 @@ fn what_cannot_be_stopped_keeps_its_set_and_holds_nobody_up() {
 }
 
 #[test]
-fn a_start_fails_while_others_wait_over_and_over() {
+fn g9_starts_that_fail_in_turn_leave_nothing() {
     let scene = scene!();
     let bad: Vec<_> = (0..5)
         .map(|n| Outcome::Fail(format!("attempt {n}")))
@@ -397,7 +397,7 @@ fn many_failing(scene: &Scene, outcomes: &[Outcome]) -> Vec<Actor> {
 
 /// A start that is taken back, by a callback that fails at that, too.
 #[test]
-fn a_service_that_is_never_healthy_and_whose_stop_callback_fails() {
+fn g9_unhealthy_start_with_a_failing_stop_callback_cleans_up() {
     for keep in [false, true] {
         let scene = scene!();
         let mut spec = scene

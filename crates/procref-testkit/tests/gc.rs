@@ -64,7 +64,7 @@ fn orphan(scene: &Scene, spec: &ServiceSpec) -> (Identity, i32) {
 }
 
 #[test]
-fn an_orphan_is_stopped_gracefully_and_all_of_it_removed() {
+fn g6_gc_stops_an_orphan_and_removes_its_set_and_files() {
     let scene = scene!();
     let spec = unique(&scene, "orphan");
     let (service, key) = orphan(&scene, &spec);
@@ -88,7 +88,7 @@ fn an_orphan_is_stopped_gracefully_and_all_of_it_removed() {
 }
 
 #[test]
-fn what_is_wanted_is_left_alone() {
+fn gc_leaves_held_kept_lingering_and_pinned_services() {
     let scene = scene!();
     // Held, and that by somebody whose supervisor was killed.
     let spec = unique(&scene, "held");
@@ -136,7 +136,7 @@ fn what_is_wanted_is_left_alone() {
 }
 
 #[test]
-fn what_somebody_starts_or_has_locked_is_left_alone() {
+fn gc_leaves_services_that_are_starting_or_locked() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let client = scene.client(&scene.service("starting").with_gates([gate]));
@@ -154,7 +154,7 @@ fn what_somebody_starts_or_has_locked_is_left_alone() {
 }
 
 #[test]
-fn a_service_whose_object_was_removed_from_outside_is_stopped() {
+fn g6_gc_stops_a_service_whose_set_was_removed() {
     let scene = scene!();
     let spec = scene.service("cut off");
     let client = scene.actor();
@@ -172,7 +172,7 @@ fn a_service_whose_object_was_removed_from_outside_is_stopped() {
 }
 
 #[test]
-fn a_client_that_is_its_own_service_is_not_signalled() {
+fn g5_gc_does_not_signal_a_hosting_client() {
     let scene = scene!();
     let spec = scene.service("hosted").with_starts([Outcome::OwnPid]);
     let client = scene.actor();
@@ -191,7 +191,7 @@ fn a_client_that_is_its_own_service_is_not_signalled() {
 }
 
 #[test]
-fn the_dead_are_buried() {
+fn g6_gc_removes_the_remains_of_dead_services() {
     let scene = scene!();
     // Everybody was killed.
     let spec = unique(&scene, "dead");
@@ -222,7 +222,7 @@ fn the_dead_are_buried() {
 }
 
 #[test]
-fn what_has_died_is_not_kept_warm() {
+fn g6_gc_removes_a_lingering_service_that_died() {
     let scene = scene!();
     let spec = unique(&scene, "warm").with_linger_ms(1_000_000);
     let client = scene.actor();
@@ -245,7 +245,7 @@ fn what_has_died_is_not_kept_warm() {
 }
 
 #[test]
-fn a_stop_that_was_broken_off_is_finished() {
+fn g3_gc_finishes_the_stop_of_a_killed_collector() {
     let scene = scene!();
     let mut spec = unique(&scene, "slow");
     spec.fake.slow_stop_ms = 500;
@@ -266,7 +266,7 @@ fn a_stop_that_was_broken_off_is_finished() {
 }
 
 #[test]
-fn a_collection_that_is_dropped_is_finished_in_the_background() {
+fn g9_dropped_gc_finishes_in_the_background() {
     let scene = scene!();
     let mut spec = unique(&scene, "slow");
     spec.fake.slow_stop_ms = 300;
@@ -287,7 +287,7 @@ fn a_collection_that_is_dropped_is_finished_in_the_background() {
 }
 
 #[test]
-fn what_cannot_be_stopped_is_a_failure_and_stays() {
+fn gc_reports_a_service_that_it_cannot_stop_and_keeps_it() {
     let scene = scene!();
     // Its set names a process that nobody here signals: the one that collects.
     let spec = unique(&scene, "stuck");
@@ -311,7 +311,7 @@ fn beside(record: &Path, ending: &str) -> PathBuf {
 }
 
 #[test]
-fn files_without_a_service_are_removed() {
+fn g6_gc_removes_files_without_a_service() {
     let scene = scene!();
     let spec = scene.service("logged");
     let client = scene.client(&spec);
@@ -347,7 +347,7 @@ fn files_without_a_service_are_removed() {
 }
 
 #[test]
-fn files_that_are_not_procrefs_stay() {
+fn gc_leaves_files_that_are_not_procrefs() {
     let scene = scene!();
     let client = scene.client(&scene.service("real"));
     let held = client.acquire();
@@ -390,7 +390,7 @@ fn files_that_are_not_procrefs_stay() {
 }
 
 #[test]
-fn another_directorys_services_are_not_touched() {
+fn gc_leaves_services_of_another_directory() {
     let (one, two) = (scene!(), scene!());
     let spec = unique(&two, "elsewhere");
     let (service, key) = orphan(&two, &spec);
@@ -406,7 +406,7 @@ fn another_directorys_services_are_not_touched() {
 }
 
 #[test]
-fn many_who_collect_at_once_stop_each_orphan_once() {
+fn concurrent_gc_stops_each_orphan_once() {
     let scene = scene!();
     let specs = ["one", "two", "three"].map(|name| unique(&scene, name));
     let mut services: Vec<_> = specs
@@ -444,7 +444,7 @@ fn many_who_collect_at_once_stop_each_orphan_once() {
 
 /// What nobody holds when it is looked at may be held by the time its lock is taken.
 #[test]
-fn nobody_loses_a_reference_taken_between_the_look_and_the_lock() {
+fn gc_keeps_a_reference_taken_between_its_check_and_its_lock() {
     let scene = scene!();
     let dir = scene.runtime_dir();
     let counter = PlatformRefCounter::in_dir("quick", &dir).expect("counter");
@@ -474,7 +474,7 @@ fn nobody_loses_a_reference_taken_between_the_look_and_the_lock() {
 }
 
 #[test]
-fn g1_holds_beside_clients_that_come_go_and_are_killed() {
+fn g1_gc_beside_busy_and_killed_clients_never_causes_two() {
     let scene = scene!();
     let spec = unique(&scene, "busy");
     let collectors = scene.actors(2);

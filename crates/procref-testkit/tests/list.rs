@@ -21,7 +21,7 @@ fn names(listed: &[Listed]) -> Vec<Option<&str>> {
 
 /// A file as procref would leave it.
 #[test]
-fn a_missing_directory_has_no_services_and_is_not_made() {
+fn list_of_a_missing_directory_is_empty_and_creates_nothing() {
     let scene = scene!();
     let dir = scene.root().join("not/there");
     let services = Services::in_dir(&dir).expect("open");
@@ -45,7 +45,7 @@ fn a_missing_directory_has_no_services_and_is_not_made() {
 }
 
 #[test]
-fn an_unsafe_directory_is_refused() {
+fn g7_list_refuses_an_unsafe_directory() {
     let scene = scene!();
     let dir = scene.root().join("open");
     fs::create_dir(&dir).expect("create");
@@ -67,7 +67,7 @@ fn an_unsafe_directory_is_refused() {
 }
 
 #[test]
-fn all_services_are_listed_by_name_with_their_state() {
+fn list_contains_all_services_by_name_with_their_state() {
     let scene = scene!();
     let other = scene!();
     assert!(list(&scene).is_empty());
@@ -118,7 +118,7 @@ fn all_services_are_listed_by_name_with_their_state() {
 }
 
 #[test]
-fn a_service_without_a_record_is_listed_without_a_name() {
+fn list_contains_a_service_without_a_record_unnamed() {
     let scene = scene!();
     let client = scene.client(&scene.service("forgotten"));
     let held = client.acquire();
@@ -141,7 +141,7 @@ fn a_service_without_a_record_is_listed_without_a_name() {
 }
 
 #[test]
-fn a_record_that_crashes_have_left_is_listed_as_absent() {
+fn list_shows_a_leftover_record_as_absent() {
     let scene = scene!();
     let client = scene.client(&scene.service("dead"));
     let key = client.build_as(1, &scene.service("dead"));
@@ -159,7 +159,7 @@ fn a_record_that_crashes_have_left_is_listed_as_absent() {
 }
 
 #[test]
-fn other_files_and_broken_records_are_passed_over() {
+fn list_ignores_other_files_and_broken_records() {
     let scene = scene!();
     let client = scene.client(&scene.service("real"));
     let held = client.acquire();

@@ -108,7 +108,7 @@ fn log_limit_holds_for_a_log_that_was_deleted() {
 }
 
 #[test]
-fn log_that_was_renamed_is_left_to_who_renamed_it() {
+fn renamed_log_is_not_changed() {
     let scene = scene!();
     let log = scene.root().join("service.log");
     let spec = loud(&scene, &log);
@@ -125,7 +125,7 @@ fn log_that_was_renamed_is_left_to_who_renamed_it() {
 }
 
 #[test]
-fn log_is_not_emptied_if_its_end_cannot_be_kept() {
+fn log_is_not_truncated_if_its_end_cannot_be_saved() {
     let scene = scene!();
     let log = scene.root().join("service.log");
     let spec = loud(&scene, &log);
@@ -166,7 +166,7 @@ fn sleeps_on(supervisor: Identity, before: &str) {
 }
 
 #[test]
-fn log_limit_holds_while_a_service_takes_its_time_to_stop() {
+fn log_limit_holds_while_a_service_stops() {
     let scene = scene!();
     let log = scene.root().join("service.log");
     let root = scene.root().display().to_string();
@@ -183,7 +183,7 @@ fn log_limit_holds_while_a_service_takes_its_time_to_stop() {
 }
 
 #[test]
-fn supervisor_notes_why_it_stops_what_the_program_left() {
+fn supervisor_logs_why_it_stops_leftover_processes() {
     let scene = scene!();
     let root = scene.root().display().to_string();
     for (end, expected, advice) in [
@@ -215,7 +215,7 @@ fn supervisor_notes_why_it_stops_what_the_program_left() {
 }
 
 #[test]
-fn supervisor_notes_nothing_about_a_program_that_left_nothing() {
+fn supervisor_logs_nothing_if_no_process_is_left() {
     let scene = scene!();
     let log = scene.root().join("service.log");
     let spec = by_shell(&scene, "exec sleep 1000", &log);

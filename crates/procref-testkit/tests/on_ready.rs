@@ -16,7 +16,7 @@ fn prepared(scene: &Scene, outcome: ReadyOutcome) -> ServiceSpec {
 }
 
 #[test]
-fn nobody_is_let_in_before_it_has_run() {
+fn g4_clients_wait_until_on_ready_has_returned() {
     let scene = scene!();
     let spec = prepared(&scene, ReadyOutcome::Pass).with_health(HealthOutcome::Query);
     let starter = scene.client(&spec.clone().with_gates([BEFORE]));
@@ -56,7 +56,7 @@ fn nobody_is_let_in_before_it_has_run() {
 }
 
 #[test]
-fn every_instance_is_prepared_once() {
+fn on_ready_runs_once_per_instance() {
     for recover in [vec![], vec![Outcome::Replace]] {
         let scene = scene!();
         let spec = prepared(&scene, ReadyOutcome::Pass).with_recoveries(recover);
@@ -79,7 +79,7 @@ fn every_instance_is_prepared_once() {
 }
 
 #[test]
-fn a_start_that_it_fails_is_no_start() {
+fn g9_on_ready_failure_fails_the_start_and_cleans_up() {
     for (outcome, says) in [
         (ReadyOutcome::Fail, "told to fail"),
         (ReadyOutcome::Kill, "ended meanwhile"),
@@ -107,7 +107,7 @@ fn a_start_that_it_fails_is_no_start() {
 }
 
 #[test]
-fn its_panic_goes_on_to_the_caller_and_leaves_nothing() {
+fn g9_on_ready_panic_propagates_and_cleans_up() {
     for outcome in [ReadyOutcome::Panic, ReadyOutcome::PanicAtCall] {
         for via in Via::ALL {
             let scene = scene!();
@@ -130,7 +130,7 @@ fn its_panic_goes_on_to_the_caller_and_leaves_nothing() {
 }
 
 #[test]
-fn it_has_the_start_timeout_for_itself() {
+fn on_ready_has_its_own_start_timeout() {
     let scene = scene!();
     let spec = prepared(&scene, ReadyOutcome::Pass)
         .with_gates([BEFORE])
@@ -146,7 +146,7 @@ fn it_has_the_start_timeout_for_itself() {
 }
 
 #[test]
-fn an_instance_whose_preparation_is_cancelled_is_stopped() {
+fn g9_cancelled_on_ready_stops_the_instance() {
     let scene = scene!();
     let client = scene.actor();
     let key = client.build(&prepared(&scene, ReadyOutcome::Pass).with_gates([BEFORE]));
@@ -162,7 +162,7 @@ fn an_instance_whose_preparation_is_cancelled_is_stopped() {
 /// A recovery whose instance cannot be prepared leaves the others without a
 /// service, and not with one that was never prepared.
 #[test]
-fn a_recovery_that_it_fails_leaves_no_instance() {
+fn g9_on_ready_failure_after_a_recovery_leaves_no_instance() {
     let scene = scene!();
     let holder = scene.client(&scene.service("prepared"));
     let held = holder.acquire();
@@ -186,7 +186,7 @@ fn a_recovery_that_it_fails_leaves_no_instance() {
 }
 
 #[test]
-fn the_next_one_takes_over_from_a_killed_preparer() {
+fn g4_waiter_takes_over_when_a_client_dies_in_on_ready() {
     let scene = scene!();
     let spec = prepared(&scene, ReadyOutcome::Pass);
     let starter = scene.client(&spec.clone().with_gates([BEFORE]));

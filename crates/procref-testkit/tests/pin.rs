@@ -38,7 +38,7 @@ fn kill_supervisor(spec: &ServiceSpec) {
 }
 
 #[test]
-fn it_outlives_its_clients_and_is_adopted_as_it_was() {
+fn pinned_service_outlives_its_clients_and_is_adopted() {
     for killed in [false, true] {
         let scene = scene!();
         let spec = unique(&scene).with_stop(StopOutcome::Terminate);
@@ -65,7 +65,7 @@ fn it_outlives_its_clients_and_is_adopted_as_it_was() {
 }
 
 #[test]
-fn unpinning_stops_what_nobody_holds() {
+fn unpin_stops_a_service_without_clients() {
     for via in Via::ALL {
         for (keep_orphans, kill) in [(false, false), (false, true), (true, false)] {
             let scene = scene!();
@@ -90,7 +90,7 @@ fn unpinning_stops_what_nobody_holds() {
 }
 
 #[test]
-fn unpinning_what_others_hold_leaves_it_to_them() {
+fn unpin_leaves_a_held_service_running() {
     let scene = scene!();
     let spec = unique(&scene);
     let holder = scene.client(&spec);
@@ -110,7 +110,7 @@ fn unpinning_what_others_hold_leaves_it_to_them() {
 }
 
 #[test]
-fn unpinning_without_a_service_says_so_and_makes_none() {
+fn unpin_without_a_service_returns_false_and_creates_none() {
     let scene = scene!();
     let client = scene.actor();
     let key = client.build(&scene.service("none"));
@@ -122,7 +122,7 @@ fn unpinning_without_a_service_says_so_and_makes_none() {
 
 /// An orphan is not stopped by an `unpin` that has nothing to unpin.
 #[test]
-fn unpinning_what_is_not_pinned_touches_nothing() {
+fn unpin_of_an_unpinned_orphan_changes_nothing() {
     let scene = scene!();
     let spec = scene.service("orphan").with_orphans_kept();
     let one = scene.client(&spec);
@@ -137,7 +137,7 @@ fn unpinning_what_is_not_pinned_touches_nothing() {
 }
 
 #[test]
-fn a_dead_pinned_instance_is_replaced_and_the_pin_stays() {
+fn dead_pinned_instance_is_replaced_and_stays_pinned() {
     let scene = scene!();
     let spec = unique(&scene);
     let key = leave_pinned(&scene, &spec, true);
@@ -159,7 +159,7 @@ fn a_dead_pinned_instance_is_replaced_and_the_pin_stays() {
 /// Nothing is kept alive by a pin that was never ready; what is pinned is the
 /// service's place, and that ends with `unpin`.
 #[test]
-fn a_failed_restart_leaves_the_pin_and_no_instance() {
+fn failed_restart_keeps_the_pin_without_an_instance() {
     let scene = scene!();
     let spec = unique(&scene);
     let key = leave_pinned(&scene, &spec, true);
@@ -179,7 +179,7 @@ fn a_failed_restart_leaves_the_pin_and_no_instance() {
 }
 
 #[test]
-fn its_supervisor_sleeps_on_and_is_there_when_it_is_needed() {
+fn g3_supervisor_of_a_pinned_service_stays_until_it_stops_it() {
     let scene = scene!();
     let spec = unique(&scene);
     let key = leave_pinned(&scene, &spec, true);
@@ -198,7 +198,7 @@ fn its_supervisor_sleeps_on_and_is_there_when_it_is_needed() {
 }
 
 #[test]
-fn what_lingers_lingers_once_it_is_unpinned() {
+fn linger_begins_when_the_service_is_unpinned() {
     let scene = scene!();
     let spec = unique(&scene).with_linger_ms(500);
     leave_pinned(&scene, &spec, false);
@@ -215,7 +215,7 @@ fn what_lingers_lingers_once_it_is_unpinned() {
 }
 
 #[test]
-fn unpinning_waits_for_a_transition() {
+fn unpin_waits_for_a_transition() {
     let scene = scene!();
     let spec = unique(&scene);
     let key = leave_pinned(&scene, &spec, true);
@@ -243,7 +243,7 @@ fn unpinning_waits_for_a_transition() {
 /// Whoever unpins it and dies, or goes away, in the middle of stopping it does
 /// not leave it running.
 #[test]
-fn an_unpinner_that_goes_away_is_replaced() {
+fn g3_interrupted_stop_by_unpin_is_finished() {
     for killed in [false, true] {
         let scene = scene!();
         let before = Gate::Before(Callback::Stop);
@@ -273,7 +273,7 @@ fn an_unpinner_that_goes_away_is_replaced() {
 /// The last client lets go, counting on the pin, while another process takes
 /// it away: one of them has to stop the service. There is no supervisor.
 #[test]
-fn letting_go_and_unpinning_at_once_leave_nothing() {
+fn g6_release_and_unpin_at_once_leave_nothing() {
     let scene = scene!();
     let spec = scene.service("raced").with_orphans_kept();
     let (holder, other) = (scene.client(&spec), scene.client(&spec));
@@ -306,7 +306,7 @@ fn letting_go_and_unpinning_at_once_leave_nothing() {
 }
 
 #[test]
-fn a_forked_child_has_nothing_to_pin_with() {
+fn g8_forked_child_cannot_pin() {
     let scene = scene!();
     let client = scene.client(&scene.service("forked"));
     let held = client.acquire();
@@ -326,7 +326,7 @@ fn a_forked_child_has_nothing_to_pin_with() {
 }
 
 #[test]
-fn a_handle_whose_kernel_object_was_removed_cannot_pin() {
+fn handle_whose_set_was_removed_cannot_pin() {
     let scene = scene!();
     let client = scene.actor();
     let key = client.build(&scene.service("removed"));

@@ -142,7 +142,7 @@ fn callback_that_acquires_its_own_service_gets_an_error_at_once() {
 
 /// It is the callback that is refused, and not its process.
 #[test]
-fn another_task_of_the_process_waits_for_a_start() {
+fn other_thread_of_the_starting_process_waits_for_the_start() {
     let dir = tempfile::tempdir().expect("a directory");
     let joined = Arc::new(Mutex::new(None));
     let (own, result) = (Arc::new(own(dir.path())), Arc::clone(&joined));

@@ -8,7 +8,7 @@ use procref_testkit::protocol::{Callback, Gate, Via};
 use procref_testkit::{kernel, scene};
 
 #[test]
-fn the_set_is_removed_while_it_is_held() {
+fn g1_set_removed_while_held_never_causes_two_instances() {
     let scene = scene!();
     let spec = scene.service("robbed");
     let (one, two) = (scene.client(&spec), scene.client(&spec));
@@ -31,7 +31,7 @@ fn the_set_is_removed_while_it_is_held() {
 }
 
 #[test]
-fn the_set_is_removed_while_the_service_starts() {
+fn g1_set_removed_during_a_start_never_causes_two_instances() {
     let scene = scene!();
     let gate = Gate::After(Callback::Start);
     let spec = scene.service("robbed").with_gates([gate]);
@@ -52,7 +52,7 @@ fn the_set_is_removed_while_the_service_starts() {
 }
 
 #[test]
-fn the_set_is_removed_under_a_starter_and_a_waiter() {
+fn g1_set_removed_during_a_wait_leaves_one_instance() {
     let scene = scene!();
     let gate = Gate::After(Callback::Start);
     let spec = scene.service("robbed");
@@ -78,7 +78,7 @@ fn the_set_is_removed_under_a_starter_and_a_waiter() {
 }
 
 #[test]
-fn the_set_of_a_crash_removed_by_hand() {
+fn g1_orphan_whose_set_is_removed_is_stopped_before_a_start() {
     let scene = scene!();
     // Without a supervisor, which would be faster.
     let spec = scene.service("killed").with_orphans_kept();
@@ -98,7 +98,7 @@ fn the_set_of_a_crash_removed_by_hand() {
 
 /// The scene itself: would it notice?
 #[test]
-fn a_set_that_is_left_is_noticed_and_removed() {
+fn scene_reports_and_removes_a_leftover_set() {
     let scene = scene!();
     let actor = scene.actor();
     let key = actor.build(&scene.service("left"));

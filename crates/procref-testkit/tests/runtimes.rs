@@ -43,17 +43,17 @@ fn acquire_and_drop(stop: Option<StopOutcome>) {
 }
 
 #[test]
-fn dropped_anywhere() {
+fn g8_last_handle_dropped_anywhere_stops_the_service() {
     acquire_and_drop(None);
 }
 
 #[test]
-fn dropped_anywhere_with_a_stop_callback() {
+fn g8_last_handle_dropped_anywhere_runs_the_stop_callback() {
     acquire_and_drop(Some(StopOutcome::Terminate));
 }
 
 #[test]
-fn dropped_anywhere_while_another_client_holds() {
+fn g8_handle_dropped_anywhere_leaves_a_held_service_running() {
     let scene = scene!();
     let spec = scene.service("shared").with_stop(StopOutcome::Terminate);
     let (one, two) = (scene.client(&spec), scene.client(&spec));
@@ -69,7 +69,7 @@ fn dropped_anywhere_while_another_client_holds() {
 }
 
 #[test]
-fn released_in_any_runtime() {
+fn g8_handle_is_released_in_any_runtime() {
     let scene = scene!();
     let spec = scene.service("anywhere").with_stop(StopOutcome::Terminate);
     let client = scene.client(&spec);
@@ -85,7 +85,7 @@ fn released_in_any_runtime() {
 
 /// A thread that drops may be an executor's, and a callback may block.
 #[test]
-fn stop_callbacks_do_not_run_on_the_thread_that_drops() {
+fn g8_stop_callback_does_not_run_on_the_dropping_thread() {
     let scene = scene!();
     let (well, preparing) = (Arc::new(AtomicBool::new(true)), AtomicBool::new(false));
     let preparing = Arc::new(preparing);
@@ -150,7 +150,7 @@ fn stop_callbacks_do_not_run_on_the_thread_that_drops() {
 }
 
 #[test]
-fn a_stop_callback_that_panics_in_a_drop_that_unwinds() {
+fn g8_stop_callback_panic_in_an_unwinding_drop_does_not_abort() {
     let scene = scene!();
     let spec = scene.service("doubly").with_stop_timeout_ms(100);
     let client = scene.client(&spec.with_stop(StopOutcome::Panic));
@@ -164,7 +164,7 @@ fn a_stop_callback_that_panics_in_a_drop_that_unwinds() {
 }
 
 #[test]
-fn a_stop_callback_that_hangs_does_not_hang_the_drop() {
+fn g8_hanging_stop_callback_does_not_block_the_drop() {
     let scene = scene!();
     let spec = scene.service("hanging").with_stop_timeout_ms(50);
     let spec = spec.with_gates([Gate::Before(Callback::Stop)]);
@@ -187,7 +187,7 @@ fn ticks(client: &procref_testkit::Actor) {
 }
 
 #[test]
-fn waiting_for_another_start_blocks_no_executor() {
+fn g8_wait_for_another_start_blocks_no_executor() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("slow");
@@ -208,7 +208,7 @@ fn waiting_for_another_start_blocks_no_executor() {
 }
 
 #[test]
-fn waiting_for_the_service_to_stop_blocks_no_executor() {
+fn g8_wait_for_a_stop_blocks_no_executor() {
     let scene = scene!();
     // It ends when the test says, by SIGKILL.
     let mut spec = scene.service("slow").with_stop_timeout_ms(60_000);
@@ -232,7 +232,7 @@ fn waiting_for_the_service_to_stop_blocks_no_executor() {
 }
 
 #[test]
-fn stopping_the_old_one_before_a_start_blocks_no_executor() {
+fn g8_stop_of_an_unhealthy_instance_blocks_no_executor() {
     let scene = scene!();
     let mut spec = scene.service("slow").with_stop_timeout_ms(60_000);
     spec.fake.ignore_sigterm = true;
@@ -254,7 +254,7 @@ fn stopping_the_old_one_before_a_start_blocks_no_executor() {
 }
 
 #[test]
-fn many_waiters_in_one_process_share_a_thread() {
+fn waiters_of_a_process_share_one_thread() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("slow");
@@ -280,7 +280,7 @@ fn many_waiters_in_one_process_share_a_thread() {
 }
 
 #[test]
-fn starts_in_any_runtime_fail_and_recover() {
+fn g9_failed_starts_in_any_runtime_permit_the_next_start() {
     let scene = scene!();
     for via in Via::ALL {
         let outcomes = [

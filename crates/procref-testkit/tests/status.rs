@@ -48,7 +48,7 @@ fn assert_held_by<'a>(spec: &ServiceSpec, clients: impl IntoIterator<Item = &'a 
 }
 
 #[test]
-fn holders_are_exactly_those_who_hold_it() {
+fn status_lists_exactly_the_clients_that_hold_a_reference() {
     let scene = scene!();
     let spec = scene.service("held");
     let clients = scene.clients(8, &spec);
@@ -86,7 +86,7 @@ fn holders_are_exactly_those_who_hold_it() {
 }
 
 #[test]
-fn a_holder_says_what_it_runs_and_since_when() {
+fn status_shows_a_holders_command_line_and_start_time() {
     let scene = scene!();
     let spec = scene.service("shown");
     let before = SystemTime::now() - Duration::from_millis(50);
@@ -114,7 +114,7 @@ fn a_holder_says_what_it_runs_and_since_when() {
 }
 
 #[test]
-fn a_forked_child_is_no_holder() {
+fn g8_forked_child_is_not_listed_as_a_holder() {
     let scene = scene!();
     let spec = scene.service("forked");
     let parent = scene.client(&spec);
@@ -132,7 +132,7 @@ fn a_forked_child_is_no_holder() {
 }
 
 #[test]
-fn a_crowd_that_comes_and_goes_at_once_is_listed_exactly() {
+fn status_is_exact_after_concurrent_acquires_and_releases() {
     let scene = scene!();
     let spec = scene.service("crowd");
     let anchor = scene.client(&spec);
@@ -167,7 +167,7 @@ fn a_crowd_that_comes_and_goes_at_once_is_listed_exactly() {
 }
 
 #[test]
-fn more_holders_than_names_are_counted_all_the_same() {
+fn status_counts_holders_beyond_the_holder_slots() {
     const MORE: usize = 4;
     let scene = scene!();
     let spec = scene.service("many");
@@ -200,7 +200,7 @@ fn more_holders_than_names_are_counted_all_the_same() {
 }
 
 #[test]
-fn a_name_that_is_taken_is_passed_over() {
+fn holder_slot_in_use_is_skipped() {
     let scene = scene!();
     let spec = scene.service("taken");
     let (one, two) = (scene.client(&spec), scene.client(&spec));
@@ -234,7 +234,7 @@ fn a_name_that_is_taken_is_passed_over() {
 }
 
 #[test]
-fn references_of_a_counter_are_counted_and_not_named() {
+fn status_counts_a_counters_references_without_names() {
     let scene = scene!();
     let spec = scene.service("counted");
     let (client, counter) = (scene.client(&spec), scene.client(&spec));
@@ -249,7 +249,7 @@ fn references_of_a_counter_are_counted_and_not_named() {
 }
 
 #[test]
-fn the_supervisor_is_told_whoever_joined_last() {
+fn status_shows_the_supervisor_after_every_join() {
     let scene = scene!();
     let spec = unique(&scene, "supervised");
     let clients = scene.clients(3, &spec);
@@ -276,7 +276,7 @@ fn the_supervisor_is_told_whoever_joined_last() {
 }
 
 #[test]
-fn an_instance_says_how_old_it_is() {
+fn status_shows_the_age_of_an_instance() {
     let scene = scene!();
     let spec = scene.service("old").with_orphans_kept();
     let before = SystemTime::now() - Duration::from_millis(50);
@@ -303,7 +303,7 @@ fn an_instance_says_how_old_it_is() {
 }
 
 #[test]
-fn what_its_starter_has_recorded_is_told_of_that_instance_alone() {
+fn status_shows_a_record_only_for_its_own_instance() {
     let scene = scene!();
     let log = scene.root().join("its log");
     let spec = scene.unique(scene.command("recorded"));
@@ -336,7 +336,7 @@ fn what_its_starter_has_recorded_is_told_of_that_instance_alone() {
 }
 
 #[test]
-fn what_is_kept_warm_says_for_how_long() {
+fn status_shows_the_remaining_linger() {
     const LINGER: Duration = Duration::from_secs(600);
     let scene = scene!();
     let spec = scene.service("warm").with_linger_ms(600_000);
@@ -368,7 +368,7 @@ fn what_is_kept_warm_says_for_how_long() {
 }
 
 #[test]
-fn looking_creates_nothing_and_disturbs_no_start() {
+fn status_creates_nothing_and_disturbs_no_start() {
     let scene = scene!();
     let spec = scene
         .service("looked")

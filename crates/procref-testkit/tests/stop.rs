@@ -32,7 +32,7 @@ fn command(scene: &Scene) -> ServiceSpec {
 const BOTH: [fn(&Scene) -> ServiceSpec; 2] = [callback, command];
 
 #[test]
-fn what_is_pinned_or_kept_warm_and_held_by_nobody_is_stopped_at_once() {
+fn stop_ends_an_unheld_pinned_or_lingering_service() {
     for spec in BOTH {
         for via in Via::ALL {
             for pinned in [false, true] {
@@ -67,7 +67,7 @@ fn what_is_pinned_or_kept_warm_and_held_by_nobody_is_stopped_at_once() {
 }
 
 #[test]
-fn what_somebody_holds_is_not_stopped_and_it_is_said_who_that_is() {
+fn stop_refuses_a_held_service_and_names_the_client() {
     for spec in BOTH {
         let scene = scene!();
         let spec = spec(&scene);
@@ -146,7 +146,7 @@ fn stop_waits_for_another_stop() {
 }
 
 #[test]
-fn a_forced_stop_leaves_the_references_and_tells_their_holders() {
+fn forced_stop_keeps_references_and_wakes_death_waits() {
     for spec in BOTH {
         let scene = scene!();
         let spec = spec(&scene);
@@ -188,7 +188,7 @@ fn a_forced_stop_leaves_the_references_and_tells_their_holders() {
 
 /// The last holder may leave, be killed, or be killed while the service runs again.
 #[test]
-fn g6_name_stays_after_a_forced_stop_and_goes_with_the_last_holder() {
+fn g6_name_stays_listed_after_a_forced_stop_until_unheld() {
     let specs: [fn(&Scene) -> ServiceSpec; 4] = [
         callback,
         command,
@@ -225,7 +225,7 @@ fn g6_name_stays_after_a_forced_stop_and_goes_with_the_last_holder() {
 }
 
 #[test]
-fn a_holder_may_stop_it_itself_and_lets_go_of_nothing_then() {
+fn forced_stop_by_a_holder_keeps_its_reference() {
     for spec in BOTH {
         let scene = scene!();
         let spec = spec(&scene);
@@ -239,7 +239,7 @@ fn a_holder_may_stop_it_itself_and_lets_go_of_nothing_then() {
 }
 
 #[test]
-fn everything_that_a_command_has_started_is_gone_when_it_is_stopped() {
+fn forced_stop_ends_the_process_tree_of_a_command() {
     let scene = scene!();
     // A daemon in a session of its own, that ignores SIGTERM: only killing ends it.
     let spec = command(&scene)
@@ -256,7 +256,7 @@ fn everything_that_a_command_has_started_is_gone_when_it_is_stopped() {
 }
 
 #[test]
-fn one_that_does_not_listen_is_killed_after_its_starters_grace() {
+fn forced_stop_kills_after_the_starters_grace() {
     let scene = scene!();
     let spec = command(&scene)
         .with_args(["--ignore-sigterm"])
@@ -271,7 +271,7 @@ fn one_that_does_not_listen_is_killed_after_its_starters_grace() {
 }
 
 #[test]
-fn it_waits_for_a_start_and_is_waited_for_by_those_who_come() {
+fn forced_stop_waits_for_a_start_and_delays_later_clients() {
     let scene = scene!();
     let spec =
         callback(&scene).with_gates([Gate::Before(Callback::Start), Gate::Before(Callback::Stop)]);
@@ -303,7 +303,7 @@ fn it_waits_for_a_start_and_is_waited_for_by_those_who_come() {
 }
 
 #[test]
-fn a_stop_that_is_cancelled_is_finished_all_the_same() {
+fn g9_cancelled_stop_is_finished() {
     let scene = scene!();
     let spec = callback(&scene).with_gates([Gate::Before(Callback::Stop)]);
     let (holder, key) = scene.holder(&spec);
@@ -323,7 +323,7 @@ fn a_stop_that_is_cancelled_is_finished_all_the_same() {
 }
 
 #[test]
-fn a_stop_that_is_killed_halfway_is_finished_by_the_next_one() {
+fn g3_stop_killed_halfway_is_finished_by_the_next_stop() {
     let scene = scene!();
     let spec = command(&scene).with_health(HealthOutcome::Query);
     let (holder, key) = scene.holder(&spec);
@@ -340,7 +340,7 @@ fn a_stop_that_is_killed_halfway_is_finished_by_the_next_one() {
 }
 
 #[test]
-fn an_orphan_that_nobody_supervises_is_stopped() {
+fn stop_ends_an_orphan_without_a_supervisor() {
     let scene = scene!();
     let spec = callback(&scene).with_orphans_kept();
     let (holder, key) = scene.holder(&spec);
@@ -353,7 +353,7 @@ fn an_orphan_that_nobody_supervises_is_stopped() {
 }
 
 #[test]
-fn a_dead_service_is_cleared_and_stopping_nothing_creates_nothing() {
+fn g6_stop_clears_a_dead_service_and_creates_nothing() {
     let scene = scene!();
     let spec = command(&scene);
     let client = scene.actor();
@@ -371,7 +371,7 @@ fn a_dead_service_is_cleared_and_stopping_nothing_creates_nothing() {
 }
 
 #[test]
-fn who_waits_for_a_start_sleeps_and_wakes_when_it_is_ready() {
+fn ready_wait_sleeps_until_the_service_is_ready() {
     for spec in BOTH {
         for via in [Via::Blocking, Via::Smol, Via::TokioMulti] {
             let scene = scene!();
@@ -397,7 +397,7 @@ fn who_waits_for_a_start_sleeps_and_wakes_when_it_is_ready() {
 }
 
 #[test]
-fn who_waits_for_a_start_waits_through_one_that_fails() {
+fn ready_wait_continues_after_a_failed_start() {
     let scene = scene!();
     let failing = command(&scene).with_args(["--exit", "3", "--exit-after", "0"]);
     let waiter = scene.client(&failing);

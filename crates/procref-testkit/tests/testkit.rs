@@ -38,7 +38,7 @@ fn panic_text(body: impl FnOnce()) -> String {
 }
 
 #[test]
-fn two_live_services_are_noticed() {
+fn scene_reports_two_live_instances() {
     let scene = scene!();
     let mut one = serve(&scene);
     scene.assert_single_instance();
@@ -52,7 +52,7 @@ fn two_live_services_are_noticed() {
 }
 
 #[test]
-fn what_is_left_is_noticed_and_removed() {
+fn scene_reports_and_removes_leftovers() {
     let scene = scene!();
     let mut service = serve(&scene);
     let actor = scene.actor();
@@ -71,7 +71,7 @@ fn what_is_left_is_noticed_and_removed() {
 /// One that a failed test has left at a step could not see that its set is gone, and would stay for ever.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_suspended_supervisor_is_noticed_and_killed() {
+fn scene_reports_and_kills_a_suspended_supervisor() {
     let scene = scene!();
     let spec = scene.unique(scene.command("suspended"));
     let (holder, _) = scene.holder(&spec);

@@ -85,7 +85,7 @@ fn wait_cheaply_and_briefly(via: Via) {
 
 /// One test and not several: they would measure each other.
 #[test]
-fn a_hundred_processes() {
+fn g4_hundred_waiters_use_no_cpu_and_return_promptly() {
     wait_cheaply_and_briefly(Via::Pollster);
     wait_cheaply_and_briefly(Via::Blocking);
     a_stop_is_slept_through();
@@ -146,7 +146,7 @@ fn impatient(via: Via) -> Impatient {
 /// The default of 120 s plays no part: neither does it end a wait that may take longer, nor is it waited
 /// for where a shorter time was announced.
 #[test]
-fn g4_waiter_gives_up_when_the_announced_limit_is_over() {
+fn g4_waiter_gives_up_after_the_announced_limit() {
     for via in [Via::Blocking, Via::TokioMulti] {
         let it = impatient(via);
         let begun = Instant::now();
@@ -162,7 +162,7 @@ fn g4_waiter_gives_up_when_the_announced_limit_is_over() {
 
 /// The lock is taken before the limit is announced, so a waiter may have read an older one.
 #[test]
-fn g4_waiter_reads_the_limit_again_when_its_time_is_up() {
+fn g4_waiter_rereads_the_limit_before_it_gives_up() {
     for via in [Via::Blocking, Via::TokioMulti] {
         let it = impatient(via);
         it.set.set_value(LIMIT + 1, 1000).expect("write");
@@ -204,7 +204,7 @@ fn g4_stop_announces_the_grace() {
 
 /// Who blocks its thread anyway waits on that one, is woken there, and takes over there.
 #[test]
-fn who_blocks_needs_no_other_thread_to_wait() {
+fn g4_blocking_waiter_needs_no_other_thread() {
     for dies in [false, true] {
         let scene = scene!();
         let spec = scene.service("slow");
@@ -259,7 +259,7 @@ fn a_stop_is_slept_through() {
 
 /// Each client that waited learns how many starts failed meanwhile, and why the last one did.
 #[test]
-fn g4_waiters_are_told_of_failed_starts() {
+fn g4_error_of_a_waiter_counts_the_failed_starts() {
     for via in [Via::Blocking, Via::TokioMulti] {
         let scene = scene!();
         let fails = |reason: &str| {
@@ -311,7 +311,7 @@ fn g4_waiters_are_told_of_failed_starts() {
 
 /// A start that succeeds ends the row.
 #[test]
-fn g6_note_of_failed_starts_goes_with_the_next_start() {
+fn g6_failed_start_note_is_removed_by_the_next_start() {
     let scene = scene!();
     let spec = scene.service("slow").with_gates([START]);
     let fails = spec
@@ -344,7 +344,7 @@ fn g6_note_of_failed_starts_goes_with_the_next_start() {
 
 /// A note that nobody reads any more is a crash's, and the next client removes it.
 #[test]
-fn g6_note_for_a_killed_waiter_goes_with_the_next_client() {
+fn g6_failed_start_note_of_a_killed_waiter_is_removed() {
     for collected in [false, true] {
         let scene = scene!();
         let spec = scene.service("slow").with_gates([START]);

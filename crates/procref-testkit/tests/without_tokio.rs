@@ -7,7 +7,7 @@ use std::process::Command;
 /// Builds everything a second time, into a directory of its own: the features
 /// of one build are the same for all its tests.
 #[test]
-fn the_runtimes_suite_without_the_tokio_feature() {
+fn runtime_and_callback_suites_pass_without_the_tokio_feature() {
     let target = concat!(env!("CARGO_TARGET_TMPDIR"), "/without-tokio");
     let output = Command::new(env!("CARGO"))
         .args(["test", "--offline", "--package", "procref-testkit"])

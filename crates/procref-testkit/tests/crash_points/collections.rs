@@ -31,7 +31,7 @@ fn collected_objects(scene: &Scene) -> Vec<String> {
 }
 
 #[test]
-fn what_cannot_be_removed_is_a_failure_and_not_counted() {
+fn gc_reports_a_file_that_it_cannot_remove_as_a_failure() {
     let scene = scene!();
     let log = forgotten_log(&scene);
     let collector = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "GcLocked")]);
@@ -65,7 +65,7 @@ fn what_cannot_be_removed_is_a_failure_and_not_counted() {
 
 /// Files alone have no set, so one is made for its lock. It must say whose it is.
 #[test]
-fn what_a_killed_collection_of_files_has_left_the_next_one_finds() {
+fn g6_gc_removes_the_set_that_a_killed_gc_left() {
     let scene = scene!();
     let log = forgotten_log(&scene);
     let collector = scene.actor_crashing_at("GcRemovedFiles");
@@ -81,7 +81,7 @@ fn what_a_killed_collection_of_files_has_left_the_next_one_finds() {
 
 /// Whoever made it died before he had said whose it was.
 #[test]
-fn a_stop_says_whose_the_set_is_before_it_does_anything() {
+fn g6_stop_claims_an_unclaimed_set_before_any_other_step() {
     let scene = scene!();
     let spec = scene.service("nobody's");
     let maker = scene.actor_crashing_at("Entered");

@@ -25,7 +25,7 @@ use crate::ways::{Kind, Way, way};
 
 /// A step is gone through by one kind of service at least.
 #[test]
-fn somebody_comes_to_every_step() {
+fn crash_points_all_have_a_scenario() {
     let names: BTreeSet<_> = CRASH_POINTS.iter().map(|point| point.name).collect();
     assert_eq!(names.len(), CRASH_POINTS.len(), "two points of one name");
     for point in CRASH_POINTS {
@@ -40,7 +40,7 @@ fn somebody_comes_to_every_step() {
 
 /// What is not its any more, its supervisor removes: the set, and the files before.
 #[test]
-fn g6_a_starter_that_dies_while_it_clears_up_a_failed_start_leaves_nothing() {
+fn g6_starter_killed_clearing_a_failed_start_leaves_nothing() {
     let scene = scene!();
     let spec = Way::Fails.own_spec(&Way::Fails.spec(Kind::Command, &scene));
     let doomed = scene.actor_crashing_at("SettledNone");
@@ -63,32 +63,32 @@ fn die_at_each(kind: Kind, others: usize, part: usize, parts: usize) {
 }
 
 #[test]
-fn after_a_death_alone_others_find_nothing_in_their_way_by_callback() {
+fn g6_next_client_works_after_a_crash_at_any_step_by_callback() {
     die_at_each(Kind::Callback, 0, 0, 1);
 }
 
 #[test]
-fn after_a_death_alone_others_find_nothing_in_their_way_by_command() {
+fn g6_next_client_works_after_a_crash_at_any_step_by_command() {
     die_at_each(Kind::Command, 0, 0, 1);
 }
 
 #[test]
-fn two_others_in_flight_get_the_service_by_callback() {
+fn g4_in_flight_clients_survive_callback_crashes_even_points() {
     die_at_each(Kind::Callback, 2, 0, 2);
 }
 
 #[test]
-fn two_others_in_flight_get_the_service_by_callback_too() {
+fn g4_in_flight_clients_survive_callback_crashes_odd_points() {
     die_at_each(Kind::Callback, 2, 1, 2);
 }
 
 #[test]
-fn two_others_in_flight_get_the_service_by_command() {
+fn g4_in_flight_clients_survive_command_crashes_even_points() {
     die_at_each(Kind::Command, 2, 0, 2);
 }
 
 #[test]
-fn two_others_in_flight_get_the_service_by_command_too() {
+fn g4_in_flight_clients_survive_command_crashes_odd_points() {
     die_at_each(Kind::Command, 2, 1, 2);
 }
 
@@ -121,11 +121,11 @@ fn a_starter_that_dies_alone_leaves_nothing(kind: Kind) {
 }
 
 #[test]
-fn a_starter_that_dies_alone_leaves_nothing_by_callback() {
+fn g6_lone_starter_killed_at_any_step_leaves_nothing_callback() {
     a_starter_that_dies_alone_leaves_nothing(Kind::Callback);
 }
 
 #[test]
-fn a_starter_that_dies_alone_leaves_nothing_by_command() {
+fn g6_lone_starter_killed_at_any_step_leaves_nothing_command() {
     a_starter_that_dies_alone_leaves_nothing(Kind::Command);
 }

@@ -71,7 +71,7 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
 /// A step that the engine or a supervisor takes on the kernel object, and no point after it: nobody ever
 /// dies there in these tests.
 #[test]
-fn every_changing_step_on_the_kernel_object_has_a_point() {
+fn changing_kernel_steps_all_have_a_crash_point() {
     let steps = changing_steps();
     let mut files = Vec::new();
     files.push(sources().join("launch.rs"));

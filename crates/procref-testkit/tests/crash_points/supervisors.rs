@@ -53,7 +53,7 @@ fn holder_of_a_dead_one(
 
 /// Nobody but it could see to what is left then.
 #[test]
-fn g6_what_clients_leave_to_a_supervisor_that_steps_down_it_clears_up() {
+fn g6_supervisor_that_steps_down_cleans_up_after_clients() {
     let scene = scene!();
     let spec = Way::Alone.spec(Kind::Command, &scene);
     let (holder, held) = holder_of_a_dead_one(&scene, &spec, &[]);
@@ -77,7 +77,7 @@ fn g6_what_clients_leave_to_a_supervisor_that_steps_down_it_clears_up() {
 
 /// The last client sees one, which is gone before that client has let go.
 #[test]
-fn g6_the_last_client_does_not_count_on_a_supervisor_that_steps_down() {
+fn g6_last_client_cleans_up_if_a_supervisor_steps_down() {
     let scene = scene!();
     let spec = Way::Alone.spec(Kind::Command, &scene);
     let suspended = [("PROCREF_SUSPEND_POINT", "LeftLast,LookedAsLast")];
@@ -102,7 +102,7 @@ fn g6_the_last_client_does_not_count_on_a_supervisor_that_steps_down() {
 /// It comes into place only when its starter is dead and the lock somebody else's, who waits for its own
 /// supervisor, which waits for this one to go.
 #[test]
-fn a_supervisor_shares_the_lock_with_its_own_starter_alone() {
+fn g1_supervisor_shares_the_lock_only_with_its_own_starter() {
     let scene = scene!();
     let spec = Way::Alone.spec(Kind::Command, &scene);
     let (key, supervisor) = late_supervisor(&scene, &spec, "SupervisorBegun");
@@ -128,7 +128,7 @@ fn a_supervisor_shares_the_lock_with_its_own_starter_alone() {
 
 /// A signal that comes before the sleep begins does not end it. What it stands for is not slept through.
 #[test]
-fn a_service_that_dies_right_before_its_supervisor_sleeps_is_noticed() {
+fn g4_service_death_right_before_its_supervisor_sleeps_is_seen() {
     let scene = scene!();
     let never = scene.root().join("never");
     let spec = scene
@@ -157,7 +157,7 @@ fn a_service_that_dies_right_before_its_supervisor_sleeps_is_noticed() {
 /// By the time it would count itself, somebody else's service runs. It has nothing to wait for, and all its
 /// dead starter had open: whoever reads from a pipe of that one would wait as long as it does.
 #[test]
-fn a_supervisor_whose_starter_has_died_does_not_wait_for_the_end_of_anothers_service() {
+fn g6_supervisor_of_a_dead_starter_exits_beside_a_new_service() {
     let scene = scene!();
     let spec = Way::Alone.spec(Kind::Command, &scene);
     // As long as it is waited for an older service's processes.
@@ -175,7 +175,7 @@ fn a_supervisor_whose_starter_has_died_does_not_wait_for_the_end_of_anothers_ser
 /// A starter does not wait for ever for a supervisor that does not react, and clears the instance. Whoever comes next
 /// still gets the lock from that supervisor only.
 #[test]
-fn g1_what_a_failed_start_has_left_ends_before_the_next_one_begins() {
+fn g1_leftovers_of_a_failed_start_end_before_the_next_start() {
     let scene = scene!();
     let spec = scene.unique(scene.command("left"));
     let spec = spec.with_args(["--workers", "1"]).with_stop_timeout_ms(0);
@@ -228,7 +228,7 @@ fn about_to_execute(scene: &Scene, spec: &ServiceSpec) -> (i32, Actor, Pending, 
 
 /// On a busy machine that can take its time, and may fail yet.
 #[test]
-fn g4_a_service_is_not_ready_before_its_program_is_executed() {
+fn g4_service_is_not_ready_before_its_program_is_executed() {
     let scene = scene!();
     let mut spec = scene
         .unique(scene.command("slow"))
@@ -248,7 +248,7 @@ fn g4_a_service_is_not_ready_before_its_program_is_executed() {
 
 /// It was there when the start began, and the program is not to run somewhere else.
 #[test]
-fn g4_a_working_directory_that_goes_away_during_the_start_is_an_error() {
+fn g4_working_directory_removed_during_a_start_is_an_error() {
     let scene = scene!();
     let home = scene.root().join("home");
     fs::create_dir(&home).expect("a new directory");
@@ -265,7 +265,7 @@ fn g4_a_working_directory_that_goes_away_during_the_start_is_an_error() {
 }
 
 #[test]
-fn g4_a_program_that_is_not_executed_in_time_is_an_error() {
+fn g4_program_not_executed_in_time_is_an_error() {
     let scene = scene!();
     let starter = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "GatePassed")]);
     let spec = scene.unique(scene.command("slow"));
@@ -281,7 +281,7 @@ fn g4_a_program_that_is_not_executed_in_time_is_an_error() {
 
 /// Who is told of the service by the starter finds it: the supervisor does not have the lock any more.
 #[test]
-fn g4_a_start_is_over_for_everybody_when_acquire_returns() {
+fn g4_lock_is_free_for_all_clients_when_acquire_returns() {
     let scene = scene!();
     let starter = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "StartSeen")]);
     let spec = scene.unique(scene.command("shared"));
