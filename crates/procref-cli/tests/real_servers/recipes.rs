@@ -1,12 +1,10 @@
 //! The recipes, each with the real program, as their comments say.
 
-mod project;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use project::{Corner, PROCREF, texts};
+use crate::project::{Corner, PROCREF, texts};
 
 /// `procref` in a project that has this recipe.
 fn printed(recipe: &str, script: &str) -> String {

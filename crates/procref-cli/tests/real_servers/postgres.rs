@@ -1,14 +1,10 @@
 //! A real PostgreSQL, shared through `procref run`.
 
-#![cfg(target_os = "linux")]
-
-mod stage;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use stage::{Done, PROCREF, Stage, finish, text};
+use crate::stage::{Done, PROCREF, Stage, finish, text};
 
 /// PostgreSQL refuses root, so it is somebody else's then: with the directory, the runtime directory, and
 /// all that procref does.
