@@ -1,6 +1,7 @@
 //! Projects with services of the same name: apart by default, together if they want it.
 
 mod project;
+mod server;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,25 +9,31 @@ use std::os::unix::fs::PermissionsExt as _;
 use procref_testkit::deadline;
 use project::{Corner, process};
 
-/// A real server, which tells its pid by itself.
-const REDIS: &str = r#"
-[services.cache]
-start = "redis-server --bind 127.0.0.1 --port {port} --save '' --dir {dir}"
-export = { CACHE = "{port}" }
-"#;
+/// A project with a server that returns its own pid.
+fn cache() -> String {
+    format!(
+        "[services.cache]\nstart = '{} {{port}}'\nexport = {{ CACHE = '{{port}}' }}\n",
+        server::command()
+    )
+}
 
-/// Says which process serves, by its own word.
-const WHO: &str = r#"redis-cli -p "$CACHE" info server | tr -d '\r' | sed -n 's/^process_id://p'"#;
+/// Prints the pid of the server, as the server itself reports it.
+fn print_pid() -> String {
+    server::request("pid", "CACHE")
+}
 
 #[test]
 fn checkouts_have_separate_services_by_default() {
     let corner = Corner::new();
     let (one, two) = (
-        corner.project("one/app", REDIS),
-        corner.project("two/app", REDIS),
+        corner.project("one/app", &cache()),
+        corner.project("two/app", &cache()),
     );
-    let (first, second) = (one.hold("cache", WHO), two.hold("cache", WHO));
-    let again = one.hold("cache", WHO);
+    let (first, second) = (
+        one.hold("cache", &print_pid()),
+        two.hold("cache", &print_pid()),
+    );
+    let again = one.hold("cache", &print_pid());
     assert_ne!(first.said, second.said, "two services");
     assert_eq!(first.said, again.said, "one service for a checkout");
     let (serving, other) = (process(&first.said[0]), process(&second.said[0]));
@@ -42,12 +49,15 @@ fn checkouts_have_separate_services_by_default() {
 #[test]
 fn checkouts_share_one_service_when_config_is_shared() {
     let corner = Corner::new();
-    let config = format!("shared = true\n{REDIS}");
+    let config = format!("shared = true\n{}", cache());
     let (one, two) = (
         corner.project("one", &config),
         corner.project("two", &config),
     );
-    let (first, second) = (one.hold("cache", WHO), two.hold("cache", WHO));
+    let (first, second) = (
+        one.hold("cache", &print_pid()),
+        two.hold("cache", &print_pid()),
+    );
     assert_eq!(first.said, second.said, "one service");
     let serving = process(&first.said[0]);
     first.leave();
@@ -59,10 +69,10 @@ fn checkouts_share_one_service_when_config_is_shared() {
 #[test]
 fn user_service_is_used_unless_project_defines_the_same_name() {
     let corner = Corner::new();
-    corner.configure_user(REDIS);
+    corner.configure_user(&cache());
     let (one, two) = (corner.project("one", ""), corner.project("two", ""));
-    let own = corner.project("own", REDIS);
-    let clients = [&one, &two, &own].map(|project| project.hold("cache", WHO));
+    let own = corner.project("own", &cache());
+    let clients = [&one, &two, &own].map(|project| project.hold("cache", &print_pid()));
     let [first, second, third] = clients.each_ref().map(|client| client.said.clone());
     assert_eq!(first, second, "the user's");
     assert_ne!(first, third, "the project's own comes first");
@@ -71,7 +81,7 @@ fn user_service_is_used_unless_project_defines_the_same_name() {
 #[test]
 fn project_runtime_directory_is_private_short_and_linked() {
     let corner = Corner::new();
-    let project = corner.project("a project with a name that is long", REDIS);
+    let project = corner.project("a project with a name that is long", &cache());
     let client = project.hold("cache", r#"echo "$PROCREF_DIR""#);
     let dir = std::path::Path::new(&client.said[0]);
     let metadata = fs::symlink_metadata(dir).expect("the directory");
@@ -88,14 +98,14 @@ fn project_runtime_directory_is_private_short_and_linked() {
 #[test]
 fn config_is_found_from_below_through_a_link_and_by_name() {
     let corner = Corner::new();
-    let project = corner.project("app", REDIS);
+    let project = corner.project("app", &cache());
     let below = project.dir.join("src/deep");
     fs::create_dir_all(&below).expect("a directory");
     std::os::unix::fs::symlink(&project.dir, corner.path("link")).expect("a link");
-    let first = project.hold("cache", WHO);
+    let first = project.hold("cache", &print_pid());
     let asked = |command: &mut std::process::Command| {
         let output = command
-            .args(["run", "cache", "--", "sh", "-c", WHO])
+            .args(["run", "cache", "--", "sh", "-c", &print_pid()])
             .output()
             .expect("run");
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
@@ -135,7 +145,7 @@ fn config_is_found_from_below_through_a_link_and_by_name() {
 #[test]
 fn g7_projects_directory_open_to_others_is_refused() {
     let corner = Corner::new();
-    let project = corner.project("app", REDIS);
+    let project = corner.project("app", &cache());
     project.output(&["run", "cache", "--", "true"]);
     let projects = corner.runtime_dir().join("projects");
     fs::set_permissions(&projects, fs::Permissions::from_mode(0o755)).expect("chmod");
@@ -149,7 +159,7 @@ fn g7_projects_directory_open_to_others_is_refused() {
 #[test]
 fn runtime_directory_of_another_project_is_refused() {
     let corner = Corner::new();
-    let project = corner.project("app", REDIS);
+    let project = corner.project("app", &cache());
     project.output(&["run", "cache", "--", "true"]);
     deadline::until_true("the service to be gone", || corner.leftovers().is_empty());
     let projects = corner.runtime_dir().join("projects");
@@ -168,8 +178,14 @@ fn runtime_directory_of_another_project_is_refused() {
 #[test]
 fn ps_all_lists_all_projects_and_gc_all_removes_deleted_ones() {
     let corner = Corner::new();
-    let (one, two) = (corner.project("one", REDIS), corner.project("two", REDIS));
-    let clients = [one.hold("cache", WHO), two.hold("cache", WHO)];
+    let (one, two) = (
+        corner.project("one", &cache()),
+        corner.project("two", &cache()),
+    );
+    let clients = [
+        one.hold("cache", &print_pid()),
+        two.hold("cache", &print_pid()),
+    ];
     let elsewhere = corner.project("elsewhere", "");
     let listed = |args: &[&str]| {
         let json = elsewhere.output(args);

@@ -1,22 +1,27 @@
 //! Services that need each other: acquired in order, and let go of in reverse, whatever dies.
 
 mod project;
+mod server;
 
 use std::fs;
 
 use procref_testkit::observe::Identity;
 use project::{Corner, process};
 
-/// `front` writes down, when it is told to stop, whether `back` still answers.
+/// `back` is run by this program. `front` records at its stop whether `back` still answers.
+fn two_services(program: &str) -> String {
+    TWO.replace("SERVER", program)
+}
+
 const TWO: &str = r#"
 [services.back]
-start = "redis-server --bind 127.0.0.1 --port {port} --save '' --dir {dir}"
+start = "SERVER {port}"
 export = { BACK = "redis://127.0.0.1:{port}" }
 
 [services.front]
 depends-on = ["back"]
-start = ["sh", "-c", '''
-trap 'redis-cli -p {back.port} ping >>at-the-end; exit 0' TERM
+start = ["bash", "-c", '''
+trap 'exec 3<>/dev/tcp/127.0.0.1/{back.port}; echo ping >&3; cat <&3 >>at-the-end; exit 0' TERM
 echo "$BACK $PROCREF_PORT_BACK $OWN" >>at-the-start
 echo ready
 while :; do sleep 0.05; done
@@ -35,7 +40,7 @@ fn pids(said: &[String]) -> [Identity; 2] {
 #[test]
 fn dependency_address_is_passed_to_service_and_clients() {
     let corner = Corner::new();
-    let project = corner.project("app", TWO);
+    let project = corner.project("app", &two_services(&server::command()));
     let client = project.hold("front", r#"echo "$FRONT $BACK $PROCREF_PORT_BACK""#);
     let said = client.said[0].clone();
     let port = said.rsplit(' ').next().expect("a port").to_owned();
@@ -55,7 +60,7 @@ fn dependency_address_is_passed_to_service_and_clients() {
 fn dependency_outlives_its_dependent_when_clients_leave_or_die() {
     for kill in [false, true] {
         let corner = Corner::new();
-        let project = corner.project("app", TWO);
+        let project = corner.project("app", &two_services(&server::command()));
         let client = project.hold("front", PIDS);
         let [front, back] = pids(&client.said);
         match kill {
@@ -72,7 +77,7 @@ fn dependency_outlives_its_dependent_when_clients_leave_or_die() {
 #[test]
 fn killed_dependent_releases_its_dependency() {
     let corner = Corner::new();
-    let project = corner.project("app", TWO);
+    let project = corner.project("app", &two_services(&server::command()));
     let client = project.hold("front", PIDS);
     let [front, back] = pids(&client.said);
     front.kill();
@@ -92,7 +97,7 @@ fn killed_dependent_releases_its_dependency() {
 #[test]
 fn client_of_the_dependency_alone_keeps_only_that_service() {
     let corner = Corner::new();
-    let project = corner.project("app", TWO);
+    let project = corner.project("app", &two_services(&server::command()));
     let both = project.hold("front", PIDS);
     let alone = project.hold("back", r#"echo "$PROCREF_PID""#);
     let [front, back] = pids(&both.said);
@@ -107,8 +112,7 @@ fn client_of_the_dependency_alone_keeps_only_that_service() {
 #[test]
 fn dependency_that_cannot_start_is_named_in_the_error() {
     let corner = Corner::new();
-    let broken = TWO.replace("redis-server", "no-such-server");
-    let project = corner.project("app", &broken);
+    let project = corner.project("app", &two_services("no-such-server"));
     let (code, said) = project.failure(&["run", "front", "--", "true"]);
     assert_eq!(code, 125);
     assert!(

@@ -4,6 +4,7 @@
 #![cfg(target_os = "linux")]
 
 mod project;
+mod server;
 mod stage;
 
 use std::fs;
@@ -19,9 +20,8 @@ fn web(stage: &Stage, setup: &str) -> Vec<String> {
     let dir = stage.path("web");
     fs::create_dir_all(&dir).expect("a directory");
     let dir = dir.display();
-    let start = format!(
-        "sh -c '{setup}; exec python3 -m http.server --bind 127.0.0.1 --directory {dir} {{port}}'"
-    );
+    let server = server::command();
+    let start = format!("sh -c '{setup}; exec {server} {{port}} {dir}'");
     let start = start.replace("HEALTH", &format!("{dir}/health"));
     ["--start", &start].map(str::to_owned).to_vec()
 }
@@ -263,15 +263,15 @@ fn run_does_not_execute_its_client_when_a_dependency_died() {
 #[test]
 fn daemonizing_program_fails_the_start_and_names_the_option() {
     let stage = Stage::new();
-    let server = "python3 -m http.server --bind 127.0.0.1 {port}";
+    let server = server::command();
     // A program of this name that leaves a daemon, at once and when it answers.
     let path = stage.path("redis-server");
     let program = path.display();
     for wait in [
         ":",
-        "while ! curl -s -o /dev/null http://127.0.0.1:$1/; do sleep 0.01; done",
+        "until bash -c '</dev/tcp/127.0.0.1/'$1 2>/dev/null; do sleep 0.01; done",
     ] {
-        let script = format!("#!/bin/sh\n{} & {wait}\n", server.replace("{port}", "$1"));
+        let script = format!("#!/bin/sh\n{server} $1 & {wait}\n");
         fs::write(&path, script).expect("write");
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700))
             .expect("mode");

@@ -1,24 +1,43 @@
-//! `procref init`.
+//! `procref init`, and the configuration in the README.
 
 mod project;
+mod server;
 
-use std::fs;
+use std::ffi::OsString;
+use std::process::Command;
+use std::{env, fs};
 
-use project::Corner;
+use project::{Corner, Project, texts};
 
-#[test]
-fn init_writes_a_configuration_that_works() {
-    let corner = Corner::new();
-    let project = corner.project("app", "");
-    fs::remove_file(project.dir.join("procref.toml")).expect("unlink");
-    fs::write(project.dir.join("page.html"), "a page\n").expect("a page");
-    project.output(&["init"]);
-    let script = r#"curl -sf "$HTTP_URL/page.html""#;
-    assert_eq!(
-        project.output(&["run", "web", "--", "sh", "-c", script]),
-        "a page\n"
-    );
-    project.output(&["stop", "web"]);
+/// A `PATH` whose `redis-server` is the tests' own server.
+fn path_with_stand_in(project: &Project<'_>) -> OsString {
+    let dir = project.corner.path("stand-in");
+    // The recipe's arguments are `--bind ADDRESS --port PORT …`.
+    let script = format!("#!/bin/sh\nexec {} \"$4\"\n", server::command());
+    // The shell writes the file. If this process did, a child that another test forks could inherit the descriptor,
+    // and a file that is open for writing cannot be executed (`ETXTBSY`).
+    let write = "mkdir $0 && printf %s \"$1\" >$0/redis-server && chmod 700 $0/redis-server";
+    let status = Command::new("sh")
+        .args(["-c", write])
+        .arg(&dir)
+        .arg(&script)
+        .status();
+    assert!(status.expect("run sh").success());
+    let path = env::var_os("PATH").unwrap_or_default();
+    let dirs = [dir].into_iter().chain(env::split_paths(&path));
+    env::join_paths(dirs).expect("a path")
+}
+
+/// Runs a client of the service `redis`, which the stand-in serves.
+#[track_caller]
+fn assert_redis_runs(project: &Project<'_>) {
+    let output = project
+        .procref(&["run", "redis", "--", "echo", "runs"])
+        .env("PATH", path_with_stand_in(project))
+        .output();
+    let (out, err) = texts(&output.expect("run procref"));
+    assert_eq!(out, "runs\n", "{err}");
+    project.output(&["stop", "redis"]);
 }
 
 #[test]
@@ -45,11 +64,20 @@ fn init_prints_recipes_that_can_be_added_to_a_file() {
     let printed = project.output(&["init", "--print", "--recipe", "redis", "--recipe", "redis"]);
     assert_eq!(printed.matches("[services.redis]").count(), 1);
     project.configure(&printed);
-    assert_eq!(
-        project.output(&["run", "redis", "--", "echo", "runs"]),
-        "runs\n"
-    );
-    project.output(&["stop", "redis"]);
+    assert_redis_runs(&project);
+}
+
+#[test]
+fn recipes_work_together_in_one_file() {
+    let corner = Corner::new();
+    let project = corner.project("app", "");
+    fs::remove_file(project.dir.join("procref.toml")).expect("unlink");
+    let mut args = vec!["init"];
+    for recipe in ["postgres", "redis", "nginx", "python-http"] {
+        args.extend(["--recipe", recipe]);
+    }
+    project.output(&args);
+    assert_redis_runs(&project);
 }
 
 #[test]
@@ -76,4 +104,26 @@ fn init_lists_recipes_as_text_and_json() {
     let (code, said) = project.failure(&["init", "--recipe", "mysql"]);
     assert_eq!(code, 2);
     assert!(said.contains("postgres"), "it says what there is: {said}");
+}
+
+#[test]
+fn readme_configurations_are_accepted() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+    let readme = fs::read_to_string(readme).expect("the README");
+    let blocks = readme.split("```toml\n").skip(1);
+    let corner = Corner::new();
+    let mut services = 0;
+    for block in blocks.filter_map(|rest| rest.split("```").next()) {
+        let project = corner.project("readme", block);
+        let names = block.lines().filter_map(|line| {
+            let name = line.strip_prefix("[services.")?;
+            name.strip_suffix(']')
+        });
+        for name in names {
+            // No service runs, so `stop` only reads the configuration.
+            project.output(&["stop", name]);
+            services += 1;
+        }
+    }
+    assert_ne!(services, 0, "the README shows no service");
 }

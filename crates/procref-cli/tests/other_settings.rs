@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 mod project;
+mod server;
 
 use std::time::{Duration, Instant};
 
@@ -73,13 +74,13 @@ fn client_with_changed_settings_is_warned_and_gets_old_exports() {
 #[test]
 fn client_requesting_another_port_is_warned() {
     let corner = Corner::new();
-    let server = "python3 -m http.server --bind 127.0.0.1 {port}";
+    let server = format!("{} {{port}}", server::command());
     let project = corner.project("app", "");
     let own = |more: &[&'static str]| {
-        let command = ["run", "w", "--start", server];
+        let command = ["run", "w", "--start", &server];
         run(&project, &[&command[..], more, &["--", "true"]].concat())
     };
-    run(&project, &["pin", "w", "--start", server]);
+    run(&project, &["pin", "w", "--start", &server]);
     assert_eq!(own(&[]).1, "");
     assert_told(&own(&["--port", "17777"]).1, "port");
     // A client that knows nothing else of the service is told of what it asks for.

@@ -2,6 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod server;
 mod stage;
 
 use std::fs;
@@ -70,11 +71,11 @@ fn g2_killed_client_releases_its_reference() {
 fn client_environment_and_placeholders_name_the_service() {
     let stage = Stage::new();
     let name = "my db";
-    let start = "python3 -m http.server --bind 127.0.0.1 {port}";
+    let start = format!("{} {{port}}", server::command());
     let script = r#"echo "$PROCREF_NAME|$PROCREF_PORT|$PROCREF_PID|$PROCREF_DIR|$PROCREF_PORT_MY_DB"; echo "$@""#;
     let mut command = stage.procref(name);
     command.args([
-        "run", name, "--start", start, "--fill", "--", "sh", "-c", script, "sh",
+        "run", name, "--start", &start, "--fill", "--", "sh", "-c", script, "sh",
     ]);
     command.args([
         "{port}",
@@ -116,10 +117,10 @@ fn environment_has_no_port_when_the_service_has_none() {
 #[test]
 fn service_receives_its_chosen_port_in_the_environment() {
     let stage = Stage::new();
-    let start = "sh -c 'exec python3 -m http.server --bind 127.0.0.1 $PORT'";
+    let start = format!("sh -c 'exec {} $PORT'", server::command());
     let mut command = stage.procref("web");
     command.args([
-        "run", "web", "--port", "auto", "--ready", "http:/", "--start", start,
+        "run", "web", "--port", "auto", "--ready", "http:/", "--start", &start,
     ]);
     let done = finish(command.args(["--", "sh", "-c", "echo $PROCREF_PORT"]));
     assert_eq!(done.code, Some(0), "{done:?}");

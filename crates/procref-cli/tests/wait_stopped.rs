@@ -131,8 +131,9 @@ fn g3_container_init_stops_the_service_gracefully() {
         let mut running = waiting(&stage, &mut in_container(&stage), &[], &script);
         assert_eq!(running.line(), "here");
         let first = first_process(running.identity());
-        let mut kill = std::process::Command::new("kill");
-        kill.arg(format!("-{signal}")).arg(first.pid.to_string());
+        // The shell's `kill`: the program of that name is not installed everywhere.
+        let mut kill = std::process::Command::new("sh");
+        kill.args(["-c", &format!("kill -{signal} {}", first.pid)]);
         assert!(kill.status().expect("it is executed").success());
         assert_eq!(running.wait().code(), Some(9), "signal {signal}");
         starts += 1;

@@ -1,4 +1,4 @@
-//! A real PostgreSQL, shared through `procref run`.
+//! PostgreSQL, shared through `procref run`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,7 @@ use std::process::Command;
 
 use crate::stage::{Done, PROCREF, Stage, finish, text};
 
-/// PostgreSQL refuses root, so it is somebody else's then: with the directory, the runtime directory, and
-/// all that procref does.
+/// PostgreSQL refuses to run as root. If root runs the test, this user owns the directories and runs `procref`.
 const NOBODY: u32 = 65534;
 
 struct Corner {
@@ -85,7 +84,7 @@ impl Corner {
         self.command(PROCREF, &args)
     }
 
-    /// How often the server says that something has happened.
+    /// Number of times that the server has logged this text.
     fn logged(&self, what: &str) -> usize {
         let log = fs::read_to_string(self.home.join("pg.log")).unwrap_or_default();
         log.matches(what).count()
@@ -107,7 +106,7 @@ fn clients_and_pgbench_share_one_postgres_server() {
         &["-D", &data, "-U", "postgres", "-A", "trust", "-N"],
     )));
 
-    // All at once, with nobody before them.
+    // All clients start at once, and none of them finds a running server.
     let query = "select pg_backend_pid(), pg_postmaster_start_time(), pg_sleep(0.2)";
     let psql = [
         "psql", "-h", "{dir}", "-p", "{port}", "-U", "postgres", "-Atc", query,
@@ -118,12 +117,12 @@ fn clients_and_pgbench_share_one_postgres_server() {
                 .run(&psql)
                 .stdout(std::process::Stdio::piped())
                 .spawn()
-                .expect("it is executed")
+                .expect("execute `procref`")
         })
         .collect();
     let mut starts = Vec::new();
     for client in clients {
-        let output = client.wait_with_output().expect("it ends");
+        let output = client.wait_with_output().expect("wait for the client");
         assert!(output.status.success(), "{output:?}");
         let line = String::from_utf8_lossy(&output.stdout).into_owned();
         starts.push(line.split('|').nth(1).expect("a time").to_owned());
@@ -152,7 +151,7 @@ fn clients_and_pgbench_share_one_postgres_server() {
     assert_eq!(
         corner.logged(up),
         corner.logged(down),
-        "every start ended in an orderly way"
+        "every start has an orderly stop"
     );
     assert_eq!(corner.logged("was not properly shut down"), 0);
     let left: Vec<_> = fs::read_dir(corner.home.join("run"))

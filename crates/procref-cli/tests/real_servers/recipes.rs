@@ -1,4 +1,4 @@
-//! The recipes, each with the real program, as their comments say.
+//! Each recipe, with the real program.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::project::{Corner, PROCREF, texts};
 
-/// `procref` in a project that has this recipe.
+/// The output of `script`, a client in a project with this recipe.
 fn printed(recipe: &str, script: &str) -> String {
     let corner = Corner::new();
     let project = corner.project("app", "");
@@ -14,9 +14,24 @@ fn printed(recipe: &str, script: &str) -> String {
     fs::write(project.dir.join("page.html"), "a page\n").expect("a page");
     project.output(&["init", "--recipe", recipe]);
     let printed = project.output(&["run", recipe, "--", "sh", "-c", script]);
-    // Kept warm by the recipe: a test need not wait.
+    // The recipe makes the service linger.
     project.output(&["stop", recipe]);
     printed
+}
+
+#[test]
+fn init_writes_a_configuration_that_works() {
+    let corner = Corner::new();
+    let project = corner.project("app", "");
+    fs::remove_file(project.dir.join("procref.toml")).expect("unlink");
+    fs::write(project.dir.join("page.html"), "a page\n").expect("a page");
+    project.output(&["init"]);
+    let script = r#"curl -sf "$HTTP_URL/page.html""#;
+    assert_eq!(
+        project.output(&["run", "web", "--", "sh", "-c", script]),
+        "a page\n"
+    );
+    project.output(&["stop", "web"]);
 }
 
 #[test]
@@ -41,24 +56,7 @@ fn python_http_recipe_serves_a_client() {
     );
 }
 
-#[test]
-fn recipes_work_together_in_one_file() {
-    let corner = Corner::new();
-    let project = corner.project("app", "");
-    fs::remove_file(project.dir.join("procref.toml")).expect("unlink");
-    let mut args = vec!["init"];
-    for recipe in ["postgres", "redis", "nginx", "python-http"] {
-        args.extend(["--recipe", recipe]);
-    }
-    project.output(&args);
-    assert_eq!(
-        project.output(&["run", "redis", "--", "echo", "runs"]),
-        "runs\n"
-    );
-    project.output(&["stop", "redis"]);
-}
-
-/// It refuses to run as root; so a root who tests is somebody else for it.
+/// PostgreSQL refuses to run as root, so a test run by root starts it as another user.
 #[test]
 fn postgres_recipe_serves_a_client_and_keeps_its_data() {
     const NOBODY: u32 = 65534;
@@ -67,14 +65,15 @@ fn postgres_recipe_serves_a_client_and_keeps_its_data() {
     fs::remove_file(project.dir.join("procref.toml")).expect("unlink");
     let root = rustix::process::geteuid().is_root();
     let program = corner.path("procref");
-    // Not by this process, in which another test's thread may fork while the copy is open for writing.
+    // Another program writes the copy. If this process did, a child that another test forks could inherit the
+    // descriptor, and a file that is open for writing cannot be executed (`ETXTBSY`).
     let copied = Command::new("cp").arg(PROCREF).arg(&program).status();
     assert!(
         copied.expect("run cp").success(),
-        "a copy that everybody can reach"
+        "a copy outside the build directory, which other users may not enter"
     );
     if root {
-        give_away(corner.path("").as_path(), NOBODY);
+        change_owner(corner.path("").as_path(), NOBODY);
     }
     let run = |args: &[&str]| {
         let template = corner.procref(&project.dir);
@@ -112,43 +111,20 @@ fn postgres_recipe_serves_a_client_and_keeps_its_data() {
     let sql = "create table t (n int); insert into t values (41); select n + 1 from t";
     let printed = run(&["run", "postgres", "--", "psql", "-Atq", "-c", sql]);
     assert_eq!(printed, "42\n");
-    // Stopped for good, and its data is there at the next start.
     run(&["stop", "postgres"]);
     let printed = run(&["run", "postgres", "--", "psql", "-Atc", "select n from t"]);
     assert_eq!(printed, "41\n");
     run(&["stop", "postgres"]);
 }
 
-fn give_away(path: &Path, uid: u32) {
+fn change_owner(path: &Path, uid: u32) {
     std::os::unix::fs::lchown(path, Some(uid), Some(uid)).expect("chown");
-    let is_dir = fs::symlink_metadata(path).expect("look").is_dir();
+    let is_dir = fs::symlink_metadata(path).expect("metadata").is_dir();
     for entry in is_dir
         .then(|| fs::read_dir(path).expect("read"))
         .into_iter()
         .flatten()
     {
-        give_away(&entry.expect("an entry").path(), uid);
+        change_owner(&entry.expect("an entry").path(), uid);
     }
-}
-
-#[test]
-fn readme_configurations_are_accepted() {
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
-    let readme = fs::read_to_string(readme).expect("the README");
-    let blocks = readme.split("```toml\n").skip(1);
-    let corner = Corner::new();
-    let mut services = 0;
-    for block in blocks.filter_map(|rest| rest.split("```").next()) {
-        let project = corner.project("readme", block);
-        let names = block.lines().filter_map(|line| {
-            let name = line.strip_prefix("[services.")?;
-            name.strip_suffix(']')
-        });
-        for name in names {
-            // It does not run, so all that this does is to read what it is.
-            project.output(&["stop", name]);
-            services += 1;
-        }
-    }
-    assert_ne!(services, 0, "there is none");
 }

@@ -1,0 +1,115 @@
+//! A small server for tests that need a server but do not care which one.
+//!
+//! The test binary is its own server: it runs one of its tests with the word [`SERVE`] among its arguments. A separate
+//! program would have to be installed, or built before a single test file can run.
+
+#![allow(dead_code, reason = "each test file uses its part of it")]
+
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, fs, process, thread};
+
+/// Makes the test [`server_answers`] the server. The port follows, and then the directory with its files, if any.
+///
+/// For libtest this word and those after it are names of tests that do not exist.
+const SERVE: &str = "procref-test-server";
+
+const TEST: &str = "server::server_answers";
+
+/// The shell command that starts the server. Append the port and, to serve files, a directory.
+pub fn command() -> String {
+    let own = env::current_exe().expect("the path of this test binary");
+    format!("{} {TEST} --exact --nocapture {SERVE}", own.display())
+}
+
+/// Shell code that sends one line to the server on the port in `$variable`, and prints the answer.
+pub fn request(line: &str, variable: &str) -> String {
+    format!("bash -c 'exec 3<>/dev/tcp/127.0.0.1/${variable}; echo {line} >&3; cat <&3'")
+}
+
+#[test]
+fn server_answers() {
+    let mut words = env::args().skip_while(|word| word != SERVE).skip(1);
+    if let Some(port) = words.next() {
+        serve(port.parse().expect("a port"), words.next().map(Into::into));
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fs::write(dir.path().join("page"), "a page").expect("a file");
+    let own = env::current_exe().expect("the path of this test binary");
+    let mut server = Command::new(own)
+        .args([TEST, "--exact", "--nocapture", SERVE, "0"])
+        .arg(dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("start the server");
+    let lines = BufReader::new(server.stdout.take().expect("a pipe")).lines();
+    let port = lines.map_while(Result::ok).find_map(|line| {
+        line.strip_prefix("Ready to accept connections on port ")?
+            .parse()
+            .ok()
+    });
+    let ask = |request: &str| {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port.expect("a port")))?;
+        stream.write_all(request.as_bytes())?;
+        io::read_to_string(stream)
+    };
+    let answers = [
+        "ping\n",
+        "pid\n",
+        "GET /page HTTP/1.1\r\n\r\n",
+        "GET /other HTTP/1.1\r\n\r\n",
+    ]
+    .map(|request| ask(request).expect("an answer"));
+    server.kill().expect("kill the server");
+    server.wait().expect("wait for the server");
+    assert_eq!(answers[0], "PONG\n");
+    assert_eq!(answers[1], format!("{}\n", server.id()));
+    assert!(answers[2].starts_with("HTTP/1.1 200") && answers[2].ends_with("\r\n\r\na page"));
+    assert!(answers[3].starts_with("HTTP/1.1 404"));
+}
+
+fn serve(port: u16, dir: Option<PathBuf>) -> ! {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("listen");
+    let port = listener.local_addr().expect("an address").port();
+    writeln!(io::stdout(), "Ready to accept connections on port {port}").expect("print the port");
+    loop {
+        let Ok((stream, _)) = listener.accept() else {
+            continue;
+        };
+        let dir = dir.clone();
+        // A client that sends nothing must not block the others. A client that closes its connection loses the answer.
+        thread::spawn(move || answer(stream, dir.as_deref()));
+    }
+}
+
+fn answer(mut stream: TcpStream, dir: Option<&Path>) -> io::Result<()> {
+    let mut request = BufReader::new(stream.try_clone()?).lines();
+    let line = request.next().transpose()?.unwrap_or_default();
+    match line.split_whitespace().collect::<Vec<_>>()[..] {
+        ["ping"] => writeln!(stream, "PONG"),
+        ["pid"] => writeln!(stream, "{}", process::id()),
+        ["GET", path, _] => {
+            // Closing a socket with unread input would reset the connection, and the client would lose the answer.
+            for header in request {
+                if header?.is_empty() {
+                    break;
+                }
+            }
+            let file = dir.map(|dir| fs::read(dir.join(path.trim_start_matches('/'))));
+            let (status, body) = match (path, file) {
+                ("/", _) => ("200 OK", Vec::new()),
+                (_, Some(Ok(body))) => ("200 OK", body),
+                _ => ("404 Not Found", Vec::new()),
+            };
+            let length = body.len();
+            write!(
+                stream,
+                "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+            )?;
+            stream.write_all(&body)
+        }
+        _ => Ok(()),
+    }
+}
