@@ -85,8 +85,8 @@ use windows as sys;
 pub use sys::StopEvent;
 #[cfg(windows)]
 pub(crate) use sys::{
-    BREAK, KILLED, MYSELF, ask_windows, created, directories, facts, has_console, has_ended, open,
-    open_identity, security, terminate as end, wait_for, wide,
+    BREAK, KILLED, MYSELF, ask_windows, created, directories, has_console, has_ended, open,
+    open_identity, proc_info, security, terminate as end, wait_for, wide,
 };
 #[cfg(unix)]
 pub(crate) use sys::{BareProcess, SUPERVISOR_TITLE, forked, has_executed, is_suspended};

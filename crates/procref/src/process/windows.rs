@@ -55,8 +55,8 @@ use crate::name::View;
 
 mod asking;
 pub(crate) mod directories;
-pub(crate) mod facts;
 mod identity;
+pub(crate) mod proc_info;
 pub(crate) mod security;
 mod stop_event;
 
