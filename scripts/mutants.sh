@@ -4,7 +4,7 @@
 #   scripts/mutants.sh TEST[,TEST...] FILE...    against tests of the testkit, which take longer
 # for example
 #   scripts/mutants.sh unit crates/procref/src/kernel/semset.rs
-#   scripts/mutants.sh pin,g9_callbacks_fail crates/procref/src/engine/pin.rs
+#   scripts/mutants.sh pin,g9_callback_failures crates/procref/src/engine/pin.rs
 #
 # Needs cargo-mutants (cargo install cargo-mutants --locked), and to be root or to have user namespaces:
 # broken code may signal any process and remove any semaphore set, so it runs where there are no

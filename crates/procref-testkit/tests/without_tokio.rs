@@ -13,7 +13,7 @@ fn runtime_and_callback_suites_pass_without_the_tokio_feature() {
         .args(["test", "--offline", "--package", "procref-testkit"])
         .args(["--no-default-features", "--features", "crash-points"])
         .args(["--test", "runtimes"])
-        .args(["--test", "g9_callbacks_fail"])
+        .args(["--test", "g9_callback_failures"])
         .args(["--target-dir", target])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()

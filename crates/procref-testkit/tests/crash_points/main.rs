@@ -8,11 +8,11 @@
 
 #![cfg(target_os = "linux")]
 
-mod collections;
-mod flight;
+mod gc;
+mod in_flight;
+mod scenarios;
 mod steps;
 mod supervisors;
-mod ways;
 
 use std::collections::BTreeSet;
 
@@ -20,8 +20,8 @@ use procref::{CRASH_POINTS, CrashSite};
 use procref_testkit::protocol::Via;
 use procref_testkit::scene;
 
-use crate::flight::{Flight, end_what_nobody_knows_of, is_gap};
-use crate::ways::{Kind, Way, way};
+use crate::in_flight::{Flight, end_what_nobody_knows_of, is_gap};
+use crate::scenarios::{Kind, Way, way};
 
 /// A step is gone through by one kind of service at least.
 #[test]

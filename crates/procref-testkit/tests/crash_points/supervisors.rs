@@ -12,7 +12,7 @@ use procref_testkit::protocol::{
 use procref_testkit::{Actor, Held, Pending, Scene, deadline, kernel, scene};
 use rustix::process::Signal;
 
-use crate::ways::{Kind, REFERENCES, Way};
+use crate::scenarios::{Kind, REFERENCES, Way};
 
 /// The key of the set, and a supervisor that is suspended at a step before it comes into place, when its
 /// starter is dead.

@@ -8,7 +8,7 @@ use procref_testkit::protocol::{
 use procref_testkit::{Actor, Scene, deadline, kernel};
 use rustix::process::Signal;
 
-use crate::flight::{Flight, Phase};
+use crate::in_flight::{Flight, Phase};
 
 /// How a service is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use procref_testkit::protocol::{Command, ServiceSpec, Via};
 use procref_testkit::{Actor, Scene, deadline, kernel, scene};
 use rustix::process::Signal;
 
-use crate::ways::{Kind, LOCK, Way, kill_supervisors};
+use crate::scenarios::{Kind, LOCK, Way, kill_supervisors};
 
 /// When the others begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
