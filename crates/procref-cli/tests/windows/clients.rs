@@ -5,7 +5,7 @@ use std::fs;
 use procref::process::Process;
 use procref_testkit::process::Key;
 
-use crate::stage::{
+use crate::sandbox::{
     INTERRUPTED, LONG, Piped as _, Stage, ask, client, deaf, ending_with, finish, line, service,
 };
 

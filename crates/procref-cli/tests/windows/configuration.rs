@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::stage::{Piped as _, Stage, client, finish, line, service, words, write};
+use crate::sandbox::{Piped as _, Stage, client, finish, line, service, words, write};
 
 /// A literal text of TOML's: what is in it is what it is.
 fn literal(text: &str) -> String {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::stage::{Piped as _, Stage, arg, finish, procref, service};
+use crate::sandbox::{Piped as _, Stage, arg, finish, procref, service};
 
 fn findings(text: &str) -> Value {
     let report: Value = serde_json::from_str(text).unwrap();

@@ -3,10 +3,10 @@
 
 #![cfg(windows)]
 
-mod asking;
 mod clients;
 mod configuration;
 mod doctor;
 mod refusals;
+mod sandbox;
 mod services;
-mod stage;
+mod stop_request;

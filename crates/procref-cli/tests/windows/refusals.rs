@@ -1,6 +1,6 @@
 //! What is not there on Windows says so, and nothing is started.
 
-use crate::stage::{Stage, service};
+use crate::sandbox::{Stage, service};
 
 #[test]
 fn options_unavailable_on_windows_are_refused() {
@@ -21,7 +21,7 @@ fn options_unavailable_on_windows_are_refused() {
         ),
     ] {
         let mut command = stage.procref(["hold", "db", "--start", &start]);
-        let done = crate::stage::finish(crate::stage::Piped::piped(command.args(args)));
+        let done = crate::sandbox::finish(crate::sandbox::Piped::piped(command.args(args)));
         assert_eq!(done.code, Some(code), "{done:?}");
         assert!(done.err.contains(expected), "{done:?}");
     }

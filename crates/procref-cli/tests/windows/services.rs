@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::stage::{Done, Piped as _, Running, Stage, ask, finish, line, pipe, service, words};
+use crate::sandbox::{Done, Piped as _, Running, Stage, ask, finish, line, pipe, service, words};
 
 /// A service that somebody holds.
 struct Held {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use procref::process::{Process, StopEvent, is_alive};
 use procref_testkit::process::{Key, Window, console_keys};
 
-use crate::stage::{Done, LONG, Piped as _, Stage, finish, line, variable, write_down};
+use crate::sandbox::{Done, LONG, Piped as _, Stage, finish, line, variable, write_down};
 
 /// By what the service can be asked, and how it takes that.
 const WAYS: &str = "TEST_WAYS";
@@ -30,7 +30,7 @@ fn service_role_runs_when_spawned_by_a_test() {
         let child = Command::new(env::current_exe().unwrap())
             .args([
                 "--exact",
-                "asking::service_role_runs_when_spawned_by_a_test",
+                "stop_request::service_role_runs_when_spawned_by_a_test",
                 "--nocapture",
             ])
             .env(WAYS, ways.replace("child", ""))
@@ -88,7 +88,7 @@ fn tidy_up(why: &str, ways: &str) {
 fn start() -> String {
     let own = env::current_exe().unwrap();
     format!(
-        "\"{}\" --exact asking::service_role_runs_when_spawned_by_a_test --nocapture",
+        "\"{}\" --exact stop_request::service_role_runs_when_spawned_by_a_test --nocapture",
         own.display()
     )
 }

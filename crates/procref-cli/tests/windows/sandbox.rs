@@ -97,7 +97,7 @@ impl Stage {
         terminal
             .args([
                 "--exact",
-                "stage::terminal_role_runs_when_spawned_by_a_test",
+                "sandbox::terminal_role_runs_when_spawned_by_a_test",
                 "--nocapture",
             ])
             .env(TERMINAL, args.join("\n"))
@@ -236,7 +236,7 @@ pub fn client() -> [String; 4] {
     [
         own,
         "--exact".into(),
-        "stage::client_role_runs_when_spawned_by_a_test".into(),
+        "sandbox::client_role_runs_when_spawned_by_a_test".into(),
         "--nocapture".into(),
     ]
 }
