@@ -6,95 +6,100 @@ use procref::process::Process;
 use procref_testkit::process::Key;
 
 use crate::sandbox::{
-    INTERRUPTED, LONG, Piped as _, Stage, ask, client, deaf, ending_with, finish, line, service,
+    INTERRUPTED, LONG, Sandbox, SpawnPiped as _, client_command, finish, next_line, no_stop_event,
+    query_pid, service_command, with_exit_code,
 };
 
 #[test]
 fn run_starts_the_service_and_returns_the_clients_exit_code() {
-    // All 32 bits of it: crashes have codes that are negative.
+    // procref returns all 32 bits: the exit codes of crashes are negative.
     for code in [0, 7, 300, -1073741819] {
-        let stage = Stage::new();
-        let mut command =
-            stage.procref(["run", "db", "--start", &service(), "--port", "auto", "--"]);
-        let done = finish(ending_with(command.args(client()), code).piped());
+        let sandbox = Sandbox::new();
+        let mut command = sandbox.procref([
+            "run",
+            "db",
+            "--start",
+            &service_command(),
+            "--port",
+            "auto",
+            "--",
+        ]);
+        let done = finish(with_exit_code(command.args(client_command()), code).spawn_piped());
         assert_eq!(done.code, Some(code), "{done:?}");
-        let lives = stage.lives();
-        let pid = lives[0].1;
+        let pid = sandbox.events_with_pids()[0].1;
         assert!(
             done.out.contains(&format!("answer of db: {pid}\n")),
             "{done:?}"
         );
-        // It was the last one, so the service was asked to stop, and has.
-        assert_eq!(stage.life(), ["started", "asked"]);
+        // The client was the last one, so procref has stopped the service.
+        assert_eq!(sandbox.events(), ["started", "stopping"]);
     }
 }
 
 #[test]
 fn clients_share_one_instance_until_the_last_one_ends() {
-    let stage = Stage::new();
-    let start = service();
+    let sandbox = Sandbox::new();
+    let start = service_command();
     let args = ["hold", "db", "--start", &start, "--port", "auto", "--json"];
-    let mut holders: Vec<_> = (0..4).map(|_| stage.procref(args).piped()).collect();
-    let told: Vec<serde_json::Value> = holders
+    let mut holders: Vec<_> = (0..4)
+        .map(|_| sandbox.procref(args).spawn_piped())
+        .collect();
+    let reports: Vec<serde_json::Value> = holders
         .iter_mut()
-        .map(|holder| serde_json::from_str(&line(holder)).unwrap())
+        .map(|holder| serde_json::from_str(&next_line(holder)).unwrap())
         .collect();
     assert!(
-        told.iter().all(|it| it["pid"] == told[0]["pid"]),
-        "{told:?}"
+        reports.iter().all(|it| it["pid"] == reports[0]["pid"]),
+        "{reports:?}"
     );
-    let port = told[0]["port"].as_u64().unwrap() as u16;
+    let port = reports[0]["port"].as_u64().unwrap() as u16;
     assert_eq!(
-        u64::from(ask(port).unwrap()),
-        told[0]["pid"].as_u64().unwrap()
+        u64::from(query_pid(port).unwrap()),
+        reports[0]["pid"].as_u64().unwrap()
     );
     while let Some(holder) = holders.pop() {
-        assert_eq!(stage.life(), ["started"]);
-        assert!(ask(port).is_ok());
+        assert_eq!(sandbox.events(), ["started"]);
+        assert!(query_pid(port).is_ok());
         procref::process::terminate(holder.id());
         let done = finish(holder);
         assert_eq!(done.code, Some(0), "{done:?}");
     }
-    assert_eq!(stage.life(), ["started", "asked"]);
-    assert!(ask(port).is_err());
+    assert_eq!(sandbox.events(), ["started", "stopping"]);
+    assert!(query_pid(port).is_err());
 }
 
 #[test]
 fn g2_killed_holder_is_not_counted_and_kernel_ends_service() {
-    let stage = Stage::new();
-    let start = service();
-    let mut holder = stage
-        .procref(["hold", "db", "--start", &start, "--port", "auto"])
-        .piped();
-    assert!(line(&mut holder).starts_with("db: "));
-    let pid = stage.lives()[0].1;
+    let sandbox = Sandbox::new();
+    let holder = sandbox.hold();
+    let pid = sandbox.events_with_pids()[0].1;
     let service = Process::open(pid).unwrap();
-    holder.crash();
+    holder.kill();
     assert!(service.wait(LONG).unwrap());
-    // Hard: nobody is left who could have asked it.
-    assert_eq!(stage.life(), ["started"]);
-    let done = stage.done([
-        "wait",
-        "db",
-        "--allow-unknown",
-        "--stopped",
-        "--timeout",
-        "60s",
-    ]);
-    assert_eq!(done.code, Some(0), "{done:?}");
+    // The kernel kills the service: no process is left that could request it to stop.
+    assert_eq!(sandbox.events(), ["started"]);
+    sandbox.wait_stopped();
 }
 
 #[test]
 fn client_outlives_its_killed_procref_without_a_reference() {
-    let stage = Stage::new();
-    let mut command = stage.procref(["run", "db", "--start", &service(), "--port", "auto", "--"]);
-    let mut run = ending_with(command.args(client()), INTERRUPTED).piped();
-    while !line(&mut run).contains("listens to the keyboard") {}
-    let [(_, service), (_, client)] = stage.lives()[..] else {
-        panic!("{:?}", stage.lives());
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.procref([
+        "run",
+        "db",
+        "--start",
+        &service_command(),
+        "--port",
+        "auto",
+        "--",
+    ]);
+    let mut run = with_exit_code(command.args(client_command()), INTERRUPTED).spawn_piped();
+    while !next_line(&mut run).contains("listens to the keyboard") {}
+    let [(_, service), (_, client)] = sandbox.events_with_pids()[..] else {
+        panic!("{:?}", sandbox.events_with_pids());
     };
     let [service, client] = [service, client].map(|pid| Process::open(pid).unwrap());
-    run.crash();
+    run.kill();
     assert!(service.wait(LONG).unwrap());
     assert!(client.is_alive());
     client.kill().unwrap();
@@ -102,41 +107,43 @@ fn client_outlives_its_killed_procref_without_a_reference() {
 
 #[test]
 fn service_without_a_stop_event_is_killed() {
-    let stage = Stage::new();
-    let mut command = stage.procref(["run", "db", "--start", &service(), "--port", "auto"]);
+    let sandbox = Sandbox::new();
+    let mut command =
+        sandbox.procref(["run", "db", "--start", &service_command(), "--port", "auto"]);
     let done = finish(
         command
-            .args(["--env", &deaf(), "--"])
-            .args(client())
-            .piped(),
+            .args(["--env", &no_stop_event(), "--"])
+            .args(client_command())
+            .spawn_piped(),
     );
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(
         done.err.contains("there is no way to ask it to end"),
         "{done:?}"
     );
-    assert_eq!(stage.life(), ["started"]);
-    assert!(!procref::process::is_alive(stage.lives()[0].1));
+    assert_eq!(sandbox.events(), ["started"]);
+    assert!(!procref::process::is_alive(sandbox.events_with_pids()[0].1));
 }
 
 #[test]
 fn client_script_is_found_by_its_name() {
-    let stage = Stage::new();
-    let programs = stage.path("programs");
+    let sandbox = Sandbox::new();
+    let programs = sandbox.path("programs");
     fs::create_dir(&programs).unwrap();
     fs::write(programs.join("tool.cmd"), "@exit /b 5\r\n").unwrap();
     let path = std::env::var("PATH").unwrap();
-    let mut command = stage.procref(["run", "db", "--start", &service(), "--port", "auto"]);
+    let mut command =
+        sandbox.procref(["run", "db", "--start", &service_command(), "--port", "auto"]);
     command.env("PATH", format!("{};{path}", programs.display()));
-    let done = finish(command.args(["--", "tool"]).piped());
+    let done = finish(command.args(["--", "tool"]).spawn_piped());
     assert_eq!(done.code, Some(5), "{done:?}");
 }
 
 #[test]
 fn missing_client_is_reported_and_the_service_stopped() {
-    let stage = Stage::new();
-    let start = service();
-    let done = stage.done([
+    let sandbox = Sandbox::new();
+    let start = service_command();
+    let done = sandbox.run([
         "run",
         "db",
         "--start",
@@ -152,29 +159,27 @@ fn missing_client_is_reported_and_the_service_stopped() {
             .contains("could not execute the client `no-such-program`"),
         "{done:?}"
     );
-    assert_eq!(stage.life(), ["started", "asked"]);
+    assert_eq!(sandbox.events(), ["started", "stopping"]);
 }
 
 #[test]
 fn hold_fails_when_the_service_dies() {
-    let stage = Stage::new();
-    let start = service();
-    let mut holder = stage
-        .procref(["hold", "db", "--start", &start, "--port", "auto"])
-        .piped();
-    line(&mut holder);
-    procref::process::kill(stage.lives()[0].1);
+    let sandbox = Sandbox::new();
+    let holder = sandbox.hold();
+    procref::process::kill(sandbox.events_with_pids()[0].1);
     let done = finish(holder);
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(done.err.contains("service `db` has ended"), "{done:?}");
 }
 
-/// With a stop signal that puts the service on the same console: it is not the service's key.
+/// Presses a key while `run` waits for its client.
+///
+/// The stop signal puts the service on the same console. The service must not receive the key.
 fn run_and_press(key: Key) {
-    let stage = Stage::new();
-    let start = service();
-    let [own, exact, part, captured] = client();
-    let mut command = stage.on_terminal(
+    let sandbox = Sandbox::new();
+    let start = service_command();
+    let [own, exact, part, captured] = client_command();
+    let mut command = sandbox.on_terminal(
         key,
         &[
             "run",
@@ -192,12 +197,15 @@ fn run_and_press(key: Key) {
             &captured,
         ],
     );
-    let mut run = ending_with(&mut command, INTERRUPTED).piped();
-    while !line(&mut run).contains("listens to the keyboard") {}
+    let mut run = with_exit_code(&mut command, INTERRUPTED).spawn_piped();
+    while !next_line(&mut run).contains("listens to the keyboard") {}
     run.press();
     let done = finish(run);
     assert_eq!(done.code, Some(9), "{done:?}");
-    assert_eq!(stage.life(), ["started", "waits", "interrupted", "asked"]);
+    assert_eq!(
+        sandbox.events(),
+        ["started", "waiting", "interrupted", "stopping"]
+    );
 }
 
 #[test]
@@ -206,16 +214,16 @@ fn ctrl_c_goes_to_the_client_and_its_exit_code_is_returned() {
 }
 
 fn hold_and_press(key: Key) {
-    let stage = Stage::new();
-    let start = service();
-    let mut holder = stage
+    let sandbox = Sandbox::new();
+    let start = service_command();
+    let mut holder = sandbox
         .on_terminal(key, &["hold", "db", "--start", &start, "--port", "auto"])
-        .piped();
-    while !line(&mut holder).starts_with("db: ") {}
+        .spawn_piped();
+    while !next_line(&mut holder).starts_with("db: ") {}
     holder.press();
     let done = finish(holder);
     assert_eq!(done.code, Some(0), "{done:?}");
-    assert_eq!(stage.life(), ["started", "asked"]);
+    assert_eq!(sandbox.events(), ["started", "stopping"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::sandbox::{Piped as _, Stage, arg, finish, procref, service};
+use crate::sandbox::{Sandbox, SpawnPiped as _, arg, finish, procref, service_command};
 
 fn findings(text: &str) -> Value {
     let report: Value = serde_json::from_str(text).unwrap();
@@ -12,19 +12,19 @@ fn findings(text: &str) -> Value {
 fn severity<'a>(findings: &'a Value, check: &str) -> &'a str {
     let findings = findings.as_array().unwrap();
     let found = findings.iter().find(|it| it["check"] == check);
-    found.unwrap_or_else(|| panic!("no {check}: {findings:?}"))["severity"]
+    found.unwrap_or_else(|| panic!("no finding {check}: {findings:?}"))["severity"]
         .as_str()
         .unwrap()
 }
 
 #[test]
 fn doctor_reports_no_problem_on_a_working_machine() {
-    let stage = Stage::new();
-    let done = stage.done([
+    let sandbox = Sandbox::new();
+    let done = sandbox.run([
         "run",
         "db",
         "--start",
-        &service(),
+        &service_command(),
         "--port",
         "auto",
         "--",
@@ -33,7 +33,7 @@ fn doctor_reports_no_problem_on_a_working_machine() {
         "exit 0",
     ]);
     assert_eq!(done.code, Some(0), "{done:?}");
-    let done = stage.done(["doctor", "--json"]);
+    let done = sandbox.run(["doctor", "--json"]);
     assert_eq!(done.code, Some(0), "{done:?}");
     let found = findings(&done.out);
     for check in ["handles", "runtime-directory", "configuration"] {
@@ -47,17 +47,17 @@ fn doctor_reports_no_problem_on_a_working_machine() {
     assert_eq!(severity(&found, "wine"), expected);
 }
 
-/// A service is in a job that nothing may leave, so one that is `doctor` itself has to find that.
+/// A service runs in a job without breakaway, so a service that is `doctor` itself must report the job.
 #[test]
 fn doctor_warns_about_a_job_without_breakaway() {
-    let stage = Stage::new();
-    let log = stage.path("log");
+    let sandbox = Sandbox::new();
+    let log = sandbox.path("log");
     let start = format!("\"{}\" doctor --json", procref().display());
-    let mut command = stage.procref(["run", "ill", "--start", &start, "--log", &arg(&log)]);
+    let mut command = sandbox.procref(["run", "doctor", "--start", &start, "--log", &arg(&log)]);
     command.args(["--ready", "log:severity", "--", "cmd", "/c", "exit 0"]);
-    let done = finish(command.piped());
+    let done = finish(command.spawn_piped());
     let text = std::fs::read_to_string(&log).unwrap();
-    let told = text.lines().find(|line| line.starts_with('{'));
-    let found = findings(told.unwrap_or_else(|| panic!("{text}, {done:?}")));
+    let report = text.lines().find(|line| line.starts_with('{'));
+    let found = findings(report.unwrap_or_else(|| panic!("{text}, {done:?}")));
     assert_eq!(severity(&found, "job"), "warning", "{found}");
 }

@@ -1,5 +1,6 @@
-//! The command line on Windows, with real processes: what a person sees, and what became of the service, which
-//! is told by what the service itself has written down.
+//! The command line on Windows, with real processes.
+//!
+//! The tests check the output of `procref`, and the events that the service itself has recorded in a file.
 
 #![cfg(windows)]
 

@@ -1,11 +1,11 @@
-//! What is not there on Windows says so, and nothing is started.
+//! Options and commands that are not available on Windows are refused before the service is started.
 
-use crate::sandbox::{Stage, service};
+use crate::sandbox::{Sandbox, SpawnPiped as _, finish, service_command};
 
 #[test]
 fn options_unavailable_on_windows_are_refused() {
-    let stage = Stage::new();
-    let start = service();
+    let sandbox = Sandbox::new();
+    let start = service_command();
     for (args, code, expected) in [
         (
             &["--ready", "unix:/tmp/socket"][..],
@@ -20,12 +20,12 @@ fn options_unavailable_on_windows_are_refused() {
             "on Windows the service ends with its last client",
         ),
     ] {
-        let mut command = stage.procref(["hold", "db", "--start", &start]);
-        let done = crate::sandbox::finish(crate::sandbox::Piped::piped(command.args(args)));
+        let mut command = sandbox.procref(["hold", "db", "--start", &start]);
+        let done = finish(command.args(args).spawn_piped());
         assert_eq!(done.code, Some(code), "{done:?}");
         assert!(done.err.contains(expected), "{done:?}");
     }
-    let done = stage.done([
+    let done = sandbox.run([
         "run",
         "db",
         "--start",
@@ -40,11 +40,11 @@ fn options_unavailable_on_windows_are_refused() {
             .contains("`--watch-client` is not there on Windows"),
         "{done:?}"
     );
-    let done = stage.done(["demo"]);
+    let done = sandbox.run(["demo"]);
     assert_eq!(done.code, Some(2), "{done:?}");
     assert!(
         done.err.contains("`demo` is not there on Windows"),
         "{done:?}"
     );
-    assert!(stage.life().is_empty());
+    assert!(sandbox.events().is_empty());
 }

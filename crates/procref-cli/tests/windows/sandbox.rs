@@ -1,4 +1,4 @@
-//! A directory of a test's own, `procref` in it, and the parts that this very program plays for it.
+//! A directory for one test, `procref` in it, and the roles that this program plays as a child process.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -17,67 +17,68 @@ use procref_testkit::process::{Key, console_keys, press_ctrl};
 use tempfile::TempDir;
 use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
 
-/// Longer than anything takes.
+/// A time limit that no step of a test reaches.
 pub const LONG: Duration = Duration::from_secs(90);
 
-/// Names the file where the service writes down its life.
-const LIFE: &str = "TEST_LIFE";
+/// Names the file to which the service and the client append their events.
+const EVENTS: &str = "TEST_EVENTS";
 
-/// What the service is to say of itself, before it listens.
-const WORDS: &str = "TEST_WORDS";
+/// The text that the service prints when it listens.
+const MESSAGE: &str = "TEST_MESSAGE";
 
-/// Keeps the service from listening to whoever asks it to stop.
-const DEAF: &str = "TEST_DEAF";
+/// Keeps the service from creating a stop event.
+const NO_STOP_EVENT: &str = "TEST_NO_STOP_EVENT";
 
-/// The named pipe that it makes before it listens.
+/// The named pipe that the service serves before it listens.
 const PIPE: &str = "TEST_PIPE";
 
-/// The words after `procref` on a terminal, a line each.
-const TERMINAL: &str = "TEST_TERMINAL";
+/// The arguments of `procref` on a terminal, one a line.
+const TERMINAL_ARGS: &str = "TEST_TERMINAL_ARGS";
 
-/// The key that is typed there.
+/// The key that the terminal role presses.
 const KEY: &str = "TEST_KEY";
 
-/// How the client is to end.
-const CODE: &str = "TEST_CODE";
+/// The client's exit code, or [`INTERRUPTED`].
+const EXIT_CODE: &str = "TEST_EXIT_CODE";
 
-/// Not before it was interrupted.
+/// The value of `TEST_EXIT_CODE` with which the client waits until it is interrupted.
 pub const INTERRUPTED: &str = "interrupted";
 
-pub struct Stage {
+/// A temporary directory with a working directory and a runtime directory.
+pub struct Sandbox {
     root: TempDir,
 }
 
-/// What a command has come to.
+/// The exit code and the output of a command.
 #[derive(Debug)]
-pub struct Done {
+pub struct Finished {
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
 }
 
-impl Stage {
+impl Sandbox {
     pub fn new() -> Self {
         let root = tempfile::Builder::new().prefix("procref-cli-").tempdir();
-        let stage = Self {
+        let sandbox = Self {
             root: root.unwrap(),
         };
-        fs::create_dir(stage.path("here")).unwrap();
-        stage
+        fs::create_dir(sandbox.path("here")).unwrap();
+        sandbox
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
-    /// `procref`, in a working directory and with a runtime directory of this test's own.
+    /// Returns a `procref` command with the working directory and the runtime directory of this sandbox.
     pub fn procref<const N: usize>(&self, args: [&str; N]) -> Command {
         let mut command = Command::new(procref());
         command
             .current_dir(self.path("here"))
             .env("PROCREF_RUNTIME_DIR", self.path("run"))
             .env("APPDATA", self.path("user"))
-            .env(LIFE, self.path("life"))
+            .env(EVENTS, self.path("events"))
             .env_remove("RUST_LOG")
             .env_remove("PROCREF_CONFIG")
             .stdin(Stdio::null())
@@ -85,27 +86,54 @@ impl Stage {
         command
     }
 
-    /// Runs it to its end.
-    pub fn done<const N: usize>(&self, args: [&str; N]) -> Done {
-        finish(self.procref(args).piped())
+    /// Runs `procref` and waits until it exits.
+    pub fn run<const N: usize>(&self, args: [&str; N]) -> Finished {
+        finish(self.procref(args).spawn_piped())
     }
 
-    /// `procref` on a terminal of its own, where this key is typed when [`Running::press`] says so, and no other.
+    /// Runs `procref hold db`, which starts the service, and returns when the command has printed its line.
+    pub fn hold(&self) -> Running {
+        let start = service_command();
+        let args = ["hold", "db", "--start", &start, "--port", "auto"];
+        let mut holder = self.procref(args).spawn_piped();
+        assert!(next_line(&mut holder).starts_with("db: "));
+        holder
+    }
+
+    /// Runs `procref wait db --stopped` with a time limit, and asserts that it succeeds.
+    ///
+    /// The service may be gone before the command looks up its name, so an unknown name is allowed.
+    #[track_caller]
+    pub fn wait_stopped(&self) {
+        let limit = ["--timeout", "60s"];
+        let args = [
+            "wait",
+            "db",
+            "--allow-unknown",
+            "--stopped",
+            limit[0],
+            limit[1],
+        ];
+        let done = self.run(args);
+        assert_eq!(done.code, Some(0), "{done:?}");
+    }
+
+    /// Returns a command that runs `procref` on a new console.
+    ///
+    /// The only key that is pressed there is `key`, when the test calls [`Running::press`].
     pub fn on_terminal(&self, key: Key, args: &[&str]) -> Command {
-        let alone = self.procref([]);
+        let procref = self.procref([]);
         let mut terminal = Command::new(env::current_exe().unwrap());
         terminal
-            .args([
-                "--exact",
+            .args(role_args(
                 "sandbox::terminal_role_runs_when_spawned_by_a_test",
-                "--nocapture",
-            ])
-            .env(TERMINAL, args.join("\n"))
+            ))
+            .env(TERMINAL_ARGS, args.join("\n"))
             .env(KEY, if key == Key::C { "c" } else { "break" })
             .current_dir(self.path("here"))
             .stdin(Stdio::piped())
             .creation_flags(CREATE_NO_WINDOW);
-        for (name, value) in alone.get_envs() {
+        for (name, value) in procref.get_envs() {
             match value {
                 Some(value) => terminal.env(name, value),
                 None => terminal.env_remove(name),
@@ -114,46 +142,49 @@ impl Stage {
         terminal
     }
 
-    /// What the service has written down, without the pids.
-    pub fn life(&self) -> Vec<String> {
-        self.lives().into_iter().map(|(word, _)| word).collect()
+    /// Returns the recorded events without the pids.
+    pub fn events(&self) -> Vec<String> {
+        let events = self.events_with_pids().into_iter();
+        events.map(|(event, _)| event).collect()
     }
 
-    /// What the service has written down, and who that was.
-    pub fn lives(&self) -> Vec<(String, u32)> {
-        let text = fs::read_to_string(self.path("life")).unwrap_or_default();
+    /// Returns the recorded events, each with the pid of the process that recorded it.
+    pub fn events_with_pids(&self) -> Vec<(String, u32)> {
+        let text = fs::read_to_string(self.path("events")).unwrap_or_default();
         let lines = text.lines().map(|line| line.split_once(' ').unwrap());
         lines
-            .map(|(word, pid)| (word.to_owned(), pid.parse().unwrap()))
+            .map(|(event, pid)| (event.to_owned(), pid.parse().unwrap()))
             .collect()
     }
 }
 
+/// Returns the path of `procref`.
 pub fn procref() -> PathBuf {
-    // The compiler may have run on another system.
+    // The path is absolute on the system of the compiler, which may be another system.
     std::path::absolute(env!("CARGO_BIN_EXE_procref")).unwrap()
 }
 
-/// A process that does not outlive its test, whatever becomes of that.
+/// A child process that is killed when its test ends.
 pub struct Running(Option<Child>);
 
 impl Running {
     fn child(&mut self) -> &mut Child {
-        self.0.as_mut().expect("it was not waited for")
+        self.0.as_mut().expect("a child that was not waited for")
     }
 
     pub fn id(&self) -> u32 {
-        self.0.as_ref().expect("it was not waited for").id()
+        let child = self.0.as_ref().expect("a child that was not waited for");
+        child.id()
     }
 
-    /// Types the key that [`Stage::on_terminal`] was told.
+    /// Presses the key that was passed to [`Sandbox::on_terminal`].
     pub fn press(&mut self) {
         let mut stdin = self.child().stdin.take().expect("a terminal");
         writeln!(stdin, "now").unwrap();
     }
 
-    /// Ends it as a crash would.
-    pub fn crash(mut self) {
+    /// Kills the process, as a crash would, and waits until it is gone.
+    pub fn kill(mut self) {
         let child = self.child();
         child.kill().unwrap();
         child.wait().unwrap();
@@ -163,45 +194,46 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
-            // It may have ended.
+            // The process may have exited.
             let _ = child.kill();
         }
     }
 }
 
-pub trait Piped {
-    fn piped(&mut self) -> Running;
+pub trait SpawnPiped {
+    /// Spawns the command with its output in pipes.
+    fn spawn_piped(&mut self) -> Running;
 }
 
-impl Piped for Command {
-    fn piped(&mut self) -> Running {
+impl SpawnPiped for Command {
+    fn spawn_piped(&mut self) -> Running {
         self.stdout(Stdio::piped()).stderr(Stdio::piped());
         Running(Some(self.spawn().unwrap()))
     }
 }
 
-/// Waits for its end, and reads what it has said.
-pub fn finish(mut running: Running) -> Done {
-    let child = running.0.take().expect("it was not waited for");
+/// Waits until the process exits, and returns its exit code and its output.
+pub fn finish(mut running: Running) -> Finished {
+    let child = running.0.take().expect("a child that was not waited for");
     let pid = child.id();
     let (sender, receiver) = channel();
     thread::spawn(move || sender.send(child.wait_with_output()));
     let Ok(output) = receiver.recv_timeout(LONG) else {
-        // It is a child of this process, and has not ended.
+        // The thread still waits for this child, so the pid is not reused.
         procref::process::kill(pid);
-        panic!("process {pid} has not ended in {LONG:?}");
+        panic!("process {pid} has not exited within {LONG:?}");
     };
     let output = output.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Done {
+    Finished {
         code: output.status.code(),
         out: text(output.stdout),
         err: text(output.stderr),
     }
 }
 
-/// The next line that it says.
-pub fn line(running: &mut Running) -> String {
+/// Returns the next line that the process prints.
+pub fn next_line(running: &mut Running) -> String {
     let child = running.child();
     let mut stdout = child.stdout.take().unwrap();
     let (sender, receiver) = channel();
@@ -211,7 +243,7 @@ pub fn line(running: &mut Running) -> String {
         while stdout.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
             line.extend(byte);
         }
-        assert!(byte == *b"\n", "it ended after {line:?}");
+        assert!(byte == *b"\n", "the output ended after {line:?}");
         sender.send((String::from_utf8(line).unwrap(), stdout))
     });
     let (line, stdout) = receiver.recv_timeout(LONG).expect("another line");
@@ -219,90 +251,102 @@ pub fn line(running: &mut Running) -> String {
     line
 }
 
-/// A command line as a person writes it, for one of the parts below.
-fn part(name: &str) -> String {
-    let own = env::current_exe().unwrap();
-    format!("\"{}\" --exact stage::{name} --nocapture", own.display())
+/// The arguments with which this program runs one role.
+pub fn role_args(role: &str) -> [&str; 3] {
+    ["--exact", role, "--nocapture"]
 }
 
-pub fn service() -> String {
-    part("service_role_runs_when_spawned_by_a_test")
+/// Returns a command line for `--start` that runs one role of this program.
+pub fn role_command(role: &str) -> String {
+    let program = env::current_exe().unwrap();
+    let args = role_args(role).join(" ");
+    format!("\"{}\" {args}", program.display())
 }
 
-/// The words that run the client.
-pub fn client() -> [String; 4] {
-    let own = env::current_exe().unwrap().into_os_string();
-    let own = own.into_string().unwrap();
+pub fn service_command() -> String {
+    role_command("sandbox::service_role_runs_when_spawned_by_a_test")
+}
+
+/// Returns the program and the arguments of the client.
+pub fn client_command() -> [String; 4] {
+    let program = env::current_exe().unwrap().into_os_string();
+    let [exact, role, nocapture] = role_args("sandbox::client_role_runs_when_spawned_by_a_test");
     [
-        own,
-        "--exact".into(),
-        "sandbox::client_role_runs_when_spawned_by_a_test".into(),
-        "--nocapture".into(),
+        program.into_string().unwrap(),
+        exact.to_owned(),
+        role.to_owned(),
+        nocapture.to_owned(),
     ]
 }
 
-pub fn deaf() -> String {
-    format!("{DEAF}=yes")
+/// For `--env`: a service without a stop event.
+pub fn no_stop_event() -> String {
+    format!("{NO_STOP_EVENT}=yes")
 }
 
-pub fn words(words: &str) -> String {
-    format!("{WORDS}={words}")
+/// For `--env`: a service that prints this text when it listens.
+pub fn message(text: &str) -> String {
+    format!("{MESSAGE}={text}")
 }
 
+/// For `--env`: a service that serves this named pipe before it listens.
 pub fn pipe(pipe: &str) -> String {
     format!("{PIPE}={pipe}")
 }
 
-/// For the environment of a command that runs the client.
-pub fn ending_with(command: &mut Command, code: impl ToString) -> &mut Command {
-    command.env(CODE, code.to_string())
+/// Sets the exit code of the client that the command runs.
+pub fn with_exit_code(command: &mut Command, code: impl ToString) -> &mut Command {
+    command.env(EXIT_CODE, code.to_string())
 }
 
-pub fn write_down(word: &str) {
-    let path = env::var_os(LIFE).unwrap();
-    let mut life = OpenOptions::new()
+/// Appends an event and the pid of this process to the sandbox's list of events.
+pub fn record_event(event: &str) {
+    let path = env::var_os(EVENTS).unwrap();
+    let mut events = OpenOptions::new()
         .append(true)
         .create(true)
         .open(path)
         .unwrap();
-    life.write_all(format!("{word} {}\n", id()).as_bytes())
+    events
+        .write_all(format!("{event} {}\n", id()).as_bytes())
         .unwrap();
 }
 
+/// Returns the value of a variable, or `None` if it is unset or empty.
 pub fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Not a test by itself: a service that answers every line with its pid.
+/// A role, not a test: a service that answers every line with its pid.
 #[test]
 fn service_role_runs_when_spawned_by_a_test() {
     let Some(port) = variable("PORT").filter(|_| variable("PROCREF_PORT").is_none()) else {
         return;
     };
-    write_down("started");
-    if variable(DEAF).is_none() {
-        let asked = StopEvent::create().unwrap();
+    record_event("started");
+    if variable(NO_STOP_EVENT).is_none() {
+        let stop = StopEvent::create().unwrap();
         thread::spawn(move || {
-            asked.wait(Duration::MAX).unwrap();
-            write_down("asked");
+            stop.wait(Duration::MAX).unwrap();
+            record_event("stopping");
             exit(0);
         });
     }
     let port: u16 = port.to_str().unwrap().parse().unwrap();
     if let Some(pipe) = variable(PIPE) {
         procref_testkit::process::serve_pipe(pipe.to_str().unwrap()).unwrap();
-        write_down("connected");
+        record_event("connected");
     }
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
-    if let Some(words) = variable(WORDS) {
-        println!("{}", words.to_str().unwrap());
+    if let Some(text) = variable(MESSAGE) {
+        println!("{}", text.to_str().unwrap());
     }
     for stream in listener.incoming().flatten() {
         answer(stream);
     }
 }
 
-/// Whoever looks whether it is ready says nothing.
+/// Answers a line with this process's pid. A readiness probe connects and sends nothing.
 fn answer(mut stream: TcpStream) {
     let mut line = String::new();
     let read = BufReader::new(&stream).read_line(&mut line);
@@ -311,68 +355,68 @@ fn answer(mut stream: TcpStream) {
     }
 }
 
-/// The pid of whoever listens there.
-pub fn ask(port: u16) -> std::io::Result<u32> {
+/// Returns the pid of the service that listens on this port.
+pub fn query_pid(port: u16) -> std::io::Result<u32> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    writeln!(stream, "who?")?;
+    writeln!(stream, "pid?")?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     Ok(line.trim_end().parse().unwrap())
 }
 
-/// Not a test by itself: a client that asks the service, and says what it was told.
+/// A role, not a test: a client that queries the service and prints the answer.
 #[test]
 fn client_role_runs_when_spawned_by_a_test() {
     let Some(port) = variable("PROCREF_PORT") else {
         return;
     };
-    if env::var(CODE).is_ok_and(|code| code == INTERRUPTED) {
+    if env::var(EXIT_CODE).is_ok_and(|code| code == INTERRUPTED) {
         ctrlc::set_handler(|| {
-            write_down("interrupted");
+            record_event("interrupted");
             exit(9);
         })
         .unwrap();
-        write_down("waits");
+        record_event("waiting");
         println!("\nlistens to the keyboard");
         thread::sleep(LONG);
-        panic!("nobody has pressed a key");
+        panic!("no key was pressed");
     }
-    let pid = ask(port.to_str().unwrap().parse().unwrap()).unwrap();
+    let pid = query_pid(port.to_str().unwrap().parse().unwrap()).unwrap();
     let name = env::var("PROCREF_NAME").unwrap();
     println!("\nanswer of {name}: {pid}");
-    if let Ok(code) = env::var(CODE) {
+    if let Ok(code) = env::var(EXIT_CODE) {
         exit(code.parse().unwrap());
     }
 }
 
-/// Not a test by itself: a console without a window, with `procref` on it.
+/// A role, not a test: a console without a window, on which this process runs `procref`.
 #[test]
 fn terminal_role_runs_when_spawned_by_a_test() {
-    let Some(args) = variable(TERMINAL) else {
+    let Some(args) = variable(TERMINAL_ARGS) else {
         return;
     };
     let key = match env::var(KEY).unwrap().as_str() {
         "c" => Key::C,
         _ => Key::Break,
     };
-    // It is typed for everybody on it, and this process is to see what comes of it.
-    let heard = console_keys().unwrap();
+    // Every process on the console receives the key. This process must survive it to report the exit code.
+    let keys = console_keys().unwrap();
     let mut child = Command::new(procref())
         .args(args.to_str().unwrap().split('\n'))
-        .env_remove(TERMINAL)
+        .env_remove(TERMINAL_ARGS)
         .stdin(Stdio::null())
         .spawn()
         .unwrap();
     if std::io::stdin().read_line(&mut String::new()).unwrap() > 0 {
         press_ctrl(key).unwrap();
-        assert_eq!(heard.recv_timeout(LONG), Ok(key));
+        assert_eq!(keys.recv_timeout(LONG), Ok(key));
     }
     let code = child.wait().unwrap().code().unwrap();
-    assert_eq!(heard.try_recv().ok(), None, "nobody has typed that");
+    assert_eq!(keys.try_recv().ok(), None, "no other key was pressed");
     exit(code);
 }
 
-/// A word on the command line.
+/// Returns a path as an argument of a command.
 pub fn arg(path: impl AsRef<OsStr>) -> String {
     path.as_ref().to_str().unwrap().to_owned()
 }

@@ -2,30 +2,42 @@
 
 use serde_json::Value;
 
-use crate::sandbox::{Done, Piped as _, Running, Stage, ask, finish, line, pipe, service, words};
+use crate::sandbox::{
+    Finished, Running, Sandbox, SpawnPiped as _, finish, message, next_line, pipe, query_pid,
+    service_command,
+};
 
-/// A service that somebody holds.
+/// A sandbox with a client that holds the service.
 struct Held {
-    stage: Stage,
+    sandbox: Sandbox,
     holder: Running,
 }
 
 impl Held {
     fn new() -> Self {
-        let stage = Stage::new();
-        let mut command = stage.procref(["hold", "db", "--start", &service(), "--port", "auto"]);
-        let mut holder = command.args(["--env", &words("ready to serve")]).piped();
-        line(&mut holder);
-        Self { stage, holder }
+        let sandbox = Sandbox::new();
+        let mut command = sandbox.procref([
+            "hold",
+            "db",
+            "--start",
+            &service_command(),
+            "--port",
+            "auto",
+        ]);
+        let mut holder = command
+            .args(["--env", &message("ready to serve")])
+            .spawn_piped();
+        next_line(&mut holder);
+        Self { sandbox, holder }
     }
 
-    fn let_go(self) -> (Stage, Done) {
+    fn release(self) -> (Sandbox, Finished) {
         procref::process::terminate(self.holder.id());
-        (self.stage, finish(self.holder))
+        (self.sandbox, finish(self.holder))
     }
 }
 
-fn json(done: &Done) -> Value {
+fn json(done: &Finished) -> Value {
     assert_eq!(done.code, Some(0), "{done:?}");
     serde_json::from_str(&done.out).unwrap()
 }
@@ -33,58 +45,58 @@ fn json(done: &Done) -> Value {
 #[test]
 fn ps_and_status_list_the_service_and_its_holder() {
     let held = Held::new();
-    let pid = held.stage.lives()[0].1;
-    let listed = json(&held.stage.done(["ps", "--json"]));
+    let pid = held.sandbox.events_with_pids()[0].1;
+    let listed = json(&held.sandbox.run(["ps", "--json"]));
     let service = &listed["services"][0];
     assert_eq!(listed["services"].as_array().unwrap().len(), 1);
-    let status = json(&held.stage.done(["status", "db", "--json"]));
-    for told in [service, &status] {
-        assert_eq!(told["name"], "db");
-        assert_eq!(told["state"], "ready");
-        assert_eq!(told["pid"], pid);
-        assert_eq!(told["clients"], 1);
-        assert_eq!(told["holders"][0]["pid"], held.holder.id());
-        assert_eq!(told["supervisor"], Value::Null);
-        let object = told["kernel_object"].as_str().unwrap();
+    let status = json(&held.sandbox.run(["status", "db", "--json"]));
+    for report in [service, &status] {
+        assert_eq!(report["name"], "db");
+        assert_eq!(report["state"], "ready");
+        assert_eq!(report["pid"], pid);
+        assert_eq!(report["clients"], 1);
+        assert_eq!(report["holders"][0]["pid"], held.holder.id());
+        assert_eq!(report["supervisor"], Value::Null);
+        let object = report["kernel_object"].as_str().unwrap();
         assert!(object.starts_with(r"Local\procref-"), "{object}");
     }
     assert_eq!(
-        u64::from(ask(status["port"].as_u64().unwrap() as u16).unwrap()),
+        u64::from(query_pid(status["port"].as_u64().unwrap() as u16).unwrap()),
         u64::from(pid)
     );
     for (words, expected) in [(["ps", "--all"], "db"), (["status", "db"], "ready")] {
-        let done = held.stage.done(words);
+        let done = held.sandbox.run(words);
         assert!(
             done.code == Some(0) && done.out.contains(expected),
             "{done:?}"
         );
     }
-    let (stage, done) = held.let_go();
+    let (sandbox, done) = held.release();
     assert_eq!(done.code, Some(0), "{done:?}");
     assert_eq!(
-        json(&stage.done(["ps", "--json"]))["services"]
+        json(&sandbox.run(["ps", "--json"]))["services"]
             .as_array()
             .unwrap()
             .len(),
         0
     );
-    assert_eq!(stage.done(["status", "db"]).code, Some(3));
+    assert_eq!(sandbox.run(["status", "db"]).code, Some(3));
 }
 
 #[test]
 fn logs_print_output_and_follow_until_the_service_stops() {
     let held = Held::new();
-    let done = held.stage.done(["logs", "db"]);
+    let done = held.sandbox.run(["logs", "db"]);
     assert!(
         done.code == Some(0) && done.out.contains("ready to serve"),
         "{done:?}"
     );
     let mut command = held
-        .stage
+        .sandbox
         .procref(["logs", "db", "--follow", "--lines", "1"]);
-    let mut follower = command.piped();
-    assert_eq!(line(&mut follower).trim_end(), "ready to serve");
-    held.let_go();
+    let mut follower = command.spawn_piped();
+    assert_eq!(next_line(&mut follower).trim_end(), "ready to serve");
+    held.release();
     let done = finish(follower);
     assert_eq!(done.code, Some(0), "{done:?}");
 }
@@ -92,16 +104,16 @@ fn logs_print_output_and_follow_until_the_service_stops() {
 #[test]
 fn stop_refuses_a_held_service_unless_forced() {
     let held = Held::new();
-    let done = held.stage.done(["stop", "db"]);
+    let done = held.sandbox.run(["stop", "db"]);
     assert_eq!(done.code, Some(4), "{done:?}");
     assert!(done.err.contains(&held.holder.id().to_string()), "{done:?}");
-    assert_eq!(held.stage.life(), ["started"]);
-    let done = held.stage.done(["stop", "db", "--force", "--json"]);
+    assert_eq!(held.sandbox.events(), ["started"]);
+    let done = held.sandbox.run(["stop", "db", "--force", "--json"]);
     assert_eq!(json(&done)["stopped"], true);
-    assert_eq!(held.stage.life(), ["started", "asked"]);
+    assert_eq!(held.sandbox.events(), ["started", "stopping"]);
     let done = finish(held.holder);
     assert_eq!(done.code, Some(1), "{done:?}");
-    let done = held.stage.done(["stop", "db", "--json"]);
+    let done = held.sandbox.run(["stop", "db", "--json"]);
     assert_eq!(
         done.code,
         Some(3),
@@ -111,8 +123,8 @@ fn stop_refuses_a_held_service_unless_forced() {
 
 #[test]
 fn wait_returns_when_the_service_is_ready_or_stopped() {
-    let stage = Stage::new();
-    let waiter = stage
+    let sandbox = Sandbox::new();
+    let waiter = sandbox
         .procref([
             "wait",
             "db",
@@ -121,63 +133,53 @@ fn wait_returns_when_the_service_is_ready_or_stopped() {
             "60s",
             "--json",
         ])
-        .piped();
-    let mut command = stage.procref(["hold", "db", "--start", &service(), "--port", "auto"]);
-    let mut holder = command.piped();
-    line(&mut holder);
-    let told = json(&finish(waiter));
-    assert_eq!(told["pid"], stage.lives()[0].1);
-    // The service may be gone before the command has looked for its name.
+        .spawn_piped();
+    let holder = sandbox.hold();
+    let report = json(&finish(waiter));
+    assert_eq!(report["pid"], sandbox.events_with_pids()[0].1);
+    // The service may be gone before the command looks up its name.
     let words = ["wait", "db", "--allow-unknown", "--stopped", "--json"];
-    let waiter = stage.procref(words).piped();
+    let waiter = sandbox.procref(words).spawn_piped();
     procref::process::terminate(holder.id());
     assert_eq!(json(&finish(waiter))["running"], false);
     finish(holder);
-    let done = stage.done(["wait", "db", "--allow-unknown", "--timeout", "200ms"]);
+    let done = sandbox.run(["wait", "db", "--allow-unknown", "--timeout", "200ms"]);
     assert_eq!(done.code, Some(5), "{done:?}");
-    let done = stage.done(["wait", "db"]);
+    let done = sandbox.run(["wait", "db"]);
     assert_eq!(done.code, Some(3), "{done:?}");
 }
 
 #[test]
 fn pinned_service_lives_without_clients_until_unpinned() {
-    let stage = Stage::new();
-    // It has ended, and with it whatever reads its output, although the service lives.
-    let done = stage.done([
+    let sandbox = Sandbox::new();
+    // `pin` has exited and its output has ended, although the service runs.
+    let done = sandbox.run([
         "pin",
         "db",
         "--start",
-        &service(),
+        &service_command(),
         "--port",
         "auto",
         "--json",
     ]);
     let port = json(&done)["port"].as_u64().unwrap() as u16;
-    assert!(ask(port).is_ok());
-    let status = json(&stage.done(["status", "db", "--json"]));
+    assert!(query_pid(port).is_ok());
+    let status = json(&sandbox.run(["status", "db", "--json"]));
     assert_eq!(
         (&status["pinned"], &status["clients"]),
         (&true.into(), &0.into())
     );
     assert_eq!(
-        json(&stage.done(["unpin", "db", "--json"]))["unpinned"],
+        json(&sandbox.run(["unpin", "db", "--json"]))["unpinned"],
         true
     );
-    let done = stage.done([
-        "wait",
-        "db",
-        "--allow-unknown",
-        "--stopped",
-        "--timeout",
-        "60s",
-    ]);
-    assert_eq!(done.code, Some(0), "{done:?}");
-    assert!(ask(port).is_err());
+    sandbox.wait_stopped();
+    assert!(query_pid(port).is_err());
     assert_eq!(
-        stage
-            .life()
+        sandbox
+            .events()
             .iter()
-            .filter(|word| *word == "started")
+            .filter(|event| *event == "started")
             .count(),
         1
     );
@@ -186,24 +188,25 @@ fn pinned_service_lives_without_clients_until_unpinned() {
 #[test]
 fn gc_removes_nothing_while_a_service_is_held() {
     let held = Held::new();
-    let done = held.stage.done(["gc", "--json"]);
+    let done = held.sandbox.run(["gc", "--json"]);
     assert_eq!(json(&done)["removed"].as_array().unwrap().len(), 0);
-    assert_eq!(held.stage.life(), ["started"]);
-    held.let_go();
+    assert_eq!(held.sandbox.events(), ["started"]);
+    held.release();
 }
 
 #[test]
 fn named_pipe_reports_readiness() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let name = format!("procref-test-{}", std::process::id());
-    let mut command = stage.procref(["run", "db", "--start", &service(), "--port", "auto"]);
+    let mut command =
+        sandbox.procref(["run", "db", "--start", &service_command(), "--port", "auto"]);
     command.args([
         "--env",
         &pipe(&format!(r"\\.\pipe\{name}")),
         "--ready",
         &format!("pipe:{name}"),
     ]);
-    let done = finish(command.args(["--", "cmd", "/c", "exit 4"]).piped());
+    let done = finish(command.args(["--", "cmd", "/c", "exit 4"]).spawn_piped());
     assert_eq!(done.code, Some(4), "{done:?}");
-    assert_eq!(stage.life(), ["started", "connected", "asked"]);
+    assert_eq!(sandbox.events(), ["started", "connected", "stopping"]);
 }

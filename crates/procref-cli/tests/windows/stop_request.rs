@@ -1,4 +1,4 @@
-//! By what a service is asked to end, and what becomes of one that does not care.
+//! How Windows requests a service to stop, and how a service that ignores the request is killed.
 
 use std::env;
 use std::process::{Command, Stdio, exit};
@@ -8,56 +8,57 @@ use std::time::{Duration, Instant};
 use procref::process::{Process, StopEvent, is_alive};
 use procref_testkit::process::{Key, Window, console_keys};
 
-use crate::sandbox::{Done, LONG, Piped as _, Stage, finish, line, variable, write_down};
+use crate::sandbox::{
+    Finished, LONG, Sandbox, SpawnPiped as _, finish, next_line, record_event, role_args,
+    role_command, variable,
+};
 
-/// By what the service can be asked, and how it takes that.
-const WAYS: &str = "TEST_WAYS";
+/// The kinds of stop request that the service listens for, and how the service reacts.
+const REQUESTS: &str = "TEST_STOP_REQUESTS";
 
-/// What it prints when it can be asked.
+/// The readiness of the service, which prints this line when it listens for stop requests.
 const LISTENS: &str = "log:^listens$";
 
-/// Not a test by itself: a service that can be asked by what its environment says.
+const SERVICE_ROLE: &str = "stop_request::service_role_runs_when_spawned_by_a_test";
+
+/// A role, not a test: a service that listens for the stop requests in its environment.
 #[test]
 fn service_role_runs_when_spawned_by_a_test() {
-    let Some(ways) = variable(WAYS) else {
+    let Some(requests) = variable(REQUESTS) else {
         return;
     };
-    let ways = ways.to_str().unwrap();
-    let has = |way| ways.split(' ').any(|it| it == way);
-    write_down("started");
+    let requests = requests.to_str().unwrap();
+    let has = |request| requests.split(' ').any(|it| it == request);
+    record_event("started");
     if has("child") {
-        // Its child can be asked in its place.
+        // The child receives the stop request instead of this process.
         let child = Command::new(env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "stop_request::service_role_runs_when_spawned_by_a_test",
-                "--nocapture",
-            ])
-            .env(WAYS, ways.replace("child", ""))
+            .args(role_args(SERVICE_ROLE))
+            .env(REQUESTS, requests.replace("child", ""))
             .stdin(Stdio::null())
             .spawn();
         child.unwrap().wait().unwrap();
-        tidy_up("alone", ways);
+        clean_up("child-exited", requests);
     }
     if has("event") {
-        let asked = StopEvent::create().unwrap();
-        let ways = ways.to_owned();
+        let stop = StopEvent::create().unwrap();
+        let requests = requests.to_owned();
         thread::spawn(move || {
-            asked.wait(Duration::MAX).unwrap();
-            tidy_up("event", &ways);
+            stop.wait(Duration::MAX).unwrap();
+            clean_up("event", &requests);
         });
     }
     if has("keys") {
         let keys = console_keys().unwrap();
-        let ways = ways.to_owned();
+        let requests = requests.to_owned();
         thread::spawn(move || {
             for key in keys {
-                tidy_up(&format!("{key:?}"), &ways);
+                clean_up(&format!("{key:?}"), &requests);
             }
         });
     }
     if has("window") || has("console") {
-        // A console's looks as if it were its service's.
+        // To other processes, the window of a console belongs to a process on that console.
         let class = if has("console") {
             "ConsoleWindowClass"
         } else {
@@ -67,78 +68,72 @@ fn service_role_runs_when_spawned_by_a_test() {
         println!("\nlistens");
         loop {
             window.wait_closed().unwrap();
-            tidy_up("window", ways);
+            clean_up("window", requests);
         }
     }
     println!("\nlistens");
     thread::sleep(Duration::MAX);
 }
 
-/// It takes a moment, which it is given.
-fn tidy_up(why: &str, ways: &str) {
-    write_down(why);
-    if ways.contains("deaf") {
+/// Records the request and exits, after a moment that lies within the grace. A deaf service does not exit.
+fn clean_up(request: &str, requests: &str) {
+    record_event(request);
+    if requests.contains("deaf") {
         return;
     }
     thread::sleep(Duration::from_millis(300));
-    write_down("tidied");
+    record_event("cleaned-up");
     exit(0);
 }
 
-fn start() -> String {
-    let own = env::current_exe().unwrap();
-    format!(
-        "\"{}\" --exact stop_request::service_role_runs_when_spawned_by_a_test --nocapture",
-        own.display()
-    )
-}
-
-/// `run` on a terminal, with a client that ends at once, so that the service is stopped.
-fn run(stage: &Stage, ways: &str, flags: &[&str]) -> Done {
-    let start = start();
-    let own = ["run", "db", "--start", &start, "--ready", LISTENS];
+/// Executes `run` on a terminal with a client that exits at once, so that procref stops the service.
+fn run(sandbox: &Sandbox, requests: &str, flags: &[&str]) -> Finished {
+    let start = role_command(SERVICE_ROLE);
+    let service = ["run", "db", "--start", &start, "--ready", LISTENS];
     let client = ["--", "cmd", "/c", "exit 0"];
-    let mut command = stage.on_terminal(Key::C, &[&own, flags, &client].concat());
-    let done = finish(command.env(WAYS, ways).piped());
+    let mut command = sandbox.on_terminal(Key::C, &[&service, flags, &client].concat());
+    let done = finish(command.env(REQUESTS, requests).spawn_piped());
     assert_eq!(done.code, Some(0), "{done:?}");
-    for (_, pid) in stage.lives() {
-        assert!(!is_alive(pid), "{pid} lives");
+    for (_, pid) in sandbox.events_with_pids() {
+        assert!(!is_alive(pid), "process {pid} is alive");
     }
     done
 }
 
 #[test]
 fn window_is_closed_and_the_service_has_its_grace() {
-    let stage = Stage::new();
-    let done = run(&stage, "window", &[]);
-    assert_eq!(stage.life(), ["started", "window", "tidied"], "{done:?}");
+    let sandbox = Sandbox::new();
+    let done = run(&sandbox, "window", &[]);
+    let events = ["started", "window", "cleaned-up"];
+    assert_eq!(sandbox.events(), events, "{done:?}");
     assert_eq!(done.err, "");
 }
 
 #[test]
 fn window_of_a_child_of_the_service_is_closed() {
-    let stage = Stage::new();
-    let done = run(&stage, "child window", &[]);
-    let life = ["started", "started", "window", "tidied", "alone", "tidied"];
-    assert_eq!(stage.life(), life, "{done:?}");
+    let sandbox = Sandbox::new();
+    let done = run(&sandbox, "child window", &[]);
+    let child = ["started", "window", "cleaned-up"];
+    let events = [&["started"][..], &child, &["child-exited", "cleaned-up"]].concat();
+    assert_eq!(sandbox.events(), events, "{done:?}");
     assert_eq!(done.err, "");
 }
 
 #[test]
 fn service_ignoring_window_close_is_killed_after_grace() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let begun = Instant::now();
-    let done = run(&stage, "window deaf", &["--grace", "3s"]);
+    let done = run(&sandbox, "window deaf", &["--grace", "3s"]);
     assert!(begun.elapsed() >= Duration::from_secs(3));
-    assert_eq!(stage.life(), ["started", "window"], "{done:?}");
+    assert_eq!(sandbox.events(), ["started", "window"], "{done:?}");
     assert!(done.err.contains("still alive after its grace"), "{done:?}");
 }
 
 #[test]
 fn console_window_is_not_closed() {
-    let stage = Stage::new();
-    let done = run(&stage, "console", &[]);
-    assert_eq!(stage.life(), ["started"], "{done:?}");
+    let sandbox = Sandbox::new();
+    let done = run(&sandbox, "console", &[]);
+    assert_eq!(sandbox.events(), ["started"], "{done:?}");
     assert!(
         done.err.contains("there is no way to ask it to end"),
         "{done:?}"
@@ -147,42 +142,48 @@ fn console_window_is_not_closed() {
 
 #[test]
 fn stop_event_is_used_instead_of_windows_and_keys() {
-    let stage = Stage::new();
-    let done = run(&stage, "event window keys", &["--stop-signal", "SIGINT"]);
-    assert_eq!(stage.life(), ["started", "event", "tidied"], "{done:?}");
+    let sandbox = Sandbox::new();
+    let done = run(&sandbox, "event window keys", &["--stop-signal", "SIGINT"]);
+    let events = ["started", "event", "cleaned-up"];
+    assert_eq!(sandbox.events(), events, "{done:?}");
     assert_eq!(done.err, "");
 }
 
 #[test]
 fn service_on_another_console_is_killed_with_a_warning() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let flags = ["--stop-signal", "SIGINT"];
-    let start = start();
+    let start = role_command(SERVICE_ROLE);
     let hold = [
         "hold", "db", "--start", &start, "--ready", LISTENS, flags[0], flags[1],
     ];
-    // A console each.
+    // Each client has its own console.
     let mut holders = [0, 1].map(|_| {
-        let mut command = stage.on_terminal(Key::C, &hold);
-        let mut holder = command.env(WAYS, "keys").piped();
-        while !line(&mut holder).starts_with("db: ") {}
+        let mut command = sandbox.on_terminal(Key::C, &hold);
+        let mut holder = command.env(REQUESTS, "keys").spawn_piped();
+        while !next_line(&mut holder).starts_with("db: ") {}
         holder
     });
     holders[0].press();
     let [starter, mut other] = holders;
-    // Its end only, and not that of what it says: Wine's console, which stays with the service, has that open.
-    let gone = Process::open(starter.id()).unwrap().wait(LONG).unwrap();
-    assert!(gone, "it does not let go");
-    assert_eq!(stage.life(), ["started"], "Ctrl-C is not for the service");
+    // The test waits for the process only, not for the end of its output. The console stays with the service,
+    // and on Wine the console keeps the output open.
+    let exited = Process::open(starter.id()).unwrap().wait(LONG).unwrap();
+    assert!(exited, "the starter does not exit on Ctrl-C");
+    assert_eq!(
+        sandbox.events(),
+        ["started"],
+        "Ctrl-C is not for the service"
+    );
     other.press();
     let done = finish(other);
     assert_eq!(done.code, Some(0), "{done:?}");
-    assert_eq!(stage.life(), ["started"]);
+    assert_eq!(sandbox.events(), ["started"]);
     assert!(
         done.err.contains("there is no way to ask it to end"),
         "{done:?}"
     );
-    assert!(!is_alive(stage.lives()[0].1));
+    assert!(!is_alive(sandbox.events_with_pids()[0].1));
     let done = finish(starter);
     assert_eq!(done.code, Some(0), "{done:?}");
 }
@@ -190,22 +191,23 @@ fn service_on_another_console_is_killed_with_a_warning() {
 #[test]
 #[ignore = "Wine 8 delivers no Ctrl-Break; on Windows: --include-ignored"]
 fn ctrl_break_stops_the_service_and_no_other_process() {
-    // `procref` is on it, too, and the terminal, which takes what it hears for a mistake.
+    // `procref` and the terminal role are on the same console. The terminal role fails if it receives the key.
     let flags = ["--stop-signal", "SIGINT", "--grace", "3s"];
 
-    let stage = Stage::new();
-    let done = run(&stage, "keys", &flags);
-    assert_eq!(stage.life(), ["started", "Break", "tidied"], "{done:?}");
+    let sandbox = Sandbox::new();
+    let done = run(&sandbox, "keys", &flags);
+    let events = ["started", "Break", "cleaned-up"];
+    assert_eq!(sandbox.events(), events, "{done:?}");
     assert_eq!(done.err, "");
 
-    let stage = Stage::new();
-    let done = run(&stage, "keys deaf", &flags);
-    assert_eq!(stage.life(), ["started", "Break"], "{done:?}");
+    let sandbox = Sandbox::new();
+    let done = run(&sandbox, "keys deaf", &flags);
+    assert_eq!(sandbox.events(), ["started", "Break"], "{done:?}");
     assert!(done.err.contains("still alive after its grace"), "{done:?}");
 
-    // Windows ends a program that does not listen.
-    let stage = Stage::new();
-    let done = run(&stage, "nothing", &flags);
-    assert_eq!(stage.life(), ["started"]);
+    // Windows ends a program that does not handle Ctrl-Break.
+    let sandbox = Sandbox::new();
+    let done = run(&sandbox, "nothing", &flags);
+    assert_eq!(sandbox.events(), ["started"]);
     assert_eq!(done.err, "");
 }
