@@ -18,9 +18,21 @@ use crate::name::ServiceKey;
 use crate::process::Identity;
 use crate::ready::{Callback, Condition, Probe, Waited};
 use crate::runtime;
+
 #[cfg(unix)]
-use crate::supervisor::Stage;
-use crate::supervisor::{self, Launched, Order, Refusal};
+mod linux;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(unix)]
+use linux as sys;
+#[cfg(windows)]
+use windows as sys;
+
+#[cfg(unix)]
+use sys::Stage;
+pub(crate) use sys::start;
+use sys::{Launched, Order, Refusal};
 
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -69,7 +81,7 @@ impl Running {
             generation: launch.generation,
             patience: launch.patience,
         };
-        let launched = supervisor::launch(set, key, launch.stop, &order)?;
+        let launched = sys::launch(set, key, launch.stop, &order)?;
         // What the child has got is the child's alone from here on.
         let Prepared {
             #[cfg(unix)]

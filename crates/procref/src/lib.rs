@@ -130,8 +130,7 @@ mod record;
 mod runtime;
 #[cfg(any(target_os = "linux", windows))]
 mod service;
-#[cfg(any(target_os = "linux", windows))]
-#[cfg_attr(windows, path = "supervisor/windows.rs")]
+#[cfg(unix)]
 mod supervisor;
 #[cfg(any(target_os = "linux", windows))]
 mod template;

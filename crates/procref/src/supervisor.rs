@@ -29,51 +29,20 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use crate::command::{Prepared, StopPolicy};
 use crate::crash::{self, Point};
-use crate::error::Result;
 use crate::kernel::semset::signal_safe::{Calls, Refused, Set};
-use crate::kernel::signal_safe;
 use crate::kernel::{Ended, Instance, Lock, Snapshot};
-use crate::name::ServiceKey;
 use crate::process::Identity;
 
-mod linux;
-mod maps;
-
+mod arena;
+pub(crate) mod channel;
+mod forked;
 #[cfg(feature = "fuzzing")]
-pub(crate) use linux::fuzz;
-pub(crate) use linux::{Launched, Refusal, Stage};
-
-/// Starts a supervisor for a service, and returns when it is in place.
-///
-/// Blocks: a fork takes a millisecond, and more where the caller's memory is large.
-pub(crate) fn start(set: signal_safe::Set, key: &ServiceKey, stop: StopPolicy) -> Result<()> {
-    linux::start(set, key, stop)
-}
-
-/// What a supervisor is to execute.
-pub(crate) struct Order<'a> {
-    pub(crate) program: &'a Prepared,
-    /// What it publishes, but for the identity.
-    pub(crate) instance: Instance,
-    pub(crate) generation: u16,
-    /// How long it may wait until an older service's processes are gone.
-    pub(crate) patience: Duration,
-}
-
-/// Starts a supervisor and, as its child, the service: up to the point where the program is executed. By
-/// then the instance is published, not as ready.
-///
-/// Blocks as [`start`], and until an older service's processes are gone.
-pub(crate) fn launch(
-    set: signal_safe::Set,
-    key: &ServiceKey,
-    stop: StopPolicy,
-    order: &Order,
-) -> Result<Launched> {
-    linux::launch(set, key, stop, order)
-}
+pub(crate) mod fuzz;
+mod maps;
+mod prepared;
+pub(crate) mod receive;
+pub(crate) mod spawn;
 
 /// What a supervisor can do to the machine, beside the kernel object.
 pub(crate) trait Hands {

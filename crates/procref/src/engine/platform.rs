@@ -18,7 +18,7 @@ use crate::crash;
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Instance, Kernel, Missing, Native, Object as _, Snapshot};
-use crate::launch::{Launch, Running};
+use crate::launch::{self, Launch, Running};
 use crate::name::ServiceKey;
 use crate::process::{self, Identity, Process};
 use crate::ready::Callback;
@@ -27,7 +27,6 @@ use crate::record::{self, Record};
 use crate::runtime::process_local;
 use crate::runtime::timer;
 use crate::runtime::{self, BoxFuture, poll_once};
-use crate::supervisor;
 
 pub(crate) trait Platform: Clone + Send + Sync + 'static {
     type Kernel: Kernel;
@@ -361,7 +360,7 @@ impl Platform for Host {
         stop: StopPolicy,
     ) -> Result<()> {
         let (key, set) = (key.clone(), object.bare());
-        let start = move || supervisor::start(set, &key, stop);
+        let start = move || launch::start(set, &key, stop);
         runtime::spawn_blocking("start the supervisor", start).await?
     }
 

@@ -1,31 +1,6 @@
 //! Which of a process's memory a supervisor can do without.
 
-/// A range of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub(super) struct Range {
-    pub(super) start: usize,
-    pub(super) end: usize,
-}
-
-impl Range {
-    pub(super) fn length(self) -> usize {
-        self.end.saturating_sub(self.start)
-    }
-
-    /// The whole pages that a piece of memory touches, with so much around it.
-    pub(super) fn around(address: usize, size: usize, margin: usize) -> Self {
-        let start = address.saturating_sub(margin) & !(PAGE - 1);
-        let end = address.saturating_add(size).saturating_add(margin);
-        Self {
-            start,
-            end: end.checked_next_multiple_of(PAGE).unwrap_or(usize::MAX),
-        }
-    }
-}
-
-/// A multiple of every page size that Linux has.
-pub(super) const PAGE: usize = 64 << 10;
+use super::prepared::Range;
 
 /// A private, writable mapping of this size is no heap: it is the shadow memory of AddressSanitizer, ThreadSanitizer or
 /// MemorySanitizer. The smallest of theirs has this size on machines with addresses of 47 bits and more.

@@ -20,7 +20,6 @@ use crate::kernel::{Fault, Instance, signal_safe};
 use crate::name::ServiceKey;
 use crate::process::{self, Identity};
 
-#[path = "windows/create.rs"]
 mod create;
 
 use create::{Console, Program, Suspended};

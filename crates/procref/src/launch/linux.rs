@@ -6,17 +6,21 @@ use std::process::ExitStatus;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
-use rustix::io::Errno;
+use rustix::event::epoll;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
-use super::attendant::Attendant;
-use super::{failed, pipe};
+use crate::command::StopPolicy;
 use crate::crash::{self, Point};
-use crate::error::{self, Result};
+use crate::error::Result;
 use crate::kernel::Ended;
+use crate::kernel::signal_safe::Set;
 use crate::name::ServiceKey;
 use crate::process::{self, BareProcess, Identity};
+use crate::supervisor::channel::Message;
+pub(crate) use crate::supervisor::channel::{Refusal, Stage};
+use crate::supervisor::receive::{Received, any_readable, readable, receive};
+use crate::supervisor::spawn::{Attendant, LaunchFds, failed, pipe, raise};
+pub(crate) use crate::supervisor::spawn::{Order, start};
 
 /// After what time it is looked whether a program is executed. Mostly it is after less than a millisecond.
 const TO_EXECUTE: Duration = Duration::from_secs(1);
@@ -24,152 +28,34 @@ const TO_EXECUTE: Duration = Duration::from_secs(1);
 /// How much longer than itself a supervisor is waited for.
 const MARGIN: Duration = Duration::from_secs(30);
 
-/// What a supervisor says on its pipe: one message at a time, whole or not at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Message {
-    /// An older service's processes are still there, or the starter has let go.
-    NotInPlace,
-    /// It is counted, is this process, and waits for its starter's word if a service is to be executed.
-    Counted(Identity),
-    /// With this error.
-    NotForked(i32),
-    /// The child waits at the gate, and is published.
-    InPlace(Identity),
-    /// The child has ended before it was ready.
-    Ended(Ended),
-    /// No process of a service that could not be used is left.
-    Gone,
-    /// The supervisor was killed by this signal before it was in place.
-    Killed(i32),
-    /// The supervisor has given up before it was in place.
-    Quit,
-}
-
-impl Message {
-    pub(super) const SIZE: usize = 16;
-
-    pub(super) fn encode(self) -> [u8; Self::SIZE] {
-        let (kind, value, start) = match self {
-            Self::NotInPlace => (1_u32, 0, 0),
-            Self::NotForked(errno) => (2, errno as u32, 0),
-            Self::InPlace(Identity { pid, start }) => (3, pid, start),
-            Self::Ended(Ended::Exited(code)) => (4, code.into(), 0),
-            Self::Ended(Ended::Killed(signal)) => (5, signal.into(), 0),
-            Self::Counted(Identity { pid, start }) => (6, pid, start),
-            Self::Gone => (7, 0, 0),
-            Self::Killed(signal) => (8, signal as u32, 0),
-            Self::Quit => (9, 0, 0),
-        };
-        let mut bytes = [0; Self::SIZE];
-        bytes[..4].copy_from_slice(&kind.to_ne_bytes());
-        bytes[4..8].copy_from_slice(&value.to_ne_bytes());
-        bytes[8..].copy_from_slice(&start.to_ne_bytes());
-        bytes
-    }
-
-    pub(super) fn decode(bytes: [u8; Self::SIZE]) -> Option<Self> {
-        let [a, b, c, d, e, f, g, h, start @ ..] = bytes;
-        let (kind, value) = (
-            u32::from_ne_bytes([a, b, c, d]),
-            u32::from_ne_bytes([e, f, g, h]),
-        );
-        let start = u64::from_ne_bytes(start);
-        match kind {
-            1 => Some(Self::NotInPlace),
-            2 => Some(Self::NotForked(value as i32)),
-            3 => Some(Self::InPlace(Identity { pid: value, start })),
-            4 => Some(Self::Ended(Ended::Exited(value as u8))),
-            5 => Some(Self::Ended(Ended::Killed(value as u8))),
-            6 => Some(Self::Counted(Identity { pid: value, start })),
-            7 => Some(Self::Gone),
-            8 => Some(Self::Killed(value as i32)),
-            9 => Some(Self::Quit),
-            _ => None,
-        }
-    }
-
-    /// Why a supervisor that says this is not in place.
-    pub(super) fn ended_early(self) -> io::Error {
-        match self {
-            Self::NotForked(errno) => io::Error::from_raw_os_error(errno),
-            Self::NotInPlace => io::ErrorKind::TimedOut.into(),
-            Self::Killed(signal) => {
-                // The kernel's signals fit.
-                let status = Ended::Killed(signal as u8).status();
-                let advice = match signal {
-                    libc::SIGSYS => " (a sandbox does not allow one of its system calls)",
-                    libc::SIGKILL => " (by a person, or for want of memory)",
-                    _ => "",
-                };
-                io::Error::other(format!("it {}{advice}", error::ended(status)))
-            }
-            _ => io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "it ended before it was in place",
-            ),
-        }
-    }
-}
-
-/// What comes out of a supervisor's pipe.
-pub(super) enum Received {
-    Message(Message),
-    /// There is no supervisor any more, and nothing that it has not been heard of.
-    End,
-    /// Nothing before the deadline.
-    Late,
-}
-
-/// Where the child was when something went wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    Descriptors,
-    Directory,
-    Execute,
-}
-
-/// Why the program was not executed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) stage: Stage,
-    pub(crate) errno: i32,
-}
-
-impl Refusal {
-    pub(super) fn new(stage: Stage, errno: i32) -> Self {
-        Self { stage, errno }
-    }
-
-    pub(super) fn encode(self) -> [u8; 5] {
-        let [a, b, c, d] = self.errno.to_ne_bytes();
-        [self.stage as u8, a, b, c, d]
-    }
-
-    pub(super) fn decode([stage, a, b, c, d]: [u8; 5]) -> Self {
-        let stage = match stage {
-            0 => Stage::Descriptors,
-            1 => Stage::Directory,
-            _ => Stage::Execute,
-        };
-        Self {
-            stage,
-            errno: i32::from_ne_bytes([a, b, c, d]),
-        }
-    }
+/// Starts a supervisor and, as its child, the service: up to the point where the program is executed. By
+/// then the instance is published, not as ready.
+///
+/// Blocks as [`start`], and until an older service's processes are gone.
+pub(crate) fn launch(
+    set: Set,
+    key: &ServiceKey,
+    stop: StopPolicy,
+    order: &Order,
+) -> Result<Launched> {
+    let pipes = Pipes::new().map_err(failed(key, "make a pipe"))?;
+    let fds = pipes.fds();
+    let attendant = raise(set, key, stop, &pipes.report.1, Some((order, &fds)))?;
+    pipes.wait_in_place(key, &attendant, order.patience)
 }
 
 /// Each with the end to read from and the end to write to.
-pub(super) struct Pipes {
-    pub(super) report: (OwnedFd, OwnedFd),
-    pub(super) gate: (OwnedFd, OwnedFd),
-    pub(super) exec: (OwnedFd, OwnedFd),
-    pub(super) word: (OwnedFd, OwnedFd),
+struct Pipes {
+    report: (OwnedFd, OwnedFd),
+    gate: (OwnedFd, OwnedFd),
+    exec: (OwnedFd, OwnedFd),
+    word: (OwnedFd, OwnedFd),
     /// This process, where there are pidfds.
-    pub(super) starter: Option<OwnedFd>,
+    starter: Option<OwnedFd>,
 }
 
 impl Pipes {
-    pub(super) fn new() -> io::Result<Self> {
+    fn new() -> io::Result<Self> {
         Ok(Self {
             report: pipe()?,
             gate: pipe()?,
@@ -179,8 +65,17 @@ impl Pipes {
         })
     }
 
+    fn fds(&self) -> LaunchFds<'_> {
+        LaunchFds {
+            gate: self.gate.0.as_fd(),
+            exec: self.exec.1.as_fd(),
+            word: [self.word.0.as_fd(), self.word.1.as_fd()],
+            starter: self.starter.as_ref().map(|fd| fd.as_fd()),
+        }
+    }
+
     /// Once the supervisor is forked: keeps what is the starter's, and waits until the child is published.
-    pub(super) fn wait_in_place(
+    fn wait_in_place(
         self,
         key: &ServiceKey,
         attendant: &Attendant,
@@ -359,92 +254,5 @@ impl Launched {
     fn receive(&self, deadline: Option<Instant>) -> io::Result<Received> {
         let supervisor = self.supervisor.as_ref().map(|fd| fd.as_fd());
         receive(&self.report, supervisor, deadline)
-    }
-}
-
-/// The next message. `process` is readable when no message can come any more.
-pub(super) fn receive(
-    pipe: &OwnedFd,
-    process: Option<BorrowedFd<'_>>,
-    deadline: Option<Instant>,
-) -> io::Result<Received> {
-    let fds = [Some(pipe.as_fd()), process];
-    let fds: Vec<_> = fds.into_iter().flatten().collect();
-    loop {
-        if !any_readable(&fds, deadline)? {
-            return Ok(Received::Late);
-        }
-        // In this order: what a process has said before it ended is there when its end is seen.
-        if !readable(pipe.as_fd(), Some(Instant::now()))? {
-            return Ok(Received::End);
-        }
-        let mut bytes = [0; Message::SIZE];
-        match rustix::io::read(pipe, &mut bytes) {
-            Ok(0) => return Ok(Received::End),
-            Ok(_) => {
-                // What is no message says that something is wrong with the supervisor.
-                let message = Message::decode(bytes);
-                return Ok(message.map_or(Received::End, Received::Message));
-            }
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Whether there is something to read, or the other end is closed, before the deadline. `None`: however
-/// long that takes.
-fn readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
-    any_readable(&[fd], deadline)
-}
-
-/// The same for several.
-fn any_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
-    let mut fds: Vec<_> = fds
-        .iter()
-        .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
-        .collect();
-    loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let limit = left.map(|left| Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        });
-        match poll(&mut fds, limit.as_ref()) {
-            Ok(ready) => return Ok(ready > 0),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_said_is_heard() {
-        let identity = Identity {
-            pid: 4_194_303,
-            start: u64::MAX,
-        };
-        for message in [
-            Message::NotInPlace,
-            Message::Counted(identity),
-            Message::Gone,
-            Message::Killed(31),
-            Message::Quit,
-            Message::NotForked(11),
-            Message::InPlace(identity),
-            Message::Ended(Ended::Exited(255)),
-            Message::Ended(Ended::Killed(9)),
-        ] {
-            assert_eq!(Message::decode(message.encode()), Some(message));
-        }
-        assert_eq!(Message::decode([0; Message::SIZE]), None);
-        for stage in [Stage::Descriptors, Stage::Directory, Stage::Execute] {
-            let refusal = Refusal::new(stage, 13);
-            assert_eq!(Refusal::decode(refusal.encode()), refusal);
-        }
     }
 }

@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::launched::Message;
+use super::calls::{drop_memory, last_errno, own_identity, write};
+use super::entry::at_once;
 use super::log::{self, LOG, Log};
-use super::{Charge, Plan, at_once, drop_memory, last_errno, own_identity, write};
 use crate::crash::{self, Point};
 use crate::kernel::signal_safe::{BareCalls, Limit};
 use crate::kernel::{Ended, Instance};
 use crate::process::forked::{close_from, fork_here};
 use crate::process::{BareProcess, Identity, KILL_TIMEOUT};
+use crate::supervisor::channel::Message;
+use crate::supervisor::prepared::{Charge, Plan};
 use crate::supervisor::{Birth, Hands, Parent, launch_and_watch};
 
 /// Where its end of the pipe is, once everything else is closed.

@@ -7,32 +7,12 @@ use std::{io, ptr};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-use crate::supervisor::maps::{PAGE, Range};
+use super::prepared::{PAGE, Range, Text};
 
 pub(super) const STACK: usize = 64 << 10;
 
 /// Room for aligning what is put into an arena.
 const ALIGNMENTS: usize = 512;
-
-/// A NUL-terminated text in an arena, or null.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(super) struct Text(*const libc::c_char);
-
-impl Text {
-    pub(super) fn as_c_str(&self) -> &CStr {
-        if self.0.is_null() {
-            return c"";
-        }
-        // SAFETY: not null, so made by `Arena::text` from a NUL-terminated text, in memory that the child
-        // keeps.
-        unsafe { CStr::from_ptr(self.0) }
-    }
-
-    pub(super) fn as_ptr(self) -> *const libc::c_char {
-        self.0
-    }
-}
 
 /// One mapping with the child's stack and everything the child reads. The parent's copy goes when
 /// the child runs.

@@ -5,36 +5,16 @@
     reason = "descriptors, signals and execve after a raw fork"
 )]
 
-use std::ffi::CString;
 use std::io::Write as _;
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::fd::RawFd;
 use std::ptr;
 
-use super::arena::{Arena, Text};
-use super::launched::{Pipes, Refusal, Stage};
-use super::{attendant, last_errno, write};
-use crate::command::Prepared;
+use super::attendant;
+use super::calls::{last_errno, write};
 use crate::crash::{self, Point};
 use crate::process::forked::{close_from, reset_signals};
-
-/// What is executed, and with what. In the arena.
-#[derive(Clone, Copy)]
-pub(super) struct Program {
-    path: Text,
-    args: *const Text,
-    env: *const Text,
-    /// The digits of LISTEN_PID in the environment, or null.
-    listen_pid: *mut u8,
-    dir: Text,
-    null: RawFd,
-    log: RawFd,
-    /// The socket to pass, or below 0.
-    listener: RawFd,
-    /// A byte here lets it go on; the end of the pipe means that there is no starter any more.
-    gate: RawFd,
-    /// Where it tells what went wrong. Closed by a successful exec.
-    exec: RawFd,
-}
+use crate::supervisor::channel::{Refusal, Stage};
+use crate::supervisor::prepared::{PID_DIGITS, Program};
 
 /// What every service gets: standard input, output and error.
 const STANDARD: RawFd = 3;
@@ -42,53 +22,7 @@ const STANDARD: RawFd = 3;
 /// The first descriptor that the program does not get.
 const FIRST_OTHER: RawFd = STANDARD + 1;
 
-/// The highest number of a pid: seven digits suffice today, ten for ever.
-const PID_DIGITS: usize = 10;
-
 impl Program {
-    /// How much of an arena it takes.
-    pub(super) fn size(prepared: &Prepared) -> usize {
-        let Prepared {
-            program,
-            args,
-            env,
-            dir,
-            ..
-        } = prepared;
-        let texts = args.iter().chain(env).chain([program, dir]);
-        texts
-            .map(|text| text.as_bytes_with_nul().len() + size_of::<Text>())
-            .sum::<usize>()
-            + 2 * size_of::<Text>()
-    }
-
-    pub(super) fn new(arena: &mut Arena, prepared: &Prepared, pipes: &Pipes) -> Self {
-        let args = texts(arena, &prepared.args);
-        let env = texts(arena, &prepared.env);
-        let digits = prepared.listen_pid.and_then(|index| {
-            let name = name_length(&prepared.env, index);
-            Some(
-                env.get(index)?
-                    .as_ptr()
-                    .cast_mut()
-                    .cast::<u8>()
-                    .wrapping_add(name),
-            )
-        });
-        Self {
-            path: arena.text(&prepared.program),
-            args: arena.array(args),
-            env: arena.array(env),
-            listen_pid: digits.unwrap_or(ptr::null_mut()),
-            dir: arena.text(&prepared.dir),
-            null: prepared.null.as_raw_fd(),
-            log: prepared.log.file.as_raw_fd(),
-            listener: prepared.listeners.first().map_or(-1, |fd| fd.as_raw_fd()),
-            gate: pipes.gate.0.as_raw_fd(),
-            exec: pipes.exec.1.as_raw_fd(),
-        }
-    }
-
     /// In the child: becomes the service.
     pub(super) fn run(&self, parent: libc::pid_t) -> ! {
         // The gate's end alone would not do: a process that was forked during the start may have its other end. If the
@@ -168,16 +102,6 @@ impl Program {
         // SAFETY: there are ten digits and a NUL at `listen_pid`, in memory of this process alone.
         unsafe { ptr::copy_nonoverlapping(digits.as_ptr(), self.listen_pid, digits.len()) };
     }
-}
-
-fn texts(arena: &mut Arena, texts: &[CString]) -> Vec<Text> {
-    texts.iter().map(|text| arena.text(text)).collect()
-}
-
-/// The length of a variable's name, and its `=`.
-fn name_length(env: &[CString], index: usize) -> usize {
-    let bytes = env.get(index).map_or(&[][..], |text| text.as_bytes());
-    bytes.iter().take_while(|&&byte| byte != b'=').count() + 1
 }
 
 /// Waits at the gate. False: nobody will open it any more.

@@ -25,9 +25,8 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::arena::{Arena, Text};
-use crate::command::SupervisedLog;
 use crate::kernel::Ended;
+use crate::supervisor::prepared::{LogPlan, Text};
 
 /// Where the supervisor has the log.
 pub(super) const LOG: RawFd = 1;
@@ -46,37 +45,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Set by the signal that reports a write.
 static REPORTED: AtomicBool = AtomicBool::new(false);
 
-/// What has to be known of a log after the fork. In the arena.
-#[derive(Clone, Copy)]
-pub(super) struct LogPlan {
-    path: Text,
-    rotated: Text,
-    /// The directory of both.
-    dir: Text,
-    /// In bytes.
-    limit: u64,
-    /// The parts of the note: before the exit status, after it, and for an exit with success.
-    note: [Text; 3],
-}
-
 impl LogPlan {
-    /// How much of an arena it takes.
-    pub(super) fn size(log: &SupervisedLog) -> usize {
-        let texts = log.texts.iter();
-        texts.map(|text| text.as_bytes_with_nul().len()).sum()
-    }
-
-    pub(super) fn new(arena: &mut Arena, log: &SupervisedLog) -> Self {
-        let [path, rotated, dir, note @ ..] = log.texts.each_ref().map(|text| arena.text(text));
-        Self {
-            path,
-            rotated,
-            dir,
-            limit: log.limit,
-            note,
-        }
-    }
-
     /// The longest pause if there is room for so many bytes: as long as a service that writes 20 MB/s needs
     /// to fill it.
     fn longest_pause(room: u64) -> Duration {

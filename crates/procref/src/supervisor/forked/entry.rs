@@ -1,0 +1,128 @@
+//! Where a supervisor begins, and the life of one that is not the parent of its service.
+
+#![expect(unsafe_code, reason = "the plan in memory that this process keeps")]
+
+use std::future::Future;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::calls::{drop_memory, exit, name_process, own_identity, write, write_title};
+use super::{attendant, subreaper};
+use crate::crash::{self, Point};
+use crate::kernel::Instance;
+use crate::kernel::signal_safe::{BareCalls, Limit};
+use crate::process::forked::{close_from, fork_here};
+use crate::process::{BareProcess, Identity, KILL_TIMEOUT, Signal};
+use crate::runtime::poll_once;
+use crate::supervisor::channel::Message;
+use crate::supervisor::prepared::Plan;
+use crate::supervisor::{Hands, watch};
+
+/// Leaves the session, forks the supervisor, and attends it.
+pub(in crate::supervisor) extern "C" fn first_child(plan: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `plan` points to a `Plan` in the arena, of which this process has a copy.
+    let plan = unsafe { &*plan.cast::<Plan>() };
+    let _ = rustix::process::setsid();
+    // Here, so that the supervisor has its name from its first instruction: a process that waits for all its
+    // children tells supervisors by it, and would wait for a supervisor that it has taken for another process.
+    name_process(plan);
+    crash::point(Point::SupervisorsParentBegun);
+    match fork_here() {
+        0 => supervise(plan),
+        child => attendant::attend(plan, child),
+    }
+}
+
+fn supervise(plan: &Plan) -> ! {
+    let _ = rustix::process::chdir(c"/");
+    write_title(plan);
+    crash::point(Point::SupervisorBegun);
+    if let Some(charge) = &plan.charge {
+        subreaper::supervise(plan, charge);
+        exit();
+    }
+    if at_once(plan.set.supervise()).is_err() {
+        exit();
+    }
+    crash::point(Point::SupervisorInPlace);
+    drop_memory(plan);
+    let told = write(plan.ready, &Message::Counted(own_identity()).encode());
+    crash::point(Point::SupervisorReported);
+    close_from(0);
+    if told {
+        at_once(watch(plan.set, plan));
+    }
+    exit()
+}
+
+/// Runs what is written as `async` for the model's sake. Here each of its steps blocks and is never pending,
+/// so one poll is all; the future is on this stack.
+pub(super) fn at_once<F: Future>(future: F) -> F::Output {
+    match poll_once(future) {
+        Poll::Ready(output) => output,
+        Poll::Pending => exit(),
+    }
+}
+
+impl Plan {
+    pub(super) fn end_by_identity(&self, instance: &Instance) -> bool {
+        let Identity { pid, .. } = instance.identity;
+        if pid == 0 {
+            return true;
+        }
+        let signal = Signal::from_named_raw(self.stop.signal.number()).unwrap_or(Signal::TERM);
+        match BareProcess::find(instance.identity) {
+            Ok(Some(process)) => process.end(signal, self.stop.grace, KILL_TIMEOUT),
+            Ok(None) => true,
+            Err(_) => false,
+        }
+    }
+
+    pub(super) fn unlink_files(&self) {
+        let same_dir = rustix::fs::lstat(self.dir.as_c_str())
+            .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.dir_identity);
+        if same_dir {
+            for file in &self.files {
+                let _ = rustix::fs::unlink(file.as_c_str());
+            }
+        }
+    }
+}
+
+impl Hands for Plan {
+    type Calls = BareCalls;
+
+    fn limit(&self) -> &Limit {
+        // Its signals are all blocked, so nothing ends it early.
+        static LIMIT: Limit = Limit::new();
+        &LIMIT
+    }
+
+    fn set_limit(&self, left: Option<Duration>) {
+        self.limit().set(left);
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn end_limit(&self) -> Duration {
+        self.stop.limit()
+    }
+
+    async fn end(&self, instance: &Instance) -> bool {
+        self.end_by_identity(instance)
+    }
+
+    async fn remove_files(&self) {
+        self.unlink_files();
+    }
+
+    fn is_parent(&self) -> bool {
+        false
+    }
+
+    fn has_ended(&self) -> bool {
+        false
+    }
+}

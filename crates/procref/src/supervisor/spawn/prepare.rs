@@ -1,0 +1,84 @@
+//! What a program and its log need after the fork, put into the arena.
+
+use std::ffi::CString;
+use std::os::fd::AsRawFd as _;
+use std::ptr;
+
+use super::LaunchFds;
+use crate::command::{Prepared, SupervisedLog};
+use crate::supervisor::arena::Arena;
+use crate::supervisor::prepared::{LogPlan, Program, Text};
+
+impl Program {
+    /// How much of an arena it takes.
+    pub(super) fn size(prepared: &Prepared) -> usize {
+        let Prepared {
+            program,
+            args,
+            env,
+            dir,
+            ..
+        } = prepared;
+        let texts = args.iter().chain(env).chain([program, dir]);
+        texts
+            .map(|text| text.as_bytes_with_nul().len() + size_of::<Text>())
+            .sum::<usize>()
+            + 2 * size_of::<Text>()
+    }
+
+    pub(super) fn new(arena: &mut Arena, prepared: &Prepared, fds: &LaunchFds) -> Self {
+        let args = texts(arena, &prepared.args);
+        let env = texts(arena, &prepared.env);
+        let digits = prepared.listen_pid.and_then(|index| {
+            let name = name_length(&prepared.env, index);
+            Some(
+                env.get(index)?
+                    .as_ptr()
+                    .cast_mut()
+                    .cast::<u8>()
+                    .wrapping_add(name),
+            )
+        });
+        Self {
+            path: arena.text(&prepared.program),
+            args: arena.array(args),
+            env: arena.array(env),
+            listen_pid: digits.unwrap_or(ptr::null_mut()),
+            dir: arena.text(&prepared.dir),
+            null: prepared.null.as_raw_fd(),
+            log: prepared.log.file.as_raw_fd(),
+            listener: prepared.listeners.first().map_or(-1, |fd| fd.as_raw_fd()),
+            gate: fds.gate.as_raw_fd(),
+            exec: fds.exec.as_raw_fd(),
+        }
+    }
+}
+
+fn texts(arena: &mut Arena, texts: &[CString]) -> Vec<Text> {
+    texts.iter().map(|text| arena.text(text)).collect()
+}
+
+/// The length of a variable's name, and its `=`.
+fn name_length(env: &[CString], index: usize) -> usize {
+    let bytes = env.get(index).map_or(&[][..], |text| text.as_bytes());
+    bytes.iter().take_while(|&&byte| byte != b'=').count() + 1
+}
+
+impl LogPlan {
+    /// How much of an arena it takes.
+    pub(super) fn size(log: &SupervisedLog) -> usize {
+        let texts = log.texts.iter();
+        texts.map(|text| text.as_bytes_with_nul().len()).sum()
+    }
+
+    pub(super) fn new(arena: &mut Arena, log: &SupervisedLog) -> Self {
+        let [path, rotated, dir, note @ ..] = log.texts.each_ref().map(|text| arena.text(text));
+        Self {
+            path,
+            rotated,
+            dir,
+            limit: log.limit,
+            note,
+        }
+    }
+}
