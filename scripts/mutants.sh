@@ -3,7 +3,7 @@
 #   scripts/mutants.sh unit FILE...              against the library's unit tests
 #   scripts/mutants.sh TEST[,TEST...] FILE...    against tests of the testkit, which take longer
 # for example
-#   scripts/mutants.sh unit crates/procref/src/kernel/semset.rs
+#   scripts/mutants.sh unit crates/procref/src/kernel/semset/set.rs
 #   scripts/mutants.sh pin,g9_callback_failures crates/procref/src/engine/pin.rs
 #
 # Needs cargo-mutants (cargo install cargo-mutants --locked), and to be root or to have user namespaces:

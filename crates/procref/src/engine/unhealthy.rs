@@ -42,7 +42,7 @@ pub(crate) fn serving_instance(
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use crate::kernel::semset::{Values, decode, encode, slot};
+    use crate::kernel::semset::layout::{Values, decode, encode, slot};
 
     #[test]
     fn g1_health_of_one_instance_says_nothing_about_another() {

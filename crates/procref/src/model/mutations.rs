@@ -8,9 +8,10 @@ use super::process_table::ProcId;
 use super::scenario::Act::{self, Acquire, AcquireOrCancel, Pin, Release, Unpin};
 use super::scenario::{By, LET_GO, Recover, Scenario, Settings};
 use crate::engine::config::Orphan;
-use crate::kernel::semset::{
-    Op, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, Values, WAIT_ALONE, WAIT_CLIENT,
-    WAIT_IDLE as WAIT_IDLE_OPS, decode, encode, op, slot, undone,
+use crate::kernel::semset::layout::{Values, decode, encode, slot};
+use crate::kernel::semset::steps::{
+    Op, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, WAIT_ALONE, WAIT_CLIENT,
+    WAIT_IDLE as WAIT_IDLE_OPS, op, undone,
 };
 use crate::kernel::sim::{Outcome, SetId};
 use crate::process::Identity;

@@ -13,7 +13,8 @@ use super::process_table::ProcId;
 use super::scenario::LET_GO;
 use super::yield_points::{PointId, Until};
 use crate::kernel::Missing;
-use crate::kernel::semset::{Op, Values, Wait, op, slot, undone};
+use crate::kernel::semset::layout::{Values, slot};
+use crate::kernel::semset::steps::{Op, Wait, op, undone};
 use crate::kernel::sim::{Calls, Outcome, SetId, SimKernel};
 
 /// The machine as one process has it.

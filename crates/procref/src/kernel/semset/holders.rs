@@ -13,21 +13,21 @@
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use super::{ANNOUNCED, Array, Changes, Op, Set, Values, op, slot, undone};
-use crate::kernel::{Inspection, Step};
+use super::layout::{Values, slot};
+use super::steps::Op;
 
 /// How many slots are tried before a reference goes without.
-const TRIES: usize = 8;
+pub(super) const TRIES: usize = 8;
 
 /// How often an object that changes while it is looked at is looked at again.
-const LOOKS: usize = 8;
+pub(super) const LOOKS: usize = 8;
 
 /// The slot that names this process on one set; 0 for none. The changes of a process's reference come
 /// one after the other, so plain loads and stores do; what to try next is a hint, whoever wrote it last.
 #[derive(Debug, Default)]
 pub(super) struct Name {
     /// Taken now.
-    held: AtomicU16,
+    pub(super) held: AtomicU16,
     /// What to try first, if anything is known: taken last, and so most likely free the next time, too,
     /// or seen to be free. `NONE_FREE`: nothing was.
     next: AtomicU16,
@@ -37,7 +37,7 @@ const NONE_FREE: u16 = u16::MAX;
 
 impl Name {
     /// `None`: there was no slot to be had when somebody last looked.
-    fn first_choice(&self, own_pid: impl FnOnce() -> u32) -> Option<u16> {
+    pub(super) fn first_choice(&self, own_pid: impl FnOnce() -> u32) -> Option<u16> {
         match self.next.load(Ordering::Relaxed) {
             0 => Some(slot_of(own_pid())),
             NONE_FREE => None,
@@ -45,7 +45,7 @@ impl Name {
         }
     }
 
-    fn take(&self, slot: u16) {
+    pub(super) fn take(&self, slot: u16) {
         self.held.store(slot, Ordering::Relaxed);
         self.next.store(slot, Ordering::Relaxed);
     }
@@ -69,101 +69,6 @@ impl Name {
     }
 }
 
-impl<A: Array> Set<A> {
-    /// Takes a reference, and a name where one is to be had.
-    pub(super) async fn take(&self, operation: &'static str, ops: &[Op]) -> Step<bool> {
-        let mut next = self.name.first_choice(|| self.array.own_pid());
-        for _ in 0..TRIES {
-            let Some(choice) = next else {
-                break;
-            };
-            let named = Changes::and(ops, &[op(choice, 0), undone(choice, 1)]);
-            if self.now(operation, named.ops()).await? {
-                self.name.take(choice);
-                return Ok(true);
-            }
-            // By a condition of the step's, or because somebody else has the slot: the kernel does not
-            // say. To take it for the former would let a join fail for the sake of a name.
-            let values = self.array.values().await?;
-            if !is_possible(ops, &values) {
-                return Ok(false);
-            }
-            next = free_slot(&values, choice);
-        }
-        self.now(operation, ops).await
-    }
-
-    /// Gives back a reference, and the name that came with it.
-    pub(super) async fn give(&self, operation: &'static str, ops: &[Op]) -> Step<bool> {
-        let held = self.name.held.load(Ordering::Relaxed);
-        if held == 0 {
-            return self.now(operation, ops).await;
-        }
-        let named = Changes::and(ops, &[undone(held, -1)]);
-        if self.now(operation, named.ops()).await? {
-            self.name.held.store(0, Ordering::Relaxed);
-            return Ok(true);
-        }
-        if self.array.values().await?[held as usize] > 0 {
-            return Ok(false);
-        }
-        // Somebody has set it to 0 from outside. A name is not worth a reference that cannot be given
-        // back.
-        self.name.held.store(0, Ordering::Relaxed);
-        self.now(operation, ops).await
-    }
-
-    /// The process that holds the lock on these values; `None` if no process holds it.
-    ///
-    /// While a command starts, its starter and its supervisor share the lock. The supervisor was the last to take
-    /// its share, so LOCK names that. The process that all others wait for is the starter, which has announced the
-    /// start before.
-    pub(super) async fn holder_of_lock(&self, values: &Values) -> Step<Option<u32>> {
-        match values[slot::LOCK as usize] {
-            0 => Ok(None),
-            1 => self.array.last_pid(slot::LOCK).await,
-            _ => self.array.last_pid(ANNOUNCED).await,
-        }
-    }
-
-    pub(super) async fn look_around(&self) -> Step<Inspection> {
-        let mut before = self.array.values().await?;
-        let mut looks = 0;
-        loop {
-            let mut named = Vec::new();
-            for slot in slot::WHO.filter(|&slot| before[slot as usize] > 0) {
-                if let Some(pid) = self.array.last_pid(slot).await? {
-                    named.push((slot, pid));
-                }
-            }
-            let supervisor = self.array.last_pid(slot::WATCH).await?;
-            let transition = self.holder_of_lock(&before).await?;
-            let changed_at = self.array.changed_at().await?;
-            let after = self.array.values().await?;
-            looks += 1;
-            if after != before && looks < LOOKS {
-                before = after;
-                continue;
-            }
-            // On a busy object the last look has to do. Who has gone meanwhile holds nothing.
-            named.retain(|&(slot, _)| after[slot as usize] > 0);
-            let snapshot = self.decoded(&after)?;
-            let mut holders: Vec<u32> = named.iter().map(|&(_, pid)| pid).collect();
-            // A program that took the place of another one by `exec` may have acquired anew.
-            holders.sort_unstable();
-            holders.dedup();
-            return Ok(Inspection {
-                unnamed: snapshot.clients.saturating_sub(named.len() as u32),
-                holders,
-                supervisor: supervisor.filter(|_| snapshot.supervised),
-                transition: transition.filter(|_| snapshot.locked),
-                changed_at,
-                snapshot,
-            });
-        }
-    }
-}
-
 /// Processes that are started in a row have pids in a row, and do not meet.
 fn slot_of(pid: u32) -> u16 {
     let slots = u32::from(slot::WHO.end - slot::WHO.start);
@@ -171,7 +76,7 @@ fn slot_of(pid: u32) -> u16 {
 }
 
 /// Whether an array could be performed on these values.
-fn is_possible(ops: &[Op], values: &Values) -> bool {
+pub(super) fn is_possible(ops: &[Op], values: &Values) -> bool {
     let mut values = *values;
     ops.iter().all(|op| {
         let value = &mut values[op.slot as usize];
@@ -190,7 +95,7 @@ fn is_possible(ops: &[Op], values: &Values) -> bool {
 
 /// A slot that nobody has, looked for from the one after `taken` on: clients that meet at one slot and
 /// all take the first free one would meet again.
-fn free_slot(values: &Values, taken: u16) -> Option<u16> {
+pub(super) fn free_slot(values: &Values, taken: u16) -> Option<u16> {
     let is_free = |slot: &u16| values[*slot as usize] == 0;
     let behind = taken + 1..slot::WHO.end;
     behind.chain(slot::WHO.start..taken).find(is_free)
@@ -199,6 +104,7 @@ fn free_slot(values: &Values, taken: u16) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::semset::steps::op;
 
     #[test]
     fn a_step_is_possible_as_the_kernel_sees_it() {

@@ -1,7 +1,9 @@
 //! Arrays put together as needed. Without allocation: a supervisor may not allocate.
 
-use super::{MAX_OPS, Op, RELEASE_LOCK, RESIGN, UNLOCKED, Values, op, slot};
-use crate::kernel::{Ended, Lock};
+use super::layout::{Values, slot};
+use super::steps::{MAX_OPS, Op, RELEASE_LOCK, RESIGN, UNLOCKED, op};
+use crate::kernel::Lock;
+use crate::kernel::state::Ended;
 
 /// One array of up to [`MAX_OPS`] operations.
 pub(crate) struct Changes {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{
-    Changes, Op, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, Values, WAIT_ALONE, WAIT_CLIENT,
-    WAIT_IDLE, decode, encode, encode_stopping,
+use super::layout::{Values, decode, encode, encode_stopping};
+use super::op_list::Changes;
+use super::steps::{
+    Op, RESIGN_TO, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, WAIT_ALONE, WAIT_CLIENT, WAIT_IDLE,
 };
-use crate::kernel::semset::RESIGN_TO;
-use crate::kernel::{Ended, Instance, Lock, Snapshot};
+use crate::kernel::Lock;
+use crate::kernel::state::{Ended, Instance, Snapshot};
 
 /// Why a step did not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

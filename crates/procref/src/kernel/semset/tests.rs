@@ -1,5 +1,9 @@
-use super::*;
-use crate::kernel::MAX_LINGER_MS;
+use super::layout::{MAX_VALUE, decode, encode, flag, slot};
+use super::op_list::Changes;
+use super::steps::{RESIGN_TO, op};
+use crate::kernel::state::{MAX_GENERATION, MAX_LINGER_MS};
+use crate::kernel::{Ended, Instance, Lock};
+use crate::process::Identity;
 
 #[test]
 fn what_is_published_is_read_back() {

@@ -2,8 +2,11 @@
 
 use super::survey::candidate;
 use crate::fuzzing::Input;
-use crate::kernel::semset::{self, Changes, MAX_OPS, MAX_VALUE, Op, Values, slot};
-use crate::kernel::{Ended, Instance, Lock, MAX_GENERATION};
+use crate::kernel::semset::layout::{self, MAX_VALUE, Values, slot};
+use crate::kernel::semset::op_list::Changes;
+use crate::kernel::semset::steps::{MAX_OPS, Op};
+use crate::kernel::state::MAX_GENERATION;
+use crate::kernel::{Ended, Instance, Lock};
 
 /// The values of a set, of which anybody with this uid can write any.
 ///
@@ -17,7 +20,7 @@ pub fn semaphores(data: &[u8]) {
         // The kernel holds no other.
         *value = u16::from_le_bytes(input.bytes()) & MAX_VALUE;
     }
-    let snapshot = semset::decode(&before, true);
+    let snapshot = layout::decode(&before, true);
     assert!((1..=MAX_GENERATION).contains(&snapshot.next_generation()));
     let _ = (snapshot.lingers(), snapshot.is_left_to_supervisor());
     let _ = snapshot.ended.map(Ended::status);
@@ -30,8 +33,8 @@ pub fn semaphores(data: &[u8]) {
     for instance in [snapshot.instance, stopping, None] {
         for lock in [Lock::Keep, Lock::Release] {
             let mut after = before;
-            semset::encode(&mut after, instance.as_ref(), generation);
-            let read = semset::decode(&after, true);
+            layout::encode(&mut after, instance.as_ref(), generation);
+            let read = layout::decode(&after, true);
             assert_eq!((read.instance, read.generation), (instance, generation));
             let changes = Changes::between(&before, &after, lock);
             assert!(changes.ops().len() <= MAX_OPS);

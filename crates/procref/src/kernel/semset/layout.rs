@@ -1,0 +1,174 @@
+//! The slots of a set, and how an instance is encoded in them.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::kernel::state::{Ended, Instance, MAX_GENERATION, Snapshot, decode_limit, encode_limit};
+use crate::process::Identity;
+
+/// The highest value of a slot (`SEMVMX`): 15 bits.
+pub(crate) const MAX_VALUE: u16 = 0x7fff;
+const BITS: u32 = 15;
+
+/// Where each thing is kept.
+pub(crate) mod slot {
+    use std::ops::Range;
+
+    pub(crate) const REFS: u16 = 0;
+    pub(crate) const LOCK: u16 = 1;
+    pub(crate) const SUPERVISOR: u16 = 2;
+    pub(crate) const TREE: u16 = 3;
+    pub(crate) const PIN: u16 = 4;
+    pub(crate) const GENERATION: u16 = 5;
+    pub(crate) const SPACE: Range<u16> = 6..10;
+    pub(crate) const NAME: Range<u16> = 10..14;
+    pub(crate) const PID: Range<u16> = 14..16;
+    pub(crate) const START: Range<u16> = 16..21;
+    pub(crate) const PORT: Range<u16> = 21..23;
+    pub(crate) const FLAGS: u16 = 23;
+    pub(crate) const LINGER: Range<u16> = 24..26;
+    pub(crate) const EXIT: u16 = 26;
+    /// Always 0. Whoever asked last whether it is, is the supervisor.
+    pub(crate) const WATCH: u16 = 27;
+    /// How long the transition takes at most, in milliseconds.
+    pub(crate) const LIMIT: Range<u16> = 28..30;
+    /// Each 1 while a client has it: see `who`.
+    pub(crate) const WHO: Range<u16> = 30..130;
+    pub(crate) const COUNT: u16 = 130;
+}
+
+pub(super) mod flag {
+    pub(crate) const READY: u16 = 1;
+    pub(crate) const STOPPING: u16 = 1 << 1;
+    pub(crate) const COMMAND: u16 = 1 << 2;
+    pub(crate) const KEEP_ORPHAN: u16 = 1 << 3;
+    pub(crate) const HOSTED: u16 = 1 << 4;
+    pub(crate) const HAS_METADATA: u16 = 1 << 5;
+
+    pub(crate) const ALL: u16 = (1 << 6) - 1;
+}
+
+/// All slots of a set.
+pub(crate) type Values = [u16; slot::COUNT as usize];
+
+/// The digests of namespace and name as a set tells them; 0 for a blank one.
+pub(crate) fn digests_in(values: &Values) -> (u128, u128) {
+    (unpack(values, slot::SPACE), unpack(values, slot::NAME))
+}
+
+/// Writes a number into slots of 15 bits, lowest first.
+pub(super) fn pack(values: &mut Values, slots: Range<u16>, number: u128) {
+    for (index, slot) in slots.enumerate() {
+        let bits = number >> (index as u32 * BITS) & u128::from(MAX_VALUE);
+        values[slot as usize] = bits as u16;
+    }
+}
+
+fn unpack(values: &Values, slots: Range<u16>) -> u128 {
+    slots.enumerate().fold(0, |number, (index, slot)| {
+        number | u128::from(values[slot as usize]) << (index as u32 * BITS)
+    })
+}
+
+pub(super) fn pack_limit(values: &mut Values, limit: Duration) {
+    pack(values, slot::LIMIT, encode_limit(limit).into());
+}
+
+/// Of an instance that is being stopped, and how long that takes at most.
+pub(super) fn encode_stopping(
+    values: &mut Values,
+    instance: &Instance,
+    generation: u16,
+    limit: Duration,
+) {
+    let stopping = Instance {
+        stopping: true,
+        ..*instance
+    };
+    encode(values, Some(&stopping), generation);
+    pack_limit(values, limit);
+}
+
+pub(crate) fn encode(values: &mut Values, instance: Option<&Instance>, generation: u16) {
+    debug_assert!(generation <= MAX_GENERATION);
+    values[slot::GENERATION as usize] = generation;
+    let flags = instance.map_or(0, |instance| {
+        let set = |on: bool, flag: u16| if on { flag } else { 0 };
+        set(instance.ready, flag::READY)
+            | set(instance.stopping, flag::STOPPING)
+            | set(instance.hosted, flag::HOSTED)
+            | set(instance.has_metadata, flag::HAS_METADATA)
+            | set(instance.keep_orphan, flag::KEEP_ORPHAN)
+            | set(instance.command, flag::COMMAND)
+    });
+    values[slot::FLAGS as usize] = flags;
+    if instance.is_some_and(|instance| !instance.ready && !instance.stopping) {
+        // A new one.
+        values[slot::EXIT as usize] = 0;
+    }
+    let identity = instance.map_or(Identity { pid: 0, start: 0 }, |instance| instance.identity);
+    pack(values, slot::PID, identity.pid.into());
+    pack(values, slot::START, identity.start.into());
+    pack(values, slot::PORT, instance.map_or(0, |it| it.port).into());
+    pack(
+        values,
+        slot::LINGER,
+        instance.map_or(0, |it| it.linger_ms).into(),
+    );
+}
+
+pub(crate) fn decode(values: &Values, claimed: bool) -> Snapshot {
+    // Others nobody of this layout writes: by themselves they make no instance.
+    let flags = values[slot::FLAGS as usize] & flag::ALL;
+    let has = |flag: u16| flags & flag != 0;
+    // What the slots can hold beyond these types nobody writes; cutting it off is harmless, because
+    // an identity that is nobody's is dead.
+    let pid = unpack(values, slot::PID) as u32;
+    let instance = (pid != 0 || flags != 0).then(|| Instance {
+        identity: Identity {
+            pid,
+            start: unpack(values, slot::START) as u64,
+        },
+        port: unpack(values, slot::PORT) as u16,
+        ready: has(flag::READY),
+        stopping: has(flag::STOPPING),
+        hosted: has(flag::HOSTED),
+        has_metadata: has(flag::HAS_METADATA),
+        keep_orphan: has(flag::KEEP_ORPHAN),
+        command: has(flag::COMMAND),
+        linger_ms: unpack(values, slot::LINGER) as u32,
+    });
+    Snapshot {
+        clients: values[slot::REFS as usize].into(),
+        locked: values[slot::LOCK as usize] > 0,
+        supervised: values[slot::SUPERVISOR as usize] > 0,
+        tree: values[slot::TREE as usize] > 0,
+        pinned: values[slot::PIN as usize] > 0,
+        generation: values[slot::GENERATION as usize],
+        claimed,
+        instance,
+        ended: Ended::decode(values[slot::EXIT as usize]),
+        announced: decode_limit(unpack(values, slot::LIMIT) as u32),
+    }
+}
+
+impl Ended {
+    /// 0 is left for "not known".
+    pub(super) fn encode(self) -> u16 {
+        match self {
+            Self::Exited(code) => 1 + u16::from(code),
+            Self::Killed(signal) => SIGNALLED + u16::from(signal),
+        }
+    }
+
+    pub(super) fn decode(value: u16) -> Option<Self> {
+        match value {
+            0 => None,
+            1..SIGNALLED => Some(Self::Exited((value - 1) as u8)),
+            _ => Some(Self::Killed((value - SIGNALLED) as u8)),
+        }
+    }
+}
+
+/// Where the numbers of signals begin in EXIT, beyond those of exit codes.
+const SIGNALLED: u16 = 512;
