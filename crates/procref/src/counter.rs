@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::engine::registry;
 use crate::error::{Error, Result};
 use crate::kernel::{self, Fault, Kernel, Missing, Native, Object, Step};
 use crate::name::{Name, ServiceKey};
 use crate::namespace;
 use crate::process::{fork_epoch, is_suspended};
-use crate::service;
 
 type NativeObject = <Native as Kernel>::Object;
 
@@ -360,7 +360,7 @@ impl PlatformRefCounter {
     /// The last reference was given back along with taking the lock, or under it.
     fn clean_up(&self, held: &mut Held) -> Result<()> {
         *held = Held::default();
-        service::stop_locked(&self.key)
+        registry::stop_locked(&self.key)
     }
 }
 

@@ -8,9 +8,6 @@ use std::time::{Duration, Instant};
 use crate::command::StopPolicy;
 use crate::command::{self, Prepared, Reserved, ServiceCommand, ServiceLog};
 use crate::crash::{self, Point};
-use crate::engine::client::Deadline;
-use crate::engine::platform::Sick;
-use crate::engine::recursion;
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Instance, signal_safe};
@@ -18,9 +15,11 @@ use crate::name::ServiceKey;
 use crate::process::Identity;
 use crate::ready::{Callback, Condition, Probe, Waited};
 use crate::runtime;
+use crate::runtime::deadline::Deadline;
 
 #[cfg(unix)]
 mod linux;
+pub(crate) mod own_start;
 #[cfg(windows)]
 mod windows;
 
@@ -68,7 +67,7 @@ pub(crate) struct Running {
 impl Running {
     /// Blocks: the supervisor is forked, and waits for an older instance's processes.
     pub(crate) fn start(set: signal_safe::Set, key: &ServiceKey, launch: &Launch) -> Result<Self> {
-        let (name, value) = recursion::variable(key, launch.generation);
+        let (name, value) = own_start::variable(key, launch.generation);
         let command = ServiceCommand::clone(&launch.command).env(name, value);
         let prepared = command.prepare(key)?;
         crash::point(Point::Prepared);
@@ -189,9 +188,9 @@ impl Running {
     }
 
     /// It was ready, and did not say in time that it is well.
-    pub(crate) fn unwell(&self, sick: Sick) -> Error {
-        let waiting_for = format!("its health check, {}", sick.probe);
-        self.not_ready(sick.limit, (waiting_for, sick.answer))
+    pub(crate) fn unwell(&self, probe: &str, answer: String, limit: Duration) -> Error {
+        let waiting_for = format!("its health check, {probe}");
+        self.not_ready(limit, (waiting_for, answer))
     }
 
     fn not_ready(&self, limit: Duration, missing: (String, String)) -> Error {

@@ -109,6 +109,8 @@ pub mod fuzzing;
 #[doc = include_str!("guide.md")]
 pub mod guide {}
 #[cfg(any(target_os = "linux", windows))]
+mod host;
+#[cfg(any(target_os = "linux", windows))]
 mod info;
 #[cfg(any(target_os = "linux", windows))]
 mod kernel;

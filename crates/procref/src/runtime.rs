@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 #[cfg_attr(windows, path = "runtime/windows.rs")]
 mod sys;
 
+pub(crate) mod deadline;
 pub(crate) mod process_local;
 pub(crate) mod timer;
 

@@ -2,22 +2,23 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::crash;
-use crate::engine::{acquire, follow, pin, recursion, stop_service};
+use crate::engine::{acquire, follow, pin, recursion, registry, stop_service};
 use crate::error::Result;
 use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Kernel, Missing, Native, Object, Snapshot, Supervised};
 use crate::name::ServiceKey;
-use crate::runtime::{self, process_local};
+use crate::runtime;
 
 mod builder;
 mod gc;
 mod handle;
 mod services;
 mod status;
+mod survey;
 mod wait_ready;
 
 pub use crate::engine::config::Orphan;
@@ -28,14 +29,12 @@ pub use handle::ServiceHandle;
 pub use services::{Listed, Services, is_managed};
 pub use status::{Holder, State, Status};
 
-use crate::engine::client::Client;
 use crate::engine::config::Config;
-use crate::engine::platform::{Host, Platform as _};
-use crate::engine::release::{Departure, Hold};
+use crate::engine::platform::Platform as _;
+use crate::engine::registry::NativeClient;
 use crate::engine::stop_service::Held;
 use crate::engine::waiting::Waiting;
-
-type NativeClient = Client<Host>;
+use crate::host::Host;
 
 /// A background service that many processes share: the first to acquire it starts it, the others
 /// join, the last one stops it.
@@ -78,7 +77,7 @@ impl SharedService {
     fn new(key: ServiceKey, config: Arc<Config>) -> Self {
         crash::arm();
         Native.prepare();
-        let client = client_of(&key);
+        let client = registry::client(&key);
         Self {
             key,
             config,
@@ -91,7 +90,7 @@ impl SharedService {
         if self.client.is_ours() {
             Arc::clone(&self.client)
         } else {
-            client_of(&self.key)
+            registry::client(&self.key)
         }
     }
 
@@ -541,33 +540,6 @@ impl fmt::Debug for SharedService {
             .field("runtime_dir", &self.runtime_dir())
             .finish_non_exhaustive()
     }
-}
-
-/// The one seat of this process at a service.
-fn client_of(key: &ServiceKey) -> Arc<NativeClient> {
-    let mut clients = process_local::get()
-        .clients
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    let known = clients.get(&key.digests()).and_then(Weak::upgrade);
-    if let Some(client) = known.and_then(|client| client.downcast().ok()) {
-        return client;
-    }
-    clients.retain(|_, client| client.strong_count() > 0);
-    let client = Arc::new(Client::new(Host, key.clone()));
-    let weak: Weak<NativeClient> = Arc::downgrade(&client);
-    clients.insert(key.digests(), weak);
-    client
-}
-
-/// Stops the service if there is one and removes the object, for somebody who has its lock and
-/// knows of no callbacks.
-pub(crate) fn stop_locked(key: &ServiceKey) -> Result<()> {
-    // A seat of its own: the process's other handles and references are none of its business.
-    let client = Arc::new(Client::new(Host, key.clone()));
-    let permit = client.try_permit().expect("nobody else knows this seat");
-    let hold = Hold::locked(permit, &Arc::new(Config::default()));
-    pollster::block_on(Departure::new(hold))
 }
 
 // What is shared between threads must be fit for it, whatever it comes to hold.

@@ -14,102 +14,22 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use super::client::{Access, Client, Deadline, Dropped, ObjectOf, ResolvedInstance};
+use super::client::{Access, Client};
 use super::config::Config;
-use super::fingerprint::is_usable;
-use super::health::Seen;
-use super::platform::{Description, Platform, describe_whole};
+use super::describe::{Description, describe_whole};
+use super::handle::HandleInner;
+use super::health::{Seen, is_usable};
+use super::platform::{ObjectOf, Platform};
 use super::recursion;
 use super::release::{Departure, Hold};
+use super::resolved_instance::ResolvedInstance;
 use super::shared_wait::SharedWait;
 use super::unhealthy::{Unhealthy, serving_instance};
 use super::waiting::Waiting;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::{self, Fault, Instance, Kernel, Missing, Object, Snapshot, Step, Supervised};
-
-/// What a handle keeps: one count of its process's reference.
-pub(crate) struct HandleInner<W: Platform> {
-    client: Arc<Client<W>>,
-    config: Arc<Config>,
-    current: Arc<ResolvedInstance<W>>,
-    drop_handle: bool,
-}
-
-impl<W: Platform> HandleInner<W> {
-    pub(crate) fn current(&self) -> &ResolvedInstance<W> {
-        &self.current
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<ResolvedInstance<W>> {
-        &self.current
-    }
-
-    pub(crate) fn client(&self) -> &Arc<Client<W>> {
-        &self.client
-    }
-
-    /// An error in a forked child.
-    pub(crate) fn check_ours(&self, operation: &'static str) -> Result<()> {
-        if self.client.is_ours() {
-            return Ok(());
-        }
-        Err(Error::NoReference {
-            service: self.client.key.name().to_owned(),
-            operation,
-            reason: "this is a forked child, which owns no handle of its parent's",
-        })
-    }
-
-    /// What to say when the kernel object is gone although there are handles.
-    pub(crate) fn lost(&self, operation: &'static str) -> Error {
-        Error::NoReference {
-            service: self.client.key.name().to_owned(),
-            operation,
-            reason: "somebody removed its kernel object, and every reference with it",
-        }
-    }
-
-    /// For a handle that the seat has counted.
-    pub(crate) fn new(
-        client: &Arc<Client<W>>,
-        config: &Arc<Config>,
-        current: Arc<ResolvedInstance<W>>,
-    ) -> Self {
-        Self {
-            client: Arc::clone(client),
-            config: Arc::clone(config),
-            current,
-            drop_handle: false,
-        }
-    }
-
-    /// Puts it down; what is left to do then, if it was this process's last.
-    pub(crate) fn release(mut self) -> Option<Departure<W>> {
-        self.drop_handle()
-    }
-
-    fn drop_handle(&mut self) -> Option<Departure<W>> {
-        if std::mem::replace(&mut self.drop_handle, true) || !self.client.is_ours() {
-            return None;
-        }
-        match self.client.drop_handle() {
-            Dropped::NotLast => None,
-            Dropped::Last(permit) => {
-                let hold = Hold::last(permit, &self.config);
-                (!hold.try_release()).then(|| Departure::new(hold))
-            }
-        }
-    }
-}
-
-impl<W: Platform> Drop for HandleInner<W> {
-    fn drop(&mut self) {
-        if let Some(departure) = self.drop_handle() {
-            departure.finish_here(self.config.drop_patience());
-        }
-    }
-}
+use crate::runtime::deadline::Deadline;
 
 pub(crate) async fn acquire<W: Platform>(
     client: &Arc<Client<W>>,
@@ -182,7 +102,7 @@ pub(crate) async fn try_join<W: Platform>(
 ) -> Result<Option<HandleInner<W>>> {
     if let Some(current) = client.share() {
         let lease = HandleInner::new(client, config, current);
-        let healthy = is_usable(client, config, &lease.current, Seen::Before).await?;
+        let healthy = is_usable(client, config, lease.current(), Seen::Before).await?;
         return Ok(healthy.then_some(lease));
     }
     let Some(permit) = client.try_permit() else {

@@ -4,39 +4,20 @@
 //! it holds one reference in the kernel; here its handles are counted. Whatever changes the
 //! reference or the instance is done by one future at a time, the one that has the [`Permit`].
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
 
-use super::config::DEFAULT_WAIT_TIMEOUT;
-use super::platform::Platform;
-use super::recursion;
+use super::platform::{ObjectOf, Platform};
+use super::resolved_instance::ResolvedInstance;
 use super::shared_wait::SharedWait;
 use super::unhealthy::Unhealthy;
 use crate::error::{Error, Result};
-use crate::info::ServiceInfo;
-use crate::kernel::{Instance, Kernel, Missing, Object, Snapshot};
+use crate::kernel::{Kernel, Missing, Object, Snapshot};
+use crate::launch::own_start::own_start;
 use crate::name::ServiceKey;
 use crate::runtime;
-
-pub(crate) type ObjectOf<W> = <<W as Platform>::Kernel as Kernel>::Object;
-
-/// The instance a handle is of.
-pub(crate) struct ResolvedInstance<W: Platform> {
-    pub(crate) instance: Instance,
-    pub(crate) generation: u16,
-    pub(crate) info: ServiceInfo,
-    /// `None`: it has none, or its record was gone.
-    pub(crate) fingerprint: Option<String>,
-    /// The settings that its starter wanted others to know.
-    pub(crate) definition: BTreeMap<String, String>,
-    /// `None`: dead when it was looked up, or there is no local process.
-    pub(crate) process: Option<Arc<W::Process>>,
-    /// The one thread that waits for its end.
-    pub(crate) death: SharedWait,
-}
+use crate::runtime::deadline::{Deadline, Patience};
 
 pub(crate) struct Client<W: Platform> {
     pub(crate) platform: W,
@@ -270,7 +251,7 @@ impl<W: Platform> Client<W> {
         patience: Patience,
     ) -> Result<()> {
         if self.platform.is_own_start(&self.key, seen) {
-            return Err(recursion::own_start(&self.key));
+            return Err(own_start(&self.key));
         }
         let mut announced = seen.announced;
         loop {
@@ -332,7 +313,7 @@ impl<W: Platform> Client<W> {
         Error::Timeout {
             service: self.key.name().to_owned(),
             operation: "waiting for another process to start or stop it",
-            limit: deadline.limit,
+            limit: deadline.limit(),
             holder: blocker.map(|it| it.pid),
             suspended: blocker.is_some_and(|it| it.suspended),
         }
@@ -430,66 +411,6 @@ impl<W: Platform> Drop for Permit<W> {
             state.permit.let_go()
         };
         wakers.into_iter().for_each(runtime::wake);
-    }
-}
-
-/// How long a client waits for other processes that start or stop the service.
-#[derive(Clone, Copy)]
-pub(crate) enum Patience {
-    /// Until a moment that its user chose.
-    Until(Deadline),
-    /// For each transition as long as the process that holds the lock has announced, and a margin.
-    AsAnnounced,
-}
-
-/// How much longer a client waits than the other process has announced. That process has to be scheduled
-/// after its time is up, and to clean up.
-const MARGIN: Duration = Duration::from_secs(10);
-
-impl Patience {
-    /// For a client whose user chose this limit, or none.
-    pub(crate) fn of(chosen: Option<Duration>) -> Self {
-        chosen.map_or(Self::AsAnnounced, |limit| {
-            Self::Until(Deadline::after(limit))
-        })
-    }
-
-    /// Until when a client waits that begins to wait now.
-    pub(crate) fn deadline(self, announced: Option<Duration>) -> Deadline {
-        match (self, announced) {
-            (Self::Until(deadline), _) => deadline,
-            (Self::AsAnnounced, Some(limit)) => Deadline::after(limit.saturating_add(MARGIN)),
-            (Self::AsAnnounced, None) => Deadline::after(DEFAULT_WAIT_TIMEOUT),
-        }
-    }
-
-    /// Whether a client that has waited as long as was announced goes on.
-    pub(crate) fn is_renewed(self, before: Option<Duration>, now: Option<Duration>) -> bool {
-        matches!(self, Self::AsAnnounced) && before != now
-    }
-}
-
-/// When a wait ends, and how long it was allowed to be.
-#[derive(Clone, Copy)]
-pub(crate) struct Deadline {
-    start: Instant,
-    limit: Duration,
-}
-
-impl Deadline {
-    pub(crate) fn after(limit: Duration) -> Self {
-        Self {
-            start: Instant::now(),
-            limit,
-        }
-    }
-
-    pub(crate) fn limit(self) -> Duration {
-        self.limit
-    }
-
-    pub(crate) fn left(self) -> Duration {
-        self.limit.saturating_sub(self.start.elapsed())
     }
 }
 

@@ -5,13 +5,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::client::Patience;
-use super::fingerprint::Fingerprint;
+use super::fingerprint::{Fingerprint, Mismatch};
+use super::platform::Platform;
+use super::resolved_instance::ResolvedInstance;
 use crate::command::{ServiceCommand, StopPolicy, StopSignal};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::Supervised;
 use crate::process::KILL_TIMEOUT;
+use crate::runtime::deadline::{DEFAULT_WAIT_TIMEOUT, Patience};
 use crate::runtime::{BoxFuture, caught};
 
 pub(crate) type StartFn = Box<dyn Fn() -> BoxFuture<Result<ServiceInfo>> + Send + Sync>;
@@ -22,7 +24,6 @@ pub(crate) type RecoverFn =
     Box<dyn Fn(ServiceInfo) -> BoxFuture<Result<ServiceInfo>> + Send + Sync>;
 
 pub(crate) const DEFAULT_START_TIMEOUT: Duration = Duration::from_secs(60);
-pub(crate) const DEFAULT_WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What becomes of a service whose last clients were killed.
@@ -136,6 +137,24 @@ impl Config {
     /// service that ignores it is still seen through.
     pub(crate) fn drop_patience(&self) -> Duration {
         self.stop_timeout.saturating_add(KILL_TIMEOUT)
+    }
+
+    /// What an instance that this client brings up is said to be.
+    pub(crate) fn own_fingerprint(&self) -> Option<String> {
+        self.fingerprint.as_ref().map(|own| own.text.clone())
+    }
+
+    /// Whether clients that join have to read in the record what the instance is.
+    pub(crate) fn is_told_by_record(&self) -> bool {
+        let fingerprint = self.fingerprint.as_ref();
+        fingerprint.is_some_and(|own| own.identity().is_none()) || !self.definition.is_empty()
+    }
+
+    /// Whether the client is refused where an instance that is well is this one.
+    pub(crate) fn refuses<W: Platform>(&self, current: &ResolvedInstance<W>) -> bool {
+        self.fingerprint
+            .as_ref()
+            .is_some_and(|own| own.mismatch == Mismatch::Refuse && !own.is_of(current))
     }
 }
 

@@ -1,9 +1,7 @@
 //! Which version or configuration of a service a client wants.
 
-use super::client::{Client, ResolvedInstance};
-use super::config::Config;
-use super::health::{Seen, answers, is_healthy};
 use super::platform::Platform;
+use super::resolved_instance::ResolvedInstance;
 use crate::error::{Error, Result};
 
 /// The longest fingerprint, in bytes.
@@ -42,8 +40,8 @@ pub enum Mismatch {
 }
 
 pub(crate) struct Fingerprint {
-    text: String,
-    mismatch: Mismatch,
+    pub(super) text: String,
+    pub(super) mismatch: Mismatch,
 }
 
 impl Fingerprint {
@@ -71,68 +69,8 @@ impl Fingerprint {
         (self.mismatch == Mismatch::Separate).then_some(&self.text)
     }
 
-    fn is_of<W: Platform>(&self, current: &ResolvedInstance<W>) -> bool {
+    pub(super) fn is_of<W: Platform>(&self, current: &ResolvedInstance<W>) -> bool {
         // A separate service has no other: nobody reads its record for that.
         self.mismatch == Mismatch::Separate || current.fingerprint.as_ref() == Some(&self.text)
     }
-}
-
-impl Config {
-    /// What an instance that this client brings up is said to be.
-    pub(crate) fn own_fingerprint(&self) -> Option<String> {
-        self.fingerprint.as_ref().map(|own| own.text.clone())
-    }
-
-    /// Whether clients that join have to read in the record what the instance is.
-    pub(crate) fn is_told_by_record(&self) -> bool {
-        let fingerprint = self.fingerprint.as_ref();
-        fingerprint.is_some_and(|own| own.identity().is_none()) || !self.definition.is_empty()
-    }
-
-    /// Whether the client is refused where an instance that is well is this one.
-    pub(crate) fn refuses<W: Platform>(&self, current: &ResolvedInstance<W>) -> bool {
-        self.fingerprint
-            .as_ref()
-            .is_some_and(|own| own.mismatch == Mismatch::Refuse && !own.is_of(current))
-    }
-}
-
-/// Whether a client may use an instance: it is well. An error if it is, but not what the client wants; one
-/// that is not will be replaced, whatever it is.
-pub(crate) async fn is_usable<W: Platform>(
-    client: &Client<W>,
-    config: &Config,
-    current: &ResolvedInstance<W>,
-    seen: Seen,
-) -> Result<bool> {
-    if !is_healthy(client, config, current, seen).await?
-        || !answers(client, config, current).await?
-    {
-        return Ok(false);
-    }
-    let Some(own) = config
-        .fingerprint
-        .as_ref()
-        .filter(|own| !own.is_of(current))
-    else {
-        return Ok(true);
-    };
-    let (service, pid) = (client.key.name(), current.info.pid());
-    let theirs = current.fingerprint.clone();
-    if own.mismatch == Mismatch::Refuse {
-        return Err(Error::Fingerprint {
-            service: service.to_owned(),
-            ours: own.text.clone(),
-            theirs,
-            pid,
-        });
-    }
-    tracing::debug!(
-        service,
-        pid,
-        ours = own.text,
-        ?theirs,
-        "of another fingerprint"
-    );
-    Ok(true)
 }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use super::acquire::HandleInner;
-use super::client::{Client, ObjectOf, ResolvedInstance};
-use super::platform::{Platform, describe};
+use super::client::Client;
+use super::describe::describe;
+use super::handle::HandleInner;
+use super::platform::{ObjectOf, Platform};
+use super::resolved_instance::ResolvedInstance;
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Instance, Kernel, Missing, Object, Snapshot, Step};

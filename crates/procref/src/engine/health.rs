@@ -1,9 +1,11 @@
 //! Whether an instance can be used.
 
-use super::client::{Client, ResolvedInstance};
+use super::client::Client;
 use super::config::Config;
+use super::fingerprint::Mismatch;
 use super::platform::{Platform, Sick};
 use super::recursion::calling;
+use super::resolved_instance::ResolvedInstance;
 use crate::error::{Error, Result};
 
 /// When an instance's process was looked up: whoever was alive a moment ago need not be asked again.
@@ -121,4 +123,44 @@ pub(crate) async fn answers<W: Platform>(
             Ok(false)
         }
     }
+}
+
+/// Whether a client may use an instance: it is well. An error if it is, but not what the client wants; one
+/// that is not will be replaced, whatever it is.
+pub(crate) async fn is_usable<W: Platform>(
+    client: &Client<W>,
+    config: &Config,
+    current: &ResolvedInstance<W>,
+    seen: Seen,
+) -> Result<bool> {
+    if !is_healthy(client, config, current, seen).await?
+        || !answers(client, config, current).await?
+    {
+        return Ok(false);
+    }
+    let Some(own) = config
+        .fingerprint
+        .as_ref()
+        .filter(|own| !own.is_of(current))
+    else {
+        return Ok(true);
+    };
+    let (service, pid) = (client.key.name(), current.info.pid());
+    let theirs = current.fingerprint.clone();
+    if own.mismatch == Mismatch::Refuse {
+        return Err(Error::Fingerprint {
+            service: service.to_owned(),
+            ours: own.text.clone(),
+            theirs,
+            pid,
+        });
+    }
+    tracing::debug!(
+        service,
+        pid,
+        ours = own.text,
+        ?theirs,
+        "of another fingerprint"
+    );
+    Ok(true)
 }

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use super::acquire::{Drive, HandleInner};
-use super::client::{Access, Client, Patience};
+use super::acquire::Drive;
+use super::client::{Access, Client};
 use super::config::Config;
+use super::handle::HandleInner;
 use super::platform::Platform;
 use super::release::{Departure, Hold};
 use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::kernel::{Fault, Missing, Object, Step, Supervised};
+use crate::runtime::deadline::Patience;
 
 impl<W: Platform> HandleInner<W> {
     pub(crate) async fn pin(&self) -> Result<()> {

@@ -15,8 +15,6 @@
 //! the start timeout ends what they wait for.
 
 use std::cell::RefCell;
-use std::env;
-use std::ffi::{OsStr, OsString};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,50 +22,10 @@ use std::sync::Arc;
 use super::client::Client;
 use super::platform::Platform;
 use crate::error::{Error, Result};
-use crate::kernel::Snapshot;
-use crate::name::ServiceKey;
-
-/// The instances whose starts a process belongs to, separated by spaces.
-const STARTING: &str = "PROCREF_STARTING";
 
 thread_local! {
     /// The seats whose callbacks this thread polls just now, the innermost last.
     static CALLING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
-}
-
-/// The variable for the processes of a start.
-pub(crate) fn variable(key: &ServiceKey, generation: u16) -> (OsString, OsString) {
-    let mut value = env::var_os(STARTING).unwrap_or_default();
-    if !value.is_empty() {
-        value.push(" ");
-    }
-    value.push(entry(key, generation));
-    (STARTING.into(), value)
-}
-
-fn entry(key: &ServiceKey, generation: u16) -> String {
-    let (space, name) = key.digests();
-    format!("{:x}.{:x}.{generation}", space.bits(), name.bits())
-}
-
-/// Whether this process belongs to the start that a snapshot shows.
-pub(crate) fn is_own_start(key: &ServiceKey, snapshot: &Snapshot) -> bool {
-    let starting = snapshot.locked && snapshot.instance.is_some_and(|instance| !instance.ready);
-    starting && env::var_os(STARTING).is_some_and(|list| names(&list, key, snapshot.generation))
-}
-
-fn names(list: &OsStr, key: &ServiceKey, generation: u16) -> bool {
-    let list = list.to_str().unwrap_or_default();
-    let entry = entry(key, generation);
-    list.split(' ').any(|named| named == entry)
-}
-
-pub(crate) fn own_start(key: &ServiceKey) -> Error {
-    Error::Recursion {
-        service: key.name().to_owned(),
-        reason: "its own start asks for it, and would wait for itself (ask for it in no program that has \
-                 to end or answer before it is ready)",
-    }
 }
 
 /// An error if a callback of this service's asks for it, on the thread that polls the callback.
@@ -102,28 +60,4 @@ pub(crate) async fn calling<W: Platform, F: Future>(client: &Client<W>, future: 
         future.as_mut().poll(context)
     })
     .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::name::{Name, Namespace, View};
-
-    fn key(name: &str) -> ServiceKey {
-        let namespace = Namespace::new("/made-up".into(), (0, 0), View::default());
-        ServiceKey::new(namespace, Name::new(name).expect("a name"))
-    }
-
-    #[test]
-    fn only_the_instance_that_is_named_is_ones_own() {
-        let (one, other) = (key("one"), key("other"));
-        let (_, value) = variable(&one, 7);
-        assert!(names(&value, &one, 7));
-        assert!(!names(&value, &one, 8), "a later instance");
-        assert!(!names(&value, &one, 70) && !names(&value, &one, 1));
-        assert!(!names(&value, &other, 7));
-        let both = format!("{} {}", entry(&other, 3), entry(&one, 7));
-        assert!(names(OsStr::new(&both), &one, 7) && names(OsStr::new(&both), &other, 3));
-        assert!(!names(OsStr::new(""), &one, 7));
-    }
 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::client::{Deadline, ObjectOf, ResolvedInstance};
 use super::config::{Orphan, RecoverFn, StartFn, callback_error};
 use super::health::{Seen, is_healthy};
-use super::platform::Platform;
+use super::platform::{ObjectOf, Platform};
 use super::recursion::calling;
 use super::release::Hold;
+use super::resolved_instance::ResolvedInstance;
 use super::shared_wait::SharedWait;
 use crate::command::StopPolicy;
 use crate::crash::{self, Point};
@@ -17,6 +17,7 @@ use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Instance, Kernel, Lock, Object, Snapshot, Step};
 use crate::process::Identity;
 use crate::record::Record;
+use crate::runtime::deadline::Deadline;
 
 /// How an instance that can be used comes about, by callback.
 enum StartMode<'a> {

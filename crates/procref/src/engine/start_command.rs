@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::client::{Deadline, ObjectOf, ResolvedInstance};
-use super::platform::Platform;
+use super::platform::{ObjectOf, Platform};
 use super::recursion::calling;
 use super::release::Hold;
+use super::resolved_instance::ResolvedInstance;
 use super::shared_wait::SharedWait;
 use crate::command::ServiceCommand;
 use crate::crash::{self, Point};
@@ -19,6 +19,7 @@ use crate::launch::Launch;
 use crate::process::Identity;
 use crate::ready::Callback;
 use crate::record::{Executed, Record};
+use crate::runtime::deadline::Deadline;
 
 /// How long a callback is given before it is asked again whether the service is ready.
 const ASK_AGAIN: Duration = Duration::from_millis(20);

@@ -5,14 +5,15 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use super::acquire::Drive;
-use super::client::{Client, ObjectOf, Patience};
+use super::client::Client;
 use super::config::Config;
-use super::platform::{Blocker, CHECK_SUSPENDED, Platform};
+use super::platform::{Blocker, CHECK_SUSPENDED, ObjectOf, Platform};
 use super::release::Hold;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::{Fault, Lock, Missing, Object, Snapshot, Step};
 use crate::process::KILL_TIMEOUT;
+use crate::runtime::deadline::Patience;
 
 /// Whether a service is stopped although clients hold it.
 #[derive(Clone, Copy, PartialEq, Eq)]

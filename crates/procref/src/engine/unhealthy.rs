@@ -1,7 +1,7 @@
 //! The instance that a client has found unhealthy.
 
-use super::client::ResolvedInstance;
 use super::platform::Platform;
+use super::resolved_instance::ResolvedInstance;
 use crate::kernel::{Instance, Snapshot};
 use crate::process::Identity;
 

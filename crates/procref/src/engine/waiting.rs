@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::client::{Client, Deadline, ObjectOf, Patience};
-use super::platform::Platform;
+use super::client::Client;
+use super::platform::{ObjectOf, Platform};
 use crate::error::{Error, Result};
 use crate::kernel::Snapshot;
 use crate::record::failures::Failures;
+use crate::runtime::deadline::{Deadline, Patience};
 
 /// How many starts may fail, one after the other, until a client waits no longer than it did then. Each
 /// client that takes over has the whole time of a start. A crowd that went on waiting would wait for all of

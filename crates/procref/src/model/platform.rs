@@ -14,8 +14,7 @@ use super::runner::Spawned;
 use super::supervisor::Charge;
 use super::yield_points::Until;
 use crate::command::{ServiceCommand, StopPolicy, StopSignal};
-use crate::engine::client::{Deadline, ObjectOf};
-use crate::engine::platform::{Blocker, Platform, Sick};
+use crate::engine::platform::{Blocker, ObjectOf, Platform, Sick};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::Snapshot;
@@ -27,6 +26,7 @@ use crate::ready::Callback;
 use crate::record::Record;
 use crate::record::failures::Failures;
 use crate::runtime::BoxFuture;
+use crate::runtime::deadline::Deadline;
 
 /// A service that was forked, behind its gate or executed.
 pub(super) struct Launched {

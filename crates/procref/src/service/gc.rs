@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::services::Known;
+use super::survey::Known;
 use crate::crash::{self, Point};
 use crate::engine::acquire::Drive;
-use crate::engine::client::{Client, ObjectOf, Permit};
+use crate::engine::client::{Client, Permit};
 use crate::engine::config::Config;
-use crate::engine::platform::{Host, Platform};
+use crate::engine::platform::{ObjectOf, Platform};
 use crate::engine::release::{Departure, Hold};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::kernel::{Fault, Kernel as _, Lock, Missing, Native, Object as _, Snapshot, Step};
 use crate::name::ServiceKey;
 use crate::record::files::{self, What};

@@ -2,9 +2,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::engine::acquire::HandleInner;
-use crate::engine::platform::{Host, Platform as _};
+use crate::engine::handle::HandleInner;
+use crate::engine::platform::Platform as _;
 use crate::error::Result;
+use crate::host::Host;
 use crate::info::ServiceInfo;
 use crate::runtime;
 

@@ -1,16 +1,14 @@
 //! All services of a runtime directory.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::gc::{self, Collected};
 use super::status::{self, Status};
+use super::survey::{Known, survey};
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel as _, Native};
-use crate::name::{Digest, Namespace, ServiceKey};
 use crate::namespace::Location;
 use crate::process::{self, Process};
-use crate::record::files::{self, Found, What};
 
 /// Returns `true` if the process that has this pid now is a supervisor of procref's, or a service that a
 /// supervisor stops, of any runtime directory.
@@ -283,39 +281,4 @@ impl Listed {
     pub fn status(&self) -> &Status {
         &self.status
     }
-}
-
-/// What there is of one service.
-pub(crate) struct Known {
-    pub(crate) key: ServiceKey,
-    /// The key has the name, and not only its digest.
-    pub(crate) named: bool,
-    /// It has a kernel object.
-    pub(crate) counted: bool,
-    pub(crate) files: Vec<Found>,
-}
-
-fn survey(namespace: &Namespace) -> Result<Vec<Known>> {
-    let mut all = BTreeMap::new();
-    let unnamed = |digest| Known {
-        key: ServiceKey::unnamed(namespace.clone(), digest),
-        named: false,
-        counted: false,
-        files: Vec::new(),
-    };
-    // Objects first: a service that is started meanwhile has an object before it has a record.
-    for digest in Native.survey(namespace)? {
-        let known = all.entry(digest.bits()).or_insert_with(|| unnamed(digest));
-        known.counted = true;
-    }
-    for found in files::scan(namespace)? {
-        let digest: Digest = found.digest;
-        let known = all.entry(digest.bits()).or_insert_with(|| unnamed(digest));
-        if let What::Record(key) = &found.what {
-            known.key = key.clone();
-            known.named = true;
-        }
-        known.files.push(found);
-    }
-    Ok(all.into_values().collect())
 }

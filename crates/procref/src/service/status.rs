@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, SystemTime};
 
-use crate::engine::platform::{Blocker, Host, describe};
+use crate::engine::describe::describe;
+use crate::engine::platform::Blocker;
 use crate::error::Result;
+use crate::host::Host;
 use crate::info::ServiceInfo;
 use crate::kernel::{
     Ended, Fault, Inspection, Instance, Kernel as _, Missing, Native, Object as _,

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::client::{Client, Deadline, ObjectOf, Patience};
-use crate::engine::platform::{CHECK_SUSPENDED, Host, Platform as _, describe};
-use crate::engine::recursion::{is_own_start, own_start};
+use crate::engine::client::Client;
+use crate::engine::describe::describe;
+use crate::engine::platform::{CHECK_SUSPENDED, ObjectOf, Platform as _};
 use crate::engine::unhealthy::serving_instance;
 use crate::engine::waiting::Waiting;
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Kernel as _, Missing, Object as _, Step};
+use crate::launch::own_start::{is_own_start, own_start};
 use crate::namespace::Changes;
+use crate::runtime::deadline::{Deadline, Patience};
 
 /// How long one look at somebody's transition lasts at most.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);

@@ -5,8 +5,12 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Wake};
 
-use super::super::platform::Host;
+use std::collections::BTreeMap;
+
 use super::*;
+use crate::host::Host;
+use crate::info::ServiceInfo;
+use crate::kernel::Instance;
 use crate::name::{Name, Namespace, View};
 use crate::process::Identity;
 use crate::runtime::poll_once;
@@ -151,27 +155,4 @@ fn who_waits_for_the_turn_is_woken_when_it_is_given_back() {
             panic!("it is shared");
         };
     }
-}
-
-#[test]
-fn patience_is_the_users_or_what_was_announced_and_a_margin() {
-    let second = Duration::from_secs(1);
-    let chosen = Patience::of(Some(second));
-    assert_eq!(chosen.deadline(Some(Duration::MAX)).limit(), second);
-    assert_eq!(chosen.deadline(None).limit(), second);
-    assert!(!chosen.is_renewed(None, Some(second)));
-
-    let none = Patience::of(None);
-    let limits = [
-        (None, DEFAULT_WAIT_TIMEOUT),
-        (Some(second), second + MARGIN),
-        (Some(300 * second), 300 * second + MARGIN),
-        (Some(Duration::MAX), Duration::MAX),
-    ];
-    for (announced, waited) in limits {
-        assert_eq!(none.deadline(announced).limit(), waited, "{announced:?}");
-    }
-    assert!(none.is_renewed(None, Some(second)));
-    assert!(none.is_renewed(Some(second), Some(2 * second)));
-    assert!(!none.is_renewed(Some(second), Some(second)));
 }

@@ -3,8 +3,8 @@
 use std::pin::pin;
 use std::sync::mpsc::{Sender, channel};
 
-use super::super::platform::Host;
 use super::*;
+use crate::host::Host;
 use crate::runtime::poll_once;
 
 const PURPOSE: &str = "test a watch";

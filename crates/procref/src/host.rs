@@ -1,0 +1,288 @@
+//! The machine that this process runs on, as the engine's platform.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, mpsc};
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::command::{ServiceCommand, StopPolicy, StopSignal};
+use crate::crash;
+use crate::engine::platform::{Blocker, CHECK_SUSPENDED, Platform, Sick};
+use crate::error::{Error, Result};
+use crate::info::ServiceInfo;
+use crate::kernel::{Kernel, Missing, Native, Object as _, Snapshot};
+use crate::launch::{self, Launch, Running, own_start};
+use crate::name::ServiceKey;
+use crate::process::{self, Identity, Process};
+use crate::ready::Callback;
+use crate::record::failures::{self, Failures};
+use crate::record::{self, Record};
+use crate::runtime::deadline::Deadline;
+use crate::runtime::{self, BoxFuture, poll_once, process_local, timer};
+
+/// Any time that a system call takes.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// The machine this process runs on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Host;
+
+impl Platform for Host {
+    type Kernel = Native;
+    type Process = Process;
+    type Running = Running;
+
+    fn kernel(&self) -> &Native {
+        &Native
+    }
+
+    fn epoch(&self) -> u64 {
+        process::fork_epoch()
+    }
+
+    fn own_pid(&self) -> u32 {
+        std::process::id()
+    }
+
+    async fn look_up(&self, pid: u32) -> Result<Option<(Identity, Process)>> {
+        let found = Process::look_up(pid)?;
+        Ok(found.map(|process| (process.identity(), process)))
+    }
+
+    async fn is_alive(&self, process: &Process) -> bool {
+        process.is_alive()
+    }
+
+    async fn ask_to_end(&self, process: &Process, signal: StopSignal) -> Result<()> {
+        if process.ask_to_end(signal.number())? || Native::ask_tree(process.identity()) {
+            return process.wake();
+        }
+        // To wait for its grace would be to wait for nothing.
+        tracing::warn!(
+            pid = process.pid(),
+            "there is no way to ask it to end: ended at once, without its grace"
+        );
+        process.kill()
+    }
+
+    async fn kill(&self, process: &Process) -> Result<()> {
+        process.kill()
+    }
+
+    async fn wait(&self, process: &Arc<Process>, timeout: Duration) -> Result<bool> {
+        if !process.is_alive() {
+            return Ok(true);
+        }
+        let process = Arc::clone(process);
+        let purpose = "wait for the service's end";
+        runtime::spawn_blocking(purpose, move || process.wait(timeout)).await?
+    }
+
+    async fn ended(&self, process: &Process) -> Result<()> {
+        while !process.wait(LONG)? {}
+        Ok(())
+    }
+
+    fn is_own_start(&self, key: &ServiceKey, snapshot: &Snapshot) -> bool {
+        own_start::is_own_start(key, snapshot)
+    }
+
+    fn check_view(&self, key: &ServiceKey) -> Result<()> {
+        process::check_view(key.namespace.view())
+    }
+
+    async fn check_record(&self, key: &ServiceKey) -> Result<()> {
+        record::check(key)
+    }
+
+    async fn write_record(&self, key: &ServiceKey, record: &Record) -> Result<()> {
+        record::write(key, record)
+    }
+
+    async fn read_record(&self, key: &ServiceKey) -> Option<Record> {
+        record::read(key)
+    }
+
+    async fn remove_record(&self, key: &ServiceKey) {
+        record::remove(key);
+    }
+
+    async fn keep_name(&self, key: &ServiceKey) {
+        record::keep_name(key);
+    }
+
+    async fn failures(&self, key: &ServiceKey) -> Option<Failures> {
+        failures::read(key)
+    }
+
+    async fn add_failure(&self, key: &ServiceKey, reason: &str) {
+        failures::add(key, reason);
+    }
+
+    async fn clear_failures(&self, key: &ServiceKey) {
+        failures::clear(key);
+    }
+
+    fn abandon_failures(&self, key: &ServiceKey) {
+        // A starter that begins between these two may lose a hint.
+        if let Poll::Ready(Ok(None)) = poll_once(Native.open(key, Missing::Ignore)) {
+            failures::clear(key);
+        }
+    }
+
+    async fn supervise(
+        &self,
+        key: &ServiceKey,
+        object: &<Native as Kernel>::Object,
+        stop: StopPolicy,
+    ) -> Result<()> {
+        let (key, set) = (key.clone(), object.bare());
+        let start = move || launch::start(set, &key, stop);
+        runtime::spawn_blocking("start the supervisor", start).await?
+    }
+
+    fn launch(
+        &self,
+        key: &ServiceKey,
+        object: &<Native as Kernel>::Object,
+        launch: Launch,
+    ) -> BoxFuture<Result<Running>> {
+        let (key, set) = (key.clone(), object.bare());
+        let start = move || Running::start(set, &key, &launch);
+        Box::pin(async { runtime::spawn_blocking("launch the service", start).await? })
+    }
+
+    fn launched(&self, running: &Running) -> (Identity, ServiceInfo) {
+        running.info()
+    }
+
+    async fn run(&self, running: &Arc<Running>, deadline: Deadline) -> Result<Option<Callback>> {
+        running.run(deadline).await?;
+        Ok(running.callback())
+    }
+
+    fn late(&self, running: &Running, limit: Duration) -> Error {
+        running.late(limit)
+    }
+
+    fn unwell(&self, running: &Running, sick: Sick) -> Error {
+        running.unwell(&sick.probe, sick.answer, sick.limit)
+    }
+
+    async fn alarm(&self, running: &Arc<Running>) -> Error {
+        running.alarm().await
+    }
+
+    async fn gone(&self, running: Arc<Running>, limit: Duration) -> Result<bool> {
+        running.gone(limit).await
+    }
+
+    async fn ask_health(
+        &self,
+        key: &ServiceKey,
+        command: &Arc<ServiceCommand>,
+        port: u16,
+    ) -> Result<Option<Sick>> {
+        let Some((probe, limit)) = command.health_probe(key, port)? else {
+            return Ok(None);
+        };
+        let service = key.name().to_owned();
+        let purpose = "ask whether the service is well";
+        let asked = runtime::spawn_blocking(purpose, move || {
+            let answer = probe.ask(limit, &service).err()?;
+            let probe = probe.to_string();
+            Some(Sick {
+                probe,
+                answer,
+                limit,
+            })
+        });
+        asked.await
+    }
+
+    async fn rotate_log(&self, key: &ServiceKey, command: &ServiceCommand) {
+        command.rotate_log(key);
+    }
+
+    async fn blocker(&self, object: &<Native as Kernel>::Object) -> Option<Blocker> {
+        let holder = object.lock_holder().await.ok()??;
+        let supervisor = object.supervisor().await.ok().flatten();
+        Some(Blocker::of(holder, supervisor))
+    }
+
+    async fn resume(&self, object: &<Native as Kernel>::Object) {
+        let Ok(Some(pid)) = object.supervisor().await else {
+            return;
+        };
+        if !process::is_suspended(pid) || crash::leaves_suspended() {
+            return;
+        }
+        // In this order. The process is known by pid and start time first. If it were gone by the second check, and
+        // a supervisor of another service had its pid, the signal would reach neither.
+        if let Ok(Some(process)) = Process::look_up(pid) {
+            if process::is_supervisor(pid) && process.wake().is_ok() {
+                tracing::warn!(pid, "continued a supervisor that was suspended");
+            }
+        }
+    }
+
+    async fn resuming<F: Future + Send>(
+        &self,
+        object: &<Native as Kernel>::Object,
+        future: F,
+    ) -> F::Output {
+        let mut future = pin!(future);
+        loop {
+            self.resume(object).await;
+            if let Some(output) = self.within(CHECK_SUSPENDED, future.as_mut()).await {
+                return output;
+            }
+        }
+    }
+
+    async fn pause(&self, time: Duration) {
+        timer::within(
+            || &process_local::get().timer,
+            time,
+            std::future::pending::<()>(),
+        )
+        .await;
+    }
+
+    fn spawn(&self, purpose: &'static str, future: BoxFuture<()>) {
+        runtime::spawn_or_run(purpose, future);
+    }
+
+    fn spawn_thread(&self, purpose: &'static str, future: BoxFuture<()>) -> Result<()> {
+        runtime::spawn_thread(purpose, future)
+    }
+
+    fn wait_here(&self, done: &mpsc::Receiver<()>, patience: Duration) {
+        // An error means that it takes longer: it goes on without us.
+        let _ = done.recv_timeout(patience);
+    }
+
+    async fn within<F: Future + Send>(&self, limit: Duration, future: F) -> Option<F::Output> {
+        timer::within(|| &process_local::get().timer, limit, future).await
+    }
+}
+
+impl Blocker {
+    /// `holder` is the process that the lock names.
+    ///
+    /// A starter that has died or released the lock leaves its share to the supervisor, and is the process that the lock
+    /// names until the supervisor makes its next step. If that is suspended, it is what the others wait for.
+    pub(crate) fn of(holder: u32, supervisor: Option<u32>) -> Self {
+        let candidates = [Some(holder), supervisor];
+        let suspended = candidates
+            .into_iter()
+            .flatten()
+            .find(|&pid| process::is_suspended(pid));
+        let alive = process::is_alive(holder).then_some(holder);
+        Self {
+            pid: suspended.or(alive).or(supervisor).unwrap_or(holder),
+            suspended: suspended.is_some(),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! How long a call may wait.
+
+use std::time::{Duration, Instant};
+
+/// How long a client waits for a process that announces no limit.
+pub(crate) const DEFAULT_WAIT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long a client waits for other processes that start or stop the service.
+#[derive(Clone, Copy)]
+pub(crate) enum Patience {
+    /// Until a moment that its user chose.
+    Until(Deadline),
+    /// For each transition as long as the process that holds the lock has announced, and a margin.
+    AsAnnounced,
+}
+
+/// How much longer a client waits than the other process has announced. That process has to be scheduled
+/// after its time is up, and to clean up.
+const MARGIN: Duration = Duration::from_secs(10);
+
+impl Patience {
+    /// For a client whose user chose this limit, or none.
+    pub(crate) fn of(chosen: Option<Duration>) -> Self {
+        chosen.map_or(Self::AsAnnounced, |limit| {
+            Self::Until(Deadline::after(limit))
+        })
+    }
+
+    /// Until when a client waits that begins to wait now.
+    pub(crate) fn deadline(self, announced: Option<Duration>) -> Deadline {
+        match (self, announced) {
+            (Self::Until(deadline), _) => deadline,
+            (Self::AsAnnounced, Some(limit)) => Deadline::after(limit.saturating_add(MARGIN)),
+            (Self::AsAnnounced, None) => Deadline::after(DEFAULT_WAIT_TIMEOUT),
+        }
+    }
+
+    /// Whether a client that has waited as long as was announced goes on.
+    pub(crate) fn is_renewed(self, before: Option<Duration>, now: Option<Duration>) -> bool {
+        matches!(self, Self::AsAnnounced) && before != now
+    }
+}
+
+/// When a wait ends, and how long it was allowed to be.
+#[derive(Clone, Copy)]
+pub(crate) struct Deadline {
+    start: Instant,
+    limit: Duration,
+}
+
+impl Deadline {
+    pub(crate) fn after(limit: Duration) -> Self {
+        Self {
+            start: Instant::now(),
+            limit,
+        }
+    }
+
+    pub(crate) fn limit(self) -> Duration {
+        self.limit
+    }
+
+    pub(crate) fn left(self) -> Duration {
+        self.limit.saturating_sub(self.start.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_is_the_users_or_what_was_announced_and_a_margin() {
+        let second = Duration::from_secs(1);
+        let chosen = Patience::of(Some(second));
+        assert_eq!(chosen.deadline(Some(Duration::MAX)).limit(), second);
+        assert_eq!(chosen.deadline(None).limit(), second);
+        assert!(!chosen.is_renewed(None, Some(second)));
+
+        let none = Patience::of(None);
+        let limits = [
+            (None, DEFAULT_WAIT_TIMEOUT),
+            (Some(second), second + MARGIN),
+            (Some(300 * second), 300 * second + MARGIN),
+            (Some(Duration::MAX), Duration::MAX),
+        ];
+        for (announced, waited) in limits {
+            assert_eq!(none.deadline(announced).limit(), waited, "{announced:?}");
+        }
+        assert!(none.is_renewed(None, Some(second)));
+        assert!(none.is_renewed(Some(second), Some(2 * second)));
+        assert!(!none.is_renewed(Some(second), Some(second)));
+    }
+}
