@@ -108,7 +108,7 @@ fn invalid_service_names_are_refused() {
     for (name, part) in names {
         let failure = actor
             .try_build_as(0, &scene.service(name))
-            .expect_err("refused");
+            .expect_err("the call is refused");
         assert_says(&failure, &["name", part]);
         let reply = actor.call(Command::Counter {
             counter: 0,
@@ -157,15 +157,15 @@ fn spoil(kind: &str, record: &Path, good: &[u8]) {
         "sparse" => {
             write(b"{");
             let file = File::options().write(true).open(record).expect("open");
-            file.set_len(1 << 30).expect("grow");
+            file.set_len(1 << 30).expect("set the length");
         }
         "directory" => fs::create_dir(record).expect("create"),
         "full directory" => {
             fs::create_dir(record).expect("create");
             fs::write(record.join("file"), "").expect("write");
         }
-        "dangling symlink" => symlink("/nonexistent/nowhere", record).expect("link"),
-        "symlink to a device" => symlink("/dev/zero", record).expect("link"),
+        "dangling symlink" => symlink("/nonexistent/nowhere", record).expect("create the link"),
+        "symlink to a device" => symlink("/dev/zero", record).expect("create the link"),
         "fifo" => {
             let made = Process::new("mkfifo").arg(record).status().expect("mkfifo");
             assert!(made.success());
@@ -290,7 +290,10 @@ fn hostile_record_without_a_set_does_no_harm() {
         service.kill();
         service.wait_exit();
         client.kill();
-        kernel::find(key).expect("a set").remove().expect("remove");
+        kernel::find(key)
+            .expect("the semaphore set exists")
+            .remove()
+            .expect("remove");
         spoil(kind, &record, &good);
         comes_and_goes(&scene, &scene.client(&spec), kind, &record);
     }
@@ -302,7 +305,9 @@ fn metadata_beyond_1_mib_is_an_error_and_stops_the_service() {
     let mut spec = scene.service("huge");
     spec.metadata = vec![("key".to_owned(), "x".repeat(2 << 20))];
     let client = scene.client(&spec);
-    let failure = client.try_acquire(Via::TokioMulti).expect_err("refused");
+    let failure = client
+        .try_acquire(Via::TokioMulti)
+        .expect_err("the call is refused");
     assert_says(&failure, &["huge", "1 MiB"]);
     // It was running by then; it is not any more.
     assert_eq!(scene.started().len(), 1);
@@ -326,7 +331,9 @@ fn unusable_runtime_directories_are_refused() {
     for path in paths {
         let mut spec = scene.service("homeless");
         spec.dir = Some(path.clone());
-        let failure = actor.try_build_as(0, &spec).expect_err("refused");
+        let failure = actor
+            .try_build_as(0, &spec)
+            .expect_err("the call is refused");
         assert_says(&failure, &["runtime directory"]);
         assert_says(&failure, &[&path.display().to_string()]);
     }
@@ -356,7 +363,9 @@ fn unwritable_directory_is_an_error_before_the_start() {
     match actor.try_build_as(0, &spec) {
         Err(failure) => assert_says(&failure, &[&dir.display().to_string()]),
         Ok(key) => {
-            let failure = actor.try_acquire(Via::TokioMulti).expect_err("refused");
+            let failure = actor
+                .try_acquire(Via::TokioMulti)
+                .expect_err("the call is refused");
             assert_says(&failure, &[&dir.display().to_string()]);
             assert_eq!(kernel::find(key), None);
         }
@@ -367,7 +376,9 @@ fn unwritable_directory_is_an_error_before_the_start() {
     command.dir = Some(dir.clone());
     let told = match actor.try_build_as(0, &command) {
         Err(failure) => failure,
-        Ok(_) => actor.try_acquire(Via::TokioMulti).expect_err("refused"),
+        Ok(_) => actor
+            .try_acquire(Via::TokioMulti)
+            .expect_err("the call is refused"),
     };
     assert_says(&told, &[&dir.display().to_string()]);
     assert_eq!(scene.started(), []);
@@ -385,12 +396,14 @@ fn client_beyond_the_kernels_count_is_refused() {
     let (one, two) = (scene.client(&spec), scene.client(&spec));
     let key = one.build_as(1, &spec);
     let held = one.acquire();
-    let set = kernel::find(key).expect("a set");
-    set.set_value(0, 32_767).expect("fill");
-    let failure = two.try_acquire(Via::TokioMulti).expect_err("one too many");
+    let set = kernel::find(key).expect("the semaphore set exists");
+    set.set_value(0, 32_767).expect("set the value");
+    let failure = two
+        .try_acquire(Via::TokioMulti)
+        .expect_err("the count is at its limit");
     assert_says(&failure, &["crowded", "32767"]);
     assert_eq!(set.value(0).expect("read"), 32_767);
-    set.set_value(0, 1).expect("restore");
+    set.set_value(0, 1).expect("set the value");
     let joined = two.acquire();
     assert_eq!(joined.got.pid, held.got.pid);
     two.release(&joined);
@@ -413,7 +426,7 @@ fn limited(test: &str, limits: &[&str], body: impl Fn(&Scene, &Actor)) {
 #[track_caller]
 fn refused_by_the_machine(scene: &Scene, client: &Actor, parts: &[&str]) {
     for via in [Via::TokioMulti, Via::Blocking] {
-        let failure = client.try_acquire(via).expect_err("refused");
+        let failure = client.try_acquire(via).expect_err("the call is refused");
         assert_says(&failure, &["limited"]);
         assert_says(&failure, parts);
     }

@@ -248,7 +248,7 @@ fn counter_lock_delays_a_service_start() {
     scene.wait_sleepers(key, 1);
     assert_eq!(scene.calls("on_first_acquire"), 0);
     // Its set tells whose it is, so that nobody takes it for another's.
-    let set = kernel::find(key).expect("a set");
+    let set = kernel::find(key).expect("the semaphore set exists");
     assert!(NAME.clone().any(|slot| set.value(slot).expect("read") != 0));
     assert_eq!(counter.counter_op(0, Unlock), Reply::Done);
     let held = client.finish_acquire(acquiring).expect("acquire");
@@ -322,28 +322,28 @@ struct InMemory {
 
 impl RefCounter for InMemory {
     fn acquire(&self) -> procref::Result<u32> {
-        let mut state = self.state.lock().expect("no panics");
+        let mut state = self.state.lock().expect("no thread has panicked");
         state.0 += 1;
         Ok(state.0)
     }
 
     fn release(&self) -> procref::Result<u32> {
-        let mut state = self.state.lock().expect("no panics");
+        let mut state = self.state.lock().expect("no thread has panicked");
         state.0 = state.0.checked_sub(1).ok_or("nothing to release")?;
         Ok(state.0)
     }
 
     fn count(&self) -> procref::Result<u32> {
-        Ok(self.state.lock().expect("no panics").0)
+        Ok(self.state.lock().expect("no thread has panicked").0)
     }
 
     fn try_lock(&self) -> procref::Result<bool> {
-        let mut state = self.state.lock().expect("no panics");
+        let mut state = self.state.lock().expect("no thread has panicked");
         Ok(!std::mem::replace(&mut state.1, true))
     }
 
     fn unlock(&self) -> procref::Result<()> {
-        let mut state = self.state.lock().expect("no panics");
+        let mut state = self.state.lock().expect("no thread has panicked");
         if !std::mem::take(&mut state.1) {
             return Err("not locked".into());
         }

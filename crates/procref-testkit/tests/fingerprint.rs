@@ -41,10 +41,10 @@ fn fingerprint_mismatch_is_refused_by_every_join() {
             .with_fingerprint("v2", Mismatch::Refuse),
     );
     for via in Via::ALL {
-        let failure = two.try_acquire(via).expect_err("another one");
+        let failure = two.try_acquire(via).expect_err("the fingerprints differ");
         assert_refused(&failure, "v2", Some("v1"), pid);
     }
-    let failure = two.try_join().expect_err("another one");
+    let failure = two.try_join().expect_err("the fingerprints differ");
     assert_refused(&failure, "v2", Some("v1"), pid);
     assert_eq!((one.count(), scene.started().len()), (1, 1));
 
@@ -57,7 +57,9 @@ fn fingerprint_mismatch_is_refused_by_every_join() {
     );
     for via in Via::ALL {
         let pending = one.begin_acquire_of(1, via);
-        let failure = one.finish_acquire(pending).expect_err("another one");
+        let failure = one
+            .finish_acquire(pending)
+            .expect_err("the fingerprints differ");
         assert_refused(&failure, "v2", Some("v1"), pid);
     }
     let joining = Command::TryJoin {
@@ -106,7 +108,9 @@ fn fingerprint_mismatch_is_refused_after_waiting_for_a_start() {
     scene.wait_sleepers(key, 1);
     starter.proceed(start);
     let held = starter.finish_acquire(starting).expect("acquire");
-    let failure = two.finish_acquire(waiting).expect_err("another one");
+    let failure = two
+        .finish_acquire(waiting)
+        .expect_err("the fingerprints differ");
     assert_refused(&failure, "v2", Some("v1"), held.got.pid);
     assert_eq!(starter.count(), 1);
     starter.release(&held);
@@ -121,7 +125,9 @@ fn instance_without_fingerprint_or_record_is_refused() {
         .service("tool")
         .with_fingerprint("v1", Mismatch::Refuse);
     let picky = scene.client(&spec);
-    let failure = picky.try_acquire(Via::Smol).expect_err("it has none");
+    let failure = picky
+        .try_acquire(Via::Smol)
+        .expect_err("the instance has no fingerprint");
     assert_refused(&failure, "v1", None, held.got.pid);
     plain.release(&held);
 
@@ -133,7 +139,9 @@ fn instance_without_fingerprint_or_record_is_refused() {
     let again = picky.acquire();
     picky.release(&again);
     let other = scene.client(&spec);
-    let failure = other.try_acquire(Via::Blocking).expect_err("unknown");
+    let failure = other
+        .try_acquire(Via::Blocking)
+        .expect_err("the fingerprint is unknown");
     assert_refused(&failure, "v1", None, held.got.pid);
     let joined = plain.acquire();
     plain.release(&joined);
@@ -156,7 +164,7 @@ fn client_without_fingerprint_or_with_join_joins_any_instance() {
         let other = scene.client(&spec);
         let joined = other.acquire();
         assert_eq!(joined.got.pid, held.got.pid);
-        let again = other.try_join().expect("join").expect("it runs");
+        let again = other.try_join().expect("join").expect("the service runs");
         assert_eq!(one.count(), 2);
         other.release(&again);
         other.release(&joined);
@@ -245,7 +253,9 @@ fn unusable_instance_is_replaced_despite_its_fingerprint() {
         let replaced = two.acquire();
         assert_ne!(replaced.got.pid, old.pid);
         assert_eq!(scene.only_instance().pid, replaced.got.pid);
-        let failure = one.try_acquire(Via::TokioMulti).expect_err("not any more");
+        let failure = one
+            .try_acquire(Via::TokioMulti)
+            .expect_err("the fingerprints differ");
         assert_refused(&failure, "v1", Some("v2"), replaced.got.pid);
         one.release(&held);
         two.release(&replaced);
@@ -274,7 +284,9 @@ fn recovery_changes_the_fingerprint_of_an_instance() {
             .service("tool")
             .with_fingerprint("v1", Mismatch::Refuse),
     );
-    let failure = late.try_acquire(Via::TokioMulti).expect_err("another one");
+    let failure = late
+        .try_acquire(Via::TokioMulti)
+        .expect_err("the fingerprints differ");
     assert_refused(&failure, "v1", Some("v2"), healed.got.pid);
     one.release(&held);
     healer.release(&healed);
@@ -292,12 +304,12 @@ fn refused_client_does_not_change_an_orphan() {
     let service = scene.only_instance();
     one.kill();
     let references = || {
-        let set = kernel::find(key).expect("a set");
+        let set = kernel::find(key).expect("the semaphore set exists");
         (set.value(0).ok(), set.value(1).ok())
     };
     let two = scene.client(&spec.clone().with_fingerprint("v2", Mismatch::Refuse));
     for via in Via::ALL {
-        let failure = two.try_acquire(via).expect_err("another one");
+        let failure = two.try_acquire(via).expect_err("the fingerprints differ");
         assert_refused(&failure, "v2", Some("v1"), service.pid);
         assert_eq!(references(), (Some(0), Some(0)));
         assert!(service.is_live());

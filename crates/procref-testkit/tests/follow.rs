@@ -19,7 +19,7 @@ const PIN: usize = 4;
 
 #[track_caller]
 fn serving(client: &Actor, held: &Held) -> Option<u32> {
-    let current = client.current(held).expect("current");
+    let current = client.current(held).expect("get the current instance");
     current.map(|current| current.pid)
 }
 
@@ -80,7 +80,10 @@ fn current_follows_an_instance_restarted_by_another_process() {
     assert_eq!(serving(&one, &held), None, "it is not ready");
     two.proceed(ready);
     let new = two.finish_acquire(starting).expect("acquire");
-    let current = one.current(&held).expect("current").expect("it serves");
+    let current = one
+        .current(&held)
+        .expect("get the current instance")
+        .expect("an instance is ready");
     assert_eq!(current.pid, new.got.pid);
     assert_eq!(current.metadata, named("second").metadata);
     assert_eq!(serving(&two, &new), Some(new.got.pid));
@@ -89,7 +92,10 @@ fn current_follows_an_instance_restarted_by_another_process() {
     for file in scene.files() {
         fs::remove_file(file).expect("remove the record");
     }
-    let known = two.current(&new).expect("current").expect("it serves");
+    let known = two
+        .current(&new)
+        .expect("get the current instance")
+        .expect("an instance is ready");
     assert_eq!(known.metadata, named("second").metadata);
     let again = one.acquire();
     assert_eq!(serving(&one, &held), Some(again.got.pid));
@@ -109,7 +115,10 @@ fn current_finds_a_service_whose_set_was_recreated() {
     let one = scene.actor();
     let key = one.build(&spec);
     let held = one.acquire();
-    kernel::find(key).expect("a set").remove().expect("remove");
+    kernel::find(key)
+        .expect("the semaphore set exists")
+        .remove()
+        .expect("remove");
     assert_eq!(serving(&one, &held), None, "nobody knows of it");
     let two = scene.client(&spec);
     let new = two.acquire();
@@ -245,7 +254,7 @@ fn g8_forked_child_cannot_follow_with_its_parents_handle() {
     let waiting = client.begin_wait_dead(&held, 1, Via::Smol);
     helpers_become(&client, 1);
     let child = client.fork();
-    assert_is_a_forked_childs(&child.current(&held).expect_err("not its own"));
+    assert_is_a_forked_childs(&child.current(&held).expect_err("the handle is a copy"));
     let pending = child.begin_wait_dead(&held, 1, Via::Pollster);
     match child.reply(pending) {
         Reply::Failed(failure) => assert_is_a_forked_childs(&failure),

@@ -1,7 +1,7 @@
 //! G1: at most one live instance per namespace and name, whatever happens.
 //!
-//! The verdict is the fake service's own: it holds a file lock while it lives,
-//! and an instance that cannot get it says so in the log.
+//! The fake service itself is the witness: it holds a file lock while it lives, and an instance
+//! that cannot take the lock writes that to the log.
 
 use procref_testkit::actor::{Actor, Held};
 use procref_testkit::fake::STOP_REASON;
@@ -10,13 +10,15 @@ use procref_testkit::protocol::{
 };
 use procref_testkit::{Scene, scene};
 
-/// So many times as many rounds as on Windows, where to start a process takes a hundred times as long.
+/// Factor for the number of rounds. It is smaller on Windows, because starting a process takes a
+/// hundred times as long there.
 const TIMES: u32 = if cfg!(windows) { 1 } else { 10 };
 
-/// So many times as long are the pauses there: a pause has to outlast the start of others for all to let go.
+/// Factor for the pauses. It is larger on Windows: a pause must outlast a start in another client,
+/// or the clients never release the service at the same time.
 const PAUSES: u64 = if cfg!(windows) { 10 } else { 1 };
 
-/// Lets all of them acquire at the same time, in every way there is.
+/// Acquires in all clients at the same time. The clients use all runtimes in turn.
 fn acquire_all(clients: &[Actor]) -> Vec<Held> {
     let begun: Vec<_> = clients
         .iter()
@@ -45,20 +47,24 @@ fn assert_same(held: &[Held]) -> (u32, u32) {
     of(&held[0])
 }
 
-/// Until so many were started that it was one: on a busy machine the others may all be there before the first
-/// has let go.
+/// Runs storms until the service has been started often enough. On a busy machine, all clients may
+/// join before the first one releases the service, and nothing would be tested.
 fn storm(scene: &Scene, clients: &[Actor], rounds: u32, pause_us: u64) {
-    const GOES: usize = 5;
+    const ATTEMPTS: usize = 5;
 
     let started = || scene.started().len();
-    let stormy = (0..GOES).any(|_| {
-        once_more(scene, clients, rounds, pause_us);
+    let has_started_often = (0..ATTEMPTS).any(|_| {
+        run_storm(scene, clients, rounds, pause_us);
         started() > 2 * TIMES as usize
     });
-    assert!(stormy, "only {} instances: no storm", started());
+    assert!(
+        has_started_often,
+        "only {} instances were started",
+        started()
+    );
 }
 
-fn once_more(scene: &Scene, clients: &[Actor], rounds: u32, pause_us: u64) {
+fn run_storm(scene: &Scene, clients: &[Actor], rounds: u32, pause_us: u64) {
     let command = Command::Storm {
         service: 0,
         rounds,
@@ -76,7 +82,10 @@ fn once_more(scene: &Scene, clients: &[Actor], rounds: u32, pause_us: u64) {
     scene.assert_single_instance();
     let started: Vec<_> = scene.started().iter().map(|it| it.pid).collect();
     let stopped: Vec<_> = scene.stopped().iter().map(|it| it.0).collect();
-    assert_eq!(started, stopped, "each stops before the next one starts");
+    assert_eq!(
+        started, stopped,
+        "each instance stops before the next one starts"
+    );
     scene.assert_clean();
 }
 
@@ -105,7 +114,7 @@ fn g1_starts_and_stops_in_a_storm_never_overlap() {
 fn g1_stop_callbacks_in_a_storm_never_overlap_a_start() {
     let scene = scene!();
     let mut spec = scene.service("storm");
-    // Returns right after asking, long before the service is gone.
+    // The callback returns right after it has sent the signal, long before the service exits.
     spec.fake.slow_stop_ms = 3;
     let spec = spec.with_stop(StopOutcome::Terminate);
     let clients = scene.clients(4, &spec.with_health(HealthOutcome::Query));
@@ -119,8 +128,8 @@ fn g1_last_release_racing_an_acquire_never_leaves_two() {
     storm(&scene, &clients, 30 * TIMES, 2_000);
 }
 
-/// An instance that lives only as long as it takes to join it. What a client
-/// gets may be dead by the time it looks; two at once it never meets.
+/// Each instance lives about as long as a join takes. The instance that a client gets may be dead
+/// when the client checks it, but there are never two instances.
 #[test]
 fn g1_short_lived_instances_never_overlap() {
     let scene = scene!();
@@ -134,7 +143,7 @@ fn g1_short_lived_instances_never_overlap() {
             .map(|client| client.begin_acquire(Via::Pollster))
             .collect();
         for (client, pending) in clients.iter().zip(begun) {
-            // An instance that dies before it is ready is an error.
+            // If the instance dies before it is ready, acquire returns an error.
             if let Ok(held) = client.finish_acquire(pending) {
                 client.release_via(&held, Via::Pollster);
             }
@@ -169,19 +178,23 @@ fn g1_clients_killed_during_a_storm_never_cause_two() {
         let report = client.finish_storm(pending);
         assert!(report.wrong.is_empty(), "{report:#?}");
     }
-    // The last victim may have been the last holder.
+    // The last killed client may have been the last holder.
     let held = survivors[0].acquire();
     survivors[0].release(&held);
     scene.assert_single_instance();
 }
 
-/// Some hold the service, others do not; all of them acquire at once after
-/// `strike` has made it unusable.
-fn recovered_once(spec: &ServiceSpec, scene: &Scene, strike: impl FnOnce(&Held)) -> (u32, u32) {
+/// Some clients hold the service and others do not. All of them acquire at once after
+/// `make_unusable` has run. Asserts that one client recovers the service.
+fn assert_recovered_once(
+    spec: &ServiceSpec,
+    scene: &Scene,
+    make_unusable: impl FnOnce(&Held),
+) -> (u32, u32) {
     let clients = scene.clients(10, spec);
     let before = acquire_all(&clients[..4]);
     let (old, generation) = assert_same(&before);
-    strike(&before[0]);
+    make_unusable(&before[0]);
     let after = acquire_all(&clients);
     let (new, next) = assert_same(&after);
     assert_ne!((old, generation), (new, next));
@@ -190,7 +203,7 @@ fn recovered_once(spec: &ServiceSpec, scene: &Scene, strike: impl FnOnce(&Held))
     assert_eq!(scene.started().len(), 2);
     assert_eq!(clients[9].count(), 10);
     release_all(&clients[..4], &before);
-    assert_eq!(clients[9].count(), 10, "each has another handle");
+    assert_eq!(clients[9].count(), 10, "each client has another handle");
     release_all(&clients, &after);
     scene.assert_clean();
     (generation, next)
@@ -202,7 +215,7 @@ fn g1_unhealthy_service_is_recovered_once() {
     let spec = scene.service("ill").with_health(HealthOutcome::Query);
     let spec = spec.with_recoveries([Outcome::Replace]);
     let (generation, next) =
-        recovered_once(&spec, &scene, |held| scene.make_unhealthy(held.got.pid));
+        assert_recovered_once(&spec, &scene, |held| scene.make_unhealthy(held.got.pid));
     assert_eq!(next, generation + 1);
     assert_eq!(scene.calls("on_recover"), 1);
     assert_eq!(scene.calls("on_first_acquire"), 1);
@@ -212,7 +225,7 @@ fn g1_unhealthy_service_is_recovered_once() {
 fn g1_unhealthy_service_is_stopped_before_a_new_start() {
     let scene = scene!();
     let spec = scene.service("ill").with_health(HealthOutcome::Query);
-    recovered_once(&spec, &scene, |held| scene.make_unhealthy(held.got.pid));
+    assert_recovered_once(&spec, &scene, |held| scene.make_unhealthy(held.got.pid));
     assert_eq!(scene.calls("on_first_acquire"), 2);
 }
 
@@ -220,7 +233,7 @@ fn g1_unhealthy_service_is_stopped_before_a_new_start() {
 fn g1_dead_service_is_recovered_once() {
     let scene = scene!();
     let spec = scene.service("dead").with_recoveries([Outcome::Serve]);
-    recovered_once(&spec, &scene, |_| {
+    assert_recovered_once(&spec, &scene, |_| {
         let service = scene.only_instance();
         service.kill();
         service.wait_exit();
@@ -229,8 +242,8 @@ fn g1_dead_service_is_recovered_once() {
     assert_eq!(scene.calls("on_first_acquire"), 1);
 }
 
-/// A client finds the service ill, and before it can act on that another one
-/// has replaced it: the verdict was on the old one.
+/// A client finds the service unhealthy. Before the client can act, another client replaces the
+/// instance. The result of the health check was about the old instance.
 #[test]
 fn g1_late_health_check_result_spares_the_new_instance() {
     for recover in [vec![], vec![Outcome::Replace]] {
@@ -269,7 +282,7 @@ fn g1_late_health_check_result_spares_the_new_instance() {
 #[test]
 fn g1_replaced_instance_is_stopped_after_a_recovery() {
     let scene = scene!();
-    // The callback starts a second one and does not care about the first.
+    // The callback starts a second instance and leaves the first one running.
     let spec = scene.service("ill").with_health(HealthOutcome::Query);
     let client = scene.client(&spec.with_recoveries([Outcome::Serve]));
     let old = client.acquire();
@@ -289,8 +302,8 @@ fn g1_recovery_may_keep_the_old_instance() {
     let before = clients[0].acquire();
     scene.make_unhealthy(before.got.pid);
     let after = acquire_all(&clients);
-    // The same process; a check that came just after the cure may even have
-    // seen nothing of it and return the generation before.
+    // The process is the same. A health check that runs right after the recovery may not have seen
+    // the recovery at all, and then acquire returns the previous generation.
     assert!(after.iter().all(|held| held.got.pid == before.got.pid));
     assert_eq!(scene.calls("on_recover"), 1);
     assert_eq!(scene.started().len(), 1);

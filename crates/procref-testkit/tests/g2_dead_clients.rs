@@ -3,9 +3,9 @@
 use procref_testkit::protocol::{Callback, Command, Death, Event, Gate, Reply, Via};
 use procref_testkit::{Scene, scene};
 
-fn dies(how: Death) {
+fn assert_no_reference_after(how: Death) {
     let scene = scene!();
-    let spec = scene.service("mortal");
+    let spec = scene.service("victim");
     let (one, two) = (scene.client(&spec), scene.client(&spec));
     let held = one.acquire();
     two.acquire();
@@ -18,49 +18,49 @@ fn dies(how: Death) {
 
 #[test]
 fn g2_client_killed_by_sigkill_holds_no_reference() {
-    dies(Death::Kill);
+    assert_no_reference_after(Death::Kill);
 }
 
 #[test]
 fn g2_client_that_exits_holds_no_reference() {
-    dies(Death::Exit);
+    assert_no_reference_after(Death::Exit);
 }
 
 #[test]
 fn g2_client_that_exits_without_handlers_holds_no_reference() {
-    dies(Death::ExitAtOnce);
+    assert_no_reference_after(Death::ExitAtOnce);
 }
 
 #[test]
 fn g2_client_that_aborts_holds_no_reference() {
-    dies(Death::Abort);
+    assert_no_reference_after(Death::Abort);
 }
 
 #[test]
 fn g2_client_whose_main_thread_panics_holds_no_reference() {
-    dies(Death::Panic);
+    assert_no_reference_after(Death::Panic);
 }
 
 #[test]
 fn g2_client_that_returns_from_main_holds_no_reference() {
-    dies(Death::Return);
+    assert_no_reference_after(Death::Return);
 }
 
-/// A new client joins the orphan and, being the last one, stops it.
-fn adopted_and_stopped(scene: &Scene, pid: u32) {
-    let name = "heir";
-    let heirs = scene.clients(3, &scene.service(name).with_orphans_kept());
-    let begun: Vec<_> = heirs
+/// Joins the orphan with new clients. The last of them stops it.
+fn assert_adopted_and_stopped(scene: &Scene, pid: u32) {
+    let name = "orphan";
+    let adopters = scene.clients(3, &scene.service(name).with_orphans_kept());
+    let begun: Vec<_> = adopters
         .iter()
-        .map(|heir| heir.begin_acquire(Via::Pollster))
+        .map(|adopter| adopter.begin_acquire(Via::Pollster))
         .collect();
     let mut held = Vec::new();
-    for (heir, pending) in heirs.iter().zip(begun) {
-        held.push(heir.finish_acquire(pending).expect("acquire"));
+    for (adopter, pending) in adopters.iter().zip(begun) {
+        held.push(adopter.finish_acquire(pending).expect("acquire"));
     }
-    for (heir, held) in heirs.iter().zip(&held) {
+    for (adopter, held) in adopters.iter().zip(&held) {
         assert_eq!(held.got.pid, pid, "the orphan is adopted");
-        heir.release(held);
+        adopter.release(held);
     }
     assert_eq!(scene.started().len(), 1);
     scene.assert_clean();
@@ -96,7 +96,7 @@ fn g2_reference_is_kept_until_the_last_handle_is_released() {
         let pending = two.begin_acquire_of(service, Via::Smol);
         others.push(two.finish_acquire(pending).expect("acquire"));
     }
-    // The value that a handle came from is not needed any more.
+    // A handle does not need the `SharedService` value that it came from.
     assert_eq!(two.call(Command::DropService { service: 1 }), Reply::Done);
     while let Some(other) = others.pop() {
         assert_eq!(one.count(), 2);
@@ -130,7 +130,7 @@ fn g2_killed_waiter_holds_no_reference() {
 #[test]
 fn g2_clients_killed_at_once_hold_no_references() {
     let scene = scene!();
-    let spec = scene.service("heir").with_orphans_kept();
+    let spec = scene.service("orphan").with_orphans_kept();
     let clients = scene.clients(8, &spec);
     let key = clients[0].build_as(1, &spec);
     let mut pids = Vec::new();
@@ -145,20 +145,20 @@ fn g2_clients_killed_at_once_hold_no_references() {
         client.wait_end();
     }
     assert_eq!(scene.references(key), 0);
-    adopted_and_stopped(&scene, pids[0]);
+    assert_adopted_and_stopped(&scene, pids[0]);
 }
 
 #[test]
 fn g2_clients_killed_in_turn_hold_no_references() {
     let scene = scene!();
-    let spec = scene.service("mortal");
+    let spec = scene.service("victim");
     let one = scene.client(&spec);
     let held = one.acquire();
-    // To start a process takes long on Windows.
+    // Starting a process takes long on Windows.
     let many = if cfg!(windows) { 4 } else { 20 };
-    for mortal in scene.clients(many, &spec) {
-        mortal.acquire_via(Via::Blocking);
-        mortal.kill();
+    for victim in scene.clients(many, &spec) {
+        victim.acquire_via(Via::Blocking);
+        victim.kill();
         assert_eq!(one.count(), 1);
     }
     one.release(&held);

@@ -1,4 +1,4 @@
-//! G2 where a client executes another program: it is the same process.
+//! G2 for a client that executes another program: the process stays the same.
 
 #![cfg(target_os = "linux")]
 
@@ -8,7 +8,7 @@ use procref_testkit::scene;
 #[test]
 fn g2_exec_keeps_the_reference_until_the_program_exits() {
     let scene = scene!();
-    let spec = scene.service("heir");
+    let spec = scene.service("orphan");
     let (one, two) = (scene.client(&spec), scene.client(&spec));
     let held = one.acquire();
     two.acquire();
@@ -24,7 +24,7 @@ fn g2_exec_keeps_the_reference_until_the_program_exits() {
 #[test]
 fn g2_executed_program_that_is_killed_holds_no_reference() {
     let scene = scene!();
-    let spec = scene.service("heir").with_orphans_kept();
+    let spec = scene.service("orphan").with_orphans_kept();
     let client = scene.client(&spec);
     let key = client.build_as(1, &spec);
     let held = client.acquire();
@@ -34,19 +34,19 @@ fn g2_executed_program_that_is_killed_holds_no_reference() {
     client.kill();
     assert_eq!(scene.references(key), 0);
 
-    // The service outlives its only client; the next one takes it over.
-    let heir = scene.client(&spec);
-    let adopted = heir.acquire();
+    // The service outlives its only client. The next client adopts it.
+    let adopter = scene.client(&spec);
+    let adopted = adopter.acquire();
     assert_eq!(adopted.got.pid, held.got.pid);
-    heir.release(&adopted);
+    adopter.release(&adopted);
 }
 
-/// A lock survives `exec`, too, and ends with what was executed.
+/// A lock survives `exec`, too. The kernel releases it when the executed program exits.
 #[test]
 fn g2_exec_during_a_start_keeps_the_lock_until_killed() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
-    let spec = scene.service("heir");
+    let spec = scene.service("orphan");
     let starter = scene.client(&spec.clone().with_gates([gate]));
     let waiter = scene.client(&spec);
     let key = waiter.build_as(1, &spec);

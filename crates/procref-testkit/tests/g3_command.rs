@@ -176,7 +176,10 @@ fn g3_command_with_unlimited_grace_is_not_killed() {
 fn g3_command_is_stopped_with_its_starters_signal() {
     let scene = scene!();
     let mut spec = command(&scene, "interrupted");
-    spec.command.as_mut().expect("a command").stop_signal = Some("INT".to_owned());
+    spec.command
+        .as_mut()
+        .expect("the spec has a command")
+        .stop_signal = Some("INT".to_owned());
     let (client, key) = scene.holder(&spec);
     let service = scene.only_instance();
     client.kill();
@@ -188,7 +191,10 @@ fn g3_command_is_stopped_with_its_starters_signal() {
 fn g3_killed_supervisor_of_a_command_is_replaced_by_a_join() {
     let scene = scene!();
     let mut spec = command(&scene, "watched");
-    spec.command.as_mut().expect("a command").stop_signal = Some("INT".to_owned());
+    spec.command
+        .as_mut()
+        .expect("the spec has a command")
+        .stop_signal = Some("INT".to_owned());
     let (one, key) = scene.holder(&spec);
     let service = scene.only_instance();
     let supervisor = scene.only_supervisor(&spec);
@@ -324,7 +330,7 @@ fn g3_command_is_stopped_when_its_set_is_removed() {
     let (client, key) = scene.holder(&spec);
     let service = scene.only_instance();
     kernel::find(key)
-        .expect("its set")
+        .expect("the semaphore set exists")
         .remove()
         .expect("remove");
     service.wait_exit();
@@ -358,14 +364,16 @@ fn g3_command_inherits_nothing_from_its_starter() {
     let mut spec = command(&scene, "plain").with_ready(ReadySpec::Log("^end$".to_owned()));
     let script =
         "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls -l /proc/self/fd; echo end; exec sleep 1000";
-    spec.command.as_mut().expect("a command").program =
-        Some(["sh", "-c", script].map(str::to_owned).to_vec());
+    spec.command
+        .as_mut()
+        .expect("the spec has a command")
+        .program = Some(["sh", "-c", script].map(str::to_owned).to_vec());
     let (client, key) = scene.holder(&spec);
     let log = scene
         .files()
         .into_iter()
         .find(|file| file.extension().is_some_and(|it| it == "log"))
-        .expect("a log");
+        .expect("read the log");
     let said = fs::read_to_string(&log).expect("read");
     for mask in ["SigBlk", "SigIgn"] {
         let line = said
@@ -426,7 +434,7 @@ fn g3_callback_client_and_command_client_do_not_share() {
         let other = scene.client(ours);
         let failure = other
             .try_acquire(Via::TokioMulti)
-            .expect_err("another kind");
+            .expect_err("the service was started in another way");
         assert!(failure.text.contains("was started by"), "{}", failure.text);
         assert_eq!(holder.count(), 1, "it took nothing");
         holder.kill();
@@ -469,7 +477,7 @@ fn g3_concurrent_clients_start_one_command() {
         .map(|it| it.begin_acquire(Via::TokioMulti))
         .collect();
     for (client, pending) in clients.iter().zip(pending) {
-        client.finish_acquire(pending).expect("acquired");
+        client.finish_acquire(pending).expect("acquire");
     }
     assert_eq!(scene.started().len(), 1);
     for client in &clients {

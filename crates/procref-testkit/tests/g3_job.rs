@@ -1,5 +1,5 @@
-//! G3 on Windows: a service ends with its last client by its job, and so does what it has started. And what else is
-//! particular to Windows.
+//! G3 on Windows: the job object ends a service, and all processes that it has started, with the
+//! last client. This file also covers other behavior that only Windows has.
 
 #![cfg(windows)]
 
@@ -11,7 +11,7 @@ use procref_testkit::fake::STOP_REASON;
 use procref_testkit::protocol::{ServiceSpec, StopOutcome, Via};
 use procref_testkit::{Actor, Scene, scene};
 
-/// A service that has started a process.
+/// Describes a service that starts a worker process.
 fn with_worker(scene: &Scene) -> ServiceSpec {
     scene.command("parent").with_args(["--workers", "1"])
 }
@@ -39,8 +39,12 @@ fn g3_service_ends_only_with_its_last_killed_client() {
     }
     last.kill();
     service.wait_exit();
-    assert_eq!(scene.stopped(), [], "the kernel asks nobody");
-    // What that left is no obstacle.
+    assert_eq!(
+        scene.stopped(),
+        [],
+        "the kernel terminates the service without a stop signal"
+    );
+    // The leftovers do not prevent the next start.
     let next = scene.client(&spec);
     let held = next.acquire();
     next.release(&held);
@@ -121,7 +125,7 @@ fn g3_callback_service_ends_with_its_last_client() {
     assert_eq!(
         scene.calls("on_last_release"),
         2,
-        "nobody was there to call it"
+        "no process was left to call the callback of the killed client"
     );
     scene.assert_clean();
 }
@@ -131,7 +135,9 @@ fn g4_failed_start_reports_the_cause_and_permits_the_next() {
     let scene = scene!();
     let spec = scene.command("failing");
     let client = scene.client(&spec.clone().with_args(["--exit", "3"]));
-    let failure = client.try_acquire(Via::Blocking).expect_err("it exits");
+    let failure = client
+        .try_acquire(Via::Blocking)
+        .expect_err("the program exits");
     let whole = failure.whole();
     assert!(whole.contains("exited with status 3"), "{whole}");
     assert_eq!(client.count(), 0);
@@ -153,7 +159,7 @@ fn g1_dead_service_restarts_after_its_leftovers_end() {
     let next = clients[0].acquire();
     assert_ne!(next.got.pid, held[0].got.pid);
     assert!(!worker.is_live());
-    // The other one's reference is one to the new instance, and keeps it.
+    // The other client's reference now counts for the new instance and keeps it running.
     let second = scene.only_instance();
     clients[0].kill();
     assert_eq!(clients[1].count(), 1);
@@ -178,7 +184,7 @@ fn g3_pinned_service_outlives_its_clients_until_unpinned() {
     let service = scene.only_instance();
     let next = scene.client(&spec);
     let joined = next.acquire();
-    assert_eq!(joined.got.pid, service.pid, "it was kept");
+    assert_eq!(joined.got.pid, service.pid, "the pinned service stayed");
     next.release(&joined);
     assert!(service.is_live());
     assert!(next.unpin(Via::Blocking));
@@ -230,11 +236,13 @@ fn linger_is_refused_by_build() {
     let scene = scene!();
     let client = scene.actor();
     let lingering = scene.command("lingering").with_linger_ms(1000);
-    let failure = client.try_build_as(0, &lingering).expect_err("no linger");
+    let failure = client
+        .try_build_as(0, &lingering)
+        .expect_err("linger is not supported on Windows");
     assert!(failure.text.contains("linger"), "{failure:?}");
 }
 
-/// The scene itself: would it notice?
+/// Checks that the scene itself detects a leftover.
 #[test]
 fn scene_reports_a_section_that_is_left_open() {
     let scene = scene!();
@@ -243,8 +251,10 @@ fn scene_reports_a_section_that_is_left_open() {
     client.acquire();
     let ours = SharedService::builder(&spec.name).base_dir(scene.runtime_dir());
     let joined = ours.build().map(|it| pollster::block_on(it.try_join()));
-    let panic = catch_unwind(AssertUnwindSafe(|| drop(scene))).expect_err("a panic");
-    let text = panic.downcast_ref::<String>().expect("text");
+    let panic = catch_unwind(AssertUnwindSafe(|| drop(scene))).expect_err("the scene panics");
+    let text = panic
+        .downcast_ref::<String>()
+        .expect("the panic has a text");
     assert!(text.contains("section Local"), "{text}");
     drop(joined);
 }

@@ -1,5 +1,5 @@
-//! G3: once no process holds a reference, the service is stopped; here, after
-//! releases that a client makes itself.
+//! G3: when no process holds a reference, the service is stopped. These tests cover clients that
+//! release their handles themselves.
 
 #![cfg(target_os = "linux")]
 
@@ -19,7 +19,7 @@ fn g3_last_release_stops_the_service_gracefully() {
             let scene = scene!();
             let mut spec = scene.service("last");
             spec.stop = stop;
-            // Long enough that a release which does not wait is found out.
+            // Long enough that the test fails if release does not wait.
             spec.fake.slow_stop_ms = 30;
             let (one, two) = (scene.client(&spec), scene.client(&spec));
             let (first, second) = (one.acquire_via(via), two.acquire_via(via));
@@ -27,10 +27,10 @@ fn g3_last_release_stops_the_service_gracefully() {
             assert_eq!(
                 scene.only_instance().pid,
                 first.got.pid,
-                "one still holds it"
+                "the second client still holds the service"
             );
             two.release_via(&second, via);
-            // Judged at once: release has waited for all of it.
+            // The check may run at once, because release waits until everything is removed.
             scene.assert_clean();
             assert_eq!(scene.stopped(), [(first.got.pid, "signal 15".to_owned())]);
             assert_eq!(scene.calls("on_last_release"), usize::from(stop.is_some()));
@@ -62,8 +62,9 @@ fn g3_last_client_returning_from_main_stops_the_service() {
     }
 }
 
-/// The service outlives its grace; the set stays until it is dead.
-fn is_killed_in_the_end(stop: Option<StopOutcome>, ignore_sigterm: bool) {
+/// Asserts that a service that outlives its grace is killed, and that the set stays until it is
+/// dead.
+fn assert_killed_after_grace(stop: Option<StopOutcome>, ignore_sigterm: bool) {
     const GRACE: Duration = Duration::from_millis(600);
     let scene = scene!();
     let mut spec = scene.service("stubborn").with_stop_timeout_ms(600);
@@ -81,26 +82,37 @@ fn is_killed_in_the_end(stop: Option<StopOutcome>, ignore_sigterm: bool) {
     });
     while !service.exits_within(Duration::from_millis(5)) {
         let set = kernel::find(key).is_some();
-        // Looked at in this order: the set may go only after the service.
-        assert!(set || !service.is_live(), "the set went first");
+        // The order of these two checks matters: the set may be removed only after the service
+        // exits.
+        assert!(
+            set || !service.is_live(),
+            "the set was removed before the service exited"
+        );
     }
-    assert!(begun.elapsed() >= GRACE, "killed before its time");
+    assert!(
+        begun.elapsed() >= GRACE,
+        "the service was killed before its grace was over"
+    );
     assert_eq!(client.reply(pending), Reply::Done);
-    assert_eq!(scene.stopped(), [], "it was killed");
+    assert_eq!(
+        scene.stopped(),
+        [],
+        "the service was killed and did not stop by itself"
+    );
     scene.assert_clean();
 }
 
 #[test]
 fn g3_service_ignoring_sigterm_is_killed_after_release() {
-    is_killed_in_the_end(None, true);
+    assert_killed_after_grace(None, true);
 }
 
 #[test]
 fn g3_service_ignoring_the_callbacks_sigterm_is_killed() {
-    is_killed_in_the_end(Some(StopOutcome::Terminate), true);
+    assert_killed_after_grace(Some(StopOutcome::Terminate), true);
 }
 
-/// The callback has `stop_timeout` too, and so has the service when it is over.
+/// The callback has `stop_timeout`, and after it the service has `stop_timeout` once more.
 #[test]
 fn g3_service_is_stopped_if_the_stop_callback_does_nothing() {
     let scene = scene!();
@@ -120,7 +132,7 @@ fn g3_failing_stop_callback_is_an_error_and_service_stops() {
     let held = client.acquire();
     let failure = client
         .try_release(&held, Via::TokioMulti)
-        .expect_err("the callback's error");
+        .expect_err("the stop callback fails");
     assert!(failure.whole().contains("told to fail"), "{failure:?}");
     assert!(failure.whole().contains("failing"), "{failure:?}");
     scene.assert_clean();
@@ -137,12 +149,12 @@ fn g3_service_is_stopped_if_the_stop_callback_panics() {
             handle: held.handle,
             via,
         });
-        let told = match &reply {
+        let is_reported = match &reply {
             Reply::Failed(failure) => failure.whole().contains("told to panic"),
             Reply::Panicked(_) => true,
             _ => false,
         };
-        assert!(told, "{via:?}: {reply:?}");
+        assert!(is_reported, "{via:?}: {reply:?}");
         scene.assert_clean();
     }
 }
@@ -158,14 +170,14 @@ fn g3_service_is_stopped_if_the_stop_callback_hangs() {
         if round == 0 {
             client.drop_handle(&held, DropContext::Thread);
         } else {
-            // Reported or not: it ends, and so does the service.
+            // Whether or not release reports an error, it returns and the service stops.
             let _ = client.try_release(&held, Via::TokioMulti);
         }
         scene.assert_clean();
     }
 }
 
-/// Somebody pressed Ctrl-Z, or a debugger holds it.
+/// A user has pressed Ctrl-Z, or a debugger has suspended the service.
 #[test]
 fn g3_suspended_service_is_stopped_gracefully_by_release() {
     for stop in [None, Some(StopOutcome::Nothing)] {
@@ -196,8 +208,8 @@ fn g3_dead_service_is_not_stopped_again() {
     scene.assert_clean();
 }
 
-/// A client in the middle of its stop callback, with the service still alive.
-fn stopping(scene: &Scene, spec: &ServiceSpec) -> (Actor, Pending) {
+/// Returns a client that is in its stop callback while the service is still alive.
+fn client_in_stop_callback(scene: &Scene, spec: &ServiceSpec) -> (Actor, Pending) {
     let spec = spec.clone().with_stop(StopOutcome::Terminate);
     let one = scene.client(&spec.with_gates([Gate::Before(Callback::Stop)]));
     let held = one.acquire();
@@ -213,7 +225,7 @@ fn stopping(scene: &Scene, spec: &ServiceSpec) -> (Actor, Pending) {
 fn g3_acquire_during_a_stop_waits_and_starts_a_new_instance() {
     let scene = scene!();
     let spec = scene.service("race");
-    let (one, releasing) = stopping(&scene, &spec);
+    let (one, releasing) = client_in_stop_callback(&scene, &spec);
     let old = scene.only_instance();
     let two = scene.client(&spec);
     let key = two.build_as(1, &spec);
@@ -221,7 +233,11 @@ fn g3_acquire_during_a_stop_waits_and_starts_a_new_instance() {
     scene.wait_sleepers(key, 1);
     assert!(!two.has_replied(&acquiring));
     assert!(old.is_live());
-    assert_eq!(two.try_join(), Ok(None), "not one that stops");
+    assert_eq!(
+        two.try_join(),
+        Ok(None),
+        "a stopping instance is not joined"
+    );
 
     one.proceed(Gate::Before(Callback::Stop));
     assert_eq!(one.reply(releasing), Reply::Done);
@@ -235,9 +251,9 @@ fn g3_acquire_during_a_stop_waits_and_starts_a_new_instance() {
 #[test]
 fn g3_acquire_finishes_the_stop_of_a_killed_client() {
     let scene = scene!();
-    // Without a supervisor, which might be the one to finish it.
+    // Without a supervisor, because the supervisor could also finish the stop.
     let spec = scene.service("race").with_orphans_kept();
-    let (one, _releasing) = stopping(&scene, &spec);
+    let (one, _releasing) = client_in_stop_callback(&scene, &spec);
     let old = scene.only_instance();
     let two = scene.client(&spec);
     let key = two.build_as(1, &spec);
@@ -246,7 +262,7 @@ fn g3_acquire_finishes_the_stop_of_a_killed_client() {
     one.kill();
 
     let held = two.finish_acquire(acquiring).expect("acquire");
-    assert_ne!(held.got.pid, old.pid, "it had been told to stop");
+    assert_ne!(held.got.pid, old.pid, "the stopping instance is not joined");
     assert!(!old.is_live());
     scene.assert_single_instance();
     two.release(&held);

@@ -126,7 +126,9 @@ fn g3_failed_start_ends_the_supervisor() {
         .with_starts([Outcome::Fail("no".to_owned())]);
     let client = scene.actor();
     let key = client.build(&spec);
-    client.try_acquire(Via::Smol).expect_err("told to fail");
+    client
+        .try_acquire(Via::Smol)
+        .expect_err("the callback fails");
     scene.wait_removed(&spec, key);
 }
 
@@ -307,17 +309,24 @@ fn g3_supervisor_inherits_nothing_from_its_starter() {
     deadline::until_true("it sleeps in the kernel", || {
         kernel::find(key).is_some_and(|set| set.sleepers(0).unwrap_or(0) == 1)
     });
-    let open = fs::read_dir(proc("fd")).expect("fd").count();
+    let open = fs::read_dir(proc("fd"))
+        .expect("list the descriptors")
+        .count();
     assert_eq!(open, 0, "descriptors");
-    assert_eq!(fs::read_link(proc("cwd")).expect("cwd").to_str(), Some("/"));
+    assert_eq!(
+        fs::read_link(proc("cwd"))
+            .expect("read the working directory")
+            .to_str(),
+        Some("/")
+    );
     assert_ne!(supervisor.status("PPid"), Some(one.pid().to_string()));
     assert_ne!(
         supervisor.status("NSsid"),
         Identity::own().status("NSsid"),
         "its session"
     );
-    let blocked = supervisor.status("SigBlk").expect("SigBlk");
-    let blocked = u64::from_str_radix(&blocked, 16).expect("a mask");
+    let blocked = supervisor.status("SigBlk").expect("the status has SigBlk");
+    let blocked = u64::from_str_radix(&blocked, 16).expect("parse the mask");
     for signal in [
         Signal::INT,
         Signal::HUP,
@@ -329,7 +338,7 @@ fn g3_supervisor_inherits_nothing_from_its_starter() {
     }
     let private = supervisor.private_memory();
     assert!(private < 400, "{private} KiB of its own");
-    let name = fs::read_to_string(proc("comm")).expect("comm");
+    let name = fs::read_to_string(proc("comm")).expect("read the name");
     assert!(name.starts_with("procref: modest"), "{name}");
 
     // Zero wakeups while others come and go.

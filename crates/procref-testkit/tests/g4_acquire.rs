@@ -92,7 +92,10 @@ fn g4_waiter_takes_over_when_the_starter_fails() {
     let scene = scene!();
     let it = starter_and_waiters(&scene, Outcome::Fail("no disk space".to_owned()));
     it.starter.proceed(START);
-    let failure = it.starter.finish_acquire(it.starting).expect_err("fails");
+    let failure = it
+        .starter
+        .finish_acquire(it.starting)
+        .expect_err("the start fails");
     assert_says(&failure, &["slow", "on_first_acquire", "no disk space"]);
     all_served(&scene, &it.waiters, it.waiting);
     assert_eq!(scene.calls("on_first_acquire"), 2);
@@ -197,11 +200,11 @@ fn fails_then_works(spec: ServiceSpec, scene: &Scene, bad: Outcome, parts: &[&st
     for via in [Via::Blocking, Via::TokioCurrent] {
         let failure = client.try_acquire(via);
         if via == Via::Blocking {
-            assert_says(&failure.expect_err("fails"), parts);
+            assert_says(&failure.expect_err("the start fails"), parts);
             scene.assert_clean();
             assert_eq!(client.count(), 0);
         } else {
-            client.release(&failure.expect("works"));
+            client.release(&failure.expect("acquire"));
         }
     }
 }
@@ -235,7 +238,9 @@ fn g4_unhealthy_new_instance_is_stopped() {
     scene.make_unhealthy(0);
     let spec = scene.service("ill").with_health(HealthOutcome::Query);
     let client = scene.client(&spec);
-    let failure = client.try_acquire(Via::TokioMulti).expect_err("unhealthy");
+    let failure = client
+        .try_acquire(Via::TokioMulti)
+        .expect_err("the instance is unhealthy");
     assert_says(&failure, &["ill", "healthy"]);
     assert_eq!(scene.stopped().len(), 1);
     scene.assert_clean();
@@ -248,7 +253,7 @@ fn g4_start_callback_is_dropped_after_the_start_timeout() {
     spec.start_timeout_ms = Some(200);
     let client = scene.client(&spec);
     for via in [Via::TokioMulti, Via::Pollster, Via::Blocking] {
-        let failure = client.try_acquire(via).expect_err("takes too long");
+        let failure = client.try_acquire(via).expect_err("acquire times out");
         assert_says(&failure, &["endless", "200ms"]);
         client.event(&Event::Dropped(Callback::Start));
         scene.assert_clean();
@@ -269,7 +274,7 @@ fn g4_wait_timeout_error_names_the_starter() {
     spec.wait_timeout_ms = Some(200);
     let hasty = scene.client(&spec);
     for via in [Via::TokioMulti, Via::Blocking] {
-        let failure = hasty.try_acquire(via).expect_err("takes too long");
+        let failure = hasty.try_acquire(via).expect_err("acquire times out");
         let holder = starter.pid().to_string();
         assert_says(&failure, &["slow", "200ms", &holder]);
     }
@@ -345,7 +350,9 @@ fn g4_client_without_a_start_callback_can_only_join() {
     let scene = scene!();
     let spec = scene.service("guest").with_starts([]);
     let guest = scene.client(&spec);
-    let failure = guest.try_acquire(Via::TokioMulti).expect_err("not running");
+    let failure = guest
+        .try_acquire(Via::TokioMulti)
+        .expect_err("the service does not run");
     assert_says(&failure, &["guest", "on_first_acquire"]);
     scene.assert_clean();
 
@@ -367,7 +374,9 @@ fn g4_client_without_a_start_callback_fails_if_service_is_dead() {
     service.kill();
     service.wait_exit();
     let guest = scene.client(&scene.service("guest").with_starts([]));
-    let failure = guest.try_acquire(Via::TokioMulti).expect_err("it is dead");
+    let failure = guest
+        .try_acquire(Via::TokioMulti)
+        .expect_err("the service is dead");
     assert_says(&failure, &["guest"]);
     assert_eq!(host.count(), 1);
     host.release(&held);
@@ -388,7 +397,10 @@ fn g4_try_join_neither_starts_nor_waits() {
     starter.proceed(START);
     let held = starter.finish_acquire(starting).expect("acquire");
 
-    let joined = guest.try_join().expect("no error").expect("it runs");
+    let joined = guest
+        .try_join()
+        .expect("try_join")
+        .expect("the service runs");
     assert_eq!(joined.got.pid, held.got.pid);
     assert_eq!(starter.count(), 2);
     guest.release(&joined);
@@ -443,9 +455,9 @@ fn g4_joiner_of_an_unhealthy_service_sleeps_during_recovery() {
     joiner.proceed(judging);
     scene.wait_sleepers(key, 1);
     healer.proceed(recovery);
-    let healed = healer.finish_acquire(healing).expect("recovered");
+    let healed = healer.finish_acquire(healing).expect("acquire");
     joiner.proceed(judging);
-    let joined = joiner.finish_acquire(joining).expect("it is well");
+    let joined = joiner.finish_acquire(joining).expect("acquire");
     assert_eq!(joined.got.pid, healed.got.pid);
     healer.release(&healed);
     joiner.release(&joined);

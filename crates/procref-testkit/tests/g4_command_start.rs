@@ -25,7 +25,9 @@ fn command(scene: &Scene, name: &str) -> ServiceSpec {
 fn failure(scene: &Scene, spec: &ServiceSpec) -> Failure {
     let client = scene.actor();
     let key = client.build(spec);
-    let failure = client.try_acquire(Via::TokioMulti).expect_err("no service");
+    let failure = client
+        .try_acquire(Via::TokioMulti)
+        .expect_err("the start fails");
     // The supervisor has nothing to do any more, but may still be on its way.
     scene.wait_removed(spec, key);
     failure
@@ -67,7 +69,7 @@ fn g4_kill_during_a_start_is_reported_with_the_signal() {
     let scene = scene!();
     let mut spec = command(&scene, "killed");
     let script = ["sh", "-c", "kill -9 $$"].map(str::to_owned).to_vec();
-    let command = spec.command.as_mut().expect("a command");
+    let command = spec.command.as_mut().expect("the spec has a command");
     command.program = Some(script);
     command.ready = Some(ReadySpec::Log("never".to_owned()));
     assert_says(&failure(&scene, &spec), &["killed by signal 9"]);
@@ -90,7 +92,9 @@ fn g4_daemonizing_program_fails_with_advice_and_leaves_nothing() {
         .with_stop_timeout_ms(300);
     let client = scene.actor();
     let key = client.build(&spec);
-    let failure = client.try_acquire(Via::TokioMulti).expect_err("no service");
+    let failure = client
+        .try_acquire(Via::TokioMulti)
+        .expect_err("the start fails");
     assert_says(&failure, &["status 0", "foreground"]);
     // Not some time later.
     assert_eq!(scene.workers().len(), 2);
@@ -135,7 +139,10 @@ fn g4_program_that_cannot_be_executed_is_named_in_the_error() {
         let program: PathBuf = program;
         let name = program.to_string_lossy().into_owned();
         let mut spec = command(&scene, "unknown").with_ready(ReadySpec::AtOnce);
-        spec.command.as_mut().expect("a command").program = Some(vec![name.clone()]);
+        spec.command
+            .as_mut()
+            .expect("the spec has a command")
+            .program = Some(vec![name.clone()]);
         assert_says(&failure(&scene, &spec), &[&name, reason]);
     }
 }
@@ -145,7 +152,7 @@ fn g4_missing_working_directory_is_named_in_the_error() {
     let scene = scene!();
     let mut spec = command(&scene, "homeless");
     let gone = scene.root().join("gone");
-    spec.command.as_mut().expect("a command").dir = Some(gone.clone());
+    spec.command.as_mut().expect("the spec has a command").dir = Some(gone.clone());
     assert_says(
         &failure(&scene, &spec),
         &[&gone.to_string_lossy(), "directory"],
@@ -157,8 +164,8 @@ fn g4_fixed_port_in_use_is_named_in_the_error() {
     let scene = scene!();
     let mut spec = command(&scene, "taken").with_start_timeout_ms(1_000_000);
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
-    let port = taken.local_addr().expect("an address").port();
-    spec.command.as_mut().expect("a command").port = Some(port);
+    let port = taken.local_addr().expect("get the address").port();
+    spec.command.as_mut().expect("the spec has a command").port = Some(port);
     let failure = failure(&scene, &spec);
     assert_says(
         &failure,
@@ -193,7 +200,11 @@ fn g4_acquire_waits_for_each_kind_of_readiness() {
         let scene = scene!();
         let (mut spec, file) = held_back(&scene, command(&scene, "ready"));
         let env = ("GO_ON".to_owned(), file.to_string_lossy().into_owned());
-        spec.command.as_mut().expect("a command").env.push(env);
+        spec.command
+            .as_mut()
+            .expect("the spec has a command")
+            .env
+            .push(env);
         let spec = match kind {
             ReadySpec::Unix(_) => spec.with_args(["--unix", socket]),
             ReadySpec::Notify => spec.with_args(["--notify"]),
@@ -207,7 +218,7 @@ fn g4_acquire_waits_for_each_kind_of_readiness() {
         assert!(!client.has_replied(&pending), "{kind:?}");
         assert_eq!(client.status().state, "Starting");
         fs::write(&file, "").expect("write");
-        let held = client.finish_acquire(pending).expect("ready");
+        let held = client.finish_acquire(pending).expect("acquire");
         assert_eq!(held.got.pid, scene.only_instance().pid);
         let _ = fs::remove_file(scene.root().join("socket"));
         client.kill();
@@ -225,7 +236,7 @@ fn g4_log_readiness_ignores_lines_from_before_the_start() {
     let go_on = scene.root().join("go-on");
     let script =
         "echo begun; until test -e \"$1\"; do sleep 0.01; done; echo pid $$ ready; exec sleep 1000";
-    let command = spec.command.as_mut().expect("a command");
+    let command = spec.command.as_mut().expect("the spec has a command");
     command.program = Some(
         ["sh", "-c", script, "sh", &go_on.to_string_lossy()]
             .map(str::to_owned)
@@ -240,7 +251,7 @@ fn g4_log_readiness_ignores_lines_from_before_the_start() {
     });
     assert!(!client.has_replied(&pending));
     fs::write(&go_on, "").expect("write");
-    client.finish_acquire(pending).expect("ready");
+    client.finish_acquire(pending).expect("acquire");
     client.kill();
     scene.wait_removed(&spec, key);
     assert!(log.exists(), "a log that was asked for stays");
@@ -261,12 +272,14 @@ fn g4_readiness_callback_decides_unless_the_service_dies() {
         deadline::until_true("it is there", || scene.started().len() == 1);
         if dies {
             scene.only_instance().kill();
-            let failure = client.finish_acquire(pending).expect_err("dead");
+            let failure = client
+                .finish_acquire(pending)
+                .expect_err("the service died");
             assert_says(&failure, &["killed by signal 9"]);
         } else {
             assert!(!client.has_replied(&pending));
             client.proceed(gate);
-            client.finish_acquire(pending).expect("ready");
+            client.finish_acquire(pending).expect("acquire");
             client.kill();
         }
         scene.wait_removed(&spec, key);
@@ -280,7 +293,7 @@ fn g4_readiness_callback_is_called_again_after_a_pause() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let asks = Arc::clone(&asked);
     let ready = Ready::callback(move |_| {
-        let mut asks = asks.lock().expect("no panics");
+        let mut asks = asks.lock().expect("no thread has panicked");
         asks.push(Instant::now());
         std::future::ready(asks.len() == 5)
     });
@@ -290,7 +303,7 @@ fn g4_readiness_callback_is_called_again_after_a_pause() {
         .build()
         .expect("build");
     let handle = service.acquire_blocking().expect("acquire");
-    let asked = asked.lock().expect("no panics").clone();
+    let asked = asked.lock().expect("no thread has panicked").clone();
     assert_eq!(asked.len(), 5);
     let mut between = asked.windows(2).map(|two| two[1].duration_since(two[0]));
     assert!(between.all(|time| time >= PAUSE), "{asked:?}");
@@ -311,14 +324,17 @@ fn g4_unhealthy_command_fails_the_start() {
 fn g4_activation_socket_queues_early_connections() {
     let scene = scene!();
     let (mut spec, file) = held_back(&scene, command(&scene, "activated"));
-    spec.command.as_mut().expect("a command").activated = true;
+    spec.command
+        .as_mut()
+        .expect("the spec has a command")
+        .activated = true;
     let client = scene.actor();
     let key = client.build(&spec);
     let held = client.acquire();
     // It does not accept yet, and nobody is refused.
-    let early = TcpStream::connect((Ipv4Addr::LOCALHOST, held.got.port)).expect("queued");
+    let early = TcpStream::connect((Ipv4Addr::LOCALHOST, held.got.port)).expect("connect");
     fs::write(&file, "").expect("write");
-    let answer = query::service_over(early).expect("an answer");
+    let answer = query::service_over(early).expect("query the service");
     assert_eq!(answer, (held.got.pid, true));
     client.kill();
     scene.wait_removed(&spec, key);
@@ -336,8 +352,8 @@ fn g4_waiter_takes_over_when_a_command_start_fails() {
     scene.wait_sleepers(key, 1);
     scene.only_instance().kill();
     fs::write(&file, "").expect("write");
-    one.finish_acquire(first).expect_err("it died");
-    let held = two.finish_acquire(second).expect("taken over");
+    one.finish_acquire(first).expect_err("the service died");
+    let held = two.finish_acquire(second).expect("acquire");
     assert_eq!(held.got.pid, scene.only_instance().pid);
     two.kill();
     scene.wait_removed(&spec, key);
@@ -368,18 +384,25 @@ fn log_is_rotated_at_a_start_and_at_a_join() {
     let mut spec = command(&scene, "talkative").with_args(["--print", "hello"]);
     let log = scene.root().join("service.log");
     fs::write(&log, "x".repeat(2000)).expect("write");
-    spec.command.as_mut().expect("a command").log = Some((log.clone(), 1000));
+    spec.command.as_mut().expect("the spec has a command").log = Some((log.clone(), 1000));
     let (client, key) = scene.holder(&spec);
-    let said = fs::read_to_string(&log).expect("a log");
+    let said = fs::read_to_string(&log).expect("read the log");
     assert!(said.starts_with("hello\n"), "{said}");
-    let older = fs::read_to_string(scene.root().join("service.log.1")).expect("the older");
+    let older = fs::read_to_string(scene.root().join("service.log.1")).expect("read the older log");
     assert_eq!(older.len(), 2000);
     // While it runs and its supervisor cannot: the next client that comes sees to it.
     let supervisor = scene.only_supervisor(&spec);
     supervisor.signal(rustix::process::Signal::STOP);
     let joins: [fn(&Actor); 2] = [
         |other| drop(other.acquire()),
-        |other| drop(other.try_join().expect("no error").expect("it runs")),
+        |other| {
+            drop(
+                other
+                    .try_join()
+                    .expect("try_join")
+                    .expect("the service runs"),
+            )
+        },
     ];
     for join in joins {
         fs::OpenOptions::new()
@@ -389,7 +412,7 @@ fn log_is_rotated_at_a_start_and_at_a_join() {
             .expect("write");
         let other = scene.client(&spec);
         join(&other);
-        assert_eq!(fs::metadata(&log).expect("a log").len(), 0);
+        assert_eq!(fs::metadata(&log).expect("read the log").len(), 0);
         other.kill();
     }
     supervisor.signal(rustix::process::Signal::CONT);
@@ -403,7 +426,7 @@ fn g4_child_forked_during_a_start_does_not_delay_it() {
     let scene = scene!();
     for ready in [None, Some(ReadySpec::AtOnce)] {
         let mut spec = command(&scene, "forked").with_start_timeout_ms(1_000_000);
-        spec.command.as_mut().expect("a command").ready = ready;
+        spec.command.as_mut().expect("the spec has a command").ready = ready;
         let client = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "SupervisorBegun")]);
         let key = client.build(&spec);
         let pending = client.begin_acquire(Via::TokioMulti);
@@ -416,7 +439,7 @@ fn g4_child_forked_during_a_start_does_not_delay_it() {
         scene
             .only_supervisor(&spec)
             .signal(rustix::process::Signal::CONT);
-        client.finish_acquire(pending).expect("a service");
+        client.finish_acquire(pending).expect("acquire");
         // Its copies keep nothing alive either.
         client.kill();
         deadline::until_true("the service is stopped", || scene.living().is_empty());

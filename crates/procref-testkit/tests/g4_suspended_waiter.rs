@@ -27,7 +27,7 @@ fn g4_suspended_waiter_does_not_delay_other_waiters() {
     paused[0].identity().signal(Signal::STOP);
     starter.proceed(START);
     assert!(starter.finish_acquire(starting).is_err());
-    let pending = waiting.next().expect("one that is paused");
+    let pending = waiting.next().expect("the first waiter");
     let mut held = Vec::new();
     for (waiter, pending) in running.iter().zip(waiting) {
         held.push(waiter.finish_acquire(pending).expect("acquire"));

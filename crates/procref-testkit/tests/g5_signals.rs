@@ -106,7 +106,9 @@ fn g5_hostile_pids_from_a_start_callback_are_refused() {
                 let mut spec = scene.service("hostile");
                 spec.stop = stop;
                 actor.build(&spec.with_starts([Outcome::Pid(pid)]));
-                let failure = actor.try_acquire(Via::TokioMulti).expect_err("refused");
+                let failure = actor
+                    .try_acquire(Via::TokioMulti)
+                    .expect_err("the call is refused");
                 assert!(failure.whole().contains(&pid.to_string()), "{failure:?}");
                 assert!(bystander.is_live(), "{pid}");
                 scene.assert_clean();
@@ -312,7 +314,10 @@ fn g5_stale_record_does_not_cause_a_signal() {
         let key = holder.build_as(1, &scene.service("orphan"));
         let successor = recycle_the_services_pid(&scene);
         assert_eq!(scene.files().len(), 1, "the record is still there");
-        kernel::find(key).expect("a set").remove().expect("remove");
+        kernel::find(key)
+            .expect("the semaphore set exists")
+            .remove()
+            .expect("remove");
 
         let other = scene.client(&scene.service("orphan"));
         let new = other.acquire();

@@ -43,9 +43,12 @@ fn g7_objects_files_and_directories_are_private_for_any_umask() {
         }
         let key = client.build(&spec);
         let held = client.acquire();
-        let dir = spec.dir.as_ref().expect("a directory");
-        assert_eq!(kernel::find(key).expect("a set").mode, 0o600);
-        let mode = |path| fs::metadata(path).expect("look").mode() & 0o7777;
+        let dir = spec.dir.as_ref().expect("the spec has a directory");
+        assert_eq!(
+            kernel::find(key).expect("the semaphore set exists").mode,
+            0o600
+        );
+        let mode = |path| fs::metadata(path).expect("read the metadata").mode() & 0o7777;
         assert_eq!(mode(dir), 0o700);
         let files: Vec<_> = fs::read_dir(dir).expect("list").flatten().collect();
         assert_eq!(files.len(), 1);
@@ -62,7 +65,7 @@ fn refused(scene: &Scene, set: &Set, parts: &[&str]) {
     let client = scene.client(&scene.service("squatted"));
     let object = format!("{:#010x}", set.key);
     for via in [Via::TokioMulti, Via::Blocking] {
-        let failure = client.try_acquire(via).expect_err("refused");
+        let failure = client.try_acquire(via).expect_err("the call is refused");
         assert_says(&failure, &["squatted", &object]);
         assert_says(&failure, parts);
     }
@@ -76,7 +79,7 @@ fn refused(scene: &Scene, set: &Set, parts: &[&str]) {
     assert_eq!(kernel::find(set.key).as_ref(), Some(set));
     if set.uid == rustix::process::geteuid().as_raw() || i_am_root() {
         for slot in 0..set.len.min(2) {
-            assert_eq!(set.value(slot).expect("still there"), 0);
+            assert_eq!(set.value(slot).expect("the set still exists"), 0);
         }
     }
     assert!(scene.files().is_empty());
@@ -95,8 +98,8 @@ fn g7_set_of_another_owner_is_refused() {
     let key = key_of_squatted(&scene);
     // Its creator can give a set away without being root.
     let set = Set::create(key, SLOTS, 0o600).expect("create");
-    set.set_owner(NOBODY, 0o600).expect("give away");
-    let set = kernel::find(key).expect("still there");
+    set.set_owner(NOBODY, 0o600).expect("change the owner");
+    let set = kernel::find(key).expect("the set still exists");
     assert_eq!(set.uid, NOBODY);
     refused(&scene, &set, &["65534"]);
 }
@@ -106,8 +109,8 @@ fn g7_set_of_another_owner_open_to_all_is_refused() {
     let scene = scene!();
     let key = key_of_squatted(&scene);
     let set = Set::create(key, SLOTS, 0o666).expect("create");
-    set.set_owner(NOBODY, 0o666).expect("give away");
-    let set = kernel::find(key).expect("still there");
+    set.set_owner(NOBODY, 0o666).expect("change the owner");
+    let set = kernel::find(key).expect("the set still exists");
     refused(&scene, &set, &["65534"]);
 }
 
@@ -143,7 +146,7 @@ fn g7_set_with_other_digests_is_refused() {
     let set = Set::create(key_of_squatted(&scene), SLOTS, 0o600).expect("create");
     // One that another program, or another service of the same key, has filled.
     for slot in 6..14 {
-        set.set_value(slot, 1234).expect("fill");
+        set.set_value(slot, 1234).expect("set the value");
     }
     refused(&scene, &set, &[]);
 }
@@ -156,7 +159,10 @@ fn g7_blank_set_of_the_same_user_is_used() {
     let set = Set::create(key, SLOTS, 0o600).expect("create");
     let client = scene.client(&scene.service("squatted"));
     let held = client.acquire();
-    assert_eq!(kernel::find(key).expect("a set").id, set.id);
+    assert_eq!(
+        kernel::find(key).expect("the semaphore set exists").id,
+        set.id
+    );
     client.release(&held);
 }
 
@@ -168,12 +174,14 @@ fn g7_directory_behind_a_symlink_is_refused() {
     fs::set_permissions(&target, Permissions::from_mode(0o700)).expect("chmod");
     for (name, leads_to) in [("link", "target"), ("dangling", "nowhere")] {
         let link = scene.root().join(name);
-        symlink(scene.root().join(leads_to), &link).expect("link");
+        symlink(scene.root().join(leads_to), &link).expect("create the link");
         for path in [link.clone(), scene.root().join(format!("{name}/"))] {
             let mut spec = scene.service("linked");
             spec.dir = Some(path);
             let actor = scene.actor();
-            let failure = actor.try_build_as(0, &spec).expect_err("refused");
+            let failure = actor
+                .try_build_as(0, &spec)
+                .expect_err("the call is refused");
             assert_says(&failure, &[&link.display().to_string()]);
         }
     }
@@ -190,9 +198,12 @@ fn g7_directory_writable_by_others_is_refused() {
         let failure = scene
             .actor()
             .try_build_as(0, &scene.service("open"))
-            .expect_err("refused");
+            .expect_err("the call is refused");
         assert_says(&failure, &[&dir.display().to_string(), "chmod"]);
-        assert_eq!(fs::metadata(&dir).expect("look").mode() & 0o7777, mode);
+        assert_eq!(
+            fs::metadata(&dir).expect("read the metadata").mode() & 0o7777,
+            mode
+        );
     }
 }
 
@@ -206,7 +217,10 @@ fn g7_directory_of_another_user_is_refused() {
     } else {
         spec.dir = Some("/usr".into());
     }
-    let failure = scene.actor().try_build_as(0, &spec).expect_err("refused");
+    let failure = scene
+        .actor()
+        .try_build_as(0, &spec)
+        .expect_err("the call is refused");
     let owner = if i_am_root() { "65534" } else { "uid 0" };
     assert_says(&failure, &["belongs to", owner]);
     assert!(scene.files().is_empty());
@@ -247,7 +261,7 @@ fn g7_symlink_in_place_of_the_record_is_not_followed() {
     // Everything in it is right; but it is not where it should be.
     let elsewhere = scene.root().join("elsewhere.json");
     fs::rename(&record, &elsewhere).expect("move");
-    symlink(&elsewhere, &record).expect("link");
+    symlink(&elsewhere, &record).expect("create the link");
     match two.try_acquire(Via::TokioMulti) {
         Ok(joined) => {
             assert_eq!(joined.got.pid, held.got.pid);
@@ -258,9 +272,13 @@ fn g7_symlink_in_place_of_the_record_is_not_followed() {
     }
     one.release(&held);
     // A new instance replaces the link, and does not write through it.
-    symlink(&elsewhere, &record).expect("link");
+    symlink(&elsewhere, &record).expect("create the link");
     let held = one.acquire();
-    assert!(fs::symlink_metadata(&record).expect("look").is_file());
+    assert!(
+        fs::symlink_metadata(&record)
+            .expect("read the metadata")
+            .is_file()
+    );
     one.release(&held);
     assert_eq!(fs::read(&elsewhere).expect("read"), text);
 }

@@ -158,7 +158,12 @@ fn g8_child_forked_during_a_start_does_not_own_the_lock() {
     parent.event(&Event::Running(Callback::Start));
     let waiting = waiter.begin_acquire(Via::TokioMulti);
     scene.wait_sleepers(key, 1);
-    let lock = || kernel::find(key).expect("a set").value(1).expect("read");
+    let lock = || {
+        kernel::find(key)
+            .expect("the semaphore set exists")
+            .value(1)
+            .expect("read")
+    };
     assert_eq!(lock(), 1);
 
     // Neither its life nor its end has anything to do with the parent's lock.

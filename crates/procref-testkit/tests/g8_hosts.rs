@@ -93,9 +93,9 @@ fn g8_host_with_large_thread_local_data_starts_services() {
 
 /// The time in milliseconds that a line tells.
 fn milliseconds(line: &str) -> u64 {
-    let time = line.split("ms=").nth(1).expect("a time");
+    let time = line.split("ms=").nth(1).expect("the line has a time");
     let digits = time.split(' ').next().unwrap_or_default();
-    digits.parse().expect("milliseconds")
+    digits.parse().expect("parse the time")
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn g8_killed_supervisor_is_noticed_in_a_host_that_forks_workers() {
         };
         deadline::until_true("the program is executed", executed);
         supervisors_of(&name)[0].kill();
-        host.join().expect("the host")
+        host.join().expect("run the host")
     });
     let line = run.line("command failed");
     assert!(
@@ -235,7 +235,7 @@ fn g8_panicking_subscriber_causes_one_panic_and_leaves_nothing() {
 
 /// The keys of all semaphore sets.
 fn sets() -> Vec<i32> {
-    let list = fs::read_to_string("/proc/sysvipc/sem").expect("the list of semaphore sets");
+    let list = fs::read_to_string("/proc/sysvipc/sem").expect("read the list of semaphore sets");
     let lines = list.lines().skip(1);
     let keys = lines.filter_map(|line| line.split_whitespace().next()?.parse().ok());
     keys.collect()
@@ -255,7 +255,9 @@ fn g6_refused_first_step_leaves_no_semaphore_set() {
     assert_eq!(failed.count(), 2, "{:?}", run.output);
     let keys = lines.iter().filter_map(|line| line.strip_prefix("key 0x"));
     for key in keys {
-        let key = u32::from_str_radix(key, 16).expect("a key").cast_signed();
+        let key = u32::from_str_radix(key, 16)
+            .expect("parse the key")
+            .cast_signed();
         assert!(!sets().contains(&key), "{key:#x} is left");
     }
     run.assert_nothing_left();

@@ -139,7 +139,7 @@ fn g9_unhealthy_recovered_instance_is_stopped_and_cleared() {
         assert_eq!(scene.living(), []);
         // The record keeps the name for the client that still holds the service, and names no process.
         assert_eq!(scene.files(), scene.records());
-        let record = std::fs::read_to_string(&scene.records()[0]).expect("a record");
+        let record = std::fs::read_to_string(&scene.records()[0]).expect("read the record");
         assert!(record.contains("\"pid\": 0,"), "{record}");
         assert_eq!(holder.status().state, "Absent");
         holder.kill();
@@ -349,7 +349,7 @@ fn g9_service_that_cannot_be_stopped_keeps_its_set_unlocked() {
     let key = client.build(&spec);
     let held = client.acquire();
     let service = scene.only_instance();
-    let set = procref_testkit::kernel::find(key).expect("a set");
+    let set = procref_testkit::kernel::find(key).expect("the semaphore set exists");
     set.write_instance(client.identity());
     let released = client.call(Command::Release {
         handle: held.handle,
@@ -409,7 +409,7 @@ fn g9_unhealthy_start_with_a_failing_stop_callback_cleans_up() {
         let client = scene.client(&spec);
         let failure = client
             .try_acquire(Via::TokioMulti)
-            .expect_err("it is not healthy");
+            .expect_err("the instance is unhealthy");
         assert!(failure.text.contains("not healthy"), "{failure:?}");
         assert_eq!(scene.calls("on_last_release"), 1);
         scene.assert_clean();

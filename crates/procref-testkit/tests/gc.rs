@@ -25,7 +25,11 @@ use procref_testkit::{Actor, Scene, scene};
 const PIN: usize = 4;
 
 fn unique(scene: &Scene, name: &str) -> ServiceSpec {
-    let tail = scene.root().file_name().expect("a name").to_string_lossy();
+    let tail = scene
+        .root()
+        .file_name()
+        .expect("the directory has a name")
+        .to_string_lossy();
     scene.service(&format!("{name} {tail}"))
 }
 
@@ -59,7 +63,7 @@ fn orphan(scene: &Scene, spec: &ServiceSpec) -> (Identity, i32) {
     let held = client.acquire();
     supervisors_of(&spec.name).into_iter().for_each(kill);
     client.kill();
-    let service = Identity::of(held.got.pid).expect("it lives on");
+    let service = Identity::of(held.got.pid).expect("the process is alive");
     (service, key)
 }
 
@@ -108,7 +112,7 @@ fn gc_leaves_held_kept_lingering_and_pinned_services() {
     let client = scene.actor();
     let key = client.build(&pinned);
     client.acquire();
-    let set = kernel::find(key).expect("a set");
+    let set = kernel::find(key).expect("the semaphore set exists");
     set.set_value(PIN, 1).expect("pin");
     client.kill();
     supervisors_of(&pinned.name).into_iter().for_each(kill);
@@ -160,7 +164,10 @@ fn g6_gc_stops_a_service_whose_set_was_removed() {
     let client = scene.actor();
     let key = client.build(&spec);
     let held = client.acquire();
-    kernel::find(key).expect("a set").remove().expect("remove");
+    kernel::find(key)
+        .expect("the semaphore set exists")
+        .remove()
+        .expect("remove");
     client.kill();
     let removed = collect(&scene);
     assert_eq!(removed.len(), 1);
@@ -179,7 +186,10 @@ fn g5_gc_does_not_signal_a_hosting_client() {
     let key = client.build(&spec);
     client.acquire();
     assert_nothing_to_collect(&scene);
-    kernel::find(key).expect("a set").remove().expect("remove");
+    kernel::find(key)
+        .expect("the semaphore set exists")
+        .remove()
+        .expect("remove");
     let removed = collect(&scene);
     assert_eq!(removed.len(), 1);
     assert_eq!(removed[0].stopped(), None);
@@ -232,7 +242,7 @@ fn g6_gc_removes_a_lingering_service_that_died() {
     assert_nothing_to_collect(&scene);
     kill(scene.only_instance());
     // It has had the lock since the release, and on a busy machine does not come to look for a while.
-    let set = kernel::find(key).expect("a set");
+    let set = kernel::find(key).expect("the semaphore set exists");
     deadline::until_true("its supervisor has looked", || {
         set.value(1).is_ok_and(|lock| lock == 0)
     });
@@ -292,14 +302,14 @@ fn gc_reports_a_service_that_it_cannot_stop_and_keeps_it() {
     // Its set names a process that nobody here signals: the one that collects.
     let spec = unique(&scene, "stuck");
     let (service, key) = orphan(&scene, &spec);
-    let set = kernel::find(key).expect("a set");
+    let set = kernel::find(key).expect("the semaphore set exists");
     set.write_instance(Identity::own());
     let collected = gc(&scene);
     assert!(collected.removed().is_empty());
     let failure = collected.failures()[0].to_string();
     assert!(failure.contains(&spec.name), "{failure}");
     assert!(failure.contains("calling process"), "{failure}");
-    assert_eq!(set.value(1).expect("still there"), 0, "unlocked");
+    assert_eq!(set.value(1).expect("the set still exists"), 0, "unlocked");
     assert_eq!(scene.files().len(), 1);
     set.remove().expect("remove");
     assert_eq!(collect(&scene)[0].stopped(), Some(service.pid));
@@ -374,8 +384,8 @@ fn gc_leaves_files_that_are_not_procrefs() {
     fs::create_dir(ours("dir-3123456789abcde", "log")).expect("create");
     let private = Permissions::from_mode(0o700);
     fs::set_permissions(ours("dir-3123456789abcde", "log"), private).expect("chmod");
-    symlink(at("notes.txt"), ours("link-4123456789abcde", "json")).expect("link");
-    symlink(at("notes.txt"), ours("link-4123456789abcde", "log")).expect("link");
+    symlink(at("notes.txt"), ours("link-4123456789abcde", "json")).expect("create the link");
+    symlink(at("notes.txt"), ours("link-4123456789abcde", "log")).expect("create the link");
     write_private(&ours("open-5123456789abcde", "log"), "");
     fs::set_permissions(
         ours("open-5123456789abcde", "log"),
@@ -395,7 +405,8 @@ fn gc_leaves_services_of_another_directory() {
     let spec = unique(&two, "elsewhere");
     let (service, key) = orphan(&two, &spec);
     // Of our size and mode, and nobody's.
-    let blank = 0x7e58_0000 | i32::try_from(std::process::id() & 0xffff).expect("small");
+    let blank =
+        0x7e58_0000 | i32::try_from(std::process::id() & 0xffff).expect("the number is small");
     let blank = kernel::Set::create(blank, 130, 0o600).expect("create");
     assert_nothing_to_collect(&one);
     assert!(service.is_live() && kernel::find(key).is_some());
@@ -467,7 +478,7 @@ fn gc_keeps_a_reference_taken_between_its_check_and_its_lock() {
             let collected = services.gc_blocking().expect("gc");
             assert!(collected.failures().is_empty(), "{collected:?}");
         }
-        client.join().expect("no error")
+        client.join().expect("the thread has not panicked")
     });
     assert_eq!(lost, 0, "references that were taken away");
     scene.assert_clean();

@@ -51,7 +51,7 @@ fn g7_list_refuses_an_unsafe_directory() {
     fs::create_dir(&dir).expect("create");
     fs::set_permissions(&dir, Permissions::from_mode(0o777)).expect("chmod");
     let link = scene.root().join("link");
-    symlink(scene.runtime_dir(), &link).expect("link");
+    symlink(scene.runtime_dir(), &link).expect("create the link");
     let file = scene.root().join("file");
     fs::write(&file, "").expect("write");
     for (path, says) in [
@@ -147,7 +147,10 @@ fn list_shows_a_leftover_record_as_absent() {
     let key = client.build_as(1, &scene.service("dead"));
     client.acquire();
     let service = scene.only_instance();
-    kernel::find(key).expect("a set").remove().expect("remove");
+    kernel::find(key)
+        .expect("the semaphore set exists")
+        .remove()
+        .expect("remove");
     service.kill();
     service.wait_exit();
     client.kill();
@@ -183,7 +186,7 @@ fn list_ignores_other_files_and_broken_records() {
     write_private(&ours("deep-2123456789abcde", "json"), vec![b'['; 100_000]);
     write_private(&ours("next-3123456789abcde", "json"), "{\"version\": 77}");
     fs::create_dir(ours("dir-4123456789abcde", "json")).expect("create");
-    symlink(&record, ours("link-5123456789abcde", "json")).expect("link");
+    symlink(&record, ours("link-5123456789abcde", "json")).expect("create the link");
     fs::write(ours("open-6123456789abcde", "json"), &good).expect("write");
     fs::set_permissions(
         ours("open-6123456789abcde", "json"),

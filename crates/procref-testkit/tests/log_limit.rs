@@ -29,7 +29,7 @@ fn by_shell(scene: &Scene, script: &str, log: &Path) -> ServiceSpec {
     let mut spec = scene
         .unique(scene.command("loud"))
         .with_ready(ReadySpec::AtOnce);
-    let command = spec.command.as_mut().expect("a command");
+    let command = spec.command.as_mut().expect("the spec has a command");
     command.program = Some(["sh", "-c", script].map(str::to_owned).to_vec());
     command.log = Some((log.to_owned(), LIMIT));
     spec
@@ -64,7 +64,7 @@ fn largest(scene: &Scene, measure: impl Fn() -> u64) -> u64 {
 
 fn wake_ups(supervisor: Identity) -> String {
     let switches = supervisor.status("voluntary_ctxt_switches");
-    switches.expect("it is alive")
+    switches.expect("the process is alive")
 }
 
 /// Waits until the supervisor sleeps, and returns how often it has slept by then.
@@ -222,7 +222,7 @@ fn supervisor_logs_nothing_if_no_process_is_left() {
     let client = scene.actor();
     let key = client.build(&spec);
     let held = client.acquire();
-    let service = Identity::of(held.got.pid).expect("it is alive");
+    let service = Identity::of(held.got.pid).expect("the process is alive");
     service.signal(Signal::TERM);
     service.wait_exit();
     deadline::until_true("its supervisor resigns", || {

@@ -91,7 +91,7 @@ fn g9_on_ready_failure_fails_the_start_and_cleans_up() {
                 .with_stop(StopOutcome::Terminate)
                 .with_on_ready([outcome, ReadyOutcome::Pass]);
             let client = scene.client(&spec);
-            let failure = client.try_acquire(via).expect_err("told to fail");
+            let failure = client.try_acquire(via).expect_err("the callback fails");
             for text in ["`prepared`", "`on_ready`", says] {
                 assert!(failure.text.contains(text), "{failure:?}");
             }
@@ -136,7 +136,9 @@ fn on_ready_has_its_own_start_timeout() {
         .with_gates([BEFORE])
         .with_start_timeout_ms(300);
     let client = scene.client(&spec);
-    let failure = client.try_acquire(Via::Pollster).expect_err("too slow");
+    let failure = client
+        .try_acquire(Via::Pollster)
+        .expect_err("the callback times out");
     for text in ["`prepared`", "`on_ready`", "longer than 300ms"] {
         assert!(failure.text.contains(text), "{failure:?}");
     }
@@ -175,7 +177,7 @@ fn g9_on_ready_failure_after_a_recovery_leaves_no_instance() {
     let client = scene.client(&spec.with_on_ready([ReadyOutcome::Fail, ReadyOutcome::Pass]));
     client
         .try_acquire(Via::TokioMulti)
-        .expect_err("told to fail");
+        .expect_err("the callback fails");
     assert_eq!(scene.living(), []);
     assert_eq!((holder.count(), holder.status().instance), (1, None));
 

@@ -11,7 +11,11 @@ use procref_testkit::{Actor, Scene, deadline, kernel, scene};
 
 /// A name that no other test's service has, so that its supervisor can be told.
 fn unique(scene: &Scene) -> ServiceSpec {
-    let tail = scene.root().file_name().expect("a name").to_string_lossy();
+    let tail = scene
+        .root()
+        .file_name()
+        .expect("the directory has a name")
+        .to_string_lossy();
     scene.service(&format!("pinned {tail}"))
 }
 
@@ -170,7 +174,7 @@ fn failed_restart_keeps_the_pin_without_an_instance() {
     let client = scene.client(&failing);
     client
         .try_acquire(Via::TokioMulti)
-        .expect_err("told to fail");
+        .expect_err("the callback fails");
     assert!(client.status().pinned);
     assert_eq!(client.count(), 0);
     assert!(client.unpin(Via::TokioMulti));
@@ -331,7 +335,7 @@ fn handle_whose_set_was_removed_cannot_pin() {
     let client = scene.actor();
     let key = client.build(&scene.service("removed"));
     let held = client.acquire();
-    let set = kernel::find(key).expect("a set");
+    let set = kernel::find(key).expect("the semaphore set exists");
     set.remove().expect("remove");
     let pin = Command::Pin {
         handle: held.handle,

@@ -37,7 +37,7 @@ async fn ask(service: Arc<SharedService>, asks: Asks, answer: Answer) {
         Err(other) => panic!("{other}"),
         Ok(handle) => panic!("pid {}", handle.pid()),
     };
-    *answer.lock().expect("no panic") = Some(told);
+    *answer.lock().expect("no thread has panicked") = Some(told);
 }
 
 fn hosted() -> ServiceInfo {
@@ -117,7 +117,7 @@ const CALLBACKS: [(&str, Configure); 6] = [
 fn callback_that_acquires_its_own_service_gets_an_error_at_once() {
     for (callback, configure) in CALLBACKS {
         for asks in [Asks::Awaiting, Asks::Blocking] {
-            let dir = tempfile::tempdir().expect("a directory");
+            let dir = tempfile::tempdir().expect("create a directory");
             let (own, answer) = (Arc::new(own(dir.path())), Answer::default());
             let builder = SharedService::builder(NAME).base_dir(dir.path());
             let service = configure(builder, own, asks, Arc::clone(&answer));
@@ -128,7 +128,7 @@ fn callback_that_acquires_its_own_service_gets_an_error_at_once() {
             };
             let handle = handle.unwrap_or_else(|error| panic!("{callback}, {asks:?}: {error}"));
             handle.release_blocking().expect("release");
-            let told = answer.lock().expect("no panic").take();
+            let told = answer.lock().expect("no thread has panicked").take();
             let told = told.unwrap_or_else(|| panic!("{callback} was not called"));
             assert!(told.contains("would wait for itself"), "{callback}: {told}");
             assert!(
@@ -143,7 +143,7 @@ fn callback_that_acquires_its_own_service_gets_an_error_at_once() {
 /// It is the callback that is refused, and not its process.
 #[test]
 fn other_thread_of_the_starting_process_waits_for_the_start() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().expect("create a directory");
     let joined = Arc::new(Mutex::new(None));
     let (own, result) = (Arc::new(own(dir.path())), Arc::clone(&joined));
     let service = SharedService::builder(NAME)
@@ -153,7 +153,7 @@ fn other_thread_of_the_starting_process_waits_for_the_start() {
             async move {
                 let other =
                     std::thread::spawn(move || own.acquire_blocking().map(|handle| handle.pid()));
-                *result.lock().expect("no panic") = Some(other);
+                *result.lock().expect("no thread has panicked") = Some(other);
                 Ok(hosted())
             }
         })
@@ -162,11 +162,14 @@ fn other_thread_of_the_starting_process_waits_for_the_start() {
     let handle = service.acquire_blocking().expect("acquire");
     let other = joined
         .lock()
-        .expect("no panic")
+        .expect("no thread has panicked")
         .take()
-        .expect("it was called");
+        .expect("the callback was called");
     assert_eq!(
-        other.join().expect("no panic").expect("joined"),
+        other
+            .join()
+            .expect("no thread has panicked")
+            .expect("acquire"),
         std::process::id()
     );
     handle.release_blocking().expect("release");

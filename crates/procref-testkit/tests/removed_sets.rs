@@ -14,7 +14,10 @@ fn g1_set_removed_while_held_never_causes_two_instances() {
     let (one, two) = (scene.client(&spec), scene.client(&spec));
     let old = one.acquire();
     let key = one.build_as(1, &spec);
-    kernel::find(key).expect("a set").remove().expect("remove");
+    kernel::find(key)
+        .expect("the semaphore set exists")
+        .remove()
+        .expect("remove");
 
     let new = two.acquire();
     scene.assert_single_instance();
@@ -39,7 +42,10 @@ fn g1_set_removed_during_a_start_never_causes_two_instances() {
     let key = client.build_as(1, &spec);
     let pending = client.begin_acquire(Via::TokioMulti);
     let first = client.wait_served();
-    kernel::find(key).expect("a set").remove().expect("remove");
+    kernel::find(key)
+        .expect("the semaphore set exists")
+        .remove()
+        .expect("remove");
     client.proceed(gate);
     // It cannot be published any more, so it ends, and another one starts.
     let second = client.wait_served();
@@ -63,7 +69,10 @@ fn g1_set_removed_during_a_wait_leaves_one_instance() {
     starter.wait_served();
     let waiting = waiter.begin_acquire(Via::TokioCurrent);
     scene.wait_sleepers(key, 1);
-    kernel::find(key).expect("a set").remove().expect("remove");
+    kernel::find(key)
+        .expect("the semaphore set exists")
+        .remove()
+        .expect("remove");
 
     // The waiter cannot know what the starter has spawned and nobody has
     // published. What counts is that they agree in the end.
@@ -86,7 +95,10 @@ fn g1_orphan_whose_set_is_removed_is_stopped_before_a_start() {
     let key = client.build_as(1, &spec);
     let held = client.acquire();
     client.kill();
-    kernel::find(key).expect("a set").remove().expect("remove");
+    kernel::find(key)
+        .expect("the semaphore set exists")
+        .remove()
+        .expect("remove");
     // Only the record knows of the service that still lives.
     let next = scene.client(&scene.service("killed"));
     let other = next.acquire();
@@ -103,8 +115,10 @@ fn scene_reports_and_removes_a_leftover_set() {
     let actor = scene.actor();
     let key = actor.build(&scene.service("left"));
     let set = kernel::Set::create(key, 2, 0o600).expect("create a set");
-    let panic = catch_unwind(AssertUnwindSafe(|| drop(scene))).expect_err("a panic");
-    let text = panic.downcast_ref::<String>().expect("text");
+    let panic = catch_unwind(AssertUnwindSafe(|| drop(scene))).expect_err("the code panics");
+    let text = panic
+        .downcast_ref::<String>()
+        .expect("the panic has a text");
     assert!(text.contains("semaphore set"), "{text}");
     assert_eq!(kernel::find(set.key), None);
 }

@@ -105,7 +105,7 @@ fn g8_stop_callback_does_not_run_on_the_dropping_thread() {
         .on_last_release(move |_| {
             stops
                 .lock()
-                .expect("no panics")
+                .expect("no thread has panicked")
                 .push(thread::current().id());
             std::future::ready(Ok(()))
         });
@@ -122,7 +122,7 @@ fn g8_stop_callback_does_not_run_on_the_dropping_thread() {
         })
         .build()
         .expect("build");
-    let stopped_by = || stopped_by.lock().expect("no panics").clone();
+    let stopped_by = || stopped_by.lock().expect("no thread has panicked").clone();
 
     // The last handle.
     drop(service.acquire_blocking().expect("acquire"));

@@ -19,7 +19,11 @@ const SLOTS: usize = 130;
 const NAMES: usize = SLOTS - WHO;
 
 fn unique(scene: &Scene, name: &str) -> ServiceSpec {
-    let tail = scene.root().file_name().expect("a name").to_string_lossy();
+    let tail = scene
+        .root()
+        .file_name()
+        .expect("the directory has a name")
+        .to_string_lossy();
     scene.service(&format!("{name} {tail}"))
 }
 
@@ -63,8 +67,8 @@ fn status_lists_exactly_the_clients_that_hold_a_reference() {
     assert_held_by(&spec, &clients);
     clients[0].release(&second);
     assert_held_by(&spec, &clients);
-    let joined = clients[0].try_join().expect("it serves");
-    let joined = joined.expect("this very process holds it");
+    let joined = clients[0].try_join().expect("an instance is ready");
+    let joined = joined.expect("this process holds the service");
     assert_held_by(&spec, &clients);
     clients[0].release(&joined);
     assert_held_by(&spec, &clients);
@@ -94,7 +98,7 @@ fn status_shows_a_holders_command_line_and_start_time() {
     client.acquire();
     let told = status(&spec);
     let holder = &told.holders()[0];
-    let command = holder.command().expect("a command line");
+    let command = holder.command().expect("the command line is known");
     assert!(command.contains("procref-actor --guardian "), "{command}");
     assert!(!command.contains(['\0', '\n']), "{command:?}");
     assert!(before <= holder.since() && holder.since() <= SystemTime::now());
@@ -105,7 +109,7 @@ fn status_shows_a_holders_command_line_and_start_time() {
     let told = status(&spec);
     let executed = &told.holders()[0];
     assert_eq!(pids(&told), [client.pid()]);
-    let command = executed.command().expect("a command line");
+    let command = executed.command().expect("the command line is known");
     assert!(command.contains(" --sleep-forever "), "{command}");
     client.kill();
     deadline::until_true("the supervisor stops it", || {
@@ -206,29 +210,35 @@ fn holder_slot_in_use_is_skipped() {
     let (one, two) = (scene.client(&spec), scene.client(&spec));
     let key = one.build_as(1, &spec);
     let first = one.acquire();
-    let set = kernel::find(key).expect("a set");
-    let slots = || (WHO..SLOTS).filter(|&slot| set.value(slot).expect("value") == 0);
+    let set = kernel::find(key).expect("the semaphore set exists");
+    let slots = || (WHO..SLOTS).filter(|&slot| set.value(slot).expect("read a semaphore") == 0);
     // Everybody's favourite but one.
     let favourite = WHO + two.pid() as usize % NAMES;
-    let left = slots().find(|&slot| slot != favourite).expect("a slot");
+    let left = slots()
+        .find(|&slot| slot != favourite)
+        .expect("a slot is free");
     let taken: Vec<_> = slots().filter(|&slot| slot != left).collect();
     for &slot in &taken {
-        set.set_value(slot, 1).expect("take");
+        set.set_value(slot, 1).expect("fill the slot");
     }
     let second = two.acquire();
-    assert_eq!(set.value(left).expect("value"), 1, "the free one");
+    assert_eq!(
+        set.value(left).expect("read a semaphore"),
+        1,
+        "the free one"
+    );
     let told = status(&spec);
     assert!(pids(&told).contains(&two.pid()) && told.clients() == 2);
 
     two.release(&second);
-    assert_eq!(set.value(left).expect("value"), 0, "given back");
-    set.set_value(left, 1).expect("take");
+    assert_eq!(set.value(left).expect("read a semaphore"), 0, "given back");
+    set.set_value(left, 1).expect("fill the slot");
     let second = two.acquire();
     assert_eq!(one.count(), 2, "counted without a name");
     two.release(&second);
     assert_eq!(one.count(), 1);
     for &slot in taken.iter().chain([&left]) {
-        set.set_value(slot, 0).expect("give back");
+        set.set_value(slot, 0).expect("clear the slot");
     }
     one.release(&first);
 }
@@ -286,9 +296,12 @@ fn status_shows_the_age_of_an_instance() {
     assert_eq!(told.state().to_string(), "ready");
     assert_eq!(told.linger(), Duration::ZERO);
     let (started, uptime) = (told.started_at(), told.uptime());
-    let (started, uptime) = (started.expect("when"), uptime.expect("how long"));
+    let (started, uptime) = (
+        started.expect("the start time is known"),
+        uptime.expect("the uptime is known"),
+    );
     assert!(before <= started && started <= SystemTime::now());
-    assert!(uptime <= before.elapsed().expect("since then"));
+    assert!(uptime <= before.elapsed().expect("the clock does not go back"));
     deadline::until_true("it grows older", || status(&spec).uptime() > Some(uptime));
     let service = scene.only_instance();
     service.kill();
@@ -308,12 +321,12 @@ fn status_shows_a_record_only_for_its_own_instance() {
     let log = scene.root().join("its log");
     let spec = scene.unique(scene.command("recorded"));
     let mut spec = spec.with_fingerprint("v1", Mismatch::Refuse);
-    spec.command.as_mut().expect("a command").log = Some((log.clone(), 1 << 20));
+    spec.command.as_mut().expect("the spec has a command").log = Some((log.clone(), 1 << 20));
     let (holder, key) = scene.holder(&spec);
     let told = status(&spec);
-    let instance = told.instance().expect("an instance");
+    let instance = told.instance().expect("an instance is published");
     let (pid, port) = (instance.pid(), instance.port().to_string());
-    let service = Identity::of(pid).expect("it lives");
+    let service = Identity::of(pid).expect("the process is alive");
     let words = told.command_line().iter();
     let words: String = words
         .map(|word| word.replace("{port}", &port) + "\0")
@@ -360,8 +373,9 @@ fn status_shows_the_remaining_linger() {
     deadline::until_true("the time passes", || status(&spec).linger_left() < left);
     let held = client.acquire();
     assert_eq!(status(&spec).linger_left(), None);
-    let supervisor = status(&spec).supervisor().expect("a supervisor");
-    let supervisor = procref_testkit::observe::Identity::of(supervisor).expect("it lives");
+    let supervisor = status(&spec).supervisor().expect("a supervisor exists");
+    let supervisor =
+        procref_testkit::observe::Identity::of(supervisor).expect("the process is alive");
     supervisor.kill();
     supervisor.wait_exit();
     client.release(&held);

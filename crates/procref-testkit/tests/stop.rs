@@ -79,7 +79,9 @@ fn stop_refuses_a_held_service_and_names_the_client() {
             (&other, Via::Smol),
             (&holder, Via::TokioMulti),
         ] {
-            let failure = who.stop(false, via).expect_err("it is held");
+            let failure = who
+                .stop(false, via)
+                .expect_err("a client holds the service");
             let expected = format!(
                 "was not stopped: 1 client holds it (process {})",
                 holder.pid()
@@ -107,8 +109,10 @@ fn stop_waits_for_a_start_and_then_names_the_client() {
     let stop = other.begin_stop(false, Via::Smol);
     scene.wait_sleepers(key, 1);
     starter.proceed(gate);
-    let held = starter.finish_acquire(start).expect("a service");
-    let failure = other.finish_stop(stop).expect_err("it is held");
+    let held = starter.finish_acquire(start).expect("acquire");
+    let failure = other
+        .finish_stop(stop)
+        .expect_err("a client holds the service");
     let expected = format!("1 client holds it (process {})", starter.pid());
     assert!(failure.text.contains(&expected), "{}", failure.text);
     starter.release(&held);
@@ -134,7 +138,7 @@ fn stop_waits_for_another_stop() {
         assert_eq!(first.finish_stop(stop), Ok(true));
         let second = second.finish_stop(waiting);
         if is_held {
-            let failure = second.expect_err("it is held");
+            let failure = second.expect_err("a client holds the service");
             let expected = format!("1 client holds it (process {})", holder.pid());
             assert!(failure.text.contains(&expected), "{}", failure.text);
             holder.kill();
@@ -170,7 +174,10 @@ fn forced_stop_keeps_references_and_wakes_death_waits() {
         assert_eq!(names(&scene), [Some(spec.name.clone())]);
         for ((holder, wait), held) in holders.iter().zip(waits).zip(&held) {
             holder.finish_wait(wait);
-            assert_eq!(holder.current(held).expect("it was asked"), None);
+            assert_eq!(
+                holder.current(held).expect("get the current instance"),
+                None
+            );
         }
         assert_eq!(other.stop(true, Via::Blocking), Ok(false), "nothing runs");
         // One of the holders starts it again, and so does whoever comes.
@@ -208,7 +215,7 @@ fn g6_name_stays_listed_after_a_forced_stop_until_unheld() {
             // The record names no process, so there is nothing to stop.
             assert_eq!(other.stop(true, Via::Blocking), Ok(false));
             assert_eq!(names(&scene), expected);
-            let record = fs::read_to_string(&scene.records()[0]).expect("a record");
+            let record = fs::read_to_string(&scene.records()[0]).expect("read the record");
             let pid = format!("\"pid\": {},", held.got.pid);
             assert!(
                 record.contains("\"pid\": 0,") && !record.contains(&pid),
@@ -283,7 +290,7 @@ fn forced_stop_waits_for_a_start_and_delays_later_clients() {
     let stop = stopper.begin_stop(true, Via::Smol);
     scene.wait_sleepers(key, 1);
     starter.proceed(Gate::Before(Callback::Start));
-    starter.finish_acquire(start).expect("a service");
+    starter.finish_acquire(start).expect("acquire");
     stopper.event(&Event::Running(Callback::Stop));
     let late = scene.client(&spec);
     let join = late.begin_acquire(Via::Smol);
@@ -293,7 +300,7 @@ fn forced_stop_waits_for_a_start_and_delays_later_clients() {
     late.event(&Event::Running(Callback::Start));
     late.proceed(Gate::Before(Callback::Start));
     assert_eq!(
-        late.finish_acquire(join).expect("a service").got.generation,
+        late.finish_acquire(join).expect("acquire").got.generation,
         2
     );
     scene.assert_single_instance();
@@ -403,7 +410,9 @@ fn ready_wait_continues_after_a_failed_start() {
     let waiter = scene.client(&failing);
     let wait = waiter.begin_wait_ready(2, Via::Smol);
     let starter = scene.client(&failing);
-    starter.try_acquire(Via::Smol).expect_err("it ends at once");
+    starter
+        .try_acquire(Via::Smol)
+        .expect_err("the program exits");
     assert!(!waiter.has_replied(&wait));
     let mut working = failing.clone();
     if let Some(command) = &mut working.command {

@@ -11,7 +11,7 @@ use procref_testkit::{Scene, scene};
 fn serve(scene: &Scene) -> Child {
     // The compiler may have run on another system.
     let program = std::path::absolute(env!("CARGO_BIN_EXE_procref-fake-service"));
-    let mut child = Command::new(program.expect("a path"))
+    let mut child = Command::new(program.expect("make the path absolute"))
         .arg("--log")
         .arg(scene.log_path())
         .arg("--witness")
@@ -22,7 +22,7 @@ fn serve(scene: &Scene) -> Child {
         .spawn()
         .expect("spawn");
     let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("a pipe"))
+    BufReader::new(child.stdout.take().expect("stdout is a pipe"))
         .read_line(&mut line)
         .expect("read");
     assert_eq!(line, format!("ready {} 0\n", child.id()));
@@ -30,11 +30,10 @@ fn serve(scene: &Scene) -> Child {
 }
 
 fn panic_text(body: impl FnOnce()) -> String {
-    let panic = catch_unwind(AssertUnwindSafe(body)).expect_err("a panic");
-    panic
-        .downcast_ref::<String>()
-        .cloned()
-        .unwrap_or_else(|| (*panic.downcast_ref::<&str>().expect("text")).to_owned())
+    let panic = catch_unwind(AssertUnwindSafe(body)).expect_err("the code panics");
+    panic.downcast_ref::<String>().cloned().unwrap_or_else(|| {
+        (*panic.downcast_ref::<&str>().expect("the panic has a text")).to_owned()
+    })
 }
 
 #[test]

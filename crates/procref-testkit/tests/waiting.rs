@@ -37,7 +37,7 @@ fn attempt(via: Via) -> (Duration, Duration) {
 
     let waiters = scene.clients(WAITERS, &spec);
     let waiting: Vec<_> = waiters.iter().map(|it| it.begin_acquire(via)).collect();
-    scene.wait_sleepers(key, u32::try_from(WAITERS).expect("few"));
+    scene.wait_sleepers(key, u32::try_from(WAITERS).expect("the number is small"));
     let used = || -> Duration { waiters.iter().map(|it| it.identity().cpu_time()).sum() };
 
     // Not to order anything: this is the time in which nothing may happen.
@@ -96,7 +96,7 @@ const LIMIT: usize = 28;
 const LIMIT_BITS: u32 = 15;
 
 fn announced_ms(set: &kernel::Set) -> u32 {
-    let slot = |nth| set.value(LIMIT + nth).expect("a slot");
+    let slot = |nth| set.value(LIMIT + nth).expect("read a semaphore");
     slot(0) | slot(1) << LIMIT_BITS
 }
 
@@ -126,7 +126,7 @@ fn impatient(via: Via) -> Impatient {
     let key = starter.build_as(1, &spec);
     let starting = starter.begin_acquire(via);
     starter.event(&Event::Running(Callback::Start));
-    let set = kernel::find(key).expect("the set");
+    let set = kernel::find(key).expect("the semaphore set exists");
     // The end of a start that fails included: twice the grace of 10 s, and 5 s to die.
     assert_eq!(announced_ms(&set), 600_000 + 2 * 15_000);
     announce_1_ms(&set);
@@ -150,7 +150,10 @@ fn g4_waiter_gives_up_after_the_announced_limit() {
     for via in [Via::Blocking, Via::TokioMulti] {
         let it = impatient(via);
         let begun = Instant::now();
-        let failure = it.waiter.finish_acquire(it.waiting).expect_err("too late");
+        let failure = it
+            .waiter
+            .finish_acquire(it.waiting)
+            .expect_err("the wait times out");
         assert!(begun.elapsed() < Duration::from_secs(60), "{failure:?}");
         assert!(failure.text.contains("10.001s"), "{failure:?}");
         it.starter.proceed(START);
@@ -195,7 +198,7 @@ fn g4_stop_announces_the_grace() {
         via: Via::Blocking,
     });
     stopper.event(&Event::Running(Callback::Stop));
-    let set = kernel::find(key).expect("the set");
+    let set = kernel::find(key).expect("the semaphore set exists");
     assert_eq!(announced_ms(&set), 2 * 605_000);
     stopper.proceed(Gate::Before(Callback::Stop));
     assert_eq!(stopper.reply(releasing), Reply::Done);
@@ -275,7 +278,7 @@ fn g4_error_of_a_waiter_counts_the_failed_starts() {
         scene.wait_sleepers(key, 1);
 
         first.proceed(START);
-        let alone = first.finish_acquire(starting).expect_err("it fails");
+        let alone = first.finish_acquire(starting).expect_err("the start fails");
         assert!(
             !alone.text.contains("while this client waited"),
             "{alone:?}"
@@ -285,7 +288,9 @@ fn g4_error_of_a_waiter_counts_the_failed_starts() {
         let mut limited = fails("no time");
         limited.wait_timeout_ms = Some(1_000);
         let late = scene.client(&limited);
-        let too_late = late.try_acquire(Via::Blocking).expect_err("too late");
+        let too_late = late
+            .try_acquire(Via::Blocking)
+            .expect_err("the wait times out");
         assert!(
             !too_late.text.contains("while this client waited"),
             "{too_late:?}"
@@ -295,14 +300,14 @@ fn g4_error_of_a_waiter_counts_the_failed_starts() {
         scene.wait_sleepers(key, 1);
 
         second.proceed(START);
-        let told = second.finish_acquire(waiting).expect_err("it fails");
+        let told = second.finish_acquire(waiting).expect_err("the start fails");
         let words = "1 start by another client failed while this client waited";
         assert!(told.text.contains(words), "{told:?}");
         assert!(told.text.contains("no disk space") && told.text.contains("no memory"));
 
         third.event(&Event::Running(Callback::Start));
         third.proceed(START);
-        let told = third.finish_acquire(last).expect_err("it fails");
+        let told = third.finish_acquire(last).expect_err("the start fails");
         assert!(told.text.contains(words), "only since it came: {told:?}");
         assert!(told.text.contains("no memory") && told.text.contains("no luck"));
         scene.assert_clean();
@@ -325,7 +330,7 @@ fn g6_failed_start_note_is_removed_by_the_next_start() {
     let waiting = second.begin_acquire(Via::Blocking);
     scene.wait_sleepers(key, 1);
     first.proceed(START);
-    first.finish_acquire(starting).expect_err("it fails");
+    first.finish_acquire(starting).expect_err("the start fails");
     second.event(&Event::Running(Callback::Start));
     let note = || {
         let files = scene.files();
@@ -359,14 +364,14 @@ fn g6_failed_start_note_of_a_killed_waiter_is_removed() {
         let _waiting = second.begin_acquire(Via::Blocking);
         scene.wait_sleepers(key, 1);
         first.proceed(START);
-        first.finish_acquire(starting).expect_err("it fails");
+        first.finish_acquire(starting).expect_err("the start fails");
         second.event(&Event::Running(Callback::Start));
         second.kill();
         // Its supervisor removes the kernel object, and knows nothing of the note.
         deadline::until_true("its end", || !scene.exists(key));
         assert_eq!(scene.files().len(), 1, "{:?}", scene.files());
         if collected {
-            let services = procref::Services::in_dir(scene.runtime_dir()).expect("a directory");
+            let services = procref::Services::in_dir(scene.runtime_dir()).expect("open");
             services.gc_blocking().expect("gc");
         } else {
             let third = scene.client(&scene.service("slow"));

@@ -133,7 +133,7 @@ impl Flight {
             doomed.is_suspended()
         });
         self.begin();
-        let waiting = u32::try_from(self.others.len()).expect("two");
+        let waiting = u32::try_from(self.others.len()).expect("the number is small");
         self.scene.wait_sleepers(self.key, waiting);
         doomed.signal(Signal::CONT);
     }

@@ -261,9 +261,9 @@ impl Way {
             Self::CollectsFiles => {
                 kill_supervisors(spec);
                 kernel::find(key)
-                    .expect("its set")
+                    .expect("the semaphore set exists")
                     .remove()
-                    .expect("remove it");
+                    .expect("remove");
                 holder.kill();
             }
             _ => {}

@@ -61,8 +61,8 @@ fn changing_steps() -> Vec<String> {
 }
 
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).expect("read a directory of sources");
-    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let entries = fs::read_dir(dir).expect("read the directory");
+    let paths = entries.map(|entry| entry.expect("read an entry").path());
     let (dirs, files): (Vec<_>, Vec<_>) = paths.partition(|path| path.is_dir());
     let inner = dirs.iter().flat_map(|dir| rust_files(dir));
     files.into_iter().chain(inner).collect()

@@ -65,7 +65,7 @@ fn g6_supervisor_that_steps_down_cleans_up_after_clients() {
     starter.identity().kill();
     starter.identity().wait_exit();
     holder.release(&held);
-    let references = kernel::find(key).map(|set| set.value(REFERENCES).expect("a value"));
+    let references = kernel::find(key).map(|set| set.value(REFERENCES).expect("read a semaphore"));
     assert_eq!(
         references,
         Some(0),
@@ -116,7 +116,7 @@ fn g1_supervisor_shares_the_lock_only_with_its_own_starter() {
     supervisor.signal(Signal::CONT);
     supervisor.wait_exit();
     next.identity().signal(Signal::CONT);
-    let held = next.finish_acquire(pending).expect("a service");
+    let held = next.finish_acquire(pending).expect("acquire");
     assert_eq!(held.got.pid, scene.only_instance().pid);
     assert_eq!(
         held.got.generation, 1,
@@ -149,7 +149,9 @@ fn g4_service_death_right_before_its_supervisor_sleeps_is_seen() {
     service.kill();
     service.wait_exit();
     supervisor.signal(Signal::CONT);
-    let failure = client.finish_acquire(pending).expect_err("it died");
+    let failure = client
+        .finish_acquire(pending)
+        .expect_err("the service died");
     assert!(failure.text.contains("signal 9"), "{}", failure.text);
     scene.wait_removed(&spec, key);
 }
@@ -198,15 +200,13 @@ fn g1_leftovers_of_a_failed_start_end_before_the_next_start() {
     let waiting = next.begin_acquire(Via::TokioMulti);
     scene.wait_sleepers(key, 1);
     starter.proceed(gate);
-    starter
-        .finish_acquire(failure)
-        .expect_err("it is not ready");
+    starter.finish_acquire(failure).expect_err("on_ready fails");
     assert!(worker.is_live(), "nobody else ends it");
     supervisor.signal(Signal::CONT);
     deadline::until_true("the lock is given back", || supervisor.is_suspended());
     assert!(!worker.is_live(), "before the next one may begin");
     supervisor.signal(Signal::CONT);
-    let held = next.finish_acquire(waiting).expect("a service");
+    let held = next.finish_acquire(waiting).expect("acquire");
     assert_eq!(held.got.pid, scene.only_instance().pid);
     holder.kill();
     next.kill();
@@ -234,14 +234,19 @@ fn g4_service_is_not_ready_before_its_program_is_executed() {
         .unique(scene.command("slow"))
         .with_ready(ReadySpec::AtOnce);
     let program = vec![scene.unexecutable_file().to_string_lossy().into_owned()];
-    spec.command.as_mut().expect("a command").program = Some(program);
+    spec.command
+        .as_mut()
+        .expect("the spec has a command")
+        .program = Some(program);
     let (key, starter, pending, service) = about_to_execute(&scene, &spec);
     // Longer than it is waited for without a look at the process. Nothing happens meanwhile, so there is
     // nothing else to wait for.
     thread::sleep(Duration::from_millis(1500));
     assert!(!starter.has_replied(&pending));
     service.signal(Signal::CONT);
-    let failure = starter.finish_acquire(pending).expect_err("no program");
+    let failure = starter
+        .finish_acquire(pending)
+        .expect_err("the program cannot be executed");
     assert!(failure.text.contains("xec format"), "{}", failure.text);
     scene.wait_removed(&spec, key);
 }
@@ -251,13 +256,15 @@ fn g4_service_is_not_ready_before_its_program_is_executed() {
 fn g4_working_directory_removed_during_a_start_is_an_error() {
     let scene = scene!();
     let home = scene.root().join("home");
-    fs::create_dir(&home).expect("a new directory");
+    fs::create_dir(&home).expect("create the directory");
     let mut spec = scene.unique(scene.command("homeless"));
-    spec.command.as_mut().expect("a command").dir = Some(home.clone());
+    spec.command.as_mut().expect("the spec has a command").dir = Some(home.clone());
     let (key, starter, pending, service) = about_to_execute(&scene, &spec);
-    fs::remove_dir(&home).expect("an empty directory");
+    fs::remove_dir(&home).expect("remove the directory");
     service.signal(Signal::CONT);
-    let failure = starter.finish_acquire(pending).expect_err("no directory");
+    let failure = starter
+        .finish_acquire(pending)
+        .expect_err("the directory is gone");
     let says = format!("could not enter its working directory {}", home.display());
     assert!(failure.text.contains(&says), "{}", failure.text);
     assert!(scene.started().is_empty());
@@ -273,7 +280,7 @@ fn g4_program_not_executed_in_time_is_an_error() {
     let key = starter.build(&spec);
     let failure = starter
         .try_acquire(Via::TokioMulti)
-        .expect_err("it is suspended");
+        .expect_err("the service is suspended");
     let says = "not ready within 500ms: waiting for its program to be executed";
     assert!(failure.text.contains(says), "{}", failure.text);
     scene.wait_removed(&spec, key);
@@ -294,13 +301,13 @@ fn g4_lock_is_free_for_all_clients_when_acquire_returns() {
     let other = scene.client(&spec);
     let pending = starter.begin_acquire(Via::TokioMulti);
     let supervisor = suspended_supervisor(&spec);
-    let joined = other.try_join().expect("no error");
+    let joined = other.try_join().expect("try_join");
     assert_eq!(joined, None, "the lock is not free");
     scene.wait_sleepers(key, 1);
     assert!(!starter.has_replied(&pending));
     supervisor.signal(Signal::CONT);
-    starter.finish_acquire(pending).expect("it is ready");
-    let joined = other.try_join().expect("no error");
+    starter.finish_acquire(pending).expect("acquire");
+    let joined = other.try_join().expect("try_join");
     assert_ne!(joined, None, "told by the starter");
     starter.kill();
     other.kill();
