@@ -1,10 +1,25 @@
-//! Clients that are forked, and judged by `/proc`, by the kernel's table of semaphores, and by who has reaped them.
+//! The storm on Linux. Clients are forked. The checker reads `/proc`, the kernel's table of semaphores, and the
+//! exit statuses that it reaps.
+//!
+//! | module | role |
+//! |---|---|
+//! | `runner` | starts the clients, injects the faults, ends the rounds |
+//! | `workload` | the operations and faults that a seed determines |
+//! | `fork_server` | the process that forks the clients |
+//! | `client`, `callbacks` | a client process, and the callbacks of its service |
+//! | `service`, `event`, `reporter`, `operation_lock` | the parts that clients and runner share |
+//! | `history`, `checker` | what is known of a service, and the verdict on each event |
+//! | `observe`, `stats` | observations from outside, and the table at the end |
 
 mod callbacks;
+mod checker;
 mod client;
+mod event;
 mod fork_server;
 mod history;
 mod observe;
+mod operation_lock;
+mod reporter;
 mod runner;
 mod service;
 mod stats;
@@ -13,35 +28,35 @@ mod workload;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use crate::Options;
-use client::Orders;
-use runner::Director;
-use stats::Tally;
+use crate::options::Options;
+use client::ClientSpec;
+use runner::Runner;
+use stats::Stats;
 
-/// What this program does as another one than the director. `None`: that is not asked for.
-pub fn play(args: &[String]) -> Option<ExitCode> {
+/// Runs this program in one of its other roles. Returns `None` if the arguments name no role.
+pub fn run_role(args: &[String]) -> Option<ExitCode> {
     let (role, rest) = args.split_first()?;
     let args = || rest.iter().cloned();
-    let word = |at: usize| rest.get(at).map_or("", |word| word);
+    let arg = |index: usize| rest.get(index).map_or("", |arg| arg);
     Some(match role.as_str() {
         "service" => procref_testkit::fake::main(&["service"], args()),
-        "rest" => client::rest(args()),
-        "nursery" => fork_server::main(),
-        "visit" => visit(word(0), word(1)),
+        "sleep" => client::sleep(args()),
+        "fork-server" => fork_server::main(),
+        "cleanup" => clean_up(arg(0), arg(1)),
         _ => return None,
     })
 }
 
-/// The figures, and what was wrong.
-pub fn storm(options: Options) -> io::Result<(Tally, Result<(), String>)> {
-    Ok(Director::new(options)?.run())
+/// Runs a storm. Returns its figures, and the violation if there was one.
+pub fn run_storm(options: Options) -> io::Result<(Stats, Result<(), String>)> {
+    Ok(Runner::new(options)?.run())
 }
 
-fn visit(orders: &str, nth: &str) -> ExitCode {
-    let Ok(orders) = serde_json::from_str::<Orders>(orders) else {
+fn clean_up(spec: &str, task: &str) -> ExitCode {
+    let Ok(spec) = serde_json::from_str::<ClientSpec>(spec) else {
         return ExitCode::from(2);
     };
-    match client::visit(orders, nth) {
+    match client::clean_up(spec, task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "{error}");

@@ -1,5 +1,5 @@
-//! Clients that are the testkit's actors, killed by `TerminateProcess`. What is judged is what the services have
-//! written down themselves: each has a file for itself alone as long as it lives.
+//! The storm on Windows. Clients are the testkit's actors, and are killed by `TerminateProcess`. The checker reads
+//! the logs of the services: each service opens a file exclusively as long as it lives.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -14,19 +14,20 @@ use procref_testkit::log::{Line, Tail};
 use procref_testkit::protocol::{Command, Reply, ServiceSpec};
 use procref_testkit::{Actor, Scene};
 
-use crate::{Kind, Options};
+use crate::options::{Kind, Options};
 
-/// A service for so many clients. Fewer race less, more make one machine's services few.
-const CROWD: usize = 6;
+/// Number of clients that share a service. Fewer clients race less. More clients leave too few services on a
+/// small machine.
+const CLIENTS_PER_SERVICE: usize = 6;
 
-/// After that everybody is killed, and everything has to be gone.
+/// Length of a round. At its end all clients are killed, and nothing may be left.
 const ROUND: Duration = Duration::from_secs(3);
 
-/// The longest pause of a client without the service. That of most is shorter than a start takes, so that they
-/// meet at the next one.
+/// The longest pause of a client between two handles. Most pauses are shorter than a start, so that the clients
+/// meet at the next start.
 const PAUSE_US: u64 = 30_000;
 
-/// Steps that a client soon comes by. Of each step there is, and of what is left then, there are tests.
+/// Crash points that a client soon reaches. The tests of the testkit cover all crash points.
 const POINTS: [&str; 8] = [
     "Joined",
     "Entered",
@@ -38,12 +39,13 @@ const POINTS: [&str; 8] = [
     "PublishedStopping",
 ];
 
+/// The figures of a storm so far.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct Stats {
     took: Duration,
     rounds: u64,
     clients: u64,
-    /// Of those who lived to tell.
+    /// Acquisitions of the clients that lived to report them.
     acquisitions: u64,
     starts: u64,
     most_at_once: u64,
@@ -53,7 +55,7 @@ pub struct Tally {
     excused: u64,
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = [
             ("seconds", self.took.as_secs()),
@@ -66,47 +68,46 @@ impl fmt::Display for Tally {
                 self.most_at_once,
             ),
             ("- clients, from outside", self.killed),
-            ("- clients, at a step of procref's", self.killed_at_points),
+            ("- clients, at a crash point", self.killed_at_points),
             ("- instances", self.instances),
-            ("excused by what was done to the service", self.excused),
+            ("errors that a fault excuses", self.excused),
         ];
-        for (what, number) in rows {
-            writeln!(f, "{number:>10}  {what}")?;
+        for (label, number) in rows {
+            writeln!(f, "{number:>10}  {label}")?;
         }
         Ok(())
     }
 }
 
-/// This program plays no other part: actors and services are programs of their own.
-pub fn play(_: &[String]) -> Option<ExitCode> {
+/// Returns `None`: this program has no other roles here, because actors and services are separate programs.
+pub fn run_role(_: &[String]) -> Option<ExitCode> {
     None
 }
 
-/// The figures, and what was wrong.
-pub fn storm(options: Options) -> io::Result<(Tally, Result<(), String>)> {
+/// Runs a storm. Returns its figures, and the violation if there was one.
+pub fn run_storm(options: Options) -> io::Result<(Stats, Result<(), String>)> {
     if options.trace.is_some() {
-        let reason =
-            "--trace is for Linux: actors tell what they trace when a storm has gone wrong";
+        let reason = "--trace is not supported on Windows (the traces of actors are printed after a failure)";
         return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
     }
-    let programs = Programs::beside_this()?;
-    let mut tally = Tally::default();
+    let programs = Programs::beside_current()?;
+    let mut stats = Stats::default();
     let begun = Instant::now();
-    let mut outcome = Ok(());
-    // Two at least: in one of them a service's instances are killed, in the next its clients.
-    while outcome.is_ok() && (tally.rounds < 2 || begun.elapsed() < options.time) {
-        let round = || Round::new(&options, &programs, &mut tally).run(ROUND.min(options.time));
-        // What a scene insists on it insists on by a panic, which has told what there is to tell.
-        outcome =
+    let mut result = Ok(());
+    // At least two rounds: a service has its instances killed in one of them, and its clients in the next.
+    while result.is_ok() && (stats.rounds < 2 || begun.elapsed() < options.time) {
+        let round = || Round::new(&options, &programs, &mut stats).run(ROUND.min(options.time));
+        // A scene reports a violation by a panic, which has already printed the details.
+        result =
             catch_unwind(AssertUnwindSafe(round)).unwrap_or_else(|_| Err("see above".to_owned()));
-        tally.took = begun.elapsed();
-        tally.show();
+        stats.took = begun.elapsed();
+        stats.show();
     }
-    Ok((tally, outcome))
+    Ok((stats, result))
 }
 
-impl Tally {
-    /// For somebody who sits before it.
+impl Stats {
+    /// Prints the progress on a terminal.
     fn show(&self) {
         let mut out = io::stderr();
         if out.is_terminal() {
@@ -123,7 +124,8 @@ struct Programs {
 }
 
 impl Programs {
-    fn beside_this() -> io::Result<Self> {
+    /// The testkit's programs in the directory of this program.
+    fn beside_current() -> io::Result<Self> {
         let own = std::env::current_exe()?;
         Ok(Self {
             actor: own.with_file_name("procref-actor.exe"),
@@ -133,24 +135,24 @@ impl Programs {
 }
 
 /// A service and its clients.
-struct Site {
+struct Service {
     spec: ServiceSpec,
     log: Tail,
     clients: Vec<Client>,
     kind: Kind,
-    /// Its instance was killed, so what clients were told of it may be an error.
-    struck: bool,
-    /// The clients are dropped before it: it insists that nothing is left.
+    /// An instance was killed, so clients may get errors.
+    disturbed: bool,
+    /// Declared after the clients, so that it is dropped after them. It checks that nothing is left.
     scene: Scene,
 }
 
 struct Client {
     actor: Actor,
-    storm: Pending,
+    rounds: Pending,
 }
 
-/// Some rounds of acquiring, asking the service who it is, and letting go.
-fn begin(client: &Actor) -> Pending {
+/// Lets a client acquire, query and release the service a few times.
+fn begin_rounds(client: &Actor) -> Pending {
     client.begin(Command::Storm {
         service: 0,
         rounds: 5,
@@ -159,63 +161,66 @@ fn begin(client: &Actor) -> Pending {
 }
 
 struct Round<'a> {
-    sites: Vec<Site>,
+    services: Vec<Service>,
     random: Rng,
-    blows: usize,
+    faults: usize,
     options: &'a Options,
-    tally: &'a mut Tally,
+    stats: &'a mut Stats,
 }
 
 impl<'a> Round<'a> {
-    fn new(options: &'a Options, programs: &Programs, tally: &'a mut Tally) -> Self {
-        tally.rounds += 1;
-        let sites = options.processes.div_ceil(CROWD).max(options.kinds.len());
-        let sites = (0..sites).map(|number| {
+    fn new(options: &'a Options, programs: &Programs, stats: &'a mut Stats) -> Self {
+        stats.rounds += 1;
+        let services = options
+            .processes
+            .div_ceil(CLIENTS_PER_SERVICE)
+            .max(options.kinds.len());
+        let services = (0..services).map(|index| {
             let scene = Scene::new(&programs.actor, &programs.service);
-            let kind = options.kinds[number % options.kinds.len()];
+            let kind = options.kinds[index % options.kinds.len()];
             let spec = match kind {
                 Kind::Callback => scene.service("stormy"),
                 Kind::Command => scene.command("stormy"),
             };
-            Site {
+            Service {
                 spec,
                 log: Tail::new(scene.log_path()),
                 clients: Vec::new(),
                 kind,
-                struck: false,
+                disturbed: false,
                 scene,
             }
         });
         let mut round = Self {
-            sites: sites.collect(),
-            random: Rng::with_seed(options.seed.wrapping_add(tally.rounds)),
-            blows: 0,
+            services: services.collect(),
+            random: Rng::with_seed(options.seed.wrapping_add(stats.rounds)),
+            faults: 0,
             options,
-            tally,
+            stats,
         };
         for number in 0..options.processes {
-            let at = number % round.sites.len();
-            round.bear(at);
+            let index = number % round.services.len();
+            round.start_client(index);
         }
         round
     }
 
-    /// One more client, which begins at once.
-    fn bear(&mut self, at: usize) {
-        self.tally.clients += 1;
-        let site = &mut self.sites[at];
-        // What a callback has spawned nobody knows of before it is published. So such clients live.
-        let mortal = site.kind == Kind::Command;
+    /// Starts another client of a service.
+    fn start_client(&mut self, index: usize) {
+        self.stats.clients += 1;
+        let service = &mut self.services[index];
+        // Clients with callbacks do not die, because no process knows of an instance before it is published.
+        let mortal = service.kind == Kind::Command;
         let doomed = mortal && self.random.u32(..100) < self.options.doomed;
         let actor = if doomed {
-            site.scene
-                .actor_crashing_at(POINTS[self.random.usize(..POINTS.len())])
+            let point = POINTS[self.random.usize(..POINTS.len())];
+            service.scene.actor_crashing_at(point)
         } else {
-            site.scene.actor()
+            service.scene.actor()
         };
-        actor.build(&site.spec);
-        let storm = begin(&actor);
-        site.clients.push(Client { actor, storm });
+        actor.build(&service.spec);
+        let rounds = begin_rounds(&actor);
+        service.clients.push(Client { actor, rounds });
     }
 
     fn run(mut self, time: Duration) -> Result<(), String> {
@@ -223,138 +228,141 @@ impl<'a> Round<'a> {
         let pause = Duration::from_secs_f64(1.0 / self.options.rate);
         let mut next = Instant::now() + pause;
         while Instant::now() < end {
-            self.judge()?;
-            self.hear()?;
+            self.check_logs()?;
+            self.handle_replies()?;
             if Instant::now() >= next {
                 next = Instant::now() + pause;
-                self.strike();
+                self.inject_fault();
             }
             std::thread::sleep(Duration::from_millis(2));
         }
         self.finish()
     }
 
-    /// Somebody is killed: a client, or sometimes an instance.
-    fn strike(&mut self) {
-        // In turns, so that each is struck in a round.
-        self.blows += 1;
-        let at = self.blows % self.sites.len();
-        let site = &mut self.sites[at];
-        // With its instance killed a client may be told errors. So in every other round none is.
-        let instances = (self.tally.rounds + at as u64) % 2 == 1;
-        if site.kind == Kind::Callback && !instances {
+    /// Kills a client or an instance.
+    fn inject_fault(&mut self) {
+        // The services take turns, so that each of them has a fault in a round.
+        self.faults += 1;
+        let index = self.faults % self.services.len();
+        let service = &mut self.services[index];
+        // A client whose instance is killed may get errors. So instances are killed only in every other round.
+        let instances = (self.stats.rounds + index as u64) % 2 == 1;
+        if service.kind == Kind::Callback && !instances {
             return;
         }
-        if site.kind == Kind::Callback || (instances && (!site.struck || self.random.u8(..3) == 0))
+        if service.kind == Kind::Callback
+            || (instances && (!service.disturbed || self.random.u8(..3) == 0))
         {
-            site.struck = true;
-            // Between two of them there is none, and soon another; unless all clients have killed themselves, who are
-            // replaced later.
+            service.disturbed = true;
+            // There may be no instance right now, but soon there is one again. There is none if all clients have
+            // killed themselves, until they are replaced.
             let end = Instant::now() + Duration::from_secs(2);
             while Instant::now() < end {
-                if let Some(instance) = site.scene.living().pop() {
+                if let Some(instance) = service.scene.living().pop() {
                     instance.kill();
-                    self.tally.instances += 1;
+                    self.stats.instances += 1;
                     return;
                 }
                 std::thread::sleep(Duration::from_millis(2));
             }
             return;
         }
-        let index = self.random.usize(..site.clients.len());
-        site.clients.swap_remove(index).actor.kill();
-        self.tally.killed += 1;
-        self.bear(at);
+        let client = self.random.usize(..service.clients.len());
+        service.clients.swap_remove(client).actor.kill();
+        self.stats.killed += 1;
+        self.start_client(index);
     }
 
-    /// What the services have written down since.
-    fn judge(&mut self) -> Result<(), String> {
-        for site in &mut self.sites {
-            for line in site.log.read_new() {
+    /// Checks the new lines of the services' logs, and their live instances.
+    fn check_logs(&mut self) -> Result<(), String> {
+        for service in &mut self.services {
+            for line in service.log.read_new() {
                 match line {
-                    Line::Start(_) => self.tally.starts += 1,
+                    Line::Start(_) => self.stats.starts += 1,
                     Line::Overlap(pid) => {
                         return Err(format!(
-                            "instance {pid} of {:?} began to live beside another: {:#?}",
-                            site.spec.name,
-                            site.scene.log()
+                            "instance {pid} of {:?} started beside another one: {:#?}",
+                            service.spec.name,
+                            service.scene.log()
                         ));
                     }
                     _ => {}
                 }
             }
-            let living = site.scene.living().len() as u64;
-            self.tally.most_at_once = self.tally.most_at_once.max(living);
-            if living > 1 {
-                return Err(format!("{living} instances live: {:#?}", site.scene.log()));
+            let live = service.scene.living().len() as u64;
+            self.stats.most_at_once = self.stats.most_at_once.max(live);
+            if live > 1 {
+                return Err(format!("{live} live instances: {:#?}", service.scene.log()));
             }
         }
         Ok(())
     }
 
-    /// What clients tell of the service that they had; those that have killed themselves are replaced.
-    fn hear(&mut self) -> Result<(), String> {
-        for at in 0..self.sites.len() {
-            let mut clients = std::mem::take(&mut self.sites[at].clients);
+    /// Checks the reports of the clients, and replaces the clients that have killed themselves.
+    fn handle_replies(&mut self) -> Result<(), String> {
+        for index in 0..self.services.len() {
+            let mut clients = std::mem::take(&mut self.services[index].clients);
             for client in clients.drain(..) {
-                let told = client.actor.has_replied(&client.storm);
-                if !told && client.actor.identity().is_live() {
-                    self.sites[at].clients.push(client);
+                let replied = client.actor.has_replied(&client.rounds);
+                if !replied && client.actor.identity().is_live() {
+                    self.services[index].clients.push(client);
                     continue;
                 }
-                let Ok(reply) = client.actor.reply_or_exit(client.storm) else {
-                    self.tally.killed_at_points += 1;
-                    self.bear(at);
+                let Ok(reply) = client.actor.reply_or_exit(client.rounds) else {
+                    self.stats.killed_at_points += 1;
+                    self.start_client(index);
                     continue;
                 };
                 let Reply::Stormed(report) = reply else {
-                    return Err(format!("a client told {reply:?}"));
+                    return Err(format!("unexpected reply of a client: {reply:?}"));
                 };
-                let site = &mut self.sites[at];
-                self.tally.acquisitions += u64::from(report.good);
-                self.tally.excused += report.wrong.len() as u64;
-                if !site.struck && !report.wrong.is_empty() {
+                let service = &mut self.services[index];
+                self.stats.acquisitions += u64::from(report.good);
+                self.stats.excused += report.wrong.len() as u64;
+                if !service.disturbed && !report.wrong.is_empty() {
                     let wrong = &report.wrong;
-                    return Err(format!("of a service that nobody has touched: {wrong:#?}"));
+                    return Err(format!("errors of an undisturbed service: {wrong:#?}"));
                 }
-                let storm = begin(&client.actor);
+                let rounds = begin_rounds(&client.actor);
                 let actor = client.actor;
-                site.clients.push(Client { actor, storm });
+                service.clients.push(Client { actor, rounds });
             }
         }
         Ok(())
     }
 
-    /// All clients of a command end in one instant, and the next one finds nothing in its way.
+    /// Ends the round. All clients of a command are killed at the same moment, and the next client must succeed.
     fn finish(&mut self) -> Result<(), String> {
-        for site in &mut self.sites {
-            if site.kind == Kind::Command {
-                for client in &site.clients {
+        for service in &mut self.services {
+            if service.kind == Kind::Command {
+                for client in &service.clients {
                     client.actor.identity().kill();
                 }
             }
-            for client in site.clients.drain(..) {
-                // Who may be in a callback comes to his end: what he has spawned nobody else could find.
-                if site.kind == Kind::Callback {
-                    client.actor.reply(client.storm);
+            for client in service.clients.drain(..) {
+                // A client may be in a start callback, and no other process knows what the callback has spawned.
+                // So the client finishes first.
+                if service.kind == Kind::Callback {
+                    client.actor.reply(client.rounds);
                 }
                 client.actor.kill();
             }
-            let next = site.scene.client(&site.spec);
+            let next = service.scene.client(&service.spec);
             let held = next.acquire();
             let count = next.count();
             if count != 1 {
                 return Err(format!("{count} references of one client"));
             }
-            if site.scene.living().iter().all(|it| it.pid != held.got.pid) {
-                return Err(format!("{held:?} is not alive: {:#?}", site.scene.log()));
+            let live = service.scene.living();
+            if live.iter().all(|instance| instance.pid != held.got.pid) {
+                return Err(format!("{held:?} is not alive: {:#?}", service.scene.log()));
             }
             next.release(&held);
         }
-        self.judge()?;
-        for site in &self.sites {
-            site.scene.assert_single_instance();
-            site.scene.assert_clean();
+        self.check_logs()?;
+        for service in &self.services {
+            service.scene.assert_single_instance();
+            service.scene.assert_clean();
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! G1 to G6 and G8 under everything at once: a short storm, which has to end well.
+//! A short storm: G1 to G6 and G8 while everything happens at once.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,34 +8,34 @@ fn program() -> PathBuf {
     std::path::absolute(env!("CARGO_BIN_EXE_storm")).expect("a path")
 }
 
-/// The figure that stands before this text.
-fn figure(table: &str, what: &str) -> u64 {
-    let row = table.lines().find(|line| line.trim_end().ends_with(what));
+/// The number in the row of the table that ends with this label.
+fn figure(table: &str, label: &str) -> u64 {
+    let row = table.lines().find(|line| line.trim_end().ends_with(label));
     let number = row.and_then(|row| row.split_whitespace().next()?.parse().ok());
-    number.unwrap_or_else(|| panic!("no figure of {what:?} in:\n{table}"))
+    number.unwrap_or_else(|| panic!("no row {label:?} in:\n{table}"))
 }
 
-/// To start a process takes a hundred times as long on Windows as to fork one.
+/// Starting a process on Windows takes a hundred times as long as a fork on Linux.
 const SIZE: [&str; 6] = if cfg!(windows) {
     ["--processes", "12", "--seconds", "8", "--kill-rate", "6"]
 } else {
     ["--processes", "24", "--seconds", "6", "--kill-rate", "100"]
 };
 
-/// What happens in a storm on Linux alone.
+/// Rows that the table has only on Linux.
 const LINUX: &[&str] = if cfg!(windows) {
     &[]
 } else {
     &[
         "checks while held",
-        "- clients, at a moment of their own",
+        "- clients, by themselves at a random time",
         "- supervisors, from outside",
         "forked children",
-        "other programs executed while holding",
+        "programs executed while holding",
     ]
 };
 
-/// The table of one that has ended well.
+/// Runs a storm, which must find no violation, and returns its table.
 fn storm() -> String {
     let output = Command::new(program())
         .args(SIZE)
@@ -60,19 +60,19 @@ fn storm_of_both_kinds_breaks_no_guarantee() {
         "acquisitions",
         "starts",
         "- clients, from outside",
-        "- clients, at a step of procref's",
+        "- clients, at a crash point",
         "- instances",
     ];
     let mut missing: Vec<_> = everywhere.iter().chain(LINUX).collect();
-    // What happens is drawn at random, and little of it fits into the time where the machine is busy.
+    // The events are random, and on a busy machine few of them happen in the time of a storm.
     for _ in 0..10 {
         let table = storm();
-        missing.retain(|what| figure(&table, what) == 0);
+        missing.retain(|label| figure(&table, label) == 0);
         if missing.is_empty() {
             return;
         }
     }
-    panic!("it does not happen in ten storms: {missing:?}");
+    panic!("did not happen in ten storms: {missing:?}");
 }
 
 #[test]

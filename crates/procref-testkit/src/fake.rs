@@ -239,7 +239,7 @@ fn wait_unleashed(options: &Options, me: Identity) {
     if io::stdin().read_line(&mut word).unwrap_or(0) == 0 || testify(options, me).is_err() {
         std::process::exit(0);
     }
-    let _ = writeln!(io::stdout(), "testified");
+    let _ = writeln!(io::stdout(), "confirmed");
 }
 
 /// Opens for business, and says so in every way that it was told to.

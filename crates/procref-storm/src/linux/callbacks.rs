@@ -13,94 +13,113 @@ use procref_testkit::observe::Identity;
 use procref_testkit::query;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::Kind;
-use crate::linux::client::Voice;
-use crate::linux::service::{Site, What};
+use crate::linux::event::EventKind;
+use crate::linux::reporter::Reporter;
+use crate::linux::service::Service;
 use crate::linux::workload::{Recover, Settings, Start};
+use crate::options::Kind;
 
-/// How long a stubborn instance is asked to stop.
+/// Time that an instance has to stop before procref kills it.
 const GRACE: Duration = Duration::from_millis(400);
 
-/// A service that was started, and ends with this process until it is told that it is known.
-struct Leash {
+/// An instance that was started, and that exits with this process until [`InstanceGuard::confirm`].
+struct InstanceGuard {
     pid: u32,
-    end: ChildStdin,
+    input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
-/// A start callback that runs. When it comes to its end it says so before it lets the next one begin.
-struct Alone {
+impl InstanceGuard {
+    /// Lets the instance outlive this process, because it is published.
+    fn confirm(mut self) -> procref::Result<()> {
+        self.input.write_all(b"known\n")?;
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        match line.trim() {
+            "confirmed" => Ok(()),
+            _ => Err(format!("the service printed {line:?}").into()),
+        }
+    }
+}
+
+/// The lock that a start callback holds while it runs. When the callback returns, the lock file records this.
+struct StartLock {
     path: PathBuf,
     call: String,
     _locked: File,
 }
 
-impl Alone {
+impl StartLock {
     const DONE: &str = "done";
 }
 
-impl Drop for Alone {
+impl Drop for StartLock {
     fn drop(&mut self) {
         let _ = fs::write(&self.path, format!("{} {}", Self::DONE, self.call));
     }
 }
 
-/// What the callbacks of one client share.
-pub struct Script {
-    site: Site,
+/// The state that the callbacks of one client share.
+pub struct Callbacks {
+    service: Service,
     settings: Settings,
     guardian: Identity,
-    voice: Arc<Voice>,
-    next: Mutex<Start>,
-    meant: AtomicBool,
+    reporter: Arc<Reporter>,
+    next_start: Mutex<Start>,
+    has_failed: AtomicBool,
     /// Another process than the instance has answered on the instance's port.
-    stranger: AtomicBool,
-    leash: Mutex<Option<Leash>>,
+    lost_port: AtomicBool,
+    guard: Mutex<Option<InstanceGuard>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Script {
-    pub fn new(site: Site, settings: Settings, guardian: Identity, voice: Arc<Voice>) -> Arc<Self> {
+impl Callbacks {
+    pub fn new(
+        service: Service,
+        settings: Settings,
+        guardian: Identity,
+        reporter: Arc<Reporter>,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            site,
+            service,
             settings,
             guardian,
-            voice,
-            next: Mutex::new(Start::Serve),
-            meant: AtomicBool::new(false),
-            stranger: AtomicBool::new(false),
-            leash: Mutex::new(None),
+            reporter,
+            next_start: Mutex::new(Start::Serve),
+            has_failed: AtomicBool::new(false),
+            lost_port: AtomicBool::new(false),
+            guard: Mutex::new(None),
         })
     }
 
-    /// What a start comes to from now on.
-    pub fn expect(&self, start: Start) {
-        *lock(&self.next) = start;
-        self.meant.store(false, Ordering::SeqCst);
-        self.stranger.store(false, Ordering::SeqCst);
+    /// Sets the result of the next starts.
+    pub fn set_next_start(&self, start: Start) {
+        *lock(&self.next_start) = start;
+        self.has_failed.store(false, Ordering::SeqCst);
+        self.lost_port.store(false, Ordering::SeqCst);
     }
 
-    /// Whether an instance's port was somebody else's since.
-    pub fn has_met_stranger(&self) -> bool {
-        self.stranger.load(Ordering::SeqCst)
+    /// Returns `true` if another process has answered on an instance's port since [`Callbacks::set_next_start`].
+    pub fn has_lost_port(&self) -> bool {
+        self.lost_port.load(Ordering::SeqCst)
     }
 
-    /// Whether a callback has failed since, as it was told to.
+    /// Returns `true` if a callback has failed as intended since [`Callbacks::set_next_start`].
     pub fn has_failed(&self) -> bool {
-        self.meant.load(Ordering::SeqCst)
+        self.has_failed.load(Ordering::SeqCst)
     }
 
-    /// In a forked child: its parent's service is not its own to let go of.
-    pub fn forget(&self) {
-        lock(&self.leash).take();
+    /// Drops the guard of a started instance. A forked child calls this, because the instance is its parent's.
+    pub fn drop_guard(&self) {
+        lock(&self.guard).take();
     }
 
-    /// The service, and the same with a program that fails, if procref executes it.
+    /// Builds the service. If procref executes the service, also builds one whose program fails.
     pub fn build(self: &Arc<Self>) -> procref::Result<(SharedService, Option<SharedService>)> {
-        match self.site.kind {
+        match self.service.kind {
             Kind::Callback => Ok((self.build_callbacks()?, None)),
             Kind::Command => {
                 let failing = self.build_command(&["--exit", "3"])?;
@@ -110,36 +129,36 @@ impl Script {
     }
 
     fn builder(self: &Arc<Self>) -> procref::SharedServiceBuilder {
-        let (script, asked) = (Arc::clone(self), Arc::clone(self));
-        SharedService::builder(&self.site.name)
-            .base_dir(self.site.runtime_dir())
+        let (for_health, for_ready) = (Arc::clone(self), Arc::clone(self));
+        SharedService::builder(&self.service.name)
+            .base_dir(self.service.runtime_dir())
             .linger(self.settings.linger)
             .stop_timeout(GRACE)
             .on_health_check(move |info: &ServiceInfo| {
-                let healthy = asked.is_healthy(info);
+                let healthy = for_health.is_healthy(info);
                 async move { healthy }
             })
             .on_ready(move |info| {
-                let ready = script.on_ready(&info);
+                let ready = for_ready.on_ready(&info);
                 async move { ready }
             })
     }
 
-    fn build_command(self: &Arc<Self>, more: &[&str]) -> procref::Result<SharedService> {
-        let fake = self.site.fake(self.guardian, &self.settings);
+    fn build_command(self: &Arc<Self>, args: &[&str]) -> procref::Result<SharedService> {
+        let fake = self.service.fake(self.guardian, &self.settings);
         let command = ServiceCommand::new(std::env::current_exe()?)
             .arg("service")
             .args(fake.args())
             .args(["--listen", "{port}", "--workers"])
             .arg(self.settings.workers.to_string())
-            .args(more);
+            .args(args);
         self.builder().command(command).build()
     }
 
     fn build_callbacks(self: &Arc<Self>) -> procref::Result<SharedService> {
-        let script = Arc::clone(self);
+        let callbacks = Arc::clone(self);
         let mut builder = self.builder().on_first_acquire(move || {
-            let started = script.on_first_acquire();
+            let started = callbacks.on_first_acquire();
             async move { started }
         });
         if self.settings.on_last_release {
@@ -149,9 +168,9 @@ impl Script {
             });
         }
         if let Some(recover) = self.settings.recover {
-            let script = Arc::clone(self);
+            let callbacks = Arc::clone(self);
             builder = builder.on_recover(move |old: ServiceInfo| {
-                let recovered = script.on_recover(recover, &old);
+                let recovered = callbacks.on_recover(recover, &old);
                 async move { recovered }
             });
         }
@@ -159,25 +178,25 @@ impl Script {
     }
 
     fn fail<T>(&self) -> procref::Result<T> {
-        self.meant.store(true, Ordering::SeqCst);
-        Err("told to fail".into())
+        self.has_failed.store(true, Ordering::SeqCst);
+        Err("the workload makes this callback fail".into())
     }
 
     fn on_first_acquire(&self) -> procref::Result<ServiceInfo> {
-        let _alone = self.start_alone()?;
-        let next = *lock(&self.next);
-        match next {
+        let _lock = self.lock_start()?;
+        let start = *lock(&self.next_start);
+        match start {
             Start::Serve | Start::NotReady => self.spawn(),
             Start::Fail => self.fail(),
             Start::Panic => {
-                self.meant.store(true, Ordering::SeqCst);
-                panic!("told to panic");
+                self.has_failed.store(true, Ordering::SeqCst);
+                panic!("the workload makes this callback panic");
             }
         }
     }
 
     fn on_recover(&self, recover: Recover, old: &ServiceInfo) -> procref::Result<ServiceInfo> {
-        let _alone = self.start_alone()?;
+        let _lock = self.lock_start()?;
         match recover {
             Recover::Replace => {
                 if old.is_alive() {
@@ -185,32 +204,33 @@ impl Script {
                 }
                 self.spawn()
             }
-            Recover::Beside => self.spawn(),
+            Recover::LeaveOld => self.spawn(),
             Recover::Fail => self.fail(),
         }
     }
 
-    /// A witness of its own that no two start.
-    fn start_alone(&self) -> procref::Result<Alone> {
+    /// Locks a file during a start callback. This shows independently of procref that no two callbacks overlap.
+    fn lock_start(&self) -> procref::Result<StartLock> {
         static CALLS: AtomicU32 = AtomicU32::new(0);
 
-        let path = self.site.starting();
+        let path = self.service.start_lock();
         let file = File::options().append(true).create(true).open(&path)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            // Whoever is killed gives back its semaphores first and its files later, or leaves them, for a
-            // moment, to a process that it was about to execute. Then it does not come to its end.
+            // The kernel releases the semaphores of a killed process before its files. A child that the process was
+            // about to execute can also keep the files open for a moment. Neither is an overlap, because the
+            // killed callback does not return. So only a callback that returns while this one waits is an overlap.
             let before = fs::read_to_string(&path)?;
             flock(&file, FlockOperation::LockExclusive).map_err(std::io::Error::from)?;
             let after = fs::read_to_string(&path)?;
-            if after.starts_with(Alone::DONE) && after != before {
-                let text = format!("a start began in the middle of another one: {after}");
-                self.voice.tell(What::Wrong(text));
+            if after.starts_with(StartLock::DONE) && after != before {
+                let text = format!("a start callback began during another one: {after}");
+                self.reporter.report(EventKind::Violation(text));
             }
         }
         let call = CALLS.fetch_add(1, Ordering::Relaxed);
         let call = format!("{} call {call}", Identity::own());
         fs::write(&path, &call)?;
-        Ok(Alone {
+        Ok(StartLock {
             path,
             call,
             _locked: file,
@@ -218,7 +238,7 @@ impl Script {
     }
 
     fn spawn(&self) -> procref::Result<ServiceInfo> {
-        let fake = self.site.fake(self.guardian, &self.settings);
+        let fake = self.service.fake(self.guardian, &self.settings);
         let mut child: Child = Command::new(std::env::current_exe()?)
             .arg("service")
             .args(fake.args())
@@ -228,44 +248,39 @@ impl Script {
             .stderr(Stdio::null())
             .spawn()?;
         let pid = child.id();
-        let (Some(end), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err("no pipes".into());
         };
-        let mut leash = Leash {
+        let mut guard = InstanceGuard {
             pid,
-            end,
+            input,
             output: BufReader::new(output),
         };
         let mut line = String::new();
-        leash.output.read_line(&mut line)?;
+        guard.output.read_line(&mut line)?;
         let port = line
             .strip_prefix(&format!("ready {pid} "))
             .and_then(|port| port.trim().parse().ok())
-            .ok_or_else(|| format!("the service said {line:?}"))?;
-        *lock(&self.leash) = Some(leash);
+            .ok_or_else(|| format!("the service printed {line:?}"))?;
+        *lock(&self.guard) = Some(guard);
         Ok(ServiceInfo::new(pid, port))
     }
 
     fn is_healthy(&self, info: &ServiceInfo) -> bool {
         let answer = query::service(info.port());
         if answer.as_ref().is_ok_and(|(pid, _)| *pid != info.pid()) {
-            self.stranger.store(true, Ordering::SeqCst);
+            self.lost_port.store(true, Ordering::SeqCst);
         }
         answer.is_ok_and(|answer| answer == (info.pid(), true))
     }
 
-    /// By now it is published, so whoever comes next finds it, whatever becomes of this process.
+    /// Confirms the instance. It is published now, so the next client finds it even if this process dies.
     fn on_ready(&self, info: &ServiceInfo) -> procref::Result<()> {
-        let leash = lock(&self.leash).take();
-        if let Some(mut leash) = leash.filter(|leash| leash.pid == info.pid()) {
-            leash.end.write_all(b"known\n")?;
-            let mut line = String::new();
-            leash.output.read_line(&mut line)?;
-            if line.trim() != "testified" {
-                return Err(format!("the service said {line:?}").into());
-            }
+        let guard = lock(&self.guard).take();
+        if let Some(guard) = guard.filter(|guard| guard.pid == info.pid()) {
+            guard.confirm()?;
         }
-        if *lock(&self.next) == Start::NotReady {
+        if *lock(&self.next_start) == Start::NotReady {
             return self.fail();
         }
         Ok(())

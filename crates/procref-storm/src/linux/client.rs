@@ -1,4 +1,4 @@
-//! A client: a process that lives the life that the seed has for it.
+//! A client: a process that performs the workload that the seed determines for it.
 
 use std::ffi::CString;
 use std::future::Future;
@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use procref::{CrashSite, ServiceHandle, Services, SharedService};
@@ -16,125 +16,96 @@ use procref_testkit::process::{Forked, exit_at_once, fork, kill_self};
 use procref_testkit::query;
 use serde::{Deserialize, Serialize};
 
-use crate::linux::callbacks::Script;
-use crate::linux::service::{Event, PORT_LOST, Room, Site, What};
-use crate::linux::workload::{self, Doom, End, Life, Start, Step, Via};
+use crate::linux::callbacks::Callbacks;
+use crate::linux::event::{EventKind, PORT_LOST};
+use crate::linux::operation_lock::OperationLock;
+use crate::linux::reporter::Reporter;
+use crate::linux::service::Service;
+use crate::linux::workload::{self, CrashPlan, End, Start, Step, Via, Workload};
 
-/// More handles than that are not of interest.
-const HANDLES: usize = 3;
+/// A client acquires no further handle while it has this many.
+const MAX_HANDLES: usize = 3;
 
-/// What a client is told at its birth.
+/// Everything that a client gets when it is forked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Orders {
+pub struct ClientSpec {
     pub seed: u64,
-    /// The number of its service.
-    pub number: usize,
-    pub site: Site,
+    /// Index of the service.
+    pub index: usize,
+    pub service: Service,
     pub slot: usize,
+    /// Number of clients that the slot had before.
     pub nth: u64,
-    /// Of a hundred, so many kill themselves.
+    /// Percentage of clients that kill themselves.
     pub doomed: u32,
     pub guardian: Identity,
-    /// Where it is to write what procref traces.
+    /// File for the trace of procref.
     pub trace: Option<PathBuf>,
 }
 
-/// Tells on the standard output.
-pub struct Voice {
-    number: usize,
-    who: OnceLock<Identity>,
-}
-
-impl Voice {
-    fn new(number: usize) -> Self {
-        Self {
-            number,
-            who: OnceLock::new(),
-        }
-    }
-
-    pub fn tell(&self, what: What) {
-        let who = *self.who.get_or_init(Identity::own);
-        self.tell_as(who, what);
-    }
-
-    /// In one write, which a pipe does not tear apart.
-    fn tell_as(&self, who: Identity, mut what: What) {
-        const MOST: usize = 1500;
-        if let What::Failed { error, .. } | What::Wrong(error) = &mut what {
-            let end = error
-                .char_indices()
-                .nth(MOST)
-                .map_or(error.len(), |(at, _)| at);
-            error.truncate(end);
-        }
-        let event = Event::now(who, self.number, what);
-        let mut line = serde_json::to_string(&event).expect("plain data");
-        line.push('\n');
-        if rustix::io::write(rustix::stdio::stdout(), line.as_bytes()).is_err() {
-            // The storm is over.
-            exit_at_once(1);
-        }
+impl ClientSpec {
+    pub fn workload(&self) -> Workload {
+        workload::client(
+            self.seed,
+            self.service.kind,
+            self.slot,
+            self.nth,
+            self.doomed,
+        )
     }
 }
 
-struct Held {
+struct HeldHandle {
     handle: ServiceHandle,
     since: u64,
 }
 
 struct Client {
-    orders: Orders,
-    voice: Arc<Voice>,
-    script: Arc<Script>,
+    spec: ClientSpec,
+    reporter: Arc<Reporter>,
+    callbacks: Arc<Callbacks>,
     service: SharedService,
     failing: Option<SharedService>,
-    handles: Vec<Held>,
-    /// A supervisor or a service that it starts kills itself, so that its starts fail.
-    frail: bool,
-    /// How many there were in the beginning.
-    threads: usize,
+    handles: Vec<HeldHandle>,
+    /// A supervisor or service that this client starts kills itself, so that starts can fail.
+    starts_may_die: bool,
+    /// Number of threads before the first step.
+    initial_threads: usize,
 }
 
-impl Orders {
-    pub fn life(&self) -> Life {
-        workload::life(self.seed, self.site.kind, self.slot, self.nth, self.doomed)
-    }
-}
-
-/// Its exit code.
-pub fn main(orders: Orders) -> i32 {
-    let name = CString::new(orders.site.clients_name()).unwrap_or_default();
+/// Runs a client. Returns its exit code.
+pub fn main(spec: ClientSpec) -> i32 {
+    let name = CString::new(spec.service.client_comm()).unwrap_or_default();
     let _ = rustix::thread::set_name(&name);
-    observe::exit_with_guardian(orders.guardian);
-    if let Some(path) = &orders.trace {
+    observe::exit_with_guardian(spec.guardian);
+    if let Some(path) = &spec.trace {
         trace(path);
     }
-    // Told to, so it need not be shown.
+    // The workload causes the panics, so their messages are of no use.
     std::panic::set_hook(Box::new(|_| {}));
-    let Life {
+    let Workload {
         settings,
         steps,
         end,
-        doom,
-    } = orders.life();
-    let voice = Arc::new(Voice::new(orders.number));
-    let script = Script::new(
-        orders.site.clone(),
+        crash_plan,
+    } = spec.workload();
+    let reporter = Arc::new(Reporter::new(spec.index));
+    let callbacks = Callbacks::new(
+        spec.service.clone(),
         settings,
-        orders.guardian,
-        Arc::clone(&voice),
+        spec.guardian,
+        Arc::clone(&reporter),
     );
-    let (service, failing) = match script.build() {
+    let (service, failing) = match callbacks.build() {
         Ok(built) => built,
         Err(error) => {
-            voice.tell(What::Wrong(format!("build: {error:?}")));
+            reporter.report(EventKind::Violation(format!("build: {error:?}")));
             return 1;
         }
     };
-    match doom {
-        Some(Doom::At(point, survived)) => procref::die_at(point.name, survived),
-        Some(Doom::After(time)) => {
+    match crash_plan {
+        Some(CrashPlan::AtPoint(point, passed)) => procref::die_at(point.name, passed),
+        Some(CrashPlan::After(time)) => {
             std::thread::spawn(move || {
                 std::thread::sleep(time);
                 kill_self();
@@ -143,22 +114,25 @@ pub fn main(orders: Orders) -> i32 {
         None => {}
     }
     let mut client = Client {
-        orders,
-        voice,
-        script,
+        spec,
+        reporter,
+        callbacks,
         service,
         failing,
         handles: Vec::new(),
-        threads: Identity::own().threads(),
-        frail: matches!(doom, Some(Doom::At(point, _)) if point.site != CrashSite::Client),
+        initial_threads: Identity::own().threads(),
+        starts_may_die: matches!(
+            crash_plan,
+            Some(CrashPlan::AtPoint(point, _)) if point.site != CrashSite::Client
+        ),
     };
     for step in steps {
-        if client.orders.site.over().exists() {
+        if client.spec.service.stop_file().exists() {
             break;
         }
-        client.take(step);
+        client.run_step(step);
     }
-    client.end(end);
+    client.finish(end);
     0
 }
 
@@ -188,141 +162,144 @@ fn drive<T>(via: Via, future: impl Future<Output = T>) -> T {
     }
 }
 
-/// `None` if the time is over first; the future is dropped by then.
-fn cancelled<T>(after: Duration, future: impl Future<Output = T>) -> Option<T> {
-    let late = async {
-        smol::Timer::after(after).await;
+/// Polls the future for this time, and then drops it. Returns `None` if it did not complete.
+fn poll_for<T>(time: Duration, future: impl Future<Output = T>) -> Option<T> {
+    let timeout = async {
+        smol::Timer::after(time).await;
         None
     };
-    smol::block_on(smol::future::or(async { Some(future.await) }, late))
+    smol::block_on(smol::future::or(async { Some(future.await) }, timeout))
 }
 
-/// The first answer, of ten times a millisecond apart.
-fn before_long<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+/// Calls `check` until it returns a value, up to ten times with a millisecond in between.
+fn retry<T>(mut check: impl FnMut() -> Option<T>) -> Option<T> {
     (0..10).find_map(|_| {
-        let seen = look();
-        if seen.is_none() {
+        let value = check();
+        if value.is_none() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        seen
+        value
     })
 }
 
-fn ask(pid: u32, port: u16) -> Result<(), String> {
+/// Checks that the instance answers on its port and is healthy.
+fn query_instance(pid: u32, port: u16) -> Result<(), String> {
     match query::service(port) {
-        Ok((who, true)) if who == pid => Ok(()),
+        Ok((answering, true)) if answering == pid => Ok(()),
         other => Err(format!("{other:?}")),
     }
 }
 
 impl Client {
-    fn take(&mut self, step: Step) {
+    fn run_step(&mut self, step: Step) {
         match step {
             Step::Pause(time) => return std::thread::sleep(time),
             Step::Hold(time) => std::thread::sleep(time),
             _ => {}
         }
-        let room = match Room::enter(&self.orders.site) {
-            Ok(room) => room,
-            // The storm is over.
+        let operation = match OperationLock::shared(&self.spec.service) {
+            Ok(operation) => operation,
+            // The runner has removed the directory, so the storm has ended.
             Err(_) => exit_at_once(1),
         };
-        self.voice.tell(What::Step(format!("{step:?}")));
+        self.reporter.report(EventKind::Step(format!("{step:?}")));
         match step {
-            Step::Fork(time) => return self.fork(time, room),
-            Step::Exec(time) => return self.exec(time, room),
+            Step::Fork(time) => return self.fork(time, operation),
+            Step::Exec(time) => return self.exec(time, operation),
             _ => self.perform(step),
         }
-        drop(room);
+        drop(operation);
     }
 
     fn perform(&mut self, step: Step) {
         match step {
             Step::Acquire(via, start) => {
-                if self.handles.len() < HANDLES {
+                if self.handles.len() < MAX_HANDLES {
                     self.acquire(via, start);
                 }
             }
             Step::TryJoin => self.try_join(),
             Step::AcquireCancelled(after) => {
                 let since = observe::now_ns();
-                self.script.expect(Start::Serve);
-                let acquired = cancelled(after, self.service.acquire());
+                self.callbacks.set_next_start(Start::Serve);
+                let acquired = poll_for(after, self.service.acquire());
                 if let Some(acquired) = acquired {
-                    self.keep(since, acquired);
+                    self.add_handle(since, acquired);
                 }
             }
             Step::Crowd(count) => self.crowd(count),
             Step::Hold(_) => self.check(),
             Step::Drop => {
                 self.handles.pop();
-                self.tell_free();
+                self.report_if_released();
             }
             Step::DropAll => {
                 self.handles.clear();
-                self.tell_free();
+                self.report_if_released();
             }
             Step::Release(via) => self.release(via),
             Step::ReleaseCancelled(after) => {
                 if let Some(held) = self.handles.pop() {
                     let since = observe::now_ns();
-                    if let Some(Err(error)) = cancelled(after, held.handle.release()) {
-                        self.failed(since, "release", &error);
+                    if let Some(Err(error)) = poll_for(after, held.handle.release()) {
+                        self.report_error(since, "release", &error);
                     }
-                    self.tell_free();
+                    self.report_if_released();
                 }
             }
             Step::Pin => self.pin(),
             Step::Unpin => {
                 let since = observe::now_ns();
                 match self.service.unpin_blocking() {
-                    Ok(_) => self.voice.tell(What::Unpinned),
-                    Err(error) => self.failed(since, "unpin", &error),
+                    Ok(_) => self.reporter.report(EventKind::Unpinned),
+                    Err(error) => self.report_error(since, "unpin", &error),
                 }
             }
-            Step::Status => self.look(),
-            Step::Gc => self.collect(),
+            Step::Status => self.status(),
+            Step::Gc => self.gc(),
             Step::Pause(_) | Step::Fork(_) | Step::Exec(_) => {}
         }
     }
 
-    fn failed(&self, since: u64, what: &str, error: &procref::Error) {
+    fn report_error(&self, since: u64, operation: &str, error: &procref::Error) {
         let unhealthy = matches!(error, procref::Error::Unhealthy { .. });
-        let port = match unhealthy && self.script.has_met_stranger() {
+        let port = match unhealthy && self.callbacks.has_lost_port() {
             true => PORT_LOST,
             false => "",
         };
-        self.voice.tell(What::Failed {
+        self.reporter.report(EventKind::Failed {
             since,
-            meant: self.script.has_failed() || (self.frail && what == "acquire"),
-            error: format!("{what}: {error}{port}"),
+            intended: self.callbacks.has_failed()
+                || (self.starts_may_die && operation == "acquire"),
+            error: format!("{operation}: {error}{port}"),
         });
     }
 
-    /// After handles were let go of.
-    fn tell_free(&self) {
+    /// Reports that the client holds no handle, if that is so.
+    fn report_if_released(&self) {
         if self.handles.is_empty() {
-            self.voice.tell(What::Free);
+            self.reporter.report(EventKind::ReleasedAll);
         }
     }
 
-    fn keep(&mut self, since: u64, acquired: procref::Result<ServiceHandle>) {
+    fn add_handle(&mut self, since: u64, acquired: procref::Result<ServiceHandle>) {
         match acquired {
             Ok(handle) => {
                 let pid = handle.pid();
-                let said = ask(pid, handle.port());
-                self.handles.push(Held { handle, since });
-                self.voice.tell(What::Acquired { since, pid, said });
+                let answer = query_instance(pid, handle.port());
+                self.handles.push(HeldHandle { handle, since });
+                self.reporter
+                    .report(EventKind::Acquired { since, pid, answer });
             }
-            Err(error) => self.failed(since, "acquire", &error),
+            Err(error) => self.report_error(since, "acquire", &error),
         }
     }
 
     fn acquire(&mut self, via: Via, start: Start) {
         let since = observe::now_ns();
-        self.script.expect(start);
-        // A program that fails is as good as a callback that does.
-        let (service, meant) = match (&self.failing, start) {
+        self.callbacks.set_next_start(start);
+        // For a command, a program that fails takes the place of a callback that fails.
+        let (service, intended) = match (&self.failing, start) {
             (Some(failing), Start::Fail | Start::Panic) => (failing, true),
             _ => (&self.service, false),
         };
@@ -331,15 +308,15 @@ impl Client {
             _ => drive(via, service.acquire()),
         }));
         match acquired {
-            Ok(Err(error)) if meant => self.voice.tell(What::Failed {
+            Ok(Err(error)) if intended => self.reporter.report(EventKind::Failed {
                 since,
-                meant,
+                intended,
                 error: format!("acquire: {error}"),
             }),
-            Ok(acquired) => self.keep(since, acquired),
-            Err(_) => self.voice.tell(What::Failed {
+            Ok(acquired) => self.add_handle(since, acquired),
+            Err(_) => self.reporter.report(EventKind::Failed {
                 since,
-                meant: self.script.has_failed(),
+                intended: self.callbacks.has_failed(),
                 error: "acquire: panicked".to_owned(),
             }),
         }
@@ -348,15 +325,15 @@ impl Client {
     fn try_join(&mut self) {
         let since = observe::now_ns();
         match smol::block_on(self.service.try_join()) {
-            Ok(Some(handle)) => self.keep(since, Ok(handle)),
+            Ok(Some(handle)) => self.add_handle(since, Ok(handle)),
             Ok(None) => {}
-            Err(error) => self.failed(since, "try_join", &error),
+            Err(error) => self.report_error(since, "try_join", &error),
         }
     }
 
     fn crowd(&mut self, count: u32) {
         let since = observe::now_ns();
-        self.script.expect(Start::Serve);
+        self.callbacks.set_next_start(Start::Serve);
         let service = &self.service;
         let acquired: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..count)
@@ -367,7 +344,7 @@ impl Client {
         });
         let before = self.handles.len();
         for acquired in acquired {
-            self.keep(since, acquired);
+            self.add_handle(since, acquired);
         }
         let handles = self.handles.split_off(before);
         std::thread::scope(|scope| {
@@ -375,14 +352,15 @@ impl Client {
                 scope.spawn(move || drop(held));
             }
         });
-        self.tell_free();
+        self.report_if_released();
     }
 
     fn check(&self) {
-        for Held { handle, since } in &self.handles {
+        for HeldHandle { handle, since } in &self.handles {
             let (since, pid) = (*since, handle.pid());
-            let said = ask(pid, handle.port());
-            self.voice.tell(What::Checked { since, pid, said });
+            let answer = query_instance(pid, handle.port());
+            self.reporter
+                .report(EventKind::Checked { since, pid, answer });
         }
     }
 
@@ -396,9 +374,9 @@ impl Client {
             _ => drive(via, held.handle.release()),
         };
         if let Err(error) = released {
-            self.failed(since, "release", &error);
+            self.report_error(since, "release", &error);
         }
-        self.tell_free();
+        self.report_if_released();
     }
 
     fn pin(&self) {
@@ -407,120 +385,127 @@ impl Client {
         };
         let since = observe::now_ns();
         match held.handle.pin() {
-            Ok(()) => self.voice.tell(What::Pinned),
-            Err(error) => self.failed(since, "pin", &error),
+            Ok(()) => self.reporter.report(EventKind::Pinned),
+            Err(error) => self.report_error(since, "pin", &error),
         }
     }
 
-    fn look(&self) {
+    fn status(&self) {
         let since = observe::now_ns();
         if let Err(error) = self.service.status() {
-            self.failed(since, "status", &error);
+            self.report_error(since, "status", &error);
         }
-        let listed = Services::in_dir(self.orders.site.runtime_dir()).and_then(|all| all.list());
+        let listed =
+            Services::in_dir(self.spec.service.runtime_dir()).and_then(|services| services.list());
         if let Err(error) = listed {
-            self.failed(since, "list", &error);
+            self.report_error(since, "list", &error);
         }
     }
 
-    fn collect(&self) {
+    fn gc(&self) {
         let since = observe::now_ns();
-        match Services::in_dir(self.orders.site.runtime_dir()).and_then(|all| all.gc_blocking()) {
+        let collected = Services::in_dir(self.spec.service.runtime_dir())
+            .and_then(|services| services.gc_blocking());
+        match collected {
             Ok(collected) => {
                 for error in collected.failures() {
-                    self.failed(since, "gc", error);
+                    self.report_error(since, "gc", error);
                 }
             }
-            Err(error) => self.failed(since, "gc", &error),
+            Err(error) => self.report_error(since, "gc", &error),
         }
     }
 
-    /// Whether no thread of this process is about to begin or to end, before long.
+    /// Waits briefly until no thread of this process is starting or exiting. Returns `false` if one still is.
     ///
-    /// The standard library has a lock that a thread takes at its beginning and at its end. Where it is
-    /// taken in the moment of a fork, no thread of the child ever begins, and that child waits for one of
-    /// procref's with everything in its hands. By the time a thread has its name it is past that.
-    fn is_quiet(&self) -> bool {
-        before_long(|| self.knows_its_threads().then_some(())).is_some()
+    /// The standard library holds a lock while a thread starts or exits. If the lock is held at the moment of a
+    /// fork, no thread of the child ever starts, and the child waits indefinitely for a thread of procref. A
+    /// thread that has its name has released the lock.
+    fn can_fork(&self) -> bool {
+        retry(|| self.has_only_known_threads().then_some(())).is_some()
     }
 
-    /// Whether a thread finishes what was cancelled.
+    /// Returns `true` if a thread of procref still undoes a cancelled operation.
     ///
-    /// A thread gives itself its name, so one that has only just begun does not bear it yet. It is waited
-    /// for: to look for the name alone is to overlook it.
-    fn is_finishing(&self) -> bool {
-        before_long(|| match Identity::own().threads_named("procref") {
-            0 => self.knows_its_threads().then_some(false),
+    /// A thread sets its own name, so a thread that is just starting does not have it yet. Therefore a check of
+    /// the names alone would miss such a thread, and this function also counts the threads.
+    fn is_finishing_operation(&self) -> bool {
+        retry(|| match Identity::own().threads_named("procref") {
+            0 => self.has_only_known_threads().then_some(false),
             _ => Some(true),
         })
         .unwrap_or(true)
     }
 
-    /// Whether it has no threads but those it had in the beginning, and those that stay once they have come.
-    fn knows_its_threads(&self) -> bool {
-        let me = Identity::own();
-        let staying = ["async-io", "procref-timer"].map(|name| me.threads_named(name));
-        me.threads() == self.threads + staying.iter().sum::<usize>()
+    /// Returns `true` if the process has only its initial threads, and those that run until it exits.
+    fn has_only_known_threads(&self) -> bool {
+        let own = Identity::own();
+        let permanent = ["async-io", "procref-timer"].map(|name| own.threads_named(name));
+        own.threads() == self.initial_threads + permanent.iter().sum::<usize>()
     }
 
-    fn fork(&mut self, time: Duration, room: Room) {
-        if !self.is_quiet() {
+    fn fork(&mut self, time: Duration, operation: OperationLock) {
+        if !self.can_fork() {
             return;
         }
         match fork() {
             Ok(Forked::Child) => {
-                drop(room);
-                self.live_as_child(time);
+                drop(operation);
+                self.run_as_child(time);
                 exit_at_once(0);
             }
             Ok(Forked::Parent(_)) => {}
-            Err(error) => self.voice.tell(What::Wrong(format!("fork: {error}"))),
+            Err(error) => self
+                .reporter
+                .report(EventKind::Violation(format!("fork: {error}"))),
         }
     }
 
-    fn live_as_child(&mut self, time: Duration) {
-        observe::exit_with_guardian(self.orders.guardian);
-        self.script.forget();
+    fn run_as_child(&mut self, time: Duration) {
+        observe::exit_with_guardian(self.spec.guardian);
+        self.callbacks.drop_guard();
         self.handles.clear();
-        self.voice = Arc::new(Voice::new(self.orders.number));
-        let Ok(room) = Room::enter(&self.orders.site) else {
+        self.reporter = Arc::new(Reporter::new(self.spec.index));
+        let Ok(operation) = OperationLock::shared(&self.spec.service) else {
             return;
         };
-        self.voice.tell(What::Forked);
-        self.script.expect(Start::Serve);
+        self.reporter.report(EventKind::Forked);
+        self.callbacks.set_next_start(Start::Serve);
         let since = observe::now_ns();
         let acquired = self.service.acquire_blocking();
-        self.keep(since, acquired);
-        drop(room);
+        self.add_handle(since, acquired);
+        drop(operation);
         std::thread::sleep(time);
-        let Ok(_room) = Room::enter(&self.orders.site) else {
+        let Ok(_operation) = OperationLock::shared(&self.spec.service) else {
             return;
         };
         self.check();
         self.release(Via::Blocking);
     }
 
-    fn exec(&self, time: Duration, room: Room) {
-        self.voice.tell(What::Executing);
+    fn exec(&self, time: Duration, operation: OperationLock) {
+        self.reporter.report(EventKind::Executing);
         let error = match std::env::current_exe() {
             Ok(program) => Command::new(program)
-                .arg("rest")
+                .arg("sleep")
                 .arg(time.as_micros().to_string())
-                .arg(self.orders.guardian.to_string())
-                // So that it is found as one of the storm's.
-                .arg(&self.orders.site.dir)
+                .arg(self.spec.guardian.to_string())
+                // This marks the process as one of this storm.
+                .arg(&self.spec.service.dir)
                 .exec(),
             Err(error) => error,
         };
-        self.voice.tell(What::Wrong(format!("exec: {error}")));
-        drop(room);
+        self.reporter
+            .report(EventKind::Violation(format!("exec: {error}")));
+        drop(operation);
     }
 
-    fn end(mut self, end: End) {
-        let Ok(room) = Room::enter(&self.orders.site) else {
+    fn finish(mut self, end: End) {
+        let Ok(operation) = OperationLock::shared(&self.spec.service) else {
             return;
         };
-        self.voice.tell(What::Step(format!("End::{end:?}")));
+        self.reporter
+            .report(EventKind::Step(format!("End::{end:?}")));
         match end {
             End::Drop => self.handles.clear(),
             End::Release => {
@@ -530,17 +515,17 @@ impl Client {
             }
             End::ExitAtOnce => exit_at_once(0),
         }
-        self.tell_free();
-        if self.is_finishing() {
-            // The thread ends with this process: in the middle, as if it were killed.
-            self.voice.tell(What::Unfinished);
+        self.report_if_released();
+        if self.is_finishing_operation() {
+            // The thread exits with this process in the middle of its work, as if the process were killed.
+            self.reporter.report(EventKind::Unfinished);
         }
-        drop(room);
+        drop(operation);
     }
 }
 
-/// Another program, which knows nothing of what it holds.
-pub fn rest(mut args: impl Iterator<Item = String>) -> ExitCode {
+/// Sleeps. This program replaces a client, and does not know of the reference that it holds.
+pub fn sleep(mut args: impl Iterator<Item = String>) -> ExitCode {
     let time = args.next().and_then(|text| text.parse().ok());
     let guardian = args.next().and_then(|text| text.parse().ok());
     let (Some(time), Some(guardian)) = (time, guardian) else {
@@ -551,17 +536,17 @@ pub fn rest(mut args: impl Iterator<Item = String>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Somebody who comes once, to clean up.
-pub fn visit(orders: Orders, errand: &str) -> io::Result<()> {
-    observe::exit_with_guardian(orders.guardian);
-    let settings = orders.life().settings;
-    let voice = Arc::new(Voice::new(orders.number));
-    let script = Script::new(orders.site.clone(), settings, orders.guardian, voice);
-    let done = script.build().and_then(|(service, _)| match errand {
+/// Cleans up a service: `acquire` and release, `unpin`, or `gc`.
+pub fn clean_up(spec: ClientSpec, task: &str) -> io::Result<()> {
+    observe::exit_with_guardian(spec.guardian);
+    let settings = spec.workload().settings;
+    let reporter = Arc::new(Reporter::new(spec.index));
+    let callbacks = Callbacks::new(spec.service.clone(), settings, spec.guardian, reporter);
+    let done = callbacks.build().and_then(|(service, _)| match task {
         "acquire" => service.acquire_blocking()?.release_blocking(),
         "unpin" => service.unpin_blocking().map(drop),
         _ => {
-            let services = Services::in_dir(orders.site.runtime_dir())?;
+            let services = Services::in_dir(spec.service.runtime_dir())?;
             match services.gc_blocking()?.failures().first() {
                 Some(error) => Err(error.to_string().into()),
                 None => Ok(()),

@@ -1,7 +1,7 @@
-//! Where clients are born: a process with one thread that has used nothing of procref's yet, and forks.
+//! The fork server: a process with one thread that has not used procref, and forks the clients.
 //!
-//! To execute a program for each client would take most of the time of a storm that kills clients by the
-//! hundred. What is forked here is a process like any other: its references, locks and threads are its own.
+//! Executing a program for each client would take most of the time of a storm that kills hundreds of clients. A
+//! forked client is an ordinary process: its references, locks and threads are its own.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
@@ -13,21 +13,21 @@ use procref_testkit::observe::Identity;
 use procref_testkit::process::{Forked, exit_at_once, fork};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-use crate::linux::client::{self, Orders};
+use crate::linux::client::{self, ClientSpec};
 
-/// The director's end of it.
-pub struct Nursery {
+/// The runner's connection to the fork server.
+pub struct ForkServer {
     process: Child,
     channel: BufReader<UnixStream>,
 }
 
-impl Nursery {
-    /// Its children tell what they do on `events`. It ends with this process.
+impl ForkServer {
+    /// Starts the server. Its clients report their events on `events`. The server exits with this process.
     pub fn new(root: &Path, events: OwnedFd) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let process = Command::new(std::env::current_exe()?)
-            .arg("nursery")
-            // So that it is found as one of the storm's, and a supervisor's title has room.
+            .arg("fork-server")
+            // The argument marks the process as one of this storm, and makes room for a supervisor's title.
             .arg(root.join("the processes of a storm of procref's own tests"))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(events)
@@ -43,62 +43,65 @@ impl Nursery {
         self.process.id()
     }
 
-    /// Clients, in this order. They are children of this process, the nearest subreaper.
-    pub fn bear(&mut self, orders: &[Orders]) -> io::Result<Vec<Identity>> {
+    /// Forks a client for each spec, in this order. The clients are children of this process, because it is the
+    /// nearest subreaper.
+    pub fn fork_clients(&mut self, specs: &[ClientSpec]) -> io::Result<Vec<Identity>> {
         let mut text = String::new();
-        for orders in orders {
-            text += &serde_json::to_string(orders)?;
+        for spec in specs {
+            text += &serde_json::to_string(spec)?;
             text += "\n";
         }
         self.channel.get_mut().write_all(text.as_bytes())?;
-        let mut born = Vec::new();
-        for _ in orders {
+        let mut clients = Vec::new();
+        for _ in specs {
             let mut line = String::new();
             self.channel.read_line(&mut line)?;
             let pid = line.trim().parse().map_err(io::Error::other)?;
-            // A zombie has an identity, too, and only this process reaps it.
-            let lost = || io::Error::other("a client without an identity");
-            born.push(Identity::of(pid).ok_or_else(lost)?);
+            // This succeeds even if the client is a zombie, because only this process reaps it.
+            let missing = || io::Error::other("a client without an identity");
+            clients.push(Identity::of(pid).ok_or_else(missing)?);
         }
-        Ok(born)
+        Ok(clients)
     }
 }
 
+/// Runs the fork server until its standard input ends.
 pub fn main() -> ExitCode {
     for line in io::stdin().lock().lines() {
-        let Ok(orders) = line.map_err(drop).and_then(|line| parse(&line)) else {
+        let Ok(spec) = line.map_err(drop).and_then(|line| parse(&line)) else {
             return ExitCode::from(2);
         };
-        if bear(orders).is_err() {
+        if fork_client(spec).is_err() {
             return ExitCode::FAILURE;
         }
     }
-    // The director has ended.
+    // The runner has exited.
     ExitCode::SUCCESS
 }
 
-fn parse(line: &str) -> Result<Orders, ()> {
+fn parse(line: &str) -> Result<ClientSpec, ()> {
     serde_json::from_str(line).map_err(drop)
 }
 
-/// Twice, so that the client is the director's child, which learns from the kernel how it ended.
-fn bear(orders: Orders) -> io::Result<()> {
+/// Forks twice, so that the client becomes a child of the runner. The runner then gets the client's exit status
+/// from the kernel.
+fn fork_client(spec: ClientSpec) -> io::Result<()> {
     match fork()? {
-        Forked::Parent(between) => {
-            waitpid(Pid::from_raw(between as i32), WaitOptions::empty())?;
+        Forked::Parent(intermediate) => {
+            waitpid(Pid::from_raw(intermediate as i32), WaitOptions::empty())?;
             Ok(())
         }
         Forked::Child => match fork() {
             Ok(Forked::Parent(client)) => {
-                let told =
-                    rustix::io::write(rustix::stdio::stdin(), format!("{client}\n").as_bytes());
-                exit_at_once(i32::from(told.is_err()));
+                let line = format!("{client}\n");
+                let written = rustix::io::write(rustix::stdio::stdin(), line.as_bytes());
+                exit_at_once(i32::from(written.is_err()));
             }
             Ok(Forked::Child) => {
                 let null = std::fs::File::open("/dev/null");
                 let closed = null.and_then(|null| Ok(rustix::stdio::dup2_stdin(null)?));
                 let code = if closed.is_ok() {
-                    client::main(orders)
+                    client::main(spec)
                 } else {
                     1
                 };

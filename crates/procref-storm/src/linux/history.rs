@@ -1,244 +1,167 @@
-//! The judge: hears what clients tell, knows what was done to whom, and says what must not have happened.
+//! What is known of one service: reports of its clients, faults, its log, and the deaths that the runner saw.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use procref_testkit::log::{Line, Tail};
 use procref_testkit::observe::{Identity, now_ns};
 
-use crate::linux::service::{Event, PORT_LOST, Site, What};
-use crate::linux::stats::Tally;
+use crate::linux::service::Service;
+use crate::linux::stats::Stats;
 
-/// How many of the last events are kept for a report.
-const REMEMBERED: usize = 120;
+/// Number of events that are kept for a report.
+const KEPT_EVENTS: usize = 120;
 
-/// Something that was done to a service, and may excuse what a client saw.
+/// A period in which a fault disturbed the service. It excuses what a client saw in this period.
 #[derive(Clone, Debug)]
-struct Harm {
+struct Disturbance {
     from: u64,
-    /// It goes on.
+    /// `None` while the disturbance lasts.
     to: Option<u64>,
-    what: String,
+    cause: String,
 }
 
-/// What is known of one service.
-pub struct Docket {
-    pub site: Site,
-    harms: Vec<Harm>,
-    /// Instances that were killed, or lived while they were ill: others may replace them at any time.
-    marred: BTreeSet<u32>,
-    /// Processes that hold a reference, as far as they have told.
+/// The history of one service in a round. Each event is checked in `checker.rs`.
+pub struct History {
+    pub service: Service,
+    disturbances: Vec<Disturbance>,
+    /// Instances that were killed, or that lived while unhealthy. A client may replace them at any time.
+    pub(super) disturbed: BTreeSet<u32>,
+    /// Processes that hold a reference, according to their reports.
     pub holders: BTreeSet<Identity>,
-    /// Clients that have begun to end in an orderly way.
-    orderly: BTreeSet<Identity>,
-    /// When each client began what it does.
-    steps: BTreeMap<Identity, u64>,
-    /// When the last known client began to let go, and left nobody behind.
-    left_at: u64,
-    /// When somebody died, clients or supervisors, last.
+    /// Clients that have begun an orderly exit.
+    pub(super) exiting: BTreeSet<Identity>,
+    /// When each client began its current step.
+    pub(super) steps: BTreeMap<Identity, u64>,
+    /// When the last holder began the step in which it released the service.
+    pub(super) released_at: u64,
+    /// When a client or a supervisor was last killed.
     died_at: u64,
     log: Tail,
-    /// Instances that may live.
-    living: Vec<Identity>,
+    /// Instances that were live at the last check.
+    live: Vec<Identity>,
     pub workers: Vec<Identity>,
     events: VecDeque<String>,
 }
 
-impl Docket {
-    pub fn new(site: Site) -> Self {
+impl History {
+    pub fn new(service: Service) -> Self {
         Self {
-            log: Tail::new(site.log()),
-            site,
-            harms: Vec::new(),
-            marred: BTreeSet::new(),
+            log: Tail::new(service.log()),
+            service,
+            disturbances: Vec::new(),
+            disturbed: BTreeSet::new(),
             holders: BTreeSet::new(),
-            orderly: BTreeSet::new(),
+            exiting: BTreeSet::new(),
             steps: BTreeMap::new(),
-            left_at: 0,
+            released_at: 0,
             died_at: 0,
-            living: Vec::new(),
+            live: Vec::new(),
             workers: Vec::new(),
             events: VecDeque::new(),
         }
     }
 
-    fn is_harmed(&self, from: u64, to: u64) -> bool {
-        let meets = |harm: &Harm| harm.from <= to && harm.to.is_none_or(|end| end >= from);
-        self.harms.iter().any(meets)
+    /// Returns `true` if a disturbance overlaps this period.
+    pub(super) fn is_disturbed(&self, from: u64, to: u64) -> bool {
+        let overlaps = |disturbance: &Disturbance| {
+            disturbance.from <= to && disturbance.to.is_none_or(|end| end >= from)
+        };
+        self.disturbances.iter().any(overlaps)
     }
 
-    /// From now until [`Docket::end_harm`].
-    pub fn begin_harm(&mut self, what: String) {
-        self.note(format!("--- {what}"));
-        self.harms.push(Harm {
+    /// Begins a disturbance, which lasts until [`History::end_disturbance`].
+    pub fn begin_disturbance(&mut self, cause: String) {
+        self.note(format!("--- {cause}"));
+        self.disturbances.push(Disturbance {
             from: now_ns(),
             to: None,
-            what,
+            cause,
         });
     }
 
-    pub fn end_harm(&mut self, what: &str) {
-        let begun = self.harms.iter_mut().rev();
-        for harm in begun.filter(|harm| harm.what == what && harm.to.is_none()) {
-            harm.to = Some(now_ns());
+    pub fn end_disturbance(&mut self, cause: &str) {
+        for disturbance in self.disturbances.iter_mut().rev() {
+            if disturbance.cause == cause && disturbance.to.is_none() {
+                disturbance.to = Some(now_ns());
+            }
         }
     }
 
-    /// A round begins, in which nothing is left of the one before. Pids come again.
-    pub fn forget(&mut self) {
-        self.harms.clear();
-        self.marred.clear();
+    /// Forgets everything that belongs to the previous round. Its processes have exited, and the kernel may assign
+    /// their pids again.
+    pub fn begin_round(&mut self) {
+        self.disturbances.clear();
+        self.disturbed.clear();
         self.holders.clear();
-        self.orderly.clear();
+        self.exiting.clear();
         self.steps.clear();
         self.workers.clear();
     }
 
-    /// This client has ended, by itself or killed.
-    pub fn bury(&mut self, who: Identity, killed: bool) {
-        if !self.orderly.remove(&who) || killed {
-            self.bereave();
+    /// Records the exit of a client.
+    pub fn record_exit(&mut self, client: Identity, killed: bool) {
+        if !self.exiting.remove(&client) || killed {
+            self.record_death();
         }
-        self.steps.remove(&who);
+        self.steps.remove(&client);
     }
 
-    /// A supervisor was killed, or somebody that may have held the service.
-    pub fn bereave(&mut self) {
+    /// Records the death of a supervisor, or of a process that may have held the service.
+    pub fn record_death(&mut self) {
         self.died_at = now_ns();
     }
 
-    /// The last one who held it let go of it in an orderly way, and nobody has died since: whatever had
-    /// happened before, that has to leave nothing.
-    pub fn is_left_well(&self) -> bool {
-        self.left_at > self.died_at
+    /// Returns `true` if the last holder released the service in an orderly way, and no process was killed since.
+    /// Then nothing may be left, regardless of earlier deaths.
+    pub fn is_released_orderly(&self) -> bool {
+        self.released_at > self.died_at
     }
 
-    pub fn mar(&mut self, pid: u32) {
-        self.marred.insert(pid);
+    pub fn mark_disturbed(&mut self, pid: u32) {
+        self.disturbed.insert(pid);
     }
 
-    /// Reads what instances have logged since, and tells which live now, and who has met another.
-    pub fn read_log(&mut self, tally: &mut Tally) -> Result<Vec<Identity>, String> {
+    /// Reads the new lines of the service's log. Returns the live instances, or an error if an instance has seen
+    /// another one alive.
+    pub fn read_log(&mut self, stats: &mut Stats) -> Result<Vec<Identity>, String> {
         for line in self.log.read_new() {
             match line {
                 Line::Start(identity) => {
-                    tally.starts += 1;
-                    self.living.push(identity);
+                    stats.starts += 1;
+                    self.live.push(identity);
                     self.note(format!("    started {identity}"));
                 }
                 Line::Worker(identity) => self.workers.push(identity),
-                Line::Stop(pid, why) => self.note(format!("    ended {pid}: {why}")),
+                Line::Stop(pid, reason) => self.note(format!("    exited {pid}: {reason}")),
                 Line::Overlap(pid) => {
-                    return Err(format!("two instances at once: {pid} met another"));
+                    return Err(format!("two instances at once: {pid} met another one"));
                 }
                 Line::Callback(..) => {}
             }
         }
-        self.living.retain(|identity| identity.is_live());
-        tally.most_at_once = tally.most_at_once.max(self.living.len());
-        Ok(self.living.clone())
+        self.live.retain(|identity| identity.is_live());
+        stats.most_at_once = stats.most_at_once.max(self.live.len());
+        Ok(self.live.clone())
     }
 
+    /// Adds a line to the report.
     pub fn note(&mut self, text: String) {
-        if self.events.len() == REMEMBERED {
+        if self.events.len() == KEPT_EVENTS {
             self.events.pop_front();
         }
         let at = now_ns() / 1000 % 1_000_000_000;
         self.events.push_back(format!("{at:>9} {text}"));
     }
 
-    /// The last that was heard and done.
-    pub fn excerpt(&self) -> String {
+    /// The last lines of the report.
+    pub fn report(&self) -> String {
         let lines: Vec<_> = self.events.iter().map(String::as_str).collect();
         lines.join("\n")
     }
 
-    /// A client's event: the verdict on it.
-    pub fn hear(&mut self, event: Event, tally: &mut Tally) -> Result<(), String> {
-        let Event { who, at, what, .. } = event;
-        self.note(format!("{who} {what:?}"));
-        match what {
-            What::Acquired { since, pid, said } => {
-                tally.acquisitions += 1;
-                self.holders.insert(who);
-                self.judge_answer("acquired", who, (since, at), pid, said, tally)
-            }
-            What::Checked { since, pid, said } => {
-                tally.checks += 1;
-                self.judge_answer("held", who, (since, at), pid, said, tally)
-            }
-            What::Failed {
-                since,
-                meant,
-                error,
-            } => {
-                if meant {
-                    tally.meant += 1;
-                } else if error.contains("Address already in use") || error.ends_with(PORT_LOST) {
-                    // The port was procref's until right before the program was executed, and somebody's
-                    // connection, or another service, has got it since. The one gap that it says it has.
-                    tally.lost_ports += 1;
-                } else if self.is_harmed(since, at) {
-                    tally.excused += 1;
-                } else {
-                    return Err(format!("{who} was refused: {error}"));
-                }
-                Ok(())
-            }
-            What::Free => {
-                let held = self.holders.remove(&who);
-                if held && living_holders(self).is_empty() {
-                    self.left_at = self.steps.get(&who).copied().unwrap_or(0);
-                }
-                Ok(())
-            }
-            What::Step(step) => {
-                self.steps.insert(who, at);
-                if matches!(step.as_str(), "End::Drop" | "End::Release") {
-                    self.orderly.insert(who);
-                }
-                Ok(())
-            }
-            What::Forked => {
-                tally.forks += 1;
-                Ok(())
-            }
-            What::Executing => {
-                tally.execs += 1;
-                Ok(())
-            }
-            What::Unfinished => {
-                self.orderly.remove(&who);
-                Ok(())
-            }
-            What::Pinned => {
-                tally.pins += 1;
-                Ok(())
-            }
-            What::Wrong(text) => Err(format!("{who}: {text}")),
-            What::Unpinned | What::Mark(_) => Ok(()),
-        }
+    /// The live processes that hold the service, according to their reports.
+    pub fn live_holders(&self) -> Vec<Identity> {
+        let live = self.holders.iter().filter(|holder| holder.is_live());
+        live.copied().collect()
     }
-
-    fn judge_answer(
-        &self,
-        how: &str,
-        who: Identity,
-        (since, at): (u64, u64),
-        pid: u32,
-        said: Result<(), String>,
-        tally: &mut Tally,
-    ) -> Result<(), String> {
-        let Err(answer) = said else { return Ok(()) };
-        if self.is_harmed(since, at) || self.marred.contains(&pid) {
-            tally.excused += 1;
-            return Ok(());
-        }
-        Err(format!("{who} {how} instance {pid}, which said {answer}"))
-    }
-}
-
-/// The processes that hold a service, as they have told.
-pub fn living_holders(docket: &Docket) -> Vec<Identity> {
-    let living = docket.holders.iter().filter(|who| who.is_live());
-    living.copied().collect()
 }

@@ -1,4 +1,4 @@
-//! What can be seen from outside.
+//! Observations from outside: `/proc`, the kernel's table of semaphores, and the runtime directory.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -7,16 +7,16 @@ use std::path::Path;
 use procref_testkit::kernel;
 use procref_testkit::observe::Identity;
 
-/// The slots that are of interest, and the number of all.
+/// The slots of the set that matter here.
 const REFS: usize = 0;
 const LOCK: usize = 1;
 const SUPERVISOR: usize = 2;
 const PIN: usize = 4;
 const GENERATION: usize = 5;
-const NAME: usize = 10;
+const NAME_DIGEST: usize = 10;
 const PID: usize = 14;
 
-/// The processes whose parent this one is, zombies included.
+/// The children of a process, zombies included.
 pub fn children_of(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter();
     let lists = tasks
@@ -30,70 +30,70 @@ pub fn children_of(pid: u32) -> Vec<u32> {
     pids.collect()
 }
 
-/// What a process is called; that of a zombie, too.
+/// The name of a process. A zombie has one, too.
 pub fn name_of(pid: u32) -> String {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     name.trim_end().to_owned()
 }
 
-/// A process that is the storm's, and is not a zombie.
+/// A live process of the storm.
 #[derive(Clone, Debug)]
 pub struct Process {
-    pub who: Identity,
+    pub identity: Identity,
     pub name: String,
-    /// Its command line.
-    pub line: String,
+    pub command_line: String,
 }
 
 impl Process {
-    fn look(pid: u32) -> Option<Self> {
-        let who = Identity::of(pid).filter(|who| who.is_live())?;
-        let line = String::from_utf8_lossy(&who.command_line()).replace('\0', " ");
+    fn find(pid: u32) -> Option<Self> {
+        let identity = Identity::of(pid).filter(|identity| identity.is_live())?;
+        let command_line = String::from_utf8_lossy(&identity.command_line()).replace('\0', " ");
         Some(Self {
-            who,
+            identity,
             name: name_of(pid),
-            line: line.trim_end().to_owned(),
+            command_line: command_line.trim_end().to_owned(),
         })
     }
 }
 
-/// Everybody that comes from this process: whoever loses its parent becomes a child of this process
-/// itself, or of a supervisor that does.
+/// All live descendants of this process. A process that loses its parent becomes a child of this process, or of a
+/// supervisor that descends from it.
 pub fn descendants() -> Vec<Process> {
     let mut found = Vec::new();
     let mut parents = vec![std::process::id()];
     while let Some(parent) = parents.pop() {
         for pid in children_of(parent) {
             parents.push(pid);
-            found.extend(Process::look(pid));
+            found.extend(Process::find(pid));
         }
     }
     found
 }
 
-/// What a service's set says, if there is one.
+/// The state of a service's semaphore set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
     pub clients: u32,
     pub locked: bool,
     pub pinned: bool,
     pub supervised: bool,
-    /// It says whose it is.
+    /// The set has the digest of its service's name.
     pub claimed: bool,
-    /// It has counted an instance.
+    /// The set has counted an instance.
     pub used: bool,
-    /// It names one.
+    /// The set has the identity of an instance.
     pub instance: bool,
 }
 
 impl Counts {
-    /// Left by a process that died before it had started anything, or a supervisor. The next acquire
-    /// uses it.
+    /// Returns `true` if a process created the set and died before it had started an instance or a supervisor. The
+    /// next acquire uses the set.
     pub fn is_empty(self) -> bool {
         self.clients == 0 && !self.locked && !self.pinned && !self.supervised && !self.instance
     }
 }
 
+/// Returns `None` if the set does not exist.
 pub fn counts(key: i32) -> Option<Counts> {
     let set = kernel::find(key)?;
     let is_set = |slot| set.value(slot).map(|value| value > 0).ok();
@@ -102,13 +102,14 @@ pub fn counts(key: i32) -> Option<Counts> {
         locked: is_set(LOCK)?,
         pinned: is_set(PIN)?,
         supervised: is_set(SUPERVISOR)?,
-        claimed: is_set(NAME)?,
+        claimed: is_set(NAME_DIGEST)?,
         used: is_set(GENERATION)?,
         instance: is_set(PID)? || is_set(PID + 1)?,
     })
 }
 
-/// The processes that have a file locked, or are waiting for it, and what each of their threads sleeps in.
+/// The processes that have locked a file or wait for its lock, with the kernel function in which each of their
+/// threads sleeps.
 pub fn lockers(path: &Path) -> Vec<(u32, String)> {
     let Ok(file) = fs::metadata(path) else {
         return Vec::new();
@@ -120,10 +121,10 @@ pub fn lockers(path: &Path) -> Vec<(u32, String)> {
         let at = words.iter().position(|word| word.ends_with(&inode))?;
         words[at - 1].parse().ok()
     });
-    locked.map(|pid| (pid, sleeps_of(pid))).collect()
+    locked.map(|pid| (pid, wait_channels(pid))).collect()
 }
 
-/// The storm's processes that have a file open, whoever has opened it, and what each sleeps in.
+/// The storm's processes that have a file open, with the kernel function in which each of their threads sleeps.
 pub fn openers(path: &Path) -> Vec<(Process, String)> {
     let has_open = |pid: u32| {
         let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter();
@@ -132,25 +133,25 @@ pub fn openers(path: &Path) -> Vec<(Process, String)> {
     };
     let openers = descendants().into_iter();
     openers
-        .filter(|process| has_open(process.who.pid))
+        .filter(|process| has_open(process.identity.pid))
         .map(|process| {
-            let sleeps = sleeps_of(process.who.pid);
-            (process, sleeps)
+            let wait_channels = wait_channels(process.identity.pid);
+            (process, wait_channels)
         })
         .collect()
 }
 
-fn sleeps_of(pid: u32) -> String {
+fn wait_channels(pid: u32) -> String {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter();
-    let sleeps = tasks.flatten().flatten().map(|task| {
+    let channels = tasks.flatten().flatten().map(|task| {
         let read = |name| fs::read_to_string(task.path().join(name)).unwrap_or_default();
-        let (comm, call) = (read("comm"), read("wchan"));
-        format!("{}: {call}", comm.trim_end())
+        let (comm, channel) = (read("comm"), read("wchan"));
+        format!("{}: {channel}", comm.trim_end())
     });
-    sleeps.collect::<Vec<_>>().join(", ")
+    channels.collect::<Vec<_>>().join(", ")
 }
 
-/// Files in a runtime directory.
+/// The names of the files in a runtime directory.
 pub fn files(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());

@@ -1,4 +1,4 @@
-//! Who starts the clients, and strikes the blows.
+//! The runner: starts the clients, injects faults, and supervises the rounds.
 
 mod round_end;
 
@@ -21,75 +21,86 @@ use rustix::process::{
 };
 use tempfile::TempDir;
 
-use crate::linux::client::Orders;
-use crate::linux::fork_server::Nursery;
-use crate::linux::history::Docket;
+use crate::linux::client::ClientSpec;
+use crate::linux::event::Event;
+use crate::linux::fork_server::ForkServer;
+use crate::linux::history::History;
 use crate::linux::observe;
-use crate::linux::service::{Event, Site};
-use crate::linux::stats::Tally;
-use crate::linux::workload::{self, Blow, Doom};
-use crate::{Kind, Options};
+use crate::linux::service::Service;
+use crate::linux::stats::Stats;
+use crate::linux::workload::{self, CrashPlan, Fault};
+use crate::options::{Kind, Options};
 
-/// How long clients come and go until everybody leaves.
+/// Time in which clients run and are replaced, before the end of a round.
 const ROUND: Duration = Duration::from_millis(2200);
 
-/// After that something hangs.
+/// An operation that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// No blow falls later than that.
-const LATE: Duration = Duration::from_millis(50);
+/// Faults that are overdue by more than this are postponed.
+const MAX_DELAY: Duration = Duration::from_millis(50);
 
-/// So many clients share a service.
-const CROWD: usize = 3;
+/// Number of clients that share a service.
+const CLIENTS_PER_SERVICE: usize = 3;
 
+/// `Err` describes a violation.
 type Verdict<T = ()> = Result<T, String>;
 
 fn text(error: io::Error) -> String {
     error.to_string()
 }
 
-/// A client's place.
+/// A slot for one client at a time.
 #[derive(Clone, Copy, Debug)]
-struct Place {
-    site: usize,
-    who: Option<Identity>,
+struct Slot {
+    service: usize,
+    client: Option<Identity>,
+    /// Number of clients that the slot has had.
     nth: u64,
-    /// It was killed from outside.
+    /// The runner has killed the client.
     killed: bool,
-    /// It is going to kill itself.
-    doom: Option<Doom>,
+    crash_plan: Option<CrashPlan>,
 }
 
-/// Somebody who was killed and whose end is waited for: what is seen meanwhile is excused.
-struct Dying {
-    site: usize,
-    who: Identity,
-    harm: String,
+/// A process that was killed and may still be alive. A disturbance lasts until the process is dead.
+struct DyingProcess {
+    service: usize,
+    process: Identity,
+    disturbance: String,
     since: Instant,
 }
 
-pub struct Director {
+/// A service that the runner has made unhealthy.
+struct UnhealthyService {
+    service: usize,
+    until: Instant,
+    disturbance: String,
+    /// Every instance is unhealthy, not only the one that was live.
+    all: bool,
+}
+
+/// Runs a storm. `runner/round_end.rs` has the end of a round.
+pub struct Runner {
     options: Options,
     root: TempDir,
     runtime_dir: PathBuf,
-    tally: Tally,
-    dockets: Vec<Docket>,
+    stats: Stats,
+    histories: Vec<History>,
     keys: Vec<i32>,
     /// Services whose supervisor was killed in this round.
-    bereft: Vec<bool>,
-    /// Services that procref executes, and whose instance did not end in an orderly way in this round.
-    crashed: Vec<bool>,
-    places: Vec<Place>,
-    nursery: Nursery,
-    dying: Vec<Dying>,
-    /// Children that are no clients in their places: supervisors, and whoever has lost its parent.
+    supervisor_killed: Vec<bool>,
+    /// Services of kind `command` whose instance was killed or unhealthy in this round.
+    instance_crashed: Vec<bool>,
+    slots: Vec<Slot>,
+    fork_server: ForkServer,
+    dying: Vec<DyingProcess>,
+    /// Children that are not clients: supervisors, and orphans that were reparented to this process.
     adopted: Vec<u32>,
-    /// Supervisors that were killed from outside.
-    struck: BTreeSet<u32>,
-    /// Whom to let go on, and when.
+    /// Supervisors that the runner has killed.
+    killed_supervisors: BTreeSet<u32>,
+    /// Suspended clients, and when to resume each of them.
     suspended: Vec<(Instant, Identity)>,
-    /// Which services are to be well again, and when.
-    ill: Vec<(Instant, usize, String, bool)>,
+    unhealthy: Vec<UnhealthyService>,
     events: Receiver<Event>,
     pipe: OwnedFd,
     marks: u64,
@@ -97,9 +108,9 @@ pub struct Director {
     begun: Instant,
 }
 
-impl Director {
+impl Runner {
     pub fn new(options: Options) -> io::Result<Self> {
-        // Whoever loses its parent becomes a child of this process, which reaps it.
+        // Orphans become children of this process, which reaps them.
         set_child_subreaper(Some(getpid()))?;
         let root = tempfile::Builder::new()
             .prefix("procref-storm-")
@@ -115,53 +126,56 @@ impl Director {
         if let Some(trace) = &options.trace {
             fs::create_dir_all(trace)?;
         }
-        let services = options.processes.div_ceil(CROWD).max(options.kinds.len());
-        let mut dockets = Vec::new();
+        let services = options
+            .processes
+            .div_ceil(CLIENTS_PER_SERVICE)
+            .max(options.kinds.len());
+        let mut histories = Vec::new();
         let mut keys = Vec::new();
-        for number in 0..services {
-            let dir = root.path().join(number.to_string());
+        for index in 0..services {
+            let dir = root.path().join(index.to_string());
             fs::create_dir(&dir)?;
-            let site = Site {
-                kind: options.kinds[number % options.kinds.len()],
-                name: format!("{number:03} of {tag}"),
+            let service = Service {
+                kind: options.kinds[index % options.kinds.len()],
+                name: format!("{index:03} of {tag}"),
                 dir,
             };
-            // Makes no set. Only procref knows what the key is.
-            let service = SharedService::builder(&site.name)
+            // This creates no set. It is built because only procref knows the key.
+            let built = SharedService::builder(&service.name)
                 .base_dir(&runtime_dir)
                 .build();
-            let service = service.map_err(io::Error::other)?;
-            keys.push(kernel::parse_key(&service.kernel_object()));
-            dockets.push(Docket::new(site));
+            let built = built.map_err(io::Error::other)?;
+            keys.push(kernel::parse_key(&built.kernel_object()));
+            histories.push(History::new(service));
         }
-        let places = (0..options.processes)
-            .map(|slot| Place {
-                site: slot % services,
-                who: None,
+        let slots = (0..options.processes)
+            .map(|slot| Slot {
+                service: slot % services,
+                client: None,
                 nth: 0,
                 killed: false,
-                doom: None,
+                crash_plan: None,
             })
             .collect();
         let (reader, pipe) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        let events = listen(reader);
-        let nursery = Nursery::new(root.path(), pipe.try_clone()?)?;
+        let events = read_events(reader);
+        let fork_server = ForkServer::new(root.path(), pipe.try_clone()?)?;
         Ok(Self {
-            nursery,
+            fork_server,
             dying: Vec::new(),
             adopted: Vec::new(),
-            struck: BTreeSet::new(),
+            killed_supervisors: BTreeSet::new(),
             options,
             root,
             runtime_dir,
-            tally: Tally::default(),
-            bereft: vec![false; services],
-            crashed: vec![false; services],
-            dockets,
+            stats: Stats::default(),
+            supervisor_killed: vec![false; services],
+            instance_crashed: vec![false; services],
+            histories,
             keys,
-            places,
+            slots,
             suspended: Vec::new(),
-            ill: Vec::new(),
+            unhealthy: Vec::new(),
             events,
             pipe,
             marks: 0,
@@ -170,26 +184,27 @@ impl Director {
         })
     }
 
-    pub fn run(mut self) -> (Tally, Verdict) {
-        let mut outcome = Ok(());
-        while outcome.is_ok() && self.begun.elapsed() < self.options.time {
-            outcome = self.round();
+    /// Runs rounds until the time is up or a violation is found.
+    pub fn run(mut self) -> (Stats, Verdict) {
+        let mut verdict = Ok(());
+        while verdict.is_ok() && self.begun.elapsed() < self.options.time {
+            verdict = self.round();
         }
-        self.tally.took = self.begun.elapsed();
+        self.stats.took = self.begun.elapsed();
         self.show(true);
-        if outcome.is_err() {
-            self.sweep();
+        if verdict.is_err() {
+            self.remove_everything();
         }
-        (self.tally, outcome)
+        (self.stats, verdict)
     }
 
     fn round(&mut self) -> Verdict {
-        self.tally.rounds += 1;
-        let round = self.tally.rounds;
-        let left = self.options.time.saturating_sub(self.begun.elapsed());
-        let end = Instant::now() + ROUND.min(left);
-        let (clients, services) = (self.places.len(), self.dockets.len());
-        let mut blows = workload::blows(
+        self.stats.rounds += 1;
+        let round = self.stats.rounds;
+        let remaining = self.options.time.saturating_sub(self.begun.elapsed());
+        let end = Instant::now() + ROUND.min(remaining);
+        let (clients, services) = (self.slots.len(), self.histories.len());
+        let mut faults = workload::faults(
             self.options.seed,
             round,
             self.options.rate,
@@ -199,268 +214,285 @@ impl Director {
         .peekable();
         let mut next = Instant::now();
         while Instant::now() < end {
-            self.fill_places()?;
-            // Those that are due by now. Blows fall late on a busy machine, but do not pile up: whoever is
-            // to be struck has to come to life first.
+            self.fill_slots()?;
+            // On a busy machine faults are late. They are postponed instead of injected all at once, because a
+            // fault needs a running process.
             let now = Instant::now();
-            next = next.max(now.checked_sub(LATE).unwrap_or(now));
-            while let Some((gap, blow)) = blows.next_if(|(gap, _)| next + *gap <= now) {
+            next = next.max(now.checked_sub(MAX_DELAY).unwrap_or(now));
+            while let Some((gap, fault)) = faults.next_if(|(gap, _)| next + *gap <= now) {
                 next += gap;
-                self.strike(blow)?;
+                self.inject(fault)?;
             }
-            self.tend()?;
+            self.poll()?;
         }
-        self.calm()?;
+        self.end_faults()?;
         self.compare_counts()?;
-        self.finish_clients(workload::finale(self.options.seed, round))?;
-        self.see_gone()?;
+        self.finish_clients(workload::round_end(self.options.seed, round))?;
+        self.wait_removed()?;
         let files = observe::files(&self.runtime_dir);
         if !files.is_empty() {
-            return self.wrong(0, format!("left behind: {files:?}"));
+            return self.violation(0, format!("files left behind: {files:?}"));
         }
-        self.bereft.fill(false);
-        self.crashed.fill(false);
-        self.struck.clear();
-        self.dockets.iter_mut().for_each(Docket::forget);
+        self.supervisor_killed.fill(false);
+        self.instance_crashed.fill(false);
+        self.killed_supervisors.clear();
+        self.histories.iter_mut().for_each(History::begin_round);
         Ok(())
     }
 
-    /// What is to be done all the time.
-    fn tend(&mut self) -> Verdict {
+    /// Handles everything that is due: events, exits, the ends of faults, and the logs of the services.
+    fn poll(&mut self) -> Verdict {
         if let Ok(event) = self.events.recv_timeout(Duration::from_millis(4)) {
-            self.hear(event)?;
+            self.handle_event(event)?;
         }
         while let Ok(event) = self.events.try_recv() {
-            self.hear(event)?;
+            self.handle_event(event)?;
         }
         self.reap()?;
-        self.see_dead()?;
+        self.check_dying()?;
         let now = Instant::now();
-        self.suspended.retain(|(until, who)| {
+        self.suspended.retain(|(until, process)| {
             if *until <= now {
-                who.signal(Signal::CONT);
+                process.signal(Signal::CONT);
             }
             *until > now
         });
-        for index in (0..self.ill.len()).rev() {
-            if self.ill[index].0 <= now {
-                self.heal(index)?;
+        for index in (0..self.unhealthy.len()).rev() {
+            if self.unhealthy[index].until <= now {
+                self.make_healthy(index)?;
             }
         }
-        for site in 0..self.dockets.len() {
-            let seen = self.dockets[site].read_log(&mut self.tally);
-            let seen = seen.and_then(|living| match living.len() {
+        for service in 0..self.histories.len() {
+            let read = self.histories[service].read_log(&mut self.stats);
+            let checked = read.and_then(|live| match live.len() {
                 0 | 1 => Ok(()),
-                _ => Err(format!("two live instances: {living:?}")),
+                _ => Err(format!("two live instances: {live:?}")),
             });
-            seen.or_else(|text| self.wrong(site, text))?;
+            checked.or_else(|text| self.violation(service, text))?;
         }
         self.show(false);
         Ok(())
     }
 
-    fn hear(&mut self, event: Event) -> Verdict {
-        let site = event.site;
-        let verdict = match self.dockets.get_mut(site) {
-            Some(docket) => docket.hear(event, &mut self.tally),
+    fn handle_event(&mut self, event: Event) -> Verdict {
+        let service = event.service;
+        let verdict = match self.histories.get_mut(service) {
+            Some(history) => history.check_event(event, &mut self.stats),
             None => Ok(()),
         };
-        verdict.or_else(|text| self.wrong(site, text))
+        verdict.or_else(|text| self.violation(service, text))
     }
 
-    fn wrong<T>(&mut self, site: usize, text: String) -> Verdict<T> {
-        // For the report.
-        let _ = self.dockets[site].read_log(&mut self.tally);
-        let docket = &self.dockets[site];
-        let counts = observe::counts(self.keys[site]);
+    /// Returns the violation with everything that is known of the service.
+    fn violation<T>(&mut self, service: usize, text: String) -> Verdict<T> {
+        // The report includes the log.
+        let _ = self.histories[service].read_log(&mut self.stats);
+        let history = &self.histories[service];
+        let counts = observe::counts(self.keys[service]);
         Err(format!(
-            "{text}\nservice {site}, {:?}, of {:?}; its set: {counts:?}; in the runtime directory: {:?}\n\
-             its supervisors: {:?}\nbefore that (microseconds):\n{}",
-            docket.site.kind,
+            "{text}\nservice {service}, {:?}, in {:?}; its set: {counts:?}; in the runtime directory: {:?}\n\
+             its supervisors: {:?}\nevents before the violation (microseconds):\n{}",
+            history.service.kind,
             self.root.path(),
             observe::files(&self.runtime_dir),
-            self.supervisors(site),
-            docket.excerpt(),
+            self.supervisors(service),
+            history.report(),
         ))
     }
 
-    fn fill_places(&mut self) -> Verdict {
-        let empty = |(_, place): &(usize, &Place)| place.who.is_none();
-        let empty = self.places.iter().enumerate().filter(empty);
-        let orders: Vec<_> = empty
-            .map(|(slot, place)| self.orders(place.site, slot, place.nth))
+    fn fill_slots(&mut self) -> Verdict {
+        let is_empty = |(_, slot): &(usize, &Slot)| slot.client.is_none();
+        let empty = self.slots.iter().enumerate().filter(is_empty);
+        let specs: Vec<_> = empty
+            .map(|(index, slot)| self.client_spec(slot.service, index, slot.nth))
             .collect();
-        let born = self.nursery.bear(&orders).map_err(text)?;
-        for (orders, who) in orders.iter().zip(born) {
-            self.tally.clients += 1;
-            self.places[orders.slot] = Place {
-                site: orders.number,
-                who: Some(who),
-                nth: orders.nth + 1,
+        let clients = self.fork_server.fork_clients(&specs).map_err(text)?;
+        for (spec, client) in specs.iter().zip(clients) {
+            self.stats.clients += 1;
+            self.slots[spec.slot] = Slot {
+                service: spec.index,
+                client: Some(client),
+                nth: spec.nth + 1,
                 killed: false,
-                doom: orders.life().doom,
+                crash_plan: spec.workload().crash_plan,
             };
         }
         Ok(())
     }
 
-    fn orders(&self, site: usize, slot: usize, nth: u64) -> Orders {
+    fn client_spec(&self, service: usize, slot: usize, nth: u64) -> ClientSpec {
         let trace = self.options.trace.as_ref();
-        Orders {
+        ClientSpec {
             seed: self.options.seed,
-            number: site,
-            site: self.dockets[site].site.clone(),
+            index: service,
+            service: self.histories[service].service.clone(),
             slot,
             nth,
             doomed: self.options.doomed,
             guardian: Identity::own(),
-            trace: trace.map(|dir| dir.join(format!("{site}.log"))),
+            trace: trace.map(|dir| dir.join(format!("{service}.log"))),
         }
     }
 
-    /// Somebody who comes once, to clean up.
-    fn send_visitor(&self, errand: &str, orders: &Orders) -> Verdict<Identity> {
-        let orders = serde_json::to_string(orders).map_err(|error| error.to_string())?;
+    /// Starts a process that cleans up a service.
+    fn spawn_cleanup(&self, task: &str, spec: &ClientSpec) -> Verdict<Identity> {
+        let spec = serde_json::to_string(spec).map_err(|error| error.to_string())?;
         let program = std::env::current_exe().map_err(text)?;
         let output = self.pipe.try_clone().map_err(text)?;
         let child = Command::new(program)
-            .arg("visit")
-            .arg(orders)
-            .arg(errand)
+            .arg("cleanup")
+            .arg(spec)
+            .arg(task)
             .stdin(Stdio::null())
             .stdout(output)
             .current_dir("/")
             .spawn()
             .map_err(text)?;
-        // A zombie has an identity, too, and only this process reaps it.
+        // This succeeds even if the child is a zombie, because only this process reaps it.
         Identity::of(child.id()).ok_or_else(|| "a child without an identity".to_owned())
     }
 
-    fn strike(&mut self, blow: Blow) -> Verdict {
-        match blow {
-            Blow::KillClient(slot) => self.kill_client(slot),
-            Blow::KillAll(site) => {
-                for slot in 0..self.places.len() {
-                    if self.places[slot].site == site {
+    fn inject(&mut self, fault: Fault) -> Verdict {
+        match fault {
+            Fault::KillClient(slot) => self.kill_client(slot),
+            Fault::KillAllClients(service) => {
+                for slot in 0..self.slots.len() {
+                    if self.slots[slot].service == service {
                         self.kill_client(slot);
                     }
                 }
             }
-            Blow::StopClient(slot, time) => {
-                if let Some(who) = self.places[slot].who {
-                    self.tally.stopped_clients += 1;
-                    let site = self.places[slot].site;
-                    self.dockets[site].note(format!("--- suspending {who}"));
-                    who.signal(Signal::STOP);
-                    self.suspended.push((Instant::now() + time, who));
+            Fault::SuspendClient(slot, time) => {
+                if let Some(client) = self.slots[slot].client {
+                    self.stats.suspended_clients += 1;
+                    let service = self.slots[slot].service;
+                    self.histories[service].note(format!("--- suspending {client}"));
+                    client.signal(Signal::STOP);
+                    self.suspended.push((Instant::now() + time, client));
                 }
             }
-            Blow::KillSupervisor(site) => {
-                for who in self.supervisors(site) {
-                    self.struck.insert(who.pid);
-                    self.kill_excused(site, who, "supervisor");
+            Fault::KillSupervisor(service) => {
+                for supervisor in self.supervisors(service) {
+                    self.killed_supervisors.insert(supervisor.pid);
+                    self.kill_disturbing(service, supervisor, "supervisor");
                 }
             }
-            Blow::KillService(site) => {
-                let living = self.dockets[site].read_log(&mut self.tally)?;
-                for who in living {
-                    self.tally.killed.instances += 1;
-                    self.crashed[site] |= self.dockets[site].site.kind == Kind::Command;
-                    self.dockets[site].mar(who.pid);
-                    self.kill_excused(site, who, "service");
+            Fault::KillInstance(service) => {
+                let live = self.histories[service].read_log(&mut self.stats)?;
+                for instance in live {
+                    self.stats.killed.instances += 1;
+                    self.instance_crashed[service] |=
+                        self.histories[service].service.kind == Kind::Command;
+                    self.histories[service].mark_disturbed(instance.pid);
+                    self.kill_disturbing(service, instance, "service");
                 }
             }
-            Blow::Sicken(site, time, everybody) => self.make_unhealthy(site, time, everybody)?,
+            Fault::MakeUnhealthy { service, time, all } => {
+                self.make_unhealthy(service, time, all)?;
+            }
         }
         Ok(())
     }
 
     fn kill_client(&mut self, slot: usize) {
-        let Place { site, who, .. } = self.places[slot];
-        if let Some(who) = who {
-            self.places[slot].killed = true;
-            self.dockets[site].note(format!("--- killing client {who}"));
-            who.kill();
+        let Slot {
+            service, client, ..
+        } = self.slots[slot];
+        if let Some(client) = client {
+            self.slots[slot].killed = true;
+            self.histories[service].note(format!("--- killing client {client}"));
+            client.kill();
         }
     }
 
-    fn kill_excused(&mut self, site: usize, who: Identity, what: &str) {
-        let harm = format!("killing {what} {who}");
-        self.dockets[site].begin_harm(harm.clone());
-        who.kill();
-        self.dying.push(Dying {
-            site,
-            who,
-            harm,
+    /// Kills a process whose death disturbs the service.
+    fn kill_disturbing(&mut self, service: usize, process: Identity, role: &str) {
+        let disturbance = format!("killing {role} {process}");
+        self.histories[service].begin_disturbance(disturbance.clone());
+        process.kill();
+        self.dying.push(DyingProcess {
+            service,
+            process,
+            disturbance,
             since: Instant::now(),
         });
     }
 
-    /// Those who were killed, and are gone by now.
-    fn see_dead(&mut self) -> Verdict {
+    /// Ends the disturbance of each killed process that is dead.
+    fn check_dying(&mut self) -> Verdict {
         for index in (0..self.dying.len()).rev() {
-            if !self.dying[index].who.is_live() {
-                let Dying { site, harm, .. } = self.dying.swap_remove(index);
-                self.dockets[site].end_harm(&harm);
+            if !self.dying[index].process.is_live() {
+                let dead = self.dying.swap_remove(index);
+                self.histories[dead.service].end_disturbance(&dead.disturbance);
             } else if self.dying[index].since.elapsed() > PATIENCE {
-                return Err(format!("{} outlives SIGKILL", self.dying[index].who));
+                return Err(format!("{} survives SIGKILL", self.dying[index].process));
             }
         }
         Ok(())
     }
 
-    /// The service's supervisors, which are children of this process.
-    fn supervisors(&self, site: usize) -> Vec<Identity> {
-        let name = self.dockets[site].site.supervisors_name();
+    /// The live supervisors of a service. They are children of this process.
+    fn supervisors(&self, service: usize) -> Vec<Identity> {
+        let comm = self.histories[service].service.supervisor_comm();
         let supervisors = self.adopted.iter().copied();
         supervisors
-            .filter(|&pid| observe::name_of(pid) == name)
+            .filter(|&pid| observe::name_of(pid) == comm)
             .filter_map(Identity::of)
-            .filter(|who| who.is_live())
+            .filter(|supervisor| supervisor.is_live())
             .collect()
     }
 
-    fn make_unhealthy(&mut self, site: usize, time: Duration, everybody: bool) -> Verdict {
-        if self.ill.iter().any(|(_, ill, _, _)| *ill == site) {
+    fn make_unhealthy(&mut self, service: usize, time: Duration, all: bool) -> Verdict {
+        if self.unhealthy.iter().any(|it| it.service == service) {
             return Ok(());
         }
-        let living = self.dockets[site].read_log(&mut self.tally)?;
-        let pid = match (everybody, living.first()) {
+        let live = self.histories[service].read_log(&mut self.stats)?;
+        let pid = match (all, live.first()) {
             (true, _) => 0,
-            (false, Some(who)) => who.pid,
+            (false, Some(instance)) => instance.pid,
             (false, None) => return Ok(()),
         };
-        self.tally.ill += 1;
-        self.crashed[site] |= self.dockets[site].site.kind == Kind::Command;
-        let harm = format!("making {pid} ill");
-        self.dockets[site].begin_harm(harm.clone());
-        for who in living {
-            self.dockets[site].mar(who.pid);
+        self.stats.unhealthy += 1;
+        self.instance_crashed[service] |= self.histories[service].service.kind == Kind::Command;
+        let disturbance = format!("making {pid} unhealthy");
+        self.histories[service].begin_disturbance(disturbance.clone());
+        for instance in live {
+            self.histories[service].mark_disturbed(instance.pid);
         }
-        fs::write(self.dockets[site].site.unhealthy_file(), pid.to_string()).map_err(text)?;
-        let until = Instant::now() + time;
-        self.ill.push((until, site, harm, everybody));
+        let file = self.histories[service].service.unhealthy_file();
+        fs::write(file, pid.to_string()).map_err(text)?;
+        self.unhealthy.push(UnhealthyService {
+            service,
+            until: Instant::now() + time,
+            disturbance,
+            all,
+        });
         Ok(())
     }
 
-    fn heal(&mut self, index: usize) -> Verdict {
-        let (_, site, harm, everybody) = self.ill.swap_remove(index);
-        let docket = &mut self.dockets[site];
-        fs::remove_file(docket.site.unhealthy_file()).map_err(text)?;
-        if everybody {
-            for who in docket.read_log(&mut self.tally)? {
-                docket.mar(who.pid);
+    fn make_healthy(&mut self, index: usize) -> Verdict {
+        let UnhealthyService {
+            service,
+            disturbance,
+            all,
+            ..
+        } = self.unhealthy.swap_remove(index);
+        let history = &mut self.histories[service];
+        fs::remove_file(history.service.unhealthy_file()).map_err(text)?;
+        if all {
+            for instance in history.read_log(&mut self.stats)? {
+                history.mark_disturbed(instance.pid);
             }
         }
-        docket.end_harm(&harm);
+        history.end_disturbance(&disturbance);
         Ok(())
     }
 
-    /// Takes note of clients that have ended, and of everybody else who has nobody to do so.
+    /// Reaps the children that have exited: clients, supervisors and orphans.
     fn reap(&mut self) -> Verdict {
         let is_client = |pid| {
-            let is = |place: &Place| place.who.is_some_and(|who| who.pid == pid);
-            self.places.iter().any(is)
+            let has_pid = |slot: &Slot| slot.client.is_some_and(|client| client.pid == pid);
+            self.slots.iter().any(has_pid)
         };
         let children = observe::children_of(std::process::id());
         self.adopted = children
@@ -473,65 +505,69 @@ impl Director {
             let Some(id) = child.map(WaitId::Pid) else {
                 continue;
             };
-            let dead = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-            if !matches!(waitid(id, dead), Ok(Some(_))) {
+            let exited = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            if !matches!(waitid(id, exited), Ok(Some(_))) {
                 continue;
             }
-            // A zombie has its name still.
+            // The name is read first, because a zombie still has it.
             let name = observe::name_of(pid);
             if let Ok(Some((_, status))) = waitpid(child, WaitOptions::NOHANG) {
-                self.note_end(pid, &name, status)?;
+                self.record_exit(pid, &name, status)?;
             }
         }
         Ok(())
     }
 
-    fn note_end(&mut self, pid: u32, name: &str, status: WaitStatus) -> Verdict {
+    fn record_exit(&mut self, pid: u32, name: &str, status: WaitStatus) -> Verdict {
         let killed = status.terminating_signal() == Some(Signal::KILL.as_raw());
-        let at = |place: &Place| place.who.is_some_and(|who| who.pid == pid);
-        if let Some(slot) = self.places.iter().position(at) {
-            let place = self.places[slot];
-            if let Some(who) = self.places[slot].who.take() {
-                self.dockets[place.site].bury(who, killed);
+        let has_pid = |slot: &Slot| slot.client.is_some_and(|client| client.pid == pid);
+        if let Some(index) = self.slots.iter().position(has_pid) {
+            let slot = self.slots[index];
+            if let Some(client) = self.slots[index].client.take() {
+                self.histories[slot.service].record_exit(client, killed);
             }
-            let figures = &mut self.tally.killed;
-            match (killed, place.killed, place.doom) {
+            let figures = &mut self.stats.killed;
+            match (killed, slot.killed, slot.crash_plan) {
                 (true, true, _) => figures.clients += 1,
-                (true, false, Some(Doom::At(..))) => figures.clients_at_points += 1,
-                (true, false, Some(Doom::After(_))) => figures.clients_at_moments += 1,
+                (true, false, Some(CrashPlan::AtPoint(..))) => figures.clients_at_points += 1,
+                (true, false, Some(CrashPlan::After(_))) => figures.clients_at_moments += 1,
                 _ if status.exit_status() == Some(0) => {}
-                _ => return self.wrong(place.site, format!("client {pid} ended with {status:?}")),
+                _ => {
+                    let text = format!("client {pid} exited with {status:?}");
+                    return self.violation(slot.service, text);
+                }
             }
             return Ok(());
         }
-        if pid == self.nursery.pid() {
-            return Err(format!("the nursery ended with {status:?}"));
+        if pid == self.fork_server.pid() {
+            return Err(format!("the fork server exited with {status:?}"));
         }
         if !killed {
             return Ok(());
         }
-        let is = |own: fn(&Site) -> String| {
-            let named = |docket: &Docket| own(&docket.site) == name;
-            self.dockets.iter().position(named)
+        let find = |comm: fn(&Service) -> String| {
+            let has_name = |history: &History| comm(&history.service) == name;
+            self.histories.iter().position(has_name)
         };
-        if let Some(site) = is(Site::supervisors_name) {
-            self.bereft[site] = true;
-            match self.struck.remove(&pid) {
-                true => self.tally.killed.supervisors += 1,
-                false => self.tally.killed.supervisors_at_points += 1,
+        if let Some(service) = find(Service::supervisor_comm) {
+            self.supervisor_killed[service] = true;
+            match self.killed_supervisors.remove(&pid) {
+                true => self.stats.killed.supervisors += 1,
+                false => self.stats.killed.supervisors_at_points += 1,
             }
-            self.dockets[site].note(format!("--- supervisor {pid} was killed"));
-            self.dockets[site].bereave();
-        } else if let Some(site) = is(Site::clients_name) {
-            self.tally.killed.children += 1;
-            self.dockets[site].note(format!("--- forked child {pid} was killed"));
-            self.dockets[site].bereave();
+            self.histories[service].note(format!("--- supervisor {pid} was killed"));
+            self.histories[service].record_death();
+        } else if let Some(service) = find(Service::client_comm) {
+            self.stats.killed.children += 1;
+            self.histories[service].note(format!("--- forked child {pid} was killed"));
+            self.histories[service].record_death();
         }
         Ok(())
     }
 
+    /// Prints the progress on a terminal, at most once a second.
     fn show(&mut self, last: bool) {
-        self.tally.took = self.begun.elapsed();
+        self.stats.took = self.begun.elapsed();
         let mut out = io::stdout();
         if !out.is_terminal() {
             return;
@@ -540,17 +576,17 @@ impl Director {
             let _ = writeln!(out);
         } else if self.shown.elapsed() > Duration::from_secs(1) {
             self.shown = Instant::now();
-            let _ = write!(out, "\r\x1b[K{}", self.tally.progress());
+            let _ = write!(out, "\r\x1b[K{}", self.stats.progress());
             let _ = out.flush();
         }
     }
 
-    /// After something went wrong: ends everything that is ours.
-    fn sweep(&mut self) {
+    /// Kills all processes of the storm and removes its sets after a violation.
+    fn remove_everything(&mut self) {
         for _ in 0..3 {
             for process in observe::descendants() {
-                process.who.kill();
-                process.who.signal(Signal::CONT);
+                process.identity.kill();
+                process.identity.signal(Signal::CONT);
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -562,7 +598,8 @@ impl Director {
     }
 }
 
-fn listen(reader: OwnedFd) -> Receiver<Event> {
+/// Reads events from the pipe, in a separate thread.
+fn read_events(reader: OwnedFd) -> Receiver<Event> {
     let (sender, events) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(fs::File::from(reader)).lines() {

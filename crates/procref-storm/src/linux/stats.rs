@@ -3,16 +3,17 @@
 use std::fmt;
 use std::time::Duration;
 
+/// The figures of a storm so far.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub struct Stats {
     pub took: Duration,
     pub rounds: u64,
     pub clients: u64,
     pub acquisitions: u64,
     pub checks: u64,
-    /// Refusals of a start that was told to fail.
-    pub meant: u64,
-    /// Refusals and bad answers while a service was being killed, or ill.
+    /// Errors that the workload caused.
+    pub intended: u64,
+    /// Errors and bad answers while a fault disturbed the service.
     pub excused: u64,
     pub lost_ports: u64,
     pub starts: u64,
@@ -21,21 +22,22 @@ pub struct Tally {
     pub execs: u64,
     pub pins: u64,
     pub killed: Killed,
-    pub stopped_clients: u64,
-    pub ill: u64,
-    /// Services that a dead supervisor had left, until somebody came.
-    pub left: u64,
-    /// Services that procref executes, dead, whose holders were killed.
+    pub suspended_clients: u64,
+    pub unhealthy: u64,
+    /// Services that remained after their supervisor was killed, until a cleanup.
+    pub unsupervised: u64,
+    /// Services of kind `command` whose instance and holders were killed.
     pub dead: u64,
-    /// Sets without an instance, because who was to start one was killed at once.
+    /// Sets without an instance, because the starter was killed.
     pub empty: u64,
-    /// Processes of a service that lost their supervisor.
+    /// Worker processes that lost their supervisor.
     pub stray_workers: u64,
-    /// What must not be left when nobody holds a service, and was.
+    /// Services with leftovers that no fault excuses.
     pub leftovers: u64,
 }
 
-/// Processes that SIGKILL has ended, as the kernel told who reaped them; instances, as their end showed.
+/// Numbers of processes that SIGKILL ended: clients and supervisors by the exit status that the runner reaped,
+/// instances by the signals that the runner sent.
 #[derive(Clone, Debug, Default)]
 pub struct Killed {
     pub clients: u64,
@@ -60,16 +62,16 @@ impl Killed {
     }
 }
 
-impl Tally {
+impl Stats {
     fn per_second(&self, number: u64) -> f64 {
         number as f64 / self.took.as_secs_f64().max(0.001)
     }
 
-    /// For a line that is overwritten each second.
+    /// Formats a line that overwrites itself each second.
     pub fn progress(&self) -> String {
         let killed = self.killed.all();
         format!(
-            "{} s · round {} · {} acquired · {} starts · {} at once · {killed} killed ({:.0} a second)",
+            "{} s · round {} · {} acquired · {} starts · {} at once · {killed} killed ({:.0} per second)",
             self.took.as_secs(),
             self.rounds,
             self.acquisitions,
@@ -80,7 +82,7 @@ impl Tally {
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let killed = &self.killed;
         let rows = [
@@ -94,55 +96,49 @@ impl fmt::Display for Tally {
                 "most live instances of a service at once",
                 self.most_at_once as u64,
             ),
-            ("processes killed, which are", killed.all()),
+            ("processes killed", killed.all()),
             ("- clients, from outside", killed.clients),
+            ("- clients, at a crash point", killed.clients_at_points),
             (
-                "- clients, at a step of procref's",
-                killed.clients_at_points,
-            ),
-            (
-                "- clients, at a moment of their own",
+                "- clients, by themselves at a random time",
                 killed.clients_at_moments,
             ),
             ("- forked children of clients", killed.children),
             ("- supervisors, from outside", killed.supervisors),
             (
-                "- supervisors, at a step of procref's",
+                "- supervisors, at a crash point",
                 killed.supervisors_at_points,
             ),
             ("- instances", killed.instances),
-            ("clients suspended", self.stopped_clients),
-            ("spells of ill health", self.ill),
+            ("clients suspended", self.suspended_clients),
+            ("times that a service was unhealthy", self.unhealthy),
             ("forked children", self.forks),
-            ("other programs executed while holding", self.execs),
+            ("programs executed while holding", self.execs),
             ("pins", self.pins),
-            ("refusals that were meant", self.meant),
-            ("excused by what was done to the service", self.excused),
+            ("errors that the workload caused", self.intended),
+            ("errors that a fault excuses", self.excused),
             (
-                "starts whose free port somebody else got first",
+                "starts whose port another process took first",
                 self.lost_ports,
             ),
             (
-                "left by dead supervisors, and cleaned up by a visitor",
-                self.left,
+                "services without a supervisor, removed by a cleanup",
+                self.unsupervised,
             ),
             (
-                "dead commands of clients that were killed, likewise",
+                "dead commands of killed clients, removed by a cleanup",
                 self.dead,
             ),
-            (
-                "sets without an instance of clients that were killed, likewise",
-                self.empty,
-            ),
-            ("workers that lost their supervisor", self.stray_workers),
-            ("left in the end", self.leftovers),
+            ("sets without an instance, removed by a cleanup", self.empty),
+            ("workers without a supervisor", self.stray_workers),
+            ("leftovers that no fault excuses", self.leftovers),
         ];
-        for (what, number) in rows {
-            writeln!(f, "{number:>10}  {what}")?;
+        for (label, number) in rows {
+            writeln!(f, "{number:>10}  {label}")?;
         }
         writeln!(
             f,
-            "{:>10.0}  killed a second; {:.0} acquisitions",
+            "{:>10.0}  killed per second; {:.0} acquisitions per second",
             self.per_second(killed.all()),
             self.per_second(self.acquisitions),
         )

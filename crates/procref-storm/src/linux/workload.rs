@@ -1,46 +1,48 @@
-//! What happens in a storm, as far as the seed decides it: operations and their order. When each of them
-//! takes place, and what it meets there, differs from run to run.
+//! The workload: the operations and faults that the seed determines, and their order. The moment of each
+//! operation, and the state that it finds, differ from run to run.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 use procref::{CRASH_POINTS, CrashPoint};
 
-use crate::Kind;
+use crate::options::Kind;
 
-/// How a client builds its service. An instance has its starter's settings.
+/// How a client builds its service. An instance has the settings of its starter.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     pub linger: Duration,
     pub on_last_release: bool,
     pub recover: Option<Recover>,
     /// The instance ignores SIGTERM.
-    pub stubborn: bool,
-    /// What the instance takes to end when it is asked to.
+    pub ignore_sigterm: bool,
+    /// Time from the stop signal to the exit of the instance.
     pub slow_stop_ms: u64,
-    /// Processes that the instance starts and that nobody is the parent of.
+    /// Number of processes that the instance starts, and whose parent has exited.
     pub workers: u32,
 }
 
+/// How `on_recover` behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recover {
-    /// Stops the old instance, and starts another.
+    /// Stops the old instance and starts another one.
     Replace,
-    /// Starts another, and leaves the old one to the library.
-    Beside,
+    /// Starts another instance and leaves the old one to the library.
+    LeaveOld,
     Fail,
 }
 
-/// What a start comes to, if this client is the one to make it.
+/// The result of a start, if this client is the starter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     Serve,
     Fail,
     Panic,
-    /// It starts, and `on_ready` fails.
+    /// The instance starts, and `on_ready` fails.
     NotReady,
 }
 
+/// How a client drives a future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
     Blocking,
@@ -48,26 +50,26 @@ pub enum Via {
     Tokio,
 }
 
-/// One thing that a client does.
+/// An operation of a client.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
     Pause(Duration),
     Acquire(Via, Start),
     TryJoin,
-    /// The future is dropped after this time, unless it is done.
+    /// Drops the future after this time, unless it has completed.
     AcquireCancelled(Duration),
-    /// Several threads at once, which let go at once.
+    /// Acquires in this number of threads at once, and releases at once.
     Crowd(u32),
-    /// Sleeps, and looks whether the service it holds is still well.
+    /// Sleeps, and checks that the held service is still healthy.
     Hold(Duration),
     Drop,
     DropAll,
     Release(Via),
-    /// The future is dropped after this time, unless it is done.
+    /// Drops the future after this time, unless it has completed.
     ReleaseCancelled(Duration),
-    /// The child drops its copies, and acquires for itself for this time.
+    /// Forks a child, which drops its copies and then holds its own handle for this time.
     Fork(Duration),
-    /// Executes something else, which ends after this time.
+    /// Executes another program, which exits after this time.
     Exec(Duration),
     Pin,
     Unpin,
@@ -75,163 +77,163 @@ pub enum Step {
     Gc,
 }
 
-/// How a client ends that nobody kills.
+/// How a client exits that is not killed.
 #[derive(Clone, Copy, Debug)]
 pub enum End {
     Drop,
     Release,
-    /// With all it holds.
+    /// Exits while it holds all its handles.
     ExitAtOnce,
 }
 
-/// How a client dies that kills itself, by SIGKILL.
+/// How a client kills itself by SIGKILL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doom {
-    /// At one of procref's own steps, after so many times. If that is a supervisor's or a service's, then
-    /// the one that this client has started.
-    At(CrashPoint, u32),
-    /// So long after its birth, whatever it does then.
+pub enum CrashPlan {
+    /// At a crash point of procref, after it was passed this number of times. If the crash point is one of a
+    /// supervisor or a service, the process that this client has started dies.
+    AtPoint(CrashPoint, u32),
+    /// This time after the client was forked.
     After(Duration),
 }
 
-pub struct Life {
+/// Everything that a client does.
+pub struct Workload {
     pub settings: Settings,
     pub steps: Vec<Step>,
     pub end: End,
-    pub doom: Option<Doom>,
+    pub crash_plan: Option<CrashPlan>,
 }
 
-/// What is done to the cast from outside.
+/// A fault from outside.
 #[derive(Clone, Copy, Debug)]
-pub enum Blow {
+pub enum Fault {
     KillClient(usize),
-    /// All clients of the service in the same moment.
-    KillAll(usize),
-    StopClient(usize, Duration),
+    /// Kills all clients of the service at the same moment.
+    KillAllClients(usize),
+    SuspendClient(usize, Duration),
     KillSupervisor(usize),
-    KillService(usize),
-    /// For this time; the one that runs now, or whoever comes.
-    Sicken(usize, Duration, bool),
+    KillInstance(usize),
+    /// Makes a service unhealthy for this time.
+    MakeUnhealthy {
+        service: usize,
+        time: Duration,
+        /// Every instance is unhealthy, not only the current one.
+        all: bool,
+    },
 }
 
-/// How a round ends for its clients.
+/// How the clients of a round finish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finale {
-    /// Each ends in its own way.
+pub enum RoundEnd {
+    /// Each client finishes in its own way.
     Orderly,
-    /// All are killed in the same moment.
-    Massacre,
-    /// Half of them.
-    Mixed,
+    /// All clients are killed at the same moment.
+    KillAll,
+    /// About half of the clients are killed.
+    KillHalf,
 }
 
-/// What is called for what a dead supervisor has left.
+/// The call that cleans up after a dead supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remedy {
+pub enum Cleanup {
     Acquire,
     Gc,
 }
 
-/// Numbers of their own for every part of the plan, so that none depends on how fast another one was.
-fn dice(seed: u64, parts: [u64; 3]) -> Rng {
+/// A separate generator for each part of the workload, so that no part depends on the speed of another one.
+fn rng(seed: u64, parts: [u64; 3]) -> Rng {
     let mix = |sum: u64, part: u64| Rng::with_seed(sum ^ part.wrapping_add(1)).u64(..);
     Rng::with_seed(parts.into_iter().fold(seed, mix))
 }
 
-fn millis(dice: &mut Rng, most: u64) -> Duration {
-    Duration::from_micros(dice.u64(0..=most * 1000))
+fn millis(rng: &mut Rng, most: u64) -> Duration {
+    Duration::from_micros(rng.u64(0..=most * 1000))
 }
 
-/// True in so many of a hundred cases.
-fn percent(dice: &mut Rng, chance: u32) -> bool {
-    dice.u32(0..100) < chance
+/// Returns `true` in `chance` of a hundred cases.
+fn percent(rng: &mut Rng, chance: u32) -> bool {
+    rng.u32(0..100) < chance
 }
 
-/// What the client in this place does the nth time that the place is filled.
-///
-/// `doomed` of a hundred kill themselves.
-pub fn life(seed: u64, kind: Kind, slot: usize, nth: u64, doomed: u32) -> Life {
-    let dice = &mut dice(seed, [1, slot as u64, nth]);
-    let lingers = percent(dice, 35);
+/// The workload of the client that is number `nth` in this slot. `doomed` percent of the clients kill themselves.
+pub fn client(seed: u64, kind: Kind, slot: usize, nth: u64, doomed: u32) -> Workload {
+    let rng = &mut rng(seed, [1, slot as u64, nth]);
+    let lingers = percent(rng, 35);
     let callback = kind == Kind::Callback;
     let settings = Settings {
         linger: if lingers {
-            millis(dice, 60)
+            millis(rng, 60)
         } else {
             Duration::ZERO
         },
-        on_last_release: callback && !lingers && percent(dice, 40),
-        recover: match dice.u32(0..10) {
+        on_last_release: callback && !lingers && percent(rng, 40),
+        recover: match rng.u32(0..10) {
             0..3 if callback => Some(Recover::Replace),
-            3..5 if callback => Some(Recover::Beside),
+            3..5 if callback => Some(Recover::LeaveOld),
             5 if callback => Some(Recover::Fail),
             _ => None,
         },
-        // Whoever collects such an instance gives it the default time to stop, which is long.
-        stubborn: percent(dice, 1),
-        slow_stop_ms: if percent(dice, 25) {
-            dice.u64(1..40)
-        } else {
-            0
-        },
-        workers: if !callback && percent(dice, 30) {
-            dice.u32(1..3)
+        // Rare, because `gc` gives such an instance the default stop timeout, which is long.
+        ignore_sigterm: percent(rng, 1),
+        slow_stop_ms: if percent(rng, 25) { rng.u64(1..40) } else { 0 },
+        workers: if !callback && percent(rng, 30) {
+            rng.u32(1..3)
         } else {
             0
         },
     };
-    let length = dice.usize(8..60);
-    // Those in haste meet each other in transitions; the others are there when somebody dies.
-    let haste = if dice.bool() { 10 } else { 1 };
-    let steps = (0..length * haste as usize / 2)
-        .map(|_| step(dice, haste))
+    let length = rng.usize(8..60);
+    // Fast clients meet each other in transitions. Slow clients are present when another client dies.
+    let speed = if rng.bool() { 10 } else { 1 };
+    let steps = (0..length * speed as usize / 2)
+        .map(|_| step(rng, speed))
         .collect();
-    let end = match dice.u32(0..3) {
+    let end = match rng.u32(0..3) {
         0 => End::Drop,
         1 => End::Release,
         _ => End::ExitAtOnce,
     };
-    Life {
+    Workload {
         settings,
         steps,
         end,
-        doom: percent(dice, doomed).then(|| doom(dice)),
+        crash_plan: percent(rng, doomed).then(|| crash_plan(rng)),
     }
 }
 
-fn doom(dice: &mut Rng) -> Doom {
-    if percent(dice, 70) {
-        let point = CRASH_POINTS[dice.usize(0..CRASH_POINTS.len())];
-        let survived = dice.u32(0..9).saturating_sub(6);
-        return Doom::At(point, survived);
+fn crash_plan(rng: &mut Rng) -> CrashPlan {
+    if percent(rng, 70) {
+        let point = CRASH_POINTS[rng.usize(0..CRASH_POINTS.len())];
+        let passed = rng.u32(0..9).saturating_sub(6);
+        return CrashPlan::AtPoint(point, passed);
     }
-    // As often in the first millisecond as between the hundredth and the two hundredth.
-    let magnitude = dice.u32(5..18);
-    Doom::After(Duration::from_micros(dice.u64(0..1 << magnitude)))
+    // The exponent is uniform, so that a tenth of a millisecond is as likely as a hundred milliseconds.
+    let magnitude = rng.u32(5..18);
+    CrashPlan::After(Duration::from_micros(rng.u64(0..1 << magnitude)))
 }
 
-fn step(dice: &mut Rng, haste: u64) -> Step {
-    match dice.u32(0..100) {
-        0..18 => Step::Pause(millis(dice, 80 / haste)),
+fn step(rng: &mut Rng, speed: u64) -> Step {
+    match rng.u32(0..100) {
+        0..18 => Step::Pause(millis(rng, 80 / speed)),
         18..38 => {
-            let start = match dice.u32(0..20) {
+            let start = match rng.u32(0..20) {
                 0 => Start::Fail,
                 1 => Start::Panic,
                 2 => Start::NotReady,
                 _ => Start::Serve,
             };
-            Step::Acquire(via(dice), start)
+            Step::Acquire(via(rng), start)
         }
         38..41 => Step::TryJoin,
-        41..47 => Step::AcquireCancelled(millis(dice, 12)),
-        47..50 => Step::Crowd(dice.u32(2..5)),
-        50..58 => Step::Hold(millis(dice, 60 / haste)),
+        41..47 => Step::AcquireCancelled(millis(rng, 12)),
+        47..50 => Step::Crowd(rng.u32(2..5)),
+        50..58 => Step::Hold(millis(rng, 60 / speed)),
         58..62 => Step::Drop,
         62..76 => Step::DropAll,
-        76..83 => Step::Release(via(dice)),
-        83..87 => Step::ReleaseCancelled(millis(dice, 12)),
-        87..90 => Step::Fork(millis(dice, 80 / haste)),
-        90 => Step::Exec(millis(dice, 150)),
+        76..83 => Step::Release(via(rng)),
+        83..87 => Step::ReleaseCancelled(millis(rng, 12)),
+        87..90 => Step::Fork(millis(rng, 80 / speed)),
+        90 => Step::Exec(millis(rng, 150)),
         91 => Step::DropAll,
         92 => Step::Pin,
         93..97 => Step::Unpin,
@@ -240,55 +242,59 @@ fn step(dice: &mut Rng, haste: u64) -> Step {
     }
 }
 
-fn via(dice: &mut Rng) -> Via {
-    match dice.u32(0..3) {
+fn via(rng: &mut Rng) -> Via {
+    match rng.u32(0..3) {
         0 => Via::Blocking,
         1 => Via::Smol,
         _ => Via::Tokio,
     }
 }
 
-/// The blows of one round, each with the time since the one before.
-pub fn blows(
+/// The faults of a round, each with the time since the previous one.
+pub fn faults(
     seed: u64,
     round: u64,
     rate: f64,
     clients: usize,
     services: usize,
-) -> impl Iterator<Item = (Duration, Blow)> {
-    let mut dice = dice(seed, [2, round, 0]);
+) -> impl Iterator<Item = (Duration, Fault)> {
+    let mut rng = rng(seed, [2, round, 0]);
     std::iter::from_fn(move || {
-        let gap = Duration::from_secs_f64(dice.f64() * 2.0 / rate);
-        let client = dice.usize(0..clients);
-        let service = dice.usize(0..services);
-        let blow = match dice.u32(0..100) {
-            0..40 => Blow::KillClient(client),
-            40..50 => Blow::KillAll(service),
-            50..64 => Blow::StopClient(client, millis(&mut dice, 250)),
-            64..76 => Blow::KillSupervisor(service),
-            76..90 => Blow::KillService(service),
-            _ => Blow::Sicken(service, millis(&mut dice, 120), percent(&mut dice, 30)),
+        let gap = Duration::from_secs_f64(rng.f64() * 2.0 / rate);
+        let client = rng.usize(0..clients);
+        let service = rng.usize(0..services);
+        let fault = match rng.u32(0..100) {
+            0..40 => Fault::KillClient(client),
+            40..50 => Fault::KillAllClients(service),
+            50..64 => Fault::SuspendClient(client, millis(&mut rng, 250)),
+            64..76 => Fault::KillSupervisor(service),
+            76..90 => Fault::KillInstance(service),
+            _ => Fault::MakeUnhealthy {
+                service,
+                time: millis(&mut rng, 120),
+                all: percent(&mut rng, 30),
+            },
         };
-        Some((gap, blow))
+        Some((gap, fault))
     })
 }
 
-pub fn finale(seed: u64, round: u64) -> Finale {
-    match dice(seed, [3, round, 0]).u32(0..3) {
-        0 => Finale::Orderly,
-        1 => Finale::Massacre,
-        _ => Finale::Mixed,
+pub fn round_end(seed: u64, round: u64) -> RoundEnd {
+    match rng(seed, [3, round, 0]).u32(0..3) {
+        0 => RoundEnd::Orderly,
+        1 => RoundEnd::KillAll,
+        _ => RoundEnd::KillHalf,
     }
 }
 
-/// Whether this client is among those that a mixed finale kills.
+/// Returns `true` if [`RoundEnd::KillHalf`] kills this client.
 pub fn is_killed(seed: u64, round: u64, slot: usize) -> bool {
-    dice(seed, [4, round, slot as u64]).bool()
+    rng(seed, [4, round, slot as u64]).bool()
 }
 
-pub fn remedy(seed: u64, round: u64, service: usize) -> Remedy {
-    match dice(seed, [5, round, service as u64]).bool() {
-        true => Remedy::Acquire,
-        false => Remedy::Gc,
+pub fn cleanup(seed: u64, round: u64, service: usize) -> Cleanup {
+    match rng(seed, [5, round, service as u64]).bool() {
+        true => Cleanup::Acquire,
+        false => Cleanup::Gc,
     }
 }

@@ -1,4 +1,4 @@
-//! The end of a round: who holds what, who ends how, and what is left.
+//! The end of a round: compares the counts, finishes the clients, and waits until everything is removed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,174 +7,178 @@ use std::time::{Duration, Instant};
 use procref_testkit::observe::Identity;
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
-use super::{Director, PATIENCE, Verdict, text};
-use crate::linux::history::living_holders;
+use super::{PATIENCE, Runner, Verdict, text};
+use crate::linux::event::{Event, EventKind};
 use crate::linux::observe::{self, Counts, Process};
-use crate::linux::service::{Event, Room, What};
-use crate::linux::workload::{self, Finale, Remedy};
+use crate::linux::operation_lock::OperationLock;
+use crate::linux::workload::{self, Cleanup, RoundEnd};
 
-/// What vanishes by itself, does so in this time, even if a supervisor has died.
-const BY_ITSELF: Duration = Duration::from_millis(200);
+/// Everything that disappears without a cleanup does so within this time, even if a supervisor was killed.
+const REMOVAL_TIME: Duration = Duration::from_millis(200);
 
-impl Director {
-    /// No blows any more, and everybody can go on.
-    pub(super) fn calm(&mut self) -> Verdict {
-        for (_, who) in self.suspended.drain(..) {
-            who.signal(Signal::CONT);
+impl Runner {
+    /// Ends all faults: resumes clients, waits for dying processes, and makes services healthy.
+    pub(super) fn end_faults(&mut self) -> Verdict {
+        for (_, client) in self.suspended.drain(..) {
+            client.signal(Signal::CONT);
         }
         while !self.dying.is_empty() {
-            self.tend()?;
+            self.poll()?;
         }
-        while !self.ill.is_empty() {
-            self.heal(0)?;
+        while !self.unhealthy.is_empty() {
+            self.make_healthy(0)?;
         }
         Ok(())
     }
 
-    /// Everything that was told before this has been heard afterwards.
-    fn catch_up(&mut self) -> Verdict {
+    /// Handles all events that were reported before this call.
+    fn handle_pending_events(&mut self) -> Verdict {
         self.marks += 1;
-        let mark = Event::now(Identity::own(), usize::MAX, What::Mark(self.marks));
+        let mark = Event::now(Identity::own(), usize::MAX, EventKind::Mark(self.marks));
         let mut line = serde_json::to_string(&mark).map_err(|error| error.to_string())?;
         line.push('\n');
         rustix::io::write(&self.pipe, line.as_bytes()).map_err(|error| error.to_string())?;
         loop {
             match self.events.recv_timeout(PATIENCE) {
-                Ok(event) if matches!(event.what, What::Mark(mark) if mark == self.marks) => {
+                Ok(event) if matches!(event.kind, EventKind::Mark(mark) if mark == self.marks) => {
                     return Ok(());
                 }
-                Ok(event) => self.hear(event)?,
-                Err(_) => return Err("the pipe of events is stuck".to_owned()),
+                Ok(event) => self.handle_event(event)?,
+                Err(_) => return Err("the pipe of events is blocked".to_owned()),
             }
         }
     }
 
-    /// With no operation under way, the kernel counts who holds what, exactly.
+    /// Compares the kernel's count of each service with its holders. The counts are exact, because no operation is
+    /// in progress.
     pub(super) fn compare_counts(&mut self) -> Verdict {
-        let Ok(room) = Room::enter_alone(&self.runtime_dir, PATIENCE) else {
-            return self.stuck();
+        let Ok(operations) = OperationLock::exclusive(&self.runtime_dir, PATIENCE) else {
+            return self.report_hang();
         };
-        self.catch_up()?;
-        for site in 0..self.dockets.len() {
+        self.handle_pending_events()?;
+        for service in 0..self.histories.len() {
             let since = Instant::now();
-            // What was cancelled is finished by threads, and executed programs end when they like.
+            // The counts may need a moment: threads undo cancelled operations, and executed programs exit at any
+            // time.
             loop {
-                let told = living_holders(&self.dockets[site]);
-                let counted = observe::counts(self.keys[site]).map_or(0, |it| it.clients);
-                if told.len() == counted as usize {
+                let holders = self.histories[service].live_holders();
+                let counted =
+                    observe::counts(self.keys[service]).map_or(0, |counts| counts.clients);
+                if holders.len() == counted as usize {
                     break;
                 }
                 if since.elapsed() > PATIENCE / 4 {
-                    let text = format!("the kernel counts {counted}, but {told:?} hold it");
-                    return self.wrong(site, text);
+                    let text = format!("the kernel counts {counted} clients, not {holders:?}");
+                    return self.violation(service, text);
                 }
                 std::thread::sleep(Duration::from_millis(2));
                 self.reap()?;
             }
         }
-        drop(room);
+        drop(operations);
         Ok(())
     }
 
-    /// Somebody is in the middle of something, and stays there.
-    fn stuck(&mut self) -> Verdict {
-        let room = self.root.path().join("room");
-        let openers = observe::openers(&room);
-        let lockers = observe::lockers(&room);
+    /// Returns the violation that an operation does not finish.
+    fn report_hang(&mut self) -> Verdict {
+        let path = OperationLock::path(self.root.path());
+        let openers = observe::openers(&path);
+        let lockers = observe::lockers(&path);
         let own = std::process::id();
         let others: Vec<_> = lockers.into_iter().filter(|(pid, _)| *pid != own).collect();
-        self.catch_up()?;
-        let place = self.places.iter().find(|place| {
-            place
-                .who
-                .is_some_and(|who| others.iter().any(|(pid, _)| *pid == who.pid))
+        self.handle_pending_events()?;
+        let slot = self.slots.iter().find(|slot| {
+            slot.client
+                .is_some_and(|client| others.iter().any(|(pid, _)| *pid == client.pid))
         });
-        let site = place.map_or(0, |place| place.site);
+        let service = slot.map_or(0, |slot| slot.service);
         let text = format!(
-            "an operation does not come to its end; in the middle: {others:?}, with the room open: {openers:?}"
+            "an operation does not finish; processes with the operation lock: {others:?}, with its file open: {openers:?}"
         );
-        self.wrong(site, text)
+        self.violation(service, text)
     }
 
-    /// Every client ends.
-    pub(super) fn finish_clients(&mut self, finale: Finale) -> Verdict {
-        let over = self.root.path().join("over");
-        fs::write(&over, "").map_err(text)?;
-        for slot in 0..self.places.len() {
+    /// Finishes every client, as `round_end` says, and waits for their exits.
+    pub(super) fn finish_clients(&mut self, round_end: RoundEnd) -> Verdict {
+        let stop_file = self.root.path().join("stop");
+        fs::write(&stop_file, "").map_err(text)?;
+        for slot in 0..self.slots.len() {
             let seed = self.options.seed;
-            let killed = match finale {
-                Finale::Orderly => false,
-                Finale::Massacre => true,
-                Finale::Mixed => workload::is_killed(seed, self.tally.rounds, slot),
+            let killed = match round_end {
+                RoundEnd::Orderly => false,
+                RoundEnd::KillAll => true,
+                RoundEnd::KillHalf => workload::is_killed(seed, self.stats.rounds, slot),
             };
             if killed {
                 self.kill_client(slot);
             }
         }
         let since = Instant::now();
-        while let Some(place) = self.places.iter().find(|place| place.who.is_some()) {
+        while let Some(slot) = self.slots.iter().find(|slot| slot.client.is_some()) {
             if since.elapsed() > PATIENCE {
-                let (site, who) = (place.site, place.who);
-                return self.wrong(site, format!("client {who:?} does not end"));
+                let (service, client) = (slot.service, slot.client);
+                return self.violation(service, format!("client {client:?} does not exit"));
             }
-            self.tend()?;
+            self.poll()?;
         }
-        self.catch_up()?;
-        for site in 0..self.dockets.len() {
-            // Forked children.
-            while !living_holders(&self.dockets[site]).is_empty() {
+        self.handle_pending_events()?;
+        for service in 0..self.histories.len() {
+            // These are forked children.
+            while !self.histories[service].live_holders().is_empty() {
                 if since.elapsed() > PATIENCE {
-                    return self.wrong(site, "a forked child does not end".to_owned());
+                    return self.violation(service, "a forked child does not exit".to_owned());
                 }
-                self.tend()?;
+                self.poll()?;
             }
-            self.dockets[site].holders.clear();
+            self.histories[service].holders.clear();
         }
-        fs::remove_file(&over).map_err(text)
+        fs::remove_file(&stop_file).map_err(text)
     }
 
-    /// Nobody holds a service any more, so nothing may be left of any: by itself, unless it was pinned,
-    /// or everybody who would have seen to it was killed.
-    pub(super) fn see_gone(&mut self) -> Verdict {
-        for site in 0..self.dockets.len() {
-            if observe::counts(self.keys[site]).is_some_and(|set| set.pinned) {
-                self.visit(site, "unpin")?;
+    /// Waits until nothing is left of any service. A pinned service is unpinned first. A service whose leftovers
+    /// a fault excuses is cleaned up once.
+    pub(super) fn wait_removed(&mut self) -> Verdict {
+        for service in 0..self.histories.len() {
+            if observe::counts(self.keys[service]).is_some_and(|set| set.pinned) {
+                self.run_cleanup(service, "unpin")?;
             }
         }
         let since = Instant::now();
-        let mut remedied = BTreeSet::new();
-        let mut clean = 0;
-        // A list of processes that is read while some of them end may leave out others.
-        while clean < 2 {
-            self.tend()?;
-            clean += 1;
+        let mut cleaned_up = BTreeSet::new();
+        let mut clean_checks = 0;
+        // The check is done twice, because a list of processes can miss some of them while others exit.
+        while clean_checks < 2 {
+            self.poll()?;
+            clean_checks += 1;
             let all = observe::descendants();
-            for site in 0..self.dockets.len() {
-                let set = observe::counts(self.keys[site]);
-                let left = self.left_of(site, &all);
-                let files = self.files_of(site);
-                if set.is_none() && left.is_empty() && files.is_empty() {
+            for service in 0..self.histories.len() {
+                let set = observe::counts(self.keys[service]);
+                let processes = self.processes_of(service, &all);
+                let files = self.files_of(service);
+                if set.is_none() && processes.is_empty() && files.is_empty() {
                     continue;
                 }
-                clean = 0;
+                clean_checks = 0;
                 if since.elapsed() > PATIENCE / 2 {
-                    self.tally.leftovers += 1;
-                    return self.wrong(site, format!("left behind: {set:?} {left:?} {files:?}"));
+                    self.stats.leftovers += 1;
+                    let text = format!("left behind: {set:?} {processes:?} {files:?}");
+                    return self.violation(service, text);
                 }
-                let excuse = self
-                    .excuse(site, set, &left)
-                    .filter(|_| !remedied.contains(&site));
-                // What is about to end may need a moment.
-                let waited = left.is_empty() || since.elapsed() > BY_ITSELF;
-                if let Some(excuse) = excuse.filter(|_| waited) {
-                    self.dockets[site].note(format!("--- left, {excuse:?}: {set:?} {left:?}"));
-                    *match excuse {
-                        Excuse::Bereft => &mut self.tally.left,
-                        Excuse::Crashed => &mut self.tally.dead,
-                        Excuse::Empty => &mut self.tally.empty,
+                let cause = self
+                    .cause_of_leftovers(service, set, &processes)
+                    .filter(|_| !cleaned_up.contains(&service));
+                // A process that is about to exit may need a moment.
+                let waited = processes.is_empty() || since.elapsed() > REMOVAL_TIME;
+                if let Some(cause) = cause.filter(|_| waited) {
+                    let text = format!("--- leftovers, {cause:?}: {set:?} {processes:?}");
+                    self.histories[service].note(text);
+                    *match cause {
+                        KilledRole::Supervisor => &mut self.stats.unsupervised,
+                        KilledRole::Holders => &mut self.stats.dead,
+                        KilledRole::Starter => &mut self.stats.empty,
                     } += 1;
-                    self.remedy(site, set)?;
-                    remedied.insert(site);
+                    self.clean_up(service, set)?;
+                    cleaned_up.insert(service);
                 }
             }
             std::thread::sleep(Duration::from_millis(2));
@@ -182,90 +186,94 @@ impl Director {
         Ok(())
     }
 
-    /// Its files in the runtime directory.
-    fn files_of(&self, site: usize) -> Vec<String> {
-        let prefix = format!("{site:03}_");
+    /// The files of a service in the runtime directory.
+    fn files_of(&self, service: usize) -> Vec<String> {
+        let prefix = format!("{service:03}_");
         let mut files = observe::files(&self.runtime_dir);
         files.retain(|file| file.starts_with(&prefix));
         files
     }
 
-    /// Why something may be left that nobody is going to remove.
-    fn excuse(&self, site: usize, set: Option<Counts>, left: &[Process]) -> Option<Excuse> {
-        let name = self.dockets[site].site.supervisors_name();
-        let supervised = left.iter().any(|process| process.name == name);
-        // Nobody leaves files without a set.
-        if supervised || set.is_none() || self.dockets[site].is_left_well() {
+    /// Returns the killed processes that would have removed the leftovers. Returns `None` if no fault excuses them.
+    fn cause_of_leftovers(
+        &self,
+        service: usize,
+        set: Option<Counts>,
+        processes: &[Process],
+    ) -> Option<KilledRole> {
+        let comm = self.histories[service].service.supervisor_comm();
+        let supervised = processes.iter().any(|process| process.name == comm);
+        // No fault excuses files without a set.
+        if supervised || set.is_none() || self.histories[service].is_released_orderly() {
             return None;
         }
-        if self.bereft[site] {
-            return Some(Excuse::Bereft);
+        if self.supervisor_killed[service] {
+            return Some(KilledRole::Supervisor);
         }
-        if !left.is_empty() {
-            // Where nobody has killed the supervisor, no process may be left.
+        if !processes.is_empty() {
+            // Processes may be left only if the supervisor was killed.
             return None;
         }
         if set.is_some_and(Counts::is_empty) {
-            return Some(Excuse::Empty);
+            return Some(KilledRole::Starter);
         }
-        self.crashed[site].then_some(Excuse::Crashed)
+        self.instance_crashed[service].then_some(KilledRole::Holders)
     }
 
-    fn remedy(&mut self, site: usize, set: Option<Counts>) -> Verdict {
-        let planned = workload::remedy(self.options.seed, self.tally.rounds, site);
-        // What does not say whose it is, waits for its owner.
-        let claimed = set.is_none_or(|it| it.claimed);
+    fn clean_up(&mut self, service: usize, set: Option<Counts>) -> Verdict {
+        let planned = workload::cleanup(self.options.seed, self.stats.rounds, service);
+        // `gc` does not touch a set without a name. Only a client of the service removes such a set.
+        let claimed = set.is_none_or(|set| set.claimed);
         match planned {
-            Remedy::Gc if claimed => self.visit(site, "gc"),
-            _ => self.visit(site, "acquire"),
+            Cleanup::Gc if claimed => self.run_cleanup(service, "gc"),
+            _ => self.run_cleanup(service, "acquire"),
         }
     }
 
-    fn visit(&mut self, site: usize, errand: &str) -> Verdict {
-        self.dockets[site].note(format!("--- a visitor: {errand}"));
-        let who = self.send_visitor(errand, &self.orders(site, 0, 0))?;
+    fn run_cleanup(&mut self, service: usize, task: &str) -> Verdict {
+        self.histories[service].note(format!("--- cleanup: {task}"));
+        let process = self.spawn_cleanup(task, &self.client_spec(service, 0, 0))?;
         let since = Instant::now();
-        let pid = Pid::from_raw(who.pid as i32);
+        let pid = Pid::from_raw(process.pid as i32);
         loop {
             match waitpid(pid, WaitOptions::NOHANG) {
                 Ok(Some((_, status))) if status.exit_status() == Some(0) => return Ok(()),
                 Ok(None) if since.elapsed() < PATIENCE => {
                     std::thread::sleep(Duration::from_millis(2));
                 }
-                other => return self.wrong(site, format!("{errand} of a visitor: {other:?}")),
+                other => return self.violation(service, format!("cleanup by {task}: {other:?}")),
             }
         }
     }
 
-    /// Every process of the service.
-    fn left_of(&mut self, site: usize, all: &[Process]) -> Vec<Process> {
-        let docket = &self.dockets[site];
-        let dir = docket.site.dir.to_string_lossy().into_owned() + "/";
-        let names = [docket.site.supervisors_name(), docket.site.clients_name()];
-        let ours =
-            |process: &&Process| process.line.contains(&dir) || names.contains(&process.name);
-        let mut left: Vec<_> = all.iter().filter(ours).cloned().collect();
-        let is_worker = |process: &Process| process.line.contains(" --worker ");
-        let set = observe::counts(self.keys[site]);
-        if self.bereft[site] && set.is_none() && left.iter().all(is_worker) {
-            // Only their parent could know of them, and that was killed.
-            self.tally.stray_workers += left.len() as u64;
-            for process in left.drain(..) {
-                process.who.kill();
+    /// The live processes of a service.
+    fn processes_of(&mut self, service: usize, all: &[Process]) -> Vec<Process> {
+        let known = &self.histories[service].service;
+        let dir = known.dir.to_string_lossy().into_owned() + "/";
+        let comms = [known.supervisor_comm(), known.client_comm()];
+        let is_ours = |process: &&Process| {
+            process.command_line.contains(&dir) || comms.contains(&process.name)
+        };
+        let mut processes: Vec<_> = all.iter().filter(is_ours).cloned().collect();
+        let is_worker = |process: &Process| process.command_line.contains(" --worker ");
+        let set = observe::counts(self.keys[service]);
+        if self.supervisor_killed[service] && set.is_none() && processes.iter().all(is_worker) {
+            // Only the supervisor knew of these workers, and it was killed.
+            self.stats.stray_workers += processes.len() as u64;
+            for process in processes.drain(..) {
+                process.identity.kill();
             }
         }
-        left
+        processes
     }
 }
 
-/// Everybody who would have removed what is left was killed.
+/// The processes that would have removed a service, and were killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Excuse {
-    /// The supervisor.
-    Bereft,
-    /// Its holders, after the service, which procref executes, had died, and with it its supervisor's
-    /// task.
-    Crashed,
-    /// Whoever was about to start a supervisor.
-    Empty,
+enum KilledRole {
+    Supervisor,
+    /// The service is a command and its instance died, so its supervisor finished. Then its holders were killed.
+    Holders,
+    /// The client, before it started a supervisor.
+    Starter,
 }
