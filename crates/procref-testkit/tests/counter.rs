@@ -26,13 +26,13 @@ fn counters(scene: &Scene, number: usize, name: &str) -> (Vec<Actor>, i32) {
 
 /// All of them at the same time; the answers, sorted.
 fn race(actors: &[Actor], op: CounterOp) -> Vec<u32> {
-    let begun: Vec<_> = actors
+    let requests: Vec<_> = actors
         .iter()
         .map(|actor| actor.begin(Command::CounterOp { counter: 0, op }))
         .collect();
     let mut counts: Vec<_> = actors
         .iter()
-        .zip(begun)
+        .zip(requests)
         .map(|(actor, pending)| match actor.reply(pending) {
             Reply::Count(count) => count,
             reply => panic!("{op:?}: {reply:?}"),
@@ -105,7 +105,7 @@ fn counter_lock_has_one_holder() {
     for actor in &actors {
         actor.counter_op(0, Acquire);
     }
-    let begun: Vec<_> = actors
+    let requests: Vec<_> = actors
         .iter()
         .map(|actor| {
             actor.begin(Command::CounterOp {
@@ -116,7 +116,7 @@ fn counter_lock_has_one_holder() {
         .collect();
     let replies: Vec<_> = actors
         .iter()
-        .zip(begun)
+        .zip(requests)
         .map(|(actor, pending)| actor.reply(pending))
         .collect();
     let winners: Vec<_> = (0..8)
@@ -305,9 +305,9 @@ fn g8_dropped_counter_returns_while_another_counter_has_the_lock() {
         assert_eq!(one.acquire().expect("acquire"), count);
     }
     assert!(two.try_lock().expect("lock"));
-    let begun = std::time::Instant::now();
+    let start = std::time::Instant::now();
     drop(one);
-    let time = begun.elapsed();
+    let time = start.elapsed();
     assert!(time < std::time::Duration::from_secs(25), "{time:?}");
     assert_eq!(two.count().expect("count"), 0, "both were given back");
     two.unlock().expect("unlock");

@@ -120,13 +120,13 @@ fn takes_over(point: &str) {
     deadline::until_true("it starts the service, or has died", || {
         scene.is_locked(key) || !dying.identity().is_live()
     });
-    let begun: Vec<_> = waiters
+    let requests: Vec<_> = waiters
         .iter()
         .map(|waiter| waiter.begin_acquire(Via::Pollster))
         .collect();
     assert!(dying.reply_or_exit(dies).is_err(), "it does not die");
     let mut held = Vec::new();
-    for (waiter, pending) in waiters.iter().zip(begun) {
+    for (waiter, pending) in waiters.iter().zip(requests) {
         let got = waiter.finish_acquire(pending);
         held.push(got.unwrap_or_else(|failure| panic!("{point}: {failure:#?}")));
     }

@@ -20,14 +20,14 @@ const PAUSES: u64 = if cfg!(windows) { 10 } else { 1 };
 
 /// Acquires in all clients at the same time. The clients use all runtimes in turn.
 fn acquire_all(clients: &[Actor]) -> Vec<Held> {
-    let begun: Vec<_> = clients
+    let requests: Vec<_> = clients
         .iter()
         .zip(Via::ALL.iter().cycle())
         .map(|(client, &via)| client.begin_acquire(via))
         .collect();
     clients
         .iter()
-        .zip(begun)
+        .zip(requests)
         .map(|(client, pending)| client.finish_acquire(pending).expect("acquire"))
         .collect()
 }
@@ -70,11 +70,11 @@ fn run_storm(scene: &Scene, clients: &[Actor], rounds: u32, pause_us: u64) {
         rounds,
         pause_us: pause_us * PAUSES,
     };
-    let begun: Vec<_> = clients
+    let requests: Vec<_> = clients
         .iter()
         .map(|client| client.begin(command.clone()))
         .collect();
-    for (client, pending) in clients.iter().zip(begun) {
+    for (client, pending) in clients.iter().zip(requests) {
         let report = client.finish_storm(pending);
         assert!(report.wrong.is_empty(), "{report:#?}");
         assert_eq!(report.good, rounds);
@@ -138,11 +138,11 @@ fn g1_short_lived_instances_never_overlap() {
     let clients = scene.clients(4, &spec);
     let rounds = 5 * TIMES as usize / 2;
     for _ in 0..rounds {
-        let begun: Vec<_> = clients
+        let requests: Vec<_> = clients
             .iter()
             .map(|client| client.begin_acquire(Via::Pollster))
             .collect();
-        for (client, pending) in clients.iter().zip(begun) {
+        for (client, pending) in clients.iter().zip(requests) {
             // If the instance dies before it is ready, acquire returns an error.
             if let Ok(held) = client.finish_acquire(pending) {
                 client.release_via(&held, Via::Pollster);

@@ -50,12 +50,12 @@ fn g2_client_that_returns_from_main_holds_no_reference() {
 fn assert_adopted_and_stopped(scene: &Scene, pid: u32) {
     let name = "orphan";
     let adopters = scene.clients(3, &scene.service(name).with_orphans_kept());
-    let begun: Vec<_> = adopters
+    let requests: Vec<_> = adopters
         .iter()
         .map(|adopter| adopter.begin_acquire(Via::Pollster))
         .collect();
     let mut held = Vec::new();
-    for (adopter, pending) in adopters.iter().zip(begun) {
+    for (adopter, pending) in adopters.iter().zip(requests) {
         held.push(adopter.finish_acquire(pending).expect("acquire"));
     }
     for (adopter, held) in adopters.iter().zip(&held) {

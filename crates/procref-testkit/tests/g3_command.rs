@@ -1,5 +1,5 @@
-//! G3 for services that procref executes itself: once no process holds a
-//! reference the service is stopped, with every process it has started.
+//! G3 for services that procref executes itself: when no process holds a reference, the service is
+//! stopped, and so is every process that it has started.
 
 #![cfg(target_os = "linux")]
 
@@ -10,7 +10,7 @@ use procref_testkit::protocol::{Command, Outcome, ReadySpec, Reply, ServiceSpec,
 use procref_testkit::{Scene, deadline, kernel, scene};
 use rustix::process::Signal;
 
-/// The fake service as procref executes it, under a name of its own.
+/// Describes a fake service that procref executes, with a unique name.
 fn command(scene: &Scene, name: &str) -> ServiceSpec {
     scene.unique(scene.command(name))
 }
@@ -26,19 +26,22 @@ fn g3_last_release_of_a_command_does_not_wait_for_the_stop() {
     let held = two.acquire();
     assert_eq!((held.got.pid, held.got.generation), (service.pid, 1));
     two.release(&held);
-    assert!(service.is_live(), "one still holds it");
+    assert!(
+        service.is_live(),
+        "the other client still holds the service"
+    );
     assert_eq!(one.count(), 1);
 
-    let begun = Instant::now();
+    let start = Instant::now();
     assert_eq!(one.call(Command::DropAll), Reply::Done);
     assert!(
-        begun.elapsed() < Duration::from_secs(1),
+        start.elapsed() < Duration::from_secs(1),
         "{:?}",
-        begun.elapsed()
+        start.elapsed()
     );
     assert!(
         service.is_live(),
-        "it takes its time, and nobody waits for it"
+        "the service stops slowly, and the client does not wait for it"
     );
     scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
@@ -53,11 +56,16 @@ fn g3_acquire_during_a_commands_stop_gets_a_new_instance() {
     let service = scene.only_instance();
     assert_eq!(one.call(Command::DropAll), Reply::Done);
     let two = scene.client(&spec);
-    // Earlier than that it may still have the same one.
-    deadline::until_true("it is being stopped", || two.status().state == "Stopping");
+    // Before that, the client could still join the old instance.
+    deadline::until_true("the service is stopping", || {
+        two.status().state == "Stopping"
+    });
     let held = two.acquire();
     assert_ne!(held.got.pid, service.pid);
-    assert!(!service.is_live(), "nothing starts beside it");
+    assert!(
+        !service.is_live(),
+        "the old instance exits before the next one starts"
+    );
     two.release(&held);
     scene.wait_removed(&spec, key);
 }
@@ -99,13 +107,17 @@ fn g3_process_tree_of_a_command_is_stopped() {
         assert_eq!(
             parent,
             Some(supervisor.pid.to_string()),
-            "orphans come to it"
+            "the supervisor is the parent of orphaned processes"
         );
         assert!(worker.is_live());
     }
     client.kill();
     scene.wait_removed(&spec, key);
-    assert_eq!(scene.stopped().len(), 1, "itself it was stopped gracefully");
+    assert_eq!(
+        scene.stopped().len(),
+        1,
+        "the service itself stopped gracefully"
+    );
 }
 
 #[test]
@@ -122,7 +134,7 @@ fn g3_leftover_processes_are_stopped_before_the_next_start() {
     assert_ne!(held.got.pid, first.pid);
     assert_eq!(held.got.generation, 2);
     for worker in workers {
-        assert!(!worker.is_live(), "of the old one");
+        assert!(!worker.is_live(), "a worker of the old instance is alive");
     }
     assert_eq!(two.count(), 2);
     one.kill();
@@ -138,7 +150,11 @@ fn g3_service_ignoring_sigterm_is_killed_after_grace() {
     let (client, key) = scene.holder(&spec);
     client.kill();
     scene.wait_removed(&spec, key);
-    assert_eq!(scene.stopped(), [], "it had no say");
+    assert_eq!(
+        scene.stopped(),
+        [],
+        "the service was killed and did not stop by itself"
+    );
 }
 
 #[test]
@@ -154,7 +170,7 @@ fn g3_suspended_process_tree_is_resumed_and_stopped() {
         process.signal(Signal::STOP);
     }
     client.kill();
-    // Long before their time is up.
+    // The processes end long before their grace is over.
     scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 }
@@ -162,7 +178,7 @@ fn g3_suspended_process_tree_is_resumed_and_stopped() {
 #[test]
 fn g3_command_with_unlimited_grace_is_not_killed() {
     let scene = scene!();
-    let mut spec = command(&scene, "for ever");
+    let mut spec = command(&scene, "unlimited");
     spec.fake.slow_stop_ms = 500;
     spec.stop_timeout_ms = Some(u64::MAX);
     let (client, key) = scene.holder(&spec);
@@ -200,7 +216,7 @@ fn g3_killed_supervisor_of_a_command_is_replaced_by_a_join() {
     let supervisor = scene.only_supervisor(&spec);
     supervisor.kill();
     supervisor.wait_exit();
-    // By whoever comes, also by one that knows nothing of the command.
+    // Any client that joins replaces the supervisor, even a client that does not know the command.
     let joins_only = ServiceSpec {
         command: None,
         ..spec.clone()
@@ -257,7 +273,9 @@ fn g3_stopping_instance_of_a_killed_supervisor_is_not_joined() {
         let supervisor = scene.only_supervisor(&spec);
         let two = scene.client(&spec);
         one.kill();
-        deadline::until_true("it is being stopped", || two.status().state == "Stopping");
+        deadline::until_true("the service is stopping", || {
+            two.status().state == "Stopping"
+        });
         supervisor.kill();
         supervisor.wait_exit();
         assert!(service.is_live());
@@ -283,12 +301,16 @@ fn g3_command_lingers_and_then_stops_in_time() {
             assert_eq!(one.call(Command::DropAll), Reply::Done);
         }
         let two = scene.client(&spec);
-        assert_eq!(two.acquire().got.pid, service.pid, "found warm");
+        assert_eq!(
+            two.acquire().got.pid,
+            service.pid,
+            "the lingering instance is joined"
+        );
         assert_eq!(scene.started().len(), 1);
-        let begun = Instant::now();
+        let start = Instant::now();
         two.kill();
         service.wait_exit();
-        let taken = begun.elapsed();
+        let taken = start.elapsed();
         assert!(taken >= linger, "{taken:?}");
         scene.wait_removed(&spec, key);
     }
@@ -334,10 +356,10 @@ fn g3_command_is_stopped_when_its_set_is_removed() {
         .remove()
         .expect("remove");
     service.wait_exit();
-    deadline::until_true("its workers end, too", || {
+    deadline::until_true("the workers exit", || {
         scene.workers().iter().all(|worker| !worker.is_live())
     });
-    // What is left of it, the record, is the next one's to clear up.
+    // The record is left, and the next client cleans it up.
     let held = client.acquire();
     assert_ne!(held.got.pid, service.pid);
     client.kill();
@@ -359,7 +381,7 @@ fn g3_suspended_supervisor_stops_everything_once_resumed() {
 
 #[test]
 fn g3_command_inherits_nothing_from_its_starter() {
-    // `sh` leaves signals as they are, which a Rust program would not.
+    // `sh` keeps the inherited signal dispositions. A Rust program would change them.
     let scene = scene!();
     let mut spec = command(&scene, "plain").with_ready(ReadySpec::Log("^end$".to_owned()));
     let script =
@@ -374,29 +396,31 @@ fn g3_command_inherits_nothing_from_its_starter() {
         .into_iter()
         .find(|file| file.extension().is_some_and(|it| it == "log"))
         .expect("read the log");
-    let said = fs::read_to_string(&log).expect("read");
+    let output = fs::read_to_string(&log).expect("read");
     for mask in ["SigBlk", "SigIgn"] {
-        let line = said
+        let line = output
             .lines()
             .find(|line| line.starts_with(mask))
             .expect(mask);
         assert!(line.ends_with("0000000000000000"), "{line}");
     }
-    let descriptors: Vec<_> = said
+    let descriptors: Vec<_> = output
         .lines()
         .filter_map(|line| line.rsplit_once(" -> "))
         .collect();
-    // Three of its own, and the directory that `ls` reads.
-    assert_eq!(descriptors.len(), 4, "{said}");
+    // The three standard descriptors, and the directory that `ls` reads.
+    assert_eq!(descriptors.len(), 4, "{output}");
     let log = log.to_string_lossy();
     for (number, file) in [(" 0", "/dev/null"), (" 1", &log), (" 2", &log)] {
         let leads_there = |of: &(&str, &str)| of.0.ends_with(number) && of.1 == file;
-        assert!(descriptors.iter().any(leads_there), "{number}: {said}");
+        assert!(descriptors.iter().any(leads_there), "{number}: {output}");
     }
     let supervisor = scene.only_supervisor(&spec);
-    // It lets go of the starter's pipes when it has seen that the start is over.
-    // What stays is the service's log, and what reports that it is written to.
-    deadline::until_true("it has two descriptors", || supervisor.descriptors() == 2);
+    // The supervisor closes the starter's pipes when it has seen that the start is over. The
+    // service's log and the inotify descriptor that reports writes to it stay open.
+    deadline::until_true("the supervisor has two descriptors", || {
+        supervisor.descriptors() == 2
+    });
     let kept = supervisor.open_files();
     assert!(kept.contains(&log.to_string()), "{kept:?}");
     assert!(kept.contains(&"anon_inode:inotify".to_owned()), "{kept:?}");
@@ -413,7 +437,7 @@ fn g3_pipeline_ends_with_the_client_not_the_service() {
     let (client, key) = scene.holder(&spec);
     let service = scene.only_instance();
     let supervisor = scene.only_supervisor(&spec);
-    // The actor's own output is such a pipe; its end is what `kill` waits for.
+    // The actor's own output is such a pipe, and `kill` waits for its end.
     client.kill();
     assert!(service.is_live() && supervisor.is_live());
     service.kill();
@@ -436,7 +460,7 @@ fn g3_callback_client_and_command_client_do_not_share() {
             .try_acquire(Via::TokioMulti)
             .expect_err("the service was started in another way");
         assert!(failure.text.contains("was started by"), "{}", failure.text);
-        assert_eq!(holder.count(), 1, "it took nothing");
+        assert_eq!(holder.count(), 1, "the refused client took no reference");
         holder.kill();
         scene.wait_removed(theirs, key);
     }
@@ -452,7 +476,7 @@ fn g3_callbacks_after_a_dead_command_get_their_own_supervisor() {
     let service = scene.only_instance();
     service.kill();
     service.wait_exit();
-    // While the first supervisor is still busy with what the service has left.
+    // The first supervisor is still stopping the leftover processes of the service.
     let by_callback = ServiceSpec {
         command: None,
         start: vec![Outcome::Serve],
@@ -492,12 +516,16 @@ fn g3_ctrl_c_for_the_client_does_not_reach_the_service() {
     let spec = command(&scene, "terminal");
     let (client, key) = scene.holder(&spec);
     for process in [scene.only_instance(), scene.only_supervisor(&spec)] {
-        // A terminal's signals go to the group of processes in its foreground.
+        // A terminal sends its signals to the process group in its foreground.
         assert_ne!(process.group(), client.identity().group());
-        assert_eq!(process.terminal(), 0, "it has none");
+        assert_eq!(
+            process.terminal(),
+            0,
+            "the process has no controlling terminal"
+        );
     }
     let service = scene.only_instance();
-    // Nor does what it sends to its own group reach anybody else.
+    // A signal that the service sends to its own group reaches no other process.
     assert_eq!(service.group(), i64::from(service.pid));
     client.kill();
     scene.wait_removed(&spec, key);

@@ -92,9 +92,9 @@ fn g3_grace_is_skipped_only_if_no_stop_signal_can_be_sent() {
         let spec = scene.command("deaf").with_args([manner]);
         let client = scene.client(&spec.with_stop_timeout_ms(grace));
         let held = client.acquire();
-        let begun = Instant::now();
+        let start = Instant::now();
         client.release(&held);
-        let took = begun.elapsed();
+        let took = start.elapsed();
         assert!(took < Duration::from_secs(30), "{manner}: {took:?}");
         assert!(
             manner == "--no-stop-handler" || took >= Duration::from_millis(grace),

@@ -75,7 +75,7 @@ fn assert_killed_after_grace(stop: Option<StopOutcome>, ignore_sigterm: bool) {
     let held = client.acquire();
     let service = scene.only_instance();
 
-    let begun = Instant::now();
+    let start = Instant::now();
     let pending = client.begin(Command::Release {
         handle: held.handle,
         via: Via::TokioMulti,
@@ -90,7 +90,7 @@ fn assert_killed_after_grace(stop: Option<StopOutcome>, ignore_sigterm: bool) {
         );
     }
     assert!(
-        begun.elapsed() >= GRACE,
+        start.elapsed() >= GRACE,
         "the service was killed before its grace was over"
     );
     assert_eq!(client.reply(pending), Reply::Done);

@@ -1,6 +1,5 @@
-//! G3: once no process holds a reference the service is stopped, also when the
-//! last holders were killed. Nobody runs anything then: what is seen here, the
-//! supervisor has done.
+//! G3: when no process holds a reference, the service is stopped, even if the last clients were
+//! killed. No client is left to stop it then, so these tests show what the supervisor does.
 
 #![cfg(target_os = "linux")]
 
@@ -23,7 +22,10 @@ fn g3_kill_of_the_last_client_stops_the_service_gracefully() {
     let (two, _) = scene.holder(&spec);
     let service = scene.only_instance();
     one.kill();
-    assert!(service.is_live(), "one still holds it");
+    assert!(
+        service.is_live(),
+        "the second client still holds the service"
+    );
     two.kill();
     scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
@@ -46,7 +48,7 @@ fn g3_kill_of_all_clients_at_once_stops_the_service() {
             client.wait_end();
         }
         scene.wait_removed(&spec, key);
-        assert_eq!(scene.stopped().len(), 1, "it was stopped gracefully");
+        assert_eq!(scene.stopped().len(), 1, "the service stopped gracefully");
     }
 }
 
@@ -93,7 +95,7 @@ fn g3_starter_killed_in_its_callback_leaves_nothing() {
     let key = client.build(&spec);
     let _ = client.begin_acquire(Via::TokioMulti);
     client.event(&Event::Running(Callback::Start));
-    // In place before the start begins.
+    // The supervisor is ready before the start begins.
     assert!(scene.only_supervisor(&spec).is_live());
     client.kill();
     scene.wait_removed(&spec, key);
@@ -160,20 +162,24 @@ fn g3_supervisor_kills_a_service_ignoring_sigterm_after_grace() {
         .with_stop_timeout_ms(300);
     spec.fake.ignore_sigterm = true;
     let (client, key) = scene.holder(&spec);
-    let begun = Instant::now();
+    let start = Instant::now();
     client.kill();
     scene.wait_removed(&spec, key);
     assert!(
-        begun.elapsed() >= Duration::from_millis(300),
-        "before its time"
+        start.elapsed() >= Duration::from_millis(300),
+        "the service was killed before its grace was over"
     );
-    assert_eq!(scene.stopped(), [], "it was killed");
+    assert_eq!(
+        scene.stopped(),
+        [],
+        "the service was killed and did not stop by itself"
+    );
 }
 
 #[test]
 fn g3_service_with_unlimited_grace_is_not_killed() {
     let scene = scene!();
-    let mut spec = scene.unique(scene.service("for ever"));
+    let mut spec = scene.unique(scene.service("unlimited"));
     spec.fake.slow_stop_ms = 500;
     spec.stop_timeout_ms = Some(u64::MAX);
     let (client, key) = scene.holder(&spec);
@@ -182,7 +188,7 @@ fn g3_service_with_unlimited_grace_is_not_killed() {
     scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 
-    // The last client stops it as patiently.
+    // The last client waits just as long when it stops the service.
     let (client, key) = scene.holder(&spec);
     let service = scene.only_instance();
     assert_eq!(client.call(Command::DropAll), Reply::Done);
@@ -204,11 +210,13 @@ fn g3_supervisor_stops_a_suspended_service_gracefully() {
 
 #[test]
 fn g3_killed_supervisor_is_replaced_by_the_next_join() {
-    Via::ALL.into_iter().for_each(replaced_by_a_join);
+    Via::ALL
+        .into_iter()
+        .for_each(assert_supervisor_replaced_by_join);
 }
 
-/// A client, the key, the service and its supervisor, which was killed.
-fn holder_without_a_supervisor(
+/// Returns a client, the key of the set, the service and its supervisor, which was killed.
+fn holder_with_killed_supervisor(
     scene: &Scene,
     spec: &ServiceSpec,
 ) -> (Actor, i32, Identity, Identity) {
@@ -220,19 +228,19 @@ fn holder_without_a_supervisor(
     (one, key, service, supervisor)
 }
 
-fn replaced_by_a_join(via: Via) {
+fn assert_supervisor_replaced_by_join(via: Via) {
     let scene = scene!();
     let spec = scene.unique(scene.service("replaced"));
-    let (one, key, service, supervisor) = holder_without_a_supervisor(&scene, &spec);
+    let (one, key, service, supervisor) = holder_with_killed_supervisor(&scene, &spec);
 
     let clients = scene.clients(6, &spec);
-    let begun: Vec<_> = clients
+    let requests: Vec<_> = clients
         .iter()
         .map(|client| client.begin_acquire(via))
         .collect();
-    for (client, pending) in clients.iter().zip(begun) {
+    for (client, pending) in clients.iter().zip(requests) {
         let held = client.finish_acquire(pending).expect("acquire");
-        assert_eq!(held.got.pid, service.pid, "the service was not touched");
+        assert_eq!(held.got.pid, service.pid, "the service stayed the same");
     }
     assert_ne!(scene.only_supervisor(&spec), supervisor);
     assert_eq!(one.count(), 7);
@@ -246,7 +254,7 @@ fn replaced_by_a_join(via: Via) {
 fn g3_adopted_orphan_gets_a_new_supervisor() {
     let scene = scene!();
     let spec = scene.unique(scene.service("orphan"));
-    let (one, key, service, _) = holder_without_a_supervisor(&scene, &spec);
+    let (one, key, service, _) = holder_with_killed_supervisor(&scene, &spec);
     one.kill();
     assert!(service.is_live());
 
@@ -259,12 +267,12 @@ fn g3_adopted_orphan_gets_a_new_supervisor() {
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 }
 
-/// The starter's setting counts, and not that of one who would rather keep it.
+/// The starter's setting counts, not the setting of a client that joins later.
 #[test]
 fn g3_join_starts_a_supervisor_by_the_starters_orphan_policy() {
     let scene = scene!();
     let spec = scene.unique(scene.service("orphan"));
-    let (one, key, service, _) = holder_without_a_supervisor(&scene, &spec);
+    let (one, key, service, _) = holder_with_killed_supervisor(&scene, &spec);
 
     let (keeper, _) = scene.holder(&spec.clone().with_orphans_kept());
     assert!(scene.only_supervisor(&spec).is_live());
@@ -280,7 +288,7 @@ fn g3_kept_orphan_stays_without_a_supervisor() {
     let spec = scene.unique(scene.service("kept")).with_orphans_kept();
     let (one, key) = scene.holder(&spec);
     assert_eq!(supervisors_of(&spec.name), []);
-    // The starter's setting counts, and not that of one who would rather have it stopped.
+    // The starter's setting counts, not the setting of a client that joins later.
     let other = scene.client(&scene.unique(scene.service("kept")));
     let held = other.acquire();
     assert_eq!(supervisors_of(&spec.name), []);
@@ -288,15 +296,15 @@ fn g3_kept_orphan_stays_without_a_supervisor() {
     one.kill();
     assert!(scene.only_instance().is_live());
     assert!(kernel::find(key).is_some());
-    let heir = scene.client(&spec);
-    let held = heir.acquire();
+    let adopter = scene.client(&spec);
+    let held = adopter.acquire();
     assert_eq!(scene.started().len(), 1);
-    heir.release(&held);
+    adopter.release(&held);
     scene.assert_clean();
 }
 
-/// It outlives its starter without keeping anything of it open, alive or in
-/// memory, and without being reached by what is meant for it.
+/// The supervisor outlives its starter. It keeps none of the starter's descriptors and memory, and
+/// signals for the starter do not reach it.
 #[test]
 fn g3_supervisor_inherits_nothing_from_its_starter() {
     let scene = scene!();
@@ -306,7 +314,7 @@ fn g3_supervisor_inherits_nothing_from_its_starter() {
     one.acquire();
     let supervisor = scene.only_supervisor(&spec);
     let proc = |entry: &str| format!("/proc/{}/{entry}", supervisor.pid);
-    deadline::until_true("it sleeps in the kernel", || {
+    deadline::until_true("the supervisor sleeps in the kernel", || {
         kernel::find(key).is_some_and(|set| set.sleepers(0).unwrap_or(0) == 1)
     });
     let open = fs::read_dir(proc("fd"))
@@ -323,7 +331,7 @@ fn g3_supervisor_inherits_nothing_from_its_starter() {
     assert_ne!(
         supervisor.status("NSsid"),
         Identity::own().status("NSsid"),
-        "its session"
+        "the supervisor has its own session"
     );
     let blocked = supervisor.status("SigBlk").expect("the status has SigBlk");
     let blocked = u64::from_str_radix(&blocked, 16).expect("parse the mask");
@@ -337,11 +345,11 @@ fn g3_supervisor_inherits_nothing_from_its_starter() {
         assert_ne!(blocked & 1 << (signal.as_raw() - 1), 0, "{signal:?}");
     }
     let private = supervisor.private_memory();
-    assert!(private < 400, "{private} KiB of its own");
+    assert!(private < 400, "{private} KiB of private memory");
     let name = fs::read_to_string(proc("comm")).expect("read the name");
     assert!(name.starts_with("procref: modest"), "{name}");
 
-    // Zero wakeups while others come and go.
+    // The supervisor does not wake while other clients acquire, release and are killed.
     let switches = || supervisor.status("voluntary_ctxt_switches");
     let before = switches();
     for _ in 0..50 {
@@ -351,13 +359,13 @@ fn g3_supervisor_inherits_nothing_from_its_starter() {
         let (killed, _) = scene.holder(&spec);
         killed.kill();
     }
-    assert_eq!(switches(), before, "it woke");
+    assert_eq!(switches(), before, "the supervisor woke");
     one.kill();
     scene.wait_removed(&spec, key);
 }
 
-/// A client that rewrites its heap has new pages for it. The old ones must not be kept by the copy
-/// of it that was forked.
+/// A client that rewrites its heap gets new pages. The forked supervisor must not keep the old
+/// pages.
 #[test]
 fn g3_supervisor_keeps_no_memory_that_its_starter_rewrites() {
     const REWRITE: Command = Command::Rewrite { mib: 64 };
@@ -369,7 +377,7 @@ fn g3_supervisor_keeps_no_memory_that_its_starter_rewrites() {
     client.acquire();
     assert_eq!(client.call(REWRITE), Reply::Done);
     let private = scene.only_supervisor(&spec).private_memory();
-    assert!(private < 400, "{private} KiB of its own");
+    assert!(private < 400, "{private} KiB of private memory");
     client.kill();
     scene.wait_removed(&spec, key);
 }
@@ -379,10 +387,13 @@ fn g3_lingering_service_is_joined_and_stops_in_time() {
     const LINGER: Duration = Duration::from_millis(1500);
     for killed in [false, true] {
         let scene = scene!();
-        let spec = scene.unique(scene.service("warm")).with_linger_ms(1500);
-        let go = |client: &Actor| {
+        let spec = scene
+            .unique(scene.service("lingering"))
+            .with_linger_ms(1500);
+        let acquire_and_leave = |client: &Actor| {
             let held = client.acquire();
-            // Before it lets go: its time begins then, and not when this test has heard of it.
+            // Read the clock before the client leaves: the linger begins at the release, not when
+            // this test gets the reply.
             let leaving = Instant::now();
             if killed {
                 client.kill();
@@ -393,14 +404,17 @@ fn g3_lingering_service_is_joined_and_stops_in_time() {
         };
         let one = scene.actor();
         let key = one.build(&spec);
-        let (first, _) = go(&one);
-        let (second, leaving) = go(&scene.client(&spec));
-        assert_eq!(first, second, "the same instance, still warm");
+        let (first, _) = acquire_and_leave(&one);
+        let (second, leaving) = acquire_and_leave(&scene.client(&spec));
+        assert_eq!(
+            first, second,
+            "the second client joins the lingering instance"
+        );
         assert!(scene.only_instance().is_live());
         scene.wait_removed(&spec, key);
         assert!(
             leaving.elapsed() >= LINGER,
-            "it ended after {:?}",
+            "the service stopped after {:?}",
             leaving.elapsed()
         );
         assert_eq!(scene.stopped(), [(first, "signal 15".to_owned())]);
@@ -408,11 +422,11 @@ fn g3_lingering_service_is_joined_and_stops_in_time() {
     }
 }
 
-/// The starter's setting counts, and not that of the last one to leave.
+/// The starter's linger counts, not the setting of the last client.
 #[test]
 fn g3_linger_of_the_starter_applies_to_every_last_client() {
     let scene = scene!();
-    let spec = scene.unique(scene.service("warm"));
+    let spec = scene.unique(scene.service("lingering"));
     let (starter, key) = scene.holder(&spec.clone().with_linger_ms(1_000_000));
     let last = scene.client(&spec);
     let held = last.acquire();
@@ -420,7 +434,7 @@ fn g3_linger_of_the_starter_applies_to_every_last_client() {
     last.release(&held);
     let next = scene.client(&spec);
     let again = next.acquire();
-    assert_eq!(again.got.pid, held.got.pid, "still warm");
+    assert_eq!(again.got.pid, held.got.pid, "the service still lingers");
     next.release(&again);
     assert!(next.stop(false, Via::Blocking).expect("stop"));
     scene.wait_removed(&spec, key);
@@ -431,7 +445,7 @@ fn g3_linger_of_the_starter_applies_to_every_last_client() {
 fn g3_last_client_stops_a_lingering_service_if_unsupervised() {
     let scene = scene!();
     let spec = scene
-        .unique(scene.service("warm"))
+        .unique(scene.service("lingering"))
         .with_linger_ms(1_000_000);
     let client = scene.client(&spec);
     let held = client.acquire();
@@ -446,7 +460,7 @@ fn g3_last_client_stops_a_lingering_service_if_unsupervised() {
 fn g3_unready_service_does_not_linger() {
     let scene = scene!();
     let spec = scene
-        .unique(scene.service("cold"))
+        .unique(scene.service("unready"))
         .with_linger_ms(1_000_000)
         .with_health(HealthOutcome::Query)
         .with_gates([Gate::Before(Callback::Health)]);
@@ -462,14 +476,17 @@ fn g3_unready_service_does_not_linger() {
 fn g3_linger_that_no_supervisor_can_end_is_refused() {
     let scene = scene!();
     let client = scene.actor();
-    let warm = || scene.service("warm").with_linger_ms(1000);
-    for (spec, says) in [
-        (warm().with_orphans_kept(), "Orphan::Keep"),
-        (warm().with_stop(StopOutcome::Terminate), "on_last_release"),
-        (scene.service("warm").with_linger_ms(1 << 31), "twelve days"),
+    let lingering = || scene.service("tool").with_linger_ms(1000);
+    for (spec, text) in [
+        (lingering().with_orphans_kept(), "Orphan::Keep"),
+        (
+            lingering().with_stop(StopOutcome::Terminate),
+            "on_last_release",
+        ),
+        (scene.service("tool").with_linger_ms(1 << 31), "twelve days"),
     ] {
-        let failure = client.try_build_as(1, &spec).expect_err(says);
-        assert!(failure.text.contains(says), "{failure:?}");
-        assert!(failure.text.contains("warm"), "{failure:?}");
+        let failure = client.try_build_as(1, &spec).expect_err(text);
+        assert!(failure.text.contains(text), "{failure:?}");
+        assert!(failure.text.contains("tool"), "{failure:?}");
     }
 }

@@ -1,6 +1,6 @@
-//! G4: `acquire` returns a service that is alive, ready and healthy, or an
-//! error that tells what happened; and who waits for another one's start wakes
-//! when it is over, however it ended.
+//! G4: `acquire` returns a service that is alive, ready and healthy, or an error that states what
+//! happened. A client that waits for another client's start wakes when the start ends, however it
+//! ends.
 
 use procref_testkit::actor::{Actor, Pending};
 use procref_testkit::fake::STOP_REASON;
@@ -12,15 +12,15 @@ use procref_testkit::{Scene, scene};
 
 const START: Gate = Gate::Before(Callback::Start);
 
-/// A starter inside its callback, and waiters that sleep.
-struct Scenery {
+/// A starter in its callback, and clients that wait for the start.
+struct PendingStart {
     starter: Actor,
     starting: Pending,
     waiters: Vec<Actor>,
     waiting: Vec<Pending>,
 }
 
-fn starter_and_waiters(scene: &Scene, outcome: Outcome) -> Scenery {
+fn starter_and_waiters(scene: &Scene, outcome: Outcome) -> PendingStart {
     let spec = scene.service("slow");
     let starter = scene.client(&spec.clone().with_gates([START]).with_starts([outcome]));
     let key = starter.build_as(1, &spec);
@@ -36,7 +36,7 @@ fn starter_and_waiters(scene: &Scene, outcome: Outcome) -> Scenery {
     for (waiter, pending) in waiters.iter().zip(&waiting) {
         assert!(!waiter.has_replied(pending));
     }
-    Scenery {
+    PendingStart {
         starter,
         starting,
         waiters,
@@ -44,17 +44,17 @@ fn starter_and_waiters(scene: &Scene, outcome: Outcome) -> Scenery {
     }
 }
 
-/// All waiters get one and the same service, and give it back.
-fn all_served(scene: &Scene, waiters: &[Actor], waiting: Vec<Pending>) {
-    all_served_then(scene, waiters, waiting, || {});
+/// Asserts that all waiters get the same instance, and releases it.
+fn assert_all_served(scene: &Scene, waiters: &[Actor], waiting: Vec<Pending>) {
+    assert_all_served_then(scene, waiters, waiting, || {});
 }
 
-/// [`all_served`], with something to do while they hold it.
-fn all_served_then(
+/// Like [`assert_all_served`], and runs `while_held` while the waiters hold the service.
+fn assert_all_served_then(
     scene: &Scene,
     waiters: &[Actor],
     waiting: Vec<Pending>,
-    meanwhile: impl FnOnce(),
+    while_held: impl FnOnce(),
 ) {
     let mut held = Vec::new();
     for (waiter, pending) in waiters.iter().zip(waiting) {
@@ -65,7 +65,7 @@ fn all_served_then(
     for held in &held {
         assert_eq!(held.got.pid, service.pid);
     }
-    meanwhile();
+    while_held();
     assert_eq!(waiters[0].count(), 4);
     for (waiter, held) in waiters.iter().zip(&held) {
         waiter.release_via(held, Via::Pollster);
@@ -79,8 +79,8 @@ fn g4_waiters_join_the_instance_of_the_starter() {
     let it = starter_and_waiters(&scene, Outcome::Serve);
     it.starter.proceed(START);
     let held = it.starter.finish_acquire(it.starting).expect("acquire");
-    // The starter holds it until all of them have it.
-    all_served_then(&scene, &it.waiters, it.waiting, || {
+    // The starter holds the service until all waiters hold it.
+    assert_all_served_then(&scene, &it.waiters, it.waiting, || {
         assert_eq!(it.starter.count(), 5);
         it.starter.drop_handle(&held, DropContext::Thread);
     });
@@ -96,8 +96,8 @@ fn g4_waiter_takes_over_when_the_starter_fails() {
         .starter
         .finish_acquire(it.starting)
         .expect_err("the start fails");
-    assert_says(&failure, &["slow", "on_first_acquire", "no disk space"]);
-    all_served(&scene, &it.waiters, it.waiting);
+    assert_contains(&failure, &["slow", "on_first_acquire", "no disk space"]);
+    assert_all_served(&scene, &it.waiters, it.waiting);
     assert_eq!(scene.calls("on_first_acquire"), 2);
 }
 
@@ -107,7 +107,7 @@ fn g4_waiter_takes_over_when_the_starter_panics() {
     let it = starter_and_waiters(&scene, Outcome::Panic);
     it.starter.proceed(START);
     assert_panicked(&it.starter, it.starting);
-    all_served(&scene, &it.waiters, it.waiting);
+    assert_all_served(&scene, &it.waiters, it.waiting);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn g4_waiter_takes_over_when_the_starter_is_cancelled() {
     let it = starter_and_waiters(&scene, Outcome::Serve);
     assert!(it.starter.cancel(it.starting));
     it.starter.event(&Event::Dropped(Callback::Start));
-    all_served(&scene, &it.waiters, it.waiting);
+    assert_all_served(&scene, &it.waiters, it.waiting);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn g4_waiter_takes_over_when_the_starter_is_killed() {
         let scene = scene!();
         let it = starter_and_waiters(&scene, Outcome::Serve);
         it.starter.die(how);
-        all_served(&scene, &it.waiters, it.waiting);
+        assert_all_served(&scene, &it.waiters, it.waiting);
     }
 }
 
@@ -133,13 +133,13 @@ fn g4_waiter_takes_over_when_the_starter_is_killed() {
 fn g4_waiter_takes_over_when_the_starter_dies_in_its_callback() {
     let scene = scene!();
     let it = starter_and_waiters(&scene, Outcome::Die);
-    // It may be dead before it can say that it heard this.
+    // The starter may die before it can reply to this command.
     let _ = it.starter.begin(Command::Proceed {
         service: 0,
         gate: START,
     });
     it.starter.wait_end();
-    all_served(&scene, &it.waiters, it.waiting);
+    assert_all_served(&scene, &it.waiters, it.waiting);
 }
 
 #[test]
@@ -158,11 +158,11 @@ fn g4_waiters_take_over_in_turn_until_a_start_succeeds() {
         all.push(scene.client(&spec));
     }
     all.push(scene.client(&scene.service("row")));
-    let begun: Vec<_> = all.iter().map(|it| it.begin_acquire(Via::Smol)).collect();
+    let requests: Vec<_> = all.iter().map(|it| it.begin_acquire(Via::Smol)).collect();
     let mut good = Vec::new();
-    for (index, (actor, pending)) in all.iter().zip(begun).enumerate() {
+    for (index, (actor, pending)) in all.iter().zip(requests).enumerate() {
         match actor.reply_or_exit(pending) {
-            // Whoever came after the last one joined.
+            // A client that comes after the working starter joins.
             Ok(Reply::Acquired(got)) => good.push((index, got.pid)),
             reply => assert_ne!(index, 5, "{reply:?}"),
         }
@@ -177,30 +177,30 @@ fn g4_waiters_take_over_in_turn_until_a_start_succeeds() {
 }
 
 #[track_caller]
-fn assert_says(failure: &Failure, parts: &[&str]) {
+fn assert_contains(failure: &Failure, parts: &[&str]) {
     for part in parts {
         assert!(failure.whole().contains(part), "{part:?} in {failure:#?}");
     }
 }
 
-/// A panic is passed on, or told; it is not swallowed.
+/// Asserts that the panic is propagated or reported, and not swallowed.
 #[track_caller]
 fn assert_panicked(actor: &Actor, pending: Pending) {
     match actor.reply(pending) {
         Reply::Panicked(_) => {}
-        Reply::Failed(failure) => assert_says(&failure, &["told to"]),
+        Reply::Failed(failure) => assert_contains(&failure, &["told to"]),
         reply => panic!("{reply:?}"),
     }
 }
 
-/// The first acquire fails and says `parts`; nothing is left; the next one in
-/// the same process succeeds.
-fn fails_then_works(spec: ServiceSpec, scene: &Scene, bad: Outcome, parts: &[&str]) {
+/// Asserts that the first acquire fails with `parts` in its text and leaves nothing, and that the
+/// next acquire in the same process succeeds.
+fn assert_fails_then_works(spec: ServiceSpec, scene: &Scene, bad: Outcome, parts: &[&str]) {
     let client = scene.client(&spec.with_starts([bad, Outcome::Serve]));
     for via in [Via::Blocking, Via::TokioCurrent] {
         let failure = client.try_acquire(via);
         if via == Via::Blocking {
-            assert_says(&failure.expect_err("the start fails"), parts);
+            assert_contains(&failure.expect_err("the start fails"), parts);
             scene.assert_clean();
             assert_eq!(client.count(), 0);
         } else {
@@ -214,14 +214,14 @@ fn g4_dead_pid_is_refused() {
     let scene = scene!();
     let spec = scene.service("short-lived");
     let parts = ["short-lived", "on_first_acquire", "pid", "alive"];
-    fails_then_works(spec, &scene, Outcome::DeadPid, &parts);
+    assert_fails_then_works(spec, &scene, Outcome::DeadPid, &parts);
 }
 
 #[test]
 fn g4_zombie_is_refused() {
     let scene = scene!();
     let spec = scene.service("undead");
-    fails_then_works(spec, &scene, Outcome::Zombie, &["undead", "pid", "alive"]);
+    assert_fails_then_works(spec, &scene, Outcome::Zombie, &["undead", "pid", "alive"]);
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn g4_pid_zero_without_health_check_is_refused() {
     let scene = scene!();
     let spec = scene.service("remote");
     let parts = ["remote", "on_health_check"];
-    fails_then_works(spec, &scene, Outcome::Pid(0), &parts);
+    assert_fails_then_works(spec, &scene, Outcome::Pid(0), &parts);
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn g4_unhealthy_new_instance_is_stopped() {
     let failure = client
         .try_acquire(Via::TokioMulti)
         .expect_err("the instance is unhealthy");
-    assert_says(&failure, &["ill", "healthy"]);
+    assert_contains(&failure, &["ill", "healthy"]);
     assert_eq!(scene.stopped().len(), 1);
     scene.assert_clean();
 }
@@ -254,7 +254,7 @@ fn g4_start_callback_is_dropped_after_the_start_timeout() {
     let client = scene.client(&spec);
     for via in [Via::TokioMulti, Via::Pollster, Via::Blocking] {
         let failure = client.try_acquire(via).expect_err("acquire times out");
-        assert_says(&failure, &["endless", "200ms"]);
+        assert_contains(&failure, &["endless", "200ms"]);
         client.event(&Event::Dropped(Callback::Start));
         scene.assert_clean();
     }
@@ -272,11 +272,11 @@ fn g4_wait_timeout_error_names_the_starter() {
     starter.event(&Event::Running(Callback::Start));
     let mut spec = spec;
     spec.wait_timeout_ms = Some(200);
-    let hasty = scene.client(&spec);
+    let impatient = scene.client(&spec);
     for via in [Via::TokioMulti, Via::Blocking] {
-        let failure = hasty.try_acquire(via).expect_err("acquire times out");
+        let failure = impatient.try_acquire(via).expect_err("acquire times out");
         let holder = starter.pid().to_string();
-        assert_says(&failure, &["slow", "200ms", &holder]);
+        assert_contains(&failure, &["slow", "200ms", &holder]);
     }
     starter.proceed(START);
     let held = starter.finish_acquire(starting).expect("acquire");
@@ -294,11 +294,11 @@ fn g4_hanging_health_check_is_dropped_after_a_timeout() {
     spec.gates.push(Gate::Before(Callback::Health));
     spec.wait_timeout_ms = Some(200);
     spec.stop_timeout_ms = Some(2_000);
-    // Whether it counts as unhealthy or as too slow: it does not hang.
+    // The check may count as unhealthy or as too slow, but acquire does not hang.
     let two = scene.client(&spec);
     match two.try_acquire(Via::TokioMulti) {
-        Err(failure) => assert_says(&failure, &["thoughtful"]),
-        Ok(other) => panic!("{other:?} was never judged"),
+        Err(failure) => assert_contains(&failure, &["thoughtful"]),
+        Ok(other) => panic!("acquire returned {other:?} without a health check"),
     }
     let three = scene.client(&scene.service("thoughtful"));
     let other = three.acquire();
@@ -307,8 +307,8 @@ fn g4_hanging_health_check_is_dropped_after_a_timeout() {
     one.release(&held);
 }
 
-/// Everybody's check runs at once, and none of them under the lock: neither
-/// where all join, nor where one of them adopts an orphan.
+/// The health checks of all clients run at the same time and without the lock, both when all
+/// clients join and when one of them adopts an orphan.
 #[test]
 fn g4_health_checks_run_concurrently_without_the_lock() {
     let scene = scene!();
@@ -325,7 +325,7 @@ fn g4_health_checks_run_concurrently_without_the_lock() {
         if orphaned {
             starter.kill();
         }
-        let begun: Vec<_> = crowd
+        let requests: Vec<_> = crowd
             .iter()
             .map(|client| client.begin_acquire(Via::Pollster))
             .collect();
@@ -334,7 +334,7 @@ fn g4_health_checks_run_concurrently_without_the_lock() {
         }
         assert!(!scene.is_locked(key));
         let mut held = Vec::new();
-        for (client, pending) in crowd.iter().zip(begun) {
+        for (client, pending) in crowd.iter().zip(requests) {
             client.proceed(gate);
             held.push(client.finish_acquire(pending).expect("acquire"));
         }
@@ -353,7 +353,7 @@ fn g4_client_without_a_start_callback_can_only_join() {
     let failure = guest
         .try_acquire(Via::TokioMulti)
         .expect_err("the service does not run");
-    assert_says(&failure, &["guest", "on_first_acquire"]);
+    assert_contains(&failure, &["guest", "on_first_acquire"]);
     scene.assert_clean();
 
     let host = scene.client(&scene.service("guest"));
@@ -361,7 +361,7 @@ fn g4_client_without_a_start_callback_can_only_join() {
     let joined = guest.acquire();
     assert_eq!(joined.got.pid, held.got.pid);
     host.release(&held);
-    // Stopped by one that could not have started it.
+    // The service is stopped by a client that could not have started it.
     guest.release(&joined);
 }
 
@@ -377,7 +377,7 @@ fn g4_client_without_a_start_callback_fails_if_service_is_dead() {
     let failure = guest
         .try_acquire(Via::TokioMulti)
         .expect_err("the service is dead");
-    assert_says(&failure, &["guest"]);
+    assert_contains(&failure, &["guest"]);
     assert_eq!(host.count(), 1);
     host.release(&held);
 }
@@ -393,7 +393,7 @@ fn g4_try_join_neither_starts_nor_waits() {
     let starter = scene.client(&spec.clone().with_gates([START]));
     let starting = starter.begin_acquire(Via::TokioMulti);
     starter.event(&Event::Running(Callback::Start));
-    assert_eq!(guest.try_join(), Ok(None), "it is not ready yet");
+    assert_eq!(guest.try_join(), Ok(None), "the instance is not ready");
     starter.proceed(START);
     let held = starter.finish_acquire(starting).expect("acquire");
 
@@ -407,7 +407,7 @@ fn g4_try_join_neither_starts_nor_waits() {
     let service = scene.only_instance();
     service.kill();
     service.wait_exit();
-    assert_eq!(guest.try_join(), Ok(None), "it is dead");
+    assert_eq!(guest.try_join(), Ok(None), "the instance is dead");
     assert_eq!(starter.count(), 1);
     starter.release(&held);
     assert_eq!(scene.calls("on_first_acquire"), 1);
@@ -449,17 +449,17 @@ fn g4_joiner_of_an_unhealthy_service_sleeps_during_recovery() {
     joiner.event(&Event::Running(Callback::Health));
     scene.make_unhealthy(scene.only_instance().pid);
     let spec = spec.with_recoveries([Outcome::Serve]);
-    let healer = scene.client(&spec.with_gates([recovery]));
-    let healing = healer.begin_acquire(Via::TokioMulti);
-    healer.event(&Event::Running(Callback::Recover));
+    let recoverer = scene.client(&spec.with_gates([recovery]));
+    let recovering = recoverer.begin_acquire(Via::TokioMulti);
+    recoverer.event(&Event::Running(Callback::Recover));
     joiner.proceed(judging);
     scene.wait_sleepers(key, 1);
-    healer.proceed(recovery);
-    let healed = healer.finish_acquire(healing).expect("acquire");
+    recoverer.proceed(recovery);
+    let recovered = recoverer.finish_acquire(recovering).expect("acquire");
     joiner.proceed(judging);
     let joined = joiner.finish_acquire(joining).expect("acquire");
-    assert_eq!(joined.got.pid, healed.got.pid);
-    healer.release(&healed);
+    assert_eq!(joined.got.pid, recovered.got.pid);
+    recoverer.release(&recovered);
     joiner.release(&joined);
     holder.release(&held);
     scene.assert_clean();

@@ -1,5 +1,5 @@
-//! G4 for services that procref executes itself: `acquire` returns one that is
-//! ready, or says what happened; who waits takes over.
+//! G4 for services that procref executes itself: `acquire` returns a service that is ready, or an
+//! error that states what happened. A waiting client takes over.
 
 #![cfg(target_os = "linux")]
 
@@ -20,21 +20,21 @@ fn command(scene: &Scene, name: &str) -> ServiceSpec {
     scene.unique(scene.command(name))
 }
 
-/// The start fails, and leaves nothing.
+/// Asserts that the start fails and leaves nothing, and returns the error.
 #[track_caller]
-fn failure(scene: &Scene, spec: &ServiceSpec) -> Failure {
+fn failed_start(scene: &Scene, spec: &ServiceSpec) -> Failure {
     let client = scene.actor();
     let key = client.build(spec);
     let failure = client
         .try_acquire(Via::TokioMulti)
         .expect_err("the start fails");
-    // The supervisor has nothing to do any more, but may still be on its way.
+    // The supervisor has nothing left to do, but it may not have exited yet.
     scene.wait_removed(spec, key);
     failure
 }
 
 #[track_caller]
-fn assert_says(failure: &Failure, parts: &[&str]) {
+fn assert_contains(failure: &Failure, parts: &[&str]) {
     for part in parts {
         assert!(
             failure.text.contains(part),
@@ -50,8 +50,8 @@ fn g4_exit_during_a_start_is_reported_with_status_and_output() {
     let spec = command(&scene, "short")
         .with_args(["--print", "the disk is full", "--exit", "3"])
         .with_start_timeout_ms(1_000_000);
-    let failure = failure(&scene, &spec);
-    assert_says(
+    let failure = failed_start(&scene, &spec);
+    assert_contains(
         &failure,
         &[
             &spec.name,
@@ -72,7 +72,7 @@ fn g4_kill_during_a_start_is_reported_with_the_signal() {
     let command = spec.command.as_mut().expect("the spec has a command");
     command.program = Some(script);
     command.ready = Some(ReadySpec::Log("never".to_owned()));
-    assert_says(&failure(&scene, &spec), &["killed by signal 9"]);
+    assert_contains(&failed_start(&scene, &spec), &["killed by signal 9"]);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn g4_daemonizing_program_fails_with_advice_and_leaves_nothing() {
             "--exit",
             "0",
         ])
-        // It answers for a moment, too.
+        // The program also accepts connections for a moment, so TCP readiness could succeed.
         .with_ready(ReadySpec::Log("never".to_owned()))
         .with_stop_timeout_ms(300);
     let client = scene.actor();
@@ -95,8 +95,8 @@ fn g4_daemonizing_program_fails_with_advice_and_leaves_nothing() {
     let failure = client
         .try_acquire(Via::TokioMulti)
         .expect_err("the start fails");
-    assert_says(&failure, &["status 0", "foreground"]);
-    // Not some time later.
+    assert_contains(&failure, &["status 0", "foreground"]);
+    // The workers have exited when acquire returns, not some time later.
     assert_eq!(scene.workers().len(), 2);
     assert!(scene.workers().iter().all(|worker| !worker.is_live()));
     scene.wait_removed(&spec, key);
@@ -110,9 +110,9 @@ fn g4_command_not_ready_in_time_is_stopped() {
         .with_args(["--print", "still loading", "--workers", "1", "--wait-for"])
         .with_args([never.to_string_lossy()])
         .with_start_timeout_ms(500);
-    let failure = failure(&scene, &spec);
-    assert_says(&failure, &["500ms", "TCP", "127.0.0.1:", "still loading"]);
-    assert_eq!(scene.stopped().len(), 1, "gracefully");
+    let failure = failed_start(&scene, &spec);
+    assert_contains(&failure, &["500ms", "TCP", "127.0.0.1:", "still loading"]);
+    assert_eq!(scene.stopped().len(), 1, "the service stopped gracefully");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn g4_command_not_ready_by_callback_in_time_is_stopped() {
         .with_ready(ReadySpec::Callback)
         .with_gates([Gate::Before(Callback::Ready)])
         .with_start_timeout_ms(500);
-    assert_says(&failure(&scene, &spec), &["500ms", "did not say so"]);
+    assert_contains(&failed_start(&scene, &spec), &["500ms", "did not say so"]);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn g4_program_that_cannot_be_executed_is_named_in_the_error() {
             .as_mut()
             .expect("the spec has a command")
             .program = Some(vec![name.clone()]);
-        assert_says(&failure(&scene, &spec), &[&name, reason]);
+        assert_contains(&failed_start(&scene, &spec), &[&name, reason]);
     }
 }
 
@@ -153,8 +153,8 @@ fn g4_missing_working_directory_is_named_in_the_error() {
     let mut spec = command(&scene, "homeless");
     let gone = scene.root().join("gone");
     spec.command.as_mut().expect("the spec has a command").dir = Some(gone.clone());
-    assert_says(
-        &failure(&scene, &spec),
+    assert_contains(
+        &failed_start(&scene, &spec),
         &[&gone.to_string_lossy(), "directory"],
     );
 }
@@ -166,15 +166,15 @@ fn g4_fixed_port_in_use_is_named_in_the_error() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
     let port = taken.local_addr().expect("get the address").port();
     spec.command.as_mut().expect("the spec has a command").port = Some(port);
-    let failure = failure(&scene, &spec);
-    assert_says(
+    let failure = failed_start(&scene, &spec);
+    assert_contains(
         &failure,
         &[&format!("127.0.0.1:{port}"), "in use", "another process"],
     );
 }
 
-/// The service goes on when this file is there.
-fn held_back(scene: &Scene, spec: ServiceSpec) -> (ServiceSpec, PathBuf) {
+/// Lets the service become ready only when the returned file exists.
+fn ready_after_file(scene: &Scene, spec: ServiceSpec) -> (ServiceSpec, PathBuf) {
     let file = scene.root().join("go-on");
     let spec = spec
         .with_args(["--wait-for"])
@@ -198,7 +198,7 @@ fn g4_acquire_waits_for_each_kind_of_readiness() {
     ];
     for kind in kinds {
         let scene = scene!();
-        let (mut spec, file) = held_back(&scene, command(&scene, "ready"));
+        let (mut spec, file) = ready_after_file(&scene, command(&scene, "ready"));
         let env = ("GO_ON".to_owned(), file.to_string_lossy().into_owned());
         spec.command
             .as_mut()
@@ -214,7 +214,7 @@ fn g4_acquire_waits_for_each_kind_of_readiness() {
         let client = scene.actor();
         let key = client.build(&spec);
         let pending = client.begin_acquire(Via::TokioMulti);
-        deadline::until_true("it is there", || scene.started().len() == 1);
+        deadline::until_true("the service has started", || scene.started().len() == 1);
         assert!(!client.has_replied(&pending), "{kind:?}");
         assert_eq!(client.status().state, "Starting");
         fs::write(&file, "").expect("write");
@@ -246,7 +246,7 @@ fn g4_log_readiness_ignores_lines_from_before_the_start() {
     let client = scene.actor();
     let key = client.build(&spec);
     let pending = client.begin_acquire(Via::TokioMulti);
-    deadline::until_true("it has begun", || {
+    deadline::until_true("the program has written its first line", || {
         fs::read_to_string(&log).is_ok_and(|text| text.contains("begun"))
     });
     assert!(!client.has_replied(&pending));
@@ -254,7 +254,7 @@ fn g4_log_readiness_ignores_lines_from_before_the_start() {
     client.finish_acquire(pending).expect("acquire");
     client.kill();
     scene.wait_removed(&spec, key);
-    assert!(log.exists(), "a log that was asked for stays");
+    assert!(log.exists(), "a log with an explicit path stays");
 }
 
 #[test]
@@ -262,20 +262,20 @@ fn g4_readiness_callback_decides_unless_the_service_dies() {
     let gate = Gate::Before(Callback::Ready);
     for dies in [false, true] {
         let scene = scene!();
-        let spec = command(&scene, "asked")
+        let spec = command(&scene, "callback")
             .with_ready(ReadySpec::Callback)
             .with_gates([gate]);
         let client = scene.actor();
         let key = client.build(&spec);
         let pending = client.begin_acquire(Via::TokioMulti);
         client.event(&Event::Running(Callback::Ready));
-        deadline::until_true("it is there", || scene.started().len() == 1);
+        deadline::until_true("the service has started", || scene.started().len() == 1);
         if dies {
             scene.only_instance().kill();
             let failure = client
                 .finish_acquire(pending)
                 .expect_err("the service died");
-            assert_says(&failure, &["killed by signal 9"]);
+            assert_contains(&failure, &["killed by signal 9"]);
         } else {
             assert!(!client.has_replied(&pending));
             client.proceed(gate);
@@ -290,23 +290,23 @@ fn g4_readiness_callback_decides_unless_the_service_dies() {
 fn g4_readiness_callback_is_called_again_after_a_pause() {
     const PAUSE: Duration = Duration::from_millis(20);
     let scene = scene!();
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let asks = Arc::clone(&asked);
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let recorded = Arc::clone(&calls);
     let ready = Ready::callback(move |_| {
-        let mut asks = asks.lock().expect("no thread has panicked");
-        asks.push(Instant::now());
-        std::future::ready(asks.len() == 5)
+        let mut recorded = recorded.lock().expect("no thread has panicked");
+        recorded.push(Instant::now());
+        std::future::ready(recorded.len() == 5)
     });
-    let service = SharedService::builder("asked again")
+    let service = SharedService::builder("called again")
         .base_dir(scene.runtime_dir())
         .command(ServiceCommand::new("sleep").arg("1000").ready(ready))
         .build()
         .expect("build");
     let handle = service.acquire_blocking().expect("acquire");
-    let asked = asked.lock().expect("no thread has panicked").clone();
-    assert_eq!(asked.len(), 5);
-    let mut between = asked.windows(2).map(|two| two[1].duration_since(two[0]));
-    assert!(between.all(|time| time >= PAUSE), "{asked:?}");
+    let calls = calls.lock().expect("no thread has panicked").clone();
+    assert_eq!(calls.len(), 5);
+    let mut between = calls.windows(2).map(|two| two[1].duration_since(two[0]));
+    assert!(between.all(|time| time >= PAUSE), "{calls:?}");
     handle.release_blocking().expect("release");
     let stopped = service.wait_stopped_blocking(Duration::from_secs(60));
     assert!(stopped.expect("wait"));
@@ -316,14 +316,14 @@ fn g4_readiness_callback_is_called_again_after_a_pause() {
 fn g4_unhealthy_command_fails_the_start() {
     let scene = scene!();
     let spec = command(&scene, "ill").with_health(HealthOutcome::Always(false));
-    assert_says(&failure(&scene, &spec), &["not healthy"]);
+    assert_contains(&failed_start(&scene, &spec), &["not healthy"]);
     assert_eq!(scene.stopped().len(), 1);
 }
 
 #[test]
 fn g4_activation_socket_queues_early_connections() {
     let scene = scene!();
-    let (mut spec, file) = held_back(&scene, command(&scene, "activated"));
+    let (mut spec, file) = ready_after_file(&scene, command(&scene, "activated"));
     spec.command
         .as_mut()
         .expect("the spec has a command")
@@ -331,7 +331,7 @@ fn g4_activation_socket_queues_early_connections() {
     let client = scene.actor();
     let key = client.build(&spec);
     let held = client.acquire();
-    // It does not accept yet, and nobody is refused.
+    // The service does not accept yet, and the connection is queued.
     let early = TcpStream::connect((Ipv4Addr::LOCALHOST, held.got.port)).expect("connect");
     fs::write(&file, "").expect("write");
     let answer = query::service_over(early).expect("query the service");
@@ -343,11 +343,11 @@ fn g4_activation_socket_queues_early_connections() {
 #[test]
 fn g4_waiter_takes_over_when_a_command_start_fails() {
     let scene = scene!();
-    let (spec, file) = held_back(&scene, command(&scene, "taken over"));
+    let (spec, file) = ready_after_file(&scene, command(&scene, "taken over"));
     let (one, two) = (scene.client(&spec), scene.actor());
     let key = two.build(&spec);
     let first = one.begin_acquire(Via::TokioMulti);
-    deadline::until_true("it is there", || scene.started().len() == 1);
+    deadline::until_true("the service has started", || scene.started().len() == 1);
     let second = two.begin_acquire(Via::TokioMulti);
     scene.wait_sleepers(key, 1);
     scene.only_instance().kill();
@@ -371,7 +371,7 @@ fn g4_cancelled_command_start_leaves_nothing() {
     for started in [false, true] {
         let pending = client.begin_acquire(Via::TokioMulti);
         if started {
-            deadline::until_true("it is there", || !scene.workers().is_empty());
+            deadline::until_true("the service has started", || !scene.workers().is_empty());
         }
         assert!(client.cancel(pending));
         scene.wait_removed(&spec, key);
@@ -386,11 +386,11 @@ fn log_is_rotated_at_a_start_and_at_a_join() {
     fs::write(&log, "x".repeat(2000)).expect("write");
     spec.command.as_mut().expect("the spec has a command").log = Some((log.clone(), 1000));
     let (client, key) = scene.holder(&spec);
-    let said = fs::read_to_string(&log).expect("read the log");
-    assert!(said.starts_with("hello\n"), "{said}");
+    let output = fs::read_to_string(&log).expect("read the log");
+    assert!(output.starts_with("hello\n"), "{output}");
     let older = fs::read_to_string(scene.root().join("service.log.1")).expect("read the older log");
     assert_eq!(older.len(), 2000);
-    // While it runs and its supervisor cannot: the next client that comes sees to it.
+    // The service runs and its supervisor is suspended. The next client that joins rotates the log.
     let supervisor = scene.only_supervisor(&spec);
     supervisor.signal(rustix::process::Signal::STOP);
     let joins: [fn(&Actor); 2] = [
@@ -420,7 +420,7 @@ fn log_is_rotated_at_a_start_and_at_a_join() {
     scene.wait_removed(&spec, key);
 }
 
-/// Such a child has copies of all pipes that a start waits on.
+/// The forked child has copies of all pipes that the start waits on.
 #[test]
 fn g4_child_forked_during_a_start_does_not_delay_it() {
     let scene = scene!();
@@ -430,7 +430,7 @@ fn g4_child_forked_during_a_start_does_not_delay_it() {
         let client = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "SupervisorBegun")]);
         let key = client.build(&spec);
         let pending = client.begin_acquire(Via::TokioMulti);
-        deadline::until_true("its supervisor has begun", || {
+        deadline::until_true("the supervisor is suspended at its first step", || {
             supervisors_of(&spec.name)
                 .iter()
                 .any(|it| it.is_suspended())
@@ -440,7 +440,7 @@ fn g4_child_forked_during_a_start_does_not_delay_it() {
             .only_supervisor(&spec)
             .signal(rustix::process::Signal::CONT);
         client.finish_acquire(pending).expect("acquire");
-        // Its copies keep nothing alive either.
+        // The child's copies of the pipes do not keep the service alive.
         client.kill();
         deadline::until_true("the service is stopped", || scene.living().is_empty());
         child.kill();

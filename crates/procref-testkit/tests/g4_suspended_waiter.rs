@@ -1,4 +1,4 @@
-//! G4 where a process is suspended.
+//! G4 while a waiting process is suspended.
 
 #![cfg(target_os = "linux")]
 
@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 const START: Gate = Gate::Before(Callback::Start);
 
-/// A paused waiter must not be given what it cannot use.
+/// A suspended waiter cannot use the lock, so it must not keep the lock from other waiters.
 #[test]
 fn g4_suspended_waiter_does_not_delay_other_waiters() {
     let scene = scene!();
@@ -19,12 +19,12 @@ fn g4_suspended_waiter_does_not_delay_other_waiters() {
     let starting = starter.begin_acquire(Via::TokioMulti);
     starter.event(&Event::Running(Callback::Start));
     let waiters = scene.clients(4, &spec);
-    let begun = waiters.iter().zip(Via::ALL);
-    let begun = begun.map(|(waiter, via)| waiter.begin_acquire(via));
-    let mut waiting = begun.collect::<Vec<_>>().into_iter();
+    let requests = waiters.iter().zip(Via::ALL);
+    let requests = requests.map(|(waiter, via)| waiter.begin_acquire(via));
+    let mut waiting = requests.collect::<Vec<_>>().into_iter();
     scene.wait_sleepers(key, 4);
-    let (paused, running) = waiters.split_at(1);
-    paused[0].identity().signal(Signal::STOP);
+    let (suspended, running) = waiters.split_at(1);
+    suspended[0].identity().signal(Signal::STOP);
     starter.proceed(START);
     assert!(starter.finish_acquire(starting).is_err());
     let pending = waiting.next().expect("the first waiter");
@@ -32,12 +32,12 @@ fn g4_suspended_waiter_does_not_delay_other_waiters() {
     for (waiter, pending) in running.iter().zip(waiting) {
         held.push(waiter.finish_acquire(pending).expect("acquire"));
     }
-    assert!(!paused[0].has_replied(&pending));
+    assert!(!suspended[0].has_replied(&pending));
     assert_eq!(running[0].count(), 3);
-    paused[0].identity().signal(Signal::CONT);
-    held.push(paused[0].finish_acquire(pending).expect("acquire"));
+    suspended[0].identity().signal(Signal::CONT);
+    held.push(suspended[0].finish_acquire(pending).expect("acquire"));
     assert_eq!(running[0].count(), 4);
-    let order = running.iter().chain(paused);
+    let order = running.iter().chain(suspended);
     for (waiter, held) in order.zip(&held) {
         assert_eq!(held.got.pid, scene.only_instance().pid);
         waiter.release(held);

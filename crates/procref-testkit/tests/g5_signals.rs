@@ -1,8 +1,8 @@
-//! G5: nobody is signalled whom procref did not mean.
+//! G5: procref never signals a process that it did not mean to signal.
 //!
-//! These tests name pids that would take a session down if they were passed to
-//! `kill`, so they run in PID namespaces of their own. Pid 1 there is
-//! `procref-witness-init`, which fails the test when it is signalled.
+//! These tests use pids that would end a whole session if they were passed to `kill`, so each test
+//! runs in its own PID namespace. Pid 1 there is `procref-witness-init`, which fails the test when
+//! it receives a signal.
 
 #![cfg(target_os = "linux")]
 
@@ -16,7 +16,7 @@ use procref_testkit::protocol::{
 };
 use procref_testkit::{Scene, deadline, kernel, observe, scene};
 
-/// `i32::MAX`: what is above it turns negative as a `pid_t`.
+/// `i32::MAX`: larger values are negative as a `pid_t`.
 const PID_LIMIT: u32 = 0x7fff_ffff;
 
 fn isolated(test: &str, body: impl FnOnce()) {
@@ -24,7 +24,7 @@ fn isolated(test: &str, body: impl FnOnce()) {
     namespace::run(Wanted::Pid, test, Some(init), body);
 }
 
-/// Pids that name a group, everybody, init or nobody when they reach `kill`.
+/// Pids that mean a group, all processes, init or no process when they are passed to `kill`.
 fn hostile_pids(own: u32) -> Vec<u32> {
     let group = |pid: u32| pid.wrapping_neg();
     vec![
@@ -82,14 +82,14 @@ fn g5_is_alive_returns_true_only_for_live_pids() {
         for pid in [0, u32::MAX, PID_LIMIT, PID_LIMIT + 1] {
             assert_eq!(is_alive(pid), Reply::Flag(false), "{pid}");
         }
-        // Not the actor's child, so it is a zombie until this process reaps it.
+        // The process is not the actor's child, so it is a zombie until this test reaps it.
         let stop = Command::Process {
             op: ProcessOp::Stop,
             pid: other.pid,
         };
         assert_eq!(actor.call(stop), Reply::Done);
         assert!(!other.is_live());
-        assert!(Identity::of(other.pid).is_some(), "still a zombie");
+        assert!(Identity::of(other.pid).is_some(), "the process is a zombie");
         assert_eq!(is_alive(other.pid), Reply::Flag(false));
     });
 }
@@ -131,13 +131,13 @@ fn g5_hosting_client_is_never_signaled() {
         assert_eq!(held.got.pid, host.pid());
         let joined = guest.acquire();
         assert_eq!(joined.got.pid, host.pid());
-        // The guest leaves last: the host is neither stopped nor harmed.
+        // The guest releases last. It neither stops nor signals the host.
         host.release(&held);
         guest.release(&joined);
         assert!(host.identity().is_live());
         scene.assert_clean();
 
-        // Its death is the service's death, and the next client starts one.
+        // The death of the host is the death of the service. The next client starts a new instance.
         host.acquire();
         let joined = guest.acquire();
         assert_eq!(joined.got.pid, host.pid());
@@ -175,7 +175,7 @@ fn g5_host_is_not_signaled_by_a_recovery() {
         let spec = scene.service("hosted").with_starts([Outcome::OwnPid]);
         let host = scene.client(&spec);
         let held = host.acquire();
-        // The host does not answer; what is started instead does.
+        // The host fails the health check. The instance that replaces it passes.
         let spec = scene.service("hosted").with_health(HealthOutcome::Query);
         let guest = scene.client(&spec.with_recoveries([Outcome::Serve]));
         let recovered = guest.acquire();
@@ -212,7 +212,7 @@ fn g5_service_without_a_process_is_never_signaled() {
             assert_eq!(
                 called,
                 usize::from(stop.is_some()),
-                "it may stop a container"
+                "the callback runs, because it may stop a container"
             );
             assert!(bystander.is_live());
             scene.assert_clean();
@@ -220,28 +220,29 @@ fn g5_service_without_a_process_is_never_signaled() {
     });
 }
 
-/// Kills the only service, whose starter is dead already, and gives its pid to
-/// somebody who has nothing to do with it.
-fn recycle_the_services_pid(scene: &Scene) -> Identity {
+/// Kills the only instance, whose starter is dead, and gives its pid to an unrelated process.
+fn reuse_pid_of_only_instance(scene: &Scene) -> Identity {
     let service = scene.only_instance();
     service.kill();
     let name = format!("/proc/{}", service.pid);
     deadline::until_true("init reaps the service", || {
         !fs::exists(&name).unwrap_or(true)
     });
-    // Start times count in ticks of 10 ms, and no real pid is reused within one.
-    deadline::until_true("a later tick", || observe::now_ticks() > service.start);
-    let successor = deadline::until("a process gets the pid", || {
+    // Start times have a resolution of 10 ms. The kernel does not reuse a pid within that time.
+    deadline::until_true("the clock reaches a later tick", || {
+        observe::now_ticks() > service.start
+    });
+    let unrelated = deadline::until("a process gets the pid", || {
         let before = (service.pid - 1).to_string();
         fs::write("/proc/sys/kernel/ns_last_pid", before).expect("write ns_last_pid");
         let bystander = scene.bystander();
         (bystander.pid == service.pid).then_some(bystander)
     });
-    assert_ne!(successor.start, service.start);
-    successor
+    assert_ne!(unrelated.start, service.start);
+    unrelated
 }
 
-/// A client that holds a service which somebody else, now dead, has started.
+/// Returns a client that holds a service whose starter was killed.
 fn holder_of_an_orphan(
     scene: &Scene,
     stop: Option<StopOutcome>,
@@ -262,10 +263,10 @@ fn g5_process_with_a_reused_pid_is_not_stopped() {
         for stop in [None, Some(StopOutcome::Terminate)] {
             let scene = scene!();
             let (holder, held) = holder_of_an_orphan(&scene, stop);
-            let successor = recycle_the_services_pid(&scene);
-            assert_eq!(successor.pid, held.got.pid);
+            let unrelated = reuse_pid_of_only_instance(&scene);
+            assert_eq!(unrelated.pid, held.got.pid);
             holder.release(&held);
-            assert!(successor.is_live());
+            assert!(unrelated.is_live());
             assert_eq!(scene.calls("on_last_release"), 0);
             scene.assert_clean();
         }
@@ -279,13 +280,13 @@ fn g5_supervisor_does_not_stop_a_process_with_a_reused_pid() {
         let scene = scene!();
         let (holder, held) = holder_of_an_orphan(&scene, None);
         let key = holder.build_as(1, &scene.service("orphan"));
-        let successor = recycle_the_services_pid(&scene);
-        assert_eq!(successor.pid, held.got.pid);
+        let unrelated = reuse_pid_of_only_instance(&scene);
+        assert_eq!(unrelated.pid, held.got.pid);
         holder.kill();
         deadline::until_true("the supervisor removes the set", || {
             kernel::find(key).is_none()
         });
-        assert!(successor.is_live());
+        assert!(unrelated.is_live());
         scene.assert_clean();
     });
 }
@@ -295,14 +296,14 @@ fn g5_process_with_a_reused_pid_is_not_joined() {
     isolated("g5_process_with_a_reused_pid_is_not_joined", || {
         let scene = scene!();
         let (holder, held) = holder_of_an_orphan(&scene, None);
-        let successor = recycle_the_services_pid(&scene);
+        let unrelated = reuse_pid_of_only_instance(&scene);
         let other = scene.client(&scene.service("orphan"));
         let new = other.acquire();
-        assert_ne!(new.got.pid, successor.pid);
-        assert!(successor.is_live());
+        assert_ne!(new.got.pid, unrelated.pid);
+        assert!(unrelated.is_live());
         holder.release(&held);
         other.release(&new);
-        assert!(successor.is_live());
+        assert!(unrelated.is_live());
     });
 }
 
@@ -312,8 +313,8 @@ fn g5_stale_record_does_not_cause_a_signal() {
         let scene = scene!();
         let (holder, held) = holder_of_an_orphan(&scene, None);
         let key = holder.build_as(1, &scene.service("orphan"));
-        let successor = recycle_the_services_pid(&scene);
-        assert_eq!(scene.files().len(), 1, "the record is still there");
+        let unrelated = reuse_pid_of_only_instance(&scene);
+        assert_eq!(scene.files().len(), 1, "the record still exists");
         kernel::find(key)
             .expect("the semaphore set exists")
             .remove()
@@ -321,17 +322,20 @@ fn g5_stale_record_does_not_cause_a_signal() {
 
         let other = scene.client(&scene.service("orphan"));
         let new = other.acquire();
-        assert_ne!(new.got.pid, successor.pid);
-        assert!(successor.is_live(), "only its pid is in the record");
+        assert_ne!(new.got.pid, unrelated.pid);
+        assert!(
+            unrelated.is_live(),
+            "only the pid matches the record, not the start time"
+        );
         holder.release(&held);
         other.release(&new);
-        assert!(successor.is_live());
+        assert!(unrelated.is_live());
     });
 }
 
 #[test]
 fn g5_witness_as_pid_1_reports_a_signal() {
-    // Not through `isolated`: this one has to fail in there.
+    // Does not use `isolated`, because the signal must fail the witness.
     let output = Process::new(env!("CARGO_BIN_EXE_procref-witness-init"))
         .args(["sh", "-c", "kill -TERM $PPID"])
         .output()

@@ -1,16 +1,15 @@
-//! G6: nothing is left behind; and what a crash leaves, the next acquire
-//! cleans.
+//! G6: nothing is left after the last release, and the next acquire removes what a crash leaves.
 //!
-//! Every scene insists on this when it ends. Here are the endings that leave
-//! something for a while.
+//! Every scene checks this when it ends. These tests cover endings that leave something for a
+//! while.
 
 use procref_testkit::protocol::{
     Callback, Command, Event, Gate, HealthOutcome, Outcome, Reply, StopOutcome, Via,
 };
 use procref_testkit::{Scene, scene};
 
-/// One more client comes and goes, and all is well and clean again.
-fn the_next_one_cleans(scene: &Scene, name: &str) {
+/// Asserts that one more client can acquire and release, and that nothing is left then.
+fn assert_next_client_cleans_up(scene: &Scene, name: &str) {
     let client = scene.client(&scene.service(name));
     let held = client.acquire();
     assert_eq!(client.count(), 1);
@@ -79,7 +78,7 @@ fn g6_acquire_cleans_up_after_a_starter_killed_in_its_callback() {
     let _ = client.begin_acquire(Via::TokioMulti);
     client.event(&Event::Running(Callback::Start));
     client.kill();
-    the_next_one_cleans(&scene, "killed");
+    assert_next_client_cleans_up(&scene, "killed");
 }
 
 #[test]
@@ -88,8 +87,8 @@ fn g6_acquire_adopts_the_service_of_a_killed_holder() {
     let client = scene.client(&scene.service("killed").with_orphans_kept());
     client.acquire();
     client.kill();
-    the_next_one_cleans(&scene, "killed");
-    assert_eq!(scene.started().len(), 1, "adopted");
+    assert_next_client_cleans_up(&scene, "killed");
+    assert_eq!(scene.started().len(), 1, "the orphan is adopted");
 }
 
 #[test]
@@ -101,7 +100,7 @@ fn g6_acquire_cleans_up_after_a_killed_holder_and_service() {
     service.kill();
     service.wait_exit();
     client.kill();
-    the_next_one_cleans(&scene, "killed");
+    assert_next_client_cleans_up(&scene, "killed");
     assert_eq!(scene.started().len(), 2);
 }
 
@@ -118,9 +117,13 @@ fn g6_acquire_cleans_up_after_a_client_killed_in_its_stop() {
         });
         client.event(&Event::Running(Callback::Stop));
         client.kill();
-        the_next_one_cleans(&scene, "killed");
+        assert_next_client_cleans_up(&scene, "killed");
         scene.assert_single_instance();
-        assert_eq!(scene.started().len(), 2, "never joined again");
+        assert_eq!(
+            scene.started().len(),
+            2,
+            "the stopping instance is not joined"
+        );
     }
 }
 
@@ -173,20 +176,22 @@ fn g6_acquire_cleans_up_after_all_clients_killed_in_a_storm() {
             pause_us: 10_000,
         });
     }
-    procref_testkit::deadline::until_true("a few rounds", || scene.started().len() > 3);
+    procref_testkit::deadline::until_true("the storm runs a few rounds", || {
+        scene.started().len() > 3
+    });
     for client in &clients {
         client.identity().kill();
     }
     for client in &clients {
         client.wait_end();
     }
-    // A starter killed between spawning and publishing leaves a service that
-    // nobody can know; the documented gap. Everybody else is found.
+    // A starter that is killed between spawning and publishing leaves a service that no other
+    // process knows. This gap is documented. All other instances are found.
     let unknown: Vec<_> = scene.living();
     assert!(unknown.len() <= 1, "{unknown:?}");
     for service in unknown {
         service.kill();
         service.wait_exit();
     }
-    the_next_one_cleans(&scene, "crash");
+    assert_next_client_cleans_up(&scene, "crash");
 }

@@ -1,5 +1,5 @@
-//! G7: nobody else gets in, and what somebody else has put in our place is an
-//! error and not a share.
+//! G7: no other user gets in. An object or file that another user has created under a service's
+//! name is an error and is not used.
 
 #![cfg(target_os = "linux")]
 
@@ -10,20 +10,20 @@ use procref_testkit::kernel::{self, Set};
 use procref_testkit::protocol::{CounterOp, Failure, Reply, Via};
 use procref_testkit::{Scene, scene};
 
-/// A user who is not root and owns nothing.
+/// The user ID of `nobody`, who is not root and owns nothing.
 const NOBODY: u32 = 65534;
 
-/// How many semaphores procref's sets have.
+/// Number of semaphores in procref's sets.
 const SLOTS: usize = 130;
 
 #[track_caller]
-fn assert_says(failure: &Failure, parts: &[&str]) {
+fn assert_contains(failure: &Failure, parts: &[&str]) {
     for part in parts {
         assert!(failure.whole().contains(part), "{part:?} in {failure:#?}");
     }
 }
 
-fn i_am_root() -> bool {
+fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
@@ -37,7 +37,7 @@ fn g7_objects_files_and_directories_are_private_for_any_umask() {
         if mask == 0 {
             spec.dir = Some(dir.clone());
         }
-        // A mask of 0777 takes the service its log, so it is made before.
+        // With a mask of 0777 the service could not open its own log, so the test creates the log.
         for path in [scene.log_path(), scene.root().join("witness")] {
             fs::write(path, "").expect("create");
         }
@@ -52,22 +52,24 @@ fn g7_objects_files_and_directories_are_private_for_any_umask() {
         assert_eq!(mode(dir), 0o700);
         let files: Vec<_> = fs::read_dir(dir).expect("list").flatten().collect();
         assert_eq!(files.len(), 1);
-        // A mask may take more away than procref would.
+        // The mask may remove more permissions than procref does.
         assert_eq!(mode(&files[0].path()) & !0o600, 0);
         client.release(&held);
         assert_eq!(fs::read_dir(dir).expect("list").count(), 0);
     }
 }
 
-/// The squatter's set is refused by everything, nothing is started, and the
-/// set is not touched.
-fn refused(scene: &Scene, set: &Set, parts: &[&str]) {
+/// Asserts that every operation refuses the squatter's set, that nothing is started, and that the
+/// set does not change.
+fn assert_refused(scene: &Scene, set: &Set, parts: &[&str]) {
     let client = scene.client(&scene.service("squatted"));
     let object = format!("{:#010x}", set.key);
     for via in [Via::TokioMulti, Via::Blocking] {
-        let failure = client.try_acquire(via).expect_err("the call is refused");
-        assert_says(&failure, &["squatted", &object]);
-        assert_says(&failure, parts);
+        let failure = client
+            .try_acquire(via)
+            .expect_err("the call is assert_refused");
+        assert_contains(&failure, &["squatted", &object]);
+        assert_contains(&failure, parts);
     }
     assert!(client.try_join().is_err());
     client.counter(0, "squatted");
@@ -77,7 +79,7 @@ fn refused(scene: &Scene, set: &Set, parts: &[&str]) {
     }
     assert_eq!(scene.calls("on_first_acquire"), 0);
     assert_eq!(kernel::find(set.key).as_ref(), Some(set));
-    if set.uid == rustix::process::geteuid().as_raw() || i_am_root() {
+    if set.uid == rustix::process::geteuid().as_raw() || is_root() {
         for slot in 0..set.len.min(2) {
             assert_eq!(set.value(slot).expect("the set still exists"), 0);
         }
@@ -96,12 +98,12 @@ fn key_of_squatted(scene: &Scene) -> i32 {
 fn g7_set_of_another_owner_is_refused() {
     let scene = scene!();
     let key = key_of_squatted(&scene);
-    // Its creator can give a set away without being root.
+    // The creator of a set can change its owner without being root.
     let set = Set::create(key, SLOTS, 0o600).expect("create");
     set.set_owner(NOBODY, 0o600).expect("change the owner");
     let set = kernel::find(key).expect("the set still exists");
     assert_eq!(set.uid, NOBODY);
-    refused(&scene, &set, &["65534"]);
+    assert_refused(&scene, &set, &["65534"]);
 }
 
 #[test]
@@ -111,7 +113,7 @@ fn g7_set_of_another_owner_open_to_all_is_refused() {
     let set = Set::create(key, SLOTS, 0o666).expect("create");
     set.set_owner(NOBODY, 0o666).expect("change the owner");
     let set = kernel::find(key).expect("the set still exists");
-    refused(&scene, &set, &["65534"]);
+    assert_refused(&scene, &set, &["65534"]);
 }
 
 #[test]
@@ -119,7 +121,7 @@ fn g7_set_that_other_users_may_access_is_refused() {
     for mode in [0o660, 0o606, 0o640, 0o604] {
         let scene = scene!();
         let set = Set::create(key_of_squatted(&scene), SLOTS, mode).expect("create");
-        refused(&scene, &set, &[&format!("{mode:o}")]);
+        assert_refused(&scene, &set, &[&format!("{mode:o}")]);
     }
 }
 
@@ -127,16 +129,16 @@ fn g7_set_that_other_users_may_access_is_refused() {
 fn g7_set_with_too_few_semaphores_is_refused() {
     let scene = scene!();
     let set = Set::create(key_of_squatted(&scene), 3, 0o600).expect("create");
-    refused(&scene, &set, &["semaphores"]);
+    assert_refused(&scene, &set, &["semaphores"]);
 }
 
 #[test]
 fn g7_set_with_too_many_semaphores_is_refused() {
-    // Reading all of a set's values writes as many as it has.
+    // `GETALL` writes as many values as the set has, so a larger set would overflow the buffer.
     for len in [SLOTS + 1, 250, 32_000] {
         let scene = scene!();
         let set = Set::create(key_of_squatted(&scene), len, 0o600).expect("create");
-        refused(&scene, &set, &["semaphores"]);
+        assert_refused(&scene, &set, &["semaphores"]);
     }
 }
 
@@ -144,18 +146,18 @@ fn g7_set_with_too_many_semaphores_is_refused() {
 fn g7_set_with_other_digests_is_refused() {
     let scene = scene!();
     let set = Set::create(key_of_squatted(&scene), SLOTS, 0o600).expect("create");
-    // One that another program, or another service of the same key, has filled.
+    // Another program, or another service with the same key, has filled these slots.
     for slot in 6..14 {
         set.set_value(slot, 1234).expect("set the value");
     }
-    refused(&scene, &set, &[]);
+    assert_refused(&scene, &set, &[]);
 }
 
 #[test]
 fn g7_blank_set_of_the_same_user_is_used() {
     let scene = scene!();
     let key = key_of_squatted(&scene);
-    // What a process that died right after creating it leaves.
+    // A process that dies right after it creates the set leaves such a set.
     let set = Set::create(key, SLOTS, 0o600).expect("create");
     let client = scene.client(&scene.service("squatted"));
     let held = client.acquire();
@@ -181,8 +183,8 @@ fn g7_directory_behind_a_symlink_is_refused() {
             let actor = scene.actor();
             let failure = actor
                 .try_build_as(0, &spec)
-                .expect_err("the call is refused");
-            assert_says(&failure, &[&link.display().to_string()]);
+                .expect_err("the call is assert_refused");
+            assert_contains(&failure, &[&link.display().to_string()]);
         }
     }
     assert_eq!(fs::read_dir(&target).expect("list").count(), 0);
@@ -198,8 +200,8 @@ fn g7_directory_writable_by_others_is_refused() {
         let failure = scene
             .actor()
             .try_build_as(0, &scene.service("open"))
-            .expect_err("the call is refused");
-        assert_says(&failure, &[&dir.display().to_string(), "chmod"]);
+            .expect_err("the call is assert_refused");
+        assert_contains(&failure, &[&dir.display().to_string(), "chmod"]);
         assert_eq!(
             fs::metadata(&dir).expect("read the metadata").mode() & 0o7777,
             mode
@@ -211,8 +213,8 @@ fn g7_directory_writable_by_others_is_refused() {
 fn g7_directory_of_another_user_is_refused() {
     let scene = scene!();
     let mut spec = scene.service("foreign");
-    if i_am_root() {
-        // Root could write there; it must not want to.
+    if is_root() {
+        // Root could write there, but procref must refuse it.
         std::os::unix::fs::chown(scene.runtime_dir(), Some(NOBODY), None).expect("chown");
     } else {
         spec.dir = Some("/usr".into());
@@ -220,16 +222,16 @@ fn g7_directory_of_another_user_is_refused() {
     let failure = scene
         .actor()
         .try_build_as(0, &spec)
-        .expect_err("the call is refused");
-    let owner = if i_am_root() { "65534" } else { "uid 0" };
-    assert_says(&failure, &["belongs to", owner]);
+        .expect_err("the call is assert_refused");
+    let owner = if is_root() { "65534" } else { "uid 0" };
+    assert_contains(&failure, &["belongs to", owner]);
     assert!(scene.files().is_empty());
 }
 
 #[test]
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn g7_other_user_cannot_use_the_directory() {
-    if !i_am_root() {
+    if !is_root() {
         eprintln!("SKIPPED: only root can run a client as another user");
         return;
     }
@@ -258,20 +260,24 @@ fn g7_symlink_in_place_of_the_record_is_not_followed() {
     let record = scene.files().remove(0);
     let text = fs::read(&record).expect("read");
 
-    // Everything in it is right; but it is not where it should be.
+    // The content of the record is right, but the file is in the wrong place.
     let elsewhere = scene.root().join("elsewhere.json");
     fs::rename(&record, &elsewhere).expect("move");
     symlink(&elsewhere, &record).expect("create the link");
     match two.try_acquire(Via::TokioMulti) {
         Ok(joined) => {
             assert_eq!(joined.got.pid, held.got.pid);
-            assert_eq!(joined.got.metadata, [], "not from behind a link");
+            assert_eq!(
+                joined.got.metadata,
+                [],
+                "no metadata is read through a link"
+            );
             two.release(&joined);
         }
-        Err(failure) => assert_says(&failure, &["linked"]),
+        Err(failure) => assert_contains(&failure, &["linked"]),
     }
     one.release(&held);
-    // A new instance replaces the link, and does not write through it.
+    // A new instance replaces the link and does not write through it.
     symlink(&elsewhere, &record).expect("create the link");
     let held = one.acquire();
     assert!(

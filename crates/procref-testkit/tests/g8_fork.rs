@@ -1,5 +1,5 @@
-//! G8, the part with processes: a forked child owns no reference of its
-//! parent's. Where handles are dropped otherwise is in `runtimes.rs`.
+//! G8 for processes: a forked child owns none of its parent's references. `runtimes.rs` has the
+//! tests of drops in other contexts.
 
 #![cfg(target_os = "linux")]
 
@@ -10,7 +10,7 @@ use procref_testkit::protocol::{
 };
 use procref_testkit::{Scene, kernel, scene};
 
-/// A client with a handle, and a forked copy of it.
+/// Returns a client with a handle, and a forked child of the client.
 fn forked_holder(scene: &Scene) -> (Actor, Held, Actor) {
     let spec = scene.service("family").with_stop(StopOutcome::Terminate);
     let parent = scene.client(&spec);
@@ -40,7 +40,7 @@ fn g8_release_of_a_forked_copy_releases_nothing() {
     for via in [Via::Blocking, Via::Pollster] {
         let scene = scene!();
         let (parent, held, child) = forked_holder(&scene);
-        // An error would be right as well; stopping the service would not.
+        // Release may return an error or not, but it must not stop the service.
         let _ = child.try_release(&held, via);
         assert_eq!(parent.count(), 1);
         assert_eq!(scene.only_instance().pid, held.got.pid);
@@ -77,7 +77,7 @@ fn g8_child_that_outlives_its_parent_owns_nothing() {
     let (parent, held, child) = forked_holder(&scene);
     parent.release(&held);
     scene.assert_clean();
-    // The copy of the handle still exists, of something that is gone.
+    // The child still has a copy of the handle, but the service is gone.
     child.drop_handle(&held, DropContext::Thread);
     child.die(Death::Exit);
 
@@ -87,7 +87,7 @@ fn g8_child_that_outlives_its_parent_owns_nothing() {
     assert_eq!(joined.got.pid, held.got.pid);
     assert_eq!(other.count(), 2);
     parent.kill();
-    assert_eq!(other.count(), 1, "the child does not count");
+    assert_eq!(other.count(), 1, "the child has no reference");
     other.release(&joined);
     scene.assert_clean();
     child.drop_handle(&held, DropContext::Unwinding);
@@ -103,8 +103,8 @@ fn g8_acquire_in_a_forked_child_counts() {
         assert_eq!(own.got.pid, held.got.pid);
         assert_eq!(parent.count(), 2);
         let more = child.acquire_via(via);
-        assert_eq!(parent.count(), 2, "one process, one reference");
-        // The parent's handle in the child is still nobody's.
+        assert_eq!(parent.count(), 2, "a process has one reference");
+        // The copy of the parent's handle in the child still owns no reference.
         child.drop_handle(&held, DropContext::Thread);
         child.release_via(&more, via);
         assert_eq!(parent.count(), 2);
@@ -166,7 +166,7 @@ fn g8_child_forked_during_a_start_does_not_own_the_lock() {
     };
     assert_eq!(lock(), 1);
 
-    // Neither its life nor its end has anything to do with the parent's lock.
+    // Neither the child nor its exit changes the lock of the parent.
     let child = parent.fork();
     assert_eq!(child.status().transition, Some(parent.pid()));
     child.die(Death::Return);

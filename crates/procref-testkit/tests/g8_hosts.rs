@@ -1,4 +1,5 @@
-//! G8: services can be started from host programs that make it hard for a library.
+//! G8: services can be started from host programs that change process-wide state, such as signal
+//! handlers and descriptors.
 
 #![cfg(target_os = "linux")]
 
@@ -13,9 +14,9 @@ use procref_testkit::{Scene, deadline, scene};
 const HOST: &str = env!("CARGO_BIN_EXE_procref-host");
 const THREAD_DATA_HOST: &str = env!("CARGO_BIN_EXE_procref-host-thread-data");
 
-/// A host's mode, and what it printed.
+/// One run of a host program, and its output.
 struct Run {
-    /// What the names of its services begin with.
+    /// Prefix of the names of its services.
     name: String,
     output: Output,
 }
@@ -39,18 +40,18 @@ impl Run {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// The one line that begins so.
+    /// Returns the only line that starts with `prefix`.
     #[track_caller]
-    fn line(&self, beginning: &str) -> String {
+    fn line(&self, prefix: &str) -> String {
         let lines = self.lines();
-        let mut found = lines.iter().filter(|line| line.starts_with(beginning));
+        let mut found = lines.iter().filter(|line| line.starts_with(prefix));
         match (found.next(), found.next()) {
             (Some(line), None) => line.clone(),
-            _ => panic!("one line with {beginning:?}: {:?}", self.output),
+            _ => panic!("expected one line with {prefix:?}: {:?}", self.output),
         }
     }
 
-    /// Both services were started and released, and nothing is left of them.
+    /// Asserts that both services were started and released, and that nothing is left of them.
     #[track_caller]
     fn assert_started(&self) {
         for kind in ["command", "callback"] {
@@ -70,7 +71,7 @@ impl Run {
     }
 }
 
-/// The records that are left in the scene's runtime directory.
+/// Lists the records that are left in the scene's runtime directory.
 fn records(scene: &Scene) -> Vec<String> {
     let entries = fs::read_dir(scene.runtime_dir()).expect("list the runtime directory");
     let names = entries.flatten().map(|entry| entry.file_name());
@@ -91,7 +92,7 @@ fn g8_host_with_large_thread_local_data_starts_services() {
     Run::new(&scene, THREAD_DATA_HOST, "start").assert_started();
 }
 
-/// The time in milliseconds that a line tells.
+/// Parses the time in milliseconds from a line.
 fn milliseconds(line: &str) -> u64 {
     let time = line.split("ms=").nth(1).expect("the line has a time");
     let digits = time.split(' ').next().unwrap_or_default();
@@ -106,7 +107,7 @@ fn g8_failed_start_returns_in_a_host_that_forks_workers() {
     assert_eq!(failed.len(), 2, "{:?}", run.output);
     for line in failed {
         assert!(line.contains("exited with status 1"), "{line}");
-        // The grace is 2 s, and the service has ended at once.
+        // The grace is 2 s, but the service exits at once.
         assert!(milliseconds(&line) < 4000, "{line}");
     }
     run.assert_nothing_left();
@@ -124,7 +125,7 @@ fn g8_killed_supervisor_is_noticed_in_a_host_that_forks_workers() {
     let run = thread::scope(|scope| {
         let host = scope.spawn(|| Run::new(&scene, HOST, "forking-never-ready"));
         let name = format!("host-{}-forking-never-ready-command", std::process::id());
-        // Once the program is executed, the start waits for nothing but its readiness.
+        // When the program has been executed, the start waits only for its readiness.
         let executed = || {
             let children = supervisors_of(&name).first().map(|it| it.children());
             children.is_some_and(|them| {
@@ -213,7 +214,7 @@ fn g8_panicking_subscriber_causes_one_panic_and_leaves_nothing() {
     let scene = scene!();
     let run = Run::new(&scene, HOST, "panicking-subscriber");
     for kind in ["command", "callback"] {
-        // A command is left to its supervisor, and nothing need be logged then.
+        // The supervisor stops a command, and then the client may have nothing to log.
         let release = run.line(&format!("{kind} release "));
         assert!(
             release.ends_with("panicked=true panics=1")
@@ -223,7 +224,7 @@ fn g8_panicking_subscriber_causes_one_panic_and_leaves_nothing() {
         let dropped = run.line(&format!("{kind} drop "));
         assert!(dropped.contains("panicked=false"), "{dropped}");
         let unwound = run.line(&format!("{kind} unwind "));
-        // The host's own, and at most one of the subscriber.
+        // The host's own panic, and at most one panic of the subscriber.
         assert!(unwound.contains("panicked=true"), "{unwound}");
         assert!(!unwound.ends_with("panics=3"), "{unwound}");
         let start = run.line(&format!("{kind} start "));
@@ -233,7 +234,7 @@ fn g8_panicking_subscriber_causes_one_panic_and_leaves_nothing() {
     run.assert_started();
 }
 
-/// The keys of all semaphore sets.
+/// Lists the keys of all semaphore sets.
 fn sets() -> Vec<i32> {
     let list = fs::read_to_string("/proc/sysvipc/sem").expect("read the list of semaphore sets");
     let lines = list.lines().skip(1);

@@ -1,12 +1,11 @@
-//! G9: a callback that fails, panics or is cancelled leaves the lock free and
-//! the count right.
+//! G9: a callback that fails, panics or is cancelled leaves the lock free and the count right.
 
 use procref_testkit::protocol::{
     Callback, Command, Event, Gate, HealthOutcome, Outcome, Reply, StopOutcome, Via,
 };
 use procref_testkit::{Actor, Scene, scene};
 
-/// Neither lucky nor swallowed.
+/// Asserts that the operation did not succeed.
 #[track_caller]
 fn assert_failed(reply: &Reply) {
     match reply {
@@ -15,7 +14,7 @@ fn assert_failed(reply: &Reply) {
     }
 }
 
-/// On Windows, where to start a process takes long, not every way is tried with every outcome.
+/// The runtimes to test. Windows has fewer of them, because starting a process takes long there.
 const VIA: &[Via] = if cfg!(windows) {
     &[Via::TokioMulti, Via::Blocking]
 } else {
@@ -48,9 +47,9 @@ fn g9_acquire_works_in_the_same_process_after_a_failed_start() {
     }
 }
 
-/// Another client holds the service, which is dead, while this one fails to
-/// recover it.
-fn recovery_fails(recover: &[Outcome], fail: impl Fn(&Actor) -> Reply) {
+/// Asserts that a failed recovery leaves the lock free and the count right while another client
+/// holds the dead service.
+fn assert_recovery_failure_is_clean(recover: &[Outcome], fail: impl Fn(&Actor) -> Reply) {
     let scene = scene!();
     let spec = scene.service("ill");
     let holder = scene.client(&spec);
@@ -82,7 +81,7 @@ fn recovery_fails(recover: &[Outcome], fail: impl Fn(&Actor) -> Reply) {
 fn g9_failed_recovery_leaves_the_lock_free_and_the_count_right() {
     for bad in bad_outcomes() {
         for &via in VIA {
-            recovery_fails(&[bad.clone(), Outcome::Serve], |client| {
+            assert_recovery_failure_is_clean(&[bad.clone(), Outcome::Serve], |client| {
                 client.proceed(Gate::Before(Callback::Recover));
                 let pending = client.begin_acquire(via);
                 client.reply(pending)
@@ -91,8 +90,8 @@ fn g9_failed_recovery_leaves_the_lock_free_and_the_count_right() {
     }
 }
 
-/// The process that fails to recover the service holds it itself: it keeps
-/// what it has, and what it has can be given back.
+/// The process that fails to recover the service also holds it. It keeps its handles and can
+/// release them.
 #[test]
 fn g9_failed_recovery_keeps_the_handles_of_its_process() {
     for bad in bad_outcomes() {
@@ -117,8 +116,8 @@ fn g9_failed_recovery_keeps_the_handles_of_its_process() {
     }
 }
 
-/// It has been published by then. References remain, the recovering process's own or another's; no
-/// instance, no record, no lock.
+/// The health check fails after the instance was published. The references remain, either of the
+/// recovering process or of another one, but no instance and no lock.
 #[test]
 #[cfg(target_os = "linux")]
 fn g9_unhealthy_recovered_instance_is_stopped_and_cleared() {
@@ -131,13 +130,14 @@ fn g9_unhealthy_recovered_instance_is_stopped_and_cleared() {
         service.wait_exit();
         let actor = scene.actor();
         let client = if own { &holder } else { &actor };
-        let sick = spec.clone().with_recoveries([Outcome::Serve]);
-        client.build_as(1, &sick.with_health(HealthOutcome::Always(false)));
+        let unhealthy = spec.clone().with_recoveries([Outcome::Serve]);
+        client.build_as(1, &unhealthy.with_health(HealthOutcome::Always(false)));
         let pending = client.begin_acquire_of(1, Via::TokioMulti);
         assert_failed(&client.reply(pending));
         scene.assert_free(key, 1);
         assert_eq!(scene.living(), []);
-        // The record keeps the name for the client that still holds the service, and names no process.
+        // The record keeps the name for the client that still holds the service, but names no
+        // process.
         assert_eq!(scene.files(), scene.records());
         let record = std::fs::read_to_string(&scene.records()[0]).expect("read the record");
         assert!(record.contains("\"pid\": 0,"), "{record}");
@@ -150,7 +150,7 @@ fn g9_unhealthy_recovered_instance_is_stopped_and_cleared() {
 #[test]
 fn g9_cancelled_recovery_leaves_the_lock_free_and_count_right() {
     for via in [Via::TokioMulti, Via::TokioCurrent, Via::Smol, Via::Pollster] {
-        recovery_fails(&[Outcome::Serve], |client| {
+        assert_recovery_failure_is_clean(&[Outcome::Serve], |client| {
             let pending = client.begin_acquire(via);
             client.event(&Event::Running(Callback::Recover));
             assert!(client.cancel(pending));
@@ -162,8 +162,8 @@ fn g9_cancelled_recovery_leaves_the_lock_free_and_count_right() {
 
 #[test]
 fn g9_start_cancelled_after_the_spawn_leaves_the_count_right() {
-    // What the callback has started by then is the callback's to clean up; but
-    // the lock and the count are procref's.
+    // The callback itself must clean up what it has started. procref is responsible for the lock
+    // and the count.
     let scene = scene!();
     let gate = Gate::After(Callback::Start);
     let spec = scene.service("cancelled");
@@ -180,8 +180,8 @@ fn g9_start_cancelled_after_the_spawn_leaves_the_count_right() {
     next.release(&held);
 }
 
-/// A waiter is cancelled in each of its ways; the start that it waited for
-/// goes on, and nothing of the waiter is left.
+/// A waiter is cancelled in each runtime. The start that it waited for continues, and nothing of
+/// the waiter is left.
 #[test]
 fn g9_cancelled_waiter_leaves_the_start_running() {
     let scene = scene!();
@@ -205,8 +205,8 @@ fn g9_cancelled_waiter_leaves_the_start_running() {
     scene.assert_clean();
 }
 
-/// The cancellation and the end of the wait come at the same time, many times:
-/// the wait may win the lock for a caller who is gone.
+/// The cancellation and the end of the wait happen at the same time, many times. The wait may take
+/// the lock for a caller that no longer exists.
 #[test]
 fn g9_cancellation_racing_the_end_of_a_wait_keeps_the_count() {
     let scene = scene!();
@@ -220,7 +220,7 @@ fn g9_cancellation_racing_the_end_of_a_wait_keeps_the_count() {
     let key = starter.build_as(1, &scene.service("raced"));
     let waiter = scene.client(&scene.service("raced"));
     let mut cancelled = 0;
-    // To start a process takes long on Windows.
+    // Starting a process takes long on Windows.
     let rounds = if cfg!(windows) { 8 } else { 40 };
     for round in 0..rounds {
         let starting = starter.begin_acquire(Via::Pollster);
@@ -242,7 +242,7 @@ fn g9_cancellation_racing_the_end_of_a_wait_keeps_the_count() {
             }
             reply => panic!("{reply:?}"),
         }
-        // It may have been cancelled with its service just spawned.
+        // The waiter may have been cancelled right after it spawned a service.
         for service in scene.living() {
             service.kill();
             service.wait_exit();
@@ -252,13 +252,13 @@ fn g9_cancellation_racing_the_end_of_a_wait_keeps_the_count() {
         waiter.release(&held);
         scene.assert_clean();
     }
-    assert!(cancelled > 0, "no cancellation ever came in time");
+    assert!(cancelled > 0, "no cancellation was early enough");
 }
 
 #[test]
 fn g9_cancelled_or_panicking_health_check_keeps_the_count() {
     let scene = scene!();
-    let spec = scene.service("judged");
+    let spec = scene.service("checked");
     let holder = scene.client(&spec);
     let key = holder.build_as(1, &spec);
     let held = holder.acquire();
@@ -284,13 +284,13 @@ fn g9_cancelled_or_panicking_health_check_keeps_the_count() {
         let reply = client.reply(pending);
         assert_failed(&reply);
     }
-    // Who holds it now does so for good reason only.
+    // Only the first client still holds a reference.
     assert_eq!(holder.count(), 1);
     holder.release(&held);
     scene.assert_single_instance();
 }
 
-/// Nobody waits for the stop any more; it goes on all the same.
+/// No client waits for the stop any more, but the stop continues.
 #[test]
 fn g9_cancelled_release_still_stops_the_service() {
     for via in [Via::TokioMulti, Via::TokioCurrent, Via::Smol, Via::Pollster] {
@@ -307,11 +307,11 @@ fn g9_cancelled_release_still_stops_the_service() {
         client.event(&Event::Running(Callback::Stop));
         assert!(client.cancel(releasing));
         client.proceed(gate);
-        // The next one waits for its end, as for any other's.
+        // The next client waits until the stop ends, as for any other stop.
         let next = other.acquire();
         assert_ne!(next.got.pid, held.got.pid);
         scene.assert_single_instance();
-        assert_eq!(scene.stopped().len(), 1, "in an orderly way");
+        assert_eq!(scene.stopped().len(), 1, "the service stopped gracefully");
         other.release(&next);
     }
 }
@@ -335,15 +335,15 @@ fn g9_acquire_works_after_a_failed_stop_callback() {
     }
 }
 
-/// The set names a process that a client does not signal: itself.
+/// The set names the client's own process, which the client does not signal.
 #[test]
 #[cfg(target_os = "linux")]
 fn g9_service_that_cannot_be_stopped_keeps_its_set_unlocked() {
-    /// A slot of the set.
+    /// Slot of the flags in the set.
     const FLAGS: usize = 23;
 
     let scene = scene!();
-    // Without a supervisor, which has fewer scruples.
+    // Without a supervisor, because a supervisor would signal that process.
     let spec = scene.service("stuck").with_orphans_kept();
     let client = scene.actor();
     let key = client.build(&spec);
@@ -357,13 +357,13 @@ fn g9_service_that_cannot_be_stopped_keeps_its_set_unlocked() {
     });
     assert_failed(&released);
     scene.assert_free(key, 0);
-    // Nor before a start, of which nothing is left then either.
+    // A start cannot stop it either, and leaves nothing.
     set.set_value(FLAGS, 0).expect("write");
     let pending = client.begin_acquire(Via::Pollster);
     assert_failed(&client.reply(pending));
     scene.assert_free(key, 0);
     assert_eq!(scene.started(), [service]);
-    // Without it the record tells who lives.
+    // Without the set, the record names the live instance.
     set.remove().expect("remove");
     client.release(&client.acquire());
     assert!(!service.is_live());
@@ -376,36 +376,36 @@ fn g9_starts_that_fail_in_turn_leave_nothing() {
     let bad: Vec<_> = (0..5)
         .map(|n| Outcome::Fail(format!("attempt {n}")))
         .collect();
-    let clients = many_failing(&scene, &bad);
-    let begun: Vec<_> = clients
+    let clients = clients_with_failing_starts(&scene, &bad);
+    let requests: Vec<_> = clients
         .iter()
         .map(|client| client.begin_acquire(Via::Pollster))
         .collect();
-    for (client, pending) in clients.iter().zip(begun) {
+    for (client, pending) in clients.iter().zip(requests) {
         assert_failed(&client.reply(pending));
     }
     assert_eq!(scene.calls("on_first_acquire"), clients.len());
     scene.assert_clean();
 }
 
-fn many_failing(scene: &Scene, outcomes: &[Outcome]) -> Vec<Actor> {
+fn clients_with_failing_starts(scene: &Scene, outcomes: &[Outcome]) -> Vec<Actor> {
     outcomes
         .iter()
         .map(|outcome| scene.client(&scene.service("doomed").with_starts([outcome.clone()])))
         .collect()
 }
 
-/// A start that is taken back, by a callback that fails at that, too.
+/// The new instance is unhealthy, and the callback that stops it fails, too.
 #[test]
 fn g9_unhealthy_start_with_a_failing_stop_callback_cleans_up() {
-    for keep in [false, true] {
+    for keep_orphan in [false, true] {
         let scene = scene!();
         let mut spec = scene
             .service("hopeless")
             .with_stop_timeout_ms(300)
             .with_health(HealthOutcome::Always(false))
             .with_stop(StopOutcome::Fail);
-        spec.keep_orphan = keep;
+        spec.keep_orphan = keep_orphan;
         let client = scene.client(&spec);
         let failure = client
             .try_acquire(Via::TokioMulti)

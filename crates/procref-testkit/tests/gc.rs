@@ -425,7 +425,7 @@ fn concurrent_gc_stops_each_orphan_once() {
         .map(|spec| orphan(&scene, spec).0.pid)
         .collect();
     let actors = scene.actors(6);
-    let begun: Vec<_> = actors
+    let requests: Vec<_> = actors
         .iter()
         .map(|actor| {
             let dir = scene.runtime_dir();
@@ -433,7 +433,7 @@ fn concurrent_gc_stops_each_orphan_once() {
         })
         .collect();
     let mut stopped = Vec::new();
-    for (actor, pending) in actors.iter().zip(begun) {
+    for (actor, pending) in actors.iter().zip(requests) {
         match actor.reply(pending) {
             Reply::Collected {
                 stopped: pids,

@@ -143,16 +143,16 @@ fn status_is_exact_after_concurrent_acquires_and_releases() {
     let held = anchor.acquire();
     let clients = scene.clients(24, &spec);
     for _ in 0..5 {
-        let begun: Vec<_> = clients
+        let requests: Vec<_> = clients
             .iter()
             .map(|client| client.begin_acquire(Via::Pollster))
             .collect();
         let mut got = Vec::new();
-        for (client, pending) in clients.iter().zip(begun) {
+        for (client, pending) in clients.iter().zip(requests) {
             got.push(client.finish_acquire(pending).expect("acquire"));
         }
         assert_held_by(&spec, clients.iter().chain([&anchor]));
-        let begun: Vec<_> = clients
+        let requests: Vec<_> = clients
             .iter()
             .zip(&got)
             .map(|(client, held)| {
@@ -162,7 +162,7 @@ fn status_is_exact_after_concurrent_acquires_and_releases() {
                 })
             })
             .collect();
-        for (client, pending) in clients.iter().zip(begun) {
+        for (client, pending) in clients.iter().zip(requests) {
             assert_eq!(client.reply(pending), Reply::Done);
         }
         assert_held_by(&spec, [&anchor]);

@@ -149,12 +149,12 @@ fn impatient(via: Via) -> Impatient {
 fn g4_waiter_gives_up_after_the_announced_limit() {
     for via in [Via::Blocking, Via::TokioMulti] {
         let it = impatient(via);
-        let begun = Instant::now();
+        let start = Instant::now();
         let failure = it
             .waiter
             .finish_acquire(it.waiting)
             .expect_err("the wait times out");
-        assert!(begun.elapsed() < Duration::from_secs(60), "{failure:?}");
+        assert!(start.elapsed() < Duration::from_secs(60), "{failure:?}");
         assert!(failure.text.contains("10.001s"), "{failure:?}");
         it.starter.proceed(START);
         let held = it.starter.finish_acquire(it.starting).expect("acquire");

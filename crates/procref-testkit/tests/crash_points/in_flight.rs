@@ -36,7 +36,7 @@ pub struct Flight {
     /// Nobody, or two.
     others: Vec<Actor>,
     meeting: (Phase, Gate),
-    begun: RefCell<Vec<Pending>>,
+    requests: RefCell<Vec<Pending>>,
 }
 
 impl Flight {
@@ -65,7 +65,7 @@ impl Flight {
             key,
             holder,
             meeting,
-            begun: RefCell::default(),
+            requests: RefCell::default(),
         };
         way.go(&flight, &doomed);
         if others == 0 || meeting.1.is_some() {
@@ -84,7 +84,7 @@ impl Flight {
 
     /// What the others have got, and whether it is the only one.
     fn check_others(&self, point: &CrashPoint) {
-        let pending = self.begun.take();
+        let pending = self.requests.take();
         assert_eq!(pending.len(), self.others.len(), "{}", point.name);
         let got: Vec<_> = self.others.iter().zip(pending).collect();
         for (other, pending) in got {
@@ -140,10 +140,10 @@ impl Flight {
 
     /// The others begin.
     pub fn begin(&self) {
-        let mut begun = self.begun.borrow_mut();
-        if begun.is_empty() {
+        let mut requests = self.requests.borrow_mut();
+        if requests.is_empty() {
             let begin = |other: &Actor| other.begin_acquire(Via::TokioMulti);
-            begun.extend(self.others.iter().map(begin));
+            requests.extend(self.others.iter().map(begin));
         }
     }
 
@@ -153,7 +153,7 @@ impl Flight {
 
     pub fn wait_unlocked(&self) {
         deadline::until_true("the start is over", || {
-            self.value(LOCK).is_none_or(|value| value == 0) || !self.begun.borrow().is_empty()
+            self.value(LOCK).is_none_or(|value| value == 0) || !self.requests.borrow().is_empty()
         });
     }
 
