@@ -6,7 +6,7 @@ use std::path::{self, Path, PathBuf};
 use std::time::Duration;
 
 use crate::info::ServiceInfo;
-use crate::name::ServiceKey;
+use crate::key::ServiceKey;
 use crate::process::KILL_TIMEOUT;
 use crate::ready::{Condition, Kind, Ready};
 use crate::template;

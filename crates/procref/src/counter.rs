@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crate::engine::registry;
 use crate::error::{Error, Result};
 use crate::kernel::{self, Fault, Kernel, Missing, Native, Object, Step};
-use crate::name::{Name, ServiceKey};
+use crate::key::ServiceKey;
+use crate::name::Name;
 use crate::namespace;
 use crate::process::{fork_epoch, is_suspended};
 

@@ -23,7 +23,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::name::{Digest, Namespace, ServiceKey};
+use crate::key::ServiceKey;
+use crate::name::Digest;
+use crate::namespace::Namespace;
 use crate::process::Identity;
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Instance, signal_safe};
-use crate::name::ServiceKey;
+use crate::key::ServiceKey;
 use crate::process::Identity;
 use crate::ready::{Callback, Condition, Probe, Waited};
 use crate::runtime;

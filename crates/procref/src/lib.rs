@@ -115,6 +115,8 @@ mod info;
 #[cfg(any(target_os = "linux", windows))]
 mod kernel;
 #[cfg(any(target_os = "linux", windows))]
+mod key;
+#[cfg(any(target_os = "linux", windows))]
 mod launch;
 #[cfg(all(test, target_os = "linux"))]
 mod model;

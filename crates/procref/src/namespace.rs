@@ -4,10 +4,11 @@ use std::env;
 use std::fs;
 use std::io;
 use std::path::{self, Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::name::Namespace;
-use crate::process;
+use crate::name::Digest;
+use crate::process::{self, View};
 
 #[cfg(unix)]
 mod unix;
@@ -19,6 +20,10 @@ use unix as sys;
 use windows as sys;
 
 pub(crate) use sys::Changes;
+
+/// Part of every namespace digest: processes of two layouts of the kernel object
+/// must not meet on one object.
+const LAYOUT_VERSION: u8 = 3;
 
 /// Names the runtime directory where the builder's `base_dir` does not.
 const VARIABLE: &str = "PROCREF_RUNTIME_DIR";
@@ -32,6 +37,56 @@ enum Origin {
     Variable,
     /// procref chooses it. Only the directory itself is created, and others have no permission at all.
     Default,
+}
+
+/// A runtime directory as one group of processes sees it.
+///
+/// Two processes meet if they have the same directory under the same path, and equal views.
+#[derive(Clone, Debug)]
+pub(crate) struct Namespace {
+    dir: Arc<Path>,
+    identity: (u64, u64),
+    view: View,
+    digest: Digest,
+}
+
+impl Namespace {
+    /// `identity` tells the directory from another one that has, or had, the same path:
+    /// two processes that see different directories never meet.
+    pub(crate) fn new(dir: PathBuf, identity: (u64, u64), view: View) -> Self {
+        let seen: Vec<u8> = view.0.into_iter().flat_map(u64::to_le_bytes).collect();
+        let digest = Digest::of(&[
+            &[LAYOUT_VERSION],
+            dir.as_os_str().as_encoded_bytes(),
+            &identity.0.to_le_bytes(),
+            &identity.1.to_le_bytes(),
+            &seen,
+        ]);
+        Self {
+            dir: dir.into(),
+            identity,
+            view,
+            digest,
+        }
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// What the process that opened the directory saw of the machine.
+    pub(crate) fn view(&self) -> View {
+        self.view
+    }
+
+    /// Device and inode of the directory when it was opened.
+    pub(crate) fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
 }
 
 /// Where a runtime directory is to be.

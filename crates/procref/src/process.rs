@@ -66,7 +66,6 @@ use std::io;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::name::View;
 
 #[cfg(all(unix, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -96,6 +95,17 @@ pub(crate) use sys::{kill_myself, suspend_myself};
 
 /// How long a killed process may take to be gone. Only one that is stuck in the kernel takes longer.
 pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pids, the clock and the kernel objects that a process sees, as numbers.
+///
+/// A pid, a start time and the id of a kernel object mean something only to processes with equal views.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct View(pub(crate) [u64; Self::NUMBERS]);
+
+impl View {
+    /// Device and inode of three namespaces on Linux. On Windows the session, and zeros.
+    pub(crate) const NUMBERS: usize = 6;
+}
 
 /// Whether this process still sees of the machine what it saw when `view` was taken.
 ///

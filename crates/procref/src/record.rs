@@ -16,8 +16,9 @@ use crate::command::{self, StopPolicy};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
-use crate::name::{Namespace, ServiceKey};
+use crate::key::ServiceKey;
 use crate::namespace;
+use crate::namespace::Namespace;
 use crate::process::Identity;
 
 pub(crate) mod failures;

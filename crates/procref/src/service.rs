@@ -10,7 +10,7 @@ use crate::engine::{acquire, follow, pin, recursion, registry, stop_service};
 use crate::error::Result;
 use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Kernel, Missing, Native, Object, Snapshot, Supervised};
-use crate::name::ServiceKey;
+use crate::key::ServiceKey;
 use crate::runtime;
 
 mod builder;

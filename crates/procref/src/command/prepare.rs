@@ -13,7 +13,7 @@ use regex_lite::Regex;
 use super::log::{Forbidden, ServiceLog};
 use super::{ServiceCommand, program};
 use crate::error::{Error, Result};
-use crate::name::ServiceKey;
+use crate::key::ServiceKey;
 use crate::ready::{Addresses, Kind, LogLines, Probe, Trial};
 use crate::template;
 

@@ -14,8 +14,8 @@ use super::shared_wait::SharedWait;
 use super::unhealthy::Unhealthy;
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Missing, Object, Snapshot};
+use crate::key::ServiceKey;
 use crate::launch::own_start::own_start;
-use crate::name::ServiceKey;
 use crate::runtime;
 use crate::runtime::deadline::{Deadline, Patience};
 

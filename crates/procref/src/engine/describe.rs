@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::platform::Platform;
 use crate::info::ServiceInfo;
 use crate::kernel::Instance;
-use crate::name::ServiceKey;
+use crate::key::ServiceKey;
 use crate::process::Identity;
 
 /// An instance as callbacks and clients are told of it.

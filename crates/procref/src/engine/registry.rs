@@ -7,7 +7,7 @@ use super::config::Config;
 use super::release::{Departure, Hold};
 use crate::error::Result;
 use crate::host::Host;
-use crate::name::ServiceKey;
+use crate::key::ServiceKey;
 use crate::runtime::process_local;
 
 pub(crate) type NativeClient = Client<Host>;

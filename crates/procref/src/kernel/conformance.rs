@@ -12,7 +12,9 @@ use std::time::Duration;
 use super::semset::{Op, Values, Wait};
 use super::sim::{Calls, Outcome, SetId, SimKernel, Table};
 use super::{Fault, Instance, Kernel, Lock, Missing, Native, Object, Step, Supervised};
-use crate::name::{Name, Namespace, ServiceKey};
+use crate::key::ServiceKey;
+use crate::name::Name;
+use crate::namespace::Namespace;
 use crate::process::{self, Identity};
 
 /// Makes processes that share one object.

@@ -17,7 +17,9 @@ use std::time::SystemTime;
 use super::semset::{Array, MAX_VALUE, Op, Set, Values, Wait, slot};
 use super::{Fault, Kernel, Missing, Step};
 use crate::error::{Error, Result};
-use crate::name::{Digest, Namespace, ServiceKey};
+use crate::key::ServiceKey;
+use crate::name::Digest;
+use crate::namespace::Namespace;
 
 /// As `semget` returns it. Never given out again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant, SystemTime};
 use super::semset::{Array, MAX_OPS, MAX_VALUE, Op, Owner, Set, Values, Wait, slot};
 use super::{Fault, Kernel, Missing, Step};
 use crate::error::{Error, Result};
-use crate::name::{Digest, Namespace, ServiceKey};
+use crate::key::ServiceKey;
+use crate::name::Digest;
+use crate::namespace::Namespace;
 use crate::process::{self, Identity};
 
 #[cfg(feature = "fuzzing")]

@@ -40,7 +40,9 @@ use super::{
     encode_limit,
 };
 use crate::error::{Error, Result};
-use crate::name::{Digest, Namespace, ServiceKey, digest_in_name};
+use crate::key::{ServiceKey, digest_in_name};
+use crate::name::Digest;
+use crate::namespace::Namespace;
 use crate::process::{self, Identity};
 
 mod object;

@@ -14,7 +14,7 @@ use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::kernel::Ended;
 use crate::kernel::signal_safe::Set;
-use crate::name::ServiceKey;
+use crate::key::ServiceKey;
 use crate::process::{self, BareProcess, Identity};
 use crate::supervisor::channel::Message;
 pub(crate) use crate::supervisor::channel::{Refusal, Stage};

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 
 use crate::error::Error;
 use crate::kernel::Snapshot;
-use crate::name::ServiceKey;
+use crate::key::ServiceKey;
 
 /// The instances whose starts a process belongs to, separated by spaces.
 const STARTING: &str = "PROCREF_STARTING";
@@ -48,7 +48,9 @@ pub(crate) fn own_start(key: &ServiceKey) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::name::{Name, Namespace, View};
+    use crate::name::Name;
+    use crate::namespace::Namespace;
+    use crate::process::View;
 
     fn key(name: &str) -> ServiceKey {
         let namespace = Namespace::new("/made-up".into(), (0, 0), View::default());

@@ -17,7 +17,7 @@ use crate::command::{Prepared, StopPolicy};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::{Fault, Instance, signal_safe};
-use crate::name::ServiceKey;
+use crate::key::ServiceKey;
 use crate::process::{self, Identity};
 
 mod create;

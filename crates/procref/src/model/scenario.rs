@@ -21,7 +21,10 @@ use crate::engine::{follow, pin};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::Supervised;
-use crate::name::{Name, Namespace, ServiceKey, View};
+use crate::key::ServiceKey;
+use crate::name::Name;
+use crate::namespace::Namespace;
+use crate::process::View;
 use crate::runtime::BoxFuture;
 
 /// What a client does.

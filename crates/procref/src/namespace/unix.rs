@@ -11,7 +11,7 @@ use rustix::fs::{FileType, Mode, OFlags, inotify};
 
 use super::{Origin, VARIABLE, check_unchanged, variable};
 use crate::error::{Error, Result};
-use crate::name::Namespace;
+use crate::namespace::Namespace;
 
 /// Creates the directory, with its parents if the caller or the environment names it.
 pub(super) fn create(dir: &Path, origin: Origin) -> Result<()> {

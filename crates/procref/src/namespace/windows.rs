@@ -11,7 +11,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 
 use super::{Origin, VARIABLE, check_unchanged, variable};
 use crate::error::{Error, Result};
-use crate::name::Namespace;
+use crate::namespace::Namespace;
 use crate::process::directories;
 use crate::process::security::{self, Kind};
 

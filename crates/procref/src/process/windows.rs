@@ -51,7 +51,7 @@ use windows_sys::Win32::System::Threading::{
 use windows_sys::Win32::UI::WindowsAndMessaging::{GW_OWNER, WM_CLOSE, WNDENUMPROC};
 
 use crate::error::Result;
-use crate::name::View;
+use crate::process::View;
 
 mod asking;
 pub(crate) mod directories;

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::{VERSION, read_file, remove_file, sys};
-use crate::name::ServiceKey;
+use crate::key::ServiceKey;
 use crate::namespace;
 
 /// The longest reason that is kept, in characters. More of it is in the error of the client that failed.

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use super::sys::size_of_ours;
 use super::{MAX_SIZE, Record, Undecodable, read_file, remove_file};
 use crate::error::{Error, Result};
-use crate::name::{Digest, Name, Namespace, ServiceKey, digest_in_stem};
+use crate::key::{ServiceKey, digest_in_stem};
+use crate::name::{Digest, Name};
 use crate::namespace;
+use crate::namespace::Namespace;
 
 /// Records, drafts, logs with the one before, and notes of failed starts.
 const ENDINGS: [&str; 5] = [".json", ".tmp", ".log", ".log.1", ".failed"];

@@ -5,7 +5,10 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use super::*;
 use crate::fuzzing::Input;
-use crate::name::{Name, Namespace, View, digest_in_stem};
+use crate::key::digest_in_stem;
+use crate::name::Name;
+use crate::namespace::Namespace;
+use crate::process::View;
 
 const DIR: &str = "/run/procref";
 

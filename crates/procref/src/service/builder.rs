@@ -10,7 +10,8 @@ use crate::engine::fingerprint::{Fingerprint, Mismatch};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Kernel as _, MAX_LINGER_MS, Native};
-use crate::name::{Name, ServiceKey};
+use crate::key::ServiceKey;
+use crate::name::Name;
 use crate::namespace;
 
 /// Tells how a service is started, checked and stopped. Made by

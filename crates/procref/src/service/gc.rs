@@ -13,7 +13,7 @@ use crate::engine::release::{Departure, Hold};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::kernel::{Fault, Kernel as _, Lock, Missing, Native, Object as _, Snapshot, Step};
-use crate::name::ServiceKey;
+use crate::key::ServiceKey;
 use crate::record::files::{self, What};
 
 type NativeObject = Arc<ObjectOf<Host>>;

@@ -12,7 +12,7 @@ use crate::info::ServiceInfo;
 use crate::kernel::{
     Ended, Fault, Inspection, Instance, Kernel as _, Missing, Native, Object as _,
 };
-use crate::name::ServiceKey;
+use crate::key::ServiceKey;
 use crate::process::{self, Process, proc_info};
 use crate::record::{self, Record};
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::error::Result;
 use crate::kernel::{Kernel as _, Native};
-use crate::name::{Digest, Namespace, ServiceKey};
+use crate::key::ServiceKey;
+use crate::name::Digest;
+use crate::namespace::Namespace;
 use crate::record::files::{self, Found, What};
 
 /// What there is of one service.

@@ -20,7 +20,7 @@ use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::Instance;
 use crate::kernel::signal_safe::Set;
-use crate::name::ServiceKey;
+use crate::key::ServiceKey;
 use crate::process::SUPERVISOR_TITLE;
 use crate::process::forked::block_signals;
 use crate::record;

@@ -11,8 +11,10 @@ use super::*;
 use crate::host::Host;
 use crate::info::ServiceInfo;
 use crate::kernel::Instance;
-use crate::name::{Name, Namespace, View};
+use crate::name::Name;
+use crate::namespace::Namespace;
 use crate::process::Identity;
+use crate::process::View;
 use crate::runtime::poll_once;
 
 type OurSeat = Arc<Client<Host>>;

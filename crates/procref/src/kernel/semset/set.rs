@@ -10,7 +10,8 @@ use super::op_list::Changes;
 use super::steps::*;
 use crate::kernel::state::{Inspection, Instance, Snapshot};
 use crate::kernel::{Fault, Lock, Object, Step, Supervised};
-use crate::name::{Digest, ServiceKey};
+use crate::key::ServiceKey;
+use crate::name::Digest;
 
 /// The primitive calls on one set.
 pub(crate) trait Array: Send + Sync + 'static {

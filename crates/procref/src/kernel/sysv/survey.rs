@@ -5,7 +5,8 @@ use std::{fs, io};
 use super::sys;
 use crate::error::{Error, Result};
 use crate::kernel::semset::{Values, decode, digests_in, slot};
-use crate::name::{Digest, Namespace};
+use crate::name::Digest;
+use crate::namespace::Namespace;
 use crate::process::Identity;
 
 /// Every set of this IPC namespace, one a line after a heading: key, id, permissions, semaphores, uid, ….

@@ -9,7 +9,8 @@ use std::thread;
 use super::*;
 use crate::kernel::semset::Op;
 use crate::kernel::{Instance, Lock, Object as _, Supervised};
-use crate::name::{Name, Namespace};
+use crate::name::Name;
+use crate::namespace::Namespace;
 use crate::process::{self, Identity};
 
 mod holders;

@@ -11,7 +11,7 @@ use super::step::Inside;
 use super::sys::{self, Event, Found, Job, LockFile, Mode, Section};
 use crate::error::{Error, Result};
 use crate::kernel::{Fault, Instance, Lock, Missing, Step, encode_limit};
-use crate::name::ServiceKey;
+use crate::key::ServiceKey;
 use crate::process::KILL_TIMEOUT;
 
 /// The file that has nothing in it but locks.

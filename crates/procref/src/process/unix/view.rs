@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-use crate::name::View;
+use crate::process::View;
 
 /// [namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html) of a thread. A thread can have an
 /// IPC namespace that others of its process do not have.
