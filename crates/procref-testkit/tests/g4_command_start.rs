@@ -427,7 +427,7 @@ fn g4_child_forked_during_a_start_does_not_delay_it() {
     for ready in [None, Some(ReadySpec::AtOnce)] {
         let mut spec = command(&scene, "forked").with_start_timeout_ms(1_000_000);
         spec.command.as_mut().expect("the spec has a command").ready = ready;
-        let client = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "SupervisorBegun")]);
+        let client = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "SupervisorStarted")]);
         let key = client.build(&spec);
         let pending = client.begin_acquire(Via::TokioMulti);
         deadline::until_true("the supervisor is suspended at its first step", || {

@@ -74,7 +74,7 @@ points! {
     Client {
         Prepared,
         SupervisorForked,
-        WordGiven,
+        Confirmed,
         Launched,
     }
     // Both.
@@ -88,12 +88,12 @@ points! {
     }
     // Starting.
     Supervisor {
-        SupervisorsParentBegun,
-        SupervisorBegun,
-        SupervisorInPlace,
-        WordTaken,
+        AttendantStarted,
+        SupervisorStarted,
+        SupervisorRegistered,
+        ConfirmReceived,
         SteppedDown,
-        ClearedUp,
+        CleanedUp,
         ServiceForked,
         ServicePublished,
         SupervisorReported,

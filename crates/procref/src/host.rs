@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Kernel, Missing, Native, Object as _, Snapshot};
 use crate::key::ServiceKey;
-use crate::launch::{self, Launch, Running, own_start};
+use crate::launch::{self, Launch, StartingService, own_start};
 use crate::process::{self, Identity, Process};
 use crate::ready::Callback;
 use crate::record::failures::{self, Failures};
@@ -31,7 +31,7 @@ pub(crate) struct Host;
 impl Platform for Host {
     type Kernel = Native;
     type Process = Process;
-    type Running = Running;
+    type Running = StartingService;
 
     fn kernel(&self) -> &Native {
         &Native
@@ -137,7 +137,7 @@ impl Platform for Host {
         object: &<Native as Kernel>::Object,
         stop: StopPolicy,
     ) -> Result<()> {
-        let (key, set) = (key.clone(), object.bare());
+        let (key, set) = (key.clone(), object.signal_safe());
         let start = move || launch::start(set, &key, stop);
         runtime::spawn_blocking("start the supervisor", start).await?
     }
@@ -147,34 +147,38 @@ impl Platform for Host {
         key: &ServiceKey,
         object: &<Native as Kernel>::Object,
         launch: Launch,
-    ) -> BoxFuture<Result<Running>> {
-        let (key, set) = (key.clone(), object.bare());
-        let start = move || Running::start(set, &key, &launch);
+    ) -> BoxFuture<Result<StartingService>> {
+        let (key, set) = (key.clone(), object.signal_safe());
+        let start = move || StartingService::start(set, &key, &launch);
         Box::pin(async { runtime::spawn_blocking("launch the service", start).await? })
     }
 
-    fn launched(&self, running: &Running) -> (Identity, ServiceInfo) {
+    fn launched(&self, running: &StartingService) -> (Identity, ServiceInfo) {
         running.info()
     }
 
-    async fn run(&self, running: &Arc<Running>, deadline: Deadline) -> Result<Option<Callback>> {
+    async fn run(
+        &self,
+        running: &Arc<StartingService>,
+        deadline: Deadline,
+    ) -> Result<Option<Callback>> {
         running.run(deadline).await?;
         Ok(running.callback())
     }
 
-    fn late(&self, running: &Running, limit: Duration) -> Error {
+    fn late(&self, running: &StartingService, limit: Duration) -> Error {
         running.late(limit)
     }
 
-    fn unwell(&self, running: &Running, sick: Sick) -> Error {
+    fn unwell(&self, running: &StartingService, sick: Sick) -> Error {
         running.unwell(&sick.probe, sick.answer, sick.limit)
     }
 
-    async fn alarm(&self, running: &Arc<Running>) -> Error {
+    async fn alarm(&self, running: &Arc<StartingService>) -> Error {
         running.alarm().await
     }
 
-    async fn gone(&self, running: Arc<Running>, limit: Duration) -> Result<bool> {
+    async fn gone(&self, running: Arc<StartingService>, limit: Duration) -> Result<bool> {
         running.gone(limit).await
     }
 

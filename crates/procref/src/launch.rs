@@ -31,7 +31,7 @@ use windows as sys;
 #[cfg(unix)]
 use sys::Stage;
 pub(crate) use sys::start;
-use sys::{Launched, Order, Refusal};
+use sys::{LaunchedProcess, Order, Refusal};
 
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -47,9 +47,9 @@ pub(crate) struct Launch {
 }
 
 /// A service whose program was not executed yet, or is not ready yet.
-pub(crate) struct Running {
+pub(crate) struct StartingService {
     service: String,
-    launched: Launched,
+    launched: LaunchedProcess,
     /// The program as it was named, and its arguments.
     line: Vec<String>,
     /// Its working directory.
@@ -64,7 +64,7 @@ pub(crate) struct Running {
     reserved: Mutex<Reserved>,
 }
 
-impl Running {
+impl StartingService {
     /// Blocks: the supervisor is forked, and waits for an older instance's processes.
     pub(crate) fn start(set: signal_safe::Set, key: &ServiceKey, launch: &Launch) -> Result<Self> {
         let (name, value) = own_start::variable(key, launch.generation);
@@ -118,9 +118,9 @@ impl Running {
 
     /// Executes the program and waits until it is ready; whether a callback thinks so, is not asked here.
     pub(crate) async fn run(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
-        let running = Arc::clone(self);
+        let starting = Arc::clone(self);
         runtime::spawn_blocking("wait until the service is ready", move || {
-            running.run_here(deadline)
+            starting.run_here(deadline)
         })
         .await?
     }
@@ -210,12 +210,13 @@ impl Running {
 
     /// Resolves when the service has ended before it was ready, with what to say about that.
     pub(crate) async fn alarm(self: &Arc<Self>) -> Error {
-        let running = Arc::clone(self);
-        let waited = runtime::spawn_blocking("wait for the service's end", move || {
-            match running.launched.wait_alarm() {
-                Ok(()) => running.death(),
-                Err(error) => running.supervisor_error("listen to it", error),
-            }
+        let starting = Arc::clone(self);
+        let waited = runtime::spawn_blocking("wait for the service's end", move || match starting
+            .launched
+            .wait_alarm()
+        {
+            Ok(()) => starting.death(),
+            Err(error) => starting.supervisor_error("listen to it", error),
         });
         waited.await.unwrap_or_else(|error| error)
     }

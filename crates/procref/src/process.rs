@@ -88,7 +88,7 @@ pub(crate) use sys::{
     open_identity, proc_info, security, terminate as end, wait_for, wide,
 };
 #[cfg(unix)]
-pub(crate) use sys::{BareProcess, SUPERVISOR_TITLE, forked, has_executed, is_suspended};
+pub(crate) use sys::{SUPERVISOR_TITLE, SignalSafeProcess, forked, has_executed, is_suspended};
 pub(crate) use sys::{Signal, fork_epoch, view};
 #[cfg(feature = "crash-points")]
 pub(crate) use sys::{kill_myself, suspend_myself};
@@ -404,7 +404,7 @@ fn act(operation: &'static str, pid: u32, action: impl FnOnce(&Process) -> Resul
 /// Returns `true` if the process that has this pid now is a supervisor.
 #[cfg(unix)]
 pub(crate) fn is_supervisor(pid: u32) -> bool {
-    BareProcess::is_supervisor(pid)
+    SignalSafeProcess::is_supervisor(pid)
 }
 
 /// No process is known to be suspended: its threads may be, and nothing tells of that.

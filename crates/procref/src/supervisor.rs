@@ -21,7 +21,7 @@
 //! lock, no panic, no `tracing`. It runs on a stack of its own in that mapping, so that the memory of
 //! its parent can be unmapped under it.
 //!
-//! What a supervisor does stands here, without any system call, as `async` code over [`Hands`] and the
+//! What a supervisor does stands here, without any system call, as `async` code over [`SupervisorOps`] and the
 //! [calls](Calls) on its set, so that the model can run it and switch to another process at each step. On
 //! Linux every one of these futures is ready when it is polled the first time: a step blocks, as its system
 //! call does. So a supervisor polls once, on its own stack, and nothing is allocated for it.
@@ -45,7 +45,7 @@ pub(crate) mod receive;
 pub(crate) mod spawn;
 
 /// What a supervisor can do to the machine, beside the kernel object.
-pub(crate) trait Hands {
+pub(crate) trait SupervisorOps {
     type Calls: Calls;
 
     /// What its sleeps end with, when a child has ended.
@@ -67,23 +67,23 @@ pub(crate) trait Hands {
     fn is_parent(&self) -> bool;
 
     /// Whether it is the parent of the service, and the service has ended.
-    fn has_ended(&self) -> bool;
+    fn has_exited(&self) -> bool;
 }
 
 /// What the parent of a service can do beside that.
-pub(crate) trait Parent: Hands {
+pub(crate) trait SubreaperOps: SupervisorOps {
     fn child(&self) -> Identity;
 
     fn ended(&self) -> Option<Ended>;
 
     /// Tells the starter that the service has ended.
-    fn report_end(&self);
+    fn report_exit(&self);
 
     /// Tells the starter that no process of the service is left.
-    fn report_gone(&self);
+    fn report_tree_exited(&self);
 
     /// Nobody listens any more.
-    fn hang_up(&self);
+    fn close_report(&self);
 
     /// Ends what the service has left when it ended.
     async fn end_rest(&self);
@@ -92,18 +92,18 @@ pub(crate) trait Parent: Hands {
 }
 
 /// What a supervisor that is to be the parent of a service can do before it is.
-pub(crate) trait Birth {
-    type Parent: Parent;
-    type Hands: Hands<Calls = <Self::Parent as Hands>::Calls>;
+pub(crate) trait LaunchHandshake {
+    type Subreaper: SubreaperOps;
+    type Ops: SupervisorOps<Calls = <Self::Subreaper as SupervisorOps>::Calls>;
 
     /// Tells the starter that an older service's processes are still there. False if nobody listens.
-    fn say_not_in_place(&self) -> bool;
+    fn report_blocked(&self) -> bool;
 
     /// Tells the starter that this supervisor is counted, and waits for its word.
-    fn say_counted(&self) -> bool;
+    fn report_registered(&self) -> bool;
 
     /// Tells the starter that the service waits at its gate, and is published.
-    fn say_in_place(&self, child: Identity) -> bool;
+    fn report_launched(&self, child: Identity) -> bool;
 
     /// Waits for the starter's word that the lock that is shared is its own.
     ///
@@ -111,18 +111,18 @@ pub(crate) trait Birth {
     /// share somebody else may have it: a new starter, whose own supervisor waits for TREE. So nothing
     /// is done before the starter has answered; and this one, which shares a lock with a stranger, goes.
     /// To look whether the starter is alive would not do: a process that dies gives up its locks first.
-    async fn has_word(&self) -> bool;
+    async fn await_confirm(&self) -> bool;
 
     /// Forks the service, which waits at its gate. `None`: it could not, and has told the starter so.
-    async fn fork(&self) -> Option<Self::Parent>;
+    async fn fork(&self) -> Option<Self::Subreaper>;
 
     /// What it can do as long as it is nobody's parent.
-    fn hands(&self) -> &Self::Hands;
+    fn ops(&self) -> &Self::Ops;
 }
 
-type SetOf<H> = Set<<H as Hands>::Calls>;
+type SetOf<O> = Set<<O as SupervisorOps>::Calls>;
 
-type LimitOf<H> = <<H as Hands>::Calls as Calls>::Limit;
+type LimitOf<O> = <<O as SupervisorOps>::Calls as Calls>::Limit;
 
 /// What a sleep comes to.
 enum Slept {
@@ -133,25 +133,25 @@ enum Slept {
 }
 
 /// Sleeps in a step until it is done.
-async fn sleep<'a, H: Hands, F>(
-    hands: &'a H,
+async fn sleep<'a, O: SupervisorOps, F>(
+    ops: &'a O,
     time: Option<Duration>,
-    step: impl Fn(&'a LimitOf<H>) -> F,
+    step: impl Fn(&'a LimitOf<O>) -> F,
 ) -> Result<Slept, Refused>
 where
     F: Future<Output = Result<(), Refused>>,
 {
-    let deadline = time.and_then(|time| hands.now().checked_add(time));
+    let deadline = time.and_then(|time| ops.now().checked_add(time));
     loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(hands.now()));
-        hands.set_limit(left);
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(ops.now()));
+        ops.set_limit(left);
         // Not before the limit is set: a child that ends from here on brings it to its end. One that
         // ended before is found here. The other way round, one in between would be slept through.
-        if hands.has_ended() {
+        if ops.has_exited() {
             return Ok(Slept::Ended);
         }
         crash::point(Point::AboutToSleep);
-        match step(hands.limit()).await {
+        match step(ops.limit()).await {
             Ok(()) => return Ok(Slept::Done),
             Err(Refused::NotNow) if left == Some(Duration::ZERO) => return Ok(Slept::TimeUp),
             Err(Refused::NotNow) => {}
@@ -161,36 +161,36 @@ where
 }
 
 /// A supervisor's life, from when it is in place.
-pub(crate) async fn watch<H: Hands>(set: SetOf<H>, hands: &H) {
+pub(crate) async fn watch<O: SupervisorOps>(set: SetOf<O>, ops: &O) {
     // Whatever goes wrong, the way out is to end: the kernel gives back what is held, the next join
     // sees that there is no supervisor, and starts another.
-    let _ = watch_until(set, hands).await;
+    let _ = watch_until(set, ops).await;
 }
 
 /// The life of a supervisor that is to be a service's parent.
-pub(crate) async fn launch_and_watch<B: Birth>(
-    set: SetOf<B::Parent>,
-    birth: &B,
+pub(crate) async fn launch_and_watch<H: LaunchHandshake>(
+    set: SetOf<H::Subreaper>,
+    handshake: &H,
     instance: Instance,
     generation: u16,
     patience: Duration,
 ) {
     if let Err(refused) = set.supervise_tree(patience).await {
         if refused == Refused::NotNow {
-            birth.say_not_in_place();
-            clear_up(set, birth).await;
+            handshake.report_blocked();
+            clear_up(set, handshake).await;
         }
         return;
     }
-    crash::point(Point::SupervisorInPlace);
-    if !birth.say_counted() || !birth.has_word().await {
+    crash::point(Point::SupervisorRegistered);
+    if !handshake.report_registered() || !handshake.await_confirm().await {
         let _ = set.step_down().await;
         crash::point(Point::SteppedDown);
-        clear_up(set, birth).await;
+        clear_up(set, handshake).await;
         return;
     }
-    crash::point(Point::WordTaken);
-    let Some(parent) = birth.fork().await else {
+    crash::point(Point::ConfirmReceived);
+    let Some(parent) = handshake.fork().await else {
         return;
     };
     let child = parent.child();
@@ -200,7 +200,7 @@ pub(crate) async fn launch_and_watch<B: Birth>(
     };
     if set.publish(Some(&instance), generation).await.is_ok() {
         crash::point(Point::ServicePublished);
-        birth.say_in_place(child);
+        handshake.report_launched(child);
         crash::point(Point::SupervisorReported);
         watch_child(set, &parent).await;
     } else {
@@ -210,29 +210,29 @@ pub(crate) async fn launch_and_watch<B: Birth>(
 
 /// A starter that died at once may have left its set, without anybody. So may clients of an instance that had
 /// died before, which that starter was to replace: they saw this process counted, and left it to it.
-async fn clear_up<B: Birth>(set: SetOf<B::Parent>, birth: &B) {
+async fn clear_up<H: LaunchHandshake>(set: SetOf<H::Subreaper>, handshake: &H) {
     if set.try_idle().await.is_err() {
         return;
     }
     let _ = match set.snapshot().await {
         // Another one sees to it.
         Ok(snapshot) if snapshot.supervised => set.unlock().await,
-        Ok(snapshot) => stop(set, snapshot, birth.hands()).await,
+        Ok(snapshot) => stop(set, snapshot, handshake.ops()).await,
         Err(refused) => Err(refused),
     };
-    crash::point(Point::ClearedUp);
+    crash::point(Point::CleanedUp);
 }
 
 /// The life of a supervisor that is the service's parent, from when the instance is published.
-async fn watch_child<P: Parent>(set: SetOf<P>, parent: &P) {
+async fn watch_child<P: SubreaperOps>(set: SetOf<P>, parent: &P) {
     let _ = watch_start_and_until(set, parent).await;
     // If somebody removed the set, nobody will find the service any more.
     parent.end_all().await;
 }
 
-async fn watch_start_and_until<P: Parent>(set: SetOf<P>, parent: &P) -> Result<(), Refused> {
+async fn watch_start_and_until<P: SubreaperOps>(set: SetOf<P>, parent: &P) -> Result<(), Refused> {
     if let Start::Serving = watch_start(set, parent).await? {
-        parent.hang_up();
+        parent.close_report();
         if let Watched::Ended = watch_until(set, parent).await? {
             after_end(set, parent).await?;
         }
@@ -246,14 +246,14 @@ enum Start {
 }
 
 /// While the starter waits for the service to be ready. The lock is shared with it.
-async fn watch_start<P: Parent>(set: SetOf<P>, parent: &P) -> Result<Start, Refused> {
+async fn watch_start<P: SubreaperOps>(set: SetOf<P>, parent: &P) -> Result<Start, Refused> {
     if let Slept::Ended = sleep(parent, None, |limit| set.wait_alone(limit)).await? {
         // The starter is told at once, and clears up. What it does not come to, because it dies, is done
         // below, so the share of the lock is kept until it has let go.
-        parent.report_end();
+        parent.report_exit();
         crash::point(Point::EndReported);
         parent.end_rest().await;
-        parent.report_gone();
+        parent.report_tree_exited();
         crash::point(Point::GoneReported);
         while set.wait_alone(unlimited(parent)).await == Err(Refused::NotNow) {}
     }
@@ -292,13 +292,13 @@ async fn watch_start<P: Parent>(set: SetOf<P>, parent: &P) -> Result<Start, Refu
 }
 
 /// A limit that nothing but a signal ends.
-fn unlimited<H: Hands>(hands: &H) -> &LimitOf<H> {
-    hands.set_limit(None);
-    hands.limit()
+fn unlimited<O: SupervisorOps>(ops: &O) -> &LimitOf<O> {
+    ops.set_limit(None);
+    ops.limit()
 }
 
 /// The service has ended by itself, while it served.
-async fn after_end<P: Parent>(set: SetOf<P>, parent: &P) -> Result<(), Refused> {
+async fn after_end<P: SubreaperOps>(set: SetOf<P>, parent: &P) -> Result<(), Refused> {
     /// How long somebody may have the lock before it is looked whether he has a reference by now.
     const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -335,14 +335,14 @@ enum Watched {
     Ended,
 }
 
-async fn watch_until<H: Hands>(set: SetOf<H>, hands: &H) -> Result<Watched, Refused> {
+async fn watch_until<O: SupervisorOps>(set: SetOf<O>, ops: &O) -> Result<Watched, Refused> {
     loop {
-        if let Slept::Ended = sleep(hands, None, |limit| set.wait_idle(limit)).await? {
+        if let Slept::Ended = sleep(ops, None, |limit| set.wait_idle(limit)).await? {
             return Ok(Watched::Ended);
         }
         crash::point(Point::FoundIdle);
         let snapshot = set.snapshot().await?;
-        if snapshot.tree && !hands.is_parent() {
+        if snapshot.tree && !ops.is_parent() {
             // The service of today has a supervisor that is its parent, and can end more than one process.
             set.unlock().await?;
             crash::point(Point::Yielded);
@@ -355,7 +355,7 @@ async fn watch_until<H: Hands>(set: SetOf<H>, hands: &H) -> Result<Watched, Refu
             set.unlock().await?;
             crash::point(Point::Lingering);
             let linger = Duration::from_millis(linger.into());
-            match sleep(hands, Some(linger), |limit| set.wait_client(limit)).await? {
+            match sleep(ops, Some(linger), |limit| set.wait_client(limit)).await? {
                 Slept::Done => continue,
                 Slept::Ended => return Ok(Watched::Ended),
                 Slept::TimeUp => {}
@@ -377,14 +377,14 @@ async fn watch_until<H: Hands>(set: SetOf<H>, hands: &H) -> Result<Watched, Refu
             }
         }
         let snapshot = set.snapshot().await?;
-        stop(set, snapshot, hands).await?;
+        stop(set, snapshot, ops).await?;
         return Ok(Watched::Stopped);
     }
 }
 
 /// Under the lock, with nobody left.
-async fn stop<H: Hands>(set: SetOf<H>, snapshot: Snapshot, hands: &H) -> Result<(), Refused> {
-    if clear(set, snapshot, hands).await? {
+async fn stop<O: SupervisorOps>(set: SetOf<O>, snapshot: Snapshot, ops: &O) -> Result<(), Refused> {
+    if clear(set, snapshot, ops).await? {
         set.remove().await?;
         crash::point(Point::SupervisorRemovedSet);
     }
@@ -393,7 +393,11 @@ async fn stop<H: Hands>(set: SetOf<H>, snapshot: Snapshot, hands: &H) -> Result<
 
 /// Under the lock: ends the instance and clears it, in the order that the last client keeps. False: it
 /// stays, and the lock is released.
-async fn clear<H: Hands>(set: SetOf<H>, snapshot: Snapshot, hands: &H) -> Result<bool, Refused> {
+async fn clear<O: SupervisorOps>(
+    set: SetOf<O>,
+    snapshot: Snapshot,
+    ops: &O,
+) -> Result<bool, Refused> {
     if let Some(instance) = snapshot.instance {
         if instance.keep_orphan {
             // No crash point: this process ends here anyway.
@@ -401,10 +405,10 @@ async fn clear<H: Hands>(set: SetOf<H>, snapshot: Snapshot, hands: &H) -> Result
             return Ok(false);
         }
         if !instance.hosted {
-            let (generation, limit) = (snapshot.generation, hands.end_limit());
+            let (generation, limit) = (snapshot.generation, ops.end_limit());
             set.publish_stopping(&instance, generation, limit).await?;
             crash::point(Point::SupervisorPublishedStopping);
-            if !hands.end(&instance).await {
+            if !ops.end(&instance).await {
                 // What cannot be stopped keeps its set, for the next client to see. No crash point, as
                 // above.
                 set.unlock().await?;
@@ -415,7 +419,7 @@ async fn clear<H: Hands>(set: SetOf<H>, snapshot: Snapshot, hands: &H) -> Result
     crash::point(Point::SupervisorEndedService);
     set.publish(None, snapshot.generation).await?;
     crash::point(Point::SupervisorPublishedNone);
-    hands.remove_files().await;
+    ops.remove_files().await;
     crash::point(Point::SupervisorRemovedFiles);
     Ok(true)
 }

@@ -99,7 +99,7 @@ const BEFORE_SUPERVISOR: [&str; 3] = ["Entered", "Announced", "Prepared"];
 fn a_starter_that_dies_alone_leaves_nothing(kind: Kind) {
     let starts = CRASH_POINTS
         .iter()
-        .take_while(|point| point.name != "SupervisorsParentBegun");
+        .take_while(|point| point.name != "AttendantStarted");
     let starts = starts.filter(|point| way(kind, point) == Some(Way::Alone));
     for point in starts.filter(|point| point.site == CrashSite::Client) {
         let scene = scene!();

@@ -131,7 +131,7 @@ pub fn way(kind: Kind, point: &CrashPoint) -> Option<Way> {
         ("Lingering" | "LingerOver", _) => KilledWarm,
         ("RestEnded" | "Resigned", Command) => ServiceDies,
         ("FoundIdleAfterEnd", Command) => ServiceAndHolderDie,
-        ("SteppedDown" | "ClearedUp", Command) => StarterDies,
+        ("SteppedDown" | "CleanedUp", Command) => StarterDies,
         ("Yielded", Command) => TwoSupervisors,
         ("GcLocked" | "GcCleared" | "GcRemovedFiles", _) => Collects,
         ("GcClaimed", _) => CollectsFiles,
@@ -149,8 +149,8 @@ pub fn way(kind: Kind, point: &CrashPoint) -> Option<Way> {
         ) => return None,
         // Only one that procref has executed.
         (
-            "Prepared" | "WordGiven" | "Launched" | "GateOpened" | "Executed" | "WordTaken"
-            | "SteppedDown" | "ClearedUp" | "ServiceForked" | "ServicePublished" | "AtGate"
+            "Prepared" | "Confirmed" | "Launched" | "GateOpened" | "Executed" | "ConfirmReceived"
+            | "SteppedDown" | "CleanedUp" | "ServiceForked" | "ServicePublished" | "AtGate"
             | "GatePassed" | "EndReported" | "GoneReported" | "StartSeen" | "SharedLockReleased"
             | "StartCleared" | "RestEnded" | "Resigned" | "FoundIdleAfterEnd" | "Yielded",
             Callback,

@@ -58,7 +58,7 @@ fn g6_supervisor_that_steps_down_cleans_up_after_clients() {
     let spec = Way::Alone.spec(Kind::Command, &scene);
     let (holder, held) = holder_of_a_dead_one(&scene, &spec, &[]);
 
-    let starter = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "SupervisorInPlace")]);
+    let starter = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "SupervisorRegistered")]);
     let key = starter.build(&spec);
     let _ = starter.begin_acquire(Via::TokioMulti);
     let supervisor = suspended_supervisor(&spec);
@@ -82,7 +82,8 @@ fn g6_last_client_cleans_up_if_a_supervisor_steps_down() {
     let spec = Way::Alone.spec(Kind::Command, &scene);
     let suspended = [("PROCREF_SUSPEND_POINT", "LeftLast,LookedAsLast")];
     let (holder, held) = holder_of_a_dead_one(&scene, &spec, &suspended);
-    let (key, supervisor) = late_supervisor(&scene, &spec, "SupervisorBegun,SupervisorInPlace");
+    let (key, supervisor) =
+        late_supervisor(&scene, &spec, "SupervisorStarted,SupervisorRegistered");
     let (handle, via) = (held.handle, Via::Blocking);
     let release = holder.begin(Command::Release { handle, via });
     let client = holder.identity();
@@ -105,7 +106,7 @@ fn g6_last_client_cleans_up_if_a_supervisor_steps_down() {
 fn g1_supervisor_shares_the_lock_only_with_its_own_starter() {
     let scene = scene!();
     let spec = Way::Alone.spec(Kind::Command, &scene);
-    let (key, supervisor) = late_supervisor(&scene, &spec, "SupervisorBegun");
+    let (key, supervisor) = late_supervisor(&scene, &spec, "SupervisorStarted");
 
     let next = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "Prepared")]);
     next.build(&spec);
@@ -164,7 +165,7 @@ fn g6_supervisor_of_a_dead_starter_exits_beside_a_new_service() {
     let spec = Way::Alone.spec(Kind::Command, &scene);
     // As long as it is waited for an older service's processes.
     let patient = spec.clone().with_start_timeout_ms(1_000_000);
-    let (key, supervisor) = late_supervisor(&scene, &patient, "SupervisorBegun");
+    let (key, supervisor) = late_supervisor(&scene, &patient, "SupervisorStarted");
     let next = scene.client(&spec);
     let held = next.acquire();
     supervisor.signal(Signal::CONT);

@@ -125,8 +125,8 @@ fn too_large(values: io::Result<Values>) -> io::Result<Option<Values>> {
 
 impl Set<SysvArray> {
     /// The set for a process that may do nothing but bare system calls.
-    pub(crate) fn bare(&self) -> signal_safe::Set {
-        signal_safe::Set::new(signal_safe::BareCalls::new(self.array().id))
+    pub(crate) fn signal_safe(&self) -> signal_safe::Set {
+        signal_safe::Set::new(signal_safe::RawCalls::new(self.array().id))
     }
 }
 

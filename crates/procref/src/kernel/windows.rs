@@ -163,7 +163,7 @@ impl WindowsObject {
     }
 
     /// The object for a thread that launches a service.
-    pub(crate) fn bare(&self) -> signal_safe::Set {
+    pub(crate) fn signal_safe(&self) -> signal_safe::Set {
         signal_safe::Set(Self(Arc::clone(&self.0)))
     }
 }

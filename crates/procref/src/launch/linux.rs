@@ -15,11 +15,11 @@ use crate::error::Result;
 use crate::kernel::Ended;
 use crate::kernel::signal_safe::Set;
 use crate::key::ServiceKey;
-use crate::process::{self, BareProcess, Identity};
+use crate::process::{self, Identity, SignalSafeProcess};
 use crate::supervisor::channel::Message;
 pub(crate) use crate::supervisor::channel::{Refusal, Stage};
 use crate::supervisor::receive::{Received, any_readable, readable, receive};
-use crate::supervisor::spawn::{Attendant, LaunchFds, failed, pipe, raise};
+use crate::supervisor::spawn::{Attendant, LaunchFds, failed, fork_supervisor, pipe};
 pub(crate) use crate::supervisor::spawn::{Order, start};
 
 /// After what time it is looked whether a program is executed. Mostly it is after less than a millisecond.
@@ -37,10 +37,10 @@ pub(crate) fn launch(
     key: &ServiceKey,
     stop: StopPolicy,
     order: &Order,
-) -> Result<Launched> {
+) -> Result<LaunchedProcess> {
     let pipes = Pipes::new().map_err(failed(key, "make a pipe"))?;
     let fds = pipes.fds();
-    let attendant = raise(set, key, stop, &pipes.report.1, Some((order, &fds)))?;
+    let attendant = fork_supervisor(set, key, stop, &pipes.report.1, Some((order, &fds)))?;
     pipes.wait_in_place(key, &attendant, order.patience)
 }
 
@@ -48,8 +48,8 @@ pub(crate) fn launch(
 struct Pipes {
     report: (OwnedFd, OwnedFd),
     gate: (OwnedFd, OwnedFd),
-    exec: (OwnedFd, OwnedFd),
-    word: (OwnedFd, OwnedFd),
+    exec_status: (OwnedFd, OwnedFd),
+    confirm: (OwnedFd, OwnedFd),
     /// This process, where there are pidfds.
     starter: Option<OwnedFd>,
 }
@@ -59,8 +59,8 @@ impl Pipes {
         Ok(Self {
             report: pipe()?,
             gate: pipe()?,
-            exec: pipe()?,
-            word: pipe()?,
+            exec_status: pipe()?,
+            confirm: pipe()?,
             starter: pidfd_open(getpid(), PidfdFlags::empty()).ok(),
         })
     }
@@ -68,8 +68,8 @@ impl Pipes {
     fn fds(&self) -> LaunchFds<'_> {
         LaunchFds {
             gate: self.gate.0.as_fd(),
-            exec: self.exec.1.as_fd(),
-            word: [self.word.0.as_fd(), self.word.1.as_fd()],
+            exec_status: self.exec_status.1.as_fd(),
+            confirm: [self.confirm.0.as_fd(), self.confirm.1.as_fd()],
             starter: self.starter.as_ref().map(|fd| fd.as_fd()),
         }
     }
@@ -80,7 +80,7 @@ impl Pipes {
         key: &ServiceKey,
         attendant: &Attendant,
         patience: Duration,
-    ) -> Result<Launched> {
+    ) -> Result<LaunchedProcess> {
         let begun = Instant::now();
         let report = self.report.0;
         drop(self.report.1);
@@ -89,41 +89,41 @@ impl Pipes {
         let next = || attendant.receive(&report, limit);
         let mut message = next();
         let mut supervisor = None;
-        if let Ok(Message::Counted(identity)) = message {
+        if let Ok(Message::Registered(identity)) = message {
             supervisor = Some(identity);
             // The lock is ours, so it shares it with nobody else.
-            message = match rustix::io::write(&self.word.1, &[1]) {
+            message = match rustix::io::write(&self.confirm.1, &[1]) {
                 Ok(_) => {
-                    crash::point(Point::WordGiven);
+                    crash::point(Point::Confirmed);
                     next()
                 }
                 Err(error) => Err(error.into()),
             };
         }
         Err(match message {
-            Ok(Message::InPlace(identity)) => {
+            Ok(Message::Launched(identity)) => {
                 let (supervisor, alarm) =
                     alarm(&report, supervisor).map_err(failed(key, "listen to it"))?;
-                return Ok(Launched {
+                return Ok(LaunchedProcess {
                     identity,
                     begun,
                     report,
                     supervisor,
                     alarm,
-                    exec: self.exec.0,
+                    exec_status: self.exec_status.0,
                     gate: Mutex::new(Some(self.gate)),
                     ended: Mutex::new(None),
                 });
             }
-            Ok(message @ Message::NotForked(_)) => {
-                failed(key, "fork the service")(message.ended_early())
+            Ok(message @ Message::ForkFailed(_)) => {
+                failed(key, "fork the service")(message.not_registered())
             }
-            Ok(message @ Message::NotInPlace) => failed(
+            Ok(message @ Message::Blocked) => failed(
                 key,
                 "wait until the processes of the last instance are gone",
-            )(message.ended_early()),
+            )(message.not_registered()),
             // Killed, or the set was removed under it.
-            Ok(message) => failed(key, "hear from it")(message.ended_early()),
+            Ok(message) => failed(key, "hear from it")(message.not_registered()),
             Err(error) => failed(key, "hear from it")(error),
         })
     }
@@ -134,8 +134,8 @@ impl Pipes {
 fn alarm(report: &OwnedFd, supervisor: Option<Identity>) -> io::Result<(Option<OwnedFd>, OwnedFd)> {
     // If it has ended by now, its pipe ends as well, but for copies of it in processes that were forked meanwhile. What
     // it has said on the way to its end is read in any case.
-    let find = |identity| BareProcess::find(identity).ok().flatten();
-    let supervisor = supervisor.and_then(find).map(BareProcess::into_pidfd);
+    let find = |identity| SignalSafeProcess::find(identity).ok().flatten();
+    let supervisor = supervisor.and_then(find).map(SignalSafeProcess::into_pidfd);
     let alarm = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     for (number, fd) in [Some(report), supervisor.as_ref()]
         .into_iter()
@@ -151,7 +151,7 @@ fn alarm(report: &OwnedFd, supervisor: Option<Identity>) -> io::Result<(Option<O
 /// A service that was forked, and published as not ready. Its program is executed when the gate is opened;
 /// when this is dropped before, never.
 #[derive(Debug)]
-pub(crate) struct Launched {
+pub(crate) struct LaunchedProcess {
     pub(crate) identity: Identity,
     pub(crate) begun: Instant,
     /// The supervisor speaks here as long as the service is not ready.
@@ -161,7 +161,7 @@ pub(crate) struct Launched {
     /// Readable when either of the two is.
     alarm: OwnedFd,
     /// Ends when the program is executed.
-    exec: OwnedFd,
+    exec_status: OwnedFd,
     /// Both ends: in a program that does not ignore SIGPIPE, writing to a child that is dead already
     /// would end it otherwise.
     gate: Mutex<Option<(OwnedFd, OwnedFd)>>,
@@ -169,7 +169,7 @@ pub(crate) struct Launched {
     ended: Mutex<Option<Option<Ended>>>,
 }
 
-impl Launched {
+impl LaunchedProcess {
     /// Lets the program be executed, and returns when it was, could not be, or has ended. False: not until `end`.
     ///
     /// A successful `exec` closes a pipe. A child that another thread forks during the start, and that executes
@@ -181,7 +181,7 @@ impl Launched {
             rustix::io::write(&writer, &[1])?;
             crash::point(Point::GateOpened);
         }
-        let ends = [self.exec.as_fd(), self.alarm()];
+        let ends = [self.exec_status.as_fd(), self.alarm()];
         loop {
             let look = Instant::now().checked_add(TO_EXECUTE).unwrap_or(end);
             if any_readable(&ends, Some(look.min(end)))? || process::has_executed(self.identity) {
@@ -195,11 +195,11 @@ impl Launched {
 
     /// Why the program was not executed, if it was not.
     pub(crate) fn refusal(&self) -> io::Result<Option<Refusal>> {
-        if !readable(self.exec.as_fd(), Some(Instant::now()))? {
+        if !readable(self.exec_status.as_fd(), Some(Instant::now()))? {
             return Ok(None);
         }
         let mut bytes = [0; 5];
-        let length = (&std::fs::File::from(self.exec.try_clone()?)).read(&mut bytes)?;
+        let length = (&std::fs::File::from(self.exec_status.try_clone()?)).read(&mut bytes)?;
         Ok((length == bytes.len()).then(|| Refusal::decode(bytes)))
     }
 
@@ -219,13 +219,13 @@ impl Launched {
         readable(self.alarm(), None).map(drop)
     }
 
-    /// How the service ended, after the alarm. `None`: the supervisor ended without a word.
+    /// How the service ended, after the alarm. `None`: the supervisor ended without a confirm.
     pub(crate) fn exit_status(&self) -> io::Result<Option<ExitStatus>> {
         // It is said once, and several may ask: who waits for the alarm, and who was told by it.
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         if ended.is_none() {
             *ended = Some(match self.receive(None)? {
-                Received::Message(Message::Ended(ended)) => Some(ended),
+                Received::Message(Message::Exited(ended)) => Some(ended),
                 _ => None,
             });
         }
@@ -240,8 +240,8 @@ impl Launched {
         let deadline = Instant::now().checked_add(limit);
         loop {
             match self.receive(deadline)? {
-                Received::Message(Message::Gone) | Received::End => return Ok(true),
-                Received::Message(Message::Ended(how)) => {
+                Received::Message(Message::TreeExited) | Received::End => return Ok(true),
+                Received::Message(Message::Exited(how)) => {
                     let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
                     ended.get_or_insert(Some(how));
                 }

@@ -47,7 +47,7 @@ pub(crate) fn launch(
     key: &ServiceKey,
     stop: StopPolicy,
     order: &Order,
-) -> Result<Launched> {
+) -> Result<LaunchedProcess> {
     let begun = Instant::now();
     let shown = order.program.program.display().to_string();
     let failed = |what: &str, error: io::Error| {
@@ -67,7 +67,7 @@ pub(crate) fn launch(
         .map_err(refused)?;
     let process = created.map_err(|error| Error::exec(key.name(), &shown, error))?;
     // Until it runs, dropping this ends it.
-    let mut launched = Launched {
+    let mut launched = LaunchedProcess {
         identity: Identity {
             pid: process.pid,
             start: 0,
@@ -153,7 +153,7 @@ pub(crate) enum Refusal {}
 /// A service that was created and published as not ready. It runs when the gate is opened; when this is
 /// dropped before, never.
 #[derive(Debug)]
-pub(crate) struct Launched {
+pub(crate) struct LaunchedProcess {
     pub(crate) identity: Identity,
     pub(crate) begun: Instant,
     process: Suspended,
@@ -161,11 +161,11 @@ pub(crate) struct Launched {
     gate: Mutex<Option<Gate>>,
 }
 
-/// Keeps a service from running.
+/// Keeps a service from starting.
 #[derive(Debug)]
 pub(crate) struct Gate;
 
-impl Launched {
+impl LaunchedProcess {
     /// Lets it run. True: it does.
     pub(crate) fn execute(&self, _end: Instant) -> io::Result<bool> {
         if let Some(Gate) = self.close_gate() {
@@ -208,7 +208,7 @@ impl Launched {
     }
 }
 
-impl Drop for Launched {
+impl Drop for LaunchedProcess {
     fn drop(&mut self) {
         if self.close_gate().is_none() {
             return;

@@ -1,4 +1,4 @@
-//! Supervisors on the made-up machine: the real life of one, with made-up hands.
+//! Supervisors on the made-up machine: the real life of one, with made-up ops.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::kernel::semset::{Op, Values, Wait};
 use crate::kernel::sim::{Outcome, SetId};
 use crate::kernel::{Ended, Instance};
 use crate::process::Identity;
-use crate::supervisor::{Birth, Hands, Parent, launch_and_watch, watch};
+use crate::supervisor::{LaunchHandshake, SubreaperOps, SupervisorOps, launch_and_watch, watch};
 
 /// The service that it is to be the parent of.
 #[derive(Clone, Copy)]
@@ -42,11 +42,11 @@ pub(super) async fn live(process: Process, set: SetId, charge: Option<Charge>) {
             instance,
             generation,
         }) => {
-            let birth = SimLaunchHandshake {
+            let handshake = SimLaunchHandshake {
                 calls: &calls,
-                hands: SimSupervisorOps::new(&calls),
+                ops: SimSupervisorOps::new(&calls),
             };
-            launch_and_watch(set, &birth, instance, generation, Duration::ZERO).await;
+            launch_and_watch(set, &handshake, instance, generation, Duration::ZERO).await;
         }
     }
     let id = process.id;
@@ -261,7 +261,7 @@ impl<'a> SimSupervisorOps<'a> {
     }
 }
 
-impl<'a> Hands for SimSupervisorOps<'a> {
+impl<'a> SupervisorOps for SimSupervisorOps<'a> {
     type Calls = &'a SimCalls;
 
     fn limit(&self) -> &Limit {
@@ -309,12 +309,12 @@ impl<'a> Hands for SimSupervisorOps<'a> {
         self.calls.child.get().is_some()
     }
 
-    fn has_ended(&self) -> bool {
+    fn has_exited(&self) -> bool {
         self.note_end()
     }
 }
 
-impl Parent for SimSupervisorOps<'_> {
+impl SubreaperOps for SimSupervisorOps<'_> {
     fn child(&self) -> Identity {
         self.process().lock().identity(self.child_id())
     }
@@ -323,17 +323,17 @@ impl Parent for SimSupervisorOps<'_> {
         self.calls.noted.get().then_some(Ended::Exited(1))
     }
 
-    fn report_end(&self) {
+    fn report_exit(&self) {
         self.process().say(Said::Ended);
     }
 
-    fn report_gone(&self) {
+    fn report_tree_exited(&self) {
         let process = self.process();
         process.lock().supervisor(process.id).presence = false;
     }
 
-    fn hang_up(&self) {
-        self.report_gone();
+    fn close_report(&self) {
+        self.report_tree_exited();
     }
 
     async fn end_rest(&self) {
@@ -351,28 +351,28 @@ impl Parent for SimSupervisorOps<'_> {
 
 struct SimLaunchHandshake<'a> {
     calls: &'a SimCalls,
-    hands: SimSupervisorOps<'a>,
+    ops: SimSupervisorOps<'a>,
 }
 
-impl<'a> Birth for SimLaunchHandshake<'a> {
-    type Parent = SimSupervisorOps<'a>;
-    type Hands = SimSupervisorOps<'a>;
+impl<'a> LaunchHandshake for SimLaunchHandshake<'a> {
+    type Subreaper = SimSupervisorOps<'a>;
+    type Ops = SimSupervisorOps<'a>;
 
-    fn say_not_in_place(&self) -> bool {
+    fn report_blocked(&self) -> bool {
         self.calls.process.say(Said::NotInPlace)
     }
 
-    fn say_counted(&self) -> bool {
+    fn report_registered(&self) -> bool {
         self.calls.process.say(Said::Counted);
         // Somebody whom the starter has forked may keep its end of the pipe.
         true
     }
 
-    fn say_in_place(&self, _: Identity) -> bool {
+    fn report_launched(&self, _: Identity) -> bool {
         self.calls.process.say(Said::Published)
     }
 
-    async fn has_word(&self) -> bool {
+    async fn await_confirm(&self) -> bool {
         let process = &self.calls.process;
         let id = process.id;
         let word =
@@ -398,7 +398,7 @@ impl<'a> Birth for SimLaunchHandshake<'a> {
         Some(SimSupervisorOps::new(self.calls))
     }
 
-    fn hands(&self) -> &SimSupervisorOps<'a> {
-        &self.hands
+    fn ops(&self) -> &SimSupervisorOps<'a> {
+        &self.ops
     }
 }

@@ -381,9 +381,9 @@ pub(crate) fn suspend_myself() {
 }
 
 /// A process for somebody who may do nothing but bare system calls: neither allocate nor lock.
-pub(crate) struct BareProcess(OwnedFd);
+pub(crate) struct SignalSafeProcess(OwnedFd);
 
-impl BareProcess {
+impl SignalSafeProcess {
     /// `Ok(None)`: it is gone.
     ///
     /// # Errors

@@ -7,21 +7,21 @@ use crate::process::Identity;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     /// An older service's processes are still there, or the starter has let go.
-    NotInPlace,
-    /// It is counted, is this process, and waits for its starter's word if a service is to be executed.
-    Counted(Identity),
+    Blocked,
+    /// It is counted, is this process, and waits for its starter's confirm if a service is to be executed.
+    Registered(Identity),
     /// With this error.
-    NotForked(i32),
+    ForkFailed(i32),
     /// The child waits at the gate, and is published.
-    InPlace(Identity),
+    Launched(Identity),
     /// The child has ended before it was ready.
-    Ended(Ended),
+    Exited(Ended),
     /// No process of a service that could not be used is left.
-    Gone,
+    TreeExited,
     /// The supervisor was killed by this signal before it was in place.
-    Killed(i32),
+    SupervisorKilled(i32),
     /// The supervisor has given up before it was in place.
-    Quit,
+    SupervisorExited,
 }
 
 impl Message {
@@ -29,15 +29,15 @@ impl Message {
 
     pub(crate) fn encode(self) -> [u8; Self::SIZE] {
         let (kind, value, start) = match self {
-            Self::NotInPlace => (1_u32, 0, 0),
-            Self::NotForked(errno) => (2, errno as u32, 0),
-            Self::InPlace(Identity { pid, start }) => (3, pid, start),
-            Self::Ended(Ended::Exited(code)) => (4, code.into(), 0),
-            Self::Ended(Ended::Killed(signal)) => (5, signal.into(), 0),
-            Self::Counted(Identity { pid, start }) => (6, pid, start),
-            Self::Gone => (7, 0, 0),
-            Self::Killed(signal) => (8, signal as u32, 0),
-            Self::Quit => (9, 0, 0),
+            Self::Blocked => (1_u32, 0, 0),
+            Self::ForkFailed(errno) => (2, errno as u32, 0),
+            Self::Launched(Identity { pid, start }) => (3, pid, start),
+            Self::Exited(Ended::Exited(code)) => (4, code.into(), 0),
+            Self::Exited(Ended::Killed(signal)) => (5, signal.into(), 0),
+            Self::Registered(Identity { pid, start }) => (6, pid, start),
+            Self::TreeExited => (7, 0, 0),
+            Self::SupervisorKilled(signal) => (8, signal as u32, 0),
+            Self::SupervisorExited => (9, 0, 0),
         };
         let mut bytes = [0; Self::SIZE];
         bytes[..4].copy_from_slice(&kind.to_ne_bytes());
@@ -54,15 +54,15 @@ impl Message {
         );
         let start = u64::from_ne_bytes(start);
         match kind {
-            1 => Some(Self::NotInPlace),
-            2 => Some(Self::NotForked(value as i32)),
-            3 => Some(Self::InPlace(Identity { pid: value, start })),
-            4 => Some(Self::Ended(Ended::Exited(value as u8))),
-            5 => Some(Self::Ended(Ended::Killed(value as u8))),
-            6 => Some(Self::Counted(Identity { pid: value, start })),
-            7 => Some(Self::Gone),
-            8 => Some(Self::Killed(value as i32)),
-            9 => Some(Self::Quit),
+            1 => Some(Self::Blocked),
+            2 => Some(Self::ForkFailed(value as i32)),
+            3 => Some(Self::Launched(Identity { pid: value, start })),
+            4 => Some(Self::Exited(Ended::Exited(value as u8))),
+            5 => Some(Self::Exited(Ended::Killed(value as u8))),
+            6 => Some(Self::Registered(Identity { pid: value, start })),
+            7 => Some(Self::TreeExited),
+            8 => Some(Self::SupervisorKilled(value as i32)),
+            9 => Some(Self::SupervisorExited),
             _ => None,
         }
     }
@@ -117,15 +117,15 @@ mod tests {
             start: u64::MAX,
         };
         for message in [
-            Message::NotInPlace,
-            Message::Counted(identity),
-            Message::Gone,
-            Message::Killed(31),
-            Message::Quit,
-            Message::NotForked(11),
-            Message::InPlace(identity),
-            Message::Ended(Ended::Exited(255)),
-            Message::Ended(Ended::Killed(9)),
+            Message::Blocked,
+            Message::Registered(identity),
+            Message::TreeExited,
+            Message::SupervisorKilled(31),
+            Message::SupervisorExited,
+            Message::ForkFailed(11),
+            Message::Launched(identity),
+            Message::Exited(Ended::Exited(255)),
+            Message::Exited(Ended::Killed(9)),
         ] {
             assert_eq!(Message::decode(message.encode()), Some(message));
         }

@@ -14,7 +14,7 @@ use crate::record;
 /// What the child works with. Everything it points to lives in memory that the child keeps: the
 /// parent's heap is gone by then.
 #[derive(Clone, Copy)]
-pub(super) struct Plan {
+pub(super) struct SupervisorSpec {
     pub(super) set: Set,
     pub(super) stop: StopPolicy,
     /// The process that forks.
@@ -32,21 +32,21 @@ pub(super) struct Plan {
     pub(super) dir_identity: (u64, u64),
     pub(super) dispensable: *const Range,
     pub(super) dispensable_count: usize,
-    pub(super) charge: Option<Charge>,
+    pub(super) charge: Option<LaunchSpec0>,
 }
 
 /// The service that the child is to be the parent of.
 #[derive(Clone, Copy)]
-pub(super) struct Charge {
+pub(super) struct LaunchSpec0 {
     pub(super) program: Program,
     /// What is known of its log, and this process's copy of the descriptor.
-    pub(super) log: LogPlan,
+    pub(super) log: LogSpec,
     pub(super) log_file: RawFd,
     pub(super) instance: Instance,
     pub(super) generation: u16,
     pub(super) patience: Duration,
     /// Where the starter answers: the end to read from, and this process's copy of the starter's.
-    pub(super) word: [RawFd; 2],
+    pub(super) confirm: [RawFd; 2],
     /// The starter's pidfd, or below 0.
     pub(super) starter: RawFd,
 }
@@ -67,7 +67,7 @@ pub(super) struct Program {
     /// A byte here lets it go on; the end of the pipe means that there is no starter any more.
     pub(super) gate: RawFd,
     /// Where it tells what went wrong. Closed by a successful exec.
-    pub(super) exec: RawFd,
+    pub(super) exec_status: RawFd,
 }
 
 /// The highest number of a pid: seven digits suffice today, ten for ever.
@@ -75,7 +75,7 @@ pub(super) const PID_DIGITS: usize = 10;
 
 /// What has to be known of a log after the fork. In the arena.
 #[derive(Clone, Copy)]
-pub(super) struct LogPlan {
+pub(super) struct LogSpec {
     pub(super) path: Text,
     pub(super) rotated: Text,
     /// The directory of both.

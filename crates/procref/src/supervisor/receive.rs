@@ -13,11 +13,11 @@ use crate::kernel::Ended;
 
 impl Message {
     /// Why a supervisor that says this is not in place.
-    pub(crate) fn ended_early(self) -> io::Error {
+    pub(crate) fn not_registered(self) -> io::Error {
         match self {
-            Self::NotForked(errno) => io::Error::from_raw_os_error(errno),
-            Self::NotInPlace => io::ErrorKind::TimedOut.into(),
-            Self::Killed(signal) => {
+            Self::ForkFailed(errno) => io::Error::from_raw_os_error(errno),
+            Self::Blocked => io::ErrorKind::TimedOut.into(),
+            Self::SupervisorKilled(signal) => {
                 // The kernel's signals fit.
                 let status = Ended::Killed(signal as u8).status();
                 let advice = match signal {

@@ -14,7 +14,7 @@ use super::arena::Arena;
 use super::channel::Message;
 use super::forked::entry::first_child;
 use super::maps::dispensable;
-use super::prepared::{Charge, LogPlan, Plan, Program, Range};
+use super::prepared::{LaunchSpec0, LogSpec, Program, Range, SupervisorSpec};
 use crate::command::{Prepared, StopPolicy};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
@@ -54,9 +54,9 @@ pub(crate) struct LaunchFds<'a> {
     /// The end of the gate to read from.
     pub(crate) gate: BorrowedFd<'a>,
     /// The end to write to.
-    pub(crate) exec: BorrowedFd<'a>,
+    pub(crate) exec_status: BorrowedFd<'a>,
     /// The end to read from, and the starter's.
-    pub(crate) word: [BorrowedFd<'a>; 2],
+    pub(crate) confirm: [BorrowedFd<'a>; 2],
     /// The starter's pidfd.
     pub(crate) starter: Option<BorrowedFd<'a>>,
 }
@@ -66,12 +66,12 @@ pub(crate) struct LaunchFds<'a> {
 /// Blocks: a fork takes a millisecond, and more where the caller's memory is large.
 pub(crate) fn start(set: Set, key: &ServiceKey, stop: StopPolicy) -> Result<()> {
     let (reader, writer) = pipe().map_err(failed(key, "make a pipe"))?;
-    let attendant = raise(set, key, stop, &writer, None)?;
+    let attendant = fork_supervisor(set, key, stop, &writer, None)?;
     drop(writer);
     match attendant.receive(&reader, Instant::now().checked_add(IN_PLACE)) {
-        Ok(Message::Counted(_)) => Ok(()),
+        Ok(Message::Registered(_)) => Ok(()),
         Ok(message) => Err(failed(key, "wait for it to be in place")(
-            message.ended_early(),
+            message.not_registered(),
         )),
         Err(error) => Err(failed(key, "wait for it to be in place")(error)),
     }
@@ -91,7 +91,7 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Makes everything that the child needs, and forks it.
-pub(crate) fn raise(
+pub(crate) fn fork_supervisor(
     set: Set,
     key: &ServiceKey,
     stop: StopPolicy,
@@ -108,9 +108,9 @@ pub(crate) fn raise(
     let texts = files.iter().chain([&title, &dir]);
     let texts_size: usize = texts.map(|text| text.as_bytes_with_nul().len()).sum();
     let program_size = order.map_or(0, |(order, _)| {
-        Program::size(order.program) + LogPlan::size(&order.program.supervised_log)
+        Program::size(order.program) + LogSpec::size(&order.program.supervised_log)
     });
-    let size = size_of::<Plan>() + ranges_size + texts_size + program_size;
+    let size = size_of::<SupervisorSpec>() + ranges_size + texts_size + program_size;
     let mut arena = Arena::new(size).map_err(failed(key, "map memory"))?;
     let keep = [
         arena.range(),
@@ -123,17 +123,17 @@ pub(crate) fn raise(
     // memory from the list that the child does not need, and put some there that it does not need.
     let mut ranges = dispensable(&maps()?, &keep);
     ranges.truncate(ranges_size / size_of::<Range>());
-    let charge = order.map(|(order, fds)| Charge {
+    let charge = order.map(|(order, fds)| LaunchSpec0 {
         program: Program::new(&mut arena, order.program, fds),
-        log: LogPlan::new(&mut arena, &order.program.supervised_log),
+        log: LogSpec::new(&mut arena, &order.program.supervised_log),
         log_file: order.program.log.file.as_raw_fd(),
         instance: order.instance,
         generation: order.generation,
         patience: order.patience,
-        word: fds.word.map(|fd| fd.as_raw_fd()),
+        confirm: fds.confirm.map(|fd| fd.as_raw_fd()),
         starter: fds.starter.map_or(-1, |fd| fd.as_raw_fd()),
     });
-    let plan = Plan {
+    let plan = SupervisorSpec {
         set,
         stop,
         starter: rustix::process::getpid().as_raw_nonzero().get(),
@@ -229,7 +229,7 @@ fn shadow_stack() -> Range {
 }
 
 /// Forks twice, so that the supervisor is nobody's child here once its [`Attendant`] has ended.
-fn fork(arena: &Arena, plan: *const Plan) -> io::Result<Attendant> {
+fn fork(arena: &Arena, plan: *const SupervisorSpec) -> io::Result<Attendant> {
     // No exit signal: the child in between must not reach a SIGCHLD handler of the program's, nor be
     // reaped by a `wait` for any child of its, nor by the kernel where the program ignores SIGCHLD.
     let flags = 0;

@@ -10,12 +10,12 @@ use crate::kernel::semset::{Op, Values, Wait};
 pub(crate) use super::sys::Limit;
 
 /// A set that is open already.
-pub(crate) type Set = signal_safe::Set<BareCalls>;
+pub(crate) type Set = signal_safe::Set<RawCalls>;
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct BareCalls(sys::SetId);
+pub(crate) struct RawCalls(sys::SetId);
 
-impl BareCalls {
+impl RawCalls {
     pub(super) fn new(id: sys::SetId) -> Self {
         Self(id)
     }
@@ -34,7 +34,7 @@ impl BareCalls {
     }
 }
 
-impl Calls for BareCalls {
+impl Calls for RawCalls {
     type Limit = Limit;
 
     async fn operate(self, ops: &[Op]) -> Step<()> {

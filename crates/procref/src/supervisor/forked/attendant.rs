@@ -9,7 +9,7 @@
 use super::calls::{drop_memory, exit, last_errno, write};
 use crate::process::forked::close_from;
 use crate::supervisor::channel::Message;
-use crate::supervisor::prepared::Plan;
+use crate::supervisor::prepared::SupervisorSpec;
 
 /// Where an attendant has its end of the pipe.
 const REPORT: libc::c_int = 0;
@@ -28,12 +28,12 @@ pub(super) fn ends_with(parent: libc::pid_t) -> bool {
 ///
 /// The attendant ends with its starter only from here on. If it did before it has forked the supervisor, a starter that
 /// is killed in between would leave its set with no process to remove it.
-pub(super) fn attend(plan: &Plan, child: libc::c_long) -> ! {
+pub(super) fn attend(plan: &SupervisorSpec, child: libc::c_long) -> ! {
     if !ends_with(plan.starter) {
         exit();
     }
     let Some(child) = libc::pid_t::try_from(child).ok().filter(|&child| child > 0) else {
-        write(plan.ready, &Message::NotForked(last_errno()).encode());
+        write(plan.ready, &Message::ForkFailed(last_errno()).encode());
         exit();
     };
     // SAFETY: no pointers are passed. What has that number is the starter's, and of no use here.
@@ -52,9 +52,9 @@ pub(super) fn attend(plan: &Plan, child: libc::c_long) -> ! {
         }
     }
     let message = if libc::WIFSIGNALED(status) {
-        Message::Killed(libc::WTERMSIG(status))
+        Message::SupervisorKilled(libc::WTERMSIG(status))
     } else {
-        Message::Quit
+        Message::SupervisorExited
     };
     write(REPORT, &message.encode());
     exit()

@@ -10,8 +10,8 @@ use std::{io, iter, slice};
 
 use rustix::mm::munmap;
 
-use crate::process::{BareProcess, Identity};
-use crate::supervisor::prepared::Plan;
+use crate::process::{Identity, SignalSafeProcess};
+use crate::supervisor::prepared::SupervisorSpec;
 
 pub(super) fn exit() -> ! {
     // SAFETY: `_exit` runs nothing of this process's.
@@ -28,7 +28,7 @@ pub(super) fn own_identity() -> Identity {
         .as_raw_nonzero()
         .get()
         .unsigned_abs();
-    let start = BareProcess::start_of(pid).unwrap_or(0);
+    let start = SignalSafeProcess::start_of(pid).unwrap_or(0);
     Identity { pid, start }
 }
 
@@ -40,13 +40,13 @@ pub(super) fn write(fd: RawFd, bytes: &[u8]) -> bool {
 }
 
 /// What tells a supervisor from other processes, and what `top` shows.
-pub(super) fn name_process(plan: &Plan) {
+pub(super) fn name_process(plan: &SupervisorSpec) {
     // SAFETY: a NUL-terminated text in the arena; the kernel reads up to 16 bytes of it.
     unsafe { libc::prctl(libc::PR_SET_NAME, plan.title.as_ptr()) };
 }
 
 /// What `ps` shows.
-pub(super) fn write_title(plan: &Plan) {
+pub(super) fn write_title(plan: &SupervisorSpec) {
     let (start, length) = (plan.arguments.start, plan.arguments.length());
     if start == 0 || length == 0 {
         return;
@@ -67,7 +67,7 @@ pub(super) fn write_title(plan: &Plan) {
 
 /// The parent may rewrite all its memory: whatever this process still has of it would then be kept
 /// for this process alone.
-pub(super) fn drop_memory(plan: &Plan) {
+pub(super) fn drop_memory(plan: &SupervisorSpec) {
     // SAFETY: the array of that many ranges is in the arena, and nobody changes it.
     let ranges = unsafe { slice::from_raw_parts(plan.dispensable, plan.dispensable_count) };
     for range in ranges {

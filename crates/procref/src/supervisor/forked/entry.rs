@@ -10,68 +10,68 @@ use super::calls::{drop_memory, exit, name_process, own_identity, write, write_t
 use super::{attendant, subreaper};
 use crate::crash::{self, Point};
 use crate::kernel::Instance;
-use crate::kernel::signal_safe::{BareCalls, Limit};
+use crate::kernel::signal_safe::{Limit, RawCalls};
 use crate::process::forked::{close_from, fork_here};
-use crate::process::{BareProcess, Identity, KILL_TIMEOUT, Signal};
+use crate::process::{Identity, KILL_TIMEOUT, Signal, SignalSafeProcess};
 use crate::runtime::poll_once;
 use crate::supervisor::channel::Message;
-use crate::supervisor::prepared::Plan;
-use crate::supervisor::{Hands, watch};
+use crate::supervisor::prepared::SupervisorSpec;
+use crate::supervisor::{SupervisorOps, watch};
 
 /// Leaves the session, forks the supervisor, and attends it.
 pub(in crate::supervisor) extern "C" fn first_child(plan: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: `plan` points to a `Plan` in the arena, of which this process has a copy.
-    let plan = unsafe { &*plan.cast::<Plan>() };
+    // SAFETY: `plan` points to a `SupervisorSpec` in the arena, of which this process has a copy.
+    let plan = unsafe { &*plan.cast::<SupervisorSpec>() };
     let _ = rustix::process::setsid();
     // Here, so that the supervisor has its name from its first instruction: a process that waits for all its
     // children tells supervisors by it, and would wait for a supervisor that it has taken for another process.
     name_process(plan);
-    crash::point(Point::SupervisorsParentBegun);
+    crash::point(Point::AttendantStarted);
     match fork_here() {
         0 => supervise(plan),
         child => attendant::attend(plan, child),
     }
 }
 
-fn supervise(plan: &Plan) -> ! {
+fn supervise(plan: &SupervisorSpec) -> ! {
     let _ = rustix::process::chdir(c"/");
     write_title(plan);
-    crash::point(Point::SupervisorBegun);
+    crash::point(Point::SupervisorStarted);
     if let Some(charge) = &plan.charge {
         subreaper::supervise(plan, charge);
         exit();
     }
-    if at_once(plan.set.supervise()).is_err() {
+    if expect_ready(plan.set.supervise()).is_err() {
         exit();
     }
-    crash::point(Point::SupervisorInPlace);
+    crash::point(Point::SupervisorRegistered);
     drop_memory(plan);
-    let told = write(plan.ready, &Message::Counted(own_identity()).encode());
+    let told = write(plan.ready, &Message::Registered(own_identity()).encode());
     crash::point(Point::SupervisorReported);
     close_from(0);
     if told {
-        at_once(watch(plan.set, plan));
+        expect_ready(watch(plan.set, plan));
     }
     exit()
 }
 
 /// Runs what is written as `async` for the model's sake. Here each of its steps blocks and is never pending,
 /// so one poll is all; the future is on this stack.
-pub(super) fn at_once<F: Future>(future: F) -> F::Output {
+pub(super) fn expect_ready<F: Future>(future: F) -> F::Output {
     match poll_once(future) {
         Poll::Ready(output) => output,
         Poll::Pending => exit(),
     }
 }
 
-impl Plan {
+impl SupervisorSpec {
     pub(super) fn end_by_identity(&self, instance: &Instance) -> bool {
         let Identity { pid, .. } = instance.identity;
         if pid == 0 {
             return true;
         }
         let signal = Signal::from_named_raw(self.stop.signal.number()).unwrap_or(Signal::TERM);
-        match BareProcess::find(instance.identity) {
+        match SignalSafeProcess::find(instance.identity) {
             Ok(Some(process)) => process.end(signal, self.stop.grace, KILL_TIMEOUT),
             Ok(None) => true,
             Err(_) => false,
@@ -89,8 +89,8 @@ impl Plan {
     }
 }
 
-impl Hands for Plan {
-    type Calls = BareCalls;
+impl SupervisorOps for SupervisorSpec {
+    type Calls = RawCalls;
 
     fn limit(&self) -> &Limit {
         // Its signals are all blocked, so nothing ends it early.
@@ -122,7 +122,7 @@ impl Hands for Plan {
         false
     }
 
-    fn has_ended(&self) -> bool {
+    fn has_exited(&self) -> bool {
         false
     }
 }

@@ -35,32 +35,35 @@ impl Program {
         reset_signals();
         let refusal = match self.take_descriptors() {
             Err(refusal) => refusal,
-            Ok([gate, exec]) => {
+            Ok([gate, exec_status]) => {
                 crash::point(Point::AtGate);
                 if !passed(gate) {
                     end(0);
                 }
                 crash::point(Point::GatePassed);
                 outlive_parent();
-                self.execute(exec);
+                self.execute(exec_status);
             }
         };
-        self.refuse(self.exec, refusal)
+        self.refuse(self.exec_status, refusal)
     }
 
-    fn execute(&self, exec: RawFd) -> ! {
+    fn execute(&self, exec_status: RawFd) -> ! {
         if let Err(error) = rustix::process::chdir(self.dir.as_c_str()) {
-            self.refuse(exec, Refusal::new(Stage::Directory, error.raw_os_error()));
+            self.refuse(
+                exec_status,
+                Refusal::new(Stage::Directory, error.raw_os_error()),
+            );
         }
         self.write_listen_pid();
         // SAFETY: `path` is a NUL-terminated text, `args` and `env` are arrays of such that end with a
         // null, all in memory that this process keeps.
         unsafe { libc::execve(self.path.as_ptr(), self.args.cast(), self.env.cast()) };
-        self.refuse(exec, Refusal::new(Stage::Execute, last_errno()))
+        self.refuse(exec_status, Refusal::new(Stage::Execute, last_errno()))
     }
 
-    fn refuse(&self, exec: RawFd, refusal: Refusal) -> ! {
-        write(exec, &refusal.encode());
+    fn refuse(&self, exec_status: RawFd, refusal: Refusal) -> ! {
+        write(exec_status, &refusal.encode());
         end(127)
     }
 
@@ -72,12 +75,12 @@ impl Program {
     /// closing the end of the starter would not be the end of the pipe.
     fn take_descriptors(&self) -> Result<[RawFd; 2], Refusal> {
         let listeners = RawFd::from(self.listener >= 0);
-        let (gate, exec) = (STANDARD + listeners, FIRST_OTHER + listeners);
-        let above = exec + 1;
+        let (gate, exec_status) = (STANDARD + listeners, FIRST_OTHER + listeners);
+        let above = exec_status + 1;
         let null = duplicate(self.null, above)?;
         let log = duplicate(self.log, above)?;
         let from_gate = duplicate(self.gate, above)?;
-        let from_exec = duplicate(self.exec, above)?;
+        let from_exec = duplicate(self.exec_status, above)?;
         if self.listener >= 0 {
             let listener = duplicate(self.listener, above)?;
             place(listener, STANDARD, 0)?;
@@ -86,9 +89,9 @@ impl Program {
         place(log, 1, 0)?;
         place(log, 2, 0)?;
         place(from_gate, gate, libc::O_CLOEXEC)?;
-        place(from_exec, exec, libc::O_CLOEXEC)?;
+        place(from_exec, exec_status, libc::O_CLOEXEC)?;
         close_from(above);
-        Ok([gate, exec])
+        Ok([gate, exec_status])
     }
 
     fn write_listen_pid(&self) {

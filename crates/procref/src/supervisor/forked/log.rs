@@ -26,7 +26,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::kernel::Ended;
-use crate::supervisor::prepared::{LogPlan, Text};
+use crate::supervisor::prepared::{LogSpec, Text};
 
 /// Where the supervisor has the log.
 pub(super) const LOG: RawFd = 1;
@@ -45,7 +45,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Set by the signal that reports a write.
 static REPORTED: AtomicBool = AtomicBool::new(false);
 
-impl LogPlan {
+impl LogSpec {
     /// The longest pause if there is room for so many bytes: as long as a service that writes 20 MB/s needs
     /// to fill it.
     fn longest_pause(room: u64) -> Duration {
@@ -71,7 +71,7 @@ enum Watch {
 type Seen = (i64, i64, u64);
 
 pub(super) struct Log<'a> {
-    plan: &'a LogPlan,
+    plan: &'a LogSpec,
     watch: Watch,
     /// What the last look found, while the log grows.
     seen: Cell<Option<Seen>>,
@@ -80,7 +80,7 @@ pub(super) struct Log<'a> {
 
 impl<'a> Log<'a> {
     /// In the supervisor, when [`LOG`] is in its place, and SIGIO is handled by [`report`].
-    pub(super) fn new(plan: &'a LogPlan) -> Self {
+    pub(super) fn new(plan: &'a LogSpec) -> Self {
         let log = Self {
             plan,
             watch: watch(plan.dir),
@@ -103,7 +103,7 @@ impl<'a> Log<'a> {
         if REPORTED.swap(false, Ordering::Relaxed) {
             self.forget_reports();
             self.pause.set(match self.watch {
-                Watch::Directory(_) => LogPlan::longest_pause(self.plan.limit),
+                Watch::Directory(_) => LogSpec::longest_pause(self.plan.limit),
                 _ => FIRST_PAUSE,
             });
             // Whatever it found, the next look decides whether the log grows.
@@ -120,7 +120,7 @@ impl<'a> Log<'a> {
                 return Some(FIRST_PAUSE);
             }
             // Tried again while it grows, and not without end if it is silent.
-            self.pause.set(LogPlan::longest_pause(self.plan.limit));
+            self.pause.set(LogSpec::longest_pause(self.plan.limit));
         }
         let room = match size(&stat) {
             size if size <= self.plan.limit => self.plan.limit - size,
@@ -136,7 +136,7 @@ impl<'a> Log<'a> {
             }
         }
         self.seen.set(Some(now));
-        let pause = self.pause.get().min(LogPlan::longest_pause(room));
+        let pause = self.pause.get().min(LogSpec::longest_pause(room));
         self.pause.set((pause * 2).min(LONGEST_PAUSE));
         Some(pause)
     }
@@ -332,10 +332,10 @@ mod tests {
 
     #[test]
     fn pauses_get_shorter_as_room_gets_less() {
-        let mebibytes = |number: u64| LogPlan::longest_pause(number << 20);
+        let mebibytes = |number: u64| LogSpec::longest_pause(number << 20);
         assert_eq!(mebibytes(1 << 40), LONGEST_PAUSE);
         assert!(mebibytes(10) < LONGEST_PAUSE && mebibytes(10) > mebibytes(1));
-        assert_eq!(LogPlan::longest_pause(0), FIRST_PAUSE);
-        assert_eq!(LogPlan::longest_pause(u64::MAX), LONGEST_PAUSE);
+        assert_eq!(LogSpec::longest_pause(0), FIRST_PAUSE);
+        assert_eq!(LogSpec::longest_pause(u64::MAX), LONGEST_PAUSE);
     }
 }

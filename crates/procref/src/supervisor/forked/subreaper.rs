@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 
 use super::calls::{drop_memory, last_errno, own_identity, write};
-use super::entry::at_once;
+use super::entry::expect_ready;
 use super::log::{self, LOG, Log};
 use crate::crash::{self, Point};
-use crate::kernel::signal_safe::{BareCalls, Limit};
+use crate::kernel::signal_safe::{Limit, RawCalls};
 use crate::kernel::{Ended, Instance};
 use crate::process::forked::{close_from, fork_here};
-use crate::process::{BareProcess, Identity, KILL_TIMEOUT};
+use crate::process::{Identity, KILL_TIMEOUT, SignalSafeProcess};
 use crate::supervisor::channel::Message;
-use crate::supervisor::prepared::{Charge, Plan};
-use crate::supervisor::{Birth, Hands, Parent, launch_and_watch};
+use crate::supervisor::prepared::{LaunchSpec0, SupervisorSpec};
+use crate::supervisor::{LaunchHandshake, SubreaperOps, SupervisorOps, launch_and_watch};
 
 /// Where its end of the pipe is, once everything else is closed.
 const REPORT: RawFd = 0;
@@ -30,46 +30,46 @@ static LIMIT: Limit = Limit::new();
 /// How many processes that a service leaves are asked to end. Further ones are killed.
 const ASKED: usize = 64;
 
-pub(super) fn supervise(plan: &Plan, charge: &Charge) {
-    let birth = Charged { plan, charge };
+pub(super) fn supervise(plan: &SupervisorSpec, charge: &LaunchSpec0) {
+    let handshake = PendingSubreaper { plan, charge };
     let (instance, generation) = (charge.instance, charge.generation);
-    let life = launch_and_watch(plan.set, &birth, instance, generation, charge.patience);
-    at_once(life);
+    let life = launch_and_watch(plan.set, &handshake, instance, generation, charge.patience);
+    expect_ready(life);
 }
 
 /// A supervisor that is to be the service's parent.
-struct Charged<'a> {
-    plan: &'a Plan,
-    charge: &'a Charge,
+struct PendingSubreaper<'a> {
+    plan: &'a SupervisorSpec,
+    charge: &'a LaunchSpec0,
 }
 
-impl Charged<'_> {
+impl PendingSubreaper<'_> {
     fn report(&self, message: Message) -> bool {
         write(self.plan.ready, &message.encode())
     }
 }
 
-impl<'a> Birth for Charged<'a> {
-    type Parent = Tree<'a>;
-    type Hands = Plan;
+impl<'a> LaunchHandshake for PendingSubreaper<'a> {
+    type Subreaper = Subreaper<'a>;
+    type Ops = SupervisorSpec;
 
-    fn say_not_in_place(&self) -> bool {
-        self.report(Message::NotInPlace)
+    fn report_blocked(&self) -> bool {
+        self.report(Message::Blocked)
     }
 
-    fn say_counted(&self) -> bool {
-        self.report(Message::Counted(own_identity()))
+    fn report_registered(&self) -> bool {
+        self.report(Message::Registered(own_identity()))
     }
 
-    fn say_in_place(&self, child: Identity) -> bool {
-        write(REPORT, &Message::InPlace(child).encode())
+    fn report_launched(&self, child: Identity) -> bool {
+        write(REPORT, &Message::Launched(child).encode())
     }
 
-    async fn has_word(&self) -> bool {
-        has_word(self.charge)
+    async fn await_confirm(&self) -> bool {
+        await_confirm(self.charge)
     }
 
-    async fn fork(&self) -> Option<Tree<'a>> {
+    async fn fork(&self) -> Option<Subreaper<'a>> {
         let Self { plan, charge } = *self;
         // SAFETY: takes numbers, and concerns this process alone.
         unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
@@ -81,14 +81,14 @@ impl<'a> Birth for Charged<'a> {
             pid => u32::try_from(pid).unwrap_or(0),
         };
         if pid == 0 {
-            self.report(Message::NotForked(last_errno()));
+            self.report(Message::ForkFailed(last_errno()));
             return None;
         }
         crash::point(Point::ServiceForked);
         keep_descriptors(plan.ready, charge.log_file);
         // Without /proc there is none. The gate stays closed, so the child ends.
-        let start = BareProcess::start_of(pid).ok()?;
-        Some(Tree {
+        let start = SignalSafeProcess::start_of(pid).ok()?;
+        Some(Subreaper {
             plan,
             log: Log::new(&charge.log),
             child: Identity { pid, start },
@@ -98,21 +98,21 @@ impl<'a> Birth for Charged<'a> {
         })
     }
 
-    fn hands(&self) -> &Plan {
+    fn ops(&self) -> &SupervisorSpec {
         self.plan
     }
 }
 
-fn has_word(charge: &Charge) -> bool {
-    let [word, starters_end] = charge.word;
+fn await_confirm(charge: &LaunchSpec0) -> bool {
+    let [confirm, starters_end] = charge.confirm;
     close(starters_end);
-    let mut fds = [word, charge.starter].map(|fd| libc::pollfd {
+    let mut fds = [confirm, charge.starter].map(|fd| libc::pollfd {
         fd,
         events: libc::POLLIN,
         revents: 0,
     });
     // The pipe alone may stay open: in a process that another thread of the starter's has forked.
-    // Interrupted where it was suspended and continued; anything else leaves no word to be had.
+    // Interrupted where it was suspended and continued; anything else leaves no confirm to be had.
     while unsafe {
         // SAFETY: an array of so many initialised entries; those of a number below 0 are left out.
         libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, -1)
@@ -126,11 +126,11 @@ fn has_word(charge: &Charge) -> bool {
     let [answer, _] = fds;
     // SAFETY: the buffer is valid for its length.
     answer.revents & libc::POLLIN != 0
-        && unsafe { libc::read(word, byte.as_mut_ptr().cast(), byte.len()) } == 1
+        && unsafe { libc::read(confirm, byte.as_mut_ptr().cast(), byte.len()) } == 1
 }
 
-pub(super) struct Tree<'a> {
-    plan: &'a Plan,
+pub(super) struct Subreaper<'a> {
+    plan: &'a SupervisorSpec,
     log: Log<'a>,
     child: Identity,
     /// Its starter has found it ready.
@@ -140,7 +140,7 @@ pub(super) struct Tree<'a> {
     alone: Cell<bool>,
 }
 
-impl Tree<'_> {
+impl Subreaper<'_> {
     /// Takes note of all who have ended. A process that nobody reaps stays in the way of its pid, so until
     /// then no signal to it can reach another one.
     fn reap(&self) {
@@ -226,7 +226,7 @@ impl Tree<'_> {
     fn each_child(&self, mut call: impl FnMut(i32)) {
         let mut others = 0;
         let read = read_children(|pid| {
-            if !BareProcess::is_supervisor(pid as u32) {
+            if !SignalSafeProcess::is_supervisor(pid as u32) {
                 others += 1;
                 call(pid);
             }
@@ -272,8 +272,8 @@ fn unasked(asked: &mut [i32; ASKED], pid: i32) -> Option<&mut i32> {
     (*place == 0).then_some(place)
 }
 
-impl Hands for Tree<'_> {
-    type Calls = BareCalls;
+impl SupervisorOps for Subreaper<'_> {
+    type Calls = RawCalls;
 
     fn limit(&self) -> &Limit {
         &LIMIT
@@ -313,13 +313,13 @@ impl Hands for Tree<'_> {
         true
     }
 
-    fn has_ended(&self) -> bool {
+    fn has_exited(&self) -> bool {
         self.reap();
         self.ended.get().is_some()
     }
 }
 
-impl Parent for Tree<'_> {
+impl SubreaperOps for Subreaper<'_> {
     fn child(&self) -> Identity {
         self.child
     }
@@ -328,17 +328,17 @@ impl Parent for Tree<'_> {
         self.ended.get()
     }
 
-    fn report_end(&self) {
+    fn report_exit(&self) {
         if let Some(ended) = self.ended.get() {
-            write(REPORT, &Message::Ended(ended).encode());
+            write(REPORT, &Message::Exited(ended).encode());
         }
     }
 
-    fn report_gone(&self) {
-        write(REPORT, &Message::Gone.encode());
+    fn report_tree_exited(&self) {
+        write(REPORT, &Message::TreeExited.encode());
     }
 
-    fn hang_up(&self) {
+    fn close_report(&self) {
         self.served.set(true);
         close(REPORT);
     }

@@ -7,7 +7,7 @@ use std::ptr;
 use super::LaunchFds;
 use crate::command::{Prepared, SupervisedLog};
 use crate::supervisor::arena::Arena;
-use crate::supervisor::prepared::{LogPlan, Program, Text};
+use crate::supervisor::prepared::{LogSpec, Program, Text};
 
 impl Program {
     /// How much of an arena it takes.
@@ -49,7 +49,7 @@ impl Program {
             log: prepared.log.file.as_raw_fd(),
             listener: prepared.listeners.first().map_or(-1, |fd| fd.as_raw_fd()),
             gate: fds.gate.as_raw_fd(),
-            exec: fds.exec.as_raw_fd(),
+            exec_status: fds.exec_status.as_raw_fd(),
         }
     }
 }
@@ -64,7 +64,7 @@ fn name_length(env: &[CString], index: usize) -> usize {
     bytes.iter().take_while(|&&byte| byte != b'=').count() + 1
 }
 
-impl LogPlan {
+impl LogSpec {
     /// How much of an arena it takes.
     pub(super) fn size(log: &SupervisedLog) -> usize {
         let texts = log.texts.iter();

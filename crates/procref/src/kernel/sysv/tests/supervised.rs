@@ -38,7 +38,7 @@ fn a_join_and_a_departure_can_ask_for_a_supervisor() {
     assert!(!run(set.snapshot()).unwrap().supervised);
     assert!(!run(set.join(Supervised::Yes)).unwrap(), "there is none");
     assert!(!run(set.leave_to_supervisor()).unwrap(), "there is none");
-    run(set.bare().supervise()).unwrap();
+    run(set.signal_safe().supervise()).unwrap();
     assert!(run(set.snapshot()).unwrap().supervised);
     let told = run(set.inspect()).unwrap();
     assert_eq!(told.supervisor, Some(std::process::id()));
@@ -57,7 +57,7 @@ fn the_lock_is_left_to_a_supervisor_that_there_is() {
     let set = entered(&scratch);
     assert!(!run(set.unlock_to_supervisor()).unwrap(), "there is none");
     assert!(run(set.snapshot()).unwrap().locked, "nothing of it is done");
-    run(set.bare().supervise()).unwrap();
+    run(set.signal_safe().supervise()).unwrap();
     assert!(run(set.unlock_to_supervisor()).unwrap());
     let snapshot = run(set.snapshot()).unwrap();
     assert!(!snapshot.locked && snapshot.supervised && snapshot.clients == 1);
@@ -67,15 +67,15 @@ fn the_lock_is_left_to_a_supervisor_that_there_is() {
 fn a_supervisor_has_the_lock_only_where_nobody_is_left() {
     let scratch = Scratch::new("idle");
     let set = entered(&scratch);
-    let bare = set.bare();
+    let set_calls = set.signal_safe();
     let not_idle = || {
-        assert_eq!(run(bare.try_idle()), Err(Refused::NotNow));
-        assert_eq!(run(bare.wait_idle(&until(SOON))), Err(Refused::NotNow));
+        assert_eq!(run(set_calls.try_idle()), Err(Refused::NotNow));
+        assert_eq!(run(set_calls.wait_idle(&until(SOON))), Err(Refused::NotNow));
     };
     not_idle();
     run(set.unlock()).unwrap();
     not_idle();
-    run(bare.wait_client(&until(LONG))).unwrap();
+    run(set_calls.wait_client(&until(LONG))).unwrap();
     assert_eq!(
         run(set.snapshot()).unwrap().clients,
         1,
@@ -84,13 +84,16 @@ fn a_supervisor_has_the_lock_only_where_nobody_is_left() {
     run(set.pin()).unwrap();
     assert!(run(set.leave_pinned()).unwrap());
     not_idle();
-    assert_eq!(run(bare.wait_client(&until(SOON))), Err(Refused::NotNow));
+    assert_eq!(
+        run(set_calls.wait_client(&until(SOON))),
+        Err(Refused::NotNow)
+    );
     assert!(run(set.unpin()).unwrap());
-    run(bare.wait_idle(&until(LONG))).unwrap();
+    run(set_calls.wait_idle(&until(LONG))).unwrap();
     assert!(run(set.snapshot()).unwrap().locked);
     not_idle();
-    run(bare.unlock()).unwrap();
-    run(bare.try_idle()).unwrap();
+    run(set_calls.unlock()).unwrap();
+    run(set_calls.try_idle()).unwrap();
     assert!(run(set.snapshot()).unwrap().locked);
 }
 
@@ -98,23 +101,26 @@ fn a_supervisor_has_the_lock_only_where_nobody_is_left() {
 fn the_parent_of_a_service_shares_the_lock_with_its_starter() {
     let scratch = Scratch::new("tree");
     let set = entered(&scratch);
-    let bare = set.bare();
+    let set_calls = set.signal_safe();
     let state = || {
         let it = run(set.snapshot()).unwrap();
         (it.locked, it.tree, it.supervised)
     };
-    run(bare.supervise_tree(LONG)).unwrap();
+    run(set_calls.supervise_tree(LONG)).unwrap();
     assert_eq!(state(), (true, true, true));
     let told = run(set.inspect()).unwrap();
     assert_eq!(told.supervisor, Some(std::process::id()));
-    assert_eq!(run(bare.wait_alone(&until(SOON))), Err(Refused::NotNow));
+    assert_eq!(
+        run(set_calls.wait_alone(&until(SOON))),
+        Err(Refused::NotNow)
+    );
     run(set.unlock()).unwrap();
     assert!(state().0, "half of it is the supervisor's");
-    run(bare.wait_alone(&until(LONG))).unwrap();
+    run(set_calls.wait_alone(&until(LONG))).unwrap();
     assert!(state().0, "it was only looked at");
     // Another one waits for this one's processes.
-    assert_eq!(run(bare.supervise_tree(SOON)), Err(Refused::NotNow));
-    run(bare.step_down()).unwrap();
+    assert_eq!(run(set_calls.supervise_tree(SOON)), Err(Refused::NotNow));
+    run(set_calls.step_down()).unwrap();
     assert_eq!(state(), (false, false, false));
 }
 
@@ -124,7 +130,10 @@ fn a_starter_that_has_let_go_is_not_served() {
     let set = entered(&scratch);
     run(set.unlock()).unwrap();
     let begun = Instant::now();
-    assert_eq!(run(set.bare().supervise_tree(LONG)), Err(Refused::NotNow));
+    assert_eq!(
+        run(set.signal_safe().supervise_tree(LONG)),
+        Err(Refused::NotNow)
+    );
     assert!(begun.elapsed() < LONG / 2, "it waited for a lock");
     let left = run(set.snapshot()).unwrap();
     assert!(!left.locked && !left.tree && !left.supervised);
@@ -135,15 +144,15 @@ fn a_starter_that_has_let_go_is_not_served() {
 fn a_supervisor_that_comes_late_does_not_wait_for_the_processes_of_another_one() {
     let scratch = Scratch::new("late");
     let set = entered(&scratch);
-    let bare = set.bare();
-    run(bare.supervise_tree(LONG)).unwrap();
+    let set_calls = set.signal_safe();
+    run(set_calls.supervise_tree(LONG)).unwrap();
     // The other one's start goes on for a while, and is over.
     let late = thread::spawn(move || {
         let begun = Instant::now();
-        (run(bare.supervise_tree(LONG)), begun.elapsed())
+        (run(set_calls.supervise_tree(LONG)), begun.elapsed())
     });
     run(set.unlock()).unwrap();
-    run(bare.unlock()).unwrap();
+    run(set_calls.unlock()).unwrap();
     let (refused, took) = late.join().unwrap();
     assert_eq!(refused, Err(Refused::NotNow));
     assert!(took < LONG / 2, "it waited for the tree: {took:?}");
@@ -155,13 +164,13 @@ fn a_supervisor_that_comes_late_does_not_wait_for_the_processes_of_another_one()
 fn a_parent_resigns_to_a_holder_or_a_pin_and_to_nobody_else() {
     let scratch = Scratch::new("resigns");
     let set = entered(&scratch);
-    let bare = set.bare();
+    let set_calls = set.signal_safe();
     let supervise = || {
-        run(bare.supervise_tree(LONG)).unwrap();
+        run(set_calls.supervise_tree(LONG)).unwrap();
         run(set.unlock()).unwrap();
     };
     supervise();
-    run(bare.resign(Lock::Release, Some(Ended::Killed(9)))).unwrap();
+    run(set_calls.resign(Lock::Release, Some(Ended::Killed(9)))).unwrap();
     let left = run(set.snapshot()).unwrap();
     assert_eq!(left.ended, Some(Ended::Killed(9)));
     assert!(!left.locked && !left.tree && !left.supervised);
@@ -171,14 +180,17 @@ fn a_parent_resigns_to_a_holder_or_a_pin_and_to_nobody_else() {
     assert!(run(set.leave_pinned()).unwrap());
     assert!(run(set.try_lock()).unwrap());
     supervise();
-    run(bare.resign(Lock::Release, None)).unwrap();
+    run(set_calls.resign(Lock::Release, None)).unwrap();
     let left = run(set.snapshot()).unwrap();
     assert!(left.pinned && !left.locked && !left.tree && !left.supervised);
 
     assert!(run(set.unpin()).unwrap());
     assert!(run(set.try_lock()).unwrap());
     supervise();
-    assert_eq!(run(bare.resign(Lock::Release, None)), Err(Refused::NotNow));
+    assert_eq!(
+        run(set_calls.resign(Lock::Release, None)),
+        Err(Refused::NotNow)
+    );
     let kept = run(set.snapshot()).unwrap();
     assert!(kept.locked && kept.tree && kept.supervised);
 }
@@ -187,20 +199,20 @@ fn a_parent_resigns_to_a_holder_or_a_pin_and_to_nobody_else() {
 fn a_supervisor_publishes_and_removes_as_a_client_does() {
     let scratch = Scratch::new("publishes");
     let set = entered(&scratch);
-    let bare = set.bare();
-    run(bare.publish(Some(&instance(7)), 5)).unwrap();
+    let set_calls = set.signal_safe();
+    run(set_calls.publish(Some(&instance(7)), 5)).unwrap();
     // Once more is no wait for zero.
-    run(bare.publish(Some(&instance(7)), 5)).unwrap();
-    let read = run(bare.snapshot()).unwrap();
+    run(set_calls.publish(Some(&instance(7)), 5)).unwrap();
+    let read = run(set_calls.snapshot()).unwrap();
     assert_eq!((read.instance, read.generation), (Some(instance(7)), 5));
     assert_eq!(read, run(set.snapshot()).unwrap());
-    run(bare.publish(None, 5)).unwrap();
+    run(set_calls.publish(None, 5)).unwrap();
     assert_eq!(run(set.snapshot()).unwrap().instance, None);
-    run(bare.remove()).unwrap();
+    run(set_calls.remove()).unwrap();
     assert!(!scratch.exists());
-    assert_eq!(run(bare.snapshot()), Err(Refused::Gone));
-    assert_eq!(run(bare.unlock()), Err(Refused::Gone));
-    assert_eq!(run(bare.wait_idle(&until(LONG))), Err(Refused::Gone));
+    assert_eq!(run(set_calls.snapshot()), Err(Refused::Gone));
+    assert_eq!(run(set_calls.unlock()), Err(Refused::Gone));
+    assert_eq!(run(set_calls.wait_idle(&until(LONG))), Err(Refused::Gone));
 }
 
 #[test]
