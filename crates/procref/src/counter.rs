@@ -133,7 +133,7 @@ pub trait RefCounter: Send + Sync {
 /// ```
 pub struct PlatformRefCounter {
     key: ServiceKey,
-    held: Mutex<Held>,
+    held: Mutex<CounterState>,
     /// The process whose references these are; a forked child has none of them.
     epoch: u64,
 }
@@ -146,7 +146,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(5);
 
 /// What was taken through one counter.
 #[derive(Default)]
-struct Held {
+struct CounterState {
     object: Option<Arc<NativeObject>>,
     references: u32,
     lock: bool,
@@ -201,7 +201,7 @@ impl PlatformRefCounter {
 
     /// What is held, if this is the process that took it: in a forked child nothing is, and the mutex
     /// may have been locked by a thread that the child does not have.
-    fn held(&self) -> Result<MutexGuard<'_, Held>> {
+    fn held(&self) -> Result<MutexGuard<'_, CounterState>> {
         if fork_epoch() != self.epoch {
             return Err(Error::NotHeld {
                 service: self.key.name().to_owned(),
@@ -216,7 +216,7 @@ impl PlatformRefCounter {
     /// outside, and what was held with it.
     fn on_object<T>(
         &self,
-        held: &mut Held,
+        held: &mut CounterState,
         step: impl AsyncFn(&NativeObject) -> Step<T>,
     ) -> Result<T> {
         pollster::block_on(async {
@@ -229,7 +229,7 @@ impl PlatformRefCounter {
                 };
                 match step(&object).await {
                     Ok(output) => return Ok(output),
-                    Err(Fault::Removed) => *held = Held::default(),
+                    Err(Fault::Removed) => *held = CounterState::default(),
                     Err(Fault::Refused(error)) => {
                         if held.references == 0 && !held.lock {
                             kernel::remove_blank(&*object).await;
@@ -246,7 +246,7 @@ impl PlatformRefCounter {
     fn until_done<T>(
         &self,
         deadline: Option<Instant>,
-        mut attempt: impl FnMut(&mut Held) -> Result<Attempt<T>>,
+        mut attempt: impl FnMut(&mut CounterState) -> Result<Attempt<T>>,
     ) -> Result<T> {
         loop {
             let mut held = self.held()?;
@@ -359,8 +359,8 @@ impl PlatformRefCounter {
     }
 
     /// The last reference was given back along with taking the lock, or under it.
-    fn clean_up(&self, held: &mut Held) -> Result<()> {
-        *held = Held::default();
+    fn clean_up(&self, held: &mut CounterState) -> Result<()> {
+        *held = CounterState::default();
         registry::stop_locked(&self.key)
     }
 }

@@ -46,7 +46,7 @@ impl Platform for Host {
     }
 
     async fn look_up(&self, pid: u32) -> Result<Option<(Identity, Process)>> {
-        let found = Process::look_up(pid)?;
+        let found = Process::find(pid)?;
         Ok(found.map(|process| (process.identity(), process)))
     }
 
@@ -55,7 +55,7 @@ impl Platform for Host {
     }
 
     async fn ask_to_end(&self, process: &Process, signal: StopSignal) -> Result<()> {
-        if process.ask_to_end(signal.number())? || Native::ask_tree(process.identity()) {
+        if process.request_stop(signal.number())? || Native::ask_tree(process.identity()) {
             return process.wake();
         }
         // To wait for its grace would be to wait for nothing.
@@ -224,7 +224,7 @@ impl Platform for Host {
         }
         // In this order. The process is known by pid and start time first. If it were gone by the second check, and
         // a supervisor of another service had its pid, the signal would reach neither.
-        if let Ok(Some(process)) = Process::look_up(pid) {
+        if let Ok(Some(process)) = Process::find(pid) {
             if process::is_supervisor(pid) && process.wake().is_ok() {
                 tracing::warn!(pid, "continued a supervisor that was suspended");
             }

@@ -66,7 +66,11 @@ pub(crate) struct StartingService {
 
 impl StartingService {
     /// Blocks: the supervisor is forked, and waits for an older instance's processes.
-    pub(crate) fn start(set: signal_safe::Set, key: &ServiceKey, launch: &Launch) -> Result<Self> {
+    pub(crate) fn start(
+        set: signal_safe::NativeSet,
+        key: &ServiceKey,
+        launch: &Launch,
+    ) -> Result<Self> {
         let (name, value) = own_start::variable(key, launch.generation);
         let command = ServiceCommand::clone(&launch.command).env(name, value);
         let prepared = command.prepare(key)?;

@@ -133,7 +133,7 @@ pub(crate) struct Identity {
 impl Identity {
     /// This very process, if it still lives.
     pub(crate) fn find(self) -> Result<Option<Process>> {
-        Ok(Process::look_up(self.pid)?.filter(|found| found.identity == self))
+        Ok(Process::find(self.pid)?.filter(|found| found.identity == self))
     }
 
     pub(crate) fn is_alive(self) -> bool {
@@ -182,7 +182,7 @@ impl Process {
     /// There is no such process (a zombie counts as gone), the number cannot be a process's,
     /// or `/proc` does not show the process (`hidepid`, `/proc` not mounted).
     pub fn open(pid: u32) -> Result<Self> {
-        Self::look_up(pid)?.ok_or_else(|| Error::Process {
+        Self::find(pid)?.ok_or_else(|| Error::Process {
             operation: "open",
             pid,
             source: io::Error::new(io::ErrorKind::NotFound, "no such process"),
@@ -190,11 +190,11 @@ impl Process {
     }
 
     /// The process that has this pid now; `None` if there is none.
-    pub(crate) fn look_up(pid: u32) -> Result<Option<Self>> {
+    pub(crate) fn find(pid: u32) -> Result<Option<Self>> {
         if !is_possible(pid) {
             return Ok(None);
         }
-        let found = sys::look_up(pid).map_err(|source| Error::Process {
+        let found = sys::start_time(pid).map_err(|source| Error::Process {
             operation: "look up",
             pid,
             source,
@@ -280,7 +280,7 @@ impl Process {
     }
 
     /// Asks it to end by the signal of this number. False: there is no way to ask it.
-    pub(crate) fn ask_to_end(&self, number: i32) -> Result<bool> {
+    pub(crate) fn request_stop(&self, number: i32) -> Result<bool> {
         let signal = Signal::from_named_raw(number).unwrap_or(sys::TERMINATE);
         self.signal("terminate", signal)
     }
@@ -391,7 +391,7 @@ fn act(operation: &'static str, pid: u32, action: impl FnOnce(&Process) -> Resul
         tracing::warn!(pid, operation, reason, "refused to signal a process");
         return;
     }
-    let done = match Process::look_up(pid) {
+    let done = match Process::find(pid) {
         Ok(Some(process)) => action(&process),
         Ok(None) => Ok(()),
         Err(error) => Err(error),

@@ -22,7 +22,7 @@
 //! its parent can be unmapped under it.
 //!
 //! What a supervisor does stands here, without any system call, as `async` code over [`SupervisorOps`] and the
-//! [calls](Calls) on its set, so that the model can run it and switch to another process at each step. On
+//! [calls](SetCalls) on its set, so that the model can run it and switch to another process at each step. On
 //! Linux every one of these futures is ready when it is polled the first time: a step blocks, as its system
 //! call does. So a supervisor polls once, on its own stack, and nothing is allocated for it.
 
@@ -30,7 +30,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use crate::crash::{self, Point};
-use crate::kernel::semset::signal_safe::{Calls, Refused, Set};
+use crate::kernel::semset::signal_safe::{Refused, SetCalls, SignalSafeSet};
 use crate::kernel::{Ended, Instance, Lock, Snapshot};
 use crate::process::Identity;
 
@@ -46,10 +46,10 @@ pub(crate) mod spawn;
 
 /// What a supervisor can do to the machine, beside the kernel object.
 pub(crate) trait SupervisorOps {
-    type Calls: Calls;
+    type Calls: SetCalls;
 
     /// What its sleeps end with, when a child has ended.
-    fn limit(&self) -> &<Self::Calls as Calls>::Limit;
+    fn limit(&self) -> &<Self::Calls as SetCalls>::Limit;
 
     /// Lets the next sleep end after so long; `None`: not by time.
     fn set_limit(&self, left: Option<Duration>);
@@ -120,9 +120,9 @@ pub(crate) trait LaunchHandshake {
     fn ops(&self) -> &Self::Ops;
 }
 
-type SetOf<O> = Set<<O as SupervisorOps>::Calls>;
+type SetOf<O> = SignalSafeSet<<O as SupervisorOps>::Calls>;
 
-type LimitOf<O> = <<O as SupervisorOps>::Calls as Calls>::Limit;
+type LimitOf<O> = <<O as SupervisorOps>::Calls as SetCalls>::Limit;
 
 /// What a sleep comes to.
 enum Slept {

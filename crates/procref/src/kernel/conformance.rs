@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::semset::{Op, Values, Wait};
-use super::sim::{Calls, Outcome, SetId, SimKernel, Table};
+use super::sim::{Outcome, SetId, SimKernel, Table, TableCalls};
 use super::{Fault, Instance, Kernel, Lock, Missing, Native, Object, Step, Supervised};
 use crate::key::ServiceKey;
 use crate::name::Name;
@@ -445,7 +445,7 @@ impl Caller {
     }
 }
 
-impl Calls for Caller {
+impl TableCalls for Caller {
     fn pid(&self) -> u32 {
         self.pid
     }

@@ -14,7 +14,7 @@ pub(crate) mod signal_safe;
 pub(crate) mod steps;
 
 pub(crate) use layout::{MAX_VALUE, Values, decode, digests_in, slot};
-pub(crate) use set::{Array, Owner, Set};
+pub(crate) use set::{Owner, SemArray, Set};
 pub(crate) use steps::{MAX_OPS, Op, Wait};
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A kernel in memory, for the model: System V semaphore sets as the manual describes them.
 //!
 //! [`Table`] is the kernel, without processes: whoever uses it says which process makes a call, and when
-//! one has died. [`SimArray`] lets the engine's own steps run on it, at the moments that its [`Calls`]
+//! one has died. [`SimArray`] lets the engine's own steps run on it, at the moments that its [`TableCalls`]
 //! chooses.
 //!
 //! It is more permissive than Linux in one point. Linux performs the array of a sleeper at the very moment
@@ -14,7 +14,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::semset::{Array, MAX_VALUE, Op, Set, Values, Wait, slot};
+use super::semset::{MAX_VALUE, Op, SemArray, Set, Values, Wait, slot};
 use super::{Fault, Kernel, Missing, Step};
 use crate::error::{Error, Result};
 use crate::key::ServiceKey;
@@ -163,7 +163,7 @@ impl Entry {
             };
             if !possible {
                 return match wait {
-                    Wait::Yes if !op.at_once => Outcome::Sleeps,
+                    Wait::Yes if !op.nowait => Outcome::Sleeps,
                     _ => Outcome::NotNow,
                 };
             }
@@ -209,7 +209,7 @@ pub(crate) fn sleeps_for(ops: &[Op], values: &Values, slot: u16) -> bool {
 }
 
 /// How a process makes its calls: at a moment that somebody chooses.
-pub(crate) trait Calls: Clone + Send + Sync + 'static {
+pub(crate) trait TableCalls: Clone + Send + Sync + 'static {
     fn pid(&self) -> u32;
 
     fn open(&self, key: i32, missing: Missing) -> impl Future<Output = Option<SetId>> + Send;
@@ -238,7 +238,7 @@ pub(crate) trait Calls: Clone + Send + Sync + 'static {
 #[derive(Clone)]
 pub(crate) struct SimKernel<C>(pub(crate) C);
 
-impl<C: Calls> Kernel for SimKernel<C> {
+impl<C: TableCalls> Kernel for SimKernel<C> {
     type Object = Set<SimArray<C>>;
 
     async fn open(&self, key: &ServiceKey, missing: Missing) -> Result<Option<Self::Object>> {
@@ -269,7 +269,7 @@ pub(crate) struct SimArray<C> {
     service: Arc<str>,
 }
 
-impl<C: Calls> SimArray<C> {
+impl<C: TableCalls> SimArray<C> {
     pub(crate) fn id(&self) -> SetId {
         self.id
     }
@@ -284,7 +284,7 @@ impl<C: Calls> SimArray<C> {
     }
 }
 
-impl<C: Calls> Array for SimArray<C> {
+impl<C: TableCalls> SemArray for SimArray<C> {
     async fn operate(&self, operation: &'static str, ops: &[Op], wait: Wait) -> Step<bool> {
         match self.calls.operate(self.id, operation, ops, wait).await {
             Outcome::Done => Ok(true),
@@ -323,7 +323,7 @@ impl<C: Calls> Array for SimArray<C> {
         self.calls.pid()
     }
 
-    fn meddled(&self, operation: &'static str) -> Fault {
+    fn corrupted(&self, operation: &'static str) -> Fault {
         self.refused(operation, "somebody wrote to the set from outside")
     }
 }

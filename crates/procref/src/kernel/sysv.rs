@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::semset::{Array, MAX_OPS, MAX_VALUE, Op, Owner, Set, Values, Wait, slot};
+use super::semset::{MAX_OPS, MAX_VALUE, Op, Owner, SemArray, Set, Values, Wait, slot};
 use super::{Fault, Kernel, Missing, Step};
 use crate::error::{Error, Result};
 use crate::key::ServiceKey;
@@ -125,8 +125,8 @@ fn too_large(values: io::Result<Values>) -> io::Result<Option<Values>> {
 
 impl Set<SysvArray> {
     /// The set for a process that may do nothing but bare system calls.
-    pub(crate) fn signal_safe(&self) -> signal_safe::Set {
-        signal_safe::Set::new(signal_safe::RawCalls::new(self.array().id))
+    pub(crate) fn signal_safe(&self) -> signal_safe::NativeSet {
+        signal_safe::NativeSet::new(signal_safe::RawCalls::new(self.array().id))
     }
 }
 
@@ -229,7 +229,7 @@ impl SysvArray {
     }
 }
 
-impl Array for SysvArray {
+impl SemArray for SysvArray {
     async fn operate(&self, operation: &'static str, ops: &[Op], wait: Wait) -> Step<bool> {
         self.check_own(operation)?;
         loop {
@@ -289,7 +289,7 @@ impl Array for SysvArray {
         std::process::id()
     }
 
-    fn meddled(&self, operation: &'static str) -> Fault {
+    fn corrupted(&self, operation: &'static str) -> Fault {
         let advice = "somebody wrote to the set from outside; when nothing uses the service, \
                       remove the set with ipcrm";
         let source = io::Error::new(

@@ -53,7 +53,7 @@ mod sys;
 use object::{Shared, opened};
 use state::State;
 pub(crate) use sys::try_lock_file;
-use sys::{Found, Job, Mode, Section};
+use sys::{Job, Mode, OpenFailure, Section};
 
 /// More handles than this nobody holds. Where the kernel's own limit is, 16 million per process, memory is
 /// over long before.
@@ -163,8 +163,8 @@ impl WindowsObject {
     }
 
     /// The object for a thread that launches a service.
-    pub(crate) fn signal_safe(&self) -> signal_safe::Set {
-        signal_safe::Set(Self(Arc::clone(&self.0)))
+    pub(crate) fn signal_safe(&self) -> signal_safe::NativeSet {
+        signal_safe::NativeSet(Self(Arc::clone(&self.0)))
     }
 }
 
@@ -173,9 +173,9 @@ pub(crate) mod signal_safe {
     use super::*;
 
     /// An object that is worked on without a future.
-    pub(crate) struct Set(pub(super) WindowsObject);
+    pub(crate) struct NativeSet(pub(super) WindowsObject);
 
-    impl Set {
+    impl NativeSet {
         /// Ends what an older instance has left. False if it is still there after `patience`.
         pub(crate) fn end_tree(&self, patience: Duration) -> Step<bool> {
             self.0.0.end_tree(patience)
@@ -359,7 +359,7 @@ impl Object for WindowsObject {
                 let reason = "it has no process of this machine, which alone could keep what is \
                               known of it when there is no client";
                 let error = io::Error::new(io::ErrorKind::Unsupported, reason);
-                return Err(Found::Failed(error));
+                return Err(OpenFailure::Failed(error));
             };
             inside.give_handles(&instance)?;
             inside.changed = true;

@@ -13,7 +13,7 @@ use crate::command::StopPolicy;
 use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::kernel::Ended;
-use crate::kernel::signal_safe::Set;
+use crate::kernel::signal_safe::NativeSet;
 use crate::key::ServiceKey;
 use crate::process::{self, Identity, SignalSafeProcess};
 use crate::supervisor::channel::Message;
@@ -33,7 +33,7 @@ const MARGIN: Duration = Duration::from_secs(30);
 ///
 /// Blocks as [`start`], and until an older service's processes are gone.
 pub(crate) fn launch(
-    set: Set,
+    set: NativeSet,
     key: &ServiceKey,
     stop: StopPolicy,
     order: &Order,

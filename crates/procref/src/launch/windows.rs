@@ -25,7 +25,7 @@ mod create;
 use create::{Console, Program, Suspended};
 
 /// Nobody asks for one: the kernel needs no supervisor.
-pub(crate) fn start(_: signal_safe::Set, _: &ServiceKey, _: StopPolicy) -> Result<()> {
+pub(crate) fn start(_: signal_safe::NativeSet, _: &ServiceKey, _: StopPolicy) -> Result<()> {
     Ok(())
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Order<'a> {
 ///
 /// Blocks until an older service's processes are gone.
 pub(crate) fn launch(
-    set: signal_safe::Set,
+    set: signal_safe::NativeSet,
     key: &ServiceKey,
     stop: StopPolicy,
     order: &Order,

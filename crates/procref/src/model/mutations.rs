@@ -11,7 +11,7 @@ use crate::engine::config::Orphan;
 use crate::kernel::semset::layout::{Values, decode, encode, slot};
 use crate::kernel::semset::steps::{
     Op, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, WAIT_ALONE, WAIT_CLIENT,
-    WAIT_IDLE as WAIT_IDLE_OPS, op, undone,
+    WAIT_IDLE as WAIT_IDLE_OPS, op, undo,
 };
 use crate::kernel::sim::{Outcome, SetId};
 use crate::process::Identity;
@@ -76,7 +76,7 @@ pub(super) const WRITE: &str = "write";
 
 /// What a supervisor's array is called.
 pub(super) fn label(ops: &[Op]) -> &'static str {
-    let resigns = ops.contains(&undone(slot::TREE, -1)) && ops.len() > STEP_DOWN.len();
+    let resigns = ops.contains(&undo(slot::TREE, -1)) && ops.len() > STEP_DOWN.len();
     match ops {
         _ if ops == SUPERVISE => "supervise",
         _ if ops == WAIT_IDLE_OPS => WAIT_IDLE,
@@ -110,7 +110,7 @@ fn one_by_one(ops: &[Op]) -> Vec<Vec<Op>> {
     ops.iter().map(|&op| vec![op]).collect()
 }
 
-const ONE_LESS: Op = undone(slot::REFS, -1);
+const ONE_LESS: Op = undo(slot::REFS, -1);
 
 /// The names that the engine gives to its steps.
 pub(super) mod step {
@@ -129,7 +129,7 @@ pub(super) mod step {
 
 /// What is performed for a client's array.
 pub(super) fn arrays(bug: Mutation, operation: &str, ops: &[Op]) -> Vec<Vec<Op>> {
-    let who = |op: &Op| slot::WHO.contains(&op.slot);
+    let who = |op: &Op| slot::HOLDERS.contains(&op.slot);
     let name: Vec<Op> = ops.iter().copied().filter(who).collect();
     let instead = |ops: &[Op]| vec![[ops, &name].concat()];
     match (bug, operation) {
@@ -138,14 +138,14 @@ pub(super) fn arrays(bug: Mutation, operation: &str, ops: &[Op]) -> Vec<Vec<Op>>
         (Mutation::JoinsUnsupervised, step::JOIN) => vec![without(ops, is_on(slot::SUPERVISOR))],
         (Mutation::JoinsWhatNobodyHolds, step::JOIN) => {
             let guarded = |op: &Op| op.slot == slot::REFS;
-            vec![[without(ops, guarded), vec![undone(slot::REFS, 1)]].concat()]
+            vec![[without(ops, guarded), vec![undo(slot::REFS, 1)]].concat()]
         }
         (Mutation::LockBeforeReference, step::ENTER) => vec![without(ops, is_on(slot::REFS))],
         (Mutation::LockBeforeReference, step::PUBLISH) if ops.contains(&UNLOCK[0]) => {
-            vec![ops.to_vec(), vec![undone(slot::REFS, 1)]]
+            vec![ops.to_vec(), vec![undo(slot::REFS, 1)]]
         }
         (Mutation::WaiterTakesTheLock, step::WAIT) => {
-            vec![vec![op(slot::LOCK, 0), undone(slot::LOCK, 1)]]
+            vec![vec![op(slot::LOCK, 0), undo(slot::LOCK, 1)]]
         }
         (Mutation::WaiterIsNotWoken, step::WAIT) => vec![vec![op(slot::PIN, -2)]],
         (Mutation::PublishesSlotBySlot, step::PUBLISH) => one_by_one(ops),

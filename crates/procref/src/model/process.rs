@@ -14,8 +14,8 @@ use super::scenario::LET_GO;
 use super::yield_points::{PointId, Until};
 use crate::kernel::Missing;
 use crate::kernel::semset::layout::{Values, slot};
-use crate::kernel::semset::steps::{Op, Wait, op, undone};
-use crate::kernel::sim::{Calls, Outcome, SetId, SimKernel};
+use crate::kernel::semset::steps::{Op, Wait, op, undo};
+use crate::kernel::sim::{Outcome, SetId, SimKernel, TableCalls};
 
 /// The machine as one process has it.
 #[derive(Clone)]
@@ -125,7 +125,7 @@ impl Process {
             _ => {}
         }
         // Its name among the holders: all that depends on who the others are.
-        let name = ops.iter().find(|op| slot::WHO.contains(&op.slot));
+        let name = ops.iter().find(|op| slot::HOLDERS.contains(&op.slot));
         if let (Some(name), Some((proc, task))) = (name, machine.current) {
             machine.observe(proc, task, "name", &name.slot);
         }
@@ -164,7 +164,7 @@ impl Hash for SeenByClient {
             let at = |slot: u16| values[slot as usize];
             (at(slot::REFS).min(2), at(slot::SUPERVISOR) > 0).hash(state);
             (at(slot::LOCK) > 0, at(slot::TREE) > 0, at(slot::PIN) > 0).hash(state);
-            values[slot::GENERATION as usize..slot::WATCH as usize].hash(state);
+            values[slot::GENERATION as usize..slot::SUPERVISOR_PID as usize].hash(state);
         }
     }
 }
@@ -177,7 +177,7 @@ impl Hash for SeenBySupervisor {
     fn hash<H: Hasher>(&self, state: &mut H) {
         if let Some(values) = &self.0 {
             (values[slot::TREE as usize] > 0).hash(state);
-            values[slot::GENERATION as usize..slot::WATCH as usize].hash(state);
+            values[slot::GENERATION as usize..slot::SUPERVISOR_PID as usize].hash(state);
         }
     }
 }
@@ -261,7 +261,7 @@ impl<F> Drop for Step<'_, F> {
     }
 }
 
-impl Calls for Process {
+impl TableCalls for Process {
     fn pid(&self) -> u32 {
         self.lock().pid(self.id)
     }
@@ -304,7 +304,7 @@ impl Calls for Process {
             self.looks_out(operation);
         }
         if mutations::keeps_the_lock(self, bug, operation) {
-            let lock = [op(slot::LOCK, 0), undone(slot::LOCK, 1)];
+            let lock = [op(slot::LOCK, 0), undo(slot::LOCK, 1)];
             self.array(set, step::LOCK, &lock, Wait::No).await;
         }
         mutations::outcome(self, bug, operation, outcome)

@@ -8,7 +8,7 @@ use super::mutations::{self, Mutation};
 use super::process::{Process, SeenBySupervisor};
 use super::process_table::{ProcId, Said};
 use super::yield_points::Until;
-use crate::kernel::semset::signal_safe::{Calls, Refused, Set, Step};
+use crate::kernel::semset::signal_safe::{Refused, SetCalls, SetResult, SignalSafeSet};
 use crate::kernel::semset::{Op, Values, Wait};
 use crate::kernel::sim::{Outcome, SetId};
 use crate::kernel::{Ended, Instance};
@@ -30,7 +30,7 @@ pub(super) async fn live(process: Process, set: SetId, charge: Option<Charge>) {
         noted: Cell::new(false),
         written: Cell::new(0),
     };
-    let set = Set::new(&calls);
+    let set = SignalSafeSet::new(&calls);
     match charge {
         None => {
             if set.supervise().await.is_ok() {
@@ -99,7 +99,7 @@ impl SimCalls {
     }
 }
 
-fn step(outcome: Outcome) -> Step<()> {
+fn step(outcome: Outcome) -> SetResult<()> {
     match outcome {
         Outcome::Done => Ok(()),
         Outcome::NotNow | Outcome::Sleeps => Err(Refused::NotNow),
@@ -107,10 +107,10 @@ fn step(outcome: Outcome) -> Step<()> {
     }
 }
 
-impl Calls for &SimCalls {
+impl SetCalls for &SimCalls {
     type Limit = Limit;
 
-    async fn operate(self, ops: &[Op]) -> Step<()> {
+    async fn operate(self, ops: &[Op]) -> SetResult<()> {
         let label = mutations::label(ops);
         if mutations::does_not_clear_up(self.process.lock().scenario.bug, label) {
             return Err(Refused::NotNow);
@@ -120,11 +120,11 @@ impl Calls for &SimCalls {
         step(self.arrays(label, ops, Wait::No).await)
     }
 
-    async fn operate_within(self, ops: &[Op], _: Duration) -> Step<()> {
+    async fn operate_within(self, ops: &[Op], _: Duration) -> SetResult<()> {
         step(self.arrays(mutations::label(ops), ops, Wait::Yes).await)
     }
 
-    async fn sleep(self, ops: &[Op], limit: &Limit) -> Step<()> {
+    async fn sleep(self, ops: &[Op], limit: &Limit) -> SetResult<()> {
         let (set, process) = (self.set, &self.process);
         let id = process.id;
         let label = mutations::label(ops);
@@ -155,7 +155,7 @@ impl Calls for &SimCalls {
         step(outcome)
     }
 
-    async fn values(self) -> Step<Values> {
+    async fn values(self) -> SetResult<Values> {
         let set = self.set;
         let read =
             |machine: &mut Machine| SeenBySupervisor(machine.state.table.values(set).copied());
@@ -163,7 +163,7 @@ impl Calls for &SimCalls {
         values.0.ok_or(Refused::Gone)
     }
 
-    async fn remove(self) -> Step<()> {
+    async fn remove(self) -> SetResult<()> {
         let set = self.set;
         let remove = |machine: &mut Machine| machine.state.table.remove(set);
         let removed = self.process.call("remove the set", remove).await;

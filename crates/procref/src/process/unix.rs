@@ -74,7 +74,7 @@ impl Handle {
 }
 
 /// The start time of the process that has `pid` now. `None`: nobody has it, or a zombie.
-pub(super) fn look_up(pid: u32) -> io::Result<Option<u64>> {
+pub(super) fn start_time(pid: u32) -> io::Result<Option<u64>> {
     let stat = Stat::read(pid)?;
     if let Some(stat) = &stat {
         if stat.is_alive() {

@@ -63,7 +63,7 @@ mod stop_event;
 pub(crate) use asking::ask_windows;
 pub(crate) use identity::{BREAK, Signal, open_identity};
 pub(super) use identity::{
-    CONTINUE, Handle, KILL, TERMINATE, is_alive, is_pid_alive, look_up, signal, wait,
+    CONTINUE, Handle, KILL, TERMINATE, is_alive, is_pid_alive, signal, start_time, wait,
 };
 pub use stop_event::StopEvent;
 

@@ -17,24 +17,24 @@ const ENDINGS: [&str; 5] = [".json", ".tmp", ".log", ".log.1", ".failed"];
 
 /// A file with a name as procref gives them, whose service has this digest.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct RuntimeFile {
     pub(crate) path: PathBuf,
     pub(crate) digest: Digest,
-    pub(crate) what: What,
+    pub(crate) kind: FileKind,
 }
 
 #[derive(Debug)]
-pub(crate) enum What {
+pub(crate) enum FileKind {
     /// The record of this service.
     Record(ServiceKey),
-    /// What is of use only with a record, or was to be one.
+    /// FileKind is of use only with a record, or was to be one.
     Other,
 }
 
 /// The files in a runtime directory that procref has written, in this namespace. Whatever else is there, or
 /// looks like one of them and cannot be, is left out: among others what belongs to another view of the
 /// directory, or to another layout.
-pub(crate) fn scan(namespace: &Namespace) -> Result<Vec<Found>> {
+pub(crate) fn scan(namespace: &Namespace) -> Result<Vec<RuntimeFile>> {
     let dir = namespace.dir();
     let failed = |error| Error::runtime_dir_io(dir, "could not list it", error);
     let mut all = Vec::new();
@@ -47,12 +47,12 @@ pub(crate) fn scan(namespace: &Namespace) -> Result<Vec<Found>> {
             continue;
         };
         let path = dir.join(&name);
-        let what = match ending {
+        let kind = match ending {
             ".json" => record(namespace, stem, &path),
-            _ => size_of_ours(&path).map(|_| What::Other),
+            _ => size_of_ours(&path).map(|_| FileKind::Other),
         };
-        match what {
-            Ok(what) => all.push(Found { path, digest, what }),
+        match kind {
+            Ok(kind) => all.push(RuntimeFile { path, digest, kind }),
             Err(reason) => tracing::warn!(path = %path.display(), reason, "ignored a file"),
         }
     }
@@ -75,11 +75,11 @@ pub(super) fn split(name: &str) -> Option<(&str, &'static str)> {
 }
 
 /// An error: it is none that procref has written under this name, or not this version of it.
-fn record(namespace: &Namespace, stem: &str, path: &Path) -> Result<What, String> {
+fn record(namespace: &Namespace, stem: &str, path: &Path) -> Result<FileKind, String> {
     let size = size_of_ours(path)?;
     let broken = |reason: String| {
         tracing::warn!(path = %path.display(), reason, "found a broken record");
-        Ok(What::Other)
+        Ok(FileKind::Other)
     };
     if size > MAX_SIZE {
         return broken("it is larger than 1 MiB".to_owned());
@@ -99,12 +99,12 @@ fn record(namespace: &Namespace, stem: &str, path: &Path) -> Result<What, String
     };
     let key = ServiceKey::new(namespace.clone(), name);
     if key.file_stem() == stem {
-        return Ok(What::Record(key));
+        return Ok(FileKind::Record(key));
     }
     // Or one of several services of that name, each for clients of its own fingerprint.
     match record.fingerprint() {
         Some(fingerprint) if key.clone().separated(fingerprint).file_stem() == stem => {
-            Ok(What::Record(key.separated(fingerprint)))
+            Ok(FileKind::Record(key.separated(fingerprint)))
         }
         _ => Err(format!("it is of service {:?}", key.name())),
     }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::kernel::{Fault, Kernel as _, Lock, Missing, Native, Object as _, Snapshot, Step};
 use crate::key::ServiceKey;
-use crate::record::files::{self, What};
+use crate::record::files::{self, FileKind};
 
 type NativeObject = Arc<ObjectOf<Host>>;
 
@@ -198,7 +198,7 @@ impl Collection {
         let mut files: Vec<PathBuf> = files.filter(present).collect();
         for file in &known.files {
             // The record goes in its turn, with what clears the object.
-            if let What::Other = file.what {
+            if let FileKind::Other = file.kind {
                 if let Err(error) = remove_file(&known.key, &file.path) {
                     collected.failures.push(error);
                 }

@@ -35,7 +35,7 @@ pub fn is_managed(pid: u32) -> Result<bool> {
     if process::is_supervisor(pid) {
         return Ok(true);
     }
-    match Process::look_up(pid)? {
+    match Process::find(pid)? {
         Some(process) => Native::is_instance(process.identity()),
         None => Ok(false),
     }

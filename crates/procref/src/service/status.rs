@@ -180,7 +180,7 @@ impl Holder {
 
     /// `Ok(None)`: it has ended by now.
     fn find(pid: u32) -> Result<Option<Self>> {
-        let found = Process::look_up(pid)?;
+        let found = Process::find(pid)?;
         Ok(found.map(|process| Self {
             pid,
             command: proc_info::command_line(pid),

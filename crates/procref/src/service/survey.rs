@@ -7,7 +7,7 @@ use crate::kernel::{Kernel as _, Native};
 use crate::key::ServiceKey;
 use crate::name::Digest;
 use crate::namespace::Namespace;
-use crate::record::files::{self, Found, What};
+use crate::record::files::{self, FileKind, RuntimeFile};
 
 /// What there is of one service.
 pub(crate) struct Known {
@@ -16,7 +16,7 @@ pub(crate) struct Known {
     pub(crate) named: bool,
     /// It has a kernel object.
     pub(crate) counted: bool,
-    pub(crate) files: Vec<Found>,
+    pub(crate) files: Vec<RuntimeFile>,
 }
 
 pub(crate) fn survey(namespace: &Namespace) -> Result<Vec<Known>> {
@@ -35,7 +35,7 @@ pub(crate) fn survey(namespace: &Namespace) -> Result<Vec<Known>> {
     for found in files::scan(namespace)? {
         let digest: Digest = found.digest;
         let known = all.entry(digest.bits()).or_insert_with(|| unnamed(digest));
-        if let What::Record(key) = &found.what {
+        if let FileKind::Record(key) = &found.kind {
             known.key = key.clone();
             known.named = true;
         }

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use crate::command::StopPolicy;
 use crate::kernel::Instance;
-use crate::kernel::signal_safe::Set;
+use crate::kernel::signal_safe::NativeSet;
 use crate::record;
 
 /// What the child works with. Everything it points to lives in memory that the child keeps: the
 /// parent's heap is gone by then.
 #[derive(Clone, Copy)]
 pub(super) struct SupervisorSpec {
-    pub(super) set: Set,
+    pub(super) set: NativeSet,
     pub(super) stop: StopPolicy,
     /// The process that forks.
     pub(super) starter: libc::pid_t,

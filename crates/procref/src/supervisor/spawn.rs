@@ -19,7 +19,7 @@ use crate::command::{Prepared, StopPolicy};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::Instance;
-use crate::kernel::signal_safe::Set;
+use crate::kernel::signal_safe::NativeSet;
 use crate::key::ServiceKey;
 use crate::process::SUPERVISOR_TITLE;
 use crate::process::forked::block_signals;
@@ -64,7 +64,7 @@ pub(crate) struct LaunchFds<'a> {
 /// Starts a supervisor for a service, and returns when it is in place.
 ///
 /// Blocks: a fork takes a millisecond, and more where the caller's memory is large.
-pub(crate) fn start(set: Set, key: &ServiceKey, stop: StopPolicy) -> Result<()> {
+pub(crate) fn start(set: NativeSet, key: &ServiceKey, stop: StopPolicy) -> Result<()> {
     let (reader, writer) = pipe().map_err(failed(key, "make a pipe"))?;
     let attendant = fork_supervisor(set, key, stop, &writer, None)?;
     drop(writer);
@@ -92,7 +92,7 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// Makes everything that the child needs, and forks it.
 pub(crate) fn fork_supervisor(
-    set: Set,
+    set: NativeSet,
     key: &ServiceKey,
     stop: StopPolicy,
     ready: &OwnedFd,

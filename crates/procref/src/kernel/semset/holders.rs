@@ -1,6 +1,6 @@
 //! Who holds a reference, told by the kernel itself.
 //!
-//! The count says how many, not who. So a client that takes a reference also takes one of the WHO
+//! The count says how many, not who. So a client that takes a reference also takes one of the HOLDERS
 //! slots, in the same array, and gives it back in the array that gives the reference back, or by dying.
 //! The kernel remembers for each slot which process performed an array with it last (`GETPID` in
 //! [semctl(2)](https://man7.org/linux/man-pages/man2/semctl.2.html)), and nobody but the one who has
@@ -25,7 +25,7 @@ pub(super) const LOOKS: usize = 8;
 /// The slot that names this process on one set; 0 for none. The changes of a process's reference come
 /// one after the other, so plain loads and stores do; what to try next is a hint, whoever wrote it last.
 #[derive(Debug, Default)]
-pub(super) struct Name {
+pub(super) struct HolderSlot {
     /// Taken now.
     pub(super) held: AtomicU16,
     /// What to try first, if anything is known: taken last, and so most likely free the next time, too,
@@ -35,7 +35,7 @@ pub(super) struct Name {
 
 const NONE_FREE: u16 = u16::MAX;
 
-impl Name {
+impl HolderSlot {
     /// `None`: there was no slot to be had when somebody last looked.
     pub(super) fn first_choice(&self, own_pid: impl FnOnce() -> u32) -> Option<u16> {
         match self.next.load(Ordering::Relaxed) {
@@ -71,8 +71,8 @@ impl Name {
 
 /// Processes that are started in a row have pids in a row, and do not meet.
 fn slot_of(pid: u32) -> u16 {
-    let slots = u32::from(slot::WHO.end - slot::WHO.start);
-    slot::WHO.start + (pid % slots) as u16
+    let slots = u32::from(slot::HOLDERS.end - slot::HOLDERS.start);
+    slot::HOLDERS.start + (pid % slots) as u16
 }
 
 /// Whether an array could be performed on these values.
@@ -97,8 +97,8 @@ pub(super) fn is_possible(ops: &[Op], values: &Values) -> bool {
 /// all take the first free one would meet again.
 pub(super) fn free_slot(values: &Values, taken: u16) -> Option<u16> {
     let is_free = |slot: &u16| values[*slot as usize] == 0;
-    let behind = taken + 1..slot::WHO.end;
-    behind.chain(slot::WHO.start..taken).find(is_free)
+    let behind = taken + 1..slot::HOLDERS.end;
+    behind.chain(slot::HOLDERS.start..taken).find(is_free)
 }
 
 #[cfg(test)]
@@ -125,50 +125,50 @@ mod tests {
     #[test]
     fn what_was_seen_decides_what_is_tried_next() {
         const PID: u32 = 4711;
-        let name = Name::default();
-        let next = || name.first_choice(|| PID);
+        let own = HolderSlot::default();
+        let next = || own.first_choice(|| PID);
         let mut values = [0; slot::COUNT as usize];
-        name.learn(&values, || PID);
+        own.learn(&values, || PID);
         assert_eq!(next(), Some(slot_of(PID)));
         values[slot_of(PID) as usize] = 1;
-        name.learn(&values, || PID);
+        own.learn(&values, || PID);
         assert_eq!(next(), Some(slot_of(PID) + 1));
-        for slot in slot::WHO {
+        for slot in slot::HOLDERS {
             values[slot as usize] = 1;
         }
-        name.learn(&values, || PID);
+        own.learn(&values, || PID);
         assert_eq!(next(), None, "all are taken");
-        values[slot::WHO.start as usize] = 0;
-        name.learn(&values, || PID);
-        assert_eq!(next(), Some(slot::WHO.start), "one has become free");
+        values[slot::HOLDERS.start as usize] = 0;
+        own.learn(&values, || PID);
+        assert_eq!(next(), Some(slot::HOLDERS.start), "one has become free");
         // Its own, while it holds it, is not somebody else's.
-        name.take(slot::WHO.start);
-        values[slot::WHO.start as usize] = 1;
-        name.learn(&values, || PID);
-        assert_eq!(next(), Some(slot::WHO.start));
+        own.take(slot::HOLDERS.start);
+        values[slot::HOLDERS.start as usize] = 1;
+        own.learn(&values, || PID);
+        assert_eq!(next(), Some(slot::HOLDERS.start));
     }
 
     #[test]
     fn processes_started_in_a_row_have_slots_of_their_own() {
         let mut slots: Vec<u16> = (4711..4811).map(slot_of).collect();
         slots.sort_unstable();
-        assert_eq!(slots, slot::WHO.collect::<Vec<_>>());
+        assert_eq!(slots, slot::HOLDERS.collect::<Vec<_>>());
     }
 
     #[test]
     fn a_free_slot_is_found_from_the_taken_one_on_and_round() {
         let mut values = [0; slot::COUNT as usize];
-        let last = slot::WHO.end - 1;
+        let last = slot::HOLDERS.end - 1;
         assert_eq!(
-            free_slot(&values, slot::WHO.start),
-            Some(slot::WHO.start + 1)
+            free_slot(&values, slot::HOLDERS.start),
+            Some(slot::HOLDERS.start + 1)
         );
-        assert_eq!(free_slot(&values, last), Some(slot::WHO.start));
-        for slot in slot::WHO {
+        assert_eq!(free_slot(&values, last), Some(slot::HOLDERS.start));
+        for slot in slot::HOLDERS {
             values[slot as usize] = 1;
         }
         assert_eq!(free_slot(&values, last), None);
-        values[slot::WHO.start as usize + 3] = 0;
-        assert_eq!(free_slot(&values, last), Some(slot::WHO.start + 3));
+        values[slot::HOLDERS.start as usize + 3] = 0;
+        assert_eq!(free_slot(&values, last), Some(slot::HOLDERS.start + 3));
     }
 }

@@ -20,7 +20,7 @@ pub(crate) mod slot {
     pub(crate) const TREE: u16 = 3;
     pub(crate) const PIN: u16 = 4;
     pub(crate) const GENERATION: u16 = 5;
-    pub(crate) const SPACE: Range<u16> = 6..10;
+    pub(crate) const NAMESPACE: Range<u16> = 6..10;
     pub(crate) const NAME: Range<u16> = 10..14;
     pub(crate) const PID: Range<u16> = 14..16;
     pub(crate) const START: Range<u16> = 16..21;
@@ -29,11 +29,11 @@ pub(crate) mod slot {
     pub(crate) const LINGER: Range<u16> = 24..26;
     pub(crate) const EXIT: u16 = 26;
     /// Always 0. Whoever asked last whether it is, is the supervisor.
-    pub(crate) const WATCH: u16 = 27;
+    pub(crate) const SUPERVISOR_PID: u16 = 27;
     /// How long the transition takes at most, in milliseconds.
     pub(crate) const LIMIT: Range<u16> = 28..30;
-    /// Each 1 while a client has it: see `who`.
-    pub(crate) const WHO: Range<u16> = 30..130;
+    /// Each 1 while a client has it: see `holders`.
+    pub(crate) const HOLDERS: Range<u16> = 30..130;
     pub(crate) const COUNT: u16 = 130;
 }
 
@@ -53,7 +53,7 @@ pub(crate) type Values = [u16; slot::COUNT as usize];
 
 /// The digests of namespace and name as a set tells them; 0 for a blank one.
 pub(crate) fn digests_in(values: &Values) -> (u128, u128) {
-    (unpack(values, slot::SPACE), unpack(values, slot::NAME))
+    (unpack(values, slot::NAMESPACE), unpack(values, slot::NAME))
 }
 
 /// Writes a number into slots of 15 bits, lowest first.

@@ -6,12 +6,12 @@ use crate::kernel::Lock;
 use crate::kernel::state::Ended;
 
 /// One array of up to [`MAX_OPS`] operations.
-pub(crate) struct Changes {
+pub(crate) struct OpList {
     ops: [Op; MAX_OPS],
     length: usize,
 }
 
-impl Changes {
+impl OpList {
     fn none() -> Self {
         Self {
             ops: [UNLOCKED; MAX_OPS],

@@ -4,9 +4,9 @@ use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use super::holders::{LOOKS, Name, TRIES, free_slot, is_possible};
+use super::holders::{HolderSlot, LOOKS, TRIES, free_slot, is_possible};
 use super::layout::{Values, decode, digests_in, encode, encode_stopping, pack, pack_limit, slot};
-use super::op_list::Changes;
+use super::op_list::OpList;
 use super::steps::*;
 use crate::kernel::state::{Inspection, Instance, Snapshot};
 use crate::kernel::{Fault, Lock, Object, Step, Supervised};
@@ -14,7 +14,7 @@ use crate::key::ServiceKey;
 use crate::name::Digest;
 
 /// The primitive calls on one set.
-pub(crate) trait Array: Send + Sync + 'static {
+pub(crate) trait SemArray: Send + Sync + 'static {
     /// Performs all operations at once, or none of them: then it sleeps until they can be performed,
     /// or answers false at once.
     fn operate(
@@ -52,7 +52,7 @@ pub(crate) trait Array: Send + Sync + 'static {
     fn own_pid(&self) -> u32;
 
     /// What to say about a step that cannot fail unless somebody else writes to the set.
-    fn meddled(&self, operation: &'static str) -> Fault;
+    fn corrupted(&self, operation: &'static str) -> Fault;
 }
 
 /// Whose object a set is, as far as its digests tell.
@@ -67,15 +67,15 @@ pub(crate) enum Owner {
 pub(crate) struct Set<A> {
     array: A,
     digests: (Digest, Digest),
-    name: Name,
+    holder: HolderSlot,
 }
 
-impl<A: Array> Set<A> {
+impl<A: SemArray> Set<A> {
     pub(crate) fn new(array: A, key: &ServiceKey) -> Self {
         Self {
             array,
             digests: key.digests(),
-            name: Name::default(),
+            holder: HolderSlot::default(),
         }
     }
 
@@ -85,7 +85,7 @@ impl<A: Array> Set<A> {
 
     /// Sees in passing which names are to be had.
     pub(crate) fn learn(&self, values: &Values) {
-        self.name.learn(values, || self.array.own_pid());
+        self.holder.learn(values, || self.array.own_pid());
     }
 
     pub(crate) fn owner_of(&self, values: &Values) -> Owner {
@@ -110,16 +110,16 @@ impl<A: Array> Set<A> {
         (self.digests.0.bits().into(), self.digests.1.bits().into())
     }
 
-    async fn now(&self, operation: &'static str, ops: &[Op]) -> Step<bool> {
+    async fn try_once(&self, operation: &'static str, ops: &[Op]) -> Step<bool> {
         self.array.operate(operation, ops, Wait::No).await
     }
 
     /// A step that the lock, or a reference, makes certain.
-    async fn certainly(&self, operation: &'static str, ops: &[Op]) -> Step<()> {
-        if self.now(operation, ops).await? {
+    async fn expect_done(&self, operation: &'static str, ops: &[Op]) -> Step<()> {
+        if self.try_once(operation, ops).await? {
             Ok(())
         } else {
-            Err(self.array.meddled(operation))
+            Err(self.array.corrupted(operation))
         }
     }
 
@@ -135,15 +135,15 @@ impl<A: Array> Set<A> {
         let before = self.array.values().await?;
         let mut after = before;
         change(&mut after);
-        let changes = Changes::between(&before, &after, lock);
+        let changes = OpList::between(&before, &after, lock);
         if changes.ops().is_empty() {
             return Ok(());
         }
-        self.certainly(operation, changes.ops()).await
+        self.expect_done(operation, changes.ops()).await
     }
 }
 
-impl<A: Array> Object for Set<A> {
+impl<A: SemArray> Object for Set<A> {
     async fn snapshot(&self) -> Step<Snapshot> {
         let values = self.array.values().await?;
         self.learn(&values);
@@ -176,13 +176,13 @@ impl<A: Array> Object for Set<A> {
     }
 
     async fn try_lock(&self) -> Step<bool> {
-        self.now("take the lock", &LOCK).await
+        self.try_once("take the lock", &LOCK).await
     }
 
     async fn claim(&self) -> Step<()> {
         let (space, name) = self.packed();
         let claim = |values: &mut Values| {
-            pack(values, slot::SPACE, space);
+            pack(values, slot::NAMESPACE, space);
             pack(values, slot::NAME, name);
         };
         self.write("claim the set", claim, Lock::Keep).await
@@ -192,12 +192,12 @@ impl<A: Array> Object for Set<A> {
         let (space, name) = self.packed();
         let before = self.array.values().await?;
         let mut after = before;
-        pack(&mut after, slot::SPACE, space);
+        pack(&mut after, slot::NAMESPACE, space);
         pack(&mut after, slot::NAME, name);
         pack_limit(&mut after, limit);
-        let changes = Changes::between(&before, &after, Lock::Keep);
+        let changes = OpList::between(&before, &after, Lock::Keep);
         let changes = changes.marked(ANNOUNCED, &after);
-        self.certainly("announce the transition", changes.ops())
+        self.expect_done("announce the transition", changes.ops())
             .await
     }
 
@@ -221,12 +221,12 @@ impl<A: Array> Object for Set<A> {
     }
 
     async fn unlock(&self) -> Step<()> {
-        self.certainly("release the lock", &UNLOCK).await
+        self.expect_done("release the lock", &UNLOCK).await
     }
 
     async fn unlock_to_supervisor(&self) -> Step<bool> {
         let operation = "leave the lock to the supervisor";
-        self.now(operation, &UNLOCK_TO_SUPERVISOR).await
+        self.try_once(operation, &UNLOCK_TO_SUPERVISOR).await
     }
 
     async fn abandon(&self) -> Step<bool> {
@@ -253,11 +253,11 @@ impl<A: Array> Object for Set<A> {
     }
 
     async fn pin(&self) -> Step<()> {
-        self.now("pin the service", &PIN).await.map(drop)
+        self.try_once("pin the service", &PIN).await.map(drop)
     }
 
     async fn unpin(&self) -> Step<bool> {
-        self.now("unpin the service", &UNPIN).await
+        self.try_once("unpin the service", &UNPIN).await
     }
 
     async fn drop_reference(&self) -> Step<()> {
@@ -265,7 +265,7 @@ impl<A: Array> Object for Set<A> {
         if self.give(operation, &DROP_REFERENCE).await? {
             Ok(())
         } else {
-            Err(self.array.meddled(operation))
+            Err(self.array.corrupted(operation))
         }
     }
 
@@ -277,13 +277,13 @@ impl<A: Array> Object for Set<A> {
         // Down to zero, be sure that it is zero, and up: exactly `from`, or nothing happens. The
         // undo of the array is the difference, which is all this process takes or gives back.
         if from > 0 {
-            ops.push(undone(slot::REFS, -to_delta(from)));
+            ops.push(undo(slot::REFS, -to_delta(from)));
         }
         ops.push(op(slot::REFS, 0));
         if to > 0 {
-            ops.push(undone(slot::REFS, to_delta(to)));
+            ops.push(undo(slot::REFS, to_delta(to)));
         }
-        self.now("count", &ops).await
+        self.try_once("count", &ops).await
     }
 
     async fn remove(&self) -> Step<()> {
@@ -304,7 +304,7 @@ impl<A: Array> Object for Set<A> {
     }
 
     async fn supervisor(&self) -> Step<Option<u32>> {
-        match self.array.last_pid(slot::WATCH).await? {
+        match self.array.last_pid(slot::SUPERVISOR_PID).await? {
             Some(pid) if self.array.values().await?[slot::SUPERVISOR as usize] > 0 => Ok(Some(pid)),
             _ => Ok(None),
         }
@@ -323,17 +323,17 @@ fn to_delta(count: u32) -> i16 {
     i16::try_from(count).unwrap_or(i16::MAX)
 }
 
-impl<A: Array> Set<A> {
+impl<A: SemArray> Set<A> {
     /// Takes a reference, and a name where one is to be had.
     async fn take(&self, operation: &'static str, ops: &[Op]) -> Step<bool> {
-        let mut next = self.name.first_choice(|| self.array.own_pid());
+        let mut next = self.holder.first_choice(|| self.array.own_pid());
         for _ in 0..TRIES {
             let Some(choice) = next else {
                 break;
             };
-            let named = Changes::and(ops, &[op(choice, 0), undone(choice, 1)]);
-            if self.now(operation, named.ops()).await? {
-                self.name.take(choice);
+            let named = OpList::and(ops, &[op(choice, 0), undo(choice, 1)]);
+            if self.try_once(operation, named.ops()).await? {
+                self.holder.take(choice);
                 return Ok(true);
             }
             // By a condition of the step's, or because somebody else has the slot: the kernel does not
@@ -344,18 +344,18 @@ impl<A: Array> Set<A> {
             }
             next = free_slot(&values, choice);
         }
-        self.now(operation, ops).await
+        self.try_once(operation, ops).await
     }
 
     /// Gives back a reference, and the name that came with it.
     async fn give(&self, operation: &'static str, ops: &[Op]) -> Step<bool> {
-        let held = self.name.held.load(Ordering::Relaxed);
+        let held = self.holder.held.load(Ordering::Relaxed);
         if held == 0 {
-            return self.now(operation, ops).await;
+            return self.try_once(operation, ops).await;
         }
-        let named = Changes::and(ops, &[undone(held, -1)]);
-        if self.now(operation, named.ops()).await? {
-            self.name.held.store(0, Ordering::Relaxed);
+        let named = OpList::and(ops, &[undo(held, -1)]);
+        if self.try_once(operation, named.ops()).await? {
+            self.holder.held.store(0, Ordering::Relaxed);
             return Ok(true);
         }
         if self.array.values().await?[held as usize] > 0 {
@@ -363,8 +363,8 @@ impl<A: Array> Set<A> {
         }
         // Somebody has set it to 0 from outside. A name is not worth a reference that cannot be given
         // back.
-        self.name.held.store(0, Ordering::Relaxed);
-        self.now(operation, ops).await
+        self.holder.held.store(0, Ordering::Relaxed);
+        self.try_once(operation, ops).await
     }
 
     /// The process that holds the lock on these values; `None` if no process holds it.
@@ -385,12 +385,12 @@ impl<A: Array> Set<A> {
         let mut looks = 0;
         loop {
             let mut named = Vec::new();
-            for slot in slot::WHO.filter(|&slot| before[slot as usize] > 0) {
+            for slot in slot::HOLDERS.filter(|&slot| before[slot as usize] > 0) {
                 if let Some(pid) = self.array.last_pid(slot).await? {
                     named.push((slot, pid));
                 }
             }
-            let supervisor = self.array.last_pid(slot::WATCH).await?;
+            let supervisor = self.array.last_pid(slot::SUPERVISOR_PID).await?;
             let transition = self.holder_of_lock(&before).await?;
             let changed_at = self.array.changed_at().await?;
             let after = self.array.values().await?;

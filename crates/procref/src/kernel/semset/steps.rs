@@ -13,7 +13,7 @@ pub(crate) struct Op {
     /// The kernel takes it back when the process ends (`SEM_UNDO`).
     pub(crate) undo: bool,
     /// Where it cannot be performed, the array is refused even if it may wait for its others.
-    pub(crate) at_once: bool,
+    pub(crate) nowait: bool,
 }
 
 /// Whether an array that cannot be performed now is waited for.
@@ -28,39 +28,36 @@ pub(crate) const fn op(slot: u16, delta: i16) -> Op {
         slot,
         delta,
         undo: false,
-        at_once: false,
+        nowait: false,
     }
 }
 
-pub(crate) const fn undone(slot: u16, delta: i16) -> Op {
+pub(crate) const fn undo(slot: u16, delta: i16) -> Op {
     Op {
         slot,
         delta,
         undo: true,
-        at_once: false,
+        nowait: false,
     }
 }
 
-const fn at_once(op: Op) -> Op {
-    Op {
-        at_once: true,
-        ..op
-    }
+const fn nowait(op: Op) -> Op {
+    Op { nowait: true, ..op }
 }
 
 pub(super) const UNLOCKED: Op = op(slot::LOCK, 0);
-pub(super) const TAKE_LOCK: Op = undone(slot::LOCK, 1);
-pub(super) const RELEASE_LOCK: Op = undone(slot::LOCK, -1);
-pub(super) const ONE_MORE: Op = undone(slot::REFS, 1);
-pub(super) const ONE_LESS: Op = undone(slot::REFS, -1);
+pub(super) const TAKE_LOCK: Op = undo(slot::LOCK, 1);
+pub(super) const RELEASE_LOCK: Op = undo(slot::LOCK, -1);
+pub(super) const ONE_MORE: Op = undo(slot::REFS, 1);
+pub(super) const ONE_LESS: Op = undo(slot::REFS, -1);
 
 /// −1 fails where nobody holds a reference: only then does +2 make one more of them.
-pub(super) const JOIN: [Op; 3] = [UNLOCKED, undone(slot::REFS, -1), undone(slot::REFS, 2)];
+pub(super) const JOIN: [Op; 3] = [UNLOCKED, undo(slot::REFS, -1), undo(slot::REFS, 2)];
 /// The same, if a supervisor lives.
 pub(super) const JOIN_SUPERVISED: [Op; 5] = [
     UNLOCKED,
-    undone(slot::REFS, -1),
-    undone(slot::REFS, 2),
+    undo(slot::REFS, -1),
+    undo(slot::REFS, 2),
     op(slot::SUPERVISOR, -1),
     op(slot::SUPERVISOR, 1),
 ];
@@ -72,13 +69,13 @@ pub(super) const UNLOCK_TO_SUPERVISOR: [Op; 3] = [
     op(slot::SUPERVISOR, 1),
 ];
 pub(super) const LEAVE_PINNED: [Op; 3] = [ONE_LESS, op(slot::PIN, -1), op(slot::PIN, 1)];
-/// Not undone: it is to outlive who says so.
+/// Not undo: it is to outlive who says so.
 pub(super) const PIN: [Op; 2] = [op(slot::PIN, 0), op(slot::PIN, 1)];
 pub(super) const UNPIN: [Op; 1] = [op(slot::PIN, -1)];
 /// A supervisor's: it counts itself, sleeps until nobody is left and owns the lock on waking. After a
 /// bare wait for zero the count may have changed again. Joins change SUPERVISOR, too, to see that it is
-/// not 0; WATCH nobody else touches, so the kernel tells by it who the supervisor is.
-pub(crate) const SUPERVISE: [Op; 2] = [undone(slot::SUPERVISOR, 1), op(slot::WATCH, 0)];
+/// not 0; SUPERVISOR_PID nobody else touches, so the kernel tells by it who the supervisor is.
+pub(crate) const SUPERVISE: [Op; 2] = [undo(slot::SUPERVISOR, 1), op(slot::SUPERVISOR_PID, 0)];
 pub(crate) const WAIT_IDLE: [Op; 4] = [op(slot::REFS, 0), op(slot::PIN, 0), UNLOCKED, TAKE_LOCK];
 /// A supervisor's that becomes the parent of the service: it sleeps until an older one's processes are
 /// gone, and shares the lock with its starter, so that the death of either alone does not open it.
@@ -89,12 +86,12 @@ pub(crate) const WAIT_IDLE: [Op; 4] = [op(slot::REFS, 0), op(slot::PIN, 0), UNLO
 /// dead and somebody else's service runs, that is the end of that service, and until then everything that
 /// the dead starter had open stays open, to the harm of whoever reads from its pipes.
 pub(crate) const SUPERVISE_TREE: [Op; 6] = [
-    at_once(undone(slot::LOCK, -1)),
-    at_once(undone(slot::LOCK, 2)),
+    nowait(undo(slot::LOCK, -1)),
+    nowait(undo(slot::LOCK, 2)),
     op(slot::TREE, 0),
-    undone(slot::TREE, 1),
-    undone(slot::SUPERVISOR, 1),
-    op(slot::WATCH, 0),
+    undo(slot::TREE, 1),
+    undo(slot::SUPERVISOR, 1),
+    op(slot::SUPERVISOR_PID, 0),
 ];
 /// Sleeps until the lock, shared so far, is its own alone: the starter has let go of it, or died.
 pub(crate) const WAIT_ALONE: [Op; 3] = [op(slot::LOCK, -1), op(slot::LOCK, 0), op(slot::LOCK, 1)];
@@ -107,11 +104,11 @@ pub(super) const RESIGN_TO: [[Op; 2]; 2] = [
 ];
 /// Takes back [`SUPERVISE_TREE`].
 pub(crate) const STEP_DOWN: [Op; 3] = [
-    undone(slot::SUPERVISOR, -1),
-    undone(slot::TREE, -1),
+    undo(slot::SUPERVISOR, -1),
+    undo(slot::TREE, -1),
     RELEASE_LOCK,
 ];
-pub(super) const RESIGN: [Op; 2] = [undone(slot::SUPERVISOR, -1), undone(slot::TREE, -1)];
+pub(super) const RESIGN: [Op; 2] = [undo(slot::SUPERVISOR, -1), undo(slot::TREE, -1)];
 /// Sleeps until somebody is there again.
 pub(crate) const WAIT_CLIENT: [Op; 2] = [op(slot::REFS, -1), op(slot::REFS, 1)];
 pub(super) const WAIT_UNLOCKED: [Op; 1] = [UNLOCKED];
@@ -119,8 +116,8 @@ pub(super) const ENTER: [Op; 3] = [UNLOCKED, TAKE_LOCK, ONE_MORE];
 pub(super) const LOCK: [Op; 2] = [UNLOCKED, TAKE_LOCK];
 pub(crate) const UNLOCK: [Op; 1] = [RELEASE_LOCK];
 /// −2 fails where ours is the last reference.
-pub(super) const LEAVE: [Op; 2] = [undone(slot::REFS, -2), ONE_MORE];
-pub(super) const ABANDON: [Op; 3] = [undone(slot::REFS, -2), ONE_MORE, RELEASE_LOCK];
+pub(super) const LEAVE: [Op; 2] = [undo(slot::REFS, -2), ONE_MORE];
+pub(super) const ABANDON: [Op; 3] = [undo(slot::REFS, -2), ONE_MORE, RELEASE_LOCK];
 pub(super) const LEAVE_LAST: [Op; 5] = [
     op(slot::PIN, 0),
     UNLOCKED,

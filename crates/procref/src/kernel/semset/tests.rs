@@ -1,5 +1,5 @@
 use super::layout::{MAX_VALUE, decode, encode, flag, slot};
-use super::op_list::Changes;
+use super::op_list::OpList;
 use super::steps::{RESIGN_TO, op};
 use crate::kernel::state::{MAX_GENERATION, MAX_LINGER_MS};
 use crate::kernel::{Ended, Instance, Lock};
@@ -102,7 +102,7 @@ fn how_a_service_ended_is_told_until_the_next_one() {
         Ended::Killed(255),
     ] {
         assert_eq!(Ended::decode(ended.encode()), Some(ended));
-        let ops = Changes::resignation(RESIGN_TO[0], Lock::Release, Some(ended));
+        let ops = OpList::resignation(RESIGN_TO[0], Lock::Release, Some(ended));
         assert_eq!(
             ops.ops().last(),
             Some(&op(slot::EXIT, ended.encode() as i16))

@@ -3,7 +3,7 @@
 use super::survey::candidate;
 use crate::fuzzing::Input;
 use crate::kernel::semset::layout::{self, MAX_VALUE, Values, slot};
-use crate::kernel::semset::op_list::Changes;
+use crate::kernel::semset::op_list::OpList;
 use crate::kernel::semset::steps::{MAX_OPS, Op};
 use crate::kernel::state::MAX_GENERATION;
 use crate::kernel::{Ended, Instance, Lock};
@@ -36,7 +36,7 @@ pub fn semaphores(data: &[u8]) {
             layout::encode(&mut after, instance.as_ref(), generation);
             let read = layout::decode(&after, true);
             assert_eq!((read.instance, read.generation), (instance, generation));
-            let changes = Changes::between(&before, &after, lock);
+            let changes = OpList::between(&before, &after, lock);
             assert!(changes.ops().len() <= MAX_OPS);
             if lock == Lock::Keep {
                 assert_eq!(performed(changes.ops(), &before), after);

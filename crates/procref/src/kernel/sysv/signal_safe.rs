@@ -4,13 +4,13 @@ use std::io;
 use std::time::Duration;
 
 use super::sys;
-use crate::kernel::semset::signal_safe::{self, Calls, Refused, Step};
+use crate::kernel::semset::signal_safe::{Refused, SetCalls, SetResult, SignalSafeSet};
 use crate::kernel::semset::{Op, Values, Wait};
 
 pub(crate) use super::sys::Limit;
 
 /// A set that is open already.
-pub(crate) type Set = signal_safe::Set<RawCalls>;
+pub(crate) type NativeSet = SignalSafeSet<RawCalls>;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RawCalls(sys::SetId);
@@ -20,7 +20,7 @@ impl RawCalls {
         Self(id)
     }
 
-    fn repeat<T>(self, call: impl Fn(sys::SetId) -> io::Result<T>) -> Step<T> {
+    fn repeat<T>(self, call: impl Fn(sys::SetId) -> io::Result<T>) -> SetResult<T> {
         loop {
             match call(self.0) {
                 Ok(output) => return Ok(output),
@@ -34,29 +34,29 @@ impl RawCalls {
     }
 }
 
-impl Calls for RawCalls {
+impl SetCalls for RawCalls {
     type Limit = Limit;
 
-    async fn operate(self, ops: &[Op]) -> Step<()> {
+    async fn operate(self, ops: &[Op]) -> SetResult<()> {
         self.repeat(|id| sys::operate(id, ops, Wait::No))
     }
 
-    async fn operate_within(self, ops: &[Op], limit: Duration) -> Step<()> {
+    async fn operate_within(self, ops: &[Op], limit: Duration) -> SetResult<()> {
         self.repeat(|id| sys::operate_within(id, ops, limit))
     }
 
-    async fn sleep(self, ops: &[Op], limit: &Limit) -> Step<()> {
+    async fn sleep(self, ops: &[Op], limit: &Limit) -> SetResult<()> {
         sys::operate_until(self.0, ops, limit).map_err(|error| match error.raw_os_error() {
             Some(libc::EAGAIN | libc::EINTR) => Refused::NotNow,
             _ => Refused::Gone,
         })
     }
 
-    async fn values(self) -> Step<Values> {
+    async fn values(self) -> SetResult<Values> {
         self.repeat(sys::values_in_new_room)
     }
 
-    async fn remove(self) -> Step<()> {
+    async fn remove(self) -> SetResult<()> {
         self.repeat(sys::remove)
     }
 }

@@ -63,7 +63,7 @@ pub(super) fn check_length(count: usize) -> io::Result<()> {
         slot: 0,
         delta: 0,
         undo: false,
-        at_once: false,
+        nowait: false,
     };
     match operate(SetId(libc::c_int::MAX), &vec![nothing; count], Wait::No) {
         Err(error) if error.raw_os_error() == Some(libc::E2BIG) => Err(error),
@@ -90,7 +90,7 @@ pub(crate) struct Limit(UnsafeCell<libc::timespec>);
 
 // SAFETY: nobody but one thread and the signal handlers that interrupt it use it, and each access is one
 // volatile read or write of an integer. Of a limit that a handler zeroes while it is being set at most
-// the part of a second remains; `semset::bare` says how its user sees that.
+// the part of a second remains; `semset::signal_safe` says how its user sees that.
 unsafe impl Sync for Limit {}
 
 impl Limit {
@@ -141,7 +141,7 @@ fn call(id: SetId, ops: &[Op], wait: Wait, limit: *const libc::timespec) -> io::
     }; MAX_OPS];
     for (raw, op) in array.iter_mut().zip(ops) {
         let undo = if op.undo { libc::SEM_UNDO } else { 0 };
-        let no_wait = if wait == Wait::No || op.at_once {
+        let no_wait = if wait == Wait::No || op.nowait {
             libc::IPC_NOWAIT
         } else {
             0

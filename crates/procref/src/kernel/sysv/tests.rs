@@ -247,7 +247,7 @@ fn what_a_smaller_set_does_not_fill_is_blank() {
         slot: slot::COUNT - 1,
         delta: 7,
         undo: false,
-        at_once: false,
+        nowait: false,
     };
     let (full, smaller) = (Scratch::new("full"), Scratch::new("smaller"));
     let full = full.make(slot::COUNT);
@@ -280,7 +280,7 @@ fn g7_a_set_with_other_digests_is_another_services() {
         slot: slot::NAME.start,
         delta: 1,
         undo: false,
-        at_once: false,
+        nowait: false,
     };
     assert!(run(scratch.raw().operate("collide", &[other], Wait::No)).unwrap());
     let error = scratch
@@ -299,7 +299,7 @@ fn a_full_count_is_an_error_of_its_own() {
         slot: slot::REFS,
         delta: i16::MAX,
         undo: false,
-        at_once: false,
+        nowait: false,
     };
     assert!(run(scratch.raw().operate("fill", &[all], Wait::No)).unwrap());
     for step in [run(set.join(Supervised::No)), run(set.try_enter())] {
@@ -327,13 +327,13 @@ fn an_exhausted_undo_is_an_error_of_its_own() {
         slot: slot::REFS,
         delta: i16::MAX,
         undo: true,
-        at_once: false,
+        nowait: false,
     };
     let down = Op {
         slot: slot::REFS,
         delta: -i16::MAX,
         undo: false,
-        at_once: false,
+        nowait: false,
     };
     assert!(run(raw.operate("fill", &[up], Wait::No)).unwrap());
     assert!(run(raw.operate("empty", &[down], Wait::No)).unwrap());
@@ -341,7 +341,7 @@ fn an_exhausted_undo_is_an_error_of_its_own() {
         slot: slot::REFS,
         delta: 1,
         undo: true,
-        at_once: false,
+        nowait: false,
     };
     let refused = (0..3).find_map(|_| run(raw.operate("count", &[one], Wait::No)).err());
     match refused {
@@ -355,7 +355,7 @@ fn an_exhausted_undo_is_an_error_of_its_own() {
 
 #[test]
 fn values_changed_from_outside_are_an_error_and_not_a_hang() {
-    let scratch = Scratch::new("meddled");
+    let scratch = Scratch::new("corrupted");
     let set = scratch.open();
     match run(set.unlock()) {
         Err(Fault::Refused(error @ Error::Kernel { .. })) => {
@@ -485,7 +485,7 @@ const JOINED: Op = Op {
     slot: slot::REFS,
     delta: 1,
     undo: true,
-    at_once: false,
+    nowait: false,
 };
 
 fn inside_small_limits() {

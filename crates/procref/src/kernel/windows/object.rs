@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::section_name;
 use super::state::{self, State};
 use super::step::Inside;
-use super::sys::{self, Event, Found, Job, LockFile, Mode, Section};
+use super::sys::{self, Event, Job, LockFile, Mode, OpenFailure, Section};
 use crate::error::{Error, Result};
 use crate::kernel::{Fault, Instance, Lock, Missing, Step, encode_limit};
 use crate::key::ServiceKey;
@@ -38,19 +38,19 @@ pub(super) struct Shared {
     pub(super) life: u64,
     /// Set when that is over.
     pub(super) over: Event,
-    pub(super) held: Mutex<Held>,
+    pub(super) held: Mutex<HeldObjects>,
 }
 
 /// What this process holds.
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct HeldObjects {
     pub(super) references: Vec<Event>,
     /// Held by whoever has a reference or the lock.
     pub(super) job: Option<Arc<Job>>,
     pub(super) lock: bool,
 }
 
-impl Held {
+impl HeldObjects {
     pub(super) fn is_any(&self) -> bool {
         self.lock || !self.references.is_empty()
     }
@@ -92,12 +92,12 @@ impl Shared {
 
     pub(super) fn open(key: &ServiceKey, name: String, missing: Missing) -> Result<Option<Self>> {
         let failed = |found| match found {
-            Found::Foreign(reason) => Error::Foreign {
+            OpenFailure::Foreign(reason) => Error::Foreign {
                 service: key.name().to_owned(),
                 object: name.clone(),
                 reason: reason.to_owned(),
             },
-            Found::Failed(source) => Error::Kernel {
+            OpenFailure::Failed(source) => Error::Kernel {
                 service: key.name().to_owned(),
                 operation: "open its named objects",
                 advice: "see its source for what Windows says".to_owned(),
@@ -120,7 +120,7 @@ impl Shared {
         let gate = gate_byte(own.bits());
         locks
             .lock(gate, Mode::Exclusive)
-            .map_err(|error| failed(Found::Failed(error)))?;
+            .map_err(|error| failed(OpenFailure::Failed(error)))?;
         let state = state::read(&section);
         let life = match state {
             Some(state) => state.life,
@@ -133,9 +133,9 @@ impl Shared {
         let over = Event::create(&format!("{name}.over.{life:016x}"));
         let unlocked = locks.unlock(gate);
         let over = over.map_err(failed)?;
-        unlocked.map_err(|error| failed(Found::Failed(error)))?;
+        unlocked.map_err(|error| failed(OpenFailure::Failed(error)))?;
         if state.is_some_and(|state| state.is_claimed() && state.digests != digests) {
-            return Err(failed(Found::Foreign(
+            return Err(failed(OpenFailure::Foreign(
                 "it is of another service, or layout",
             )));
         }
@@ -152,7 +152,7 @@ impl Shared {
         }))
     }
 
-    pub(super) fn held(&self) -> MutexGuard<'_, Held> {
+    pub(super) fn held(&self) -> MutexGuard<'_, HeldObjects> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -172,7 +172,7 @@ impl Shared {
     pub(super) fn step<T>(
         &self,
         operation: &'static str,
-        step: impl FnOnce(&mut Inside<'_>) -> Result<T, Found>,
+        step: impl FnOnce(&mut Inside<'_>) -> Result<T, OpenFailure>,
     ) -> Step<T> {
         let mut held = self.held();
         self.locks
@@ -203,23 +203,23 @@ impl Shared {
     }
 
     /// The life is over, and with it what was held in it.
-    pub(super) fn forget(&self, held: &mut Held) {
+    pub(super) fn forget(&self, held: &mut HeldObjects) {
         if held.lock {
             if let Err(error) = self.locks.unlock(self.lock_byte()) {
                 tracing::error!(service = self.service, %error, "could not release the lock");
             }
         }
-        *held = Held::default();
+        *held = HeldObjects::default();
     }
 
-    pub(super) fn fault(&self, operation: &'static str, found: Found) -> Fault {
+    pub(super) fn fault(&self, operation: &'static str, found: OpenFailure) -> Fault {
         Fault::Refused(match found {
-            Found::Foreign(reason) => Error::Foreign {
+            OpenFailure::Foreign(reason) => Error::Foreign {
                 service: self.service.clone(),
                 object: self.name.clone(),
                 reason: reason.to_owned(),
             },
-            Found::Failed(source) => Error::Kernel {
+            OpenFailure::Failed(source) => Error::Kernel {
                 service: self.service.clone(),
                 operation,
                 advice: "see its source for what Windows says".to_owned(),

@@ -165,7 +165,7 @@ fn names(section: &Section) -> impl Iterator<Item = (&AtomicU64, &AtomicU64)> {
 }
 
 pub(super) fn name(section: &Section, pid: u32) {
-    let Ok(Some(own)) = process::Process::look_up(pid) else {
+    let Ok(Some(own)) = process::Process::find(pid) else {
         return;
     };
     let is_free = |(pid, start): &(&AtomicU64, &AtomicU64)| {

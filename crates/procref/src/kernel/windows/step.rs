@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use super::object::{Held, Shared};
+use super::object::{HeldObjects, Shared};
 use super::state::{self, State};
-use super::sys::{self, Event, Found, Job, Mode};
+use super::sys::{self, Event, Job, Mode, OpenFailure};
 use crate::kernel::{Instance, Snapshot, decode_limit};
 
 /// What a step finds.
 pub(super) struct Inside<'a> {
     pub(super) shared: &'a Shared,
-    pub(super) held: &'a mut Held,
+    pub(super) held: &'a mut HeldObjects,
     pub(super) state: State,
     pub(super) changed: bool,
 }
 
 impl Inside<'_> {
     /// The references of all processes.
-    pub(super) fn count(&self) -> Result<u32, Found> {
+    pub(super) fn count(&self) -> Result<u32, OpenFailure> {
         if let Some(reference) = self.held.references.first() {
             return Ok(reference.handles()?);
         }
@@ -28,7 +28,7 @@ impl Inside<'_> {
     }
 
     /// Whether anybody has the transition lock.
-    pub(super) fn is_locked(&self) -> Result<bool, Found> {
+    pub(super) fn is_locked(&self) -> Result<bool, OpenFailure> {
         if self.held.lock {
             return Ok(true);
         }
@@ -41,7 +41,7 @@ impl Inside<'_> {
         Ok(true)
     }
 
-    pub(super) fn take_lock(&mut self) -> Result<bool, Found> {
+    pub(super) fn take_lock(&mut self) -> Result<bool, OpenFailure> {
         let (locks, byte) = (&self.shared.locks, self.shared.lock_byte());
         loop {
             if self.is_locked()? {
@@ -63,14 +63,14 @@ impl Inside<'_> {
     }
 
     /// Of a step that cannot be done whole nothing is.
-    pub(super) fn or_unlock<T>(&mut self, done: Result<T, Found>) -> Result<T, Found> {
+    pub(super) fn or_unlock<T>(&mut self, done: Result<T, OpenFailure>) -> Result<T, OpenFailure> {
         if done.is_err() {
             self.release_lock()?;
         }
         done
     }
 
-    pub(super) fn release_lock(&mut self) -> Result<(), Found> {
+    pub(super) fn release_lock(&mut self) -> Result<(), OpenFailure> {
         if self.held.lock {
             self.shared.locks.unlock(self.shared.lock_byte())?;
             self.held.lock = false;
@@ -78,7 +78,7 @@ impl Inside<'_> {
         Ok(())
     }
 
-    pub(super) fn take_reference(&mut self) -> Result<(), Found> {
+    pub(super) fn take_reference(&mut self) -> Result<(), OpenFailure> {
         let reference = Event::create(&self.shared.object_name("refs"))?;
         if self.held.references.is_empty() {
             self.state_names_us();
@@ -103,7 +103,7 @@ impl Inside<'_> {
     /// One that had to be made tells that the last client is gone, and that the kernel ends the instance,
     /// if it has not done so yet: a process that is about to end can look alive for a moment. So nobody may
     /// use it any more, and whoever has the lock sees it to its end.
-    pub(super) fn have_job(&mut self) -> Result<(), Found> {
+    pub(super) fn have_job(&mut self) -> Result<(), OpenFailure> {
         if self.held.job.is_some() {
             return Ok(());
         }
@@ -120,7 +120,7 @@ impl Inside<'_> {
 
     /// Sees to it that an instance ends with its last client, or, where it is not to, that what is written
     /// stays as long as it lives.
-    pub(super) fn keep(&mut self, instance: &Instance) -> Result<(), Found> {
+    pub(super) fn keep(&mut self, instance: &Instance) -> Result<(), OpenFailure> {
         if is_in_job(instance) {
             self.have_job()?;
             if let Some(job) = &self.held.job {
@@ -142,7 +142,7 @@ impl Inside<'_> {
 
     /// Gives a process that is to be there without clients the handles that keep it, and what is written
     /// of it: nobody else is sure to have any when the last client is gone. They end with it.
-    pub(super) fn give_handles(&mut self, instance: &Instance) -> Result<(), Found> {
+    pub(super) fn give_handles(&mut self, instance: &Instance) -> Result<(), OpenFailure> {
         if instance.identity.pid == 0 || self.state.kept.0 != 0 {
             return Ok(());
         }
@@ -157,7 +157,7 @@ impl Inside<'_> {
     }
 
     /// Takes them back.
-    pub(super) fn take_handles(&mut self) -> Result<(), Found> {
+    pub(super) fn take_handles(&mut self) -> Result<(), OpenFailure> {
         let (section, job) = std::mem::take(&mut self.state.kept);
         if let Some(instance) = self.state.instance {
             for handle in [section, job] {
@@ -167,7 +167,7 @@ impl Inside<'_> {
         Ok(())
     }
 
-    pub(super) fn snapshot(&self) -> Result<Snapshot, Found> {
+    pub(super) fn snapshot(&self) -> Result<Snapshot, OpenFailure> {
         Ok(Snapshot {
             clients: self.count()?,
             locked: self.is_locked()?,

@@ -45,27 +45,27 @@ use crate::process::security::{Kind, is_ours, owner_only};
 use crate::process::{self, Identity, KILLED, MYSELF, wide};
 
 /// Where an object that could not be used came from.
-pub(super) enum Found {
+pub(super) enum OpenFailure {
     /// It is there, and belongs to another user, or is of another kind.
     Foreign(&'static str),
     Failed(io::Error),
 }
 
-impl From<io::Error> for Found {
+impl From<io::Error> for OpenFailure {
     fn from(error: io::Error) -> Self {
         Self::Failed(error)
     }
 }
 
 /// Keeps a handle that a call has returned, and checks whose object it is. `Ok(None)`: there is none.
-fn checked(handle: HANDLE, last: &io::Error) -> Result<Option<OwnedHandle>, Found> {
+fn checked(handle: HANDLE, last: &io::Error) -> Result<Option<OwnedHandle>, OpenFailure> {
     if handle.is_null() {
         return match last.raw_os_error() {
             Some(code) if code == ERROR_FILE_NOT_FOUND as i32 => Ok(None),
             Some(code) if code == ERROR_INVALID_HANDLE as i32 => {
-                Err(Found::Foreign("it is an object of another kind"))
+                Err(OpenFailure::Foreign("it is an object of another kind"))
             }
-            _ => Err(Found::Failed(io::Error::from_raw_os_error(
+            _ => Err(OpenFailure::Failed(io::Error::from_raw_os_error(
                 last.raw_os_error().unwrap_or(0),
             ))),
         };
@@ -74,8 +74,8 @@ fn checked(handle: HANDLE, last: &io::Error) -> Result<Option<OwnedHandle>, Foun
     let handle = unsafe { OwnedHandle::from_raw_handle(handle) };
     match is_ours(&handle, Kind::Object) {
         Ok(true) => Ok(Some(handle)),
-        Ok(false) => Err(Found::Foreign("it belongs to another user")),
-        Err(error) => Err(Found::Failed(error)),
+        Ok(false) => Err(OpenFailure::Foreign("it belongs to another user")),
+        Err(error) => Err(OpenFailure::Failed(error)),
     }
 }
 
@@ -90,8 +90,8 @@ fn check(done: i32) -> io::Result<()> {
     }
 }
 
-fn made(object: Option<OwnedHandle>) -> Result<OwnedHandle, Found> {
-    object.ok_or_else(|| Found::Failed(io::Error::other("it was created, and is not there")))
+fn made(object: Option<OwnedHandle>) -> Result<OwnedHandle, OpenFailure> {
+    object.ok_or_else(|| OpenFailure::Failed(io::Error::other("it was created, and is not there")))
 }
 
 // --- sections --------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ unsafe impl Send for Section {}
 unsafe impl Sync for Section {}
 
 impl Section {
-    pub(super) fn create(name: &str) -> Result<Self, Found> {
+    pub(super) fn create(name: &str) -> Result<Self, OpenFailure> {
         let (name, security) = (wide(name), owner_only(Kind::Object)?);
         // SAFETY: `name` ends with a NUL, `security` is whole, and no file is behind the section.
         let handle = unsafe {
@@ -130,7 +130,7 @@ impl Section {
         Ok(Self::map(handle)?)
     }
 
-    pub(super) fn open(name: &str) -> Result<Option<Self>, Found> {
+    pub(super) fn open(name: &str) -> Result<Option<Self>, OpenFailure> {
         let name = wide(name);
         let access = FILE_MAP_READ | FILE_MAP_WRITE | READ_CONTROL;
         // SAFETY: `name` ends with a NUL.
@@ -183,14 +183,14 @@ pub(super) struct Event(OwnedHandle);
 
 impl Event {
     /// Opens it, or creates it, not set; once set it stays so.
-    pub(super) fn create(name: &str) -> Result<Self, Found> {
+    pub(super) fn create(name: &str) -> Result<Self, OpenFailure> {
         let (name, security) = (wide(name), owner_only(Kind::Object)?);
         // SAFETY: `name` ends with a NUL, and `security` is whole.
         let handle = unsafe { CreateEventW(&raw const security, 1, 0, name.as_ptr()) };
         Ok(Self(made(checked(handle, &io::Error::last_os_error())?)?))
     }
 
-    pub(super) fn open(name: &str) -> Result<Option<Self>, Found> {
+    pub(super) fn open(name: &str) -> Result<Option<Self>, OpenFailure> {
         let name = wide(name);
         let access = EVENT_MODIFY_STATE | SYNCHRONIZE | READ_CONTROL;
         // SAFETY: `name` ends with a NUL.
@@ -265,7 +265,7 @@ pub(super) struct Job(OwnedHandle);
 
 impl Job {
     /// Opens it, or creates it; true if it was there.
-    pub(super) fn create(name: &str) -> Result<(Self, bool), Found> {
+    pub(super) fn create(name: &str) -> Result<(Self, bool), OpenFailure> {
         let (name, security) = (wide(name), owner_only(Kind::Object)?);
         // SAFETY: `name` ends with a NUL, and `security` is whole.
         let handle = unsafe { CreateJobObjectW(&raw const security, name.as_ptr()) };
@@ -278,7 +278,7 @@ impl Job {
         Ok((job, existed))
     }
 
-    pub(super) fn open(name: &str) -> Result<Option<Self>, Found> {
+    pub(super) fn open(name: &str) -> Result<Option<Self>, OpenFailure> {
         /// JOB_OBJECT_ALL_ACCESS
         const ALL: u32 = 0x001f_003f;
         let name = wide(name);
@@ -475,7 +475,7 @@ pub(super) enum Mode {
 }
 
 impl LockFile {
-    pub(super) fn open(path: &Path) -> Result<Self, Found> {
+    pub(super) fn open(path: &Path) -> Result<Self, OpenFailure> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -485,7 +485,9 @@ impl LockFile {
             .open(path)?;
         match is_ours(&file, Kind::File)? {
             true => Ok(Self(file)),
-            false => Err(Found::Foreign("its lock file belongs to another user")),
+            false => Err(OpenFailure::Foreign(
+                "its lock file belongs to another user",
+            )),
         }
     }
 

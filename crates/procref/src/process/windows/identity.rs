@@ -77,7 +77,7 @@ pub(crate) fn open_identity(identity: Identity, access: u32) -> io::Result<Optio
 }
 
 /// The creation time of the process that has `pid` now. `None`: nobody has it.
-pub(crate) fn look_up(pid: u32) -> io::Result<Option<u64>> {
+pub(crate) fn start_time(pid: u32) -> io::Result<Option<u64>> {
     match open(pid, LOOK)? {
         Some(process) => created(&process).map(Some),
         None => Ok(None),

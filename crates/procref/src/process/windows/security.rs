@@ -38,12 +38,12 @@ fn user() -> io::Result<&'static User> {
     if let Some(user) = USER.get() {
         return Ok(user);
     }
-    let found = User::look_up()?;
+    let found = User::query()?;
     Ok(USER.get_or_init(|| found))
 }
 
 impl User {
-    fn look_up() -> io::Result<Self> {
+    fn query() -> io::Result<Self> {
         let [sid, owner] = own_sids()?;
         // The owner is said as well: that of a new object would be the group of administrators where the
         // user is one. D:P, protected: nothing is inherited. GA, everything, for the user alone.

@@ -25,7 +25,7 @@ fn references_are_named_as_long_as_there_is_room_and_counted_in_any_case() {
     assert!(ago < Duration::from_secs(60), "{ago:?}");
 
     // All of them would rather have the first one's slot.
-    let room = u32::from(slot::WHO.end - slot::WHO.start);
+    let room = u32::from(slot::HOLDERS.end - slot::HOLDERS.start);
     let others: Vec<_> = (0..room + 2).map(|_| scratch.open()).collect();
     for (before, other) in (1..).zip(&others) {
         assert!(run(other.join(Supervised::No)).unwrap());
@@ -39,7 +39,7 @@ fn references_are_named_as_long_as_there_is_room_and_counted_in_any_case() {
     assert!(run(first.leave_last()).unwrap());
     assert_eq!(named(&first), (vec![], 0));
     let values = run(scratch.raw().values()).unwrap();
-    let slots = slot::WHO.start as usize..slot::WHO.end as usize;
+    let slots = slot::HOLDERS.start as usize..slot::HOLDERS.end as usize;
     assert!(values[slots].iter().all(|&value| value == 0));
 }
 
@@ -78,19 +78,19 @@ fn who_may_not_leave_keeps_the_name() {
 
 #[test]
 fn a_name_that_was_taken_from_outside_does_not_keep_the_reference() {
-    let scratch = Scratch::new("meddled-names");
+    let scratch = Scratch::new("corrupted-names");
     let set = scratch.open();
     assert!(run(set.try_enter()).unwrap());
     run(set.claim()).unwrap();
     run(set.unlock()).unwrap();
     let values = run(scratch.raw().values()).unwrap();
-    let taken = slot::WHO.filter(|&slot| values[slot as usize] > 0);
+    let taken = slot::HOLDERS.filter(|&slot| values[slot as usize] > 0);
     for slot in taken {
         let away = Op {
             slot,
             delta: -1,
             undo: false,
-            at_once: false,
+            nowait: false,
         };
         assert!(run(scratch.raw().operate("meddle", &[away], Wait::No)).unwrap());
     }
