@@ -133,7 +133,12 @@ fn g3_failing_stop_callback_is_an_error_and_service_stops() {
     let failure = client
         .try_release(&held, Via::TokioMulti)
         .expect_err("the stop callback fails");
-    assert!(failure.whole().contains("told to fail"), "{failure:?}");
+    assert!(
+        failure
+            .whole()
+            .contains("the test makes this callback fail"),
+        "{failure:?}"
+    );
     assert!(failure.whole().contains("failing"), "{failure:?}");
     scene.assert_clean();
 }
@@ -150,7 +155,9 @@ fn g3_service_is_stopped_if_the_stop_callback_panics() {
             via,
         });
         let is_reported = match &reply {
-            Reply::Failed(failure) => failure.whole().contains("told to panic"),
+            Reply::Failed(failure) => failure
+                .whole()
+                .contains("the test makes this callback panic"),
             Reply::Panicked(_) => true,
             _ => false,
         };

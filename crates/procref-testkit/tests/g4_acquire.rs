@@ -188,7 +188,7 @@ fn assert_contains(failure: &Failure, parts: &[&str]) {
 fn assert_panicked(actor: &Actor, pending: Pending) {
     match actor.reply(pending) {
         Reply::Panicked(_) => {}
-        Reply::Failed(failure) => assert_contains(&failure, &["told to"]),
+        Reply::Failed(failure) => assert_contains(&failure, &["the test makes this callback"]),
         reply => panic!("{reply:?}"),
     }
 }

@@ -81,7 +81,7 @@ fn on_ready_runs_once_per_instance() {
 #[test]
 fn g9_on_ready_failure_fails_the_start_and_cleans_up() {
     for (outcome, says) in [
-        (ReadyOutcome::Fail, "told to fail"),
+        (ReadyOutcome::Fail, "the test makes this callback fail"),
         (ReadyOutcome::Kill, "ended meanwhile"),
     ] {
         for via in Via::ALL {
@@ -116,7 +116,7 @@ fn g9_on_ready_panic_propagates_and_cleans_up() {
             let key = client.build(&spec.with_on_ready([outcome, ReadyOutcome::Pass]));
             let pending = client.begin_acquire(via);
             match client.reply(pending) {
-                Reply::Panicked(text) => assert_eq!(text, "told to panic"),
+                Reply::Panicked(text) => assert_eq!(text, "the test makes this callback panic"),
                 reply => panic!("{reply:?}"),
             }
             deadline::until_true("all was given back", || {

@@ -1,4 +1,4 @@
-//! The callbacks of an actor's services, which behave as the test wants.
+//! The callbacks of an actor's services. A [`ServiceSpec`] says how they behave.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -17,46 +17,58 @@ use procref_testkit::protocol::{
 };
 use procref_testkit::query;
 
-use crate::stage::{Gates, Voice};
+use crate::reporter::Reporter;
+use crate::state::Gates;
 
-/// What the callbacks of one service share.
-struct Script {
+/// The state that the callbacks of one service share.
+struct Callbacks {
     spec: ServiceSpec,
     gates: Arc<Gates>,
-    voice: Arc<Voice>,
+    reporter: Arc<Reporter>,
     starts: AtomicUsize,
     recoveries: AtomicUsize,
-    preparations: AtomicUsize,
+    on_ready_calls: AtomicUsize,
 }
 
-/// Tells when a callback's future is dropped before its end.
-struct Unfinished<'a> {
-    script: &'a Script,
+/// Reports that a callback's future was dropped, unless [`RunningCallback::finish`] was called.
+struct RunningCallback<'a> {
+    callbacks: &'a Callbacks,
     callback: Callback,
     finished: bool,
 }
 
-impl Drop for Unfinished<'_> {
+impl RunningCallback<'_> {
+    fn finish(mut self) {
+        self.finished = true;
+        self.callbacks
+            .reporter
+            .report(Event::Returning(self.callback));
+    }
+}
+
+impl Drop for RunningCallback<'_> {
     fn drop(&mut self) {
         if !self.finished && !std::thread::panicking() {
-            self.script.voice.tell(Event::Dropped(self.callback));
+            self.callbacks
+                .reporter
+                .report(Event::Dropped(self.callback));
         }
     }
 }
 
-/// Builds the service with the callbacks that `spec` wants.
+/// Builds the service with the callbacks of `spec`.
 pub fn build(
     spec: &ServiceSpec,
     gates: &Arc<Gates>,
-    voice: Arc<Voice>,
+    reporter: Arc<Reporter>,
 ) -> procref::Result<SharedService> {
-    let script = Arc::new(Script {
+    let callbacks = Arc::new(Callbacks {
         spec: spec.clone(),
         gates: Arc::clone(gates),
-        voice,
+        reporter,
         starts: AtomicUsize::new(0),
         recoveries: AtomicUsize::new(0),
-        preparations: AtomicUsize::new(0),
+        on_ready_calls: AtomicUsize::new(0),
     });
     let mut builder = SharedService::builder(&spec.name);
     if let Some(dir) = &spec.dir {
@@ -87,54 +99,62 @@ pub fn build(
     }
     builder = builder.linger(Duration::from_millis(spec.linger_ms));
     if let Some(command) = &spec.command {
-        builder = builder.command(execute(&script, command)?);
+        builder = builder.command(service_command(&callbacks, command)?);
     }
     if !spec.start.is_empty() {
-        let script = Arc::clone(&script);
+        let callbacks = Arc::clone(&callbacks);
         builder = builder.on_first_acquire(move || {
-            let outcome = next(&script.spec.start, &script.starts);
-            script.begin(Callback::Start, outcome == Outcome::PanicAtCall);
-            bring_up(Arc::clone(&script), Callback::Start, outcome, None)
+            let outcome = next(&callbacks.spec.start, &callbacks.starts);
+            callbacks.begin(Callback::Start, outcome == Outcome::PanicAtCall);
+            bring_up(Arc::clone(&callbacks), Callback::Start, outcome, None)
         });
     }
     if !spec.recover.is_empty() {
-        let script = Arc::clone(&script);
+        let callbacks = Arc::clone(&callbacks);
         builder = builder.on_recover(move |old| {
-            let outcome = next(&script.spec.recover, &script.recoveries);
-            script.begin(Callback::Recover, outcome == Outcome::PanicAtCall);
-            bring_up(Arc::clone(&script), Callback::Recover, outcome, Some(old))
+            let outcome = next(&callbacks.spec.recover, &callbacks.recoveries);
+            callbacks.begin(Callback::Recover, outcome == Outcome::PanicAtCall);
+            bring_up(
+                Arc::clone(&callbacks),
+                Callback::Recover,
+                outcome,
+                Some(old),
+            )
         });
     }
     if let Some(outcome) = spec.stop {
-        let script = Arc::clone(&script);
+        let callbacks = Arc::clone(&callbacks);
         builder = builder.on_last_release(move |info| {
-            script.begin(Callback::Stop, false);
-            bring_down(Arc::clone(&script), outcome, info)
+            callbacks.begin(Callback::Stop, false);
+            bring_down(Arc::clone(&callbacks), outcome, info)
         });
     }
     if !spec.on_ready.is_empty() {
-        let script = Arc::clone(&script);
+        let callbacks = Arc::clone(&callbacks);
         builder = builder.on_ready(move |info| {
-            let outcome = next(&script.spec.on_ready, &script.preparations);
-            script.begin(Callback::OnReady, outcome == ReadyOutcome::PanicAtCall);
-            prepare(Arc::clone(&script), outcome, info)
+            let outcome = next(&callbacks.spec.on_ready, &callbacks.on_ready_calls);
+            callbacks.begin(Callback::OnReady, outcome == ReadyOutcome::PanicAtCall);
+            run_on_ready(Arc::clone(&callbacks), outcome, info)
         });
     }
     if let Some(outcome) = spec.health {
         builder = builder.on_health_check(move |info: &ServiceInfo| {
-            script.voice.tell(Event::Running(Callback::Health));
-            judge(Arc::clone(&script), outcome, info.pid(), info.port())
+            callbacks.reporter.report(Event::Running(Callback::Health));
+            check_health(Arc::clone(&callbacks), outcome, info.pid(), info.port())
         });
     }
     builder.build()
 }
 
-/// The command that `spec` wants.
-fn execute(script: &Arc<Script>, spec: &CommandSpec) -> procref::Result<ServiceCommand> {
+/// The command of `spec`.
+fn service_command(
+    callbacks: &Arc<Callbacks>,
+    spec: &CommandSpec,
+) -> procref::Result<ServiceCommand> {
     let mut command = match spec.program.as_deref() {
         Some([program, args @ ..]) => ServiceCommand::new(program).args(args),
         _ => {
-            let fake = &script.spec.fake;
+            let fake = &callbacks.spec.fake;
             let mut command = ServiceCommand::new(&fake.program).args(fake.args());
             if spec.activated {
                 command = command.arg("--activated");
@@ -164,11 +184,11 @@ fn execute(script: &Arc<Script>, spec: &CommandSpec) -> procref::Result<ServiceC
     }
     Ok(match &spec.ready {
         None => command,
-        Some(ready) => command.ready(readiness(script, ready)),
+        Some(ready) => command.ready(readiness(callbacks, ready)),
     })
 }
 
-fn readiness(script: &Arc<Script>, spec: &ReadySpec) -> Ready {
+fn readiness(callbacks: &Arc<Callbacks>, spec: &ReadySpec) -> Ready {
     match spec {
         ReadySpec::AtOnce => Ready::at_once(),
         ReadySpec::Tcp => Ready::tcp(),
@@ -178,12 +198,12 @@ fn readiness(script: &Arc<Script>, spec: &ReadySpec) -> Ready {
         ReadySpec::Command(line) => Ready::command(&line[0], &line[1..]),
         ReadySpec::Notify => Ready::notify(),
         ReadySpec::Callback => {
-            let script = Arc::clone(script);
+            let callbacks = Arc::clone(callbacks);
             Ready::callback(move |_: &ServiceInfo| {
-                let script = Arc::clone(&script);
-                script.voice.tell(Event::Running(Callback::Ready));
+                let callbacks = Arc::clone(&callbacks);
+                callbacks.reporter.report(Event::Running(Callback::Ready));
                 async move {
-                    script.pass(Gate::Before(Callback::Ready)).await;
+                    callbacks.pass(Gate::Before(Callback::Ready)).await;
                     true
                 }
             })
@@ -191,19 +211,19 @@ fn readiness(script: &Arc<Script>, spec: &ReadySpec) -> Ready {
     }
 }
 
-/// The outcome of this call: the next one, the last one for ever.
+/// The outcome of this call: the next one of the list, or the last one when the list is used up.
 fn next<T: Clone>(outcomes: &[T], calls: &AtomicUsize) -> T {
     let call = calls.fetch_add(1, Ordering::Relaxed);
     outcomes[call.min(outcomes.len() - 1)].clone()
 }
 
-impl Script {
-    /// What happens when the closure is called, before there is a future.
+impl Callbacks {
+    /// Records a call of a callback. This is the part before the callback returns its future.
     fn begin(&self, callback: Callback, panics: bool) {
         let line = Line::Callback(std::process::id(), callback.name().to_owned());
         log::append(&self.spec.fake.log, &line).expect("write the log");
-        self.voice.tell(Event::Running(callback));
-        assert!(!panics, "told to panic");
+        self.reporter.report(Event::Running(callback));
+        assert!(!panics, "the test makes this callback panic");
     }
 
     async fn pass(&self, gate: Gate) {
@@ -226,9 +246,9 @@ impl Script {
         let port = line
             .strip_prefix(&format!("ready {} ", child.id()))
             .and_then(|port| port.trim().parse().ok())
-            .ok_or_else(|| format!("the fake service said {line:?}"))?;
-        let identity = Identity::of(child.id()).ok_or("the fake service is gone")?;
-        self.voice.tell(Event::Served(identity));
+            .ok_or_else(|| format!("the fake service printed {line:?}"))?;
+        let identity = Identity::of(child.id()).ok_or("the fake service has exited")?;
+        self.reporter.report(Event::Served(identity));
         let mut info = ServiceInfo::new(child.id(), port);
         for (key, value) in &self.spec.metadata {
             info.set_metadata(key.clone(), value.clone());
@@ -237,40 +257,40 @@ impl Script {
     }
 }
 
-/// A process that ends at once.
+/// Starts a process that exits at once.
 fn short_lived() -> std::io::Result<Child> {
     let own = std::env::current_exe()?;
     Command::new(own).arg("--end").spawn()
 }
 
 async fn bring_up(
-    script: Arc<Script>,
+    callbacks: Arc<Callbacks>,
     callback: Callback,
     outcome: Outcome,
     old: Option<ServiceInfo>,
 ) -> procref::Result<ServiceInfo> {
-    let mut unfinished = Unfinished {
-        script: &script,
+    let running = RunningCallback {
+        callbacks: &callbacks,
         callback,
         finished: false,
     };
-    script.pass(Gate::Before(callback)).await;
-    let old_one = || old.clone().ok_or("there is no old instance");
+    callbacks.pass(Gate::Before(callback)).await;
+    let old_instance = || old.clone().ok_or("there is no old instance");
     let result = match outcome {
-        Outcome::Serve => script.serve(),
+        Outcome::Serve => callbacks.serve(),
         Outcome::Replace => {
-            procref::process::stop(old_one()?.pid(), 10_000);
-            script.serve()
+            procref::process::stop(old_instance()?.pid(), 10_000);
+            callbacks.serve()
         }
         Outcome::Heal => {
-            if let Some(file) = &script.spec.fake.unhealthy_file {
+            if let Some(file) = &callbacks.spec.fake.unhealthy_file {
                 fs::remove_file(file)?;
             }
-            Ok(old_one()?)
+            Ok(old_instance()?)
         }
-        Outcome::Same => Ok(old_one()?),
+        Outcome::Same => Ok(old_instance()?),
         Outcome::Fail(text) => Err(text.into()),
-        Outcome::Panic | Outcome::PanicAtCall => panic!("told to panic"),
+        Outcome::Panic | Outcome::PanicAtCall => panic!("the test makes this callback panic"),
         Outcome::Die => kill_self(),
         Outcome::DeadPid => {
             let mut child = short_lived()?;
@@ -279,83 +299,89 @@ async fn bring_up(
         }
         Outcome::Zombie => {
             let child = short_lived()?;
-            let identity = Identity::of(child.id()).ok_or("reaped by nobody")?;
+            let identity = Identity::of(child.id()).ok_or("the child was reaped")?;
             identity.wait_exit();
             Ok(ServiceInfo::new(child.id(), 0))
         }
         Outcome::Pid(pid) => Ok(ServiceInfo::new(pid, 0)),
         Outcome::OwnPid => Ok(ServiceInfo::new(std::process::id(), 0)),
     };
-    script.pass(Gate::After(callback)).await;
-    unfinished.finished = true;
-    script.voice.tell(Event::Returning(callback));
+    callbacks.pass(Gate::After(callback)).await;
+    running.finish();
     result
 }
 
 async fn bring_down(
-    script: Arc<Script>,
+    callbacks: Arc<Callbacks>,
     outcome: StopOutcome,
     info: ServiceInfo,
 ) -> procref::Result<()> {
-    let mut unfinished = Unfinished {
-        script: &script,
+    let running = RunningCallback {
+        callbacks: &callbacks,
         callback: Callback::Stop,
         finished: false,
     };
-    script.pass(Gate::Before(Callback::Stop)).await;
+    callbacks.pass(Gate::Before(Callback::Stop)).await;
     let result = match outcome {
         StopOutcome::Terminate => {
             procref::process::terminate(info.pid());
             Ok(())
         }
         StopOutcome::Nothing => Ok(()),
-        StopOutcome::Fail => Err("told to fail".into()),
-        StopOutcome::Panic => panic!("told to panic"),
+        StopOutcome::Fail => Err("the test makes this callback fail".into()),
+        StopOutcome::Panic => panic!("the test makes this callback panic"),
     };
-    script.pass(Gate::After(Callback::Stop)).await;
-    unfinished.finished = true;
-    script.voice.tell(Event::Returning(Callback::Stop));
+    callbacks.pass(Gate::After(Callback::Stop)).await;
+    running.finish();
     result
 }
 
-async fn prepare(
-    script: Arc<Script>,
+async fn run_on_ready(
+    callbacks: Arc<Callbacks>,
     outcome: ReadyOutcome,
     info: ServiceInfo,
 ) -> procref::Result<()> {
-    let mut unfinished = Unfinished {
-        script: &script,
+    let running = RunningCallback {
+        callbacks: &callbacks,
         callback: Callback::OnReady,
         finished: false,
     };
-    script.pass(Gate::Before(Callback::OnReady)).await;
+    callbacks.pass(Gate::Before(Callback::OnReady)).await;
     let result = match outcome {
         ReadyOutcome::Pass => match query::service(info.port()) {
             Ok((pid, true)) if pid == info.pid() => Ok(()),
-            other => Err(format!("the service said {other:?}").into()),
+            other => Err(format!("the service answered {other:?}").into()),
         },
-        ReadyOutcome::Fail => Err("told to fail".into()),
-        ReadyOutcome::Panic | ReadyOutcome::PanicAtCall => panic!("told to panic"),
+        ReadyOutcome::Fail => Err("the test makes this callback fail".into()),
+        ReadyOutcome::Panic | ReadyOutcome::PanicAtCall => {
+            panic!("the test makes this callback panic")
+        }
         ReadyOutcome::Kill => {
             procref::process::kill(info.pid());
             Identity::of(info.pid()).inspect(|it| it.wait_exit());
             Ok(())
         }
     };
-    script.pass(Gate::After(Callback::OnReady)).await;
-    unfinished.finished = true;
-    script.voice.tell(Event::Returning(Callback::OnReady));
+    callbacks.pass(Gate::After(Callback::OnReady)).await;
+    running.finish();
     result
 }
 
-async fn judge(script: Arc<Script>, outcome: HealthOutcome, pid: u32, port: u16) -> bool {
-    script.pass(Gate::Before(Callback::Health)).await;
+async fn check_health(
+    callbacks: Arc<Callbacks>,
+    outcome: HealthOutcome,
+    pid: u32,
+    port: u16,
+) -> bool {
+    callbacks.pass(Gate::Before(Callback::Health)).await;
     let healthy = match outcome {
         HealthOutcome::Query => query::service(port).is_ok_and(|answer| answer == (pid, true)),
         HealthOutcome::Always(healthy) => healthy,
-        HealthOutcome::Panic => panic!("told to panic"),
+        HealthOutcome::Panic => panic!("the test makes this callback panic"),
     };
-    script.voice.tell(Event::Returning(Callback::Health));
-    script.pass(Gate::After(Callback::Health)).await;
+    callbacks
+        .reporter
+        .report(Event::Returning(Callback::Health));
+    callbacks.pass(Gate::After(Callback::Health)).await;
     healthy
 }

@@ -1,7 +1,6 @@
-//! What each command does.
+//! The commands of an actor.
 
 use std::any::Any;
-use std::error::Error as _;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,18 +11,18 @@ use procref::process::Process;
 use procref::{PlatformRefCounter, RefCounter, Removed, ServiceHandle, ServiceInfo, Services};
 use procref_testkit::observe;
 use procref_testkit::protocol::{
-    Acquired, Command, CounterOp, DropContext, Failure, Gate, ProcessOp, Reply, ServiceSpec,
-    Serving, StatusReport, StormReport, Via,
+    Acquired, Command, CounterOp, DropContext, Gate, ProcessOp, Reply, ServiceSpec, Serving,
+    StatusReport, StormReport, Via,
 };
 
-use crate::callbacks;
-use crate::drops::drop_in;
-use crate::runtime::{Ticking, drive};
-use crate::stage::{Gates, Stage, lock};
+use crate::drop_contexts::drop_in;
+use crate::runtime::{Ticker, drive};
+use crate::state::{ActorState, Gates, lock};
+use crate::{callbacks, reply};
 
-/// Runs a command on a thread of its own and answers when it is done.
-pub fn run(stage: &Arc<Stage>, id: u64, command: Command) {
-    // Registered here, so that a cancellation that follows finds it.
+/// Runs a command in its own thread, and replies when the command is done.
+pub fn run(state: &Arc<ActorState>, id: u64, command: Command) {
+    // This is registered before the thread starts, so that the next command can cancel the request.
     let cancellable = match command {
         Command::Acquire { via, .. }
         | Command::Release { via, .. }
@@ -35,52 +34,52 @@ pub fn run(stage: &Arc<Stage>, id: u64, command: Command) {
         _ => false,
     };
     if cancellable {
-        lock(&stage.cancels).insert(id, Arc::default());
+        lock(&state.cancellations).insert(id, Arc::default());
     }
-    let stage = Arc::clone(stage);
+    let state = Arc::clone(state);
     std::thread::spawn(move || {
         let worker = {
-            let stage = Arc::clone(&stage);
-            std::thread::spawn(move || perform(&stage, id, command))
+            let state = Arc::clone(&state);
+            std::thread::spawn(move || perform(&state, id, command))
         };
         let reply = worker
             .join()
             .unwrap_or_else(|panic| Reply::Panicked(panic_text(&*panic)));
-        lock(&stage.cancels).remove(&id);
-        stage.answer(id, reply);
+        lock(&state.cancellations).remove(&id);
+        state.reporter.reply(id, reply);
     });
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "something that is no text".to_owned())
+        .unwrap_or_else(|| "a panic without a text".to_owned())
 }
 
-fn perform(stage: &Arc<Stage>, id: u64, command: Command) -> Reply {
+fn perform(state: &Arc<ActorState>, id: u64, command: Command) -> Reply {
     match command {
-        Command::Build { service, spec } => build(stage, service, &spec),
+        Command::Build { service, spec } => build(state, service, &spec),
         Command::Rewrite { mib } => {
-            let mut ballast = lock(&stage.ballast);
-            ballast.resize(mib << 20, 0);
-            for byte in ballast.iter_mut() {
+            let mut memory = lock(&state.memory);
+            memory.resize(mib << 20, 0);
+            for byte in memory.iter_mut() {
                 *byte = byte.wrapping_add(1);
             }
             Reply::Done
         }
         Command::DropService { service } => {
-            let forgotten = lock(&stage.services).remove(&service);
-            drop(forgotten);
+            let dropped = lock(&state.services).remove(&service);
+            drop(dropped);
             Reply::Done
         }
         Command::Acquire {
             service,
             handle,
             via,
-        } => acquire(stage, id, service, handle, via),
-        Command::AcquireMany { service, count } => acquire_many(stage, service, count),
+        } => acquire(state, id, service, handle, via),
+        Command::AcquireMany { service, count } => acquire_many(state, service, count),
         Command::Cancel { request } => {
-            let gate = lock(&stage.cancels).get(&request).cloned();
+            let gate = lock(&state.cancellations).get(&request).cloned();
             if let Some(gate) = gate {
                 gate.open();
             }
@@ -91,16 +90,16 @@ fn perform(stage: &Arc<Stage>, id: u64, command: Command) -> Reply {
             handle,
             via,
         } => {
-            let service = stage.service(service);
+            let service = state.service(service);
             let joined = drive(via, None, async move { service.try_join().await });
             match joined {
-                Ok(Some(joined)) => keep(stage, handle, joined),
+                Ok(Some(joined)) => add_handle(state, handle, joined),
                 Ok(None) => Reply::Nothing,
-                Err(error) => failed(&error),
+                Err(error) => reply::error(&error),
             }
         }
-        Command::Pin { handle } => outcome(stage.handle(handle).pin(), |()| Reply::Done),
-        Command::Current { handle } => outcome(stage.handle(handle).current(), |info| {
+        Command::Pin { handle } => reply::result(state.handle(handle).pin(), |()| Reply::Done),
+        Command::Current { handle } => reply::result(state.handle(handle).current(), |info| {
             Reply::Serves(info.map(|info| Serving {
                 pid: info.pid(),
                 metadata: metadata(&info),
@@ -112,12 +111,12 @@ fn perform(stage: &Arc<Stage>, id: u64, command: Command) -> Reply {
             limit_ms,
             via,
         } => {
-            let handle = stage.handle(handle);
+            let handle = state.handle(handle);
             if via == Via::Blocking {
                 let limit = Duration::from_millis(limit_ms);
-                return outcome(handle.wait_dead_blocking(limit), Reply::Flag);
+                return reply::result(handle.wait_dead_blocking(limit), Reply::Flag);
             }
-            wait_all(stage, id, via, count, move || {
+            wait_all(state, id, via, count, move || {
                 let handle = Arc::clone(&handle);
                 async move { handle.wait_dead().await }
             })
@@ -128,12 +127,12 @@ fn perform(stage: &Arc<Stage>, id: u64, command: Command) -> Reply {
             limit_ms,
             via,
         } => {
-            let service = stage.service(service);
+            let service = state.service(service);
             if via == Via::Blocking {
                 let limit = Duration::from_millis(limit_ms);
-                return outcome(service.wait_stopped_blocking(limit), Reply::Flag);
+                return reply::result(service.wait_stopped_blocking(limit), Reply::Flag);
             }
-            wait_all(stage, id, via, count, move || {
+            wait_all(state, id, via, count, move || {
                 let service = Arc::clone(&service);
                 async move { service.wait_stopped().await }
             })
@@ -144,34 +143,34 @@ fn perform(stage: &Arc<Stage>, id: u64, command: Command) -> Reply {
             limit_ms,
             via,
         } => {
-            let service = stage.service(service);
+            let service = state.service(service);
             if via == Via::Blocking {
                 let limit = Duration::from_millis(limit_ms);
                 let ready = service.wait_ready_blocking(limit);
-                return outcome(ready, |info| Reply::Flag(info.is_some()));
+                return reply::result(ready, |info| Reply::Flag(info.is_some()));
             }
-            wait_all(stage, id, via, count, move || {
+            wait_all(state, id, via, count, move || {
                 let service = Arc::clone(&service);
                 async move { service.wait_ready().await.map(drop) }
             })
         }
-        Command::Unpin { service, via } => unpin(stage, id, service, via),
+        Command::Unpin { service, via } => unpin(state, id, service, via),
         Command::Stop {
             service,
             force,
             via,
-        } => stop(stage, id, service, force, via),
-        Command::Release { handle, via } => release(stage, id, handle, via),
+        } => stop(state, id, service, force, via),
+        Command::Release { handle, via } => release(state, id, handle, via),
         Command::Drop { handle, context } => {
-            drop_in(context, stage.take_handle(handle));
+            drop_in(context, state.take_handle(handle));
             Reply::Done
         }
         Command::DropAll => {
-            stage.clear();
+            state.drop_all();
             Reply::Done
         }
-        Command::Count { service } => outcome(stage.service(service).count(), Reply::Count),
-        Command::Status { service } => outcome(stage.service(service).status(), |status| {
+        Command::Count { service } => reply::result(state.service(service).count(), Reply::Count),
+        Command::Status { service } => reply::result(state.service(service).status(), |status| {
             Reply::Status(StatusReport {
                 clients: status.clients(),
                 generation: status.generation(),
@@ -183,70 +182,53 @@ fn perform(stage: &Arc<Stage>, id: u64, command: Command) -> Reply {
             })
         }),
         Command::Proceed { service, gate } => {
-            stage.built(service).1.get(gate).open();
+            state.built(service).1.get(gate).open();
             Reply::Done
         }
         Command::Storm {
             service,
             rounds,
             pause_us,
-        } => Reply::Stormed(storm(stage, service, rounds, pause_us)),
+        } => Reply::Stormed(storm(state, service, rounds, pause_us)),
         Command::Counter { counter, name, dir } => {
             let opened = match dir {
                 Some(dir) => PlatformRefCounter::in_dir(&name, dir),
                 None => PlatformRefCounter::new(&name),
             };
-            outcome(opened, |opened| {
-                lock(&stage.counters).insert(counter, Arc::new(opened));
+            reply::result(opened, |opened| {
+                lock(&state.counters).insert(counter, Arc::new(opened));
                 Reply::Done
             })
         }
         Command::CounterOp { counter, op } => {
-            let counter = lock(&stage.counters).get(&counter).cloned();
-            count(&*counter.expect("a counter of this number"), op)
+            let counter = lock(&state.counters).get(&counter).cloned();
+            counter_op(&*counter.expect("a counter of this number"), op)
         }
-        Command::Gc { dir, rounds } => outcome(gc(&dir, rounds), |reply| reply),
+        Command::Gc { dir, rounds } => reply::result(gc(&dir, rounds), |reply| reply),
         Command::Process { op, pid } => process(op, pid),
         Command::Fork { .. } | Command::Exec | Command::Die(_) => {
-            unreachable!("left to the thread that reads commands")
+            unreachable!("the thread that reads commands handles this")
         }
     }
 }
 
-pub fn failed(error: &procref::Error) -> Reply {
-    let mut sources = Vec::new();
-    let mut source = error.source();
-    while let Some(below) = source {
-        sources.push(below.to_string());
-        source = below.source();
-    }
-    Reply::Failed(Failure {
-        text: error.to_string(),
-        sources,
-        debug: format!("{error:?}"),
-    })
-}
-
-fn outcome<T>(result: procref::Result<T>, reply: impl FnOnce(T) -> Reply) -> Reply {
-    match result {
-        Ok(value) => reply(value),
-        Err(error) => failed(&error),
-    }
-}
-
-fn build(stage: &Stage, number: u32, spec: &ServiceSpec) -> Reply {
+fn build(state: &ActorState, number: u32, spec: &ServiceSpec) -> Reply {
     let gates = Arc::<Gates>::default();
-    outcome(callbacks::build(spec, &gates, stage.voice()), |service| {
-        let reply = Reply::Built {
-            kernel_object: service.kernel_object(),
-            runtime_dir: service.runtime_dir().to_owned(),
-        };
-        lock(&stage.services).insert(number, (Arc::new(service), gates));
-        reply
-    })
+    reply::result(
+        callbacks::build(spec, &gates, state.reporter()),
+        |service| {
+            let built = Reply::Built {
+                kernel_object: service.kernel_object(),
+                runtime_dir: service.runtime_dir().to_owned(),
+            };
+            lock(&state.services).insert(number, (Arc::new(service), gates));
+            built
+        },
+    )
 }
 
-fn keep(stage: &Stage, number: u32, handle: ServiceHandle) -> Reply {
+/// Stores a handle under its number.
+fn add_handle(state: &ActorState, number: u32, handle: ServiceHandle) -> Reply {
     let at = observe::now_ns();
     let metadata = metadata(handle.info());
     let acquired = Acquired {
@@ -256,7 +238,7 @@ fn keep(stage: &Stage, number: u32, handle: ServiceHandle) -> Reply {
         metadata,
         at,
     };
-    lock(&stage.handles).insert(number, Arc::new(handle));
+    lock(&state.handles).insert(number, Arc::new(handle));
     Reply::Acquired(acquired)
 }
 
@@ -271,7 +253,7 @@ fn metadata(info: &ServiceInfo) -> Vec<(String, String)> {
 
 /// Waits with several futures of one task at once.
 fn wait_all<F>(
-    stage: &Stage,
+    state: &ActorState,
     id: u64,
     via: Via,
     count: u32,
@@ -280,12 +262,11 @@ fn wait_all<F>(
 where
     F: Future<Output = procref::Result<()>> + Send + 'static,
 {
-    let cancel = cancel_gate(stage, id);
-    let result = drive(via, None, async move {
+    let all = async move {
         let mut waits: Vec<_> = (0..count).map(|_| Some(Box::pin(wait()))).collect();
-        let all = std::future::poll_fn(|context| {
+        std::future::poll_fn(|context| {
             for wait in &mut waits {
-                match wait.as_mut().map(|it| it.as_mut().poll(context)) {
+                match wait.as_mut().map(|wait| wait.as_mut().poll(context)) {
                     Some(Poll::Ready(Ok(()))) => *wait = None,
                     Some(Poll::Ready(Err(error))) => return Poll::Ready(Err(error)),
                     Some(Poll::Pending) | None => {}
@@ -295,48 +276,50 @@ where
                 true => Poll::Ready(Ok(())),
                 false => Poll::Pending,
             }
-        });
-        or_cancelled(all, &cancel).await
-    });
-    result.map_or(Reply::Cancelled, |it| outcome(it, |()| Reply::Done))
+        })
+        .await
+    };
+    drive_cancellable(state, id, via, None, all, |()| Reply::Done)
 }
 
-fn acquire(stage: &Stage, id: u64, service: u32, handle: u32, via: Via) -> Reply {
-    let (service, gates) = stage.built(service);
+/// Drives a future that [`Command::Cancel`] can drop. Returns the reply for its result.
+fn drive_cancellable<T: Send + 'static>(
+    state: &ActorState,
+    id: u64,
+    via: Via,
+    ticker: Option<Ticker>,
+    future: impl Future<Output = procref::Result<T>> + Send + 'static,
+    reply: impl FnOnce(T) -> Reply,
+) -> Reply {
+    let cancelled = lock(&state.cancellations).get(&id).cloned();
+    let cancelled = cancelled.expect("registered when the command was read");
+    let result = drive(via, ticker, async move {
+        let completed = async { Some(future.await) };
+        let cancelled = async {
+            cancelled.pass().await;
+            None
+        };
+        smol::future::or(completed, cancelled).await
+    });
+    result.map_or(Reply::Cancelled, |result| reply::result(result, reply))
+}
+
+fn acquire(state: &ActorState, id: u64, service: u32, number: u32, via: Via) -> Reply {
+    let (service, gates) = state.built(service);
+    let add = |handle| add_handle(state, number, handle);
     if via == Via::Blocking {
-        return outcome(service.acquire_blocking(), |got| keep(stage, handle, got));
+        return reply::result(service.acquire_blocking(), add);
     }
-    let cancel = cancel_gate(stage, id);
-    let ticking = Ticking {
+    let ticker = Ticker {
         gate: gates.get(Gate::Tick),
-        voice: stage.voice(),
+        reporter: state.reporter(),
     };
-    let result = drive(via, Some(ticking), async move {
-        or_cancelled(service.acquire(), &cancel).await
-    });
-    match result {
-        None => Reply::Cancelled,
-        Some(result) => outcome(result, |got| keep(stage, handle, got)),
-    }
+    let acquired = async move { service.acquire().await };
+    drive_cancellable(state, id, via, Some(ticker), acquired, add)
 }
 
-fn cancel_gate(stage: &Stage, id: u64) -> Arc<crate::gate::Gate> {
-    let gate = lock(&stage.cancels).get(&id).cloned();
-    gate.expect("registered when the command came")
-}
-
-/// None when the gate opened first; `future` is dropped by then.
-async fn or_cancelled<T>(future: impl Future<Output = T>, cancel: &crate::gate::Gate) -> Option<T> {
-    let wanted = async { Some(future.await) };
-    let unwanted = async {
-        cancel.pass().await;
-        None
-    };
-    smol::future::or(wanted, unwanted).await
-}
-
-fn acquire_many(stage: &Stage, service: u32, count: u32) -> Reply {
-    let service = stage.service(service);
+fn acquire_many(state: &ActorState, service: u32, count: u32) -> Reply {
+    let service = state.service(service);
     let result = drive(Via::TokioCurrent, None, async move {
         let tasks: Vec<_> = (0..count)
             .map(|_| {
@@ -346,79 +329,72 @@ fn acquire_many(stage: &Stage, service: u32, count: u32) -> Reply {
             .collect();
         let mut handles = Vec::new();
         for task in tasks {
-            handles.push(task.await.expect("the task ends well")?);
+            handles.push(task.await.expect("the task does not panic")?);
         }
         Ok(handles.len())
     });
-    outcome(result, |held| {
-        Reply::Count(u32::try_from(held).expect("not that many"))
+    reply::result(result, |count| {
+        Reply::Count(u32::try_from(count).expect("few handles"))
     })
 }
 
-fn release(stage: &Stage, id: u64, number: u32, via: Via) -> Reply {
-    let handle = stage.take_handle(number);
+fn release(state: &ActorState, id: u64, number: u32, via: Via) -> Reply {
+    let handle = state.take_handle(number);
     if via == Via::Blocking {
-        return outcome(handle.release_blocking(), |()| Reply::Done);
+        return reply::result(handle.release_blocking(), |()| Reply::Done);
     }
-    // Any service's gate will do for the tick: tests of it have only one.
-    let ticking = lock(&stage.services)
+    // The gate of any service is correct here, because tests that use `Gate::Tick` have only one service.
+    let ticker = lock(&state.services)
         .values()
         .next()
-        .map(|(_, gates)| Ticking {
+        .map(|(_, gates)| Ticker {
             gate: gates.get(Gate::Tick),
-            voice: stage.voice(),
+            reporter: state.reporter(),
         });
-    let cancel = cancel_gate(stage, id);
-    let result = drive(via, ticking, async move {
-        or_cancelled(handle.release(), &cancel).await
-    });
-    result.map_or(Reply::Cancelled, |it| outcome(it, |()| Reply::Done))
+    let released = async move { handle.release().await };
+    drive_cancellable(state, id, via, ticker, released, |()| Reply::Done)
 }
 
-fn unpin(stage: &Stage, id: u64, service: u32, via: Via) -> Reply {
-    let service = stage.service(service);
+fn unpin(state: &ActorState, id: u64, service: u32, via: Via) -> Reply {
+    let service = state.service(service);
     if via == Via::Blocking {
-        return outcome(service.unpin_blocking(), Reply::Flag);
+        return reply::result(service.unpin_blocking(), Reply::Flag);
     }
-    let cancel = cancel_gate(stage, id);
-    let result = drive(via, None, async move {
-        or_cancelled(service.unpin(), &cancel).await
-    });
-    result.map_or(Reply::Cancelled, |it| outcome(it, Reply::Flag))
+    let unpinned = async move { service.unpin().await };
+    drive_cancellable(state, id, via, None, unpinned, Reply::Flag)
 }
 
-fn stop(stage: &Stage, id: u64, service: u32, force: bool, via: Via) -> Reply {
-    let service = stage.service(service);
+fn stop(state: &ActorState, id: u64, service: u32, force: bool, via: Via) -> Reply {
+    let service = state.service(service);
     if via == Via::Blocking {
         let stopped = if force {
             service.force_stop_blocking()
         } else {
             service.stop_blocking()
         };
-        return outcome(stopped, Reply::Flag);
+        return reply::result(stopped, Reply::Flag);
     }
-    let cancel = cancel_gate(stage, id);
-    let result = drive(via, None, async move {
-        let stopped = async {
-            if force {
-                service.force_stop().await
-            } else {
-                service.stop().await
-            }
-        };
-        or_cancelled(stopped, &cancel).await
-    });
-    result.map_or(Reply::Cancelled, |it| outcome(it, Reply::Flag))
+    let stopped = async move {
+        if force {
+            service.force_stop().await
+        } else {
+            service.stop().await
+        }
+    };
+    drive_cancellable(state, id, via, None, stopped, Reply::Flag)
 }
 
-fn storm(stage: &Stage, number: u32, rounds: u32, pause_us: u64) -> StormReport {
-    let (service, _) = stage.built(number);
+/// Acquires, queries and releases a service repeatedly, with random pauses.
+fn storm(state: &ActorState, number: u32, rounds: u32, pause_us: u64) -> StormReport {
+    let (service, _) = state.built(number);
     let mut report = StormReport::default();
-    let mut dice = u64::from(std::process::id());
+    let mut random = u64::from(std::process::id());
     for round in 0..rounds {
-        // A linear congruence is chance enough to be out of step.
-        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        std::thread::sleep(Duration::from_micros((dice >> 33) % (pause_us + 1)));
+        // A linear congruential generator is random enough to keep the clients out of step.
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        std::thread::sleep(Duration::from_micros((random >> 33) % (pause_us + 1)));
         let via = [Via::Blocking, Via::Pollster, Via::TokioCurrent][round as usize % 3];
         let acquired = match via {
             Via::Blocking => service.acquire_blocking(),
@@ -437,10 +413,10 @@ fn storm(stage: &Stage, number: u32, rounds: u32, pause_us: u64) -> StormReport 
             }
         };
         let (pid, port) = (handle.pid(), handle.port());
-        let well = match procref_testkit::query::service(port) {
-            Ok((who, true)) if who == pid => true,
+        let healthy = match procref_testkit::query::service(port) {
+            Ok((answering, true)) if answering == pid => true,
             other => {
-                let text = format!("round {round}: held {pid}:{port}, which said {other:?}");
+                let text = format!("round {round}: held {pid}:{port}, which answered {other:?}");
                 report.wrong.push(text);
                 false
             }
@@ -454,7 +430,7 @@ fn storm(stage: &Stage, number: u32, rounds: u32, pause_us: u64) -> StormReport 
             _ => drive(via, None, async move { handle.release().await }),
         };
         match released {
-            Ok(()) if well => report.good += 1,
+            Ok(()) if healthy => report.good += 1,
             Ok(()) => {}
             Err(error) => report
                 .wrong
@@ -483,13 +459,13 @@ fn gc(dir: &Path, rounds: u32) -> procref::Result<Reply> {
     })
 }
 
-fn count(counter: &dyn RefCounter, op: CounterOp) -> Reply {
+fn counter_op(counter: &dyn RefCounter, op: CounterOp) -> Reply {
     match op {
-        CounterOp::Acquire => outcome(counter.acquire(), Reply::Count),
-        CounterOp::Release => outcome(counter.release(), Reply::Count),
-        CounterOp::Count => outcome(counter.count(), Reply::Count),
-        CounterOp::TryLock => outcome(counter.try_lock(), Reply::Flag),
-        CounterOp::Unlock => outcome(counter.unlock(), |()| Reply::Done),
+        CounterOp::Acquire => reply::result(counter.acquire(), Reply::Count),
+        CounterOp::Release => reply::result(counter.release(), Reply::Count),
+        CounterOp::Count => reply::result(counter.count(), Reply::Count),
+        CounterOp::TryLock => reply::result(counter.try_lock(), Reply::Flag),
+        CounterOp::Unlock => reply::result(counter.unlock(), |()| Reply::Done),
     }
 }
 
@@ -505,10 +481,11 @@ fn process(op: ProcessOp, pid: u32) -> Reply {
         ProcessOp::Stop => {
             procref::process::stop(pid, 1_000);
         }
-        ProcessOp::Open => return outcome(Process::open(pid), |_| Reply::Done),
+        ProcessOp::Open => return reply::result(Process::open(pid), |_| Reply::Done),
         ProcessOp::OpenAndStop => {
-            let stopped = Process::open(pid).and_then(|it| it.stop(Duration::from_secs(1)));
-            return outcome(stopped, |()| Reply::Done);
+            let stopped =
+                Process::open(pid).and_then(|process| process.stop(Duration::from_secs(1)));
+            return reply::result(stopped, |()| Reply::Done);
         }
     }
     Reply::Done

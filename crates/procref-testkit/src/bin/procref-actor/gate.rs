@@ -1,11 +1,11 @@
-//! A place where futures wait for the test to let them through.
+//! A gate where futures wait until the test opens it.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Lets one through per permit, whoever comes first.
+/// Lets one future pass for each permit, in no particular order.
 #[derive(Default)]
 pub struct Gate {
     state: Mutex<State>,
@@ -22,7 +22,7 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets one more through.
+    /// Adds a permit.
     pub fn open(&self) {
         let mut state = self.lock();
         state.permits += 1;
@@ -31,7 +31,7 @@ impl Gate {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Waits for a permit and uses it up.
+    /// Waits for a permit and consumes it.
     pub fn pass(&self) -> impl Future<Output = ()> + Send + '_ {
         Pass { gate: self }
     }

@@ -1,15 +1,18 @@
-//! A client process that does what a test tells it.
+//! A client process that a test controls.
 //!
-//! It reads commands line by line, runs each on a thread of its own, and
-//! answers when the command is done; what its callbacks see is told as it
-//! happens. It ends when its commands end, so it never outlives its test.
+//! The actor reads commands line by line, runs each command in its own thread, and replies when the command is done.
+//! It reports the events of its callbacks as they happen. It exits at the end of its input, so it never outlives its
+//! test.
 
 mod callbacks;
 mod commands;
-mod drops;
+mod drop_contexts;
 mod gate;
+mod output;
+mod reply;
+mod reporter;
 mod runtime;
-mod stage;
+mod state;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -24,17 +27,17 @@ use procref_testkit::process::exit_at_once;
 use procref_testkit::protocol::{Command, Death, Event, Request};
 use tracing_subscriber::EnvFilter;
 
-use crate::stage::Stage;
+use crate::state::ActorState;
 #[cfg(unix)]
 use crate::unix as sys;
 #[cfg(windows)]
 use crate::windows as sys;
 
-/// Why a conversation ended.
+/// Why the actor reads no further commands.
 enum End {
-    /// Nobody is there to talk to.
-    Hangup,
-    /// The main function shall return.
+    /// The input has ended, because the test has exited or dropped the actor.
+    Eof,
+    /// The main function must return.
     Return,
 }
 
@@ -47,7 +50,7 @@ fn main() -> ExitCode {
             "--sleep-forever" => sleep_forever = true,
             "--guardian" => guardian = args.next().and_then(|text| text.parse().ok()),
             "--umask" => sys::set_umask(&args.next().expect("a mask")),
-            // What a callback starts that wants a process that has ended.
+            // A callback runs this for a process that exits at once.
             "--end" => return ExitCode::SUCCESS,
             _ => return ExitCode::from(2),
         }
@@ -66,32 +69,32 @@ fn main() -> ExitCode {
         )
         .with_writer(io::stderr)
         .init();
-    let stage = Arc::new(Stage::new(guardian));
-    let _curtain = Curtain(Arc::clone(&stage));
-    match converse(&stage, io::stdin()) {
-        // What is held is given back by the death alone.
-        End::Hangup => exit_at_once(0),
+    let state = Arc::new(ActorState::new(guardian));
+    let _drop_all = DropAllOnReturn(Arc::clone(&state));
+    match run_commands(&state, io::stdin()) {
+        // The kernel releases the references, not this process.
+        End::Eof => exit_at_once(0),
         End::Return => ExitCode::SUCCESS,
     }
 }
 
-/// Drops everything on stage when the main function ends, unwinding included,
-/// whoever else may still have the stage in their hands.
-struct Curtain(Arc<Stage>);
+/// Drops all handles and services when the main function returns or unwinds, even if other threads still have a
+/// pointer to the state.
+struct DropAllOnReturn(Arc<ActorState>);
 
-impl Drop for Curtain {
+impl Drop for DropAllOnReturn {
     fn drop(&mut self) {
-        self.0.clear();
+        self.0.drop_all();
     }
 }
 
-/// Lives until the standard input says or ends.
+/// Sleeps until the standard input has a line or the guardian exits.
 fn sleep() -> ExitCode {
-    stage::send_to_stdout(Event::Executed);
+    reporter::print_event(Event::Executed);
     let mut line = String::new();
-    let asked = io::stdin().read_line(&mut line).unwrap_or(0) > 0;
-    if !asked {
-        // A bystander's input ends at once: it waits for its guardian.
+    let has_line = io::stdin().read_line(&mut line).unwrap_or(0) > 0;
+    if !has_line {
+        // A bystander has no input. It exits with its guardian.
         loop {
             std::thread::park();
         }
@@ -99,34 +102,42 @@ fn sleep() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Does what `input` says until it ends.
-fn converse(stage: &Arc<Stage>, input: impl Read) -> End {
-    stage.tell(Event::Ready(Identity::own()));
+/// Runs the commands from `input` until it ends.
+fn run_commands(state: &Arc<ActorState>, input: impl Read) -> End {
+    state.reporter.report(Event::Ready(Identity::own()));
     for line in BufReader::new(input).lines() {
         let Ok(line) = line else { break };
         let Request { id, command } = serde_json::from_str(&line).expect("a command");
         match command {
             Command::Die(Death::Return) => return End::Return,
-            Command::Die(how) => die(how),
+            Command::Die(death) => die(death),
             Command::Fork { socket } => {
-                if let Some(end) = sys::fork(stage, id, &socket) {
-                    return end;
+                if let Some(input) = sys::fork(state, id, &socket) {
+                    return run_child(state, input);
                 }
             }
-            Command::Exec => sys::exec(stage),
-            command => commands::run(stage, id, command),
+            Command::Exec => sys::exec(state),
+            command => commands::run(state, id, command),
         }
     }
-    End::Hangup
+    End::Eof
 }
 
-fn die(how: Death) -> ! {
-    match how {
+/// Runs the commands of a forked child.
+fn run_child(state: &Arc<ActorState>, input: Box<dyn Read>) -> End {
+    match run_commands(state, input) {
+        End::Eof => exit_at_once(0),
+        End::Return => End::Return,
+    }
+}
+
+fn die(death: Death) -> ! {
+    match death {
         Death::Kill => procref_testkit::process::kill_self(),
         Death::Exit => std::process::exit(0),
         Death::ExitAtOnce => exit_at_once(0),
         Death::Abort => std::process::abort(),
-        Death::Panic => panic!("told to"),
-        Death::Return => unreachable!("left to the conversation"),
+        Death::Panic => panic!("the test makes this thread panic"),
+        Death::Return => unreachable!("`run_commands` handles this"),
     }
 }

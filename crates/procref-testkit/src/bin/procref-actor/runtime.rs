@@ -1,4 +1,4 @@
-//! Every way a program may drive a future.
+//! Every way in which a program can drive a future.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -7,16 +7,15 @@ use procref_testkit::protocol::{Event, Via};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::gate::Gate;
-use crate::stage::Voice;
+use crate::reporter::Reporter;
 
-/// What answers [`procref_testkit::protocol::Gate::Tick`] beside a future.
-pub struct Ticking {
+/// A second task beside a future, which reports each pass through [`procref_testkit::protocol::Gate::Tick`].
+pub struct Ticker {
     pub gate: Arc<Gate>,
-    pub voice: Arc<Voice>,
+    pub reporter: Arc<Reporter>,
 }
 
-/// The actor's own multi-threaded runtime. Without any driver: procref must
-/// not need one.
+/// The actor's multi-threaded runtime. It has no I/O and time drivers, because procref must not need them.
 pub fn tokio_multi() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
@@ -27,17 +26,17 @@ pub fn tokio_multi() -> &'static Runtime {
     })
 }
 
-/// A single-threaded one.
+/// A new current-thread runtime, without drivers as well.
 pub fn tokio_current() -> Runtime {
     Builder::new_current_thread()
         .build()
         .expect("a tokio runtime")
 }
 
-/// Runs `future` to its end. A panic in it is passed on.
+/// Runs `future` until it completes. A panic in the future propagates.
 pub fn drive<T: Send + 'static>(
     via: Via,
-    ticking: Option<Ticking>,
+    ticker: Option<Ticker>,
     future: impl Future<Output = T> + Send + 'static,
 ) -> T {
     match via {
@@ -46,11 +45,11 @@ pub fn drive<T: Send + 'static>(
             .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())),
         Via::TokioCurrent => {
             let runtime = tokio_current();
-            if let Some(Ticking { gate, voice }) = ticking {
+            if let Some(Ticker { gate, reporter }) = ticker {
                 runtime.spawn(async move {
                     loop {
                         gate.pass().await;
-                        voice.tell(Event::Ticked);
+                        reporter.report(Event::Ticked);
                     }
                 });
             }

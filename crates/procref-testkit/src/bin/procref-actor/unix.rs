@@ -1,64 +1,38 @@
-//! An actor that forks, executes, and has a mask for what it creates.
+//! The commands that exist only on Unix: `fork`, `exec` and the file mode creation mask.
 
-use std::io::Write as _;
+use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use procref_testkit::observe;
-use procref_testkit::process::{Forked, exit_at_once};
+use procref_testkit::process::Forked;
 use procref_testkit::protocol::Reply;
 use rustix::fs::Mode;
 
-use crate::End;
-use crate::commands::failed;
-use crate::stage::{Stage, lock};
+use crate::output::Output;
+use crate::reply;
+use crate::state::{ActorState, lock};
 
-/// Standard output, or the socket of a forked child.
-#[derive(Default)]
-pub struct Mouth(Option<UnixStream>);
-
-impl Mouth {
-    pub fn say(&mut self, line: &[u8]) {
-        match &mut self.0 {
-            Some(socket) => drop(socket.write_all(line)),
-            None => write_to_stdout(line),
-        }
-    }
-}
-
-/// Written with bare `write`s: the standard library's buffered output has a
-/// lock, which a forked child could inherit locked.
-fn write_to_stdout(mut bytes: &[u8]) {
-    while !bytes.is_empty() {
-        match rustix::io::write(rustix::stdio::stdout(), bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return,
-        }
-    }
-}
-
-impl Stage {
-    /// Runs `body` while no other thread is in the middle of anything here, as
-    /// a fork must.
-    pub fn quietly<T>(&self, body: impl FnOnce() -> T) -> T {
+impl ActorState {
+    /// Runs `body` with all locks of the state held, so that a fork copies no lock that another thread holds.
+    fn with_all_locked<T>(&self, body: impl FnOnce() -> T) -> T {
         let _held = (
             lock(&self.services),
             lock(&self.handles),
             lock(&self.counters),
-            lock(&self.cancels),
-            lock(&self.voice.mouth),
+            lock(&self.cancellations),
+            lock(&self.reporter.output),
         );
         body()
     }
 
-    /// Speaks through `socket` from now on, which is also returned to read.
-    pub fn move_to(&self, socket: &Path) -> UnixStream {
+    /// Connects to `socket`, and sends all messages there from now on. Returns the stream for reading.
+    fn connect(&self, socket: &Path) -> UnixStream {
         let stream = UnixStream::connect(socket).expect("connect to the test");
         let reading = stream.try_clone().expect("a second descriptor");
-        *lock(&self.voice.mouth) = Mouth(Some(stream));
+        *lock(&self.reporter.output) = Output::to_socket(stream);
         reading
     }
 }
@@ -68,26 +42,21 @@ pub fn set_umask(mask: &str) {
     rustix::process::umask(Mode::from_raw_mode(mask));
 }
 
-/// Forks; in the child, talks with the test until that is over, and returns
-/// how it ended.
-pub fn fork(stage: &Arc<Stage>, id: u64, socket: &Path) -> Option<End> {
-    match stage.quietly(procref_testkit::process::fork) {
+/// Forks. Returns the input for the commands of the child in the child, and `None` in the parent.
+pub fn fork(state: &Arc<ActorState>, id: u64, socket: &Path) -> Option<Box<dyn Read>> {
+    match state.with_all_locked(procref_testkit::process::fork) {
         Ok(Forked::Parent(child)) => {
-            stage.answer(id, Reply::Forked { child });
-            // So that its death does not leave a zombie.
+            state.reporter.reply(id, Reply::Forked { child });
+            // The child must not remain a zombie.
             std::thread::spawn(move || reap(child));
             None
         }
         Ok(Forked::Child) => {
-            observe::exit_with_guardian(stage.guardian);
-            let stream = stage.move_to(socket);
-            match crate::converse(stage, stream) {
-                End::Hangup => exit_at_once(0),
-                End::Return => Some(End::Return),
-            }
+            observe::exit_with_guardian(state.guardian);
+            Some(Box::new(state.connect(socket)))
         }
         Err(error) => {
-            stage.answer(id, failed(&error.into()));
+            state.reporter.reply(id, reply::error(&error.into()));
             None
         }
     }
@@ -100,12 +69,12 @@ fn reap(child: u32) {
     let _ = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
 }
 
-/// Executes a sleeping program in this one's place.
-pub fn exec(stage: &Stage) -> ! {
+/// Replaces this program with one that sleeps.
+pub fn exec(state: &ActorState) -> ! {
     let own = std::env::current_exe().expect("the actor's own program");
     let error = std::process::Command::new(own)
         .args(["--sleep-forever", "--guardian"])
-        .arg(stage.guardian.to_string())
+        .arg(state.guardian.to_string())
         .exec();
     panic!("exec: {error}");
 }

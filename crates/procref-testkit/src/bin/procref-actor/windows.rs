@@ -1,32 +1,19 @@
-//! An actor where nobody forks.
+//! The commands that do not exist on Windows.
 
-use std::io::{self, Write as _};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::End;
-use crate::stage::Stage;
-
-/// Standard output.
-#[derive(Default)]
-pub struct Mouth;
-
-impl Mouth {
-    pub fn say(&mut self, line: &[u8]) {
-        let mut out = io::stdout();
-        // Whoever does not listen any more has ended, and so will this process.
-        let _ = out.write_all(line).and_then(|()| out.flush());
-    }
-}
+use crate::state::ActorState;
 
 pub fn set_umask(_: &str) {
-    panic!("what Windows creates has no mask");
+    panic!("Windows has no file mode creation mask");
 }
 
-pub fn fork(_: &Arc<Stage>, _: u64, _: &Path) -> Option<End> {
-    panic!("no process forks on Windows");
+pub fn fork(_: &Arc<ActorState>, _: u64, _: &Path) -> Option<Box<dyn Read>> {
+    panic!("Windows has no fork");
 }
 
-pub fn exec(_: &Stage) -> ! {
-    panic!("no process executes another program in its place on Windows");
+pub fn exec(_: &ActorState) -> ! {
+    panic!("Windows cannot replace the program of a process");
 }

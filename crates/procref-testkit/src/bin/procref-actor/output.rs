@@ -1,0 +1,11 @@
+//! Where an actor writes its messages.
+
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(unix)]
+pub use unix::Output;
+#[cfg(windows)]
+pub use windows::Output;
