@@ -1,4 +1,4 @@
-//! What the fuzzing targets hold, for all inputs that were found worth keeping.
+//! Runs each fuzzing target with all inputs of its corpus.
 
 #![cfg(target_os = "linux")]
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use procref_cli::fuzzing::Target;
 
-/// Those of the library, and of the command line.
+/// Lists the targets of the library and of the command line.
 fn targets() -> impl Iterator<Item = Target> {
     let library = procref::fuzzing::TARGETS.iter();
     library.chain(procref_cli::fuzzing::TARGETS).copied()
@@ -38,7 +38,7 @@ fn corpus_inputs_all_satisfy_their_target() {
     }
     assert!(
         failed.is_empty(),
-        "what went wrong stands above: {failed:#?}"
+        "these inputs failed, and their panics are above: {failed:#?}"
     );
 }
 

@@ -1,5 +1,5 @@
-//! A client dies by `TerminateProcess` at each step that it comes by. The next one finds everything as it
-//! should be. On Linux, where supervisors die, too, `crash_points` is this.
+//! A client is killed by `TerminateProcess` at each step that it reaches, and the next client must
+//! work. On Linux, where supervisors can die, too, `crash_points` is the counterpart.
 
 #![cfg(windows)]
 
@@ -8,33 +8,33 @@ use procref_testkit::actor::Actor;
 use procref_testkit::protocol::{Command, ServiceSpec, StopOutcome, Via};
 use procref_testkit::{Scene, deadline, scene};
 
-/// Has a client go a whole way alone; then another has to start, and find nobody beside it. At which steps somebody
-/// died.
-#[expect(clippy::print_stderr, reason = "what is not tried is told")]
-fn die_everywhere(unknown: &[&str], spec: impl Fn(&Scene) -> ServiceSpec) -> Vec<&'static str> {
-    // Of what a supervisor does elsewhere, a client does this here.
+/// Runs one client alone until it dies at a step. Then another client must start the service and be
+/// the only one. Returns the steps at which a client died.
+#[expect(clippy::print_stderr, reason = "skipped steps are reported")]
+fn crash_at_each_step(unknown: &[&str], spec: impl Fn(&Scene) -> ServiceSpec) -> Vec<&'static str> {
+    // On Windows, a client takes these steps of a supervisor.
     let own = ["ServiceForked", "ServicePublished"];
     let points = CRASH_POINTS
         .iter()
         .filter(|point| point.site == CrashSite::Client || own.contains(&point.name));
-    let mut died = Vec::new();
+    let mut crashed = Vec::new();
     for point in points {
         let name = point.name;
         if unknown.contains(&name) {
             eprintln!(
-                "skipped {name}: what a callback has spawned nobody knows before it is published"
+                "skipped {name}: no other process knows the callback's service before it is published"
             );
             continue;
         }
         let scene = scene!();
         let spec = spec(&scene);
-        let dying = scene.actor_crashing_at(name);
-        dying.build(&spec);
-        if goes_well(&dying) {
+        let crashing = scene.actor_crashing_at(name);
+        crashing.build(&spec);
+        if survives(&crashing) {
             continue;
         }
-        dying.wait_end();
-        died.push(name);
+        crashing.wait_end();
+        crashed.push(name);
         let other = scene.client(&spec);
         let held = other.try_acquire(Via::Pollster);
         let held = held.unwrap_or_else(|failure| panic!("after a death at {name}: {failure:#?}"));
@@ -45,30 +45,33 @@ fn die_everywhere(unknown: &[&str], spec: impl Fn(&Scene) -> ServiceSpec) -> Vec
         scene.assert_single_instance();
         scene.assert_clean();
     }
-    died
+    crashed
 }
 
-/// False: it has died on its way.
-fn goes_well(dying: &Actor) -> bool {
-    let acquiring = dying.begin_acquire(Via::Pollster);
-    if dying.reply_or_exit(acquiring).is_err() {
+/// Returns `false` if the client died while it acquired or released.
+fn survives(crashing: &Actor) -> bool {
+    let acquiring = crashing.begin_acquire(Via::Pollster);
+    if crashing.reply_or_exit(acquiring).is_err() {
         return false;
     }
-    let releasing = dying.begin(Command::DropAll);
-    dying.reply_or_exit(releasing).is_ok()
+    let releasing = crashing.begin(Command::DropAll);
+    crashing.reply_or_exit(releasing).is_ok()
 }
 
-fn check(died: &[&str], expected: &[&str]) {
+fn assert_crashed_at(crashed: &[&str], expected: &[&str]) {
     for point in expected {
-        assert!(died.contains(point), "nobody died at {point}: {died:?}");
+        assert!(
+            crashed.contains(point),
+            "no client died at {point}: {crashed:?}"
+        );
     }
 }
 
 #[test]
 fn g6_next_client_works_after_a_crash_at_any_command_step() {
-    let died = die_everywhere(&[], |scene| scene.command("mortal"));
-    check(
-        &died,
+    let crashed = crash_at_each_step(&[], |scene| scene.command("crash"));
+    assert_crashed_at(
+        &crashed,
         &[
             "Entered",
             "Announced",
@@ -90,11 +93,11 @@ fn g6_next_client_works_after_a_crash_at_any_command_step() {
 
 #[test]
 fn g6_next_client_works_after_a_crash_at_any_callback_step() {
-    let died = die_everywhere(&["CalledBack"], |scene| {
-        scene.service("mortal").with_stop(StopOutcome::Terminate)
+    let crashed = crash_at_each_step(&["CalledBack"], |scene| {
+        scene.service("crash").with_stop(StopOutcome::Terminate)
     });
-    check(
-        &died,
+    assert_crashed_at(
+        &crashed,
         &[
             "Entered",
             "PublishedUnready",
@@ -109,22 +112,25 @@ fn g6_next_client_works_after_a_crash_at_any_callback_step() {
     );
 }
 
-fn takes_over(point: &str) {
+fn assert_waiters_take_over(point: &str) {
     let scene = scene!();
-    let spec = scene.command("mortal");
-    let dying = scene.actor_crashing_at(point);
-    let key = dying.build(&spec);
+    let spec = scene.command("crash");
+    let crashing = scene.actor_crashing_at(point);
+    let key = crashing.build(&spec);
     let waiters = scene.clients(3, &spec);
-    let dies = dying.begin_acquire(Via::Pollster);
-    // Otherwise one of the others could be faster, and start it in place of who is to die.
-    deadline::until_true("it starts the service, or has died", || {
-        scene.is_locked(key) || !dying.identity().is_live()
+    let starting = crashing.begin_acquire(Via::Pollster);
+    // Without this wait, one of the other clients could start the service instead.
+    deadline::until_true("the client has the lock or is dead", || {
+        scene.is_locked(key) || !crashing.identity().is_live()
     });
     let requests: Vec<_> = waiters
         .iter()
         .map(|waiter| waiter.begin_acquire(Via::Pollster))
         .collect();
-    assert!(dying.reply_or_exit(dies).is_err(), "it does not die");
+    assert!(
+        crashing.reply_or_exit(starting).is_err(),
+        "the client does not die"
+    );
     let mut held = Vec::new();
     for (waiter, pending) in waiters.iter().zip(requests) {
         let got = waiter.finish_acquire(pending);
@@ -142,6 +148,6 @@ fn takes_over(point: &str) {
 #[test]
 fn g4_waiter_takes_over_when_the_starter_crashes() {
     for point in ["Launched", "Executed", "Answering"] {
-        takes_over(point);
+        assert_waiters_take_over(point);
     }
 }

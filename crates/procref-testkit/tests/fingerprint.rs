@@ -1,5 +1,5 @@
-//! Clients say what they want the service to be, and get that, an error, or
-//! what runs, as they chose.
+//! A client states the fingerprint that it wants. It gets an instance with that fingerprint, an
+//! error, or the running instance, as its mismatch policy says.
 
 #![cfg(target_os = "linux")]
 
@@ -11,7 +11,7 @@ use procref_testkit::protocol::{
 };
 use procref_testkit::{Actor, deadline, kernel, scene};
 
-/// The error that names both and says what to do.
+/// Asserts that the error names both fingerprints and a remedy.
 #[track_caller]
 fn assert_refused(failure: &Failure, ours: &str, theirs: Option<&str>, pid: u32) {
     assert!(failure.debug.starts_with("Fingerprint"), "{failure:?}");
@@ -20,8 +20,8 @@ fn assert_refused(failure: &Failure, ours: &str, theirs: Option<&str>, pid: u32)
         None => format!("process {pid} without a fingerprint"),
     };
     let wants = format!("wants {ours:?}");
-    for text in ["service `tool`", &theirs, &wants, "Mismatch::Join"] {
-        assert!(failure.text.contains(text), "{text}: {failure:?}");
+    for part in ["service `tool`", &theirs, &wants, "Mismatch::Join"] {
+        assert!(failure.text.contains(part), "{part}: {failure:?}");
     }
 }
 
@@ -48,7 +48,7 @@ fn fingerprint_mismatch_is_refused_by_every_join() {
     assert_refused(&failure, "v2", Some("v1"), pid);
     assert_eq!((one.count(), scene.started().len()), (1, 1));
 
-    // In a process that holds it already.
+    // The same in a process that already holds the service.
     one.build_as(
         1,
         &scene
@@ -72,7 +72,7 @@ fn fingerprint_mismatch_is_refused_by_every_join() {
         reply => panic!("{reply:?}"),
     }
 
-    // The same one is welcome.
+    // A client with the same fingerprint joins.
     let same = scene.client(
         &scene
             .service("tool")
@@ -124,20 +124,20 @@ fn instance_without_fingerprint_or_record_is_refused() {
     let spec = scene
         .service("tool")
         .with_fingerprint("v1", Mismatch::Refuse);
-    let picky = scene.client(&spec);
-    let failure = picky
+    let strict = scene.client(&spec);
+    let failure = strict
         .try_acquire(Via::Smol)
         .expect_err("the instance has no fingerprint");
     assert_refused(&failure, "v1", None, held.got.pid);
     plain.release(&held);
 
-    let held = picky.acquire();
+    let held = strict.acquire();
     for file in scene.files() {
         fs::remove_file(file).expect("remove the record");
     }
-    // Who has read it does not need it any more.
-    let again = picky.acquire();
-    picky.release(&again);
+    // A client that has read the record once does not need it any more.
+    let again = strict.acquire();
+    strict.release(&again);
     let other = scene.client(&spec);
     let failure = other
         .try_acquire(Via::Blocking)
@@ -145,7 +145,7 @@ fn instance_without_fingerprint_or_record_is_refused() {
     assert_refused(&failure, "v1", None, held.got.pid);
     let joined = plain.acquire();
     plain.release(&joined);
-    picky.release(&held);
+    strict.release(&held);
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn separate_instances_run_side_by_side_under_one_name() {
             .service(&name)
             .with_fingerprint(fingerprint, Mismatch::Separate)
             .with_health(HealthOutcome::Query);
-        // Each has a witness of its own: two instances are what is wanted here.
+        // Each fingerprint has its own witness, because this test wants two instances.
         spec.fake.witness = scene.root().join(format!("witness of {fingerprint}"));
         spec
     };
@@ -217,16 +217,20 @@ fn separate_instances_run_side_by_side_under_one_name() {
     assert_eq!(plain.try_join(), Ok(None));
     assert_eq!(plain.count(), 0);
     assert_eq!((scene.living().len(), scene.files().len()), (2, 2));
-    assert_eq!(supervisors_of(&name).len(), 2, "the name shown is the same");
+    assert_eq!(
+        supervisors_of(&name).len(),
+        2,
+        "both supervisors show the same name"
+    );
     for ((_, pair), held) in clients.iter().zip(&held) {
         assert_eq!(pair[0].count(), 2);
         pair[0].release(&held[0]);
         pair[1].kill();
     }
     for (key, _) in &clients {
-        deadline::until_true("its set is gone", || kernel::find(*key).is_none());
+        deadline::until_true("the set is removed", || kernel::find(*key).is_none());
     }
-    deadline::until_true("all is gone", || {
+    deadline::until_true("all instances and files are gone", || {
         scene.living().is_empty() && scene.files().is_empty()
     });
 }
@@ -264,7 +268,7 @@ fn unusable_instance_is_replaced_despite_its_fingerprint() {
     }
 }
 
-/// A recovery that keeps the process says anew what it is.
+/// A recovery that keeps the process replaces the fingerprint of the instance.
 #[test]
 fn recovery_changes_the_fingerprint_of_an_instance() {
     let scene = scene!();
@@ -272,13 +276,13 @@ fn recovery_changes_the_fingerprint_of_an_instance() {
     let one = scene.client(&spec.clone().with_fingerprint("v1", Mismatch::Refuse));
     let held = one.acquire();
     scene.make_unhealthy(0);
-    let healer = spec
+    let recoverer = spec
         .with_recoveries([Outcome::Heal])
         .with_fingerprint("v2", Mismatch::Refuse);
-    let healer = scene.client(&healer);
-    let healed = healer.acquire();
-    assert_eq!(healed.got.pid, held.got.pid);
-    assert_eq!(healed.got.generation, 2);
+    let recoverer = scene.client(&recoverer);
+    let recovered = recoverer.acquire();
+    assert_eq!(recovered.got.pid, held.got.pid);
+    assert_eq!(recovered.got.generation, 2);
     let late = scene.client(
         &scene
             .service("tool")
@@ -287,13 +291,12 @@ fn recovery_changes_the_fingerprint_of_an_instance() {
     let failure = late
         .try_acquire(Via::TokioMulti)
         .expect_err("the fingerprints differ");
-    assert_refused(&failure, "v1", Some("v2"), healed.got.pid);
+    assert_refused(&failure, "v1", Some("v2"), recovered.got.pid);
     one.release(&held);
-    healer.release(&healed);
+    recoverer.release(&recovered);
 }
 
-/// What is kept for nobody in particular is neither stopped nor kept any longer
-/// by somebody who is refused.
+/// A client that is refused neither stops an orphan nor takes a reference to it.
 #[test]
 fn refused_client_does_not_change_an_orphan() {
     let scene = scene!();
@@ -314,10 +317,10 @@ fn refused_client_does_not_change_an_orphan() {
         assert_eq!(references(), (Some(0), Some(0)));
         assert!(service.is_live());
     }
-    let heir = scene.client(&spec.with_fingerprint("v1", Mismatch::Refuse));
-    let held = heir.acquire();
+    let adopter = scene.client(&spec.with_fingerprint("v1", Mismatch::Refuse));
+    let held = adopter.acquire();
     assert_eq!(held.got.pid, service.pid);
-    heir.release(&held);
+    adopter.release(&held);
     scene.assert_clean();
 }
 
@@ -342,12 +345,14 @@ fn fingerprint_may_be_any_text_beside_metadata() {
 fn invalid_fingerprint_is_refused_by_build() {
     let scene = scene!();
     let client = scene.actor();
-    for (text, says) in [("", "empty"), (&*"x".repeat(4097), "4096 bytes")] {
+    for (fingerprint, message) in [("", "empty"), (&*"x".repeat(4097), "4096 bytes")] {
         for mismatch in [Mismatch::Refuse, Mismatch::Join, Mismatch::Separate] {
-            let spec = scene.service("tool").with_fingerprint(text, mismatch);
-            let failure = client.try_build_as(1, &spec).expect_err(says);
-            for text in ["`tool`", "fingerprint", says] {
-                assert!(failure.text.contains(text), "{failure:?}");
+            let spec = scene
+                .service("tool")
+                .with_fingerprint(fingerprint, mismatch);
+            let failure = client.try_build_as(1, &spec).expect_err(message);
+            for part in ["`tool`", "fingerprint", message] {
+                assert!(failure.text.contains(part), "{failure:?}");
             }
         }
     }

@@ -1,5 +1,6 @@
-//! Who holds or watches a service learns what becomes of it: which instance
-//! serves now, that its own has died, that all is over. Nothing polls.
+//! A client can follow a service without polling: `current` returns the instance that is ready now,
+//! `wait_dead` returns when a handle's instance dies, and `wait_stopped` returns when the service
+//! stops.
 
 #![cfg(target_os = "linux")]
 
@@ -14,11 +15,11 @@ use procref_testkit::{Actor, Scene, deadline, kernel, scene};
 
 const START: Gate = Gate::Before(Callback::Start);
 
-/// The slot of the pin, on which those sleep who wait for the removal.
+/// Slot of the pin. Processes that wait for the removal of the set sleep on it.
 const PIN: usize = 4;
 
 #[track_caller]
-fn serving(client: &Actor, held: &Held) -> Option<u32> {
+fn current_pid(client: &Actor, held: &Held) -> Option<u32> {
     let current = client.current(held).expect("get the current instance");
     current.map(|current| current.pid)
 }
@@ -31,26 +32,26 @@ fn kill_service(scene: &Scene) -> u32 {
     service.pid
 }
 
-/// How many threads of the library's an actor has, timers aside.
-fn helpers(client: &Actor) -> usize {
+/// Counts the library's threads in an actor, without timers.
+fn library_threads(client: &Actor) -> usize {
     client.identity().threads_named("procref")
 }
 
 #[track_caller]
-fn helpers_become(client: &Actor, count: usize) {
-    deadline::until_true("the library's threads", || helpers(client) == count);
+fn wait_library_threads(client: &Actor, count: usize) {
+    deadline::until_true("the library's threads", || library_threads(client) == count);
 }
 
-/// Waits until so many processes wait for the removal of the set.
+/// Waits until `count` processes wait for the removal of the set.
 #[track_caller]
 fn wait_for_waiters(key: i32, count: u32) {
-    deadline::until_true("processes that wait for the end", || {
+    deadline::until_true("processes wait for the removal", || {
         kernel::find(key).is_some_and(|set| set.sleepers(PIN).unwrap_or(0) == count)
     });
 }
 
 #[track_caller]
-fn assert_is_a_forked_childs(failure: &Failure) {
+fn assert_refused_in_forked_child(failure: &Failure) {
     assert!(failure.debug.starts_with("NoReference"), "{failure:?}");
     assert!(failure.text.contains("forked child"), "{failure:?}");
 }
@@ -65,19 +66,27 @@ fn current_follows_an_instance_restarted_by_another_process() {
     };
     let one = scene.client(&named("first"));
     let held = one.acquire();
-    assert_eq!(serving(&one, &held), Some(held.got.pid));
+    assert_eq!(current_pid(&one, &held), Some(held.got.pid));
     let old = kill_service(&scene);
-    assert_eq!(serving(&one, &held), None, "it is dead");
+    assert_eq!(current_pid(&one, &held), None, "the instance is dead");
 
     let ready = Gate::Before(Callback::OnReady);
     let spec = named("second").with_on_ready([ReadyOutcome::Pass]);
     let two = scene.client(&spec.with_gates([START, ready]));
     let starting = two.begin_acquire(Via::TokioMulti);
     two.event(&Event::Running(Callback::Start));
-    assert_eq!(serving(&one, &held), None, "it is being started");
+    assert_eq!(
+        current_pid(&one, &held),
+        None,
+        "the new instance is starting"
+    );
     two.proceed(START);
     two.event(&Event::Running(Callback::OnReady));
-    assert_eq!(serving(&one, &held), None, "it is not ready");
+    assert_eq!(
+        current_pid(&one, &held),
+        None,
+        "the new instance is not ready"
+    );
     two.proceed(ready);
     let new = two.finish_acquire(starting).expect("acquire");
     let current = one
@@ -86,9 +95,9 @@ fn current_follows_an_instance_restarted_by_another_process() {
         .expect("an instance is ready");
     assert_eq!(current.pid, new.got.pid);
     assert_eq!(current.metadata, named("second").metadata);
-    assert_eq!(serving(&two, &new), Some(new.got.pid));
+    assert_eq!(current_pid(&two, &new), Some(new.got.pid));
 
-    // The record is read no more than it must be: of what a process has seen it knows all.
+    // A process does not read the record again for an instance that it has seen.
     for file in scene.files() {
         fs::remove_file(file).expect("remove the record");
     }
@@ -98,11 +107,11 @@ fn current_follows_an_instance_restarted_by_another_process() {
         .expect("an instance is ready");
     assert_eq!(known.metadata, named("second").metadata);
     let again = one.acquire();
-    assert_eq!(serving(&one, &held), Some(again.got.pid));
+    assert_eq!(current_pid(&one, &held), Some(again.got.pid));
     assert_ne!(again.got.pid, old);
 
     kill_service(&scene);
-    assert_eq!(serving(&one, &again), None);
+    assert_eq!(current_pid(&one, &again), None);
     one.release(&again);
     one.release(&held);
     two.release(&new);
@@ -119,11 +128,11 @@ fn current_finds_a_service_whose_set_was_recreated() {
         .expect("the semaphore set exists")
         .remove()
         .expect("remove");
-    assert_eq!(serving(&one, &held), None, "nobody knows of it");
+    assert_eq!(current_pid(&one, &held), None, "no instance is published");
     let two = scene.client(&spec);
     let new = two.acquire();
-    assert_eq!(serving(&one, &held), Some(new.got.pid));
-    // That was a look, and no reference.
+    assert_eq!(current_pid(&one, &held), Some(new.got.pid));
+    // `current` takes no reference.
     assert_eq!(two.count(), 1);
     one.release(&held);
     assert_eq!(two.count(), 1);
@@ -141,13 +150,13 @@ fn death_wakes_all_waiters_of_a_process_through_one_thread() {
             .iter()
             .map(|held| client.begin_wait_dead(held, 10, via))
             .collect();
-        helpers_become(&client, 1);
-        // Futures that are dropped leave the thread to those that come.
+        wait_library_threads(&client, 1);
+        // Dropped futures leave the thread to later futures.
         for round in 0..5 {
             let dropped = client.begin_wait_dead(&held[round % 2], 10, via);
             assert!(client.cancel(dropped));
         }
-        assert_eq!(helpers(&client), 1);
+        assert_eq!(library_threads(&client), 1);
         for pending in &waiting {
             assert!(!client.has_replied(pending));
         }
@@ -155,8 +164,8 @@ fn death_wakes_all_waiters_of_a_process_through_one_thread() {
         for pending in waiting {
             client.finish_wait(pending);
         }
-        helpers_become(&client, 0);
-        // At once, from now on.
+        wait_library_threads(&client, 0);
+        // From now on, the wait returns at once.
         let pending = client.begin_wait_dead(&held[0], 1, via);
         client.finish_wait(pending);
         held.iter().for_each(|held| client.release(held));
@@ -172,12 +181,12 @@ fn dropped_death_waits_leave_one_thread_until_the_death() {
         let dropped = client.begin_wait_dead(&held, 3, Via::TokioMulti);
         assert!(client.cancel(dropped));
     }
-    assert!(helpers(&client) <= 1);
+    assert!(library_threads(&client) <= 1);
     let waiting = client.begin_wait_dead(&held, 1, Via::Smol);
-    helpers_become(&client, 1);
+    wait_library_threads(&client, 1);
     kill_service(&scene);
     client.finish_wait(waiting);
-    helpers_become(&client, 0);
+    wait_library_threads(&client, 0);
     client.release(&held);
 }
 
@@ -195,15 +204,14 @@ fn blocking_death_wait_respects_its_time_limit() {
         });
         assert_eq!(short, Reply::Flag(false));
     }
-    assert_eq!(helpers(&client), 1);
+    assert_eq!(library_threads(&client), 1);
     let waiting = client.begin_wait_dead(&held, 1, Via::Blocking);
     kill_service(&scene);
     client.finish_wait(waiting);
     client.release(&held);
 }
 
-/// It is the death of one instance that is waited for, not that of whatever
-/// serves.
+/// The wait is for the death of one instance, not for the death of any later instance.
 #[test]
 fn death_wait_of_a_handle_is_for_its_own_instance() {
     let scene = scene!();
@@ -215,7 +223,7 @@ fn death_wait_of_a_handle_is_for_its_own_instance() {
     let waiting = one.begin_wait_dead(&second, 2, Via::TokioMulti);
     let at_once = one.begin_wait_dead(&first, 2, Via::TokioMulti);
     one.finish_wait(at_once);
-    helpers_become(&one, 1);
+    wait_library_threads(&one, 1);
     assert!(!one.has_replied(&waiting));
     kill_service(&scene);
     one.finish_wait(waiting);
@@ -233,7 +241,7 @@ fn death_wait_fails_for_a_service_without_a_process() {
         .with_stop(StopOutcome::Nothing);
     let client = scene.client(&spec);
     let held = client.acquire();
-    assert_eq!(serving(&client, &held), Some(0));
+    assert_eq!(current_pid(&client, &held), Some(0));
     let waiting = client.begin_wait_dead(&held, 1, Via::Pollster);
     match client.reply(waiting) {
         Reply::Failed(failure) => {
@@ -252,21 +260,21 @@ fn g8_forked_child_cannot_follow_with_its_parents_handle() {
     let client = scene.client(&scene.service("forked"));
     let held = client.acquire();
     let waiting = client.begin_wait_dead(&held, 1, Via::Smol);
-    helpers_become(&client, 1);
+    wait_library_threads(&client, 1);
     let child = client.fork();
-    assert_is_a_forked_childs(&child.current(&held).expect_err("the handle is a copy"));
+    assert_refused_in_forked_child(&child.current(&held).expect_err("the handle is a copy"));
     let pending = child.begin_wait_dead(&held, 1, Via::Pollster);
     match child.reply(pending) {
-        Reply::Failed(failure) => assert_is_a_forked_childs(&failure),
+        Reply::Failed(failure) => assert_refused_in_forked_child(&failure),
         reply => panic!("{reply:?}"),
     }
-    // With one of its own it does.
+    // With its own handle the child can wait.
     let own = child.acquire_via(Via::Pollster);
-    let childs = child.begin_wait_dead(&own, 1, Via::Pollster);
+    let child_wait = child.begin_wait_dead(&own, 1, Via::Pollster);
     let end = child.begin_wait_stopped(1, Via::Pollster);
-    helpers_become(&child, 2);
+    wait_library_threads(&child, 2);
     kill_service(&scene);
-    child.finish_wait(childs);
+    child.finish_wait(child_wait);
     client.finish_wait(waiting);
     client.release(&held);
     child.release_via(&own, Via::Pollster);
@@ -290,11 +298,15 @@ fn stop_wakes_all_processes_that_wait_for_it() {
             .collect();
         wait_for_waiters(key, 5);
         for watcher in &watchers {
-            assert_eq!(helpers(watcher), 1);
+            assert_eq!(library_threads(watcher), 1);
         }
-        assert_eq!(watchers[0].count(), 2, "who waits holds nothing");
+        assert_eq!(
+            watchers[0].count(),
+            2,
+            "a waiting process holds no reference"
+        );
         holders[0].release(&held[0]);
-        // A recovery is no end.
+        // A recovery does not end the wait.
         kill_service(&scene);
         let again = holders[1].acquire();
         for (watcher, pending) in watchers.iter().zip(&waiting) {
@@ -309,9 +321,9 @@ fn stop_wakes_all_processes_that_wait_for_it() {
         }
         for (watcher, pending) in watchers.iter().zip(waiting) {
             watcher.finish_wait(pending);
-            helpers_become(watcher, 0);
+            wait_library_threads(watcher, 0);
         }
-        // Not before all of it was gone.
+        // The wait ends only after everything is removed.
         scene.assert_clean();
     }
 }
@@ -325,7 +337,7 @@ fn stop_wait_returns_at_once_without_a_service() {
         let pending = client.begin_wait_stopped(3, via);
         client.finish_wait(pending);
     }
-    assert_eq!((kernel::find(key), helpers(&client)), (None, 0));
+    assert_eq!((kernel::find(key), library_threads(&client)), (None, 0));
 }
 
 #[test]
@@ -370,13 +382,13 @@ fn blocking_stop_wait_respects_its_time_limit() {
         let dropped = client.begin_wait_stopped(4, Via::TokioMulti);
         assert!(client.cancel(dropped));
     }
-    assert_eq!(helpers(&client), 1);
+    assert_eq!(library_threads(&client), 1);
     wait_for_waiters(key, 1);
-    // The holder itself may wait, too.
+    // The client that holds the service may wait, too.
     let waiting = client.begin_wait_stopped(1, Via::TokioMulti);
     client.release(&held);
     client.finish_wait(waiting);
-    // The next service is not the one that ended.
+    // A new wait is for the next service, not for the one that has stopped.
     let held = client.acquire();
     let waiting = client.begin_wait_stopped(1, Via::TokioMulti);
     wait_for_waiters(key, 1);
@@ -396,7 +408,7 @@ fn stop_wait_ends_when_a_pinned_service_is_unpinned() {
     client.kill();
     let watcher = scene.client(&spec);
     let waiting = watcher.begin_wait_stopped(1, Via::Smol);
-    // Its supervisor sleeps there, too.
+    // The supervisor sleeps on the same slot.
     wait_for_waiters(key, 2);
     assert!(!watcher.has_replied(&waiting));
     assert!(watcher.unpin(Via::TokioMulti));
@@ -404,8 +416,7 @@ fn stop_wait_ends_when_a_pinned_service_is_unpinned() {
     scene.assert_clean();
 }
 
-/// Nobody is going to remove what is left of it before somebody wants the
-/// service again.
+/// No process removes the leftovers of a dead orphan before a client acquires the service again.
 #[test]
 fn stop_wait_returns_at_once_for_a_dead_orphan() {
     let scene = scene!();
@@ -417,22 +428,23 @@ fn stop_wait_returns_at_once_for_a_dead_orphan() {
     let watcher = scene.client(&spec);
     let waiting = watcher.begin_wait_stopped(1, Via::Pollster);
     wait_for_waiters(key, 1);
-    assert!(!watcher.has_replied(&waiting), "it lives");
+    assert!(!watcher.has_replied(&waiting), "the orphan is alive");
     kill_service(&scene);
     let late = scene.client(&spec);
     let at_once = late.begin_wait_stopped(1, Via::Blocking);
     late.finish_wait(at_once);
-    let heir = late.acquire();
-    late.release(&heir);
+    let adopter = late.acquire();
+    late.release(&adopter);
     watcher.finish_wait(waiting);
     scene.assert_clean();
 }
 
-/// Its holder may bring it back, and cleans up after it otherwise.
+/// The client that holds a dead service may restart it. If not, the client cleans up when it
+/// releases.
 #[test]
 fn stop_wait_continues_while_a_client_holds_a_dead_service() {
     let scene = scene!();
-    // Without a supervisor, which alone would be reason enough to wait.
+    // Without a supervisor, because a supervisor alone would keep the wait going.
     let spec = scene.service("held").with_orphans_kept();
     let holder = scene.actor();
     let key = holder.build(&spec);

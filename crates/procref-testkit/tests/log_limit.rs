@@ -1,5 +1,5 @@
-//! The log of a service that procref executes: its limit holds without clients that join, and costs a silent
-//! service nothing. What its supervisor writes into it.
+//! The log of a service that procref executes. Its size limit holds even if no client joins, and
+//! costs a silent service nothing. The supervisor writes to it when it stops leftover processes.
 
 #![cfg(target_os = "linux")]
 
@@ -14,18 +14,19 @@ use rustix::process::Signal;
 
 const LIMIT: u64 = 1 << 20;
 
-/// A shell that writes 20 MB, at most 10 MB/s, when the file `go` is there, and then makes the file `written`.
-fn loud(scene: &Scene, log: &Path) -> ServiceSpec {
+/// Describes a shell script that waits for the file `go`, writes 20 MB at no more than 10 MB/s, and
+/// then creates the file `written`.
+fn loud_service(scene: &Scene, log: &Path) -> ServiceSpec {
     let root = scene.root().display().to_string();
     let script = format!(
         "while [ ! -e {root}/go ]; do sleep 0.05; done; i=0; \
          while [ $i -lt 200 ]; do head -c 100000 /dev/zero; sleep 0.01; i=$((i+1)); done; \
          : > {root}/written; exec sleep 1000"
     );
-    by_shell(scene, &script, log)
+    shell_service(scene, &script, log)
 }
 
-fn by_shell(scene: &Scene, script: &str, log: &Path) -> ServiceSpec {
+fn shell_service(scene: &Scene, script: &str, log: &Path) -> ServiceSpec {
     let mut spec = scene
         .unique(scene.command("loud"))
         .with_ready(ReadySpec::AtOnce);
@@ -35,8 +36,8 @@ fn by_shell(scene: &Scene, script: &str, log: &Path) -> ServiceSpec {
     spec
 }
 
-/// A client that holds it, the key of its set, and the service's pid.
-fn holder(scene: &Scene, spec: &ServiceSpec) -> (Actor, i32, u32) {
+/// Returns a client that holds the service, the key of the set, and the service's pid.
+fn holder_and_pid(scene: &Scene, spec: &ServiceSpec) -> (Actor, i32, u32) {
     let client = scene.actor();
     let key = client.build(spec);
     let pid = client.acquire().got.pid;
@@ -51,11 +52,11 @@ fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-/// The largest size, by this measure, until the service has written everything.
-fn largest(scene: &Scene, measure: impl Fn() -> u64) -> u64 {
+/// Lets the service write, and returns the maximum of `measure` until everything is written.
+fn max_while_writing(scene: &Scene, measure: impl Fn() -> u64) -> u64 {
     fs::write(scene.root().join("go"), "").expect("write");
     let mut most = 0;
-    deadline::until_true("it has written everything", || {
+    deadline::until_true("the service has written everything", || {
         most = most.max(measure());
         scene.root().join("written").exists()
     });
@@ -67,8 +68,8 @@ fn wake_ups(supervisor: Identity) -> String {
     switches.expect("the process is alive")
 }
 
-/// Waits until the supervisor sleeps, and returns how often it has slept by then.
-fn settled(supervisor: Identity) -> String {
+/// Waits until the supervisor sleeps, and returns its number of context switches.
+fn wait_until_idle(supervisor: Identity) -> String {
     let mut before = String::new();
     let mut same = 0;
     deadline::until("the supervisor sleeps", || {
@@ -83,12 +84,12 @@ fn settled(supervisor: Identity) -> String {
 fn log_limit_holds_without_joiners() {
     let scene = scene!();
     let log = scene.root().join("service.log");
-    let spec = loud(&scene, &log);
-    let (client, key, _) = holder(&scene, &spec);
-    let most = largest(&scene, || size(&log) + size(&rotated(&log)));
+    let spec = loud_service(&scene, &log);
+    let (client, key, _) = holder_and_pid(&scene, &spec);
+    let most = max_while_writing(&scene, || size(&log) + size(&rotated(&log)));
     assert!(most <= 4 * LIMIT, "{most} bytes");
-    assert!(most > LIMIT, "it was written to: {most} bytes");
-    assert_eq!(size(&rotated(&log)), LIMIT, "the end is kept");
+    assert!(most > LIMIT, "the service wrote only {most} bytes");
+    assert_eq!(size(&rotated(&log)), LIMIT, "the end of the log is kept");
     client.kill();
     scene.wait_removed(&spec, key);
 }
@@ -97,10 +98,10 @@ fn log_limit_holds_without_joiners() {
 fn log_limit_holds_for_a_log_that_was_deleted() {
     let scene = scene!();
     let log = scene.root().join("service.log");
-    let spec = loud(&scene, &log);
-    let (client, key, service) = holder(&scene, &spec);
+    let spec = loud_service(&scene, &log);
+    let (client, key, service) = holder_and_pid(&scene, &spec);
     fs::remove_file(&log).expect("remove");
-    let most = largest(&scene, || size(Path::new(&format!("/proc/{service}/fd/1"))));
+    let most = max_while_writing(&scene, || size(Path::new(&format!("/proc/{service}/fd/1"))));
     assert!(LIMIT / 2 < most && most <= 4 * LIMIT, "{most} bytes");
     assert!(!log.exists() && !rotated(&log).exists());
     client.kill();
@@ -111,13 +112,13 @@ fn log_limit_holds_for_a_log_that_was_deleted() {
 fn renamed_log_is_not_changed() {
     let scene = scene!();
     let log = scene.root().join("service.log");
-    let spec = loud(&scene, &log);
-    let (client, key, _) = holder(&scene, &spec);
+    let spec = loud_service(&scene, &log);
+    let (client, key, _) = holder_and_pid(&scene, &spec);
     let moved = scene.root().join("moved.log");
     fs::rename(&log, &moved).expect("rename");
     fs::write(&log, "another program's").expect("write");
-    largest(&scene, || 0);
-    assert_eq!(size(&moved), 20_000_000, "nothing is taken away from it");
+    max_while_writing(&scene, || 0);
+    assert_eq!(size(&moved), 20_000_000, "the renamed log is not truncated");
     assert_eq!(fs::read_to_string(&log).expect("read"), "another program's");
     assert!(!rotated(&log).exists());
     client.kill();
@@ -128,14 +129,14 @@ fn renamed_log_is_not_changed() {
 fn log_is_not_truncated_if_its_end_cannot_be_saved() {
     let scene = scene!();
     let log = scene.root().join("service.log");
-    let spec = loud(&scene, &log);
+    let spec = loud_service(&scene, &log);
     fs::create_dir(rotated(&log)).expect("create");
-    let (client, key, _) = holder(&scene, &spec);
-    largest(&scene, || 0);
+    let (client, key, _) = holder_and_pid(&scene, &spec);
+    max_while_writing(&scene, || 0);
     assert_eq!(size(&log), 20_000_000);
-    // It does not try without end either, once the service is silent.
+    // The supervisor also stops trying when the service is silent.
     let supervisor = scene.only_supervisor(&spec);
-    settled(supervisor);
+    wait_until_idle(supervisor);
     client.kill();
     scene.wait_removed(&spec, key);
 }
@@ -144,23 +145,28 @@ fn log_is_not_truncated_if_its_end_cannot_be_saved() {
 fn g3_supervisor_of_a_silent_service_never_wakes() {
     let scene = scene!();
     let log = scene.root().join("service.log");
-    let spec = loud(&scene, &log);
-    let (client, key, _) = holder(&scene, &spec);
+    let spec = loud_service(&scene, &log);
+    let (client, key, _) = holder_and_pid(&scene, &spec);
     let supervisor = scene.only_supervisor(&spec);
-    let before = settled(supervisor);
-    sleeps_on(supervisor, &before);
-    // Also when it has been loud before.
-    largest(&scene, || 0);
-    assert_ne!(wake_ups(supervisor), before, "it wakes while the log grows");
-    let before = settled(supervisor);
-    sleeps_on(supervisor, &before);
+    let before = wait_until_idle(supervisor);
+    assert_stays_asleep(supervisor, &before);
+    // The same holds after the service has written a lot.
+    max_while_writing(&scene, || 0);
+    assert_ne!(
+        wake_ups(supervisor),
+        before,
+        "the supervisor wakes while the log grows"
+    );
+    let before = wait_until_idle(supervisor);
+    assert_stays_asleep(supervisor, &before);
     client.kill();
     scene.wait_removed(&spec, key);
 }
 
 #[track_caller]
-fn sleeps_on(supervisor: Identity, before: &str) {
-    // That nothing happens has no event. The longest pause between two looks is a second.
+fn assert_stays_asleep(supervisor: Identity, before: &str) {
+    // No event shows that nothing happens. The supervisor's longest pause between two checks is 1
+    // s.
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(wake_ups(supervisor), before);
 }
@@ -174,10 +180,10 @@ fn log_limit_holds_while_a_service_stops() {
         "trap 'i=0; while [ $i -lt 100 ]; do head -c 100000 /dev/zero; sleep 0.01; i=$((i+1)); done; \
          : > {root}/written; exit 0' TERM; while :; do sleep 0.05; done"
     );
-    let spec = by_shell(&scene, &script, &log).with_stop_timeout_ms(600_000);
-    let (client, key, _) = holder(&scene, &spec);
+    let spec = shell_service(&scene, &script, &log).with_stop_timeout_ms(600_000);
+    let (client, key, _) = holder_and_pid(&scene, &spec);
     client.kill();
-    let most = largest(&scene, || size(&log) + size(&rotated(&log)));
+    let most = max_while_writing(&scene, || size(&log) + size(&rotated(&log)));
     assert!(LIMIT < most && most <= 4 * LIMIT, "{most} bytes");
     scene.wait_removed(&spec, key);
 }
@@ -193,20 +199,25 @@ fn supervisor_logs_why_it_stops_leftover_processes() {
     ] {
         let log = scene.root().join("service.log");
         let script = format!("sleep 1000 & while [ ! -e {root}/go ]; do sleep 0.05; done; {end}");
-        let spec = by_shell(&scene, &script, &log);
+        let spec = shell_service(&scene, &script, &log);
         let client = scene.actor();
         let key = client.build(&spec);
         let held = client.acquire();
         fs::write(scene.root().join("go"), "").expect("write");
-        let said = deadline::until("the note", || {
-            let said = fs::read_to_string(&log).expect("read");
-            said.ends_with('\n').then_some(said)
+        let output = deadline::until("the supervisor writes a line", || {
+            let output = fs::read_to_string(&log).expect("read");
+            output.ends_with('\n').then_some(output)
         });
-        assert!(said.starts_with("procref: `sh` "), "{said}");
-        assert!(said.contains(expected), "{said}");
-        assert_eq!(said.contains("stay in the foreground"), advice, "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
-        // No supervisor is left to clean up behind a client that is killed.
+        assert!(output.starts_with("procref: `sh` "), "{output}");
+        assert!(output.contains(expected), "{output}");
+        assert_eq!(
+            output.contains("stay in the foreground"),
+            advice,
+            "{output}"
+        );
+        assert_eq!(output.lines().count(), 1, "{output}");
+        // Release the handle, because no supervisor is left that would clean up after a killed
+        // client.
         client.release(&held);
         scene.wait_removed(&spec, key);
         fs::remove_file(scene.root().join("go")).expect("remove");
@@ -218,14 +229,14 @@ fn supervisor_logs_why_it_stops_leftover_processes() {
 fn supervisor_logs_nothing_if_no_process_is_left() {
     let scene = scene!();
     let log = scene.root().join("service.log");
-    let spec = by_shell(&scene, "exec sleep 1000", &log);
+    let spec = shell_service(&scene, "exec sleep 1000", &log);
     let client = scene.actor();
     let key = client.build(&spec);
     let held = client.acquire();
     let service = Identity::of(held.got.pid).expect("the process is alive");
     service.signal(Signal::TERM);
     service.wait_exit();
-    deadline::until_true("its supervisor resigns", || {
+    deadline::until_true("the supervisor exits", || {
         procref_testkit::observe::supervisors_of(&spec.name).is_empty()
     });
     assert_eq!(fs::read_to_string(&log).expect("read"), "");

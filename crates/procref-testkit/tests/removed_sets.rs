@@ -1,4 +1,5 @@
-//! G1 and G6 where somebody removes the kernel object, as `ipcrm` does. Windows' objects nobody can remove.
+//! G1 and G6 when another program removes the semaphore set, as `ipcrm` does. On Windows, no
+//! program can remove the kernel objects.
 
 #![cfg(target_os = "linux")]
 
@@ -10,7 +11,7 @@ use procref_testkit::{kernel, scene};
 #[test]
 fn g1_set_removed_while_held_never_causes_two_instances() {
     let scene = scene!();
-    let spec = scene.service("robbed");
+    let spec = scene.service("removed");
     let (one, two) = (scene.client(&spec), scene.client(&spec));
     let old = one.acquire();
     let key = one.build_as(1, &spec);
@@ -22,7 +23,8 @@ fn g1_set_removed_while_held_never_causes_two_instances() {
     let new = two.acquire();
     scene.assert_single_instance();
     assert_eq!(scene.only_instance().pid, new.got.pid);
-    // What one held is gone with the set; giving it back harms nobody.
+    // The first client's reference was removed with the set. Its release must not affect the new
+    // instance.
     one.release(&old);
     assert_eq!(scene.only_instance().pid, new.got.pid);
     assert_eq!(two.count(), 1);
@@ -37,7 +39,7 @@ fn g1_set_removed_while_held_never_causes_two_instances() {
 fn g1_set_removed_during_a_start_never_causes_two_instances() {
     let scene = scene!();
     let gate = Gate::After(Callback::Start);
-    let spec = scene.service("robbed").with_gates([gate]);
+    let spec = scene.service("removed").with_gates([gate]);
     let client = scene.client(&spec);
     let key = client.build_as(1, &spec);
     let pending = client.begin_acquire(Via::TokioMulti);
@@ -47,7 +49,7 @@ fn g1_set_removed_during_a_start_never_causes_two_instances() {
         .remove()
         .expect("remove");
     client.proceed(gate);
-    // It cannot be published any more, so it ends, and another one starts.
+    // The first instance cannot be published any more, so it is stopped and another one is started.
     let second = client.wait_served();
     assert!(!first.is_live());
     client.proceed(gate);
@@ -61,7 +63,7 @@ fn g1_set_removed_during_a_start_never_causes_two_instances() {
 fn g1_set_removed_during_a_wait_leaves_one_instance() {
     let scene = scene!();
     let gate = Gate::After(Callback::Start);
-    let spec = scene.service("robbed");
+    let spec = scene.service("removed");
     let starter = scene.client(&spec.clone().with_gates([gate]));
     let waiter = scene.client(&spec);
     let key = waiter.build_as(1, &spec);
@@ -74,8 +76,8 @@ fn g1_set_removed_during_a_wait_leaves_one_instance() {
         .remove()
         .expect("remove");
 
-    // The waiter cannot know what the starter has spawned and nobody has
-    // published. What counts is that they agree in the end.
+    // The waiter cannot know an instance that the starter has spawned but not published. Both
+    // clients must have the same instance in the end.
     let held = waiter.finish_acquire(waiting).expect("acquire");
     starter.proceed(gate);
     let other = starter.finish_acquire(starting).expect("acquire");
@@ -89,7 +91,7 @@ fn g1_set_removed_during_a_wait_leaves_one_instance() {
 #[test]
 fn g1_orphan_whose_set_is_removed_is_stopped_before_a_start() {
     let scene = scene!();
-    // Without a supervisor, which would be faster.
+    // Without a supervisor, because a supervisor would stop the service first.
     let spec = scene.service("killed").with_orphans_kept();
     let client = scene.client(&spec);
     let key = client.build_as(1, &spec);
@@ -99,7 +101,7 @@ fn g1_orphan_whose_set_is_removed_is_stopped_before_a_start() {
         .expect("the semaphore set exists")
         .remove()
         .expect("remove");
-    // Only the record knows of the service that still lives.
+    // Only the record names the instance that is still alive.
     let next = scene.client(&scene.service("killed"));
     let other = next.acquire();
     assert_ne!(other.got.pid, held.got.pid);
@@ -108,7 +110,7 @@ fn g1_orphan_whose_set_is_removed_is_stopped_before_a_start() {
     scene.assert_clean();
 }
 
-/// The scene itself: would it notice?
+/// Checks that the scene itself detects a leftover set.
 #[test]
 fn scene_reports_and_removes_a_leftover_set() {
     let scene = scene!();

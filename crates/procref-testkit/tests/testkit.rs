@@ -1,4 +1,4 @@
-//! The witnesses themselves: would they notice?
+//! Checks that the testkit itself detects what its tests rely on.
 
 use std::io::{BufRead, BufReader};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 use procref_testkit::observe::Identity;
 use procref_testkit::{Scene, scene};
 
-/// Starts the fake service outside of any callback and waits for it.
+/// Starts the fake service outside of any callback and waits until it is ready.
 fn serve(scene: &Scene) -> Child {
-    // The compiler may have run on another system.
+    // The compiler may have run on another system, where this path was absolute.
     let program = std::path::absolute(env!("CARGO_BIN_EXE_procref-fake-service"));
     let mut child = Command::new(program.expect("make the path absolute"))
         .arg("--log")
@@ -67,7 +67,8 @@ fn scene_reports_and_removes_leftovers() {
     actor.wait_end();
 }
 
-/// One that a failed test has left at a step could not see that its set is gone, and would stay for ever.
+/// A supervisor that a failed test has left suspended cannot notice that its set was removed, and
+/// would stay indefinitely.
 #[test]
 #[cfg(target_os = "linux")]
 fn scene_reports_and_kills_a_suspended_supervisor() {
@@ -76,10 +77,12 @@ fn scene_reports_and_kills_a_suspended_supervisor() {
     let (holder, _) = scene.holder(&spec);
     let supervisor = scene.only_supervisor(&spec);
     supervisor.signal(rustix::process::Signal::STOP);
-    procref_testkit::deadline::until_true("it is suspended", || supervisor.is_suspended());
+    procref_testkit::deadline::until_true("the supervisor is suspended", || {
+        supervisor.is_suspended()
+    });
     let left = scene.sweep();
-    let told = format!("suspended supervisor {supervisor}");
-    assert!(left.contains(&told), "{left:?}");
+    let expected = format!("suspended supervisor {supervisor}");
+    assert!(left.contains(&expected), "{left:?}");
     assert!(!supervisor.is_live());
     holder.wait_end();
 }

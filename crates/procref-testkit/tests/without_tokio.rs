@@ -1,11 +1,11 @@
-//! The library without its `tokio` feature passes the suite of runtimes, too.
+//! The test suites of runtimes and of callbacks also pass without the library's `tokio` feature.
 
 #![cfg(target_os = "linux")]
 
 use std::process::Command;
 
-/// Builds everything a second time, into a directory of its own: the features
-/// of one build are the same for all its tests.
+/// Builds everything a second time, into a separate directory, because all tests of one build have
+/// the same features.
 #[test]
 fn runtime_and_callback_suites_pass_without_the_tokio_feature() {
     let target = concat!(env!("CARGO_TARGET_TMPDIR"), "/without-tokio");
