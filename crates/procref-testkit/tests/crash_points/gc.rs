@@ -1,4 +1,4 @@
-//! What becomes of a collection when something happens in the middle of it.
+//! Crashes and changed files in the middle of `Services::gc`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,8 +9,8 @@ use procref_testkit::scene::write_private;
 use procref_testkit::{Scene, deadline, kernel, scene};
 use rustix::process::Signal;
 
-/// The log of a service, which was left without a set.
-fn forgotten_log(scene: &Scene) -> PathBuf {
+/// Creates a log that a service has left without a set.
+fn leftover_log(scene: &Scene) -> PathBuf {
     let client = scene.client(&scene.service("logged"));
     let held = client.acquire();
     let log = scene.files()[0].with_extension("log");
@@ -19,8 +19,8 @@ fn forgotten_log(scene: &Scene) -> PathBuf {
     log
 }
 
-/// The kernel objects that the next collection removes.
-fn collected_objects(scene: &Scene) -> Vec<String> {
+/// Runs `gc` and returns the kernel objects that it removes.
+fn gc_removed_objects(scene: &Scene) -> Vec<String> {
     let services = Services::in_dir(scene.runtime_dir()).expect("open");
     let collected = services.gc_blocking().expect("gc");
     let objects = collected
@@ -33,15 +33,15 @@ fn collected_objects(scene: &Scene) -> Vec<String> {
 #[test]
 fn gc_reports_a_file_that_it_cannot_remove_as_a_failure() {
     let scene = scene!();
-    let log = forgotten_log(&scene);
+    let log = leftover_log(&scene);
     let collector = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "GcLocked")]);
     let key = collector.build(&scene.service("logged"));
     let dir = scene.runtime_dir();
     let collected = collector.begin(Command::Gc { dir, rounds: 1 });
-    deadline::until_true("it has found the log", || {
+    deadline::until_true("gc has found the log and holds the lock", || {
         collector.identity().is_suspended()
     });
-    // Nobody can remove that as a file, root included.
+    // No user, not even root, can remove a directory as a file.
     fs::remove_file(&log).expect("remove");
     fs::create_dir(&log).expect("create");
     collector.identity().signal(Signal::CONT);
@@ -57,46 +57,50 @@ fn gc_reports_a_file_that_it_cannot_remove_as_a_failure() {
     assert!(failures[0].contains(&*path), "{failures:?}");
     assert!(
         kernel::find(key).is_none(),
-        "its lock is not needed any more"
+        "gc removes the set that it created for its lock"
     );
     fs::remove_dir(&log).expect("remove");
     scene.assert_clean();
 }
 
-/// Files alone have no set, so one is made for its lock. It must say whose it is.
+/// Leftover files have no set, so `gc` creates a set for its lock. The set must contain the digests
+/// of the service.
 #[test]
 fn g6_gc_removes_the_set_that_a_killed_gc_left() {
     let scene = scene!();
-    let log = forgotten_log(&scene);
+    let log = leftover_log(&scene);
     let collector = scene.actor_crashing_at("GcRemovedFiles");
     let key = collector.build(&scene.service("logged"));
     let dir = scene.runtime_dir();
     let _ = collector.begin(Command::Gc { dir, rounds: 1 });
     collector.wait_end();
     assert!(!log.exists());
-    assert!(kernel::find(key).is_some(), "nobody was there to remove it");
-    assert_eq!(collected_objects(&scene), [format!("{key:#010x}")]);
+    assert!(
+        kernel::find(key).is_some(),
+        "the killed gc has left its set"
+    );
+    assert_eq!(gc_removed_objects(&scene), [format!("{key:#010x}")]);
     scene.assert_clean();
 }
 
-/// Whoever made it died before he had said whose it was.
+/// The client that created the set died before it wrote the digests of the service.
 #[test]
 fn g6_stop_claims_an_unclaimed_set_before_any_other_step() {
     let scene = scene!();
-    let spec = scene.service("nobody's");
-    let maker = scene.actor_crashing_at("Entered");
-    let key = maker.build(&spec);
-    let _ = maker.begin_acquire(Via::TokioMulti);
-    maker.wait_end();
-    assert_eq!(collected_objects(&scene), [] as [String; 0]);
+    let spec = scene.service("unclaimed");
+    let creator = scene.actor_crashing_at("Entered");
+    let key = creator.build(&spec);
+    let _ = creator.begin_acquire(Via::TokioMulti);
+    creator.wait_end();
+    assert_eq!(gc_removed_objects(&scene), [] as [String; 0]);
     assert!(
         kernel::find(key).is_some(),
-        "nobody can tell that it is ours"
+        "gc keeps a set without digests"
     );
     let stopper = scene.actor_crashing_at("UnpinnedToStop");
     stopper.build(&spec);
     let _ = stopper.begin_stop(false, Via::TokioMulti);
     stopper.wait_end();
-    assert_eq!(collected_objects(&scene), [format!("{key:#010x}")]);
+    assert_eq!(gc_removed_objects(&scene), [format!("{key:#010x}")]);
     scene.assert_clean();
 }

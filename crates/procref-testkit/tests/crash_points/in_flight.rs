@@ -1,4 +1,5 @@
-//! Somebody dies, alone or while two others are in the middle of an acquire.
+//! Runs one scenario to one crash point: a process dies there, alone or while two other clients are
+//! in the middle of an acquire.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -10,79 +11,82 @@ use procref_testkit::protocol::{Command, ServiceSpec, Via};
 use procref_testkit::{Actor, Scene, deadline, kernel, scene};
 use rustix::process::Signal;
 
-use crate::scenarios::{Kind, LOCK, Way, kill_supervisors};
+use crate::scenarios::{Kind, LOCK, Scenario, kill_supervisors};
 
-/// When the others begin.
+/// The moment at which the other clients begin to acquire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Acquiring,
     Leaving,
-    /// When the clients are gone.
+    /// When no client is left.
     Idle,
-    /// When it fits.
-    Else,
+    /// When the scenario calls [`InFlightCrash::begin_others`].
+    Explicit,
 }
 
-/// The others wait for the lock when somebody dies who has it: he is suspended at this step until they do.
-/// `None`: they begin, and it is theirs who comes first.
-pub type Gate = Option<&'static str>;
+/// The step at which the crashing process, which has the lock, is suspended until the other clients
+/// wait for the lock. `None` if the other clients only begin and race with the crashing process.
+pub type SuspendPoint = Option<&'static str>;
 
-/// A death, and what happens around it.
-pub struct Flight {
+/// A crash of one process, and the clients that are in flight at that time.
+pub struct InFlightCrash {
     pub scene: Scene,
     pub spec: ServiceSpec,
     key: i32,
     holder: Option<Actor>,
-    /// Nobody, or two.
+    /// None, or two clients.
     others: Vec<Actor>,
-    meeting: (Phase, Gate),
+    arrival: (Phase, SuspendPoint),
     requests: RefCell<Vec<Pending>>,
 }
 
-impl Flight {
-    /// Takes somebody to the step, and looks at what is left when he has died there.
-    pub fn run(kind: Kind, point: &CrashPoint, way: Way, others: usize) {
-        let _told = Told(format!(
-            "{kind:?}, {}, {way:?}, with {others} others",
+impl InFlightCrash {
+    /// Lets a process die at `point`, and checks that the other clients and the next one work.
+    pub fn run(kind: Kind, point: &CrashPoint, scenario: Scenario, others: usize) {
+        let _context = PrintOnPanic(format!(
+            "{kind:?}, {}, {scenario:?}, with {others} others",
             point.name
         ));
         let scene = scene!();
-        let spec = way.spec(kind, &scene);
-        let holder = way.prepare(&scene, &spec);
-        let meeting = meeting(kind, point, way);
+        let spec = scenario.spec(kind, &scene);
+        let holder = scenario.prepare_holder(&scene, &spec);
+        let arrival = arrival(kind, point, scenario);
         let mark = scene.root().join("died");
-        let doomed = doomed(
+        let crashing = crashing_actor(
             &scene,
             point,
             &mark,
-            way.stop().or(meeting.1.filter(|_| others > 0)),
+            scenario
+                .suspend_point()
+                .or(arrival.1.filter(|_| others > 0)),
         );
-        let key = doomed.build(&way.own_spec(&spec));
-        let flight = Self {
+        let key = crashing.build(&scenario.crashing_spec(&spec));
+        let crash = Self {
             others: scene.clients(others, &spec),
             scene,
             spec,
             key,
             holder,
-            meeting,
+            arrival,
             requests: RefCell::default(),
         };
-        way.go(&flight, &doomed);
-        if others == 0 || meeting.1.is_some() {
-            let what = format!("somebody dies at {}", point.name);
-            wait_dead(&what, &mark);
+        scenario.run(&crash, &crashing);
+        if others == 0 || arrival.1.is_some() {
+            let what = format!("a process dies at {}", point.name);
+            wait_crashed(&what, &mark);
         }
-        end_what_nobody_knows_of(&flight.scene, point);
-        flight.check_others(point);
-        doomed.kill();
+        kill_unknown_services(&crash.scene, point);
+        crash.check_others(point);
+        crashing.kill();
         if point.site == CrashSite::Supervisor && !mark.exists() {
-            // It is going to die there yet, and whoever had come before that would be left to nobody.
-            kill_supervisors(&flight.spec);
+            // The supervisor will still die at the point. A client that came before that would then
+            // have no supervisor.
+            kill_supervisors(&crash.spec);
         }
-        flight.end(point);
+        crash.finish(point);
     }
 
-    /// What the others have got, and whether it is the only one.
+    /// Asserts that the other clients have acquired the only instance.
     fn check_others(&self, point: &CrashPoint) {
         let pending = self.requests.take();
         assert_eq!(pending.len(), self.others.len(), "{}", point.name);
@@ -91,22 +95,22 @@ impl Flight {
             let held = other
                 .finish_acquire(pending)
                 .unwrap_or_else(|failure| panic!("after {}: {failure:?}", point.name));
-            self.check_only(held.got.pid, point);
+            self.assert_only_instance(held.got.pid, point);
         }
     }
 
-    fn check_only(&self, pid: u32, point: &CrashPoint) {
+    fn assert_only_instance(&self, pid: u32, point: &CrashPoint) {
         let living: Vec<_> = self.scene.living().iter().map(|it| it.pid).collect();
         assert_eq!(living, [pid], "after {}", point.name);
     }
 
-    /// The next client finds nothing in its way, and nothing is left after the last.
-    fn end(self, point: &CrashPoint) {
+    /// Asserts that the next client works, and that nothing is left after the last client.
+    fn finish(self, point: &CrashPoint) {
         let next = self.scene.client(&self.spec);
         let held = next
             .try_acquire(Via::TokioMulti)
             .unwrap_or_else(|failure| panic!("after {}: {failure:?}", point.name));
-        self.check_only(held.got.pid, point);
+        self.assert_only_instance(held.got.pid, point);
         for gone in self.holder.iter().chain(&self.others) {
             gone.kill();
         }
@@ -120,26 +124,30 @@ impl Flight {
         self.scene.wait_removed(&self.spec, self.key);
     }
 
-    /// The others begin, if it is their time. `doomed` is whom they meet.
-    pub fn meet(&self, phase: Phase, doomed: Identity) {
-        if phase != self.meeting.0 || self.others.is_empty() {
+    /// Begins the acquires of the other clients if they are due in this phase. `crashing` is the
+    /// process that will die.
+    pub fn begin_others_in(&self, phase: Phase, crashing: Identity) {
+        if phase != self.arrival.0 || self.others.is_empty() {
             return;
         }
-        if self.meeting.1.is_none() {
-            return self.begin();
+        if self.arrival.1.is_none() {
+            return self.begin_others();
         }
-        deadline::until_true("who dies has come to the gate", || {
-            assert!(doomed.is_live(), "it died before that");
-            doomed.is_suspended()
+        deadline::until_true("the crashing process is suspended", || {
+            assert!(
+                crashing.is_live(),
+                "the process died before it was suspended"
+            );
+            crashing.is_suspended()
         });
-        self.begin();
+        self.begin_others();
         let waiting = u32::try_from(self.others.len()).expect("the number is small");
         self.scene.wait_sleepers(self.key, waiting);
-        doomed.signal(Signal::CONT);
+        crashing.signal(Signal::CONT);
     }
 
-    /// The others begin.
-    pub fn begin(&self) {
+    /// Begins the acquires of the other clients, once.
+    pub fn begin_others(&self) {
         let mut requests = self.requests.borrow_mut();
         if requests.is_empty() {
             let begin = |other: &Actor| other.begin_acquire(Via::TokioMulti);
@@ -152,20 +160,20 @@ impl Flight {
     }
 
     pub fn wait_unlocked(&self) {
-        deadline::until_true("the start is over", || {
+        deadline::until_true("the lock is free", || {
             self.value(LOCK).is_none_or(|value| value == 0) || !self.requests.borrow().is_empty()
         });
     }
 
-    /// Waits for the end of a supervisor, which stays where others hold the service by now, unless it
-    /// was at the gate.
-    pub fn wait_end_unless_others(&self, supervisor: Identity) {
-        if self.others.is_empty() || self.meeting.1.is_some() {
+    /// Waits until a supervisor exits. The supervisor may stay if the other clients already hold
+    /// the service, unless it was suspended until they waited.
+    pub fn wait_exit_unless_shared(&self, supervisor: Identity) {
+        if self.others.is_empty() || self.arrival.1.is_some() {
             supervisor.wait_exit();
         }
     }
 
-    /// Everybody who holds it, but for the others.
+    /// Kills these clients and the holder, but not the other clients.
     pub fn kill_all(&self, clients: &[&Actor]) {
         for client in clients.iter().copied().chain(&self.holder) {
             client.identity().kill();
@@ -174,54 +182,59 @@ impl Flight {
             client.wait_end();
         }
         if self.others.is_empty() {
-            deadline::until_true("their supervisors end", || {
+            deadline::until_true("the supervisors exit", || {
                 supervisors_of(&self.spec.name).is_empty()
             });
         }
     }
 }
 
-/// Where it was that a test failed.
-struct Told(String);
+/// Prints its text if the thread panics, so that a failure names its scenario.
+struct PrintOnPanic(String);
 
-impl Drop for Told {
+impl Drop for PrintOnPanic {
     #[expect(clippy::print_stderr, reason = "shown by the test harness")]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("this was: {}", self.0);
+            eprintln!("failed scenario: {}", self.0);
         }
     }
 }
 
-/// Waits until somebody has left his pid, and is dead.
-fn wait_dead(what: &str, mark: &Path) {
+/// Waits until the crashing process has written its pid to `mark` and is dead.
+fn wait_crashed(what: &str, mark: &Path) {
     let pid = deadline::until(what, || {
         let bytes = std::fs::read(mark).ok()?;
         Some(u32::from_ne_bytes(bytes.try_into().ok()?))
     });
-    if let Some(who) = Identity::of(pid) {
-        who.wait_exit();
+    if let Some(process) = Identity::of(pid) {
+        process.wait_exit();
     }
 }
 
-fn doomed(scene: &Scene, point: &CrashPoint, mark: &Path, gate: Gate) -> Actor {
+fn crashing_actor(
+    scene: &Scene,
+    point: &CrashPoint,
+    mark: &Path,
+    suspend_point: SuspendPoint,
+) -> Actor {
     let mark = mark.to_string_lossy();
     let mut variables = vec![
         ("PROCREF_CRASH_POINT", point.name),
         ("PROCREF_CRASH_MARK", &*mark),
     ];
-    variables.extend(gate.map(|gate| ("PROCREF_SUSPEND_POINT", gate)));
+    variables.extend(suspend_point.map(|step| ("PROCREF_SUSPEND_POINT", step)));
     scene.actor_with_env(&variables)
 }
 
-/// What a callback has spawned nobody knows of until it is published: the one gap, which a command has
-/// not.
-pub fn is_gap(point: &CrashPoint) -> bool {
+/// Returns `true` if a callback's service is running at this point but not yet published. No other
+/// process can know it then. A command does not have this gap.
+pub fn is_unknown_service_gap(point: &CrashPoint) -> bool {
     matches!(point.name, "CalledBack" | "ReplacedEnded")
 }
 
-pub fn end_what_nobody_knows_of(scene: &Scene, point: &CrashPoint) {
-    if is_gap(point) {
+pub fn kill_unknown_services(scene: &Scene, point: &CrashPoint) {
+    if is_unknown_service_gap(point) {
         for stray in scene.living() {
             stray.kill();
             stray.wait_exit();
@@ -229,43 +242,62 @@ pub fn end_what_nobody_knows_of(scene: &Scene, point: &CrashPoint) {
     }
 }
 
-/// When two others come in, so that they are in the middle when somebody dies at this step.
-fn meeting(kind: Kind, point: &CrashPoint, way: Way) -> (Phase, Gate) {
+/// Returns when the two other clients must begin, so that they are in the middle of an acquire when
+/// the process dies at `point`.
+fn arrival(kind: Kind, point: &CrashPoint, scenario: Scenario) -> (Phase, SuspendPoint) {
     use Phase::{Acquiring, Idle, Leaving};
-    match (way, point.name) {
+    match (scenario, point.name) {
         (_, "Entered" | "Locked") => (Acquiring, None),
         (
-            Way::Alone | Way::Bereft | Way::StopsByCallback | Way::Stubborn,
+            Scenario::Alone
+            | Scenario::SupervisorKilled
+            | Scenario::StopsByCallback
+            | Scenario::IgnoresSigterm,
             "LookedAsLast" | "PublishedStopping" | "StopCalledBack" | "AskedToEnd" | "Killed"
             | "ServiceEnded" | "PublishedNone" | "RecordRemoved" | "SetRemoved",
         ) => (Leaving, Some("LeftLast")),
         (
-            Way::Alone
-            | Way::Beside
-            | Way::Bereft
-            | Way::BereftBeside
-            | Way::Warm
-            | Way::Pins
-            | Way::PinsBereft
-            | Way::Unpins,
+            Scenario::Alone
+            | Scenario::Beside
+            | Scenario::SupervisorKilled
+            | Scenario::SupervisorKilledBeside
+            | Scenario::Lingering
+            | Scenario::Pins
+            | Scenario::PinsSupervisorKilled
+            | Scenario::Unpins,
             "LeftLast" | "Left" | "LeftToSupervisor" | "LeftPinned" | "Pinned" | "UnpinnedByHolder",
         ) => (Leaving, None),
-        (Way::Killed | Way::KilledWarm, "FoundIdle" | "LingerOver") => (Idle, None),
-        (Way::Killed | Way::KilledWarm, _) => (Idle, Some("FoundIdle")),
-        (Way::Alone | Way::Fails | Way::Unsupervised, _) => (Acquiring, Some("Entered")),
-        (Way::FailsPinned | Way::FailsBeside | Way::NotReadyBeside, _) => match (kind, way) {
-            // A supervisor is there still, so it joins first, and finds out then.
-            (Kind::Callback, Way::FailsBeside | Way::NotReadyBeside) => (Acquiring, Some("Locked")),
+        (Scenario::ClientKilled | Scenario::LingeringClientKilled, "FoundIdle" | "LingerOver") => {
+            (Idle, None)
+        }
+        (Scenario::ClientKilled | Scenario::LingeringClientKilled, _) => (Idle, Some("FoundIdle")),
+        (Scenario::Alone | Scenario::StartFails | Scenario::Unsupervised, _) => {
+            (Acquiring, Some("Entered"))
+        }
+        (
+            Scenario::StartFailsPinned | Scenario::StartFailsBeside | Scenario::OnReadyFailsBeside,
+            _,
+        ) => match (kind, scenario) {
+            // A supervisor still exists, so the client joins first and then finds the dead
+            // instance.
+            (Kind::Callback, Scenario::StartFailsBeside | Scenario::OnReadyFailsBeside) => {
+                (Acquiring, Some("Locked"))
+            }
             _ => (Acquiring, Some("Entered")),
         },
-        (Way::Ill | Way::IllReplaced | Way::FailsHolding, _) => (Acquiring, Some("Locked")),
-        (Way::StopsOnDemand, "EnteredToStop") => (Leaving, None),
-        // Whoever holds it by then loses it, which is what was asked for.
-        (Way::StopsOnDemand, _) => (Leaving, Some("EnteredToStop")),
+        (Scenario::Unhealthy | Scenario::UnhealthyReplaced | Scenario::RestartFails, _) => {
+            (Acquiring, Some("Locked"))
+        }
+        (Scenario::StopsOnDemand, "EnteredToStop") => (Leaving, None),
+        // A client that already holds the service loses the instance, as a forced stop must do.
+        (Scenario::StopsOnDemand, _) => (Leaving, Some("EnteredToStop")),
         (
-            Way::ServiceDies | Way::ServiceAndHolderDie | Way::TwoSupervisors | Way::LeavesLocked,
+            Scenario::ServiceDies
+            | Scenario::ServiceAndHolderDie
+            | Scenario::TwoSupervisors
+            | Scenario::ReleasesWhileLocked,
             _,
-        ) => (Phase::Else, None),
+        ) => (Phase::Explicit, None),
         _ => (Acquiring, None),
     }
 }

@@ -1,4 +1,4 @@
-//! How a process comes to each of procref's steps.
+//! How a process reaches each of procref's crash points.
 
 use procref::CrashPoint;
 use procref_testkit::observe::supervisors_of;
@@ -8,116 +8,117 @@ use procref_testkit::protocol::{
 use procref_testkit::{Actor, Scene, deadline, kernel};
 use rustix::process::Signal;
 
-use crate::in_flight::{Flight, Phase};
+use crate::in_flight::{InFlightCrash, Phase};
 
-/// How a service is started.
+/// How the service is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Callback,
     Command,
 }
 
-/// What a client does, and what is done to it, so that somebody comes to a step.
+/// What the crashing client does, and what happens to it, until a process reaches the crash point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// It acquires, and lets go.
+pub enum Scenario {
+    /// The client acquires and releases.
     Alone,
-    /// The same while somebody else holds it.
+    /// The client acquires and releases while another client holds the service.
     Beside,
     TryJoin,
-    /// The same where the instance outlives its clients, and has no supervisor.
+    /// Like `Beside`, but the instance is kept without clients and has no supervisor.
     BesideUnsupervised,
-    /// Somebody holds it, and it is ill.
-    Ill,
-    /// The same, and `on_recover` replaces it.
-    IllReplaced,
-    /// Somebody holds it, and its supervisor is dead.
+    /// Another client holds the service, which is unhealthy.
+    Unhealthy,
+    /// Like `Unhealthy`, and `on_recover` replaces the instance.
+    UnhealthyReplaced,
+    /// Another client holds the service, whose supervisor is dead.
     Unsupervised,
-    /// Its start fails.
-    Fails,
-    /// Its start fails while somebody else holds a dead one.
-    FailsBeside,
-    /// The same, in `on_ready`.
-    NotReadyBeside,
-    /// It is pinned and dead, and the start fails.
-    FailsPinned,
-    /// It holds it, the service dies, and its next start fails.
-    FailsHolding,
-    /// It acquires, its supervisor is killed, and it lets go.
-    Bereft,
-    /// The same, while somebody else holds it.
-    BereftBeside,
-    /// Its `on_last_release` stops it.
+    /// The client's start fails.
+    StartFails,
+    /// The client's start fails while another client holds a dead instance.
+    StartFailsBeside,
+    /// Like `StartFailsBeside`, but `on_ready` fails.
+    OnReadyFailsBeside,
+    /// The service is pinned and dead, and the client's start fails.
+    StartFailsPinned,
+    /// The client holds the service, the instance dies, and the client's next start fails.
+    RestartFails,
+    /// The client acquires, the supervisor is killed, and the client releases.
+    SupervisorKilled,
+    /// Like `SupervisorKilled`, while another client holds the service.
+    SupervisorKilledBeside,
+    /// The client's `on_last_release` stops the service.
     StopsByCallback,
     /// The instance ignores SIGTERM.
-    Stubborn,
-    /// It is killed while it holds it.
-    Killed,
-    /// The same of a service that is kept warm.
-    KilledWarm,
-    /// It leaves a service that is kept warm.
-    Warm,
-    /// It stops it for everybody.
+    IgnoresSigterm,
+    /// The client is killed while it holds the service.
+    ClientKilled,
+    /// Like `ClientKilled`, and the service lingers.
+    LingeringClientKilled,
+    /// The client releases a service that lingers.
+    Lingering,
+    /// The client stops the service by force.
     StopsOnDemand,
-    /// Somebody has taken the lock, and keeps it for longer than it waits.
-    LeavesLocked,
-    /// It pins, and lets go.
+    /// The client releases while another process keeps the lock for longer than the client waits.
+    ReleasesWhileLocked,
+    /// The client pins and releases.
     Pins,
-    /// It pins, its supervisor is killed, and it lets go.
-    PinsBereft,
-    /// It pins, takes the pin away, and lets go.
+    /// The client pins, the supervisor is killed, and the client releases.
+    PinsSupervisorKilled,
+    /// The client pins, unpins and releases.
     Unpins,
-    /// Somebody else has left it pinned.
+    /// The client unpins a service that another client has pinned and released.
     UnpinsForOthers,
-    /// The service dies while it is held.
+    /// The service dies while the client holds it.
     ServiceDies,
-    /// The same, and its holder dies before its supervisor has left.
+    /// Like `ServiceDies`, and the client dies before the supervisor has exited.
     ServiceAndHolderDie,
-    /// Right after it has forked the supervisor, it is killed.
-    StarterDies,
-    /// Two supervisors are there when nobody is left, and only one is the parent of the service.
+    /// The starter is killed right after the supervisor is registered.
+    StarterKilled,
+    /// Two supervisors exist when no client is left, and only one of them is the parent of the
+    /// service.
     TwoSupervisors,
-    /// It collects a service whose supervisor and clients were killed.
-    Collects,
-    /// It collects files without a set.
+    /// The client runs `gc` for a service whose supervisor and clients were killed.
+    CollectsService,
+    /// The client runs `gc` for files without a set.
     CollectsFiles,
 }
 
-/// Nobody comes there with this kind of service: then `None`.
+/// Returns the scenario that reaches `point`, or `None` if this kind of service never reaches it.
 ///
-/// What is not named here is reached alone, so a new point either needs no more or fails until it is
-/// told how.
-pub fn way(kind: Kind, point: &CrashPoint) -> Option<Way> {
+/// A point that is not listed here is reached by `Alone`. A new point that needs another scenario
+/// fails the tests until it is listed.
+pub fn scenario(kind: Kind, point: &CrashPoint) -> Option<Scenario> {
     use Kind::{Callback, Command};
-    use Way::*;
-    let way = match (point.name, kind) {
+    use Scenario::*;
+    let scenario = match (point.name, kind) {
         ("Joined", _) | ("Left", Callback) => Beside,
-        ("Left", Command) => BereftBeside,
+        ("Left", Command) => SupervisorKilledBeside,
         ("TryJoined", _) => TryJoin,
         ("JoinedUnsupervised", Callback) => BesideUnsupervised,
-        ("Locked" | "LeftoverStopped" | "Reannounced", _) => Ill,
-        ("ReplacedEnded", Callback) => IllReplaced,
+        ("Locked" | "LeftoverStopped" | "Reannounced", _) => Unhealthy,
+        ("ReplacedEnded", Callback) => UnhealthyReplaced,
         ("AdopteeSupervised" | "Adopted", _) => Unsupervised,
-        ("LeftToSupervisor", Callback) => Warm,
-        ("LeftPinned", Command) => PinsBereft,
+        ("LeftToSupervisor", Callback) => Lingering,
+        ("LeftPinned", Command) => PinsSupervisorKilled,
         ("LeftPinned" | "Pinned", _) => Pins,
         ("UnpinnedByHolder", _) => Unpins,
         ("ReferredToUnpin" | "Unpinned", _) => UnpinsForOthers,
-        ("UnlockedForOthers", _) => FailsHolding,
-        ("Abandoned", _) => FailsBeside,
-        ("SettledNone" | "SettledRecordRemoved", _) => NotReadyBeside,
-        ("ReferenceDropped", _) => Fails,
-        ("EndReported" | "GoneReported", Command) => Fails,
-        ("StartCleared", Command) => FailsBeside,
-        ("ReferenceDroppedLate", Callback) => LeavesLocked,
-        ("UnlockedLast", _) => FailsPinned,
+        ("UnlockedForOthers", _) => RestartFails,
+        ("Abandoned", _) => StartFailsBeside,
+        ("SettledNone" | "SettledRecordRemoved", _) => OnReadyFailsBeside,
+        ("ReferenceDropped", _) => StartFails,
+        ("EndReported" | "GoneReported", Command) => StartFails,
+        ("StartCleared", Command) => StartFailsBeside,
+        ("ReferenceDroppedLate", Callback) => ReleasesWhileLocked,
+        ("UnlockedLast", _) => StartFailsPinned,
         ("StopCalledBack", Callback) => StopsByCallback,
-        ("Killed", Callback) => Stubborn,
+        ("Killed", Callback) => IgnoresSigterm,
         (
             "LeftLast" | "LookedAsLast" | "PublishedStopping" | "AskedToEnd" | "ServiceEnded"
             | "PublishedNone" | "RecordRemoved" | "SetRemoved",
             Command,
-        ) => Bereft,
+        ) => SupervisorKilled,
         (
             "FoundIdle"
             | "SupervisorPublishedStopping"
@@ -126,16 +127,16 @@ pub fn way(kind: Kind, point: &CrashPoint) -> Option<Way> {
             | "SupervisorRemovedFiles"
             | "SupervisorRemovedSet",
             _,
-        ) => Killed,
+        ) => ClientKilled,
         ("EnteredToStop" | "UnpinnedToStop" | "ClearedToStop", _) => StopsOnDemand,
-        ("Lingering" | "LingerOver", _) => KilledWarm,
+        ("Lingering" | "LingerOver", _) => LingeringClientKilled,
         ("RestEnded" | "Resigned", Command) => ServiceDies,
         ("FoundIdleAfterEnd", Command) => ServiceAndHolderDie,
-        ("SteppedDown" | "CleanedUp", Command) => StarterDies,
+        ("SteppedDown" | "CleanedUp", Command) => StarterKilled,
         ("Yielded", Command) => TwoSupervisors,
-        ("GcLocked" | "GcCleared" | "GcRemovedFiles", _) => Collects,
+        ("GcLocked" | "GcCleared" | "GcRemovedFiles", _) => CollectsService,
         ("GcClaimed", _) => CollectsFiles,
-        // Only a service that a callback has started.
+        // Only a service that a callback has started reaches these points.
         (
             "JoinedUnsupervised"
             | "ReplacedEnded"
@@ -147,7 +148,7 @@ pub fn way(kind: Kind, point: &CrashPoint) -> Option<Way> {
             | "ReferenceDroppedLate",
             Command,
         ) => return None,
-        // Only one that procref has executed.
+        // Only a service that procref has executed reaches these points.
         (
             "Prepared" | "Confirmed" | "Launched" | "GateOpened" | "Executed" | "ConfirmReceived"
             | "SteppedDown" | "CleanedUp" | "ServiceForked" | "ServicePublished" | "AtGate"
@@ -157,11 +158,11 @@ pub fn way(kind: Kind, point: &CrashPoint) -> Option<Way> {
         ) => return None,
         _ => Alone,
     };
-    Some(way)
+    Some(scenario)
 }
 
-impl Way {
-    /// What everybody else wants of the service.
+impl Scenario {
+    /// Returns the spec of all clients except the crashing one.
     pub fn spec(self, kind: Kind, scene: &Scene) -> ServiceSpec {
         let spec = match kind {
             Kind::Callback => scene.service("crash"),
@@ -173,11 +174,11 @@ impl Way {
             .with_stop_timeout_ms(2000);
         match self {
             Self::BesideUnsupervised => spec = spec.with_orphans_kept(),
-            Self::Warm | Self::KilledWarm => spec = spec.with_linger_ms(30),
+            Self::Lingering | Self::LingeringClientKilled => spec = spec.with_linger_ms(30),
             Self::StopsByCallback => spec = spec.with_stop(StopOutcome::Terminate),
-            Self::LeavesLocked => spec.wait_timeout_ms = Some(500),
-            Self::IllReplaced => spec = spec.with_recoveries([Outcome::Replace]),
-            Self::Stubborn => {
+            Self::ReleasesWhileLocked => spec.wait_timeout_ms = Some(500),
+            Self::UnhealthyReplaced => spec = spec.with_recoveries([Outcome::Replace]),
+            Self::IgnoresSigterm => {
                 spec = spec.with_stop_timeout_ms(100);
                 spec.fake.ignore_sigterm = true;
             }
@@ -186,17 +187,17 @@ impl Way {
         spec
     }
 
-    /// What the client that dies wants of it.
-    pub fn own_spec(self, spec: &ServiceSpec) -> ServiceSpec {
+    /// Returns the spec of the crashing client.
+    pub fn crashing_spec(self, spec: &ServiceSpec) -> ServiceSpec {
         let fails = |spec: ServiceSpec| match spec.command {
             Some(_) => spec.with_args(["--exit", "3"]),
             None => spec.with_starts([Outcome::Fail("told to".to_owned())]),
         };
         let spec = spec.clone();
         match self {
-            Self::Fails | Self::FailsBeside | Self::FailsPinned => fails(spec),
-            Self::FailsHolding => spec.with_on_ready([ReadyOutcome::Pass, ReadyOutcome::Fail]),
-            Self::NotReadyBeside => spec.with_on_ready([ReadyOutcome::Fail]),
+            Self::StartFails | Self::StartFailsBeside | Self::StartFailsPinned => fails(spec),
+            Self::RestartFails => spec.with_on_ready([ReadyOutcome::Pass, ReadyOutcome::Fail]),
+            Self::OnReadyFailsBeside => spec.with_on_ready([ReadyOutcome::Fail]),
             Self::BesideUnsupervised => ServiceSpec {
                 keep_orphan: false,
                 ..spec
@@ -205,32 +206,32 @@ impl Way {
         }
     }
 
-    /// Where a process is suspended on the way, so that something can be done meanwhile.
-    pub fn stop(self) -> Option<&'static str> {
+    /// Returns the step at which a process is suspended while the scenario does something else.
+    pub fn suspend_point(self) -> Option<&'static str> {
         match self {
-            Self::StarterDies => Some("SupervisorForked"),
+            Self::StarterKilled => Some("SupervisorForked"),
             Self::ServiceAndHolderDie => Some("RestEnded"),
             _ => None,
         }
     }
 
-    /// Who holds the service before.
-    pub fn prepare(self, scene: &Scene, spec: &ServiceSpec) -> Option<Actor> {
+    /// Prepares the service, and returns the client that holds it before the crashing client comes.
+    pub fn prepare_holder(self, scene: &Scene, spec: &ServiceSpec) -> Option<Actor> {
         let alone = !matches!(
             self,
             Self::Beside
                 | Self::TryJoin
                 | Self::BesideUnsupervised
-                | Self::Ill
-                | Self::IllReplaced
+                | Self::Unhealthy
+                | Self::UnhealthyReplaced
                 | Self::Unsupervised
-                | Self::FailsBeside
-                | Self::NotReadyBeside
-                | Self::FailsPinned
-                | Self::BereftBeside
+                | Self::StartFailsBeside
+                | Self::OnReadyFailsBeside
+                | Self::StartFailsPinned
+                | Self::SupervisorKilledBeside
                 | Self::UnpinsForOthers
                 | Self::TwoSupervisors
-                | Self::Collects
+                | Self::CollectsService
                 | Self::CollectsFiles
         );
         if alone {
@@ -239,13 +240,15 @@ impl Way {
         let holder = scene.actor();
         let key = holder.build(spec);
         let held = holder.acquire();
-        // A supervisor's share of a start ends a moment later.
+        // The supervisor finishes its part of the start a moment later.
         wait_unlocked(key);
         match self {
-            Self::Ill | Self::IllReplaced => scene.make_unhealthy(scene.only_instance().pid),
+            Self::Unhealthy | Self::UnhealthyReplaced => {
+                scene.make_unhealthy(scene.only_instance().pid)
+            }
             Self::Unsupervised | Self::TwoSupervisors => kill_supervisors(spec),
-            Self::FailsBeside | Self::NotReadyBeside => kill_service(scene, spec),
-            Self::FailsPinned => {
+            Self::StartFailsBeside | Self::OnReadyFailsBeside => kill_service(scene, spec),
+            Self::StartFailsPinned => {
                 holder.pin(&held);
                 kill_service(scene, spec);
                 holder.kill();
@@ -254,7 +257,7 @@ impl Way {
                 holder.pin(&held);
                 holder.release(&held);
             }
-            Self::Collects => {
+            Self::CollectsService => {
                 kill_supervisors(spec);
                 holder.kill();
             }
@@ -271,13 +274,13 @@ impl Way {
         Some(holder)
     }
 
-    /// Does what there is to do.
-    pub fn go(self, flight: &Flight, doomed: &Actor) {
+    /// Runs the scenario until the process has died.
+    pub fn run(self, crash: &InFlightCrash, crashing: &Actor) {
         match self {
             Self::TryJoin => {
-                flight.begin();
-                lives_through(
-                    doomed,
+                crash.begin_others();
+                survives(
+                    crashing,
                     Command::TryJoin {
                         service: 0,
                         handle: 1,
@@ -286,62 +289,64 @@ impl Way {
                 );
             }
             Self::UnpinsForOthers => {
-                flight.begin();
-                lives_through(
-                    doomed,
+                crash.begin_others();
+                survives(
+                    crashing,
                     Command::Unpin {
                         service: 0,
                         via: Via::TokioMulti,
                     },
                 );
             }
-            Self::Collects | Self::CollectsFiles => {
-                flight.begin();
-                lives_through(
-                    doomed,
+            Self::CollectsService | Self::CollectsFiles => {
+                crash.begin_others();
+                survives(
+                    crashing,
                     Command::Gc {
-                        dir: flight.scene.runtime_dir(),
+                        dir: crash.scene.runtime_dir(),
                         rounds: 1,
                     },
                 );
             }
-            Self::StarterDies => {
-                let _ = doomed.begin_acquire(Via::TokioMulti);
-                deadline::until_true("the supervisor is counted", || {
-                    doomed.identity().is_suspended() && flight.value(SUPERVISOR) == Some(1)
-                });
-                flight.begin();
-                doomed.kill();
+            Self::StarterKilled => {
+                let _ = crashing.begin_acquire(Via::TokioMulti);
+                deadline::until_true(
+                    "the supervisor is registered and the starter is suspended",
+                    || crashing.identity().is_suspended() && crash.value(SUPERVISOR) == Some(1),
+                );
+                crash.begin_others();
+                crashing.kill();
             }
-            Self::FailsHolding => {
-                doomed.acquire();
-                kill_service(&flight.scene, &flight.spec);
-                let again = doomed.begin_acquire(Via::TokioMulti);
-                flight.meet(Phase::Acquiring, doomed.identity());
-                let _ = doomed.reply_or_exit(again);
+            Self::RestartFails => {
+                crashing.acquire();
+                kill_service(&crash.scene, &crash.spec);
+                let again = crashing.begin_acquire(Via::TokioMulti);
+                crash.begin_others_in(Phase::Acquiring, crashing.identity());
+                let _ = crashing.reply_or_exit(again);
             }
-            _ => self.hold(flight, doomed),
+            _ => self.run_with_reference(crash, crashing),
         }
     }
 
-    /// The ways on which it gets the service, if it does not die before.
-    fn hold(self, flight: &Flight, doomed: &Actor) {
-        let (scene, spec) = (&flight.scene, &flight.spec);
-        let pending = doomed.begin_acquire(Via::TokioMulti);
-        flight.meet(Phase::Acquiring, doomed.identity());
-        if !matches!(doomed.reply_or_exit(pending), Ok(Reply::Acquired(_))) {
+    /// Runs a scenario in which the client acquires the service, unless the client dies before
+    /// that.
+    fn run_with_reference(self, crash: &InFlightCrash, crashing: &Actor) {
+        let (scene, spec) = (&crash.scene, &crash.spec);
+        let pending = crashing.begin_acquire(Via::TokioMulti);
+        crash.begin_others_in(Phase::Acquiring, crashing.identity());
+        if !matches!(crashing.reply_or_exit(pending), Ok(Reply::Acquired(_))) {
             return;
         }
-        // A supervisor's share of a start ends with the lock.
-        flight.wait_unlocked();
+        // The supervisor releases the lock when its part of the start ends.
+        crash.wait_unlocked();
         match self {
-            Self::Pins | Self::PinsBereft | Self::Unpins => {
-                flight.meet(Phase::Leaving, doomed.identity());
-                // The first handle.
-                if !lives_through(doomed, Command::Pin { handle: 1 }) {
+            Self::Pins | Self::PinsSupervisorKilled | Self::Unpins => {
+                crash.begin_others_in(Phase::Leaving, crashing.identity());
+                // The actor numbers its handles from 1.
+                if !survives(crashing, Command::Pin { handle: 1 }) {
                     return;
                 }
-                if self == Self::PinsBereft {
+                if self == Self::PinsSupervisorKilled {
                     kill_supervisors(spec);
                 }
                 if self == Self::Unpins {
@@ -349,26 +354,26 @@ impl Way {
                         service: 0,
                         via: Via::TokioMulti,
                     };
-                    if !lives_through(doomed, unpin) {
+                    if !survives(crashing, unpin) {
                         return;
                     }
                 }
             }
-            Self::Bereft | Self::BereftBeside => kill_supervisors(spec),
-            Self::LeavesLocked => {
+            Self::SupervisorKilled | Self::SupervisorKilledBeside => kill_supervisors(spec),
+            Self::ReleasesWhileLocked => {
                 let locker = scene.actor();
                 locker.counter(0, &spec.name);
                 let locked = locker.counter_op(0, CounterOp::TryLock);
                 assert_eq!(locked, Reply::Flag(true));
-                let pending = doomed.begin(Command::DropAll);
-                let _ = doomed.reply_or_exit(pending);
+                let pending = crashing.begin(Command::DropAll);
+                let _ = crashing.reply_or_exit(pending);
                 locker.kill();
-                return flight.begin();
+                return crash.begin_others();
             }
             Self::StopsOnDemand => {
-                let pending = doomed.begin_stop(true, Via::TokioMulti);
-                flight.meet(Phase::Leaving, doomed.identity());
-                let _ = doomed.reply_or_exit(pending);
+                let pending = crashing.begin_stop(true, Via::TokioMulti);
+                crash.begin_others_in(Phase::Leaving, crashing.identity());
+                let _ = crashing.reply_or_exit(pending);
                 return;
             }
             Self::ServiceDies => {
@@ -376,15 +381,15 @@ impl Way {
                 let service = scene.only_instance();
                 service.kill();
                 service.wait_exit();
-                flight.begin();
+                crash.begin_others();
                 return supervisor.wait_exit();
             }
             Self::ServiceAndHolderDie => {
                 let supervisor = scene.only_supervisor(spec);
                 scene.only_instance().kill();
                 deadline::until_true("its supervisor is suspended", || supervisor.is_suspended());
-                doomed.kill();
-                flight.begin();
+                crashing.kill();
+                crash.begin_others();
                 supervisor.signal(Signal::CONT);
                 return supervisor.wait_exit();
             }
@@ -394,25 +399,25 @@ impl Way {
                 service.wait_exit();
                 let next = scene.client(spec);
                 next.acquire();
-                flight.begin();
-                return flight.kill_all(&[doomed, &next]);
+                crash.begin_others();
+                return crash.kill_all(&[crashing, &next]);
             }
-            Self::Killed | Self::KilledWarm => {
+            Self::ClientKilled | Self::LingeringClientKilled => {
                 let supervisor = scene.only_supervisor(spec);
-                doomed.kill();
-                flight.meet(Phase::Idle, supervisor);
-                // Where others have come in between, it may stay with them.
-                return flight.wait_end_unless_others(supervisor);
+                crashing.kill();
+                crash.begin_others_in(Phase::Idle, supervisor);
+                // If other clients have joined meanwhile, the supervisor may stay.
+                return crash.wait_exit_unless_shared(supervisor);
             }
             _ => {}
         }
-        let pending = doomed.begin(Command::DropAll);
-        flight.meet(Phase::Leaving, doomed.identity());
-        let _ = doomed.reply_or_exit(pending);
+        let pending = crashing.begin(Command::DropAll);
+        crash.begin_others_in(Phase::Leaving, crashing.identity());
+        let _ = crashing.reply_or_exit(pending);
     }
 }
 
-/// Slots of the set.
+// Slots of the set.
 pub const REFERENCES: usize = 0;
 pub const LOCK: usize = 1;
 const SUPERVISOR: usize = 2;
@@ -423,10 +428,10 @@ fn wait_unlocked(key: i32) {
     });
 }
 
-/// Whether it lives to see the end of it.
-fn lives_through(doomed: &Actor, command: Command) -> bool {
-    let pending = doomed.begin(command);
-    doomed.reply_or_exit(pending).is_ok()
+/// Returns `true` if the client survives the command.
+fn survives(crashing: &Actor, command: Command) -> bool {
+    let pending = crashing.begin(command);
+    crashing.reply_or_exit(pending).is_ok()
 }
 
 pub fn kill_supervisors(spec: &ServiceSpec) {
@@ -436,7 +441,7 @@ pub fn kill_supervisors(spec: &ServiceSpec) {
     }
 }
 
-/// And waits until a supervisor that was its parent has gone, too.
+/// Kills the only instance, and waits until a supervisor that is its parent has exited, too.
 fn kill_service(scene: &Scene, spec: &ServiceSpec) {
     let service = scene.only_instance();
     let supervisors = supervisors_of(&spec.name);

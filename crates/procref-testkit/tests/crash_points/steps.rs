@@ -1,12 +1,12 @@
-//! Whether every step that changes something has a point.
+//! Checks that every kernel step that changes something has a crash point.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// How many lines after a step its point may stand.
+/// Maximum number of lines from a step to its crash point.
 const NEAR: usize = 16;
 
-/// A comment above a step that begins like this says why it has none.
+/// Beginning of a comment that says why the step below it has no crash point.
 const NONE: &str = "No crash point";
 
 fn sources() -> PathBuf {
@@ -17,7 +17,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The methods that a file declares with this before their names.
+/// Lists the methods that `file` declares with `before` in front of their names.
 fn methods(file: &str, before: &str) -> Vec<String> {
     let text = read(&sources().join(file));
     let names = text.lines().filter_map(|line| {
@@ -31,8 +31,8 @@ fn methods(file: &str, before: &str) -> Vec<String> {
     names.collect()
 }
 
-/// What changes nothing: it looks, or sleeps until somebody else has changed something.
-const LOOKS: [&str; 15] = [
+/// Methods that change nothing: they read, or sleep until another process changes something.
+const READS: [&str; 15] = [
     "snapshot",
     "sleepers",
     "wait_unlocked",
@@ -44,7 +44,7 @@ const LOOKS: [&str; 15] = [
     "inspect",
     "wait_alone",
     "wait_client",
-    // The way to an object, and the counter's, which has tests of its own.
+    // Constructors, and the steps of the counter, which has its own tests.
     "open",
     "survey",
     "recount",
@@ -53,10 +53,10 @@ const LOOKS: [&str; 15] = [
 
 fn changing_steps() -> Vec<String> {
     let contract = methods("kernel.rs", "fn ");
-    let bare = methods("kernel/semset/signal_safe.rs", "pub(crate) async fn ");
-    let mut steps = [contract, bare].concat();
+    let signal_safe = methods("kernel/semset/signal_safe.rs", "pub(crate) async fn ");
+    let mut steps = [contract, signal_safe].concat();
     assert!(steps.len() > 30, "{steps:?}");
-    steps.retain(|step| !LOOKS.contains(&step.as_str()));
+    steps.retain(|step| !READS.contains(&step.as_str()));
     steps
 }
 
@@ -68,8 +68,8 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
     files.into_iter().chain(inner).collect()
 }
 
-/// A step that the engine or a supervisor takes on the kernel object, and no point after it: nobody ever
-/// dies there in these tests.
+/// If the engine or a supervisor takes a step on the kernel object without a crash point after it,
+/// no process ever dies there in these tests.
 #[test]
 fn changing_kernel_steps_all_have_a_crash_point() {
     let steps = changing_steps();

@@ -1,4 +1,4 @@
-//! Two deaths, or suspensions, that only together are dangerous.
+//! Crashes and suspensions of several processes that are dangerous only in combination.
 
 use std::fs;
 use std::thread;
@@ -12,32 +12,38 @@ use procref_testkit::protocol::{
 use procref_testkit::{Actor, Held, Pending, Scene, deadline, kernel, scene};
 use rustix::process::Signal;
 
-use crate::scenarios::{Kind, REFERENCES, Way};
+use crate::scenarios::{Kind, REFERENCES, Scenario};
 
-/// The key of the set, and a supervisor that is suspended at a step before it comes into place, when its
-/// starter is dead.
-fn late_supervisor(scene: &Scene, spec: &ServiceSpec, suspended: &str) -> (i32, Identity) {
+/// Returns the key of the set and a supervisor whose starter is dead. The supervisor is suspended
+/// at a step before it is registered.
+fn suspended_supervisor_of_dead_starter(
+    scene: &Scene,
+    spec: &ServiceSpec,
+    suspended: &str,
+) -> (i32, Identity) {
     let suspended = format!("SupervisorForked,{suspended}");
-    let doomed = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", &suspended)]);
-    let key = doomed.build(spec);
-    let _ = doomed.begin_acquire(Via::TokioMulti);
-    // The starter goes on while its attendant forks the supervisor. If it were killed before, there would be none.
-    let supervisor = suspended_supervisor(spec);
-    doomed.identity().kill();
-    // Not by the end of its output, of which the supervisor has a copy still.
-    doomed.wait_end();
+    let crashing = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", &suspended)]);
+    let key = crashing.build(spec);
+    let _ = crashing.begin_acquire(Via::TokioMulti);
+    // The starter continues while its attendant forks the supervisor. If the starter were killed
+    // before the fork, there would be no supervisor.
+    let supervisor = wait_suspended_supervisor(spec);
+    crashing.identity().kill();
+    // Wait for the exit and not for the end of its output, because the supervisor still has a copy
+    // of that pipe.
+    crashing.wait_end();
     (key, supervisor)
 }
 
-fn suspended_supervisor(spec: &ServiceSpec) -> Identity {
-    deadline::until("its supervisor is suspended", || {
+fn wait_suspended_supervisor(spec: &ServiceSpec) -> Identity {
+    deadline::until("the supervisor is suspended", || {
         let mut supervisors = supervisors_of(&spec.name).into_iter();
         supervisors.find(|it| it.is_suspended())
     })
 }
 
-/// A client that holds an instance which has died, so that its supervisor is gone.
-fn holder_of_a_dead_one(
+/// Returns a client that holds a dead instance, whose supervisor has exited.
+fn holder_of_dead_instance(
     scene: &Scene,
     spec: &ServiceSpec,
     environment: &[(&str, &str)],
@@ -51,17 +57,17 @@ fn holder_of_a_dead_one(
     (holder, held)
 }
 
-/// Nobody but it could see to what is left then.
+/// No other process is left that could clean up.
 #[test]
 fn g6_supervisor_that_steps_down_cleans_up_after_clients() {
     let scene = scene!();
-    let spec = Way::Alone.spec(Kind::Command, &scene);
-    let (holder, held) = holder_of_a_dead_one(&scene, &spec, &[]);
+    let spec = Scenario::Alone.spec(Kind::Command, &scene);
+    let (holder, held) = holder_of_dead_instance(&scene, &spec, &[]);
 
     let starter = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "SupervisorRegistered")]);
     let key = starter.build(&spec);
     let _ = starter.begin_acquire(Via::TokioMulti);
-    let supervisor = suspended_supervisor(&spec);
+    let supervisor = wait_suspended_supervisor(&spec);
     starter.identity().kill();
     starter.identity().wait_exit();
     holder.release(&held);
@@ -69,30 +75,35 @@ fn g6_supervisor_that_steps_down_cleans_up_after_clients() {
     assert_eq!(
         references,
         Some(0),
-        "left to the supervisor, which is there"
+        "the client leaves the clean-up to the supervisor"
     );
     supervisor.signal(Signal::CONT);
     scene.wait_removed(&spec, key);
 }
 
-/// The last client sees one, which is gone before that client has let go.
+/// The last client sees a supervisor that exits before the client releases its reference.
 #[test]
 fn g6_last_client_cleans_up_if_a_supervisor_steps_down() {
     let scene = scene!();
-    let spec = Way::Alone.spec(Kind::Command, &scene);
+    let spec = Scenario::Alone.spec(Kind::Command, &scene);
     let suspended = [("PROCREF_SUSPEND_POINT", "LeftLast,LookedAsLast")];
-    let (holder, held) = holder_of_a_dead_one(&scene, &spec, &suspended);
-    let (key, supervisor) =
-        late_supervisor(&scene, &spec, "SupervisorStarted,SupervisorRegistered");
+    let (holder, held) = holder_of_dead_instance(&scene, &spec, &suspended);
+    let (key, supervisor) = suspended_supervisor_of_dead_starter(
+        &scene,
+        &spec,
+        "SupervisorStarted,SupervisorRegistered",
+    );
     let (handle, via) = (held.handle, Via::Blocking);
     let release = holder.begin(Command::Release { handle, via });
     let client = holder.identity();
     deadline::until_true("the last client has the lock", || client.is_suspended());
-    // It takes the lock for its starter's.
+    // The supervisor assumes that its starter has the lock.
     supervisor.signal(Signal::CONT);
-    deadline::until_true("the supervisor is in place", || supervisor.is_suspended());
+    deadline::until_true("the supervisor is registered", || supervisor.is_suspended());
     client.signal(Signal::CONT);
-    deadline::until_true("the last client has seen it", || client.is_suspended());
+    deadline::until_true("the last client has seen the supervisor", || {
+        client.is_suspended()
+    });
     supervisor.signal(Signal::CONT);
     supervisor.wait_exit();
     client.signal(Signal::CONT);
@@ -100,18 +111,19 @@ fn g6_last_client_cleans_up_if_a_supervisor_steps_down() {
     scene.wait_removed(&spec, key);
 }
 
-/// It comes into place only when its starter is dead and the lock somebody else's, who waits for its own
-/// supervisor, which waits for this one to go.
+/// The old supervisor is registered only after its starter is dead and another starter has the lock.
+/// That starter waits for its own supervisor, which waits until the old one exits.
 #[test]
 fn g1_supervisor_shares_the_lock_only_with_its_own_starter() {
     let scene = scene!();
-    let spec = Way::Alone.spec(Kind::Command, &scene);
-    let (key, supervisor) = late_supervisor(&scene, &spec, "SupervisorStarted");
+    let spec = Scenario::Alone.spec(Kind::Command, &scene);
+    let (key, supervisor) =
+        suspended_supervisor_of_dead_starter(&scene, &spec, "SupervisorStarted");
 
     let next = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "Prepared")]);
     next.build(&spec);
     let pending = next.begin_acquire(Via::TokioMulti);
-    deadline::until_true("the next one has the lock", || {
+    deadline::until_true("the next client has the lock", || {
         next.identity().is_suspended()
     });
     supervisor.signal(Signal::CONT);
@@ -121,13 +133,14 @@ fn g1_supervisor_shares_the_lock_only_with_its_own_starter() {
     assert_eq!(held.got.pid, scene.only_instance().pid);
     assert_eq!(
         held.got.generation, 1,
-        "nothing was published by the other one"
+        "the first starter published no instance"
     );
     next.kill();
     scene.wait_removed(&spec, key);
 }
 
-/// A signal that comes before the sleep begins does not end it. What it stands for is not slept through.
+/// A signal that arrives before the sleep begins does not end the sleep. The supervisor must still
+/// notice the death.
 #[test]
 fn g4_service_death_right_before_its_supervisor_sleeps_is_seen() {
     let scene = scene!();
@@ -143,7 +156,7 @@ fn g4_service_death_right_before_its_supervisor_sleeps_is_seen() {
     let pending = client.begin_acquire(Via::TokioMulti);
     deadline::until_true("the service runs", || scene.started().len() == 1);
     let supervisor = scene.only_supervisor(&spec);
-    deadline::until_true("its supervisor is about to sleep", || {
+    deadline::until_true("the supervisor is about to sleep", || {
         supervisor.is_suspended()
     });
     let service = scene.only_instance();
@@ -157,15 +170,17 @@ fn g4_service_death_right_before_its_supervisor_sleeps_is_seen() {
     scene.wait_removed(&spec, key);
 }
 
-/// By the time it would count itself, somebody else's service runs. It has nothing to wait for, and all its
-/// dead starter had open: whoever reads from a pipe of that one would wait as long as it does.
+/// When the supervisor would register itself, another starter's service runs. The supervisor has
+/// nothing to wait for. It still has all descriptors of its dead starter open, so a reader of the
+/// starter's pipe would wait as long as the supervisor lives.
 #[test]
 fn g6_supervisor_of_a_dead_starter_exits_beside_a_new_service() {
     let scene = scene!();
-    let spec = Way::Alone.spec(Kind::Command, &scene);
-    // As long as it is waited for an older service's processes.
+    let spec = Scenario::Alone.spec(Kind::Command, &scene);
+    // The start timeout is the time that the supervisor waits for processes of an older service.
     let patient = spec.clone().with_start_timeout_ms(1_000_000);
-    let (key, supervisor) = late_supervisor(&scene, &patient, "SupervisorStarted");
+    let (key, supervisor) =
+        suspended_supervisor_of_dead_starter(&scene, &patient, "SupervisorStarted");
     let next = scene.client(&spec);
     let held = next.acquire();
     supervisor.signal(Signal::CONT);
@@ -175,15 +190,15 @@ fn g6_supervisor_of_a_dead_starter_exits_beside_a_new_service() {
     scene.wait_removed(&spec, key);
 }
 
-/// A starter does not wait for ever for a supervisor that does not react, and clears the instance. Whoever comes next
-/// still gets the lock from that supervisor only.
+/// A starter does not wait indefinitely for a supervisor that does not react, and clears the
+/// instance. The next client still gets the lock only from that supervisor.
 #[test]
 fn g1_leftovers_of_a_failed_start_end_before_the_next_start() {
     let scene = scene!();
     let spec = scene.unique(scene.command("left"));
     let spec = spec.with_args(["--workers", "1"]).with_stop_timeout_ms(0);
-    // With nobody else about, the starter would be the last one, and remove the set.
-    let (holder, _) = holder_of_a_dead_one(&scene, &spec, &[]);
+    // Without another holder, the starter would be the last client and would remove the set.
+    let (holder, _) = holder_of_dead_instance(&scene, &spec, &[]);
     let gate = Gate::Before(Callback::OnReady);
     let failing = spec
         .clone()
@@ -194,7 +209,7 @@ fn g1_leftovers_of_a_failed_start_end_before_the_next_start() {
     let key = starter.build(&failing);
     let failure = starter.begin_acquire(Via::TokioMulti);
     starter.event(&Event::Running(Callback::OnReady));
-    let supervisor = suspended_supervisor(&spec);
+    let supervisor = wait_suspended_supervisor(&spec);
     let worker = scene.workers()[1];
 
     let next = scene.client(&spec);
@@ -202,10 +217,15 @@ fn g1_leftovers_of_a_failed_start_end_before_the_next_start() {
     scene.wait_sleepers(key, 1);
     starter.proceed(gate);
     starter.finish_acquire(failure).expect_err("on_ready fails");
-    assert!(worker.is_live(), "nobody else ends it");
+    assert!(worker.is_live(), "only the supervisor stops the worker");
     supervisor.signal(Signal::CONT);
-    deadline::until_true("the lock is given back", || supervisor.is_suspended());
-    assert!(!worker.is_live(), "before the next one may begin");
+    deadline::until_true("the supervisor has released the lock", || {
+        supervisor.is_suspended()
+    });
+    assert!(
+        !worker.is_live(),
+        "the worker is dead before the next start begins"
+    );
     supervisor.signal(Signal::CONT);
     let held = next.finish_acquire(waiting).expect("acquire");
     assert_eq!(held.got.pid, scene.only_instance().pid);
@@ -214,20 +234,26 @@ fn g1_leftovers_of_a_failed_start_end_before_the_next_start() {
     scene.wait_removed(&spec, key);
 }
 
-/// Begins a start in which the service is suspended right before it executes its program.
-fn about_to_execute(scene: &Scene, spec: &ServiceSpec) -> (i32, Actor, Pending, Identity) {
+/// Begins a start whose service is suspended right before it executes its program.
+fn start_suspended_before_exec(
+    scene: &Scene,
+    spec: &ServiceSpec,
+) -> (i32, Actor, Pending, Identity) {
     let starter = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "GatePassed")]);
     let key = starter.build(spec);
     let pending = starter.begin_acquire(Via::TokioMulti);
     let watcher = scene.client(spec);
-    let service = deadline::until("the service is about to execute it", || {
-        let service = Identity::of(watcher.status().instance?)?;
-        service.is_suspended().then_some(service)
-    });
+    let service = deadline::until(
+        "the service is suspended before it executes its program",
+        || {
+            let service = Identity::of(watcher.status().instance?)?;
+            service.is_suspended().then_some(service)
+        },
+    );
     (key, starter, pending, service)
 }
 
-/// On a busy machine that can take its time, and may fail yet.
+/// On a busy machine the execution can be slow, and it may still fail.
 #[test]
 fn g4_service_is_not_ready_before_its_program_is_executed() {
     let scene = scene!();
@@ -239,9 +265,9 @@ fn g4_service_is_not_ready_before_its_program_is_executed() {
         .as_mut()
         .expect("the spec has a command")
         .program = Some(program);
-    let (key, starter, pending, service) = about_to_execute(&scene, &spec);
-    // Longer than it is waited for without a look at the process. Nothing happens meanwhile, so there is
-    // nothing else to wait for.
+    let (key, starter, pending, service) = start_suspended_before_exec(&scene, &spec);
+    // This is longer than the time after which the start checks the process. Nothing happens
+    // meanwhile, so there is no event to wait for.
     thread::sleep(Duration::from_millis(1500));
     assert!(!starter.has_replied(&pending));
     service.signal(Signal::CONT);
@@ -252,22 +278,22 @@ fn g4_service_is_not_ready_before_its_program_is_executed() {
     scene.wait_removed(&spec, key);
 }
 
-/// It was there when the start began, and the program is not to run somewhere else.
+/// The directory existed when the start began. The program must not run in another directory.
 #[test]
 fn g4_working_directory_removed_during_a_start_is_an_error() {
     let scene = scene!();
-    let home = scene.root().join("home");
-    fs::create_dir(&home).expect("create the directory");
+    let dir = scene.root().join("home");
+    fs::create_dir(&dir).expect("create the directory");
     let mut spec = scene.unique(scene.command("homeless"));
-    spec.command.as_mut().expect("the spec has a command").dir = Some(home.clone());
-    let (key, starter, pending, service) = about_to_execute(&scene, &spec);
-    fs::remove_dir(&home).expect("remove the directory");
+    spec.command.as_mut().expect("the spec has a command").dir = Some(dir.clone());
+    let (key, starter, pending, service) = start_suspended_before_exec(&scene, &spec);
+    fs::remove_dir(&dir).expect("remove the directory");
     service.signal(Signal::CONT);
     let failure = starter
         .finish_acquire(pending)
         .expect_err("the directory is gone");
-    let says = format!("could not enter its working directory {}", home.display());
-    assert!(failure.text.contains(&says), "{}", failure.text);
+    let expected = format!("could not enter its working directory {}", dir.display());
+    assert!(failure.text.contains(&expected), "{}", failure.text);
     assert!(scene.started().is_empty());
     scene.wait_removed(&spec, key);
 }
@@ -282,26 +308,28 @@ fn g4_program_not_executed_in_time_is_an_error() {
     let failure = starter
         .try_acquire(Via::TokioMulti)
         .expect_err("the service is suspended");
-    let says = "not ready within 500ms: waiting for its program to be executed";
-    assert!(failure.text.contains(says), "{}", failure.text);
+    let expected = "not ready within 500ms: waiting for its program to be executed";
+    assert!(failure.text.contains(expected), "{}", failure.text);
     scene.wait_removed(&spec, key);
 }
 
-/// Who is told of the service by the starter finds it: the supervisor does not have the lock any more.
+/// A client that learns of the service from the starter can join it, because the supervisor has
+/// released the lock before `acquire` returns.
 #[test]
 fn g4_lock_is_free_for_all_clients_when_acquire_returns() {
     let scene = scene!();
     let starter = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "StartSeen")]);
     let spec = scene.unique(scene.command("shared"));
-    // It has no time to wait for others, and its own start is not theirs.
-    let hasty = ServiceSpec {
+    // The starter has no time to wait for another client's start, but its own start does not count
+    // as such a wait.
+    let impatient = ServiceSpec {
         wait_timeout_ms: Some(0),
         ..spec.clone()
     };
-    let key = starter.build(&hasty);
+    let key = starter.build(&impatient);
     let other = scene.client(&spec);
     let pending = starter.begin_acquire(Via::TokioMulti);
-    let supervisor = suspended_supervisor(&spec);
+    let supervisor = wait_suspended_supervisor(&spec);
     let joined = other.try_join().expect("try_join");
     assert_eq!(joined, None, "the lock is not free");
     scene.wait_sleepers(key, 1);
@@ -309,7 +337,7 @@ fn g4_lock_is_free_for_all_clients_when_acquire_returns() {
     supervisor.signal(Signal::CONT);
     starter.finish_acquire(pending).expect("acquire");
     let joined = other.try_join().expect("try_join");
-    assert_ne!(joined, None, "told by the starter");
+    assert_ne!(joined, None, "a client can join when acquire has returned");
     starter.kill();
     other.kill();
     scene.wait_removed(&spec, key);
