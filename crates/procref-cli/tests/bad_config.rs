@@ -1,5 +1,6 @@
 //! Configuration files that cannot be used: what is said of them, and that nothing is started.
 
+#[path = "support/workspace.rs"]
 mod project;
 
 use std::fs;

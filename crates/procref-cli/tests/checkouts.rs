@@ -1,5 +1,6 @@
 //! Projects with services of the same name: apart by default, together if they want it.
 
+#[path = "support/workspace.rs"]
 mod project;
 mod server;
 

@@ -1,5 +1,6 @@
 //! `init` and `data`: a directory is made once, and whole.
 
+#[path = "support/workspace.rs"]
 mod project;
 
 use std::fs;

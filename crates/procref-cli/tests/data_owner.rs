@@ -2,6 +2,7 @@
 
 #![cfg(unix)]
 
+#[path = "support/workspace.rs"]
 mod project;
 
 use std::fs;

@@ -2,6 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "support/workspace.rs"]
 mod project;
 
 use std::fs::{self, File};

@@ -1,5 +1,6 @@
 //! `procref demo`: what it shows is so, or it fails.
 
+#[path = "support/workspace.rs"]
 mod project;
 
 use std::io::{BufRead as _, BufReader};

@@ -1,5 +1,6 @@
 //! Services that need each other: acquired in order, and let go of in reverse, whatever dies.
 
+#[path = "support/workspace.rs"]
 mod project;
 mod server;
 

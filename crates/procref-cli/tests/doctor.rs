@@ -1,5 +1,6 @@
 //! `procref doctor`: each finding where there is something to be found.
 
+#[path = "support/workspace.rs"]
 mod project;
 
 use std::fs;

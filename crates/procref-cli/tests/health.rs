@@ -3,8 +3,10 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "support/workspace.rs"]
 mod project;
 mod server;
+#[path = "support/sandbox.rs"]
 mod stage;
 
 use std::fs;

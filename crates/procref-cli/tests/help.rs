@@ -2,6 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "support/sandbox.rs"]
 mod stage;
 
 use stage::Stage;

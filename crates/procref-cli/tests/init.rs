@@ -1,5 +1,6 @@
 //! `procref init`, and the configuration in the README.
 
+#[path = "support/workspace.rs"]
 mod project;
 mod server;
 

@@ -1,5 +1,6 @@
 //! G7: a path is never treated as a template. And relative paths mean the directory where the command is given.
 
+#[path = "support/workspace.rs"]
 mod project;
 
 use std::ffi::OsStr;

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 mod server;
+#[path = "support/sandbox.rs"]
 mod stage;
 
 use std::fs;

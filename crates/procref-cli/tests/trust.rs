@@ -1,5 +1,6 @@
 //! G7: what another user can change is not executed, and root leaves nothing of its own with a user.
 
+#[path = "support/workspace.rs"]
 mod project;
 
 use std::fs::{self, Permissions};

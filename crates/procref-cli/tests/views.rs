@@ -3,6 +3,7 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "support/sandbox.rs"]
 mod stage;
 
 use std::env;

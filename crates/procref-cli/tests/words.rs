@@ -1,5 +1,6 @@
 //! What the command line prints has none of the library's words in it.
 
+#[path = "support/workspace.rs"]
 mod project;
 
 use std::fs;

@@ -2,9 +2,9 @@
 //!
 //! The feature `real-servers` turns these tests on. They need `redis-server`, `nginx`, `python3`, PostgreSQL and `curl`.
 
-#[path = "../project/mod.rs"]
+#[path = "../support/workspace.rs"]
 mod project;
-#[path = "../stage/mod.rs"]
+#[path = "../support/sandbox.rs"]
 mod stage;
 
 mod postgres;
