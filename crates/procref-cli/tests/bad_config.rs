@@ -1,17 +1,16 @@
-//! Configuration files that cannot be used: what is said of them, and that nothing is started.
+//! Configuration files that cannot be used: what is stderr of them, and that nothing is started.
 
-#[path = "support/workspace.rs"]
-mod project;
+mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use project::Corner;
+use support::{output_text, workspace::Workspace};
 
 #[test]
 fn config_mistake_is_located_by_every_command() {
-    let corner = Corner::new();
-    let project = corner.project("app", "[services.db]\nstrat = 'sleep 600'\n");
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "[services.db]\nstrat = 'sleep 600'\n");
     let file = project.dir.join("procref.toml");
     let expected = format!(
         "{}:2:1: service `db`: unknown key `strat`; did you mean `start`?",
@@ -27,46 +26,46 @@ fn config_mistake_is_located_by_every_command() {
         (&["stop", "db"], 2),
         (&["wait", "db", "--stopped"], 2),
     ] {
-        let (failed, said) = project.failure(args);
-        assert_eq!(failed, code, "{args:?}: {said}");
-        assert!(said.contains(&expected), "{args:?}: {said}");
+        let (failed, stderr) = project.failure(args);
+        assert_eq!(failed, code, "{args:?}: {stderr}");
+        assert!(stderr.contains(&expected), "{args:?}: {stderr}");
     }
 }
 
 #[test]
 fn library_error_in_config_names_file_and_line() {
-    let corner = Corner::new();
-    let project = corner.project("app", "\n[services.db]\nstart = 'x'\nready = 'log:('\n");
-    let (_, said) = project.failure(&["run", "db", "--", "true"]);
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "\n[services.db]\nstart = 'x'\nready = 'log:('\n");
+    let (_, stderr) = project.failure(&["run", "db", "--", "true"]);
     let file = project.dir.join("procref.toml");
     assert!(
-        said.contains(&format!("{}:2:11: ", file.display())),
-        "{said}"
+        stderr.contains(&format!("{}:2:11: ", file.display())),
+        "{stderr}"
     );
 }
 
 #[test]
 fn unknown_service_name_suggests_the_nearest_name() {
-    let corner = Corner::new();
-    let project = corner.project("app", "[services.postgres]\nstart = 'x'\n");
-    let (_, said) = project.failure(&["run", "postgers", "--", "true"]);
-    assert!(said.contains("did you mean `postgres`?"), "{said}");
-    assert!(said.contains("procref.toml"), "{said}");
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "[services.postgres]\nstart = 'x'\n");
+    let (_, stderr) = project.failure(&["run", "postgers", "--", "true"]);
+    assert!(stderr.contains("did you mean `postgres`?"), "{stderr}");
+    assert!(stderr.contains("procref.toml"), "{stderr}");
 }
 
 #[test]
 fn config_that_is_not_a_short_text_file_is_refused() {
-    let corner = Corner::new();
-    let project = corner.project("app", "");
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "");
     let file = project.dir.join("procref.toml");
     let expect = |part: &str| {
-        let (code, said) = project.failure(&["status", "db"]);
-        assert_eq!(code, 2, "{said}");
+        let (code, stderr) = project.failure(&["status", "db"]);
+        assert_eq!(code, 2, "{stderr}");
         assert!(
-            said.contains(&format!("{}: ", file.display())) || said.contains(":2:"),
-            "{said}"
+            stderr.contains(&format!("{}: ", file.display())) || stderr.contains(":2:"),
+            "{stderr}"
         );
-        assert!(said.contains(part), "{said}");
+        assert!(stderr.contains(part), "{stderr}");
     };
     fs::write(&file, "#\n".repeat(1 << 20)).expect("a long file");
     expect("longer than 1 MiB");
@@ -89,26 +88,26 @@ fn config_that_is_not_a_short_text_file_is_refused() {
 
 #[test]
 fn g7_config_writable_by_others_is_refused_unless_named() {
-    let corner = Corner::new();
-    let project = corner.project("app", "[services.db]\nstart = 'sleep 600'\n");
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "[services.db]\nstart = 'sleep 600'\n");
     let file = project.dir.join("procref.toml");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("chmod");
-    let (code, said) = project.failure(&["run", "db", "--", "true"]);
+    let (code, stderr) = project.failure(&["run", "db", "--", "true"]);
     assert_eq!(code, 125);
-    assert!(said.contains("everybody can write to it"), "{said}");
+    assert!(stderr.contains("everybody can write to it"), "{stderr}");
     project.output(&["--config", "procref.toml", "run", "db", "--", "true"]);
     if rustix::process::geteuid().is_root() {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("chmod");
         std::os::unix::fs::chown(&file, Some(65534), None).expect("chown");
-        let (_, said) = project.failure(&["run", "db", "--", "true"]);
-        assert!(said.contains("it belongs to uid 65534"), "{said}");
+        let (_, stderr) = project.failure(&["run", "db", "--", "true"]);
+        assert!(stderr.contains("it belongs to uid 65534"), "{stderr}");
     }
 }
 
 #[test]
 fn config_errors_of_all_services_are_reported_together() {
-    let corner = Corner::new();
-    // Each comment is a part of what is said of its line.
+    let workspace = Workspace::new();
+    // Each comment is a part of what is stderr of its line.
     let config = r#"shard = true                     # unknown key `shard`; did you mean `shared`?
 [services.a]                                         # `log`: a path is empty
 start = "sleep 60"
@@ -141,28 +140,28 @@ linger = "30days"
 [services.g]                                         # `{data}` is used
 start = "sleep {data}"
 "#;
-    let project = corner.project("app", config);
+    let project = workspace.project("app", config);
     let place = |line: usize| format!("{}:{line}:", project.dir.join("procref.toml").display());
-    let (_, said) = project.failure(&["run", "a", "--", "true"]);
+    let (_, stderr) = project.failure(&["run", "a", "--", "true"]);
     for (number, line) in (1..).zip(config.lines()) {
         let Some((_, part)) = line.rsplit_once("# ") else {
             continue;
         };
         let found = |told: &str| told.contains(&place(number)) && told.contains(part);
-        assert!(said.lines().any(found), "line {number}: {part}\n{said}");
+        assert!(stderr.lines().any(found), "line {number}: {part}\n{stderr}");
     }
     // Each wrong element of a table or an array is told by itself.
     for (number, times) in [(10, 2), (11, 2), (17, 3), (18, 1)] {
-        let told = said.lines().filter(|told| told.contains(&place(number)));
-        assert_eq!(told.count(), times, "line {number}\n{said}");
+        let told = stderr.lines().filter(|told| told.contains(&place(number)));
+        assert_eq!(told.count(), times, "line {number}\n{stderr}");
     }
-    let told = said.lines().count() - 1;
+    let told = stderr.lines().count() - 1;
     assert!(
-        said.contains(&format!("\n{told} mistakes in the configuration")),
-        "{said}"
+        stderr.contains(&format!("\n{told} mistakes in the configuration")),
+        "{stderr}"
     );
-    let doctor = corner.procref(&project.dir).args(["doctor"]).output();
-    let (doctor, _) = project::texts(&doctor.expect("run"));
+    let doctor = workspace.procref(&project.dir).args(["doctor"]).output();
+    let (doctor, _) = output_text(&doctor.expect("run"));
     assert!(
         doctor.contains("`stop-signal`") && doctor.contains("`data`"),
         "{doctor}"
@@ -171,10 +170,10 @@ start = "sleep {data}"
 
 #[test]
 fn config_errors_of_both_files_are_reported_together() {
-    let corner = Corner::new();
-    corner.configure_user("[services.u]\nstart = 1\n");
-    let project = corner.project("app", "[services.a]\nstart = 'x'\nport = 0\n");
-    let (_, said) = project.failure(&["run", "a", "--", "true"]);
-    let found = said.contains("config.toml:2:9:") && said.contains("procref.toml:3:8:");
-    assert!(found, "{said}");
+    let workspace = Workspace::new();
+    workspace.configure_user("[services.u]\nstart = 1\n");
+    let project = workspace.project("app", "[services.a]\nstart = 'x'\nport = 0\n");
+    let (_, stderr) = project.failure(&["run", "a", "--", "true"]);
+    let found = stderr.contains("config.toml:2:9:") && stderr.contains("procref.toml:3:8:");
+    assert!(found, "{stderr}");
 }

@@ -1,14 +1,16 @@
 //! Projects with services of the same name: apart by default, together if they want it.
 
-#[path = "support/workspace.rs"]
-mod project;
 mod server;
+mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use procref_testkit::deadline;
-use project::{Corner, process};
+use support::{
+    live_process,
+    workspace::{Project, Workspace},
+};
 
 /// A project with a server that returns its own pid.
 fn cache() -> String {
@@ -25,19 +27,22 @@ fn print_pid() -> String {
 
 #[test]
 fn checkouts_have_separate_services_by_default() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let (one, two) = (
-        corner.project("one/app", &cache()),
-        corner.project("two/app", &cache()),
+        workspace.project("one/app", &cache()),
+        workspace.project("two/app", &cache()),
     );
     let (first, second) = (
         one.hold("cache", &print_pid()),
         two.hold("cache", &print_pid()),
     );
     let again = one.hold("cache", &print_pid());
-    assert_ne!(first.said, second.said, "two services");
-    assert_eq!(first.said, again.said, "one service for a checkout");
-    let (serving, other) = (process(&first.said[0]), process(&second.said[0]));
+    assert_ne!(first.printed, second.printed, "two services");
+    assert_eq!(first.printed, again.printed, "one service for a checkout");
+    let (serving, other) = (
+        live_process(&first.printed[0]),
+        live_process(&second.printed[0]),
+    );
     first.leave();
     assert!(serving.is_live() && other.is_live());
     again.kill();
@@ -49,18 +54,18 @@ fn checkouts_have_separate_services_by_default() {
 
 #[test]
 fn checkouts_share_one_service_when_config_is_shared() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let config = format!("shared = true\n{}", cache());
     let (one, two) = (
-        corner.project("one", &config),
-        corner.project("two", &config),
+        workspace.project("one", &config),
+        workspace.project("two", &config),
     );
     let (first, second) = (
         one.hold("cache", &print_pid()),
         two.hold("cache", &print_pid()),
     );
-    assert_eq!(first.said, second.said, "one service");
-    let serving = process(&first.said[0]);
+    assert_eq!(first.printed, second.printed, "one service");
+    let serving = live_process(&first.printed[0]);
     first.leave();
     assert!(serving.is_live(), "the other checkout holds it");
     second.leave();
@@ -69,22 +74,22 @@ fn checkouts_share_one_service_when_config_is_shared() {
 
 #[test]
 fn user_service_is_used_unless_project_defines_the_same_name() {
-    let corner = Corner::new();
-    corner.configure_user(&cache());
-    let (one, two) = (corner.project("one", ""), corner.project("two", ""));
-    let own = corner.project("own", &cache());
+    let workspace = Workspace::new();
+    workspace.configure_user(&cache());
+    let (one, two) = (workspace.project("one", ""), workspace.project("two", ""));
+    let own = workspace.project("own", &cache());
     let clients = [&one, &two, &own].map(|project| project.hold("cache", &print_pid()));
-    let [first, second, third] = clients.each_ref().map(|client| client.said.clone());
+    let [first, second, third] = clients.each_ref().map(|client| client.printed.clone());
     assert_eq!(first, second, "the user's");
     assert_ne!(first, third, "the project's own comes first");
 }
 
 #[test]
 fn project_runtime_directory_is_private_short_and_linked() {
-    let corner = Corner::new();
-    let project = corner.project("a project with a name that is long", &cache());
+    let workspace = Workspace::new();
+    let project = workspace.project("a project with a name that is long", &cache());
     let client = project.hold("cache", r#"echo "$PROCREF_DIR""#);
-    let dir = std::path::Path::new(&client.said[0]);
+    let dir = std::path::Path::new(&client.printed[0]);
     let metadata = fs::symlink_metadata(dir).expect("the directory");
     assert!(metadata.is_dir());
     assert_eq!(metadata.permissions().mode() & 0o777, 0o700);
@@ -98,11 +103,11 @@ fn project_runtime_directory_is_private_short_and_linked() {
 
 #[test]
 fn config_is_found_from_below_through_a_link_and_by_name() {
-    let corner = Corner::new();
-    let project = corner.project("app", &cache());
+    let workspace = Workspace::new();
+    let project = workspace.project("app", &cache());
     let below = project.dir.join("src/deep");
     fs::create_dir_all(&below).expect("a directory");
-    std::os::unix::fs::symlink(&project.dir, corner.path("link")).expect("a link");
+    std::os::unix::fs::symlink(&project.dir, workspace.path("link")).expect("a link");
     let first = project.hold("cache", &print_pid());
     let asked = |command: &mut std::process::Command| {
         let output = command
@@ -112,28 +117,28 @@ fn config_is_found_from_below_through_a_link_and_by_name() {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     };
     assert_eq!(
-        asked(&mut corner.procref(&below)),
-        first.said[0],
+        asked(&mut workspace.procref(&below)),
+        first.printed[0],
         "from below"
     );
     assert_eq!(
-        asked(&mut corner.procref(&corner.path("link"))),
-        first.said[0],
+        asked(&mut workspace.procref(&workspace.path("link"))),
+        first.printed[0],
         "through a link"
     );
-    let elsewhere = corner.path("home");
+    let elsewhere = workspace.path("home");
     let named = project.dir.join("procref.toml");
     assert_eq!(
-        asked(corner.procref(&elsewhere).arg("--config").arg(&named)),
-        first.said[0],
+        asked(workspace.procref(&elsewhere).arg("--config").arg(&named)),
+        first.printed[0],
         "by flag"
     );
     assert_eq!(
-        asked(corner.procref(&elsewhere).env("PROCREF_CONFIG", &named)),
-        first.said[0],
+        asked(workspace.procref(&elsewhere).env("PROCREF_CONFIG", &named)),
+        first.printed[0],
         "by variable"
     );
-    let output = corner
+    let output = workspace
         .procref(&project.dir)
         .args(["--no-config", "run", "cache", "--", "true"])
         .output();
@@ -145,25 +150,27 @@ fn config_is_found_from_below_through_a_link_and_by_name() {
 
 #[test]
 fn g7_projects_directory_open_to_others_is_refused() {
-    let corner = Corner::new();
-    let project = corner.project("app", &cache());
+    let workspace = Workspace::new();
+    let project = workspace.project("app", &cache());
     project.output(&["run", "cache", "--", "true"]);
-    let projects = corner.runtime_dir().join("projects");
+    let projects = workspace.runtime_dir().join("projects");
     fs::set_permissions(&projects, fs::Permissions::from_mode(0o755)).expect("chmod");
-    let (_, said) = project.failure(&["run", "cache", "--", "true"]);
+    let (_, stderr) = project.failure(&["run", "cache", "--", "true"]);
     assert!(
-        said.contains("mode 0755") && said.contains("chmod 700"),
-        "{said}"
+        stderr.contains("mode 0755") && stderr.contains("chmod 700"),
+        "{stderr}"
     );
 }
 
 #[test]
 fn runtime_directory_of_another_project_is_refused() {
-    let corner = Corner::new();
-    let project = corner.project("app", &cache());
+    let workspace = Workspace::new();
+    let project = workspace.project("app", &cache());
     project.output(&["run", "cache", "--", "true"]);
-    deadline::until_true("the service to be gone", || corner.leftovers().is_empty());
-    let projects = corner.runtime_dir().join("projects");
+    deadline::until_true("the service to be gone", || {
+        workspace.leftovers().is_empty()
+    });
+    let projects = workspace.runtime_dir().join("projects");
     let dir = fs::read_dir(projects)
         .expect("read")
         .flatten()
@@ -172,22 +179,22 @@ fn runtime_directory_of_another_project_is_refused() {
         .path();
     fs::remove_file(dir.join("project")).expect("unlink");
     std::os::unix::fs::symlink("/somewhere/else", dir.join("project")).expect("a link");
-    let (_, said) = project.failure(&["run", "cache", "--", "true"]);
-    assert!(said.contains("/somewhere/else"), "{said}");
+    let (_, stderr) = project.failure(&["run", "cache", "--", "true"]);
+    assert!(stderr.contains("/somewhere/else"), "{stderr}");
 }
 
 #[test]
 fn ps_all_lists_all_projects_and_gc_all_removes_deleted_ones() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let (one, two) = (
-        corner.project("one", &cache()),
-        corner.project("two", &cache()),
+        workspace.project("one", &cache()),
+        workspace.project("two", &cache()),
     );
     let clients = [
         one.hold("cache", &print_pid()),
         two.hold("cache", &print_pid()),
     ];
-    let elsewhere = corner.project("elsewhere", "");
+    let elsewhere = workspace.project("elsewhere", "");
     let listed = |args: &[&str]| {
         let json = elsewhere.output(args);
         let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
@@ -197,7 +204,7 @@ fn ps_all_lists_all_projects_and_gc_all_removes_deleted_ones() {
             .map(|service| service["project"].as_str().map(str::to_owned));
         projects.collect::<Vec<_>>()
     };
-    let dir = |project: &project::Project<'_>| Some(project.dir.to_string_lossy().into_owned());
+    let dir = |project: &Project<'_>| Some(project.dir.to_string_lossy().into_owned());
     assert_eq!(listed(&["ps", "--all", "--json"]), [dir(&one), dir(&two)]);
     assert!(
         listed(&["ps", "--json"]).is_empty(),
@@ -206,10 +213,12 @@ fn ps_all_lists_all_projects_and_gc_all_removes_deleted_ones() {
     for client in clients {
         client.leave();
     }
-    deadline::until_true("the services to be gone", || corner.leftovers().is_empty());
+    deadline::until_true("the services to be gone", || {
+        workspace.leftovers().is_empty()
+    });
     fs::remove_dir_all(&one.dir).expect("remove the project");
     elsewhere.output(&["gc", "--all"]);
-    let projects = fs::read_dir(corner.runtime_dir().join("projects")).expect("read");
+    let projects = fs::read_dir(workspace.runtime_dir().join("projects")).expect("read");
     let left: Vec<_> = projects
         .flatten()
         .map(|entry| fs::read_link(entry.path().join("project")))

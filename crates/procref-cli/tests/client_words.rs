@@ -2,20 +2,19 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "support/sandbox.rs"]
-mod stage;
+mod support;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::process::Output;
 
-use stage::Stage;
+use support::{path_text, sandbox::Sandbox};
 
 /// Prints its words, each with a NUL behind it.
 const PRINT: [&str; 2] = ["printf", "%s\\0"];
 
 /// Runs a client with these words.
-fn run<W: AsRef<OsStr>>(stage: &Stage, options: &[&str], client: &[W]) -> Output {
+fn run<W: AsRef<OsStr>>(sandbox: &Sandbox, options: &[&str], client: &[W]) -> Output {
     let start = [
         "--start",
         "sleep 600",
@@ -24,19 +23,19 @@ fn run<W: AsRef<OsStr>>(stage: &Stage, options: &[&str], client: &[W]) -> Output
         "--ready",
         "started",
     ];
-    let mut command = stage.procref("db");
+    let mut command = sandbox.procref("db");
     command.args(["run", "db"]).args(start).args(options);
     command.arg("--").args(client);
     command.output().expect("it is executed")
 }
 
-fn printed<W: AsRef<OsStr>>(stage: &Stage, options: &[&str], words: &[W]) -> Vec<OsString> {
+fn printed<W: AsRef<OsStr>>(sandbox: &Sandbox, options: &[&str], words: &[W]) -> Vec<OsString> {
     let client: Vec<&OsStr> = PRINT
         .iter()
         .map(OsStr::new)
         .chain(words.iter().map(AsRef::as_ref))
         .collect();
-    let output = run(stage, options, &client);
+    let output = run(sandbox, options, &client);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{client:?}: {error}");
     assert_eq!(error, "", "{client:?}");
@@ -49,7 +48,7 @@ fn printed<W: AsRef<OsStr>>(stage: &Stage, options: &[&str], words: &[W]) -> Vec
 
 #[test]
 fn client_program_text_is_passed_unchanged() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let words = [
         r#"port=1; name=joe; echo "${name} ${port} ${pid} {port}""#,
         ".[] | {pid}",
@@ -76,21 +75,21 @@ fn client_program_text_is_passed_unchanged() {
         "x\n{port}",
         "",
     ];
-    let all = printed(&stage, &[], &words);
+    let all = printed(&sandbox, &[], &words);
     assert_eq!(all, words.map(OsString::from));
     // An option before a program does not make an address of it.
     for option in ["-p", "--port", "-h"] {
         for word in words {
-            let told = printed(&stage, &[], &[option, word]);
+            let told = printed(&sandbox, &[], &[option, word]);
             assert_eq!(told, [option, word], "{option}");
         }
     }
-    stage.all_is_gone();
+    sandbox.assert_nothing_left();
 }
 
 #[test]
 fn client_address_placeholders_are_filled_in() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let words = [
         "-p",
         "{port}",
@@ -108,12 +107,12 @@ fn client_address_placeholders_are_filled_in() {
         "{dir}",
         "{db.name}",
     ];
-    let told = printed(&stage, &[], &words);
+    let told = printed(&sandbox, &[], &words);
     let told: Vec<&str> = told
         .iter()
         .map(|word| word.to_str().expect("UTF-8"))
         .collect();
-    let (port, pid, dir) = (told[1], told[10], stage::text(&stage.runtime_dir()));
+    let (port, pid, dir) = (told[1], told[10], path_text(&sandbox.runtime_dir()));
     assert!(port.parse::<u16>().is_ok_and(|port| port > 0), "{told:?}");
     assert!(pid.parse::<u32>().is_ok_and(|pid| pid > 0), "{told:?}");
     let expected = words.map(|word| {
@@ -122,12 +121,12 @@ fn client_address_placeholders_are_filled_in() {
         word.replace("{db.name}", "db")
     });
     assert_eq!(told, expected);
-    stage.all_is_gone();
+    sandbox.assert_nothing_left();
 }
 
 #[test]
 fn client_arguments_keep_bytes_that_are_not_utf8() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let word = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
     let words = [
         word(b"-p"),
@@ -136,18 +135,18 @@ fn client_arguments_keep_bytes_that_are_not_utf8() {
         word(b"\xff {port}"),
         word(b"\xff${port}"),
     ];
-    let told = printed(&stage, &[], &words);
+    let told = printed(&sandbox, &[], &words);
     let port = told[1].to_str().expect("a number").to_owned();
     let filled = [b"\xff\xfe/\xc3:".to_vec(), port.into_bytes()].concat();
     assert_eq!(told[2], word(&filled));
     assert_eq!(told[3..], words[3..]);
-    assert_eq!(printed(&stage, &["--no-fill"], &words), words);
-    stage.all_is_gone();
+    assert_eq!(printed(&sandbox, &["--no-fill"], &words), words);
+    sandbox.assert_nothing_left();
 }
 
 #[test]
 fn ambiguous_placeholder_is_refused_before_anything_starts() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     for client in [
         &["jq", "{pid}"][..],
         &["jq", "-r", "{name}"],
@@ -160,35 +159,35 @@ fn ambiguous_placeholder_is_refused_before_anything_starts() {
         &["{name}"],
     ] {
         for watch in [&[][..], &["--watch-client"]] {
-            let output = run(&stage, watch, client);
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(125), "{client:?}: {said}");
+            let output = run(&sandbox, watch, client);
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(125), "{client:?}: {stderr}");
             for part in ["{db.", "placeholder", "--fill", "--no-fill"] {
-                assert!(said.contains(part), "{client:?}: {part}: {said}");
+                assert!(stderr.contains(part), "{client:?}: {part}: {stderr}");
             }
-            assert!(stage.files().is_empty(), "nothing was started");
+            assert!(sandbox.files().is_empty(), "nothing was started");
         }
     }
 }
 
 #[test]
 fn ambiguous_placeholder_follows_fill_and_no_fill() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let words = ["{port}", "{name}", "echo {port}", "{{name}}", "${x}"];
-    assert_eq!(printed(&stage, &["--no-fill"], &words), words);
-    let told = printed(&stage, &["--fill"], &words);
+    assert_eq!(printed(&sandbox, &["--no-fill"], &words), words);
+    let told = printed(&sandbox, &["--fill"], &words);
     let port = told[0].to_str().expect("a number");
     assert!(port.parse::<u16>().is_ok(), "{told:?}");
     let echo = format!("echo {port}");
     assert_eq!(told, [port, "db", &echo, "{name}", "${x}"]);
-    stage.all_is_gone();
+    sandbox.assert_nothing_left();
 }
 
 #[test]
 fn placeholder_in_a_shell_script_prints_a_note() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let noted = |options: &[&str], client: &[&str]| {
-        let output = run(&stage, options, client);
+        let output = run(&sandbox, options, client);
         assert!(output.status.success(), "{output:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
@@ -198,11 +197,11 @@ fn placeholder_in_a_shell_script_prints_a_note() {
             "echo localhost:{db.port}",
             "echo ${port} {dir}",
         ] {
-            let said = noted(&[], &["/bin/sh", option, program]);
-            assert!(said.contains("$PROCREF_PORT"), "{program}: {said}");
-            assert_eq!(said.lines().count(), 1, "{program}: {said}");
-            let said = noted(&["--watch-client"], &["sh", option, program]);
-            assert_eq!(said.lines().count(), 1, "{program}: {said}");
+            let stderr = noted(&[], &["/bin/sh", option, program]);
+            assert!(stderr.contains("$PROCREF_PORT"), "{program}: {stderr}");
+            assert_eq!(stderr.lines().count(), 1, "{program}: {stderr}");
+            let stderr = noted(&["--watch-client"], &["sh", option, program]);
+            assert_eq!(stderr.lines().count(), 1, "{program}: {stderr}");
             for quiet in ["--quiet", "--no-fill", "--fill"] {
                 assert_eq!(
                     noted(&[quiet], &["sh", option, program]),
@@ -219,5 +218,5 @@ fn placeholder_in_a_shell_script_prints_a_note() {
     ] {
         assert_eq!(noted(&[], client), "", "{client:?}");
     }
-    stage.all_is_gone();
+    sandbox.assert_nothing_left();
 }

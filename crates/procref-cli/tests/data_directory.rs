@@ -1,22 +1,24 @@
 //! `init` and `data`: a directory is made once, and whole.
 
-#[path = "support/workspace.rs"]
-mod project;
+mod support;
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
 
 use procref_testkit::deadline;
-use project::{Corner, Project, texts};
+use support::{
+    output_text,
+    workspace::{Project, Workspace},
+};
 
 /// What `init` does is up to the script.
-fn project<'a>(corner: &'a Corner, init: &str) -> Project<'a> {
+fn project<'a>(workspace: &'a Workspace, init: &str) -> Project<'a> {
     let config = format!(
         "[services.db]\nstart = 'sleep 600'\ndata = 'my data/db'\n\
          init = ['sh', '-c', '''echo made >>made; {init}''', 'init', '{{data}}']\n"
     );
-    corner.project("app", &config)
+    workspace.project("app", &config)
 }
 
 fn data(project: &Project<'_>) -> PathBuf {
@@ -35,8 +37,8 @@ const USE: [&str; 4] = ["run", "db", "--", "true"];
 
 #[test]
 fn init_runs_once_for_concurrent_and_later_starts() {
-    let corner = Corner::new();
-    let project = project(&corner, r#"echo content >"$1/file""#);
+    let workspace = Workspace::new();
+    let project = project(&workspace, r#"echo content >"$1/file""#);
     let clients: Vec<_> = (0..8)
         .map(|_| {
             project
@@ -48,7 +50,7 @@ fn init_runs_once_for_concurrent_and_later_starts() {
         .collect();
     for client in clients {
         let output = client.wait_with_output().expect("wait");
-        assert!(output.status.success(), "{}", texts(&output).1);
+        assert!(output.status.success(), "{}", output_text(&output).1);
     }
     project.output(&USE);
     assert_eq!(made(&project), 1);
@@ -58,15 +60,15 @@ fn init_runs_once_for_concurrent_and_later_starts() {
 
 #[test]
 fn init_failure_is_reported_and_next_start_reruns_init() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let project = project(
-        &corner,
+        &workspace,
         r#"test -e ok && exit; touch "$1/half"; echo disk is full; exit 3"#,
     );
-    let (code, said) = project.failure(&USE);
-    assert_eq!(code, 125, "{said}");
+    let (code, stderr) = project.failure(&USE);
+    assert_eq!(code, 125, "{stderr}");
     for part in ["\"db\"", "`init` failed", "3", "disk is full"] {
-        assert!(said.contains(part), "{part:?} is not in: {said}");
+        assert!(stderr.contains(part), "{part:?} is not in: {stderr}");
     }
     assert!(
         data(&project).join("half").exists(),
@@ -80,9 +82,9 @@ fn init_failure_is_reported_and_next_start_reruns_init() {
 
 #[test]
 fn init_of_a_killed_start_is_rerun_in_an_empty_directory() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let project = project(
-        &corner,
+        &workspace,
         r#"test -e ok && exit; touch "$1/half" begun; exec sleep 600"#,
     );
     let mut starter = project.procref(&USE).spawn().expect("run");
@@ -104,17 +106,17 @@ fn init_of_a_killed_start_is_rerun_in_an_empty_directory() {
 
 #[test]
 fn data_directory_not_filled_by_init_is_refused_untouched() {
-    let corner = Corner::new();
-    let project = project(&corner, "true");
+    let workspace = Workspace::new();
+    let project = project(&workspace, "true");
     fs::create_dir_all(data(&project)).expect("a directory");
     fs::write(data(&project).join("precious"), "content").expect("a file");
-    let (_, said) = project.failure(&USE);
-    assert!(said.contains("was not put there by `init`"), "{said}");
+    let (_, stderr) = project.failure(&USE);
+    assert!(stderr.contains("was not put there by `init`"), "{stderr}");
     let content = fs::read_to_string(data(&project).join("precious"));
     assert_eq!(content.expect("the file"), "content");
     assert_eq!(made(&project), 0);
     // What it says is to be done if it is all right.
-    let advice = said
+    let advice = stderr
         .split("run `touch ")
         .nth(1)
         .and_then(|rest| rest.split('`').next());
@@ -125,14 +127,14 @@ fn data_directory_not_filled_by_init_is_refused_untouched() {
 
 #[test]
 fn g1_init_runs_once_across_runtime_directories() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let project = project(
-        &corner,
+        &workspace,
         r#"mkdir "$1/only-one-can"; sleep 0.3; rmdir "$1/only-one-can""#,
     );
     let clients: Vec<_> = (0..4)
         .map(|number| {
-            let dir = corner.path(&format!("run/other-{number}"));
+            let dir = workspace.path(&format!("run/other-{number}"));
             let mut command = project.procref(&USE);
             command
                 .env("PROCREF_RUNTIME_DIR", dir)
@@ -143,42 +145,42 @@ fn g1_init_runs_once_across_runtime_directories() {
         .collect();
     for client in clients {
         let output = client.wait_with_output().expect("wait");
-        assert!(output.status.success(), "{}", texts(&output).1);
+        assert!(output.status.success(), "{}", output_text(&output).1);
     }
     assert_eq!(made(&project), 1);
 }
 
 #[test]
 fn data_directory_is_created_when_there_is_no_init() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let config = "[services.db]\nstart = ['sh', '-c', 'test -d \"$0\" && exec sleep 600', '{data}']\ndata = 'd'\n";
-    let project = corner.project("app", config);
+    let project = workspace.project("app", config);
     project.output(&USE);
     assert!(project.dir.join("d").is_dir());
 }
 
 #[test]
 fn service_with_init_is_reported_like_any_other() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let behind =
         |start: &str| format!("[services.db]\nstart = {start}\ndata = 'd'\ninit = 'true'\n");
-    let project = corner.project("app", &behind("'no-such-program'"));
-    let (code, said) = project.failure(&USE);
+    let project = workspace.project("app", &behind("'no-such-program'"));
+    let (code, stderr) = project.failure(&USE);
     assert_eq!(code, 125);
     assert!(
-        said.contains("could not execute `no-such-program`"),
-        "{said}"
+        stderr.contains("could not execute `no-such-program`"),
+        "{stderr}"
     );
     project.configure(&behind(
         "['sh', '-c', 'echo all is lost; exit 7']\nport = 'auto'",
     ));
-    let (_, said) = project.failure(&USE);
-    assert!(said.contains("`sh` exited with status 7"), "{said}");
-    assert!(said.contains("all is lost"), "{said}");
+    let (_, stderr) = project.failure(&USE);
+    assert!(stderr.contains("`sh` exited with status 7"), "{stderr}");
+    assert!(stderr.contains("all is lost"), "{stderr}");
     // It becomes the program: the service is not a child of somebody who waits for it.
     project.configure(&behind("'sleep 600'"));
     let client = project.hold("db", r#"tr '\0' ' ' <"/proc/$PROCREF_PID/cmdline"; echo"#);
-    assert_eq!(client.said, ["sleep 600"]);
+    assert_eq!(client.printed, ["sleep 600"]);
     let status = project.output(&["status", "db"]);
     assert!(
         status.contains("sleep 600") && !status.contains("__service"),

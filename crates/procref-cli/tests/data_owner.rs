@@ -2,21 +2,20 @@
 
 #![cfg(unix)]
 
-#[path = "support/workspace.rs"]
-mod project;
+mod support;
 
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use project::{Corner, Project};
+use support::workspace::{Project, Workspace};
 
 const USE: [&str; 4] = ["run", "db", "--", "true"];
 const NOBODY: u32 = 65534;
 
-fn project(corner: &Corner) -> Project<'_> {
-    corner.project(
+fn project(workspace: &Workspace) -> Project<'_> {
+    workspace.project(
         "app",
         "[services.db]\nstart = 'sleep 600'\ndata = 'data'\nready = 'started'\n\
          init = ['sh', '-c', 'echo made >>made; touch \"$0/file\"', '{data}']\n",
@@ -41,10 +40,10 @@ fn made(project: &Project<'_>) -> String {
 
 #[track_caller]
 fn is_refused(project: &Project<'_>, path: &Path, reason: &str) {
-    let (code, said) = project.failure(&USE);
-    let first = said.lines().next().unwrap_or_default();
+    let (code, stderr) = project.failure(&USE);
+    let first = stderr.lines().next().unwrap_or_default();
     for part in ["\"db\"", reason, &path.display().to_string()] {
-        assert!(first.contains(part), "{part:?} is not in: {said}");
+        assert!(first.contains(part), "{part:?} is not in: {stderr}");
     }
     assert_eq!(code, 125);
     assert_eq!(made(project), "", "init was run");
@@ -54,15 +53,15 @@ fn is_refused(project: &Project<'_>, path: &Path, reason: &str) {
 fn g7_symlink_in_place_of_a_state_file_is_refused() {
     for place in [marker, note, lock_file] {
         for target in ["victim", "missing"] {
-            let corner = Corner::new();
-            let project = project(&corner);
+            let workspace = Workspace::new();
+            let project = project(&workspace);
             fs::create_dir(project.dir.join("data")).expect("a directory");
-            let victim = corner.path("victim");
+            let victim = workspace.path("victim");
             fs::write(&victim, "content").expect("a file");
-            symlink(corner.path(target), place(&project)).expect("a link");
+            symlink(workspace.path(target), place(&project)).expect("a link");
             is_refused(&project, &place(&project), "symbolic link");
             assert_eq!(fs::read_to_string(&victim).expect("the file"), "content");
-            assert!(!corner.path("missing").exists());
+            assert!(!workspace.path("missing").exists());
         }
     }
 }
@@ -70,33 +69,35 @@ fn g7_symlink_in_place_of_a_state_file_is_refused() {
 #[test]
 fn g7_symlink_in_place_of_the_data_directory_is_refused() {
     for target in ["victim", "missing"] {
-        let corner = Corner::new();
-        let project = project(&corner);
-        fs::create_dir(corner.path("victim")).expect("a directory");
-        symlink(corner.path(target), project.dir.join("data")).expect("a link");
+        let workspace = Workspace::new();
+        let project = project(&workspace);
+        fs::create_dir(workspace.path("victim")).expect("a directory");
+        symlink(workspace.path(target), project.dir.join("data")).expect("a link");
         is_refused(&project, &project.dir.join("data"), "symbolic link");
         assert_eq!(
-            fs::read_dir(corner.path("victim")).expect("read").count(),
+            fs::read_dir(workspace.path("victim"))
+                .expect("read")
+                .count(),
             0
         );
     }
     // A link above it is the user's own.
-    let corner = Corner::new();
-    let project = project(&corner);
+    let workspace = Workspace::new();
+    let project = project(&workspace);
     project.configure(
         "[services.db]\nstart = 'sleep 600'\ndata = 'link/data'\ninit = ['touch', '{data}/file']\n",
     );
-    fs::create_dir(corner.path("elsewhere")).expect("a directory");
-    symlink(corner.path("elsewhere"), project.dir.join("link")).expect("a link");
+    fs::create_dir(workspace.path("elsewhere")).expect("a directory");
+    symlink(workspace.path("elsewhere"), project.dir.join("link")).expect("a link");
     project.output(&USE);
-    assert!(corner.path("elsewhere/data/file").exists());
+    assert!(workspace.path("elsewhere/data/file").exists());
 }
 
 #[test]
 fn g7_wrong_file_type_in_place_of_a_state_file_is_refused() {
     for place in [marker, note, lock_file] {
-        let corner = Corner::new();
-        let project = project(&corner);
+        let workspace = Workspace::new();
+        let project = project(&workspace);
         fs::create_dir_all(place(&project)).expect("a directory");
         is_refused(&project, &place(&project), "not a regular file");
         // To open a named pipe would wait for another process.
@@ -105,8 +106,8 @@ fn g7_wrong_file_type_in_place_of_a_state_file_is_refused() {
         assert!(made.expect("run mkfifo").success());
         is_refused(&project, &place(&project), "not a regular file");
     }
-    let corner = Corner::new();
-    let project = project(&corner);
+    let workspace = Workspace::new();
+    let project = project(&workspace);
     fs::write(project.dir.join("data"), "").expect("a file");
     is_refused(&project, &project.dir.join("data"), "not a directory");
 }
@@ -119,8 +120,8 @@ fn g7_file_of_another_user_is_refused() {
     }
     let data: fn(&Project<'_>) -> PathBuf = |project| project.dir.join("data");
     for place in [data, marker, note, lock_file] {
-        let corner = Corner::new();
-        let project = project(&corner);
+        let workspace = Workspace::new();
+        let project = project(&workspace);
         fs::create_dir(data(&project)).expect("a directory");
         if !place(&project).exists() {
             fs::write(place(&project), "").expect("a file");
@@ -135,8 +136,8 @@ fn g7_file_of_another_user_is_refused() {
 /// The files of 0.2: an empty marker, an empty note, and no lock file.
 #[test]
 fn data_directory_of_procref_0_2_is_recognized() {
-    let corner = Corner::new();
-    let project = project(&corner);
+    let workspace = Workspace::new();
+    let project = project(&workspace);
     fs::create_dir(project.dir.join("data")).expect("a directory");
     fs::write(project.dir.join("data/precious"), "content").expect("a file");
     fs::write(marker(&project), "").expect("a file");
@@ -159,8 +160,8 @@ fn data_directory_of_procref_0_2_is_recognized() {
 /// A backup by `cp -al` gives the lock file a second name.
 #[test]
 fn lock_file_with_a_second_hard_link_is_replaced() {
-    let corner = Corner::new();
-    let project = project(&corner);
+    let workspace = Workspace::new();
+    let project = project(&workspace);
     project.output(&USE);
     let other = project.dir.join("backup");
     fs::write(lock_file(&project), "other content").expect("write");
@@ -173,8 +174,8 @@ fn lock_file_with_a_second_hard_link_is_replaced() {
 
 #[test]
 fn marker_link_created_by_init_is_replaced_by_a_file() {
-    let corner = Corner::new();
-    let project = project(&corner);
+    let workspace = Workspace::new();
+    let project = project(&workspace);
     project.configure(
         "[services.db]\nstart = 'sleep 600'\ndata = 'data'\nready = 'started'\n\
          init = ['sh', '-c', 'ln -s /dev/null \"$0/.procref-initialised\"', '{data}']\n",

@@ -2,8 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "support/workspace.rs"]
-mod project;
+mod support;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -12,9 +11,12 @@ use std::process::{Child, Command, Stdio};
 
 use procref_testkit::deadline;
 use procref_testkit::observe::{Identity, supervisors_of};
-use project::{Corner, Project, process, texts};
 use rustix::fs::FlockOperation;
 use rustix::process::Signal;
+use support::{
+    live_process, output_text,
+    workspace::{Project, Workspace},
+};
 
 const DB: &str = "[services.db]\nstart = 'sleep 600'\ndata = 'data'\nready = 'started'\n";
 
@@ -28,7 +30,7 @@ impl Second {
     /// Runs a client of another runtime directory.
     fn start(project: &Project<'_>, service: &str) -> Self {
         let mut command = project.procref(&["run", service]);
-        command.env("PROCREF_RUNTIME_DIR", project.corner.path("run/second"));
+        command.env("PROCREF_RUNTIME_DIR", project.workspace.path("run/second"));
         Self::spawn(project, command)
     }
 
@@ -38,7 +40,7 @@ impl Second {
     }
 
     fn spawn(project: &Project<'_>, mut command: Command) -> Self {
-        let log = project.corner.path("second.log");
+        let log = project.workspace.path("second.log");
         command.arg("--log").arg(&log).args(["--", "true"]);
         let child = command.stderr(Stdio::piped()).spawn().expect("run");
         Self {
@@ -78,7 +80,7 @@ impl Second {
     fn succeeds(mut self) {
         let child = self.child.take().expect("it was started");
         let output = child.wait_with_output().expect("wait");
-        assert!(output.status.success(), "{}", texts(&output).1);
+        assert!(output.status.success(), "{}", output_text(&output).1);
     }
 }
 
@@ -94,10 +96,10 @@ impl Drop for Second {
 
 #[test]
 fn g1_second_runtime_directory_waits_for_the_first_service() {
-    let corner = Corner::new();
-    let project = corner.project("app", DB);
+    let workspace = Workspace::new();
+    let project = workspace.project("app", DB);
     let client = project.hold("db", r#"echo "$PROCREF_PID""#);
-    let service = process(&client.said[0]);
+    let service = live_process(&client.printed[0]);
     let mut second = Second::start(&project, "db");
     second.waits_for(service, &project.dir.join("data"));
     assert!(
@@ -112,20 +114,20 @@ fn g1_second_runtime_directory_waits_for_the_first_service() {
 
 #[test]
 fn g1_start_timeout_names_the_directory_and_the_holder() {
-    let corner = Corner::new();
-    let project = corner.project("app", DB);
+    let workspace = Workspace::new();
+    let project = workspace.project("app", DB);
     let client = project.hold("db", r#"echo "$PROCREF_PID""#);
     let output = project
         .procref(&["run", "db", "--start-timeout", "5s", "--", "true"])
-        .env("PROCREF_RUNTIME_DIR", corner.path("run/second"))
+        .env("PROCREF_RUNTIME_DIR", workspace.path("run/second"))
         .output()
         .expect("run");
-    let said = texts(&output).1;
-    let first = said.lines().next().unwrap_or_default();
-    let holder = format!("process {} (`sleep 600`)", client.said[0]);
+    let stderr = output_text(&output).1;
+    let first = stderr.lines().next().unwrap_or_default();
+    let holder = format!("process {} (`sleep 600`)", client.printed[0]);
     let dir = project.dir.join("data").display().to_string();
     for part in ["\"db\"", "5s", &holder, &dir, "another `data`"] {
-        assert!(first.contains(part), "{part:?} is not in: {said}");
+        assert!(first.contains(part), "{part:?} is not in: {stderr}");
     }
     assert_eq!(output.status.code(), Some(125));
 }
@@ -133,17 +135,17 @@ fn g1_start_timeout_names_the_directory_and_the_holder() {
 #[test]
 fn g1_service_of_a_killed_supervisor_keeps_its_directory() {
     const NAME: &str = "data-of-a-killed-supervisor";
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     // The service's child outlives the service.
     let config = format!(
         "[services.{NAME}]\nstart = ['sh', '-c', 'sleep 600 & echo $! >child.new; mv child.new child; wait']\n\
          data = 'data'\nready = 'cmd:test -e child'\n"
     );
-    let project = corner.project("app", &config);
+    let project = workspace.project("app", &config);
     let client = project.hold(NAME, r#"echo "$PROCREF_PID""#);
-    let service = process(&client.said[0]);
+    let service = live_process(&client.printed[0]);
     let child = fs::read_to_string(project.dir.join("child")).expect("a pid");
-    let child = process(child.trim());
+    let child = live_process(child.trim());
     let supervisor = supervisors_of(NAME)[0];
     supervisor.kill();
     supervisor.wait_exit();
@@ -155,13 +157,13 @@ fn g1_service_of_a_killed_supervisor_keeps_its_directory() {
     // Only the descriptor of the child has the lock now.
     let third = project
         .procref(&["run", NAME, "--start-timeout", "5s", "--", "true"])
-        .env("PROCREF_RUNTIME_DIR", corner.path("run/third"))
+        .env("PROCREF_RUNTIME_DIR", workspace.path("run/third"))
         .output()
         .expect("run");
-    let said = texts(&third).1;
+    let stderr = output_text(&third).1;
     assert!(!third.status.success());
     let holder = format!("process {} (`sleep 600`)", child.pid);
-    assert!(said.contains(&holder), "{holder} is not in: {said}");
+    assert!(stderr.contains(&holder), "{holder} is not in: {stderr}");
     child.kill();
     second.succeeds();
     project.output(&["gc"]);
@@ -180,13 +182,13 @@ fn g1_children_of_a_killed_init_keep_a_replaced_directory() {
 
 #[track_caller]
 fn is_kept_by_children_of_init(service: &str, script: &str) {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let config = format!(
         "[services.{service}]\nstart = 'sleep 600'\ndata = 'data'\ninit = ['sh', '-c', '''\n{script}\n\
          echo begun >>begun; test -e ok && exit\n\
          sleep 600 & echo $! >child.new; mv child.new child; wait''']\n"
     );
-    let project = corner.project("app", &config);
+    let project = workspace.project("app", &config);
     let mut starter = project
         .procref(&["run", service, "--", "true"])
         .stderr(Stdio::null())
@@ -195,7 +197,7 @@ fn is_kept_by_children_of_init(service: &str, script: &str) {
     let child = deadline::until("init to begin", || {
         fs::read_to_string(project.dir.join("child")).ok()
     });
-    let child = process(child.trim());
+    let child = live_process(child.trim());
     let init = parent(child);
     let procref = parent(init);
     let supervisor = supervisors_of(service)[0];
@@ -220,18 +222,18 @@ fn is_kept_by_children_of_init(service: &str, script: &str) {
 
 fn parent(process: Identity) -> Identity {
     let pid = process.status("PPid").expect("a parent");
-    self::process(&pid)
+    live_process(&pid)
 }
 
 #[test]
 fn g1_lock_moves_with_the_project() {
-    let corner = Corner::new();
-    let project = corner.project("app", DB);
+    let workspace = Workspace::new();
+    let project = workspace.project("app", DB);
     let client = project.hold("db", r#"echo "$PROCREF_PID""#);
-    let service = process(&client.said[0]);
+    let service = live_process(&client.printed[0]);
     let moved = Project {
-        corner: &corner,
-        dir: corner.path("moved"),
+        workspace: &workspace,
+        dir: workspace.path("moved"),
     };
     fs::rename(&project.dir, &moved.dir).expect("rename");
     let mut second = Second::beside(&moved, "db");
@@ -243,10 +245,10 @@ fn g1_lock_moves_with_the_project() {
 /// The lock file beside the new path is another one.
 #[test]
 fn g1_lock_moves_with_the_directory() {
-    let corner = Corner::new();
-    let project = corner.project("app", DB);
+    let workspace = Workspace::new();
+    let project = workspace.project("app", DB);
     let client = project.hold("db", r#"echo "$PROCREF_PID""#);
-    let service = process(&client.said[0]);
+    let service = live_process(&client.printed[0]);
     fs::create_dir(project.dir.join("elsewhere")).expect("a directory");
     let moved = project.dir.join("elsewhere/renamed");
     fs::rename(project.dir.join("data"), &moved).expect("rename");
@@ -260,11 +262,11 @@ fn g1_lock_moves_with_the_directory() {
 /// The lock on the removed directory is of no use then.
 #[test]
 fn g1_directory_recreated_while_in_use_is_locked() {
-    let corner = Corner::new();
-    let project = corner.project("app", DB);
+    let workspace = Workspace::new();
+    let project = workspace.project("app", DB);
     let data = project.dir.join("data");
     let client = project.hold("db", r#"echo "$PROCREF_PID""#);
-    let service = process(&client.said[0]);
+    let service = live_process(&client.printed[0]);
     fs::remove_dir(&data).expect("remove");
     fs::create_dir(&data).expect("a directory");
     let mut second = Second::start(&project, "db");
@@ -275,12 +277,12 @@ fn g1_directory_recreated_while_in_use_is_locked() {
 
 #[test]
 fn g1_directory_replaced_by_init_is_locked() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let init =
         "init = ['sh', '-c', 'rmdir \"$0\" && mkdir \"$0\" && touch \"$0/made\"', '{data}']\n";
-    let project = corner.project("app", &format!("{DB}{init}"));
+    let project = workspace.project("app", &format!("{DB}{init}"));
     let client = project.hold("db", r#"echo "$PROCREF_PID""#);
-    let service = process(&client.said[0]);
+    let service = live_process(&client.printed[0]);
     // Without it, only the lock on the directory itself is left.
     fs::remove_file(project.dir.join(".data.procref-lock")).expect("remove");
     let mut second = Second::start(&project, "db");
@@ -292,16 +294,16 @@ fn g1_directory_replaced_by_init_is_locked() {
 
 #[test]
 fn g1_two_services_of_one_directory_take_turns() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let more = DB.replace("db", "more");
     // Another way to the same directory: a link above it.
-    let project = corner.project(
+    let project = workspace.project(
         "app",
         &format!("{DB}{}", more.replace("'data'", "'link/data'")),
     );
     symlink(".", project.dir.join("link")).expect("a link");
     let client = project.hold("db", r#"echo "$PROCREF_PID""#);
-    let service = process(&client.said[0]);
+    let service = live_process(&client.printed[0]);
     let mut second = Second::beside(&project, "more");
     second.waits_for(service, &project.dir.join("link/data"));
     client.leave();
@@ -310,18 +312,18 @@ fn g1_two_services_of_one_directory_take_turns() {
 
 #[test]
 fn g1_service_that_closes_all_descriptors_keeps_its_directory() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     // Not `sh`: many shells can only close descriptors of one digit.
     let program = "for fd in /proc/$$/fd/*; do fd=${fd##*/}; ((fd < 3)) || eval \"exec $fd>&-\"; done; \
                    : >closed; exec sleep 600";
-    let project = corner.project(
+    let project = workspace.project(
         "app",
         &format!(
             "[services.db]\nstart = ['bash', '-c', '{program}']\ndata = 'data'\nready = 'cmd:test -e closed'\n"
         ),
     );
     let client = project.hold("db", r#"echo "$PROCREF_PID""#);
-    let service = process(&client.said[0]);
+    let service = live_process(&client.printed[0]);
     let mut second = Second::start(&project, "db");
     second.waits_for(service, &project.dir.join("data"));
     client.leave();
@@ -331,8 +333,8 @@ fn g1_service_that_closes_all_descriptors_keeps_its_directory() {
 /// What a lock file says of another boot, pid namespace or clock, or of a process that has ended, is not believed.
 #[test]
 fn g1_stale_or_foreign_lock_file_does_not_block() {
-    let corner = Corner::new();
-    let project = corner.project("app", DB);
+    let workspace = Workspace::new();
+    let project = workspace.project("app", DB);
     project.output(&["run", "db", "--", "true"]);
     let lock_file = project.dir.join(".data.procref-lock");
     let text = fs::read_to_string(&lock_file).expect("the lock file");
@@ -376,10 +378,10 @@ fn g1_stale_or_foreign_lock_file_does_not_block() {
 
 #[test]
 fn g1_suspended_holder_is_named_as_suspended() {
-    let corner = Corner::new();
-    let project = corner.project("app", DB);
+    let workspace = Workspace::new();
+    let project = workspace.project("app", DB);
     let client = project.hold("db", r#"echo "$PROCREF_PID""#);
-    let service = process(&client.said[0]);
+    let service = live_process(&client.printed[0]);
     service.signal(Signal::STOP);
     deadline::until_true("the service to be suspended", || service.is_suspended());
     let mut second = Second::start(&project, "db");
@@ -396,9 +398,9 @@ fn g1_suspended_holder_is_named_as_suspended() {
 /// In a directory that this user cannot write to, only the directory itself can be locked.
 #[test]
 fn g1_directory_with_unwritable_parent_is_locked() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let init = "init = ['touch', '{data}/made']\n";
-    let project = corner.project(
+    let project = workspace.project(
         "app",
         &format!("{DB}{init}").replace("'data'", "'above/data'"),
     );
@@ -425,7 +427,7 @@ fn g1_directory_with_unwritable_parent_is_locked() {
         }
         command
     };
-    let log = corner.path("first.log");
+    let log = workspace.path("first.log");
     let holding = project.dir.join("holding");
     let client = format!(
         "echo $PROCREF_PID >{0}.new; mv {0}.new {0}; read -r line",
@@ -437,10 +439,10 @@ fn g1_directory_with_unwritable_parent_is_locked() {
         .spawn()
         .expect("run");
     let service = deadline::until("the first client", || fs::read_to_string(&holding).ok());
-    let service = process(service.trim());
+    let service = live_process(service.trim());
     assert!(!above.join(".data.procref-lock").exists());
     let mut command = as_everybody(&["run", "db"]);
-    command.env("PROCREF_RUNTIME_DIR", corner.path("run/second"));
+    command.env("PROCREF_RUNTIME_DIR", workspace.path("run/second"));
     let mut second = Second::spawn(&project, command);
     second.waits_for(service, &above.join("data"));
     drop(first.stdin.take());
@@ -452,8 +454,8 @@ fn g1_directory_with_unwritable_parent_is_locked() {
 /// procref 0.2 had a lock on the directory above while it ran `init`.
 #[test]
 fn g1_start_waits_for_init_of_procref_0_2() {
-    let corner = Corner::new();
-    let project = corner.project("app", &format!("{DB}init = ['touch', '{{data}}/made']\n"));
+    let workspace = Workspace::new();
+    let project = workspace.project("app", &format!("{DB}init = ['touch', '{{data}}/made']\n"));
     let older = File::open(&project.dir).expect("open");
     rustix::fs::flock(&older, FlockOperation::LockExclusive).expect("lock");
     let mut second = Second::start(&project, "db");
@@ -465,7 +467,7 @@ fn g1_start_waits_for_init_of_procref_0_2() {
 
 #[test]
 fn g1_services_with_separate_data_do_not_wait() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let init = |other: &str| {
         let wait = format!("until test -e {other}; do sleep 0.05; done");
         format!("init = ['sh', '-c', 'touch \"$0.begun\"; {wait}', '{{data}}']\n")
@@ -473,7 +475,7 @@ fn g1_services_with_separate_data_do_not_wait() {
     let more = DB.replace("db", "more").replace("'data'", "'more'");
     // Each `init` waits for the other one.
     let config = format!("{DB}{}{more}{}", init("more.begun"), init("data.begun"));
-    let project = corner.project("app", &config);
+    let project = workspace.project("app", &config);
     let first = Second::beside(&project, "db");
     let second = Second::beside(&project, "more");
     first.succeeds();
@@ -482,14 +484,14 @@ fn g1_services_with_separate_data_do_not_wait() {
 
 #[test]
 fn g1_lock_file_records_the_namespace_of_its_holder() {
-    let corner = Corner::new();
-    let project = corner.project("app", DB);
+    let workspace = Workspace::new();
+    let project = workspace.project("app", DB);
     let client = project.hold("db", r#"echo "$PROCREF_PID"; echo "$PROCREF_DIR""#);
     let text = fs::read_to_string(project.dir.join(".data.procref-lock")).expect("read");
     let user: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let services = procref::Services::in_dir(&client.said[1]).expect("services");
+    let services = procref::Services::in_dir(&client.printed[1]).expect("services");
     let namespace = services.namespace_id().expect("a digest");
     assert_eq!(user["namespace"], namespace.as_str());
-    assert_eq!(user["pid"].to_string(), client.said[0]);
+    assert_eq!(user["pid"].to_string(), client.printed[0]);
     client.leave();
 }

@@ -1,32 +1,31 @@
 //! `procref demo`: what it shows is so, or it fails.
 
-#[path = "support/workspace.rs"]
-mod project;
+mod support;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use procref_testkit::observe::Identity;
-use project::{Corner, texts};
 use rustix::process::Signal;
+use support::{live_process, output_text, workspace::Workspace};
 
 /// In a directory for temporary files of its own, of which nothing may be left.
-fn demo(corner: &Corner) -> Command {
-    let mut command = corner.procref(Path::new("/"));
-    command.arg("demo").env("TMPDIR", temporary(corner));
+fn demo(workspace: &Workspace) -> Command {
+    let mut command = workspace.procref(Path::new("/"));
+    command.arg("demo").env("TMPDIR", temporary(workspace));
     command
 }
 
-fn temporary(corner: &Corner) -> std::path::PathBuf {
-    let dir = corner.path("tmp");
+fn temporary(workspace: &Workspace) -> std::path::PathBuf {
+    let dir = workspace.path("tmp");
     std::fs::create_dir_all(&dir).expect("a directory");
     dir
 }
 
 #[track_caller]
-fn assert_nothing_left(corner: &Corner) {
-    let left: Vec<_> = std::fs::read_dir(temporary(corner))
+fn assert_nothing_left(workspace: &Workspace) {
+    let left: Vec<_> = std::fs::read_dir(temporary(workspace))
         .expect("read")
         .flatten()
         .collect();
@@ -35,19 +34,19 @@ fn assert_nothing_left(corner: &Corner) {
 
 #[test]
 fn demo_prints_plain_lines_and_passes_in_a_pipe() {
-    let corner = Corner::new();
-    let output = demo(&corner).output().expect("run");
-    let (out, err) = texts(&output);
+    let workspace = Workspace::new();
+    let output = demo(&workspace).output().expect("run");
+    let (out, err) = output_text(&output);
     assert!(output.status.success(), "{out}{err}");
     assert!(!out.contains('\x1b'), "{out}");
     assert!(out.contains("All 8 checks passed"), "{out}");
-    assert_nothing_left(&corner);
+    assert_nothing_left(&workspace);
 }
 
 #[test]
 fn demo_updates_a_table_on_a_terminal() {
-    let corner = Corner::new();
-    let template = demo(&corner);
+    let workspace = Workspace::new();
+    let template = demo(&workspace);
     let mut command = Command::new("script");
     // In a pseudo-terminal of that size, and with the exit code of what runs in it.
     let program = template.get_program().to_string_lossy();
@@ -63,7 +62,7 @@ fn demo_updates_a_table_on_a_terminal() {
         };
     }
     let output = command.output().expect("run script(1)");
-    let (out, err) = texts(&output);
+    let (out, err) = output_text(&output);
     assert!(output.status.success(), "{out}{err}");
     assert!(out.contains("All 8 checks passed"), "{out}");
     // Cursor movements, and rows in which something changes.
@@ -71,7 +70,7 @@ fn demo_updates_a_table_on_a_terminal() {
     for state in ["waits for the service", "works", "killed", "has left"] {
         assert!(out.contains(state), "{state}: {out}");
     }
-    assert_nothing_left(&corner);
+    assert_nothing_left(&workspace);
 }
 
 /// When this client has the service: its process, if the demo has not ended it by now.
@@ -94,11 +93,15 @@ fn client(
 
 /// Runs the demo, does something to it when a client has the service, and returns how it ended. The demo goes
 /// on meanwhile: on a busy machine it may be over before that is done, and then it is tried again.
-fn disturbed(corner: &Corner, number: u32, disturb: impl Fn(&Child, Option<Identity>)) -> Output {
+fn disturbed(
+    workspace: &Workspace,
+    number: u32,
+    disturb: impl Fn(&Child, Option<Identity>),
+) -> Output {
     const TRIALS: usize = 20;
 
     for _ in 0..TRIALS {
-        let mut demo = demo(corner);
+        let mut demo = demo(workspace);
         let mut child = demo
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -112,7 +115,7 @@ fn disturbed(corner: &Corner, number: u32, disturb: impl Fn(&Child, Option<Ident
         if let Some(client) = client {
             client.wait_exit();
         }
-        assert_nothing_left(corner);
+        assert_nothing_left(workspace);
         if !output.status.success() {
             return output;
         }
@@ -122,23 +125,23 @@ fn disturbed(corner: &Corner, number: u32, disturb: impl Fn(&Child, Option<Ident
 
 #[test]
 fn demo_fails_when_a_client_ends_unexpectedly() {
-    let corner = Corner::new();
-    let output = disturbed(&corner, 6, |_, client| {
+    let workspace = Workspace::new();
+    let output = disturbed(&workspace, 6, |_, client| {
         if let Some(client) = client {
             client.kill();
         }
     });
-    let (_, err) = texts(&output);
+    let (_, err) = output_text(&output);
     assert_eq!(output.status.code(), Some(1), "{err}");
     assert!(err.contains("client 6 ended with signal: 9"), "{err}");
 }
 
 #[test]
 fn demo_leaves_nothing_when_interrupted() {
-    let corner = Corner::new();
-    let output = disturbed(&corner, 1, |demo, _| {
-        project::process(&demo.id().to_string()).signal(Signal::INT);
+    let workspace = Workspace::new();
+    let output = disturbed(&workspace, 1, |demo, _| {
+        live_process(&demo.id().to_string()).signal(Signal::INT);
     });
     assert_eq!(output.status.code(), Some(1));
-    assert!(texts(&output).1.contains("interrupted"));
+    assert!(output_text(&output).1.contains("interrupted"));
 }

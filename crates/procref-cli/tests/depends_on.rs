@@ -1,13 +1,12 @@
 //! Services that need each other: acquired in order, and let go of in reverse, whatever dies.
 
-#[path = "support/workspace.rs"]
-mod project;
 mod server;
+mod support;
 
 use std::fs;
 
 use procref_testkit::observe::Identity;
-use project::{Corner, process};
+use support::{live_process, workspace::Workspace};
 
 /// `back` is run by this program. `front` records at its stop whether `back` still answers.
 fn two_services(program: &str) -> String {
@@ -34,19 +33,19 @@ ready = "log:^ready"
 
 const PIDS: &str = r#"echo "$PROCREF_PID"; echo "$PROCREF_PID_BACK""#;
 
-fn pids(said: &[String]) -> [Identity; 2] {
-    [process(&said[0]), process(&said[1])]
+fn pids(stderr: &[String]) -> [Identity; 2] {
+    [live_process(&stderr[0]), live_process(&stderr[1])]
 }
 
 #[test]
 fn dependency_address_is_passed_to_service_and_clients() {
-    let corner = Corner::new();
-    let project = corner.project("app", &two_services(&server::command()));
+    let workspace = Workspace::new();
+    let project = workspace.project("app", &two_services(&server::command()));
     let client = project.hold("front", r#"echo "$FRONT $BACK $PROCREF_PORT_BACK""#);
-    let said = client.said[0].clone();
-    let port = said.rsplit(' ').next().expect("a port").to_owned();
+    let stderr = client.printed[0].clone();
+    let port = stderr.rsplit(' ').next().expect("a port").to_owned();
     assert_eq!(
-        said,
+        stderr,
         format!("front-of-{port} redis://127.0.0.1:{port} {port}")
     );
     let told = fs::read_to_string(project.dir.join("at-the-start")).expect("a file");
@@ -60,10 +59,10 @@ fn dependency_address_is_passed_to_service_and_clients() {
 #[test]
 fn dependency_outlives_its_dependent_when_clients_leave_or_die() {
     for kill in [false, true] {
-        let corner = Corner::new();
-        let project = corner.project("app", &two_services(&server::command()));
+        let workspace = Workspace::new();
+        let project = workspace.project("app", &two_services(&server::command()));
         let client = project.hold("front", PIDS);
-        let [front, back] = pids(&client.said);
+        let [front, back] = pids(&client.printed);
         match kill {
             true => client.kill(),
             false => client.leave(),
@@ -77,16 +76,16 @@ fn dependency_outlives_its_dependent_when_clients_leave_or_die() {
 
 #[test]
 fn killed_dependent_releases_its_dependency() {
-    let corner = Corner::new();
-    let project = corner.project("app", &two_services(&server::command()));
+    let workspace = Workspace::new();
+    let project = workspace.project("app", &two_services(&server::command()));
     let client = project.hold("front", PIDS);
-    let [front, back] = pids(&client.said);
+    let [front, back] = pids(&client.printed);
     front.kill();
     front.wait_exit();
     assert!(back.is_live(), "the client holds it as well");
     // Whoever comes next gets a new one, beside the same dependency.
     let next = project.hold("front", PIDS);
-    let [new, same] = pids(&next.said);
+    let [new, same] = pids(&next.printed);
     assert_ne!(new, front);
     assert_eq!(same, back);
     client.leave();
@@ -97,12 +96,12 @@ fn killed_dependent_releases_its_dependency() {
 
 #[test]
 fn client_of_the_dependency_alone_keeps_only_that_service() {
-    let corner = Corner::new();
-    let project = corner.project("app", &two_services(&server::command()));
+    let workspace = Workspace::new();
+    let project = workspace.project("app", &two_services(&server::command()));
     let both = project.hold("front", PIDS);
     let alone = project.hold("back", r#"echo "$PROCREF_PID""#);
-    let [front, back] = pids(&both.said);
-    assert_eq!(process(&alone.said[0]), back);
+    let [front, back] = pids(&both.printed);
+    assert_eq!(live_process(&alone.printed[0]), back);
     both.kill();
     front.wait_exit();
     assert!(back.is_live());
@@ -112,20 +111,20 @@ fn client_of_the_dependency_alone_keeps_only_that_service() {
 
 #[test]
 fn dependency_that_cannot_start_is_named_in_the_error() {
-    let corner = Corner::new();
-    let project = corner.project("app", &two_services("no-such-server"));
-    let (code, said) = project.failure(&["run", "front", "--", "true"]);
+    let workspace = Workspace::new();
+    let project = workspace.project("app", &two_services("no-such-server"));
+    let (code, stderr) = project.failure(&["run", "front", "--", "true"]);
     assert_eq!(code, 125);
     assert!(
-        said.contains("`back`") && said.contains("no-such-server"),
-        "{said}"
+        stderr.contains("`back`") && stderr.contains("no-such-server"),
+        "{stderr}"
     );
     assert!(!project.dir.join("at-the-start").exists());
 }
 
 #[test]
 fn dependency_chain_starts_last_first_and_cycle_is_refused() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let link = |name: &str, needs: &str| {
         format!(
             "[services.{name}]\nstart = ['sh', '-c', 'echo {name} >>order; echo ready; exec sleep 600']\n\
@@ -139,13 +138,13 @@ fn dependency_chain_starts_last_first_and_cycle_is_refused() {
         link("d", ""),
     ]
     .concat();
-    let project = corner.project("app", &chain);
+    let project = workspace.project("app", &chain);
     let client = project.hold("a", ":");
     let order = fs::read_to_string(project.dir.join("order")).expect("a file");
     assert_eq!(order, "d\nc\nb\na\n");
     client.kill();
     project.configure(&chain.replace("depends-on = []", "depends-on = ['b']"));
-    let (code, said) = project.failure(&["status", "a"]);
+    let (code, stderr) = project.failure(&["status", "a"]);
     assert_eq!(code, 2);
-    assert!(said.contains("in a circle: b -> c -> d -> b"), "{said}");
+    assert!(stderr.contains("in a circle: b -> c -> d -> b"), "{stderr}");
 }

@@ -1,19 +1,21 @@
 //! `procref doctor`: each finding where there is something to be found.
 
-#[path = "support/workspace.rs"]
-mod project;
+mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use project::{Corner, PROCREF, Project, texts};
 use serde_json::Value;
+use support::{
+    PROCREF, output_text,
+    workspace::{Project, Workspace},
+};
 
 /// What it found of this kind, as `severity: found`, and its exit code.
 fn findings(command: &mut Command, check: &str) -> (i32, Vec<String>) {
     let output = command.output().expect("run");
-    let (out, err) = texts(&output);
+    let (out, err) = output_text(&output);
     let report: Value =
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
     let found = report["findings"].as_array().expect("a list").iter();
@@ -37,8 +39,8 @@ fn doctor(project: &Project<'_>) -> Command {
 
 #[test]
 fn doctor_reports_ok_on_a_working_machine() {
-    let corner = Corner::new();
-    let project = corner.project("app", "");
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "");
     let told = project.output(&["doctor"]);
     assert!(!told.contains("error"), "{told}");
     for check in [
@@ -62,8 +64,8 @@ fn doctor_reports_ok_on_a_working_machine() {
 
 #[test]
 fn doctor_reports_low_semaphore_limits_as_errors() {
-    let corner = Corner::new();
-    let project = corner.project("app", "");
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "");
     for (limits, expected) in [
         ("250 32000 8 128", "SEMOPM is 8"),
         ("100 32000 32 128", "SEMMSL is 100"),
@@ -96,24 +98,24 @@ fn doctor_reports_low_semaphore_limits_as_errors() {
 
 #[test]
 fn doctor_reports_unusable_runtime_directory_as_error() {
-    let corner = Corner::new();
-    let project = corner.project("app", "");
-    fs::create_dir(corner.runtime_dir()).expect("a directory");
-    fs::set_permissions(corner.runtime_dir(), fs::Permissions::from_mode(0o777)).expect("chmod");
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "");
+    fs::create_dir(workspace.runtime_dir()).expect("a directory");
+    fs::set_permissions(workspace.runtime_dir(), fs::Permissions::from_mode(0o777)).expect("chmod");
     let (code, found) = findings(&mut doctor(&project), "runtime-directory");
     assert_eq!(code, 1);
     assert!(
         found[0].starts_with("error: ") && found[0].contains("chmod 700"),
         "{found:?}"
     );
-    fs::set_permissions(corner.runtime_dir(), fs::Permissions::from_mode(0o700)).expect("chmod");
+    fs::set_permissions(workspace.runtime_dir(), fs::Permissions::from_mode(0o700)).expect("chmod");
 }
 
 #[test]
 fn doctor_warns_when_path_is_too_long_for_sockets() {
-    let corner = Corner::new();
-    let project = corner.project("app", "");
-    let long = corner.path(&"long".repeat(20));
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "");
+    let long = workspace.path(&"long".repeat(20));
     let mut command = doctor(&project);
     let (code, found) = findings(command.arg("--runtime-dir").arg(long), "runtime-directory");
     assert_eq!(code, 0, "it works all the same");
@@ -125,8 +127,8 @@ fn doctor_warns_when_path_is_too_long_for_sockets() {
 
 #[test]
 fn doctor_reports_invalid_configuration_as_error() {
-    let corner = Corner::new();
-    let project = corner.project("app", "[services.db]\n");
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "[services.db]\n");
     let (code, found) = findings(&mut doctor(&project), "configuration");
     assert_eq!(code, 1);
     assert!(

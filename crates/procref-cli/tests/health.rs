@@ -3,23 +3,23 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "support/workspace.rs"]
-mod project;
 mod server;
-#[path = "support/sandbox.rs"]
-mod stage;
+mod support;
 
 use std::fs;
 
 use procref_testkit::deadline;
 use procref_testkit::observe::Identity;
-use project::Corner;
 use rustix::process::Signal;
-use stage::{Running, Stage};
+use support::{
+    path_text,
+    sandbox::{Finished, Running, Sandbox, finish},
+    workspace::Workspace,
+};
 
 /// A web server that answers `/health` as long as the file of this name is there, which `setup` may make.
-fn web(stage: &Stage, setup: &str) -> Vec<String> {
-    let dir = stage.path("web");
+fn web(sandbox: &Sandbox, setup: &str) -> Vec<String> {
+    let dir = sandbox.path("web");
     fs::create_dir_all(&dir).expect("a directory");
     let dir = dir.display();
     let server = server::command();
@@ -29,8 +29,8 @@ fn web(stage: &Stage, setup: &str) -> Vec<String> {
 }
 
 /// Starts a holder, and returns the service's process.
-fn hold(stage: &Stage, options: &[String]) -> (Running, Identity) {
-    let mut command = stage.procref("web");
+fn hold(sandbox: &Sandbox, options: &[String]) -> (Running, Identity) {
+    let mut command = sandbox.procref("web");
     command.args(["run", "web"]).args(options);
     command.args(["--", "sh", "-c", "echo $PROCREF_PID; read x"]);
     let running = Running::new(&mut command);
@@ -38,32 +38,32 @@ fn hold(stage: &Stage, options: &[String]) -> (Running, Identity) {
     (running, Identity::of(pid).expect("it lives"))
 }
 
-fn join(stage: &Stage, options: &[String], more: &[&str]) -> stage::Done {
+fn join(sandbox: &Sandbox, options: &[String], more: &[&str]) -> Finished {
     let mut words = vec!["run", "web"];
     words.extend(options.iter().map(String::as_str));
     words.extend(more);
     words.extend(["--", "sh", "-c", "echo $PROCREF_PID"]);
-    stage.done("web", &words)
+    sandbox.run("web", &words)
 }
 
 #[test]
 fn g4_unhealthy_service_is_replaced_when_a_client_joins() {
-    let stage = Stage::new();
-    let options = web(&stage, ": > HEALTH");
-    let (holder, first) = hold(&stage, &options);
+    let sandbox = Sandbox::new();
+    let options = web(&sandbox, ": > HEALTH");
+    let (holder, first) = hold(&sandbox, &options);
     let asked = ["--health", "http:/health", "--health-timeout", "10s"];
-    let pid = |done: &stage::Done| done.out.trim().parse::<u32>().expect("a pid");
-    let well = join(&stage, &options, &asked);
+    let pid = |done: &Finished| done.out.trim().parse::<u32>().expect("a pid");
+    let well = join(&sandbox, &options, &asked);
     assert_eq!((well.code, pid(&well)), (Some(0), first.pid), "{well:?}");
-    fs::remove_file(stage.path("web/health")).expect("remove");
-    let unasked = join(&stage, &options, &[]);
+    fs::remove_file(sandbox.path("web/health")).expect("remove");
+    let unasked = join(&sandbox, &options, &[]);
     assert_eq!(pid(&unasked), first.pid, "{unasked:?}");
     let asked = ["--health", "http:/health", "--health-timeout", "300ms"];
-    let unwell = join(&stage, &options, &asked);
+    let unwell = join(&sandbox, &options, &asked);
     assert_eq!(unwell.code, Some(0), "{unwell:?}");
     assert_ne!(pid(&unwell), first.pid, "although it is held");
-    for said in ["HTTP GET /health", "HTTP 404", "started anew"] {
-        assert!(unwell.err.contains(said), "{said}: {}", unwell.err);
+    for stderr in ["HTTP GET /health", "HTTP 404", "started anew"] {
+        assert!(unwell.err.contains(stderr), "{stderr}: {}", unwell.err);
     }
     first.wait_exit();
     drop(holder);
@@ -71,25 +71,25 @@ fn g4_unhealthy_service_is_replaced_when_a_client_joins() {
 
 #[test]
 fn g4_health_check_that_never_passes_fails_the_start() {
-    let stage = Stage::new();
-    let options = web(&stage, ":");
+    let sandbox = Sandbox::new();
+    let options = web(&sandbox, ":");
     let asked = ["--health", "http:/health", "--health-timeout", "300ms"];
-    let done = join(&stage, &options, &asked);
+    let done = join(&sandbox, &options, &asked);
     assert_eq!(done.code, Some(125), "{done:?}");
-    for said in ["its health check, HTTP GET /health", "HTTP 404", "300ms"] {
-        assert!(done.err.contains(said), "{said}: {}", done.err);
+    for stderr in ["its health check, HTTP GET /health", "HTTP 404", "300ms"] {
+        assert!(done.err.contains(stderr), "{stderr}: {}", done.err);
     }
-    stage.all_is_gone();
+    sandbox.assert_nothing_left();
 }
 
 #[test]
 fn g4_health_check_replaces_suspended_and_failing_services() {
-    let stage = Stage::new();
-    let options = web(&stage, ": > HEALTH");
-    let (holder, first) = hold(&stage, &options);
+    let sandbox = Sandbox::new();
+    let options = web(&sandbox, ": > HEALTH");
+    let (holder, first) = hold(&sandbox, &options);
     first.signal(Signal::STOP);
     // The kernel accepts for it. Only an answer tells.
-    let tcp = join(&stage, &options, &["--health", "tcp"]);
+    let tcp = join(&sandbox, &options, &["--health", "tcp"]);
     assert_eq!(tcp.out.trim(), first.pid.to_string(), "{tcp:?}");
     let asked = [
         "--health",
@@ -99,21 +99,21 @@ fn g4_health_check_replaces_suspended_and_failing_services() {
         "--grace",
         "1s",
     ];
-    let http = join(&stage, &options, &asked);
+    let http = join(&sandbox, &options, &asked);
     assert_eq!(http.code, Some(0), "{http:?}");
     assert!(http.err.contains("does not answer"), "{http:?}");
     first.wait_exit();
     drop(holder);
 
-    let (holder, second) = hold(&stage, &options);
-    let check = format!("cmd:test -e {}", stage.path("web/health").display());
+    let (holder, second) = hold(&sandbox, &options);
+    let check = format!("cmd:test -e {}", sandbox.path("web/health").display());
     let asked = ["--health", &check, "--health-timeout", "300ms"];
     assert_eq!(
-        join(&stage, &options, &asked).out.trim(),
+        join(&sandbox, &options, &asked).out.trim(),
         second.pid.to_string()
     );
-    fs::remove_file(stage.path("web/health")).expect("remove");
-    let command = join(&stage, &options, &asked);
+    fs::remove_file(sandbox.path("web/health")).expect("remove");
+    let command = join(&sandbox, &options, &asked);
     assert_eq!(command.code, Some(0), "{command:?}");
     assert!(command.err.contains("exited with status 1"), "{command:?}");
     second.wait_exit();
@@ -122,9 +122,9 @@ fn g4_health_check_replaces_suspended_and_failing_services() {
 
 #[test]
 fn health_ready_repeats_the_readiness_check() {
-    let corner = Corner::new();
-    let health = corner.path("health").display().to_string();
-    let project = corner.project(
+    let workspace = Workspace::new();
+    let health = workspace.path("health").display().to_string();
+    let project = workspace.project(
         "project",
         &format!(
             "[services.s]\nstart = [\"sh\", \"-c\", \"touch {health}; exec sleep 1000\"]\n\
@@ -132,25 +132,25 @@ fn health_ready_repeats_the_readiness_check() {
         ),
     );
     let run = || {
-        let mut command = corner.procref(&project.dir);
-        let done = stage::finish(command.args(["run", "s", "--", "sh", "-c", "echo $PROCREF_PID"]));
+        let mut command = workspace.procref(&project.dir);
+        let done = finish(command.args(["run", "s", "--", "sh", "-c", "echo $PROCREF_PID"]));
         assert_eq!(done.code, Some(0), "{done:?}");
         (done.out, done.err)
     };
     let (first, _) = run();
     assert_eq!(run().0, first);
     fs::remove_file(&health).expect("remove");
-    let (second, said) = run();
+    let (second, stderr) = run();
     assert_ne!(second, first);
-    assert!(said.contains("`test -e"), "{said}");
-    let mut stop = corner.procref(&project.dir);
-    assert_eq!(stage::finish(stop.args(["stop", "s"])).code, Some(0));
+    assert!(stderr.contains("`test -e"), "{stderr}");
+    let mut stop = workspace.procref(&project.dir);
+    assert_eq!(finish(stop.args(["stop", "s"])).code, Some(0));
 }
 
 #[test]
 fn health_requires_start_and_a_repeatable_readiness() {
-    let stage = Stage::new();
-    let done = stage.done("web", &["run", "web", "--health", "tcp", "--", "true"]);
+    let sandbox = Sandbox::new();
+    let done = sandbox.run("web", &["run", "web", "--health", "tcp", "--", "true"]);
     assert_eq!(done.code, Some(125), "{done:?}");
     assert!(
         done.err.contains("`--health` needs `--start`"),
@@ -158,7 +158,7 @@ fn health_requires_start_and_a_repeatable_readiness() {
         done.err
     );
     let start = ["run", "web", "--start", "sleep 100", "--ready", "started"];
-    let done = stage.done(
+    let done = sandbox.run(
         "web",
         &[&start[..], &["--health", "ready", "--", "true"]].concat(),
     );
@@ -168,26 +168,26 @@ fn health_requires_start_and_a_repeatable_readiness() {
 
 #[test]
 fn service_without_readiness_warns_unless_ready_is_started() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let start = ["run", "s", "--start", "sleep 1000"];
-    let done = stage.done("s", &[&start[..], &["--", "true"]].concat());
+    let done = sandbox.run("s", &[&start[..], &["--", "true"]].concat());
     assert_eq!(done.code, Some(0), "{done:?}");
     assert_eq!(
         done.err.matches("neither a port nor `ready`").count(),
         1,
         "{done:?}"
     );
-    stage.all_is_gone();
+    sandbox.assert_nothing_left();
     let started = [&start[..], &["--ready", "started", "--", "true"]].concat();
-    let done = stage.done("s", &started);
+    let done = sandbox.run("s", &started);
     assert_eq!((done.code, done.err.as_str()), (Some(0), ""));
-    stage.all_is_gone();
+    sandbox.assert_nothing_left();
     // Also with something before its program.
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let config = "[services.s]\nstart = 'sleep 1000'\ndata = 'd'\n";
-    let project = corner.project("project", config);
-    let mut command = corner.procref(&project.dir);
-    let done = stage::finish(command.args(["run", "s", "--", "true"]));
+    let project = workspace.project("project", config);
+    let mut command = workspace.procref(&project.dir);
+    let done = finish(command.args(["run", "s", "--", "true"]));
     assert_eq!(done.code, Some(0), "{done:?}");
     assert_eq!(
         done.err.matches("neither a port nor `ready`").count(),
@@ -198,7 +198,7 @@ fn service_without_readiness_warns_unless_ready_is_started() {
 
 #[test]
 fn g4_service_exiting_right_after_start_fails_the_start() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     for start in [
         "sh -c \"echo wrong argument; exit 3\"",
         "sh -c \"echo wrong argument; sleep 0.05; exit 3\"",
@@ -210,32 +210,32 @@ fn g4_service_exiting_right_after_start_fails_the_start() {
                 &["--", "touch", "ran"],
             ]
             .concat();
-            let done = stage.done("s", &words);
+            let done = sandbox.run("s", &words);
             assert_eq!(done.code, Some(125), "{done:?}");
-            for said in ["exited with status 3", "wrong argument"] {
-                assert!(done.err.contains(said), "{said}: {}", done.err);
+            for stderr in ["exited with status 3", "wrong argument"] {
+                assert!(done.err.contains(stderr), "{stderr}: {}", done.err);
             }
-            assert!(!stage.path("here/ran").exists());
+            assert!(!sandbox.path("here/ran").exists());
         }
     }
     // Also with something before its program.
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let config =
         "[services.s]\nstart = ['sh', '-c', 'sleep 0.05; exit 3']\ndata = 'd'\nready = 'started'\n";
-    let project = corner.project("project", config);
-    let mut command = corner.procref(&project.dir);
-    let done = stage::finish(command.args(["run", "s", "--", "true"]));
+    let project = workspace.project("project", config);
+    let mut command = workspace.procref(&project.dir);
+    let done = finish(command.args(["run", "s", "--", "true"]));
     assert_eq!(done.code, Some(125), "{done:?}");
     assert!(done.err.contains("exited with status 3"), "{done:?}");
 }
 
 #[test]
 fn run_does_not_execute_its_client_when_a_dependency_died() {
-    let corner = Corner::new();
-    let pid = corner.path("pid").display().to_string();
+    let workspace = Workspace::new();
+    let pid = workspace.path("pid").display().to_string();
     // It kills what it depends on, and is ready when that is gone.
     let ready = format!("P=$(cat {pid}); kill -9 $P; while kill -0 $P; do sleep 0.01; done; true");
-    let project = corner.project(
+    let project = workspace.project(
         "project",
         &format!(
             "[services.dependency]\n\
@@ -247,27 +247,27 @@ fn run_does_not_execute_its_client_when_a_dependency_died() {
              depends-on = ['dependency']\n"
         ),
     );
-    let mut command = corner.procref(&project.dir);
-    let done = stage::finish(command.args(["run", "s", "--", "touch", "ran"]));
+    let mut command = workspace.procref(&project.dir);
+    let done = finish(command.args(["run", "s", "--", "touch", "ran"]));
     assert_eq!(done.code, Some(125), "{done:?}");
-    for said in ["`dependency` has ended", "last words"] {
-        assert!(done.err.contains(said), "{said}: {}", done.err);
+    for stderr in ["`dependency` has ended", "last words"] {
+        assert!(done.err.contains(stderr), "{stderr}: {}", done.err);
     }
     assert!(!project.dir.join("ran").exists());
     // What depended on the dead service was its last holder, and was stopped: `gc` is for what is left then.
     deadline::until_true("gc finds nothing any more", || {
-        let mut gc = corner.procref(&project.dir);
-        assert_eq!(stage::finish(gc.args(["gc"])).code, Some(0));
-        corner.leftovers().is_empty()
+        let mut gc = workspace.procref(&project.dir);
+        assert_eq!(finish(gc.args(["gc"])).code, Some(0));
+        workspace.leftovers().is_empty()
     });
 }
 
 #[test]
 fn daemonizing_program_fails_the_start_and_names_the_option() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let server = server::command();
     // A program of this name that leaves a daemon, at once and when it answers.
-    let path = stage.path("redis-server");
+    let path = sandbox.path("redis-server");
     let program = path.display();
     for wait in [
         ":",
@@ -279,14 +279,14 @@ fn daemonizing_program_fails_the_start_and_names_the_option() {
             .expect("mode");
         let start = format!("{program} {{port}}");
         let log = "while ! grep -q left LOG; do sleep 0.02; done; cat LOG";
-        let log = log.replace("LOG", &stage.path("log").display().to_string());
-        let done = stage.done(
+        let log = log.replace("LOG", &sandbox.path("log").display().to_string());
+        let done = sandbox.run(
             "d",
             &[
                 "run",
                 "d",
                 "--log",
-                stage::text(&stage.path("log")).as_str(),
+                path_text(&sandbox.path("log")).as_str(),
                 "--start",
                 &start,
                 "--",
@@ -296,15 +296,15 @@ fn daemonizing_program_fails_the_start_and_names_the_option() {
             ],
         );
         // Ready before it exits, the client reads why in the log.
-        let said = match done.code {
+        let stderr = match done.code {
             Some(0) => &done.out,
             _ => &done.err,
         };
         assert!(
-            said.contains("foreground") && said.contains("--daemonize no"),
+            stderr.contains("foreground") && stderr.contains("--daemonize no"),
             "{done:?}"
         );
-        stage.all_is_gone();
-        let _ = fs::remove_file(stage.path("log"));
+        sandbox.assert_nothing_left();
+        let _ = fs::remove_file(sandbox.path("log"));
     }
 }

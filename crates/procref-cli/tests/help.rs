@@ -2,10 +2,9 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "support/sandbox.rs"]
-mod stage;
+mod support;
 
-use stage::Stage;
+use support::{path_text, sandbox::Sandbox};
 
 const COMMANDS: [&str; 16] = [
     "run",
@@ -28,12 +27,12 @@ const COMMANDS: [&str; 16] = [
 
 #[test]
 fn help_pages_match_the_snapshot() {
-    let stage = Stage::new();
-    let mut pages = stage.out("", &["--help"]);
+    let sandbox = Sandbox::new();
+    let mut pages = sandbox.stdout("", &["--help"]);
     for command in COMMANDS {
         pages += &format!(
             "\n==== {command}\n\n{}",
-            stage.out("", &[command, "--help"])
+            sandbox.stdout("", &[command, "--help"])
         );
     }
     insta::assert_snapshot!("help", pages);
@@ -41,8 +40,8 @@ fn help_pages_match_the_snapshot() {
 
 #[test]
 fn error_messages_match_the_snapshot() {
-    let stage = Stage::new();
-    let mut said = String::new();
+    let sandbox = Sandbox::new();
+    let mut stderr = String::new();
     for line in [
         "",
         "rum db",
@@ -71,12 +70,12 @@ fn error_messages_match_the_snapshot() {
         "help rum",
     ] {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let done = stage.done("db", &words);
+        let done = sandbox.run("db", &words);
         let code = done.code.expect("a code");
-        said += &format!("$ procref {line}\n{}{}[{code}]\n\n", done.out, done.err);
+        stderr += &format!("$ procref {line}\n{}{}[{code}]\n\n", done.out, done.err);
     }
-    let dir = stage::text(&stage.runtime_dir());
-    let said = said.replace(&dir, "RUNTIME_DIR");
-    let here = stage::text(&stage.path("here"));
-    insta::assert_snapshot!("errors", said.replace(&here, "HERE"));
+    let dir = path_text(&sandbox.runtime_dir());
+    let stderr = stderr.replace(&dir, "RUNTIME_DIR");
+    let here = path_text(&sandbox.path("here"));
+    insta::assert_snapshot!("errors", stderr.replace(&here, "HERE"));
 }

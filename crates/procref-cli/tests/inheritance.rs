@@ -2,20 +2,22 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "support/sandbox.rs"]
-mod stage;
+mod support;
 
 use std::fs;
 
-use stage::{PROCREF, Running, Stage};
+use support::{
+    PROCREF,
+    sandbox::{Running, Sandbox},
+};
 
 /// Has the service started by a shell that does this first. Returns the client, and the service's pid.
-fn started(stage: &Stage, before: &str) -> (Running, u32) {
-    stage.procref("db");
+fn started(sandbox: &Sandbox, before: &str) -> (Running, u32) {
+    sandbox.procref("db");
     let words = [PROCREF, "run", "db"].map(str::to_owned);
     let client = ["--", "sh", "-c", "echo $PROCREF_PID; read -r line"].map(str::to_owned);
-    let run = shell_words::join(words.into_iter().chain(stage.service("db")).chain(client));
-    let mut command = stage.bare("sh");
+    let run = shell_words::join(words.into_iter().chain(sandbox.service("db")).chain(client));
+    let mut command = sandbox.command("sh");
     let running = Running::new(command.args(["-c", &format!("{before} {run}")]));
     let pid = running.line().parse().expect("a pid");
     (running, pid)
@@ -48,14 +50,14 @@ fn link(pid: u32, name: &str) -> String {
 
 #[test]
 fn service_keeps_process_attributes_of_its_first_client() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let first = "umask 027; ulimit -n 777; echo 300 >/proc/self/oom_score_adj; echo 70000 >/proc/self/timerslack_ns; \
                  cd /usr; COLOR=red; export COLOR; exec taskset -c 0 nice -n 5 setpriv --no-new-privs";
-    let (mut one, pid) = started(&stage, first);
+    let (mut one, pid) = started(&sandbox, first);
     let second = "umask 077; ulimit -n 555; cd /; COLOR=blue; export COLOR; exec nice -n 9";
-    let (mut two, same) = started(&stage, second);
+    let (mut two, same) = started(&sandbox, second);
     assert_eq!(pid, same);
-    one.say("end\n");
+    one.send("end\n");
     assert_eq!(one.wait().code(), Some(0));
     assert_eq!(field(pid, "Umask"), "0027");
     assert_eq!(field(pid, "Cpus_allowed_list"), "0");
@@ -81,17 +83,17 @@ fn service_keeps_process_attributes_of_its_first_client() {
         let name = format!("ns/{namespace}");
         assert_eq!(link(pid, &name), link(client, &name));
     }
-    two.say("end\n");
+    two.send("end\n");
     two.wait();
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn service_inherits_no_signals_terminal_or_descriptors() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let first =
         "exec 7</dev/null; exec env --ignore-signal=HUP,INT,TERM,CHLD --block-signal=USR1,TSTP";
-    let (mut client, pid) = started(&stage, first);
+    let (mut client, pid) = started(&sandbox, first);
     let lowest_31 = |name: &str| {
         let mask = u64::from_str_radix(&field(pid, name), 16).expect("a number");
         mask & 0x7fff_ffff
@@ -111,9 +113,9 @@ fn service_inherits_no_signals_terminal_or_descriptors() {
         0,
         "the client's mask is its own"
     );
-    client.say("end\n");
+    client.send("end\n");
     client.wait();
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 /// The kernel takes the adjustments of a process back when it leaves its IPC namespace.
@@ -129,19 +131,22 @@ fn client_leaving_its_ipc_namespace_loses_its_reference() {
         (&["run", "db"][..], false),
         (&["run", "db", "--watch-client"], true),
     ] {
-        let stage = Stage::new();
-        let mut command = stage.procref("db");
-        command.args(mode).args(stage.service("db")).arg("--");
+        let sandbox = Sandbox::new();
+        let mut command = sandbox.procref("db");
+        command.args(mode).args(sandbox.service("db")).arg("--");
         let mut client = Running::new(command.args(unshare).args(script));
         assert_eq!(client.line(), "out");
         if holds {
-            assert_eq!(stage.json("db", &["status", "db", "--json"])["clients"], 1);
-            assert!(stage.instance("db").is_live());
+            assert_eq!(
+                sandbox.json("db", &["status", "db", "--json"])["clients"],
+                1
+            );
+            assert!(sandbox.instance("db").is_live());
         } else {
-            stage.ends("db", 1);
+            sandbox.assert_stopped("db", 1);
         }
-        client.say("end\n");
+        client.send("end\n");
         client.wait();
-        stage.ends("db", 1);
+        sandbox.assert_stopped("db", 1);
     }
 }

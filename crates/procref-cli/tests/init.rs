@@ -1,18 +1,20 @@
 //! `procref init`, and the configuration in the README.
 
-#[path = "support/workspace.rs"]
-mod project;
 mod server;
+mod support;
 
 use std::ffi::OsString;
 use std::process::Command;
 use std::{env, fs};
 
-use project::{Corner, Project, texts};
+use support::{
+    output_text,
+    workspace::{Project, Workspace},
+};
 
 /// A `PATH` whose `redis-server` is the tests' own server.
 fn path_with_stand_in(project: &Project<'_>) -> OsString {
-    let dir = project.corner.path("stand-in");
+    let dir = project.workspace.path("stand-in");
     // The recipe's arguments are `--bind ADDRESS --port PORT …`.
     let script = format!("#!/bin/sh\nexec {} \"$4\"\n", server::command());
     // The shell writes the file. If this process did, a child that another test forks could inherit the descriptor,
@@ -36,32 +38,32 @@ fn assert_redis_runs(project: &Project<'_>) {
         .procref(&["run", "redis", "--", "echo", "runs"])
         .env("PATH", path_with_stand_in(project))
         .output();
-    let (out, err) = texts(&output.expect("run procref"));
+    let (out, err) = output_text(&output.expect("run procref"));
     assert_eq!(out, "runs\n", "{err}");
     project.output(&["stop", "redis"]);
 }
 
 #[test]
 fn init_keeps_an_existing_file() {
-    let corner = Corner::new();
-    let project = corner.project("app", "# mine\n");
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "# mine\n");
     for args in [&["init"][..], &["init", "--recipe", "redis"]] {
-        let (code, said) = project.failure(args);
+        let (code, stderr) = project.failure(args);
         assert_eq!(code, 2);
-        assert!(said.contains("procref.toml is there already"), "{said}");
+        assert!(stderr.contains("procref.toml is there already"), "{stderr}");
     }
-    let link = corner.path("app/link.toml");
+    let link = workspace.path("app/link.toml");
     std::os::unix::fs::symlink("nowhere", &link).expect("a link");
     project.failure(&["init", "--config", "link.toml"]);
     let content = fs::read_to_string(project.dir.join("procref.toml"));
     assert_eq!(content.expect("the file"), "# mine\n");
-    assert!(!corner.path("app/nowhere").exists());
+    assert!(!workspace.path("app/nowhere").exists());
 }
 
 #[test]
 fn init_prints_recipes_that_can_be_added_to_a_file() {
-    let corner = Corner::new();
-    let project = corner.project("app", "");
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "");
     let printed = project.output(&["init", "--print", "--recipe", "redis", "--recipe", "redis"]);
     assert_eq!(printed.matches("[services.redis]").count(), 1);
     project.configure(&printed);
@@ -70,9 +72,8 @@ fn init_prints_recipes_that_can_be_added_to_a_file() {
 
 #[test]
 fn recipes_work_together_in_one_file() {
-    let corner = Corner::new();
-    let project = corner.project("app", "");
-    fs::remove_file(project.dir.join("procref.toml")).expect("unlink");
+    let workspace = Workspace::new();
+    let project = workspace.empty_project("app");
     let mut args = vec!["init"];
     for recipe in ["postgres", "redis", "nginx", "python-http"] {
         args.extend(["--recipe", recipe]);
@@ -83,8 +84,8 @@ fn recipes_work_together_in_one_file() {
 
 #[test]
 fn init_lists_recipes_as_text_and_json() {
-    let corner = Corner::new();
-    let project = corner.project("app", "");
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "");
     let listed = project.output(&["init", "--list"]);
     let json: serde_json::Value =
         serde_json::from_str(&project.output(&["init", "--list", "--json"])).expect("JSON");
@@ -102,9 +103,12 @@ fn init_lists_recipes_as_text_and_json() {
             .all(|(name, line)| line.starts_with(name)),
         "{listed}"
     );
-    let (code, said) = project.failure(&["init", "--recipe", "mysql"]);
+    let (code, stderr) = project.failure(&["init", "--recipe", "mysql"]);
     assert_eq!(code, 2);
-    assert!(said.contains("postgres"), "it says what there is: {said}");
+    assert!(
+        stderr.contains("postgres"),
+        "it says what there is: {stderr}"
+    );
 }
 
 #[test]
@@ -112,10 +116,10 @@ fn readme_configurations_are_accepted() {
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
     let readme = fs::read_to_string(readme).expect("the README");
     let blocks = readme.split("```toml\n").skip(1);
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let mut services = 0;
     for block in blocks.filter_map(|rest| rest.split("```").next()) {
-        let project = corner.project("readme", block);
+        let project = workspace.project("readme", block);
         let names = block.lines().filter_map(|line| {
             let name = line.strip_prefix("[services.")?;
             name.strip_suffix(']')

@@ -2,8 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "support/workspace.rs"]
-mod project;
+mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,39 +10,42 @@ use std::process::Stdio;
 
 use procref_testkit::deadline;
 use procref_testkit::observe::Identity;
-use project::{Corner, Project, texts};
+use support::{
+    output_text,
+    workspace::{Project, Workspace},
+};
 
 const USE: [&str; 4] = ["run", "db", "--", "true"];
 
 /// The program of the service is missing, too: an error about it would blame a program that never ran. That of
 /// `ready` fails.
-fn project<'a>(corner: &'a Corner, init: &str) -> Project<'a> {
+fn project<'a>(workspace: &'a Workspace, init: &str) -> Project<'a> {
     let config = format!(
         "[services.db]\nstart = 'no-such-server --port {{port}}'\ndata = 'data'\ninit = {init}\nready = 'cmd:false'\n"
     );
-    corner.project("app", &config)
+    workspace.project("app", &config)
 }
 
 /// The whole error, whose first line has these parts.
 #[track_caller]
 fn fails_with(project: &Project<'_>, args: &[&str], parts: &[&str]) -> String {
-    let (code, said) = project.failure(args);
-    let first = said.lines().next().unwrap_or_default();
+    let (code, stderr) = project.failure(args);
+    let first = stderr.lines().next().unwrap_or_default();
     for part in ["\"db\"", "`init`"].iter().chain(parts) {
         assert!(
             first.contains(part),
-            "{part:?} is not in the first line of: {said}"
+            "{part:?} is not in the first line of: {stderr}"
         );
     }
-    assert!(!said.contains("no-such-server"), "{said}");
+    assert!(!stderr.contains("no-such-server"), "{stderr}");
     assert_eq!(code, 125);
-    said
+    stderr
 }
 
 #[test]
 fn missing_init_program_is_named_in_the_first_line() {
-    let corner = Corner::new();
-    let project = project(&corner, "'no-such-initdb -D {data}'");
+    let workspace = Workspace::new();
+    let project = project(&workspace, "'no-such-initdb -D {data}'");
     fails_with(
         &project,
         &USE,
@@ -69,8 +71,8 @@ fn missing_init_program_is_named_in_the_first_line() {
 /// The end of the log is all that the client reads, and the error has to be in it.
 #[test]
 fn missing_init_program_is_named_when_path_is_long() {
-    let corner = Corner::new();
-    let project = project(&corner, "'no-such-initdb -D {data}'");
+    let workspace = Workspace::new();
+    let project = project(&workspace, "'no-such-initdb -D {data}'");
     let path = std::env::var("PATH").unwrap_or_default();
     let long = format!("{path}:{}", "/long/way".repeat(1000));
     let output = project
@@ -78,18 +80,18 @@ fn missing_init_program_is_named_when_path_is_long() {
         .env("PATH", long)
         .output()
         .expect("run");
-    let said = texts(&output).1;
-    let first = said.lines().next().unwrap_or_default();
+    let stderr = output_text(&output).1;
+    let first = stderr.lines().next().unwrap_or_default();
     assert!(
         first.contains("could not execute `no-such-initdb`"),
-        "{said}"
+        "{stderr}"
     );
 }
 
 #[test]
 fn unexecutable_init_program_is_named_in_the_first_line() {
-    let corner = Corner::new();
-    let project = project(&corner, "'./initdb {data}'");
+    let workspace = Workspace::new();
+    let project = project(&workspace, "'./initdb {data}'");
     let initdb = project.dir.join("initdb");
     fs::write(&initdb, "#!/no/such/interpreter\n").expect("a file");
     fails_with(
@@ -107,10 +109,10 @@ fn unexecutable_init_program_is_named_in_the_first_line() {
 
 #[test]
 fn init_exit_status_is_reported_in_the_first_line() {
-    let corner = Corner::new();
-    let project = project(&corner, "['sh', '-c', 'echo disk is full; exit 3']");
-    let said = fails_with(&project, &USE, &["exit status: 3", "`sh -c"]);
-    assert!(said.contains("disk is full"), "{said}");
+    let workspace = Workspace::new();
+    let project = project(&workspace, "['sh', '-c', 'echo disk is full; exit 3']");
+    let stderr = fails_with(&project, &USE, &["exit status: 3", "`sh -c"]);
+    assert!(stderr.contains("disk is full"), "{stderr}");
 
     project.configure(
         &fs::read_to_string(project.dir.join("procref.toml"))
@@ -123,30 +125,30 @@ fn init_exit_status_is_reported_in_the_first_line() {
 /// A script of several lines does not break the first line, and a long one does not hide the reason.
 #[test]
 fn init_script_is_shown_on_one_line() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let long = "true\n".repeat(2000);
-    let project = project(&corner, &format!("['sh', '-c', '''\n{long}exit 3''']"));
+    let project = project(&workspace, &format!("['sh', '-c', '''\n{long}exit 3''']"));
     fails_with(&project, &USE, &["exit status: 3", "`sh -c"]);
 }
 
 #[test]
 fn init_timeout_is_reported_in_the_first_line() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let project = project(
-        &corner,
+        &workspace,
         "['sh', '-c', 'while :; do echo busy; sleep 0.1; done']",
     );
     let args = ["run", "db", "--start-timeout", "3s", "--", "true"];
-    let said = fails_with(&project, &args, &["3s", "`sh -c"]);
-    assert!(said.contains("busy"), "{said}");
+    let stderr = fails_with(&project, &args, &["3s", "`sh -c"]);
+    assert!(stderr.contains("busy"), "{stderr}");
 }
 
 /// By the kernel, say, for want of memory.
 #[test]
 fn killed_init_runner_is_reported_as_failed_init() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let project = project(
-        &corner,
+        &workspace,
         "['sh', '-c', 'echo $PPID >procref.new; mv procref.new procref; sleep 600']",
     );
     let client = project
@@ -161,12 +163,12 @@ fn killed_init_runner_is_reported_as_failed_init() {
         .expect("it lives")
         .kill();
     let output = client.wait_with_output().expect("wait");
-    let said = texts(&output).1;
-    let first = said.lines().next().unwrap_or_default();
+    let stderr = output_text(&output).1;
+    let first = stderr.lines().next().unwrap_or_default();
     for part in ["\"db\"", "`init`", "SIGKILL", "`sh -c"] {
         assert!(
             first.contains(part),
-            "{part:?} is not in the first line of: {said}"
+            "{part:?} is not in the first line of: {stderr}"
         );
     }
 }
@@ -174,29 +176,29 @@ fn killed_init_runner_is_reported_as_failed_init() {
 /// A program may end with the code that procref uses for its own failure.
 #[test]
 fn service_exit_status_125_is_attributed_to_the_service() {
-    let corner = Corner::new();
-    let project = corner.project(
+    let workspace = Workspace::new();
+    let project = workspace.project(
         "app",
         "[services.db]\nstart = ['sh', '-c', 'echo all is lost; exit 125']\ndata = 'data'\ninit = 'true'\n\
          ready = 'log:never'\n",
     );
-    let (_, said) = project.failure(&USE);
-    let first = said.lines().next().unwrap_or_default();
-    assert!(first.contains("`sh` exited with status 125"), "{said}");
-    assert!(said.contains("all is lost"), "{said}");
+    let (_, stderr) = project.failure(&USE);
+    let first = stderr.lines().next().unwrap_or_default();
+    assert!(first.contains("`sh` exited with status 125"), "{stderr}");
+    assert!(stderr.contains("all is lost"), "{stderr}");
 }
 
 #[test]
 fn missing_service_program_is_named_in_the_first_line() {
-    let corner = Corner::new();
-    let project = corner.project(
+    let workspace = Workspace::new();
+    let project = workspace.project(
         "app",
         "[services.db]\nstart = 'no-such-server'\ndata = 'data'\nready = 'cmd:true'\n",
     );
-    let (_, said) = project.failure(&USE);
-    let first = said.lines().next().unwrap_or_default();
+    let (_, stderr) = project.failure(&USE);
+    let first = stderr.lines().next().unwrap_or_default();
     assert!(
         first.contains("could not execute `no-such-server`"),
-        "{said}"
+        "{stderr}"
     );
 }

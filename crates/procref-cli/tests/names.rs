@@ -2,10 +2,9 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "support/workspace.rs"]
-mod project;
+mod support;
 
-use project::Corner;
+use support::workspace::Workspace;
 
 const REDIS: &str = "[services.redis]\nstart = 'sleep 600'\nready = 'started'\n";
 
@@ -29,8 +28,8 @@ fn words<'a>(command: &[&'a str], name: &'a str) -> Vec<&'a str> {
 
 #[test]
 fn unknown_name_fails_at_once_and_suggests_the_nearest_name() {
-    let corner = Corner::new();
-    let project = corner.project("app", REDIS);
+    let workspace = Workspace::new();
+    let project = workspace.project("app", REDIS);
     for command in NAMING {
         for (name, expected) in [
             ("rdis", "did you mean `redis`?"),
@@ -38,29 +37,29 @@ fn unknown_name_fails_at_once_and_suggests_the_nearest_name() {
             ("xyz", "there is `redis`"),
             ("a\u{1b}[2Jb", "does not run"),
         ] {
-            let (code, said) = project.failure(&words(command, name));
-            assert_eq!(code, 3, "{command:?} {name:?}: {said}");
-            assert!(said.contains(expected), "{command:?} {name:?}: {said}");
-            assert!(!said.contains('\u{1b}'), "{command:?} {name:?}: {said}");
+            let (code, stderr) = project.failure(&words(command, name));
+            assert_eq!(code, 3, "{command:?} {name:?}: {stderr}");
+            assert!(stderr.contains(expected), "{command:?} {name:?}: {stderr}");
+            assert!(!stderr.contains('\u{1b}'), "{command:?} {name:?}: {stderr}");
         }
     }
-    let (code, said) = project.failure(&["run", "rdis", "--", "true"]);
+    let (code, stderr) = project.failure(&["run", "rdis", "--", "true"]);
     assert_eq!(code, 125);
-    assert!(said.contains("did you mean `redis`?"), "{said}");
+    assert!(stderr.contains("did you mean `redis`?"), "{stderr}");
 }
 
 #[test]
 fn unknown_name_suggests_running_services_without_config() {
-    let corner = Corner::new();
-    let project = corner.project("app", "");
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "");
     let pin = ["pin", "tools", "--start", "sleep 600", "--ready", "started"];
     project.output(&pin);
     for command in NAMING {
-        let (code, said) = project.failure(&words(command, "tool"));
-        assert_eq!(code, 3, "{command:?}: {said}");
+        let (code, stderr) = project.failure(&words(command, "tool"));
+        assert_eq!(code, 3, "{command:?}: {stderr}");
         assert!(
-            said.contains("did you mean `tools`?"),
-            "{command:?}: {said}"
+            stderr.contains("did you mean `tools`?"),
+            "{command:?}: {stderr}"
         );
     }
     project.output(&["wait", "tools"]);
@@ -71,8 +70,8 @@ fn unknown_name_suggests_running_services_without_config() {
 
 #[test]
 fn known_name_is_accepted_when_the_service_does_not_run() {
-    let corner = Corner::new();
-    let project = corner.project("app", REDIS);
+    let workspace = Workspace::new();
+    let project = workspace.project("app", REDIS);
     for words in [
         &["stop", "redis"][..],
         &["stop", "--force", "redis"],
@@ -89,8 +88,8 @@ fn known_name_is_accepted_when_the_service_does_not_run() {
 
 #[test]
 fn unknown_name_is_waited_for_with_allow_unknown() {
-    let corner = Corner::new();
-    let project = corner.project("app", REDIS);
+    let workspace = Workspace::new();
+    let project = workspace.project("app", REDIS);
     let wait = ["wait", "tools", "--allow-unknown"];
     let (code, _) = project.failure(&[&wait[..], &["--timeout", "1ms"]].concat());
     assert_eq!(code, 5);
@@ -99,28 +98,31 @@ fn unknown_name_is_waited_for_with_allow_unknown() {
 
 #[test]
 fn name_from_another_project_is_refused_with_its_directory() {
-    let corner = Corner::new();
-    let (app, other) = (corner.project("app", REDIS), corner.project("other", ""));
+    let workspace = Workspace::new();
+    let (app, other) = (
+        workspace.project("app", REDIS),
+        workspace.project("other", ""),
+    );
     app.output(&["pin", "redis"]);
     other.output(&["pin", "tools", "--start", "sleep 600", "--ready", "started"]);
     for command in NAMING {
-        let (code, said) = other.failure(&words(command, "redis"));
-        assert_eq!(code, 3, "{command:?}: {said}");
+        let (code, stderr) = other.failure(&words(command, "redis"));
+        assert_eq!(code, 3, "{command:?}: {stderr}");
         let place = format!("of the project {} does", app.dir.display());
-        assert!(said.contains(&place), "{command:?}: {said}");
+        assert!(stderr.contains(&place), "{command:?}: {stderr}");
     }
     app.configure(&format!("{REDIS}[services.tools]\nstart = 'sleep 600'\n"));
-    let (code, said) = app.failure(&["status", "tools"]);
-    assert_eq!(code, 3, "{said}");
-    assert!(said.contains("--no-config"), "{said}");
+    let (code, stderr) = app.failure(&["status", "tools"]);
+    assert_eq!(code, 3, "{stderr}");
+    assert!(stderr.contains("--no-config"), "{stderr}");
     app.output(&["stop", "redis"]);
     other.output(&["stop", "tools"]);
 }
 
 #[test]
 fn help_command_prints_the_same_as_the_help_option() {
-    let corner = Corner::new();
-    let project = corner.project("app", "");
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "");
     assert_eq!(project.output(&["help"]), project.output(&["--help"]));
     for command in ["run", "ps", "help", "man", "completions"] {
         let expected = project.output(&[command, "--help"]);
@@ -133,17 +135,17 @@ fn help_command_prints_the_same_as_the_help_option() {
         ("__service", "there is `run`"),
     ] {
         for command in ["help", "man"] {
-            let (code, said) = project.failure(&[command, name]);
-            assert_eq!(code, 2, "{command} {name}: {said}");
-            assert!(said.contains(expected), "{command} {name}: {said}");
+            let (code, stderr) = project.failure(&[command, name]);
+            assert_eq!(code, 2, "{command} {name}: {stderr}");
+            assert!(stderr.contains(expected), "{command} {name}: {stderr}");
         }
     }
 }
 
 #[test]
 fn internal_commands_are_hidden() {
-    let corner = Corner::new();
-    let project = corner.project("app", "");
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "");
     let shells = ["bash", "zsh", "fish", "elvish", "powershell"];
     let mut texts: Vec<String> = shells
         .iter()

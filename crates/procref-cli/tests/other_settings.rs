@@ -2,15 +2,17 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "support/workspace.rs"]
-mod project;
 mod server;
+mod support;
 
 use std::time::{Duration, Instant};
 
 use procref_testkit::deadline;
-use project::{Corner, Project, process, texts};
 use rustix::process::Signal;
+use support::{
+    live_process, output_text,
+    workspace::{Project, Workspace},
+};
 
 /// A service that stays for a while, so that the next client joins what the file no longer says.
 fn configuration(start: &str, export: &str, more: &str) -> String {
@@ -24,7 +26,7 @@ fn configuration(start: &str, export: &str, more: &str) -> String {
 #[track_caller]
 fn run(project: &Project<'_>, args: &[&str]) -> (String, String) {
     let output = project.procref(args).output().expect("run procref");
-    let (out, err) = texts(&output);
+    let (out, err) = output_text(&output);
     assert!(output.status.success(), "{args:?}: {out}{err}");
     (out, err)
 }
@@ -41,8 +43,8 @@ fn assert_told(err: &str, settings: &str) {
 
 #[test]
 fn client_with_changed_settings_is_warned_and_gets_old_exports() {
-    let corner = Corner::new();
-    let project = corner.project("app", &configuration("sleep 100", "one", ""));
+    let workspace = Workspace::new();
+    let project = workspace.project("app", &configuration("sleep 100", "one", ""));
     let show = |command: &[&str]| run(&project, &[command, &SHOW].concat());
     let (old, err) = show(&["run", "w"]);
     assert!(old.ends_with(" one\n"), "{old}");
@@ -74,9 +76,9 @@ fn client_with_changed_settings_is_warned_and_gets_old_exports() {
 
 #[test]
 fn client_requesting_another_port_is_warned() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let server = format!("{} {{port}}", server::command());
-    let project = corner.project("app", "");
+    let project = workspace.project("app", "");
     let own = |more: &[&'static str]| {
         let command = ["run", "w", "--start", &server];
         run(&project, &[&command[..], more, &["--", "true"]].concat())
@@ -93,10 +95,10 @@ fn client_requesting_another_port_is_warned() {
 
 #[test]
 fn changed_dependency_is_named_in_the_warning() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let front =
         "[services.front]\nstart = \"sleep 100\"\nready = \"started\"\ndepends-on = [\"w\"]\n";
-    let project = corner.project("app", &configuration("sleep 100", "one", front));
+    let project = workspace.project("app", &configuration("sleep 100", "one", front));
     let held = project.hold("w", "true");
     project.configure(&configuration("sleep 101", "one", front));
     let (_, err) = run(&project, &["run", "front", "--", "true"]);
@@ -111,15 +113,15 @@ fn changed_dependency_is_named_in_the_warning() {
 /// Only its next client starts it again, so there is nothing to wait for.
 #[test]
 fn wait_for_a_dead_service_fails_at_once() {
-    let corner = Corner::new();
-    let project = corner.project("app", &configuration("sleep 100", "one", ""));
+    let workspace = Workspace::new();
+    let project = workspace.project("app", &configuration("sleep 100", "one", ""));
     run(&project, &["pin", "w"]);
     let pid = run(
         &project,
         &["run", "w", "--", "sh", "-c", "echo $PROCREF_PID"],
     )
     .0;
-    let service = process(pid.trim_end());
+    let service = live_process(pid.trim_end());
     project.output(&["wait", "w"]);
     service.signal(Signal::KILL);
     deadline::until_true("its end is noted", || {
@@ -127,7 +129,7 @@ fn wait_for_a_dead_service_fails_at_once() {
             .procref(&["status", "w"])
             .output()
             .expect("run procref");
-        texts(&status).0.contains("signal 9")
+        output_text(&status).0.contains("signal 9")
     });
     let begun = Instant::now();
     let (code, err) = project.failure(&["wait", "w", "--timeout", "60s"]);

@@ -1,7 +1,6 @@
 //! G7: a path is never treated as a template. And relative paths mean the directory where the command is given.
 
-#[path = "support/workspace.rs"]
-mod project;
+mod support;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use project::{Corner, texts};
+use support::{PROCREF, output_text, workspace::Workspace};
 
 /// Names of directories that look like placeholders, patterns, or the syntax of a shell or of formats.
 const NAMES: [&str; 18] = [
@@ -78,7 +77,7 @@ fn script(file: &Path, text: &str) {
 #[track_caller]
 fn output(command: &mut Command) -> String {
     let output = command.output().expect("run procref");
-    let (out, err) = texts(&output);
+    let (out, err) = output_text(&output);
     assert!(
         output.status.success(),
         "{command:?}: {}\n{out}\n{err}",
@@ -89,9 +88,9 @@ fn output(command: &mut Command) -> String {
 
 #[test]
 fn g7_project_path_is_never_a_template() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     for name in NAMES {
-        let project = corner.project(name, EVERYTHING);
+        let project = workspace.project(name, EVERYTHING);
         let root = project.dir.to_str().expect("Unicode");
         fs::create_dir_all(project.dir.join("bin")).expect("a directory");
         fs::create_dir_all(project.dir.join("p")).expect("a directory");
@@ -110,7 +109,7 @@ fn g7_project_path_is_never_a_template() {
         );
         script(&project.dir.join("bin/helper"), "echo helped");
         let client = r#"echo "$ROOT"; echo "$DEP_ROOT"; echo "$BOTH"; echo "$PROCREF_DIR""#;
-        let said = output(&mut project.procref(&[
+        let stderr = output(&mut project.procref(&[
             "run",
             "all",
             "--start-timeout",
@@ -120,7 +119,7 @@ fn g7_project_path_is_never_a_template() {
             "-c",
             client,
         ]));
-        let dirs = corner.runtime_dir().join("projects");
+        let dirs = workspace.runtime_dir().join("projects");
         let dir = fs::read_dir(dirs)
             .expect("list")
             .flatten()
@@ -131,7 +130,7 @@ fn g7_project_path_is_never_a_template() {
             .next()
             .expect("its runtime directory");
         assert_eq!(
-            said,
+            stderr,
             format!("{root}\n{root}\n{dir} {root} {dir}\n{dir}\n"),
             "{name:?}"
         );
@@ -153,8 +152,8 @@ fn g7_project_path_is_never_a_template() {
         for service in ["plain", "kept"] {
             let client = "echo \"$ROOT[$PROCREF_PORT]\"";
             let args = ["run", service, "--", "sh", "-c", client];
-            let said = output(&mut project.procref(&args));
-            assert_eq!(said, format!("{root}[]\n"), "{name:?} gives no port");
+            let stderr = output(&mut project.procref(&args));
+            assert_eq!(stderr, format!("{root}[]\n"), "{name:?} gives no port");
             assert_eq!(
                 read("p/args"),
                 format!("{root}/p\n{root}\n{dir}\nnone\nnone\n{{port}}\n")
@@ -170,23 +169,23 @@ fn g7_project_path_is_never_a_template() {
 
 #[test]
 fn g7_program_path_is_shown_without_expansion() {
-    let corner = Corner::new();
-    let project = corner.project("{port}", "[services.s]\nstart = './missing'\n");
-    let (_, said) = project.failure(&["run", "s", "--", "true"]);
-    assert!(said.contains("/{port}/missing`"), "{said}");
+    let workspace = Workspace::new();
+    let project = workspace.project("{port}", "[services.s]\nstart = './missing'\n");
+    let (_, stderr) = project.failure(&["run", "s", "--", "true"]);
+    assert!(stderr.contains("/{port}/missing`"), "{stderr}");
     project.configure("[services.s]\nstart = './it'\nready = 'started'\n[services.t]\nstart = './it'\nready = 'started'\ndata = 'd'\n");
     script(&project.dir.join("it"), "exec sleep 60");
     for name in ["s", "t"] {
-        let status = format!("'{}' status {name} --json", project::PROCREF);
-        let said = output(&mut project.procref(&["run", name, "--", "sh", "-c", &status]));
-        assert!(said.contains("/{port}/it\""), "{said}");
+        let status = format!("'{}' status {name} --json", PROCREF);
+        let stderr = output(&mut project.procref(&["run", name, "--", "sh", "-c", &status]));
+        assert!(stderr.contains("/{port}/it\""), "{stderr}");
     }
 }
 
 #[test]
 fn g7_runtime_directory_may_hold_braces_or_be_non_unicode() {
-    let corner = Corner::new();
-    let project = corner.project("app", &format!("shared = true\n{EVERYTHING}"));
+    let workspace = Workspace::new();
+    let project = workspace.project("app", &format!("shared = true\n{EVERYTHING}"));
     for dir in ["p", "bin", "d"] {
         fs::create_dir_all(project.dir.join(dir)).expect("a directory");
     }
@@ -197,7 +196,7 @@ fn g7_runtime_directory_may_hold_braces_or_be_non_unicode() {
         "printf '%s\\n' \"$@\" \"$ENV_BOTH\" >\"$1/args\"; exec sleep 60",
     );
     for name in [&b"{port}"[..], b"{dep.port}", b"{root}", b"{", b"\xff\xfe"] {
-        let dir = corner.path("").join(OsStr::from_bytes(name));
+        let dir = workspace.path("").join(OsStr::from_bytes(name));
         fs::create_dir(&dir).expect("a directory");
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).expect("chmod");
         let _ = fs::remove_file(project.dir.join("d/args"));
@@ -207,7 +206,7 @@ fn g7_runtime_directory_may_hold_braces_or_be_non_unicode() {
             .args(["sh", "-c", wait])
             .env("PROCREF_RUNTIME_DIR", &dir);
         let output = command.output().expect("run procref");
-        let (_, err) = texts(&output);
+        let (_, err) = output_text(&output);
         assert!(output.status.success(), "{dir:?}: {err}");
         let bytes = dir.as_os_str().as_bytes();
         let root = project.dir.as_os_str().as_bytes();
@@ -224,24 +223,24 @@ fn g7_runtime_directory_may_hold_braces_or_be_non_unicode() {
 
 #[test]
 fn g7_non_unicode_project_path_is_refused_with_the_reason() {
-    let corner = Corner::new();
-    let dir = corner.path("").join(OsStr::from_bytes(b"\xff"));
+    let workspace = Workspace::new();
+    let dir = workspace.path("").join(OsStr::from_bytes(b"\xff"));
     fs::create_dir(&dir).expect("a directory");
     fs::write(
         dir.join("procref.toml"),
         "[services.s]\nstart = 'sleep 60'\n",
     )
     .expect("a file");
-    let output = corner
+    let output = workspace
         .procref(&dir)
         .args(["run", "s", "--", "true"])
         .output();
     let output = output.expect("run procref");
-    let (_, said) = texts(&output);
+    let (_, stderr) = output_text(&output);
     assert_eq!(output.status.code(), Some(125));
     assert!(
-        said.contains("the path of the file's directory is no UTF-8"),
-        "{said}"
+        stderr.contains("the path of the file's directory is no UTF-8"),
+        "{stderr}"
     );
 }
 
@@ -257,8 +256,8 @@ depends-on = ['dep']
 
 #[test]
 fn relative_runtime_directory_resolves_in_working_directory() {
-    let corner = Corner::new();
-    let project = corner.project("app", TWO);
+    let workspace = Workspace::new();
+    let project = workspace.project("app", TWO);
     let deep = project.dir.join("deep");
     fs::create_dir(&deep).expect("a directory");
     for name in ["rr", "./rr/", "new/rr", "../../rr"] {
@@ -267,23 +266,23 @@ fn relative_runtime_directory_resolves_in_working_directory() {
         // The client changes its directory, and finds the service again.
         let client = format!(
             "cd / && '{}' status main >/dev/null && echo \"$PROCREF_RUNTIME_DIR\"",
-            project::PROCREF
+            PROCREF
         );
-        let mut command = corner.procref(&deep);
+        let mut command = workspace.procref(&deep);
         command.args(["run", "main", "--", "sh", "-c", &client]);
         command
             .env("PROCREF_RUNTIME_DIR", name)
             .env("PROCREF_CONFIG", "../procref.toml");
-        let said = output(&mut command);
+        let stderr = output(&mut command);
         assert_eq!(
-            Path::new(said.trim_end()).components(),
+            Path::new(stderr.trim_end()).components(),
             absolute.components(),
             "{name}"
         );
         let seen = fs::read_to_string(project.dir.join("seen")).expect("the service has one, too");
-        assert_eq!(seen, said);
+        assert_eq!(seen, stderr);
         assert!(absolute.is_dir());
-        let mut command = corner.procref(&deep);
+        let mut command = workspace.procref(&deep);
         output(command.args(["--runtime-dir", name, "run", "main", "--", "true"]));
     }
     for stray in ["rr", "new"] {
@@ -296,11 +295,11 @@ fn relative_runtime_directory_resolves_in_working_directory() {
 
 #[test]
 fn relative_runtime_directory_works_with_project_directories() {
-    let corner = Corner::new();
-    let project = corner.project("app", &TWO.replace("shared = true", ""));
+    let workspace = Workspace::new();
+    let project = workspace.project("app", &TWO.replace("shared = true", ""));
     let deep = project.dir.join("deep");
     fs::create_dir(&deep).expect("a directory");
-    let mut command = corner.procref(&deep);
+    let mut command = workspace.procref(&deep);
     output(
         command
             .args(["run", "main", "--", "true"])
@@ -312,24 +311,24 @@ fn relative_runtime_directory_works_with_project_directories() {
 
 #[test]
 fn service_environment_does_not_move_its_dependencies() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let env =
         "env = { PROCREF_RUNTIME_DIR = '/nowhere', XDG_RUNTIME_DIR = '/nowhere', HOME = '/' }\n";
-    let project = corner.project("app", &format!("{TWO}{env}"));
+    let project = workspace.project("app", &format!("{TWO}{env}"));
     output(&mut project.procref(&["run", "main", "--", "true"]));
 }
 
 #[test]
 fn relative_option_paths_resolve_in_the_working_directory() {
-    let corner = Corner::new();
-    let project = corner.project("app", TWO);
+    let workspace = Workspace::new();
+    let project = workspace.project("app", TWO);
     let deep = project.dir.join("{port} deep");
     fs::create_dir(&deep).expect("a directory");
     script(
         &deep.join("other.sh"),
         "pwd >\"$0.cwd\"; echo out; exec sleep 60",
     );
-    let mut command = corner.procref(&deep);
+    let mut command = workspace.procref(&deep);
     command.args([
         "run",
         "main",
@@ -353,7 +352,7 @@ fn relative_option_paths_resolve_in_the_working_directory() {
         "[services.user]\nstart = 'sleep 60'\n",
     )
     .expect("a file");
-    let mut command = corner.procref(&deep);
+    let mut command = workspace.procref(&deep);
     command
         .args(["run", "user", "--", "true"])
         .env("XDG_CONFIG_HOME", "cfg");

@@ -2,14 +2,16 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "support/workspace.rs"]
-mod project;
+mod support;
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use procref_testkit::deadline;
-use project::{Corner, PROCREF, Project};
+use support::{
+    PROCREF,
+    workspace::{Project, Workspace},
+};
 
 /// Far below the start timeout of a minute.
 const AT_ONCE: Duration = Duration::from_secs(30);
@@ -35,49 +37,49 @@ fn start_using_its_own_service_fails_at_once() {
         "PROCREF stop --force web",
         "setsid PROCREF run web -- true",
     ] {
-        let corner = Corner::new();
+        let workspace = Workspace::new();
         let script = asking.replace("PROCREF", PROCREF);
         let config =
             format!("[services.web]\nstart = ['sh', '-c', '{script} || exit 1']\nport = 'auto'\n");
-        let project = corner.project("app", &config);
+        let project = workspace.project("app", &config);
         assert_refused(&project, "web", "web");
     }
 }
 
 #[test]
 fn init_using_its_own_service_fails_at_once() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let config = format!(
         "[services.web]\nstart = 'sleep 100'\nready = 'started'\ndata = 'data'\n\
          init = ['{PROCREF}', 'run', 'web', '--', 'true']\n"
     );
-    let project = corner.project("app", &config);
+    let project = workspace.project("app", &config);
     assert_refused(&project, "web", "web");
 }
 
 #[test]
 fn services_starting_each_other_fail_at_once() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let service = |name: &str, other: &str| {
         format!(
             "[services.{name}]\nstart = ['{PROCREF}', 'run', '{other}', '--', 'sleep', '100']\nport = 'auto'\n"
         )
     };
     let config = service("a", "b") + &service("b", "c") + &service("c", "a");
-    let project = corner.project("app", &config);
+    let project = workspace.project("app", &config);
     assert_refused(&project, "a", "a");
 }
 
 /// The variable that tells is still there when the service serves.
 #[test]
 fn process_of_a_ready_service_can_join_it() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let script = format!(
         "(until test -e go; do sleep 0.05; done; {PROCREF} run web -- touch joined) & \
                           echo up; exec sleep 100"
     );
     let config = format!("[services.web]\nstart = ['sh', '-c', '{script}']\nready = 'log:^up'\n");
-    let project = corner.project("app", &config);
+    let project = workspace.project("app", &config);
     let client = project.hold("web", "true");
     fs::write(project.dir.join("go"), "").expect("a file");
     deadline::until_true("it is joined", || project.dir.join("joined").exists());

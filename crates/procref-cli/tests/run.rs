@@ -3,8 +3,7 @@
 #![cfg(target_os = "linux")]
 
 mod server;
-#[path = "support/sandbox.rs"]
-mod stage;
+mod support;
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -13,35 +12,41 @@ use std::process::Stdio;
 use procref_testkit::observe::Identity;
 use procref_testkit::{deadline, kernel};
 use rustix::process::Signal;
-use stage::{PROCREF, Running, Stage, finish};
+use support::{
+    PROCREF, path_text,
+    sandbox::{Running, Sandbox, finish},
+};
 
 #[test]
 fn clients_share_one_instance_and_the_last_one_stops_it() {
-    let stage = Stage::new();
-    let options = stage.service("db");
-    let holders: Vec<_> = (0..5).map(|_| stage.hold("db", &options)).collect();
-    let instance = stage.instance("db");
-    assert_eq!(stage.json("db", &["status", "db", "--json"])["clients"], 5);
+    let sandbox = Sandbox::new();
+    let options = sandbox.service("db");
+    let holders: Vec<_> = (0..5).map(|_| sandbox.hold("db", &options)).collect();
+    let instance = sandbox.instance("db");
+    assert_eq!(
+        sandbox.json("db", &["status", "db", "--json"])["clients"],
+        5
+    );
     for holder in holders {
         assert!(instance.is_live());
         holder.leave();
     }
     instance.wait_exit();
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn run_executes_the_client_and_passes_its_status_on() {
-    let stage = Stage::new();
-    let options = stage.service("db");
-    let holder = stage.hold("db", &options);
+    let sandbox = Sandbox::new();
+    let options = sandbox.service("db");
+    let holder = sandbox.hold("db", &options);
     assert_eq!(holder.client.pid, holder.running.child.id());
     for (script, code) in [("exit 0", 0), ("exit 7", 7), ("exit 125", 125)] {
-        let mut command = stage.procref("db");
+        let mut command = sandbox.procref("db");
         let done = finish(command.args(["run", "db", "--", "sh", "-c", script]));
         assert_eq!(done.code, Some(code), "{done:?}");
     }
-    let mut command = stage.procref("db");
+    let mut command = sandbox.procref("db");
     command.args(["run", "db", "--", "sh", "-c", "kill -USR1 $$"]);
     let status = command.status().expect("it is executed");
     assert_eq!(
@@ -49,32 +54,32 @@ fn run_executes_the_client_and_passes_its_status_on() {
         Some(10)
     );
     holder.leave();
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn g2_killed_client_releases_its_reference() {
-    let stage = Stage::new();
-    let options = stage.service("db");
-    let (one, two) = (stage.hold("db", &options), stage.hold("db", &options));
-    let instance = stage.instance("db");
+    let sandbox = Sandbox::new();
+    let options = sandbox.service("db");
+    let (one, two) = (sandbox.hold("db", &options), sandbox.hold("db", &options));
+    let instance = sandbox.instance("db");
     one.kill();
     deadline::until_true("one client is left", || {
-        stage.json("db", &["status", "db", "--json"])["clients"] == 1
+        sandbox.json("db", &["status", "db", "--json"])["clients"] == 1
     });
     assert!(instance.is_live());
     two.kill();
     instance.wait_exit();
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn client_environment_and_placeholders_name_the_service() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let name = "my db";
     let start = format!("{} {{port}}", server::command());
     let script = r#"echo "$PROCREF_NAME|$PROCREF_PORT|$PROCREF_PID|$PROCREF_DIR|$PROCREF_PORT_MY_DB"; echo "$@""#;
-    let mut command = stage.procref(name);
+    let mut command = sandbox.procref(name);
     command.args([
         "run", name, "--start", &start, "--fill", "--", "sh", "-c", script, "sh",
     ]);
@@ -93,7 +98,7 @@ fn client_environment_and_placeholders_name_the_service() {
     assert_eq!(done.code, Some(0), "{done:?}");
     let lines: Vec<&str> = done.out.lines().collect();
     let told: Vec<&str> = lines[0].split('|').collect();
-    let (port, pid, dir) = (told[1], told[2], stage::text(&stage.runtime_dir()));
+    let (port, pid, dir) = (told[1], told[2], path_text(&sandbox.runtime_dir()));
     assert!(port.parse::<u16>().is_ok_and(|port| port > 1), "{told:?}");
     assert_eq!((told[0], told[3], told[4]), (name, dir.as_str(), port));
     let expected =
@@ -103,23 +108,23 @@ fn client_environment_and_placeholders_name_the_service() {
 
 #[test]
 fn environment_has_no_port_when_the_service_has_none() {
-    let stage = Stage::new();
-    let options = stage.service("db");
-    let mut command = stage.procref("db");
+    let sandbox = Sandbox::new();
+    let options = sandbox.service("db");
+    let mut command = sandbox.procref("db");
     command
         .args(["run", "db"])
         .args(&options)
         .env("PROCREF_PORT", "1");
     command.args(["--", "sh", "-c", "echo ${PROCREF_PORT-none}"]);
     assert_eq!(finish(&mut command).out, "none\n");
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn service_receives_its_chosen_port_in_the_environment() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let start = format!("sh -c 'exec {} $PORT'", server::command());
-    let mut command = stage.procref("web");
+    let mut command = sandbox.procref("web");
     command.args([
         "run", "web", "--port", "auto", "--ready", "http:/", "--start", &start,
     ]);
@@ -134,20 +139,20 @@ fn service_receives_its_chosen_port_in_the_environment() {
 /// Descriptors, signals, session and terminal are the client's own affair.
 #[test]
 fn client_inherits_only_the_callers_descriptors_and_signals() {
-    let stage = Stage::new();
-    let options = stage.service("db");
-    let holder = stage.hold("db", &options);
+    let sandbox = Sandbox::new();
+    let options = sandbox.service("db");
+    let holder = sandbox.hold("db", &options);
     // By a shell that ignores one signal, so that there is something to inherit.
     let look =
         "ls -l /proc/self/fd | sed 's/.*-> //'; grep -E 'SigBlk|SigIgn' /proc/self/status; cat <&7";
     let outer = format!(
         "trap '' USR2; echo passed >{file}; exec 7<{file}; {look}; echo ==; \
          {PROCREF} run db -- sh -c \"{look2}\"",
-        file = stage.path("passed").display(),
+        file = sandbox.path("passed").display(),
         look2 = look.replace('"', "\\\"").replace("cat <&7", "cat {file}"),
     );
-    let outer = outer.replace("{file}", &stage::text(&stage.path("passed")));
-    let done = finish(stage.bare("sh").args(["-c", &outer]));
+    let outer = outer.replace("{file}", &path_text(&sandbox.path("passed")));
+    let done = finish(sandbox.command("sh").args(["-c", &outer]));
     assert_eq!(done.code, Some(0), "{done:?}");
     let (without, with) = done.out.split_once("==\n").expect("two parts");
     let plain = |text: &str| -> Vec<String> {
@@ -158,33 +163,33 @@ fn client_inherits_only_the_callers_descriptors_and_signals() {
     };
     assert_eq!(plain(with), plain(without));
     holder.leave();
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn client_receives_sigpipe_when_its_output_closes() {
-    let stage = Stage::new();
-    let options = stage.service("db");
-    let holder = stage.hold("db", &options);
+    let sandbox = Sandbox::new();
+    let options = sandbox.service("db");
+    let holder = sandbox.hold("db", &options);
     let script = format!("{PROCREF} run db -- sh -c 'yes; echo $? >&2' | head -n 1");
-    let done = finish(stage.bare("sh").args(["-c", &script]));
+    let done = finish(sandbox.command("sh").args(["-c", &script]));
     assert_eq!(done.err.trim(), "141", "SIGPIPE is not ignored: {done:?}");
     holder.leave();
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn client_that_cannot_be_executed_is_reported_and_released() {
-    let stage = Stage::new();
-    let options = stage.service("db");
-    let file = stage.path("not executable");
+    let sandbox = Sandbox::new();
+    let options = sandbox.service("db");
+    let file = sandbox.path("not executable");
     fs::write(&file, "").expect("a file");
     for (client, code) in [
         ("/no/such/client", 127),
         ("no-such-client", 127),
         (file.to_str().expect("text"), 126),
     ] {
-        let mut command = stage.procref("db");
+        let mut command = sandbox.procref("db");
         let done = finish(
             command
                 .args(["run", "db"])
@@ -193,15 +198,15 @@ fn client_that_cannot_be_executed_is_reported_and_released() {
         );
         assert_eq!(done.code, Some(code), "{done:?}");
         assert!(done.err.contains(client), "{}", done.err);
-        stage.all_is_gone();
+        sandbox.assert_nothing_left();
     }
-    stage.ends("db", 3);
+    sandbox.assert_stopped("db", 3);
 }
 
 #[test]
 fn run_exits_125_when_the_client_is_not_executed() {
-    let stage = Stage::new();
-    for (options, said) in [
+    let sandbox = Sandbox::new();
+    for (options, stderr) in [
         (
             &[
                 "--start",
@@ -227,7 +232,7 @@ fn run_exits_125_when_the_client_is_not_executed() {
         (&["--port", "0"], "0 is no port"),
         (&[], "does not run"),
     ] {
-        let mut command = stage.procref("bad");
+        let mut command = sandbox.procref("bad");
         let done = finish(
             command
                 .args(["run", "bad"])
@@ -235,18 +240,18 @@ fn run_exits_125_when_the_client_is_not_executed() {
                 .args(["--", "true"]),
         );
         assert_eq!(done.code, Some(125), "{done:?}");
-        assert!(done.err.contains(said), "{said}: {}", done.err);
+        assert!(done.err.contains(stderr), "{stderr}: {}", done.err);
     }
-    let done = stage.done("bad", &["run", "bad", "--no-such-option", "--", "true"]);
+    let done = sandbox.run("bad", &["run", "bad", "--no-such-option", "--", "true"]);
     assert_eq!(done.code, Some(125), "{done:?}");
     let name = "x".repeat(256);
-    let done = stage.done("", &["run", &name, "--start", "sleep 1", "--", "true"]);
+    let done = sandbox.run("", &["run", &name, "--start", "sleep 1", "--", "true"]);
     assert_eq!(done.code, Some(125), "{done:?}");
 }
 
 #[test]
 fn run_accepts_any_service_name() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let long = "ü".repeat(127);
     for name in [
         "a name with spaces",
@@ -257,7 +262,7 @@ fn run_accepts_any_service_name() {
         &long,
     ] {
         let log = text_service();
-        let mut command = stage.procref(name);
+        let mut command = sandbox.procref(name);
         command.args(["run", "--start", log, "--", name, "--", "true"]);
         let done = finish(&mut command);
         // Behind `--` stands the client, so a name that looks like an option is written with the others.
@@ -265,7 +270,7 @@ fn run_accepts_any_service_name() {
             assert_eq!(done.code, Some(125), "{name}: {done:?}");
             continue;
         }
-        let mut command = stage.procref(name);
+        let mut command = sandbox.procref(name);
         let done = finish(command.args([
             "run",
             name,
@@ -277,7 +282,7 @@ fn run_accepts_any_service_name() {
             "echo $PROCREF_NAME",
         ]));
         assert_eq!(done.code, Some(0), "{done:?}");
-        stage.all_is_gone();
+        sandbox.assert_nothing_left();
     }
 }
 
@@ -289,9 +294,9 @@ fn text_service() -> &'static str {
 /// As the shell of a terminal does for `&`, or nohup.
 #[test]
 fn client_in_its_own_process_group_stays_one_process() {
-    let stage = Stage::new();
-    let options = stage.service("db");
-    let mut command = stage.procref("db");
+    let sandbox = Sandbox::new();
+    let options = sandbox.service("db");
+    let mut command = sandbox.procref("db");
     command.args(["run", "db"]).args(&options).process_group(0);
     command
         .args(["--", "sh", "-c", "echo held; read line"])
@@ -302,14 +307,14 @@ fn client_in_its_own_process_group_stays_one_process() {
     assert_eq!(running.identity().group(), i64::from(pid));
     running.identity().signal(Signal::TERM);
     drop(running);
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn daemonized_process_is_no_longer_a_client() {
-    let stage = Stage::new();
-    let options = stage.service("db");
-    let mut command = stage.procref("db");
+    let sandbox = Sandbox::new();
+    let options = sandbox.service("db");
+    let mut command = sandbox.procref("db");
     command.args(["run", "db"]).args(&options);
     let done = finish(command.args([
         "--",
@@ -319,7 +324,7 @@ fn daemonized_process_is_no_longer_a_client() {
     ]));
     let daemon: u32 = done.out.trim().parse().expect("a pid");
     // Its parent was the client, and has ended.
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
     let daemon = Identity::of(daemon).expect("it lives on");
     daemon.kill();
 }
@@ -327,8 +332,8 @@ fn daemonized_process_is_no_longer_a_client() {
 /// The supervisor of `inner` is a child of the one of `outer`, which ends all that its service leaves.
 #[test]
 fn nested_service_survives_its_starter_while_held() {
-    let stage = Stage::new();
-    let inner = stage.service("inner");
+    let sandbox = Sandbox::new();
+    let inner = sandbox.service("inner");
     let mut outer = vec!["--start".to_owned()];
     let quoted = |word: &String| format!("'{}'", word.replace('\'', "'\\''"));
     let words: Vec<_> = inner.iter().map(quoted).collect();
@@ -339,17 +344,17 @@ fn nested_service_survives_its_starter_while_held() {
     outer.push(nested);
     outer.extend(["--ready", "log:^ready$"].map(str::to_owned));
 
-    let client = stage.hold("outer", &outer);
-    let instance = stage.instance("inner");
-    let other = stage.hold("inner", &inner);
+    let client = sandbox.hold("outer", &outer);
+    let instance = sandbox.instance("inner");
+    let other = sandbox.hold("inner", &inner);
     client.leave();
-    let outer_key = stage.key("outer");
+    let outer_key = sandbox.key("outer");
     deadline::until_true("the outer service is gone", || {
         kernel::find(outer_key).is_none()
     });
-    assert!(instance.is_live(), "{:?}", stage.history("inner"));
-    assert_eq!(stage.history("inner").len(), 1);
+    assert!(instance.is_live(), "{:?}", sandbox.history("inner"));
+    assert_eq!(sandbox.history("inner").len(), 1);
     other.leave();
     instance.wait_exit();
-    stage.ends("inner", 1);
+    sandbox.assert_stopped("inner", 1);
 }

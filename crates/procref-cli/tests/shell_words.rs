@@ -2,13 +2,12 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "support/workspace.rs"]
-mod project;
+mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use project::Corner;
+use support::workspace::Workspace;
 
 /// Commands that only a shell can run.
 const FOR_A_SHELL: [&str; 14] = [
@@ -30,14 +29,14 @@ const FOR_A_SHELL: [&str; 14] = [
 
 #[test]
 fn command_that_needs_a_shell_is_refused() {
-    let corner = Corner::new();
-    let project = corner.project("app", "");
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "");
     for command in FOR_A_SHELL {
         let refused = |args: &[&str], expected: i32| {
-            let (code, said) = project.failure(args);
-            assert_eq!(code, expected, "{command}: {said}");
+            let (code, stderr) = project.failure(args);
+            assert_eq!(code, expected, "{command}: {stderr}");
             for part in ["no shell reads it", "sh -c"] {
-                assert!(said.contains(part), "{command}: {part}: {said}");
+                assert!(stderr.contains(part), "{command}: {part}: {stderr}");
             }
         };
         refused(
@@ -65,30 +64,33 @@ fn command_that_needs_a_shell_is_refused() {
         ] {
             project.configure(&format!("[services.x]\n{config}\n"));
             refused(&["pin", "x"], 2);
-            let (_, said) = project.failure(&["pin", "x"]);
-            assert!(said.contains("procref.toml:"), "it names the place: {said}");
+            let (_, stderr) = project.failure(&["pin", "x"]);
+            assert!(
+                stderr.contains("procref.toml:"),
+                "it names the place: {stderr}"
+            );
         }
     }
 }
 
 #[test]
 fn refused_cd_and_variables_are_answered_with_the_option() {
-    let corner = Corner::new();
-    let project = corner.project("app", "");
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "");
     for (command, option) in [
         ("cd /tmp", "--cwd"),
         ("A=b sleep 9", "--env"),
         ("export A=b", "--env"),
     ] {
-        let (_, said) = project.failure(&["pin", "x", "--start", command]);
-        assert!(said.contains(option), "{command}: {said}");
+        let (_, stderr) = project.failure(&["pin", "x", "--start", command]);
+        assert!(stderr.contains(option), "{command}: {stderr}");
     }
 }
 
 #[test]
 fn failed_start_names_the_word_that_needs_a_shell() {
-    let corner = Corner::new();
-    let project = corner.project("app", "");
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "");
     for (command, word) in [
         ("sleep $TIME", "`$TIME`"),
         ("sleep ${TIME}", "`${TIME}`"),
@@ -99,16 +101,17 @@ fn failed_start_names_the_word_that_needs_a_shell() {
         ("sleep x;", "`x;`"),
         ("'sleep 600'", "one word with spaces"),
     ] {
-        let (_, said) = project.failure(&["pin", "x", "--ready", "log:never", "--start", command]);
+        let (_, stderr) =
+            project.failure(&["pin", "x", "--ready", "log:never", "--start", command]);
         if word.is_empty() {
-            assert!(!said.contains("hint:"), "{command}: {said}");
+            assert!(!stderr.contains("hint:"), "{command}: {stderr}");
             continue;
         }
-        let hint = said.lines().find(|line| line.starts_with("hint: "));
-        let hint = hint.unwrap_or_else(|| panic!("{command}: {said}"));
+        let hint = stderr.lines().find(|line| line.starts_with("hint: "));
+        let hint = hint.unwrap_or_else(|| panic!("{command}: {stderr}"));
         assert!(
             hint.contains(word) && hint.contains("sh -c"),
-            "{command}: {said}"
+            "{command}: {stderr}"
         );
     }
     // The same behind what comes before the program, and in an array.
@@ -121,9 +124,9 @@ fn failed_start_names_the_word_that_needs_a_shell() {
         "start = ['sleep', 'x', '&&', 'true']",
     ] {
         project.configure(&format!("[services.x]\n{config}\nready = 'log:never'\n"));
-        let (code, said) = project.failure(&["pin", "x"]);
-        assert_eq!(code, 1, "{config}: {said}");
-        assert!(said.contains("\nhint: "), "{config}: {said}");
+        let (code, stderr) = project.failure(&["pin", "x"]);
+        assert_eq!(code, 1, "{config}: {stderr}");
+        assert!(stderr.contains("\nhint: "), "{config}: {stderr}");
         let _ = fs::remove_dir_all(project.dir.join("d"));
     }
     // A shell has read these.
@@ -132,15 +135,16 @@ fn failed_start_names_the_word_that_needs_a_shell() {
         "bash -c 'cd * && false'",
         "false a=b 'x y'",
     ] {
-        let (_, said) = project.failure(&["pin", "x", "--ready", "log:never", "--start", command]);
-        assert!(!said.contains("hint:"), "{command}: {said}");
+        let (_, stderr) =
+            project.failure(&["pin", "x", "--ready", "log:never", "--start", command]);
+        assert!(!stderr.contains("hint:"), "{command}: {stderr}");
     }
 }
 
 #[test]
 fn quoted_and_array_arguments_reach_the_program() {
-    let corner = Corner::new();
-    let project = corner.project("app", "");
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "");
     let script = "printf '%s\\n' \"$@\" >words; echo ready; exec sleep 600";
     let words = [
         "&&", "a|b", ">", "2>&1", ";", "$HOME", "A=b", "cd", "*", "~/x",
@@ -164,8 +168,8 @@ fn shell_quoted(text: &str) -> String {
 
 #[test]
 fn client_that_needs_a_shell_gets_advice() {
-    let corner = Corner::new();
-    let project = corner.project(
+    let workspace = Workspace::new();
+    let project = workspace.project(
         "app",
         "[services.x]\nstart = 'sleep 600'\nready = 'started'\n",
     );
@@ -183,20 +187,20 @@ fn client_that_needs_a_shell_gets_advice() {
         (&["x;", "y"], "no shell reads it"),
         (&["no-such-program"], ""),
     ] {
-        let (code, said) = project.failure(&[&["run", "x", "--"], client].concat());
-        assert_eq!(code, 127, "{client:?}: {said}");
+        let (code, stderr) = project.failure(&[&["run", "x", "--"], client].concat());
+        assert_eq!(code, 127, "{client:?}: {stderr}");
         match advice {
-            "" => assert!(!said.contains("shell"), "{client:?}: {said}"),
-            "`cd /tmp`" => assert!(said.contains("sh -c"), "{client:?}: {said}"),
-            _ => assert!(said.contains(advice), "{client:?}: {said}"),
+            "" => assert!(!stderr.contains("shell"), "{client:?}: {stderr}"),
+            "`cd /tmp`" => assert!(stderr.contains("sh -c"), "{client:?}: {stderr}"),
+            _ => assert!(stderr.contains(advice), "{client:?}: {stderr}"),
         }
     }
 }
 
 #[test]
 fn program_with_spaces_in_its_path_is_executed() {
-    let corner = Corner::new();
-    let project = corner.project(
+    let workspace = Workspace::new();
+    let project = workspace.project(
         "an app",
         "[services.x]\nstart = ['./a server']\nready = 'log:up'\n",
     );
@@ -213,7 +217,7 @@ fn program_with_spaces_in_its_path_is_executed() {
         project.output(&["run", "x", "--", "./a client", "hello"]),
         "hello\n"
     );
-    let (code, said) = project.failure(&["run", "x", "--", "./a broken one"]);
+    let (code, stderr) = project.failure(&["run", "x", "--", "./a broken one"]);
     assert_eq!(code, 127);
-    assert!(!said.contains("one word"), "the path is right: {said}");
+    assert!(!stderr.contains("one word"), "the path is right: {stderr}");
 }

@@ -2,8 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "support/sandbox.rs"]
-mod stage;
+mod support;
 
 use std::io::{Read as _, Write as _};
 use std::process::{Child, ExitStatus};
@@ -13,7 +12,7 @@ use std::time::Duration;
 
 use procref_testkit::deadline;
 use pty_process::blocking::{Command, Pty, open};
-use stage::{PROCREF, Stage, text};
+use support::{PROCREF, path_text, sandbox::Sandbox};
 
 /// A program at a terminal of its own.
 struct AtTerminal {
@@ -24,7 +23,7 @@ struct AtTerminal {
 }
 
 impl AtTerminal {
-    fn new(stage: &Stage, args: &[&str], options: &[String], rest: &[&str]) -> Self {
+    fn new(sandbox: &Sandbox, args: &[&str], options: &[String], rest: &[&str]) -> Self {
         let options = options.iter().map(String::as_str);
         let words = args
             .iter()
@@ -32,28 +31,28 @@ impl AtTerminal {
             .chain(options)
             .chain(rest.iter().copied());
         Self::of(
-            stage,
+            sandbox,
             &[PROCREF].into_iter().chain(words).collect::<Vec<_>>(),
         )
     }
 
     /// A shell with job control, which is what gets on when a program is suspended.
-    fn shell(stage: &Stage, script: &str) -> Self {
-        Self::of(stage, &["sh", "-c", &format!("set -m; {script}")])
+    fn shell(sandbox: &Sandbox, script: &str) -> Self {
+        Self::of(sandbox, &["sh", "-c", &format!("set -m; {script}")])
     }
 
-    fn of(stage: &Stage, words: &[&str]) -> Self {
+    fn of(sandbox: &Sandbox, words: &[&str]) -> Self {
         let (pty, pts) = open().expect("a terminal");
         pty.resize(pty_process::Size::new(24, 100)).expect("a size");
         // A test that runs in the background of a script has inherited that Ctrl-C is ignored.
         let command = Command::new("env")
             .arg("--default-signal=INT,QUIT,TSTP,TTIN,TTOU")
             .args(words)
-            .current_dir(stage.path("here"))
+            .current_dir(sandbox.path("here"))
             .env_remove("NO_COLOR")
             .env("TERM", "xterm")
-            .env("HOME", stage.path("here"))
-            .env("PROCREF_RUNTIME_DIR", stage.runtime_dir());
+            .env("HOME", sandbox.path("here"))
+            .env("PROCREF_RUNTIME_DIR", sandbox.runtime_dir());
         let child = command.spawn(pts).expect("it is executed");
         let fd = rustix::io::dup(&pty).expect("a descriptor");
         let (tell, output) = channel();
@@ -102,46 +101,49 @@ const HELD: [&str; 4] = ["--", "sh", "-c", "echo held; exec sleep 3600"];
 #[test]
 fn g3_ctrl_c_ends_the_client_and_stops_an_unshared_service() {
     for mode in [&["run", "db"][..], &["run", "db", "--watch-client"]] {
-        let stage = Stage::new();
-        stage.procref("db");
-        let mut terminal = AtTerminal::new(&stage, mode, &stage.service("db"), &HELD);
+        let sandbox = Sandbox::new();
+        sandbox.procref("db");
+        let mut terminal = AtTerminal::new(&sandbox, mode, &sandbox.service("db"), &HELD);
         terminal.shows("held");
-        let instance = stage.instance("db");
+        let instance = sandbox.instance("db");
         terminal.press(CTRL_C);
         terminal.ends();
         instance.wait_exit();
         // Asked to end, and not struck by the same Ctrl-C.
-        stage.ends("db", 1);
+        sandbox.assert_stopped("db", 1);
     }
 }
 
 #[test]
 fn ctrl_c_leaves_a_service_that_another_client_holds() {
-    let stage = Stage::new();
-    stage.procref("db");
-    let mut terminal = AtTerminal::new(&stage, &["run", "db"], &stage.service("db"), &HELD);
+    let sandbox = Sandbox::new();
+    sandbox.procref("db");
+    let mut terminal = AtTerminal::new(&sandbox, &["run", "db"], &sandbox.service("db"), &HELD);
     terminal.shows("held");
-    let instance = stage.instance("db");
-    let other = stage.hold("db", &[]);
+    let instance = sandbox.instance("db");
+    let other = sandbox.hold("db", &[]);
     terminal.press(CTRL_C);
     terminal.ends();
     assert!(instance.is_live());
-    assert_eq!(stage.json("db", &["status", "db", "--json"])["clients"], 1);
+    assert_eq!(
+        sandbox.json("db", &["status", "db", "--json"])["clients"],
+        1
+    );
     assert!(instance.is_live());
     other.leave();
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn watched_client_receives_ctrl_c_once() {
-    let stage = Stage::new();
-    stage.procref("db");
+    let sandbox = Sandbox::new();
+    sandbox.procref("db");
     let counts = "trap 'echo int' INT; trap 'exit 3' TERM; echo held; while :; do sleep 0.05; done";
     let rest = ["--", "sh", "-c", counts];
     let mut terminal = AtTerminal::new(
-        &stage,
+        &sandbox,
         &["run", "db", "--watch-client"],
-        &stage.service("db"),
+        &sandbox.service("db"),
         &rest,
     );
     terminal.shows("held");
@@ -165,30 +167,30 @@ fn watched_client_receives_ctrl_c_once() {
         "{:?}",
         terminal.seen
     );
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 const CTRL_Z: &str = "\u{1a}";
 
 /// `procref run db` for a shell, with a service that waits at the pipe.
-fn gated_start(stage: &Stage, gate: &std::path::Path) -> String {
+fn gated_start(sandbox: &Sandbox, gate: &std::path::Path) -> String {
     rustix::fs::mkfifoat(rustix::fs::CWD, gate, rustix::fs::Mode::RWXU).expect("a pipe");
-    let options = stage.service_that("db", &format!("read x <{}", text(gate)));
+    let options = sandbox.service_after("db", &format!("read x <{}", path_text(gate)));
     let words = [PROCREF, "run", "db"].map(str::to_owned);
     shell_words::join(words.into_iter().chain(options))
 }
 
 #[test]
 fn g4_ctrl_z_suspends_the_client_only_after_the_start() {
-    let stage = Stage::new();
-    stage.procref("db");
-    let gate = stage.path("gate");
-    let run = gated_start(&stage, &gate);
+    let sandbox = Sandbox::new();
+    sandbox.procref("db");
+    let gate = sandbox.path("gate");
+    let run = gated_start(&sandbox, &gate);
     let blocked = "grep SigBlk /proc/self/status";
     let script = format!(
         "{run} -- sh -c 'echo held; {blocked}'; echo \"code $?\"; read -r line; fg; echo end"
     );
-    let mut terminal = AtTerminal::shell(&stage, &script);
+    let mut terminal = AtTerminal::shell(&sandbox, &script);
     terminal.shows("starting db (");
     terminal.press(CTRL_Z);
     // It still draws, two times at least after the key was there to be read.
@@ -202,60 +204,60 @@ fn g4_ctrl_z_suspends_the_client_only_after_the_start() {
     terminal.shows("code 148");
     assert!(!terminal.seen.contains("held"), "{:?}", terminal.seen);
     // It holds no lock.
-    stage.hold("db", &stage.service("db")).leave();
+    sandbox.hold("db", &sandbox.service("db")).leave();
     terminal.press("go\r");
     terminal.shows("held");
     terminal.shows("SigBlk:\t0000000000000000");
     terminal.shows("end");
     terminal.ends();
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn g4_background_output_with_tostop_does_not_suspend_a_start() {
-    let stage = Stage::new();
-    stage.procref("db");
-    let gate = stage.path("gate");
-    let run = gated_start(&stage, &gate);
+    let sandbox = Sandbox::new();
+    sandbox.procref("db");
+    let gate = sandbox.path("gate");
+    let run = gated_start(&sandbox, &gate);
     let script = format!("stty tostop; {run} -- true & wait $!; echo \"code $?\"");
-    let mut terminal = AtTerminal::shell(&stage, &script);
+    let mut terminal = AtTerminal::shell(&sandbox, &script);
     terminal.shows("starting db (");
     std::fs::write(&gate, "go\n").expect("it is let on");
     terminal.shows("code 0");
     terminal.ends();
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn long_start_shows_the_last_line_of_its_log() {
-    let stage = Stage::new();
-    stage.procref("db");
-    let gate = stage.path("gate");
+    let sandbox = Sandbox::new();
+    sandbox.procref("db");
+    let gate = sandbox.path("gate");
     rustix::fs::mkfifoat(rustix::fs::CWD, &gate, rustix::fs::Mode::RWXU).expect("a pipe");
-    let options = stage.service_that(
+    let options = sandbox.service_after(
         "db",
-        &format!("echo recovering the journal; read x <{}", text(&gate)),
+        &format!("echo recovering the journal; read x <{}", path_text(&gate)),
     );
-    let mut terminal = AtTerminal::new(&stage, &["run", "db"], &options, &HELD);
+    let mut terminal = AtTerminal::new(&sandbox, &["run", "db"], &options, &HELD);
     terminal.shows("starting db (");
     terminal.shows("recovering the journal");
     std::fs::write(&gate, "go\n").expect("it is let on");
     terminal.shows("held");
     terminal.press(CTRL_C);
     terminal.ends();
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn waiting_client_names_the_process_that_starts_the_service() {
-    let stage = Stage::new();
-    stage.procref("db");
-    let gate = stage.path("gate");
+    let sandbox = Sandbox::new();
+    sandbox.procref("db");
+    let gate = sandbox.path("gate");
     rustix::fs::mkfifoat(rustix::fs::CWD, &gate, rustix::fs::Mode::RWXU).expect("a pipe");
-    let options = stage.service_that("db", &format!("read x <{}", text(&gate)));
-    let mut starter = AtTerminal::new(&stage, &["run", "db"], &options, &HELD);
+    let options = sandbox.service_after("db", &format!("read x <{}", path_text(&gate)));
+    let mut starter = AtTerminal::new(&sandbox, &["run", "db"], &options, &HELD);
     starter.shows("starting db (");
-    let mut other = AtTerminal::new(&stage, &["run", "db"], &options, &HELD);
+    let mut other = AtTerminal::new(&sandbox, &["run", "db"], &options, &HELD);
     other.shows(&format!(
         "waiting for db, which process {} starts",
         starter.child.id()
@@ -268,16 +270,17 @@ fn waiting_client_names_the_process_that_starts_the_service() {
         terminal.press(CTRL_C);
         terminal.ends();
     }
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn ps_watch_redraws_the_table_in_place() {
-    let stage = Stage::new();
-    stage.procref("db");
-    let mut terminal = AtTerminal::new(&stage, &["ps", "--watch", "--interval", "20ms"], &[], &[]);
+    let sandbox = Sandbox::new();
+    sandbox.procref("db");
+    let mut terminal =
+        AtTerminal::new(&sandbox, &["ps", "--watch", "--interval", "20ms"], &[], &[]);
     terminal.shows("no services");
-    let holder = stage.hold("db", &stage.service("db"));
+    let holder = sandbox.hold("db", &sandbox.service("db"));
     terminal.shows("ready");
     // Cursor up, and the line cleared.
     assert!(
@@ -288,5 +291,5 @@ fn ps_watch_redraws_the_table_in_place() {
     holder.leave();
     terminal.press(CTRL_C);
     terminal.ends();
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }

@@ -1,21 +1,20 @@
 //! G7: what another user can change is not executed, and root leaves nothing of its own with a user.
 
-#[path = "support/workspace.rs"]
-mod project;
+mod support;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use project::{Corner, PROCREF, texts};
+use support::{PROCREF, output_text, workspace::Workspace};
 
 /// A user who is not root and owns nothing.
 const NOBODY: u32 = 65534;
 
-/// A corner that every user can enter, with a copy of the program in it.
+/// A workspace that every user can enter, with a copy of the program in it.
 struct Open {
-    corner: Corner,
+    workspace: Workspace,
 }
 
 impl Open {
@@ -26,15 +25,15 @@ impl Open {
             eprintln!("SKIPPED: only root can run a process as another user");
             return None;
         }
-        let corner = Corner::new();
-        let root = corner.path("");
+        let workspace = Workspace::new();
+        let root = workspace.path("");
         fs::set_permissions(&root, Permissions::from_mode(0o755)).expect("chmod");
-        fs::copy(PROCREF, corner.path("procref")).expect("copy");
-        Some(Self { corner })
+        fs::copy(PROCREF, workspace.path("procref")).expect("copy");
+        Some(Self { workspace })
     }
 
     fn dir(&self, name: &str, owner: u32, mode: u32) -> PathBuf {
-        let dir = self.corner.path(name);
+        let dir = self.workspace.path(name);
         fs::create_dir_all(&dir).expect("a directory");
         fs::set_permissions(&dir, Permissions::from_mode(mode)).expect("chmod");
         chown(&dir, Some(owner), Some(owner)).expect("chown");
@@ -42,25 +41,25 @@ impl Open {
     }
 
     fn file(&self, name: &str, text: &str, owner: u32, mode: u32) -> PathBuf {
-        let file = self.corner.path(name);
+        let file = self.workspace.path(name);
         fs::write(&file, text).expect("a file");
         fs::set_permissions(&file, Permissions::from_mode(mode)).expect("chmod");
         chown(&file, Some(owner), Some(owner)).expect("chown");
         file
     }
 
-    /// Runs a script as root with a `/tmp` of its own, in which the corner is the only thing. In it, `$as` runs
+    /// Runs a script as root with a `/tmp` of its own, in which the workspace is the only thing. In it, `$as` runs
     /// a program as the other user.
     fn script(&self, script: &str, variables: &[(&str, &Path)]) -> (Option<i32>, String) {
         let begin = r#"
             set -e
-            corner=$PWD
+            workspace=$PWD
             exec 9<.
             mount -t tmpfs -o mode=1777 tmpfs /tmp
-            mkdir -p "$corner"
-            mount --no-canonicalize --bind /proc/self/fd/9 "$corner"
+            mkdir -p "$workspace"
+            mount --no-canonicalize --bind /proc/self/fd/9 "$workspace"
             exec 9<&-
-            cd "$corner"
+            cd "$workspace"
             as='setpriv --reuid=65534 --regid=65534 --clear-groups'
             set +e
         "#;
@@ -68,15 +67,15 @@ impl Open {
         command
             .args(["--mount", "--propagation", "private", "sh", "-c"])
             .arg(format!("{begin}\n{script}"))
-            .current_dir(self.corner.path(""))
+            .current_dir(self.workspace.path(""))
             .env_remove("PROCREF_RUNTIME_DIR")
             .env_remove("PROCREF_CONFIG")
             .env_remove("XDG_RUNTIME_DIR")
             .env_remove("XDG_CONFIG_HOME")
-            .env("HOME", self.corner.path("home"))
+            .env("HOME", self.workspace.path("home"))
             .envs(variables.iter().copied());
         let output = command.output().expect("run unshare");
-        let (out, err) = texts(&output);
+        let (out, err) = output_text(&output);
         (output.status.code(), out + &err)
     }
 }
@@ -95,15 +94,15 @@ fn g7_root_leaves_nothing_in_the_runtime_directory_of_a_user() {
          stat -c '%u %a' /tmp/procref-0
          ./procref gc"
     );
-    let (code, said) = open.script(&script, &[("XDG_RUNTIME_DIR", &xdg)]);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, stderr) = open.script(&script, &[("XDG_RUNTIME_DIR", &xdg)]);
+    assert_eq!(code, Some(0), "{stderr}");
     assert!(
-        said.contains("0 700"),
-        "root has a directory of its own: {said}"
+        stderr.contains("0 700"),
+        "root has a directory of its own: {stderr}"
     );
     assert!(
-        said.contains("is not used: it belongs to uid 65534, and this process is uid 0"),
-        "doctor tells why: {said}"
+        stderr.contains("is not used: it belongs to uid 65534, and this process is uid 0"),
+        "doctor tells why: {stderr}"
     );
     let made = fs::metadata(xdg.join("procref")).expect("the user's directory");
     assert_eq!(made.uid(), NOBODY);
@@ -113,24 +112,31 @@ fn g7_root_leaves_nothing_in_the_runtime_directory_of_a_user() {
 fn g7_session_runtime_directory_is_used_only_if_it_exists() {
     let Some(open) = Open::new() else { return };
     let file = open.file("file", "", 0, 0o600);
-    let link = open.corner.path("link");
+    let link = open.workspace.path("link");
     symlink(open.dir("mine", 0, 0o700), &link).expect("a link");
     let fallback = format!(
         "./procref {USE} || exit 10
          ls -d /tmp/procref-0 && ./procref gc"
     );
-    for missing in [&open.corner.path("no/where"), &file, Path::new("relative")] {
-        let (code, said) = open.script(&fallback, &[("XDG_RUNTIME_DIR", missing)]);
-        assert_eq!(code, Some(0), "{}: {said}", missing.display());
-        assert!(!open.corner.path("no").exists(), "no parents are created");
-        assert!(!open.corner.path("relative").exists());
+    for missing in [
+        &open.workspace.path("no/where"),
+        &file,
+        Path::new("relative"),
+    ] {
+        let (code, stderr) = open.script(&fallback, &[("XDG_RUNTIME_DIR", missing)]);
+        assert_eq!(code, Some(0), "{}: {stderr}", missing.display());
+        assert!(
+            !open.workspace.path("no").exists(),
+            "no parents are created"
+        );
+        assert!(!open.workspace.path("relative").exists());
     }
-    let (code, said) = open.script(
+    let (code, stderr) = open.script(
         &format!("./procref {USE} && [ ! -e /tmp/procref-0 ]"),
         &[("XDG_RUNTIME_DIR", &link)],
     );
-    assert_eq!(code, Some(0), "a link to this user's directory: {said}");
-    assert!(open.corner.path("mine/procref").is_dir());
+    assert_eq!(code, Some(0), "a link to this user's directory: {stderr}");
+    assert!(open.workspace.path("mine/procref").is_dir());
 }
 
 #[test]
@@ -141,25 +147,25 @@ fn g7_root_creates_no_runtime_directory_in_a_users_directory() {
     let script = format!(
         "./procref {USE}; echo $?; mkdir config && cd config && ../procref init && ../procref {USE}"
     );
-    let (_, said) = open.script(&script, &[("PROCREF_RUNTIME_DIR", &variable)]);
-    assert!(said.contains("125"), "{said}");
+    let (_, stderr) = open.script(&script, &[("PROCREF_RUNTIME_DIR", &variable)]);
+    assert!(stderr.contains("125"), "{stderr}");
     for part in [
         "belongs to uid 65534",
         "this process is uid 0",
         "unset PROCREF_RUNTIME_DIR",
     ] {
-        assert!(said.contains(part), "{part:?} in {said}");
+        assert!(stderr.contains(part), "{part:?} in {stderr}");
     }
     assert_eq!(fs::read_dir(&home).expect("list").count(), 0);
     // The user's own processes create it.
     let script = format!("$as ./procref {USE}");
-    let (code, said) = open.script(&script, &[("PROCREF_RUNTIME_DIR", &variable)]);
-    assert_eq!(code, Some(0), "{said}");
-    let (_, said) = open.script(
+    let (code, stderr) = open.script(&script, &[("PROCREF_RUNTIME_DIR", &variable)]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let (_, stderr) = open.script(
         &format!("./procref {USE}"),
         &[("PROCREF_RUNTIME_DIR", &variable)],
     );
-    assert!(said.contains("belongs to uid 65534"), "{said}");
+    assert!(stderr.contains("belongs to uid 65534"), "{stderr}");
 }
 
 #[test]
@@ -170,10 +176,10 @@ fn g7_occupied_fallback_directory_is_refused_with_advice() {
         "$as ln -s /etc /tmp/procref-0",
         "$as touch /tmp/procref-0",
     ] {
-        let (code, said) = open.script(&format!("{occupied}; ./procref {USE}"), &[]);
-        assert_eq!(code, Some(125), "{occupied}: {said}");
+        let (code, stderr) = open.script(&format!("{occupied}; ./procref {USE}"), &[]);
+        assert_eq!(code, Some(125), "{occupied}: {stderr}");
         for part in ["/tmp/procref-0", "set PROCREF_RUNTIME_DIR", "removed by"] {
-            assert!(said.contains(part), "{occupied}: {part:?} in {said}");
+            assert!(stderr.contains(part), "{occupied}: {part:?} in {stderr}");
         }
     }
 }
@@ -269,40 +275,59 @@ fn g7_configuration_placed_by_another_user_is_not_executed() {
     ] {
         for from in [dir.clone(), dir.join("sub")] {
             let output = open
-                .corner
+                .workspace
                 .procref(&from)
                 .args(["run", "s", "--", "true"])
                 .output();
             let output = output.expect("run procref");
-            let (_, said) = texts(&output);
-            assert_eq!(output.status.code(), Some(125), "{}: {said}", dir.display());
+            let (_, stderr) = output_text(&output);
+            assert_eq!(
+                output.status.code(),
+                Some(125),
+                "{}: {stderr}",
+                dir.display()
+            );
             for part in parts
                 .iter()
                 .chain(&["procref.toml", "--config", "--no-config"])
             {
-                assert!(said.contains(part), "{}: {part:?} in {said}", dir.display());
+                assert!(
+                    stderr.contains(part),
+                    "{}: {part:?} in {stderr}",
+                    dir.display()
+                );
             }
         }
         assert!(!dir.join("ran").exists(), "{} was executed", dir.display());
         let output = open
-            .corner
+            .workspace
             .procref(dir)
             .args(["doctor"])
             .output()
             .expect("run");
-        let (said, _) = texts(&output);
-        assert!(said.contains(parts[0]), "doctor: {said}");
+        let (stderr, _) = output_text(&output);
+        assert!(stderr.contains(parts[0]), "doctor: {stderr}");
         // Whoever names the file answers for it. doctor still tells.
         let named = ["--config", "procref.toml", "run", "s", "--", "true"];
-        let output = open.corner.procref(dir).args(named).output().expect("run");
-        let (_, said) = texts(&output);
-        assert!(output.status.success(), "{}: {said}", dir.display());
+        let output = open
+            .workspace
+            .procref(dir)
+            .args(named)
+            .output()
+            .expect("run");
+        let (_, stderr) = output_text(&output);
+        assert!(output.status.success(), "{}: {stderr}", dir.display());
         let named = ["--config", "procref.toml", "doctor"];
-        let output = open.corner.procref(dir).args(named).output().expect("run");
-        let (said, _) = texts(&output);
+        let output = open
+            .workspace
+            .procref(dir)
+            .args(named)
+            .output()
+            .expect("run");
+        let (stderr, _) = output_text(&output);
         assert!(
-            said.contains("which was named") && said.contains(parts[0]),
-            "{said}"
+            stderr.contains("which was named") && stderr.contains(parts[0]),
+            "{stderr}"
         );
         assert!(output.status.success(), "a warning is no error");
     }
@@ -310,32 +335,32 @@ fn g7_configuration_placed_by_another_user_is_not_executed() {
 
 #[test]
 fn g7_links_between_own_directories_are_followed() {
-    let corner = Corner::new();
-    let dotfiles = corner.project(
+    let workspace = Workspace::new();
+    let dotfiles = workspace.project(
         "dotfiles",
         "[services.s]\nstart = 'sleep 60'\nready = 'started'\n",
     );
-    let other = corner.path("other");
-    let home = corner.path("home/.config/procref");
+    let other = workspace.path("other");
+    let home = workspace.path("home/.config/procref");
     for dir in [&other, &home] {
         fs::create_dir_all(dir).expect("a directory");
     }
     let target = dotfiles.dir.join("procref.toml");
-    let chain = corner.path("chain.toml");
+    let chain = workspace.path("chain.toml");
     symlink(&target, &chain).expect("a link");
     for (link, target) in [
         (other.join("procref.toml"), target.as_path()),
         (home.join("config.toml"), target.as_path()),
-        (corner.path("other/chain/procref.toml"), chain.as_path()),
+        (workspace.path("other/chain/procref.toml"), chain.as_path()),
         (
-            corner.path("other/relative/procref.toml"),
+            workspace.path("other/relative/procref.toml"),
             Path::new("../../dotfiles/procref.toml"),
         ),
     ] {
         let dir = link.parent().expect("a directory");
         fs::create_dir_all(dir).expect("a directory");
         symlink(target, &link).expect("a link");
-        let output = corner
+        let output = workspace
             .procref(dir)
             .args(["run", "s", "--", "true"])
             .output();
@@ -344,14 +369,14 @@ fn g7_links_between_own_directories_are_followed() {
             output.status.success(),
             "{}: {}",
             link.display(),
-            texts(&output).1
+            output_text(&output).1
         );
         fs::remove_file(&link).expect("unlink");
     }
     // A link to the directory is followed before anything is looked for.
-    symlink(&dotfiles.dir, corner.path("other/dir")).expect("a link");
-    let output = corner
-        .procref(&corner.path("other/dir"))
+    symlink(&dotfiles.dir, workspace.path("other/dir")).expect("a link");
+    let output = workspace
+        .procref(&workspace.path("other/dir"))
         .args(["run", "s", "--", "true"])
         .output();
     assert!(output.expect("run").status.success());
@@ -388,9 +413,13 @@ fn g7_private_group_of_the_user_may_write_configuration() {
         let script =
             "mount --bind passwd /etc/passwd && mount --bind group /etc/group && cd app || exit 9
                       setpriv --reuid=65534 --regid=4000 --clear-groups ../procref run s -- true";
-        let (code, said) = open.script(script, &[]);
-        assert_eq!(code, Some(if allowed { 0 } else { 125 }), "{group}: {said}");
-        assert!(allowed || said.contains("chmod g-w"), "{said}");
+        let (code, stderr) = open.script(script, &[]);
+        assert_eq!(
+            code,
+            Some(if allowed { 0 } else { 125 }),
+            "{group}: {stderr}"
+        );
+        assert!(allowed || stderr.contains("chmod g-w"), "{stderr}");
     }
     // An access control list that lets uid 4001 write shows as the group's bits.
     let mut list = 2_u32.to_le_bytes().to_vec();
@@ -410,9 +439,9 @@ fn g7_private_group_of_the_user_may_write_configuration() {
     rustix::fs::setxattr(&file, "system.posix_acl_access", &list, flags)
         .expect("a file system with access control lists");
     open.file("group", "me:x:4000:", 0, 0o644);
-    let (code, said) = open.script(SCRIPT, &[]);
-    assert_eq!(code, Some(125), "{said}");
-    assert!(said.contains("its group can write to it"), "{said}");
+    let (code, stderr) = open.script(SCRIPT, &[]);
+    assert_eq!(code, Some(125), "{stderr}");
+    assert!(stderr.contains("its group can write to it"), "{stderr}");
 }
 
 #[test]
@@ -423,29 +452,29 @@ fn g7_root_does_not_execute_a_users_configuration() {
     open.file("home/.config/procref/config.toml", text, NOBODY, 0o644);
     // HOME is what `sudo -E` keeps.
     let output = open
-        .corner
-        .procref(&open.corner.path("run"))
+        .workspace
+        .procref(&open.workspace.path("run"))
         .args(["run", "s", "--", "true"])
         .output();
     let output = output.expect("run procref");
-    let (_, said) = texts(&output);
-    assert_eq!(output.status.code(), Some(125), "{said}");
+    let (_, stderr) = output_text(&output);
+    assert_eq!(output.status.code(), Some(125), "{stderr}");
     for part in [
         "config.toml",
         "belongs to uid 65534",
         "sudo -H",
         "--no-config",
     ] {
-        assert!(said.contains(part), "{part:?} in {said}");
+        assert!(stderr.contains(part), "{part:?} in {stderr}");
     }
     // The user may, and with a file of root's, too.
-    let (code, said) = open.script("$as ./procref run s -- true", &[]);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, stderr) = open.script("$as ./procref run s -- true", &[]);
+    assert_eq!(code, Some(0), "{stderr}");
     open.dir("system", 0, 0o755);
     open.file("system/procref.toml", text, 0, 0o644);
-    let (code, said) = open.script(
+    let (code, stderr) = open.script(
         "rm -r home/.config; cd system && $as ../procref run s -- true",
         &[],
     );
-    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(code, Some(0), "{stderr}");
 }

@@ -3,8 +3,7 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "support/sandbox.rs"]
-mod stage;
+mod support;
 
 use std::env;
 use std::fs;
@@ -13,7 +12,10 @@ use std::process::Command;
 
 use procref_testkit::observe::Identity;
 use procref_testkit::scene::write_private;
-use stage::{Done, Holder, PROCREF, Stage, finish};
+use support::{
+    PROCREF,
+    sandbox::{Finished, Holder, Sandbox, finish},
+};
 
 /// Set by those who cannot have namespaces and accept not to run these tests.
 const SKIP: &str = "PROCREF_TESTKIT_SKIP_NAMESPACES";
@@ -28,8 +30,8 @@ fn is_skipped() -> bool {
 }
 
 /// A shell in namespaces of its own, with `$PROCREF` and the words behind the script.
-fn inside(stage: &Stage, namespaces: &[&str], script: &str, words: &[&str]) -> Command {
-    let mut command = stage.bare("unshare");
+fn inside(sandbox: &Sandbox, namespaces: &[&str], script: &str, words: &[&str]) -> Command {
+    let mut command = sandbox.command("unshare");
     command.args(["--fork", "--kill-child"]).args(namespaces);
     if !rustix::process::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
@@ -40,14 +42,14 @@ fn inside(stage: &Stage, namespaces: &[&str], script: &str, words: &[&str]) -> C
 }
 
 #[track_caller]
-fn well(done: Done) -> String {
+fn well(done: Finished) -> String {
     assert_eq!(done.code, Some(0), "{done:?}");
     done.out
 }
 
 /// Everything that has a name in the runtime directory, with its content.
-fn contents(stage: &Stage) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut files = stage.files();
+fn contents(sandbox: &Sandbox) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = sandbox.files();
     files.sort();
     let read = |path: PathBuf| {
         let bytes = fs::read(&path).expect("a file");
@@ -57,10 +59,10 @@ fn contents(stage: &Stage) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 /// A held service, and what it has in the runtime directory.
-fn held(stage: &Stage) -> (Holder, Identity, Vec<(PathBuf, Vec<u8>)>) {
-    let holder = stage.hold("db", &stage.service("db"));
-    let instance = stage.instance("db");
-    let files = contents(stage);
+fn held(sandbox: &Sandbox) -> (Holder, Identity, Vec<(PathBuf, Vec<u8>)>) {
+    let holder = sandbox.hold("db", &sandbox.service("db"));
+    let instance = sandbox.instance("db");
+    let files = contents(sandbox);
     assert!(!files.is_empty());
     (holder, instance, files)
 }
@@ -95,12 +97,12 @@ fn g1_other_namespaces_have_services_of_their_own() {
             "1000",
         ],
     ] {
-        let stage = Stage::new();
-        let options = stage.service("db");
-        let (holder, instance, files) = held(&stage);
+        let sandbox = Sandbox::new();
+        let options = sandbox.service("db");
+        let (holder, instance, files) = held(&sandbox);
         let words: Vec<&str> = options.iter().map(String::as_str).collect();
         let out = well(finish(&mut inside(
-            &stage,
+            &sandbox,
             namespaces,
             ANOTHER_CLIENT,
             &words,
@@ -108,14 +110,14 @@ fn g1_other_namespaces_have_services_of_their_own() {
         assert!(out.contains("own "), "{namespaces:?}: {out}");
         assert!(!out.contains("removed"), "{namespaces:?}: {out}");
         assert!(instance.is_live(), "{namespaces:?}: {out}");
-        assert_eq!(contents(&stage), files, "{namespaces:?}");
-        let status = stage.json("db", &["status", "db", "--json"]);
+        assert_eq!(contents(&sandbox), files, "{namespaces:?}");
+        let status = sandbox.json("db", &["status", "db", "--json"]);
         assert_eq!(status["pid"], instance.pid, "{namespaces:?}");
         assert_eq!(status["clients"], 1, "{namespaces:?}");
         holder.leave();
         instance.wait_exit();
         // One here and two there, each stopped once.
-        stage.ends("db", 3);
+        sandbox.assert_stopped("db", 3);
     }
 }
 
@@ -124,9 +126,9 @@ fn g3_pinned_service_survives_gc_in_other_namespaces() {
     if is_skipped() {
         return;
     }
-    let stage = Stage::new();
-    let options = stage.service("db");
-    stage.out(
+    let sandbox = Sandbox::new();
+    let options = sandbox.service("db");
+    sandbox.stdout(
         "db",
         &[
             &["pin", "db"][..],
@@ -134,20 +136,20 @@ fn g3_pinned_service_survives_gc_in_other_namespaces() {
         ]
         .concat(),
     );
-    let instance = stage.instance("db");
-    let files = contents(&stage);
+    let instance = sandbox.instance("db");
+    let files = contents(&sandbox);
     let script = r#""$PROCREF" gc; "$PROCREF" stop --force db; "$PROCREF" unpin db; "$PROCREF" gc"#;
     for namespaces in [
         &["--ipc"][..],
         &["--time", "--boottime", "1000"],
         &["--pid", "--mount-proc"],
     ] {
-        let done = finish(&mut inside(&stage, namespaces, script, &[]));
+        let done = finish(&mut inside(&sandbox, namespaces, script, &[]));
         assert!(instance.is_live(), "{namespaces:?}: {done:?}");
-        assert_eq!(contents(&stage), files, "{namespaces:?}: {done:?}");
+        assert_eq!(contents(&sandbox), files, "{namespaces:?}: {done:?}");
     }
-    stage.out("db", &["stop", "db"]);
-    stage.ends("db", 1);
+    sandbox.stdout("db", &["stop", "db"]);
+    sandbox.assert_stopped("db", 1);
 }
 
 /// The path is part of the namespace: file systems give a removed directory's inode to the next one at once.
@@ -156,16 +158,16 @@ fn g1_bind_mount_shares_services_under_the_same_path_only() {
     if is_skipped() {
         return;
     }
-    let stage = Stage::new();
-    let options = stage.service("db");
+    let sandbox = Sandbox::new();
+    let options = sandbox.service("db");
     let words: Vec<&str> = options.iter().map(String::as_str).collect();
-    let (holder, instance, files) = held(&stage);
-    let another = stage.path("another");
+    let (holder, instance, files) = held(&sandbox);
+    let another = sandbox.path("another");
     fs::create_dir(&another).expect("a directory");
 
     let same = r#"mount --bind "$PROCREF_RUNTIME_DIR" "$PROCREF_RUNTIME_DIR" || exit 1
         exec "$PROCREF" run db "$@" -- sh -c 'echo "$PROCREF_PID"'"#;
-    let out = well(finish(&mut inside(&stage, &["--mount"], same, &words)));
+    let out = well(finish(&mut inside(&sandbox, &["--mount"], same, &words)));
     assert_eq!(out.trim(), instance.pid.to_string());
 
     let other = format!(
@@ -173,24 +175,24 @@ fn g1_bind_mount_shares_services_under_the_same_path_only() {
         export PROCREF_RUNTIME_DIR="$ANOTHER"
         {ANOTHER_CLIENT}"#
     );
-    let mut command = inside(&stage, &["--mount"], &other, &words);
+    let mut command = inside(&sandbox, &["--mount"], &other, &words);
     let out = well(finish(command.env("ANOTHER", &another)));
     assert!(out.contains("own "), "{out}");
     assert!(instance.is_live(), "{out}");
-    assert_eq!(contents(&stage), files);
+    assert_eq!(contents(&sandbox), files);
     holder.leave();
     instance.wait_exit();
-    stage.ends("db", 3);
+    sandbox.assert_stopped("db", 3);
 }
 
 /// Layout 2 had no namespace, neither in its records nor in the names of its files.
 #[test]
 fn g5_files_of_an_older_layout_are_left_alone() {
-    let stage = Stage::new();
-    let options = stage.service("db");
-    let mut bystander = stage.bare("sleep").arg("1000").spawn().expect("sleep");
+    let sandbox = Sandbox::new();
+    let options = sandbox.service("db");
+    let mut bystander = sandbox.command("sleep").arg("1000").spawn().expect("sleep");
     let innocent = Identity::of(bystander.id()).expect("it lives");
-    let (holder, instance, files) = held(&stage);
+    let (holder, instance, files) = held(&sandbox);
     let is_record = |path: &&PathBuf| path.extension().is_some_and(|it| it == "json");
     let record = files
         .iter()
@@ -205,7 +207,7 @@ fn g5_files_of_an_older_layout_are_left_alone() {
     old["pid"] = innocent.pid.into();
     old["start"] = innocent.start.into();
     old.as_object_mut().expect("an object").remove("namespace");
-    let at = |ending: &str| stage.runtime_dir().join(format!("{stem}.{ending}"));
+    let at = |ending: &str| sandbox.runtime_dir().join(format!("{stem}.{ending}"));
     let older = ["json", "log", "log.1", "tmp"].map(at);
     write_private(&older[0], old.to_string());
     older[1..]
@@ -215,25 +217,25 @@ fn g5_files_of_an_older_layout_are_left_alone() {
         let older = files.into_iter().filter(|(path, _)| older.contains(path));
         older.collect::<Vec<_>>()
     };
-    let before = is_older(contents(&stage));
+    let before = is_older(contents(&sandbox));
     assert_eq!(before.len(), older.len());
 
     assert_eq!(
-        stage.json("db", &["status", "db", "--json"])["pid"],
+        sandbox.json("db", &["status", "db", "--json"])["pid"],
         instance.pid
     );
     holder.leave();
     instance.wait_exit();
     // Nothing runs, and there is a record of a process that lives.
-    stage.out("db", &["gc"]);
+    sandbox.stdout("db", &["gc"]);
     let words = [
         &["run", "db"][..],
         &options.iter().map(String::as_str).collect::<Vec<_>>(),
         &["--", "true"],
     ];
-    stage.out("db", &words.concat());
+    sandbox.stdout("db", &words.concat());
     // The service may be gone before the command has looked for its name.
-    stage.out(
+    sandbox.stdout(
         "db",
         &[
             "wait",
@@ -244,19 +246,19 @@ fn g5_files_of_an_older_layout_are_left_alone() {
             "60s",
         ],
     );
-    stage.out("db", &["gc"]);
+    sandbox.stdout("db", &["gc"]);
     assert!(
         innocent.is_live(),
         "it was stopped for an older layout's record"
     );
-    assert_eq!(is_older(contents(&stage)), before);
+    assert_eq!(is_older(contents(&sandbox)), before);
 
     bystander.kill().expect("kill");
     bystander.wait().expect("wait");
     older
         .iter()
         .for_each(|path: &PathBuf| fs::remove_file(path as &Path).expect("remove"));
-    stage.ends("db", 2);
+    sandbox.assert_stopped("db", 2);
 }
 
 #[test]
@@ -264,7 +266,7 @@ fn g5_foreign_proc_is_reported_as_an_error() {
     if is_skipped() {
         return;
     }
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     for (script, code) in [
         (
             r#"exec "$PROCREF" run db --start "sleep 100" --ready started -- true"#,
@@ -273,14 +275,14 @@ fn g5_foreign_proc_is_reported_as_an_error() {
         (r#"exec "$PROCREF" ps"#, 1),
         (r#"exec "$PROCREF" gc"#, 1),
     ] {
-        let done = finish(&mut inside(&stage, &["--pid"], script, &[]));
+        let done = finish(&mut inside(&sandbox, &["--pid"], script, &[]));
         assert_eq!(done.code, Some(code), "{script}: {done:?}");
         for part in ["/proc", "another pid namespace", "mount -t proc"] {
             assert!(done.err.contains(part), "{script}: {done:?}");
         }
     }
     let script = r#"exec "$PROCREF" doctor --json"#;
-    let done = finish(&mut inside(&stage, &["--pid"], script, &[]));
+    let done = finish(&mut inside(&sandbox, &["--pid"], script, &[]));
     let report: serde_json::Value = serde_json::from_str(&done.out).expect("JSON");
     let findings = report["findings"].as_array().expect("a list");
     let proc = findings

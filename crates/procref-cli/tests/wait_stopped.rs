@@ -2,71 +2,73 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "support/sandbox.rs"]
-mod stage;
+mod support;
 
 use procref_testkit::kernel;
 use procref_testkit::observe::Identity;
 use rustix::process::Signal;
-use stage::{LEAVES_ORPHANS, PROCREF, Running, Stage, finish, shell_words};
+use support::{
+    PROCREF,
+    sandbox::{LEAVES_ORPHANS, Running, Sandbox, finish, shell_command},
+};
 
 /// The command line of `--wait-stopped`.
 fn waiting(
-    stage: &Stage,
+    sandbox: &Sandbox,
     command: &mut std::process::Command,
     options: &[&str],
     script: &str,
 ) -> Running {
     command.args(["run", "db", "--watch-client", "--wait-stopped"]);
-    command.args(options).args(stage.service("db"));
+    command.args(options).args(sandbox.service("db"));
     Running::new(command.args(["--", "sh", "-c", script]))
 }
 
 #[test]
 fn wait_stopped_returns_the_clients_code_after_the_service() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     for options in [&[][..], &["--linger", "1h"]] {
         let mut running = waiting(
-            &stage,
-            &mut stage.procref("db"),
+            &sandbox,
+            &mut sandbox.procref("db"),
             options,
             "echo held; read -r line; exit 7",
         );
         assert_eq!(running.line(), "held");
-        let service = stage.instance("db");
-        running.say("go\n");
+        let service = sandbox.instance("db");
+        running.send("go\n");
         assert_eq!(running.wait().code(), Some(7), "{options:?}");
         assert!(!service.is_live(), "{options:?}");
     }
-    stage.ends("db", 2);
+    sandbox.assert_stopped("db", 2);
 }
 
 #[test]
 fn wait_stopped_returns_at_once_when_service_is_held_or_pinned() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let script = "echo held; read -r line; exit 7";
-    let mut running = waiting(&stage, &mut stage.procref("db"), &[], script);
+    let mut running = waiting(&sandbox, &mut sandbox.procref("db"), &[], script);
     assert_eq!(running.line(), "held");
-    let other = stage.hold("db", &stage.service("db"));
-    let service = stage.instance("db");
-    running.say("go\n");
+    let other = sandbox.hold("db", &sandbox.service("db"));
+    let service = sandbox.instance("db");
+    running.send("go\n");
     assert_eq!(running.wait().code(), Some(7));
     assert!(service.is_live());
-    let mut command = stage.procref("db");
-    let done = finish(command.args(["pin", "db"]).args(stage.service("db")));
+    let mut command = sandbox.procref("db");
+    let done = finish(command.args(["pin", "db"]).args(sandbox.service("db")));
     assert_eq!(done.code, Some(0), "{done:?}");
     other.leave();
-    let mut running = waiting(&stage, &mut stage.procref("db"), &[], "exit 8");
+    let mut running = waiting(&sandbox, &mut sandbox.procref("db"), &[], "exit 8");
     assert_eq!(running.wait().code(), Some(8));
     assert!(service.is_live());
-    stage.out("db", &["stop", "db"]);
-    stage.ends("db", 1);
+    sandbox.stdout("db", &["stop", "db"]);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn wait_stopped_is_bounded_by_the_grace_of_the_service() {
-    let stage = Stage::new();
-    let mut command = stage.procref("db");
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.procref("db");
     command.args([
         "run",
         "db",
@@ -80,22 +82,22 @@ fn wait_stopped_is_bounded_by_the_grace_of_the_service() {
     let done = finish(command.args(["--", "sh", "-c", "exit 7"]));
     assert_eq!(done.code, Some(7), "{done:?}");
     // It was killed before procref returned.
-    assert!(kernel::find(stage.key("db")).is_none());
-    stage.all_is_gone();
+    assert!(kernel::find(sandbox.key("db")).is_none());
+    sandbox.assert_nothing_left();
 }
 
 #[test]
 fn wait_stopped_requires_watch_client() {
-    let stage = Stage::new();
-    let done = stage.done("db", &["run", "db", "--wait-stopped", "--", "true"]);
+    let sandbox = Sandbox::new();
+    let done = sandbox.run("db", &["run", "db", "--wait-stopped", "--", "true"]);
     assert_eq!(done.code, Some(125), "{done:?}");
     assert!(done.err.contains("--watch-client"), "{done:?}");
 }
 
 /// `procref` as the first process of a pid namespace, as a container has it.
-fn in_container(stage: &Stage) -> std::process::Command {
-    stage.procref("db");
-    let mut command = stage.bare("unshare");
+fn in_container(sandbox: &Sandbox) -> std::process::Command {
+    sandbox.procref("db");
+    let mut command = sandbox.command("unshare");
     command.args(["--pid", "--fork", "--mount-proc", "--ipc", "--kill-child"]);
     if !rustix::process::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
@@ -115,7 +117,7 @@ fn first_process(unshare: Identity) -> Identity {
 /// What a container's stop sends to its first process reaches the client, and the service has time to stop.
 #[test]
 fn g3_container_init_stops_the_service_gracefully() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let realtime = [libc::SIGRTMIN() + 3, libc::SIGPWR];
     let plain = [
         libc::SIGTERM,
@@ -129,7 +131,7 @@ fn g3_container_init_stops_the_service_gracefully() {
     let mut starts = 0;
     for signal in signals {
         let script = format!("trap 'exit 9' {signal}; echo here; while :; do sleep 0.05; done");
-        let mut running = waiting(&stage, &mut in_container(&stage), &[], &script);
+        let mut running = waiting(&sandbox, &mut in_container(&sandbox), &[], &script);
         assert_eq!(running.line(), "here");
         let first = first_process(running.identity());
         // The shell's `kill`: the program of that name is not installed everywhere.
@@ -138,48 +140,48 @@ fn g3_container_init_stops_the_service_gracefully() {
         assert!(kill.status().expect("it is executed").success());
         assert_eq!(running.wait().code(), Some(9), "signal {signal}");
         starts += 1;
-        let history = stage.history("db");
+        let history = sandbox.history("db");
         let stops = history
             .iter()
             .filter(|line| line.starts_with("stop"))
             .count();
         assert_eq!(stops, starts, "signal {signal}: {history:?}");
-        assert_eq!(stage.files(), [] as [std::path::PathBuf; 0]);
+        assert_eq!(sandbox.files(), [] as [std::path::PathBuf; 0]);
     }
 }
 
 #[test]
 fn container_init_stops_orphans_of_the_client() {
-    let stage = Stage::new();
-    let mut running = waiting(&stage, &mut in_container(&stage), &[], LEAVES_ORPHANS);
+    let sandbox = Sandbox::new();
+    let mut running = waiting(&sandbox, &mut in_container(&sandbox), &[], LEAVES_ORPHANS);
     assert_eq!(running.line(), "here");
     first_process(running.identity()).signal(Signal::TERM);
     assert_eq!(running.wait().code(), Some(143));
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn container_init_stops_lingering_services_and_reaps_orphans() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     // Orphans of the client: as many zombies, if no process reaped them.
     let script = "for i in 1 2 3; do sh -c 'sh -c true &'; done; \
                   until ! grep -qs '^State:.Z' /proc/[0-9]*/status; do sleep 0.05; done; echo reaped; exit 7";
     let mut running = waiting(
-        &stage,
-        &mut in_container(&stage),
+        &sandbox,
+        &mut in_container(&sandbox),
         &["--linger", "1h"],
         script,
     );
     assert_eq!(running.line(), "reaped");
     assert_eq!(running.wait().code(), Some(7));
-    stage.ends("db", 1);
-    let pin = shell_words(&stage, &["pin", "db"], "db");
+    sandbox.assert_stopped("db", 1);
+    let pin = shell_command(&sandbox, &["pin", "db"], "db");
     let mut running = waiting(
-        &stage,
-        &mut in_container(&stage),
+        &sandbox,
+        &mut in_container(&sandbox),
         &[],
         &format!("{pin}; exit 7"),
     );
     assert_eq!(running.wait().code(), Some(7));
-    stage.ends("db", 2);
+    sandbox.assert_stopped("db", 2);
 }

@@ -2,25 +2,27 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "support/sandbox.rs"]
-mod stage;
+mod support;
 
 use procref_testkit::deadline;
 use procref_testkit::observe::Identity;
 use rustix::process::Signal;
-use stage::{Holder, LEAVES_ORPHANS, PROCREF, Running, Stage, finish, shell_words, text};
+use support::{
+    PROCREF, path_text,
+    sandbox::{Holder, LEAVES_ORPHANS, Running, Sandbox, finish, shell_command},
+};
 
-fn watched(stage: &Stage, script: &str) -> Running {
-    let mut command = stage.procref("db");
+fn watched(sandbox: &Sandbox, script: &str) -> Running {
+    let mut command = sandbox.procref("db");
     command
         .args(["run", "db", "--watch-client"])
-        .args(stage.service("db"));
+        .args(sandbox.service("db"));
     Running::new(command.args(["--", "sh", "-c", script]))
 }
 
 #[test]
 fn watcher_returns_the_clients_status() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     for (script, code) in [
         ("exit 0", 0),
         ("exit 7", 7),
@@ -28,27 +30,27 @@ fn watcher_returns_the_clients_status() {
         ("kill -USR1 $$", 138),
     ] {
         assert_eq!(
-            watched(&stage, script).wait().code(),
+            watched(&sandbox, script).wait().code(),
             Some(code),
             "{script}"
         );
     }
-    let mut command = stage.procref("db");
+    let mut command = sandbox.procref("db");
     command
         .args(["run", "db", "--watch-client"])
-        .args(stage.service("db"));
+        .args(sandbox.service("db"));
     let done = finish(command.args(["--", "/no/such/client"]));
     assert_eq!(done.code, Some(127), "{done:?}");
-    stage.all_is_gone();
+    sandbox.assert_nothing_left();
 }
 
 #[test]
 fn watcher_forwards_signals_to_the_client() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     for signal in ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH"] {
         let script =
             format!("trap 'echo got; exit 9' {signal}; echo here; while :; do sleep 0.05; done");
-        let mut running = watched(&stage, &script);
+        let mut running = watched(&sandbox, &script);
         assert_eq!(running.line(), "here");
         let number = signal_hook::consts::SIGTERM;
         let named = match signal {
@@ -64,14 +66,14 @@ fn watcher_forwards_signals_to_the_client() {
         assert_eq!(running.line(), "got", "{signal}");
         assert_eq!(running.wait().code(), Some(9));
     }
-    stage.all_is_gone();
+    sandbox.assert_nothing_left();
 }
 
 #[test]
 fn orphan_of_the_client_holds_the_service_until_it_ends() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     // A daemon: its parent ends, and it has a session of its own.
-    let running = watched(&stage, "setsid sh -c 'echo $$; exec sleep 3600' & exit 5");
+    let running = watched(&sandbox, "setsid sh -c 'echo $$; exec sleep 3600' & exit 5");
     let daemon: u32 = running.line().parse().expect("a pid");
     let daemon = Identity::of(daemon).expect("it lives");
     let watcher = running.identity();
@@ -83,75 +85,75 @@ fn orphan_of_the_client_holds_the_service_until_it_ends() {
                 .is_some_and(|ppid| ppid.trim() == watcher.pid.to_string())
         },
     );
-    assert!(stage.instance("db").is_live());
-    let instance = stage.instance("db");
+    assert!(sandbox.instance("db").is_live());
+    let instance = sandbox.instance("db");
     // Nobody else is left to get it.
     watcher.signal(Signal::TERM);
     daemon.wait_exit();
     let mut running = running;
     assert_eq!(running.wait().code(), Some(5), "the client's own status");
     instance.wait_exit();
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn client_keeps_the_service_when_the_watcher_is_killed() {
-    let stage = Stage::new();
-    let mut command = stage.procref("db");
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.procref("db");
     command
         .args(["run", "db", "--watch-client"])
-        .args(stage.service("db"));
+        .args(sandbox.service("db"));
     command.args(["--", "sh", "-c", "echo \"held $$\"; read -r line"]);
-    let mut holder = Holder::new(&mut command);
-    let (watcher, instance) = (holder.running.identity(), stage.instance("db"));
+    let mut holder = Holder::new(Running::new(&mut command));
+    let (watcher, instance) = (holder.running.identity(), sandbox.instance("db"));
     assert_ne!(watcher.pid, holder.client.pid);
     watcher.kill();
     holder.running.wait();
     deadline::until_true("only the client holds it", || {
-        stage.json("db", &["status", "db", "--json"])["clients"] == 1
+        sandbox.json("db", &["status", "db", "--json"])["clients"] == 1
     });
     assert!(instance.is_live() && holder.client.is_live());
-    let holders = &stage.json("db", &["status", "db", "--json"])["holders"];
+    let holders = &sandbox.json("db", &["status", "db", "--json"])["holders"];
     assert_eq!(holders[0]["pid"], holder.client.pid);
     holder.client.kill();
     instance.wait_exit();
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn watcher_releases_the_service_when_the_client_is_killed() {
-    let stage = Stage::new();
-    let mut command = stage.procref("db");
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.procref("db");
     command
         .args(["run", "db", "--watch-client"])
-        .args(stage.service("db"));
+        .args(sandbox.service("db"));
     command.args(["--", "sh", "-c", "echo \"held $$\"; read -r line"]);
-    let mut holder = Holder::new(&mut command);
+    let mut holder = Holder::new(Running::new(&mut command));
     holder.client.kill();
     assert_eq!(holder.running.wait().code(), Some(137));
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn client_environment_has_no_watcher_variables() {
-    let stage = Stage::new();
-    let mut running = watched(&stage, "env | grep WATCHED; echo \"end $PROCREF_NAME\"");
+    let sandbox = Sandbox::new();
+    let mut running = watched(&sandbox, "env | grep WATCHED; echo \"end $PROCREF_NAME\"");
     assert_eq!(running.line(), "end db");
     assert_eq!(running.wait().code(), Some(0));
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn g3_watcher_returns_when_the_client_restarted_its_service() {
-    let stage = Stage::new();
-    let again = shell_words(&stage, &["run", "db"], "db");
+    let sandbox = Sandbox::new();
+    let again = shell_command(&sandbox, &["run", "db"], "db");
     let dead = "kill -9 $PROCREF_PID; while kill -0 $PROCREF_PID 2>/dev/null; do sleep 0.01; done";
     let script = format!("{dead}; {again} -- echo inner");
-    let mut running = watched(&stage, &script);
+    let mut running = watched(&sandbox, &script);
     assert_eq!(running.line(), "inner");
     assert_eq!(running.wait().code(), Some(0));
-    stage.all_is_gone();
-    let history = stage.history("db");
+    sandbox.assert_nothing_left();
+    let history = sandbox.history("db");
     assert_eq!(
         history.len(),
         3,
@@ -161,44 +163,48 @@ fn g3_watcher_returns_when_the_client_restarted_its_service() {
 
 #[test]
 fn watcher_returns_while_services_started_below_it_run() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     // Registers the names.
     for name in ["pinned", "lingering", "held"] {
-        stage.procref(name);
+        sandbox.procref(name);
     }
-    let pin = shell_words(&stage, &["pin", "pinned"], "pinned");
-    let linger = shell_words(&stage, &["run", "lingering", "--linger", "1h"], "lingering");
-    let held = shell_words(&stage, &["run", "held"], "held");
+    let pin = shell_command(&sandbox, &["pin", "pinned"], "pinned");
+    let linger = shell_command(
+        &sandbox,
+        &["run", "lingering", "--linger", "1h"],
+        "lingering",
+    );
+    let held = shell_command(&sandbox, &["run", "held"], "held");
     let script = format!("{pin}; {linger} -- true; {held} -- echo inner; read -r line; exit 5");
-    let mut running = watched(&stage, &script);
+    let mut running = watched(&sandbox, &script);
     assert_eq!(running.line(), "inner");
-    let holder = stage.hold("held", &stage.service("held"));
-    let services = ["pinned", "lingering", "held"].map(|name| stage.instance(name));
-    running.say("go\n");
+    let holder = sandbox.hold("held", &sandbox.service("held"));
+    let services = ["pinned", "lingering", "held"].map(|name| sandbox.instance(name));
+    running.send("go\n");
     assert_eq!(running.wait().code(), Some(5));
     assert!(services.iter().all(|service| service.is_live()));
     holder.leave();
-    stage.out("pinned", &["stop", "pinned"]);
-    stage.out("lingering", &["stop", "lingering"]);
+    sandbox.stdout("pinned", &["stop", "pinned"]);
+    sandbox.stdout("lingering", &["stop", "lingering"]);
     services.iter().for_each(|service| service.wait_exit());
-    stage.ends("pinned", 1);
+    sandbox.assert_stopped("pinned", 1);
 }
 
 #[test]
 fn g3_watcher_returns_when_a_supervisor_below_was_killed() {
-    let stage = Stage::new();
-    let inner = shell_words(&stage, &["run", "other"], "other");
+    let sandbox = Sandbox::new();
+    let inner = shell_command(&sandbox, &["run", "other"], "other");
     let script = format!("{inner} -- sh -c 'echo inner; read -r line'; exit 5");
-    stage.procref("other");
-    let mut running = watched(&stage, &script);
+    sandbox.procref("other");
+    let mut running = watched(&sandbox, &script);
     assert_eq!(running.line(), "inner");
-    let holder = stage.hold("other", &stage.service("other"));
-    let status = stage.json("other", &["status", "other", "--json"]);
+    let holder = sandbox.hold("other", &sandbox.service("other"));
+    let status = sandbox.json("other", &["status", "other", "--json"]);
     let supervisor = status["supervisor"]
         .as_u64()
         .and_then(|pid| u32::try_from(pid).ok());
     let supervisor = Identity::of(supervisor.expect("a supervisor")).expect("it lives");
-    let service = stage.instance("other");
+    let service = sandbox.instance("other");
     let children = format!("/proc/{0}/task/{0}/children", service.pid);
     let children = std::fs::read_to_string(children).expect("its children");
     let children: Vec<Identity> = children
@@ -213,11 +219,11 @@ fn g3_watcher_returns_when_a_supervisor_below_was_killed() {
             .status("PPid")
             .is_some_and(|ppid| ppid.trim() == watcher)
     });
-    running.say("go\n");
+    running.send("go\n");
     assert_eq!(running.wait().code(), Some(5));
     assert!(service.is_live(), "others hold it");
     // Starts another supervisor for it.
-    stage.hold("other", &stage.service("other")).leave();
+    sandbox.hold("other", &sandbox.service("other")).leave();
     holder.leave();
     service.wait_exit();
     // No process knows of them since the first supervisor was killed.
@@ -226,11 +232,11 @@ fn g3_watcher_returns_when_a_supervisor_below_was_killed() {
 
 #[test]
 fn g5_watcher_signals_no_service_started_below_it() {
-    let stage = Stage::new();
-    stage.procref("other");
-    let pin = shell_words(&stage, &["pin", "other"], "other");
+    let sandbox = Sandbox::new();
+    sandbox.procref("other");
+    let pin = shell_command(&sandbox, &["pin", "other"], "other");
     let script = format!("{pin}; setsid sh -c 'echo $$; exec sleep 3600' & exit 5");
-    let mut running = watched(&stage, &script);
+    let mut running = watched(&sandbox, &script);
     let daemon: u32 = running.line().parse().expect("a pid");
     let daemon = Identity::of(daemon).expect("it lives");
     let watcher = running.identity();
@@ -238,33 +244,33 @@ fn g5_watcher_signals_no_service_started_below_it() {
         let parent = daemon.status("PPid");
         parent.is_some_and(|ppid| ppid.trim() == watcher.pid.to_string())
     });
-    let other = stage.instance("other");
+    let other = sandbox.instance("other");
     watcher.signal(Signal::TERM);
     daemon.wait_exit();
     assert_eq!(running.wait().code(), Some(5));
     assert!(other.is_live());
     assert_eq!(
-        stage.history("other").len(),
+        sandbox.history("other").len(),
         1,
         "it was started, and not told to stop"
     );
-    stage.out("other", &["stop", "other"]);
+    sandbox.stdout("other", &["stop", "other"]);
 }
 
 #[test]
 fn watcher_waits_for_a_program_named_like_a_supervisor() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let sleep = std::env::split_paths(&std::env::var_os("PATH").expect("a PATH"))
         .map(|dir| dir.join("sleep"))
         .find(|path| path.is_file())
         .expect("a program to copy");
-    let named = stage.path("procref: x");
+    let named = sandbox.path("procref: x");
     std::fs::copy(sleep, &named).expect("a copy");
     let script = format!(
         "setsid sh -c 'echo $$; exec \"{}\" 3600' & exit 5",
-        text(&named)
+        path_text(&named)
     );
-    let mut running = watched(&stage, &script);
+    let mut running = watched(&sandbox, &script);
     let daemon: u32 = running.line().parse().expect("a pid");
     let daemon = Identity::of(daemon).expect("it lives");
     let watcher = running.identity();
@@ -274,21 +280,21 @@ fn watcher_waits_for_a_program_named_like_a_supervisor() {
         is("PPid", &watcher.pid.to_string()) && is("Name", "procref: x")
     });
     assert!(!procref::is_managed(daemon.pid).expect("/proc"));
-    assert!(stage.instance("db").is_live());
+    assert!(sandbox.instance("db").is_live());
     watcher.signal(Signal::TERM);
     daemon.wait_exit();
     assert_eq!(running.wait().code(), Some(5));
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 /// `procref run --watch-client` with these signals ignored, as a script's shell or `nohup` has it executed.
-fn watched_ignoring(stage: &Stage, signals: &str, mode: &[&str], script: &str) -> Running {
-    stage.procref("db");
-    let mut command = stage.bare("env");
+fn watched_ignoring(sandbox: &Sandbox, signals: &str, mode: &[&str], script: &str) -> Running {
+    sandbox.procref("db");
+    let mut command = sandbox.command("env");
     command
         .arg(format!("--ignore-signal={signals}"))
         .arg(PROCREF);
-    command.args(mode).args(stage.service("db"));
+    command.args(mode).args(sandbox.service("db"));
     Running::new(command.args(["--", "sh", "-c", script]))
 }
 
@@ -303,15 +309,15 @@ fn ignored_signals_stay_ignored_in_procref_and_the_client() {
         ("USR2", Signal::USR2),
         ("WINCH", Signal::WINCH),
     ];
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let names = IGNORED.map(|(name, _)| name).join(",");
     for mode in [&["run", "db"][..], &["run", "db", "--watch-client"]] {
         let script = "grep SigIgn /proc/self/status; read -r line; exit 5";
-        let mut running = watched_ignoring(&stage, &names, mode, script);
+        let mut running = watched_ignoring(&sandbox, &names, mode, script);
         let line = running.line();
         let mask = line.split_whitespace().nth(1).expect("a mask");
         let mask = u64::from_str_radix(mask, 16).expect("a number");
-        let service = stage.instance("db");
+        let service = sandbox.instance("db");
         let of_service = service.status("SigIgn").expect("it lives");
         let of_service = u64::from_str_radix(of_service.trim(), 16).expect("a number");
         for (name, signal) in IGNORED {
@@ -320,81 +326,81 @@ fn ignored_signals_stay_ignored_in_procref_and_the_client() {
             assert_eq!(of_service & bit, 0, "the service does not ignore {name}");
             running.identity().signal(signal);
         }
-        running.say("go\n");
+        running.send("go\n");
         assert_eq!(running.wait().code(), Some(5), "{mode:?}");
         service.wait_exit();
     }
-    stage.all_is_gone();
+    sandbox.assert_nothing_left();
 }
 
 #[test]
 fn watcher_forwards_other_signals_when_some_are_ignored() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let script = "trap 'exit 9' TERM; echo here; while :; do sleep 0.05; done";
     let mode = ["run", "db", "--watch-client"];
-    let mut running = watched_ignoring(&stage, "HUP", &mode, script);
+    let mut running = watched_ignoring(&sandbox, "HUP", &mode, script);
     assert_eq!(running.line(), "here");
     running.identity().signal(Signal::HUP);
     running.identity().signal(Signal::TERM);
     assert_eq!(running.wait().code(), Some(9));
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn watcher_returns_the_status_when_sigchld_is_ignored() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let mode = ["run", "db", "--watch-client"];
     assert_eq!(
-        watched_ignoring(&stage, "CHLD", &mode, "exit 5")
+        watched_ignoring(&sandbox, "CHLD", &mode, "exit 5")
             .wait()
             .code(),
         Some(5)
     );
     // A shell handles SIGCHLD itself.
-    let mut command = stage.bare("env");
+    let mut command = sandbox.command("env");
     command.args(["--ignore-signal=CHLD", PROCREF]).args(mode);
     command
-        .args(stage.service("db"))
+        .args(sandbox.service("db"))
         .args(["--", "grep", "SigIgn", "/proc/self/status"]);
     let done = finish(&mut command);
     let mask = done.out.split_whitespace().nth(1).expect("a mask");
     let mask = u64::from_str_radix(mask, 16).expect("a number");
     assert_ne!(mask & 1 << (libc::SIGCHLD - 1), 0, "{done:?}");
-    stage.ends("db", 2);
+    sandbox.assert_stopped("db", 2);
 }
 
 /// `procref` with these signals blocked when it is executed.
-fn blocking(stage: &Stage, signals: &str, mode: &[&str]) -> std::process::Command {
-    stage.procref("db");
-    let mut command = stage.bare("env");
+fn blocking(sandbox: &Sandbox, signals: &str, mode: &[&str]) -> std::process::Command {
+    sandbox.procref("db");
+    let mut command = sandbox.command("env");
     command
         .arg(format!("--block-signal={signals}"))
         .arg(PROCREF);
-    command.args(mode).args(stage.service("db"));
+    command.args(mode).args(sandbox.service("db"));
     command
 }
 
 #[test]
 fn client_inherits_blocked_signals_and_watcher_returns() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let names = "CHLD,TERM,HUP,USR1";
     let numbers = [libc::SIGCHLD, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1];
     let expected: u64 = numbers.map(|number| 1 << (number - 1)).iter().sum();
     for mode in [&["run", "db"][..], &["run", "db", "--watch-client"]] {
-        let mut command = blocking(&stage, names, mode);
+        let mut command = blocking(&sandbox, names, mode);
         let done = finish(command.args(["--", "grep", "SigBlk", "/proc/self/status"]));
         assert_eq!(done.code, Some(0), "{done:?}");
         let mask = done.out.split_whitespace().nth(1).expect("a mask");
         let mask = u64::from_str_radix(mask, 16).expect("a number");
         assert_eq!(mask, expected, "{mode:?}: {done:?}");
     }
-    stage.ends("db", 2);
+    sandbox.assert_stopped("db", 2);
 }
 
 #[test]
 fn watcher_forwards_signals_that_were_blocked() {
-    let stage = Stage::new();
-    let mut command = blocking(&stage, "CHLD,TERM", &["run", "db", "--watch-client"]);
+    let sandbox = Sandbox::new();
+    let mut command = blocking(&sandbox, "CHLD,TERM", &["run", "db", "--watch-client"]);
     // Some shells unblock all signals. In others the signal stays pending.
     let script = "trap 'exit 9' TERM; echo here; \
                   until grep -q '^ShdPnd:.*4...$' /proc/$$/status; do sleep 0.05; done; exit 9";
@@ -402,57 +408,57 @@ fn watcher_forwards_signals_that_were_blocked() {
     assert_eq!(running.line(), "here");
     running.identity().signal(Signal::TERM);
     assert_eq!(running.wait().code(), Some(9));
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn hold_releases_on_a_signal_that_was_blocked() {
-    let stage = Stage::new();
-    let mut command = blocking(&stage, "CHLD,TERM", &["hold", "db"]);
+    let sandbox = Sandbox::new();
+    let mut command = blocking(&sandbox, "CHLD,TERM", &["hold", "db"]);
     let mut running = Running::new(&mut command);
     running.line();
     running.identity().signal(Signal::TERM);
     assert_eq!(running.wait().code(), Some(0));
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn readiness_command_ends_when_sigchld_was_blocked() {
-    let stage = Stage::new();
-    stage.procref("db");
+    let sandbox = Sandbox::new();
+    sandbox.procref("db");
     for mode in [&["run"][..], &["run", "--watch-client"]] {
-        let mut command = stage.bare("env");
+        let mut command = sandbox.command("env");
         command.args(["--block-signal=CHLD", PROCREF]).args(mode);
         command.args(["db", "--start", "sleep 3600", "--ready", "cmd:true"]);
         let done = finish(command.args(["--", "true"]));
         assert_eq!(done.code, Some(0), "{mode:?}: {done:?}");
     }
-    stage.all_is_gone();
+    sandbox.assert_nothing_left();
 }
 
 #[test]
 fn stop_signal_also_reaches_orphans_of_the_client() {
-    let stage = Stage::new();
-    stage.procref("other");
-    let pin = shell_words(&stage, &["pin", "other"], "other");
-    let mut running = watched(&stage, &format!("{pin}; {LEAVES_ORPHANS}"));
+    let sandbox = Sandbox::new();
+    sandbox.procref("other");
+    let pin = shell_command(&sandbox, &["pin", "other"], "other");
+    let mut running = watched(&sandbox, &format!("{pin}; {LEAVES_ORPHANS}"));
     assert_eq!(running.line(), "here");
-    let other = stage.instance("other");
+    let other = sandbox.instance("other");
     running.identity().signal(Signal::TERM);
     assert_eq!(running.wait().code(), Some(143));
     assert!(other.is_live());
-    let history = stage.history("other");
+    let history = sandbox.history("other");
     assert_eq!(history.len(), 1, "it got no signal: {history:?}");
-    stage.out("other", &["stop", "other"]);
-    stage.ends("db", 1);
+    sandbox.stdout("other", &["stop", "other"]);
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn orphans_get_no_signal_when_the_client_got_no_stop_signal() {
-    let stage = Stage::new();
+    let sandbox = Sandbox::new();
     let script = "trap : HUP; setsid sh -c 'trap \"exit 0\" USR1; echo $$; while :; do sleep 0.05; done' & \
                   wait; exit 5";
-    let mut running = watched(&stage, script);
+    let mut running = watched(&sandbox, script);
     let daemon: u32 = running.line().parse().expect("a pid");
     let daemon = Identity::of(daemon).expect("it lives");
     let watcher = running.identity();
@@ -465,5 +471,5 @@ fn orphans_get_no_signal_when_the_client_got_no_stop_signal() {
     watcher.signal(Signal::USR1);
     daemon.wait_exit();
     assert_eq!(running.wait().code(), Some(5));
-    stage.ends("db", 1);
+    sandbox.assert_stopped("db", 1);
 }

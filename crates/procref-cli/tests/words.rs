@@ -1,12 +1,11 @@
 //! What the command line prints has none of the library's words in it.
 
-#[path = "support/workspace.rs"]
-mod project;
+mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use project::Corner;
+use support::{output_text, workspace::Workspace};
 
 /// Words of the library's interface.
 const WORDS: [&str; 16] = [
@@ -175,40 +174,40 @@ fn string_literals_are_found_in_source_text() {
 
 #[test]
 fn fingerprint_mismatch_error_names_the_option() {
-    let corner = Corner::new();
+    let workspace = Workspace::new();
     let start = "start = 'sleep 60'\nready = 'started'\n";
-    let project = corner.project(
+    let project = workspace.project(
         "app",
         &format!("[services.s]\n{start}fingerprint = 'one'\n"),
     );
     let client = project.hold("s", "true");
-    let (_, said) = project.failure(&["run", "s", "--fingerprint", "two", "--", "true"]);
+    let (_, stderr) = project.failure(&["run", "s", "--fingerprint", "two", "--", "true"]);
     assert!(
-        said.contains("`mismatch`") && said.contains("--mismatch"),
-        "{said}"
+        stderr.contains("`mismatch`") && stderr.contains("--mismatch"),
+        "{stderr}"
     );
-    assert!(WORDS.iter().all(|word| !said.contains(word)), "{said}");
+    assert!(WORDS.iter().all(|word| !stderr.contains(word)), "{stderr}");
     client.leave();
 }
 
 #[test]
 fn missing_configuration_error_explains_how_to_create_one() {
-    let corner = Corner::new();
-    let here = corner.path("home");
+    let workspace = Workspace::new();
+    let here = workspace.path("home");
     for args in [
         &["run", "redis", "--", "true"][..],
         &["hold", "redis"],
         &["status", "redis"],
         &["stop", "redis"],
     ] {
-        let output = corner
+        let output = workspace
             .procref(&here)
             .args(args)
             .output()
             .expect("run procref");
-        let (_, said) = project::texts(&output);
-        assert!(!output.status.success(), "{said}");
-        let user = corner.path("home/.config/procref/config.toml");
+        let (_, stderr) = output_text(&output);
+        assert!(!output.status.success(), "{stderr}");
+        let user = workspace.path("home/.config/procref/config.toml");
         for part in [
             &format!(
                 "there is no procref.toml in {} or a directory above it",
@@ -218,16 +217,16 @@ fn missing_configuration_error_explains_how_to_create_one() {
             "procref init",
             "--start",
         ] {
-            assert!(said.contains(part), "{args:?}: {part:?} in {said}");
+            assert!(stderr.contains(part), "{args:?}: {part:?} in {stderr}");
         }
     }
-    let mut command = corner.procref(&here);
+    let mut command = workspace.procref(&here);
     let output = command
         .args(["--no-config", "run", "redis", "--", "true"])
         .output();
-    let (_, said) = project::texts(&output.expect("run procref"));
+    let (_, stderr) = output_text(&output.expect("run procref"));
     assert!(
-        said.contains("with --no-config no file is read") && said.contains("--start"),
-        "{said}"
+        stderr.contains("with --no-config no file is read") && stderr.contains("--start"),
+        "{stderr}"
     );
 }

@@ -2,10 +2,8 @@
 //!
 //! The feature `real-servers` turns these tests on. They need `redis-server`, `nginx`, `python3`, PostgreSQL and `curl`.
 
-#[path = "../support/workspace.rs"]
-mod project;
-#[path = "../support/sandbox.rs"]
-mod stage;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod postgres;
 mod recipes;

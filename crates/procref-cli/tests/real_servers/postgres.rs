@@ -4,22 +4,25 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::stage::{Done, PROCREF, Stage, finish, text};
+use crate::support::{
+    AS_NOBODY, NOBODY, PROCREF, path_text,
+    sandbox::{Finished, Sandbox, finish},
+};
 
-/// PostgreSQL refuses to run as root. If root runs the test, this user owns the directories and runs `procref`.
-const NOBODY: u32 = 65534;
-
-struct Corner {
-    stage: Stage,
+/// The programs and the directory of a PostgreSQL server.
+///
+/// PostgreSQL refuses to run as root. If root runs the test, `nobody` owns the directories and runs `procref`.
+struct Postgres {
+    sandbox: Sandbox,
     bin: PathBuf,
     home: PathBuf,
 }
 
-impl Corner {
+impl Postgres {
     fn new() -> Self {
-        let stage = Stage::new();
-        let home = stage.path("home");
-        fs::create_dir(&home).expect("a directory");
+        let sandbox = Sandbox::new();
+        let home = sandbox.path("home");
+        fs::create_dir(&home).expect("create a directory");
         if rustix::process::geteuid().is_root() {
             let root = home.parent().expect("a parent");
             for dir in [root, &home] {
@@ -31,31 +34,22 @@ impl Corner {
             .map(|entry| entry.expect("an entry").path().join("bin"))
             .collect();
         versions.sort();
-        let bin = versions.pop().expect("a version of it");
-        Self { stage, bin, home }
+        let bin = versions.pop().expect("a version of PostgreSQL");
+        Self { sandbox, bin, home }
     }
 
     fn command(&self, program: impl AsRef<Path>, args: &[&str]) -> Command {
-        let program = text(program.as_ref());
+        let program = path_text(program.as_ref());
         let mut command = if rustix::process::geteuid().is_root() {
-            let mut command = self.stage.bare("setpriv");
-            let id = NOBODY.to_string();
-            command.args([
-                "--reuid",
-                &id,
-                "--regid",
-                &id,
-                "--clear-groups",
-                "--",
-                &program,
-            ]);
+            let mut command = self.sandbox.command("setpriv");
+            command.args(AS_NOBODY).arg(&program);
             command
         } else {
-            self.stage.bare(&program)
+            self.sandbox.command(&program)
         };
         let path = format!(
             "{}:{}",
-            text(&self.bin),
+            path_text(&self.bin),
             std::env::var("PATH").unwrap_or_default()
         );
         command
@@ -67,7 +61,7 @@ impl Corner {
     }
 
     fn run(&self, client: &[&str]) -> Command {
-        let data = text(&self.home.join("data"));
+        let data = path_text(&self.home.join("data"));
         let start = format!("postgres -D {data} -k {{dir}} -p {{port}} -c listen_addresses=");
         let options = [
             "--ready",
@@ -85,23 +79,23 @@ impl Corner {
     }
 
     /// Number of times that the server has logged this text.
-    fn logged(&self, what: &str) -> usize {
+    fn logged(&self, text: &str) -> usize {
         let log = fs::read_to_string(self.home.join("pg.log")).unwrap_or_default();
-        log.matches(what).count()
+        log.matches(text).count()
     }
 }
 
 #[track_caller]
-fn well(done: &Done) -> &str {
+fn well(done: &Finished) -> &str {
     assert_eq!(done.code, Some(0), "{done:?}");
     done.out.trim()
 }
 
 #[test]
 fn clients_and_pgbench_share_one_postgres_server() {
-    let corner = Corner::new();
-    let data = text(&corner.home.join("data"));
-    well(&finish(&mut corner.command(
+    let postgres = Postgres::new();
+    let data = path_text(&postgres.home.join("data"));
+    well(&finish(&mut postgres.command(
         "initdb",
         &["-D", &data, "-U", "postgres", "-A", "trust", "-N"],
     )));
@@ -113,7 +107,7 @@ fn clients_and_pgbench_share_one_postgres_server() {
     ];
     let clients: Vec<_> = (0..8)
         .map(|_| {
-            corner
+            postgres
                 .run(&psql)
                 .stdout(std::process::Stdio::piped())
                 .spawn()
@@ -134,27 +128,27 @@ fn clients_and_pgbench_share_one_postgres_server() {
         let mut client = vec!["pgbench", "-h", "{dir}", "-p", "{port}", "-U", "postgres"];
         client.extend(args);
         client.push("postgres");
-        finish(&mut corner.run(&client))
+        finish(&mut postgres.run(&client))
     };
     well(&bench(&["-i", "-q"]));
     let done = bench(&["-c", "4", "-t", "50"]);
     let told = well(&done);
     assert!(told.contains("actually processed: 200/200"), "{told}");
 
-    let done = finish(&mut corner.command(PROCREF, &["wait", "pg", "--stopped"]));
+    let done = finish(&mut postgres.command(PROCREF, &["wait", "pg", "--stopped"]));
     well(&done);
-    assert!(corner.logged("database system is shut down") >= 1);
+    assert!(postgres.logged("database system is shut down") >= 1);
     let (up, down) = (
         "database system is ready to accept",
         "database system is shut down",
     );
     assert_eq!(
-        corner.logged(up),
-        corner.logged(down),
+        postgres.logged(up),
+        postgres.logged(down),
         "every start has an orderly stop"
     );
-    assert_eq!(corner.logged("was not properly shut down"), 0);
-    let left: Vec<_> = fs::read_dir(corner.home.join("run"))
+    assert_eq!(postgres.logged("was not properly shut down"), 0);
+    let left: Vec<_> = fs::read_dir(postgres.home.join("run"))
         .expect("read")
         .collect();
     assert!(left.is_empty(), "{left:?}");

@@ -4,14 +4,15 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::project::{Corner, PROCREF, texts};
+use crate::support::{
+    AS_NOBODY, NOBODY, PROCREF, copy_environment, stdout_of, workspace::Workspace,
+};
 
 /// The output of `script`, a client in a project with this recipe.
 fn printed(recipe: &str, script: &str) -> String {
-    let corner = Corner::new();
-    let project = corner.project("app", "");
-    fs::remove_file(project.dir.join("procref.toml")).expect("unlink");
-    fs::write(project.dir.join("page.html"), "a page\n").expect("a page");
+    let workspace = Workspace::new();
+    let project = workspace.empty_project("app");
+    fs::write(project.dir.join("page.html"), "a page\n").expect("write a page");
     project.output(&["init", "--recipe", recipe]);
     let printed = project.output(&["run", recipe, "--", "sh", "-c", script]);
     // The recipe makes the service linger.
@@ -21,10 +22,9 @@ fn printed(recipe: &str, script: &str) -> String {
 
 #[test]
 fn init_writes_a_configuration_that_works() {
-    let corner = Corner::new();
-    let project = corner.project("app", "");
-    fs::remove_file(project.dir.join("procref.toml")).expect("unlink");
-    fs::write(project.dir.join("page.html"), "a page\n").expect("a page");
+    let workspace = Workspace::new();
+    let project = workspace.empty_project("app");
+    fs::write(project.dir.join("page.html"), "a page\n").expect("write a page");
     project.output(&["init"]);
     let script = r#"curl -sf "$HTTP_URL/page.html""#;
     assert_eq!(
@@ -59,12 +59,10 @@ fn python_http_recipe_serves_a_client() {
 /// PostgreSQL refuses to run as root, so a test run by root starts it as another user.
 #[test]
 fn postgres_recipe_serves_a_client_and_keeps_its_data() {
-    const NOBODY: u32 = 65534;
-    let corner = Corner::new();
-    let project = corner.project("app", "");
-    fs::remove_file(project.dir.join("procref.toml")).expect("unlink");
+    let workspace = Workspace::new();
+    let project = workspace.empty_project("app");
     let root = rustix::process::geteuid().is_root();
-    let program = corner.path("procref");
+    let program = workspace.path("procref");
     // Another program writes the copy. If this process did, a child that another test forks could inherit the
     // descriptor, and a file that is open for writing cannot be executed (`ETXTBSY`).
     let copied = Command::new("cp").arg(PROCREF).arg(&program).status();
@@ -73,39 +71,21 @@ fn postgres_recipe_serves_a_client_and_keeps_its_data() {
         "a copy outside the build directory, which other users may not enter"
     );
     if root {
-        change_owner(corner.path("").as_path(), NOBODY);
+        change_owner(workspace.path("").as_path(), NOBODY);
     }
     let run = |args: &[&str]| {
-        let template = corner.procref(&project.dir);
+        let template = workspace.procref(&project.dir);
         let mut command = match root {
             true => {
                 let mut command = Command::new("setpriv");
-                let id = NOBODY.to_string();
-                command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--"]);
-                command.arg(&program);
+                command.args(AS_NOBODY).arg(&program);
                 command
             }
             false => Command::new(&program),
         };
-        for (name, value) in template.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        let output = command
-            .args(args)
-            .current_dir(&project.dir)
-            .stdin(Stdio::null())
-            .output()
-            .expect("run");
-        let (out, err) = texts(&output);
-        assert!(
-            output.status.success(),
-            "{args:?}: {}\n{out}\n{err}",
-            output.status
-        );
-        out
+        copy_environment(&template, &mut command);
+        let command = command.args(args).current_dir(&project.dir);
+        stdout_of(command.stdin(Stdio::null()))
     };
     run(&["init", "--recipe", "postgres"]);
     let sql = "create table t (n int); insert into t values (41); select n + 1 from t";
@@ -121,7 +101,7 @@ fn change_owner(path: &Path, uid: u32) {
     std::os::unix::fs::lchown(path, Some(uid), Some(uid)).expect("chown");
     let is_dir = fs::symlink_metadata(path).expect("metadata").is_dir();
     for entry in is_dir
-        .then(|| fs::read_dir(path).expect("read"))
+        .then(|| fs::read_dir(path).expect("list"))
         .into_iter()
         .flatten()
     {

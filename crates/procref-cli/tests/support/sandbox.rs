@@ -1,7 +1,4 @@
-//! A runtime directory of a test's own, a service that tells what happens to it, and the look around when
-//! the test is over.
-
-#![allow(dead_code, reason = "each test file uses its part of it")]
+//! A runtime directory for one test, a service that records its starts and stops, and a check that nothing is left.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -19,36 +16,42 @@ use procref_testkit::observe::Identity;
 use procref_testkit::{deadline, kernel};
 use tempfile::TempDir;
 
-pub const PROCREF: &str = env!("CARGO_BIN_EXE_procref");
+use super::{PROCREF, live_process, output_text, path_text};
 
-/// Longer than anything takes.
+/// A time limit that no step of a test reaches.
 const LONG: Duration = Duration::from_secs(60);
 
-pub struct Stage {
+/// The script of a client that holds its service until its input ends or has a line.
+pub const HOLD: &str = "echo held; read -r line";
+
+/// A temporary directory with a working directory and a runtime directory.
+///
+/// Dropping it asserts that every service has stopped.
+pub struct Sandbox {
     root: TempDir,
     names: RefCell<BTreeSet<String>>,
 }
 
-/// What a command has come to.
+/// The exit code and the output of a command.
 #[derive(Debug)]
-pub struct Done {
+pub struct Finished {
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
 }
 
-impl Stage {
+impl Sandbox {
     pub fn new() -> Self {
         let prefix = "procref-cli-";
         let root = tempfile::Builder::new().prefix(prefix).tempdir();
-        let stage = Self {
-            root: root.expect("a temporary directory"),
+        let sandbox = Self {
+            root: root.expect("create a temporary directory"),
             names: RefCell::default(),
         };
         for dir in ["run", "here"] {
-            fs::create_dir(stage.path(dir)).expect("a directory");
+            fs::create_dir(sandbox.path(dir)).expect("create a directory");
         }
-        stage
+        sandbox
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -59,15 +62,19 @@ impl Stage {
         self.path("run")
     }
 
-    /// `procref` with nothing of this machine's in its environment. `name` is the service that it is
-    /// about.
-    pub fn procref(&self, name: &str) -> Command {
+    /// Adds a service to those that the sandbox checks at its end.
+    pub fn register(&self, name: &str) {
         self.names.borrow_mut().insert(name.to_owned());
-        self.bare(PROCREF)
     }
 
-    /// Another program in the same surroundings.
-    pub fn bare(&self, program: impl AsRef<OsStr>) -> Command {
+    /// Returns a `procref` command about the service `name`.
+    pub fn procref(&self, name: &str) -> Command {
+        self.register(name);
+        self.command(PROCREF)
+    }
+
+    /// Returns a command whose environment names no directory outside the sandbox.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         for variable in [
             "PROCREF_CONFIG",
@@ -87,33 +94,35 @@ impl Stage {
         command
     }
 
-    /// What a command about a service comes to.
+    /// Runs `procref` and waits until it exits.
     #[track_caller]
-    pub fn done(&self, name: &str, args: &[&str]) -> Done {
+    pub fn run(&self, name: &str, args: &[&str]) -> Finished {
         finish(self.procref(name).args(args))
     }
 
-    /// What a command prints that succeeds.
+    /// Runs a command that must succeed, and returns its standard output.
     #[track_caller]
-    pub fn out(&self, name: &str, args: &[&str]) -> String {
-        let done = self.done(name, args);
+    pub fn stdout(&self, name: &str, args: &[&str]) -> String {
+        let done = self.run(name, args);
         assert_eq!(done.code, Some(0), "{args:?}: {done:?}");
         done.out
     }
 
     #[track_caller]
     pub fn json(&self, name: &str, args: &[&str]) -> serde_json::Value {
-        serde_json::from_str(&self.out(name, args)).expect("JSON")
+        serde_json::from_str(&self.stdout(name, args)).expect("JSON")
     }
 
-    /// The options for `run`, `hold` and `pin` that start the service: it tells its beginning and its end in
-    /// [`history`](Self::history), and has a child that outlives it unless somebody sees to that.
+    /// Returns the options of `run`, `hold` and `pin` that start the service.
+    ///
+    /// The service records its start and its stop in [`history`](Self::history). It has a child that outlives it
+    /// unless the supervisor stops the child.
     pub fn service(&self, name: &str) -> Vec<String> {
-        self.service_that(name, ":")
+        self.service_after(name, ":")
     }
 
-    /// The same, after some shell code.
-    pub fn service_that(&self, name: &str, code: &str) -> Vec<String> {
+    /// Returns the options of [`service`](Self::service) with shell code that runs before the start is recorded.
+    pub fn service_after(&self, name: &str, code: &str) -> Vec<String> {
         let log = self.history_path(name);
         let quoted = log.to_string_lossy();
         let script = format!(
@@ -135,13 +144,13 @@ impl Stage {
         self.path(&format!("history-{plain}"))
     }
 
-    /// What has happened to a service: `start PID`, `stop PID`.
+    /// Returns the recorded starts and stops of a service, as `start PID` and `stop PID`.
     pub fn history(&self, name: &str) -> Vec<String> {
         let text = fs::read_to_string(self.history_path(name)).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
-    /// The process of the instance that was started last.
+    /// Returns the process of the instance that was started last.
     #[track_caller]
     pub fn instance(&self, name: &str) -> Identity {
         let history = self.history(name);
@@ -149,20 +158,28 @@ impl Stage {
             .iter()
             .rev()
             .find_map(|line| line.strip_prefix("start "));
-        let pid = started.expect("it was started").parse().expect("a pid");
-        Identity::of(pid).unwrap_or_else(|| panic!("process {pid} of {name} lives"))
+        live_process(started.expect("a recorded start"))
     }
 
-    /// The process of an instance that a command has told of: `NAME: pid 12, …`.
+    /// Returns the process in a line that a command has printed: `NAME: pid 12, …`.
     #[track_caller]
-    pub fn instance_of(&self, line: &str) -> Identity {
+    pub fn instance_in(&self, line: &str) -> Identity {
         let pid = line
             .split("pid ")
             .nth(1)
             .and_then(|rest| rest.split(',').next());
-        let pid = pid.and_then(|pid| pid.trim().parse().ok());
-        let pid = pid.unwrap_or_else(|| panic!("{line:?} tells a pid"));
-        Identity::of(pid).expect("it lives")
+        live_process(pid.unwrap_or_else(|| panic!("{line:?} has no pid")))
+    }
+
+    /// Returns the process of the service's supervisor.
+    #[track_caller]
+    pub fn supervisor(&self, name: &str) -> Identity {
+        deadline::until("the service has a supervisor", || {
+            let done = self.run(name, &["status", name, "--json"]);
+            let status: serde_json::Value = serde_json::from_str(&done.out).unwrap_or_default();
+            let pid = u32::try_from(status["supervisor"].as_u64()?).ok()?;
+            Identity::of(pid)
+        })
     }
 
     pub fn key(&self, name: &str) -> i32 {
@@ -172,12 +189,17 @@ impl Stage {
         kernel::parse_key(&service.expect("a service").kernel_object())
     }
 
-    /// The service was stopped in an orderly way, once for each time it was started, and nothing is left.
+    /// Asserts that nothing is left, and that each of the `starts` was followed by a graceful stop.
     #[track_caller]
-    pub fn ends(&self, name: &str, starts: usize) {
-        self.all_is_gone();
+    pub fn assert_stopped(&self, name: &str, starts: usize) {
+        self.assert_nothing_left();
         let history = self.history(name);
-        let count = |what| history.iter().filter(|line| line.starts_with(what)).count();
+        let count = |event| {
+            history
+                .iter()
+                .filter(|line| line.starts_with(event))
+                .count()
+        };
         assert_eq!(
             (count("start"), count("stop")),
             (starts, starts),
@@ -185,10 +207,11 @@ impl Stage {
         );
     }
 
+    /// Waits until no semaphore set and no file of the services is left.
     #[track_caller]
-    pub fn all_is_gone(&self) {
+    pub fn assert_nothing_left(&self) {
         let names = self.names.borrow();
-        deadline::until_true("no set and no file is left", || {
+        deadline::until_true("no semaphore set and no file is left", || {
             let sets = names
                 .iter()
                 .filter(|name| !name.is_empty() && name.len() < 256);
@@ -199,45 +222,70 @@ impl Stage {
         });
     }
 
-    /// All files in the runtime directory.
+    /// Returns all files in the runtime directory.
     pub fn files(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.runtime_dir()).expect("the directory");
+        let entries = fs::read_dir(self.runtime_dir()).expect("list the runtime directory");
         entries
             .map(|entry| entry.expect("an entry").path())
             .collect()
     }
 
-    /// Runs a client that holds the service until it is told to end, or is killed.
+    /// Starts `procref run NAME` with these options and a script as its client.
     #[track_caller]
-    pub fn hold(&self, name: &str, options: &[String]) -> Holder {
+    pub fn run_client(&self, name: &str, options: &[String], script: &str) -> Running {
         let mut command = self.procref(name);
         command.args(["run", name]).args(options);
-        Holder::new(command.args(["--", "sh", "-c", "echo \"held $$\"; read -r line"]))
+        Running::new(command.args(["--", "sh", "-c", script]))
+    }
+
+    /// Runs a client that holds the service until [`Holder::leave`] or [`Holder::kill`].
+    #[track_caller]
+    pub fn hold(&self, name: &str, options: &[String]) -> Holder {
+        Holder::new(self.run_client(name, options, PRINT_PID_AND_HOLD))
+    }
+
+    /// Starts the service and pins it.
+    #[track_caller]
+    pub fn pin(&self, name: &str, options: &[String]) {
+        let mut command = self.procref(name);
+        let done = finish(command.args(["pin", name]).args(options));
+        assert_eq!(done.code, Some(0), "{done:?}");
+    }
+
+    /// Waits until the service has stopped.
+    ///
+    /// The service may be gone before the command looks up its name, so an unknown name is allowed.
+    #[track_caller]
+    pub fn wait_stopped(&self, name: &str) {
+        let wait = ["wait", name, "--allow-unknown", "--stopped"];
+        self.stdout(name, &[&wait[..], &["--timeout", "60s"]].concat());
     }
 }
 
-impl Drop for Stage {
+impl Drop for Sandbox {
     fn drop(&mut self) {
         if !thread::panicking() {
-            self.all_is_gone();
+            self.assert_nothing_left();
             return;
         }
-        // What the test has left behind, so that no other one meets it.
-        let _ = self.bare(PROCREF).args(["gc"]).status();
+        // A failed test must not leave services to other tests.
+        let _ = self.command(PROCREF).args(["gc"]).status();
     }
 }
 
+/// Waits until a command exits, and returns its exit code and its output.
 #[track_caller]
-pub fn finish(command: &mut Command) -> Done {
-    let output = command.output().expect("it is executed");
-    Done {
+pub fn finish(command: &mut Command) -> Finished {
+    let output = command.output().expect("run the command");
+    let (out, err) = output_text(&output);
+    Finished {
         code: output.status.code(),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        out,
+        err,
     }
 }
 
-/// A running program that is spoken to by lines.
+/// A running program with its input and its output in pipes.
 pub struct Running {
     pub child: Child,
     stdin: Option<ChildStdin>,
@@ -248,12 +296,12 @@ impl Running {
     #[track_caller]
     pub fn new(command: &mut Command) -> Self {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("it is executed");
+        let mut child = command.spawn().expect("run the command");
         let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-        let (tell, lines) = channel();
+        let (sender, lines) = channel();
         thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
-                if tell.send(line).is_err() {
+                if sender.send(line).is_err() {
                     break;
                 }
             }
@@ -265,19 +313,21 @@ impl Running {
         }
     }
 
+    #[track_caller]
     pub fn identity(&self) -> Identity {
-        Identity::of(self.child.id()).expect("it lives")
+        Identity::of(self.child.id()).expect("the program is alive")
     }
 
+    /// Returns the next line that the program prints.
     #[track_caller]
     pub fn line(&self) -> String {
         let line = self.lines.recv_timeout(LONG);
-        line.expect("a line comes before its end, and in time")
+        line.expect("a line before the program exits, and within the time limit")
     }
 
-    /// Lines until one has this in it.
+    /// Reads lines until one of them contains this text.
     #[track_caller]
-    pub fn line_with(&self, text: &str) -> String {
+    pub fn line_containing(&self, text: &str) -> String {
         loop {
             let line = self.line();
             if line.contains(text) {
@@ -286,57 +336,76 @@ impl Running {
         }
     }
 
-    pub fn say(&mut self, text: &str) {
-        let stdin = self.stdin.as_mut().expect("it is open");
-        stdin.write_all(text.as_bytes()).expect("it listens");
-    }
-
-    /// Ends its input, and waits for its end.
+    /// Returns the process whose pid the program prints next.
     #[track_caller]
-    pub fn end(mut self) -> ExitStatus {
-        self.stdin = None;
-        self.child.wait().expect("it ends")
+    pub fn process_in_line(&self) -> Identity {
+        live_process(&self.line())
     }
 
-    /// Waits for its end.
+    /// Writes text to the program's input.
+    pub fn send(&mut self, text: &str) {
+        let stdin = self.stdin.as_mut().expect("an open input");
+        stdin
+            .write_all(text.as_bytes())
+            .expect("write to the program");
+    }
+
+    /// Sends a line to a client that waits for one, and asserts that the client succeeds.
+    #[track_caller]
+    pub fn release(mut self) {
+        self.send("end\n");
+        assert_eq!(self.wait().code(), Some(0));
+    }
+
+    /// Closes the program's input, and waits until the program exits.
+    #[track_caller]
+    pub fn close_stdin_and_wait(mut self) -> ExitStatus {
+        self.stdin = None;
+        self.child.wait().expect("wait for the program")
+    }
+
+    /// Waits until the program exits.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
-        self.child.wait().expect("it ends")
+        self.child.wait().expect("wait for the program")
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Its own child, not waited for: nobody else has its pid.
+        // The child has not been waited for, so no other process has its pid.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
+/// A script that prints its pid, and holds the service until its input ends.
+pub const PRINT_PID_AND_HOLD: &str = "echo \"held $$\"; read -r line";
+
 /// A client that holds a service.
 pub struct Holder {
+    /// `procref run`. Without `--watch-client` it is the client itself.
     pub running: Running,
-    /// The client itself.
+    /// The process that runs [`PRINT_PID_AND_HOLD`].
     pub client: Identity,
 }
 
 impl Holder {
     #[track_caller]
-    pub fn new(command: &mut Command) -> Self {
-        let running = Running::new(command);
+    pub fn new(running: Running) -> Self {
         let line = running.line();
         let pid = line
             .strip_prefix("held ")
-            .unwrap_or_else(|| panic!("it said {line:?}"));
-        let client = Identity::of(pid.parse().expect("a pid")).expect("it lives");
+            .unwrap_or_else(|| panic!("the client printed {line:?}"));
+        let client = live_process(pid);
         Self { running, client }
     }
 
-    /// Lets it end in an orderly way.
+    /// Closes the client's input, and waits until the client exits.
     #[track_caller]
     pub fn leave(self) {
-        let status = self.running.end();
-        // `read` at the end of its input is what ends it.
+        let status = self.running.close_stdin_and_wait();
+        // `read` fails at the end of its input.
         assert_eq!(status.code(), Some(1));
     }
 
@@ -347,21 +416,21 @@ impl Holder {
     }
 }
 
-/// The path as a text.
-pub fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
-/// The words of a `procref` that starts a service of its own, for the shell.
-pub fn shell_words(stage: &Stage, words: &[&str], name: &str) -> String {
-    let service = stage.service(name);
-    let words = words
+/// Returns the command line of a `procref` that starts the service `name`, quoted for a shell.
+pub fn shell_command(sandbox: &Sandbox, args: &[&str], name: &str) -> String {
+    let service = sandbox.service(name);
+    let args = args
         .iter()
         .copied()
         .chain(service.iter().map(String::as_str));
-    shell_words::join([PROCREF].into_iter().chain(words))
+    shell_words::join([PROCREF].into_iter().chain(args))
 }
 
-/// A client with a child that ends at SIGTERM without its own child.
+/// A script with a child that exits at `SIGTERM` and leaves a child of its own.
 pub const LEAVES_ORPHANS: &str =
     "sh -c 'trap \"exit 0\" TERM; sleep 3600 & echo here; wait' & wait; echo no";
+
+/// Returns shell code that waits until the gate is opened.
+pub fn wait_at_gate(gate: &Path) -> String {
+    format!("read x <{}", path_text(gate))
+}

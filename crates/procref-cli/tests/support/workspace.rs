@@ -1,58 +1,67 @@
-//! A project with a configuration, and a machine's corner of its own around it.
-
-#![allow(dead_code, reason = "each test file uses its part of it")]
+//! Projects with a configuration, and the home and the runtime directory around them.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use procref_testkit::deadline;
-use procref_testkit::observe::Identity;
 use tempfile::TempDir;
 
-pub const PROCREF: &str = env!("CARGO_BIN_EXE_procref");
+use super::{PROCREF, output_text, stdout_of};
 
-/// A home, a runtime directory, and any number of projects. When it is dropped, no service may be left.
-pub struct Corner {
+/// A temporary directory with a home, a runtime directory, and any number of projects.
+///
+/// Dropping it asserts that every service has stopped.
+pub struct Workspace {
     root: TempDir,
 }
 
-impl Corner {
+impl Workspace {
     pub fn new() -> Self {
         let root = tempfile::Builder::new()
             .prefix("procref-cli-")
             .tempdir()
-            .expect("a temporary directory");
-        let corner = Self { root };
+            .expect("create a temporary directory");
+        let workspace = Self { root };
         for dir in ["run", "home"] {
-            fs::create_dir(corner.path(dir)).expect("a directory");
+            fs::create_dir(workspace.path(dir)).expect("create a directory");
         }
         let private = fs::Permissions::from_mode(0o700);
-        fs::set_permissions(corner.path("run"), private).expect("a private directory");
-        corner
+        fs::set_permissions(workspace.path("run"), private).expect("chmod");
+        workspace
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
-    /// The common runtime directory.
+    /// The runtime directory of services that are shared between projects.
     pub fn runtime_dir(&self) -> PathBuf {
         self.path("run/procref")
     }
 
-    /// A directory with this `procref.toml`.
+    /// Creates a directory with this `procref.toml`.
     pub fn project(&self, name: &str, config: &str) -> Project<'_> {
         let dir = self.path(name);
-        fs::create_dir_all(&dir).expect("a directory");
-        let project = Project { corner: self, dir };
+        fs::create_dir_all(&dir).expect("create a directory");
+        let project = Project {
+            workspace: self,
+            dir,
+        };
         project.configure(config);
         project
     }
 
-    /// `procref` with nothing of this machine's in its environment.
+    /// Creates a directory without a `procref.toml`.
+    pub fn empty_project(&self, name: &str) -> Project<'_> {
+        let project = self.project(name, "");
+        fs::remove_file(project.dir.join("procref.toml")).expect("remove procref.toml");
+        project
+    }
+
+    /// Returns a `procref` command whose environment names no directory outside the workspace.
     pub fn procref(&self, dir: &Path) -> Command {
         let mut command = Command::new(PROCREF);
         command
@@ -67,14 +76,16 @@ impl Corner {
         command
     }
 
-    /// The user's own configuration.
+    /// Writes the user's configuration file.
     pub fn configure_user(&self, config: &str) {
         let dir = self.path("home/.config/procref");
-        fs::create_dir_all(&dir).expect("a directory");
-        fs::write(dir.join("config.toml"), config).expect("a file");
+        fs::create_dir_all(&dir).expect("create a directory");
+        fs::write(dir.join("config.toml"), config).expect("write config.toml");
     }
 
-    /// Everything in runtime directories but the directories and their links: records, logs, sockets.
+    /// Returns the records, logs and sockets in the runtime directories.
+    ///
+    /// The directories themselves and their links to projects stay there.
     pub fn leftovers(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut open = vec![self.runtime_dir()];
@@ -89,58 +100,73 @@ impl Corner {
         }
         found
     }
+
+    /// Waits until the runtime directories have no leftovers, which means that every service has stopped.
+    #[track_caller]
+    pub fn wait_no_leftovers(&self) {
+        deadline::until_true("the runtime directories have no leftovers", || {
+            self.leftovers().is_empty()
+        });
+    }
 }
 
-impl Drop for Corner {
+impl Drop for Workspace {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            deadline::until_true("nothing to be left in the runtime directories", || {
-                self.leftovers().is_empty()
-            });
+            self.wait_no_leftovers();
         }
     }
 }
 
+/// A directory with a `procref.toml`.
 pub struct Project<'a> {
-    pub corner: &'a Corner,
+    pub workspace: &'a Workspace,
     pub dir: PathBuf,
 }
 
 impl Project<'_> {
     pub fn configure(&self, config: &str) {
-        fs::write(self.dir.join("procref.toml"), config).expect("a file");
+        fs::write(self.dir.join("procref.toml"), config).expect("write procref.toml");
     }
 
     pub fn procref(&self, args: &[&str]) -> Command {
-        let mut command = self.corner.procref(&self.dir);
+        let mut command = self.workspace.procref(&self.dir);
         command.args(args);
         command
     }
 
-    /// What a command prints that succeeds.
+    /// Runs a command that must succeed, and returns its standard output.
     #[track_caller]
     pub fn output(&self, args: &[&str]) -> String {
-        let output = self.procref(args).output().expect("run procref");
-        let (out, err) = texts(&output);
-        assert!(
-            output.status.success(),
-            "{args:?}: {}\n{out}\n{err}",
-            output.status
-        );
-        out
+        stdout_of(&mut self.procref(args))
     }
 
-    /// How a command fails: its exit code, and what it says.
+    /// Runs a command that must fail, and returns its exit code and its standard error.
     #[track_caller]
     pub fn failure(&self, args: &[&str]) -> (i32, String) {
         let output = self.procref(args).output().expect("run procref");
-        let (out, err) = texts(&output);
+        let (out, err) = output_text(&output);
         let code = output.status.code().expect("an exit code");
         assert_ne!(code, 0, "{args:?} should fail: {out}");
         (code, err)
     }
 
-    /// Runs a client that holds a service until it is told to end, and prints what the script does first.
+    /// Runs clients of `db` at the same time, and asserts that each of them succeeds.
+    #[track_caller]
+    pub fn run_together(&self, clients: impl Iterator<Item = Command>) {
+        let spawned: Vec<Child> = clients
+            .map(|mut client| {
+                let client = client.stderr(Stdio::piped());
+                client.spawn().expect("run procref")
+            })
+            .collect();
+        for client in spawned {
+            let output = client.wait_with_output().expect("wait for procref");
+            assert!(output.status.success(), "{}", output_text(&output).1);
+        }
+    }
+
+    /// Runs `script` in a client that then holds the service until [`Client::leave`] or [`Client::kill`].
     #[track_caller]
     pub fn hold(&self, service: &str, script: &str) -> Client {
         let script = format!("{script}; echo held; read -r line");
@@ -151,20 +177,20 @@ impl Project<'_> {
             .spawn()
             .expect("run procref");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut said = Vec::new();
+        let mut printed = Vec::new();
         loop {
             let mut line = String::new();
             let length = lines.read_line(&mut line).expect("a line");
-            assert_ne!(length, 0, "the client has ended, after {said:?}");
+            assert_ne!(length, 0, "the client has exited after {printed:?}");
             match line.trim_end() {
                 "held" => break,
-                line => said.push(line.to_owned()),
+                line => printed.push(line.to_owned()),
             }
         }
         Client {
-            orders: child.stdin.take(),
+            stdin: child.stdin.take(),
             child,
-            said,
+            printed,
             _lines: lines,
         }
     }
@@ -173,47 +199,29 @@ impl Project<'_> {
 /// A client that holds a service.
 pub struct Client {
     pub child: Child,
-    /// The lines that its script has printed.
-    pub said: Vec<String>,
-    orders: Option<ChildStdin>,
+    /// The lines that the client's script has printed.
+    pub printed: Vec<String>,
+    stdin: Option<ChildStdin>,
     _lines: BufReader<ChildStdout>,
 }
 
 impl Client {
-    /// Lets go, and waits for its end.
+    /// Closes the client's input, and waits until the client exits.
     pub fn leave(mut self) {
-        self.orders = None;
-        self.child.wait().expect("wait");
+        self.stdin = None;
+        self.child.wait().expect("wait for the client");
     }
 
     pub fn kill(mut self) {
-        self.child.kill().expect("kill");
-        self.child.wait().expect("wait");
+        self.child.kill().expect("kill the client");
+        self.child.wait().expect("wait for the client");
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // A test that failed leaves nothing behind, either.
+        // A failed test must not leave the client behind either.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-pub fn texts(output: &Output) -> (String, String) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (text(&output.stdout), text(&output.stderr))
-}
-
-/// The process that a client has printed the pid of.
-#[track_caller]
-pub fn process(pid: &str) -> Identity {
-    Identity::of(pid.parse().expect("a pid")).expect("a process")
-}
-
-/// Whether a program is installed.
-pub fn find_program(name: &str, more: &[&str]) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let dirs = std::env::split_paths(&path).chain(more.iter().map(PathBuf::from));
-    dirs.map(|dir| dir.join(name)).find(|file| file.is_file())
 }
