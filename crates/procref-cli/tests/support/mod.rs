@@ -1,0 +1,92 @@
+//! What the test files of the command line share.
+
+#![allow(dead_code, reason = "each test file uses its part of it")]
+
+pub mod sandbox;
+pub mod workspace;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use procref_testkit::observe::Identity;
+
+/// The path of the program under test.
+pub const PROCREF: &str = env!("CARGO_BIN_EXE_procref");
+
+/// The id of a user that is not root and owns nothing.
+pub const NOBODY: u32 = 65534;
+
+/// The options of `setpriv` that run a program as [`NOBODY`].
+pub const AS_NOBODY: [&str; 6] = [
+    "--reuid",
+    "65534",
+    "--regid",
+    "65534",
+    "--clear-groups",
+    "--",
+];
+
+/// Returns the path as text.
+pub fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// Returns the standard output and the standard error as text.
+pub fn output_text(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+/// Runs a command that must succeed, and returns its standard output.
+#[track_caller]
+pub fn stdout_of(command: &mut Command) -> String {
+    let output = command.output().expect("run the command");
+    let (out, err) = output_text(&output);
+    let status = output.status;
+    assert!(status.success(), "{command:?}: {status}\n{out}\n{err}");
+    out
+}
+
+/// Sets and removes the environment variables of `to` that are set and removed in `from`.
+pub fn copy_environment(from: &Command, to: &mut Command) {
+    for (name, value) in from.get_envs() {
+        match value {
+            Some(value) => to.env(name, value),
+            None => to.env_remove(name),
+        };
+    }
+}
+
+/// The options of `unshare` that let a user without privileges create other namespaces.
+pub fn user_namespace() -> &'static [&'static str] {
+    if rustix::process::geteuid().is_root() {
+        &[]
+    } else {
+        &["--user", "--map-root-user"]
+    }
+}
+
+/// Creates a named pipe. A reader blocks until [`open_gate`] writes to it.
+pub fn create_gate(path: PathBuf) -> PathBuf {
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU)
+        .expect("create a named pipe");
+    path
+}
+
+/// Writes a line to a named pipe, and blocks until a process reads from it.
+pub fn open_gate(gate: &Path) {
+    std::fs::write(gate, "go\n").expect("write to the named pipe");
+}
+
+/// Returns the process with this pid, which must be alive.
+#[track_caller]
+pub fn live_process(pid: &str) -> Identity {
+    let pid = pid.trim().parse().expect("a pid");
+    Identity::of(pid).unwrap_or_else(|| panic!("process {pid} is not alive"))
+}
+
+/// Returns the mask of signals in a field of `/proc/PID/status`, such as `SigIgn`.
+#[track_caller]
+pub fn signal_mask(hexadecimal: &str) -> u64 {
+    u64::from_str_radix(hexadecimal.trim(), 16).expect("a hexadecimal number")
+}
