@@ -19,5 +19,6 @@ pub(crate) mod start;
 pub(crate) mod start_command;
 pub(crate) mod stop;
 pub(crate) mod stop_service;
+pub(crate) mod transition;
 pub(crate) mod unhealthy;
 pub(crate) mod waiting;

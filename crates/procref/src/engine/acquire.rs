@@ -11,7 +11,6 @@
 //!           start or recover fails -> give back, error
 //! ```
 
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use super::client::{Access, Client};
@@ -21,9 +20,9 @@ use super::handle::HandleInner;
 use super::health::{Seen, is_usable};
 use super::platform::{ObjectOf, Platform};
 use super::recursion;
-use super::release::{Departure, Hold};
 use super::resolved_instance::ResolvedInstance;
 use super::shared_wait::SharedWait;
+use super::transition::Transition;
 use super::unhealthy::{Unhealthy, serving_instance};
 use super::waiting::Waiting;
 use crate::crash::{self, Point};
@@ -54,31 +53,31 @@ pub(crate) async fn acquire<W: Platform>(
             }
         }
     };
-    let mut drive = Drive::new(Hold::begin(permit, config));
+    let mut transition = Transition::begin(permit, config);
     drop(unhealthy);
     loop {
-        match drive.attempt(&mut rejected, &mut waiting).await {
+        match transition.attempt(&mut rejected, &mut waiting).await {
             Ok(Some(current)) => {
                 waiting.finish();
-                drive.wait_supervisor_unlock().await;
-                return Ok(drive.finish(current));
+                transition.wait_supervisor_unlock().await;
+                return Ok(transition.finish(current));
             }
             Ok(None) => {}
             // The service was stopped, or its object removed from outside: a new one is opened, and
             // everything begins again on it. What was found unhealthy was of the old one. A service without
             // a local process has nothing else that tells its instances apart.
             Err(Fault::Removed) => {
-                drive.forget();
+                transition.forget();
                 rejected = None;
             }
             Err(Fault::Refused(error)) => {
-                let failed = drive.lock && !matches!(error, Error::NoStart { .. });
+                let failed = transition.has_lock() && !matches!(error, Error::NoStart { .. });
                 if failed {
-                    drive.failure = Some(error.to_string());
+                    transition.failure = Some(error.to_string());
                 }
                 let late = matches!(error, Error::Timeout { .. });
-                drive.remove_blank().await;
-                drive.give_back().await;
+                transition.remove_blank().await;
+                transition.release_after_failure().await;
                 if !failed && !late {
                     return Err(error);
                 }
@@ -108,57 +107,24 @@ pub(crate) async fn try_join<W: Platform>(
     let Some(permit) = client.try_permit() else {
         return Ok(None);
     };
-    let mut drive = Drive::new(Hold::begin(permit, config));
+    let mut transition = Transition::begin(permit, config);
     loop {
-        match drive.attempt_join(supervised).await {
-            Ok(Some(current)) => return Ok(Some(drive.finish(current))),
+        match transition.attempt_join(supervised).await {
+            Ok(Some(current)) => return Ok(Some(transition.finish(current))),
             Ok(None) => {
-                drive.give_back().await;
+                transition.release_after_failure().await;
                 return Ok(None);
             }
-            Err(Fault::Removed) => drive.forget(),
+            Err(Fault::Removed) => transition.forget(),
             Err(Fault::Refused(error)) => {
-                drive.give_back().await;
+                transition.release_after_failure().await;
                 return Err(error);
             }
         }
     }
 }
 
-/// A hold that is given back if its future is dropped: cancelled, or unwound by a callback's panic.
-pub(crate) struct Drive<W: Platform>(pub(crate) Option<Hold<W>>);
-
-impl<W: Platform> Deref for Drive<W> {
-    type Target = Hold<W>;
-
-    fn deref(&self) -> &Hold<W> {
-        self.0.as_ref().expect("taken only when the drive ends")
-    }
-}
-
-impl<W: Platform> DerefMut for Drive<W> {
-    fn deref_mut(&mut self) -> &mut Hold<W> {
-        self.0.as_mut().expect("taken only when the drive ends")
-    }
-}
-
-impl<W: Platform> Drop for Drive<W> {
-    fn drop(&mut self) {
-        // The departure finishes on a thread when it is dropped, so an executor's thread is not
-        // blocked here.
-        drop(self.take().map(Departure::new));
-    }
-}
-
-impl<W: Platform> Drive<W> {
-    pub(crate) fn new(hold: Hold<W>) -> Self {
-        Self(Some(hold))
-    }
-
-    pub(crate) fn take(&mut self) -> Option<Hold<W>> {
-        self.0.take()
-    }
-
+impl<W: Platform> Transition<W> {
     /// What was executed just now is ready, and its supervisor shares the lock until it has seen that. Who is
     /// told of the service by this client may come before that, and [`try_join`] waits for nobody who holds the
     /// lock: it would find no service. Whatever keeps the supervisor from letting go, the service is ready.
@@ -169,36 +135,25 @@ impl<W: Platform> Drive<W> {
         if self.running.take().is_none() || !W::Kernel::NEEDS_SUPERVISOR {
             return;
         }
-        self.lock = false;
-        if let Some(object) = self.permit.client().known_object() {
+        if let Some(object) = self.client().known_object() {
             let deadline = Deadline::after(self.config.start_timeout);
-            let _ = self.permit.client().is_unlocked_by(&object, deadline).await;
+            let _ = self.client().is_unlocked_by(&object, deadline).await;
         }
     }
 
-    fn finish(mut self, current: Arc<ResolvedInstance<W>>) -> HandleInner<W> {
-        let hold = self.take().expect("taken only when the drive ends");
-        let lease = HandleInner::new(hold.permit.client(), &hold.config, Arc::clone(&current));
-        hold.permit.finish(current);
+    fn finish(self, current: Arc<ResolvedInstance<W>>) -> HandleInner<W> {
+        let lease = HandleInner::new(self.client(), &self.config, Arc::clone(&current));
+        self.into_permit().finish(current);
         lease
     }
 
     /// Removes the object if this client has created it, and the kernel has refused the first step on it.
     async fn remove_blank(&mut self) {
-        if self.reference || self.lock {
+        if self.has_reference() || self.has_lock() {
             return;
         }
         if let Ok(Some(object)) = self.object(Missing::Ignore).await {
             kernel::remove_blank(&*object).await;
-        }
-    }
-
-    pub(crate) async fn give_back(&mut self) {
-        if let Some(hold) = self.take() {
-            let service = hold.service().to_owned();
-            if let Err(error) = Departure::new(hold).await {
-                tracing::error!(service, %error, "could not give back cleanly after a failure");
-            }
         }
     }
 
@@ -210,14 +165,9 @@ impl<W: Platform> Drive<W> {
     ) -> Step<Option<Arc<ResolvedInstance<W>>>> {
         let object = self.object(Missing::Create).await?;
         let object = object.ok_or(Fault::Removed)?;
-        if !self.reference {
-            if object
-                .join(self.required_supervision(self.config.supervised()))
-                .await?
-            {
-                crash::point(Point::Joined);
-                self.reference = true;
-            } else {
+        if !self.has_reference() {
+            let supervised = self.required_supervision(self.config.supervised());
+            if !self.join(supervised, Point::Joined).await? {
                 let snapshot = object.snapshot().await?;
                 if snapshot.locked {
                     tracing::debug!(service = self.service(), "waiting for another process");
@@ -227,23 +177,19 @@ impl<W: Platform> Drive<W> {
                 let supervisor = W::Kernel::NEEDS_SUPERVISOR && self.is_supervised(&snapshot);
                 if snapshot.clients > 0 && supervisor {
                     // It can be joined by now, or needs no supervisor for that.
-                    self.reference = !snapshot.supervised && object.join(Supervised::No).await?;
-                    if self.reference {
-                        crash::point(Point::JoinedUnsupervised);
+                    if !snapshot.supervised {
+                        self.join(Supervised::No, Point::JoinedUnsupervised).await?;
                     }
                     return Ok(None);
                 }
                 self.check_fingerprint_early(&snapshot, *rejected).await?;
-                if !object.try_enter().await? {
+                if !self.try_enter(Point::Entered).await? {
                     return Ok(None);
                 }
-                crash::point(Point::Entered);
-                self.reference = true;
-                self.lock = true;
             }
         }
         let snapshot = object.snapshot().await?;
-        if self.lock {
+        if self.has_lock() {
             return self.under_lock(&object, snapshot, *rejected).await;
         }
         // A client that keeps orphans has not asked for a supervisor. Whether there has to be one is for the
@@ -252,7 +198,7 @@ impl<W: Platform> Drive<W> {
         let watched = asked || self.is_supervised(&snapshot);
         if let Some(instance) = serving_instance(&snapshot, *rejected).filter(|_| watched) {
             let (current, seen) = self.resolve(&snapshot, instance).await?;
-            if is_usable(self.permit.client(), &self.config, &current, seen).await? {
+            if is_usable(self.client(), &self.config, &current, seen).await? {
                 let (service, generation) = (self.service(), current.generation);
                 tracing::debug!(service, pid = current.info.pid(), generation, "joined");
                 self.rotate_log().await;
@@ -267,10 +213,7 @@ impl<W: Platform> Drive<W> {
             );
             *rejected = Some(Unhealthy::new(snapshot.generation, &instance));
         }
-        if object.try_lock().await? {
-            crash::point(Point::Locked);
-            self.lock = true;
-        } else {
+        if !self.try_lock(Point::Locked).await? {
             waiting.wait_unlocked(&object, &snapshot).await?;
         }
         Ok(None)
@@ -300,7 +243,7 @@ impl<W: Platform> Drive<W> {
         }
         let (current, seen) = self.resolve(snapshot, instance).await?;
         if self.config.refuses(&current) {
-            is_usable(self.permit.client(), &self.config, &current, seen).await?;
+            is_usable(self.client(), &self.config, &current, seen).await?;
         }
         Ok(())
     }
@@ -312,19 +255,18 @@ impl<W: Platform> Drive<W> {
         let Some(object) = self.object(Missing::Ignore).await? else {
             return Ok(None);
         };
-        if !self.reference {
-            if !object.join(self.required_supervision(supervised)).await? {
+        if !self.has_reference() {
+            let supervised = self.required_supervision(supervised);
+            if !self.join(supervised, Point::TryJoined).await? {
                 return Ok(None);
             }
-            crash::point(Point::TryJoined);
-            self.reference = true;
         }
         let snapshot = object.snapshot().await?;
         let Some(instance) = serving_instance(&snapshot, None) else {
             return Ok(None);
         };
         let (current, seen) = self.resolve(&snapshot, instance).await?;
-        if !is_usable(self.permit.client(), &self.config, &current, seen).await? {
+        if !is_usable(self.client(), &self.config, &current, seen).await? {
             return Ok(None);
         }
         self.rotate_log().await;
@@ -335,7 +277,7 @@ impl<W: Platform> Drive<W> {
     /// grows, but it may have been killed, or the kernel may not report writes.
     async fn rotate_log(&self) {
         if let Some(command) = &self.config.command {
-            let client = self.permit.client();
+            let client = self.client();
             client.platform.rotate_log(&client.key, command).await;
         }
     }
@@ -365,9 +307,7 @@ impl<W: Platform> Drive<W> {
                     self.supervise(object, stop).await?;
                     crash::point(Point::AdopteeSupervised);
                 }
-                object.unlock().await?;
-                crash::point(Point::Adopted);
-                self.lock = false;
+                self.unlock(Some(Point::Adopted)).await?;
                 return Ok(None);
             }
         }
@@ -384,7 +324,7 @@ impl<W: Platform> Drive<W> {
         instance: Instance,
     ) -> Result<(Arc<ResolvedInstance<W>>, Seen)> {
         let known = self
-            .permit
+            .permit()
             .known()
             .filter(|known| known.instance == instance && known.generation == snapshot.generation);
         if let Some(known) = known {
@@ -398,7 +338,7 @@ impl<W: Platform> Drive<W> {
                 .filter(|(identity, _)| *identity == instance.identity)
                 .map(|(_, process)| Arc::new(process))
         };
-        let client = self.permit.client();
+        let client = self.client();
         let Description {
             info,
             fingerprint,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::client::{Client, Dropped};
 use super::config::Config;
 use super::platform::Platform;
-use super::release::{Departure, Hold};
+use super::release::Release;
 use super::resolved_instance::ResolvedInstance;
+use super::transition::Transition;
 use crate::error::{Error, Result};
 
 /// What a handle keeps: one count of its process's reference.
@@ -66,19 +67,22 @@ impl<W: Platform> HandleInner<W> {
     }
 
     /// Puts it down; what is left to do then, if it was this process's last.
-    pub(crate) fn release(mut self) -> Option<Departure<W>> {
+    pub(crate) fn release(mut self) -> Option<Release<W>> {
         self.drop_handle()
     }
 
-    fn drop_handle(&mut self) -> Option<Departure<W>> {
+    fn drop_handle(&mut self) -> Option<Release<W>> {
         if std::mem::replace(&mut self.drop_handle, true) || !self.client.is_ours() {
             return None;
         }
         match self.client.drop_handle() {
             Dropped::NotLast => None,
             Dropped::Last(permit) => {
-                let hold = Hold::last(permit, &self.config);
-                (!hold.try_release()).then(|| Departure::new(hold))
+                let mut transition = Transition::of_last_handle(permit, &self.config);
+                match transition.try_release() {
+                    true => None,
+                    false => transition.begin_release(),
+                }
             }
         }
     }
@@ -86,8 +90,8 @@ impl<W: Platform> HandleInner<W> {
 
 impl<W: Platform> Drop for HandleInner<W> {
     fn drop(&mut self) {
-        if let Some(departure) = self.drop_handle() {
-            departure.finish_here(self.config.drop_patience());
+        if let Some(release) = self.drop_handle() {
+            release.finish_here(self.config.drop_patience());
         }
     }
 }

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use super::acquire::Drive;
 use super::client::{Access, Client};
 use super::config::Config;
 use super::handle::HandleInner;
 use super::platform::Platform;
-use super::release::{Departure, Hold};
+use super::transition::Transition;
 use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::kernel::{Fault, Missing, Object, Step, Supervised};
@@ -43,8 +42,8 @@ pub(crate) async fn unpin<W: Platform>(
     config: &Arc<Config>,
 ) -> Result<bool> {
     let patience = config.patience();
-    let mut drive = match client.access(None).await {
-        Access::Exclusive(permit) => Drive::new(Hold::begin(permit, config)),
+    let mut transition = match client.access(None).await {
+        Access::Exclusive(permit) => Transition::begin(permit, config),
         Access::Shared(current) => {
             let lease = HandleInner::new(client, config, current);
             let unpinned = match client.known_object() {
@@ -52,8 +51,8 @@ pub(crate) async fn unpin<W: Platform>(
                 None => Ok(false),
             };
             crash::point(Point::UnpinnedByHolder);
-            if let Some(departure) = lease.release() {
-                departure.await?;
+            if let Some(release) = lease.release() {
+                release.await?;
             }
             return match unpinned {
                 Ok(unpinned) => Ok(told(client, unpinned)),
@@ -63,15 +62,15 @@ pub(crate) async fn unpin<W: Platform>(
         }
     };
     loop {
-        match drive.attempt_unpin(patience).await {
+        match transition.attempt_unpin(patience).await {
             Ok(Some(unpinned)) => {
                 told(client, unpinned);
-                return drive.depart().await.map(|()| unpinned);
+                return transition.release().await.map(|()| unpinned);
             }
             Ok(None) => {}
-            Err(Fault::Removed) => drive.forget(),
+            Err(Fault::Removed) => transition.forget(),
             Err(Fault::Refused(error)) => {
-                drive.give_back().await;
+                transition.release_after_failure().await;
                 return Err(error);
             }
         }
@@ -85,42 +84,33 @@ fn told<W: Platform>(client: &Client<W>, unpinned: bool) -> bool {
     unpinned
 }
 
-impl<W: Platform> Drive<W> {
+impl<W: Platform> Transition<W> {
     /// One step towards a service without a pin. `None`: look again.
     async fn attempt_unpin(&mut self, patience: Patience) -> Step<Option<bool>> {
         let Some(object) = self.object(Missing::Ignore).await? else {
             return Ok(Some(false));
         };
-        if !self.reference {
+        if !self.has_reference() {
             let snapshot = object.snapshot().await?;
             if !snapshot.pinned {
                 return Ok(Some(false));
             }
             if snapshot.locked {
-                let client = self.permit.client();
+                let client = self.client();
                 client.wait_unlocked(&object, &snapshot, patience).await?;
                 return Ok(None);
             }
-            if snapshot.clients > 0 {
-                self.reference = object.join(Supervised::No).await?;
+            let referenced = if snapshot.clients > 0 {
+                self.join(Supervised::No, Point::ReferredToUnpin).await?
             } else {
-                self.lock = object.try_enter().await?;
-                self.reference = self.lock;
-            }
-            if !self.reference {
+                self.try_enter(Point::ReferredToUnpin).await?
+            };
+            if !referenced {
                 return Ok(None);
             }
-            crash::point(Point::ReferredToUnpin);
         }
         let unpinned = object.unpin().await?;
         crash::point(Point::Unpinned);
         Ok(Some(unpinned))
-    }
-
-    pub(crate) async fn depart(mut self) -> Result<()> {
-        match self.take() {
-            Some(hold) => Departure::new(hold).await,
-            None => Ok(()),
-        }
     }
 }

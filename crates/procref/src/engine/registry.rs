@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, Weak};
 
 use super::client::Client;
 use super::config::Config;
-use super::release::{Departure, Hold};
+use super::transition::Transition;
 use crate::error::Result;
 use crate::host::Host;
 use crate::key::ServiceKey;
@@ -35,6 +35,6 @@ pub(crate) fn stop_locked(key: &ServiceKey) -> Result<()> {
     // A seat of its own: the process's other handles and references are none of its business.
     let client = Arc::new(Client::new(Host, key.clone()));
     let permit = client.try_permit().expect("nobody else knows this seat");
-    let hold = Hold::locked(permit, &Arc::new(Config::default()));
-    pollster::block_on(Departure::new(hold))
+    let transition = Transition::locked(permit, &Arc::new(Config::default()));
+    pollster::block_on(transition.release())
 }

@@ -1,151 +1,87 @@
-//! Letting go: of a handle, of a start that failed, of a service that nobody uses any more.
+//! Releasing a handle, a failed start, or a service that no process uses any more.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
-use super::client::{Client, Permit};
-use super::config::Config;
+use super::client::Client;
 use super::platform::{ObjectOf, Platform};
+use super::transition::Transition;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
-use crate::info::ServiceInfo;
-use crate::kernel::{Fault, Instance, Lock, Missing, Object, Step};
+use crate::kernel::{Fault, Lock, Missing, Object, Step};
 use crate::runtime::{BoxFuture, catch, poll_once, unheard, without_subscriber, yield_once};
 
-/// What the future that has the turn holds in the kernel.
-pub(crate) struct Hold<W: Platform> {
-    pub(crate) permit: Permit<W>,
-    pub(crate) config: Arc<Config>,
-    /// Open whenever `reference` or `lock` is true.
-    object: Option<Arc<ObjectOf<W>>>,
-    pub(crate) reference: bool,
-    pub(crate) lock: bool,
-    /// A service that is being launched. Kept here so that a start that is cancelled does not lose it:
-    /// it goes on by itself, and what comes of it is to be ended. Never locked: a mutex makes of a future
-    /// that one thread may poll something that others may know of.
-    pub(crate) launching: Option<Mutex<BoxFuture<Result<W::Running>>>>,
-    /// One that was launched and is not ready yet.
-    pub(crate) running: Option<Arc<W::Running>>,
-    /// A supervisor was launched, which shares the lock.
-    pub(crate) lock_shared: bool,
-    /// Why the start by this client failed.
-    pub(crate) failure: Option<String>,
-    /// An instance that a callback of this client has returned, until it serves. If the object is removed from
-    /// outside before that, no other process can find the instance, so this client stops it.
-    pub(crate) unpublished: Option<(Instance, ServiceInfo)>,
+impl<W: Platform> Drop for Transition<W> {
+    /// Releases what is held. A thread finishes the release if it has to wait, so this does not block an executor's
+    /// thread.
+    fn drop(&mut self) {
+        drop(self.begin_release());
+    }
 }
 
-impl<W: Platform> Hold<W> {
-    /// Begins with what the process has: its reference, if it has handles.
-    pub(crate) fn begin(permit: Permit<W>, config: &Arc<Config>) -> Self {
-        Self {
-            reference: permit.is_referenced(),
-            permit,
-            config: Arc::clone(config),
-            object: None,
-            lock: false,
-            launching: None,
-            running: None,
-            lock_shared: false,
-            failure: None,
-            unpublished: None,
+impl<W: Platform> Transition<W> {
+    /// Returns the future that releases everything, or `None` if there is nothing to release.
+    pub(crate) fn begin_release(&mut self) -> Option<Release<W>> {
+        let owned = self.take_for_release()?;
+        Some(Release {
+            client: Arc::clone(owned.client()),
+            future: Some(Box::pin(owned.release_all())),
+        })
+    }
+
+    pub(crate) async fn release(mut self) -> Result<()> {
+        match self.begin_release() {
+            Some(release) => release.await,
+            None => Ok(()),
         }
     }
 
-    /// The last handle was put down: the reference is to be given back.
-    pub(crate) fn last(permit: Permit<W>, config: &Arc<Config>) -> Self {
-        Self {
-            permit,
-            config: Arc::clone(config),
-            object: None,
-            reference: true,
-            lock: false,
-            launching: None,
-            running: None,
-            lock_shared: false,
-            failure: None,
-            unpublished: None,
+    /// Releases everything after a failure, whose error is the one that the caller returns.
+    pub(super) async fn release_after_failure(self) {
+        let service = self.service().to_owned();
+        if let Err(error) = self.release().await {
+            tracing::error!(service, %error, "could not release the service cleanly after a failure");
         }
     }
 
-    /// Gives the reference back if that takes no more than one step, because other processes hold one,
-    /// too, or a supervisor sees to the service. The common case, without a future that may have to
-    /// outlive its caller.
-    pub(crate) fn try_release(&self) -> bool {
-        let Some(object) = self.permit.client().known_object() else {
+    /// Releases the reference if that takes no more than one step, because other processes hold one, too, or a
+    /// supervisor stops the service. This is the common case. It needs no future that may have to outlive its caller.
+    pub(super) fn try_release(&mut self) -> bool {
+        if !self.use_known_object() {
             return false;
-        };
-        let known = self.permit.known();
+        }
+        let known = self.permit().known();
         let to_supervisor = known.is_some_and(|current| current.instance.command);
         let left = if to_supervisor {
-            poll_once(object.leave_to_supervisor())
+            poll_once(self.leave_to_supervisor(Point::LeftToSupervisor))
         } else {
-            poll_once(object.leave())
+            poll_once(self.leave(Point::Left))
         };
-        let left = matches!(left, Poll::Ready(Ok(true)));
-        if left {
-            crash::point(if to_supervisor {
-                Point::LeftToSupervisor
-            } else {
-                Point::Left
-            });
-        }
-        left
+        matches!(left, Poll::Ready(Ok(true)))
     }
 
-    /// The lock was taken along with the last reference.
-    pub(crate) fn locked(permit: Permit<W>, config: &Arc<Config>) -> Self {
-        Self {
-            lock: true,
-            ..Self::begin(permit, config)
-        }
-    }
-
-    pub(crate) fn platform(&self) -> W {
-        self.permit.client().platform.clone()
-    }
-
-    pub(crate) fn service(&self) -> &str {
-        self.permit.client().key.name()
-    }
-
-    pub(crate) async fn object(&mut self, missing: Missing) -> Result<Option<Arc<ObjectOf<W>>>> {
-        if self.object.is_none() {
-            self.object = self.permit.client().object(missing).await?;
-        }
-        Ok(self.object.clone())
-    }
-
-    /// The object is gone, and what was held on it.
-    pub(crate) fn forget(&mut self) {
-        self.permit.forget_object();
-        self.object = None;
-        self.reference = false;
-        self.lock = false;
-    }
-
-    /// Gives everything back, and stops the service if nobody else uses it.
+    /// Releases everything, and stops the service if no other process uses it.
     ///
-    /// What panics on the way is foreign code: a `tracing` subscriber, or the caller's waker. The panic goes on to the
-    /// caller, but only after everything was given back: otherwise this process would keep lock and reference, and every
-    /// other client would wait for it. Each step notes what it has given back before anything is logged, so a second
-    /// attempt does the rest.
-    pub(crate) async fn give_back(mut self) -> Result<()> {
-        let let_go = match catch(self.let_go()).await {
-            Ok(let_go) => let_go,
+    /// Only foreign code panics here: a `tracing` subscriber, or the caller's waker. The panic goes on to the caller,
+    /// but only after everything was released. Otherwise this process would keep reference and lock, and every other
+    /// client would wait for it. Each step records its effect before anything is logged, so a second attempt does the
+    /// rest.
+    async fn release_all(mut self) -> Result<()> {
+        let released = match catch(self.release_held()).await {
+            Ok(released) => released,
             Err(panic) => {
-                // Its outcome has no place beside the panic.
-                let _ = catch(unheard(self.let_go())).await;
+                // The panic is what the caller gets, so the result of this attempt is dropped.
+                let _ = catch(unheard(self.release_held())).await;
                 std::panic::resume_unwind(panic);
             }
         };
-        match let_go {
-            Ok(complaint) => complaint.map_or(Ok(()), Err),
-            // The object was removed from outside: nothing is held any more.
+        match released {
+            Ok(callback_error) => callback_error.map_or(Ok(()), Err),
+            // The object was removed from outside, and the reference and the lock with it.
             Err(Fault::Removed) => {
                 self.forget();
                 self.end_unpublished().await
@@ -154,125 +90,109 @@ impl<W: Platform> Hold<W> {
         }
     }
 
-    /// What it returns went wrong on the way, but everything was given back.
-    async fn let_go(&mut self) -> Step<Option<Error>> {
-        if !self.reference && !self.lock {
+    /// Releases everything. Returns what went wrong on the way, if everything was released anyway.
+    async fn release_held(&mut self) -> Step<Option<Error>> {
+        if !self.has_reference() && !self.has_lock() {
             return Ok(None);
         }
         let Some(object) = self.object(Missing::Ignore).await? else {
             return Err(Fault::Removed);
         };
         if self.launching.is_some() {
-            // It cannot be called off. What went wrong with it is the error of a start that nobody waits
-            // for any more.
+            // A launch cannot be cancelled. No caller waits for this start any more, so its error is dropped.
             let _ = self.launched().await;
         }
-        let mut settled = Cleared::Done;
-        while !self.permit.take_if_last() {
-            if self.lock {
-                settled = self.clear_unusable(&object).await?;
-                self.leave_word(&object).await?;
-                object.unlock().await?;
-                crash::point(Point::UnlockedForOthers);
-                self.lock = false;
+        let mut cleared = Cleared::Done;
+        while !self.permit_mut().take_if_last() {
+            if self.has_lock() {
+                cleared = self.clear_unusable(&object).await?;
+                self.report_failure(&object).await?;
+                self.unlock(Some(Point::UnlockedForOthers)).await?;
             }
-            if self.permit.yield_to_handles() {
-                return Ok(settled.complaint());
+            if self.permit_mut().yield_to_handles() {
+                return Ok(cleared.error());
             }
         }
-        if self.reference {
-            if self.lock {
-                settled = self.clear_unusable(&object).await?;
-                self.leave_word(&object).await?;
-                if object.abandon().await? {
-                    (self.reference, self.lock) = (false, false);
-                    crash::point(Point::Abandoned);
-                    return Ok(settled.complaint());
+        if self.has_reference() {
+            if self.has_lock() {
+                cleared = self.clear_unusable(&object).await?;
+                self.report_failure(&object).await?;
+                if self.abandon(Point::Abandoned).await? {
+                    return Ok(cleared.error());
                 }
-                // Everybody else has left since: they could, because we held a reference. To go like
-                // them would leave the service to nobody, so we are the last leaver now, and have
-                // the lock already.
-                object.drop_reference().await?;
-                self.reference = false;
-                crash::point(Point::ReferenceDropped);
-            } else if !self.leave(&object).await? {
-                return Ok(settled.complaint());
+                // All other clients have left since. They could, because this process held a reference. If it left
+                // in the same way, no process would stop the service. So this process is the last one to leave, and
+                // has the lock already.
+                self.drop_reference(Point::ReferenceDropped).await?;
+            } else if !self.leave_or_lock(&object).await? {
+                return Ok(cleared.error());
             }
         }
-        if let Cleared::NotStopped(error) = settled {
-            // What could not be stopped keeps its set, for the next one to try. No crash point: what
-            // SIGKILL does not end no test can make.
-            object.unlock().await?;
-            self.lock = false;
+        if let Cleared::NotStopped(error) = cleared {
+            // An instance that could not be stopped keeps its object, so that the next client tries again.
+            // No crash point: no test can make a process that survives SIGKILL.
+            self.unlock(None).await?;
             return Ok(Some(error));
         }
-        let complaint = self.stop_last(&object).await?;
-        Ok(settled.complaint().or(complaint))
+        let callback_error = self.stop_last(&object).await?;
+        Ok(cleared.error().or(callback_error))
     }
 
-    /// True: it was the last reference, and the lock is ours.
-    async fn leave(&mut self, object: &Arc<ObjectOf<W>>) -> Step<bool> {
+    /// Releases the reference. Returns `true` if it was the last one, and the lock is held instead.
+    async fn leave_or_lock(&mut self, object: &Arc<ObjectOf<W>>) -> Step<bool> {
         let mut patience = None;
         loop {
-            if object.leave().await? {
-                self.reference = false;
-                crash::point(Point::Left);
+            if self.leave(Point::Left).await? {
                 return Ok(false);
             }
             let snapshot = object.snapshot().await?;
-            if snapshot.is_left_to_supervisor() && object.leave_to_supervisor().await? {
-                self.reference = false;
-                crash::point(Point::LeftToSupervisor);
+            if snapshot.is_left_to_supervisor()
+                && self.leave_to_supervisor(Point::LeftToSupervisor).await?
+            {
                 tracing::debug!(service = self.service(), "left to its supervisor");
                 return Ok(false);
             }
-            if object.leave_last().await? {
-                (self.reference, self.lock) = (false, true);
-                crash::point(Point::LeftLast);
+            if self.leave_last(Point::LeftLast).await? {
                 return Ok(true);
             }
-            // In one step with seeing the pin: whoever took it away in between would have counted on us
-            // to be the last, and we on the pin.
-            if snapshot.pinned && object.leave_pinned().await? {
-                self.reference = false;
-                crash::point(Point::LeftPinned);
+            // The step checks the pin and leaves at once. If these were two steps, a process that unpins the service
+            // in between would rely on this client as the last one, and this client on the pin.
+            if snapshot.pinned && self.leave_pinned(Point::LeftPinned).await? {
                 return Ok(false);
             }
             if snapshot.pinned || snapshot.clients > 1 || !snapshot.locked {
-                // Somebody came or went between the two refusals.
+                // Another client came or left between the steps.
                 continue;
             }
-            // Alone with somebody who has just the lock. Only then it is waited for: a leaver does not
-            // wait for somebody's whole start.
+            // The only other process has the lock, and no reference. Only in this case the client waits for the lock:
+            // it must not wait for the whole start of another client.
             let patience = *patience.get_or_insert_with(|| self.config.patience());
-            let client = self.permit.client();
-            if let Err(late) = client.wait_unlocked(object, &snapshot, patience).await {
-                object.drop_reference().await?;
-                self.reference = false;
-                crash::point(Point::ReferenceDroppedLate);
-                return Err(Fault::Refused(late));
+            let client = Arc::clone(self.client());
+            if let Err(timeout) = client.wait_unlocked(object, &snapshot, patience).await {
+                self.drop_reference(Point::ReferenceDroppedLate).await?;
+                return Err(Fault::Refused(timeout));
             }
         }
     }
 
-    /// Under the lock, after a start that came to nothing: tells the clients that wait why, or removes what
-    /// was told before if none waits any more.
-    async fn leave_word(&mut self, object: &Arc<ObjectOf<W>>) -> Step<()> {
-        // The supervisor sleeps for the lock, too. One that does not just now costs a waiter the reason, and
-        // not more: to count it as a waiter would leave a note that nobody removes.
+    /// Writes why the start failed, for the clients that wait for it. If no client waits any more, this removes what
+    /// was written before. Call this with the lock held.
+    async fn report_failure(&mut self, object: &Arc<ObjectOf<W>>) -> Step<()> {
+        // The supervisor sleeps for the lock, too. If it does not sleep just now, a waiter misses the reason. If it
+        // were counted as a waiter instead, no process would remove the note.
         let supervisor = u32::from(self.lock_shared);
         let waiting = object.sleepers().await?.saturating_sub(supervisor);
-        let (platform, key) = (self.platform(), &self.permit.client().key);
+        let client = Arc::clone(self.client());
         match self.failure.take() {
-            Some(reason) if waiting > 0 => platform.add_failure(key, &reason).await,
-            _ if waiting == 0 => platform.clear_failures(key).await,
+            Some(reason) if waiting > 0 => client.platform.add_failure(&client.key, &reason).await,
+            _ if waiting == 0 => client.platform.clear_failures(&client.key).await,
             _ => {}
         }
         Ok(())
     }
 
-    /// Under the lock, with others who hold references: an instance that nobody may use, because its
-    /// start or its end was broken off, is not left running.
+    /// Stops an instance that no client may use, because its start or its stop was interrupted. Call this with the
+    /// lock held, while other clients hold references.
     async fn clear_unusable(&mut self, object: &Arc<ObjectOf<W>>) -> Step<Cleared> {
         let snapshot = object.snapshot().await?;
         let Some(instance) = snapshot.instance.filter(|instance| !instance.is_serving()) else {
@@ -280,82 +200,78 @@ impl<W: Platform> Hold<W> {
         };
         yield_once().await;
         match self.stop(object, instance, snapshot.generation).await {
-            Ok(complaint) => {
+            Ok(callback_error) => {
                 self.wait_gone().await?;
                 object
                     .publish(None, snapshot.generation, Lock::Keep)
                     .await?;
                 crash::point(Point::SettledNone);
-                // The others hold a service that has a name. The last of them removes the record.
-                self.platform().keep_name(&self.permit.client().key).await;
+                // The other clients hold a service that has a name. The last of them removes the record.
+                self.platform().keep_name(&self.client().key).await;
                 crash::point(Point::SettledRecordRemoved);
-                Ok(complaint.map_or(Cleared::Done, Cleared::CallbackFailed))
+                Ok(callback_error.map_or(Cleared::Done, Cleared::CallbackFailed))
             }
             Err(Fault::Refused(error)) => Ok(Cleared::NotStopped(error)),
             Err(Fault::Removed) => Err(Fault::Removed),
         }
     }
 
-    /// Under the lock, with nobody left.
+    /// Stops the service and removes its object. Call this with the lock held and no references left.
     async fn stop_last(&mut self, object: &Arc<ObjectOf<W>>) -> Step<Option<Error>> {
         let snapshot = object.snapshot().await?;
         crash::point(Point::LookedAsLast);
-        let left = if snapshot.pinned {
-            object.unlock().await?;
-            true
-        } else {
-            // In one step with seeing that it lives: it may be one that has come late, when its starter was
-            // dead and the lock ours. Such a one goes without a look at a set that somebody has locked.
-            snapshot.is_left_to_supervisor() && object.unlock_to_supervisor().await?
-        };
-        if left {
-            crash::point(Point::UnlockedLast);
+        if snapshot.pinned {
+            self.unlock(Some(Point::UnlockedLast)).await?;
             return Ok(None);
         }
-        let mut complaint = None;
+        // The step checks that the supervisor lives and unlocks at once. It may be a supervisor that was late, whose
+        // starter was dead before it could take its share of the lock. Such a supervisor exits when it finds the
+        // object locked by another process.
+        if snapshot.is_left_to_supervisor()
+            && self.unlock_to_supervisor(Point::UnlockedLast).await?
+        {
+            return Ok(None);
+        }
+        let mut callback_error = None;
         if let Some(instance) = snapshot.instance {
             yield_once().await;
             match self.stop(object, instance, snapshot.generation).await {
-                Ok(stopped) => complaint = stopped,
+                Ok(stopped) => callback_error = stopped,
                 Err(Fault::Refused(error)) => {
-                    // No crash point, as above.
-                    object.unlock().await?;
+                    // No crash point, for the same reason as in `release_held`.
+                    self.unlock(None).await?;
                     return Ok(Some(error));
                 }
                 Err(Fault::Removed) => return Err(Fault::Removed),
             }
         }
         crash::point(Point::ServiceEnded);
-        // In this order: a death after the first leaves a blank set and a record of a dead process, one
-        // after the second a blank set, and neither misleads anybody. Removed first, the set's
-        // successor could have a new instance whose record would then be unlinked.
+        // In this order: clear, unlink, remove. A death after the first step leaves a blank object and the record of a
+        // dead process, and a death after the second step leaves a blank object. Neither misleads a client. If the
+        // object were removed first, its successor could have a new instance, whose record would then be unlinked.
         object
             .publish(None, snapshot.generation, Lock::Keep)
             .await?;
         crash::point(Point::PublishedNone);
-        self.platform()
-            .remove_record(&self.permit.client().key)
-            .await;
+        self.platform().remove_record(&self.client().key).await;
         crash::point(Point::RecordRemoved);
-        object.remove().await?;
-        crash::point(Point::SetRemoved);
-        self.forget();
-        Ok(complaint)
+        self.remove(Point::SetRemoved).await?;
+        Ok(callback_error)
     }
 }
 
-/// What became of an instance that nobody may use.
+/// The result of clearing an instance that no client may use.
 enum Cleared {
-    /// There was none, or it is gone.
+    /// There was none, or it is dead.
     Done,
-    /// It is gone, but the callback failed.
+    /// The instance is dead, but the callback failed.
     CallbackFailed(Error),
-    /// It could not be stopped.
+    /// The instance could not be stopped.
     NotStopped(Error),
 }
 
 impl Cleared {
-    fn complaint(self) -> Option<Error> {
+    fn error(self) -> Option<Error> {
         match self {
             Self::Done => None,
             Self::CallbackFailed(error) | Self::NotStopped(error) => Some(error),
@@ -363,34 +279,30 @@ impl Cleared {
     }
 }
 
-/// Giving back as a future that is finished by a thread if it is dropped halfway.
-pub(crate) struct Departure<W: Platform> {
+/// A future that releases what a transition holds. A thread finishes it if it is dropped halfway.
+pub(crate) struct Release<W: Platform> {
     client: Arc<Client<W>>,
     future: Option<BoxFuture<Result<()>>>,
 }
 
-impl<W: Platform> Departure<W> {
-    pub(crate) fn new(hold: Hold<W>) -> Self {
-        Self {
-            client: Arc::clone(hold.permit.client()),
-            future: Some(Box::pin(hold.give_back())),
-        }
-    }
-
-    /// Goes as far as it gets without waiting or calling anybody back. The rest is done by a thread,
-    /// for which this one waits for `patience` at most.
-    pub(crate) fn finish_here(mut self, patience: Duration) {
-        if let Some(done) = self.finish_elsewhere() {
+impl<W: Platform> Release<W> {
+    /// Releases as much as is possible without waiting and without callbacks. A thread does the rest, and this thread
+    /// waits for it, at most for `patience`.
+    pub(super) fn finish_here(mut self, patience: Duration) {
+        if let Some(done) = self.finish_on_drop() {
             self.client.platform.wait_here(&done, patience);
         }
     }
 
-    /// This runs in `drop`, which does not panic, and in a thread that unwinds, where a second panic would abort the
-    /// program. So no subscriber hears of it there, and a panic ends here: it was reported when it was raised.
-    fn finish_elsewhere(&mut self) -> Option<mpsc::Receiver<()>> {
+    /// Finishes the release without a caller that could handle its error.
+    ///
+    /// This runs in `drop`, which must not panic, and in a thread that unwinds, where a second panic would abort the
+    /// program. So no subscriber gets an event while the thread unwinds, and a panic is caught here: it was reported
+    /// when it was raised.
+    fn finish_on_drop(&mut self) -> Option<mpsc::Receiver<()>> {
         let future = self.future.take()?;
         if !self.client.is_ours() {
-            // A forked child owns nothing of its parent's.
+            // A forked child owns nothing of its parent.
             return None;
         }
         let finish = AssertUnwindSafe(|| self.finish(future));
@@ -410,7 +322,7 @@ impl<W: Platform> Departure<W> {
         let (done, receiver) = mpsc::channel();
         let rest = Box::pin(async move {
             log(future.await);
-            // Nobody waits any more: fine.
+            // An error means that no thread waits any more.
             let _ = done.send(());
         });
         self.client.platform.spawn("stop the service", rest);
@@ -418,11 +330,11 @@ impl<W: Platform> Departure<W> {
     }
 }
 
-impl<W: Platform> Future for Departure<W> {
+impl<W: Platform> Future for Release<W> {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        // Taken out while it is polled. If it panics, it is not there to be polled a second time when this is dropped.
+        // The future is taken out while it is polled. If it panics, `drop` does not poll it a second time.
         let Some(mut future) = self.future.take() else {
             return Poll::Ready(Ok(()));
         };
@@ -434,14 +346,14 @@ impl<W: Platform> Future for Departure<W> {
     }
 }
 
-impl<W: Platform> Drop for Departure<W> {
+impl<W: Platform> Drop for Release<W> {
     fn drop(&mut self) {
-        self.finish_elsewhere();
+        self.finish_on_drop();
     }
 }
 
 fn log(result: Result<()>) {
     if let Err(error) = result {
-        tracing::error!(%error, "could not give back a service cleanly");
+        tracing::error!(%error, "could not release a service cleanly");
     }
 }

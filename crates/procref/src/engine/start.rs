@@ -7,9 +7,9 @@ use super::config::{Orphan, RecoverFn, StartFn, callback_error};
 use super::health::{Seen, is_healthy};
 use super::platform::{ObjectOf, Platform};
 use super::recursion::calling;
-use super::release::Hold;
 use super::resolved_instance::ResolvedInstance;
 use super::shared_wait::SharedWait;
+use super::transition::Transition;
 use crate::command::StopPolicy;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
@@ -41,7 +41,7 @@ impl StartMode<'_> {
     }
 }
 
-impl<W: Platform> Hold<W> {
+impl<W: Platform> Transition<W> {
     /// Under the lock: what the set names cannot be used, so it is recovered, or stopped and started
     /// anew.
     pub(crate) async fn replace(
@@ -54,7 +54,7 @@ impl<W: Platform> Hold<W> {
         if let Some(command) = &config.command {
             return self.execute(object, snapshot, command, begun).await;
         }
-        let others = snapshot.clients > 1 || self.permit.has_other_handles();
+        let others = snapshot.clients > 1 || self.permit().has_other_handles();
         let old = snapshot.instance;
         let recover = match (&config.recover, old) {
             (Some(recover), Some(old)) if others && old.is_serving() => Some((recover, old)),
@@ -69,9 +69,7 @@ impl<W: Platform> Hold<W> {
                 }));
             }
         };
-        self.platform()
-            .check_record(&self.permit.client().key)
-            .await?;
+        self.platform().check_record(&self.client().key).await?;
         // One that is the parent of an older service's processes goes with them.
         let supervised = snapshot.supervised && !snapshot.tree;
         if self.config.orphan == Orphan::Stop && !supervised {
@@ -147,7 +145,7 @@ impl<W: Platform> Hold<W> {
     /// First as an instance that nobody may use yet, so that it can be found and stopped whatever
     /// happens from here on; then the record; then ready, and unlocked with the same step.
     async fn publish(
-        &self,
+        &mut self,
         object: &Arc<ObjectOf<W>>,
         unready: Instance,
         generation: u16,
@@ -155,7 +153,7 @@ impl<W: Platform> Hold<W> {
         process: Option<&Arc<W::Process>>,
         callback: &'static str,
     ) -> Step<Instance> {
-        let client = self.permit.client();
+        let client = self.client();
         object
             .publish(Some(&unready), generation, Lock::Keep)
             .await?;
@@ -176,7 +174,7 @@ impl<W: Platform> Hold<W> {
             death: SharedWait::default(),
         };
         self.verify_ready(callback, &candidate).await?;
-        self.publish_ready(object, unready, generation).await
+        self.publish_ready(unready, generation).await
     }
 
     /// What an instance has to pass before anybody is let in. `callback` has said that it is ready.
@@ -185,7 +183,7 @@ impl<W: Platform> Hold<W> {
         callback: &'static str,
         candidate: &ResolvedInstance<W>,
     ) -> Result<()> {
-        let client = self.permit.client();
+        let client = self.client();
         if !is_healthy(client, &self.config, candidate, Seen::Before).await? {
             return Err(Error::Unhealthy {
                 service: self.service().to_owned(),
@@ -198,22 +196,19 @@ impl<W: Platform> Hold<W> {
 
     /// Publishes it as ready, and unlocks.
     pub(crate) async fn publish_ready(
-        &self,
-        object: &Arc<ObjectOf<W>>,
+        &mut self,
         unready: Instance,
         generation: u16,
     ) -> Step<Instance> {
         crash::point(Point::Answering);
-        let client = self.permit.client();
+        let client = self.client();
         client.platform.clear_failures(&client.key).await;
         let ready = Instance {
             ready: true,
             ..unready
         };
-        object
-            .publish(Some(&ready), generation, Lock::Release)
+        self.publish_and_unlock(&ready, generation, Point::PublishedReady)
             .await?;
-        crash::point(Point::PublishedReady);
         Ok(ready)
     }
 
@@ -269,7 +264,7 @@ impl<W: Platform> Hold<W> {
 
     /// The instance that the record names, if it lives.
     async fn recorded(&self) -> Result<Option<Instance>> {
-        let client = self.permit.client();
+        let client = self.client();
         let Some(record) = client.platform.read_record(&client.key).await else {
             return Ok(None);
         };
@@ -325,7 +320,7 @@ impl<W: Platform> Hold<W> {
         if !W::Kernel::NEEDS_SUPERVISOR {
             return Ok(());
         }
-        let client = self.permit.client();
+        let client = self.client();
         client.platform.supervise(&client.key, object, stop).await?;
         tracing::debug!(service = self.service(), "started a supervisor");
         Ok(())
@@ -348,7 +343,7 @@ impl<W: Platform> Hold<W> {
         future: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
         let limit = self.config.start_timeout;
-        let future = calling(self.permit.client(), future);
+        let future = calling(self.client(), future);
         match self.platform().within(limit, future).await {
             Some(done) => done.map_err(|error| callback_error(self.service(), callback, error)),
             None => Err(Error::Timeout {

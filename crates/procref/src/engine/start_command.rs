@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::platform::{ObjectOf, Platform};
 use super::recursion::calling;
-use super::release::Hold;
 use super::resolved_instance::ResolvedInstance;
 use super::shared_wait::SharedWait;
+use super::transition::Transition;
 use crate::command::ServiceCommand;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ use crate::runtime::deadline::Deadline;
 /// How long a callback is given before it is asked again whether the service is ready.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 
-impl<W: Platform> Hold<W> {
+impl<W: Platform> Transition<W> {
     pub(crate) async fn execute(
         &mut self,
         object: &Arc<ObjectOf<W>>,
@@ -32,9 +32,7 @@ impl<W: Platform> Hold<W> {
         command: &Arc<ServiceCommand>,
         begun: Instant,
     ) -> Step<Arc<ResolvedInstance<W>>> {
-        self.platform()
-            .check_record(&self.permit.client().key)
-            .await?;
+        self.platform().check_record(&self.client().key).await?;
         self.stop_leftover(object, snapshot).await?;
         let deadline = Deadline::after(self.config.start_timeout);
         let generation = snapshot.next_generation();
@@ -71,7 +69,7 @@ impl<W: Platform> Hold<W> {
             generation,
             patience: self.config.start_timeout,
         };
-        let client = Arc::clone(self.permit.client());
+        let client = Arc::clone(self.client());
         tracing::debug!(service = self.service(), "launching the service");
         if command.lacks_readiness() {
             tracing::warn!(
@@ -156,7 +154,7 @@ impl<W: Platform> Hold<W> {
         let Some(running) = self.running.clone() else {
             return Err(Fault::Removed);
         };
-        let client = Arc::clone(self.permit.client());
+        let client = Arc::clone(self.client());
         let platform = &client.platform;
         let (identity, info) = platform.launched(&running);
         let stop = self.config.stop();
@@ -203,7 +201,7 @@ impl<W: Platform> Hold<W> {
         }
         vetted?;
         Ok(Arc::new(ResolvedInstance {
-            instance: self.publish_ready(object, unready, generation).await?,
+            instance: self.publish_ready(unready, generation).await?,
             ..candidate
         }))
     }
@@ -216,7 +214,7 @@ impl<W: Platform> Hold<W> {
         asked: Option<Callback>,
         deadline: Deadline,
     ) -> Result<()> {
-        let client = self.permit.client();
+        let client = self.client();
         if let Some(ask) = asked {
             let until_ready = async {
                 while !calling(client, ask(&candidate.info)).await {

@@ -7,7 +7,7 @@ use super::config::run_to_end;
 use super::describe::describe;
 use super::platform::{ObjectOf, Platform};
 use super::recursion::calling;
-use super::release::Hold;
+use super::transition::Transition;
 use crate::command::{StopPolicy, StopSignal};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ pub(super) enum Target<W: Platform> {
     Remote,
 }
 
-impl<W: Platform> Hold<W> {
+impl<W: Platform> Transition<W> {
     /// Stopped means dead: returns when the instance's process is gone, whatever it takes. Under the
     /// lock; the instance stays published, as one that is stopping.
     ///
@@ -37,7 +37,7 @@ impl<W: Platform> Hold<W> {
         generation: u16,
     ) -> Step<Option<Error>> {
         // To a process with another clock the instance looks dead: it would be cleared, and left running.
-        self.platform().check_view(&self.permit.client().key)?;
+        self.platform().check_view(&self.client().key)?;
         let info = self.describe(&instance).await;
         let manner = self.stop_of(&instance).await;
         let Some(target) = self.target(&instance).await? else {
@@ -91,7 +91,7 @@ impl<W: Platform> Hold<W> {
         let limit = self.config.drop_patience().saturating_mul(2);
         let platform = self.platform();
         let gone = platform.gone(running, limit);
-        let gone = match self.permit.client().known_object() {
+        let gone = match self.client().known_object() {
             Some(object) => platform.resuming(&object, gone).await?,
             None => gone.await?,
         };
@@ -108,7 +108,7 @@ impl<W: Platform> Hold<W> {
     /// How the instance is stopped: as its starter said, where procref executed it, and as this client
     /// would otherwise.
     pub(crate) async fn stop_of(&self, instance: &Instance) -> StopPolicy {
-        let client = self.permit.client();
+        let client = self.client();
         if !instance.command {
             return StopPolicy {
                 signal: StopSignal::default(),
@@ -192,7 +192,7 @@ impl<W: Platform> Hold<W> {
         let service = self.service();
         tracing::debug!(service, pid = info.pid(), "calling on_last_release");
         let stop = async { stop(info).await };
-        let asked = run_to_end(service, callback, calling(self.permit.client(), stop));
+        let asked = run_to_end(service, callback, calling(self.client(), stop));
         match self.platform().within(grace.left(), asked).await {
             Some(asked) => asked.map(|()| true),
             None => Err(Error::Timeout {
@@ -207,7 +207,7 @@ impl<W: Platform> Hold<W> {
 
     /// The instance as callbacks and clients are told of it.
     pub(crate) async fn describe(&self, instance: &Instance) -> ServiceInfo {
-        let client = self.permit.client();
+        let client = self.client();
         describe(&client.platform, &client.key, instance).await
     }
 }

@@ -4,11 +4,10 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 
-use super::acquire::Drive;
 use super::client::Client;
 use super::config::Config;
 use super::platform::{Blocker, CHECK_SUSPENDED, ObjectOf, Platform};
-use super::release::Hold;
+use super::transition::Transition;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::{Fault, Lock, Missing, Object, Snapshot, Step};
@@ -33,12 +32,12 @@ pub(crate) async fn stop<W: Platform>(
     held: Held,
 ) -> Result<bool> {
     let patience = config.patience();
-    let mut drive = Drive::new(Hold::begin(client.permit().await, config));
+    let mut transition = Transition::begin(client.permit().await, config);
     let mut stopped = Stopped::default();
     loop {
-        match drive.attempt_stop(held, patience, &mut stopped).await {
+        match transition.attempt_stop(held, patience, &mut stopped).await {
             Ok(true) => {
-                let departed = drive.depart().await;
+                let departed = transition.release().await;
                 return match stopped.complaint {
                     Some(complaint) => Err(complaint),
                     None => departed.map(|()| stopped.any),
@@ -46,9 +45,9 @@ pub(crate) async fn stop<W: Platform>(
             }
             Ok(false) => {}
             // Others have stopped it, or somebody removed its object.
-            Err(Fault::Removed) => drive.forget(),
+            Err(Fault::Removed) => transition.forget(),
             Err(Fault::Refused(error)) => {
-                drive.give_back().await;
+                transition.release_after_failure().await;
                 return Err(error);
             }
         }
@@ -87,7 +86,7 @@ struct Stopped {
     complaint: Option<Error>,
 }
 
-impl<W: Platform> Drive<W> {
+impl<W: Platform> Transition<W> {
     /// One step towards a service that does not run. False: look again.
     async fn attempt_stop(
         &mut self,
@@ -103,23 +102,20 @@ impl<W: Platform> Drive<W> {
         if !self.is_in_transition(&snapshot) {
             self.check_held(held, &object, &snapshot).await?;
         }
-        let locked = if self.reference {
-            object.try_lock().await?
+        let locked = if self.has_reference() {
+            self.try_lock(Point::EnteredToStop).await?
         } else {
-            object.try_enter().await?
+            self.try_enter(Point::EnteredToStop).await?
         };
         if !locked {
             if snapshot.locked {
-                let client = self.permit.client();
+                let client = self.client();
                 let unlocked = client.wait_unlocked(&object, &snapshot, patience);
                 let unlocked = unless_suspended(&client.platform, &object, unlocked).await;
                 unlocked.map_err(|pid| self.suspended(pid))??;
             }
             return Ok(false);
         }
-        self.lock = true;
-        self.reference = true;
-        crash::point(Point::EnteredToStop);
         // Somebody may have come in between. From here on nobody can.
         let snapshot = object.snapshot().await?;
         self.check_held(held, &object, &snapshot).await?;
@@ -148,7 +144,7 @@ impl<W: Platform> Drive<W> {
     /// be killed, and then somebody has to remove the set.
     async fn supervise_for_holders(&self, object: &Arc<ObjectOf<W>>) -> Step<()> {
         let snapshot = object.snapshot().await?;
-        let held = snapshot.clients > 1 || self.permit.has_other_handles();
+        let held = snapshot.clients > 1 || self.permit().has_other_handles();
         if !held || snapshot.supervised {
             return Ok(());
         }
@@ -191,10 +187,10 @@ impl<W: Platform> Drive<W> {
         // In this order, as the last client does it.
         object.publish(None, generation, Lock::Keep).await?;
         crash::point(Point::ClearedToStop);
-        let key = &self.permit.client().key;
+        let key = &self.client().key;
         // No client enters while the lock is held, so those of the snapshot are all that there can be. If
         // they have left since, the departure of this reference removes the record with the set.
-        if snapshot.clients > 1 || self.permit.has_other_handles() {
+        if snapshot.clients > 1 || self.permit().has_other_handles() {
             self.platform().keep_name(key).await;
         } else {
             self.platform().remove_record(key).await;
@@ -225,7 +221,7 @@ impl<W: Platform> Drive<W> {
     fn is_in_transition(&self, snapshot: &Snapshot) -> bool {
         let is_stopping = snapshot.instance.is_some_and(|it| it.stopping);
         let is_alone = snapshot.clients == 1;
-        snapshot.locked && !self.permit.has_other_handles() && (is_stopping || is_alone)
+        snapshot.locked && !self.permit().has_other_handles() && (is_stopping || is_alone)
     }
 
     /// An error if anybody but this call holds the service.
@@ -235,8 +231,8 @@ impl<W: Platform> Drive<W> {
         object: &Arc<ObjectOf<W>>,
         snapshot: &Snapshot,
     ) -> Step<()> {
-        let ours = u32::from(self.reference);
-        let handles = self.permit.has_other_handles();
+        let ours = u32::from(self.has_reference());
+        let handles = self.permit().has_other_handles();
         let clients = snapshot.clients - ours.min(snapshot.clients) + u32::from(handles);
         if held == Held::Override || clients == 0 {
             return Ok(());

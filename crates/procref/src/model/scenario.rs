@@ -207,10 +207,10 @@ fn act(sim: Sim, client: Arc<Client<Sim>>, config: Arc<Config>, acts: Vec<Act>) 
                         sim.let_go(&lease).await;
                         sim.begin();
                         sim.lock().at_once = true;
-                        let departure = lease.release();
+                        let release = lease.release();
                         sim.lock().at_once = false;
-                        let released = match departure {
-                            Some(departure) => departure.await,
+                        let released = match release {
+                            Some(release) => release.await,
                             None => Ok(()),
                         };
                         sim.expect(released, "release");

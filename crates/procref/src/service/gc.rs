@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use super::survey::Known;
 use crate::crash::{self, Point};
-use crate::engine::acquire::Drive;
-use crate::engine::client::{Client, Permit};
+use crate::engine::client::Client;
 use crate::engine::config::Config;
 use crate::engine::platform::{ObjectOf, Platform};
-use crate::engine::release::{Departure, Hold};
+use crate::engine::transition::Transition;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::kernel::{Fault, Kernel as _, Lock, Missing, Native, Object as _, Snapshot, Step};
@@ -105,25 +104,25 @@ impl Removed {
     }
 }
 
-/// Cleans up after one service, if nobody uses it.
+/// Cleans up after one service, if no process uses it.
 pub(crate) async fn collect(known: Known, collected: &mut Collected) {
-    // A seat of its own: what this process holds of the service is none of its business.
+    // This is a client of its own, so what this process holds of the service makes no difference.
     let client = Arc::new(Client::new(Host, known.key.clone()));
     match Collection::begin(known, &client).await {
         Ok(Some(collection)) => collection.finish(collected).await,
-        // Gone, or left alone.
+        // The service is gone, or is used or kept.
         Ok(None) | Err(Fault::Removed) => {}
         Err(Fault::Refused(error)) => collected.failures.push(error),
     }
 }
 
-/// A service that nobody uses, with its lock in our hands.
+/// A service that no process uses, with its lock held.
 struct Collection {
-    permit: Permit<Host>,
+    transition: Transition<Host>,
     known: Known,
     object: NativeObject,
     snapshot: Snapshot,
-    /// The object was there before.
+    /// The object existed before.
     found: bool,
 }
 
@@ -132,33 +131,32 @@ impl Collection {
         let Some(permit) = client.try_permit() else {
             return Ok(None);
         };
-        let mut object = client.object(Missing::Ignore).await?;
+        let mut transition = Transition::begin(permit, &Arc::new(Config::default()));
+        let mut object = transition.object(Missing::Ignore).await?;
         let found = object.is_some();
         if !found && !known.files.is_empty() {
-            // Only the lock of a service keeps others from starting it while its files are removed, so
-            // an object is made for it. To look whether there is one, and then unlink, could take the
-            // record of an instance that was started in between.
-            object = client.object(Missing::Create).await?;
+            // Only the lock of a service prevents a start while its files are removed, so this creates an object for
+            // the lock. A check without the lock could remove the record of an instance that started after the check.
+            object = transition.object(Missing::Create).await?;
         }
         let Some(object) = object else {
             return Ok(None);
         };
         let snapshot = object.snapshot().await?;
-        if is_kept(&snapshot).await? || !object.try_lock().await? {
+        if is_kept(&snapshot).await? || !transition.try_lock(Point::GcLocked).await? {
             return Ok(None);
         }
-        crash::point(Point::GcLocked);
-        // Again under the lock: somebody may have come, or come and gone, before it was ours.
+        // Read again with the lock held: another process may have joined, or joined and left, before the lock was taken.
         let snapshot = match idle(&object).await {
             Ok(Some(snapshot)) => snapshot,
             other => {
-                // No crash point: a death gives back the lock, as this does, and nothing else was done.
-                object.unlock().await?;
+                // No crash point: a death releases the lock, as this step does, and nothing else was done.
+                transition.unlock(None).await?;
                 return other.map(|_| None);
             }
         };
         Ok(Some(Self {
-            permit,
+            transition,
             known,
             object,
             snapshot,
@@ -166,25 +164,23 @@ impl Collection {
         }))
     }
 
-    /// Stops what runs, removes what is left, and the object last.
+    /// Stops the instance, and removes all files, and the object last.
     async fn finish(self, collected: &mut Collected) {
         let Self {
-            permit,
+            mut transition,
             known,
             object,
             snapshot,
             found,
         } = self;
-        // From here on the lock goes with the hold, also if this future is dropped.
-        let mut hold = Drive(Some(Hold::locked(permit, &Arc::new(Config::default()))));
-        let stopped = match stop(&hold, &object, &snapshot).await {
+        let stopped = match stop(&transition, &object, &snapshot).await {
             Ok(stopped) => stopped,
             Err(fault) => {
-                // What could not be stopped keeps its set, for the next one to try. The departure of
-                // the hold would try again at once. No crash point: what SIGKILL does not end no test
-                // can make.
-                let unlocked = object.unlock().await;
-                hold.0 = None;
+                // An instance that could not be stopped keeps its object, so that the next client tries again. A
+                // release of the transition would try again at once.
+                // No crash point: no test can make a process that survives SIGKILL.
+                let unlocked = transition.unlock(None).await;
+                drop(transition.into_permit());
                 for fault in [Err(fault), unlocked] {
                     if let Err(Fault::Refused(error)) = fault {
                         collected.failures.push(error);
@@ -197,7 +193,7 @@ impl Collection {
         let files = known.files.iter().map(|file| file.path.clone());
         let mut files: Vec<PathBuf> = files.filter(present).collect();
         for file in &known.files {
-            // The record goes in its turn, with what clears the object.
+            // The release removes the record after it has cleared the object.
             if let FileKind::Other = file.kind {
                 if let Err(error) = remove_file(&known.key, &file.path) {
                     collected.failures.push(error);
@@ -205,11 +201,9 @@ impl Collection {
             }
         }
         crash::point(Point::GcRemovedFiles);
-        if let Some(hold) = hold.0.take() {
-            if let Err(error) = Departure::new(hold).await {
-                collected.failures.push(error);
-                return;
-            }
+        if let Err(error) = transition.release().await {
+            collected.failures.push(error);
+            return;
         }
         files.retain(|path| !present(path));
         let service = known.key.name();
@@ -226,22 +220,25 @@ impl Collection {
     }
 }
 
-/// Stops whatever runs, and tells who that was.
-async fn stop(hold: &Hold<Host>, object: &NativeObject, snapshot: &Snapshot) -> Step<Option<u32>> {
+/// Stops the instance, if one lives. Returns its pid if it had to be stopped.
+async fn stop(
+    transition: &Transition<Host>,
+    object: &NativeObject,
+    snapshot: &Snapshot,
+) -> Step<Option<u32>> {
     if !snapshot.claimed {
         object.claim().await?;
         crash::point(Point::GcClaimed);
     }
-    let Some(instance) = hold.leftover(snapshot).await? else {
+    let Some(instance) = transition.leftover(snapshot).await? else {
         return Ok(None);
     };
     let lives = !instance.hosted && instance.identity.find()?.is_some();
     let generation = snapshot.generation;
-    if let Some(complaint) = hold.stop(object, instance, generation).await? {
-        return Err(Fault::Refused(complaint));
+    if let Some(callback_error) = transition.stop(object, instance, generation).await? {
+        return Err(Fault::Refused(callback_error));
     }
-    // Cleared here, so that the departure does not leave what is dead to a supervisor that would keep it
-    // warm.
+    // Cleared here. Otherwise the release would leave the dead instance to a supervisor, which would let it linger.
     object.publish(None, generation, Lock::Keep).await?;
     crash::point(Point::GcCleared);
     Ok(lives.then_some(instance.identity.pid))

@@ -194,7 +194,7 @@ impl ServiceHandle {
     /// ([`Error::Unstoppable`](crate::Error::Unstoppable)). The reference is given back in any case.
     pub async fn release(self) -> Result<()> {
         match self.lease.release() {
-            Some(departure) => departure.await,
+            Some(release) => release.await,
             None => Ok(()),
         }
     }
@@ -214,7 +214,7 @@ impl ServiceHandle {
     /// As [`release`](Self::release).
     pub fn release_blocking(self) -> Result<()> {
         match self.lease.release() {
-            Some(departure) => runtime::block_on(departure),
+            Some(release) => runtime::block_on(release),
             None => Ok(()),
         }
     }

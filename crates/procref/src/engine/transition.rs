@@ -1,0 +1,306 @@
+//! A change of the service by this process: a start, a stop, a recovery, or only a join or a leave.
+
+use std::sync::{Arc, Mutex};
+
+use super::client::{Client, Permit};
+use super::config::Config;
+use super::platform::{ObjectOf, Platform};
+use crate::crash::{self, Point};
+use crate::error::Result;
+use crate::info::ServiceInfo;
+use crate::kernel::{Fault, Instance, Lock, Missing, Object, Step, Supervised};
+use crate::runtime::BoxFuture;
+
+/// The right of one future to change the service, and everything that it holds meanwhile: the client's permit, the
+/// kernel's reference and the transition lock.
+///
+/// The methods in this file are the only ones that change which of reference and lock the process holds. Each of them
+/// takes one step on the kernel object, records its effect and passes the crash point that belongs to it, so no step
+/// can be taken without the other two.
+///
+/// Dropping a transition releases what it holds (see `release.rs`), so a cancelled or panicking caller leaves no lock
+/// and no reference behind.
+///
+/// Further `impl` blocks, one verb a file:
+///
+/// | file | what it does |
+/// |---|---|
+/// | `acquire.rs` | joins, adopts or replaces the instance |
+/// | `start.rs` | starts or recovers an instance by callback, and publishes it |
+/// | `start_command.rs` | starts an instance that procref executes |
+/// | `stop.rs` | stops an instance: stopped means dead |
+/// | `stop_service.rs` | stops the service on demand |
+/// | `pin.rs` | removes the pin |
+/// | `release.rs` | releases everything, and stops the service if no other process uses it |
+pub(crate) struct Transition<W: Platform> {
+    /// `None` once the transition has ended, or a release has taken it over.
+    permit: Option<Permit<W>>,
+    pub(super) config: Arc<Config>,
+    /// Open whenever `reference` or `lock` is true.
+    object: Option<Arc<ObjectOf<W>>>,
+    /// The process holds a reference in the kernel.
+    reference: bool,
+    /// The process holds the transition lock.
+    lock: bool,
+    /// A release owns this transition, so dropping it must not begin another one.
+    releasing: bool,
+    /// The launch of a service. A cancelled start must not lose it: the launch continues by itself, and its result has
+    /// to be stopped. The mutex is never locked; it only makes a future that one thread polls shareable.
+    pub(super) launching: Option<Mutex<BoxFuture<Result<W::Running>>>>,
+    /// A service that was launched and is not ready yet.
+    pub(super) running: Option<Arc<W::Running>>,
+    /// A supervisor was launched, which shares the lock.
+    pub(super) lock_shared: bool,
+    /// Why the start by this client failed.
+    pub(super) failure: Option<String>,
+    /// An instance that a callback of this client has returned, until it serves. If the object is removed from
+    /// outside before that, no other process can find the instance, so this client stops it.
+    pub(super) unpublished: Option<(Instance, ServiceInfo)>,
+}
+
+impl<W: Platform> Transition<W> {
+    /// Begins with what the process has: its reference, if it has handles.
+    pub(crate) fn begin(permit: Permit<W>, config: &Arc<Config>) -> Self {
+        let reference = permit.is_referenced();
+        Self::new(permit, config, reference, false)
+    }
+
+    /// Begins after the last handle was dropped, with the reference that no handle uses any more.
+    pub(super) fn of_last_handle(permit: Permit<W>, config: &Arc<Config>) -> Self {
+        Self::new(permit, config, true, false)
+    }
+
+    /// Begins with the lock, which the caller holds already.
+    pub(super) fn locked(permit: Permit<W>, config: &Arc<Config>) -> Self {
+        let reference = permit.is_referenced();
+        Self::new(permit, config, reference, true)
+    }
+
+    fn new(permit: Permit<W>, config: &Arc<Config>, reference: bool, lock: bool) -> Self {
+        Self {
+            permit: Some(permit),
+            config: Arc::clone(config),
+            object: None,
+            reference,
+            lock,
+            releasing: false,
+            launching: None,
+            running: None,
+            lock_shared: false,
+            failure: None,
+            unpublished: None,
+        }
+    }
+
+    /// Ends the transition without a release.
+    pub(crate) fn into_permit(mut self) -> Permit<W> {
+        self.permit.take().expect(PRESENT)
+    }
+
+    /// Moves everything into a transition that a release owns. Returns `None` if there is nothing to release, or a
+    /// release owns this transition already.
+    pub(super) fn take_for_release(&mut self) -> Option<Self> {
+        if self.releasing || !(self.reference || self.lock) {
+            return None;
+        }
+        Some(Self {
+            permit: Some(self.permit.take()?),
+            config: Arc::clone(&self.config),
+            object: self.object.take(),
+            reference: self.reference,
+            lock: self.lock,
+            releasing: true,
+            launching: self.launching.take(),
+            running: self.running.take(),
+            lock_shared: self.lock_shared,
+            failure: self.failure.take(),
+            unpublished: self.unpublished.take(),
+        })
+    }
+
+    pub(super) fn permit(&self) -> &Permit<W> {
+        self.permit.as_ref().expect(PRESENT)
+    }
+
+    pub(super) fn permit_mut(&mut self) -> &mut Permit<W> {
+        self.permit.as_mut().expect(PRESENT)
+    }
+
+    pub(super) fn client(&self) -> &Arc<Client<W>> {
+        self.permit().client()
+    }
+
+    pub(super) fn platform(&self) -> W {
+        self.client().platform.clone()
+    }
+
+    /// The service's name.
+    pub(super) fn service(&self) -> &str {
+        self.client().key.name()
+    }
+
+    /// Returns `true` if the process holds a reference.
+    pub(super) fn has_reference(&self) -> bool {
+        self.reference
+    }
+
+    /// Returns `true` if the process holds the transition lock.
+    pub(super) fn has_lock(&self) -> bool {
+        self.lock
+    }
+
+    /// Returns the kernel object, opened if necessary, or `None` if it does not exist and is not created.
+    pub(crate) async fn object(&mut self, missing: Missing) -> Result<Option<Arc<ObjectOf<W>>>> {
+        if self.object.is_none() {
+            self.object = self.client().object(missing).await?;
+        }
+        Ok(self.object.clone())
+    }
+
+    /// Uses the client's object if it is open already. Returns `false` if it is not.
+    pub(super) fn use_known_object(&mut self) -> bool {
+        self.object = self.client().known_object();
+        self.object.is_some()
+    }
+
+    fn opened(&self) -> Step<Arc<ObjectOf<W>>> {
+        self.object.clone().ok_or(Fault::Removed)
+    }
+
+    /// The object was removed, and the reference and the lock with it.
+    pub(super) fn forget(&mut self) {
+        self.permit().forget_object();
+        self.object = None;
+        self.reference = false;
+        self.lock = false;
+    }
+}
+
+/// The steps on the kernel object that take or release the reference or the lock.
+///
+/// A step that returns `false` was refused and changed nothing.
+impl<W: Platform> Transition<W> {
+    pub(super) async fn join(&mut self, supervised: Supervised, point: Point) -> Step<bool> {
+        let joined = self.opened()?.join(supervised).await?;
+        if joined {
+            self.reference = true;
+            crash::point(point);
+        }
+        Ok(joined)
+    }
+
+    pub(super) async fn try_enter(&mut self, point: Point) -> Step<bool> {
+        let entered = self.opened()?.try_enter().await?;
+        if entered {
+            (self.reference, self.lock) = (true, true);
+            crash::point(point);
+        }
+        Ok(entered)
+    }
+
+    pub(crate) async fn try_lock(&mut self, point: Point) -> Step<bool> {
+        let locked = self.opened()?.try_lock().await?;
+        if locked {
+            self.lock = true;
+            crash::point(point);
+        }
+        Ok(locked)
+    }
+
+    /// Releases the lock. `None` is for an unlock after which no test can make the process die.
+    pub(crate) async fn unlock(&mut self, point: Option<Point>) -> Step<()> {
+        self.opened()?.unlock().await?;
+        self.lock = false;
+        point.into_iter().for_each(crash::point);
+        Ok(())
+    }
+
+    pub(super) async fn unlock_to_supervisor(&mut self, point: Point) -> Step<bool> {
+        let unlocked = self.opened()?.unlock_to_supervisor().await?;
+        if unlocked {
+            self.lock = false;
+            crash::point(point);
+        }
+        Ok(unlocked)
+    }
+
+    /// Publishes an instance that is ready, and releases the lock with the same step.
+    pub(super) async fn publish_and_unlock(
+        &mut self,
+        ready: &Instance,
+        generation: u16,
+        point: Point,
+    ) -> Step<()> {
+        let object = self.opened()?;
+        object
+            .publish(Some(ready), generation, Lock::Release)
+            .await?;
+        self.lock = false;
+        crash::point(point);
+        Ok(())
+    }
+
+    pub(super) async fn leave(&mut self, point: Point) -> Step<bool> {
+        let left = self.opened()?.leave().await?;
+        if left {
+            self.reference = false;
+            crash::point(point);
+        }
+        Ok(left)
+    }
+
+    pub(super) async fn leave_to_supervisor(&mut self, point: Point) -> Step<bool> {
+        let left = self.opened()?.leave_to_supervisor().await?;
+        if left {
+            self.reference = false;
+            crash::point(point);
+        }
+        Ok(left)
+    }
+
+    pub(super) async fn leave_pinned(&mut self, point: Point) -> Step<bool> {
+        let left = self.opened()?.leave_pinned().await?;
+        if left {
+            self.reference = false;
+            crash::point(point);
+        }
+        Ok(left)
+    }
+
+    /// Releases the last reference and takes the lock.
+    pub(super) async fn leave_last(&mut self, point: Point) -> Step<bool> {
+        let left = self.opened()?.leave_last().await?;
+        if left {
+            (self.reference, self.lock) = (false, true);
+            crash::point(point);
+        }
+        Ok(left)
+    }
+
+    /// Releases reference and lock, if another process holds a reference.
+    pub(super) async fn abandon(&mut self, point: Point) -> Step<bool> {
+        let abandoned = self.opened()?.abandon().await?;
+        if abandoned {
+            (self.reference, self.lock) = (false, false);
+            crash::point(point);
+        }
+        Ok(abandoned)
+    }
+
+    pub(super) async fn drop_reference(&mut self, point: Point) -> Step<()> {
+        self.opened()?.drop_reference().await?;
+        self.reference = false;
+        crash::point(point);
+        Ok(())
+    }
+
+    /// Removes the object, and the lock with it.
+    pub(super) async fn remove(&mut self, point: Point) -> Step<()> {
+        self.opened()?.remove().await?;
+        crash::point(point);
+        self.forget();
+        Ok(())
+    }
+}
+
+const PRESENT: &str = "the permit is taken only when the transition ends";
