@@ -10,10 +10,10 @@ use crate::command::{ServiceCommand, StopPolicy, StopSignal};
 use crate::crash;
 use crate::engine::platform::{Blocker, CHECK_SUSPENDED, Platform, Sick};
 use crate::error::{Error, Result};
-use crate::info::ServiceInfo;
+use crate::kernel::Instance;
 use crate::kernel::{Kernel, Missing, Native, Object as _, Snapshot};
 use crate::key::ServiceKey;
-use crate::launch::{self, Launch, StartingService, own_start};
+use crate::launch::{self, LaunchSpec, StartingService, own_start};
 use crate::process::{self, Identity, Process};
 use crate::ready::Callback;
 use crate::record::failures::{self, Failures};
@@ -146,15 +146,16 @@ impl Platform for Host {
         &self,
         key: &ServiceKey,
         object: &<Native as Kernel>::Object,
-        launch: Launch,
+        command: Arc<ServiceCommand>,
+        spec: LaunchSpec,
     ) -> BoxFuture<Result<StartingService>> {
         let (key, set) = (key.clone(), object.signal_safe());
-        let start = move || StartingService::start(set, &key, &launch);
+        let start = move || StartingService::start(set, &key, &command, spec);
         Box::pin(async { runtime::spawn_blocking("launch the service", start).await? })
     }
 
-    fn launched(&self, running: &StartingService) -> (Identity, ServiceInfo) {
-        running.info()
+    fn launched(&self, running: &StartingService) -> Instance {
+        running.instance()
     }
 
     async fn run(

@@ -5,14 +5,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::command::StopPolicy;
 use crate::command::{self, Prepared, Reserved, ServiceCommand, ServiceLog};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Instance, signal_safe};
 use crate::key::ServiceKey;
-use crate::process::Identity;
 use crate::ready::{Callback, Condition, Probe, Waited};
 use crate::runtime;
 use crate::runtime::deadline::Deadline;
@@ -20,6 +18,7 @@ use crate::runtime::deadline::Deadline;
 #[cfg(unix)]
 mod linux;
 pub(crate) mod own_start;
+mod spec;
 #[cfg(windows)]
 mod windows;
 
@@ -28,23 +27,13 @@ use linux as sys;
 #[cfg(windows)]
 use windows as sys;
 
+pub(crate) use spec::LaunchSpec;
 #[cfg(unix)]
 use sys::Stage;
 pub(crate) use sys::start;
-use sys::{LaunchedProcess, Order, Refusal};
+use sys::{LaunchedProcess, Refusal};
 
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
-/// What is to be launched.
-pub(crate) struct Launch {
-    pub(crate) command: Arc<ServiceCommand>,
-    pub(crate) stop: StopPolicy,
-    /// As it will be published, but for identity and port.
-    pub(crate) instance: Instance,
-    pub(crate) generation: u16,
-    /// How long it may wait for an older instance's processes.
-    pub(crate) patience: Duration,
-}
 
 /// A service whose program was not executed yet, or is not ready yet.
 pub(crate) struct StartingService {
@@ -55,7 +44,6 @@ pub(crate) struct StartingService {
     /// Its working directory.
     #[cfg(unix)]
     dir: String,
-    port: u16,
     log: ServiceLog,
     probe: Probe,
     /// What must hold before the probe counts.
@@ -69,27 +57,17 @@ impl StartingService {
     pub(crate) fn start(
         set: signal_safe::NativeSet,
         key: &ServiceKey,
-        launch: &Launch,
+        command: &ServiceCommand,
+        spec: LaunchSpec,
     ) -> Result<Self> {
-        let (name, value) = own_start::variable(key, launch.generation);
-        let command = ServiceCommand::clone(&launch.command).env(name, value);
-        let prepared = command.prepare(key)?;
+        let (name, value) = own_start::variable(key, spec.generation);
+        let prepared = command.clone().env(name, value).prepare(key)?;
         crash::point(Point::Prepared);
-        let order = Order {
-            program: &prepared,
-            instance: Instance {
-                port: prepared.port,
-                ..launch.instance
-            },
-            generation: launch.generation,
-            patience: launch.patience,
-        };
-        let launched = sys::launch(set, key, launch.stop, &order)?;
+        let launched = sys::launch(set, key, &prepared, spec)?;
         // What the child has got is the child's alone from here on.
         let Prepared {
             #[cfg(unix)]
             dir,
-            port,
             log,
             reserved,
             ready,
@@ -98,21 +76,24 @@ impl StartingService {
         Ok(Self {
             service: key.name().to_owned(),
             launched,
-            line: launch.command.line(),
+            line: command.line(),
             #[cfg(unix)]
             dir: dir.to_string_lossy().into_owned(),
-            port,
             log,
             probe: ready,
-            condition: launch.command.condition(),
+            condition: command.condition(),
             reserved: Mutex::new(reserved),
         })
     }
 
-    pub(crate) fn info(&self) -> (Identity, ServiceInfo) {
-        let identity = self.launched.identity;
-        let info = ServiceInfo::new(identity.pid, self.port).identified(identity.start);
-        (identity, info)
+    /// The instance that was published, not as ready.
+    pub(crate) fn instance(&self) -> Instance {
+        self.launched.instance
+    }
+
+    fn info(&self) -> ServiceInfo {
+        let Instance { identity, port, .. } = self.instance();
+        ServiceInfo::new(identity.pid, port).identified(identity.start)
     }
 
     /// What asks whether it is ready, if that is a callback.
@@ -147,7 +128,7 @@ impl StartingService {
             return Err(self.refused(refusal));
         }
         let waited = match &self.condition {
-            Some(condition) => condition.wait(&self.info().1, self.launched.alarm(), end),
+            Some(condition) => condition.wait(&self.info(), self.launched.alarm(), end),
             None => Waited::Ready,
         };
         let waited = match waited {

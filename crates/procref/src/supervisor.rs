@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 use crate::crash::{self, Point};
 use crate::kernel::semset::signal_safe::{Refused, SetCalls, SignalSafeSet};
 use crate::kernel::{Ended, Instance, Lock, Snapshot};
+use crate::launch::LaunchSpec;
 use crate::process::Identity;
 
 mod arena;
@@ -96,6 +97,9 @@ pub(crate) trait LaunchHandshake {
     type Subreaper: SubreaperOps;
     type Ops: SupervisorOps<Calls = <Self::Subreaper as SupervisorOps>::Calls>;
 
+    /// The port that was chosen for the service.
+    fn port(&self) -> u16;
+
     /// Tells the starter that an older service's processes are still there. False if nobody listens.
     fn report_blocked(&self) -> bool;
 
@@ -103,7 +107,7 @@ pub(crate) trait LaunchHandshake {
     fn report_registered(&self) -> bool;
 
     /// Tells the starter that the service waits at its gate, and is published.
-    fn report_launched(&self, child: Identity) -> bool;
+    fn report_launched(&self, instance: &Instance) -> bool;
 
     /// Waits for the starter's word that the lock that is shared is its own.
     ///
@@ -171,11 +175,9 @@ pub(crate) async fn watch<O: SupervisorOps>(set: SetOf<O>, ops: &O) {
 pub(crate) async fn launch_and_watch<H: LaunchHandshake>(
     set: SetOf<H::Subreaper>,
     handshake: &H,
-    instance: Instance,
-    generation: u16,
-    patience: Duration,
+    spec: LaunchSpec,
 ) {
-    if let Err(refused) = set.supervise_tree(patience).await {
+    if let Err(refused) = set.supervise_tree(spec.patience).await {
         if refused == Refused::NotNow {
             handshake.report_blocked();
             clear_up(set, handshake).await;
@@ -193,14 +195,11 @@ pub(crate) async fn launch_and_watch<H: LaunchHandshake>(
     let Some(parent) = handshake.fork().await else {
         return;
     };
-    let child = parent.child();
-    let instance = Instance {
-        identity: child,
-        ..instance
-    };
-    if set.publish(Some(&instance), generation).await.is_ok() {
+    let instance = spec.launched(parent.child(), handshake.port());
+    let published = set.publish(Some(&instance), spec.generation).await;
+    if published.is_ok() {
         crash::point(Point::ServicePublished);
-        handshake.report_launched(child);
+        handshake.report_launched(&instance);
         crash::point(Point::SupervisorReported);
         watch_child(set, &parent).await;
     } else {

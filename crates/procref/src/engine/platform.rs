@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use crate::command::{ServiceCommand, StopPolicy, StopSignal};
 use crate::error::{Error, Result};
-use crate::info::ServiceInfo;
+use crate::kernel::Instance;
 use crate::kernel::{Kernel, Snapshot};
 use crate::key::ServiceKey;
-use crate::launch::Launch;
+use crate::launch::LaunchSpec;
 use crate::process::Identity;
 use crate::ready::Callback;
 use crate::record::Record;
@@ -116,10 +116,12 @@ pub(crate) trait Platform: Clone + Send + Sync + 'static {
         &self,
         key: &ServiceKey,
         object: &<Self::Kernel as Kernel>::Object,
-        launch: Launch,
+        command: Arc<ServiceCommand>,
+        spec: LaunchSpec,
     ) -> BoxFuture<Result<Self::Running>>;
 
-    fn launched(&self, running: &Self::Running) -> (Identity, ServiceInfo);
+    /// The instance that was published, not as ready.
+    fn launched(&self, running: &Self::Running) -> Instance;
 
     /// Executes the program, and waits until it is ready. What asks for that may be a callback, which
     /// is left to the caller.

@@ -14,8 +14,9 @@ use super::transition::Transition;
 use crate::command::ServiceCommand;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
+use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Instance, Object, Snapshot, Step};
-use crate::launch::Launch;
+use crate::launch::LaunchSpec;
 use crate::process::Identity;
 use crate::ready::Callback;
 use crate::record::{Executed, Record};
@@ -62,11 +63,10 @@ impl<W: Platform> Transition<W> {
         command: &Arc<ServiceCommand>,
         generation: u16,
     ) -> Step<()> {
-        let launch = Launch {
-            command: Arc::clone(command),
-            stop: self.config.stop(),
-            instance: self.unready(Identity { pid: 0, start: 0 }, 0),
+        let spec = LaunchSpec {
+            instance: self.unready(),
             generation,
+            stop: self.config.stop(),
             patience: self.config.start_timeout,
         };
         let client = Arc::clone(self.client());
@@ -79,7 +79,9 @@ impl<W: Platform> Transition<W> {
                  is right)"
             );
         }
-        let launching = client.platform.launch(&client.key, object, launch);
+        let launching = client
+            .platform
+            .launch(&client.key, object, Arc::clone(command), spec);
         self.launching = Some(Mutex::new(launching));
         // The new supervisor waits until the processes of an older one are gone, and this client for the new one.
         if let Err(error) = client.platform.resuming(object, self.launched()).await {
@@ -111,11 +113,11 @@ impl<W: Platform> Transition<W> {
         })
     }
 
-    /// The instance as it is published first.
-    fn unready(&self, identity: Identity, port: u16) -> Instance {
+    /// The instance of a launch, before its process exists.
+    fn unready(&self) -> Instance {
         Instance {
-            identity,
-            port,
+            identity: Identity { pid: 0, start: 0 },
+            port: 0,
             ready: false,
             stopping: false,
             hosted: false,
@@ -156,7 +158,9 @@ impl<W: Platform> Transition<W> {
         };
         let client = Arc::clone(self.client());
         let platform = &client.platform;
-        let (identity, info) = platform.launched(&running);
+        let unready = platform.launched(&running);
+        let identity = unready.identity;
+        let info = ServiceInfo::new(identity.pid, unready.port).identified(identity.start);
         let stop = self.config.stop();
         let record = Record::new(&client.key, identity, &info)
             .with_fingerprint(self.config.own_fingerprint())
@@ -175,7 +179,6 @@ impl<W: Platform> Transition<W> {
         let process = found
             .filter(|(found, _)| *found == identity)
             .map(|(_, process)| Arc::new(process));
-        let unready = self.unready(identity, info.port());
         let candidate = ResolvedInstance {
             instance: unready,
             generation,

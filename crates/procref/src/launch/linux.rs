@@ -9,18 +9,19 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
-use crate::command::StopPolicy;
+use super::spec::LaunchSpec;
+use crate::command::Prepared;
 use crate::crash::{self, Point};
 use crate::error::Result;
-use crate::kernel::Ended;
 use crate::kernel::signal_safe::NativeSet;
+use crate::kernel::{Ended, Instance};
 use crate::key::ServiceKey;
 use crate::process::{self, Identity, SignalSafeProcess};
 use crate::supervisor::channel::Message;
 pub(crate) use crate::supervisor::channel::{Refusal, Stage};
 use crate::supervisor::receive::{Received, any_readable, readable, receive};
-use crate::supervisor::spawn::{Attendant, LaunchFds, failed, fork_supervisor, pipe};
-pub(crate) use crate::supervisor::spawn::{Order, start};
+pub(crate) use crate::supervisor::spawn::start;
+use crate::supervisor::spawn::{Attendant, ServiceLaunch, failed, fork_supervisor, pipe};
 
 /// After what time it is looked whether a program is executed. Mostly it is after less than a millisecond.
 const TO_EXECUTE: Duration = Duration::from_secs(1);
@@ -35,13 +36,20 @@ const MARGIN: Duration = Duration::from_secs(30);
 pub(crate) fn launch(
     set: NativeSet,
     key: &ServiceKey,
-    stop: StopPolicy,
-    order: &Order,
+    program: &Prepared,
+    spec: LaunchSpec,
 ) -> Result<LaunchedProcess> {
     let pipes = Pipes::new().map_err(failed(key, "make a pipe"))?;
-    let fds = pipes.fds();
-    let attendant = fork_supervisor(set, key, stop, &pipes.report.1, Some((order, &fds)))?;
-    pipes.wait_in_place(key, &attendant, order.patience)
+    let launch = ServiceLaunch {
+        spec,
+        program,
+        gate: pipes.gate.0.as_fd(),
+        exec_status: pipes.exec_status.1.as_fd(),
+        confirm: [pipes.confirm.0.as_fd(), pipes.confirm.1.as_fd()],
+        starter: pipes.starter.as_ref().map(|fd| fd.as_fd()),
+    };
+    let attendant = fork_supervisor(set, key, spec.stop, &pipes.report.1, Some(&launch))?;
+    pipes.wait_in_place(key, &attendant, &spec)
 }
 
 /// Each with the end to read from and the end to write to.
@@ -65,27 +73,18 @@ impl Pipes {
         })
     }
 
-    fn fds(&self) -> LaunchFds<'_> {
-        LaunchFds {
-            gate: self.gate.0.as_fd(),
-            exec_status: self.exec_status.1.as_fd(),
-            confirm: [self.confirm.0.as_fd(), self.confirm.1.as_fd()],
-            starter: self.starter.as_ref().map(|fd| fd.as_fd()),
-        }
-    }
-
     /// Once the supervisor is forked: keeps what is the starter's, and waits until the child is published.
     fn wait_in_place(
         self,
         key: &ServiceKey,
         attendant: &Attendant,
-        patience: Duration,
+        spec: &LaunchSpec,
     ) -> Result<LaunchedProcess> {
         let begun = Instant::now();
         let report = self.report.0;
         drop(self.report.1);
         // It gives up by itself earlier.
-        let limit = begun.checked_add(patience.saturating_add(MARGIN));
+        let limit = begun.checked_add(spec.patience.saturating_add(MARGIN));
         let next = || attendant.receive(&report, limit);
         let mut message = next();
         let mut supervisor = None;
@@ -101,11 +100,11 @@ impl Pipes {
             };
         }
         Err(match message {
-            Ok(Message::Launched(identity)) => {
+            Ok(Message::Launched { identity, port }) => {
                 let (supervisor, alarm) =
                     alarm(&report, supervisor).map_err(failed(key, "listen to it"))?;
                 return Ok(LaunchedProcess {
-                    identity,
+                    instance: spec.launched(identity, port),
                     begun,
                     report,
                     supervisor,
@@ -152,7 +151,8 @@ fn alarm(report: &OwnedFd, supervisor: Option<Identity>) -> io::Result<(Option<O
 /// when this is dropped before, never.
 #[derive(Debug)]
 pub(crate) struct LaunchedProcess {
-    pub(crate) identity: Identity,
+    /// As its supervisor has published it.
+    pub(crate) instance: Instance,
     pub(crate) begun: Instant,
     /// The supervisor speaks here as long as the service is not ready.
     report: OwnedFd,
@@ -184,7 +184,9 @@ impl LaunchedProcess {
         let ends = [self.exec_status.as_fd(), self.alarm()];
         loop {
             let look = Instant::now().checked_add(TO_EXECUTE).unwrap_or(end);
-            if any_readable(&ends, Some(look.min(end)))? || process::has_executed(self.identity) {
+            if any_readable(&ends, Some(look.min(end)))?
+                || process::has_executed(self.instance.identity)
+            {
                 return Ok(true);
             }
             if Instant::now() >= end {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use windows_sys::Win32::Foundation::ERROR_ACCESS_DENIED;
 use windows_sys::Win32::System::Threading::CREATE_BREAKAWAY_FROM_JOB;
 
+use super::spec::LaunchSpec;
 use crate::command::{Prepared, StopPolicy};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
@@ -29,27 +30,17 @@ pub(crate) fn start(_: signal_safe::NativeSet, _: &ServiceKey, _: StopPolicy) ->
     Ok(())
 }
 
-/// What is to be started.
-pub(crate) struct Order<'a> {
-    pub(crate) program: &'a Prepared,
-    /// What is published, but for the identity.
-    pub(crate) instance: Instance,
-    pub(crate) generation: u16,
-    /// How long it may wait until an older service's processes are gone.
-    pub(crate) patience: Duration,
-}
-
 /// Creates the service, suspended, and publishes it, not as ready.
 ///
 /// Blocks until an older service's processes are gone.
 pub(crate) fn launch(
     set: signal_safe::NativeSet,
     key: &ServiceKey,
-    stop: StopPolicy,
-    order: &Order,
+    program: &Prepared,
+    spec: LaunchSpec,
 ) -> Result<LaunchedProcess> {
     let begun = Instant::now();
-    let shown = order.program.program.display().to_string();
+    let shown = program.program.display().to_string();
     let failed = |what: &str, error: io::Error| {
         let reason = format!("could not {what}: {error}");
         Error::not_started(key.name(), &shown, reason, Some(error))
@@ -58,32 +49,31 @@ pub(crate) fn launch(
         Fault::Refused(error) => error,
         Fault::Removed => failed("publish it", io::ErrorKind::NotFound.into()),
     };
-    if !set.end_tree(order.patience).map_err(refused)? {
+    if !set.end_tree(spec.patience).map_err(refused)? {
         let reason = "processes that an older instance has started are still alive".to_owned();
         return Err(Error::not_started(key.name(), &shown, reason, None));
     }
     let created = set
-        .with_job(|job| create(key, order.program, console(stop), job))
+        .with_job(|job| create(key, program, console(spec.stop), job))
         .map_err(refused)?;
     let process = created.map_err(|error| Error::exec(key.name(), &shown, error))?;
     // Until it runs, dropping this ends it.
     let mut launched = LaunchedProcess {
-        identity: Identity {
-            pid: process.pid,
-            start: 0,
-        },
+        instance: spec.instance,
         begun,
         process,
         gate: Mutex::new(Some(Gate)),
     };
     crash::point(Point::ServiceForked);
-    launched.identity.start = process::created(launched.alarm())
+    let start = process::created(launched.alarm())
         .map_err(|error| failed("ask when it was created", error))?;
-    let instance = Instance {
-        identity: launched.identity,
-        ..order.instance
+    let identity = Identity {
+        pid: launched.process.pid,
+        start,
     };
-    set.admit(&instance, order.generation).map_err(refused)?;
+    launched.instance = spec.launched(identity, program.port);
+    set.admit(&launched.instance, spec.generation)
+        .map_err(refused)?;
     crash::point(Point::ServicePublished);
     Ok(launched)
 }
@@ -154,7 +144,8 @@ pub(crate) enum Refusal {}
 /// dropped before, never.
 #[derive(Debug)]
 pub(crate) struct LaunchedProcess {
-    pub(crate) identity: Identity,
+    /// As it is published.
+    pub(crate) instance: Instance,
     pub(crate) begun: Instant,
     process: Suspended,
     /// Taken by whoever lets it run, or sees to it that it never does.
@@ -214,7 +205,7 @@ impl Drop for LaunchedProcess {
             return;
         }
         if let Err(error) = process::end(self.alarm()) {
-            tracing::error!(pid = self.identity.pid, %error, "could not end a service that never ran");
+            tracing::error!(pid = self.process.pid, %error, "could not end a service that never ran");
         }
     }
 }

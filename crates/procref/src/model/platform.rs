@@ -11,16 +11,15 @@ use super::mutations::{self, Mutation};
 use super::process::{Process, Sim, either};
 use super::process_table::{Kind, ProcId, Said, Supervisor};
 use super::runner::Spawned;
-use super::supervisor::Charge;
 use super::yield_points::Until;
 use crate::command::{ServiceCommand, StopPolicy, StopSignal};
 use crate::engine::platform::{Blocker, ObjectOf, Platform, Sick};
 use crate::error::{Error, Result};
-use crate::info::ServiceInfo;
+use crate::kernel::Instance;
 use crate::kernel::Snapshot;
 use crate::kernel::sim::{SetId, SimKernel};
 use crate::key::ServiceKey;
-use crate::launch::Launch;
+use crate::launch::LaunchSpec;
 use crate::process::Identity;
 use crate::ready::Callback;
 use crate::record::Record;
@@ -32,7 +31,7 @@ use crate::runtime::deadline::Deadline;
 pub(super) struct Launched {
     supervisor: ProcId,
     service: ProcId,
-    identity: Identity,
+    instance: Instance,
 }
 
 impl Process {
@@ -70,13 +69,13 @@ impl Process {
         self.wait("wait until it is gone", until, gone).await
     }
 
-    async fn fork_supervisor(&self, set: SetId, charge: Option<Charge>) -> ProcId {
+    async fn fork_supervisor(&self, set: SetId, spec: Option<LaunchSpec>) -> ProcId {
         let starter = self.id;
         let fork = |machine: &mut Machine| {
             let supervisor = machine.add(Kind::Supervisor(Supervisor {
                 starter,
                 said: std::collections::VecDeque::new(),
-                presence: charge.is_some(),
+                presence: spec.is_some(),
                 word: false,
                 child: None,
                 counted: false,
@@ -85,7 +84,7 @@ impl Process {
             machine.spawned.push(Spawned::Supervisor {
                 id: supervisor,
                 set,
-                charge,
+                spec,
             });
             supervisor
         };
@@ -99,9 +98,9 @@ impl Process {
             .await
     }
 
-    async fn raise(self, set: SetId, charge: Charge) -> Result<Launched> {
+    async fn launch_service(self, set: SetId, spec: LaunchSpec) -> Result<Launched> {
         let failed = |what: &'static str| Err(Error::from(what));
-        let supervisor = self.fork_supervisor(set, Some(charge)).await;
+        let supervisor = self.fork_supervisor(set, Some(spec)).await;
         let mut said = self.hear(supervisor).await;
         if said == Some(Said::Counted) {
             let give = |machine: &mut Machine| machine.supervisor(supervisor).word = true;
@@ -115,7 +114,7 @@ impl Process {
                 Ok(Launched {
                     supervisor,
                     service,
-                    identity: machine.identity(service),
+                    instance: spec.launched(machine.identity(service), 0),
                 })
             }
             said => {
@@ -306,18 +305,15 @@ impl Platform for Sim {
         &self,
         _: &ServiceKey,
         object: &ObjectOf<Self>,
-        launch: Launch,
+        _: Arc<ServiceCommand>,
+        spec: LaunchSpec,
     ) -> BoxFuture<Result<Launched>> {
-        let charge = Charge {
-            instance: launch.instance,
-            generation: launch.generation,
-        };
-        Box::pin(self.process.clone().raise(object.array().id(), charge))
+        let set = object.array().id();
+        Box::pin(self.process.clone().launch_service(set, spec))
     }
 
-    fn launched(&self, running: &Launched) -> (Identity, ServiceInfo) {
-        let Identity { pid, start } = running.identity;
-        (running.identity, ServiceInfo::new(pid, 0).identified(start))
+    fn launched(&self, running: &Launched) -> Instance {
+        running.instance
     }
 
     async fn run(&self, running: &Arc<Launched>, _: Deadline) -> Result<Option<Callback>> {

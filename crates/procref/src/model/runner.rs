@@ -11,8 +11,9 @@ use super::machine::Machine;
 use super::process::{Process, Sim, lock};
 use super::process_table::{ClientProcess, Kind, ProcId};
 use super::scenario::{self, Scenario};
-use super::supervisor::{self, Charge};
+use super::supervisor;
 use crate::kernel::sim::SetId;
+use crate::launch::LaunchSpec;
 use crate::runtime::BoxFuture;
 
 /// What a step has set going.
@@ -21,7 +22,7 @@ pub(super) enum Spawned {
     Supervisor {
         id: ProcId,
         set: SetId,
-        charge: Option<Charge>,
+        spec: Option<LaunchSpec>,
     },
 }
 
@@ -151,8 +152,8 @@ impl Run {
                             self.add(proc, future);
                         }
                     }
-                    Spawned::Supervisor { id, set, charge } => {
-                        let life = supervisor::live(self.process(id), set, charge);
+                    Spawned::Supervisor { id, set, spec } => {
+                        let life = supervisor::live(self.process(id), set, spec);
                         self.add(id, Box::pin(life));
                     }
                 }

@@ -12,17 +12,11 @@ use crate::kernel::semset::signal_safe::{Refused, SetCalls, SetResult, SignalSaf
 use crate::kernel::semset::{Op, Values, Wait};
 use crate::kernel::sim::{Outcome, SetId};
 use crate::kernel::{Ended, Instance};
+use crate::launch::LaunchSpec;
 use crate::process::Identity;
 use crate::supervisor::{LaunchHandshake, SubreaperOps, SupervisorOps, launch_and_watch, watch};
 
-/// The service that it is to be the parent of.
-#[derive(Clone, Copy)]
-pub(super) struct Charge {
-    pub(super) instance: Instance,
-    pub(super) generation: u16,
-}
-
-pub(super) async fn live(process: Process, set: SetId, charge: Option<Charge>) {
+pub(super) async fn live(process: Process, set: SetId, spec: Option<LaunchSpec>) {
     let calls = SimCalls {
         process: process.clone(),
         set,
@@ -31,22 +25,19 @@ pub(super) async fn live(process: Process, set: SetId, charge: Option<Charge>) {
         written: Cell::new(0),
     };
     let set = SignalSafeSet::new(&calls);
-    match charge {
+    match spec {
         None => {
             if set.supervise().await.is_ok() {
                 process.say(Said::InPlace);
                 watch(set, &SimSupervisorOps::new(&calls)).await;
             }
         }
-        Some(Charge {
-            instance,
-            generation,
-        }) => {
+        Some(spec) => {
             let handshake = SimLaunchHandshake {
                 calls: &calls,
                 ops: SimSupervisorOps::new(&calls),
             };
-            launch_and_watch(set, &handshake, instance, generation, Duration::ZERO).await;
+            launch_and_watch(set, &handshake, spec).await;
         }
     }
     let id = process.id;
@@ -358,6 +349,10 @@ impl<'a> LaunchHandshake for SimLaunchHandshake<'a> {
     type Subreaper = SimSupervisorOps<'a>;
     type Ops = SimSupervisorOps<'a>;
 
+    fn port(&self) -> u16 {
+        0
+    }
+
     fn report_blocked(&self) -> bool {
         self.calls.process.say(Said::NotInPlace)
     }
@@ -368,7 +363,7 @@ impl<'a> LaunchHandshake for SimLaunchHandshake<'a> {
         true
     }
 
-    fn report_launched(&self, _: Identity) -> bool {
+    fn report_launched(&self, _: &Instance) -> bool {
         self.calls.process.say(Said::Published)
     }
 

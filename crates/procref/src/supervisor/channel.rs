@@ -13,7 +13,7 @@ pub(crate) enum Message {
     /// With this error.
     ForkFailed(i32),
     /// The child waits at the gate, and is published.
-    Launched(Identity),
+    Launched { identity: Identity, port: u16 },
     /// The child has ended before it was ready.
     Exited(Ended),
     /// No process of a service that could not be used is left.
@@ -28,38 +28,47 @@ impl Message {
     pub(crate) const SIZE: usize = 16;
 
     pub(crate) fn encode(self) -> [u8; Self::SIZE] {
-        let (kind, value, start) = match self {
-            Self::Blocked => (1_u32, 0, 0),
-            Self::ForkFailed(errno) => (2, errno as u32, 0),
-            Self::Launched(Identity { pid, start }) => (3, pid, start),
-            Self::Exited(Ended::Exited(code)) => (4, code.into(), 0),
-            Self::Exited(Ended::Killed(signal)) => (5, signal.into(), 0),
-            Self::Registered(Identity { pid, start }) => (6, pid, start),
-            Self::TreeExited => (7, 0, 0),
-            Self::SupervisorKilled(signal) => (8, signal as u32, 0),
-            Self::SupervisorExited => (9, 0, 0),
+        let (kind, port, value, start) = match self {
+            Self::Blocked => (1_u16, 0, 0, 0),
+            Self::ForkFailed(errno) => (2, 0, errno as u32, 0),
+            Self::Launched {
+                identity: Identity { pid, start },
+                port,
+            } => (3, port, pid, start),
+            Self::Exited(Ended::Exited(code)) => (4, 0, code.into(), 0),
+            Self::Exited(Ended::Killed(signal)) => (5, 0, signal.into(), 0),
+            Self::Registered(Identity { pid, start }) => (6, 0, pid, start),
+            Self::TreeExited => (7, 0, 0, 0),
+            Self::SupervisorKilled(signal) => (8, 0, signal as u32, 0),
+            Self::SupervisorExited => (9, 0, 0, 0),
         };
         let mut bytes = [0; Self::SIZE];
-        bytes[..4].copy_from_slice(&kind.to_ne_bytes());
+        bytes[..2].copy_from_slice(&kind.to_ne_bytes());
+        bytes[2..4].copy_from_slice(&port.to_ne_bytes());
         bytes[4..8].copy_from_slice(&value.to_ne_bytes());
         bytes[8..].copy_from_slice(&start.to_ne_bytes());
         bytes
     }
 
+    /// Returns `None` if these are not the bytes of a message.
     pub(crate) fn decode(bytes: [u8; Self::SIZE]) -> Option<Self> {
         let [a, b, c, d, e, f, g, h, start @ ..] = bytes;
-        let (kind, value) = (
-            u32::from_ne_bytes([a, b, c, d]),
+        let (kind, port, value) = (
+            u16::from_ne_bytes([a, b]),
+            u16::from_ne_bytes([c, d]),
             u32::from_ne_bytes([e, f, g, h]),
         );
         let start = u64::from_ne_bytes(start);
+        let identity = Identity { pid: value, start };
         match kind {
+            3 => Some(Self::Launched { identity, port }),
+            // Only that message has a port.
+            _ if port != 0 => None,
             1 => Some(Self::Blocked),
             2 => Some(Self::ForkFailed(value as i32)),
-            3 => Some(Self::Launched(Identity { pid: value, start })),
             4 => Some(Self::Exited(Ended::Exited(value as u8))),
             5 => Some(Self::Exited(Ended::Killed(value as u8))),
-            6 => Some(Self::Registered(Identity { pid: value, start })),
+            6 => Some(Self::Registered(identity)),
             7 => Some(Self::TreeExited),
             8 => Some(Self::SupervisorKilled(value as i32)),
             9 => Some(Self::SupervisorExited),
@@ -123,7 +132,10 @@ mod tests {
             Message::SupervisorKilled(31),
             Message::SupervisorExited,
             Message::ForkFailed(11),
-            Message::Launched(identity),
+            Message::Launched {
+                identity,
+                port: u16::MAX,
+            },
             Message::Exited(Ended::Exited(255)),
             Message::Exited(Ended::Killed(9)),
         ] {

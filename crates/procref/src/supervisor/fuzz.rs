@@ -11,7 +11,7 @@ pub fn supervisor_message(data: &[u8]) {
     let bytes: [u8; Message::SIZE] = input.bytes();
     if let Some(message) = Message::decode(bytes) {
         assert_eq!(Message::decode(message.encode()), Some(message));
-        assert_eq!(message.encode()[..4], bytes[..4], "another kind");
+        assert_eq!(message.encode()[..4], bytes[..4], "another kind or port");
     }
     let refusal = Refusal::decode(input.bytes());
     assert_eq!(Refusal::decode(refusal.encode()), refusal);

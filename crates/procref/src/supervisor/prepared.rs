@@ -4,11 +4,10 @@
 
 use std::ffi::CStr;
 use std::os::fd::RawFd;
-use std::time::Duration;
 
 use crate::command::StopPolicy;
-use crate::kernel::Instance;
 use crate::kernel::signal_safe::NativeSet;
+use crate::launch::LaunchSpec;
 use crate::record;
 
 /// What the child works with. Everything it points to lives in memory that the child keeps: the
@@ -32,19 +31,19 @@ pub(super) struct SupervisorSpec {
     pub(super) dir_identity: (u64, u64),
     pub(super) dispensable: *const Range,
     pub(super) dispensable_count: usize,
-    pub(super) charge: Option<LaunchSpec0>,
+    pub(super) service: Option<ServiceSpec>,
 }
 
 /// The service that the child is to be the parent of.
 #[derive(Clone, Copy)]
-pub(super) struct LaunchSpec0 {
+pub(super) struct ServiceSpec {
+    pub(super) launch: LaunchSpec,
     pub(super) program: Program,
+    /// 0: none.
+    pub(super) port: u16,
     /// What is known of its log, and this process's copy of the descriptor.
     pub(super) log: LogSpec,
     pub(super) log_file: RawFd,
-    pub(super) instance: Instance,
-    pub(super) generation: u16,
-    pub(super) patience: Duration,
     /// Where the starter answers: the end to read from, and this process's copy of the starter's.
     pub(super) confirm: [RawFd; 2],
     /// The starter's pidfd, or below 0.

@@ -14,13 +14,13 @@ use super::arena::Arena;
 use super::channel::Message;
 use super::forked::entry::first_child;
 use super::maps::dispensable;
-use super::prepared::{LaunchSpec0, LogSpec, Program, Range, SupervisorSpec};
+use super::prepared::{LogSpec, Program, Range, ServiceSpec, SupervisorSpec};
 use crate::command::{Prepared, StopPolicy};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
-use crate::kernel::Instance;
 use crate::kernel::signal_safe::NativeSet;
 use crate::key::ServiceKey;
+use crate::launch::LaunchSpec;
 use crate::process::SUPERVISOR_TITLE;
 use crate::process::forked::block_signals;
 use crate::record;
@@ -39,18 +39,10 @@ const SPARE_RANGES: usize = 64;
 /// How far a thread's own data may reach beyond the two addresses of it that are known.
 const THREAD_DATA_MARGIN: usize = 128 << 10;
 
-/// What a supervisor is to execute.
-pub(crate) struct Order<'a> {
+/// A service that a supervisor launches, and the descriptors that the two use for it.
+pub(crate) struct ServiceLaunch<'a> {
+    pub(crate) spec: LaunchSpec,
     pub(crate) program: &'a Prepared,
-    /// What it publishes, but for the identity.
-    pub(crate) instance: Instance,
-    pub(crate) generation: u16,
-    /// How long it may wait until an older service's processes are gone.
-    pub(crate) patience: Duration,
-}
-
-/// The descriptors of a launch that the supervisor and its child use.
-pub(crate) struct LaunchFds<'a> {
     /// The end of the gate to read from.
     pub(crate) gate: BorrowedFd<'a>,
     /// The end to write to.
@@ -96,7 +88,7 @@ pub(crate) fn fork_supervisor(
     key: &ServiceKey,
     stop: StopPolicy,
     ready: &OwnedFd,
-    order: Option<(&Order, &LaunchFds)>,
+    launch: Option<&ServiceLaunch>,
 ) -> Result<Attendant> {
     let title = c_string(title_of(key.name()).as_bytes());
     let dir = c_string(key.namespace.dir().as_os_str().as_bytes());
@@ -107,8 +99,8 @@ pub(crate) fn fork_supervisor(
     let ranges_size = (maps()?.lines().count() + SPARE_RANGES) * size_of::<Range>();
     let texts = files.iter().chain([&title, &dir]);
     let texts_size: usize = texts.map(|text| text.as_bytes_with_nul().len()).sum();
-    let program_size = order.map_or(0, |(order, _)| {
-        Program::size(order.program) + LogSpec::size(&order.program.supervised_log)
+    let program_size = launch.map_or(0, |launch| {
+        Program::size(launch.program) + LogSpec::size(&launch.program.supervised_log)
     });
     let size = size_of::<SupervisorSpec>() + ranges_size + texts_size + program_size;
     let mut arena = Arena::new(size).map_err(failed(key, "map memory"))?;
@@ -123,15 +115,14 @@ pub(crate) fn fork_supervisor(
     // memory from the list that the child does not need, and put some there that it does not need.
     let mut ranges = dispensable(&maps()?, &keep);
     ranges.truncate(ranges_size / size_of::<Range>());
-    let charge = order.map(|(order, fds)| LaunchSpec0 {
-        program: Program::new(&mut arena, order.program, fds),
-        log: LogSpec::new(&mut arena, &order.program.supervised_log),
-        log_file: order.program.log.file.as_raw_fd(),
-        instance: order.instance,
-        generation: order.generation,
-        patience: order.patience,
-        confirm: fds.confirm.map(|fd| fd.as_raw_fd()),
-        starter: fds.starter.map_or(-1, |fd| fd.as_raw_fd()),
+    let service = launch.map(|launch| ServiceSpec {
+        launch: launch.spec,
+        program: Program::new(&mut arena, launch),
+        port: launch.program.port,
+        log: LogSpec::new(&mut arena, &launch.program.supervised_log),
+        log_file: launch.program.log.file.as_raw_fd(),
+        confirm: launch.confirm.map(|fd| fd.as_raw_fd()),
+        starter: launch.starter.map_or(-1, |fd| fd.as_raw_fd()),
     });
     let plan = SupervisorSpec {
         set,
@@ -145,7 +136,7 @@ pub(crate) fn fork_supervisor(
         dir_identity: key.namespace.identity(),
         dispensable: arena.put(&ranges),
         dispensable_count: ranges.len(),
-        charge,
+        service,
     };
     let plan = arena.put(&[plan]);
     let attendant = fork(&arena, plan).map_err(failed(key, "fork"))?;

@@ -37,8 +37,8 @@ fn supervise(plan: &SupervisorSpec) -> ! {
     let _ = rustix::process::chdir(c"/");
     write_title(plan);
     crash::point(Point::SupervisorStarted);
-    if let Some(charge) = &plan.charge {
-        subreaper::supervise(plan, charge);
+    if let Some(service) = &plan.service {
+        subreaper::supervise(plan, service);
         exit();
     }
     if expect_ready(plan.set.supervise()).is_err() {

@@ -18,7 +18,7 @@ use crate::kernel::{Ended, Instance};
 use crate::process::forked::{close_from, fork_here};
 use crate::process::{Identity, KILL_TIMEOUT, SignalSafeProcess};
 use crate::supervisor::channel::Message;
-use crate::supervisor::prepared::{LaunchSpec0, SupervisorSpec};
+use crate::supervisor::prepared::{ServiceSpec, SupervisorSpec};
 use crate::supervisor::{LaunchHandshake, SubreaperOps, SupervisorOps, launch_and_watch};
 
 /// Where its end of the pipe is, once everything else is closed.
@@ -30,28 +30,33 @@ static LIMIT: Limit = Limit::new();
 /// How many processes that a service leaves are asked to end. Further ones are killed.
 const ASKED: usize = 64;
 
-pub(super) fn supervise(plan: &SupervisorSpec, charge: &LaunchSpec0) {
-    let handshake = PendingSubreaper { plan, charge };
-    let (instance, generation) = (charge.instance, charge.generation);
-    let life = launch_and_watch(plan.set, &handshake, instance, generation, charge.patience);
-    expect_ready(life);
+pub(super) fn supervise(supervisor: &SupervisorSpec, service: &ServiceSpec) {
+    let handshake = PendingSubreaper {
+        supervisor,
+        service,
+    };
+    expect_ready(launch_and_watch(supervisor.set, &handshake, service.launch));
 }
 
 /// A supervisor that is to be the service's parent.
 struct PendingSubreaper<'a> {
-    plan: &'a SupervisorSpec,
-    charge: &'a LaunchSpec0,
+    supervisor: &'a SupervisorSpec,
+    service: &'a ServiceSpec,
 }
 
 impl PendingSubreaper<'_> {
     fn report(&self, message: Message) -> bool {
-        write(self.plan.ready, &message.encode())
+        write(self.supervisor.ready, &message.encode())
     }
 }
 
 impl<'a> LaunchHandshake for PendingSubreaper<'a> {
     type Subreaper = Subreaper<'a>;
     type Ops = SupervisorSpec;
+
+    fn port(&self) -> u16 {
+        self.service.port
+    }
 
     fn report_blocked(&self) -> bool {
         self.report(Message::Blocked)
@@ -61,23 +66,30 @@ impl<'a> LaunchHandshake for PendingSubreaper<'a> {
         self.report(Message::Registered(own_identity()))
     }
 
-    fn report_launched(&self, child: Identity) -> bool {
-        write(REPORT, &Message::Launched(child).encode())
+    fn report_launched(&self, instance: &Instance) -> bool {
+        let message = Message::Launched {
+            identity: instance.identity,
+            port: instance.port,
+        };
+        write(REPORT, &message.encode())
     }
 
     async fn await_confirm(&self) -> bool {
-        await_confirm(self.charge)
+        await_confirm(self.service)
     }
 
     async fn fork(&self) -> Option<Subreaper<'a>> {
-        let Self { plan, charge } = *self;
+        let Self {
+            supervisor,
+            service,
+        } = *self;
         // SAFETY: takes numbers, and concerns this process alone.
         unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
-        drop_memory(plan);
+        drop_memory(supervisor);
         handle_signals();
         let parent = rustix::process::getpid().as_raw_nonzero().get();
         let pid = match fork_here() {
-            0 => charge.program.run(parent),
+            0 => service.program.run(parent),
             pid => u32::try_from(pid).unwrap_or(0),
         };
         if pid == 0 {
@@ -85,12 +97,12 @@ impl<'a> LaunchHandshake for PendingSubreaper<'a> {
             return None;
         }
         crash::point(Point::ServiceForked);
-        keep_descriptors(plan.ready, charge.log_file);
+        keep_descriptors(supervisor.ready, service.log_file);
         // Without /proc there is none. The gate stays closed, so the child ends.
         let start = SignalSafeProcess::start_of(pid).ok()?;
         Some(Subreaper {
-            plan,
-            log: Log::new(&charge.log),
+            supervisor,
+            log: Log::new(&service.log),
             child: Identity { pid, start },
             served: Cell::new(false),
             ended: Cell::new(None),
@@ -99,14 +111,14 @@ impl<'a> LaunchHandshake for PendingSubreaper<'a> {
     }
 
     fn ops(&self) -> &SupervisorSpec {
-        self.plan
+        self.supervisor
     }
 }
 
-fn await_confirm(charge: &LaunchSpec0) -> bool {
-    let [confirm, starters_end] = charge.confirm;
+fn await_confirm(service: &ServiceSpec) -> bool {
+    let [confirm, starters_end] = service.confirm;
     close(starters_end);
-    let mut fds = [confirm, charge.starter].map(|fd| libc::pollfd {
+    let mut fds = [confirm, service.starter].map(|fd| libc::pollfd {
         fd,
         events: libc::POLLIN,
         revents: 0,
@@ -130,7 +142,7 @@ fn await_confirm(charge: &LaunchSpec0) -> bool {
 }
 
 pub(super) struct Subreaper<'a> {
-    plan: &'a SupervisorSpec,
+    supervisor: &'a SupervisorSpec,
     log: Log<'a>,
     child: Identity,
     /// Its starter has found it ready.
@@ -170,7 +182,7 @@ impl Subreaper<'_> {
             // Only the service itself: many stop their workers in an order of their own, and to be asked
             // behind their backs looks like a crash of these.
             let pid = self.child.pid as i32;
-            signal(pid, self.plan.stop.signal.number());
+            signal(pid, self.supervisor.stop.signal.number());
             signal(pid, libc::SIGCONT);
             while self.ended.get().is_none() && self.wait_child(deadline) {
                 self.reap();
@@ -259,7 +271,7 @@ impl Subreaper<'_> {
         const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
         let now = Instant::now();
-        let end = now.checked_add(self.plan.stop.grace);
+        let end = now.checked_add(self.supervisor.stop.grace);
         end.or_else(|| now.checked_add(A_YEAR)).unwrap_or(now)
     }
 }
@@ -293,7 +305,7 @@ impl SupervisorOps for Subreaper<'_> {
     }
 
     fn end_limit(&self) -> Duration {
-        self.plan.stop.limit()
+        self.supervisor.stop.limit()
     }
 
     async fn end(&self, instance: &Instance) -> bool {
@@ -301,12 +313,12 @@ impl SupervisorOps for Subreaper<'_> {
             self.end_tree();
             self.alone.get()
         } else {
-            self.plan.end_by_identity(instance)
+            self.supervisor.end_by_identity(instance)
         }
     }
 
     async fn remove_files(&self) {
-        self.plan.unlink_files();
+        self.supervisor.unlink_files();
     }
 
     fn is_parent(&self) -> bool {

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::fd::AsRawFd as _;
 use std::ptr;
 
-use super::LaunchFds;
+use super::ServiceLaunch;
 use crate::command::{Prepared, SupervisedLog};
 use crate::supervisor::arena::Arena;
 use crate::supervisor::prepared::{LogSpec, Program, Text};
@@ -26,7 +26,8 @@ impl Program {
             + 2 * size_of::<Text>()
     }
 
-    pub(super) fn new(arena: &mut Arena, prepared: &Prepared, fds: &LaunchFds) -> Self {
+    pub(super) fn new(arena: &mut Arena, launch: &ServiceLaunch) -> Self {
+        let prepared = launch.program;
         let args = texts(arena, &prepared.args);
         let env = texts(arena, &prepared.env);
         let digits = prepared.listen_pid.and_then(|index| {
@@ -48,8 +49,8 @@ impl Program {
             null: prepared.null.as_raw_fd(),
             log: prepared.log.file.as_raw_fd(),
             listener: prepared.listeners.first().map_or(-1, |fd| fd.as_raw_fd()),
-            gate: fds.gate.as_raw_fd(),
-            exec_status: fds.exec_status.as_raw_fd(),
+            gate: launch.gate.as_raw_fd(),
+            exec_status: launch.exec_status.as_raw_fd(),
         }
     }
 }
