@@ -1,4 +1,4 @@
-//! `RefCounter` and `PlatformRefCounter`, used alone, by many processes.
+//! `RefCounter` and `PlatformRefCounter` without a service, used by many processes.
 
 #![cfg(target_os = "linux")]
 
@@ -10,10 +10,11 @@ use procref_testkit::{Actor, Scene, kernel, scene};
 
 use CounterOp::{Acquire, Count, Release, TryLock, Unlock};
 
-/// The slots with the digest of a service's name.
+/// Slots with the digest of a service's name.
 const NAME: std::ops::Range<usize> = 10..14;
 
-/// Clients with counter 0 of this name, whose set the scene watches.
+/// Returns actors that have opened counter 0 with this name, and the key of its set, which the
+/// scene watches.
 fn counters(scene: &Scene, number: usize, name: &str) -> (Vec<Actor>, i32) {
     let actors = scene.actors(number);
     let mut key = 0;
@@ -24,8 +25,8 @@ fn counters(scene: &Scene, number: usize, name: &str) -> (Vec<Actor>, i32) {
     (actors, key)
 }
 
-/// All of them at the same time; the answers, sorted.
-fn race(actors: &[Actor], op: CounterOp) -> Vec<u32> {
+/// Runs `op` in all actors at the same time, and returns the sorted results.
+fn count_in_all(actors: &[Actor], op: CounterOp) -> Vec<u32> {
     let requests: Vec<_> = actors
         .iter()
         .map(|actor| actor.begin(Command::CounterOp { counter: 0, op }))
@@ -53,12 +54,12 @@ fn assert_refused(reply: &Reply, part: &str) {
 #[test]
 fn counter_returns_a_distinct_count_to_each_client() {
     let scene = scene!();
-    let (actors, _) = counters(&scene, 12, "race");
+    let (actors, _) = counters(&scene, 12, "concurrent");
     for _ in 0..20 {
-        // The value after the call: everybody sees another one.
-        assert_eq!(race(&actors, Acquire), (1..=12).collect::<Vec<_>>());
+        // Each call returns the value after the call, so each client gets another value.
+        assert_eq!(count_in_all(&actors, Acquire), (1..=12).collect::<Vec<_>>());
         assert_eq!(actors[0].counter_op(0, Count), Reply::Count(12));
-        assert_eq!(race(&actors, Release), (0..12).collect::<Vec<_>>());
+        assert_eq!(count_in_all(&actors, Release), (0..12).collect::<Vec<_>>());
         scene.assert_clean();
     }
 }
@@ -90,7 +91,7 @@ fn release_or_unlock_without_holding_is_an_error() {
     assert_refused(&two.counter_op(0, Unlock), "unlock");
     assert_eq!(two.counter_op(0, Release), Reply::Count(0));
     assert_refused(&two.counter_op(0, Release), "release");
-    // A lock that went with its set, too.
+    // The same for a lock that was removed with its set.
     for _ in 0..2 {
         assert_eq!(two.counter_op(0, TryLock), Reply::Flag(true));
         assert_eq!(two.counter_op(0, Unlock), Reply::Done);
@@ -128,7 +129,7 @@ fn counter_lock_has_one_holder() {
     let next = &actors[(winners[0] + 1) % 8];
     assert_eq!(next.counter_op(0, TryLock), Reply::Flag(true));
     assert_eq!(next.counter_op(0, Unlock), Reply::Done);
-    assert_eq!(race(&actors, Release), (0..8).collect::<Vec<_>>());
+    assert_eq!(count_in_all(&actors, Release), (0..8).collect::<Vec<_>>());
 }
 
 #[test]
@@ -142,10 +143,10 @@ fn counter_acquire_waits_for_the_lock_of_another_process() {
         op: Acquire,
     });
     scene.wait_sleepers(key, 1);
-    // The holder of the lock does not wait for itself.
+    // The process that has the lock does not wait for itself.
     assert_eq!(one.counter_op(0, Acquire), Reply::Count(1));
     assert!(!two.has_replied(&waiting));
-    // Nor does another thread wait for the one that does.
+    // Another thread of the waiting process does not wait for the waiting thread.
     assert_eq!(two.counter_op(0, TryLock), Reply::Flag(false));
     assert_eq!(one.counter_op(0, Unlock), Reply::Done);
     assert_eq!(two.reply(waiting), Reply::Count(2));
@@ -205,7 +206,8 @@ fn counter_shares_the_references_of_the_service() {
     assert_eq!(counter.counter_op(0, Count), Reply::Count(1));
     assert_eq!(counter.counter_op(0, Acquire), Reply::Count(2));
     assert_eq!(client.count(), 2);
-    // The counter keeps the service, and being the last one it stops it.
+    // The counter's reference keeps the service running, and its release, which is the last, stops
+    // the service.
     client.release(&held);
     assert_eq!(scene.only_instance().pid, held.got.pid);
     assert_eq!(counter.counter_op(0, Release), Reply::Count(0));
@@ -247,7 +249,8 @@ fn counter_lock_delays_a_service_start() {
     let acquiring = client.begin_acquire(Via::TokioMulti);
     scene.wait_sleepers(key, 1);
     assert_eq!(scene.calls("on_first_acquire"), 0);
-    // Its set tells whose it is, so that nobody takes it for another's.
+    // The set contains the digest of the name, so that no process treats it as another service's
+    // set.
     let set = kernel::find(key).expect("the semaphore set exists");
     assert!(NAME.clone().any(|slot| set.value(slot).expect("read") != 0));
     assert_eq!(counter.counter_op(0, Unlock), Reply::Done);
@@ -255,7 +258,7 @@ fn counter_lock_delays_a_service_start() {
     client.release(&held);
 }
 
-/// Only with a counter can somebody have the lock, and not a reference.
+/// Only a counter allows a process to have the lock without a reference.
 #[test]
 fn release_waits_for_a_counter_lock_up_to_the_wait_timeout() {
     let scene = scene!();
@@ -271,7 +274,7 @@ fn release_waits_for_a_counter_lock_up_to_the_wait_timeout() {
         via: Via::Pollster,
     });
     assert_refused(&released, "200ms");
-    // It has let go all the same, and leaves the rest to who has the lock.
+    // The client has released its reference anyway. The process that has the lock removes the set.
     assert_eq!(counter.counter_op(0, Count), Reply::Count(0));
     assert_eq!(counter.counter_op(0, Unlock), Reply::Done);
     scene.assert_clean();
@@ -309,12 +312,16 @@ fn g8_dropped_counter_returns_while_another_counter_has_the_lock() {
     drop(one);
     let time = start.elapsed();
     assert!(time < std::time::Duration::from_secs(25), "{time:?}");
-    assert_eq!(two.count().expect("count"), 0, "both were given back");
+    assert_eq!(
+        two.count().expect("count"),
+        0,
+        "the drop releases both references"
+    );
     two.unlock().expect("unlock");
     scene.assert_clean();
 }
 
-/// A user's own: the trait asks for nothing that only procref has.
+/// A counter in memory. It shows that users can implement the trait.
 #[derive(Default)]
 struct InMemory {
     state: Mutex<(u32, bool)>,

@@ -1,5 +1,5 @@
-//! `on_ready` runs once for every instance, when it works and before anybody
-//! is let in; where it does not end well, nobody is.
+//! `on_ready` runs once for every instance, after the instance works and before any client can use
+//! it. If `on_ready` does not succeed, no client gets the instance.
 
 #![cfg(target_os = "linux")]
 
@@ -11,18 +11,18 @@ use procref_testkit::{Actor, Scene, deadline, kernel, scene};
 
 const BEFORE: Gate = Gate::Before(Callback::OnReady);
 
-fn prepared(scene: &Scene, outcome: ReadyOutcome) -> ServiceSpec {
+fn spec_with_on_ready(scene: &Scene, outcome: ReadyOutcome) -> ServiceSpec {
     scene.service("prepared").with_on_ready([outcome])
 }
 
 #[test]
 fn g4_clients_wait_until_on_ready_has_returned() {
     let scene = scene!();
-    let spec = prepared(&scene, ReadyOutcome::Pass).with_health(HealthOutcome::Query);
+    let spec = spec_with_on_ready(&scene, ReadyOutcome::Pass).with_health(HealthOutcome::Query);
     let starter = scene.client(&spec.clone().with_gates([BEFORE]));
     let key = starter.build_as(1, &spec);
     let starting = starter.begin_acquire(Via::TokioMulti);
-    // Its health was asked before.
+    // The health check has run before.
     starter.event(&Event::Returning(Callback::Health));
     starter.event(&Event::Running(Callback::OnReady));
 
@@ -59,7 +59,7 @@ fn g4_clients_wait_until_on_ready_has_returned() {
 fn on_ready_runs_once_per_instance() {
     for recover in [vec![], vec![Outcome::Replace]] {
         let scene = scene!();
-        let spec = prepared(&scene, ReadyOutcome::Pass).with_recoveries(recover);
+        let spec = spec_with_on_ready(&scene, ReadyOutcome::Pass).with_recoveries(recover);
         let clients = scene.clients(3, &spec);
         let held: Vec<_> = clients.iter().map(Actor::acquire).collect();
         assert_eq!(scene.calls("on_ready"), 1);
@@ -80,7 +80,7 @@ fn on_ready_runs_once_per_instance() {
 
 #[test]
 fn g9_on_ready_failure_fails_the_start_and_cleans_up() {
-    for (outcome, says) in [
+    for (outcome, message) in [
         (ReadyOutcome::Fail, "the test makes this callback fail"),
         (ReadyOutcome::Kill, "ended meanwhile"),
     ] {
@@ -92,7 +92,7 @@ fn g9_on_ready_failure_fails_the_start_and_cleans_up() {
                 .with_on_ready([outcome, ReadyOutcome::Pass]);
             let client = scene.client(&spec);
             let failure = client.try_acquire(via).expect_err("the callback fails");
-            for text in ["`prepared`", "`on_ready`", says] {
+            for text in ["`prepared`", "`on_ready`", message] {
                 assert!(failure.text.contains(text), "{failure:?}");
             }
             scene.assert_clean();
@@ -119,7 +119,7 @@ fn g9_on_ready_panic_propagates_and_cleans_up() {
                 Reply::Panicked(text) => assert_eq!(text, "the test makes this callback panic"),
                 reply => panic!("{reply:?}"),
             }
-            deadline::until_true("all was given back", || {
+            deadline::until_true("the instance and the set are gone", || {
                 scene.living().is_empty() && kernel::find(key).is_none()
             });
             scene.assert_clean();
@@ -132,7 +132,7 @@ fn g9_on_ready_panic_propagates_and_cleans_up() {
 #[test]
 fn on_ready_has_its_own_start_timeout() {
     let scene = scene!();
-    let spec = prepared(&scene, ReadyOutcome::Pass)
+    let spec = spec_with_on_ready(&scene, ReadyOutcome::Pass)
         .with_gates([BEFORE])
         .with_start_timeout_ms(300);
     let client = scene.client(&spec);
@@ -151,18 +151,18 @@ fn on_ready_has_its_own_start_timeout() {
 fn g9_cancelled_on_ready_stops_the_instance() {
     let scene = scene!();
     let client = scene.actor();
-    let key = client.build(&prepared(&scene, ReadyOutcome::Pass).with_gates([BEFORE]));
+    let key = client.build(&spec_with_on_ready(&scene, ReadyOutcome::Pass).with_gates([BEFORE]));
     let pending = client.begin_acquire(Via::Smol);
     client.event(&Event::Running(Callback::OnReady));
     assert!(client.cancel(pending));
-    deadline::until_true("all was given back", || {
+    deadline::until_true("the instance and the set are gone", || {
         scene.living().is_empty() && kernel::find(key).is_none()
     });
     scene.assert_clean();
 }
 
-/// A recovery whose instance cannot be prepared leaves the others without a
-/// service, and not with one that was never prepared.
+/// If `on_ready` fails after a recovery, the other clients have no instance. They must not get an
+/// instance for which `on_ready` has not succeeded.
 #[test]
 fn g9_on_ready_failure_after_a_recovery_leaves_no_instance() {
     let scene = scene!();
@@ -190,7 +190,7 @@ fn g9_on_ready_failure_after_a_recovery_leaves_no_instance() {
 #[test]
 fn g4_waiter_takes_over_when_a_client_dies_in_on_ready() {
     let scene = scene!();
-    let spec = prepared(&scene, ReadyOutcome::Pass);
+    let spec = spec_with_on_ready(&scene, ReadyOutcome::Pass);
     let starter = scene.client(&spec.clone().with_gates([BEFORE]));
     let key = starter.build_as(1, &spec);
     let _ = starter.begin_acquire(Via::TokioMulti);

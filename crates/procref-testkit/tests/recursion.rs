@@ -1,4 +1,5 @@
-//! A callback that acquires its own service gets an error at once: it would wait for itself.
+//! A callback that acquires its own service gets an error at once, because it would wait for
+//! itself.
 
 #![cfg(target_os = "linux")]
 
@@ -9,128 +10,140 @@ use procref::{Error, Ready, ServiceCommand, ServiceInfo, SharedService, SharedSe
 
 const NAME: &str = "web";
 
-/// How a callback asks for its service.
+/// How a callback acquires its own service.
 #[derive(Clone, Copy, Debug)]
-enum Asks {
+enum Call {
     Awaiting,
     Blocking,
 }
 
-/// What became of the callback's own request.
+/// The error text that the callback's own acquire returned.
 type Answer = Arc<Mutex<Option<String>>>;
 
-/// Another value of the same service, as a callback would have it.
-fn own(dir: &Path) -> SharedService {
+/// Builds another value of the same service, as a callback would use it.
+fn own_service(dir: &Path) -> SharedService {
     SharedService::builder(NAME)
         .base_dir(dir)
         .build()
         .expect("build")
 }
 
-async fn ask(service: Arc<SharedService>, asks: Asks, answer: Answer) {
-    let acquired = match asks {
-        Asks::Awaiting => service.acquire().await,
-        Asks::Blocking => service.acquire_blocking(),
+async fn acquire_in_callback(service: Arc<SharedService>, call: Call, answer: Answer) {
+    let acquired = match call {
+        Call::Awaiting => service.acquire().await,
+        Call::Blocking => service.acquire_blocking(),
     };
-    let told = match acquired {
+    let message = match acquired {
         Err(error @ Error::Recursion { .. }) => error.to_string(),
         Err(other) => panic!("{other}"),
         Ok(handle) => panic!("pid {}", handle.pid()),
     };
-    *answer.lock().expect("no thread has panicked") = Some(told);
+    *answer.lock().expect("no thread has panicked") = Some(message);
 }
 
 fn hosted() -> ServiceInfo {
     ServiceInfo::with_pid(std::process::id())
 }
 
-type Configure = fn(SharedServiceBuilder, Arc<SharedService>, Asks, Answer) -> SharedServiceBuilder;
+type Configure = fn(SharedServiceBuilder, Arc<SharedService>, Call, Answer) -> SharedServiceBuilder;
 
 const CALLBACKS: [(&str, Configure); 6] = [
-    ("on_first_acquire", |builder, own, asks, answer| {
+    ("on_first_acquire", |builder, own_service, call, answer| {
         builder.on_first_acquire(move || {
-            let asked = ask(Arc::clone(&own), asks, Arc::clone(&answer));
+            let acquiring =
+                acquire_in_callback(Arc::clone(&own_service), call, Arc::clone(&answer));
             async {
-                asked.await;
+                acquiring.await;
                 Ok(hosted())
             }
         })
     }),
-    ("on_ready", |builder, own, asks, answer| {
+    ("on_ready", |builder, own_service, call, answer| {
         builder
             .on_first_acquire(|| async { Ok(hosted()) })
             .on_ready(move |_| {
-                let asked = ask(Arc::clone(&own), asks, Arc::clone(&answer));
+                let acquiring =
+                    acquire_in_callback(Arc::clone(&own_service), call, Arc::clone(&answer));
                 async {
-                    asked.await;
+                    acquiring.await;
                     Ok(())
                 }
             })
     }),
-    ("on_health_check", |builder, own, asks, answer| {
+    ("on_health_check", |builder, own_service, call, answer| {
         builder
             .on_first_acquire(|| async { Ok(hosted()) })
             .on_health_check(move |_| {
-                let asked = ask(Arc::clone(&own), asks, Arc::clone(&answer));
+                let acquiring =
+                    acquire_in_callback(Arc::clone(&own_service), call, Arc::clone(&answer));
                 async {
-                    asked.await;
+                    acquiring.await;
                     true
                 }
             })
     }),
-    ("on_last_release", |builder, own, asks, answer| {
+    ("on_last_release", |builder, own_service, call, answer| {
         builder
             .on_first_acquire(|| async { Ok(hosted()) })
             .on_last_release(move |_| {
-                let asked = ask(Arc::clone(&own), asks, Arc::clone(&answer));
+                let acquiring =
+                    acquire_in_callback(Arc::clone(&own_service), call, Arc::clone(&answer));
                 async {
-                    asked.await;
+                    acquiring.await;
                     Ok(())
                 }
             })
     }),
-    ("Ready::callback", |builder, own, asks, answer| {
+    ("Ready::callback", |builder, own_service, call, answer| {
         let ready = Ready::callback(move |_: &ServiceInfo| {
-            let asked = ask(Arc::clone(&own), asks, Arc::clone(&answer));
+            let acquiring =
+                acquire_in_callback(Arc::clone(&own_service), call, Arc::clone(&answer));
             async {
-                asked.await;
+                acquiring.await;
                 true
             }
         });
         builder.command(ServiceCommand::new("sleep").arg("100").ready(ready))
     }),
-    ("on_ready of a command", |builder, own, asks, answer| {
-        let command = ServiceCommand::new("sleep").arg("100");
-        builder
-            .command(command.ready(Ready::at_once()))
-            .on_ready(move |_| {
-                let asked = ask(Arc::clone(&own), asks, Arc::clone(&answer));
-                async {
-                    asked.await;
-                    Ok(())
-                }
-            })
-    }),
+    (
+        "on_ready of a command",
+        |builder, own_service, call, answer| {
+            let command = ServiceCommand::new("sleep").arg("100");
+            builder
+                .command(command.ready(Ready::at_once()))
+                .on_ready(move |_| {
+                    let acquiring =
+                        acquire_in_callback(Arc::clone(&own_service), call, Arc::clone(&answer));
+                    async {
+                        acquiring.await;
+                        Ok(())
+                    }
+                })
+        },
+    ),
 ];
 
 #[test]
 fn callback_that_acquires_its_own_service_gets_an_error_at_once() {
     for (callback, configure) in CALLBACKS {
-        for asks in [Asks::Awaiting, Asks::Blocking] {
+        for call in [Call::Awaiting, Call::Blocking] {
             let dir = tempfile::tempdir().expect("create a directory");
-            let (own, answer) = (Arc::new(own(dir.path())), Answer::default());
+            let (own_service, answer) = (Arc::new(own_service(dir.path())), Answer::default());
             let builder = SharedService::builder(NAME).base_dir(dir.path());
-            let service = configure(builder, own, asks, Arc::clone(&answer));
+            let service = configure(builder, own_service, call, Arc::clone(&answer));
             let service = service.build().expect("build");
-            let handle = match asks {
-                Asks::Awaiting => pollster::block_on(service.acquire()),
-                Asks::Blocking => service.acquire_blocking(),
+            let handle = match call {
+                Call::Awaiting => pollster::block_on(service.acquire()),
+                Call::Blocking => service.acquire_blocking(),
             };
-            let handle = handle.unwrap_or_else(|error| panic!("{callback}, {asks:?}: {error}"));
+            let handle = handle.unwrap_or_else(|error| panic!("{callback}, {call:?}: {error}"));
             handle.release_blocking().expect("release");
-            let told = answer.lock().expect("no thread has panicked").take();
-            let told = told.unwrap_or_else(|| panic!("{callback} was not called"));
-            assert!(told.contains("would wait for itself"), "{callback}: {told}");
+            let message = answer.lock().expect("no thread has panicked").take();
+            let message = message.unwrap_or_else(|| panic!("{callback} was not called"));
+            assert!(
+                message.contains("would wait for itself"),
+                "{callback}: {message}"
+            );
             assert!(
                 service
                     .wait_stopped_blocking(std::time::Duration::from_secs(30))
@@ -140,19 +153,20 @@ fn callback_that_acquires_its_own_service_gets_an_error_at_once() {
     }
 }
 
-/// It is the callback that is refused, and not its process.
+/// Only the callback gets the error. Other threads of the process wait for the start.
 #[test]
 fn other_thread_of_the_starting_process_waits_for_the_start() {
     let dir = tempfile::tempdir().expect("create a directory");
     let joined = Arc::new(Mutex::new(None));
-    let (own, result) = (Arc::new(own(dir.path())), Arc::clone(&joined));
+    let (own_service, result) = (Arc::new(own_service(dir.path())), Arc::clone(&joined));
     let service = SharedService::builder(NAME)
         .base_dir(dir.path())
         .on_first_acquire(move || {
-            let (own, result) = (Arc::clone(&own), Arc::clone(&result));
+            let (own_service, result) = (Arc::clone(&own_service), Arc::clone(&result));
             async move {
-                let other =
-                    std::thread::spawn(move || own.acquire_blocking().map(|handle| handle.pid()));
+                let other = std::thread::spawn(move || {
+                    own_service.acquire_blocking().map(|handle| handle.pid())
+                });
                 *result.lock().expect("no thread has panicked") = Some(other);
                 Ok(hosted())
             }

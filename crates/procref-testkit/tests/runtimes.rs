@@ -1,8 +1,7 @@
-//! G8: a handle may be acquired, released and dropped anywhere: in any
-//! runtime, in none, in one that is shut down, while unwinding.
+//! G8: a handle can be acquired, released and dropped in any context: in any runtime, without a
+//! runtime, in a runtime that is shut down, and while unwinding.
 //!
-//! The same suite runs with and without the library's `tokio` feature (see
-//! `without_tokio.rs`).
+//! `without_tokio.rs` runs the same suite without the library's `tokio` feature.
 
 #![cfg(target_os = "linux")]
 
@@ -19,9 +18,9 @@ use procref_testkit::protocol::{
 };
 use procref_testkit::{deadline, kernel, scene};
 
-/// Every way to acquire, each with every place to drop; each time the handle
-/// is the last one, so the drop has to stop the service.
-fn acquire_and_drop(stop: Option<StopOutcome>) {
+/// Acquires in every runtime and drops in every context. The handle is always the last one, so the
+/// drop must stop the service.
+fn assert_drop_stops_the_service(stop: Option<StopOutcome>) {
     let scene = scene!();
     let mut spec = scene.service("anywhere").with_health(HealthOutcome::Query);
     spec.stop = stop;
@@ -37,19 +36,23 @@ fn acquire_and_drop(stop: Option<StopOutcome>) {
             rounds += 1;
         }
     }
-    assert_eq!(scene.stopped().len(), rounds, "each was stopped gracefully");
+    assert_eq!(
+        scene.stopped().len(),
+        rounds,
+        "each instance stopped gracefully"
+    );
     let calls = if stop.is_some() { rounds } else { 0 };
     assert_eq!(scene.calls("on_last_release"), calls);
 }
 
 #[test]
 fn g8_last_handle_dropped_anywhere_stops_the_service() {
-    acquire_and_drop(None);
+    assert_drop_stops_the_service(None);
 }
 
 #[test]
 fn g8_last_handle_dropped_anywhere_runs_the_stop_callback() {
-    acquire_and_drop(Some(StopOutcome::Terminate));
+    assert_drop_stops_the_service(Some(StopOutcome::Terminate));
 }
 
 #[test]
@@ -83,23 +86,23 @@ fn g8_handle_is_released_in_any_runtime() {
     assert_eq!(scene.stopped().len(), 25);
 }
 
-/// A thread that drops may be an executor's, and a callback may block.
+/// The thread that drops a handle may belong to an executor, and a callback may block.
 #[test]
 fn g8_stop_callback_does_not_run_on_the_dropping_thread() {
     let scene = scene!();
-    let (well, preparing) = (Arc::new(AtomicBool::new(true)), AtomicBool::new(false));
-    let preparing = Arc::new(preparing);
+    let (healthy, in_on_ready) = (Arc::new(AtomicBool::new(true)), AtomicBool::new(false));
+    let in_on_ready = Arc::new(in_on_ready);
     let stopped_by = Arc::new(Mutex::new(Vec::new()));
     let own = || async { Ok(ServiceInfo::new(std::process::id(), 0)) };
-    let (judge, healer) = (Arc::clone(&well), Arc::clone(&well));
-    let (prepares, stops) = (Arc::clone(&preparing), Arc::clone(&stopped_by));
+    let (health, recovery) = (Arc::clone(&healthy), Arc::clone(&healthy));
+    let (enter_on_ready, stops) = (Arc::clone(&in_on_ready), Arc::clone(&stopped_by));
     let service = SharedService::builder("hosted here")
         .base_dir(scene.runtime_dir())
         .on_first_acquire(own)
-        .on_health_check(move |_| std::future::ready(judge.load(Ordering::SeqCst)))
+        .on_health_check(move |_| std::future::ready(health.load(Ordering::SeqCst)))
         .on_recover(move |_| {
-            healer.store(true, Ordering::SeqCst);
-            prepares.store(true, Ordering::SeqCst);
+            recovery.store(true, Ordering::SeqCst);
+            enter_on_ready.store(true, Ordering::SeqCst);
             own()
         })
         .on_last_release(move |_| {
@@ -109,10 +112,10 @@ fn g8_stop_callback_does_not_run_on_the_dropping_thread() {
                 .push(thread::current().id());
             std::future::ready(Ok(()))
         });
-    let prepares = Arc::clone(&preparing);
+    let enter_on_ready = Arc::clone(&in_on_ready);
     let service = service
         .on_ready(move |_| {
-            let hangs = prepares.load(Ordering::SeqCst);
+            let hangs = enter_on_ready.load(Ordering::SeqCst);
             async move {
                 match hangs {
                     true => std::future::pending().await,
@@ -128,23 +131,25 @@ fn g8_stop_callback_does_not_run_on_the_dropping_thread() {
     drop(service.acquire_blocking().expect("acquire"));
     assert_eq!(stopped_by().len(), 1);
 
-    // A recovery that is called off, while there is another handle.
+    // A recovery that is cancelled while another handle exists.
     let handle = service.acquire_blocking().expect("acquire");
-    well.store(false, Ordering::SeqCst);
+    healthy.store(false, Ordering::SeqCst);
     {
         let mut acquiring = pin!(service.acquire());
-        deadline::until_true("the recovered one is prepared", || {
+        deadline::until_true("on_ready runs for the recovered instance", || {
             let mut context = Context::from_waker(Waker::noop());
             assert!(acquiring.as_mut().poll(&mut context).is_pending());
-            preparing.load(Ordering::SeqCst)
+            in_on_ready.load(Ordering::SeqCst)
         });
     }
-    deadline::until_true("what was recovered is stopped", || stopped_by().len() == 2);
+    deadline::until_true("the recovered instance is stopped", || {
+        stopped_by().len() == 2
+    });
     assert!(!stopped_by().contains(&thread::current().id()));
     drop(handle);
-    // What was called off is seen to elsewhere, and may let go last.
+    // Another thread finishes the cancelled recovery, and that thread may release last.
     let key = kernel::parse_key(&service.kernel_object());
-    deadline::until_true("nothing is left", || {
+    deadline::until_true("the set and the files are gone", || {
         kernel::find(key).is_none() && scene.files().is_empty()
     });
 }
@@ -154,7 +159,7 @@ fn g8_stop_callback_panic_in_an_unwinding_drop_does_not_abort() {
     let scene = scene!();
     let spec = scene.service("doubly").with_stop_timeout_ms(100);
     let client = scene.client(&spec.with_stop(StopOutcome::Panic));
-    // A panic that met another one would abort the process.
+    // A second panic during unwinding would abort the process.
     for place in DropContext::ALL {
         let held = client.acquire();
         client.drop_handle(&held, place);
@@ -176,10 +181,10 @@ fn g8_hanging_stop_callback_does_not_block_the_drop() {
     }
 }
 
-/// The only thread of the runtime has to run another task while a command of
-/// this client waits.
+/// Asserts that the only thread of the runtime runs another task while a command of this client
+/// waits.
 #[track_caller]
-fn ticks(client: &procref_testkit::Actor) {
+fn assert_executor_runs(client: &procref_testkit::Actor) {
     for _ in 0..3 {
         client.proceed(Gate::Tick);
         client.event(&Event::Ticked);
@@ -196,10 +201,10 @@ fn g8_wait_for_another_start_blocks_no_executor() {
     let key = waiter.build_as(1, &spec);
     let starting = starter.begin_acquire(Via::TokioCurrent);
     starter.event(&Event::Running(Callback::Start));
-    ticks(&starter);
+    assert_executor_runs(&starter);
     let waiting = waiter.begin_acquire(Via::TokioCurrent);
     scene.wait_sleepers(key, 1);
-    ticks(&waiter);
+    assert_executor_runs(&waiter);
     starter.proceed(gate);
     let held = starter.finish_acquire(starting).expect("acquire");
     let joined = waiter.finish_acquire(waiting).expect("acquire");
@@ -210,7 +215,7 @@ fn g8_wait_for_another_start_blocks_no_executor() {
 #[test]
 fn g8_wait_for_a_stop_blocks_no_executor() {
     let scene = scene!();
-    // It ends when the test says, by SIGKILL.
+    // The service ignores SIGTERM, so the test decides when the service exits.
     let mut spec = scene.service("slow").with_stop_timeout_ms(60_000);
     spec.fake.ignore_sigterm = true;
     let client = scene.client(&spec);
@@ -221,11 +226,11 @@ fn g8_wait_for_a_stop_blocks_no_executor() {
         handle: held.handle,
         via: Via::TokioCurrent,
     });
-    // Under the lock by now, or soon: either way the thread must be free.
+    // The stop has the lock now. The thread must be free before and after that.
     procref_testkit::deadline::until_true("the stop begins", || {
         kernel::find(key).is_some_and(|set| set.value(1).is_ok_and(|lock| lock > 0))
     });
-    ticks(&client);
+    assert_executor_runs(&client);
     assert!(!client.has_replied(&releasing));
     service.kill();
     assert_eq!(client.reply(releasing), Reply::Done);
@@ -243,7 +248,7 @@ fn g8_stop_of_an_unhealthy_instance_blocks_no_executor() {
     let acquiring = client.begin_acquire(Via::TokioCurrent);
     client.event(&Event::Running(Callback::Health));
     client.event(&Event::Running(Callback::Health));
-    ticks(&client);
+    assert_executor_runs(&client);
     assert!(!client.has_replied(&acquiring));
     old.kill();
     let new = client.finish_acquire(acquiring).expect("acquire");
@@ -269,7 +274,7 @@ fn waiters_of_a_process_share_one_thread() {
         count: 60,
     });
     scene.wait_sleepers(key, 1);
-    // The command's own two threads, and the one that waits.
+    // The two threads of the command, and the thread that waits.
     let threads = many.identity().threads();
     assert!(threads <= before + 4, "{threads} threads, {before} before");
     starter.proceed(gate);

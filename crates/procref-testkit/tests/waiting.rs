@@ -1,5 +1,4 @@
-//! Who waits for a start burns no CPU meanwhile, and does not wait longer than
-//! the start takes.
+//! A client that waits for a start uses no CPU time, and does not wait longer than the start takes.
 
 #![cfg(target_os = "linux")]
 
@@ -11,23 +10,23 @@ use procref_testkit::{Actor, Scene, deadline, kernel, scene};
 
 const WAITERS: usize = 100;
 
-/// From the starter's callback returning to the last waiter having its handle.
-const AT_MOST: Duration = Duration::from_millis(100);
+/// Maximum time from the return of the starter's callback until the last waiter has its handle.
+const MAX_LATENCY: Duration = Duration::from_millis(100);
 
-/// What all waiters together may use in [`WATCHED`]. A poll every 10 ms by
-/// each of them would be thousands of wakeups, and far more than this.
-const CPU: Duration = Duration::from_millis(50);
+/// Maximum CPU time that all waiters together may use in [`WATCHED`]. If each waiter polled every
+/// 10 ms, thousands of wakeups would use far more than this.
+const MAX_CPU: Duration = Duration::from_millis(50);
 const WATCHED: Duration = Duration::from_millis(1500);
 
-/// The machine runs other things, too: a library that polls misses the bound
-/// each time, a busy machine only sometimes.
+/// Number of attempts. A library that polls exceeds the bounds in every attempt, a busy machine
+/// only in some of them.
 const ATTEMPTS: usize = 5;
 
 const START: Gate = Gate::Before(Callback::Start);
 
-/// CPU time that `WAITERS` sleeping processes used, and how long the last one
-/// took to return once the service was ready.
-fn attempt(via: Via) -> (Duration, Duration) {
+/// Returns the CPU time that `WAITERS` sleeping processes used, and the time from readiness until
+/// the last of them returned.
+fn measure_waiters(via: Via) -> (Duration, Duration) {
     let scene = scene!();
     let spec = scene.service("slow");
     let starter = scene.client(&spec.clone().with_gates([START]));
@@ -40,7 +39,7 @@ fn attempt(via: Via) -> (Duration, Duration) {
     scene.wait_sleepers(key, u32::try_from(WAITERS).expect("the number is small"));
     let used = || -> Duration { waiters.iter().map(|it| it.identity().cpu_time()).sum() };
 
-    // Not to order anything: this is the time in which nothing may happen.
+    // This sleep orders no events. It is the time in which nothing may happen.
     let before = used();
     std::thread::sleep(WATCHED);
     let cpu = used() - before;
@@ -68,30 +67,30 @@ fn attempt(via: Via) -> (Duration, Duration) {
     (cpu, Duration::from_nanos(last.saturating_sub(ready)))
 }
 
-fn wait_cheaply_and_briefly(via: Via) {
+fn assert_waiters_within_bounds(via: Via) {
     let mut seen = Vec::new();
     for _ in 0..ATTEMPTS {
-        let (cpu, latency) = attempt(via);
+        let (cpu, latency) = measure_waiters(via);
         seen.push((cpu, latency));
-        if cpu <= CPU && latency <= AT_MOST {
+        if cpu <= MAX_CPU && latency <= MAX_LATENCY {
             return;
         }
     }
     panic!(
-        "{WAITERS} waiters via {via:?}: CPU within {WATCHED:?} (at most {CPU:?}) and time to \
-         return (at most {AT_MOST:?}), in {ATTEMPTS} attempts: {seen:?}"
+        "{WAITERS} waiters via {via:?}: CPU within {WATCHED:?} (at most {MAX_CPU:?}) and time to \
+         return (at most {MAX_LATENCY:?}), in {ATTEMPTS} attempts: {seen:?}"
     );
 }
 
-/// One test and not several: they would measure each other.
+/// This is one test and not several, because several tests would disturb each other's measurements.
 #[test]
 fn g4_hundred_waiters_use_no_cpu_and_return_promptly() {
-    wait_cheaply_and_briefly(Via::Pollster);
-    wait_cheaply_and_briefly(Via::Blocking);
-    a_stop_is_slept_through();
+    assert_waiters_within_bounds(Via::Pollster);
+    assert_waiters_within_bounds(Via::Blocking);
+    assert_no_cpu_used_during_a_stop();
 }
 
-/// The slots of the limit, lowest bits first.
+/// First of the two slots of the limit. It has the lowest bits.
 const LIMIT: usize = 28;
 const LIMIT_BITS: u32 = 15;
 
@@ -100,16 +99,16 @@ fn announced_ms(set: &kernel::Set) -> u32 {
     slot(0) | slot(1) << LIMIT_BITS
 }
 
-/// In place of a start that takes minutes: a limit that is up at once, of which a waiter still waits the
-/// margin of 10 s.
+/// Writes a limit of 1 ms, to stand for a start that takes minutes. The limit is over at once, and
+/// a waiter only waits for the margin of 10 s.
 fn announce_1_ms(set: &kernel::Set) {
     for (nth, value) in [1, 0].into_iter().enumerate() {
         set.set_value(LIMIT + nth, value).expect("write");
     }
 }
 
-/// A starter in its callback, and a waiter that has no limit of its own and has read a limit of 1 ms.
-struct Impatient {
+/// A starter in its callback, and a waiter that has no own limit and has read a limit of 1 ms.
+struct LimitedWait {
     scene: Scene,
     set: kernel::Set,
     starter: Actor,
@@ -118,7 +117,7 @@ struct Impatient {
     waiting: Pending,
 }
 
-fn impatient(via: Via) -> Impatient {
+fn limited_wait(via: Via) -> LimitedWait {
     let scene = scene!();
     let mut spec = scene.service("slow");
     spec.start_timeout_ms = Some(600_000);
@@ -127,13 +126,13 @@ fn impatient(via: Via) -> Impatient {
     let starting = starter.begin_acquire(via);
     starter.event(&Event::Running(Callback::Start));
     let set = kernel::find(key).expect("the semaphore set exists");
-    // The end of a start that fails included: twice the grace of 10 s, and 5 s to die.
+    // The limit includes the stop of a failed start: twice the grace of 10 s and 5 s to die.
     assert_eq!(announced_ms(&set), 600_000 + 2 * 15_000);
     announce_1_ms(&set);
     let waiter = scene.client(&spec);
     let waiting = waiter.begin_acquire(via);
     scene.wait_sleepers(key, 1);
-    Impatient {
+    LimitedWait {
         scene,
         set,
         starter,
@@ -143,12 +142,12 @@ fn impatient(via: Via) -> Impatient {
     }
 }
 
-/// The default of 120 s plays no part: neither does it end a wait that may take longer, nor is it waited
-/// for where a shorter time was announced.
+/// The default limit of 120 s does not apply if the starter has announced a limit. It neither ends
+/// a longer wait nor extends a shorter one.
 #[test]
 fn g4_waiter_gives_up_after_the_announced_limit() {
     for via in [Via::Blocking, Via::TokioMulti] {
-        let it = impatient(via);
+        let it = limited_wait(via);
         let start = Instant::now();
         let failure = it
             .waiter
@@ -163,13 +162,14 @@ fn g4_waiter_gives_up_after_the_announced_limit() {
     }
 }
 
-/// The lock is taken before the limit is announced, so a waiter may have read an older one.
+/// The starter takes the lock before it announces its limit, so a waiter may have read an older
+/// limit.
 #[test]
 fn g4_waiter_rereads_the_limit_before_it_gives_up() {
     for via in [Via::Blocking, Via::TokioMulti] {
-        let it = impatient(via);
+        let it = limited_wait(via);
         it.set.set_value(LIMIT + 1, 1000).expect("write");
-        // The waiter would have given up after 10 s. Its patience is what this waits for.
+        // Wait longer than 10 s. With the old limit, the waiter would have given up by then.
         std::thread::sleep(Duration::from_millis(11_500));
         assert!(!it.waiter.has_replied(&it.waiting));
         it.starter.proceed(START);
@@ -181,7 +181,7 @@ fn g4_waiter_rereads_the_limit_before_it_gives_up() {
     }
 }
 
-/// A service that may take ten minutes to stop is waited for as long as that.
+/// Clients wait for a stop as long as the announced grace, for example ten minutes.
 #[test]
 fn g4_stop_announces_the_grace() {
     let scene = scene!();
@@ -205,7 +205,7 @@ fn g4_stop_announces_the_grace() {
     scene.assert_clean();
 }
 
-/// Who blocks its thread anyway waits on that one, is woken there, and takes over there.
+/// A client that blocks its thread waits on that thread, wakes there, and takes over there.
 #[test]
 fn g4_blocking_waiter_needs_no_other_thread() {
     for dies in [false, true] {
@@ -232,9 +232,9 @@ fn g4_blocking_waiter_needs_no_other_thread() {
     }
 }
 
-/// The same for the wait for a stop: who comes meanwhile sleeps, and so does
-/// the one that waits for the service to end.
-fn a_stop_is_slept_through() {
+/// Asserts that two processes use no CPU time during a stop: the client that stops the service, and
+/// a client that waits to acquire it.
+fn assert_no_cpu_used_during_a_stop() {
     let scene = scene!();
     let mut spec = scene.service("slow").with_stop(StopOutcome::Terminate);
     spec.fake.slow_stop_ms = 1_500;
@@ -260,7 +260,8 @@ fn a_stop_is_slept_through() {
     waiter.release_via(&held, Via::Blocking);
 }
 
-/// Each client that waited learns how many starts failed meanwhile, and why the last one did.
+/// The error of a client that waited states how many starts failed while it waited, and why the
+/// last of them failed.
 #[test]
 fn g4_error_of_a_waiter_counts_the_failed_starts() {
     for via in [Via::Blocking, Via::TokioMulti] {
@@ -300,21 +301,24 @@ fn g4_error_of_a_waiter_counts_the_failed_starts() {
         scene.wait_sleepers(key, 1);
 
         second.proceed(START);
-        let told = second.finish_acquire(waiting).expect_err("the start fails");
-        let words = "1 start by another client failed while this client waited";
-        assert!(told.text.contains(words), "{told:?}");
-        assert!(told.text.contains("no disk space") && told.text.contains("no memory"));
+        let failure = second.finish_acquire(waiting).expect_err("the start fails");
+        let text = "1 start by another client failed while this client waited";
+        assert!(failure.text.contains(text), "{failure:?}");
+        assert!(failure.text.contains("no disk space") && failure.text.contains("no memory"));
 
         third.event(&Event::Running(Callback::Start));
         third.proceed(START);
-        let told = third.finish_acquire(last).expect_err("the start fails");
-        assert!(told.text.contains(words), "only since it came: {told:?}");
-        assert!(told.text.contains("no memory") && told.text.contains("no luck"));
+        let failure = third.finish_acquire(last).expect_err("the start fails");
+        assert!(
+            failure.text.contains(text),
+            "only starts since the client came count: {failure:?}"
+        );
+        assert!(failure.text.contains("no memory") && failure.text.contains("no luck"));
         scene.assert_clean();
     }
 }
 
-/// A start that succeeds ends the row.
+/// A start that succeeds ends the series of failed starts.
 #[test]
 fn g6_failed_start_note_is_removed_by_the_next_start() {
     let scene = scene!();
@@ -332,22 +336,22 @@ fn g6_failed_start_note_is_removed_by_the_next_start() {
     first.proceed(START);
     first.finish_acquire(starting).expect_err("the start fails");
     second.event(&Event::Running(Callback::Start));
-    let note = || {
+    let notes = || {
         let files = scene.files();
         files
             .into_iter()
             .filter(|it| it.extension().is_some_and(|it| it == "failed"))
             .count()
     };
-    assert_eq!(note(), 1);
+    assert_eq!(notes(), 1);
     second.proceed(START);
     let held = second.finish_acquire(waiting).expect("acquire");
-    assert_eq!(note(), 0);
+    assert_eq!(notes(), 0);
     second.release(&held);
     scene.assert_clean();
 }
 
-/// A note that nobody reads any more is a crash's, and the next client removes it.
+/// If the waiter is killed, no client reads the note any more. The next client removes it.
 #[test]
 fn g6_failed_start_note_of_a_killed_waiter_is_removed() {
     for collected in [false, true] {
@@ -367,8 +371,8 @@ fn g6_failed_start_note_of_a_killed_waiter_is_removed() {
         first.finish_acquire(starting).expect_err("the start fails");
         second.event(&Event::Running(Callback::Start));
         second.kill();
-        // Its supervisor removes the kernel object, and knows nothing of the note.
-        deadline::until_true("its end", || !scene.exists(key));
+        // The supervisor removes the kernel object but does not know of the note.
+        deadline::until_true("the supervisor has removed the set", || !scene.exists(key));
         assert_eq!(scene.files().len(), 1, "{:?}", scene.files());
         if collected {
             let services = procref::Services::in_dir(scene.runtime_dir()).expect("open");
