@@ -1,5 +1,5 @@
-//! Bad input: names, records, and the limits of the machine. Each works fully,
-//! or is a clear error before anything was started.
+//! Unusual names, broken records, and limits of the machine. Each works fully, or is a clear error
+//! before anything is started.
 
 #![cfg(target_os = "linux")]
 
@@ -15,13 +15,13 @@ use procref_testkit::scene::write_private;
 use procref_testkit::{Actor, Scene, scene};
 
 #[track_caller]
-fn assert_says(failure: &Failure, parts: &[&str]) {
+fn assert_contains(failure: &Failure, parts: &[&str]) {
     for part in parts {
         assert!(failure.whole().contains(part), "{part:?} in {failure:#?}");
     }
 }
 
-/// Everything below the scene, except what the scene itself puts there.
+/// Lists all paths below `dir`, except the files that the scene itself creates.
 fn tree(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).expect("list").flatten() {
@@ -89,7 +89,7 @@ fn unusual_service_names_work() {
     }
     keys.sort_unstable();
     keys.dedup();
-    assert_eq!(keys.len(), names.len(), "each is a service of its own");
+    assert_eq!(keys.len(), names.len(), "each name is a separate service");
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn invalid_service_names_are_refused() {
         let failure = actor
             .try_build_as(0, &scene.service(name))
             .expect_err("the call is refused");
-        assert_says(&failure, &["name", part]);
+        assert_contains(&failure, &["name", part]);
         let reply = actor.call(Command::Counter {
             counter: 0,
             name: name.to_owned(),
@@ -120,7 +120,7 @@ fn invalid_service_names_are_refused() {
     assert!(scene.files().is_empty());
 }
 
-/// What may stand where the record should.
+/// What the tests put in place of the record.
 const RECORDS: [&str; 15] = [
     "empty",
     "truncated",
@@ -139,8 +139,8 @@ const RECORDS: [&str; 15] = [
     "fifo",
 ];
 
-/// Puts a hostile thing in the record's place. `good` is what a real one said.
-fn spoil(kind: &str, record: &Path, good: &[u8]) {
+/// Puts a hostile file in place of the record. `good` is the content of a valid record.
+fn replace_record(kind: &str, record: &Path, good: &[u8]) {
     let _ = fs::remove_file(record);
     let text = String::from_utf8_lossy(good);
     let write = |bytes: &[u8]| write_private(record, bytes);
@@ -149,9 +149,11 @@ fn spoil(kind: &str, record: &Path, good: &[u8]) {
         "truncated" => write(&good[..good.len() / 2]),
         "garbage" => write(b"\x00\x01]{\"version\""),
         "not utf-8" => write(b"{\"version\": 2, \"name\": \"\xff\xfe\"}"),
-        "other version" => write(with(&text, "version", "99").as_bytes()),
-        "older version" => write(with(&text, "version", "1").as_bytes()),
-        "other namespace" => write(with(&text, "namespace", "\"0123456789abcde\"").as_bytes()),
+        "other version" => write(with_field(&text, "version", "99").as_bytes()),
+        "older version" => write(with_field(&text, "version", "1").as_bytes()),
+        "other namespace" => {
+            write(with_field(&text, "namespace", "\"0123456789abcde\"").as_bytes())
+        }
         "other name" => write(text.replace("hostile", "another").as_bytes()),
         "deep" => write("[".repeat(500_000).as_bytes()),
         "sparse" => {
@@ -174,8 +176,8 @@ fn spoil(kind: &str, record: &Path, good: &[u8]) {
     }
 }
 
-/// A record with another value of a field that stands on a line of its own.
-fn with(record: &str, field: &str, value: &str) -> String {
+/// Returns the record with another value of `field`, which must be on its own line.
+fn with_field(record: &str, field: &str, value: &str) -> String {
     let start = format!("  \"{field}\": ");
     let changed = record.lines().map(|line| match line.starts_with(&start) {
         true => format!("{start}{value},\n"),
@@ -186,24 +188,24 @@ fn with(record: &str, field: &str, value: &str) -> String {
     changed
 }
 
-/// Acquires and releases; where that is an error, it says what is in the way,
-/// and nothing runs.
-fn comes_and_goes(scene: &Scene, client: &Actor, kind: &str, record: &Path) {
+/// Acquires and releases. If that fails, asserts that the error names the record and that no
+/// instance runs.
+fn assert_works_or_names_record(scene: &Scene, client: &Actor, kind: &str, record: &Path) {
     match client.try_acquire(Via::TokioMulti) {
         Ok(held) => {
             let reply = client.try_release(&held, Via::TokioMulti);
             if let Err(failure) = reply {
-                assert_says(&failure, &[&record.display().to_string()]);
+                assert_contains(&failure, &[&record.display().to_string()]);
             }
         }
         Err(failure) => {
             assert!(kind.contains("directory"), "{kind}: {failure:#?}");
-            assert_says(&failure, &["hostile", &record.display().to_string()]);
+            assert_contains(&failure, &["hostile", &record.display().to_string()]);
         }
     }
     assert_eq!(scene.living(), [], "{kind}");
     if record.is_dir() {
-        // Nobody's files are deleted but procref's own.
+        // procref deletes only its own files, so the test removes the directory.
         fs::remove_dir_all(record).expect("remove");
     }
     scene.assert_clean();
@@ -225,10 +227,14 @@ fn hostile_record_before_a_start_is_replaced_or_reported() {
     client.release(&held);
     for kind in RECORDS {
         let started = scene.started().len();
-        spoil(kind, &record, &good);
-        comes_and_goes(&scene, &client, kind, &record);
+        replace_record(kind, &record, &good);
+        assert_works_or_names_record(&scene, &client, kind, &record);
         if kind.contains("directory") {
-            assert_eq!(scene.started().len(), started, "found out before the start");
+            assert_eq!(
+                scene.started().len(),
+                started,
+                "the directory is detected before the start"
+            );
         }
     }
 }
@@ -242,26 +248,33 @@ fn hostile_record_of_a_running_service_does_no_harm() {
         let held = one.acquire();
         let record = scene.files().remove(0);
         let good = fs::read(&record).expect("read");
-        spoil(kind, &record, &good);
+        replace_record(kind, &record, &good);
 
         match two.try_acquire(Via::TokioMulti) {
             Ok(joined) => {
                 assert_eq!(joined.got.pid, held.got.pid, "{kind}");
-                assert_eq!(joined.got.metadata, [], "{kind}: hints, not truth");
+                assert_eq!(
+                    joined.got.metadata,
+                    [],
+                    "{kind}: a broken record gives no metadata"
+                );
                 assert_eq!(one.count(), 2);
                 two.release(&joined);
             }
             Err(failure) => {
-                assert_says(&failure, &["hostile", &record.display().to_string()]);
+                assert_contains(&failure, &["hostile", &record.display().to_string()]);
                 assert_eq!(one.count(), 1);
             }
         }
         let memory = two.identity().peak_memory() >> 20;
-        assert!(memory < 100, "{kind}: {memory} MiB for a hint");
-        // The service itself is not impressed.
+        assert!(
+            memory < 100,
+            "{kind}: the client used {memory} MiB to read the record"
+        );
+        // The service itself does not depend on the record.
         if let Err(failure) = one.try_release(&held, Via::TokioMulti) {
             assert!(kind.contains("directory"), "{kind}: {failure:#?}");
-            assert_says(&failure, &["hostile", &record.display().to_string()]);
+            assert_contains(&failure, &["hostile", &record.display().to_string()]);
         }
         assert_eq!(scene.living(), [], "{kind}");
         if record.is_dir() {
@@ -270,7 +283,7 @@ fn hostile_record_of_a_running_service_does_no_harm() {
         let held = two.acquire();
         assert_eq!(
             held.got.metadata, spec.metadata,
-            "{kind}: all is well again"
+            "{kind}: the next start writes a valid record"
         );
         two.release(&held);
     }
@@ -294,8 +307,8 @@ fn hostile_record_without_a_set_does_no_harm() {
             .expect("the semaphore set exists")
             .remove()
             .expect("remove");
-        spoil(kind, &record, &good);
-        comes_and_goes(&scene, &scene.client(&spec), kind, &record);
+        replace_record(kind, &record, &good);
+        assert_works_or_names_record(&scene, &scene.client(&spec), kind, &record);
     }
 }
 
@@ -308,8 +321,8 @@ fn metadata_beyond_1_mib_is_an_error_and_stops_the_service() {
     let failure = client
         .try_acquire(Via::TokioMulti)
         .expect_err("the call is refused");
-    assert_says(&failure, &["huge", "1 MiB"]);
-    // It was running by then; it is not any more.
+    assert_contains(&failure, &["huge", "1 MiB"]);
+    // The service was running when the error was found, and has been stopped.
     assert_eq!(scene.started().len(), 1);
     scene.assert_clean();
 }
@@ -334,8 +347,8 @@ fn unusable_runtime_directories_are_refused() {
         let failure = actor
             .try_build_as(0, &spec)
             .expect_err("the call is refused");
-        assert_says(&failure, &["runtime directory"]);
-        assert_says(&failure, &[&path.display().to_string()]);
+        assert_contains(&failure, &["runtime directory"]);
+        assert_contains(&failure, &[&path.display().to_string()]);
     }
 }
 
@@ -343,7 +356,7 @@ fn unusable_runtime_directories_are_refused() {
 fn unwritable_directory_is_an_error_before_the_start() {
     let scene = scene!();
     let root = rustix::process::geteuid().is_root();
-    // Root may write everywhere, so somebody else has to try.
+    // Root may write everywhere, so another user must try.
     let actor = if root {
         scene.actor_of_user(65534)
     } else {
@@ -361,12 +374,12 @@ fn unwritable_directory_is_an_error_before_the_start() {
     }
     spec.dir = Some(dir.clone());
     match actor.try_build_as(0, &spec) {
-        Err(failure) => assert_says(&failure, &[&dir.display().to_string()]),
+        Err(failure) => assert_contains(&failure, &[&dir.display().to_string()]),
         Ok(key) => {
             let failure = actor
                 .try_acquire(Via::TokioMulti)
                 .expect_err("the call is refused");
-            assert_says(&failure, &[&dir.display().to_string()]);
+            assert_contains(&failure, &[&dir.display().to_string()]);
             assert_eq!(kernel::find(key), None);
         }
     }
@@ -374,13 +387,13 @@ fn unwritable_directory_is_an_error_before_the_start() {
     let mut command = scene.command("read-only");
     command.fake = spec.fake.clone();
     command.dir = Some(dir.clone());
-    let told = match actor.try_build_as(0, &command) {
+    let failure = match actor.try_build_as(0, &command) {
         Err(failure) => failure,
         Ok(_) => actor
             .try_acquire(Via::TokioMulti)
             .expect_err("the call is refused"),
     };
-    assert_says(&told, &[&dir.display().to_string()]);
+    assert_contains(&failure, &[&dir.display().to_string()]);
     assert_eq!(scene.started(), []);
 
     fs::set_permissions(&dir, Permissions::from_mode(0o700)).expect("chmod");
@@ -401,7 +414,7 @@ fn client_beyond_the_kernels_count_is_refused() {
     let failure = two
         .try_acquire(Via::TokioMulti)
         .expect_err("the count is at its limit");
-    assert_says(&failure, &["crowded", "32767"]);
+    assert_contains(&failure, &["crowded", "32767"]);
     assert_eq!(set.value(0).expect("read"), 32_767);
     set.set_value(0, 1).expect("set the value");
     let joined = two.acquire();
@@ -410,9 +423,9 @@ fn client_beyond_the_kernels_count_is_refused() {
     one.release(&held);
 }
 
-/// A client in an IPC namespace with these limits (semaphores a set, in all,
-/// operations a call, sets), one after the other.
-fn limited(test: &str, limits: &[&str], body: impl Fn(&Scene, &Actor)) {
+/// Runs `body` with a client in an IPC namespace, once for each value of `kernel.sem` in `limits`.
+/// The numbers are the semaphores per set, semaphores in total, operations per call, and sets.
+fn with_kernel_limits(test: &str, limits: &[&str], body: impl Fn(&Scene, &Actor)) {
     namespace::run(Wanted::Ipc, test, None, || {
         for limits in limits {
             fs::write("/proc/sys/kernel/sem", limits).expect("set kernel.sem");
@@ -424,24 +437,28 @@ fn limited(test: &str, limits: &[&str], body: impl Fn(&Scene, &Actor)) {
 }
 
 #[track_caller]
-fn refused_by_the_machine(scene: &Scene, client: &Actor, parts: &[&str]) {
+fn assert_refused_before_start(scene: &Scene, client: &Actor, parts: &[&str]) {
     for via in [Via::TokioMulti, Via::Blocking] {
         let failure = client.try_acquire(via).expect_err("the call is refused");
-        assert_says(&failure, &["limited"]);
-        assert_says(&failure, parts);
+        assert_contains(&failure, &["limited"]);
+        assert_contains(&failure, parts);
     }
-    assert_eq!(scene.calls("on_first_acquire"), 0, "before anything starts");
+    assert_eq!(
+        scene.calls("on_first_acquire"),
+        0,
+        "acquire fails before anything starts"
+    );
     scene.assert_clean();
 }
 
 #[test]
 fn kernel_limit_on_sets_is_an_error_before_the_start() {
-    limited(
+    with_kernel_limits(
         "kernel_limit_on_sets_is_an_error_before_the_start",
         &["32000 1024000000 500 1"],
         |scene, client| {
             let other = Set::create(1234, 1, 0o600).expect("create");
-            refused_by_the_machine(scene, client, &["kernel.sem"]);
+            assert_refused_before_start(scene, client, &["kernel.sem"]);
             other.remove().expect("remove");
             let held = client.acquire();
             client.release(&held);
@@ -451,40 +468,40 @@ fn kernel_limit_on_sets_is_an_error_before_the_start() {
 
 #[test]
 fn kernel_limit_on_semaphores_is_an_error_before_the_start() {
-    limited(
+    with_kernel_limits(
         "kernel_limit_on_semaphores_is_an_error_before_the_start",
         &["32000 25 500 10"],
         |scene, client| {
-            refused_by_the_machine(scene, client, &["kernel.sem"]);
+            assert_refused_before_start(scene, client, &["kernel.sem"]);
         },
     );
 }
 
 #[test]
 fn kernel_limit_on_set_size_is_an_error_before_the_start() {
-    limited(
+    with_kernel_limits(
         "kernel_limit_on_set_size_is_an_error_before_the_start",
         &["10 1000 500 10"],
         |scene, client| {
-            refused_by_the_machine(scene, client, &["kernel.sem"]);
+            assert_refused_before_start(scene, client, &["kernel.sem"]);
         },
     );
 }
 
-/// From so few operations a call that nothing works to so many that all does:
-/// either it works fully, or it is an error before anything starts.
+/// With few operations per call nothing works, with many everything does. Each limit either works
+/// fully, or is an error before anything starts.
 #[test]
 fn kernel_limit_on_operations_works_or_is_an_error() {
     let limits: Vec<_> = (1..=20).map(|n| format!("32000 1000 {n} 10")).collect();
     let limits: Vec<_> = limits.iter().map(String::as_str).collect();
-    limited(
+    with_kernel_limits(
         "kernel_limit_on_operations_works_or_is_an_error",
         &limits,
         |scene, client| {
             match client.try_acquire(Via::TokioMulti) {
                 Ok(held) => client.release(&held),
                 Err(failure) => {
-                    assert_says(&failure, &["limited", "kernel.sem"]);
+                    assert_contains(&failure, &["limited", "kernel.sem"]);
                     assert_eq!(scene.calls("on_first_acquire"), 0, "{failure:?}");
                 }
             }

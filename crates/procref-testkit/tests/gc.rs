@@ -1,4 +1,4 @@
-//! `Services::gc`: what crashes have left is removed, and nothing else is touched.
+//! `Services::gc` removes what crashes have left, and touches nothing else.
 
 #![cfg(target_os = "linux")]
 
@@ -21,10 +21,10 @@ use procref_testkit::protocol::{
 use procref_testkit::scene::write_private;
 use procref_testkit::{Actor, Scene, scene};
 
-/// The slot that keeps a service without a client.
+/// Slot of the pin, which keeps a service without clients.
 const PIN: usize = 4;
 
-fn unique(scene: &Scene, name: &str) -> ServiceSpec {
+fn unique_service(scene: &Scene, name: &str) -> ServiceSpec {
     let tail = scene
         .root()
         .file_name()
@@ -38,7 +38,7 @@ fn gc(scene: &Scene) -> Collected {
     services.gc_blocking().expect("gc")
 }
 
-/// Collects what there is, without a failure.
+/// Runs `gc`, asserts that it reports no failure, and returns what it removed.
 #[track_caller]
 fn collect(scene: &Scene) -> Vec<Removed> {
     let collected = gc(scene);
@@ -56,7 +56,8 @@ fn kill(process: Identity) {
     process.wait_exit();
 }
 
-/// A service whose supervisor was killed, and then all its clients.
+/// Starts a service, kills its supervisor and then its only client. Returns the service and its
+/// key.
 fn orphan(scene: &Scene, spec: &ServiceSpec) -> (Identity, i32) {
     let client = scene.actor();
     let key = client.build(spec);
@@ -70,7 +71,7 @@ fn orphan(scene: &Scene, spec: &ServiceSpec) -> (Identity, i32) {
 #[test]
 fn g6_gc_stops_an_orphan_and_removes_its_set_and_files() {
     let scene = scene!();
-    let spec = unique(&scene, "orphan");
+    let spec = unique_service(&scene, "orphan");
     let (service, key) = orphan(&scene, &spec);
     let object = format!("{key:#010x}");
     let files = scene.files();
@@ -94,21 +95,21 @@ fn g6_gc_stops_an_orphan_and_removes_its_set_and_files() {
 #[test]
 fn gc_leaves_held_kept_lingering_and_pinned_services() {
     let scene = scene!();
-    // Held, and that by somebody whose supervisor was killed.
-    let spec = unique(&scene, "held");
+    // This service is held, and its supervisor was killed.
+    let spec = unique_service(&scene, "held");
     let holder = scene.client(&spec);
     let held = holder.acquire();
     supervisors_of(&spec.name).into_iter().for_each(kill);
-    // Meant to outlive its clients.
+    // This service is kept without clients.
     let kept = scene.service("kept").with_orphans_kept();
     orphan(&scene, &kept);
-    // Kept warm by its supervisor, longer than this test takes.
-    let warm = unique(&scene, "warm").with_linger_ms(1_000_000);
-    let last = scene.client(&warm);
+    // This service lingers longer than the test takes.
+    let lingering = unique_service(&scene, "warm").with_linger_ms(1_000_000);
+    let last = scene.client(&lingering);
     let handle = last.acquire();
     last.release(&handle);
-    // Pinned.
-    let pinned = unique(&scene, "pinned");
+    // This service is pinned.
+    let pinned = unique_service(&scene, "pinned");
     let client = scene.actor();
     let key = client.build(&pinned);
     client.acquire();
@@ -125,17 +126,17 @@ fn gc_leaves_held_kept_lingering_and_pinned_services() {
     assert_eq!((scene.living(), scene.files()), (living, files));
     assert_eq!(holder.count(), 1);
 
-    // Not any more.
+    // Unpin one service and kill the supervisor of the lingering one. `gc` must stop both.
     set.set_value(PIN, 0).expect("unpin");
-    supervisors_of(&warm.name).into_iter().for_each(kill);
+    supervisors_of(&lingering.name).into_iter().for_each(kill);
     let mut removed = collect(&scene);
     removed.sort_by_key(|removed| removed.name().map(str::to_owned));
     let names: Vec<_> = removed.iter().filter_map(Removed::name).collect();
-    assert_eq!(names, [pinned.name.as_str(), warm.name.as_str()]);
+    assert_eq!(names, [pinned.name.as_str(), lingering.name.as_str()]);
     holder.release(&held);
-    let heir = scene.client(&kept);
-    let held = heir.acquire();
-    heir.release(&held);
+    let adopter = scene.client(&kept);
+    let held = adopter.acquire();
+    adopter.release(&held);
     scene.assert_clean();
 }
 
@@ -203,11 +204,11 @@ fn g5_gc_does_not_signal_a_hosting_client() {
 #[test]
 fn g6_gc_removes_the_remains_of_dead_services() {
     let scene = scene!();
-    // Everybody was killed.
-    let spec = unique(&scene, "dead");
+    // The service, its supervisor and its client were killed.
+    let spec = unique_service(&scene, "dead");
     let (service, _) = orphan(&scene, &spec);
     kill(service);
-    // Killed in its start, which had no supervisor and has left no record.
+    // This client was killed in its start, which had no supervisor and has left no record.
     let gate = Gate::Before(Callback::Start);
     let spec = scene
         .service("begun")
@@ -234,22 +235,23 @@ fn g6_gc_removes_the_remains_of_dead_services() {
 #[test]
 fn g6_gc_removes_a_lingering_service_that_died() {
     let scene = scene!();
-    let spec = unique(&scene, "warm").with_linger_ms(1_000_000);
+    let spec = unique_service(&scene, "warm").with_linger_ms(1_000_000);
     let client = scene.actor();
     let key = client.build(&spec);
     let held = client.acquire();
     client.release(&held);
     assert_nothing_to_collect(&scene);
     kill(scene.only_instance());
-    // It has had the lock since the release, and on a busy machine does not come to look for a while.
+    // The supervisor has had the lock since the release. On a busy machine it may not notice the
+    // death for a while.
     let set = kernel::find(key).expect("the semaphore set exists");
-    deadline::until_true("its supervisor has looked", || {
+    deadline::until_true("the supervisor has noticed the death", || {
         set.value(1).is_ok_and(|lock| lock == 0)
     });
     let removed = collect(&scene);
     assert_eq!((removed.len(), removed[0].stopped()), (1, None));
     scene.assert_clean();
-    deadline::until_true("its supervisor ends", || {
+    deadline::until_true("the supervisor exits", || {
         supervisors_of(&spec.name).is_empty()
     });
 }
@@ -257,7 +259,7 @@ fn g6_gc_removes_a_lingering_service_that_died() {
 #[test]
 fn g3_gc_finishes_the_stop_of_a_killed_collector() {
     let scene = scene!();
-    let mut spec = unique(&scene, "slow");
+    let mut spec = unique_service(&scene, "slow");
     spec.fake.slow_stop_ms = 500;
     let (service, _) = orphan(&scene, &spec);
     let collector = scene.actor();
@@ -267,7 +269,7 @@ fn g3_gc_finishes_the_stop_of_a_killed_collector() {
         let listed = Services::in_dir(scene.runtime_dir()).and_then(|it| it.list());
         listed.expect("list")[0].status().state() == procref::State::Stopping
     };
-    deadline::until_true("it is being stopped", stopping);
+    deadline::until_true("the service is stopping", stopping);
     collector.kill();
     assert!(service.is_live());
     let removed = collect(&scene);
@@ -278,7 +280,7 @@ fn g3_gc_finishes_the_stop_of_a_killed_collector() {
 #[test]
 fn g9_dropped_gc_finishes_in_the_background() {
     let scene = scene!();
-    let mut spec = unique(&scene, "slow");
+    let mut spec = unique_service(&scene, "slow");
     spec.fake.slow_stop_ms = 300;
     let (service, _) = orphan(&scene, &spec);
     {
@@ -286,12 +288,12 @@ fn g9_dropped_gc_finishes_in_the_background() {
         let mut collection = pin!(services.gc());
         let mut context = Context::from_waker(Waker::noop());
         assert!(collection.as_mut().poll(&mut context).is_pending());
-        assert!(service.is_live(), "it takes its time");
+        assert!(service.is_live(), "the service stops slowly");
     }
-    deadline::until_true("all is gone", || {
+    deadline::until_true("the service and its files are gone", || {
         !service.is_live() && scene.files().is_empty()
     });
-    deadline::until_true("its set, too", || collect(&scene).is_empty());
+    deadline::until_true("the set is gone", || collect(&scene).is_empty());
     scene.assert_clean();
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 }
@@ -299,8 +301,8 @@ fn g9_dropped_gc_finishes_in_the_background() {
 #[test]
 fn gc_reports_a_service_that_it_cannot_stop_and_keeps_it() {
     let scene = scene!();
-    // Its set names a process that nobody here signals: the one that collects.
-    let spec = unique(&scene, "stuck");
+    // The set names the process that runs `gc`, which `gc` does not signal.
+    let spec = unique_service(&scene, "stuck");
     let (service, key) = orphan(&scene, &spec);
     let set = kernel::find(key).expect("the semaphore set exists");
     set.write_instance(Identity::own());
@@ -309,13 +311,17 @@ fn gc_reports_a_service_that_it_cannot_stop_and_keeps_it() {
     let failure = collected.failures()[0].to_string();
     assert!(failure.contains(&spec.name), "{failure}");
     assert!(failure.contains("calling process"), "{failure}");
-    assert_eq!(set.value(1).expect("the set still exists"), 0, "unlocked");
+    assert_eq!(
+        set.value(1).expect("the set still exists"),
+        0,
+        "the set is unlocked"
+    );
     assert_eq!(scene.files().len(), 1);
     set.remove().expect("remove");
     assert_eq!(collect(&scene)[0].stopped(), Some(service.pid));
 }
 
-/// The file name that procref gives to what belongs to the service of that record.
+/// Returns the path of another file that belongs to the service of this record.
 fn beside(record: &Path, ending: &str) -> PathBuf {
     record.with_extension(ending)
 }
@@ -332,9 +338,13 @@ fn g6_gc_removes_files_without_a_service() {
         write_private(path, "text");
     }
     assert_nothing_to_collect(&scene);
-    assert_eq!(scene.files().len(), 4, "it runs");
+    assert_eq!(
+        scene.files().len(),
+        4,
+        "gc keeps the files of a running service"
+    );
     client.release(&held);
-    assert_eq!(scene.files().len(), 0, "they went with it");
+    assert_eq!(scene.files().len(), 0, "the last release removes all files");
     for path in &belongings {
         write_private(path, "text");
     }
@@ -377,7 +387,9 @@ fn gc_leaves_files_that_are_not_procrefs() {
     }
     let space = scene.namespace_id();
     let ours = |stem: &str, ending: &str| at(&format!("{stem}.{space}.{ending}"));
-    // Of our pattern, and not ours: another service's record, another version's, …
+    // These names have procref's pattern, but the files do not belong to procref: a record of
+    // another service, a record of another version, directories, links, and a file that others can
+    // read.
     write_private(&ours("copy-1123456789abcde", "json"), &good);
     write_private(&ours("next-2123456789abcde", "json"), "{\"version\": 77}");
     fs::create_dir(ours("dir-3123456789abcde", "json")).expect("create");
@@ -402,9 +414,9 @@ fn gc_leaves_files_that_are_not_procrefs() {
 #[test]
 fn gc_leaves_services_of_another_directory() {
     let (one, two) = (scene!(), scene!());
-    let spec = unique(&two, "elsewhere");
+    let spec = unique_service(&two, "elsewhere");
     let (service, key) = orphan(&two, &spec);
-    // Of our size and mode, and nobody's.
+    // This set has procref's size and mode, but belongs to no service.
     let blank =
         0x7e58_0000 | i32::try_from(std::process::id() & 0xffff).expect("the number is small");
     let blank = kernel::Set::create(blank, 130, 0o600).expect("create");
@@ -419,7 +431,7 @@ fn gc_leaves_services_of_another_directory() {
 #[test]
 fn concurrent_gc_stops_each_orphan_once() {
     let scene = scene!();
-    let specs = ["one", "two", "three"].map(|name| unique(&scene, name));
+    let specs = ["one", "two", "three"].map(|name| unique_service(&scene, name));
     let mut services: Vec<_> = specs
         .iter()
         .map(|spec| orphan(&scene, spec).0.pid)
@@ -449,11 +461,11 @@ fn concurrent_gc_stops_each_orphan_once() {
     stopped.sort_unstable();
     services.sort_unstable();
     assert_eq!(stopped, services);
-    assert_eq!(scene.stopped().len(), 3, "each gracefully");
+    assert_eq!(scene.stopped().len(), 3, "each service stopped gracefully");
     scene.assert_clean();
 }
 
-/// What nobody holds when it is looked at may be held by the time its lock is taken.
+/// A client may take a reference after `gc` has checked the service and before `gc` has its lock.
 #[test]
 fn gc_keeps_a_reference_taken_between_its_check_and_its_lock() {
     let scene = scene!();
@@ -466,7 +478,7 @@ fn gc_keeps_a_reference_taken_between_its_check_and_its_lock() {
             let mut lost = 0;
             for _ in 0..20_000 {
                 counter.acquire().expect("acquire");
-                // For as long as it takes to remove it.
+                // Check for about as long as a removal takes.
                 let held = (0..30).all(|_| counter.count().expect("count") == 1);
                 lost += u32::from(!held);
                 counter.release().expect("release");
@@ -480,14 +492,14 @@ fn gc_keeps_a_reference_taken_between_its_check_and_its_lock() {
         }
         client.join().expect("the thread has not panicked")
     });
-    assert_eq!(lost, 0, "references that were taken away");
+    assert_eq!(lost, 0, "gc removed references");
     scene.assert_clean();
 }
 
 #[test]
 fn g1_gc_beside_busy_and_killed_clients_never_causes_two() {
     let scene = scene!();
-    let spec = unique(&scene, "busy");
+    let spec = unique_service(&scene, "busy");
     let collectors = scene.actors(2);
     for collector in &collectors {
         let dir = scene.runtime_dir();
@@ -505,7 +517,7 @@ fn g1_gc_beside_busy_and_killed_clients_never_causes_two() {
             })
         })
         .collect();
-    // Meanwhile others leave orphans.
+    // While they run, other clients leave orphans.
     for _ in 0..10 {
         let victim = scene.client(&spec);
         victim.acquire();

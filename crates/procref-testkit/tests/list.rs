@@ -19,7 +19,6 @@ fn names(listed: &[Listed]) -> Vec<Option<&str>> {
     listed.iter().map(Listed::name).collect()
 }
 
-/// A file as procref would leave it.
 #[test]
 fn list_of_a_missing_directory_is_empty_and_creates_nothing() {
     let scene = scene!();
@@ -31,7 +30,7 @@ fn list_of_a_missing_directory_is_empty_and_creates_nothing() {
     assert_eq!(services.dir(), dir);
     assert!(!scene.root().join("not").exists());
 
-    // Made meanwhile by the first service, it is found.
+    // The first service creates the directory, and then the list finds it.
     let mut spec = scene.service("first");
     spec.dir = Some(dir);
     let client = scene.client(&spec);
@@ -39,7 +38,7 @@ fn list_of_a_missing_directory_is_empty_and_creates_nothing() {
     assert_eq!(
         names(&services.list().expect("list")),
         [Some("first")],
-        "of a directory that is there by now"
+        "the directory now exists"
     );
     client.release(&held);
 }
@@ -54,13 +53,13 @@ fn g7_list_refuses_an_unsafe_directory() {
     symlink(scene.runtime_dir(), &link).expect("create the link");
     let file = scene.root().join("file");
     fs::write(&file, "").expect("write");
-    for (path, says) in [
+    for (path, message) in [
         (dir, "0777"),
         (link, "symbolic link"),
         (file, "not a directory"),
     ] {
-        let error = Services::in_dir(&path).expect_err(says).to_string();
-        assert!(error.contains(says), "{error}");
+        let error = Services::in_dir(&path).expect_err(message).to_string();
+        assert!(error.contains(message), "{error}");
         assert!(error.contains(&path.display().to_string()), "{error}");
     }
     assert!(Services::in_dir("").is_err());
@@ -89,7 +88,7 @@ fn list_contains_all_services_by_name_with_their_state() {
     starting.event(&Event::Running(Callback::Start));
 
     let listed = list(&scene);
-    // The one that is being started has no record yet.
+    // The service that is starting has no record yet.
     let expected = ["../a", "a", "b", "c\n\u{1f418}"].map(Some);
     assert_eq!(names(&listed), [&expected[..], &[None]].concat());
     for (service, pid) in [(&listed[2], held[0].got.pid), (&listed[0], held[1].got.pid)] {
@@ -157,7 +156,7 @@ fn list_shows_a_leftover_record_as_absent() {
     let listed = list(&scene);
     assert_eq!(names(&listed), [Some("dead")]);
     assert_eq!(listed[0].status().state(), State::Absent);
-    assert!(kernel::find(key).is_none(), "looking creates nothing");
+    assert!(kernel::find(key).is_none(), "the list creates no set");
     fs::remove_file(&scene.files()[0]).expect("remove");
 }
 
@@ -180,7 +179,8 @@ fn list_ignores_other_files_and_broken_records() {
     }
     let space = scene.namespace_id();
     let ours = |stem: &str, ending: &str| at(&format!("{stem}.{space}.{ending}"));
-    // Of our pattern, and not what procref writes there.
+    // The file names have procref's pattern, but procref would not write this content or these
+    // files.
     write_private(&ours("copy-0123456789abcde", "json"), &good);
     write_private(&ours("huge-1123456789abcde", "json"), vec![b' '; 2 << 20]);
     write_private(&ours("deep-2123456789abcde", "json"), vec![b'['; 100_000]);

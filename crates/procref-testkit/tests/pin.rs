@@ -1,5 +1,5 @@
-//! A pinned service needs no client to stay, and ends as any other does once
-//! it is unpinned.
+//! A pinned service runs without clients until it is unpinned. Then it stops like any other
+//! service.
 
 #![cfg(target_os = "linux")]
 
@@ -9,8 +9,8 @@ use procref_testkit::protocol::{
 };
 use procref_testkit::{Actor, Scene, deadline, kernel, scene};
 
-/// A name that no other test's service has, so that its supervisor can be told.
-fn unique(scene: &Scene) -> ServiceSpec {
+/// Describes a service whose name is unique among all tests, so that its supervisor can be found.
+fn unique_service(scene: &Scene) -> ServiceSpec {
     let tail = scene
         .root()
         .file_name()
@@ -19,7 +19,7 @@ fn unique(scene: &Scene) -> ServiceSpec {
     scene.service(&format!("pinned {tail}"))
 }
 
-/// Starts the service, pins it, and lets go in an orderly way or by SIGKILL.
+/// Starts and pins the service. Then the client releases its handle or is killed.
 fn leave_pinned(scene: &Scene, spec: &ServiceSpec, killed: bool) -> i32 {
     let client = scene.actor();
     let key = client.build(spec);
@@ -45,26 +45,26 @@ fn kill_supervisor(spec: &ServiceSpec) {
 fn pinned_service_outlives_its_clients_and_is_adopted() {
     for killed in [false, true] {
         let scene = scene!();
-        let spec = unique(&scene).with_stop(StopOutcome::Terminate);
+        let spec = unique_service(&scene).with_stop(StopOutcome::Terminate);
         let key = leave_pinned(&scene, &spec, killed);
         let service = scene.only_instance();
-        let heirs = scene.clients(3, &spec);
-        assert!(heirs[0].status().pinned);
-        assert_eq!(heirs[0].status().clients, 0);
-        let held: Vec<_> = heirs.iter().map(Actor::acquire).collect();
+        let adopters = scene.clients(3, &spec);
+        assert!(adopters[0].status().pinned);
+        assert_eq!(adopters[0].status().clients, 0);
+        let held: Vec<_> = adopters.iter().map(Actor::acquire).collect();
         for held in &held {
             assert_eq!((held.got.pid, held.got.generation), (service.pid, 1));
         }
-        for (heir, held) in heirs.iter().zip(&held) {
-            heir.release(held);
+        for (adopter, held) in adopters.iter().zip(&held) {
+            adopter.release(held);
         }
         assert!(service.is_live());
         assert!(kernel::find(key).is_some());
         assert_eq!(scene.calls("on_last_release"), 0);
-        assert!(heirs[1].unpin(Via::TokioMulti));
+        assert!(adopters[1].unpin(Via::TokioMulti));
         scene.assert_clean();
         assert_eq!(scene.calls("on_last_release"), 1);
-        assert!(!heirs[1].unpin(Via::TokioMulti));
+        assert!(!adopters[1].unpin(Via::TokioMulti));
     }
 }
 
@@ -73,7 +73,7 @@ fn unpin_stops_a_service_without_clients() {
     for via in Via::ALL {
         for (keep_orphans, kill) in [(false, false), (false, true), (true, false)] {
             let scene = scene!();
-            let mut spec = unique(&scene).with_stop(StopOutcome::Terminate);
+            let mut spec = unique_service(&scene).with_stop(StopOutcome::Terminate);
             spec.keep_orphan = keep_orphans;
             leave_pinned(&scene, &spec, true);
             let service = scene.only_instance();
@@ -82,11 +82,11 @@ fn unpin_stops_a_service_without_clients() {
             }
             let client = scene.client(&spec);
             assert!(client.unpin(via));
-            // It has waited for that.
+            // `unpin` has waited until the service exited.
             scene.assert_clean();
             assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
             assert_eq!(scene.calls("on_last_release"), 1);
-            deadline::until_true("its supervisor has ended", || {
+            deadline::until_true("the supervisor exits", || {
                 supervisors_of(&spec.name).is_empty()
             });
         }
@@ -96,7 +96,7 @@ fn unpin_stops_a_service_without_clients() {
 #[test]
 fn unpin_leaves_a_held_service_running() {
     let scene = scene!();
-    let spec = unique(&scene);
+    let spec = unique_service(&scene);
     let holder = scene.client(&spec);
     let held = holder.acquire();
     holder.pin(&held);
@@ -104,7 +104,7 @@ fn unpin_leaves_a_held_service_running() {
     assert!(other.unpin(Via::Blocking));
     assert!(!other.unpin(Via::Smol));
     assert_eq!((holder.count(), holder.status().pinned), (1, false));
-    // By the holder itself, too.
+    // The holder itself can unpin, too.
     holder.pin(&held);
     assert!(holder.unpin(Via::Pollster));
     assert!(!holder.unpin(Via::Pollster));
@@ -124,7 +124,7 @@ fn unpin_without_a_service_returns_false_and_creates_none() {
     assert_eq!(kernel::find(key), None);
 }
 
-/// An orphan is not stopped by an `unpin` that has nothing to unpin.
+/// An `unpin` without a pin must not stop an orphan.
 #[test]
 fn unpin_of_an_unpinned_orphan_changes_nothing() {
     let scene = scene!();
@@ -143,7 +143,7 @@ fn unpin_of_an_unpinned_orphan_changes_nothing() {
 #[test]
 fn dead_pinned_instance_is_replaced_and_stays_pinned() {
     let scene = scene!();
-    let spec = unique(&scene);
+    let spec = unique_service(&scene);
     let key = leave_pinned(&scene, &spec, true);
     let service = scene.only_instance();
     service.kill();
@@ -160,12 +160,12 @@ fn dead_pinned_instance_is_replaced_and_stays_pinned() {
     scene.assert_clean();
 }
 
-/// Nothing is kept alive by a pin that was never ready; what is pinned is the
-/// service's place, and that ends with `unpin`.
+/// The pin belongs to the service and not to an instance. It stays after a failed restart, and ends
+/// with `unpin`.
 #[test]
 fn failed_restart_keeps_the_pin_without_an_instance() {
     let scene = scene!();
-    let spec = unique(&scene);
+    let spec = unique_service(&scene);
     let key = leave_pinned(&scene, &spec, true);
     let service = scene.only_instance();
     service.kill();
@@ -185,7 +185,7 @@ fn failed_restart_keeps_the_pin_without_an_instance() {
 #[test]
 fn g3_supervisor_of_a_pinned_service_stays_until_it_stops_it() {
     let scene = scene!();
-    let spec = unique(&scene);
+    let spec = unique_service(&scene);
     let key = leave_pinned(&scene, &spec, true);
     let supervisors = supervisors_of(&spec.name);
     assert_eq!(supervisors.len(), 1);
@@ -195,7 +195,7 @@ fn g3_supervisor_of_a_pinned_service_stays_until_it_stops_it() {
     assert!(client.unpin(Via::Blocking));
     client.kill();
     assert_eq!(held.got.generation, 1);
-    deadline::until_true("the supervisor has stopped it", || {
+    deadline::until_true("the supervisor has stopped the service", || {
         scene.living().is_empty() && kernel::find(key).is_none() && scene.files().is_empty()
     });
     scene.assert_clean();
@@ -204,16 +204,16 @@ fn g3_supervisor_of_a_pinned_service_stays_until_it_stops_it() {
 #[test]
 fn linger_begins_when_the_service_is_unpinned() {
     let scene = scene!();
-    let spec = unique(&scene).with_linger_ms(500);
+    let spec = unique_service(&scene).with_linger_ms(500);
     leave_pinned(&scene, &spec, false);
     let service = scene.only_instance();
-    // Longer than the linger: a pin has no end.
+    // The wait is longer than the linger, because a pin has no time limit.
     assert!(!service.exits_within(std::time::Duration::from_millis(900)));
     let client = scene.client(&spec);
     assert!(client.unpin(Via::TokioMulti));
-    assert!(service.is_live(), "it is kept warm");
+    assert!(service.is_live(), "the service lingers");
     service.wait_exit();
-    deadline::until_true("all is gone", || {
+    deadline::until_true("the files and the supervisor are gone", || {
         scene.files().is_empty() && supervisors_of(&spec.name).is_empty()
     });
 }
@@ -221,7 +221,7 @@ fn linger_begins_when_the_service_is_unpinned() {
 #[test]
 fn unpin_waits_for_a_transition() {
     let scene = scene!();
-    let spec = unique(&scene);
+    let spec = unique_service(&scene);
     let key = leave_pinned(&scene, &spec, true);
     let old = scene.only_instance();
     old.kill();
@@ -244,14 +244,14 @@ fn unpin_waits_for_a_transition() {
     scene.assert_clean();
 }
 
-/// Whoever unpins it and dies, or goes away, in the middle of stopping it does
-/// not leave it running.
+/// If the client that unpins dies or is cancelled in the middle of the stop, the service is stopped
+/// anyway.
 #[test]
 fn g3_interrupted_stop_by_unpin_is_finished() {
     for killed in [false, true] {
         let scene = scene!();
         let before = Gate::Before(Callback::Stop);
-        let spec = unique(&scene)
+        let spec = unique_service(&scene)
             .with_stop(StopOutcome::Terminate)
             .with_gates([before]);
         let key = leave_pinned(&scene, &spec, true);
@@ -267,15 +267,15 @@ fn g3_interrupted_stop_by_unpin_is_finished() {
             assert!(client.cancel(unpinning));
             client.proceed(before);
         }
-        deadline::until_true("it was stopped", || {
+        deadline::until_true("the service is stopped and removed", || {
             scene.living().is_empty() && kernel::find(key).is_none() && scene.files().is_empty()
         });
         scene.assert_clean();
     }
 }
 
-/// The last client lets go, counting on the pin, while another process takes
-/// it away: one of them has to stop the service. There is no supervisor.
+/// The last client releases and relies on the pin while another process removes the pin. One of
+/// them must stop the service, because there is no supervisor.
 #[test]
 fn g6_release_and_unpin_at_once_leave_nothing() {
     let scene = scene!();
@@ -347,7 +347,7 @@ fn handle_whose_set_was_removed_cannot_pin() {
         }
         reply => panic!("{reply:?}"),
     }
-    // Cleans up what the removal left.
+    // This acquire cleans up what the removed set has left.
     let other = scene.client(&scene.service("removed"));
     let again = other.acquire();
     other.release(&again);

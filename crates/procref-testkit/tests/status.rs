@@ -1,4 +1,4 @@
-//! What `status` tells, compared with who really does what.
+//! `status`, compared with what the processes really do.
 
 #![cfg(target_os = "linux")]
 
@@ -13,12 +13,12 @@ use procref_testkit::protocol::{
 };
 use procref_testkit::{Actor, Scene, kernel, scene};
 
-/// Where names of clients begin in a set, and how many semaphores it has.
-const WHO: usize = 30;
+/// The first holder slot of a set, and the number of its semaphores.
+const HOLDERS: usize = 30;
 const SLOTS: usize = 130;
-const NAMES: usize = SLOTS - WHO;
+const HOLDER_SLOTS: usize = SLOTS - HOLDERS;
 
-fn unique(scene: &Scene, name: &str) -> ServiceSpec {
+fn unique_service(scene: &Scene, name: &str) -> ServiceSpec {
     let tail = scene
         .root()
         .file_name()
@@ -27,7 +27,7 @@ fn unique(scene: &Scene, name: &str) -> ServiceSpec {
     scene.service(&format!("{name} {tail}"))
 }
 
-/// As a process sees it that has nothing to do with the service.
+/// Returns the status as a process that does not use the service sees it.
 fn status(spec: &ServiceSpec) -> Status {
     let mut builder = SharedService::builder(&spec.name);
     if let Some(dir) = &spec.dir {
@@ -62,7 +62,7 @@ fn status_lists_exactly_the_clients_that_hold_a_reference() {
         held.push(client.acquire());
         assert_held_by(&spec, &clients[..=index]);
     }
-    // A second handle is no second holder, and the first one that goes none less.
+    // A second handle is not a second holder, and its release does not remove the holder.
     let second = clients[0].acquire();
     assert_held_by(&spec, &clients);
     clients[0].release(&second);
@@ -96,23 +96,24 @@ fn status_shows_a_holders_command_line_and_start_time() {
     let before = SystemTime::now() - Duration::from_millis(50);
     let client = scene.client(&spec);
     client.acquire();
-    let told = status(&spec);
-    let holder = &told.holders()[0];
+    let snapshot = status(&spec);
+    let holder = &snapshot.holders()[0];
     let command = holder.command().expect("the command line is known");
     assert!(command.contains("procref-actor --guardian "), "{command}");
     assert!(!command.contains(['\0', '\n']), "{command:?}");
     assert!(before <= holder.since() && holder.since() <= SystemTime::now());
 
-    // The process stays, and its reference; what it runs is another program.
+    // After `exec`, the process and its reference stay. The command line is that of the new
+    // program.
     let _ = client.begin(Command::Exec);
     client.event(&Event::Executed);
-    let told = status(&spec);
-    let executed = &told.holders()[0];
-    assert_eq!(pids(&told), [client.pid()]);
+    let snapshot = status(&spec);
+    let executed = &snapshot.holders()[0];
+    assert_eq!(pids(&snapshot), [client.pid()]);
     let command = executed.command().expect("the command line is known");
     assert!(command.contains(" --sleep-forever "), "{command}");
     client.kill();
-    deadline::until_true("the supervisor stops it", || {
+    deadline::until_true("the supervisor stops the service", || {
         status(&spec).state() == State::Absent
     });
 }
@@ -130,7 +131,7 @@ fn g8_forked_child_is_not_listed_as_a_holder() {
     parent.release(&held);
     assert_held_by(&spec, [&child]);
     child.kill();
-    deadline::until_true("the supervisor stops it", || {
+    deadline::until_true("the supervisor stops the service", || {
         status(&spec).state() == State::Absent
     });
 }
@@ -172,33 +173,36 @@ fn status_is_exact_after_concurrent_acquires_and_releases() {
 
 #[test]
 fn status_counts_holders_beyond_the_holder_slots() {
-    const MORE: usize = 4;
+    const EXTRA: usize = 4;
     let scene = scene!();
     let spec = scene.service("many");
-    let clients = scene.clients(NAMES + MORE, &spec);
+    let clients = scene.clients(HOLDER_SLOTS + EXTRA, &spec);
     for client in &clients {
         client.acquire_via(Via::Pollster);
     }
-    let told = status(&spec);
-    assert_eq!(told.clients() as usize, NAMES + MORE);
-    assert_eq!(told.holders().len(), NAMES);
-    assert_eq!(told.unknown_holders() as usize, MORE);
-    let known = pids(&told);
+    let snapshot = status(&spec);
+    assert_eq!(snapshot.clients() as usize, HOLDER_SLOTS + EXTRA);
+    assert_eq!(snapshot.holders().len(), HOLDER_SLOTS);
+    assert_eq!(snapshot.unknown_holders() as usize, EXTRA);
+    let known = pids(&snapshot);
     assert!(
         known
             .iter()
             .all(|pid| clients.iter().any(|client| client.pid() == *pid))
     );
-    // Whoever has a name and goes takes it along; those without one stay counted.
-    let (named, unnamed): (Vec<_>, Vec<_>) = clients
+    // A killed client in a holder slot leaves the list. Clients without a slot stay counted.
+    let (listed, unlisted): (Vec<_>, Vec<_>) = clients
         .iter()
         .partition(|client| known.contains(&client.pid()));
-    named.iter().for_each(|client| client.kill());
-    let told = status(&spec);
-    assert_eq!((told.clients() as usize, pids(&told)), (MORE, vec![]));
-    assert_eq!(told.unknown_holders() as usize, MORE);
-    unnamed.iter().for_each(|client| client.kill());
-    deadline::until_true("the supervisor stops it", || {
+    listed.iter().for_each(|client| client.kill());
+    let snapshot = status(&spec);
+    assert_eq!(
+        (snapshot.clients() as usize, pids(&snapshot)),
+        (EXTRA, vec![])
+    );
+    assert_eq!(snapshot.unknown_holders() as usize, EXTRA);
+    unlisted.iter().for_each(|client| client.kill());
+    deadline::until_true("the supervisor stops the service", || {
         status(&spec).state() == State::Absent
     });
 }
@@ -211,33 +215,37 @@ fn holder_slot_in_use_is_skipped() {
     let key = one.build_as(1, &spec);
     let first = one.acquire();
     let set = kernel::find(key).expect("the semaphore set exists");
-    let slots = || (WHO..SLOTS).filter(|&slot| set.value(slot).expect("read a semaphore") == 0);
-    // Everybody's favourite but one.
-    let favourite = WHO + two.pid() as usize % NAMES;
-    let left = slots()
-        .find(|&slot| slot != favourite)
+    let slots = || (HOLDERS..SLOTS).filter(|&slot| set.value(slot).expect("read a semaphore") == 0);
+    // Fill all free slots except one. The free slot is not the first choice of the second client.
+    let preferred = HOLDERS + two.pid() as usize % HOLDER_SLOTS;
+    let free = slots()
+        .find(|&slot| slot != preferred)
         .expect("a slot is free");
-    let taken: Vec<_> = slots().filter(|&slot| slot != left).collect();
-    for &slot in &taken {
+    let filled: Vec<_> = slots().filter(|&slot| slot != free).collect();
+    for &slot in &filled {
         set.set_value(slot, 1).expect("fill the slot");
     }
     let second = two.acquire();
     assert_eq!(
-        set.value(left).expect("read a semaphore"),
+        set.value(free).expect("read a semaphore"),
         1,
-        "the free one"
+        "the client takes the free slot"
     );
-    let told = status(&spec);
-    assert!(pids(&told).contains(&two.pid()) && told.clients() == 2);
+    let snapshot = status(&spec);
+    assert!(pids(&snapshot).contains(&two.pid()) && snapshot.clients() == 2);
 
     two.release(&second);
-    assert_eq!(set.value(left).expect("read a semaphore"), 0, "given back");
-    set.set_value(left, 1).expect("fill the slot");
+    assert_eq!(
+        set.value(free).expect("read a semaphore"),
+        0,
+        "the release clears the slot"
+    );
+    set.set_value(free, 1).expect("fill the slot");
     let second = two.acquire();
-    assert_eq!(one.count(), 2, "counted without a name");
+    assert_eq!(one.count(), 2, "a client without a slot is counted");
     two.release(&second);
     assert_eq!(one.count(), 1);
-    for &slot in taken.iter().chain([&left]) {
+    for &slot in filled.iter().chain([&free]) {
         set.set_value(slot, 0).expect("clear the slot");
     }
     one.release(&first);
@@ -251,9 +259,9 @@ fn status_counts_a_counters_references_without_names() {
     let held = client.acquire();
     counter.counter(0, &spec.name);
     assert_eq!(counter.counter_op(0, CounterOp::Acquire), Reply::Count(2));
-    let told = status(&spec);
-    assert_eq!((told.clients(), told.unknown_holders()), (2, 1));
-    assert_eq!(pids(&told), [client.pid()]);
+    let snapshot = status(&spec);
+    assert_eq!((snapshot.clients(), snapshot.unknown_holders()), (2, 1));
+    assert_eq!(pids(&snapshot), [client.pid()]);
     assert_eq!(counter.counter_op(0, CounterOp::Release), Reply::Count(1));
     client.release(&held);
 }
@@ -261,7 +269,7 @@ fn status_counts_a_counters_references_without_names() {
 #[test]
 fn status_shows_the_supervisor_after_every_join() {
     let scene = scene!();
-    let spec = unique(&scene, "supervised");
+    let spec = unique_service(&scene, "supervised");
     let clients = scene.clients(3, &spec);
     let mut held = vec![clients[0].acquire()];
     let supervisors = supervisors_of(&spec.name);
@@ -292,27 +300,27 @@ fn status_shows_the_age_of_an_instance() {
     let before = SystemTime::now() - Duration::from_millis(50);
     let client = scene.client(&spec);
     let held = client.acquire();
-    let told = status(&spec);
-    assert_eq!(told.state().to_string(), "ready");
-    assert_eq!(told.linger(), Duration::ZERO);
-    let (started, uptime) = (told.started_at(), told.uptime());
+    let snapshot = status(&spec);
+    assert_eq!(snapshot.state().to_string(), "ready");
+    assert_eq!(snapshot.linger(), Duration::ZERO);
+    let (started, uptime) = (snapshot.started_at(), snapshot.uptime());
     let (started, uptime) = (
         started.expect("the start time is known"),
         uptime.expect("the uptime is known"),
     );
     assert!(before <= started && started <= SystemTime::now());
     assert!(uptime <= before.elapsed().expect("the clock does not go back"));
-    deadline::until_true("it grows older", || status(&spec).uptime() > Some(uptime));
+    deadline::until_true("the uptime grows", || status(&spec).uptime() > Some(uptime));
     let service = scene.only_instance();
     service.kill();
     service.wait_exit();
-    let told = status(&spec);
-    assert_eq!((told.state(), told.uptime()), (State::Dead, None));
-    assert_eq!(told.state().to_string(), "dead");
+    let snapshot = status(&spec);
+    assert_eq!((snapshot.state(), snapshot.uptime()), (State::Dead, None));
+    assert_eq!(snapshot.state().to_string(), "dead");
     client.release(&held);
-    let told = status(&spec);
-    assert_eq!((told.started_at(), told.uptime()), (None, None));
-    assert_eq!(told.state().to_string(), "absent");
+    let snapshot = status(&spec);
+    assert_eq!((snapshot.started_at(), snapshot.uptime()), (None, None));
+    assert_eq!(snapshot.state().to_string(), "absent");
 }
 
 #[test]
@@ -323,27 +331,27 @@ fn status_shows_a_record_only_for_its_own_instance() {
     let mut spec = spec.with_fingerprint("v1", Mismatch::Refuse);
     spec.command.as_mut().expect("the spec has a command").log = Some((log.clone(), 1 << 20));
     let (holder, key) = scene.holder(&spec);
-    let told = status(&spec);
-    let instance = told.instance().expect("an instance is published");
+    let snapshot = status(&spec);
+    let instance = snapshot.instance().expect("an instance is published");
     let (pid, port) = (instance.pid(), instance.port().to_string());
     let service = Identity::of(pid).expect("the process is alive");
-    let words = told.command_line().iter();
-    let words: String = words
-        .map(|word| word.replace("{port}", &port) + "\0")
+    let arguments = snapshot.command_line().iter();
+    let arguments: String = arguments
+        .map(|argument| argument.replace("{port}", &port) + "\0")
         .collect();
-    assert_eq!(words.into_bytes(), service.command_line());
-    assert_eq!(told.log_path(), Some(&*log));
-    assert_eq!(told.fingerprint(), Some("v1"));
+    assert_eq!(arguments.into_bytes(), service.command_line());
+    assert_eq!(snapshot.log_path(), Some(&*log));
+    assert_eq!(snapshot.fingerprint(), Some("v1"));
 
-    // A record that says otherwise whose it is.
+    // Now the record names another process.
     let record = scene.records().remove(0);
     let text = fs::read_to_string(&record).expect("read");
     let other = text.replace(&pid.to_string(), &std::process::id().to_string());
     assert_ne!(other, text);
     fs::write(record, other).expect("write");
-    let told = status(&spec);
-    assert!(told.command_line().is_empty());
-    assert_eq!((told.log_path(), told.fingerprint()), (None, None));
+    let snapshot = status(&spec);
+    assert!(snapshot.command_line().is_empty());
+    assert_eq!((snapshot.log_path(), snapshot.fingerprint()), (None, None));
     holder.kill();
     scene.wait_removed(&spec, key);
 }
@@ -355,22 +363,26 @@ fn status_shows_the_remaining_linger() {
     let spec = scene.service("warm").with_linger_ms(600_000);
     let client = scene.client(&spec);
     for killed in [false, true] {
-        let going = scene.client(&spec);
-        let held = going.acquire();
-        let told = status(&spec);
-        assert_eq!((told.linger(), told.linger_left()), (LINGER, None));
+        let leaving = scene.client(&spec);
+        let held = leaving.acquire();
+        let snapshot = status(&spec);
+        assert_eq!((snapshot.linger(), snapshot.linger_left()), (LINGER, None));
         if killed {
-            going.kill();
+            leaving.kill();
         } else {
-            going.release(&held);
+            leaving.release(&held);
         }
-        let left = deadline::until("its supervisor keeps it", || status(&spec).linger_left());
-        assert!(left <= LINGER && left > LINGER - Duration::from_secs(60));
+        let remaining = deadline::until("the supervisor lets the service linger", || {
+            status(&spec).linger_left()
+        });
+        assert!(remaining <= LINGER && remaining > LINGER - Duration::from_secs(60));
         assert_eq!(status(&spec).state(), State::Ready);
     }
-    // Looking at it does not keep it longer.
-    let left = status(&spec).linger_left();
-    deadline::until_true("the time passes", || status(&spec).linger_left() < left);
+    // `status` does not extend the linger.
+    let remaining = status(&spec).linger_left();
+    deadline::until_true("the remaining linger decreases", || {
+        status(&spec).linger_left() < remaining
+    });
     let held = client.acquire();
     assert_eq!(status(&spec).linger_left(), None);
     let supervisor = status(&spec).supervisor().expect("a supervisor exists");
@@ -389,15 +401,15 @@ fn status_creates_nothing_and_disturbs_no_start() {
         .with_gates([Gate::Before(Callback::Start)]);
     let client = scene.actor();
     let key = client.build(&spec);
-    let told = status(&spec);
-    assert_eq!((told.state(), told.clients()), (State::Absent, 0));
+    let snapshot = status(&spec);
+    assert_eq!((snapshot.state(), snapshot.clients()), (State::Absent, 0));
     assert!(kernel::find(key).is_none());
     let pending = client.begin_acquire(Via::Pollster);
     client.event(&Event::Running(Callback::Start));
-    let told = status(&spec);
-    assert_eq!(told.state().to_string(), "starting");
-    assert_eq!(told.transition(), Some(client.pid()));
-    assert_eq!(pids(&told), [client.pid()]);
+    let snapshot = status(&spec);
+    assert_eq!(snapshot.state().to_string(), "starting");
+    assert_eq!(snapshot.transition(), Some(client.pid()));
+    assert_eq!(pids(&snapshot), [client.pid()]);
     client.proceed(Gate::Before(Callback::Start));
     let held = client.finish_acquire(pending).expect("acquire");
     assert_eq!(status(&spec).transition(), None);

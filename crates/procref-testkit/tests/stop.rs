@@ -1,4 +1,4 @@
-//! A service is stopped on demand: when nobody holds it, or whoever does.
+//! Stopping a service on demand: `stop` if no client holds it, `force_stop` in any case.
 
 #![cfg(target_os = "linux")]
 
@@ -12,7 +12,7 @@ use procref_testkit::protocol::{
 };
 use procref_testkit::{Actor, Scene, deadline, kernel, scene};
 
-/// The names in the list of the scene's services.
+/// Lists the names of the scene's services.
 fn names(scene: &Scene) -> Vec<Option<String>> {
     let services = Services::in_dir(scene.runtime_dir()).expect("open");
     let listed = services.list().expect("list");
@@ -29,18 +29,19 @@ fn command(scene: &Scene) -> ServiceSpec {
     scene.unique(scene.command("stop me"))
 }
 
-const BOTH: [fn(&Scene) -> ServiceSpec; 2] = [callback, command];
+const SPECS: [fn(&Scene) -> ServiceSpec; 2] = [callback, command];
 
 #[test]
 fn stop_ends_an_unheld_pinned_or_lingering_service() {
-    for spec in BOTH {
+    for spec in SPECS {
         for via in Via::ALL {
             for pinned in [false, true] {
                 let scene = scene!();
                 let mut spec = spec(&scene);
                 if !pinned {
                     spec = spec.with_linger_ms(3_600_000);
-                    // Nobody could call it when the time is over.
+                    // A lingering service cannot have `on_last_release`, because no client is left
+                    // to call it.
                     spec.stop = None;
                 }
                 let client = scene.actor();
@@ -52,13 +53,13 @@ fn stop_ends_an_unheld_pinned_or_lingering_service() {
                 client.release(&held);
                 let service = scene.only_instance();
                 assert_eq!(client.stop(false, via), Ok(true));
-                // It has waited for that.
+                // `stop` has waited until the service exited.
                 assert!(!service.is_live());
                 assert_eq!(kernel::find(key), None);
                 assert!(scene.files().is_empty(), "{:?}", scene.files());
                 assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
                 assert_eq!(client.stop(false, via), Ok(false));
-                deadline::until_true("its supervisor has ended", || {
+                deadline::until_true("the supervisor exits", || {
                     supervisors_of(&spec.name).is_empty()
                 });
             }
@@ -68,18 +69,18 @@ fn stop_ends_an_unheld_pinned_or_lingering_service() {
 
 #[test]
 fn stop_refuses_a_held_service_and_names_the_client() {
-    for spec in BOTH {
+    for spec in SPECS {
         let scene = scene!();
         let spec = spec(&scene);
         let (holder, key) = scene.holder(&spec);
         let other = scene.client(&spec);
         let service = scene.only_instance();
-        for (who, via) in [
+        for (client, via) in [
             (&other, Via::Blocking),
             (&other, Via::Smol),
             (&holder, Via::TokioMulti),
         ] {
-            let failure = who
+            let failure = client
                 .stop(false, via)
                 .expect_err("a client holds the service");
             let expected = format!(
@@ -95,7 +96,8 @@ fn stop_refuses_a_held_service_and_names_the_client() {
     }
 }
 
-/// The only client is in the middle of its start, and holds the lock. It may still fail.
+/// The only client is in the middle of its start and has the lock. The start may still fail, so
+/// `stop` waits before it reports that a client holds the service.
 #[test]
 fn stop_waits_for_a_start_and_then_names_the_client() {
     let scene = scene!();
@@ -151,7 +153,7 @@ fn stop_waits_for_another_stop() {
 
 #[test]
 fn forced_stop_keeps_references_and_wakes_death_waits() {
-    for spec in BOTH {
+    for spec in SPECS {
         let scene = scene!();
         let spec = spec(&scene);
         let holders = scene.clients(3, &spec);
@@ -180,7 +182,7 @@ fn forced_stop_keeps_references_and_wakes_death_waits() {
             );
         }
         assert_eq!(other.stop(true, Via::Blocking), Ok(false), "nothing runs");
-        // One of the holders starts it again, and so does whoever comes.
+        // A holder starts the service again, and other clients join it.
         let again = holders[0].acquire();
         let second = scene.only_instance();
         assert_eq!((again.got.pid, again.got.generation), (second.pid, 2));
@@ -193,7 +195,7 @@ fn forced_stop_keeps_references_and_wakes_death_waits() {
     }
 }
 
-/// The last holder may leave, be killed, or be killed while the service runs again.
+/// The record keeps the name after a forced stop, until the last holder releases or is killed.
 #[test]
 fn g6_name_stays_listed_after_a_forced_stop_until_unheld() {
     let specs: [fn(&Scene) -> ServiceSpec; 4] = [
@@ -233,7 +235,7 @@ fn g6_name_stays_listed_after_a_forced_stop_until_unheld() {
 
 #[test]
 fn forced_stop_by_a_holder_keeps_its_reference() {
-    for spec in BOTH {
+    for spec in SPECS {
         let scene = scene!();
         let spec = spec(&scene);
         let (holder, key) = scene.holder(&spec);
@@ -248,7 +250,7 @@ fn forced_stop_by_a_holder_keeps_its_reference() {
 #[test]
 fn forced_stop_ends_the_process_tree_of_a_command() {
     let scene = scene!();
-    // A daemon in a session of its own, that ignores SIGTERM: only killing ends it.
+    // The worker has its own session and ignores SIGTERM, so only SIGKILL ends it.
     let spec = command(&scene)
         .with_args(["--workers-ignoring-sigterm", "1"])
         .with_stop_timeout_ms(500);
@@ -269,7 +271,7 @@ fn forced_stop_kills_after_the_starters_grace() {
         .with_args(["--ignore-sigterm"])
         .with_stop_timeout_ms(300);
     let (holder, key) = scene.holder(&spec);
-    // Its own idea of the grace does not count.
+    // The grace of the client that stops the service does not count.
     let other = scene.client(&spec.clone().with_stop_timeout_ms(3_600_000));
     assert_eq!(other.stop(true, Via::Blocking), Ok(true));
     assert!(scene.living().is_empty());
@@ -292,20 +294,20 @@ fn forced_stop_waits_for_a_start_and_delays_later_clients() {
     starter.proceed(Gate::Before(Callback::Start));
     starter.finish_acquire(start).expect("acquire");
     stopper.event(&Event::Running(Callback::Stop));
-    let late = scene.client(&spec);
-    let join = late.begin_acquire(Via::Smol);
+    let joiner = scene.client(&spec);
+    let join = joiner.begin_acquire(Via::Smol);
     scene.wait_sleepers(key, 1);
     stopper.proceed(Gate::Before(Callback::Stop));
     assert_eq!(stopper.finish_stop(stop), Ok(true));
-    late.event(&Event::Running(Callback::Start));
-    late.proceed(Gate::Before(Callback::Start));
+    joiner.event(&Event::Running(Callback::Start));
+    joiner.proceed(Gate::Before(Callback::Start));
     assert_eq!(
-        late.finish_acquire(join).expect("acquire").got.generation,
+        joiner.finish_acquire(join).expect("acquire").got.generation,
         2
     );
     scene.assert_single_instance();
     starter.kill();
-    late.kill();
+    joiner.kill();
     scene.wait_removed(&spec, key);
 }
 
@@ -334,10 +336,13 @@ fn g3_stop_killed_halfway_is_finished_by_the_next_stop() {
     let scene = scene!();
     let spec = command(&scene).with_health(HealthOutcome::Query);
     let (holder, key) = scene.holder(&spec);
-    let doomed = scene.actor_crashing_at("PublishedStopping");
-    doomed.build(&spec);
-    let stop = doomed.begin_stop(true, Via::Blocking);
-    assert!(doomed.reply_or_exit(stop).is_err(), "it was killed");
+    let crashing = scene.actor_crashing_at("PublishedStopping");
+    crashing.build(&spec);
+    let stop = crashing.begin_stop(true, Via::Blocking);
+    assert!(
+        crashing.reply_or_exit(stop).is_err(),
+        "the client was killed at the step"
+    );
     let old = scene.only_instance();
     let other = scene.client(&spec);
     assert_eq!(other.stop(true, Via::Blocking), Ok(true));
@@ -379,22 +384,25 @@ fn g6_stop_clears_a_dead_service_and_creates_nothing() {
 
 #[test]
 fn ready_wait_sleeps_until_the_service_is_ready() {
-    for spec in BOTH {
+    for spec in SPECS {
         for via in [Via::Blocking, Via::Smol, Via::TokioMulti] {
             let scene = scene!();
             let spec = spec(&scene);
             let waiter = scene.client(&spec);
             let wait = waiter.begin_wait_ready(5, via);
-            deadline::until_true("it sleeps", || waiter.identity().threads() > 2);
+            deadline::until_true("the waiter sleeps", || waiter.identity().threads() > 2);
             let before = waiter.identity().cpu_time();
             std::thread::sleep(Duration::from_millis(300));
             let spent = waiter.identity().cpu_time().saturating_sub(before);
-            assert!(spent < Duration::from_millis(30), "it polls: {spent:?}");
+            assert!(
+                spent < Duration::from_millis(30),
+                "the waiter polls: {spent:?}"
+            );
             assert!(!waiter.has_replied(&wait));
             let (holder, key) = scene.holder(&spec);
             waiter.finish_wait(wait);
-            assert_eq!(waiter.count(), 1, "it takes no reference");
-            // And at once.
+            assert_eq!(waiter.count(), 1, "the waiter takes no reference");
+            // Now the wait returns at once.
             let wait = waiter.begin_wait_ready(1, via);
             waiter.finish_wait(wait);
             holder.kill();

@@ -1,8 +1,10 @@
-//! The API of the 0.1 line, signature by signature: what was written for it compiles, and means the same.
+//! The API of the 0.1 line, signature by signature. Programs that were written for it compile and
+//! behave as before.
 //!
-//! Each function is given the type that it has had there, so that a change of any of them, also one that
-//! type inference would hide from most callers, does not compile; one that only takes more than before does.
-//! Nothing here is shared with others: the services have a runtime directory of their own.
+//! Each function is assigned to a variable with the type that it has in 0.1. A changed signature
+//! does not compile then, even if type inference would hide the change from most callers. A
+//! function that only accepts more types than before does compile. The services share nothing with
+//! other tests, because each has its own runtime directory.
 
 use std::future::{self, Future, Ready as Immediate};
 use std::io;
@@ -13,7 +15,7 @@ use procref::{
     SharedServiceBuilder, process,
 };
 
-/// A method of the builder that sets one thing.
+/// A method of the builder that sets one option.
 type Set<T> = fn(SharedServiceBuilder, T) -> SharedServiceBuilder;
 
 type Started = Immediate<Result<ServiceInfo>>;
@@ -21,7 +23,7 @@ type Done = Immediate<Result<()>>;
 type Healthy = Immediate<bool>;
 
 fn start() -> Started {
-    // Hosted by this very process, which nobody signals.
+    // The service is hosted by this process, which procref never signals.
     future::ready(Ok(ServiceInfo::new(std::process::id(), 4711)))
 }
 
@@ -77,7 +79,7 @@ fn callbacks_are_closures_that_capture_and_return_async_blocks() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let text = String::from("captured");
     let service = SharedService::builder("closures")
-        .base_dir(dir.path().to_str().ok_or("its path is no UTF-8")?)
+        .base_dir(dir.path().to_str().ok_or("the path is not UTF-8")?)
         .on_first_acquire({
             let text = text.clone();
             move || {
@@ -130,7 +132,8 @@ fn a_counter_counts() -> Result<()> {
     let try_lock: fn(&PlatformRefCounter) -> Result<bool> = RefCounter::try_lock;
     let unlock: fn(&PlatformRefCounter) -> Result<()> = RefCounter::unlock;
 
-    // Not called: it would count in the directory that the user's own services are in.
+    // This function is not called, because it would count in the directory of the user's own
+    // services.
     let _: fn(&str) -> Result<PlatformRefCounter> = PlatformRefCounter::new;
     let dir = tempfile::tempdir()?;
     let counter = PlatformRefCounter::in_dir("api", dir.path())?;
@@ -156,12 +159,12 @@ fn processes_are_asked_and_ended_by_pid() {
     for end in ways {
         let mut child = sleeper();
         end(child.id());
-        assert!(!child.wait().expect("wait for it").success());
+        assert!(!child.wait().expect("wait for the child").success());
     }
     let mut child = sleeper();
     stop(child.id(), 5_000);
     assert!(!is_alive(child.id()));
-    child.wait().expect("wait for it");
+    child.wait().expect("wait for the child");
 }
 
 #[cfg(unix)]
