@@ -1,6 +1,6 @@
 //! A client process, as its test sees it.
 
-mod ask;
+mod commands;
 #[cfg(unix)]
 mod unix;
 
@@ -14,12 +14,14 @@ use std::time::Instant;
 use crate::deadline::DEADLINE;
 use crate::observe::Identity;
 use crate::protocol::{Acquired, Body, Command, Death, Event, Message, Reply, Request};
-use crate::scene::{Shared, lock};
+use crate::shared::{Shared, lock};
 
-/// A process that does what the test tells it. It is killed when dropped.
+/// A process that runs the commands of a test. Dropping an actor kills the process.
+///
+/// `actor/commands.rs` has a method for each command, and `actor/unix.rs` has `fork`.
 pub struct Actor {
     identity: Identity,
-    /// None for a forked one, which is not the test's child.
+    /// `None` for a forked actor, which is not a child of the test.
     child: Option<Mutex<Child>>,
     commands: Mutex<Option<Box<dyn Write + Send>>>,
     inbox: Mutex<Inbox>,
@@ -30,11 +32,11 @@ pub struct Actor {
 
 struct Inbox {
     arriving: Receiver<Message>,
-    /// Arrived, and not asked for yet.
+    /// Messages that arrived before the test waited for them.
     unread: Vec<Message>,
 }
 
-/// A request without its reply.
+/// A request whose reply was not read yet.
 #[derive(Debug)]
 #[must_use]
 pub struct Pending {
@@ -43,30 +45,30 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// The request's number, for [`Command::Cancel`].
+    /// Number of the request, for [`Command::Cancel`].
     #[must_use]
     pub fn request(&self) -> u64 {
         self.request
     }
 }
 
-/// A handle in an actor.
+/// A handle that an actor holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Its number.
+    /// Number of the handle.
     pub handle: u32,
-    /// What it is a handle of.
+    /// The service that the handle holds.
     pub got: Acquired,
 }
 
-/// The process ended while something was expected of it.
+/// The process exited before the expected message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exited;
 
 impl Actor {
     pub(crate) fn of_child(mut child: Child, shared: Arc<Shared>) -> Self {
-        let identity = Identity::of(child.id()).expect("a child that was not waited for");
-        lock(&shared.cast).push(identity);
+        let identity = Identity::of(child.id()).expect("a child that was not reaped");
+        lock(&shared.processes).push(identity);
         let commands = child.stdin.take().expect("a pipe for commands");
         let messages = child.stdout.take().expect("a pipe for messages");
         Self::new(identity, Some(child), commands, messages, shared)
@@ -80,12 +82,12 @@ impl Actor {
         shared: Arc<Shared>,
     ) -> Self {
         let (sender, arriving) = channel();
-        // A thread of its own, so that an actor never blocks on a full pipe.
+        // A separate thread reads, so that an actor never blocks on a full pipe.
         std::thread::spawn(move || {
             for line in BufReader::new(messages).lines() {
                 let Ok(line) = line else { return };
                 let message = serde_json::from_str(&line)
-                    .unwrap_or_else(|error| panic!("strange message {line:?}: {error}"));
+                    .unwrap_or_else(|error| panic!("unexpected message {line:?}: {error}"));
                 if sender.send(message).is_err() {
                     return;
                 }
@@ -105,19 +107,19 @@ impl Actor {
         }
     }
 
-    /// Its pid.
+    /// The pid of the process.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.identity.pid
     }
 
-    /// Its pid and start time.
+    /// The pid and start time of the process.
     #[must_use]
     pub fn identity(&self) -> Identity {
         self.identity
     }
 
-    /// Takes the first message that `pick` wants, and waits for it.
+    /// Waits for the first message for which `pick` returns a value, and removes the message.
     #[track_caller]
     fn take<T>(
         &self,
@@ -144,15 +146,15 @@ impl Actor {
                 },
                 Err(RecvTimeoutError::Disconnected) => return Err(Exited),
                 Err(RecvTimeoutError::Timeout) => panic!(
-                    "actor {} did not tell within {DEADLINE:?}: {what}; it told {:?}",
+                    "actor {} did not send {what} within {DEADLINE:?}; unread messages: {:?}",
                     self.identity, inbox.unread
                 ),
             }
         }
     }
 
-    /// Takes the first message that `pick` wants if it has come already.
-    fn take_if_there<T>(&self, mut pick: impl FnMut(&Message) -> Option<T>) -> Option<T> {
+    /// Removes the first message for which `pick` returns a value, if such a message has already arrived.
+    fn take_if_arrived<T>(&self, mut pick: impl FnMut(&Message) -> Option<T>) -> Option<T> {
         let mut inbox = lock(&self.inbox);
         while let Ok(message) = inbox.arriving.try_recv() {
             inbox.unread.push(message);
@@ -167,8 +169,8 @@ impl Actor {
     }
 
     #[track_caller]
-    fn alive<T>(&self, result: Result<T, Exited>, what: &str) -> T {
-        result.unwrap_or_else(|Exited| panic!("actor {} ended before: {what}", self.identity))
+    fn expect_alive<T>(&self, result: Result<T, Exited>, what: &str) -> T {
+        result.unwrap_or_else(|Exited| panic!("actor {} exited before {what}", self.identity))
     }
 
     #[track_caller]
@@ -182,79 +184,79 @@ impl Actor {
     ///
     /// # Panics
     ///
-    /// When the actor ends or the deadline passes before.
+    /// Panics if the actor exits or the deadline passes first.
     #[track_caller]
     pub fn event(&self, wanted: &Event) {
         let what = format!("{wanted:?}");
         self.event_like(&what, |event| (event == wanted).then_some(()));
     }
 
-    /// Waits for an event that `pick` likes.
+    /// Waits for the first event for which `pick` returns a value.
     ///
     /// # Panics
     ///
-    /// When the actor ends or the deadline passes before.
+    /// Panics if the actor exits or the deadline passes first.
     #[track_caller]
     pub fn event_like<T>(&self, what: &str, pick: impl FnMut(&Event) -> Option<T>) -> T {
         self.event_at(what, pick).0
     }
 
-    /// [`Actor::event_like`], and when it happened.
+    /// Like [`Actor::event_like`], and also returns the time of the event.
     ///
     /// # Panics
     ///
-    /// When the actor ends or the deadline passes before.
+    /// Panics if the actor exits or the deadline passes first.
     #[track_caller]
     pub fn event_at<T>(&self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> (T, u64) {
         let found = self.take(what, |message| match &message.body {
             Body::Event(event) => Some((pick(event)?, message.at)),
             Body::Reply(..) => None,
         });
-        self.alive(found, what)
+        self.expect_alive(found, what)
     }
 
-    /// Waits until a callback has the fake service running.
+    /// Waits until a callback has started the fake service.
     ///
     /// # Panics
     ///
-    /// When the actor ends or the deadline passes before.
+    /// Panics if the actor exits or the deadline passes first.
     #[track_caller]
     pub fn wait_served(&self) -> Identity {
-        self.event_like("a service that runs", |event| match event {
+        self.event_like("a started service", |event| match event {
             Event::Served(identity) => Some(*identity),
             _ => None,
         })
     }
 
-    /// Whether this event has come already.
+    /// Returns `true` if this event has already arrived.
     #[must_use]
     pub fn has_happened(&self, wanted: &Event) -> bool {
-        self.take_if_there(|message| match &message.body {
+        self.take_if_arrived(|message| match &message.body {
             Body::Event(event) => (event == wanted).then_some(()),
             Body::Reply(..) => None,
         })
         .is_some()
     }
 
-    /// Writes a line, whatever it means.
+    /// Writes a line to the actor, which need not be a command.
     ///
     /// # Panics
     ///
-    /// When the actor does not read any more.
+    /// Panics if the actor no longer reads its input.
     #[track_caller]
     pub fn write_line(&self, line: &str) {
         let mut commands = lock(&self.commands);
-        let pipe = commands.as_mut().expect("commands were not closed");
+        let pipe = commands.as_mut().expect("an open pipe");
         pipe.write_all(format!("{line}\n").as_bytes())
             .and_then(|()| pipe.flush())
-            .unwrap_or_else(|error| panic!("actor {} does not listen: {error}", self.identity));
+            .unwrap_or_else(|error| panic!("could not write to actor {}: {error}", self.identity));
     }
 
-    /// Sends a command without waiting for what becomes of it.
+    /// Sends a command, and does not wait for the reply.
     ///
     /// # Panics
     ///
-    /// When the actor does not read any more.
+    /// Panics if the actor no longer reads its input.
     #[track_caller]
     pub fn begin(&self, command: Command) -> Pending {
         let id = self.requests.fetch_add(1, Ordering::Relaxed);
@@ -274,19 +276,19 @@ impl Actor {
     ///
     /// # Panics
     ///
-    /// When the actor ends or the deadline passes before.
+    /// Panics if the actor exits or the deadline passes first.
     #[track_caller]
     pub fn reply(&self, pending: Pending) -> Reply {
         let what = format!("the reply to {pending:?}");
         let reply = self.reply_or_exit(pending);
-        self.alive(reply, &what)
+        self.expect_alive(reply, &what)
     }
 
-    /// Waits for the reply, or for the process to end without one.
+    /// Waits for the reply, or for the exit of the process.
     ///
     /// # Errors
     ///
-    /// When it ended.
+    /// Returns [`Exited`] if the process exited without a reply.
     #[track_caller]
     pub fn reply_or_exit(&self, pending: Pending) -> Result<Reply, Exited> {
         let what = format!("the reply to {pending:?}");
@@ -296,7 +298,7 @@ impl Actor {
         })
     }
 
-    /// Whether the reply has come already; it stays where it is.
+    /// Returns `true` if the reply has already arrived. Does not remove the reply.
     #[must_use]
     pub fn has_replied(&self, pending: &Pending) -> bool {
         let mut inbox = lock(&self.inbox);
@@ -309,25 +311,25 @@ impl Actor {
             .any(|message| matches!(&message.body, Body::Reply(id, _) if *id == pending.request))
     }
 
-    /// [`Actor::begin`] and [`Actor::reply`].
+    /// Sends a command and waits for the reply.
     ///
     /// # Panics
     ///
-    /// When the actor ends or the deadline passes before.
+    /// Panics if the actor exits or the deadline passes first.
     #[track_caller]
     pub fn call(&self, command: Command) -> Reply {
         let pending = self.begin(command);
         self.reply(pending)
     }
 
-    /// Tells the process to end itself, and waits until it has.
+    /// Makes the process end itself, and waits until it has exited.
     ///
     /// # Panics
     ///
-    /// When it does not.
+    /// Panics if the process does not exit before the deadline.
     #[track_caller]
-    pub fn die(&self, how: Death) {
-        let _ = self.begin(Command::Die(how));
+    pub fn die(&self, death: Death) {
+        let _ = self.begin(Command::Die(death));
         self.wait_end();
     }
 
@@ -335,19 +337,18 @@ impl Actor {
     ///
     /// # Panics
     ///
-    /// When it does not die.
+    /// Panics if the process does not exit before the deadline.
     #[track_caller]
     pub fn kill(&self) {
         self.identity.kill();
         self.wait_end();
     }
 
-    /// Waits until the process has ended and, where it is the test's child,
-    /// is reaped.
+    /// Waits until the process has exited. Reaps the process if it is a child of the test.
     ///
     /// # Panics
     ///
-    /// When it does not end.
+    /// Panics if the process does not exit before the deadline.
     #[track_caller]
     pub fn wait_end(&self) -> Option<ExitStatus> {
         self.identity.wait_exit();

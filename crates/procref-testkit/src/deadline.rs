@@ -1,44 +1,42 @@
-//! Waiting, with an end.
+//! Waiting with a deadline.
 //!
-//! Everything that can be an event is one, and is waited for on a pipe. What
-//! only shows in `/proc` has no event: for that, and only for that, there is
-//! [`until`].
+//! A test waits for an event on a pipe whenever there is one. Facts that only `/proc` shows have no event. [`until`]
+//! polls for them, and is for nothing else.
 
 use std::time::{Duration, Instant};
 
-/// How long anything at all may take before a test gives up.
+/// Time after which a wait fails.
 ///
-/// It only has to be longer than the slowest machine under the worst load: a
-/// test that passes never waits for it.
+/// The time must be sufficient for a slow machine under heavy load. A test that passes never waits this long.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Looks at outside state until `look` finds what it wants.
+/// Polls until `check` returns a value.
 ///
 /// # Panics
 ///
-/// When [`DEADLINE`] has passed, naming `what`.
+/// Panics with `what` after [`DEADLINE`].
 #[track_caller]
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     let mut pause = Duration::from_micros(500);
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = check() {
             return found;
         }
         assert!(
             begun.elapsed() < DEADLINE,
-            "waited {DEADLINE:?} in vain for: {what}"
+            "not within {DEADLINE:?}: {what}"
         );
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
     }
 }
 
-/// [`until`] for a plain condition.
+/// Polls until `condition` returns `true`.
 ///
 /// # Panics
 ///
-/// When [`DEADLINE`] has passed, naming `what`.
+/// Panics with `what` after [`DEADLINE`].
 #[track_caller]
 pub fn until_true(what: &str, mut condition: impl FnMut() -> bool) {
     until(what, || condition().then_some(()));

@@ -1,9 +1,8 @@
-//! The service that the clients of a test share.
+//! The fake service, which the clients of a test share.
 //!
-//! It is a process of its own that serves a TCP port and ends when it is asked
-//! to, as a real one would; and it is a witness: while it lives it has a file
-//! for itself alone that procref knows nothing about, so a second live instance
-//! finds out and says so in the log.
+//! The service is a separate process that listens on a TCP port and exits after a stop signal, like a real service. While
+//! it is alive, it also locks a file that procref does not know. A second live instance finds the lock and writes that
+//! to the log.
 
 #[cfg(unix)]
 mod unix;
@@ -26,7 +25,7 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-/// Why an instance has ended that procref asked to, as the log has it.
+/// The reason in the log of an instance that procref has stopped.
 pub const STOP_REASON: &str = sys::STOP_REASON;
 
 #[derive(Clone, Default)]
@@ -40,14 +39,14 @@ struct Options {
     unix: Option<PathBuf>,
     notify: bool,
     wait_for: Option<PathBuf>,
-    say: Vec<String>,
+    print: Vec<String>,
     exit: Option<u8>,
     workers: u32,
-    stubborn_workers: u32,
+    workers_ignoring_sigterm: u32,
     is_worker: bool,
-    leash: bool,
+    await_confirm: bool,
     ignore_sigterm: bool,
-    deaf: bool,
+    no_stop_handler: bool,
     slow_stop: Duration,
     unhealthy_file: Option<PathBuf>,
     exit_after: Option<Duration>,
@@ -61,7 +60,7 @@ fn number<T: FromStr>(text: String) -> Result<T, String> {
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
     let mut options = Options::default();
     while let Some(arg) = args.next() {
-        let mut value = || args.next().ok_or(format!("{arg} wants a value"));
+        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         let millis = |text| number(text).map(Duration::from_millis);
         match arg.as_str() {
             "--log" => options.log = value()?.into(),
@@ -72,14 +71,14 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
             "--unix" => options.unix = Some(value()?.into()),
             "--notify" => options.notify = true,
             "--wait-for" => options.wait_for = Some(value()?.into()),
-            "--print" => options.say.push(value()?),
+            "--print" => options.print.push(value()?),
             "--exit" => options.exit = Some(number(value()?)?),
             "--workers" => options.workers = number(value()?)?,
-            "--workers-ignoring-sigterm" => options.stubborn_workers = number(value()?)?,
-            "--await-confirm" => options.leash = true,
+            "--workers-ignoring-sigterm" => options.workers_ignoring_sigterm = number(value()?)?,
+            "--await-confirm" => options.await_confirm = true,
             "--worker" => options.is_worker = true,
             "--ignore-sigterm" => options.ignore_sigterm = true,
-            "--no-stop-handler" => options.deaf = true,
+            "--no-stop-handler" => options.no_stop_handler = true,
             "--slow-stop" => options.slow_stop = millis(value()?)?,
             "--unhealthy-file" => options.unhealthy_file = Some(value()?.into()),
             "--exit-after" => options.exit_after = Some(millis(value()?)?),
@@ -92,9 +91,9 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
     Ok(options)
 }
 
-/// Runs the service with these arguments, until it ends.
+/// Runs the service with these arguments until it exits.
 ///
-/// Its workers are the same program; `prefix` comes before their arguments.
+/// Its workers run the same program, with `prefix` before their arguments.
 #[must_use]
 pub fn main(prefix: &[&str], args: impl Iterator<Item = String>) -> ExitCode {
     let run = || -> Result<u8, String> {
@@ -103,10 +102,10 @@ pub fn main(prefix: &[&str], args: impl Iterator<Item = String>) -> ExitCode {
             ..parse(args)?
         };
         if options.is_worker {
-            work(&options)?;
+            run_worker(&options)?;
             return Ok(0);
         }
-        serve(&options)?;
+        run_service(&options)?;
         Ok(options.exit.unwrap_or(0))
     };
     match run() {
@@ -118,12 +117,12 @@ pub fn main(prefix: &[&str], args: impl Iterator<Item = String>) -> ExitCode {
     }
 }
 
-/// A process that the service has started, which nobody is to find by its parents: it ends only if somebody
-/// finds it all the same.
-fn work(options: &Options) -> Result<(), String> {
+/// Runs a worker: a process of the service that cannot be found by its parent or session. It exits only if procref
+/// finds it nevertheless.
+fn run_worker(options: &Options) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
-    let mut asks = sys::Asks::listen().map_err(text)?;
-    sys::go_apart();
+    let mut stop = sys::StopRequests::register().map_err(text)?;
+    sys::leave_session();
     if let Some(guardian) = options.guardian {
         observe::exit_with_guardian(guardian);
     }
@@ -131,59 +130,59 @@ fn work(options: &Options) -> Result<(), String> {
     writeln!(out, "ready {}", Identity::own())
         .and_then(|()| out.flush())
         .map_err(text)?;
-    asks.wait(options.ignore_sigterm);
+    stop.wait(options.ignore_sigterm);
     Ok(())
 }
 
-/// Starts a worker and waits until it is there.
-fn start_worker(options: &Options, stubborn: bool) -> Result<(), String> {
+/// Starts a worker and waits until it is ready.
+fn start_worker(options: &Options, ignore_sigterm: bool) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
     let mut args: Vec<OsString> = options.prefix.iter().map(Into::into).collect();
     args.extend(["--worker".into(), "--log".into()]);
     args.push(options.log.clone().into());
-    if stubborn {
+    if ignore_sigterm {
         args.push("--ignore-sigterm".into());
     }
     if let Some(guardian) = options.guardian {
         args.extend(["--guardian".into(), guardian.to_string().into()]);
     }
     let program = std::env::current_exe().map_err(text)?;
-    let mut starter = sys::starter(&program, &args)
+    let mut launcher = sys::launcher(&program, &args)
         .stdout(Stdio::piped())
         .spawn()
         .map_err(text)?;
-    let out = starter.stdout.take().ok_or("no pipe")?;
+    let out = launcher.stdout.take().ok_or("no pipe")?;
     let mut line = String::new();
     BufReader::new(out).read_line(&mut line).map_err(text)?;
-    sys::started(starter).map_err(text)?;
+    sys::finish_launcher(launcher).map_err(text)?;
     let worker = line.trim().strip_prefix("ready ").unwrap_or_default();
     let worker = worker.parse().map_err(text)?;
     log::append(&options.log, &Line::Worker(worker)).map_err(text)
 }
 
-fn serve(options: &Options) -> Result<(), String> {
+fn run_service(options: &Options) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
-    for line in &options.say {
+    for line in &options.print {
         writeln!(io::stdout(), "{line}").map_err(text)?;
     }
-    // Before anything is announced: a stop may come as soon as it is.
-    let asks = if options.deaf {
+    // This comes before any output, because a stop request may follow the output at once.
+    let stop = if options.no_stop_handler {
         None
     } else {
-        Some(sys::Asks::listen().map_err(text)?)
+        Some(sys::StopRequests::register().map_err(text)?)
     };
-    let me = Identity::own();
+    let own = Identity::own();
     if let Some(guardian) = options.guardian {
         observe::exit_with_guardian(guardian);
     }
 
-    if options.leash {
+    if options.await_confirm {
         let options = options.clone();
-        std::thread::spawn(move || wait_unleashed(&options, me));
+        std::thread::spawn(move || await_confirm(&options, own));
     } else {
-        testify(options, me).map_err(text)?;
+        record_start(options, own).map_err(text)?;
     }
-    for number in 0..options.workers + options.stubborn_workers {
+    for number in 0..options.workers + options.workers_ignoring_sigterm {
         start_worker(options, number >= options.workers)?;
     }
     if options.exit.is_some() {
@@ -193,7 +192,7 @@ fn serve(options: &Options) -> Result<(), String> {
         let log = options.log.clone();
         std::thread::spawn(move || {
             std::thread::sleep(limit);
-            let _ = log::append(&log, &Line::Stop(me.pid, "by itself".to_owned()));
+            let _ = log::append(&log, &Line::Stop(own.pid, "by itself".to_owned()));
             std::process::exit(0);
         });
     }
@@ -203,47 +202,47 @@ fn serve(options: &Options) -> Result<(), String> {
             while !file.exists() {
                 std::thread::sleep(Duration::from_millis(2));
             }
-            if let Err(text) = open(&options, me) {
+            if let Err(text) = open(&options, own) {
                 let _ = writeln!(io::stderr(), "procref-fake-service: {text}");
                 std::process::exit(1);
             }
         });
     } else {
-        open(options, me)?;
+        open(options, own)?;
     }
 
-    let Some(mut asks) = asks else {
+    let Some(mut stop) = stop else {
         loop {
             std::thread::park();
         }
     };
-    let why = asks.wait(options.ignore_sigterm);
+    let reason = stop.wait(options.ignore_sigterm);
     std::thread::sleep(options.slow_stop);
-    log::append(&options.log, &Line::Stop(me.pid, why)).map_err(text)
+    log::append(&options.log, &Line::Stop(own.pid, reason)).map_err(text)
 }
 
-/// From now on this is an instance, and holds what no other one may hold at the same time.
-fn testify(options: &Options, me: Identity) -> io::Result<()> {
-    match sys::have_alone(&options.witness, me)? {
-        // Held until the end of the process.
+/// Records that this process is an instance, and locks the file that only one instance can lock.
+fn record_start(options: &Options, own: Identity) -> io::Result<()> {
+    match sys::lock_exclusively(&options.witness, own)? {
+        // The lock lasts until the process exits.
         Some(witness) => std::mem::forget(witness),
-        None => log::append(&options.log, &Line::Overlap(me.pid))?,
+        None => log::append(&options.log, &Line::Overlap(own.pid))?,
     }
-    log::append(&options.log, &Line::Start(me))
+    log::append(&options.log, &Line::Start(own))
 }
 
-/// Until its starter says that it is known, it ends with its starter: what a start callback has spawned,
-/// nobody else could find.
-fn wait_unleashed(options: &Options, me: Identity) {
-    let mut word = String::new();
-    if io::stdin().read_line(&mut word).unwrap_or(0) == 0 || testify(options, me).is_err() {
+/// Waits until the starter confirms that the instance is published. Exits if the starter exits first, because no other
+/// process could find a process that a start callback has spawned.
+fn await_confirm(options: &Options, own: Identity) {
+    let mut line = String::new();
+    if io::stdin().read_line(&mut line).unwrap_or(0) == 0 || record_start(options, own).is_err() {
         std::process::exit(0);
     }
     let _ = writeln!(io::stdout(), "confirmed");
 }
 
-/// Opens for business, and says so in every way that it was told to.
-fn open(options: &Options, me: Identity) -> Result<(), String> {
+/// Starts to listen, and reports that the service is ready in each way that the options name.
+fn open(options: &Options, own: Identity) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
     let mut port = 0;
     if let Some(listener) = listener(options).map_err(text)? {
@@ -253,21 +252,21 @@ fn open(options: &Options, me: Identity) -> Result<(), String> {
             for caller in listener.incoming().flatten() {
                 let healthy = !unhealthy_file
                     .as_ref()
-                    .is_some_and(|file| names(file, me.pid));
-                let _ = answer(caller, me.pid, healthy);
+                    .is_some_and(|file| names(file, own.pid));
+                let _ = answer(caller, own.pid, healthy);
             }
         });
     }
     if let Some(path) = &options.unix {
-        sys::listen_locally(path).map_err(text)?;
+        sys::listen_local(path).map_err(text)?;
     }
     if options.notify {
         sys::notify().map_err(text)?;
     }
 
-    // The one line of the handshake. The pipe may be closed afterwards.
+    // This is the only line of the handshake. The reader may close the pipe afterwards.
     let mut out = io::stdout().lock();
-    writeln!(out, "ready {} {port}", me.pid)
+    writeln!(out, "ready {} {port}", own.pid)
         .and_then(|()| out.flush())
         .map_err(text)
 }
@@ -290,18 +289,17 @@ fn listener(options: &Options) -> io::Result<Option<TcpListener>> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(Some)
 }
 
-/// Whether the file of ill health is there and means this instance, or all.
+/// Returns `true` if the file contains this pid, or 0 for every instance.
 fn names(file: &Path, pid: u32) -> bool {
     std::fs::read_to_string(file).is_ok_and(|text| text == "0" || text == pid.to_string())
 }
 
-/// Answers once the caller has asked, so that the connection is closed by the
-/// caller first and no port lingers.
+/// Answers after the caller's request, so that the caller closes the connection first and no port stays in TIME_WAIT.
 fn answer(mut caller: TcpStream, pid: u32, healthy: bool) -> io::Result<()> {
     caller.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let mut question = String::new();
-    BufReader::new(&caller).read_line(&mut question)?;
-    if question.starts_with("GET ") {
+    let mut request = String::new();
+    BufReader::new(&caller).read_line(&mut request)?;
+    if request.starts_with("GET ") {
         let status = if healthy {
             "200 OK"
         } else {

@@ -1,4 +1,4 @@
-//! System V semaphore sets, looked at and spoiled without the library.
+//! Reads and changes System V semaphore sets without the library.
 
 mod sys;
 
@@ -6,26 +6,26 @@ use std::io;
 
 use crate::observe::Identity;
 
-/// A semaphore set as `/proc/sysvipc/sem` lists it.
+/// A semaphore set, as `/proc/sysvipc/sem` lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set {
-    /// The key it was created with.
+    /// The key of the set.
     pub key: i32,
-    /// The id the kernel gave it.
+    /// The id that the kernel assigned.
     pub id: i32,
-    /// Permission bits.
+    /// The permission bits.
     pub mode: u32,
-    /// How many semaphores it has.
+    /// The number of semaphores.
     pub len: usize,
-    /// The owner.
+    /// The uid of the owner.
     pub uid: u32,
 }
 
-/// Every set of this IPC namespace.
+/// Returns all sets of this IPC namespace.
 ///
 /// # Panics
 ///
-/// When the kernel's table cannot be read or has another shape.
+/// Panics if the kernel's table cannot be read or has an unknown format.
 #[must_use]
 pub fn sets() -> Vec<Set> {
     let table = std::fs::read_to_string("/proc/sysvipc/sem").expect("read /proc/sysvipc/sem");
@@ -44,30 +44,30 @@ fn parse_row(row: &str) -> Set {
     }
 }
 
-/// The set with this key, if there is one.
+/// Returns the set with this key, if there is one.
 #[must_use]
 pub fn find(key: i32) -> Option<Set> {
     sets().into_iter().find(|set| set.key == key)
 }
 
-/// Reads a key as procref and `ipcs -s` print it.
+/// Parses a key in the format of procref and `ipcs -s`.
 ///
 /// # Panics
 ///
-/// When the text is not `0x` and hexadecimal digits.
+/// Panics if the text is not `0x` with hexadecimal digits.
 #[must_use]
 pub fn parse_key(text: &str) -> i32 {
-    let digits = text.strip_prefix("0x").expect("a key begins with 0x");
+    let digits = text.strip_prefix("0x").expect("a key starts with 0x");
     let bits = u32::from_str_radix(digits, 16).expect("a key is hexadecimal");
     i32::from_ne_bytes(bits.to_ne_bytes())
 }
 
 impl Set {
-    /// Creates a set that must not exist yet.
+    /// Creates a set.
     ///
     /// # Errors
     ///
-    /// What `semget` says.
+    /// Returns the error of `semget`, for example if the set exists already.
     pub fn create(key: i32, len: usize, mode: u32) -> io::Result<Self> {
         Ok(Self {
             key,
@@ -78,29 +78,29 @@ impl Set {
         })
     }
 
-    /// The value of one semaphore.
+    /// Returns the value of a semaphore.
     ///
     /// # Errors
     ///
-    /// What `semctl` says: the set may be gone.
+    /// Returns the error of `semctl`, for example if the set was removed.
     pub fn value(&self, slot: usize) -> io::Result<u32> {
         sys::value(self.id, slot)
     }
 
-    /// Sets one semaphore.
+    /// Sets a semaphore.
     ///
     /// # Errors
     ///
-    /// What `semctl` says.
+    /// Returns the error of `semctl`.
     pub fn set_value(&self, slot: usize, value: u16) -> io::Result<()> {
         sys::set_value(self.id, slot, value)
     }
 
-    /// Names this process as the instance, in a service's set. Flags and generation stay.
+    /// Writes the identity of the instance to a service's set. Flags and generation do not change.
     ///
     /// # Panics
     ///
-    /// When the set cannot be written.
+    /// Panics if the set cannot be written.
     pub fn write_instance(&self, Identity { pid, start }: Identity) {
         let pid = [(14, pid & 0x7fff), (15, pid >> 15)];
         let start = (0..5).map(|n| (16 + n, (start >> (15 * n)) as u32 & 0x7fff));
@@ -109,63 +109,62 @@ impl Set {
         }
     }
 
-    /// How many processes sleep on this semaphore, for it to become zero or to
-    /// grow.
+    /// Returns the number of processes that wait for this semaphore to become zero or to increase.
     ///
     /// # Errors
     ///
-    /// What `semctl` says: the set may be gone.
+    /// Returns the error of `semctl`, for example if the set was removed.
     pub fn sleepers(&self, slot: usize) -> io::Result<u32> {
         Ok(sys::waiting_for_zero(self.id, slot)? + sys::waiting_for_more(self.id, slot)?)
     }
 
-    /// Counts one semaphore up and down again, with the undo of `SEM_UNDO`: the least that a
-    /// reference the kernel counts can cost.
+    /// Increments and decrements a semaphore with `SEM_UNDO`. This is the minimal cost of a reference that the kernel
+    /// counts.
     ///
     /// # Errors
     ///
-    /// What `semop` says.
+    /// Returns the error of `semop`.
     pub fn up_and_down(&self, slot: u16) -> io::Result<()> {
         self.operate(&[(slot, 1)])?;
         self.operate(&[(slot, -1)])
     }
 
-    /// One `semop` of up to four operations, with the undo of `SEM_UNDO`; sleeps where it has to.
+    /// Performs up to four operations in one `semop` with `SEM_UNDO`. Blocks if an operation has to wait.
     ///
     /// # Errors
     ///
-    /// What `semop` says.
+    /// Returns the error of `semop`.
     ///
     /// # Panics
     ///
-    /// When there are more than four.
+    /// Panics if there are more than four operations.
     pub fn operate(&self, changes: &[(u16, i16)]) -> io::Result<()> {
         sys::operate(self.id, changes)
     }
 
-    /// Sleeps until a semaphore is zero, which leaves nothing to undo.
+    /// Waits until a semaphore is zero. This leaves nothing to undo.
     ///
     /// # Errors
     ///
-    /// What `semop` says.
+    /// Returns the error of `semop`.
     pub fn wait_for_zero(&self, slot: u16) -> io::Result<()> {
         sys::wait_for_zero(self.id, slot)
     }
 
-    /// Gives the set away. Its creator may still remove it.
+    /// Changes the owner of the set. Its creator can still remove the set.
     ///
     /// # Errors
     ///
-    /// What `semctl` says.
+    /// Returns the error of `semctl`.
     pub fn set_owner(&self, uid: u32, mode: u32) -> io::Result<()> {
         sys::set_owner(self.id, uid, mode)
     }
 
-    /// Removes the set, as `ipcrm -s` would.
+    /// Removes the set, as `ipcrm -s` does.
     ///
     /// # Errors
     ///
-    /// What `semctl` says: somebody else may have been faster.
+    /// Returns the error of `semctl`, for example if another process has removed the set.
     pub fn remove(&self) -> io::Result<()> {
         sys::remove(self.id)
     }
@@ -176,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_is_created_found_and_removed() {
+    fn set_is_not_found_after_removal() {
         let key = parse_key(&format!(
             "{:#010x}",
             0x7e57_0000 | (std::process::id() & 0xffff)
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_as_printed() {
+    fn key_parses_as_printed() {
         assert_eq!(parse_key("0x00000010"), 16);
         assert_eq!(parse_key("0xffffffff"), -1);
     }

@@ -1,23 +1,20 @@
-//! Real client processes, a real service, and observers from outside.
+//! Real client processes, a real service, and observers from outside, for the tests of procref.
 //!
-//! procref promises things about *many processes*: that one of them starts the
-//! service, that a killed one gives its reference back, that nothing is left
-//! after the last one. None of that can be judged from inside one process, nor
-//! by the library itself. So the tests in this crate are built from
+//! procref's guarantees are about *many processes*: one of them starts the service, a killed process gives its
+//! reference back, and nothing is left after the last one. A single process cannot check these guarantees, and
+//! neither can the library itself. So the tests use
 //!
-//! - [`scene::Scene`]: a runtime directory of its own for every test, and the
-//!   look around at the end: no semaphore set, no file, no process may be left;
-//! - [`actor::Actor`]: a client process (`procref-actor`) that does what it is
-//!   told over a pipe and tells what happens to it, so that a test orders
-//!   events by events and never by sleeping;
-//! - `procref-fake-service`: the service the clients share. It holds a file
-//!   lock that has nothing to do with procref, so two live instances convict
-//!   themselves ([`log::Line::Overlap`]);
-//! - [`observe`]: processes, by `/proc` or by handle, without any code of the library.
+//! - [`scene::Scene`]: a runtime directory for each test. When the scene is dropped, no semaphore set, file or
+//!   process may be left;
+//! - [`actor::Actor`]: a client process (`procref-actor`) that reads commands from a pipe and reports events, so that a
+//!   test orders events by events and never by sleeping;
+//! - `procref-fake-service`: the service that the clients share. It holds a file lock that procref does not know, so
+//!   two live instances expose themselves ([`log::Line::Overlap`]);
+//! - [`observe`]: processes as `/proc` or process handles show them, without any code of the library.
 //!
-//! All of it is there on Linux and on Windows, elsewhere the crate is empty. What one of the two systems has
-//! alone is in files of its own, named after it: signals, `fork` and `exec`, namespaces, and
-//! System V semaphores ([`kernel`]) on Linux, consoles and named pipes on Windows.
+//! The crate works on Linux and on Windows, and is empty on other systems. Features of one system are in separate
+//! files with the system's name: signals, `fork`, `exec`, namespaces and System V semaphores (`kernel`) on Linux,
+//! consoles and named pipes on Windows.
 #![cfg(any(target_os = "linux", windows))]
 
 pub mod actor;
@@ -25,6 +22,7 @@ pub mod deadline;
 pub mod fake;
 #[cfg(target_os = "linux")]
 pub mod kernel;
+mod key;
 pub mod log;
 #[cfg(target_os = "linux")]
 pub mod namespace;
@@ -33,14 +31,14 @@ pub mod process;
 pub mod protocol;
 pub mod query;
 pub mod scene;
+mod shared;
 
 pub use actor::{Actor, Held, Pending};
 pub use scene::Scene;
 
-/// A [`Scene`] for the calling test, with the paths of this package's programs.
+/// Creates a [`Scene`] with the paths of this package's programs.
 ///
-/// A macro, because only an integration test of the package is told by Cargo
-/// where the binaries are.
+/// This is a macro, because Cargo gives the paths of the programs only to integration tests of the package.
 #[macro_export]
 macro_rules! scene {
     () => {
@@ -51,13 +49,12 @@ macro_rules! scene {
     };
 }
 
-/// The README's examples, compiled with the others. Here and not in the library, whose package has no
-/// such files.
+/// Compiles the examples of the README. They are here because the package of the library does not contain the file.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
-/// That of the page about tests.
+/// Compiles the examples of the page about testing.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/testing.md")]
 struct Testing;

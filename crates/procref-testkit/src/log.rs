@@ -1,7 +1,7 @@
 //! The log that the services and the callbacks of a scene share.
 //!
-//! Every line is one `write` to a file opened with `O_APPEND`, so the lines of
-//! all processes are whole and in one order.
+//! Every line is a single `write` to a file opened with `O_APPEND`, so the lines of all processes are complete and
+//! ordered.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -12,15 +12,15 @@ use crate::observe::Identity;
 /// One line of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// A service is up.
+    /// A service has started.
     Start(Identity),
-    /// A process that a service has started is up.
+    /// A worker process of a service has started.
     Worker(Identity),
-    /// A service ends by itself, and why. A killed one cannot write this.
+    /// A service exits in an orderly way, with the reason. A killed service does not write this line.
     Stop(u32, String),
-    /// A service found another one alive: the guarantee is broken.
+    /// A service found another live instance: guarantee G1 is broken.
     Overlap(u32),
-    /// The pid of a client whose callback of this name began to run.
+    /// The pid of a client that has called the callback of this name.
     Callback(u32, String),
 }
 
@@ -46,8 +46,8 @@ impl Line {
 
     fn text(&self) -> String {
         match self {
-            Self::Start(who) => format!("start {} {}\n", who.pid, who.start),
-            Self::Worker(who) => format!("worker {} {}\n", who.pid, who.start),
+            Self::Start(identity) => format!("start {} {}\n", identity.pid, identity.start),
+            Self::Worker(identity) => format!("worker {} {}\n", identity.pid, identity.start),
             Self::Stop(pid, why) => format!("stop {pid} {why}\n"),
             Self::Overlap(pid) => format!("OVERLAP {pid}\n"),
             Self::Callback(pid, name) => format!("callback {pid} {name}\n"),
@@ -59,7 +59,7 @@ impl Line {
 ///
 /// # Errors
 ///
-/// When the file cannot be written.
+/// Returns an error if the file cannot be written.
 pub fn append(path: &Path, line: &Line) -> io::Result<()> {
     OpenOptions::new()
         .append(true)
@@ -68,11 +68,11 @@ pub fn append(path: &Path, line: &Line) -> io::Result<()> {
         .write_all(line.text().as_bytes())
 }
 
-/// Everything that was logged so far; nothing if there is no log yet.
+/// Reads all lines of a log. Returns no lines if the log does not exist yet.
 ///
 /// # Panics
 ///
-/// On a line that nobody here writes.
+/// Panics on a line that is not a [`Line`].
 #[must_use]
 pub fn read(path: &Path) -> Vec<Line> {
     parse(&std::fs::read_to_string(path).unwrap_or_default())
@@ -80,7 +80,7 @@ pub fn read(path: &Path) -> Vec<Line> {
 
 fn parse(text: &str) -> Vec<Line> {
     text.lines()
-        .map(|line| Line::parse(line).unwrap_or_else(|| panic!("strange log line {line:?}")))
+        .map(|line| Line::parse(line).unwrap_or_else(|| panic!("unexpected log line {line:?}")))
         .collect()
 }
 
@@ -89,26 +89,26 @@ fn parse(text: &str) -> Vec<Line> {
 pub struct Tail {
     path: PathBuf,
     file: Option<File>,
-    /// The beginning of a line that was not there to its end yet.
-    begun: String,
+    /// The beginning of a line that is not complete yet.
+    partial: String,
 }
 
 impl Tail {
-    /// From the beginning of the log, which need not be there yet.
+    /// Starts at the beginning of the log. The log need not exist yet.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
         Self {
             path,
             file: None,
-            begun: String::new(),
+            partial: String::new(),
         }
     }
 
-    /// What was logged since the last time.
+    /// Returns the lines that were added since the last call.
     ///
     /// # Panics
     ///
-    /// On a line that nobody here writes, and when the log cannot be read.
+    /// Panics on a line that is not a [`Line`], and if the log cannot be read.
     pub fn read_new(&mut self) -> Vec<Line> {
         if self.file.is_none() {
             self.file = File::open(&self.path).ok();
@@ -116,11 +116,11 @@ impl Tail {
         let Some(file) = &mut self.file else {
             return Vec::new();
         };
-        let read = file.read_to_string(&mut self.begun);
+        let read = file.read_to_string(&mut self.partial);
         read.expect("read the log");
-        let whole = self.begun.rfind('\n').map_or(0, |end| end + 1);
-        let lines = parse(&self.begun[..whole]);
-        self.begun.drain(..whole);
+        let whole = self.partial.rfind('\n').map_or(0, |end| end + 1);
+        let lines = parse(&self.partial[..whole]);
+        self.partial.drain(..whole);
         lines
     }
 }
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_survive_the_file() {
+    fn log_returns_the_appended_lines() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("log");
         let mut tail = Tail::new(path.clone());

@@ -1,38 +1,37 @@
-//! Tests that need a machine of their own run themselves again inside new
-//! kernel namespaces.
+//! Tests in separate kernel namespaces.
 //!
-//! A PID namespace, because a test of "nobody else is signalled" must not try
-//! it out on the developer's session; an IPC namespace, because the limits of
-//! `kernel.sem` are the whole machine's otherwise.
+//! A test that could signal unrelated processes needs a PID namespace, to protect the developer's session. A test that
+//! changes the limits in `kernel.sem` needs an IPC namespace, because otherwise they apply to the whole machine.
 
 use std::env;
 use std::process::Command;
 
+/// Set for the test in the new namespace.
 const INSIDE: &str = "PROCREF_TESTKIT_INSIDE";
 
-/// Set by those who cannot have namespaces and accept not to run these tests.
+/// Set by users whose system allows no namespaces, to skip these tests.
 const SKIP: &str = "PROCREF_TESTKIT_SKIP_NAMESPACES";
 
-/// Which namespaces a test wants.
+/// The namespace that a test needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// PIDs of its own, `/proc` with them.
+    /// A PID namespace, with a matching `/proc`.
     Pid,
-    /// System V objects and their limits of its own.
+    /// An IPC namespace, for System V objects and their limits.
     Ipc,
 }
 
-/// Runs `body` in namespaces of its own.
+/// Runs `body` in a new namespace.
 ///
-/// `test` is the name of the calling test, which is run once more, alone, in
-/// a child: there this function calls `body`. `init` is a program that becomes
-/// pid 1 of a PID namespace, with the test's command line as its arguments.
+/// `test` is the name of the calling test. This function runs that test again in a child in the new namespace, and there
+/// it calls `body`. `init` is a program that becomes pid 1 of a PID namespace. Its arguments are the test's command
+/// line.
 ///
 /// # Panics
 ///
-/// When the test fails in there, or when namespaces cannot be had.
+/// Panics if the test fails in the namespace, or if the namespace cannot be created.
 #[track_caller]
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+#[expect(clippy::print_stderr, reason = "a skipped test prints a message")]
 pub fn run(wanted: Wanted, test: &str, init: Option<&str>, body: impl FnOnce()) {
     if env::var_os(INSIDE).is_some() {
         body();
@@ -63,7 +62,7 @@ pub fn run(wanted: Wanted, test: &str, init: Option<&str>, body: impl FnOnce()) 
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(
         output.status.success() && out.contains("1 passed"),
-        "{test} failed in its namespace, or there can be none here (set {SKIP}=1 to do without):\n\
+        "{test} failed in its namespace, or the system allows no namespaces (set {SKIP}=1 to skip the test):\n\
          {}\n{out}\n{err}",
         output.status
     );

@@ -1,4 +1,4 @@
-//! Processes, seen from outside.
+//! Observations of processes from outside.
 
 use std::fmt;
 use std::io;
@@ -22,56 +22,57 @@ pub use sys::now_ns;
 #[cfg(windows)]
 use windows as sys;
 
-/// One process, and never its successor under the same pid.
+/// The identity of a process. A later process with the same pid has a different identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity {
-    /// The number.
+    /// The pid.
     pub pid: u32,
-    /// Its start time, which no later process with that number shares: clock ticks since boot, or, on
-    /// Windows, units of 100 ns.
+    /// The start time, which no later process with this pid shares. The unit is clock ticks since boot, or 100 ns on
+    /// Windows.
     pub start: u64,
 }
 
 impl Identity {
-    /// Whoever has this pid now; one that has ended, too, as long as somebody has yet to take note.
+    /// Returns the identity of the process that has this pid now. Includes a process that has exited and was not
+    /// reaped.
     #[must_use]
     pub fn of(pid: u32) -> Option<Self> {
         sys::start_of(pid).map(|start| Self { pid, start })
     }
 
-    /// The calling process.
+    /// Returns the identity of the calling process.
     ///
     /// # Panics
     ///
-    /// When the system does not tell of it (`/proc` is not there).
+    /// Panics if the start time is not available, for example without `/proc`.
     #[must_use]
     pub fn own() -> Self {
         Self::of(std::process::id()).expect("the start time of this process")
     }
 
-    /// Whether this very process runs. One that has ended does not, whoever has yet to take note.
+    /// Returns `true` if this process is running. A process that has exited is not, even before it is reaped.
     #[must_use]
     pub fn is_live(self) -> bool {
         !self.exits_within(Duration::ZERO)
     }
 
-    /// Ends this very process without asking it (SIGKILL, `TerminateProcess`); nobody else, and nobody if
-    /// it is gone. Does not wait.
+    /// Kills this process (SIGKILL, `TerminateProcess`). Does nothing if the process has exited, even if another
+    /// process has its pid. Does not wait.
     pub fn kill(self) {
         sys::kill(self);
     }
 
-    /// Waits until this very process has ended.
+    /// Waits until this process has exited.
     ///
     /// # Panics
     ///
-    /// When it outlives the deadline.
+    /// Panics if the process is still alive at the deadline.
     #[track_caller]
     pub fn wait_exit(self) {
-        assert!(self.exits_within(DEADLINE), "process {self} does not end");
+        assert!(self.exits_within(DEADLINE), "process {self} does not exit");
     }
 
-    /// Whether this very process ends within `limit`.
+    /// Waits for the exit of this process. Returns `false` if the process is still alive after `limit`.
     #[must_use]
     pub fn exits_within(self, limit: Duration) -> bool {
         sys::exits_within(self, limit)
@@ -88,7 +89,7 @@ impl FromStr for Identity {
     type Err = io::Error;
 
     fn from_str(text: &str) -> io::Result<Self> {
-        let bad = || io::Error::new(io::ErrorKind::InvalidInput, "want PID:START");
+        let bad = || io::Error::new(io::ErrorKind::InvalidInput, "expected PID:START");
         let (pid, start) = text.split_once(':').ok_or_else(bad)?;
         Ok(Self {
             pid: pid.parse().map_err(|_| bad())?,
@@ -97,10 +98,10 @@ impl FromStr for Identity {
     }
 }
 
-/// Ends the calling process when `guardian` dies, from a thread of its own.
+/// Starts a thread that exits this process when `guardian` exits.
 ///
-/// A test that is killed runs no teardown. Its actors notice by their closed
-/// pipes, but the services and the execed programs have none.
+/// A test that is killed runs no cleanup. Its actors exit because their pipes are closed, but services and executed
+/// programs have no pipes to the test.
 pub fn exit_with_guardian(guardian: Identity) {
     std::thread::spawn(move || {
         while !guardian.exits_within(Duration::from_secs(3600)) {}
@@ -113,15 +114,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_identity_is_not_its_successor() {
-        let me = Identity::own();
-        assert!(me.is_live());
+    fn identity_with_another_start_time_is_not_live() {
+        let own = Identity::own();
+        assert!(own.is_live());
         let earlier = Identity {
-            start: me.start - 1,
-            ..me
+            start: own.start - 1,
+            ..own
         };
         assert!(!earlier.is_live());
         earlier.kill();
-        assert_eq!(me.to_string().parse::<Identity>().ok(), Some(me));
+        assert_eq!(own.to_string().parse::<Identity>().ok(), Some(own));
     }
 }

@@ -1,4 +1,4 @@
-//! What an actor does to itself, and the operating system's part of it.
+//! Operations of the operating system that the standard library does not offer.
 
 #[cfg(unix)]
 mod unix;

@@ -1,4 +1,4 @@
-//! What a test says to an actor, and what it hears back: one JSON value a line.
+//! The messages between a test and an actor: one JSON value per line.
 
 use std::path::PathBuf;
 
@@ -13,30 +13,30 @@ pub use spec::{
     ServiceSpec, StopOutcome,
 };
 
-/// One command, and the number its reply will carry.
+/// A command, with the number of its reply.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
-    /// Chosen by the test.
+    /// A number that the test chooses.
     pub id: u64,
-    /// What to do.
+    /// The command.
     pub command: Command,
 }
 
-/// One line from an actor.
+/// A message of an actor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Message {
-    /// When it was written, on the clock of [`crate::observe::now_ns`].
+    /// Time of the message, on the clock of [`crate::observe::now_ns`].
     pub at: u64,
-    /// What it says.
+    /// The content.
     pub body: Body,
 }
 
-/// What a [`Message`] says.
+/// The content of a [`Message`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Body {
-    /// The answer to the request of this number.
+    /// The reply to the request with this number.
     Reply(u64, Reply),
-    /// Something happened.
+    /// An event.
     Event(Event),
 }
 
@@ -58,7 +58,7 @@ pub enum Callback {
 }
 
 impl Callback {
-    /// The builder's name for it, which is also its name in the log.
+    /// The name of the builder's method, which is also the name in the log.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -72,55 +72,53 @@ impl Callback {
     }
 }
 
-/// Where somebody waits to be let through, each time by one
-/// [`Command::Proceed`].
+/// A point at which a future waits. Each [`Command::Proceed`] lets one future pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Gate {
-    /// In the callback, before it does anything.
+    /// At the start of the callback.
     Before(Callback),
-    /// In the callback, when its work is done.
+    /// In the callback, after its work.
     After(Callback),
-    /// In a task beside the command, on the same single thread.
+    /// In a second task on the single thread that runs the command.
     Tick,
 }
 
-/// What happens without being asked for at that moment.
+/// An event that an actor reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// The actor reads commands now.
+    /// The actor reads commands.
     Ready(Identity),
-    /// A callback began.
+    /// A callback was called.
     Running(Callback),
-    /// A callback has this process's service up, and is about to return it.
+    /// A callback has started this process and is about to return it.
     Served(Identity),
-    /// A callback is about to return what it was told to.
+    /// A callback is about to return.
     Returning(Callback),
-    /// A callback's future was dropped before it was done.
+    /// A callback's future was dropped before it completed.
     Dropped(Callback),
-    /// The task behind [`Gate::Tick`] had its turn.
+    /// The task has passed [`Gate::Tick`].
     Ticked,
-    /// The program that was executed in the actor's place runs.
+    /// The program that replaced the actor runs.
     Executed,
 }
 
-/// Who drives a future, or that there is none.
+/// How a future is driven, or that the blocking calls are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Via {
     /// A task on a multi-threaded tokio runtime.
     TokioMulti,
-    /// A current-thread tokio runtime that is gone afterwards. A second task
-    /// on it answers [`Gate::Tick`].
+    /// A current-thread tokio runtime that is dropped afterwards. A second task on it passes [`Gate::Tick`].
     TokioCurrent,
     /// A task on smol's executor.
     Smol,
-    /// No runtime: the thread polls and parks.
+    /// No runtime. The thread polls and parks.
     Pollster,
     /// The blocking calls.
     Blocking,
 }
 
 impl Via {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 5] = [
         Self::TokioMulti,
         Self::TokioCurrent,
@@ -130,7 +128,7 @@ impl Via {
     ];
 }
 
-/// Where a handle is dropped.
+/// The context in which a handle is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DropContext {
     /// A thread without any runtime.
@@ -141,15 +139,15 @@ pub enum DropContext {
     TokioCurrent,
     /// A task that a `LocalSet` runs.
     TokioLocal,
-    /// A blocking-pool thread of tokio.
+    /// A thread of tokio's blocking pool.
     TokioBlockingPool,
-    /// With a task that is dropped because its runtime is shut down.
+    /// A task that is dropped because its runtime is shut down.
     TokioShutDown,
     /// A task that panics.
     TokioUnwinding,
     /// A task on smol's executor.
     Smol,
-    /// A future polled without runtime.
+    /// A future that is polled without a runtime.
     Pollster,
     /// A thread that panics.
     Unwinding,
@@ -158,7 +156,7 @@ pub enum DropContext {
 }
 
 impl DropContext {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 11] = [
         Self::Thread,
         Self::TokioMulti,
@@ -181,17 +179,17 @@ pub enum Death {
     Kill,
     /// `exit(0)`: exit handlers, but no destructors of live values.
     Exit,
-    /// `_exit(0)`.
+    /// `_exit(0)`: no exit handlers.
     ExitAtOnce,
     /// `abort()`: SIGABRT.
     Abort,
-    /// The main function returns with everything dropped.
+    /// The main function returns, which drops everything.
     Return,
-    /// The thread that reads commands panics with everything in its hands.
+    /// The thread that reads commands panics, while all handles exist.
     Panic,
 }
 
-/// An operation of the trait `RefCounter`.
+/// A method of the trait `RefCounter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CounterOp {
     /// `acquire`
@@ -206,7 +204,7 @@ pub enum CounterOp {
     Unlock,
 }
 
-/// An operation of the module `procref::process`.
+/// A function of the module `procref::process`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProcessOp {
     /// `is_alive`
@@ -215,7 +213,7 @@ pub enum ProcessOp {
     Terminate,
     /// `kill`
     Kill,
-    /// `stop`, with a second for the process
+    /// `stop`, with a timeout of one second
     Stop,
     /// `Process::open`, then nothing
     Open,
@@ -223,206 +221,200 @@ pub enum ProcessOp {
     OpenAndStop,
 }
 
-/// A command. Services, handles and counters are numbered by the test.
+/// A command. The test chooses the numbers of services, handles and counters.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Command {
     /// Builds a service.
     Build {
-        /// The number it gets.
+        /// Number of the new service.
         service: u32,
-        /// What to build.
+        /// The service.
         spec: Box<ServiceSpec>,
     },
-    /// Writes to every page of so much memory of the heap: the same memory each time.
+    /// Writes to every page of a block of heap memory, which is the same block each time.
     Rewrite {
-        /// How much, in MiB.
+        /// The size of the block, in MiB.
         mib: usize,
     },
     /// Drops a `SharedService` value.
     DropService {
-        /// Which.
+        /// Number of the service.
         service: u32,
     },
     /// Acquires.
     Acquire {
-        /// Of which service.
+        /// Number of the service.
         service: u32,
-        /// The number the handle gets.
+        /// Number of the new handle.
         handle: u32,
-        /// Driven by.
+        /// How the future is driven.
         via: Via,
     },
-    /// Acquires many handles at once in one current-thread runtime, and
-    /// releases them together.
+    /// Acquires many handles at once in one current-thread runtime, and releases them together.
     AcquireMany {
-        /// Of which service.
+        /// Number of the service.
         service: u32,
-        /// How many futures.
+        /// Number of futures.
         count: u32,
     },
-    /// Drops the future of a request that still runs. Not for
-    /// [`Via::Blocking`].
+    /// Drops the future of a running request. Has no effect on [`Via::Blocking`].
     Cancel {
-        /// The request's number.
+        /// Number of the request.
         request: u64,
     },
     /// `try_join`.
     TryJoin {
-        /// Of which service.
+        /// Number of the service.
         service: u32,
-        /// The number the handle gets.
+        /// Number of the new handle.
         handle: u32,
-        /// Driven by; blocking is polled without runtime.
+        /// How the future is driven. [`Via::Blocking`] polls without a runtime.
         via: Via,
     },
     /// `ServiceHandle::pin`.
     Pin {
-        /// Which handle.
+        /// Number of the handle.
         handle: u32,
     },
     /// `unpin` or, with [`Via::Blocking`], `unpin_blocking`.
     Unpin {
-        /// Of which service.
+        /// Number of the service.
         service: u32,
-        /// Driven by.
+        /// How the future is driven.
         via: Via,
     },
     /// `stop`, `force_stop` or, with [`Via::Blocking`], their blocking forms.
     Stop {
-        /// Which service.
+        /// Number of the service.
         service: u32,
-        /// Also while clients hold it.
+        /// Stops the service even if clients hold it.
         force: bool,
-        /// Driven by.
+        /// How the future is driven.
         via: Via,
     },
     /// `ServiceHandle::current`.
     Current {
-        /// Of which handle.
+        /// Number of the handle.
         handle: u32,
     },
-    /// `wait_dead`, several times at once; with [`Via::Blocking`]
-    /// `wait_dead_blocking`, once.
+    /// `wait_dead`, several times at once. With [`Via::Blocking`], `wait_dead_blocking` once.
     WaitDead {
-        /// Of which handle.
+        /// Number of the handle.
         handle: u32,
-        /// How many futures.
+        /// Number of futures.
         count: u32,
-        /// For the blocking call.
+        /// The timeout of the blocking call.
         limit_ms: u64,
-        /// Driven by.
+        /// How the future is driven.
         via: Via,
     },
-    /// `wait_stopped`, likewise.
+    /// `wait_stopped`, in the same way as [`Command::WaitDead`].
     WaitStopped {
-        /// Of which service.
+        /// Number of the service.
         service: u32,
-        /// How many futures.
+        /// Number of futures.
         count: u32,
-        /// For the blocking call.
+        /// The timeout of the blocking call.
         limit_ms: u64,
-        /// Driven by.
+        /// How the future is driven.
         via: Via,
     },
-    /// `wait_ready`, likewise.
+    /// `wait_ready`, in the same way as [`Command::WaitDead`].
     WaitReady {
-        /// Of which service.
+        /// Number of the service.
         service: u32,
-        /// How many futures.
+        /// Number of futures.
         count: u32,
-        /// For the blocking call.
+        /// The timeout of the blocking call.
         limit_ms: u64,
-        /// Driven by.
+        /// How the future is driven.
         via: Via,
     },
     /// `release` or, with [`Via::Blocking`], `release_blocking`.
     Release {
-        /// Which.
+        /// Number of the handle.
         handle: u32,
-        /// Driven by.
+        /// How the future is driven.
         via: Via,
     },
     /// Drops a handle.
     Drop {
-        /// Which.
+        /// Number of the handle.
         handle: u32,
-        /// Where.
+        /// The context of the drop.
         context: DropContext,
     },
     /// Drops every handle and every service.
     DropAll,
     /// `count`.
     Count {
-        /// Of which service.
+        /// Number of the service.
         service: u32,
     },
     /// `status`.
     Status {
-        /// Of which service.
+        /// Number of the service.
         service: u32,
     },
-    /// Lets one waiter through a gate, now or when it comes.
+    /// Lets one future pass a gate, now or when it arrives.
     Proceed {
-        /// Of which service.
+        /// Number of the service.
         service: u32,
-        /// Which.
+        /// The gate.
         gate: Gate,
     },
-    /// Acquires, talks to the service and lets go, again and again.
+    /// Acquires, queries and releases the service repeatedly.
     Storm {
-        /// Of which service.
+        /// Number of the service.
         service: u32,
-        /// How often.
+        /// Number of rounds.
         rounds: u32,
-        /// The longest pause between two rounds; each is another, up to this.
-        /// Without pauses the storms of several clients never let go of the
-        /// service together.
+        /// The longest pause between two rounds. The pauses are random. Without pauses, several clients would never
+        /// all have released the service at the same time.
         pause_us: u64,
     },
     /// Opens a `PlatformRefCounter`.
     Counter {
-        /// The number it gets.
+        /// Number of the new counter.
         counter: u32,
-        /// Its name.
+        /// The name of the counter.
         name: String,
-        /// Its directory; without, `PlatformRefCounter::new` is used.
+        /// The directory of the counter. Without a directory, `PlatformRefCounter::new` is called.
         dir: Option<PathBuf>,
     },
-    /// Does something with it.
+    /// Performs an operation of a counter.
     CounterOp {
-        /// Which.
+        /// Number of the counter.
         counter: u32,
-        /// What.
+        /// The operation.
         op: CounterOp,
     },
-    /// `Services::gc` of the runtime directory, again and again.
+    /// `Services::gc` of a runtime directory, repeatedly.
     Gc {
-        /// Which.
+        /// The runtime directory.
         dir: PathBuf,
-        /// How often.
+        /// Number of rounds.
         rounds: u32,
     },
     /// Calls a function of `procref::process`.
     Process {
-        /// Which function.
+        /// The function.
         op: ProcessOp,
-        /// For whom.
+        /// The pid that is passed.
         pid: u32,
     },
-    /// Forks. The child connects to this socket and takes commands there, with
-    /// copies of all services and handles.
+    /// Forks. The child has copies of all services and handles. It connects to this socket and reads commands there.
     Fork {
         /// A listening Unix socket.
         socket: PathBuf,
     },
-    /// Executes another program in place of this one, which sleeps until its
-    /// standard input ends.
+    /// Replaces this program with one that sleeps until its standard input has a line.
     Exec,
-    /// Ends the process.
+    /// Ends the process in this way.
     Die(Death),
 }
 
-/// A service that was acquired.
+/// The result of an acquire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acquired {
     /// `ServiceHandle::pid`
@@ -431,35 +423,35 @@ pub struct Acquired {
     pub port: u16,
     /// `ServiceHandle::generation`
     pub generation: u32,
-    /// All metadata, sorted.
+    /// The metadata, sorted.
     pub metadata: Vec<(String, String)>,
-    /// When the call returned.
+    /// Time at which the call returned.
     pub at: u64,
 }
 
-/// What `ServiceHandle::current` tells.
+/// The result of `ServiceHandle::current`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Serving {
     /// `pid`
     pub pid: u32,
-    /// All metadata, sorted.
+    /// The metadata, sorted.
     pub metadata: Vec<(String, String)>,
 }
 
-/// `Status`, field by field.
+/// The fields of `Status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReport {
     /// `clients`
     pub clients: u32,
     /// `generation`
     pub generation: u32,
-    /// Pid of `instance`
+    /// The pid of `instance`
     pub instance: Option<u32>,
-    /// `state`, as `Debug` prints it
+    /// `state`, in the format of `Debug`
     pub state: String,
     /// `transition`
     pub transition: Option<u32>,
-    /// `exit_status`, as `Display` prints it
+    /// `exit_status`, in the format of `Display`
     pub exit: Option<String>,
     /// `is_pinned`
     pub pinned: bool,
@@ -468,16 +460,16 @@ pub struct StatusReport {
 /// An error of the library.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// As `Display` prints it.
+    /// The format of `Display`.
     pub text: String,
-    /// The sources below it.
+    /// The chain of sources.
     pub sources: Vec<String>,
-    /// As `Debug` prints it.
+    /// The format of `Debug`.
     pub debug: String,
 }
 
 impl Failure {
-    /// The error and everything below it in one text.
+    /// Returns the error and all its sources as one text.
     #[must_use]
     pub fn whole(&self) -> String {
         let mut whole = self.text.clone();
@@ -489,19 +481,19 @@ impl Failure {
     }
 }
 
-/// What a [`Command::Storm`] saw.
+/// The result of [`Command::Storm`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StormReport {
-    /// Rounds in which all was well.
+    /// Number of rounds without an error.
     pub good: u32,
-    /// What was not.
+    /// The errors of the other rounds.
     pub wrong: Vec<String>,
 }
 
-/// An answer.
+/// A reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
-    /// Done, nothing to tell.
+    /// The command succeeded and has no result.
     Done,
     /// A service was built.
     Built {
@@ -510,38 +502,38 @@ pub enum Reply {
         /// `runtime_dir`
         runtime_dir: PathBuf,
     },
-    /// A handle is there.
+    /// A handle was acquired.
     Acquired(Acquired),
-    /// `try_join` found nothing to join.
+    /// `try_join` found no running service.
     Nothing,
     /// A count.
     Count(u32),
-    /// The instance that serves, if one does.
+    /// The current instance, if there is one.
     Serves(Option<Serving>),
-    /// A yes or no.
+    /// A boolean.
     Flag(bool),
     /// A status.
     Status(StatusReport),
     /// The library returned an error.
     Failed(Failure),
-    /// The future was dropped on request.
+    /// [`Command::Cancel`] dropped the future.
     Cancelled,
     /// The command's thread panicked with this text.
     Panicked(String),
-    /// What was collected.
+    /// The result of `gc`.
     Collected {
-        /// Of how many services.
+        /// Number of services that were removed.
         services: usize,
-        /// Who was stopped.
+        /// The pids of the stopped instances.
         stopped: Vec<u32>,
-        /// As `Display` prints them.
+        /// The errors, in the format of `Display`.
         failures: Vec<String>,
     },
-    /// The storm is over.
+    /// The storm has finished.
     Stormed(StormReport),
     /// The process forked.
     Forked {
-        /// The child.
+        /// The pid of the child.
         child: u32,
     },
 }

@@ -1,4 +1,4 @@
-//! A test's own corner of the machine, and the look around when it is over.
+//! The environment of a test: a runtime directory, actors, services, and the check that nothing is left.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -7,85 +7,50 @@ mod supervision;
 #[cfg(windows)]
 mod windows;
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use tempfile::TempDir;
+use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
 
 use crate::actor::Actor;
 use crate::log::{self, Line};
 use crate::observe::Identity;
 use crate::protocol::{CommandSpec, FakeService, Outcome, ServiceSpec};
+use crate::shared::{Programs, Shared, lock};
 
 #[cfg(target_os = "linux")]
 use linux as sys;
 #[cfg(windows)]
 use windows as sys;
 
+pub use crate::key::Key;
 #[cfg(target_os = "linux")]
 pub use linux::write_private;
-pub use sys::Key;
-pub(crate) use sys::parse_key;
 
-/// Where the programs of this package are.
-#[derive(Debug)]
-struct Programs {
-    actor: PathBuf,
-    service: PathBuf,
-}
-
-/// What a scene and its actors know together.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    root: TempDir,
-    programs: Programs,
-    /// Every process that was started or forked for the test.
-    pub(crate) cast: Mutex<Vec<Identity>>,
-    /// Bystanders. Their zombies stay until the end: a test may want to see
-    /// one.
-    bystanders: Mutex<Vec<Child>>,
-    /// Every service that was built, by its kernel object: its name and its runtime directory.
-    pub(crate) keys: Mutex<BTreeMap<Key, (String, PathBuf)>>,
-    counter: AtomicU32,
-}
-
-/// A test that failed with a lock in its hands is cleaned up after as well.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shared {
-    /// A path in the scene that nobody had before.
-    pub(crate) fn fresh_path(&self, stem: &str, suffix: &str) -> PathBuf {
-        let number = self.counter.fetch_add(1, Ordering::Relaxed);
-        self.root.path().join(format!("{stem}-{number}.{suffix}"))
-    }
-}
-
-/// A test's own namespace. When it is dropped, everything of it must be gone.
+/// The environment of a test. Dropping a scene checks that nothing of it is left.
+///
+/// `scene/supervision.rs` has the methods about supervisors, `scene/linux.rs` and `scene/windows.rs` those about kernel
+/// objects.
 #[derive(Debug)]
 pub struct Scene {
     shared: Arc<Shared>,
 }
 
 impl Scene {
-    /// With these programs as actor and as fake service. In a test of this package use the macro
+    /// Creates a scene with these programs as actor and fake service. Tests of this package use the macro
     /// [`crate::scene!`].
     ///
     /// # Panics
     ///
-    /// When there is no temporary directory to be had.
+    /// Panics if no temporary directory can be created.
     #[must_use]
     pub fn new(actor: impl AsRef<Path>, service: impl AsRef<Path>) -> Self {
-        // Where the compiler has run on another system, a path that is whole there need not be so here.
-        let here = |path: &Path| std::path::absolute(path).expect("a working directory");
+        // After a cross compilation, a path that is absolute on the compiler's system can be relative here.
+        let absolute = |path: &Path| std::path::absolute(path).expect("a working directory");
         let programs = Programs {
-            actor: here(actor.as_ref()),
-            service: here(service.as_ref()),
+            actor: absolute(actor.as_ref()),
+            service: absolute(service.as_ref()),
         };
         let root = tempfile::Builder::new()
             .prefix("procref-scene-")
@@ -95,7 +60,7 @@ impl Scene {
         let shared = Shared {
             root,
             programs,
-            cast: Mutex::default(),
+            processes: Mutex::default(),
             bystanders: Mutex::default(),
             keys: Mutex::default(),
             counter: AtomicU32::new(0),
@@ -105,26 +70,25 @@ impl Scene {
         }
     }
 
-    /// A directory for the test's own use, outside the runtime directory.
+    /// Returns a directory for the test's own files. The runtime directory is inside it.
     #[must_use]
     pub fn root(&self) -> &Path {
         self.shared.root.path()
     }
 
-    /// The runtime directory.
+    /// Returns the runtime directory.
     #[must_use]
     pub fn runtime_dir(&self) -> PathBuf {
         self.root().join("run")
     }
 
-    /// The log of this scene's services and callbacks.
+    /// Returns the path of the log of this scene's services and callbacks.
     #[must_use]
     pub fn log_path(&self) -> PathBuf {
         self.root().join("log")
     }
 
-    /// The usual service: started by a callback, stopped by procref, judged by
-    /// being alive.
+    /// Returns the usual service: a callback starts it, procref stops it, and there is no health check.
     #[must_use]
     pub fn service(&self, name: &str) -> ServiceSpec {
         ServiceSpec {
@@ -155,7 +119,7 @@ impl Scene {
         }
     }
 
-    /// The service that procref executes itself: the fake one, on a free port.
+    /// Returns a service that procref executes: the fake service, on a free port.
     #[must_use]
     pub fn command(&self, name: &str) -> ServiceSpec {
         ServiceSpec {
@@ -165,24 +129,24 @@ impl Scene {
         }
     }
 
-    /// Makes the instance of this pid unhealthy; 0 means every instance.
+    /// Makes the instance with this pid unhealthy. With 0, makes every instance unhealthy.
     ///
     /// # Panics
     ///
-    /// When the file cannot be written.
+    /// Panics if the file cannot be written.
     pub fn make_unhealthy(&self, pid: u32) {
         let file = self.root().join("unhealthy");
-        fs::write(file, pid.to_string()).expect("write the file of ill health");
+        fs::write(file, pid.to_string()).expect("write the file");
     }
 
-    /// A client process that is ready for commands.
+    /// Starts a client process, and waits until it reads commands.
     #[must_use]
     #[track_caller]
     pub fn actor(&self) -> Actor {
         self.spawn(&self.shared.programs.actor, |_| {})
     }
 
-    /// Many of them, which start side by side.
+    /// Starts client processes at the same time.
     #[must_use]
     #[track_caller]
     pub fn actors(&self, count: usize) -> Vec<Actor> {
@@ -193,7 +157,7 @@ impl Scene {
         actors
     }
 
-    /// [`Scene::actor`] with a service of its own built already, as number 0.
+    /// Starts a client process that has built the service as number 0.
     #[must_use]
     #[track_caller]
     pub fn client(&self, spec: &ServiceSpec) -> Actor {
@@ -202,7 +166,7 @@ impl Scene {
         actor
     }
 
-    /// Many of them.
+    /// Starts client processes that have built the service as number 0.
     #[must_use]
     #[track_caller]
     pub fn clients(&self, count: usize, spec: &ServiceSpec) -> Vec<Actor> {
@@ -213,7 +177,7 @@ impl Scene {
         actors
     }
 
-    /// A client that works in this directory.
+    /// Starts a client process with this working directory.
     #[must_use]
     #[track_caller]
     pub fn actor_in(&self, dir: &Path) -> Actor {
@@ -222,14 +186,14 @@ impl Scene {
         })
     }
 
-    /// A client that dies at a step of procref's.
+    /// Starts a client process that dies at this crash point of procref.
     #[must_use]
     #[track_caller]
     pub fn actor_crashing_at(&self, point: &str) -> Actor {
         self.actor_with_env(&[("PROCREF_CRASH_POINT", point)])
     }
 
-    /// A client with these variables in its environment.
+    /// Starts a client process with these environment variables.
     #[must_use]
     #[track_caller]
     pub fn actor_with_env(&self, variables: &[(&str, &str)]) -> Actor {
@@ -254,7 +218,7 @@ impl Scene {
             .arg(Identity::own().to_string())
             .env("PROCREF_RUNTIME_DIR", self.runtime_dir())
             .env_remove("XDG_RUNTIME_DIR")
-            // Tests suspend supervisors, and continue them themselves.
+            // Tests suspend supervisors and resume them themselves, so clients must not resume them.
             .env("PROCREF_LEAVE_SUSPENDED", "1")
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -265,12 +229,11 @@ impl Scene {
         Actor::of_child(child, Arc::clone(&self.shared))
     }
 
-    /// A process that has nothing to do with any of this, and dies of any
-    /// signal.
+    /// Starts a process that is unrelated to all services, and that any signal kills.
     ///
     /// # Panics
     ///
-    /// When it cannot be started.
+    /// Panics if the process cannot be started.
     #[must_use]
     pub fn bystander(&self) -> Identity {
         let child = Command::new(&self.shared.programs.actor)
@@ -284,18 +247,18 @@ impl Scene {
             .spawn()
             .expect("spawn a bystander");
         let identity = Identity::of(child.id()).expect("a bystander");
-        lock(&self.shared.cast).push(identity);
+        lock(&self.shared.processes).push(identity);
         lock(&self.shared.bystanders).push(child);
         identity
     }
 
-    /// Everything the services and the callbacks have logged.
+    /// Returns all lines of the log.
     #[must_use]
     pub fn log(&self) -> Vec<Line> {
         log::read(&self.log_path())
     }
 
-    /// Every instance that ever started, in order.
+    /// Returns every instance that has started, in order.
     #[must_use]
     pub fn started(&self) -> Vec<Identity> {
         let started = |line| match line {
@@ -305,7 +268,7 @@ impl Scene {
         self.log().into_iter().filter_map(started).collect()
     }
 
-    /// The instances that live now.
+    /// Returns the live instances.
     #[must_use]
     pub fn living(&self) -> Vec<Identity> {
         let mut living = self.started();
@@ -313,7 +276,7 @@ impl Scene {
         living
     }
 
-    /// Every process that an instance has started, in order.
+    /// Returns every process that an instance has started, in order.
     #[must_use]
     pub fn workers(&self) -> Vec<Identity> {
         let worker = |line| match line {
@@ -323,28 +286,28 @@ impl Scene {
         self.log().into_iter().filter_map(worker).collect()
     }
 
-    /// Why each instance that ended in an orderly way did so, in order.
+    /// Returns pid and reason of each orderly exit of an instance, in order.
     #[must_use]
     pub fn stopped(&self) -> Vec<(u32, String)> {
         let stopped = |line| match line {
-            Line::Stop(pid, why) => Some((pid, why)),
+            Line::Stop(pid, reason) => Some((pid, reason)),
             _ => None,
         };
         self.log().into_iter().filter_map(stopped).collect()
     }
 
-    /// How often a callback of this name ran, in all clients together.
+    /// Returns the number of calls of the callback with this name, in all clients together.
     #[must_use]
     pub fn calls(&self, name: &str) -> usize {
-        let is_call = |line: &&Line| matches!(line, Line::Callback(_, which) if which == name);
+        let is_call = |line: &&Line| matches!(line, Line::Callback(_, called) if called == name);
         self.log().iter().filter(is_call).count()
     }
 
-    /// The verdict of the witness lock: no two instances lived at once.
+    /// Checks that no two instances were alive at once. The lock of the fake service shows this.
     ///
     /// # Panics
     ///
-    /// When two did.
+    /// Panics if two instances were alive at once.
     #[track_caller]
     pub fn assert_single_instance(&self) {
         let log = self.log();
@@ -354,27 +317,27 @@ impl Scene {
         assert!(living.len() <= 1, "two live instances: {living:?}");
     }
 
-    /// The files in the runtime directory, but for what stays there for ever.
+    /// Returns the files in the runtime directory, except for files that are never removed.
     ///
     /// # Panics
     ///
-    /// When it cannot be read.
+    /// Panics if the directory cannot be read.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.runtime_dir()).expect("read the runtime directory");
         let mut files: Vec<_> = entries
             .map(|entry| entry.expect("an entry").path())
-            .filter(|path| !sys::stays(path))
+            .filter(|path| !sys::is_permanent(path))
             .collect();
         files.sort();
         files
     }
 
-    /// The digest of the scene's namespace, which stands in the names of its files.
+    /// Returns the digest of the scene's namespace, which is a part of all file names.
     ///
     /// # Panics
     ///
-    /// When the runtime directory cannot be used.
+    /// Panics if the runtime directory cannot be used.
     #[must_use]
     #[track_caller]
     pub fn namespace_id(&self) -> String {
@@ -382,11 +345,11 @@ impl Scene {
         services.namespace_id().expect("a namespace")
     }
 
-    /// Those that are records.
+    /// Returns the records in the runtime directory.
     ///
     /// # Panics
     ///
-    /// When the directory cannot be read.
+    /// Panics if the directory cannot be read.
     #[must_use]
     pub fn records(&self) -> Vec<PathBuf> {
         let mut records = self.files();
@@ -394,11 +357,11 @@ impl Scene {
         records
     }
 
-    /// The only instance that lives now.
+    /// Returns the only live instance.
     ///
     /// # Panics
     ///
-    /// When there is none, or more than one.
+    /// Panics if there is not exactly one.
     #[must_use]
     #[track_caller]
     pub fn only_instance(&self) -> Identity {
@@ -407,11 +370,11 @@ impl Scene {
         living[0]
     }
 
-    /// Nothing of the scene exists: no kernel object, no file, no instance.
+    /// Checks that nothing of the scene exists: no kernel object, file, instance or worker.
     ///
     /// # Panics
     ///
-    /// When something does.
+    /// Panics if anything exists.
     #[track_caller]
     pub fn assert_clean(&self) {
         assert_eq!(self.living(), [], "live instances");
@@ -424,64 +387,61 @@ impl Scene {
         assert_eq!(objects, [] as [Key; 0], "kernel objects");
     }
 
-    /// Whether that is the lock's and the references' state: nobody is in the middle of a transition, and so many
-    /// clients hold the service.
+    /// Checks that no transition is in progress, and that this number of clients holds the service.
     ///
     /// # Panics
     ///
-    /// When it is not.
+    /// Panics if this is not so.
     #[track_caller]
     pub fn assert_free(&self, key: Key, clients: u32) {
-        let seen = (self.is_locked(key), self.references(key));
-        assert_eq!(seen, (false, clients), "locked, references");
+        let state = (self.is_locked(key), self.references(key));
+        assert_eq!(state, (false, clients), "locked, references");
     }
 
-    /// Ends every actor, removes everything the scene's services have left,
-    /// and tells what that was.
+    /// Kills every actor, removes all leftovers of the scene's services, and returns a description of each of them.
     ///
-    /// A test whose point is what remains calls it itself; for all others a
-    /// scene that is dropped insists on an empty answer.
+    /// A test that expects leftovers calls this method. For all other tests, dropping the scene fails if there are any.
     ///
     /// # Panics
     ///
-    /// When a process survives being killed.
+    /// Panics if a process survives SIGKILL.
     pub fn sweep(&self) -> Vec<String> {
-        let cast = std::mem::take(&mut *lock(&self.shared.cast));
-        for identity in &cast {
+        let processes = std::mem::take(&mut *lock(&self.shared.processes));
+        for identity in &processes {
             identity.kill();
         }
-        cast.iter().for_each(|identity| identity.wait_exit());
+        processes.iter().for_each(|identity| identity.wait_exit());
         for mut bystander in lock(&self.shared.bystanders).drain(..) {
             let _ = bystander.wait();
         }
 
-        let mut left = Vec::new();
+        let mut leftovers = Vec::new();
         for identity in self.living().into_iter().chain(self.workers()) {
             if !identity.is_live() {
                 continue;
             }
-            left.push(format!("service process {identity}"));
+            leftovers.push(format!("service process {identity}"));
             identity.kill();
             identity.wait_exit();
         }
         let services = lock(&self.shared.keys).clone();
         let names = services.values().map(|(name, _)| name);
-        left.extend(sys::sweep_supervisors(self.root(), names));
+        leftovers.extend(sys::remove_supervisors(self.root(), names));
         let keys: Vec<_> = services.into_keys().collect();
-        left.extend(sys::sweep_objects(&keys));
-        // Not `files`: a second panic in a destructor would hide the first.
+        leftovers.extend(sys::remove_objects(&keys));
+        // `files` could panic, and a second panic in a destructor would hide the first one.
         let entries = fs::read_dir(self.runtime_dir()).into_iter().flatten();
         let paths = entries.flatten().map(|entry| entry.path());
-        for path in paths.filter(|path| !sys::stays(path)) {
-            left.push(format!("file {}", path.display()));
+        for path in paths.filter(|path| !sys::is_permanent(path)) {
+            leftovers.push(format!("file {}", path.display()));
             let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
         }
-        left
+        leftovers
     }
 
-    /// For a test that failed: what its actors said.
-    #[expect(clippy::print_stderr, reason = "shown by the test harness")]
-    fn tell(&self) {
+    /// Prints the log and the errors of the actors, after a failed test.
+    #[expect(clippy::print_stderr, reason = "the test harness shows this output")]
+    fn print_diagnostics(&self) {
         eprintln!("log of the scene: {:#?}", self.log());
         let Ok(entries) = fs::read_dir(self.root()) else {
             return;
@@ -500,12 +460,12 @@ impl Scene {
 impl Drop for Scene {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.tell();
+            self.print_diagnostics();
         }
-        let left = self.sweep();
-        if !std::thread::panicking() && !left.is_empty() {
-            self.tell();
-            panic!("left behind:\n{}", left.join("\n"));
+        let leftovers = self.sweep();
+        if !std::thread::panicking() && !leftovers.is_empty() {
+            self.print_diagnostics();
+            panic!("left behind:\n{}", leftovers.join("\n"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A client process that forks.
+//! Forking a client process.
 
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use super::Actor;
 use crate::deadline::DEADLINE;
 use crate::observe::Identity;
 use crate::protocol::{Command, Reply};
-use crate::scene::lock;
+use crate::shared::lock;
 
 impl Actor {
-    /// Forks the process. The copy takes commands of its own.
+    /// Forks the process. The child is a separate actor.
     ///
     /// # Panics
     ///
-    /// When it does not come up.
+    /// Panics if the child does not connect before the deadline.
     #[must_use]
     #[track_caller]
     pub fn fork(&self) -> Self {
@@ -25,7 +25,7 @@ impl Actor {
         let listener = UnixListener::bind(&socket).expect("bind a socket");
         let forked = self.call(Command::Fork { socket });
         assert!(matches!(forked, Reply::Forked { .. }), "fork: {forked:?}");
-        let limit = Timespec::try_from(DEADLINE).expect("not that long");
+        let limit = Timespec::try_from(DEADLINE).expect("a short time");
         let ready = poll(&mut [PollFd::new(&listener, PollFlags::IN)], Some(&limit));
         assert_eq!(ready.ok(), Some(1), "the forked child does not connect");
         let (stream, _) = listener.accept().expect("accept");
@@ -34,9 +34,9 @@ impl Actor {
             unreachable!("asserted above");
         };
         let identity = Identity::of(child).expect("the forked child");
-        lock(&self.shared.cast).push(identity);
+        lock(&self.shared.processes).push(identity);
         let mut actor = Self::new(identity, None, stream, messages, Arc::clone(&self.shared));
-        // The copies of the parent's handles keep their numbers.
+        // The child's copies of the parent's handles keep their numbers.
         let next = self.handles.load(Ordering::Relaxed);
         actor.handles = AtomicU32::new(next);
         actor.wait_ready();

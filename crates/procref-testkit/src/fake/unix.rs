@@ -1,4 +1,4 @@
-//! A service that is asked by signals, and opens sockets of several kinds.
+//! The fake service on Unix: stop signals, Unix sockets and `sd_notify`.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -18,29 +18,29 @@ pub(super) use crate::process::passed_listener;
 
 pub(super) const STOP_REASON: &str = "signal 15";
 
-/// How it hears that it shall end.
-pub(super) struct Asks(Signals);
+/// The stop signals.
+pub(super) struct StopRequests(Signals);
 
-impl Asks {
-    pub(super) fn listen() -> io::Result<Self> {
+impl StopRequests {
+    pub(super) fn register() -> io::Result<Self> {
         Signals::new([SIGTERM, SIGINT]).map(Self)
     }
 
-    /// Why it shall end. Who is stubborn passes over SIGTERM.
-    pub(super) fn wait(&mut self, stubborn: bool) -> String {
+    /// Waits for a stop signal and returns the reason for the log.
+    pub(super) fn wait(&mut self, ignore_sigterm: bool) -> String {
         let mut signals = self.0.forever();
-        let heard = signals.find(|signal| !(stubborn && *signal == SIGTERM));
-        format!("signal {}", heard.expect("for ever"))
+        let signal = signals.find(|signal| !(ignore_sigterm && *signal == SIGTERM));
+        format!("signal {}", signal.expect("an endless iterator"))
     }
 }
 
-/// Into a session of its own.
-pub(super) fn go_apart() {
+/// Moves this process to a new session.
+pub(super) fn leave_session() {
     let _ = rustix::process::setsid();
 }
 
-/// A parent that ends at once, so that nobody who is still alive is the program's parent.
-pub(super) fn starter(program: &Path, args: &[OsString]) -> Command {
+/// Returns a shell that starts the program and exits, so that the program's parent is dead.
+pub(super) fn launcher(program: &Path, args: &[OsString]) -> Command {
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", "\"$0\" \"$@\" &"])
@@ -49,34 +49,34 @@ pub(super) fn starter(program: &Path, args: &[OsString]) -> Command {
     command
 }
 
-pub(super) fn started(mut starter: Child) -> io::Result<()> {
-    starter.wait().map(drop)
+pub(super) fn finish_launcher(mut launcher: Child) -> io::Result<()> {
+    launcher.wait().map(drop)
 }
 
-/// A file that is locked for this process. `None`: another one that lives has it.
-pub(super) fn have_alone(path: &Path, me: Identity) -> io::Result<Option<File>> {
+/// Locks a file for this process. Returns `None` if another live instance has locked it.
+pub(super) fn lock_exclusively(path: &Path, own: Identity) -> io::Result<Option<File>> {
     let witness = File::options().append(true).create(true).open(path)?;
     while flock(&witness, FlockOperation::NonBlockingLockExclusive).is_err() {
-        // One that was killed may have left the lock, for a moment, to a process that it was about to
-        // execute. It is the instance that must not live any more.
+        // A killed instance can leave the lock for a moment to a child that it was about to execute. Only a live
+        // instance is an overlap.
         let holder = std::fs::read_to_string(path)?;
         if holder.parse().is_ok_and(Identity::is_live) {
-            std::fs::write(path, me.to_string())?;
+            std::fs::write(path, own.to_string())?;
             return Ok(None);
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    std::fs::write(path, me.to_string())?;
+    std::fs::write(path, own.to_string())?;
     Ok(Some(witness))
 }
 
-pub(super) fn listen_locally(path: &Path) -> io::Result<()> {
+pub(super) fn listen_local(path: &Path) -> io::Result<()> {
     let listener = UnixListener::bind(path)?;
     std::thread::spawn(move || listener.incoming().for_each(drop));
     Ok(())
 }
 
-/// `sd_notify(3)`
+/// Reports readiness as `sd_notify(3)` does.
 pub(super) fn notify() -> io::Result<()> {
     let socket = std::env::var("NOTIFY_SOCKET").map_err(io::Error::other)?;
     let name = socket.strip_prefix('@').ok_or_else(|| {
@@ -86,6 +86,6 @@ pub(super) fn notify() -> io::Result<()> {
     let address = SocketAddr::from_abstract_name(name)?;
     let socket = UnixDatagram::unbound()?;
     socket
-        .send_to_addr(b"STATUS=all well\nREADY=1", &address)
+        .send_to_addr(b"STATUS=ready to serve\nREADY=1", &address)
         .map(drop)
 }

@@ -1,4 +1,4 @@
-//! A service that is asked by its stop event, and opens named pipes.
+//! The fake service on Windows: the stop event and named pipes.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -16,44 +16,44 @@ use crate::process::serve_pipe;
 
 pub(super) const STOP_REASON: &str = "stop event";
 
-/// What opening a file says that somebody has for himself alone (`ERROR_SHARING_VIOLATION`).
-const SHARED_WITH_NOBODY: i32 = 32;
+/// `ERROR_SHARING_VIOLATION`: another process has opened the file exclusively.
+const SHARING_VIOLATION: i32 = 32;
 
-/// How it hears that it shall end.
-pub(super) struct Asks(StopEvent);
+/// The stop event.
+pub(super) struct StopRequests(StopEvent);
 
-impl Asks {
-    pub(super) fn listen() -> io::Result<Self> {
+impl StopRequests {
+    pub(super) fn register() -> io::Result<Self> {
         StopEvent::create().map(Self).map_err(io::Error::other)
     }
 
-    /// Why it shall end. Who is stubborn hears it, and stays.
-    pub(super) fn wait(&mut self, stubborn: bool) -> String {
+    /// Waits for the stop event and returns the reason for the log. With `ignore`, does not return.
+    pub(super) fn wait(&mut self, ignore: bool) -> String {
         self.0.wait(Duration::MAX).expect("wait for the event");
-        while stubborn {
+        while ignore {
             std::thread::park();
         }
         STOP_REASON.to_owned()
     }
 }
 
-/// There are no sessions of processes, and nobody is found by them.
-pub(super) fn go_apart() {}
+/// Does nothing, because Windows has no sessions of processes.
+pub(super) fn leave_session() {}
 
-/// The parent may live: that it has started the program is of no use to anybody here.
-pub(super) fn starter(program: &Path, args: &[OsString]) -> Command {
+/// Returns the program itself. On Windows procref does not find processes by their parents, so the parent may live.
+pub(super) fn launcher(program: &Path, args: &[OsString]) -> Command {
     let mut command = Command::new(program);
     command.args(args);
     command
 }
 
-pub(super) fn started(_: Child) -> io::Result<()> {
+pub(super) fn finish_launcher(_: Child) -> io::Result<()> {
     Ok(())
 }
 
-/// A file that this process shares with nobody: while it has it open no other process can open it. `None`:
-/// another one has it. The kernel closes what a process has open before it tells that the process has ended.
-pub(super) fn have_alone(path: &Path, _: Identity) -> io::Result<Option<File>> {
+/// Opens a file exclusively for this process. Returns `None` if another process has opened it. The kernel closes the
+/// files of a process before it reports the process's exit.
+pub(super) fn lock_exclusively(path: &Path, _: Identity) -> io::Result<Option<File>> {
     let witness = File::options()
         .write(true)
         .create(true)
@@ -62,13 +62,13 @@ pub(super) fn have_alone(path: &Path, _: Identity) -> io::Result<Option<File>> {
         .open(path);
     match witness {
         Ok(witness) => Ok(Some(witness)),
-        Err(error) if error.raw_os_error() == Some(SHARED_WITH_NOBODY) => Ok(None),
+        Err(error) if error.raw_os_error() == Some(SHARING_VIOLATION) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// A named pipe, for one client.
-pub(super) fn listen_locally(name: &Path) -> io::Result<()> {
+/// Creates a named pipe for one client.
+pub(super) fn listen_local(name: &Path) -> io::Result<()> {
     serve_pipe(&name.to_string_lossy())
 }
 

@@ -1,8 +1,8 @@
-//! The bare calls. Deliberately not the library's: a witness who borrows the
-//! suspect's eyes sees nothing.
+//! The raw system calls. They are independent of the library's own calls, because a check that used the code under test
+//! would repeat its errors.
 #![expect(
     unsafe_code,
-    reason = "semget and semctl have no safe wrapper, and the library's own is what is being tested"
+    reason = "semget and semctl have no safe wrapper, and the library's calls are under test"
 )]
 
 use std::io;
@@ -28,59 +28,59 @@ fn count(result: c_int) -> io::Result<u32> {
 /// `semget(key, len, IPC_CREAT | IPC_EXCL | mode)`.
 pub(super) fn create(key: i32, len: usize, mode: u32) -> io::Result<i32> {
     let flags = libc::IPC_CREAT | libc::IPC_EXCL | small(mode);
-    // SAFETY: plain integers; the call touches no memory of ours.
+    // SAFETY: no pointers are passed.
     checked(unsafe { libc::semget(key, small(len), flags) })
 }
 
 /// `GETVAL`.
 pub(super) fn value(id: i32, slot: usize) -> io::Result<u32> {
-    // SAFETY: GETVAL takes no fourth argument.
+    // SAFETY: GETVAL takes no fourth argument, and no pointers are passed.
     count(unsafe { libc::semctl(id, small(slot), libc::GETVAL) })
 }
 
 /// `GETZCNT`.
 pub(super) fn waiting_for_zero(id: i32, slot: usize) -> io::Result<u32> {
-    // SAFETY: GETZCNT takes no fourth argument.
+    // SAFETY: GETZCNT takes no fourth argument, and no pointers are passed.
     count(unsafe { libc::semctl(id, small(slot), libc::GETZCNT) })
 }
 
 /// `GETNCNT`.
 pub(super) fn waiting_for_more(id: i32, slot: usize) -> io::Result<u32> {
-    // SAFETY: GETNCNT takes no fourth argument.
+    // SAFETY: GETNCNT takes no fourth argument, and no pointers are passed.
     count(unsafe { libc::semctl(id, small(slot), libc::GETNCNT) })
 }
 
 /// `SETVAL`.
 pub(super) fn set_value(id: i32, slot: usize, value: u16) -> io::Result<()> {
-    // SAFETY: SETVAL takes an int, passed as a register-wide integer like the
-    // union it stands for.
+    // SAFETY: no pointers are passed. SETVAL takes an int, which is passed as a register-wide integer, like the union
+    // `semun`.
     checked(unsafe { libc::semctl(id, small(slot), libc::SETVAL, c_ulong::from(value)) }).map(drop)
 }
 
-/// `IPC_SET` of owner and mode, the group kept.
+/// `IPC_SET` of owner and mode. The group does not change.
 pub(super) fn set_owner(id: i32, uid: u32, mode: u32) -> io::Result<()> {
-    // SAFETY: semid_ds is plain old data, for which all zeros is a value.
+    // SAFETY: `semid_ds` has only integer fields, so all zeros is a valid value.
     let mut settings: libc::semid_ds = unsafe { std::mem::zeroed() };
-    // SAFETY: IPC_STAT writes one semid_ds, which `settings` is.
+    // SAFETY: IPC_STAT writes one `semid_ds`, and `settings` is a local variable of this type.
     checked(unsafe { libc::semctl(id, 0, libc::IPC_STAT, &raw mut settings) })?;
     settings.sem_perm.uid = uid;
     settings.sem_perm.mode = mode.try_into().expect("permission bits");
-    // SAFETY: IPC_SET reads one semid_ds, which `settings` is.
+    // SAFETY: IPC_SET reads one `semid_ds`, and `settings` is a local variable of this type.
     checked(unsafe { libc::semctl(id, 0, libc::IPC_SET, &raw mut settings) }).map(drop)
 }
 
 /// `IPC_RMID`.
 pub(super) fn remove(id: i32) -> io::Result<()> {
-    // SAFETY: IPC_RMID takes no fourth argument.
+    // SAFETY: IPC_RMID takes no fourth argument, and no pointers are passed.
     checked(unsafe { libc::semctl(id, 0, libc::IPC_RMID) }).map(drop)
 }
 
-/// `semop` of up to four operations, each a slot and what is added to it, undone at the end of the process.
+/// `semop` with `SEM_UNDO` of up to four operations. Each operation is a slot and the number to add.
 pub(super) fn operate(id: i32, changes: &[(u16, i16)]) -> io::Result<()> {
     semop(id, changes, libc::SEM_UNDO)
 }
 
-/// `semop` that sleeps until a slot is zero.
+/// `semop` that waits until a slot is zero.
 pub(super) fn wait_for_zero(id: i32, slot: u16) -> io::Result<()> {
     semop(id, &[(slot, 0)], 0)
 }
@@ -96,6 +96,6 @@ fn semop(id: i32, changes: &[(u16, i16)], flags: c_int) -> io::Result<()> {
         op.sem_num = slot;
         op.sem_op = delta;
     }
-    // SAFETY: an array of at least so many initialised sembufs, which semop only reads.
+    // SAFETY: the array has at least this number of initialized elements, and `semop` only reads them.
     checked(unsafe { libc::semop(id, ops.as_mut_ptr(), changes.len()) }).map(drop)
 }

@@ -1,4 +1,4 @@
-//! By `/proc` and descriptors of processes.
+//! Observations by `/proc` and pidfds.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -11,10 +11,10 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::Identity;
 
-/// The start time in `/proc/PID/stat`.
+/// Returns the start time from `/proc/PID/stat`.
 pub(super) fn start_of(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name may hold spaces and parentheses: count from its end.
+    // The command's name may contain spaces and parentheses, so the fields are counted from its end.
     let mut columns = text[text.rfind(')')? + 1..].split_whitespace();
     columns.nth(19)?.parse().ok()
 }
@@ -23,13 +23,13 @@ pub(super) fn kill(process: Identity) {
     process.signal(Signal::KILL);
 }
 
-/// The state in `stat` does not tell: it is that of the first thread, which may be gone while others, and
-/// the files they have open, live on.
+/// Polls a pidfd. The state in `/proc/PID/stat` would be wrong: it is the state of the first thread, which can exit
+/// while other threads still run and keep files open.
 pub(super) fn exits_within(process: Identity, limit: Duration) -> bool {
     let Some(fd) = process.open() else {
         return true;
     };
-    let limit = Timespec::try_from(limit).expect("not that long");
+    let limit = Timespec::try_from(limit).expect("a short time");
     loop {
         match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&limit)) {
             Ok(ready) => return ready > 0,
@@ -39,26 +39,26 @@ pub(super) fn exits_within(process: Identity, limit: Duration) -> bool {
     }
 }
 
-/// What only Linux tells.
+/// Observations that exist only on Linux.
 impl Identity {
-    /// A descriptor of this very process, or its zombie.
+    /// Opens a pidfd of this process, or of its zombie.
     fn open(self) -> Option<OwnedFd> {
         let pid = Pid::from_raw(i32::try_from(self.pid).ok()?)?;
         let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        // Looked at after opening: whoever has the pid now is who was opened.
+        // The start time is read after the pidfd is opened. If it still matches, the pid was not reused in between.
         (start_of(self.pid) == Some(self.start)).then_some(fd)
     }
 
-    /// Signals this very process; nobody else, and nobody if it is gone.
+    /// Sends a signal to this process. Does nothing if the process has exited, even if another process has its pid.
     pub fn signal(self, signal: Signal) {
         if let Some(fd) = self.open() {
             let _ = pidfd_send_signal(fd, signal);
         }
     }
 
-    /// CPU time that it has used, user and system, with that of threads which have ended
-    /// ([`clock_getcpuclockid(3)`](https://man7.org/linux/man-pages/man3/clock_getcpuclockid.3.html)). Zero once
-    /// it is gone.
+    /// Returns the CPU time of the process: user and system time, including threads that have exited
+    /// ([`clock_getcpuclockid(3)`](https://man7.org/linux/man-pages/man3/clock_getcpuclockid.3.html)). Returns zero if
+    /// the process has exited.
     #[must_use]
     pub fn cpu_time(self) -> Duration {
         let used = i32::try_from(self.pid).ok().and_then(|pid| {
@@ -68,7 +68,7 @@ impl Identity {
         used.map_or(Duration::ZERO, Duration::from)
     }
 
-    /// The most memory it ever had resident, in bytes.
+    /// Returns the peak resident memory, in bytes.
     #[must_use]
     pub fn peak_memory(self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
@@ -77,13 +77,13 @@ impl Identity {
             .map_or(0, |kilobytes| kilobytes * 1024)
     }
 
-    /// The name that `ps` shows, its arguments one after the other.
+    /// Returns the command line that `ps` shows. A NUL follows each argument.
     #[must_use]
     pub fn command_line(self) -> Vec<u8> {
         fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default()
     }
 
-    /// The processes whose parent it is.
+    /// Returns the children of the process.
     #[must_use]
     pub fn children(self) -> Vec<Self> {
         let path = format!("/proc/{}/task/{}/children", self.pid, self.pid);
@@ -92,7 +92,8 @@ impl Identity {
         pids.filter_map(Self::of).collect()
     }
 
-    /// A field of `/proc/PID/stat`, numbered from 1 as in proc_pid_stat(5); 0 if it is gone.
+    /// Returns a field of `/proc/PID/stat`, numbered from 1 as in proc_pid_stat(5). Returns 0 if the process has
+    /// exited.
     fn stat_field(self, number: usize) -> i64 {
         let text = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         let rest = text.rfind(')').map_or("", |end| &text[end + 1..]);
@@ -100,32 +101,32 @@ impl Identity {
         field.and_then(|field| field.parse().ok()).unwrap_or(0)
     }
 
-    /// The group of processes it belongs to.
+    /// Returns the process group.
     #[must_use]
     pub fn group(self) -> i64 {
         self.stat_field(5)
     }
 
-    /// The number of its terminal; 0 if it has none.
+    /// Returns the number of the controlling terminal, or 0 if there is none.
     #[must_use]
     pub fn terminal(self) -> i64 {
         self.stat_field(7)
     }
 
-    /// Whether it is suspended (`SIGSTOP`).
+    /// Returns `true` if the process is suspended (`SIGSTOP`).
     #[must_use]
     pub fn is_suspended(self) -> bool {
         self.status("State")
             .is_some_and(|state| state.starts_with('T'))
     }
 
-    /// How many descriptors it has open.
+    /// Returns the number of open descriptors.
     #[must_use]
     pub fn descriptors(self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid)).map_or(0, Iterator::count)
     }
 
-    /// What its descriptors lead to.
+    /// Returns the targets of the open descriptors.
     #[must_use]
     pub fn open_files(self) -> Vec<String> {
         let list = fs::read_dir(format!("/proc/{}/fd", self.pid));
@@ -136,7 +137,7 @@ impl Identity {
             .collect()
     }
 
-    /// A line of `/proc/PID/status`, after its colon.
+    /// Returns the value of a field of `/proc/PID/status`.
     #[must_use]
     pub fn status(self, field: &str) -> Option<String> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
@@ -147,7 +148,7 @@ impl Identity {
             .map(|(_, value)| value.trim().to_owned())
     }
 
-    /// Memory that is its alone, in KiB.
+    /// Returns the private memory of the process, in KiB.
     #[must_use]
     pub fn private_memory(self) -> u64 {
         let smaps = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid));
@@ -158,7 +159,7 @@ impl Identity {
             .sum()
     }
 
-    /// How many of its threads have this name.
+    /// Returns the number of threads with this name.
     #[must_use]
     pub fn threads_named(self, name: &str) -> usize {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter();
@@ -170,7 +171,7 @@ impl Identity {
             .count()
     }
 
-    /// How many threads it has.
+    /// Returns the number of threads.
     #[must_use]
     pub fn threads(self) -> usize {
         fs::read_dir(format!("/proc/{}/task", self.pid)).map_or(0, Iterator::count)
@@ -178,25 +179,25 @@ impl Identity {
 }
 
 fn nanoseconds(clock: ClockId) -> u64 {
-    let now = Duration::try_from(clock_gettime(clock)).expect("a time after the boot");
-    u64::try_from(now.as_nanos()).expect("fewer than five centuries")
+    let now = Duration::try_from(clock_gettime(clock)).expect("a positive time");
+    u64::try_from(now.as_nanos()).expect("less than five centuries")
 }
 
-/// Ticks since boot, as [`Identity::start`] counts them.
+/// Returns the clock ticks since boot, the unit of [`Identity::start`].
 #[must_use]
 pub fn now_ticks() -> u64 {
-    // USER_HZ is 100 on every architecture that matters here.
+    // `USER_HZ` is 100 on every supported architecture.
     nanoseconds(ClockId::Boottime) / 10_000_000
 }
 
-/// Nanoseconds on the clock that all processes of the machine share.
+/// Returns the nanoseconds of the clock that all processes of the machine share.
 #[must_use]
 pub fn now_ns() -> u64 {
     nanoseconds(ClockId::Monotonic)
 }
 
-/// The supervisors of the service of this name, in whatever runtime directory: a test that looks for
-/// one gives its service a name that nobody else has.
+/// Returns the live supervisors of all services with this name, in every runtime directory. A test that needs its own
+/// supervisor uses a unique name.
 #[must_use]
 pub fn supervisors_of(name: &str) -> Vec<Identity> {
     let title = format!("procref: {name}");
@@ -204,8 +205,8 @@ pub fn supervisors_of(name: &str) -> Vec<Identity> {
     processes
         .filter_map(|entry| Identity::of(entry.file_name().to_str()?.parse().ok()?))
         .filter(|process| {
-            let shown = process.command_line();
-            let shown = shown.split(|&byte| byte == 0).next();
+            let command_line = process.command_line();
+            let shown = command_line.split(|&byte| byte == 0).next();
             shown == Some(title.as_bytes()) && process.is_live()
         })
         .collect()
@@ -218,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_zombie_is_not_live() {
+    fn zombie_is_not_live() {
         let mut child = Command::new("true").spawn().expect("spawn");
         let identity = Identity::of(child.id()).expect("not reaped yet");
         identity.wait_exit();
@@ -227,15 +228,15 @@ mod tests {
     }
 
     #[test]
-    fn cpu_time_grows() {
-        let me = Identity::own();
-        let before = me.cpu_time();
+    fn cpu_time_increases_with_work() {
+        let own = Identity::own();
+        let before = own.cpu_time();
         let mut sum = 0_u64;
         for i in 0..3_000_000_u64 {
             sum = std::hint::black_box(sum ^ i);
         }
-        assert!(me.cpu_time() > before);
-        assert!(me.threads() >= 1);
-        assert!(me.peak_memory() > 1 << 20);
+        assert!(own.cpu_time() > before);
+        assert!(own.threads() >= 1);
+        assert!(own.peak_memory() > 1 << 20);
     }
 }

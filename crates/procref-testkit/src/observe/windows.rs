@@ -1,4 +1,4 @@
-//! By handles.
+//! Observations by process handles.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ pub(super) fn start_of(pid: u32) -> Option<u64> {
     Process::open(pid).ok()?.start().ok()
 }
 
-/// A handle on this very process, which may have ended.
+/// Opens this process, which may have exited.
 fn open(process: Identity) -> Option<Process> {
     let handle = Process::open(process.pid).ok()?;
-    // The pid is not given to another process while it is open.
+    // The pid is not reused while the handle is open.
     (handle.start().ok()? == process.start).then_some(handle)
 }
 
 pub(super) fn kill(process: Identity) {
     if let Some(handle) = open(process) {
-        // It may have ended meanwhile.
+        // An error means that the process has exited.
         let _ = handle.kill();
     }
 }
@@ -27,12 +27,12 @@ pub(super) fn exits_within(process: Identity, limit: Duration) -> bool {
     open(process).is_none_or(|handle| handle.wait(limit).expect("wait for a process"))
 }
 
-/// Nanoseconds on the clock that all processes of the machine share.
+/// Returns the nanoseconds of the clock that all processes of the machine share.
 ///
 /// # Panics
 ///
-/// When Windows has no clock.
+/// Panics if Windows has no performance counter.
 #[must_use]
 pub fn now_ns() -> u64 {
-    process::clock().expect("a clock")
+    process::clock().expect("a performance counter")
 }

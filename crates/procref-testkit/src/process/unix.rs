@@ -1,7 +1,7 @@
-//! `fork` and `_exit`, which the standard library does not offer.
+//! `fork`, `_exit`, SIGKILL, and inherited sockets.
 #![expect(
     unsafe_code,
-    reason = "a forked child is one of the things procref makes promises about"
+    reason = "fork, _exit and inherited descriptors have no safe wrapper"
 )]
 
 use std::io;
@@ -10,27 +10,26 @@ use std::os::fd::FromRawFd;
 
 use rustix::process::{Signal, getpid, kill_process};
 
-/// Which side of a [`fork`] one is on.
+/// The process in which [`fork`] returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forked {
-    /// The new process.
+    /// The child.
     Child,
-    /// The old one, and the child's pid.
+    /// The parent, with the child's pid.
     Parent(u32),
 }
 
 /// `fork(2)`.
 ///
-/// The child of a process with threads gets only the calling one, and every
-/// lock in the state it had. The actors call it when they are otherwise idle,
-/// and glibc makes `malloc` usable in the child.
+/// The child has only the calling thread, and a copy of every lock in its current state. The actors call this function
+/// while no other thread holds a lock that the child needs. glibc makes `malloc` usable in the child.
 ///
 /// # Errors
 ///
-/// What the kernel says.
+/// Returns the error of the system call.
 pub fn fork() -> io::Result<Forked> {
-    // SAFETY: no memory is passed. What the child may rely on afterwards is
-    // told above; the actors keep to it.
+    // SAFETY: no pointers are passed. The callers hold every lock of theirs that the child uses, so the child can
+    // use them.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Forked::Child),
@@ -38,28 +37,28 @@ pub fn fork() -> io::Result<Forked> {
     }
 }
 
-/// The first socket that whoever executed this program has passed (`sd_listen_fds(3)`). To be called once.
+/// Returns the first socket that this program has inherited (`sd_listen_fds(3)`). Call it at most once.
 ///
 /// # Errors
 ///
-/// There is no such descriptor.
+/// Returns an error if there is no such descriptor.
 pub fn passed_listener() -> io::Result<TcpListener> {
     let fd = 3;
-    // SAFETY: takes numbers, and changes nothing.
+    // SAFETY: no pointers are passed, and `F_GETFD` changes nothing.
     if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: it is open, and meant for this program, in which nobody else uses it.
+    // SAFETY: the descriptor is open, and no other code of this program uses it.
     Ok(unsafe { TcpListener::from_raw_fd(fd) })
 }
 
-/// `_exit(2)`: ends without destructors or exit handlers.
+/// Exits without destructors and exit handlers (`_exit(2)`).
 pub fn exit_at_once(code: i32) -> ! {
-    // SAFETY: ends the process; nothing of it is used afterwards.
+    // SAFETY: no pointers are passed, and the call does not return.
     unsafe { libc::_exit(code) }
 }
 
-/// Dies as by the OOM killer: no destructor, no handler, no unwinding.
+/// Kills this process with SIGKILL, as the OOM killer does: without destructors, handlers or unwinding.
 pub fn kill_self() -> ! {
     let _ = kill_process(getpid(), Signal::KILL);
     loop {

@@ -1,9 +1,8 @@
-//! Processes by handle, named objects, named pipes, windows, and keys that nobody presses, which the standard
-//! library does not offer.
+//! Process handles, named objects, named pipes, windows and console events.
 
 #![expect(
     unsafe_code,
-    reason = "handles, pipes, windows and consoles are had by bare system calls"
+    reason = "handles, pipes, windows and consoles need raw system calls"
 )]
 
 use std::io;
@@ -45,35 +44,35 @@ fn wide(text: &str) -> Vec<u16> {
     text.encode_utf16().chain([0]).collect()
 }
 
-/// A process, which keeps its pid as long as this is there, also when it has ended.
+/// An open process. Its pid is not reused while this handle is open, even after the process has exited.
 pub(crate) struct Process(OwnedHandle);
 
 impl Process {
-    /// Whoever has this pid now.
+    /// Opens the process that has this pid now.
     pub(crate) fn open(pid: u32) -> io::Result<Self> {
         let access = PROCESS_QUERY_LIMITED_INFORMATION | PROCESS_SYNCHRONIZE | PROCESS_TERMINATE;
-        // SAFETY: three numbers.
+        // SAFETY: no pointers are passed.
         let handle = unsafe { OpenProcess(access, 0, pid) };
         if handle.is_null() {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: it was just opened, and is closed by nobody else.
+        // SAFETY: the handle was just opened, and no other code closes it.
         Ok(Self(unsafe { OwnedHandle::from_raw_handle(handle) }))
     }
 
-    /// When it was created, in units of 100 ns since 1601.
+    /// Returns the time of the process's creation, in units of 100 ns since 1601.
     pub(crate) fn start(&self) -> io::Result<u64> {
         let mut times = [FILETIME::default(); 4];
         let [creation, exit, kernel, user] = &mut times;
-        // SAFETY: the handle is open, and all four places are this function's own.
+        // SAFETY: the handle is open, and the four pointers refer to local variables.
         check(unsafe { GetProcessTimes(self.0.as_raw_handle(), creation, exit, kernel, user) })?;
         Ok(u64::from(creation.dwHighDateTime) << 32 | u64::from(creation.dwLowDateTime))
     }
 
-    /// False: it lives on.
+    /// Waits for the exit of the process. Returns `false` if the process is still alive after `limit`.
     pub(crate) fn wait(&self, limit: Duration) -> io::Result<bool> {
         let limit = u32::try_from(limit.as_millis()).unwrap_or(INFINITE);
-        // SAFETY: the handle is open, and may be waited for.
+        // SAFETY: the handle is open and has the right `PROCESS_SYNCHRONIZE`.
         match unsafe { WaitForSingleObject(self.0.as_raw_handle(), limit) } {
             WAIT_OBJECT_0 => Ok(true),
             WAIT_TIMEOUT => Ok(false),
@@ -82,39 +81,39 @@ impl Process {
     }
 
     pub(crate) fn kill(&self) -> io::Result<()> {
-        // SAFETY: the handle is open; what becomes of the process is what the test wants.
+        // SAFETY: the handle is open and has the right `PROCESS_TERMINATE`.
         check(unsafe { TerminateProcess(self.0.as_raw_handle(), 137) })
     }
 }
 
-/// Ends without destructors, exit handlers, or the last words of libraries (`TerminateProcess`).
+/// Exits without destructors, exit handlers and the notification of libraries (`TerminateProcess`).
 pub fn exit_at_once(code: i32) -> ! {
     loop {
-        // SAFETY: it takes nothing, and what it returns need not be closed.
+        // SAFETY: no arguments are passed, and the returned pseudo-handle need not be closed.
         let myself = unsafe { GetCurrentProcess() };
-        // SAFETY: that is this process; nothing of it is used afterwards.
+        // SAFETY: the pseudo-handle is always valid, and no pointers are passed.
         unsafe { TerminateProcess(myself, code as u32) };
     }
 }
 
-/// Dies as by another's `TerminateProcess`.
+/// Kills this process, as another process's `TerminateProcess` does.
 pub fn kill_self() -> ! {
     exit_at_once(137)
 }
 
-/// Nanoseconds on the clock that all processes share.
+/// Returns the nanoseconds of the clock that all processes share.
 pub(crate) fn clock() -> io::Result<u64> {
     let (mut ticks, mut per_second) = (0, 0);
-    // SAFETY: the place is this function's own.
+    // SAFETY: the pointer refers to a local variable.
     check(unsafe { QueryPerformanceCounter(&raw mut ticks) })?;
-    // SAFETY: as above.
+    // SAFETY: the pointer refers to a local variable.
     check(unsafe { QueryPerformanceFrequency(&raw mut per_second) })?;
     let nanoseconds = i128::from(ticks) * 1_000_000_000 / i128::from(per_second);
     u64::try_from(nanoseconds).map_err(io::Error::other)
 }
 
-/// How many handles there are on the section of this name, without that by which it is asked; 0 if there is no
-/// such section.
+/// Returns the number of handles on the section of this name, without the handle of this function. Returns 0 if there
+/// is no such section.
 pub(crate) fn handles_of_section(name: &str) -> io::Result<u32> {
     let name = wide(name);
     // SAFETY: the name ends with a NUL.
@@ -126,34 +125,34 @@ pub(crate) fn handles_of_section(name: &str) -> io::Result<u32> {
             _ => Err(error),
         };
     }
-    // SAFETY: it was just opened, and is closed by nobody else.
+    // SAFETY: the handle was just opened, and no other code closes it.
     let section = unsafe { OwnedHandle::from_raw_handle(handle) };
-    let mut facts = PUBLIC_OBJECT_BASIC_INFORMATION::default();
-    // SAFETY: the handle is open, and the place is as long as is said.
+    let mut info = PUBLIC_OBJECT_BASIC_INFORMATION::default();
+    // SAFETY: the handle is open, and the buffer is a local variable of the given size.
     let status = unsafe {
         NtQueryObject(
             section.as_raw_handle(),
             ObjectBasicInformation,
-            (&raw mut facts).cast(),
-            size_of_val(&facts) as u32,
+            (&raw mut info).cast(),
+            size_of_val(&info) as u32,
             ptr::null_mut(),
         )
     };
     if status < 0 {
-        let reason = format!("NtQueryObject said {status:#x}");
+        let reason = format!("NtQueryObject returned {status:#x}");
         return Err(io::Error::other(reason));
     }
-    Ok(facts.HandleCount - 1)
+    Ok(info.HandleCount - 1)
 }
 
-/// Makes a named pipe, and takes whoever connects. It stays until the process ends.
+/// Creates a named pipe and accepts one client. The pipe exists until the process exits.
 ///
 /// # Errors
 ///
-/// What Windows says.
+/// Returns the error of the system call.
 pub fn serve_pipe(name: &str) -> io::Result<()> {
     let name = wide(name);
-    // SAFETY: the name ends with a NUL, and there are no attributes.
+    // SAFETY: the name ends with a NUL, and the attributes may be null.
     let handle = unsafe {
         CreateNamedPipeW(
             name.as_ptr(),
@@ -169,24 +168,24 @@ pub fn serve_pipe(name: &str) -> io::Result<()> {
     if handle == INVALID_HANDLE_VALUE {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: it was just made, and is closed by nobody else.
+    // SAFETY: the handle was just created, and no other code closes it.
     let pipe = unsafe { OwnedHandle::from_raw_handle(handle) };
-    // SAFETY: the handle is open, and nothing is to be done beside.
+    // SAFETY: the handle is open, and a null pointer makes the call synchronous.
     unsafe { ConnectNamedPipe(pipe.as_raw_handle(), ptr::null_mut()) };
     std::mem::forget(pipe);
     Ok(())
 }
 
-/// A top-level window, never shown, of the thread that makes it. It stays until that thread ends.
+/// A hidden top-level window. It belongs to the thread that created it, and exists until that thread exits.
 #[derive(Debug)]
 pub struct Window(HWND);
 
 impl Window {
-    /// One of a class of this name.
+    /// Creates a window with a new class of this name.
     ///
     /// # Errors
     ///
-    /// What Windows says.
+    /// Returns the error of the system call.
     pub fn create(class: &str) -> io::Result<Self> {
         let class = wide(class);
         let details = WNDCLASSW {
@@ -194,11 +193,11 @@ impl Window {
             lpszClassName: class.as_ptr(),
             ..WNDCLASSW::default()
         };
-        // SAFETY: the name ends with a NUL, and the procedure stays.
+        // SAFETY: the name ends with a NUL, and the window procedure is a static function.
         if unsafe { RegisterClassW(&raw const details) } == 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the class is the one above, its name ends with a NUL, and nothing else is pointed to.
+        // SAFETY: the class was registered above, its name ends with a NUL, and all other pointers may be null.
         let window = unsafe {
             CreateWindowExW(
                 0,
@@ -221,15 +220,15 @@ impl Window {
         Ok(Self(window))
     }
 
-    /// Returns when it is asked to close. It does not.
+    /// Waits for a request to close the window. The window stays open.
     ///
     /// # Errors
     ///
-    /// What Windows says.
+    /// Returns the error of the system call.
     pub fn wait_closed(&self) -> io::Result<()> {
         let mut message = MSG::default();
         loop {
-            // SAFETY: the place is this function's own.
+            // SAFETY: the pointer refers to a local variable.
             let got = unsafe { GetMessageW(&raw mut message, self.0, 0, 0) };
             if got <= 0 {
                 return Err(io::Error::last_os_error());
@@ -237,42 +236,42 @@ impl Window {
             if message.message == WM_CLOSE {
                 return Ok(());
             }
-            // SAFETY: the message is the one that was just taken.
+            // SAFETY: the pointer refers to the message that `GetMessageW` has just written.
             unsafe { DispatchMessageW(&raw const message) };
         }
     }
 }
 
-/// What is typed on a console.
+/// A key that interrupts the programs on a console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     C,
     Break,
 }
 
-/// Ctrl with this key, for everybody on this process's console.
+/// Sends Ctrl with this key to all processes on this process's console.
 ///
 /// # Errors
 ///
-/// What Windows says: that this process has no console.
+/// Returns an error if this process has no console.
 pub fn press_ctrl(key: Key) -> io::Result<()> {
     let event = match key {
         Key::C => CTRL_C_EVENT,
         Key::Break => CTRL_BREAK_EVENT,
     };
-    // SAFETY: two numbers.
+    // SAFETY: no pointers are passed.
     check(unsafe { GenerateConsoleCtrlEvent(event, 0) })
 }
 
-/// What is typed on this process's console from now on, which then has no other effect on this process.
+/// Returns the interrupting keys of this process's console from now on. They have no other effect on this process.
 ///
 /// # Errors
 ///
-/// What Windows says.
+/// Returns the error of the system call.
 pub fn console_keys() -> io::Result<Receiver<Key>> {
     static KEYS: Mutex<Option<Sender<Key>>> = Mutex::new(None);
 
-    unsafe extern "system" fn hear(event: u32) -> i32 {
+    unsafe extern "system" fn handle(event: u32) -> i32 {
         let key = match event {
             CTRL_C_EVENT => Key::C,
             CTRL_BREAK_EVENT => Key::Break,
@@ -280,7 +279,7 @@ pub fn console_keys() -> io::Result<Receiver<Key>> {
         };
         let keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(keys) = keys.as_ref() {
-            // Whoever does not listen any more does not want to be ended by it either.
+            // An error means that the receiver was dropped. The key must not end this process then either.
             let _ = keys.send(key);
         }
         1
@@ -288,7 +287,7 @@ pub fn console_keys() -> io::Result<Receiver<Key>> {
 
     let (sender, receiver) = mpsc::channel();
     *KEYS.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-    // SAFETY: the handler may be called at any time, on a thread of its own, and stays.
-    check(unsafe { SetConsoleCtrlHandler(Some(hear), 1) })?;
+    // SAFETY: the handler is a static function, and may run at any time in any thread.
+    check(unsafe { SetConsoleCtrlHandler(Some(handle), 1) })?;
     Ok(receiver)
 }

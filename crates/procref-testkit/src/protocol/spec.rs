@@ -1,4 +1,4 @@
-//! The services of a test, as it wants them to be and to behave.
+//! The services of a test: their settings, and the behavior of their callbacks.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,40 +8,39 @@ use serde::{Deserialize, Serialize};
 use super::Gate;
 use crate::observe::Identity;
 
-/// How a callback that brings up an instance behaves.
+/// How a callback that starts an instance behaves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Starts the fake service and returns it.
     Serve,
-    /// Stops the old instance first, then as [`Outcome::Serve`].
+    /// Stops the old instance, and then behaves as [`Outcome::Serve`].
     Replace,
-    /// Returns the old instance, which it healed by removing the
-    /// [`FakeService::unhealthy_file`].
+    /// Makes the old instance healthy by removing [`FakeService::unhealthy_file`], and returns it.
     Heal,
-    /// Returns the old instance as it is.
+    /// Returns the old instance unchanged.
     Same,
     /// Returns an error with this text.
     Fail(String),
     /// Panics inside the future.
     Panic,
-    /// Panics before there is a future.
+    /// Panics before the callback returns a future.
     PanicAtCall,
-    /// SIGKILLs the process.
+    /// Kills the actor with SIGKILL.
     Die,
-    /// Returns a pid that is dead, reaped and all.
+    /// Returns the pid of a process that was reaped.
     DeadPid,
-    /// Returns a pid whose process ends while nobody reaps it.
+    /// Returns the pid of a zombie.
     Zombie,
-    /// Returns this pid; nothing is started.
+    /// Returns this pid and starts nothing.
     Pid(u32),
-    /// Returns the actor itself.
+    /// Returns the actor's own pid.
     OwnPid,
 }
 
 /// How `on_last_release` behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StopOutcome {
-    /// Sends SIGTERM and returns at once, as the seed's example does.
+    /// Sends SIGTERM and returns at once, as the example of version 0.1 does.
     Terminate,
     /// Returns without doing anything.
     Nothing,
@@ -54,30 +53,30 @@ pub enum StopOutcome {
 /// How `on_ready` behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReadyOutcome {
-    /// Finds that the service answers, and is content.
+    /// Checks that the service answers, and succeeds.
     Pass,
     /// Returns an error.
     Fail,
     /// Panics inside the future.
     Panic,
-    /// Panics before there is a future.
+    /// Panics before the callback returns a future.
     PanicAtCall,
-    /// Kills the service, and is content.
+    /// Kills the service, and succeeds.
     Kill,
 }
 
-/// How `on_health_check` judges.
+/// How `on_health_check` behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HealthOutcome {
-    /// Asks the service over TCP.
+    /// Queries the service over TCP.
     Query,
-    /// Always this.
+    /// Always returns this.
     Always(bool),
     /// Panics.
     Panic,
 }
 
-/// What becomes of a client whose fingerprint is another one.
+/// The policy for a client with a different fingerprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mismatch {
     /// `Mismatch::Refuse`
@@ -91,26 +90,26 @@ pub enum Mismatch {
 /// The options of `procref-fake-service`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FakeService {
-    /// The program.
+    /// Path of the program.
     pub program: PathBuf,
-    /// The scene's log.
+    /// Path of the scene's log.
     pub log: PathBuf,
-    /// The file that a live service holds locked.
+    /// Path of the file that a live service holds locked.
     pub witness: PathBuf,
-    /// Survives SIGTERM.
+    /// Ignores SIGTERM.
     pub ignore_sigterm: bool,
-    /// Takes this long from SIGTERM to its end.
+    /// Time from SIGTERM to the exit.
     pub slow_stop_ms: u64,
-    /// Unhealthy while this file holds its pid or 0.
+    /// The service is unhealthy while this file contains its pid or 0.
     pub unhealthy_file: Option<PathBuf>,
-    /// Ends by itself after this time.
+    /// The service exits by itself after this time.
     pub exit_after_ms: Option<u64>,
-    /// Ends with this process.
+    /// The service exits with this process.
     pub guardian: Option<Identity>,
 }
 
 impl FakeService {
-    /// Its arguments, but for where it listens.
+    /// Returns the arguments, without those about listening.
     #[must_use]
     pub fn args(&self) -> Vec<OsString> {
         let mut args: Vec<OsString> = vec!["--log".into(), self.log.clone().into()];
@@ -134,40 +133,39 @@ impl FakeService {
     }
 }
 
-/// A service as a test wants it.
+/// The settings of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {
-    /// Its name.
+    /// Name of the service.
     pub name: String,
-    /// The runtime directory; the environment decides without.
+    /// The runtime directory. `None` uses the environment.
     pub dir: Option<PathBuf>,
     /// The fake service that the callbacks start.
     pub fake: FakeService,
-    /// `on_first_acquire`: one outcome per call in this process, the last one
-    /// again and again. Empty: no callback.
+    /// `on_first_acquire`: an outcome for each call in this process. The last one repeats. If empty, there is no
+    /// callback.
     pub start: Vec<Outcome>,
     /// `on_last_release`, if it is set.
     pub stop: Option<StopOutcome>,
     /// `on_health_check`, if it is set.
     pub health: Option<HealthOutcome>,
-    /// `on_recover`; empty: no callback.
+    /// `on_recover`. If empty, there is no callback.
     pub recover: Vec<Outcome>,
-    /// `on_ready`: one outcome per call in this process, the last one again and
-    /// again. Empty: no callback.
+    /// `on_ready`: an outcome for each call in this process. The last one repeats. If empty, there is no callback.
     pub on_ready: Vec<ReadyOutcome>,
     /// `fingerprint`, if it is set.
     pub fingerprint: Option<(String, Mismatch)>,
-    /// Where callbacks wait for [`Command::Proceed`](super::Command::Proceed).
+    /// Gates at which callbacks wait for [`Command::Proceed`](super::Command::Proceed).
     pub gates: Vec<Gate>,
-    /// Metadata of every instance.
+    /// The metadata of every instance.
     pub metadata: Vec<(String, String)>,
     /// `start_timeout`, if it is set.
     pub start_timeout_ms: Option<u64>,
     /// `wait_timeout`, if it is set.
     pub wait_timeout_ms: Option<u64>,
-    /// `stop_timeout`, if it is set; `u64::MAX` is as long as there is.
+    /// `stop_timeout`, if it is set. `u64::MAX` stands for `Duration::MAX`.
     pub stop_timeout_ms: Option<u64>,
-    /// `Orphan::Keep`: no supervisor.
+    /// `Orphan::Keep`, without a supervisor.
     pub keep_orphan: bool,
     /// `linger`
     pub linger_ms: u64,
@@ -175,52 +173,52 @@ pub struct ServiceSpec {
     pub command: Option<CommandSpec>,
 }
 
-/// How procref executes the fake service itself.
+/// The command that procref executes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandSpec {
-    /// Another program, with its arguments, in place of the fake service.
+    /// A program and its arguments, instead of the fake service.
     pub program: Option<Vec<String>>,
     /// Further arguments of the fake service.
     pub args: Vec<String>,
-    /// Its environment, beside the actor's.
+    /// Environment variables, in addition to those of the actor.
     pub env: Vec<(String, String)>,
-    /// When it is ready; the library's default without.
+    /// The readiness check. `None` uses the default of the library.
     pub ready: Option<ReadySpec>,
-    /// A fixed port.
+    /// A fixed port, if it is set.
     pub port: Option<u16>,
-    /// procref binds the socket.
+    /// Uses socket activation.
     pub activated: bool,
-    /// The name of the stop signal, if it is set.
+    /// Name of the stop signal, if it is set.
     pub stop_signal: Option<String>,
-    /// The log file, if it is set, and the largest size of one.
+    /// The log file and its size limit, if they are set.
     pub log: Option<(PathBuf, u64)>,
     /// The working directory, if it is set.
     pub dir: Option<PathBuf>,
 }
 
-/// How procref sees that a service is ready.
+/// A readiness check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReadySpec {
-    /// When it is executed.
+    /// Ready as soon as the program is executed.
     AtOnce,
-    /// TCP.
+    /// TCP connections to the port.
     Tcp,
-    /// HTTP, of this path.
+    /// HTTP requests of this path.
     Http(String),
-    /// A Unix socket.
+    /// Connections to this Unix socket.
     Unix(String),
-    /// A line in the log.
+    /// A line of the log that matches.
     Log(String),
-    /// A program that ends well.
+    /// A program that exits with 0.
     Command(Vec<String>),
     /// `sd_notify`
     Notify,
-    /// A callback, which waits at [`Gate::Before`] of [`Callback::Ready`](super::Callback::Ready).
+    /// A callback that waits at [`Gate::Before`] of [`Callback::Ready`](super::Callback::Ready).
     Callback,
 }
 
 impl ServiceSpec {
-    /// Lets callbacks wait at `gates`.
+    /// Adds gates at which callbacks wait.
     #[must_use]
     pub fn with_gates(mut self, gates: impl IntoIterator<Item = Gate>) -> Self {
         self.gates.extend(gates);
@@ -276,7 +274,7 @@ impl ServiceSpec {
         self
     }
 
-    /// Leaves the service running when all clients are killed.
+    /// Sets `Orphan::Keep`: the service keeps running when all clients are killed.
     #[must_use]
     pub fn with_orphans_kept(mut self) -> Self {
         self.keep_orphan = true;
@@ -294,7 +292,7 @@ impl ServiceSpec {
     ///
     /// # Panics
     ///
-    /// When procref does not execute it.
+    /// Panics if the service is not a command.
     #[must_use]
     pub fn with_args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         let command = self.command.as_mut().expect("a command");
@@ -302,11 +300,11 @@ impl ServiceSpec {
         self
     }
 
-    /// Sets when the command is ready.
+    /// Sets the readiness check of the command.
     ///
     /// # Panics
     ///
-    /// When procref does not execute it.
+    /// Panics if the service is not a command.
     #[must_use]
     pub fn with_ready(mut self, ready: ReadySpec) -> Self {
         self.command.as_mut().expect("a command").ready = Some(ready);

@@ -1,4 +1,4 @@
-//! Where the kernel object is a set of System V semaphores, and a user is a number.
+//! Scenes on Linux: kernel objects are System V semaphore sets, and users are numbers.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -9,12 +9,9 @@ use std::process::Command;
 
 use super::Scene;
 use crate::actor::Actor;
-pub(crate) use crate::kernel::parse_key;
+use crate::key::Key;
 use crate::observe::supervisors_of;
 use crate::{deadline, kernel};
-
-/// What a service's kernel object is known by.
-pub type Key = i32;
 
 /// The slots of the set that matter here.
 const REFS: usize = 0;
@@ -24,16 +21,16 @@ pub(super) fn create_private(dir: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(dir)
 }
 
-/// Nothing does.
-pub(super) fn stays(_: &Path) -> bool {
+/// Returns `false`: procref removes all its files.
+pub(super) fn is_permanent(_: &Path) -> bool {
     false
 }
 
-/// Writes a file that nobody else may read, as procref's are.
+/// Writes a file that only its owner can read, like procref's files.
 ///
 /// # Panics
 ///
-/// When it cannot be written.
+/// Panics if the file cannot be written.
 #[track_caller]
 pub fn write_private(path: &Path, content: impl AsRef<[u8]>) {
     write_with(path, content, 0o600);
@@ -45,9 +42,9 @@ fn write_with(path: &Path, content: impl AsRef<[u8]>, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).expect("chmod");
 }
 
-/// Kills the supervisors of these services that are suspended, and tells of them. All others see for themselves that
-/// their set is gone. Only where a name is this scene's alone its supervisors are.
-pub(super) fn sweep_supervisors<'a>(
+/// Kills the suspended supervisors of these services, and returns their descriptions. A running supervisor exits when
+/// its set is removed. Supervisors of a name that other scenes use are ignored.
+pub(super) fn remove_supervisors<'a>(
     root: &Path,
     names: impl Iterator<Item = &'a String>,
 ) -> Vec<String> {
@@ -65,23 +62,24 @@ pub(super) fn sweep_supervisors<'a>(
         .collect()
 }
 
-/// Removes the objects that there are, and tells of them.
-pub(super) fn sweep_objects(keys: &[Key]) -> Vec<String> {
+/// Removes the existing objects, and returns their descriptions.
+pub(super) fn remove_objects(keys: &[Key]) -> Vec<String> {
     let sets = kernel::sets().into_iter();
-    let left = sets.filter(|set| keys.contains(&set.key));
-    left.map(|set| {
-        let _ = set.remove();
-        format!("semaphore set {set:?}")
-    })
-    .collect()
+    let existing = sets.filter(|set| keys.contains(&set.key));
+    existing
+        .map(|set| {
+            let _ = set.remove();
+            format!("semaphore set {set:?}")
+        })
+        .collect()
 }
 
 impl Scene {
-    /// A file that may be executed, and cannot be.
+    /// Writes a file with execute permission that is not a program.
     ///
     /// # Panics
     ///
-    /// When it cannot be written.
+    /// Panics if the file cannot be written.
     #[must_use]
     pub fn unexecutable_file(&self) -> PathBuf {
         let path = self.root().join("no program");
@@ -89,43 +87,43 @@ impl Scene {
         path
     }
 
-    /// Whether a service has a kernel object.
+    /// Returns `true` if the service has a kernel object.
     #[must_use]
     pub fn exists(&self, key: Key) -> bool {
         kernel::find(key).is_some()
     }
 
-    /// How many clients the kernel counts.
+    /// Returns the kernel's count of clients, or 0 if there is no set.
     ///
     /// # Panics
     ///
-    /// When the set is removed at this moment.
+    /// Panics if the set is removed during the call.
     #[must_use]
     pub fn references(&self, key: Key) -> u32 {
         kernel::find(key).map_or(0, |set| set.value(REFS).expect("read the set"))
     }
 
-    /// Whether somebody has the transition lock.
+    /// Returns `true` if a process holds the transition lock.
     ///
     /// # Panics
     ///
-    /// When there is no set.
+    /// Panics if there is no set.
     #[must_use]
     pub fn is_locked(&self, key: Key) -> bool {
         let set = kernel::find(key).expect("a set");
         set.value(LOCK).expect("read the set") > 0
     }
 
-    /// Waits until `count` processes sleep until the lock of the set of `key` is free. A supervisor,
-    /// which sleeps until nobody holds a reference, is none of them.
+    /// Waits until `count` processes wait for the transition lock. A supervisor is not one of them, because it waits for
+    /// the count of references.
     #[track_caller]
     pub fn wait_sleepers(&self, key: Key, count: u32) {
-        deadline::until_true("processes sleeping on the set", || {
+        deadline::until_true("processes that wait for the lock", || {
             kernel::find(key).is_some_and(|set| set.sleepers(LOCK).unwrap_or(0) >= count)
         });
     }
 
-    /// A client with this file mode creation mask.
+    /// Starts a client process with this file mode creation mask.
     #[must_use]
     #[track_caller]
     pub fn actor_with_umask(&self, mask: u32) -> Actor {
@@ -134,28 +132,27 @@ impl Scene {
         })
     }
 
-    /// A client that runs as another user. Only root can do this.
+    /// Starts a client process as another user. This works only as root.
     ///
-    /// The programs are copied into the scene, because the other user may be
-    /// kept out of the directory they were built in.
+    /// The programs are copied to the scene, because the other user may have no access to the build directory.
     ///
     /// # Panics
     ///
-    /// When the copies cannot be made.
+    /// Panics if the programs cannot be copied.
     #[must_use]
     #[track_caller]
     pub fn actor_of_user(&self, uid: u32) -> Actor {
-        let everybody = |path: &Path, mode| {
+        let set_mode = |path: &Path, mode| {
             fs::set_permissions(path, Permissions::from_mode(mode)).expect("chmod");
         };
-        everybody(self.root(), 0o755);
+        set_mode(self.root(), 0o755);
         for path in [self.log_path(), self.root().join("witness")] {
             File::options()
                 .append(true)
                 .create(true)
                 .open(&path)
                 .expect("create a shared file");
-            everybody(&path, 0o666);
+            set_mode(&path, 0o666);
         }
         let actor = self.root().join("actor");
         if !actor.exists() {
@@ -167,19 +164,19 @@ impl Scene {
         })
     }
 
-    /// The copy of the fake service that [`Scene::actor_of_user`] makes.
+    /// Returns the path of the fake service's copy, which [`Scene::actor_of_user`] makes.
     #[must_use]
     pub fn service_copy(&self) -> PathBuf {
         self.root().join("service")
     }
 }
 
-/// Not by this process: what another of its threads forks just then would have the copy open for writing, and
-/// for as long as it does nobody can execute it (`ETXTBSY`).
+/// Copies a program in a separate process. If this process copied it, a child that another thread forks at that moment
+/// would have the copy open for writing, and the kernel would refuse to execute the copy (`ETXTBSY`).
 fn copy_program(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg(from).arg(to).status();
     assert!(
-        copied.is_ok_and(|it| it.success()),
+        copied.is_ok_and(|status| status.success()),
         "copy {}",
         from.display()
     );

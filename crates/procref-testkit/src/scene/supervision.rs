@@ -1,4 +1,4 @@
-//! Services that somebody sees to when all clients are gone.
+//! The supervisors of a scene's services.
 
 use super::Scene;
 use crate::actor::Actor;
@@ -7,11 +7,11 @@ use crate::protocol::ServiceSpec;
 use crate::{deadline, kernel};
 
 impl Scene {
-    /// The service under a name that no other test's service has, so that its supervisor can be told.
+    /// Gives a service a name that no other test uses, so that its supervisors can be found.
     ///
     /// # Panics
     ///
-    /// Never: every scene's directory has a name.
+    /// Does not panic, because every scene's directory has a name.
     #[must_use]
     pub fn unique(&self, spec: ServiceSpec) -> ServiceSpec {
         let tail = self.root().file_name().expect("a name").to_string_lossy();
@@ -19,11 +19,11 @@ impl Scene {
         ServiceSpec { name, ..spec }
     }
 
-    /// The one supervisor of a service.
+    /// Returns the only supervisor of a service.
     ///
     /// # Panics
     ///
-    /// When there is none, or more than one.
+    /// Panics if there is not exactly one.
     #[must_use]
     #[track_caller]
     pub fn only_supervisor(&self, spec: &ServiceSpec) -> Identity {
@@ -32,15 +32,15 @@ impl Scene {
         supervisors[0]
     }
 
-    /// Waits until nothing of the service is left, with no client to do anything.
+    /// Waits until everything of the service is removed without the help of a client.
     ///
     /// # Panics
     ///
-    /// When something stays, or two instances lived at once.
+    /// Panics if anything is left at the deadline, or if two instances were alive at once.
     #[track_caller]
     pub fn wait_removed(&self, spec: &ServiceSpec, key: i32) {
         deadline::until_true(
-            "the service, its set, record and supervisor are gone",
+            "the service, its set, record and supervisor are removed",
             || {
                 self.living().is_empty()
                     && self.workers().iter().all(|worker| !worker.is_live())
@@ -53,11 +53,11 @@ impl Scene {
         self.assert_single_instance();
     }
 
-    /// A client that holds the service, and the key of its set.
+    /// Starts a client that holds the service. Also returns the key of the set.
     ///
     /// # Panics
     ///
-    /// When it cannot be acquired.
+    /// Panics if the client cannot acquire the service.
     #[must_use]
     #[track_caller]
     pub fn holder(&self, spec: &ServiceSpec) -> (Actor, i32) {

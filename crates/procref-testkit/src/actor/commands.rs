@@ -1,15 +1,16 @@
-//! The commands as methods that expect the reply they should get.
+//! A method for each command, which checks the reply.
 
 use std::sync::atomic::Ordering;
 
 use super::{Actor, Held, Pending};
+use crate::key::{Key, parse_key};
 use crate::protocol::{
     Command, CounterOp, DropContext, Failure, Gate, Reply, ServiceSpec, Serving, StatusReport,
     StormReport, Via,
 };
-use crate::scene::{Key, lock, parse_key};
+use crate::shared::lock;
 
-/// Longer than any test takes.
+/// A time that no test reaches.
 const LONG_MS: u64 = 1_000_000;
 
 impl Actor {
@@ -24,7 +25,7 @@ impl Actor {
     ///
     /// # Panics
     ///
-    /// When it cannot be built.
+    /// Panics if the library refuses the service.
     #[track_caller]
     pub fn build(&self, spec: &ServiceSpec) -> Key {
         self.build_as(0, spec)
@@ -34,7 +35,7 @@ impl Actor {
     ///
     /// # Panics
     ///
-    /// When it cannot be built.
+    /// Panics if the library refuses the service.
     #[track_caller]
     pub fn build_as(&self, service: u32, spec: &ServiceSpec) -> Key {
         self.try_build_as(service, spec)
@@ -45,11 +46,11 @@ impl Actor {
     ///
     /// # Errors
     ///
-    /// What the library says.
+    /// Returns the error of the library.
     ///
     /// # Panics
     ///
-    /// When the actor ends or the deadline passes before.
+    /// Panics if the actor exits or the deadline passes first.
     #[track_caller]
     pub fn try_build_as(&self, service: u32, spec: &ServiceSpec) -> Result<Key, Failure> {
         let name = spec.name.clone();
@@ -68,21 +69,21 @@ impl Actor {
         }
     }
 
-    /// Begins to acquire service 0.
+    /// Starts to acquire service 0.
     ///
     /// # Panics
     ///
-    /// When the actor does not read any more.
+    /// Panics if the actor no longer reads its input.
     #[track_caller]
     pub fn begin_acquire(&self, via: Via) -> Pending {
         self.begin_acquire_of(0, via)
     }
 
-    /// Begins to acquire a service.
+    /// Starts to acquire a service.
     ///
     /// # Panics
     ///
-    /// When the actor does not read any more.
+    /// Panics if the actor no longer reads its input.
     #[track_caller]
     pub fn begin_acquire_of(&self, service: u32, via: Via) -> Pending {
         let handle = self.handles.fetch_add(1, Ordering::Relaxed);
@@ -93,15 +94,15 @@ impl Actor {
         })
     }
 
-    /// Waits for the end of an acquire.
+    /// Waits for the result of an acquire.
     ///
     /// # Errors
     ///
-    /// What the library says.
+    /// Returns the error of the library.
     ///
     /// # Panics
     ///
-    /// On any other reply, a panic in the actor for one.
+    /// Panics on any other reply, for example if the actor has panicked.
     #[track_caller]
     pub fn finish_acquire(&self, pending: Pending) -> Result<Held, Failure> {
         let handle = pending.handle;
@@ -116,7 +117,7 @@ impl Actor {
     ///
     /// # Errors
     ///
-    /// What the library says.
+    /// Returns the error of the library.
     #[track_caller]
     pub fn try_acquire(&self, via: Via) -> Result<Held, Failure> {
         let pending = self.begin_acquire(via);
@@ -127,7 +128,7 @@ impl Actor {
     ///
     /// # Panics
     ///
-    /// When it fails.
+    /// Panics if the command fails.
     #[track_caller]
     pub fn acquire(&self) -> Held {
         self.acquire_via(Via::TokioMulti)
@@ -137,7 +138,7 @@ impl Actor {
     ///
     /// # Panics
     ///
-    /// When it fails.
+    /// Panics if the command fails.
     #[track_caller]
     pub fn acquire_via(&self, via: Via) -> Held {
         self.try_acquire(via)
@@ -148,11 +149,11 @@ impl Actor {
     ///
     /// # Errors
     ///
-    /// What the library says.
+    /// Returns the error of the library.
     ///
     /// # Panics
     ///
-    /// On any other reply, a panic in the actor for one.
+    /// Panics on any other reply, for example if the actor has panicked.
     #[track_caller]
     pub fn try_join(&self) -> Result<Option<Held>, Failure> {
         let handle = self.handles.fetch_add(1, Ordering::Relaxed);
@@ -173,7 +174,7 @@ impl Actor {
     ///
     /// # Panics
     ///
-    /// When it fails.
+    /// Panics if the command fails.
     #[track_caller]
     pub fn release(&self, held: &Held) {
         self.release_via(held, Via::TokioMulti);
@@ -183,7 +184,7 @@ impl Actor {
     ///
     /// # Panics
     ///
-    /// When it fails.
+    /// Panics if the command fails.
     #[track_caller]
     pub fn release_via(&self, held: &Held, via: Via) {
         self.done(Command::Release {
@@ -196,11 +197,11 @@ impl Actor {
     ///
     /// # Errors
     ///
-    /// What the library says.
+    /// Returns the error of the library.
     ///
     /// # Panics
     ///
-    /// On any other reply, a panic in the actor for one.
+    /// Panics on any other reply, for example if the actor has panicked.
     #[track_caller]
     pub fn try_release(&self, held: &Held, via: Via) -> Result<(), Failure> {
         match self.call(Command::Release {
@@ -217,18 +218,18 @@ impl Actor {
     ///
     /// # Panics
     ///
-    /// When it fails.
+    /// Panics if the command fails.
     #[track_caller]
     pub fn pin(&self, held: &Held) {
         let handle = held.handle;
         self.done(Command::Pin { handle });
     }
 
-    /// Unpins service 0. True if it was pinned.
+    /// Unpins service 0. Returns `true` if the service was pinned.
     ///
     /// # Panics
     ///
-    /// When it fails.
+    /// Panics if the command fails.
     #[track_caller]
     pub fn unpin(&self, via: Via) -> bool {
         match self.call(Command::Unpin { service: 0, via }) {
@@ -237,15 +238,15 @@ impl Actor {
         }
     }
 
-    /// The instance that serves, as a handle tells.
+    /// Returns the current instance, according to a handle.
     ///
     /// # Errors
     ///
-    /// What the library says.
+    /// Returns the error of the library.
     ///
     /// # Panics
     ///
-    /// On any other reply, a panic in the actor for one.
+    /// Panics on any other reply, for example if the actor has panicked.
     #[track_caller]
     pub fn current(&self, held: &Held) -> Result<Option<Serving>, Failure> {
         let handle = held.handle;
@@ -256,11 +257,11 @@ impl Actor {
         }
     }
 
-    /// Begins to wait for the death of a handle's instance, with as many futures.
+    /// Starts to wait for the death of a handle's instance, with `count` futures.
     ///
     /// # Panics
     ///
-    /// When the actor does not read any more.
+    /// Panics if the actor no longer reads its input.
     #[track_caller]
     pub fn begin_wait_dead(&self, held: &Held, count: u32, via: Via) -> Pending {
         self.begin(Command::WaitDead {
@@ -271,11 +272,11 @@ impl Actor {
         })
     }
 
-    /// Begins to wait for the end of service 0, with as many futures.
+    /// Starts to wait for the end of service 0, with `count` futures.
     ///
     /// # Panics
     ///
-    /// When the actor does not read any more.
+    /// Panics if the actor no longer reads its input.
     #[track_caller]
     pub fn begin_wait_stopped(&self, count: u32, via: Via) -> Pending {
         self.begin(Command::WaitStopped {
@@ -286,11 +287,11 @@ impl Actor {
         })
     }
 
-    /// Begins to wait until somebody has started service 0, with as many futures.
+    /// Starts to wait until a client has started service 0, with `count` futures.
     ///
     /// # Panics
     ///
-    /// When the actor does not read any more.
+    /// Panics if the actor no longer reads its input.
     #[track_caller]
     pub fn begin_wait_ready(&self, count: u32, via: Via) -> Pending {
         self.begin(Command::WaitReady {
@@ -301,11 +302,11 @@ impl Actor {
         })
     }
 
-    /// Begins to stop service 0, also while clients hold it where that is asked for.
+    /// Starts to stop service 0. With `force`, stops the service even if clients hold it.
     ///
     /// # Panics
     ///
-    /// When the actor does not read any more.
+    /// Panics if the actor no longer reads its input.
     #[track_caller]
     pub fn begin_stop(&self, force: bool, via: Via) -> Pending {
         self.begin(Command::Stop {
@@ -315,15 +316,15 @@ impl Actor {
         })
     }
 
-    /// What stopping it has come to: whether there was something to stop.
+    /// Waits for the result of a stop. Returns `true` if there was an instance to stop.
     ///
     /// # Errors
     ///
-    /// What the library says.
+    /// Returns the error of the library.
     ///
     /// # Panics
     ///
-    /// On any other reply, a panic in the actor for one.
+    /// Panics on any other reply, for example if the actor has panicked.
     #[track_caller]
     pub fn finish_stop(&self, pending: Pending) -> Result<bool, Failure> {
         match self.reply(pending) {
@@ -333,26 +334,26 @@ impl Actor {
         }
     }
 
-    /// Stops service 0.
+    /// Stops service 0. Returns `true` if there was an instance to stop.
     ///
     /// # Errors
     ///
-    /// What the library says.
+    /// Returns the error of the library.
     ///
     /// # Panics
     ///
-    /// On any other reply.
+    /// Panics on any other reply.
     #[track_caller]
     pub fn stop(&self, force: bool, via: Via) -> Result<bool, Failure> {
         let pending = self.begin_stop(force, via);
         self.finish_stop(pending)
     }
 
-    /// The wait is over, because what was waited for has happened.
+    /// Waits for the success of a wait.
     ///
     /// # Panics
     ///
-    /// On any other reply.
+    /// Panics on any other reply.
     #[track_caller]
     pub fn finish_wait(&self, pending: Pending) {
         match self.reply(pending) {
@@ -365,7 +366,7 @@ impl Actor {
     ///
     /// # Panics
     ///
-    /// When the drop panics.
+    /// Panics if the drop panics.
     #[track_caller]
     pub fn drop_handle(&self, held: &Held, context: DropContext) {
         self.done(Command::Drop {
@@ -374,11 +375,11 @@ impl Actor {
         });
     }
 
-    /// `count` of service 0.
+    /// Calls `count` on service 0.
     ///
     /// # Panics
     ///
-    /// When it fails.
+    /// Panics if the command fails.
     #[track_caller]
     pub fn count(&self) -> u32 {
         match self.call(Command::Count { service: 0 }) {
@@ -387,11 +388,11 @@ impl Actor {
         }
     }
 
-    /// `status` of service 0.
+    /// Calls `status` on service 0.
     ///
     /// # Panics
     ///
-    /// When it fails.
+    /// Panics if the command fails.
     #[track_caller]
     pub fn status(&self) -> StatusReport {
         match self.call(Command::Status { service: 0 }) {
@@ -400,22 +401,21 @@ impl Actor {
         }
     }
 
-    /// Lets one through a gate of service 0.
+    /// Lets one future pass a gate of service 0.
     ///
     /// # Panics
     ///
-    /// When the actor ends or the deadline passes before.
+    /// Panics if the actor exits or the deadline passes first.
     #[track_caller]
     pub fn proceed(&self, gate: Gate) {
         self.done(Command::Proceed { service: 0, gate });
     }
 
-    /// Drops the future of a request, and waits until that is done. True if
-    /// it came in time.
+    /// Drops the future of a request. Returns `true` if the request had not completed.
     ///
     /// # Panics
     ///
-    /// When the actor ends or the deadline passes before.
+    /// Panics if the actor exits or the deadline passes first.
     #[track_caller]
     pub fn cancel(&self, pending: Pending) -> bool {
         self.done(Command::Cancel {
@@ -424,11 +424,11 @@ impl Actor {
         self.reply(pending) == Reply::Cancelled
     }
 
-    /// Runs a storm and returns the report.
+    /// Waits for the report of a storm.
     ///
     /// # Panics
     ///
-    /// When there is no report.
+    /// Panics on any other reply.
     #[track_caller]
     pub fn finish_storm(&self, pending: Pending) -> StormReport {
         match self.reply(pending) {
@@ -441,18 +441,18 @@ impl Actor {
     ///
     /// # Panics
     ///
-    /// When it cannot be opened.
+    /// Panics if the counter cannot be opened.
     #[track_caller]
     pub fn counter(&self, counter: u32, name: &str) {
         let (name, dir) = (name.to_owned(), None);
         self.done(Command::Counter { counter, name, dir });
     }
 
-    /// Does something with a counter.
+    /// Performs an operation of a counter.
     ///
     /// # Panics
     ///
-    /// When the actor ends or the deadline passes before.
+    /// Panics if the actor exits or the deadline passes first.
     #[track_caller]
     pub fn counter_op(&self, counter: u32, op: CounterOp) -> Reply {
         self.call(Command::CounterOp { counter, op })
