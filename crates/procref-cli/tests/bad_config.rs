@@ -1,4 +1,4 @@
-//! Configuration files that cannot be used: what is stderr of them, and that nothing is started.
+//! Configuration files that cannot be used: commands report the mistakes and start no service.
 
 mod support;
 
@@ -26,8 +26,8 @@ fn config_mistake_is_located_by_every_command() {
         (&["stop", "db"], 2),
         (&["wait", "db", "--stopped"], 2),
     ] {
-        let (failed, stderr) = project.failure(args);
-        assert_eq!(failed, code, "{args:?}: {stderr}");
+        let (exit_code, stderr) = project.failure(args);
+        assert_eq!(exit_code, code, "{args:?}: {stderr}");
         assert!(stderr.contains(&expected), "{args:?}: {stderr}");
     }
 }
@@ -58,7 +58,7 @@ fn config_that_is_not_a_short_text_file_is_refused() {
     let workspace = Workspace::new();
     let project = workspace.project("app", "");
     let file = project.dir.join("procref.toml");
-    let expect = |part: &str| {
+    let assert_refused = |part: &str| {
         let (code, stderr) = project.failure(&["status", "db"]);
         assert_eq!(code, 2, "{stderr}");
         assert!(
@@ -67,23 +67,23 @@ fn config_that_is_not_a_short_text_file_is_refused() {
         );
         assert!(stderr.contains(part), "{stderr}");
     };
-    fs::write(&file, "#\n".repeat(1 << 20)).expect("a long file");
-    expect("longer than 1 MiB");
+    fs::write(&file, "#\n".repeat(1 << 20)).expect("write a long file");
+    assert_refused("longer than 1 MiB");
     fs::write(&file, b"# one\n# \xff\n").expect("a file");
-    expect("no UTF-8");
+    assert_refused("no UTF-8");
     fs::remove_file(&file).expect("unlink");
     fs::create_dir(&file).expect("a directory");
-    expect("no regular file");
+    assert_refused("no regular file");
     fs::remove_dir(&file).expect("rmdir");
     std::os::unix::fs::symlink("/dev/zero", &file).expect("a link");
-    expect("no regular file");
+    assert_refused("no regular file");
     fs::remove_file(&file).expect("unlink");
     std::os::unix::fs::symlink("nowhere", &file).expect("a link");
-    expect("no such file");
+    assert_refused("no such file");
     fs::remove_file(&file).expect("unlink");
     let made = std::process::Command::new("mkfifo").arg(&file).status();
-    assert!(made.expect("mkfifo").success());
-    expect("no regular file");
+    assert!(made.expect("run mkfifo").success());
+    assert_refused("no regular file");
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn g7_config_writable_by_others_is_refused_unless_named() {
 #[test]
 fn config_errors_of_all_services_are_reported_together() {
     let workspace = Workspace::new();
-    // Each comment is a part of what is stderr of its line.
+    // Each comment is a part of the error message about its line.
     let config = r#"shard = true                     # unknown key `shard`; did you mean `shared`?
 [services.a]                                         # `log`: a path is empty
 start = "sleep 60"
@@ -147,17 +147,19 @@ start = "sleep {data}"
         let Some((_, part)) = line.rsplit_once("# ") else {
             continue;
         };
-        let found = |told: &str| told.contains(&place(number)) && told.contains(part);
+        let found = |error: &str| error.contains(&place(number)) && error.contains(part);
         assert!(stderr.lines().any(found), "line {number}: {part}\n{stderr}");
     }
-    // Each wrong element of a table or an array is told by itself.
+    // Each wrong element of a table or an array has its own error message.
     for (number, times) in [(10, 2), (11, 2), (17, 3), (18, 1)] {
-        let told = stderr.lines().filter(|told| told.contains(&place(number)));
-        assert_eq!(told.count(), times, "line {number}\n{stderr}");
+        let errors = stderr
+            .lines()
+            .filter(|error| error.contains(&place(number)));
+        assert_eq!(errors.count(), times, "line {number}\n{stderr}");
     }
-    let told = stderr.lines().count() - 1;
+    let count = stderr.lines().count() - 1;
     assert!(
-        stderr.contains(&format!("\n{told} mistakes in the configuration")),
+        stderr.contains(&format!("\n{count} mistakes in the configuration")),
         "{stderr}"
     );
     let doctor = workspace.procref(&project.dir).args(["doctor"]).output();

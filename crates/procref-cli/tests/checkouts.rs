@@ -1,4 +1,4 @@
-//! Projects with services of the same name: apart by default, together if they want it.
+//! Projects with services of the same name: separate by default, shared if the configuration says so.
 
 mod server;
 mod support;
@@ -6,7 +6,6 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use procref_testkit::deadline;
 use support::{
     live_process,
     workspace::{Project, Workspace},
@@ -38,7 +37,7 @@ fn checkouts_have_separate_services_by_default() {
     );
     let again = one.hold("cache", &print_pid());
     assert_ne!(first.printed, second.printed, "two services");
-    assert_eq!(first.printed, again.printed, "one service for a checkout");
+    assert_eq!(first.printed, again.printed, "one service per checkout");
     let (serving, other) = (
         live_process(&first.printed[0]),
         live_process(&second.printed[0]),
@@ -47,7 +46,7 @@ fn checkouts_have_separate_services_by_default() {
     assert!(serving.is_live() && other.is_live());
     again.kill();
     serving.wait_exit();
-    assert!(other.is_live(), "the other checkout's goes on");
+    assert!(other.is_live(), "the service of the other checkout runs");
     second.leave();
     other.wait_exit();
 }
@@ -67,7 +66,7 @@ fn checkouts_share_one_service_when_config_is_shared() {
     assert_eq!(first.printed, second.printed, "one service");
     let serving = live_process(&first.printed[0]);
     first.leave();
-    assert!(serving.is_live(), "the other checkout holds it");
+    assert!(serving.is_live(), "the other checkout holds the service");
     second.leave();
     serving.wait_exit();
 }
@@ -80,8 +79,8 @@ fn user_service_is_used_unless_project_defines_the_same_name() {
     let own = workspace.project("own", &cache());
     let clients = [&one, &two, &own].map(|project| project.hold("cache", &print_pid()));
     let [first, second, third] = clients.each_ref().map(|client| client.printed.clone());
-    assert_eq!(first, second, "the user's");
-    assert_ne!(first, third, "the project's own comes first");
+    assert_eq!(first, second, "the user's service");
+    assert_ne!(first, third, "the project's own service takes precedence");
 }
 
 #[test]
@@ -109,7 +108,7 @@ fn config_is_found_from_below_through_a_link_and_by_name() {
     fs::create_dir_all(&below).expect("a directory");
     std::os::unix::fs::symlink(&project.dir, workspace.path("link")).expect("a link");
     let first = project.hold("cache", &print_pid());
-    let asked = |command: &mut std::process::Command| {
+    let pid_from = |command: &mut std::process::Command| {
         let output = command
             .args(["run", "cache", "--", "sh", "-c", &print_pid()])
             .output()
@@ -117,24 +116,24 @@ fn config_is_found_from_below_through_a_link_and_by_name() {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     };
     assert_eq!(
-        asked(&mut workspace.procref(&below)),
+        pid_from(&mut workspace.procref(&below)),
         first.printed[0],
         "from below"
     );
     assert_eq!(
-        asked(&mut workspace.procref(&workspace.path("link"))),
+        pid_from(&mut workspace.procref(&workspace.path("link"))),
         first.printed[0],
         "through a link"
     );
     let elsewhere = workspace.path("home");
     let named = project.dir.join("procref.toml");
     assert_eq!(
-        asked(workspace.procref(&elsewhere).arg("--config").arg(&named)),
+        pid_from(workspace.procref(&elsewhere).arg("--config").arg(&named)),
         first.printed[0],
         "by flag"
     );
     assert_eq!(
-        asked(workspace.procref(&elsewhere).env("PROCREF_CONFIG", &named)),
+        pid_from(workspace.procref(&elsewhere).env("PROCREF_CONFIG", &named)),
         first.printed[0],
         "by variable"
     );
@@ -144,7 +143,7 @@ fn config_is_found_from_below_through_a_link_and_by_name() {
         .output();
     assert!(
         !output.expect("run").status.success(),
-        "without it, nobody can start it"
+        "without a configuration, no client can start the service"
     );
 }
 
@@ -167,9 +166,7 @@ fn runtime_directory_of_another_project_is_refused() {
     let workspace = Workspace::new();
     let project = workspace.project("app", &cache());
     project.output(&["run", "cache", "--", "true"]);
-    deadline::until_true("the service to be gone", || {
-        workspace.leftovers().is_empty()
-    });
+    workspace.wait_no_leftovers();
     let projects = workspace.runtime_dir().join("projects");
     let dir = fs::read_dir(projects)
         .expect("read")
@@ -208,14 +205,12 @@ fn ps_all_lists_all_projects_and_gc_all_removes_deleted_ones() {
     assert_eq!(listed(&["ps", "--all", "--json"]), [dir(&one), dir(&two)]);
     assert!(
         listed(&["ps", "--json"]).is_empty(),
-        "they are not this project's"
+        "the services belong to other projects"
     );
     for client in clients {
         client.leave();
     }
-    deadline::until_true("the services to be gone", || {
-        workspace.leftovers().is_empty()
-    });
+    workspace.wait_no_leftovers();
     fs::remove_dir_all(&one.dir).expect("remove the project");
     elsewhere.output(&["gc", "--all"]);
     let projects = fs::read_dir(workspace.runtime_dir().join("projects")).expect("read");

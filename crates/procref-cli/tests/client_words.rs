@@ -1,4 +1,6 @@
-//! The client's words: addresses are filled in, programs stay as they are, and what can be both is an error.
+//! Placeholders in the client's arguments.
+//!
+//! procref fills in addresses and leaves programs unchanged. An argument that can be either is an error.
 
 #![cfg(target_os = "linux")]
 
@@ -10,10 +12,10 @@ use std::process::Output;
 
 use support::{path_text, sandbox::Sandbox};
 
-/// Prints its words, each with a NUL behind it.
+/// A client that prints each of its arguments, followed by a NUL byte.
 const PRINT: [&str; 2] = ["printf", "%s\\0"];
 
-/// Runs a client with these words.
+/// Runs `client` with a service that has a port.
 fn run<W: AsRef<OsStr>>(sandbox: &Sandbox, options: &[&str], client: &[W]) -> Output {
     let start = [
         "--start",
@@ -26,9 +28,10 @@ fn run<W: AsRef<OsStr>>(sandbox: &Sandbox, options: &[&str], client: &[W]) -> Ou
     let mut command = sandbox.procref("db");
     command.args(["run", "db"]).args(start).args(options);
     command.arg("--").args(client);
-    command.output().expect("it is executed")
+    command.output().expect("run procref")
 }
 
+/// Returns the arguments that a client receives for these `words`.
 fn printed<W: AsRef<OsStr>>(sandbox: &Sandbox, options: &[&str], words: &[W]) -> Vec<OsString> {
     let client: Vec<&OsStr> = PRINT
         .iter()
@@ -77,11 +80,11 @@ fn client_program_text_is_passed_unchanged() {
     ];
     let all = printed(&sandbox, &[], &words);
     assert_eq!(all, words.map(OsString::from));
-    // An option before a program does not make an address of it.
+    // A program is not an address even if it follows an option that names a port or a host.
     for option in ["-p", "--port", "-h"] {
         for word in words {
-            let told = printed(&sandbox, &[], &[option, word]);
-            assert_eq!(told, [option, word], "{option}");
+            let received = printed(&sandbox, &[], &[option, word]);
+            assert_eq!(received, [option, word], "{option}");
         }
     }
     sandbox.assert_nothing_left();
@@ -107,20 +110,23 @@ fn client_address_placeholders_are_filled_in() {
         "{dir}",
         "{db.name}",
     ];
-    let told = printed(&sandbox, &[], &words);
-    let told: Vec<&str> = told
+    let received = printed(&sandbox, &[], &words);
+    let received: Vec<&str> = received
         .iter()
         .map(|word| word.to_str().expect("UTF-8"))
         .collect();
-    let (port, pid, dir) = (told[1], told[10], path_text(&sandbox.runtime_dir()));
-    assert!(port.parse::<u16>().is_ok_and(|port| port > 0), "{told:?}");
-    assert!(pid.parse::<u32>().is_ok_and(|pid| pid > 0), "{told:?}");
+    let (port, pid, dir) = (received[1], received[10], path_text(&sandbox.runtime_dir()));
+    assert!(
+        port.parse::<u16>().is_ok_and(|port| port > 0),
+        "{received:?}"
+    );
+    assert!(pid.parse::<u32>().is_ok_and(|pid| pid > 0), "{received:?}");
     let expected = words.map(|word| {
         let word = word.replace("{port}", port).replace("{db.port}", port);
         let word = word.replace("{pid}", pid).replace("{dir}", &dir);
         word.replace("{db.name}", "db")
     });
-    assert_eq!(told, expected);
+    assert_eq!(received, expected);
     sandbox.assert_nothing_left();
 }
 
@@ -135,11 +141,11 @@ fn client_arguments_keep_bytes_that_are_not_utf8() {
         word(b"\xff {port}"),
         word(b"\xff${port}"),
     ];
-    let told = printed(&sandbox, &[], &words);
-    let port = told[1].to_str().expect("a number").to_owned();
+    let received = printed(&sandbox, &[], &words);
+    let port = received[1].to_str().expect("a number").to_owned();
     let filled = [b"\xff\xfe/\xc3:".to_vec(), port.into_bytes()].concat();
-    assert_eq!(told[2], word(&filled));
-    assert_eq!(told[3..], words[3..]);
+    assert_eq!(received[2], word(&filled));
+    assert_eq!(received[3..], words[3..]);
     assert_eq!(printed(&sandbox, &["--no-fill"], &words), words);
     sandbox.assert_nothing_left();
 }
@@ -165,7 +171,7 @@ fn ambiguous_placeholder_is_refused_before_anything_starts() {
             for part in ["{db.", "placeholder", "--fill", "--no-fill"] {
                 assert!(stderr.contains(part), "{client:?}: {part}: {stderr}");
             }
-            assert!(sandbox.files().is_empty(), "nothing was started");
+            assert!(sandbox.files().is_empty(), "no service was started");
         }
     }
 }
@@ -175,18 +181,18 @@ fn ambiguous_placeholder_follows_fill_and_no_fill() {
     let sandbox = Sandbox::new();
     let words = ["{port}", "{name}", "echo {port}", "{{name}}", "${x}"];
     assert_eq!(printed(&sandbox, &["--no-fill"], &words), words);
-    let told = printed(&sandbox, &["--fill"], &words);
-    let port = told[0].to_str().expect("a number");
-    assert!(port.parse::<u16>().is_ok(), "{told:?}");
+    let received = printed(&sandbox, &["--fill"], &words);
+    let port = received[0].to_str().expect("a number");
+    assert!(port.parse::<u16>().is_ok(), "{received:?}");
     let echo = format!("echo {port}");
-    assert_eq!(told, [port, "db", &echo, "{name}", "${x}"]);
+    assert_eq!(received, [port, "db", &echo, "{name}", "${x}"]);
     sandbox.assert_nothing_left();
 }
 
 #[test]
 fn placeholder_in_a_shell_script_prints_a_note() {
     let sandbox = Sandbox::new();
-    let noted = |options: &[&str], client: &[&str]| {
+    let stderr_of = |options: &[&str], client: &[&str]| {
         let output = run(&sandbox, options, client);
         assert!(output.status.success(), "{output:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
@@ -197,14 +203,14 @@ fn placeholder_in_a_shell_script_prints_a_note() {
             "echo localhost:{db.port}",
             "echo ${port} {dir}",
         ] {
-            let stderr = noted(&[], &["/bin/sh", option, program]);
+            let stderr = stderr_of(&[], &["/bin/sh", option, program]);
             assert!(stderr.contains("$PROCREF_PORT"), "{program}: {stderr}");
             assert_eq!(stderr.lines().count(), 1, "{program}: {stderr}");
-            let stderr = noted(&["--watch-client"], &["sh", option, program]);
+            let stderr = stderr_of(&["--watch-client"], &["sh", option, program]);
             assert_eq!(stderr.lines().count(), 1, "{program}: {stderr}");
             for quiet in ["--quiet", "--no-fill", "--fill"] {
                 assert_eq!(
-                    noted(&[quiet], &["sh", option, program]),
+                    stderr_of(&[quiet], &["sh", option, program]),
                     "",
                     "{quiet} {program}"
                 );
@@ -216,7 +222,7 @@ fn placeholder_in_a_shell_script_prints_a_note() {
         &["sh", "-c", "true", "x {port}"],
         &["true", "-c", "x {port}"],
     ] {
-        assert_eq!(noted(&[], client), "", "{client:?}");
+        assert_eq!(stderr_of(&[], client), "", "{client:?}");
     }
     sandbox.assert_nothing_left();
 }

@@ -1,4 +1,4 @@
-//! Every command's success and failure, with the real program.
+//! The success and the failure of each command, with the real program.
 
 #![cfg(target_os = "linux")]
 
@@ -11,7 +11,7 @@ use std::process::Stdio;
 use procref_testkit::deadline;
 use rustix::process::Signal;
 use support::{
-    PROCREF, path_text,
+    PROCREF, create_gate, path_text,
     sandbox::{Running, Sandbox, finish},
 };
 
@@ -28,9 +28,9 @@ fn ps_lists_running_services_only() {
     assert_eq!(lines.len(), 2, "{table}");
     let row: Vec<&str> = lines[1].split_whitespace().collect();
     assert_eq!(row[..4], ["db", "ready", "1", pid.as_str()]);
-    assert!(!table.contains('\u{1b}'), "no colours in a pipe");
-    let colours = sandbox.stdout("db", &["ps", "--color", "always"]);
-    assert!(colours.contains("\u{1b}["), "{colours:?}");
+    assert!(!table.contains('\u{1b}'), "no colors in a pipe");
+    let colors = sandbox.stdout("db", &["ps", "--color", "always"]);
+    assert!(colors.contains("\u{1b}["), "{colors:?}");
     let listed = &sandbox.json("db", &["ps", "--json"])["services"][0];
     assert_eq!(
         (&listed["name"], &listed["clients"]),
@@ -65,18 +65,18 @@ fn status_lists_holders_and_exits_3_when_not_running() {
     }
     let options = sandbox.service("db");
     let holder = sandbox.hold("db", &options);
-    let told = sandbox.stdout("db", &["status", "db"]);
+    let text = sandbox.stdout("db", &["status", "db"]);
     assert!(
-        told.contains(&format!("pid {}, running for", holder.client.pid)),
-        "{told}"
+        text.contains(&format!("pid {}, running for", holder.client.pid)),
+        "{text}"
     );
     let json = sandbox.json("db", &["status", "db", "--json"]);
     assert_eq!(json["state"], "ready");
     assert_eq!(json["pid"], sandbox.instance("db").pid);
-    // A dead one is no running one.
+    // A service whose process is dead does not run.
     let instance = sandbox.instance("db");
     instance.kill();
-    deadline::until_true("its end is known", || {
+    deadline::until_true("the status shows how the service ended", || {
         sandbox
             .run("db", &["status", "db"])
             .out
@@ -99,14 +99,14 @@ fn pin_keeps_a_service_until_unpin_stops_it() {
     );
     assert_eq!(done.code, Some(0), "{done:?}");
     let instance = sandbox.instance("db");
-    let told: serde_json::Value = serde_json::from_str(&done.out).expect("JSON");
-    assert_eq!(told["pid"], instance.pid);
+    let report: serde_json::Value = serde_json::from_str(&done.out).expect("JSON");
+    assert_eq!(report["pid"], instance.pid);
     let json = sandbox.json("db", &["status", "db", "--json"]);
     assert_eq!(
         (&json["pinned"], &json["clients"]),
         (&true.into(), &0.into())
     );
-    // Found by clients, who need not know how it is started.
+    // Clients find the service without knowing how it is started.
     assert_eq!(
         sandbox.run("db", &["run", "db", "--", "true"]).code,
         Some(0)
@@ -141,11 +141,11 @@ fn stop_refuses_a_held_service_and_names_its_clients() {
         sandbox.json("db", &["stop", "db", "--force", "--json"])["stopped"],
         true
     );
-    assert!(!instance.is_live(), "it has waited for that");
     assert!(
-        holder.client.is_live(),
-        "it is nobody's business to end clients"
+        !instance.is_live(),
+        "`stop` returned before the service exited"
     );
+    assert!(holder.client.is_live(), "`stop` ended a client");
     let listed = &sandbox.json("db", &["ps", "--json"])["services"][0];
     assert_eq!(
         (&listed["name"], &listed["clients"]),
@@ -219,7 +219,11 @@ fn hold_exits_0_on_a_signal_and_1_when_the_service_dies() {
     instance.kill();
     assert_eq!(hold.wait().code(), Some(1));
     let stderr = std::io::read_to_string(hold.child.stderr.take().expect("a pipe"));
-    assert!(stderr.expect("text").contains("`db` has ended"));
+    assert!(
+        stderr
+            .expect("read the messages")
+            .contains("`db` has ended")
+    );
 }
 
 #[test]
@@ -234,13 +238,13 @@ fn wait_returns_when_the_service_is_ready_or_stopped() {
     let mut ready = Running::new(command.args(["wait", "db", "--allow-unknown", "--json"]));
     let options = sandbox.service("db");
     let holder = sandbox.hold("db", &options);
-    let told: serde_json::Value = serde_json::from_str(&ready.line()).expect("JSON");
-    assert_eq!(told["pid"], sandbox.instance("db").pid);
+    let report: serde_json::Value = serde_json::from_str(&ready.line()).expect("JSON");
+    assert_eq!(report["pid"], sandbox.instance("db").pid);
     assert_eq!(ready.wait().code(), Some(0));
     let done = sandbox.run("db", &["wait", "db", "--stopped", "--timeout", "100ms"]);
     assert_eq!(done.code, Some(5), "{done:?}");
     let mut command = sandbox.procref("db");
-    // The service may be gone before the command has looked for its name.
+    // The service may be gone before the command looks up its name.
     let wait = ["wait", "db", "--stopped", "--allow-unknown"];
     let mut stopped = Running::new(command.args(wait));
     holder.leave();
@@ -253,10 +257,9 @@ fn logs_print_last_lines_and_follow_until_the_service_stops() {
     let sandbox = Sandbox::new();
     let done = sandbox.run("db", &["logs", "db"]);
     assert_eq!(done.code, Some(3), "{done:?}");
-    let orders = sandbox.path("orders");
-    rustix::fs::mkfifoat(rustix::fs::CWD, &orders, rustix::fs::Mode::RWXU).expect("a pipe");
-    // Says what it reads.
-    let code = format!("echo one; echo two; cat <>{} & :", path_text(&orders));
+    let messages = create_gate(sandbox.path("messages"));
+    // The service prints the lines that it reads from the pipe.
+    let code = format!("echo one; echo two; cat <>{} & :", path_text(&messages));
     let options = sandbox.service_after("db", &code);
     let holder = sandbox.hold("db", &options);
     assert_eq!(sandbox.stdout("db", &["logs", "db"]), "one\ntwo\nready\n");
@@ -270,11 +273,11 @@ fn logs_print_last_lines_and_follow_until_the_service_stops() {
     assert_eq!(follower.line(), "ready");
     let mut writer = fs::OpenOptions::new()
         .write(true)
-        .open(&orders)
-        .expect("the pipe");
-    writeln!(writer, "three").expect("write");
+        .open(&messages)
+        .expect("open the pipe");
+    writeln!(writer, "three").expect("write a line");
     assert_eq!(follower.line(), "three");
-    // Somebody makes room in it.
+    // Another process truncates the log.
     let log = sandbox.json("db", &["status", "db", "--json"])["log"].clone();
     let log = log.as_str().expect("a path").to_owned();
     fs::OpenOptions::new()
@@ -282,11 +285,11 @@ fn logs_print_last_lines_and_follow_until_the_service_stops() {
         .open(&log)
         .and_then(|file| file.set_len(0))
         .expect("truncate");
-    writeln!(writer, "four").expect("write");
+    writeln!(writer, "four").expect("write a line");
     assert_eq!(follower.line(), "four");
-    // Another file takes its place.
+    // Another file replaces the log.
     fs::rename(&log, format!("{log}.1")).expect("rename");
-    fs::write(&log, "five\n").expect("write");
+    fs::write(&log, "five\n").expect("write the new log");
     assert_eq!(follower.line(), "five");
     holder.leave();
     assert_eq!(follower.wait().code(), Some(0));
@@ -301,7 +304,7 @@ fn log_file_set_in_config_outlives_the_service() {
         "shared = true\n[services.db]\nstart = \"sh -c 'echo hello; exec sleep 3600'\"\nready = \"log:hello\"\nlog = {:?}\n",
         path_text(&log)
     );
-    fs::write(sandbox.path("here/procref.toml"), config).expect("a file");
+    fs::write(sandbox.path("here/procref.toml"), config).expect("write procref.toml");
     assert_eq!(
         sandbox.run("db", &["run", "db", "--", "true"]).code,
         Some(0)
@@ -317,22 +320,17 @@ fn log_file_set_in_config_outlives_the_service() {
 fn g6_gc_removes_leftovers_of_crashes() {
     let sandbox = Sandbox::new();
     assert_eq!(sandbox.run("db", &["gc"]).err, "nothing to remove\n");
-    // One without a child: what a service leaves whose supervisor is killed, nobody finds.
+    // The service has no child: `gc` does not find the children of a service whose supervisor was killed.
     let options = ["--start", "sleep 3600"].map(str::to_owned);
     let holder = sandbox.hold("db", &options);
     let status = sandbox.json("db", &["status", "db", "--json"]);
-    let supervisor = &status["supervisor"];
-    let supervisor = supervisor
-        .as_u64()
-        .and_then(|pid| u32::try_from(pid).ok())
-        .expect("a pid");
-    let supervisor = procref_testkit::observe::Identity::of(supervisor).expect("it lives");
+    let supervisor = sandbox.supervisor("db");
     supervisor.kill();
     supervisor.wait_exit();
     assert_eq!(
         sandbox.json("db", &["gc", "--json"])["removed"],
         serde_json::json!([]),
-        "it is held"
+        "a client holds the service"
     );
     holder.kill();
     let collected = sandbox.json("db", &["gc", "--json"]);

@@ -1,18 +1,14 @@
-//! `init` and `data`: a directory is made once, and whole.
+//! `init` and `data`: `init` fills a data directory once and completely.
 
 mod support;
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Stdio;
 
 use procref_testkit::deadline;
-use support::{
-    output_text,
-    workspace::{Project, Workspace},
-};
+use support::workspace::{Project, Workspace};
 
-/// What `init` does is up to the script.
+/// Creates a project whose `init` runs this script with the data directory as `$1`.
 fn project<'a>(workspace: &'a Workspace, init: &str) -> Project<'a> {
     let config = format!(
         "[services.db]\nstart = 'sleep 600'\ndata = 'my data/db'\n\
@@ -25,8 +21,8 @@ fn data(project: &Project<'_>) -> PathBuf {
     project.dir.join("my data/db")
 }
 
-/// How often `init` was run.
-fn made(project: &Project<'_>) -> usize {
+/// Returns how many times `init` was run.
+fn init_runs(project: &Project<'_>) -> usize {
     fs::read_to_string(project.dir.join("made"))
         .unwrap_or_default()
         .lines()
@@ -39,23 +35,11 @@ const USE: [&str; 4] = ["run", "db", "--", "true"];
 fn init_runs_once_for_concurrent_and_later_starts() {
     let workspace = Workspace::new();
     let project = project(&workspace, r#"echo content >"$1/file""#);
-    let clients: Vec<_> = (0..8)
-        .map(|_| {
-            project
-                .procref(&USE)
-                .stderr(Stdio::piped())
-                .spawn()
-                .expect("run")
-        })
-        .collect();
-    for client in clients {
-        let output = client.wait_with_output().expect("wait");
-        assert!(output.status.success(), "{}", output_text(&output).1);
-    }
+    project.run_together((0..8).map(|_| project.procref(&USE)));
     project.output(&USE);
-    assert_eq!(made(&project), 1);
+    assert_eq!(init_runs(&project), 1);
     let content = fs::read_to_string(data(&project).join("file"));
-    assert_eq!(content.expect("the file"), "content\n");
+    assert_eq!(content.expect("read the file"), "content\n");
 }
 
 #[test]
@@ -72,12 +56,12 @@ fn init_failure_is_reported_and_next_start_reruns_init() {
     }
     assert!(
         data(&project).join("half").exists(),
-        "it is left to be looked at"
+        "the user cannot examine the directory"
     );
-    fs::write(project.dir.join("ok"), "").expect("a file");
+    fs::write(project.dir.join("ok"), "").expect("write a file");
     project.output(&USE);
     assert!(!data(&project).join("half").exists());
-    assert_eq!(made(&project), 2);
+    assert_eq!(init_runs(&project), 2);
 }
 
 #[test]
@@ -87,42 +71,40 @@ fn init_of_a_killed_start_is_rerun_in_an_empty_directory() {
         &workspace,
         r#"test -e ok && exit; touch "$1/half" begun; exec sleep 600"#,
     );
-    let mut starter = project.procref(&USE).spawn().expect("run");
-    deadline::until_true("init to be under way", || {
-        project.dir.join("begun").exists()
-    });
-    starter.kill().expect("kill");
-    starter.wait().expect("wait");
-    fs::write(project.dir.join("ok"), "").expect("a file");
+    let mut starter = project.procref(&USE).spawn().expect("run procref");
+    deadline::until_true("init runs", || project.dir.join("begun").exists());
+    starter.kill().expect("kill the client");
+    starter.wait().expect("wait for the client");
+    fs::write(project.dir.join("ok"), "").expect("write a file");
     project.output(&USE);
     assert!(
         !data(&project).join("half").exists(),
-        "what was half made is gone"
+        "the incomplete directory was not removed"
     );
-    assert_eq!(made(&project), 2);
+    assert_eq!(init_runs(&project), 2);
     project.output(&USE);
-    assert_eq!(made(&project), 2, "and now it is made");
+    assert_eq!(init_runs(&project), 2, "`init` was run again");
 }
 
 #[test]
 fn data_directory_not_filled_by_init_is_refused_untouched() {
     let workspace = Workspace::new();
     let project = project(&workspace, "true");
-    fs::create_dir_all(data(&project)).expect("a directory");
-    fs::write(data(&project).join("precious"), "content").expect("a file");
+    fs::create_dir_all(data(&project)).expect("create a directory");
+    fs::write(data(&project).join("precious"), "content").expect("write a file");
     let (_, stderr) = project.failure(&USE);
     assert!(stderr.contains("was not put there by `init`"), "{stderr}");
     let content = fs::read_to_string(data(&project).join("precious"));
-    assert_eq!(content.expect("the file"), "content");
-    assert_eq!(made(&project), 0);
-    // What it says is to be done if it is all right.
+    assert_eq!(content.expect("read the file"), "content");
+    assert_eq!(init_runs(&project), 0);
+    // The error advises the user to create a marker if the content is complete.
     let advice = stderr
         .split("run `touch ")
         .nth(1)
         .and_then(|rest| rest.split('`').next());
-    fs::write(advice.expect("a file to touch"), "").expect("a file");
+    fs::write(advice.expect("a file to touch"), "").expect("write a file");
     project.output(&USE);
-    assert_eq!(made(&project), 0);
+    assert_eq!(init_runs(&project), 0);
 }
 
 #[test]
@@ -132,22 +114,13 @@ fn g1_init_runs_once_across_runtime_directories() {
         &workspace,
         r#"mkdir "$1/only-one-can"; sleep 0.3; rmdir "$1/only-one-can""#,
     );
-    let clients: Vec<_> = (0..4)
-        .map(|number| {
-            let dir = workspace.path(&format!("run/other-{number}"));
-            let mut command = project.procref(&USE);
-            command
-                .env("PROCREF_RUNTIME_DIR", dir)
-                .stderr(Stdio::piped())
-                .spawn()
-                .expect("run")
-        })
-        .collect();
-    for client in clients {
-        let output = client.wait_with_output().expect("wait");
-        assert!(output.status.success(), "{}", output_text(&output).1);
-    }
-    assert_eq!(made(&project), 1);
+    project.run_together((0..4).map(|number| {
+        let dir = workspace.path(&format!("run/other-{number}"));
+        let mut command = project.procref(&USE);
+        command.env("PROCREF_RUNTIME_DIR", dir);
+        command
+    }));
+    assert_eq!(init_runs(&project), 1);
 }
 
 #[test]
@@ -162,23 +135,23 @@ fn data_directory_is_created_when_there_is_no_init() {
 #[test]
 fn service_with_init_is_reported_like_any_other() {
     let workspace = Workspace::new();
-    let behind =
+    let with_init =
         |start: &str| format!("[services.db]\nstart = {start}\ndata = 'd'\ninit = 'true'\n");
-    let project = workspace.project("app", &behind("'no-such-program'"));
+    let project = workspace.project("app", &with_init("'no-such-program'"));
     let (code, stderr) = project.failure(&USE);
     assert_eq!(code, 125);
     assert!(
         stderr.contains("could not execute `no-such-program`"),
         "{stderr}"
     );
-    project.configure(&behind(
+    project.configure(&with_init(
         "['sh', '-c', 'echo all is lost; exit 7']\nport = 'auto'",
     ));
     let (_, stderr) = project.failure(&USE);
     assert!(stderr.contains("`sh` exited with status 7"), "{stderr}");
     assert!(stderr.contains("all is lost"), "{stderr}");
-    // It becomes the program: the service is not a child of somebody who waits for it.
-    project.configure(&behind("'sleep 600'"));
+    // The process that ran `init` executes the program. No process waits for the service as its child.
+    project.configure(&with_init("'sleep 600'"));
     let client = project.hold("db", r#"tr '\0' ' ' <"/proc/$PROCREF_PID/cmdline"; echo"#);
     assert_eq!(client.printed, ["sleep 600"]);
     let status = project.output(&["status", "db"]);

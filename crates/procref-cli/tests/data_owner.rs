@@ -1,4 +1,6 @@
-//! What is found in the place of a data directory, its note, its marker or its lock file.
+//! Files that take the place of a data directory or of the state files of `init`.
+//!
+//! The state files are the marker of a finished `init`, the note of a begun `init`, and the lock file.
 
 #![cfg(unix)]
 
@@ -9,10 +11,12 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::workspace::{Project, Workspace};
+use support::{
+    NOBODY, assert_first_line,
+    workspace::{Project, Workspace},
+};
 
 const USE: [&str; 4] = ["run", "db", "--", "true"];
-const NOBODY: u32 = 65534;
 
 fn project(workspace: &Workspace) -> Project<'_> {
     workspace.project(
@@ -34,46 +38,46 @@ fn lock_file(project: &Project<'_>) -> PathBuf {
     project.dir.join(".data.procref-lock")
 }
 
-fn made(project: &Project<'_>) -> String {
+fn init_log(project: &Project<'_>) -> String {
     fs::read_to_string(project.dir.join("made")).unwrap_or_default()
 }
 
 #[track_caller]
-fn is_refused(project: &Project<'_>, path: &Path, reason: &str) {
+fn assert_refused(project: &Project<'_>, path: &Path, reason: &str) {
     let (code, stderr) = project.failure(&USE);
-    let first = stderr.lines().next().unwrap_or_default();
-    for part in ["\"db\"", reason, &path.display().to_string()] {
-        assert!(first.contains(part), "{part:?} is not in: {stderr}");
-    }
+    assert_first_line(&stderr, &["\"db\"", reason, &path.display().to_string()]);
     assert_eq!(code, 125);
-    assert_eq!(made(project), "", "init was run");
+    assert_eq!(init_log(project), "", "`init` was run");
 }
 
 #[test]
-fn g7_symlink_in_place_of_a_state_file_is_refused() {
+fn g7_symlink_in_place_of_a_state_file_assert_refused() {
     for place in [marker, note, lock_file] {
         for target in ["victim", "missing"] {
             let workspace = Workspace::new();
             let project = project(&workspace);
-            fs::create_dir(project.dir.join("data")).expect("a directory");
+            fs::create_dir(project.dir.join("data")).expect("create a directory");
             let victim = workspace.path("victim");
-            fs::write(&victim, "content").expect("a file");
-            symlink(workspace.path(target), place(&project)).expect("a link");
-            is_refused(&project, &place(&project), "symbolic link");
-            assert_eq!(fs::read_to_string(&victim).expect("the file"), "content");
+            fs::write(&victim, "content").expect("write a file");
+            symlink(workspace.path(target), place(&project)).expect("create a link");
+            assert_refused(&project, &place(&project), "symbolic link");
+            assert_eq!(
+                fs::read_to_string(&victim).expect("read the file"),
+                "content"
+            );
             assert!(!workspace.path("missing").exists());
         }
     }
 }
 
 #[test]
-fn g7_symlink_in_place_of_the_data_directory_is_refused() {
+fn g7_symlink_in_place_of_the_data_directory_assert_refused() {
     for target in ["victim", "missing"] {
         let workspace = Workspace::new();
         let project = project(&workspace);
-        fs::create_dir(workspace.path("victim")).expect("a directory");
-        symlink(workspace.path(target), project.dir.join("data")).expect("a link");
-        is_refused(&project, &project.dir.join("data"), "symbolic link");
+        fs::create_dir(workspace.path("victim")).expect("create a directory");
+        symlink(workspace.path(target), project.dir.join("data")).expect("create a link");
+        assert_refused(&project, &project.dir.join("data"), "symbolic link");
         assert_eq!(
             fs::read_dir(workspace.path("victim"))
                 .expect("read")
@@ -81,83 +85,86 @@ fn g7_symlink_in_place_of_the_data_directory_is_refused() {
             0
         );
     }
-    // A link above it is the user's own.
+    // procref follows a link above the directory, which the user has created.
     let workspace = Workspace::new();
     let project = project(&workspace);
     project.configure(
         "[services.db]\nstart = 'sleep 600'\ndata = 'link/data'\ninit = ['touch', '{data}/file']\n",
     );
-    fs::create_dir(workspace.path("elsewhere")).expect("a directory");
-    symlink(workspace.path("elsewhere"), project.dir.join("link")).expect("a link");
+    fs::create_dir(workspace.path("elsewhere")).expect("create a directory");
+    symlink(workspace.path("elsewhere"), project.dir.join("link")).expect("create a link");
     project.output(&USE);
     assert!(workspace.path("elsewhere/data/file").exists());
 }
 
 #[test]
-fn g7_wrong_file_type_in_place_of_a_state_file_is_refused() {
+fn g7_wrong_file_type_in_place_of_a_state_file_assert_refused() {
     for place in [marker, note, lock_file] {
         let workspace = Workspace::new();
         let project = project(&workspace);
-        fs::create_dir_all(place(&project)).expect("a directory");
-        is_refused(&project, &place(&project), "not a regular file");
-        // To open a named pipe would wait for another process.
+        fs::create_dir_all(place(&project)).expect("create a directory");
+        assert_refused(&project, &place(&project), "not a regular file");
+        // Opening a named pipe would block until another process opens it, too.
         fs::remove_dir(place(&project)).expect("remove");
-        let made = Command::new("mkfifo").arg(place(&project)).status();
-        assert!(made.expect("run mkfifo").success());
-        is_refused(&project, &place(&project), "not a regular file");
+        let status = Command::new("mkfifo").arg(place(&project)).status();
+        assert!(status.expect("run mkfifo").success());
+        assert_refused(&project, &place(&project), "not a regular file");
     }
     let workspace = Workspace::new();
     let project = project(&workspace);
-    fs::write(project.dir.join("data"), "").expect("a file");
-    is_refused(&project, &project.dir.join("data"), "not a directory");
+    fs::write(project.dir.join("data"), "").expect("write a file");
+    assert_refused(&project, &project.dir.join("data"), "not a directory");
 }
 
 #[test]
-fn g7_file_of_another_user_is_refused() {
+fn g7_file_of_another_user_assert_refused() {
     if !rustix::process::geteuid().is_root() {
-        // Only root can give a file away.
+        // Only root can change the owner of a file.
         return;
     }
     let data: fn(&Project<'_>) -> PathBuf = |project| project.dir.join("data");
     for place in [data, marker, note, lock_file] {
         let workspace = Workspace::new();
         let project = project(&workspace);
-        fs::create_dir(data(&project)).expect("a directory");
+        fs::create_dir(data(&project)).expect("create a directory");
         if !place(&project).exists() {
-            fs::write(place(&project), "").expect("a file");
+            fs::write(place(&project), "").expect("write a file");
         }
         chown(place(&project), Some(NOBODY), None).expect("chown");
-        is_refused(&project, &place(&project), "belongs to uid 65534");
+        assert_refused(&project, &place(&project), "belongs to uid 65534");
         chown(place(&project), Some(0), None).expect("chown");
         project.output(&USE);
     }
 }
 
-/// The files of 0.2: an empty marker, an empty note, and no lock file.
+/// procref 0.2 had an empty marker, an empty note, and no lock file.
 #[test]
 fn data_directory_of_procref_0_2_is_recognized() {
     let workspace = Workspace::new();
     let project = project(&workspace);
-    fs::create_dir(project.dir.join("data")).expect("a directory");
-    fs::write(project.dir.join("data/precious"), "content").expect("a file");
-    fs::write(marker(&project), "").expect("a file");
+    fs::create_dir(project.dir.join("data")).expect("create a directory");
+    fs::write(project.dir.join("data/precious"), "content").expect("write a file");
+    fs::write(marker(&project), "").expect("write a file");
     project.output(&USE);
-    assert_eq!(made(&project), "");
-    // With both, the machine went down before the note was removed.
-    fs::write(note(&project), "").expect("a file");
+    assert_eq!(init_log(&project), "");
+    // Both files exist if the machine stopped before procref removed the note.
+    fs::write(note(&project), "").expect("write a file");
     project.output(&USE);
-    assert_eq!(made(&project), "");
+    assert_eq!(init_log(&project), "");
     let precious = || fs::read_to_string(project.dir.join("data/precious"));
-    assert_eq!(precious().expect("the file"), "content");
+    assert_eq!(precious().expect("read the file"), "content");
 
     fs::remove_file(marker(&project)).expect("remove");
     project.output(&USE);
-    assert_eq!(made(&project), "made\n");
-    assert!(precious().is_err(), "what was half made is gone");
+    assert_eq!(init_log(&project), "made\n");
+    assert!(
+        precious().is_err(),
+        "the incomplete directory was not removed"
+    );
     assert!(!note(&project).exists());
 }
 
-/// A backup by `cp -al` gives the lock file a second name.
+/// A backup with `cp -al` adds a second hard link to the lock file.
 #[test]
 fn lock_file_with_a_second_hard_link_is_replaced() {
     let workspace = Workspace::new();
@@ -165,7 +172,7 @@ fn lock_file_with_a_second_hard_link_is_replaced() {
     project.output(&USE);
     let other = project.dir.join("backup");
     fs::write(lock_file(&project), "other content").expect("write");
-    fs::hard_link(lock_file(&project), &other).expect("a link");
+    fs::hard_link(lock_file(&project), &other).expect("create a link");
     project.output(&USE);
     assert_eq!(fs::read_to_string(&other).expect("read"), "other content");
     let content = fs::read_to_string(lock_file(&project)).expect("read");
@@ -183,7 +190,7 @@ fn marker_link_created_by_init_is_replaced_by_a_file() {
     project.output(&USE);
     assert!(
         fs::symlink_metadata(marker(&project))
-            .expect("look")
+            .expect("read the metadata")
             .is_file()
     );
 }

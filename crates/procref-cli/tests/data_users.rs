@@ -1,4 +1,4 @@
-//! A data directory has one user at a time, whichever way two of them come about.
+//! At most one instance uses a data directory, in whichever way two instances come to the same directory.
 
 #![cfg(target_os = "linux")]
 
@@ -14,13 +14,13 @@ use procref_testkit::observe::{Identity, supervisors_of};
 use rustix::fs::FlockOperation;
 use rustix::process::Signal;
 use support::{
-    live_process, output_text,
-    workspace::{Project, Workspace},
+    assert_first_line, copy_environment, live_process, output_text,
+    workspace::{Client, Project, Workspace},
 };
 
 const DB: &str = "[services.db]\nstart = 'sleep 600'\ndata = 'data'\nready = 'started'\n";
 
-/// A client that was started while the directory was in use.
+/// A client that is started while the directory is in use.
 struct Second {
     child: Option<Child>,
     log: PathBuf,
@@ -42,30 +42,36 @@ impl Second {
     fn spawn(project: &Project<'_>, mut command: Command) -> Self {
         let log = project.workspace.path("second.log");
         command.arg("--log").arg(&log).args(["--", "true"]);
-        let child = command.stderr(Stdio::piped()).spawn().expect("run");
+        let child = command.stderr(Stdio::piped()).spawn().expect("run procref");
         Self {
             child: Some(child),
             log,
         }
     }
 
-    /// What it says that it waits for.
+    /// Waits until the client logs what it waits for, and returns that line.
     fn waiting(&mut self) -> String {
-        deadline::until("the client to say whom it waits for", || {
+        deadline::until("the client names the process that it waits for", || {
             let log = fs::read_to_string(&self.log).unwrap_or_default();
-            let whole = &log[..log.rfind('\n').map_or(0, |end| end + 1)];
-            let line = whole
+            let whole_lines = &log[..log.rfind('\n').map_or(0, |end| end + 1)];
+            let line = whole_lines
                 .lines()
                 .find(|line| line.starts_with("procref: waiting for"));
-            let child = self.child.as_mut().expect("it was started");
-            let ended = child.try_wait().expect("look");
-            assert!(line.is_some() || ended.is_none(), "it did not wait: {log}");
+            let child = self
+                .child
+                .as_mut()
+                .expect("a client that was not waited for");
+            let ended = child.try_wait().expect("read the client's status");
+            assert!(
+                line.is_some() || ended.is_none(),
+                "the client did not wait: {log}"
+            );
             line.map(str::to_owned)
         })
     }
 
     #[track_caller]
-    fn waits_for(&mut self, holder: Identity, dir: &Path) {
+    fn assert_waits_for(&mut self, holder: Identity, dir: &Path) {
         let line = self.waiting();
         let dir = dir.display().to_string();
         assert!(
@@ -75,10 +81,10 @@ impl Second {
         assert!(line.ends_with(&dir), "{dir} is not in: {line}");
     }
 
-    /// Gets the directory when the first one has ended.
+    /// Asserts that the client gets the directory after the first service has exited.
     #[track_caller]
-    fn succeeds(mut self) {
-        let child = self.child.take().expect("it was started");
+    fn assert_succeeds(mut self) {
+        let child = self.child.take().expect("a client that was not waited for");
         let output = child.wait_with_output().expect("wait");
         assert!(output.status.success(), "{}", output_text(&output).1);
     }
@@ -86,7 +92,7 @@ impl Second {
 
 impl Drop for Second {
     fn drop(&mut self) {
-        // A test that failed leaves nothing behind.
+        // A failed test must not leave the client behind.
         if let Some(child) = &mut self.child {
             let _ = child.kill();
             let _ = child.wait();
@@ -94,21 +100,28 @@ impl Drop for Second {
     }
 }
 
+/// Runs a client that holds `db`, and returns the client and the process of the service.
+#[track_caller]
+fn hold_db(project: &Project<'_>) -> (Client, Identity) {
+    let client = project.hold("db", r#"echo "$PROCREF_PID""#);
+    let service = live_process(&client.printed[0]);
+    (client, service)
+}
+
 #[test]
 fn g1_second_runtime_directory_waits_for_the_first_service() {
     let workspace = Workspace::new();
     let project = workspace.project("app", DB);
-    let client = project.hold("db", r#"echo "$PROCREF_PID""#);
-    let service = live_process(&client.printed[0]);
+    let (client, service) = hold_db(&project);
     let mut second = Second::start(&project, "db");
-    second.waits_for(service, &project.dir.join("data"));
+    second.assert_waits_for(service, &project.dir.join("data"));
     assert!(
         second.waiting().contains("(`sleep 600`)"),
         "{}",
         second.waiting()
     );
     client.leave();
-    second.succeeds();
+    second.assert_succeeds();
     assert!(!service.is_live());
 }
 
@@ -121,14 +134,11 @@ fn g1_start_timeout_names_the_directory_and_the_holder() {
         .procref(&["run", "db", "--start-timeout", "5s", "--", "true"])
         .env("PROCREF_RUNTIME_DIR", workspace.path("run/second"))
         .output()
-        .expect("run");
+        .expect("run procref");
     let stderr = output_text(&output).1;
-    let first = stderr.lines().next().unwrap_or_default();
     let holder = format!("process {} (`sleep 600`)", client.printed[0]);
     let dir = project.dir.join("data").display().to_string();
-    for part in ["\"db\"", "5s", &holder, &dir, "another `data`"] {
-        assert!(first.contains(part), "{part:?} is not in: {stderr}");
-    }
+    assert_first_line(&stderr, &["\"db\"", "5s", &holder, &dir, "another `data`"]);
     assert_eq!(output.status.code(), Some(125));
 }
 
@@ -136,7 +146,7 @@ fn g1_start_timeout_names_the_directory_and_the_holder() {
 fn g1_service_of_a_killed_supervisor_keeps_its_directory() {
     const NAME: &str = "data-of-a-killed-supervisor";
     let workspace = Workspace::new();
-    // The service's child outlives the service.
+    // The child of the service outlives the service.
     let config = format!(
         "[services.{NAME}]\nstart = ['sh', '-c', 'sleep 600 & echo $! >child.new; mv child.new child; wait']\n\
          data = 'data'\nready = 'cmd:test -e child'\n"
@@ -151,37 +161,37 @@ fn g1_service_of_a_killed_supervisor_keeps_its_directory() {
     supervisor.wait_exit();
     client.kill();
     let mut second = Second::start(&project, NAME);
-    second.waits_for(service, &project.dir.join("data"));
+    second.assert_waits_for(service, &project.dir.join("data"));
     service.kill();
     service.wait_exit();
-    // Only the descriptor of the child has the lock now.
+    // Only the child still has a descriptor with the lock.
     let third = project
         .procref(&["run", NAME, "--start-timeout", "5s", "--", "true"])
         .env("PROCREF_RUNTIME_DIR", workspace.path("run/third"))
         .output()
-        .expect("run");
+        .expect("run procref");
     let stderr = output_text(&third).1;
     assert!(!third.status.success());
     let holder = format!("process {} (`sleep 600`)", child.pid);
     assert!(stderr.contains(&holder), "{holder} is not in: {stderr}");
     child.kill();
-    second.succeeds();
+    second.assert_succeeds();
     project.output(&["gc"]);
 }
 
 #[test]
 fn g1_children_of_a_killed_init_keep_the_directory() {
-    is_kept_by_children_of_init("data-of-a-killed-init", "");
+    assert_kept_by_children_of_init("data-of-a-killed-init", "");
 }
 
-/// Their lock on the directory is on the one that is gone.
+/// The children have locked the removed directory, and the lock file beside the new one.
 #[test]
 fn g1_children_of_a_killed_init_keep_a_replaced_directory() {
-    is_kept_by_children_of_init("replaced-data-of-a-killed-init", "rmdir data; mkdir data");
+    assert_kept_by_children_of_init("replaced-data-of-a-killed-init", "rmdir data; mkdir data");
 }
 
 #[track_caller]
-fn is_kept_by_children_of_init(service: &str, script: &str) {
+fn assert_kept_by_children_of_init(service: &str, script: &str) {
     let workspace = Workspace::new();
     let config = format!(
         "[services.{service}]\nstart = 'sleep 600'\ndata = 'data'\ninit = ['sh', '-c', '''\n{script}\n\
@@ -193,15 +203,15 @@ fn is_kept_by_children_of_init(service: &str, script: &str) {
         .procref(&["run", service, "--", "true"])
         .stderr(Stdio::null())
         .spawn()
-        .expect("run");
-    let child = deadline::until("init to begin", || {
+        .expect("run procref");
+    let child = deadline::until("init runs", || {
         fs::read_to_string(project.dir.join("child")).ok()
     });
     let child = live_process(child.trim());
     let init = parent(child);
     let procref = parent(init);
     let supervisor = supervisors_of(service)[0];
-    // The supervisor first: it would end the others.
+    // The supervisor dies first, because it would stop the others.
     supervisor.kill();
     supervisor.wait_exit();
     starter.kill().expect("kill");
@@ -211,12 +221,12 @@ fn is_kept_by_children_of_init(service: &str, script: &str) {
         process.wait_exit();
     }
     let mut second = Second::beside(&project, service);
-    second.waits_for(child, &project.dir.join("data"));
-    let begun = || fs::read_to_string(project.dir.join("begun")).expect("a file");
+    second.assert_waits_for(child, &project.dir.join("data"));
+    let begun = || fs::read_to_string(project.dir.join("begun")).expect("read a file");
     assert_eq!(begun(), "begun\n");
-    fs::write(project.dir.join("ok"), "").expect("a file");
+    fs::write(project.dir.join("ok"), "").expect("write a file");
     child.kill();
-    second.succeeds();
+    second.assert_succeeds();
     assert_eq!(begun(), "begun\nbegun\n");
 }
 
@@ -229,50 +239,47 @@ fn parent(process: Identity) -> Identity {
 fn g1_lock_moves_with_the_project() {
     let workspace = Workspace::new();
     let project = workspace.project("app", DB);
-    let client = project.hold("db", r#"echo "$PROCREF_PID""#);
-    let service = live_process(&client.printed[0]);
+    let (client, service) = hold_db(&project);
     let moved = Project {
         workspace: &workspace,
         dir: workspace.path("moved"),
     };
     fs::rename(&project.dir, &moved.dir).expect("rename");
     let mut second = Second::beside(&moved, "db");
-    second.waits_for(service, &moved.dir.join("data"));
+    second.assert_waits_for(service, &moved.dir.join("data"));
     client.leave();
-    second.succeeds();
+    second.assert_succeeds();
 }
 
-/// The lock file beside the new path is another one.
+/// The lock file beside the new path is a new file, so only the lock on the directory itself is left.
 #[test]
 fn g1_lock_moves_with_the_directory() {
     let workspace = Workspace::new();
     let project = workspace.project("app", DB);
-    let client = project.hold("db", r#"echo "$PROCREF_PID""#);
-    let service = live_process(&client.printed[0]);
-    fs::create_dir(project.dir.join("elsewhere")).expect("a directory");
+    let (client, service) = hold_db(&project);
+    fs::create_dir(project.dir.join("elsewhere")).expect("create a directory");
     let moved = project.dir.join("elsewhere/renamed");
     fs::rename(project.dir.join("data"), &moved).expect("rename");
     project.configure(&DB.replace("'data'", "'elsewhere/renamed'"));
     let mut second = Second::start(&project, "db");
-    second.waits_for(service, &moved);
+    second.assert_waits_for(service, &moved);
     client.leave();
-    second.succeeds();
+    second.assert_succeeds();
 }
 
-/// The lock on the removed directory is of no use then.
+/// The lock on the removed directory does not protect the new one. The lock file does.
 #[test]
 fn g1_directory_recreated_while_in_use_is_locked() {
     let workspace = Workspace::new();
     let project = workspace.project("app", DB);
     let data = project.dir.join("data");
-    let client = project.hold("db", r#"echo "$PROCREF_PID""#);
-    let service = live_process(&client.printed[0]);
+    let (client, service) = hold_db(&project);
     fs::remove_dir(&data).expect("remove");
-    fs::create_dir(&data).expect("a directory");
+    fs::create_dir(&data).expect("create a directory");
     let mut second = Second::start(&project, "db");
-    second.waits_for(service, &data);
+    second.assert_waits_for(service, &data);
     client.leave();
-    second.succeeds();
+    second.assert_succeeds();
 }
 
 #[test]
@@ -281,14 +288,13 @@ fn g1_directory_replaced_by_init_is_locked() {
     let init =
         "init = ['sh', '-c', 'rmdir \"$0\" && mkdir \"$0\" && touch \"$0/made\"', '{data}']\n";
     let project = workspace.project("app", &format!("{DB}{init}"));
-    let client = project.hold("db", r#"echo "$PROCREF_PID""#);
-    let service = live_process(&client.printed[0]);
-    // Without it, only the lock on the directory itself is left.
+    let (client, service) = hold_db(&project);
+    // Without the lock file, only the lock on the directory itself is left.
     fs::remove_file(project.dir.join(".data.procref-lock")).expect("remove");
     let mut second = Second::start(&project, "db");
-    second.waits_for(service, &project.dir.join("data"));
+    second.assert_waits_for(service, &project.dir.join("data"));
     client.leave();
-    second.succeeds();
+    second.assert_succeeds();
     assert!(project.dir.join("data/made").exists());
 }
 
@@ -296,18 +302,17 @@ fn g1_directory_replaced_by_init_is_locked() {
 fn g1_two_services_of_one_directory_take_turns() {
     let workspace = Workspace::new();
     let more = DB.replace("db", "more");
-    // Another way to the same directory: a link above it.
+    // A link above the directory gives it a second path.
     let project = workspace.project(
         "app",
         &format!("{DB}{}", more.replace("'data'", "'link/data'")),
     );
-    symlink(".", project.dir.join("link")).expect("a link");
-    let client = project.hold("db", r#"echo "$PROCREF_PID""#);
-    let service = live_process(&client.printed[0]);
+    symlink(".", project.dir.join("link")).expect("create a link");
+    let (client, service) = hold_db(&project);
     let mut second = Second::beside(&project, "more");
-    second.waits_for(service, &project.dir.join("link/data"));
+    second.assert_waits_for(service, &project.dir.join("link/data"));
     client.leave();
-    second.succeeds();
+    second.assert_succeeds();
 }
 
 #[test]
@@ -322,15 +327,14 @@ fn g1_service_that_closes_all_descriptors_keeps_its_directory() {
             "[services.db]\nstart = ['bash', '-c', '{program}']\ndata = 'data'\nready = 'cmd:test -e closed'\n"
         ),
     );
-    let client = project.hold("db", r#"echo "$PROCREF_PID""#);
-    let service = live_process(&client.printed[0]);
+    let (client, service) = hold_db(&project);
     let mut second = Second::start(&project, "db");
-    second.waits_for(service, &project.dir.join("data"));
+    second.assert_waits_for(service, &project.dir.join("data"));
     client.leave();
-    second.succeeds();
+    second.assert_succeeds();
 }
 
-/// What a lock file says of another boot, pid namespace or clock, or of a process that has ended, is not believed.
+/// procref ignores what a lock file says about another boot, pid namespace or clock, and about a dead process.
 #[test]
 fn g1_stale_or_foreign_lock_file_does_not_block() {
     let workspace = Workspace::new();
@@ -342,7 +346,7 @@ fn g1_stale_or_foreign_lock_file_does_not_block() {
     let own = Identity::own();
     user["pid"] = own.pid.into();
     for content in [
-        // This process lives, but has not this start time.
+        // The process with this pid lives, but has another start time.
         user.to_string(),
         {
             user["start"] = own.start.into();
@@ -357,7 +361,7 @@ fn g1_stale_or_foreign_lock_file_does_not_block() {
         fs::write(&lock_file, &content).expect("write");
         project.output(&["run", "db", "--", "true"]);
     }
-    // With all three right, it is believed: this test can fail.
+    // procref respects a lock file with the right pid, start time and view. So the loop above tests all three.
     let text = fs::read_to_string(&lock_file).expect("the lock file");
     let mut user: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let mut sleeper = Command::new("sh")
@@ -365,25 +369,24 @@ fn g1_stale_or_foreign_lock_file_does_not_block() {
         .stdin(Stdio::piped())
         .spawn()
         .expect("sh");
-    let holder = Identity::of(sleeper.id()).expect("it lives");
+    let holder = Identity::of(sleeper.id()).expect("a live process");
     user["pid"] = holder.pid.into();
     user["start"] = holder.start.into();
     fs::write(&lock_file, user.to_string()).expect("write");
     let mut second = Second::start(&project, "db");
-    second.waits_for(holder, &project.dir.join("data"));
+    second.assert_waits_for(holder, &project.dir.join("data"));
     drop(sleeper.stdin.take());
     sleeper.wait().expect("wait");
-    second.succeeds();
+    second.assert_succeeds();
 }
 
 #[test]
 fn g1_suspended_holder_is_named_as_suspended() {
     let workspace = Workspace::new();
     let project = workspace.project("app", DB);
-    let client = project.hold("db", r#"echo "$PROCREF_PID""#);
-    let service = live_process(&client.printed[0]);
+    let (client, service) = hold_db(&project);
     service.signal(Signal::STOP);
-    deadline::until_true("the service to be suspended", || service.is_suspended());
+    deadline::until_true("the service is suspended", || service.is_suspended());
     let mut second = Second::start(&project, "db");
     assert!(
         second.waiting().contains(", suspended)"),
@@ -392,10 +395,10 @@ fn g1_suspended_holder_is_named_as_suspended() {
     );
     service.signal(Signal::CONT);
     client.leave();
-    second.succeeds();
+    second.assert_succeeds();
 }
 
-/// In a directory that this user cannot write to, only the directory itself can be locked.
+/// If the user cannot write to the directory above, procref can only lock the data directory itself.
 #[test]
 fn g1_directory_with_unwritable_parent_is_locked() {
     let workspace = Workspace::new();
@@ -408,23 +411,18 @@ fn g1_directory_with_unwritable_parent_is_locked() {
     let above = project.dir.join("above");
     fs::remove_file(above.join(".data.procref-lock")).expect("remove");
     fs::set_permissions(&above, fs::Permissions::from_mode(0o555)).expect("chmod");
-    let as_everybody = |args: &[&str]| {
+    let without_privileges = |args: &[&str]| {
         let procref = project.procref(args);
         if !rustix::process::geteuid().is_root() {
             return procref;
         }
-        // Permissions are for everybody but root, unless root gives that up.
+        // Root ignores permissions unless it drops these capabilities.
         let mut command = Command::new("setpriv");
         let caps = "-dac_override,-dac_read_search";
         command.args(["--bounding-set", caps, "--inh-caps", caps]);
         command.arg(procref.get_program()).args(procref.get_args());
         command.current_dir(&project.dir).stdin(Stdio::null());
-        for (name, value) in procref.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
+        copy_environment(&procref, &mut command);
         command
     };
     let log = workspace.path("first.log");
@@ -434,24 +432,26 @@ fn g1_directory_with_unwritable_parent_is_locked() {
         holding.display()
     );
     let log = log.to_string_lossy();
-    let mut first = as_everybody(&["run", "db", "--log", &log, "--", "sh", "-c", &client])
+    let mut first = without_privileges(&["run", "db", "--log", &log, "--", "sh", "-c", &client])
         .stdin(Stdio::piped())
         .spawn()
-        .expect("run");
-    let service = deadline::until("the first client", || fs::read_to_string(&holding).ok());
+        .expect("run procref");
+    let service = deadline::until("the first client holds the service", || {
+        fs::read_to_string(&holding).ok()
+    });
     let service = live_process(service.trim());
     assert!(!above.join(".data.procref-lock").exists());
-    let mut command = as_everybody(&["run", "db"]);
+    let mut command = without_privileges(&["run", "db"]);
     command.env("PROCREF_RUNTIME_DIR", workspace.path("run/second"));
     let mut second = Second::spawn(&project, command);
-    second.waits_for(service, &above.join("data"));
+    second.assert_waits_for(service, &above.join("data"));
     drop(first.stdin.take());
     first.wait().expect("wait");
-    second.succeeds();
+    second.assert_succeeds();
     fs::set_permissions(&above, fs::Permissions::from_mode(0o755)).expect("chmod");
 }
 
-/// procref 0.2 had a lock on the directory above while it ran `init`.
+/// procref 0.2 locked the directory above while it ran `init`.
 #[test]
 fn g1_start_waits_for_init_of_procref_0_2() {
     let workspace = Workspace::new();
@@ -459,10 +459,10 @@ fn g1_start_waits_for_init_of_procref_0_2() {
     let older = File::open(&project.dir).expect("open");
     rustix::fs::flock(&older, FlockOperation::LockExclusive).expect("lock");
     let mut second = Second::start(&project, "db");
-    second.waits_for(Identity::own(), &project.dir.join("data"));
+    second.assert_waits_for(Identity::own(), &project.dir.join("data"));
     assert!(!project.dir.join("data/made").exists());
     drop(older);
-    second.succeeds();
+    second.assert_succeeds();
 }
 
 #[test]
@@ -473,13 +473,13 @@ fn g1_services_with_separate_data_do_not_wait() {
         format!("init = ['sh', '-c', 'touch \"$0.begun\"; {wait}', '{{data}}']\n")
     };
     let more = DB.replace("db", "more").replace("'data'", "'more'");
-    // Each `init` waits for the other one.
+    // Each `init` waits until the other one has begun.
     let config = format!("{DB}{}{more}{}", init("more.begun"), init("data.begun"));
     let project = workspace.project("app", &config);
     let first = Second::beside(&project, "db");
     let second = Second::beside(&project, "more");
-    first.succeeds();
-    second.succeeds();
+    first.assert_succeeds();
+    second.assert_succeeds();
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `procref demo`: what it shows is so, or it fails.
+//! `procref demo`, which checks what it shows and fails if a check fails.
 
 mod support;
 
@@ -8,9 +8,9 @@ use std::process::{Child, Command, Output, Stdio};
 
 use procref_testkit::observe::Identity;
 use rustix::process::Signal;
-use support::{live_process, output_text, workspace::Workspace};
+use support::{copy_environment, live_process, output_text, workspace::Workspace};
 
-/// In a directory for temporary files of its own, of which nothing may be left.
+/// Returns the command of a demo with its own directory for temporary files.
 fn demo(workspace: &Workspace) -> Command {
     let mut command = workspace.procref(Path::new("/"));
     command.arg("demo").env("TMPDIR", temporary(workspace));
@@ -19,23 +19,23 @@ fn demo(workspace: &Workspace) -> Command {
 
 fn temporary(workspace: &Workspace) -> std::path::PathBuf {
     let dir = workspace.path("tmp");
-    std::fs::create_dir_all(&dir).expect("a directory");
+    std::fs::create_dir_all(&dir).expect("create a directory");
     dir
 }
 
 #[track_caller]
 fn assert_nothing_left(workspace: &Workspace) {
-    let left: Vec<_> = std::fs::read_dir(temporary(workspace))
-        .expect("read")
+    let leftovers: Vec<_> = std::fs::read_dir(temporary(workspace))
+        .expect("list the directory")
         .flatten()
         .collect();
-    assert!(left.is_empty(), "{left:?}");
+    assert!(leftovers.is_empty(), "{leftovers:?}");
 }
 
 #[test]
 fn demo_prints_plain_lines_and_passes_in_a_pipe() {
     let workspace = Workspace::new();
-    let output = demo(&workspace).output().expect("run");
+    let output = demo(&workspace).output().expect("run procref");
     let (out, err) = output_text(&output);
     assert!(output.status.success(), "{out}{err}");
     assert!(!out.contains('\x1b'), "{out}");
@@ -48,24 +48,19 @@ fn demo_updates_a_table_on_a_terminal() {
     let workspace = Workspace::new();
     let template = demo(&workspace);
     let mut command = Command::new("script");
-    // In a pseudo-terminal of that size, and with the exit code of what runs in it.
+    // `script` runs the demo in a pseudo-terminal of this size, and returns the exit code of the demo.
     let program = template.get_program().to_string_lossy();
     let inside = format!("stty rows 40 cols 100; exec '{program}' demo");
     command
         .args(["-qec", &inside, "/dev/null"])
         .env("TERM", "xterm")
         .stdin(Stdio::null());
-    for (name, value) in template.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    let output = command.output().expect("run script(1)");
+    copy_environment(&template, &mut command);
+    let output = command.output().expect("run script");
     let (out, err) = output_text(&output);
     assert!(output.status.success(), "{out}{err}");
     assert!(out.contains("All 8 checks passed"), "{out}");
-    // Cursor movements, and rows in which something changes.
+    // The output has cursor movements, and a row of the table shows each state.
     assert!(out.contains("\x1b["), "{out}");
     for state in ["waits for the service", "works", "killed", "has left"] {
         assert!(out.contains(state), "{state}: {out}");
@@ -73,7 +68,9 @@ fn demo_updates_a_table_on_a_terminal() {
     assert_nothing_left(&workspace);
 }
 
-/// When this client has the service: its process, if the demo has not ended it by now.
+/// Reads lines until this client has the service, and returns the client's process.
+///
+/// Returns `None` if the demo has already ended the client.
 #[track_caller]
 fn client(
     number: u32,
@@ -83,7 +80,7 @@ fn client(
     let line = lines
         .map(|line| line.expect("a line"))
         .find(|line| line.contains(&start) && line.contains("has the service"));
-    let line = line.unwrap_or_else(|| panic!("client {number} was never there"));
+    let line = line.unwrap_or_else(|| panic!("client {number} never had the service"));
     let pid = line
         .split(&start)
         .nth(1)
@@ -91,9 +88,11 @@ fn client(
     Identity::of(pid.and_then(|pid| pid.parse().ok()).expect("a pid"))
 }
 
-/// Runs the demo, does something to it when a client has the service, and returns how it ended. The demo goes
-/// on meanwhile: on a busy machine it may be over before that is done, and then it is tried again.
-fn disturbed(
+/// Calls `disturb` on a running demo when a client has the service, and returns the output of the failed demo.
+///
+/// The demo continues at the same time. On a busy machine it may succeed before `disturb` has an effect. Then this
+/// function tries again.
+fn fail_by(
     workspace: &Workspace,
     number: u32,
     disturb: impl Fn(&Child, Option<Identity>),
@@ -106,12 +105,12 @@ fn disturbed(
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("run");
+            .expect("run procref");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let client = client(number, &mut lines);
         disturb(&child, client);
         lines.for_each(|line| drop(line.expect("a line")));
-        let output = child.wait_with_output().expect("wait");
+        let output = child.wait_with_output().expect("wait for the demo");
         if let Some(client) = client {
             client.wait_exit();
         }
@@ -120,13 +119,13 @@ fn disturbed(
             return output;
         }
     }
-    panic!("{TRIALS} times in vain");
+    panic!("{TRIALS} demos succeeded");
 }
 
 #[test]
 fn demo_fails_when_a_client_ends_unexpectedly() {
     let workspace = Workspace::new();
-    let output = disturbed(&workspace, 6, |_, client| {
+    let output = fail_by(&workspace, 6, |_, client| {
         if let Some(client) = client {
             client.kill();
         }
@@ -139,7 +138,7 @@ fn demo_fails_when_a_client_ends_unexpectedly() {
 #[test]
 fn demo_leaves_nothing_when_interrupted() {
     let workspace = Workspace::new();
-    let output = disturbed(&workspace, 1, |demo, _| {
+    let output = fail_by(&workspace, 1, |demo, _| {
         live_process(&demo.id().to_string()).signal(Signal::INT);
     });
     assert_eq!(output.status.code(), Some(1));

@@ -1,4 +1,4 @@
-//! Services that need each other: acquired in order, and let go of in reverse, whatever dies.
+//! Dependencies between services: acquired in order and released in reverse order, whichever process dies.
 
 mod server;
 mod support;
@@ -8,7 +8,9 @@ use std::fs;
 use procref_testkit::observe::Identity;
 use support::{live_process, workspace::Workspace};
 
-/// `back` is run by this program. `front` records at its stop whether `back` still answers.
+/// Two services: `back` is this program, and `front` depends on it.
+///
+/// When `front` stops, it records whether `back` still answers.
 fn two_services(program: &str) -> String {
     TWO.replace("SERVER", program)
 }
@@ -33,8 +35,8 @@ ready = "log:^ready"
 
 const PIDS: &str = r#"echo "$PROCREF_PID"; echo "$PROCREF_PID_BACK""#;
 
-fn pids(stderr: &[String]) -> [Identity; 2] {
-    [live_process(&stderr[0]), live_process(&stderr[1])]
+fn processes(printed: &[String]) -> [Identity; 2] {
+    [live_process(&printed[0]), live_process(&printed[1])]
 }
 
 #[test]
@@ -42,15 +44,15 @@ fn dependency_address_is_passed_to_service_and_clients() {
     let workspace = Workspace::new();
     let project = workspace.project("app", &two_services(&server::command()));
     let client = project.hold("front", r#"echo "$FRONT $BACK $PROCREF_PORT_BACK""#);
-    let stderr = client.printed[0].clone();
-    let port = stderr.rsplit(' ').next().expect("a port").to_owned();
+    let printed = client.printed[0].clone();
+    let port = printed.rsplit(' ').next().expect("a port").to_owned();
     assert_eq!(
-        stderr,
+        printed,
         format!("front-of-{port} redis://127.0.0.1:{port} {port}")
     );
-    let told = fs::read_to_string(project.dir.join("at-the-start")).expect("a file");
+    let text = fs::read_to_string(project.dir.join("at-the-start")).expect("read a file");
     assert_eq!(
-        told,
+        text,
         format!("redis://127.0.0.1:{port} {port} own-{port}\n")
     );
     assert!(port.parse::<u16>().is_ok_and(|port| port > 0));
@@ -62,15 +64,15 @@ fn dependency_outlives_its_dependent_when_clients_leave_or_die() {
         let workspace = Workspace::new();
         let project = workspace.project("app", &two_services(&server::command()));
         let client = project.hold("front", PIDS);
-        let [front, back] = pids(&client.printed);
+        let [front, back] = processes(&client.printed);
         match kill {
             true => client.kill(),
             false => client.leave(),
         }
         front.wait_exit();
         back.wait_exit();
-        let told = fs::read_to_string(project.dir.join("at-the-end")).expect("a file");
-        assert_eq!(told, "PONG\n", "killed: {kill}");
+        let text = fs::read_to_string(project.dir.join("at-the-end")).expect("read a file");
+        assert_eq!(text, "PONG\n", "killed: {kill}");
     }
 }
 
@@ -79,13 +81,13 @@ fn killed_dependent_releases_its_dependency() {
     let workspace = Workspace::new();
     let project = workspace.project("app", &two_services(&server::command()));
     let client = project.hold("front", PIDS);
-    let [front, back] = pids(&client.printed);
+    let [front, back] = processes(&client.printed);
     front.kill();
     front.wait_exit();
-    assert!(back.is_live(), "the client holds it as well");
-    // Whoever comes next gets a new one, beside the same dependency.
+    assert!(back.is_live(), "the client also holds the dependency");
+    // The next client starts a new instance, which uses the same dependency.
     let next = project.hold("front", PIDS);
-    let [new, same] = pids(&next.printed);
+    let [new, same] = processes(&next.printed);
     assert_ne!(new, front);
     assert_eq!(same, back);
     client.leave();
@@ -100,7 +102,7 @@ fn client_of_the_dependency_alone_keeps_only_that_service() {
     let project = workspace.project("app", &two_services(&server::command()));
     let both = project.hold("front", PIDS);
     let alone = project.hold("back", r#"echo "$PROCREF_PID""#);
-    let [front, back] = pids(&both.printed);
+    let [front, back] = processes(&both.printed);
     assert_eq!(live_process(&alone.printed[0]), back);
     both.kill();
     front.wait_exit();
@@ -140,7 +142,7 @@ fn dependency_chain_starts_last_first_and_cycle_is_refused() {
     .concat();
     let project = workspace.project("app", &chain);
     let client = project.hold("a", ":");
-    let order = fs::read_to_string(project.dir.join("order")).expect("a file");
+    let order = fs::read_to_string(project.dir.join("order")).expect("read a file");
     assert_eq!(order, "d\nc\nb\na\n");
     client.kill();
     project.configure(&chain.replace("depends-on = []", "depends-on = ['b']"));

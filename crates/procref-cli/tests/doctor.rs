@@ -1,4 +1,4 @@
-//! `procref doctor`: each finding where there is something to be found.
+//! `procref doctor`: its findings on a working machine, and one test for each problem.
 
 mod support;
 
@@ -8,29 +8,29 @@ use std::process::Command;
 
 use serde_json::Value;
 use support::{
-    PROCREF, output_text,
+    PROCREF, copy_environment, output_text, user_namespace,
     workspace::{Project, Workspace},
 };
 
-/// What it found of this kind, as `severity: found`, and its exit code.
+/// Returns the exit code, and the findings of this check as `severity: found`.
 fn findings(command: &mut Command, check: &str) -> (i32, Vec<String>) {
-    let output = command.output().expect("run");
+    let output = command.output().expect("run doctor");
     let (out, err) = output_text(&output);
     let report: Value =
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
     let found = report["findings"].as_array().expect("a list").iter();
     let of_check = found.filter(|finding| finding["check"] == check);
-    let told = of_check.map(|finding| {
+    let findings = of_check.map(|finding| {
         let severity = finding["severity"].as_str().expect("a text");
         if matches!(severity, "warning" | "error") && check != "runtime-directory" {
-            assert!(
-                finding["advice"].is_string(),
-                "{finding} says nothing about what to do"
-            );
+            assert!(finding["advice"].is_string(), "{finding} has no advice");
         }
         format!("{severity}: {}", finding["found"].as_str().expect("a text"))
     });
-    (output.status.code().expect("an exit code"), told.collect())
+    (
+        output.status.code().expect("an exit code"),
+        findings.collect(),
+    )
 }
 
 fn doctor(project: &Project<'_>) -> Command {
@@ -41,8 +41,8 @@ fn doctor(project: &Project<'_>) -> Command {
 fn doctor_reports_ok_on_a_working_machine() {
     let workspace = Workspace::new();
     let project = workspace.project("app", "");
-    let told = project.output(&["doctor"]);
-    assert!(!told.contains("error"), "{told}");
+    let text = project.output(&["doctor"]);
+    assert!(!text.contains("error"), "{text}");
     for check in [
         "semaphores",
         "undo",
@@ -74,17 +74,9 @@ fn doctor_reports_low_semaphore_limits_as_errors() {
         let script =
             format!("echo '{limits}' >/proc/sys/kernel/sem && exec '{PROCREF}' doctor --json");
         let mut command = Command::new("unshare");
-        command.args(["--ipc", "--fork"]);
-        if !rustix::process::geteuid().is_root() {
-            command.args(["--user", "--map-root-user"]);
-        }
+        command.args(["--ipc", "--fork"]).args(user_namespace());
         command.args(["sh", "-c", &script]);
-        for (name, value) in doctor(&project).get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
+        copy_environment(&doctor(&project), &mut command);
         let (code, found) = findings(&mut command, "semaphores");
         assert_eq!(code, 1, "{limits}");
         assert!(
@@ -100,7 +92,7 @@ fn doctor_reports_low_semaphore_limits_as_errors() {
 fn doctor_reports_unusable_runtime_directory_as_error() {
     let workspace = Workspace::new();
     let project = workspace.project("app", "");
-    fs::create_dir(workspace.runtime_dir()).expect("a directory");
+    fs::create_dir(workspace.runtime_dir()).expect("create a directory");
     fs::set_permissions(workspace.runtime_dir(), fs::Permissions::from_mode(0o777)).expect("chmod");
     let (code, found) = findings(&mut doctor(&project), "runtime-directory");
     assert_eq!(code, 1);
@@ -118,7 +110,7 @@ fn doctor_warns_when_path_is_too_long_for_sockets() {
     let long = workspace.path(&"long".repeat(20));
     let mut command = doctor(&project);
     let (code, found) = findings(command.arg("--runtime-dir").arg(long), "runtime-directory");
-    assert_eq!(code, 0, "it works all the same");
+    assert_eq!(code, 0, "a long path is not an error");
     assert!(
         found.iter().any(|found| found.starts_with("warning: ")),
         "{found:?}"

@@ -1,5 +1,4 @@
-//! `health`: asked at every join, and what does not answer is started anew. What a client is told of a service
-//! that is not ready, not well, or dead.
+//! Health checks at every join, and the errors about a service that is not ready, unhealthy or dead.
 
 #![cfg(target_os = "linux")]
 
@@ -17,10 +16,12 @@ use support::{
     workspace::Workspace,
 };
 
-/// A web server that answers `/health` as long as the file of this name is there, which `setup` may make.
+/// Returns the options of a web server that answers `/health` while that file exists.
+///
+/// The shell code `setup` may create the file, whose path replaces `HEALTH`.
 fn web(sandbox: &Sandbox, setup: &str) -> Vec<String> {
     let dir = sandbox.path("web");
-    fs::create_dir_all(&dir).expect("a directory");
+    fs::create_dir_all(&dir).expect("create a directory");
     let dir = dir.display();
     let server = server::command();
     let start = format!("sh -c '{setup}; exec {server} {{port}} {dir}'");
@@ -28,16 +29,14 @@ fn web(sandbox: &Sandbox, setup: &str) -> Vec<String> {
     ["--start", &start].map(str::to_owned).to_vec()
 }
 
-/// Starts a holder, and returns the service's process.
+/// Starts a client that holds the service, and returns the client and the process of the service.
 fn hold(sandbox: &Sandbox, options: &[String]) -> (Running, Identity) {
-    let mut command = sandbox.procref("web");
-    command.args(["run", "web"]).args(options);
-    command.args(["--", "sh", "-c", "echo $PROCREF_PID; read x"]);
-    let running = Running::new(&mut command);
-    let pid = running.line().parse().expect("a pid");
-    (running, Identity::of(pid).expect("it lives"))
+    let client = sandbox.run_client("web", options, "echo $PROCREF_PID; read x");
+    let service = client.process_in_line();
+    (client, service)
 }
 
+/// Runs a client that joins or starts the service, and prints the pid of the service.
 fn join(sandbox: &Sandbox, options: &[String], more: &[&str]) -> Finished {
     let mut words = vec!["run", "web"];
     words.extend(options.iter().map(String::as_str));
@@ -51,19 +50,27 @@ fn g4_unhealthy_service_is_replaced_when_a_client_joins() {
     let sandbox = Sandbox::new();
     let options = web(&sandbox, ": > HEALTH");
     let (holder, first) = hold(&sandbox, &options);
-    let asked = ["--health", "http:/health", "--health-timeout", "10s"];
+    let health = ["--health", "http:/health", "--health-timeout", "10s"];
     let pid = |done: &Finished| done.out.trim().parse::<u32>().expect("a pid");
-    let well = join(&sandbox, &options, &asked);
-    assert_eq!((well.code, pid(&well)), (Some(0), first.pid), "{well:?}");
-    fs::remove_file(sandbox.path("web/health")).expect("remove");
-    let unasked = join(&sandbox, &options, &[]);
-    assert_eq!(pid(&unasked), first.pid, "{unasked:?}");
-    let asked = ["--health", "http:/health", "--health-timeout", "300ms"];
-    let unwell = join(&sandbox, &options, &asked);
-    assert_eq!(unwell.code, Some(0), "{unwell:?}");
-    assert_ne!(pid(&unwell), first.pid, "although it is held");
-    for stderr in ["HTTP GET /health", "HTTP 404", "started anew"] {
-        assert!(unwell.err.contains(stderr), "{stderr}: {}", unwell.err);
+    let healthy = join(&sandbox, &options, &health);
+    assert_eq!(
+        (healthy.code, pid(&healthy)),
+        (Some(0), first.pid),
+        "{healthy:?}"
+    );
+    fs::remove_file(sandbox.path("web/health")).expect("remove the file");
+    let unchecked = join(&sandbox, &options, &[]);
+    assert_eq!(pid(&unchecked), first.pid, "{unchecked:?}");
+    let health = ["--health", "http:/health", "--health-timeout", "300ms"];
+    let unhealthy = join(&sandbox, &options, &health);
+    assert_eq!(unhealthy.code, Some(0), "{unhealthy:?}");
+    assert_ne!(
+        pid(&unhealthy),
+        first.pid,
+        "a client holds the unhealthy service"
+    );
+    for part in ["HTTP GET /health", "HTTP 404", "started anew"] {
+        assert!(unhealthy.err.contains(part), "{part}: {}", unhealthy.err);
     }
     first.wait_exit();
     drop(holder);
@@ -73,11 +80,11 @@ fn g4_unhealthy_service_is_replaced_when_a_client_joins() {
 fn g4_health_check_that_never_passes_fails_the_start() {
     let sandbox = Sandbox::new();
     let options = web(&sandbox, ":");
-    let asked = ["--health", "http:/health", "--health-timeout", "300ms"];
-    let done = join(&sandbox, &options, &asked);
+    let health = ["--health", "http:/health", "--health-timeout", "300ms"];
+    let done = join(&sandbox, &options, &health);
     assert_eq!(done.code, Some(125), "{done:?}");
-    for stderr in ["its health check, HTTP GET /health", "HTTP 404", "300ms"] {
-        assert!(done.err.contains(stderr), "{stderr}: {}", done.err);
+    for part in ["its health check, HTTP GET /health", "HTTP 404", "300ms"] {
+        assert!(done.err.contains(part), "{part}: {}", done.err);
     }
     sandbox.assert_nothing_left();
 }
@@ -88,10 +95,10 @@ fn g4_health_check_replaces_suspended_and_failing_services() {
     let options = web(&sandbox, ": > HEALTH");
     let (holder, first) = hold(&sandbox, &options);
     first.signal(Signal::STOP);
-    // The kernel accepts for it. Only an answer tells.
+    // The kernel accepts connections for a suspended service, so `tcp` succeeds and `http` fails.
     let tcp = join(&sandbox, &options, &["--health", "tcp"]);
     assert_eq!(tcp.out.trim(), first.pid.to_string(), "{tcp:?}");
-    let asked = [
+    let health = [
         "--health",
         "http:/",
         "--health-timeout",
@@ -99,7 +106,7 @@ fn g4_health_check_replaces_suspended_and_failing_services() {
         "--grace",
         "1s",
     ];
-    let http = join(&sandbox, &options, &asked);
+    let http = join(&sandbox, &options, &health);
     assert_eq!(http.code, Some(0), "{http:?}");
     assert!(http.err.contains("does not answer"), "{http:?}");
     first.wait_exit();
@@ -107,13 +114,13 @@ fn g4_health_check_replaces_suspended_and_failing_services() {
 
     let (holder, second) = hold(&sandbox, &options);
     let check = format!("cmd:test -e {}", sandbox.path("web/health").display());
-    let asked = ["--health", &check, "--health-timeout", "300ms"];
+    let health = ["--health", &check, "--health-timeout", "300ms"];
     assert_eq!(
-        join(&sandbox, &options, &asked).out.trim(),
+        join(&sandbox, &options, &health).out.trim(),
         second.pid.to_string()
     );
-    fs::remove_file(sandbox.path("web/health")).expect("remove");
-    let command = join(&sandbox, &options, &asked);
+    fs::remove_file(sandbox.path("web/health")).expect("remove the file");
+    let command = join(&sandbox, &options, &health);
     assert_eq!(command.code, Some(0), "{command:?}");
     assert!(command.err.contains("exited with status 1"), "{command:?}");
     second.wait_exit();
@@ -139,7 +146,7 @@ fn health_ready_repeats_the_readiness_check() {
     };
     let (first, _) = run();
     assert_eq!(run().0, first);
-    fs::remove_file(&health).expect("remove");
+    fs::remove_file(&health).expect("remove the file");
     let (second, stderr) = run();
     assert_ne!(second, first);
     assert!(stderr.contains("`test -e"), "{stderr}");
@@ -163,7 +170,7 @@ fn health_requires_start_and_a_repeatable_readiness() {
         &[&start[..], &["--health", "ready", "--", "true"]].concat(),
     );
     assert_eq!(done.code, Some(125), "{done:?}");
-    assert!(done.err.contains("cannot be asked again"), "{}", done.err);
+    assert!(done.err.contains("cannot be health again"), "{}", done.err);
 }
 
 #[test]
@@ -182,7 +189,7 @@ fn service_without_readiness_warns_unless_ready_is_started() {
     let done = sandbox.run("s", &started);
     assert_eq!((done.code, done.err.as_str()), (Some(0), ""));
     sandbox.assert_nothing_left();
-    // Also with something before its program.
+    // The same applies when the service has a data directory, which procref locks before it executes the program.
     let workspace = Workspace::new();
     let config = "[services.s]\nstart = 'sleep 1000'\ndata = 'd'\n";
     let project = workspace.project("project", config);
@@ -212,13 +219,13 @@ fn g4_service_exiting_right_after_start_fails_the_start() {
             .concat();
             let done = sandbox.run("s", &words);
             assert_eq!(done.code, Some(125), "{done:?}");
-            for stderr in ["exited with status 3", "wrong argument"] {
-                assert!(done.err.contains(stderr), "{stderr}: {}", done.err);
+            for part in ["exited with status 3", "wrong argument"] {
+                assert!(done.err.contains(part), "{part}: {}", done.err);
             }
             assert!(!sandbox.path("here/ran").exists());
         }
     }
-    // Also with something before its program.
+    // The same applies when the service has a data directory, which procref locks before it executes the program.
     let workspace = Workspace::new();
     let config =
         "[services.s]\nstart = ['sh', '-c', 'sleep 0.05; exit 3']\ndata = 'd'\nready = 'started'\n";
@@ -233,7 +240,7 @@ fn g4_service_exiting_right_after_start_fails_the_start() {
 fn run_does_not_execute_its_client_when_a_dependency_died() {
     let workspace = Workspace::new();
     let pid = workspace.path("pid").display().to_string();
-    // It kills what it depends on, and is ready when that is gone.
+    // The readiness check kills the dependency, and succeeds when the dependency is gone.
     let ready = format!("P=$(cat {pid}); kill -9 $P; while kill -0 $P; do sleep 0.01; done; true");
     let project = workspace.project(
         "project",
@@ -250,12 +257,12 @@ fn run_does_not_execute_its_client_when_a_dependency_died() {
     let mut command = workspace.procref(&project.dir);
     let done = finish(command.args(["run", "s", "--", "touch", "ran"]));
     assert_eq!(done.code, Some(125), "{done:?}");
-    for stderr in ["`dependency` has ended", "last words"] {
-        assert!(done.err.contains(stderr), "{stderr}: {}", done.err);
+    for part in ["`dependency` has ended", "last words"] {
+        assert!(done.err.contains(part), "{part}: {}", done.err);
     }
     assert!(!project.dir.join("ran").exists());
-    // What depended on the dead service was its last holder, and was stopped: `gc` is for what is left then.
-    deadline::until_true("gc finds nothing any more", || {
+    // The dependent was the last holder of the dead service, and has stopped. Only `gc` removes the leftovers.
+    deadline::until_true("gc has removed the leftovers", || {
         let mut gc = workspace.procref(&project.dir);
         assert_eq!(finish(gc.args(["gc"])).code, Some(0));
         workspace.leftovers().is_empty()
@@ -266,7 +273,7 @@ fn run_does_not_execute_its_client_when_a_dependency_died() {
 fn daemonizing_program_fails_the_start_and_names_the_option() {
     let sandbox = Sandbox::new();
     let server = server::command();
-    // A program of this name that leaves a daemon, at once and when it answers.
+    // A program of this name starts a daemon and exits, at once or when the daemon answers.
     let path = sandbox.path("redis-server");
     let program = path.display();
     for wait in [
@@ -274,9 +281,9 @@ fn daemonizing_program_fails_the_start_and_names_the_option() {
         "until bash -c '</dev/tcp/127.0.0.1/'$1 2>/dev/null; do sleep 0.01; done",
     ] {
         let script = format!("#!/bin/sh\n{server} $1 & {wait}\n");
-        fs::write(&path, script).expect("write");
+        fs::write(&path, script).expect("write the program");
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700))
-            .expect("mode");
+            .expect("chmod");
         let start = format!("{program} {{port}}");
         let log = "while ! grep -q left LOG; do sleep 0.02; done; cat LOG";
         let log = log.replace("LOG", &sandbox.path("log").display().to_string());
@@ -295,13 +302,13 @@ fn daemonizing_program_fails_the_start_and_names_the_option() {
                 &log,
             ],
         );
-        // Ready before it exits, the client reads why in the log.
-        let stderr = match done.code {
+        // If the daemon is ready before the program exits, the client runs, and prints the message from the log.
+        let message = match done.code {
             Some(0) => &done.out,
             _ => &done.err,
         };
         assert!(
-            stderr.contains("foreground") && stderr.contains("--daemonize no"),
+            message.contains("foreground") && message.contains("--daemonize no"),
             "{done:?}"
         );
         sandbox.assert_nothing_left();

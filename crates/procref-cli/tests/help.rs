@@ -1,4 +1,4 @@
-//! What `--help` and the errors say, as a whole.
+//! Snapshots of the help pages and of error messages.
 
 #![cfg(target_os = "linux")]
 
@@ -41,7 +41,7 @@ fn help_pages_match_the_snapshot() {
 #[test]
 fn error_messages_match_the_snapshot() {
     let sandbox = Sandbox::new();
-    let mut stderr = String::new();
+    let mut transcript = String::new();
     for line in [
         "",
         "rum db",
@@ -71,11 +71,11 @@ fn error_messages_match_the_snapshot() {
     ] {
         let words: Vec<&str> = line.split_whitespace().collect();
         let done = sandbox.run("db", &words);
-        let code = done.code.expect("a code");
-        stderr += &format!("$ procref {line}\n{}{}[{code}]\n\n", done.out, done.err);
+        let code = done.code.expect("an exit code");
+        transcript += &format!("$ procref {line}\n{}{}[{code}]\n\n", done.out, done.err);
     }
     let dir = path_text(&sandbox.runtime_dir());
-    let stderr = stderr.replace(&dir, "RUNTIME_DIR");
+    let transcript = transcript.replace(&dir, "RUNTIME_DIR");
     let here = path_text(&sandbox.path("here"));
-    insta::assert_snapshot!("errors", stderr.replace(&here, "HERE"));
+    insta::assert_snapshot!("errors", transcript.replace(&here, "HERE"));
 }

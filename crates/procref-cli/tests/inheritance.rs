@@ -1,4 +1,4 @@
-//! What a service inherits from the client that starts it: what `docs/cli/inheritance.md` says.
+//! What a service inherits from the client that starts it, as `docs/cli/inheritance.md` describes.
 
 #![cfg(target_os = "linux")]
 
@@ -9,11 +9,13 @@ use std::fs;
 use support::{
     PROCREF,
     sandbox::{Running, Sandbox},
+    signal_mask, user_namespace,
 };
 
-/// Has the service started by a shell that does this first. Returns the client, and the service's pid.
-fn started(sandbox: &Sandbox, before: &str) -> (Running, u32) {
-    sandbox.procref("db");
+/// Runs shell code and then, in the same shell, a client that starts the service. Returns the client and the
+/// service's pid.
+fn start_after(sandbox: &Sandbox, before: &str) -> (Running, u32) {
+    sandbox.register("db");
     let words = [PROCREF, "run", "db"].map(str::to_owned);
     let client = ["--", "sh", "-c", "echo $PROCREF_PID; read -r line"].map(str::to_owned);
     let run = shell_words::join(words.into_iter().chain(sandbox.service("db")).chain(client));
@@ -24,7 +26,7 @@ fn started(sandbox: &Sandbox, before: &str) -> (Running, u32) {
 }
 
 fn read(pid: u32, file: &str) -> String {
-    fs::read_to_string(format!("/proc/{pid}/{file}")).expect("it lives")
+    fs::read_to_string(format!("/proc/{pid}/{file}")).expect("a live process")
 }
 
 #[track_caller]
@@ -44,7 +46,7 @@ fn nice(pid: u32) -> i64 {
 }
 
 fn link(pid: u32, name: &str) -> String {
-    let target = fs::read_link(format!("/proc/{pid}/{name}")).expect("it lives");
+    let target = fs::read_link(format!("/proc/{pid}/{name}")).expect("a live process");
     target.to_string_lossy().into_owned()
 }
 
@@ -53,9 +55,9 @@ fn service_keeps_process_attributes_of_its_first_client() {
     let sandbox = Sandbox::new();
     let first = "umask 027; ulimit -n 777; echo 300 >/proc/self/oom_score_adj; echo 70000 >/proc/self/timerslack_ns; \
                  cd /usr; COLOR=red; export COLOR; exec taskset -c 0 nice -n 5 setpriv --no-new-privs";
-    let (mut one, pid) = started(&sandbox, first);
+    let (mut one, pid) = start_after(&sandbox, first);
     let second = "umask 077; ulimit -n 555; cd /; COLOR=blue; export COLOR; exec nice -n 9";
-    let (mut two, same) = started(&sandbox, second);
+    let (mut two, same) = start_after(&sandbox, second);
     assert_eq!(pid, same);
     one.send("end\n");
     assert_eq!(one.wait().code(), Some(0));
@@ -93,39 +95,32 @@ fn service_inherits_no_signals_terminal_or_descriptors() {
     let sandbox = Sandbox::new();
     let first =
         "exec 7</dev/null; exec env --ignore-signal=HUP,INT,TERM,CHLD --block-signal=USR1,TSTP";
-    let (mut client, pid) = started(&sandbox, first);
-    let lowest_31 = |name: &str| {
-        let mask = u64::from_str_radix(&field(pid, name), 16).expect("a number");
-        mask & 0x7fff_ffff
-    };
+    let (mut client, pid) = start_after(&sandbox, first);
+    let lowest_31 = |name: &str| signal_mask(&field(pid, name)) & 0x7fff_ffff;
     assert_eq!((lowest_31("SigIgn"), lowest_31("SigBlk")), (0, 0));
     let session = read(pid, "stat");
     let (_, fields) = session.rsplit_once(')').expect("a name");
     let fields: Vec<&str> = fields.split_whitespace().collect();
-    // Group, session, terminal.
+    // The fields are the process group, the session and the terminal.
     assert_eq!(fields[2..5], [&pid.to_string(), &pid.to_string(), "0"]);
     assert_eq!(link(pid, "fd/0"), "/dev/null");
     assert!(fs::read_link(format!("/proc/{pid}/fd/7")).is_err());
-    let client_blocks = client.identity().status("SigBlk").expect("it lives");
-    let client_blocks = u64::from_str_radix(client_blocks.trim(), 16).expect("a number");
+    let client_blocks = client.identity().status("SigBlk").expect("a live process");
+    let client_blocks = signal_mask(&client_blocks);
     assert_ne!(
         client_blocks & 1 << (libc::SIGUSR1 - 1),
         0,
-        "the client's mask is its own"
+        "the client's own mask is unchanged"
     );
     client.send("end\n");
     client.wait();
     sandbox.assert_stopped("db", 1);
 }
 
-/// The kernel takes the adjustments of a process back when it leaves its IPC namespace.
+/// The kernel applies the undo adjustments of a process when the process leaves its IPC namespace.
 #[test]
 fn client_leaving_its_ipc_namespace_loses_its_reference() {
-    let unshare = if rustix::process::geteuid().is_root() {
-        &["unshare", "--ipc"][..]
-    } else {
-        &["unshare", "--user", "--map-root-user", "--ipc"]
-    };
+    let unshare = [&["unshare", "--ipc"][..], user_namespace()].concat();
     let script = ["sh", "-c", "echo out; read -r line"];
     for (mode, holds) in [
         (&["run", "db"][..], false),
@@ -134,7 +129,7 @@ fn client_leaving_its_ipc_namespace_loses_its_reference() {
         let sandbox = Sandbox::new();
         let mut command = sandbox.procref("db");
         command.args(mode).args(sandbox.service("db")).arg("--");
-        let mut client = Running::new(command.args(unshare).args(script));
+        let mut client = Running::new(command.args(&unshare).args(script));
         assert_eq!(client.line(), "out");
         if holds {
             assert_eq!(

@@ -12,7 +12,7 @@ use support::{
     workspace::{Project, Workspace},
 };
 
-/// A `PATH` whose `redis-server` is the tests' own server.
+/// Returns a `PATH` whose `redis-server` is the server of the tests.
 fn path_with_stand_in(project: &Project<'_>) -> OsString {
     let dir = project.workspace.path("stand-in");
     // The recipe's arguments are `--bind ADDRESS --port PORT …`.
@@ -53,10 +53,10 @@ fn init_keeps_an_existing_file() {
         assert!(stderr.contains("procref.toml is there already"), "{stderr}");
     }
     let link = workspace.path("app/link.toml");
-    std::os::unix::fs::symlink("nowhere", &link).expect("a link");
+    std::os::unix::fs::symlink("nowhere", &link).expect("create a link");
     project.failure(&["init", "--config", "link.toml"]);
     let content = fs::read_to_string(project.dir.join("procref.toml"));
-    assert_eq!(content.expect("the file"), "# mine\n");
+    assert_eq!(content.expect("read procref.toml"), "# mine\n");
     assert!(!workspace.path("app/nowhere").exists());
 }
 
@@ -107,14 +107,14 @@ fn init_lists_recipes_as_text_and_json() {
     assert_eq!(code, 2);
     assert!(
         stderr.contains("postgres"),
-        "it says what there is: {stderr}"
+        "the error lists the recipes: {stderr}"
     );
 }
 
 #[test]
 fn readme_configurations_are_accepted() {
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
-    let readme = fs::read_to_string(readme).expect("the README");
+    let readme = fs::read_to_string(readme).expect("read the README");
     let blocks = readme.split("```toml\n").skip(1);
     let workspace = Workspace::new();
     let mut services = 0;

@@ -1,4 +1,4 @@
-//! The error that a client gets if `init` fails: its first line names `init` and its program.
+//! The error that a client receives when `init` fails. Its first line names `init` and the program of `init`.
 
 #![cfg(target_os = "linux")]
 
@@ -9,16 +9,17 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
 use procref_testkit::deadline;
-use procref_testkit::observe::Identity;
 use support::{
-    output_text,
+    assert_first_line, live_process, output_text,
     workspace::{Project, Workspace},
 };
 
 const USE: [&str; 4] = ["run", "db", "--", "true"];
 
-/// The program of the service is missing, too: an error about it would blame a program that never ran. That of
-/// `ready` fails.
+/// Creates a project with this `init`.
+///
+/// The program of the service is missing too, but an error about it would blame a program that never ran. The
+/// readiness check always fails.
 fn project<'a>(workspace: &'a Workspace, init: &str) -> Project<'a> {
     let config = format!(
         "[services.db]\nstart = 'no-such-server --port {{port}}'\ndata = 'data'\ninit = {init}\nready = 'cmd:false'\n"
@@ -26,17 +27,12 @@ fn project<'a>(workspace: &'a Workspace, init: &str) -> Project<'a> {
     workspace.project("app", &config)
 }
 
-/// The whole error, whose first line has these parts.
+/// Runs a command that must fail because of `init`, and returns the error. Its first line has these parts.
 #[track_caller]
 fn fails_with(project: &Project<'_>, args: &[&str], parts: &[&str]) -> String {
     let (code, stderr) = project.failure(args);
-    let first = stderr.lines().next().unwrap_or_default();
-    for part in ["\"db\"", "`init`"].iter().chain(parts) {
-        assert!(
-            first.contains(part),
-            "{part:?} is not in the first line of: {stderr}"
-        );
-    }
+    assert_first_line(&stderr, &["\"db\"", "`init`"]);
+    assert_first_line(&stderr, parts);
     assert!(!stderr.contains("no-such-server"), "{stderr}");
     assert_eq!(code, 125);
     stderr
@@ -55,10 +51,10 @@ fn missing_init_program_is_named_in_the_first_line() {
             "`path`",
         ],
     );
-    // The same by its path.
+    // The error is the same if `init` names the program by its path.
     project.configure(
         &fs::read_to_string(project.dir.join("procref.toml"))
-            .expect("read")
+            .expect("read procref.toml")
             .replace("no-such-initdb", "/no/such/initdb"),
     );
     fails_with(
@@ -68,7 +64,7 @@ fn missing_init_program_is_named_in_the_first_line() {
     );
 }
 
-/// The end of the log is all that the client reads, and the error has to be in it.
+/// The client reads only the end of the log, which must contain the error.
 #[test]
 fn missing_init_program_is_named_when_path_is_long() {
     let workspace = Workspace::new();
@@ -79,13 +75,9 @@ fn missing_init_program_is_named_when_path_is_long() {
         .procref(&USE)
         .env("PATH", long)
         .output()
-        .expect("run");
+        .expect("run procref");
     let stderr = output_text(&output).1;
-    let first = stderr.lines().next().unwrap_or_default();
-    assert!(
-        first.contains("could not execute `no-such-initdb`"),
-        "{stderr}"
-    );
+    assert_first_line(&stderr, &["could not execute `no-such-initdb`"]);
 }
 
 #[test]
@@ -93,7 +85,7 @@ fn unexecutable_init_program_is_named_in_the_first_line() {
     let workspace = Workspace::new();
     let project = project(&workspace, "'./initdb {data}'");
     let initdb = project.dir.join("initdb");
-    fs::write(&initdb, "#!/no/such/interpreter\n").expect("a file");
+    fs::write(&initdb, "#!/no/such/interpreter\n").expect("write a file");
     fails_with(
         &project,
         &USE,
@@ -116,13 +108,13 @@ fn init_exit_status_is_reported_in_the_first_line() {
 
     project.configure(
         &fs::read_to_string(project.dir.join("procref.toml"))
-            .expect("read")
+            .expect("read procref.toml")
             .replace("exit 3", "kill -SEGV $$"),
     );
     fails_with(&project, &USE, &["SIGSEGV", "`sh -c"]);
 }
 
-/// A script of several lines does not break the first line, and a long one does not hide the reason.
+/// A script with line breaks does not break the first line, and a long script does not hide the reason.
 #[test]
 fn init_script_is_shown_on_one_line() {
     let workspace = Workspace::new();
@@ -143,7 +135,7 @@ fn init_timeout_is_reported_in_the_first_line() {
     assert!(stderr.contains("busy"), "{stderr}");
 }
 
-/// By the kernel, say, for want of memory.
+/// The kernel kills a process when the memory is exhausted, for example.
 #[test]
 fn killed_init_runner_is_reported_as_failed_init() {
     let workspace = Workspace::new();
@@ -155,25 +147,17 @@ fn killed_init_runner_is_reported_as_failed_init() {
         .procref(&USE)
         .stderr(Stdio::piped())
         .spawn()
-        .expect("run");
-    let procref = deadline::until("init to begin", || {
+        .expect("run procref");
+    let procref = deadline::until("init runs", || {
         fs::read_to_string(project.dir.join("procref")).ok()
     });
-    Identity::of(procref.trim().parse().expect("a pid"))
-        .expect("it lives")
-        .kill();
-    let output = client.wait_with_output().expect("wait");
+    live_process(&procref).kill();
+    let output = client.wait_with_output().expect("wait for procref");
     let stderr = output_text(&output).1;
-    let first = stderr.lines().next().unwrap_or_default();
-    for part in ["\"db\"", "`init`", "SIGKILL", "`sh -c"] {
-        assert!(
-            first.contains(part),
-            "{part:?} is not in the first line of: {stderr}"
-        );
-    }
+    assert_first_line(&stderr, &["\"db\"", "`init`", "SIGKILL", "`sh -c"]);
 }
 
-/// A program may end with the code that procref uses for its own failure.
+/// A program may exit with the code that procref uses for its own failures.
 #[test]
 fn service_exit_status_125_is_attributed_to_the_service() {
     let workspace = Workspace::new();
@@ -183,8 +167,7 @@ fn service_exit_status_125_is_attributed_to_the_service() {
          ready = 'log:never'\n",
     );
     let (_, stderr) = project.failure(&USE);
-    let first = stderr.lines().next().unwrap_or_default();
-    assert!(first.contains("`sh` exited with status 125"), "{stderr}");
+    assert_first_line(&stderr, &["`sh` exited with status 125"]);
     assert!(stderr.contains("all is lost"), "{stderr}");
 }
 
@@ -196,9 +179,5 @@ fn missing_service_program_is_named_in_the_first_line() {
         "[services.db]\nstart = 'no-such-server'\ndata = 'data'\nready = 'cmd:true'\n",
     );
     let (_, stderr) = project.failure(&USE);
-    let first = stderr.lines().next().unwrap_or_default();
-    assert!(
-        first.contains("could not execute `no-such-server`"),
-        "{stderr}"
-    );
+    assert_first_line(&stderr, &["could not execute `no-such-server`"]);
 }

@@ -1,4 +1,4 @@
-//! Processes that are suspended: clients in the middle of a start, and supervisors.
+//! Suspended processes: clients in the middle of a start, and supervisors.
 
 #![cfg(target_os = "linux")]
 
@@ -12,55 +12,51 @@ use procref_testkit::deadline;
 use procref_testkit::observe::Identity;
 use rustix::process::Signal;
 use support::{
-    PROCREF, path_text,
-    sandbox::{Holder, Running, Sandbox, finish},
+    PROCREF, create_gate, open_gate, path_text,
+    sandbox::{HOLD, Holder, Running, Sandbox, finish, wait_at_gate},
 };
 
-fn fifo(sandbox: &Sandbox, name: &str) -> PathBuf {
-    let path = sandbox.path(name);
-    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).expect("a pipe");
-    path
-}
-
-/// Blocks until a process reads from the pipe.
-fn open(fifo: &Path) {
-    fs::write(fifo, "go\n").expect("a reader");
+fn gate(sandbox: &Sandbox) -> PathBuf {
+    create_gate(sandbox.path("gate"))
 }
 
 #[track_caller]
 fn suspend(process: Identity) {
     process.signal(Signal::STOP);
-    deadline::until_true("it is suspended", || process.is_suspended());
+    deadline::until_true("the process is suspended", || process.is_suspended());
 }
 
-/// The process that a key of `status --json` names.
-#[track_caller]
-fn process_of(sandbox: &Sandbox, key: &str) -> Identity {
-    let mut status = serde_json::Value::Null;
-    deadline::until("a process", || {
-        let mut command = sandbox.procref("db");
-        let done = finish(command.args(["status", "db", "--json"]));
-        status = serde_json::from_str(&done.out).unwrap_or_default();
-        let pid = u32::try_from(status[key].as_u64()?).ok()?;
-        Identity::of(pid)
-    })
+/// Returns the options of a service that waits at the gate before it is ready.
+fn gated_service(sandbox: &Sandbox, gate: &Path) -> Vec<String> {
+    sandbox.service_after("db", &wait_at_gate(gate))
 }
 
-#[track_caller]
-fn until_state(sandbox: &Sandbox, state: &str) {
-    deadline::until_true(state, || {
-        let done = sandbox.run("db", &["ps"]);
-        done.out.contains(state)
-    });
+/// Returns shell code that creates a file, and then waits until the gate is opened, whatever signals arrive.
+///
+/// The shell keeps the pipe open. If it reopened the pipe after a signal, the line of the gate could be lost.
+fn wait_for_gate_despite_signals(started: &Path, gate: &Path) -> String {
+    format!(
+        "exec 3<>{}; touch {}; until read x <&3; do :; done",
+        path_text(gate),
+        path_text(started)
+    )
 }
 
-/// Runs a client that starts the service, which waits at the pipe, and suspends the client. Its options are
-/// those of the service.
+/// Returns the options of a service whose stop waits at the gate, and the file that the stop creates first.
+fn service_with_gated_stop(sandbox: &Sandbox, gate: &Path) -> ([String; 6], PathBuf) {
+    let stopping = sandbox.path("stopping");
+    let wait = wait_for_gate_despite_signals(&stopping, gate);
+    let start = format!(
+        "sh -c 'trap \"{wait}; exit 0\" TERM; echo ready; while :; do sleep 3600 & wait $!; done'"
+    );
+    let options = ["--start", &start, "--ready", "log:^ready$", "--grace", "1h"];
+    (options.map(str::to_owned), stopping)
+}
+
+/// Runs a client that starts a service of [`gated_service`], and suspends the client.
 fn suspended_starter(sandbox: &Sandbox, options: &[String]) -> Running {
-    let mut command = sandbox.procref("db");
-    command.args(["run", "db"]).args(options);
-    let starter = Running::new(command.args(["--", "sh", "-c", "echo held; read -r line"]));
-    deadline::until_true("the service is executed, and not ready", || {
+    let starter = sandbox.run_client("db", options, HOLD);
+    deadline::until_true("the service is executed and not ready", || {
         let done = sandbox.run("db", &["status", "db", "--json"]);
         let status: serde_json::Value = serde_json::from_str(&done.out).unwrap_or_default();
         status["state"] == "starting" && !status["pid"].is_null() && !status["log"].is_null()
@@ -69,9 +65,9 @@ fn suspended_starter(sandbox: &Sandbox, options: &[String]) -> Running {
     starter
 }
 
-/// What a user is told of the suspended client, by every command.
+/// Asserts that every command names the suspended client that starts the service.
 #[track_caller]
-fn names_suspended(sandbox: &Sandbox, starter: Identity, options: &[String]) {
+fn assert_starter_is_named(sandbox: &Sandbox, starter: Identity, options: &[String]) {
     let pid = starter.pid;
     let status = sandbox.json("db", &["status", "db", "--json"]);
     assert_eq!(status["transition"], pid, "{status}");
@@ -79,19 +75,19 @@ fn names_suspended(sandbox: &Sandbox, starter: Identity, options: &[String]) {
     let holders = status["holders"].as_array().expect("a list");
     let holder = holders.iter().find(|it| it["pid"] == pid);
     assert_eq!(holder.expect("the starter")["suspended"], true, "{status}");
-    let shown = sandbox.stdout("db", &["status", "db"]);
+    let text = sandbox.stdout("db", &["status", "db"]);
     assert!(
-        shown.contains(&format!("by process {pid} (suspended)")),
-        "{shown}"
+        text.contains(&format!("by process {pid} (suspended)")),
+        "{text}"
     );
     assert!(
-        shown.contains(&format!("pid {pid} (suspended), running")),
-        "{shown}"
+        text.contains(&format!("pid {pid} (suspended), running")),
+        "{text}"
     );
-    let shown = sandbox.stdout("db", &["ps"]);
+    let table = sandbox.stdout("db", &["ps"]);
     assert!(
-        shown.contains(&format!("starting by {pid} (suspended)")),
-        "{shown}"
+        table.contains(&format!("starting by {pid} (suspended)")),
+        "{table}"
     );
 
     let mut command = sandbox.procref("db");
@@ -115,7 +111,7 @@ fn names_suspended(sandbox: &Sandbox, starter: Identity, options: &[String]) {
         "{done:?}"
     );
     assert!(done.err.contains(&format!("kill -CONT {pid}")), "{done:?}");
-    // Not at the end of any time limit. The shortest is a minute.
+    // The error comes before any time limit has passed. The shortest limit is a minute.
     assert!(
         begun.elapsed() < Duration::from_secs(20),
         "{:?}",
@@ -131,85 +127,77 @@ fn names_suspended(sandbox: &Sandbox, starter: Identity, options: &[String]) {
     assert!(done.err.contains(&named), "{done:?}");
 }
 
+/// Resumes the starter, opens the gate of its service, and waits until the starter has left the service.
+#[track_caller]
+fn resume_starter(starter: Running, gate: &Path) {
+    starter.identity().signal(Signal::CONT);
+    open_gate(gate);
+    assert_eq!(starter.line(), "held");
+    starter.release();
+}
+
 #[test]
 fn g4_suspended_starter_is_named_instead_of_its_supervisor() {
     let sandbox = Sandbox::new();
-    let gate = fifo(&sandbox, "gate");
-    let options = sandbox.service_after("db", &format!("read x <{}", path_text(&gate)));
-    let mut starter = suspended_starter(&sandbox, &options);
-    names_suspended(&sandbox, starter.identity(), &options);
-    starter.identity().signal(Signal::CONT);
-    open(&gate);
-    assert_eq!(starter.line(), "held");
-    starter.send("end\n");
-    assert_eq!(starter.wait().code(), Some(0));
+    let gate = gate(&sandbox);
+    let options = gated_service(&sandbox, &gate);
+    let starter = suspended_starter(&sandbox, &options);
+    assert_starter_is_named(&sandbox, starter.identity(), &options);
+    resume_starter(starter, &gate);
     sandbox.assert_stopped("db", 1);
 }
 
-/// The lock's other clients hold references as the starter does.
+/// The other clients hold references as the starter does.
 #[test]
 fn g4_suspended_starter_is_named_among_other_clients() {
     let sandbox = Sandbox::new();
-    let gate = fifo(&sandbox, "gate");
+    let gate = gate(&sandbox);
     let block = sandbox.path("block");
-    let code = format!(
-        "test ! -e {} || read x <{}",
-        path_text(&block),
-        path_text(&gate)
-    );
+    let code = format!("test ! -e {} || {}", path_text(&block), wait_at_gate(&gate));
     let options = sandbox.service_after("db", &code);
     let holders: Vec<_> = (0..3).map(|_| sandbox.hold("db", &options)).collect();
-    fs::write(&block, "").expect("a file");
+    fs::write(&block, "").expect("write a file");
     let first = sandbox.instance("db");
     first.kill();
     first.wait_exit();
-    let mut starter = suspended_starter(&sandbox, &options);
-    names_suspended(&sandbox, starter.identity(), &options);
-    starter.identity().signal(Signal::CONT);
-    open(&gate);
-    assert_eq!(starter.line(), "held");
-    starter.send("end\n");
-    assert_eq!(starter.wait().code(), Some(0));
+    let starter = suspended_starter(&sandbox, &options);
+    assert_starter_is_named(&sandbox, starter.identity(), &options);
+    resume_starter(starter, &gate);
     holders.into_iter().for_each(Holder::leave);
     sandbox.assert_nothing_left();
 }
 
-/// Starts `procref stop` of a pinned service that ends when the test opens the gate, and returns when the service has
-/// the stop signal.
+/// Pins a service whose stop waits at the gate, runs `procref stop`, and returns when the service is stopping.
 fn stop_under_way(sandbox: &Sandbox, gate: &Path) -> Running {
-    let told = sandbox.path("told");
-    let start = format!(
-        "sh -c 'trap \"touch {}; until read x <{}; do :; done; exit 0\" TERM; echo ready; \
-         while :; do sleep 3600 & wait $!; done'",
-        path_text(&told),
-        path_text(gate)
-    );
-    let mut command = sandbox.procref("db");
-    command.args(["pin", "db", "--start", &start]);
-    let done = finish(command.args(["--ready", "log:^ready$", "--grace", "1h"]));
-    assert_eq!(done.code, Some(0), "{done:?}");
+    let (options, stopping) = service_with_gated_stop(sandbox, gate);
+    sandbox.pin("db", &options);
     let mut command = sandbox.procref("db");
     let stop = Running::new(command.args(["stop", "db"]));
-    deadline::until_true("it is told to stop", || told.exists());
+    deadline::until_true("the service has the stop signal", || stopping.exists());
     stop
+}
+
+/// Runs `procref stop db` with its messages on standard output.
+fn stop_with_messages(sandbox: &Sandbox, options: &[&str]) -> Running {
+    let mut command = sandbox.command("sh");
+    let script = format!("exec {PROCREF} stop db {} 2>&1", options.join(" "));
+    Running::new(command.args(["-c", &script]))
 }
 
 #[test]
 fn g4_stop_waits_for_another_stop_and_names_it() {
     for force in [&[][..], &["--force"]] {
         let sandbox = Sandbox::new();
-        let gate = fifo(&sandbox, "gate");
+        let gate = gate(&sandbox);
         let mut first = stop_under_way(&sandbox, &gate);
-        let mut command = sandbox.command("sh");
-        let script = format!("exec {} stop db {} 2>&1", PROCREF, force.join(" "));
-        let mut second = Running::new(command.args(["-c", &script]));
+        let mut second = stop_with_messages(&sandbox, force);
         let pid = first.child.id();
         let line = second.line();
         assert!(
             line.contains(&format!("waiting for process {pid}")),
             "{line}"
         );
-        open(&gate);
+        open_gate(&gate);
         assert_eq!(second.line(), "service `db` has stopped");
         assert_eq!(second.wait().code(), Some(0));
         assert_eq!(first.wait().code(), Some(0));
@@ -220,7 +208,7 @@ fn g4_stop_waits_for_another_stop_and_names_it() {
 #[test]
 fn g4_stop_names_a_suspended_stop() {
     let sandbox = Sandbox::new();
-    let gate = fifo(&sandbox, "gate");
+    let gate = gate(&sandbox);
     let mut first = stop_under_way(&sandbox, &gate);
     let pid = first.child.id();
     suspend(first.identity());
@@ -233,17 +221,17 @@ fn g4_stop_names_a_suspended_stop() {
         assert!(done.err.contains(&part), "{part}: {done:?}");
     }
     first.identity().signal(Signal::CONT);
-    open(&gate);
+    open_gate(&gate);
     assert_eq!(first.wait().code(), Some(0));
     sandbox.assert_nothing_left();
 }
 
-/// A client that is killed while it is suspended leaves the rest to its supervisor.
+/// The supervisor cleans up after a client that is killed while it is suspended.
 #[test]
 fn g3_killed_suspended_starter_leaves_nothing() {
     let sandbox = Sandbox::new();
-    let gate = fifo(&sandbox, "gate");
-    let options = sandbox.service_after("db", &format!("read x <{}", path_text(&gate)));
+    let gate = gate(&sandbox);
+    let options = gated_service(&sandbox, &gate);
     let mut starter = suspended_starter(&sandbox, &options);
     starter.identity().kill();
     starter.wait();
@@ -253,26 +241,22 @@ fn g3_killed_suspended_starter_leaves_nothing() {
 #[test]
 fn stop_names_the_starting_process_that_it_waits_for() {
     let sandbox = Sandbox::new();
-    let gate = fifo(&sandbox, "gate");
-    let options = sandbox.service_after("db", &format!("read x <{}", path_text(&gate)));
-    let mut command = sandbox.procref("db");
-    command.args(["run", "db"]).args(&options);
-    let starter = Running::new(command.args(["--", "sh", "-c", "echo held; read -r line"]));
-    until_state(&sandbox, "starting");
-    let mut command = sandbox.command("sh");
-    // Its messages, line by line.
-    let script = format!("exec {} stop db --force 2>&1", PROCREF);
-    let mut stop = Running::new(command.args(["-c", &script]));
+    let gate = gate(&sandbox);
+    let starter = sandbox.run_client("db", &gated_service(&sandbox, &gate), HOLD);
+    deadline::until_true("the service is starting", || {
+        sandbox.run("db", &["ps"]).out.contains("starting")
+    });
+    let mut stop = stop_with_messages(&sandbox, &["--force"]);
     let pid = starter.child.id();
     let line = stop.line();
     assert!(
         line.contains(&format!("waiting for process {pid}")),
         "{line}"
     );
-    open(&gate);
+    open_gate(&gate);
     let line = stop.line();
     assert_eq!((line.as_str(), stop.wait().code()), ("stopped db", Some(0)));
-    // Whether its client ran for a moment depends on which of the two was faster.
+    // Whether the client ran for a moment depends on which of the two processes was faster.
     drop(starter);
     sandbox.assert_nothing_left();
 }
@@ -281,18 +265,16 @@ fn stop_names_the_starting_process_that_it_waits_for() {
 fn g4_next_client_resumes_the_supervisor_of_a_dead_service() {
     let sandbox = Sandbox::new();
     let options = sandbox.service("db");
-    let mut command = sandbox.procref("db");
-    let done = finish(command.args(["pin", "db"]).args(&options));
-    assert_eq!(done.code, Some(0), "{done:?}");
+    sandbox.pin("db", &options);
     let service = sandbox.instance("db");
-    let supervisor = process_of(&sandbox, "supervisor");
+    let supervisor = sandbox.supervisor("db");
     suspend(supervisor);
     let status = sandbox.json("db", &["status", "db", "--json"]);
     assert_eq!(status["supervisor_suspended"], true, "{status}");
-    let shown = sandbox.stdout("db", &["status", "db"]);
+    let text = sandbox.stdout("db", &["status", "db"]);
     assert!(
-        shown.contains(&format!("pid {} (suspended)", supervisor.pid)),
-        "{shown}"
+        text.contains(&format!("pid {} (suspended)", supervisor.pid)),
+        "{text}"
     );
     service.kill();
     service.wait_exit();
@@ -306,50 +288,43 @@ fn g4_next_client_resumes_the_supervisor_of_a_dead_service() {
 #[test]
 fn g4_waiting_client_resumes_a_suspended_supervisor() {
     let sandbox = Sandbox::new();
-    let (gate, left) = (fifo(&sandbox, "gate"), sandbox.path("left"));
-    // What the service leaves ends only when it is let, and nothing else ends it for an hour.
-    let leaves = format!(
-        "test -e {left} || sh -c \"trap : TERM; touch {left}; until read x <{gate}; do :; done\" &",
-        left = path_text(&left),
-        gate = path_text(&gate)
+    let (gate, started) = (gate(&sandbox), sandbox.path("started"));
+    // The service's child exits only when the gate is opened: the grace is an hour.
+    let wait = wait_for_gate_despite_signals(&started, &gate);
+    let child = format!(
+        "test -e {} || sh -c \"trap : TERM; {wait}\" &",
+        path_text(&started)
     );
-    let mut options = sandbox.service_after("db", &format!("{leaves} :"));
+    let mut options = sandbox.service_after("db", &format!("{child} :"));
     options.extend(["--grace", "1h"].map(str::to_owned));
-    let mut command = sandbox.procref("db");
-    let done = finish(command.args(["pin", "db"]).args(&options));
-    assert_eq!(done.code, Some(0), "{done:?}");
-    deadline::until_true("it has started another process", || left.exists());
-    let (service, supervisor) = (sandbox.instance("db"), process_of(&sandbox, "supervisor"));
+    sandbox.pin("db", &options);
+    deadline::until_true("the service has started its child", || started.exists());
+    let (service, supervisor) = (sandbox.instance("db"), sandbox.supervisor("db"));
     service.kill();
     service.wait_exit();
-    let mut command = sandbox.procref("db");
-    command.args(["run", "db"]).args(&options);
-    let mut client = Running::new(command.args(["--", "sh", "-c", "echo held; read -r line"]));
+    let client = sandbox.run_client("db", &options, HOLD);
     let pid = client.child.id();
     deadline::until_true("the client has the lock", || {
         sandbox.json("db", &["ps", "--json"])["services"][0]["transition"] == pid
     });
-    // Not waited for: the client may continue it before anybody sees that.
+    // Do not wait until the supervisor is suspended: the client may resume it before this test observes that.
     supervisor.signal(Signal::STOP);
-    open(&gate);
+    open_gate(&gate);
     assert_eq!(client.line(), "held");
     supervisor.wait_exit();
-    client.send("end\n");
-    assert_eq!(client.wait().code(), Some(0));
+    client.release();
     sandbox.stdout("db", &["stop", "db"]);
     sandbox.assert_nothing_left();
 }
 
 #[test]
 fn g3_stop_resumes_a_suspended_supervisor() {
-    for force in [&["stop", "db"][..], &["stop", "db", "--force"]] {
+    for stop in [&["stop", "db"][..], &["stop", "db", "--force"]] {
         let sandbox = Sandbox::new();
-        let mut command = sandbox.procref("db");
-        let done = finish(command.args(["pin", "db"]).args(sandbox.service("db")));
-        assert_eq!(done.code, Some(0), "{done:?}");
-        let supervisor = process_of(&sandbox, "supervisor");
+        sandbox.pin("db", &sandbox.service("db"));
+        let supervisor = sandbox.supervisor("db");
         suspend(supervisor);
-        sandbox.stdout("db", force);
+        sandbox.stdout("db", stop);
         supervisor.wait_exit();
         sandbox.assert_stopped("db", 1);
     }
@@ -359,7 +334,7 @@ fn g3_stop_resumes_a_suspended_supervisor() {
 fn g3_wait_stopped_resumes_a_suspended_supervisor() {
     let sandbox = Sandbox::new();
     let holder = sandbox.hold("db", &sandbox.service("db"));
-    let supervisor = process_of(&sandbox, "supervisor");
+    let supervisor = sandbox.supervisor("db");
     suspend(supervisor);
     holder.leave();
     sandbox.stdout("db", &["wait", "db", "--stopped", "--timeout", "60s"]);
@@ -369,23 +344,17 @@ fn g3_wait_stopped_resumes_a_suspended_supervisor() {
 #[test]
 fn g4_next_client_resumes_a_supervisor_suspended_in_stop() {
     let sandbox = Sandbox::new();
-    let (gate, told) = (fifo(&sandbox, "gate"), sandbox.path("told"));
-    let start = format!(
-        "sh -c 'trap \"touch {}; until read x <{}; do :; done; exit 0\" TERM; echo ready; \
-         while :; do sleep 3600 & wait $!; done'",
-        path_text(&told),
-        path_text(&gate)
-    );
-    let options = ["--start", &start, "--ready", "log:^ready$", "--grace", "1h"].map(str::to_owned);
+    let gate = gate(&sandbox);
+    let (options, stopping) = service_with_gated_stop(&sandbox, &gate);
     let holder = sandbox.hold("db", &options);
-    let supervisor = process_of(&sandbox, "supervisor");
+    let supervisor = sandbox.supervisor("db");
     holder.leave();
-    deadline::until_true("it is told to stop", || told.exists());
+    deadline::until_true("the service has the stop signal", || stopping.exists());
     suspend(supervisor);
     let mut command = sandbox.procref("db");
     command.args(["run", "db"]).args(sandbox.service("db"));
     let client = Running::new(command.args(["--", "echo", "held"]));
-    open(&gate);
+    open_gate(&gate);
     assert_eq!(client.line(), "held");
     supervisor.wait_exit();
     sandbox.assert_stopped("db", 1);

@@ -1,4 +1,4 @@
-//! `run --watch-client`: procref stays as the parent.
+//! `run --watch-client`: procref stays as the parent of the client.
 
 #![cfg(target_os = "linux")]
 
@@ -9,15 +9,26 @@ use procref_testkit::observe::Identity;
 use rustix::process::Signal;
 use support::{
     PROCREF, path_text,
-    sandbox::{Holder, LEAVES_ORPHANS, Running, Sandbox, finish, shell_command},
+    sandbox::{
+        Holder, LEAVES_ORPHANS, PRINT_PID_AND_HOLD, Running, Sandbox, finish, shell_command,
+    },
+    signal_mask,
 };
 
+/// Starts a client with a parent that watches it.
 fn watched(sandbox: &Sandbox, script: &str) -> Running {
-    let mut command = sandbox.procref("db");
-    command
-        .args(["run", "db", "--watch-client"])
-        .args(sandbox.service("db"));
-    Running::new(command.args(["--", "sh", "-c", script]))
+    let mut options = vec!["--watch-client".to_owned()];
+    options.extend(sandbox.service("db"));
+    sandbox.run_client("db", &options, script)
+}
+
+/// Waits until the process is a child of the watcher.
+#[track_caller]
+fn wait_adopted(process: Identity, watcher: Identity) {
+    deadline::until_true("the process is a child of procref", || {
+        let parent = process.status("PPid");
+        parent.is_some_and(|pid| pid.trim() == watcher.pid.to_string())
+    });
 }
 
 #[test]
@@ -72,26 +83,17 @@ fn watcher_forwards_signals_to_the_client() {
 #[test]
 fn orphan_of_the_client_holds_the_service_until_it_ends() {
     let sandbox = Sandbox::new();
-    // A daemon: its parent ends, and it has a session of its own.
-    let running = watched(&sandbox, "setsid sh -c 'echo $$; exec sleep 3600' & exit 5");
-    let daemon: u32 = running.line().parse().expect("a pid");
-    let daemon = Identity::of(daemon).expect("it lives");
+    // The daemon leads its own session, and its parent exits.
+    let mut running = watched(&sandbox, "setsid sh -c 'echo $$; exec sleep 3600' & exit 5");
+    let daemon = running.process_in_line();
     let watcher = running.identity();
-    deadline::until_true(
-        "the client has ended and the daemon is procref's child",
-        || {
-            daemon
-                .status("PPid")
-                .is_some_and(|ppid| ppid.trim() == watcher.pid.to_string())
-        },
-    );
+    wait_adopted(daemon, watcher);
     assert!(sandbox.instance("db").is_live());
     let instance = sandbox.instance("db");
-    // Nobody else is left to get it.
+    // The client has exited, so only the daemon can receive the signal.
     watcher.signal(Signal::TERM);
     daemon.wait_exit();
-    let mut running = running;
-    assert_eq!(running.wait().code(), Some(5), "the client's own status");
+    assert_eq!(running.wait().code(), Some(5), "the client's status");
     instance.wait_exit();
     sandbox.assert_stopped("db", 1);
 }
@@ -99,17 +101,12 @@ fn orphan_of_the_client_holds_the_service_until_it_ends() {
 #[test]
 fn client_keeps_the_service_when_the_watcher_is_killed() {
     let sandbox = Sandbox::new();
-    let mut command = sandbox.procref("db");
-    command
-        .args(["run", "db", "--watch-client"])
-        .args(sandbox.service("db"));
-    command.args(["--", "sh", "-c", "echo \"held $$\"; read -r line"]);
-    let mut holder = Holder::new(Running::new(&mut command));
+    let mut holder = Holder::new(watched(&sandbox, PRINT_PID_AND_HOLD));
     let (watcher, instance) = (holder.running.identity(), sandbox.instance("db"));
     assert_ne!(watcher.pid, holder.client.pid);
     watcher.kill();
     holder.running.wait();
-    deadline::until_true("only the client holds it", || {
+    deadline::until_true("only the client holds the service", || {
         sandbox.json("db", &["status", "db", "--json"])["clients"] == 1
     });
     assert!(instance.is_live() && holder.client.is_live());
@@ -123,12 +120,7 @@ fn client_keeps_the_service_when_the_watcher_is_killed() {
 #[test]
 fn watcher_releases_the_service_when_the_client_is_killed() {
     let sandbox = Sandbox::new();
-    let mut command = sandbox.procref("db");
-    command
-        .args(["run", "db", "--watch-client"])
-        .args(sandbox.service("db"));
-    command.args(["--", "sh", "-c", "echo \"held $$\"; read -r line"]);
-    let mut holder = Holder::new(Running::new(&mut command));
+    let mut holder = Holder::new(watched(&sandbox, PRINT_PID_AND_HOLD));
     holder.client.kill();
     assert_eq!(holder.running.wait().code(), Some(137));
     sandbox.assert_stopped("db", 1);
@@ -164,9 +156,8 @@ fn g3_watcher_returns_when_the_client_restarted_its_service() {
 #[test]
 fn watcher_returns_while_services_started_below_it_run() {
     let sandbox = Sandbox::new();
-    // Registers the names.
     for name in ["pinned", "lingering", "held"] {
-        sandbox.procref(name);
+        sandbox.register(name);
     }
     let pin = shell_command(&sandbox, &["pin", "pinned"], "pinned");
     let linger = shell_command(
@@ -195,55 +186,37 @@ fn g3_watcher_returns_when_a_supervisor_below_was_killed() {
     let sandbox = Sandbox::new();
     let inner = shell_command(&sandbox, &["run", "other"], "other");
     let script = format!("{inner} -- sh -c 'echo inner; read -r line'; exit 5");
-    sandbox.procref("other");
+    sandbox.register("other");
     let mut running = watched(&sandbox, &script);
     assert_eq!(running.line(), "inner");
     let holder = sandbox.hold("other", &sandbox.service("other"));
-    let status = sandbox.json("other", &["status", "other", "--json"]);
-    let supervisor = status["supervisor"]
-        .as_u64()
-        .and_then(|pid| u32::try_from(pid).ok());
-    let supervisor = Identity::of(supervisor.expect("a supervisor")).expect("it lives");
+    let supervisor = sandbox.supervisor("other");
     let service = sandbox.instance("other");
-    let children = format!("/proc/{0}/task/{0}/children", service.pid);
-    let children = std::fs::read_to_string(children).expect("its children");
-    let children: Vec<Identity> = children
-        .split_whitespace()
-        .filter_map(|pid| Identity::of(pid.parse().ok()?))
-        .collect();
+    let children = service.children();
     supervisor.kill();
     supervisor.wait_exit();
-    let watcher = running.identity().pid.to_string();
-    deadline::until_true("the service is the watcher's child", || {
-        service
-            .status("PPid")
-            .is_some_and(|ppid| ppid.trim() == watcher)
-    });
+    wait_adopted(service, running.identity());
     running.send("go\n");
     assert_eq!(running.wait().code(), Some(5));
-    assert!(service.is_live(), "others hold it");
-    // Starts another supervisor for it.
+    assert!(service.is_live(), "another client holds the service");
+    // This client starts another supervisor for the service.
     sandbox.hold("other", &sandbox.service("other")).leave();
     holder.leave();
     service.wait_exit();
-    // No process knows of them since the first supervisor was killed.
+    // The new supervisor does not know the children that the service started under the first one.
     children.into_iter().for_each(Identity::kill);
 }
 
 #[test]
 fn g5_watcher_signals_no_service_started_below_it() {
     let sandbox = Sandbox::new();
-    sandbox.procref("other");
+    sandbox.register("other");
     let pin = shell_command(&sandbox, &["pin", "other"], "other");
     let script = format!("{pin}; setsid sh -c 'echo $$; exec sleep 3600' & exit 5");
     let mut running = watched(&sandbox, &script);
-    let daemon: u32 = running.line().parse().expect("a pid");
-    let daemon = Identity::of(daemon).expect("it lives");
+    let daemon = running.process_in_line();
     let watcher = running.identity();
-    deadline::until_true("the daemon is procref's child", || {
-        let parent = daemon.status("PPid");
-        parent.is_some_and(|ppid| ppid.trim() == watcher.pid.to_string())
-    });
+    wait_adopted(daemon, watcher);
     let other = sandbox.instance("other");
     watcher.signal(Signal::TERM);
     daemon.wait_exit();
@@ -252,7 +225,7 @@ fn g5_watcher_signals_no_service_started_below_it() {
     assert_eq!(
         sandbox.history("other").len(),
         1,
-        "it was started, and not told to stop"
+        "the service was started and has no stop signal"
     );
     sandbox.stdout("other", &["stop", "other"]);
 }
@@ -271,13 +244,12 @@ fn watcher_waits_for_a_program_named_like_a_supervisor() {
         path_text(&named)
     );
     let mut running = watched(&sandbox, &script);
-    let daemon: u32 = running.line().parse().expect("a pid");
-    let daemon = Identity::of(daemon).expect("it lives");
+    let daemon = running.process_in_line();
     let watcher = running.identity();
-    deadline::until_true("the program is executed, and procref's child", || {
-        let is =
+    deadline::until_true("procref's child has executed the program", || {
+        let has =
             |field: &str, value: &str| daemon.status(field).is_some_and(|it| it.trim() == value);
-        is("PPid", &watcher.pid.to_string()) && is("Name", "procref: x")
+        has("PPid", &watcher.pid.to_string()) && has("Name", "procref: x")
     });
     assert!(!procref::is_managed(daemon.pid).expect("/proc"));
     assert!(sandbox.instance("db").is_live());
@@ -287,9 +259,9 @@ fn watcher_waits_for_a_program_named_like_a_supervisor() {
     sandbox.assert_stopped("db", 1);
 }
 
-/// `procref run --watch-client` with these signals ignored, as a script's shell or `nohup` has it executed.
-fn watched_ignoring(sandbox: &Sandbox, signals: &str, mode: &[&str], script: &str) -> Running {
-    sandbox.procref("db");
+/// Starts a client of a `procref` that ignores these signals, as a child of `nohup` or of a shell script may.
+fn run_ignoring(sandbox: &Sandbox, signals: &str, mode: &[&str], script: &str) -> Running {
+    sandbox.register("db");
     let mut command = sandbox.command("env");
     command
         .arg(format!("--ignore-signal={signals}"))
@@ -313,13 +285,11 @@ fn ignored_signals_stay_ignored_in_procref_and_the_client() {
     let names = IGNORED.map(|(name, _)| name).join(",");
     for mode in [&["run", "db"][..], &["run", "db", "--watch-client"]] {
         let script = "grep SigIgn /proc/self/status; read -r line; exit 5";
-        let mut running = watched_ignoring(&sandbox, &names, mode, script);
+        let mut running = run_ignoring(&sandbox, &names, mode, script);
         let line = running.line();
-        let mask = line.split_whitespace().nth(1).expect("a mask");
-        let mask = u64::from_str_radix(mask, 16).expect("a number");
+        let mask = signal_mask(line.split_whitespace().nth(1).expect("a mask"));
         let service = sandbox.instance("db");
-        let of_service = service.status("SigIgn").expect("it lives");
-        let of_service = u64::from_str_radix(of_service.trim(), 16).expect("a number");
+        let of_service = signal_mask(&service.status("SigIgn").expect("a live service"));
         for (name, signal) in IGNORED {
             let bit = 1 << (signal.as_raw() - 1);
             assert_ne!(mask & bit, 0, "the client ignores {name}: {line}");
@@ -338,7 +308,7 @@ fn watcher_forwards_other_signals_when_some_are_ignored() {
     let sandbox = Sandbox::new();
     let script = "trap 'exit 9' TERM; echo here; while :; do sleep 0.05; done";
     let mode = ["run", "db", "--watch-client"];
-    let mut running = watched_ignoring(&sandbox, "HUP", &mode, script);
+    let mut running = run_ignoring(&sandbox, "HUP", &mode, script);
     assert_eq!(running.line(), "here");
     running.identity().signal(Signal::HUP);
     running.identity().signal(Signal::TERM);
@@ -351,27 +321,26 @@ fn watcher_returns_the_status_when_sigchld_is_ignored() {
     let sandbox = Sandbox::new();
     let mode = ["run", "db", "--watch-client"];
     assert_eq!(
-        watched_ignoring(&sandbox, "CHLD", &mode, "exit 5")
+        run_ignoring(&sandbox, "CHLD", &mode, "exit 5")
             .wait()
             .code(),
         Some(5)
     );
-    // A shell handles SIGCHLD itself.
+    // This client is not a shell, because a shell handles SIGCHLD itself.
     let mut command = sandbox.command("env");
     command.args(["--ignore-signal=CHLD", PROCREF]).args(mode);
     command
         .args(sandbox.service("db"))
         .args(["--", "grep", "SigIgn", "/proc/self/status"]);
     let done = finish(&mut command);
-    let mask = done.out.split_whitespace().nth(1).expect("a mask");
-    let mask = u64::from_str_radix(mask, 16).expect("a number");
+    let mask = signal_mask(done.out.split_whitespace().nth(1).expect("a mask"));
     assert_ne!(mask & 1 << (libc::SIGCHLD - 1), 0, "{done:?}");
     sandbox.assert_stopped("db", 2);
 }
 
-/// `procref` with these signals blocked when it is executed.
-fn blocking(sandbox: &Sandbox, signals: &str, mode: &[&str]) -> std::process::Command {
-    sandbox.procref("db");
+/// Returns a `procref` command that is executed with these signals blocked.
+fn procref_blocking(sandbox: &Sandbox, signals: &str, mode: &[&str]) -> std::process::Command {
+    sandbox.register("db");
     let mut command = sandbox.command("env");
     command
         .arg(format!("--block-signal={signals}"))
@@ -387,11 +356,10 @@ fn client_inherits_blocked_signals_and_watcher_returns() {
     let numbers = [libc::SIGCHLD, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1];
     let expected: u64 = numbers.map(|number| 1 << (number - 1)).iter().sum();
     for mode in [&["run", "db"][..], &["run", "db", "--watch-client"]] {
-        let mut command = blocking(&sandbox, names, mode);
+        let mut command = procref_blocking(&sandbox, names, mode);
         let done = finish(command.args(["--", "grep", "SigBlk", "/proc/self/status"]));
         assert_eq!(done.code, Some(0), "{done:?}");
-        let mask = done.out.split_whitespace().nth(1).expect("a mask");
-        let mask = u64::from_str_radix(mask, 16).expect("a number");
+        let mask = signal_mask(done.out.split_whitespace().nth(1).expect("a mask"));
         assert_eq!(mask, expected, "{mode:?}: {done:?}");
     }
     sandbox.assert_stopped("db", 2);
@@ -400,8 +368,8 @@ fn client_inherits_blocked_signals_and_watcher_returns() {
 #[test]
 fn watcher_forwards_signals_that_were_blocked() {
     let sandbox = Sandbox::new();
-    let mut command = blocking(&sandbox, "CHLD,TERM", &["run", "db", "--watch-client"]);
-    // Some shells unblock all signals. In others the signal stays pending.
+    let mut command = procref_blocking(&sandbox, "CHLD,TERM", &["run", "db", "--watch-client"]);
+    // Some shells unblock all signals, and the trap runs. In other shells the signal stays pending.
     let script = "trap 'exit 9' TERM; echo here; \
                   until grep -q '^ShdPnd:.*4...$' /proc/$$/status; do sleep 0.05; done; exit 9";
     let mut running = Running::new(command.args(["--", "sh", "-c", script]));
@@ -414,7 +382,7 @@ fn watcher_forwards_signals_that_were_blocked() {
 #[test]
 fn hold_releases_on_a_signal_that_was_blocked() {
     let sandbox = Sandbox::new();
-    let mut command = blocking(&sandbox, "CHLD,TERM", &["hold", "db"]);
+    let mut command = procref_blocking(&sandbox, "CHLD,TERM", &["hold", "db"]);
     let mut running = Running::new(&mut command);
     running.line();
     running.identity().signal(Signal::TERM);
@@ -425,7 +393,7 @@ fn hold_releases_on_a_signal_that_was_blocked() {
 #[test]
 fn readiness_command_ends_when_sigchld_was_blocked() {
     let sandbox = Sandbox::new();
-    sandbox.procref("db");
+    sandbox.register("db");
     for mode in [&["run"][..], &["run", "--watch-client"]] {
         let mut command = sandbox.command("env");
         command.args(["--block-signal=CHLD", PROCREF]).args(mode);
@@ -439,7 +407,7 @@ fn readiness_command_ends_when_sigchld_was_blocked() {
 #[test]
 fn stop_signal_also_reaches_orphans_of_the_client() {
     let sandbox = Sandbox::new();
-    sandbox.procref("other");
+    sandbox.register("other");
     let pin = shell_command(&sandbox, &["pin", "other"], "other");
     let mut running = watched(&sandbox, &format!("{pin}; {LEAVES_ORPHANS}"));
     assert_eq!(running.line(), "here");
@@ -448,7 +416,7 @@ fn stop_signal_also_reaches_orphans_of_the_client() {
     assert_eq!(running.wait().code(), Some(143));
     assert!(other.is_live());
     let history = sandbox.history("other");
-    assert_eq!(history.len(), 1, "it got no signal: {history:?}");
+    assert_eq!(history.len(), 1, "the service has a signal: {history:?}");
     sandbox.stdout("other", &["stop", "other"]);
     sandbox.assert_stopped("db", 1);
 }
@@ -459,15 +427,11 @@ fn orphans_get_no_signal_when_the_client_got_no_stop_signal() {
     let script = "trap : HUP; setsid sh -c 'trap \"exit 0\" USR1; echo $$; while :; do sleep 0.05; done' & \
                   wait; exit 5";
     let mut running = watched(&sandbox, script);
-    let daemon: u32 = running.line().parse().expect("a pid");
-    let daemon = Identity::of(daemon).expect("it lives");
+    let daemon = running.process_in_line();
     let watcher = running.identity();
     watcher.signal(Signal::HUP);
-    deadline::until_true("the daemon is procref's child", || {
-        let parent = daemon.status("PPid");
-        parent.is_some_and(|ppid| ppid.trim() == watcher.pid.to_string())
-    });
-    // A later signal has been handled, and the one before it was not passed on to the daemon.
+    wait_adopted(daemon, watcher);
+    // procref handles `USR1` after `HUP`, and passes only `USR1` on to the daemon.
     watcher.signal(Signal::USR1);
     daemon.wait_exit();
     assert_eq!(running.wait().code(), Some(5));

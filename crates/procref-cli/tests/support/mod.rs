@@ -85,6 +85,18 @@ pub fn live_process(pid: &str) -> Identity {
     Identity::of(pid).unwrap_or_else(|| panic!("process {pid} is not alive"))
 }
 
+/// Asserts that the first line of an error message contains these parts.
+#[track_caller]
+pub fn assert_first_line(message: &str, parts: &[&str]) {
+    let first = message.lines().next().unwrap_or_default();
+    for part in parts {
+        assert!(
+            first.contains(part),
+            "{part:?} is not in the first line of: {message}"
+        );
+    }
+}
+
 /// Returns the mask of signals in a field of `/proc/PID/status`, such as `SigIgn`.
 #[track_caller]
 pub fn signal_mask(hexadecimal: &str) -> u64 {
