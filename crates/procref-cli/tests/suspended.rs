@@ -13,7 +13,7 @@ use procref_testkit::observe::Identity;
 use rustix::process::Signal;
 use support::{
     PROCREF, create_gate, open_gate, path_text,
-    sandbox::{HOLD, Holder, Running, Sandbox, finish, wait_at_gate},
+    sandbox::{HOLD, Holder, Running, SERVE, Sandbox, finish, wait_at_gate},
 };
 
 fn gate(sandbox: &Sandbox) -> PathBuf {
@@ -46,21 +46,25 @@ fn wait_for_gate_despite_signals(started: &Path, gate: &Path) -> String {
 fn service_with_gated_stop(sandbox: &Sandbox, gate: &Path) -> ([String; 6], PathBuf) {
     let stopping = sandbox.path("stopping");
     let wait = wait_for_gate_despite_signals(&stopping, gate);
-    let start = format!(
-        "sh -c 'trap \"{wait}; exit 0\" TERM; echo ready; while :; do sleep 3600 & wait $!; done'"
-    );
+    let start = format!("sh -c 'trap \"{wait}; exit 0\" TERM; {SERVE}'");
     let options = ["--start", &start, "--ready", "log:^ready$", "--grace", "1h"];
     (options.map(str::to_owned), stopping)
 }
 
-/// Runs a client that starts a service of [`gated_service`], and suspends the client.
-fn suspended_starter(sandbox: &Sandbox, options: &[String]) -> Running {
+/// Runs a client that starts a service of [`gated_service`], and waits until the service is executed.
+fn starter(sandbox: &Sandbox, options: &[String]) -> Running {
     let starter = sandbox.run_client("db", options, HOLD);
     deadline::until_true("the service is executed and not ready", || {
         let done = sandbox.run("db", &["status", "db", "--json"]);
         let status: serde_json::Value = serde_json::from_str(&done.out).unwrap_or_default();
         status["state"] == "starting" && !status["pid"].is_null() && !status["log"].is_null()
     });
+    starter
+}
+
+/// Runs a [`starter`], and suspends it.
+fn suspended_starter(sandbox: &Sandbox, options: &[String]) -> Running {
+    let starter = starter(sandbox, options);
     suspend(starter.identity());
     starter
 }
@@ -242,10 +246,7 @@ fn g3_killed_suspended_starter_leaves_nothing() {
 fn stop_names_the_starting_process_that_it_waits_for() {
     let sandbox = Sandbox::new();
     let gate = gate(&sandbox);
-    let starter = sandbox.run_client("db", &gated_service(&sandbox, &gate), HOLD);
-    deadline::until_true("the service is starting", || {
-        sandbox.run("db", &["ps"]).out.contains("starting")
-    });
+    let starter = starter(&sandbox, &gated_service(&sandbox, &gate));
     let mut stop = stop_with_messages(&sandbox, &["--force"]);
     let pid = starter.child.id();
     let line = stop.line();

@@ -9,7 +9,7 @@ use procref_testkit::observe::Identity;
 use rustix::process::Signal;
 use support::{
     PROCREF,
-    sandbox::{LEAVES_ORPHANS, Running, Sandbox, finish, shell_command},
+    sandbox::{LEAVES_ORPHANS, Running, SERVE, Sandbox, finish, shell_command},
 };
 
 /// The command line of `--wait-stopped`.
@@ -77,8 +77,8 @@ fn wait_stopped_is_bounded_by_the_grace_of_the_service() {
         "--grace",
         "200ms",
     ]);
-    let start = "sh -c \"trap : TERM; echo ready; while :; do sleep 3600 & wait $!; done\"";
-    command.args(["--start", start, "--ready", "log:^ready$"]);
+    let start = format!("sh -c \"trap : TERM; {SERVE}\"");
+    command.args(["--start", &start, "--ready", "log:^ready$"]);
     let done = finish(command.args(["--", "sh", "-c", "exit 7"]));
     assert_eq!(done.code, Some(7), "{done:?}");
     // It was killed before procref returned.

@@ -24,6 +24,13 @@ const LONG: Duration = Duration::from_secs(60);
 /// The script of a client that holds its service until its input ends or has a line.
 pub const HOLD: &str = "echo held; read -r line";
 
+/// Shell code of a service with a child: prints `ready`, and waits for signals.
+///
+/// The child executes `sleep` before `ready` is printed. A child that the shell has only forked may lose a `SIGTERM`,
+/// because it still has the handler of the shell.
+pub const SERVE: &str = "sleep 3600 & until grep -q sleep /proc/$!/comm; do :; done; \
+                         echo ready; while :; do wait; done";
+
 /// A temporary directory with a working directory and a runtime directory.
 ///
 /// Dropping it asserts that every service has stopped.
@@ -127,7 +134,7 @@ impl Sandbox {
         let quoted = log.to_string_lossy();
         let script = format!(
             "{code}; echo \"start $$\" >>{quoted}; trap 'echo \"stop $$\" >>{quoted}; exit 0' TERM; \
-             echo ready; while :; do sleep 3600 & wait $!; done"
+             {SERVE}"
         );
         let start = format!("sh -c '{}'", script.replace('\'', "'\\''"));
         ["--start", &start, "--ready", "log:^ready$"]
