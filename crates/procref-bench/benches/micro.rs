@@ -1,4 +1,4 @@
-//! The micro part by criterion: what a reference costs inside one process, beside a bare pair of `semop`.
+//! The cost of a reference inside one process, beside a bare pair of `semop`, measured by criterion.
 
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
@@ -17,7 +17,7 @@ fn service(dir: &str) -> SharedService {
         .expect("build")
 }
 
-/// The other process, without which every client would be the first and the last.
+/// Runs the process that holds the service. Without it, every client would be the first and the last one.
 fn hold(dir: &str) -> ! {
     let handle = service(dir).acquire_blocking().expect("acquire");
     println!("held");
@@ -33,7 +33,7 @@ fn holder(dir: &str) -> Child {
         .env(HOLD, dir)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
-    let mut holder = command.spawn().expect("start again");
+    let mut holder = command.spawn().expect("start this program");
     let mut out = std::io::BufReader::new(holder.stdout.take().expect("piped"));
     std::io::BufRead::read_line(&mut out, &mut String::new()).expect("held");
     holder
@@ -63,7 +63,7 @@ fn micro(criterion: &mut Criterion) {
     drop(held);
     bare.remove().expect("remove");
     holder.stdin.take().expect("piped").flush().expect("flush");
-    holder.wait().expect("the holder ends");
+    holder.wait().expect("the holder exits");
 }
 
 criterion_group!(benches, micro);

@@ -1,6 +1,6 @@
-"""A client that counts in a JSON file guarded by filelock, as pytest-xdist's documentation recommends.
+"""A client that counts in a JSON file that filelock protects, as pytest-xdist's documentation recommends.
 
-Does what it reads, as `client.rs` tells.
+It reads the commands that `client.rs` describes.
 """
 
 import json
@@ -38,7 +38,7 @@ class Counter:
             if shared["count"] > 0:
                 self.write(shared)
             else:
-                self.end(shared["pid"])
+                self.stop(shared["pid"])
                 os.remove(self.file)
 
     def write(self, shared):
@@ -50,14 +50,14 @@ class Counter:
         child.stdout.readline()
         return child.pid
 
-    def end(self, pid):
+    def stop(self, pid):
         pidfd = os.pidfd_open(pid)
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         select.select([pidfd], [], [])
         os.close(pidfd)
 
 
-def last(client, seconds):
+def repeat_for(client, seconds):
     end = time.monotonic() + seconds
     count = 0
     while time.monotonic() < end:
@@ -70,7 +70,7 @@ def last(client, seconds):
 def main():
     client = Counter(sys.argv[1], sys.argv[2])
     held = 0
-    print("here", flush=True)
+    print("ready", flush=True)
     for line in sys.stdin:
         words = line.split()
         began, cpu = time.monotonic_ns(), time.process_time_ns()
@@ -87,9 +87,9 @@ def main():
                     client.attach()
                     client.detach()
             elif words[0] == "last":
-                times = f" {last(client, float(words[1]))}"
+                times = f" {repeat_for(client, float(words[1]))}"
             else:
-                raise ValueError(f"not understood: {line}")
+                raise ValueError(f"unknown command: {line}")
         except Exception as error:
             text = str(error).replace("\n", " ")
             print(f"error: {text}", flush=True)

@@ -1,31 +1,32 @@
-//! A client process: it does what it reads, a line each, and tells what that came to.
+//! A client process: it reads commands, one per line, and prints the result of each.
 //!
-//! | line | answer |
+//! | command | result |
 //! |---|---|
-//! | `attach`, `detach` | `ok BEGIN END CPU`: on the common clock, and the processor time that it took, in ns |
-//! | `repeat N` | likewise, for N times attach and detach |
-//! | `releases N` | `ok BEGIN END CPU NS`: what the detaches of them took together |
-//! | `last SECONDS` | `ok BEGIN END CPU N`: as often as that time allows |
+//! | `attach`, `detach` | `ok BEGIN END CPU`: the times on the common clock and the processor time, in ns |
+//! | `repeat N` | the same, for N pairs of attach and detach |
+//! | `releases N` | `ok BEGIN END CPU NS`: the total time of the detaches in N pairs |
+//! | `last SECONDS` | `ok BEGIN END CPU N`: the number of pairs in this time |
 //!
-//! What fails is answered by `error:` and why. At the end of its input it lets go and ends.
+//! The result of a failed command is `error:` with the reason. At the end of the input, the client detaches and exits.
 
-use std::io::{BufRead as _, Write as _};
+use std::io::BufRead as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use procref_testkit::observe::now_ns;
-use rustix::time::{ClockId, clock_gettime};
 
-use crate::contender::{Client, Contender};
-use crate::{Failure, Result};
+use crate::contender::Contender;
+use crate::error::{Failure, Result};
+use crate::peers::Client;
+use crate::stdio::{cpu_time, print_line};
 
 pub fn run(contender: Contender, site: &Path) -> Result<()> {
     let mut client = match contender.client(site) {
         Ok(client) => client,
-        Err(error) => return say(&failure(&error)),
+        Err(error) => return print_line(&failure(&error)),
     };
     let mut held = 0;
-    say("here")?;
+    print_line("here")?;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split(' ').collect();
@@ -36,19 +37,19 @@ pub fn run(contender: Contender, site: &Path) -> Result<()> {
             ["detach"] => client.detach().inspect(|()| held -= 1),
             ["repeat", count] => repeat(&mut *client, count.parse()?),
             ["releases", count] => {
-                releases(&mut *client, count.parse()?).map(|it| times = Some(it))
+                releases(&mut *client, count.parse()?).map(|taken| times = Some(taken))
             }
             ["last", seconds] => {
                 let limit = Duration::from_secs_f64(seconds.parse()?);
-                last(&mut *client, limit).map(|count| times = Some(count))
+                repeat_for(&mut *client, limit).map(|count| times = Some(count))
             }
-            _ => Err(format!("not understood: {line}").into()),
+            _ => Err(format!("unknown command: {line}").into()),
         };
         let (ended, cpu) = (now_ns(), cpu_time() - cpu);
         match (done, times) {
-            (Ok(()), None) => say(&format!("ok {began} {ended} {cpu}"))?,
-            (Ok(()), Some(times)) => say(&format!("ok {began} {ended} {cpu} {times}"))?,
-            (Err(error), _) => say(&failure(&error))?,
+            (Ok(()), None) => print_line(&format!("ok {began} {ended} {cpu}"))?,
+            (Ok(()), Some(times)) => print_line(&format!("ok {began} {ended} {cpu} {times}"))?,
+            (Err(error), _) => print_line(&failure(&error))?,
         }
     }
     for _ in 0..held {
@@ -76,7 +77,7 @@ fn releases(client: &mut dyn Client, count: u32) -> Result<u64> {
     Ok(u64::try_from(taken.as_nanos())?)
 }
 
-fn last(client: &mut dyn Client, limit: Duration) -> Result<u64> {
+fn repeat_for(client: &mut dyn Client, limit: Duration) -> Result<u64> {
     let began = Instant::now();
     let mut count = 0;
     while began.elapsed() < limit {
@@ -89,17 +90,4 @@ fn last(client: &mut dyn Client, limit: Duration) -> Result<u64> {
 
 fn failure(error: &Failure) -> String {
     format!("error: {}", error.to_string().replace('\n', " "))
-}
-
-/// One line, at once.
-pub fn say(line: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")?;
-    Ok(out.flush()?)
-}
-
-/// Processor time of this process so far, in ns.
-pub fn cpu_time() -> u64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }

@@ -1,12 +1,12 @@
-//! What is compared.
+//! The contenders of the comparison.
 
 use std::path::Path;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
-use crate::peers::{current, daemon, dbus, lockfile, published, sqlite};
+use crate::error::Result;
+use crate::peers::{Client, current, daemon, dbus, lockfile, published, sqlite};
 use crate::site::Site;
 
 /// A way to share one service between processes.
@@ -15,30 +15,22 @@ use crate::site::Site;
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Contender {
-    /// procref; it executes the service
+    /// procref, which executes the service
     Command,
-    /// procref; a callback starts the service
+    /// procref, where a callback starts the service
     Callback,
     /// The crate procref 0.1.0
     Published,
     /// flock(2) and a JSON file with a counter, in Rust
     LockFile,
-    /// The same by Python's filelock, as pytest-xdist's documentation recommends
+    /// The same with Python's filelock, as pytest-xdist's documentation recommends
     Filelock,
     /// A daemon that counts the connections to its Unix socket
     Daemon,
-    /// A service that a D-Bus bus activates, and that counts its callers
+    /// A service that a D-Bus bus activates and that counts its callers
     Dbus,
     /// A counter in an SQLite database
     Sqlite,
-}
-
-/// One client's way to the service, inside its process.
-pub trait Client {
-    /// Takes a reference; starts the service if need be, and returns when it is ready.
-    fn attach(&mut self) -> Result<()>;
-    /// Gives the reference back that was taken last; the very last one stops the service.
-    fn detach(&mut self) -> Result<()>;
 }
 
 impl Contender {
@@ -46,7 +38,7 @@ impl Contender {
         Self::value_variants()
     }
 
-    /// As it is called in tables and plots.
+    /// The name in tables and plots.
     pub fn title(self) -> &'static str {
         match self {
             Self::Command => "procref, command",
@@ -67,20 +59,20 @@ impl Contender {
             .to_owned()
     }
 
-    /// This library, and not what it is compared with.
+    /// Returns `true` if the contender is this library.
     pub fn is_ours(self) -> bool {
         matches!(self, Self::Command | Self::Callback)
     }
 
-    /// A client of it in this process. Python's is a program of its own.
+    /// Creates a client in this process. The Python client is a separate program.
     pub fn client(self, dir: &Path) -> Result<Box<dyn Client>> {
         let site = Site::new(dir);
         Ok(match self {
-            Self::Command => Box::new(current::Current::executed(&site)?),
-            Self::Callback => Box::new(current::Current::called_back(&site)?),
+            Self::Command => Box::new(current::Current::with_command(&site)?),
+            Self::Callback => Box::new(current::Current::with_callback(&site)?),
             Self::Published => Box::new(published::Published::new(&site)?),
             Self::LockFile => Box::new(lockfile::LockFile::new(&site)?),
-            Self::Filelock => return Err("it is a Python program".into()),
+            Self::Filelock => return Err("the client is a Python program".into()),
             Self::Daemon => Box::new(daemon::Connected::new(&site)),
             Self::Dbus => Box::new(dbus::Caller::new(&site)),
             Self::Sqlite => Box::new(sqlite::Counter::new(&site)?),

@@ -1,4 +1,4 @@
-//! The measurement's side of the processes: it starts them, asks them, and kills them.
+//! The processes of a measurement: starting them, sending commands, and killing them.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use procref_testkit::observe::{Identity, now_ns};
 
-use crate::Result;
 use crate::contender::Contender;
+use crate::error::Result;
 use crate::peers::{dbus, python};
 use crate::site::{Event, Note, Site};
 
-/// How long something may take before it counts as "never".
+/// An effect that takes longer counts as "never".
 pub const NEVER: Duration = Duration::from_secs(3);
 
-/// What a client has answered, in ns.
+/// The result of a client's command. The times are in ns.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
     pub began: u64,
@@ -30,7 +30,7 @@ impl Answer {
     }
 }
 
-/// A process of this run. Killed when it is dropped.
+/// A process of this run. Dropping it kills the process.
 pub struct Process {
     child: Child,
     input: Option<ChildStdin>,
@@ -51,10 +51,10 @@ impl Process {
         })
     }
 
-    /// This program in one of its roles.
-    pub fn role<S: AsRef<std::ffi::OsStr>>(words: impl IntoIterator<Item = S>) -> Result<Self> {
+    /// Starts this program in one of its roles.
+    pub fn role<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(words);
+        command.args(args);
         Self::start(command)
     }
 
@@ -62,21 +62,24 @@ impl Process {
         let mut line = String::new();
         if self.output.read_line(&mut line)? == 0 {
             let status = self.child.wait()?;
-            return Err(format!("a process ended without a word ({status})").into());
+            return Err(format!("a process exited without output ({status})").into());
         }
         Ok(line.trim().to_owned())
     }
 
-    /// Until it is ready to be asked.
-    pub fn wait_here(&mut self) -> Result<()> {
+    /// Waits until the process reads commands.
+    pub fn wait_ready(&mut self) -> Result<()> {
         match self.line()?.as_str() {
-            "here" => Ok(()),
+            "ready" => Ok(()),
             error => Err(error.to_owned().into()),
         }
     }
 
     pub fn send(&mut self, line: &str) -> Result<()> {
-        let input = self.input.as_mut().ok_or("its input is closed")?;
+        let input = self
+            .input
+            .as_mut()
+            .ok_or("the input of the process is closed")?;
         Ok(writeln!(input, "{line}")?)
     }
 
@@ -86,8 +89,9 @@ impl Process {
         let ["ok", numbers @ ..] = words.as_slice() else {
             return Err(line.into());
         };
-        let number =
-            |at: usize| -> Result<u64> { Ok(numbers.get(at).map_or(Ok(0), |it| it.parse())?) };
+        let number = |at: usize| -> Result<u64> {
+            Ok(numbers.get(at).map_or(Ok(0), |number| number.parse())?)
+        };
         Ok(Answer {
             began: number(0)?,
             ended: number(1)?,
@@ -96,20 +100,21 @@ impl Process {
         })
     }
 
-    pub fn ask(&mut self, line: &str) -> Result<Answer> {
+    /// Sends a command and waits for the result.
+    pub fn run(&mut self, line: &str) -> Result<Answer> {
         self.send(line)?;
         self.answer()
     }
 
-    /// SIGKILL; when it was sent.
+    /// Kills the process. Returns the time of the signal.
     pub fn kill(&mut self) -> u64 {
         let at = now_ns();
         let _ = self.child.kill();
         at
     }
 
-    /// Lets it come to its end.
-    pub fn end(mut self) -> Result<()> {
+    /// Closes the input and waits for the exit of the process.
+    pub fn finish(mut self) -> Result<()> {
         drop(self.input.take());
         self.child.wait()?;
         Ok(())
@@ -123,44 +128,44 @@ impl Drop for Process {
     }
 }
 
-/// Where the sites of a run are.
+/// The directory for the sites of a run.
 pub struct Scratch {
     dir: PathBuf,
-    made: std::cell::Cell<usize>,
+    created: std::cell::Cell<usize>,
     python: std::result::Result<PathBuf, String>,
 }
 
 impl Scratch {
-    pub fn new(dir: &Path, python_dir: &Path, wanted: &[Contender]) -> Self {
-        let python = if wanted.contains(&Contender::Filelock) {
+    pub fn new(dir: &Path, python_dir: &Path, selected: &[Contender]) -> Self {
+        let python = if selected.contains(&Contender::Filelock) {
             python::interpreter(python_dir).map_err(|error| error.to_string())
         } else {
-            Err("not wanted".to_owned())
+            Err("not selected".to_owned())
         };
         Self {
             dir: dir.to_owned(),
-            made: std::cell::Cell::new(0),
+            created: std::cell::Cell::new(0),
             python,
         }
     }
 
-    /// A directory that nothing has used.
+    /// Creates an empty directory.
     pub fn fresh(&self) -> Result<PathBuf> {
-        let number = self.made.get() + 1;
-        self.made.set(number);
+        let number = self.created.get() + 1;
+        self.created.set(number);
         let dir = self.dir.join(format!("{number}"));
         std::fs::create_dir(&dir)?;
         Ok(dir)
     }
 
-    /// A service of its own for a contender.
-    pub fn place(&self, contender: Contender) -> Result<Place> {
+    /// Sets up a new service for a contender.
+    pub fn set_up(&self, contender: Contender) -> Result<Setup> {
         let site = Site::new(&self.fresh()?);
         let bus = match contender {
             Contender::Dbus => Some(dbus::start_bus(&site)?),
             _ => None,
         };
-        Ok(Place {
+        Ok(Setup {
             contender,
             site,
             bus,
@@ -169,24 +174,24 @@ impl Scratch {
     }
 }
 
-/// A contender's service, and what has to be there for it.
-pub struct Place {
+/// A service of a contender, with the programs that it needs.
+pub struct Setup {
     pub contender: Contender,
     pub site: Site,
     bus: Option<Child>,
     python: std::result::Result<PathBuf, String>,
 }
 
-impl Place {
-    /// A client that has done nothing yet, and is ready to.
+impl Setup {
+    /// Starts a client and waits until it reads commands.
     pub fn client(&self) -> Result<Process> {
-        let mut client = self.client_that_starts()?;
-        client.wait_here()?;
+        let mut client = self.starting_client()?;
+        client.wait_ready()?;
         Ok(client)
     }
 
-    /// One that is still on its way.
-    pub fn client_that_starts(&self) -> Result<Process> {
+    /// Starts a client and does not wait for it.
+    pub fn starting_client(&self) -> Result<Process> {
         let own = std::env::current_exe()?;
         let mut command = match self.contender {
             Contender::Filelock => {
@@ -207,10 +212,10 @@ impl Place {
         Process::start(command)
     }
 
-    /// A client that holds the service.
+    /// Starts a client that holds the service.
     pub fn holder(&self) -> Result<Process> {
         let mut client = self.client()?;
-        client.ask("attach")?;
+        client.run("attach")?;
         Ok(client)
     }
 
@@ -218,7 +223,7 @@ impl Place {
         self.bus.as_ref().and_then(|bus| Identity::of(bus.id()))
     }
 
-    /// Waits for the newest note of an event, if it comes in time: one after `after` notes of it.
+    /// Waits for a note of this event, after the first `after` notes of it. Returns `None` after `limit`.
     pub fn wait_note(&self, event: Event, after: usize, limit: Duration) -> Option<Note> {
         let end = now_ns() + u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         loop {
@@ -237,27 +242,28 @@ impl Place {
         }
     }
 
-    /// Ends a service that its contender has left behind.
-    fn end_leftovers(&self) {
+    /// Kills a service that its contender has left behind.
+    fn kill_leftovers(&self) {
         for note in self.site.notes() {
-            if note.event == Event::Begun {
-                end_now(note.pid);
+            if note.event == Event::Started {
+                kill_now(note.pid);
             }
         }
     }
 }
 
-/// In a PID namespace of our own: nobody but this run's processes can have the pid.
-pub fn end_now(pid: u32) {
+/// Kills a process and waits for its exit. Only processes of this run can have the pid, because the run has its own
+/// PID namespace.
+pub fn kill_now(pid: u32) {
     if let Some(process) = Identity::of(pid) {
         process.kill();
         process.wait_exit();
     }
 }
 
-impl Drop for Place {
+impl Drop for Setup {
     fn drop(&mut self) {
-        self.end_leftovers();
+        self.kill_leftovers();
         if let Some(bus) = &mut self.bus {
             let _ = bus.kill();
             let _ = bus.wait();

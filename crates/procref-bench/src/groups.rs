@@ -1,14 +1,15 @@
-//! What is measured, in which order, and how often.
+//! The groups of measurements, their order, and their repetitions.
 
 use std::path::Path;
 
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
 
 use crate::contender::Contender;
 use crate::driver::Scratch;
-use crate::stats::{Measure, Row, Samples};
-use crate::{Arguments, Result, plot, report};
+use crate::error::Result;
+use crate::results::{Facts, Machine, Results};
+use crate::stats::{Row, Samples};
+use crate::{plot, report};
 
 mod attach;
 mod cold;
@@ -20,40 +21,38 @@ mod scale;
 mod size;
 mod sustained;
 
-pub use facts::Facts;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Group {
-    /// What each contender does; the other groups rest on it
+    /// The behavior of each contender, on which the other groups depend
     Facts,
-    /// Attach, re-attach, another handle, release
+    /// Attach, attach again, another handle, release
     Attach,
-    /// Cost against the number of services and clients
+    /// Cost by number of services and clients
     Scale,
-    /// Bytes
+    /// Memory
     Memory,
-    /// Attach and detach for as long as it takes
+    /// Attach and detach at the highest rate
     Sustained,
-    /// A crowd that waits for one start
+    /// A crowd of clients that waits for one start
     Crowd,
-    /// Cold start, beyond what the service itself needs
+    /// Cold start, without the time of the service itself
     Cold,
-    /// From the last client's death to the stop, from the starter's to the next start
+    /// From the last client's death to the stop, and from the starter's death to the next start
     Crash,
-    /// Dependencies, compile time, size of the program
+    /// Dependencies, compile time and program size
     Size,
 }
 
-/// How much of everything.
+/// The number of repetitions and the sizes of each group.
 pub struct Effort {
     pub quick: bool,
-    /// Rounds of what takes microseconds.
+    /// Rounds of measurements that take microseconds.
     pub rounds: usize,
-    /// Rounds of what starts processes that start processes.
+    /// Rounds of measurements that start services.
     pub starts: usize,
     pub crowd: usize,
     pub crowds: usize,
-    /// How long a rate is measured.
+    /// Time for which a rate is measured, in seconds.
     pub seconds: f64,
     pub services: Vec<usize>,
     pub clients: Vec<usize>,
@@ -92,7 +91,18 @@ impl Effort {
     }
 }
 
-/// What the groups share.
+/// The groups and contenders to measure, and the output.
+pub struct Selection<'a> {
+    /// An empty list selects all groups.
+    pub only: &'a [Group],
+    /// An empty list selects all contenders.
+    pub contenders: &'a [Contender],
+    pub out: &'a Path,
+    /// Fail if a ratio is above its limit.
+    pub check: bool,
+}
+
+/// The state that the groups share.
 pub struct Run<'a> {
     pub scratch: &'a Scratch,
     pub effort: &'a Effort,
@@ -106,14 +116,14 @@ impl Run<'_> {
         found.map(|(_, facts)| facts.clone()).unwrap_or_default()
     }
 
-    /// Those that can be used at all.
+    /// Returns the contenders that can be used.
     pub fn usable(&self) -> Vec<Contender> {
-        let works = |it: &Contender| self.facts_of(*it).works.is_ok();
+        let works = |contender: &Contender| self.facts_of(*contender).works.is_ok();
         self.contenders.iter().copied().filter(works).collect()
     }
 }
 
-/// One table's samples while the rounds are under way.
+/// The samples of a table during the rounds.
 pub struct Table {
     rows: Vec<(Contender, Samples, Option<String>)>,
 }
@@ -136,8 +146,8 @@ impl Table {
         row.expect("a row for every contender").2 = Some(note.into());
     }
 
-    /// What came of a measurement. That a peer fails is a result; that procref does ends the run.
-    pub fn outcome<T>(&mut self, contender: Contender, done: Result<T>) -> Result<Option<T>> {
+    /// Handles the result of a measurement. The failure of a peer becomes a note. A failure of procref ends the run.
+    pub fn record<T>(&mut self, contender: Contender, done: Result<T>) -> Result<Option<T>> {
         match done {
             Ok(value) => Ok(Some(value)),
             Err(error) if contender.is_ours() => Err(error),
@@ -160,44 +170,35 @@ impl Table {
     }
 }
 
-/// Everything that a run has found.
-#[derive(Serialize, Deserialize)]
-pub struct Results {
-    pub machine: report::Machine,
-    pub quick: bool,
-    pub facts: Vec<(Contender, Facts)>,
-    pub measures: Vec<Measure>,
-}
-
-pub fn measure(scratch: &Path, effort: &Effort, arguments: &Arguments) -> Result<()> {
+pub fn measure(scratch: &Path, effort: &Effort, selection: &Selection<'_>) -> Result<()> {
     let all = Contender::all();
-    let wanted: Vec<Contender> = match arguments.contenders.as_slice() {
+    let selected: Vec<Contender> = match selection.contenders {
         [] => all.to_vec(),
         some => some.to_vec(),
     };
     raise_limits()?;
     let python = std::env::current_exe()?.with_file_name("filelock-venv");
-    let scratch = Scratch::new(scratch, &python, &wanted);
+    let scratch = Scratch::new(scratch, &python, &selected);
     let mut run = Run {
         scratch: &scratch,
         effort,
-        contenders: &wanted,
+        contenders: &selected,
         facts: &[],
     };
     eprintln!("facts");
     let facts = facts::find(&run)?;
     run.facts = &facts;
     let mut results = Results {
-        machine: report::Machine::this(),
+        machine: Machine::current(),
         quick: effort.quick,
         facts: facts.clone(),
-        measures: match arguments.only.is_empty() {
+        measures: match selection.only.is_empty() {
             true => Vec::new(),
-            false => report::earlier(&arguments.out)?,
+            false => report::earlier(selection.out)?,
         },
     };
     for &group in Group::value_variants() {
-        if group == Group::Facts || !(arguments.only.is_empty() || arguments.only.contains(&group))
+        if group == Group::Facts || !(selection.only.is_empty() || selection.only.contains(&group))
         {
             continue;
         }
@@ -214,23 +215,27 @@ pub fn measure(scratch: &Path, effort: &Effort, arguments: &Arguments) -> Result
             Group::Size => size::measure(&run)?,
         };
         for measure in found {
-            match results.measures.iter_mut().find(|it| it.id == measure.id) {
+            match results
+                .measures
+                .iter_mut()
+                .find(|earlier| earlier.id == measure.id)
+            {
                 Some(earlier) => *earlier = measure,
                 None => results.measures.push(measure),
             }
         }
-        // Whoever interrupts a long run keeps what there is.
-        report::write(&results, &arguments.out)?;
-        plot::draw(&results, &arguments.out)?;
+        // The results so far are kept if a long run is interrupted.
+        report::write(&results, selection.out)?;
+        plot::draw(&results, selection.out)?;
     }
     report::print(&results);
-    if arguments.check {
+    if selection.check {
         report::check(&results)?;
     }
     Ok(())
 }
 
-/// As many open files as this process may have: each client is two pipes.
+/// Raises the limit of open files to the maximum, because each client needs two pipes.
 fn raise_limits() -> Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;

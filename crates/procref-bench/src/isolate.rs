@@ -1,9 +1,8 @@
-//! Where a measurement runs: in PID and IPC namespaces of its own.
+//! Runs a measurement in new PID, IPC and mount namespaces.
 //!
-//! Thousands of processes and semaphore sets come and go, some of them made by programs that do not
-//! clean up after a crash, and some contenders signal bare pids. In there they can reach nobody else,
-//! and when the first process of the namespace ends, the kernel ends and removes everything, after
-//! Ctrl-C and SIGKILL, too.
+//! A measurement creates thousands of processes and semaphore sets. Some contenders do not clean up after a crash, and
+//! some signal pids without checking the process. In the namespaces they cannot reach other processes. When the first
+//! process of the PID namespace exits, the kernel kills and removes everything, also after Ctrl-C and SIGKILL.
 
 use std::env;
 use std::process::{Command, ExitCode};
@@ -12,20 +11,20 @@ use std::sync::atomic::AtomicBool;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// The first process in there: it reaps whatever loses its parent. What the contenders write goes to
-/// memory, because some file systems make a file that is written again wait for the disk.
+/// The first process in the namespace. It reaps orphans. The files of the contenders are in memory, because some file
+/// systems delay a rewritten file until it is on disk.
 const INIT: &str = r#"mount -t tmpfs procref-bench "$0" && "$@"; exit $?"#;
 
-/// Runs this program's `measure` in there, with the same options.
+/// Runs this program's role `measure` in the namespaces, with the same options.
 pub fn run() -> ExitCode {
-    // They end the measurement, which gets Ctrl-C from the terminal, too. Here is only cleaned up.
+    // The terminal sends Ctrl-C to the measurement as well, which exits. This process must survive to clean up.
     for signal in [SIGINT, SIGTERM] {
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }
     let scratch = match tempfile::Builder::new().prefix("procref-bench").tempdir() {
         Ok(scratch) => scratch,
         Err(error) => {
-            eprintln!("procref-bench: no temporary directory: {error}");
+            eprintln!("procref-bench: could not create a temporary directory: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -41,11 +40,11 @@ pub fn run() -> ExitCode {
     match unshare.status() {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         Ok(status) => {
-            eprintln!("procref-bench: the measurement ended with {status}");
+            eprintln!("procref-bench: the measurement failed with {status}");
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("procref-bench: unshare (of util-linux) cannot be run: {error}");
+            eprintln!("procref-bench: could not run unshare (install util-linux): {error}");
             ExitCode::FAILURE
         }
     }

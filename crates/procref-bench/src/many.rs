@@ -8,15 +8,15 @@ use clap::ValueEnum;
 use procref::{Orphan, ServiceHandle, ServiceInfo, SharedService};
 use procref_testkit::observe::Identity;
 
-use crate::Result;
-use crate::client::say;
-use crate::raw::Bare;
+use crate::error::Result;
+use crate::raw::BareSet;
+use crate::stdio::print_line;
 
-/// How many of those that are held are let go and taken again, for a mean.
-const TURNS: usize = 400;
+/// Number of held objects that are released and taken again for a mean.
+const SAMPLES: usize = 400;
 
-/// A service that is the process which starts it: what is measured is counting. Without a supervisor,
-/// of which there would be as many as services.
+/// A service that its starter hosts, so that only the counting is measured. There is no supervisor, because each service
+/// would have one.
 pub fn hosted(dir: &Path, number: usize) -> Result<SharedService> {
     Ok(SharedService::builder(&format!("service-{number}"))
         .base_dir(dir)
@@ -25,24 +25,24 @@ pub fn hosted(dir: &Path, number: usize) -> Result<SharedService> {
         .build()?)
 }
 
-/// Starts them all, and keeps them until the end of its input.
+/// Starts services and holds them until the input ends.
 pub fn host(dir: &Path, count: usize) -> Result<()> {
     let handles = (0..count).map(|number| Ok(hosted(dir, number)?.acquire_blocking()?));
     let handles: Vec<ServiceHandle> = handles.collect::<Result<_>>()?;
-    say("here")?;
+    print_line("ready")?;
     let _ = std::io::stdin().read(&mut [0])?;
     drop(handles);
     Ok(())
 }
 
-/// What a process has many of.
+/// The objects that a process holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum What {
+pub enum Kind {
     Services,
     Sets,
 }
 
-impl What {
+impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Services => "services",
@@ -51,30 +51,31 @@ impl What {
     }
 }
 
-/// Something that is held and can be let go and taken again.
+/// A held object that can be released and taken again.
 trait Held {
-    fn turn(&mut self) -> Result<()>;
+    fn retake(&mut self) -> Result<()>;
 }
 
 struct HeldService(SharedService, Option<ServiceHandle>);
 
 impl Held for HeldService {
-    fn turn(&mut self) -> Result<()> {
+    fn retake(&mut self) -> Result<()> {
         self.1 = None;
         self.1 = Some(self.0.acquire_blocking()?);
         Ok(())
     }
 }
 
-impl Held for Bare {
-    fn turn(&mut self) -> Result<()> {
+impl Held for BareSet {
+    fn retake(&mut self) -> Result<()> {
         self.pair()
     }
 }
 
-/// At each point tells, in ns and bytes: `NUMBER FIRST AGAIN MEMORY`, where FIRST is the mean of taking
-/// those since the last point, AGAIN of letting one go and taking it again, all of them in turn.
-pub fn hold(what: What, dir: &Path, points: &[usize]) -> Result<()> {
+/// Holds more and more objects, and prints `NUMBER FIRST AGAIN MEMORY` at each point, in ns and bytes. FIRST is the mean
+/// time to take an object for the first time since the last point. AGAIN is the mean time to release an object and take
+/// it again.
+pub fn hold(kind: Kind, dir: &Path, points: &[usize]) -> Result<()> {
     let mut held: Vec<Box<dyn Held>> = Vec::new();
     let memory = private_memory();
     for &point in points {
@@ -82,9 +83,9 @@ pub fn hold(what: What, dir: &Path, points: &[usize]) -> Result<()> {
         let mut fresh: Vec<Box<dyn Held>> = Vec::new();
         let mut services = Vec::new();
         for number in before..point {
-            match what {
-                What::Services => services.push(hosted(dir, number)?),
-                What::Sets => fresh.push(Box::new(Bare::new()?)),
+            match kind {
+                Kind::Services => services.push(hosted(dir, number)?),
+                Kind::Sets => fresh.push(Box::new(BareSet::new()?)),
             }
         }
         let began = Instant::now();
@@ -92,29 +93,29 @@ pub fn hold(what: What, dir: &Path, points: &[usize]) -> Result<()> {
             let handle = service.acquire_blocking()?;
             fresh.push(Box::new(HeldService(service, Some(handle))));
         }
-        for set in fresh.iter_mut().filter(|_| what == What::Sets) {
-            set.turn()?;
+        for set in fresh.iter_mut().filter(|_| kind == Kind::Sets) {
+            set.retake()?;
         }
         let first = began.elapsed().as_nanos() as f64 / (point - before) as f64;
         held.append(&mut fresh);
-        let step = held.len().div_ceil(TURNS);
-        let rounds = (2 * TURNS).div_ceil(held.len().div_ceil(step));
-        let mut turns = 0;
+        let step = held.len().div_ceil(SAMPLES);
+        let rounds = (2 * SAMPLES).div_ceil(held.len().div_ceil(step));
+        let mut count = 0;
         let began = Instant::now();
         for _ in 0..rounds {
-            for one in held.iter_mut().step_by(step) {
-                one.turn()?;
-                turns += 1;
+            for object in held.iter_mut().step_by(step) {
+                object.retake()?;
+                count += 1;
             }
         }
-        let again = began.elapsed().as_nanos() as f64 / f64::from(turns);
+        let again = began.elapsed().as_nanos() as f64 / f64::from(count);
         let grown = private_memory().saturating_sub(memory);
-        say(&format!("{point} {first} {again} {}", grown * 1024))?;
+        print_line(&format!("{point} {first} {again} {}", grown * 1024))?;
     }
     Ok(())
 }
 
-/// Tells how many bytes each of so many handles of one service takes.
+/// Takes handles of one service, and prints the size of each in bytes.
 pub fn handles(dir: &Path, count: usize) -> Result<()> {
     let service = hosted(dir, 0)?;
     let first = service.acquire_blocking()?;
@@ -122,12 +123,12 @@ pub fn handles(dir: &Path, count: usize) -> Result<()> {
     let handles = (0..count).map(|_| Ok(service.acquire_blocking()?));
     let handles: Vec<ServiceHandle> = handles.collect::<Result<_>>()?;
     let grown = private_memory().saturating_sub(before) * 1024;
-    say(&format!("{}", grown as f64 / count as f64))?;
+    print_line(&format!("{}", grown as f64 / count as f64))?;
     drop((handles, first));
     Ok(())
 }
 
-/// In KiB.
+/// Returns the private memory of this process, in KiB.
 fn private_memory() -> u64 {
     Identity::own().private_memory()
 }

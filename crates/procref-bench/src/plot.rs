@@ -1,22 +1,22 @@
-//! The plots: bars where contenders are compared, lines where there is an axis.
+//! The plots: lines for a measure with an axis, bars for the others.
 
 use std::path::Path;
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::Result;
 use crate::contender::Contender;
-use crate::groups::Results;
+use crate::error::Result;
 use crate::report::figure;
+use crate::results::Results;
 use crate::stats::{Measure, Row};
 
 const WIDTH: u32 = 860;
-/// Of a bar and the room around it.
+/// Height of a bar with its margin.
 const BAR: u32 = 34;
 const TITLE: u32 = 44;
-/// Left of the bars, for names.
-const NAMES: i32 = 230;
+/// Width of the labels left of the bars.
+const LABELS: i32 = 230;
 const INK: RGBColor = RGBColor(40, 40, 40);
 const PAPER: RGBColor = WHITE;
 const OURS: RGBColor = RGBColor(20, 110, 180);
@@ -36,7 +36,7 @@ pub fn draw(results: &Results, out: &Path) -> Result<()> {
         let has_figures = measure
             .rows
             .iter()
-            .filter(|row| row.median.is_some_and(|it| it > 0.0));
+            .filter(|row| row.median.is_some_and(|median| median > 0.0));
         if has_figures.count() < 2 {
             continue;
         }
@@ -49,13 +49,15 @@ pub fn draw(results: &Results, out: &Path) -> Result<()> {
     Ok(())
 }
 
-fn colour(row: &Row) -> RGBColor {
-    let known = Contender::all().iter().find(|it| it.title() == row.who);
+fn color(row: &Row) -> RGBColor {
+    let known = Contender::all()
+        .iter()
+        .find(|contender| contender.title() == row.label);
     match known {
         Some(contender) if contender.is_ours() => OURS,
-        _ if row.who.starts_with("procref") && !row.who.ends_with("0.1.0") => OURS,
+        _ if row.label.starts_with("procref") && !row.label.ends_with("0.1.0") => OURS,
         Some(_) => OTHERS,
-        None if row.who.starts_with("bare") || row.who.starts_with("the service") => FLOOR,
+        None if row.label.starts_with("bare") || row.label.starts_with("the service") => FLOOR,
         None => OTHERS,
     }
 }
@@ -66,7 +68,7 @@ fn style(size: u32) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&INK)
 }
 
-/// On a logarithmic scale, and it says so: what is compared differs by powers of ten.
+/// Draws bars on a logarithmic scale, because the figures differ by powers of ten.
 fn bars(measure: &Measure, file: &Path) -> Drawn {
     let height = TITLE + BAR * measure.rows.len() as u32 + 12;
     let area = SVGBackend::new(file, (WIDTH, height)).into_drawing_area();
@@ -74,20 +76,20 @@ fn bars(measure: &Measure, file: &Path) -> Drawn {
     area.draw_text(&measure.title, &style(19), (12, 12))?;
     area.draw_text("logarithmic scale", &style(14), (WIDTH as i32 - 120, 14))?;
     let medians: Vec<f64> = measure.rows.iter().filter_map(|row| row.median).collect();
-    let positive = || medians.iter().copied().filter(|it| *it > 0.0);
+    let positive = || medians.iter().copied().filter(|median| *median > 0.0);
     let low = positive().fold(f64::MAX, f64::min).log10() - 0.4;
     let high = positive().fold(f64::MIN, f64::max).log10();
-    let room = f64::from(WIDTH as i32 - NAMES - 190);
+    let width = f64::from(WIDTH as i32 - LABELS - 190);
     for (index, row) in measure.rows.iter().enumerate() {
         let top = (TITLE + BAR * index as u32) as i32;
-        area.draw_text(&row.who, &style(15), (12, top + 7))?;
+        area.draw_text(&row.label, &style(15), (12, top + 7))?;
         let length = match row.median {
-            Some(median) if median > 0.0 => (median.log10() - low) / (high - low) * room,
+            Some(median) if median > 0.0 => (median.log10() - low) / (high - low) * width,
             _ => 0.0,
         };
-        let end = NAMES + length.max(1.0) as i32;
-        let bar = [(NAMES, top + 4), (end, top + BAR as i32 - 8)];
-        area.draw(&Rectangle::new(bar, colour(row).filled()))?;
+        let end = LABELS + length.max(1.0) as i32;
+        let bar = [(LABELS, top + 4), (end, top + BAR as i32 - 8)];
+        area.draw(&Rectangle::new(bar, color(row).filled()))?;
         area.draw_text(&label(row, measure), &style(14), (end + 8, top + 8))?;
     }
     area.present()?;
@@ -97,7 +99,7 @@ fn bars(measure: &Measure, file: &Path) -> Drawn {
 fn label(row: &Row, measure: &Measure) -> String {
     let mut text = row
         .median
-        .map_or(String::new(), |it| figure(it, measure.unit));
+        .map_or(String::new(), |median| figure(median, measure.unit));
     if let Some(ratio) = row.ratio {
         text += &format!(
             "  ×{}",
@@ -148,27 +150,27 @@ fn chart(measure: &Measure, axis: &str, area: &DrawingArea<SVGBackend<'_>, Shift
         .draw()?;
     let mut names: Vec<&str> = Vec::new();
     for row in &measure.rows {
-        if !names.contains(&row.who.as_str()) {
-            names.push(&row.who);
+        if !names.contains(&row.label.as_str()) {
+            names.push(&row.label);
         }
     }
     for (index, name) in names.into_iter().enumerate() {
-        let colour = if name.starts_with("bare") {
+        let color = if name.starts_with("bare") {
             FLOOR
         } else {
             LINES[index % LINES.len()]
         };
-        let rows = measure.rows.iter().filter(|row| row.who == name);
+        let rows = measure.rows.iter().filter(|row| row.label == name);
         let points = rows.filter_map(|row| Some((row.x? as f64, row.median?)));
         let points: Vec<(f64, f64)> = points.collect();
         let dots: Vec<_> = points
             .iter()
-            .map(|&at| Circle::new(at, 3, colour.filled()))
+            .map(|&at| Circle::new(at, 3, color.filled()))
             .collect();
         chart
-            .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
+            .draw_series(LineSeries::new(points, color.stroke_width(2)))?
             .label(name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
         chart.draw_series(dots)?;
     }
     chart

@@ -1,4 +1,4 @@
-//! The floors: what the bare system calls cost that any reference counted by the kernel needs.
+//! The floors: the cost of the system calls that every reference needs that the kernel counts.
 
 use std::io::Read as _;
 use std::time::{Duration, Instant};
@@ -7,21 +7,21 @@ use clap::ValueEnum;
 use procref_testkit::kernel::Set;
 use procref_testkit::observe::now_ns;
 
-use crate::Result;
-use crate::client::{cpu_time, say};
+use crate::error::Result;
+use crate::stdio::{cpu_time, print_line};
 
-/// As many slots as a service of procref's has.
+/// Number of slots, as in a set of procref.
 pub const SLOTS: usize = 130;
 const REFS: u16 = 0;
 const PIN: u16 = 1;
 const LOCK: u16 = 2;
 
-/// A set of this run's; removed when it is dropped.
-pub struct Bare(Set);
+/// A semaphore set without procref. Dropping it removes the set.
+pub struct BareSet(Set);
 
-impl Bare {
+impl BareSet {
     pub fn new() -> Result<Self> {
-        // IPC_PRIVATE: no key, nobody else finds it.
+        // The key is IPC_PRIVATE, so no other process finds the set.
         Ok(Self(Set::create(0, SLOTS, 0o600)?))
     }
 
@@ -29,6 +29,7 @@ impl Bare {
         self.0.id.to_string()
     }
 
+    /// Increments and decrements the count.
     pub fn pair(&self) -> Result<()> {
         Ok(self.0.up_and_down(REFS)?)
     }
@@ -44,7 +45,7 @@ impl Bare {
             .sum()
     }
 
-    /// A bare pair, in ns.
+    /// Returns the mean time of a pair, in ns.
     pub fn floor(&self) -> Result<f64> {
         const REPEATS: u32 = 20_000;
         let began = Instant::now();
@@ -55,7 +56,7 @@ impl Bare {
     }
 }
 
-impl Drop for Bare {
+impl Drop for BareSet {
     fn drop(&mut self) {
         let _ = self.0.remove();
     }
@@ -71,20 +72,20 @@ fn set(id: i32) -> Set {
     }
 }
 
-/// Holds a reference and the lock until the end of its input.
+/// Holds a reference and the lock until the input ends.
 pub fn hold(id: i32) -> Result<()> {
     set(id).operate(&[(REFS, 1), (LOCK, 1)])?;
-    say("held")?;
+    print_line("held")?;
     let _ = std::io::stdin().read(&mut [0])?;
     Ok(())
 }
 
-/// What a bare array sleeps for.
+/// The condition that a bare array waits for.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Until {
-    /// Nobody is left; and takes the lock
+    /// No reference is left; the array also takes the lock
     Idle,
-    /// Nobody has the lock
+    /// No process holds the lock
     Unlocked,
 }
 
@@ -97,8 +98,9 @@ impl Until {
     }
 }
 
+/// Waits in a bare array, and prints when the process woke up.
 pub fn wait(id: i32, until: Until) -> Result<()> {
-    say("here")?;
+    print_line("ready")?;
     let cpu = cpu_time();
     let set = set(id);
     match until {
@@ -106,15 +108,16 @@ pub fn wait(id: i32, until: Until) -> Result<()> {
         Until::Unlocked => set.wait_for_zero(LOCK)?,
     }
     let awake = now_ns();
-    say(&format!("ok {awake} {awake} {}", cpu_time() - cpu))?;
-    // Its end would keep the others from waking.
+    print_line(&format!("ok {awake} {awake} {}", cpu_time() - cpu))?;
+    // If the process exited now, its exit would delay the wakes of the others.
     let _ = std::io::stdin().read(&mut [0])?;
     Ok(())
 }
 
-pub fn last(id: i32, seconds: f64) -> Result<()> {
+/// Performs pairs for this time, and prints their number.
+pub fn repeat_for(id: i32, seconds: f64) -> Result<()> {
     let set = set(id);
-    say("here")?;
+    print_line("ready")?;
     std::io::stdin().read_line(&mut String::new())?;
     let (cpu, began) = (cpu_time(), now_ns());
     let limit = Duration::from_secs_f64(seconds);
@@ -124,7 +127,7 @@ pub fn last(id: i32, seconds: f64) -> Result<()> {
         set.up_and_down(REFS)?;
         count += 1;
     }
-    say(&format!(
+    print_line(&format!(
         "ok {began} {} {} {count}",
         now_ns(),
         cpu_time() - cpu

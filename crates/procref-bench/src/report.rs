@@ -4,50 +4,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
-use crate::Result;
 use crate::contender::Contender;
-use crate::groups::{Facts, Results};
+use crate::error::Result;
+use crate::results::{Facts, Results};
 use crate::stats::{Measure, Row, Unit};
 
-/// Where a run took place, without a word about whose machine it is.
-#[derive(Serialize, Deserialize)]
-pub struct Machine {
-    pub processors: usize,
-    pub processor: String,
-    pub memory_gib: u64,
-    pub kernel: String,
-    pub architecture: String,
-}
-
-impl Machine {
-    pub fn this() -> Self {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let field = |text: &str, name: &str| {
-            let line = text.lines().find(|line| line.starts_with(name));
-            let value = line.and_then(|line| line.split(':').nth(1));
-            value.unwrap_or_default().trim().to_owned()
-        };
-        let release = read("/proc/sys/kernel/osrelease");
-        // What follows is the build's own name.
-        let kernel = release.trim().split('-').next().unwrap_or_default();
-        let memory = field(&read("/proc/meminfo"), "MemTotal");
-        let kib = memory
-            .split(' ')
-            .next()
-            .and_then(|it| it.parse::<u64>().ok());
-        Self {
-            processors: std::thread::available_parallelism().map_or(0, usize::from),
-            processor: field(&read("/proc/cpuinfo"), "model name"),
-            memory_gib: kib.unwrap_or(0).div_ceil(1 << 20),
-            kernel: format!("Linux {kernel}"),
-            architecture: std::env::consts::ARCH.to_owned(),
-        }
-    }
-}
-
-/// The measures of an earlier run that this one does not repeat.
+/// Returns the measures of an earlier run.
 pub fn earlier(out: &Path) -> Result<Vec<Measure>> {
     match fs::read(out.join("results.json")) {
         Ok(text) => Ok(serde_json::from_slice::<Results>(&text)?.measures),
@@ -69,7 +31,7 @@ pub fn print(results: &Results) {
     print!("{}", table(results));
 }
 
-/// An error if a ratio is above its limit.
+/// Returns an error if a ratio is above its limit.
 pub fn check(results: &Results) -> Result<()> {
     let mut above = Vec::new();
     for measure in &results.measures {
@@ -78,7 +40,7 @@ pub fn check(results: &Results) -> Result<()> {
                 if ratio > limit {
                     above.push(format!(
                         "{}, {}: {ratio:.2}, limit {limit}",
-                        measure.title, row.who
+                        measure.title, row.label
                     ));
                 }
             }
@@ -115,43 +77,39 @@ fn table(results: &Results) -> String {
 }
 
 fn facts(out: &mut String, facts: &[(Contender, Facts)]) {
-    let _ = writeln!(out, "### What each does\n");
+    let _ = writeln!(out, "### Behavior\n");
     let _ = writeln!(
         out,
-        "| | services after a race of 16 | waits for ready | stops after the last | \
-         right after a client is killed | stops after the last is killed | next one starts if the starter is killed |\n\
+        "| | services after a race of 16 | waits until ready | stops after the last client | \
+         count is right after a client is killed | stops after the last client is killed | a waiter starts if the starter is killed |\n\
          |---|---|---|---|---|---|---|"
     );
     for (contender, facts) in facts {
-        if let Err(why) = &facts.works {
+        if let Err(reason) = &facts.works {
             let _ = writeln!(
                 out,
-                "| {} | not measured: {why} | | | | | |",
+                "| {} | not measured: {reason} | | | | | |",
                 contender.title()
             );
             continue;
         }
-        let word = |yes: bool| if yes { "yes" } else { "**no**" };
+        let text = |yes: bool| if yes { "yes" } else { "**no**" };
         let _ = writeln!(
             out,
             "| {} | {} | {} | {} | {} | {} | {} |",
             contender.title(),
             facts.starts_in_a_race,
-            word(facts.waits_for_ready),
-            word(facts.stops_after_last),
-            word(facts.survives_a_killed_client),
-            word(facts.stops_after_last_is_killed),
-            facts.takes_over.map_or("the bus does", word),
+            text(facts.waits_for_ready),
+            text(facts.stops_after_last),
+            text(facts.survives_a_killed_client),
+            text(facts.stops_after_last_is_killed),
+            facts.takes_over.map_or("the bus starts it", text),
         );
     }
     out.push('\n');
     for (contender, facts) in facts {
         for failure in &facts.failures {
-            let _ = writeln!(
-                out,
-                "{}, in one of these trials: {failure}\n",
-                contender.title()
-            );
+            let _ = writeln!(out, "{}, error in a trial: {failure}\n", contender.title());
         }
     }
 }
@@ -172,12 +130,13 @@ fn section(out: &mut String, measure: &Measure) {
         "| |{axis} median | min | max | n | ratio | |\n|---|{line}---:|---:|---:|---:|---:|---|"
     );
     for row in &measure.rows {
-        let figure =
-            |value: Option<f64>| value.map_or("–".to_owned(), |it| figure(it, measure.unit));
+        let figure = |value: Option<f64>| {
+            value.map_or("–".to_owned(), |value| figure(value, measure.unit))
+        };
         let _ = writeln!(
             out,
             "| {} |{} {} | {} | {} | {} | {} | {} |",
-            row.who,
+            row.label,
             x(row),
             figure(row.median),
             figure(row.min),
@@ -198,7 +157,7 @@ fn ratio(ratio: f64) -> String {
     }
 }
 
-/// A figure with its unit, for people.
+/// Formats a figure with a suitable unit.
 pub fn figure(value: f64, unit: Unit) -> String {
     let steps: &[(f64, &str)] = match unit {
         Unit::Nanoseconds => &[(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")],
@@ -224,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_told_in_the_unit_that_fits() {
+    fn figure_uses_the_largest_unit_that_fits() {
         assert_eq!(figure(999.4, Unit::Nanoseconds), "999 ns");
         assert_eq!(figure(1234.0, Unit::Nanoseconds), "1.23 µs");
         assert_eq!(figure(-45_600.0, Unit::Nanoseconds), "-45.6 µs");

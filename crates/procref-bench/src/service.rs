@@ -1,5 +1,5 @@
-//! The service that is shared: it notes down when it begins, is ready, and is asked to end, and does
-//! nothing else. It listens nowhere.
+//! The shared service. It writes down when it starts, is ready, and gets the stop signal, and does nothing else. It does
+//! not listen.
 
 use std::env;
 use std::io::Write as _;
@@ -10,22 +10,22 @@ use std::path::Path;
 use signal_hook::consts::SIGTERM;
 use signal_hook::iterator::Signals;
 
-use crate::Result;
+use crate::error::Result;
 use crate::site::{Event, Site};
 
 pub fn run(dir: &Path) -> Result<()> {
     let site = Site::new(dir);
-    site.note(Event::Begun)?;
-    // Asked to end before it is ready, it ends.
+    site.note(Event::Started)?;
+    // A stop signal before this point kills the service.
     site.wait_at_gate()?;
     let mut signals = Signals::new([SIGTERM])?;
     site.note(Event::Ready)?;
-    announce()?;
+    report_ready()?;
     signals.forever().next();
-    site.note(Event::Asked)
+    site.note(Event::StopSignal)
 }
 
-fn announce() -> Result<()> {
+fn report_ready() -> Result<()> {
     let Ok(name) = env::var("NOTIFY_SOCKET") else {
         let mut out = std::io::stdout().lock();
         writeln!(out, "ready")?;

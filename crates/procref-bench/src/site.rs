@@ -1,4 +1,4 @@
-//! The directory of one service, and what its processes leave there for the measurement.
+//! The directory of a service, with the notes of its processes for the measurement.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -8,29 +8,29 @@ use std::process::{Command, Stdio};
 use procref_testkit::observe::now_ns;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::Result;
+use crate::error::Result;
 
-/// What the service has written down.
+/// An event that the service writes down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// It runs.
-    Begun,
-    /// It can be used from now on.
+    /// The service has started.
+    Started,
+    /// The service is ready.
     Ready,
-    /// It was asked to end.
-    Asked,
+    /// The service got the stop signal.
+    StopSignal,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Note {
     pub event: Event,
-    /// On the clock that all processes share.
+    /// Time of the event, on the clock that all processes share.
     pub at: u64,
     pub pid: u32,
     pub parent: u32,
 }
 
-/// The directory.
+/// The directory of a service.
 #[derive(Clone, Debug)]
 pub struct Site(PathBuf);
 
@@ -47,14 +47,14 @@ impl Site {
         self.0.join(name)
     }
 
-    /// A name that no other site's service has, for contenders that do not tell directories apart.
+    /// A name that no other site has, for contenders that do not distinguish directories.
     pub fn name(&self) -> String {
         let words: Vec<_> = self
             .0
             .iter()
             .rev()
             .take(2)
-            .map(|it| it.to_string_lossy())
+            .map(|part| part.to_string_lossy())
             .collect();
         words.join("-")
     }
@@ -75,13 +75,14 @@ impl Site {
         Ok(())
     }
 
-    /// All notes, oldest first.
+    /// Returns all notes, oldest first.
     pub fn notes(&self) -> Vec<Note> {
         let text = fs::read_to_string(self.notes_file()).unwrap_or_default();
         text.lines().filter_map(parse).collect()
     }
 
-    pub fn noted(&self, event: Event) -> Option<Note> {
+    /// Returns the newest note of this event.
+    pub fn last_note(&self, event: Event) -> Option<Note> {
         self.notes()
             .into_iter()
             .rev()
@@ -92,7 +93,7 @@ impl Site {
         self.file("gate")
     }
 
-    /// From now on a service that begins is not ready before the gate opens.
+    /// Keeps services that start after this call from becoming ready until the gate is opened.
     pub fn close_gate(&self) -> Result<()> {
         mknodat(
             CWD,
@@ -104,7 +105,7 @@ impl Site {
         Ok(())
     }
 
-    /// Waits until somebody is at the gate, and opens it for good.
+    /// Waits until a service is at the gate, and opens the gate permanently.
     pub fn open_gate(&self) -> Result<()> {
         let gate = File::options().write(true).open(self.gate_file())?;
         fs::remove_file(self.gate_file())?;
@@ -123,15 +124,15 @@ impl Site {
         }
     }
 
-    /// The program and arguments of the service.
+    /// Returns the command that runs the service.
     pub fn command(&self) -> Command {
         let mut command = Command::new(std::env::current_exe().expect("the program's own path"));
         command.arg("serve").arg(self.dir());
         command
     }
 
-    /// Starts the service and waits until it is ready: what every contender that does not execute it by
-    /// itself does.
+    /// Starts the service and waits until it is ready. Every contender that does not execute the service itself calls
+    /// this.
     pub fn start(&self) -> std::io::Result<u32> {
         let mut command = self.command();
         let mut child = command
@@ -144,7 +145,7 @@ impl Site {
             .ok_or_else(|| std::io::Error::other("no pipe"))?;
         if BufReader::new(out).read_line(&mut String::new())? == 0 {
             return Err(std::io::Error::other(
-                "the service ended before it was ready",
+                "the service exited before it was ready",
             ));
         }
         Ok(child.id())
@@ -154,9 +155,9 @@ impl Site {
 fn parse(line: &str) -> Option<Note> {
     let mut words = line.split(' ');
     let event = match words.next()? {
-        "Begun" => Event::Begun,
+        "Started" => Event::Started,
         "Ready" => Event::Ready,
-        "Asked" => Event::Asked,
+        "StopSignal" => Event::StopSignal,
         _ => return None,
     };
     Some(Note {

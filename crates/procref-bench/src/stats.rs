@@ -1,10 +1,10 @@
-//! Samples, and what is told of them.
+//! Samples, and the statistics that are reported.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// What a figure is of.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
@@ -14,7 +14,7 @@ pub enum Unit {
     Count,
 }
 
-/// Figures of one contender, of one point on the axis where there is one.
+/// The figures of a contender, or of a contender and a point on the axis.
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
     values: Vec<f64>,
@@ -26,13 +26,13 @@ impl Samples {
         self.values.push(value);
     }
 
-    /// With the floor of the same round.
+    /// Adds a value with the floor of the same round.
     pub fn add_over(&mut self, value: f64, floor: f64) {
         self.values.push(value);
         self.ratios.push(value / floor);
     }
 
-    /// Of what is better the higher it is.
+    /// Adds a value that is better if it is higher, with the floor of the same round.
     pub fn add_under(&mut self, value: f64, floor: f64) {
         self.values.push(value);
         self.ratios.push(floor / value);
@@ -49,21 +49,23 @@ fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// A line of a table.
+/// A row of a table.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
-    pub who: String,
-    /// Where it is on the axis.
+    /// Name of the contender or the floor.
+    #[serde(rename = "who")]
+    pub label: String,
+    /// Position on the axis.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub x: Option<usize>,
-    /// `None`: see `note`.
+    /// `None` if there is no figure. Then `note` says why.
     pub median: Option<f64>,
     pub min: Option<f64>,
     pub max: Option<f64>,
     pub samples: usize,
     /// Median of the ratios to the floor of the same round.
     pub ratio: Option<f64>,
-    /// What `--check` demands of the ratio.
+    /// The largest ratio that `--check` accepts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,10 +73,10 @@ pub struct Row {
 }
 
 impl Row {
-    pub fn new(who: impl Into<String>, samples: &Samples) -> Self {
+    pub fn new(label: impl Into<String>, samples: &Samples) -> Self {
         let of = |pick: fn(f64, f64) -> f64| samples.values.iter().copied().reduce(pick);
         Self {
-            who: who.into(),
+            label: label.into(),
             x: None,
             median: (!samples.values.is_empty()).then(|| samples.median()),
             min: of(f64::min),
@@ -86,11 +88,11 @@ impl Row {
         }
     }
 
-    /// A contender that has no figure, and why.
-    pub fn without(who: impl Into<String>, note: impl Into<String>) -> Self {
+    /// Creates a row without a figure, with the reason.
+    pub fn without(label: impl Into<String>, note: impl Into<String>) -> Self {
         Self {
             note: Some(note.into()),
-            ..Self::new(who, &Samples::default())
+            ..Self::new(label, &Samples::default())
         }
     }
 
@@ -110,17 +112,17 @@ impl Row {
     }
 }
 
-/// One table, and one plot.
+/// A table and its plot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measure {
-    /// Its name in files.
+    /// Name in files.
     pub id: Cow<'static, str>,
     pub title: Cow<'static, str>,
     pub unit: Unit,
-    /// What the ratios are to.
+    /// The floor of the ratios, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor: Option<Cow<'static, str>>,
-    /// What the axis is, if there is one.
+    /// The axis, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub axis: Option<Cow<'static, str>>,
     pub rows: Vec<Row>,
@@ -131,9 +133,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ratios_are_those_of_each_round() {
+    fn ratio_is_computed_within_each_round() {
         let mut samples = Samples::default();
-        // A machine that gets slower by ten in the middle of a run changes no ratio.
+        // The machine becomes ten times slower during the run. That changes no ratio.
         for slowness in [1.0, 1.0, 10.0, 10.0, 10.0] {
             samples.add_over(3.0 * slowness, slowness);
         }
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_has_no_figure() {
+    fn row_without_samples_has_no_figure() {
         let row = Row::without("x", "never");
         assert_eq!(
             (row.median, row.min, row.ratio, row.samples),

@@ -1,41 +1,42 @@
-//! What a reference costs where the service runs already.
+//! The cost of a reference while the service is running.
 
 use super::{Run, Table};
-use crate::Result;
 use crate::contender::Contender;
-use crate::driver::{Place, Process};
-use crate::raw::Bare;
+use crate::driver::{Process, Setup};
+use crate::error::Result;
+use crate::raw::BareSet;
 use crate::stats::{Measure, Unit};
 
-/// How long repetitions are to take at least, in ns, and how many there are at most.
-const LONG_ENOUGH: f64 = 20e6;
-const MOST: f64 = 10_000.0;
+/// The least total time of the repetitions, in ns.
+const MIN_TIME: f64 = 20e6;
+/// The largest number of repetitions.
+const MAX_COUNT: f64 = 10_000.0;
 /// Attaches of fresh processes in a round.
 const FRESH: usize = 3;
 
 struct Subject {
-    place: Place,
-    /// Without it every client would be the first and the last.
+    setup: Setup,
+    /// Holds the service, because otherwise every client would be the first and the last one.
     holder: Process,
-    /// Attaches and detaches again and again, holding nothing in between.
+    /// Attaches and detaches repeatedly, and holds nothing in between.
     again: Process,
-    /// The same, but holds one handle all the time.
+    /// Does the same while it holds another handle.
     another: Process,
-    /// Repetitions.
+    /// Number of repetitions.
     count: u32,
 }
 
 impl Subject {
     fn new(run: &Run<'_>, contender: Contender) -> Result<Self> {
-        let place = run.scratch.place(contender)?;
-        let holder = place.holder()?;
-        let mut again = place.client()?;
-        again.ask("repeat 1")?;
-        let once = again.ask("repeat 10")?.took() / 10.0;
+        let setup = run.scratch.set_up(contender)?;
+        let holder = setup.holder()?;
+        let mut again = setup.client()?;
+        again.run("repeat 1")?;
+        let once = again.run("repeat 10")?.took() / 10.0;
         Ok(Self {
-            another: place.holder()?,
-            count: (LONG_ENOUGH / once).clamp(10.0, MOST) as u32,
-            place,
+            another: setup.holder()?,
+            count: (MIN_TIME / once).clamp(10.0, MAX_COUNT) as u32,
+            setup,
             holder,
             again,
         })
@@ -46,24 +47,24 @@ impl Subject {
         let repeat = format!("repeat {}", self.count);
         let mut fresh = [0.0; FRESH];
         for took in &mut fresh {
-            let mut client = self.place.client()?;
-            *took = client.ask("attach")?.took();
-            client.end()?;
+            let mut client = self.setup.client()?;
+            *took = client.run("attach")?.took();
+            client.finish()?;
         }
-        let release = match self.place.contender {
+        let release = match self.setup.contender {
             Contender::Filelock => None,
-            _ => Some(self.again.ask(&format!("releases {}", self.count))?.times as f64 / count),
+            _ => Some(self.again.run(&format!("releases {}", self.count))?.times as f64 / count),
         };
         Ok(Costs {
             fresh,
-            again: self.again.ask(&repeat)?.took() / count,
-            another: self.another.ask(&repeat)?.took() / count,
+            again: self.again.run(&repeat)?.took() / count,
+            another: self.another.run(&repeat)?.took() / count,
             release,
         })
     }
 }
 
-/// Of one round, in ns.
+/// The costs of a round, in ns.
 struct Costs {
     fresh: [f64; FRESH],
     again: f64,
@@ -73,19 +74,19 @@ struct Costs {
 
 pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
     let contenders = run.usable();
-    let bare = Bare::new()?;
+    let bare = BareSet::new()?;
     let [mut fresh, mut again, mut another, mut release] =
         [(); 4].map(|()| Table::new(&contenders));
     let mut subjects = Vec::new();
     for &contender in &contenders {
-        subjects.extend(again.outcome(contender, Subject::new(run, contender))?);
+        subjects.extend(again.record(contender, Subject::new(run, contender))?);
     }
     for _ in 0..run.effort.rounds {
         for subject in &mut subjects {
-            let contender = subject.place.contender;
-            // Right before, because the machine is not the same a second later.
+            let contender = subject.setup.contender;
+            // The floor is measured right before, because the speed of the machine changes.
             let floor = bare.floor()?;
-            let Some(cost) = again.outcome(contender, subject.round())? else {
+            let Some(cost) = again.record(contender, subject.round())? else {
                 continue;
             };
             again.of(contender).add_over(cost.again, floor);
@@ -102,9 +103,9 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
         release.note(Contender::Filelock, "not measured");
     }
     for subject in subjects {
-        subject.another.end()?;
-        subject.again.end()?;
-        subject.holder.end()?;
+        subject.another.finish()?;
+        subject.again.finish()?;
+        subject.holder.finish()?;
     }
     let measure = |id: &'static str, title: &'static str, table: Table, limit: f64| Measure {
         id: id.into(),
@@ -112,7 +113,7 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
         unit: Unit::Nanoseconds,
         floor: Some("a bare pair of semop, +1 and −1 with SEM_UNDO".into()),
         axis: None,
-        rows: table.rows(|it| it.is_ours().then_some(limit)),
+        rows: table.rows(|contender| contender.is_ours().then_some(limit)),
     };
     Ok(vec![
         measure("attach", "First attach of a fresh process", fresh, 50.0),

@@ -1,10 +1,10 @@
-//! A cold start: what it takes beyond what the service itself needs.
+//! The cost of a cold start, without the time of the service itself.
 
 use std::time::Instant;
 
 use super::{Run, Table};
-use crate::Result;
 use crate::contender::Contender;
+use crate::error::Result;
 use crate::site::Site;
 use crate::stats::{Measure, Row, Samples, Unit};
 
@@ -14,9 +14,9 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
     let mut service = Samples::default();
     for _ in 0..run.effort.starts {
         for &contender in &contenders {
-            let floor = itself(run)?;
+            let floor = service_alone(run)?;
             service.add(floor);
-            if let Some(took) = table.outcome(contender, cold(run, contender))? {
+            if let Some(took) = table.record(contender, cold(run, contender))? {
                 table.of(contender).add(took - floor);
             }
         }
@@ -34,19 +34,19 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
 }
 
 fn cold(run: &Run<'_>, contender: Contender) -> Result<f64> {
-    let place = run.scratch.place(contender)?;
-    let mut client = place.client()?;
-    let took = client.ask("attach")?.took();
-    client.end()?;
+    let setup = run.scratch.set_up(contender)?;
+    let mut client = setup.client()?;
+    let took = client.run("attach")?.took();
+    client.finish()?;
     Ok(took)
 }
 
-/// The service, started and awaited by nothing but that.
-fn itself(run: &Run<'_>) -> Result<f64> {
+/// Returns the time to start the service and wait until it is ready, without a contender.
+fn service_alone(run: &Run<'_>) -> Result<f64> {
     let site = Site::new(&run.scratch.fresh()?);
     let began = Instant::now();
     let pid = site.start()?;
     let took = began.elapsed().as_nanos() as f64;
-    crate::driver::end_now(pid);
+    crate::driver::kill_now(pid);
     Ok(took)
 }

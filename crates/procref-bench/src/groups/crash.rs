@@ -1,13 +1,13 @@
-//! How soon a death has its effect.
+//! The time from a death to its effect.
 
 use super::{Run, Table, facts};
-use crate::Result;
-use crate::driver::{NEVER, Place, Process};
-use crate::raw::{Bare, Until};
+use crate::driver::{NEVER, Process, Setup};
+use crate::error::Result;
+use crate::raw::{BareSet, Until};
 use crate::site::{Event, Site};
 use crate::stats::{Measure, Row, Samples, Unit};
 
-/// At most so many times a bare wake.
+/// The largest accepted ratio to a bare wake.
 const LIMIT: f64 = 3.5;
 
 pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
@@ -26,30 +26,30 @@ fn to_stop(run: &Run<'_>) -> Result<Measure> {
             }
             let floor = bare_wake(Until::Idle)?;
             wakes.add(floor);
-            let place = run.scratch.place(contender)?;
-            if let Some(taken) = table.outcome(contender, stopped(&place))? {
+            let setup = run.scratch.set_up(contender)?;
+            if let Some(taken) = table.record(contender, stopped(&setup))? {
                 table.of(contender).add_over(taken, floor);
             }
         }
     }
     let mut rows = vec![Row::new("bare wake", &wakes)];
-    rows.append(&mut table.rows(|it| it.is_ours().then_some(LIMIT)));
+    rows.append(&mut table.rows(|contender| contender.is_ours().then_some(LIMIT)));
     Ok(Measure {
         id: "crash-to-stop".into(),
         title: "SIGKILL of the last client to SIGTERM at the service".into(),
         unit: Unit::Nanoseconds,
         floor: Some(
-            "the wake of a process that sleeps in a bare array until nobody is left".into(),
+            "the wake of a process that waits in a bare array until no reference is left".into(),
         ),
         axis: None,
         rows,
     })
 }
 
-fn stopped(place: &Place) -> Result<f64> {
-    let killed = place.holder()?.kill();
-    let asked = place.wait_note(Event::Asked, 0, NEVER);
-    Ok((asked.ok_or("it was not stopped")?.at - killed) as f64)
+fn stopped(setup: &Setup) -> Result<f64> {
+    let killed = setup.holder()?.kill();
+    let stopped = setup.wait_note(Event::StopSignal, 0, NEVER);
+    Ok((stopped.ok_or("the service was not stopped")?.at - killed) as f64)
 }
 
 fn to_takeover(run: &Run<'_>) -> Result<Measure> {
@@ -59,15 +59,15 @@ fn to_takeover(run: &Run<'_>) -> Result<Measure> {
     for _ in 0..run.effort.starts {
         for &contender in &contenders {
             match run.facts_of(contender).takes_over {
-                None => table.note(contender, "the bus starts it, and no client"),
+                None => table.note(contender, "the bus starts the service, not a client"),
                 Some(false) => table.note(contender, "never"),
                 Some(true) => {
-                    let floor = bare_wake(Until::Unlocked)? + begin(run)?;
+                    let floor = bare_wake(Until::Unlocked)? + first_step(run)?;
                     floors.add(floor);
-                    let place = run.scratch.place(contender)?;
-                    let taken = facts::takes_over(&place)
-                        .and_then(|taken| taken.ok_or("nobody took over".into()));
-                    if let Some(taken) = table.outcome(contender, taken)? {
+                    let setup = run.scratch.set_up(contender)?;
+                    let taken = facts::takes_over(&setup)
+                        .and_then(|taken| taken.ok_or("no client took over".into()));
+                    if let Some(taken) = table.record(contender, taken)? {
                         table.of(contender).add_over(taken, floor);
                     }
                 }
@@ -80,15 +80,15 @@ fn to_takeover(run: &Run<'_>) -> Result<Measure> {
         id: "crash-to-takeover".into(),
         title: "SIGKILL of the starter to the first step of the next start's service".into(),
         unit: Unit::Nanoseconds,
-        floor: Some("the wake of a process that sleeps until the lock is free, and a start of the service up to its first step".into()),
+        floor: Some("the wake of a process that waits until the lock is free, and a start of the service up to its first step".into()),
         axis: None,
         rows,
     })
 }
 
-/// From the death of who holds a bare set to the wake of who waits for that, in ns.
+/// Returns the time from the death of a bare set's holder to the wake of the waiter, in ns.
 fn bare_wake(until: Until) -> Result<f64> {
-    let bare = Bare::new()?;
+    let bare = BareSet::new()?;
     let mut holder = Process::role(["raw-hold", &bare.id()])?;
     holder.line()?;
     let mut waiter = Process::role(["raw-wait", &bare.id(), until.name()])?;
@@ -100,12 +100,14 @@ fn bare_wake(until: Until) -> Result<f64> {
     Ok((waiter.answer()?.ended - killed) as f64)
 }
 
-/// From the order to start the service to its first step.
-fn begin(run: &Run<'_>) -> Result<f64> {
+/// Returns the time from the start of the service to its first step, in ns.
+fn first_step(run: &Run<'_>) -> Result<f64> {
     let site = Site::new(&run.scratch.fresh()?);
-    let ordered = procref_testkit::observe::now_ns();
+    let started = procref_testkit::observe::now_ns();
     let pid = site.start()?;
-    let begun = site.noted(Event::Begun).ok_or("it has not begun")?;
-    crate::driver::end_now(pid);
-    Ok((begun.at - ordered) as f64)
+    let first = site
+        .last_note(Event::Started)
+        .ok_or("the service did not start")?;
+    crate::driver::kill_now(pid);
+    Ok((first.at - started) as f64)
 }

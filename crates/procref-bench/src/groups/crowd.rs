@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use super::{Run, Table};
-use crate::Result;
 use crate::contender::Contender;
-use crate::driver::{Answer, NEVER, Place, Process};
-use crate::raw::{Bare, Until};
+use crate::driver::{Answer, NEVER, Process, Setup};
+use crate::error::Result;
+use crate::raw::{BareSet, Until};
 use crate::site::Event;
 use crate::stats::{Measure, Row, Samples, Unit};
 
-/// How long the crowd has to wait, once the service has begun to start.
+/// Time that the crowd waits, from the start of the service.
 const WAIT: Duration = Duration::from_secs(1);
-/// A Python process is so large that a thousand do not fit into many a machine.
-const PYTHONS: usize = 100;
+/// Number of Python processes. A thousand of them need more memory than many machines have.
+const MAX_PYTHON: usize = 100;
 
 pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
     let contenders = run.usable();
@@ -26,16 +26,16 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
         bare_cpu.add(floor.1);
         for &contender in &contenders {
             let mut size = size;
-            if contender == Contender::Filelock && size > PYTHONS {
-                size = PYTHONS;
+            if contender == Contender::Filelock && size > MAX_PYTHON {
+                size = MAX_PYTHON;
                 for table in [&mut last, &mut cpu] {
-                    table.note(contender, format!("{PYTHONS} processes only"));
+                    table.note(contender, format!("{MAX_PYTHON} processes only"));
                 }
             }
-            let place = run.scratch.place(contender)?;
-            if let Some((released, burnt)) = last.outcome(contender, crowd(&place, size))? {
+            let setup = run.scratch.set_up(contender)?;
+            if let Some((released, used)) = last.record(contender, crowd(&setup, size))? {
                 last.of(contender).add_over(released, floor.0);
-                cpu.of(contender).add_over(burnt, floor.1);
+                cpu.of(contender).add_over(used, floor.1);
             }
         }
     }
@@ -46,7 +46,7 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
             id: id.into(),
             title: title.into(),
             unit: Unit::Nanoseconds,
-            floor: Some("as many processes that sleep in a bare array until a lock is free".into()),
+            floor: Some("as many processes that wait in a bare array until a lock is free".into()),
             axis: None,
             rows,
         }
@@ -67,41 +67,48 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
     ])
 }
 
-/// From ready to the last one, and the processor time of all of them, in ns.
-fn crowd(place: &Place, size: usize) -> Result<(f64, f64)> {
-    place.site.close_gate()?;
+/// Returns the time from ready to the last client, and the processor time of all clients, in ns.
+fn crowd(setup: &Setup, size: usize) -> Result<(f64, f64)> {
+    setup.site.close_gate()?;
     let mut waiters: Vec<Process> = (0..size)
-        .map(|_| place.client_that_starts())
+        .map(|_| setup.starting_client())
         .collect::<Result<_>>()?;
     for waiter in &mut waiters {
-        waiter.wait_here()?;
+        waiter.wait_ready()?;
     }
     for waiter in &mut waiters {
         waiter.send("attach")?;
     }
-    place
-        .wait_note(Event::Begun, 0, NEVER)
-        .ok_or("no service begins")?;
+    setup
+        .wait_note(Event::Started, 0, NEVER)
+        .ok_or("no service starts")?;
     std::thread::sleep(WAIT);
-    place.site.open_gate()?;
+    setup.site.open_gate()?;
     let answers: Vec<Answer> = waiters
         .iter_mut()
         .map(Process::answer)
         .collect::<Result<_>>()?;
-    let ready = place.site.noted(Event::Ready).ok_or("it is not ready")?;
-    // Whoever is killed here leaves last in no particular order; nobody has to stop anything.
+    let ready = setup
+        .site
+        .last_note(Event::Ready)
+        .ok_or("the service is not ready")?;
+    // The clients are killed, so that none of them has to stop the service.
     drop(waiters);
-    Ok(told(&answers, ready.at))
+    Ok(summarize(&answers, ready.at))
 }
 
-fn told(answers: &[Answer], released: u64) -> (f64, f64) {
-    let last = answers.iter().map(|it| it.ended).max().unwrap_or(released);
-    let cpu: u64 = answers.iter().map(|it| it.cpu).sum();
+fn summarize(answers: &[Answer], released: u64) -> (f64, f64) {
+    let last = answers
+        .iter()
+        .map(|answer| answer.ended)
+        .max()
+        .unwrap_or(released);
+    let cpu: u64 = answers.iter().map(|answer| answer.cpu).sum();
     (last.saturating_sub(released) as f64, cpu as f64)
 }
 
 fn bare(size: usize) -> Result<(f64, f64)> {
-    let bare = Bare::new()?;
+    let bare = BareSet::new()?;
     bare.lock(1)?;
     let id = bare.id();
     let waiter = |_| Process::role(["raw-wait", &id, Until::Unlocked.name()]);
@@ -118,5 +125,5 @@ fn bare(size: usize) -> Result<(f64, f64)> {
         .iter_mut()
         .map(Process::answer)
         .collect::<Result<_>>()?;
-    Ok(told(&answers, released))
+    Ok(summarize(&answers, released))
 }

@@ -1,17 +1,18 @@
-//! Cost against the number of services and clients.
+//! Cost by number of services and clients.
 
 use std::path::Path;
 
 use super::Run;
-use crate::Result;
 use crate::contender::Contender;
-use crate::driver::{Place, Process};
-use crate::many::What;
-use crate::raw::Bare;
+use crate::driver::{Process, Setup};
+use crate::error::Result;
+use crate::many::Kind;
+use crate::raw::BareSet;
 use crate::stats::{Measure, Row, Samples, Unit};
 
 const FLOOR: &str = "a bare pair of semop";
-/// Who keeps something for each client. To a counter it makes no difference how many there are.
+/// Contenders that keep state for each client. The others are counters, whose cost does not depend on the number of
+/// clients.
 const COUNTERS: [Contender; 2] = [Contender::Callback, Contender::Daemon];
 
 pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
@@ -21,12 +22,12 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
     Ok(measures)
 }
 
-/// Rounds of each point.
+/// Returns the number of rounds for each point.
 fn rounds(run: &Run<'_>) -> usize {
     if run.effort.quick { 1 } else { 3 }
 }
 
-/// One process that holds many services, against one that has undo entries on as many bare sets.
+/// Compares a process that holds many services with one that has undo entries on as many bare sets.
 fn services(run: &Run<'_>) -> Result<Vec<Measure>> {
     let points = &run.effort.services;
     let empty = || vec![Samples::default(); points.len()];
@@ -40,8 +41,8 @@ fn services(run: &Run<'_>) -> Result<Vec<Measure>> {
     for _ in 0..rounds(run) {
         let dir = run.scratch.fresh()?;
         let host = host(&dir, *points.last().ok_or("no points")?)?;
-        let floors = hold(What::Sets, &dir, points)?;
-        let costs = hold(What::Services, &dir, points)?;
+        let floors = hold(Kind::Sets, &dir, points)?;
+        let costs = hold(Kind::Services, &dir, points)?;
         for (at, (cost, floor)) in costs.iter().zip(&floors).enumerate() {
             bare_first[at].add(floor[1]);
             bare_again[at].add(floor[2]);
@@ -49,16 +50,16 @@ fn services(run: &Run<'_>) -> Result<Vec<Measure>> {
             again[at].add_over(cost[2], floor[2]);
             memory[at].add(cost[3] / cost[0]);
         }
-        host.end()?;
+        host.finish()?;
     }
     let rows = |series: &[(&str, &[Samples])]| {
         let mut rows = Vec::new();
-        for (who, samples) in series {
+        for (label, samples) in series {
             rows.extend(
                 points
                     .iter()
                     .zip(*samples)
-                    .map(|(&x, it)| Row::new(*who, it).at(x)),
+                    .map(|(&x, samples)| Row::new(*label, samples).at(x)),
             );
         }
         rows
@@ -67,7 +68,7 @@ fn services(run: &Run<'_>) -> Result<Vec<Measure>> {
     Ok(vec![
         Measure {
             id: "services-again".into(),
-            title: "A process that holds many services lets go of one and takes it again".into(),
+            title: "A process that holds many services releases one and takes it again".into(),
             unit: Unit::Nanoseconds,
             floor: Some(
                 "a bare pair, by a process that has undo entries on as many bare sets".into(),
@@ -103,48 +104,50 @@ fn host(dir: &Path, count: usize) -> Result<Process> {
     Ok(host)
 }
 
-fn hold(what: What, dir: &Path, points: &[usize]) -> Result<Vec<Vec<f64>>> {
-    let mut words = vec!["many".to_owned(), what.name().to_owned()];
-    words.push(dir.to_string_lossy().into_owned());
-    words.extend(points.iter().map(ToString::to_string));
-    let mut holder = Process::role(&words)?;
-    let mut told = Vec::new();
+fn hold(kind: Kind, dir: &Path, points: &[usize]) -> Result<Vec<Vec<f64>>> {
+    let mut args = vec!["many".to_owned(), kind.name().to_owned()];
+    args.push(dir.to_string_lossy().into_owned());
+    args.extend(points.iter().map(ToString::to_string));
+    let mut holder = Process::role(&args)?;
+    let mut results = Vec::new();
     for _ in points {
         let line = holder.line()?;
-        told.push(
+        results.push(
             line.split(' ')
                 .map(str::parse)
                 .collect::<std::result::Result<_, _>>()?,
         );
     }
-    holder.end()?;
-    Ok(told)
+    holder.finish()?;
+    Ok(results)
 }
 
-/// Many processes hold one service. How much does the next one pay?
+/// Measures the cost of the next process while many processes hold one service.
 fn clients(run: &Run<'_>) -> Result<Vec<Measure>> {
     let usable = run.usable();
-    let contenders = COUNTERS.into_iter().filter(|it| usable.contains(it));
+    let contenders = COUNTERS
+        .into_iter()
+        .filter(|contender| usable.contains(contender));
     let [mut fresh, mut again] = [Vec::new(), Vec::new()];
     for contender in contenders {
-        let place = run.scratch.place(contender)?;
-        let bare = Bare::new()?;
-        let mut long = place.client()?;
+        let setup = run.scratch.set_up(contender)?;
+        let bare = BareSet::new()?;
+        let mut long = setup.client()?;
         let mut held: Vec<Process> = Vec::new();
         for &point in &run.effort.clients {
-            grow(&place, &mut held, point)?;
+            grow(&setup, &mut held, point)?;
             let [mut first, mut more] = [Samples::default(), Samples::default()];
             for _ in 0..4 * rounds(run) {
                 let floor = bare.floor()?;
-                let mut client = place.client()?;
-                first.add_over(client.ask("attach")?.took(), floor);
-                client.end()?;
-                more.add_over(long.ask("repeat 200")?.took() / 200.0, floor);
+                let mut client = setup.client()?;
+                first.add_over(client.run("attach")?.took(), floor);
+                client.finish()?;
+                more.add_over(long.run("repeat 200")?.took() / 200.0, floor);
             }
             fresh.push(Row::new(contender.title(), &first).at(point));
             again.push(Row::new(contender.title(), &more).at(point));
         }
-        long.end()?;
+        long.finish()?;
     }
     let measure = |id: &'static str, title: &'static str, rows| Measure {
         id: id.into(),
@@ -168,21 +171,21 @@ fn clients(run: &Run<'_>) -> Result<Vec<Measure>> {
     ])
 }
 
-fn grow(place: &Place, held: &mut Vec<Process>, point: usize) -> Result<()> {
+fn grow(setup: &Setup, held: &mut Vec<Process>, point: usize) -> Result<()> {
     let known = held.len();
     for _ in known..point {
-        held.push(place.client_that_starts()?);
+        held.push(setup.starting_client()?);
     }
     for client in &mut held[known..] {
-        client.wait_here()?;
-        client.ask("attach")?;
+        client.wait_ready()?;
+        client.run("attach")?;
     }
     Ok(())
 }
 
-/// Many services of a namespace that have nothing to do with a client.
+/// Measures the cost in a namespace with many services that the client does not use.
 fn namespace(run: &Run<'_>) -> Result<Vec<Measure>> {
-    let bare = Bare::new()?;
+    let bare = BareSet::new()?;
     let [mut attach, mut list] = [Vec::new(), Vec::new()];
     for &point in &run.effort.namespace {
         let [mut one, mut all] = [Samples::default(), Samples::default()];
@@ -190,20 +193,20 @@ fn namespace(run: &Run<'_>) -> Result<Vec<Measure>> {
         let host = host(&dir, point)?;
         for _ in 0..4 * rounds(run) {
             let floor = bare.floor()?;
-            // The first one that the host has.
-            one.add_over(hold(What::Services, &dir, &[1])?[0][2], floor);
+            // This is the host's first service.
+            one.add_over(hold(Kind::Services, &dir, &[1])?[0][2], floor);
         }
         for _ in 0..rounds(run) {
             let began = std::time::Instant::now();
             let found = procref::Services::in_dir(&dir)?.list()?.len();
             if found != point {
-                return Err(format!("{found} services are listed, not {point}").into());
+                return Err(format!("{found} services were listed instead of {point}").into());
             }
             all.add(began.elapsed().as_nanos() as f64 / point as f64);
         }
         attach.push(Row::new("procref, callbacks", &one).at(point));
         list.push(Row::new("procref, callbacks", &all).at(point));
-        host.end()?;
+        host.finish()?;
     }
     let axis = || Some("services in the namespace".into());
     Ok(vec![

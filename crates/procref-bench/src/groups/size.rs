@@ -1,4 +1,4 @@
-//! What a dependency does to a program: how many crates, how long it compiles, how much it grows.
+//! The cost of a dependency: the number of crates, the compile time, and the growth of the program.
 
 use std::fs;
 use std::path::Path;
@@ -6,11 +6,11 @@ use std::process::Command;
 use std::time::Instant;
 
 use super::Run;
-use crate::Result;
+use crate::error::Result;
 use crate::stats::{Measure, Row, Samples, Unit};
 
 struct Program {
-    who: &'static str,
+    label: &'static str,
     dependencies: String,
     main: &'static str,
 }
@@ -19,8 +19,8 @@ fn programs() -> Vec<Program> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../procref");
     let own = own.canonicalize().unwrap_or(own);
     let own = own.display();
-    let program = |who, dependencies: &str, main| Program {
-        who,
+    let program = |label, dependencies: &str, main| Program {
+        label,
         dependencies: dependencies.to_owned(),
         main,
     };
@@ -94,7 +94,7 @@ fn main() {
 
 pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
     if run.effort.quick {
-        // It compiles everything that the contenders need once more.
+        // This group compiles all dependencies of the contenders again.
         return Ok(Vec::new());
     }
     let [mut crates, mut times, mut sizes] = [Vec::new(), Vec::new(), Vec::new()];
@@ -105,7 +105,7 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
         let row = |value: f64| {
             let mut samples = Samples::default();
             samples.add(value);
-            Row::new(program.who, &samples)
+            Row::new(program.label, &samples)
         };
         let bare = *nothing.get_or_insert(built.size);
         crates.push(row(built.crates as f64));
@@ -124,7 +124,7 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
     Ok(vec![
         measure(
             "size-crates",
-            "Crates that a program has more",
+            "Additional crates of a program",
             Unit::Count,
             crates,
         ),
@@ -136,7 +136,7 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
         ),
         measure(
             "size-binary",
-            "Growth of the program, optimised and stripped",
+            "Growth of the program, optimized and stripped",
             Unit::Bytes,
             sizes,
         ),
@@ -160,10 +160,10 @@ fn build(program: &Program, dir: &Path) -> Result<Built> {
             program.dependencies
         ),
     )?;
-    let cargo = |words: &[&str]| -> Result<Vec<u8>> {
+    let cargo = |args: &[&str]| -> Result<Vec<u8>> {
         let mut command = Command::new("cargo");
         command
-            .args(words)
+            .args(args)
             .current_dir(dir)
             .env("CARGO_TARGET_DIR", dir.join("target"));
         let output = command
@@ -173,12 +173,12 @@ fn build(program: &Program, dir: &Path) -> Result<Built> {
             return Ok(output.stdout);
         }
         Err(format!(
-            "cargo {words:?} failed: {}",
+            "cargo {args:?} failed: {}",
             String::from_utf8_lossy(&output.stderr)
         )
         .into())
     };
-    // What is downloaded is not compiling.
+    // Downloads are not a part of the compile time.
     cargo(&["fetch", "--quiet"])?;
     let tree = cargo(&[
         "tree",
@@ -199,7 +199,7 @@ fn build(program: &Program, dir: &Path) -> Result<Built> {
     let began = Instant::now();
     cargo(&["build", "--quiet", "--release", "--offline"])?;
     Ok(Built {
-        // All but the program itself.
+        // The program itself does not count.
         crates: names.len() - 1,
         nanos: began.elapsed().as_nanos() as f64,
         size: fs::metadata(dir.join("target/release/sized"))?.len(),

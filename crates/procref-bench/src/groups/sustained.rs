@@ -1,10 +1,10 @@
-//! Processes that attach and detach for as long as it takes.
+//! The rate at which processes attach and detach.
 
 use super::{Run, Table};
-use crate::Result;
 use crate::contender::Contender;
 use crate::driver::Process;
-use crate::raw::Bare;
+use crate::error::Result;
+use crate::raw::BareSet;
 use crate::stats::{Measure, Row, Samples, Unit};
 
 const PROCESSES: usize = 8;
@@ -19,7 +19,7 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
             let floor = bare_rate(seconds)?;
             bare.add(floor);
             let measured = contended(run, contender, seconds);
-            if let Some(rate) = table.outcome(contender, measured)? {
+            if let Some(rate) = table.record(contender, measured)? {
                 table.of(contender).add_under(rate, floor);
             }
         }
@@ -30,24 +30,24 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
         id: "sustained".into(),
         title: "8 processes that attach and detach: how often per second".into(),
         unit: Unit::PerSecond,
-        floor: Some("8 processes that do bare pairs on one set".into()),
+        floor: Some("8 processes that perform bare pairs on one set".into()),
         axis: None,
         rows,
     }])
 }
 
 fn contended(run: &Run<'_>, contender: Contender, seconds: f64) -> Result<f64> {
-    let place = run.scratch.place(contender)?;
-    let holder = place.holder()?;
-    let clients = (0..PROCESSES).map(|_| place.client());
+    let setup = run.scratch.set_up(contender)?;
+    let holder = setup.holder()?;
+    let clients = (0..PROCESSES).map(|_| setup.client());
     let clients: Vec<Process> = clients.collect::<Result<_>>()?;
     let rate = rate(clients, &format!("last {seconds}"), seconds)?;
-    holder.end()?;
+    holder.finish()?;
     Ok(rate)
 }
 
 fn bare_rate(seconds: f64) -> Result<f64> {
-    let bare = Bare::new()?;
+    let bare = BareSet::new()?;
     let client = |_| {
         let mut client = Process::role(["raw-last", &bare.id(), &seconds.to_string()])?;
         client.line()?;
@@ -57,16 +57,16 @@ fn bare_rate(seconds: f64) -> Result<f64> {
     rate(clients, "go", seconds)
 }
 
-fn rate(mut clients: Vec<Process>, order: &str, seconds: f64) -> Result<f64> {
+fn rate(mut clients: Vec<Process>, command: &str, seconds: f64) -> Result<f64> {
     for client in &mut clients {
-        client.send(order)?;
+        client.send(command)?;
     }
     let mut total = 0;
     for client in &mut clients {
         total += client.answer()?.times;
     }
     for client in clients {
-        client.end()?;
+        client.finish()?;
     }
     Ok(total as f64 / seconds)
 }

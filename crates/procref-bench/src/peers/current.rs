@@ -1,9 +1,9 @@
-//! This procref, in both of its ways to start a service.
+//! This version of procref, with both ways to start a service.
 
 use procref::{Ready, ServiceCommand, ServiceHandle, ServiceInfo, SharedService};
 
-use crate::Result;
-use crate::contender::Client;
+use super::Client;
+use crate::error::Result;
 use crate::site::Site;
 
 pub struct Current {
@@ -12,7 +12,7 @@ pub struct Current {
 }
 
 impl Current {
-    pub fn executed(site: &Site) -> Result<Self> {
+    pub fn with_command(site: &Site) -> Result<Self> {
         let command = site.command();
         let command = ServiceCommand::new(command.get_program())
             .args(command.get_args())
@@ -20,7 +20,7 @@ impl Current {
         Self::new(builder(site).command(command))
     }
 
-    pub fn called_back(site: &Site) -> Result<Self> {
+    pub fn with_callback(site: &Site) -> Result<Self> {
         let start = site.clone();
         Self::new(builder(site).on_first_acquire(move || {
             let started = start.start();
@@ -47,7 +47,7 @@ impl Client for Current {
     }
 
     fn detach(&mut self) -> Result<()> {
-        // Where it is the last one this waits for the end of the service, as a user's would.
+        // The drop of the last handle waits until the service has stopped, as in a user's program.
         drop(self.held.pop());
         Ok(())
     }

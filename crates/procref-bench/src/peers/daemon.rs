@@ -1,8 +1,8 @@
-//! A daemon that starts the service, counts the connections to its Unix socket, and stops the service
-//! with the last one: how Testcontainers' reaper counts.
+//! A daemon that starts the service, counts the connections to its Unix socket, and stops the service with the last
+//! connection. Testcontainers' reaper counts in the same way.
 //!
-//! The kernel closes the connection of a dead client, so its count is right after a crash. But it is one
-//! more process, and if that dies the service is nobody's.
+//! The kernel closes the connection of a dead client, so the count is right after a crash. But the daemon is an additional
+//! process, and if it dies, no process stops the service.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
@@ -15,16 +15,17 @@ use std::time::Duration;
 use rustix::event::epoll;
 use rustix::fs::{FlockOperation, flock};
 
-use super::lockfile::end;
-use crate::Result;
-use crate::client::say;
-use crate::contender::Client;
+use super::Client;
+use super::lockfile::stop;
+use crate::error::Result;
 use crate::site::Site;
+use crate::stdio::print_line;
 
-/// What a client is told once the service is ready.
+/// The byte that a client gets when the service is ready.
 const READY: u8 = b'r';
+/// Number of connections that are accepted before others are handled.
 const ACCEPTED_AT_ONCE: usize = 16;
-/// How long a client sleeps if the daemon cannot take more connections for now.
+/// Pause of a client if the daemon's queue of connections is full.
 const PAUSE: Duration = Duration::from_millis(1);
 
 pub struct Connected {
@@ -40,7 +41,7 @@ impl Connected {
         }
     }
 
-    /// `None`: nobody listens.
+    /// Returns `None` if no daemon listens.
     fn connect(&self) -> Result<Option<UnixStream>> {
         loop {
             match UnixStream::connect(self.site.file("socket")) {
@@ -54,7 +55,7 @@ impl Connected {
         }
     }
 
-    /// Under a lock, so that there is one daemon.
+    /// Starts the daemon if necessary. A lock ensures that only one daemon starts.
     fn connect_or_start(&self) -> Result<UnixStream> {
         let lock = File::options()
             .create(true)
@@ -71,9 +72,9 @@ impl Connected {
             .stdout(Stdio::piped())
             .spawn()?;
         let out = daemon.stdout.take().ok_or("no pipe")?;
-        // It says that it listens.
+        // The daemon prints a line when it listens.
         BufReader::new(out).read_line(&mut String::new())?;
-        Ok(self.connect()?.ok_or("the daemon is gone")?)
+        Ok(self.connect()?.ok_or("the daemon has exited")?)
     }
 }
 
@@ -89,7 +90,7 @@ impl Client for Connected {
                     self.connections.push(stream);
                     return Ok(());
                 }
-                // It was just stopping, or died.
+                // The daemon was stopping, or has died.
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
                 Err(error) => return Err(error.into()),
@@ -103,24 +104,24 @@ impl Client for Connected {
     }
 }
 
-/// The daemon.
+/// Runs the daemon.
 pub fn run(dir: &Path) -> Result<()> {
     let site = Site::new(dir);
     let socket = site.file("socket");
-    // One that was killed has left it.
+    // A killed daemon leaves its socket.
     let _ = fs::remove_file(&socket);
     let listener = UnixListener::bind(&socket)?;
-    say("listening")?;
+    print_line("listening")?;
     let pid = site.start()?;
     serve(&listener)?;
-    // From here on a client that comes starts another daemon; one that waits in the queue is refused.
+    // After this line, a new client starts another daemon. The kernel refuses clients that wait in the queue.
     fs::remove_file(&socket)?;
     drop(listener);
-    end(pid);
+    stop(pid);
     Ok(())
 }
 
-/// Until the last connection is closed.
+/// Accepts and counts connections until the last one is closed.
 fn serve(listener: &UnixListener) -> Result<()> {
     const LISTENER: u64 = u64::MAX;
     listener.set_nonblocking(true)?;
@@ -139,12 +140,12 @@ fn serve(listener: &UnixListener) -> Result<()> {
         epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), None)?;
         for event in &events {
             if event.data.u64() != LISTENER {
-                // Nobody sends anything: it is closed.
+                // Clients send nothing, so an event means that the connection is closed.
                 let slot = usize::try_from(event.data.u64())?;
                 connected -= usize::from(clients[slot].take().is_some());
                 continue;
             }
-            // A few at a time: while some come without end, others go.
+            // Only a few are accepted at a time, so that closed connections are handled while new ones arrive.
             for _ in 0..ACCEPTED_AT_ONCE {
                 let mut stream = match listener.accept() {
                     Ok((stream, _)) => stream,

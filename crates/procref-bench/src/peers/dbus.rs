@@ -1,5 +1,5 @@
-//! A service that a D-Bus bus starts when somebody calls it. Nothing of that counts clients: the
-//! service does it, by the names of its callers and the bus's word that one is gone.
+//! A service that a D-Bus bus starts at the first call. The bus does not count clients. The service counts its callers by
+//! their names, and the bus reports when a caller disconnects.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,14 +10,14 @@ use zbus::blocking::{Connection, connection, fdo::DBusProxy};
 use zbus::interface;
 use zbus::message::Header;
 
-use crate::Result;
-use crate::contender::Client;
+use super::Client;
+use crate::error::Result;
 use crate::site::{Event, Site};
 
 const NAME: &str = "org.procref.Bench";
 const PATH: &str = "/org/procref/Bench";
 
-/// The bus, which has to run before anybody can be started by it.
+/// Starts the bus, which must run before it can start a service.
 pub fn start_bus(site: &Site) -> Result<Child> {
     let dir = site.dir().display();
     let program = std::env::current_exe()?;
@@ -48,13 +48,13 @@ pub fn start_bus(site: &Site) -> Result<Child> {
         .arg("--config-file")
         .arg(&file)
         .args(["--nofork", "--print-address"]);
-    // It tells of every start.
+    // The bus prints a line for every start.
     daemon
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
     let mut bus = daemon.spawn().map_err(|error| {
-        format!("dbus-daemon cannot be run (Debian's package dbus-daemon): {error}")
+        format!("could not run dbus-daemon (install Debian's package dbus-daemon): {error}")
     })?;
     let out = bus.stdout.take().ok_or("no pipe")?;
     std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut String::new())?;
@@ -66,7 +66,7 @@ fn connect(site: &Site) -> Result<connection::Builder<'static>> {
     Ok(connection::Builder::address(address.as_str())?)
 }
 
-/// A client, connected from its first call on.
+/// A client. It connects at its first call.
 pub struct Caller {
     site: Site,
     connection: Option<Connection>,
@@ -95,14 +95,14 @@ impl Caller {
         if counted {
             Ok(())
         } else {
-            Err("it is just stopping".into())
+            Err("the service is stopping".into())
         }
     }
 }
 
 impl Client for Caller {
     fn attach(&mut self) -> Result<()> {
-        // A call that meets a service that is about to end is refused, and the next one starts it.
+        // A service that is stopping refuses the call. The next call starts a new service.
         let mut tries = 100;
         loop {
             match self.call("Attach") {
@@ -119,8 +119,8 @@ impl Client for Caller {
 
 #[derive(Default)]
 struct Counted {
-    of: HashMap<String, u32>,
-    over: bool,
+    counts: HashMap<String, u32>,
+    stopping: bool,
 }
 
 #[derive(Clone)]
@@ -131,18 +131,18 @@ struct Service {
 
 impl Service {
     fn change(&self, caller: &str, change: impl FnOnce(&mut u32)) -> bool {
-        let mut counted = self.counted.lock().expect("nobody panics with it");
-        if counted.over {
+        let mut counted = self.counted.lock().expect("no panic under the lock");
+        if counted.stopping {
             return false;
         }
-        let count = counted.of.entry(caller.to_owned()).or_default();
+        let count = counted.counts.entry(caller.to_owned()).or_default();
         change(count);
         if *count == 0 {
-            counted.of.remove(caller);
+            counted.counts.remove(caller);
         }
-        if counted.of.is_empty() {
-            counted.over = true;
-            let _ = self.site.note(Event::Asked);
+        if counted.counts.is_empty() {
+            counted.stopping = true;
+            let _ = self.site.note(Event::StopSignal);
         }
         true
     }
@@ -160,16 +160,21 @@ impl Service {
 
     fn detach(&self, #[zbus(header)] header: Header<'_>) -> bool {
         let done = self.change(&caller(&header), |count| *count = count.saturating_sub(1));
-        if self.counted.lock().expect("nobody panics with it").over {
-            self.leave();
+        if self
+            .counted
+            .lock()
+            .expect("no panic under the lock")
+            .stopping
+        {
+            self.exit_soon();
         }
         done
     }
 }
 
 impl Service {
-    /// Ends once the answer is on its way.
-    fn leave(&self) {
+    /// Exits after the reply was sent.
+    fn exit_soon(&self) {
         std::thread::spawn(|| {
             std::thread::sleep(std::time::Duration::from_millis(5));
             std::process::exit(0);
@@ -179,7 +184,7 @@ impl Service {
 
 pub fn serve(dir: &Path) -> Result<()> {
     let site = Site::new(dir);
-    site.note(Event::Begun)?;
+    site.note(Event::Started)?;
     site.wait_at_gate()?;
     let service = Service {
         site: site.clone(),
@@ -187,22 +192,26 @@ pub fn serve(dir: &Path) -> Result<()> {
     };
     let builder = connect(&site)?.serve_at(PATH, service.clone())?;
     let connection = builder.build()?;
-    let gone = DBusProxy::new(&connection)?.receive_name_owner_changed()?;
+    let changes = DBusProxy::new(&connection)?.receive_name_owner_changed()?;
     site.note(Event::Ready)?;
     connection.request_name(NAME)?;
-    for signal in gone {
+    for signal in changes {
         let signal = signal.args()?;
         if signal.new_owner().is_none() {
             let name = signal.name().to_string();
             let known = service
                 .counted
                 .lock()
-                .expect("nobody panics with it")
-                .of
+                .expect("no panic under the lock")
+                .counts
                 .contains_key(&name);
             if known && service.change(&name, |count| *count = 0) {
-                let over = service.counted.lock().expect("nobody panics with it").over;
-                if over {
+                let stopping = service
+                    .counted
+                    .lock()
+                    .expect("no panic under the lock")
+                    .stopping;
+                if stopping {
                     std::process::exit(0);
                 }
             }

@@ -1,5 +1,5 @@
-//! A JSON file that counts, guarded by a lock file: what pytest-xdist's documentation recommends for
-//! a fixture that all workers share, with a counter for its end.
+//! A counter in a JSON file that a lock file protects. pytest-xdist's documentation recommends this for a fixture that all
+//! workers share; the counter is added to stop the service.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,11 +9,11 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
-use crate::contender::Client;
+use super::Client;
+use crate::error::Result;
 use crate::site::Site;
 
-/// What the file says.
+/// The content of the file.
 #[derive(Serialize, Deserialize)]
 struct Shared {
     count: u32,
@@ -37,7 +37,7 @@ impl LockFile {
         })
     }
 
-    /// Runs with the lock, and changes what the file says; `None` is no file.
+    /// Changes the content of the file while the lock is held. `None` stands for no file.
     fn locked(&self, change: impl FnOnce(Option<Shared>) -> Result<Option<Shared>>) -> Result<()> {
         flock(&self.lock, FlockOperation::LockExclusive)?;
         let done = self.rewrite(change);
@@ -79,9 +79,9 @@ impl Client for LockFile {
 
     fn detach(&mut self) -> Result<()> {
         self.locked(|found| {
-            let shared = found.ok_or("the file is gone")?;
+            let shared = found.ok_or("the file does not exist")?;
             if shared.count == 1 {
-                end(shared.pid);
+                stop(shared.pid);
                 return Ok(None);
             }
             Ok(Some(Shared {
@@ -92,8 +92,8 @@ impl Client for LockFile {
     }
 }
 
-/// Asks a service to end and waits until it is gone: what the last client of a counter has to do.
-pub fn end(pid: u32) {
+/// Stops a service and waits for its exit. The last client of a counter has to do this.
+pub fn stop(pid: u32) {
     if let Some(service) = Identity::of(pid) {
         service.signal(Signal::TERM);
         service.wait_exit();

@@ -5,12 +5,12 @@ use std::future::Future;
 use procref_published::{ServiceHandle, ServiceInfo, SharedService, process};
 use tokio::runtime::Runtime;
 
-use crate::Result;
-use crate::contender::Client;
+use super::Client;
+use crate::error::Result;
 use crate::site::Site;
 
-/// It refuses some directories ("ftok failed"), and always the same: so many are tried, in the same order
-/// by all processes.
+/// Number of directories to try. The crate refuses some directories ("ftok failed"), and always the same ones. All
+/// processes try them in the same order.
 const DIRECTORIES: u32 = 30;
 
 pub struct Published {
@@ -31,7 +31,7 @@ impl Published {
         Ok(Self {
             service,
             held: Vec::new(),
-            // Its handles want one with several threads to be dropped in.
+            // Dropping a handle needs a multi-threaded runtime.
             runtime: Runtime::new()?,
         })
     }
@@ -45,7 +45,7 @@ fn service(site: &Site, number: u32) -> Result<SharedService> {
     let start = site.clone();
     let name = format!("{}-{number}", site.name());
     let dir = site.file(&format!("run-{number}"));
-    // It does not make it.
+    // The crate does not create the directory.
     std::fs::create_dir_all(&dir)?;
     let service = SharedService::builder(&name)
         .base_dir(dir)

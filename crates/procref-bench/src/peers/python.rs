@@ -1,9 +1,9 @@
-//! Python's filelock: its client is `peers/filelock_counter.py`, in a virtual environment of its own.
+//! Python's filelock. The client is `peers/filelock_counter.py`, in a virtual environment.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::Result;
+use crate::error::Result;
 
 const FILELOCK: &str = "filelock==3.20.0";
 
@@ -11,7 +11,7 @@ pub fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/filelock_counter.py")
 }
 
-/// The interpreter of an environment that has filelock; made in `dir` where it is missing.
+/// Returns the interpreter of the virtual environment in `dir`. Creates the environment if it does not have filelock.
 pub fn interpreter(dir: &Path) -> Result<PathBuf> {
     let python = dir.join("bin/python");
     if has_filelock(&python) {
@@ -32,10 +32,10 @@ fn has_filelock(python: &Path) -> bool {
 fn run(command: &mut Command) -> Result<()> {
     let output = command
         .output()
-        .map_err(|error| format!("{command:?} cannot be run: {error}"))?;
+        .map_err(|error| format!("could not run {command:?}: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{command:?} failed: {}", said.trim()).into())
+    let errors = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{command:?} failed: {}", errors.trim()).into())
 }

@@ -1,12 +1,12 @@
-//! A counter in an SQLite database. It need not survive a power failure, so nothing is synced.
+//! A counter in an SQLite database. The counter need not survive a power failure, so nothing is synced to disk.
 
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
-use super::lockfile::end;
-use crate::Result;
-use crate::contender::Client;
+use super::Client;
+use super::lockfile::stop;
+use crate::error::Result;
 use crate::site::Site;
 
 const SET_UP: &str = "
@@ -14,7 +14,7 @@ const SET_UP: &str = "
     PRAGMA synchronous = OFF;
     CREATE TABLE IF NOT EXISTS shared (one INTEGER PRIMARY KEY CHECK (one = 1), count INTEGER, pid INTEGER);
 ";
-/// SQLite asks again and again for a lock that somebody has.
+/// Time for which SQLite retries to lock the database.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 pub struct Counter {
@@ -34,7 +34,7 @@ impl Counter {
     }
 
     fn begin(&mut self) -> Result<Transaction<'_>> {
-        // A reader that turns into a writer may be refused; who wants to write says so at once.
+        // An immediate transaction locks for writing at once. SQLite may refuse to upgrade a reader to a writer.
         Ok(self
             .database
             .transaction_with_behavior(TransactionBehavior::Immediate)?)
@@ -56,14 +56,14 @@ impl Client for Counter {
     fn detach(&mut self) -> Result<()> {
         let transaction = self.begin()?;
         let less = "UPDATE shared SET count = count - 1 RETURNING count, pid";
-        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, u32>(0)?, row.get::<_, u32>(1)?));
-        let left = transaction
+        let parse = |row: &rusqlite::Row<'_>| Ok((row.get::<_, u32>(0)?, row.get::<_, u32>(1)?));
+        let row = transaction
             .prepare_cached(less)?
-            .query_row([], row)
+            .query_row([], parse)
             .optional()?;
-        let (count, pid) = left.ok_or("the row is gone")?;
+        let (count, pid) = row.ok_or("the row does not exist")?;
         if count == 0 {
-            end(pid);
+            stop(pid);
             transaction.execute("DELETE FROM shared", [])?;
         }
         Ok(transaction.commit()?)
