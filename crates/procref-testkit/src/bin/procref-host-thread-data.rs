@@ -1,4 +1,4 @@
-//! A program with 16 MiB of thread-local data in one piece, and a thousand small ones, that starts services.
+//! A host program with one thread-local variable of 16 MiB and an array of a thousand small ones.
 
 #[cfg(target_os = "linux")]
 #[path = "procref-host/linux.rs"]

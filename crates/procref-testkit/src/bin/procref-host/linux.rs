@@ -1,8 +1,8 @@
-//! The modes.
+//! The modes of the host program.
 
 #![expect(
     unsafe_code,
-    reason = "forks, seccomp filters, limits and signal dispositions"
+    reason = "forks, seccomp filters, limits and signal dispositions need raw system calls"
 )]
 
 use std::io::{self, Write as _};
@@ -18,7 +18,7 @@ use procref::{
 };
 
 mod endless {
-    //! Every time limit that the library takes, as long as it can be.
+    //! Every time limit of the library at its maximum.
 
     use procref::process::{self, Process};
 
@@ -29,7 +29,7 @@ mod endless {
             .start_timeout(Duration::MAX)
             .wait_timeout(Duration::MAX);
         let service = builder.stop_timeout(Duration::MAX).build();
-        service.expect("the service is described well")
+        service.expect("a valid service")
     }
 
     pub(super) fn run(host: &Host) {
@@ -42,30 +42,30 @@ mod endless {
             let ready = service.wait_ready_blocking(Duration::MAX);
             let pid = handle.pid();
             let process = Process::open(pid).expect("the service's process");
-            tell(&format!(
+            print_fact(&format!(
                 "{kind} ready {}",
                 ready.is_ok_and(|info| info.is_some())
             ));
-            tell(&format!(
+            print_fact(&format!(
                 "{kind} stopped {}",
                 process.stop(Duration::MAX).is_ok()
             ));
-            tell(&format!(
+            print_fact(&format!(
                 "{kind} gone {}",
                 process.wait(Duration::MAX).unwrap_or(false)
             ));
             process::stop(pid, u64::MAX);
             let dead = handle.wait_dead_blocking(Duration::MAX).unwrap_or(false);
-            tell(&format!("{kind} dead {dead}"));
+            print_fact(&format!("{kind} dead {dead}"));
             report(kind, Ok(handle), Instant::now());
-            let over = service.wait_stopped_blocking(Duration::MAX);
-            tell(&format!("{kind} over {}", over.unwrap_or(false)));
+            let stopped = service.wait_stopped_blocking(Duration::MAX);
+            print_fact(&format!("{kind} over {}", stopped.unwrap_or(false)));
         }
         let failing = ServiceCommand::new("false").ready(Ready::log("never"));
         let service = endless(host.builder("failing").command(failing));
         report("failing", service.acquire_blocking(), Instant::now());
         let linger = host.by_command().linger(Duration::MAX).build();
-        tell(&format!("linger refused {}", linger.is_err()));
+        print_fact(&format!("linger refused {}", linger.is_err()));
     }
 }
 
@@ -84,7 +84,7 @@ mod panicking {
 
     impl io::Write for Panicking {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            assert!(!PANICS.load(Ordering::SeqCst), "the subscriber of a test");
+            assert!(!PANICS.load(Ordering::SeqCst), "the subscriber panics");
             Ok(bytes.len())
         }
 
@@ -93,14 +93,14 @@ mod panicking {
         }
     }
 
-    /// Does something while the subscriber panics. Tells whether that came out, and how many panics there were.
-    fn provoke(what: &str, provoked: impl FnOnce()) {
+    /// Runs an operation while the subscriber panics. Prints whether the operation panicked, and the number of panics.
+    fn provoke(label: &str, operation: impl FnOnce()) {
         let before = COUNT.load(Ordering::SeqCst);
         PANICS.store(true, Ordering::SeqCst);
-        let panicked = catch_unwind(AssertUnwindSafe(provoked)).is_err();
+        let panicked = catch_unwind(AssertUnwindSafe(operation)).is_err();
         PANICS.store(false, Ordering::SeqCst);
         let panics = COUNT.load(Ordering::SeqCst) - before;
-        tell(&format!("{what} panicked={panicked} panics={panics}"));
+        print_fact(&format!("{label} panicked={panicked} panics={panics}"));
     }
 
     pub(super) fn run(host: &Host) {
@@ -116,7 +116,7 @@ mod panicking {
                 "command" => host.by_command(),
                 _ => host.by_callback(),
             };
-            let service = builder().build().expect("the service is described well");
+            let service = builder().build().expect("a valid service");
             let acquire = || service.acquire_blocking().expect("a handle");
             let handle = acquire();
             provoke(&format!("{kind} release"), || {
@@ -127,7 +127,7 @@ mod panicking {
             let handle = acquire();
             provoke(&format!("{kind} unwind"), || {
                 let _handle = handle;
-                panic!("the host's own");
+                panic!("the host panics");
             });
             provoke(&format!("{kind} start"), || {
                 drop(service.acquire_blocking())
@@ -135,12 +135,12 @@ mod panicking {
             let begun = Instant::now();
             report(kind, service.acquire_blocking(), begun);
             let stopped = service.wait_stopped_blocking(Duration::from_secs(20));
-            tell(&format!("{kind} stopped {}", stopped.unwrap_or(false)));
+            print_fact(&format!("{kind} stopped {}", stopped.unwrap_or(false)));
         }
     }
 }
 
-/// What a mode works with.
+/// The runtime directory and the service names of a mode.
 pub(crate) struct Host {
     dir: PathBuf,
     name: String,
@@ -163,16 +163,16 @@ pub(crate) fn main() -> ExitCode {
         "forking-never-ready" => host.while_forking(|| host.never_ready()),
         "ignoring-children" => {
             set_child_action(libc::SIG_IGN, 0);
-            host.start_asking_a_program();
+            host.start_with_readiness_command();
         }
         "not-waiting-for-children" => {
             set_child_action(libc::SIG_DFL, libc::SA_NOCLDWAIT);
-            host.start_asking_a_program();
+            host.start_with_readiness_command();
         }
         "reaping-in-a-handler" => {
             let handler: extern "C" fn(libc::c_int) = reap_all;
             set_child_action(handler as libc::sighandler_t, libc::SA_RESTART);
-            host.start_asking_a_program();
+            host.start_with_readiness_command();
         }
         "reaping-in-a-thread" => {
             thread::spawn(|| {
@@ -181,30 +181,30 @@ pub(crate) fn main() -> ExitCode {
                     thread::sleep(Duration::from_micros(100));
                 }
             });
-            host.start_asking_a_program();
+            host.start_with_readiness_command();
         }
         "refused-first-step" => {
-            filter(&refuse_long_arrays());
+            install_filter(&refuse_long_arrays());
             for builder in [host.by_command(), host.by_callback()] {
-                let service = builder.build().expect("the service is described well");
-                tell(&format!("key {}", service.kernel_object()));
+                let service = builder.build().expect("a valid service");
+                print_fact(&format!("key {}", service.kernel_object()));
                 report("service", service.acquire_blocking(), Instant::now());
             }
             let counter = PlatformRefCounter::in_dir(&format!("{}-counter", host.name), &host.dir);
             let counter = counter.expect("a counter");
-            tell(&format!("counter failed {}", counter.acquire().is_err()));
-            tell(&format!("lock failed {}", counter.try_lock().is_err()));
+            print_fact(&format!("counter failed {}", counter.acquire().is_err()));
+            print_fact(&format!("lock failed {}", counter.try_lock().is_err()));
             drop(counter);
         }
         "endless" => endless::run(&host),
         "panicking-subscriber" => panicking::run(&host),
         "refused-close-range" => {
             raise_descriptor_limit();
-            filter(&refused_close_range());
+            install_filter(&refuse_close_range());
             host.start();
         }
         "killed-at-birth" => {
-            filter(&kill_at(libc::SYS_chdir));
+            install_filter(&kill_at(libc::SYS_chdir));
             host.start();
         }
         "closed-descriptors" => {
@@ -218,10 +218,10 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Prints a fact at once.
-pub(crate) fn tell(fact: &str) {
+/// Prints a fact and flushes the output.
+pub(crate) fn print_fact(fact: &str) {
     let mut out = io::stdout().lock();
-    // A test that does not read any more has failed already.
+    // An error means that the test no longer reads, so it has failed already.
     let _ = writeln!(out, "{fact}").and_then(|()| out.flush());
 }
 
@@ -246,13 +246,13 @@ impl Host {
         })
     }
 
-    /// A service that a program finds ready when it is asked the second time, and one that it never finds ready.
-    fn start_asking_a_program(&self) {
-        let asked = self.dir.join("asked");
-        // The shell waits for a child of its own, too, which it cannot if it inherits the host's action.
+    /// Starts a service whose readiness command succeeds at the second attempt, and one whose command never succeeds.
+    fn start_with_readiness_command(&self) {
+        let marker = self.dir.join("asked");
+        // The shell also waits for its own child. This fails if the shell inherits the host's action for SIGCHLD.
         let script = format!(
             "sh -c 'exit 4' & wait $!; [ $? = 4 ] || exit 9; rm {0} 2>&1 || {{ : >{0}; exit 3; }}",
-            asked.display()
+            marker.display()
         );
         let begun = Instant::now();
         let ready = Ready::command("sh", ["-c", &script]);
@@ -263,7 +263,7 @@ impl Host {
             .build();
         report(
             "command",
-            service.and_then(|it| it.acquire_blocking()),
+            service.and_then(|service| service.acquire_blocking()),
             begun,
         );
         let begun = Instant::now();
@@ -274,19 +274,21 @@ impl Host {
             .start_timeout(Duration::from_secs(1));
         report(
             "never",
-            service.build().and_then(|it| it.acquire_blocking()),
+            service
+                .build()
+                .and_then(|service| service.acquire_blocking()),
             begun,
         );
         let begun = Instant::now();
         let service = self.by_callback().build();
         report(
             "callback",
-            service.and_then(|it| it.acquire_blocking()),
+            service.and_then(|service| service.acquire_blocking()),
             begun,
         );
     }
 
-    /// A service whose start fails at once, and which may take 2 s to stop.
+    /// Tries to start a service whose program exits at once, and whose stop timeout is 2 s.
     fn fail_to_start(&self) {
         let failing = ServiceCommand::new("false").ready(Ready::log("never"));
         for _ in 0..2 {
@@ -294,13 +296,13 @@ impl Host {
             let service = self.builder("command").command(failing.clone()).build();
             report(
                 "command",
-                service.and_then(|it| it.acquire_blocking()),
+                service.and_then(|service| service.acquire_blocking()),
                 begun,
             );
         }
     }
 
-    /// A service that does not become ready.
+    /// Tries to start a service that does not become ready.
     fn never_ready(&self) {
         let sleep = ServiceCommand::new("sleep").arg("600");
         let service = self
@@ -309,34 +311,36 @@ impl Host {
         let begun = Instant::now();
         report(
             "command",
-            service.build().and_then(|it| it.acquire_blocking()),
+            service
+                .build()
+                .and_then(|service| service.acquire_blocking()),
             begun,
         );
     }
 
-    /// Another thread forks processes that execute nothing, all the time, and keeps them.
+    /// Runs `run` while another thread forks processes. The processes execute no program, and live until the end.
     fn while_forking(&self, run: impl FnOnce()) {
-        static OVER: AtomicBool = AtomicBool::new(false);
+        static DONE: AtomicBool = AtomicBool::new(false);
         let forks = thread::spawn(|| {
             let mut workers = Vec::new();
-            while !OVER.load(Ordering::Relaxed) && workers.len() < 4000 {
-                // SAFETY: the child makes system calls and ends.
+            while !DONE.load(Ordering::Relaxed) && workers.len() < 4000 {
+                // SAFETY: no pointers are passed. The child makes only system calls and exits.
                 match unsafe { libc::fork() } {
-                    0 => work(),
+                    0 => run_forked(),
                     -1 => {}
                     pid => workers.push(pid),
                 }
                 thread::sleep(Duration::from_millis(2));
             }
             for pid in workers {
-                // SAFETY: a child of this process that has not been waited for.
+                // SAFETY: no pointers are passed. The pid is that of a child that was not reaped.
                 unsafe { libc::kill(pid, libc::SIGKILL) };
-                // SAFETY: no status is asked for.
+                // SAFETY: the status pointer may be null.
                 unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
             }
         });
         run();
-        OVER.store(true, Ordering::Relaxed);
+        DONE.store(true, Ordering::Relaxed);
         forks.join().expect("the thread that forks");
     }
 
@@ -355,43 +359,43 @@ impl Host {
     }
 }
 
-/// Tells what an acquire has come to, and releases the handle.
+/// Prints the result of an acquire, and releases the handle.
 pub(crate) fn report(kind: &str, result: Result<ServiceHandle>, begun: Instant) {
     let time = begun.elapsed().as_millis();
     match result {
         Ok(handle) => {
             let alive = handle.info().is_alive();
-            tell(&format!("{kind} started alive={alive} ms={time}"));
+            print_fact(&format!("{kind} started alive={alive} ms={time}"));
             let released = handle.release_blocking();
-            tell(&format!("{kind} released {}", released.is_ok()));
+            print_fact(&format!("{kind} released {}", released.is_ok()));
         }
-        Err(error) => tell(&format!("{kind} failed ms={time} {error}")),
+        Err(error) => print_fact(&format!("{kind} failed ms={time} {error}")),
     }
 }
 
 extern "C" fn reap_all(_: libc::c_int) {
-    // SAFETY: no status is asked for.
+    // SAFETY: the status pointer may be null.
     while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
 }
 
 fn set_child_action(action: libc::sighandler_t, flags: libc::c_int) {
-    // SAFETY: all zeros is a value of `sigaction`.
+    // SAFETY: `sigaction` has only integer fields, so all zeros is a valid value.
     let mut new: libc::sigaction = unsafe { std::mem::zeroed() };
     new.sa_sigaction = action;
     new.sa_flags = flags;
-    // SAFETY: the action is initialised; a handler makes only system calls.
+    // SAFETY: the action is initialized, and the handlers make only system calls.
     unsafe { libc::sigaction(libc::SIGCHLD, &raw const new, std::ptr::null_mut()) };
 }
 
-/// A forked worker: ends with its parent, without the test's pipes.
-fn work() -> ! {
+/// Runs a forked process. It closes the test's pipes, and exits when its parent has exited.
+fn run_forked() -> ! {
     for fd in [1, 2] {
         // SAFETY: no pointers are passed.
         unsafe { libc::close(fd) };
     }
     // SAFETY: no pointers are passed.
     let parent = unsafe { libc::getppid() };
-    // So long that a test which waited for it would fail.
+    // A test that waited for this process would fail before the loop ends.
     for _ in 0..600 {
         // SAFETY: no pointers are passed.
         unsafe { libc::sleep(1) };
@@ -400,36 +404,36 @@ fn work() -> ! {
             break;
         }
     }
-    // SAFETY: ends this child.
+    // SAFETY: no pointers are passed, and the call does not return.
     unsafe { libc::_exit(0) }
 }
 
-/// Closes every descriptor that the host does not know, as a program does that makes itself a daemon.
+/// Closes every descriptor except the standard output, as a program does that becomes a daemon.
 fn close_all_but_output() {
     // SAFETY: no pointers are passed.
     unsafe { libc::close(0) };
     for fd in 2..1024 {
-        // SAFETY: no pointers are passed. The library's descriptors are among them, which is the point.
+        // SAFETY: no pointers are passed. This also closes descriptors of the library, which must cope with it.
         unsafe { libc::close(fd) };
     }
 }
 
-/// Lower than any limit, and higher than the descriptors that are open here.
+/// A descriptor number below every limit, and above the open descriptors.
 const MANY: u32 = 3000;
 
-/// Lets this process have as many descriptors as it may.
+/// Raises the limit of open descriptors to the maximum.
 fn raise_descriptor_limit() {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: `limit` is a `rlimit` that the call fills.
+    // SAFETY: the pointer refers to a local variable that the call fills.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
     limit.rlim_cur = limit.rlim_max;
-    // SAFETY: `limit` is initialised.
-    let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-    let raised = set == 0 && limit.rlim_cur > MANY.into();
-    tell(&format!("limit raised={raised}"));
+    // SAFETY: the pointer refers to an initialized local variable.
+    let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    let raised = result == 0 && limit.rlim_cur > MANY.into();
+    print_fact(&format!("limit raised={raised}"));
 }
 
 const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
@@ -437,8 +441,9 @@ const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
-/// Where `seccomp_data` has the number, and the lower half of the first argument.
+/// The offset of the number of the system call in `seccomp_data`.
 const NUMBER: u32 = 0;
+/// The offset of the lower half of the first argument in `seccomp_data`.
 const ARGUMENT: u32 = if cfg!(target_endian = "little") {
     16
 } else {
@@ -450,7 +455,7 @@ fn step(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
 }
 
 /// Refuses `close_range`, and kills a process that closes one descriptor after the other.
-fn refused_close_range() -> [libc::sock_filter; 8] {
+fn refuse_close_range() -> [libc::sock_filter; 8] {
     let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
     [
         step(LOAD, 0, 0, NUMBER),
@@ -464,9 +469,9 @@ fn refused_close_range() -> [libc::sock_filter; 8] {
     ]
 }
 
-/// Refuses arrays of semaphore operations that are longer than taking or releasing the lock, as for want of memory.
+/// Refuses arrays of semaphore operations with `ENOMEM` if they are longer than those that lock or unlock.
 fn refuse_long_arrays() -> [libc::sock_filter; 7] {
-    /// Where `seccomp_data` has the lower half of the third argument.
+    /// The offset of the lower half of the third argument in `seccomp_data`.
     const LENGTH: u32 = ARGUMENT + 16;
 
     let refuse = libc::SECCOMP_RET_ERRNO | libc::ENOMEM as u32;
@@ -481,7 +486,7 @@ fn refuse_long_arrays() -> [libc::sock_filter; 7] {
     ]
 }
 
-/// Kills the process that makes this call.
+/// Kills a process that makes this system call.
 fn kill_at(call: libc::c_long) -> [libc::sock_filter; 4] {
     [
         step(LOAD, 0, 0, NUMBER),
@@ -491,8 +496,8 @@ fn kill_at(call: libc::c_long) -> [libc::sock_filter; 4] {
     ]
 }
 
-/// Installs a filter for this process, and all that come from it.
-fn filter(steps: &[libc::sock_filter]) {
+/// Installs a seccomp filter for this process and its descendants.
+fn install_filter(steps: &[libc::sock_filter]) {
     let program = libc::sock_fprog {
         len: steps.len() as u16,
         filter: steps.as_ptr().cast_mut(),
@@ -500,12 +505,12 @@ fn filter(steps: &[libc::sock_filter]) {
     // SAFETY: no pointers are passed.
     unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
     // SAFETY: the program and its steps live until the call returns, and the kernel only reads them.
-    let set = unsafe {
+    let result = unsafe {
         libc::prctl(
             libc::PR_SET_SECCOMP,
             libc::SECCOMP_MODE_FILTER,
             &raw const program,
         )
     };
-    tell(&format!("filter installed={}", set == 0));
+    print_fact(&format!("filter installed={}", result == 0));
 }

@@ -1,5 +1,7 @@
-//! Host programs that make it hard for a library. `procref-host MODE DIRECTORY NAME`: each mode uses services in that
-//! runtime directory whose names begin so, and prints one fact a line. The tests are in `g8_hosts.rs`.
+//! Host programs in which a library can easily fail: `procref-host MODE DIRECTORY NAME`.
+//!
+//! Each mode uses services in that runtime directory, whose names start with NAME, and prints one fact per line. The
+//! tests are in `g8_hosts.rs`.
 
 #[cfg(target_os = "linux")]
 mod linux;

@@ -1,10 +1,8 @@
-//! Pid 1 of a test's PID namespace, which notices who is signalled that nobody
-//! meant.
+//! Pid 1 of a test's PID namespace, which detects signals to unrelated processes.
 //!
-//! It runs the command it is given and reaps whatever is orphaned. Any signal
-//! to itself turns the result into a failure: pid 1 is one of the pids that
-//! procref must refuse, and a broadcast (`kill(-1)`, which is what a pid past
-//! `i32::MAX` turns into) reaches the command and everybody else at once.
+//! The program runs the given command and reaps orphans. A signal to pid 1 makes the result a failure, because pid 1 is
+//! one of the pids that procref must refuse. A broadcast by `kill(-1)` also reaches this process. A pid above `i32::MAX`
+//! would become such a broadcast.
 
 use std::io::{self, Write};
 use std::process::{Command, ExitCode};
@@ -18,8 +16,7 @@ pub fn main() -> io::Result<ExitCode> {
     let mut args = std::env::args_os().skip(1);
     let program = args.next().expect("a program to run");
 
-    // Set in the handler itself: a signal that was sent before the command ended
-    // has been seen by then.
+    // The signal handler itself sets the flag, so a signal that was sent before the command exited is never missed.
     let signalled = Arc::new(AtomicBool::new(false));
     for signal in [SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2] {
         signal_hook::flag::register(signal, Arc::clone(&signalled))?;
@@ -37,7 +34,7 @@ pub fn main() -> io::Result<ExitCode> {
         }
     };
     if signalled.load(Ordering::SeqCst) {
-        writeln!(io::stderr(), "pid 1 was signalled")?;
+        writeln!(io::stderr(), "pid 1 got a signal")?;
         return Ok(ExitCode::from(97));
     }
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(96)))

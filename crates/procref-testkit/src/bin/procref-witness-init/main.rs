@@ -1,4 +1,4 @@
-//! Pid 1 of a test's PID namespace. There are none elsewhere.
+//! Pid 1 of a test's PID namespace. Only Linux has PID namespaces.
 
 #[cfg(target_os = "linux")]
 mod linux;
