@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 mod linux;
+mod setup;
 #[cfg(target_os = "linux")]
 mod supervision;
 #[cfg(windows)]

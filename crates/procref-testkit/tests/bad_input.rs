@@ -299,9 +299,7 @@ fn hostile_record_without_a_set_does_no_harm() {
         client.acquire();
         let record = scene.files().remove(0);
         let good = fs::read(&record).expect("read");
-        let service = scene.only_instance();
-        service.kill();
-        service.wait_exit();
+        scene.kill_only_instance();
         client.kill();
         kernel::find(key)
             .expect("the semaphore set exists")

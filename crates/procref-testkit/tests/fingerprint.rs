@@ -7,9 +7,16 @@ use std::fs;
 
 use procref_testkit::observe::supervisors_of;
 use procref_testkit::protocol::{
-    Callback, Command, Event, Failure, Gate, HealthOutcome, Mismatch, Outcome, Reply, Via,
+    Callback, Command, Failure, Gate, HealthOutcome, Mismatch, Outcome, Reply, ServiceSpec, Via,
 };
-use procref_testkit::{Actor, deadline, kernel, scene};
+use procref_testkit::{Actor, Scene, deadline, kernel, scene};
+
+/// Describes the service with a fingerprint that must match.
+fn strict(scene: &Scene, fingerprint: &str) -> ServiceSpec {
+    scene
+        .service("tool")
+        .with_fingerprint(fingerprint, Mismatch::Refuse)
+}
 
 /// Asserts that the error names both fingerprints and a remedy.
 #[track_caller]
@@ -28,18 +35,10 @@ fn assert_refused(failure: &Failure, ours: &str, theirs: Option<&str>, pid: u32)
 #[test]
 fn fingerprint_mismatch_is_refused_by_every_join() {
     let scene = scene!();
-    let one = scene.client(
-        &scene
-            .service("tool")
-            .with_fingerprint("v1", Mismatch::Refuse),
-    );
+    let one = scene.client(&strict(&scene, "v1"));
     let held = one.acquire();
     let pid = held.got.pid;
-    let two = scene.client(
-        &scene
-            .service("tool")
-            .with_fingerprint("v2", Mismatch::Refuse),
-    );
+    let two = scene.client(&strict(&scene, "v2"));
     for via in Via::ALL {
         let failure = two.try_acquire(via).expect_err("the fingerprints differ");
         assert_refused(&failure, "v2", Some("v1"), pid);
@@ -49,12 +48,7 @@ fn fingerprint_mismatch_is_refused_by_every_join() {
     assert_eq!((one.count(), scene.started().len()), (1, 1));
 
     // The same in a process that already holds the service.
-    one.build_as(
-        1,
-        &scene
-            .service("tool")
-            .with_fingerprint("v2", Mismatch::Refuse),
-    );
+    one.build_as(1, &strict(&scene, "v2"));
     for via in Via::ALL {
         let pending = one.begin_acquire_of(1, via);
         let failure = one
@@ -73,11 +67,7 @@ fn fingerprint_mismatch_is_refused_by_every_join() {
     }
 
     // A client with the same fingerprint joins.
-    let same = scene.client(
-        &scene
-            .service("tool")
-            .with_fingerprint("v1", Mismatch::Refuse),
-    );
+    let same = scene.client(&strict(&scene, "v1"));
     let joined = same.acquire();
     assert_eq!(joined.got.pid, pid);
     same.release(&joined);
@@ -92,18 +82,9 @@ fn fingerprint_mismatch_is_refused_by_every_join() {
 fn fingerprint_mismatch_is_refused_after_waiting_for_a_start() {
     let scene = scene!();
     let start = Gate::Before(Callback::Start);
-    let spec = scene
-        .service("tool")
-        .with_fingerprint("v1", Mismatch::Refuse);
-    let starter = scene.client(&spec.clone().with_gates([start]));
-    let key = starter.build_as(1, &spec);
-    let starting = starter.begin_acquire(Via::TokioMulti);
-    starter.event(&Event::Running(Callback::Start));
-    let two = scene.client(
-        &scene
-            .service("tool")
-            .with_fingerprint("v2", Mismatch::Refuse),
-    );
+    let spec = strict(&scene, "v1");
+    let (starter, key, starting) = scene.client_at_gate(&spec, start, Via::TokioMulti);
+    let two = scene.client(&strict(&scene, "v2"));
     let waiting = two.begin_acquire(Via::TokioMulti);
     scene.wait_sleepers(key, 1);
     starter.proceed(start);
@@ -121,23 +102,21 @@ fn instance_without_fingerprint_or_record_is_refused() {
     let scene = scene!();
     let plain = scene.client(&scene.service("tool"));
     let held = plain.acquire();
-    let spec = scene
-        .service("tool")
-        .with_fingerprint("v1", Mismatch::Refuse);
-    let strict = scene.client(&spec);
-    let failure = strict
+    let spec = strict(&scene, "v1");
+    let strict_client = scene.client(&spec);
+    let failure = strict_client
         .try_acquire(Via::Smol)
         .expect_err("the instance has no fingerprint");
     assert_refused(&failure, "v1", None, held.got.pid);
     plain.release(&held);
 
-    let held = strict.acquire();
+    let held = strict_client.acquire();
     for file in scene.files() {
         fs::remove_file(file).expect("remove the record");
     }
     // A client that has read the record once does not need it any more.
-    let again = strict.acquire();
-    strict.release(&again);
+    let again = strict_client.acquire();
+    strict_client.release(&again);
     let other = scene.client(&spec);
     let failure = other
         .try_acquire(Via::Blocking)
@@ -145,17 +124,13 @@ fn instance_without_fingerprint_or_record_is_refused() {
     assert_refused(&failure, "v1", None, held.got.pid);
     let joined = plain.acquire();
     plain.release(&joined);
-    strict.release(&held);
+    strict_client.release(&held);
 }
 
 #[test]
 fn client_without_fingerprint_or_with_join_joins_any_instance() {
     let scene = scene!();
-    let one = scene.client(
-        &scene
-            .service("tool")
-            .with_fingerprint("v1", Mismatch::Refuse),
-    );
+    let one = scene.client(&strict(&scene, "v1"));
     let held = one.acquire();
     for spec in [
         scene.service("tool"),
@@ -239,11 +214,7 @@ fn separate_instances_run_side_by_side_under_one_name() {
 fn unusable_instance_is_replaced_despite_its_fingerprint() {
     for unhealthy in [false, true] {
         let scene = scene!();
-        let one = scene.client(
-            &scene
-                .service("tool")
-                .with_fingerprint("v1", Mismatch::Refuse),
-        );
+        let one = scene.client(&strict(&scene, "v1"));
         let held = one.acquire();
         let old = scene.only_instance();
         if unhealthy {
@@ -283,11 +254,7 @@ fn recovery_changes_the_fingerprint_of_an_instance() {
     let recovered = recoverer.acquire();
     assert_eq!(recovered.got.pid, held.got.pid);
     assert_eq!(recovered.got.generation, 2);
-    let late = scene.client(
-        &scene
-            .service("tool")
-            .with_fingerprint("v1", Mismatch::Refuse),
-    );
+    let late = scene.client(&strict(&scene, "v1"));
     let failure = late
         .try_acquire(Via::TokioMulti)
         .expect_err("the fingerprints differ");

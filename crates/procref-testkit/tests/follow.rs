@@ -11,7 +11,7 @@ use procref_testkit::protocol::{
     Callback, Command, Event, Failure, Gate, HealthOutcome, Outcome, ReadyOutcome, Reply,
     StopOutcome, Via,
 };
-use procref_testkit::{Actor, Scene, deadline, kernel, scene};
+use procref_testkit::{Actor, deadline, kernel, scene};
 
 const START: Gate = Gate::Before(Callback::Start);
 
@@ -22,14 +22,6 @@ const PIN: usize = 4;
 fn current_pid(client: &Actor, held: &Held) -> Option<u32> {
     let current = client.current(held).expect("get the current instance");
     current.map(|current| current.pid)
-}
-
-/// Kills the only instance.
-fn kill_service(scene: &Scene) -> u32 {
-    let service = scene.only_instance();
-    service.kill();
-    service.wait_exit();
-    service.pid
 }
 
 /// Counts the library's threads in an actor, without timers.
@@ -67,7 +59,7 @@ fn current_follows_an_instance_restarted_by_another_process() {
     let one = scene.client(&named("first"));
     let held = one.acquire();
     assert_eq!(current_pid(&one, &held), Some(held.got.pid));
-    let old = kill_service(&scene);
+    let old = scene.kill_only_instance().pid;
     assert_eq!(current_pid(&one, &held), None, "the instance is dead");
 
     let ready = Gate::Before(Callback::OnReady);
@@ -110,7 +102,7 @@ fn current_follows_an_instance_restarted_by_another_process() {
     assert_eq!(current_pid(&one, &held), Some(again.got.pid));
     assert_ne!(again.got.pid, old);
 
-    kill_service(&scene);
+    scene.kill_only_instance();
     assert_eq!(current_pid(&one, &again), None);
     one.release(&again);
     one.release(&held);
@@ -160,7 +152,7 @@ fn death_wakes_all_waiters_of_a_process_through_one_thread() {
         for pending in &waiting {
             assert!(!client.has_replied(pending));
         }
-        kill_service(&scene);
+        scene.kill_only_instance();
         for pending in waiting {
             client.finish_wait(pending);
         }
@@ -184,7 +176,7 @@ fn dropped_death_waits_leave_one_thread_until_the_death() {
     assert!(library_threads(&client) <= 1);
     let waiting = client.begin_wait_dead(&held, 1, Via::Smol);
     wait_library_threads(&client, 1);
-    kill_service(&scene);
+    scene.kill_only_instance();
     client.finish_wait(waiting);
     wait_library_threads(&client, 0);
     client.release(&held);
@@ -206,7 +198,7 @@ fn blocking_death_wait_respects_its_time_limit() {
     }
     assert_eq!(library_threads(&client), 1);
     let waiting = client.begin_wait_dead(&held, 1, Via::Blocking);
-    kill_service(&scene);
+    scene.kill_only_instance();
     client.finish_wait(waiting);
     client.release(&held);
 }
@@ -218,14 +210,14 @@ fn death_wait_of_a_handle_is_for_its_own_instance() {
     let spec = scene.service("mortal");
     let one = scene.client(&spec);
     let first = one.acquire();
-    kill_service(&scene);
+    scene.kill_only_instance();
     let second = one.acquire();
     let waiting = one.begin_wait_dead(&second, 2, Via::TokioMulti);
     let at_once = one.begin_wait_dead(&first, 2, Via::TokioMulti);
     one.finish_wait(at_once);
     wait_library_threads(&one, 1);
     assert!(!one.has_replied(&waiting));
-    kill_service(&scene);
+    scene.kill_only_instance();
     one.finish_wait(waiting);
     one.release(&first);
     one.release(&second);
@@ -273,7 +265,7 @@ fn g8_forked_child_cannot_follow_with_its_parents_handle() {
     let child_wait = child.begin_wait_dead(&own, 1, Via::Pollster);
     let end = child.begin_wait_stopped(1, Via::Pollster);
     wait_library_threads(&child, 2);
-    kill_service(&scene);
+    scene.kill_only_instance();
     child.finish_wait(child_wait);
     client.finish_wait(waiting);
     client.release(&held);
@@ -307,7 +299,7 @@ fn stop_wakes_all_processes_that_wait_for_it() {
         );
         holders[0].release(&held[0]);
         // A recovery does not end the wait.
-        kill_service(&scene);
+        scene.kill_only_instance();
         let again = holders[1].acquire();
         for (watcher, pending) in watchers.iter().zip(&waiting) {
             assert!(!watcher.has_replied(pending));
@@ -345,10 +337,7 @@ fn stop_wait_does_not_end_during_a_first_start() {
     for outcome in [Outcome::Serve, Outcome::Fail("no".to_owned())] {
         let scene = scene!();
         let spec = scene.service("starting").with_starts([outcome.clone()]);
-        let starter = scene.client(&spec.clone().with_gates([START]));
-        let key = starter.build_as(1, &spec);
-        let starting = starter.begin_acquire(Via::TokioMulti);
-        starter.event(&Event::Running(Callback::Start));
+        let (starter, key, starting) = scene.client_at_gate(&spec, START, Via::TokioMulti);
         let watcher = scene.client(&spec);
         let waiting = watcher.begin_wait_stopped(2, Via::TokioCurrent);
         wait_for_waiters(key, 1);
@@ -429,7 +418,7 @@ fn stop_wait_returns_at_once_for_a_dead_orphan() {
     let waiting = watcher.begin_wait_stopped(1, Via::Pollster);
     wait_for_waiters(key, 1);
     assert!(!watcher.has_replied(&waiting), "the orphan is alive");
-    kill_service(&scene);
+    scene.kill_only_instance();
     let late = scene.client(&spec);
     let at_once = late.begin_wait_stopped(1, Via::Blocking);
     late.finish_wait(at_once);
@@ -449,7 +438,7 @@ fn stop_wait_continues_while_a_client_holds_a_dead_service() {
     let holder = scene.actor();
     let key = holder.build(&spec);
     let held = holder.acquire();
-    kill_service(&scene);
+    scene.kill_only_instance();
     let watcher = scene.client(&spec);
     let waiting = watcher.begin_wait_stopped(1, Via::TokioMulti);
     wait_for_waiters(key, 1);

@@ -234,9 +234,7 @@ fn g1_dead_service_is_recovered_once() {
     let scene = scene!();
     let spec = scene.service("dead").with_recoveries([Outcome::Serve]);
     assert_recovered_once(&spec, &scene, |_| {
-        let service = scene.only_instance();
-        service.kill();
-        service.wait_exit();
+        scene.kill_only_instance();
     });
     assert_eq!(scene.calls("on_recover"), 1);
     assert_eq!(scene.calls("on_first_acquire"), 1);

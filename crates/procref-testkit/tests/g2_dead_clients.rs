@@ -1,6 +1,6 @@
 //! G2: a dead process holds no reference, however it died.
 
-use procref_testkit::protocol::{Callback, Command, Death, Event, Gate, Reply, Via};
+use procref_testkit::protocol::{Callback, Command, Death, Gate, Reply, Via};
 use procref_testkit::{Scene, scene};
 
 fn assert_no_reference_after(how: Death) {
@@ -111,11 +111,8 @@ fn g2_killed_waiter_holds_no_reference() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("slow");
-    let starter = scene.client(&spec.clone().with_gates([gate]));
+    let (starter, key, pending) = scene.client_at_gate(&spec, gate, Via::TokioMulti);
     let waiters = scene.clients(3, &spec);
-    let key = starter.build_as(1, &spec);
-    let pending = starter.begin_acquire(Via::TokioMulti);
-    starter.event(&Event::Running(Callback::Start));
     for waiter in &waiters {
         let _ = waiter.begin_acquire(Via::Blocking);
     }

@@ -47,11 +47,8 @@ fn g2_exec_during_a_start_keeps_the_lock_until_killed() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("orphan");
-    let starter = scene.client(&spec.clone().with_gates([gate]));
+    let (starter, key, _) = scene.client_at_gate(&spec, gate, Via::TokioMulti);
     let waiter = scene.client(&spec);
-    let key = waiter.build_as(1, &spec);
-    let _ = starter.begin_acquire(Via::TokioMulti);
-    starter.event(&Event::Running(Callback::Start));
     let waiting = waiter.begin_acquire(Via::TokioMulti);
     scene.wait_sleepers(key, 1);
     let _ = starter.begin(Command::Exec);

@@ -213,9 +213,7 @@ fn g3_killed_supervisor_of_a_command_is_replaced_by_a_join() {
         .stop_signal = Some("INT".to_owned());
     let (one, key) = scene.holder(&spec);
     let service = scene.only_instance();
-    let supervisor = scene.only_supervisor(&spec);
-    supervisor.kill();
-    supervisor.wait_exit();
+    let supervisor = scene.kill_only_supervisor(&spec);
     // Any client that joins replaces the supervisor, even a client that does not know the command.
     let joins_only = ServiceSpec {
         command: None,
@@ -235,9 +233,7 @@ fn g3_last_client_stops_a_command_without_a_supervisor() {
     let scene = scene!();
     let spec = command(&scene, "unwatched");
     let (client, key) = scene.holder(&spec);
-    let supervisor = scene.only_supervisor(&spec);
-    supervisor.kill();
-    supervisor.wait_exit();
+    scene.kill_only_supervisor(&spec);
     assert_eq!(client.call(Command::DropAll), Reply::Done);
     scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped().len(), 1);
@@ -249,9 +245,7 @@ fn g3_orphaned_command_without_a_supervisor_is_adopted() {
     let spec = command(&scene, "orphan");
     let (one, key) = scene.holder(&spec);
     let service = scene.only_instance();
-    let supervisor = scene.only_supervisor(&spec);
-    supervisor.kill();
-    supervisor.wait_exit();
+    scene.kill_only_supervisor(&spec);
     one.kill();
     let two = scene.client(&spec);
     assert_eq!(two.acquire().got.pid, service.pid);
@@ -473,9 +467,7 @@ fn g3_callbacks_after_a_dead_command_get_their_own_supervisor() {
     let spec = spec.with_stop_timeout_ms(1500);
     let (one, key) = scene.holder(&spec);
     let first = scene.only_supervisor(&spec);
-    let service = scene.only_instance();
-    service.kill();
-    service.wait_exit();
+    scene.kill_only_instance();
     // The first supervisor is still stopping the leftover processes of the service.
     let by_callback = ServiceSpec {
         command: None,

@@ -153,9 +153,7 @@ fn g1_dead_service_restarts_after_its_leftovers_end() {
     let clients = scene.clients(2, &with_worker(&scene));
     let held: Vec<_> = clients.iter().map(Actor::acquire).collect();
     let worker = only_worker(&scene);
-    let first = scene.only_instance();
-    first.kill();
-    first.wait_exit();
+    scene.kill_only_instance();
     let next = clients[0].acquire();
     assert_ne!(next.got.pid, held[0].got.pid);
     assert!(!worker.is_live());

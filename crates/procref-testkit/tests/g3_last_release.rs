@@ -207,9 +207,7 @@ fn g3_dead_service_is_not_stopped_again() {
     let spec = scene.service("dead").with_stop(StopOutcome::Terminate);
     let client = scene.client(&spec);
     let held = client.acquire();
-    let service = scene.only_instance();
-    service.kill();
-    service.wait_exit();
+    scene.kill_only_instance();
     client.release(&held);
     assert_eq!(scene.calls("on_last_release"), 0);
     scene.assert_clean();

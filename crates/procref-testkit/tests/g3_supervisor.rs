@@ -89,12 +89,9 @@ fn g3_last_release_ends_the_supervisor() {
 #[test]
 fn g3_starter_killed_in_its_callback_leaves_nothing() {
     let scene = scene!();
+    let spec = scene.unique(scene.service("starting"));
     let gate = Gate::Before(Callback::Start);
-    let spec = scene.unique(scene.service("starting")).with_gates([gate]);
-    let client = scene.actor();
-    let key = client.build(&spec);
-    let _ = client.begin_acquire(Via::TokioMulti);
-    client.event(&Event::Running(Callback::Start));
+    let (client, key, _) = scene.client_at_gate(&spec, gate, Via::TokioMulti);
     // The supervisor is ready before the start begins.
     assert!(scene.only_supervisor(&spec).is_live());
     client.kill();
@@ -105,15 +102,11 @@ fn g3_starter_killed_in_its_callback_leaves_nothing() {
 #[test]
 fn g3_starter_killed_before_readiness_leaves_nothing() {
     let scene = scene!();
-    let gate = Gate::Before(Callback::Health);
     let spec = scene
         .unique(scene.service("starting"))
-        .with_health(HealthOutcome::Query)
-        .with_gates([gate]);
-    let client = scene.actor();
-    let key = client.build(&spec);
-    let _ = client.begin_acquire(Via::Pollster);
-    client.event(&Event::Running(Callback::Health));
+        .with_health(HealthOutcome::Query);
+    let gate = Gate::Before(Callback::Health);
+    let (client, key, _) = scene.client_at_gate(&spec, gate, Via::Pollster);
     let service = scene.only_instance();
     client.kill();
     scene.wait_removed(&spec, key);
@@ -222,9 +215,7 @@ fn holder_with_killed_supervisor(
 ) -> (Actor, i32, Identity, Identity) {
     let (one, key) = scene.holder(spec);
     let service = scene.only_instance();
-    let supervisor = scene.only_supervisor(spec);
-    supervisor.kill();
-    supervisor.wait_exit();
+    let supervisor = scene.kill_only_supervisor(spec);
     (one, key, service, supervisor)
 }
 
@@ -449,9 +440,7 @@ fn g3_last_client_stops_a_lingering_service_if_unsupervised() {
         .with_linger_ms(1_000_000);
     let client = scene.client(&spec);
     let held = client.acquire();
-    let supervisor = scene.only_supervisor(&spec);
-    supervisor.kill();
-    supervisor.wait_exit();
+    scene.kill_only_supervisor(&spec);
     client.release(&held);
     scene.assert_clean();
 }
@@ -462,12 +451,9 @@ fn g3_unready_service_does_not_linger() {
     let spec = scene
         .unique(scene.service("unready"))
         .with_linger_ms(1_000_000)
-        .with_health(HealthOutcome::Query)
-        .with_gates([Gate::Before(Callback::Health)]);
-    let client = scene.actor();
-    let key = client.build(&spec);
-    let _ = client.begin_acquire(Via::Pollster);
-    client.event(&Event::Running(Callback::Health));
+        .with_health(HealthOutcome::Query);
+    let gate = Gate::Before(Callback::Health);
+    let (client, key, _) = scene.client_at_gate(&spec, gate, Via::Pollster);
     client.kill();
     scene.wait_removed(&spec, key);
 }

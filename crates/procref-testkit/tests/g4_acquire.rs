@@ -22,10 +22,8 @@ struct PendingStart {
 
 fn starter_and_waiters(scene: &Scene, outcome: Outcome) -> PendingStart {
     let spec = scene.service("slow");
-    let starter = scene.client(&spec.clone().with_gates([START]).with_starts([outcome]));
-    let key = starter.build_as(1, &spec);
-    let starting = starter.begin_acquire(Via::TokioMulti);
-    starter.event(&Event::Running(Callback::Start));
+    let (starter, key, starting) =
+        scene.client_at_gate(&spec.clone().with_starts([outcome]), START, Via::TokioMulti);
     let waiters = scene.clients(4, &spec);
     let waiting: Vec<_> = waiters
         .iter()
@@ -267,9 +265,7 @@ fn g4_start_callback_is_dropped_after_the_start_timeout() {
 fn g4_wait_timeout_error_names_the_starter() {
     let scene = scene!();
     let spec = scene.service("slow");
-    let starter = scene.client(&spec.clone().with_gates([START]));
-    let starting = starter.begin_acquire(Via::TokioMulti);
-    starter.event(&Event::Running(Callback::Start));
+    let (starter, _, starting) = scene.client_at_gate(&spec, START, Via::TokioMulti);
     let mut spec = spec;
     spec.wait_timeout_ms = Some(200);
     let impatient = scene.client(&spec);
@@ -370,9 +366,7 @@ fn g4_client_without_a_start_callback_fails_if_service_is_dead() {
     let scene = scene!();
     let host = scene.client(&scene.service("guest"));
     let held = host.acquire();
-    let service = scene.only_instance();
-    service.kill();
-    service.wait_exit();
+    scene.kill_only_instance();
     let guest = scene.client(&scene.service("guest").with_starts([]));
     let failure = guest
         .try_acquire(Via::TokioMulti)
@@ -390,9 +384,7 @@ fn g4_try_join_neither_starts_nor_waits() {
     assert_eq!(guest.try_join(), Ok(None));
     scene.assert_clean();
 
-    let starter = scene.client(&spec.clone().with_gates([START]));
-    let starting = starter.begin_acquire(Via::TokioMulti);
-    starter.event(&Event::Running(Callback::Start));
+    let (starter, _, starting) = scene.client_at_gate(&spec, START, Via::TokioMulti);
     assert_eq!(guest.try_join(), Ok(None), "the instance is not ready");
     starter.proceed(START);
     let held = starter.finish_acquire(starting).expect("acquire");
@@ -404,9 +396,7 @@ fn g4_try_join_neither_starts_nor_waits() {
     assert_eq!(joined.got.pid, held.got.pid);
     assert_eq!(starter.count(), 2);
     guest.release(&joined);
-    let service = scene.only_instance();
-    service.kill();
-    service.wait_exit();
+    scene.kill_only_instance();
     assert_eq!(guest.try_join(), Ok(None), "the instance is dead");
     assert_eq!(starter.count(), 1);
     starter.release(&held);
@@ -444,14 +434,10 @@ fn g4_joiner_of_an_unhealthy_service_sleeps_during_recovery() {
     let holder = scene.actor();
     let key = holder.build(&spec);
     let held = holder.acquire();
-    let joiner = scene.client(&spec.clone().with_gates([judging]));
-    let joining = joiner.begin_acquire(Via::TokioMulti);
-    joiner.event(&Event::Running(Callback::Health));
+    let (joiner, _, joining) = scene.client_at_gate(&spec, judging, Via::TokioMulti);
     scene.make_unhealthy(scene.only_instance().pid);
     let spec = spec.with_recoveries([Outcome::Serve]);
-    let recoverer = scene.client(&spec.with_gates([recovery]));
-    let recovering = recoverer.begin_acquire(Via::TokioMulti);
-    recoverer.event(&Event::Running(Callback::Recover));
+    let (recoverer, _, recovering) = scene.client_at_gate(&spec, recovery, Via::TokioMulti);
     joiner.proceed(judging);
     scene.wait_sleepers(key, 1);
     recoverer.proceed(recovery);
@@ -521,9 +507,7 @@ fn status_reports_each_state_of_a_service() {
     assert_eq!(watcher.status().generation, held.got.generation);
     assert_eq!(held.got.generation, 1);
 
-    let service = scene.only_instance();
-    service.kill();
-    service.wait_exit();
+    scene.kill_only_instance();
     let (name, clients, _, transition) = state();
     assert_eq!((&*name, clients, transition), ("Dead", 1, None));
 

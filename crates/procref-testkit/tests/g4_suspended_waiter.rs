@@ -2,7 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
-use procref_testkit::protocol::{Callback, Event, Gate, Outcome, Via};
+use procref_testkit::protocol::{Callback, Gate, Outcome, Via};
 use procref_testkit::scene;
 use rustix::process::Signal;
 
@@ -14,10 +14,8 @@ fn g4_suspended_waiter_does_not_delay_other_waiters() {
     let scene = scene!();
     let spec = scene.service("slow");
     let failing = [Outcome::Fail("no".to_owned())];
-    let starter = scene.client(&spec.clone().with_gates([START]).with_starts(failing));
-    let key = starter.build_as(1, &spec);
-    let starting = starter.begin_acquire(Via::TokioMulti);
-    starter.event(&Event::Running(Callback::Start));
+    let (starter, key, starting) =
+        scene.client_at_gate(&spec.clone().with_starts(failing), START, Via::TokioMulti);
     let waiters = scene.clients(4, &spec);
     let requests = waiters.iter().zip(Via::ALL);
     let requests = requests.map(|(waiter, via)| waiter.begin_acquire(via));

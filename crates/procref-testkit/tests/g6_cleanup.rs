@@ -74,9 +74,7 @@ fn g6_cancelled_start_leaves_nothing() {
 fn g6_acquire_cleans_up_after_a_starter_killed_in_its_callback() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
-    let client = scene.client(&scene.service("killed").with_gates([gate]));
-    let _ = client.begin_acquire(Via::TokioMulti);
-    client.event(&Event::Running(Callback::Start));
+    let (client, _, _) = scene.client_at_gate(&scene.service("killed"), gate, Via::TokioMulti);
     client.kill();
     assert_next_client_cleans_up(&scene, "killed");
 }
@@ -96,9 +94,7 @@ fn g6_acquire_cleans_up_after_a_killed_holder_and_service() {
     let scene = scene!();
     let client = scene.client(&scene.service("killed"));
     client.acquire();
-    let service = scene.only_instance();
-    service.kill();
-    service.wait_exit();
+    scene.kill_only_instance();
     client.kill();
     assert_next_client_cleans_up(&scene, "killed");
     assert_eq!(scene.started().len(), 2);

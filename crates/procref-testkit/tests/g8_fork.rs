@@ -5,8 +5,7 @@
 
 use procref_testkit::actor::{Actor, Held};
 use procref_testkit::protocol::{
-    Callback, Command, Death, DropContext, Event, Gate, HealthOutcome, Outcome, Reply, StopOutcome,
-    Via,
+    Callback, Command, Death, DropContext, Gate, HealthOutcome, Outcome, Reply, StopOutcome, Via,
 };
 use procref_testkit::{Scene, kernel, scene};
 
@@ -151,11 +150,8 @@ fn g8_child_forked_during_a_start_does_not_own_the_lock() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("family");
-    let parent = scene.client(&spec.clone().with_gates([gate]));
+    let (parent, key, starting) = scene.client_at_gate(&spec, gate, Via::TokioMulti);
     let waiter = scene.client(&spec);
-    let key = waiter.build_as(1, &spec);
-    let starting = parent.begin_acquire(Via::TokioMulti);
-    parent.event(&Event::Running(Callback::Start));
     let waiting = waiter.begin_acquire(Via::TokioMulti);
     scene.wait_sleepers(key, 1);
     let lock = || {
@@ -193,11 +189,8 @@ fn g8_child_forked_while_its_parent_waits_can_acquire() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("family");
-    let starter = scene.client(&spec.clone().with_gates([gate]));
+    let (starter, key, starting) = scene.client_at_gate(&spec, gate, Via::TokioMulti);
     let parent = scene.client(&spec);
-    let key = parent.build_as(1, &spec);
-    let starting = starter.begin_acquire(Via::TokioMulti);
-    starter.event(&Event::Running(Callback::Start));
     let waiting = parent.begin_acquire(Via::TokioMulti);
     scene.wait_sleepers(key, 1);
     let child = parent.fork();

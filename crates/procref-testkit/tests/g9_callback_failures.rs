@@ -55,9 +55,7 @@ fn assert_recovery_failure_is_clean(recover: &[Outcome], fail: impl Fn(&Actor) -
     let holder = scene.client(&spec);
     let key = holder.build_as(1, &spec);
     let held = holder.acquire();
-    let service = scene.only_instance();
-    service.kill();
-    service.wait_exit();
+    scene.kill_only_instance();
 
     let gates = [Gate::Before(Callback::Recover)];
     let client = scene.client(
@@ -100,9 +98,7 @@ fn g9_failed_recovery_keeps_the_handles_of_its_process() {
         let client = scene.client(&spec);
         let key = client.build_as(1, &spec);
         let held = [client.acquire(), client.acquire()];
-        let service = scene.only_instance();
-        service.kill();
-        service.wait_exit();
+        scene.kill_only_instance();
         let pending = client.begin_acquire(Via::TokioMulti);
         assert_failed(&client.reply(pending));
         scene.assert_free(key, 1);
@@ -125,9 +121,7 @@ fn g9_unhealthy_recovered_instance_is_stopped_and_cleared() {
         let scene = scene!();
         let spec = scene.service("ill");
         let (holder, key) = scene.holder(&spec);
-        let service = scene.only_instance();
-        service.kill();
-        service.wait_exit();
+        scene.kill_only_instance();
         let actor = scene.actor();
         let client = if own { &holder } else { &actor };
         let unhealthy = spec.clone().with_recoveries([Outcome::Serve]);
@@ -187,10 +181,7 @@ fn g9_cancelled_waiter_leaves_the_start_running() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("slow");
-    let starter = scene.client(&spec.clone().with_gates([gate]));
-    let key = starter.build_as(1, &spec);
-    let starting = starter.begin_acquire(Via::TokioMulti);
-    starter.event(&Event::Running(Callback::Start));
+    let (starter, key, starting) = scene.client_at_gate(&spec, gate, Via::TokioMulti);
     let waiter = scene.client(&spec);
     for via in [Via::TokioMulti, Via::TokioCurrent, Via::Smol, Via::Pollster] {
         let waiting = waiter.begin_acquire(via);

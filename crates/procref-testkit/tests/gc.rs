@@ -25,12 +25,7 @@ use procref_testkit::{Actor, Scene, scene};
 const PIN: usize = 4;
 
 fn unique_service(scene: &Scene, name: &str) -> ServiceSpec {
-    let tail = scene
-        .root()
-        .file_name()
-        .expect("the directory has a name")
-        .to_string_lossy();
-    scene.service(&format!("{name} {tail}"))
+    scene.unique(scene.service(name))
 }
 
 fn gc(scene: &Scene) -> Collected {
@@ -144,9 +139,8 @@ fn gc_leaves_held_kept_lingering_and_pinned_services() {
 fn gc_leaves_services_that_are_starting_or_locked() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
-    let client = scene.client(&scene.service("starting").with_gates([gate]));
-    let pending = client.begin_acquire(Via::Pollster);
-    client.event(&Event::Running(Callback::Start));
+    let (client, _, pending) =
+        scene.client_at_gate(&scene.service("starting"), gate, Via::Pollster);
     let counter = scene.client(&scene.service("locked"));
     counter.counter(0, "locked");
     assert_eq!(counter.counter_op(0, CounterOp::TryLock), Reply::Flag(true));

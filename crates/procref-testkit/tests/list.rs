@@ -6,7 +6,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use procref::{Holder, Listed, Services, State};
-use procref_testkit::protocol::{Callback, Event, Gate, Via};
+use procref_testkit::protocol::{Callback, Gate, Via};
 use procref_testkit::scene::write_private;
 use procref_testkit::{Scene, kernel, scene};
 
@@ -83,9 +83,7 @@ fn list_contains_all_services_by_name_with_their_state() {
     two.build(&specs[0]);
     let second = two.acquire();
     let gate = Gate::Before(Callback::Start);
-    let starting = scene.client(&scene.service("z").with_gates([gate]));
-    let pending = starting.begin_acquire(Via::Pollster);
-    starting.event(&Event::Running(Callback::Start));
+    let (starting, _, pending) = scene.client_at_gate(&scene.service("z"), gate, Via::Pollster);
 
     let listed = list(&scene);
     // The service that is starting has no record yet.

@@ -63,9 +63,7 @@ fn on_ready_runs_once_per_instance() {
         let clients = scene.clients(3, &spec);
         let held: Vec<_> = clients.iter().map(Actor::acquire).collect();
         assert_eq!(scene.calls("on_ready"), 1);
-        let service = scene.only_instance();
-        service.kill();
-        service.wait_exit();
+        scene.kill_only_instance();
         let again: Vec<_> = clients.iter().map(Actor::acquire).collect();
         assert_eq!(scene.calls("on_ready"), 2);
         for (client, held) in clients.iter().zip(held.iter().chain(&again)) {
@@ -168,9 +166,7 @@ fn g9_on_ready_failure_after_a_recovery_leaves_no_instance() {
     let scene = scene!();
     let holder = scene.client(&scene.service("prepared"));
     let held = holder.acquire();
-    let old = scene.only_instance();
-    old.kill();
-    old.wait_exit();
+    scene.kill_only_instance();
     let spec = scene
         .service("prepared")
         .with_recoveries([Outcome::Replace]);
@@ -191,10 +187,7 @@ fn g9_on_ready_failure_after_a_recovery_leaves_no_instance() {
 fn g4_waiter_takes_over_when_a_client_dies_in_on_ready() {
     let scene = scene!();
     let spec = spec_with_on_ready(&scene, ReadyOutcome::Pass);
-    let starter = scene.client(&spec.clone().with_gates([BEFORE]));
-    let key = starter.build_as(1, &spec);
-    let _ = starter.begin_acquire(Via::TokioMulti);
-    starter.event(&Event::Running(Callback::OnReady));
+    let (starter, key, _) = scene.client_at_gate(&spec, BEFORE, Via::TokioMulti);
     let waiter = scene.client(&spec);
     let waiting = waiter.begin_acquire(Via::TokioMulti);
     scene.wait_sleepers(key, 1);

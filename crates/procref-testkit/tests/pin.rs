@@ -11,12 +11,7 @@ use procref_testkit::{Actor, Scene, deadline, kernel, scene};
 
 /// Describes a service whose name is unique among all tests, so that its supervisor can be found.
 fn unique_service(scene: &Scene) -> ServiceSpec {
-    let tail = scene
-        .root()
-        .file_name()
-        .expect("the directory has a name")
-        .to_string_lossy();
-    scene.service(&format!("pinned {tail}"))
+    scene.unique(scene.service("pinned"))
 }
 
 /// Starts and pins the service. Then the client releases its handle or is killed.
@@ -145,9 +140,7 @@ fn dead_pinned_instance_is_replaced_and_stays_pinned() {
     let scene = scene!();
     let spec = unique_service(&scene);
     let key = leave_pinned(&scene, &spec, true);
-    let service = scene.only_instance();
-    service.kill();
-    service.wait_exit();
+    let service = scene.kill_only_instance();
     let client = scene.client(&spec);
     assert_eq!(client.status().state, "Dead");
     let held = client.acquire();
@@ -167,9 +160,7 @@ fn failed_restart_keeps_the_pin_without_an_instance() {
     let scene = scene!();
     let spec = unique_service(&scene);
     let key = leave_pinned(&scene, &spec, true);
-    let service = scene.only_instance();
-    service.kill();
-    service.wait_exit();
+    scene.kill_only_instance();
     let failing = spec.clone().with_starts([Outcome::Fail("no".to_owned())]);
     let client = scene.client(&failing);
     client
@@ -223,13 +214,9 @@ fn unpin_waits_for_a_transition() {
     let scene = scene!();
     let spec = unique_service(&scene);
     let key = leave_pinned(&scene, &spec, true);
-    let old = scene.only_instance();
-    old.kill();
-    old.wait_exit();
+    scene.kill_only_instance();
     let start = Gate::Before(Callback::Start);
-    let starter = scene.client(&spec.clone().with_gates([start]));
-    let starting = starter.begin_acquire(Via::TokioMulti);
-    starter.event(&Event::Running(Callback::Start));
+    let (starter, _, starting) = scene.client_at_gate(&spec, start, Via::TokioMulti);
     let other = scene.client(&spec);
     let unpinning = other.begin(Command::Unpin {
         service: 0,

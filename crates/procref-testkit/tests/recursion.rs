@@ -41,6 +41,20 @@ async fn acquire_in_callback(service: Arc<SharedService>, call: Call, answer: An
     *answer.lock().expect("no thread has panicked") = Some(message);
 }
 
+/// Acquires the service as a callback would, and then returns `value`.
+fn acquire_then<T>(
+    service: &Arc<SharedService>,
+    call: Call,
+    answer: &Answer,
+    value: T,
+) -> impl Future<Output = T> + use<T> {
+    let acquiring = acquire_in_callback(Arc::clone(service), call, Arc::clone(answer));
+    async move {
+        acquiring.await;
+        value
+    }
+}
+
 fn hosted() -> ServiceInfo {
     ServiceInfo::with_pid(std::process::id())
 }
@@ -49,60 +63,26 @@ type Configure = fn(SharedServiceBuilder, Arc<SharedService>, Call, Answer) -> S
 
 const CALLBACKS: [(&str, Configure); 6] = [
     ("on_first_acquire", |builder, own_service, call, answer| {
-        builder.on_first_acquire(move || {
-            let acquiring =
-                acquire_in_callback(Arc::clone(&own_service), call, Arc::clone(&answer));
-            async {
-                acquiring.await;
-                Ok(hosted())
-            }
-        })
+        builder.on_first_acquire(move || acquire_then(&own_service, call, &answer, Ok(hosted())))
     }),
     ("on_ready", |builder, own_service, call, answer| {
         builder
             .on_first_acquire(|| async { Ok(hosted()) })
-            .on_ready(move |_| {
-                let acquiring =
-                    acquire_in_callback(Arc::clone(&own_service), call, Arc::clone(&answer));
-                async {
-                    acquiring.await;
-                    Ok(())
-                }
-            })
+            .on_ready(move |_| acquire_then(&own_service, call, &answer, Ok(())))
     }),
     ("on_health_check", |builder, own_service, call, answer| {
         builder
             .on_first_acquire(|| async { Ok(hosted()) })
-            .on_health_check(move |_| {
-                let acquiring =
-                    acquire_in_callback(Arc::clone(&own_service), call, Arc::clone(&answer));
-                async {
-                    acquiring.await;
-                    true
-                }
-            })
+            .on_health_check(move |_| acquire_then(&own_service, call, &answer, true))
     }),
     ("on_last_release", |builder, own_service, call, answer| {
         builder
             .on_first_acquire(|| async { Ok(hosted()) })
-            .on_last_release(move |_| {
-                let acquiring =
-                    acquire_in_callback(Arc::clone(&own_service), call, Arc::clone(&answer));
-                async {
-                    acquiring.await;
-                    Ok(())
-                }
-            })
+            .on_last_release(move |_| acquire_then(&own_service, call, &answer, Ok(())))
     }),
     ("Ready::callback", |builder, own_service, call, answer| {
-        let ready = Ready::callback(move |_: &ServiceInfo| {
-            let acquiring =
-                acquire_in_callback(Arc::clone(&own_service), call, Arc::clone(&answer));
-            async {
-                acquiring.await;
-                true
-            }
-        });
+        let ready =
+            Ready::callback(move |_: &ServiceInfo| acquire_then(&own_service, call, &answer, true));
         builder.command(ServiceCommand::new("sleep").arg("100").ready(ready))
     }),
     (
@@ -111,14 +91,7 @@ const CALLBACKS: [(&str, Configure); 6] = [
             let command = ServiceCommand::new("sleep").arg("100");
             builder
                 .command(command.ready(Ready::at_once()))
-                .on_ready(move |_| {
-                    let acquiring =
-                        acquire_in_callback(Arc::clone(&own_service), call, Arc::clone(&answer));
-                    async {
-                        acquiring.await;
-                        Ok(())
-                    }
-                })
+                .on_ready(move |_| acquire_then(&own_service, call, &answer, Ok(())))
         },
     ),
 ];

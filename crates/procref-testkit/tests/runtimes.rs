@@ -196,11 +196,8 @@ fn g8_wait_for_another_start_blocks_no_executor() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("slow");
-    let starter = scene.client(&spec.clone().with_gates([gate]));
+    let (starter, key, starting) = scene.client_at_gate(&spec, gate, Via::TokioCurrent);
     let waiter = scene.client(&spec);
-    let key = waiter.build_as(1, &spec);
-    let starting = starter.begin_acquire(Via::TokioCurrent);
-    starter.event(&Event::Running(Callback::Start));
     assert_executor_runs(&starter);
     let waiting = waiter.begin_acquire(Via::TokioCurrent);
     scene.wait_sleepers(key, 1);
@@ -263,11 +260,8 @@ fn waiters_of_a_process_share_one_thread() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = scene.service("slow");
-    let starter = scene.client(&spec.clone().with_gates([gate]));
+    let (starter, key, starting) = scene.client_at_gate(&spec, gate, Via::TokioMulti);
     let many = scene.client(&spec);
-    let key = many.build_as(1, &spec);
-    let starting = starter.begin_acquire(Via::TokioMulti);
-    starter.event(&Event::Running(Callback::Start));
     let before = many.identity().threads();
     let waiting = many.begin(Command::AcquireMany {
         service: 0,

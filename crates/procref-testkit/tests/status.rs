@@ -19,12 +19,7 @@ const SLOTS: usize = 130;
 const HOLDER_SLOTS: usize = SLOTS - HOLDERS;
 
 fn unique_service(scene: &Scene, name: &str) -> ServiceSpec {
-    let tail = scene
-        .root()
-        .file_name()
-        .expect("the directory has a name")
-        .to_string_lossy();
-    scene.service(&format!("{name} {tail}"))
+    scene.unique(scene.service(name))
 }
 
 /// Returns the status as a process that does not use the service sees it.
@@ -311,9 +306,7 @@ fn status_shows_the_age_of_an_instance() {
     assert!(before <= started && started <= SystemTime::now());
     assert!(uptime <= before.elapsed().expect("the clock does not go back"));
     deadline::until_true("the uptime grows", || status(&spec).uptime() > Some(uptime));
-    let service = scene.only_instance();
-    service.kill();
-    service.wait_exit();
+    scene.kill_only_instance();
     let snapshot = status(&spec);
     assert_eq!((snapshot.state(), snapshot.uptime()), (State::Dead, None));
     assert_eq!(snapshot.state().to_string(), "dead");

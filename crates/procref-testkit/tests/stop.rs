@@ -103,9 +103,7 @@ fn stop_waits_for_a_start_and_then_names_the_client() {
     let scene = scene!();
     let gate = Gate::Before(Callback::Start);
     let spec = callback(&scene);
-    let starter = scene.client(&spec.clone().with_gates([gate]));
-    let start = starter.begin_acquire(Via::Smol);
-    starter.event(&Event::Running(Callback::Start));
+    let (starter, _, start) = scene.client_at_gate(&spec, gate, Via::Smol);
     let other = scene.client(&spec);
     let key = other.build(&spec);
     let stop = other.begin_stop(false, Via::Smol);
@@ -374,9 +372,7 @@ fn g6_stop_clears_a_dead_service_and_creates_nothing() {
     assert_eq!(client.stop(true, Via::Smol), Ok(false));
     assert_eq!(kernel::find(key), None);
     let (holder, _) = scene.holder(&spec);
-    let service = scene.only_instance();
-    service.kill();
-    service.wait_exit();
+    scene.kill_only_instance();
     assert!(client.stop(true, Via::Blocking).is_ok());
     holder.kill();
     scene.wait_removed(&spec, key);

@@ -29,10 +29,7 @@ const START: Gate = Gate::Before(Callback::Start);
 fn measure_waiters(via: Via) -> (Duration, Duration) {
     let scene = scene!();
     let spec = scene.service("slow");
-    let starter = scene.client(&spec.clone().with_gates([START]));
-    let key = starter.build_as(1, &spec);
-    let starting = starter.begin_acquire(via);
-    starter.event(&Event::Running(Callback::Start));
+    let (starter, key, starting) = scene.client_at_gate(&spec, START, via);
 
     let waiters = scene.clients(WAITERS, &spec);
     let waiting: Vec<_> = waiters.iter().map(|it| it.begin_acquire(via)).collect();
@@ -121,10 +118,7 @@ fn limited_wait(via: Via) -> LimitedWait {
     let scene = scene!();
     let mut spec = scene.service("slow");
     spec.start_timeout_ms = Some(600_000);
-    let starter = scene.client(&spec.clone().with_gates([START]));
-    let key = starter.build_as(1, &spec);
-    let starting = starter.begin_acquire(via);
-    starter.event(&Event::Running(Callback::Start));
+    let (starter, key, starting) = scene.client_at_gate(&spec, START, via);
     let set = kernel::find(key).expect("the semaphore set exists");
     // The limit includes the stop of a failed start: twice the grace of 10 s and 5 s to die.
     assert_eq!(announced_ms(&set), 600_000 + 2 * 15_000);
@@ -211,10 +205,7 @@ fn g4_blocking_waiter_needs_no_other_thread() {
     for dies in [false, true] {
         let scene = scene!();
         let spec = scene.service("slow");
-        let starter = scene.client(&spec.clone().with_gates([START]));
-        let key = starter.build_as(1, &spec);
-        let starting = starter.begin_acquire(Via::Blocking);
-        starter.event(&Event::Running(Callback::Start));
+        let (starter, key, starting) = scene.client_at_gate(&spec, START, Via::Blocking);
         let waiter = scene.client(&spec);
         let waiting = waiter.begin_acquire(Via::Blocking);
         scene.wait_sleepers(key, 1);
@@ -318,24 +309,28 @@ fn g4_error_of_a_waiter_counts_the_failed_starts() {
     }
 }
 
-/// A start that succeeds ends the series of failed starts.
-#[test]
-fn g6_failed_start_note_is_removed_by_the_next_start() {
-    let scene = scene!();
-    let spec = scene.service("slow").with_gates([START]);
+/// Lets a start fail while another client waits. Returns the key of the service, the client that
+/// waited and is now in its start callback, and its pending acquire.
+fn starter_after_a_failed_start(scene: &Scene) -> (i32, Actor, Pending) {
+    let spec = scene.service("slow");
     let fails = spec
         .clone()
         .with_starts([Outcome::Fail("no disk space".to_owned())]);
-    let first = scene.client(&fails);
-    let key = first.build_as(1, &fails);
-    let starting = first.begin_acquire(Via::Blocking);
-    first.event(&Event::Running(Callback::Start));
-    let second = scene.client(&spec);
+    let (first, key, starting) = scene.client_at_gate(&fails, START, Via::Blocking);
+    let second = scene.client(&spec.with_gates([START]));
     let waiting = second.begin_acquire(Via::Blocking);
     scene.wait_sleepers(key, 1);
     first.proceed(START);
     first.finish_acquire(starting).expect_err("the start fails");
     second.event(&Event::Running(Callback::Start));
+    (key, second, waiting)
+}
+
+/// A start that succeeds ends the series of failed starts.
+#[test]
+fn g6_failed_start_note_is_removed_by_the_next_start() {
+    let scene = scene!();
+    let (_, second, waiting) = starter_after_a_failed_start(&scene);
     let notes = || {
         let files = scene.files();
         files
@@ -356,20 +351,7 @@ fn g6_failed_start_note_is_removed_by_the_next_start() {
 fn g6_failed_start_note_of_a_killed_waiter_is_removed() {
     for collected in [false, true] {
         let scene = scene!();
-        let spec = scene.service("slow").with_gates([START]);
-        let fails = spec
-            .clone()
-            .with_starts([Outcome::Fail("no disk space".to_owned())]);
-        let first = scene.client(&fails);
-        let key = first.build_as(1, &fails);
-        let starting = first.begin_acquire(Via::Blocking);
-        first.event(&Event::Running(Callback::Start));
-        let second = scene.client(&spec);
-        let _waiting = second.begin_acquire(Via::Blocking);
-        scene.wait_sleepers(key, 1);
-        first.proceed(START);
-        first.finish_acquire(starting).expect_err("the start fails");
-        second.event(&Event::Running(Callback::Start));
+        let (key, second, _waiting) = starter_after_a_failed_start(&scene);
         second.kill();
         // The supervisor removes the kernel object but does not know of the note.
         deadline::until_true("the supervisor has removed the set", || !scene.exists(key));

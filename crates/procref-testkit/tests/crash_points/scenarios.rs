@@ -378,9 +378,7 @@ impl Scenario {
             }
             Self::ServiceDies => {
                 let supervisor = scene.only_supervisor(spec);
-                let service = scene.only_instance();
-                service.kill();
-                service.wait_exit();
+                scene.kill_only_instance();
                 crash.begin_others();
                 return supervisor.wait_exit();
             }
@@ -394,9 +392,7 @@ impl Scenario {
                 return supervisor.wait_exit();
             }
             Self::TwoSupervisors => {
-                let service = scene.only_instance();
-                service.kill();
-                service.wait_exit();
+                scene.kill_only_instance();
                 let next = scene.client(spec);
                 next.acquire();
                 crash.begin_others();

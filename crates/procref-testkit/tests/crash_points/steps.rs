@@ -68,7 +68,8 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
     files.into_iter().chain(inner).collect()
 }
 
-/// The file whose methods take or release the reference and the lock. Each of them is given its crash point.
+/// The file whose methods take or release the reference and the lock. Each method gets its crash point
+/// as an argument.
 const TRANSITION: &str = "engine/transition.rs";
 
 /// Returns `true` if a line calls one of these steps on a kernel object.
@@ -82,7 +83,7 @@ fn calls_step(lines: &[&str], number: usize, steps: &[String]) -> bool {
     steps.iter().any(|step| {
         let here = |object: &&str| line.contains(&format!("{object}.{step}("));
         let continued = line.trim_start().starts_with(&format!(".{step}("));
-        objects.iter().any(|object| here(&object))
+        objects.iter().any(here)
             || (continued && objects.iter().any(|object| before.ends_with(object)))
     })
 }
@@ -93,11 +94,12 @@ fn is_excepted(lines: &[&str], number: usize) -> bool {
     above.iter().any(|line| line.contains(NONE))
 }
 
-/// Checks each changing step of the engine and of a supervisor. A step without a point is one after which no process
-/// dies in these tests.
+/// Checks each changing step of the engine and of a supervisor. If a step has no crash point, no process
+/// ever dies there in these tests.
 ///
-/// In `transition.rs` the point is an argument, so the call of `crash::point` must stand in the same method. Elsewhere
-/// the name of the point must stand near the step, and no file may take a step that `transition.rs` has.
+/// In `transition.rs` the point is an argument, so the same method must call `crash::point`. In other
+/// files the name of the point must be near the step, and no file may take a step that `transition.rs`
+/// has.
 #[test]
 fn changing_kernel_steps_all_have_a_crash_point() {
     let steps = changing_steps();
@@ -121,14 +123,14 @@ fn changing_kernel_steps_all_have_a_crash_point() {
             file.starts_with(&module) || file == module.with_extension("rs")
         });
         for (number, line) in lines.iter().enumerate() {
-            // A typed step without a point needs a reason as well.
-            let pointless = line.contains(".unlock(None)");
-            if !pointless && !calls_step(&lines, number, &steps) {
+            // A step of `transition.rs` without a point needs a reason, too.
+            let unlocks_without_point = line.contains(".unlock(None)");
+            if !unlocks_without_point && !calls_step(&lines, number, &steps) {
                 continue;
             }
             found += 1;
             let after = &lines[number..];
-            let has_point = if pointless {
+            let has_point = if unlocks_without_point {
                 false
             } else if is_transition {
                 let mut method = after.iter().take_while(|line| **line != "    }");
@@ -149,10 +151,13 @@ fn changing_kernel_steps_all_have_a_crash_point() {
             }
         }
     }
-    assert!(found > 30, "only {found} steps found: the test is broken");
+    assert!(
+        found > 30,
+        "only {found} steps were found, so the test is broken"
+    );
     assert!(
         missing.is_empty(),
-        "steps without a point, or beside `{TRANSITION}`:\n{}",
+        "steps without a crash point, or outside `{TRANSITION}`:\n{}",
         missing.join("\n")
     );
 }

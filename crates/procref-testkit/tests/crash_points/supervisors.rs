@@ -159,9 +159,7 @@ fn g4_service_death_right_before_its_supervisor_sleeps_is_seen() {
     deadline::until_true("the supervisor is about to sleep", || {
         supervisor.is_suspended()
     });
-    let service = scene.only_instance();
-    service.kill();
-    service.wait_exit();
+    scene.kill_only_instance();
     supervisor.signal(Signal::CONT);
     let failure = client
         .finish_acquire(pending)
