@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use crate::command::{ServiceCommand, StopPolicy, StopSignal};
 use crate::crash;
-use crate::engine::platform::{Blocker, CHECK_SUSPENDED, Platform, Sick};
+use crate::engine::platform::{
+    Blocker, CHECK_SUSPENDED, FailedCheck, Platform, ServiceFiles, ServiceProcess, ServiceStart,
+};
 use crate::error::{Error, Result};
-use crate::kernel::Instance;
-use crate::kernel::{Kernel, Missing, Native, Object as _, Snapshot};
+use crate::kernel::{Instance, Kernel, Missing, Native, Object as _, Snapshot};
 use crate::key::ServiceKey;
 use crate::launch::{self, LaunchSpec, StartingService, own_start};
 use crate::process::{self, Identity, Process};
@@ -31,7 +32,7 @@ pub(crate) struct Host;
 impl Platform for Host {
     type Kernel = Native;
     type Process = Process;
-    type Running = StartingService;
+    type StartingService = StartingService;
 
     fn kernel(&self) -> &Native {
         &Native
@@ -45,43 +46,9 @@ impl Platform for Host {
         std::process::id()
     }
 
-    async fn look_up(&self, pid: u32) -> Result<Option<(Identity, Process)>> {
+    async fn find_process(&self, pid: u32) -> Result<Option<(Identity, Process)>> {
         let found = Process::find(pid)?;
         Ok(found.map(|process| (process.identity(), process)))
-    }
-
-    async fn is_alive(&self, process: &Process) -> bool {
-        process.is_alive()
-    }
-
-    async fn ask_to_end(&self, process: &Process, signal: StopSignal) -> Result<()> {
-        if process.request_stop(signal.number())? || Native::ask_tree(process.identity()) {
-            return process.wake();
-        }
-        // To wait for its grace would be to wait for nothing.
-        tracing::warn!(
-            pid = process.pid(),
-            "there is no way to ask it to end: ended at once, without its grace"
-        );
-        process.kill()
-    }
-
-    async fn kill(&self, process: &Process) -> Result<()> {
-        process.kill()
-    }
-
-    async fn wait(&self, process: &Arc<Process>, timeout: Duration) -> Result<bool> {
-        if !process.is_alive() {
-            return Ok(true);
-        }
-        let process = Arc::clone(process);
-        let purpose = "wait for the service's end";
-        runtime::spawn_blocking(purpose, move || process.wait(timeout)).await?
-    }
-
-    async fn ended(&self, process: &Process) -> Result<()> {
-        while !process.wait(LONG)? {}
-        Ok(())
     }
 
     fn is_own_start(&self, key: &ServiceKey, snapshot: &Snapshot) -> bool {
@@ -92,6 +59,120 @@ impl Platform for Host {
         process::check_view(key.namespace.view())
     }
 
+    async fn supervise(
+        &self,
+        key: &ServiceKey,
+        object: &<Native as Kernel>::Object,
+        stop: StopPolicy,
+    ) -> Result<()> {
+        let (key, set) = (key.clone(), object.signal_safe());
+        let start = move || launch::start(set, &key, stop);
+        runtime::spawn_blocking("start the supervisor", start).await?
+    }
+
+    fn launch(
+        &self,
+        key: &ServiceKey,
+        object: &<Native as Kernel>::Object,
+        command: Arc<ServiceCommand>,
+        spec: LaunchSpec,
+    ) -> BoxFuture<Result<StartingService>> {
+        let (key, set) = (key.clone(), object.signal_safe());
+        let start = move || StartingService::start(set, &key, &command, spec);
+        Box::pin(async { runtime::spawn_blocking("launch the service", start).await? })
+    }
+
+    async fn check_health(
+        &self,
+        key: &ServiceKey,
+        command: &Arc<ServiceCommand>,
+        port: u16,
+    ) -> Result<Option<FailedCheck>> {
+        let Some((probe, limit)) = command.health_probe(key, port)? else {
+            return Ok(None);
+        };
+        let service = key.name().to_owned();
+        let purpose = "ask whether the service is well";
+        let asked = runtime::spawn_blocking(purpose, move || {
+            let answer = probe.ask(limit, &service).err()?;
+            let probe = probe.to_string();
+            Some(FailedCheck {
+                probe,
+                answer,
+                limit,
+            })
+        });
+        asked.await
+    }
+
+    async fn rotate_log(&self, key: &ServiceKey, command: &ServiceCommand) {
+        command.rotate_log(key);
+    }
+
+    async fn blocker(&self, object: &<Native as Kernel>::Object) -> Option<Blocker> {
+        let holder = object.lock_holder().await.ok()??;
+        let supervisor = object.supervisor().await.ok().flatten();
+        Some(Blocker::of(holder, supervisor))
+    }
+
+    async fn resume_supervisor(&self, object: &<Native as Kernel>::Object) {
+        let Ok(Some(pid)) = object.supervisor().await else {
+            return;
+        };
+        if !process::is_suspended(pid) || crash::leaves_suspended() {
+            return;
+        }
+        // In this order. The process is known by pid and start time first. If it were gone by the second check, and
+        // a supervisor of another service had its pid, the signal would reach neither.
+        if let Ok(Some(process)) = Process::find(pid) {
+            if process::is_supervisor(pid) && process.wake().is_ok() {
+                tracing::warn!(pid, "continued a supervisor that was suspended");
+            }
+        }
+    }
+
+    async fn resuming_supervisor<F: Future + Send>(
+        &self,
+        object: &<Native as Kernel>::Object,
+        future: F,
+    ) -> F::Output {
+        let mut future = pin!(future);
+        loop {
+            self.resume_supervisor(object).await;
+            if let Some(output) = self.timeout(CHECK_SUSPENDED, future.as_mut()).await {
+                return output;
+            }
+        }
+    }
+
+    async fn sleep(&self, time: Duration) {
+        timer::within(
+            || &process_local::get().timer,
+            time,
+            std::future::pending::<()>(),
+        )
+        .await;
+    }
+
+    fn spawn(&self, purpose: &'static str, future: BoxFuture<()>) {
+        runtime::spawn_or_run(purpose, future);
+    }
+
+    fn spawn_thread(&self, purpose: &'static str, future: BoxFuture<()>) -> Result<()> {
+        runtime::spawn_thread(purpose, future)
+    }
+
+    fn block_until_done(&self, done: &mpsc::Receiver<()>, limit: Duration) {
+        // An error means that it takes longer: it goes on without us.
+        let _ = done.recv_timeout(limit);
+    }
+
+    async fn timeout<F: Future + Send>(&self, limit: Duration, future: F) -> Option<F::Output> {
+        timer::within(|| &process_local::get().timer, limit, future).await
+    }
+}
+
+impl ServiceFiles for Host {
     async fn check_record(&self, key: &ServiceKey) -> Result<()> {
         record::check(key)
     }
@@ -130,146 +211,68 @@ impl Platform for Host {
             failures::clear(key);
         }
     }
+}
 
-    async fn supervise(
-        &self,
-        key: &ServiceKey,
-        object: &<Native as Kernel>::Object,
-        stop: StopPolicy,
-    ) -> Result<()> {
-        let (key, set) = (key.clone(), object.signal_safe());
-        let start = move || launch::start(set, &key, stop);
-        runtime::spawn_blocking("start the supervisor", start).await?
+impl ServiceProcess for Process {
+    async fn is_alive(&self) -> bool {
+        Process::is_alive(self)
     }
 
-    fn launch(
-        &self,
-        key: &ServiceKey,
-        object: &<Native as Kernel>::Object,
-        command: Arc<ServiceCommand>,
-        spec: LaunchSpec,
-    ) -> BoxFuture<Result<StartingService>> {
-        let (key, set) = (key.clone(), object.signal_safe());
-        let start = move || StartingService::start(set, &key, &command, spec);
-        Box::pin(async { runtime::spawn_blocking("launch the service", start).await? })
-    }
-
-    fn launched(&self, running: &StartingService) -> Instance {
-        running.instance()
-    }
-
-    async fn run(
-        &self,
-        running: &Arc<StartingService>,
-        deadline: Deadline,
-    ) -> Result<Option<Callback>> {
-        running.run(deadline).await?;
-        Ok(running.callback())
-    }
-
-    fn late(&self, running: &StartingService, limit: Duration) -> Error {
-        running.late(limit)
-    }
-
-    fn unwell(&self, running: &StartingService, sick: Sick) -> Error {
-        running.unwell(&sick.probe, sick.answer, sick.limit)
-    }
-
-    async fn alarm(&self, running: &Arc<StartingService>) -> Error {
-        running.alarm().await
-    }
-
-    async fn gone(&self, running: Arc<StartingService>, limit: Duration) -> Result<bool> {
-        running.gone(limit).await
-    }
-
-    async fn ask_health(
-        &self,
-        key: &ServiceKey,
-        command: &Arc<ServiceCommand>,
-        port: u16,
-    ) -> Result<Option<Sick>> {
-        let Some((probe, limit)) = command.health_probe(key, port)? else {
-            return Ok(None);
-        };
-        let service = key.name().to_owned();
-        let purpose = "ask whether the service is well";
-        let asked = runtime::spawn_blocking(purpose, move || {
-            let answer = probe.ask(limit, &service).err()?;
-            let probe = probe.to_string();
-            Some(Sick {
-                probe,
-                answer,
-                limit,
-            })
-        });
-        asked.await
-    }
-
-    async fn rotate_log(&self, key: &ServiceKey, command: &ServiceCommand) {
-        command.rotate_log(key);
-    }
-
-    async fn blocker(&self, object: &<Native as Kernel>::Object) -> Option<Blocker> {
-        let holder = object.lock_holder().await.ok()??;
-        let supervisor = object.supervisor().await.ok().flatten();
-        Some(Blocker::of(holder, supervisor))
-    }
-
-    async fn resume(&self, object: &<Native as Kernel>::Object) {
-        let Ok(Some(pid)) = object.supervisor().await else {
-            return;
-        };
-        if !process::is_suspended(pid) || crash::leaves_suspended() {
-            return;
+    async fn request_stop(&self, signal: StopSignal) -> Result<()> {
+        if Process::request_stop(self, signal.number())? || Native::ask_tree(self.identity()) {
+            return self.wake();
         }
-        // In this order. The process is known by pid and start time first. If it were gone by the second check, and
-        // a supervisor of another service had its pid, the signal would reach neither.
-        if let Ok(Some(process)) = Process::find(pid) {
-            if process::is_supervisor(pid) && process.wake().is_ok() {
-                tracing::warn!(pid, "continued a supervisor that was suspended");
-            }
+        // To wait for its grace would be to wait for nothing.
+        tracing::warn!(
+            pid = self.pid(),
+            "there is no way to ask it to end: ended at once, without its grace"
+        );
+        Process::kill(self)
+    }
+
+    async fn kill(&self) -> Result<()> {
+        Process::kill(self)
+    }
+
+    async fn wait(self: &Arc<Self>, timeout: Duration) -> Result<bool> {
+        if !Process::is_alive(self) {
+            return Ok(true);
         }
+        let process = Arc::clone(self);
+        let purpose = "wait for the service's end";
+        runtime::spawn_blocking(purpose, move || Process::wait(&process, timeout)).await?
     }
 
-    async fn resuming<F: Future + Send>(
-        &self,
-        object: &<Native as Kernel>::Object,
-        future: F,
-    ) -> F::Output {
-        let mut future = pin!(future);
-        loop {
-            self.resume(object).await;
-            if let Some(output) = self.within(CHECK_SUSPENDED, future.as_mut()).await {
-                return output;
-            }
-        }
+    async fn wait_exit(&self) -> Result<()> {
+        while !Process::wait(self, LONG)? {}
+        Ok(())
+    }
+}
+
+impl ServiceStart for StartingService {
+    fn instance(&self) -> Instance {
+        StartingService::instance(self)
     }
 
-    async fn pause(&self, time: Duration) {
-        timer::within(
-            || &process_local::get().timer,
-            time,
-            std::future::pending::<()>(),
-        )
-        .await;
+    async fn run(self: &Arc<Self>, deadline: Deadline) -> Result<Option<Callback>> {
+        StartingService::run(self, deadline).await?;
+        Ok(self.callback())
     }
 
-    fn spawn(&self, purpose: &'static str, future: BoxFuture<()>) {
-        runtime::spawn_or_run(purpose, future);
+    fn not_ready_error(&self, limit: Duration) -> Error {
+        self.late(limit)
     }
 
-    fn spawn_thread(&self, purpose: &'static str, future: BoxFuture<()>) -> Result<()> {
-        runtime::spawn_thread(purpose, future)
+    fn unhealthy_error(&self, failed: FailedCheck) -> Error {
+        self.unwell(&failed.probe, failed.answer, failed.limit)
     }
 
-    fn wait_here(&self, done: &mpsc::Receiver<()>, patience: Duration) {
-        // An error means that it takes longer: it goes on without us.
-        let _ = done.recv_timeout(patience);
+    async fn early_exit(self: &Arc<Self>) -> Error {
+        self.alarm().await
     }
 
-    async fn within<F: Future + Send>(&self, limit: Duration, future: F) -> Option<F::Output> {
-        timer::within(|| &process_local::get().timer, limit, future).await
+    async fn wait_tree_exit(self: Arc<Self>, limit: Duration) -> Result<bool> {
+        self.gone(limit).await
     }
 }
 

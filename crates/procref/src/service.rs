@@ -398,7 +398,7 @@ impl SharedService {
     ///
     /// As [`wait_ready`](Self::wait_ready).
     pub fn wait_ready_blocking(&self, limit: Duration) -> Result<Option<ServiceInfo>> {
-        let ready = Host.within(limit, self.wait_ready());
+        let ready = Host.timeout(limit, self.wait_ready());
         pollster::block_on(ready).map_or(Ok(None), |ready| ready.map(Some))
     }
 
@@ -444,7 +444,7 @@ impl SharedService {
     ///
     /// As [`wait_stopped`](Self::wait_stopped).
     pub fn wait_stopped_blocking(&self, limit: Duration) -> Result<bool> {
-        let stopped = Host.within(limit, self.wait_stopped());
+        let stopped = Host.timeout(limit, self.wait_stopped());
         pollster::block_on(stopped).map_or(Ok(false), |stopped| stopped.map(|()| true))
     }
 

@@ -18,7 +18,7 @@ use super::config::Config;
 use super::describe::{Description, describe_whole};
 use super::handle::HandleInner;
 use super::health::{Seen, is_usable};
-use super::platform::{ObjectOf, Platform};
+use super::platform::{ObjectOf, Platform, ServiceProcess as _, find_identity};
 use super::recursion;
 use super::resolved_instance::ResolvedInstance;
 use super::shared_wait::SharedWait;
@@ -132,7 +132,7 @@ impl<W: Platform> Transition<W> {
     ///
     /// From here on this is a client like any other: cancelled, it leaves, and does not clear up a start.
     async fn wait_supervisor_unlock(&mut self) {
-        if self.running.take().is_none() || !W::Kernel::NEEDS_SUPERVISOR {
+        if self.starting.take().is_none() || !W::Kernel::NEEDS_SUPERVISOR {
             return;
         }
         if let Some(object) = self.client().known_object() {
@@ -291,7 +291,7 @@ impl<W: Platform> Transition<W> {
         if let Some(instance) = serving_instance(&snapshot, rejected) {
             let (current, seen) = self.resolve(&snapshot, instance).await?;
             let alive = match &current.process {
-                Some(process) => seen == Seen::Now || self.platform().is_alive(process).await,
+                Some(process) => seen == Seen::Now || process.is_alive().await,
                 None => instance.identity.pid == 0,
             };
             if alive {
@@ -333,10 +333,8 @@ impl<W: Platform> Transition<W> {
         let process = if instance.identity.pid == 0 {
             None
         } else {
-            let found = self.platform().look_up(instance.identity.pid).await?;
-            found
-                .filter(|(identity, _)| *identity == instance.identity)
-                .map(|(_, process)| Arc::new(process))
+            let found = find_identity(&self.platform(), instance.identity).await?;
+            found.map(Arc::new)
         };
         let client = self.client();
         let Description {

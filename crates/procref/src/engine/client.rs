@@ -296,8 +296,8 @@ impl<W: Platform> Client<W> {
         };
         let purpose = "wait for another process's transition";
         let woken = self.unlock.wait(&self.platform, purpose, unlocked);
-        let woken = self.platform.resuming(object, woken);
-        match self.platform.within(deadline.left(), woken).await {
+        let woken = self.platform.resuming_supervisor(object, woken);
+        match self.platform.timeout(deadline.left(), woken).await {
             Some(woken) => woken.map(|()| true),
             None => Ok(false),
         }

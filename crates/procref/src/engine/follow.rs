@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::client::Client;
 use super::describe::describe;
 use super::handle::HandleInner;
-use super::platform::{ObjectOf, Platform};
+use super::platform::{ObjectOf, Platform, ServiceProcess as _, find_identity};
 use super::resolved_instance::ResolvedInstance;
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
@@ -54,7 +54,7 @@ impl<W: Platform> HandleInner<W> {
             ));
         };
         let alive = match &known.process {
-            Some(process) => client.platform.is_alive(process).await,
+            Some(process) => process.is_alive().await,
             None => instance.identity.pid == 0,
         };
         Ok(alive.then(|| known.info.clone()))
@@ -75,9 +75,9 @@ impl<W: Platform> HandleInner<W> {
                     .to_owned(),
             });
         };
-        while client.platform.is_alive(process).await {
-            let (platform, process) = (client.platform.clone(), Arc::clone(process));
-            let ended = async move { platform.ended(&process).await };
+        while process.is_alive().await {
+            let process = Arc::clone(process);
+            let ended = async move { process.wait_exit().await };
             let purpose = "wait for the service's death";
             current.death.wait(&client.platform, purpose, ended).await?;
         }
@@ -99,7 +99,7 @@ pub(crate) async fn wait_stopped<W: Platform>(client: &Arc<Client<W>>) -> Result
             Err(Fault::Refused(error)) => return Err(error),
         }
         // What is waited for is mostly its work. One that is suspended later is not looked for: this may wait for days.
-        client.platform.resume(&object).await;
+        client.platform.resume_supervisor(&object).await;
         // Keeps the seat, and with it the watch, for who comes later.
         let (kept, object) = (Arc::clone(client), Arc::clone(&object));
         let removed = async move {
@@ -134,8 +134,8 @@ async fn is_dead<W: Platform>(platform: &W, instance: &Instance) -> Result<bool>
     if instance.identity.pid == 0 {
         return Ok(false);
     }
-    let found = platform.look_up(instance.identity.pid).await?;
-    Ok(found.is_none_or(|(identity, _)| identity != instance.identity))
+    let found = find_identity(platform, instance.identity).await?;
+    Ok(found.is_none())
 }
 
 async fn open<W: Platform>(client: &Client<W>) -> Result<Option<Arc<ObjectOf<W>>>> {

@@ -3,7 +3,7 @@
 use super::client::Client;
 use super::config::Config;
 use super::fingerprint::Mismatch;
-use super::platform::{Platform, Sick};
+use super::platform::{FailedCheck, Platform, ServiceProcess as _};
 use super::recursion::calling;
 use super::resolved_instance::ResolvedInstance;
 use crate::error::{Error, Result};
@@ -54,7 +54,7 @@ pub(crate) async fn is_healthy<W: Platform>(
     let remote = current.instance.identity.pid == 0;
     match &current.process {
         Some(_) if seen == Seen::Now => {}
-        Some(process) if !client.platform.is_alive(process).await => return Ok(false),
+        Some(process) if !process.is_alive().await => return Ok(false),
         None if !remote => return Ok(false),
         _ => {}
     }
@@ -74,7 +74,7 @@ pub(crate) async fn is_healthy<W: Platform>(
     };
     match client
         .platform
-        .within(
+        .timeout(
             config.health_timeout(),
             calling(client, check(&current.info)),
         )
@@ -106,10 +106,10 @@ pub(crate) async fn answers<W: Platform>(
     let (service, pid) = (client.key.name(), current.info.pid());
     let sick = client
         .platform
-        .ask_health(&client.key, command, current.info.port());
+        .check_health(&client.key, command, current.info.port());
     match sick.await? {
         None => Ok(true),
-        Some(Sick {
+        Some(FailedCheck {
             probe,
             answer,
             limit,

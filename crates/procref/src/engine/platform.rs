@@ -1,7 +1,7 @@
-//! What the engine needs of the machine beside a kernel object: processes, records, threads, time.
+//! The traits by which the engine uses the machine: processes, files, threads, time.
 //!
-//! The engine touches the machine through this trait only, so that the model can run the very same
-//! engine on a machine that it made up.
+//! The engine uses the machine only through these traits and the kernel's ([`Kernel`]). So the model can run the same
+//! engine on a simulated machine. The real machine is `host.rs`.
 
 use std::future::Future;
 use std::sync::{Arc, mpsc};
@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use crate::command::{ServiceCommand, StopPolicy, StopSignal};
 use crate::error::{Error, Result};
-use crate::kernel::Instance;
-use crate::kernel::{Kernel, Snapshot};
+use crate::kernel::{Instance, Kernel, Snapshot};
 use crate::key::ServiceKey;
 use crate::launch::LaunchSpec;
 use crate::process::Identity;
@@ -23,56 +22,105 @@ use crate::runtime::deadline::Deadline;
 /// The kernel object of a service on a platform.
 pub(crate) type ObjectOf<W> = <<W as Platform>::Kernel as Kernel>::Object;
 
-pub(crate) trait Platform: Clone + Send + Sync + 'static {
+/// A machine on which the engine runs.
+pub(crate) trait Platform: ServiceFiles + Clone + Send + Sync + 'static {
     type Kernel: Kernel;
-    /// A process that can be told from a later one with its pid.
-    type Process: Send + Sync + 'static;
-    /// A service whose program is not executed yet, or not ready yet.
-    type Running: Send + Sync + 'static;
+    type Process: ServiceProcess;
+    type StartingService: ServiceStart;
 
     fn kernel(&self) -> &Self::Kernel;
 
-    /// Whether this is still the process that the handle's seat was made in, and not a fork of it.
+    /// Returns a number that differs between a process and its forked children.
     fn epoch(&self) -> u64;
 
     fn own_pid(&self) -> u32;
 
-    /// The process that has this pid now, if it is alive.
-    fn look_up(
+    /// Returns the process that has this pid now. Returns `None` if no process has it, or the process is dead.
+    fn find_process(
         &self,
         pid: u32,
     ) -> impl Future<Output = Result<Option<(Identity, Self::Process)>>> + Send;
 
-    fn is_alive(&self, process: &Self::Process) -> impl Future<Output = bool> + Send;
-
-    /// Asks it to end, awake or not.
-    fn ask_to_end(
-        &self,
-        process: &Self::Process,
-        signal: StopSignal,
-    ) -> impl Future<Output = Result<()>> + Send;
-
-    fn kill(&self, process: &Self::Process) -> impl Future<Output = Result<()>> + Send;
-
-    /// Whether it is gone, at the latest after `timeout`.
-    fn wait(
-        &self,
-        process: &Arc<Self::Process>,
-        timeout: Duration,
-    ) -> impl Future<Output = Result<bool>> + Send;
-
-    /// Waits until it is gone. May block the thread that polls it.
-    fn ended(&self, process: &Self::Process) -> impl Future<Output = Result<()>> + Send;
-
-    /// Whether this process belongs to the start that a snapshot shows, and would wait for itself.
+    /// Returns `true` if this process belongs to the start that a snapshot shows, and would wait for itself.
     fn is_own_start(&self, key: &ServiceKey, snapshot: &Snapshot) -> bool;
 
-    /// Whether this process still sees the pids, the clock and the kernel objects that the service is of.
+    /// Returns an error if this process no longer sees the pids, the clock and the kernel objects that the service
+    /// belongs to.
     fn check_view(&self, _key: &ServiceKey) -> Result<()> {
         Ok(())
     }
 
-    /// Whether a record could be written.
+    /// Starts a supervisor: a process that stops the service when its clients are gone. Returns when the supervisor
+    /// is registered in the object.
+    fn supervise(
+        &self,
+        key: &ServiceKey,
+        object: &ObjectOf<Self>,
+        stop: StopPolicy,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Starts a supervisor, and the service as its child, up to the point at which the program would be executed. The
+    /// supervisor publishes the instance as not ready, and shares the lock from then on.
+    fn launch(
+        &self,
+        key: &ServiceKey,
+        object: &ObjectOf<Self>,
+        command: Arc<ServiceCommand>,
+        spec: LaunchSpec,
+    ) -> BoxFuture<Result<Self::StartingService>>;
+
+    /// Runs the health check of a command. Returns `None` if the check passes, or the command has none.
+    fn check_health(
+        &self,
+        key: &ServiceKey,
+        command: &Arc<ServiceCommand>,
+        port: u16,
+    ) -> impl Future<Output = Result<Option<FailedCheck>>> + Send;
+
+    /// Shortens the service's log if it has grown past its limit.
+    fn rotate_log(
+        &self,
+        key: &ServiceKey,
+        command: &ServiceCommand,
+    ) -> impl Future<Output = ()> + Send;
+
+    /// Returns the process that other processes wait for. Returns `None` if no process holds the lock.
+    fn blocker(&self, object: &ObjectOf<Self>) -> impl Future<Output = Option<Blocker>> + Send;
+
+    /// Continues the service's supervisor, if it is suspended.
+    fn resume_supervisor(&self, object: &ObjectOf<Self>) -> impl Future<Output = ()> + Send;
+
+    /// Runs a future that waits for a supervisor. Continues the supervisor if it is suspended, at first and while the
+    /// future runs.
+    fn resuming_supervisor<F: Future + Send>(
+        &self,
+        object: &ObjectOf<Self>,
+        future: F,
+    ) -> impl Future<Output = F::Output> + Send;
+
+    fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send;
+
+    /// Returns the future's output. Returns `None` if the future takes longer than the limit.
+    fn timeout<F: Future + Send>(
+        &self,
+        limit: Duration,
+        future: F,
+    ) -> impl Future<Output = Option<F::Output>> + Send;
+
+    /// Runs a future that may run callbacks on its own thread. If no thread can be started, this runs the future to
+    /// its end on the caller's thread.
+    fn spawn(&self, purpose: &'static str, future: BoxFuture<()>);
+
+    /// Runs a future that blocks its thread in the kernel on its own thread.
+    fn spawn_thread(&self, purpose: &'static str, future: BoxFuture<()>) -> Result<()>;
+
+    /// Blocks this thread until a message comes, at most for `limit`.
+    fn block_until_done(&self, done: &mpsc::Receiver<()>, limit: Duration);
+}
+
+/// The files of a service in the runtime directory: its record, and the note of failed starts.
+pub(crate) trait ServiceFiles {
+    /// Returns an error if a record could not be written.
     fn check_record(&self, key: &ServiceKey) -> impl Future<Output = Result<()>> + Send;
 
     fn write_record(
@@ -88,135 +136,92 @@ pub(crate) trait Platform: Clone + Send + Sync + 'static {
     /// Removes the instance from the record, and keeps the service's name.
     fn keep_name(&self, key: &ServiceKey) -> impl Future<Output = ()> + Send;
 
-    /// What starts that failed have left for those who wait.
+    /// Reads the note that failed starts leave for the clients that wait.
     fn failures(&self, key: &ServiceKey) -> impl Future<Output = Option<Failures>> + Send;
 
-    /// Leaves word of one more. Under the lock.
+    /// Adds a failed start to the note. Call this with the lock held.
     fn add_failure(&self, key: &ServiceKey, reason: &str) -> impl Future<Output = ()> + Send;
 
-    /// Removes that. Under the lock.
+    /// Removes the note. Call this with the lock held.
     fn clear_failures(&self, key: &ServiceKey) -> impl Future<Output = ()> + Send;
 
-    /// The same without the lock, unless there is a kernel object: whoever has that will do it. Does not
-    /// wait.
+    /// Removes the note without the lock, if the service has no kernel object. If there is an object, the process that
+    /// removes it removes the note, too. Does not wait.
     fn abandon_failures(&self, key: &ServiceKey);
+}
 
-    /// Starts a process that stops the service when its clients are gone, and returns when it is in
-    /// place.
-    fn supervise(
-        &self,
-        key: &ServiceKey,
-        object: &<Self::Kernel as Kernel>::Object,
-        stop: StopPolicy,
-    ) -> impl Future<Output = Result<()>> + Send;
+/// A process, identified by more than its pid: a later process with the same pid is another one.
+pub(crate) trait ServiceProcess: Send + Sync + 'static {
+    fn is_alive(&self) -> impl Future<Output = bool> + Send;
 
-    /// Starts such a process, and the service as its child, up to the point where the program would be
-    /// executed. The supervisor publishes the instance, not as ready, and shares the lock from then on.
-    fn launch(
-        &self,
-        key: &ServiceKey,
-        object: &<Self::Kernel as Kernel>::Object,
-        command: Arc<ServiceCommand>,
-        spec: LaunchSpec,
-    ) -> BoxFuture<Result<Self::Running>>;
+    /// Sends the stop signal, and continues the process if it is suspended.
+    fn request_stop(&self, signal: StopSignal) -> impl Future<Output = Result<()>> + Send;
 
-    /// The instance that was published, not as ready.
-    fn launched(&self, running: &Self::Running) -> Instance;
+    fn kill(&self) -> impl Future<Output = Result<()>> + Send;
 
-    /// Executes the program, and waits until it is ready. What asks for that may be a callback, which
-    /// is left to the caller.
+    /// Waits until the process exits. Returns `false` if that takes longer than the timeout.
+    fn wait(self: &Arc<Self>, timeout: Duration) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Waits until the process exits. This may block the thread that polls it.
+    fn wait_exit(&self) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// A service that was launched, and is not executed or not ready yet.
+pub(crate) trait ServiceStart: Send + Sync + 'static {
+    /// Returns the instance that was published as not ready.
+    fn instance(&self) -> Instance;
+
+    /// Executes the program and waits until it is ready. If a callback decides that, this returns the callback for the
+    /// caller to run.
     fn run(
-        &self,
-        running: &Arc<Self::Running>,
+        self: &Arc<Self>,
         deadline: Deadline,
     ) -> impl Future<Output = Result<Option<Callback>>> + Send;
 
-    /// What to say when a callback did not find it ready in time.
-    fn late(&self, running: &Self::Running, limit: Duration) -> Error;
+    /// Returns the error of a service whose callback did not find it ready in time.
+    fn not_ready_error(&self, limit: Duration) -> Error;
 
-    /// What to say when it was ready, and did not say that it is well.
-    fn unwell(&self, running: &Self::Running, sick: Sick) -> Error;
+    /// Returns the error of a service that was ready, but failed its health check.
+    fn unhealthy_error(&self, failed: FailedCheck) -> Error;
 
-    /// Resolves when the service has ended before it was ready, with what to say about that.
-    fn alarm(&self, running: &Arc<Self::Running>) -> impl Future<Output = Error> + Send;
+    /// Waits until the service exits before it is ready, and returns the error that describes this.
+    fn early_exit(self: &Arc<Self>) -> impl Future<Output = Error> + Send;
 
-    /// Waits until no process of a service that could not be used is left; false if there still is.
-    fn gone(
-        &self,
-        running: Arc<Self::Running>,
+    /// Waits until no process of an unusable service is left. Returns `false` if that takes longer than the limit.
+    fn wait_tree_exit(
+        self: Arc<Self>,
         limit: Duration,
     ) -> impl Future<Output = Result<bool>> + Send;
-
-    /// Asks an instance whether it is well, as the command's `health` says. What it was asked, and what came
-    /// of it, if it is not.
-    fn ask_health(
-        &self,
-        key: &ServiceKey,
-        command: &Arc<ServiceCommand>,
-        port: u16,
-    ) -> impl Future<Output = Result<Option<Sick>>> + Send;
-
-    /// Makes room in the service's log, if it has grown past its limit.
-    fn rotate_log(
-        &self,
-        key: &ServiceKey,
-        command: &ServiceCommand,
-    ) -> impl Future<Output = ()> + Send;
-
-    /// The process that other processes wait for, if any process holds the lock.
-    fn blocker(
-        &self,
-        object: &<Self::Kernel as Kernel>::Object,
-    ) -> impl Future<Output = Option<Blocker>> + Send;
-
-    /// Continues the service's supervisor, if it is suspended.
-    fn resume(&self, object: &<Self::Kernel as Kernel>::Object) -> impl Future<Output = ()> + Send;
-
-    /// Runs a future that waits for what a supervisor does, and continues the supervisor if it is suspended, before
-    /// and meanwhile.
-    fn resuming<F: Future + Send>(
-        &self,
-        object: &<Self::Kernel as Kernel>::Object,
-        future: F,
-    ) -> impl Future<Output = F::Output> + Send;
-
-    /// Lets time pass.
-    fn pause(&self, time: Duration) -> impl Future<Output = ()> + Send;
-
-    /// Runs a future that may run callbacks on a thread of its own, or, where there is none to be
-    /// had, to its end right here.
-    fn spawn(&self, purpose: &'static str, future: BoxFuture<()>);
-
-    /// Runs a future that blocks its thread in the kernel.
-    fn spawn_thread(&self, purpose: &'static str, future: BoxFuture<()>) -> Result<()>;
-
-    /// Blocks this thread until it is done, at most so long.
-    fn wait_here(&self, done: &mpsc::Receiver<()>, patience: Duration);
-
-    /// The future's output, or `None` if it takes longer.
-    fn within<F: Future + Send>(
-        &self,
-        limit: Duration,
-        future: F,
-    ) -> impl Future<Output = Option<F::Output>> + Send;
 }
 
-/// What an instance was asked that is not well.
-pub(crate) struct Sick {
+/// A health check of a command that failed.
+pub(crate) struct FailedCheck {
+    /// The probe, as text.
     pub(crate) probe: String,
     /// The last answer.
     pub(crate) answer: String,
-    /// How long it had.
+    /// The time that the probe had.
     pub(crate) limit: Duration,
 }
 
-/// A process that others wait for.
+/// A process that other processes wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Blocker {
     pub(crate) pid: u32,
     pub(crate) suspended: bool,
 }
 
-/// How often a process that waits for a supervisor checks whether it is suspended. The kernel tells that to no
-/// process but the parent, which here is none that cares.
+/// Interval at which a process that waits for a supervisor checks whether it is suspended. The kernel reports a
+/// suspension only to the parent, and the supervisor's parent does not wait for it.
 pub(crate) const CHECK_SUSPENDED: Duration = Duration::from_secs(1);
+
+/// Returns the process of this identity. Returns `None` if it is dead, also if another process has its pid now.
+pub(crate) async fn find_identity<W: Platform>(
+    platform: &W,
+    identity: Identity,
+) -> Result<Option<W::Process>> {
+    let found = platform.find_process(identity.pid).await?;
+    Ok(found
+        .filter(|(found, _)| *found == identity)
+        .map(|(_, process)| process))
+}

@@ -290,7 +290,7 @@ impl<W: Platform> Release<W> {
     /// waits for it, at most for `patience`.
     pub(super) fn finish_here(mut self, patience: Duration) {
         if let Some(done) = self.finish_on_drop() {
-            self.client.platform.wait_here(&done, patience);
+            self.client.platform.block_until_done(&done, patience);
         }
     }
 

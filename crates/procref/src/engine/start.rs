@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use super::config::{Orphan, RecoverFn, StartFn, callback_error};
 use super::health::{Seen, is_healthy};
-use super::platform::{ObjectOf, Platform};
+use super::platform::{ObjectOf, Platform, ServiceProcess as _, find_identity};
 use super::recursion::calling;
 use super::resolved_instance::ResolvedInstance;
 use super::shared_wait::SharedWait;
+use super::stop::Target;
 use super::transition::Transition;
 use crate::command::StopPolicy;
 use crate::crash::{self, Point};
@@ -224,7 +225,7 @@ impl<W: Platform> Transition<W> {
             .await?;
         match &candidate.process {
             // It may have taken long, and done much to the service.
-            Some(process) if !self.platform().is_alive(process).await => {
+            Some(process) if !process.is_alive().await => {
                 let ended = format!("process {pid} ended meanwhile").into();
                 Err(callback_error(service, callback, ended))
             }
@@ -271,8 +272,7 @@ impl<W: Platform> Transition<W> {
         let Some(identity) = record.identity() else {
             return Ok(None);
         };
-        let alive = client.platform.look_up(identity.pid).await?;
-        if alive.is_none_or(|(found, _)| found != identity) {
+        if find_identity(&client.platform, identity).await?.is_none() {
             return Ok(None);
         }
         tracing::warn!(
@@ -295,16 +295,11 @@ impl<W: Platform> Transition<W> {
 
     /// The old instance, after `on_recover` returned another one.
     async fn end_replaced(&self, old: &Instance) -> Result<()> {
-        let platform = self.platform();
-        if old.hosted || old.identity.pid == 0 {
-            return Ok(());
-        }
-        let found = platform.look_up(old.identity.pid).await?;
-        let Some((_, process)) = found.filter(|(identity, _)| *identity == old.identity) else {
+        let Some(Target::Process(process)) = self.target(old).await? else {
             return Ok(());
         };
         self.end_process(
-            &Arc::new(process),
+            &process,
             old.identity.pid,
             Some(self.config.stop().signal),
             Deadline::after(self.config.stop_timeout),
@@ -344,7 +339,7 @@ impl<W: Platform> Transition<W> {
     ) -> Result<T> {
         let limit = self.config.start_timeout;
         let future = calling(self.client(), future);
-        match self.platform().within(limit, future).await {
+        match self.platform().timeout(limit, future).await {
             Some(done) => done.map_err(|error| callback_error(self.service(), callback, error)),
             None => Err(Error::Timeout {
                 service: self.service().to_owned(),
@@ -397,7 +392,7 @@ impl<W: Platform> Transition<W> {
         if pid == 1 {
             return Err(refused("that is the system's first process"));
         }
-        match self.platform().look_up(pid).await? {
+        match self.platform().find_process(pid).await? {
             Some((identity, process)) => {
                 let hosted = pid == self.platform().own_pid();
                 Ok((instance(identity, hosted), Some(Arc::new(process))))

@@ -1,4 +1,4 @@
-//! Under the lock: starting a service that procref executes itself.
+//! Starts an instance that procref executes itself, with the lock held.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::platform::{ObjectOf, Platform};
+use super::platform::{ObjectOf, Platform, ServiceProcess as _, ServiceStart as _, find_identity};
 use super::recursion::calling;
 use super::resolved_instance::ResolvedInstance;
 use super::shared_wait::SharedWait;
@@ -22,11 +22,11 @@ use crate::ready::Callback;
 use crate::record::{Executed, Record};
 use crate::runtime::deadline::Deadline;
 
-/// How long a callback is given before it is asked again whether the service is ready.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
+/// Pause before a callback is called again to find out whether the service is ready.
+const RETRY_CALLBACK: Duration = Duration::from_millis(20);
 
 impl<W: Platform> Transition<W> {
-    pub(crate) async fn execute(
+    pub(super) async fn execute(
         &mut self,
         object: &Arc<ObjectOf<W>>,
         snapshot: Snapshot,
@@ -46,17 +46,17 @@ impl<W: Platform> Transition<W> {
                 Ok(current)
             }
             Err(Fault::Removed) => {
-                // Its supervisor has noticed, too, and ends it. Nothing is started beside that.
+                // The supervisor notices the removal, too, and stops the service. R2: nothing starts beside it.
                 self.wait_gone().await?;
                 Err(Fault::Removed)
             }
-            // It is stopped when the lock is given back.
+            // The release of the lock stops the instance.
             Err(refused) => Err(refused),
         }
     }
 
-    /// Forks supervisor and service. When this returns, the instance is published, not as ready, and its
-    /// program waits to be executed.
+    /// Forks supervisor and service. When this returns, the instance is published as not ready, and the service waits at
+    /// its gate.
     async fn launch(
         &mut self,
         object: &Arc<ObjectOf<W>>,
@@ -74,20 +74,24 @@ impl<W: Platform> Transition<W> {
         if command.lacks_readiness() {
             tracing::warn!(
                 service = self.service(),
-                "nothing tells when the service is ready: it has neither a port nor `ready`, so its clients \
-                 may run before it can serve them, or although it has failed (set `ready`; `started` if this \
-                 is right)"
+                "no readiness check: the service has neither a port nor `ready`, so clients may use it before it \
+                 serves, or after it has failed (set `ready`; set it to `started` if this is intended)"
             );
         }
         let launching = client
             .platform
             .launch(&client.key, object, Arc::clone(command), spec);
         self.launching = Some(Mutex::new(launching));
-        // The new supervisor waits until the processes of an older one are gone, and this client for the new one.
-        if let Err(error) = client.platform.resuming(object, self.launched()).await {
-            // If that is because somebody removed the set, it is no error.
+        // The new supervisor waits until the processes of an older instance have exited, and this client waits for the
+        // new supervisor. So a suspended supervisor of the older instance is continued.
+        if let Err(error) = client
+            .platform
+            .resuming_supervisor(object, self.launched())
+            .await
+        {
+            // If the object was removed from outside, this read fails, and the launch's own error does not matter.
             let snapshot = object.snapshot().await?;
-            let error = match late(&error) && snapshot.tree {
+            let error = match is_timeout(&error) && snapshot.tree {
                 true => self.blocked_by_supervisor(object, error).await?,
                 false => error,
             };
@@ -97,8 +101,8 @@ impl<W: Platform> Transition<W> {
         Ok(())
     }
 
-    /// The error of a launch for which the processes of an older instance were not gone in time. It names the supervisor
-    /// that has to end them.
+    /// Returns the error of a launch that timed out because the processes of an older instance had not exited. It names
+    /// the supervisor that has to stop them.
     async fn blocked_by_supervisor(&self, object: &Arc<ObjectOf<W>>, error: Error) -> Step<Error> {
         let Some(pid) = object.supervisor().await? else {
             return Ok(error);
@@ -113,7 +117,7 @@ impl<W: Platform> Transition<W> {
         })
     }
 
-    /// The instance of a launch, before its process exists.
+    /// Returns the instance of a launch, before its process exists.
     fn unready(&self) -> Instance {
         Instance {
             identity: Identity { pid: 0, start: 0 },
@@ -128,8 +132,8 @@ impl<W: Platform> Transition<W> {
         }
     }
 
-    /// Sees a launch to its end.
-    pub(crate) async fn launched(&mut self) -> Result<()> {
+    /// Waits until the launch has finished, if one has begun.
+    pub(super) async fn launched(&mut self) -> Result<()> {
         let done = std::future::poll_fn(|context| match &mut self.launching {
             Some(launching) => {
                 let launching = launching.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -139,13 +143,14 @@ impl<W: Platform> Transition<W> {
         })
         .await;
         self.launching = None;
-        if let Some(running) = done {
-            self.running = Some(Arc::new(running?));
+        if let Some(starting) = done {
+            self.starting = Some(Arc::new(starting?));
             self.lock_shared = true;
         }
         Ok(())
     }
 
+    /// Writes the record, executes the program, waits until it is ready, and publishes it.
     async fn bring_up(
         &mut self,
         object: &Arc<ObjectOf<W>>,
@@ -153,12 +158,12 @@ impl<W: Platform> Transition<W> {
         generation: u16,
         deadline: Deadline,
     ) -> Step<Arc<ResolvedInstance<W>>> {
-        let Some(running) = self.running.clone() else {
+        let Some(starting) = self.starting.clone() else {
             return Err(Fault::Removed);
         };
         let client = Arc::clone(self.client());
         let platform = &client.platform;
-        let unready = platform.launched(&running);
+        let unready = starting.instance();
         let identity = unready.identity;
         let info = ServiceInfo::new(identity.pid, unready.port).identified(identity.start);
         let stop = self.config.stop();
@@ -173,12 +178,9 @@ impl<W: Platform> Transition<W> {
             });
         platform.write_record(&client.key, &record).await?;
         crash::point(Point::Recorded);
-        let asked = platform.resuming(object, platform.run(&running, deadline));
-        let asked = asked.await?;
-        let found = platform.look_up(identity.pid).await?;
-        let process = found
-            .filter(|(found, _)| *found == identity)
-            .map(|(_, process)| Arc::new(process));
+        let callback = platform.resuming_supervisor(object, starting.run(deadline));
+        let callback = callback.await?;
+        let process = find_identity(platform, identity).await?.map(Arc::new);
         let candidate = ResolvedInstance {
             instance: unready,
             generation,
@@ -188,72 +190,74 @@ impl<W: Platform> Transition<W> {
             process,
             death: SharedWait::default(),
         };
-        let vetted = {
-            let vetted = pin!(self.ask(&running, &candidate, asked, deadline));
-            let alarm = pin!(platform.resuming(object, platform.alarm(&running)));
-            unless(alarm, vetted).await?
+        let verified = {
+            let verified = pin!(self.verify_executed(&starting, &candidate, callback, deadline));
+            let exit = pin!(platform.resuming_supervisor(object, starting.early_exit()));
+            unless(exit, verified).await?
         };
         let dead = match &candidate.process {
-            Some(process) => !platform.is_alive(process).await,
+            Some(process) => !process.is_alive().await,
             None => true,
         };
         if dead {
-            // That is what went wrong, whatever the answers were.
-            let alarm = platform.resuming(object, platform.alarm(&running));
-            return Err(alarm.await.into());
+            // The exit is the cause, whatever the checks have returned.
+            let exit = platform.resuming_supervisor(object, starting.early_exit());
+            return Err(exit.await.into());
         }
-        vetted?;
+        verified?;
         Ok(Arc::new(ResolvedInstance {
             instance: self.publish_ready(unready, generation).await?,
             ..candidate
         }))
     }
 
-    /// What is asked of a service whose program runs, before anybody is let in.
-    async fn ask(
+    /// Checks a service whose program runs, before other clients may use it.
+    async fn verify_executed(
         &self,
-        running: &Arc<W::Running>,
+        starting: &Arc<W::StartingService>,
         candidate: &ResolvedInstance<W>,
-        asked: Option<Callback>,
+        callback: Option<Callback>,
         deadline: Deadline,
     ) -> Result<()> {
         let client = self.client();
-        if let Some(ask) = asked {
+        if let Some(is_ready) = callback {
             let until_ready = async {
-                while !calling(client, ask(&candidate.info)).await {
-                    client.platform.pause(ASK_AGAIN).await;
+                while !calling(client, is_ready(&candidate.info)).await {
+                    client.platform.sleep(RETRY_CALLBACK).await;
                 }
             };
-            let ready = client.platform.within(deadline.left(), until_ready).await;
-            ready.ok_or_else(|| client.platform.late(running, deadline.limit()))?;
+            let ready = client.platform.timeout(deadline.left(), until_ready).await;
+            ready.ok_or_else(|| starting.not_ready_error(deadline.limit()))?;
         }
-        // An instance that its joiners would find unwell, they would stop under each other.
+        // Clients that join run the same check. If an instance that fails it were published, each of them would stop
+        // the instance that another one has just started.
         if let Some(command) = &self.config.command {
             let port = candidate.info.port();
-            let sick = client
+            let failed = client
                 .platform
-                .ask_health(&client.key, command, port)
+                .check_health(&client.key, command, port)
                 .await?;
-            if let Some(sick) = sick {
-                return Err(client.platform.unwell(running, sick));
+            if let Some(failed) = failed {
+                return Err(starting.unhealthy_error(failed));
             }
         }
         self.verify_ready("ready", candidate).await
     }
 }
 
-/// Returns `true` if a supervisor has waited in vain.
-fn late(error: &Error) -> bool {
+/// Returns `true` if a supervisor's wait has timed out.
+fn is_timeout(error: &Error) -> bool {
     matches!(error, Error::Supervisor { source, .. } if source.kind() == std::io::ErrorKind::TimedOut)
 }
 
-/// What comes of `vetted`, unless the alarm goes first. Where it need not wait, nothing listens for that.
+/// Returns the output of `verified`, unless the service exits first. If `verified` is ready at once, `exit` is not
+/// polled, and needs no thread.
 async fn unless<T>(
-    mut alarm: Pin<&mut impl Future<Output = Error>>,
-    mut vetted: Pin<&mut impl Future<Output = T>>,
+    mut exit: Pin<&mut impl Future<Output = Error>>,
+    mut verified: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T> {
-    std::future::poll_fn(|context| match vetted.as_mut().poll(context) {
-        Poll::Pending => alarm.as_mut().poll(context).map(Err),
+    std::future::poll_fn(|context| match verified.as_mut().poll(context) {
+        Poll::Pending => exit.as_mut().poll(context).map(Err),
         Poll::Ready(done) => Poll::Ready(Ok(done)),
     })
     .await

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::config::run_to_end;
 use super::describe::describe;
-use super::platform::{ObjectOf, Platform};
+use super::platform::{ObjectOf, Platform, ServiceProcess as _, ServiceStart as _, find_identity};
 use super::recursion::calling;
 use super::transition::Transition;
 use crate::command::{StopPolicy, StopSignal};
@@ -53,7 +53,7 @@ impl<W: Platform> Transition<W> {
     }
 
     /// What there is to stop. `None`: it is dead, or nobody's to signal.
-    async fn target(&self, instance: &Instance) -> Result<Option<Target<W>>> {
+    pub(super) async fn target(&self, instance: &Instance) -> Result<Option<Target<W>>> {
         let platform = self.platform();
         if instance.hosted {
             let ours = instance.identity.pid == platform.own_pid();
@@ -62,10 +62,8 @@ impl<W: Platform> Transition<W> {
         if instance.identity.pid == 0 {
             return Ok(Some(Target::Remote));
         }
-        let found = platform.look_up(instance.identity.pid).await?;
-        Ok(found
-            .filter(|(identity, _)| *identity == instance.identity)
-            .map(|(_, process)| Target::Process(Arc::new(process))))
+        let found = find_identity(&platform, instance.identity).await?;
+        Ok(found.map(|process| Target::Process(Arc::new(process))))
     }
 
     /// Stops the instance that this client started and could not publish, if there is one.
@@ -84,15 +82,15 @@ impl<W: Platform> Transition<W> {
 
     /// Waits until a service that could not be used has left no process. Its supervisor ends them.
     pub(crate) async fn wait_gone(&mut self) -> Result<()> {
-        let Some(running) = self.running.take() else {
+        let Some(starting) = self.starting.take() else {
             return Ok(());
         };
         // As long as the supervisor needs at most: asking, killing, asking and killing what is left.
         let limit = self.config.drop_patience().saturating_mul(2);
         let platform = self.platform();
-        let gone = platform.gone(running, limit);
+        let gone = starting.wait_tree_exit(limit);
         let gone = match self.client().known_object() {
-            Some(object) => platform.resuming(&object, gone).await?,
+            Some(object) => platform.resuming_supervisor(&object, gone).await?,
             None => gone.await?,
         };
         if !gone {
@@ -155,27 +153,27 @@ impl<W: Platform> Transition<W> {
         grace: Deadline,
     ) -> Result<()> {
         let begun = Instant::now();
-        let (platform, service) = (self.platform(), self.service());
+        let service = self.service();
         let unstoppable = |reason: String| Error::Unstoppable {
             service: service.to_owned(),
             pid,
             reason,
         };
         if let Some(signal) = signal {
-            platform
-                .ask_to_end(process, signal)
+            process
+                .request_stop(signal)
                 .await
                 .map_err(|error| unstoppable(error.to_string()))?;
             crash::point(Point::AskedToEnd);
         }
-        if !platform.wait(process, grace.left()).await? {
+        if !process.wait(grace.left()).await? {
             tracing::warn!(service, pid, grace = ?grace.limit(), "still alive after its grace: killed");
-            platform
-                .kill(process)
+            process
+                .kill()
                 .await
                 .map_err(|error| unstoppable(error.to_string()))?;
             crash::point(Point::Killed);
-            if !platform.wait(process, KILL_TIMEOUT).await? {
+            if !process.wait(KILL_TIMEOUT).await? {
                 return Err(unstoppable("it is alive 5 s after SIGKILL".to_owned()));
             }
         }
@@ -193,7 +191,7 @@ impl<W: Platform> Transition<W> {
         tracing::debug!(service, pid = info.pid(), "calling on_last_release");
         let stop = async { stop(info).await };
         let asked = run_to_end(service, callback, calling(self.client(), stop));
-        match self.platform().within(grace.left(), asked).await {
+        match self.platform().timeout(grace.left(), asked).await {
             Some(asked) => asked.map(|()| true),
             None => Err(Error::Timeout {
                 service: service.to_owned(),

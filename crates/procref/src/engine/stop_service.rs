@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::client::Client;
 use super::config::Config;
-use super::platform::{Blocker, CHECK_SUSPENDED, ObjectOf, Platform};
+use super::platform::{Blocker, CHECK_SUSPENDED, ObjectOf, Platform, ServiceProcess as _};
 use super::transition::Transition;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
@@ -64,7 +64,7 @@ async fn unless_suspended<W: Platform, T>(
     let mut future = pin!(future);
     loop {
         // A supervisor that is suspended is continued.
-        platform.resume(object).await;
+        platform.resume_supervisor(object).await;
         if let Some(Blocker {
             pid,
             suspended: true,
@@ -72,7 +72,7 @@ async fn unless_suspended<W: Platform, T>(
         {
             return Err(pid);
         }
-        if let Some(output) = platform.within(CHECK_SUSPENDED, future.as_mut()).await {
+        if let Some(output) = platform.timeout(CHECK_SUSPENDED, future.as_mut()).await {
             return Ok(output);
         }
     }
@@ -177,7 +177,7 @@ impl<W: Platform> Transition<W> {
             let limit = grace.saturating_add(KILL_TIMEOUT);
             let platform = self.platform();
             if !platform
-                .resuming(object, platform.wait(&parent, limit))
+                .resuming_supervisor(object, parent.wait(limit))
                 .await?
             {
                 let service = self.service();
@@ -210,7 +210,7 @@ impl<W: Platform> Transition<W> {
         let Some(pid) = object.inspect().await?.supervisor else {
             return Ok(None);
         };
-        let found = self.platform().look_up(pid).await?;
+        let found = self.platform().find_process(pid).await?;
         Ok(found.map(|(_, process)| Arc::new(process)))
     }
 

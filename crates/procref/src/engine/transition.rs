@@ -46,9 +46,9 @@ pub(crate) struct Transition<W: Platform> {
     releasing: bool,
     /// The launch of a service. A cancelled start must not lose it: the launch continues by itself, and its result has
     /// to be stopped. The mutex is never locked; it only makes a future that one thread polls shareable.
-    pub(super) launching: Option<Mutex<BoxFuture<Result<W::Running>>>>,
+    pub(super) launching: Option<Mutex<BoxFuture<Result<W::StartingService>>>>,
     /// A service that was launched and is not ready yet.
-    pub(super) running: Option<Arc<W::Running>>,
+    pub(super) starting: Option<Arc<W::StartingService>>,
     /// A supervisor was launched, which shares the lock.
     pub(super) lock_shared: bool,
     /// Why the start by this client failed.
@@ -85,7 +85,7 @@ impl<W: Platform> Transition<W> {
             lock,
             releasing: false,
             launching: None,
-            running: None,
+            starting: None,
             lock_shared: false,
             failure: None,
             unpublished: None,
@@ -111,7 +111,7 @@ impl<W: Platform> Transition<W> {
             lock: self.lock,
             releasing: true,
             launching: self.launching.take(),
-            running: self.running.take(),
+            starting: self.starting.take(),
             lock_shared: self.lock_shared,
             failure: self.failure.take(),
             unpublished: self.unpublished.take(),

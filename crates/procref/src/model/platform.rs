@@ -13,10 +13,11 @@ use super::process_table::{Kind, ProcId, Said, Supervisor};
 use super::runner::Spawned;
 use super::yield_points::Until;
 use crate::command::{ServiceCommand, StopPolicy, StopSignal};
-use crate::engine::platform::{Blocker, ObjectOf, Platform, Sick};
+use crate::engine::platform::{
+    Blocker, FailedCheck, ObjectOf, Platform, ServiceFiles, ServiceProcess, ServiceStart,
+};
 use crate::error::{Error, Result};
-use crate::kernel::Instance;
-use crate::kernel::Snapshot;
+use crate::kernel::{Instance, Snapshot};
 use crate::kernel::sim::{SetId, SimKernel};
 use crate::key::ServiceKey;
 use crate::launch::LaunchSpec;
@@ -27,8 +28,15 @@ use crate::record::failures::Failures;
 use crate::runtime::BoxFuture;
 use crate::runtime::deadline::Deadline;
 
+/// A process as a client knows it.
+pub(super) struct SimProcess {
+    sim: Sim,
+    id: ProcId,
+}
+
 /// A service that was forked, behind its gate or executed.
-pub(super) struct Launched {
+pub(super) struct SimStartingService {
+    process: Process,
     supervisor: ProcId,
     service: ProcId,
     instance: Instance,
@@ -98,7 +106,7 @@ impl Process {
             .await
     }
 
-    async fn launch_service(self, set: SetId, spec: LaunchSpec) -> Result<Launched> {
+    async fn launch_service(self, set: SetId, spec: LaunchSpec) -> Result<SimStartingService> {
         let failed = |what: &'static str| Err(Error::from(what));
         let supervisor = self.fork_supervisor(set, Some(spec)).await;
         let mut said = self.hear(supervisor).await;
@@ -111,7 +119,8 @@ impl Process {
             Some(Said::Published) => {
                 let machine = self.lock();
                 let service = machine.told_by(supervisor).child.expect("it is published");
-                Ok(Launched {
+                Ok(SimStartingService {
+                    process: self.clone(),
                     supervisor,
                     service,
                     instance: spec.launched(machine.identity(service), 0),
@@ -168,8 +177,8 @@ impl Machine {
 
 impl Platform for Sim {
     type Kernel = SimKernel<Process>;
-    type Process = ProcId;
-    type Running = Launched;
+    type Process = SimProcess;
+    type StartingService = SimStartingService;
 
     fn kernel(&self) -> &Self::Kernel {
         &self.kernel
@@ -185,41 +194,15 @@ impl Platform for Sim {
         self.lock().pid(self.id)
     }
 
-    async fn look_up(&self, pid: u32) -> Result<Option<(Identity, ProcId)>> {
+    async fn find_process(&self, pid: u32) -> Result<Option<(Identity, SimProcess)>> {
         let found = self.find(pid).await;
         let named = self.lock().named.get(&self.id).copied();
         self.note_unwell(found.is_none_or(|(identity, _)| Some(identity) != named));
-        Ok(found)
-    }
-
-    async fn is_alive(&self, process: &ProcId) -> bool {
-        let ask = |machine: &mut Machine| machine.is_alive(*process);
-        let alive = self.call("ask whether it is alive", ask).await;
-        self.note_unwell(!alive);
-        alive
-    }
-
-    async fn ask_to_end(&self, process: &ProcId, _: StopSignal) -> Result<()> {
-        self.ask(*process).await;
-        Ok(())
-    }
-
-    async fn kill(&self, process: &ProcId) -> Result<()> {
-        self.end_by_force(*process).await;
-        Ok(())
-    }
-
-    async fn wait(&self, process: &Arc<ProcId>, _: Duration) -> Result<bool> {
-        Ok(self.wait_for(**process).await)
-    }
-
-    async fn ended(&self, process: &ProcId) -> Result<()> {
-        let until = Until::Ended {
-            proc: *process,
-            timed: false,
+        let process = |id| SimProcess {
+            sim: self.clone(),
+            id,
         };
-        self.process.wait("wait for its end", until, |_| ()).await;
-        Ok(())
+        Ok(found.map(|(identity, id)| (identity, process(id))))
     }
 
     /// No program there asks for a service.
@@ -227,6 +210,109 @@ impl Platform for Sim {
         false
     }
 
+    async fn supervise(
+        &self,
+        _: &ServiceKey,
+        object: &ObjectOf<Self>,
+        _: StopPolicy,
+    ) -> Result<()> {
+        let supervisor = self.fork_supervisor(object.array().id(), None).await;
+        match self.hear(supervisor).await {
+            Some(_) => Ok(()),
+            None => Err(Error::from("the supervisor ended without a word")),
+        }
+    }
+
+    fn launch(
+        &self,
+        _: &ServiceKey,
+        object: &ObjectOf<Self>,
+        _: Arc<ServiceCommand>,
+        spec: LaunchSpec,
+    ) -> BoxFuture<Result<SimStartingService>> {
+        let set = object.array().id();
+        Box::pin(self.process.clone().launch_service(set, spec))
+    }
+
+    async fn check_health(
+        &self,
+        _: &ServiceKey,
+        _: &Arc<ServiceCommand>,
+        _: u16,
+    ) -> Result<Option<FailedCheck>> {
+        // Health is asked by callbacks here.
+        Ok(None)
+    }
+
+    async fn rotate_log(&self, _: &ServiceKey, _: &ServiceCommand) {}
+
+    /// For messages to people.
+    async fn blocker(&self, _: &ObjectOf<Self>) -> Option<Blocker> {
+        None
+    }
+
+    async fn resume_supervisor(&self, _: &ObjectOf<Self>) {
+        if self.lock().finds_suspended() {
+            let resume = |machine: &mut Machine| machine.resume();
+            self.call("continue the supervisor", resume).await;
+        }
+    }
+
+    async fn resuming_supervisor<F: Future + Send>(
+        &self,
+        object: &ObjectOf<Self>,
+        future: F,
+    ) -> F::Output {
+        if self.lock().scenario.budget.suspensions == 0 {
+            return future.await;
+        }
+        let mut future = pin!(future);
+        loop {
+            self.resume_supervisor(object).await;
+            let resume = |machine: &mut Machine| machine.resume();
+            let until = Until::Suspended;
+            let suspended = self.process.wait("continue the supervisor", until, resume);
+            if let Ok(output) = either(future.as_mut(), suspended).await {
+                return output;
+            }
+        }
+    }
+
+    async fn sleep(&self, _: Duration) {
+        self.process.wait("pause", Until::Now, |_| ()).await;
+    }
+
+    fn spawn(&self, _: &'static str, future: BoxFuture<()>) {
+        let id = self.id;
+        self.lock().spawned.push(Spawned::Task(id, future));
+    }
+
+    fn spawn_thread(&self, _: &'static str, future: BoxFuture<()>) -> Result<()> {
+        self.spawn("wait", future);
+        Ok(())
+    }
+
+    /// The dropping thread goes on instead, which no real one does: that allows for more orders, not fewer.
+    fn block_until_done(&self, _: &mpsc::Receiver<()>, _: Duration) {}
+
+    async fn timeout<F: Future + Send>(&self, _: Duration, future: F) -> Option<F::Output> {
+        if self.lock().scenario.budget.time == 0 {
+            return Some(future.await);
+        }
+        let mut future = pin!(future);
+        let up = |machine: &mut Machine| machine.state.left.time -= 1;
+        let mut time = pin!(self.process.wait("the time is up", Until::TimeUp, up));
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(done) = future.as_mut().poll(context) {
+                return Poll::Ready(Some(done));
+            }
+            time.as_mut().poll(context).map(|()| None)
+        })
+        .await
+    }
+}
+
+impl ServiceFiles for Sim {
     async fn check_record(&self, _: &ServiceKey) -> Result<()> {
         Ok(())
     }
@@ -287,39 +373,49 @@ impl Platform for Sim {
             machine.state.failures = 0;
         }
     }
+}
 
-    async fn supervise(
-        &self,
-        _: &ServiceKey,
-        object: &ObjectOf<Self>,
-        _: StopPolicy,
-    ) -> Result<()> {
-        let supervisor = self.fork_supervisor(object.array().id(), None).await;
-        match self.hear(supervisor).await {
-            Some(_) => Ok(()),
-            None => Err(Error::from("the supervisor ended without a word")),
-        }
+impl ServiceProcess for SimProcess {
+    async fn is_alive(&self) -> bool {
+        let ask = |machine: &mut Machine| machine.is_alive(self.id);
+        let alive = self.sim.call("ask whether it is alive", ask).await;
+        self.sim.note_unwell(!alive);
+        alive
     }
 
-    fn launch(
-        &self,
-        _: &ServiceKey,
-        object: &ObjectOf<Self>,
-        _: Arc<ServiceCommand>,
-        spec: LaunchSpec,
-    ) -> BoxFuture<Result<Launched>> {
-        let set = object.array().id();
-        Box::pin(self.process.clone().launch_service(set, spec))
+    async fn request_stop(&self, _: StopSignal) -> Result<()> {
+        self.sim.ask(self.id).await;
+        Ok(())
     }
 
-    fn launched(&self, running: &Launched) -> Instance {
-        running.instance
+    async fn kill(&self) -> Result<()> {
+        self.sim.end_by_force(self.id).await;
+        Ok(())
     }
 
-    async fn run(&self, running: &Arc<Launched>, _: Deadline) -> Result<Option<Callback>> {
-        let (service, supervisor) = (running.service, running.supervisor);
+    async fn wait(self: &Arc<Self>, _: Duration) -> Result<bool> {
+        Ok(self.sim.wait_for(self.id).await)
+    }
+
+    async fn wait_exit(&self) -> Result<()> {
+        let until = Until::Ended {
+            proc: self.id,
+            timed: false,
+        };
+        self.sim.wait("wait for its end", until, |_| ()).await;
+        Ok(())
+    }
+}
+
+impl ServiceStart for SimStartingService {
+    fn instance(&self) -> Instance {
+        self.instance
+    }
+
+    async fn run(self: &Arc<Self>, _: Deadline) -> Result<Option<Callback>> {
+        let (service, supervisor) = (self.service, self.supervisor);
         let open = |machine: &mut Machine| machine.open_gate(service);
-        self.call("open the gate", open).await;
+        self.process.call("open the gate", open).await;
         let until = Until::ReadyOrEnded {
             service,
             supervisor,
@@ -339,104 +435,31 @@ impl Platform for Sim {
         }
     }
 
-    fn late(&self, _: &Launched, _: Duration) -> Error {
+    fn not_ready_error(&self, _: Duration) -> Error {
         Error::from("it is late")
     }
 
-    fn unwell(&self, _: &Launched, sick: Sick) -> Error {
-        Error::from(sick.answer)
+    fn unhealthy_error(&self, failed: FailedCheck) -> Error {
+        Error::from(failed.answer)
     }
 
-    async fn alarm(&self, running: &Arc<Launched>) -> Error {
-        let until = Until::Alarm(running.supervisor);
+    async fn early_exit(self: &Arc<Self>) -> Error {
+        let until = Until::Alarm(self.supervisor);
         self.process
             .wait("listen for the alarm", until, |_| ())
             .await;
         Error::from("it ended before it was ready")
     }
 
-    async fn gone(&self, running: Arc<Launched>, _: Duration) -> Result<bool> {
-        let service = running.service;
+    async fn wait_tree_exit(self: Arc<Self>, _: Duration) -> Result<bool> {
+        let service = self.service;
         let close = |machine: &mut Machine| machine.close_gate(service);
-        self.call("close the gate", close).await;
-        let until = Until::AllGone(running.supervisor);
+        self.process.call("close the gate", close).await;
+        let until = Until::AllGone(self.supervisor);
         self.process
             .wait("wait until all are gone", until, |_| ())
             .await;
         Ok(true)
-    }
-
-    async fn ask_health(
-        &self,
-        _: &ServiceKey,
-        _: &Arc<ServiceCommand>,
-        _: u16,
-    ) -> Result<Option<Sick>> {
-        // Health is asked by callbacks here.
-        Ok(None)
-    }
-
-    async fn rotate_log(&self, _: &ServiceKey, _: &ServiceCommand) {}
-
-    /// For messages to people.
-    async fn blocker(&self, _: &ObjectOf<Self>) -> Option<Blocker> {
-        None
-    }
-
-    async fn resume(&self, _: &ObjectOf<Self>) {
-        if self.lock().finds_suspended() {
-            let resume = |machine: &mut Machine| machine.resume();
-            self.call("continue the supervisor", resume).await;
-        }
-    }
-
-    async fn resuming<F: Future + Send>(&self, object: &ObjectOf<Self>, future: F) -> F::Output {
-        if self.lock().scenario.budget.suspensions == 0 {
-            return future.await;
-        }
-        let mut future = pin!(future);
-        loop {
-            self.resume(object).await;
-            let resume = |machine: &mut Machine| machine.resume();
-            let until = Until::Suspended;
-            let suspended = self.process.wait("continue the supervisor", until, resume);
-            if let Ok(output) = either(future.as_mut(), suspended).await {
-                return output;
-            }
-        }
-    }
-
-    async fn pause(&self, _: Duration) {
-        self.process.wait("pause", Until::Now, |_| ()).await;
-    }
-
-    fn spawn(&self, _: &'static str, future: BoxFuture<()>) {
-        let id = self.id;
-        self.lock().spawned.push(Spawned::Task(id, future));
-    }
-
-    fn spawn_thread(&self, _: &'static str, future: BoxFuture<()>) -> Result<()> {
-        self.spawn("wait", future);
-        Ok(())
-    }
-
-    /// The dropping thread goes on instead, which no real one does: that allows for more orders, not fewer.
-    fn wait_here(&self, _: &mpsc::Receiver<()>, _: Duration) {}
-
-    async fn within<F: Future + Send>(&self, _: Duration, future: F) -> Option<F::Output> {
-        if self.lock().scenario.budget.time == 0 {
-            return Some(future.await);
-        }
-        let mut future = pin!(future);
-        let up = |machine: &mut Machine| machine.state.left.time -= 1;
-        let mut time = pin!(self.process.wait("the time is up", Until::TimeUp, up));
-        std::future::poll_fn(|context| {
-            if let Poll::Ready(done) = future.as_mut().poll(context) {
-                return Poll::Ready(Some(done));
-            }
-            time.as_mut().poll(context).map(|()| None)
-        })
-        .await
     }
 }
 

@@ -7,7 +7,7 @@ use super::survey::Known;
 use crate::crash::{self, Point};
 use crate::engine::client::Client;
 use crate::engine::config::Config;
-use crate::engine::platform::{ObjectOf, Platform};
+use crate::engine::platform::{ObjectOf, find_identity};
 use crate::engine::transition::Transition;
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -263,8 +263,7 @@ async fn is_kept(snapshot: &Snapshot) -> Result<bool> {
         // Only a callback can tell whether it lives.
         return Ok(true);
     }
-    let found = Host.look_up(instance.identity.pid).await?;
-    let alive = found.is_some_and(|(identity, _)| identity == instance.identity);
+    let alive = find_identity(&Host, instance.identity).await?.is_some();
     // A start or a stop that was broken off is not what anybody wanted.
     let wanted = instance.is_serving() && (instance.keep_orphan || snapshot.supervised);
     Ok(alive && wanted)

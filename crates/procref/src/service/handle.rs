@@ -129,7 +129,7 @@ impl ServiceHandle {
     ///
     /// As [`wait_dead`](Self::wait_dead).
     pub fn wait_dead_blocking(&self, limit: Duration) -> Result<bool> {
-        let dead = Host.within(limit, self.wait_dead());
+        let dead = Host.timeout(limit, self.wait_dead());
         pollster::block_on(dead).map_or(Ok(false), |dead| dead.map(|()| true))
     }
 

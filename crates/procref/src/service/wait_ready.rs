@@ -105,7 +105,7 @@ fn wait_until(
     deadline: Deadline,
 ) -> Option<Step<bool>> {
     loop {
-        pollster::block_on(client.platform.resume(object));
+        pollster::block_on(client.platform.resume_supervisor(object));
         let left = deadline.left();
         match object.wait_unlocked_within(left.min(CHECK_SUSPENDED)) {
             Some(Ok(false)) if left > CHECK_SUSPENDED => {}
