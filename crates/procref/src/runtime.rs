@@ -16,6 +16,7 @@ mod sys;
 pub(crate) mod deadline;
 pub(crate) mod process_local;
 pub(crate) mod timer;
+pub(crate) mod wakers;
 
 /// The standard library's default for a thread's stack.
 const STACK: usize = 2 << 20;

@@ -18,6 +18,7 @@ use crate::key::ServiceKey;
 use crate::launch::own_start::own_start;
 use crate::runtime;
 use crate::runtime::deadline::{Deadline, Patience};
+use crate::runtime::wakers::Wakers;
 
 pub(crate) struct Client<W: Platform> {
     pub(crate) platform: W,
@@ -46,35 +47,20 @@ struct State<W: Platform> {
     current: Option<Arc<ResolvedInstance<W>>>,
     /// The kernel object, kept open likewise.
     object: Option<Arc<ObjectOf<W>>>,
-    permit: Queue,
+    /// The permit exists.
+    permit_taken: bool,
+    /// The futures that wait for the permit.
+    wakers: Wakers,
 }
 
 impl<W: Platform> State<W> {
+    fn release_permit(&mut self) -> Vec<Waker> {
+        self.permit_taken = false;
+        self.wakers.take()
+    }
+
     fn shareable(&self) -> Option<Arc<ResolvedInstance<W>>> {
         self.current.clone().filter(|_| self.referenced)
-    }
-}
-
-/// Something that is taken, and who wants to know when it is let go.
-#[derive(Default)]
-struct Queue {
-    taken: bool,
-    wakers: Vec<Waker>,
-}
-
-impl Queue {
-    fn let_go(&mut self) -> Vec<Waker> {
-        self.taken = false;
-        std::mem::take(&mut self.wakers)
-    }
-
-    /// Keeps a waker. Does not take one that is known already: dropping it may run foreign code, which must not
-    /// happen with the lock held.
-    fn wake_me(&mut self, waker: &mut Option<Waker>) {
-        let new = |waker: &Waker| !self.wakers.iter().any(|known| known.will_wake(waker));
-        if waker.as_ref().is_some_and(new) {
-            self.wakers.extend(waker.take());
-        }
     }
 }
 
@@ -103,7 +89,8 @@ impl<W: Platform> Client<W> {
                 referenced: false,
                 current: None,
                 object: None,
-                permit: Queue::default(),
+                permit_taken: false,
+                wakers: Wakers::default(),
             }),
             waiting: AtomicUsize::new(0),
             unlock: SharedWait::default(),
@@ -140,7 +127,7 @@ impl<W: Platform> Client<W> {
             return Dropped::NotLast;
         }
         state.referenced = false;
-        state.permit.taken = true;
+        state.permit_taken = true;
         Dropped::Last(Permit {
             client: Arc::clone(self),
             counted: false,
@@ -151,54 +138,57 @@ impl<W: Platform> Client<W> {
     /// One more handle on the reference that this process has, or the turn to change that; waits while
     /// neither is to be had. The instance that was found unhealthy is not good enough.
     pub(crate) async fn access(self: &Arc<Self>, rejected: Option<Unhealthy>) -> Access<W> {
-        std::future::poll_fn(|context| {
-            // Before the lock is taken, and so dropped after it is released.
-            let mut waker = Some(context.waker().clone());
-            let mut state = self.state();
-            let is_judged = |it: &ResolvedInstance<W>| rejected == Some(Unhealthy::of(it));
-            if let Some(current) = state.shareable().filter(|it| !is_judged(it)) {
+        self.when_free(|state| {
+            let is_rejected = |it: &ResolvedInstance<W>| rejected == Some(Unhealthy::of(it));
+            if let Some(current) = state.shareable().filter(|it| !is_rejected(it)) {
                 state.handles += 1;
-                return Poll::Ready(Access::Shared(current));
+                return Some(Access::Shared(current));
             }
-            match self.take_turn(&mut state) {
-                Some(permit) => Poll::Ready(Access::Exclusive(permit)),
-                None => {
-                    // All are woken when it is free: most then share what the first one got.
-                    state.permit.wake_me(&mut waker);
-                    Poll::Pending
-                }
-            }
+            self.take_permit(state).map(Access::Exclusive)
         })
         .await
     }
 
     /// The turn; waits while somebody has it.
     pub(crate) async fn permit(self: &Arc<Self>) -> Permit<W> {
+        self.when_free(|state| self.take_permit(state)).await
+    }
+
+    /// Tries at once, and again each time the permit is released, until `attempt` succeeds. All waiting futures are
+    /// woken together: most of them then share the instance that the first one has resolved.
+    async fn when_free<T>(&self, mut attempt: impl FnMut(&mut State<W>) -> Option<T>) -> T {
+        let mut waiter = Waiter {
+            client: self,
+            number: None,
+        };
         std::future::poll_fn(|context| {
-            // Before the lock is taken, and so dropped after it is released.
-            let mut waker = Some(context.waker().clone());
+            // Cloning and dropping a waker may run foreign code, so both happen without the lock.
+            let waker = context.waker().clone();
             let mut state = self.state();
-            match self.take_turn(&mut state) {
-                Some(permit) => Poll::Ready(permit),
-                None => {
-                    state.permit.wake_me(&mut waker);
-                    Poll::Pending
-                }
+            if let Some(output) = attempt(&mut state) {
+                drop(state);
+                drop(waker);
+                return Poll::Ready(output);
             }
+            let number = *waiter.number.get_or_insert_with(|| state.wakers.register());
+            let replaced = state.wakers.insert(number, waker);
+            drop(state);
+            drop(replaced);
+            Poll::Pending
         })
         .await
     }
 
     /// The turn, if nobody has it.
     pub(crate) fn try_permit(self: &Arc<Self>) -> Option<Permit<W>> {
-        self.take_turn(&mut self.state())
+        self.take_permit(&mut self.state())
     }
 
-    fn take_turn(self: &Arc<Self>, state: &mut State<W>) -> Option<Permit<W>> {
-        if state.permit.taken {
+    fn take_permit(self: &Arc<Self>, state: &mut State<W>) -> Option<Permit<W>> {
+        if state.permit_taken {
             return None;
         }
-        state.permit.taken = true;
+        state.permit_taken = true;
         state.handles += 1;
         Some(Permit {
             client: Arc::clone(self),
@@ -320,6 +310,21 @@ impl<W: Platform> Client<W> {
     }
 }
 
+/// A future that waits for the permit.
+struct Waiter<'a, W: Platform> {
+    client: &'a Client<W>,
+    number: Option<u64>,
+}
+
+impl<W: Platform> Drop for Waiter<'_, W> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number.filter(|_| self.client.is_ours()) {
+            let waker = self.client.state().wakers.remove(number);
+            drop(waker);
+        }
+    }
+}
+
 /// The right to change this process's reference. Given back on drop.
 pub(crate) struct Permit<W: Platform> {
     client: Arc<Client<W>>,
@@ -391,7 +396,7 @@ impl<W: Platform> Permit<W> {
                 state.handles -= 1;
             }
             self.given_back = true;
-            state.permit.let_go()
+            state.release_permit()
         };
         wakers.into_iter().for_each(runtime::wake);
         true
@@ -408,7 +413,7 @@ impl<W: Platform> Drop for Permit<W> {
             if self.counted {
                 state.handles -= 1;
             }
-            state.permit.let_go()
+            state.release_permit()
         };
         wakers.into_iter().for_each(runtime::wake);
     }

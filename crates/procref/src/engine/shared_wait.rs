@@ -1,13 +1,13 @@
 //! One thread that waits for something, on behalf of however many futures.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use super::platform::Platform;
 use crate::error::{Error, Result};
+use crate::runtime::wakers::Wakers;
 use crate::runtime::{self, BoxFuture};
 
 /// What only a blocking call can wait for, shared by all futures of this process that wait for it.
@@ -24,10 +24,8 @@ struct State {
     watched: bool,
     /// How often it has ended.
     rounds: u64,
-    /// Who is to be woken then. Taken out when a future is dropped: of something that lasts for days,
-    /// there may be a great many that gave up.
-    sleepers: BTreeMap<u64, Waker>,
-    next: u64,
+    /// The futures to wake then.
+    sleepers: Wakers,
 }
 
 impl SharedWait {
@@ -55,10 +53,9 @@ impl SharedWait {
         let (mut sleep, start) = {
             let mut state = self.state();
             let start = !std::mem::replace(&mut state.watched, true);
-            state.next += 1;
             let sleep = Sleep {
                 watch: self,
-                number: state.next,
+                number: state.sleepers.register(),
                 round: state.rounds,
             };
             (sleep, start)
@@ -92,9 +89,9 @@ impl SharedWait {
             let mut state = self.state();
             state.watched = false;
             state.rounds += 1;
-            std::mem::take(&mut state.sleepers)
+            state.sleepers.take()
         };
-        sleepers.into_values().for_each(runtime::wake);
+        sleepers.into_iter().for_each(runtime::wake);
     }
 }
 
@@ -125,7 +122,7 @@ impl Future for Sleep<'_> {
 impl Drop for Sleep<'_> {
     fn drop(&mut self) {
         // Kept until the mutex is free: dropping the last of a waker may run code of a user's.
-        let waker = self.watch.state().sleepers.remove(&self.number);
+        let waker = self.watch.state().sleepers.remove(self.number);
         drop(waker);
     }
 }
