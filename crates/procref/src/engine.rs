@@ -1,4 +1,53 @@
-//! The engine: how a process takes a reference to a service, starts it, and stops it.
+//! The protocol: how a process takes a reference to a service, starts the service, and stops it.
+//!
+//! The engine has no code for one operating system. It takes atomic steps on a counted kernel object
+//! ([`Object`](crate::kernel::Object)) and uses the machine through [`Platform`](platform::Platform), so the model runs
+//! the same code on a simulated machine.
+//!
+//! # One process
+//!
+//! A process has one [`Client`](client::Client) for each service, and at most one reference in the kernel, whatever the
+//! number of its handles. A handle that is not the first one, or not the last one, only changes a counter. Everything
+//! else needs the client's [`Permit`](client::Permit), which one future at a time has. The permit, the reference and the
+//! transition lock together are a [`Transition`](transition::Transition).
+//!
+//! # All processes
+//!
+//! ```text
+//!                        ┌────────────────────────────────────────────────────────┐
+//!                        │ absent: no object, or an object without an instance    │◄──────┐
+//!                        └───────────────────────────┬────────────────────────────┘       │
+//!                try_enter: lock and reference, then │ announce                           │
+//!                                                    ▼                                    │
+//!                        ┌────────────────────────────────────────────────────────┐       │
+//!          ┌────────────►│ starting: locked, instance published as not ready      ├──────►│ start failed, or
+//!          │             └───────────────────────────┬────────────────────────────┘       │ starter died: stop
+//!          │ dead or unhealthy: lock,                │ healthy, on_ready done:            │ the instance, clear
+//!          │ stop or recover the instance,           │ publish READY and unlock           │
+//!          │ next generation                         ▼ in one step                        │
+//!          │             ┌────────────────────────────────────────────────────────┐       │
+//!          └─────────────┤ serving: join and leave are one step each, no lock     │       │
+//!                        └───────────────────────────┬────────────────────────────┘       │
+//!                       leave_last: the lock instead │ (pinned: leave_pinned; a command,  │
+//!                       of the last reference        │ or lingering: leave_to_supervisor) │
+//!                                                    ▼                                    │
+//!                        ┌────────────────────────────────────────────────────────┐       │
+//!                        │ stopping: locked, STOPPING published before the signal ├───────┘
+//!                        └────────────────────────────────────────────────────────┘
+//!                                       wait until the process is dead; clear, unlink, remove
+//! ```
+//!
+//! If a client dies in any of these states, the kernel releases its reference and its lock. The next process that enters,
+//! or the supervisor, finds the state as it is and continues from there.
+//!
+//! # Rules
+//!
+//! - **R1, stopped means dead.** The stopping process publishes STOPPING first, waits until the identity is gone, and
+//!   then clears the object, unlinks the record and removes the object, in this order ([`stop`], [`release`]).
+//! - **R2.** Nothing starts beside anything alive: a start stops a leftover instance first ([`start`]).
+//! - **R3.** Every decision is repeated with the lock held ([`acquire`]).
+//! - **R4.** The settings of the instance's starter win over those of the client that stops it ([`stop`]).
+//! - **R5.** A hosted instance, whose process is a client, is never signaled ([`stop`]).
 
 pub(crate) mod acquire;
 pub(crate) mod client;

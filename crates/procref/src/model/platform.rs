@@ -17,8 +17,8 @@ use crate::engine::platform::{
     Blocker, FailedCheck, ObjectOf, Platform, ServiceFiles, ServiceProcess, ServiceStart,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Instance, Snapshot};
 use crate::kernel::sim::{SetId, SimKernel};
+use crate::kernel::{Instance, Snapshot};
 use crate::key::ServiceKey;
 use crate::launch::LaunchSpec;
 use crate::process::Identity;
