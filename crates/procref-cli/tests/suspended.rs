@@ -102,7 +102,7 @@ fn assert_starter_is_named(sandbox: &Sandbox, starter: Identity, options: &[Stri
     assert_eq!(done.code, Some(125), "{done:?}");
     assert!(
         done.err
-            .contains(&format!("process {pid} is in the way (suspended")),
+            .contains(&format!("lock held by process {pid}, which is suspended")),
         "{done:?}"
     );
     assert!(done.err.contains(&format!("kill -CONT {pid}")), "{done:?}");

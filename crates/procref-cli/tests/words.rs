@@ -42,10 +42,10 @@ const REPLACED: [&str; 17] = [
     "`on_last_release`",
     "on_health_check",
     // Errors.
-    "has neither a `command` nor an `on_first_acquire` callback",
-    "or build with `Mismatch::Join` or `Mismatch::Separate`",
-    "could not {operation}: {reason}; acquire it anew",
-    "stop it by hand and acquire again",
+    "(set a `command` or an `on_first_acquire` callback)",
+    "or use `Mismatch::Join` or `Mismatch::Separate`",
+    "could not {operation}: {reason} (acquire the service again)",
+    "(stop the process by hand and acquire again",
     // Of what a callback returns.
     "only an `on_health_check` could tell whether it lives",
     "calling on_last_release",

@@ -330,7 +330,10 @@ fn handle_whose_set_was_removed_cannot_pin() {
     match client.call(pin) {
         Reply::Failed(failure) => {
             assert!(failure.debug.starts_with("NoReference"), "{failure:?}");
-            assert!(failure.text.contains("acquire it anew"), "{failure:?}");
+            assert!(
+                failure.text.contains("acquire the service again"),
+                "{failure:?}"
+            );
         }
         reply => panic!("{reply:?}"),
     }

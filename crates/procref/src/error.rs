@@ -9,17 +9,19 @@ pub(crate) mod foreground;
 
 pub(crate) use advice::{ended, exec_advice};
 
-/// What every fallible call of this crate returns.
+/// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong, said so that a person can act on it.
+/// An error of this crate.
 ///
-/// Each variant names what was being done, the service or path it was done to,
-/// and what helps. An operating system error is kept as the
-/// [source](std::error::Error::source).
+/// Each variant states the failed operation, the service or path, and what to do. An operating
+/// system error is the [source](std::error::Error::source). `Debug` prints the same text as
+/// `Display`, because `main` and tests print errors by `Debug`. Texts may change in any version.
 ///
-/// A callback reports its own failure with `?` or `.into()`: [`io::Error`],
-/// [`String`] and `&str` convert.
+/// Variants and fields may be added in minor versions: match with `..` and a last arm `_`.
+///
+/// A callback returns its own failure with `?` or `.into()`, because [`io::Error`], [`String`] and
+/// `&str` convert.
 ///
 /// ```
 /// fn callback() -> procref::Result<()> {
@@ -28,82 +30,96 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// }
 /// assert!(callback().unwrap_err().to_string().contains("refused"));
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    // Every variant may get more fields. procref's own tests construct variants, with a feature for that.
     /// The name cannot be a service's name.
     #[error("invalid service name {name:?}: {reason}")]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     InvalidName {
-        /// The name, shortened when it is long.
+        /// The name, shortened if it is long.
         name: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: &'static str,
     },
 
     /// A setting cannot be used.
     #[error("service `{service}`: invalid {setting}: {reason}")]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     InvalidSetting {
         /// The service that was being built.
         service: String,
-        /// The setting, as the builder's method is called.
+        /// The name of the builder's method.
         setting: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 
     /// The runtime directory cannot be used.
     #[error("runtime directory {}: {reason}", .path.display())]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     RuntimeDir {
         /// The directory.
         path: PathBuf,
-        /// What is wrong with it and what to do.
+        /// The reason, and what to do.
         reason: String,
-        /// The operating system's error, where there is one.
+        /// The operating system's error, if there is one.
         source: Option<io::Error>,
     },
 
-    /// `/proc` does not show the processes that this process sees, so no process could be told from another.
+    /// `/proc` is missing or shows other processes than those of this process's pid namespace, so
+    /// processes cannot be identified.
     #[error("could not identify processes by /proc: {reason}")]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Proc {
-        /// What is wrong with it and what to do.
+        /// The reason, and what to do.
         reason: String,
-        /// The operating system's error, where there is one.
+        /// The operating system's error, if there is one.
         source: Option<io::Error>,
     },
 
-    /// This process, or its next child, is not in the namespaces that its services are in.
+    /// This process, or its next child, is in other namespaces than its services.
     #[error("could not share services from the namespaces of this process: {reason}")]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Namespaces {
-        /// Which namespaces differ and what to do.
+        /// The namespaces that differ, and what to do.
         reason: String,
     },
 
     /// The kernel refused an operation on the object that counts the clients.
     #[error("service `{service}`: could not {operation}: {source} ({advice})")]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Kernel {
         /// The service.
         service: String,
-        /// What was being done.
+        /// The failed operation.
         operation: &'static str,
-        /// What the error means here and what to do.
+        /// The meaning of the error here, and what to do.
         advice: String,
         /// The operating system's error.
         source: io::Error,
     },
 
-    /// The kernel object under the service's key belongs to somebody else.
-    #[error("service `{service}`: the kernel object {object} is not ours: {reason}")]
+    /// The kernel object with the service's key belongs to another user or another service.
+    #[error(
+        "service `{service}`: the kernel object {object} belongs to another user or service: {reason}"
+    )]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Foreign {
         /// The service.
         service: String,
-        /// The object as the system's tools name it.
+        /// The object's name in the system's tools.
         object: String,
-        /// Whose it is, or what gives it away.
+        /// The owner, or the property that shows it.
         reason: String,
     },
 
-    /// As many processes hold the service as the kernel can count.
-    #[error("service `{service}` has {limit} clients already, and the kernel counts no further")]
+    /// The kernel cannot count further clients of the service.
+    #[error(
+        "service `{service}`: could not count another client: the kernel counts at most {limit}"
+    )]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     TooManyClients {
         /// The service.
         service: String,
@@ -111,56 +127,59 @@ pub enum Error {
         limit: u32,
     },
 
-    /// Nobody runs the service and this client does not know how to start it.
+    /// The service does not run, and this client has no way to start it.
     #[error(
-        "service `{service}` is not running, or not healthy, and this client has neither a `command` \
-         nor an `on_first_acquire` callback to start it with"
+        "service `{service}`: not running or not healthy, and this client cannot start it (set a `command` \
+         or an `on_first_acquire` callback)"
     )]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     NoStart {
         /// The service.
         service: String,
     },
 
-    /// The service runs, but was started in the other way: by a command, and this client has callbacks, or
-    /// by callbacks, and this client has a command.
+    /// The service was started by a command and this client has callbacks, or the reverse.
     #[error(
-        "service `{service}` (pid {pid}) was started by {theirs}, and this client would start and stop \
-         it by {ours}; give all clients the same, or this one another name"
+        "service `{service}`: process {pid} was started by {theirs}, but this client uses {ours} (use the \
+         same in all clients, or another name in this one)"
     )]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     OtherKind {
         /// The service.
         service: String,
-        /// Its process.
+        /// The pid of the service.
         pid: u32,
-        /// How it was started.
+        /// The way in which the service was started.
         theirs: &'static str,
-        /// How this client would.
+        /// The way in which this client would start it.
         ours: &'static str,
     },
 
-    /// The start of the service, or a callback of it, asks for the service itself, and would wait for its own
-    /// end.
+    /// The start of the service, or one of its callbacks, acquires the service itself and would wait for
+    /// its own completion.
     #[error("service `{service}`: {reason}")]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Recursion {
         /// The service.
         service: String,
-        /// What asks for it, and what to do.
+        /// The part of the start that acquires the service, and what to do.
         reason: &'static str,
     },
 
-    /// Starts by other clients failed while this client waited for them, and then this client failed, too: its
-    /// own start, or its wait for another one.
+    /// Starts by other clients failed while this client waited, and then this client's own start, or its
+    /// wait for another one, failed as well.
     #[error(
         "service `{service}`: {} while this client waited, the last one because: {last}; then this client \
          failed: {source}",
         advice::failures(*.failures)
     )]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     StartsFailed {
         /// The service.
         service: String,
-        /// How many starts failed, as far as this client knows.
+        /// Number of failed starts that this client knows of.
         failures: u32,
-        /// Why the last of them failed, on one line.
+        /// The reason of the last failed start, on one line.
         last: String,
         /// This client's own failure.
         source: Box<Error>,
@@ -168,17 +187,19 @@ pub enum Error {
 
     /// A callback failed.
     #[error("service `{service}`: `{callback}` failed: {source}")]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Callback {
         /// The service.
         service: String,
         /// The builder's method that set the callback.
         callback: &'static str,
-        /// What the callback returned.
+        /// The error that the callback returned.
         source: Box<Error>,
     },
 
-    /// A callback panicked where the panic could not be passed on.
+    /// A callback panicked in a context in which the panic could not be resumed.
     #[error("service `{service}`: `{callback}` panicked: {message}")]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     CallbackPanicked {
         /// The service.
         service: String,
@@ -190,111 +211,119 @@ pub enum Error {
 
     /// A callback returned a [`ServiceInfo`](crate::ServiceInfo) that cannot be shared.
     #[error("service `{service}`: `{callback}` returned pid {pid}: {reason}")]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     InvalidInstance {
         /// The service.
         service: String,
         /// The builder's method that set the callback.
         callback: &'static str,
-        /// The pid it returned.
+        /// The returned pid.
         pid: u32,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 
-    /// The service was started, and its health check said no.
+    /// The health check failed right after the start.
     #[error(
-        "service `{service}` (pid {pid}) was started but is not healthy; `{callback}` must \
-         return only when the service is ready, so it was stopped again"
+        "service `{service}`: process {pid} was started but is not healthy, and was stopped (return from \
+         `{callback}` only when the service is ready)"
     )]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Unhealthy {
         /// The service.
         service: String,
         /// The callback that started it.
         callback: &'static str,
-        /// The pid it had.
+        /// The pid of the stopped service.
         pid: u32,
     },
 
-    /// The service runs, and is not what this client wants it to be.
+    /// The running instance has another fingerprint than this client wants.
     #[error(
-        "service `{service}` runs as process {pid} {}, and this client wants {}: use what the others \
-         use, or wait until they have let go of it, or build with `Mismatch::Join` or \
-         `Mismatch::Separate`",
+        "service `{service}`: process {pid} runs {}, but this client wants {} (use the fingerprint of the \
+         other clients, wait until they have released the service, or use `Mismatch::Join` or \
+         `Mismatch::Separate`)",
         advice::fingerprint(.theirs.as_deref()),
         advice::shortened(.ours)
     )]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Fingerprint {
         /// The service.
         service: String,
-        /// The fingerprint this client was built with.
+        /// The fingerprint of this client.
         ours: String,
         /// The instance's fingerprint; `None` if it has none, or its record is gone.
         theirs: Option<String>,
-        /// The instance's process; 0 where it has no local one.
+        /// The pid of the instance; 0 if it has no local process.
         pid: u32,
     },
 
-    /// The service was to be stopped, and clients hold it.
+    /// The service was not stopped because clients hold it.
     #[error(
-        "service `{service}` was not stopped: {}",
+        "service `{service}`: not stopped: {}",
         advice::held(*.clients, .holders)
     )]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Held {
         /// The service.
         service: String,
-        /// How many processes hold it.
+        /// Number of processes that hold the service.
         clients: u32,
-        /// Those of them that the kernel names, up to a hundred; ordered by pid.
+        /// The pids of these processes as far as the kernel names them, at most 100, in ascending order.
         holders: Vec<u32>,
     },
 
-    /// Something took longer than it may.
+    /// A time limit expired.
     #[error("service `{service}`: {operation} took longer than {limit:?}{}", advice::holder(*.holder, *.suspended))]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Timeout {
         /// The service.
         service: String,
-        /// What took so long.
+        /// The operation that took too long.
         operation: &'static str,
-        /// How long it may take.
+        /// The time limit.
         limit: Duration,
-        /// The process that was waited for, as far as the kernel can tell.
+        /// The process that blocked the operation, if the kernel names one.
         holder: Option<u32>,
-        /// Whether that process is suspended: by Ctrl-Z, `SIGSTOP` or a debugger.
+        /// `true` if that process is suspended by Ctrl-Z, `SIGSTOP` or a debugger.
         suspended: bool,
     },
 
-    /// The process that starts or stops the service is suspended, and so is everything that waits for it.
+    /// The process that starts or stops the service is suspended, so the service cannot be stopped.
     #[error(
-        "service `{service}` was not stopped: process {holder}, which is starting or stopping it, is suspended \
-         (continue it with `kill -CONT {holder}`, or end it with `kill -KILL {holder}`, and try again)"
+        "service `{service}`: not stopped: process {holder}, which is starting or stopping it, is suspended \
+         (continue it with `kill -CONT {holder}`, or kill it with `kill -KILL {holder}`, and retry)"
     )]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Suspended {
         /// The service.
         service: String,
-        /// The process that is suspended.
+        /// The suspended process.
         holder: u32,
     },
 
-    /// The service lives although everything was done to stop it.
+    /// The service is alive after every attempt to stop it.
     #[error(
-        "service `{service}`: pid {pid} could not be stopped: {reason}; nothing will be started \
-         beside it, stop it by hand and acquire again"
+        "service `{service}`: could not stop process {pid}: {reason} (stop the process by hand and acquire \
+         again; procref starts nothing beside it)"
     )]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Unstoppable {
         /// The service.
         service: String,
-        /// The process that lives on.
+        /// The process that is still alive.
         pid: u32,
-        /// Why it does.
+        /// The reason.
         reason: String,
     },
 
     /// The record file could not be written or removed.
     #[error("service `{service}`: could not {operation} {}: {source}", .path.display())]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Record {
         /// The service.
         service: String,
-        /// What was being done.
+        /// The failed operation.
         operation: &'static str,
         /// The file.
         path: PathBuf,
@@ -302,32 +331,35 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// A [`RefCounter`](crate::RefCounter) was asked to give back what it does not hold.
+    /// A [`RefCounter`](crate::RefCounter) does not hold the reference or lock to be released.
     #[error("counter `{service}`: {operation}, but this counter does not hold {what}")]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     NotHeld {
         /// The counter's name.
         service: String,
-        /// The method.
+        /// The called method.
         operation: &'static str,
-        /// What it does not hold.
+        /// The missing reference or lock.
         what: &'static str,
     },
 
-    /// A [`ServiceHandle`](crate::ServiceHandle) was asked for what takes a reference, and has none.
-    #[error("service `{service}`: could not {operation}: {reason}; acquire it anew")]
+    /// The operation needs a reference, and this [`ServiceHandle`](crate::ServiceHandle) has none.
+    #[error("service `{service}`: could not {operation}: {reason} (acquire the service again)")]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     NoReference {
         /// The service.
         service: String,
-        /// What was being done.
+        /// The failed operation.
         operation: &'static str,
-        /// Why there is none.
+        /// The reason.
         reason: &'static str,
     },
 
-    /// A process could not be looked at or signalled.
+    /// A process could not be inspected or signaled.
     #[error("could not {operation} process {pid}: {source}")]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Process {
-        /// What was being done.
+        /// The failed operation.
         operation: &'static str,
         /// The process.
         pid: u32,
@@ -335,15 +367,16 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// The process that stops the service when all clients are killed could not be started.
+    /// The supervisor, which stops the service when all clients are killed, could not be started.
     #[error(
-        "service `{service}`: could not start its supervisor, the process that stops it when nobody is \
-         left: could not {operation}: {source}"
+        "service `{service}`: could not start the supervisor, which stops the service after the last \
+         client: could not {operation}: {source}"
     )]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Supervisor {
         /// The service.
         service: String,
-        /// What was being done.
+        /// The failed operation.
         operation: &'static str,
         /// The operating system's error.
         source: io::Error,
@@ -351,26 +384,28 @@ pub enum Error {
 
     /// The program of a [`ServiceCommand`](crate::ServiceCommand) could not be found or executed.
     #[error("service `{service}`: could not start `{program}`: {reason}")]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Exec {
         /// The service.
         service: String,
-        /// The program as it was named.
+        /// The program, as given to the builder.
         program: String,
-        /// What went wrong and what to do.
+        /// The reason, and what to do.
         reason: String,
-        /// The operating system's error, where there is one.
+        /// The operating system's error, if there is one.
         source: Option<io::Error>,
     },
 
-    /// The port of a [`ServiceCommand`](crate::ServiceCommand) cannot be had.
+    /// The port of a [`ServiceCommand`](crate::ServiceCommand) is not available.
     #[error(
         "service `{service}`: could not bind 127.0.0.1:{port}: {source} ({})",
         advice::bind_advice(.source)
     )]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Port {
         /// The service.
         service: String,
-        /// The port; 0 where any would have done.
+        /// The port; 0 if any free port was requested.
         port: u16,
         /// The operating system's error.
         source: io::Error,
@@ -378,71 +413,75 @@ pub enum Error {
 
     /// The log of a [`ServiceCommand`](crate::ServiceCommand) cannot be used.
     #[error("service `{service}`: could not {operation} the log {}: {source}", .path.display())]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Log {
         /// The service.
         service: String,
-        /// What was being done.
+        /// The failed operation.
         operation: &'static str,
         /// The file.
         path: PathBuf,
-        /// The operating system's error, or what is wrong with the file.
+        /// The operating system's error, or the property of the file that prevents its use.
         source: io::Error,
     },
 
-    /// The program of a [`ServiceCommand`](crate::ServiceCommand) ended before it was ready.
+    /// The program of a [`ServiceCommand`](crate::ServiceCommand) exited before it was ready.
     #[error(
         "service `{service}`: `{program}` {} after {:?}, before it was ready{}{}",
         advice::ended(*.status), advice::rounded(*.after), .output.advice,
         .output
     )]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Exited {
         /// The service.
         service: String,
-        /// The program as it was named.
+        /// The program, as given to the builder.
         program: String,
-        /// How it ended.
+        /// The exit status.
         status: ExitStatus,
-        /// How long after its start.
+        /// Time from its start to its exit.
         after: Duration,
-        /// What it wrote last.
+        /// The end of its output.
         output: Box<LogTail>,
     },
 
-    /// The program of a [`ServiceCommand`](crate::ServiceCommand) lives and was not ready in time.
+    /// The program of a [`ServiceCommand`](crate::ServiceCommand) was not ready in time.
     #[error(
         "service `{service}`: `{program}` was not ready within {limit:?}: waiting for \
          {waiting_for}: {last}{}",
         .output
     )]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     NotReady {
         /// The service.
         service: String,
-        /// The program as it was named.
+        /// The program, as given to the builder.
         program: String,
-        /// How long it may take.
+        /// The time limit.
         limit: Duration,
-        /// What would have made it ready.
+        /// The readiness condition.
         waiting_for: String,
-        /// What the last look found.
+        /// The result of the last check.
         last: String,
-        /// What it wrote last.
+        /// The end of its output.
         output: Box<LogTail>,
     },
 
     /// A helper thread could not be started.
     #[error("could not start a thread to {purpose}: {source}")]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Thread {
-        /// What it was for.
+        /// The purpose of the thread.
         purpose: &'static str,
         /// The operating system's error.
         source: io::Error,
     },
 
-    /// An input or output error, mostly a callback's own.
+    /// An input or output error, usually from a callback.
     #[error(transparent)]
     Io(#[from] io::Error),
 
-    /// A message, mostly a callback's own.
+    /// A message, usually from a callback.
     #[error("{0}")]
     Message(String),
 }
@@ -455,8 +494,8 @@ pub enum Error {
 ///
 /// match service.acquire().await {
 ///     Err(Error::Exited { output, .. }) => {
-///         println!("it could not be started; see {}", output.log.display());
-///         println!("the last that it wrote: {}", output.lines);
+///         println!("could not start; see {}", output.log.display());
+///         println!("last output: {}", output.lines);
 ///     }
 ///     acquired => drop(acquired?),
 /// }
@@ -466,24 +505,29 @@ pub enum Error {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogTail {
-    /// Where the output went.
+    /// The file with the output.
     pub log: PathBuf,
-    /// The last lines since the start, empty if there are none. At most 20 lines and 4 KiB.
+    /// The last lines since the start, at most 20 lines and 4 KiB. Empty if there are none.
     pub lines: String,
-    /// What can be done about the end of the program, as a part of the message before these lines.
+    /// Advice about the exit of the program. It stands before these lines in the message.
     advice: String,
 }
 
-/// As the end of a message.
 impl fmt::Display for LogTail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.lines.is_empty() {
-            return write!(f, "; it wrote nothing to {}", self.log.display());
+            return write!(f, "; no output in {}", self.log.display());
         }
         write!(f, "; last lines of {}:", self.log.display())?;
         self.lines
             .lines()
             .try_for_each(|line| write!(f, "\n    {line}"))
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -516,7 +560,7 @@ impl Error {
         }
     }
 
-    /// `exec` failed, or the look before it.
+    /// `exec`, or the check before it, failed.
     pub(crate) fn exec(service: &str, program: &str, source: io::Error) -> Self {
         Self::Exec {
             service: service.to_owned(),
@@ -526,7 +570,7 @@ impl Error {
         }
     }
 
-    /// Something else that the program needs is not to be had.
+    /// A resource of the program, other than the program file, is not available.
     pub(crate) fn not_started(
         service: &str,
         program: &str,
@@ -541,8 +585,8 @@ impl Error {
         }
     }
 
-    /// The program ended before it was ready; `lines` are the last of `log`. `line` is the program as it
-    /// was named, and its arguments.
+    /// The program exited before it was ready. `lines` is the end of `log`. `line` is the program and its
+    /// arguments.
     pub(crate) fn exited(
         service: &str,
         line: &[String],
@@ -563,7 +607,8 @@ impl Error {
         }
     }
 
-    /// The program was not ready in time; `missing` is what was waited for, and what was found.
+    /// The program was not ready in time. `missing` is the readiness condition, and the result of the last
+    /// check.
     pub(crate) fn not_ready(
         service: &str,
         program: String,
@@ -584,5 +629,26 @@ impl Error {
                 advice: String::new(),
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_prints_the_text_of_display() {
+        let error = Error::Callback {
+            service: "web".to_owned(),
+            callback: "on_ready",
+            source: Box::new("the migration failed".into()),
+        };
+        let shown = error.to_string();
+        assert!(shown.contains("the migration failed"));
+        assert_eq!(format!("{error:?}"), shown);
+        assert_eq!(
+            format!("{:?}", Err::<(), _>(error)),
+            format!("Err({shown})")
+        );
     }
 }

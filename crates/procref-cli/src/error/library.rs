@@ -18,12 +18,13 @@ impl Display for InOwnWords<'_> {
                 service,
                 setting,
                 reason,
+                ..
             } => write!(
                 f,
                 "service `{service}`: invalid `{}`: {reason}",
                 key(setting)
             ),
-            Error::NoStart { service } => write!(
+            Error::NoStart { service, .. } => write!(
                 f,
                 "service `{service}` is not running, or not healthy, and nothing tells how to start it: describe it \
                  in procref.toml, or use `procref run` with `--start COMMAND`"
@@ -38,6 +39,7 @@ impl Display for InOwnWords<'_> {
                 ours,
                 theirs,
                 pid,
+                ..
             } => {
                 let theirs = match theirs {
                     Some(theirs) => format!("with fingerprint {}", shortened(theirs)),
@@ -55,6 +57,7 @@ impl Display for InOwnWords<'_> {
                 service,
                 callback,
                 source,
+                ..
             } => {
                 let source = InOwnWords(source);
                 write!(
@@ -67,6 +70,7 @@ impl Display for InOwnWords<'_> {
                 service,
                 callback,
                 message,
+                ..
             } => write!(
                 f,
                 "service `{service}`: {} panicked: {message}",
@@ -77,6 +81,7 @@ impl Display for InOwnWords<'_> {
                 callback,
                 pid,
                 reason,
+                ..
             } => {
                 let step = step(callback);
                 write!(
@@ -108,6 +113,7 @@ impl Display for InOwnWords<'_> {
                 service,
                 pid,
                 reason,
+                ..
             } => write!(
                 f,
                 "service `{service}`: pid {pid} could not be stopped: {reason}; nothing will be started beside it, \
@@ -117,6 +123,7 @@ impl Display for InOwnWords<'_> {
                 service,
                 operation,
                 reason,
+                ..
             } => write!(
                 f,
                 "service `{service}`: could not {operation}: {reason}; run the command again"

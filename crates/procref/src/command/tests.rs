@@ -266,7 +266,7 @@ mod errors {
         assert_eq!(
             exited(libc::SIGKILL, ""),
             "service `web`: `prog` was killed by signal 9 (SIGKILL) after 120ms, before it was \
-             ready; it wrote nothing to /x.log"
+             ready; no output in /x.log"
         );
         let core = exited(libc::SIGSEGV | 0x80, "");
         assert!(core.contains("(SIGSEGV) and left a core dump"), "{core}");

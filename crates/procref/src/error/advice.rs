@@ -1,4 +1,4 @@
-//! Parts of messages that take more than a format string.
+//! Parts of error messages that need more than a format string.
 
 use std::fmt::Write as _;
 use std::io;
@@ -10,9 +10,9 @@ use std::time::Duration;
 pub(super) fn holder(holder: Option<u32>, suspended: bool) -> String {
     match holder {
         Some(pid) if suspended => format!(
-            "; process {pid} is in the way (suspended: continue it with `kill -CONT {pid}`, or end it)"
+            "; lock held by process {pid}, which is suspended (continue it with `kill -CONT {pid}`, or kill it)"
         ),
-        Some(pid) => format!("; process {pid} is in the way"),
+        Some(pid) => format!("; lock held by process {pid}"),
         None => String::new(),
     }
 }
@@ -24,9 +24,9 @@ pub(super) fn failures(failures: u32) -> String {
     }
 }
 
-/// Who keeps a service from being stopped.
+/// The clients that prevent a stop.
 pub(super) fn held(clients: u32, holders: &[u32]) -> String {
-    /// More than that nobody reads.
+    /// A longer list is not readable.
     const SHOWN: usize = 10;
     let noun = if clients == 1 {
         "client holds"
@@ -53,7 +53,7 @@ pub(super) fn fingerprint(theirs: Option<&str>) -> String {
     }
 }
 
-/// A text of the user's in quotes, on one line of a bearable length.
+/// A user's text in quotes, on one line and of limited length.
 pub(super) fn shortened(text: &str) -> String {
     const LENGTH: usize = 100;
     match text.char_indices().nth(LENGTH) {
@@ -62,21 +62,21 @@ pub(super) fn shortened(text: &str) -> String {
     }
 }
 
-/// How a process ended, as the predicate of a sentence.
+/// The exit status as the predicate of a sentence.
 #[cfg(windows)]
 pub(crate) fn ended(status: ExitStatus) -> String {
-    // Exceptions are exit codes, too, and known by their hexadecimal numbers.
+    // Exceptions are exit codes as well, and known by their hexadecimal numbers.
     match status.code().unwrap_or(-1) {
         code if code < 0 => format!("exited with status {code:#010x}"),
         code => format!("exited with status {code}"),
     }
 }
 
-/// How a process ended, as the predicate of a sentence.
+/// The exit status as the predicate of a sentence.
 #[cfg(unix)]
 pub(crate) fn ended(status: ExitStatus) -> String {
     let Some(signal) = status.signal() else {
-        // Neither exited nor killed is not an end, and is not waited for.
+        // procref waits only for exits and deaths by a signal, so any other status does not occur.
         return format!("exited with status {}", status.code().unwrap_or(-1));
     };
     let mut text = format!("was killed by signal {signal}");
@@ -89,40 +89,38 @@ pub(crate) fn ended(status: ExitStatus) -> String {
     text
 }
 
-/// Milliseconds are exact enough for people.
+/// Rounds to milliseconds, for readability.
 pub(super) fn rounded(time: Duration) -> Duration {
     Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// What a failed `exec`, or the look before it, means for whoever named the program.
+/// Advice for an error of `exec`, or of the check before it.
 #[cfg(windows)]
 pub(crate) fn exec_advice(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
-        Some(2) => " (the program, or a DLL that it needs, is not there)",
+        Some(2) => " (the program, or a DLL that it needs, is missing)",
         Some(5) => " (this user may not execute it)",
-        Some(193) => " (it is not a program for this machine)",
+        Some(193) => " (the file is not a program for this machine)",
         Some(206) => " (the command line is longer than 32,767 characters)",
-        Some(740) => " (it asks to be run as administrator)",
+        Some(740) => " (the program must run as administrator)",
         _ => "",
     }
 }
 
-/// What a failed `exec`, or the look before it, means for whoever named the program.
+/// Advice for an error of `exec`, or of the check before it.
 #[cfg(unix)]
 pub(crate) fn exec_advice(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
-        Some(libc::ENOENT) => {
-            " (the program, or the interpreter that its first line names, is not there)"
-        }
+        Some(libc::ENOENT) => " (the program, or the interpreter in its first line, is missing)",
         Some(libc::EACCES) => {
-            " (it must be a regular file that this user may execute, on a file system that is not \
-             mounted noexec; a script's interpreter, too)"
+            " (the program, and the interpreter of a script, must be a regular file that this user may execute, \
+             on a file system that is not mounted noexec)"
         }
         Some(libc::ENOEXEC) => {
-            " (neither a program for this machine nor a script: does its first line lack `#!`?)"
+            " (the file is neither a program for this machine nor a script with `#!` in its first line)"
         }
-        Some(libc::ETXTBSY) => " (somebody has it open for writing: is it still being built?)",
-        Some(libc::E2BIG) => " (arguments and environment are too large together)",
+        Some(libc::ETXTBSY) => " (a process has the file open for writing, perhaps a build)",
+        Some(libc::E2BIG) => " (arguments and environment together are too large)",
         _ => "",
     }
 }
@@ -130,11 +128,13 @@ pub(crate) fn exec_advice(error: &io::Error) -> &'static str {
 pub(super) fn bind_advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "another process listens there; stop it, choose another port, or leave the port out and \
-             write `{port}` in the arguments for one that is free"
+            "stop the process that listens there, choose another port, or omit the port and write `{port}` \
+             in the arguments for a free one"
         }
-        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose a higher one",
-        _ => "is the loopback interface up?",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need a privilege: choose a higher port"
+        }
+        _ => "check that the loopback interface is up",
     }
 }
 

@@ -1,13 +1,13 @@
-//! How well-known programs are kept from becoming daemons.
+//! The options that keep well-known programs in the foreground.
 
-/// Programs that start others, whose words may name the program that matters.
+/// Programs that start other programs. Their arguments may name the actual server.
 const WRAPPERS: &[&str] = &[
     "ash", "bash", "chroot", "dash", "doas", "env", "fish", "gosu", "ionice", "ksh", "nice",
     "nohup", "procref", "runuser", "setpriv", "sh", "su", "su-exec", "sudo", "taskset", "timeout",
     "zsh",
 ];
 
-/// Names of programs, and what keeps them in the foreground.
+/// Names of programs, and the option that keeps them in the foreground.
 const KNOWN: &[(&[&str], &str)] = &[
     (
         &["redis-server", "valkey-server", "keydb-server"],
@@ -15,19 +15,22 @@ const KNOWN: &[(&[&str], &str)] = &[
     ),
     (
         &["pg_ctl", "pg_ctlcluster"],
-        "in place of it start the server itself, `postgres -D DIR`",
+        "start the server itself instead, `postgres -D DIR`",
     ),
     (&["nginx", "openresty", "tengine"], "add `-g 'daemon off;'`"),
-    (&["memcached"], "leave out `-d`"),
-    (&["mysqld", "mariadbd"], "leave out `--daemonize`"),
-    (&["mongod", "mongos"], "leave out `--fork`"),
+    (&["memcached"], "omit `-d`"),
+    (&["mysqld", "mariadbd"], "omit `--daemonize`"),
+    (&["mongod", "mongos"], "omit `--fork`"),
     (&["httpd", "apache2"], "add `-D FOREGROUND`"),
     (
         &["apachectl", "apache2ctl"],
-        "write `-D FOREGROUND` in place of `start`",
+        "write `-D FOREGROUND` instead of `start`",
     ),
     (&["sshd", "lighttpd"], "add `-D`"),
-    (&["dockerd"], "start it directly, not by a service manager"),
+    (
+        &["dockerd"],
+        "start it directly, not through a service manager",
+    ),
     (
         &[
             "docker",
@@ -36,48 +39,48 @@ const KNOWN: &[(&[&str], &str)] = &[
             "docker-compose",
             "podman-compose",
         ],
-        "leave out `-d` (`--detach`)",
+        "omit `-d` (`--detach`)",
     ),
-    (&["haproxy"], "leave out `-D`, or add `-db`"),
+    (&["haproxy"], "omit `-D`, or add `-db`"),
     (&["php-fpm"], "add `--nodaemonize`"),
-    (&["rabbitmq-server"], "leave out `-detached`"),
+    (&["rabbitmq-server"], "omit `-detached`"),
     (
         &["elasticsearch", "opensearch"],
-        "leave out `-d` (`--daemonize`)",
+        "omit `-d` (`--daemonize`)",
     ),
     (
         &["zkServer.sh"],
-        "write `start-foreground` in place of `start`",
+        "write `start-foreground` instead of `start`",
     ),
     (
         &["kafka-server-start", "kafka-server-start.sh"],
-        "leave out `-daemon`",
+        "omit `-daemon`",
     ),
     (&["supervisord"], "add `--nodaemon`"),
-    (&["uwsgi"], "leave out `--daemonize`"),
-    (&["gunicorn", "celery"], "leave out `--daemon`"),
+    (&["uwsgi"], "omit `--daemonize`"),
+    (&["gunicorn", "celery"], "omit `--daemon`"),
     (&["named", "cron", "crond"], "add `-f`"),
     (&["dnsmasq"], "add `--keep-in-foreground`"),
     (&["slapd"], "add `-d 0`"),
     (&["squid"], "add `--foreground`"),
     (&["varnishd"], "add `-F`"),
     (&["vsftpd"], "add `-obackground=NO`"),
-    (&["postfix"], "write `start-fg` in place of `start`"),
+    (&["postfix"], "write `start-fg` instead of `start`"),
     (&["rsyslogd", "syslogd"], "add `-n`"),
     (
         &["systemctl", "service", "brew", "rc-service", "launchctl"],
-        "in place of it start the program that it starts",
+        "start the service's program itself instead",
     ),
 ];
 
-/// What to do about a program that exited with success too early: what keeps it in the foreground, if the
-/// program is known.
+/// Advice for a program that exited successfully before it was ready: the option that keeps it in the
+/// foreground, if the program is known.
 ///
-/// `line` is the program as it was named, and its arguments.
+/// `line` is the program and its arguments.
 pub(crate) fn advice(line: &[String]) -> String {
     let way = match known(line) {
         Some((name, way)) => format!("for `{name}`, {way}"),
-        None => "look for an option that keeps it from becoming a daemon".to_owned(),
+        None => "find the option that keeps it from becoming a daemon".to_owned(),
     };
     format!("the program must stay in the foreground: {way}")
 }
@@ -92,16 +95,16 @@ fn known(line: &[String]) -> Option<(String, &'static str)> {
     if !WRAPPERS.contains(&file_name(program)) {
         return found(program);
     }
-    // What stands before a `--` is the wrapper's own.
+    // Arguments before a `--` are the wrapper's own.
     let begin = args.iter().position(|arg| arg == "--");
-    // A shell's script is one word.
+    // The script of a shell is one argument.
     let words = args[begin.map_or(0, |at| at + 1)..]
         .iter()
         .flat_map(|arg| arg.split(|c: char| c.is_whitespace() || ";&|()'\"`".contains(c)));
     words.into_iter().find_map(found)
 }
 
-/// The last part of a path, without the ending that programs have on Windows.
+/// The last component of a path, without the extension of programs on Windows.
 fn file_name(word: &str) -> &str {
     let name = word.rsplit(std::path::is_separator).next().unwrap_or(word);
     name.strip_suffix(".exe").unwrap_or(name)
@@ -125,9 +128,9 @@ mod tests {
                 "`postgres -D DIR`",
             ),
             ("nginx", "daemon off;"),
-            ("memcached|-d", "leave out `-d`"),
-            ("mysqld|--daemonize", "leave out `--daemonize`"),
-            ("mongod|--fork", "leave out `--fork`"),
+            ("memcached|-d", "omit `-d`"),
+            ("mysqld|--daemonize", "omit `--daemonize`"),
+            ("mongod|--fork", "omit `--fork`"),
             ("apache2", "`-D FOREGROUND`"),
             ("/usr/sbin/sshd", "for `sshd`, add `-D`"),
             (
@@ -150,7 +153,7 @@ mod tests {
     fn advice_for_an_unknown_program_is_general() {
         for line in ["my-server|--backend|nginx", "sh|start.sh", "", "sh"] {
             let advice = advice_for(line);
-            assert!(advice.contains("look for an option"), "{line}: {advice}");
+            assert!(advice.contains("find the option"), "{line}: {advice}");
         }
         assert!(advice(&[]).contains("foreground"));
     }

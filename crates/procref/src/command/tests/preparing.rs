@@ -104,7 +104,8 @@ fn a_fixed_port_that_somebody_listens_on_is_an_error() {
     for command in [truth().port(port), truth().port(port).socket_activation()] {
         let error = scratch.fails(&command);
         assert!(
-            error.contains(&format!("127.0.0.1:{port}")) && error.contains("another process"),
+            error.contains(&format!("127.0.0.1:{port}"))
+                && error.contains("stop the process that listens there"),
             "{error}"
         );
     }
@@ -203,8 +204,8 @@ fn what_cannot_be_executed_says_why() {
     for (program, why) in [
         (plain.as_path(), "may execute"),
         (scratch.dir.path(), "regular file"),
-        (Path::new("/nonexistent/x"), "not there"),
-        (Path::new("./nonexistent"), "not there"),
+        (Path::new("/nonexistent/x"), "missing"),
+        (Path::new("./nonexistent"), "missing"),
     ] {
         let error = scratch.fails(&ServiceCommand::new(program));
         assert!(
