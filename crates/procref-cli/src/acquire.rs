@@ -1,8 +1,6 @@
-//! Acquiring services, and showing on the terminal that it takes a while.
+//! Acquires services, and shows progress on the terminal if that takes a while.
 
-use std::fs::File;
-use std::io::{IsTerminal as _, Read as _, Seek as _, SeekFrom};
-use std::path::Path;
+use std::io::IsTerminal as _;
 use std::process;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -11,60 +9,60 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use procref::{ServiceHandle, SharedService, State, Status};
 
-use crate::args::Globals;
+use crate::acquired::Acquired;
 use crate::definition;
+use crate::describe::{self, last_line};
 use crate::error::Result;
-use crate::json;
-use crate::output::{self, shown};
-use crate::prestart::{self, Acquired};
-use crate::resolve::Plan;
-use crate::shell;
+use crate::globals::Globals;
+use crate::output;
+use crate::prestart::failure;
+use crate::resolve::ResolvedService;
+use crate::shell::advice;
 use crate::signals::Unsuspended;
+use crate::text::shown;
 use crate::watch;
 
-/// Services that this process holds, in the order in which they were acquired.
+/// The services that this process holds, in the order in which it acquired them.
 #[derive(Debug)]
-pub(crate) struct Held(Vec<Acquired>);
+pub(crate) struct AcquiredServices(Vec<Acquired>);
 
-impl Held {
-    /// Acquires what the service needs, and the service.
-    pub(crate) fn new(globals: &Globals, plan: &Plan) -> Result<Self> {
+impl AcquiredServices {
+    /// Acquires the dependencies of the service, and then the service.
+    pub(crate) fn new(globals: &Globals, resolved: &ResolvedService) -> Result<Self> {
         let _unsuspended = Unsuspended::begin();
-        let mut held = Self(Vec::new());
+        let mut acquired = Self(Vec::new());
         let mut services = Vec::new();
-        for spec in plan.dependencies.iter().chain([&plan.service]) {
+        for spec in resolved.all() {
             let service = spec.build()?;
-            let handle = acquire(globals, &service);
-            match handle {
+            match acquire(globals, &service) {
                 Ok(handle) => {
-                    // The watched client acquires the same services once more.
+                    // The watched client acquires the same services once more, and the note is printed only once.
                     if !watch::is_watched() {
                         if let Some(note) = definition::note(spec, &handle) {
                             output::note(globals, &note);
                         }
                     }
-                    held.0.push(Acquired::new(spec, &service, handle));
+                    acquired.0.push(Acquired::new(spec, &service, handle));
                     services.push(service);
                 }
                 Err(error) => {
-                    held.release()?;
+                    acquired.release()?;
                     let explain =
-                        |error| shell::explain(spec, prestart::about_program(spec, error));
+                        |error| advice::explain(spec, failure::about_program(spec, error));
                     return Err(error.explained(explain));
                 }
             }
         }
-        // A service may have ended since it was ready, most likely one that others were started after.
-        let ended = held.0.iter().position(Acquired::has_ended);
-        if let Some(ended) = ended {
-            let error = json::death(&services[ended]);
-            held.release()?;
+        // A service may have exited since it was ready, most likely a dependency while its dependents started.
+        if let Some(exited) = acquired.0.iter().position(Acquired::has_exited) {
+            let error = describe::exited_error(&services[exited]);
+            acquired.release()?;
             return Err(error);
         }
-        Ok(held)
+        Ok(acquired)
     }
 
-    /// The service that was asked for.
+    /// Returns the service itself, without its dependencies.
     pub(crate) fn service(&self) -> &Acquired {
         self.0.last().expect("the service itself was acquired")
     }
@@ -73,24 +71,20 @@ impl Held {
         &self.0
     }
 
-    /// Lets go, of the last one first.
+    /// Releases the services in reverse order. Releases all of them, and returns the first error.
     pub(crate) fn release(self) -> Result<()> {
         let _unsuspended = Unsuspended::begin();
         let mut released = Ok(());
         for acquired in self.0.into_iter().rev() {
-            // All of them, whatever the first failure is.
             released = released.and(acquired.handle.release_blocking());
         }
         Ok(released?)
     }
 }
 
-/// What is shown only if it takes longer.
+/// The time before progress is shown.
 const PATIENCE: Duration = Duration::from_millis(300);
 const TICK: Duration = Duration::from_millis(100);
-
-/// How much of a log is looked at for its last line.
-const TAIL: u64 = 4096;
 
 fn acquire(globals: &Globals, service: &SharedService) -> Result<ServiceHandle> {
     if globals.quiet || globals.verbose > 0 || !std::io::stderr().is_terminal() {
@@ -98,15 +92,15 @@ fn acquire(globals: &Globals, service: &SharedService) -> Result<ServiceHandle> 
     }
     thread::scope(|scope| {
         let (done, waiting) = mpsc::channel::<()>();
-        scope.spawn(move || show(service, &waiting));
+        scope.spawn(move || show_progress(service, &waiting));
         let handle = service.acquire_blocking();
         drop(done);
         Ok(handle?)
     })
 }
 
-/// Until the channel is closed.
-fn show(service: &SharedService, waiting: &Receiver<()>) {
+/// Shows progress until the channel is closed.
+fn show_progress(service: &SharedService, waiting: &Receiver<()>) {
     let begun = Instant::now();
     if waiting.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
         return;
@@ -120,7 +114,7 @@ fn show(service: &SharedService, waiting: &Receiver<()>) {
     let mut pause = Duration::ZERO;
     while waiting.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
         if let Ok(status) = service.status() {
-            bar.set_prefix(doing(service.name(), &status));
+            bar.set_prefix(progress(service.name(), &status));
             let line = status.log_path().and_then(last_line);
             bar.set_message(line.unwrap_or_default());
         }
@@ -130,29 +124,18 @@ fn show(service: &SharedService, waiting: &Receiver<()>) {
     bar.finish_and_clear();
 }
 
-fn doing(name: &str, status: &Status) -> String {
+fn progress(name: &str, status: &Status) -> String {
     let name = shown(name);
     match status.transition() {
-        Some(pid) if pid == process::id() => format!("starting {name}"),
+        Some(pid) if pid == process::id() => format!("starting `{name}`"),
         Some(pid) => {
-            let suspended = json::suspended(status.is_transition_suspended());
-            let does = match status.state() {
-                State::Stopping => "stops",
-                _ => "starts",
+            let suspended = describe::suspended(status.is_transition_suspended());
+            let action = match status.state() {
+                State::Stopping => "is stopping",
+                _ => "is starting",
             };
-            format!("waiting for {name}, which process {pid}{suspended} {does}")
+            format!("waiting for `{name}`, which process {pid}{suspended} {action}")
         }
-        None => format!("waiting for {name}"),
+        None => format!("waiting for `{name}`"),
     }
-}
-
-/// The last whole line of a file.
-pub(crate) fn last_line(path: &Path) -> Option<String> {
-    let mut file = File::open(path).ok()?;
-    let size = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(size.saturating_sub(TAIL))).ok()?;
-    let mut tail = Vec::new();
-    file.take(TAIL).read_to_end(&mut tail).ok()?;
-    let text = String::from_utf8_lossy(&tail);
-    text.lines().next_back().map(shown)
 }

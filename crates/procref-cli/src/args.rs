@@ -1,4 +1,4 @@
-//! What can be written on the command line.
+//! The command line.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,20 +9,21 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
-use crate::config;
-use crate::demo::roles;
+use crate::config::diagnostic;
+use crate::demo::args as demo;
 use crate::doctor::probe;
-use crate::error::{self, Error};
-use crate::prestart::{self, SetupArgs};
+use crate::error::Error;
+use crate::exit;
+use crate::globals::Globals;
+use crate::prestart::args::{self as prestart, PrestartArgs};
 use crate::recipes::RECIPES;
-use crate::spec::ServiceFlags;
+use crate::service_flags::ServiceFlags;
 use crate::value_parsers;
 
-/// Many processes, one background service: the first client starts it, the others join, the last one
-/// stops it, and the kernel counts.
+/// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "procref", version, about, long_about = None, max_term_width = 100)]
-#[command(after_long_help = error::EXIT_CODES)]
+#[command(after_long_help = exit::EXIT_CODES)]
 #[command(disable_help_subcommand = true, propagate_version = false)]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -31,159 +32,110 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// What every command takes.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Global options")]
-pub(crate) struct Globals {
-    /// The runtime directory: who shares it shares services
-    #[arg(long_help = value_parsers::RUNTIME_DIR)]
-    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(crate) runtime_dir: Option<PathBuf>,
-
-    /// The configuration file, in place of the procref.toml that is found upwards from here
-    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    #[arg(conflicts_with = "no_config")]
-    pub(crate) config: Option<PathBuf>,
-
-    /// Read no configuration file
-    #[arg(long, global = true)]
-    pub(crate) no_config: bool,
-
-    /// Say nothing but what was asked for, and errors
-    #[arg(long, short, global = true, conflicts_with = "verbose")]
-    pub(crate) quiet: bool,
-
-    /// Tell what is going on; twice for every step
-    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
-    pub(crate) verbose: u8,
-
-    #[command(flatten)]
-    pub(crate) color: colorchoice_clap::Color,
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a program while holding a service
     Run(RunArgs),
-    /// Hold a service until this is told to end
-    Hold(HoldArgs),
-    /// Keep a service running although nobody holds it
-    Pin(PinArgs),
-    /// Let a pinned service end with its last client again
-    Unpin(UnpinArgs),
+    /// Hold a service until this process gets a stop signal
+    Hold(AcquireArgs),
+    /// Keep a service running without clients
+    Pin(AcquireArgs),
+    /// Unpin a service, so that it stops after its last client
+    Unpin(NamedArgs),
     /// List the services
     #[command(visible_alias = "list")]
     Ps(PsArgs),
-    /// Tell how a service is, and who holds it
-    Status(StatusArgs),
-    /// Print what a service has written
+    /// Show the state and the clients of a service
+    Status(NamedArgs),
+    /// Print the output of a service
     Logs(LogsArgs),
     /// Stop a service
     Stop(StopArgs),
-    /// Wait until a service is ready, or gone
+    /// Wait until a service is ready or has stopped
     Wait(WaitArgs),
-    /// Remove what crashes have left
+    /// Remove the leftovers of crashed processes
     Gc(GcArgs),
-    /// Look for what keeps services from working on this machine
+    /// Check whether services work on this machine
     Doctor(DoctorArgs),
     /// Write a configuration file with comments
     Init(InitArgs),
-    /// Watch real clients come, go and be killed
+    /// Show how clients join, leave and are killed
     Demo,
-    /// Print a shell's completions
+    /// Print the completion script for a shell
     Completions(CompletionsArgs),
-    /// Print the manual page
+    /// Print a manual page
     Man(ManArgs),
-    /// Print the help of procref or of one of its commands
+    /// Print the help for procref or for a command
     Help(HelpArgs),
-    /// What comes before the program of a service; for procref itself
+    /// Do the work before a service's program, and execute the program
     #[command(name = prestart::SUBCOMMAND, hide = true)]
-    Setup(SetupArgs),
-    /// What `doctor` kills
+    Prestart(PrestartArgs),
+    /// Hold a reference until `doctor` kills this process
     #[command(name = probe::SUBCOMMAND, hide = true)]
     DoctorProbe(probe::ProbeArgs),
-    /// A client in the demonstration
-    #[command(name = roles::CLIENT, hide = true)]
+    /// Run a client of the demonstration
+    #[command(name = demo::CLIENT, hide = true)]
     DemoClient,
-    /// The service in the demonstration
-    #[command(name = roles::SERVICE, hide = true)]
-    DemoService(roles::ServiceArgs),
+    /// Run the service of the demonstration
+    #[command(name = demo::SERVICE, hide = true)]
+    DemoService(demo::DemoServiceArgs),
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
-    /// The service
+    /// Name of the service
     pub(crate) name: String,
 
     #[command(flatten)]
     pub(crate) service: ServiceFlags,
 
-    /// Stay as the client's parent, until everything that it has started has ended
+    /// Stay as the client's parent until all of its descendants have exited
     #[arg(long)]
     pub(crate) watch_client: bool,
 
-    /// Return only when the service has stopped, if this was its last client
+    /// Wait until the service has stopped, if this was its last client
     #[arg(long, requires = "watch_client")]
     pub(crate) wait_stopped: bool,
 
-    /// Fill in {port}, {pid}, {name} and {dir} wherever they stand in the client's words
+    /// Fill in {port}, {pid}, {name} and {dir} everywhere in the client's arguments
     ///
-    /// Without this they are filled in where a port, a pid or a path stands: -p {port}, localhost:{port},
-    /// {dir}/socket. Programs stay as they are, and a word that can be both is an error.
+    /// By default, they are filled in where a port, a pid or a path is expected: -p {port}, localhost:{port},
+    /// {dir}/socket. Arguments that are program text are not changed, and an ambiguous argument is an error.
     #[arg(long, conflicts_with = "no_fill")]
     pub(crate) fill: bool,
 
-    /// Fill in nothing: pass the client's words as they are
+    /// Pass the client's arguments unchanged
     #[arg(long)]
     pub(crate) no_fill: bool,
 
-    /// The program and its arguments, in which addresses such as localhost:{port} are filled in
+    /// Client program and its arguments; addresses such as localhost:{port} are filled in
     #[arg(last = true, required = true, value_name = "CLIENT")]
     #[arg(value_hint = ValueHint::CommandWithArguments)]
     pub(crate) client: Vec<OsString>,
 }
 
+/// The arguments of commands that acquire a service.
 #[derive(Args, Debug)]
-pub(crate) struct HoldArgs {
-    /// The service
+pub(crate) struct AcquireArgs {
+    /// Name of the service
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) service: ServiceFlags,
-    #[command(flatten)]
-    pub(crate) json: Json,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct PinArgs {
-    /// The service
-    pub(crate) name: String,
-    #[command(flatten)]
-    pub(crate) service: ServiceFlags,
-    #[command(flatten)]
-    pub(crate) json: Json,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct UnpinArgs {
-    /// The service
-    pub(crate) name: String,
-    #[command(flatten)]
-    pub(crate) which: Which,
     #[command(flatten)]
     pub(crate) json: Json,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct PsArgs {
-    /// Those of all projects
+    /// Include the services of all projects
     #[arg(long, short)]
     pub(crate) all: bool,
 
-    /// Go on, and show every change
+    /// Keep running, and show each change
     #[arg(long, short)]
     pub(crate) watch: bool,
 
-    /// How often to look, with --watch
+    /// Time between two updates with --watch
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = value_parsers::interval)]
     pub(crate) interval: Duration,
 
@@ -191,9 +143,10 @@ pub(crate) struct PsArgs {
     pub(crate) json: Json,
 }
 
+/// The arguments of commands that only need to find a service.
 #[derive(Args, Debug)]
-pub(crate) struct StatusArgs {
-    /// The service
+pub(crate) struct NamedArgs {
+    /// Name of the service
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) which: Which,
@@ -203,28 +156,28 @@ pub(crate) struct StatusArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct LogsArgs {
-    /// The service
+    /// Name of the service
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) which: Which,
 
-    /// Go on with what it writes, until it is stopped
+    /// Keep printing new output until the service stops
     #[arg(long, short)]
     pub(crate) follow: bool,
 
-    /// Only the last lines; 0 for none of those that are there
+    /// Number of last lines to print first; 0 for none [default: all]
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) lines: Option<usize>,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct StopArgs {
-    /// The service
+    /// Name of the service
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) which: Which,
 
-    /// Stop it also while clients hold it
+    /// Stop the service even if clients hold it
     #[arg(long, short)]
     pub(crate) force: bool,
 
@@ -234,26 +187,26 @@ pub(crate) struct StopArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct WaitArgs {
-    /// The service
+    /// Name of the service
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) which: Which,
 
-    /// Until it can be used, whoever starts it (this is what it waits for unless told otherwise)
+    /// Wait until the service is ready, even if another process starts it (default)
     #[arg(long, conflicts_with = "stopped")]
     pub(crate) ready: bool,
 
-    /// Until it does not run any more
+    /// Wait until the service has stopped
     #[arg(long)]
     pub(crate) stopped: bool,
 
-    /// Wait also for a name that neither a file nor a running service has yet
+    /// Accept a name that is in no file and that no running service has
     ///
-    /// Without this, such a name is an error, because it may be mistyped.
+    /// By default, such a name is an error, because it may be mistyped.
     #[arg(long)]
     pub(crate) allow_unknown: bool,
 
-    /// How long at most [default: for ever]
+    /// Time limit [default: none]
     #[arg(long, value_name = "TIME", value_parser = value_parsers::duration)]
     pub(crate) timeout: Option<Duration>,
 
@@ -263,7 +216,7 @@ pub(crate) struct WaitArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct GcArgs {
-    /// Those of all projects
+    /// Include the services of all projects
     #[arg(long, short)]
     pub(crate) all: bool,
     #[command(flatten)]
@@ -278,19 +231,19 @@ pub(crate) struct DoctorArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct InitArgs {
-    /// A service to describe in it; without any, one with comments on everything that can be set
+    /// Service to describe in the file [default: a web server, with comments on all settings]
     #[arg(long = "recipe", value_name = "RECIPE", value_parser = recipe_names())]
     pub(crate) recipes: Vec<String>,
 
-    /// List the recipes, and write nothing
+    /// List the recipes and write no file
     #[arg(long, conflicts_with_all = ["recipes", "print"])]
     pub(crate) list: bool,
 
-    /// Print what would be written, and write nothing
+    /// Print the configuration and write no file
     #[arg(long)]
     pub(crate) print: bool,
 
-    /// Print JSON, for programs
+    /// Print JSON
     #[arg(long, requires = "list")]
     pub(crate) json: bool,
 }
@@ -301,63 +254,63 @@ fn recipe_names() -> PossibleValuesParser {
 
 #[derive(Args, Debug)]
 pub(crate) struct CompletionsArgs {
-    /// The shell
+    /// Name of the shell
     pub(crate) shell: Shell,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ManArgs {
-    /// The command whose page it is; procref's own without it
+    /// Command whose page to print [default: procref itself]
     pub(crate) command: Option<String>,
 
-    /// Write all pages into this directory instead
+    /// Write all pages to this directory instead
     #[arg(long, value_name = "DIR", conflicts_with = "command", value_hint = ValueHint::DirPath)]
     pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct HelpArgs {
-    /// The command to print the help of; without it, the help of procref
+    /// Command whose help to print [default: procref itself]
     pub(crate) command: Option<String>,
 }
 
-/// Which of the services of a name, for commands that start none.
+/// Selects one of several services with the same name, for commands that start no service.
 #[derive(Args, Debug, Default)]
 pub(crate) struct Which {
-    /// The one with this fingerprint, of a service that runs once for each
+    /// Fingerprint of the instance, if the service runs once for each fingerprint
     #[arg(long, value_name = "TEXT")]
     pub(crate) fingerprint: Option<String>,
 }
 
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Json {
-    /// Print JSON, for programs
+    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// A command line that was not understood, or asked for help.
-pub(crate) struct Refused {
+/// An invalid command line, or a request for help.
+pub(crate) struct ParseError {
     error: clap::Error,
-    /// For `run`, whose client may use the codes that other commands use.
+    /// `run` has its own exit codes, because its client may use the codes of other commands.
     in_run: bool,
 }
 
-impl Refused {
-    pub(crate) fn tell(self) -> ExitCode {
-        // Whether anybody reads it changes nothing.
+impl ParseError {
+    pub(crate) fn print(self) -> ExitCode {
+        // A failed write does not change the exit code.
         let _ = self.error.print();
         match self.error.exit_code() {
             0 => ExitCode::SUCCESS,
-            _ if self.in_run => ExitCode::from(error::CLIENT_NOT_RUN),
-            _ => ExitCode::from(error::USAGE),
+            _ if self.in_run => ExitCode::from(exit::CLIENT_NOT_RUN),
+            _ => ExitCode::from(exit::USAGE),
         }
     }
 }
 
-pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Refused> {
+pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, ParseError> {
     let words: Vec<OsString> = words.into_iter().collect();
-    Cli::try_parse_from(&words).map_err(|error| Refused {
+    Cli::try_parse_from(&words).map_err(|error| ParseError {
         error,
         in_run: is_run(words),
     })
@@ -369,8 +322,8 @@ fn is_run(words: Vec<OsString>) -> bool {
     found.is_ok_and(|found| found.subcommand_name() == Some("run"))
 }
 
-/// The command line without the commands that procref runs itself.
-pub(crate) fn for_people() -> clap::Command {
+/// Returns the command line without the hidden commands.
+pub(crate) fn public_command() -> clap::Command {
     let whole = Cli::command();
     let shown: Vec<clap::Command> = shown_commands(&whole).cloned().collect();
     let names: Vec<String> = shown.iter().map(|it| it.get_name().to_owned()).collect();
@@ -378,7 +331,7 @@ pub(crate) fn for_people() -> clap::Command {
         let names = PossibleValuesParser::new(names.clone());
         command.mut_arg("command", |arg| arg.value_parser(names))
     };
-    // There is no way to take a command out of the derived one.
+    // clap cannot remove a command from the derived one, so this builds another one.
     clap::Command::new("procref")
         .version(env!("CARGO_PKG_VERSION"))
         .disable_help_subcommand(true)
@@ -392,7 +345,7 @@ fn shown_commands(root: &clap::Command) -> impl Iterator<Item = &clap::Command> 
     root.get_subcommands().filter(|it| !it.is_hide_set())
 }
 
-/// Finds a command that is not hidden, by its name or an alias.
+/// Finds a command that is not hidden by its name or an alias.
 pub(crate) fn command_named<'a>(
     root: &'a clap::Command,
     name: &str,
@@ -400,7 +353,7 @@ pub(crate) fn command_named<'a>(
     let found = root.find_subcommand(name).filter(|it| !it.is_hide_set());
     found.ok_or_else(|| {
         let names = shown_commands(root).map(clap::Command::get_name);
-        let suggested = config::suggestion(name, names);
-        Error::Usage(format!("there is no command {name:?}{suggested}"))
+        let suggested = diagnostic::suggestion(name, names);
+        Error::Usage(format!("unknown command {name:?}{suggested}"))
     })
 }

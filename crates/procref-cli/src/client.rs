@@ -1,4 +1,4 @@
-//! The program that is run with a service: its environment, its arguments, and running it.
+//! The client: the program that runs with a service, its environment and its arguments.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -7,15 +7,16 @@ use std::process::{Command, ExitCode};
 
 use procref::ServiceInfo;
 
-use crate::acquire::Held;
+use crate::acquire::AcquiredServices;
+use crate::acquired::{self, Acquired};
 use crate::error::{Error, Result};
 use crate::output;
-use crate::prestart::{self, Acquired};
 use crate::program;
 use crate::relative_paths;
-use crate::shell;
+use crate::shell::advice;
 use crate::watch;
 
+mod placeholders;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -24,42 +25,41 @@ mod windows;
 use unix as sys;
 #[cfg(windows)]
 use windows as sys;
-mod placeholders;
 
-pub(crate) use placeholders::Words;
+pub(crate) use placeholders::ClientCommand;
 
-/// What an outer `procref run` may have set, and would be wrong here.
+/// Variables that an outer `procref run` may have set. They would be wrong for this client.
 const OWN: [&str; 4] = ["PROCREF_PORT", "PROCREF_PID", "PROCREF_NAME", "PROCREF_DIR"];
 
-/// The variables of a service's metadata begin with this.
+/// The prefix of the variables for a service's metadata.
 const METADATA: &str = "PROCREF_META_";
 
-/// Runs the client, and what is held is its own from then on, as far as the system has such a thing.
-pub(crate) fn run(words: &Words, held: Held) -> Result<ExitCode> {
-    let mut command = command(words, &held);
-    let (source, held) = match sys::run(&mut command, held) {
+/// Runs the client. From then on the client holds the services itself, if the system can pass references on.
+pub(crate) fn run(client: &ClientCommand, services: AcquiredServices) -> Result<ExitCode> {
+    let mut command = command(client, &services);
+    let (source, services) = match sys::run(&mut command, services) {
         Ok(code) => return Ok(code),
         Err(failed) => failed,
     };
-    if let Err(error) = held.release() {
+    if let Err(error) = services.release() {
         output::error(&error);
     }
     let found = source.kind() != io::ErrorKind::NotFound;
     let (program, arguments) = (command.get_program(), command.get_args());
     let hint = match found {
         true => None,
-        false => shell::about_client(program, &arguments.collect::<Vec<_>>()),
+        false => advice::about_client(program, &arguments.collect::<Vec<_>>()),
     };
     Err(Error::Client {
         program: program.to_string_lossy().into_owned(),
         found,
-        hint: hint.map_or_else(String::new, |hint| format!("; {hint}")),
+        hint: hint.map_or_else(String::new, |hint| format!(" ({hint})")),
         source,
     })
 }
 
-fn command(words: &Words, held: &Held) -> Command {
-    let mut words = words.filled(|word| fill(word, held));
+fn command(client: &ClientCommand, services: &AcquiredServices) -> Command {
+    let mut words = client.filled(|word| fill(word, services));
     let mut command = Command::new(program::find(words.next().unwrap_or_default()));
     command.args(words);
     let inherited = env::vars_os().map(|(name, _)| name);
@@ -69,12 +69,12 @@ fn command(words: &Words, held: &Held) -> Command {
     }
     command.env_remove(watch::WATCHED);
     command.envs(relative_paths::absolute_variables());
-    command.envs(prestart::environment(held.all()));
-    command.envs(variables(held.service()));
+    command.envs(acquired::environment(services.all()));
+    command.envs(variables(services.service()));
     command
 }
 
-/// What the client is told of the service in its environment.
+/// Returns the client's variables about the service itself.
 fn variables(service: &Acquired) -> Vec<(String, OsString)> {
     let info = service.handle.info();
     let mut variables = vec![
@@ -86,10 +86,10 @@ fn variables(service: &Acquired) -> Vec<(String, OsString)> {
         variables.push(("PROCREF_PORT".to_owned(), info.port().to_string().into()));
     }
     for (key, value) in info.metadata() {
-        // The system's texts have no NUL.
+        // The system's texts cannot contain a NUL.
         if !value.contains('\0') {
             variables.push((
-                format!("{METADATA}{}", prestart::variable_name(key)),
+                format!("{METADATA}{}", acquired::variable_name(key)),
                 value.into(),
             ));
         }
@@ -97,15 +97,15 @@ fn variables(service: &Acquired) -> Vec<(String, OsString)> {
     variables
 }
 
-/// The word with every placeholder filled in that is known. All other braces are the client's own.
-fn fill(word: &OsStr, held: &Held) -> OsString {
-    let service = held.service();
+/// Fills in each placeholder that is known. All other braces are part of the client's text.
+fn fill(word: &OsStr, services: &AcquiredServices) -> OsString {
+    let service = services.service();
     procref::fill_in(word, |place| {
         if let Some(value) = value(service, service.handle.info(), place) {
             return Some(value);
         }
         let (name, what) = place.rsplit_once('.')?;
-        let other = held.all().iter().find(|other| other.name == name)?;
+        let other = services.all().iter().find(|other| other.name == name)?;
         value(other, other.handle.info(), what)
     })
 }

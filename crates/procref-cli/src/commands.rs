@@ -1,9 +1,9 @@
-//! The commands, each in a file of its own.
+//! The commands, one file each.
 
 use std::process::ExitCode;
 
 use crate::args::{Cli, Command};
-use crate::demo::{self, roles};
+use crate::demo;
 use crate::doctor::{self, probe};
 use crate::error::Result;
 use crate::prestart;
@@ -43,9 +43,9 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
         Command::Help(args) => help::run(args),
-        Command::Setup(args) => prestart::run(args),
+        Command::Prestart(args) => prestart::exec::run(args),
         Command::DoctorProbe(args) => probe::run(args),
-        Command::DemoClient => roles::client(),
-        Command::DemoService(args) => roles::service(args),
+        Command::DemoClient => demo::client(),
+        Command::DemoService(args) => demo::service(args),
     }
 }

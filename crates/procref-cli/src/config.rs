@@ -1,61 +1,61 @@
-//! Configuration files: the project's, which is found upwards from the working directory, and the user's.
+//! Configuration files: the project's file and the user's file.
 //!
-//! A name is looked up in the project's file first, and then in the user's. Services of a project's file are
-//! in a runtime directory of the project's own, unless they are shared; those of the user's file are shared.
+//! The project's file is the nearest one in the working directory or above it. A name is searched in the project's file
+//! first, and then in the user's file. Services of the project's file run in the project's own runtime directory, unless
+//! they are shared. Services of the user's file are shared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::args::Globals;
 use crate::error::{Error, Result};
-use crate::prestart::Dependency;
-use crate::resolve::Plan;
+use crate::globals::Globals;
 use crate::spec::ServiceSpec;
+use crate::text::shown;
 
 mod dependency_order;
-mod diagnostic;
-mod find;
+pub(crate) mod diagnostic;
+pub(crate) mod find;
 mod namespace;
 mod parse;
 mod schema;
 mod service;
 pub(crate) mod template;
 
-pub(crate) use diagnostic::{ConfigError, Problem, suggestion};
-pub(crate) use find::{FILE_NAME, VARIABLE};
 pub(crate) use namespace::{Namespace, forget};
 
-use dependency_order::Walk;
-use diagnostic::{Source, listed};
-use find::Trust;
-use service::{Around, Service};
+use dependency_order::Order;
+use diagnostic::{ConfigError, Diagnostic, SourceText, listed, suggestion};
+use find::{FILE_NAME, Trust, VARIABLE};
+use service::{ConfiguredService, ServiceContext};
 
-/// A file that was read.
+/// A parsed file.
 #[derive(Debug)]
 struct File {
     path: PathBuf,
-    /// Its directory, resolved.
+    /// The file's directory, without links.
     root: PathBuf,
-    services: BTreeMap<String, Service>,
+    services: BTreeMap<String, ConfiguredService>,
 }
 
-/// The files that count here.
+/// The files that apply to the working directory.
 #[derive(Debug, Default)]
 struct Files {
     project: Option<File>,
     user: Option<File>,
 }
 
-/// What the configuration says of the service of this name; `None` if there is no configuration or no
-/// such service in it.
-pub(crate) fn find(globals: &Globals, name: &str) -> Result<Option<Plan>> {
-    Files::read(globals)?.plan(globals.runtime_dir.as_deref(), name)
+/// Finds a service by its name. Returns its dependencies, in the order in which they are acquired, and the service itself.
+/// Returns `None` if no file describes the service.
+pub(crate) fn find(
+    globals: &Globals,
+    name: &str,
+) -> Result<Option<(Vec<ServiceSpec>, ServiceSpec)>> {
+    Files::read(globals)?.resolve(globals.runtime_dir.as_deref(), name)
 }
 
-/// What to say of a name that no configuration has: which file was read, and which name may be meant, of
-/// those in the files and of the services that run.
+/// Returns a hint about a name that no file has: which files were read, and which similar name is in them or is running.
 pub(crate) fn hint(globals: &Globals, name: &str, running: &[String]) -> Result<Option<String>> {
     let files = Files::read(globals)?;
     let names: BTreeSet<&str> = files
@@ -69,27 +69,28 @@ pub(crate) fn hint(globals: &Globals, name: &str, running: &[String]) -> Result<
         .collect();
     if read.is_empty() && globals.no_config {
         return Ok(Some(format!(
-            "with --no-config no file is read (`procref run` starts it with `--start COMMAND`){suggested}"
+            "with --no-config, no file is read (to start the service, use `procref run` with `--start COMMAND`){suggested}"
         )));
     }
     if read.is_empty() {
         let here =
             env::current_dir().map_err(|error| Error::io("find the working directory", error))?;
-        let user = find::place_of_user();
+        let user = find::user_path();
         let user = user.map_or(String::new(), |file| format!(", and no {}", file.display()));
         return Ok(Some(format!(
-            "there is no {FILE_NAME} in {} or a directory above it{user} (`procref init` writes one, and `procref \
-             run` starts it without one with `--start COMMAND`){suggested}",
+            "no {FILE_NAME} in {} or above it{user} (`procref init` writes a file, and `procref run` with `--start \
+             COMMAND` needs none){suggested}",
             here.display()
         )));
     }
     Ok(Some(format!(
-        "{name:?} is not in {}{suggested}",
+        "`{}` is not in {}{suggested}",
+        shown(name),
         read.join(" or ")
     )))
 }
 
-/// The files that count here, which are read for that.
+/// Reads the files that apply to the working directory, and returns their paths.
 pub(crate) fn read_files(globals: &Globals) -> Result<Vec<String>> {
     let files = Files::read(globals)?;
     Ok(files
@@ -98,15 +99,14 @@ pub(crate) fn read_files(globals: &Globals) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Why the file that was named would not be read if it had been found.
+/// Returns why the named file would be rejected if the search had found it.
 pub(crate) fn doubt_of_named(globals: &Globals) -> Option<String> {
     let named = named_file(globals).filter(|_| !globals.no_config)?;
-    let (path, root) = located(&named).ok()?;
+    let (path, root) = locate(&named).ok()?;
     find::doubt(&path, &root)
 }
 
-/// The namespaces that are looked at from here: the common one, and that of the configuration that is
-/// found from here; with `all`, those of all projects.
+/// Returns the common namespace and that of the current project, or with `all` those of all projects.
 pub(crate) fn namespaces(globals: &Globals, all: bool) -> Result<Vec<Namespace>> {
     let named = globals.runtime_dir.as_deref();
     let common = Namespace {
@@ -117,16 +117,16 @@ pub(crate) fn namespaces(globals: &Globals, all: bool) -> Result<Vec<Namespace>>
     if all {
         namespaces.extend(namespace::all(named)?);
     } else if let Some(file) = project_file(globals)? {
-        let (_, root) = located(&file)?;
+        let (_, root) = locate(&file)?;
         namespaces.push(Namespace {
-            dir: Some(namespace::place(named, &root)?),
+            dir: Some(namespace::path(named, &root)?),
             project: Some(root),
         });
     }
     Ok(namespaces)
 }
 
-/// The project's file: named, or found.
+/// Returns the project's file, which was named or found.
 fn project_file(globals: &Globals) -> Result<Option<PathBuf>> {
     if globals.no_config {
         return Ok(None);
@@ -147,11 +147,11 @@ fn named_file(globals: &Globals) -> Option<PathBuf> {
         .or_else(|| variable().map(PathBuf::from))
 }
 
-/// The file's path, and its directory; both absolute, and the latter without links.
-fn located(file: &Path) -> Result<(PathBuf, PathBuf), ConfigError> {
+/// Returns the path of a file and its directory. Both are absolute, and the directory is without links.
+fn locate(file: &Path) -> Result<(PathBuf, PathBuf), ConfigError> {
     let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Problem::of_file(file, "there is no such file"),
-        _ => Problem::io(file, "find its directory", &error),
+        io::ErrorKind::NotFound => Diagnostic::of_file(file, "no such file"),
+        _ => Diagnostic::io(file, "resolve its directory", &error),
     };
     let path = std::path::absolute(file).map_err(failed)?;
     let dir = path.parent().unwrap_or(Path::new("/"));
@@ -164,8 +164,8 @@ impl Files {
         if globals.no_config {
             return Ok(Self::default());
         }
-        let user = match find::of_user() {
-            Some(file) => File::read(&file, Trust::OfUser, true, &[]).map(Some),
+        let user = match find::user_file() {
+            Some(file) => File::read(&file, Trust::User, true, &[]).map(Some),
             None => Ok(None),
         };
         let known = user.iter().flatten();
@@ -181,10 +181,10 @@ impl Files {
         let (project, user) = match (project, user) {
             (Ok(project), Ok(user)) => (project, user),
             (Err(mut project), Err(user)) => {
-                project.problems.extend(user.problems);
+                project.diagnostics.extend(user.diagnostics);
                 return Err(project.into());
             }
-            (Err(wrong), _) | (_, Err(wrong)) => return Err(wrong.into()),
+            (Err(error), _) | (_, Err(error)) => return Err(error.into()),
         };
         Ok(Self { project, user })
     }
@@ -197,42 +197,45 @@ impl Files {
         self.all().flat_map(File::names)
     }
 
-    fn service(&self, (whose, name): Known<'_>) -> Option<(&File, &Service)> {
-        let file = match whose {
-            Whose::Project => self.project.as_ref(),
-            Whose::User => self.user.as_ref(),
+    fn service(&self, (origin, name): ServiceId<'_>) -> Option<(&File, &ConfiguredService)> {
+        let file = match origin {
+            Origin::Project => self.project.as_ref(),
+            Origin::User => self.user.as_ref(),
         }?;
         Some((file, file.services.get(name)?))
     }
 
-    fn find<'a>(&self, name: &'a str) -> Option<Known<'a>> {
-        let places = [(Whose::Project, name), (Whose::User, name)];
-        places
-            .into_iter()
-            .find(|place| self.service(*place).is_some())
+    fn find<'a>(&self, name: &'a str) -> Option<ServiceId<'a>> {
+        let ids = [(Origin::Project, name), (Origin::User, name)];
+        ids.into_iter().find(|id| self.service(*id).is_some())
     }
 
-    /// What a service depends on. In its own file first: the user's services know nothing of projects.
-    fn dependencies<'a>(&'a self, known: &Known<'a>) -> Vec<Known<'a>> {
-        let Some((_, service)) = self.service(*known) else {
+    /// Returns the direct dependencies of a service. Its own file comes first, because the user's services must not depend on
+    /// a project.
+    fn dependencies<'a>(&'a self, id: &ServiceId<'a>) -> Vec<ServiceId<'a>> {
+        let Some((_, service)) = self.service(*id) else {
             return Vec::new();
         };
         let names = service.depends_on.iter().map(String::as_str);
         let found = names.filter_map(|name| {
-            let own = (known.0, name);
+            let own = (id.0, name);
             self.service(own).map(|_| own).or_else(|| self.find(name))
         });
         found.collect()
     }
 
-    /// The service with all that it depends on.
-    fn plan(&self, runtime_dir: Option<&Path>, name: &str) -> Result<Option<Plan>> {
-        let Some(known) = self.find(name) else {
+    /// Returns the direct and indirect dependencies of a service, and the service.
+    fn resolve(
+        &self,
+        runtime_dir: Option<&Path>,
+        name: &str,
+    ) -> Result<Option<(Vec<ServiceSpec>, ServiceSpec)>> {
+        let Some(id) = self.find(name) else {
             return Ok(None);
         };
-        let mut planned: Vec<(Known<'_>, ServiceSpec)> = Vec::new();
-        for known in self.order(known)? {
-            let Some((file, service)) = self.service(known) else {
+        let mut resolved: Vec<(ServiceId<'_>, ServiceSpec)> = Vec::new();
+        for id in self.order(id)? {
+            let Some((file, service)) = self.service(id) else {
                 continue;
             };
             let mut spec = service.spec.clone();
@@ -240,59 +243,56 @@ impl Files {
                 true => runtime_dir.map(Path::to_owned),
                 false => Some(namespace::open(runtime_dir, &file.root)?),
             };
-            // All, and not only the direct ones: what these export may tell of others.
-            let needed = self.order(known)?;
-            let needed = planned.iter().filter(|(known, _)| needed.contains(known));
+            // Indirect dependencies are included, because the exports of the direct ones may refer to them.
+            let needed = self.order(id)?;
+            let needed = resolved.iter().filter(|(id, _)| needed.contains(id));
             for (_, needed) in needed {
                 let dir = namespace::common(needed.runtime_dir.as_deref())?;
-                spec.setup.dependencies.push(Dependency::of(needed, dir));
+                spec.prestart.dependencies.push(needed.as_dependency(dir));
             }
             file.check(service, &spec).map_err(ConfigError::from)?;
-            planned.push((known, spec));
+            resolved.push((id, spec));
         }
-        let mut specs: Vec<ServiceSpec> = planned.into_iter().map(|(_, spec)| spec).collect();
+        let mut specs: Vec<ServiceSpec> = resolved.into_iter().map(|(_, spec)| spec).collect();
         let service = specs.pop();
-        Ok(service.map(|service| Plan {
-            dependencies: specs,
-            service,
-        }))
+        Ok(service.map(|service| (specs, service)))
     }
 
-    /// A service and all that it depends on, in the order in which they are acquired.
-    fn order<'a>(&'a self, known: Known<'a>) -> Result<Vec<Known<'a>>, ConfigError> {
-        let way = match dependency_order::walk(known, |known| self.dependencies(known)) {
-            Walk::Order(order) => return Ok(order),
-            Walk::Cycle(way) => way,
+    /// Returns a service and its dependencies, in the order in which they are acquired.
+    fn order<'a>(&'a self, id: ServiceId<'a>) -> Result<Vec<ServiceId<'a>>, ConfigError> {
+        let cycle = match dependency_order::order(id, |id| self.dependencies(id)) {
+            Order::Acyclic(order) => return Ok(order),
+            Order::Cycle(cycle) => cycle,
         };
-        let names: Vec<&str> = way.iter().map(|(_, name)| *name).collect();
+        let names: Vec<&str> = cycle.iter().map(|(_, name)| *name).collect();
         let message = format!(
-            "services depend on each other in a circle: {}; take one `depends-on` out",
+            "services depend on each other in a cycle: {} (remove one `depends-on`)",
             names.join(" -> ")
         );
-        let first = way.first().and_then(|first| self.service(*first));
+        let first = cycle.first().and_then(|first| self.service(*first));
         Err(match first {
-            Some((file, service)) => file.problem_at(service.place, message).into(),
+            Some((file, service)) => file.diagnostic_at(service.position, message).into(),
             None => ConfigError {
-                problems: Vec::new(),
+                diagnostics: Vec::new(),
             },
         })
     }
 }
 
-/// Which of the files.
+/// The file that describes a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Whose {
+enum Origin {
     Project,
     User,
 }
 
-/// A service by the file that describes it and its name: both files may have the same name.
-type Known<'a> = (Whose, &'a str);
+/// A service's file and name. Both files may have the same name.
+type ServiceId<'a> = (Origin, &'a str);
 
 impl File {
-    /// `others`: what its services can depend on besides each other.
+    /// Reads and parses a file. Its services can depend on each other and on `others`.
     fn read(file: &Path, trust: Trust, shared: bool, others: &[&str]) -> Result<Self, ConfigError> {
-        let (path, root) = located(file)?;
+        let (path, root) = locate(file)?;
         let text = find::read(&path, &root, trust)?;
         Self::parse(path, root, &text, shared, others)
     }
@@ -304,24 +304,24 @@ impl File {
         shared: bool,
         others: &[&str],
     ) -> Result<Self, ConfigError> {
-        let written = parse::parse(&path, text)?;
-        let names: Vec<&str> = written
+        let parsed = parse::parse(&path, text)?;
+        let names: Vec<&str> = parsed
             .names
             .iter()
             .map(String::as_str)
             .chain(others.iter().copied())
             .collect();
-        let around = Around {
-            source: Source { file: &path, text },
+        let context = ServiceContext {
+            source: SourceText { file: &path, text },
             root: &root,
-            shared: written.shared.unwrap_or(shared),
+            shared: parsed.shared.unwrap_or(shared),
             names: &names,
         };
         let mut services = BTreeMap::new();
-        let mut problems = written.problems;
-        for service in written.services {
+        let mut diagnostics = parsed.diagnostics;
+        for service in parsed.services {
             let name = service.name.clone();
-            if let Some(service) = around.service(service, &mut problems) {
+            if let Some(service) = context.service(service, &mut diagnostics) {
                 services.insert(name, service);
             }
         }
@@ -330,24 +330,24 @@ impl File {
             root,
             services,
         };
-        problems.extend(file.shared_and_not());
-        // What Windows lacks is no mistake of the file as a whole: it is refused where it is used.
+        diagnostics.extend(file.check_shared());
+        // A setting that Windows does not support is an error only if the service is used.
         if cfg!(unix) {
             let checked = file.services.values().map(|it| file.check(it, &it.spec));
-            problems.extend(checked.filter_map(Result::err));
+            diagnostics.extend(checked.filter_map(Result::err));
         }
-        match problems.is_empty() {
+        match diagnostics.is_empty() {
             true => Ok(file),
             false => {
-                problems.sort_by_key(|problem| problem.place);
-                Err(ConfigError { problems })
+                diagnostics.sort_by_key(|diagnostic| diagnostic.position);
+                Err(ConfigError { diagnostics })
             }
         }
     }
 
-    /// A shared service outlives what only one project knows.
-    fn shared_and_not(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
+    /// Checks that shared services depend only on shared services, because they outlive the project's services.
+    fn check_shared(&self) -> Vec<Diagnostic> {
+        let mut diagnostics = Vec::new();
         for (name, service) in self.services.iter().filter(|(_, it)| it.shared) {
             let own: Vec<&str> = service
                 .depends_on
@@ -357,33 +357,33 @@ impl File {
                 .collect();
             if !own.is_empty() {
                 let own = listed(&own);
-                problems.push(self.problem_at(service.place, format!(
-                    "service `{name}` is shared by all projects, and depends on {own}, which this \
-                     project has for itself; make them `shared` as well"
+                diagnostics.push(self.diagnostic_at(service.position, format!(
+                    "service `{name}` is shared and depends on {own}, which belongs to this project only (set `shared` \
+                     for {own})"
                 )));
             }
         }
-        problems
+        diagnostics
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
         self.services.keys().map(String::as_str)
     }
 
-    fn problem_at(&self, place: (usize, usize), message: String) -> Problem {
-        Problem {
+    fn diagnostic_at(&self, position: (usize, usize), message: String) -> Diagnostic {
+        Diagnostic {
             file: self.path.clone(),
-            place: Some(place),
+            position: Some(position),
             message,
         }
     }
 
-    /// What the library finds wrong with a service is wrong in the file.
-    fn check(&self, service: &Service, spec: &ServiceSpec) -> Result<(), Problem> {
+    /// Checks a service with the library, and reports its error at the service's position.
+    fn check(&self, service: &ConfiguredService, spec: &ServiceSpec) -> Result<(), Diagnostic> {
         let checked = spec.builder().check();
         checked.map_err(|error| {
             let message = Error::from(error).to_string();
-            self.problem_at(service.place, message)
+            self.diagnostic_at(service.position, message)
         })
     }
 }

@@ -1,8 +1,8 @@
-//! The settings of an instance, as its starter's configuration and flags said them.
+//! The settings of an instance, from the configuration and the options of its starter.
 //!
-//! The starter writes them into the instance's record. Whoever joins the instance with other settings of its
-//! own is told so: it runs with the starter's. What clients are given by `export` fits the instance that
-//! runs, so it is taken from there.
+//! The starter writes the settings to the instance's record. A client that joins with other settings gets a note, because
+//! the instance runs with the starter's settings. Clients also take the exported variables from the record, because those
+//! variables describe the running instance.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,24 +12,24 @@ use procref::ServiceHandle;
 use serde::Serialize;
 use siphasher::sip::SipHasher13;
 
-use crate::output::shown;
 use crate::spec::ServiceSpec;
+use crate::text::shown;
 use crate::value_parsers::Port;
 
-/// Settings by their names in `procref.toml`, each as one text.
+/// Settings by their keys in `procref.toml`, each as one text.
 pub(crate) type Definition = BTreeMap<String, String>;
 
 const EXPORT: &str = "export";
 
-/// The settings that a service gets from its starter. What belongs to a client (how long it waits, which
-/// fingerprint it wants) is none of them.
+/// Returns the settings that a service gets from its starter. Settings of a client, such as its wait timeout and its
+/// fingerprint, are not included.
 pub(crate) fn of(spec: &ServiceSpec) -> Definition {
     let settings = [
         ("start", spec.start.as_deref().map(joined)),
-        ("init", spec.setup.init.as_deref().map(joined)),
-        ("data", spec.setup.data.clone()),
+        ("init", spec.prestart.init.as_deref().map(joined)),
+        ("data", spec.prestart.data.clone()),
         ("cwd", spec.cwd.as_ref().map(|dir| lossy(dir.as_os_str()))),
-        // Of the values a digest will do: some are secrets.
+        // The values may be secrets, so the record contains only a digest.
         ("env", unless_empty(&spec.env, |env| digest(&json(env)))),
         (EXPORT, unless_empty(&spec.export, |pairs| json(pairs))),
         ("port", spec.port.map(port)),
@@ -46,8 +46,8 @@ pub(crate) fn of(spec: &ServiceSpec) -> Definition {
         ("log", spec.log.as_ref().map(|log| lossy(log.as_os_str()))),
         (
             "depends-on",
-            unless_empty(&spec.setup.dependencies, |all| {
-                let names: Vec<&str> = all.iter().map(|it| it.name()).collect();
+            unless_empty(&spec.prestart.dependencies, |all| {
+                let names: Vec<&str> = all.iter().map(|it| it.name.as_str()).collect();
                 json(&names)
             }),
         ),
@@ -58,11 +58,12 @@ pub(crate) fn of(spec: &ServiceSpec) -> Definition {
         .collect()
 }
 
-/// The names of the settings in which a running instance differs from what a client would have started.
-/// A client that could not start it has only those settings that it was given.
+/// Returns the keys of the settings in which a running instance differs from the client's description.
+///
+/// A client without a start command compares only the settings that it has.
 pub(crate) fn differences(spec: &ServiceSpec, instance: &Definition) -> Vec<String> {
     if instance.is_empty() {
-        // Its starter did not tell: another program.
+        // Another program started the instance and recorded no settings.
         return Vec::new();
     }
     let own = of(spec);
@@ -76,7 +77,7 @@ pub(crate) fn differences(spec: &ServiceSpec, instance: &Definition) -> Vec<Stri
     names.into_iter().cloned().collect()
 }
 
-/// What to say to a client that has joined an instance with other settings.
+/// Returns the note for a client that joined an instance with other settings.
 pub(crate) fn note(spec: &ServiceSpec, handle: &ServiceHandle) -> Option<String> {
     let differing = differences(spec, handle.definition());
     if differing.is_empty() {
@@ -85,18 +86,18 @@ pub(crate) fn note(spec: &ServiceSpec, handle: &ServiceHandle) -> Option<String>
     let (name, pid) = (shown(&spec.name), handle.pid());
     let stop = shell_words::quote(&name);
     Some(format!(
-        "procref: service `{name}` (pid {pid}) runs with other settings than this client's ({}); for an instance \
-         with these, stop that one first: procref stop {stop} (with --force while clients hold it)",
+        "procref: service `{name}` (pid {pid}) runs with other settings than this client's ({}); to use this client's \
+         settings, run `procref stop {stop}` first (with --force if clients hold the service)",
         differing.join(", ")
     ))
 }
 
-/// What an instance's clients are given in their environment.
+/// Returns the variables for the clients of an instance.
 pub(crate) fn exports(spec: &ServiceSpec, instance: &Definition) -> Vec<(String, String)> {
-    // A client that knows nothing of the service but its name is given nothing, as what is exported may
-    // name services that it does not hold.
-    let knows = spec.start.is_some() || !spec.export.is_empty();
-    if instance.is_empty() || !knows {
+    // A client that has only the name of the service gets no variables, because the exports may name services that the
+    // client does not hold.
+    let is_described = spec.start.is_some() || !spec.export.is_empty();
+    if instance.is_empty() || !is_described {
         return spec.export.clone();
     }
     let recorded = instance.get(EXPORT);
@@ -121,11 +122,11 @@ fn lossy(text: &std::ffi::OsStr) -> String {
 }
 
 fn json(value: impl Serialize) -> String {
-    serde_json::to_string(&value).expect("texts and lists of them can be written")
+    serde_json::to_string(&value).expect("texts and lists of texts serialize")
 }
 
 fn digest(text: &str) -> String {
-    // The same in every build.
+    // This hasher returns the same value in every build.
     format!("{:016x}", SipHasher13::new().hash(text.as_bytes()))
 }
 
@@ -161,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn each_setting_of_a_service_is_compared() {
+    fn differences_name_each_changed_setting() {
         type Change = (&'static str, fn(&mut ServiceSpec));
         let changes: [Change; 12] = [
             ("start", |it| {
                 it.start = Some(vec!["server".into(), "a".into(), "b".into()])
             }),
-            ("init", |it| it.setup.init = Some(vec!["mkdb".into()])),
-            ("data", |it| it.setup.data = Some("/data".to_owned())),
+            ("init", |it| it.prestart.init = Some(vec!["mkdb".into()])),
+            ("data", |it| it.prestart.data = Some("/data".to_owned())),
             ("cwd", |it| it.cwd = Some("/".into())),
             ("env", |it| it.env[0].1 = "changed".to_owned()),
             ("export", |it| it.export.clear()),
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_of_env_is_recorded() {
+    fn definition_contains_no_value_of_env() {
         let definition = of(&spec(|_| {}));
         assert!(
             !format!("{definition:?}").contains("secret"),
@@ -200,18 +201,18 @@ mod tests {
     }
 
     #[test]
-    fn client_that_only_joins_is_told_of_what_it_was_given() {
+    fn differences_of_a_joining_client_name_only_its_settings() {
         let running = spec(|_| {});
-        let bare = ServiceSpec::named("db");
-        assert_eq!(differ(&bare, &running), [""; 0]);
-        let mut asking = ServiceSpec::named("db");
-        asking.port = Some(Port::Fixed(17777));
-        assert_eq!(differ(&asking, &running), ["port"]);
-        assert_eq!(differences(&asking, &Definition::new()), [""; 0]);
+        let joining = ServiceSpec::named("db");
+        assert_eq!(differ(&joining, &running), [""; 0]);
+        let mut with_port = ServiceSpec::named("db");
+        with_port.port = Some(Port::Fixed(17777));
+        assert_eq!(differ(&with_port, &running), ["port"]);
+        assert_eq!(differences(&with_port, &Definition::new()), [""; 0]);
     }
 
     #[test]
-    fn exports_are_the_instances_own() {
+    fn exports_come_from_the_running_instance() {
         let (running, changed) = (spec(|_| {}), spec(|it| it.export[0].1 = "y".to_owned()));
         assert_eq!(exports(&changed, &of(&running)), running.export);
         assert_eq!(exports(&changed, &Definition::new()), changed.export);

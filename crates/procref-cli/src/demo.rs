@@ -1,5 +1,6 @@
-//! `procref demo`.
+//! `procref demo`: shows how clients share a service.
 
+pub(crate) mod args;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -9,4 +10,4 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-pub(crate) use sys::{roles, run};
+pub(crate) use sys::{client, run, service};

@@ -1,88 +1,58 @@
-//! What can go wrong, and the exit code for it.
+//! The errors of commands, and the exit code of each.
 
 use std::io;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::args::{Cli, Command};
-use crate::config::ConfigError;
-use crate::output::{self, shown};
+use crate::config::diagnostic::ConfigError;
+use crate::exit::{
+    CLIENT_NOT_EXECUTABLE, CLIENT_NOT_FOUND, FAILED, HELD, NOT_RUNNING, TOO_LATE, USAGE,
+};
+use crate::text::shown;
 
 mod library;
 
-use library::InOwnWords;
+use library::CliMessage;
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Something else has failed.
-pub(crate) const FAILED: u8 = 1;
-/// The command line or the configuration cannot be understood.
-pub(crate) const USAGE: u8 = 2;
-/// The service does not run.
-pub(crate) const NOT_RUNNING: u8 = 3;
-/// Clients hold the service.
-pub(crate) const HELD: u8 = 4;
-/// It took too long.
-pub(crate) const TOO_LATE: u8 = 5;
-/// `run`: whatever kept the client from being run.
-pub(crate) const CLIENT_NOT_RUN: u8 = 125;
-/// `run`: the client was found and could not be executed.
-pub(crate) const CLIENT_NOT_EXECUTABLE: u8 = 126;
-/// `run`: the client was not found.
-pub(crate) const CLIENT_NOT_FOUND: u8 = 127;
-
-/// The end of `--help`, and part of the manual.
-pub(crate) const EXIT_CODES: &str = "\
-Exit codes:
-  0    done
-  1    failed
-  2    the command line or the configuration is wrong
-  3    the service does not run, or no service has the name
-  4    clients hold the service, so it was not stopped
-  5    it took longer than it may
-  run has its client's, and of its own only these:
-  125  the client was not run: procref or the service failed
-  126  the client was found and could not be executed
-  127  the client was not found";
-
-/// Everything that a command can fail with.
+/// An error of a command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("{}", InOwnWords(.0))]
+    #[error("{}", CliMessage(.0))]
     Service(#[from] procref::Error),
 
-    /// What was asked for makes no sense.
+    /// The command line is invalid.
     #[error("{0}")]
     Usage(String),
 
-    /// What a configuration file says makes no sense, or there is none to be had.
+    /// A configuration file is invalid or cannot be read.
     #[error("{}{}", .0, summary(.0))]
     Config(#[from] ConfigError),
 
-    /// Something has gone wrong that is neither a service's nor the system's fault alone.
+    /// A failure that no other variant describes.
     #[error("{0}")]
     Failed(String),
 
-    #[error("service `{service}` does not run (in {}){hint}", .dir.display())]
+    #[error("service `{service}` is not running (in {}){hint}", .dir.display())]
     NotRunning {
         service: String,
         dir: PathBuf,
-        /// What else may be meant.
+        /// What the user may have meant.
         hint: String,
     },
 
-    /// It was there, and is not any more.
-    #[error("service `{service}` has ended{how}")]
+    /// The service exited while this process held it.
+    #[error("service `{service}` has exited{how}")]
     Ended { service: String, how: String },
 
-    /// It has died, and no client has started it again.
+    /// The service died, and no client has restarted it.
     #[error(
-        "service `{service}` is dead{how} (its next client starts it anew; its output: procref logs {service})"
+        "service `{service}` is dead{how} (its next client restarts it; `procref logs {service}` prints its output)"
     )]
     Dead { service: String, how: String },
 
-    /// Clients hold it.
+    /// Clients hold the service.
     #[error("{0}")]
     Held(String),
 
@@ -93,7 +63,7 @@ pub(crate) enum Error {
         limit: Duration,
     },
 
-    /// What procref does before it executes a service's program has failed, or took too long.
+    /// The work before a service's program failed or took too long.
     #[error("{message}{output}")]
     BeforeProgram {
         message: String,
@@ -107,18 +77,18 @@ pub(crate) enum Error {
     Client {
         program: String,
         found: bool,
-        /// What to write instead, if it was written for a shell.
+        /// The correct command, if the client was written for a shell.
         hint: String,
         source: io::Error,
     },
 
-    /// An error about a service, with what the command line knows of its cause.
+    /// An error about a service, with a hint about its cause.
     #[error("{error}\nhint: {advice}")]
     Advised { error: Box<Error>, advice: String },
 
-    /// An error about a service, and what the client knows of the starts by others that failed before.
+    /// An error about a service, after other clients' starts that failed.
     #[error(
-        "{error}\nbefore that, {failures} of other clients failed while this one waited, the last one with: {last}",
+        "{error}\nbefore that, {failures} by other clients failed while this client waited; last error: {last}",
         failures = starts(*.failures)
     )]
     AfterFailures {
@@ -127,16 +97,16 @@ pub(crate) enum Error {
         last: String,
     },
 
-    /// Reading or writing what is not a service's.
+    /// A failed system call that is not about a service.
     #[error("could not {doing}: {source}")]
     Io { doing: String, source: io::Error },
 }
 
-/// The end of a message about many mistakes, the first of which may be out of sight.
+/// Returns the last line of a message about many mistakes. The first of them may have scrolled away.
 fn summary(error: &ConfigError) -> String {
-    match error.problems.len() {
+    match error.diagnostics.len() {
         0 | 1 => String::new(),
-        number => format!("\n{number} mistakes in the configuration; nothing was started"),
+        number => format!("\n{number} errors in the configuration; no service was started"),
     }
 }
 
@@ -148,7 +118,7 @@ impl Error {
         }
     }
 
-    /// Explains a service's error, with what came before it kept apart.
+    /// Explains a service's error. Errors of earlier starts stay separate.
     pub(crate) fn explained(self, explain: impl FnOnce(Self) -> Self) -> Self {
         match self {
             Self::Service(procref::Error::StartsFailed {
@@ -165,7 +135,7 @@ impl Error {
         }
     }
 
-    fn code(&self) -> u8 {
+    pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Service(procref::Error::Timeout { .. } | procref::Error::NotReady { .. }) => {
                 TOO_LATE
@@ -191,8 +161,8 @@ impl Error {
         }
     }
 
-    /// Whoever read what we print has gone: that is no failure.
-    fn is_broken_pipe(&self) -> bool {
+    /// Returns `true` if the reader of the output has exited.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
     }
 }
@@ -201,19 +171,5 @@ fn starts(failures: u32) -> String {
     match failures {
         1 => "1 start".to_owned(),
         _ => format!("{failures} starts"),
-    }
-}
-
-/// Says what went wrong, and how the process ends.
-pub(crate) fn exit_code(cli: &Cli, ended: Result<ExitCode>) -> ExitCode {
-    let error = match ended {
-        Ok(code) => return code,
-        Err(error) if error.is_broken_pipe() => return ExitCode::SUCCESS,
-        Err(error) => error,
-    };
-    output::error(&error);
-    match (&cli.command, error.code()) {
-        (Command::Run(_), code) if code < CLIENT_NOT_RUN => ExitCode::from(CLIENT_NOT_RUN),
-        (_, code) => ExitCode::from(code),
     }
 }

@@ -1,4 +1,4 @@
-//! Printing a service's log, and what comes into it.
+//! Prints a service's log, and what the service writes to it.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use procref::SharedService;
 
 use crate::error::{Error, Result};
-use crate::output::shown;
+use crate::text::shown;
 
 #[cfg(unix)]
 mod unix;
@@ -19,12 +19,12 @@ use unix as sys;
 use windows as sys;
 
 /// The log of a service.
-pub(crate) struct Source {
+pub(crate) struct LogFile {
     service: String,
     path: PathBuf,
 }
 
-impl Source {
+impl LogFile {
     pub(crate) fn new(service: &SharedService, path: &Path) -> Self {
         Self {
             service: shown(service.name()),
@@ -42,38 +42,39 @@ impl Source {
     }
 }
 
+/// A log, and the position up to which it has been printed.
 pub(crate) struct Follower {
-    source: Source,
+    log: LogFile,
     file: File,
-    /// How much of the file has been printed.
+    /// The number of bytes that have been printed.
     position: u64,
 }
 
 const BLOCK: usize = 1 << 16;
 
 impl Follower {
-    /// At the last lines, or at the beginning.
-    pub(crate) fn open(source: Source, lines: Option<usize>) -> Result<Self> {
-        let mut file = File::open(&source.path).map_err(|error| source.failed(error))?;
+    /// Starts before the last `lines` lines, or at the beginning.
+    pub(crate) fn open(log: LogFile, lines: Option<usize>) -> Result<Self> {
+        let mut file = File::open(&log.path).map_err(|error| log.failed(error))?;
         let position = match lines {
             None => 0,
-            Some(lines) => last_lines(&mut file, lines).map_err(|error| source.failed(error))?,
+            Some(lines) => last_lines(&mut file, lines).map_err(|error| log.failed(error))?,
         };
         Ok(Self {
-            source,
+            log,
             file,
             position,
         })
     }
 
-    /// Prints what has come since.
-    pub(crate) fn catch_up(&mut self) -> Result<()> {
+    /// Prints what the log has gained since the last call.
+    pub(crate) fn print_new(&mut self) -> Result<()> {
         let mut block = vec![0; BLOCK];
         loop {
-            let failed = |error| self.source.failed(error);
+            let failed = |error| self.log.failed(error);
             let size = self.file.metadata().map_err(failed)?.len();
             if size < self.position {
-                // Somebody has made room in it: what is there has come since.
+                // Another program truncated the log, so its whole content is new.
                 self.position = 0;
             }
             self.file
@@ -91,47 +92,47 @@ impl Follower {
         }
     }
 
-    /// Goes on until the service has stopped.
+    /// Prints new output until the service has stopped.
     pub(crate) fn follow(&mut self, service: SharedService) -> Result<()> {
-        let mut news = sys::News::of(&self.source, service)?;
-        // What came before that.
-        self.catch_up()?;
+        let mut changes = sys::Changes::watch(&self.log, service)?;
+        // The service may have written before the watch began.
+        self.print_new()?;
         loop {
-            let next = news.next(&self.source)?;
-            self.catch_up()?;
+            let change = changes.next(&self.log)?;
+            self.print_new()?;
             self.reopen()?;
-            if next == Next::Over {
+            if change == Change::Stopped {
                 return Ok(());
             }
         }
     }
 
-    /// If another file has taken the log's place, that is read from now on.
+    /// Continues with another file if that has replaced the log.
     fn reopen(&mut self) -> Result<()> {
-        let Ok(now) = File::open(&self.source.path) else {
+        let Ok(now) = File::open(&self.log.path) else {
             return Ok(());
         };
-        let failed = |error| self.source.failed(error);
+        let failed = |error| self.log.failed(error);
         let (before, after) = (sys::identity(&self.file), sys::identity(&now));
         if before.map_err(failed)? != after.map_err(failed)? {
             self.file = now;
             self.position = 0;
-            self.catch_up()?;
+            self.print_new()?;
         }
         Ok(())
     }
 }
 
-/// What is to be looked at.
+/// A change that ends a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    /// There may be more in the log.
-    Look,
-    /// The service has stopped, so that is the last of it.
-    Over,
+enum Change {
+    /// The log may have grown.
+    Output,
+    /// The service has stopped, so the log does not grow any more.
+    Stopped,
 }
 
-/// Where the last lines of a file begin.
+/// Returns the position at which the last `lines` lines begin.
 fn last_lines(file: &mut File, lines: usize) -> io::Result<u64> {
     let size = file.metadata()?.len();
     let mut from = size;
@@ -150,7 +151,7 @@ fn last_lines(file: &mut File, lines: usize) -> io::Result<u64> {
             .filter(|(_, byte)| **byte == b'\n')
         {
             let behind = from + at as u64 + 1;
-            // The end of the last line begins none.
+            // A line break at the end of the file does not begin another line.
             if behind < size {
                 found += 1;
                 if found == lines {

@@ -1,12 +1,12 @@
-//! What must hold for whatever people write into a configuration file or behind a flag.
+//! Fuzz targets for configuration files and option values.
 //!
-//! As `procref::fuzzing`: each target takes any bytes and panics if something does not hold.
+//! Like the targets of `procref::fuzzing`, each target accepts any bytes, and panics if a property is violated.
 
 pub use crate::config::fuzz::config;
 pub use crate::value_parsers::fuzz::values;
 
-/// The name of a target's corpus, and what tries an input.
+/// The name of a target's corpus, and the function that tests an input.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// Every target.
+/// All targets.
 pub const TARGETS: &[Target] = &[("config", config), ("values", values)];

@@ -1,31 +1,23 @@
-//! What is told of a service, for programs. The fields are documented in `docs/cli.md`: none of them is
-//! taken away or changes its meaning within a major version.
+//! The JSON that commands print about services.
+//!
+//! `docs/cli.md` documents the fields. Within a major version, no field is removed and none changes its meaning.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, SystemTime};
 
-use procref::{Holder, Listed, ServiceInfo, SharedService, Status};
+use procref::{Holder, Listed, ServiceInfo, Status};
 use serde::Serialize;
 
-use crate::acquire::last_line;
-use crate::error::Error;
-use crate::output::shown;
-use crate::prestart::{self, Acquired};
+use crate::acquired::Acquired;
+use crate::describe::{exit_signal, pid, port};
+use crate::prestart::command_line;
 
-#[cfg(unix)]
-mod unix;
-#[cfg(windows)]
-mod windows;
-#[cfg(unix)]
-use unix as sys;
-#[cfg(windows)]
-use windows as sys;
-
+/// The status of a service.
 #[derive(Debug, Serialize)]
-pub(crate) struct Service {
-    /// `null`: its record is gone, and the kernel knows only a digest.
+pub(crate) struct ServiceJson {
+    /// `null` if the record is missing, because the kernel stores only a digest of the name.
     name: Option<String>,
     runtime_dir: PathBuf,
     project: Option<PathBuf>,
@@ -41,7 +33,7 @@ pub(crate) struct Service {
     started_at: Option<String>,
     uptime_ms: Option<u64>,
     clients: u32,
-    holders: Vec<Client>,
+    holders: Vec<HolderJson>,
     unknown_holders: u32,
     pinned: bool,
     linger_ms: u64,
@@ -50,11 +42,11 @@ pub(crate) struct Service {
     supervisor_suspended: bool,
     transition: Option<u32>,
     transition_suspended: bool,
-    exit: Option<Exit>,
+    exit: Option<ExitJson>,
 }
 
 #[derive(Debug, Serialize)]
-struct Client {
+struct HolderJson {
     pid: u32,
     command: Option<String>,
     process_started_at: String,
@@ -62,12 +54,12 @@ struct Client {
 }
 
 #[derive(Debug, Serialize)]
-struct Exit {
+struct ExitJson {
     code: Option<i32>,
     signal: Option<i32>,
 }
 
-impl Service {
+impl ServiceJson {
     pub(crate) fn listed(listed: &Listed, dir: &Path, project: Option<&Path>) -> Self {
         let place = (dir, project);
         Self::new(
@@ -96,12 +88,12 @@ impl Service {
             port: instance.and_then(port),
             metadata: instance.map(metadata).unwrap_or_default(),
             fingerprint: status.fingerprint().map(str::to_owned),
-            command: prestart::program_of(status.command_line()),
+            command: command_line::program_of(status.command_line()),
             log: status.log_path().map(Path::to_owned),
             started_at: status.started_at().map(moment),
             uptime_ms: status.uptime().map(milliseconds),
             clients: status.clients(),
-            holders: status.holders().iter().map(Client::new).collect(),
+            holders: status.holders().iter().map(HolderJson::new).collect(),
             unknown_holders: status.unknown_holders(),
             pinned: status.is_pinned(),
             linger_ms: milliseconds(status.linger()),
@@ -110,12 +102,12 @@ impl Service {
             supervisor_suspended: status.is_supervisor_suspended(),
             transition: status.transition(),
             transition_suspended: status.is_transition_suspended(),
-            exit: status.exit_status().map(Exit::new),
+            exit: status.exit_status().map(ExitJson::new),
         }
     }
 }
 
-impl Client {
+impl HolderJson {
     fn new(holder: &Holder) -> Self {
         Self {
             pid: holder.pid(),
@@ -126,18 +118,18 @@ impl Client {
     }
 }
 
-impl Exit {
+impl ExitJson {
     fn new(status: ExitStatus) -> Self {
         Self {
             code: status.code(),
-            signal: sys::signal(status),
+            signal: exit_signal(status),
         }
     }
 }
 
-/// An instance, for who has just got it.
+/// An instance that this process has acquired or waited for.
 #[derive(Debug, Serialize)]
-pub(crate) struct Instance {
+pub(crate) struct InstanceJson {
     name: String,
     runtime_dir: PathBuf,
     pid: Option<u32>,
@@ -145,7 +137,7 @@ pub(crate) struct Instance {
     metadata: BTreeMap<String, String>,
 }
 
-impl Instance {
+impl InstanceJson {
     pub(crate) fn new(name: &str, dir: &Path, info: &ServiceInfo) -> Self {
         Self {
             name: name.to_owned(),
@@ -161,14 +153,6 @@ impl Instance {
     }
 }
 
-fn pid(info: &ServiceInfo) -> Option<u32> {
-    Some(info.pid()).filter(|&pid| pid != 0)
-}
-
-fn port(info: &ServiceInfo) -> Option<u16> {
-    Some(info.port()).filter(|&port| port != 0)
-}
-
 fn metadata(info: &ServiceInfo) -> BTreeMap<String, String> {
     let pairs = info.metadata();
     pairs
@@ -176,57 +160,11 @@ fn metadata(info: &ServiceInfo) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// As RFC 3339 writes it, in UTC.
+/// Returns a time in the format of RFC 3339, in UTC.
 fn moment(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// An instance in a line, for people: `pid 12, port 34`.
-pub(crate) fn line(info: &ServiceInfo) -> String {
-    match (pid(info), port(info)) {
-        (Some(pid), Some(port)) => format!("pid {pid}, port {port}"),
-        (Some(pid), None) => format!("pid {pid}"),
-        (None, Some(port)) => format!("no local process, port {port}"),
-        (None, None) => "no local process".to_owned(),
-    }
-}
-
-/// The error for a service that has ended while this process held it: how, and its last words.
-pub(crate) fn death(service: &SharedService) -> Error {
-    let status = match service.status() {
-        Ok(status) => status,
-        Err(error) => return error.into(),
-    };
-    let mut how = String::new();
-    if let Some(status) = status.exit_status() {
-        how = format!(": {}", ended(status));
-    }
-    if let Some(line) = status.log_path().and_then(last_line) {
-        how.push_str(&format!("; the last line of its log: {line}"));
-    }
-    Error::Ended {
-        service: shown(service.name()),
-        how,
-    }
-}
-
-/// What is said behind a process that is suspended.
-pub(crate) fn suspended(is_suspended: bool) -> &'static str {
-    match is_suspended {
-        true => " (suspended)",
-        false => "",
-    }
-}
-
-/// How a program ended, as the predicate of a sentence.
-pub(crate) fn ended(status: ExitStatus) -> String {
-    match (status.code(), sys::signal(status)) {
-        (Some(code), _) => format!("it exited with status {code}"),
-        (None, Some(signal)) => format!("it was killed by signal {signal}"),
-        (None, None) => "it ended".to_owned(),
-    }
 }

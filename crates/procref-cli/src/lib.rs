@@ -1,20 +1,29 @@
 //! `procref`: one background service for many processes, from any language and by hand.
 //!
-//! This is a program. What it is made of stands in a library only for procref's own tests and fuzzing to
-//! reach it; use `procref`, the library, in programs of your own.
+//! This crate is a program. Its modules are in a library so that procref's own tests and fuzz targets can reach them. In
+//! your programs, use the library `procref`.
 
 use std::process::ExitCode;
 
+use args::{Cli, Command};
+use error::Result;
+use exit::CLIENT_NOT_RUN;
+
 mod acquire;
+mod acquired;
 mod args;
+mod builder;
 mod client;
 mod commands;
 mod config;
 mod definition;
 mod demo;
+mod describe;
 mod doctor;
 mod error;
+mod exit;
 mod follow;
+mod globals;
 mod json;
 mod output;
 mod prestart;
@@ -22,24 +31,42 @@ mod program;
 mod recipes;
 mod relative_paths;
 mod resolve;
+mod runtime_dir;
+mod service_flags;
 mod shell;
 mod signals;
 mod spec;
 mod table;
+mod text;
 mod value_parsers;
 mod watch;
 
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 
-/// The whole program: reads its arguments, does what they say, and tells what came of it.
+/// Runs the program with the arguments of this process, and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match args::parse(std::env::args_os()) {
         Ok(cli) => cli,
-        Err(refused) => return refused.tell(),
+        Err(error) => return error.print(),
     };
     output::set_up(&cli.globals);
-    let ended = commands::dispatch(&cli);
-    error::exit_code(&cli, ended)
+    let result = commands::dispatch(&cli);
+    exit_code(&cli, result)
+}
+
+/// Prints the error, if there is one, and returns the exit code.
+fn exit_code(cli: &Cli, result: Result<ExitCode>) -> ExitCode {
+    let error = match result {
+        Ok(code) => return code,
+        // The reader of the output has exited, for example `head`. That is not a failure.
+        Err(error) if error.is_broken_pipe() => return ExitCode::SUCCESS,
+        Err(error) => error,
+    };
+    output::error(&error);
+    match (&cli.command, error.code()) {
+        (Command::Run(_), code) if code < CLIENT_NOT_RUN => ExitCode::from(CLIENT_NOT_RUN),
+        (_, code) => ExitCode::from(code),
+    }
 }

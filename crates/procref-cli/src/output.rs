@@ -1,18 +1,18 @@
-//! What is printed, and how.
+//! Prints results, notes and errors.
 
 use std::io::{self, Write as _};
-use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::Globals;
 use crate::error::{Error, Result};
+use crate::globals::Globals;
+use crate::text::without_controls;
 
 const BAD: Style = AnsiColor::Red.on_default().bold();
 
-/// Colours and messages, as the flags and the environment want them.
+/// Sets up colors and log events from the options and the environment.
 pub(crate) fn set_up(globals: &Globals) {
     globals.color.write_global();
     let level = match (globals.quiet, globals.verbose) {
@@ -34,22 +34,22 @@ pub(crate) fn set_up(globals: &Globals) {
     }
 }
 
-/// An error, as the last thing that is said.
+/// Prints an error.
 pub(crate) fn error(error: &Error) {
-    // The library's messages contain names as they are, and may have several lines.
+    // The library's messages contain unescaped names, and may have several lines.
     let text = without_controls(&error.to_string(), &['\n', '\t']);
-    // Where nobody hears it, there is nobody to tell.
+    // A failed write is ignored: without standard error, there is no place to report it.
     let _ = writeln!(anstream::stderr(), "{BAD}procref:{BAD:#} {text}");
 }
 
-/// A line for people, unless they want none.
+/// Prints a line on standard error, unless `--quiet` is set.
 pub(crate) fn note(globals: &Globals, text: &str) {
     if !globals.quiet {
         let _ = writeln!(anstream::stderr(), "{text}");
     }
 }
 
-/// What was asked for.
+/// Prints a result on standard output.
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = anstream::stdout().lock();
     out.write_all(text.as_bytes())
@@ -57,34 +57,9 @@ pub(crate) fn print(text: &str) -> Result<()> {
         .map_err(|source| Error::io("write to the standard output", source))
 }
 
-/// The same for programs: one line of JSON.
+/// Prints a result as one line of JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
     let text =
         serde_json::to_string(value).map_err(|error| Error::io("write JSON", error.into()))?;
     print(&format!("{text}\n"))
-}
-
-/// A text of somebody else's on one line of the terminal: what would move the cursor or change the colour
-/// is replaced.
-pub(crate) fn shown(text: &str) -> String {
-    without_controls(text, &[])
-}
-
-fn without_controls(text: &str, kept: &[char]) -> String {
-    text.chars()
-        .map(|c| match c.is_control() && !kept.contains(&c) {
-            true => char::REPLACEMENT_CHARACTER,
-            false => c,
-        })
-        .collect()
-}
-
-/// How long, for people: the two largest units.
-pub(crate) fn time(time: Duration) -> String {
-    if time < Duration::from_secs(10) {
-        return format!("{:.1}s", time.as_secs_f64());
-    }
-    let whole = humantime::format_duration(Duration::from_secs(time.as_secs())).to_string();
-    let units: Vec<&str> = whole.split(' ').take(2).collect();
-    units.join(" ")
 }

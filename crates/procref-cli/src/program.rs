@@ -1,4 +1,4 @@
-//! The program that a name means.
+//! Finds a program by its name.
 
 #[cfg(unix)]
 mod unix;

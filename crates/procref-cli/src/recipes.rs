@@ -1,6 +1,6 @@
-//! Configuration that is ready to be used, and shipped with the program.
+//! Ready-to-use configurations that are part of the program.
 
-/// A service that many use.
+/// The configuration of a popular service.
 pub(crate) struct Recipe {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
@@ -30,7 +30,7 @@ pub(crate) const RECIPES: &[Recipe] = &[
     },
 ];
 
-/// A file to begin with, which tells of everything that can be set.
+/// A configuration file to start with, which shows each setting.
 pub(crate) const SKELETON: &str = include_str!("../recipes/skeleton.toml");
 
 pub(crate) fn find(name: &str) -> Option<&'static Recipe> {

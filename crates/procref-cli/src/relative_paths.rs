@@ -1,15 +1,17 @@
-//! Paths that mean something only in the directory where procref was started.
+//! Makes relative paths absolute. A relative path is only valid in the directory where procref was started.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{self, Path, PathBuf, is_separator};
 
-use crate::config::{self, template::literal};
+use crate::config::find::VARIABLE;
+use crate::config::template::literal;
 
-/// procref's own variables that are relative paths, as absolute ones. A service runs in a directory of its own, and a
-/// client may change its directory before it starts procref again.
+/// Returns procref's own variables with relative paths, as absolute paths.
+///
+/// A service runs in its own directory, and a client may change its directory before it starts procref again.
 pub(crate) fn absolute_variables() -> Vec<(&'static str, PathBuf)> {
-    let names = ["PROCREF_RUNTIME_DIR", config::VARIABLE];
+    let names = ["PROCREF_RUNTIME_DIR", VARIABLE];
     let relative = names.into_iter().filter_map(|name| {
         let value = env::var_os(name).filter(|value| !value.is_empty())?;
         Path::new(&value)
@@ -19,7 +21,7 @@ pub(crate) fn absolute_variables() -> Vec<(&'static str, PathBuf)> {
     relative.collect()
 }
 
-/// A program that the command line names by a relative path, as a template with an absolute one.
+/// Returns the program of a command line as a template with an absolute path, if the program is a relative path.
 pub(crate) fn absolute_program(program: &OsString) -> OsString {
     let text = program.to_string_lossy();
     let is_relative = Path::new(program).is_relative();

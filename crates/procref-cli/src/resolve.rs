@@ -1,43 +1,50 @@
-//! From a name on the command line to the services that are meant.
+//! Resolves a name on the command line to the service that it stands for.
 
 use std::path::Path;
 
 use procref::{Listed, Mismatch, Services, SharedService, State, Status};
 
-use crate::args::{Globals, Which};
+use crate::args::Which;
 use crate::config;
 use crate::error::{Error, Result};
-use crate::output::shown;
-use crate::spec::{ServiceFlags, ServiceSpec};
+use crate::globals::Globals;
+use crate::runtime_dir::services;
+use crate::service_flags::ServiceFlags;
+use crate::spec::ServiceSpec;
+use crate::text::shown;
 
-/// What `run`, `hold` and `pin` acquire.
+/// A service with all that it depends on, as `run`, `hold` and `pin` acquire them.
 #[derive(Debug)]
-pub(crate) struct Plan {
-    /// What the service needs, in the order in which they are acquired.
+pub(crate) struct ResolvedService {
+    /// The direct and indirect dependencies, in the order in which they are acquired.
     pub(crate) dependencies: Vec<ServiceSpec>,
     pub(crate) service: ServiceSpec,
 }
 
-impl Plan {
-    /// The service of this name, as the configuration describes it and the flags change it.
+impl ResolvedService {
+    /// Resolves a name with the configuration, and applies the options.
     pub(crate) fn new(globals: &Globals, name: &str, flags: &ServiceFlags) -> Result<Self> {
-        let mut plan = Self::of_name(globals, name)?;
-        plan.service = plan.service.overridden_by(flags);
-        if plan.service.start.is_none() {
+        let mut resolved = Self::by_name(globals, name)?;
+        flags.apply_to(&mut resolved.service);
+        if resolved.service.start.is_none() {
             if flags.health.is_some() {
-                let what = "`--health` needs `--start`, or a configuration file that describes the service: a \
-                            service that does not answer is started anew";
+                let what = "`--health` needs `--start`, or a configuration file that describes the service, because \
+                            an unhealthy service is restarted";
                 return Err(Error::Usage(what.to_owned()));
             }
-            // What nobody can start can only be joined: without a set that is made for it and left.
-            require(&Known::of(globals, plan.service.clone())?)?;
+            // A service without a start command can only be joined. Without this check, the client would create a
+            // semaphore set and leave it.
+            require(&NamedService::from_spec(globals, resolved.service.clone())?)?;
         }
-        Ok(plan)
+        Ok(resolved)
     }
 
-    fn of_name(globals: &Globals, name: &str) -> Result<Self> {
-        if let Some(plan) = config::find(globals, name)? {
-            return Ok(plan);
+    fn by_name(globals: &Globals, name: &str) -> Result<Self> {
+        if let Some((dependencies, service)) = config::find(globals, name)? {
+            return Ok(Self {
+                dependencies,
+                service,
+            });
         }
         let service = ServiceSpec {
             runtime_dir: globals.runtime_dir.clone(),
@@ -48,26 +55,31 @@ impl Plan {
             service,
         })
     }
+
+    /// Returns the dependencies and then the service, in the order in which they are acquired.
+    pub(crate) fn all(&self) -> impl DoubleEndedIterator<Item = &ServiceSpec> {
+        self.dependencies.iter().chain([&self.service])
+    }
 }
 
-/// A service that a command looks at or stops, and does not start.
-pub(crate) struct Known<'a> {
+/// A service that a command reads or stops, but does not start.
+pub(crate) struct NamedService<'a> {
     globals: &'a Globals,
     pub(crate) spec: ServiceSpec,
     pub(crate) service: SharedService,
 }
 
-impl<'a> Known<'a> {
+impl<'a> NamedService<'a> {
     pub(crate) fn new(globals: &'a Globals, name: &str, which: &Which) -> Result<Self> {
-        let mut spec = Plan::of_name(globals, name)?.service;
+        let mut spec = ResolvedService::by_name(globals, name)?.service;
         if let Some(text) = &which.fingerprint {
             spec.fingerprint = Some(text.clone());
             spec.mismatch = Some(Mismatch::Separate);
         }
-        Self::of(globals, spec)
+        Self::from_spec(globals, spec)
     }
 
-    fn of(globals: &'a Globals, spec: ServiceSpec) -> Result<Self> {
+    fn from_spec(globals: &'a Globals, spec: ServiceSpec) -> Result<Self> {
         let service = spec.build()?;
         Ok(Self {
             globals,
@@ -76,8 +88,8 @@ impl<'a> Known<'a> {
         })
     }
 
-    /// Fails if neither a configuration file nor a running service has the name: it is mistyped, or belongs
-    /// to another directory.
+    /// Fails if neither a configuration file nor a running service has the name. The name may be mistyped, or belong to
+    /// another directory.
     pub(crate) fn check_name(&self) -> Result<()> {
         if self.spec.start.is_some() {
             return Ok(());
@@ -92,21 +104,21 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// Why it is not there, and what may be meant.
+    /// Returns the error that the service is not running, with the services that the user may have meant.
     pub(crate) fn not_running(&self) -> Error {
         let service = self.service.name();
         let dir = self.service.runtime_dir();
         let mut hint = String::new();
         let others = separate(dir, service);
         for fingerprint in &others {
-            hint += &format!("; one with --fingerprint {fingerprint} does");
+            hint += &format!("; one with --fingerprint {fingerprint} is running");
         }
         for place in elsewhere(self.globals, dir, service) {
             hint += &format!("; one {place}");
         }
         if self.spec.start.is_none() && others.is_empty() {
             let running: Vec<String> = listed(dir).iter().filter_map(name_of).collect();
-            // The files were read a moment ago; an error now is none of this command's.
+            // An error is ignored: the files were read a moment ago, and this is only a hint.
             if let Ok(Some(more)) = config::hint(self.globals, service, &running) {
                 hint += &format!("; {more}");
             }
@@ -119,11 +131,11 @@ impl<'a> Known<'a> {
     }
 }
 
-/// How the service is, or an error if it does not run.
-pub(crate) fn require(known: &Known<'_>) -> Result<Status> {
-    let status = known.service.status()?;
+/// Returns the status of the service, or an error if the service is not running.
+pub(crate) fn require(named: &NamedService<'_>) -> Result<Status> {
+    let status = named.service.status()?;
     match status.state() {
-        State::Absent if status.clients() == 0 => Err(known.not_running()),
+        State::Absent if status.clients() == 0 => Err(named.not_running()),
         _ => Ok(status),
     }
 }
@@ -137,15 +149,11 @@ fn name_of(listed: &Listed) -> Option<String> {
     listed.name().map(shown)
 }
 
-/// The other runtime directories in which a service of this name runs, as the end of a sentence about it.
+/// Returns the other runtime directories in which a service of this name is running. Each continues the text "one".
 fn elsewhere(globals: &Globals, own: &Path, service: &str) -> Vec<String> {
     let mut places = Vec::new();
     for namespace in config::namespaces(globals, true).unwrap_or_default() {
-        let services = match &namespace.dir {
-            Some(dir) => Services::in_dir(dir),
-            None => Services::open(),
-        };
-        let Ok(services) = services else {
+        let Ok(services) = services(namespace.dir.as_deref()) else {
             continue;
         };
         let runs = |it: &Listed| it.name() == Some(service) && it.status().state() != State::Absent;
@@ -155,15 +163,15 @@ fn elsewhere(globals: &Globals, own: &Path, service: &str) -> Vec<String> {
         places.push(match &namespace.project {
             Some(project) => {
                 let project = shown(&project.to_string_lossy());
-                format!("of the project {project} does (run procref there)")
+                format!("is running in the project {project} (run procref there)")
             }
-            None => "of the common runtime directory does (use --no-config)".to_owned(),
+            None => "is running in the common runtime directory (use --no-config)".to_owned(),
         });
     }
     places
 }
 
-/// The fingerprints of services of this name that run beside each other, quoted.
+/// Returns the fingerprints, quoted for a shell, of services of this name that run once for each fingerprint.
 fn separate(dir: &Path, service: &str) -> Vec<String> {
     listed(dir)
         .iter()

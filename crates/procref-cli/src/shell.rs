@@ -1,24 +1,19 @@
-//! Advice for commands that are written for a shell: procref executes programs without one.
+//! Finds commands that were written for a shell. procref executes programs without one.
 //!
-//! A command as one text is refused if a word can only be meant for a shell: an operator that is not quoted,
-//! a command that only shells have, or a variable in front of the program. All else is passed as it is, and
-//! if the program cannot be started or ends before it is ready, the error says what no shell has read.
+//! A command in one text is rejected if a word is only valid in a shell: an unquoted operator, a shell command, or a
+//! variable before the program. All other words are passed unchanged. If the program cannot be executed or exits before
+//! it is ready, [`advice`] names the first word with shell syntax.
 
-use std::ffi::OsStr;
-use std::path::Path;
+pub(crate) mod advice;
 
-use crate::error::Error;
-use crate::output::shown;
-use crate::spec::ServiceSpec;
-
-/// How to have a shell.
+/// The way to run a shell.
 const SHELL: &str = if cfg!(windows) {
     "cmd /c \"...\""
 } else {
     "sh -c '...'"
 };
 
-/// Commands that are no programs.
+/// Shell commands that are not programs.
 const COMMANDS: [&str; 24] = [
     ".", "[[", "alias", "case", "cd", "declare", "eval", "exec", "export", "for", "function", "if",
     "local", "pushd", "read", "set", "shopt", "source", "trap", "ulimit", "umask", "unset",
@@ -27,22 +22,7 @@ const COMMANDS: [&str; 24] = [
 
 const OPERATORS: [&str; 9] = ["&&", "||", "|", "|&", ";", ";;", "&", "&>", "&>>"];
 
-/// Programs that read such words themselves.
-const SHELLS: [&str; 11] = [
-    "sh",
-    "bash",
-    "dash",
-    "zsh",
-    "ksh",
-    "ash",
-    "fish",
-    "cmd",
-    "cmd.exe",
-    "powershell",
-    "pwsh",
-];
-
-/// Fails if a command can only be meant for a shell. `words` are those of `text`.
+/// Fails if a command is only valid in a shell. `words` are the words of `text`.
 pub(crate) fn check(text: &str, words: &[String]) -> Result<(), String> {
     if let Some(first) = words.first() {
         if let Some(advice) = about_first(first) {
@@ -51,32 +31,33 @@ pub(crate) fn check(text: &str, words: &[String]) -> Result<(), String> {
     }
     match unquoted(text).find(|word| is_operator(word)) {
         Some(word) => Err(format!(
-            "no shell reads it, and `{word}` means something only to a shell; write {SHELL}, or put `{word}` in \
-             quotes to pass it to the program"
+            "no shell reads the command, and an unquoted `{word}` is shell syntax; write {SHELL}, or quote `{word}` to \
+             pass it to the program"
         )),
         None => Ok(()),
     }
 }
 
-/// What to do about a word that stands where the program should, and can be none.
+/// Returns advice if the first word cannot be a program.
 fn about_first(word: &str) -> Option<String> {
     if is_assignment(word) {
         return Some(format!(
-            "no shell reads it, and `{word}` is a variable and no program; set variables by `env` or `--env`"
+            "no shell reads the command, and `{word}` is a variable and not a program; set variables with `env` or \
+             `--env`"
         ));
     }
     let instead = match COMMANDS.contains(&word).then_some(word)? {
-        "cd" | "pushd" => "; set the working directory by `cwd` or `--cwd`",
-        "export" | "declare" | "local" => "; set variables by `env` or `--env`",
-        "exec" => "; leave it out",
+        "cd" | "pushd" => "; set the working directory with `cwd` or `--cwd`",
+        "export" | "declare" | "local" => "; set variables with `env` or `--env`",
+        "exec" => "; remove it",
         _ => "",
     };
     Some(format!(
-        "no shell reads it, and `{word}` is a command of shells and no program{instead}"
+        "no shell reads the command, and `{word}` is a shell command and not a program{instead}"
     ))
 }
 
-/// `NAME=value`.
+/// Returns `true` if the word has the form `NAME=value`.
 pub(crate) fn is_assignment(word: &str) -> bool {
     let Some((name, _)) = word.split_once('=') else {
         return false;
@@ -85,8 +66,7 @@ pub(crate) fn is_assignment(word: &str) -> bool {
     name.starts_with(|c: char| is_part(c) && !c.is_ascii_digit()) && name.chars().all(is_part)
 }
 
-/// An operator, or a redirection that is followed by what only a redirection is followed by. `<name>` and
-/// `>=1` are none.
+/// Returns `true` if the word is an operator or a redirection with a plausible target. `<name>` and `>=1` are not.
 fn is_operator(word: &str) -> bool {
     if OPERATORS.contains(&word) {
         return true;
@@ -110,7 +90,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The words of a command in which nothing is quoted, as they stand in the text.
+/// Returns the unquoted words of a command, exactly as they are in the text.
 fn unquoted(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -129,7 +109,7 @@ fn unquoted(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The text from its first word on: behind space, comments and continued lines.
+/// Returns the text from its first word on, without the space, comments and line continuations before it.
 fn skip_space(text: &str) -> &str {
     let mut rest = text;
     loop {
@@ -146,7 +126,7 @@ fn skip_space(text: &str) -> &str {
     }
 }
 
-/// The length of the word that a text begins with, and whether a part of it is quoted.
+/// Returns the length of the first word, and whether a part of it is quoted.
 fn measure(text: &str) -> (usize, bool) {
     let mut is_quoted = false;
     let mut quote = None;
@@ -169,113 +149,13 @@ fn measure(text: &str) -> (usize, bool) {
     (text.len(), is_quoted)
 }
 
-/// The error about a service that did not start, with what no shell has read in its command.
-pub(crate) fn explain(spec: &ServiceSpec, error: Error) -> Error {
-    use procref::Error::{Exec, Exited, NotReady};
-
-    if !matches!(
-        error,
-        Error::Service(Exec { .. } | Exited { .. } | NotReady { .. }) | Error::BeforeProgram { .. }
-    ) {
-        return error;
-    }
-    let commands = [&spec.start, &spec.setup.init];
-    let advice = commands.into_iter().flatten().find_map(|words| {
-        let words: Vec<String> = words
-            .iter()
-            .map(|it| shown(&it.to_string_lossy()))
-            .collect();
-        advice(&words)
-    });
-    match advice {
-        Some(advice) => Error::Advised {
-            error: Box::new(error),
-            advice,
-        },
-        None => error,
-    }
-}
-
-/// What a shell would have read in a command.
-fn advice(words: &[String]) -> Option<String> {
-    let (program, arguments) = words.split_first()?;
-    if Path::new(program).exists() || SHELLS.contains(&file_name(program)) {
-        return None;
-    }
-    if let Some(advice) = about_first(program) {
-        return Some(format!("{advice}, or write {SHELL}"));
-    }
-    if program.contains(char::is_whitespace) {
-        return Some(format!(
-            "`{program}` is one word with spaces, and no shell splits it; write each word by itself, or {SHELL}"
-        ));
-    }
-    let word = words.iter().find(|word| is_for_shell(word));
-    let word = word.or_else(|| arguments.iter().find(|word| is_operator(word)))?;
-    Some(format!(
-        "the program was given `{word}` as it is, because no shell reads the command; if a shell should, write \
-         {SHELL}"
-    ))
-}
-
-/// A variable, a substitution, a home directory, a pattern, or an operator at the end of a word.
-fn is_for_shell(word: &str) -> bool {
-    let is_variable = word.match_indices('$').any(|(at, _)| {
-        let next = word[at + 1..].chars().next();
-        next.is_some_and(|c| c.is_ascii_alphabetic() || "_{(".contains(c))
-    });
-    let is_substitution = word.matches('`').count() > 1;
-    let is_home = word == "~" || word.starts_with("~/");
-    let is_pattern = word.contains('*');
-    let is_end = word.len() > 1 && word.ends_with([';', '&', '|']);
-    is_variable || is_substitution || is_home || is_pattern || is_end
-}
-
-fn file_name(program: &str) -> &str {
-    let name = Path::new(program).file_name().and_then(OsStr::to_str);
-    name.unwrap_or(program)
-}
-
-/// What to do about a client that was not found, if it was written for a shell.
-pub(crate) fn about_client(program: &OsStr, arguments: &[&OsStr]) -> Option<String> {
-    let name = program.to_string_lossy();
-    // Its interpreter may be what was not found.
-    if Path::new(program).exists() {
-        return None;
-    }
-    let rest: Vec<String> = arguments
-        .iter()
-        .map(|it| shown(&it.to_string_lossy()))
-        .collect();
-    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
-    let name = shown(&name);
-    if is_assignment(&name) {
-        return Some(format!(
-            "no shell reads it; write `-- env {name} {}`",
-            shell_words::join(rest)
-        ));
-    }
-    if COMMANDS.contains(&name.as_str()) {
-        return Some(format!(
-            "it is a command of shells and no program; write `-- {SHELL}`"
-        ));
-    }
-    if name.contains(char::is_whitespace) {
-        return Some(format!(
-            "it is one word with spaces, and no shell splits it; write `-- {name}` without the quotes, or `-- \
-             {SHELL}`"
-        ));
-    }
-    is_for_shell(&name).then(|| format!("no shell reads it; write `-- {SHELL}`"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::value_parsers;
 
     #[test]
-    fn commands_for_a_shell_are_refused() {
+    fn command_with_shell_syntax_is_rejected() {
         for text in [
             "cd /tmp && x",
             "cd /tmp",
@@ -312,13 +192,16 @@ mod tests {
             "ulimit -n 4",
         ] {
             let error = value_parsers::words(text).expect_err(text);
-            assert!(error.contains("no shell reads it"), "{text}: {error}");
+            assert!(
+                error.contains("no shell reads the command"),
+                "{text}: {error}"
+            );
             assert!(error.contains(SHELL), "{text}: {error}");
         }
         for (text, instead) in [
             ("cd x", "`--cwd`"),
             ("A=b x", "`--env`"),
-            ("exec x", "leave it out"),
+            ("exec x", "remove it"),
         ] {
             let error = value_parsers::words(text).expect_err(text);
             assert!(error.contains(instead), "{text}: {error}");
@@ -326,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_for_a_program_are_not_refused() {
+    fn command_without_shell_syntax_is_accepted() {
         for text in [
             "x --filter 'a|b'",
             "x '&&' \"|\" '>' ';'",
@@ -342,7 +225,7 @@ mod tests {
             "x 1 2 &x ||x",
             "x # && y",
             "1A=b",
-            // On Windows a backslash is a part of paths.
+            // On Windows, a backslash is part of a path.
             #[cfg(unix)]
             "x \"a\\\" && b\"",
         ] {
@@ -355,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn words_without_quotes_are_found_as_they_are_split() {
+    fn unquoted_words_equal_the_split_words() {
         for text in [
             "a b\tc\nd",
             "a#b #c\nd # e",
@@ -377,40 +260,5 @@ mod tests {
         }
         let found: Vec<&str> = unquoted("'a b' c \"d \\\" e\" f\\ g h 'i'j").collect();
         assert_eq!(found, ["c", "h"]);
-    }
-
-    #[test]
-    fn words_that_no_shell_has_read_are_named() {
-        let words = |words: &[&str]| {
-            words
-                .iter()
-                .map(|&word| word.to_owned())
-                .collect::<Vec<_>>()
-        };
-        for (command, named) in [
-            (&["x", "$HOME/y"][..], "`$HOME/y`"),
-            (&["x", "-p", "${PORT}"], "`${PORT}`"),
-            (&["x", "$(y)"], "`$(y)`"),
-            (&["x", "`y`"], "``y``"),
-            (&["~/x"], "`~/x`"),
-            (&["x", "*.c"], "`*.c`"),
-            (&["x;", "y"], "`x;`"),
-            (&["x", "y", "&&", "z"], "`&&`"),
-            (&["x", ">", "z"], "`>`"),
-            (&["x y"], "one word with spaces"),
-            (&["cd", "x"], "`cd`"),
-            (&["A=b", "x"], "`A=b`"),
-        ] {
-            let told = advice(&words(command)).unwrap_or_default();
-            assert!(told.contains(named), "{command:?}: {told}");
-            assert!(told.contains(SHELL), "{command:?}: {told}");
-        }
-        for command in [
-            &["x", "a=b", "a$", "$1.50", "100%", "a?b=c&d", "-", "<name>"][..],
-            &["sh", "-c", "cd $HOME && x"],
-            &["/bin/bash", "-c", "x | y"],
-        ] {
-            assert_eq!(advice(&words(command)), None, "{command:?}");
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Tables on the terminal.
+//! Tables for people.
 
 use std::io::{self, IsTerminal as _};
 
@@ -9,7 +9,7 @@ use procref::State;
 
 const HEAD: Style = Style::new().dimmed();
 
-/// How a service is, in its colour.
+/// Returns a state in its color.
 pub(crate) fn state(state: State) -> String {
     let color = match state {
         State::Ready => AnsiColor::Green,
@@ -21,8 +21,9 @@ pub(crate) fn state(state: State) -> String {
     format!("{style}{state}{style:#}")
 }
 
-/// Rows under headings, without lines; headings that begin with `>` are of numbers. On a terminal it is as
-/// wide as that, elsewhere as wide as it gets, so that a line is a row.
+/// Renders rows under headings, without borders. Columns with a heading that begins with `>` contain numbers.
+///
+/// On a terminal, the table has the terminal's width. Elsewhere it has no limit, so each row is one line.
 pub(crate) fn render(headings: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_preset(NOTHING);

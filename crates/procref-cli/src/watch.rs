@@ -1,4 +1,4 @@
-//! `run --watch-client`.
+//! `run --watch-client`: procref stays as the client's parent.
 
 #[cfg(unix)]
 mod unix;

@@ -94,7 +94,7 @@ fn g7_config_writable_by_others_is_refused_unless_named() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("chmod");
     let (code, stderr) = project.failure(&["run", "db", "--", "true"]);
     assert_eq!(code, 125);
-    assert!(stderr.contains("everybody can write to it"), "{stderr}");
+    assert!(stderr.contains("all users can write to it"), "{stderr}");
     project.output(&["--config", "procref.toml", "run", "db", "--", "true"]);
     if rustix::process::geteuid().is_root() {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("chmod");
@@ -109,7 +109,7 @@ fn config_errors_of_all_services_are_reported_together() {
     let workspace = Workspace::new();
     // Each comment is a part of the error message about its line.
     let config = r#"shard = true                     # unknown key `shard`; did you mean `shared`?
-[services.a]                                         # `log`: a path is empty
+[services.a]                                         # `log`: the path is empty
 start = "sleep 60"
 stop-signal = "SIGFOO"                               # `stop-signal`
 linger = "soon"                                      # `linger`
@@ -123,13 +123,13 @@ env = { A = 1, B = "b", C = true }                   # `env`
 strat = "sleep 60"                                   # did you mean `start`?
 start-timeout = "1x"                                 # `start-timeout`
 wait-timeout = []                                    # `wait-timeout`
-mismatch = "maybe"                                   # "maybe" is none of
-depends-on = ["c", 7, "nowhere", 8]                  # which no file describes
+mismatch = "maybe"                                   # unknown action "maybe"
+depends-on = ["c", 7, "nowhere", 8]                  # unknown service `nowhere`
 path = [1, "bin"]                                    # `path`
-[services.c]                                         # there is no `start`
+[services.c]                                         # `start`, the command
 data = ".."                                          # `data`
 shared = "yes"                                       # `shared`
-[services.d]                                         # its `depends-on`
+[services.d]                                         # is not in `depends-on`
 start = "sleep {a.port}"
 [services.e]                                         # regular expression
 start = "sleep 60"
@@ -159,7 +159,7 @@ start = "sleep {data}"
     }
     let count = stderr.lines().count() - 1;
     assert!(
-        stderr.contains(&format!("\n{count} mistakes in the configuration")),
+        stderr.contains(&format!("\n{count} errors in the configuration")),
         "{stderr}"
     );
     let doctor = workspace.procref(&project.dir).args(["doctor"]).output();

@@ -61,7 +61,7 @@ fn status_lists_holders_and_exits_3_when_not_running() {
     for args in [&["status", "db"][..], &["status", "db", "--json"]] {
         let done = sandbox.run("db", args);
         assert_eq!(done.code, Some(3), "{done:?}");
-        assert!(done.err.contains("`db` does not run"), "{}", done.err);
+        assert!(done.err.contains("`db` is not running"), "{}", done.err);
     }
     let options = sandbox.service("db");
     let holder = sandbox.hold("db", &options);
@@ -156,7 +156,7 @@ fn stop_refuses_a_held_service_and_names_its_clients() {
     sandbox.assert_stopped("db", 1);
     let done = sandbox.run("db", &["stop", "db"]);
     assert_eq!(done.code, Some(3), "no file has the name: {done:?}");
-    assert!(done.err.contains("does not run"), "{done:?}");
+    assert!(done.err.contains("is not running"), "{done:?}");
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn hold_exits_0_on_a_signal_and_1_when_the_service_dies() {
     assert!(
         stderr
             .expect("read the messages")
-            .contains("`db` has ended")
+            .contains("`db` has exited")
     );
 }
 
@@ -389,7 +389,7 @@ fn quiet_prints_errors_only_and_verbose_prints_events() {
     let done = sandbox.run("db", &["stop", "-v", "db"]);
     assert!(done.err.contains("stopped service=\"db\""), "{}", done.err);
     let done = sandbox.run("db", &["status", "-q", "db"]);
-    assert!(done.err.contains("does not run"), "{}", done.err);
+    assert!(done.err.contains("is not running"), "{}", done.err);
 }
 
 #[test]
@@ -425,7 +425,7 @@ fn separate_fingerprints_are_addressed_by_option() {
     let done = sandbox.run("db", &["status", "db"]);
     assert_eq!(done.code, Some(3), "{done:?}");
     assert!(
-        done.err.contains("--fingerprint 'two words' does"),
+        done.err.contains("--fingerprint 'two words' is running"),
         "{}",
         done.err
     );

@@ -45,7 +45,7 @@ fn init_log(project: &Project<'_>) -> String {
 #[track_caller]
 fn assert_refused(project: &Project<'_>, path: &Path, reason: &str) {
     let (code, stderr) = project.failure(&USE);
-    assert_first_line(&stderr, &["\"db\"", reason, &path.display().to_string()]);
+    assert_first_line(&stderr, &["`db`", reason, &path.display().to_string()]);
     assert_eq!(code, 125);
     assert_eq!(init_log(project), "", "`init` was run");
 }

@@ -138,7 +138,7 @@ fn g1_start_timeout_names_the_directory_and_the_holder() {
     let stderr = output_text(&output).1;
     let holder = format!("process {} (`sleep 600`)", client.printed[0]);
     let dir = project.dir.join("data").display().to_string();
-    assert_first_line(&stderr, &["\"db\"", "5s", &holder, &dir, "another `data`"]);
+    assert_first_line(&stderr, &["`db`", "5s", &holder, &dir, "another `data`"]);
     assert_eq!(output.status.code(), Some(125));
 }
 

@@ -132,7 +132,10 @@ fn demo_fails_when_a_client_ends_unexpectedly() {
     });
     let (_, err) = output_text(&output);
     assert_eq!(output.status.code(), Some(1), "{err}");
-    assert!(err.contains("client 6 ended with signal: 9"), "{err}");
+    assert!(
+        err.contains("client 6 exited unexpectedly (signal: 9"),
+        "{err}"
+    );
 }
 
 #[test]

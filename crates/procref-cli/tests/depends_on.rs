@@ -148,5 +148,5 @@ fn dependency_chain_starts_last_first_and_cycle_is_refused() {
     project.configure(&chain.replace("depends-on = []", "depends-on = ['b']"));
     let (code, stderr) = project.failure(&["status", "a"]);
     assert_eq!(code, 2);
-    assert!(stderr.contains("in a circle: b -> c -> d -> b"), "{stderr}");
+    assert!(stderr.contains("in a cycle: b -> c -> d -> b"), "{stderr}");
 }

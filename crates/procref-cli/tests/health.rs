@@ -257,7 +257,7 @@ fn run_does_not_execute_its_client_when_a_dependency_died() {
     let mut command = workspace.procref(&project.dir);
     let done = finish(command.args(["run", "s", "--", "touch", "ran"]));
     assert_eq!(done.code, Some(125), "{done:?}");
-    for part in ["`dependency` has ended", "last words"] {
+    for part in ["`dependency` has exited", "last words"] {
         assert!(done.err.contains(part), "{part}: {}", done.err);
     }
     assert!(!project.dir.join("ran").exists());

@@ -50,7 +50,7 @@ fn init_keeps_an_existing_file() {
     for args in [&["init"][..], &["init", "--recipe", "redis"]] {
         let (code, stderr) = project.failure(args);
         assert_eq!(code, 2);
-        assert!(stderr.contains("procref.toml is there already"), "{stderr}");
+        assert!(stderr.contains("procref.toml: the file exists"), "{stderr}");
     }
     let link = workspace.path("app/link.toml");
     std::os::unix::fs::symlink("nowhere", &link).expect("create a link");

@@ -31,7 +31,7 @@ fn project<'a>(workspace: &'a Workspace, init: &str) -> Project<'a> {
 #[track_caller]
 fn fails_with(project: &Project<'_>, args: &[&str], parts: &[&str]) -> String {
     let (code, stderr) = project.failure(args);
-    assert_first_line(&stderr, &["\"db\"", "`init`"]);
+    assert_first_line(&stderr, &["`db`", "`init`"]);
     assert_first_line(&stderr, parts);
     assert!(!stderr.contains("no-such-server"), "{stderr}");
     assert_eq!(code, 125);
@@ -86,17 +86,9 @@ fn unexecutable_init_program_is_named_in_the_first_line() {
     let project = project(&workspace, "'./initdb {data}'");
     let initdb = project.dir.join("initdb");
     fs::write(&initdb, "#!/no/such/interpreter\n").expect("write a file");
-    fails_with(
-        &project,
-        &USE,
-        &["`init` could not execute", "/initdb`", "denied"],
-    );
+    fails_with(&project, &USE, &["for `init`", "/initdb`", "denied"]);
     fs::set_permissions(&initdb, fs::Permissions::from_mode(0o755)).expect("chmod");
-    fails_with(
-        &project,
-        &USE,
-        &["`init` could not execute", "/initdb`", "interpreter"],
-    );
+    fails_with(&project, &USE, &["for `init`", "/initdb`", "interpreter"]);
 }
 
 #[test]
@@ -154,7 +146,7 @@ fn killed_init_runner_is_reported_as_failed_init() {
     live_process(&procref).kill();
     let output = client.wait_with_output().expect("wait for procref");
     let stderr = output_text(&output).1;
-    assert_first_line(&stderr, &["\"db\"", "`init`", "SIGKILL", "`sh -c"]);
+    assert_first_line(&stderr, &["`db`", "`init`", "SIGKILL", "`sh -c"]);
 }
 
 /// A program may exit with the code that procref uses for its own failures.

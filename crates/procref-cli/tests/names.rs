@@ -34,8 +34,8 @@ fn unknown_name_fails_at_once_and_suggests_the_nearest_name() {
         for (name, expected) in [
             ("rdis", "did you mean `redis`?"),
             ("Redis", "did you mean `redis`?"),
-            ("xyz", "there is `redis`"),
-            ("a\u{1b}[2Jb", "does not run"),
+            ("xyz", "available: `redis`"),
+            ("a\u{1b}[2Jb", "is not running"),
         ] {
             let (code, stderr) = project.failure(&words(command, name));
             assert_eq!(code, 3, "{command:?} {name:?}: {stderr}");
@@ -108,7 +108,7 @@ fn name_from_another_project_is_refused_with_its_directory() {
     for command in NAMING {
         let (code, stderr) = other.failure(&words(command, "redis"));
         assert_eq!(code, 3, "{command:?}: {stderr}");
-        let place = format!("of the project {} does", app.dir.display());
+        let place = format!("is running in the project {}", app.dir.display());
         assert!(stderr.contains(&place), "{command:?}: {stderr}");
     }
     app.configure(&format!("{REDIS}[services.tools]\nstart = 'sleep 600'\n"));
@@ -132,7 +132,7 @@ fn help_command_prints_the_same_as_the_help_option() {
     assert_eq!(list, project.output(&["help", "ps"]), "an alias");
     for (name, expected) in [
         ("rum", "did you mean `run`?"),
-        ("__service", "there is `run`"),
+        ("__service", "available: `run`"),
     ] {
         for command in ["help", "man"] {
             let (code, stderr) = project.failure(&[command, name]);

@@ -37,7 +37,7 @@ const SHOW: [&str; 5] = ["--", "sh", "-c", "echo $PROCREF_PID $V", "sh"];
 fn assert_told(err: &str, settings: &str) {
     let words = format!("other settings than this client's ({settings});");
     assert!(err.contains(&words), "{err}");
-    assert!(err.contains("procref stop w "), "{err}");
+    assert!(err.contains("`procref stop w`"), "{err}");
     assert_eq!(err.lines().count(), 1, "{err}");
 }
 

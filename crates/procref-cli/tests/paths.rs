@@ -239,7 +239,7 @@ fn g7_non_unicode_project_path_is_refused_with_the_reason() {
     let (_, stderr) = output_text(&output);
     assert_eq!(output.status.code(), Some(125));
     assert!(
-        stderr.contains("the path of the file's directory is no UTF-8"),
+        stderr.contains("the path of the file's directory is not UTF-8"),
         "{stderr}"
     );
 }

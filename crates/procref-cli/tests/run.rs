@@ -229,8 +229,8 @@ fn run_exits_125_when_the_client_is_not_executed() {
             "not ready",
         ),
         (&["--start", "''"], "names no program"),
-        (&["--port", "0"], "0 is no port"),
-        (&[], "does not run"),
+        (&["--port", "0"], "0 is not a valid port"),
+        (&[], "is not running"),
     ] {
         let mut command = sandbox.procref("bad");
         let done = finish(

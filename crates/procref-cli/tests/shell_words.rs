@@ -35,7 +35,7 @@ fn command_that_needs_a_shell_is_refused() {
         let refused = |args: &[&str], expected: i32| {
             let (code, stderr) = project.failure(args);
             assert_eq!(code, expected, "{command}: {stderr}");
-            for part in ["no shell reads it", "sh -c"] {
+            for part in ["no shell reads the command", "sh -c"] {
                 assert!(stderr.contains(part), "{command}: {part}: {stderr}");
             }
         };
@@ -174,17 +174,17 @@ fn client_that_needs_a_shell_gets_advice() {
         "[services.x]\nstart = 'sleep 600'\nready = 'started'\n",
     );
     for (client, advice) in [
-        (&["echo hello"][..], "`-- echo hello` without the quotes"),
+        (&["echo hello"][..], "`-- echo hello` without quotes"),
         (&["echo  hello", "you"], "one word with spaces"),
         (
             &["A=b", "echo", "two words"],
             "`-- env A=b echo 'two words'`",
         ),
         (&["cd", "/tmp"], "`cd /tmp`"),
-        (&["export", "A=b"], "command of shells"),
-        (&["~/bin/x"], "no shell reads it"),
-        (&["$EDITOR"], "no shell reads it"),
-        (&["x;", "y"], "no shell reads it"),
+        (&["export", "A=b"], "shell command"),
+        (&["~/bin/x"], "no shell reads the command"),
+        (&["$EDITOR"], "no shell reads the command"),
+        (&["x;", "y"], "no shell reads the command"),
         (&["no-such-program"], ""),
     ] {
         let (code, stderr) = project.failure(&[&["run", "x", "--"], client].concat());

@@ -256,7 +256,10 @@ fn stop_names_the_starting_process_that_it_waits_for() {
     );
     open_gate(&gate);
     let line = stop.line();
-    assert_eq!((line.as_str(), stop.wait().code()), ("stopped db", Some(0)));
+    assert_eq!(
+        (line.as_str(), stop.wait().code()),
+        ("stopped `db`", Some(0))
+    );
     // Whether the client ran for a moment depends on which of the two processes was faster.
     drop(starter);
     sandbox.assert_nothing_left();

@@ -191,7 +191,7 @@ fn g4_ctrl_z_suspends_the_client_only_after_the_start() {
         "{run} -- sh -c 'echo held; {blocked}'; echo \"code $?\"; read -r line; fg; echo end"
     );
     let mut terminal = AtTerminal::shell(&sandbox, &script);
-    terminal.shows("starting db (");
+    terminal.shows("starting `db` (");
     terminal.press(CTRL_Z);
     // It still draws, two times at least after the key was there to be read.
     let drawn = terminal.seen.len();
@@ -221,7 +221,7 @@ fn g4_background_output_with_tostop_does_not_suspend_a_start() {
     let run = gated_start(&sandbox, &gate);
     let script = format!("stty tostop; {run} -- true & wait $!; echo \"code $?\"");
     let mut terminal = AtTerminal::shell(&sandbox, &script);
-    terminal.shows("starting db (");
+    terminal.shows("starting `db` (");
     std::fs::write(&gate, "go\n").expect("it is let on");
     terminal.shows("code 0");
     terminal.ends();
@@ -239,7 +239,7 @@ fn long_start_shows_the_last_line_of_its_log() {
         &format!("echo recovering the journal; read x <{}", path_text(&gate)),
     );
     let mut terminal = AtTerminal::new(&sandbox, &["run", "db"], &options, &HELD);
-    terminal.shows("starting db (");
+    terminal.shows("starting `db` (");
     terminal.shows("recovering the journal");
     std::fs::write(&gate, "go\n").expect("it is let on");
     terminal.shows("held");
@@ -256,10 +256,10 @@ fn waiting_client_names_the_process_that_starts_the_service() {
     rustix::fs::mkfifoat(rustix::fs::CWD, &gate, rustix::fs::Mode::RWXU).expect("a pipe");
     let options = sandbox.service_after("db", &format!("read x <{}", path_text(&gate)));
     let mut starter = AtTerminal::new(&sandbox, &["run", "db"], &options, &HELD);
-    starter.shows("starting db (");
+    starter.shows("starting `db` (");
     let mut other = AtTerminal::new(&sandbox, &["run", "db"], &options, &HELD);
     other.shows(&format!(
-        "waiting for db, which process {} starts",
+        "waiting for `db`, which process {} is starting",
         starter.child.id()
     ));
     std::fs::write(&gate, "go\n").expect("it is let on");

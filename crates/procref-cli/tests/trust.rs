@@ -101,7 +101,7 @@ fn g7_root_leaves_nothing_in_the_runtime_directory_of_a_user() {
         "root has a directory of its own: {stderr}"
     );
     assert!(
-        stderr.contains("is not used: it belongs to uid 65534, and this process is uid 0"),
+        stderr.contains("is not used: it belongs to uid 65534, and this process runs as uid 0"),
         "doctor tells why: {stderr}"
     );
     let made = fs::metadata(xdg.join("procref")).expect("the user's directory");
@@ -241,7 +241,7 @@ fn g7_configuration_placed_by_another_user_is_not_executed() {
         (
             &sticky,
             &[
-                "everybody can write to its directory",
+                "all users can write to its directory",
                 "mode 1777",
                 "chmod go-w",
             ],
@@ -249,7 +249,7 @@ fn g7_configuration_placed_by_another_user_is_not_executed() {
         (
             &world,
             &[
-                "everybody can write to its directory",
+                "all users can write to its directory",
                 "mode 0757",
                 "chmod o-w",
             ],
@@ -266,7 +266,7 @@ fn g7_configuration_placed_by_another_user_is_not_executed() {
         (&target, &["it belongs to uid 65534"]),
         (
             &writable,
-            &["everybody can write to it (mode 0646", "chmod o-w"],
+            &["all users can write to it (mode 0646", "chmod o-w"],
         ),
         (
             &by_group,

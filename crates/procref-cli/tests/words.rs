@@ -209,10 +209,7 @@ fn missing_configuration_error_explains_how_to_create_one() {
         assert!(!output.status.success(), "{stderr}");
         let user = workspace.path("home/.config/procref/config.toml");
         for part in [
-            &format!(
-                "there is no procref.toml in {} or a directory above it",
-                here.display()
-            ),
+            &format!("no procref.toml in {} or above it", here.display()),
             user.to_str().expect("Unicode"),
             "procref init",
             "--start",
@@ -226,7 +223,7 @@ fn missing_configuration_error_explains_how_to_create_one() {
         .output();
     let (_, stderr) = output_text(&output.expect("run procref"));
     assert!(
-        stderr.contains("with --no-config no file is read") && stderr.contains("--start"),
+        stderr.contains("with --no-config, no file is read") && stderr.contains("--start"),
         "{stderr}"
     );
 }

@@ -1,44 +1,44 @@
-//! Which of the client's words have placeholders filled in.
+//! Decides in which of the client's words placeholders are filled in.
 //!
-//! Shell, jq, JavaScript, Python and template languages write names in braces as procref does: `{port}` is a
-//! placeholder, and a whole jq program. So a word is one of three:
+//! Shells, jq, JavaScript, Python and template languages also write names in braces. `{port}` is a placeholder, but it is
+//! also a complete jq program. There are three kinds of words:
 //!
-//! | a word | example | what becomes of it |
+//! | kind | example | result |
 //! |---|---|---|
-//! | in which every placeholder stands where a port, a pid or a path stands | `-p {port}`, `http://localhost:{port}/x` | filled in |
-//! | with a character that options and addresses do not have | `.[] \| {pid}`, `echo ${port}`, `{{port}}` | passed as it is |
-//! | that can be both | `{port}` as an argument of its own | an error, before anything is started |
+//! | address: each placeholder is in the position of a port, a pid or a path | `-p {port}`, `http://localhost:{port}/x` | filled in |
+//! | program: has a character that options and addresses do not have | `.[] \| {pid}`, `echo ${port}`, `{{port}}` | passed unchanged |
+//! | ambiguous: could be both | `{port}` as a separate argument | an error, before any process is started |
 //!
-//! A placeholder with a service's name, as `{db.port}`, is no program in any of these languages, so it is
-//! filled in wherever it stands in a word of the first or third kind.
+//! A placeholder with a service's name, such as `{db.port}`, is not a program in any of these languages. It is filled in in
+//! words of the first and third kind.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use crate::args::RunArgs;
 use crate::error::{Error, Result};
-use crate::output::shown;
-use crate::resolve::Plan;
+use crate::resolve::ResolvedService;
+use crate::text::shown;
 
-/// The longest name between two braces that is compared, as in the library.
+/// The longest name in braces that is compared. The library has the same limit.
 const LONGEST: usize = 1024;
 
-/// What a placeholder stands for.
+/// The kind of value that a placeholder stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
+enum PlaceholderKind {
     Port,
     Pid,
     Name,
     Dir,
-    /// Written with the name of a service, or of metadata.
-    Full,
+    /// A value with the name of its service, or metadata.
+    Qualified,
 }
 
-/// The client's words, and which of them are filled in.
+/// The words of the client's command line, and in which of them placeholders are filled in.
 #[derive(Debug)]
-pub(crate) struct Words {
+pub(crate) struct ClientCommand {
     words: Vec<Word>,
-    /// The first placeholder that a shell's program keeps.
+    /// The first placeholder that stays unchanged in a shell program.
     kept_by_shell: Option<String>,
 }
 
@@ -48,21 +48,22 @@ struct Word {
     is_filled: bool,
 }
 
-impl Words {
-    /// Fails if a word can be both an address and a program, and no option says which.
-    pub(crate) fn new(args: &RunArgs, plan: &Plan) -> Result<Self> {
-        let services = plan.dependencies.iter().chain([&plan.service]);
-        let services: Vec<&str> = services.map(|spec| spec.name.as_str()).collect();
+impl ClientCommand {
+    /// Fails if a word is ambiguous and no option decides.
+    pub(crate) fn new(args: &RunArgs, resolved: &ResolvedService) -> Result<Self> {
+        let services: Vec<&str> = resolved.all().map(|spec| spec.name.as_str()).collect();
         let mut words = Vec::new();
         let mut before = OsStr::new("");
         for text in &args.client {
             let is_filled = match (args.fill, args.no_fill) {
                 (true, _) => true,
                 (_, true) => false,
-                _ => match sort(text, before, &services) {
-                    Sort::Address => true,
-                    Sort::Program => false,
-                    Sort::Both(place) => return Err(doubtful(text, &place, &plan.service.name)),
+                _ => match classify(text, before, &services) {
+                    WordKind::Address => true,
+                    WordKind::Program => false,
+                    WordKind::Ambiguous(place) => {
+                        return Err(ambiguous_error(text, &place, &resolved.service.name));
+                    }
                 },
             };
             words.push(Word {
@@ -81,7 +82,7 @@ impl Words {
         })
     }
 
-    /// The words as the client gets them.
+    /// Returns the words that the client gets.
     pub(crate) fn filled(
         &self,
         fill: impl Fn(&OsStr) -> OsString,
@@ -92,13 +93,14 @@ impl Words {
         })
     }
 
-    /// The first placeholder that stays as it is in a program for a shell.
+    /// Returns the first placeholder that stays unchanged in a shell program.
     pub(crate) fn kept_by_shell(&self) -> Option<&str> {
         self.kept_by_shell.as_deref()
     }
 }
 
-/// A shell does not know names in braces without a `$`, so this one was probably meant to be filled in.
+/// Returns the first placeholder in a shell program that has no `$` before it. Such a name has no meaning in a shell, so
+/// the user probably meant the placeholder.
 fn kept_by_shell(words: &[Word], services: &[&str]) -> Option<String> {
     const SHELLS: [&str; 7] = ["sh", "bash", "dash", "zsh", "ksh", "ash", "fish"];
     let program = Path::new(&words.first()?.text).file_name()?;
@@ -122,93 +124,95 @@ fn kept_by_shell(words: &[Word], services: &[&str]) -> Option<String> {
     None
 }
 
-/// `-c`, `-ec`, `-lc`: the next word is the shell's program.
+/// Returns `true` for `-c`, `-ec`, `-lc` and the like. The next word is the shell program.
 fn is_command_option(word: &OsStr) -> bool {
     let word = word.as_encoded_bytes();
     word.starts_with(b"-") && !word.starts_with(b"--") && word.contains(&b'c')
 }
 
-fn doubtful(word: &OsStr, place: &str, service: &str) -> Error {
+fn ambiguous_error(word: &OsStr, place: &str, service: &str) -> Error {
     let (word, service) = (shown(&word.to_string_lossy()), shown(service));
     let what = place.trim_matches(['{', '}']);
     Error::Usage(format!(
-        "`{place}` in the client's word `{word}` can be a placeholder or part of a program; write \
-         `{{{service}.{what}}}` to have it filled in, or use --fill to fill in all words of the client, or \
-         --no-fill to fill in none"
+        "`{place}` in the client's argument `{word}` could be a placeholder or program text (write \
+         `{{{service}.{what}}}` for the placeholder, use --fill to fill in all arguments, or use --no-fill to fill in \
+         none)"
     ))
 }
 
-/// What a word is.
+/// The kind of a word.
 #[derive(Debug, PartialEq, Eq)]
-enum Sort {
-    /// Every placeholder in it, if there is one, is filled in.
+enum WordKind {
+    /// All placeholders in the word are filled in.
     Address,
+    /// The word is passed unchanged.
     Program,
-    /// With the first placeholder that decides it, in its braces.
-    Both(String),
+    /// The word could be both. Contains the first such placeholder, in braces.
+    Ambiguous(String),
 }
 
-/// `before` is the word before, and `services` are those whose values can be filled in.
-fn sort(word: &OsStr, before: &OsStr, services: &[&str]) -> Sort {
+/// Classifies a word. `before` is the previous word, and `services` are the services whose values can be filled in.
+fn classify(word: &OsStr, before: &OsStr, services: &[&str]) -> WordKind {
     let pieces: Vec<Piece<'_>> = pieces(word.as_encoded_bytes(), services).collect();
     let is_program = pieces.iter().any(|piece| match piece {
         Piece::Literal(text) => !is_plain(text),
         Piece::Place(..) => false,
     });
     if is_program {
-        return Sort::Program;
+        return WordKind::Program;
     }
     for (at, piece) in pieces.iter().enumerate() {
-        let Piece::Place(name, what) = piece else {
+        let Piece::Place(name, kind) = piece else {
             continue;
         };
         let literal = |at: Option<usize>| match at.and_then(|at| pieces.get(at)) {
             Some(Piece::Literal(text)) => *text,
             _ => b"",
         };
-        let around = Around {
+        let context = PlaceholderContext {
             is_whole: pieces.len() == 1,
             is_first: at == 0,
             word_before: before.as_encoded_bytes(),
             before: literal(at.checked_sub(1)),
             after: literal(Some(at + 1)),
         };
-        if !around.is_address(*what) {
-            return Sort::Both(format!("{{{name}}}"));
+        if !context.is_address(*kind) {
+            return WordKind::Ambiguous(format!("{{{name}}}"));
         }
     }
-    Sort::Address
+    WordKind::Address
 }
 
-/// What stands around a placeholder.
-struct Around<'a> {
+/// The text around a placeholder.
+struct PlaceholderContext<'a> {
     /// The word is the placeholder alone.
     is_whole: bool,
     /// The word begins with the placeholder.
     is_first: bool,
     word_before: &'a [u8],
-    /// The literal text before and after it in its word.
+    /// The literal text before the placeholder in its word.
     before: &'a [u8],
+    /// The literal text after the placeholder in its word.
     after: &'a [u8],
 }
 
-impl Around<'_> {
-    /// Returns `true` if it stands where a program does not have names in braces.
-    fn is_address(&self, what: What) -> bool {
-        match what {
-            What::Full => true,
-            // Every template language has a `{name}`, and the user has typed the service's name anyway.
-            What::Name => false,
-            What::Port => {
+impl PlaceholderContext<'_> {
+    /// Returns `true` if the placeholder is in a position where programs have no names in braces.
+    fn is_address(&self, kind: PlaceholderKind) -> bool {
+        match kind {
+            PlaceholderKind::Qualified => true,
+            // Each template language has a `{name}`, and the user already wrote the service's name.
+            PlaceholderKind::Name => false,
+            PlaceholderKind::Port => {
                 let is_after_colon = self.before.ends_with(b":") && !self.before.ends_with(b"::");
                 is_after_colon || self.is_value(&[b"-p", b"-P"], &["port"])
             }
-            What::Pid => self.is_value(&[b"-p"], &["pid"]),
-            What::Dir => self.begins_path() || self.is_value(&[b"-h"], &["dir", "host"]),
+            PlaceholderKind::Pid => self.is_value(&[b"-p"], &["pid"]),
+            PlaceholderKind::Dir => self.begins_path() || self.is_value(&[b"-h"], &["dir", "host"]),
         }
     }
 
-    /// Returns `true` if it is the value of one of these short options, or of an option or a variable with
+    /// Returns `true` if the placeholder is the value of one of these short options, or of an option or a variable with
     /// such a name.
     fn is_value(&self, short: &[&[u8]], names: &[&str]) -> bool {
         if self.is_whole {
@@ -222,7 +226,7 @@ impl Around<'_> {
         let Some(key) = self.before.strip_suffix(b"=") else {
             return false;
         };
-        // `&port=` in an address, `port=` in a list.
+        // The key may follow another one: `&port=` in a URL, or `,port=` in a list.
         let start = key.iter().rposition(|byte| b"?&,:".contains(byte));
         is_named(&key[start.map_or(0, |at| at + 1)..], names)
     }
@@ -234,13 +238,13 @@ impl Around<'_> {
             .first()
             .is_some_and(|byte| separators.contains(byte));
         let is_option = matches!(self.before, [b'-', letter] if letter.is_ascii_alphabetic());
-        let is_behind = matches!(self.before, [.., b'=' | b':' | b','] | [.., b'/', b'/']);
-        is_path && (self.is_first || is_option || is_behind)
+        let follows_separator = matches!(self.before, [.., b'=' | b':' | b','] | [.., b'/', b'/']);
+        is_path && (self.is_first || is_option || follows_separator)
     }
 }
 
-/// Returns `true` if the last part of an option's or a variable's name is one of these: `--db-port`,
-/// `PGPORT`, `serverPort`, `--datadir`. `--report` and `--export` are no ports, and `.port` is jq.
+/// Returns `true` if the name of an option or a variable ends with one of these names: `--db-port`, `PGPORT`,
+/// `serverPort`, `--datadir`. `--report` and `--export` do not name a port, and `.port` is jq.
 fn is_named(key: &[u8], names: &[&str]) -> bool {
     let Ok(key) = std::str::from_utf8(key) else {
         return false;
@@ -261,13 +265,13 @@ fn is_named(key: &[u8], names: &[&str]) -> bool {
     })
 }
 
-/// Returns `true` if options, addresses and paths have all of these characters.
+/// Returns `true` if all characters can appear in options, addresses and paths.
 fn is_plain(text: &[u8]) -> bool {
     let mut rest = text;
     while let Some((&byte, behind)) = rest.split_first() {
         rest = behind;
         let is_plain = match byte {
-            // An address of IPv6, and nothing else.
+            // Only an IPv6 address may be in brackets.
             b'[' => {
                 let end = rest.iter().position(|&byte| byte == b']');
                 let (inside, behind) = rest.split_at(end.unwrap_or(0));
@@ -291,10 +295,10 @@ fn is_plain(text: &[u8]) -> bool {
 
 enum Piece<'a> {
     Literal(&'a [u8]),
-    Place(&'a str, What),
+    Place(&'a str, PlaceholderKind),
 }
 
-/// A word in pieces, from left to right: placeholders, and the text between them.
+/// Splits a word into placeholders and the text between them.
 fn pieces<'a>(word: &'a [u8], services: &[&str]) -> impl Iterator<Item = Piece<'a>> {
     let mut rest = word;
     std::iter::from_fn(move || {
@@ -303,9 +307,9 @@ fn pieces<'a>(word: &'a [u8], services: &[&str]) -> impl Iterator<Item = Piece<'
         }
         let place = (0..rest.len()).find_map(|at| Some((at, place(&rest[at..], services)?)));
         match place {
-            Some((0, (name, what))) => {
+            Some((0, (name, kind))) => {
                 rest = &rest[name.len() + 2..];
-                Some(Piece::Place(name, what))
+                Some(Piece::Place(name, kind))
             }
             _ => {
                 let (text, behind) = rest.split_at(place.map_or(rest.len(), |(at, _)| at));
@@ -316,24 +320,25 @@ fn pieces<'a>(word: &'a [u8], services: &[&str]) -> impl Iterator<Item = Piece<'
     })
 }
 
-/// The placeholder that a text begins with.
-fn place<'a>(text: &'a [u8], services: &[&str]) -> Option<(&'a str, What)> {
+/// Returns the placeholder at the beginning of a text.
+fn place<'a>(text: &'a [u8], services: &[&str]) -> Option<(&'a str, PlaceholderKind)> {
     let inside = text.strip_prefix(b"{")?;
     let end = inside.iter().take(LONGEST).position(|&byte| byte == b'}')?;
     let name = std::str::from_utf8(&inside[..end]).ok()?;
-    let what = match name {
-        "port" => What::Port,
-        "pid" => What::Pid,
-        "name" => What::Name,
-        "dir" => What::Dir,
-        _ if name.starts_with("meta.") => What::Full,
+    let kind = match name {
+        "port" => PlaceholderKind::Port,
+        "pid" => PlaceholderKind::Pid,
+        "name" => PlaceholderKind::Name,
+        "dir" => PlaceholderKind::Dir,
+        _ if name.starts_with("meta.") => PlaceholderKind::Qualified,
         _ => {
             let (service, what) = name.rsplit_once('.')?;
             let is_known = services.contains(&service);
-            (is_known && ["port", "pid", "name", "dir"].contains(&what)).then_some(What::Full)?
+            (is_known && ["port", "pid", "name", "dir"].contains(&what))
+                .then_some(PlaceholderKind::Qualified)?
         }
     };
-    Some((name, what))
+    Some((name, kind))
 }
 
 #[cfg(test)]
@@ -342,12 +347,12 @@ mod tests {
 
     const SERVICES: [&str; 2] = ["my db", "redis"];
 
-    fn sorted(words: &[&str]) -> Sort {
+    fn kind_of(words: &[&str]) -> WordKind {
         let before = match words {
             [.., before, _] => before,
             _ => "printf",
         };
-        sort(
+        classify(
             OsStr::new(words[words.len() - 1]),
             OsStr::new(before),
             &SERVICES,
@@ -355,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_filled_in() {
+    fn address_is_filled_in() {
         for words in [
             &["-p", "{port}"][..],
             &["-P", "{port}"],
@@ -398,12 +403,12 @@ mod tests {
             &["no-braces"],
             &[""],
         ] {
-            assert_eq!(sorted(words), Sort::Address, "{words:?}");
+            assert_eq!(kind_of(words), WordKind::Address, "{words:?}");
         }
     }
 
     #[test]
-    fn programs_stay_as_they_are() {
+    fn program_stays_unchanged() {
         for word in [
             "echo {port}",
             "port=1; echo ${port}",
@@ -436,12 +441,12 @@ mod tests {
             "localhost:{port};x",
             "--port={port}\n",
         ] {
-            assert_eq!(sorted(&["-p", word]), Sort::Program, "{word}");
+            assert_eq!(kind_of(&["-p", word]), WordKind::Program, "{word}");
         }
     }
 
     #[test]
-    fn doubtful_words_are_refused() {
+    fn ambiguous_word_is_rejected() {
         for words in [
             &["{port}"][..],
             &["{pid}"],
@@ -468,11 +473,12 @@ mod tests {
             &["x{dir}/y"],
             &["http://localhost:{port}/{name}"],
         ] {
-            let place = match sorted(words) {
-                Sort::Both(place) => place,
+            let place = match kind_of(words) {
+                WordKind::Ambiguous(place) => place,
                 other => panic!("{words:?}: {other:?}"),
             };
-            let error = doubtful(OsStr::new(words[words.len() - 1]), &place, "redis").to_string();
+            let error =
+                ambiguous_error(OsStr::new(words[words.len() - 1]), &place, "redis").to_string();
             for part in ["{redis.", "--fill", "--no-fill"] {
                 assert!(error.contains(part), "{error}");
             }
@@ -480,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_other_services_are_no_placeholders() {
+    fn name_of_unknown_service_is_not_a_placeholder() {
         for word in [
             "{other.port}",
             "{redis.x}",
@@ -489,7 +495,7 @@ mod tests {
             "port}",
             "{po{x}rt}",
         ] {
-            assert_eq!(sorted(&[word]), Sort::Program, "{word}");
+            assert_eq!(kind_of(&[word]), WordKind::Program, "{word}");
         }
     }
 }

@@ -1,13 +1,18 @@
-//! By becoming it.
+//! This process becomes the client.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
-use crate::acquire::Held;
+use crate::acquire::AcquiredServices;
 
-/// The kernel's count is by process, and `exec` keeps it; so the reference is the client's from then on, and
-/// ends with it, however it ends. Returns only if that cannot be.
-pub(super) fn run(command: &mut Command, held: Held) -> Result<ExitCode, (io::Error, Held)> {
-    Err((command.exec(), held))
+/// Executes the client. Returns only if that fails.
+///
+/// The kernel counts references by process, and `exec` keeps them. The client therefore holds the services from then
+/// on, and releases them when it exits, even if it is killed.
+pub(super) fn run(
+    command: &mut Command,
+    services: AcquiredServices,
+) -> Result<ExitCode, (io::Error, AcquiredServices)> {
+    Err((command.exec(), services))
 }

@@ -1,32 +1,36 @@
-//! As a child: there is no `exec`.
+//! The client runs as a child, because Windows has no `exec`.
 //!
-//! The reference stays this process's. Who ends this process alone leaves the client without one, and the
-//! service may be stopped under it. Taking the client along, by a job that ends with this process, was
-//! rejected: it would take a client from its user who has done nothing to it.
+//! This process keeps the reference. If a user kills only this process, the client has no reference, and the service
+//! may stop while the client uses it. A job that kills the client together with this process was rejected: it would
+//! kill a client that the user did not select.
 
 use std::io;
 use std::process::{self, Command, ExitCode};
 
-use crate::acquire::Held;
+use crate::acquire::AcquiredServices;
+use crate::exit::CLIENT_NOT_RUN;
 use crate::output;
 
-/// The end of this process, with the client's exit code: all 32 bits of it.
-pub(super) fn run(command: &mut Command, held: Held) -> Result<ExitCode, (io::Error, Held)> {
+/// Runs the client, and exits with all 32 bits of the client's exit code.
+pub(super) fn run(
+    command: &mut Command,
+    services: AcquiredServices,
+) -> Result<ExitCode, (io::Error, AcquiredServices)> {
     let mut child = match start(command) {
         Ok(child) => child,
-        Err(error) => return Err((error, held)),
+        Err(error) => return Err((error, services)),
     };
-    let ended = child.wait();
-    if let Err(error) = held.release() {
+    let exited = child.wait();
+    if let Err(error) = services.release() {
         output::error(&error);
     }
-    let code = ended.ok().and_then(|status| status.code());
-    process::exit(code.unwrap_or(i32::from(crate::error::CLIENT_NOT_RUN)))
+    let code = exited.ok().and_then(|status| status.code());
+    process::exit(code.unwrap_or(i32::from(CLIENT_NOT_RUN)))
 }
 
 fn start(command: &mut Command) -> io::Result<process::Child> {
-    // The console tells the client of Ctrl-C as well, and what becomes of it is the client's to say. Ignoring it
-    // altogether would be inherited; a handler that does nothing is not.
+    // The console sends Ctrl-C to the client as well, and the client decides how to react. If this process ignored
+    // Ctrl-C, the client would inherit that. It does not inherit a handler that does nothing.
     ctrlc::set_handler(|| {}).map_err(io::Error::other)?;
     command.spawn()
 }

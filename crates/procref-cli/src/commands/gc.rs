@@ -4,20 +4,24 @@ use std::process::ExitCode;
 use procref::{Removed, Services};
 use serde::Serialize;
 
-use crate::args::{GcArgs, Globals};
+use crate::args::GcArgs;
 use crate::config;
-use crate::error::{Error, FAILED, Result};
-use crate::output::{self, shown};
+use crate::error::{Error, Result};
+use crate::exit::FAILED;
+use crate::globals::Globals;
+use crate::output;
+use crate::runtime_dir::services;
 use crate::signals::Unsuspended;
+use crate::text::shown;
 
 #[derive(Default, Serialize)]
-struct Collected {
-    removed: Vec<Gone>,
+struct GcJson {
+    removed: Vec<RemovedJson>,
     failures: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct Gone {
+struct RemovedJson {
     name: Option<String>,
     runtime_dir: PathBuf,
     stopped: Option<u32>,
@@ -26,22 +30,19 @@ struct Gone {
 }
 
 pub(crate) fn run(globals: &Globals, args: &GcArgs) -> Result<ExitCode> {
-    let mut all = Collected::default();
+    let mut all = GcJson::default();
     for namespace in config::namespaces(globals, args.all)? {
-        let services = match &namespace.dir {
-            Some(dir) => Services::in_dir(dir)?,
-            None => Services::open()?,
-        };
+        let services = services(namespace.dir.as_deref())?;
         let collected = {
             let _unsuspended = Unsuspended::begin();
             services.gc_blocking()?
         };
         for removed in collected.removed() {
-            let gone = Gone::new(&services, removed);
+            let removed = RemovedJson::new(&services, removed);
             if !args.json.json {
-                output::print(&gone.line())?;
+                output::print(&removed.line())?;
             }
-            all.removed.push(gone);
+            all.removed.push(removed);
         }
         for failure in collected.failures() {
             all.failures.push(failure.to_string());
@@ -62,7 +63,7 @@ pub(crate) fn run(globals: &Globals, args: &GcArgs) -> Result<ExitCode> {
     }
 }
 
-impl Gone {
+impl RemovedJson {
     fn new(services: &Services, removed: &Removed) -> Self {
         Self {
             name: removed.name().map(str::to_owned),
@@ -74,10 +75,10 @@ impl Gone {
     }
 
     fn line(&self) -> String {
-        let name = self
-            .name
-            .as_deref()
-            .map_or_else(|| "a service".to_owned(), shown);
+        let name = match &self.name {
+            Some(name) => format!("`{}`", shown(name)),
+            None => "a service".to_owned(),
+        };
         let mut what = Vec::new();
         what.extend(self.stopped.map(|pid| format!("process {pid}")));
         what.extend(

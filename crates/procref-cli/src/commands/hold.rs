@@ -1,11 +1,14 @@
 use std::process::ExitCode;
 
-use crate::acquire::Held;
-use crate::args::{Globals, HoldArgs};
+use crate::acquire::AcquiredServices;
+use crate::args::AcquireArgs;
+use crate::describe;
 use crate::error::Result;
-use crate::json::{self, Instance};
-use crate::output::{self, shown};
-use crate::resolve::Plan;
+use crate::globals::Globals;
+use crate::json::InstanceJson;
+use crate::output;
+use crate::resolve::ResolvedService;
+use crate::text::shown;
 
 #[cfg(unix)]
 mod unix;
@@ -16,35 +19,34 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-pub(crate) fn run(globals: &Globals, args: &HoldArgs) -> Result<ExitCode> {
-    let plan = Plan::new(globals, &args.name, &args.service)?;
-    let held = Held::new(globals, &plan)?;
-    // From here on a signal is a wish to let go. Before, it ends this process, and the kernel lets go.
-    let wishes = sys::Wishes::listen()?;
-    let service = held.service();
+pub(crate) fn run(globals: &Globals, args: &AcquireArgs) -> Result<ExitCode> {
+    let resolved = ResolvedService::new(globals, &args.name, &args.service)?;
+    let acquired = AcquiredServices::new(globals, &resolved)?;
+    // From here on, a stop signal is a request to release the service. Before, it kills this process, and the kernel
+    // releases the reference.
+    let requests = sys::StopRequests::listen()?;
+    let service = acquired.service();
     if args.json.json {
-        output::print_json(&Instance::acquired(service))?;
+        output::print_json(&InstanceJson::acquired(service))?;
     } else {
-        let line = json::line(service.handle.info());
+        let line = describe::instance(service.handle.info());
         output::print(&format!("{}: {line}\n", shown(&service.name)))?;
     }
-    match wishes.wait(service.handle.info())? {
-        End::Wish => {
-            held.release()?;
+    match requests.wait(service.handle.info())? {
+        HoldEnd::StopRequested => {
+            acquired.release()?;
             Ok(ExitCode::SUCCESS)
         }
-        End::Death => {
-            let error = json::death(&plan.service.build()?);
-            held.release()?;
+        HoldEnd::ServiceExited => {
+            let error = describe::exited_error(&resolved.service.build()?);
+            acquired.release()?;
             Err(error)
         }
     }
 }
 
-/// What comes first.
-enum End {
-    /// Somebody wants it to let go.
-    Wish,
-    /// The service has ended.
-    Death,
+/// The reason why `hold` ends.
+enum HoldEnd {
+    StopRequested,
+    ServiceExited,
 }

@@ -5,9 +5,10 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::args::{Globals, InitArgs};
-use crate::config::FILE_NAME;
+use crate::args::InitArgs;
+use crate::config::find::FILE_NAME;
 use crate::error::{Error, Result};
+use crate::globals::Globals;
 use crate::output;
 use crate::recipes::{self, RECIPES, SKELETON};
 
@@ -47,7 +48,7 @@ fn list(args: &InitArgs) -> Result<()> {
 }
 
 fn text(names: &[String]) -> String {
-    // Each once: a table that is there twice is an error.
+    // Each recipe is written once, because a repeated table is an error.
     let mut chosen: Vec<&str> = Vec::new();
     for recipe in names.iter().filter_map(|name| recipes::find(name)) {
         if !chosen.contains(&recipe.text) {
@@ -60,7 +61,7 @@ fn text(names: &[String]) -> String {
     }
 }
 
-/// Writes a file that is not there yet: whole, or not at all.
+/// Writes a new file as a whole, or leaves no file.
 fn write_new(file: &Path, text: &str) -> Result<()> {
     let shown = file.display();
     let created = OpenOptions::new().write(true).create_new(true).open(file);
@@ -68,14 +69,13 @@ fn write_new(file: &Path, text: &str) -> Result<()> {
         Ok(created) => created,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(Error::Usage(format!(
-                "{shown} is there already, and stays as it is; `procref init --print` prints what it would \
-                 have written"
+                "could not create {shown}: the file exists (`procref init --print` prints the text that it would get)"
             )));
         }
         Err(error) => return Err(Error::io(format!("create {shown}"), error)),
     };
     created.write_all(text.as_bytes()).map_err(|error| {
-        // What is cut off would be an error from now on.
+        // A truncated file would be an error at every later command.
         let _ = fs::remove_file(file);
         Error::io(format!("write {shown}"), error)
     })

@@ -1,36 +1,37 @@
 use std::process::ExitCode;
 
-use crate::args::{Globals, LogsArgs};
+use crate::args::LogsArgs;
 use crate::error::{Error, Result};
-use crate::follow::{Follower, Source};
-use crate::output::shown;
-use crate::resolve::{Known, require};
+use crate::follow::{Follower, LogFile};
+use crate::globals::Globals;
+use crate::resolve::{NamedService, require};
+use crate::text::shown;
 
 pub(crate) fn run(globals: &Globals, args: &LogsArgs) -> Result<ExitCode> {
-    let known = Known::new(globals, &args.name, &args.which)?;
-    let source = source(&known)?;
-    let mut follower = Follower::open(source, args.lines)?;
-    follower.catch_up()?;
+    let named = NamedService::new(globals, &args.name, &args.which)?;
+    let log = log_file(&named)?;
+    let mut follower = Follower::open(log, args.lines)?;
+    follower.print_new()?;
     if args.follow {
-        follower.follow(known.service)?;
+        follower.follow(named.service)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where it writes, or wrote: a log that the configuration names stays when the service has ended.
-fn source(known: &Known<'_>) -> Result<Source> {
-    let refused = match require(known) {
+/// Returns the log of the running instance. A log that the configuration names remains after the service has stopped.
+fn log_file(named: &NamedService<'_>) -> Result<LogFile> {
+    let error = match require(named) {
         Ok(status) => match status.log_path() {
-            Some(path) => return Ok(Source::new(&known.service, path)),
+            Some(path) => return Ok(LogFile::new(&named.service, path)),
             None => Error::Failed(format!(
-                "service `{}` was not started by a command of procref's, so it has no log",
-                shown(known.service.name())
+                "service `{}` has no log: it was not started by a command",
+                shown(named.service.name())
             )),
         },
         Err(error) => error,
     };
-    match &known.spec.log {
-        Some(path) if path.exists() => Ok(Source::new(&known.service, path)),
-        _ => Err(refused),
+    match &named.spec.log {
+        Some(path) if path.exists() => Ok(LogFile::new(&named.service, path)),
+        _ => Err(error),
     }
 }

@@ -10,7 +10,7 @@ use crate::output;
 
 pub(crate) fn run(args: &ManArgs) -> Result<ExitCode> {
     let mut root = Cli::command();
-    // So that each page knows the global options and its command's full name.
+    // After `build`, each page has the global options and the full name of its command.
     root.build();
     if let Some(dir) = &args.out {
         fs::create_dir_all(dir)

@@ -1,25 +1,28 @@
 use std::process::ExitCode;
 
-use crate::acquire::Held;
-use crate::args::{Globals, PinArgs};
+use crate::acquire::AcquiredServices;
+use crate::args::AcquireArgs;
+use crate::describe;
 use crate::error::Result;
-use crate::json::{self, Instance};
-use crate::output::{self, shown};
-use crate::resolve::Plan;
+use crate::globals::Globals;
+use crate::json::InstanceJson;
+use crate::output;
+use crate::resolve::ResolvedService;
+use crate::text::shown;
 
-/// Starts what does not run: a pin is what keeps a service without a client.
-pub(crate) fn run(globals: &Globals, args: &PinArgs) -> Result<ExitCode> {
-    let plan = Plan::new(globals, &args.name, &args.service)?;
-    let held = Held::new(globals, &plan)?;
-    let service = held.service();
+/// Pins the service, and starts it if it is not running. The pin keeps it running without a client.
+pub(crate) fn run(globals: &Globals, args: &AcquireArgs) -> Result<ExitCode> {
+    let resolved = ResolvedService::new(globals, &args.name, &args.service)?;
+    let acquired = AcquiredServices::new(globals, &resolved)?;
+    let service = acquired.service();
     service.handle.pin()?;
-    let instance = Instance::acquired(service);
-    let line = json::line(service.handle.info());
-    held.release()?;
+    let instance = InstanceJson::acquired(service);
+    let line = describe::instance(service.handle.info());
+    acquired.release()?;
     if args.json.json {
         output::print_json(&instance)?;
     } else {
-        output::note(globals, &format!("pinned {}: {line}", shown(&args.name)));
+        output::note(globals, &format!("pinned `{}`: {line}", shown(&args.name)));
     }
     Ok(ExitCode::SUCCESS)
 }

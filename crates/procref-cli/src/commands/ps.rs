@@ -4,39 +4,43 @@ use std::process::ExitCode;
 use std::thread;
 
 use console::Term;
-use procref::{Listed, Services, Status};
+use procref::{Listed, Status};
 use serde::Serialize;
 
-use crate::args::{Globals, PsArgs};
+use crate::args::PsArgs;
 use crate::config;
+use crate::describe;
 use crate::error::{Error, Result};
-use crate::json::{self, Service};
-use crate::output::{self, shown};
+use crate::globals::Globals;
+use crate::json::ServiceJson;
+use crate::output;
+use crate::runtime_dir::services;
 use crate::table;
+use crate::text::{self, shown};
 
 pub(crate) fn run(globals: &Globals, args: &PsArgs) -> Result<ExitCode> {
     if args.watch {
         return watch(globals, args);
     }
-    let found = look(globals, args)?;
+    let found = list(globals, args)?;
     if args.json.json {
         output::print_json(&json(&found))?;
     } else if found.is_empty() {
         output::note(globals, "no services");
     } else {
-        output::print(&draw(args, &found))?;
+        output::print(&render(args, &found))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Goes on until it is interrupted. On a terminal the table is drawn anew in its place; elsewhere every
-/// change is a table, or a line of JSON, of its own.
+/// Shows the services until this process is interrupted. On a terminal, each table replaces the previous one. Elsewhere,
+/// each change is printed as a separate table or line of JSON.
 fn watch(globals: &Globals, args: &PsArgs) -> Result<ExitCode> {
     let redraw = io::stdout().is_terminal() && !args.json.json;
     let term = Term::stdout();
     let mut last = None;
     loop {
-        let found = look(globals, args)?;
+        let found = list(globals, args)?;
         let text = match (args.json.json, found.is_empty()) {
             (true, _) => {
                 serde_json::to_string(&json(&found))
@@ -44,9 +48,9 @@ fn watch(globals: &Globals, args: &PsArgs) -> Result<ExitCode> {
                     + "\n"
             }
             (false, true) => "no services\n".to_owned(),
-            (false, false) => draw(args, &found),
+            (false, false) => render(args, &found),
         };
-        // What only gets older is no change where every change stays.
+        // Times that only increase are not a change if each change is printed separately.
         let shape = shape(&found);
         if redraw {
             if let Some((_, lines)) = last {
@@ -62,21 +66,18 @@ fn watch(globals: &Globals, args: &PsArgs) -> Result<ExitCode> {
     }
 }
 
-struct Found {
+struct ListedService {
     listed: Listed,
     dir: PathBuf,
     project: Option<PathBuf>,
 }
 
-fn look(globals: &Globals, args: &PsArgs) -> Result<Vec<Found>> {
+fn list(globals: &Globals, args: &PsArgs) -> Result<Vec<ListedService>> {
     let mut found = Vec::new();
     for namespace in config::namespaces(globals, args.all)? {
-        let services = match &namespace.dir {
-            Some(dir) => Services::in_dir(dir)?,
-            None => Services::open()?,
-        };
+        let services = services(namespace.dir.as_deref())?;
         for listed in services.list()? {
-            found.push(Found {
+            found.push(ListedService {
                 listed,
                 dir: services.dir().to_owned(),
                 project: namespace.project.clone(),
@@ -87,21 +88,21 @@ fn look(globals: &Globals, args: &PsArgs) -> Result<Vec<Found>> {
 }
 
 #[derive(Serialize)]
-struct All {
-    services: Vec<Service>,
+struct PsJson {
+    services: Vec<ServiceJson>,
 }
 
-fn json(found: &[Found]) -> All {
+fn json(found: &[ListedService]) -> PsJson {
     let services = found
         .iter()
-        .map(|it| Service::listed(&it.listed, &it.dir, it.project.as_deref()));
-    All {
+        .map(|it| ServiceJson::listed(&it.listed, &it.dir, it.project.as_deref()));
+    PsJson {
         services: services.collect(),
     }
 }
 
-/// All that is shown and does not change by itself.
-fn shape(found: &[Found]) -> Vec<(Option<String>, String)> {
+/// Returns everything that is shown, except the times that increase.
+fn shape(found: &[ListedService]) -> Vec<(Option<String>, String)> {
     found
         .iter()
         .map(|it| {
@@ -124,7 +125,7 @@ fn shape(found: &[Found]) -> Vec<(Option<String>, String)> {
         .collect()
 }
 
-fn draw(args: &PsArgs, found: &[Found]) -> String {
+fn render(args: &PsArgs, found: &[ListedService]) -> String {
     let with_project = args.all || found.iter().any(|it| it.project.is_some());
     let mut headings = vec!["NAME", "STATE", ">CLIENTS", ">PID", ">PORT", ">UP", "KEPT"];
     if with_project {
@@ -141,12 +142,12 @@ fn draw(args: &PsArgs, found: &[Found]) -> String {
     table::render(&headings, rows.collect())
 }
 
-/// How a service is, and which process is starting or stopping it.
+/// Returns the state, and which process is starting or stopping the service.
 fn state(status: &Status) -> String {
     let state = table::state(status.state());
     match status.transition() {
         Some(pid) => {
-            let suspended = json::suspended(status.is_transition_suspended());
+            let suspended = describe::suspended(status.is_transition_suspended());
             format!("{state} by {pid}{suspended}")
         }
         None => state,
@@ -166,7 +167,7 @@ fn row(listed: &Listed) -> Vec<String> {
     let instance = status.instance();
     let kept = match (status.is_pinned(), status.linger_left()) {
         (true, _) => "pinned".to_owned(),
-        (false, Some(left)) => format!("warm {}", output::time(left)),
+        (false, Some(left)) => format!("linger {}", text::time(left)),
         (false, None) => "-".to_owned(),
     };
     vec![
@@ -175,7 +176,7 @@ fn row(listed: &Listed) -> Vec<String> {
         status.clients().to_string(),
         number(instance.map(|info| info.pid())),
         number(instance.map(|info| info.port().into())),
-        status.uptime().map_or_else(|| "-".to_owned(), output::time),
+        status.uptime().map_or_else(|| "-".to_owned(), text::time),
         kept,
     ]
 }

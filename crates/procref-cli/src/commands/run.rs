@@ -1,42 +1,44 @@
 use std::process::ExitCode;
 
-use crate::acquire::Held;
-use crate::args::{Globals, RunArgs};
-use crate::client::{self, Words};
+use crate::acquire::AcquiredServices;
+use crate::args::RunArgs;
+use crate::client::{self, ClientCommand};
 use crate::error::Result;
-use crate::output::{self, shown};
-use crate::resolve::Plan;
+use crate::globals::Globals;
+use crate::output;
+use crate::resolve::ResolvedService;
+use crate::text::shown;
 use crate::watch::{self, Watcher};
 
-mod stopped;
+mod wait_stopped;
 
 /// Acquires the service and runs the client.
 pub(crate) fn run(globals: &Globals, args: &RunArgs) -> Result<ExitCode> {
-    // With `--watch-client` this runs a second time in the process that becomes the client.
+    // With `--watch-client`, the process that becomes the client runs this function as well.
     let is_client = args.watch_client && watch::is_watched();
     let watcher = match args.watch_client && !is_client {
         true => Some(Watcher::new()?),
         false => None,
     };
-    let plan = Plan::new(globals, &args.name, &args.service)?;
-    let words = Words::new(args, &plan)?;
-    if let Some(place) = words.kept_by_shell().filter(|_| !is_client) {
+    let resolved = ResolvedService::new(globals, &args.name, &args.service)?;
+    let client = ClientCommand::new(args, &resolved)?;
+    if let Some(place) = client.kept_by_shell().filter(|_| !is_client) {
         let place = shown(place);
         let note = format!(
-            "note: `{place}` in the client's program stays as it is; a shell has $PROCREF_PORT and the like, \
-             --fill fills it in, and --no-fill hides this note"
+            "note: `{place}` in the client's shell program is not filled in (use $PROCREF_PORT and similar variables \
+             there, use --fill to fill it in, or use --no-fill to hide this note)"
         );
         output::note(globals, &note);
     }
-    let held = Held::new(globals, &plan)?;
+    let acquired = AcquiredServices::new(globals, &resolved)?;
     let Some(watcher) = watcher else {
         watch::restore_signals()?;
-        return client::run(&words, held);
+        return client::run(&client, acquired);
     };
-    let ended = watcher.watch()?;
-    held.release()?;
+    let exit = watcher.watch()?;
+    acquired.release()?;
     if args.wait_stopped {
-        stopped::wait(globals, &plan);
+        wait_stopped::wait(globals, &resolved);
     }
-    Ok(ended.code())
+    Ok(exit.code())
 }

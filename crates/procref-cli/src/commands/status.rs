@@ -4,62 +4,67 @@ use std::time::SystemTime;
 
 use procref::{State, Status};
 
-use crate::args::{Globals, StatusArgs};
+use crate::args::NamedArgs;
 use crate::definition;
+use crate::describe;
 use crate::error::Result;
-use crate::json::{self, Service};
-use crate::output::{self, shown};
-use crate::prestart;
-use crate::resolve::{Known, require};
+use crate::exit::NOT_RUNNING;
+use crate::globals::Globals;
+use crate::json::ServiceJson;
+use crate::output;
+use crate::prestart::command_line;
+use crate::resolve::{NamedService, require};
 use crate::table;
+use crate::text::{self, shown};
 
-pub(crate) fn run(globals: &Globals, args: &StatusArgs) -> Result<ExitCode> {
-    let known = Known::new(globals, &args.name, &args.which)?;
-    let looked = require(&known);
+pub(crate) fn run(globals: &Globals, args: &NamedArgs) -> Result<ExitCode> {
+    let named = NamedService::new(globals, &args.name, &args.which)?;
+    let required = require(&named);
     if args.json.json {
-        // Also of one that does not run.
-        let status = match &looked {
+        // JSON is printed even if the service is not running.
+        let status = match &required {
             Ok(status) => status.clone(),
-            Err(_) => known.service.status()?,
+            Err(_) => named.service.status()?,
         };
-        let place = (known.service.runtime_dir(), None);
-        let object = known.service.kernel_object();
-        output::print_json(&Service::new(Some(&args.name), place, &object, &status))?;
-    } else if let Ok(status) = &looked {
-        output::print(&describe(&known, status))?;
+        let place = (named.service.runtime_dir(), None);
+        let object = named.service.kernel_object();
+        let json = ServiceJson::new(Some(&args.name), place, &object, &status);
+        output::print_json(&json)?;
+    } else if let Ok(status) = &required {
+        output::print(&describe(&named, status))?;
     }
-    let status = looked?;
+    let status = required?;
     match status.state() {
-        State::Dead | State::Absent => Ok(ExitCode::from(crate::error::NOT_RUNNING)),
+        State::Dead | State::Absent => Ok(ExitCode::from(NOT_RUNNING)),
         _ => Ok(ExitCode::SUCCESS),
     }
 }
 
-fn describe(known: &Known<'_>, status: &Status) -> String {
+fn describe(named: &NamedService<'_>, status: &Status) -> String {
     let mut text = String::new();
     let mut line = |what: &str, value: String| {
         let _ = writeln!(text, "{:12} {value}", format!("{what}:"));
     };
-    line("service", shown(known.service.name()));
+    line("service", shown(named.service.name()));
     line("state", state(status));
     if let Some(info) = status.instance() {
-        line("instance", json::line(info));
+        line("instance", describe::instance(info));
         for (key, value) in info.metadata() {
             line("metadata", format!("{} = {}", shown(key), shown(value)));
         }
     }
     if let Some(uptime) = status.uptime() {
-        line("up for", output::time(uptime));
+        line("up for", text::time(uptime));
     }
     if !status.command_line().is_empty() {
-        let words = prestart::program_of(status.command_line());
+        let words = command_line::program_of(status.command_line());
         let words = words.iter().map(String::as_str);
         line("command", shown(&shell_words::join(words)));
     }
     if let Some(text) = status.fingerprint() {
         line("fingerprint", shown(text));
     }
-    let differing = definition::differences(&known.spec, status.definition());
+    let differing = definition::differences(&named.spec, status.definition());
     if !differing.is_empty() {
         let differing = differing.join(", ");
         line(
@@ -72,16 +77,16 @@ fn describe(known: &Known<'_>, status: &Status) -> String {
     }
     line(
         "directory",
-        shown(&known.service.runtime_dir().to_string_lossy()),
+        shown(&named.service.runtime_dir().to_string_lossy()),
     );
     if status.is_pinned() {
         line("pinned", "yes".to_owned());
     }
     if !status.linger().is_zero() {
-        line("linger", output::time(status.linger()));
+        line("linger", text::time(status.linger()));
     }
     if let Some(pid) = status.supervisor() {
-        let suspended = json::suspended(status.is_supervisor_suspended());
+        let suspended = describe::suspended(status.is_supervisor_suspended());
         line("supervisor", format!("pid {pid}{suspended}"));
     }
     line("clients", status.clients().to_string());
@@ -91,26 +96,26 @@ fn describe(known: &Known<'_>, status: &Status) -> String {
 fn state(status: &Status) -> String {
     let mut text = table::state(status.state());
     if let Some(pid) = status.transition() {
-        let suspended = json::suspended(status.is_transition_suspended());
+        let suspended = describe::suspended(status.is_transition_suspended());
         let _ = write!(text, ", by process {pid}{suspended}");
     }
-    if let Some(ended) = status.exit_status() {
-        let _ = write!(text, ", {}", json::ended(ended));
+    if let Some(exit) = status.exit_status() {
+        let _ = write!(text, ", {}", describe::exit(exit));
     }
     if let Some(left) = status.linger_left() {
-        let _ = write!(text, ", kept warm for another {}", output::time(left));
+        let _ = write!(text, ", lingering for another {}", text::time(left));
     }
     text
 }
 
-/// Those who hold a service, a line for each.
+/// Returns one line for each process that holds the service.
 pub(super) fn holders(status: &Status) -> String {
     let mut text = String::new();
     for holder in status.holders() {
         let age = SystemTime::now().duration_since(holder.since());
-        let age = output::time(age.unwrap_or_default());
+        let age = text::time(age.unwrap_or_default());
         let command = holder.command().map_or_else(|| "?".to_owned(), shown);
-        let (pid, suspended) = (holder.pid(), json::suspended(holder.is_suspended()));
+        let (pid, suspended) = (holder.pid(), describe::suspended(holder.is_suspended()));
         let _ = writeln!(text, "  pid {pid}{suspended}, running for {age}: {command}");
     }
     if status.unknown_holders() > 0 {

@@ -6,84 +6,87 @@ use std::time::Duration;
 use procref::State;
 use serde::Serialize;
 
-use crate::args::{Globals, StopArgs};
+use crate::args::StopArgs;
 use crate::error::{Error, Result};
-use crate::output::{self, shown};
-use crate::resolve::Known;
+use crate::globals::Globals;
+use crate::output;
+use crate::resolve::NamedService;
 use crate::signals::Unsuspended;
+use crate::text::shown;
 
 use super::status::holders;
 
-/// How long it waits for another process before it says so.
+/// The time before the command prints which process it waits for.
 const PATIENCE: Duration = Duration::from_millis(700);
 
 #[derive(Serialize)]
-struct Stopped<'a> {
+struct StopJson<'a> {
     name: &'a str,
     stopped: bool,
 }
 
 pub(crate) fn run(globals: &Globals, args: &StopArgs) -> Result<ExitCode> {
-    let known = Known::new(globals, &args.name, &args.which)?;
-    known.check_name()?;
-    let before = known.service.status();
-    let stopped = stop(globals, args, &known);
-    let stopped = stopped.map_err(|error| held(&known, error))?;
+    let named = NamedService::new(globals, &args.name, &args.which)?;
+    named.check_name()?;
+    let before = named.service.status();
+    let stopped = stop(globals, args, &named);
+    let stopped = stopped.map_err(|error| with_holders(&named, error))?;
     if args.json.json {
-        output::print_json(&Stopped {
+        output::print_json(&StopJson {
             name: &args.name,
             stopped,
         })?;
     } else if stopped {
-        output::note(globals, &format!("stopped {}", shown(&args.name)));
+        output::note(globals, &format!("stopped `{}`", shown(&args.name)));
     } else if before.is_ok_and(|it| it.state() != State::Absent) {
-        // Another process has stopped it before this one could.
+        // Another process stopped the service first.
         let name = shown(&args.name);
         output::note(globals, &format!("service `{name}` has stopped"));
     } else {
-        // It is as it was to be, so this is no failure.
-        output::note(globals, &format!("{}", known.not_running()));
+        // The service is in the requested state, so this is not a failure.
+        output::note(globals, &format!("{}", named.not_running()));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Stops the service, and reports which process it waits for if that takes a while.
-fn stop(globals: &Globals, args: &StopArgs, known: &Known<'_>) -> procref::Result<bool> {
+fn stop(globals: &Globals, args: &StopArgs, named: &NamedService<'_>) -> procref::Result<bool> {
     let _unsuspended = Unsuspended::begin();
     thread::scope(|scope| {
         let (done, waiting) = mpsc::channel::<()>();
         scope.spawn(move || {
             if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-                report_blocker(globals, known);
+                report_blocker(globals, named);
             }
         });
         let stopped = match args.force {
-            true => known.service.force_stop_blocking(),
-            false => known.service.stop_blocking(),
+            true => named.service.force_stop_blocking(),
+            false => named.service.stop_blocking(),
         };
         drop(done);
         stopped
     })
 }
 
-fn report_blocker(globals: &Globals, known: &Known<'_>) {
-    let blocker = known.service.status().ok().and_then(|it| it.transition());
+fn report_blocker(globals: &Globals, named: &NamedService<'_>) {
+    let blocker = named.service.status().ok().and_then(|it| it.transition());
     if let Some(pid) = blocker.filter(|&pid| pid != process::id()) {
-        let name = shown(known.service.name());
+        let name = shown(named.service.name());
         let note = format!(
-            "waiting for process {pid}, which is starting or stopping {name}; end that process to stop {name} now"
+            "waiting for process {pid}, which is starting or stopping `{name}` (kill that process to stop `{name}` now)"
         );
         output::note(globals, &note);
     }
 }
 
-fn held(known: &Known<'_>, error: procref::Error) -> Error {
+/// Adds the holders to the error that clients hold the service.
+fn with_holders(named: &NamedService<'_>, error: procref::Error) -> Error {
     if !matches!(error, procref::Error::Held { .. }) {
         return error.into();
     }
-    let holders = known.service.status().map(|status| holders(&status));
+    let holders = named.service.status().map(|status| holders(&status));
     let holders = holders.unwrap_or_default();
     Error::Held(format!(
-        "{error}\n{holders}To stop it all the same, use --force."
+        "{error}\n{holders}to stop the service anyway, use --force"
     ))
 }

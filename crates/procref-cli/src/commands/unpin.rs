@@ -2,33 +2,35 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::args::{Globals, UnpinArgs};
+use crate::args::NamedArgs;
 use crate::error::Result;
-use crate::output::{self, shown};
-use crate::resolve::Known;
+use crate::globals::Globals;
+use crate::output;
+use crate::resolve::NamedService;
 use crate::signals::Unsuspended;
+use crate::text::shown;
 
 #[derive(Serialize)]
-struct Unpinned<'a> {
+struct UnpinJson<'a> {
     name: &'a str,
     unpinned: bool,
 }
 
-pub(crate) fn run(globals: &Globals, args: &UnpinArgs) -> Result<ExitCode> {
-    let known = Known::new(globals, &args.name, &args.which)?;
-    known.check_name()?;
+pub(crate) fn run(globals: &Globals, args: &NamedArgs) -> Result<ExitCode> {
+    let named = NamedService::new(globals, &args.name, &args.which)?;
+    named.check_name()?;
     let unpinned = {
         let _unsuspended = Unsuspended::begin();
-        known.service.unpin_blocking()?
+        named.service.unpin_blocking()?
     };
     if args.json.json {
-        output::print_json(&Unpinned {
+        output::print_json(&UnpinJson {
             name: &args.name,
             unpinned,
         })?;
     } else {
         let what = if unpinned { "unpinned" } else { "not pinned:" };
-        output::note(globals, &format!("{what} {}", shown(&args.name)));
+        output::note(globals, &format!("{what} `{}`", shown(&args.name)));
     }
     Ok(ExitCode::SUCCESS)
 }

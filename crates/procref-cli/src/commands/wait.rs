@@ -4,24 +4,27 @@ use std::time::Duration;
 use procref::State;
 use serde::Serialize;
 
-use crate::args::{Globals, WaitArgs};
+use crate::args::WaitArgs;
+use crate::describe;
 use crate::error::{Error, Result};
-use crate::json::{self, Instance};
-use crate::output::{self, shown};
-use crate::resolve::Known;
+use crate::globals::Globals;
+use crate::json::InstanceJson;
+use crate::output;
+use crate::resolve::NamedService;
+use crate::text::shown;
 
 #[derive(Serialize)]
-struct Stopped<'a> {
+struct WaitJson<'a> {
     name: &'a str,
     running: bool,
 }
 
 pub(crate) fn run(globals: &Globals, args: &WaitArgs) -> Result<ExitCode> {
-    let known = Known::new(globals, &args.name, &args.which)?;
+    let named = NamedService::new(globals, &args.name, &args.which)?;
     if !args.allow_unknown {
-        known.check_name().map_err(with_advice)?;
+        named.check_name().map_err(with_advice)?;
     }
-    let service = &known.service;
+    let service = &named.service;
     let limit = args.timeout.unwrap_or(Duration::MAX);
     let too_late = |what| Error::TooLate {
         service: shown(&args.name),
@@ -34,25 +37,28 @@ pub(crate) fn run(globals: &Globals, args: &WaitArgs) -> Result<ExitCode> {
         }
         if args.json.json {
             let (name, running) = (args.name.as_str(), false);
-            output::print_json(&Stopped { name, running })?;
+            output::print_json(&WaitJson { name, running })?;
         }
         return Ok(ExitCode::SUCCESS);
     }
-    check_alive(&known)?;
+    check_not_dead(&named)?;
     let Some(info) = service.wait_ready_blocking(limit)? else {
-        check_alive(&known)?;
+        check_not_dead(&named)?;
         return Err(too_late("ready"));
     };
     if args.json.json {
-        output::print_json(&Instance::new(&args.name, service.runtime_dir(), &info))?;
+        output::print_json(&InstanceJson::new(&args.name, service.runtime_dir(), &info))?;
     } else {
-        let line = json::line(&info);
-        output::note(globals, &format!("{} is ready: {line}", shown(&args.name)));
+        let line = describe::instance(&info);
+        output::note(
+            globals,
+            &format!("`{}` is ready: {line}", shown(&args.name)),
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The error about an unknown name, for a script that waits before another one starts the service.
+/// Adds advice to the error about an unknown name, for a script that waits before another script starts the service.
 fn with_advice(mut error: Error) -> Error {
     if let Error::NotRunning { hint, .. } = &mut error {
         let advice = "; to wait for a service that no file describes, use --allow-unknown";
@@ -61,16 +67,16 @@ fn with_advice(mut error: Error) -> Error {
     error
 }
 
-/// An error if the service is dead and no process is starting it again: only its next client does that.
-fn check_alive(known: &Known) -> Result<()> {
-    let status = known.service.status()?;
+/// Fails if the service is dead and no process is restarting it. Only its next client would restart it.
+fn check_not_dead(named: &NamedService) -> Result<()> {
+    let status = named.service.status()?;
     if status.state() != State::Dead || status.transition().is_some() {
         return Ok(());
     }
     let how = status.exit_status();
-    let how = how.map(|status| format!(": {}", json::ended(status)));
+    let how = how.map(|status| format!(": {}", describe::exit(status)));
     Err(Error::Dead {
-        service: shown(known.service.name()),
+        service: shown(named.service.name()),
         how: how.unwrap_or_default(),
     })
 }

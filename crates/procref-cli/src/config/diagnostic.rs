@@ -1,34 +1,34 @@
-//! What is wrong with a configuration, and where.
+//! The errors in a configuration file, and their positions.
 
 use std::fmt::{self, Write as _};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// The furthest that a word may be from one that is meant, to be suggested: as a share of it.
+/// The smallest similarity at which a word is suggested.
 const SIMILAR: f64 = 0.7;
 
-/// Everything that is wrong with a configuration; at least one thing.
+/// The errors in a configuration. There is at least one.
 #[derive(Debug)]
 pub(crate) struct ConfigError {
-    pub(crate) problems: Vec<Problem>,
+    pub(crate) diagnostics: Vec<Diagnostic>,
 }
 
-/// One thing that is wrong: `FILE:LINE:COLUMN: message`.
+/// An error in a configuration: `FILE:LINE:COLUMN: message`.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Problem {
+pub(crate) struct Diagnostic {
     pub(crate) file: PathBuf,
-    /// Line and column, counted from 1. `None`: it is about the file as a whole.
-    pub(crate) place: Option<(usize, usize)>,
-    /// What is wrong, with which service, and what to do about it.
+    /// Line and column, counted from 1, or `None` for an error about the whole file.
+    pub(crate) position: Option<(usize, usize)>,
+    /// The error, its service, and advice.
     pub(crate) message: String,
 }
 
-impl Problem {
+impl Diagnostic {
     pub(crate) fn of_file(file: &Path, message: impl Into<String>) -> Self {
         Self {
             file: file.to_owned(),
-            place: None,
+            position: None,
             message: message.into(),
         }
     }
@@ -38,10 +38,10 @@ impl Problem {
     }
 }
 
-impl From<Problem> for ConfigError {
-    fn from(problem: Problem) -> Self {
+impl From<Diagnostic> for ConfigError {
+    fn from(diagnostic: Diagnostic) -> Self {
         Self {
-            problems: vec![problem],
+            diagnostics: vec![diagnostic],
         }
     }
 }
@@ -50,23 +50,23 @@ impl std::error::Error for ConfigError {}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.problems.iter().enumerate() {
+        for (index, diagnostic) in self.diagnostics.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            problem.fmt(f)?;
+            diagnostic.fmt(f)?;
         }
         Ok(())
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;
-        if let Some((line, column)) = self.place {
+        if let Some((line, column)) = self.position {
             write!(f, ":{line}:{column}")?;
         }
-        // Of a name with a line break in it, or with what a terminal would obey, that is shown.
+        // Names may contain line breaks and control sequences, so control characters are escaped.
         f.write_str(": ")?;
         for character in self.message.chars() {
             match character.is_control() {
@@ -78,28 +78,28 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The text of a file, to tell places in it.
+/// The text of a file, which converts byte offsets to positions.
 #[derive(Clone, Copy)]
-pub(crate) struct Source<'a> {
+pub(crate) struct SourceText<'a> {
     pub(crate) file: &'a Path,
     pub(crate) text: &'a str,
 }
 
-impl Source<'_> {
-    pub(crate) fn problem(
+impl SourceText<'_> {
+    pub(crate) fn diagnostic(
         &self,
         span: Option<Range<usize>>,
         message: impl Into<String>,
-    ) -> Problem {
-        Problem {
+    ) -> Diagnostic {
+        Diagnostic {
             file: self.file.to_owned(),
-            place: Some(self.place(span.map_or(0, |span| span.start))),
+            position: Some(self.position(span.map_or(0, |span| span.start))),
             message: message.into(),
         }
     }
 
-    /// Line and column of a byte, counted from 1; columns in characters.
-    pub(crate) fn place(&self, byte: usize) -> (usize, usize) {
+    /// Returns line and column of a byte, counted from 1. A column is a character.
+    pub(crate) fn position(&self, byte: usize) -> (usize, usize) {
         let before = self.text.as_bytes().get(..byte);
         let before = before.unwrap_or(self.text.as_bytes());
         let line_start = before.iter().rposition(|&byte| byte == b'\n');
@@ -112,31 +112,30 @@ impl Source<'_> {
     }
 }
 
-/// `; did you mean ...?`, where one of the words is like the one that was written, and otherwise all of
-/// them: `; there is ...`.
+/// Returns `; did you mean ...?` with the most similar word, or `; available: ...` with all words.
 pub(crate) fn suggestion<'a>(written: &str, words: impl IntoIterator<Item = &'a str>) -> String {
     let words: Vec<&str> = words.into_iter().collect();
-    match meant(written, words.iter().copied()) {
+    match most_similar(written, words.iter().copied()) {
         Some(word) => format!("; did you mean `{word}`?"),
         None if words.is_empty() => String::new(),
-        None => format!("; there is {}", listed(&words)),
+        None => format!("; available: {}", listed(&words)),
     }
 }
 
-/// The word that is most like the one that was written, if one is like it at all.
-pub(crate) fn meant<'a>(
+/// Returns the word that is most similar to `written`, if any word is similar.
+pub(crate) fn most_similar<'a>(
     written: &str,
     words: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    let likeness = |word| strsim::jaro_winkler(written, word);
-    let words = words.into_iter().map(|word| (likeness(word), word));
+    let similarity = |word| strsim::jaro_winkler(written, word);
+    let words = words.into_iter().map(|word| (similarity(word), word));
     let closest = words
-        .filter(|(likeness, _)| *likeness > SIMILAR)
+        .filter(|(similarity, _)| *similarity > SIMILAR)
         .max_by(|(one, _), (other, _)| one.total_cmp(other));
     closest.map(|(_, word)| word)
 }
 
-/// `a`, `b` and `c`.
+/// Lists words as `a`, `b` and `c`.
 pub(crate) fn listed(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
     match quoted.split_last() {
@@ -151,24 +150,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_lines_and_characters() {
-        let source = Source {
+    fn position_counts_lines_and_characters() {
+        let source = SourceText {
             file: Path::new("f"),
             text: "a\nß= 1\n",
         };
-        for (byte, place) in [(0, (1, 1)), (2, (2, 1)), (4, (2, 2)), (99, (3, 1))] {
-            assert_eq!(source.place(byte), place, "byte {byte}");
+        for (byte, position) in [(0, (1, 1)), (2, (2, 1)), (4, (2, 2)), (99, (3, 1))] {
+            assert_eq!(source.position(byte), position, "byte {byte}");
         }
     }
 
     #[test]
-    fn a_problem_is_one_line_that_no_terminal_obeys() {
-        let problem = Problem::of_file(Path::new("f"), "`a\nb\u{1b}[2J\u{9b}ß` is wrong");
-        assert_eq!(problem.to_string(), r"f: `a\nb\u{1b}[2J\u{9b}ß` is wrong");
+    fn diagnostic_is_one_line_without_control_characters() {
+        let diagnostic = Diagnostic::of_file(Path::new("f"), "`a\nb\u{1b}[2J\u{9b}ß` is wrong");
+        assert_eq!(
+            diagnostic.to_string(),
+            r"f: `a\nb\u{1b}[2J\u{9b}ß` is wrong"
+        );
     }
 
     #[test]
-    fn what_is_like_a_word_is_taken_for_it() {
+    fn suggestion_names_the_most_similar_word() {
         let words = ["start", "stop-signal", "depends-on"];
         assert_eq!(suggestion("strat", words), "; did you mean `start`?");
         assert_eq!(
@@ -177,7 +179,7 @@ mod tests {
         );
         assert_eq!(
             suggestion("xyz", words),
-            "; there is `start`, `stop-signal` and `depends-on`"
+            "; available: `start`, `stop-signal` and `depends-on`"
         );
         assert_eq!(suggestion("xyz", []), "");
     }

@@ -1,10 +1,10 @@
-//! Where the configuration files are, and whether they may be used.
+//! Finds the configuration files, and checks whether they are trusted.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::diagnostic::Problem;
+use super::diagnostic::Diagnostic;
 
 #[cfg(unix)]
 mod unix;
@@ -15,96 +15,98 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-/// The name of a project's file.
+/// The name of a project's configuration file.
 pub(crate) const FILE_NAME: &str = "procref.toml";
 
-/// Names a project's file, as `--config` does.
+/// The variable that names a project's file, like `--config`.
 pub(crate) const VARIABLE: &str = "PROCREF_CONFIG";
 
-/// A longer file is no configuration.
-const LONGEST: u64 = 1 << 20;
+/// The largest size of a configuration file.
+const MAX_SIZE: u64 = 1 << 20;
 
-/// The project's file that is nearest, from `dir` upwards.
+/// Returns the nearest project file in `dir` or above it.
 pub(super) fn upwards(dir: &Path) -> Option<PathBuf> {
     let candidates = dir.ancestors().map(|dir| dir.join(FILE_NAME));
-    // Whatever else it is than missing, it is said when it is read.
+    // If the file is not a regular file, reading it reports that.
     candidates
         .into_iter()
         .find(|file| fs::symlink_metadata(file).is_ok())
 }
 
-/// The user's own file, if there is one.
-pub(super) fn of_user() -> Option<PathBuf> {
-    place_of_user().filter(|file| fs::symlink_metadata(file).is_ok())
+/// Returns the user's file, if it exists.
+pub(super) fn user_file() -> Option<PathBuf> {
+    user_path().filter(|file| fs::symlink_metadata(file).is_ok())
 }
 
-/// Where the user's own file is, or would be.
-pub(super) fn place_of_user() -> Option<PathBuf> {
+/// Returns the path of the user's file, which need not exist.
+pub(super) fn user_path() -> Option<PathBuf> {
     Some(sys::base()?.join("procref").join("config.toml"))
 }
 
-/// What makes a file one that may be used.
+/// The reason why a file may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// The user named it, and answers for it.
+    /// The user named the file, and is responsible for it.
     Named,
-    /// The search upwards found it. It tells what to execute, so no other user may be able to change what is
-    /// found: the file, the path and the directory belong to this user or to root.
+    /// The search found the file. The file decides what is executed, so no other user may be able to change it: the file,
+    /// its link and its directory must belong to this user or to root.
     Found,
-    /// The same of the user's own file, which variables of the environment lead to.
-    OfUser,
+    /// The file is the user's own. Environment variables lead to it, so the same conditions apply.
+    User,
 }
 
 impl Trust {
-    /// What to do about a file that another user may have changed.
+    /// Returns advice about a file that another user may have changed.
     fn advice(self, file: &Path) -> String {
         let file = shell_words::quote(&file.to_string_lossy()).into_owned();
         match self {
-            Self::OfUser => "if HOME or XDG_CONFIG_HOME is another user's, which `sudo -E` and `su` without `-` \
-                             keep, use `sudo -H`; otherwise `--no-config`"
+            Self::User => "use `sudo -H` if HOME or XDG_CONFIG_HOME is another user's, as with `sudo -E` and `su` without \
+                           `-`; otherwise use `--no-config`"
                 .to_owned(),
             Self::Named | Self::Found => format!(
-                "if you trust it, name it: `--config {file}`, or {VARIABLE}; otherwise `--no-config`"
+                "if you trust the file, name it with `--config {file}` or {VARIABLE}; otherwise use `--no-config`"
             ),
         }
     }
 }
 
-/// The text of a file. `root` is its directory, without links.
-pub(super) fn read(file: &Path, root: &Path, trust: Trust) -> Result<String, Problem> {
+/// Reads a file. `root` is its directory, without links.
+pub(super) fn read(file: &Path, root: &Path, trust: Trust) -> Result<String, Diagnostic> {
     let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Problem::of_file(file, "there is no such file"),
-        _ => Problem::io(file, "read it", &error),
+        io::ErrorKind::NotFound => Diagnostic::of_file(file, "no such file"),
+        _ => Diagnostic::io(file, "read it", &error),
     };
     let doubtful = |doubt: String| {
         let advice = trust.advice(file);
-        let message = format!("{doubt}, and it tells what to execute; {advice}");
-        Err(Problem::of_file(file, message))
+        let message = format!("{doubt}, and the file decides what is executed; {advice}");
+        Err(Diagnostic::of_file(file, message))
     };
     if trust == Trust::Named {
         let opened = sys::open(file).map_err(failed)?;
         return match opened.metadata().map_err(failed)?.is_dir() {
-            true => Err(Problem::of_file(file, "it is no regular file")),
+            true => Err(Diagnostic::of_file(file, "it is not a regular file")),
             false => read_text(file, &opened),
         };
     }
     let Some(name) = file.file_name() else {
-        return Err(Problem::of_file(file, "it is no regular file"));
+        return Err(Diagnostic::of_file(file, "it is not a regular file"));
     };
     let opened = match sys::open_found(root, name).map_err(failed)? {
         Ok(opened) => opened,
         Err(doubt) => return doubtful(doubt),
     };
     if !opened.metadata().map_err(failed)?.is_file() {
-        return Err(Problem::of_file(file, "it is no regular file"));
+        return Err(Diagnostic::of_file(file, "it is not a regular file"));
     }
-    match sys::doubt(file, &opened).map_err(|error| Problem::io(file, "ask whose it is", &error))? {
+    match sys::doubt(file, &opened)
+        .map_err(|error| Diagnostic::io(file, "read its owner", &error))?
+    {
         Some(doubt) => doubtful(doubt),
         None => read_text(file, &opened),
     }
 }
 
-/// Why a file that was named would not be read if it had been found.
+/// Returns why a named file would be rejected if the search had found it.
 pub(super) fn doubt(file: &Path, root: &Path) -> Option<String> {
     let opened = sys::open_found(root, file.file_name()?).ok()?;
     match opened {
@@ -113,20 +115,17 @@ pub(super) fn doubt(file: &Path, root: &Path) -> Option<String> {
     }
 }
 
-fn read_text(file: &Path, opened: &File) -> Result<String, Problem> {
+fn read_text(file: &Path, opened: &File) -> Result<String, Diagnostic> {
     let mut bytes = Vec::new();
-    let read = opened.take(LONGEST + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Problem::io(file, "read it", &error))?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(Problem::of_file(
-            file,
-            "it is longer than 1 MiB, so it is no configuration",
-        ));
+    let read = opened.take(MAX_SIZE + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Diagnostic::io(file, "read it", &error))?;
+    if bytes.len() as u64 > MAX_SIZE {
+        return Err(Diagnostic::of_file(file, "it is larger than 1 MiB"));
     }
     String::from_utf8(bytes).map_err(|error| {
         let text = String::from_utf8_lossy(error.as_bytes());
-        let source = super::diagnostic::Source { file, text: &text };
+        let source = super::diagnostic::SourceText { file, text: &text };
         let valid = error.utf8_error().valid_up_to();
-        source.problem(Some(valid..valid), "this is no UTF-8")
+        source.diagnostic(Some(valid..valid), "invalid UTF-8")
     })
 }

@@ -1,7 +1,7 @@
-//! Runtime directories of their own for projects, so that two checkouts of one project do not meet.
+//! Separate runtime directories for projects, so that two checkouts of a project do not share services.
 //!
-//! The directory `projects` of the common runtime directory has one for each project. It is called after the
-//! project's directory and a digest of its path, and a link `project` in it says which one that is.
+//! The directory `projects` in the common runtime directory has one directory for each project. Its name consists of the
+//! name of the project's directory and a digest of its path. The link `project` in it leads to the project.
 
 use std::fs;
 use std::io;
@@ -11,6 +11,7 @@ use procref::Services;
 use siphasher::sip::SipHasher13;
 
 use crate::error::{Error, Result};
+use crate::runtime_dir::services;
 
 #[cfg(unix)]
 mod unix;
@@ -21,44 +22,34 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-/// The directory of the projects' directories.
+/// The directory that contains the projects' directories.
 const PROJECTS: &str = "projects";
 
-/// The link to the project.
+/// The name of the link to the project.
 const LINK: &str = "project";
 
-/// How much of a project's name is in its directory's. Paths of sockets are at most 107 bytes long, and
-/// the runtime directory and a socket's name have to go in there, too.
+/// The length of a project's name in the name of its runtime directory. A socket's path has at most 107 bytes, which must
+/// hold the runtime directory and the name of the socket as well.
 const SLUG: usize = 16;
 
-/// A runtime directory and whose it is.
+/// A runtime directory and its project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Namespace {
-    /// `None`: the default one.
+    /// `None` for the default directory.
     pub(crate) dir: Option<PathBuf>,
-    /// The directory of the configuration whose services are there; `None` for those that are in no
-    /// configuration, or shared.
+    /// The directory of the project's configuration. `None` for services that are shared or in no configuration.
     pub(crate) project: Option<PathBuf>,
 }
 
-/// The services of the common runtime directory, whether that exists or not; checked if it does.
-fn services(named: Option<&Path>) -> Result<Services> {
-    Ok(match named {
-        Some(dir) => Services::in_dir(dir)?,
-        None => Services::open()?,
-    })
-}
-
-/// The path of the common runtime directory, which is absolute.
+/// Returns the absolute path of the common runtime directory.
 pub(crate) fn common(named: Option<&Path>) -> Result<PathBuf> {
     Ok(services(named)?.dir().to_owned())
 }
 
-/// The runtime directory of a project, which is created where it is missing. `project` is canonical.
+/// Returns the runtime directory of a project, and creates it if it is missing. `project` is canonical.
 pub(crate) fn open(named: Option<&Path>, project: &Path) -> Result<PathBuf> {
     let common = services(named)?;
-    // The library knows what it may create, and checks it. Who creates the common directory can exchange
-    // everything in it.
+    // The library creates and checks the common directory. Its owner can replace everything in it.
     common.create_dir()?;
     let projects = common.dir().join(PROJECTS);
     let dir = projects.join(dir_name(project));
@@ -71,12 +62,12 @@ pub(crate) fn open(named: Option<&Path>, project: &Path) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Where the runtime directory of a project is, or would be.
-pub(crate) fn place(named: Option<&Path>, project: &Path) -> Result<PathBuf> {
+/// Returns the path of a project's runtime directory, which need not exist.
+pub(crate) fn path(named: Option<&Path>, project: &Path) -> Result<PathBuf> {
     Ok(common(named)?.join(PROJECTS).join(dir_name(project)))
 }
 
-/// Those of all projects that have one, ordered by path.
+/// Returns the runtime directories of all projects, ordered by the projects' paths.
 pub(crate) fn all(named: Option<&Path>) -> Result<Vec<Namespace>> {
     let projects = common(named)?.join(PROJECTS);
     let failed = |error| Error::io(format!("read the directory {}", projects.display()), error);
@@ -89,7 +80,7 @@ pub(crate) fn all(named: Option<&Path>) -> Result<Vec<Namespace>> {
     let mut found = Vec::new();
     for entry in entries {
         let dir = entry.map_err(failed)?.path();
-        // What has no such link was not made here.
+        // A directory without the link was not created by this module.
         if let Ok(project) = sys::read_link(&dir.join(LINK)) {
             found.push(Namespace {
                 dir: Some(dir),
@@ -101,22 +92,22 @@ pub(crate) fn all(named: Option<&Path>) -> Result<Vec<Namespace>> {
     Ok(found)
 }
 
-/// Removes the runtime directory of a project that is not there any more, if nothing is in it.
+/// Removes the runtime directory of a project that does not exist any more, if the directory is empty.
 pub(crate) fn forget(namespace: &Namespace) -> Result<bool> {
     let (Some(dir), Some(project)) = (&namespace.dir, &namespace.project) else {
         return Ok(false);
     };
-    let is_gone =
+    let is_missing =
         matches!(fs::metadata(project), Err(error) if error.kind() == io::ErrorKind::NotFound);
     let is_empty = || sys::has_only(dir, LINK);
     let failed = |error| Error::io(format!("remove the directory {}", dir.display()), error);
-    if !is_gone || !is_empty().map_err(failed)? {
+    if !is_missing || !is_empty().map_err(failed)? {
         return Ok(false);
     }
     fs::remove_file(dir.join(LINK)).map_err(failed)?;
     match sys::remove(dir) {
         Ok(()) => Ok(true),
-        // Somebody has just started something there.
+        // A process has just started a service there.
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
             link(dir, project).map(|()| false)
         }
@@ -126,6 +117,7 @@ pub(crate) fn forget(namespace: &Namespace) -> Result<bool> {
 
 fn dir_name(project: &Path) -> String {
     let name = project.file_name().unwrap_or_default().to_string_lossy();
+    // The library makes file names from service names in the same way.
     let slug: String = name
         .chars()
         .take(SLUG)
@@ -134,22 +126,22 @@ fn dir_name(project: &Path) -> String {
             _ => '_',
         })
         .collect();
-    // Not the hasher of the standard library, which may be another one in another build.
+    // The standard library's hasher may change between two builds.
     let digest = SipHasher13::new().hash(&sys::bytes(project));
     format!("{slug}-{digest:016x}")
 }
 
-/// The library sees to it that a directory is ours, no link, and not writable by others. This one is to be
-/// closed to them altogether.
+/// Checks that a directory is closed to other users. The library checks that it belongs to this user, is not a link, and is
+/// not writable by others.
 fn check_private(dir: &Path) -> Result<()> {
     Services::in_dir(dir)?;
     sys::check_closed(dir)
 }
 
-/// Says in the directory which project it is of.
+/// Links the directory to its project.
 fn link(dir: &Path, project: &Path) -> Result<()> {
     let link = dir.join(LINK);
-    let failed = |error| Error::io(format!("make the link {}", link.display()), error);
+    let failed = |error| Error::io(format!("create the link {}", link.display()), error);
     match sys::link(project, &link) {
         Ok(()) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -160,7 +152,7 @@ fn link(dir: &Path, project: &Path) -> Result<()> {
         return Ok(());
     }
     Err(Error::Failed(format!(
-        "the runtime directory {} is that of {}, and not of {}; remove it if that is wrong",
+        "the runtime directory {} belongs to {} and not to {} (remove the directory if that is wrong)",
         dir.display(),
         other.display(),
         project.display()
@@ -172,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_tells_the_project_and_leaves_room_for_sockets() {
+    fn dir_name_has_the_project_and_leaves_room_for_sockets() {
         let name = dir_name(Path::new("/home/me/My Project of Names"));
         assert_eq!(name, "My_Project_of_Na-25c6d62158a360cf");
         assert_ne!(name, dir_name(Path::new("/home/you/My Project of Names")));

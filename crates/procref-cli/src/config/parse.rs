@@ -1,4 +1,4 @@
-//! From the text of a file to what is written in it, and every mistake with its place.
+//! Parses the text of a file, and reports each error with its position.
 
 use std::mem;
 use std::ops::Range;
@@ -8,99 +8,100 @@ use serde::Deserialize as _;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, ValueDeserializer};
 
-use super::diagnostic::{ConfigError, Problem, Source, meant, suggestion};
-use super::schema::{self, Keys};
+use super::diagnostic::{ConfigError, Diagnostic, SourceText, most_similar, suggestion};
+use super::schema::{self, ServiceKeys};
 
-/// What is written in a file.
+/// A file whose values have the right form.
 #[derive(Debug, Default)]
-pub(super) struct Written {
+pub(super) struct ParsedFile {
     pub(super) shared: Option<bool>,
-    /// The names of all services, also of those that are not understood.
+    /// The names of all services, including those with errors.
     pub(super) names: Vec<String>,
-    /// In the order of their names.
-    pub(super) services: Vec<WrittenService>,
-    /// Everything that is wrong so far. What is right is read nevertheless, so that all mistakes are told at once.
-    pub(super) problems: Vec<Problem>,
+    /// The services in the order of their names.
+    pub(super) services: Vec<ParsedService>,
+    /// The errors so far. Valid parts are parsed anyway, so that all errors are reported at once.
+    pub(super) diagnostics: Vec<Diagnostic>,
 }
 
 #[derive(Debug)]
-pub(super) struct WrittenService {
+pub(super) struct ParsedService {
     pub(super) name: String,
-    /// Where its name stands.
+    /// The position of the name.
     pub(super) span: Range<usize>,
-    pub(super) keys: Keys,
-    /// The keys that are missing in that, as their values are wrong.
-    pub(super) wrong: Vec<String>,
+    pub(super) keys: ServiceKeys,
+    /// Keys that are missing in `keys` because their values are invalid.
+    pub(super) invalid: Vec<String>,
 }
 
-/// Most mistakes that are told of one service. Each takes another look at its table.
-const MOST: usize = 100;
+/// The largest number of errors that are reported for a service. Each error parses the table again.
+const MAX_ERRORS: usize = 100;
 
-/// Fails if the text is no TOML: then nothing in it is sure.
-pub(super) fn parse(file: &Path, text: &str) -> Result<Written, ConfigError> {
-    let source = Source { file, text };
+/// Parses a file. Fails if the text is not TOML, because then no part of it is certain.
+pub(super) fn parse(file: &Path, text: &str) -> Result<ParsedFile, ConfigError> {
+    let source = SourceText { file, text };
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        let problems = errors.iter().map(|error| {
-            let message = format!("this is no TOML: {}", one_line(error.message()));
-            source.problem(error.span(), message)
+        let diagnostics = errors.iter().map(|error| {
+            let message = format!("invalid TOML: {}", one_line(error.message()));
+            source.diagnostic(error.span(), message)
         });
         return Err(ConfigError {
-            problems: problems.collect(),
+            diagnostics: diagnostics.collect(),
         });
     }
     let mut reader = Reader {
         source,
-        problems: Vec::new(),
+        diagnostics: Vec::new(),
     };
-    let written = reader.file(document.into_inner());
-    Ok(Written {
-        problems: reader.problems,
-        ..written
+    let parsed = reader.file(document.into_inner());
+    Ok(ParsedFile {
+        diagnostics: reader.diagnostics,
+        ..parsed
     })
 }
 
 struct Reader<'a> {
-    source: Source<'a>,
-    problems: Vec<Problem>,
+    source: SourceText<'a>,
+    diagnostics: Vec<Diagnostic>,
 }
 
 impl Reader<'_> {
-    fn problem(&mut self, span: Range<usize>, message: impl Into<String>) {
-        self.problems.push(self.source.problem(Some(span), message));
+    fn diagnostic(&mut self, span: Range<usize>, message: impl Into<String>) {
+        self.diagnostics
+            .push(self.source.diagnostic(Some(span), message));
     }
 
-    fn file(&mut self, table: DeTable<'_>) -> Written {
-        let mut written = Written::default();
+    fn file(&mut self, table: DeTable<'_>) -> ParsedFile {
+        let mut parsed = ParsedFile::default();
         for (key, value) in table {
             match key.get_ref().as_ref() {
                 "shared" => match value.get_ref().as_bool() {
-                    Some(shared) => written.shared = Some(shared),
-                    None => self.problem(value.span(), "`shared` is true or false"),
+                    Some(shared) => parsed.shared = Some(shared),
+                    None => self.diagnostic(value.span(), "`shared` must be true or false"),
                 },
-                "services" => (written.names, written.services) = self.services(value),
+                "services" => (parsed.names, parsed.services) = self.services(value),
                 other => {
                     let message = self.unknown_in_file(other, value.get_ref());
-                    self.problem(key.span(), message);
+                    self.diagnostic(key.span(), message);
                 }
             }
         }
-        written
+        parsed
     }
 
     fn unknown_in_file(&self, key: &str, value: &DeValue<'_>) -> String {
-        // `[pg]` in place of `[services.pg]` is what is forgotten most.
+        // The most frequent mistake is `[pg]` in place of `[services.pg]`.
         if value.is_table() && strsim::jaro_winkler(key, "services") < 0.8 {
-            return format!("a service's table is called `[services.{key}]`, not `[{key}]`");
+            return format!("unknown table `[{key}]`; write `[services.{key}]` for a service");
         }
         let suggested = suggestion(key, schema::OF_FILE.iter().copied());
         format!("unknown key `{key}`{suggested}")
     }
 
-    fn services(&mut self, value: Spanned<DeValue<'_>>) -> (Vec<String>, Vec<WrittenService>) {
+    fn services(&mut self, value: Spanned<DeValue<'_>>) -> (Vec<String>, Vec<ParsedService>) {
         let span = value.span();
         let DeValue::Table(table) = value.into_inner() else {
-            self.problem(span, "`services` is a table: write `[services.NAME]`");
+            self.diagnostic(span, "`services` must be a table; write `[services.NAME]`");
             return (Vec::new(), Vec::new());
         };
         let names = table.keys().map(|name| name.get_ref().to_string());
@@ -108,55 +109,61 @@ impl Reader<'_> {
         let services = table.into_iter().filter_map(|(name, value)| {
             let span = name.span();
             let name = name.into_inner().into_owned();
-            let (keys, wrong) = self.service(&name, value)?;
-            Some(WrittenService {
+            let (keys, invalid) = self.service(&name, value)?;
+            Some(ParsedService {
                 name,
                 span,
                 keys,
-                wrong,
+                invalid,
             })
         });
         (names, services.collect())
     }
 
-    /// What is right in the table of a service, and which keys are not.
-    fn service(&mut self, name: &str, value: Spanned<DeValue<'_>>) -> Option<(Keys, Vec<String>)> {
+    /// Parses the table of a service. Returns the valid keys, and the names of the invalid ones.
+    fn service(
+        &mut self,
+        name: &str,
+        value: Spanned<DeValue<'_>>,
+    ) -> Option<(ServiceKeys, Vec<String>)> {
         let span = value.span();
         let DeValue::Table(table) = value.into_inner() else {
-            let message = format!("service `{name}` is a table: write `[services.{name}]`");
-            self.problem(span, message);
+            let message = format!("service `{name}` must be a table; write `[services.{name}]`");
+            self.diagnostic(span, message);
             return None;
         };
-        let mut wrong = Vec::new();
+        let mut invalid = Vec::new();
         for key in table.keys() {
             let written = key.get_ref().as_ref();
             if !schema::OF_SERVICE.contains(&written) {
                 let suggested = suggestion(written, schema::OF_SERVICE.iter().copied());
                 let message = format!("service `{name}`: unknown key `{written}`{suggested}");
-                self.problem(key.span(), message);
-                wrong.push(written.to_owned());
-                // `strat` is meant for `start`, which is not missing then.
-                wrong.extend(meant(written, schema::OF_SERVICE.iter().copied()).map(str::to_owned));
+                self.diagnostic(key.span(), message);
+                invalid.push(written.to_owned());
+                // `strat` probably means `start`. Then `start` is not reported as missing.
+                invalid.extend(
+                    most_similar(written, schema::OF_SERVICE.iter().copied()).map(str::to_owned),
+                );
             }
         }
         let known = |key: &str| schema::OF_SERVICE.contains(&key);
         let entries = table.into_iter();
         let mut table: DeTable<'_> = entries.filter(|(key, _)| known(key.get_ref())).collect();
-        // The first mistake ends the reading. So what is wrong is taken out, and the rest read again.
-        for _ in 0..MOST {
+        // The parser stops at the first error. The invalid value is removed, and the rest is parsed again.
+        for _ in 0..MAX_ERRORS {
             let whole = Spanned::new(span.clone(), DeValue::Table(table.clone()));
-            let error = match Keys::deserialize(ValueDeserializer::from(whole)) {
-                Ok(keys) => return Some((keys, wrong)),
+            let error = match ServiceKeys::deserialize(ValueDeserializer::from(whole)) {
+                Ok(keys) => return Some((keys, invalid)),
                 Err(error) => error,
             };
             let at = error.span().unwrap_or_else(|| span.clone());
-            let key = take_out(&mut table, &at);
+            let key = remove_at(&mut table, &at);
             let named = key
                 .as_ref()
                 .map_or(String::new(), |key| format!("`{key}`: "));
             let message = one_line(error.message());
-            self.problem(at, format!("service `{name}`: {named}{message}"));
-            wrong.push(key?);
+            self.diagnostic(at, format!("service `{name}`: {named}{message}"));
+            invalid.push(key?);
         }
         None
     }
@@ -166,25 +173,27 @@ fn holds(outer: &Range<usize>, inner: &Range<usize>) -> bool {
     outer.start <= inner.start && inner.end <= outer.end
 }
 
-/// Takes the value at a place out of the table of a service, or out of an array or a table in it. Returns the key
-/// of the service that it belongs to; `None` if there is no value at that place.
-fn take_out(table: &mut DeTable<'_>, place: &Range<usize>) -> Option<String> {
+/// Removes the value at a position from the table of a service, or from an array or a table in it. Returns the key of the
+/// service that the value belongs to, or `None` if there is no value at the position.
+fn remove_at(table: &mut DeTable<'_>, position: &Range<usize>) -> Option<String> {
     let (key, value) = table
         .iter_mut()
-        .find(|(_, value)| holds(&value.span(), place))?;
+        .find(|(_, value)| holds(&value.span(), position))?;
     let key = key.get_ref().to_string();
     let is_inside = match value.get_mut() {
         DeValue::Array(array) => {
-            let known = array.len();
+            let length = array.len();
             let rest = mem::replace(array, DeArray::new()).into_iter();
-            *array = rest.filter(|it| !holds(&it.span(), place)).collect();
-            array.len() < known
+            *array = rest.filter(|it| !holds(&it.span(), position)).collect();
+            array.len() < length
         }
         DeValue::Table(inner) => {
-            let known = inner.len();
+            let length = inner.len();
             let rest = mem::take(inner).into_iter();
-            *inner = rest.filter(|(_, it)| !holds(&it.span(), place)).collect();
-            inner.len() < known
+            *inner = rest
+                .filter(|(_, it)| !holds(&it.span(), position))
+                .collect();
+            inner.len() < length
         }
         _ => false,
     };

@@ -1,4 +1,4 @@
-//! What can be written in a configuration file, as it is written.
+//! The keys of a configuration file, and the form of their values.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use toml::Spanned;
 
 use crate::value_parsers::{self, Port};
 
-/// The keys of the file itself.
+/// The keys at the top level of a file.
 pub(super) const OF_FILE: &[&str] = &["services", "shared"];
 
 /// The keys of a service, in the order in which messages list them.
@@ -44,9 +44,9 @@ pub(super) const OF_SERVICE: &[&str] = &[
 /// The table of a service.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Keys {
-    pub(super) start: Option<Words>,
-    pub(super) init: Option<Words>,
+pub(super) struct ServiceKeys {
+    pub(super) start: Option<CommandWords>,
+    pub(super) init: Option<CommandWords>,
     pub(super) data: Option<Spanned<PathBuf>>,
     pub(super) path: Option<Vec<String>>,
     pub(super) cwd: Option<PathBuf>,
@@ -79,33 +79,35 @@ pub(super) struct Keys {
     pub(super) shared: Option<bool>,
 }
 
-/// A program and its arguments: one text that is quoted as in a shell, or an array of texts.
+/// A program and its arguments: one text with the quotes of a shell, or an array of texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Words(pub(super) Vec<String>);
+pub(super) struct CommandWords(pub(super) Vec<String>);
 
-impl<'de> Deserialize<'de> for Words {
+impl<'de> Deserialize<'de> for CommandWords {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct OneOrMany;
 
         impl<'de> Visitor<'de> for OneOrMany {
-            type Value = Words;
+            type Value = CommandWords;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a command: \"program argument\" or [\"program\", \"argument\"]")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Words, E> {
-                value_parsers::words(text).map(Words).map_err(E::custom)
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<CommandWords, E> {
+                value_parsers::words(text)
+                    .map(CommandWords)
+                    .map_err(E::custom)
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Words, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<CommandWords, A::Error> {
                 let mut words = Vec::new();
                 while let Some(word) = items.next_element()? {
                     words.push(word);
                 }
                 match words.first().map(String::is_empty) {
-                    Some(false) => Ok(Words(words)),
-                    _ => Err(de::Error::custom("it names no program")),
+                    Some(false) => Ok(CommandWords(words)),
+                    _ => Err(de::Error::custom("the command names no program")),
                 }
             }
         }
@@ -114,18 +116,18 @@ impl<'de> Deserialize<'de> for Words {
     }
 }
 
-/// A value that is written as text, with the text's own parser.
-struct Written<T> {
-    what: &'static str,
+/// A visitor for a value that is written as text and has a parser.
+struct TextVisitor<T> {
+    expected: &'static str,
     parse: fn(&str) -> Result<T, String>,
-    of: PhantomData<T>,
+    value: PhantomData<T>,
 }
 
-impl<T> Visitor<'_> for Written<T> {
+impl<T> Visitor<'_> for TextVisitor<T> {
     type Value = Option<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.what)
+        f.write_str(self.expected)
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
@@ -133,20 +135,20 @@ impl<T> Visitor<'_> for Written<T> {
     }
 }
 
-fn written<'de, T, D: Deserializer<'de>>(
+fn parse_text<'de, T, D: Deserializer<'de>>(
     from: D,
-    what: &'static str,
+    expected: &'static str,
     parse: fn(&str) -> Result<T, String>,
 ) -> Result<Option<T>, D::Error> {
-    from.deserialize_any(Written {
-        what,
+    from.deserialize_any(TextVisitor {
+        expected,
         parse,
-        of: PhantomData,
+        value: PhantomData,
     })
 }
 
 fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-    written(
+    parse_text(
         from,
         "a time with its unit, such as \"5s\"",
         value_parsers::duration,
@@ -154,7 +156,7 @@ fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::E
 }
 
 fn interval<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-    written(
+    parse_text(
         from,
         "a time with its unit, such as \"5s\"",
         value_parsers::interval,
@@ -162,7 +164,7 @@ fn interval<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::E
 }
 
 fn signal<'de, D: Deserializer<'de>>(from: D) -> Result<Option<StopSignal>, D::Error> {
-    written(
+    parse_text(
         from,
         "the name of a signal, such as \"SIGINT\"",
         value_parsers::signal,
@@ -170,13 +172,13 @@ fn signal<'de, D: Deserializer<'de>>(from: D) -> Result<Option<StopSignal>, D::E
 }
 
 fn mismatch<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Mismatch>, D::Error> {
-    let what = "\"refuse\", \"join\" or \"separate\"";
-    written(from, what, |text| match text {
+    let expected = "\"refuse\", \"join\" or \"separate\"";
+    parse_text(from, expected, |text| match text {
         "refuse" => Ok(Mismatch::Refuse),
         "join" => Ok(Mismatch::Join),
         "separate" => Ok(Mismatch::Separate),
         _ => Err(format!(
-            "{text:?} is none of \"refuse\", \"join\" and \"separate\""
+            "unknown action {text:?}; expected \"refuse\", \"join\" or \"separate\""
         )),
     })
 }
@@ -208,14 +210,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_listed_keys_are_the_ones_there_are() {
+    fn listed_keys_equal_the_accepted_keys() {
         for key in OF_SERVICE {
-            // Whatever is wrong with that value, the key is known.
-            let error = toml::from_str::<Keys>(&format!("{key} = 1979-05-27"));
+            // The value is invalid for each key, but the key itself must be accepted.
+            let error = toml::from_str::<ServiceKeys>(&format!("{key} = 1979-05-27"));
             let message = error.expect_err("a date fits nowhere").message().to_owned();
             assert!(!message.contains("unknown field"), "{key}: {message}");
         }
-        let error = toml::from_str::<Keys>("no-such-key = 1").expect_err("an unknown key");
+        let error = toml::from_str::<ServiceKeys>("no-such-key = 1").expect_err("an unknown key");
         let listed = error.message().matches('`').count() / 2 - 1;
         assert_eq!(listed, OF_SERVICE.len(), "{}", error.message());
     }

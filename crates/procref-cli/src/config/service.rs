@@ -1,5 +1,5 @@
-//! From what is written about a service to what is to be done: paths made absolute, and everything filled
-//! in that does not change from start to start.
+//! Converts the keys of a service to its description: makes paths absolute, and fills in values that are the same at each
+//! start.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -9,76 +9,75 @@ use std::path::{Component, Path, PathBuf, is_separator};
 
 use procref::Ready;
 
-use super::diagnostic::{Problem, Source, listed, suggestion};
-use super::parse::WrittenService;
-use super::schema::{Keys, Words};
+use super::diagnostic::{Diagnostic, SourceText, suggestion};
+use super::parse::ParsedService;
+use super::schema::{CommandWords, ServiceKeys};
 use super::template::{AtStart, OWN, fill, uses};
-use crate::prestart::Setup;
-use crate::spec::ServiceSpec;
+use crate::spec::{Prestart, ServiceSpec};
 use crate::value_parsers::{self, Health, When};
 
-/// What stands between the directories of a `PATH`.
-const PATHS: &str = if cfg!(windows) { ";" } else { ":" };
+/// The separator of the directories in `PATH`.
+const PATH_SEPARATOR: &str = if cfg!(windows) { ";" } else { ":" };
 
-/// A service of a file.
+/// A service that a file describes.
 #[derive(Debug)]
-pub(super) struct Service {
-    /// Without its runtime directory, and what it needs of others.
+pub(super) struct ConfiguredService {
+    /// The description, without the runtime directory and the dependencies.
     pub(super) spec: ServiceSpec,
     pub(super) depends_on: Vec<String>,
     pub(super) shared: bool,
-    /// Line and column of its name.
-    pub(super) place: (usize, usize),
+    /// Line and column of the name.
+    pub(super) position: (usize, usize),
 }
 
-/// What asks a service.
-enum Asked {
-    /// As it is written.
+/// A probe of a service.
+enum Probe {
+    /// A probe in its text form.
     Text(String),
     Command(Ready),
 }
 
-/// What there is around a service.
-pub(super) struct Around<'a> {
-    pub(super) source: Source<'a>,
+/// What the services of a file have in common.
+pub(super) struct ServiceContext<'a> {
+    pub(super) source: SourceText<'a>,
     /// The file's directory.
     pub(super) root: &'a Path,
-    /// What holds for services that do not say it themselves.
+    /// The default for services without `shared`.
     pub(super) shared: bool,
-    /// All that can be depended on.
+    /// The names of all services that can be dependencies.
     pub(super) names: &'a [&'a str],
 }
 
-impl Around<'_> {
-    /// The service, unless something is wrong with it: then everything that is goes to `problems`.
+impl ServiceContext<'_> {
+    /// Returns the service. If it has errors, appends them to `diagnostics` and returns `None`.
     pub(super) fn service(
         &self,
-        written: WrittenService,
-        problems: &mut Vec<Problem>,
-    ) -> Option<Service> {
-        let WrittenService {
+        written: ParsedService,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Option<ConfiguredService> {
+        let ParsedService {
             name,
             span,
             keys,
-            wrong,
+            invalid,
         } = written;
-        let known_before = problems.len();
+        let known_before = diagnostics.len();
         let mut refuse = |at: Option<Range<usize>>, what: String| {
             let at = at.unwrap_or_else(|| span.clone());
             let message = format!("service `{name}`: {what}");
-            problems.push(self.source.problem(Some(at), message));
+            diagnostics.push(self.source.diagnostic(Some(at), message));
         };
-        // What is there and wrong was told, and is not missing.
-        let is_wrong = |key: &str| wrong.iter().any(|wrong| wrong == key);
+        // A key with an invalid value was already reported, so it is not missing.
+        let is_invalid = |key: &str| invalid.iter().any(|invalid| invalid == key);
         let root = self.root.to_str().unwrap_or_else(|| {
             refuse(
                 None,
-                "the path of the file's directory is no UTF-8".to_owned(),
+                "the path of the file's directory is not UTF-8".to_owned(),
             );
             ""
         });
-        if keys.start.is_none() && !is_wrong("start") {
-            let what = "there is no `start`, the command that is the service";
+        if keys.start.is_none() && !is_invalid("start") {
+            let what = "`start`, the command that starts the service, is missing";
             refuse(None, what.to_owned());
         }
         let mut data = None;
@@ -88,19 +87,19 @@ impl Around<'_> {
                 Err(reason) => refuse(Some(written.span()), format!("`data`: {reason}")),
             }
         }
-        let has_data = keys.data.is_some() || is_wrong("data");
+        let has_data = keys.data.is_some() || is_invalid("data");
         if keys.init.is_some() && !has_data {
-            let what = "`init` needs `data`, the directory that it fills; it runs once for each";
+            let what = "`init` needs `data`, the directory that it fills";
             refuse(None, what.to_owned());
         }
         if !has_data && texts(&keys).any(|text| uses(text, "data")) {
-            refuse(None, "`{data}` is used, and there is no `data`".to_owned());
+            refuse(None, "`{data}` is used, but `data` is not set".to_owned());
         }
         for dependency in &keys.depends_on {
             let name = dependency.get_ref();
             if !self.names.contains(&name.as_str()) {
                 let suggested = suggestion(name, self.names.iter().copied());
-                let what = format!("it depends on `{name}`, which no file describes{suggested}");
+                let what = format!("unknown service `{name}` in `depends-on`{suggested}");
                 refuse(Some(dependency.span()), what);
             }
         }
@@ -109,7 +108,7 @@ impl Around<'_> {
             .iter()
             .map(|it| it.get_ref().clone())
             .collect();
-        if !is_wrong("depends-on") {
+        if !is_invalid("depends-on") {
             self.check_uses(&keys, &depends_on, |what| refuse(None, what));
         }
         for name in keys
@@ -117,7 +116,7 @@ impl Around<'_> {
             .keys()
             .filter(|name| !is_variable(name.get_ref()))
         {
-            let what = format!("`export`: {:?} is no name of a variable", name.get_ref());
+            let what = format!("`export`: invalid name of a variable {:?}", name.get_ref());
             refuse(Some(name.span()), what);
         }
         let value_of = |name: &str| match name {
@@ -125,7 +124,7 @@ impl Around<'_> {
             "data" => data.clone(),
             _ => None,
         };
-        // The library knows nothing of other services: not in these.
+        // The library fills in these texts, and it has no values of other services.
         let by_library = |text: &str| fill(text, OWN, value_of);
         let filled = |text: &str| fill(text, AtStart(&depends_on), value_of);
         let mut ready = None;
@@ -141,11 +140,11 @@ impl Around<'_> {
                 Ok(asked) => health = Some(asked),
                 Err(reason) => refuse(Some(text.span()), format!("`health`: {reason}")),
             }
-        } else if keys.health_timeout.is_some() && !is_wrong("health") {
-            let what = "`health-timeout` needs `health`, which says what is asked";
+        } else if keys.health_timeout.is_some() && !is_invalid("health") {
+            let what = "`health-timeout` needs `health`";
             refuse(None, what.to_owned());
         }
-        let argv = |words: &Words| -> Vec<OsString> {
+        let argv = |words: &CommandWords| -> Vec<OsString> {
             let mut words = words.0.iter();
             let program = words.next().map(|program| self.program(program, filled));
             program
@@ -161,7 +160,7 @@ impl Around<'_> {
         let mut path = |key: &str, path: Option<&Path>| {
             let path = path?.to_str().unwrap_or_default();
             if path.is_empty() {
-                refuse(None, format!("`{key}`: a path is empty"));
+                refuse(None, format!("`{key}`: the path is empty"));
             }
             Some(PathBuf::from(self.below_root(path, by_library)))
         };
@@ -184,7 +183,7 @@ impl Around<'_> {
             start_timeout: keys.start_timeout,
             wait_timeout: keys.wait_timeout,
             export: pairs(&keys.export, filled),
-            setup: Setup {
+            prestart: Prestart {
                 init: keys.init.as_ref().map(argv),
                 data: data.clone(),
                 depends_on: depends_on.clone(),
@@ -192,14 +191,14 @@ impl Around<'_> {
             },
             ..ServiceSpec::named(&name)
         };
-        if problems.len() > known_before || !wrong.is_empty() {
+        if diagnostics.len() > known_before || !invalid.is_empty() {
             return None;
         }
-        Some(Service {
+        Some(ConfiguredService {
             spec,
             depends_on,
             shared: keys.shared.unwrap_or(self.shared),
-            place: self.source.place(span.start),
+            position: self.source.position(span.start),
         })
     }
 
@@ -208,15 +207,18 @@ impl Around<'_> {
             return Err("the path is empty".to_owned());
         }
         let data = clean(&self.root.join(written));
-        // What is half made is removed before it is made again.
+        // After an interrupted `init`, the next start removes all entries of the directory.
         if self.root.starts_with(&data) {
-            return Err(format!("{} holds the file itself", data.display()));
+            return Err(format!(
+                "{} contains the configuration file",
+                data.display()
+            ));
         }
         let text = data.into_os_string().into_string();
-        text.map_err(|_| "the path is no UTF-8".to_owned())
+        text.map_err(|_| "the path is not UTF-8".to_owned())
     }
 
-    /// A program that is named by a relative path is relative to the file.
+    /// Makes a program's path absolute. A relative path is relative to the file.
     fn program(&self, program: &str, filled: impl Fn(&str) -> String) -> String {
         match program.contains(is_separator) {
             true => self.below_root(program, filled),
@@ -224,13 +226,13 @@ impl Around<'_> {
         }
     }
 
-    /// A path that is relative to the file, unless it is absolute when it is filled in.
+    /// Makes a path absolute. A path that is relative after it is filled in is relative to the file.
     fn below_root(&self, path: &str, filled: impl Fn(&str) -> String) -> String {
         let itself = filled(path);
         if itself.starts_with("{dir}") || Path::new(&itself).is_absolute() {
             return itself;
         }
-        // Not the filled paths: what joins two of them could look like a placeholder.
+        // The templates are joined and not their values, because two joined values could look like a placeholder.
         let joined: PathBuf = Path::new("{root}").join(path).components().collect();
         match self.root.parent() {
             Some(_) => filled(&joined.to_string_lossy()),
@@ -240,42 +242,42 @@ impl Around<'_> {
 
     fn readiness(&self, text: &str, filled: impl Fn(&str) -> String) -> Result<When, String> {
         match self.probe(text, filled)? {
-            Asked::Command(command) => Ok(When::Asked(command)),
-            Asked::Text(text) => value_parsers::ready(&text),
+            Probe::Command(command) => Ok(When::Asked(command)),
+            Probe::Text(text) => value_parsers::ready(&text),
         }
     }
 
     fn health(&self, text: &str, filled: impl Fn(&str) -> String) -> Result<Health, String> {
         match self.probe(text, filled)? {
-            Asked::Command(command) => Ok(Health::Asked(command)),
-            Asked::Text(text) => value_parsers::health(&text),
+            Probe::Command(command) => Ok(Health::Asked(command)),
+            Probe::Text(text) => value_parsers::health(&text),
         }
     }
 
-    /// What asks a service, with everything filled in and paths made absolute.
-    fn probe(&self, text: &str, filled: impl Fn(&str) -> String) -> Result<Asked, String> {
-        Ok(Asked::Text(match text.split_once(':') {
+    /// Fills in a probe, and makes its paths absolute.
+    fn probe(&self, text: &str, filled: impl Fn(&str) -> String) -> Result<Probe, String> {
+        Ok(Probe::Text(match text.split_once(':') {
             Some(("unix", path)) if !path.is_empty() => {
                 format!("unix:{}", self.below_root(path, filled))
             }
             Some(("cmd", command)) => {
-                // Filled in word by word: a path may have spaces.
+                // Each word is filled in separately, because a path may have spaces.
                 let words = value_parsers::words(command)?;
                 let mut words = words.iter();
                 let program = words.next().map(|program| self.program(program, &filled));
                 let program = program.unwrap_or_default();
                 let args = words.map(|word| filled(word));
-                return Ok(Asked::Command(Ready::command(program, args)));
+                return Ok(Probe::Command(Ready::command(program, args)));
             }
             Some(("http", path)) => format!("http:{}", filled(path)),
             _ => text.to_owned(),
         }))
     }
 
-    /// Puts the directories of `path` that there are in front of its PATH.
+    /// Prepends the existing directories of `path` to the service's PATH.
     fn extend_path(
         &self,
-        keys: &Keys,
+        keys: &ServiceKeys,
         at_start: AtStart<'_>,
         env: &mut Vec<(String, String)>,
     ) -> Result<(), String> {
@@ -283,14 +285,14 @@ impl Around<'_> {
             return Ok(());
         };
         let mut dirs = Vec::new();
-        // Only what the file says is a pattern, and not the path of its directory.
+        // The path of the file's directory is not a pattern.
         let root = glob::Pattern::escape(&self.root.to_string_lossy());
         for pattern in patterns {
             let pattern = Path::new(&root).join(pattern);
             let pattern = pattern.to_string_lossy();
             let found = glob::glob(&pattern).map_err(|error| format!("`path`: {error}"))?;
             let mut found: Vec<PathBuf> = found.flatten().filter(|dir| dir.is_dir()).collect();
-            // Of several versions the highest first; 9 is less than 16.
+            // The highest version comes first. The order is numeric: 9 is less than 16.
             alphanumeric_sort::sort_path_slice_rev(&mut found);
             dirs.extend(found);
         }
@@ -306,12 +308,17 @@ impl Around<'_> {
         let joined = at_start.literal(&joined.to_string_lossy());
         let parts = [joined, rest];
         let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-        env.push(("PATH".to_owned(), parts.join(PATHS)));
+        env.push(("PATH".to_owned(), parts.join(PATH_SEPARATOR)));
         Ok(())
     }
 
-    /// `{redis.port}` is filled in only by those who depend on `redis`.
-    fn check_uses(&self, keys: &Keys, depends_on: &[String], mut refuse: impl FnMut(String)) {
+    /// Reports placeholders such as `{redis.port}` of services that are not in `depends-on`.
+    fn check_uses(
+        &self,
+        keys: &ServiceKeys,
+        depends_on: &[String],
+        mut refuse: impl FnMut(String),
+    ) {
         for name in self.names {
             if depends_on.iter().any(|it| it == name) {
                 continue;
@@ -319,9 +326,8 @@ impl Around<'_> {
             for what in ["port", "dir"] {
                 let place = format!("{name}.{what}");
                 if texts(keys).any(|text| uses(text, &place)) {
-                    let needed = listed(&[name]);
                     refuse(format!(
-                        "`{{{place}}}` is used, and {needed} is not among its `depends-on`"
+                        "`{{{place}}}` is used, but `{name}` is not in `depends-on`"
                     ));
                 }
             }
@@ -329,8 +335,8 @@ impl Around<'_> {
     }
 }
 
-/// All in which something is filled in.
-fn texts(keys: &Keys) -> impl Iterator<Item = &str> {
+/// Returns all texts in which placeholders are filled in.
+fn texts(keys: &ServiceKeys) -> impl Iterator<Item = &str> {
     let commands = keys.start.iter().chain(&keys.init);
     let words = commands.flat_map(|words| &words.0);
     let values = keys.env.values().chain(keys.export.values());
@@ -361,12 +367,12 @@ fn is_path(variable: &str) -> bool {
     }
 }
 
-/// Whether a variable of the environment can have this name.
+/// Returns `true` if an environment variable can have this name.
 fn is_variable(name: &str) -> bool {
     !name.is_empty() && !name.contains(['=', '\0'])
 }
 
-/// The path without `.` and `..`, as it is written: links are not followed.
+/// Returns the path without `.` and `..`. Links are not followed.
 fn clean(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for component in path.components() {

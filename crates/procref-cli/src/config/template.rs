@@ -1,9 +1,9 @@
-//! `{data}`, `{root}` and `{SERVICE.port}`, which a configuration file has beside the library's `{port}`
-//! and `{dir}`.
+//! The placeholders `{data}`, `{root}` and `{SERVICE.port}`, which configuration files have in addition to the library's
+//! `{port}` and `{dir}`.
 //!
-//! A text is filled in twice: with what the file says when that is read, and with ports and runtime directories when
-//! the service starts. A value must not be treated as a template: the path of a project may have `{port}` in it.
-//! So the first pass escapes everything that stands for itself, and the second pass fills in all the rest at once.
+//! Each text is filled in twice: with values from the file when the file is read, and with ports and runtime directories
+//! when the service starts. A value must not be treated as a template, because the path of a project may contain `{port}`.
+//! The first pass therefore escapes all literal text, and the second pass fills in all remaining placeholders at once.
 
 use std::ffi::{OsStr, OsString};
 
@@ -16,12 +16,12 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-/// The placeholders that are filled in when a service starts: its own port and runtime directory, and those of the
-/// services with these names.
+/// The placeholders that are filled in when a service starts: its own port and runtime directory, and those of the services
+/// with these names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AtStart<'a>(pub(crate) &'a [String]);
 
-/// Those that the library fills in.
+/// The placeholders that the library fills in.
 pub(crate) const OWN: AtStart<'static> = AtStart(&[]);
 
 impl AtStart<'_> {
@@ -29,7 +29,7 @@ impl AtStart<'_> {
         matches!(place, "port" | "dir") || self.has_dependency(place)
     }
 
-    /// The name and `port` or `dir`, if the placeholder is one of another service.
+    /// Returns the name and `port` or `dir`, if the placeholder belongs to another service.
     pub(crate) fn dependency(self, place: &str) -> Option<(&str, &str)> {
         let (name, what) = place.rsplit_once('.')?;
         let is_known = !name.contains('{') && self.0.iter().any(|known| known == name);
@@ -40,7 +40,7 @@ impl AtStart<'_> {
         self.dependency(place).is_some()
     }
 
-    /// A text that stands for itself when these are filled in.
+    /// Returns a template that is equal to `text` after these placeholders are filled in.
     pub(crate) fn literal(self, text: &str) -> String {
         let mut escaped = String::with_capacity(text.len());
         let mut rest = text;
@@ -64,7 +64,7 @@ impl AtStart<'_> {
         escaped
     }
 
-    /// Whether there is a placeholder of a service that this one depends on, escaped or not.
+    /// Returns `true` if the template has a placeholder of a dependency, escaped or not.
     pub(crate) fn mentions_dependency(self, template: &str) -> bool {
         let braces = template.match_indices('{');
         braces
@@ -73,35 +73,37 @@ impl AtStart<'_> {
     }
 }
 
-/// The text with each `{name}` that `value_of` knows filled in, as a template for what is filled in `at_start`:
-/// the values stand for themselves there. `{{name}}` of a name that is known to either stands for `{name}`. Every
-/// other brace is what it is.
+/// Fills in each `{name}` that has a value. Returns a template for the placeholders of `at_start`, in which the values are
+/// literal.
+///
+/// `{{name}}` stands for the literal text `{name}`, if the name has a value or belongs to `at_start`. Other braces have no
+/// meaning.
 pub(crate) fn fill(
     template: &str,
     at_start: AtStart<'_>,
     value_of: impl Fn(&str) -> Option<String>,
 ) -> String {
     let mut filled = String::with_capacity(template.len());
-    // What stands for itself and is not escaped yet. A value and the text beside it can look like a
-    // placeholder only together.
-    let mut itself = String::new();
+    // Literal text that is not escaped yet. It is escaped as a whole, because a value and the text beside it may form a
+    // placeholder together.
+    let mut literal = String::new();
     let mut rest = template;
     while let Some(brace) = rest.find('{') {
         let (before, from) = rest.split_at(brace);
-        itself.push_str(before);
+        literal.push_str(before);
         let is_known = |name: &str| at_start.has(name) || value_of(name).is_some();
         if let Some((name, behind)) = named(from, "{{", "}}").filter(|(name, _)| is_known(name)) {
-            itself.push('{');
-            itself.push_str(name);
-            itself.push('}');
+            literal.push('{');
+            literal.push_str(name);
+            literal.push('}');
             rest = behind;
         } else if let Some((name, behind)) =
             named(from, "{", "}").filter(|(name, _)| is_known(name))
         {
             match value_of(name) {
-                Some(value) => itself.push_str(&value),
+                Some(value) => literal.push_str(&value),
                 None => {
-                    filled.push_str(&at_start.literal(&std::mem::take(&mut itself)));
+                    filled.push_str(&at_start.literal(&std::mem::take(&mut literal)));
                     filled.push('{');
                     filled.push_str(name);
                     filled.push('}');
@@ -109,16 +111,16 @@ pub(crate) fn fill(
             }
             rest = behind;
         } else {
-            itself.push('{');
+            literal.push('{');
             rest = &from[1..];
         }
     }
-    itself.push_str(rest);
-    filled.push_str(&at_start.literal(&itself));
+    literal.push_str(rest);
+    filled.push_str(&at_start.literal(&literal));
     filled
 }
 
-/// Whether the placeholder is in the text, and not escaped.
+/// Returns `true` if the text has the placeholder and does not escape it.
 pub(crate) fn uses(template: &str, place: &str) -> bool {
     let with = |value: &str| {
         fill(template, OWN, |name| {
@@ -128,21 +130,21 @@ pub(crate) fn uses(template: &str, place: &str) -> bool {
     with("0") != with("1")
 }
 
-/// What stands between the braces that the text begins with, and what follows them.
+/// Returns the name in the braces at the beginning of a text, and the text after them.
 fn named<'a>(text: &'a str, open: &str, close: &str) -> Option<(&'a str, &'a str)> {
     let inside = text.strip_prefix(open)?;
-    // No name has a brace in it. With one, many open braces would be a square of looks.
+    // A name has no brace. Otherwise, a text of many opening braces would take quadratic time.
     let end = inside.find(['{', '}'])?;
     let behind = inside[end..].strip_prefix(close)?;
     Some((&inside[..end], behind))
 }
 
-/// [`literal`](AtStart::literal) for the library, of a text that need not be Unicode.
+/// Returns a template for the library that is equal to `text` after it is filled in. The text need not be Unicode.
 pub(crate) fn literal(text: &OsStr) -> OsString {
     sys::map(text, |text| OWN.literal(text))
 }
 
-/// A template of the library's as people wrote it.
+/// Returns a template of the library as the user wrote it.
 pub(crate) fn shown(template: &str) -> String {
     let itself = |name: &str| OWN.has(name).then(|| format!("{{{name}}}").into());
     procref::fill_in(template, itself)
@@ -150,7 +152,7 @@ pub(crate) fn shown(template: &str) -> String {
         .into_owned()
 }
 
-/// Whether the library will fill in a port.
+/// Returns `true` if the library fills in a port in this template.
 pub(crate) fn uses_port(template: &str) -> bool {
     template.replace("{{port}}", "").contains("{port}")
 }
@@ -167,7 +169,7 @@ mod tests {
         })
     }
 
-    /// Fills in what a file says, and then what is known at the start.
+    /// Fills in the values from a file, and then the values that are known at the start.
     fn twice(template: &str, root: &str) -> String {
         let names = ["db".to_owned(), "a/b".to_owned()];
         let filled = fill(template, AtStart(&names), |name| {
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_stands_for_itself_and_is_shown_as_it_was() {
+    fn literal_is_filled_in_and_shown_as_the_same_text() {
         for text in [
             "{port}",
             "{{port}}",
@@ -247,13 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn many_open_braces_take_no_time() {
+    fn many_opening_braces_take_linear_time() {
         let braces = "{".repeat(1 << 20);
         assert_eq!(filled(&braces), braces);
     }
 
     #[test]
-    fn only_what_is_known_is_filled_in() {
+    fn only_known_placeholders_are_filled_in() {
         for (template, expected) in [
             ("", ""),
             ("{data}/x{data}", "/d/x/d"),
@@ -268,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_used_where_the_library_uses_it() {
+    fn uses_port_agrees_with_the_library() {
         for (template, used) in [
             ("{port}", true),
             ("{{port}}", false),

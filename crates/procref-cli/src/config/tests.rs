@@ -9,8 +9,8 @@ fn parse(text: &str) -> Result<File, ConfigError> {
     File::parse(PATH.into(), "/project".into(), text, false, &["of-user"])
 }
 
-/// What is said of a bad file, one problem a line.
-fn complaint(text: &str) -> String {
+/// Returns the errors of an invalid file, one on each line.
+fn errors(text: &str) -> String {
     parse(text).expect_err(text).to_string()
 }
 
@@ -26,10 +26,10 @@ fn words(words: &Option<Vec<std::ffi::OsString>>) -> Vec<&str> {
         .collect()
 }
 
-/// One that Windows has not got is among it.
+/// Unix only, because Windows does not support `unix:`.
 #[cfg(unix)]
 #[test]
-fn everything_that_can_be_written_is_understood() {
+fn file_with_all_keys_is_parsed() {
     let file = parse(
         r#"
         shared = true
@@ -54,8 +54,8 @@ fn everything_that_can_be_written_is_understood() {
         shared = false
         "#,
     );
-    let file = file.expect("it is all right");
-    let service = file.services.get("my db").expect("it is there");
+    let file = file.expect("a valid file");
+    let service = file.services.get("my db").expect("the service");
     let spec = &service.spec;
     assert!(!service.shared);
     assert_eq!(service.depends_on, ["of-user"]);
@@ -69,8 +69,8 @@ fn everything_that_can_be_written_is_understood() {
         "{data}",
     ];
     assert_eq!(words(&spec.start), expected);
-    assert_eq!(words(&spec.setup.init), ["mkdir", "-p", "/data dir/a b"]);
-    assert_eq!(spec.setup.data.as_deref(), Some("/data dir"));
+    assert_eq!(words(&spec.prestart.init), ["mkdir", "-p", "/data dir/a b"]);
+    assert_eq!(spec.prestart.data.as_deref(), Some("/data dir"));
     assert_eq!(spec.cwd.as_deref(), Some(Path::new("/project/work")));
     assert_eq!(spec.log.as_deref(), Some(Path::new("/project/log/it")));
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
@@ -85,18 +85,18 @@ fn everything_that_can_be_written_is_understood() {
 }
 
 #[test]
-fn a_file_is_empty_or_shared_as_a_whole() {
-    assert!(parse("").expect("nothing is wrong").services.is_empty());
+fn file_is_empty_or_shared_as_a_whole() {
+    assert!(parse("").expect("a valid file").services.is_empty());
     let file =
         parse("shared = true\nservices = { a.start = 'x', b = { start = 'y', shared = false } }");
-    let file = file.expect("inline tables will do");
+    let file = file.expect("inline tables are valid");
     let shared: Vec<bool> = file.services.values().map(|it| it.shared).collect();
     assert_eq!(shared, [true, false]);
     assert_eq!(spec(&file, "a").cwd.as_deref(), Some(Path::new("/project")));
 }
 
 #[test]
-fn mistakes_are_told_with_their_place_and_what_to_do() {
+fn errors_have_position_and_advice() {
     for (text, expected) in [
         (
             "[services.a]\nstrat = 'x'",
@@ -112,32 +112,32 @@ fn mistakes_are_told_with_their_place_and_what_to_do() {
         ),
         (
             "[pg]\nstart = 'x'",
-            "1:2: a service's table is called `[services.pg]`, not `[pg]`",
+            "1:2: unknown table `[pg]`; write `[services.pg]` for a service",
         ),
         (
             "port = 5",
-            "1:1: unknown key `port`; there is `services` and `shared`",
+            "1:1: unknown key `port`; available: `services` and `shared`",
         ),
-        ("shared = 1", "1:10: `shared` is true or false"),
+        ("shared = 1", "1:10: `shared` must be true or false"),
         (
             "services = 1",
-            "1:12: `services` is a table: write `[services.NAME]`",
+            "1:12: `services` must be a table; write `[services.NAME]`",
         ),
         (
             "services.a = 1",
-            "1:14: service `a` is a table: write `[services.a]`",
+            "1:14: service `a` must be a table; write `[services.a]`",
         ),
         (
             "[services.a]\nready = 'tcp'",
-            "1:11: service `a`: there is no `start`, the command that is the service",
+            "1:11: service `a`: `start`, the command that starts the service, is missing",
         ),
         (
             "[services.a]\nstart = ''",
-            "2:9: service `a`: `start`: it names no program",
+            "2:9: service `a`: `start`: the command names no program",
         ),
         (
             "[services.a]\nstart = []",
-            "2:9: service `a`: `start`: it names no program",
+            "2:9: service `a`: `start`: the command names no program",
         ),
         (
             "[services.a]\nstart = \"a 'b\"",
@@ -153,7 +153,7 @@ fn mistakes_are_told_with_their_place_and_what_to_do() {
         ),
         (
             "[services.a]\nstart = 'x'\nport = 0",
-            "3:8: service `a`: `port`: 0 is no port; write `auto` for a free one",
+            "3:8: service `a`: `port`: 0 is not a valid port; write `auto` for a free port",
         ),
         (
             "[services.a]\nstart = 'x'\nport = 65536",
@@ -161,34 +161,34 @@ fn mistakes_are_told_with_their_place_and_what_to_do() {
         ),
         (
             "[services.a]\nstart = 'x'\nmismatch = 'no'",
-            "3:12: service `a`: `mismatch`: \"no\" is none of \"refuse\", \"join\" and \"separate\"",
+            "3:12: service `a`: `mismatch`: unknown action \"no\"; expected \"refuse\", \"join\" or \"separate\"",
         ),
         (
             "[services.a]\nstart = 'x'\nready = 'htp:/'",
             &format!(
-                "3:9: service `a`: `ready`: choose one of {}",
+                "3:9: service `a`: `ready`: unknown condition; choose one of {}",
                 crate::value_parsers::READY
             ),
         ),
         (
             "[services.a]\nstart = 'x'\nready = 'http://127.0.0.1:{port}/x'",
-            "3:9: service `a`: `ready`: it is a whole URL; write the path alone, `http:/x`: procref asks 127.0.0.1 \
-             and ::1 on the service's port (for another address run a program that asks it: cmd:curl -sf URL)",
+            "3:9: service `a`: `ready`: a whole URL is not supported; write only the path, `http:/x`: procref \
+             connects to 127.0.0.1 and ::1 on the service's port (for another address, run a program: cmd:curl -sf URL)",
         ),
         (
             "[services.a]\nstart = 'x'\nhealth = 'nonsense'",
             &format!(
-                "3:10: service `a`: `health`: choose one of {}",
+                "3:10: service `a`: `health`: unknown check; choose one of {}",
                 crate::value_parsers::HEALTH
             ),
         ),
         (
             "[services.a]\nstart = 'x'\nhealth-timeout = '1s'",
-            "1:11: service `a`: `health-timeout` needs `health`, which says what is asked",
+            "1:11: service `a`: `health-timeout` needs `health`",
         ),
         (
             "[services.a]\nstart = 'x'\nhealth = 'tcp'\nhealth-timeout = '0s'",
-            "4:18: service `a`: `health-timeout`: it is zero",
+            "4:18: service `a`: `health-timeout`: the time must not be zero",
         ),
         (
             "[services.a]\nstart = 'x'\nenv = { A = 1 }",
@@ -196,19 +196,19 @@ fn mistakes_are_told_with_their_place_and_what_to_do() {
         ),
         (
             "[services.a]\nstart = 'x'\nexport = { 'A=B' = '' }",
-            "3:12: service `a`: `export`: \"A=B\" is no name of a variable",
+            "3:12: service `a`: `export`: invalid name of a variable \"A=B\"",
         ),
         (
             "[services.a]\nstart = 'x'\ninit = 'y'",
-            "1:11: service `a`: `init` needs `data`, the directory that it fills; it runs once for each",
+            "1:11: service `a`: `init` needs `data`, the directory that it fills",
         ),
         (
             "[services.a]\nstart = 'x {data}'",
-            "1:11: service `a`: `{data}` is used, and there is no `data`",
+            "1:11: service `a`: `{data}` is used, but `data` is not set",
         ),
         (
             "[services.a]\nstart = 'x'\ndata = '..'",
-            &format!("3:8: service `a`: `data`: {MAIN_SEPARATOR} holds the file itself"),
+            &format!("3:8: service `a`: `data`: {MAIN_SEPARATOR} contains the configuration file"),
         ),
         (
             "[services.a]\nstart = 'x'\ndata = ''",
@@ -216,62 +216,66 @@ fn mistakes_are_told_with_their_place_and_what_to_do() {
         ),
         (
             "[services.a]\nstart = 'x'\ndepends-on = ['of-usr']",
-            "3:15: service `a`: it depends on `of-usr`, which no file describes; did you mean `of-user`?",
+            "3:15: service `a`: unknown service `of-usr` in `depends-on`; did you mean `of-user`?",
         ),
         (
             "[services.a]\nstart = 'x {of-user.port}'",
-            "1:11: service `a`: `{of-user.port}` is used, and `of-user` is not among its `depends-on`",
+            "1:11: service `a`: `{of-user.port}` is used, but `of-user` is not in `depends-on`",
         ),
         (
             "[services.a]\nstart = 'x'\nshared = true\ndepends-on = ['b']\n[services.b]\nstart = 'y'",
-            "1:11: service `a` is shared by all projects, and depends on `b`, which this project has for itself; make them `shared` as well",
+            "1:11: service `a` is shared and depends on `b`, which belongs to this project only (set `shared` for `b`)",
         ),
         (
             "[services.a\nstart = 'x'",
-            "1:12: this is no TOML: unclosed table, expected `]`",
+            "1:12: invalid TOML: unclosed table, expected `]`",
         ),
         (
             "[services.a]\nstart = 'x'\n[services.a]",
-            "3:11: this is no TOML: duplicate key",
+            "3:11: invalid TOML: duplicate key",
         ),
     ] {
-        assert_eq!(complaint(text), format!("{PATH}:{expected}"), "{text}");
+        assert_eq!(errors(text), format!("{PATH}:{expected}"), "{text}");
     }
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_errors_are_reported_at_once() {
     let text = "[services.a]\nx = 1\ny = 2\n[services.b]\n[services.c]\nstart = 1";
-    let told = complaint(text);
-    let places: Vec<&str> = told
+    let errors = errors(text);
+    let positions: Vec<&str> = errors
         .lines()
         .filter_map(|line| line.strip_prefix(PATH)?.split(": ").next())
         .collect();
-    assert_eq!(places, [":1:11", ":2:1", ":3:1", ":4:11", ":6:9"], "{told}");
+    assert_eq!(
+        positions,
+        [":1:11", ":2:1", ":3:1", ":4:11", ":6:9"],
+        "{errors}"
+    );
 }
 
 #[test]
-fn a_circle_is_shown() {
+fn dependency_cycle_is_an_error() {
     let file = parse(
         "[services.in]\nstart = 'x'\ndepends-on = ['a']\n\
          [services.a]\nstart = 'x'\ndepends-on = ['b']\n\
          [services.b]\nstart = 'x'\ndepends-on = ['a']\n",
     );
     let files = Files {
-        project: Some(file.expect("each is all right by itself")),
+        project: Some(file.expect("a valid file")),
         user: None,
     };
-    let error = files.order((Whose::Project, "in")).expect_err("a circle");
+    let error = files.order((Origin::Project, "in")).expect_err("a cycle");
     assert_eq!(
         error.to_string(),
         format!(
-            "{PATH}:4:11: services depend on each other in a circle: a -> b -> a; take one `depends-on` out"
+            "{PATH}:4:11: services depend on each other in a cycle: a -> b -> a (remove one `depends-on`)"
         )
     );
 }
 
 #[test]
-fn a_project_may_use_the_users_services_and_not_the_other_way_round() {
+fn project_may_depend_on_user_services_but_not_vice_versa() {
     let own = parse(
         "[services.web]\nstart = 'x'\ndepends-on = ['db', 'of-user']\n[services.db]\nstart = 'own'\n",
     );
@@ -279,21 +283,21 @@ fn a_project_may_use_the_users_services_and_not_the_other_way_round() {
         "[services.of-user]\nstart = 'x'\ndepends-on = ['db']\n[services.db]\nstart = 'theirs'\n";
     let users = File::parse("/u/config.toml".into(), "/u".into(), text, true, &[]);
     let files = Files {
-        project: Some(own.expect("right")),
-        user: Some(users.expect("right")),
+        project: Some(own.expect("a valid file")),
+        user: Some(users.expect("a valid file")),
     };
-    let order = files.order((Whose::Project, "web")).expect("no circle");
+    let order = files.order((Origin::Project, "web")).expect("no cycle");
     let expected = [
-        (Whose::Project, "db"),
-        (Whose::User, "db"),
-        (Whose::User, "of-user"),
-        (Whose::Project, "web"),
+        (Origin::Project, "db"),
+        (Origin::User, "db"),
+        (Origin::User, "of-user"),
+        (Origin::Project, "web"),
     ];
     assert_eq!(order, expected);
 }
 
 #[test]
-fn recipes_and_the_skeleton_are_understood() {
+fn recipes_and_skeleton_are_valid() {
     for recipe in RECIPES {
         let file = parse(recipe.text).expect(recipe.name);
         assert!(file.services.contains_key(recipe.name), "{}", recipe.name);
@@ -304,7 +308,7 @@ fn recipes_and_the_skeleton_are_understood() {
 }
 
 #[test]
-fn what_the_skeleton_has_in_comments_is_all_there_is_and_understood() {
+fn skeleton_shows_each_key_with_a_valid_value() {
     let (head, settings) = SKELETON
         .split_once("# What else can be set")
         .expect("the list");
@@ -314,8 +318,8 @@ fn what_the_skeleton_has_in_comments_is_all_there_is_and_understood() {
         .filter_map(|line| line.strip_prefix("# "))
         .collect();
     let text = format!("{head}\n{}", settings.join("\n"));
-    // It is said to depend on itself, which is no mistake of the file's form.
-    parse(&text).expect("what is in the comments");
+    // The service depends on itself here. Parsing a file does not detect that.
+    parse(&text).expect("the settings in the comments are valid");
     for key in schema::OF_SERVICE {
         let shown = |text: &str| {
             text.lines()
@@ -325,9 +329,9 @@ fn what_the_skeleton_has_in_comments_is_all_there_is_and_understood() {
     }
 }
 
-/// Whatever is written in a file: no panic, and every complaint names the file.
+/// Parsing a mutated file never panics, and each error names the file.
 #[test]
-fn no_file_is_too_strange() {
+fn mutated_file_never_panics() {
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
     let mut corpus: Vec<String> = RECIPES
@@ -374,7 +378,7 @@ fn no_file_is_too_strange() {
         "log:(",
         "http:",
     ];
-    let mut refused = 0;
+    let mut rejected = 0;
     for round in 0..4_000 {
         let chosen = random.usize(..corpus.len());
         let mut text: Vec<char> = corpus[chosen].chars().collect();
@@ -404,15 +408,15 @@ fn no_file_is_too_strange() {
         match parsed {
             Err(_) => panic!("seed {seed}, round {round}: a panic at {text:?}"),
             Ok(Ok(())) => corpus.push(text),
-            Ok(Err(told)) => {
-                refused += 1;
-                let named = told.starts_with(&format!("{PATH}:"));
-                assert!(named, "seed {seed}, round {round}: {told:?} of {text:?}");
+            Ok(Err(message)) => {
+                rejected += 1;
+                let named = message.starts_with(&format!("{PATH}:"));
+                assert!(named, "seed {seed}, round {round}: {message:?} of {text:?}");
             }
         }
         if corpus.len() > 200 {
             corpus.truncate(100);
         }
     }
-    assert!(refused > 400, "seed {seed}: the mutations break nothing");
+    assert!(rejected > 400, "seed {seed}: the mutations break nothing");
 }

@@ -1,9 +1,12 @@
-//! `procref demo`: real clients of a real service come, go and are killed, and what became of it is judged
-//! from outside.
+//! The demonstration: real clients of a real service join, leave and are killed. Independent checks follow.
 //!
-//! The clients are what `procref run` makes of a program. [`actors`] are program and service, [`cast`] are
-//! the clients as processes, [`stage`] shows them, and [`outside`] looks at what anybody on the machine can
-//! see.
+//! | module | contents |
+//! |---|---|
+//! | [`roles`] | the client program and the service |
+//! | [`clients`] | the clients as processes; `procref run` starts each of them |
+//! | [`view`] | the output |
+//! | [`observe`] | reads the system without procref |
+//! | [`check`] | compares what was shown with what was observed |
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,68 +20,70 @@ use crate::error::{Error, Result};
 mod check;
 mod clients;
 mod observe;
-pub(crate) mod roles;
+mod roles;
 mod view;
 
-use clients::{Cast, Doing, News};
-use observe::Run;
-use view::Stage;
+use clients::{Activity, ClientEvent, Clients};
+use observe::ProcessId;
+pub(crate) use roles::{client, service};
+use view::View;
 
-/// What the service is called.
+/// The name of the service.
 const NAME: &str = "demo";
 
-/// How many clients come at first, come later, and leave.
+/// The number of clients that start first, that join later, and that leave.
 const FIRST: usize = 5;
 const LATER: usize = 2;
-const LEAVERS: usize = 2;
+const LEAVING: usize = 2;
 
-/// How long a scene is shown to somebody who watches.
-const SCENE: Duration = Duration::from_millis(1400);
+/// The time for which a step is shown on a terminal.
+const STEP: Duration = Duration::from_millis(1400);
 
-/// Longer than anything here takes, on a busy machine too.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A time limit that is longer than any step takes, even on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often the kernel is asked while something goes on.
-const LOOK: Duration = Duration::from_millis(25);
+/// The interval at which the kernel's state is read.
+const INTERVAL: Duration = Duration::from_millis(25);
 
 pub(crate) fn run() -> Result<ExitCode> {
     let dir = tempfile::Builder::new().prefix("procref-demo-").tempdir();
-    let dir = dir.map_err(|error| Error::io("make a temporary directory", error))?;
+    let dir = dir.map_err(|error| Error::io("create a temporary directory", error))?;
     let mut demo = Demo::new(dir.path())?;
-    let played = demo.play();
-    // Whatever happened: first everybody leaves, then the directory goes.
-    demo.stage.freeze();
-    demo.cast.disperse();
-    let stopped = demo.service.wait_stopped_blocking(PATIENCE);
-    let right = played.and_then(|()| demo.judge());
+    let shown = demo.run();
+    // Even after an error, all clients must exit before the directory is removed.
+    demo.view.freeze();
+    demo.clients.stop_all();
+    let stopped = demo.service.wait_stopped_blocking(TIMEOUT);
+    let passed = shown.and_then(|()| demo.check());
     drop(demo);
     dir.close()
         .map_err(|error| Error::io("remove the temporary directory", error))?;
     stopped?;
-    Ok(match right? {
+    Ok(match passed? {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
 }
 
 struct Demo {
-    stage: Stage,
-    cast: Cast,
-    /// For looking only: it holds no reference.
+    view: View,
+    clients: Clients,
+    /// Reads the status only. It holds no reference.
     service: SharedService,
     status: Status,
-    seen: Seen,
+    observed: Observed,
 }
 
-/// What was seen on the way.
+/// What was observed while the demonstration ran.
 #[derive(Default)]
-struct Seen {
-    /// Each process that was the service, or its supervisor.
-    services: BTreeSet<Run>,
-    supervisors: BTreeSet<Run>,
-    /// What the kernel counted when all was quiet, and how many there were.
+struct Observed {
+    /// Each process that was the service.
+    services: BTreeSet<ProcessId>,
+    /// Each process that was the supervisor.
+    supervisors: BTreeSet<ProcessId>,
+    /// The kernel's count and the number of clients, at moments without a change.
     counts: Vec<(u32, usize)>,
-    set_was_there: bool,
+    set_existed: bool,
 }
 
 impl Demo {
@@ -87,138 +92,140 @@ impl Demo {
             .base_dir(dir.join("runtime"))
             .build()?;
         Ok(Self {
-            stage: Stage::new(),
-            cast: Cast::new(dir)?,
+            view: View::new(),
+            clients: Clients::new(dir)?,
             status: service.status()?,
             service,
-            seen: Seen::default(),
+            observed: Observed::default(),
         })
     }
 
-    fn play(&mut self) -> Result<()> {
-        self.stage
+    fn run(&mut self) -> Result<()> {
+        self.view
             .title("procref demo: many processes, one service")?;
-        self.stage.caption(&format!(
-            "{FIRST} programs that need a service start at the same moment. One starts it."
+        self.view.caption(&format!(
+            "{FIRST} programs that need a service start at the same moment. One of them starts it."
         ))?;
-        self.come(FIRST)?;
+        self.start_clients(FIRST)?;
         self.show()?;
 
-        self.stage
-            .caption("The one that started it is killed (SIGKILL). The service stays.")?;
-        let starter = self.cast.starter()?;
-        self.cast.kill(&[starter])?;
+        self.view.caption(
+            "The client that started it is killed (SIGKILL). The service keeps running.",
+        )?;
+        let starter = self.clients.starter()?;
+        self.clients.kill(&[starter])?;
         self.show()?;
 
-        self.stage
-            .caption(&format!("{LATER} more come, and join."))?;
-        self.come(LATER)?;
+        self.view.caption(&format!("{LATER} more clients join."))?;
+        self.start_clients(LATER)?;
         self.show()?;
 
-        self.stage
-            .caption(&format!("{LEAVERS} have done their work, and leave."))?;
-        let leavers: Vec<usize> = self.cast.numbers().take(LEAVERS).collect();
-        self.cast.dismiss(&leavers);
-        self.until("the clients to leave", |demo| {
-            demo.cast.count(Doing::Leaving) == 0
+        self.view
+            .caption(&format!("{LEAVING} clients finish their work and leave."))?;
+        let leaving: Vec<usize> = self.clients.numbers().take(LEAVING).collect();
+        self.clients.stop(&leaving);
+        self.wait_until("the clients to leave", |demo| {
+            demo.clients.count(Activity::Leaving) == 0
         })?;
         self.show()?;
 
-        self.stage
-            .caption("All others are killed in the same moment. No client is left to stop it.")?;
-        let all: Vec<usize> = self.cast.numbers().collect();
-        self.cast.kill(&all)?;
-        self.until("the supervisor to stop the service", |demo| {
+        self.view.caption(
+            "All other clients are killed at once. No client remains to stop the service.",
+        )?;
+        let all: Vec<usize> = self.clients.numbers().collect();
+        self.clients.kill(&all)?;
+        self.wait_until("the supervisor to stop the service", |demo| {
             demo.status.state() == State::Absent
         })?;
-        // To remove the set is the last thing it does but one.
-        self.until("the supervisor to end", |demo| {
-            demo.seen.supervisors.iter().all(|run| run.is_over())
+        // The supervisor removes the set and then exits.
+        self.wait_until("the supervisor to exit", |demo| {
+            demo.observed.supervisors.iter().all(|it| it.has_exited())
         })?;
-        self.stage
-            .caption("Its supervisor, which the kernel woke, has stopped it.")
+        self.view.caption(
+            "The kernel woke the service's supervisor, and the supervisor stopped the service.",
+        )
     }
 
-    /// Clients come, and wait until they have the service.
-    fn come(&mut self, count: usize) -> Result<()> {
+    /// Starts clients, and waits until they have the service.
+    fn start_clients(&mut self, count: usize) -> Result<()> {
         for _ in 0..count {
-            self.cast.start(self.service.runtime_dir())?;
+            self.clients.start(self.service.runtime_dir())?;
         }
-        self.until("the clients to get the service", |demo| {
-            demo.cast.count(Doing::Waiting) == 0
+        self.wait_until("the clients to get the service", |demo| {
+            demo.clients.count(Activity::Waiting) == 0
         })
     }
 
-    /// Everybody works for a while, and is counted.
+    /// Lets the clients work for a while, and counts them.
     fn show(&mut self) -> Result<()> {
-        let end = Instant::now() + self.stage.pace(SCENE);
+        let end = Instant::now() + self.view.pace(STEP);
         let before: Vec<usize> = self
-            .cast
+            .clients
             .clients()
             .iter()
             .map(|client| client.answers)
             .collect();
-        self.until("the service to answer everybody", |demo| {
+        self.wait_until("the service to answer all clients", |demo| {
             let mut working = demo
-                .cast
+                .clients
                 .clients()
                 .iter()
                 .zip(&before)
-                .filter(|(client, _)| client.doing == Doing::Working);
+                .filter(|(client, _)| client.activity == Activity::Working);
             Instant::now() >= end && working.all(|(client, before)| client.answers > *before)
         })?;
         let counted = self.service.count()?;
-        self.seen
+        self.observed
             .counts
-            .push((counted, self.cast.present().count()));
-        self.seen.set_was_there |= observe::semaphore_set_exists(&self.service.kernel_object())?;
+            .push((counted, self.clients.present().count()));
+        self.observed.set_existed |= observe::semaphore_set_exists(&self.service.kernel_object())?;
         Ok(())
     }
 
-    /// Takes note of everything that happens, and shows it.
-    fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
+    /// Handles and shows events until a condition holds.
+    fn wait_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) -> Result<()> {
+        let end = Instant::now() + TIMEOUT;
         loop {
-            self.look()?;
+            self.read_status()?;
             if done(self) {
                 return Ok(());
             }
             if Instant::now() >= end {
-                let seconds = PATIENCE.as_secs();
+                let seconds = TIMEOUT.as_secs();
                 return Err(Error::Failed(format!(
-                    "waited {seconds} s in vain for {what}"
+                    "waited {seconds} s for {what}: time limit exceeded"
                 )));
             }
-            if let Some(news) = self.cast.next(LOOK)? {
-                self.note(&news)?;
+            if let Some(event) = self.clients.next(INTERVAL)? {
+                self.show_event(&event)?;
             }
         }
     }
 
-    /// Asks the kernel.
-    fn look(&mut self) -> Result<()> {
+    /// Reads the status of the service, and updates the view.
+    fn read_status(&mut self) -> Result<()> {
         self.status = self.service.status()?;
         let status = &self.status;
         let instance = status.instance().map(procref::ServiceInfo::pid);
-        self.seen
+        self.observed
             .services
-            .extend(instance.into_iter().filter_map(Run::of));
-        self.seen
+            .extend(instance.into_iter().filter_map(ProcessId::of));
+        self.observed
             .supervisors
-            .extend(status.supervisor().into_iter().filter_map(Run::of));
-        self.stage.draw(&self.status, self.cast.clients())
+            .extend(status.supervisor().into_iter().filter_map(ProcessId::of));
+        self.view.draw(&self.status, self.clients.clients())
     }
 
-    fn note(&mut self, news: &News) -> Result<()> {
-        let (number, what) = match news {
-            News::Got(number) => (*number, "has the service"),
-            News::Left(number) => (*number, "has left"),
-            News::Killed(number) => (*number, "was killed"),
-            News::Answered => return Ok(()),
+    fn show_event(&mut self, event: &ClientEvent) -> Result<()> {
+        let (number, what) = match event {
+            ClientEvent::GotService(number) => (*number, "has the service"),
+            ClientEvent::Left(number) => (*number, "has left"),
+            ClientEvent::Killed(number) => (*number, "was killed"),
+            ClientEvent::Answered => return Ok(()),
         };
-        let pid = self.cast.client(number).pid();
+        let pid = self.clients.client(number).pid();
         let clients = self.service.count()?;
-        self.stage.event(&format!(
+        self.view.event(&format!(
             "client {number} (pid {pid}) {what}; clients: {clients}"
         ))
     }

@@ -1,34 +1,20 @@
-//! `procref demo`, which is not there on Windows: what it shows is told by signals and by `/proc`.
+//! Rejects `procref demo`, which Windows does not support: it uses signals and `/proc`.
 
 use std::process::ExitCode;
 
+use super::args::DemoServiceArgs;
 use crate::error::{Error, Result};
 
 pub(crate) fn run() -> Result<ExitCode> {
-    let reason = "`demo` is not there on Windows; `procref hold` in some terminals, and `procref ps --watch` in \
-                  another, show much of it";
+    let reason = "`demo` is not supported on Windows; run `procref hold` in several terminals, and `procref ps --watch` \
+                  in another one";
     Err(Error::Usage(reason.to_owned()))
 }
 
-pub(crate) mod roles {
-    use std::ffi::OsString;
+pub(crate) fn client() -> Result<ExitCode> {
+    run()
+}
 
-    use super::*;
-
-    pub(crate) const CLIENT: &str = "__demo-client";
-    pub(crate) const SERVICE: &str = "__demo-service";
-
-    #[derive(clap::Args, Debug)]
-    pub(crate) struct ServiceArgs {
-        /// Where it writes down what it does.
-        log: OsString,
-    }
-
-    pub(crate) fn client() -> Result<ExitCode> {
-        run()
-    }
-
-    pub(crate) fn service(_: &ServiceArgs) -> Result<ExitCode> {
-        run()
-    }
+pub(crate) fn service(_: &DemoServiceArgs) -> Result<ExitCode> {
+    run()
 }

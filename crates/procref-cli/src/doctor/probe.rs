@@ -1,4 +1,4 @@
-//! Whether the kernel takes back what a process held that is killed: all else stands on that.
+//! Checks whether the kernel releases the references of a killed process. All guarantees depend on that.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -7,66 +7,85 @@ use std::process::{Command, ExitCode, Stdio};
 use clap::Args;
 use procref::{PlatformRefCounter, RefCounter as _};
 
-use super::sys::{CHECK, MECHANISM, UNTRIED, WITHOUT};
-use super::{Finding, Severity};
+use super::finding::{Finding, Severity};
 use crate::error::{Error, Result};
 
-/// How the hidden subcommand is called.
+/// The name of the hidden subcommand.
 pub(crate) const SUBCOMMAND: &str = "__doctor-probe";
 
 const NAME: &str = "doctor";
+
+/// The kernel's mechanism that releases references, and the texts about it.
+pub(super) struct Mechanism {
+    pub(super) check: &'static str,
+    pub(super) name: &'static str,
+    /// Advice if the mechanism does not work.
+    pub(super) if_broken: &'static str,
+    /// Advice if the check failed.
+    pub(super) if_unchecked: &'static str,
+}
 
 #[derive(Args, Debug)]
 pub(crate) struct ProbeArgs {
     /// The runtime directory.
     #[arg(required_unless_present = "nothing")]
     dir: Option<PathBuf>,
-    /// End at once: there was only to be a process.
+    /// Exit at once, for a caller that only starts a process.
     #[arg(long)]
     nothing: bool,
 }
 
-/// The process that will be killed: takes a reference, says so, and waits.
+/// Runs the process that will be killed: takes a reference, reports that, and waits.
 pub(crate) fn run(args: &ProbeArgs) -> Result<ExitCode> {
     let Some(dir) = args.dir.as_ref().filter(|_| !args.nothing) else {
         return Ok(ExitCode::SUCCESS);
     };
     let counter = PlatformRefCounter::in_dir(NAME, dir)?;
     counter.acquire()?;
-    writeln!(io::stdout(), "held").map_err(|error| Error::io("say so", error))?;
-    // Ends also if the process that asked is gone.
+    writeln!(io::stdout(), "held")
+        .map_err(|error| Error::io("write to the standard output", error))?;
+    // If the parent exits, standard input is closed, and this process exits as well.
     let _ = io::copy(&mut io::stdin(), &mut io::sink());
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn look() -> Finding {
+pub(super) fn check(mechanism: &Mechanism) -> Finding {
+    let Mechanism { check, name, .. } = mechanism;
     let dir = tempfile::Builder::new().prefix("procref-doctor-").tempdir();
-    let tried = match &dir {
-        Ok(dir) => try_out(dir.path()),
+    let counted = match &dir {
+        Ok(dir) => count_around_kill(dir.path()),
         Err(error) => Err(Error::Failed(format!(
-            "could not make a temporary directory: {error}"
+            "could not create a temporary directory: {error}"
         ))),
     };
-    match tried {
-        Ok((1, 0)) => Finding::ok(CHECK, format!(
-            "{MECHANISM}: a process was killed, and the kernel took its reference back"
-        )),
-        Ok((held, left)) => Finding::new(
-            CHECK,
+    match counted {
+        Ok((1, 0)) => Finding::ok(
+            check,
+            format!("{name}: the kernel released the reference of a killed process"),
+        ),
+        Ok((before, after)) => Finding::new(
+            check,
             Severity::Error,
             format!(
-                "{MECHANISM} does not work: the kernel counted {held} while a process held a reference, and \
-                 {left} after it was killed"
+                "{name} does not work: the kernel counted {before} while a process held a reference, and {after} \
+                 after the process was killed"
             ),
         )
-        .advice(format!("crashed clients would be counted for ever; {WITHOUT}")),
-        Err(error) => Finding::new(CHECK, Severity::Error, format!("{MECHANISM} could not be tried: {error}"))
-            .advice(UNTRIED),
+        .advice(format!(
+            "the kernel would count crashed clients indefinitely; {}",
+            mechanism.if_broken
+        )),
+        Err(error) => Finding::new(
+            check,
+            Severity::Error,
+            format!("{name}: could not check it: {error}"),
+        )
+        .advice(mechanism.if_unchecked),
     }
 }
 
-/// What was counted while a process held a reference, and after it was killed.
-fn try_out(dir: &Path) -> Result<(u32, u32)> {
+/// Returns the counts while a process holds a reference and after that process was killed.
+fn count_around_kill(dir: &Path) -> Result<(u32, u32)> {
     let failed = |error| Error::io("start a process", error);
     let counter = PlatformRefCounter::in_dir(NAME, dir)?;
     let mut child = Command::new(std::env::current_exe().map_err(failed)?)
@@ -76,18 +95,18 @@ fn try_out(dir: &Path) -> Result<(u32, u32)> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    let mut said = String::new();
-    let heard = match child.stdout.take() {
-        Some(stdout) => BufReader::new(stdout).read_line(&mut said),
+    let mut line = String::new();
+    let read = match child.stdout.take() {
+        Some(stdout) => BufReader::new(stdout).read_line(&mut line),
         None => Ok(0),
     };
-    let held = counter.count();
+    let before = counter.count();
     child.kill().and_then(|()| child.wait()).map_err(failed)?;
-    let left = counter.count();
-    // The object goes with the last reference. Whoever is counted wrongly keeps it, and all that the kernel
-    // gives us then is to say so.
+    let after = counter.count();
+    // The kernel object is removed with the last reference. If the kernel still counts the killed process, the object
+    // remains.
     counter.acquire()?;
     counter.release()?;
-    heard.map_err(failed)?;
-    Ok((held?, left?))
+    read.map_err(failed)?;
+    Ok((before?, after?))
 }

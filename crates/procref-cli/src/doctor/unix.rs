@@ -1,35 +1,34 @@
-//! Linux: semaphores, `/proc`, pidfds, and who might remove what is needed.
+//! Linux: semaphores, `/proc`, pidfds, and programs that may delete what procref needs.
 
 use std::env;
 use std::fs;
 use std::path::Path;
 
-use super::{Finding, Severity, probe};
+use super::finding::Finding;
+use super::probe::{self, Mechanism};
 
 mod logind;
 mod proc;
 mod runtime_dir;
 mod semaphores;
 
-/// What takes a dead process's references back.
-pub(super) const CHECK: &str = "undo";
-pub(super) const MECHANISM: &str = "SEM_UNDO";
+const UNDO: Mechanism = Mechanism {
+    check: "undo",
+    name: "SEM_UNDO",
+    if_broken: "gVisor has this fault: use another container runtime",
+    if_unchecked: "see the other findings, and check whether a sandbox forbids semget, semop or semctl",
+};
 
-/// Where that is not so, and where it could not be tried.
-pub(super) const WITHOUT: &str = "gVisor is known for that, use another runtime";
-pub(super) const UNTRIED: &str =
-    "see the other findings, and whether a sandbox forbids semget, semop or semctl";
-
-pub(super) fn look(runtime_dir: Option<&Path>) -> Vec<Finding> {
-    let mut findings = semaphores::look();
-    findings.push(probe::look());
-    findings.extend(runtime_dir::look(runtime_dir));
-    findings.extend(proc::look());
-    findings.extend(logind::look());
+pub(super) fn check(runtime_dir: Option<&Path>) -> Vec<Finding> {
+    let mut findings = semaphores::check();
+    findings.push(probe::check(&UNDO));
+    findings.extend(runtime_dir::check(runtime_dir));
+    findings.extend(proc::check());
+    findings.extend(logind::check());
     findings
 }
 
-/// A file of the kernel's, or of the system's; `None` where it is not there or cannot be read.
+/// Returns the text of a file of the kernel or the system, or `None` if it cannot be read.
 fn text_of(path: &str) -> Option<String> {
     let bytes = fs::read(path).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())

@@ -1,17 +1,17 @@
-//! The library's errors in the words of the command line.
+//! The library's errors in terms of the command line.
 //!
-//! The library speaks to programmers: of methods and types. Each of its errors that does is matched here by its variant
-//! and fields, and told by options and keys. All others are told as they are. `tests/words.rs` looks for texts of the
-//! library that have such words and are not known here.
+//! The library's messages name methods and types. This module matches such errors by variant and fields, and writes
+//! messages that name options and keys. All other messages are unchanged. `tests/words.rs` searches the library for
+//! messages with such names that this module does not know.
 
 use std::fmt::{self, Display};
 
 use procref::Error;
 
-/// An error of the library for people.
-pub(super) struct InOwnWords<'a>(pub(super) &'a Error);
+/// Displays an error of the library in terms of the command line.
+pub(super) struct CliMessage<'a>(pub(super) &'a Error);
 
-impl Display for InOwnWords<'_> {
+impl Display for CliMessage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Error::InvalidSetting {
@@ -26,13 +26,13 @@ impl Display for InOwnWords<'_> {
             ),
             Error::NoStart { service, .. } => write!(
                 f,
-                "service `{service}` is not running, or not healthy, and nothing tells how to start it: describe it \
-                 in procref.toml, or use `procref run` with `--start COMMAND`"
+                "service `{service}` is not running or not healthy, and has no start command (describe it in \
+                 procref.toml, or use `procref run` with `--start COMMAND`)"
             ),
             Error::OtherKind { service, pid, .. } => write!(
                 f,
-                "service `{service}` (pid {pid}) was started by a program with code of its own, and this command \
-                 would start and stop it by `start`; leave that out to join it, or use another name"
+                "service `{service}` (pid {pid}) was started by the code of another program, and this command would use \
+                 `start` (remove `start` to join the service, or use another name)"
             ),
             Error::Fingerprint {
                 service,
@@ -42,15 +42,15 @@ impl Display for InOwnWords<'_> {
                 ..
             } => {
                 let theirs = match theirs {
-                    Some(theirs) => format!("with fingerprint {}", shortened(theirs)),
+                    Some(theirs) => format!("with fingerprint {}", quoted(theirs)),
                     None => "without a fingerprint".to_owned(),
                 };
-                let ours = shortened(ours);
+                let ours = quoted(ours);
                 write!(
                     f,
-                    "service `{service}` runs as process {pid} {theirs}, and this client wants {ours}: use the \
-                     same, wait until all clients have released it, or choose another `mismatch` (or --mismatch): \
-                     `join` to use it anyway, `separate` to run another one beside it"
+                    "service `{service}` (pid {pid}) runs {theirs}, and this client needs {ours} (use the same \
+                     fingerprint, wait until all clients have released the service, or set `mismatch` or --mismatch: \
+                     `join` uses the service anyway, `separate` runs another instance beside it)"
                 )
             }
             Error::Callback {
@@ -59,7 +59,7 @@ impl Display for InOwnWords<'_> {
                 source,
                 ..
             } => {
-                let source = InOwnWords(source);
+                let source = CliMessage(source);
                 write!(
                     f,
                     "service `{service}`: {} failed: {source}",
@@ -91,8 +91,8 @@ impl Display for InOwnWords<'_> {
             }
             Error::Unhealthy { service, pid, .. } => write!(
                 f,
-                "service `{service}` (pid {pid}) was started but is not healthy, so it was stopped again; choose a \
-                 `ready` that waits until it is"
+                "service `{service}` (pid {pid}) was ready but not healthy, so it was stopped (set a `ready` that waits \
+                 until the service is healthy)"
             ),
             Error::Timeout {
                 service,
@@ -116,8 +116,8 @@ impl Display for InOwnWords<'_> {
                 ..
             } => write!(
                 f,
-                "service `{service}`: pid {pid} could not be stopped: {reason}; nothing will be started beside it, \
-                 stop it by hand and try again"
+                "service `{service}`: could not stop pid {pid}: {reason} (no other instance starts beside it; stop it \
+                 and try again)"
             ),
             Error::NoReference {
                 service,
@@ -126,14 +126,14 @@ impl Display for InOwnWords<'_> {
                 ..
             } => write!(
                 f,
-                "service `{service}`: could not {operation}: {reason}; run the command again"
+                "service `{service}`: could not {operation}: {reason} (run the command again)"
             ),
             other => other.fmt(f),
         }
     }
 }
 
-/// The key of `procref.toml` for a setting of the library's.
+/// Returns the key of `procref.toml` for a setting of the library.
 fn key(setting: &'static str) -> &'static str {
     match setting {
         "command" => "start",
@@ -147,20 +147,20 @@ fn key(setting: &'static str) -> &'static str {
     }
 }
 
-/// What a callback of the library's does.
+/// Returns what a callback of the library does.
 fn step(callback: &'static str) -> &'static str {
     match callback.trim_matches('`') {
-        "on_first_acquire" | "command" => "its start",
-        "on_recover" => "its recovery",
-        "on_ready" => "what follows its start",
-        "on_last_release" => "its stop",
-        "on_health_check" => "its health check",
+        "on_first_acquire" | "command" => "the start",
+        "on_recover" => "the recovery",
+        "on_ready" => "the work after the start",
+        "on_last_release" => "the stop",
+        "on_health_check" => "the health check",
         _ => callback,
     }
 }
 
-/// A text of the user's in quotes, on one line of a bearable length.
-fn shortened(text: &str) -> String {
+/// Returns a text in quotes, on one line of limited length.
+fn quoted(text: &str) -> String {
     const LENGTH: usize = 100;
     match text.char_indices().nth(LENGTH) {
         Some((end, _)) => format!("{:?}…", &text[..end]),
@@ -174,7 +174,7 @@ mod tests {
 
     use super::*;
 
-    /// Words of the library's interface.
+    /// Names from the library's interface.
     const WORDS: [&str; 14] = [
         "base_dir",
         "Mismatch",
@@ -193,7 +193,7 @@ mod tests {
     ];
 
     #[test]
-    fn errors_speak_of_options_and_keys() {
+    fn errors_name_options_and_keys() {
         let service = || "s".to_owned();
         let settings = [
             "command",
@@ -277,10 +277,10 @@ mod tests {
             reason: "no",
         });
         for error in errors {
-            let told = InOwnWords(&error).to_string();
-            assert!(told.contains("service `s`"), "{told}");
+            let message = CliMessage(&error).to_string();
+            assert!(message.contains("service `s`"), "{message}");
             for word in WORDS {
-                assert!(!told.contains(word), "{word}: {told}");
+                assert!(!message.contains(word), "{word}: {message}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! By inotify.
+//! Waits for changes with inotify.
 
 use std::fs::File;
 use std::io;
@@ -14,19 +14,20 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
 use rustix::io::Errno;
 
-use super::{Next, Source};
+use super::{Change, LogFile};
 use crate::error::{Error, Result};
 
-pub(super) struct News {
-    changes: OwnedFd,
+/// An inotify instance, and a pipe that is closed when the service has stopped.
+pub(super) struct Changes {
+    log: OwnedFd,
     stopped: OwnedFd,
 }
 
-impl News {
-    /// The directory is watched and not the file: a start renames a log that is too long, and makes
+impl Changes {
+    /// Watches the directory and not the log itself, because a start renames a log that is too long and creates
     /// another one.
-    pub(super) fn of(source: &Source, service: SharedService) -> Result<Self> {
-        let dir = source.path.parent().unwrap_or(Path::new("/"));
+    pub(super) fn watch(log: &LogFile, service: SharedService) -> Result<Self> {
+        let dir = log.path.parent().unwrap_or(Path::new("/"));
         let watch = || {
             let watch = inotify::init(inotify::CreateFlags::CLOEXEC)?;
             let events = inotify::WatchFlags::MODIFY
@@ -36,45 +37,50 @@ impl News {
             Ok(watch)
         };
         Ok(Self {
-            changes: watch().map_err(|error: Errno| source.failed(error.into()))?,
-            stopped: end_of(service)?,
+            log: watch().map_err(|error: Errno| log.failed(error.into()))?,
+            stopped: wait_stopped(service)?,
         })
     }
 
-    pub(super) fn next(&mut self, source: &Source) -> Result<Next> {
-        let mut watched = [&self.changes, &self.stopped].map(|fd| PollFd::new(fd, PollFlags::IN));
+    pub(super) fn next(&mut self, log: &LogFile) -> Result<Change> {
+        let mut watched = [&self.log, &self.stopped].map(|fd| PollFd::new(fd, PollFlags::IN));
         loop {
             match poll(&mut watched, None) {
                 Err(Errno::INTR) => {}
                 Ok(_) => break,
-                Err(error) => return Err(source.failed(error.into())),
+                Err(error) => return Err(log.failed(error.into())),
             }
         }
-        let [changed, over] = watched.map(|fd| !fd.revents().is_empty());
-        if changed {
+        let [has_changed, has_stopped] = watched.map(|fd| !fd.revents().is_empty());
+        if has_changed {
             let mut events = [MaybeUninit::uninit(); 4096];
-            rustix::io::read(&self.changes, &mut events[..])
-                .map_err(|error| source.failed(error.into()))?;
+            rustix::io::read(&self.log, &mut events[..])
+                .map_err(|error| log.failed(error.into()))?;
         }
-        Ok(if over { Next::Over } else { Next::Look })
+        Ok(if has_stopped {
+            Change::Stopped
+        } else {
+            Change::Output
+        })
     }
 }
 
+/// Returns the device and the inode of a file.
 pub(super) fn identity(file: &File) -> io::Result<(u64, u64)> {
     let metadata = file.metadata()?;
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// A pipe that ends when the service has stopped. The thread that waits for that ends with this process.
-fn end_of(service: SharedService) -> Result<OwnedFd> {
-    let failed = |error: io::Error| Error::io("wait for the service's end", error);
-    let (ended, open) = rustix::pipe::pipe().map_err(|error| failed(error.into()))?;
+/// Returns a pipe that is closed when the service has stopped. The thread that waits for that ends with this process.
+fn wait_stopped(service: SharedService) -> Result<OwnedFd> {
+    let failed = |error: io::Error| Error::io("wait for the service to stop", error);
+    let (stopped, open) = rustix::pipe::pipe().map_err(|error| failed(error.into()))?;
     let wait = move || {
-        // An error is an end as well: there is nothing more to wait for.
+        // After an error, there is nothing to wait for either.
         let _ = service.wait_stopped_blocking(Duration::MAX);
         drop(open);
     };
     let thread = thread::Builder::new().name("procref: logs".to_owned());
     thread.spawn(wait).map_err(failed)?;
-    Ok(ended)
+    Ok(stopped)
 }

@@ -1,4 +1,4 @@
-//! By looking again and again: Windows tells of a file that somebody writes to only when it is closed.
+//! Polls the log, because Windows reports a change of a file only when the writer closes the file.
 
 use std::fs::File;
 use std::io;
@@ -8,39 +8,40 @@ use std::time::Duration;
 
 use procref::SharedService;
 
-use super::{Next, Source};
+use super::{Change, LogFile};
 use crate::error::{Error, Result};
 
-/// How often: as often as people notice.
-const LOOK: Duration = Duration::from_millis(100);
+/// The polling interval. People do not notice a shorter delay.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// A channel that is closed when the service has stopped.
-pub(super) struct News(Receiver<()>);
+pub(super) struct Changes(Receiver<()>);
 
-impl News {
-    /// The thread that waits for the service's end ends with this process.
-    pub(super) fn of(_: &Source, service: SharedService) -> Result<Self> {
+impl Changes {
+    /// Starts a thread that waits until the service has stopped. The thread ends with this process.
+    pub(super) fn watch(_: &LogFile, service: SharedService) -> Result<Self> {
         let (open, stopped) = mpsc::channel::<()>();
         let wait = move || {
-            // An error is an end as well: there is nothing more to wait for.
+            // After an error, there is nothing to wait for either.
             let _ = service.wait_stopped_blocking(Duration::MAX);
             drop(open);
         };
         let thread = thread::Builder::new().name("procref: logs".to_owned());
         thread
             .spawn(wait)
-            .map_err(|error| Error::io("wait for the service's end", error))?;
+            .map_err(|error| Error::io("wait for the service to stop", error))?;
         Ok(Self(stopped))
     }
 
-    pub(super) fn next(&mut self, _: &Source) -> Result<Next> {
-        Ok(match self.0.recv_timeout(LOOK) {
-            Err(RecvTimeoutError::Disconnected) => Next::Over,
-            _ => Next::Look,
+    pub(super) fn next(&mut self, _: &LogFile) -> Result<Change> {
+        Ok(match self.0.recv_timeout(INTERVAL) {
+            Err(RecvTimeoutError::Disconnected) => Change::Stopped,
+            _ => Change::Output,
         })
     }
 }
 
+/// Returns the volume and the index of a file.
 pub(super) fn identity(file: &File) -> io::Result<(u64, u64)> {
     procref::windows::identity(file)
 }

@@ -1,4 +1,4 @@
-//! By `exec`.
+//! This process executes the program.
 
 use std::env;
 use std::ffi::OsString;
@@ -12,53 +12,59 @@ use std::process::{Command, ExitCode};
 use procref::{Ready, ServiceCommand};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::{Acquired, SUBCOMMAND};
+use super::args::SUBCOMMAND;
+use crate::acquired::Acquired;
 
-/// The path of this program, which it has not any more if it was replaced since it was started.
-pub(super) fn myself() -> OsString {
+/// Returns the path of this program. If the file was replaced since, the path does not lead to it any more.
+pub(super) fn own_program() -> OsString {
     let own = env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
     own.into_os_string()
 }
 
-/// What tells that the service's program was executed: the condition that comes before it is enough.
+/// Returns the readiness probe of a service that is ready when its program was executed.
+///
+/// [`ready_after_exec`] already waits for that.
 pub(crate) fn started() -> Ready {
     Ready::at_once()
 }
 
-/// [`started`] for a service that does not say when it is ready. The library does the same, with a warning.
-pub(crate) fn started_unasked(command: ServiceCommand) -> ServiceCommand {
+/// Applies [`started`] to a service without a `ready` setting. The library does the same by default, with a warning.
+pub(crate) fn started_by_default(command: ServiceCommand) -> ServiceCommand {
     command
 }
 
-/// Until the program is executed, another process may answer in its place: the one that has the data directory now,
-/// or one that `init` has started.
-pub(crate) fn ready_after_setup(command: ServiceCommand) -> ServiceCommand {
+/// Delays the readiness probe until the program was executed.
+///
+/// Before that, another process may answer the probe: a process that uses the data directory, or a child of `init`.
+pub(crate) fn ready_after_exec(command: ServiceCommand) -> ServiceCommand {
     command.ready_after(|service| is_executed(service.pid()))
 }
 
 fn is_executed(pid: u32) -> bool {
     let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    // A process has none for a moment in `exec`, and after its end, which the library notices.
+    // The command line is empty for a moment during `exec`, and after the process has exited. The library notices that
+    // exit.
     let second = command_line.split(|byte| *byte == 0).nth(1);
     !command_line.is_empty() && second != Some(SUBCOMMAND.as_bytes())
 }
 
-/// Returns only if that cannot be.
+/// Executes the program. Returns only if that fails.
 pub(super) fn become_program(program: &mut Command, joined: Vec<Acquired>) -> io::Result<ExitCode> {
     for dependency in joined {
-        // It is the program's from here on, and ends with it.
+        // The program keeps the reference until it exits.
         std::mem::forget(dependency.handle);
     }
     Err(program.exec())
 }
 
-/// Sockets that have the port, at both loopback addresses, until the program is executed, and do not listen:
-/// whoever connects is refused, as before.
+/// Binds sockets to the port at both loopback addresses until the program is executed.
+///
+/// The sockets do not listen, so connections are still refused.
 pub(super) fn reserve(port: u16) -> Vec<OwnedFd> {
     let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
     let addresses = [(AddressFamily::INET, v4), (AddressFamily::INET6, v6)];
-    // If somebody else has got it by now, the program will say so.
+    // If another process already has the port, the program reports that.
     let sockets = addresses.map(|(family, address)| bind(family, address).ok());
     sockets.into_iter().flatten().collect()
 }

@@ -1,7 +1,7 @@
-//! As the program's parent: there is no `exec`.
+//! This process runs the program as a child, because Windows has no `exec`.
 //!
-//! The service's process is this one then, for as long as the program runs. Both are in the service's job, so
-//! neither outlives it, and the references to what the service depends on end with this one.
+//! This process is the service's process while the program runs. Both are in the service's job, so neither outlives the
+//! job. The references to the dependencies end with this process.
 
 use std::env;
 use std::ffi::OsString;
@@ -13,54 +13,58 @@ use std::time::Duration;
 use procref::process::{Process, StopEvent};
 use procref::{Ready, ServiceCommand};
 
-use super::Acquired;
+use crate::acquired::Acquired;
 use crate::error::Error;
+use crate::exit::FAILED;
 use crate::output;
 
-/// What is written into the service's log when its program runs.
-const STARTED: &str = "procref: what comes before the program is done";
+/// The line in the service's log that marks the start of the program.
+const STARTED: &str = "procref: executing the program";
 
-pub(super) fn myself() -> OsString {
+/// Returns the path of this program.
+pub(super) fn own_program() -> OsString {
     env::current_exe().map_or_else(|_| "procref".into(), Into::into)
 }
 
-/// What tells that the service's program runs.
+/// Returns the readiness probe of a service that is ready when its program runs.
 pub(crate) fn started() -> Ready {
     Ready::log(format!("^{STARTED}$"))
 }
 
-/// [`started`] for a service that does not say when it is ready.
-pub(crate) fn started_unasked(command: ServiceCommand) -> ServiceCommand {
+/// Applies [`started`] to a service without a `ready` setting.
+pub(crate) fn started_by_default(command: ServiceCommand) -> ServiceCommand {
     command.ready(started())
 }
 
-/// This process stays, so its command line does not tell whether the program runs.
-pub(crate) fn ready_after_setup(command: ServiceCommand) -> ServiceCommand {
+/// Changes nothing: this process keeps its command line, so the command line does not show whether the program runs.
+pub(crate) fn ready_after_exec(command: ServiceCommand) -> ServiceCommand {
     command
 }
 
-/// Runs the program until it ends, and ends with its exit code. Returns only if it could not be started.
+/// Runs the program, and exits with its exit code. Returns only if the program cannot be started.
 pub(super) fn become_program(program: &mut Command, joined: Vec<Acquired>) -> io::Result<ExitCode> {
-    // Not before: who makes such an event can be asked to stop, and what comes before the program does not look.
-    let asked = StopEvent::create().map_err(io::Error::other)?;
+    // The event is created only now. A process with this event gets stop requests, and the work before the program would
+    // ignore them.
+    let stop_event = StopEvent::create().map_err(io::Error::other)?;
     let mut child = program.spawn()?;
     let _ = writeln!(io::stderr(), "{STARTED}");
     let process = Process::open(child.id());
     thread::spawn(move || {
-        // Passed on. A program that cannot be asked is ended at once, as it would be without this process;
-        // how long another one may take is seen to by who asks.
-        let passed = asked
+        // A program that cannot get stop requests is killed at once, as it would be without this process. The process
+        // that requests the stop enforces the time limit.
+        let forwarded = stop_event
             .wait(Duration::MAX)
             .and_then(|_| process?.stop(Duration::MAX));
-        if let Err(error) = passed {
+        if let Err(error) = forwarded {
             output::error(&Error::from(error));
         }
     });
     let code = child.wait().ok().and_then(|status| status.code());
     drop(joined);
-    process::exit(code.unwrap_or(i32::from(crate::error::FAILED)))
+    process::exit(code.unwrap_or(i32::from(FAILED)))
 }
 
-/// A socket that has the port would be taken for the service: there is none that is bound and refuses
-/// connections. So somebody else may get it until the program listens, and the program says so then.
+/// Does nothing. On Windows, a bound socket does not refuse connections, so it would be treated as the service.
+///
+/// Another process can take the port until the program listens, and then the program reports that.
 pub(super) fn reserve(_: u16) {}

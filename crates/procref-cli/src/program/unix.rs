@@ -1,8 +1,6 @@
-//! The program that a name means.
-
 use std::ffi::OsString;
 
-/// What `exec` finds by itself.
+/// Returns the name, because `exec` searches the `PATH` itself.
 pub(crate) fn find(name: OsString) -> OsString {
     name
 }

@@ -1,6 +1,6 @@
-//! The raw calls about signals.
+//! The raw system calls for signals.
 
-#![expect(unsafe_code, reason = "dispositions and masks of signals")]
+#![expect(unsafe_code, reason = "signal dispositions and masks")]
 
 use std::io;
 use std::marker::PhantomData;
@@ -8,54 +8,54 @@ use std::ptr;
 
 use rustix::process::Pid;
 
-/// What a terminal suspends a process by: Ctrl-Z, a read in the background, and output in the background
-/// under `stty tostop`.
+/// The signals by which a terminal suspends a process: for Ctrl-Z, for a read in the background, and for output in the
+/// background with `stty tostop`.
 const SUSPENDING: [libc::c_int; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 
 /// Returns `true` if the signal is ignored.
 pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
-    // SAFETY: all zeros is a value of `sigaction`.
+    // SAFETY: `sigaction` is a C struct for which all zeros is a valid value.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: no action is set, and `action` has room for the one that is there.
+    // SAFETY: the new action is null, and `action` is a valid `sigaction` to write the current action to.
     let read = unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) };
     read == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Ignores a signal from now on, in this process and what it executes.
+/// Ignores a signal from now on, in this process and in the programs that it executes.
 pub(crate) fn ignore(signal: libc::c_int) -> io::Result<()> {
-    // SAFETY: `SIG_IGN` is no code that could run.
+    // SAFETY: `SIG_IGN` installs no handler, so no code runs on the signal.
     match unsafe { libc::signal(signal, libc::SIG_IGN) } {
         libc::SIG_ERR => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
 }
 
-/// A set of these signals.
+/// Returns a set of these signals.
 fn set_of(signals: impl IntoIterator<Item = libc::c_int>) -> libc::sigset_t {
-    // SAFETY: all zeros is a value of `sigset_t`.
+    // SAFETY: `sigset_t` is a C struct for which all zeros is a valid value.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `set` is a `sigset_t`.
+    // SAFETY: `set` is a valid `sigset_t` on this stack.
     unsafe { libc::sigemptyset(&raw mut set) };
     for signal in signals {
-        // SAFETY: `set` is initialised, and the number is a signal's.
+        // SAFETY: `set` is initialized. An invalid number is an error and not undefined behavior.
         unsafe { libc::sigaddset(&raw mut set, signal) };
     }
     set
 }
 
-/// Unblocks signals in this thread, so that the process gets those that it handles.
+/// Unblocks signals in this thread, so that the process gets the signals that it handles.
 ///
-/// A process is executed with the signal mask of the process that executes it, and that may block any signal.
+/// `exec` keeps the signal mask, so the process that executed procref may have blocked any signal.
 pub(crate) fn unblock(signals: impl Iterator<Item = libc::c_int>) -> io::Result<()> {
     let set = set_of(signals);
-    // SAFETY: `set` is initialised, and the previous mask is not asked for.
+    // SAFETY: `set` is initialized, and a null pointer for the previous mask is allowed.
     match unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut()) } {
         0 => Ok(()),
         error => Err(io::Error::from_raw_os_error(error)),
     }
 }
 
-/// Sends a signal, whatever its number, to a child that was not reaped yet.
+/// Sends a signal, including a real-time signal, to a child that was not reaped yet.
 pub(crate) fn send(child: Pid, signal: libc::c_int) -> io::Result<()> {
     // SAFETY: no pointers are passed.
     match unsafe { libc::kill(child.as_raw_nonzero().get(), signal) } {
@@ -64,17 +64,17 @@ pub(crate) fn send(child: Pid, signal: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// Keeps the terminal from suspending this process, until it is dropped.
+/// A guard that keeps the terminal from suspending this process.
 ///
-/// A client that starts or stops a service holds the service's lock, and all other clients wait for it. If the
-/// client were suspended, they would wait until it is continued. A suspension that was asked for in between is
-/// pending, and takes effect when this is dropped. SIGTTOU that is blocked also lets the output through.
+/// A client that starts or stops a service holds the service's lock, and all other clients wait for the lock. If the
+/// terminal suspended the client, they would wait until it is continued. A signal that arrives before the guard is
+/// dropped is pending, and suspends the process afterwards. While SIGTTOU is blocked, the terminal also accepts output.
 ///
-/// The threads that are started in between inherit the mask, so none of them can take the signal.
-#[must_use = "it ends when it is dropped"]
+/// Threads that are started before the guard is dropped inherit the mask, so none of them can get the signal.
+#[must_use = "dropping the guard ends its effect"]
 pub(crate) struct Unsuspended {
     before: libc::sigset_t,
-    /// The mask is this thread's.
+    /// Not `Send`, because the mask belongs to this thread.
     _thread: PhantomData<*const ()>,
 }
 
@@ -82,7 +82,7 @@ impl Unsuspended {
     pub(crate) fn begin() -> Self {
         let set = set_of(SUSPENDING);
         let mut before = set_of([]);
-        // SAFETY: `set` is initialised, and `before` has room for the mask of this thread.
+        // SAFETY: `set` is initialized, and `before` is a valid `sigset_t` to write the previous mask to.
         unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before) };
         Self {
             before,
@@ -93,7 +93,7 @@ impl Unsuspended {
 
 impl Drop for Unsuspended {
     fn drop(&mut self) {
-        // SAFETY: `before` is what the mask of this thread was, and the current mask is not asked for.
+        // SAFETY: `before` is the previous mask of this thread, and a null pointer for the current mask is allowed.
         unsafe {
             libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut())
         };

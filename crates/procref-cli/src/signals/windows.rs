@@ -1,6 +1,7 @@
-//! Signals, which do not exist on Windows: no console suspends a process.
+//! Stands for signals, which do not exist on Windows.
 
-#[must_use = "it ends when it is dropped"]
+/// A guard without effect, because no console suspends a process.
+#[must_use = "dropping the guard ends its effect"]
 pub(crate) struct Unsuspended;
 
 impl Unsuspended {

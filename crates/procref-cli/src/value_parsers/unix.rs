@@ -4,21 +4,21 @@ use procref::Ready;
 
 use super::When;
 
-/// What readiness can be.
+/// The readiness conditions, for messages.
 pub(crate) const READY: &str =
     "tcp, http:/path, unix:PATH, log:REGEX, notify, cmd:COMMAND, started";
 
-/// What can ask whether a service is well.
+/// The health checks, for messages.
 pub(crate) const HEALTH: &str =
-    "tcp, http:/path, unix:PATH, cmd:COMMAND, ready (as `ready` has it)";
+    "tcp, http:/path, unix:PATH, cmd:COMMAND, ready (the probe of `ready`)";
 
-/// Where the runtime directory is, for the help.
-pub(crate) const RUNTIME_DIR: &str = "The runtime directory: who shares it shares services
+/// The help for the runtime directory.
+pub(crate) const RUNTIME_DIR: &str = "Runtime directory; processes with the same one share services
 
-Without it, $PROCREF_RUNTIME_DIR if that is set, $XDG_RUNTIME_DIR/procref if the directory $XDG_RUNTIME_DIR exists and \
+The default is $PROCREF_RUNTIME_DIR if that is set, $XDG_RUNTIME_DIR/procref if the directory $XDG_RUNTIME_DIR exists and \
 belongs to this user, and otherwise /tmp/procref-UID.";
 
-/// As a shell would have it.
+/// Returns the text as a POSIX shell would read it.
 pub(super) fn shell(text: &str) -> Cow<'_, str> {
     text.into()
 }
@@ -29,11 +29,13 @@ pub(super) fn notify() -> Result<When, String> {
 
 pub(super) fn unix(path: &str) -> Result<When, String> {
     match path {
-        "" => Err("write the socket's path behind it: unix:/path/to/socket".to_owned()),
+        "" => {
+            Err("the socket's path is missing; write for example unix:/path/to/socket".to_owned())
+        }
         path => Ok(When::Asked(Ready::unix(path))),
     }
 }
 
 pub(super) fn pipe(_: &str) -> Result<When, String> {
-    Err("named pipes of that kind are for Windows; write unix:PATH for a socket".to_owned())
+    Err("`pipe` is only supported on Windows; write unix:PATH for a socket".to_owned())
 }

@@ -4,20 +4,21 @@ use procref::Ready;
 
 use super::When;
 
-/// What readiness can be.
+/// The readiness conditions, for messages.
 pub(crate) const READY: &str = "tcp, http:/path, pipe:NAME, log:REGEX, cmd:COMMAND, started";
 
-/// What can ask whether a service is well.
+/// The health checks, for messages.
 pub(crate) const HEALTH: &str =
-    "tcp, http:/path, pipe:NAME, cmd:COMMAND, ready (as `ready` has it)";
+    "tcp, http:/path, pipe:NAME, cmd:COMMAND, ready (the probe of `ready`)";
 
-/// Where the runtime directory is, for the help.
-pub(crate) const RUNTIME_DIR: &str = "The runtime directory: who shares it shares services
+/// The help for the runtime directory.
+pub(crate) const RUNTIME_DIR: &str = "Runtime directory; processes with the same one share services
 
-Without it, the first that is set of %PROCREF_RUNTIME_DIR% and %LOCALAPPDATA%\\procref.";
+The default is %PROCREF_RUNTIME_DIR% if that is set, and otherwise %LOCALAPPDATA%\\procref.";
 
-/// As a shell would have it in which `\` is no more than a part of paths: each one outside of single quotes is
-/// doubled, and a shell makes one of the two.
+/// Returns the text as a POSIX shell would read it, with `\` as a part of paths.
+///
+/// Each `\` outside of single quotes is doubled, and the splitter reads two of them as one.
 pub(super) fn shell(text: &str) -> Cow<'_, str> {
     let mut doubled = String::new();
     let mut open = None;
@@ -35,20 +36,20 @@ pub(super) fn shell(text: &str) -> Cow<'_, str> {
 
 pub(super) fn notify() -> Result<When, String> {
     Err(
-        "there is no `notify` on Windows; choose tcp, http:/path, pipe:NAME or log:REGEX"
+        "`notify` is not supported on Windows; choose tcp, http:/path, pipe:NAME or log:REGEX"
             .to_owned(),
     )
 }
 
 pub(super) fn unix(_: &str) -> Result<When, String> {
-    Err("there is no `unix` on Windows; choose tcp, or pipe:NAME for a named pipe".to_owned())
+    Err("`unix` is not supported on Windows; choose tcp, or pipe:NAME for a named pipe".to_owned())
 }
 
-/// A named pipe of this machine: with or without what stands before all of them.
+/// Parses the name of a named pipe on this machine, with or without the prefix of all pipes.
 pub(super) fn pipe(name: &str) -> Result<When, String> {
     const PIPES: &str = r"\\.\pipe\";
     match name.strip_prefix(PIPES).unwrap_or(name) {
-        "" => Err("write the pipe's name behind it: pipe:my-service".to_owned()),
+        "" => Err("the pipe's name is missing; write for example pipe:my-service".to_owned()),
         name => Ok(When::Asked(Ready::unix(format!("{PIPES}{name}")))),
     }
 }
@@ -58,7 +59,7 @@ mod tests {
     use super::super::words;
 
     #[test]
-    fn a_backslash_is_a_part_of_paths() {
+    fn backslash_is_part_of_a_path() {
         for (text, expected) in [
             (r"C:\x\y.exe --port 1", vec![r"C:\x\y.exe", "--port", "1"]),
             (

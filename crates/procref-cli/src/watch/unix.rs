@@ -1,18 +1,17 @@
-//! `run --watch-client`: the client's parent, until everything that it has started has ended.
+//! The client's parent, which waits until all descendants of the client have exited.
 //!
-//! The client is a child that acquires the service itself before it becomes the client. So it has a
-//! reference of its own, and whatever becomes of this process, SIGKILL included, the service does not vanish
-//! under it. Passing on this process's reference is not possible: the kernel counts by process. Having the
-//! client killed along with this process (`PR_SET_PDEATHSIG`) would take an answer from people that is
-//! theirs.
+//! A child of this process acquires the service itself and then becomes the client. The client therefore has its own
+//! reference, and keeps the service even if this process is killed. This process cannot pass on its own reference, because
+//! the kernel counts references by process. `PR_SET_PDEATHSIG`, which would kill the client together with this process, was
+//! rejected, because the user decides about the client.
 //!
-//! # Which processes are the client's
+//! # Descendants of the client
 //!
-//! This process is a subreaper, or a container's first process, so every process below it that loses its parent
-//! becomes its child. Among them are the supervisors of services that were started below, and services whose
-//! supervisor was killed. Those are not the client's: others may hold such a service, and a service that this
-//! process holds ends only after this process has released it. To wait for them would be to wait for oneself. So
-//! they are neither waited for nor signalled. [`procref::is_managed`] tells them from the client's processes.
+//! This process is a subreaper or the first process of a container. Each descendant that loses its parent becomes its
+//! child. Supervisors of services that a descendant started are among these children, and so are services whose supervisor
+//! was killed. They are managed processes and do not belong to the client: other clients may hold such a service, and a
+//! service that this process holds stops only after this process has released it. This process would wait for itself. It
+//! therefore neither waits for managed processes nor sends them signals. [`procref::is_managed`] identifies them.
 
 use std::collections::HashSet;
 use std::env;
@@ -33,7 +32,8 @@ use signal_hook::low_level::siginfo::{Cause, Origin};
 use crate::error::{Error, Result};
 use crate::signals;
 
-/// Set in the child that becomes the client; to [`IGNORES_CHILDREN`] if the client ignores SIGCHLD.
+/// The variable that is set in the child that becomes the client. Its value is [`IGNORES_CHILDREN`] if the client ignores
+/// SIGCHLD.
 pub(crate) const WATCHED: &str = "PROCREF_WATCHED";
 
 const IGNORES_CHILDREN: &str = "ignores-children";
@@ -42,35 +42,35 @@ const FORWARDED: [i32; 8] = [
     SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT,
 ];
 
-/// What else a container's stop signal may be: systemd's is SIGRTMIN+3, LXC's SIGPWR. Any other process would be
-/// ended by them.
+/// Further signals that may stop a container: systemd uses SIGRTMIN+3, and LXC uses SIGPWR. Their default action would
+/// kill any other process.
 fn forwarded_by_first_process() -> impl Iterator<Item = i32> {
     let realtime = libc::SIGRTMIN()..=libc::SIGRTMAX();
     realtime.chain([libc::SIGALRM, libc::SIGIO, libc::SIGPWR])
 }
 
-/// Interval at which the watcher reads its children while it passes on a stop signal.
-const ORPHANS: Duration = Duration::from_millis(100);
+/// The interval at which the watcher reads its children while it forwards a stop signal.
+const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Returns `true` if the signal asks a process to exit. SIGHUP does not: it asks many daemons to read their
-/// configuration again.
+/// Returns `true` if the signal stops a process. SIGHUP is not included, because many daemons reload their configuration
+/// on it.
 fn is_stop(signal: i32) -> bool {
     let is_container_stop = || signal == libc::SIGPWR || signal == libc::SIGRTMIN() + 3;
     matches!(signal, SIGINT | SIGQUIT | SIGTERM) || is_container_stop()
 }
 
-/// Returns `true` if this process is the one that becomes the client.
+/// Returns `true` if this process becomes the client.
 pub(crate) fn is_watched() -> bool {
     env::var_os(WATCHED).is_some()
 }
 
-/// Returns `true` if this process is the first one of its pid namespace: when it ends, the kernel kills all
-/// others in there.
+/// Returns `true` if this is the first process of its pid namespace. When it exits, the kernel kills all other processes
+/// of the namespace.
 pub(crate) fn is_first_process() -> bool {
     process::id() == 1
 }
 
-/// Makes the dispositions of signals what the client is to have. For the process that becomes the client.
+/// Restores the signal dispositions that the client must have. The process that becomes the client calls this.
 pub(crate) fn restore_signals() -> Result<()> {
     if env::var_os(WATCHED).is_some_and(|how| how == IGNORES_CHILDREN) {
         signals::ignore(SIGCHLD).map_err(|error| Error::io("ignore SIGCHLD", error))?;
@@ -78,7 +78,7 @@ pub(crate) fn restore_signals() -> Result<()> {
     Ok(())
 }
 
-/// A process that is to be the client's parent.
+/// The future parent of the client.
 pub(crate) struct Watcher {
     signals: Option<SignalsInfo<WithOrigin>>,
     ignores_children: bool,
@@ -87,9 +87,9 @@ pub(crate) struct Watcher {
 impl Watcher {
     /// Call this before the service is acquired.
     ///
-    /// A namespace's first process has no default actions: a signal without a handler is lost. So there the signals of
-    /// the start are kept for the client. Elsewhere they end this process during the start, as they do without
-    /// `--watch-client`.
+    /// The first process of a pid namespace has no default actions: a signal without a handler is lost. Such a process
+    /// therefore handles signals already during the start, and keeps them for the client. Any other process is killed by
+    /// them during the start, as without `--watch-client`.
     pub(crate) fn new() -> Result<Self> {
         let ignores_children = signals::is_ignored(SIGCHLD);
         let signals = is_first_process().then(listen).transpose()?;
@@ -99,13 +99,12 @@ impl Watcher {
         })
     }
 
-    /// Runs the client, and returns when no process of the client's is left.
-    pub(crate) fn watch(self) -> Result<Ended> {
-        // What the client leaves without a parent becomes a child of this process.
-        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(|error| {
-            Error::io("become the parent of what the client leaves", error.into())
-        })?;
-        // Before there is a child whose end could be missed.
+    /// Runs the client, and returns when the client and all of its descendants have exited.
+    pub(crate) fn watch(self) -> Result<ClientExit> {
+        // Orphaned descendants of the client become children of this process.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+            .map_err(|error| Error::io("become a subreaper", error.into()))?;
+        // The handlers must be installed before the child exists. Otherwise its SIGCHLD could be missed.
         let mut signals = match self.signals {
             Some(signals) => signals,
             None => listen()?,
@@ -121,35 +120,36 @@ impl Watcher {
         };
         let child = command.args(words).env(WATCHED, how).spawn();
         let child = child.map_err(|error| Error::io("start the client's process", error))?;
-        // The client has inherited the mask that procref was given.
+        // The signals are unblocked only now, because the client must inherit the original mask.
         signals::unblock(handled())
             .map_err(|error| Error::io("unblock the signals of the watcher", error))?;
-        let mut family = Family::new(child.id());
+        let mut processes = ClientProcesses::new(child.id());
         loop {
-            // A process becomes a child of this one without a signal if its dead parent was not a child of this one.
-            let arrived: Vec<_> = match family.stop_of_left() {
+            // A process can become a child of this process without a signal, if its dead parent was not a child of this
+            // process.
+            let arrived: Vec<_> = match processes.stop_for_orphans() {
                 Some(_) => {
-                    thread::sleep(ORPHANS);
+                    thread::sleep(INTERVAL);
                     signals.pending().collect()
                 }
                 None => signals.wait().collect(),
             };
             for signal in arrived {
-                // The client may have ended unnoticed. Its descendants would miss a signal that is sent to it then.
-                family.reap();
+                // The client may have exited already. Its descendants would miss a signal that is sent to the client.
+                processes.reap();
                 if signal.signal != SIGCHLD && is_for_client(&signal) {
-                    family.signal(signal.signal);
+                    processes.signal(signal.signal);
                 }
             }
-            if family.reap() {
-                return Ok(Ended(family.ended));
+            if processes.reap() {
+                return Ok(ClientExit(processes.exit));
             }
-            family.stop_left();
+            processes.stop_orphans();
         }
     }
 }
 
-/// The signals that are passed on and were not ignored, and SIGCHLD.
+/// Returns the forwarded signals that are not ignored, and SIGCHLD.
 fn handled() -> impl Iterator<Item = i32> {
     let more = is_first_process().then(forwarded_by_first_process);
     let forwarded = FORWARDED.into_iter().chain(more.into_iter().flatten());
@@ -158,17 +158,19 @@ fn handled() -> impl Iterator<Item = i32> {
         .chain([SIGCHLD])
 }
 
-/// Handles the signals that are passed on, and the ends of children. A signal that was ignored stays ignored, in
-/// this process and, because `exec` keeps that, in the client. SIGCHLD cannot: the kernel would keep no exit status.
+/// Handles the forwarded signals and SIGCHLD.
+///
+/// A signal that was ignored stays ignored in this process and, because `exec` keeps that, in the client. SIGCHLD must be
+/// handled, because the kernel keeps no exit status while it is ignored.
 fn listen() -> Result<SignalsInfo<WithOrigin>> {
-    SignalsInfo::<WithOrigin>::new(handled()).map_err(|error| Error::io("listen to signals", error))
+    SignalsInfo::<WithOrigin>::new(handled()).map_err(|error| Error::io("handle signals", error))
 }
 
-/// How the client has ended.
-pub(crate) struct Ended(Option<ExitStatus>);
+/// The exit status of the client.
+pub(crate) struct ClientExit(Option<ExitStatus>);
 
-impl Ended {
-    /// The exit code of `run`: the client's, or 128 and the signal that killed it.
+impl ClientExit {
+    /// Returns the exit code of `run`: the client's, or 128 plus the signal that killed the client.
     pub(crate) fn code(&self) -> ExitCode {
         let Some(status) = self.0 else {
             return ExitCode::FAILURE;
@@ -183,68 +185,69 @@ impl Ended {
     }
 }
 
-/// Returns `true` if the signal was sent to this process alone, as far as can be told. What the terminal sends, it
-/// sends to the client as well, which must not get it twice.
+/// Returns `false` if the kernel sent the signal. The terminal sends its signals to the client as well, and the client must
+/// not get them twice.
 fn is_for_client(signal: &Origin) -> bool {
     !matches!(signal.cause, Cause::Kernel)
 }
 
-/// The client and what it has left.
-struct Family {
+/// The client and its orphaned descendants.
+struct ClientProcesses {
     client: Pid,
-    ended: Option<ExitStatus>,
-    /// The last stop signal that was passed on.
+    exit: Option<ExitStatus>,
+    /// The last stop signal that was forwarded.
     stop: Option<i32>,
-    /// The living children that `stop` was sent to.
+    /// The living children that got `stop`.
     stopped: HashSet<Pid>,
 }
 
-impl Family {
+impl ClientProcesses {
     fn new(pid: u32) -> Self {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
         Self {
             client: pid.expect("a child has a pid"),
-            ended: None,
+            exit: None,
             stop: None,
             stopped: HashSet::new(),
         }
     }
 
-    /// Reaps all children that have ended. Returns `true` if the client and all that it has left are among them.
+    /// Reaps all children that have exited. Returns `true` if the client and all of its descendants have exited.
     ///
-    /// A process becomes a child of this one before its dead parent can be reaped. So if no child is left except
-    /// managed processes, no process of the client's is left anywhere.
+    /// An orphan becomes a child of this process before its dead parent can be reaped. If only managed processes are
+    /// children, no descendant of the client remains.
     fn reap(&mut self) -> bool {
         loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
                     self.stopped.remove(&pid);
                     if pid == self.client {
-                        self.ended = Some(ExitStatus::from_raw(status.as_raw()));
+                        self.exit = Some(ExitStatus::from_raw(status.as_raw()));
                     }
                 }
-                // The end of a child that was alive in `wait` and is none any more is a signal that comes next.
-                Ok(None) => return self.ended.is_some() && left_by_client().is_empty(),
+                // If a child exits after `wait`, the next SIGCHLD reports it.
+                Ok(None) => return self.exit.is_some() && orphans().is_empty(),
                 Err(rustix::io::Errno::INTR) => {}
-                // There is no child any more.
+                // There are no children.
                 Err(_) => return true,
             }
         }
     }
 
-    /// Sends a signal to the client; when that has ended, to those of its descendants that have become this
-    /// process's children. None of them can have got another one's pid: only this process reaps them.
+    /// Sends a signal to the client. If the client has exited, sends it to the client's orphaned descendants.
+    ///
+    /// The kernel cannot have reused their pids, because only this process reaps them.
     fn signal(&mut self, number: i32) {
         if is_stop(number) {
             self.stop = Some(number);
             self.stopped.clear();
         }
-        let living = match self.ended {
+        let living = match self.exit {
             None => vec![self.client],
-            Some(_) => left_by_client(),
+            Some(_) => orphans(),
         };
         for pid in living {
-            // It may have ended right now.
+            // An error is ignored, because the process may have just exited.
             let _ = signals::send(pid, number);
             if is_stop(number) {
                 self.stopped.insert(pid);
@@ -252,20 +255,20 @@ impl Family {
         }
     }
 
-    /// The stop signal for the descendants of a client that has ended after it got that signal, if it did.
-    fn stop_of_left(&self) -> Option<i32> {
-        self.ended.and(self.stop)
+    /// Returns the stop signal for orphans, if the client has exited after it got a stop signal.
+    fn stop_for_orphans(&self) -> Option<i32> {
+        self.exit.and(self.stop)
     }
 
-    /// Sends the client's stop signal to each descendant that has become this process's child since.
+    /// Sends the client's stop signal to each new orphan.
     ///
-    /// A container's stop signal reaches the client only. If the client's descendants did not get it as well, they
-    /// would keep the container alive until it is killed, and the service with it.
-    fn stop_left(&mut self) {
-        let Some(stop) = self.stop_of_left() else {
+    /// A container's stop signal reaches only the client. If the client's descendants did not get it as well, they would
+    /// keep the container and the service running until the container is killed.
+    fn stop_orphans(&mut self) {
+        let Some(stop) = self.stop_for_orphans() else {
             return;
         };
-        for pid in left_by_client() {
+        for pid in orphans() {
             if self.stopped.insert(pid) {
                 let _ = signals::send(pid, stop);
             }
@@ -273,18 +276,18 @@ impl Family {
     }
 }
 
-/// The children of this process that the client has left.
-fn left_by_client() -> Vec<Pid> {
-    let mut left = children();
-    left.retain(|pid| {
+/// Returns the client's orphaned descendants: the children of this process that are not managed.
+fn orphans() -> Vec<Pid> {
+    let mut orphans = children();
+    orphans.retain(|pid| {
         let pid = pid.as_raw_nonzero().get().unsigned_abs();
-        // If that cannot be told, the child is watched.
+        // A child that cannot be read counts as an orphan.
         !procref::is_managed(pid).unwrap_or(false)
     });
-    left
+    orphans
 }
 
-/// The children of this process, whichever of its threads they are of.
+/// Returns the children of all threads of this process.
 fn children() -> Vec<Pid> {
     let mut children = Vec::new();
     let tasks = fs::read_dir(format!("/proc/{}/task", process::id()));

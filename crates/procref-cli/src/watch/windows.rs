@@ -1,11 +1,13 @@
-//! `run --watch-client`, which is not there on Windows: nothing tells of the children of a process that has
-//! ended, but a job, and a client may be in one that does not allow another.
+//! Rejects `run --watch-client`, which Windows does not support.
+//!
+//! Only a job lists the descendants of a process that has exited, and the client may be in a job that does not allow
+//! another one.
 
 use std::process::ExitCode;
 
 use crate::error::{Error, Result};
 
-/// Set in the child that becomes the client, where there is one.
+/// The variable that is set in the child that becomes the client, on systems with such a child.
 pub(crate) const WATCHED: &str = "PROCREF_WATCHED";
 
 pub(crate) fn is_watched() -> bool {
@@ -20,25 +22,25 @@ pub(crate) fn restore_signals() -> Result<()> {
     Ok(())
 }
 
-/// There is none.
+/// A type without values.
 pub(crate) enum Watcher {}
 
 impl Watcher {
     pub(crate) fn new() -> Result<Self> {
-        let reason = "`--watch-client` is not there on Windows: procref is the client's parent in any case, and the \
-                      service is held until the client itself has ended; leave it out";
+        let reason = "`--watch-client` is not supported on Windows; remove it (procref is always the client's parent \
+                      there, and holds the service until the client has exited)";
         Err(Error::Usage(reason.to_owned()))
     }
 
-    pub(crate) fn watch(self) -> Result<Ended> {
+    pub(crate) fn watch(self) -> Result<ClientExit> {
         match self {}
     }
 }
 
-/// How a client has ended that was watched.
-pub(crate) enum Ended {}
+/// A type without values.
+pub(crate) enum ClientExit {}
 
-impl Ended {
+impl ClientExit {
     pub(crate) fn code(&self) -> ExitCode {
         match *self {}
     }

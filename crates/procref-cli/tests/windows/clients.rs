@@ -169,7 +169,7 @@ fn hold_fails_when_the_service_dies() {
     procref::process::kill(sandbox.events_with_pids()[0].1);
     let done = finish(holder);
     assert_eq!(done.code, Some(1), "{done:?}");
-    assert!(done.err.contains("service `db` has ended"), "{done:?}");
+    assert!(done.err.contains("service `db` has exited"), "{done:?}");
 }
 
 /// Presses a key while `run` waits for its client.

@@ -37,13 +37,13 @@ fn options_unavailable_on_windows_are_refused() {
     assert_eq!(done.code, Some(125), "{done:?}");
     assert!(
         done.err
-            .contains("`--watch-client` is not there on Windows"),
+            .contains("`--watch-client` is not supported on Windows"),
         "{done:?}"
     );
     let done = sandbox.run(["demo"]);
     assert_eq!(done.code, Some(2), "{done:?}");
     assert!(
-        done.err.contains("`demo` is not there on Windows"),
+        done.err.contains("`demo` is not supported on Windows"),
         "{done:?}"
     );
     assert!(sandbox.events().is_empty());

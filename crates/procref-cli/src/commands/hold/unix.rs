@@ -1,4 +1,4 @@
-//! By signals, and the service's pidfd.
+//! Waits for a signal and for the service's pidfd.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -10,30 +10,31 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::low_level::pipe;
 
-use super::End;
+use super::HoldEnd;
 use crate::error::{Error, Result};
 use crate::signals;
 
-/// Readable when a signal has come.
-pub(super) struct Wishes(UnixStream);
+/// A socket that is readable after a stop signal.
+pub(super) struct StopRequests(UnixStream);
 
-impl Wishes {
-    /// A signal that was ignored stays ignored. A blocked signal is unblocked, because it would never arrive.
+impl StopRequests {
+    /// Handles the stop signals. An ignored signal stays ignored. A blocked signal is unblocked, because it would never
+    /// arrive.
     pub(super) fn listen() -> Result<Self> {
-        let failed = |error| Error::io("listen to signals", error);
+        let failed = |error| Error::io("handle signals", error);
         let (signalled, sender) = UnixStream::pair().map_err(failed)?;
-        let mut wishes = vec![SIGHUP, SIGINT, SIGQUIT, SIGTERM];
-        wishes.retain(|&it| !signals::is_ignored(it));
-        for &signal in &wishes {
+        let mut signals = vec![SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+        signals.retain(|&it| !signals::is_ignored(it));
+        for &signal in &signals {
             pipe::register(signal, sender.try_clone().map_err(failed)?).map_err(failed)?;
         }
-        signals::unblock(wishes.into_iter()).map_err(failed)?;
+        signals::unblock(signals.into_iter()).map_err(failed)?;
         Ok(Self(signalled))
     }
 
-    /// Whichever comes first.
-    pub(super) fn wait(&self, service: &ServiceInfo) -> Result<End> {
-        let failed = |error: Errno| Error::io("wait for the service's end", error.into());
+    /// Waits for a stop signal or for the exit of the service, and returns the first of them.
+    pub(super) fn wait(&self, service: &ServiceInfo) -> Result<HoldEnd> {
+        let failed = |error: Errno| Error::io("wait for the service to exit", error.into());
         let process = open(service).map_err(failed)?;
         loop {
             let mut watched = vec![PollFd::new(&self.0, PollFlags::IN)];
@@ -43,25 +44,25 @@ impl Wishes {
                 polled => polled.map_err(failed)?,
             };
             if !watched[0].revents().is_empty() {
-                return Ok(End::Wish);
+                return Ok(HoldEnd::StopRequested);
             }
             if watched.get(1).is_some_and(|it| !it.revents().is_empty()) {
-                return Ok(End::Death);
+                return Ok(HoldEnd::ServiceExited);
             }
         }
     }
 }
 
-/// The service's process; `None` where it is none of this machine.
+/// Opens the service's process. Returns `None` if the service has no process on this machine.
 fn open(info: &ServiceInfo) -> Result<Option<OwnedFd>, Errno> {
     let pid = i32::try_from(info.pid()).ok().and_then(Pid::from_raw);
     let Some(pid) = pid else {
         return Ok(None);
     };
     match pidfd_open(pid, PidfdFlags::empty()) {
-        // Another process may have got its pid by now; it is dead then, and that is what is told.
+        // The kernel may have given the pid to another process. `is_alive` is false then, because the service exited.
         Ok(process) if info.is_alive() => Ok(Some(process)),
-        // The end of this pipe has come already.
+        // A pipe without a writer is readable at once, like the pidfd of a process that exited.
         Ok(_) | Err(Errno::SRCH) => Ok(Some(rustix::pipe::pipe()?.0)),
         Err(error) => Err(error),
     }

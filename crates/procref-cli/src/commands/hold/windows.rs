@@ -1,5 +1,4 @@
-//! By the console, the event that Windows programs are asked to stop by, and the service's process: a thread
-//! for each.
+//! Waits for the console, for the event that stops Windows programs, and for the service's process: one thread each.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -9,59 +8,61 @@ use std::time::Duration;
 use procref::ServiceInfo;
 use procref::process::{Process, StopEvent};
 
-use super::End;
+use super::HoldEnd;
 use crate::error::{Error, Result};
 
-pub(super) struct Wishes {
-    sender: Sender<Result<End>>,
-    receiver: Receiver<Result<End>>,
+/// A channel that receives the first reason to end.
+pub(super) struct StopRequests {
+    sender: Sender<Result<HoldEnd>>,
+    receiver: Receiver<Result<HoldEnd>>,
 }
 
-impl Wishes {
+impl StopRequests {
     pub(super) fn listen() -> Result<Self> {
-        let failed = |error| Error::io("listen to Ctrl-C", error);
+        let failed = |error| Error::io("handle Ctrl-C", error);
         let (sender, receiver) = mpsc::channel();
-        let wishes = Self { sender, receiver };
-        let sender = wishes.sender.clone();
-        // Ctrl-C, Ctrl-Break, the console's window closed, and the user logging out.
-        let wish = move || drop(sender.send(Ok(End::Wish)));
-        ctrlc::set_handler(wish).map_err(|error| failed(io::Error::other(error)))?;
+        let requests = Self { sender, receiver };
+        let sender = requests.sender.clone();
+        // The handler is called for Ctrl-C, for Ctrl-Break, when the console's window closes, and when the user logs
+        // out.
+        let request = move || drop(sender.send(Ok(HoldEnd::StopRequested)));
+        ctrlc::set_handler(request).map_err(|error| failed(io::Error::other(error)))?;
         let event = StopEvent::create()?;
-        wishes.on_thread(move || {
+        requests.on_thread(move || {
             event.wait(Duration::MAX)?;
-            Ok(End::Wish)
+            Ok(HoldEnd::StopRequested)
         })?;
-        Ok(wishes)
+        Ok(requests)
     }
 
-    /// Whichever comes first.
-    pub(super) fn wait(&self, service: &ServiceInfo) -> Result<End> {
+    /// Waits for a stop request or for the exit of the service, and returns the first of them.
+    pub(super) fn wait(&self, service: &ServiceInfo) -> Result<HoldEnd> {
         if service.pid() != 0 {
             let process = Process::open(service.pid());
-            // Another process may have got its pid by now; it is dead then, and that is what is told.
+            // Windows may have given the pid to another process. `is_alive` is false then, because the service exited.
             if !service.is_alive() {
-                return Ok(End::Death);
+                return Ok(HoldEnd::ServiceExited);
             }
             let process = process?;
             self.on_thread(move || {
                 process.wait(Duration::MAX)?;
-                Ok(End::Death)
+                Ok(HoldEnd::ServiceExited)
             })?;
         }
-        // There is always a sender, here.
-        self.receiver.recv().unwrap_or(Ok(End::Wish))
+        // An error is impossible, because `self` has a sender.
+        self.receiver.recv().unwrap_or(Ok(HoldEnd::StopRequested))
     }
 
-    /// The thread ends with this process.
+    /// Waits on a thread, which ends with this process.
     fn on_thread(
         &self,
-        wait: impl FnOnce() -> procref::Result<End> + Send + 'static,
+        wait: impl FnOnce() -> procref::Result<HoldEnd> + Send + 'static,
     ) -> Result<()> {
         let sender = self.sender.clone();
-        let told = move || drop(sender.send(wait().map_err(Error::from)));
+        let send = move || drop(sender.send(wait().map_err(Error::from)));
         thread::Builder::new()
-            .spawn(told)
-            .map_err(|error| Error::io("wait for the service's end", error))?;
+            .spawn(send)
+            .map_err(|error| Error::io("wait for the service to exit", error))?;
         Ok(())
     }
 }

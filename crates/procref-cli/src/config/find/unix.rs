@@ -1,7 +1,7 @@
-//! By owner and mode.
+//! Checks files by owner and mode.
 //!
-//! Group-writable files are common: many systems give each user a group with nobody else in it, and a umask of 002.
-//! Such a group is no other user. `sshd` of Debian judges `authorized_keys` the same way.
+//! Group-writable files are common: many systems give each user a private group and a umask of 002. A private group has no
+//! other members, so it is trusted. `sshd` on Debian checks `authorized_keys` in the same way.
 
 use std::env;
 use std::ffi::OsStr;
@@ -16,14 +16,14 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 const GROUP: u32 = 0o020;
 const WORLD: u32 = 0o002;
 
-/// Where a user's configurations are.
+/// Returns the directory for the user's configurations.
 pub(super) fn base() -> Option<PathBuf> {
     let set = |name| env::var_os(name).map(PathBuf::from);
     let base = set("XDG_CONFIG_HOME").filter(|dir| dir.is_absolute());
     base.or_else(|| Some(set("HOME").filter(|dir| dir.is_absolute())?.join(".config")))
 }
 
-/// A pipe that nobody writes to would keep a plain `open` waiting.
+/// Opens a file. O_NONBLOCK keeps `open` from blocking on a named pipe without a writer.
 pub(super) fn open(file: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -31,11 +31,11 @@ pub(super) fn open(file: &Path) -> io::Result<File> {
         .open(file)
 }
 
-/// Opens the file in a directory that no other user can change, or tells why that is in doubt.
+/// Opens the file in a directory that no other user can change, or returns why another user may be able to change it.
 ///
-/// The directory is opened once and used by its descriptor: by path, another one could take its place between the
-/// check and the opening. The link, if the file is one, is checked by itself: its target may be a file of this
-/// user's that was written for another directory, whose programs are others.
+/// The directory is opened once and used by its descriptor. By path, another user could replace it between the check and
+/// `open`. If the file is a link, the link itself is checked as well: its target may be a file of this user that was
+/// written for another directory with other programs.
 pub(super) fn open_found(root: &Path, name: &OsStr) -> io::Result<Result<File, String>> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = rustix::fs::open(root, flags, Mode::empty())?;
@@ -55,7 +55,7 @@ pub(super) fn open_found(root: &Path, name: &OsStr) -> io::Result<Result<File, S
     Ok(Ok(opened.into()))
 }
 
-/// Why another user may be able to change the file.
+/// Returns why another user may be able to change the file.
 pub(super) fn doubt(file: &Path, opened: &File) -> io::Result<Option<String>> {
     let stat = rustix::fs::fstat(opened)?;
     Ok(Checked::File.doubt(&stat, file, opened.as_fd()))
@@ -78,19 +78,19 @@ impl Checked {
         };
         if owner != own && owner != 0 {
             return Some(format!(
-                "{what} belongs to uid {owner}, and this process is uid {own}"
+                "{what} belongs to uid {owner}, and this process runs as uid {own}"
             ));
         }
-        // A link has no mode.
+        // Links have no modes.
         let writable = match self {
             Self::Link => 0,
             Self::File | Self::Directory => stat.st_mode & (GROUP | WORLD),
         };
         let by_group = writable & GROUP != 0
             && (!is_private_group(stat.st_gid, own) || has_access_list(opened));
-        let (who, remove) = match (writable & WORLD != 0, by_group) {
-            (true, true) => ("everybody", "go-w"),
-            (true, false) => ("everybody", "o-w"),
+        let (users, remove) = match (writable & WORLD != 0, by_group) {
+            (true, true) => ("all users", "go-w"),
+            (true, false) => ("all users", "o-w"),
             (false, true) => ("its group", "g-w"),
             (false, false) => return None,
         };
@@ -98,12 +98,12 @@ impl Checked {
         let quoted = path.to_string_lossy();
         let quoted = shell_words::quote(&quoted);
         Some(format!(
-            "{who} can write to {what} (mode {mode:04o}; run `chmod {remove} {quoted}`)"
+            "{users} can write to {what} (mode {mode:04o}; run `chmod {remove} {quoted}`)"
         ))
     }
 }
 
-/// Returns `true` if the group is known to have no members but this user, or root alone.
+/// Returns `true` if this user, or root, is known to be the only member of the group.
 fn is_private_group(group: u32, own: u32) -> bool {
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let groups = fs::read_to_string("/etc/group").unwrap_or_default();
@@ -112,9 +112,9 @@ fn is_private_group(group: u32, own: u32) -> bool {
         .any(|uid| is_private_in(&users, &groups, group, uid))
 }
 
-/// [`passwd(5)`](https://man7.org/linux/man-pages/man5/passwd.5.html) and
-/// [`group(5)`](https://man7.org/linux/man-pages/man5/group.5.html). Users of a directory service are in neither,
-/// so their groups are not known to be private.
+/// Checks a group with the contents of [`passwd(5)`](https://man7.org/linux/man-pages/man5/passwd.5.html) and
+/// [`group(5)`](https://man7.org/linux/man-pages/man5/group.5.html). Users of a directory service are in neither file, so
+/// their groups are not known to be private.
 fn is_private_in(users: &str, groups: &str, group: u32, uid: u32) -> bool {
     let number = |field: Option<&&str>| field.and_then(|field| field.parse::<u32>().ok());
     let mut own_names = Vec::new();
@@ -145,8 +145,8 @@ fn is_private_in(users: &str, groups: &str, group: u32, uid: u32) -> bool {
         })
 }
 
-/// Returns `true` unless the file is known to have no access control list. If it has one, the group's bits of the
-/// mode are the most that anybody in the list is permitted.
+/// Returns `true` unless the file is known to have no access control list. With a list, the group bits of the mode are the
+/// upper limit for all entries of the list.
 fn has_access_list(opened: BorrowedFd<'_>) -> bool {
     let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
     let length = rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0_u8; 0]);
@@ -179,7 +179,7 @@ mod tests {
             (100, 1001, false),
             // A private group that another user was added to.
             (1003, 1003, false),
-            // A group that members may join later.
+            // A group that is not the primary group of any user.
             (2000, 1000, false),
             // Unknown groups and users.
             (3000, 1000, false),

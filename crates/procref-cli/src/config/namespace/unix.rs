@@ -1,4 +1,4 @@
-//! Directories by mode, and a symbolic link.
+//! Private directories by mode, and a symbolic link to the project.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Creates a directory if it is missing. Its parent exists.
+/// Creates a directory if it is missing. Its parent must exist.
 pub(super) fn create_private(dir: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -16,22 +16,21 @@ pub(super) fn create_private(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether nobody else can get in.
+/// Fails if other users have access to the directory.
 pub(super) fn check_closed(dir: &Path) -> Result<()> {
-    let looked = fs::symlink_metadata(dir);
-    let metadata =
-        looked.map_err(|error| Error::io(format!("look at {}", dir.display()), error))?;
+    let metadata = fs::symlink_metadata(dir)
+        .map_err(|error| Error::io(format!("read the mode of {}", dir.display()), error))?;
     if metadata.mode() & 0o077 == 0 {
         return Ok(());
     }
     let mode = metadata.mode() & 0o7777;
     let dir = dir.display();
     Err(Error::Failed(format!(
-        "others can get into the runtime directory {dir} (mode {mode:04o}); run `chmod 700 {dir}`"
+        "other users have access to the runtime directory {dir} (mode {mode:04o}; run `chmod 700 {dir}`)"
     )))
 }
 
-/// What is digested of a path.
+/// Returns the bytes of a path for its digest.
 pub(super) fn bytes(path: &Path) -> Vec<u8> {
     path.as_os_str().as_bytes().to_vec()
 }
@@ -44,7 +43,7 @@ pub(super) fn read_link(link: &Path) -> io::Result<PathBuf> {
     fs::read_link(link)
 }
 
-/// Whether nothing but that is in it.
+/// Returns `true` if the link is the only entry of the directory.
 pub(super) fn has_only(dir: &Path, _: &str) -> io::Result<bool> {
     Ok(fs::read_dir(dir)?.count() == 1)
 }

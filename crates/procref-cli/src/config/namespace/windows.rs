@@ -1,4 +1,4 @@
-//! Directories by what they inherit, and a file in place of a link: not every user may make links.
+//! Private directories by their access list, and a file in place of a link, because not every user may create links.
 
 use std::fs;
 use std::io;
@@ -6,21 +6,22 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 
-/// The file that the library keeps its locks in, and never removes.
+/// The library's lock file, which the library never removes.
 const LOCKS: &str = "procref.lock";
 
-/// Creates a directory if it is missing. Its parent exists.
+/// Creates a directory if it is missing. Its parent must exist.
 pub(super) fn create_private(dir: &Path) -> io::Result<()> {
     procref::windows::create_private_dir(dir)
 }
 
-/// One that was made here is closed, and whose it is was looked at.
+/// Succeeds, because [`create_private`] creates closed directories, and the library checks the owner.
 pub(super) fn check_closed(_: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What is digested of a path: as text, since it has to be the same in every build. Whoever has paths that are
-/// no text has them replaced alike.
+/// Returns the bytes of a path for its digest.
+///
+/// The path is converted to text, so that the digest is the same in each build. Invalid characters are replaced.
 pub(super) fn bytes(path: &Path) -> Vec<u8> {
     path.to_string_lossy().into_owned().into_bytes()
 }
@@ -29,13 +30,13 @@ pub(super) fn link(to: &Path, link: &Path) -> io::Result<()> {
     let Some(text) = to.to_str() else {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "the project's path is no Unicode",
+            "the project's path is not Unicode",
         ));
     };
     if link.exists() {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
-    // Whole as soon as it is there. Of two that come here at once both write the same.
+    // The rename makes the file appear as a whole. Two processes that do this at the same time write the same text.
     let whole = link.with_extension(std::process::id().to_string());
     fs::write(&whole, text)?;
     fs::rename(&whole, link)
@@ -45,7 +46,7 @@ pub(super) fn read_link(link: &Path) -> io::Result<PathBuf> {
     fs::read_to_string(link).map(PathBuf::from)
 }
 
-/// Whether nothing but that is in it.
+/// Returns `true` if the directory has no entries other than the link and the lock file.
 pub(super) fn has_only(dir: &Path, link: &str) -> io::Result<bool> {
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();

@@ -1,4 +1,4 @@
-//! The clients: processes that are told when to leave, and tell what the service has answered.
+//! The clients: processes that report the service's answers, and exit when their standard input is closed.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -13,33 +13,35 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::{NAME, PATIENCE, roles};
+use super::roles::STARTER;
+use super::{NAME, TIMEOUT};
+use crate::demo::args::{CLIENT, SERVICE};
 use crate::error::{Error, Result};
 
-/// What a client does.
+/// What a client is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Doing {
-    /// It is started, and has not got the service yet.
+pub(super) enum Activity {
+    /// Waiting for the service.
     Waiting,
     Working,
-    /// It was told to leave.
+    /// Its standard input was closed.
     Leaving,
     Left,
     Killed,
 }
 
 pub(super) struct Client {
-    /// From 1 on.
+    /// The first client has number 1.
     pub(super) number: usize,
-    pub(super) doing: Doing,
-    /// How often the service has answered it.
+    pub(super) activity: Activity,
+    /// The number of answers from the service.
     pub(super) answers: usize,
-    /// The process that has answered last, by its own word.
+    /// The process that gave the last answer, as the answer names it.
     pub(super) answered_by: Option<u32>,
     child: Child,
-    /// It leaves when this is closed, also by the end of this process.
-    orders: Option<ChildStdin>,
-    complaints: PathBuf,
+    /// The client leaves when this is closed, and when this process exits.
+    stdin: Option<ChildStdin>,
+    stderr: PathBuf,
 }
 
 impl Client {
@@ -48,50 +50,52 @@ impl Client {
     }
 }
 
-/// What a client has done, by its number.
-pub(super) enum News {
-    Got(usize),
+/// An event of the client with this number.
+pub(super) enum ClientEvent {
+    GotService(usize),
     Answered,
     Left(usize),
     Killed(usize),
 }
 
-enum Event {
-    Said(usize, String),
-    Ended(usize),
+/// A message from a thread that reads a client or handles signals.
+enum Message {
+    Line(usize, String),
+    Exited(usize),
     Interrupted,
 }
 
-pub(super) struct Cast {
+/// All clients, in the order of their start.
+pub(super) struct Clients {
     clients: Vec<Client>,
-    /// Whether one process has answered everybody, ever.
+    /// The processes that gave an answer.
     pub(super) answered_by: Vec<u32>,
-    events: Receiver<Event>,
-    post: Sender<Event>,
-    /// What happened by our own doing.
-    own: VecDeque<News>,
+    messages: Receiver<Message>,
+    sender: Sender<Message>,
+    /// Events that this process caused.
+    pending: VecDeque<ClientEvent>,
     dir: PathBuf,
 }
 
-impl Cast {
-    /// From here on Ctrl-C is an event as others are, so that everything can be tidied up.
+impl Clients {
+    /// Handles signals from here on, so that Ctrl-C cleans up.
     pub(super) fn new(dir: &Path) -> Result<Self> {
-        let (post, events) = mpsc::channel();
-        let failed = |error| Error::io("listen to signals", error);
+        let (sender, messages) = mpsc::channel();
+        let failed = |error| Error::io("handle signals", error);
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
-        let interrupted = post.clone();
+        let interrupted = sender.clone();
         thread::spawn(move || {
             for _ in signals.forever() {
-                // Nobody listens any more: then it is over anyway.
-                let _ = interrupted.send(Event::Interrupted);
+                // An error is ignored: without a receiver, the demonstration has ended.
+                let _ = interrupted.send(Message::Interrupted);
             }
         });
         Ok(Self {
             clients: Vec::new(),
             answered_by: Vec::new(),
-            events,
-            post,
-            own: VecDeque::new(),
+            messages,
+            sender,
+            pending: VecDeque::new(),
             dir: dir.to_owned(),
         })
     }
@@ -104,73 +108,70 @@ impl Cast {
         &self.clients[number - 1]
     }
 
-    /// Those that nobody has killed, and that were not told to leave.
+    /// Returns the clients that wait for the service or work.
     pub(super) fn present(&self) -> impl Iterator<Item = &Client> {
-        let there = |client: &&Client| matches!(client.doing, Doing::Waiting | Doing::Working);
-        self.clients.iter().filter(there)
+        let is_present =
+            |client: &&Client| matches!(client.activity, Activity::Waiting | Activity::Working);
+        self.clients.iter().filter(is_present)
     }
 
     pub(super) fn numbers(&self) -> impl Iterator<Item = usize> {
         self.present().map(|client| client.number)
     }
 
-    pub(super) fn count(&self, doing: Doing) -> usize {
+    pub(super) fn count(&self, activity: Activity) -> usize {
         let clients = self.clients.iter();
-        clients.filter(|client| client.doing == doing).count()
+        clients.filter(|client| client.activity == activity).count()
     }
 
-    /// Starts one more. In a process group of its own, so that Ctrl-C reaches only us.
+    /// Starts a client in its own process group, so that Ctrl-C reaches only this process.
     pub(super) fn start(&mut self, runtime_dir: &Path) -> Result<()> {
         let number = self.clients.len() + 1;
         let failed = |error| Error::io(format!("start client {number}"), error);
-        let complaints = self.dir.join(format!("client-{number}.err"));
+        let stderr = self.dir.join(format!("client-{number}.err"));
         let own = std::env::current_exe().map_err(failed)?;
-        let service = [
-            own.as_os_str(),
-            roles::SERVICE.as_ref(),
-            self.log().as_os_str(),
-        ]
-        .map(|word| word.to_string_lossy().into_owned());
+        let service = [own.as_os_str(), SERVICE.as_ref(), self.log().as_os_str()]
+            .map(|word| word.to_string_lossy().into_owned());
         let mut child = Command::new(&own)
             .args(["run", "--no-config", "--port", "auto", "--runtime-dir"])
             .arg(runtime_dir)
             .args(["--start", &shell_words::join(service), NAME, "--"])
-            .args([own.as_os_str(), roles::CLIENT.as_ref()])
+            .args([own.as_os_str(), CLIENT.as_ref()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(File::create(&complaints).map_err(failed)?)
-            // The service inherits it from whoever starts it.
-            .env(roles::STARTER, number.to_string())
+            .stderr(File::create(&stderr).map_err(failed)?)
+            // The service inherits the variable from the client that starts it.
+            .env(STARTER, number.to_string())
             .process_group(0)
             .spawn()
             .map_err(failed)?;
-        let (orders, answers) = (child.stdin.take(), child.stdout.take());
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         self.clients.push(Client {
             number,
-            doing: Doing::Waiting,
+            activity: Activity::Waiting,
             answers: 0,
             answered_by: None,
             child,
-            orders,
-            complaints,
+            stdin,
+            stderr,
         });
-        let post = self.post.clone();
+        let sender = self.sender.clone();
         thread::spawn(move || {
-            let lines = answers.into_iter().map(BufReader::new);
+            let lines = stdout.into_iter().map(BufReader::new);
             for line in lines.flat_map(BufReader::lines).map_while(io::Result::ok) {
-                let _ = post.send(Event::Said(number, line));
+                let _ = sender.send(Message::Line(number, line));
             }
-            let _ = post.send(Event::Ended(number));
+            let _ = sender.send(Message::Exited(number));
         });
         Ok(())
     }
 
-    /// What the service writes down.
+    /// Returns the file in which the service records what it does.
     pub(super) fn log(&self) -> PathBuf {
         self.dir.join("service.log")
     }
 
-    /// The number of the client that has started the service, as the service knows it.
+    /// Returns the number of the client that started the service, as the service recorded it.
     pub(super) fn starter(&self) -> Result<usize> {
         let log = self.log();
         let text = std::fs::read_to_string(&log)
@@ -183,95 +184,97 @@ impl Cast {
             .filter(|number| self.numbers().any(|present| present == *number))
             .ok_or_else(|| {
                 Error::Failed(format!(
-                    "the service's log names no client that has started it: {text}"
+                    "the service's log names no present client as its starter: {text}"
                 ))
             })
     }
 
-    /// The next thing that happens, unless nothing does for so long.
-    pub(super) fn next(&mut self, limit: Duration) -> Result<Option<News>> {
-        if let Some(news) = self.own.pop_front() {
-            return Ok(Some(news));
+    /// Returns the next event, or `None` if there is none within the limit.
+    pub(super) fn next(&mut self, limit: Duration) -> Result<Option<ClientEvent>> {
+        if let Some(event) = self.pending.pop_front() {
+            return Ok(Some(event));
         }
-        match self.events.recv_timeout(limit) {
-            Ok(Event::Said(number, line)) => self.said(number, &line),
-            Ok(Event::Ended(number)) => self.ended(number),
-            Ok(Event::Interrupted) => Err(Error::Failed("interrupted".to_owned())),
+        match self.messages.recv_timeout(limit) {
+            Ok(Message::Line(number, line)) => self.handle_line(number, &line),
+            Ok(Message::Exited(number)) => self.handle_exit(number),
+            Ok(Message::Interrupted) => Err(Error::Failed("interrupted".to_owned())),
             Err(_) => Ok(None),
         }
     }
 
-    /// `PID NUMBER`: which process has answered, for the how manieth time.
-    fn said(&mut self, number: usize, line: &str) -> Result<Option<News>> {
+    /// Handles the line `PID NUMBER`: the process that answered, and the number of its answer.
+    fn handle_line(&mut self, number: usize, line: &str) -> Result<Option<ClientEvent>> {
         let client = &mut self.clients[number - 1];
         let pid = line.split(' ').next().and_then(|pid| pid.parse().ok());
         let Some(pid) = pid else {
-            return Err(Error::Failed(format!("client {number} said {line:?}")));
+            return Err(Error::Failed(format!(
+                "client {number} printed an unexpected line: {line:?}"
+            )));
         };
         client.answers += 1;
         client.answered_by = Some(pid);
         if !self.answered_by.contains(&pid) {
             self.answered_by.push(pid);
         }
-        if client.doing == Doing::Waiting {
-            client.doing = Doing::Working;
-            return Ok(Some(News::Got(number)));
+        if client.activity == Activity::Waiting {
+            client.activity = Activity::Working;
+            return Ok(Some(ClientEvent::GotService(number)));
         }
-        Ok(Some(News::Answered))
+        Ok(Some(ClientEvent::Answered))
     }
 
-    fn ended(&mut self, number: usize) -> Result<Option<News>> {
+    fn handle_exit(&mut self, number: usize) -> Result<Option<ClientEvent>> {
         let client = &mut self.clients[number - 1];
         let status = client.child.wait();
         let status = status.map_err(|error| Error::io("wait for a client", error))?;
-        match client.doing {
-            Doing::Killed | Doing::Left => Ok(None),
-            Doing::Leaving if status.success() => {
-                client.doing = Doing::Left;
-                Ok(Some(News::Left(number)))
+        match client.activity {
+            Activity::Killed | Activity::Left => Ok(None),
+            Activity::Leaving if status.success() => {
+                client.activity = Activity::Left;
+                Ok(Some(ClientEvent::Left(number)))
             }
             _ => {
-                let said = std::fs::read_to_string(&client.complaints).unwrap_or_default();
+                let stderr = std::fs::read_to_string(&client.stderr).unwrap_or_default();
                 Err(Error::Failed(format!(
-                    "client {number} ended with {status}, and said: {}",
-                    said.trim_end()
+                    "client {number} exited unexpectedly ({status}); its errors: {}",
+                    stderr.trim_end()
                 )))
             }
         }
     }
 
-    /// SIGKILL to all of them, before waiting for any. When this returns the kernel has taken back what they
-    /// held.
+    /// Sends SIGKILL to all of these clients, and then waits for them. On return, the kernel has released their
+    /// references.
     pub(super) fn kill(&mut self, numbers: &[usize]) -> Result<()> {
         let failed = |error| Error::io("kill a client", error);
         for number in numbers {
             let client = &mut self.clients[number - 1];
-            client.doing = Doing::Killed;
+            client.activity = Activity::Killed;
             client.child.kill().map_err(failed)?;
         }
         for number in numbers {
             self.clients[number - 1].child.wait().map_err(failed)?;
-            self.own.push_back(News::Killed(*number));
+            self.pending.push_back(ClientEvent::Killed(*number));
         }
         Ok(())
     }
 
-    /// Tells them to leave.
-    pub(super) fn dismiss(&mut self, numbers: &[usize]) {
+    /// Closes the standard input of these clients, so that they leave.
+    pub(super) fn stop(&mut self, numbers: &[usize]) {
         for number in numbers {
             let client = &mut self.clients[number - 1];
-            client.doing = Doing::Leaving;
-            client.orders = None;
+            client.activity = Activity::Leaving;
+            client.stdin = None;
         }
     }
 
-    /// Lets everybody leave who is still there, and insists after a while.
-    pub(super) fn disperse(&mut self) {
-        let there: Vec<usize> = self.numbers().collect();
-        self.dismiss(&there);
-        let end = std::time::Instant::now() + PATIENCE;
-        while self.count(Doing::Leaving) > 0 && std::time::Instant::now() < end {
-            // Who ends badly is not there any more, either.
+    /// Stops all clients, and kills those that do not exit in time.
+    pub(super) fn stop_all(&mut self) {
+        let present: Vec<usize> = self.numbers().collect();
+        self.stop(&present);
+        let end = std::time::Instant::now() + TIMEOUT;
+        while self.count(Activity::Leaving) > 0 && std::time::Instant::now() < end {
+            // A client that failed has exited, although it is still counted as leaving.
             if let (Ok(None), 0) = (self.next(Duration::from_millis(50)), self.running()) {
                 break;
             }
@@ -279,7 +282,7 @@ impl Cast {
         let rest: Vec<usize> = self
             .clients
             .iter()
-            .filter(|client| client.doing == Doing::Leaving)
+            .filter(|client| client.activity == Activity::Leaving)
             .map(|client| client.number)
             .collect();
         let _ = self.kill(&rest);

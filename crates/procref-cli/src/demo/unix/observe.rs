@@ -1,34 +1,34 @@
-//! What anybody on the machine can see, without asking procref.
+//! Observations of the system that do not use procref.
 
 use std::fs;
 use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// One run of a process: a pid alone could be somebody else's by now.
+/// A pid with its start time. The kernel may reuse a pid alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Run {
+pub(super) struct ProcessId {
     pub(super) pid: u32,
     started: u64,
 }
 
-impl Run {
-    /// The process that has this pid now, unless it is dead (a zombie is).
+impl ProcessId {
+    /// Returns the process that has this pid, unless it is a zombie.
     pub(super) fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name in parentheses may hold anything, also a parenthesis.
+        // The name in parentheses may have any character, including a parenthesis.
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
         let state = fields.next()?;
         let started = fields.nth(18)?.parse().ok()?;
         (!matches!(state, "Z" | "X")).then_some(Self { pid, started })
     }
 
-    pub(super) fn is_over(self) -> bool {
+    pub(super) fn has_exited(self) -> bool {
         Self::of(self.pid) != Some(self)
     }
 }
 
-/// Whether the kernel lists a System V semaphore set with this key, given as `ipcs -s` prints it.
+/// Returns `true` if the kernel lists a System V semaphore set with this key, in the form of `ipcs -s`.
 pub(super) fn semaphore_set_exists(key: &str) -> Result<bool> {
     let number = key.strip_prefix("0x").unwrap_or(key);
     let number = u32::from_str_radix(number, 16).unwrap_or_default();
@@ -42,7 +42,7 @@ pub(super) fn semaphore_set_exists(key: &str) -> Result<bool> {
     }))
 }
 
-/// The names in a directory.
+/// Returns the names in a directory.
 pub(super) fn listing(dir: &Path) -> Result<Vec<String>> {
     let failed = |error| Error::io(format!("read the directory {}", dir.display()), error);
     let entries = fs::read_dir(dir).map_err(failed)?;
@@ -56,7 +56,7 @@ pub(super) fn listing(dir: &Path) -> Result<Vec<String>> {
     entries.map(name).collect()
 }
 
-/// How many lines of a text contain `part`.
+/// Returns the number of lines that contain `part`.
 pub(super) fn lines_with(text: &str, part: &str) -> usize {
     text.lines().filter(|line| line.contains(part)).count()
 }

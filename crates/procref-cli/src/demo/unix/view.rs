@@ -1,4 +1,4 @@
-//! What is to be seen: on a terminal a table that changes, and otherwise a line for everything that happens.
+//! The output of the demonstration: an updated table on a terminal, and otherwise one line for each event.
 
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
 use console::Term;
 use procref::{State, Status};
 
-use super::clients::{Client, Doing};
+use super::clients::{Activity, Client};
 use crate::error::{Error, Result};
 
 const TITLE: Style = Style::new().bold();
@@ -17,26 +17,26 @@ const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const WAITS: Style = AnsiColor::Yellow.on_default();
 
-/// A terminal that is smaller cannot hold the table.
+/// The smallest terminal that has room for the table.
 const ROWS: u16 = 20;
 const COLUMNS: u16 = 60;
 
-pub(super) struct Stage {
+pub(super) struct View {
     term: Term,
     live: bool,
-    colour: bool,
+    color: bool,
     begun: Instant,
-    /// The table that is on the screen.
+    /// The table on the screen.
     drawn: String,
 }
 
-impl Stage {
+impl View {
     pub(super) fn new() -> Self {
         let term = Term::stdout();
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let (rows, columns) = term.size();
         let live = std::io::stdout().is_terminal() && !dumb && rows >= ROWS && columns >= COLUMNS;
-        let colour =
+        let color =
             anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
         if live {
             let _ = term.hide_cursor();
@@ -44,13 +44,13 @@ impl Stage {
         Self {
             term,
             live,
-            colour,
+            color,
             begun: Instant::now(),
             drawn: String::new(),
         }
     }
 
-    /// So long if somebody watches, and not at all otherwise.
+    /// Returns the time on a terminal, and zero elsewhere.
     pub(super) fn pace(&self, time: Duration) -> Duration {
         match self.live {
             true => time,
@@ -62,7 +62,7 @@ impl Stage {
         self.line(&format!("{TITLE}{text}{TITLE:#}"))
     }
 
-    /// What is about to happen. It stays above the table.
+    /// Prints what happens next. The line stays above the table.
     pub(super) fn caption(&mut self, text: &str) -> Result<()> {
         let seconds = self.begun.elapsed().as_secs_f64();
         self.line(&format!(
@@ -70,7 +70,7 @@ impl Stage {
         ))
     }
 
-    /// What has happened, where no table shows it.
+    /// Prints an event, unless a table shows it.
     pub(super) fn event(&mut self, text: &str) -> Result<()> {
         if self.live {
             return Ok(());
@@ -79,23 +79,25 @@ impl Stage {
         self.line(&format!("{DIM}{seconds:6.2} s{DIM:#}  {text}"))
     }
 
-    pub(super) fn check(&mut self, right: bool, what: &str) -> Result<()> {
-        let verdict = match right {
+    /// Prints the result of a check.
+    pub(super) fn check(&mut self, passed: bool, what: &str) -> Result<()> {
+        let result = match passed {
             true => format!("{GOOD}   ok{GOOD:#}"),
             false => format!("{BAD}WRONG{BAD:#}"),
         };
-        self.line(&format!("   {verdict}  {what}"))
+        self.line(&format!("   {result}  {what}"))
     }
 
-    pub(super) fn verdict(&mut self, checks: usize, wrong: usize) -> Result<()> {
+    /// Prints the number of passed checks.
+    pub(super) fn summary(&mut self, checks: usize, failed: usize) -> Result<()> {
         let seconds = self.begun.elapsed().as_secs_f64();
-        self.line(&match wrong {
+        self.line(&match failed {
             0 => format!("{GOOD}All {checks} checks passed{GOOD:#} after {seconds:.1} s."),
-            _ => format!("{BAD}{wrong} of {checks} checks went wrong.{BAD:#}"),
+            _ => format!("{BAD}{failed} of {checks} checks failed.{BAD:#}"),
         })
     }
 
-    /// A line that stays: above the table, if there is one.
+    /// Prints a line that stays above the table.
     fn line(&mut self, text: &str) -> Result<()> {
         let table = std::mem::take(&mut self.drawn);
         let above = table.lines().count();
@@ -105,12 +107,12 @@ impl Stage {
         Ok(())
     }
 
-    /// Shows how things are.
+    /// Updates the table on a terminal.
     pub(super) fn draw(&mut self, status: &Status, clients: &[Client]) -> Result<()> {
         if !self.live {
             return Ok(());
         }
-        let table = picture(status, clients);
+        let table = table(status, clients);
         if table == self.drawn {
             return Ok(());
         }
@@ -120,7 +122,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Leaves the table where it is. What comes now stands below.
+    /// Keeps the table on the screen. Further lines are printed below it.
     pub(super) fn freeze(&mut self) {
         self.drawn.clear();
     }
@@ -133,7 +135,7 @@ impl Stage {
     }
 
     fn write(&self, text: &str) -> Result<()> {
-        let text = match self.colour {
+        let text = match self.color {
             true => text.to_owned(),
             false => anstream::adapter::strip_str(text).to_string(),
         };
@@ -142,7 +144,7 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for View {
     fn drop(&mut self) {
         if self.live {
             let _ = self.term.show_cursor();
@@ -154,9 +156,9 @@ fn failed(error: std::io::Error) -> Error {
     Error::io("write to the standard output", error)
 }
 
-fn picture(status: &Status, clients: &[Client]) -> String {
+fn table(status: &Status, clients: &[Client]) -> String {
     let mut table = Table::new();
-    // Where no colour is wanted, it is taken out again.
+    // `write` removes the styles if the output has no color.
     table.load_preset(presets::NOTHING).enforce_styling();
     table.set_header(["client", "pid", "", "answers", "given by"]);
     for client in clients {
@@ -166,7 +168,7 @@ fn picture(status: &Status, clients: &[Client]) -> String {
         table.add_row([
             Cell::new(client.number),
             Cell::new(client.pid()),
-            doing(client.doing),
+            activity(client.activity),
             Cell::new(client.answers),
             Cell::new(answered_by),
         ]);
@@ -179,13 +181,13 @@ fn picture(status: &Status, clients: &[Client]) -> String {
     format!("\n{}\n{table}\n\n", service(status))
 }
 
-fn doing(doing: Doing) -> Cell {
-    match doing {
-        Doing::Waiting => Cell::new("waits for the service").fg(Color::Yellow),
-        Doing::Working => Cell::new("works").fg(Color::Green),
-        Doing::Leaving => Cell::new("leaves").add_attribute(Attribute::Dim),
-        Doing::Left => Cell::new("has left").add_attribute(Attribute::Dim),
-        Doing::Killed => Cell::new("killed").fg(Color::Red),
+fn activity(activity: Activity) -> Cell {
+    match activity {
+        Activity::Waiting => Cell::new("waits for the service").fg(Color::Yellow),
+        Activity::Working => Cell::new("works").fg(Color::Green),
+        Activity::Leaving => Cell::new("leaves").add_attribute(Attribute::Dim),
+        Activity::Left => Cell::new("has left").add_attribute(Attribute::Dim),
+        Activity::Killed => Cell::new("killed").fg(Color::Red),
     }
 }
 

@@ -1,14 +1,15 @@
-//! logind's RemoveIPC, which deletes the semaphore sets of a user who has logged out.
+//! RemoveIPC of logind, which deletes the semaphore sets of a user at the last logout.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Finding, Severity, text_of, user_name};
+use super::{text_of, user_name};
+use crate::doctor::finding::{Finding, Severity};
 
 const CHECK: &str = "remove-ipc";
 
-/// In the order in which they count: a later file wins, and a drop-in of the same name replaces an earlier one.
+/// The directories with settings, in ascending priority. A drop-in replaces the drop-ins of the same name before it.
 const DIRS: [&str; 4] = [
     "/usr/lib/systemd",
     "/usr/local/lib/systemd",
@@ -16,34 +17,36 @@ const DIRS: [&str; 4] = [
     "/etc/systemd",
 ];
 
-/// Users below are the system's own, and are left alone.
+/// The lowest uid of a person. logind does not delete the semaphore sets of system users.
 const FIRST_USER: u32 = 1000;
 
-pub(super) fn look() -> Vec<Finding> {
+pub(super) fn check() -> Vec<Finding> {
     if !Path::new("/run/systemd/seats").exists() {
         return vec![Finding::ok(
             CHECK,
-            "RemoveIPC: there is no logind that could delete semaphore sets",
+            "RemoveIPC: no logind runs that could delete semaphore sets",
         )];
     }
     let uid = rustix::process::geteuid().as_raw();
-    let removes = told().or_else(configured);
+    let removes = from_logind().or_else(from_files);
     vec![match removes {
-        Some(false) => Finding::ok(CHECK, "RemoveIPC: logind leaves semaphore sets alone"),
+        Some(false) => Finding::ok(CHECK, "RemoveIPC: logind does not delete semaphore sets"),
         _ if uid < FIRST_USER => Finding::ok(
             CHECK,
-            format!("RemoveIPC: logind leaves those of system users such as uid {uid} alone"),
+            format!(
+                "RemoveIPC: logind does not delete the semaphore sets of system users such as uid {uid}"
+            ),
         ),
         _ if lingers() => Finding::ok(
             CHECK,
-            "RemoveIPC: this user lingers, so nothing is deleted at logout",
+            "RemoveIPC: lingering is enabled for this user, so logind deletes nothing at logout",
         ),
         Some(true) => {
             removed("RemoveIPC: logind deletes this user's semaphore sets at the last logout")
         }
-        None => removed(
-            "RemoveIPC: it is not to be seen whether logind deletes semaphore sets at logout",
-        ),
+        None => {
+            removed("RemoveIPC: could not read whether logind deletes semaphore sets at logout")
+        }
     }]
 }
 
@@ -52,14 +55,14 @@ fn removed(found: &str) -> Finding {
         CHECK,
         Severity::Warning,
         format!(
-            "{found}; what runs on after it (`nohup`, a user's timers) is cut off from its services"
+            "{found}; processes that run longer (`nohup`, timers of the user) lose their services"
         ),
     )
-    .advice("`loginctl enable-linger`, or RemoveIPC=no in /etc/systemd/logind.conf.d/procref.conf")
+    .advice("run `loginctl enable-linger`, or set RemoveIPC=no in /etc/systemd/logind.conf.d/procref.conf")
 }
 
-/// What logind itself says.
-fn told() -> Option<bool> {
+/// Returns the setting from logind itself.
+fn from_logind() -> Option<bool> {
     let output = Command::new("busctl")
         .args([
             "--timeout=2",
@@ -77,8 +80,8 @@ fn told() -> Option<bool> {
     }
 }
 
-/// What its files say. `None`: nothing, and what holds then was chosen when it was built.
-fn configured() -> Option<bool> {
+/// Returns the setting from logind's files, or `None` if no file sets it. The default depends on the build of logind.
+fn from_files() -> Option<bool> {
     let main = DIRS.map(|dir| PathBuf::from(dir).join("logind.conf"));
     let main = main.into_iter().rfind(|file| file.exists());
     let mut drop_ins = std::collections::BTreeMap::new();
@@ -115,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_setting_counts() {
+    fn last_setting_of_a_file_counts() {
         for (text, expected) in [
             ("[Login]\n#RemoveIPC=yes\n", None),
             ("[Login]\nRemoveIPC=yes\nRemoveIPC = No\n", Some(false)),

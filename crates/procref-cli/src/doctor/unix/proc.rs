@@ -1,4 +1,4 @@
-//! What procref needs of /proc and of the kernel beside semaphores, and what kind of machine this is.
+//! `/proc`, pidfds, and containers.
 
 use std::fs;
 use std::path::Path;
@@ -6,24 +6,25 @@ use std::path::Path;
 use procref::{Error, Services};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
-use super::{Finding, Severity, text_of};
+use super::text_of;
+use crate::doctor::finding::{Finding, Severity};
 
-pub(super) fn look() -> Vec<Finding> {
+pub(super) fn check() -> Vec<Finding> {
     let mounts = text_of("/proc/self/mounts").unwrap_or_default();
-    let mut findings = vec![proc(&mounts), pidfd(), children()];
-    findings.extend(container());
+    let mut findings = vec![check_proc(&mounts), check_pidfd(), check_children()];
+    findings.extend(check_container());
     findings
 }
 
-fn proc(mounts: &str) -> Finding {
+fn check_proc(mounts: &str) -> Finding {
     const CHECK: &str = "proc";
     if let Err(error) = Services::open() {
         let advice = match error {
             Error::Proc { .. } => Some(
-                "mount it for this pid namespace: `mount -t proc proc /proc`; with unshare(1), `--mount-proc`",
+                "mount /proc for this pid namespace: `mount -t proc proc /proc`, or `--mount-proc` of unshare(1)",
             ),
             Error::Namespaces { .. } => {
-                Some("run procref in a child of this process; with unshare(1), `--fork`")
+                Some("run procref in a child of this process, or use `--fork` of unshare(1)")
             }
             _ => None,
         };
@@ -35,14 +36,14 @@ fn proc(mounts: &str) -> Finding {
         Some(value) => Finding::new(
             CHECK,
             Severity::Note,
-            format!("/proc is mounted with hidepid={value}: a service that runs as another user is refused"),
+            format!("/proc is mounted with hidepid={value}: a service that runs as another user is rejected"),
         )
-        .advice("run services and clients as one user, or mount it without hidepid"),
+        .advice("run services and clients as one user, or mount /proc without hidepid"),
         None => Finding::ok(CHECK, "/proc shows all processes"),
     }
 }
 
-/// What hides processes: `1`, `2`, or in newer kernels a word.
+/// Returns the value of `hidepid` that hides processes: `1`, `2`, or a word in newer kernels.
 fn hidepid(mounts: &str) -> Option<&str> {
     let proc = mounts
         .lines()
@@ -54,57 +55,54 @@ fn hidepid(mounts: &str) -> Option<&str> {
     (!matches!(value, "0" | "off")).then_some(value)
 }
 
-fn pidfd() -> Finding {
+fn check_pidfd() -> Finding {
     const CHECK: &str = "pidfd";
     match pidfd_open(getpid(), PidfdFlags::empty()) {
-        Ok(_) => Finding::ok(CHECK, "pidfds: a signal reaches the process that is meant, or nobody"),
+        Ok(_) => Finding::ok(CHECK, "pidfds: a signal reaches the right process or no process"),
         Err(error) => Finding::new(
             CHECK,
             Severity::Warning,
             format!(
-                "there are no pidfds ({error}): start times are compared before each signal instead, and a \
-                 service's end is looked for every 5 ms"
+                "pidfds are not available ({error}): procref compares start times before each signal instead, and \
+                 checks every 5 ms whether a service has exited"
             ),
         )
         .advice("use Linux 5.3 or later, or a sandbox that allows pidfd_open"),
     }
 }
 
-fn children() -> Finding {
+fn check_children() -> Finding {
     const CHECK: &str = "children";
     match Path::new("/proc/thread-self/children").exists() {
-        true => Finding::ok(CHECK, "/proc tells of children: a service ends with every process it has started"),
+        true => Finding::ok(CHECK, "/proc lists children: procref stops a service with all of its descendants"),
         false => Finding::new(
             CHECK,
             Severity::Warning,
-            "/proc/thread-self/children is not there: of a service only its own process is stopped, and what \
-             it leaves keeps the next start waiting",
+            "/proc/thread-self/children does not exist: procref stops only the service's own process, and its other \
+             processes delay the next start",
         )
         .advice("use a kernel with CONFIG_PROC_CHILDREN"),
     }
 }
 
-fn container() -> Vec<Finding> {
+fn check_container() -> Vec<Finding> {
     const CHECK: &str = "container";
     let Some(kind) = container_kind() else {
-        return vec![Finding::ok(
-            CHECK,
-            "this is no container that it could be told from",
-        )];
+        return vec![Finding::ok(CHECK, "no sign of a container was found")];
     };
     let mut findings = vec![Finding::new(
         CHECK,
         Severity::Note,
         format!(
-            "this is a container ({kind}): it shares services with another one only if both share the IPC and \
-             the pid namespace, and a runtime directory at the same path"
+            "this is a container ({kind}): it shares services with another container only if both share the IPC \
+             namespace, the pid namespace, and a runtime directory at the same path"
         ),
     )];
     let zombies = zombies_of_init();
     if zombies > 0 {
         let found = format!(
-            "the first process of this container does not wait for its children: {zombies} have ended and \
-             are still there, and supervisors would be as well"
+            "the first process of this container does not reap its children: there are {zombies} zombies, and \
+             supervisors would become zombies as well"
         );
         let advice = "run the container with an init: `docker run --init`, `init: true` in Compose";
         findings.push(Finding::new(CHECK, Severity::Warning, found).advice(advice));
@@ -113,17 +111,19 @@ fn container() -> Vec<Finding> {
 }
 
 fn container_kind() -> Option<String> {
-    // Of another user's first process this cannot be read.
+    // The environment of another user's process cannot be read.
     let environment = text_of("/proc/1/environ").unwrap_or_default();
-    let told = environment
+    let set = environment
         .split('\0')
         .find_map(|variable| variable.strip_prefix("container="));
-    if let Some(kind) = told.filter(|kind| !kind.is_empty()) {
+    if let Some(kind) = set.filter(|kind| !kind.is_empty()) {
         return Some(kind.to_owned());
     }
-    let marks = [("/.dockerenv", "Docker"), ("/run/.containerenv", "Podman")];
-    let mark = marks.iter().find(|(file, _)| Path::new(file).exists());
-    mark.map(|(_, kind)| (*kind).to_owned())
+    let marker_files = [("/.dockerenv", "Docker"), ("/run/.containerenv", "Podman")];
+    let found = marker_files
+        .iter()
+        .find(|(file, _)| Path::new(file).exists());
+    found.map(|(_, kind)| (*kind).to_owned())
 }
 
 fn zombies_of_init() -> usize {
@@ -133,7 +133,7 @@ fn zombies_of_init() -> usize {
 }
 
 fn is_zombie_of_init(stat: &str) -> bool {
-    // The name in parentheses may hold anything, also a parenthesis.
+    // The name in parentheses may have any character, including a parenthesis.
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let mut fields = rest.split_ascii_whitespace();
     (fields.next(), fields.next()) == (Some("Z"), Some("1"))
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_mount_of_proc_tells_what_it_hides() {
+    fn hidepid_is_read_from_the_last_mount_of_proc() {
         for (mounts, expected) in [
             ("proc /proc proc rw,nosuid 0 0\n", None),
             ("proc /proc proc rw,hidepid=2 0 0\n", Some("2")),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn zombies_of_the_first_process_are_told_from_others() {
+    fn only_zombies_of_the_first_process_are_counted() {
         assert!(is_zombie_of_init("5 (a) Z) Z 1 5 5"));
         assert!(!is_zombie_of_init("5 (a) S 1 5 5"));
         assert!(!is_zombie_of_init("5 (Z 1) Z 2 5 5"));

@@ -1,4 +1,4 @@
-//! The runtime directory: whose it is, on what it is, and whether there is room for sockets in its path.
+//! The runtime directory: its owner, its file system, and the length of its path.
 
 use std::env;
 use std::fs;
@@ -6,17 +6,17 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::text_of;
-use crate::doctor::{Finding, Severity, services};
+use crate::doctor::finding::{Finding, Severity, services};
 
 const CHECK: &str = "runtime-directory";
 
 /// The longest path of a Unix socket.
 const SOCKET: usize = 107;
 
-/// `/projects/`, a project's directory, `/`, and a name like `.s.PGSQL.65535`.
+/// The length of `/projects/`, a project's directory, `/`, and a name like `.s.PGSQL.65535`.
 const BELOW: usize = 10 + 33 + 1 + 14;
 
-pub(super) fn look(named: Option<&Path>) -> Vec<Finding> {
+pub(super) fn check(named: Option<&Path>) -> Vec<Finding> {
     let (source, unused) = source(named);
     let services = match services(CHECK, named) {
         Ok(services) => services,
@@ -28,40 +28,42 @@ pub(super) fn look(named: Option<&Path>) -> Vec<Finding> {
         Ok(metadata) => Finding::ok(
             CHECK,
             format!(
-                "runtime directory: {shown} ({source}), of uid {}, mode {:04o}, on {}",
+                "runtime directory: {shown} ({source}), owner uid {}, mode {:04o}, on {}",
                 metadata.uid(),
                 metadata.mode() & 0o7777,
                 file_system(dir).unwrap_or_else(|| "an unknown file system".to_owned())
             ),
         ),
-        Err(_) => creatable(dir, source),
+        Err(_) => check_creatable(dir, source),
     }];
     findings.extend(unused);
-    findings.extend(network(dir));
+    findings.extend(check_network(dir));
     let length = dir.as_os_str().len();
     if length + BELOW > SOCKET {
         let found = format!(
-            "runtime directory: its path has {length} bytes, which leaves a project's services {} for the name \
-             of a Unix socket in {{dir}}",
+            "runtime directory: its path has {length} bytes, so the name of a Unix socket in {{dir}} of a project's \
+             service can have at most {}",
             SOCKET.saturating_sub(length + BELOW - 14)
         );
-        let advice = "choose a shorter one: PROCREF_RUNTIME_DIR, or --runtime-dir";
+        let advice = "set a shorter path: PROCREF_RUNTIME_DIR or --runtime-dir";
         findings.push(Finding::new(CHECK, Severity::Warning, found).advice(advice));
     }
     findings
 }
 
-/// Returns which setting chooses the directory, and a finding if `$XDG_RUNTIME_DIR` is set and not used.
+/// Returns which setting selects the directory, and a finding if `$XDG_RUNTIME_DIR` is set and not used.
+///
+/// The library makes the same choice but does not report its reason.
 fn source(named: Option<&Path>) -> (&'static str, Option<Finding>) {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty());
     if named.is_some() {
-        return ("by --runtime-dir", None);
+        return ("set by --runtime-dir", None);
     }
     if set("PROCREF_RUNTIME_DIR").is_some() {
-        return ("by PROCREF_RUNTIME_DIR", None);
+        return ("set by PROCREF_RUNTIME_DIR", None);
     }
     let Some(dir) = set("XDG_RUNTIME_DIR").map(PathBuf::from) else {
-        return ("as XDG_RUNTIME_DIR is not set", None);
+        return ("because XDG_RUNTIME_DIR is not set", None);
     };
     let own = rustix::process::geteuid().as_raw();
     let reason = match fs::metadata(&dir) {
@@ -70,22 +72,22 @@ fn source(named: Option<&Path>) -> (&'static str, Option<Finding>) {
         Ok(metadata) if !metadata.is_dir() => "it is not a directory".to_owned(),
         Ok(metadata) if metadata.uid() != own => {
             let owner = metadata.uid();
-            format!("it belongs to uid {owner}, and this process is uid {own}")
+            format!("it belongs to uid {owner}, and this process runs as uid {own}")
         }
-        Ok(_) => return ("by XDG_RUNTIME_DIR", None),
+        Ok(_) => return ("set by XDG_RUNTIME_DIR", None),
     };
     let found = format!(
         "runtime directory: XDG_RUNTIME_DIR, {}, is not used: {reason}",
         dir.display()
     );
     let advice = "log in as this user (`su -`, `sudo -i`), or set PROCREF_RUNTIME_DIR, to share services with \
-                  the processes that have another value";
+                  processes that have another XDG_RUNTIME_DIR";
     let finding = Finding::new(CHECK, Severity::Note, found).advice(advice);
-    ("as XDG_RUNTIME_DIR cannot be used", Some(finding))
+    ("because XDG_RUNTIME_DIR cannot be used", Some(finding))
 }
 
-/// One that is not there yet: whether it can be made.
-fn creatable(dir: &Path, source: &str) -> Finding {
+/// Checks whether a missing directory can be created.
+fn check_creatable(dir: &Path, source: &str) -> Finding {
     let shown = dir.display();
     let above = dir.ancestors().skip(1).find(|dir| dir.exists());
     let writable = above.is_some_and(|above| {
@@ -95,21 +97,22 @@ fn creatable(dir: &Path, source: &str) -> Finding {
     match writable {
         true => Finding::ok(
             CHECK,
-            format!("runtime directory: {shown} ({source}), which the first service creates"),
+            format!("runtime directory: {shown} ({source}); the first service creates it"),
         ),
         false => Finding::new(
             CHECK,
             Severity::Error,
             format!(
-                "runtime directory: {shown} ({source}) is not there, and cannot be created by this user"
+                "runtime directory: {shown} ({source}) does not exist, and this user cannot create it"
             ),
         )
-        .advice("name another one: PROCREF_RUNTIME_DIR, or --runtime-dir"),
+        .advice("set another directory: PROCREF_RUNTIME_DIR or --runtime-dir"),
     }
 }
 
-/// Records of other machines' services, and sockets that lead nowhere.
-fn network(dir: &Path) -> Option<Finding> {
+/// Checks for a network file system. There, the directory would have records of other machines' services, and sockets that
+/// cannot be used.
+fn check_network(dir: &Path) -> Option<Finding> {
     let kind = file_system(dir)?;
     let prefixes = [
         "nfs",
@@ -126,10 +129,10 @@ fn network(dir: &Path) -> Option<Finding> {
         return None;
     }
     let found = format!(
-        "runtime directory: {} is on {kind}, which other machines see as well",
+        "runtime directory: {} is on {kind}, which other machines can use as well",
         dir.display()
     );
-    let advice = "choose a local one: PROCREF_RUNTIME_DIR, or --runtime-dir";
+    let advice = "set a local directory: PROCREF_RUNTIME_DIR or --runtime-dir";
     Some(Finding::new(CHECK, Severity::Warning, found).advice(advice))
 }
 
@@ -139,9 +142,10 @@ fn file_system(dir: &Path) -> Option<String> {
     file_system_in(&text_of("/proc/self/mountinfo")?, &existing)
 }
 
-/// [proc_pid_mountinfo(5)](https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html): the fifth field is
-/// the mount point, and the first one behind ` - ` the kind of file system. The last that covers a path is
-/// the one on top.
+/// Returns the type of the file system that a path is on.
+///
+/// In [proc_pid_mountinfo(5)](https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html), the fifth field is the mount
+/// point, and the first field after ` - ` is the type. Of several mounts that cover a path equally, the last one counts.
 fn file_system_in(mounts: &str, dir: &Path) -> Option<String> {
     let mut found: Option<(usize, &str)> = None;
     for line in mounts.lines() {
@@ -159,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_innermost_and_topmost_mount_counts() {
+    fn file_system_is_that_of_the_innermost_last_mount() {
         let mounts = "\
             22 1 0:21 / / rw,relatime - overlay overlay rw\n\
             23 22 0:22 / /run rw,nosuid shared:5 - tmpfs tmpfs rw\n\

@@ -1,16 +1,18 @@
-//! The limits of System V semaphores, and what is used of them.
+//! The limits of System V semaphores, and their use.
 
-use super::{Finding, Severity, text_of};
+use super::text_of;
+use crate::doctor::finding::{Finding, Severity};
 
 const CHECK: &str = "semaphores";
 const LIMITS: &str = "/proc/sys/kernel/sem";
 const SETS: &str = "/proc/sysvipc/sem";
 
-/// What a service needs: semaphores in its set, and operations in a call.
+/// The number of semaphores in a service's set.
 const SEMAPHORES: u64 = 130;
+/// The largest number of operations in a call.
 const OPERATIONS: u64 = 18;
 
-/// In the order of the file.
+/// The limits, in the order of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Limits {
     /// SEMMSL
@@ -23,11 +25,10 @@ struct Limits {
     sets: u64,
 }
 
-pub(super) fn look() -> Vec<Finding> {
+pub(super) fn check() -> Vec<Finding> {
     let missing = |file: &str| {
-        let found = format!(
-            "{file} cannot be read: there are no System V semaphores, or they are not shown"
-        );
+        let found =
+            format!("could not read {file}: the kernel has no System V semaphores or hides them");
         let advice = "use a kernel with CONFIG_SYSVIPC, and mount /proc without `subset=pid`";
         vec![Finding::new(CHECK, Severity::Error, found).advice(advice)]
     };
@@ -35,7 +36,7 @@ pub(super) fn look() -> Vec<Finding> {
         return missing(LIMITS);
     };
     match text_of(SETS) {
-        Some(sets) => judge(limits, used(&sets)),
+        Some(sets) => compare(limits, used(&sets)),
         None => missing(SETS),
     }
 }
@@ -51,7 +52,7 @@ fn parse_limits(text: &str) -> Option<Limits> {
     })
 }
 
-/// Sets, and semaphores in them.
+/// Returns the number of sets, and the number of semaphores in them.
 fn used(table: &str) -> (u64, u64) {
     let sizes = table.lines().skip(1).map(|line| {
         let size = line.split_ascii_whitespace().nth(3);
@@ -62,28 +63,29 @@ fn used(table: &str) -> (u64, u64) {
     })
 }
 
-fn judge(limits: Limits, (sets, semaphores): (u64, u64)) -> Vec<Finding> {
+fn compare(limits: Limits, (sets, semaphores): (u64, u64)) -> Vec<Finding> {
     let Limits {
         per_set,
-        semaphores: most,
+        semaphores: max_semaphores,
         operations,
-        sets: most_sets,
+        sets: max_sets,
     } = limits;
-    let room = (most_sets.saturating_sub(sets)).min(most.saturating_sub(semaphores) / SEMAPHORES);
+    let room =
+        (max_sets.saturating_sub(sets)).min(max_semaphores.saturating_sub(semaphores) / SEMAPHORES);
     let found = format!(
-        "System V semaphores: {sets} of {most_sets} sets and {semaphores} of {most} semaphores are in use, room \
+        "System V semaphores: {sets} of {max_sets} sets and {semaphores} of {max_semaphores} semaphores are in use, room \
          for {room} services"
     );
     let raised = |what: &str| {
         let enough = Limits {
             per_set: per_set.max(SEMAPHORES),
             operations: operations.max(OPERATIONS),
-            semaphores: most.max((sets + 100) * SEMAPHORES),
-            sets: most_sets.max(sets + 100),
+            semaphores: max_semaphores.max((sets + 100) * SEMAPHORES),
+            sets: max_sets.max(sets + 100),
         };
         format!(
-            "raise {what}: `sysctl -w kernel.sem=\"{} {} {} {}\"`, and the same in /etc/sysctl.d to keep it; or \
-             remove sets that nobody uses (`ipcs -s`, `procref gc --all`)",
+            "raise {what} with `sysctl -w kernel.sem=\"{} {} {} {}\"` and in /etc/sysctl.d, or remove unused sets \
+             (`ipcs -s`, `procref gc --all`)",
             enough.per_set, enough.semaphores, enough.operations, enough.sets
         )
     };
@@ -105,7 +107,7 @@ fn judge(limits: Limits, (sets, semaphores): (u64, u64)) -> Vec<Finding> {
         ),
     ];
     for (_, name, limit, needed, what) in small.into_iter().filter(|(small, ..)| *small) {
-        let found = format!("{name} is {limit}, and a service needs {needed} {what}");
+        let found = format!("{name} is {limit}, but a service needs {needed} {what}");
         findings.push(Finding::new(CHECK, Severity::Error, found).advice(raised(name)));
     }
     findings.push(match room {
@@ -123,12 +125,12 @@ mod tests {
     const DEFAULT: &str = "32000\t1024000000\t500\t32000\n";
 
     fn severities(limits: &str, used: (u64, u64)) -> Vec<Severity> {
-        let findings = judge(parse_limits(limits).expect("four numbers"), used);
+        let findings = compare(parse_limits(limits).expect("four numbers"), used);
         findings.iter().map(|finding| finding.severity).collect()
     }
 
     #[test]
-    fn the_kernels_files_are_understood() {
+    fn limits_and_use_are_parsed() {
         let limits = parse_limits(DEFAULT).expect("four numbers");
         assert_eq!((limits.per_set, limits.sets), (32_000, 32_000));
         assert_eq!(parse_limits("1 2 3"), None);
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn too_little_is_an_error_and_scarce_a_warning() {
+    fn severity_depends_on_the_number_of_further_services() {
         assert_eq!(severities(DEFAULT, (3, 384)), [Severity::Ok]);
         assert_eq!(severities("250 32000 32 128", (128, 0)), [Severity::Error]);
         assert_eq!(

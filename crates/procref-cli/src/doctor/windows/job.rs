@@ -1,12 +1,12 @@
-//! Whether a service can outlive the job that this process is in: by trying it.
+//! Tries whether a service can outlive the job of this process.
 
 use std::env;
 use std::io;
 use std::os::windows::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use super::super::probe::SUBCOMMAND;
-use super::{Finding, Severity};
+use crate::doctor::finding::{Finding, Severity};
+use crate::doctor::probe::SUBCOMMAND;
 
 const CHECK: &str = "job";
 
@@ -16,30 +16,30 @@ const NO_WINDOW: u32 = 0x0800_0000;
 
 const ACCESS_DENIED: i32 = 5;
 
-pub(super) fn look() -> Finding {
+pub(super) fn check() -> Finding {
     match start(BREAKAWAY | NO_WINDOW) {
         Ok(()) => Finding::ok(
             CHECK,
-            "jobs: a service that is started from here is not bound to a job of whoever started this process",
+            "jobs: a service that this process starts does not belong to the job of this process",
         ),
         Err(error) if error.raw_os_error() == Some(ACCESS_DENIED) && start(NO_WINDOW).is_ok() => {
             Finding::new(
                 CHECK,
                 Severity::Warning,
-                "jobs: this process is in a job that does not allow breakaway (a CI runner's, an editor's): a \
-                 service that is started from here may end with that job, whoever else holds it",
+                "jobs: this process is in a job that does not allow breakaway (of a CI runner or an editor): a service \
+                 that this process starts may be killed with that job, even if other clients hold it",
             )
-            .advice("start it from outside of that, by `procref hold` in a console of its own")
+            .advice("start the service outside of that job, with `procref hold` in a separate console")
         }
         Err(error) => Finding::new(
             CHECK,
             Severity::Warning,
-            format!("jobs: no process could be started to find out about them: {error}"),
+            format!("jobs: could not start a process to check them: {error}"),
         ),
     }
 }
 
-/// Starts a process with these flags: this very program, which has nothing to do and ends.
+/// Starts this program with these creation flags. The started process does nothing and exits.
 fn start(flags: u32) -> io::Result<()> {
     let mut child = Command::new(env::current_exe()?)
         .args([SUBCOMMAND, "--nothing"])

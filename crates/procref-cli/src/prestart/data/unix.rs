@@ -1,4 +1,4 @@
-//! `flock`: a lock of an open file description, which `fork` shares and `exec` keeps.
+//! Locks with `flock`. Such a lock belongs to the open file description, which `fork` shares and `exec` keeps.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -17,10 +17,12 @@ mod user;
 use user::User;
 pub(super) use user::text as user;
 
-/// Is called before a lock is waited for, with the process that holds it.
+/// A function that is called before this process waits for a lock, with the process that holds the lock.
 pub(super) type Waiting<'a> = &'a dyn Fn(Option<String>);
 
-/// Whatever is there already is not looked at: a file, or a link that leads nowhere, is reported when it is opened.
+/// Creates the directory, closed to other users, if nothing is at the path.
+///
+/// A file or a dangling link at the path is reported when it is opened.
 pub(super) fn create_private(dir: &Path) -> io::Result<()> {
     if fs::symlink_metadata(dir).is_ok() {
         return Ok(());
@@ -28,7 +30,7 @@ pub(super) fn create_private(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// The data directory, open, and locked where its file system can.
+/// The open data directory, locked if its file system has locks on directories.
 pub(super) struct Directory {
     open: OwnedFd,
     is_locked: bool,
@@ -41,13 +43,13 @@ impl Directory {
             let directory = Self::open(path)?;
             let is_locked = match flock(&directory.open, waiting) {
                 Ok(()) => true,
-                // NFS: locks are for files that are open for writing, and directories never are.
+                // NFS locks only files that are open for writing, and a directory cannot be open for writing.
                 Err(Errno::BADF) => false,
                 Err(error) if is_unsupported(error) => false,
                 Err(error) => return Err(error.into()),
             };
-            // The process that had the lock may have put another directory in its place. A lock on the old one
-            // would be shared with no process that comes later.
+            // The process that held the lock may have replaced the directory. Later processes would not wait for a
+            // lock on the old one.
             if directory.is_at(path) {
                 let open = inherited(directory.open)?;
                 return Ok(Self { open, is_locked });
@@ -55,7 +57,7 @@ impl Directory {
         }
     }
 
-    /// Opened first and checked through the descriptor: the path may lead elsewhere a moment later.
+    /// Opens the directory and checks it through the descriptor, because the path may lead elsewhere a moment later.
     fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
         let open = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match error {
@@ -73,12 +75,12 @@ impl Directory {
         self.is_locked
     }
 
-    /// Returns `true` if this path leads to it.
+    /// Returns `true` if this path leads to the directory.
     pub(super) fn is_at(&self, path: &Path) -> bool {
         is_at(&self.open, path)
     }
 
-    /// A path to this very directory, whatever is at its own path.
+    /// Returns a path to the open directory that stays valid if the directory is replaced.
     pub(super) fn path(&self) -> PathBuf {
         holders::descriptor_path(&self.open)
     }
@@ -87,9 +89,9 @@ impl Directory {
         Ok(rustix::fs::fsync(&self.open)?)
     }
 
-    /// Writes the marker, after all that was written to the file system before.
+    /// Creates the marker, and waits until the whole file system is on the disk.
     pub(super) fn mark(&self, marker: &str) -> io::Result<()> {
-        // `init` may have copied one from another data directory, or a link.
+        // `init` may have copied a marker or a link from another data directory.
         match rustix::fs::unlinkat(&self.open, marker, rustix::fs::AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => return Err(error.into()),
@@ -100,15 +102,17 @@ impl Directory {
     }
 }
 
-/// The file beside a data directory, locked. It stays when the lock is released: a process that removed it would
-/// leave two processes with a lock on two files of one name.
+/// The locked file beside a data directory.
+///
+/// The file remains when the lock is released. If a process removed it, two processes could hold locks on two files of
+/// the same name.
 pub(super) struct LockFile {
     file: File,
     is_locked: bool,
 }
 
 impl LockFile {
-    /// `None`: this user cannot create files there, and so no process of this user can replace the directory.
+    /// Returns `None` if this user cannot create files there. Then no process of this user can replace the directory.
     pub(super) fn lock(path: &Path, waiting: Waiting<'_>) -> io::Result<Option<Self>> {
         loop {
             let Some(file) = Self::open(path)? else {
@@ -125,8 +129,8 @@ impl LockFile {
             if !is_at(&file, path) {
                 continue;
             }
-            // What is written into a file with several names would also change the others: those of a backup
-            // that was made with `cp -al`. The lock is held, so no process loses it.
+            // Writing to a file with several links would also change a backup that `cp -al` made. This process holds
+            // the lock, so no other process loses it when the file is removed.
             if file.metadata()?.nlink() != 1 {
                 fs::remove_file(path)?;
                 continue;
@@ -137,7 +141,7 @@ impl LockFile {
     }
 
     fn open(path: &Path) -> io::Result<Option<File>> {
-        // O_NONBLOCK: a named pipe in this place must not make the open wait.
+        // With O_NONBLOCK, a named pipe at the path does not block `open`.
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
@@ -146,7 +150,7 @@ impl LockFile {
                 Ok(Some(file.into()))
             }
             Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => Err(not_a(path, "regular file")),
-            // If there is a file, it is another user's, which says more than `Permission denied`.
+            // If a file exists, it belongs to another user, and the error of `is_own_file` says so.
             Err(error @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) => match is_own_file(path)? {
                 true => Err(error.into()),
                 false => Ok(None),
@@ -159,12 +163,11 @@ impl LockFile {
         self.is_locked
     }
 
-    /// Waits until the process has ended that used the directory last. It may have closed the descriptors of its
-    /// locks.
+    /// Waits until the last user of the directory has exited. That process may have closed the descriptors of its locks.
     pub(super) fn wait_user(&self, waiting: Waiting<'_>) -> io::Result<()> {
         while let Some(user) = User::of(&self.file).filter(User::is_alive) {
             waiting(holders::described(user.pid));
-            // If the pid was given to another process since the check, the next check notices.
+            // If the kernel reused the pid after the check, the next check notices.
             if let Ok(process) = Process::open(user.pid) {
                 process.wait(Duration::MAX).map_err(io::Error::other)?;
             }
@@ -172,7 +175,7 @@ impl LockFile {
         Ok(())
     }
 
-    /// Names the process that uses the directory. Nothing is written if this process cannot tell.
+    /// Writes which process uses the directory. Writes nothing if the process cannot be read.
     pub(super) fn write_user(
         &self,
         service: &str,
@@ -187,10 +190,10 @@ impl LockFile {
     }
 }
 
-/// The directory above a data directory, locked for `init`. Not inherited.
+/// The parent of a data directory, locked for `init`. Programs do not inherit this lock.
 ///
-/// procref 0.2 had only this lock, on which it ran one `init` at a time for all data directories in one directory.
-/// A process of today shares it with others of today, whose data directories have locks of their own.
+/// procref 0.2 had only this lock, and ran one `init` at a time for all data directories in a parent. Current processes
+/// share the lock, because their data directories have their own locks.
 pub(super) struct Parent(File);
 
 impl Parent {
@@ -198,19 +201,19 @@ impl Parent {
         let parent = File::open(parent)?;
         match flock_as(&parent, SHARED, waiting) {
             Ok(()) => Ok(Self(parent)),
-            // Then 0.2 did without, too.
+            // procref 0.2 also continued without a lock.
             Err(error) if is_unsupported(error) => Ok(Self(parent)),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Waits until what was created and removed in it is on the disk.
+    /// Waits until created and removed entries are on the disk.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.0.sync_all()
     }
 }
 
-/// Returns `true` if there is a file, and it is a regular file of this user's.
+/// Returns `true` if the file exists. Fails if it is not a regular file of this user.
 pub(super) fn is_own_file(path: &Path) -> io::Result<bool> {
     match rustix::fs::lstat(path) {
         Ok(stat) => check_file(path, &stat).map(|()| true),
@@ -221,7 +224,7 @@ pub(super) fn is_own_file(path: &Path) -> io::Result<bool> {
 
 /// Writes a note and waits until it is on the disk.
 pub(super) fn write_note(path: &Path, content: &str) -> io::Result<()> {
-    // Without O_TRUNC: a file is emptied only after it was checked.
+    // No O_TRUNC, because the file must be checked before it is truncated.
     let mut note = match LockFile::open(path)? {
         Some(note) => note,
         None => return Err(io::ErrorKind::PermissionDenied.into()),
@@ -244,13 +247,13 @@ fn flock(file: &impl AsFd, waiting: Waiting<'_>) -> Result<(), Errno> {
     flock_as(file, EXCLUSIVE, waiting)
 }
 
-/// Waits without a limit: the client that starts the service has one, and ends this process.
+/// Locks a file, and waits without a limit. The client that starts the service has a limit, and kills this process then.
 fn flock_as(
     file: &impl AsFd,
-    [at_once, blocking]: [FlockOperation; 2],
+    [nonblocking, blocking]: [FlockOperation; 2],
     waiting: Waiting<'_>,
 ) -> Result<(), Errno> {
-    let mut operation = at_once;
+    let mut operation = nonblocking;
     loop {
         match rustix::fs::flock(file, operation) {
             Err(Errno::WOULDBLOCK) => {
@@ -270,11 +273,11 @@ fn is_unsupported(error: Errno) -> bool {
     )
 }
 
-/// Numbers from which on the inherited descriptors are. Scripts use low numbers for files of their own. The lower
-/// ones here are for processes with a small limit on descriptors.
+/// The lowest descriptor numbers to try for inherited locks. Scripts use low numbers for their own files. The lower values
+/// are for processes with a small limit on descriptors.
 const NUMBERS: [i32; 4] = [400, 200, 50, 10];
 
-/// The same open file under a number that `exec` keeps.
+/// Duplicates a descriptor to a number that `exec` keeps.
 fn inherited(open: OwnedFd) -> io::Result<OwnedFd> {
     let mut error = Errno::MFILE;
     for number in NUMBERS {
@@ -289,7 +292,7 @@ fn inherited(open: OwnedFd) -> io::Result<OwnedFd> {
     Err(error.into())
 }
 
-/// Returns `true` if the path leads to this file, and not by a link at its end.
+/// Returns `true` if the path leads to this file and is not a symbolic link.
 fn is_at(open: &impl AsFd, path: &Path) -> bool {
     let identity = |stat: Stat| (stat.st_dev, stat.st_ino);
     match (rustix::fs::fstat(open), rustix::fs::lstat(path)) {
@@ -311,7 +314,7 @@ fn check_owner(stat: &Stat) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other(format!(
-        "it belongs to uid {}, and this process is uid {uid} (run procref as the owner, or give it to this user)",
+        "it belongs to uid {}, and this process runs as uid {uid} (run procref as the owner, or change the owner)",
         stat.st_uid
     )))
 }
@@ -319,12 +322,14 @@ fn check_owner(stat: &Stat) -> io::Result<()> {
 fn not_a(path: &Path, what: &str) -> io::Error {
     let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
     io::Error::other(match is_link {
-        true => format!("it is a symbolic link (name the {what} that it leads to, or remove it)"),
+        true => format!(
+            "it is a symbolic link (write the path of the {what} that it leads to, or remove it)"
+        ),
         false => format!("it is not a {what}"),
     })
 }
 
-/// The first bytes of a file as a text.
+/// Returns the first bytes of a file as text.
 fn read_text(file: &File) -> Option<String> {
     const LONGEST: u64 = 4096;
     let mut file = file;

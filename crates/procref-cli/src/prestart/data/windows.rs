@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-/// Another process has the file open: ERROR_SHARING_VIOLATION.
+/// ERROR_SHARING_VIOLATION: another process has the file open.
 const IN_USE: i32 = 32;
 
-/// How often to check whether the lock was released.
-const LOOK: Duration = Duration::from_millis(50);
+/// The interval of the checks whether the lock was released.
+const INTERVAL: Duration = Duration::from_millis(50);
 
-/// Is called before a lock is waited for. Windows does not tell which process holds it.
+/// A function that is called before this process waits for a lock. Windows does not report which process holds it.
 pub(super) type Waiting<'a> = &'a dyn Fn(Option<String>);
 
-/// Closed to others, if it is new.
+/// Creates the directory, closed to other users, if it is missing.
 pub(super) fn create_private(dir: &Path) -> io::Result<()> {
     if let Some(above) = dir.parent() {
         fs::create_dir_all(above)?;
@@ -22,7 +22,7 @@ pub(super) fn create_private(dir: &Path) -> io::Result<()> {
     procref::windows::create_private_dir(dir)
 }
 
-/// The data directory. There are no locks on directories.
+/// The data directory. Windows has no locks on directories.
 pub(super) struct Directory(PathBuf);
 
 impl Directory {
@@ -30,7 +30,7 @@ impl Directory {
         let found = fs::symlink_metadata(path)?;
         if found.is_symlink() {
             return Err(io::Error::other(
-                "it is a link (name the directory that it leads to, or remove it)",
+                "it is a link (write the path of the directory that it leads to, or remove it)",
             ));
         }
         if !found.is_dir() {
@@ -51,27 +51,28 @@ impl Directory {
         self.0.clone()
     }
 
-    /// Windows writes what is done to directories in order, and has no way to wait for it.
+    /// Does nothing. Windows writes changes of directories in order, and has no call that waits for them.
     pub(super) fn sync(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Writes the marker. What `init` has written is on the disk when `init` has seen to that: to write all of a
-    /// volume is for administrators.
+    /// Writes the marker. Only an administrator can flush a whole volume, so `init` must flush its own files.
     pub(super) fn mark(&self, marker: &str) -> io::Result<()> {
         File::create(self.0.join(marker))?.sync_all()
     }
 }
 
-/// The file beside a data directory, open, so that no other process can open it. This process has it open until
-/// the service's program has ended, and every process of the service is in one job with this one.
+/// The open file beside a data directory. While it is open, no other process can open it.
+///
+/// This process keeps it open until the service's program has exited. All processes of the service are in one job with
+/// this process.
 pub(super) struct LockFile {
     _open: File,
 }
 
 impl LockFile {
     pub(super) fn lock(path: &Path, waiting: Waiting<'_>) -> io::Result<Option<Self>> {
-        let mut is_told = false;
+        let mut is_reported = false;
         loop {
             if path.is_symlink() {
                 return Err(io::Error::other("it is a link (remove it)"));
@@ -85,11 +86,11 @@ impl LockFile {
             match opened {
                 Ok(open) => return Ok(Some(Self { _open: open })),
                 Err(error) if error.raw_os_error() == Some(IN_USE) => {
-                    if !is_told {
+                    if !is_reported {
                         waiting(Some("another process".to_owned()));
-                        is_told = true;
+                        is_reported = true;
                     }
-                    thread::sleep(LOOK);
+                    thread::sleep(INTERVAL);
                 }
                 Err(error) => return Err(error),
             }
@@ -100,18 +101,18 @@ impl LockFile {
         true
     }
 
-    /// No process of the job outlives the one that has the file open.
+    /// Does nothing, because no process of the job outlives the process that has the file open.
     pub(super) fn wait_user(&self, _: Waiting<'_>) -> io::Result<()> {
         Ok(())
     }
 
-    /// No other process can read it while the directory is used.
+    /// Does nothing, because no other process can read the file while the directory is in use.
     pub(super) fn write_user(&self, _: &str, _: Option<&str>, _: u32) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// There is no lock of procref 0.2's to be shared: it had the same file.
+/// Stands for the parent's lock, which does not exist on Windows: procref 0.2 used the same lock file there.
 pub(super) struct Parent;
 
 impl Parent {
@@ -125,7 +126,7 @@ impl Parent {
     }
 }
 
-/// Returns `true` if there is a file, and no link.
+/// Returns `true` if the file exists. Fails if it is a link.
 pub(super) fn is_own_file(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_symlink() => Err(io::Error::other("it is a link (remove it)")),
@@ -136,7 +137,7 @@ pub(super) fn is_own_file(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// What is written about the process that uses a directory.
+/// Returns `None`: nothing is written about the process that uses a directory.
 pub(super) fn user(_: &str, _: Option<&str>, _: u32) -> Option<String> {
     None
 }

@@ -1,4 +1,4 @@
-//! Which process holds a lock, for people: the lock itself is the kernel's.
+//! Finds the process that holds a lock, for messages.
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd as _};
@@ -6,10 +6,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process;
 
-use crate::prestart::{failure, program_of};
+use crate::prestart::command_line::program_of;
+use crate::prestart::log;
 
-/// Describes the oldest process that has this file open with a lock on it. The process that took the lock may have
-/// ended, and its descendants have it. `None` if this process cannot see any.
+/// Describes the oldest process that has a lock on this file. The process that took the lock may have exited, and its
+/// descendants hold the lock then. Returns `None` if this process cannot see any of them.
 pub(super) fn of(file: &impl AsFd) -> Option<String> {
     let stat = rustix::fs::fstat(file).ok()?;
     let inode = (stat.st_dev, stat.st_ino);
@@ -31,7 +32,7 @@ pub(super) fn of(file: &impl AsFd) -> Option<String> {
     Some(text)
 }
 
-/// A process as people know it: pid, command line, and whether it is suspended.
+/// Describes a process: pid, command line, and whether it is suspended.
 pub(super) fn described(pid: u32) -> Option<String> {
     let stat = Stat::of(pid)?;
     let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -39,23 +40,23 @@ pub(super) fn described(pid: u32) -> Option<String> {
         .split(|&byte| byte == 0)
         .map(|word| String::from_utf8_lossy(word).into_owned())
         .collect();
-    // The last one is empty: every word ends with a NUL.
+    // The last word is empty, because each word ends with a NUL.
     let words = &words[..words.len() - 1];
     let suspended = if stat.is_suspended() {
         ", suspended"
     } else {
         ""
     };
-    let words = failure::shown_words(program_of(words));
+    let words = log::shown_words(program_of(words));
     Some(format!("process {pid} (`{words}`{suspended})"))
 }
 
-/// Returns `true` if a descriptor of this process has a lock on this file. A process that has merely opened the
-/// directory, a shell for instance, has none.
+/// Returns `true` if a descriptor of this process has a lock on this file. A process that only opened the directory, such
+/// as a shell, has no lock.
 fn has_lock(pid: u32, inode: (u64, u64)) -> bool {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
     descriptors.into_iter().flatten().flatten().any(|entry| {
-        // Follows the link to the open file itself, also if that has no name any more.
+        // `metadata` follows the link to the open file, even if the file has no name any more.
         let is_file =
             fs::metadata(entry.path()).is_ok_and(|found| (found.dev(), found.ino()) == inode);
         let number = entry.file_name();
@@ -64,7 +65,7 @@ fn has_lock(pid: u32, inode: (u64, u64)) -> bool {
     })
 }
 
-/// The path of an open file as this process sees it, whatever has become of its name.
+/// Returns a path to an open file that stays valid if the file is renamed or removed.
 pub(super) fn descriptor_path(file: &impl AsFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))
 }
@@ -77,13 +78,13 @@ pub(super) struct Stat {
 }
 
 impl Stat {
-    /// `None` if there is no such process, or `/proc` does not show it.
+    /// Returns `None` if there is no such process, or `/proc` does not show it.
     pub(super) fn of(pid: u32) -> Option<Self> {
         Self::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// `PID (COMMAND) STATE …`: the command may have spaces and parentheses, so the last `)` counts. The state is
-    /// field 3, the start time field 22.
+    /// Parses `PID (COMMAND) STATE …`. The command may have spaces and parentheses, so the last `)` ends it. The state is
+    /// field 3, and the start time is field 22.
     fn parse(stat: &[u8]) -> Option<Self> {
         let end = stat.iter().rposition(|&byte| byte == b')')?;
         let rest = std::str::from_utf8(&stat[end + 1..]).ok()?;
@@ -93,8 +94,8 @@ impl Stat {
         Some(Self { state, start })
     }
 
-    /// A zombie has ended. Its first thread may have ended before others, but then it holds its descriptors, and the
-    /// locks with them, unless it has closed them.
+    /// Returns `false` for a zombie. If only the first thread has exited, the process still has its descriptors and the
+    /// locks, unless it closed them.
     pub(super) fn is_alive(&self) -> bool {
         !matches!(self.state, b'Z' | b'X' | b'x')
     }
@@ -109,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stat_is_read_behind_the_last_parenthesis() {
+    fn stat_is_parsed_after_the_last_parenthesis() {
         let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
         let stat = Stat::parse(format!("7 (a) b (c) {fields}\n").as_bytes()).expect("fields");
         assert_eq!(stat.start, 4711);

@@ -1,4 +1,4 @@
-//! The process that uses a data directory, as the lock file and the note tell it.
+//! The process that uses a data directory, as the lock file and the note name it.
 
 use std::fs::{self, File};
 use std::process;
@@ -6,20 +6,21 @@ use std::process;
 use serde::{Deserialize, Serialize};
 
 use super::{holders, read_text};
+use crate::text::shown;
 
-/// A process, told from every other one.
+/// A process, identified by its pid, its start time and the view in which both are valid.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct User {
     service: String,
-    /// The digest of its namespace, which is in the name of its record, too.
+    /// The digest of the service's namespace, which is also in the name of its record.
     namespace: Option<String>,
     pub(super) pid: u32,
     start: u64,
-    /// [`view`] of the process that has written this.
+    /// The [`view`] of the process that wrote this text.
     view: String,
 }
 
-/// What is written about a process. `None` if its start time cannot be read.
+/// Returns the text about a process, or `None` if its start time cannot be read.
 pub(in super::super) fn text(service: &str, namespace: Option<&str>, pid: u32) -> Option<String> {
     let user = User {
         service: service.to_owned(),
@@ -34,13 +35,13 @@ pub(in super::super) fn text(service: &str, namespace: Option<&str>, pid: u32) -
 }
 
 impl User {
-    /// `None` if the file names no process. It may be new, or from a start that was killed.
+    /// Returns `None` if the file names no process. The file may be new, or the start that created it was killed.
     pub(super) fn of(file: &File) -> Option<Self> {
         serde_json::from_str(&read_text(file)?).ok()
     }
 
-    /// Returns `true` if it is another process than this one, and lives. Of a process with another view only the
-    /// lock tells.
+    /// Returns `true` if this is another process and it is alive. Returns `false` for a process with another view, for
+    /// which only the lock counts.
     pub(super) fn is_alive(&self) -> bool {
         self.pid != process::id()
             && view().as_ref() == Some(&self.view)
@@ -48,23 +49,24 @@ impl User {
                 .is_some_and(|stat| stat.start == self.start && stat.is_alive())
     }
 
-    /// What is known of it if no process with the lock can be seen.
+    /// Describes the user if this process cannot see a process with the lock.
     pub(super) fn hidden(&self) -> String {
         format!(
-            "a process that this one cannot see (of another user or in another container; it runs service {:?})",
-            self.service
+            "a process that this process cannot see (of another user or in another container; it runs service `{}`)",
+            shown(&self.service)
         )
     }
 }
 
-/// A text that is equal for processes that see the same pids and the same clock. The namespace's digest is not: it
-/// is of one runtime directory, and a data directory is in all of them.
+/// Returns a text that is equal for processes that see the same pids and the same clock.
+///
+/// The namespace's digest would not do: it belongs to one runtime directory, and several may use one data directory.
 fn view() -> Option<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let pids = fs::read_link("/proc/self/ns/pid").ok()?;
-    // Kernels before 5.6 have one clock for all.
+    // Kernels before 5.6 have no time namespaces.
     let clock = fs::read_link("/proc/self/ns/time").unwrap_or_default();
-    // If `/proc` belongs to another pid namespace, it tells of other processes.
+    // If `/proc` belongs to another pid namespace, it shows other processes.
     let own = fs::read_link("/proc/self").ok()?;
     if own.to_str() != Some(process::id().to_string().as_str()) {
         return None;

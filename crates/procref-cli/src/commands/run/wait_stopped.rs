@@ -1,26 +1,26 @@
-//! `run --wait-stopped`: waiting for the end of what this process was the last client of.
+//! `run --wait-stopped`: waits until the services have stopped if this process was their last client.
 
 use std::time::Duration;
 
 use procref::{Error as ServiceError, SharedService, State};
 
-use crate::args::Globals;
 use crate::error::{Error, Result};
-use crate::output::{self, shown};
-use crate::resolve::Plan;
+use crate::globals::Globals;
+use crate::output;
+use crate::resolve::ResolvedService;
 use crate::spec::ServiceSpec;
+use crate::text::shown;
 use crate::watch;
 
-/// How much longer than its grace a service may take: its processes that were killed have to be gone, and those
-/// that it leaves.
+/// Time beyond the grace period: the service's killed processes and its other processes must exit.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// Waits until the service and what it depends on have stopped, if no client holds them. What goes wrong is
-/// reported, and changes nothing: the exit code is the client's.
-pub(super) fn wait(globals: &Globals, plan: &Plan) {
-    // The service first: it holds what it depends on until it has stopped.
-    let services = plan.dependencies.iter().chain([&plan.service]).rev();
-    for spec in services {
+/// Waits until the service and its dependencies have stopped, if no client holds them.
+///
+/// Errors are printed and do not change the exit code, which is the client's.
+pub(super) fn wait(globals: &Globals, resolved: &ResolvedService) {
+    // The service comes first, because it holds its dependencies until it has stopped.
+    for spec in resolved.all().rev() {
         if let Err(error) = wait_for(globals, spec) {
             output::error(&error);
         }
@@ -37,11 +37,11 @@ fn wait_for(globals: &Globals, spec: &ServiceSpec) -> Result<()> {
     let limit = grace.saturating_add(MARGIN);
     if status.is_pinned() && !watch::is_first_process() {
         let name = shown(service.name());
-        output::note(globals, &format!("{name} is pinned, so it goes on"));
+        output::note(globals, &format!("`{name}` is pinned, so it keeps running"));
         return Ok(());
     }
     if status.is_pinned() || !status.linger().is_zero() {
-        // It would go on without clients. That a client comes in between is all right: it has the service then.
+        // The service would keep running without clients. If another client joins first, the client keeps it.
         return match stop(spec, limit) {
             Err(Error::Service(ServiceError::Held { .. })) => Ok(()),
             stopped => stopped,
@@ -57,7 +57,7 @@ fn wait_for(globals: &Globals, spec: &ServiceSpec) -> Result<()> {
     }
 }
 
-/// Stops a service that no client holds, and waits for others that start or stop it for no longer than for its end.
+/// Stops a service that no client holds. `limit` also bounds the wait for other processes that start or stop it.
 fn stop(spec: &ServiceSpec, limit: Duration) -> Result<()> {
     let mut spec = spec.clone();
     spec.wait_timeout = Some(limit);

@@ -1,0 +1,94 @@
+//! Builds the library's service from its description.
+
+use procref::{Ready, ServiceCommand, SharedService, SharedServiceBuilder};
+
+use crate::config::template::literal;
+use crate::definition;
+use crate::prestart::{self, command_line};
+use crate::relative_paths;
+use crate::spec::ServiceSpec;
+use crate::value_parsers::{Health, Port, When};
+
+impl ServiceSpec {
+    /// Builds the service for the library.
+    pub(crate) fn build(&self) -> procref::Result<SharedService> {
+        self.builder().build()
+    }
+
+    pub(crate) fn builder(&self) -> SharedServiceBuilder {
+        let mut builder = SharedService::builder(&self.name);
+        if let Some(command) = self.command() {
+            builder = builder.command(command);
+        }
+        if let Some(dir) = &self.runtime_dir {
+            builder = builder.base_dir(dir);
+        }
+        if let Some(text) = &self.fingerprint {
+            builder = builder.fingerprint(text, self.mismatch.unwrap_or_default());
+        }
+        if let Some(grace) = self.grace {
+            builder = builder.stop_timeout(grace);
+        }
+        if let Some(linger) = self.linger {
+            builder = builder.linger(linger);
+        }
+        if let Some(limit) = self.start_timeout {
+            builder = builder.start_timeout(limit);
+        }
+        if let Some(limit) = self.wait_timeout {
+            builder = builder.wait_timeout(limit);
+        }
+        if self.start.is_some() {
+            builder = builder.definition(definition::of(self));
+        }
+        builder
+    }
+
+    fn command(&self) -> Option<ServiceCommand> {
+        let words = command_line::wrap(self, self.start.as_ref()?);
+        let (program, args) = words.split_first()?;
+        let mut command = ServiceCommand::new(program).args(args);
+        match self.port {
+            Some(Port::Fixed(port)) => command = command.env("PORT", "{port}").port(port),
+            // The placeholder also makes the library choose a port.
+            Some(Port::Auto) => command = command.env("PORT", "{port}"),
+            None => {}
+        }
+        for (name, path) in relative_paths::absolute_variables() {
+            command = command.env(name, literal(path.as_os_str()));
+        }
+        for (name, value) in &self.env {
+            command = command.env(name, command_line::variable(self, value));
+        }
+        if let Some(dir) = &self.cwd {
+            command = command.current_dir(dir);
+        }
+        let is_prestart_needed = self.prestart.is_needed();
+        command = match &self.ready {
+            Some(When::Asked(ready)) => command.ready(ready.clone()),
+            // The process that does the work before the program is not the service yet.
+            Some(When::Started) if is_prestart_needed => command.ready(prestart::started()),
+            None if is_prestart_needed && !self.has_port() => prestart::started_by_default(command),
+            Some(When::Started) => command.ready(Ready::at_once()),
+            None => command,
+        };
+        if is_prestart_needed {
+            command = prestart::ready_after_exec(command);
+        }
+        command = match &self.health {
+            Some(Health::Asked(probe)) => command.health(probe.clone()),
+            Some(Health::AsReady) => command.health_as_ready(),
+            None => command,
+        };
+        if let Some(limit) = self.health_timeout {
+            command = command.health_timeout(limit);
+        }
+        if let Some(signal) = self.stop_signal {
+            command = command.stop_signal(signal);
+        }
+        if let Some(log) = &self.log {
+            command = command.log(log);
+        }
+        Some(command)
+    }
+}

@@ -1,0 +1,92 @@
+//! Services and processes in the words that people read.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+use std::process::ExitStatus;
+
+use procref::{ServiceInfo, SharedService};
+
+use crate::error::Error;
+use crate::text::shown;
+
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
+
+pub(crate) use sys::exit_signal;
+
+/// The length of the end of a log that is searched for the last line.
+const TAIL: u64 = 4096;
+
+/// Returns the pid, if the service has a process on this machine.
+pub(crate) fn pid(info: &ServiceInfo) -> Option<u32> {
+    Some(info.pid()).filter(|&pid| pid != 0)
+}
+
+/// Returns the port, if the service has one.
+pub(crate) fn port(info: &ServiceInfo) -> Option<u16> {
+    Some(info.port()).filter(|&port| port != 0)
+}
+
+/// Returns an instance as one line: `pid 12, port 34`.
+pub(crate) fn instance(info: &ServiceInfo) -> String {
+    match (pid(info), port(info)) {
+        (Some(pid), Some(port)) => format!("pid {pid}, port {port}"),
+        (Some(pid), None) => format!("pid {pid}"),
+        (None, Some(port)) => format!("no local process, port {port}"),
+        (None, None) => "no local process".to_owned(),
+    }
+}
+
+/// Returns the error for a service that exited while this process held it, with the last line of its log.
+pub(crate) fn exited_error(service: &SharedService) -> Error {
+    let status = match service.status() {
+        Ok(status) => status,
+        Err(error) => return error.into(),
+    };
+    let mut how = String::new();
+    if let Some(status) = status.exit_status() {
+        how = format!(": {}", exit(status));
+    }
+    if let Some(line) = status.log_path().and_then(last_line) {
+        how.push_str(&format!("; last line of its log: {line}"));
+    }
+    Error::Ended {
+        service: shown(service.name()),
+        how,
+    }
+}
+
+/// Returns the text that follows a pid if the process is suspended.
+pub(crate) fn suspended(is_suspended: bool) -> &'static str {
+    match is_suspended {
+        true => " (suspended)",
+        false => "",
+    }
+}
+
+/// Returns how a program exited, as a clause.
+pub(crate) fn exit(status: ExitStatus) -> String {
+    match (status.code(), exit_signal(status)) {
+        (Some(code), _) => format!("it exited with status {code}"),
+        (None, Some(signal)) => format!("it was killed by signal {signal}"),
+        (None, None) => "it exited".to_owned(),
+    }
+}
+
+/// Returns the last line of a file.
+pub(crate) fn last_line(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let size = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(TAIL))).ok()?;
+    let mut tail = Vec::new();
+    file.take(TAIL).read_to_end(&mut tail).ok()?;
+    let text = String::from_utf8_lossy(&tail);
+    text.lines().next_back().map(shown)
+}

@@ -1,0 +1,14 @@
+//! The services of a runtime directory.
+
+use std::path::Path;
+
+use procref::Services;
+
+/// Returns the services of this directory, or of the default one. The directory need not exist. If it exists, it is
+/// checked.
+pub(crate) fn services(dir: Option<&Path>) -> procref::Result<Services> {
+    match dir {
+        Some(dir) => Services::in_dir(dir),
+        None => Services::open(),
+    }
+}
