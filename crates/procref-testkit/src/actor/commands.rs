@@ -349,7 +349,7 @@ impl Actor {
         self.finish_stop(pending)
     }
 
-    /// Waits for the success of a wait.
+    /// Waits until a wait has succeeded.
     ///
     /// # Panics
     ///

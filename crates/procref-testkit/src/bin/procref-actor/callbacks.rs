@@ -104,17 +104,17 @@ pub fn build(
     if !spec.start.is_empty() {
         let callbacks = Arc::clone(&callbacks);
         builder = builder.on_first_acquire(move || {
-            let outcome = next(&callbacks.spec.start, &callbacks.starts);
+            let outcome = next_outcome(&callbacks.spec.start, &callbacks.starts);
             callbacks.begin(Callback::Start, outcome == Outcome::PanicAtCall);
-            bring_up(Arc::clone(&callbacks), Callback::Start, outcome, None)
+            start_instance(Arc::clone(&callbacks), Callback::Start, outcome, None)
         });
     }
     if !spec.recover.is_empty() {
         let callbacks = Arc::clone(&callbacks);
         builder = builder.on_recover(move |old| {
-            let outcome = next(&callbacks.spec.recover, &callbacks.recoveries);
+            let outcome = next_outcome(&callbacks.spec.recover, &callbacks.recoveries);
             callbacks.begin(Callback::Recover, outcome == Outcome::PanicAtCall);
-            bring_up(
+            start_instance(
                 Arc::clone(&callbacks),
                 Callback::Recover,
                 outcome,
@@ -126,13 +126,13 @@ pub fn build(
         let callbacks = Arc::clone(&callbacks);
         builder = builder.on_last_release(move |info| {
             callbacks.begin(Callback::Stop, false);
-            bring_down(Arc::clone(&callbacks), outcome, info)
+            stop_instance(Arc::clone(&callbacks), outcome, info)
         });
     }
     if !spec.on_ready.is_empty() {
         let callbacks = Arc::clone(&callbacks);
         builder = builder.on_ready(move |info| {
-            let outcome = next(&callbacks.spec.on_ready, &callbacks.on_ready_calls);
+            let outcome = next_outcome(&callbacks.spec.on_ready, &callbacks.on_ready_calls);
             callbacks.begin(Callback::OnReady, outcome == ReadyOutcome::PanicAtCall);
             run_on_ready(Arc::clone(&callbacks), outcome, info)
         });
@@ -212,7 +212,7 @@ fn readiness(callbacks: &Arc<Callbacks>, spec: &ReadySpec) -> Ready {
 }
 
 /// The outcome of this call: the next one of the list, or the last one when the list is used up.
-fn next<T: Clone>(outcomes: &[T], calls: &AtomicUsize) -> T {
+fn next_outcome<T: Clone>(outcomes: &[T], calls: &AtomicUsize) -> T {
     let call = calls.fetch_add(1, Ordering::Relaxed);
     outcomes[call.min(outcomes.len() - 1)].clone()
 }
@@ -263,7 +263,7 @@ fn short_lived() -> std::io::Result<Child> {
     Command::new(own).arg("--end").spawn()
 }
 
-async fn bring_up(
+async fn start_instance(
     callbacks: Arc<Callbacks>,
     callback: Callback,
     outcome: Outcome,
@@ -311,7 +311,7 @@ async fn bring_up(
     result
 }
 
-async fn bring_down(
+async fn stop_instance(
     callbacks: Arc<Callbacks>,
     outcome: StopOutcome,
     info: ServiceInfo,
