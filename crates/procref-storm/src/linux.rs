@@ -8,7 +8,7 @@
 //! | `fork_server` | the process that forks the clients |
 //! | `client`, `callbacks` | a client process, and the callbacks of its service |
 //! | `service`, `event`, `reporter`, `operation_lock` | the parts that clients and runner share |
-//! | `history`, `checker` | what is known of a service, and the verdict on each event |
+//! | `history`, `checker` | the history of a service, and the verdict on each event |
 //! | `observe`, `stats` | observations from outside, and the table at the end |
 
 mod callbacks;

@@ -1,4 +1,4 @@
-//! What is known of one service: reports of its clients, faults, its log, and the deaths that the runner saw.
+//! The history of a service: the reports of its clients, the faults, its log, and the deaths that the runner saw.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -20,7 +20,7 @@ struct Disturbance {
     cause: String,
 }
 
-/// The history of one service in a round. Each event is checked in `checker.rs`.
+/// The history of a service in a round. `checker.rs` checks each event.
 pub struct History {
     pub service: Service,
     disturbances: Vec<Disturbance>,

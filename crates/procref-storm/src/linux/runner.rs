@@ -75,7 +75,7 @@ struct UnhealthyService {
     service: usize,
     until: Instant,
     disturbance: String,
-    /// Every instance is unhealthy, not only the one that was live.
+    /// Every instance is unhealthy, not only the live one.
     all: bool,
 }
 

@@ -77,7 +77,7 @@ pub enum Step {
     Gc,
 }
 
-/// How a client exits that is not killed.
+/// How a client exits if it is not killed.
 #[derive(Clone, Copy, Debug)]
 pub enum End {
     Drop,
