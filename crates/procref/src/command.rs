@@ -1,4 +1,4 @@
-//! Services that procref starts itself: what to run, and how.
+//! The description of a program that procref executes as a service.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -28,7 +28,7 @@ pub(crate) use prepare::{Prepared, Reserved, release_port};
 pub(crate) use program::look_up;
 pub use signal::StopSignal;
 
-/// How a service is stopped: it is asked by this signal, and killed if it is there after the grace.
+/// How a service is stopped: by this signal, and by `SIGKILL` if it is alive after the grace.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StopPolicy {
     pub(crate) signal: StopSignal,
@@ -36,49 +36,49 @@ pub(crate) struct StopPolicy {
 }
 
 impl StopPolicy {
-    /// How long it takes at most. The service's own process gets the grace and is killed, and then the
-    /// processes that it has left.
+    /// The longest time that a stop takes. The own process of the service gets the grace and is killed, and
+    /// then its remaining processes get the same.
     pub(crate) fn limit(&self) -> Duration {
         self.grace.saturating_add(KILL_TIMEOUT).saturating_mul(2)
     }
 }
 
-/// Where a service writes what it has to say, unless it is told otherwise.
+/// The log of a service for which no other log is set.
 pub(crate) fn default_log(key: &ServiceKey) -> PathBuf {
     key.namespace.dir().join(format!("{}.log", key.file_stem()))
 }
 
-/// The files of a log in the runtime directory, which are removed with the service.
+/// The log files in the runtime directory, which are removed with the service.
 pub(crate) fn default_logs(key: &ServiceKey) -> [PathBuf; 2] {
     log::files(&default_log(key))
 }
 
-/// How long a log may get unless set, in bytes.
+/// The default size limit of a log, in bytes.
 const DEFAULT_LOG_LIMIT: u64 = 10 << 20;
 
-/// How long a service may take to say that it is well, unless set.
+/// The default time limit of a health probe.
 const DEFAULT_HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How a service is asked whether it is well.
+/// The health probe of a service.
 #[derive(Clone, Debug)]
 enum Health {
     Asked(Ready),
-    /// As it is asked whether it is ready.
+    /// The readiness probe.
     AsReady,
 }
 
-/// A program that is the service: what to run, with what, and when it is ready.
+/// A program that runs as a service: its command line, environment, readiness and log.
 ///
-/// The program must stay in the foreground: when it ends, the service has ended. Its input is
-/// `/dev/null`, its output goes to the [log](Self::log). It inherits no other descriptor, and belongs to
-/// no terminal.
+/// The program must stay in the foreground: the service ends when the program exits. Its standard input is
+/// `/dev/null`, and its output goes to the [log](Self::log). It inherits no other descriptor and has no
+/// terminal.
 ///
 /// # `{port}` and `{dir}`
 ///
-/// In the program, its arguments, values of the environment, the working directory and what
-/// [`Ready`] looks for, `{port}` is the service's port and `{dir}` the runtime directory; in the path
-/// of the log only `{dir}`. `{{port}}` and `{{dir}}` stand for a literal `{port}` and `{dir}`.
-/// All other braces are what they are, so JSON needs no escaping.
+/// In the program, its arguments, values of the environment, the working directory and the argument of a
+/// [`Ready`] probe, `{port}` stands for the service's port and `{dir}` for the runtime directory. In the path
+/// of the log, only `{dir}` is filled in. `{{port}}` and `{{dir}}` stand for a literal `{port}` and `{dir}`.
+/// All other braces are literal, so JSON needs no escaping.
 ///
 /// ```
 /// use procref::{Ready, ServiceCommand, StopSignal};
@@ -97,19 +97,19 @@ enum Health {
 ///     .log("/srv/app/server.log")
 ///     .log_limit(1 << 20);
 ///
-/// // Written for systemd: finds its socket as descriptor 3. In an environment of its own.
+/// // A program for systemd, which finds its socket as descriptor 3.
 /// let activated = ServiceCommand::new("/usr/bin/my-daemon")
 ///     .socket_activation()
 ///     .env_clear()
 ///     .env("PATH", "/usr/bin:/bin");
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "it starts nothing by itself"]
+#[must_use = "a command starts nothing by itself"]
 pub struct ServiceCommand {
     program: OsString,
     args: Vec<OsString>,
     env_clear: bool,
-    /// `None`: removed.
+    /// `None` removes the variable.
     env: BTreeMap<OsString, Option<OsString>>,
     current_dir: Option<PathBuf>,
     port: Option<u16>,
@@ -124,8 +124,8 @@ pub struct ServiceCommand {
 }
 
 impl ServiceCommand {
-    /// Runs `program`: a path if it has a `/`, else a name that is looked up in the `PATH` of the
-    /// service's environment. A relative path is relative to the starter's working directory.
+    /// Describes the service that runs `program`. With a `/`, `program` is a path, relative to the starter's
+    /// working directory. Without one, it is searched in the `PATH` of the service's environment.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self {
             program: program.as_ref().to_owned(),
@@ -161,56 +161,57 @@ impl ServiceCommand {
         self
     }
 
-    /// Sets a variable of its environment.
+    /// Sets an environment variable of the program.
     ///
-    /// The rest is inherited from the process that starts the service, which is any of its clients. So
-    /// set what the service depends on. Not inherited is what a service manager meant for the
-    /// starter: `NOTIFY_SOCKET`, `LISTEN_*` and `WATCHDOG_*`.
+    /// The program inherits the other variables from the process that starts the service, which can be any
+    /// client. So set all variables that the service depends on. The program does not inherit the variables
+    /// of a service manager for the starter: `NOTIFY_SOCKET`, `LISTEN_*` and `WATCHDOG_*`.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         let value = value.as_ref().to_owned();
         self.env.insert(name.as_ref().to_owned(), Some(value));
         self
     }
 
-    /// Takes a variable out of its environment.
+    /// Removes an environment variable of the program.
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
         self.env.insert(name.as_ref().to_owned(), None);
         self
     }
 
-    /// Inherits no environment, and takes back what was set so far.
+    /// Inherits no environment variables, and removes those set so far.
     ///
-    /// procref itself still sets `PROCREF_STARTING`, by which a program that asks for its own service gets an
-    /// error, and what [`socket_activation`](Self::socket_activation) and [`Ready::notify`] need.
+    /// procref still sets `PROCREF_STARTING`, which lets a program that acquires its own service fail at
+    /// once, and the variables for [`socket_activation`](Self::socket_activation) and [`Ready::notify`].
     pub fn env_clear(mut self) -> Self {
         self.env_clear = true;
         self.env.clear();
         self
     }
 
-    /// Its working directory. The starter's unless set, and relative to that.
+    /// Sets the working directory, relative to that of the starter. The default is the starter's.
     pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.current_dir = Some(dir.into());
         self
     }
 
-    /// The port it listens on. A start fails if anything else listens there on 127.0.0.1.
+    /// Sets the port that the program listens on. A start fails if another process listens there on
+    /// 127.0.0.1.
     ///
-    /// Unless set, the kernel chooses a free one at every start if `{port}` stands anywhere or with
-    /// [socket activation](Self::socket_activation), and otherwise the service has none. A chosen
-    /// port is free until right before the program is executed; should somebody else take it in
-    /// the moment that remains, the program cannot bind it, and the start fails with what it said.
+    /// By default the kernel chooses a free port at every start if `{port}` is used anywhere or with [socket
+    /// activation](Self::socket_activation). Otherwise the service has no port. procref keeps a chosen port
+    /// until right before the program is executed. If another process takes the port in the remaining moment,
+    /// the program cannot bind it, and the start fails with the program's output.
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
     }
 
-    /// Tells when it is ready.
+    /// Sets the readiness probe.
     ///
-    /// Unless set that is [`Ready::tcp`] if it has a port and no
-    /// [socket activation](Self::socket_activation), and [`Ready::at_once`] otherwise. A service with neither
-    /// a port nor this setting starts with a warning, an event of [`tracing`](https://docs.rs/tracing): its
-    /// clients may come before it can serve them.
+    /// The default is [`Ready::tcp`] if the service has a port and no [socket
+    /// activation](Self::socket_activation), and [`Ready::at_once`] otherwise. A service with neither a port
+    /// nor this setting starts with a warning, as an event of [`tracing`](https://docs.rs/tracing), because
+    /// its clients may come before it can serve them.
     pub fn ready(mut self, ready: Ready) -> Self {
         self.ready = Some(ready);
         self
@@ -218,9 +219,9 @@ impl ServiceCommand {
 
     /// Sets a condition that must hold before procref checks whether the service is ready.
     ///
-    /// Use it for a program that prepares something and then executes the service's program in its own place. Until
-    /// then another process may answer in place of the service. procref checks the condition again and again, at
-    /// least every 100 ms, on a thread that it blocks, and the time counts as part of the [start
+    /// Use it for a program that prepares something and then executes the service's program. Until then,
+    /// another process may answer the probe in place of the service. procref checks the condition at least
+    /// every 100 ms, on a thread that it blocks, and the time counts as part of the [start
     /// timeout](crate::SharedServiceBuilder::start_timeout). By default there is no condition.
     ///
     /// ```
@@ -242,22 +243,22 @@ impl ServiceCommand {
         self
     }
 
-    /// The condition that must hold before readiness is checked.
+    /// Returns the condition that must hold before readiness is checked.
     pub(crate) fn condition(&self) -> Option<Condition> {
         self.ready_after.clone()
     }
 
-    /// Asks the service at every join whether it is well. Not asked unless set: a process that is alive
-    /// counts as well.
+    /// Sets the health probe, which every join runs. By default there is none: a service whose process is
+    /// alive is healthy.
     ///
-    /// The client that joins asks again until the service answers or the [time](Self::health_timeout) is over.
-    /// A service that does not answer is recovered as one whose
-    /// [`on_health_check`](crate::SharedServiceBuilder::on_health_check) says no: it is stopped and started
-    /// anew, also if other clients hold it. Clients that have joined are not asked again, so a service that
-    /// fails later is noticed by the next join. If there is an `on_health_check` as well, both must agree.
+    /// The joining client repeats the probe until the service answers or the [time
+    /// limit](Self::health_timeout) expires. A service that does not answer is recovered like one whose
+    /// [`on_health_check`](crate::SharedServiceBuilder::on_health_check) fails: procref stops it and starts
+    /// it again, even if other clients hold it. Clients that have joined do not repeat the probe, so the next
+    /// join notices a service that fails later. If an `on_health_check` is set as well, both must succeed.
     ///
-    /// Takes [`Ready::tcp`], [`Ready::http`], [`Ready::unix`] and [`Ready::command`]. Others say something
-    /// once, or nothing, and are an error at [`build`](crate::SharedServiceBuilder::build).
+    /// Possible probes are [`Ready::tcp`], [`Ready::http`], [`Ready::unix`] and [`Ready::command`]. Other
+    /// probes cannot be repeated, and are an error at [`build`](crate::SharedServiceBuilder::build).
     ///
     /// ```
     /// use std::time::Duration;
@@ -274,10 +275,9 @@ impl ServiceCommand {
         self
     }
 
-    /// Asks the service at every join as it is asked whether it is [ready](Self::ready). See
-    /// [`health`](Self::health).
+    /// Uses the [readiness probe](Self::ready) as the health probe. See [`health`](Self::health).
     ///
-    /// Not the default: what a service does once, when it is started, may be too much at every join.
+    /// This is not the default, because a readiness probe may be too expensive for every join.
     ///
     /// ```
     /// use procref::{Ready, ServiceCommand};
@@ -291,7 +291,7 @@ impl ServiceCommand {
         self
     }
 
-    /// The time in which the service must say that it is well. 5 s unless set.
+    /// Sets the time limit of the health probe. The default is 5 s.
     ///
     /// Without [`health`](Self::health) or [`health_as_ready`](Self::health_as_ready) it has no effect.
     pub fn health_timeout(mut self, limit: Duration) -> Self {
@@ -299,46 +299,47 @@ impl ServiceCommand {
         self
     }
 
-    /// The signal that asks it to stop. [`StopSignal::Term`] unless set. What it means on Windows
-    /// [is said there](StopSignal). Whatever is left of it after the
-    /// [stop timeout](crate::SharedServiceBuilder::stop_timeout) is killed.
+    /// Sets the signal that stops the service. The default is [`StopSignal::Term`]. [`StopSignal`] describes
+    /// the effect on Windows. Processes of the service that are alive after the [stop
+    /// timeout](crate::SharedServiceBuilder::stop_timeout) are killed.
     pub fn stop_signal(mut self, signal: StopSignal) -> Self {
         self.stop_signal = signal;
         self
     }
 
-    /// The file that gets its output and its errors, created with mode 0600 where it is missing.
+    /// Sets the file for standard output and standard error, which is created with mode 0600 if it is
+    /// missing.
     ///
-    /// Unless set it is in the runtime directory, named after the service with `.log` at its end, and
-    /// removed with the service. One that is set stays. A relative path is relative to the starter's
-    /// working directory. The file must be a regular one of this user's, no symbolic link, and not
+    /// By default the log is in the runtime directory, is named after the service with the extension `.log`,
+    /// and is removed with the service. A log that is set here stays. A relative path is relative to the
+    /// starter's working directory. The file must be a regular file of this user, no symbolic link, and not
     /// writable by others.
     pub fn log(mut self, path: impl Into<PathBuf>) -> Self {
         self.log = Some(path.into());
         self
     }
 
-    /// How long the log may get, in bytes. 10 MiB unless set.
+    /// Sets the size limit of the log, in bytes. The default is 10 MiB.
     ///
-    /// At a start a longer one is renamed to `PATH.1`, replacing that. While the service runs, its supervisor,
-    /// or a client that joins, keeps the end of a longer one in `PATH.1` and empties it; lines that are written
-    /// right then are lost. The supervisor wakes only while the log grows. Both files together stay below
-    /// four times the limit if the service writes at most 10 MB/s and the limit is 1 MiB or more. On Windows
-    /// only clients that join do this.
+    /// A start renames a longer log to `PATH.1`, and replaces that file. While the service runs, its
+    /// supervisor, or a joining client, copies the end of a longer log to `PATH.1` and truncates the log.
+    /// Lines that are written at that moment are lost. The supervisor wakes up only while the log grows. Both
+    /// files together stay below four times the limit if the service writes at most 10 MB/s and the limit is
+    /// 1 MiB or more. On Windows only joining clients truncate the log.
     ///
-    /// If the end cannot be kept, because `PATH.1` is a directory say, the log is not emptied; on a full disk
-    /// it is emptied, and its end is lost. A log that was deleted is emptied, and one that was renamed is left
-    /// alone.
+    /// If the end cannot be copied, for example because `PATH.1` is a directory, the log is not truncated. On
+    /// a full disk it is truncated, and its end is lost. A deleted log is truncated, and a renamed one is
+    /// left alone.
     pub fn log_limit(mut self, bytes: u64) -> Self {
         self.log_limit = bytes;
         self
     }
 
-    /// Passes it a socket that listens on 127.0.0.1 and its port already, as systemd does: descriptor 3,
-    /// with `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES` (`procref`) set.
+    /// Passes the program a socket that already listens on 127.0.0.1 and its port, as systemd does: as
+    /// descriptor 3, with `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES` (`procref`) set.
     ///
-    /// A chosen port is the service's then without a moment in which somebody else can take it,
-    /// and a client that connects early is served as soon as the program accepts.
+    /// No other process can take a chosen port then, and an early client is served as soon as the program
+    /// accepts.
     pub fn socket_activation(mut self) -> Self {
         self.socket_activation = true;
         self
@@ -348,8 +349,8 @@ impl ServiceCommand {
         self.stop_signal
     }
 
-    /// Makes room in the log, if it has grown past its limit. Nobody who only wants to join is kept
-    /// from that by a log.
+    /// Truncates the log if it exceeds its limit. An error of the log must not prevent a join, so it is only
+    /// logged.
     pub(crate) fn rotate_log(&self, key: &ServiceKey) {
         let (service, path) = (key.name(), self.log_path(key));
         match log::rotate_running(service, &path, self.log_limit) {
@@ -359,14 +360,14 @@ impl ServiceCommand {
         }
     }
 
-    /// The log's path, the same before, while and after the service runs.
+    /// Returns the path of the log, which is the same before, while and after the service runs.
     pub(crate) fn log_path(&self, key: &ServiceKey) -> PathBuf {
         let dir = key.namespace.dir();
         let Some(log) = &self.log else {
             return default_log(key);
         };
         let log = PathBuf::from(template::expand(log.as_os_str(), 0, dir));
-        // Without a working directory, opening it will tell.
+        // If there is no working directory, opening the log returns the error.
         path::absolute(&log).unwrap_or(log)
     }
 
@@ -374,7 +375,7 @@ impl ServiceCommand {
         self.port.is_some() || self.socket_activation || self.templates().any(template::uses_port)
     }
 
-    /// What tells when it is ready, the default filled in.
+    /// Returns the readiness probe, or the default one.
     fn readiness(&self) -> Kind {
         match &self.ready {
             Some(ready) => ready.0.clone(),
@@ -383,7 +384,7 @@ impl ServiceCommand {
         }
     }
 
-    /// What tells whether it is well, if anything does.
+    /// Returns the health probe, if there is one.
     fn health_kind(&self) -> Option<Kind> {
         match self.health.as_ref()? {
             Health::Asked(probe) => Some(probe.0.clone()),
@@ -391,12 +392,12 @@ impl ServiceCommand {
         }
     }
 
-    /// Returns `true` if nothing tells when it is ready, and its user has not said that this is right.
+    /// Returns `true` if there is no readiness probe, and the user has not chosen that.
     pub(crate) fn lacks_readiness(&self) -> bool {
         self.ready.is_none() && matches!(self.readiness(), Kind::AtOnce) && !self.socket_activation
     }
 
-    /// All in which `{port}` is filled in.
+    /// Returns all texts in which `{port}` is filled in.
     fn templates(&self) -> impl Iterator<Item = &OsStr> {
         let values = self.env.values().flatten();
         let health = match &self.health {
@@ -413,13 +414,13 @@ impl ServiceCommand {
             .chain(probes)
     }
 
-    /// The program and its arguments as they were named, for people.
+    /// Returns the program and its arguments as given, for messages.
     pub(crate) fn line(&self) -> Vec<String> {
         let words = std::iter::once(&self.program).chain(&self.args);
         words.map(|word| template::shown(word)).collect()
     }
 
-    /// The program as it was named, for people.
+    /// Returns the program as given, for messages.
     pub(crate) fn shown(&self) -> String {
         template::shown(&self.program)
     }

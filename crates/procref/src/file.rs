@@ -1,9 +1,9 @@
-//! Reading a file at a place, whoever else reads it.
+//! Reads from a file at an offset.
 
 use std::fs::File;
 use std::io;
 
-/// Reads some bytes from `offset` on; none where the file has ended.
+/// Reads bytes from `offset` on. Returns 0 at the end of the file.
 pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     #[cfg(unix)]
     use std::os::unix::fs::FileExt as _;
@@ -13,12 +13,12 @@ pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result
     loop {
         #[cfg(unix)]
         let read = file.read_at(buffer, offset);
-        // It moves the file's position, too, which nobody here uses.
+        // This also moves the file's position, which no caller uses.
         #[cfg(windows)]
         let read = file.seek_read(buffer, offset);
         match read {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Windows says so of a place behind the end.
+            // Windows returns this error for an offset beyond the end.
             Err(error) if cfg!(windows) && error.raw_os_error() == Some(38) => return Ok(0),
             read => return read,
         }

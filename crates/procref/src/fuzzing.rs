@@ -1,7 +1,7 @@
-//! What must hold for whatever procref reads and has not made, or may not find as it has made it.
+//! Properties of the parsers, for fuzzing.
 //!
-//! Each target takes any bytes and panics if something does not hold. `fuzz/` looks for such bytes, and
-//! keeps in its corpus what it has found. The properties themselves stand beside the code, as tests do.
+//! Each target takes any bytes and panics if its property does not hold. The programs in `fuzz/` search for
+//! such bytes, and its corpus keeps interesting inputs. The properties stand beside the code, like tests.
 
 pub use crate::command::fuzz::{http_path, log_tail, pattern, stop_signal, template};
 pub use crate::kernel::fuzz::{proc_sysvipc_sem, semaphores};
@@ -12,7 +12,7 @@ pub use crate::supervisor::fuzz::{proc_maps, supervisor_message};
 
 macro_rules! targets {
     ($($name:ident,)*) => {
-        /// Every target, with the name of its corpus.
+        /// Every target, with the name of its corpus directory.
         pub const TARGETS: &[(&str, fn(&[u8]))] = &[$((stringify!($name), $name),)*];
     };
 }
@@ -37,7 +37,8 @@ targets! {
     template,
 }
 
-/// An input taken apart from its front, so that whoever reads or writes one in an editor can.
+/// An input that is read from its front. The format is text as far as possible, so that inputs can be read
+/// and written in an editor.
 pub(crate) struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -45,7 +46,7 @@ impl<'a> Input<'a> {
         Self(bytes)
     }
 
-    /// A number. What is missing at the end is zero.
+    /// Reads a byte. Missing bytes at the end are zero.
     pub(crate) fn byte(&mut self) -> u8 {
         let [byte] = self.bytes();
         byte
@@ -59,7 +60,7 @@ impl<'a> Input<'a> {
         bytes
     }
 
-    /// What stands before the next line break, or all.
+    /// Reads up to the next line break, or to the end.
     pub(crate) fn line(&mut self) -> &'a [u8] {
         let end = self.0.iter().position(|&byte| byte == b'\n');
         let (line, rest) = self.0.split_at(end.unwrap_or(self.0.len()));

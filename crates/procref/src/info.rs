@@ -2,17 +2,17 @@ use std::collections::BTreeMap;
 
 use crate::process;
 
-/// What a client needs to know to use the service: where it listens and who it is.
+/// The address and identity of a service: its pid, its port and its metadata.
 ///
-/// `on_first_acquire` returns one, every client gets a copy.
+/// `on_first_acquire` returns a value, and every client gets a copy.
 ///
 /// # The pid
 ///
 /// - A process on this machine: its pid, in this process's pid namespace.
-/// - `0`: there is no local process (a container, a remote service). Legal only
-///   with an `on_health_check`, and never signalled.
-/// - The caller's own pid: the first client hosts the service itself. Its death is
-///   the service's death, and it is never signalled.
+/// - `0`: there is no local process (a container, a remote service). This requires an
+///   `on_health_check`. procref never signals it.
+/// - The caller's own pid: the first client hosts the service itself. The service dies with this
+///   process, and procref never signals it.
 ///
 /// ```
 /// use procref::ServiceInfo;
@@ -31,14 +31,14 @@ use crate::process;
 pub struct ServiceInfo {
     pid: u32,
     port: u16,
-    /// The process's start time once procref has looked: with it `is_alive`
-    /// means this very process and not whoever has its pid by now.
+    /// The process's start time, once procref has looked it up. With it, `is_alive` refers to this process
+    /// and not to a later one with the same pid.
     start: Option<u64>,
     metadata: BTreeMap<String, String>,
 }
 
 impl ServiceInfo {
-    /// A service that is process `pid` and listens on `port` (0 where there is none).
+    /// Creates the description of a service that is process `pid` and listens on `port` (0 if it has none).
     #[must_use]
     pub fn new(pid: u32, port: u16) -> Self {
         Self {
@@ -49,51 +49,50 @@ impl ServiceInfo {
         }
     }
 
-    /// A service that is process `pid` and has no port.
+    /// Creates the description of a service that is process `pid` and has no port.
     #[must_use]
     pub fn with_pid(pid: u32) -> Self {
         Self::new(pid, 0)
     }
 
-    /// The process id; 0 where there is no local process.
+    /// Returns the process id, or 0 if there is no local process.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// The port; 0 where there is none.
+    /// Returns the port, or 0 if there is none.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Tells every client something more: a path, a token, a database name.
+    /// Sets metadata for all clients: a path, a token, a database name.
     ///
-    /// It travels in the record file in the runtime directory, readable by this
-    /// user only. All of it together may take up to 1 MiB as JSON.
+    /// The record file in the runtime directory holds it, readable by this user only. All metadata together
+    /// may take up to 1 MiB as JSON.
     pub fn set_metadata(&mut self, key: impl Into<String>, value: impl Into<String>) {
         self.metadata.insert(key.into(), value.into());
     }
 
-    /// What the starter told under `key`.
+    /// Returns the metadata that the starter set under `key`.
     #[must_use]
     pub fn get_metadata(&self, key: &str) -> Option<&str> {
         self.metadata.get(key).map(String::as_str)
     }
 
-    /// All that the starter told, ordered by key.
+    /// Returns all metadata, ordered by key.
     pub fn metadata(&self) -> impl Iterator<Item = (&str, &str)> {
         self.metadata
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// Whether the process is alive. A zombie is dead; a process that may not be
-    /// signalled is alive.
+    /// Returns `true` if the process is alive. A zombie is dead. A process that this user may not signal is
+    /// alive.
     ///
-    /// An info that came from a handle asks for that very process, told from a later
-    /// one with the same pid by its start time. One made by [`new`](Self::new) has only
-    /// a pid to go by. Without a local process (pid 0) this is false.
+    /// A value from a handle refers to one process, identified by its start time. A value from
+    /// [`new`](Self::new) has only a pid. Without a local process (pid 0), this returns `false`.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         match self.start {

@@ -1,16 +1,15 @@
-//! `{port}` and the like in what a program is started with.
+//! Placeholders such as `{port}` in the command line of a program.
 
 use std::ffi::{OsStr, OsString};
 #[cfg(unix)]
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
-/// The text with every `{NAME}` filled in for which there is a value, and `{{NAME}}` of such a name as
-/// `{NAME}`. All other braces are what they are, so that JSON, shell, awk and regular expressions need no
-/// escaping.
+/// Replaces every `{NAME}` that has a value, and `{{NAME}}` of such a name by `{NAME}`. All other braces are
+/// literal, so JSON, shell, awk and regular expressions need no escaping.
 ///
-/// This is how a [`ServiceCommand`](crate::ServiceCommand) gets its port and its directory. It is here for
-/// programs that tell others where the service is.
+/// A [`ServiceCommand`](crate::ServiceCommand) gets its port and its directory in this way. The function is
+/// public for programs that pass the service's address to other programs.
 ///
 /// ```
 /// use std::ffi::OsString;
@@ -20,7 +19,7 @@ use std::path::Path;
 /// assert_eq!(filled, "awk '{print}' {port}=5432");
 /// ```
 ///
-/// On Windows a text that is not Unicode is left as it is.
+/// On Windows a text that is not Unicode is returned unchanged.
 pub fn fill_in(text: impl AsRef<OsStr>, value: impl Fn(&str) -> Option<OsString>) -> OsString {
     filled(text.as_ref(), value)
 }
@@ -48,20 +47,20 @@ fn filled(text: &OsStr, value: impl Fn(&str) -> Option<OsString>) -> OsString {
     while !rest.is_empty() {
         match next(&mut rest, &value) {
             Piece::Value(value) => filled.push(value),
-            // It was cut at braces alone, so it is whole.
+            // The text was split only at braces, so the piece is valid UTF-8.
             Piece::Bytes(bytes) => filled.push(&*String::from_utf8_lossy(bytes)),
         }
     }
     filled
 }
 
-/// What a template is made of, from left to right.
+/// A piece of a template.
 enum Piece<'a> {
     Value(OsString),
     Bytes(&'a [u8]),
 }
 
-/// Takes the first piece off a template that is not empty.
+/// Removes and returns the first piece of a template that is not empty.
 fn next<'a>(rest: &mut &'a [u8], value: impl Fn(&str) -> Option<OsString>) -> Piece<'a> {
     let text = *rest;
     if let Some(name) = text.strip_prefix(b"{{").and_then(name) {
@@ -77,22 +76,22 @@ fn next<'a>(rest: &mut &'a [u8], value: impl Fn(&str) -> Option<OsString>) -> Pi
             return Piece::Value(value);
         }
     }
-    // Up to the next brace, and at least one byte.
+    // The piece ends before the next brace, and has at least one byte.
     let brace = text.iter().skip(1).position(|&byte| byte == b'{');
     let (bytes, behind) = text.split_at(brace.map_or(text.len(), |at| at + 1));
     *rest = behind;
     Piece::Bytes(bytes)
 }
 
-/// What stands before the next `}`.
+/// The text before the next `}`.
 fn name(text: &[u8]) -> Option<&str> {
-    /// Longer names nobody gives. Without an end, many open braces would be a square of looks.
+    /// Names are never longer. Without a limit, many open braces would take quadratic time.
     const LONGEST: usize = 1024;
     let end = text.iter().take(LONGEST).position(|&byte| byte == b'}')?;
     std::str::from_utf8(&text[..end]).ok()
 }
 
-/// The template of a service's start, with `{port}` and `{dir}` filled in.
+/// Returns the template with `{port}` and `{dir}` filled in.
 pub(crate) fn expand(template: &OsStr, port: u16, dir: &Path) -> OsString {
     fill_in(template, |name| match name {
         "port" => Some(port.to_string().into()),
@@ -101,7 +100,7 @@ pub(crate) fn expand(template: &OsStr, port: u16, dir: &Path) -> OsString {
     })
 }
 
-/// The template for people, with `{{port}}` as the `{port}` that it stands for.
+/// Returns the template for messages, with `{{port}}` as the `{port}` that it stands for.
 pub(crate) fn shown(template: &OsStr) -> String {
     let itself = |name: &str| {
         let is_known = matches!(name, "port" | "dir");
@@ -110,14 +109,14 @@ pub(crate) fn shown(template: &OsStr) -> String {
     fill_in(template, itself).to_string_lossy().into_owned()
 }
 
-/// [`expand`] for a regular expression: the directory stands for itself and nothing else.
+/// [`expand`] for a regular expression. The directory is escaped, so that it matches literally.
 pub(crate) fn expand_pattern(pattern: &str, port: u16, dir: &Path) -> String {
     let dir = regex_lite::escape(&dir.to_string_lossy());
     let expanded = expand(OsStr::new(pattern), port, Path::new(&dir));
     expanded.to_string_lossy().into_owned()
 }
 
-/// [`expand`] for the path of a request: the directory is percent-encoded, or a space in it would end
+/// [`expand`] for the path of a request. The directory is percent-encoded, because a space in it would end
 /// the path.
 pub(crate) fn expand_http_path(path: &str, port: u16, dir: &Path) -> String {
     let mut encoded = String::new();
@@ -132,7 +131,7 @@ pub(crate) fn expand_http_path(path: &str, port: u16, dir: &Path) -> String {
     expanded.to_string_lossy().into_owned()
 }
 
-/// Whether the template has a `{port}` to fill in.
+/// Returns `true` if the template contains a `{port}` to fill in.
 pub(crate) fn uses_port(template: &OsStr) -> bool {
     let dir = Path::new("");
     expand(template, 1, dir) != expand(template, 2, dir)

@@ -1,4 +1,4 @@
-//! What can be told to be wrong without starting anything.
+//! Checks that need no start of the service.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -11,11 +11,11 @@ use crate::ready::Kind;
 use crate::template;
 
 impl ServiceCommand {
-    /// At `build`.
+    /// Checks the command at `build`.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidSetting`], with the method's name; `command` for the program and its arguments.
+    /// [`Error::InvalidSetting`] with the method's name, or `command` for the program and its arguments.
     pub(crate) fn check(&self, service: &str) -> Result<()> {
         let checked = self
             .check_platform()
@@ -39,12 +39,12 @@ impl ServiceCommand {
     #[cfg(windows)]
     fn check_platform(&self) -> Result<(), (&'static str, String)> {
         if self.socket_activation {
-            let reason = "Windows has no way to pass it; write `{port}` in the arguments instead";
+            let reason = "Windows cannot pass sockets (write `{port}` in the arguments instead)";
             return Err(("socket_activation", reason.to_owned()));
         }
         if let Kind::Notify = self.readiness() {
-            let reason = "Windows has no socket for that; ask for a port, a line of the log, a named pipe \
-                          or a command instead";
+            let reason = "Windows has no notification socket (use a port, a line of the log, a named pipe or a \
+                          command instead)";
             return Err(("ready", reason.to_owned()));
         }
         Ok(())
@@ -55,10 +55,11 @@ impl ServiceCommand {
             return Err(("command", "the program is empty".to_owned()));
         }
         if any_has_nul(&self.program, &self.args) {
-            return Err(("command", "a word of it has a NUL byte".to_owned()));
+            return Err(("command", "an argument contains a NUL byte".to_owned()));
         }
         if self.port == Some(0) {
-            let reason = "it is 0; leave it out and write `{port}` in the arguments for a free one";
+            let reason =
+                "the port is 0 (omit it and write `{port}` in the arguments for a free one)";
             return Err(("port", reason.to_owned()));
         }
         match &self.current_dir {
@@ -72,9 +73,9 @@ impl ServiceCommand {
             let reason = if name.is_empty() {
                 "a name is empty".to_owned()
             } else if name.as_encoded_bytes().contains(&b'=') {
-                format!("the name {name:?} has a `=`")
+                format!("the name {name:?} contains a `=`")
             } else if has_nul(name) || value.as_deref().is_some_and(has_nul) {
-                format!("{name:?} or its value has a NUL byte")
+                format!("{name:?} or its value contains a NUL byte")
             } else {
                 continue;
             };
@@ -85,14 +86,14 @@ impl ServiceCommand {
 
     fn check_log(&self) -> Result<(), (&'static str, String)> {
         if self.log_limit == 0 {
-            return Err(("log_limit", "it is 0".to_owned()));
+            return Err(("log_limit", "the limit is 0".to_owned()));
         }
         let Some(log) = &self.log else {
             return Ok(());
         };
         check_path("log", log)?;
         if template::uses_port(log.as_os_str()) {
-            let reason = "it has a `{port}`, and must be known before there is one";
+            let reason = "the path contains `{port}`, but is needed before the port is known";
             return Err(("log", reason.to_owned()));
         }
         Ok(())
@@ -103,14 +104,14 @@ impl ServiceCommand {
             return Ok(());
         };
         if self.health_timeout.is_zero() {
-            return Err(("health_timeout", "it is 0".to_owned()));
+            return Err(("health_timeout", "the time limit is 0".to_owned()));
         }
         if !kind.is_question() {
             let reason = match self.health {
                 Some(Health::AsReady) => {
-                    "it is to be that of `ready`, which cannot be asked again; choose tcp, http, unix or a command"
+                    "the readiness probe cannot be repeated (use tcp, http, unix or a command)"
                 }
-                _ => "it cannot be asked again and again; choose tcp, http, unix or a command",
+                _ => "the probe cannot be repeated (use tcp, http, unix or a command)",
             };
             return Err(("health", reason.to_owned()));
         }
@@ -126,14 +127,14 @@ impl ServiceCommand {
         match kind {
             Kind::Tcp | Kind::Http(_) if !self.has_port() => {
                 return refused(
-                    "it asks for a port, and the service has none; set one, or write `{port}` in the \
-                     arguments",
+                    "the probe needs a port, and the service has none (set one, or write `{port}` in the \
+                     arguments)",
                 );
             }
             Kind::Http(path) if path.contains("://") && !path.starts_with('/') => {
                 return refused(
-                    "`http` takes the path of a URL and not the whole of it: procref asks 127.0.0.1 and ::1 on \
-                     the service's port",
+                    "`http` takes only the path of a URL, because procref probes 127.0.0.1 and ::1 on the \
+                     service's port",
                 );
             }
             Kind::Http(path) if !path.starts_with('/') => {
@@ -141,8 +142,8 @@ impl ServiceCommand {
             }
             Kind::Http(path) if !path.bytes().all(|byte| byte.is_ascii_graphic()) => {
                 return refused(
-                    "the path of `http` has a space, a control character or one that is not ASCII; \
-                     percent-encode it",
+                    "the path of `http` contains a space, a control character or a character that is not ASCII \
+                     (percent-encode it)",
                 );
             }
             Kind::Unix(path) => return check_path(setting, path),
@@ -156,10 +157,10 @@ impl ServiceCommand {
                 };
             }
             Kind::Command { program, .. } if program.is_empty() => {
-                return refused("the program of its command is empty");
+                return refused("the program of the probe is empty");
             }
             Kind::Command { program, args } if any_has_nul(program, args) => {
-                return refused("a word of its command has a NUL byte");
+                return refused("an argument of the probe contains a NUL byte");
             }
             _ => {}
         }
@@ -172,7 +173,7 @@ fn check_path(setting: &'static str, path: &Path) -> Result<(), (&'static str, S
         return Err((setting, "the path is empty".to_owned()));
     }
     if has_nul(path.as_os_str()) {
-        return Err((setting, "the path has a NUL byte".to_owned()));
+        return Err((setting, "the path contains a NUL byte".to_owned()));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What must hold for whatever somebody writes into a command, and whatever its program prints.
+//! Properties of the texts of a command and of a program's output.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,7 +12,7 @@ use crate::fuzzing::Input;
 use crate::ready::Ready;
 use crate::template::{expand, expand_http_path, expand_pattern, uses_port};
 
-/// `{port}` and `{dir}`: filled in where they stand, and nothing else is touched.
+/// `{port}` and `{dir}` are filled in, and all other text is unchanged.
 pub fn template(data: &[u8]) {
     let mut input = Input::new(data);
     let port = u16::from_le_bytes(input.bytes());
@@ -28,13 +28,13 @@ pub fn template(data: &[u8]) {
     if !text.contains("{port}") && !text.contains("{dir}") {
         assert_eq!(expanded, template);
     }
-    // Every text can be written.
+    // Every text can be written with escapes.
     let escaped = text
         .replace("{port}", "{{port}}")
         .replace("{dir}", "{{dir}}");
     assert_eq!(expand(OsStr::new(&escaped), port, dir), template);
-    // The other way to do it: the doubled ones out of the way, under a name that the text has not, nor
-    // gets by what is filled in.
+    // A second implementation: doubled braces are replaced by a marker that occurs in neither the text nor
+    // the values.
     let mut away = "\0".to_owned();
     while text.contains(&away) {
         away.push('\0');
@@ -55,7 +55,7 @@ pub fn template(data: &[u8]) {
     assert_eq!(expanded, OsStr::new(&filled));
 }
 
-/// A pattern that `build` accepts can be looked for, and the directory in it stands for itself.
+/// A pattern that `build` accepts can be searched, and the directory in it matches literally.
 pub fn pattern(data: &[u8]) {
     let mut input = Input::new(data);
     let port = u16::from_le_bytes(input.bytes());
@@ -63,7 +63,7 @@ pub fn pattern(data: &[u8]) {
     let dir = Path::new(&dir);
     let command = ServiceCommand::new("server").ready(Ready::log(&pattern));
     if command.check("service").is_ok() {
-        // With a larger port a repetition can become too large for the crate, which is an error then.
+        // A longer port can make a repetition too large for the crate, which is an error then.
         if let Ok(pattern) = Regex::new(&expand_pattern(&pattern, port, dir)) {
             pattern.is_match(&line);
         }
@@ -73,7 +73,7 @@ pub fn pattern(data: &[u8]) {
     assert!(itself.is_match(&dir.to_string_lossy()));
 }
 
-/// A path that `build` accepts makes one line of one request, whatever the directory is called.
+/// A path that `build` accepts makes one line of one request, whatever the name of the directory is.
 pub fn http_path(data: &[u8]) {
     let mut input = Input::new(data);
     let port = u16::from_le_bytes(input.bytes());
@@ -89,7 +89,7 @@ pub fn http_path(data: &[u8]) {
     }
 }
 
-/// Signals by name: what is written is read back, in any case.
+/// A written signal name is read back, in any case.
 pub fn stop_signal(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     if let Ok(signal) = text.parse::<StopSignal>() {
@@ -100,7 +100,7 @@ pub fn stop_signal(data: &[u8]) {
     }
 }
 
-/// The end of a log, which goes to people's terminals.
+/// The end of a log is safe for terminals.
 pub fn log_tail(data: &[u8]) {
     for cut in [false, true] {
         let tail = last_lines(data, cut);

@@ -1,4 +1,4 @@
-//! The log: where the program's output goes, and how it is kept from growing for ever.
+//! The log: the file for the program's output, and the limit of its size.
 
 use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom};
@@ -16,23 +16,23 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-/// How much of the log an error shows, at most.
+/// The largest part of the log that an error shows.
 pub(super) const TAIL_LINES: usize = 20;
 const TAIL_BYTES: u64 = 4096;
 
 /// Permission bits that a log must not have.
 #[derive(Clone, Copy)]
 pub(super) enum Forbidden {
-    /// For one whose place procref chose.
+    /// For a path that procref chose.
     GroupOrWorld = 0o077,
-    /// For one that somebody named, and may want others to read.
+    /// For a path that a user chose. Other users may be meant to read it.
     WritableByOthers = 0o022,
 }
 
-/// One run's output: the file, and where in it this run begins.
+/// The output of one run: the file, and the offset at which this run begins.
 #[derive(Debug)]
 pub(crate) struct ServiceLog {
-    /// Appends, whoever writes; so that truncating it under a running service leaves no hole.
+    /// The file is opened for appending, so that truncating it while the service writes leaves no hole.
     pub(crate) file: File,
     pub(crate) path: PathBuf,
     /// The file's size when this run began, in bytes.
@@ -40,9 +40,11 @@ pub(crate) struct ServiceLog {
 }
 
 impl ServiceLog {
-    /// Opens the log for a start. One past the limit becomes `PATH.1` first, and replaces that.
+    /// Opens the log for a start. A log beyond the limit is renamed to `PATH.1` first, and replaces that
+    /// file.
     ///
-    /// Call it under the transition lock, when the instance before is gone: nobody writes to it.
+    /// Call this with the transition lock held, when the previous instance is gone and no process writes to
+    /// the log.
     pub(super) fn open(
         service: &str,
         path: PathBuf,
@@ -64,8 +66,8 @@ impl ServiceLog {
         })
     }
 
-    /// The last lines since the start, at most 20 and 4 KiB, without a line break at the end. Bytes
-    /// that are not UTF-8 and control characters show as `U+FFFD`: it goes to people's terminals.
+    /// Returns the last lines since the start, at most 20 lines and 4 KiB, without a final line break. Bytes
+    /// that are not UTF-8 and control characters become `U+FFFD`, because the text goes to terminals.
     pub(crate) fn tail(&self) -> String {
         match self.last_bytes() {
             Ok((bytes, cut)) => last_lines(&bytes, cut),
@@ -76,10 +78,10 @@ impl ServiceLog {
         }
     }
 
-    /// The end of this run's output, and whether there was more before it.
+    /// Returns the end of this run's output, and `true` if there is more output before it.
     fn last_bytes(&self) -> io::Result<(Vec<u8>, bool)> {
         let size = self.file.metadata()?.len();
-        // Truncated meanwhile: all that is there is this run's.
+        // The log was truncated since, so all of it belongs to this run.
         let start = if self.start > size { 0 } else { self.start };
         let from = start.max(size.saturating_sub(TAIL_BYTES));
         let mut bytes = vec![0; usize::try_from(size - from).unwrap_or(0)];
@@ -95,24 +97,24 @@ impl ServiceLog {
     }
 }
 
-/// The log and what is kept of it after a rotation, for who removes them with the service.
+/// Returns the paths of the log and of the rotated log, which are removed with the service.
 pub(crate) fn files(path: &Path) -> [PathBuf; 2] {
     let mut rotated = path.as_os_str().to_owned();
     rotated.push(".1");
     [path.to_owned(), rotated.into()]
 }
 
-/// Makes room in the log of a service that is running, if it is past the limit, and says whether it
-/// did. The last `limit` bytes are kept in `PATH.1`, replacing it.
+/// Truncates the log of a running service if it exceeds the limit, and returns `true` if it did. The last
+/// `limit` bytes are kept in `PATH.1`, which is replaced.
 ///
-/// The service keeps its file and goes on: it writes with `O_APPEND`, so what it writes next stands at
-/// the beginning. Renaming the file instead would have it write to `PATH.1` for ever. Lines that it
-/// writes between the copy and the truncation are lost.
+/// The service keeps its open file. It writes with `O_APPEND`, so its next output is at the beginning. If the
+/// file were renamed instead, the service would write to `PATH.1` indefinitely. Lines that it writes between
+/// the copy and the truncation are lost.
 ///
-/// Any number of clients may find the log too long at once: one does it, the others go on.
+/// Several clients may find the log too long at once. One of them truncates it, and the others continue.
 pub(crate) fn rotate_running(service: &str, path: &Path, limit: u64) -> Result<bool> {
-    // Every join comes by here, and mostly finds nothing to do: one call is a quarter of what opening and
-    // checking it would be. Whatever else it is, is looked at through a descriptor.
+    // Every join calls this function, and usually has nothing to do. One system call costs a quarter of
+    // opening and checking the file. All other properties are checked through a descriptor.
     if sys::is_short(path, limit, Forbidden::WritableByOthers) {
         return Ok(false);
     }
@@ -128,7 +130,7 @@ pub(crate) fn rotate_running(service: &str, path: &Path, limit: u64) -> Result<b
     if !sys::try_lock(&log).map_err(|error| failed("lock", error))? {
         return Ok(false);
     }
-    // Whoever had the lock until now has just done it.
+    // Another process may have truncated the log before it released the lock.
     let metadata = log.metadata().map_err(|error| failed("look at", error))?;
     let size = metadata.len();
     if size <= limit {
@@ -139,8 +141,8 @@ pub(crate) fn rotate_running(service: &str, path: &Path, limit: u64) -> Result<b
     Ok(true)
 }
 
-/// Copies the last `limit` of `size` bytes to `PATH.1`. Whoever dies in the middle of it leaves the
-/// log as it was, for the next one.
+/// Copies the last `limit` of `size` bytes to `PATH.1`. If this process dies in the middle, the log is
+/// unchanged for the next one.
 fn keep_end(log: &mut File, size: u64, limit: u64, path: &Path) -> io::Result<()> {
     let [_, rotated] = files(path);
     match fs::remove_file(&rotated) {
@@ -149,7 +151,8 @@ fn keep_end(log: &mut File, size: u64, limit: u64, path: &Path) -> io::Result<()
     }
     let mut copy = sys::create_new(&rotated)?;
     log.seek(SeekFrom::Start(size.saturating_sub(limit)))?;
-    // Not to the end of the file: a service that writes faster than this copies would not let it end.
+    // The copy is limited. If it ran to the end of the file, a service that writes faster than this copies
+    // would keep it running.
     io::copy(&mut io::Read::take(log, limit), &mut copy).map(drop)
 }
 
@@ -162,8 +165,7 @@ fn failure(service: &str, operation: &'static str, path: &Path, source: io::Erro
     }
 }
 
-/// The last lines of `bytes`; `cut` if they begin in the middle of something, so that the first line
-/// may be half a one.
+/// Returns the last lines of `bytes`. If `cut` is `true`, the first line may be incomplete and is left out.
 pub(super) fn last_lines(bytes: &[u8], cut: bool) -> String {
     let whole = match bytes.iter().position(|&byte| byte == b'\n') {
         Some(end) if cut && end + 1 < bytes.len() => &bytes[end + 1..],

@@ -1,4 +1,4 @@
-//! Everything that a start needs, made before there is a process that must not allocate.
+//! Prepares everything that a start needs, before the fork after which nothing may be allocated.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -30,22 +30,22 @@ use windows as sys;
 pub(crate) use sys::SupervisedLog;
 pub(crate) use sys::{Prepared, Reserved, release_port};
 
-/// What a prepared program is made of.
+/// The parts of a prepared program.
 struct Parts {
-    /// Its absolute path.
+    /// The absolute path of the program.
     program: PathBuf,
-    /// As it was named.
+    /// The program as given.
     #[cfg(unix)]
     name: OsString,
-    /// The same and its arguments, as they were named.
+    /// The program and its arguments as given.
     #[cfg(unix)]
     line: Vec<String>,
-    /// How long the log may get.
+    /// The size limit of the log, in bytes.
     #[cfg(unix)]
     log_limit: u64,
     args: Vec<OsString>,
     env: BTreeMap<OsString, OsString>,
-    /// Its working directory, absolute.
+    /// The absolute path of the working directory.
     dir: PathBuf,
     port: Port,
     log: ServiceLog,
@@ -55,7 +55,7 @@ struct Parts {
 impl ServiceCommand {
     /// Finds, opens and binds what a start needs. Blocks, mostly on files.
     ///
-    /// Call it under the transition lock, when the instance before is gone, and its port free.
+    /// Call this with the transition lock held, when the previous instance is gone and its port is free.
     pub(crate) fn prepare(&self, key: &ServiceKey) -> Result<Prepared> {
         let service = key.name();
         let failed = |what: &str, error: io::Error| {
@@ -127,7 +127,7 @@ impl ServiceCommand {
         }
     }
 
-    /// Its working directory, or the path that is none.
+    /// Returns the working directory, or the path that is not a directory.
     fn working_dir(
         &self,
         fill: &dyn Fn(&OsStr) -> OsString,
@@ -157,7 +157,7 @@ impl ServiceCommand {
                 .collect(),
         };
         for (name, value) in &self.env {
-            // `Path` and `PATH` are one variable there.
+            // On Windows `Path` and `PATH` are one variable.
             if cfg!(windows) {
                 env.retain(|known, _| !known.eq_ignore_ascii_case(name));
             }
@@ -169,9 +169,9 @@ impl ServiceCommand {
         env
     }
 
-    /// What asks the service whether it is well, and for how long; `None` if nothing does.
+    /// Returns the health probe and its time limit, or `None` if there is no probe.
     ///
-    /// The environment is that of this process and not of the one that has started the service.
+    /// A command of the probe gets the environment of this process, not that of the service's starter.
     pub(crate) fn health_probe(
         &self,
         key: &ServiceKey,
@@ -202,7 +202,7 @@ impl ServiceCommand {
         Ok(Some((probe, self.health_timeout)))
     }
 
-    /// What to ask, and the value of `NOTIFY_SOCKET` where that is a notification.
+    /// Returns the probe, and the value of `NOTIFY_SOCKET` for a notification.
     fn probe(
         &self,
         setting: &'static str,
@@ -219,7 +219,7 @@ impl ServiceCommand {
             reason,
         };
         let failed = |error: io::Error| {
-            let reason = format!("could not make what tells when it is ready: {error}");
+            let reason = format!("could not create the notification socket: {error}");
             Error::not_started(around.key.name(), &self.shown(), reason, Some(error))
         };
         let probe = match kind {
@@ -236,7 +236,7 @@ impl ServiceCommand {
             Kind::Log(pattern) => {
                 let pattern = template::expand_pattern(&pattern, around.port, runtime_dir);
                 let Some(log) = around.log else {
-                    return Err(unusable("the log cannot be asked again".to_owned()));
+                    return Err(unusable("the log cannot be probed again".to_owned()));
                 };
                 Probe::Log(LogLines {
                     pattern: Regex::new(&pattern).map_err(|error| unusable(error.to_string()))?,
@@ -248,12 +248,12 @@ impl ServiceCommand {
             Kind::Command { program, args } => {
                 let name = fill(&program);
                 let search = search_path(around.env);
-                // An error about the program that is the service would send its reader to the wrong setting.
+                // Without this prefix, the error would refer to the service's own program.
                 let program = program::find(around.key.name(), &name, search).map_err(|error| {
                     let shown = name.to_string_lossy();
                     match error {
                         Error::Exec { reason, .. } => unusable(format!(
-                            "could not find the program of its command, `{shown}`: {reason}"
+                            "could not find the program of the probe, `{shown}`: {reason}"
                         )),
                         error => error,
                     }
@@ -271,7 +271,7 @@ impl ServiceCommand {
                 let (socket, name) = crate::ready::notify_socket().map_err(failed)?;
                 return Ok((Probe::Notify(socket), Some(name)));
             }
-            // Refused when the service was built.
+            // `build` has refused this.
             #[cfg(windows)]
             Kind::Notify => return Err(failed(io::ErrorKind::Unsupported.into())),
             Kind::Callback(callback) => Probe::Callback(callback),
@@ -283,29 +283,29 @@ impl ServiceCommand {
 
 #[derive(Default)]
 struct Port {
-    /// 0: none.
+    /// The port, or 0 if there is none.
     number: u16,
-    /// Where it is asked whether the service is ready.
+    /// The addresses that the readiness probe connects to.
     addresses: Option<Addresses>,
     /// Sockets that keep the port until they are dropped.
     reserved: Reserved,
-    /// Sockets that it inherits.
+    /// Sockets that the service inherits.
     #[cfg(unix)]
     listeners: Vec<std::os::fd::OwnedFd>,
 }
 
-/// Keeps a port that somebody chose.
+/// Reserves a fixed port.
 fn reserve_fixed(number: u16) -> io::Result<Port> {
     let v4 = sys::reserve((Ipv4Addr::LOCALHOST, number).into());
-    // Found only when the program fails to bind it, if at all: its readiness would be asked of
-    // whoever listens there, and they would be taken for the service.
+    // If this were found only when the program binds the port, or never, the readiness probe would reach the
+    // other process, and that process would be treated as the service.
     if let Err(error) = &v4 {
         if error.kind() == io::ErrorKind::AddrInUse {
             return v4.map(|_| Port::default());
         }
     }
     let v6 = sys::reserve((Ipv6Addr::LOCALHOST, number).into());
-    // At ::1 another process may listen, and the service at 127.0.0.1 alone: it is not asked there then.
+    // Another process may listen at ::1, and the service only at 127.0.0.1. Then ::1 is not probed.
     let addresses = match &v6 {
         Err(error) if is_not_ours(error) => Addresses::v4(number),
         _ => Addresses::both(number),
@@ -313,15 +313,16 @@ fn reserve_fixed(number: u16) -> io::Result<Port> {
     Ok(Port {
         number,
         addresses: Some(addresses),
-        // Any other error: the program may have a privilege that this process lacks.
+        // After any other error the program may still bind the port, because it may have a privilege that
+        // this process lacks.
         reserved: v4.into_iter().chain(v6).collect(),
         ..Port::default()
     })
 }
 
-/// Chooses a port that no process has, at either loopback address, and keeps it at both.
+/// Chooses a port that is free at both loopback addresses, and reserves it at both.
 fn reserve_free() -> io::Result<Port> {
-    /// How many ports may be free at 127.0.0.1 and taken at ::1.
+    /// The largest number of ports that are free at 127.0.0.1 and taken at ::1.
     const ATTEMPTS: usize = 64;
     let mut taken = Vec::new();
     for _ in 0..ATTEMPTS {
@@ -330,14 +331,14 @@ fn reserve_free() -> io::Result<Port> {
         let v6 = sys::reserve_alone((Ipv6Addr::LOCALHOST, number).into());
         if let Err(error) = &v6 {
             if error.kind() == io::ErrorKind::AddrInUse {
-                // Kept until there is another one, so that the kernel does not choose it again.
+                // Kept until another port is found, so that the kernel does not choose it again.
                 taken.push(v4);
                 continue;
             }
         }
         let addresses = match v6 {
             Ok(_) => Addresses::both(number),
-            // This machine has no IPv6.
+            // The machine has no IPv6.
             Err(_) => Addresses::v4(number),
         };
         return Ok(Port {
@@ -350,8 +351,8 @@ fn reserve_free() -> io::Result<Port> {
     Err(io::ErrorKind::AddrInUse.into())
 }
 
-/// Returns `true` if no service of ours can listen at this address: another process does, or the machine
-/// does not have it.
+/// Returns `true` if the service cannot listen at this address, because another process does or the machine
+/// does not have the address.
 fn is_not_ours(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -359,14 +360,14 @@ fn is_not_ours(error: &io::Error) -> bool {
     ) || sys::has_no_family(error)
 }
 
-/// What a probe is made from, besides the command.
+/// The context of a probe, besides the command.
 struct Surroundings<'a> {
     key: &'a ServiceKey,
     port: u16,
     addresses: Option<&'a Addresses>,
     dir: &'a Path,
     env: &'a BTreeMap<OsString, OsString>,
-    /// Needed for a line in it.
+    /// The log, for a probe that searches it.
     log: Option<&'a ServiceLog>,
 }
 
@@ -379,8 +380,8 @@ fn search_path(env: &BTreeMap<OsString, OsString>) -> Option<&OsStr> {
     found.next().map(|(_, value)| value.as_os_str())
 }
 
-/// A service manager's word to this process. Passed on, the service would say `READY=1` for its
-/// starter, or take descriptors for its own that it has not got.
+/// Returns `true` for variables that a service manager set for this process. If the service inherited them,
+/// it would send `READY=1` in the name of its starter, or use descriptors that it does not have.
 fn is_for_the_starter(name: &OsStr) -> bool {
     let prefixes = [&b"LISTEN_"[..], b"WATCHDOG_"];
     name == "NOTIFY_SOCKET"

@@ -1,4 +1,4 @@
-//! Finding the program, before there is a process that could fail to execute it.
+//! Finds the program before the fork, so that a missing program is an error of the caller.
 
 use std::env;
 use std::ffi::OsStr;
@@ -11,10 +11,10 @@ use rustix::fs::{Access, AtFlags, CWD};
 
 use crate::error::{Error, Result};
 
-/// Where programs are in an environment without a `PATH`.
+/// The search path in an environment without a `PATH`.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
-/// The program's absolute path. A name without a `/` is looked up in `search`, the service's `PATH`.
+/// Returns the program's absolute path. A name without a `/` is searched in `search`, the service's `PATH`.
 pub(super) fn find(service: &str, program: &OsStr, search: Option<&OsStr>) -> Result<PathBuf> {
     let shown = program.to_string_lossy();
     if program.as_bytes().contains(&b'/') {
@@ -23,10 +23,10 @@ pub(super) fn find(service: &str, program: &OsStr, search: Option<&OsStr>) -> Re
     let search = search.unwrap_or(OsStr::new(DEFAULT_PATH));
     let mut denied = None;
     for dir in env::split_paths(search) {
-        // An empty entry is the working directory, and `./` keeps it one.
+        // An empty entry means the working directory, and `./` keeps that meaning.
         match executable(&Path::new(".").join(dir).join(program)) {
             Ok(found) => return Ok(found),
-            // As a shell does, look on: another directory may have one that may be executed.
+            // Like a shell, continue the search: another directory may have an executable one.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => denied = Some(error),
             Err(_) => {}
         }
@@ -36,20 +36,20 @@ pub(super) fn find(service: &str, program: &OsStr, search: Option<&OsStr>) -> Re
         None => {
             let search = search.to_string_lossy();
             let reason = format!(
-                "it was not found in the PATH of the service's environment ({search}); install it, \
-                 or name its path"
+                "not found in the PATH of the service's environment, {search} (install it, or name its \
+                 path)"
             );
             Error::not_started(service, &shown, reason, None)
         }
     })
 }
 
-/// The absolute path of a regular file that may be executed.
+/// Returns the absolute path of a regular file that may be executed.
 fn executable(program: &Path) -> io::Result<PathBuf> {
     if !fs::metadata(program)?.is_file() {
         return Err(rustix::io::Errno::ACCESS.into());
     }
-    // With the effective user, as `execve` asks; root may only what somebody may.
+    // Checks the effective user, as `execve` does. Root may execute a file only if any user may.
     rustix::fs::accessat(CWD, program, Access::EXEC_OK, AtFlags::EACCESS)?;
     path::absolute(program)
 }

@@ -3,14 +3,14 @@ use std::str::FromStr;
 
 use crate::error::Error;
 
-/// The signal that asks a service to stop.
+/// The signal that stops a service.
 ///
-/// Windows has no signals. There, [`Kill`](Self::Kill) ends the service at once, and all others ask it by what
-/// it [can be asked by](crate::process#windows). [`Int`](Self::Int) and [`Quit`](Self::Quit), which a
-/// terminal sends, do more: the service is created on the console of its starter, if that has one, and
-/// Ctrl-Break asks it. It is bound to that console then: a client that is on another one cannot ask it so, a
-/// Ctrl-Break that is typed there reaches it, too, and it ends when that console is closed. With every other signal it has
-/// a console to itself, without a window, which nobody can close.
+/// Windows has no signals. There, [`Kill`](Self::Kill) terminates the service at once, and all others use one
+/// of the [means that the service has](crate::process#windows). [`Int`](Self::Int) and [`Quit`](Self::Quit),
+/// which a terminal sends, do more: the service is created on the console of its starter, if that has one,
+/// and is stopped by Ctrl-Break. It is bound to that console then. A client on another console cannot stop it
+/// in this way, a typed Ctrl-Break reaches it, and it ends when the console is closed. With every other
+/// signal it has its own hidden console.
 ///
 /// ```
 /// use procref::StopSignal;
@@ -22,14 +22,14 @@ use crate::error::Error;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StopSignal {
-    /// `SIGTERM`: what most programs take for "end, and tidy up".
+    /// `SIGTERM`: the usual signal for an orderly exit.
     #[default]
     Term,
-    /// `SIGINT`: as Ctrl-C. PostgreSQL's fast shutdown.
+    /// `SIGINT`, the signal of Ctrl-C: PostgreSQL's fast shutdown.
     Int,
-    /// `SIGQUIT`: nginx's graceful shutdown; many other programs leave a core dump.
+    /// `SIGQUIT`: nginx's graceful shutdown. Many other programs leave a core dump.
     Quit,
-    /// `SIGHUP`: what a program gets whose terminal is gone.
+    /// `SIGHUP`, the signal of a closed terminal.
     Hup,
     /// `SIGUSR1`.
     Usr1,
@@ -37,7 +37,7 @@ pub enum StopSignal {
     Usr2,
     /// `SIGWINCH`: Apache's graceful shutdown.
     Winch,
-    /// `SIGKILL`: at once, with nothing tidied up.
+    /// `SIGKILL`: ends the service at once, without cleanup.
     Kill,
 }
 
@@ -53,7 +53,7 @@ impl StopSignal {
         Self::Kill,
     ];
 
-    /// The kernel's number for it.
+    /// Returns the kernel's number of the signal.
     #[cfg(unix)]
     pub(crate) fn number(self) -> i32 {
         match self {
@@ -68,7 +68,7 @@ impl StopSignal {
         }
     }
 
-    /// Its number, where the kernel has none: to ask, with or without the console, and to kill.
+    /// Returns a number for the signal on Windows, which has none: stop, stop with Ctrl-Break, or terminate.
     #[cfg(windows)]
     pub(crate) fn number(self) -> i32 {
         match self {
@@ -78,7 +78,7 @@ impl StopSignal {
         }
     }
 
-    /// Whether a service that is asked by it belongs on its starter's console.
+    /// Returns `true` if the service runs on its starter's console.
     #[cfg(windows)]
     pub(crate) fn is_of_terminals(self) -> bool {
         matches!(self, Self::Int | Self::Quit)
@@ -104,7 +104,7 @@ impl fmt::Display for StopSignal {
     }
 }
 
-/// With or without `SIG`, in any case.
+/// Accepts names with or without `SIG`, in any case.
 impl FromStr for StopSignal {
     type Err = Error;
 
@@ -115,7 +115,7 @@ impl FromStr for StopSignal {
         found.ok_or_else(|| {
             let choices = Self::ALL.map(Self::name).join(", ");
             Error::Message(format!(
-                "{text:?} is no signal to stop a service with; choose one of {choices}"
+                "{text:?} is not a stop signal (use one of {choices})"
             ))
         })
     }

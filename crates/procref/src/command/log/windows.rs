@@ -1,4 +1,4 @@
-//! Log files by handle and owner.
+//! Log files, checked by handle and owner.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -12,9 +12,9 @@ use windows_sys::Win32::Storage::FileSystem::{
 use super::Forbidden;
 use crate::process::security::{self, Kind};
 
-/// For a service to append to; created where it is missing.
+/// Opens the log for a service to append to, and creates it if it is missing.
 ///
-/// FILE_APPEND_DATA without FILE_WRITE_DATA: whatever is written goes to the end, wherever that is by then.
+/// With FILE_APPEND_DATA and without FILE_WRITE_DATA, all output goes to the current end of the file.
 pub(super) fn open_for_service(path: &Path, _: Forbidden) -> io::Result<(File, u64)> {
     let mut options = OpenOptions::new();
     options
@@ -24,14 +24,14 @@ pub(super) fn open_for_service(path: &Path, _: Forbidden) -> io::Result<(File, u
     open_checked(path, options)
 }
 
-/// For making room in it.
+/// Opens the log for truncation.
 pub(super) fn open_to_empty(path: &Path, _: Forbidden) -> io::Result<(File, u64)> {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
     open_checked(path, options)
 }
 
-/// Its permissions are those of the directory it is in: what others may do there is not looked at.
+/// The permissions are those of its directory. Access of other users is not checked.
 fn open_checked(path: &Path, mut options: OpenOptions) -> io::Result<(File, u64)> {
     let file = options
         .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
@@ -39,7 +39,7 @@ fn open_checked(path: &Path, mut options: OpenOptions) -> io::Result<(File, u64)
     let metadata = file.metadata()?;
     if metadata.is_symlink() {
         return Err(io::Error::other(
-            "it is a symbolic link; name the file that it leads to, or remove it",
+            "it is a symbolic link (name its target, or remove it)",
         ));
     }
     if !metadata.is_file() {
@@ -51,17 +51,17 @@ fn open_checked(path: &Path, mut options: OpenOptions) -> io::Result<(File, u64)
     Ok((file, metadata.len()))
 }
 
-/// Never: to look whose it is, it has to be opened anyway.
+/// Always returns `false`, because the file must be opened anyway to check its owner.
 pub(super) fn is_short(_: &Path, _: u64, _: Forbidden) -> bool {
     false
 }
 
-/// False: somebody else has it.
+/// Tries to lock the log. Returns `false` if another process has the lock.
 pub(super) fn try_lock(log: &File) -> io::Result<bool> {
     crate::kernel::try_lock_file(log)
 }
 
-/// For writing. Nothing that is there already, link or file, is written to.
+/// Creates a file for writing. No existing file or link is written to.
 pub(super) fn create_new(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).open(path)
 }

@@ -1,4 +1,4 @@
-//! A program with descriptors, for a child that may do nothing but system calls.
+//! A program with its descriptors, prepared for a child that may only make system calls.
 
 use std::ffi::{CString, OsString};
 use std::io;
@@ -20,44 +20,45 @@ use crate::ready::{Addresses, Probe};
 /// Room for the digits of any pid.
 const LISTEN_PID: &str = "0000000000";
 
-/// Sockets that have the port until they are dropped.
+/// Sockets that keep the port until they are dropped.
 pub(crate) type Reserved = Vec<OwnedFd>;
 
-/// A program that only has to be forked and executed. All descriptors are close-on-exec.
+/// A prepared program, ready to be forked and executed. All descriptors are close-on-exec.
 pub(crate) struct Prepared {
-    /// Its absolute path.
+    /// The absolute path of the program.
     pub(crate) program: CString,
-    /// `argv`, the program as it was named first.
+    /// `argv`, which begins with the program as given.
     pub(crate) args: Vec<CString>,
-    /// `NAME=VALUE`.
+    /// The environment, as `NAME=VALUE`.
     pub(crate) env: Vec<CString>,
-    /// Its working directory, absolute.
+    /// The absolute path of the working directory.
     pub(crate) dir: CString,
-    /// 0: none.
+    /// The port, or 0 if there is none.
     pub(crate) port: u16,
-    /// Its standard input.
+    /// The standard input.
     pub(crate) null: OwnedFd,
     pub(crate) log: ServiceLog,
     pub(crate) supervised_log: SupervisedLog,
-    /// What it gets as descriptors 3 and up.
+    /// The descriptors from 3 on.
     pub(crate) listeners: Vec<OwnedFd>,
-    /// Where in `env` there is `LISTEN_PID=0000000000`, for the child to write its pid over: from the
-    /// first digit on, with a NUL behind the last one of its own. Padding would not do: to
-    /// systemd's `sd_listen_fds` a number that begins with 0 is octal.
+    /// The index of `LISTEN_PID=0000000000` in `env`. The child overwrites the zeros with its pid, from the
+    /// first digit on, and a NUL after the last. Leading zeros would not do, because systemd's
+    /// `sd_listen_fds` reads a number with a leading 0 as octal.
     pub(crate) listen_pid: Option<usize>,
-    /// Has the port until it is dropped. That is to be right before the program is executed: a port
-    /// that was merely found to be free can be given to anybody else meanwhile, also to another
-    /// service that is started at this moment.
+    /// Sockets that keep the port until they are dropped, right before the program is executed. The kernel
+    /// could give a port that was only found to be free to another process, for example to another service
+    /// that starts at this moment.
     pub(crate) reserved: Reserved,
     pub(crate) ready: Probe,
 }
 
-/// What the supervisor has to know of the log.
+/// The part of the log's settings that the supervisor needs.
 pub(crate) struct SupervisedLog {
-    /// The log's path, that of what is kept of it, and their directory; then what a note about processes that
-    /// the program left begins with, what follows the exit status, and what follows that after a success.
+    /// The path of the log, the path of the rotated log, and their directory; then the parts of a message
+    /// about leftover processes: the text before the exit status, the text after it, and the text after a
+    /// success.
     pub(crate) texts: [CString; 6],
-    /// How long it may get, in bytes.
+    /// The size limit, in bytes.
     pub(crate) limit: u64,
 }
 
@@ -70,7 +71,7 @@ impl SupervisedLog {
         let after = " and left other processes, which procref stops";
         let advice = format!(": {}", foreground::advice(line));
         let words = [before, after.to_owned(), advice].map(|text| {
-            // On one line, and an end of the text where C has one.
+            // One line, without a NUL inside.
             text.replace(|c: char| c.is_control(), " ")
         });
         let [path, rotated, dir] = [path, rotated, dir].map(|path| c_string(path.into()));
@@ -83,7 +84,7 @@ impl SupervisedLog {
 }
 
 impl Parts {
-    /// An error, and what could not be done.
+    /// Returns the error together with the failed operation.
     pub(super) fn prepared(self) -> Result<Prepared, (&'static str, io::Error)> {
         let Self {
             program,
@@ -145,7 +146,7 @@ fn c_string(text: OsString) -> io::Result<CString> {
     Ok(CString::new(text.into_vec())?)
 }
 
-/// A socket for the service that listens already.
+/// Creates a listening socket for the service.
 pub(super) fn listen(port: u16) -> io::Result<Port> {
     let listener = TcpListener::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
     let number = listener.local_addr()?.port();
@@ -161,22 +162,22 @@ pub(super) fn check_socket_path(path: &Path) -> Result<(), String> {
     match SocketAddrUnix::new(path) {
         Ok(_) => Ok(()),
         Err(_) => Err(format!(
-            "{} is longer than the 107 bytes that a socket's path may have",
+            "{} is longer than 107 bytes, the limit for the path of a socket",
             path.display()
         )),
     }
 }
 
-/// A socket that has the port and does not listen: whoever connects is refused, and whoever binds it
-/// gets an error.
+/// Creates a socket that is bound to the port and does not listen. Connections are refused, and other
+/// processes cannot bind the port.
 ///
-/// Connections of an instance before, in TIME_WAIT, do not make a port taken. For a port that the kernel
-/// chooses they should: then it looks further.
+/// Connections of a previous instance in TIME_WAIT do not make a fixed port taken. A port that the kernel
+/// chooses must not have such connections, so the kernel chooses another one.
 pub(super) fn reserve(address: SocketAddr) -> io::Result<OwnedFd> {
     bind(address, address.port() != 0)
 }
 
-/// [`reserve`] for a port that is free at another address: it is taken by connections in TIME_WAIT, too.
+/// [`reserve`] for a port that is free at the other address. Connections in TIME_WAIT make it taken.
 pub(super) fn reserve_alone(address: SocketAddr) -> io::Result<OwnedFd> {
     bind(address, false)
 }
@@ -200,14 +201,14 @@ pub(super) fn has_no_family(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::AFNOSUPPORT)
 }
 
-/// Lets go of a reserved port.
+/// Releases a reserved port.
 ///
-/// The sockets may outlive that, in a child that another thread of this process has forked meanwhile. With
-/// this option, which is the socket's and not the descriptor's, a server that sets it, too, as most do,
-/// can bind the port all the same.
+/// The sockets may stay open in a child that another thread has forked since. With this option, which belongs
+/// to the socket and not to the descriptor, a server that also sets the option, as most do, can bind the port
+/// anyway.
 pub(crate) fn release_port(sockets: Reserved) {
     for socket in sockets {
-        // Where it is refused, the port is free all the same unless there is such a child.
+        // If the option cannot be set, the port is free anyway, unless such a child exists.
         let _ = sockopt::set_socket_reuseaddr(&socket, true);
     }
 }

@@ -9,28 +9,28 @@ use super::{Parts, Port};
 use crate::command::ServiceLog;
 use crate::ready::Probe;
 
-/// Sockets that have the port until they are dropped. Who connects meanwhile finds that nobody answers.
+/// Sockets that keep the port until they are dropped. A client that connects before that gets no answer.
 pub(crate) type Reserved = Vec<TcpListener>;
 
-/// A program that only has to be started.
+/// A prepared program, ready to be started.
 pub(crate) struct Prepared {
-    /// Its absolute path.
+    /// The absolute path of the program.
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<OsString>,
-    /// All of its environment.
+    /// The whole environment.
     pub(crate) env: Vec<(OsString, OsString)>,
-    /// Its working directory, absolute.
+    /// The absolute path of the working directory.
     pub(crate) dir: PathBuf,
-    /// 0: none.
+    /// The port, or 0 if there is none.
     pub(crate) port: u16,
     pub(crate) log: ServiceLog,
-    /// Has the port until right before the program runs.
+    /// Sockets that keep the port until right before the program runs.
     pub(crate) reserved: Reserved,
     pub(crate) ready: Probe,
 }
 
 impl Parts {
-    /// An error, and what could not be done.
+    /// Returns the error together with the failed operation.
     pub(super) fn prepared(self) -> Result<Prepared, (&'static str, io::Error)> {
         Ok(Prepared {
             program: self.program,
@@ -45,12 +45,12 @@ impl Parts {
     }
 }
 
-/// Refused when the service was built.
+/// `build` has refused this.
 pub(super) fn listen(_: u16) -> io::Result<Port> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// It is a named pipe's.
+/// The path must be that of a named pipe.
 pub(super) fn check_socket_path(path: &Path) -> Result<(), String> {
     let shown = path.display().to_string().to_ascii_lowercase();
     match shown.replace('/', r"\").starts_with(r"\\.\pipe\") {
@@ -66,7 +66,7 @@ pub(super) fn reserve(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address)
 }
 
-/// The same: a port in TIME_WAIT is nobody's here.
+/// The same as [`reserve`], because a port in TIME_WAIT is free on Windows.
 pub(super) fn reserve_alone(address: SocketAddr) -> io::Result<TcpListener> {
     reserve(address)
 }
@@ -76,7 +76,7 @@ pub(super) fn has_no_family(error: &io::Error) -> bool {
     error.raw_os_error() == Some(10047)
 }
 
-/// Lets go of a reserved port.
+/// Releases a reserved port.
 pub(crate) fn release_port(sockets: Reserved) {
     drop(sockets);
 }

@@ -1,4 +1,4 @@
-//! Finding the program, before there is a process that could fail to execute it.
+//! Finds the program before the fork, so that a missing program is an error of the caller.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -8,11 +8,11 @@ use std::path::{self, Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// What a program's name ends with, where the environment does not say.
+/// The extensions of programs, if the environment has no `PATHEXT`.
 const DEFAULT_ENDINGS: &str = ".COM;.EXE;.BAT;.CMD";
 
-/// The program's absolute path. A name without a separator is looked up in `search`, the service's `PATH`,
-/// with each ending of this process's `PATHEXT` if it has none.
+/// Returns the program's absolute path. A name without a separator is searched in `search`, the service's
+/// `PATH`, with each extension of this process's `PATHEXT` if it has none.
 pub(super) fn find(service: &str, program: &OsStr, search: Option<&OsStr>) -> Result<PathBuf> {
     let shown = program.to_string_lossy();
     if let Some(found) = look_up(program, search) {
@@ -34,7 +34,7 @@ fn is_path(program: &str) -> bool {
     program.contains(['/', '\\', ':'])
 }
 
-/// As [`find`], and without a word about why not.
+/// [`find`] without an error message.
 pub(crate) fn look_up(program: &OsStr, search: Option<&OsStr>) -> Option<PathBuf> {
     let endings = env::var("PATHEXT").unwrap_or_else(|_| DEFAULT_ENDINGS.to_owned());
     if is_path(&program.to_string_lossy()) {
