@@ -69,7 +69,7 @@ fn g4_unhealthy_service_is_replaced_when_a_client_joins() {
         first.pid,
         "a client holds the unhealthy service"
     );
-    for part in ["HTTP GET /health", "HTTP 404", "started anew"] {
+    for part in ["HTTP GET /health", "HTTP 404", "restarting the service"] {
         assert!(unhealthy.err.contains(part), "{part}: {}", unhealthy.err);
     }
     first.wait_exit();

@@ -47,7 +47,7 @@ const REPLACED: [&str; 17] = [
     "could not {operation}: {reason} (acquire the service again)",
     "(stop the process by hand and acquire again",
     // Of what a callback returns.
-    "only an `on_health_check` could tell whether it lives",
+    "only an `on_health_check` could find out whether that is alive",
     "calling on_last_release",
     // For programmers.
     "base_dir",
@@ -56,9 +56,9 @@ const REPLACED: [&str; 17] = [
 /// Others that no command gets: they are about settings that it does not have.
 const UNREACHABLE: [&str; 4] = [
     "socket_activation",
-    "so there is no `Orphan::Keep`",
-    "there is no supervisor with `Orphan::Keep`",
-    "there is no client to call `on_last_release`",
+    "so `Orphan::Keep` is not possible",
+    "with `Orphan::Keep` there is no supervisor",
+    "no client is left to call `on_last_release`",
 ];
 
 /// Whether it is one of these texts as a whole if it is one word, and otherwise has one in it.

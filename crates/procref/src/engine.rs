@@ -70,4 +70,5 @@ pub(crate) mod stop;
 pub(crate) mod stop_service;
 pub(crate) mod transition;
 pub(crate) mod unhealthy;
+pub(crate) mod wait_unlocked;
 pub(crate) mod waiting;

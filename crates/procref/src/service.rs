@@ -1,13 +1,16 @@
-//! What a user sees of a service, and the engine behind it.
+//! The public interface of a service: build it, acquire it, wait for it, stop it, list it.
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::crash;
-use crate::engine::{acquire, follow, pin, recursion, registry, stop_service};
+use crate::engine::config::Config;
+use crate::engine::registry::{self, NativeClient};
+use crate::engine::waiting::Waiting;
+use crate::engine::{acquire, recursion};
 use crate::error::Result;
+use crate::host::Host;
 use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Kernel, Missing, Native, Object, Snapshot, Supervised};
 use crate::key::ServiceKey;
@@ -16,9 +19,12 @@ use crate::runtime;
 mod builder;
 mod gc;
 mod handle;
+mod holder;
 mod services;
 mod status;
+mod stop;
 mod survey;
+mod wait;
 mod wait_ready;
 
 pub use crate::engine::config::Orphan;
@@ -26,23 +32,17 @@ pub use crate::engine::fingerprint::Mismatch;
 pub use builder::SharedServiceBuilder;
 pub use gc::{Collected, Removed};
 pub use handle::ServiceHandle;
+pub use holder::Holder;
 pub use services::{Listed, Services, is_managed};
-pub use status::{Holder, State, Status};
+pub use status::{State, Status};
 
-use crate::engine::config::Config;
-use crate::engine::platform::Platform as _;
-use crate::engine::registry::NativeClient;
-use crate::engine::stop_service::Held;
-use crate::engine::waiting::Waiting;
-use crate::host::Host;
-
-/// A background service that many processes share: the first to acquire it starts it, the others
-/// join, the last one stops it.
+/// A background service that many processes share. The first process that acquires it starts it, the others join, and
+/// the last one stops it.
 ///
-/// This is one process's idea of the service, made by [`builder`](Self::builder). Nothing runs
-/// before [`acquire`](Self::acquire); what keeps the service alive is the [`ServiceHandle`] that
-/// returns. Several values of one name in a process share one reference; the last handle to be
-/// dropped uses the callbacks of the value it came from.
+/// A `SharedService` describes the service to one process, and is made by [`builder`](Self::builder). It runs nothing
+/// before [`acquire`](Self::acquire). The [`ServiceHandle`] that `acquire` returns keeps the service running. All values
+/// of one name in a process share one reference. When the last handle is dropped, the callbacks of the value that it
+/// came from are used.
 ///
 /// ```no_run
 /// use procref::{ServiceInfo, SharedService};
@@ -69,7 +69,9 @@ pub struct SharedService {
 }
 
 impl SharedService {
-    /// Begins to describe the service of this name: any non-empty text without NUL, up to 255 bytes.
+    /// Returns a builder for the service of this name.
+    ///
+    /// Any non-empty text without NUL is a name, up to 255 bytes. [`build`](SharedServiceBuilder::build) checks it.
     pub fn builder(name: &str) -> SharedServiceBuilder {
         SharedServiceBuilder::new(name)
     }
@@ -85,7 +87,7 @@ impl SharedService {
         }
     }
 
-    /// This process's seat: in a forked child, a new one.
+    /// Returns this process's client of the service. In a forked child, that is another one than in its parent.
     fn client(&self) -> Arc<NativeClient> {
         if self.client.is_ours() {
             Arc::clone(&self.client)
@@ -94,47 +96,69 @@ impl SharedService {
         }
     }
 
-    /// Takes a reference to the service, and starts it if it does not run.
+    /// Takes a reference to the service, and starts the service if it does not run.
     ///
-    /// Returns when the service is alive, ready and healthy. While another process starts it, this
-    /// sleeps in the kernel until that is done, and takes over if it fails or dies. Dead and
-    /// unhealthy services are recovered, by one process however many notice.
+    /// Returns when the service is alive, ready and healthy. While another process starts the service, this call sleeps
+    /// in the kernel. If that process fails or dies, this call takes over. A dead or unhealthy service is recovered once,
+    /// by one process, however many processes notice.
     ///
-    /// The future may be dropped at any point: whatever it held is given back. It needs no runtime,
-    /// and blocks no executor's thread.
+    /// The future may be dropped at any time. It then releases everything that it held. It needs no runtime, and does
+    /// not block an executor's thread.
     ///
-    /// A process that is suspended while it starts the service (Ctrl-Z, `SIGSTOP`, output in the background under
-    /// `stty tostop`) holds the lock, and all other clients wait until it is continued, or their time is up
-    /// ([`Error::Timeout`] names it). A program that is run at a terminal can block `SIGTSTP`, `SIGTTIN` and `SIGTTOU`
-    /// in all its threads for as long as the call takes. The command line does that.
+    /// A process that is suspended while it starts the service holds the lock. It may be suspended by Ctrl-Z, by
+    /// `SIGSTOP`, or by output in the background under `stty tostop`. All other clients wait until it continues or their
+    /// time is up; the process is the `holder` of [`Error::Timeout`]. A program that runs in a terminal can block
+    /// `SIGTSTP`, `SIGTTIN` and `SIGTTOU` in all its threads during the call. The command line does this.
     ///
     /// # Errors
     ///
-    /// The error of a callback ([`Error::Callback`]), what it returned cannot be shared
-    /// ([`Error::InvalidInstance`], [`Error::Unhealthy`]), there is nothing to join and no
-    /// callback to start it with ([`Error::NoStart`]), it is not what this client wants
-    /// ([`Error::Fingerprint`]), its own start asks for it ([`Error::Recursion`]), something took longer than its limit
-    /// ([`Error::Timeout`]), an old instance cannot be stopped ([`Error::Unstoppable`]), or the
-    /// machine refuses ([`Error::Kernel`], [`Error::Foreign`], [`Error::TooManyClients`],
-    /// [`Error::Record`], [`Error::RuntimeDir`]).
+    /// - [`Error::Callback`]: a callback failed.
+    /// - [`Error::InvalidInstance`]: a callback returned an instance that cannot be shared.
+    /// - [`Error::Unhealthy`]: a new instance failed its health check.
+    /// - [`Error::Exec`], [`Error::Port`], [`Error::Log`], [`Error::Exited`], [`Error::NotReady`]: the program of a
+    ///   [`command`](SharedServiceBuilder::command) could not be started, or was not ready in time.
+    /// - [`Error::NoStart`]: the service does not run, and this client has no way to start it.
+    /// - [`Error::OtherKind`]: a command started the service, and this client has callbacks, or the other way round.
+    /// - [`Error::Fingerprint`]: the instance has another fingerprint.
+    /// - [`Error::InvalidSetting`]: the service has no local process (pid 0), and this client has no health check.
+    /// - [`Error::Recursion`]: the start of the service acquires the service itself.
+    /// - [`Error::Timeout`]: a callback, or another process that starts or stops the service, took longer than its limit.
+    /// - [`Error::StartsFailed`]: starts by other clients failed while this client waited, and then this client failed.
+    /// - [`Error::Unstoppable`]: an old instance could not be stopped.
+    /// - [`Error::TooManyClients`]: the kernel cannot count another client.
+    /// - [`Error::Supervisor`]: the supervisor could not be started.
+    /// - [`Error::Kernel`], [`Error::Foreign`], [`Error::Record`], [`Error::Process`], [`Error::Proc`],
+    ///   [`Error::Namespaces`], [`Error::Thread`]: the system refused an operation.
     ///
     /// # Panics
     ///
-    /// Where a start, recover or health callback panics, after giving back what was held.
+    /// Panics if a start, recovery, readiness or health callback panics, after everything that was held is released.
     ///
     /// [`Error::Callback`]: crate::Error::Callback
     /// [`Error::InvalidInstance`]: crate::Error::InvalidInstance
     /// [`Error::Unhealthy`]: crate::Error::Unhealthy
+    /// [`Error::Exec`]: crate::Error::Exec
+    /// [`Error::Port`]: crate::Error::Port
+    /// [`Error::Log`]: crate::Error::Log
+    /// [`Error::Exited`]: crate::Error::Exited
+    /// [`Error::NotReady`]: crate::Error::NotReady
     /// [`Error::NoStart`]: crate::Error::NoStart
+    /// [`Error::OtherKind`]: crate::Error::OtherKind
     /// [`Error::Fingerprint`]: crate::Error::Fingerprint
+    /// [`Error::InvalidSetting`]: crate::Error::InvalidSetting
     /// [`Error::Recursion`]: crate::Error::Recursion
     /// [`Error::Timeout`]: crate::Error::Timeout
+    /// [`Error::StartsFailed`]: crate::Error::StartsFailed
     /// [`Error::Unstoppable`]: crate::Error::Unstoppable
+    /// [`Error::TooManyClients`]: crate::Error::TooManyClients
+    /// [`Error::Supervisor`]: crate::Error::Supervisor
     /// [`Error::Kernel`]: crate::Error::Kernel
     /// [`Error::Foreign`]: crate::Error::Foreign
-    /// [`Error::TooManyClients`]: crate::Error::TooManyClients
     /// [`Error::Record`]: crate::Error::Record
-    /// [`Error::RuntimeDir`]: crate::Error::RuntimeDir
+    /// [`Error::Process`]: crate::Error::Process
+    /// [`Error::Proc`]: crate::Error::Proc
+    /// [`Error::Namespaces`]: crate::Error::Namespaces
+    /// [`Error::Thread`]: crate::Error::Thread
     pub async fn acquire(&self) -> Result<ServiceHandle> {
         let client = self.client();
         let waiting = Waiting::new(&client, self.config.patience());
@@ -151,10 +175,10 @@ impl SharedService {
             .map(ServiceHandle::new)
     }
 
-    /// [`acquire`](Self::acquire) for code that is not async. Blocks the thread; also inside an async
-    /// runtime, where it had better not be used.
+    /// Blocking version of [`acquire`](Self::acquire).
     ///
-    /// With the `tokio` feature callbacks run on a tokio runtime made for the call.
+    /// Works inside an async runtime, too, but blocks the thread there. With the `tokio` feature, callbacks run on a
+    /// tokio runtime that is made for the call.
     ///
     /// ```no_run
     /// # fn example(service: procref::SharedService) -> procref::Result<()> {
@@ -167,21 +191,21 @@ impl SharedService {
     ///
     /// # Errors
     ///
-    /// As [`acquire`](Self::acquire).
+    /// See [`acquire`](Self::acquire).
     ///
     /// # Panics
     ///
-    /// As [`acquire`](Self::acquire).
+    /// See [`acquire`](Self::acquire).
     pub fn acquire_blocking(&self) -> Result<ServiceHandle> {
         let client = self.client();
         recursion::check_callback(&client)?;
         let mut waiting = Waiting::new(&client, self.config.patience());
         if self.config.health.is_none() {
-            // Joining calls nobody back, so it needs no runtime, and a runtime costs more than it. Nor
-            // does waiting for another's start.
+            // A join without a health check runs no callback, and neither does a wait for the start of another client.
+            // So neither needs a runtime, which would cost more than the join itself.
             let supervised = self.config.supervised();
             loop {
-                if let Some(handle) = pollster::block_on(self.join_now(supervised))? {
+                if let Some(handle) = pollster::block_on(self.join(supervised))? {
                     waiting.finish();
                     return Ok(handle);
                 }
@@ -193,15 +217,16 @@ impl SharedService {
         runtime::block_on(self.acquire_on(&client, waiting))
     }
 
-    /// Takes a reference if the service runs and is healthy. Never starts, stops or recovers it,
-    /// and does not wait for others who do: `None` then. When [`acquire`](Self::acquire) has returned from a
-    /// start, that is over for everybody: whom the starter tells of the service then, finds it.
+    /// Takes a reference if the service runs and is healthy. Never starts, stops or recovers the service.
+    ///
+    /// Returns `None` if the service does not run, or if another process is starting or stopping it: this call does not
+    /// wait. After [`acquire`](Self::acquire) has returned from a start, every process finds the service with `try_join`.
     ///
     /// ```no_run
     /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
     /// match service.try_join().await? {
-    ///     Some(handle) => println!("somebody has started it, on port {}", handle.port()),
-    ///     None => println!("it is not worth starting for this alone"),
+    ///     Some(handle) => println!("the service runs on port {}", handle.port()),
+    ///     None => println!("the service does not run"),
     /// }
     /// # Ok(())
     /// # }
@@ -209,246 +234,22 @@ impl SharedService {
     ///
     /// # Errors
     ///
-    /// The machine refuses, or the service is not what this client wants
-    /// ([`Error::Fingerprint`](crate::Error::Fingerprint)), as in [`acquire`](Self::acquire).
+    /// - [`Error::Fingerprint`](crate::Error::Fingerprint): the instance has another fingerprint.
+    /// - [`Error::OtherKind`](crate::Error::OtherKind): a command started the service, and this client has callbacks, or
+    ///   the other way round.
+    /// - [`Error::InvalidSetting`](crate::Error::InvalidSetting): the service has no local process (pid 0), and this
+    ///   client has no health check.
+    /// - [`Error::TooManyClients`](crate::Error::TooManyClients), and those of [`count`](Self::count).
     pub async fn try_join(&self) -> Result<Option<ServiceHandle>> {
-        self.join_now(Supervised::No).await
+        self.join(Supervised::No).await
     }
 
-    async fn join_now(&self, supervised: Supervised) -> Result<Option<ServiceHandle>> {
-        let lease = acquire::try_join(&self.client(), &self.config, supervised).await?;
-        Ok(lease.map(ServiceHandle::new))
+    async fn join(&self, supervised: Supervised) -> Result<Option<ServiceHandle>> {
+        let joined = acquire::try_join(&self.client(), &self.config, supervised).await?;
+        Ok(joined.map(ServiceHandle::new))
     }
 
-    /// Lets the service end with its last client again, after [`pin`](ServiceHandle::pin). True if it was
-    /// pinned.
-    ///
-    /// Where nobody holds it, this process does what a last client does: it calls `on_last_release`,
-    /// waits until the service is gone, and cleans up; what [lingers](SharedServiceBuilder::linger) is
-    /// left to its supervisor. Waits for whoever is just starting or stopping it.
-    ///
-    /// ```no_run
-    /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
-    /// if service.unpin().await? {
-    ///     println!("it ends with its last client now");
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`release`](ServiceHandle::release): the pin is gone then. [`Error::Timeout`] if others took
-    /// longer than the wait timeout, or the machine refuses: the pin is still there.
-    ///
-    /// [`Error::Timeout`]: crate::Error::Timeout
-    pub async fn unpin(&self) -> Result<bool> {
-        pin::unpin(&self.client(), &self.config).await
-    }
-
-    /// [`unpin`](Self::unpin) for code that is not async. Blocks the thread.
-    ///
-    /// ```no_run
-    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
-    /// service.acquire_blocking()?.pin()?;
-    /// assert!(service.unpin_blocking()?);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`unpin`](Self::unpin).
-    pub fn unpin_blocking(&self) -> Result<bool> {
-        runtime::block_on(self.unpin())
-    }
-
-    /// Stops the service if nobody holds it: what is pinned, what is kept warm, what was left by clients
-    /// that died. True if there was something to stop.
-    ///
-    /// It is asked to end as its starter said, killed after the stop timeout, and gone with everything it
-    /// had left when this returns. A pin is taken away. The service is as after its last client then: the
-    /// next [`acquire`](Self::acquire) starts it. Whoever is just starting it holds it already; whoever is
-    /// just stopping it is waited for.
-    ///
-    /// A future that is dropped is finished by a thread in the background, where it has begun to stop
-    /// something.
-    ///
-    /// ```no_run
-    /// use procref::Error;
-    ///
-    /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
-    /// match service.stop().await {
-    ///     Err(Error::Held { holders, .. }) => println!("still used by {holders:?}"),
-    ///     stopped => println!("it was {}", if stopped? { "running" } else { "not running" }),
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Held`]: somebody holds it, a handle of this process included. A stop or a start by another
-    /// process is waited for first, if the start has no other clients. [`Error::Timeout`]: others took longer
-    /// than the wait timeout. [`Error::Suspended`]: the process that is waited for is suspended. Nothing has
-    /// changed then. [`Error::Callback`]: `on_last_release`
-    /// failed, and procref stopped it itself. [`Error::Unstoppable`], or the machine refuses.
-    ///
-    /// [`Error::Held`]: crate::Error::Held
-    /// [`Error::Timeout`]: crate::Error::Timeout
-    /// [`Error::Suspended`]: crate::Error::Suspended
-    /// [`Error::Callback`]: crate::Error::Callback
-    /// [`Error::Unstoppable`]: crate::Error::Unstoppable
-    pub async fn stop(&self) -> Result<bool> {
-        stop_service::stop(&self.client(), &self.config, Held::Refuse).await
-    }
-
-    /// [`stop`](Self::stop) for code that is not async. Blocks the thread.
-    ///
-    /// ```no_run
-    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
-    /// println!("{}", if service.stop_blocking()? { "stopped" } else { "did not run" });
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`stop`](Self::stop).
-    pub fn stop_blocking(&self) -> Result<bool> {
-        runtime::block_on(self.stop())
-    }
-
-    /// [`stop`](Self::stop) also while clients hold it.
-    ///
-    /// They keep their references, to a service that does not run: their
-    /// [`wait_dead`](ServiceHandle::wait_dead) returns, [`current`](ServiceHandle::current) is `None`, and
-    /// whoever acquires next, one of them or not, starts it again.
-    ///
-    /// ```no_run
-    /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
-    /// println!("{} clients lose it", service.count()?);
-    /// service.force_stop().await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`stop`](Self::stop), without [`Error::Held`](crate::Error::Held).
-    pub async fn force_stop(&self) -> Result<bool> {
-        stop_service::stop(&self.client(), &self.config, Held::Override).await
-    }
-
-    /// [`force_stop`](Self::force_stop) for code that is not async. Blocks the thread.
-    ///
-    /// ```no_run
-    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
-    /// service.force_stop_blocking()?; // whoever uses it
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`force_stop`](Self::force_stop).
-    pub fn force_stop_blocking(&self) -> Result<bool> {
-        runtime::block_on(self.force_stop())
-    }
-
-    /// Waits until the service can be joined, whoever starts it, and tells what it is. At once if that is
-    /// so already.
-    ///
-    /// Nothing polls and no executor's thread is blocked. Starts nothing, and creates no reference: by the
-    /// time this returns the service may have ended again. Does not ask the health check. A fingerprint
-    /// that is not [`Separate`](Mismatch::Separate) makes no difference.
-    ///
-    /// ```no_run
-    /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
-    /// let info = service.wait_ready().await?;
-    /// println!("somebody has started it, on port {}", info.port());
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`count`](Self::count); the runtime directory is gone or cannot be watched
-    /// ([`Error::RuntimeDir`](crate::Error::RuntimeDir)); or there is no thread to be had.
-    pub async fn wait_ready(&self) -> Result<ServiceInfo> {
-        wait_ready::wait_ready(&self.client()).await
-    }
-
-    /// [`wait_ready`](Self::wait_ready) for code that is not async: `None` if it takes longer than
-    /// `limit`. Blocks the thread.
-    ///
-    /// ```no_run
-    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
-    /// use std::time::Duration;
-    ///
-    /// match service.wait_ready_blocking(Duration::from_secs(30))? {
-    ///     Some(info) => println!("on port {}", info.port()),
-    ///     None => println!("nobody has started it"),
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`wait_ready`](Self::wait_ready).
-    pub fn wait_ready_blocking(&self, limit: Duration) -> Result<Option<ServiceInfo>> {
-        let ready = Host.timeout(limit, self.wait_ready());
-        pollster::block_on(ready).map_or(Ok(None), |ready| ready.map(Some))
-    }
-
-    /// Waits until the service does not run any more: nobody holds it, it was stopped, and what it had
-    /// left in the kernel and the runtime directory is removed. At once if there is no service.
-    ///
-    /// Nothing polls and no executor's thread is blocked: one thread per process and service sleeps in the
-    /// kernel, however many futures wait. Creates no reference, and starts and stops nothing. By the time
-    /// this returns somebody may have started the service again; and where somebody removes the kernel
-    /// object by hand, that counts as its end.
-    ///
-    /// What nobody sees to, an orphan with [`Orphan::Keep`] or a pinned instance that dies without a
-    /// client, is found dead here only at the call: the kernel tells nobody of its end.
-    ///
-    /// ```no_run
-    /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
-    /// service.wait_stopped().await?;
-    /// println!("the last client has let go, or was killed");
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`count`](Self::count), or there is no thread to be had.
-    pub async fn wait_stopped(&self) -> Result<()> {
-        follow::wait_stopped(&self.client()).await
-    }
-
-    /// [`wait_stopped`](Self::wait_stopped) for code that is not async: false if it takes longer than
-    /// `limit`. Blocks the thread.
-    ///
-    /// ```no_run
-    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
-    /// use std::time::Duration;
-    ///
-    /// assert!(service.wait_stopped_blocking(Duration::from_secs(30))?, "somebody uses it still");
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`wait_stopped`](Self::wait_stopped).
-    pub fn wait_stopped_blocking(&self, limit: Duration) -> Result<bool> {
-        let stopped = Host.timeout(limit, self.wait_stopped());
-        pollster::block_on(stopped).map_or(Ok(false), |stopped| stopped.map(|()| true))
-    }
-
-    /// How many processes hold a reference right now; 0 if the service does not run.
+    /// Returns the number of processes that hold a reference now. Returns 0 if the service does not run.
     ///
     /// ```no_run
     /// # fn example(service: procref::SharedService) -> procref::Result<()> {
@@ -459,13 +260,15 @@ impl SharedService {
     ///
     /// # Errors
     ///
-    /// The kernel refuses, or its object under this service's key is not ours.
+    /// - [`Error::Kernel`](crate::Error::Kernel): the kernel refused to open or read the object.
+    /// - [`Error::Foreign`](crate::Error::Foreign): the object under this service's key belongs to another user or
+    ///   program.
     pub fn count(&self) -> Result<u32> {
-        Ok(self.look()?.map_or(0, |snapshot| snapshot.clients))
+        Ok(self.snapshot()?.map_or(0, |snapshot| snapshot.clients))
     }
 
-    /// What the kernel tells about the service right now: how far it is, who holds it, since when.
-    /// Changes and creates nothing.
+    /// Returns the status of the service: its state, its instance, the processes that hold it. Changes and creates
+    /// nothing.
     ///
     /// ```no_run
     /// # fn example(service: procref::SharedService) -> procref::Result<()> {
@@ -480,12 +283,12 @@ impl SharedService {
     ///
     /// # Errors
     ///
-    /// As [`count`](Self::count).
+    /// See [`count`](Self::count).
     pub fn status(&self) -> Result<Status> {
-        status::look(&self.key)
+        status::read(&self.key)
     }
 
-    fn look(&self) -> Result<Option<Snapshot>> {
+    fn snapshot(&self) -> Result<Option<Snapshot>> {
         pollster::block_on(async {
             let Some(object) = Native.open(&self.key, Missing::Ignore).await? else {
                 return Ok(None);
@@ -498,13 +301,13 @@ impl SharedService {
         })
     }
 
-    /// The service's name.
+    /// Returns the service's name.
     #[must_use]
     pub fn name(&self) -> &str {
         self.key.name()
     }
 
-    /// The runtime directory, resolved.
+    /// Returns the runtime directory as an absolute path, without symbolic links.
     ///
     /// ```no_run
     /// # fn example(service: procref::SharedService) -> procref::Result<()> {
@@ -517,9 +320,11 @@ impl SharedService {
         self.key.namespace.dir()
     }
 
-    /// The kernel object that counts the clients, as the system's tools name it: on Linux the key of a
-    /// semaphore set as [`ipcs -s`](https://man7.org/linux/man-pages/man1/ipcs.1.html) prints it. It
-    /// exists while the service runs.
+    /// Returns the name of the kernel object that counts the clients, as the system's tools print it.
+    ///
+    /// On Linux this is the key of a semaphore set, as
+    /// [`ipcs -s`](https://man7.org/linux/man-pages/man1/ipcs.1.html) prints it. The object exists while the service
+    /// runs.
     ///
     /// ```no_run
     /// # fn example(service: procref::SharedService) -> procref::Result<()> {
@@ -542,7 +347,7 @@ impl fmt::Debug for SharedService {
     }
 }
 
-// What is shared between threads must be fit for it, whatever it comes to hold.
+// Threads share these types, so they must be `Send` and `Sync`, whatever fields they get.
 const _: () = {
     const fn is_shared<T: Send + Sync + 'static>() {}
     is_shared::<SharedService>();

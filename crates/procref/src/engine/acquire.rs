@@ -1,14 +1,15 @@
-//! Acquiring: join, adopt, start or recover.
+//! Acquires a service: joins, adopts, starts or recovers it.
 //!
 //! ```text
-//! acquire:  in this process already? -> count up, check health, done
-//!           join -> snapshot, serving -> check health -> done
-//!           join refused by the lock -> wait unlocked, again
-//!           nobody to join -> enter (lock and reference together)
-//! locked:   serving and alive, and not what we found unhealthy -> unlock, check health as a joiner
-//!           dead / none, nobody else holds it -> start
-//!           dead or unhealthy, others hold it -> recover
-//!           start or recover fails -> give back, error
+//! acquire:   the process has a reference     -> count one more handle, check health, done
+//!            join, the instance serves       -> check health, done
+//!            join refused because of a lock  -> wait until it is unlocked, retry
+//!            no client to join               -> enter: take lock and reference in one step
+//! with the lock:
+//!            the instance serves and lives   -> unlock, check health as any client that joins
+//!            no other client holds it        -> start
+//!            other clients hold it           -> recover
+//!            start or recovery fails         -> release, return the error
 //! ```
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use super::config::Config;
 use super::describe::{Description, describe_whole};
 use super::handle::HandleInner;
 use super::health::{Seen, is_usable};
-use super::platform::{ObjectOf, Platform, ServiceProcess as _, find_identity};
+use super::platform::{ObjectOf, Platform, find_identity};
 use super::recursion;
 use super::resolved_instance::ResolvedInstance;
 use super::shared_wait::SharedWait;
@@ -30,6 +31,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{self, Fault, Instance, Kernel, Missing, Object, Snapshot, Step, Supervised};
 use crate::runtime::deadline::Deadline;
 
+/// Acquires the service. Starts or recovers it if necessary.
 pub(crate) async fn acquire<W: Platform>(
     client: &Arc<Client<W>>,
     config: &Arc<Config>,
@@ -42,14 +44,15 @@ pub(crate) async fn acquire<W: Platform>(
         match client.access(rejected).await {
             Access::Exclusive(permit) => break permit,
             Access::Shared(current) => {
-                let lease = HandleInner::new(client, config, current);
-                if is_usable(client, config, lease.current(), Seen::Before).await? {
+                let handle = HandleInner::new(client, config, current);
+                if is_usable(client, config, handle.current(), Seen::Before).await? {
                     waiting.finish();
-                    return Ok(lease);
+                    return Ok(handle);
                 }
-                rejected = Some(Unhealthy::of(lease.current()));
-                // Kept until the turn is ours: others of this process may be about to let go.
-                unhealthy = Some(lease);
+                rejected = Some(Unhealthy::of(handle.current()));
+                // The handle is kept until this future has the permit: the other handles of this process may be
+                // dropped before that, and the last one stops the service.
+                unhealthy = Some(handle);
             }
         }
     };
@@ -63,9 +66,9 @@ pub(crate) async fn acquire<W: Platform>(
                 return Ok(transition.finish(current));
             }
             Ok(None) => {}
-            // The service was stopped, or its object removed from outside: a new one is opened, and
-            // everything begins again on it. What was found unhealthy was of the old one. A service without
-            // a local process has nothing else that tells its instances apart.
+            // The service was stopped, or its object was removed from outside. The next attempt opens a new object.
+            // The rejected instance belonged to the old one. This matters for services without a local process, whose
+            // instances have no identity that differs.
             Err(Fault::Removed) => {
                 transition.forget();
                 rejected = None;
@@ -75,15 +78,15 @@ pub(crate) async fn acquire<W: Platform>(
                 if failed {
                     transition.failure = Some(error.to_string());
                 }
-                let late = matches!(error, Error::Timeout { .. });
+                let timed_out = matches!(error, Error::Timeout { .. });
                 transition.remove_blank().await;
                 transition.release_after_failure().await;
-                if !failed && !late {
+                if !failed && !timed_out {
                     return Err(error);
                 }
                 let explained = waiting.explain(error);
                 if failed {
-                    // The note is for those who still wait.
+                    // The note is for the clients that still wait.
                     waiting.finish();
                 }
                 return Err(explained);
@@ -92,17 +95,17 @@ pub(crate) async fn acquire<W: Platform>(
     }
 }
 
-/// Joins what serves and is healthy, and is supervised where that is asked for; never starts, stops or
-/// waits for anything.
+/// Joins the service if an instance serves and is healthy, and if it has the supervision that is required. Never
+/// starts, stops or waits.
 pub(crate) async fn try_join<W: Platform>(
     client: &Arc<Client<W>>,
     config: &Arc<Config>,
     supervised: Supervised,
 ) -> Result<Option<HandleInner<W>>> {
     if let Some(current) = client.share() {
-        let lease = HandleInner::new(client, config, current);
-        let healthy = is_usable(client, config, lease.current(), Seen::Before).await?;
-        return Ok(healthy.then_some(lease));
+        let handle = HandleInner::new(client, config, current);
+        let healthy = is_usable(client, config, handle.current(), Seen::Before).await?;
+        return Ok(healthy.then_some(handle));
     }
     let Some(permit) = client.try_permit() else {
         return Ok(None);
@@ -125,12 +128,14 @@ pub(crate) async fn try_join<W: Platform>(
 }
 
 impl<W: Platform> Transition<W> {
-    /// What was executed just now is ready, and its supervisor shares the lock until it has seen that. Who is
-    /// told of the service by this client may come before that, and [`try_join`] waits for nobody who holds the
-    /// lock: it would find no service. Whatever keeps the supervisor from letting go, the service is ready.
-    /// The time for this is a start's, not what others have left of this client's time to wait for them.
+    /// Waits until the supervisor of a service that was just executed has released its share of the lock.
     ///
-    /// From here on this is a client like any other: cancelled, it leaves, and does not clear up a start.
+    /// The supervisor shares the lock until it has seen that the service is ready. After `acquire` returns, its caller
+    /// may send another process to [`try_join`], which does not wait for a lock, and would find no service. If the
+    /// supervisor does not release the lock in time, the service is ready anyway. The limit is the start timeout, not
+    /// the rest of the time that this client waits for others.
+    ///
+    /// From here on this client is like any other: if it is cancelled, it leaves, and does not undo a start.
     async fn wait_supervisor_unlock(&mut self) {
         if self.starting.take().is_none() || !W::Kernel::NEEDS_SUPERVISOR {
             return;
@@ -142,9 +147,9 @@ impl<W: Platform> Transition<W> {
     }
 
     fn finish(self, current: Arc<ResolvedInstance<W>>) -> HandleInner<W> {
-        let lease = HandleInner::new(self.client(), &self.config, Arc::clone(&current));
+        let handle = HandleInner::new(self.client(), &self.config, Arc::clone(&current));
         self.into_permit().finish(current);
-        lease
+        handle
     }
 
     /// Removes the object if this client has created it, and the kernel has refused the first step on it.
@@ -157,7 +162,7 @@ impl<W: Platform> Transition<W> {
         }
     }
 
-    /// One step towards a service. `None`: look again.
+    /// Makes one attempt to get a service. Returns `None` if the state has changed and the caller must retry.
     async fn attempt(
         &mut self,
         rejected: &mut Option<Unhealthy>,
@@ -176,7 +181,7 @@ impl<W: Platform> Transition<W> {
                 }
                 let supervisor = W::Kernel::NEEDS_SUPERVISOR && self.is_supervised(&snapshot);
                 if snapshot.clients > 0 && supervisor {
-                    // It can be joined by now, or needs no supervisor for that.
+                    // A supervisor has been registered since the join, or the instance needs none.
                     if !snapshot.supervised {
                         self.join(Supervised::No, Point::JoinedUnsupervised).await?;
                     }
@@ -190,13 +195,14 @@ impl<W: Platform> Transition<W> {
         }
         let snapshot = object.snapshot().await?;
         if self.has_lock() {
-            return self.under_lock(&object, snapshot, *rejected).await;
+            return self.attempt_locked(&object, snapshot, *rejected).await;
         }
-        // A client that keeps orphans has not asked for a supervisor. Whether there has to be one is for the
-        // instance to say. If it is missing, it was killed: like who adopts it, start another.
-        let asked = self.config.supervised() == Supervised::Yes;
-        let watched = asked || self.is_supervised(&snapshot);
-        if let Some(instance) = serving_instance(&snapshot, *rejected).filter(|_| watched) {
+        // A client that keeps orphans has not required a supervisor in the join. Whether the instance needs one is the
+        // setting of its starter. If the supervisor is missing, it was killed, and this client starts another one under
+        // the lock, like a client that adopts an instance.
+        let required = self.config.supervised() == Supervised::Yes;
+        let supervised = required || self.is_supervised(&snapshot);
+        if let Some(instance) = serving_instance(&snapshot, *rejected).filter(|_| supervised) {
             let (current, seen) = self.resolve(&snapshot, instance).await?;
             if is_usable(self.client(), &self.config, &current, seen).await? {
                 let (service, generation) = (self.service(), current.generation);
@@ -219,7 +225,7 @@ impl<W: Platform> Transition<W> {
         Ok(None)
     }
 
-    /// What to ask for in a join, where there are supervisors at all.
+    /// Returns what to require in a join: nothing on a kernel without supervisors.
     fn required_supervision(&self, supervised: Supervised) -> Supervised {
         match W::Kernel::NEEDS_SUPERVISOR {
             true => supervised,
@@ -227,9 +233,11 @@ impl<W: Platform> Transition<W> {
         }
     }
 
-    /// An instance that is kept although nobody uses it (pinned, warm, an orphan) stays as it is if it is
-    /// not what this client wants. Found out after entering, it would be left by its last client, and
-    /// stopped, or kept warm for longer.
+    /// Checks the fingerprint before this client enters.
+    ///
+    /// An instance that is kept without clients (pinned, lingering, an orphan) must stay as it is if this client refuses
+    /// it. If this were checked after `try_enter`, this client would be the last one to leave, and would stop the
+    /// instance, or restart its linger time.
     async fn check_fingerprint_early(
         &self,
         snapshot: &Snapshot,
@@ -273,8 +281,8 @@ impl<W: Platform> Transition<W> {
         Ok(Some(current))
     }
 
-    /// A client that joins limits the log, too. The supervisor that executed the service does it while the log
-    /// grows, but it may have been killed, or the kernel may not report writes.
+    /// Limits the service's log. The supervisor that executed the service does this while the log grows. But the
+    /// supervisor may have been killed, or the kernel may not report writes, so each client that joins does it, too.
     async fn rotate_log(&self) {
         if let Some(command) = &self.config.command {
             let client = self.client();
@@ -282,7 +290,8 @@ impl<W: Platform> Transition<W> {
         }
     }
 
-    async fn under_lock(
+    /// Continues an attempt with the lock held.
+    async fn attempt_locked(
         &mut self,
         object: &Arc<ObjectOf<W>>,
         snapshot: Snapshot,
@@ -290,17 +299,14 @@ impl<W: Platform> Transition<W> {
     ) -> Step<Option<Arc<ResolvedInstance<W>>>> {
         if let Some(instance) = serving_instance(&snapshot, rejected) {
             let (current, seen) = self.resolve(&snapshot, instance).await?;
-            let alive = match &current.process {
-                Some(process) => seen == Seen::Now || process.is_alive().await,
-                None => instance.identity.pid == 0,
-            };
+            let alive = seen == Seen::Now && current.process.is_some() || current.is_alive().await;
             if alive {
-                // Somebody was faster, or it was left by clients that died. Either way its health is
-                // checked without the lock, as any joiner does it: checked here, the checks of a crowd
-                // would run one after another.
+                // Another client has started it meanwhile, or clients that died have left it. In both cases this
+                // client checks its health without the lock, like any client that joins. With the lock held, the
+                // checks of many clients would run one after another.
                 if snapshot.clients == 1 {
                     let (service, pid) = (self.service(), instance.identity.pid);
-                    tracing::info!(service, pid, "adopted: it was left without a client");
+                    tracing::info!(service, pid, "adopted an instance without clients");
                 }
                 if !self.is_supervised(&snapshot) {
                     let stop = self.stop_of(&instance).await;
@@ -317,7 +323,8 @@ impl<W: Platform> Transition<W> {
         self.replace(object, snapshot).await.map(Some)
     }
 
-    /// The instance of a snapshot, with its process looked up; as it was, if it is still the same.
+    /// Returns the instance of a snapshot with its process. If the client knows the instance already, this returns what
+    /// it knows.
     async fn resolve(
         &self,
         snapshot: &Snapshot,

@@ -1,53 +1,54 @@
-//! A process's seat at a service: its one kernel reference, its handles, and whose turn it is.
+//! One process's state of one service: its kernel reference, its handles, and the permit to change them.
 //!
-//! However many handles and [`SharedService`](crate::SharedService) values of a name a process has,
-//! it holds one reference in the kernel; here its handles are counted. Whatever changes the
-//! reference or the instance is done by one future at a time, the one that has the [`Permit`].
+//! A process may have any number of handles and of [`SharedService`](crate::SharedService) values of one name. It holds
+//! one reference in the kernel for all of them, and its handles are counted here. One future at a time may change the
+//! reference or the instance: the future that has the [`Permit`].
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
-use super::platform::{ObjectOf, Platform};
+use super::platform::{Blocker, ObjectOf, Platform};
 use super::resolved_instance::ResolvedInstance;
 use super::shared_wait::SharedWait;
 use super::unhealthy::Unhealthy;
 use crate::error::{Error, Result};
-use crate::kernel::{Kernel, Missing, Object, Snapshot};
+use crate::kernel::{Kernel, Missing};
 use crate::key::ServiceKey;
-use crate::launch::own_start::own_start;
 use crate::runtime;
-use crate::runtime::deadline::{Deadline, Patience};
 use crate::runtime::wakers::Wakers;
 
+/// One process's state of one service.
+///
+/// `wait_unlocked.rs` has the waits for other processes.
 pub(crate) struct Client<W: Platform> {
     pub(crate) platform: W,
     pub(crate) key: ServiceKey,
-    /// The process it belongs to. In a forked child nothing here may be touched, the mutex included:
-    /// a thread that does not exist in the child may have held it.
+    /// The process that this client belongs to. A forked child must not touch anything here, including the mutex: a
+    /// thread that does not exist in the child may have held it.
     epoch: u64,
     state: Mutex<State<W>>,
-    /// How many acquires may come to wait for others' starts.
+    /// Number of acquires that may wait for starts of other processes.
     waiting: AtomicUsize,
-    /// The one thread that waits for the lock to be free.
-    unlock: SharedWait,
-    /// The one thread that waits for the object to be removed.
+    /// The thread that waits until the lock is free.
+    pub(super) unlock: SharedWait,
+    /// The thread that waits until the object is removed.
     pub(crate) removal: SharedWait,
-    /// The one thread that waits for somebody to start the service.
+    /// The thread that waits until a process starts the service.
     pub(crate) arrival: SharedWait,
 }
 
 struct State<W: Platform> {
-    /// Handles, and whoever has the turn for one to come.
+    /// Number of handles, plus one while a counted permit exists.
     handles: usize,
-    /// This process has its reference in the kernel, and `current` is what it is to.
+    /// This process holds a reference in the kernel, to the instance `current`.
     referenced: bool,
-    /// The instance seen last. Kept without a reference, too: mostly it is still the same the next
-    /// time, and then its process need not be looked up again.
+    /// The instance that was resolved last. It is kept without a reference, too. Usually the service still has the same
+    /// instance next time, and its process does not have to be found again.
     current: Option<Arc<ResolvedInstance<W>>>,
-    /// The kernel object, kept open likewise.
+    /// The kernel object, kept open for the same reason.
     object: Option<Arc<ObjectOf<W>>>,
-    /// The permit exists.
     permit_taken: bool,
     /// The futures that wait for the permit.
     wakers: Wakers,
@@ -64,17 +65,18 @@ impl<W: Platform> State<W> {
     }
 }
 
-/// What a future that wants the service gets within its process.
+/// A future's access to the service within its process.
 pub(crate) enum Access<W: Platform> {
+    /// One more handle on the reference that the process holds already.
     Shared(Arc<ResolvedInstance<W>>),
     Exclusive(Permit<W>),
 }
 
-/// What is left to do when a handle was put down.
+/// The result of dropping a handle.
 pub(crate) enum Dropped<W: Platform> {
-    /// Other handles of this process remain, or there is no reference to give back.
+    /// Other handles of this process remain, or the process holds no reference.
     NotLast,
-    /// It was the last one: the reference is to be given back.
+    /// It was the last handle. The caller must release the reference.
     Last(Permit<W>),
 }
 
@@ -99,17 +101,17 @@ impl<W: Platform> Client<W> {
         }
     }
 
-    /// Whether this process made it. False in a forked child.
+    /// Returns `true` if this process made the client. Returns `false` in a forked child.
     pub(crate) fn is_ours(&self) -> bool {
         self.platform.epoch() == self.epoch
     }
 
     fn state(&self) -> MutexGuard<'_, State<W>> {
-        // No code of a user's runs while it is locked, so a panic elsewhere left it whole.
+        // No foreign code runs while the mutex is locked, so a poisoned mutex guards a consistent state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more handle on the reference that this process has already.
+    /// Counts one more handle, if the process holds a reference.
     pub(crate) fn share(&self) -> Option<Arc<ResolvedInstance<W>>> {
         let mut state = self.state();
         let current = state.shareable()?;
@@ -117,12 +119,12 @@ impl<W: Platform> Client<W> {
         Some(current)
     }
 
-    /// One handle less.
+    /// Counts one handle less.
     pub(crate) fn drop_handle(self: &Arc<Self>) -> Dropped<W> {
         let mut state = self.state();
         state.handles -= 1;
-        // Whoever has the turn is counted, so with the last handle the turn is free. Only a reference
-        // that went with a removed object leaves handles without one.
+        // A permit is counted, too, so after the last handle the permit is free. Handles without a reference exist only
+        // after the object was removed from outside.
         if state.handles > 0 || !state.referenced {
             return Dropped::NotLast;
         }
@@ -131,12 +133,12 @@ impl<W: Platform> Client<W> {
         Dropped::Last(Permit {
             client: Arc::clone(self),
             counted: false,
-            given_back: false,
+            released: false,
         })
     }
 
-    /// One more handle on the reference that this process has, or the turn to change that; waits while
-    /// neither is to be had. The instance that was found unhealthy is not good enough.
+    /// Counts one more handle if the process holds a reference, or takes the permit. Waits until one of these is
+    /// possible. A reference to the rejected instance is not shared.
     pub(crate) async fn access(self: &Arc<Self>, rejected: Option<Unhealthy>) -> Access<W> {
         self.when_free(|state| {
             let is_rejected = |it: &ResolvedInstance<W>| rejected == Some(Unhealthy::of(it));
@@ -149,13 +151,31 @@ impl<W: Platform> Client<W> {
         .await
     }
 
-    /// The turn; waits while somebody has it.
+    /// Takes the permit. Waits while another future has it.
     pub(crate) async fn permit(self: &Arc<Self>) -> Permit<W> {
         self.when_free(|state| self.take_permit(state)).await
     }
 
-    /// Tries at once, and again each time the permit is released, until `attempt` succeeds. All waiting futures are
-    /// woken together: most of them then share the instance that the first one has resolved.
+    /// Takes the permit, unless another future has it.
+    pub(crate) fn try_permit(self: &Arc<Self>) -> Option<Permit<W>> {
+        self.take_permit(&mut self.state())
+    }
+
+    fn take_permit(self: &Arc<Self>, state: &mut State<W>) -> Option<Permit<W>> {
+        if state.permit_taken {
+            return None;
+        }
+        state.permit_taken = true;
+        state.handles += 1;
+        Some(Permit {
+            client: Arc::clone(self),
+            counted: true,
+            released: false,
+        })
+    }
+
+    /// Calls `attempt` immediately, and again each time the permit is released, until it succeeds. A release wakes all
+    /// waiting futures together: most of them then share the instance that the first one has resolved.
     async fn when_free<T>(&self, mut attempt: impl FnMut(&mut State<W>) -> Option<T>) -> T {
         let mut waiter = Waiter {
             client: self,
@@ -179,35 +199,17 @@ impl<W: Platform> Client<W> {
         .await
     }
 
-    /// The turn, if nobody has it.
-    pub(crate) fn try_permit(self: &Arc<Self>) -> Option<Permit<W>> {
-        self.take_permit(&mut self.state())
-    }
-
-    fn take_permit(self: &Arc<Self>, state: &mut State<W>) -> Option<Permit<W>> {
-        if state.permit_taken {
-            return None;
-        }
-        state.permit_taken = true;
-        state.handles += 1;
-        Some(Permit {
-            client: Arc::clone(self),
-            counted: true,
-            given_back: false,
-        })
-    }
-
-    /// The instance seen last.
+    /// Returns the instance that was resolved last.
     pub(crate) fn known(&self) -> Option<Arc<ResolvedInstance<W>>> {
         self.state().current.clone()
     }
 
-    /// The kernel object, if it is open.
+    /// Returns the kernel object, if it is open.
     pub(crate) fn known_object(&self) -> Option<Arc<ObjectOf<W>>> {
         self.state().object.clone()
     }
 
-    /// The kernel object, opened if need be.
+    /// Returns the kernel object, opened if necessary.
     pub(crate) async fn object(&self, missing: Missing) -> Result<Option<Arc<ObjectOf<W>>>> {
         let known = self.known_object();
         if known.is_some() {
@@ -227,83 +229,22 @@ impl<W: Platform> Client<W> {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Waits until no process holds the transition lock, as long as the client's patience lasts.
-    /// `seen` is what was read last.
-    ///
-    /// When the time is up, the limit is read again. The process that holds the lock may have announced
-    /// another one since: it takes the lock first and announces then, and it may have gone on from the start
-    /// to the stop of an instance. A client that gave up without that would not wait for a slow start if it
-    /// came right after the lock was taken.
-    pub(crate) async fn wait_unlocked(
-        self: &Arc<Self>,
-        object: &Arc<ObjectOf<W>>,
-        seen: &Snapshot,
-        patience: Patience,
-    ) -> Result<()> {
-        if self.platform.is_own_start(&self.key, seen) {
-            return Err(own_start(&self.key));
-        }
-        let mut announced = seen.announced;
-        loop {
-            let deadline = patience.deadline(announced);
-            if self.is_unlocked_by(object, deadline).await? {
-                return Ok(());
-            }
-            match object.snapshot().await {
-                Ok(again) if patience.is_renewed(announced, again.announced) => {
-                    announced = again.announced;
-                }
-                Ok(_) => return Err(self.lock_timeout_error(object, deadline).await),
-                // The caller meets it there.
-                Err(_) => return Ok(()),
-            }
-        }
+    /// Returns `true` if an acquire of this process may be waiting.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// Waits until no process holds the transition lock. Returns `false` if that takes until the deadline.
-    ///
-    /// The wait in the kernel blocks a thread and cannot be called off, so it is a thread of ours, one
-    /// for all futures of this process. The thread waits for the lock to be *free* and takes nothing, so
-    /// it has nothing to give back when nobody is waiting any more. Letting it queue for the lock itself
-    /// would win the lock for futures that are gone.
-    pub(crate) async fn is_unlocked_by(
-        self: &Arc<Self>,
-        object: &Arc<ObjectOf<W>>,
-        deadline: Deadline,
-    ) -> Result<bool> {
-        // Keeps the seat, and with it the watch, for who comes later.
-        let (kept, waited_on) = (Arc::clone(self), Arc::clone(object));
-        let unlocked = async move {
-            // Whatever it comes to, who wakes looks at the object again and meets it there.
-            let _ = waited_on.wait_unlocked().await;
-            if kept.waiting.load(Ordering::Relaxed) == 0 {
-                // A starter that failed has seen this thread sleep, and left a note for whom it sleeps. They
-                // have given up.
-                kept.platform.abandon_failures(&kept.key);
-            }
-            drop(kept);
-            Ok(())
-        };
-        let purpose = "wait for another process's transition";
-        let woken = self.unlock.wait(&self.platform, purpose, unlocked);
-        let woken = self.platform.resuming_supervisor(object, woken);
-        match self.platform.timeout(deadline.left(), woken).await {
-            Some(woken) => woken.map(|()| true),
-            None => Ok(false),
-        }
-    }
-
-    /// What to say when somebody's transition takes too long.
-    pub(crate) async fn lock_timeout_error(
+    /// Returns the error of an operation that took longer than its limit.
+    pub(super) fn timeout_error(
         &self,
-        object: &Arc<ObjectOf<W>>,
-        deadline: Deadline,
+        operation: &'static str,
+        limit: Duration,
+        blocker: Option<Blocker>,
     ) -> Error {
-        let blocker = self.platform.blocker(object).await;
         Error::Timeout {
             service: self.key.name().to_owned(),
-            operation: "waiting for another process to start or stop it",
-            limit: deadline.limit(),
+            operation,
+            limit,
             holder: blocker.map(|it| it.pid),
             suspended: blocker.is_some_and(|it| it.suspended),
         }
@@ -325,12 +266,12 @@ impl<W: Platform> Drop for Waiter<'_, W> {
     }
 }
 
-/// The right to change this process's reference. Given back on drop.
+/// The right to change this process's reference. Dropping the permit releases it.
 pub(crate) struct Permit<W: Platform> {
     client: Arc<Client<W>>,
-    /// It counts as a handle.
+    /// The permit counts as a handle.
     counted: bool,
-    given_back: bool,
+    released: bool,
 }
 
 impl<W: Platform> Permit<W> {
@@ -338,42 +279,42 @@ impl<W: Platform> Permit<W> {
         &self.client
     }
 
-    /// Whether this process has its reference already.
+    /// Returns `true` if this process holds a reference.
     pub(crate) fn is_referenced(&self) -> bool {
         self.client.state().referenced
     }
 
-    /// The instance seen last.
+    /// Returns the instance that was resolved last.
     pub(crate) fn known(&self) -> Option<Arc<ResolvedInstance<W>>> {
         self.client.known()
     }
 
-    /// Whether others in this process have handles.
+    /// Returns `true` if this process has handles beside the permit.
     pub(crate) fn has_other_handles(&self) -> bool {
         self.client.state().handles > usize::from(self.counted)
     }
 
-    /// The object is gone, and with it the reference.
+    /// Records that the object was removed, and the reference with it.
     pub(crate) fn forget_object(&self) {
         let mut state = self.client.state();
         state.object = None;
         state.referenced = false;
     }
 
-    /// Done: from now on the reference is to `current`, and who had the turn has a handle.
+    /// Turns the permit into a handle on `current`.
     pub(crate) fn finish(mut self, current: Arc<ResolvedInstance<W>>) {
         let mut state = self.client.state();
         state.current = Some(current);
         state.referenced = true;
-        // The handle is what it counted as.
+        // The count of the permit is now that of the handle.
         self.counted = false;
     }
 
-    /// True if nobody else in this process has a handle: then the reference is the caller's to give
-    /// back, and nobody shares it any more.
+    /// Takes the reference from the client, if this process has no other handle. Returns `true` if so: the caller must
+    /// release the reference, and no other future shares it any more.
     ///
-    /// Decided in one step with the count: a handle that came or went right after a mere look would
-    /// be left without a reference, or the reference without a handle.
+    /// The check and the change happen in one step. If the count were only read, a handle could be made in between,
+    /// and would have no reference; or the last handle could be dropped, and the reference would have no handle.
     pub(crate) fn take_if_last(&mut self) -> bool {
         let mut state = self.client.state();
         let alone = state.handles == usize::from(self.counted);
@@ -385,7 +326,7 @@ impl<W: Platform> Permit<W> {
         alone
     }
 
-    /// True if other handles remain: they keep the reference, and the turn is given back.
+    /// Releases the permit, if other handles remain. They keep the reference. Returns `true` if so.
     pub(crate) fn yield_to_handles(&mut self) -> bool {
         let wakers = {
             let mut state = self.client.state();
@@ -395,7 +336,7 @@ impl<W: Platform> Permit<W> {
             if std::mem::take(&mut self.counted) {
                 state.handles -= 1;
             }
-            self.given_back = true;
+            self.released = true;
             state.release_permit()
         };
         wakers.into_iter().for_each(runtime::wake);
@@ -405,7 +346,7 @@ impl<W: Platform> Permit<W> {
 
 impl<W: Platform> Drop for Permit<W> {
     fn drop(&mut self) {
-        if self.given_back || !self.client.is_ours() {
+        if self.released || !self.client.is_ours() {
             return;
         }
         let wakers = {

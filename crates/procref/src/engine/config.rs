@@ -1,4 +1,4 @@
-//! What one client was told about the service: callbacks and time limits.
+//! One client's settings of a service: callbacks and time limits.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -26,7 +26,9 @@ pub(crate) type RecoverFn =
 pub(crate) const DEFAULT_START_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What becomes of a service whose last clients were killed.
+/// What happens to a service when its last clients are killed.
+///
+/// The default is [`Stop`](Self::Stop).
 ///
 /// ```no_run
 /// use procref::{Orphan, ServiceInfo, SharedService};
@@ -35,7 +37,7 @@ pub(crate) const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// # fn example() -> procref::Result<()> {
 /// let service = SharedService::builder("cache")
 ///     .on_first_acquire(start_cache)
-///     // It may outlive clients that are killed, but not one that lets go.
+///     // The cache outlives a last client that is killed, but not one that releases its handle.
 ///     .orphan(Orphan::Keep)
 ///     .build()?;
 /// # Ok(())
@@ -44,11 +46,11 @@ pub(crate) const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Orphan {
-    /// A supervisor stops it: `SIGTERM`, and after the stop timeout `SIGKILL`. It is a small process of
-    /// procref's own that sleeps for as long as anybody uses the service.
+    /// A supervisor stops the service: with `SIGTERM`, and with `SIGKILL` after the stop timeout. The supervisor is a
+    /// small process of procref, which sleeps while any client uses the service.
     #[default]
     Stop,
-    /// It is left running, and the next client adopts it. There is no supervisor.
+    /// The service continues to run, and the next client adopts it. It has no supervisor.
     Keep,
 }
 
@@ -61,7 +63,7 @@ pub(crate) struct Config {
     pub(crate) fingerprint: Option<Fingerprint>,
     pub(crate) definition: BTreeMap<String, String>,
     pub(crate) start_timeout: Duration,
-    /// `None`: as long as others have announced.
+    /// `None` for as long as the other processes have announced.
     pub(crate) wait_timeout: Option<Duration>,
     pub(crate) stop_timeout: Duration,
     pub(crate) orphan: Orphan,
@@ -90,7 +92,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether to ask for a supervisor in a join.
+    /// Returns whether this client's join requires a supervisor.
     pub(crate) fn supervised(&self) -> Supervised {
         match self.orphan {
             Orphan::Stop => Supervised::Yes,
@@ -98,7 +100,7 @@ impl Config {
         }
     }
 
-    /// How this client stops the service.
+    /// Returns how this client stops the service.
     pub(crate) fn stop(&self) -> StopPolicy {
         StopPolicy {
             signal: self
@@ -109,18 +111,19 @@ impl Config {
         }
     }
 
-    /// How long this client waits for others, from now.
+    /// Returns how long this client waits for other processes, from now on.
     pub(crate) fn patience(&self) -> Patience {
         Patience::of(self.wait_timeout)
     }
 
-    /// How long the health check may take.
+    /// Returns how long the health check may take.
     pub(crate) fn health_timeout(&self) -> Duration {
         self.wait_timeout.unwrap_or(DEFAULT_WAIT_TIMEOUT)
     }
 
-    /// How long a start or a recovery by this client takes at most, from when nothing of an older instance
-    /// is left but, with `tree`, processes that its supervisor ends. The end of a start that fails included.
+    /// Returns how long a start or a recovery by this client takes at most, from the moment when the old instance is
+    /// dead. With `tree`, the supervisor of the old instance still has to end other processes of that instance. The limit
+    /// includes the stop of an instance whose start fails.
     pub(crate) fn start_limit(&self, tree: bool) -> Duration {
         let steps = [
             Some(self.start_timeout),
@@ -133,24 +136,24 @@ impl Config {
         steps.fold(Duration::ZERO, Duration::saturating_add)
     }
 
-    /// How long dropping the last handle waits for the stop. Longer than the grace, so that killing a
-    /// service that ignores it is still seen through.
+    /// Returns how long dropping the last handle waits for the stop. This is longer than the grace, so that the handle
+    /// also waits for a service that ignores the stop signal and is killed.
     pub(crate) fn drop_patience(&self) -> Duration {
         self.stop_timeout.saturating_add(KILL_TIMEOUT)
     }
 
-    /// What an instance that this client brings up is said to be.
+    /// Returns the fingerprint of the instances that this client starts.
     pub(crate) fn own_fingerprint(&self) -> Option<String> {
         self.fingerprint.as_ref().map(|own| own.text.clone())
     }
 
-    /// Whether clients that join have to read in the record what the instance is.
-    pub(crate) fn is_told_by_record(&self) -> bool {
+    /// Returns `true` if clients that join have to read the record of this client's instances.
+    pub(crate) fn needs_record(&self) -> bool {
         let fingerprint = self.fingerprint.as_ref();
         fingerprint.is_some_and(|own| own.identity().is_none()) || !self.definition.is_empty()
     }
 
-    /// Whether the client is refused where an instance that is well is this one.
+    /// Returns `true` if this client does not accept the fingerprint of an instance.
     pub(crate) fn refuses<W: Platform>(&self, current: &ResolvedInstance<W>) -> bool {
         self.fingerprint
             .as_ref()
@@ -158,7 +161,7 @@ impl Config {
     }
 }
 
-/// A callback's own error, with the callback's name around it.
+/// Wraps the error of a callback with the callback's name.
 pub(crate) fn callback_error(service: &str, callback: &'static str, source: Error) -> Error {
     Error::Callback {
         service: service.to_owned(),
@@ -167,7 +170,7 @@ pub(crate) fn callback_error(service: &str, callback: &'static str, source: Erro
     }
 }
 
-/// Runs a callback whose panic must not keep what follows from being done.
+/// Runs a callback and catches its panic, so that the steps after the callback are done anyway.
 pub(crate) async fn run_to_end<F>(service: &str, callback: &'static str, future: F) -> Result<()>
 where
     F: Future<Output = Result<()>>,

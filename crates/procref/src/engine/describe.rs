@@ -1,4 +1,4 @@
-//! What is known of an instance: from the kernel object, and from its record.
+//! Describes an instance by the kernel object and its record.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::kernel::Instance;
 use crate::key::ServiceKey;
 use crate::process::Identity;
 
-/// An instance as callbacks and clients are told of it.
+/// Returns an instance as callbacks and clients see it.
 pub(crate) async fn describe<W: Platform>(
     platform: &W,
     key: &ServiceKey,
@@ -17,14 +17,14 @@ pub(crate) async fn describe<W: Platform>(
     describe_whole(platform, key, instance).await.info
 }
 
-/// What is known of an instance.
+/// An instance with the contents of its record.
 pub(crate) struct Description {
     pub(crate) info: ServiceInfo,
     pub(crate) fingerprint: Option<String>,
     pub(crate) definition: BTreeMap<String, String>,
 }
 
-/// An instance, and what its record says of it.
+/// Returns an instance with the contents of its record. Reads the record only if the instance has metadata.
 pub(crate) async fn describe_whole<W: Platform>(
     platform: &W,
     key: &ServiceKey,
@@ -32,13 +32,13 @@ pub(crate) async fn describe_whole<W: Platform>(
 ) -> Description {
     let Identity { pid, start } = instance.identity;
     let info = ServiceInfo::new(pid, instance.port).identified(start);
-    let alone = |info| Description {
+    let without_record = |info| Description {
         info,
         fingerprint: None,
         definition: BTreeMap::new(),
     };
     if !instance.has_metadata {
-        return alone(info);
+        return without_record(info);
     }
     let record = platform.read_record(key).await;
     match record.filter(|record| record.identity() == Some(instance.identity)) {
@@ -53,8 +53,12 @@ pub(crate) async fn describe_whole<W: Platform>(
         }
         None => {
             let service = key.name();
-            tracing::warn!(service, pid, "the record is gone, and what it told with it");
-            alone(info)
+            tracing::warn!(
+                service,
+                pid,
+                "the record is missing, and the metadata with it"
+            );
+            without_record(info)
         }
     }
 }

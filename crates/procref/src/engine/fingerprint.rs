@@ -1,4 +1,4 @@
-//! Which version or configuration of a service a client wants.
+//! The version or configuration of a service that a client requires.
 
 use super::platform::Platform;
 use super::resolved_instance::ResolvedInstance;
@@ -7,18 +7,20 @@ use crate::error::{Error, Result};
 /// The longest fingerprint, in bytes.
 const MAX_LENGTH: usize = 4096;
 
-/// What becomes of a client whose [fingerprint](crate::SharedServiceBuilder::fingerprint) is not that of
-/// the instance that runs.
+/// What a client does if its [fingerprint](crate::SharedServiceBuilder::fingerprint) differs from that of the running
+/// instance.
+///
+/// The default is [`Refuse`](Self::Refuse).
 ///
 /// ```no_run
 /// use procref::{Mismatch, SharedService};
 ///
 /// # fn example() -> procref::Result<()> {
-/// // A client that must not talk to a server of another version ...
+/// // A client that must not talk to a server of another version.
 /// let editor = SharedService::builder("language-server").fingerprint("2.1", Mismatch::Refuse);
-/// // ... one that can talk to any, and says what it would start itself ...
+/// // A client that can talk to any version, and starts version 2.1 itself.
 /// let viewer = SharedService::builder("language-server").fingerprint("2.1", Mismatch::Join);
-/// // ... and tests of three schemas, which have a database each.
+/// // Tests of three schemas, each with its own database.
 /// for schema in ["one", "two", "three"] {
 ///     let tests = SharedService::builder("database").fingerprint(schema, Mismatch::Separate);
 ///     tests.build()?;
@@ -29,13 +31,13 @@ const MAX_LENGTH: usize = 4096;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mismatch {
-    /// It gets [`Error::Fingerprint`], also where the instance has no fingerprint.
+    /// Returns [`Error::Fingerprint`], also if the instance has no fingerprint.
     #[default]
     Refuse,
-    /// It joins all the same.
+    /// Joins the instance anyway.
     Join,
-    /// It gets an instance of its own: the fingerprint is part of what the service is, beside its name,
-    /// and instances of several fingerprints run side by side.
+    /// Uses a separate instance. The fingerprint is part of the service's identity, beside its name, so instances of
+    /// several fingerprints run side by side.
     Separate,
 }
 
@@ -51,9 +53,9 @@ impl Fingerprint {
 
     pub(crate) fn check(&self, service: &str) -> Result<()> {
         let reason = if self.text.is_empty() {
-            "it is empty; leave it out to join whatever runs".to_owned()
+            "it is empty (set no fingerprint to join any instance)".to_owned()
         } else if self.text.len() > MAX_LENGTH {
-            format!("it is longer than {MAX_LENGTH} bytes; use a digest of it")
+            format!("it is longer than {MAX_LENGTH} bytes (use a digest instead)")
         } else {
             return Ok(());
         };
@@ -64,13 +66,13 @@ impl Fingerprint {
         })
     }
 
-    /// The text, if it tells this service from others of the name.
+    /// Returns the text if it is part of the service's identity.
     pub(crate) fn identity(&self) -> Option<&str> {
         (self.mismatch == Mismatch::Separate).then_some(&self.text)
     }
 
     pub(super) fn is_of<W: Platform>(&self, current: &ResolvedInstance<W>) -> bool {
-        // A separate service has no other: nobody reads its record for that.
+        // Every instance of a separate service has this fingerprint, so its record is not read.
         self.mismatch == Mismatch::Separate || current.fingerprint.as_ref() == Some(&self.text)
     }
 }

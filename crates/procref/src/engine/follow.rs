@@ -1,4 +1,4 @@
-//! What became of the service: who serves now, when an instance died, when all is over.
+//! Follows a service: the instance that serves now, the death of an instance, the end of the service.
 
 use std::sync::Arc;
 
@@ -12,22 +12,22 @@ use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Instance, Kernel, Missing, Object, Snapshot, Step};
 
 impl<W: Platform> HandleInner<W> {
-    /// The instance that serves now, if one does.
+    /// Returns the instance that serves now, if one does.
     pub(crate) async fn serving(&self) -> Result<Option<ServiceInfo>> {
-        self.check_ours("look at it")?;
+        self.check_ours("read its state")?;
         let client = self.client();
-        // The object that the handle's reference is on; or, if somebody removed that, the one that others
-        // have made since. That one is not kept: nothing here is a reference to it.
+        // The handle's reference is on the known object. If that object was removed from outside, this reads the object
+        // that other clients have made since, and does not keep it: this process holds no reference on it.
         let mut object = client.known_object();
         loop {
-            let Some(looked_at) = object.take() else {
+            let Some(candidate) = object.take() else {
                 match open(client).await? {
                     Some(opened) => object = Some(opened),
                     None => return Ok(None),
                 }
                 continue;
             };
-            match self.serving_on(&looked_at).await {
+            match self.serving_on(&candidate).await {
                 Err(Fault::Removed) => {}
                 Err(Fault::Refused(error)) => return Err(error),
                 Ok(info) => return Ok(info),
@@ -53,54 +53,55 @@ impl<W: Platform> HandleInner<W> {
                 describe(&client.platform, &client.key, &instance).await,
             ));
         };
-        let alive = match &known.process {
-            Some(process) => process.is_alive().await,
-            None => instance.identity.pid == 0,
-        };
-        Ok(alive.then(|| known.info.clone()))
+        Ok(known.is_alive().await.then(|| known.info.clone()))
     }
 
-    /// Waits for the end of the instance that the handle was acquired with.
+    /// Waits until the instance that the handle was acquired with is dead.
     pub(crate) async fn wait_dead(&self) -> Result<()> {
         self.check_ours("wait for its end")?;
         let (client, current) = (self.client(), self.current());
         let Some(process) = &current.process else {
-            if current.instance.identity.pid != 0 {
+            if !current.is_remote() {
                 return Ok(());
             }
             return Err(Error::InvalidSetting {
                 service: client.key.name().to_owned(),
                 setting: "wait_dead",
-                reason: "it has no local process (pid 0), so only a health check can tell whether it lives"
+                reason: "the service has no local process (pid 0), so only a health check can find out whether \
+                         it is alive"
                     .to_owned(),
             });
         };
         while process.is_alive().await {
             let process = Arc::clone(process);
-            let ended = async move { process.wait_exit().await };
+            let exited = async move { process.wait_exit().await };
             let purpose = "wait for the service's death";
-            current.death.wait(&client.platform, purpose, ended).await?;
+            current
+                .death
+                .wait(&client.platform, purpose, exited)
+                .await?;
         }
         Ok(())
     }
 }
 
-/// Waits until the service does not run any more and nothing is left of it.
+/// Waits until the service does not run any more, and its object and files are removed.
 pub(crate) async fn wait_stopped<W: Platform>(client: &Arc<Client<W>>) -> Result<()> {
     let Some(object) = open(client).await? else {
         return Ok(());
     };
     loop {
         match object.snapshot().await {
-            Ok(snapshot) if is_over(client, &snapshot).await? => return Ok(()),
+            Ok(snapshot) if is_stopped(client, &snapshot).await? => return Ok(()),
             Ok(_) => {}
-            // What others have started since is another run.
+            // If another process has started the service since, that is another run.
             Err(Fault::Removed) => return Ok(()),
             Err(Fault::Refused(error)) => return Err(error),
         }
-        // What is waited for is mostly its work. One that is suspended later is not looked for: this may wait for days.
+        // Usually the supervisor removes the object, so a suspended supervisor is continued here. A supervisor that is
+        // suspended later is not: this wait may take days, and a check would poll.
         client.platform.resume_supervisor(&object).await;
-        // Keeps the seat, and with it the watch, for who comes later.
+        // The thread keeps the client alive, and with it the shared wait, for futures that come later.
         let (kept, object) = (Arc::clone(client), Arc::clone(&object));
         let removed = async move {
             let removed = object.wait_removed().await;
@@ -118,9 +119,9 @@ pub(crate) async fn wait_stopped<W: Platform>(client: &Arc<Client<W>>) -> Result
     }
 }
 
-/// Whether nothing runs, and nobody is going to remove the object: dead instances that are pinned, or
-/// that have no supervisor, are cleaned up by the next client.
-async fn is_over<W: Platform>(client: &Client<W>, snapshot: &Snapshot) -> Result<bool> {
+/// Returns `true` if nothing runs and no process will remove the object. The next client cleans up dead instances that
+/// are pinned or have no supervisor.
+async fn is_stopped<W: Platform>(client: &Client<W>, snapshot: &Snapshot) -> Result<bool> {
     if snapshot.clients > 0 || snapshot.locked || (snapshot.supervised && !snapshot.pinned) {
         return Ok(false);
     }

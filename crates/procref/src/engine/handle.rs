@@ -1,4 +1,4 @@
-//! The handle of a service, without its public interface.
+//! The part of a handle that is independent of the platform.
 
 use std::sync::Arc;
 
@@ -10,15 +10,32 @@ use super::resolved_instance::ResolvedInstance;
 use super::transition::Transition;
 use crate::error::{Error, Result};
 
-/// What a handle keeps: one count of its process's reference.
+/// A handle: one count of its process's reference.
+///
+/// `pin.rs` pins the service, and `follow.rs` waits for the instance.
 pub(crate) struct HandleInner<W: Platform> {
     client: Arc<Client<W>>,
     config: Arc<Config>,
     current: Arc<ResolvedInstance<W>>,
-    drop_handle: bool,
+    /// The handle is not counted any more.
+    dropped: bool,
 }
 
 impl<W: Platform> HandleInner<W> {
+    /// Makes a handle that the client has counted already.
+    pub(crate) fn new(
+        client: &Arc<Client<W>>,
+        config: &Arc<Config>,
+        current: Arc<ResolvedInstance<W>>,
+    ) -> Self {
+        Self {
+            client: Arc::clone(client),
+            config: Arc::clone(config),
+            current,
+            dropped: false,
+        }
+    }
+
     pub(crate) fn current(&self) -> &ResolvedInstance<W> {
         &self.current
     }
@@ -31,48 +48,36 @@ impl<W: Platform> HandleInner<W> {
         &self.client
     }
 
-    /// An error in a forked child.
+    /// Returns an error in a forked child.
     pub(crate) fn check_ours(&self, operation: &'static str) -> Result<()> {
         if self.client.is_ours() {
             return Ok(());
         }
-        Err(Error::NoReference {
-            service: self.client.key.name().to_owned(),
-            operation,
-            reason: "this is a forked child, which owns no handle of its parent's",
-        })
+        let reason = "this is a forked child, which owns no handle of its parent";
+        Err(self.no_reference(operation, reason))
     }
 
-    /// What to say when the kernel object is gone although there are handles.
+    /// Returns the error of a handle whose kernel object was removed.
     pub(crate) fn lost(&self, operation: &'static str) -> Error {
+        let reason = "its kernel object was removed from outside, and every reference with it";
+        self.no_reference(operation, reason)
+    }
+
+    fn no_reference(&self, operation: &'static str, reason: &'static str) -> Error {
         Error::NoReference {
             service: self.client.key.name().to_owned(),
             operation,
-            reason: "somebody removed its kernel object, and every reference with it",
+            reason,
         }
     }
 
-    /// For a handle that the seat has counted.
-    pub(crate) fn new(
-        client: &Arc<Client<W>>,
-        config: &Arc<Config>,
-        current: Arc<ResolvedInstance<W>>,
-    ) -> Self {
-        Self {
-            client: Arc::clone(client),
-            config: Arc::clone(config),
-            current,
-            drop_handle: false,
-        }
-    }
-
-    /// Puts it down; what is left to do then, if it was this process's last.
+    /// Drops the handle. Returns the rest of the release, if it was this process's last handle.
     pub(crate) fn release(mut self) -> Option<Release<W>> {
         self.drop_handle()
     }
 
     fn drop_handle(&mut self) -> Option<Release<W>> {
-        if std::mem::replace(&mut self.drop_handle, true) || !self.client.is_ours() {
+        if std::mem::replace(&mut self.dropped, true) || !self.client.is_ours() {
             return None;
         }
         match self.client.drop_handle() {

@@ -1,4 +1,4 @@
-//! Whether an instance can be used.
+//! Checks whether a client may use an instance.
 
 use super::client::Client;
 use super::config::Config;
@@ -8,15 +8,15 @@ use super::recursion::calling;
 use super::resolved_instance::ResolvedInstance;
 use crate::error::{Error, Result};
 
-/// When an instance's process was looked up: whoever was alive a moment ago need not be asked again.
+/// When the process of an instance was found. A process that was alive a moment ago is not checked again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seen {
     Now,
     Before,
 }
 
-/// R4: what was started by a command is not stopped by callbacks, nor the other way round. A client that
-/// has neither takes it as it is.
+/// Returns an error if the client would stop the instance in another way than its starter (R4). Callbacks must not stop
+/// an instance that a command started, nor a command one that callbacks started. A client that has neither accepts both.
 fn check_kind<W: Platform>(
     client: &Client<W>,
     config: &Config,
@@ -44,14 +44,14 @@ fn check_kind<W: Platform>(
     })
 }
 
-/// Whether it is this very instance, alive, and the client's own check says so, too.
+/// Returns `true` if the instance is alive and passes the client's own health check.
 pub(crate) async fn is_healthy<W: Platform>(
     client: &Client<W>,
     config: &Config,
     current: &ResolvedInstance<W>,
     seen: Seen,
 ) -> Result<bool> {
-    let remote = current.instance.identity.pid == 0;
+    let remote = current.is_remote();
     match &current.process {
         Some(_) if seen == Seen::Now => {}
         Some(process) if !process.is_alive().await => return Ok(false),
@@ -64,38 +64,33 @@ pub(crate) async fn is_healthy<W: Platform>(
             return Err(Error::InvalidSetting {
                 service: client.key.name().to_owned(),
                 setting: "on_health_check",
-                reason:
-                    "the service has no local process (pid 0), so only a health check can tell \
-                         whether it lives, and this client has none"
-                        .to_owned(),
+                reason: "the service has no local process (pid 0), so only a health check can find out whether \
+                         it is alive, and this client has none"
+                    .to_owned(),
             });
         }
         return Ok(true);
     };
-    match client
-        .platform
-        .timeout(
-            config.health_timeout(),
-            calling(client, check(&current.info)),
-        )
-        .await
-    {
+    let limit = config.health_timeout();
+    let checked = calling(client, check(&current.info));
+    match client.platform.timeout(limit, checked).await {
         Some(healthy) => Ok(healthy),
         None => {
+            let (service, pid) = (client.key.name(), current.info.pid());
             tracing::warn!(
-                service = client.key.name(),
-                pid = current.info.pid(),
-                limit = ?config.health_timeout(),
-                "the health check did not end: taken for unhealthy"
+                service,
+                pid,
+                ?limit,
+                "the health check timed out; treating the service as unhealthy"
             );
             Ok(false)
         }
     }
 }
 
-/// Whether an instance of a command says that it is well, where its client wants to know. Asked by those who
-/// join it; who starts it has asked already.
-pub(crate) async fn answers<W: Platform>(
+/// Returns `true` if an instance that procref executed passes the health check of its command. Clients that join call
+/// this. The client that starts the instance checks it before it is published as ready.
+async fn passes_command_check<W: Platform>(
     client: &Client<W>,
     config: &Config,
     current: &ResolvedInstance<W>,
@@ -104,10 +99,10 @@ pub(crate) async fn answers<W: Platform>(
         return Ok(true);
     };
     let (service, pid) = (client.key.name(), current.info.pid());
-    let sick = client
+    let failed = client
         .platform
         .check_health(&client.key, command, current.info.port());
-    match sick.await? {
+    match failed.await? {
         None => Ok(true),
         Some(FailedCheck {
             probe,
@@ -118,15 +113,15 @@ pub(crate) async fn answers<W: Platform>(
                 service,
                 pid,
                 ?limit,
-                "the health check failed, and the service is started anew: {probe}: {answer}"
+                "the health check failed; restarting the service: {probe}: {answer}"
             );
             Ok(false)
         }
     }
 }
 
-/// Whether a client may use an instance: it is well. An error if it is, but not what the client wants; one
-/// that is not will be replaced, whatever it is.
+/// Returns `true` if a client may use an instance, because it is healthy. Returns an error if it is healthy, but not the
+/// instance that the client requires. An unhealthy instance is no error, whatever its fingerprint: it is replaced.
 pub(crate) async fn is_usable<W: Platform>(
     client: &Client<W>,
     config: &Config,
@@ -134,7 +129,7 @@ pub(crate) async fn is_usable<W: Platform>(
     seen: Seen,
 ) -> Result<bool> {
     if !is_healthy(client, config, current, seen).await?
-        || !answers(client, config, current).await?
+        || !passes_command_check(client, config, current).await?
     {
         return Ok(false);
     }
@@ -160,7 +155,7 @@ pub(crate) async fn is_usable<W: Platform>(
         pid,
         ours = own.text,
         ?theirs,
-        "of another fingerprint"
+        "joined an instance of another fingerprint"
     );
     Ok(true)
 }

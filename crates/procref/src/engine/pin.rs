@@ -1,4 +1,4 @@
-//! Keeping a service although nobody holds it.
+//! Pins a service, so that it is kept without clients, and unpins it.
 
 use std::sync::Arc;
 
@@ -31,12 +31,12 @@ impl<W: Platform> HandleInner<W> {
     }
 }
 
-/// Takes the pin away; true if there was one. A service that nobody else holds is stopped, or left to its
-/// supervisor, as by any last client.
+/// Removes the pin. Returns `true` if the service was pinned. If no other process holds the service, this stops it or
+/// leaves it to its supervisor, as the last client does.
 ///
-/// That is done by taking a reference first, and giving it back afterwards. Taking the pin away by itself
-/// and looking for clients then would leave the service to nobody, where the last one lets go, counting on
-/// the pin, in between.
+/// To unpin, this takes a reference first and releases it afterwards. If it removed the pin without a reference and
+/// checked for clients then, the last client could leave in between. That client would rely on the pin, and no process
+/// would stop the service.
 pub(crate) async fn unpin<W: Platform>(
     client: &Arc<Client<W>>,
     config: &Arc<Config>,
@@ -45,17 +45,17 @@ pub(crate) async fn unpin<W: Platform>(
     let mut transition = match client.access(None).await {
         Access::Exclusive(permit) => Transition::begin(permit, config),
         Access::Shared(current) => {
-            let lease = HandleInner::new(client, config, current);
+            let handle = HandleInner::new(client, config, current);
             let unpinned = match client.known_object() {
                 Some(object) => object.unpin().await,
                 None => Ok(false),
             };
             crash::point(Point::UnpinnedByHolder);
-            if let Some(release) = lease.release() {
+            if let Some(release) = handle.release() {
                 release.await?;
             }
             return match unpinned {
-                Ok(unpinned) => Ok(told(client, unpinned)),
+                Ok(unpinned) => Ok(log(client, unpinned)),
                 Err(Fault::Removed) => Ok(false),
                 Err(Fault::Refused(error)) => Err(error),
             };
@@ -64,7 +64,7 @@ pub(crate) async fn unpin<W: Platform>(
     loop {
         match transition.attempt_unpin(patience).await {
             Ok(Some(unpinned)) => {
-                told(client, unpinned);
+                log(client, unpinned);
                 return transition.release().await.map(|()| unpinned);
             }
             Ok(None) => {}
@@ -77,7 +77,7 @@ pub(crate) async fn unpin<W: Platform>(
     }
 }
 
-fn told<W: Platform>(client: &Client<W>, unpinned: bool) -> bool {
+fn log<W: Platform>(client: &Client<W>, unpinned: bool) -> bool {
     if unpinned {
         tracing::info!(service = client.key.name(), "unpinned");
     }
@@ -85,7 +85,7 @@ fn told<W: Platform>(client: &Client<W>, unpinned: bool) -> bool {
 }
 
 impl<W: Platform> Transition<W> {
-    /// One step towards a service without a pin. `None`: look again.
+    /// Makes one attempt to remove the pin. Returns `None` if the state has changed and the caller must retry.
     async fn attempt_unpin(&mut self, patience: Patience) -> Step<Option<bool>> {
         let Some(object) = self.object(Missing::Ignore).await? else {
             return Ok(Some(false));

@@ -1,18 +1,15 @@
-//! A start that waits for itself.
+//! Detects a start that waits for itself.
 //!
-//! A process that belongs to the start of an instance, and asks for that same service, would wait for its own
-//! end. It gets an error at once.
+//! A process that belongs to the start of an instance would wait for its own end if it acquired the same service. It
+//! gets an error immediately.
 //!
-//! | who asks | how it is told |
+//! | caller | how it is recognized |
 //! |---|---|
-//! | the program, what it has started, its readiness command | by a variable of its environment that names the instance |
-//! | a callback of this process | by the thread that polls the callback |
+//! | the program, processes that it started, its readiness command | by an environment variable that names the instance (`launch/own_start.rs`) |
+//! | a callback of this process | by the thread that polls the callback (this file) |
 //!
-//! The variable stays in the environment of processes that outlive the start. So it names service and generation, and
-//! counts only while that very instance is locked and not ready. It is a list: where the program of one
-//! service starts another one, both starts have to end before either service can be joined. A process that a
-//! callback has started by itself has no such variable, and neither is a task known that a callback has spawned:
-//! the start timeout ends what they wait for.
+//! A process that a callback starts has no such variable, and a task that a callback spawns runs on another thread. If
+//! they acquire the service, they wait until the start timeout ends the start.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -24,11 +21,11 @@ use super::platform::Platform;
 use crate::error::{Error, Result};
 
 thread_local! {
-    /// The seats whose callbacks this thread polls just now, the innermost last.
+    /// Addresses of the clients whose callbacks this thread polls at the moment, the innermost last.
     static CALLING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
-/// An error if a callback of this service's asks for it, on the thread that polls the callback.
+/// Returns an error if a callback of this client acquires the service on the thread that polls the callback.
 pub(crate) fn check_callback<W: Platform>(client: &Arc<Client<W>>) -> Result<()> {
     let own = Arc::as_ptr(client).addr();
     let calling = CALLING.try_with(|calling| calling.borrow().contains(&own));
@@ -37,16 +34,16 @@ pub(crate) fn check_callback<W: Platform>(client: &Arc<Client<W>>) -> Result<()>
     }
     Err(Error::Recursion {
         service: client.key.name().to_owned(),
-        reason: "its own callback acquires it, and would wait for itself (use what the callback is given)",
+        reason: "its own callback acquires it, and would wait for itself (use the callback's argument instead)",
     })
 }
 
-/// A callback's future, which is known as such to what it calls.
+/// Runs a callback's future, and marks the client while the future is polled.
 pub(crate) async fn calling<W: Platform, F: Future>(client: &Client<W>, future: F) -> F::Output {
-    /// Also where the callback panics.
-    struct Called;
+    /// Removes the mark, also if the callback panics.
+    struct Mark;
 
-    impl Drop for Called {
+    impl Drop for Mark {
         fn drop(&mut self) {
             let _ = CALLING.try_with(|calling| calling.borrow_mut().pop());
         }
@@ -56,7 +53,7 @@ pub(crate) async fn calling<W: Platform, F: Future>(client: &Client<W>, future: 
     let mut future = pin!(future);
     std::future::poll_fn(|context| {
         let _ = CALLING.try_with(|calling| calling.borrow_mut().push(own));
-        let _called = Called;
+        let _mark = Mark;
         future.as_mut().poll(context)
     })
     .await

@@ -1,4 +1,4 @@
-//! The clients of this process.
+//! The clients of this process: one for each service.
 
 use std::sync::{Arc, PoisonError, Weak};
 
@@ -12,7 +12,7 @@ use crate::runtime::process_local;
 
 pub(crate) type NativeClient = Client<Host>;
 
-/// The one seat of this process at a service.
+/// Returns this process's client of a service. All callers of one key share it.
 pub(crate) fn client(key: &ServiceKey) -> Arc<NativeClient> {
     let mut clients = process_local::get()
         .clients
@@ -29,12 +29,13 @@ pub(crate) fn client(key: &ServiceKey) -> Arc<NativeClient> {
     client
 }
 
-/// Stops the service if there is one and removes the object, for somebody who has its lock and
-/// knows of no callbacks.
+/// Stops the service, if it runs, and removes its object. Call this with the lock held, if there are no callbacks.
 pub(crate) fn stop_locked(key: &ServiceKey) -> Result<()> {
-    // A seat of its own: the process's other handles and references are none of its business.
+    // This is a client of its own, so the process's other handles and its reference stay as they are.
     let client = Arc::new(Client::new(Host, key.clone()));
-    let permit = client.try_permit().expect("nobody else knows this seat");
+    let permit = client
+        .try_permit()
+        .expect("no other future knows this client");
     let transition = Transition::locked(permit, &Arc::new(Config::default()));
     pollster::block_on(transition.release())
 }

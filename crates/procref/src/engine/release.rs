@@ -100,7 +100,7 @@ impl<W: Platform> Transition<W> {
         };
         if self.launching.is_some() {
             // A launch cannot be cancelled. No caller waits for this start any more, so its error is dropped.
-            let _ = self.launched().await;
+            let _ = self.finish_launch().await;
         }
         let mut cleared = Cleared::Done;
         while !self.permit_mut().take_if_last() {
@@ -201,7 +201,7 @@ impl<W: Platform> Transition<W> {
         yield_once().await;
         match self.stop(object, instance, snapshot.generation).await {
             Ok(callback_error) => {
-                self.wait_gone().await?;
+                self.wait_tree_exit().await?;
                 object
                     .publish(None, snapshot.generation, Lock::Keep)
                     .await?;

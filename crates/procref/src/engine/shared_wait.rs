@@ -1,4 +1,4 @@
-//! One thread that waits for something, on behalf of however many futures.
+//! A thread that waits for one event, for any number of futures.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,21 +10,21 @@ use crate::error::{Error, Result};
 use crate::runtime::wakers::Wakers;
 use crate::runtime::{self, BoxFuture};
 
-/// What only a blocking call can wait for, shared by all futures of this process that wait for it.
+/// A wait that only a blocking call can do, shared by all futures of this process that wait for the same event.
 ///
-/// The call cannot be called off, so it is made by a thread of ours, one for all: a future that is
-/// dropped leaves the thread behind, and the next one joins it. Nor is it known what the world is like by
-/// the time a future runs again, so this tells when to look again, and nothing else.
+/// The call cannot be cancelled, so a thread of procref makes it, one for all futures. A future that is dropped leaves
+/// the thread running, and the next future joins it. When a future runs again, the state may have changed since the
+/// event. So the wait only says when to read the state again.
 #[derive(Clone, Default)]
 pub(crate) struct SharedWait(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    /// The thread is there.
-    watched: bool,
-    /// How often it has ended.
+    /// The thread is running.
+    running: bool,
+    /// Number of threads that have ended.
     rounds: u64,
-    /// The futures to wake then.
+    /// The futures to wake when the thread ends.
     sleepers: Wakers,
 }
 
@@ -33,8 +33,9 @@ impl SharedWait {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the thread that waits now, if need be with `event`, has ended. An error is the
-    /// event's, told to the one future that started it: all others look, and start another.
+    /// Waits until the running thread has ended. If none is running, this starts one, which waits for `event`. The
+    /// event's error goes to the future that started the thread. All others wake without an error, read the state
+    /// again, and start another thread.
     pub(crate) async fn wait<W: Platform>(
         &self,
         platform: &W,
@@ -52,9 +53,9 @@ impl SharedWait {
     ) -> Result<()> {
         let (mut sleep, start) = {
             let mut state = self.state();
-            let start = !std::mem::replace(&mut state.watched, true);
+            let start = !std::mem::replace(&mut state.running, true);
             let sleep = Sleep {
-                watch: self,
+                shared: self,
                 number: state.sleepers.register(),
                 round: state.rounds,
             };
@@ -65,14 +66,14 @@ impl SharedWait {
             return Ok(());
         }
         let failure = Arc::new(Mutex::new(None::<Error>));
-        let (watch, told) = (self.clone(), Arc::clone(&failure));
+        let (shared, slot) = (self.clone(), Arc::clone(&failure));
         let thread = Box::pin(async move {
-            let end = event.await;
-            *told.lock().unwrap_or_else(PoisonError::into_inner) = end.err();
-            watch.end();
+            let result = event.await;
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = result.err();
+            shared.end();
         });
         if let Err(error) = spawn(thread) {
-            // Somebody may have come to rely on it meanwhile.
+            // Other futures may have begun to wait for this thread.
             self.end();
             return Err(error);
         }
@@ -87,7 +88,7 @@ impl SharedWait {
     fn end(&self) {
         let sleepers = {
             let mut state = self.state();
-            state.watched = false;
+            state.running = false;
             state.rounds += 1;
             state.sleepers.take()
         };
@@ -96,9 +97,9 @@ impl SharedWait {
 }
 
 struct Sleep<'a> {
-    watch: &'a SharedWait,
+    shared: &'a SharedWait,
     number: u64,
-    /// The round that it waits for to end.
+    /// The round whose end this future waits for.
     round: u64,
 }
 
@@ -108,7 +109,7 @@ impl Future for Sleep<'_> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         // Cloning and dropping a waker may run foreign code, so both happen without the lock.
         let waker = context.waker().clone();
-        let mut state = self.watch.state();
+        let mut state = self.shared.state();
         if state.rounds != self.round {
             return Poll::Ready(());
         }
@@ -121,8 +122,8 @@ impl Future for Sleep<'_> {
 
 impl Drop for Sleep<'_> {
     fn drop(&mut self) {
-        // Kept until the mutex is free: dropping the last of a waker may run code of a user's.
-        let waker = self.watch.state().sleepers.remove(self.number);
+        // The waker is dropped after the mutex is released, because that may run foreign code.
+        let waker = self.shared.state().sleepers.remove(self.number);
         drop(waker);
     }
 }

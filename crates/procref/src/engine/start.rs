@@ -1,11 +1,11 @@
-//! Under the lock: starting an instance, or recovering one.
+//! Starts or recovers an instance, with the lock held.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::config::{Orphan, RecoverFn, StartFn, callback_error};
 use super::health::{Seen, is_healthy};
-use super::platform::{ObjectOf, Platform, ServiceProcess as _, find_identity};
+use super::platform::{ObjectOf, Platform, find_identity};
 use super::recursion::calling;
 use super::resolved_instance::ResolvedInstance;
 use super::shared_wait::SharedWait;
@@ -20,7 +20,7 @@ use crate::process::Identity;
 use crate::record::Record;
 use crate::runtime::deadline::Deadline;
 
-/// How an instance that can be used comes about, by callback.
+/// The callback that makes an instance.
 enum StartMode<'a> {
     Start(&'a StartFn),
     Recover(&'a RecoverFn, Instance),
@@ -43,9 +43,9 @@ impl StartMode<'_> {
 }
 
 impl<W: Platform> Transition<W> {
-    /// Under the lock: what the set names cannot be used, so it is recovered, or stopped and started
-    /// anew.
-    pub(crate) async fn replace(
+    /// Replaces an instance that no client can use: recovers it, or stops it and starts another one. Call this with the
+    /// lock held.
+    pub(super) async fn replace(
         &mut self,
         object: &Arc<ObjectOf<W>>,
         snapshot: Snapshot,
@@ -53,7 +53,7 @@ impl<W: Platform> Transition<W> {
         let begun = Instant::now();
         let config = Arc::clone(&self.config);
         if let Some(command) = &config.command {
-            return self.execute(object, snapshot, command, begun).await;
+            return self.start_command(object, snapshot, command, begun).await;
         }
         let others = snapshot.clients > 1 || self.permit().has_other_handles();
         let old = snapshot.instance;
@@ -61,7 +61,7 @@ impl<W: Platform> Transition<W> {
             (Some(recover), Some(old)) if others && old.is_serving() => Some((recover, old)),
             _ => None,
         };
-        let way = match (recover, &config.start) {
+        let mode = match (recover, &config.start) {
             (Some((recover, old)), _) => StartMode::Recover(recover, old),
             (None, Some(start)) => StartMode::Start(start),
             (None, None) => {
@@ -71,17 +71,17 @@ impl<W: Platform> Transition<W> {
             }
         };
         self.platform().check_record(&self.client().key).await?;
-        // One that is the parent of an older service's processes goes with them.
+        // A supervisor that is the parent of an older instance's processes exits with them.
         let supervised = snapshot.supervised && !snapshot.tree;
         if self.config.orphan == Orphan::Stop && !supervised {
-            // Before anything is started: from then on this process may be killed at any time.
+            // The supervisor starts before anything else: from then on this process may be killed at any time.
             self.supervise(object, self.config.stop()).await?;
             crash::point(Point::Supervised);
         }
 
-        let callback = way.callback();
+        let callback = mode.callback();
         let service = self.service();
-        let info = match &way {
+        let info = match &mode {
             StartMode::Recover(recover, old) => {
                 tracing::debug!(service, pid = old.identity.pid, "calling {callback}");
                 let old = self.describe(old).await;
@@ -97,89 +97,76 @@ impl<W: Platform> Transition<W> {
         let (unready, process) = self.validate_returned(callback, &info).await?;
         let info = info.identified(unready.identity.start);
         self.unpublished = Some((unready, info.clone()));
-        match &way {
-            // R2: nothing starts beside anything alive. The callback has replaced the old instance,
-            // so what is left of it is ended by procref itself.
+        match &mode {
+            // R2: nothing starts beside anything alive. The callback has returned another process, so procref stops the
+            // old one.
             StartMode::Recover(_, old) if old.identity != unready.identity => {
                 self.end_replaced(old).await?;
                 crash::point(Point::ReplacedEnded);
             }
             _ => {}
         }
-        let generation = snapshot.next_generation();
-        let published = self
-            .publish(
-                object,
-                unready,
-                generation,
-                &info,
-                process.as_ref(),
-                callback,
-            )
-            .await;
-        match published {
+        let candidate = ResolvedInstance {
+            instance: unready,
+            generation: snapshot.next_generation(),
+            info,
+            fingerprint: self.config.own_fingerprint(),
+            definition: self.config.definition.clone(),
+            process,
+            death: SharedWait::default(),
+        };
+        match self.publish(object, &candidate, callback).await {
             Ok(instance) => {
                 self.unpublished = None;
+                let ResolvedInstance {
+                    info, generation, ..
+                } = &candidate;
                 let (pid, port, elapsed) = (info.pid(), info.port(), begun.elapsed());
-                let (service, done) = (self.service(), way.done());
+                let (service, done) = (self.service(), mode.done());
                 tracing::info!(service, pid, port, generation, ?elapsed, "{done}");
                 Ok(Arc::new(ResolvedInstance {
                     instance,
-                    generation,
-                    info,
-                    fingerprint: self.config.own_fingerprint(),
-                    definition: self.config.definition.clone(),
-                    process,
-                    death: SharedWait::default(),
+                    ..candidate
                 }))
             }
             Err(Fault::Removed) => {
-                // No process can find what was started here, and the next client starts another.
+                // No process can find this instance, and the next client starts another one.
                 self.end_unpublished().await?;
                 Err(Fault::Removed)
             }
-            // What was published of it is stopped when the lock is released.
+            // The release of the lock stops what was published of it.
             Err(refused) => Err(refused),
         }
     }
 
-    /// First as an instance that nobody may use yet, so that it can be found and stopped whatever
-    /// happens from here on; then the record; then ready, and unlocked with the same step.
+    /// Publishes an instance in this order: not ready, record, ready. The last step unlocks, too.
+    ///
+    /// While the instance is published as not ready, no client may use it, but the next one can find and stop it,
+    /// whatever happens to this process.
     async fn publish(
         &mut self,
         object: &Arc<ObjectOf<W>>,
-        unready: Instance,
-        generation: u16,
-        info: &ServiceInfo,
-        process: Option<&Arc<W::Process>>,
+        candidate: &ResolvedInstance<W>,
         callback: &'static str,
     ) -> Step<Instance> {
-        let client = self.client();
+        let client = Arc::clone(self.client());
+        let (unready, generation) = (candidate.instance, candidate.generation);
         object
             .publish(Some(&unready), generation, Lock::Keep)
             .await?;
         crash::point(Point::PublishedUnready);
-        let record = Record::new(&client.key, unready.identity, info)
+        let record = Record::new(&client.key, unready.identity, &candidate.info)
             .with_hosted(unready.hosted)
-            .with_fingerprint(self.config.own_fingerprint())
-            .with_definition(self.config.definition.clone());
+            .with_fingerprint(candidate.fingerprint.clone())
+            .with_definition(candidate.definition.clone());
         client.platform.write_record(&client.key, &record).await?;
         crash::point(Point::Recorded);
-        let candidate = ResolvedInstance {
-            instance: unready,
-            generation,
-            info: info.clone(),
-            fingerprint: self.config.own_fingerprint(),
-            definition: self.config.definition.clone(),
-            process: process.cloned(),
-            death: SharedWait::default(),
-        };
-        self.verify_ready(callback, &candidate).await?;
+        self.verify_ready(callback, candidate).await?;
         self.publish_ready(unready, generation).await
     }
 
-    /// What an instance has to pass before anybody is let in. `callback` has said that it is ready.
-    pub(crate) async fn verify_ready(
+    /// Checks an instance before other clients may use it. `callback` is the one that has reported it ready.
+    pub(super) async fn verify_ready(
         &self,
         callback: &'static str,
         candidate: &ResolvedInstance<W>,
@@ -195,14 +182,14 @@ impl<W: Platform> Transition<W> {
         self.call_on_ready(candidate).await
     }
 
-    /// Publishes it as ready, and unlocks.
-    pub(crate) async fn publish_ready(
+    /// Publishes an instance as ready, and unlocks.
+    pub(super) async fn publish_ready(
         &mut self,
         unready: Instance,
         generation: u16,
     ) -> Step<Instance> {
         crash::point(Point::Answering);
-        let client = self.client();
+        let client = Arc::clone(self.client());
         client.platform.clear_failures(&client.key).await;
         let ready = Instance {
             ready: true,
@@ -213,7 +200,7 @@ impl<W: Platform> Transition<W> {
         Ok(ready)
     }
 
-    /// What the client wants done with an instance that works, before anybody else is let in.
+    /// Calls `on_ready` for an instance that works, before other clients may use it.
     async fn call_on_ready(&self, candidate: &ResolvedInstance<W>) -> Result<()> {
         let Some(on_ready) = &self.config.on_ready else {
             return Ok(());
@@ -223,18 +210,16 @@ impl<W: Platform> Transition<W> {
         tracing::debug!(service, pid, "calling {callback}");
         self.call(callback, on_ready(candidate.info.clone()))
             .await?;
-        match &candidate.process {
-            // It may have taken long, and done much to the service.
-            Some(process) if !process.is_alive().await => {
-                let ended = format!("process {pid} ended meanwhile").into();
-                Err(callback_error(service, callback, ended))
-            }
-            _ => Ok(()),
+        // The callback may have taken long, and the service may have exited in that time.
+        if !candidate.is_alive().await {
+            let exited = format!("process {pid} exited while the callback ran").into();
+            return Err(callback_error(service, callback, exited));
         }
+        Ok(())
     }
 
-    /// R2: before a start, whatever lives is stopped.
-    pub(crate) async fn stop_leftover(
+    /// Stops a leftover instance before a start (R2).
+    pub(super) async fn stop_leftover(
         &self,
         object: &Arc<ObjectOf<W>>,
         snapshot: Snapshot,
@@ -243,27 +228,27 @@ impl<W: Platform> Transition<W> {
             return Ok(());
         };
         if let Some(error) = self.stop(object, instance, snapshot.generation).await? {
-            tracing::warn!(service = self.service(), %error, "stopped what was left");
+            tracing::warn!(service = self.service(), %error, "stopped leftover instance, but its callback failed");
         }
         crash::point(Point::LeftoverStopped);
-        // The stop has announced its own time.
+        // The stop has announced its own limit.
         let limit = self.config.start_limit(snapshot.tree);
         object.announce(limit).await?;
         crash::point(Point::Reannounced);
         Ok(())
     }
 
-    /// The instance that there is, or was.
+    /// Returns the instance that the object or the record names.
     pub(crate) async fn leftover(&self, snapshot: &Snapshot) -> Result<Option<Instance>> {
         match snapshot.instance {
             Some(instance) => Ok(Some(instance)),
-            // A set that was removed from outside and made anew knows nothing of the instance it
-            // counted; the record does.
+            // If the object was removed from outside and recreated, it does not name the instance that the old object
+            // named. The record does.
             None => self.recorded().await,
         }
     }
 
-    /// The instance that the record names, if it lives.
+    /// Returns the instance that the record names, if it is alive.
     async fn recorded(&self) -> Result<Option<Instance>> {
         let client = self.client();
         let Some(record) = client.platform.read_record(&client.key).await else {
@@ -278,7 +263,7 @@ impl<W: Platform> Transition<W> {
         tracing::warn!(
             service = self.service(),
             pid = identity.pid,
-            "it runs, but its kernel object is gone: stopping it"
+            "found a running instance without a kernel object; stopping it"
         );
         Ok(Some(Instance {
             identity,
@@ -293,7 +278,7 @@ impl<W: Platform> Transition<W> {
         }))
     }
 
-    /// The old instance, after `on_recover` returned another one.
+    /// Stops the old instance, after `on_recover` has returned another one.
     async fn end_replaced(&self, old: &Instance) -> Result<()> {
         let Some(Target::Process(process)) = self.target(old).await? else {
             return Ok(());
@@ -307,7 +292,7 @@ impl<W: Platform> Transition<W> {
         .await
     }
 
-    pub(crate) async fn supervise(
+    pub(super) async fn supervise(
         &self,
         object: &Arc<ObjectOf<W>>,
         stop: StopPolicy,
@@ -321,9 +306,9 @@ impl<W: Platform> Transition<W> {
         Ok(())
     }
 
-    /// Whether somebody sees to the service when all clients are killed, or nobody is meant to. The
-    /// instance's setting counts, which its starter made, and not this client's.
-    pub(crate) fn is_supervised(&self, snapshot: &Snapshot) -> bool {
+    /// Returns `true` if the service has the supervisor that it needs: if one lives, or if the instance is kept without
+    /// one. The setting of the instance's starter counts, not this client's (R4).
+    pub(super) fn is_supervised(&self, snapshot: &Snapshot) -> bool {
         !W::Kernel::NEEDS_SUPERVISOR
             || snapshot.supervised
             || snapshot
@@ -331,31 +316,32 @@ impl<W: Platform> Transition<W> {
                 .is_some_and(|instance| instance.keep_orphan)
     }
 
-    /// Runs a callback within the start timeout. A panic goes on to the caller of `acquire`.
+    /// Runs a callback within the start timeout. A panic of the callback goes on to the caller of `acquire`.
     async fn call<T>(
         &self,
         callback: &'static str,
         future: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
         let limit = self.config.start_timeout;
-        let future = calling(self.client(), future);
-        match self.platform().timeout(limit, future).await {
+        let client = self.client();
+        match client
+            .platform
+            .timeout(limit, calling(client, future))
+            .await
+        {
             Some(done) => done.map_err(|error| callback_error(self.service(), callback, error)),
-            None => Err(Error::Timeout {
-                service: self.service().to_owned(),
-                operation: match callback {
+            None => {
+                let operation = match callback {
                     "on_recover" => "`on_recover`",
                     "on_ready" => "`on_ready`",
                     _ => "`on_first_acquire`",
-                },
-                limit,
-                holder: None,
-                suspended: false,
-            }),
+                };
+                Err(client.timeout_error(operation, limit, None))
+            }
         }
     }
 
-    /// Checks what a callback returned, and looks up who it is.
+    /// Checks what a callback has returned, and finds the process.
     async fn validate_returned(
         &self,
         callback: &'static str,
@@ -374,30 +360,30 @@ impl<W: Platform> Transition<W> {
             ready: false,
             stopping: false,
             hosted,
-            has_metadata: info.metadata().next().is_some() || self.config.is_told_by_record(),
+            has_metadata: info.metadata().next().is_some() || self.config.needs_record(),
             command: false,
-            // Nobody but a callback could stop a service without a local process.
+            // Only a callback can stop a service without a local process, so a supervisor could not.
             keep_orphan: pid == 0 || self.config.orphan == Orphan::Keep,
             linger_ms: self.config.linger_ms,
         };
         if pid == 0 {
             if self.config.health.is_none() {
                 return Err(refused(
-                    "that means a service without a local process, and only an `on_health_check` \
-                     could tell whether it lives",
+                    "it stands for a service without a local process, and only an `on_health_check` could find \
+                     out whether that is alive",
                 ));
             }
             return Ok((instance(Identity { pid: 0, start: 0 }, false), None));
         }
         if pid == 1 {
-            return Err(refused("that is the system's first process"));
+            return Err(refused("it is the system's first process"));
         }
         match self.platform().find_process(pid).await? {
             Some((identity, process)) => {
                 let hosted = pid == self.platform().own_pid();
                 Ok((instance(identity, hosted), Some(Arc::new(process))))
             }
-            None => Err(refused("no such process is alive")),
+            None => Err(refused("no process with this pid is alive")),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::platform::{ObjectOf, Platform, ServiceProcess as _, ServiceStart as _, find_identity};
+use super::platform::{ObjectOf, Platform, ServiceStart as _, find_identity};
 use super::recursion::calling;
 use super::resolved_instance::ResolvedInstance;
 use super::shared_wait::SharedWait;
@@ -26,7 +26,7 @@ use crate::runtime::deadline::Deadline;
 const RETRY_CALLBACK: Duration = Duration::from_millis(20);
 
 impl<W: Platform> Transition<W> {
-    pub(super) async fn execute(
+    pub(super) async fn start_command(
         &mut self,
         object: &Arc<ObjectOf<W>>,
         snapshot: Snapshot,
@@ -47,7 +47,7 @@ impl<W: Platform> Transition<W> {
             }
             Err(Fault::Removed) => {
                 // The supervisor notices the removal, too, and stops the service. R2: nothing starts beside it.
-                self.wait_gone().await?;
+                self.wait_tree_exit().await?;
                 Err(Fault::Removed)
             }
             // The release of the lock stops the instance.
@@ -86,7 +86,7 @@ impl<W: Platform> Transition<W> {
         // new supervisor. So a suspended supervisor of the older instance is continued.
         if let Err(error) = client
             .platform
-            .resuming_supervisor(object, self.launched())
+            .resuming_supervisor(object, self.finish_launch())
             .await
         {
             // If the object was removed from outside, this read fails, and the launch's own error does not matter.
@@ -125,7 +125,7 @@ impl<W: Platform> Transition<W> {
             ready: false,
             stopping: false,
             hosted: false,
-            has_metadata: self.config.is_told_by_record(),
+            has_metadata: self.config.needs_record(),
             command: true,
             keep_orphan: false,
             linger_ms: self.config.linger_ms,
@@ -133,7 +133,7 @@ impl<W: Platform> Transition<W> {
     }
 
     /// Waits until the launch has finished, if one has begun.
-    pub(super) async fn launched(&mut self) -> Result<()> {
+    pub(super) async fn finish_launch(&mut self) -> Result<()> {
         let done = std::future::poll_fn(|context| match &mut self.launching {
             Some(launching) => {
                 let launching = launching.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -195,11 +195,7 @@ impl<W: Platform> Transition<W> {
             let exit = pin!(platform.resuming_supervisor(object, starting.early_exit()));
             unless(exit, verified).await?
         };
-        let dead = match &candidate.process {
-            Some(process) => !process.is_alive().await,
-            None => true,
-        };
-        if dead {
+        if !candidate.is_alive().await {
             // The exit is the cause, whatever the checks have returned.
             let exit = platform.resuming_supervisor(object, starting.early_exit());
             return Err(exit.await.into());

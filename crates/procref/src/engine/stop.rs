@@ -16,43 +16,44 @@ use crate::kernel::{Instance, Object, Step};
 use crate::process::KILL_TIMEOUT;
 use crate::runtime::deadline::Deadline;
 
-/// What there is to stop.
+/// The process to stop.
 pub(super) enum Target<W: Platform> {
     Process(Arc<W::Process>),
-    /// This very process.
+    /// This process itself. It is never signaled (R5).
     Hosted,
-    /// Not a process of this machine.
+    /// The instance has no process on this machine.
     Remote,
 }
 
 impl<W: Platform> Transition<W> {
-    /// Stopped means dead: returns when the instance's process is gone, whatever it takes. Under the
-    /// lock; the instance stays published, as one that is stopping.
+    /// Stops an instance. Returns when its process is dead. Call this with the lock held; the instance stays published,
+    /// with STOPPING.
     ///
-    /// What it returns is the callback's failure, after which procref stopped the service itself.
+    /// Returns the error of the callback, if it failed and procref stopped the instance itself.
     pub(crate) async fn stop(
         &self,
         object: &Arc<ObjectOf<W>>,
         instance: Instance,
         generation: u16,
     ) -> Step<Option<Error>> {
-        // To a process with another clock the instance looks dead: it would be cleared, and left running.
+        // A process with another clock computes another start time, so the instance looks dead to it. Without this
+        // check the instance would be cleared, and left running.
         self.platform().check_view(&self.client().key)?;
         let info = self.describe(&instance).await;
-        let manner = self.stop_of(&instance).await;
+        let policy = self.stop_of(&instance).await;
         let Some(target) = self.target(&instance).await? else {
             return Ok(None);
         };
-        // Before the first signal: if this process dies in the middle, nobody may take a service that has
-        // been told to stop for one that serves. Also if it is written already: this process has its own time.
+        // Published before the first signal: if this process dies before the instance is dead, no client may take the
+        // instance as one that serves. Published again if another process has published it: the limit is this process's.
         object
-            .publish_stopping(&instance, generation, manner.limit())
+            .publish_stopping(&instance, generation, policy.limit())
             .await?;
         crash::point(Point::PublishedStopping);
-        Ok(self.end(target, info, manner).await?)
+        Ok(self.end(target, info, policy).await?)
     }
 
-    /// What there is to stop. `None`: it is dead, or nobody's to signal.
+    /// Returns what must be stopped. Returns `None` if the instance is dead, or is hosted by another process.
     pub(super) async fn target(&self, instance: &Instance) -> Result<Option<Target<W>>> {
         let platform = self.platform();
         if instance.hosted {
@@ -67,45 +68,42 @@ impl<W: Platform> Transition<W> {
     }
 
     /// Stops the instance that this client started and could not publish, if there is one.
-    pub(crate) async fn end_unpublished(&mut self) -> Result<()> {
+    pub(super) async fn end_unpublished(&mut self) -> Result<()> {
         let Some((instance, info)) = self.unpublished.take() else {
             return Ok(());
         };
         match self.target(&instance).await? {
             Some(target) => {
-                let complaint = self.end(target, info, self.config.stop()).await?;
-                complaint.map_or(Ok(()), Err)
+                let callback_error = self.end(target, info, self.config.stop()).await?;
+                callback_error.map_or(Ok(()), Err)
             }
             None => Ok(()),
         }
     }
 
-    /// Waits until a service that could not be used has left no process. Its supervisor ends them.
-    pub(crate) async fn wait_gone(&mut self) -> Result<()> {
+    /// Waits until an unusable service has no process left. Its supervisor ends them.
+    pub(super) async fn wait_tree_exit(&mut self) -> Result<()> {
         let Some(starting) = self.starting.take() else {
             return Ok(());
         };
-        // As long as the supervisor needs at most: asking, killing, asking and killing what is left.
+        // The longest time that the supervisor needs: to stop and kill the service, and then what it leaves.
         let limit = self.config.drop_patience().saturating_mul(2);
         let platform = self.platform();
-        let gone = starting.wait_tree_exit(limit);
-        let gone = match self.client().known_object() {
-            Some(object) => platform.resuming_supervisor(&object, gone).await?,
-            None => gone.await?,
+        let exited = starting.wait_tree_exit(limit);
+        let exited = match self.client().known_object() {
+            Some(object) => platform.resuming_supervisor(&object, exited).await?,
+            None => exited.await?,
         };
-        if !gone {
+        if !exited {
             let service = self.service();
-            tracing::error!(
-                service,
-                "the service has left processes that cannot be ended"
-            );
+            tracing::error!(service, "the service has left processes that did not exit");
         }
         Ok(())
     }
 
-    /// How the instance is stopped: as its starter said, where procref executed it, and as this client
-    /// would otherwise.
-    pub(crate) async fn stop_of(&self, instance: &Instance) -> StopPolicy {
+    /// Returns how the instance is stopped: as its starter set it (R4), if procref executed the instance, and otherwise
+    /// as this client sets it.
+    pub(super) async fn stop_of(&self, instance: &Instance) -> StopPolicy {
         let client = self.client();
         if !instance.command {
             return StopPolicy {
@@ -124,28 +122,28 @@ impl<W: Platform> Transition<W> {
         &self,
         target: Target<W>,
         info: ServiceInfo,
-        stop: StopPolicy,
+        policy: StopPolicy,
     ) -> Result<Option<Error>> {
         let pid = info.pid();
-        let grace = Deadline::after(stop.grace);
-        let asked = self.ask_to_stop(info, grace).await;
-        if !matches!(asked, Ok(false)) {
+        let grace = Deadline::after(policy.grace);
+        let called = self.call_on_last_release(info, grace).await;
+        if !matches!(called, Ok(false)) {
             crash::point(Point::StopCalledBack);
         }
         let process = match target {
             Target::Process(process) => process,
-            Target::Hosted => return Ok(asked.err()),
-            // Only the callback can tell whether it has stopped.
-            Target::Remote => return asked.map(|_| None),
+            Target::Hosted => return Ok(called.err()),
+            // Only the callback can find out whether it has stopped.
+            Target::Remote => return called.map(|_| None),
         };
-        let by_callback = matches!(asked, Ok(true));
-        let signal = (!by_callback).then_some(stop.signal);
+        let by_callback = matches!(called, Ok(true));
+        let signal = (!by_callback).then_some(policy.signal);
         self.end_process(&process, pid, signal, grace).await?;
-        Ok(asked.err())
+        Ok(called.err())
     }
 
-    /// Returns when it is gone. Without a signal it has been told to end already.
-    pub(crate) async fn end_process(
+    /// Stops a process. Returns when it is dead. `signal` is `None` if a callback has requested the stop already.
+    pub(super) async fn end_process(
         &self,
         process: &Arc<W::Process>,
         pid: u32,
@@ -167,7 +165,7 @@ impl<W: Platform> Transition<W> {
             crash::point(Point::AskedToEnd);
         }
         if !process.wait(grace.left()).await? {
-            tracing::warn!(service, pid, grace = ?grace.limit(), "still alive after its grace: killed");
+            tracing::warn!(service, pid, grace = ?grace.limit(), "still alive after its grace; killing it");
             process
                 .kill()
                 .await
@@ -181,8 +179,8 @@ impl<W: Platform> Transition<W> {
         Ok(())
     }
 
-    /// True if a callback did it; false if there is none.
-    async fn ask_to_stop(&self, info: ServiceInfo, grace: Deadline) -> Result<bool> {
+    /// Calls `on_last_release`. Returns `false` if there is no callback.
+    async fn call_on_last_release(&self, info: ServiceInfo, grace: Deadline) -> Result<bool> {
         let Some(stop) = &self.config.stop else {
             return Ok(false);
         };
@@ -190,21 +188,18 @@ impl<W: Platform> Transition<W> {
         let service = self.service();
         tracing::debug!(service, pid = info.pid(), "calling on_last_release");
         let stop = async { stop(info).await };
-        let asked = run_to_end(service, callback, calling(self.client(), stop));
-        match self.platform().timeout(grace.left(), asked).await {
-            Some(asked) => asked.map(|()| true),
-            None => Err(Error::Timeout {
-                service: service.to_owned(),
-                operation: "`on_last_release`",
-                limit: grace.limit(),
-                holder: None,
-                suspended: false,
-            }),
+        let called = run_to_end(service, callback, calling(self.client(), stop));
+        match self.platform().timeout(grace.left(), called).await {
+            Some(called) => called.map(|()| true),
+            None => {
+                let client = self.client();
+                Err(client.timeout_error("`on_last_release`", grace.limit(), None))
+            }
         }
     }
 
-    /// The instance as callbacks and clients are told of it.
-    pub(crate) async fn describe(&self, instance: &Instance) -> ServiceInfo {
+    /// Returns the instance as callbacks and clients see it.
+    pub(super) async fn describe(&self, instance: &Instance) -> ServiceInfo {
         let client = self.client();
         describe(&client.platform, &client.key, instance).await
     }

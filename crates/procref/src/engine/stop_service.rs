@@ -1,4 +1,4 @@
-//! Stopping a service on demand, held or not.
+//! Stops a service on demand, also while clients hold it.
 
 use std::future::Future;
 use std::pin::pin;
@@ -14,37 +14,42 @@ use crate::kernel::{Fault, Lock, Missing, Object, Snapshot, Step};
 use crate::process::KILL_TIMEOUT;
 use crate::runtime::deadline::Patience;
 
-/// Whether a service is stopped although clients hold it.
+/// What to do if clients hold the service.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Held {
+pub(crate) enum IfHeld {
+    /// Return an error.
     Refuse,
+    /// Stop the service anyway.
     Override,
 }
 
-/// Stops the service, and takes its pin away; true if there was one.
+/// Stops the service and removes its pin. Returns `true` if it ran or was pinned.
 ///
-/// Done with the lock and a reference, as a client that enters has them. With the lock alone the last
-/// holder could die in the middle, and leave a set to nobody: giving both back is one step, which tells
-/// whether somebody else holds the service still, and if not, this is the last leaver.
+/// This takes the lock and a reference, like a client that enters. With the lock alone, the last holder could die
+/// before the lock is released, and no process would be left to remove the object. Releasing both is one step, which
+/// finds out whether other processes hold the service; if not, this process is the last one to leave.
 pub(crate) async fn stop<W: Platform>(
     client: &Arc<Client<W>>,
     config: &Arc<Config>,
-    held: Held,
+    if_held: IfHeld,
 ) -> Result<bool> {
     let patience = config.patience();
     let mut transition = Transition::begin(client.permit().await, config);
     let mut stopped = Stopped::default();
     loop {
-        match transition.attempt_stop(held, patience, &mut stopped).await {
+        match transition
+            .attempt_stop(if_held, patience, &mut stopped)
+            .await
+        {
             Ok(true) => {
-                let departed = transition.release().await;
-                return match stopped.complaint {
-                    Some(complaint) => Err(complaint),
-                    None => departed.map(|()| stopped.any),
+                let released = transition.release().await;
+                return match stopped.callback_error {
+                    Some(error) => Err(error),
+                    None => released.map(|()| stopped.any),
                 };
             }
             Ok(false) => {}
-            // Others have stopped it, or somebody removed its object.
+            // Other processes have stopped the service, or its object was removed from outside.
             Err(Fault::Removed) => transition.forget(),
             Err(Fault::Refused(error)) => {
                 transition.release_after_failure().await;
@@ -54,8 +59,8 @@ pub(crate) async fn stop<W: Platform>(
     }
 }
 
-/// Waits for other processes, unless the process that they all wait for is suspended: then it returns that. A process
-/// that stops a service is to clean up, and is not to wait for what may never come.
+/// Runs a future that waits for other processes. If the process that they all wait for is suspended, this returns its
+/// pid instead: a process that stops a service must finish, and a suspended process may never continue.
 async fn unless_suspended<W: Platform, T>(
     platform: &W,
     object: &ObjectOf<W>,
@@ -63,7 +68,7 @@ async fn unless_suspended<W: Platform, T>(
 ) -> Result<T, u32> {
     let mut future = pin!(future);
     loop {
-        // A supervisor that is suspended is continued.
+        // A suspended supervisor is continued, and is no reason to return.
         platform.resume_supervisor(object).await;
         if let Some(Blocker {
             pid,
@@ -80,17 +85,17 @@ async fn unless_suspended<W: Platform, T>(
 
 #[derive(Default)]
 struct Stopped {
-    /// There was something to stop, or a pin to take away.
+    /// An instance was stopped, or a pin was removed.
     any: bool,
-    /// What went wrong with the callback. The instance is gone all the same.
-    complaint: Option<Error>,
+    /// The error of the callback. The instance is dead anyway.
+    callback_error: Option<Error>,
 }
 
 impl<W: Platform> Transition<W> {
-    /// One step towards a service that does not run. False: look again.
+    /// Makes one attempt to stop the service. Returns `false` if the state has changed and the caller must retry.
     async fn attempt_stop(
         &mut self,
-        held: Held,
+        if_held: IfHeld,
         patience: Patience,
         stopped: &mut Stopped,
     ) -> Step<bool> {
@@ -98,9 +103,9 @@ impl<W: Platform> Transition<W> {
             return Ok(true);
         };
         let snapshot = object.snapshot().await?;
-        // Before anything is taken: whom others hold is not to notice that somebody asked.
+        // Checked before anything is taken: the clients that hold the service must not notice a stop that is refused.
         if !self.is_in_transition(&snapshot) {
-            self.check_held(held, &object, &snapshot).await?;
+            self.check_held(if_held, &object, &snapshot).await?;
         }
         let locked = if self.has_reference() {
             self.try_lock(Point::EnteredToStop).await?
@@ -116,19 +121,19 @@ impl<W: Platform> Transition<W> {
             }
             return Ok(false);
         }
-        // Somebody may have come in between. From here on nobody can.
+        // Checked again: a client may have joined before the lock was taken. With the lock held no client can.
         let snapshot = object.snapshot().await?;
-        self.check_held(held, &object, &snapshot).await?;
+        self.check_held(if_held, &object, &snapshot).await?;
         if !snapshot.claimed {
             object.claim().await?;
         }
-        // The pin first. A death in between leaves a service that ends with its last client, as any; the
-        // other way round it would leave one that is kept, and stopping.
+        // The pin is removed first. If this process dies after that, the service ends with its last client, like any
+        // other. If the instance were stopped first, a death would leave an instance that is stopping and pinned.
         if snapshot.pinned {
             stopped.any |= object.unpin().await?;
         }
         crash::point(Point::UnpinnedToStop);
-        self.stop_whole(&object, &snapshot, stopped).await?;
+        self.stop_instance(&object, &snapshot, stopped).await?;
         self.supervise_for_holders(&object).await?;
         Ok(true)
     }
@@ -140,8 +145,8 @@ impl<W: Platform> Transition<W> {
         }
     }
 
-    /// The supervisor that was the instance's parent has gone with it. Those who hold the service still may
-    /// be killed, and then somebody has to remove the set.
+    /// Starts a supervisor for the clients that still hold the service. If they are killed, it removes the object. The
+    /// supervisor that was the instance's parent has exited with the instance.
     async fn supervise_for_holders(&self, object: &Arc<ObjectOf<W>>) -> Step<()> {
         let snapshot = object.snapshot().await?;
         let held = snapshot.clients > 1 || self.permit().has_other_handles();
@@ -150,14 +155,14 @@ impl<W: Platform> Transition<W> {
         }
         if let Err(error) = self.supervise(object, self.config.stop()).await {
             let service = self.service();
-            tracing::warn!(service, %error, "nobody will clean up if its holders are killed");
+            tracing::warn!(service, %error, "no supervisor; if its holders are killed, its kernel object is left");
         }
         Ok(())
     }
 
-    /// Under the lock: ends the instance with all its processes, and clears it. The set stays for those
-    /// who hold it.
-    async fn stop_whole(
+    /// Stops the instance with all its processes, and clears it. The object stays for the clients that hold it. Call
+    /// this with the lock held.
+    async fn stop_instance(
         &self,
         object: &Arc<ObjectOf<W>>,
         snapshot: &Snapshot,
@@ -170,10 +175,10 @@ impl<W: Platform> Transition<W> {
         let grace = self.stop_of(&instance).await.grace;
         let parent = self.parent(object, snapshot).await?;
         let generation = snapshot.generation;
-        stopped.complaint = self.stop(object, instance, generation).await?;
+        stopped.callback_error = self.stop(object, instance, generation).await?;
         if let Some(parent) = parent {
-            // It ends what the instance has left, and resigns, because there is a reference: ours. As long
-            // as it needs at most: asking, and killing.
+            // The supervisor stops the instance's other processes. Then it resigns, because this process holds a
+            // reference. The limit is the longest time that the supervisor needs: to stop and to kill them.
             let limit = grace.saturating_add(KILL_TIMEOUT);
             let platform = self.platform();
             if !platform
@@ -181,15 +186,15 @@ impl<W: Platform> Transition<W> {
                 .await?
             {
                 let service = self.service();
-                tracing::error!(service, "it has left processes that cannot be ended");
+                tracing::error!(service, "the service has left processes that did not exit");
             }
         }
-        // In this order, as the last client does it.
+        // In the same order as the last client does it: clear, unlink.
         object.publish(None, generation, Lock::Keep).await?;
         crash::point(Point::ClearedToStop);
         let key = &self.client().key;
-        // No client enters while the lock is held, so those of the snapshot are all that there can be. If
-        // they have left since, the departure of this reference removes the record with the set.
+        // No client enters while the lock is held, so there are no more than those of the snapshot. If they have left
+        // since, the release of this reference removes the record with the object.
         if snapshot.clients > 1 || self.permit().has_other_handles() {
             self.platform().keep_name(key).await;
         } else {
@@ -198,7 +203,7 @@ impl<W: Platform> Transition<W> {
         Ok(())
     }
 
-    /// The supervisor that is the parent of the instance's processes.
+    /// Returns the supervisor, if it is the parent of the instance's processes.
     async fn parent(
         &self,
         object: &Arc<ObjectOf<W>>,
@@ -224,17 +229,17 @@ impl<W: Platform> Transition<W> {
         snapshot.locked && !self.permit().has_other_handles() && (is_stopping || is_alone)
     }
 
-    /// An error if anybody but this call holds the service.
+    /// Returns an error if another process holds the service, or another handle of this process does.
     async fn check_held(
         &self,
-        held: Held,
+        if_held: IfHeld,
         object: &Arc<ObjectOf<W>>,
         snapshot: &Snapshot,
     ) -> Step<()> {
         let ours = u32::from(self.has_reference());
         let handles = self.permit().has_other_handles();
         let clients = snapshot.clients - ours.min(snapshot.clients) + u32::from(handles);
-        if held == Held::Override || clients == 0 {
+        if if_held == IfHeld::Override || clients == 0 {
             return Ok(());
         }
         let mut holders = object.inspect().await?.holders;

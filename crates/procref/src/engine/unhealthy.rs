@@ -7,9 +7,9 @@ use crate::process::Identity;
 
 /// An instance that a client has found unhealthy, and will not join.
 ///
-/// It takes both to name an instance. Generations restart at 1 with a new set. If somebody removes the set while
-/// a client asks for the health of an instance, the next instance has the same generation. And `on_recover` may
-/// have repaired the same process, whose generation then is another one.
+/// Neither the generation nor the identity is enough to name an instance. Generations restart at 1 with a new object: if
+/// an object is removed from outside while a client checks the health of its instance, the next instance has the same
+/// generation. And `on_recover` may return the process that it has repaired, which then has another generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unhealthy {
     generation: u16,
@@ -29,14 +29,14 @@ impl Unhealthy {
     }
 }
 
-/// The instance of a snapshot if it serves and is not the one that was found unhealthy.
+/// Returns the instance of a snapshot, if it serves and is not the rejected one.
 pub(crate) fn serving_instance(
     snapshot: &Snapshot,
     rejected: Option<Unhealthy>,
 ) -> Option<Instance> {
     let instance = snapshot.instance?;
-    let is_judged = rejected == Some(Unhealthy::new(snapshot.generation, &instance));
-    (instance.is_serving() && !is_judged).then_some(instance)
+    let is_rejected = rejected == Some(Unhealthy::new(snapshot.generation, &instance));
+    (instance.is_serving() && !is_rejected).then_some(instance)
 }
 
 #[cfg(all(test, unix))]

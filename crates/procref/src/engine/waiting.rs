@@ -1,4 +1,4 @@
-//! Waiting for other clients' starts, and what became of them.
+//! The waits of one acquire for starts of other clients, and the failures of those starts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,20 +10,20 @@ use crate::kernel::Snapshot;
 use crate::record::failures::Failures;
 use crate::runtime::deadline::{Deadline, Patience};
 
-/// How many starts may fail, one after the other, until a client waits no longer than it did then. Each
-/// client that takes over has the whole time of a start. A crowd that went on waiting would wait for all of
-/// them, an hour for sixty clients whose server does not become ready within a minute.
+/// Number of starts that may fail, one after the other, before a client keeps its deadline. Each client that takes over
+/// has the whole time of a start. If many clients waited for all of these starts, sixty clients of a server that does
+/// not become ready within a minute would wait an hour.
 const FAILURES: u32 = 2;
 
-/// What one acquire has seen of the starts that it waited for.
+/// The waits of one acquire, and the failed starts that it has seen.
 pub(crate) struct Waiting<W: Platform> {
     client: Arc<Client<W>>,
     patience: Patience,
-    /// What the note said before the first wait.
+    /// The note of failed starts before the first wait. `None` before it was read.
     before: Option<Option<Failures>>,
-    /// What it said last.
+    /// The note as it was read last.
     seen: Option<Failures>,
-    /// When the last wait was to end.
+    /// The deadline of the last wait.
     deadline: Option<Deadline>,
 }
 
@@ -52,7 +52,7 @@ impl<W: Platform> Waiting<W> {
         waited
     }
 
-    /// Before a wait: how long that may be.
+    /// Begins a wait, and returns how long it may take.
     pub(crate) async fn begin(&mut self, announced: Option<Duration>) -> Patience {
         if self.before.is_none() {
             let before = self.client.platform.failures(&self.client.key).await;
@@ -68,21 +68,21 @@ impl<W: Platform> Waiting<W> {
         patience
     }
 
-    /// After a wait.
+    /// Ends a wait: reads the note of failed starts.
     pub(crate) async fn end(&mut self) {
         if let Some(failures) = self.client.platform.failures(&self.client.key).await {
             self.seen = Some(failures);
         }
     }
 
-    /// How many starts have failed while this client waited, as far as it knows.
+    /// Returns the number of starts that have failed while this client waited, according to the note.
     fn failures(&self) -> u32 {
         let before = self.before.as_ref().and_then(Option::as_ref);
         self.seen.as_ref().map_or(0, |seen| seen.since(before))
     }
 
-    /// The error of a client that failed to start the service, or waited in vain: with what it knows of
-    /// the starts that failed before.
+    /// Adds the starts that failed before to the error of a client that failed to start the service, or that waited too
+    /// long.
     pub(crate) fn explain(&self, error: Error) -> Error {
         let failures = self.failures();
         match &self.seen {
@@ -96,8 +96,8 @@ impl<W: Platform> Waiting<W> {
         }
     }
 
-    /// The note is seen to: by the starter of the service that this client has, or by this client when its
-    /// own start failed.
+    /// Ends all waits without removing the note. Either the starter of the instance that this client has removed it, or
+    /// this client's own start failed, and the note is for others.
     pub(crate) fn finish(mut self) {
         self.before = None;
     }
@@ -109,8 +109,9 @@ impl<W: Platform> Drop for Waiting<W> {
             return;
         }
         self.client.end_waiting();
-        // A note may have been left for this client, among others, also after it looked last. Where a start is under way, that sees to it. One
-        // of the others that has not read it yet may lose it; to leave it would leave it to nobody.
+        // A starter may have written a note for this client, among others, also after this client has read it last. If
+        // another start is running, it removes the note. Otherwise this client does, because no other process would. A
+        // client that has not read the note yet then misses it.
         if self.before.is_some() {
             self.client.platform.abandon_failures(&self.client.key);
         }

@@ -15,7 +15,7 @@ use crate::engine::acquire;
 use crate::engine::client::Client;
 use crate::engine::config::{Config, Orphan};
 use crate::engine::handle::HandleInner;
-use crate::engine::stop_service::{self, Held};
+use crate::engine::stop_service::{self, IfHeld};
 use crate::engine::waiting::Waiting;
 use crate::engine::{follow, pin};
 use crate::error::{Error, Result};
@@ -240,7 +240,7 @@ fn act(sim: Sim, client: Arc<Client<Sim>>, config: Arc<Config>, acts: Vec<Act>) 
                 }
                 Act::Stop => {
                     sim.begin();
-                    match stop_service::stop(&client, &config, Held::Refuse).await {
+                    match stop_service::stop(&client, &config, IfHeld::Refuse).await {
                         Err(Error::Held { .. }) => {}
                         stopped => sim.expect(stopped.map(drop), "stop"),
                     }
@@ -248,7 +248,7 @@ fn act(sim: Sim, client: Arc<Client<Sim>>, config: Arc<Config>, acts: Vec<Act>) 
                 }
                 Act::ForceStop => {
                     sim.begin();
-                    let stopped = stop_service::stop(&client, &config, Held::Override).await;
+                    let stopped = stop_service::stop(&client, &config, IfHeld::Override).await;
                     sim.expect(stopped.map(drop), "stop");
                     sim.end_of_call();
                 }

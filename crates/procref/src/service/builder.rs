@@ -3,23 +3,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::SharedService;
 use crate::command::ServiceCommand;
 use crate::engine::config::{Config, Orphan};
 use crate::engine::fingerprint::{Fingerprint, Mismatch};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::info::ServiceInfo;
-use crate::kernel::{Kernel as _, MAX_LINGER_MS, Native};
-use crate::key::ServiceKey;
-use crate::name::Name;
-use crate::namespace;
 
-/// Tells how a service is started, checked and stopped. Made by
-/// [`SharedService::builder`](crate::SharedService::builder).
+mod build;
+
+/// A builder of a [`SharedService`](crate::SharedService): how the service is started, checked and stopped.
+/// [`SharedService::builder`](crate::SharedService::builder) makes one.
 ///
-/// Callbacks are polled by whoever awaits [`acquire`](crate::SharedService::acquire) or
-/// [`release`](crate::ServiceHandle::release), on whatever runtime that is. A callback that fails,
-/// panics or is cancelled leaves nothing locked and the count right.
+/// The task that awaits [`acquire`](crate::SharedService::acquire) or [`release`](crate::ServiceHandle::release) polls the
+/// callbacks, on its own runtime. If a callback fails, panics or is cancelled, the lock is released and the count is right.
 ///
 /// ```no_run
 /// use procref::{ServiceInfo, SharedService, process};
@@ -47,7 +43,7 @@ use crate::namespace;
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "nothing happens before `build`"]
+#[must_use = "a builder does nothing before `build`"]
 pub struct SharedServiceBuilder {
     name: String,
     base_dir: Option<PathBuf>,
@@ -65,17 +61,18 @@ impl SharedServiceBuilder {
         }
     }
 
-    /// Starts the service; resolves when it is ready to be used.
+    /// Sets the callback that starts the service. Its future resolves when the service is ready to be used.
     ///
-    /// Called by the process that finds no service running, while all others wait. What it has
-    /// spawned is unknown to procref until it returns: a process that is `SIGKILL`ed in the middle
-    /// of it leaves that behind.
+    /// One process calls it, when the service does not run, while all other clients wait. procref does not know the
+    /// processes that the callback starts until it returns. If its process is killed by `SIGKILL` before that, they
+    /// continue to run.
     ///
-    /// The service outlives this process, so it should not share its standard input or die with its
-    /// terminal, and a child of this process stays a zombie until this process waits for it or ends.
+    /// The service outlives the process that starts it. So it must not use that process's standard input, and must not
+    /// exit when that process's terminal closes. A service that is a child of that process remains a zombie until the
+    /// process waits for it or exits.
     ///
-    /// Without this callback [`acquire`](crate::SharedService::acquire) can join, and fails with
-    /// [`Error::NoStart`] where it would have to start.
+    /// Without this callback [`acquire`](crate::SharedService::acquire) joins a running service, and returns
+    /// [`Error::NoStart`](crate::Error::NoStart) if the service does not run.
     pub fn on_first_acquire<F, Fut>(mut self, callback: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -85,14 +82,13 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// Asks the service to stop.
+    /// Sets the callback that stops the service.
     ///
-    /// Called by the last client to let go, and before a service that is unhealthy is started anew.
-    /// Not called when the service is dead already. procref then waits until the process is
-    /// gone, and kills it after the [stop timeout](Self::stop_timeout), so it is enough to send a
-    /// signal and return.
+    /// The last client calls it, and a client that replaces an unhealthy instance. It is not called if the instance is
+    /// dead already. After it has returned, procref waits until the process exits, and kills it after the
+    /// [stop timeout](Self::stop_timeout). So the callback may send a signal and return.
     ///
-    /// Without this callback procref sends `SIGTERM` itself.
+    /// Without this callback procref sends `SIGTERM`.
     pub fn on_last_release<F, Fut>(mut self, callback: F) -> Self
     where
         F: Fn(ServiceInfo) -> Fut + Send + Sync + 'static,
@@ -102,11 +98,11 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// Says whether the service works. Asked in every acquire, after procref has seen that the
-    /// process is alive, and once right after a start.
+    /// Sets the callback that checks whether the service works. It returns `true` if the service is healthy.
     ///
-    /// One that does not answer within the [wait timeout](Self::wait_timeout) counts as unhealthy.
-    /// Without this callback a service is healthy while its process lives.
+    /// Every acquire calls it, after procref has found the process alive, and so does every start. If it takes longer than
+    /// the [wait timeout](Self::wait_timeout), the service counts as unhealthy. Without this callback a service is healthy
+    /// while its process is alive.
     pub fn on_health_check<F, Fut>(mut self, callback: F) -> Self
     where
         F: Fn(&ServiceInfo) -> Fut + Send + Sync + 'static,
@@ -116,11 +112,12 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// Brings back a service that died or is unhealthy while others hold it, and tells how it is now.
+    /// Sets the callback that recovers a service that is dead or unhealthy while other clients hold it. It returns the new
+    /// instance, or the repaired one.
     ///
-    /// However many processes notice at once, one of them calls this, once. If the old process
-    /// still lives and another one was returned, procref stops the old one. Without this callback
-    /// the old one is stopped and `on_first_acquire` called.
+    /// One process calls it once, however many processes notice the failure. If it returns another process and the old one
+    /// is still alive, procref stops the old one. Without this callback, procref stops the old instance and calls
+    /// `on_first_acquire`.
     pub fn on_recover<F, Fut>(mut self, callback: F) -> Self
     where
         F: Fn(ServiceInfo) -> Fut + Send + Sync + 'static,
@@ -130,17 +127,16 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// Has procref itself execute the service, and stop it with every process it has started: the whole
-    /// life of a service in one place, without callbacks.
+    /// Sets the program that procref executes as the service. No callbacks are needed.
     ///
-    /// The program is executed under a [supervisor](Self::orphan) that is its parent. When the last
-    /// client has let go, or was killed, the supervisor asks it to end, and kills what is left of it after
-    /// the [stop timeout](Self::stop_timeout). Letting go never waits for that;
-    /// [`wait_stopped`](crate::SharedService::wait_stopped) does. A client that is killed in the middle
-    /// of a start leaves nothing behind.
+    /// A [supervisor](Self::orphan) executes the program and is its parent. After the last client, the supervisor sends
+    /// the stop signal to the program, and kills the remaining processes after the [stop timeout](Self::stop_timeout). It
+    /// does the same if the last client is killed. A release does not wait for that, but
+    /// [`wait_stopped`](crate::SharedService::wait_stopped) does. A client that is killed during a start leaves no process
+    /// behind.
     ///
-    /// It takes the place of `on_first_acquire`, `on_recover` and `on_last_release`: a service that died
-    /// or is unhealthy is executed anew. All clients of a service use either this or the callbacks.
+    /// The command replaces `on_first_acquire`, `on_recover` and `on_last_release`: a dead or unhealthy service is executed
+    /// again. All clients of a service must use a command, or all must use callbacks.
     ///
     /// ```no_run
     /// use procref::{ServiceCommand, SharedService};
@@ -159,16 +155,15 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// Prepares an instance that works, before anybody is let in: migrations, a schema, a warm cache.
+    /// Sets the callback that prepares a new instance before other clients may use it: migrations, a schema, a warm cache.
     ///
-    /// Called once for every instance, by the process that started or recovered it, when its process
-    /// lives and its health check has said yes; all others wait until this is done, too. Also called when
-    /// [`on_recover`](Self::on_recover) returned the old process. Where it fails, panics or takes longer
-    /// than the [start timeout](Self::start_timeout), which begins anew for it, the start has failed and
-    /// the instance is stopped.
+    /// The process that has started or recovered the instance calls it once, after the health check has passed. All other
+    /// clients wait for it. It is also called after [`on_recover`](Self::on_recover) has returned the old process. If it
+    /// fails, panics or takes longer than the [start timeout](Self::start_timeout), the start fails and the instance is
+    /// stopped. The start timeout restarts for this callback.
     ///
-    /// It must not acquire the service itself: it would wait for its own end, and gets
-    /// [`Error::Recursion`]. A task or process that it starts for that waits until the start timeout is over.
+    /// The callback must not acquire the service: it would wait for itself, and gets [`Error::Recursion`](crate::Error::Recursion). A task or process
+    /// that it starts to acquire the service waits until the start timeout ends the start.
     ///
     /// ```no_run
     /// # use procref::{ServiceInfo, SharedService};
@@ -191,24 +186,23 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// The runtime directory: processes share a service if they name it alike **and** use the same
-    /// directory.
+    /// Sets the runtime directory. Processes share a service if they use the same name **and** the same directory.
     ///
-    /// Created with mode 0700 if it is missing, with its parents. It must belong to this user, be no
-    /// symbolic link, and not be writable by others. A relative path is relative to the working directory
-    /// at the time of [`build`](Self::build).
+    /// If the directory is missing, it is created with mode 0700, with its parents. It must belong to this user, must not be
+    /// a symbolic link, and must not be writable by others. A relative path is relative to the working directory at the
+    /// time of [`build`](Self::build).
     ///
-    /// The default is `$PROCREF_RUNTIME_DIR` if it is set. Otherwise it is `$XDG_RUNTIME_DIR/procref` if
-    /// `$XDG_RUNTIME_DIR` exists and belongs to this user, and `/tmp/procref-UID` if not. These two must
-    /// have no permission for others at all, and none of their parents is created. A directory that
-    /// `$PROCREF_RUNTIME_DIR` names is not created inside another user's directory: the variable may be
-    /// that user's, kept by `sudo -E` or `su` without `-`.
+    /// On Linux the default is `$PROCREF_RUNTIME_DIR` if it is set. Otherwise it is `$XDG_RUNTIME_DIR/procref` if
+    /// `$XDG_RUNTIME_DIR` exists and belongs to this user, and `/tmp/procref-UID` if not. The last two must have no
+    /// permissions for others, and their parents are not created. A directory that `$PROCREF_RUNTIME_DIR` names is not
+    /// created inside another user's directory, because the variable may be that user's, kept by `sudo -E` or by `su`
+    /// without `-`.
     ///
     /// ```no_run
     /// use procref::SharedService;
     ///
     /// # fn example() -> procref::Result<()> {
-    /// // Every checkout of the project has services of its own.
+    /// // Each checkout of the project has its own services.
     /// let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/.procref");
     /// let service = SharedService::builder("database").base_dir(dir).build()?;
     /// # Ok(())
@@ -219,13 +213,12 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// Says what this client wants the service to be: a version, a digest of its configuration, any text
-    /// up to 4 KiB. `mismatch` decides what to do where an instance of another fingerprint, or of
-    /// none, runs.
+    /// Sets the version or configuration of the service that this client requires: a version number, a digest, any text
+    /// from 1 byte to 4 KiB. `mismatch` decides what happens if the running instance has another fingerprint or none.
     ///
-    /// The instance has the fingerprint of the client that started or recovered it. One that is dead or
-    /// unhealthy is replaced, whatever it was. Clients without a fingerprint join any, except one that is
-    /// [separate](Mismatch::Separate): nobody finds that without its fingerprint.
+    /// An instance has the fingerprint of the client that has started or recovered it. A dead or unhealthy instance is
+    /// replaced, whatever its fingerprint. Clients without a fingerprint join any instance, except a
+    /// [separate](Mismatch::Separate) one, which only clients with its fingerprint find.
     ///
     /// ```no_run
     /// use procref::{Error, Mismatch, SharedService};
@@ -235,7 +228,7 @@ impl SharedServiceBuilder {
     ///     .fingerprint(env!("CARGO_PKG_VERSION"), Mismatch::Refuse)
     ///     .build()?;
     /// match service.acquire().await {
-    ///     Err(Error::Fingerprint { theirs, .. }) => println!("others use {theirs:?}"),
+    ///     Err(Error::Fingerprint { theirs, .. }) => println!("version {theirs:?} is running"),
     ///     acquired => drop(acquired?),
     /// }
     /// # Ok(())
@@ -246,13 +239,12 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// Tells others the settings of an instance that this client starts or recovers: names and values of
-    /// its choice.
+    /// Sets names and values that other clients can read, of an instance that this client starts or recovers.
     ///
-    /// They are kept in the instance's record, which only this user can read, for as long as the instance
-    /// lives. A client that joins it finds them in [`definition`](crate::ServiceHandle::definition), and can
-    /// tell its user that the instance runs with other settings than its own. procref does not compare them;
-    /// [`fingerprint`](Self::fingerprint) refuses an instance.
+    /// They are stored in the instance's record, which only this user can read, while the instance lives. A client that
+    /// joins the instance reads them by [`definition`](crate::ServiceHandle::definition), and can report that the instance
+    /// runs with other settings than its own. procref does not compare them. To refuse an instance, use
+    /// [`fingerprint`](Self::fingerprint).
     ///
     /// ```no_run
     /// use procref::{ServiceCommand, SharedService};
@@ -280,7 +272,8 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// How long `on_first_acquire` or `on_recover` may take, and `on_ready` after it. 60 s each unless set.
+    /// Sets the time limit of a start: of `on_first_acquire`, of `on_recover`, of a command until it is ready, and once more
+    /// of `on_ready`. The default is 60 s.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -289,9 +282,9 @@ impl SharedServiceBuilder {
     /// # fn example(server: procref::ServiceCommand) -> procref::Result<()> {
     /// let service = SharedService::builder("model-server")
     ///     .command(server)
-    ///     // It loads gigabytes, which others wait for, too ...
+    ///     // It loads gigabytes before it is ready.
     ///     .start_timeout(Duration::from_secs(300))
-    ///     // ... and has nothing to save.
+    ///     // It has nothing to save.
     ///     .stop_timeout(Duration::from_secs(1))
     ///     .build()?;
     /// # Ok(())
@@ -302,13 +295,12 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// Limits how long an acquire waits for other processes to start or stop the service, and for the health
-    /// check to answer.
+    /// Sets how long an acquire waits for other processes that start or stop the service, and for the health check.
     ///
-    /// Unless it is set, an acquire waits for each start and stop as long as the process that does it says
-    /// that it takes at most, by its own [`start_timeout`](Self::start_timeout) and
-    /// [`stop_timeout`](Self::stop_timeout), and 10 s more. It waits 120 s for a process that says nothing (a
-    /// [`RefCounter`](crate::RefCounter)'s lock), and for the health check.
+    /// By default, an acquire waits for each start and stop as long as the process that does it has announced, and 10 s
+    /// more. A process announces the time that its own [`start_timeout`](Self::start_timeout) and
+    /// [`stop_timeout`](Self::stop_timeout) allow. For a process that announces nothing (one that holds the lock of a
+    /// [`RefCounter`](crate::RefCounter)), and for the health check, the default is 120 s.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -321,7 +313,7 @@ impl SharedServiceBuilder {
     ///     .wait_timeout(Duration::from_secs(5))
     ///     .build()?;
     /// match service.acquire().await {
-    ///     Err(Error::Timeout { holder, .. }) => println!("process {holder:?} still starts it"),
+    ///     Err(Error::Timeout { holder, .. }) => println!("process {holder:?} is still starting it"),
     ///     acquired => drop(acquired?),
     /// }
     /// # Ok(())
@@ -332,25 +324,25 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// How long the service has to be gone after it was asked, `on_last_release` included, before it
-    /// is killed. 10 s unless set. Of a service that was started as a [`command`](Self::command), the
-    /// setting of the client that started it counts.
+    /// Sets how long the service may take to exit after its stop signal, before it is killed. This includes the time of
+    /// `on_last_release`. The default is 10 s.
+    ///
+    /// For a service that was started as a [`command`](Self::command), the setting of the client that has started it
+    /// counts.
     pub fn stop_timeout(mut self, grace: Duration) -> Self {
         self.config.stop_timeout = grace;
         self
     }
 
-    /// What becomes of the service when its last clients are killed. [`Orphan::Stop`] unless set.
+    /// Sets what happens to the service when its last clients are killed. The default is [`Orphan::Stop`]. The setting of
+    /// the client that starts the service counts.
     ///
-    /// For that, the client that starts the service forks a supervisor: a process of about 60 KiB that
-    /// `ps` shows as `procref: NAME`. It sleeps in the kernel, holds no descriptor, terminal or
-    /// directory of the client's, and ends with the service. Forking copies the page tables of the
-    /// client: about 10 ms for 1 GiB of memory, once per start.
+    /// With [`Orphan::Stop`], that client forks a supervisor: a process of about 60 KiB that `ps` shows as `procref: NAME`.
+    /// The supervisor sleeps in the kernel and exits with the service. It holds no descriptor, terminal or directory of the
+    /// client. The fork copies the page tables of the client, which takes about 10 ms for 1 GiB of memory, once per start.
     ///
-    /// Windows needs no such process: there the kernel ends the service with its last client, at once
-    /// and without asking it first.
-    ///
-    /// The setting of the client that starts the service counts.
+    /// Windows needs no supervisor. There the kernel ends the service with its last client, immediately and without a stop
+    /// signal.
     ///
     /// ```no_run
     /// use procref::{Orphan, SharedService};
@@ -358,7 +350,7 @@ impl SharedServiceBuilder {
     /// # fn example(start: fn() -> std::future::Ready<procref::Result<procref::ServiceInfo>>) -> procref::Result<()> {
     /// let service = SharedService::builder("cache")
     ///     .on_first_acquire(start)
-    ///     .orphan(Orphan::Keep) // for the next client, whenever that comes
+    ///     .orphan(Orphan::Keep) // the next client adopts it
     ///     .build()?;
     /// # Ok(())
     /// # }
@@ -368,14 +360,15 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// Keeps the service warm for a time after its last client, also when that one was killed: a
-    /// client that comes within it finds the same instance. Zero unless set; up to twelve days.
+    /// Sets how long the service is kept after its last client, also if that client was killed. A client that comes in
+    /// this time finds the same instance. The default is zero, the maximum twelve days, the resolution a millisecond. The
+    /// setting of the client that starts the service counts.
     ///
-    /// This is what makes it cheap to have a process per test. The setting of the client that starts
-    /// the service counts. When the time is over there is no client to call back, so the service
-    /// is stopped by signal: a lingering service has no `on_last_release`, and needs [`Orphan::Stop`].
+    /// With a linger time, many short processes share one instance, such as one process per test.
     ///
-    /// Windows has nobody who could end it: there it is an error at [`build`](Self::build).
+    /// When the time is over, no client is left to run a callback, and the supervisor sends a signal. So a service that
+    /// lingers must not have `on_last_release`, and needs [`Orphan::Stop`]. Windows has no supervisors, so there a linger
+    /// time is an error of [`build`](Self::build).
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -392,106 +385,6 @@ impl SharedServiceBuilder {
     pub fn linger(mut self, time: Duration) -> Self {
         self.linger = time;
         self
-    }
-
-    fn check_command(&self) -> Result<()> {
-        let Some(command) = &self.config.command else {
-            return Ok(());
-        };
-        let callbacks = [
-            ("on_first_acquire", self.config.start.is_some()),
-            ("on_recover", self.config.recover.is_some()),
-            ("on_last_release", self.config.stop.is_some()),
-        ];
-        if let Some((callback, _)) = callbacks.into_iter().find(|(_, set)| *set) {
-            let reason =
-                format!("procref starts and stops it, so there is no `{callback}`; leave one out");
-            return self.refused("command", reason);
-        }
-        if self.config.orphan == Orphan::Keep {
-            let reason = "its supervisor is its parent, and stops it with its last client, so there is no \
-                          `Orphan::Keep`; to keep it, pin it";
-            return self.refused("orphan", reason);
-        }
-        command.check(&self.name)
-    }
-
-    fn refused<T>(&self, setting: &'static str, reason: impl Into<String>) -> Result<T> {
-        Err(Error::InvalidSetting {
-            service: self.name.clone(),
-            setting,
-            reason: reason.into(),
-        })
-    }
-
-    fn checked_linger(&self) -> Result<u32> {
-        let refused = |reason: &str| self.refused("linger", reason);
-        if self.linger.is_zero() {
-            return Ok(0);
-        }
-        if !Native::NEEDS_SUPERVISOR {
-            return refused(
-                "on Windows the service ends with its last client: there is no process that could keep it \
-                 warm; to keep it, hold a handle somewhere, or pin it",
-            );
-        }
-        if self.config.orphan == Orphan::Keep {
-            return refused("there is no supervisor with `Orphan::Keep` that could end it");
-        }
-        if self.config.stop.is_some() {
-            return refused(
-                "when it ends there is no client to call `on_last_release`; leave one out",
-            );
-        }
-        match u32::try_from(self.linger.as_millis()) {
-            // A part of a millisecond is not nothing.
-            Ok(milliseconds) if milliseconds <= MAX_LINGER_MS => Ok(milliseconds.max(1)),
-            _ => refused("it is longer than twelve days"),
-        }
-    }
-
-    /// Checks the name and the settings as [`build`](Self::build) does, and neither looks at the runtime
-    /// directory nor creates it.
-    ///
-    /// ```
-    /// use procref::{Ready, ServiceCommand, SharedService};
-    ///
-    /// let server = ServiceCommand::new("my-server").ready(Ready::log("ready ["));
-    /// let error = SharedService::builder("server").command(server).check().unwrap_err();
-    /// assert!(error.to_string().contains("invalid ready"));
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidName`] and [`Error::InvalidSetting`], as for [`build`](Self::build).
-    pub fn check(&self) -> Result<()> {
-        Name::new(&self.name)?;
-        self.checked_linger()?;
-        self.check_command()?;
-        let fingerprint = self.config.fingerprint.as_ref();
-        fingerprint.map_or(Ok(()), |it| it.check(&self.name))
-    }
-
-    /// Checks name and directory. Starts nothing, and leaves no kernel object.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidName`]: the name is empty, longer than 255 bytes, or has a NUL.
-    /// [`Error::InvalidSetting`]: [`linger`](Self::linger) is too long, or has no one to end it; the
-    /// [`fingerprint`](Self::fingerprint) is empty or too long; [`command`](Self::command) cannot be what
-    /// is meant.
-    /// [`Error::RuntimeDir`]: the directory cannot be created or is not safe to use.
-    pub fn build(mut self) -> Result<SharedService> {
-        self.check()?;
-        let name = Name::new(&self.name)?;
-        self.config.linger_ms = self.checked_linger()?;
-        let fingerprint = self.config.fingerprint.as_ref();
-        let namespace = namespace::open(self.base_dir.as_deref())?;
-        let mut key = ServiceKey::new(namespace, name);
-        if let Some(fingerprint) = fingerprint.and_then(Fingerprint::identity) {
-            key = key.separated(fingerprint);
-        }
-        Ok(SharedService::new(key, Arc::new(self.config)))
     }
 }
 

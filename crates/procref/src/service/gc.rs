@@ -1,4 +1,4 @@
-//! Cleaning up after crashes, for a service that nobody acquires again.
+//! Cleans up after crashes of services that no process acquires again.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::record::files::{self, FileKind};
 
 type NativeObject = Arc<ObjectOf<Host>>;
 
-/// What [`Services::gc`](crate::Services::gc) has done.
+/// The result of [`Services::gc`](crate::Services::gc).
 ///
 /// ```no_run
 /// # async fn example() -> procref::Result<()> {
@@ -38,27 +38,27 @@ pub struct Collected {
 }
 
 impl Collected {
-    /// The services of which something was removed.
+    /// Returns the services of which something was removed or stopped.
     #[must_use]
     pub fn removed(&self) -> &[Removed] {
         &self.removed
     }
 
-    /// What could not be stopped or removed, and why. It is left as it was.
+    /// Returns the errors of what could not be stopped or removed. It is left as it was.
     #[must_use]
     pub fn failures(&self) -> &[Error] {
         &self.failures
     }
 }
 
-/// What was removed of one service.
+/// The parts of one service that [`Services::gc`](crate::Services::gc) has removed.
 ///
 /// ```no_run
 /// # async fn example() -> procref::Result<()> {
 /// for removed in procref::Services::open()?.gc().await?.removed() {
 ///     println!("{}:", removed.name().unwrap_or("(unknown)"));
 ///     if let Some(pid) = removed.stopped() {
-///         println!("  stopped pid {pid}, which nobody used");
+///         println!("  stopped pid {pid}, which had no client");
 ///     }
 ///     if let Some(object) = removed.kernel_object() {
 ///         println!("  removed kernel object {object}");
@@ -79,25 +79,25 @@ pub struct Removed {
 }
 
 impl Removed {
-    /// The service's name; `None` where its record did not tell.
+    /// Returns the service's name. Returns `None` if it has no readable record.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// The process that ran without a client, and was stopped.
+    /// Returns the pid of the process that ran without a client, and was stopped.
     #[must_use]
     pub fn stopped(&self) -> Option<u32> {
         self.stopped
     }
 
-    /// The kernel object that was left, as the system's tools name it.
+    /// Returns the name of the kernel object that was removed, as the system's tools print it.
     #[must_use]
     pub fn kernel_object(&self) -> Option<&str> {
         self.kernel_object.as_deref()
     }
 
-    /// The files that were left: record, draft, logs.
+    /// Returns the files that were removed: record, draft, logs.
     #[must_use]
     pub fn files(&self) -> &[PathBuf] {
         &self.files
@@ -244,14 +244,14 @@ async fn stop(
     Ok(lives.then_some(instance.identity.pid))
 }
 
-/// The object's state, if nobody uses the service.
+/// Returns the object's state, if no process uses the service.
 async fn idle(object: &NativeObject) -> Step<Option<Snapshot>> {
     let snapshot = object.snapshot().await?;
     let kept = is_kept(&snapshot).await?;
     Ok((!kept).then_some(snapshot))
 }
 
-/// Whether somebody uses it, sees to it, or wants it kept.
+/// Returns `true` if a process uses the service or will stop it, or if the service must be kept.
 async fn is_kept(snapshot: &Snapshot) -> Result<bool> {
     if snapshot.clients > 0 || snapshot.pinned {
         return Ok(true);
@@ -260,13 +260,13 @@ async fn is_kept(snapshot: &Snapshot) -> Result<bool> {
         return Ok(false);
     };
     if instance.identity.pid == 0 {
-        // Only a callback can tell whether it lives.
+        // Only a health check can find out whether it is alive.
         return Ok(true);
     }
     let alive = find_identity(&Host, instance.identity).await?.is_some();
-    // A start or a stop that was broken off is not what anybody wanted.
-    let wanted = instance.is_serving() && (instance.keep_orphan || snapshot.supervised);
-    Ok(alive && wanted)
+    // An instance whose start or stop was interrupted is not kept.
+    let keep = instance.is_serving() && (instance.keep_orphan || snapshot.supervised);
+    Ok(alive && keep)
 }
 
 fn remove_file(key: &ServiceKey, path: &Path) -> Result<()> {

@@ -9,26 +9,26 @@ use crate::host::Host;
 use crate::info::ServiceInfo;
 use crate::runtime;
 
-/// A reference to a running service. While any process holds one, the service stays.
+/// A reference to a running service. The service runs while any process holds one.
 ///
-/// Dropping it gives the reference back; the last one of all processes stops the service. So does
-/// the end of the process, however it ends: the kernel counts.
+/// Dropping the handle releases the reference. When the last handle of all processes is released, the service stops. The
+/// kernel counts the references, so a process that dies releases its reference, too.
 ///
-/// # Dropping
+/// # Drop
 ///
-/// Dropping never panics, and works wherever a drop can happen: in async code, on a runtime that
-/// is shutting down, without any runtime, while a panic unwinds. Where other handles remain,
-/// here or in other processes, it takes a microsecond; also the last one of a service that is kept
-/// warm, or was started as a [`command`](crate::SharedServiceBuilder::command), because its supervisor
-/// stops that. Otherwise the very last one waits until the service
-/// is gone, at most the stop timeout and 5 s; the stop callback runs on a thread of its own, with a
-/// tokio runtime of its own when that feature is on. To wait without blocking, and to see the
-/// error, use [`release`](Self::release).
+/// Dropping a handle never panics. It works in async code, on a runtime that is shutting down, without a runtime, and
+/// while a panic unwinds.
+///
+/// It takes about a microsecond if other handles remain, in this process or in others. The same is true for the last
+/// handle of a service that lingers or was started as a [`command`](crate::SharedServiceBuilder::command), because its
+/// supervisor stops the service. In all other cases, dropping the last handle waits until the service is dead, at most
+/// for the stop timeout and 5 s. The stop callback then runs on its own thread; with the `tokio` feature, that thread has
+/// a tokio runtime. Use [`release`](Self::release) to wait without blocking, and to get the error.
 ///
 /// # Fork
 ///
-/// A child made by `fork` owns no reference of its parent's: its copies of handles do nothing when
-/// they are dropped, and what it acquires itself is its own.
+/// A child made by `fork` owns no reference of its parent. Dropping its copies of handles does nothing. It can acquire
+/// the service itself.
 ///
 /// ```no_run
 /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
@@ -39,24 +39,25 @@ use crate::runtime;
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "dropping the handle gives the service back"]
+#[must_use = "dropping the handle releases the service"]
 pub struct ServiceHandle {
-    lease: HandleInner<Host>,
+    inner: HandleInner<Host>,
 }
 
 impl ServiceHandle {
-    pub(crate) fn new(lease: HandleInner<Host>) -> Self {
-        Self { lease }
+    pub(crate) fn new(inner: HandleInner<Host>) -> Self {
+        Self { inner }
     }
 
-    /// The instance as it was when this handle was acquired.
+    /// Returns the instance as it was when this handle was acquired.
     #[must_use]
     pub fn info(&self) -> &ServiceInfo {
-        &self.lease.current().info
+        &self.inner.current().info
     }
 
-    /// The settings that the client that started the instance wanted others to know; see
-    /// [`definition`](crate::SharedServiceBuilder::definition). Empty if it gave none, or the record is gone.
+    /// Returns the settings that the instance's starter shares with other clients; see
+    /// [`definition`](crate::SharedServiceBuilder::definition). The map is empty if the starter shares none, or if the
+    /// record is missing.
     ///
     /// ```no_run
     /// # fn example(handle: procref::ServiceHandle) {
@@ -67,21 +68,21 @@ impl ServiceHandle {
     /// ```
     #[must_use]
     pub fn definition(&self) -> &BTreeMap<String, String> {
-        &self.lease.current().definition
+        &self.inner.current().definition
     }
 
-    /// The instance that serves now. `None` while none does: it is dead, and nobody has replaced it yet,
-    /// or is being started or stopped.
+    /// Returns the instance that serves now. Returns `None` if it is dead and not replaced yet, or is being started or
+    /// stopped.
     ///
-    /// That is another one than [`info`](Self::info) tells once somebody, here or in another process, has
-    /// recovered the service. The handle is a reference to the service and stays good. Costs a system call
-    /// or two where it is still the same; does not ask the health check.
+    /// This is another instance than [`info`](Self::info) after a client, in this process or another one, has recovered
+    /// the service. The handle stays valid, because it is a reference to the service. If the instance is still the same,
+    /// the call costs one or two system calls. It does not run the health check.
     ///
     /// ```no_run
     /// # async fn example(handle: procref::ServiceHandle) -> procref::Result<()> {
     /// handle.wait_dead().await?;
     /// if let Some(info) = handle.current()? {
-    ///     println!("recovered already, now on port {}", info.port());
+    ///     println!("recovered, now on port {}", info.port());
     /// }
     /// # Ok(())
     /// # }
@@ -89,37 +90,36 @@ impl ServiceHandle {
     ///
     /// # Errors
     ///
-    /// As [`SharedService::count`](crate::SharedService::count), and
-    /// [`Error::NoReference`](crate::Error::NoReference) in a forked child.
+    /// - [`Error::NoReference`](crate::Error::NoReference): this is a forked child.
+    /// - Those of [`SharedService::count`](crate::SharedService::count).
     pub fn current(&self) -> Result<Option<ServiceInfo>> {
-        pollster::block_on(self.lease.serving())
+        pollster::block_on(self.inner.serving())
     }
 
-    /// Waits until the instance that this handle was [acquired with](Self::info) is dead. To go on with
-    /// another one, acquire again.
+    /// Waits until the instance that this handle was [acquired with](Self::info) is dead. Acquire the service again to
+    /// use another instance.
     ///
-    /// Nothing polls and no executor's thread is blocked: one thread per process and instance waits in the
-    /// kernel, however many futures do. The future may be dropped at any point.
+    /// This call does not poll and does not block an executor's thread: one thread per process and instance waits in the
+    /// kernel, for any number of futures. The future may be dropped at any time.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidSetting`](crate::Error::InvalidSetting): the service has no local process (pid 0).
-    /// [`Error::NoReference`](crate::Error::NoReference) in a forked child.
-    /// [`Error::Thread`](crate::Error::Thread), [`Error::Process`](crate::Error::Process): the system
-    /// refuses.
+    /// - [`Error::InvalidSetting`](crate::Error::InvalidSetting): the service has no local process (pid 0).
+    /// - [`Error::NoReference`](crate::Error::NoReference): this is a forked child.
+    /// - [`Error::Thread`](crate::Error::Thread): no thread could be started.
+    /// - [`Error::Process`](crate::Error::Process): the system refused the wait.
     pub async fn wait_dead(&self) -> Result<()> {
-        self.lease.wait_dead().await
+        self.inner.wait_dead().await
     }
 
-    /// [`wait_dead`](Self::wait_dead) for code that is not async: false if it takes longer than `limit`.
-    /// Blocks the thread.
+    /// Blocking version of [`wait_dead`](Self::wait_dead). Returns `false` if the instance is still alive after `limit`.
     ///
     /// ```no_run
     /// # fn example(handle: procref::ServiceHandle) -> procref::Result<()> {
     /// use std::time::Duration;
     ///
     /// while !handle.wait_dead_blocking(Duration::from_secs(1))? {
-    ///     println!("it lives, and there is something else to do");
+    ///     println!("the service is alive");
     /// }
     /// # Ok(())
     /// # }
@@ -127,79 +127,89 @@ impl ServiceHandle {
     ///
     /// # Errors
     ///
-    /// As [`wait_dead`](Self::wait_dead).
+    /// See [`wait_dead`](Self::wait_dead).
     pub fn wait_dead_blocking(&self, limit: Duration) -> Result<bool> {
         let dead = Host.timeout(limit, self.wait_dead());
         pollster::block_on(dead).map_or(Ok(false), |dead| dead.map(|()| true))
     }
 
-    /// The service's process id; 0 where it has no local process.
+    /// Returns the service's process id. Returns 0 if it has no local process.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.info().pid()
     }
 
-    /// The service's port; 0 where it has none.
+    /// Returns the service's port. Returns 0 if it has none.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.info().port()
     }
 
-    /// Which instance it is: counts starts and recoveries from 1 while the service is in use, and
-    /// begins anew once it was stopped. After 32,767 comes 1.
+    /// Returns the number of the instance.
+    ///
+    /// Starts and recoveries are counted from 1 while the service is in use. The count restarts after the service was
+    /// stopped. 32,767 is followed by 1.
     #[must_use]
     pub fn generation(&self) -> u32 {
-        self.lease.current().generation.into()
+        self.inner.current().generation.into()
     }
 
-    /// Keeps the service after its last client, until somebody [unpins](crate::SharedService::unpin) it.
+    /// Keeps the service after its last client, until it is [unpinned](crate::SharedService::unpin).
     ///
-    /// The pin is the service's, not the handle's or the process's: it stays when all clients let go or
-    /// are killed, and when a dead instance is replaced. The next client finds the instance as it was.
-    /// Pinning what is pinned already changes nothing. It ends with the machine.
+    /// The pin belongs to the service, not to the handle or the process. It stays when all clients release the service or
+    /// are killed, and when a dead instance is replaced. The next client finds the instance as it was. Pinning a pinned
+    /// service changes nothing. A pin does not survive a reboot.
     ///
-    /// On Windows the service's own process keeps the pin, by handles that it is given. There it ends
-    /// with an instance that ends while it has no client, and a service without a local process (pid 0)
-    /// cannot be pinned.
+    /// On Windows the service's own process keeps the pin, by handles that it is given. There the pin ends with an
+    /// instance that dies without a client, and a service without a local process (pid 0) cannot be pinned.
     ///
     /// ```no_run
     /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
     /// let handle = service.acquire().await?;
     /// handle.pin()?;
-    /// handle.release().await?; // it runs on
-    /// assert!(service.unpin().await?); // now it ends
+    /// handle.release().await?; // the service continues to run
+    /// assert!(service.unpin().await?); // now it stops
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::NoReference`](crate::Error::NoReference) in a forked child, or if somebody removed the
-    /// kernel object. [`Error::Kernel`](crate::Error::Kernel) on Windows, if it cannot be pinned.
+    /// - [`Error::NoReference`](crate::Error::NoReference): this is a forked child, or the kernel object was removed from
+    ///   outside.
+    /// - [`Error::Kernel`](crate::Error::Kernel): the kernel refused the step. On Windows: the instance cannot be pinned.
     pub fn pin(&self) -> Result<()> {
-        pollster::block_on(self.lease.pin())
+        pollster::block_on(self.inner.pin())
     }
 
-    /// Gives the reference back, and if it was the last one waits until the service is gone, unless a
-    /// supervisor stops it: one that is kept warm, or was started as a
-    /// [`command`](crate::SharedServiceBuilder::command), is left to that. To wait for its end, too, use
+    /// Releases the reference. If it was the last one, this waits until the service is dead, unless a supervisor stops
+    /// it.
+    ///
+    /// A supervisor stops a service that lingers, and one that was started as a
+    /// [`command`](crate::SharedServiceBuilder::command). To wait for the end of such a service, use
     /// [`wait_stopped`](crate::SharedService::wait_stopped).
     ///
-    /// A future that is dropped before it is done is finished by a thread in the background.
+    /// If the future is dropped before it is done, a background thread finishes the release.
     ///
     /// # Errors
     ///
-    /// `on_last_release` failed, panicked or took longer than the stop timeout (the service was stopped
-    /// all the same), or the service could not be stopped
-    /// ([`Error::Unstoppable`](crate::Error::Unstoppable)). The reference is given back in any case.
+    /// The reference is released in all these cases.
+    ///
+    /// - [`Error::Callback`](crate::Error::Callback), [`Error::CallbackPanicked`](crate::Error::CallbackPanicked):
+    ///   `on_last_release` failed or panicked, and procref stopped the service itself.
+    /// - [`Error::Timeout`](crate::Error::Timeout): `on_last_release` took longer than the stop timeout, and procref
+    ///   stopped the service itself; or another process held the lock for too long.
+    /// - [`Error::Unstoppable`](crate::Error::Unstoppable): the service could not be stopped.
+    /// - [`Error::Kernel`](crate::Error::Kernel), [`Error::Process`](crate::Error::Process),
+    ///   [`Error::Namespaces`](crate::Error::Namespaces): the system refused an operation.
     pub async fn release(self) -> Result<()> {
-        match self.lease.release() {
+        match self.inner.release() {
             Some(release) => release.await,
             None => Ok(()),
         }
     }
 
-    /// [`release`](Self::release) for code that is not async. Blocks the thread.
+    /// Blocking version of [`release`](Self::release).
     ///
     /// ```no_run
     /// # fn example(service: procref::SharedService) -> procref::Result<()> {
@@ -211,9 +221,9 @@ impl ServiceHandle {
     ///
     /// # Errors
     ///
-    /// As [`release`](Self::release).
+    /// See [`release`](Self::release).
     pub fn release_blocking(self) -> Result<()> {
-        match self.lease.release() {
+        match self.inner.release() {
             Some(release) => runtime::block_on(release),
             None => Ok(()),
         }

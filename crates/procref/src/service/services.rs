@@ -1,4 +1,4 @@
-//! All services of a runtime directory.
+//! The services of a runtime directory.
 
 use std::path::Path;
 
@@ -10,18 +10,18 @@ use crate::kernel::{Kernel as _, Native};
 use crate::namespace::Location;
 use crate::process::{self, Process};
 
-/// Returns `true` if the process that has this pid now is a supervisor of procref's, or a service that a
-/// supervisor stops, of any runtime directory.
+/// Returns `true` if the process that has this pid now is a supervisor of procref, or a service that a supervisor stops,
+/// in any runtime directory. Always returns `false` on Windows.
 ///
-/// A supervisor outlives the process that has started it. If that process has an ancestor that takes in orphans
-/// (a container's first process, or a
-/// [subreaper](https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html)), the supervisor becomes
-/// a child of that ancestor. An ancestor that waits for all its children, or signals them, leaves out those for
-/// which this function returns `true`: they end by themselves when no client is left.
+/// A supervisor outlives the process that has started it. If that process has an ancestor that adopts orphans, the
+/// supervisor becomes a child of that ancestor: of a container's first process, or of a
+/// [subreaper](https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html). An ancestor that waits for all
+/// its children, or signals them, must skip those for which this function returns `true`. They exit by themselves when
+/// no client is left.
 ///
-/// A client that is a service itself (its own pid is that of its
-/// [`ServiceInfo`](crate::ServiceInfo)) is left to its parent, and is no such process. A process that names itself as a
-/// supervisor does is no supervisor. On Windows this function returns `false`.
+/// Returns `false` for a client that is a service itself, because its own pid is that of its
+/// [`ServiceInfo`](crate::ServiceInfo): its parent waits for it. Returns `false` for a process that only has the name of
+/// a supervisor.
 ///
 /// ```
 /// assert!(!procref::is_managed(std::process::id())?);
@@ -30,7 +30,8 @@ use crate::process::{self, Process};
 ///
 /// # Errors
 ///
-/// [`Error::Io`](crate::Error::Io): `/proc` cannot be read.
+/// - [`Error::Process`](crate::Error::Process): the process could not be identified.
+/// - [`Error::Io`](crate::Error::Io): `/proc` cannot be read.
 pub fn is_managed(pid: u32) -> Result<bool> {
     if process::is_supervisor(pid) {
         return Ok(true);
@@ -41,10 +42,10 @@ pub fn is_managed(pid: u32) -> Result<bool> {
     }
 }
 
-/// The services of one runtime directory, whoever started them: what an administrator asks for.
+/// The services of one runtime directory, whichever processes have started them.
 ///
-/// Neither making one nor [`list`](Self::list) creates anything, the directory included; where there
-/// is none, there are no services.
+/// Neither opening this nor [`list`](Self::list) creates anything, including the directory. If the directory does not
+/// exist, there are no services.
 ///
 /// ```no_run
 /// let services = procref::Services::open()?;
@@ -60,19 +61,20 @@ pub struct Services {
 }
 
 impl Services {
-    /// Those of the default runtime directory: `$PROCREF_RUNTIME_DIR` if it is set, otherwise
-    /// `$XDG_RUNTIME_DIR/procref` if `$XDG_RUNTIME_DIR` exists and belongs to this user, and otherwise
-    /// `/tmp/procref-UID`.
+    /// Returns the services of the default runtime directory.
+    ///
+    /// On Linux this is `$PROCREF_RUNTIME_DIR` if it is set. Otherwise it is `$XDG_RUNTIME_DIR/procref` if
+    /// `$XDG_RUNTIME_DIR` exists and belongs to this user, and `/tmp/procref-UID` if not.
     ///
     /// # Errors
     ///
-    /// [`Error::RuntimeDir`]: it is there, and not safe to use. [`Error::Proc`] and [`Error::Namespaces`]: this
-    /// process cannot share services.
+    /// - [`Error::RuntimeDir`]: the directory exists, and is not safe to use.
+    /// - [`Error::Proc`], [`Error::Namespaces`]: this process cannot share services.
     pub fn open() -> Result<Self> {
         Self::at(Location::of(None)?)
     }
 
-    /// Those of a runtime directory of one's own, with the rules of
+    /// Returns the services of a runtime directory, with the rules of
     /// [`base_dir`](crate::SharedServiceBuilder::base_dir).
     ///
     /// ```no_run
@@ -85,7 +87,7 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// See [`open`](Self::open).
     pub fn in_dir(dir: impl AsRef<Path>) -> Result<Self> {
         Self::at(Location::of(Some(dir.as_ref()))?)
     }
@@ -95,7 +97,7 @@ impl Services {
         Ok(Self { location })
     }
 
-    /// The runtime directory, as it was named, as an absolute path.
+    /// Returns the runtime directory as an absolute path. Symbolic links are not resolved.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.location.dir()
@@ -108,27 +110,29 @@ impl Services {
     /// # fn example() -> procref::Result<()> {
     /// let services = procref::Services::open()?;
     /// services.create_dir()?;
-    /// println!("{} is there", services.dir().display());
+    /// println!("{} exists", services.dir().display());
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::RuntimeDir`](crate::Error::RuntimeDir): the directory cannot be created, or is not safe
-    /// to use.
+    /// - [`Error::RuntimeDir`](crate::Error::RuntimeDir): the directory cannot be created, or is not safe to use.
+    /// - [`Error::Proc`], [`Error::Namespaces`]: this process cannot share services.
     pub fn create_dir(&self) -> Result<()> {
         self.location.create()?;
         self.location.find().map(drop)
     }
 
-    /// The namespace of the services, as 15 hexadecimal digits: a digest of the directory (its path, device and
-    /// inode), of what this process sees of the machine (on Linux its pid, IPC and time namespaces, on Windows
-    /// its session), and of the layout that procref uses.
+    /// Returns the namespace of the services, as 15 hexadecimal digits.
     ///
-    /// Two processes share services if this is the same for both. Identities (pid and start time) that one of
-    /// them has written down mean something to the other one only then. The files that procref writes into the
-    /// directory have it in their names.
+    /// The namespace is a digest of three things: the directory (its path, device and inode), the part of the machine
+    /// that this process sees (on Linux its pid, IPC and time namespaces, on Windows its session), and the layout that
+    /// procref uses.
+    ///
+    /// Two processes share services if their namespaces are equal. Only then an identity (pid and start time) that one of
+    /// them has written is valid for the other. The names of the files that procref writes into the directory contain the
+    /// namespace.
     ///
     /// ```no_run
     /// # fn example() -> procref::Result<()> {
@@ -139,8 +143,8 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// [`Error::RuntimeDir`]: the directory does not exist, or is not safe to use. [`Error::Proc`] and
-    /// [`Error::Namespaces`]: this process cannot share services at all.
+    /// - [`Error::RuntimeDir`]: the directory does not exist, or is not safe to use.
+    /// - [`Error::Proc`], [`Error::Namespaces`]: this process cannot share services.
     pub fn namespace_id(&self) -> Result<String> {
         match self.location.find()? {
             Some(namespace) => Ok(namespace.digest().to_string()),
@@ -148,28 +152,32 @@ impl Services {
         }
     }
 
-    /// Every service that the kernel counts clients of, or that has left a record; ordered by name,
-    /// those without one last.
+    /// Lists every service that has a kernel object or a record. The list is ordered by name; services whose name is
+    /// unknown come last.
     ///
-    /// A service that cannot be looked at and a record that is broken are left out, with a warning
-    /// in the log. Other sets and files than procref's are not looked at.
+    /// A service whose status cannot be read and a record that is broken are skipped, with a warning in the log. Kernel
+    /// objects and files of other programs are not read.
     ///
     /// # Errors
     ///
-    /// [`Error::RuntimeDir`]: the directory is not safe to use or cannot be read, or the kernel's list cannot.
+    /// - [`Error::RuntimeDir`]: the directory is not safe to use or cannot be read, or the kernel's list of objects cannot
+    ///   be read.
+    /// - [`Error::Proc`], [`Error::Namespaces`]: this process cannot share services.
     pub fn list(&self) -> Result<Vec<Listed>> {
         let mut listed = Vec::new();
         for known in self.survey()? {
             if !known.named && !known.counted {
                 continue;
             }
-            match status::look(&known.key) {
+            match status::read(&known.key) {
                 Ok(status) => listed.push(Listed {
                     name: known.named.then(|| known.key.name().to_owned()),
                     kernel_object: Native::object_name(&known.key),
                     status,
                 }),
-                Err(error) => tracing::warn!(%error, "left out of the list"),
+                Err(error) => {
+                    tracing::warn!(%error, "skipped a service whose status cannot be read")
+                }
             }
         }
         listed.sort_by(|a, b| {
@@ -179,21 +187,19 @@ impl Services {
         Ok(listed)
     }
 
-    /// Removes what nobody uses and nobody will clean up: what crashes have left.
+    /// Removes what crashes have left, and no process uses or will remove.
     ///
-    /// - A service that runs, has no client, and has no supervisor to stop it, because somebody killed
-    ///   that, too: it is stopped (`SIGTERM`, and after 10 s `SIGKILL`).
-    /// - One that runs although its kernel object was removed from outside: likewise.
-    /// - Kernel objects and records of services that are dead and that nobody holds, and drafts and
-    ///   logs without a service.
+    /// - A service that runs without a client and without a supervisor, because the supervisor was killed, too. It is
+    ///   stopped by `SIGTERM`, and by `SIGKILL` after 10 s.
+    /// - A service that runs although its kernel object was removed from outside. It is stopped in the same way.
+    /// - Kernel objects and records of dead services that no process holds, and drafts and logs without a service.
     ///
-    /// Left alone are services that somebody holds, starts or stops, that are pinned, kept warm, meant
-    /// to outlive their clients ([`Orphan::Keep`](crate::Orphan::Keep)), or no process of this
-    /// machine; and every file that procref has not written.
+    /// A service is kept if a process holds, starts or stops it, if it is pinned or lingers, if it may outlive its clients
+    /// ([`Orphan::Keep`](crate::Orphan::Keep)), and if it has no process on this machine. Files that procref has not
+    /// written are kept, too.
     ///
-    /// Any number of processes may do this at once, beside clients that come and go: it takes the
-    /// same lock as those who start and stop a service. A future that is dropped is finished by a
-    /// thread in the background where it has begun to stop something.
+    /// Any number of processes may call this at once, while clients start and stop services: it takes the same lock as
+    /// they do. If the future is dropped after it has begun to stop a service, a background thread finishes the stop.
     ///
     /// ```no_run
     /// # async fn example() -> procref::Result<()> {
@@ -210,8 +216,8 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// As [`list`](Self::list). What goes wrong with one service does not keep the others from being
-    /// cleaned, and is in [`Collected::failures`].
+    /// See [`list`](Self::list). An error of one service does not prevent the cleanup of the others. It is in
+    /// [`Collected::failures`].
     pub async fn gc(&self) -> Result<Collected> {
         let mut collected = Collected::default();
         for known in self.survey()? {
@@ -220,7 +226,7 @@ impl Services {
         Ok(collected)
     }
 
-    /// [`gc`](Self::gc) for code that is not async. Blocks the thread.
+    /// Blocking version of [`gc`](Self::gc).
     ///
     /// ```no_run
     /// # fn example() -> procref::Result<()> {
@@ -232,7 +238,7 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// As [`gc`](Self::gc).
+    /// See [`gc`](Self::gc).
     pub fn gc_blocking(&self) -> Result<Collected> {
         pollster::block_on(self.gc())
     }
@@ -245,7 +251,7 @@ impl Services {
     }
 }
 
-/// A service in a list. Made by [`Services::list`].
+/// A service in the list that [`Services::list`] returns.
 ///
 /// ```no_run
 /// # fn example() -> procref::Result<()> {
@@ -264,19 +270,21 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// Its name. `None`: its record is missing or broken, and the kernel knows only a digest.
+    /// Returns the service's name. Returns `None` if its record is missing or broken, because the kernel object has only a
+    /// digest of the name.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// As [`SharedService::kernel_object`](crate::SharedService::kernel_object).
+    /// Returns the name of the kernel object; see
+    /// [`SharedService::kernel_object`](crate::SharedService::kernel_object).
     #[must_use]
     pub fn kernel_object(&self) -> &str {
         &self.kernel_object
     }
 
-    /// As [`SharedService::status`](crate::SharedService::status).
+    /// Returns the status; see [`SharedService::status`](crate::SharedService::status).
     #[must_use]
     pub fn status(&self) -> &Status {
         &self.status

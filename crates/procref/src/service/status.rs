@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, SystemTime};
 
+use super::holder::Holder;
 use crate::engine::describe::describe;
 use crate::engine::platform::Blocker;
 use crate::error::Result;
@@ -13,14 +14,13 @@ use crate::kernel::{
     Ended, Fault, Inspection, Instance, Kernel as _, Missing, Native, Object as _,
 };
 use crate::key::ServiceKey;
-use crate::process::{self, Process, proc_info};
+use crate::process::{self, proc_info};
 use crate::record::{self, Record};
 
-/// What the kernel tells about a service at one moment. Made by
-/// [`SharedService::status`](crate::SharedService::status).
+/// The status of a service at one moment, as [`SharedService::status`](crate::SharedService::status) returns it.
 ///
-/// All of it comes from the kernel's own object and from `/proc`, so that a crash makes none of it
-/// wrong; only an instance's metadata is in a file.
+/// The status comes from the kernel object and from `/proc`, so it is right after any crash. Only the metadata of the
+/// instance is in a file.
 ///
 /// ```no_run
 /// # fn example(service: procref::SharedService) -> procref::Result<()> {
@@ -31,27 +31,27 @@ use crate::record::{self, Record};
 ///     println!("since {:?}, for {:?}", status.started_at(), status.uptime());
 /// }
 ///
-/// // Who uses it ...
+/// // The processes that use it.
 /// println!("{} clients", status.clients());
 /// for holder in status.holders() {
 ///     println!("pid {}", holder.pid());
 /// }
-/// println!("and {} that nobody can name", status.unknown_holders());
+/// println!("and {} unknown processes", status.unknown_holders());
 ///
-/// // ... what becomes of it without them ...
+/// // What happens after the last of them.
 /// if status.is_pinned() {
 ///     println!("pinned");
 /// } else if let Some(left) = status.linger_left() {
-///     println!("warm for {left:?} of {:?}", status.linger());
+///     println!("lingers for {left:?} of {:?}", status.linger());
 /// }
-/// println!("it may take {:?} to stop", status.grace());
-/// println!("stopped by {:?}, being changed by {:?}", status.supervisor(), status.transition());
+/// println!("killed {:?} after its stop signal", status.grace());
+/// println!("supervisor {:?}, transition by {:?}", status.supervisor(), status.transition());
 ///
-/// // ... and what it was started as.
+/// // How it was started.
 /// println!("{:?}, logs to {:?}", status.command_line(), status.log_path());
 /// println!("fingerprint {:?}, settings {:?}", status.fingerprint(), status.definition());
 /// if let Some(exit) = status.exit_status() {
-///     println!("it ended by itself: {exit}");
+///     println!("it exited by itself: {exit}");
 /// }
 /// # Ok(())
 /// # }
@@ -81,7 +81,7 @@ pub struct Status {
     log_path: Option<PathBuf>,
 }
 
-/// How far a service is.
+/// The state of a service.
 ///
 /// ```no_run
 /// # fn example(service: procref::SharedService) -> procref::Result<()> {
@@ -89,8 +89,8 @@ pub struct Status {
 ///
 /// match service.status()?.state() {
 ///     State::Ready => println!("it can be joined"),
-///     State::Starting | State::Stopping => println!("somebody is at it"),
-///     State::Dead => println!("the next acquire starts it anew"),
+///     State::Starting | State::Stopping => println!("a process is starting or stopping it"),
+///     State::Dead => println!("the next acquire restarts it"),
 ///     other => println!("it is {other}"),
 /// }
 /// # Ok(())
@@ -99,15 +99,15 @@ pub struct Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
-    /// There is no instance.
+    /// The service has no instance.
     Absent,
     /// An instance is being started or recovered.
     Starting,
-    /// The instance can be joined. Its health was not asked for.
+    /// The instance can be joined. Its health was not checked.
     Ready,
-    /// The instance has been told to stop and is not gone yet.
+    /// The instance is being stopped, and is not dead yet.
     Stopping,
-    /// The instance's process has died; the next acquire replaces it.
+    /// The instance's process is dead. The next acquire replaces it.
     Dead,
 }
 
@@ -123,91 +123,24 @@ impl fmt::Display for State {
     }
 }
 
-/// A process that holds a reference to a service.
-///
-/// ```no_run
-/// # fn example(service: procref::SharedService) -> procref::Result<()> {
-/// for holder in service.status()?.holders() {
-///     let command = holder.command().unwrap_or("(it is ending)");
-///     println!("pid {}: {command}, a process since {:?}", holder.pid(), holder.since());
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
-    pid: u32,
-    command: Option<String>,
-    since: SystemTime,
-    suspended: bool,
-}
-
-impl Holder {
-    /// Its pid.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
-    /// Its program and arguments on one line of up to 4 KiB; what is no UTF-8 is replaced. `None`
-    /// where it has none, or is about to end.
-    #[must_use]
-    pub fn command(&self) -> Option<&str> {
-        self.command.as_deref()
-    }
-
-    /// When the **process** was started, to a hundredth of a second. When it took its reference
-    /// nobody keeps.
-    #[must_use]
-    pub fn since(&self) -> SystemTime {
-        self.since
-    }
-
-    /// Returns `true` if the process is suspended: by Ctrl-Z, `SIGSTOP` or a debugger.
-    ///
-    /// ```no_run
-    /// # fn example(service: procref::SharedService) -> procref::Result<()> {
-    /// for holder in service.status()?.holders().iter().filter(|it| it.is_suspended()) {
-    ///     println!("process {} is suspended, and holds the service", holder.pid());
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn is_suspended(&self) -> bool {
-        self.suspended
-    }
-
-    /// `Ok(None)`: it has ended by now.
-    fn find(pid: u32) -> Result<Option<Self>> {
-        let found = Process::find(pid)?;
-        Ok(found.map(|process| Self {
-            pid,
-            command: proc_info::command_line(pid),
-            since: proc_info::started_at(process.identity().start),
-            suspended: process::is_suspended(pid),
-        }))
-    }
-}
-
-/// The status of a service. Creates nothing.
-pub(crate) fn look(key: &ServiceKey) -> Result<Status> {
+/// Reads the status of a service. Creates nothing.
+pub(crate) fn read(key: &ServiceKey) -> Result<Status> {
     pollster::block_on(async {
         let Some(object) = Native.open(key, Missing::Ignore).await? else {
             return Ok(Status::absent());
         };
-        let told = match object.inspect().await {
-            Ok(told) => told,
+        let inspection = match object.inspect().await {
+            Ok(inspection) => inspection,
             Err(Fault::Removed) => return Ok(Status::absent()),
             Err(Fault::Refused(error)) => return Err(error),
         };
-        let Some(instance) = &told.snapshot.instance else {
-            return Ok(Status::new(&told, None, None));
+        let Some(instance) = &inspection.snapshot.instance else {
+            return Ok(Status::new(&inspection, None, None));
         };
         let info = describe(&Host, key, instance).await;
         let record = record::read(key);
         let record = record.filter(|record| record.identity() == Some(instance.identity));
-        Ok(Status::new(&told, Some(info), record))
+        Ok(Status::new(&inspection, Some(info), record))
     })
 }
 
@@ -238,9 +171,11 @@ impl Status {
         }
     }
 
-    fn new(told: &Inspection, info: Option<ServiceInfo>, record: Option<Record>) -> Self {
-        let blocker = told.transition.map(|pid| Blocker::of(pid, told.supervisor));
-        let snapshot = &told.snapshot;
+    fn new(inspection: &Inspection, info: Option<ServiceInfo>, record: Option<Record>) -> Self {
+        let blocker = inspection
+            .transition
+            .map(|pid| Blocker::of(pid, inspection.supervisor));
+        let snapshot = &inspection.snapshot;
         let fingerprint = record
             .as_ref()
             .and_then(Record::fingerprint)
@@ -264,11 +199,11 @@ impl Status {
             (None, _) => State::Absent,
         };
         let mut holders = Vec::new();
-        let mut unknown_holders = told.unnamed;
-        for &pid in &told.holders {
+        let mut unknown_holders = inspection.unnamed;
+        for &pid in &inspection.holders {
             match Holder::find(pid) {
                 Ok(holder) => holders.extend(holder),
-                // It is there, but `/proc` does not show it.
+                // The process exists, but `/proc` does not show it.
                 Err(_) => unknown_holders += 1,
             }
         }
@@ -286,10 +221,10 @@ impl Status {
             started_at: local.then(|| proc_info::started_at(start)),
             uptime: alive.then(|| proc_info::age(start)),
             linger: Duration::from_millis(linger_ms.into()),
-            linger_left: linger_left(told),
+            linger_left: linger_left(inspection),
             grace,
-            supervisor: told.supervisor.filter(|&pid| process::is_alive(pid)),
-            supervisor_suspended: told.supervisor.is_some_and(process::is_suspended),
+            supervisor: inspection.supervisor.filter(|&pid| process::is_alive(pid)),
+            supervisor_suspended: inspection.supervisor.is_some_and(process::is_suspended),
             transition: blocker.map(|it| it.pid),
             transition_suspended: blocker.is_some_and(|it| it.suspended),
             ended: snapshot.ended,
@@ -301,87 +236,86 @@ impl Status {
         }
     }
 
-    /// Processes that hold a reference. A program that took the place of another by `exec` and
-    /// acquired anew counts twice, because it holds what the other one held.
+    /// Returns the number of references. A process has one reference. A process that has replaced its program by `exec`
+    /// and acquired the service again counts twice, because it still holds the first reference.
     #[must_use]
     pub fn clients(&self) -> u32 {
         self.clients
     }
 
-    /// The processes that hold a reference, ordered by pid.
+    /// Returns the processes that hold a reference, ordered by pid.
     ///
-    /// The kernel names up to a hundred of them at a time. It is never wrong about one: a process that
-    /// has ended, in whatever way, holds nothing and is not listed.
+    /// The kernel object names up to a hundred of them. A process that has exited is never listed.
     #[must_use]
     pub fn holders(&self) -> &[Holder] {
         &self.holders
     }
 
-    /// References that are counted and whose holders are not known: those beyond a hundred, those
-    /// of a [`RefCounter`](crate::RefCounter), and those of processes that `/proc` does not show.
+    /// Returns the number of references whose holders are unknown: those beyond a hundred, those of a
+    /// [`RefCounter`](crate::RefCounter), and those of processes that `/proc` does not show.
     #[must_use]
     pub fn unknown_holders(&self) -> u32 {
         self.unknown_holders
     }
 
-    /// Which instance it is, or was; 0 before the first. See
+    /// Returns the number of the last instance. Returns 0 before the first one. See
     /// [`ServiceHandle::generation`](crate::ServiceHandle::generation).
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.generation
     }
 
-    /// How far it is.
+    /// Returns the state of the service.
     #[must_use]
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// The instance, if there is one.
+    /// Returns the instance, if there is one.
     #[must_use]
     pub fn instance(&self) -> Option<&ServiceInfo> {
         self.instance.as_ref()
     }
 
-    /// When the instance's process was started, to a hundredth of a second. `None` without an
-    /// instance, and for one that is no process of this machine.
+    /// Returns when the instance's process was started, to a hundredth of a second. Returns `None` if there is no
+    /// instance, or the instance has no process on this machine.
     #[must_use]
     pub fn started_at(&self) -> Option<SystemTime> {
         self.started_at
     }
 
-    /// How long ago the instance's process was started, time in which the machine slept included.
-    /// `None` also when it is dead.
+    /// Returns how long ago the instance's process was started, including the time in which the machine was suspended.
+    /// Returns `None` if there is no instance, if the instance has no process on this machine, or if it is dead.
     #[must_use]
     pub fn uptime(&self) -> Option<Duration> {
         self.uptime
     }
 
-    /// How long the instance is kept warm after its last client; zero where it is not. See
+    /// Returns how long the instance lingers after its last client. Returns zero if it does not. See
     /// [`linger`](crate::SharedServiceBuilder::linger).
     #[must_use]
     pub fn linger(&self) -> Duration {
         self.linger
     }
 
-    /// How long it will still be kept warm. `Some` only while nobody holds it and it is kept.
+    /// Returns the rest of the time for which the instance lingers. Returns `None` unless it lingers now: it has no client,
+    /// and is not pinned.
     ///
-    /// The kernel notes in whole seconds when the last client left, so this can be up to a second too
-    /// short.
+    /// The kernel records in whole seconds when the last client left, so the result may be up to one second too short.
     #[must_use]
     pub fn linger_left(&self) -> Option<Duration> {
         self.linger_left
     }
 
-    /// The process that will stop the service when its clients are gone. `None` where there is none:
-    /// with [`Orphan::Keep`](crate::Orphan::Keep), or somebody killed it.
+    /// Returns the pid of the supervisor, which stops the service after its last client. Returns `None` if there is none:
+    /// with [`Orphan::Keep`](crate::Orphan::Keep), after the supervisor was killed, and on Windows.
     #[must_use]
     pub fn supervisor(&self) -> Option<u32> {
         self.supervisor
     }
 
-    /// Returns `true` if the supervisor is suspended: by `SIGSTOP` or a debugger. The service is not stopped then before
-    /// a process continues the supervisor. Clients that wait for the supervisor do that.
+    /// Returns `true` if `SIGSTOP` or a debugger has suspended the supervisor. The service is then not stopped before a
+    /// process continues the supervisor. Clients that wait for the supervisor continue it.
     ///
     /// ```no_run
     /// # fn example(service: procref::SharedService) -> procref::Result<()> {
@@ -397,15 +331,15 @@ impl Status {
         self.supervisor_suspended
     }
 
-    /// The process that is starting, stopping or recovering the service right now. While a command starts, it is the
-    /// client that has started it, and not the supervisor.
+    /// Returns the pid of the process that is starting, stopping or recovering the service. While a command starts, this
+    /// is the client that starts it, and not the supervisor.
     #[must_use]
     pub fn transition(&self) -> Option<u32> {
         self.transition
     }
 
-    /// Returns `true` if the process that is starting, stopping or recovering the service is suspended: by Ctrl-Z,
-    /// `SIGSTOP` or a debugger. All clients wait until it is continued, or ends.
+    /// Returns `true` if Ctrl-Z, `SIGSTOP` or a debugger has suspended the process that is starting, stopping or
+    /// recovering the service. All clients wait until that process continues or exits.
     ///
     /// ```no_run
     /// # fn example(service: procref::SharedService) -> procref::Result<()> {
@@ -421,62 +355,65 @@ impl Status {
         self.transition_suspended
     }
 
-    /// How the instance ended, if it died by itself, procref had executed it (a
-    /// [`command`](crate::SharedServiceBuilder::command)), and nobody has replaced it yet.
+    /// Returns how the instance exited. Returns `Some` only for a [`command`](crate::SharedServiceBuilder::command) that
+    /// exited by itself, until it is replaced.
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.ended.map(Ended::status)
     }
 
-    /// What its starter said that the instance is; see
+    /// Returns the fingerprint of the instance, if its starter has set one; see
     /// [`fingerprint`](crate::SharedServiceBuilder::fingerprint).
     #[must_use]
     pub fn fingerprint(&self) -> Option<&str> {
         self.fingerprint.as_deref()
     }
 
-    /// The time that the instance may take to stop before it is killed. `None` if a callback started it.
+    /// Returns how long the instance may take to stop before it is killed. Returns `None` if a callback has started it.
     #[must_use]
     pub fn grace(&self) -> Option<Duration> {
         self.grace
     }
 
-    /// The settings that its starter wanted others to know; see
+    /// Returns the settings that the instance's starter shares with other clients; see
     /// [`definition`](crate::SharedServiceBuilder::definition).
     #[must_use]
     pub fn definition(&self) -> &BTreeMap<String, String> {
         &self.definition
     }
 
-    /// The program that procref executed and its arguments, as the starter's
-    /// [`command`](crate::SharedServiceBuilder::command) named them; empty if a callback started it.
+    /// Returns the program and the arguments of a [`command`](crate::SharedServiceBuilder::command), as its starter has
+    /// set them. The slice is empty if a callback has started the instance.
     #[must_use]
     pub fn command_line(&self) -> &[String] {
         &self.command_line
     }
 
-    /// Where the output goes of a program that procref executed.
+    /// Returns the file to which the output of a [`command`](crate::SharedServiceBuilder::command) goes. Returns `None` if
+    /// a callback has started the instance.
     #[must_use]
     pub fn log_path(&self) -> Option<&Path> {
         self.log_path.as_deref()
     }
 
-    /// Whether it is kept when nobody holds it; see [`ServiceHandle::pin`](crate::ServiceHandle::pin).
+    /// Returns `true` if the service is pinned; see [`ServiceHandle::pin`](crate::ServiceHandle::pin).
     #[must_use]
     pub fn is_pinned(&self) -> bool {
         self.pinned
     }
 }
 
-/// The last step on the object of a service that is kept warm was its supervisor's, which saw that
-/// nobody was left.
-fn linger_left(told: &Inspection) -> Option<Duration> {
-    let snapshot = &told.snapshot;
+/// Returns the rest of the time for which a service lingers.
+///
+/// While it lingers, the last step on its object is that of its supervisor, which found no client left. So the
+/// linger time began at that step.
+fn linger_left(inspection: &Inspection) -> Option<Duration> {
+    let snapshot = &inspection.snapshot;
     if snapshot.clients > 0 || snapshot.locked || snapshot.pinned || !snapshot.lingers() {
         return None;
     }
     let linger = Duration::from_millis(snapshot.instance?.linger_ms.into());
-    // A clock that was set back since then leaves the whole time.
-    let passed = told.changed_at.elapsed().unwrap_or_default();
+    // If the clock was set back since then, this returns the whole time.
+    let passed = inspection.changed_at.elapsed().unwrap_or_default();
     Some(linger.saturating_sub(passed))
 }

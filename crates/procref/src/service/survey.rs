@@ -1,4 +1,4 @@
-//! All that there is of the services of a namespace.
+//! Lists the kernel objects and files of all services of a namespace.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,17 @@ use crate::name::Digest;
 use crate::namespace::Namespace;
 use crate::record::files::{self, FileKind, RuntimeFile};
 
-/// What there is of one service.
+/// The kernel object and the files of one service.
 pub(crate) struct Known {
     pub(crate) key: ServiceKey,
-    /// The key has the name, and not only its digest.
+    /// The key has the name. Otherwise it has only the name's digest.
     pub(crate) named: bool,
-    /// It has a kernel object.
+    /// The service has a kernel object.
     pub(crate) counted: bool,
     pub(crate) files: Vec<RuntimeFile>,
 }
 
+/// Lists all services of a namespace that have a kernel object or a file.
 pub(crate) fn survey(namespace: &Namespace) -> Result<Vec<Known>> {
     let mut all = BTreeMap::new();
     let unnamed = |digest| Known {
@@ -27,7 +28,8 @@ pub(crate) fn survey(namespace: &Namespace) -> Result<Vec<Known>> {
         counted: false,
         files: Vec::new(),
     };
-    // Objects first: a service that is started meanwhile has an object before it has a record.
+    // Objects are listed before files. In the other order, a service that starts in between would be listed with its
+    // object and without its record, and so without its name.
     for digest in Native.survey(namespace)? {
         let known = all.entry(digest.bits()).or_insert_with(|| unnamed(digest));
         known.counted = true;

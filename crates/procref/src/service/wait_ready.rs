@@ -1,4 +1,4 @@
-//! Waiting until a service can be used, whoever starts it.
+//! Waits until a service can be used, without starting it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,29 +16,29 @@ use crate::launch::own_start::{is_own_start, own_start};
 use crate::namespace::Changes;
 use crate::runtime::deadline::{Deadline, Patience};
 
-/// How long one look at somebody's transition lasts at most.
-const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+/// The longest wait for one transition, before the state is read again.
+const READ_AGAIN: Duration = Duration::from_secs(3600);
 
-/// Waits until an instance serves. Creates nothing, and takes nothing.
+/// Waits until an instance serves. Creates and takes nothing.
 ///
-/// Of a service that nobody has started there is no kernel object to sleep on. But every instance is on
-/// record before it serves, under the lock. So this sleeps until a file comes into the directory, and then
-/// until the lock is free.
+/// A service that was not started has no kernel object to sleep on. But the record of every instance is written before
+/// the instance serves, with the lock held. So this sleeps until a file appears in the directory, and then until the
+/// lock is free.
 pub(crate) async fn wait_ready(client: &Arc<Client<Host>>) -> Result<ServiceInfo> {
     loop {
-        // Before the look: what comes between look and sleep ends the sleep.
+        // The watch begins before the state is read, so a file that appears in between ends the sleep.
         let changes = Changes::of(&client.key.namespace)?;
-        match look(client).await? {
-            Look::Serves(info) => return Ok(info),
-            Look::Again => {}
-            Look::Nothing => {
+        match read_state(client).await? {
+            State::Serving(info) => return Ok(info),
+            State::Changed => {}
+            State::Absent => {
                 let kept = Arc::clone(client);
                 let changed = async move {
                     let changed = changes.wait(&kept.key.namespace);
                     drop(kept);
                     changed
                 };
-                let purpose = "wait until somebody starts the service";
+                let purpose = "wait until the service is started";
                 client
                     .arrival
                     .wait(&client.platform, purpose, changed)
@@ -48,17 +48,17 @@ pub(crate) async fn wait_ready(client: &Arc<Client<Host>>) -> Result<ServiceInfo
     }
 }
 
-/// Waits on this thread until nobody starts or stops the service; false if nobody does, or the kernel
-/// has no such wait.
+/// Waits on this thread until no process starts or stops the service. Returns `false` if no process does, or if the
+/// kernel has no such wait.
 ///
-/// For callers who block their thread anyway. As a future each process of a crowd would need a thread that
-/// sleeps for it, one for the time limit, and a runtime, and would burn more on those than on anything else.
-/// Like any waiter this one takes nothing: who is woken looks again.
+/// This is for callers that block their thread anyway. A future would need a thread that sleeps for it, another thread
+/// for the time limit, and a runtime. For many processes that wait for one start, these would cost more than everything
+/// else. Like any waiter this one takes nothing, and reads the state again when it wakes.
 pub(crate) fn wait_unlocked_here(
     client: &Client<Host>,
     waiting: &mut Waiting<Host>,
 ) -> Result<bool> {
-    // Not opened here: whoever has the turn does that, and has its name on what it has opened.
+    // The object is not opened here. The future that has the permit opens it, and keeps what it has opened.
     let Some(object) = client.known_object() else {
         return Ok(false);
     };
@@ -69,15 +69,15 @@ pub(crate) fn wait_unlocked_here(
                 return Err(own_start(&client.key));
             }
             Ok(snapshot) if snapshot.locked => snapshot.announced,
-            // It is free by now.
+            // The lock was released while this thread waited.
             Ok(_) if waited.is_some() => return Ok(true),
-            // Removed: somebody else of this process may be about to find out.
+            // If the object was removed, the next attempt to join finds this out, too.
             Ok(_) | Err(Fault::Removed) => return Ok(false),
             Err(Fault::Refused(error)) => return Err(error),
         };
         let patience = match waited {
             None => pollster::block_on(waiting.begin(announced)),
-            // The time is up. As for the wait that is a future: the limit may be another one by now.
+            // The time is up, but the limit may be a newer one, as in `Client::wait_unlocked`.
             Some((before, _, patience)) if patience.is_renewed(before, announced) => patience,
             Some((_, deadline, _)) => {
                 let error = pollster::block_on(client.lock_timeout_error(&object, deadline));
@@ -89,7 +89,7 @@ pub(crate) fn wait_unlocked_here(
         pollster::block_on(waiting.end());
         match woken {
             None => return Ok(false),
-            // Removed in the meantime: the service was stopped. By now there may be another one.
+            // If the object was removed, the service was stopped. Another process may have started it since.
             Some(Ok(true) | Err(Fault::Removed)) => return Ok(true),
             Some(Ok(false)) => waited = Some((announced, deadline, patience)),
             Some(Err(Fault::Refused(error))) => return Err(error),
@@ -97,8 +97,8 @@ pub(crate) fn wait_unlocked_here(
     }
 }
 
-/// Sleeps until no process holds the lock, or the deadline. A supervisor that is suspended is continued, before and
-/// meanwhile.
+/// Sleeps until no process holds the lock, or the deadline. Continues a suspended supervisor, at first and while this
+/// thread sleeps. Returns `None` if the kernel has no such wait.
 fn wait_until(
     client: &Client<Host>,
     object: &ObjectOf<Host>,
@@ -114,40 +114,40 @@ fn wait_until(
     }
 }
 
-enum Look {
-    Serves(ServiceInfo),
-    /// Somebody's transition has ended.
-    Again,
-    /// Nobody starts it.
-    Nothing,
+enum State {
+    Serving(ServiceInfo),
+    /// The transition of another process has ended.
+    Changed,
+    /// No instance serves, and no process is starting one.
+    Absent,
 }
 
-async fn look(client: &Arc<Client<Host>>) -> Result<Look> {
+async fn read_state(client: &Arc<Client<Host>>) -> Result<State> {
     let opened = client
         .platform
         .kernel()
         .open(&client.key, Missing::Ignore)
         .await?;
     let Some(object) = opened.map(Arc::new) else {
-        return Ok(Look::Nothing);
+        return Ok(State::Absent);
     };
     let snapshot = match object.snapshot().await {
         Ok(snapshot) => snapshot,
-        Err(Fault::Removed) => return Ok(Look::Nothing),
+        Err(Fault::Removed) => return Ok(State::Absent),
         Err(Fault::Refused(error)) => return Err(error),
     };
     if let Some(instance) = serving_instance(&snapshot, None) {
         let info = describe(&client.platform, &client.key, &instance).await;
         if info.pid() == 0 || info.is_alive() {
-            return Ok(Look::Serves(info));
+            return Ok(State::Serving(info));
         }
     }
     if !snapshot.locked {
-        return Ok(Look::Nothing);
+        return Ok(State::Absent);
     }
-    let patience = Patience::Until(Deadline::after(LOOK_AGAIN));
+    let patience = Patience::Until(Deadline::after(READ_AGAIN));
     match client.wait_unlocked(&object, &snapshot, patience).await {
-        Ok(()) | Err(Error::Timeout { .. }) => Ok(Look::Again),
+        Ok(()) | Err(Error::Timeout { .. }) => Ok(State::Changed),
         Err(error) => Err(error),
     }
 }
