@@ -17,7 +17,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 # Not committed changes are packaged as they are: this is for looking before committing, too.
-published=(procref procref-cli)
+published=(procref-winsys procref procref-cli)
 flags=(--offline --locked --allow-dirty --no-verify --target-dir "$scratch/target")
 for package in "${published[@]}"; do
     flags+=(--package "$package")
@@ -55,13 +55,16 @@ for recipe in crates/procref-cli/recipes/*.toml; do
     [[ -f $scratch/procref-cli-$version/recipes/${recipe##*/} ]] || fail "procref-cli: $recipe is missing"
 done
 
-# The library's package stands in for the registry, where it will be.
-library="patch.crates-io.procref.path=\"$scratch/procref-$version\""
+# The packages stand in for the registry, where they will be.
+patches=()
+for package in procref-winsys procref; do
+    patches+=(--config "patch.crates-io.$package.path=\"$scratch/$package-$version\"")
+done
 # The dependencies are those that the tests have built.
 cd "$scratch/procref-$version"
-cargo check --offline --target-dir "$root/target" --all-targets
+cargo check --offline --target-dir "$root/target" --all-targets "${patches[@]:0:2}"
 cd "$scratch/procref-cli-$version"
-cargo build --offline --target-dir "$root/target" --config "$library"
+cargo build --offline --target-dir "$root/target" "${patches[@]}"
 said=$("$root/target/debug/procref" --version)
 [[ $said == "procref $version" ]] || fail "the command line built from its package calls itself '$said'"
 printf 'both build from their packages: %s\n' "$said"

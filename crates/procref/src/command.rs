@@ -16,7 +16,6 @@ mod check;
 pub(crate) mod fuzz;
 mod log;
 mod prepare;
-#[cfg_attr(windows, path = "command/program/windows.rs")]
 mod program;
 mod signal;
 
@@ -24,8 +23,6 @@ pub(crate) use log::ServiceLog;
 #[cfg(unix)]
 pub(crate) use prepare::SupervisedLog;
 pub(crate) use prepare::{Prepared, Reserved, release_port};
-#[cfg(windows)]
-pub(crate) use program::look_up;
 pub use signal::StopSignal;
 
 /// How a service is stopped: by this signal, and by `SIGKILL` if it is alive after the grace.

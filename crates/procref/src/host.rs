@@ -219,7 +219,9 @@ impl ServiceProcess for Process {
     }
 
     async fn request_stop(&self, signal: StopSignal) -> Result<()> {
-        if Process::request_stop(self, signal.number())? || Native::ask_tree(self.identity()) {
+        if Process::request_stop(self, signal.number())?
+            || Native::request_tree_stop(self.identity())
+        {
             return self.wake();
         }
         // To wait for its grace would be to wait for nothing.

@@ -45,7 +45,7 @@ pub(crate) use sysv::fuzz;
 #[cfg(target_os = "linux")]
 pub(crate) use sysv::{SystemV as Native, signal_safe};
 #[cfg(windows)]
-pub(crate) use windows::{Windows as Native, signal_safe, try_lock_file};
+pub(crate) use windows::{Windows as Native, signal_safe};
 
 pub(crate) use state::{Ended, Inspection, Instance, MAX_LINGER_MS, Snapshot};
 
@@ -101,7 +101,7 @@ pub(crate) trait Kernel: Send + Sync + 'static {
 
     /// Asks what a service has started to end, where its own process has no way to be asked. False: neither
     /// have they.
-    fn ask_tree(_: Identity) -> bool {
+    fn request_tree_stop(_: Identity) -> bool {
         false
     }
 }

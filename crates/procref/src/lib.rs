@@ -83,82 +83,45 @@
 //! last client. After a crash that end is hard, [`linger`](SharedServiceBuilder::linger) is an error, and a
 //! service has to listen to an [event](process) to be asked to stop.
 
-#[cfg(not(any(target_os = "linux", windows)))]
-compile_error!(
-    "procref runs on Linux and Windows; there is no kernel backend for this platform yet"
-);
-
-// Elsewhere that is the only error: nothing else is compiled.
-
-#[cfg(any(target_os = "linux", windows))]
 mod command;
-#[cfg(any(target_os = "linux", windows))]
 mod counter;
-#[cfg(any(target_os = "linux", windows))]
 mod crash;
-#[cfg(any(target_os = "linux", windows))]
 mod engine;
-#[cfg(any(target_os = "linux", windows))]
 mod error;
-#[cfg(any(target_os = "linux", windows))]
 mod file;
-#[cfg(any(target_os = "linux", windows))]
 #[cfg(all(unix, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 #[doc = include_str!("guide.md")]
 pub mod guide {}
-#[cfg(any(target_os = "linux", windows))]
 mod host;
-#[cfg(any(target_os = "linux", windows))]
 mod info;
-#[cfg(any(target_os = "linux", windows))]
 mod kernel;
-#[cfg(any(target_os = "linux", windows))]
 mod key;
-#[cfg(any(target_os = "linux", windows))]
 mod launch;
 #[cfg(all(test, target_os = "linux"))]
 mod model;
-#[cfg(any(target_os = "linux", windows))]
 mod name;
-#[cfg(any(target_os = "linux", windows))]
 mod namespace;
-#[cfg(any(target_os = "linux", windows))]
+mod platform_check;
 pub mod process;
-#[cfg(any(target_os = "linux", windows))]
 mod ready;
-#[cfg(any(target_os = "linux", windows))]
 mod record;
-#[cfg(any(target_os = "linux", windows))]
 mod runtime;
-#[cfg(any(target_os = "linux", windows))]
 mod service;
 #[cfg(unix)]
 mod supervisor;
-#[cfg(any(target_os = "linux", windows))]
 mod template;
-#[cfg(windows)]
-#[doc(hidden)]
-pub mod windows;
 
-#[cfg(any(target_os = "linux", windows))]
 pub use command::{ServiceCommand, StopSignal};
-#[cfg(any(target_os = "linux", windows))]
 pub use counter::{PlatformRefCounter, RefCounter};
-#[cfg(any(target_os = "linux", windows))]
 #[cfg(feature = "crash-points")]
 pub use crash::{CRASH_POINTS, CrashPoint, CrashSite, die_at};
-#[cfg(any(target_os = "linux", windows))]
 pub use error::{Error, LogTail, Result};
-#[cfg(any(target_os = "linux", windows))]
 pub use info::ServiceInfo;
-#[cfg(any(target_os = "linux", windows))]
 pub use ready::Ready;
-#[cfg(any(target_os = "linux", windows))]
 pub use service::{
     Collected, Holder, Listed, Mismatch, Orphan, Removed, ServiceHandle, Services, SharedService,
     SharedServiceBuilder, State, Status, is_managed,
 };
-#[cfg(any(target_os = "linux", windows))]
 pub use template::fill_in;

@@ -83,13 +83,10 @@ use windows as sys;
 #[cfg(windows)]
 pub use sys::StopEvent;
 #[cfg(windows)]
-pub(crate) use sys::{
-    BREAK, KILLED, MYSELF, ask_windows, created, directories, has_console, has_ended, open,
-    open_identity, proc_info, security, terminate as end, wait_for, wide,
-};
+pub(crate) use sys::{BREAK, close_windows, is_supervisor, proc_info};
 #[cfg(unix)]
-pub(crate) use sys::{SUPERVISOR_TITLE, SignalSafeProcess, forked, has_executed, is_suspended};
-pub(crate) use sys::{Signal, fork_epoch, view};
+pub(crate) use sys::{SUPERVISOR_TITLE, SignalSafeProcess, forked, has_executed};
+pub(crate) use sys::{Signal, fork_epoch, is_suspended, view};
 #[cfg(feature = "crash-points")]
 pub(crate) use sys::{kill_myself, suspend_myself};
 
@@ -405,18 +402,6 @@ fn act(operation: &'static str, pid: u32, action: impl FnOnce(&Process) -> Resul
 #[cfg(unix)]
 pub(crate) fn is_supervisor(pid: u32) -> bool {
     SignalSafeProcess::is_supervisor(pid)
-}
-
-/// No process is known to be suspended: its threads may be, and nothing tells of that.
-#[cfg(windows)]
-pub(crate) fn is_suspended(_: u32) -> bool {
-    false
-}
-
-/// There are no supervisors.
-#[cfg(windows)]
-pub(crate) fn is_supervisor(_: u32) -> bool {
-    false
 }
 
 fn is_possible(pid: u32) -> bool {

@@ -15,8 +15,6 @@ use crate::runtime::BoxFuture;
 
 mod addresses;
 mod command_probe;
-#[cfg_attr(windows, path = "ready/windows/connection.rs")]
-mod connection;
 #[cfg(all(unix, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod http;
@@ -25,8 +23,15 @@ mod lines;
 mod listening;
 #[cfg(unix)]
 mod notify;
-#[cfg_attr(windows, path = "ready/windows/wait.rs")]
-mod wait;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
 
 pub(crate) use addresses::Addresses;
 pub(crate) use command_probe::Trial;
@@ -34,6 +39,7 @@ pub(crate) use lines::LogLines;
 
 #[cfg(unix)]
 pub(crate) use notify::socket as notify_socket;
+use sys::{connection, wait};
 use wait::{Found, Watch, Woken};
 
 /// How long after a look the next one comes: at first, and at most.

@@ -9,14 +9,19 @@ use std::thread;
 
 use crate::error::{Error, Result};
 
-#[cfg_attr(unix, path = "runtime/unix.rs")]
-#[cfg_attr(windows, path = "runtime/windows.rs")]
-mod sys;
-
 pub(crate) mod deadline;
 pub(crate) mod process_local;
 pub(crate) mod timer;
+#[cfg(unix)]
+mod unix;
 pub(crate) mod wakers;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
 
 /// The standard library's default for a thread's stack.
 const STACK: usize = 2 << 20;

@@ -43,5 +43,5 @@ impl Changes {
 
 /// Returns the volume and the index of a file.
 pub(super) fn identity(file: &File) -> io::Result<(u64, u64)> {
-    procref::windows::identity(file)
+    procref_winsys::directory::identity(file)
 }

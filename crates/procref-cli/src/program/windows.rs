@@ -1,3 +1,4 @@
+use std::env;
 use std::ffi::OsString;
 
 /// Returns the path of the program with its extension.
@@ -5,6 +6,6 @@ use std::ffi::OsString;
 /// The standard library tries only `.exe`, but PATHEXT has other extensions, and many programs are scripts (`npm.cmd`). If
 /// no program is found, returns the name, and starting it fails.
 pub(crate) fn find(name: OsString) -> OsString {
-    let found = procref::windows::find_program(&name);
+    let found = procref_winsys::program::find(&name, env::var_os("PATH").as_deref());
     found.map_or(name, Into::into)
 }

@@ -1,31 +1,30 @@
-//! Windows: named objects, which live as long as somebody has a handle on them.
+//! Windows: named objects, which exist as long as a process has a handle on them.
 //!
-//! A semaphore's value is not given back by a process that dies; its handles are closed. So everything that
-//! is to end with a process is a handle:
+//! Windows closes the handles of a process that dies. It does not restore the value of a semaphore. So everything that must
+//! end with a process is a handle:
 //!
-//! | what | is |
+//! | part of the object | implementation |
 //! |---|---|
-//! | a reference | a handle on a named event, of which the kernel counts the handles |
-//! | the transition lock | a lock on one byte of a file, which belongs to the handle it was taken by |
-//! | the end of the service with its last client | a job object: it ends what is in it with its last handle |
-//! | the instance, and what else is written | a section: memory that is there as long as any client is |
+//! | a reference | a handle on a named event, whose handles the kernel counts |
+//! | the transition lock | a lock on one byte of a file, which belongs to the handle that took it |
+//! | the service ends with its last client | a job object, which ends its processes with its last handle |
+//! | the instance, and all other data | a section: memory that exists as long as any client has it open |
 //!
 //! # One step at a time
 //!
-//! A step looks at several of these and changes several. So every step begins by taking the *gate*, a lock
-//! on another byte, and gives it back at its end, some microseconds later. Who dies in between gives it
-//! back, too. What was changed until then are handles, which are gone with it, and the section, which
-//! changes as a whole or not at all: see [`state`].
+//! A step reads several of these and changes several. So every step holds the *step lock*, a lock on another byte, for
+//! some microseconds. If the process dies in a step, Windows releases the step lock. The changes up to then are handles,
+//! which end with the process, and the section, which changes as a whole or not at all: see [`state`].
 //!
-//! Counting without the gate was rejected: whoever opens the event to count its handles adds one, and a
-//! leaver that looks just then would take itself not to be the last.
+//! Counting without the step lock was rejected. A process that opens the event to count its handles adds one handle. If the
+//! last client counted at that moment, it would see another client.
 //!
-//! # Lives
+//! # Incarnations
 //!
-//! A named object is there as long as anybody has it open, so it cannot be removed from others. Instead
-//! the section counts lives: [`remove`](Object::remove) begins a new one, blank, and whoever opened the
-//! object before finds that his life is over ([`Fault::Removed`]). The names of event and job have the
-//! number of the life in them, so what is left of an old one is never counted in the new.
+//! A named object exists as long as any process has it open, so no process can remove it. Instead the section counts
+//! incarnations. [`remove`](Object::remove) starts a blank one, and a process that opened an earlier incarnation gets
+//! [`Fault::Removed`]. The names of event and job contain the number of the incarnation, so that leftover handles of an
+//! earlier one are not counted.
 
 use std::fs;
 use std::io;
@@ -33,11 +32,16 @@ use std::os::windows::io::OwnedHandle;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use procref_winsys::OpenFailure;
+use procref_winsys::job::Job;
+use procref_winsys::lock_file::LockMode;
+use procref_winsys::process::open_created;
+use procref_winsys::section::Section;
 use windows_sys::Win32::System::Threading::PROCESS_QUERY_INFORMATION;
 
+use super::state::encode_limit;
 use super::{
     Fault, Inspection, Instance, Kernel, Lock, Missing, Object, Snapshot, Step, Supervised,
-    encode_limit,
 };
 use crate::error::{Error, Result};
 use crate::key::{ServiceKey, digest_in_name};
@@ -46,34 +50,32 @@ use crate::namespace::Namespace;
 use crate::process::{self, Identity};
 
 mod object;
+mod shared;
 mod state;
 mod step;
-mod sys;
 
-use object::{Shared, opened};
+use object::opened;
+use shared::{Shared, section_name};
 use state::State;
-pub(crate) use sys::try_lock_file;
-use sys::{Job, Mode, OpenFailure, Section};
 
-/// More handles than this nobody holds. Where the kernel's own limit is, 16 million per process, memory is
-/// over long before.
-const MOST_CLIENTS: u32 = 1 << 20;
+/// The highest number of clients. The kernel's limit is 16 million handles per process, but memory runs out before that.
+const MAX_CLIENTS: u32 = 1 << 20;
 
-/// The kernel this code runs on.
+/// The kernel that this program runs on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Windows;
 
 impl Kernel for Windows {
     type Object = WindowsObject;
 
-    /// The job ends the service, with the last handle on it.
+    /// The job ends the service when its last handle is closed.
     const NEEDS_SUPERVISOR: bool = false;
 
     async fn open(&self, key: &ServiceKey, missing: Missing) -> Result<Option<WindowsObject>> {
         WindowsObject::open(key, missing)
     }
 
-    /// Those that have a file in the directory: Windows has no list of named objects that is documented.
+    /// Returns the services that have a file in the directory. Windows has no documented list of named objects.
     fn survey(&self, namespace: &Namespace) -> Result<Vec<Digest>> {
         let dir = namespace.dir();
         let failed = |error| Error::runtime_dir_io(dir, "could not list it", error);
@@ -100,38 +102,32 @@ impl Kernel for Windows {
         section_name(key)
     }
 
-    /// By their windows. What is in the service's job is the service's; this process has the job open, because
-    /// it has the transition lock.
-    fn ask_tree(service: Identity) -> bool {
-        let Ok(Some(process)) = process::open_identity(service, PROCESS_QUERY_INFORMATION) else {
+    /// Asks by windows. Every process in the service's job belongs to the service. This process has opened the job,
+    /// because it holds the transition lock.
+    fn request_tree_stop(service: Identity) -> bool {
+        let opened_service = open_created(service.pid, service.start, PROCESS_QUERY_INFORMATION);
+        let Ok(Some(process)) = opened_service else {
             return false;
         };
         let jobs: Vec<Arc<Job>> = opened()
             .values()
             .filter_map(|it| it.held().job.clone())
             .collect();
-        let holds = |job: &Job, process: &OwnedHandle| job.has(process).unwrap_or(false);
-        let Some(job) = jobs.iter().find(|job| holds(job, &process)) else {
+        let has = |job: &Job, process: &OwnedHandle| job.has(process).unwrap_or(false);
+        let Some(job) = jobs.iter().find(|job| has(job, &process)) else {
             return false;
         };
-        process::ask_windows(|_, owner| holds(job, owner))
+        process::close_windows(|_, owner| has(job, owner))
     }
 }
 
-/// The digests are what counts. The name of the service is not in it: of some services only the digest is
-/// known.
-fn section_name(key: &ServiceKey) -> String {
-    let (space, name) = key.digests();
-    format!(r"Local\procref-{:015x}-{:015x}", space.bits(), name.bits())
-}
-
-/// A service's object, opened.
+/// The open object of a service.
 pub(crate) struct WindowsObject(Arc<Shared>);
 
 impl Drop for WindowsObject {
     fn drop(&mut self) {
         let mut opened = opened();
-        // This one's and the map's: nobody else in this process uses it.
+        // Two references are this one and the map's. With more, another part of this process uses the object.
         if Arc::strong_count(&self.0) > 2 || self.0.held().is_any() {
             return;
         }
@@ -151,9 +147,9 @@ impl WindowsObject {
         if missing == Missing::Create {
             return Ok(Some(object));
         }
-        // One that is blank, and that nobody holds, is none.
-        let exists = object.0.step("look at the object", |inside| {
-            Ok(inside.state.is_claimed() || inside.count()? > 0 || inside.is_locked()?)
+        // A blank object that no client holds counts as missing.
+        let exists = object.0.step("read the object", |step| {
+            Ok(step.state.is_claimed() || step.count()? > 0 || step.is_locked()?)
         });
         match exists {
             Ok(exists) => Ok(exists.then_some(object)),
@@ -162,7 +158,7 @@ impl WindowsObject {
         }
     }
 
-    /// The object for a thread that launches a service.
+    /// Returns the object for the thread that launches a service.
     pub(crate) fn signal_safe(&self) -> signal_safe::NativeSet {
         signal_safe::NativeSet(Self(Arc::clone(&self.0)))
     }
@@ -172,22 +168,22 @@ impl WindowsObject {
 pub(crate) mod signal_safe {
     use super::*;
 
-    /// An object that is worked on without a future.
+    /// An object whose steps are not futures.
     pub(crate) struct NativeSet(pub(super) WindowsObject);
 
     impl NativeSet {
-        /// Ends what an older instance has left. False if it is still there after `patience`.
+        /// Ends the processes that an earlier instance has left. Returns `false` if some are alive after `patience`.
         pub(crate) fn end_tree(&self, patience: Duration) -> Step<bool> {
             self.0.0.end_tree(patience)
         }
 
-        /// Does something with the job, which whoever has the lock has.
+        /// Calls a function with the job. A process that holds the lock has opened the job.
         pub(crate) fn with_job<T>(&self, work: impl FnOnce(&OwnedHandle) -> T) -> Step<T> {
             let job = self.0.0.held().job.clone();
             job.map(|job| work(job.handle())).ok_or(Fault::Removed)
         }
 
-        /// Puts a process that does not run yet into the job, and publishes it.
+        /// Puts a process into the job before its first instruction, and publishes it as the instance.
         pub(crate) fn admit(&self, instance: &Instance, generation: u16) -> Step<()> {
             self.0.0.publish(Some(instance), generation, Lock::Keep)
         }
@@ -196,27 +192,26 @@ pub(crate) mod signal_safe {
 
 impl Object for WindowsObject {
     async fn snapshot(&self) -> Step<Snapshot> {
-        self.0
-            .step("look at the object", |inside| inside.snapshot())
+        self.0.step("read the object", |step| step.snapshot())
     }
 
     async fn join(&self, supervised: Supervised) -> Step<bool> {
         if supervised == Supervised::Yes {
             return Ok(false);
         }
-        self.0.step("join the service", |inside| {
-            let count = inside.count()?;
-            if count == 0 || count >= MOST_CLIENTS || inside.is_locked()? {
+        self.0.step("join the service", |step| {
+            let count = step.count()?;
+            if count == 0 || count >= MAX_CLIENTS || step.is_locked()? {
                 return Ok(false);
             }
-            if inside.held.job.is_none() {
-                // Where there is none, those who are counted are about to end, and the instance with them.
-                let Some(job) = Job::open(&inside.shared.object_name("job"))? else {
+            if step.held.job.is_none() {
+                // Without a job the counted clients are exiting, and the kernel ends the instance with them.
+                let Some(job) = Job::open(&step.shared.object_name("job"))? else {
                     return Ok(false);
                 };
-                inside.held.job = Some(Arc::new(job));
+                step.held.job = Some(Arc::new(job));
             }
-            inside.take_reference()?;
+            step.take_reference()?;
             Ok(true)
         })
     }
@@ -225,53 +220,53 @@ impl Object for WindowsObject {
         let operation = "wait for another process's transition";
         let shared = &self.0;
         if shared.held().lock {
-            // Nobody waits for himself but by mistake. The others of this process look again.
+            // This process holds the lock itself. Other threads of it retry.
             std::thread::yield_now();
             return shared.step(operation, |_| Ok(()));
         }
         {
-            let waiting = shared
-                .waiting
+            let wait_locks = shared
+                .wait_locks
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            let byte = shared.lock_byte();
-            let waited = waiting
-                .lock(byte, Mode::Shared)
-                .and_then(|()| waiting.unlock(byte));
+            let byte = shared.transition_byte();
+            let waited = wait_locks
+                .lock(byte, LockMode::Shared)
+                .and_then(|()| wait_locks.unlock(byte));
             waited.map_err(|error| shared.fault(operation, error.into()))?;
         }
-        // Whoever removed the object let go of the lock afterwards.
+        // A process that removes the object releases the lock afterwards.
         shared.step(operation, |_| Ok(()))
     }
 
     async fn try_enter(&self) -> Step<bool> {
-        self.0.step("take the lock and a reference", |inside| {
-            if !inside.take_lock()? {
+        self.0.step("take the lock and a reference", |step| {
+            if !step.take_lock()? {
                 return Ok(false);
             }
-            let done = inside.take_reference();
-            inside.or_unlock(done)?;
+            let done = step.take_reference();
+            step.or_unlock(done)?;
             Ok(true)
         })
     }
 
     async fn try_lock(&self) -> Step<bool> {
-        self.0.step("take the lock", |inside| inside.take_lock())
+        self.0.step("take the lock", |step| step.take_lock())
     }
 
     async fn claim(&self) -> Step<()> {
-        self.0.step("claim the object", |inside| {
-            inside.state.digests = inside.shared.digests;
-            inside.changed = true;
+        self.0.step("claim the object", |step| {
+            step.state.digests = step.shared.digests;
+            step.changed = true;
             Ok(())
         })
     }
 
     async fn announce(&self, limit: Duration) -> Step<()> {
-        self.0.step("announce the transition", |inside| {
-            inside.state.digests = inside.shared.digests;
-            inside.state.limit_ms = encode_limit(limit);
-            inside.changed = true;
+        self.0.step("announce the transition", |step| {
+            step.state.digests = step.shared.digests;
+            step.state.limit_ms = encode_limit(limit);
+            step.changed = true;
             Ok(())
         })
     }
@@ -296,8 +291,7 @@ impl Object for WindowsObject {
     }
 
     async fn unlock(&self) -> Step<()> {
-        self.0
-            .step("release the lock", |inside| inside.release_lock())
+        self.0.step("release the lock", |step| step.release_lock())
     }
 
     async fn unlock_to_supervisor(&self) -> Step<bool> {
@@ -306,34 +300,33 @@ impl Object for WindowsObject {
     }
 
     async fn abandon(&self) -> Step<bool> {
-        self.0
-            .step("give back the lock and the reference", |inside| {
-                if inside.held.references.is_empty() || inside.count()? < 2 {
-                    return Ok(false);
-                }
-                inside.give_reference();
-                inside.release_lock()?;
-                Ok(true)
-            })
+        self.0.step("release the lock and the reference", |step| {
+            if step.held.references.is_empty() || step.count()? < 2 {
+                return Ok(false);
+            }
+            step.release_reference();
+            step.release_lock()?;
+            Ok(true)
+        })
     }
 
     async fn leave(&self) -> Step<bool> {
-        self.0.step("leave the service", |inside| {
-            if inside.held.references.is_empty() || inside.count()? < 2 {
+        self.0.step("leave the service", |step| {
+            if step.held.references.is_empty() || step.count()? < 2 {
                 return Ok(false);
             }
-            inside.give_reference();
+            step.release_reference();
             Ok(true)
         })
     }
 
     async fn leave_last(&self) -> Step<bool> {
-        self.0.step("leave the service as the last", |inside| {
-            let ours = inside.held.references.len() == 1;
-            if !ours || inside.count()? != 1 || inside.state.pinned || !inside.take_lock()? {
+        self.0.step("leave the service as the last client", |step| {
+            let ours = step.held.references.len() == 1;
+            if !ours || step.count()? != 1 || step.state.pinned || !step.take_lock()? {
                 return Ok(false);
             }
-            inside.give_reference();
+            step.release_reference();
             Ok(true)
         })
     }
@@ -344,66 +337,66 @@ impl Object for WindowsObject {
     }
 
     async fn leave_pinned(&self) -> Step<bool> {
-        self.0.step("leave the pinned service", |inside| {
-            if inside.held.references.is_empty() || !inside.state.pinned {
+        self.0.step("leave the pinned service", |step| {
+            if step.held.references.is_empty() || !step.state.pinned {
                 return Ok(false);
             }
-            inside.give_reference();
+            step.release_reference();
             Ok(true)
         })
     }
 
     async fn pin(&self) -> Step<()> {
-        self.0.step("pin the service", |inside| {
-            let Some(instance) = inside.state.instance.filter(|it| it.identity.pid != 0) else {
-                let reason = "it has no process of this machine, which alone could keep what is \
-                              known of it when there is no client";
+        self.0.step("pin the service", |step| {
+            let Some(instance) = step.state.instance.filter(|it| it.identity.pid != 0) else {
+                let reason = "the service has no process on this machine, and without clients only such a \
+                              process keeps the object";
                 let error = io::Error::new(io::ErrorKind::Unsupported, reason);
                 return Err(OpenFailure::Failed(error));
             };
-            inside.give_handles(&instance)?;
-            inside.changed = true;
-            inside.state.pinned = true;
+            step.give_handles(&instance)?;
+            step.changed = true;
+            step.state.pinned = true;
             Ok(())
         })
     }
 
     async fn unpin(&self) -> Step<bool> {
-        self.0.step("unpin the service", |inside| {
-            if !inside.state.pinned {
+        self.0.step("unpin the service", |step| {
+            if !step.state.pinned {
                 return Ok(false);
             }
-            if inside.state.instance.is_some_and(|it| !it.keep_orphan) {
-                inside.take_handles()?;
+            if step.state.instance.is_some_and(|it| !it.keep_orphan) {
+                step.take_back_handles()?;
             }
-            inside.changed = true;
-            inside.state.pinned = false;
+            step.changed = true;
+            step.state.pinned = false;
             Ok(true)
         })
     }
 
     async fn drop_reference(&self) -> Step<()> {
-        self.0.step("give back the reference", |inside| {
-            inside.give_reference();
+        self.0.step("release the reference", |step| {
+            step.release_reference();
             Ok(())
         })
     }
 
     async fn recount(&self, from: u32, to: u32, unlocked: bool) -> Step<bool> {
-        self.0.step("count", |inside| {
-            if inside.count()? != from || unlocked && inside.is_locked()? {
+        self.0.step("change the count", |step| {
+            if step.count()? != from || unlocked && step.is_locked()? {
                 return Ok(false);
             }
             let fewer = from.saturating_sub(to) as usize;
-            if inside.held.references.len() < fewer {
+            if step.held.references.len() < fewer {
                 return Ok(false);
             }
             for _ in 0..fewer {
-                inside.give_reference();
+                step.release_reference();
             }
             for _ in from..to {
-                inside.have_job()?;
-                inside.take_reference()?;
+                step.open_job()?;
+                step.take_reference()?;
             }
             Ok(true)
         })
@@ -411,12 +404,12 @@ impl Object for WindowsObject {
 
     async fn remove(&self) -> Step<()> {
         let shared = &self.0;
-        shared.step("remove the object", |inside| {
-            // The last thing that is done in this life: whoever comes now begins the next.
-            let next = State::blank(inside.state.life.wrapping_add(1));
+        shared.step("remove the object", |step| {
+            // This ends the incarnation. The next process that opens the object uses the new one.
+            let next = State::blank(step.state.incarnation.wrapping_add(1));
             state::write(&shared.section, &next);
-            shared.over.set()?;
-            shared.forget(inside.held);
+            shared.removed.set()?;
+            shared.forget(step.held);
             Ok(())
         })
     }
@@ -427,32 +420,32 @@ impl Object for WindowsObject {
         loop {
             shared.step(operation, |_| Ok(()))?;
             shared
-                .over
+                .removed
                 .wait()
                 .map_err(|error| shared.fault(operation, error.into()))?;
         }
     }
 
     async fn lock_holder(&self) -> Step<Option<u32>> {
-        self.0.step("ask who has the lock", |inside| {
-            let pid = inside.state.lock_holder;
+        self.0.step("read the lock's holder", |step| {
+            let pid = step.state.lock_holder;
             Ok((pid != 0).then_some(pid))
         })
     }
 
     async fn inspect(&self) -> Step<Inspection> {
-        self.0.step("look at the object", |inside| {
-            let snapshot = inside.snapshot()?;
-            let mut holders = state::named(&inside.shared.section);
-            holders.retain(|&(pid, start)| process::Identity { pid, start }.is_alive());
+        self.0.step("read the object", |step| {
+            let snapshot = step.snapshot()?;
+            let mut holders = state::holders(&step.shared.section);
+            holders.retain(|&(pid, start)| Identity { pid, start }.is_alive());
             let holders: Vec<u32> = holders.into_iter().map(|(pid, _)| pid).collect();
             Ok(Inspection {
                 unnamed: snapshot.clients.saturating_sub(holders.len() as u32),
                 holders,
                 supervisor: None,
-                transition: (snapshot.locked && inside.state.lock_holder != 0)
-                    .then_some(inside.state.lock_holder),
-                changed_at: SystemTime::UNIX_EPOCH + Duration::from_secs(inside.state.changed_at),
+                transition: (snapshot.locked && step.state.lock_holder != 0)
+                    .then_some(step.state.lock_holder),
+                changed_at: SystemTime::UNIX_EPOCH + Duration::from_secs(step.state.changed_at),
                 snapshot,
             })
         })

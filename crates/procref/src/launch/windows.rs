@@ -10,6 +10,9 @@ use std::process::ExitStatus;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use procref_winsys::console;
+use procref_winsys::handle::wait_timeout;
+use procref_winsys::process::{creation_time, terminate};
 use windows_sys::Win32::Foundation::ERROR_ACCESS_DENIED;
 use windows_sys::Win32::System::Threading::CREATE_BREAKAWAY_FROM_JOB;
 
@@ -19,7 +22,7 @@ use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::{Fault, Instance, signal_safe};
 use crate::key::ServiceKey;
-use crate::process::{self, Identity};
+use crate::process::Identity;
 
 mod create;
 
@@ -65,7 +68,7 @@ pub(crate) fn launch(
         gate: Mutex::new(Some(Gate)),
     };
     crash::point(Point::ServiceForked);
-    let start = process::created(launched.alarm())
+    let start = creation_time(launched.alarm())
         .map_err(|error| failed("ask when it was created", error))?;
     let identity = Identity {
         pid: launched.process.pid,
@@ -83,7 +86,7 @@ pub(crate) fn launch(
 /// end with the terminal that it happened to be started from.
 fn console(stop: StopPolicy) -> Console {
     // Windows would show a new one where there is none to share.
-    match stop.signal.is_of_terminals() && process::has_console() {
+    match stop.signal.is_of_terminals() && console::is_attached() {
         true => Console::Shared,
         false => Console::Own,
     }
@@ -182,7 +185,7 @@ impl LaunchedProcess {
 
     /// Waits for the alarm.
     pub(crate) fn wait_alarm(&self) -> io::Result<()> {
-        while !process::wait_for(self.alarm(), Duration::from_secs(3600))? {}
+        while !wait_timeout(self.alarm(), Duration::from_secs(3600))? {}
         Ok(())
     }
 
@@ -194,8 +197,8 @@ impl LaunchedProcess {
     /// Waits until a service that could not be used is gone, whatever it takes; false if that takes longer.
     /// What it has started ends when it is cleared.
     pub(crate) fn wait_gone(&self, limit: Duration) -> io::Result<bool> {
-        process::end(self.alarm())?;
-        process::wait_for(self.alarm(), limit)
+        terminate(self.alarm())?;
+        wait_timeout(self.alarm(), limit)
     }
 }
 
@@ -204,7 +207,7 @@ impl Drop for LaunchedProcess {
         if self.close_gate().is_none() {
             return;
         }
-        if let Err(error) = process::end(self.alarm()) {
+        if let Err(error) = terminate(self.alarm()) {
             tracing::error!(pid = self.process.pid, %error, "could not end a service that never ran");
         }
     }

@@ -5,6 +5,8 @@ use std::io;
 use std::os::windows::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use procref_winsys::directory::{self, DirectoryWatch};
+use procref_winsys::security::{self, Kind};
 use windows_sys::Win32::Storage::FileSystem::{
     FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT,
 };
@@ -12,15 +14,13 @@ use windows_sys::Win32::Storage::FileSystem::{
 use super::{Origin, VARIABLE, check_unchanged, variable};
 use crate::error::{Error, Result};
 use crate::namespace::Namespace;
-use crate::process::directories;
-use crate::process::security::{self, Kind};
 
 /// With a list of who may do what in it that names this user alone. Those above it are created with what
 /// they inherit.
 pub(super) fn create(dir: &Path, _: Origin) -> Result<()> {
     let parents = dir.parent().map_or(Ok(()), std::fs::create_dir_all);
     parents
-        .and_then(|()| directories::create(dir))
+        .and_then(|()| directory::create(dir))
         .map_err(|error| Error::runtime_dir_io(dir, "could not create it", error))
 }
 
@@ -47,7 +47,7 @@ fn open(dir: &Path) -> io::Result<File> {
 
 /// Volume and file number.
 pub(super) fn identity(dir: &Path) -> io::Result<(u64, u64)> {
-    directories::identity(&open(dir)?)
+    directory::identity(&open(dir)?)
 }
 
 /// Volume and file number of the directory, if it is one, and ours.
@@ -75,7 +75,7 @@ pub(super) fn check(dir: &Path, _: Origin) -> Result<(u64, u64)> {
         );
         return Err(Error::runtime_dir(dir, reason));
     }
-    directories::identity(&opened).map_err(|error| failed("could not look at it", error))
+    directory::identity(&opened).map_err(|error| failed("could not look at it", error))
 }
 
 pub(super) fn default_dir() -> Result<PathBuf> {
@@ -92,13 +92,13 @@ pub(super) fn default_dir() -> Result<PathBuf> {
 }
 
 /// Records that come into a runtime directory, from when this is made.
-pub(crate) struct Changes(directories::Changes);
+pub(crate) struct Changes(DirectoryWatch);
 
 impl Changes {
     pub(crate) fn of(namespace: &Namespace) -> Result<Self> {
         let dir = namespace.dir();
         check_unchanged(namespace)?;
-        let watched = directories::Changes::of(dir);
+        let watched = DirectoryWatch::new(dir);
         watched
             .map(Self)
             .map_err(|error| Error::runtime_dir_io(dir, "could not watch it", error))

@@ -10,9 +10,15 @@ use std::time::Duration;
 use super::wait::{Found, Watch, Woken};
 use crate::error::{ended, exec_advice};
 
-#[cfg_attr(unix, path = "command_probe/unix.rs")]
-#[cfg_attr(windows, path = "command_probe/windows.rs")]
-mod sys;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
 
 /// How long one run may take. More than a connection may, because starting an interpreter or a virtual
 /// machine alone can take seconds on a busy machine, and it would never be done.

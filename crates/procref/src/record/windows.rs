@@ -7,9 +7,8 @@ use std::os::windows::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::windows::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use procref_winsys::security::{self, Kind};
 use windows_sys::Win32::Storage::FileSystem::FILE_FLAG_OPEN_REPARSE_POINT;
-
-use crate::process::security::{self, Kind};
 
 /// What a path that is no text is written down in.
 pub(super) type Unit = u16;

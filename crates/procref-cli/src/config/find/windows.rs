@@ -33,14 +33,14 @@ pub(super) fn open_found(root: &Path, name: &OsStr) -> io::Result<Result<File, S
             .open(path)
     };
     // The root directory of a drive belongs to the installer of the system.
-    if root.parent().is_some() && !procref::windows::is_trusted(&itself(root)?)? {
+    if root.parent().is_some() && !procref_winsys::security::is_trusted(&itself(root)?)? {
         return Ok(Err(format!(
             "its directory {} belongs {OTHER}",
             root.display()
         )));
     }
     let file = root.join(name);
-    if !procref::windows::is_trusted(&itself(&file)?)? {
+    if !procref_winsys::security::is_trusted(&itself(&file)?)? {
         return Ok(Err(format!("it belongs {OTHER}")));
     }
     open(&file).map(Ok)
@@ -51,5 +51,5 @@ const OTHER: &str = "neither to this user, nor to the administrators or the syst
 /// Returns why another user may be able to change the file.
 pub(super) fn doubt(_: &Path, opened: &File) -> io::Result<Option<String>> {
     let doubt = format!("it belongs {OTHER}");
-    Ok((!procref::windows::is_trusted(opened)?).then_some(doubt))
+    Ok((!procref_winsys::security::is_trusted(opened)?).then_some(doubt))
 }

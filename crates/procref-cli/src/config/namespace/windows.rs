@@ -11,7 +11,7 @@ const LOCKS: &str = "procref.lock";
 
 /// Creates a directory if it is missing. Its parent must exist.
 pub(super) fn create_private(dir: &Path) -> io::Result<()> {
-    procref::windows::create_private_dir(dir)
+    procref_winsys::directory::create(dir)
 }
 
 /// Succeeds, because [`create_private`] creates closed directories, and the library checks the owner.

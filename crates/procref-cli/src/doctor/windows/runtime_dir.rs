@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use procref_winsys::security;
+
 use crate::doctor::finding::{Finding, Severity, services};
 
 const CHECK: &str = "runtime-directory";
@@ -18,8 +20,7 @@ pub(super) fn check(named: Option<&Path>) -> Vec<Finding> {
             format!("runtime directory: {shown}; the first service creates it, for this user only");
         return vec![Finding::ok(CHECK, found)];
     }
-    let read =
-        procref::windows::access(dir).and_then(|access| Ok((procref::windows::own_sid()?, access)));
+    let read = security::access(dir).and_then(|access| Ok((security::own_sid()?, access)));
     vec![match read {
         Ok((own, access)) => compare(&shown.to_string(), &own, &access),
         Err(error) => {

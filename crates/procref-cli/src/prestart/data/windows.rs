@@ -19,7 +19,7 @@ pub(super) fn create_private(dir: &Path) -> io::Result<()> {
     if let Some(above) = dir.parent() {
         fs::create_dir_all(above)?;
     }
-    procref::windows::create_private_dir(dir)
+    procref_winsys::directory::create(dir)
 }
 
 /// The data directory. Windows has no locks on directories.

@@ -5,12 +5,13 @@ use std::io;
 use std::os::windows::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use procref_winsys::lock_file::try_lock_until_closed;
+use procref_winsys::security::{self, Kind};
 use windows_sys::Win32::Storage::FileSystem::{
     FILE_APPEND_DATA, FILE_FLAG_OPEN_REPARSE_POINT, FILE_GENERIC_READ, SYNCHRONIZE,
 };
 
 use super::Forbidden;
-use crate::process::security::{self, Kind};
 
 /// Opens the log for a service to append to, and creates it if it is missing.
 ///
@@ -58,7 +59,7 @@ pub(super) fn is_short(_: &Path, _: u64, _: Forbidden) -> bool {
 
 /// Tries to lock the log. Returns `false` if another process has the lock.
 pub(super) fn try_lock(log: &File) -> io::Result<bool> {
-    crate::kernel::try_lock_file(log)
+    try_lock_until_closed(log)
 }
 
 /// Creates a file for writing. No existing file or link is written to.

@@ -1,66 +1,68 @@
-//! What stands in a service's section.
+//! The contents of a service's section.
 //!
 //! ```text
-//! word 0          a number that says: a section of procref's, of this layout
-//!      1          which of the two states counts: the lowest bit
-//!      16 .. 48   one state
-//!      48 .. 80   the other
-//!      128 .. 384 the clients: a pid and a creation time each
+//! word 0          magic number: a section of procref, in this layout
+//!      1          lowest bit: the state that is valid
+//!      16 .. 48   first state
+//!      48 .. 80   second state
+//!      128 .. 384 clients: a pid and a creation time each
 //! ```
 //!
-//! A state is written where the other one stands, and then the one word says that it counts. So whoever
-//! dies while writing leaves what was there before. Everything is read and written under the gate; the words
-//! are atomics because other processes write them, not to be without the gate.
+//! A new state is written over the invalid one. Then one store to word 1 makes it valid. So a process that dies while it
+//! writes leaves the previous state valid. All words are read and written under the step lock. They are atomics because
+//! other processes write them, not in order to do without the lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::sys::{Section, WORDS};
-use crate::kernel::Instance;
-use crate::process::{self, Identity};
+use procref_winsys::section::{Section, WORDS};
 
-/// "procref", and the layout.
+use crate::kernel::Instance;
+use crate::process::{Identity, Process};
+
+/// "procref" in ASCII, and the version of the layout.
 const MAGIC: u64 = 0x7072_6f63_7265_6601;
 
 const CHOICE: usize = 1;
 const STATES: [usize; 2] = [16, 48];
 const LENGTH: usize = 16;
-const NAMES: usize = 128;
-/// How many clients have room for their names.
-const NAMED: usize = 128;
+const HOLDERS: usize = 128;
+/// The number of clients whose identity can be stored.
+const MAX_HOLDERS: usize = 128;
 
-const _: () = assert!(NAMES + 2 * NAMED <= WORDS);
+const _: () = assert!(HOLDERS + 2 * MAX_HOLDERS <= WORDS);
 
-/// All that is written of a service.
+/// The state of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct State {
-    /// Which life of the object this is of.
-    pub(super) life: u64,
-    /// Of namespace and name; 0 until it is claimed.
+    /// The number of the incarnation that the state belongs to.
+    pub(super) incarnation: u64,
+    /// The digests of namespace and name; 0 until the object is claimed.
     pub(super) digests: (u64, u64),
     pub(super) generation: u16,
     pub(super) pinned: bool,
-    /// Who took the lock last.
+    /// The pid of the process that took the lock last.
     pub(super) lock_holder: u32,
-    /// Seconds since 1970.
+    /// Time of the last change, in seconds since 1970.
     pub(super) changed_at: u64,
     pub(super) instance: Option<Instance>,
-    /// What the instance's process calls the handles, on section and job, that it was given; 0: none.
-    pub(super) kept: (u64, u64),
-    /// How long the transition takes at most, as it is written; 0: nothing was announced.
+    /// The handles on section and job that the instance's process was given, as numbers in that process. 0 if there is
+    /// none.
+    pub(super) given: (u64, u64),
+    /// The announced limit of the transition, encoded. 0 if none was announced.
     pub(super) limit_ms: u32,
 }
 
 impl State {
-    pub(super) fn blank(life: u64) -> Self {
+    pub(super) fn blank(incarnation: u64) -> Self {
         Self {
-            life,
+            incarnation,
             digests: (0, 0),
             generation: 0,
             pinned: false,
             lock_holder: 0,
             changed_at: 0,
             instance: None,
-            kept: (0, 0),
+            given: (0, 0),
             limit_ms: 0,
         }
     }
@@ -71,13 +73,13 @@ impl State {
 
     fn encode(&self) -> [u64; LENGTH] {
         let mut words = [0; LENGTH];
-        words[0] = self.life;
+        words[0] = self.incarnation;
         (words[1], words[2]) = self.digests;
         words[3] = self.generation.into();
         words[4] = self.pinned.into();
         words[5] = self.lock_holder.into();
         words[6] = self.changed_at;
-        (words[12], words[13]) = self.kept;
+        (words[12], words[13]) = self.given;
         words[14] = self.limit_ms.into();
         if let Some(instance) = &self.instance {
             let flags = [
@@ -100,15 +102,16 @@ impl State {
 
     fn decode(words: [u64; LENGTH]) -> Self {
         let flag = |bit: u32| words[7] >> bit & 1 != 0;
-        // What is cut off here nobody writes; and an identity that is nobody's is dead.
+        // No process writes values that these types cut off. If one did, it would be the identity of no process, which
+        // counts as dead.
         Self {
-            life: words[0],
+            incarnation: words[0],
             digests: (words[1], words[2]),
             generation: words[3] as u16,
             pinned: words[4] != 0,
             lock_holder: words[5] as u32,
             changed_at: words[6],
-            kept: (words[12], words[13]),
+            given: (words[12], words[13]),
             limit_ms: words[14] as u32,
             instance: flag(0).then(|| Instance {
                 identity: Identity {
@@ -132,7 +135,7 @@ fn choice(words: &[AtomicU64; WORDS]) -> usize {
     (words[CHOICE].load(Ordering::Acquire) & 1) as usize
 }
 
-/// `None`: nobody has written anything yet, or who wanted to died before he was done.
+/// Returns the valid state, or `None` if no process has written one completely.
 pub(super) fn read(section: &Section) -> Option<State> {
     let words = section.words();
     if words[0].load(Ordering::Acquire) != MAGIC {
@@ -156,16 +159,17 @@ pub(super) fn write(section: &Section, state: &State) {
     words[0].store(MAGIC, Ordering::Release);
 }
 
-// Names are for people: of a process that dies while it writes one, or has no room, there is none, and the
-// count is right all the same. A name that a dead process has left is told by its creation time.
+// The identities of clients are for people. If a process dies while it writes its identity, or finds no room, the identity
+// is missing, and the count is still right. The creation time shows that an entry belongs to a process that has exited.
 
-fn names(section: &Section) -> impl Iterator<Item = (&AtomicU64, &AtomicU64)> {
-    let words = &section.words()[NAMES..NAMES + 2 * NAMED];
+fn entries(section: &Section) -> impl Iterator<Item = (&AtomicU64, &AtomicU64)> {
+    let words = &section.words()[HOLDERS..HOLDERS + 2 * MAX_HOLDERS];
     words.chunks_exact(2).map(|pair| (&pair[0], &pair[1]))
 }
 
-pub(super) fn name(section: &Section, pid: u32) {
-    let Ok(Some(own)) = process::Process::find(pid) else {
+/// Stores the identity of a client, if there is room.
+pub(super) fn add_holder(section: &Section, pid: u32) {
+    let Ok(Some(own)) = Process::find(pid) else {
         return;
     };
     let is_free = |(pid, start): &(&AtomicU64, &AtomicU64)| {
@@ -173,24 +177,25 @@ pub(super) fn name(section: &Section, pid: u32) {
         let start = start.load(Ordering::Relaxed);
         pid == 0 || pid == own.pid() || !Identity { pid, start }.is_alive()
     };
-    if let Some((slot, start)) = names(section).find(is_free) {
+    if let Some((slot, start)) = entries(section).find(is_free) {
         slot.store(0, Ordering::Relaxed);
         start.store(own.identity().start, Ordering::Relaxed);
         slot.store(pid.into(), Ordering::Release);
     }
 }
 
-pub(super) fn unname(section: &Section, pid: u32) {
-    for (slot, _) in names(section) {
+/// Removes the identity of a client.
+pub(super) fn remove_holder(section: &Section, pid: u32) {
+    for (slot, _) in entries(section) {
         if slot.load(Ordering::Relaxed) == u64::from(pid) {
             slot.store(0, Ordering::Relaxed);
         }
     }
 }
 
-/// Pids and creation times. Some may be dead.
-pub(super) fn named(section: &Section) -> Vec<(u32, u64)> {
-    names(section)
+/// Returns the pids and creation times that are stored. Some of the processes may have exited.
+pub(super) fn holders(section: &Section) -> Vec<(u32, u64)> {
+    entries(section)
         .map(|(pid, start)| {
             (
                 pid.load(Ordering::Acquire) as u32,

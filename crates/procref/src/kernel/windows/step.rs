@@ -1,40 +1,100 @@
-//! What a step finds behind the gate, and what it does there.
+//! One step on an object, under its step lock.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use super::object::{HeldObjects, Shared};
+use procref_winsys::OpenFailure;
+use procref_winsys::event::Event;
+use procref_winsys::handle;
+use procref_winsys::job::Job;
+use procref_winsys::lock_file::LockMode;
+
+use super::shared::{HeldObjects, Shared};
 use super::state::{self, State};
-use super::sys::{self, Event, Job, Mode, OpenFailure};
-use crate::kernel::{Instance, Snapshot, decode_limit};
+use crate::error::Result;
+use crate::kernel::state::decode_limit;
+use crate::kernel::{Fault, Instance, Snapshot, Step};
 
-/// What a step finds.
-pub(super) struct Inside<'a> {
+/// The data that a step reads and changes.
+pub(super) struct StepContext<'a> {
     pub(super) shared: &'a Shared,
     pub(super) held: &'a mut HeldObjects,
     pub(super) state: State,
+    /// Set if `state` must be written when the step ends.
     pub(super) changed: bool,
 }
 
-impl Inside<'_> {
-    /// The references of all processes.
+/// Releases the step lock when dropped.
+struct StepLock<'a> {
+    shared: &'a Shared,
+}
+
+impl Drop for StepLock<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.shared.locks.unlock(self.shared.step_byte()) {
+            tracing::error!(service = self.shared.service, %error, "could not release the step lock");
+        }
+    }
+}
+
+impl Shared {
+    /// Performs a step. Other processes see all of its changes at once, or none.
+    pub(super) fn step<T>(
+        &self,
+        operation: &'static str,
+        step: impl FnOnce(&mut StepContext<'_>) -> Result<T, OpenFailure>,
+    ) -> Step<T> {
+        let mut held = self.held();
+        self.locks
+            .lock(self.step_byte(), LockMode::Exclusive)
+            .map_err(|error| self.fault(operation, error.into()))?;
+        let step_lock = StepLock { shared: self };
+        let state = state::read(&self.section);
+        let Some(state) = state.filter(|state| state.incarnation == self.incarnation) else {
+            self.forget(&mut held);
+            return Err(Fault::Removed);
+        };
+        let mut context = StepContext {
+            shared: self,
+            held: &mut held,
+            state,
+            changed: false,
+        };
+        let done = step(&mut context).map_err(|failure| self.fault(operation, failure))?;
+        if context.changed {
+            context.state.changed_at = now();
+            state::write(&self.section, &context.state);
+        }
+        let held = context.held;
+        if !held.is_any() {
+            held.job = None;
+        }
+        drop(step_lock);
+        Ok(done)
+    }
+}
+
+impl StepContext<'_> {
+    /// Returns the number of references of all processes.
     pub(super) fn count(&self) -> Result<u32, OpenFailure> {
         if let Some(reference) = self.held.references.first() {
-            return Ok(reference.handles()?);
+            return Ok(reference.handle_count()?);
         }
-        let Some(peek) = Event::open(&self.shared.object_name("refs"))? else {
+        let Some(event) = Event::open(&self.shared.object_name("refs"))? else {
             return Ok(0);
         };
-        Ok(peek.handles()?.saturating_sub(1))
+        // The handle that was opened to count is not a reference.
+        Ok(event.handle_count()?.saturating_sub(1))
     }
 
-    /// Whether anybody has the transition lock.
+    /// Returns `true` if a process holds the transition lock.
     pub(super) fn is_locked(&self) -> Result<bool, OpenFailure> {
         if self.held.lock {
             return Ok(true);
         }
-        let byte = self.shared.lock_byte();
-        // Shared, as those who wait for it have it for a moment each.
-        if self.shared.locks.try_lock(byte, Mode::Shared)? {
+        let byte = self.shared.transition_byte();
+        // In shared mode, because each process that waits for the lock holds it in that mode for a moment.
+        if self.shared.locks.try_lock(byte, LockMode::Shared)? {
             self.shared.locks.unlock(byte)?;
             return Ok(false);
         }
@@ -42,27 +102,27 @@ impl Inside<'_> {
     }
 
     pub(super) fn take_lock(&mut self) -> Result<bool, OpenFailure> {
-        let (locks, byte) = (&self.shared.locks, self.shared.lock_byte());
+        let (locks, byte) = (&self.shared.locks, self.shared.transition_byte());
         loop {
             if self.is_locked()? {
                 return Ok(false);
             }
-            if locks.try_lock(byte, Mode::Exclusive)? {
+            if locks.try_lock(byte, LockMode::Exclusive)? {
                 break;
             }
-            // Those who waited for it have just woken, and are about to let go. Nobody else can take it:
-            // for that one needs the gate.
+            // Processes that waited for the lock have just woken, hold it in shared mode, and are about to release it. No
+            // other process can take it, because that requires the step lock.
             std::thread::yield_now();
         }
         self.held.lock = true;
         self.state.lock_holder = std::process::id();
         self.changed = true;
-        let done = self.have_job();
+        let done = self.open_job();
         self.or_unlock(done)?;
         Ok(true)
     }
 
-    /// Of a step that cannot be done whole nothing is.
+    /// Releases the transition lock if the rest of the step failed, so that nothing of the step is done.
     pub(super) fn or_unlock<T>(&mut self, done: Result<T, OpenFailure>) -> Result<T, OpenFailure> {
         if done.is_err() {
             self.release_lock()?;
@@ -72,7 +132,7 @@ impl Inside<'_> {
 
     pub(super) fn release_lock(&mut self) -> Result<(), OpenFailure> {
         if self.held.lock {
-            self.shared.locks.unlock(self.shared.lock_byte())?;
+            self.shared.locks.unlock(self.shared.transition_byte())?;
             self.held.lock = false;
         }
         Ok(())
@@ -81,29 +141,25 @@ impl Inside<'_> {
     pub(super) fn take_reference(&mut self) -> Result<(), OpenFailure> {
         let reference = Event::create(&self.shared.object_name("refs"))?;
         if self.held.references.is_empty() {
-            self.state_names_us();
+            state::add_holder(&self.shared.section, std::process::id());
         }
         self.held.references.push(reference);
         Ok(())
     }
 
-    pub(super) fn state_names_us(&self) {
-        state::name(&self.shared.section, std::process::id());
-    }
-
-    pub(super) fn give_reference(&mut self) {
+    pub(super) fn release_reference(&mut self) {
         self.held.references.pop();
         if self.held.references.is_empty() {
-            state::unname(&self.shared.section, std::process::id());
+            state::remove_holder(&self.shared.section, std::process::id());
         }
     }
 
-    /// Opens the job, or makes it.
+    /// Opens the job, or creates it.
     ///
-    /// One that had to be made tells that the last client is gone, and that the kernel ends the instance,
-    /// if it has not done so yet: a process that is about to end can look alive for a moment. So nobody may
-    /// use it any more, and whoever has the lock sees it to its end.
-    pub(super) fn have_job(&mut self) -> Result<(), OpenFailure> {
+    /// If the job had to be created, the last client has exited, and the kernel is ending the instance. For a moment the
+    /// instance's process can still look alive. So the instance is marked as stopping: no client may use it any more, and
+    /// the process that holds the lock stops it.
+    pub(super) fn open_job(&mut self) -> Result<(), OpenFailure> {
         if self.held.job.is_some() {
             return Ok(());
         }
@@ -118,13 +174,12 @@ impl Inside<'_> {
         Ok(())
     }
 
-    /// Sees to it that an instance ends with its last client, or, where it is not to, that what is written
-    /// stays as long as it lives.
-    pub(super) fn keep(&mut self, instance: &Instance) -> Result<(), OpenFailure> {
+    /// Makes an instance end with its last client. If it must outlive its clients, makes its data live as long as it does.
+    pub(super) fn tie_to_clients(&mut self, instance: &Instance) -> Result<(), OpenFailure> {
         if is_in_job(instance) {
-            self.have_job()?;
+            self.open_job()?;
             if let Some(job) = &self.held.job {
-                job.assign(instance.identity)?;
+                job.assign(instance.identity.pid, instance.identity.start)?;
             }
         }
         let is_new = self
@@ -132,7 +187,7 @@ impl Inside<'_> {
             .instance
             .is_none_or(|before| before.identity != instance.identity);
         if is_new {
-            self.state.kept = (0, 0);
+            self.state.given = (0, 0);
             if self.state.pinned || instance.keep_orphan {
                 self.give_handles(instance)?;
             }
@@ -140,28 +195,30 @@ impl Inside<'_> {
         Ok(())
     }
 
-    /// Gives a process that is to be there without clients the handles that keep it, and what is written
-    /// of it: nobody else is sure to have any when the last client is gone. They end with it.
+    /// Gives handles on the job and the section to an instance that must outlive its clients. They keep the process and its
+    /// data, because no other process is certain to have handles after the last client has left. They end with the process.
     pub(super) fn give_handles(&mut self, instance: &Instance) -> Result<(), OpenFailure> {
-        if instance.identity.pid == 0 || self.state.kept.0 != 0 {
+        let identity = instance.identity;
+        if identity.pid == 0 || self.state.given.0 != 0 {
             return Ok(());
         }
-        let section = sys::give(self.shared.section.handle(), instance.identity)?;
+        let give = |object| handle::give(object, identity.pid, identity.start);
+        let section = give(self.shared.section.handle())?;
         let job = match &self.held.job {
-            Some(job) if is_in_job(instance) => sys::give(job.handle(), instance.identity)?,
+            Some(job) if is_in_job(instance) => give(job.handle())?,
             _ => 0,
         };
-        self.state.kept = (section, job);
+        self.state.given = (section, job);
         self.changed = true;
         Ok(())
     }
 
-    /// Takes them back.
-    pub(super) fn take_handles(&mut self) -> Result<(), OpenFailure> {
-        let (section, job) = std::mem::take(&mut self.state.kept);
-        if let Some(instance) = self.state.instance {
-            for handle in [section, job] {
-                sys::take(handle, instance.identity)?;
+    /// Takes back the handles that [`give_handles`](Self::give_handles) has given.
+    pub(super) fn take_back_handles(&mut self) -> Result<(), OpenFailure> {
+        let (section, job) = std::mem::take(&mut self.state.given);
+        if let Some(Instance { identity, .. }) = self.state.instance {
+            for given in [section, job] {
+                handle::take(given, identity.pid, identity.start)?;
             }
         }
         Ok(())
@@ -183,7 +240,12 @@ impl Inside<'_> {
     }
 }
 
-/// Whether an instance is to end with its last client: a local process that is no client itself.
+/// Returns `true` if an instance must end with its last client: a local process that is no client itself.
 fn is_in_job(instance: &Instance) -> bool {
     instance.identity.pid != 0 && !instance.hosted && !instance.keep_orphan
+}
+
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
 }

@@ -20,6 +20,8 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::ptr;
 
+use procref_winsys::process::{MYSELF, has_exited};
+use procref_winsys::wide;
 use windows_sys::Win32::Foundation::{DUPLICATE_SAME_ACCESS, DuplicateHandle, HANDLE};
 use windows_sys::Win32::System::Threading::{
     CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW, CREATE_SUSPENDED, CREATE_UNICODE_ENVIRONMENT,
@@ -28,8 +30,6 @@ use windows_sys::Win32::System::Threading::{
     PROC_THREAD_ATTRIBUTE_JOB_LIST, PROCESS_INFORMATION, ResumeThread, STARTF_USESTDHANDLES,
     STARTUPINFOEXW, UpdateProcThreadAttribute,
 };
-
-use crate::process::{MYSELF, has_ended, wide};
 
 /// What is to be created.
 pub(crate) struct Program<'a> {
@@ -75,7 +75,7 @@ impl Suspended {
 
     /// How it ended, if it has.
     pub(crate) fn exit_status(&self) -> io::Result<Option<ExitStatus>> {
-        if !has_ended(&self.process) {
+        if !has_exited(&self.process) {
             return Ok(None);
         }
         let mut code = 0;

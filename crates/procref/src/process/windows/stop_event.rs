@@ -1,53 +1,57 @@
-//! The event by which a process is asked to stop.
+//! The event by which a process is asked to exit.
 
 use std::io;
-use std::os::windows::io::OwnedHandle;
 use std::time::Duration;
 
-use super::security::{Kind, descriptor, is_ours};
-use super::{create_event, set_event, wait_for};
+use procref_winsys::OpenFailure;
+use procref_winsys::event::{self, Event};
+
 use crate::error::{Error, Result};
 
-/// What a program on Windows is asked to stop by: the event that [`terminate`](super::super::terminate) sets.
+/// The event that [`terminate`](super::super::terminate) sets to ask this process to exit.
 ///
-/// A service that wants to tidy up before it ends makes one when it starts, and waits for it on a thread of
-/// its own. A process without one is ended at once when its service is stopped. Other languages call
-/// `CreateEventW` with the [name](super::super#platforms).
+/// A service that cleans up before it exits creates its stop event when it starts, and waits for it on a separate thread.
+/// A service without one is ended at once when it is stopped. Programs in other languages create the event with
+/// `CreateEventW`, under the [documented name](super::super#windows).
 ///
-/// It is there as long as this value, and once set it stays so.
+/// The event exists as long as this value. Once set, it stays set.
 ///
 /// ```no_run
 /// use std::time::Duration;
 /// use procref::process::StopEvent;
 ///
-/// let asked = StopEvent::create()?;
+/// let stop = StopEvent::create()?;
 /// std::thread::spawn(move || {
-///     let _ = asked.wait(Duration::MAX);
-///     // ... write down what must not be lost ...
+///     let _ = stop.wait(Duration::MAX);
+///     // ... save what must not be lost ...
 ///     std::process::exit(0);
 /// });
 /// # Ok::<(), procref::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct StopEvent(OwnedHandle);
+pub struct StopEvent(Event);
 
 impl StopEvent {
-    /// This process's own. Nobody but this user can set it.
+    /// Creates the stop event of this process. Only this user can set it.
     ///
     /// # Errors
     ///
-    /// Windows refuses it, or another user has an object of that name.
+    /// [`Error::Process`]: Windows refuses, or an object of that name exists that is another user's or no event.
     pub fn create() -> Result<Self> {
-        create().map(Self).map_err(failed("make the stop event of"))
+        create()
+            .map(Self)
+            .map_err(failed("create the stop event of"))
     }
 
-    /// Waits until this process is asked to stop, at most `timeout`; tells whether it is.
+    /// Waits until this process is asked to exit, at most `timeout`. Returns `true` if it was asked.
     ///
     /// # Errors
     ///
-    /// Windows refused to wait.
+    /// [`Error::Process`]: Windows refused to wait.
     pub fn wait(&self, timeout: Duration) -> Result<bool> {
-        wait_for(&self.0, timeout).map_err(failed("wait for the stop event of"))
+        self.0
+            .wait_timeout(timeout)
+            .map_err(failed("wait for the stop event of"))
     }
 }
 
@@ -59,21 +63,19 @@ fn failed(operation: &'static str) -> impl FnOnce(io::Error) -> Error {
     }
 }
 
-fn create() -> io::Result<OwnedHandle> {
-    let (event, existed) = create_event(&name_of(std::process::id()), descriptor(Kind::Object)?)?;
-    if existed && !is_ours(&event, Kind::Object)? {
-        let reason = "another user has an object of its name";
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
-    }
-    Ok(event)
+fn create() -> io::Result<Event> {
+    Event::create(&name_of(std::process::id())).map_err(|failure| match failure {
+        OpenFailure::Foreign(reason) => io::Error::new(io::ErrorKind::PermissionDenied, reason),
+        OpenFailure::Failed(error) => error,
+    })
 }
 
-/// The event that a service may create, and wait for, to be asked to stop. See [`process`](super::super).
+/// The name of a process's stop event. Services create it: see [`process`](super::super).
 fn name_of(pid: u32) -> String {
     format!(r"Local\procref-stop-{pid}")
 }
 
-/// False: it has none.
+/// Sets the stop event of a process. Returns `false` if it has none.
 pub(super) fn set_stop_event(pid: u32) -> io::Result<bool> {
-    set_event(&name_of(pid))
+    event::set_named(&name_of(pid))
 }

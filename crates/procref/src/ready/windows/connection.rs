@@ -15,7 +15,7 @@ use super::wait::{Found, Watch};
 /// tries again for two seconds before it says so.
 const SLICE: Duration = Duration::from_millis(100);
 
-pub(super) fn accepts_tcp(address: SocketAddr, watch: &Watch<'_>) -> Found {
+pub(in crate::ready) fn accepts_tcp(address: SocketAddr, watch: &Watch<'_>) -> Found {
     match connect_tcp(address, watch) {
         Ok(_) => Found::Ready,
         Err(found) => found,
@@ -23,14 +23,17 @@ pub(super) fn accepts_tcp(address: SocketAddr, watch: &Watch<'_>) -> Found {
 }
 
 /// A named pipe: opening it is connecting.
-pub(super) fn accepts_unix(path: &Path, _: &Watch<'_>) -> Found {
+pub(in crate::ready) fn accepts_unix(path: &Path, _: &Watch<'_>) -> Found {
     match OpenOptions::new().read(true).write(true).open(path) {
         Ok(_) => Found::Ready,
         Err(error) => failed(error),
     }
 }
 
-pub(super) fn connect_tcp(address: SocketAddr, watch: &Watch<'_>) -> Result<TcpStream, Found> {
+pub(in crate::ready) fn connect_tcp(
+    address: SocketAddr,
+    watch: &Watch<'_>,
+) -> Result<TcpStream, Found> {
     // Zero would be refused.
     let limit = watch.left().clamp(Duration::from_millis(1), SLICE);
     let stream = TcpStream::connect_timeout(&address, limit).map_err(failed)?;
@@ -42,14 +45,18 @@ pub(super) fn connect_tcp(address: SocketAddr, watch: &Watch<'_>) -> Result<TcpS
     Ok(stream)
 }
 
-pub(super) fn send(socket: &TcpStream, bytes: &[u8], watch: &Watch<'_>) -> Result<(), Found> {
+pub(in crate::ready) fn send(
+    socket: &TcpStream,
+    bytes: &[u8],
+    watch: &Watch<'_>,
+) -> Result<(), Found> {
     let limit = watch.left().max(Duration::from_millis(1));
     socket.set_write_timeout(Some(limit)).map_err(failed)?;
     (&mut &*socket).write_all(bytes).map_err(failed)
 }
 
 /// What has come; nothing: the other side has closed it.
-pub(super) fn receive(
+pub(in crate::ready) fn receive(
     socket: &TcpStream,
     buffer: &mut [u8],
     watch: &Watch<'_>,
@@ -77,7 +84,7 @@ pub(super) fn receive(
 }
 
 /// In a word where there is one: it stands at the end of a long sentence.
-pub(super) fn failed(error: io::Error) -> Found {
+pub(in crate::ready) fn failed(error: io::Error) -> Found {
     Found::NotYet(match error.kind() {
         kind @ (io::ErrorKind::ConnectionRefused
         | io::ErrorKind::ConnectionReset

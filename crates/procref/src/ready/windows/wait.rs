@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::process;
+use procref_winsys::handle::wait_timeout;
+
 use crate::ready::{ATTEMPT, Alarm};
 
 /// What one look at the service found.
@@ -82,7 +83,7 @@ impl<'a> Watch<'a> {
             std::thread::sleep(self.left());
             return Woken::Time;
         };
-        match process::wait_for(alarm, self.left()) {
+        match wait_timeout(alarm, self.left()) {
             Ok(true) => Woken::Alarm,
             Ok(false) => Woken::Time,
             Err(error) => {

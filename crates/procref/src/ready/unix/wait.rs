@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::ATTEMPT;
+use crate::ready::ATTEMPT;
 
 /// What one look at the service found.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(in crate::ready) enum Found {
     Ready,
     Alarm,
     /// Why not yet, for the error that says so when time is up.
@@ -22,14 +22,14 @@ pub(super) enum Found {
 
 /// What ended a wait.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Woken {
+pub(in crate::ready) enum Woken {
     Event,
     Alarm,
     Time,
 }
 
 /// Until when to wait, and what ends every wait at once.
-pub(super) struct Watch<'a> {
+pub(in crate::ready) struct Watch<'a> {
     /// `None`: nothing ends a wait but the time.
     alarm: Option<BorrowedFd<'a>>,
     until: Instant,
@@ -38,7 +38,7 @@ pub(super) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(alarm: BorrowedFd<'a>, until: Instant) -> Self {
+    pub(in crate::ready) fn new(alarm: BorrowedFd<'a>, until: Instant) -> Self {
         Self {
             alarm: Some(alarm),
             until,
@@ -47,7 +47,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Without an alarm, and with all of the time for one attempt.
-    pub(super) fn patient(until: Instant) -> Self {
+    pub(in crate::ready) fn patient(until: Instant) -> Self {
         Self {
             alarm: None,
             until,
@@ -56,37 +56,37 @@ impl<'a> Watch<'a> {
     }
 
     /// The part of the time that one attempt may take, if it takes `least` at the most otherwise.
-    pub(super) fn one_attempt(&self, least: Duration) -> Self {
+    pub(in crate::ready) fn one_attempt(&self, least: Duration) -> Self {
         self.at_most(self.attempt.max(least))
     }
 
     /// The same for a part of the time.
-    pub(super) fn at_most(&self, time: Duration) -> Self {
+    pub(in crate::ready) fn at_most(&self, time: Duration) -> Self {
         // An instant that the clock cannot tell is later than any other one.
         let until = Instant::now().checked_add(time);
         let until = until.map_or(self.until, |until| until.min(self.until));
         Self { until, ..*self }
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(in crate::ready) fn is_over(&self) -> bool {
         self.left().is_zero()
     }
 
-    pub(super) fn left(&self) -> Duration {
+    pub(in crate::ready) fn left(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    pub(super) fn has_alarm(&self) -> bool {
+    pub(in crate::ready) fn has_alarm(&self) -> bool {
         self.at_most(Duration::ZERO).rest() == Woken::Alarm
     }
 
     /// Waits for nothing but the end of the time.
-    pub(super) fn rest(&self) -> Woken {
+    pub(in crate::ready) fn rest(&self) -> Woken {
         self.poll(None)
     }
 
     /// Waits until the descriptor is ready for what `flags` say, or has failed.
-    pub(super) fn wait_for(&self, fd: &OwnedFd, flags: PollFlags) -> Woken {
+    pub(in crate::ready) fn wait_for(&self, fd: &OwnedFd, flags: PollFlags) -> Woken {
         self.poll(Some(PollFd::from_borrowed_fd(fd.as_fd(), flags)))
     }
 

@@ -15,14 +15,14 @@ use rustix::net::{
 
 use super::wait::{Found, Watch, Woken};
 
-pub(super) fn accepts_tcp(address: SocketAddr, watch: &Watch<'_>) -> Found {
+pub(in crate::ready) fn accepts_tcp(address: SocketAddr, watch: &Watch<'_>) -> Found {
     match connect_tcp(address, watch) {
         Ok(_) => Found::Ready,
         Err(found) => found,
     }
 }
 
-pub(super) fn accepts_unix(path: &Path, watch: &Watch<'_>) -> Found {
+pub(in crate::ready) fn accepts_unix(path: &Path, watch: &Watch<'_>) -> Found {
     let connected = SocketAddrUnix::new(path)
         .map_err(failed)
         .and_then(|address| connect(AddressFamily::UNIX, &address, watch));
@@ -32,7 +32,10 @@ pub(super) fn accepts_unix(path: &Path, watch: &Watch<'_>) -> Found {
     }
 }
 
-pub(super) fn connect_tcp(address: SocketAddr, watch: &Watch<'_>) -> Result<OwnedFd, Found> {
+pub(in crate::ready) fn connect_tcp(
+    address: SocketAddr,
+    watch: &Watch<'_>,
+) -> Result<OwnedFd, Found> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
@@ -46,7 +49,10 @@ pub(super) fn connect_tcp(address: SocketAddr, watch: &Watch<'_>) -> Result<Owne
 ///
 /// It is nobody's, and must not stay behind for a minute in TIME_WAIT, where it would keep the service
 /// from binding: without lingering, closing it is the end of it.
-pub(super) fn to_somebody_else(socket: OwnedFd, address: SocketAddr) -> Result<OwnedFd, Found> {
+pub(in crate::ready) fn to_somebody_else(
+    socket: OwnedFd,
+    address: SocketAddr,
+) -> Result<OwnedFd, Found> {
     let own = rustix::net::getsockname(&socket).map_err(failed)?;
     if SocketAddr::try_from(own) != Ok(address) {
         return Ok(socket);
@@ -80,7 +86,11 @@ fn connect(
     }
 }
 
-pub(super) fn send(socket: &OwnedFd, mut bytes: &[u8], watch: &Watch<'_>) -> Result<(), Found> {
+pub(in crate::ready) fn send(
+    socket: &OwnedFd,
+    mut bytes: &[u8],
+    watch: &Watch<'_>,
+) -> Result<(), Found> {
     while !bytes.is_empty() {
         wait(socket, PollFlags::OUT, watch)?;
         // NOSIGNAL: the program this is a part of may die of SIGPIPE.
@@ -94,7 +104,7 @@ pub(super) fn send(socket: &OwnedFd, mut bytes: &[u8], watch: &Watch<'_>) -> Res
 }
 
 /// What has come; nothing: the other side has closed it.
-pub(super) fn receive(
+pub(in crate::ready) fn receive(
     socket: &OwnedFd,
     buffer: &mut [u8],
     watch: &Watch<'_>,
@@ -121,7 +131,7 @@ fn wait(socket: &OwnedFd, flags: PollFlags, watch: &Watch<'_>) -> Result<(), Fou
 }
 
 /// In a word where there is one: it stands at the end of a long sentence.
-pub(super) fn failed(error: impl Into<io::Error>) -> Found {
+pub(in crate::ready) fn failed(error: impl Into<io::Error>) -> Found {
     let error: io::Error = error.into();
     Found::NotYet(match error.kind() {
         kind @ (io::ErrorKind::ConnectionRefused
