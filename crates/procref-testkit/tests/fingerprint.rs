@@ -47,7 +47,7 @@ fn fingerprint_mismatch_is_refused_by_every_join() {
     assert_refused(&failure, "v2", Some("v1"), pid);
     assert_eq!((one.count(), scene.started().len()), (1, 1));
 
-    // The same in a process that already holds the service.
+    // The same applies to a process that already holds the service.
     one.build_as(1, &strict(&scene, "v2"));
     for via in Via::ALL {
         let pending = one.begin_acquire_of(1, via);

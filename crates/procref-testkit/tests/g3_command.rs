@@ -286,7 +286,7 @@ fn g3_command_lingers_and_then_stops_in_time() {
     let linger = Duration::from_millis(1500);
     for killed in [false, true] {
         let scene = scene!();
-        let spec = command(&scene, "warm").with_linger_ms(1500);
+        let spec = command(&scene, "lingering").with_linger_ms(1500);
         let (one, key) = scene.holder(&spec);
         let service = scene.only_instance();
         if killed {
@@ -313,7 +313,7 @@ fn g3_command_lingers_and_then_stops_in_time() {
 #[test]
 fn g3_command_that_dies_while_lingering_leaves_nothing() {
     let scene = scene!();
-    let spec = command(&scene, "warm").with_linger_ms(1_000_000);
+    let spec = command(&scene, "lingering").with_linger_ms(1_000_000);
     let (client, key) = scene.holder(&spec);
     let service = scene.only_instance();
     assert_eq!(client.call(Command::DropAll), Reply::Done);
@@ -402,7 +402,7 @@ fn g3_command_inherits_nothing_from_its_starter() {
         .lines()
         .filter_map(|line| line.rsplit_once(" -> "))
         .collect();
-    // The three standard descriptors, and the directory that `ls` reads.
+    // These are the three standard descriptors and the directory that `ls` reads.
     assert_eq!(descriptors.len(), 4, "{output}");
     let log = log.to_string_lossy();
     for (number, file) in [(" 0", "/dev/null"), (" 1", &log), (" 2", &log)] {

@@ -19,7 +19,7 @@ fn g3_last_release_stops_the_service_gracefully() {
             let scene = scene!();
             let mut spec = scene.service("last");
             spec.stop = stop;
-            // Long enough that the test fails if release does not wait.
+            // This is long enough that the test fails if release does not wait.
             spec.fake.slow_stop_ms = 30;
             let (one, two) = (scene.client(&spec), scene.client(&spec));
             let (first, second) = (one.acquire_via(via), two.acquire_via(via));
@@ -256,7 +256,7 @@ fn g3_acquire_during_a_stop_waits_and_starts_a_new_instance() {
 #[test]
 fn g3_acquire_finishes_the_stop_of_a_killed_client() {
     let scene = scene!();
-    // Without a supervisor, because the supervisor could also finish the stop.
+    // The service has no supervisor, because a supervisor could also finish the stop.
     let spec = scene.service("race").with_orphans_kept();
     let (one, _releasing) = client_in_stop_callback(&scene, &spec);
     let old = scene.only_instance();

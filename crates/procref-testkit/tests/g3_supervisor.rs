@@ -311,7 +311,7 @@ fn g3_supervisor_inherits_nothing_from_its_starter() {
     let open = fs::read_dir(proc("fd"))
         .expect("list the descriptors")
         .count();
-    assert_eq!(open, 0, "descriptors");
+    assert_eq!(open, 0, "the supervisor has open descriptors");
     assert_eq!(
         fs::read_link(proc("cwd"))
             .expect("read the working directory")

@@ -160,7 +160,7 @@ fn g4_waiters_take_over_in_turn_until_a_start_succeeds() {
     let mut good = Vec::new();
     for (index, (actor, pending)) in all.iter().zip(requests).enumerate() {
         match actor.reply_or_exit(pending) {
-            // A client that comes after the working starter joins.
+            // The starter that works, or a client that has joined its service.
             Ok(Reply::Acquired(got)) => good.push((index, got.pid)),
             reply => assert_ne!(index, 5, "{reply:?}"),
         }
@@ -427,22 +427,22 @@ fn g4_try_join_by_the_last_client_stops_an_unhealthy_service() {
 
 #[test]
 fn g4_joiner_of_an_unhealthy_service_sleeps_during_recovery() {
-    let judging = Gate::Before(Callback::Health);
+    let health_gate = Gate::Before(Callback::Health);
     let recovery = Gate::Before(Callback::Recover);
     let scene = scene!();
     let spec = scene.service("ill").with_health(HealthOutcome::Query);
     let holder = scene.actor();
     let key = holder.build(&spec);
     let held = holder.acquire();
-    let (joiner, _, joining) = scene.client_at_gate(&spec, judging, Via::TokioMulti);
+    let (joiner, _, joining) = scene.client_at_gate(&spec, health_gate, Via::TokioMulti);
     scene.make_unhealthy(scene.only_instance().pid);
     let spec = spec.with_recoveries([Outcome::Serve]);
     let (recoverer, _, recovering) = scene.client_at_gate(&spec, recovery, Via::TokioMulti);
-    joiner.proceed(judging);
+    joiner.proceed(health_gate);
     scene.wait_sleepers(key, 1);
     recoverer.proceed(recovery);
     let recovered = recoverer.finish_acquire(recovering).expect("acquire");
-    joiner.proceed(judging);
+    joiner.proceed(health_gate);
     let joined = joiner.finish_acquire(joining).expect("acquire");
     assert_eq!(joined.got.pid, recovered.got.pid);
     recoverer.release(&recovered);

@@ -90,14 +90,14 @@ fn assert_refused(scene: &Scene, set: &Set, parts: &[&str]) {
     client.release(&held);
 }
 
-fn key_of_squatted(scene: &Scene) -> i32 {
+fn squatted_key(scene: &Scene) -> i32 {
     scene.actor().build(&scene.service("squatted"))
 }
 
 #[test]
 fn g7_set_of_another_owner_is_refused() {
     let scene = scene!();
-    let key = key_of_squatted(&scene);
+    let key = squatted_key(&scene);
     // The creator of a set can change its owner without being root.
     let set = Set::create(key, SLOTS, 0o600).expect("create");
     set.set_owner(NOBODY, 0o600).expect("change the owner");
@@ -109,7 +109,7 @@ fn g7_set_of_another_owner_is_refused() {
 #[test]
 fn g7_set_of_another_owner_open_to_all_is_refused() {
     let scene = scene!();
-    let key = key_of_squatted(&scene);
+    let key = squatted_key(&scene);
     let set = Set::create(key, SLOTS, 0o666).expect("create");
     set.set_owner(NOBODY, 0o666).expect("change the owner");
     let set = kernel::find(key).expect("the set still exists");
@@ -120,7 +120,7 @@ fn g7_set_of_another_owner_open_to_all_is_refused() {
 fn g7_set_that_other_users_may_access_is_refused() {
     for mode in [0o660, 0o606, 0o640, 0o604] {
         let scene = scene!();
-        let set = Set::create(key_of_squatted(&scene), SLOTS, mode).expect("create");
+        let set = Set::create(squatted_key(&scene), SLOTS, mode).expect("create");
         assert_refused(&scene, &set, &[&format!("{mode:o}")]);
     }
 }
@@ -128,7 +128,7 @@ fn g7_set_that_other_users_may_access_is_refused() {
 #[test]
 fn g7_set_with_too_few_semaphores_is_refused() {
     let scene = scene!();
-    let set = Set::create(key_of_squatted(&scene), 3, 0o600).expect("create");
+    let set = Set::create(squatted_key(&scene), 3, 0o600).expect("create");
     assert_refused(&scene, &set, &["semaphores"]);
 }
 
@@ -137,7 +137,7 @@ fn g7_set_with_too_many_semaphores_is_refused() {
     // `GETALL` writes as many values as the set has, so a larger set would overflow the buffer.
     for len in [SLOTS + 1, 250, 32_000] {
         let scene = scene!();
-        let set = Set::create(key_of_squatted(&scene), len, 0o600).expect("create");
+        let set = Set::create(squatted_key(&scene), len, 0o600).expect("create");
         assert_refused(&scene, &set, &["semaphores"]);
     }
 }
@@ -145,7 +145,7 @@ fn g7_set_with_too_many_semaphores_is_refused() {
 #[test]
 fn g7_set_with_other_digests_is_refused() {
     let scene = scene!();
-    let set = Set::create(key_of_squatted(&scene), SLOTS, 0o600).expect("create");
+    let set = Set::create(squatted_key(&scene), SLOTS, 0o600).expect("create");
     // Another program, or another service with the same key, has filled these slots.
     for slot in 6..14 {
         set.set_value(slot, 1234).expect("set the value");
@@ -156,7 +156,7 @@ fn g7_set_with_other_digests_is_refused() {
 #[test]
 fn g7_blank_set_of_the_same_user_is_used() {
     let scene = scene!();
-    let key = key_of_squatted(&scene);
+    let key = squatted_key(&scene);
     // A process that dies right after it creates the set leaves such a set.
     let set = Set::create(key, SLOTS, 0o600).expect("create");
     let client = scene.client(&scene.service("squatted"));

@@ -112,8 +112,8 @@ fn g9_failed_recovery_keeps_the_handles_of_its_process() {
     }
 }
 
-/// The health check fails after the instance was published. The references remain, either of the
-/// recovering process or of another one, but no instance and no lock.
+/// The health check fails after the instance was published. The references of the recovering
+/// process or of another one remain. No instance is published any more, and the lock is free.
 #[test]
 #[cfg(target_os = "linux")]
 fn g9_unhealthy_recovered_instance_is_stopped_and_cleared() {
@@ -334,7 +334,7 @@ fn g9_service_that_cannot_be_stopped_keeps_its_set_unlocked() {
     const FLAGS: usize = 23;
 
     let scene = scene!();
-    // Without a supervisor, because a supervisor would signal that process.
+    // The service has no supervisor, because a supervisor would signal that process.
     let spec = scene.service("stuck").with_orphans_kept();
     let client = scene.actor();
     let key = client.build(&spec);

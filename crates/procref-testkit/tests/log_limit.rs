@@ -165,8 +165,8 @@ fn g3_supervisor_of_a_silent_service_never_wakes() {
 
 #[track_caller]
 fn assert_stays_asleep(supervisor: Identity, before: &str) {
-    // No event shows that nothing happens. The supervisor's longest pause between two checks is 1
-    // s.
+    // No event shows that nothing happens. The supervisor pauses for at most a second between two
+    // checks.
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(wake_ups(supervisor), before);
 }

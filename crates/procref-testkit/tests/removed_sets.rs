@@ -91,7 +91,7 @@ fn g1_set_removed_during_a_wait_leaves_one_instance() {
 #[test]
 fn g1_orphan_whose_set_is_removed_is_stopped_before_a_start() {
     let scene = scene!();
-    // Without a supervisor, because a supervisor would stop the service first.
+    // The service has no supervisor, because a supervisor would stop the service first.
     let spec = scene.service("killed").with_orphans_kept();
     let client = scene.client(&spec);
     let key = client.build_as(1, &spec);

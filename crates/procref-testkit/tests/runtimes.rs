@@ -127,11 +127,11 @@ fn g8_stop_callback_does_not_run_on_the_dropping_thread() {
         .expect("build");
     let stopped_by = || stopped_by.lock().expect("no thread has panicked").clone();
 
-    // The last handle.
+    // Drop the last handle.
     drop(service.acquire_blocking().expect("acquire"));
     assert_eq!(stopped_by().len(), 1);
 
-    // A recovery that is cancelled while another handle exists.
+    // Cancel a recovery while another handle exists.
     let handle = service.acquire_blocking().expect("acquire");
     healthy.store(false, Ordering::SeqCst);
     {
@@ -268,7 +268,7 @@ fn waiters_of_a_process_share_one_thread() {
         count: 60,
     });
     scene.wait_sleepers(key, 1);
-    // The two threads of the command, and the thread that waits.
+    // The command has two threads of its own, and one thread waits.
     let threads = many.identity().threads();
     assert!(threads <= before + 4, "{threads} threads, {before} before");
     starter.proceed(gate);

@@ -13,9 +13,12 @@ use procref_testkit::protocol::{
 };
 use procref_testkit::{Actor, Scene, kernel, scene};
 
-/// The first holder slot of a set, and the number of its semaphores.
+/// First holder slot of a set.
 const HOLDERS: usize = 30;
+
+/// Number of semaphores in a set.
 const SLOTS: usize = 130;
+
 const HOLDER_SLOTS: usize = SLOTS - HOLDERS;
 
 fn unique_service(scene: &Scene, name: &str) -> ServiceSpec {

@@ -34,7 +34,7 @@ pub struct InFlightCrash {
     pub spec: ServiceSpec,
     key: i32,
     holder: Option<Actor>,
-    /// None, or two clients.
+    /// Either no clients or two clients.
     others: Vec<Actor>,
     arrival: (Phase, SuspendPoint),
     requests: RefCell<Vec<Pending>>,
@@ -79,8 +79,8 @@ impl InFlightCrash {
         crash.check_others(point);
         crashing.kill();
         if point.site == CrashSite::Supervisor && !mark.exists() {
-            // The supervisor will still die at the point. A client that came before that would then
-            // have no supervisor.
+            // The supervisor will still die at the point. A client that joined before that would
+            // then have no supervisor.
             kill_supervisors(&crash.spec);
         }
         crash.finish(point);

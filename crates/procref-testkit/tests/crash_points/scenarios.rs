@@ -215,7 +215,8 @@ impl Scenario {
         }
     }
 
-    /// Prepares the service, and returns the client that holds it before the crashing client comes.
+    /// Prepares the service, and returns the client that holds it before the crashing client
+    /// acquires.
     pub fn prepare_holder(self, scene: &Scene, spec: &ServiceSpec) -> Option<Actor> {
         let alone = !matches!(
             self,
@@ -385,7 +386,7 @@ impl Scenario {
             Self::ServiceAndHolderDie => {
                 let supervisor = scene.only_supervisor(spec);
                 scene.only_instance().kill();
-                deadline::until_true("its supervisor is suspended", || supervisor.is_suspended());
+                deadline::until_true("the supervisor is suspended", || supervisor.is_suspended());
                 crashing.kill();
                 crash.begin_others();
                 supervisor.signal(Signal::CONT);
@@ -402,7 +403,7 @@ impl Scenario {
                 let supervisor = scene.only_supervisor(spec);
                 crashing.kill();
                 crash.begin_others_in(Phase::Idle, supervisor);
-                // If other clients have joined meanwhile, the supervisor may stay.
+                // If other clients have joined before that, the supervisor may stay.
                 return crash.wait_exit_unless_shared(supervisor);
             }
             _ => {}

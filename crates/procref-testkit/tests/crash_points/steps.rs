@@ -68,8 +68,8 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
     files.into_iter().chain(inner).collect()
 }
 
-/// The file whose methods take or release the reference and the lock. Each method gets its crash point
-/// as an argument.
+/// The file whose methods take or release the reference and the lock. Each method gets its crash
+/// point as an argument.
 const TRANSITION: &str = "engine/transition.rs";
 
 /// Returns `true` if a line calls one of these steps on a kernel object.
@@ -94,12 +94,12 @@ fn is_excepted(lines: &[&str], number: usize) -> bool {
     above.iter().any(|line| line.contains(NONE))
 }
 
-/// Checks each changing step of the engine and of a supervisor. If a step has no crash point, no process
-/// ever dies there in these tests.
+/// Checks each changing step of the engine and of a supervisor. If a step has no crash point, no
+/// process ever dies there in these tests.
 ///
-/// In `transition.rs` the point is an argument, so the same method must call `crash::point`. In other
-/// files the name of the point must be near the step, and no file may take a step that `transition.rs`
-/// has.
+/// In `transition.rs` the point is an argument, so the same method must call `crash::point`. In
+/// other files the name of the point must be near the step. No other file may take a step that
+/// `transition.rs` has.
 #[test]
 fn changing_kernel_steps_all_have_a_crash_point() {
     let steps = changing_steps();

@@ -264,8 +264,8 @@ fn g4_service_is_not_ready_before_its_program_is_executed() {
         .expect("the spec has a command")
         .program = Some(program);
     let (key, starter, pending, service) = start_suspended_before_exec(&scene, &spec);
-    // This is longer than the time after which the start checks the process. Nothing happens
-    // meanwhile, so there is no event to wait for.
+    // This is longer than the time after which the start checks the process. Nothing happens during
+    // that time, so there is no event to wait for.
     thread::sleep(Duration::from_millis(1500));
     assert!(!starter.has_replied(&pending));
     service.signal(Signal::CONT);
