@@ -1,4 +1,4 @@
-//! Names on the command line: those of commands, and those of services that no file and no record has.
+//! Names on the command line: names of commands, and service names that no file and no record contains.
 
 #![cfg(target_os = "linux")]
 
@@ -8,8 +8,9 @@ use support::workspace::Workspace;
 
 const REDIS: &str = "[services.redis]\nstart = 'sleep 600'\nready = 'started'\n";
 
-/// The commands that take the name of a service, and what else they need. A `wait` that is not refused would
-/// wait indefinitely, so it has a limit.
+/// The commands that take the name of a service, with the options that they need.
+///
+/// A `wait` that procref does not refuse would wait indefinitely, so it has a time limit.
 const NAMING: [&[&str]; 9] = [
     &["wait", "--timeout", "20s"],
     &["wait", "--stopped", "--timeout", "20s"],
@@ -22,7 +23,8 @@ const NAMING: [&[&str]; 9] = [
     &["pin"],
 ];
 
-fn words<'a>(command: &[&'a str], name: &'a str) -> Vec<&'a str> {
+/// Returns the command with the name of a service as its first argument.
+fn with_name<'a>(command: &[&'a str], name: &'a str) -> Vec<&'a str> {
     [&command[..1], &[name], &command[1..]].concat()
 }
 
@@ -37,7 +39,7 @@ fn unknown_name_fails_at_once_and_suggests_the_nearest_name() {
             ("xyz", "available: `redis`"),
             ("a\u{1b}[2Jb", "is not running"),
         ] {
-            let (code, stderr) = project.failure(&words(command, name));
+            let (code, stderr) = project.failure(&with_name(command, name));
             assert_eq!(code, 3, "{command:?} {name:?}: {stderr}");
             assert!(stderr.contains(expected), "{command:?} {name:?}: {stderr}");
             assert!(!stderr.contains('\u{1b}'), "{command:?} {name:?}: {stderr}");
@@ -55,7 +57,7 @@ fn unknown_name_suggests_running_services_without_config() {
     let pin = ["pin", "tools", "--start", "sleep 600", "--ready", "started"];
     project.output(&pin);
     for command in NAMING {
-        let (code, stderr) = project.failure(&words(command, "tool"));
+        let (code, stderr) = project.failure(&with_name(command, "tool"));
         assert_eq!(code, 3, "{command:?}: {stderr}");
         assert!(
             stderr.contains("did you mean `tools`?"),
@@ -106,7 +108,7 @@ fn name_from_another_project_is_refused_with_its_directory() {
     app.output(&["pin", "redis"]);
     other.output(&["pin", "tools", "--start", "sleep 600", "--ready", "started"]);
     for command in NAMING {
-        let (code, stderr) = other.failure(&words(command, "redis"));
+        let (code, stderr) = other.failure(&with_name(command, "redis"));
         assert_eq!(code, 3, "{command:?}: {stderr}");
         let place = format!("is running in the project {}", app.dir.display());
         assert!(stderr.contains(&place), "{command:?}: {stderr}");
@@ -129,7 +131,11 @@ fn help_command_prints_the_same_as_the_help_option() {
         assert_eq!(project.output(&["help", command]), expected, "{command}");
     }
     let list = project.output(&["help", "list"]);
-    assert_eq!(list, project.output(&["help", "ps"]), "an alias");
+    assert_eq!(
+        list,
+        project.output(&["help", "ps"]),
+        "`list` is an alias of `ps`"
+    );
     for (name, expected) in [
         ("rum", "did you mean `run`?"),
         ("__service", "available: `run`"),
@@ -160,14 +166,14 @@ fn internal_commands_are_hidden() {
     texts.push(project.output(&["man"]));
     texts.push(project.output(&["man", "help"]));
     project.output(&["man", "--out", "pages"]);
-    for page in std::fs::read_dir(project.dir.join("pages")).expect("the pages") {
+    for page in std::fs::read_dir(project.dir.join("pages")).expect("list the pages") {
         let page = page.expect("a page");
         texts.push(format!("{:?}", page.file_name()));
-        texts.push(std::fs::read_to_string(page.path()).expect("a page"));
+        texts.push(std::fs::read_to_string(page.path()).expect("read a page"));
     }
     for text in texts {
         let text = text.replace('\\', "");
-        // Functions of the scripts have two underscores inside, and internal commands begin with them.
+        // Names of internal commands begin with two underscores. Names of shell functions contain them.
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         for word in text.split(|c| !is_part(c)) {
             let hidden = ["__service", "__doctor-probe", "__demo"]

@@ -1,4 +1,4 @@
-//! A client that joins an instance of other settings than its own is told so, and how to renew it.
+//! The warning of a client that joins an instance with other settings than its own.
 
 #![cfg(target_os = "linux")]
 
@@ -14,7 +14,7 @@ use support::{
     workspace::{Project, Workspace},
 };
 
-/// A service that stays for a while, so that the next client joins what the file no longer says.
+/// Returns a service that lingers, so that the next client joins it although the file has changed.
 fn configuration(start: &str, export: &str, more: &str) -> String {
     format!(
         "[services.w]\nstart = \"{start}\"\nready = \"started\"\nlinger = \"60s\"\n\
@@ -22,7 +22,7 @@ fn configuration(start: &str, export: &str, more: &str) -> String {
     )
 }
 
-/// What a client prints that succeeds, and what it is told.
+/// Runs a client that must succeed, and returns its standard output and its standard error.
 #[track_caller]
 fn run(project: &Project<'_>, args: &[&str]) -> (String, String) {
     let output = project.procref(args).output().expect("run procref");
@@ -33,10 +33,11 @@ fn run(project: &Project<'_>, args: &[&str]) -> (String, String) {
 
 const SHOW: [&str; 5] = ["--", "sh", "-c", "echo $PROCREF_PID $V", "sh"];
 
+/// Asserts that the only line of standard error warns about these settings.
 #[track_caller]
-fn assert_told(err: &str, settings: &str) {
-    let words = format!("other settings than this client's ({settings});");
-    assert!(err.contains(&words), "{err}");
+fn assert_warned(err: &str, settings: &str) {
+    let warning = format!("other settings than this client's ({settings});");
+    assert!(err.contains(&warning), "{err}");
     assert!(err.contains("`procref stop w`"), "{err}");
     assert_eq!(err.lines().count(), 1, "{err}");
 }
@@ -52,13 +53,16 @@ fn client_with_changed_settings_is_warned_and_gets_old_exports() {
 
     project.configure(&configuration("sleep 101", "two", "grace = \"3s\""));
     let (joined, err) = show(&["run", "w"]);
-    assert_eq!(joined, old, "the same instance, and what it exports");
-    assert_told(&err, "export, grace, start");
+    assert_eq!(
+        joined, old,
+        "the client joins the old instance and gets its exports"
+    );
+    assert_warned(&err, "export, grace, start");
     let (joined, err) = show(&["run", "--quiet", "w"]);
     assert_eq!((joined, err), (old.clone(), String::new()));
     let (joined, err) = show(&["run", "--watch-client", "w"]);
     assert_eq!(joined, old);
-    assert_told(&err, "export, grace, start");
+    assert_warned(&err, "export, grace, start");
     let (_, err) = run(&project, &["pin", "w"]);
     assert!(err.contains("(export, grace, start)"), "{err}");
     let status = project.output(&["status", "w"]);
@@ -85,10 +89,10 @@ fn client_requesting_another_port_is_warned() {
     };
     run(&project, &["pin", "w", "--start", &server]);
     assert_eq!(own(&[]).1, "");
-    assert_told(&own(&["--port", "17777"]).1, "port");
-    // A client that knows nothing else of the service is told of what it asks for.
+    assert_warned(&own(&["--port", "17777"]).1, "port");
+    // A client without a start command is warned about the port that it requests.
     let (_, err) = run(&project, &["run", "w", "--port", "17777", "--", "true"]);
-    assert_told(&err, "port");
+    assert_warned(&err, "port");
     assert_eq!(run(&project, &["run", "w", "--", "true"]).1, "");
     project.output(&["stop", "w"]);
 }
@@ -103,14 +107,14 @@ fn changed_dependency_is_named_in_the_warning() {
     project.configure(&configuration("sleep 101", "one", front));
     let (_, err) = run(&project, &["run", "front", "--", "true"]);
     assert!(err.contains("service `w`"), "{err}");
-    assert_told(&err, "start");
+    assert_warned(&err, "start");
     held.leave();
-    // Its process holds the other one until it has ended.
+    // The process of `front` holds `w` until it exits.
     project.output(&["wait", "front", "--stopped"]);
     project.output(&["stop", "w"]);
 }
 
-/// Only its next client starts it again, so there is nothing to wait for.
+/// `wait` does not wait for a dead service, because only the next client starts it again.
 #[test]
 fn wait_for_a_dead_service_fails_at_once() {
     let workspace = Workspace::new();
@@ -124,7 +128,7 @@ fn wait_for_a_dead_service_fails_at_once() {
     let service = live_process(pid.trim_end());
     project.output(&["wait", "w"]);
     service.signal(Signal::KILL);
-    deadline::until_true("its end is noted", || {
+    deadline::until_true("the status shows how the service ended", || {
         let status = project
             .procref(&["status", "w"])
             .output()

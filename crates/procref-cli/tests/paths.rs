@@ -1,4 +1,4 @@
-//! G7: a path is never treated as a template. And relative paths mean the directory where the command is given.
+//! Paths: a path is never treated as a template (G7), and a relative path refers to the working directory.
 
 mod support;
 
@@ -7,11 +7,10 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
 
-use support::{PROCREF, output_text, workspace::Workspace};
+use support::{PROCREF, output_text, stdout_of, workspace::Workspace};
 
-/// Names of directories that look like placeholders, patterns, or the syntax of a shell or of formats.
+/// Names of directories that look like placeholders, patterns, shell syntax or format strings.
 const NAMES: [&str; 18] = [
     "{port}",
     "{dir}",
@@ -33,7 +32,7 @@ const NAMES: [&str; 18] = [
     "grüße",
 ];
 
-/// Every text of a file in which something is filled in, and relative paths everywhere.
+/// A configuration with every key that may contain a placeholder or a relative path.
 const EVERYTHING: &str = r#"
 [services.dep]
 start = "sleep 60"
@@ -69,21 +68,8 @@ export = { ROOT = "{root}" }
 "#;
 
 fn script(file: &Path, text: &str) {
-    fs::write(file, format!("#!/bin/sh\n{text}\n")).expect("a file");
+    fs::write(file, format!("#!/bin/sh\n{text}\n")).expect("write a file");
     fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("chmod");
-}
-
-/// Runs a client that succeeds, and returns its output.
-#[track_caller]
-fn output(command: &mut Command) -> String {
-    let output = command.output().expect("run procref");
-    let (out, err) = output_text(&output);
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{out}\n{err}",
-        output.status
-    );
-    out
 }
 
 #[test]
@@ -92,8 +78,8 @@ fn g7_project_path_is_never_a_template() {
     for name in NAMES {
         let project = workspace.project(name, EVERYTHING);
         let root = project.dir.to_str().expect("Unicode");
-        fs::create_dir_all(project.dir.join("bin")).expect("a directory");
-        fs::create_dir_all(project.dir.join("p")).expect("a directory");
+        fs::create_dir_all(project.dir.join("bin")).expect("create a directory");
+        fs::create_dir_all(project.dir.join("p")).expect("create a directory");
         script(
             &project.dir.join("init.sh"),
             "[ \"$2\" = \"$ENV_ROOT\" ] && echo \"$1\" >\"$1/init\"",
@@ -109,7 +95,7 @@ fn g7_project_path_is_never_a_template() {
         );
         script(&project.dir.join("bin/helper"), "echo helped");
         let client = r#"echo "$ROOT"; echo "$DEP_ROOT"; echo "$BOTH"; echo "$PROCREF_DIR""#;
-        let stderr = output(&mut project.procref(&[
+        let printed = project.output(&[
             "run",
             "all",
             "--start-timeout",
@@ -118,19 +104,19 @@ fn g7_project_path_is_never_a_template() {
             "sh",
             "-c",
             client,
-        ]));
+        ]);
         let dirs = workspace.runtime_dir().join("projects");
         let dir = fs::read_dir(dirs)
-            .expect("list")
+            .expect("list the directories")
             .flatten()
             .map(|entry| entry.path());
         let dir = dir
             .filter(|dir| fs::read_link(dir.join("project")).is_ok_and(|link| link == project.dir))
             .map(|dir| dir.to_str().expect("Unicode").to_owned())
             .next()
-            .expect("its runtime directory");
+            .expect("the runtime directory of the project");
         assert_eq!(
-            stderr,
+            printed,
             format!("{root}\n{root}\n{dir} {root} {dir}\n{dir}\n"),
             "{name:?}"
         );
@@ -146,21 +132,24 @@ fn g7_project_path_is_never_a_template() {
             port.is_some_and(|port| port.parse::<u16>().is_ok()),
             "{name:?}: {args}"
         );
-        assert!(read("all.log").contains("helped"), "`path` was found");
+        assert!(
+            read("all.log").contains("helped"),
+            "the helper in `path` was not executed"
+        );
 
-        // Executed by the library itself, and behind what comes before the program.
+        // The library executes `plain` itself. For `kept`, procref first locks the data directory.
         for service in ["plain", "kept"] {
             let client = "echo \"$ROOT[$PROCREF_PORT]\"";
             let args = ["run", service, "--", "sh", "-c", client];
-            let stderr = output(&mut project.procref(&args));
-            assert_eq!(stderr, format!("{root}[]\n"), "{name:?} gives no port");
+            let printed = project.output(&args);
+            assert_eq!(printed, format!("{root}[]\n"), "{name:?} has a port");
             assert_eq!(
                 read("p/args"),
                 format!("{root}/p\n{root}\n{dir}\nnone\nnone\n{{port}}\n")
             );
             assert_eq!(read("p/cwd"), format!("{root}/p\n"));
             for file in ["p/args", "p/root"] {
-                fs::remove_file(project.dir.join(file)).expect("unlink");
+                fs::remove_file(project.dir.join(file)).expect("remove the file");
             }
         }
         assert!(project.dir.join("p/{port}.log").exists());
@@ -177,8 +166,8 @@ fn g7_program_path_is_shown_without_expansion() {
     script(&project.dir.join("it"), "exec sleep 60");
     for name in ["s", "t"] {
         let status = format!("'{}' status {name} --json", PROCREF);
-        let stderr = output(&mut project.procref(&["run", name, "--", "sh", "-c", &status]));
-        assert!(stderr.contains("/{port}/it\""), "{stderr}");
+        let status = project.output(&["run", name, "--", "sh", "-c", &status]);
+        assert!(status.contains("/{port}/it\""), "{status}");
     }
 }
 
@@ -187,7 +176,7 @@ fn g7_runtime_directory_may_hold_braces_or_be_non_unicode() {
     let workspace = Workspace::new();
     let project = workspace.project("app", &format!("shared = true\n{EVERYTHING}"));
     for dir in ["p", "bin", "d"] {
-        fs::create_dir_all(project.dir.join(dir)).expect("a directory");
+        fs::create_dir_all(project.dir.join(dir)).expect("create a directory");
     }
     script(&project.dir.join("init.sh"), "true");
     script(&project.dir.join("ready.sh"), "true");
@@ -197,7 +186,7 @@ fn g7_runtime_directory_may_hold_braces_or_be_non_unicode() {
     );
     for name in [&b"{port}"[..], b"{dep.port}", b"{root}", b"{", b"\xff\xfe"] {
         let dir = workspace.path("").join(OsStr::from_bytes(name));
-        fs::create_dir(&dir).expect("a directory");
+        fs::create_dir(&dir).expect("create a directory");
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).expect("chmod");
         let _ = fs::remove_file(project.dir.join("d/args"));
         let mut command = project.procref(&["run", "all", "--"]);
@@ -213,7 +202,7 @@ fn g7_runtime_directory_may_hold_braces_or_be_non_unicode() {
         let both = [bytes, b" ", root, b" ", bytes].concat();
         let expected = [bytes, b"\n", &both, b"\n", bytes, b"\n"].concat();
         assert_eq!(output.stdout, expected, "{dir:?}");
-        let args = fs::read(project.dir.join("d/args")).expect("read");
+        let args = fs::read(project.dir.join("d/args")).expect("read the arguments");
         assert!(
             args.ends_with(&[b"\n", &both[..], b"\n"].concat()),
             "{dir:?}: {args:?}"
@@ -225,12 +214,12 @@ fn g7_runtime_directory_may_hold_braces_or_be_non_unicode() {
 fn g7_non_unicode_project_path_is_refused_with_the_reason() {
     let workspace = Workspace::new();
     let dir = workspace.path("").join(OsStr::from_bytes(b"\xff"));
-    fs::create_dir(&dir).expect("a directory");
+    fs::create_dir(&dir).expect("create a directory");
     fs::write(
         dir.join("procref.toml"),
         "[services.s]\nstart = 'sleep 60'\n",
     )
-    .expect("a file");
+    .expect("write a file");
     let output = workspace
         .procref(&dir)
         .args(["run", "s", "--", "true"])
@@ -259,11 +248,11 @@ fn relative_runtime_directory_resolves_in_working_directory() {
     let workspace = Workspace::new();
     let project = workspace.project("app", TWO);
     let deep = project.dir.join("deep");
-    fs::create_dir(&deep).expect("a directory");
+    fs::create_dir(&deep).expect("create a directory");
     for name in ["rr", "./rr/", "new/rr", "../../rr"] {
         let _ = fs::remove_file(project.dir.join("seen"));
         let absolute = deep.join(name).components().as_path().to_owned();
-        // The client changes its directory, and finds the service again.
+        // The client changes its directory and still finds the service.
         let client = format!(
             "cd / && '{}' status main >/dev/null && echo \"$PROCREF_RUNTIME_DIR\"",
             PROCREF
@@ -273,17 +262,18 @@ fn relative_runtime_directory_resolves_in_working_directory() {
         command
             .env("PROCREF_RUNTIME_DIR", name)
             .env("PROCREF_CONFIG", "../procref.toml");
-        let stderr = output(&mut command);
+        let printed = stdout_of(&mut command);
         assert_eq!(
-            Path::new(stderr.trim_end()).components(),
+            Path::new(printed.trim_end()).components(),
             absolute.components(),
             "{name}"
         );
-        let seen = fs::read_to_string(project.dir.join("seen")).expect("the service has one, too");
-        assert_eq!(seen, stderr);
+        let seen = fs::read_to_string(project.dir.join("seen"))
+            .expect("the runtime directory of the service");
+        assert_eq!(seen, printed);
         assert!(absolute.is_dir());
         let mut command = workspace.procref(&deep);
-        output(command.args(["--runtime-dir", name, "run", "main", "--", "true"]));
+        stdout_of(command.args(["--runtime-dir", name, "run", "main", "--", "true"]));
     }
     for stray in ["rr", "new"] {
         assert!(
@@ -298,9 +288,9 @@ fn relative_runtime_directory_works_with_project_directories() {
     let workspace = Workspace::new();
     let project = workspace.project("app", &TWO.replace("shared = true", ""));
     let deep = project.dir.join("deep");
-    fs::create_dir(&deep).expect("a directory");
+    fs::create_dir(&deep).expect("create a directory");
     let mut command = workspace.procref(&deep);
-    output(
+    stdout_of(
         command
             .args(["run", "main", "--", "true"])
             .env("PROCREF_RUNTIME_DIR", "rr"),
@@ -315,7 +305,7 @@ fn service_environment_does_not_move_its_dependencies() {
     let env =
         "env = { PROCREF_RUNTIME_DIR = '/nowhere', XDG_RUNTIME_DIR = '/nowhere', HOME = '/' }\n";
     let project = workspace.project("app", &format!("{TWO}{env}"));
-    output(&mut project.procref(&["run", "main", "--", "true"]));
+    project.output(&["run", "main", "--", "true"]);
 }
 
 #[test]
@@ -323,7 +313,7 @@ fn relative_option_paths_resolve_in_the_working_directory() {
     let workspace = Workspace::new();
     let project = workspace.project("app", TWO);
     let deep = project.dir.join("{port} deep");
-    fs::create_dir(&deep).expect("a directory");
+    fs::create_dir(&deep).expect("create a directory");
     script(
         &deep.join("other.sh"),
         "pwd >\"$0.cwd\"; echo out; exec sleep 60",
@@ -341,17 +331,18 @@ fn relative_option_paths_resolve_in_the_working_directory() {
         "--cwd",
         ".",
     ]);
-    output(command.args(["--", "true"]));
-    let cwd = fs::read_to_string(deep.join("other.sh.cwd")).expect("it ran");
+    stdout_of(command.args(["--", "true"]));
+    let cwd = fs::read_to_string(deep.join("other.sh.cwd"))
+        .expect("read the working directory of the service");
     assert_eq!(cwd.trim_end(), deep.to_str().expect("Unicode"));
     assert!(deep.join("it.log").exists());
-    // A relative directory of configurations is ignored, as its specification says.
-    fs::create_dir_all(deep.join("cfg/procref")).expect("a directory");
+    // procref ignores a relative `XDG_CONFIG_HOME`, as the specification requires.
+    fs::create_dir_all(deep.join("cfg/procref")).expect("create a directory");
     fs::write(
         deep.join("cfg/procref/config.toml"),
         "[services.user]\nstart = 'sleep 60'\n",
     )
-    .expect("a file");
+    .expect("write a file");
     let mut command = workspace.procref(&deep);
     command
         .args(["run", "user", "--", "true"])

@@ -1,4 +1,4 @@
-//! A service whose own start asks for it gets an error that says so, at once.
+//! A service whose start uses the service itself fails at once with an error that names the reason.
 
 #![cfg(target_os = "linux")]
 
@@ -13,7 +13,7 @@ use support::{
     workspace::{Project, Workspace},
 };
 
-/// Far below the start timeout of a minute.
+/// A time limit far below the start timeout of a minute.
 const AT_ONCE: Duration = Duration::from_secs(30);
 
 #[track_caller]
@@ -21,14 +21,14 @@ fn assert_refused(project: &Project<'_>, service: &str, about: &str) {
     let begun = Instant::now();
     let (code, err) = project.failure(&["run", service, "--", "true"]);
     assert_eq!(code, 125, "{err}");
-    let words = format!("service `{about}`: its own start asks for it");
-    assert!(err.contains(&words), "{err}");
+    let reason = format!("service `{about}`: its own start asks for it");
+    assert!(err.contains(&reason), "{err}");
     assert!(begun.elapsed() < AT_ONCE, "{err}");
 }
 
 #[test]
 fn start_using_its_own_service_fails_at_once() {
-    for asking in [
+    for command in [
         "exec PROCREF run web -- sleep 100",
         "PROCREF run web -- sleep 100",
         "PROCREF hold web",
@@ -38,7 +38,7 @@ fn start_using_its_own_service_fails_at_once() {
         "setsid PROCREF run web -- true",
     ] {
         let workspace = Workspace::new();
-        let script = asking.replace("PROCREF", PROCREF);
+        let script = command.replace("PROCREF", PROCREF);
         let config =
             format!("[services.web]\nstart = ['sh', '-c', '{script} || exit 1']\nport = 'auto'\n");
         let project = workspace.project("app", &config);
@@ -70,7 +70,7 @@ fn services_starting_each_other_fail_at_once() {
     assert_refused(&project, "a", "a");
 }
 
-/// The variable that tells is still there when the service serves.
+/// The variable that marks processes of a start is still set when the service is ready.
 #[test]
 fn process_of_a_ready_service_can_join_it() {
     let workspace = Workspace::new();
@@ -81,7 +81,9 @@ fn process_of_a_ready_service_can_join_it() {
     let config = format!("[services.web]\nstart = ['sh', '-c', '{script}']\nready = 'log:^up'\n");
     let project = workspace.project("app", &config);
     let client = project.hold("web", "true");
-    fs::write(project.dir.join("go"), "").expect("a file");
-    deadline::until_true("it is joined", || project.dir.join("joined").exists());
+    fs::write(project.dir.join("go"), "").expect("write a file");
+    deadline::until_true("the service's process has joined the service", || {
+        project.dir.join("joined").exists()
+    });
     client.leave();
 }

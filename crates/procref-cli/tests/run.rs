@@ -1,4 +1,4 @@
-//! `procref run`: the client gets the service, and is itself.
+//! `procref run`: the client receives the service and is otherwise unchanged.
 
 #![cfg(target_os = "linux")]
 
@@ -48,7 +48,7 @@ fn run_executes_the_client_and_passes_its_status_on() {
     }
     let mut command = sandbox.procref("db");
     command.args(["run", "db", "--", "sh", "-c", "kill -USR1 $$"]);
-    let status = command.status().expect("it is executed");
+    let status = command.status().expect("run the command");
     assert_eq!(
         std::os::unix::process::ExitStatusExt::signal(&status),
         Some(10)
@@ -64,7 +64,7 @@ fn g2_killed_client_releases_its_reference() {
     let (one, two) = (sandbox.hold("db", &options), sandbox.hold("db", &options));
     let instance = sandbox.instance("db");
     one.kill();
-    deadline::until_true("one client is left", || {
+    deadline::until_true("one client holds the service", || {
         sandbox.json("db", &["status", "db", "--json"])["clients"] == 1
     });
     assert!(instance.is_live());
@@ -90,17 +90,20 @@ fn client_environment_and_placeholders_name_the_service() {
         "${x} {\"a\": {}} {print} {dir}/x",
         "{my db.port}",
     ]);
-    // Of an outer one, and wrong here.
+    // These variables describe the service of an outer client.
     command
         .env("PROCREF_META_OLD", "1")
         .env("PROCREF_PORT", "1");
     let done = finish(&mut command);
     assert_eq!(done.code, Some(0), "{done:?}");
     let lines: Vec<&str> = done.out.lines().collect();
-    let told: Vec<&str> = lines[0].split('|').collect();
-    let (port, pid, dir) = (told[1], told[2], path_text(&sandbox.runtime_dir()));
-    assert!(port.parse::<u16>().is_ok_and(|port| port > 1), "{told:?}");
-    assert_eq!((told[0], told[3], told[4]), (name, dir.as_str(), port));
+    let values: Vec<&str> = lines[0].split('|').collect();
+    let (port, pid, dir) = (values[1], values[2], path_text(&sandbox.runtime_dir()));
+    assert!(port.parse::<u16>().is_ok_and(|port| port > 1), "{values:?}");
+    assert_eq!(
+        (values[0], values[3], values[4]),
+        (name, dir.as_str(), port)
+    );
     let expected =
         format!("{port} {name}:{pid} {{port}} ${{x}} {{\"a\": {{}}}} {{print}} {dir}/x {port}");
     assert_eq!(lines[1], expected);
@@ -136,20 +139,20 @@ fn service_receives_its_chosen_port_in_the_environment() {
     );
 }
 
-/// Descriptors, signals, session and terminal are the client's own affair.
+/// procref does not change the descriptors, signals, session and terminal of the client.
 #[test]
 fn client_inherits_only_the_callers_descriptors_and_signals() {
     let sandbox = Sandbox::new();
     let options = sandbox.service("db");
     let holder = sandbox.hold("db", &options);
-    // By a shell that ignores one signal, so that there is something to inherit.
-    let look =
+    // The shell ignores one signal and opens one descriptor, which the client must inherit.
+    let show =
         "ls -l /proc/self/fd | sed 's/.*-> //'; grep -E 'SigBlk|SigIgn' /proc/self/status; cat <&7";
     let outer = format!(
-        "trap '' USR2; echo passed >{file}; exec 7<{file}; {look}; echo ==; \
-         {PROCREF} run db -- sh -c \"{look2}\"",
+        "trap '' USR2; echo passed >{file}; exec 7<{file}; {show}; echo ==; \
+         {PROCREF} run db -- sh -c \"{show2}\"",
         file = sandbox.path("passed").display(),
-        look2 = look.replace('"', "\\\"").replace("cat <&7", "cat {file}"),
+        show2 = show.replace('"', "\\\"").replace("cat <&7", "cat {file}"),
     );
     let outer = outer.replace("{file}", &path_text(&sandbox.path("passed")));
     let done = finish(sandbox.command("sh").args(["-c", &outer]));
@@ -173,7 +176,7 @@ fn client_receives_sigpipe_when_its_output_closes() {
     let holder = sandbox.hold("db", &options);
     let script = format!("{PROCREF} run db -- sh -c 'yes; echo $? >&2' | head -n 1");
     let done = finish(sandbox.command("sh").args(["-c", &script]));
-    assert_eq!(done.err.trim(), "141", "SIGPIPE is not ignored: {done:?}");
+    assert_eq!(done.err.trim(), "141", "SIGPIPE is ignored: {done:?}");
     holder.leave();
     sandbox.assert_stopped("db", 1);
 }
@@ -183,7 +186,7 @@ fn client_that_cannot_be_executed_is_reported_and_released() {
     let sandbox = Sandbox::new();
     let options = sandbox.service("db");
     let file = sandbox.path("not executable");
-    fs::write(&file, "").expect("a file");
+    fs::write(&file, "").expect("write a file");
     for (client, code) in [
         ("/no/such/client", 127),
         ("no-such-client", 127),
@@ -261,11 +264,11 @@ fn run_accepts_any_service_name() {
         "名前\n\u{1b}[31m",
         &long,
     ] {
-        let log = text_service();
+        let start = "sleep 3600";
         let mut command = sandbox.procref(name);
-        command.args(["run", "--start", log, "--", name, "--", "true"]);
+        command.args(["run", "--start", start, "--", name, "--", "true"]);
         let done = finish(&mut command);
-        // Behind `--` stands the client, so a name that looks like an option is written with the others.
+        // The client follows `--`, so a name that looks like an option cannot follow `--`.
         if name.starts_with('-') {
             assert_eq!(done.code, Some(125), "{name}: {done:?}");
             continue;
@@ -275,7 +278,7 @@ fn run_accepts_any_service_name() {
             "run",
             name,
             "--start",
-            log,
+            start,
             "--",
             "sh",
             "-c",
@@ -286,12 +289,7 @@ fn run_accepts_any_service_name() {
     }
 }
 
-/// One that stays and says nothing.
-fn text_service() -> &'static str {
-    "sleep 3600"
-}
-
-/// As the shell of a terminal does for `&`, or nohup.
+/// An interactive shell creates a process group for each job.
 #[test]
 fn client_in_its_own_process_group_stays_one_process() {
     let sandbox = Sandbox::new();
@@ -323,13 +321,15 @@ fn daemonized_process_is_no_longer_a_client() {
         "setsid sleep 3600 >/dev/null 2>&1 & echo $!",
     ]));
     let daemon: u32 = done.out.trim().parse().expect("a pid");
-    // Its parent was the client, and has ended.
+    // The daemon's parent was the client, which has exited.
     sandbox.assert_stopped("db", 1);
-    let daemon = Identity::of(daemon).expect("it lives on");
+    let daemon = Identity::of(daemon).expect("a live daemon");
     daemon.kill();
 }
 
-/// The supervisor of `inner` is a child of the one of `outer`, which ends all that its service leaves.
+/// The supervisor of `inner` is a child of the supervisor of `outer`.
+///
+/// The supervisor of `outer` stops all processes that `outer` leaves, except services that other clients hold.
 #[test]
 fn nested_service_survives_its_starter_while_held() {
     let sandbox = Sandbox::new();

@@ -1,4 +1,4 @@
-//! Commands that are written for a shell: procref executes programs without one, and says so.
+//! Commands that need a shell: procref executes programs without a shell, and reports such commands.
 
 #![cfg(target_os = "linux")]
 
@@ -32,20 +32,20 @@ fn command_that_needs_a_shell_is_refused() {
     let workspace = Workspace::new();
     let project = workspace.project("app", "");
     for command in FOR_A_SHELL {
-        let refused = |args: &[&str], expected: i32| {
+        let assert_refused = |args: &[&str], expected: i32| {
             let (code, stderr) = project.failure(args);
             assert_eq!(code, expected, "{command}: {stderr}");
             for part in ["no shell reads the command", "sh -c"] {
                 assert!(stderr.contains(part), "{command}: {part}: {stderr}");
             }
         };
-        refused(
+        assert_refused(
             &["run", "--no-config", "x", "--start", command, "--", "true"],
             125,
         );
-        refused(&["pin", "--no-config", "x", "--start", command], 2);
+        assert_refused(&["pin", "--no-config", "x", "--start", command], 2);
         let ready = format!("cmd:{command}");
-        refused(
+        assert_refused(
             &[
                 "pin",
                 "--no-config",
@@ -63,11 +63,11 @@ fn command_that_needs_a_shell_is_refused() {
             format!("start = 'sleep 9'\nready = {ready:?}"),
         ] {
             project.configure(&format!("[services.x]\n{config}\n"));
-            refused(&["pin", "x"], 2);
+            assert_refused(&["pin", "x"], 2);
             let (_, stderr) = project.failure(&["pin", "x"]);
             assert!(
                 stderr.contains("procref.toml:"),
-                "it names the place: {stderr}"
+                "the error names the file: {stderr}"
             );
         }
     }
@@ -114,7 +114,7 @@ fn failed_start_names_the_word_that_needs_a_shell() {
             "{command}: {stderr}"
         );
     }
-    // The same behind what comes before the program, and in an array.
+    // The hint also appears for `init`, for a service with a data directory, and for a command in an array.
     for config in [
         "data = 'd'\nstart = 'sleep $TIME'",
         "data = 'd'\nstart = 'sleep 600'\ninit = 'false $TIME'",
@@ -129,7 +129,7 @@ fn failed_start_names_the_word_that_needs_a_shell() {
         assert!(stderr.contains("\nhint: "), "{config}: {stderr}");
         let _ = fs::remove_dir_all(project.dir.join("d"));
     }
-    // A shell has read these.
+    // A shell has parsed these commands.
     for command in [
         "sh -c 'exit $CODE'",
         "bash -c 'cd * && false'",
@@ -157,7 +157,7 @@ fn quoted_and_array_arguments_reach_the_program() {
             "[services.x]\nstart = {start}\nready = 'log:ready'\n"
         ));
         project.output(&["run", "x", "--", "true"]);
-        let written = fs::read_to_string(project.dir.join("words")).expect("the words");
+        let written = fs::read_to_string(project.dir.join("words")).expect("read the words");
         assert_eq!(written.lines().collect::<Vec<_>>(), words, "{start}");
     }
 }
@@ -210,8 +210,8 @@ fn program_with_spaces_in_its_path_is_executed() {
         ("a broken one", "#!/no/such/interpreter\n"),
     ] {
         let file = project.dir.join(name);
-        fs::write(&file, script).expect("a program");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("executable");
+        fs::write(&file, script).expect("write a program");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("chmod");
     }
     assert_eq!(
         project.output(&["run", "x", "--", "./a client", "hello"]),
@@ -219,5 +219,8 @@ fn program_with_spaces_in_its_path_is_executed() {
     );
     let (code, stderr) = project.failure(&["run", "x", "--", "./a broken one"]);
     assert_eq!(code, 127);
-    assert!(!stderr.contains("one word"), "the path is right: {stderr}");
+    assert!(
+        !stderr.contains("one word"),
+        "the advice is wrong: {stderr}"
+    );
 }

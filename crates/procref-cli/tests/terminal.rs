@@ -1,10 +1,11 @@
-//! At a terminal: Ctrl-C, and what is drawn there.
+//! procref at a terminal: Ctrl-C, Ctrl-Z, progress and tables.
 
 #![cfg(target_os = "linux")]
 
 mod support;
 
 use std::io::{Read as _, Write as _};
+use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -12,9 +13,12 @@ use std::time::Duration;
 
 use procref_testkit::deadline;
 use pty_process::blocking::{Command, Pty, open};
-use support::{PROCREF, path_text, sandbox::Sandbox};
+use support::{
+    PROCREF, create_gate, live_process, open_gate,
+    sandbox::{Sandbox, wait_at_gate},
+};
 
-/// A program at a terminal of its own.
+/// A program that runs at its own terminal.
 struct AtTerminal {
     pty: Pty,
     child: Child,
@@ -30,21 +34,21 @@ impl AtTerminal {
             .copied()
             .chain(options)
             .chain(rest.iter().copied());
-        Self::of(
+        Self::spawn(
             sandbox,
             &[PROCREF].into_iter().chain(words).collect::<Vec<_>>(),
         )
     }
 
-    /// A shell with job control, which is what gets on when a program is suspended.
+    /// Runs a script in a shell with job control, which continues when a program is suspended.
     fn shell(sandbox: &Sandbox, script: &str) -> Self {
-        Self::of(sandbox, &["sh", "-c", &format!("set -m; {script}")])
+        Self::spawn(sandbox, &["sh", "-c", &format!("set -m; {script}")])
     }
 
-    fn of(sandbox: &Sandbox, words: &[&str]) -> Self {
+    fn spawn(sandbox: &Sandbox, words: &[&str]) -> Self {
         let (pty, pts) = open().expect("a terminal");
         pty.resize(pty_process::Size::new(24, 100)).expect("a size");
-        // A test that runs in the background of a script has inherited that Ctrl-C is ignored.
+        // A test that runs in the background of a script inherits an ignored SIGINT.
         let command = Command::new("env")
             .arg("--default-signal=INT,QUIT,TSTP,TTIN,TTOU")
             .args(words)
@@ -53,16 +57,16 @@ impl AtTerminal {
             .env("TERM", "xterm")
             .env("HOME", sandbox.path("here"))
             .env("PROCREF_RUNTIME_DIR", sandbox.runtime_dir());
-        let child = command.spawn(pts).expect("it is executed");
+        let child = command.spawn(pts).expect("run the command");
         let fd = rustix::io::dup(&pty).expect("a descriptor");
-        let (tell, output) = channel();
+        let (sender, output) = channel();
         thread::spawn(move || {
             let mut reader = std::fs::File::from(fd);
             let mut block = [0; 4096];
-            // A terminal without a program is an error to read from.
+            // Reading fails when no program has the terminal open.
             while let Ok(read @ 1..) = reader.read(&mut block) {
                 let text = String::from_utf8_lossy(&block[..read]).into_owned();
-                if tell.send(text).is_err() {
+                if sender.send(text).is_err() {
                     break;
                 }
             }
@@ -75,41 +79,45 @@ impl AtTerminal {
         }
     }
 
+    /// Waits until the terminal has shown this text.
     #[track_caller]
-    fn shows(&mut self, what: &str) {
-        while !self.seen.contains(what) {
+    fn wait_shown(&mut self, text: &str) {
+        while !self.seen.contains(text) {
             let more = self.output.recv_timeout(Duration::from_secs(60));
-            self.seen += &more.unwrap_or_else(|_| panic!("{what:?} in {:?}", self.seen));
+            self.seen += &more.unwrap_or_else(|_| panic!("{text:?} is not in {:?}", self.seen));
         }
     }
 
     #[track_caller]
-    fn ends(&mut self) -> ExitStatus {
-        deadline::until("its end", || self.child.try_wait().expect("its status"))
+    fn wait_exit(&mut self) -> ExitStatus {
+        deadline::until("the program exits", || {
+            self.child.try_wait().expect("read the status")
+        })
     }
 
     fn press(&mut self, keys: &str) {
         self.pty
             .write_all(keys.as_bytes())
-            .expect("somebody at the keyboard");
+            .expect("write to the terminal");
     }
 }
 
 const CTRL_C: &str = "\u{3}";
+/// A client that prints a line and holds the service.
 const HELD: [&str; 4] = ["--", "sh", "-c", "echo held; exec sleep 3600"];
 
 #[test]
 fn g3_ctrl_c_ends_the_client_and_stops_an_unshared_service() {
     for mode in [&["run", "db"][..], &["run", "db", "--watch-client"]] {
         let sandbox = Sandbox::new();
-        sandbox.procref("db");
+        sandbox.register("db");
         let mut terminal = AtTerminal::new(&sandbox, mode, &sandbox.service("db"), &HELD);
-        terminal.shows("held");
+        terminal.wait_shown("held");
         let instance = sandbox.instance("db");
         terminal.press(CTRL_C);
-        terminal.ends();
+        terminal.wait_exit();
         instance.wait_exit();
-        // Asked to end, and not struck by the same Ctrl-C.
+        // procref stops the service gracefully. The Ctrl-C does not reach the service.
         sandbox.assert_stopped("db", 1);
     }
 }
@@ -117,13 +125,13 @@ fn g3_ctrl_c_ends_the_client_and_stops_an_unshared_service() {
 #[test]
 fn ctrl_c_leaves_a_service_that_another_client_holds() {
     let sandbox = Sandbox::new();
-    sandbox.procref("db");
+    sandbox.register("db");
     let mut terminal = AtTerminal::new(&sandbox, &["run", "db"], &sandbox.service("db"), &HELD);
-    terminal.shows("held");
+    terminal.wait_shown("held");
     let instance = sandbox.instance("db");
     let other = sandbox.hold("db", &[]);
     terminal.press(CTRL_C);
-    terminal.ends();
+    terminal.wait_exit();
     assert!(instance.is_live());
     assert_eq!(
         sandbox.json("db", &["status", "db", "--json"])["clients"],
@@ -137,7 +145,7 @@ fn ctrl_c_leaves_a_service_that_another_client_holds() {
 #[test]
 fn watched_client_receives_ctrl_c_once() {
     let sandbox = Sandbox::new();
-    sandbox.procref("db");
+    sandbox.register("db");
     let counts = "trap 'echo int' INT; trap 'exit 3' TERM; echo held; while :; do sleep 0.05; done";
     let rest = ["--", "sh", "-c", counts];
     let mut terminal = AtTerminal::new(
@@ -146,18 +154,18 @@ fn watched_client_receives_ctrl_c_once() {
         &sandbox.service("db"),
         &rest,
     );
-    terminal.shows("held");
-    let watcher = procref_testkit::observe::Identity::of(terminal.child.id()).expect("it lives");
-    // The client has done with its own before procref gets to see the other one: two at the same time
-    // would be one.
+    terminal.wait_shown("held");
+    let watcher = live_process(&terminal.child.id().to_string());
+    // The client must handle its own SIGINT before procref handles the other one, because two pending signals are
+    // merged.
     watcher.signal(rustix::process::Signal::STOP);
-    deadline::until_true("it is suspended", || watcher.is_suspended());
+    deadline::until_true("procref is suspended", || watcher.is_suspended());
     terminal.press(CTRL_C);
-    terminal.shows("int");
+    terminal.wait_shown("int");
     watcher.signal(rustix::process::Signal::CONT);
-    // Behind it in the same queue: whatever was to come of Ctrl-C comes before.
+    // procref handles SIGTERM after Ctrl-C, so the client's exit shows that Ctrl-C has had its effect.
     watcher.signal(rustix::process::Signal::TERM);
-    assert_eq!(terminal.ends().code(), Some(3));
+    assert_eq!(terminal.wait_exit().code(), Some(3));
     while let Ok(more) = terminal.output.recv_timeout(Duration::from_secs(60)) {
         terminal.seen += &more;
     }
@@ -172,10 +180,9 @@ fn watched_client_receives_ctrl_c_once() {
 
 const CTRL_Z: &str = "\u{1a}";
 
-/// `procref run db` for a shell, with a service that waits at the pipe.
-fn gated_start(sandbox: &Sandbox, gate: &std::path::Path) -> String {
-    rustix::fs::mkfifoat(rustix::fs::CWD, gate, rustix::fs::Mode::RWXU).expect("a pipe");
-    let options = sandbox.service_after("db", &format!("read x <{}", path_text(gate)));
+/// Returns `procref run db` for a shell, with a service that waits at the gate.
+fn gated_start(sandbox: &Sandbox, gate: &Path) -> String {
+    let options = sandbox.service_after("db", &wait_at_gate(gate));
     let words = [PROCREF, "run", "db"].map(str::to_owned);
     shell_words::join(words.into_iter().chain(options))
 }
@@ -183,92 +190,90 @@ fn gated_start(sandbox: &Sandbox, gate: &std::path::Path) -> String {
 #[test]
 fn g4_ctrl_z_suspends_the_client_only_after_the_start() {
     let sandbox = Sandbox::new();
-    sandbox.procref("db");
-    let gate = sandbox.path("gate");
+    sandbox.register("db");
+    let gate = create_gate(sandbox.path("gate"));
     let run = gated_start(&sandbox, &gate);
     let blocked = "grep SigBlk /proc/self/status";
     let script = format!(
         "{run} -- sh -c 'echo held; {blocked}'; echo \"code $?\"; read -r line; fg; echo end"
     );
     let mut terminal = AtTerminal::shell(&sandbox, &script);
-    terminal.shows("starting `db` (");
+    terminal.wait_shown("starting `db` (");
     terminal.press(CTRL_Z);
-    // It still draws, two times at least after the key was there to be read.
+    // procref still draws. 200 bytes are at least two frames after the key was pressed.
     let drawn = terminal.seen.len();
     while terminal.seen.len() < drawn + 200 {
         let more = terminal.output.recv_timeout(Duration::from_secs(60));
-        terminal.seen += &more.expect("it goes on");
+        terminal.seen += &more.expect("more output");
     }
-    std::fs::write(&gate, "go\n").expect("it is let on");
-    // 128 and SIGTSTP.
-    terminal.shows("code 148");
+    open_gate(&gate);
+    // The code is 128 plus SIGTSTP.
+    terminal.wait_shown("code 148");
     assert!(!terminal.seen.contains("held"), "{:?}", terminal.seen);
-    // It holds no lock.
+    // The suspended client does not hold the lock.
     sandbox.hold("db", &sandbox.service("db")).leave();
     terminal.press("go\r");
-    terminal.shows("held");
-    terminal.shows("SigBlk:\t0000000000000000");
-    terminal.shows("end");
-    terminal.ends();
+    terminal.wait_shown("held");
+    terminal.wait_shown("SigBlk:\t0000000000000000");
+    terminal.wait_shown("end");
+    terminal.wait_exit();
     sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn g4_background_output_with_tostop_does_not_suspend_a_start() {
     let sandbox = Sandbox::new();
-    sandbox.procref("db");
-    let gate = sandbox.path("gate");
+    sandbox.register("db");
+    let gate = create_gate(sandbox.path("gate"));
     let run = gated_start(&sandbox, &gate);
     let script = format!("stty tostop; {run} -- true & wait $!; echo \"code $?\"");
     let mut terminal = AtTerminal::shell(&sandbox, &script);
-    terminal.shows("starting `db` (");
-    std::fs::write(&gate, "go\n").expect("it is let on");
-    terminal.shows("code 0");
-    terminal.ends();
+    terminal.wait_shown("starting `db` (");
+    open_gate(&gate);
+    terminal.wait_shown("code 0");
+    terminal.wait_exit();
     sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn long_start_shows_the_last_line_of_its_log() {
     let sandbox = Sandbox::new();
-    sandbox.procref("db");
-    let gate = sandbox.path("gate");
-    rustix::fs::mkfifoat(rustix::fs::CWD, &gate, rustix::fs::Mode::RWXU).expect("a pipe");
+    sandbox.register("db");
+    let gate = create_gate(sandbox.path("gate"));
     let options = sandbox.service_after(
         "db",
-        &format!("echo recovering the journal; read x <{}", path_text(&gate)),
+        &format!("echo recovering the journal; {}", wait_at_gate(&gate)),
     );
     let mut terminal = AtTerminal::new(&sandbox, &["run", "db"], &options, &HELD);
-    terminal.shows("starting `db` (");
-    terminal.shows("recovering the journal");
-    std::fs::write(&gate, "go\n").expect("it is let on");
-    terminal.shows("held");
+    terminal.wait_shown("starting `db` (");
+    terminal.wait_shown("recovering the journal");
+    open_gate(&gate);
+    terminal.wait_shown("held");
     terminal.press(CTRL_C);
-    terminal.ends();
+    terminal.wait_exit();
     sandbox.assert_stopped("db", 1);
 }
 
 #[test]
 fn waiting_client_names_the_process_that_starts_the_service() {
     let sandbox = Sandbox::new();
-    sandbox.procref("db");
-    let gate = sandbox.path("gate");
-    rustix::fs::mkfifoat(rustix::fs::CWD, &gate, rustix::fs::Mode::RWXU).expect("a pipe");
-    let options = sandbox.service_after("db", &format!("read x <{}", path_text(&gate)));
+    sandbox.register("db");
+    let gate = create_gate(sandbox.path("gate"));
+    let options = sandbox.service_after("db", &wait_at_gate(&gate));
     let mut starter = AtTerminal::new(&sandbox, &["run", "db"], &options, &HELD);
-    starter.shows("starting `db` (");
+    starter.wait_shown("starting `db` (");
     let mut other = AtTerminal::new(&sandbox, &["run", "db"], &options, &HELD);
-    other.shows(&format!(
+    other.wait_shown(&format!(
         "waiting for `db`, which process {} is starting",
         starter.child.id()
     ));
-    std::fs::write(&gate, "go\n").expect("it is let on");
+    open_gate(&gate);
     for terminal in [&mut starter, &mut other] {
-        terminal.shows("held");
+        terminal.wait_shown("held");
     }
     for terminal in [&mut starter, &mut other] {
         terminal.press(CTRL_C);
-        terminal.ends();
+        terminal.wait_exit();
     }
     sandbox.assert_stopped("db", 1);
 }
@@ -276,13 +281,13 @@ fn waiting_client_names_the_process_that_starts_the_service() {
 #[test]
 fn ps_watch_redraws_the_table_in_place() {
     let sandbox = Sandbox::new();
-    sandbox.procref("db");
+    sandbox.register("db");
     let mut terminal =
         AtTerminal::new(&sandbox, &["ps", "--watch", "--interval", "20ms"], &[], &[]);
-    terminal.shows("no services");
+    terminal.wait_shown("no services");
     let holder = sandbox.hold("db", &sandbox.service("db"));
-    terminal.shows("ready");
-    // Cursor up, and the line cleared.
+    terminal.wait_shown("ready");
+    // The output moves the cursor up and clears the line.
     assert!(
         terminal.seen.contains("\u{1b}[1A") && terminal.seen.contains("\u{1b}[2K"),
         "{:?}",
@@ -290,6 +295,6 @@ fn ps_watch_redraws_the_table_in_place() {
     );
     holder.leave();
     terminal.press(CTRL_C);
-    terminal.ends();
+    terminal.wait_exit();
     sandbox.assert_stopped("db", 1);
 }

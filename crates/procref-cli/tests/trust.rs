@@ -1,4 +1,4 @@
-//! G7: what another user can change is not executed, and root leaves nothing of its own with a user.
+//! G7: procref executes no configuration that another user can change, and root creates no files in users' directories.
 
 mod support;
 
@@ -7,19 +7,16 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::{PROCREF, output_text, workspace::Workspace};
+use support::{NOBODY, PROCREF, output_text, workspace::Workspace};
 
-/// A user who is not root and owns nothing.
-const NOBODY: u32 = 65534;
-
-/// A workspace that every user can enter, with a copy of the program in it.
-struct Open {
+/// A workspace that every user can enter, with a copy of `procref`.
+struct OpenWorkspace {
     workspace: Workspace,
 }
 
-impl Open {
-    /// `None` if this user is not root, and cannot run a process as another user.
-    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+impl OpenWorkspace {
+    /// Returns `None` if this user is not root, and therefore cannot run a process as another user.
+    #[expect(clippy::print_stderr, reason = "a skipped test reports itself")]
     fn new() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("SKIPPED: only root can run a process as another user");
@@ -34,7 +31,7 @@ impl Open {
 
     fn dir(&self, name: &str, owner: u32, mode: u32) -> PathBuf {
         let dir = self.workspace.path(name);
-        fs::create_dir_all(&dir).expect("a directory");
+        fs::create_dir_all(&dir).expect("create a directory");
         fs::set_permissions(&dir, Permissions::from_mode(mode)).expect("chmod");
         chown(&dir, Some(owner), Some(owner)).expect("chown");
         dir
@@ -42,16 +39,17 @@ impl Open {
 
     fn file(&self, name: &str, text: &str, owner: u32, mode: u32) -> PathBuf {
         let file = self.workspace.path(name);
-        fs::write(&file, text).expect("a file");
+        fs::write(&file, text).expect("write a file");
         fs::set_permissions(&file, Permissions::from_mode(mode)).expect("chmod");
         chown(&file, Some(owner), Some(owner)).expect("chown");
         file
     }
 
-    /// Runs a script as root with a `/tmp` of its own, in which the workspace is the only thing. In it, `$as` runs
-    /// a program as the other user.
+    /// Runs a script as root with a new `/tmp`, which contains only the workspace.
+    ///
+    /// In the script, `$as` runs a program as the other user.
     fn script(&self, script: &str, variables: &[(&str, &Path)]) -> (Option<i32>, String) {
-        let begin = r#"
+        let prologue = r#"
             set -e
             workspace=$PWD
             exec 9<.
@@ -66,7 +64,7 @@ impl Open {
         let mut command = Command::new("unshare");
         command
             .args(["--mount", "--propagation", "private", "sh", "-c"])
-            .arg(format!("{begin}\n{script}"))
+            .arg(format!("{prologue}\n{script}"))
             .current_dir(self.workspace.path(""))
             .env_remove("PROCREF_RUNTIME_DIR")
             .env_remove("PROCREF_CONFIG")
@@ -80,12 +78,14 @@ impl Open {
     }
 }
 
-/// A client of a service, which waits until the service is gone.
+/// The arguments of a client that starts a service.
 const USE: &str = "run s --ready started --start 'sleep 60' -- true";
 
 #[test]
 fn g7_root_leaves_nothing_in_the_runtime_directory_of_a_user() {
-    let Some(open) = Open::new() else { return };
+    let Some(open) = OpenWorkspace::new() else {
+        return;
+    };
     let xdg = open.dir("xdg", NOBODY, 0o700);
     let script = format!(
         "./procref {USE} || exit 10
@@ -98,22 +98,24 @@ fn g7_root_leaves_nothing_in_the_runtime_directory_of_a_user() {
     assert_eq!(code, Some(0), "{stderr}");
     assert!(
         stderr.contains("0 700"),
-        "root has a directory of its own: {stderr}"
+        "root has no separate directory: {stderr}"
     );
     assert!(
         stderr.contains("is not used: it belongs to uid 65534, and this process runs as uid 0"),
-        "doctor tells why: {stderr}"
+        "doctor does not report the reason: {stderr}"
     );
-    let made = fs::metadata(xdg.join("procref")).expect("the user's directory");
+    let made = fs::metadata(xdg.join("procref")).expect("the directory of the user");
     assert_eq!(made.uid(), NOBODY);
 }
 
 #[test]
 fn g7_session_runtime_directory_is_used_only_if_it_exists() {
-    let Some(open) = Open::new() else { return };
+    let Some(open) = OpenWorkspace::new() else {
+        return;
+    };
     let file = open.file("file", "", 0, 0o600);
     let link = open.workspace.path("link");
-    symlink(open.dir("mine", 0, 0o700), &link).expect("a link");
+    symlink(open.dir("mine", 0, 0o700), &link).expect("create a link");
     let fallback = format!(
         "./procref {USE} || exit 10
          ls -d /tmp/procref-0 && ./procref gc"
@@ -127,7 +129,7 @@ fn g7_session_runtime_directory_is_used_only_if_it_exists() {
         assert_eq!(code, Some(0), "{}: {stderr}", missing.display());
         assert!(
             !open.workspace.path("no").exists(),
-            "no parents are created"
+            "procref created a parent directory"
         );
         assert!(!open.workspace.path("relative").exists());
     }
@@ -141,7 +143,9 @@ fn g7_session_runtime_directory_is_used_only_if_it_exists() {
 
 #[test]
 fn g7_root_creates_no_runtime_directory_in_a_users_directory() {
-    let Some(open) = Open::new() else { return };
+    let Some(open) = OpenWorkspace::new() else {
+        return;
+    };
     let home = open.dir("user", NOBODY, 0o755);
     let variable = home.join("cache/run");
     let script = format!(
@@ -156,8 +160,8 @@ fn g7_root_creates_no_runtime_directory_in_a_users_directory() {
     ] {
         assert!(stderr.contains(part), "{part:?} in {stderr}");
     }
-    assert_eq!(fs::read_dir(&home).expect("list").count(), 0);
-    // The user's own processes create it.
+    assert_eq!(fs::read_dir(&home).expect("list the directory").count(), 0);
+    // The processes of the user create the directory.
     let script = format!("$as ./procref {USE}");
     let (code, stderr) = open.script(&script, &[("PROCREF_RUNTIME_DIR", &variable)]);
     assert_eq!(code, Some(0), "{stderr}");
@@ -170,7 +174,9 @@ fn g7_root_creates_no_runtime_directory_in_a_users_directory() {
 
 #[test]
 fn g7_occupied_fallback_directory_is_refused_with_advice() {
-    let Some(open) = Open::new() else { return };
+    let Some(open) = OpenWorkspace::new() else {
+        return;
+    };
     for occupied in [
         "$as mkdir /tmp/procref-0",
         "$as ln -s /etc /tmp/procref-0",
@@ -184,38 +190,40 @@ fn g7_occupied_fallback_directory_is_refused_with_advice() {
     }
 }
 
-/// A service whose program shows which user runs it, and from which directory.
+/// A service whose program records its runs in the directory of the program.
 const RELATIVE: &str = "[services.s]\nstart = './server.sh'\nready = 'started'\nlog = 'log'\n";
 
 const SERVER: &str = "#!/bin/sh\necho ran >>\"${0%/*}/ran\"; exec sleep 60\n";
 
 #[test]
 fn g7_configuration_placed_by_another_user_is_not_executed() {
-    let Some(open) = Open::new() else { return };
+    let Some(open) = OpenWorkspace::new() else {
+        return;
+    };
     open.dir("ours", 0, 0o755);
     let ours = open.file("ours/procref.toml", RELATIVE, 0, 0o644);
     open.file("ours/server.sh", SERVER, 0, 0o755);
     let place = |name: &str, owner: u32, mode: u32| {
         let dir = open.dir(name, owner, mode);
-        fs::create_dir_all(dir.join("sub")).expect("a directory");
+        fs::create_dir_all(dir.join("sub")).expect("create a directory");
         open.file(&format!("{name}/server.sh"), SERVER, 0, 0o755);
         dir
     };
-    // The directory and the link are another user's, and each of them alone. Another user may exchange the file in
-    // a directory that others can write to, the sticky bit or not. A hard link has the owner of the file.
+    // `all`, `directory` and `link`: another user owns the directory, the link, or both. `hard` and `sticky`: a hard
+    // link has the owner of the file. `sticky`, `world` and `group`: another user can replace the file.
     let all = place("all", NOBODY, 0o755);
-    symlink(&ours, all.join("procref.toml")).expect("a link");
+    symlink(&ours, all.join("procref.toml")).expect("create a link");
     std::os::unix::fs::lchown(all.join("procref.toml"), Some(NOBODY), None).expect("chown");
     let directory = place("directory", NOBODY, 0o755);
-    symlink(&ours, directory.join("procref.toml")).expect("a link");
+    symlink(&ours, directory.join("procref.toml")).expect("create a link");
     let link = place("link", 0, 0o755);
-    symlink(&ours, link.join("procref.toml")).expect("a link");
+    symlink(&ours, link.join("procref.toml")).expect("create a link");
     std::os::unix::fs::lchown(link.join("procref.toml"), Some(NOBODY), None).expect("chown");
     let hard = place("hard", NOBODY, 0o755);
-    fs::hard_link(&ours, hard.join("procref.toml")).expect("a link");
+    fs::hard_link(&ours, hard.join("procref.toml")).expect("create a link");
     let sticky = place("sticky", 0, 0o1777);
     chown(&sticky, Some(0), Some(NOBODY)).expect("chown");
-    fs::hard_link(&ours, sticky.join("procref.toml")).expect("a link");
+    fs::hard_link(&ours, sticky.join("procref.toml")).expect("create a link");
     let world = place("world", 0, 0o757);
     fs::copy(&ours, world.join("procref.toml")).expect("copy");
     let group = place("group", 0, 0o775);
@@ -224,7 +232,7 @@ fn g7_configuration_placed_by_another_user_is_not_executed() {
     let theirs = place("theirs", 0, 0o755);
     open.file("theirs/procref.toml", RELATIVE, NOBODY, 0o644);
     let target = place("target", 0, 0o755);
-    symlink(theirs.join("procref.toml"), target.join("procref.toml")).expect("a link");
+    symlink(theirs.join("procref.toml"), target.join("procref.toml")).expect("create a link");
     let writable = place("writable", 0, 0o755);
     open.file("writable/procref.toml", RELATIVE, 0, 0o646);
     let by_group = place("by-group", 0, 0o755);
@@ -304,17 +312,17 @@ fn g7_configuration_placed_by_another_user_is_not_executed() {
             .procref(dir)
             .args(["doctor"])
             .output()
-            .expect("run");
+            .expect("run procref");
         let (stderr, _) = output_text(&output);
         assert!(stderr.contains(parts[0]), "doctor: {stderr}");
-        // Whoever names the file answers for it. doctor still tells.
+        // A user who names the file takes the responsibility. `doctor` still warns.
         let named = ["--config", "procref.toml", "run", "s", "--", "true"];
         let output = open
             .workspace
             .procref(dir)
             .args(named)
             .output()
-            .expect("run");
+            .expect("run procref");
         let (_, stderr) = output_text(&output);
         assert!(output.status.success(), "{}: {stderr}", dir.display());
         let named = ["--config", "procref.toml", "doctor"];
@@ -323,13 +331,13 @@ fn g7_configuration_placed_by_another_user_is_not_executed() {
             .procref(dir)
             .args(named)
             .output()
-            .expect("run");
+            .expect("run procref");
         let (stderr, _) = output_text(&output);
         assert!(
             stderr.contains("which was named") && stderr.contains(parts[0]),
             "{stderr}"
         );
-        assert!(output.status.success(), "a warning is no error");
+        assert!(output.status.success(), "a warning is not an error");
     }
 }
 
@@ -343,11 +351,11 @@ fn g7_links_between_own_directories_are_followed() {
     let other = workspace.path("other");
     let home = workspace.path("home/.config/procref");
     for dir in [&other, &home] {
-        fs::create_dir_all(dir).expect("a directory");
+        fs::create_dir_all(dir).expect("create a directory");
     }
     let target = dotfiles.dir.join("procref.toml");
     let chain = workspace.path("chain.toml");
-    symlink(&target, &chain).expect("a link");
+    symlink(&target, &chain).expect("create a link");
     for (link, target) in [
         (other.join("procref.toml"), target.as_path()),
         (home.join("config.toml"), target.as_path()),
@@ -357,9 +365,9 @@ fn g7_links_between_own_directories_are_followed() {
             Path::new("../../dotfiles/procref.toml"),
         ),
     ] {
-        let dir = link.parent().expect("a directory");
-        fs::create_dir_all(dir).expect("a directory");
-        symlink(target, &link).expect("a link");
+        let dir = link.parent().expect("create a directory");
+        fs::create_dir_all(dir).expect("create a directory");
+        symlink(target, &link).expect("create a link");
         let output = workspace
             .procref(dir)
             .args(["run", "s", "--", "true"])
@@ -371,15 +379,15 @@ fn g7_links_between_own_directories_are_followed() {
             link.display(),
             output_text(&output).1
         );
-        fs::remove_file(&link).expect("unlink");
+        fs::remove_file(&link).expect("remove the link");
     }
-    // A link to the directory is followed before anything is looked for.
-    symlink(&dotfiles.dir, workspace.path("other/dir")).expect("a link");
+    // procref resolves a link to the working directory before it searches for the file.
+    symlink(&dotfiles.dir, workspace.path("other/dir")).expect("create a link");
     let output = workspace
         .procref(&workspace.path("other/dir"))
         .args(["run", "s", "--", "true"])
         .output();
-    assert!(output.expect("run").status.success());
+    assert!(output.expect("run procref").status.success());
 }
 
 #[test]
@@ -387,7 +395,9 @@ fn g7_private_group_of_the_user_may_write_configuration() {
     const SCRIPT: &str = "
         mount --bind passwd /etc/passwd && mount --bind group /etc/group && cd app || exit 9
         setpriv --reuid=65534 --regid=4000 --clear-groups ../procref run s -- true";
-    let Some(open) = Open::new() else { return };
+    let Some(open) = OpenWorkspace::new() else {
+        return;
+    };
     let dir = open.dir("app", NOBODY, 0o775);
     let file = open.file(
         "app/procref.toml",
@@ -410,10 +420,7 @@ fn g7_private_group_of_the_user_may_write_configuration() {
         ("me:x:4001:", false),
     ] {
         open.file("group", group, 0, 0o644);
-        let script =
-            "mount --bind passwd /etc/passwd && mount --bind group /etc/group && cd app || exit 9
-                      setpriv --reuid=65534 --regid=4000 --clear-groups ../procref run s -- true";
-        let (code, stderr) = open.script(script, &[]);
+        let (code, stderr) = open.script(SCRIPT, &[]);
         assert_eq!(
             code,
             Some(if allowed { 0 } else { 125 }),
@@ -421,7 +428,7 @@ fn g7_private_group_of_the_user_may_write_configuration() {
         );
         assert!(allowed || stderr.contains("chmod g-w"), "{stderr}");
     }
-    // An access control list that lets uid 4001 write shows as the group's bits.
+    // An access control list that lets uid 4001 write changes the permission bits of the group.
     let mut list = 2_u32.to_le_bytes().to_vec();
     let none = u32::MAX;
     for (tag, permissions, id) in [
@@ -446,11 +453,13 @@ fn g7_private_group_of_the_user_may_write_configuration() {
 
 #[test]
 fn g7_root_does_not_execute_a_users_configuration() {
-    let Some(open) = Open::new() else { return };
+    let Some(open) = OpenWorkspace::new() else {
+        return;
+    };
     open.dir("home/.config/procref", NOBODY, 0o755);
     let text = "[services.s]\nstart = 'sleep 60'\nready = 'started'\n";
     open.file("home/.config/procref/config.toml", text, NOBODY, 0o644);
-    // HOME is what `sudo -E` keeps.
+    // `sudo -E` keeps HOME.
     let output = open
         .workspace
         .procref(&open.workspace.path("run"))
@@ -467,7 +476,7 @@ fn g7_root_does_not_execute_a_users_configuration() {
     ] {
         assert!(stderr.contains(part), "{part:?} in {stderr}");
     }
-    // The user may, and with a file of root's, too.
+    // The user may execute the configuration, also if root owns the file.
     let (code, stderr) = open.script("$as ./procref run s -- true", &[]);
     assert_eq!(code, Some(0), "{stderr}");
     open.dir("system", 0, 0o755);

@@ -1,5 +1,7 @@
-//! Two views of one runtime directory: processes that do not see the same pids, clock or kernel objects, or the
-//! directory under another path. Each has services of its own, and leaves those of the other one alone.
+//! Processes in different namespaces that use the same runtime directory.
+//!
+//! They see different pids, clocks or kernel objects, or the directory under different paths. Each namespace has its
+//! own services and does not touch the services of another namespace.
 
 #![cfg(target_os = "linux")]
 
@@ -15,12 +17,13 @@ use procref_testkit::scene::write_private;
 use support::{
     PROCREF,
     sandbox::{Finished, Holder, Sandbox, finish},
+    user_namespace,
 };
 
-/// Set by those who cannot have namespaces and accept not to run these tests.
+/// Skips these tests if it is set, for a machine on which a user cannot create namespaces.
 const SKIP: &str = "PROCREF_TESTKIT_SKIP_NAMESPACES";
 
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+#[expect(clippy::print_stderr, reason = "a skipped test reports itself")]
 fn is_skipped() -> bool {
     let skipped = env::var_os(SKIP).is_some();
     if skipped {
@@ -29,37 +32,36 @@ fn is_skipped() -> bool {
     skipped
 }
 
-/// A shell in namespaces of its own, with `$PROCREF` and the words behind the script.
+/// Returns a shell in new namespaces that runs a script with these arguments and `$PROCREF`.
 fn inside(sandbox: &Sandbox, namespaces: &[&str], script: &str, words: &[&str]) -> Command {
     let mut command = sandbox.command("unshare");
     command.args(["--fork", "--kill-child"]).args(namespaces);
-    if !rustix::process::geteuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
+    command.args(user_namespace());
     command.args(["sh", "-c", script, "sh"]).args(words);
     command.env("PROCREF", PROCREF);
     command
 }
 
+/// Returns the output of a command that must have succeeded.
 #[track_caller]
-fn well(done: Finished) -> String {
+fn successful(done: Finished) -> String {
     assert_eq!(done.code, Some(0), "{done:?}");
     done.out
 }
 
-/// Everything that has a name in the runtime directory, with its content.
+/// Returns the files of the runtime directory with their content.
 fn contents(sandbox: &Sandbox) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = sandbox.files();
     files.sort();
     let read = |path: PathBuf| {
-        let bytes = fs::read(&path).expect("a file");
+        let bytes = fs::read(&path).expect("read a file");
         (path, bytes)
     };
     files.into_iter().map(read).collect()
 }
 
-/// A held service, and what it has in the runtime directory.
-fn held(sandbox: &Sandbox) -> (Holder, Identity, Vec<(PathBuf, Vec<u8>)>) {
+/// Starts a client that holds a service, and returns the files of the runtime directory.
+fn hold_service(sandbox: &Sandbox) -> (Holder, Identity, Vec<(PathBuf, Vec<u8>)>) {
     let holder = sandbox.hold("db", &sandbox.service("db"));
     let instance = sandbox.instance("db");
     let files = contents(sandbox);
@@ -67,7 +69,7 @@ fn held(sandbox: &Sandbox) -> (Holder, Identity, Vec<(PathBuf, Vec<u8>)>) {
     (holder, instance, files)
 }
 
-/// What a client does in another view: it finds no service, has one of its own, stops it, and collects.
+/// A client in another namespace: it finds no service, starts and stops its own ones, and runs `gc`.
 const ANOTHER_CLIENT: &str = r#"
     "$PROCREF" ps; "$PROCREF" gc
     "$PROCREF" run db "$@" -- sh -c 'echo "own $PROCREF_PID"' || exit 1
@@ -99,9 +101,9 @@ fn g1_other_namespaces_have_services_of_their_own() {
     ] {
         let sandbox = Sandbox::new();
         let options = sandbox.service("db");
-        let (holder, instance, files) = held(&sandbox);
+        let (holder, instance, files) = hold_service(&sandbox);
         let words: Vec<&str> = options.iter().map(String::as_str).collect();
-        let out = well(finish(&mut inside(
+        let out = successful(finish(&mut inside(
             &sandbox,
             namespaces,
             ANOTHER_CLIENT,
@@ -116,7 +118,7 @@ fn g1_other_namespaces_have_services_of_their_own() {
         assert_eq!(status["clients"], 1, "{namespaces:?}");
         holder.leave();
         instance.wait_exit();
-        // One here and two there, each stopped once.
+        // This namespace has started one instance and the other one has started two.
         sandbox.assert_stopped("db", 3);
     }
 }
@@ -128,14 +130,7 @@ fn g3_pinned_service_survives_gc_in_other_namespaces() {
     }
     let sandbox = Sandbox::new();
     let options = sandbox.service("db");
-    sandbox.stdout(
-        "db",
-        &[
-            &["pin", "db"][..],
-            &options.iter().map(String::as_str).collect::<Vec<_>>(),
-        ]
-        .concat(),
-    );
+    sandbox.pin("db", &options);
     let instance = sandbox.instance("db");
     let files = contents(&sandbox);
     let script = r#""$PROCREF" gc; "$PROCREF" stop --force db; "$PROCREF" unpin db; "$PROCREF" gc"#;
@@ -152,7 +147,7 @@ fn g3_pinned_service_survives_gc_in_other_namespaces() {
     sandbox.assert_stopped("db", 1);
 }
 
-/// The path is part of the namespace: file systems give a removed directory's inode to the next one at once.
+/// The path is part of the namespace, because file systems reuse the inode of a removed directory at once.
 #[test]
 fn g1_bind_mount_shares_services_under_the_same_path_only() {
     if is_skipped() {
@@ -161,13 +156,13 @@ fn g1_bind_mount_shares_services_under_the_same_path_only() {
     let sandbox = Sandbox::new();
     let options = sandbox.service("db");
     let words: Vec<&str> = options.iter().map(String::as_str).collect();
-    let (holder, instance, files) = held(&sandbox);
+    let (holder, instance, files) = hold_service(&sandbox);
     let another = sandbox.path("another");
-    fs::create_dir(&another).expect("a directory");
+    fs::create_dir(&another).expect("create a directory");
 
     let same = r#"mount --bind "$PROCREF_RUNTIME_DIR" "$PROCREF_RUNTIME_DIR" || exit 1
         exec "$PROCREF" run db "$@" -- sh -c 'echo "$PROCREF_PID"'"#;
-    let out = well(finish(&mut inside(&sandbox, &["--mount"], same, &words)));
+    let out = successful(finish(&mut inside(&sandbox, &["--mount"], same, &words)));
     assert_eq!(out.trim(), instance.pid.to_string());
 
     let other = format!(
@@ -176,7 +171,7 @@ fn g1_bind_mount_shares_services_under_the_same_path_only() {
         {ANOTHER_CLIENT}"#
     );
     let mut command = inside(&sandbox, &["--mount"], &other, &words);
-    let out = well(finish(command.env("ANOTHER", &another)));
+    let out = successful(finish(command.env("ANOTHER", &another)));
     assert!(out.contains("own "), "{out}");
     assert!(instance.is_live(), "{out}");
     assert_eq!(contents(&sandbox), files);
@@ -185,14 +180,18 @@ fn g1_bind_mount_shares_services_under_the_same_path_only() {
     sandbox.assert_stopped("db", 3);
 }
 
-/// Layout 2 had no namespace, neither in its records nor in the names of its files.
+/// Layout 2 had no namespaces in its records and in the names of its files.
 #[test]
 fn g5_files_of_an_older_layout_are_left_alone() {
     let sandbox = Sandbox::new();
     let options = sandbox.service("db");
-    let mut bystander = sandbox.command("sleep").arg("1000").spawn().expect("sleep");
-    let innocent = Identity::of(bystander.id()).expect("it lives");
-    let (holder, instance, files) = held(&sandbox);
+    let mut bystander = sandbox
+        .command("sleep")
+        .arg("1000")
+        .spawn()
+        .expect("run sleep");
+    let innocent = Identity::of(bystander.id()).expect("a live process");
+    let (holder, instance, files) = hold_service(&sandbox);
     let is_record = |path: &&PathBuf| path.extension().is_some_and(|it| it == "json");
     let record = files
         .iter()
@@ -226,7 +225,7 @@ fn g5_files_of_an_older_layout_are_left_alone() {
     );
     holder.leave();
     instance.wait_exit();
-    // Nothing runs, and there is a record of a process that lives.
+    // No service runs, and the older record names a process that is alive.
     sandbox.stdout("db", &["gc"]);
     let words = [
         &["run", "db"][..],
@@ -234,30 +233,19 @@ fn g5_files_of_an_older_layout_are_left_alone() {
         &["--", "true"],
     ];
     sandbox.stdout("db", &words.concat());
-    // The service may be gone before the command has looked for its name.
-    sandbox.stdout(
-        "db",
-        &[
-            "wait",
-            "db",
-            "--allow-unknown",
-            "--stopped",
-            "--timeout",
-            "60s",
-        ],
-    );
+    sandbox.wait_stopped("db");
     sandbox.stdout("db", &["gc"]);
     assert!(
         innocent.is_live(),
-        "it was stopped for an older layout's record"
+        "procref stopped the process in an older record"
     );
     assert_eq!(is_older(contents(&sandbox)), before);
 
-    bystander.kill().expect("kill");
-    bystander.wait().expect("wait");
+    bystander.kill().expect("kill sleep");
+    bystander.wait().expect("wait for sleep");
     older
         .iter()
-        .for_each(|path: &PathBuf| fs::remove_file(path as &Path).expect("remove"));
+        .for_each(|path: &PathBuf| fs::remove_file(path as &Path).expect("remove a file"));
     sandbox.assert_stopped("db", 2);
 }
 

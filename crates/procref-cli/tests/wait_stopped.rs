@@ -10,10 +10,11 @@ use rustix::process::Signal;
 use support::{
     PROCREF,
     sandbox::{LEAVES_ORPHANS, Running, SERVE, Sandbox, finish, shell_command},
+    user_namespace,
 };
 
-/// The command line of `--wait-stopped`.
-fn waiting(
+/// Starts a client with `--watch-client --wait-stopped`. `command` is the program `procref`.
+fn run_waiting(
     sandbox: &Sandbox,
     command: &mut std::process::Command,
     options: &[&str],
@@ -28,7 +29,7 @@ fn waiting(
 fn wait_stopped_returns_the_clients_code_after_the_service() {
     let sandbox = Sandbox::new();
     for options in [&[][..], &["--linger", "1h"]] {
-        let mut running = waiting(
+        let mut running = run_waiting(
             &sandbox,
             &mut sandbox.procref("db"),
             options,
@@ -47,18 +48,16 @@ fn wait_stopped_returns_the_clients_code_after_the_service() {
 fn wait_stopped_returns_at_once_when_service_is_held_or_pinned() {
     let sandbox = Sandbox::new();
     let script = "echo held; read -r line; exit 7";
-    let mut running = waiting(&sandbox, &mut sandbox.procref("db"), &[], script);
+    let mut running = run_waiting(&sandbox, &mut sandbox.procref("db"), &[], script);
     assert_eq!(running.line(), "held");
     let other = sandbox.hold("db", &sandbox.service("db"));
     let service = sandbox.instance("db");
     running.send("go\n");
     assert_eq!(running.wait().code(), Some(7));
     assert!(service.is_live());
-    let mut command = sandbox.procref("db");
-    let done = finish(command.args(["pin", "db"]).args(sandbox.service("db")));
-    assert_eq!(done.code, Some(0), "{done:?}");
+    sandbox.pin("db", &sandbox.service("db"));
     other.leave();
-    let mut running = waiting(&sandbox, &mut sandbox.procref("db"), &[], "exit 8");
+    let mut running = run_waiting(&sandbox, &mut sandbox.procref("db"), &[], "exit 8");
     assert_eq!(running.wait().code(), Some(8));
     assert!(service.is_live());
     sandbox.stdout("db", &["stop", "db"]);
@@ -81,7 +80,7 @@ fn wait_stopped_is_bounded_by_the_grace_of_the_service() {
     command.args(["--start", &start, "--ready", "log:^ready$"]);
     let done = finish(command.args(["--", "sh", "-c", "exit 7"]));
     assert_eq!(done.code, Some(7), "{done:?}");
-    // It was killed before procref returned.
+    // procref killed the service before it returned.
     assert!(kernel::find(sandbox.key("db")).is_none());
     sandbox.assert_nothing_left();
 }
@@ -94,27 +93,21 @@ fn wait_stopped_requires_watch_client() {
     assert!(done.err.contains("--watch-client"), "{done:?}");
 }
 
-/// `procref` as the first process of a pid namespace, as a container has it.
+/// Returns `procref` as the first process of a pid namespace, which it is in a container.
 fn in_container(sandbox: &Sandbox) -> std::process::Command {
-    sandbox.procref("db");
+    sandbox.register("db");
     let mut command = sandbox.command("unshare");
     command.args(["--pid", "--fork", "--mount-proc", "--ipc", "--kill-child"]);
-    if !rustix::process::geteuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
-    command.arg("--").arg(PROCREF);
+    command.args(user_namespace()).arg("--").arg(PROCREF);
     command
 }
 
-/// The process that `unshare` has forked.
+/// Returns the process that `unshare` has forked.
 fn first_process(unshare: Identity) -> Identity {
-    let list = format!("/proc/{0}/task/{0}/children", unshare.pid);
-    let list = std::fs::read_to_string(list).expect("a list");
-    let pid = list.split_whitespace().next().expect("a child");
-    Identity::of(pid.parse().expect("a pid")).expect("it lives")
+    *unshare.children().first().expect("a child")
 }
 
-/// What a container's stop sends to its first process reaches the client, and the service has time to stop.
+/// A container runtime signals the first process. procref passes the signal on, and waits until the service has stopped.
 #[test]
 fn g3_container_init_stops_the_service_gracefully() {
     let sandbox = Sandbox::new();
@@ -131,13 +124,13 @@ fn g3_container_init_stops_the_service_gracefully() {
     let mut starts = 0;
     for signal in signals {
         let script = format!("trap 'exit 9' {signal}; echo here; while :; do sleep 0.05; done");
-        let mut running = waiting(&sandbox, &mut in_container(&sandbox), &[], &script);
+        let mut running = run_waiting(&sandbox, &mut in_container(&sandbox), &[], &script);
         assert_eq!(running.line(), "here");
         let first = first_process(running.identity());
         // The shell's `kill`: the program of that name is not installed everywhere.
         let mut kill = std::process::Command::new("sh");
         kill.args(["-c", &format!("kill -{signal} {}", first.pid)]);
-        assert!(kill.status().expect("it is executed").success());
+        assert!(kill.status().expect("run kill").success());
         assert_eq!(running.wait().code(), Some(9), "signal {signal}");
         starts += 1;
         let history = sandbox.history("db");
@@ -153,7 +146,7 @@ fn g3_container_init_stops_the_service_gracefully() {
 #[test]
 fn container_init_stops_orphans_of_the_client() {
     let sandbox = Sandbox::new();
-    let mut running = waiting(&sandbox, &mut in_container(&sandbox), &[], LEAVES_ORPHANS);
+    let mut running = run_waiting(&sandbox, &mut in_container(&sandbox), &[], LEAVES_ORPHANS);
     assert_eq!(running.line(), "here");
     first_process(running.identity()).signal(Signal::TERM);
     assert_eq!(running.wait().code(), Some(143));
@@ -163,10 +156,10 @@ fn container_init_stops_orphans_of_the_client() {
 #[test]
 fn container_init_stops_lingering_services_and_reaps_orphans() {
     let sandbox = Sandbox::new();
-    // Orphans of the client: as many zombies, if no process reaped them.
+    // The orphans of the client stay zombies until procref reaps them.
     let script = "for i in 1 2 3; do sh -c 'sh -c true &'; done; \
                   until ! grep -qs '^State:.Z' /proc/[0-9]*/status; do sleep 0.05; done; echo reaped; exit 7";
-    let mut running = waiting(
+    let mut running = run_waiting(
         &sandbox,
         &mut in_container(&sandbox),
         &["--linger", "1h"],
@@ -176,7 +169,7 @@ fn container_init_stops_lingering_services_and_reaps_orphans() {
     assert_eq!(running.wait().code(), Some(7));
     sandbox.assert_stopped("db", 1);
     let pin = shell_command(&sandbox, &["pin", "db"], "db");
-    let mut running = waiting(
+    let mut running = run_waiting(
         &sandbox,
         &mut in_container(&sandbox),
         &[],

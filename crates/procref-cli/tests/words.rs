@@ -1,4 +1,4 @@
-//! What the command line prints has none of the library's words in it.
+//! The messages of the command line contain no terms of the library's interface.
 
 mod support;
 
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use support::{output_text, workspace::Workspace};
 
-/// Words of the library's interface.
-const WORDS: [&str; 16] = [
+/// Terms of the library's interface.
+const TERMS: [&str; 16] = [
     "base_dir",
     "Mismatch::",
     "Orphan::",
@@ -27,7 +27,7 @@ const WORDS: [&str; 16] = [
     "`command`",
 ];
 
-/// Texts of the library that have such words, and are replaced by `error/library.rs`.
+/// Texts of the library with such terms, which `error/library.rs` replaces.
 const REPLACED: [&str; 17] = [
     // Settings.
     "current_dir",
@@ -46,14 +46,14 @@ const REPLACED: [&str; 17] = [
     "or use `Mismatch::Join` or `Mismatch::Separate`",
     "could not {operation}: {reason} (acquire the service again)",
     "(stop the process by hand and acquire again",
-    // Of what a callback returns.
+    // Values that a callback returns.
     "only an `on_health_check` could find out whether that is alive",
     "calling on_last_release",
-    // For programmers.
+    // Messages for programmers.
     "base_dir",
 ];
 
-/// Others that no command gets: they are about settings that it does not have.
+/// Texts of the library that no command receives, because the command line does not have these settings.
 const UNREACHABLE: [&str; 4] = [
     "socket_activation",
     "so `Orphan::Keep` is not possible",
@@ -61,13 +61,13 @@ const UNREACHABLE: [&str; 4] = [
     "no client is left to call `on_last_release`",
 ];
 
-/// Whether it is one of these texts as a whole if it is one word, and otherwise has one in it.
+/// Returns `true` if the text equals a known text, or contains a known text of several words.
 fn is_known(text: &str) -> bool {
     let mut known = REPLACED.iter().chain(&UNREACHABLE);
     known.any(|known| text == *known || (known.contains(' ') && text.contains(known)))
 }
 
-/// The texts between quotes in a source file, without comments and tests.
+/// Returns the string literals of a source file without those in comments and tests.
 fn literals(source: &str) -> Vec<String> {
     let source = source
         .split("#[cfg(test)]\nmod tests {")
@@ -89,7 +89,7 @@ fn literals(source: &str) -> Vec<String> {
                 let character = text[length..]
                     .chars()
                     .next()
-                    .expect("the literal has an end");
+                    .expect("the end of the literal");
                 length += character.len_utf8();
                 length += usize::from(escaped);
             }
@@ -107,12 +107,12 @@ fn literals(source: &str) -> Vec<String> {
     found
 }
 
-/// Where a source file has a text with such words, and the text.
-fn texts_with_words(root: &Path, skipped: &[&str]) -> Vec<(String, String)> {
+/// Returns the string literals with such terms, each with the path of its source file.
+fn texts_with_terms(root: &Path, skipped: &[&str]) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut open: Vec<PathBuf> = vec![root.to_owned()];
     while let Some(dir) = open.pop() {
-        for entry in fs::read_dir(&dir).expect("sources").flatten() {
+        for entry in fs::read_dir(&dir).expect("list the sources").flatten() {
             let path = entry.path();
             let name = entry.file_name().to_string_lossy().into_owned();
             if skipped.contains(&name.as_str()) {
@@ -121,14 +121,14 @@ fn texts_with_words(root: &Path, skipped: &[&str]) -> Vec<(String, String)> {
             if path.is_dir() {
                 open.push(path);
             } else if name.ends_with(".rs") {
-                let source = fs::read_to_string(&path).expect("a source");
+                let source = fs::read_to_string(&path).expect("read a source");
                 let place = path
                     .strip_prefix(root)
-                    .expect("below")
+                    .expect("a path below the root")
                     .to_string_lossy()
                     .into_owned();
                 let texts = literals(&source).into_iter();
-                let texts = texts.filter(|text| WORDS.iter().any(|word| text.contains(word)));
+                let texts = texts.filter(|text| TERMS.iter().any(|term| text.contains(term)));
                 found.extend(texts.map(|text| (place.clone(), text)));
             }
         }
@@ -140,8 +140,8 @@ fn texts_with_words(root: &Path, skipped: &[&str]) -> Vec<(String, String)> {
 #[test]
 fn command_line_texts_contain_no_library_terms() {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    // What replaces them.
-    let found = texts_with_words(&sources, &["library.rs"]);
+    // `library.rs` replaces the texts.
+    let found = texts_with_terms(&sources, &["library.rs"]);
     assert_eq!(found, []);
 }
 
@@ -157,12 +157,12 @@ fn library_texts_with_library_terms_are_known() {
         "fuzz.rs",
         "fuzzing.rs",
     ];
-    let found = texts_with_words(&sources, &skipped);
+    let found = texts_with_terms(&sources, &skipped);
     assert!(!found.is_empty(), "the search finds nothing");
     let unknown: Vec<_> = found.iter().filter(|(_, text)| !is_known(text)).collect();
     assert!(
         unknown.is_empty(),
-        "tell these in the command line's words: {unknown:#?}"
+        "replace these terms in the command line's messages: {unknown:#?}"
     );
 }
 
@@ -186,7 +186,7 @@ fn fingerprint_mismatch_error_names_the_option() {
         stderr.contains("`mismatch`") && stderr.contains("--mismatch"),
         "{stderr}"
     );
-    assert!(WORDS.iter().all(|word| !stderr.contains(word)), "{stderr}");
+    assert!(TERMS.iter().all(|term| !stderr.contains(term)), "{stderr}");
     client.leave();
 }
 

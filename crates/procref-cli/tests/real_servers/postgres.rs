@@ -85,8 +85,9 @@ impl Postgres {
     }
 }
 
+/// Returns the output of a command that must have succeeded.
 #[track_caller]
-fn well(done: &Finished) -> &str {
+fn successful(done: &Finished) -> &str {
     assert_eq!(done.code, Some(0), "{done:?}");
     done.out.trim()
 }
@@ -95,7 +96,7 @@ fn well(done: &Finished) -> &str {
 fn clients_and_pgbench_share_one_postgres_server() {
     let postgres = Postgres::new();
     let data = path_text(&postgres.home.join("data"));
-    well(&finish(&mut postgres.command(
+    successful(&finish(&mut postgres.command(
         "initdb",
         &["-D", &data, "-U", "postgres", "-A", "trust", "-N"],
     )));
@@ -130,13 +131,13 @@ fn clients_and_pgbench_share_one_postgres_server() {
         client.push("postgres");
         finish(&mut postgres.run(&client))
     };
-    well(&bench(&["-i", "-q"]));
+    successful(&bench(&["-i", "-q"]));
     let done = bench(&["-c", "4", "-t", "50"]);
-    let told = well(&done);
+    let told = successful(&done);
     assert!(told.contains("actually processed: 200/200"), "{told}");
 
     let done = finish(&mut postgres.command(PROCREF, &["wait", "pg", "--stopped"]));
-    well(&done);
+    successful(&done);
     assert!(postgres.logged("database system is shut down") >= 1);
     let (up, down) = (
         "database system is ready to accept",
