@@ -1,7 +1,7 @@
 //! The library's errors in terms of the command line.
 //!
 //! The library's messages name methods and types. This module matches such errors by variant and fields, and writes
-//! messages that name options and keys. All other messages are unchanged. `tests/words.rs` searches the library for
+//! messages that name options and keys. All other messages are unchanged. `tests/library_terms.rs` searches the library for
 //! messages with such names that this module does not know.
 
 use std::fmt::{self, Display};
