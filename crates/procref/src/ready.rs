@@ -1,4 +1,4 @@
-//! When a service that procref started is ready, and waiting for that.
+//! Readiness and health probes of a service that procref executes.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -34,29 +34,29 @@ use unix as sys;
 use windows as sys;
 
 pub(crate) use addresses::Addresses;
-pub(crate) use command_probe::Trial;
+pub(crate) use command_probe::CommandProbe;
 pub(crate) use lines::LogLines;
 
 #[cfg(unix)]
 pub(crate) use notify::socket as notify_socket;
 use sys::{connection, wait};
-use wait::{Found, Watch, Woken};
+use wait::{ProbeResult, ReadinessWait, WakeReason};
 
-/// How long after a look the next one comes: at first, and at most.
+/// The pause between two probes: the first one, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long one connection or exchange may take.
+/// The time limit of one connection or exchange.
 const ATTEMPT: Duration = Duration::from_secs(1);
 
-/// How long a program must live to count as started, if nothing else tells that it is ready.
+/// The time that a program must live to count as started if it has no other readiness probe.
 ///
-/// A wrong argument ends most programs within milliseconds, an interpreter included.
+/// A wrong argument ends most programs within milliseconds, including an interpreter.
 const SURVIVAL: Duration = Duration::from_millis(100);
 
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Tells, by being readable, hung up or signalled, that the service has ended.
+/// The alarm: a descriptor or handle that becomes readable, hung up or signaled when the service has exited.
 #[cfg(unix)]
 pub(crate) type Alarm<'a> = BorrowedFd<'a>;
 #[cfg(windows)]
@@ -64,12 +64,13 @@ pub(crate) type Alarm<'a> = &'a OwnedHandle;
 
 pub(crate) type Callback = Arc<dyn Fn(&ServiceInfo) -> BoxFuture<bool> + Send + Sync>;
 
-/// Tells when the program of a [`ServiceCommand`](crate::ServiceCommand) is ready to be used.
+/// A readiness probe: the condition under which the program of a [`ServiceCommand`](crate::ServiceCommand) is
+/// ready.
 ///
-/// Nobody is let in before. procref looks again and again, first after 2 ms, then less often, at
-/// least every 100 ms; it notices at once when the program ends; and after the [start
-/// timeout](crate::SharedServiceBuilder::start_timeout) the start has failed, with an error that says
-/// what was missing and shows the end of the log.
+/// No client uses the service before that. procref repeats the probe, first after 2 ms and then less often,
+/// at least every 100 ms. It notices the exit of the program at once. After the [start
+/// timeout](crate::SharedServiceBuilder::start_timeout) the start fails with an error that states the missing
+/// condition and shows the end of the log.
 ///
 /// `{port}` and `{dir}` are filled in as in the command's arguments.
 ///
@@ -79,15 +80,15 @@ pub(crate) type Callback = Arc<dyn Fn(&ServiceInfo) -> BoxFuture<bool> + Send + 
 /// let server = ServiceCommand::new("my-server").args(["--port", "{port}"]);
 /// let server = server.ready(Ready::http("/health"));
 ///
-/// // What other services give to go by:
+/// // Probes for other services:
 /// let accepts = Ready::tcp();
 /// let listens = Ready::unix("{dir}/my-server.sock");
-/// let says_so = Ready::log("^ready to accept connections");
+/// let logs = Ready::log("^ready to accept connections");
 /// let notifies = Ready::notify();
-/// let is_ready_anyway = Ready::at_once();
+/// let lives = Ready::at_once();
 /// ```
 #[derive(Clone)]
-#[must_use = "it is for `ServiceCommand::ready`"]
+#[must_use = "pass the probe to `ServiceCommand::ready`"]
 pub struct Ready(pub(crate) Kind);
 
 #[derive(Clone)]
@@ -106,46 +107,46 @@ pub(crate) enum Kind {
 }
 
 impl Ready {
-    /// When it accepts connections on its port, at 127.0.0.1 or ::1.
+    /// The service accepts connections on its port, at 127.0.0.1 or ::1.
     ///
-    /// A service that listens at all addresses is asked there, too. ::1 is left out if another process
-    /// listens there on that port when the service is started.
+    /// The probe also reaches a service that listens at all addresses. ::1 is left out if another process
+    /// listens there on the same port when the service starts.
     ///
-    /// With [socket activation](crate::ServiceCommand::socket_activation) that is always so: the
-    /// kernel accepts before the program does. Ask for something else there.
+    /// With [socket activation](crate::ServiceCommand::socket_activation) the kernel accepts connections
+    /// before the program does, so use another probe.
     pub fn tcp() -> Self {
         Self(Kind::Tcp)
     }
 
-    /// When it answers `GET path` on its port, at 127.0.0.1 or ::1, with a status from 200 to 399.
+    /// The service answers `GET path` on its port, at 127.0.0.1 or ::1, with a status from 200 to 399.
     ///
-    /// The path begins with `/`. The answer has to begin within a second.
+    /// The path begins with `/`. The answer must begin within a second.
     pub fn http(path: impl Into<String>) -> Self {
         Self(Kind::Http(path.into()))
     }
 
-    /// When it accepts connections on a Unix stream socket.
+    /// The service accepts connections on a Unix stream socket.
     ///
-    /// A relative path is relative to the service's working directory. Paths of sockets are at most
-    /// 107 bytes long. On Windows it is the path of a named pipe instead (`\\.\pipe\NAME`), and the
-    /// connection takes up one of its instances for a moment.
+    /// A relative path is relative to the service's working directory. Paths of sockets are at most 107 bytes
+    /// long. On Windows the path is that of a named pipe (`\\.\pipe\NAME`), and the connection uses one of
+    /// its instances for a moment.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Self(Kind::Unix(path.into()))
     }
 
-    /// When a line of its output since this start matches a regular expression, anywhere in the line
-    /// unless it is anchored.
+    /// A line of the output since this start matches a regular expression, anywhere in the line unless the
+    /// expression is anchored.
     ///
-    /// The syntax is that of the [`regex-lite`](https://docs.rs/regex-lite) crate. A line counts once
-    /// it has its end; a program that buffers its output must be told not to.
+    /// The syntax is that of the [`regex-lite`](https://docs.rs/regex-lite) crate. Only complete lines count,
+    /// so a program must not buffer its output.
     pub fn log(pattern: impl Into<String>) -> Self {
         Self(Kind::Log(pattern.into()))
     }
 
-    /// When another program exits with status 0, in the service's environment and working directory.
+    /// Another program exits with status 0, in the service's environment and working directory.
     ///
-    /// It is run again until it does, with no input, its output thrown away. A run that takes
-    /// longer than 10 s, or than is left of the start timeout, is killed, with its process group.
+    /// procref repeats the program until it succeeds, without input, and discards its output. A run that
+    /// takes longer than 10 s, or than the remaining start timeout, is killed with its process group.
     ///
     /// ```
     /// use procref::Ready;
@@ -165,16 +166,16 @@ impl Ready {
         })
     }
 
-    /// When it says so itself: `READY=1` to the socket that `$NOTIFY_SOCKET` names, as
+    /// The service sends `READY=1` to the socket in `$NOTIFY_SOCKET`, as
     /// [`sd_notify`](https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html) does.
     ///
-    /// Any process of this user, or of root, may send it. Not on Windows, where it is an error at
+    /// Any process of this user, or of root, may send it. On Windows this is an error at
     /// [`build`](crate::SharedServiceBuilder::build).
     pub fn notify() -> Self {
         Self(Kind::Notify)
     }
 
-    /// When a callback says so. It is asked again until it does.
+    /// A callback returns `true`. procref repeats it until it does.
     ///
     /// ```
     /// use procref::{Ready, ServiceInfo};
@@ -195,16 +196,17 @@ impl Ready {
         })))
     }
 
-    /// When the program has been executed and was still alive 100 ms later.
+    /// The program has been executed and was still alive 100 ms later.
     ///
-    /// Nothing is known then of what the program does. A program that ends within that time, of a wrong
-    /// argument say, has not started: the error shows its exit status and the end of its log.
+    /// Nothing else is known about the service then. If the program exits within that time, for example
+    /// because of a wrong argument, the start fails, and the error shows the exit status and the end of the
+    /// log.
     pub fn at_once() -> Self {
         Self(Kind::AtOnce)
     }
 }
 
-/// What must hold before a service is asked whether it is ready.
+/// A condition that must hold before readiness is probed.
 #[derive(Clone)]
 pub(crate) struct Condition(Arc<dyn Fn(&ServiceInfo) -> bool + Send + Sync>);
 
@@ -213,10 +215,9 @@ impl Condition {
         Self(Arc::new(holds))
     }
 
-    /// Waits until the condition holds, the alarm is readable or hung up, or the deadline has passed. Blocks the
-    /// thread.
+    /// Waits until the condition holds, the alarm is raised, or the deadline has passed. Blocks the thread.
     pub(crate) fn wait(&self, info: &ServiceInfo, alarm: Alarm<'_>, deadline: Instant) -> Waited {
-        let watch = Watch::new(alarm, deadline);
+        let watch = ReadinessWait::new(alarm, deadline);
         let mut pause = FIRST_PAUSE;
         while !(self.0)(info) {
             if watch.has_alarm() {
@@ -224,8 +225,8 @@ impl Condition {
             }
             if watch.is_over() {
                 return Waited::Late {
-                    waiting_for: "its program to be executed".to_owned(),
-                    last: "it was not yet".to_owned(),
+                    waiting_for: "the execution of its program".to_owned(),
+                    last: "not executed yet".to_owned(),
                 };
             }
             watch.at_most(pause).rest();
@@ -242,7 +243,7 @@ impl fmt::Debug for Condition {
 }
 
 impl Kind {
-    /// All in which `{port}` is filled in.
+    /// Returns all texts in which `{port}` is filled in.
     pub(crate) fn templates(&self) -> Vec<&OsStr> {
         match self {
             Self::Http(text) | Self::Log(text) => vec![OsStr::new(text)],
@@ -255,8 +256,8 @@ impl Kind {
         }
     }
 
-    /// Returns `true` if a service that is ready can be asked again.
-    pub(crate) fn is_question(&self) -> bool {
+    /// Returns `true` if the probe can be repeated after the start.
+    pub(crate) fn is_repeatable(&self) -> bool {
         matches!(
             self,
             Self::Tcp | Self::Http(_) | Self::Unix(_) | Self::Command { .. }
@@ -283,16 +284,16 @@ impl fmt::Debug for Ready {
     }
 }
 
-/// How waiting for readiness ended.
+/// The result of waiting for readiness.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Waited {
     Ready,
-    /// The service died, or who starts it is to give up.
+    /// The service has exited, or the start is to be given up.
     Alarm,
     /// The deadline has passed.
     Late {
         waiting_for: String,
-        /// What the last look found.
+        /// The result of the last probe.
         last: String,
     },
     /// The probe itself cannot work.
@@ -302,7 +303,7 @@ pub(crate) enum Waited {
     },
 }
 
-/// A [`Ready`] for one start, with everything filled in.
+/// A [`Ready`] for one start, with all placeholders filled in.
 pub(crate) enum Probe {
     Tcp(Addresses),
     Http {
@@ -311,7 +312,7 @@ pub(crate) enum Probe {
     },
     Unix(PathBuf),
     Log(LogLines),
-    Command(Trial),
+    Command(CommandProbe),
     #[cfg(unix)]
     Notify(OwnedFd),
     Callback(Callback),
@@ -319,45 +320,46 @@ pub(crate) enum Probe {
 }
 
 impl Probe {
-    /// Waits until the service is ready, the alarm is readable or hung up, or the deadline has
-    /// passed. Blocks the thread.
+    /// Waits until the service is ready, the alarm is raised, or the deadline has passed. Blocks the thread.
     ///
-    /// A [callback](Self::callback) is not asked here, because it needs who polls its future: its
-    /// part of the wait is over at once.
+    /// This does not call a [callback](Self::callback), whose future needs a runtime. It returns at once for
+    /// a callback.
     pub(crate) fn wait(&self, alarm: Alarm<'_>, deadline: Instant, service: &str) -> Waited {
         let begun = Instant::now();
-        tracing::debug!(service, waiting_for = %self, "waiting until it is ready");
-        let waited = self.look_until(&Watch::new(alarm, deadline), service);
+        tracing::debug!(service, waiting_for = %self, "waiting for readiness");
+        let waited = self.probe_until(&ReadinessWait::new(alarm, deadline), service);
         let elapsed = begun.elapsed();
         match &waited {
-            Waited::Ready => tracing::debug!(service, ?elapsed, "it is ready"),
-            Waited::Alarm => tracing::debug!(service, ?elapsed, "it ended before it was ready"),
+            Waited::Ready => tracing::debug!(service, ?elapsed, "the service is ready"),
+            Waited::Alarm => {
+                tracing::debug!(service, ?elapsed, "the service exited before it was ready")
+            }
             Waited::Late { last, .. } => {
-                tracing::debug!(service, ?elapsed, last, "it was not ready in time");
+                tracing::debug!(service, ?elapsed, last, "the service was not ready in time");
             }
             Waited::Unusable { why, .. } => {
-                tracing::debug!(service, ?elapsed, why, "its readiness cannot be asked for");
+                tracing::debug!(service, ?elapsed, why, "the readiness probe cannot work");
             }
         }
         waited
     }
 
-    /// Asks a service whether it is well, again and again until it answers or the time is over; returns the
-    /// last answer then. Blocks the thread.
+    /// Repeats the health probe until the service answers or the time limit expires. Returns the last result
+    /// in that case. Blocks the thread.
     pub(crate) fn ask(&self, limit: Duration, service: &str) -> Result<(), String> {
         let now = Instant::now();
-        // What the clock cannot tell is far enough away.
+        // An instant that the clock cannot represent is far enough away.
         let end = now.checked_add(limit).unwrap_or(now + A_YEAR);
-        match self.look_until(&Watch::patient(end), service) {
+        match self.probe_until(&ReadinessWait::patient(end), service) {
             Waited::Ready => Ok(()),
-            // There is no alarm.
-            Waited::Alarm => Err("it ended".to_owned()),
+            // This wait has no alarm.
+            Waited::Alarm => Err("the service exited".to_owned()),
             Waited::Late { last, .. } => Err(last),
             Waited::Unusable { why, .. } => Err(why),
         }
     }
 
-    /// What to ask, where that is a callback.
+    /// Returns the callback, if the probe is one.
     pub(crate) fn callback(&self) -> Option<Callback> {
         match self {
             Self::Callback(callback) => Some(Arc::clone(callback)),
@@ -365,27 +367,27 @@ impl Probe {
         }
     }
 
-    fn look_until(&self, watch: &Watch<'_>, service: &str) -> Waited {
+    fn probe_until(&self, watch: &ReadinessWait<'_>, service: &str) -> Waited {
         let mut lines = lines::Reading::default();
         let mut pause = FIRST_PAUSE;
         let mut last = None;
         loop {
-            // Before each look: what answers may be somebody else if the service is dead.
+            // Checked before each probe, because another process may answer if the service is dead.
             if watch.has_alarm() {
                 return Waited::Alarm;
             }
-            let found = match self.look(watch, &mut lines, service) {
-                Found::Ready => return Waited::Ready,
-                Found::Alarm => return Waited::Alarm,
-                Found::NotYet(found) => found,
-                Found::Unusable(why) => {
+            let found = match self.probe(watch, &mut lines, service) {
+                ProbeResult::Ready => return Waited::Ready,
+                ProbeResult::Alarm => return Waited::Alarm,
+                ProbeResult::NotYet(found) => found,
+                ProbeResult::Unusable(why) => {
                     let waiting_for = self.to_string();
                     return Waited::Unusable { waiting_for, why };
                 }
             };
             if watch.is_over() {
-                // A look that was cut short tells less than the one before.
-                let last = last.unwrap_or(found) + &self.elsewhere();
+                // An interrupted probe has a less precise result than the one before.
+                let last = last.unwrap_or(found) + &self.other_listeners();
                 return Waited::Late {
                     waiting_for: self.to_string(),
                     last,
@@ -397,10 +399,10 @@ impl Probe {
         }
     }
 
-    /// What else is known of a service that was not ready in time.
-    fn elsewhere(&self) -> String {
+    /// Returns additional findings about a service that was not ready in time.
+    fn other_listeners(&self) -> String {
         match self {
-            Self::Tcp(addresses) | Self::Http { addresses, .. } => addresses.elsewhere(),
+            Self::Tcp(addresses) | Self::Http { addresses, .. } => addresses.other_listeners(),
             _ => String::new(),
         }
     }
@@ -409,28 +411,33 @@ impl Probe {
         windows,
         expect(unused_variables, reason = "only notifications tell of the service")
     )]
-    fn look(&self, watch: &Watch<'_>, lines: &mut lines::Reading, service: &str) -> Found {
+    fn probe(
+        &self,
+        watch: &ReadinessWait<'_>,
+        lines: &mut lines::Reading,
+        service: &str,
+    ) -> ProbeResult {
         match self {
-            Self::Tcp(addresses) => addresses.look(watch, connection::accepts_tcp),
+            Self::Tcp(addresses) => addresses.probe(watch, connection::accepts_tcp),
             Self::Http { addresses, path } => {
-                addresses.look(watch, |address, watch| http::look(address, path, watch))
+                addresses.probe(watch, |address, watch| http::probe(address, path, watch))
             }
             Self::Unix(path) => connection::accepts_unix(path, &watch.one_attempt(Duration::ZERO)),
-            Self::Log(log) => log.look(lines, watch),
+            Self::Log(log) => log.probe(lines, watch),
             Self::Command(trial) => trial.run(watch),
             #[cfg(unix)]
             Self::Notify(socket) => notify::listen(socket, watch, service),
-            Self::Callback(_) => Found::Ready,
-            // An event with a deadline: the wait ends early only if the service does.
+            Self::Callback(_) => ProbeResult::Ready,
+            // A wait with a deadline. It ends early only if the service exits.
             Self::AtOnce => match watch.at_most(SURVIVAL).rest() {
-                Woken::Alarm => Found::Alarm,
-                _ => Found::Ready,
+                WakeReason::Alarm => ProbeResult::Alarm,
+                _ => ProbeResult::Ready,
             },
         }
     }
 }
 
-/// What is waited for.
+/// The readiness condition, for messages.
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -444,7 +451,7 @@ impl fmt::Display for Probe {
             Self::Command(trial) => write!(f, "{trial}"),
             #[cfg(unix)]
             Self::Notify(_) => f.write_str("READY=1 on its NOTIFY_SOCKET"),
-            Self::Callback(_) => f.write_str("the readiness callback to say yes"),
+            Self::Callback(_) => f.write_str("the readiness callback to return true"),
             Self::AtOnce => f.write_str("nothing"),
         }
     }

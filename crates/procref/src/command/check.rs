@@ -106,7 +106,7 @@ impl ServiceCommand {
         if self.health_timeout.is_zero() {
             return Err(("health_timeout", "the time limit is 0".to_owned()));
         }
-        if !kind.is_question() {
+        if !kind.is_repeatable() {
             let reason = match self.health {
                 Some(Health::AsReady) => {
                     "the readiness probe cannot be repeated (use tcp, http, unix or a command)"

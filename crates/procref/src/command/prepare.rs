@@ -14,7 +14,7 @@ use super::log::{Forbidden, ServiceLog};
 use super::{ServiceCommand, program};
 use crate::error::{Error, Result};
 use crate::key::ServiceKey;
-use crate::ready::{Addresses, Kind, LogLines, Probe, Trial};
+use crate::ready::{Addresses, CommandProbe, Kind, LogLines, Probe};
 use crate::template;
 
 #[cfg(unix)]
@@ -258,7 +258,7 @@ impl ServiceCommand {
                         error => error,
                     }
                 })?;
-                Probe::Command(Trial {
+                Probe::Command(CommandProbe {
                     program,
                     name,
                     args: args.iter().map(|arg| fill(arg)).collect(),

@@ -1,21 +1,21 @@
-//! Where a service's port is asked.
+//! The addresses at which a service's port is probed.
 
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::wait::{Found, Watch};
+use super::wait::{ProbeResult, ReadinessWait};
 
-/// The addresses of this machine's loopback interface at which a port is asked, in this order.
+/// The loopback addresses at which a port is probed, in this order.
 ///
-/// `localhost` means either of them to a server, so a service is asked at both. An address at which another
-/// process listens is left out: its answer would be taken for the service's.
+/// `localhost` means either of them to a server, so procref probes both. An address at which another process
+/// listens is left out, because its answer would be treated as the service's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Addresses(Vec<SocketAddr>);
 
 impl Addresses {
-    /// 127.0.0.1 alone.
+    /// Only 127.0.0.1.
     pub(crate) fn v4(port: u16) -> Self {
         Self(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))])
     }
@@ -26,28 +26,28 @@ impl Addresses {
         Self(Self::v4(port).0.into_iter().chain([v6]).collect())
     }
 
-    /// Asks each address until one is ready.
-    pub(super) fn look(
+    /// Probes each address until one is ready.
+    pub(super) fn probe(
         &self,
-        watch: &Watch<'_>,
-        look: impl Fn(SocketAddr, &Watch<'_>) -> Found,
-    ) -> Found {
+        watch: &ReadinessWait<'_>,
+        look: impl Fn(SocketAddr, &ReadinessWait<'_>) -> ProbeResult,
+    ) -> ProbeResult {
         let refused = io::ErrorKind::ConnectionRefused.to_string();
         let mut found = refused.clone();
         for &address in &self.0 {
             match look(address, &watch.one_attempt(Duration::ZERO)) {
-                // An answer says more than that there is none.
-                Found::NotYet(why) if found == refused => found = why,
-                Found::NotYet(_) => {}
+                // An answer is more informative than its absence.
+                ProbeResult::NotYet(why) if found == refused => found = why,
+                ProbeResult::NotYet(_) => {}
                 other => return other,
             }
         }
-        Found::NotYet(found)
+        ProbeResult::NotYet(found)
     }
 
-    /// Describes who listens on the port where it is not asked; empty if no process does.
+    /// Describes the listeners on the port at other addresses. Empty if there are none.
     #[cfg(unix)]
-    pub(super) fn elsewhere(&self) -> String {
+    pub(super) fn other_listeners(&self) -> String {
         let Some(port) = self.0.first().map(SocketAddr::port) else {
             return String::new();
         };
@@ -65,7 +65,7 @@ impl Addresses {
     }
 
     #[cfg(windows)]
-    pub(super) fn elsewhere(&self) -> String {
+    pub(super) fn other_listeners(&self) -> String {
         String::new()
     }
 }

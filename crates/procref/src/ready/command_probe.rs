@@ -1,4 +1,4 @@
-//! A program that tells by its exit status.
+//! A probe that runs a program and checks its exit status.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use super::wait::{Found, Watch, Woken};
+use super::wait::{ProbeResult, ReadinessWait, WakeReason};
 use crate::error::{ended, exec_advice};
 
 #[cfg(unix)]
@@ -20,24 +20,24 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-/// How long one run may take. More than a connection may, because starting an interpreter or a virtual
-/// machine alone can take seconds on a busy machine, and it would never be done.
+/// The time limit of one run. It is longer than that of a connection, because starting an interpreter or a
+/// virtual machine can take seconds on a busy machine, and with a shorter limit no run would finish.
 const RUN: Duration = Duration::from_secs(10);
 
-/// A program with everything it is run with.
-pub(crate) struct Trial {
+/// A program with its arguments and environment.
+pub(crate) struct CommandProbe {
     pub(crate) program: PathBuf,
-    /// As it was named, for `argv[0]` and for people.
+    /// The program as given, for `argv[0]` and for messages.
     pub(crate) name: OsString,
     pub(crate) args: Vec<OsString>,
-    /// All of its environment.
+    /// The whole environment.
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) dir: PathBuf,
 }
 
-impl Trial {
-    /// Runs it once.
-    pub(super) fn run(&self, watch: &Watch<'_>) -> Found {
+impl CommandProbe {
+    /// Runs the program once.
+    pub(super) fn run(&self, watch: &ReadinessWait<'_>) -> ProbeResult {
         let mut run = match sys::Run::start(self) {
             Ok(run) => run,
             Err(error) => return refused(&error),
@@ -45,13 +45,15 @@ impl Trial {
         let watch = watch.one_attempt(RUN);
         let limit = watch.left();
         match run.wait(&watch) {
-            Ok(Ok(status)) if ExitStatus::success(&status) => Found::Ready,
-            Ok(Ok(status)) => Found::NotYet(format!("it {}{}", ended(status), advice(status))),
+            Ok(Ok(status)) if ExitStatus::success(&status) => ProbeResult::Ready,
+            Ok(Ok(status)) => {
+                ProbeResult::NotYet(format!("it {}{}", ended(status), advice(status)))
+            }
             Ok(Err(woken)) => {
                 run.end();
                 match woken {
-                    Woken::Alarm => Found::Alarm,
-                    _ => Found::NotYet(format!("it did not end within {limit:.1?}")),
+                    WakeReason::Alarm => ProbeResult::Alarm,
+                    _ => ProbeResult::NotYet(format!("it did not end within {limit:.1?}")),
                 }
             }
             Err(error) => refused(&error),
@@ -59,15 +61,15 @@ impl Trial {
     }
 }
 
-fn refused(error: &io::Error) -> Found {
-    let reason = format!("it could not be run: {error}{}", exec_advice(error));
+fn refused(error: &io::Error) -> ProbeResult {
+    let reason = format!("could not run it: {error}{}", exec_advice(error));
     match is_lasting(error) {
-        true => Found::Unusable(reason),
-        false => Found::NotYet(reason),
+        true => ProbeResult::Unusable(reason),
+        false => ProbeResult::NotYet(reason),
     }
 }
 
-/// Returns `true` if the program cannot be run later either: it is missing, or is no program.
+/// Returns `true` if a later run cannot succeed either, because the program is missing or not a program.
 fn is_lasting(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -75,7 +77,7 @@ fn is_lasting(error: &io::Error) -> bool {
     ) || sys::is_no_program(error)
 }
 
-/// Explains the exit statuses by which a shell reports a program that it could not run.
+/// Explains the exit statuses that a shell uses if it cannot run a program.
 fn advice(status: ExitStatus) -> &'static str {
     match status.code() {
         Some(126) => " (a shell's status for a program that it may not execute)",
@@ -84,7 +86,7 @@ fn advice(status: ExitStatus) -> &'static str {
     }
 }
 
-impl fmt::Display for Trial {
+impl fmt::Display for CommandProbe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}", self.name.to_string_lossy())?;
         for arg in &self.args {

@@ -1,15 +1,14 @@
-//! What must hold for whatever a service answers, prints or sends.
+//! Properties of a service's answers, output and messages.
 
 use super::http::{self, Answer, parse_answer};
 use super::lines::{self, split_lines};
 use super::notify;
 use crate::fuzzing::Input;
 
-/// An answer's verdict is the same however the network cuts it, is final, and comes before there is
-/// too much of it.
+/// The verdict about an answer is the same however the network splits it, is final, and comes before 4 KiB.
 pub fn ready_http(data: &[u8]) {
     let whole = parse_answer(data);
-    // Everywhere in a short one, and at some places in a long one.
+    // Splits a short answer everywhere, and a long one at some places.
     for end in (0..data.len()).step_by(1 + data.len() / 64) {
         let part = parse_answer(&data[..end]);
         assert!(part == Answer::Incomplete || part == whole, "at {end}");
@@ -22,14 +21,14 @@ pub fn ready_http(data: &[u8]) {
     }
 }
 
-/// Lines are the same however reading cuts them, and one without an end takes no more memory than the
-/// longest may have.
+/// Lines are the same however reads split them, and an endless line uses no more memory than the longest one
+/// allowed.
 pub fn ready_lines(data: &[u8]) {
     let mut input = Input::new(data);
     let (mut text, mut pieces) = (Vec::new(), Vec::new());
     let (mut partial, mut lines) = (Vec::new(), Vec::new());
     while !input.is_empty() {
-        // Some bytes, many times over.
+        // A long input of repeated bytes.
         let [times, length] = input.bytes();
         let piece: [u8; 4] = input.bytes();
         let piece = &piece[..usize::from(length % 4) + 1];
@@ -48,7 +47,7 @@ pub fn ready_lines(data: &[u8]) {
         expected.pop();
         assert_eq!(lines, expected);
     }
-    // Nothing is lost but white space.
+    // Only white space is lost.
     let visible = |bytes: &[u8]| {
         let bytes = bytes.iter().filter(|byte| !byte.is_ascii_whitespace());
         bytes.copied().collect::<Vec<u8>>()
@@ -57,12 +56,12 @@ pub fn ready_lines(data: &[u8]) {
     assert_eq!(visible(&lines.concat()), visible(&text));
 }
 
-/// Messages for `NOTIFY_SOCKET`: one line says `READY=1` or none does, and the last status counts.
+/// Messages for `NOTIFY_SOCKET`: ready if a line is `READY=1`, and the last status counts.
 pub fn ready_notify(data: &[u8]) {
     let message = notify::parse(data);
     let mut lines = data.split(|&byte| byte == b'\n');
     assert_eq!(message.ready, lines.any(|line| line == b"READY=1"));
-    // Two messages in one say what both say.
+    // A concatenation of two messages has the content of both.
     let twice = notify::parse(&[data, b"READY=1\nSTATUS=up", data].join(&b'\n'));
     assert!(twice.ready);
     let status = message.status.unwrap_or_else(|| "up".to_owned());

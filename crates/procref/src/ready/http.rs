@@ -1,24 +1,24 @@
-//! As much HTTP as it takes to ask whether somebody is well.
+//! The part of HTTP that a health check needs.
 
 use std::net::SocketAddr;
 
 use super::connection::{connect_tcp, receive, send};
-use super::wait::{Found, Watch};
+use super::wait::{ProbeResult, ReadinessWait};
 
-/// The longest status line that is read, in bytes.
+/// The longest accepted status line, in bytes.
 pub(super) const LONGEST: usize = 4096;
 
-/// The beginning of an answer.
+/// The state of a partial answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Status(u16),
-    /// It may become one.
+    /// It can still become a status line.
     Incomplete,
-    /// It is not HTTP.
+    /// The answer is not HTTP.
     Garbage,
 }
 
-/// `HTTP/1.x SP CODE [SP REASON] LF`, as far as it has come.
+/// Parses `HTTP/1.x SP CODE [SP REASON] LF` as far as it has arrived.
 pub(super) fn parse_answer(bytes: &[u8]) -> Answer {
     const BEGIN: &[u8] = b"HTTP/1.";
     let common = bytes.len().min(BEGIN.len());
@@ -33,7 +33,7 @@ pub(super) fn parse_answer(bytes: &[u8]) -> Answer {
         };
     };
     let mut words = bytes[..end].trim_ascii_end().split(|&byte| byte == b' ');
-    // The version; what matters of it is known already.
+    // The version was checked above.
     words.next();
     match words.next() {
         Some(&[a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9']) => {
@@ -44,16 +44,20 @@ pub(super) fn parse_answer(bytes: &[u8]) -> Answer {
     }
 }
 
-/// Asks once.
-pub(super) fn look(address: SocketAddr, path: &str, watch: &Watch<'_>) -> Found {
+/// Sends one request.
+pub(super) fn probe(address: SocketAddr, path: &str, watch: &ReadinessWait<'_>) -> ProbeResult {
     match exchange(address, path, watch) {
-        Ok(200..=399) => Found::Ready,
-        Ok(status) => Found::NotYet(format!("HTTP {status}")),
+        Ok(200..=399) => ProbeResult::Ready,
+        Ok(status) => ProbeResult::NotYet(format!("HTTP {status}")),
         Err(found) => found,
     }
 }
 
-fn exchange(address: SocketAddr, path: &str, watch: &Watch<'_>) -> Result<u16, Found> {
+fn exchange(
+    address: SocketAddr,
+    path: &str,
+    watch: &ReadinessWait<'_>,
+) -> Result<u16, ProbeResult> {
     let socket = connect_tcp(address, watch)?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: procref\r\nAccept: */*\r\n\
@@ -70,11 +74,11 @@ fn exchange(address: SocketAddr, path: &str, watch: &Watch<'_>) -> Result<u16, F
         match parse_answer(&answer) {
             Answer::Status(status) => return Ok(status),
             Answer::Incomplete => {}
-            Answer::Garbage => return not_yet("what it answers is not HTTP"),
+            Answer::Garbage => return not_yet("its answer is not HTTP"),
         }
     }
 }
 
-fn not_yet<T>(why: &str) -> Result<T, Found> {
-    Err(Found::NotYet(why.to_owned()))
+fn not_yet<T>(why: &str) -> Result<T, ProbeResult> {
+    Err(ProbeResult::NotYet(why.to_owned()))
 }

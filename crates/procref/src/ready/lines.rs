@@ -1,4 +1,4 @@
-//! A line in the log.
+//! Searches a line in the log.
 
 use std::fmt;
 use std::fs::File;
@@ -8,79 +8,79 @@ use std::path::PathBuf;
 use regex_lite::Regex;
 
 use super::connection::failed;
-use super::wait::{Found, Watch};
+use super::wait::{ProbeResult, ReadinessWait};
 use crate::file;
 
-/// A line that is longer is looked at in pieces of this size, in bytes.
+/// A longer line is searched in pieces of this size, in bytes.
 pub(super) const LONGEST: usize = 64 * 1024;
 
-/// Advice for output that does not arrive. The C library, Python, Ruby and others collect what a program
-/// writes to a file and write it in blocks of some kilobytes.
+/// Advice for missing output. The C library, Python, Ruby and others buffer the output to a file in blocks of
+/// some kilobytes.
 const BUFFERED: &str = " (many programs buffer output that does not go to a terminal: try `stdbuf -oL PROGRAM`, \
                         `PYTHONUNBUFFERED=1` or `python -u`, or an option of the program's own)";
 
-/// What to look for, and where.
+/// A pattern, and the log in which it is searched.
 pub(crate) struct LogLines {
     pub(crate) pattern: Regex,
-    /// Readable. It goes with the service's own open file when that is renamed.
+    /// A readable file. It follows the service's open file if that is renamed.
     pub(crate) file: File,
     pub(crate) path: PathBuf,
-    /// Where this run's output begins, in bytes.
+    /// The offset at which this run's output begins, in bytes.
     pub(crate) start: u64,
 }
 
-/// How far it was read.
+/// The progress of reading.
 #[derive(Default)]
 pub(super) struct Reading {
-    /// From the run's beginning, or from the file's if it was truncated since.
+    /// The offset from the beginning of the run, or from the beginning of the file if it was truncated since.
     offset: Option<u64>,
-    /// A line without its end.
+    /// An incomplete line.
     partial: Vec<u8>,
-    /// Whether anything was read.
+    /// `true` if anything was read.
     has_output: bool,
 }
 
 impl LogLines {
-    /// Reads what has come since the last look.
-    pub(super) fn look(&self, reading: &mut Reading, watch: &Watch<'_>) -> Found {
+    /// Reads the output since the last probe.
+    pub(super) fn probe(&self, reading: &mut Reading, watch: &ReadinessWait<'_>) -> ProbeResult {
         loop {
             match self.read_on(reading) {
                 Ok(Some(lines)) => {
                     if lines.iter().any(|line| self.matches(line)) {
-                        return Found::Ready;
+                        return ProbeResult::Ready;
                     }
                 }
-                Ok(None) => return Found::NotYet(self.missing(reading)),
+                Ok(None) => return ProbeResult::NotYet(self.missing(reading)),
                 Err(error) => return failed(error),
             }
-            // A program that writes faster than this reads must not keep it from anything.
+            // The deadline and the alarm are checked, because a program may write faster than this reads.
             if watch.has_alarm() {
-                return Found::Alarm;
+                return ProbeResult::Alarm;
             }
             if watch.is_over() {
-                return Found::NotYet("no such line in what could be read in time".to_owned());
+                return ProbeResult::NotYet(
+                    "no such line in the part that could be read in time".to_owned(),
+                );
             }
         }
     }
 
-    /// Describes output in which no line matches.
+    /// Describes output without a matching line.
     fn missing(&self, reading: &Reading) -> String {
         if !reading.has_output {
-            return format!("it has written nothing so far{BUFFERED}");
+            return format!("no output so far{BUFFERED}");
         }
         if !reading.partial.is_empty() {
-            return format!(
-                "no such line so far, and the last one has no line break yet{BUFFERED}"
-            );
+            return format!("no such line so far, and the last line is incomplete{BUFFERED}");
         }
         "no such line so far".to_owned()
     }
 
-    /// The whole lines among the next few kilobytes. `None`: there is no more to read.
+    /// Returns the complete lines of the next few kilobytes, or `None` at the end of the file.
     fn read_on(&self, reading: &mut Reading) -> io::Result<Option<Vec<Vec<u8>>>> {
         let mut offset = reading.offset.unwrap_or(self.start);
         if self.file.metadata()?.len() < offset {
-            // Somebody made room in it: the service goes on from the beginning.
+            // The log was truncated, so the service continues at the beginning.
             offset = 0;
             reading.partial.clear();
         }
@@ -99,7 +99,7 @@ impl LogLines {
     }
 }
 
-/// Takes the lines out of `partial` and `bytes` after it; what is left has no end yet.
+/// Splits complete lines off `partial` and `bytes`. The rest stays in `partial`.
 pub(super) fn split_lines(partial: &mut Vec<u8>, bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut lines = Vec::new();
     for piece in bytes.split_inclusive(|&byte| byte == b'\n') {

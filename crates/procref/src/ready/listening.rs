@@ -1,5 +1,5 @@
-//! The TCP sockets that listen, as
-//! [proc_pid_net(5)](https://man7.org/linux/man-pages/man5/proc_pid_net.5.html) lists them.
+//! Reads the listening TCP sockets from
+//! [proc_pid_net(5)](https://man7.org/linux/man-pages/man5/proc_pid_net.5.html).
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// The state of a listening socket.
 const LISTEN: &str = "0A";
 
-/// The addresses at which a process listens on this port; none if the lists cannot be read.
+/// Returns the addresses at which a process listens on this port. Empty if the lists cannot be read.
 pub(super) fn addresses_of(port: u16) -> Vec<SocketAddr> {
     let lists = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
     let texts = lists.map(|list| fs::read_to_string(list).unwrap_or_default());
@@ -19,7 +19,7 @@ pub(super) fn addresses_of(port: u16) -> Vec<SocketAddr> {
         .collect()
 }
 
-/// The local address of a line, if the socket listens: `0: 0100007F:1F90 00000000:0000 0A …`.
+/// Parses the local address of a line, if the socket listens: `0: 0100007F:1F90 00000000:0000 0A …`.
 pub(super) fn parse(line: &str) -> Option<SocketAddr> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let (address, port) = fields.next()?.split_once(':')?;
@@ -41,7 +41,7 @@ pub(super) fn parse(line: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// Four bytes of an address. The kernel prints them as one number of this machine's byte order.
+/// Parses four bytes of an address, which the kernel prints as one number in native byte order.
 fn word(digits: &str) -> Option<[u8; 4]> {
     let number = u32::from_str_radix(digits, 16).ok()?;
     Some(number.to_ne_bytes())

@@ -1,4 +1,4 @@
-//! `READY=1`, as services under systemd say it.
+//! Receives `READY=1`, as services for systemd send it.
 
 use std::ffi::OsString;
 use std::io::{self, IoSliceMut};
@@ -17,19 +17,19 @@ use rustix::net::{
 use rustix::process::Uid;
 
 use super::connection::failed;
-use super::wait::{Found, Watch, Woken};
+use super::wait::{ProbeResult, ReadinessWait, WakeReason};
 
-/// The longest message that is read, in bytes; as long as systemd's.
+/// The longest accepted message, in bytes. The limit is systemd's.
 const LONGEST: usize = 4096;
 
-/// What one message says, of what matters here.
+/// The relevant content of one message.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Message {
     pub(super) ready: bool,
     pub(super) status: Option<String>,
 }
 
-/// `NAME=VALUE` lines. Those that are not, or mean nothing here, are passed over.
+/// Parses `NAME=VALUE` lines. Other lines are ignored.
 pub(super) fn parse(datagram: &[u8]) -> Message {
     let mut message = Message::default();
     for line in datagram.split(|&byte| byte == b'\n') {
@@ -43,11 +43,10 @@ pub(super) fn parse(datagram: &[u8]) -> Message {
     message
 }
 
-/// A socket, and what to put into `NOTIFY_SOCKET` so that the service finds it.
+/// Creates a socket, and returns it with the value of `NOTIFY_SOCKET`.
 ///
-/// Its name is one that the kernel made up, in the namespace that is no file system's: nothing is left
-/// behind, whoever dies. Everybody can send to such a name, so the kernel has to say with each
-/// message who it is from.
+/// The kernel chooses a name in the abstract namespace, so no file is left, whichever process dies. Every
+/// user can send to such a name, so the kernel must pass the sender's credentials with each message.
 pub(crate) fn socket() -> io::Result<(OwnedFd, OsString)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
@@ -56,20 +55,22 @@ pub(crate) fn socket() -> io::Result<(OwnedFd, OsString)> {
     let socket = UnixDatagram::from(socket);
     let address = socket.local_addr()?;
     let Some(name) = address.as_abstract_name() else {
-        return Err(io::Error::other("the kernel gave the socket no name"));
+        return Err(io::Error::other(
+            "the kernel assigned no name to the socket",
+        ));
     };
     let name = [b"@".as_slice(), name].concat();
     Ok((socket.into(), OsString::from_vec(name)))
 }
 
-/// Waits for the message itself: there is nothing to look at in between.
-pub(super) fn listen(socket: &OwnedFd, watch: &Watch<'_>, service: &str) -> Found {
-    let mut last = "it has sent nothing".to_owned();
+/// Waits for a message, so no polling is needed.
+pub(super) fn listen(socket: &OwnedFd, watch: &ReadinessWait<'_>, service: &str) -> ProbeResult {
+    let mut last = "no message so far".to_owned();
     loop {
         match watch.wait_for(socket, PollFlags::IN) {
-            Woken::Event => {}
-            Woken::Alarm => return Found::Alarm,
-            Woken::Time => return Found::NotYet(last),
+            WakeReason::Event => {}
+            WakeReason::Alarm => return ProbeResult::Alarm,
+            WakeReason::Time => return ProbeResult::NotYet(last),
         }
         let message = match receive(socket) {
             Ok(Some(datagram)) => parse(&datagram),
@@ -77,19 +78,20 @@ pub(super) fn listen(socket: &OwnedFd, watch: &Watch<'_>, service: &str) -> Foun
             Err(error) => return failed(error),
         };
         if let Some(status) = message.status {
-            tracing::debug!(service, status, "it told its status");
+            tracing::debug!(service, status, "received a status from the service");
             last = format!("its status is {status:?}");
         }
         if message.ready {
-            return Found::Ready;
+            return ProbeResult::Ready;
         }
     }
 }
 
-/// One message. `None`: it is from somebody who has no say here.
+/// Receives one message. Returns `None` if another user sent it.
 fn receive(socket: &OwnedFd) -> Result<Option<Vec<u8>>, Errno> {
     let mut buffer = vec![0; LONGEST];
-    // Room for the sender and for nothing else: descriptors that somebody sends along are not taken.
+    // The buffer has room for the credentials and nothing else, so descriptors in the message are not
+    // received.
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
     let mut control = RecvAncillaryBuffer::new(&mut room);
     let received = rustix::net::recvmsg(
@@ -103,15 +105,15 @@ fn receive(socket: &OwnedFd) -> Result<Option<Vec<u8>>, Errno> {
         _ => false,
     });
     if !heard {
-        tracing::debug!("passed over a notification of somebody else's");
+        tracing::debug!("ignored a notification from another user");
         return Ok(None);
     }
     buffer.truncate(received.bytes);
     Ok(Some(buffer))
 }
 
-/// The kernel names the sender's real user; a program that changed its effective one has that of the
-/// starter still.
+/// The kernel passes the sender's real user. A program that changed its effective user still has the
+/// starter's real user.
 pub(super) fn may_speak(uid: Uid) -> bool {
     uid == Uid::ROOT || uid == rustix::process::geteuid() || uid == rustix::process::getuid()
 }

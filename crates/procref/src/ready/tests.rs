@@ -100,7 +100,7 @@ fn http(answers: &[&[u8]]) -> Probe {
 }
 
 fn shell(script: &str) -> Probe {
-    Probe::Command(Trial {
+    Probe::Command(CommandProbe {
         program: "/bin/sh".into(),
         name: "sh".into(),
         args: vec!["-c".into(), script.into()],
@@ -204,7 +204,7 @@ fn a_connection_to_itself_is_nobodys_and_leaves_the_port() {
     rustix::net::connect(&socket, &address).unwrap();
     assert!(matches!(
         connection::to_somebody_else(socket, address.into()),
-        Err(Found::NotYet(_))
+        Err(ProbeResult::NotYet(_))
     ));
     let (inet, stream) = (AddressFamily::INET, SocketType::STREAM);
     let service = rustix::net::socket(inet, stream, None).unwrap();
@@ -311,7 +311,7 @@ impl Log {
 fn a_line_of_this_run_makes_it_ready() {
     let mut log = Log::new();
     let probe = log.probe(r"^ready on port \d+$");
-    is_late(&probe, "written nothing so far (many programs buffer");
+    is_late(&probe, "no output so far (many programs buffer");
     log.write(b"starting\n");
     is_late(&probe, "no such line");
     log.write(b"ready on port 2");
@@ -331,16 +331,16 @@ fn a_log_that_is_emptied_meanwhile_is_read_from_its_beginning() {
     log.write(b"a line that is longer than what comes\n");
     let mut reading = lines::Reading::default();
     let (silent, _kept) = alarm();
-    let watch = Watch::new(silent.as_fd(), Instant::now() + PATIENCE);
+    let watch = ReadinessWait::new(silent.as_fd(), Instant::now() + PATIENCE);
     assert!(matches!(
-        probe.look(&watch, &mut reading, "it"),
-        Found::NotYet(_)
+        probe.probe(&watch, &mut reading, "it"),
+        ProbeResult::NotYet(_)
     ));
     log.writer.set_len(0).unwrap();
     log.write(b"up\n");
     assert!(matches!(
-        probe.look(&watch, &mut reading, "it"),
-        Found::Ready
+        probe.probe(&watch, &mut reading, "it"),
+        ProbeResult::Ready
     ));
 }
 
@@ -389,7 +389,7 @@ fn ready_command_that_cannot_be_executed_fails_at_once() {
         (script("mode", "#!/bin/sh\n", 0o600), "may execute"),
         (dir.path().to_owned(), "may execute"),
     ] {
-        let probe = Probe::Command(Trial {
+        let probe = Probe::Command(CommandProbe {
             program,
             name: "x".into(),
             args: Vec::new(),

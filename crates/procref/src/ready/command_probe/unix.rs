@@ -1,8 +1,8 @@
-//! A run in a process group of its own, which is killed with all it has started, where it must be.
+//! Runs the program in its own process group, which is killed as a whole if necessary.
 //!
-//! The exit status of a child is lost where the host program ignores SIGCHLD, or waits for every child of its own. So the
-//! program is not this process's child, but that of a monitor, which is forked here and waits for the program. The monitor
-//! executes nothing, and sends no signal when it ends; no other part of the host finds it.
+//! The exit status of a child is lost if the host program ignores SIGCHLD or waits for every child. So the
+//! program is not a child of this process but of a monitor, which is forked here and waits for the program.
+//! The monitor executes nothing and sends no signal when it exits, so no other part of the host notices it.
 
 #![expect(unsafe_code, reason = "fork, execve and waitpid")]
 
@@ -20,22 +20,23 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
 
-use super::{Trial, Watch, Woken};
+use super::{CommandProbe, ReadinessWait, WakeReason};
 use crate::process::forked::{
     block_signals, close_from, fork_here, fork_unseen, reset_signals, set_default_signals,
     set_signal_mask,
 };
 
-/// A program that runs.
+/// A running program.
 pub(super) struct Run {
-    /// The head of the program's process group. Not reaped before this is dropped, so its number is its own.
+    /// The leader of the program's process group. It is not reaped before this value is dropped, so its
+    /// number is not reused.
     monitor: Pid,
-    /// Where the monitor says how the program has ended.
+    /// The pipe on which the monitor reports how the program ended.
     status: OwnedFd,
 }
 
 impl Run {
-    pub(super) fn start(trial: &Trial) -> io::Result<Self> {
+    pub(super) fn start(trial: &CommandProbe) -> io::Result<Self> {
         let image = Image::new(trial)?;
         let (status, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let null = OpenOptions::new()
@@ -54,22 +55,26 @@ impl Run {
         Ok(Self { monitor, status })
     }
 
-    /// Its exit status, or what came before it had one. An error: it could not be executed.
-    pub(super) fn wait(&mut self, watch: &Watch<'_>) -> io::Result<Result<ExitStatus, Woken>> {
+    /// Waits for the exit status, the alarm or the end of the time. Returns an error if the program could not
+    /// be executed.
+    pub(super) fn wait(
+        &mut self,
+        watch: &ReadinessWait<'_>,
+    ) -> io::Result<Result<ExitStatus, WakeReason>> {
         match watch.wait_for(&self.status, PollFlags::IN) {
-            Woken::Event => {}
+            WakeReason::Event => {}
             woken => return Ok(Err(woken)),
         }
         let mut bytes = [0; End::SIZE];
         let read = File::from(self.status.try_clone()?).read_exact(&mut bytes);
-        read.map_err(|_| io::Error::other("the process that waits for it was killed"))?;
+        read.map_err(|_| io::Error::other("its monitor was killed"))?;
         match End::decode(bytes) {
             End::Refused(errno) => Err(io::Error::from_raw_os_error(errno)),
             End::Status(status) => Ok(Ok(ExitStatus::from_raw(status))),
         }
     }
 
-    /// Kills it, and whatever it has started.
+    /// Kills the program with its process group.
     pub(super) fn end(self) {
         if let Err(error) = rustix::process::kill_process_group(self.monitor, Signal::KILL) {
             tracing::debug!(%error, "could not kill a readiness command");
@@ -79,7 +84,8 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // It has told the status, or was killed. If neither, it ends with the program, which may take long.
+        // The monitor has reported the status or was killed. Otherwise it ends with the program, which may
+        // take long.
         let _ = rustix::process::kill_process(self.monitor, Signal::KILL);
         let monitor = self.monitor.as_raw_nonzero().get();
         loop {
@@ -92,11 +98,11 @@ impl Drop for Run {
     }
 }
 
-/// How a run has ended.
+/// The result of a run.
 enum End {
     /// The program could not be executed.
     Refused(i32),
-    /// As `waitpid` tells it.
+    /// The status as `waitpid` returns it.
     Status(i32),
 }
 
@@ -121,7 +127,7 @@ impl End {
     }
 }
 
-/// A program as `execve` takes it. Made before the fork: the children allocate nothing.
+/// A program as `execve` takes it, prepared before the fork, because the children must not allocate.
 struct Image {
     program: CString,
     args: Texts,
@@ -130,7 +136,7 @@ struct Image {
 }
 
 impl Image {
-    fn new(trial: &Trial) -> io::Result<Self> {
+    fn new(trial: &CommandProbe) -> io::Result<Self> {
         let variable = |(name, value): &(OsString, OsString)| {
             text([name.as_bytes(), value.as_bytes()].join(&b'='))
         };
@@ -146,10 +152,10 @@ impl Image {
         })
     }
 
-    /// In the monitor: forks the program, waits for it, and says how it has ended.
+    /// Runs in the monitor: forks the program, waits for it, and reports how it ended.
     fn monitor(&self, null: RawFd, status: RawFd) -> ! {
         let _ = rustix::process::setpgid(None, None);
-        // It would inherit that SIGCHLD is ignored, and then the kernel would keep no status for it.
+        // The default action, because the kernel keeps no status if SIGCHLD is ignored.
         set_default_signals();
         let child = match fork_here() {
             0 => self.execute(null, status),
@@ -159,8 +165,7 @@ impl Image {
             say(status, &End::Refused(last_errno()));
             exit();
         }
-        // What else the host has open is none of this process's business, which may live for a while.
-        // SAFETY: no pointers are passed. The host's own descriptor that is replaced is of no use here.
+        // Close the host's other descriptors, because the monitor may live for a while.
         unsafe { libc::dup2(status, 0) };
         close_from(1);
         let mut how = 0;
@@ -177,10 +182,9 @@ impl Image {
         }
     }
 
-    /// In the monitor's child: becomes the program.
+    /// Runs in the monitor's child: becomes the program.
     fn execute(&self, null: RawFd, status: RawFd) -> ! {
-        // Out of the way of the standard descriptors, which a host may have closed.
-        // SAFETY: no pointers are passed.
+        // Moves the descriptors above the standard ones, which a host may have closed.
         let status = unsafe { libc::fcntl(status, libc::F_DUPFD_CLOEXEC, 3) };
         let refused = self.prepare(null).err().unwrap_or_else(|| {
             reset_signals();
@@ -194,10 +198,10 @@ impl Image {
         exit()
     }
 
-    /// An error's number.
+    /// Returns the number of an error.
     fn prepare(&self, null: RawFd) -> Result<(), i32> {
-        // Above the places that it is to have: `dup2` of a descriptor to itself would leave it close-on-exec.
-        // SAFETY: no pointers are passed.
+        // Above the target descriptors, because `dup2` of a descriptor to itself would leave it
+        // close-on-exec.
         let null = unsafe { libc::fcntl(null, libc::F_DUPFD_CLOEXEC, 3) };
         for place in 0..3 {
             // SAFETY: no pointers are passed.
@@ -209,7 +213,7 @@ impl Image {
     }
 }
 
-/// Texts, and the array of their addresses that ends with a null.
+/// Texts, and the null-terminated array of their addresses.
 struct Texts {
     _texts: Vec<CString>,
     pointers: Vec<*const libc::c_char>,

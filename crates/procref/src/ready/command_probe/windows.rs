@@ -1,4 +1,5 @@
-//! A run without a window. Only one process can be waited for at a time, and that is the service.
+//! Runs the program without a window. Windows cannot wait for the program and the service together, so the
+//! program is polled.
 
 use std::io;
 use std::os::windows::process::CommandExt as _;
@@ -7,16 +8,16 @@ use std::time::Duration;
 
 use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
 
-use super::{Trial, Watch, Woken};
+use super::{CommandProbe, ReadinessWait, WakeReason};
 
-/// How often it is looked whether a run has ended.
+/// The interval at which the end of a run is checked.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// A program that runs.
+/// A running program.
 pub(super) struct Run(Child);
 
 impl Run {
-    pub(super) fn start(trial: &Trial) -> io::Result<Self> {
+    pub(super) fn start(trial: &CommandProbe) -> io::Result<Self> {
         let mut command = Command::new(&trial.program);
         command
             .args(&trial.args)
@@ -30,17 +31,20 @@ impl Run {
         command.spawn().map(Self)
     }
 
-    /// Its exit status, or what came before it had one.
-    pub(super) fn wait(&mut self, watch: &Watch<'_>) -> io::Result<Result<ExitStatus, Woken>> {
+    /// Waits for the exit status, the alarm or the end of the time.
+    pub(super) fn wait(
+        &mut self,
+        watch: &ReadinessWait<'_>,
+    ) -> io::Result<Result<ExitStatus, WakeReason>> {
         loop {
             if let Some(status) = self.0.try_wait()? {
                 return Ok(Ok(status));
             }
             if watch.is_over() {
-                return Ok(Err(Woken::Time));
+                return Ok(Err(WakeReason::Time));
             }
-            if watch.at_most(LOOK_AGAIN).rest() == Woken::Alarm {
-                return Ok(Err(Woken::Alarm));
+            if watch.at_most(LOOK_AGAIN).rest() == WakeReason::Alarm {
+                return Ok(Err(WakeReason::Alarm));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Connecting without waiting longer than wanted.
+//! Connects with a time limit.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,29 +13,29 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
 };
 
-use super::wait::{Found, Watch, Woken};
+use super::wait::{ProbeResult, ReadinessWait, WakeReason};
 
-pub(in crate::ready) fn accepts_tcp(address: SocketAddr, watch: &Watch<'_>) -> Found {
+pub(in crate::ready) fn accepts_tcp(address: SocketAddr, watch: &ReadinessWait<'_>) -> ProbeResult {
     match connect_tcp(address, watch) {
-        Ok(_) => Found::Ready,
+        Ok(_) => ProbeResult::Ready,
         Err(found) => found,
     }
 }
 
-pub(in crate::ready) fn accepts_unix(path: &Path, watch: &Watch<'_>) -> Found {
+pub(in crate::ready) fn accepts_unix(path: &Path, watch: &ReadinessWait<'_>) -> ProbeResult {
     let connected = SocketAddrUnix::new(path)
         .map_err(failed)
         .and_then(|address| connect(AddressFamily::UNIX, &address, watch));
     match connected {
-        Ok(_) => Found::Ready,
+        Ok(_) => ProbeResult::Ready,
         Err(found) => found,
     }
 }
 
 pub(in crate::ready) fn connect_tcp(
     address: SocketAddr,
-    watch: &Watch<'_>,
-) -> Result<OwnedFd, Found> {
+    watch: &ReadinessWait<'_>,
+) -> Result<OwnedFd, ProbeResult> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
@@ -44,15 +44,15 @@ pub(in crate::ready) fn connect_tcp(
     to_somebody_else(socket, address)
 }
 
-/// A connection to a port where nobody listens can be given that very port for its own end, and TCP
-/// then connects it to itself.
+/// Returns `true` if the socket is connected to itself. A connection to a port without a listener can get
+/// that same port for its own end, and TCP then connects it to itself.
 ///
-/// It is nobody's, and must not stay behind for a minute in TIME_WAIT, where it would keep the service
-/// from binding: without lingering, closing it is the end of it.
+/// Such a connection must not stay in TIME_WAIT for a minute, where it would keep the service from binding.
+/// With a linger time of zero, closing it removes it at once.
 pub(in crate::ready) fn to_somebody_else(
     socket: OwnedFd,
     address: SocketAddr,
-) -> Result<OwnedFd, Found> {
+) -> Result<OwnedFd, ProbeResult> {
     let own = rustix::net::getsockname(&socket).map_err(failed)?;
     if SocketAddr::try_from(own) != Ok(address) {
         return Ok(socket);
@@ -61,25 +61,27 @@ pub(in crate::ready) fn to_somebody_else(
     Err(failed(Errno::CONNREFUSED))
 }
 
-/// A connected socket that does not block.
+/// Returns a connected socket that does not block.
 fn connect(
     family: AddressFamily,
     address: &impl SocketAddrArg,
-    watch: &Watch<'_>,
-) -> Result<OwnedFd, Found> {
+    watch: &ReadinessWait<'_>,
+) -> Result<OwnedFd, ProbeResult> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket =
         rustix::net::socket_with(family, SocketType::STREAM, flags, None).map_err(failed)?;
     match rustix::net::connect(&socket, address) {
         Ok(()) => return Ok(socket),
         Err(Errno::INPROGRESS | Errno::INTR) => {}
-        // For a Unix socket: its queue is full.
+        // The queue of a Unix socket is full.
         Err(error) => return Err(failed(error)),
     }
     match watch.wait_for(&socket, PollFlags::OUT) {
-        Woken::Alarm => Err(Found::Alarm),
-        Woken::Time => Err(Found::NotYet("the connection is not accepted".to_owned())),
-        Woken::Event => match sockopt::socket_error(&socket) {
+        WakeReason::Alarm => Err(ProbeResult::Alarm),
+        WakeReason::Time => Err(ProbeResult::NotYet(
+            "the connection is not accepted".to_owned(),
+        )),
+        WakeReason::Event => match sockopt::socket_error(&socket) {
             Ok(Ok(())) => Ok(socket),
             Ok(Err(error)) | Err(error) => Err(failed(error)),
         },
@@ -89,11 +91,11 @@ fn connect(
 pub(in crate::ready) fn send(
     socket: &OwnedFd,
     mut bytes: &[u8],
-    watch: &Watch<'_>,
-) -> Result<(), Found> {
+    watch: &ReadinessWait<'_>,
+) -> Result<(), ProbeResult> {
     while !bytes.is_empty() {
         wait(socket, PollFlags::OUT, watch)?;
-        // NOSIGNAL: the program this is a part of may die of SIGPIPE.
+        // `MSG_NOSIGNAL`, because SIGPIPE could kill the host program.
         match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
             Ok(sent) => bytes = &bytes[sent..],
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -103,12 +105,12 @@ pub(in crate::ready) fn send(
     Ok(())
 }
 
-/// What has come; nothing: the other side has closed it.
+/// Returns the received bytes, or none if the other side has closed the connection.
 pub(in crate::ready) fn receive(
     socket: &OwnedFd,
     buffer: &mut [u8],
-    watch: &Watch<'_>,
-) -> Result<usize, Found> {
+    watch: &ReadinessWait<'_>,
+) -> Result<usize, ProbeResult> {
     loop {
         wait(socket, PollFlags::IN, watch)?;
         match rustix::net::recv(socket, &mut *buffer, RecvFlags::empty()) {
@@ -119,21 +121,21 @@ pub(in crate::ready) fn receive(
     }
 }
 
-fn wait(socket: &OwnedFd, flags: PollFlags, watch: &Watch<'_>) -> Result<(), Found> {
+fn wait(socket: &OwnedFd, flags: PollFlags, watch: &ReadinessWait<'_>) -> Result<(), ProbeResult> {
     match watch.wait_for(socket, flags) {
-        Woken::Event => Ok(()),
-        Woken::Alarm => Err(Found::Alarm),
-        Woken::Time => {
-            let why = "it accepts connections, and does not answer";
-            Err(Found::NotYet(why.to_owned()))
+        WakeReason::Event => Ok(()),
+        WakeReason::Alarm => Err(ProbeResult::Alarm),
+        WakeReason::Time => {
+            let why = "it accepts connections but does not answer";
+            Err(ProbeResult::NotYet(why.to_owned()))
         }
     }
 }
 
-/// In a word where there is one: it stands at the end of a long sentence.
-pub(in crate::ready) fn failed(error: impl Into<io::Error>) -> Found {
+/// Returns a short reason if there is one, because it stands at the end of a long sentence.
+pub(in crate::ready) fn failed(error: impl Into<io::Error>) -> ProbeResult {
     let error: io::Error = error.into();
-    Found::NotYet(match error.kind() {
+    ProbeResult::NotYet(match error.kind() {
         kind @ (io::ErrorKind::ConnectionRefused
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::NotFound

@@ -1,4 +1,4 @@
-//! Waiting for one thing with an eye on the alarm and on the clock.
+//! Waits for one descriptor, the alarm and the clock.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::thread;
@@ -9,35 +9,35 @@ use rustix::io::Errno;
 
 use crate::ready::ATTEMPT;
 
-/// What one look at the service found.
+/// The result of one probe.
 #[derive(Debug)]
-pub(in crate::ready) enum Found {
+pub(in crate::ready) enum ProbeResult {
     Ready,
     Alarm,
-    /// Why not yet, for the error that says so when time is up.
+    /// Not ready yet, with the reason for the error message.
     NotYet(String),
-    /// Why it cannot be found out at all. Asking again would not help.
+    /// The probe cannot work, with the reason. A repetition would not help.
     Unusable(String),
 }
 
-/// What ended a wait.
+/// The reason why a wait ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::ready) enum Woken {
+pub(in crate::ready) enum WakeReason {
     Event,
     Alarm,
     Time,
 }
 
-/// Until when to wait, and what ends every wait at once.
-pub(in crate::ready) struct Watch<'a> {
-    /// `None`: nothing ends a wait but the time.
+/// The deadline of a wait, and the alarm that ends it early.
+pub(in crate::ready) struct ReadinessWait<'a> {
+    /// With `None`, only the time ends a wait.
     alarm: Option<BorrowedFd<'a>>,
     until: Instant,
-    /// How long one attempt may take.
+    /// The time limit of one attempt.
     attempt: Duration,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> ReadinessWait<'a> {
     pub(in crate::ready) fn new(alarm: BorrowedFd<'a>, until: Instant) -> Self {
         Self {
             alarm: Some(alarm),
@@ -46,7 +46,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Without an alarm, and with all of the time for one attempt.
+    /// Creates a wait without an alarm, whose single attempt may use all of the time.
     pub(in crate::ready) fn patient(until: Instant) -> Self {
         Self {
             alarm: None,
@@ -60,9 +60,9 @@ impl<'a> Watch<'a> {
         self.at_most(self.attempt.max(least))
     }
 
-    /// The same for a part of the time.
+    /// The same deadline and alarm, with a shorter time.
     pub(in crate::ready) fn at_most(&self, time: Duration) -> Self {
-        // An instant that the clock cannot tell is later than any other one.
+        // An instant that the clock cannot represent is later than any other one.
         let until = Instant::now().checked_add(time);
         let until = until.map_or(self.until, |until| until.min(self.until));
         Self { until, ..*self }
@@ -77,22 +77,22 @@ impl<'a> Watch<'a> {
     }
 
     pub(in crate::ready) fn has_alarm(&self) -> bool {
-        self.at_most(Duration::ZERO).rest() == Woken::Alarm
+        self.at_most(Duration::ZERO).rest() == WakeReason::Alarm
     }
 
-    /// Waits for nothing but the end of the time.
-    pub(in crate::ready) fn rest(&self) -> Woken {
+    /// Waits until the end of the time, or the alarm.
+    pub(in crate::ready) fn rest(&self) -> WakeReason {
         self.poll(None)
     }
 
-    /// Waits until the descriptor is ready for what `flags` say, or has failed.
-    pub(in crate::ready) fn wait_for(&self, fd: &OwnedFd, flags: PollFlags) -> Woken {
+    /// Waits until the descriptor is ready for `flags`, or has failed.
+    pub(in crate::ready) fn wait_for(&self, fd: &OwnedFd, flags: PollFlags) -> WakeReason {
         self.poll(Some(PollFd::from_borrowed_fd(fd.as_fd(), flags)))
     }
 
-    /// The alarm is the first of the descriptors, and wins: what a dead service sent before it died
-    /// does not make it ready.
-    fn poll(&self, fd: Option<PollFd<'_>>) -> Woken {
+    /// The alarm is the first descriptor and takes precedence: data that a service sent before it died does
+    /// not make it ready.
+    fn poll(&self, fd: Option<PollFd<'_>>) -> WakeReason {
         let alarm = self.alarm.iter();
         let alarm = alarm.map(|alarm| PollFd::from_borrowed_fd(*alarm, PollFlags::IN));
         let mut fds: Vec<PollFd<'_>> = alarm.chain(fd).collect();
@@ -103,17 +103,17 @@ impl<'a> Watch<'a> {
                 tv_nsec: left.subsec_nanos().into(),
             };
             match poll(&mut fds, Some(&timeout)) {
-                Ok(0) if self.is_over() => return Woken::Time,
+                Ok(0) if self.is_over() => return WakeReason::Time,
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) if self.alarm.is_some() && !fds[0].revents().is_empty() => {
-                    return Woken::Alarm;
+                    return WakeReason::Alarm;
                 }
-                Ok(_) => return Woken::Event,
-                // No memory, say. The caller looks again.
+                Ok(_) => return WakeReason::Event,
+                // For example, no memory. The caller retries.
                 Err(error) => {
                     tracing::debug!(%error, "could not poll");
                     thread::sleep(left.min(Duration::from_millis(5)));
-                    return Woken::Time;
+                    return WakeReason::Time;
                 }
             }
         }

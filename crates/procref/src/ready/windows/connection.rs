@@ -1,7 +1,7 @@
-//! Connecting without waiting longer than wanted.
+//! Connects with a time limit.
 //!
-//! Sockets cannot be waited for together with a process, so every wait is cut into slices, and the process
-//! looked at in between.
+//! Windows cannot wait for a socket and a process together, so each wait is split into slices, and the
+//! process is checked between them.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
@@ -9,36 +9,36 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-use super::wait::{Found, Watch};
+use super::wait::{ProbeResult, ReadinessWait};
 
-/// How long one wait lasts. Also how long one connection is attempted: where nobody listens, Windows itself
-/// tries again for two seconds before it says so.
+/// The length of one slice, and the time limit of one connection attempt. If no process listens, Windows
+/// itself retries for two seconds before it reports that.
 const SLICE: Duration = Duration::from_millis(100);
 
-pub(in crate::ready) fn accepts_tcp(address: SocketAddr, watch: &Watch<'_>) -> Found {
+pub(in crate::ready) fn accepts_tcp(address: SocketAddr, watch: &ReadinessWait<'_>) -> ProbeResult {
     match connect_tcp(address, watch) {
-        Ok(_) => Found::Ready,
+        Ok(_) => ProbeResult::Ready,
         Err(found) => found,
     }
 }
 
-/// A named pipe: opening it is connecting.
-pub(in crate::ready) fn accepts_unix(path: &Path, _: &Watch<'_>) -> Found {
+/// Opening a named pipe connects to it.
+pub(in crate::ready) fn accepts_unix(path: &Path, _: &ReadinessWait<'_>) -> ProbeResult {
     match OpenOptions::new().read(true).write(true).open(path) {
-        Ok(_) => Found::Ready,
+        Ok(_) => ProbeResult::Ready,
         Err(error) => failed(error),
     }
 }
 
 pub(in crate::ready) fn connect_tcp(
     address: SocketAddr,
-    watch: &Watch<'_>,
-) -> Result<TcpStream, Found> {
-    // Zero would be refused.
+    watch: &ReadinessWait<'_>,
+) -> Result<TcpStream, ProbeResult> {
+    // Windows refuses zero.
     let limit = watch.left().clamp(Duration::from_millis(1), SLICE);
     let stream = TcpStream::connect_timeout(&address, limit).map_err(failed)?;
-    // A connection to a port where nobody listens can be given that very port for its own end, and TCP then
-    // connects it to itself.
+    // A connection to a port without a listener can get that same port for its own end. TCP then connects it
+    // to itself.
     if stream.local_addr().map_err(failed)? == address {
         return Err(failed(io::Error::from(io::ErrorKind::ConnectionRefused)));
     }
@@ -48,26 +48,26 @@ pub(in crate::ready) fn connect_tcp(
 pub(in crate::ready) fn send(
     socket: &TcpStream,
     bytes: &[u8],
-    watch: &Watch<'_>,
-) -> Result<(), Found> {
+    watch: &ReadinessWait<'_>,
+) -> Result<(), ProbeResult> {
     let limit = watch.left().max(Duration::from_millis(1));
     socket.set_write_timeout(Some(limit)).map_err(failed)?;
     (&mut &*socket).write_all(bytes).map_err(failed)
 }
 
-/// What has come; nothing: the other side has closed it.
+/// Returns the received bytes, or none if the other side has closed the connection.
 pub(in crate::ready) fn receive(
     socket: &TcpStream,
     buffer: &mut [u8],
-    watch: &Watch<'_>,
-) -> Result<usize, Found> {
+    watch: &ReadinessWait<'_>,
+) -> Result<usize, ProbeResult> {
     loop {
         if watch.has_alarm() {
-            return Err(Found::Alarm);
+            return Err(ProbeResult::Alarm);
         }
         if watch.is_over() {
-            let why = "it accepts connections, and does not answer";
-            return Err(Found::NotYet(why.to_owned()));
+            let why = "it accepts connections but does not answer";
+            return Err(ProbeResult::NotYet(why.to_owned()));
         }
         let limit = watch.left().clamp(Duration::from_millis(1), SLICE);
         socket.set_read_timeout(Some(limit)).map_err(failed)?;
@@ -83,14 +83,14 @@ pub(in crate::ready) fn receive(
     }
 }
 
-/// In a word where there is one: it stands at the end of a long sentence.
-pub(in crate::ready) fn failed(error: io::Error) -> Found {
-    Found::NotYet(match error.kind() {
+/// Returns a short reason if there is one, because it stands at the end of a long sentence.
+pub(in crate::ready) fn failed(error: io::Error) -> ProbeResult {
+    ProbeResult::NotYet(match error.kind() {
         kind @ (io::ErrorKind::ConnectionRefused
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::NotFound
         | io::ErrorKind::PermissionDenied) => kind.to_string(),
-        // Of a connection: nobody listens, and Windows has not said so yet.
+        // No process listens, and Windows has not reported that yet.
         io::ErrorKind::TimedOut => "the connection is not accepted".to_owned(),
         _ => error.to_string(),
     })

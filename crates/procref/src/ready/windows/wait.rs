@@ -1,4 +1,4 @@
-//! Waiting with an eye on the alarm and on the clock.
+//! Waits for the alarm and the clock.
 
 use std::time::{Duration, Instant};
 
@@ -6,35 +6,35 @@ use procref_winsys::handle::wait_timeout;
 
 use crate::ready::{ATTEMPT, Alarm};
 
-/// What one look at the service found.
+/// The result of one probe.
 #[derive(Debug)]
-pub(in crate::ready) enum Found {
+pub(in crate::ready) enum ProbeResult {
     Ready,
     Alarm,
-    /// Why not yet, for the error that says so when time is up.
+    /// Not ready yet, with the reason for the error message.
     NotYet(String),
-    /// Why it cannot be found out at all. Asking again would not help.
+    /// The probe cannot work, with the reason. A repetition would not help.
     Unusable(String),
 }
 
-/// What ended a wait.
+/// The reason why a wait ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::ready) enum Woken {
+pub(in crate::ready) enum WakeReason {
     Alarm,
     Time,
 }
 
-/// Until when to wait, and what ends every wait at once: the service's process, which is signalled when it
-/// has ended.
-pub(in crate::ready) struct Watch<'a> {
-    /// `None`: nothing ends a wait but the time.
+/// The deadline of a wait, and the alarm that ends it early: the service's process, which is signaled when it
+/// has exited.
+pub(in crate::ready) struct ReadinessWait<'a> {
+    /// With `None`, only the time ends a wait.
     alarm: Option<Alarm<'a>>,
     until: Instant,
-    /// How long one attempt may take.
+    /// The time limit of one attempt.
     attempt: Duration,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> ReadinessWait<'a> {
     pub(in crate::ready) fn new(alarm: Alarm<'a>, until: Instant) -> Self {
         Self {
             alarm: Some(alarm),
@@ -43,7 +43,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Without an alarm, and with all of the time for one attempt.
+    /// Creates a wait without an alarm, whose single attempt may use all of the time.
     pub(in crate::ready) fn patient(until: Instant) -> Self {
         Self {
             alarm: None,
@@ -57,9 +57,9 @@ impl<'a> Watch<'a> {
         self.at_most(self.attempt.max(least))
     }
 
-    /// The same for a part of the time.
+    /// The same deadline and alarm, with a shorter time.
     pub(in crate::ready) fn at_most(&self, time: Duration) -> Self {
-        // An instant that the clock cannot tell is later than any other one.
+        // An instant that the clock cannot represent is later than any other one.
         let until = Instant::now().checked_add(time);
         let until = until.map_or(self.until, |until| until.min(self.until));
         Self { until, ..*self }
@@ -74,22 +74,22 @@ impl<'a> Watch<'a> {
     }
 
     pub(in crate::ready) fn has_alarm(&self) -> bool {
-        self.at_most(Duration::ZERO).rest() == Woken::Alarm
+        self.at_most(Duration::ZERO).rest() == WakeReason::Alarm
     }
 
-    /// Waits for nothing but the end of the time.
-    pub(in crate::ready) fn rest(&self) -> Woken {
+    /// Waits until the end of the time, or the alarm.
+    pub(in crate::ready) fn rest(&self) -> WakeReason {
         let Some(alarm) = self.alarm else {
             std::thread::sleep(self.left());
-            return Woken::Time;
+            return WakeReason::Time;
         };
         match wait_timeout(alarm, self.left()) {
-            Ok(true) => Woken::Alarm,
-            Ok(false) => Woken::Time,
+            Ok(true) => WakeReason::Alarm,
+            Ok(false) => WakeReason::Time,
             Err(error) => {
                 tracing::debug!(%error, "could not wait for the service's process");
                 std::thread::sleep(self.left().min(Duration::from_millis(5)));
-                Woken::Time
+                WakeReason::Time
             }
         }
     }
