@@ -1,23 +1,45 @@
-//! What the engine asks of a kernel: one counted object per service.
+//! The contract of a kernel: one counted object per service.
 //!
-//! Every backend meets this one contract, and the engine knows no other. A backend may be a
-//! semaphore set whose adjustments the kernel undoes (Linux), handles and a job object that end
-//! with their last holder (Windows), a counting server reached over ports that notice a death
-//! (macOS), or memory (the model).
+//! Every backend implements this contract, and the engine knows nothing else of a backend. This is the object as the
+//! System V backend lays it out, with the processes that change each part. Other backends store the same data.
 //!
-//! The contract, beside what each method says:
+//! ```text
+//!                     ┌──────────────────────────────────────────────────────────────────────────────┐
+//!                     │ the object of one service: a semaphore set                                   │
+//!                     │                                                                              │
+//!  clients ──────────▶│ REFS         references: enter, join and recount add, leave subtracts        │
+//!                     │ HOLDERS      1 for each client that has a name here                          │
+//!                     │                                                                              │
+//!  the process in a ─▶│ LOCK         the transition lock: enter and lock take it, unlock releases it │
+//!  transition         │ LIMIT        longest duration of the transition, announced by its holder     │
+//!                     │ NAMESPACE    owner of the object: digests of namespace and name, claimed once│
+//!                     │ NAME                                                                         │
+//!                     │ GENERATION   the instance: published while the lock is held                  │
+//!                     │ PID START PORT FLAGS LINGER                                                  │
+//!                     │                                                                              │
+//!  clients ──────────▶│ PIN          1 while the service is pinned                                   │
+//!                     │                                                                              │
+//!  supervisors ──────▶│ SUPERVISOR   number of supervisors                                           │
+//!                     │ TREE         number of supervisors that are parents of service processes     │
+//!                     │ SUPERVISOR_PID  always 0; the last process that tested it is the supervisor  │
+//!                     │ EXIT         how the service ended, until the next instance                  │
+//!                     └──────────────────────────────────────────────────────────────────────────────┘
+//!  the kernel undoes, when a process dies: REFS, HOLDERS, LOCK, SUPERVISOR, TREE
+//! ```
 //!
-//! - **Every step is atomic.** All of it happens or none of it, also when the process dies in it.
-//! - **References and locks end with the process** that holds them, however it ends, without a
-//!   line of its code. What else a step writes stays.
-//! - A reference and the lock belong to the *process*: any of its threads may give them back. A
-//!   child made by `fork` has neither.
-//! - **A step never waits** but [`Object::wait_unlocked`] and [`Object::wait_removed`], which may block the
-//!   thread that polls them. The engine polls them on threads of its own.
-//! - Once an object was removed, every step on it is [`Fault::Removed`], those that sleep included.
+//! The contract, beside what each method promises:
 //!
-//! The steps are `async` so that the model can switch to another process at each of them; on a real
-//! kernel they are ready at once.
+//! - **Every step is atomic.** All of its changes happen, or none, also if the process dies during the step.
+//! - **References and locks end with the process** that holds them, however it ends, without running any of its code.
+//!   Other data that a step has written stays.
+//! - A reference and the lock belong to the *process*: any of its threads may release them. A child made by `fork`
+//!   has neither.
+//! - **A step does not wait**, except [`Object::wait_unlocked`] and [`Object::wait_removed`]. These may block the
+//!   thread that polls them, so the engine polls them on separate threads.
+//! - After an object is removed, every step on it returns [`Fault::Removed`], also the steps that sleep.
+//!
+//! The steps are `async` so that the model can switch to another process at each step. On a real kernel they are
+//! ready when they are first polled.
 
 use std::future::Future;
 use std::time::Duration;
@@ -49,12 +71,12 @@ pub(crate) use windows::{Windows as Native, signal_safe};
 
 pub(crate) use state::{Ended, Inspection, Instance, MAX_LINGER_MS, Snapshot};
 
-/// Why a step did not happen.
+/// The reason why a step did not happen.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// The object is gone, and with it every reference and lock on it.
+    /// The object was removed, and with it every reference and lock on it.
     Removed,
-    /// The kernel refused.
+    /// The kernel refused the step.
     Refused(Error),
 }
 
@@ -64,63 +86,67 @@ impl From<Error> for Fault {
     }
 }
 
-/// What a step comes to.
+/// The result of a step.
 pub(crate) type Step<T> = Result<T, Fault>;
 
-/// A kernel's way to the objects.
+/// Access to the objects of one kernel.
 pub(crate) trait Kernel: Send + Sync + 'static {
     type Object: Object;
 
-    /// Whether a process has to see to a service whose clients are all killed. Where the kernel itself ends
-    /// the service, there are no supervisors, and nobody asks for one.
+    /// `true` if a service needs a supervisor, which stops it if all of its clients are killed. Some kernels end the
+    /// service themselves. There the engine starts no supervisors.
     const NEEDS_SUPERVISOR: bool = true;
 
-    /// Sets up ahead what the first step would have to.
+    /// Does work in advance that the first step would have to do.
     fn prepare(&self) {}
 
-    /// Opens the object of a service, after checking that it is ours. A new one is blank: nobody
-    /// holds it, it is unlocked, and has no instance. `None`: there is none, and none is wanted.
+    /// Opens the object of a service, and checks that it belongs to this user.
+    ///
+    /// A new object is blank: it has no references, is unlocked and has no instance. Returns `None` if the object is
+    /// missing and `missing` is [`Missing::Ignore`].
     fn open(
         &self,
         key: &ServiceKey,
         missing: Missing,
     ) -> impl Future<Output = Result<Option<Self::Object>>> + Send;
 
-    /// The digests of the names of all services of a namespace that have an object of ours which says
-    /// so. One that nobody has claimed yet is not told.
+    /// Returns the digests of the names of all services in a namespace. Objects that no process has claimed are left
+    /// out, because they do not say which service they belong to.
     fn survey(&self, namespace: &Namespace) -> Result<Vec<Digest>>;
 
-    /// Returns `true` if the object of a service, in whichever namespace, names this process as its instance,
-    /// and the process is no client. Always false where the children of a process tell nothing.
+    /// Returns `true` if the object of any service, in any namespace, names this process as its instance and not as a
+    /// client.
+    ///
+    /// Some kernels always return `false`.
     fn is_instance(_: Identity) -> Result<bool> {
         Ok(false)
     }
 
-    /// The object as the system's own tools name it.
+    /// Returns the object's name, as the system's own tools show it.
     fn object_name(key: &ServiceKey) -> String;
 
-    /// Asks what a service has started to end, where its own process has no way to be asked. False: neither
-    /// have they.
+    /// Asks the processes that a service has started to exit, if the service's own process cannot be asked. Returns
+    /// `false` if they cannot be asked either.
     fn request_tree_stop(_: Identity) -> bool {
         false
     }
 }
 
-/// What to do about an object that does not exist.
+/// What to do if an object does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
     Create,
     Ignore,
 }
 
-/// Whether a step asks for a living supervisor.
+/// Whether a step requires a living supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Supervised {
     Yes,
     No,
 }
 
-/// Whether a step that writes lets go of the lock with it.
+/// Whether a step that writes also releases the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lock {
     Keep,
@@ -129,40 +155,43 @@ pub(crate) enum Lock {
 
 /// The kernel object of one service.
 ///
-/// "True" below means that the step happened; "false" that a condition did not hold and that
-/// nothing happened.
+/// A step that returns a `bool` returns `true` if it happened, and `false` if one of its conditions did not hold. In
+/// that case it changed nothing.
 pub(crate) trait Object: Send + Sync + 'static {
     fn snapshot(&self) -> impl Future<Output = Step<Snapshot>> + Send;
 
-    /// Takes a reference, if somebody holds one and nobody the lock; and, where that is asked for, if
-    /// a supervisor lives.
+    /// Takes a reference if a process holds one and no process holds the lock. With [`Supervised::Yes`], also
+    /// requires a living supervisor.
     fn join(&self, supervised: Supervised) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Sleeps until nobody holds the lock. Somebody may have taken it again by the time this
-    /// returns: it tells when to try again, nothing more. All who sleep wake together.
+    /// Sleeps until no process holds the lock. All sleepers wake together.
+    ///
+    /// When this returns, another process may have taken the lock again. So the caller retries its step, and may have
+    /// to wait again.
     fn wait_unlocked(&self) -> impl Future<Output = Step<()>> + Send;
 
-    /// As [`wait_unlocked`](Self::wait_unlocked), on this thread and at most so long; false if it takes
-    /// longer. `None`: this kernel cannot.
+    /// Waits as [`wait_unlocked`](Self::wait_unlocked) does, on this thread, for at most `limit`.
+    ///
+    /// Returns `false` if the limit has passed, and `None` if this kernel cannot wait with a limit.
     fn wait_unlocked_within(&self, _limit: Duration) -> Option<Step<bool>> {
         None
     }
 
-    /// Takes the lock **and** a reference, if nobody holds the lock.
+    /// Takes the lock **and** a reference, if no process holds the lock.
     fn try_enter(&self) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Takes the lock, if nobody holds it. For who has a reference already.
+    /// Takes the lock, if no process holds it. The caller has a reference already.
     fn try_lock(&self) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Writes whose object this is. Under the lock, once.
+    /// Writes which service the object belongs to. The caller holds the lock and does this once.
     fn claim(&self) -> impl Future<Output = Step<()>> + Send;
 
-    /// Writes how long the transition takes at most, and whose object this is if it does not say so yet.
-    /// Under the lock.
+    /// Writes the longest duration of the transition. If the object is not claimed, claims it. The caller holds the
+    /// lock.
     fn announce(&self, limit: Duration) -> impl Future<Output = Step<()>> + Send;
 
-    /// Writes that the instance is being stopped, and announces how long that takes at most, in one step.
-    /// Under the lock.
+    /// Writes that the instance is being stopped, and the longest duration of that, in one step. The caller holds the
+    /// lock.
     fn publish_stopping(
         &self,
         instance: &Instance,
@@ -170,7 +199,7 @@ pub(crate) trait Object: Send + Sync + 'static {
         limit: Duration,
     ) -> impl Future<Output = Step<()>> + Send;
 
-    /// Writes the instance (`None`: there is none) and its generation, in one step. Under the lock.
+    /// Writes the instance and its generation, in one step. `None` clears the instance. The caller holds the lock.
     fn publish(
         &self,
         instance: Option<&Instance>,
@@ -180,39 +209,41 @@ pub(crate) trait Object: Send + Sync + 'static {
 
     fn unlock(&self) -> impl Future<Output = Step<()>> + Send;
 
-    /// The same, if a supervisor lives to see to the service.
+    /// Releases the lock, if a living supervisor takes over the service.
     fn unlock_to_supervisor(&self) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Gives back the reference and the lock, if somebody else holds a reference, too.
+    /// Releases the reference and the lock, if another process holds a reference, too.
     fn abandon(&self) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Gives back the reference, if somebody else holds one, too.
+    /// Releases the reference, if another process holds one, too.
     fn leave(&self) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Gives back the last reference and takes the lock, if it is the last, nobody holds the lock,
-    /// and the service is not pinned.
+    /// Releases the last reference and takes the lock. Requires that this process holds the only reference, that no
+    /// process holds the lock, and that the service is not pinned.
     fn leave_last(&self) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Gives back the reference, last or not, if a supervisor lives to see to the service.
+    /// Releases the reference, last or not, if a living supervisor takes over the service.
     fn leave_to_supervisor(&self) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Gives back the reference, last or not, if the service is pinned.
+    /// Releases the reference, last or not, if the service is pinned.
     fn leave_pinned(&self) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Keeps the service although nobody holds a reference, until it is unpinned. By who has a reference;
-    /// once or more often is the same.
+    /// Pins the service: it is kept without references until it is unpinned. The caller has a reference. To pin twice
+    /// has no further effect.
     fn pin(&self) -> impl Future<Output = Step<()>> + Send;
 
-    /// Ends that. False if it is not pinned. By who has a reference, and sees to the service if it is the
-    /// last to leave.
+    /// Unpins the service. Returns `false` if it is not pinned. The caller has a reference, and stops the service if
+    /// it is the last client to leave.
     fn unpin(&self) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Gives back the reference, whatever the others do.
+    /// Releases the reference, whether or not other processes hold one.
     fn drop_reference(&self) -> impl Future<Output = Step<()>> + Send;
 
-    /// Changes this process's references from whatever it has so that the count of all goes from
-    /// exactly `from` to exactly `to`; refused if the count is another one or, with `unlocked`, if
-    /// somebody holds the lock.
+    /// Changes this process's references so that the count of all references goes from exactly `from` to exactly
+    /// `to`.
+    ///
+    /// Returns `false` if the count differs from `from`. With `unlocked`, also returns `false` if a process holds the
+    /// lock.
     fn recount(
         &self,
         from: u32,
@@ -220,36 +251,38 @@ pub(crate) trait Object: Send + Sync + 'static {
         unlocked: bool,
     ) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Removes the object. Under the lock; the remover touches nothing afterwards.
+    /// Removes the object. The caller holds the lock, and does no other step on the object afterwards.
     fn remove(&self) -> impl Future<Output = Step<()>> + Send;
 
-    /// Sleeps until the object is removed, and is [`Fault::Removed`] then.
+    /// Sleeps until the object is removed, and then returns [`Fault::Removed`].
     fn wait_removed(&self) -> impl Future<Output = Step<()>> + Send;
 
-    /// The process that holds the lock, for messages. Of several, the one that has announced the transition.
+    /// Returns the process that holds the lock, for messages. If several processes share it, returns the one that
+    /// announced the transition.
     fn lock_holder(&self) -> impl Future<Output = Step<Option<u32>>> + Send;
 
-    /// How many processes sleep until the lock is free, as far as the kernel tells. A supervisor that shares
-    /// the lock is one of them.
+    /// Returns the number of processes that sleep until the lock is free, as far as the kernel counts them. A
+    /// supervisor that shares the lock is one of them.
     fn sleepers(&self) -> impl Future<Output = Step<u32>> + Send {
         async { Ok(0) }
     }
 
-    /// The process that was the last to become the supervisor, if there is a supervisor.
+    /// Returns the process that became the supervisor last, if a supervisor is alive.
     fn supervisor(&self) -> impl Future<Output = Step<Option<u32>>> + Send {
         std::future::ready(Ok(None))
     }
 
-    /// Everything there is to tell, for people.
+    /// Returns all data of the object, for people.
     fn inspect(&self) -> impl Future<Output = Step<Inspection>> + Send;
 }
 
 /// Removes an object that no process has claimed or uses.
 ///
-/// The client that has created it calls this when the kernel refuses the first step on it, for want of memory, say: no
-/// process would ever use the object again, and it does not say whose it is. This takes the lock first. With the lock held
-/// no process can enter or join, so none loses a reference; a process that opened the object finds it removed and opens
-/// another one. If the kernel refuses the lock as well, the object stays for the next client of the name.
+/// The client that created the object calls this if the kernel refuses the first step on it, for example for lack of
+/// memory. Otherwise the object would stay, and would not say which service it belongs to. This function takes the
+/// lock first. While it is held, no process can enter or join, so no process loses a reference. A process that has
+/// opened the object finds it removed and opens another one. If the kernel refuses the lock as well, the object stays
+/// for the next client of the name.
 pub(crate) async fn remove_blank<O: Object>(object: &O) {
     let is_blank = |snapshot: &Snapshot| {
         !snapshot.claimed
@@ -265,7 +298,7 @@ pub(crate) async fn remove_blank<O: Object>(object: &O) {
     if !matches!(object.try_lock().await, Ok(true)) {
         return;
     }
-    // Its own error is what the caller reports.
+    // The caller reports the error of its own step, not this one.
     let _ = match object.snapshot().await {
         Ok(snapshot) if is_blank(&snapshot) => object.remove().await,
         _ => object.unlock().await,

@@ -1,10 +1,17 @@
-//! The steps as arrays of operations on one System V semaphore set.
+//! One service's object as a System V semaphore set.
 //!
-//! What each slot holds and which operations make up each step stands here, for every kernel that
-//! has such sets: the real one and the model. A set starts as all zeros, which means "nobody,
-//! unlocked, no instance", so a new one needs no initialisation, and there is no moment between
-//! creating and initialising it in which somebody could see half of it
-//! ([semget(2)](https://man7.org/linux/man-pages/man2/semget.2.html) warns of that race).
+//! | module | contents |
+//! |---|---|
+//! | [`layout`] | the slots of a set, and the encoding of an instance in them |
+//! | [`steps`] | the steps: each is one array of operations |
+//! | [`op_list`] | arrays that depend on the current values |
+//! | [`set`] | the steps as the engine calls them |
+//! | [`holders`] | which client holds a reference |
+//! | [`signal_safe`] | the steps as a supervisor calls them |
+//!
+//! All kernels with such sets use these modules: Linux and the model. A set starts as all zeros, which means "no
+//! references, unlocked, no instance". So a new set needs no initialization, and no process can see a set that is
+//! half initialized. [semget(2)](https://man7.org/linux/man-pages/man2/semget.2.html) warns of that race.
 
 mod holders;
 pub(crate) mod layout;

@@ -1,4 +1,4 @@
-//! What a kernel object holds: an instance, and all of it at one moment.
+//! The data of a kernel object: an instance, and a snapshot of everything.
 
 #[cfg(unix)]
 use std::os::unix::process::ExitStatusExt as _;
@@ -12,13 +12,14 @@ use crate::process::Identity;
 /// The highest generation that every backend can hold.
 pub(crate) const MAX_GENERATION: u16 = 0x7fff;
 
-/// The longest linger that every backend can hold: 30 bits, twelve days.
+/// The longest linger that every backend can hold: 30 bits of milliseconds, which is twelve days.
 pub(crate) const MAX_LINGER_MS: u32 = (1 << 30) - 1;
 
-/// The longest limit that every backend can announce: 30 bits, twelve days. It stands for all longer ones.
+/// The longest limit that every backend can announce: 30 bits of milliseconds, which is twelve days. It stands for
+/// all longer limits.
 const MAX_ANNOUNCED_MS: u32 = (1 << 30) - 1;
 
-/// A limit as it is written. 0 is left for "none".
+/// Encodes a limit. 0 is reserved for "not announced".
 pub(crate) fn encode_limit(limit: Duration) -> u32 {
     let milliseconds = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
     milliseconds.clamp(1, MAX_ANNOUNCED_MS)
@@ -32,57 +33,57 @@ pub(crate) fn decode_limit(milliseconds: u32) -> Option<Duration> {
     }
 }
 
-/// One run of the service, as the kernel object tells it.
+/// One run of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Instance {
-    /// Pid 0 and start 0 where there is no local process.
+    /// Pid 0 and start time 0 if the service has no local process.
     pub(crate) identity: Identity,
     pub(crate) port: u16,
-    /// It may be used. Published last.
+    /// Set if clients may use the instance. This is published last.
     pub(crate) ready: bool,
-    /// Somebody has begun to stop it. Never taken back.
+    /// Set when a process begins to stop the instance, and never cleared.
     pub(crate) stopping: bool,
-    /// It is a client process itself: nobody signals it.
+    /// Set if the instance is a client process itself. It is never signaled.
     pub(crate) hosted: bool,
-    /// The record has something that joiners want to read: metadata, a fingerprint.
+    /// Set if the record has something that joiners read: metadata or a fingerprint.
     pub(crate) has_metadata: bool,
-    /// procref executed its program, under a supervisor that is its parent.
+    /// Set if procref executed the program, under a supervisor that is its parent.
     pub(crate) command: bool,
-    /// No supervisor stops it when its last clients are killed.
+    /// Set if no supervisor stops the instance after its last clients are killed.
     pub(crate) keep_orphan: bool,
-    /// How long it is kept warm after the last client, in milliseconds.
+    /// Time for which the instance is kept after the last client has left, in milliseconds.
     pub(crate) linger_ms: u32,
 }
 
 impl Instance {
-    /// Whether a joiner may use it, health aside.
+    /// Returns `true` if a joiner may use the instance. Its health is checked separately.
     pub(crate) fn is_serving(&self) -> bool {
         self.ready && !self.stopping
     }
 }
 
-/// All of an object, read in one step.
+/// All data of an object, read in one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Snapshot {
-    /// Processes that hold a reference.
+    /// Number of processes that hold a reference.
     pub(crate) clients: u32,
-    /// Somebody holds the transition lock.
+    /// Set if a process holds the transition lock.
     pub(crate) locked: bool,
-    /// A supervisor lives.
+    /// Set if a supervisor is alive.
     pub(crate) supervised: bool,
-    /// A supervisor lives that is the parent of a service's processes, of which some may live.
+    /// Set if a supervisor is alive that is the parent of the service's processes. Some of these may be alive, too.
     pub(crate) tree: bool,
-    /// Kept although nobody holds a reference.
+    /// Set if the service is kept without references.
     pub(crate) pinned: bool,
-    /// Counts the instances, from 1; 0 before the first. Wraps to 1.
+    /// Number of the instance: 0 before the first, then from 1 up to [`MAX_GENERATION`], then from 1 again.
     pub(crate) generation: u16,
-    /// The object says whose it is. False for a new one.
+    /// Set if the object says which service it belongs to. A new object does not.
     pub(crate) claimed: bool,
     pub(crate) instance: Option<Instance>,
-    /// How the instance ended, if its supervisor saw that.
+    /// How the instance ended, if its supervisor reaped it.
     pub(crate) ended: Option<Ended>,
-    /// How long the transition takes at most, as the process that holds the lock has announced it. It is
-    /// left over from an earlier transition if that process has not announced anything yet.
+    /// Longest duration of the transition, as announced by the process that holds the lock. If that process has not
+    /// announced anything yet, the value is that of an earlier transition.
     pub(crate) announced: Option<Duration>,
 }
 
@@ -90,24 +91,24 @@ pub(crate) struct Snapshot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     windows,
-    allow(dead_code, reason = "supervisors see it, and there are none")
+    allow(dead_code, reason = "only supervisors set it, and Windows has none")
 )]
 pub(crate) enum Ended {
-    /// With this exit code.
+    /// The process exited with this code.
     Exited(u8),
-    /// By this signal.
+    /// The process was killed by this signal.
     Killed(u8),
 }
 
 impl Ended {
     pub(crate) fn status(self) -> ExitStatus {
-        // As wait(2) encodes them.
+        // The encoding of wait(2).
         #[cfg(unix)]
         return ExitStatus::from_raw(match self {
             Self::Exited(code) => i32::from(code) << 8,
             Self::Killed(signal) => signal.into(),
         });
-        // Where there is no signal, as shells tell them.
+        // Without signals, the exit code that shells report for a killed process.
         #[cfg(windows)]
         return ExitStatus::from_raw(match self {
             Self::Exited(code) => code.into(),
@@ -117,14 +118,14 @@ impl Ended {
 }
 
 impl Snapshot {
-    /// Whether the service is kept warm by its supervisor when nobody uses it.
+    /// Returns `true` if the supervisor keeps the service for a while after the last client has left.
     pub(crate) fn lingers(&self) -> bool {
         let serving = |instance: Instance| instance.is_serving() && instance.linger_ms > 0;
         self.supervised && self.instance.is_some_and(serving)
     }
 
-    /// Whether its supervisor sees to the service when nobody uses it any more: because it is kept
-    /// warm, or was executed by a supervisor, which alone can end all its processes.
+    /// Returns `true` if the supervisor stops the service after the last client has left: because the service
+    /// lingers, or because the supervisor has executed it, and only that supervisor can stop all of its processes.
     pub(crate) fn is_left_to_supervisor(&self) -> bool {
         let command = |instance: Instance| instance.is_serving() && instance.command;
         self.lingers() || self.supervised && self.instance.is_some_and(command)
@@ -139,24 +140,24 @@ impl Snapshot {
     }
 }
 
-/// What can be told of an object from outside, at one moment.
+/// The data of an object at one moment, for people.
 #[derive(Clone, Debug)]
 pub(crate) struct Inspection {
     pub(crate) snapshot: Snapshot,
-    /// The processes that hold a reference, as far as the object names them.
+    /// Processes that hold a reference, as far as the object names them.
     pub(crate) holders: Vec<u32>,
-    /// References that it counts and does not name.
+    /// Number of references that the object counts but does not name.
     pub(crate) unnamed: u32,
     pub(crate) supervisor: Option<u32>,
-    /// Who holds the lock.
+    /// Process that holds the lock.
     pub(crate) transition: Option<u32>,
-    /// When anybody did a step last that was not a mere look, in whole seconds.
+    /// Time of the last step, except steps that only read, in whole seconds.
     pub(crate) changed_at: SystemTime,
 }
 
 #[cfg(test)]
 impl Instance {
-    /// One that serves, with nothing special about it.
+    /// Returns a serving instance with all options off.
     pub(crate) fn plain(identity: Identity, port: u16) -> Self {
         Self {
             identity,
@@ -194,25 +195,25 @@ mod tests {
     }
 
     #[test]
-    fn announced_limits_are_kept_up_to_twelve_days() {
-        let written = |limit| decode_limit(encode_limit(limit));
+    fn announced_limit_is_kept_up_to_twelve_days() {
+        let round_trip = |limit| decode_limit(encode_limit(limit));
         for milliseconds in [1, 999, 300_000, u64::from(MAX_ANNOUNCED_MS) - 1] {
             let limit = Duration::from_millis(milliseconds);
-            assert_eq!(written(limit), Some(limit));
+            assert_eq!(round_trip(limit), Some(limit));
         }
         for long in [
             Duration::from_millis(MAX_ANNOUNCED_MS.into()),
             Duration::from_millis(u64::from(u32::MAX) + 1),
             Duration::MAX,
         ] {
-            assert_eq!(written(long), Some(Duration::MAX), "{long:?}");
+            assert_eq!(round_trip(long), Some(Duration::MAX), "{long:?}");
         }
-        assert_eq!(written(Duration::ZERO), Some(Duration::from_millis(1)));
+        assert_eq!(round_trip(Duration::ZERO), Some(Duration::from_millis(1)));
         assert_eq!(decode_limit(0), None);
     }
 
     #[test]
-    fn only_what_is_ready_and_not_told_to_stop_serves() {
+    fn instance_serves_when_ready_and_not_stopping() {
         for (ready, stopping, serves) in [
             (true, false, true),
             (true, true, false),
@@ -226,8 +227,8 @@ mod tests {
     }
 
     #[test]
-    fn a_service_is_left_to_a_supervisor_that_lives_and_has_something_to_do() {
-        // What is set, whether it is kept warm, and whether it is left to the supervisor.
+    fn service_is_left_to_living_supervisor_when_lingering_or_command() {
+        // A change, the expected `lingers`, and the expected `is_left_to_supervisor`.
         type Case = (fn(&mut Instance), bool, bool);
         let cases: [Case; 6] = [
             (|_| {}, false, false),
@@ -246,9 +247,9 @@ mod tests {
             ),
         ];
         for (change, lingers, left) in cases {
-            let told = |snapshot: Snapshot| (snapshot.lingers(), snapshot.is_left_to_supervisor());
-            assert_eq!(told(snapshot(true, change)), (lingers, left));
-            assert_eq!(told(snapshot(false, change)), (false, false));
+            let state = |snapshot: Snapshot| (snapshot.lingers(), snapshot.is_left_to_supervisor());
+            assert_eq!(state(snapshot(true, change)), (lingers, left));
+            assert_eq!(state(snapshot(false, change)), (false, false));
         }
         let blank = Snapshot {
             instance: None,
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_told_as_the_system_does() {
+    fn ended_converts_to_exit_status() {
         assert_eq!(Ended::Exited(3).status().code(), Some(3));
         #[cfg(unix)]
         assert_eq!(Ended::Killed(9).status().signal(), Some(9));

@@ -100,14 +100,14 @@ async fn verified(array: SysvArray, key: &ServiceKey) -> Step<Set<SysvArray>> {
         }
     };
     let set = Set::new(array, key);
-    set.learn(&values);
+    set.note_free_slot(&values);
     match set.owner_of(&values) {
         Owner::This => Ok(set),
-        Owner::Nobody => {
+        Owner::Unclaimed => {
             process::check_view(key.namespace.view())?;
             Ok(set)
         }
-        Owner::Another => Err(foreign(
+        Owner::Other => Err(foreign(
             "another service's name, or another runtime directory, gives the same 32-bit key, or \
              another program uses it; rename the service"
                 .to_owned(),

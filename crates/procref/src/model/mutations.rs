@@ -120,11 +120,11 @@ pub(super) mod step {
     pub(crate) const WAIT: &str = "wait for another process's transition";
     pub(crate) const PUBLISH: &str = "publish the instance";
     pub(crate) const LEAVE: &str = "leave the service";
-    pub(crate) const LEAVE_LAST: &str = "leave the service as the last";
+    pub(crate) const LEAVE_LAST: &str = "leave the service as the last client";
     pub(crate) const LEAVE_PINNED: &str = "leave the pinned service";
     pub(crate) const LEAVE_TO_SUPERVISOR: &str = "leave the service to its supervisor";
     pub(crate) const UNLOCK_TO_SUPERVISOR: &str = "leave the lock to the supervisor";
-    pub(crate) const ABANDON: &str = "give back the lock and the reference";
+    pub(crate) const ABANDON: &str = "release the lock and the reference";
 }
 
 /// What is performed for a client's array.

@@ -1,42 +1,44 @@
-//! Who holds a reference, told by the kernel itself.
+//! Which client holds a reference, recorded by the kernel.
 //!
-//! The count says how many, not who. So a client that takes a reference also takes one of the HOLDERS
-//! slots, in the same array, and gives it back in the array that gives the reference back, or by dying.
-//! The kernel remembers for each slot which process performed an array with it last (`GETPID` in
-//! [semctl(2)](https://man7.org/linux/man-pages/man2/semctl.2.html)), and nobody but the one who has
-//! it can: the array demands that it is free. An array that is refused leaves no mark. So a slot that is
-//! 1 names its client for as long as that lives, `exec` included, and needs no file that a crash would
-//! make wrong.
+//! The count of references does not name their holders. So a client that takes a reference also takes one of the
+//! HOLDERS slots, in the same array. It releases the slot in the array that releases the reference, or by dying. The
+//! kernel remembers the process that performed the last array on each slot (`GETPID` in
+//! [semctl(2)](https://man7.org/linux/man-pages/man2/semctl.2.html)). Only the client that has the slot can do so,
+//! because the array that takes it requires it to be 0, and an array that fails leaves no trace. So a slot that is 1
+//! names its client as long as the client lives, also after `exec`. No file is needed, which a crash would make
+//! wrong.
 //!
-//! Names are for people. Where all slots are taken, references go without, and the count is right
-//! all the same.
+//! The names are for people. If all slots are taken, a client takes a reference without one, and the count is still
+//! right.
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::layout::{Values, slot};
 use super::steps::Op;
 
-/// How many slots are tried before a reference goes without.
+/// The number of slots that a client tries before it takes a reference without one.
 pub(super) const TRIES: usize = 8;
 
-/// How often an object that changes while it is looked at is looked at again.
-pub(super) const LOOKS: usize = 8;
+/// The number of times that an object which keeps changing is read for a consistent result.
+pub(super) const READS: usize = 8;
 
-/// The slot that names this process on one set; 0 for none. The changes of a process's reference come
-/// one after the other, so plain loads and stores do; what to try next is a hint, whoever wrote it last.
+/// The slot that names this process on one set.
+///
+/// A process changes its reference in one thread at a time, so relaxed loads and stores suffice. Which slot to try
+/// next is only a hint.
 #[derive(Debug, Default)]
 pub(super) struct HolderSlot {
-    /// Taken now.
+    /// The slot that this process has, or 0.
     pub(super) held: AtomicU16,
-    /// What to try first, if anything is known: taken last, and so most likely free the next time, too,
-    /// or seen to be free. `NONE_FREE`: nothing was.
+    /// The slot to try first: the one that was taken last and is probably free again, or one that was seen to be
+    /// free. 0 if nothing is known, and `NONE_FREE` if no slot was free.
     next: AtomicU16,
 }
 
 const NONE_FREE: u16 = u16::MAX;
 
 impl HolderSlot {
-    /// `None`: there was no slot to be had when somebody last looked.
+    /// Returns the slot to try first, or `None` if no slot was free when the values were last read.
     pub(super) fn first_choice(&self, own_pid: impl FnOnce() -> u32) -> Option<u16> {
         match self.next.load(Ordering::Relaxed) {
             0 => Some(slot_of(own_pid())),
@@ -50,9 +52,11 @@ impl HolderSlot {
         self.next.store(slot, Ordering::Relaxed);
     }
 
-    /// Sees in passing which slots are free. Where a hundred clients have them all, every reference would
-    /// cost two calls more without that: one that is refused, and one to find out why.
-    pub(super) fn learn(&self, values: &Values, own_pid: impl FnOnce() -> u32) {
+    /// Notes which slot is free, from values that were read anyway.
+    ///
+    /// Without this, each reference would cost two more calls while a hundred clients have all slots: one array that
+    /// fails, and one call that reads why.
+    pub(super) fn note_free_slot(&self, values: &Values, own_pid: impl FnOnce() -> u32) {
         if self.held.load(Ordering::Relaxed) != 0 {
             return;
         }
@@ -69,13 +73,14 @@ impl HolderSlot {
     }
 }
 
-/// Processes that are started in a row have pids in a row, and do not meet.
+/// Returns the slot that a process tries first. Processes that are started one after another have consecutive pids,
+/// and so different slots.
 fn slot_of(pid: u32) -> u16 {
     let slots = u32::from(slot::HOLDERS.end - slot::HOLDERS.start);
     slot::HOLDERS.start + (pid % slots) as u16
 }
 
-/// Whether an array could be performed on these values.
+/// Returns `true` if the array would succeed on these values, except for another process's changes since.
 pub(super) fn is_possible(ops: &[Op], values: &Values) -> bool {
     let mut values = *values;
     ops.iter().all(|op| {
@@ -93,8 +98,8 @@ pub(super) fn is_possible(ops: &[Op], values: &Values) -> bool {
     })
 }
 
-/// A slot that nobody has, looked for from the one after `taken` on: clients that meet at one slot and
-/// all take the first free one would meet again.
+/// Returns a free slot, searched from the one after `taken` on. If clients that collide at one slot all took the
+/// first free slot, they would collide again.
 pub(super) fn free_slot(values: &Values, taken: u16) -> Option<u16> {
     let is_free = |slot: &u16| values[*slot as usize] == 0;
     let behind = taken + 1..slot::HOLDERS.end;
@@ -107,15 +112,15 @@ mod tests {
     use crate::kernel::semset::steps::op;
 
     #[test]
-    fn a_step_is_possible_as_the_kernel_sees_it() {
+    fn step_is_possible_when_each_operation_is() {
         let mut values = [0; slot::COUNT as usize];
         let join = [op(slot::LOCK, 0), op(slot::REFS, -1), op(slot::REFS, 2)];
-        assert!(!is_possible(&join, &values), "nobody is there");
+        assert!(!is_possible(&join, &values), "no process holds a reference");
         values[slot::REFS as usize] = 1;
         assert!(is_possible(&join, &values));
         values[slot::LOCK as usize] = 1;
-        assert!(!is_possible(&join, &values), "it is locked");
-        // One operation sees what those before it did.
+        assert!(!is_possible(&join, &values), "the lock is held");
+        // Each operation sees the changes of those before it.
         assert!(is_possible(
             &[op(slot::LOCK, -1), op(slot::LOCK, 0)],
             &values
@@ -123,40 +128,40 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_decides_what_is_tried_next() {
+    fn holder_slot_choice_follows_the_last_read() {
         const PID: u32 = 4711;
         let own = HolderSlot::default();
         let next = || own.first_choice(|| PID);
         let mut values = [0; slot::COUNT as usize];
-        own.learn(&values, || PID);
+        own.note_free_slot(&values, || PID);
         assert_eq!(next(), Some(slot_of(PID)));
         values[slot_of(PID) as usize] = 1;
-        own.learn(&values, || PID);
+        own.note_free_slot(&values, || PID);
         assert_eq!(next(), Some(slot_of(PID) + 1));
         for slot in slot::HOLDERS {
             values[slot as usize] = 1;
         }
-        own.learn(&values, || PID);
-        assert_eq!(next(), None, "all are taken");
+        own.note_free_slot(&values, || PID);
+        assert_eq!(next(), None, "all slots are taken");
         values[slot::HOLDERS.start as usize] = 0;
-        own.learn(&values, || PID);
-        assert_eq!(next(), Some(slot::HOLDERS.start), "one has become free");
-        // Its own, while it holds it, is not somebody else's.
+        own.note_free_slot(&values, || PID);
+        assert_eq!(next(), Some(slot::HOLDERS.start), "one slot is free");
+        // The slot that this process has does not count as taken.
         own.take(slot::HOLDERS.start);
         values[slot::HOLDERS.start as usize] = 1;
-        own.learn(&values, || PID);
+        own.note_free_slot(&values, || PID);
         assert_eq!(next(), Some(slot::HOLDERS.start));
     }
 
     #[test]
-    fn processes_started_in_a_row_have_slots_of_their_own() {
+    fn consecutive_pids_start_at_different_slots() {
         let mut slots: Vec<u16> = (4711..4811).map(slot_of).collect();
         slots.sort_unstable();
         assert_eq!(slots, slot::HOLDERS.collect::<Vec<_>>());
     }
 
     #[test]
-    fn a_free_slot_is_found_from_the_taken_one_on_and_round() {
+    fn free_slot_is_searched_after_the_taken_one_and_wraps() {
         let mut values = [0; slot::COUNT as usize];
         let last = slot::HOLDERS.end - 1;
         assert_eq!(

@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::kernel::state::{Ended, Instance, MAX_GENERATION, Snapshot, decode_limit, encode_limit};
 use crate::process::Identity;
 
-/// The highest value of a slot (`SEMVMX`): 15 bits.
+/// The highest value of a slot: 15 bits (`SEMVMX`).
 pub(crate) const MAX_VALUE: u16 = 0x7fff;
 const BITS: u32 = 15;
 
-/// Where each thing is kept.
+/// The number of each slot.
 pub(crate) mod slot {
     use std::ops::Range;
 
@@ -28,11 +28,11 @@ pub(crate) mod slot {
     pub(crate) const FLAGS: u16 = 23;
     pub(crate) const LINGER: Range<u16> = 24..26;
     pub(crate) const EXIT: u16 = 26;
-    /// Always 0. Whoever asked last whether it is, is the supervisor.
+    /// Always 0. The last process that operated on it is the supervisor.
     pub(crate) const SUPERVISOR_PID: u16 = 27;
-    /// How long the transition takes at most, in milliseconds.
+    /// The longest duration of the transition, in milliseconds.
     pub(crate) const LIMIT: Range<u16> = 28..30;
-    /// Each 1 while a client has it: see `holders`.
+    /// Each is 1 while a client has it: see `holders`.
     pub(crate) const HOLDERS: Range<u16> = 30..130;
     pub(crate) const COUNT: u16 = 130;
 }
@@ -48,15 +48,15 @@ pub(super) mod flag {
     pub(crate) const ALL: u16 = (1 << 6) - 1;
 }
 
-/// All slots of a set.
+/// The values of all slots of a set.
 pub(crate) type Values = [u16; slot::COUNT as usize];
 
-/// The digests of namespace and name as a set tells them; 0 for a blank one.
+/// Returns the digests of namespace and name that a set contains. They are 0 in a blank set.
 pub(crate) fn digests_in(values: &Values) -> (u128, u128) {
     (unpack(values, slot::NAMESPACE), unpack(values, slot::NAME))
 }
 
-/// Writes a number into slots of 15 bits, lowest first.
+/// Writes a number into slots of 15 bits, lowest bits first.
 pub(super) fn pack(values: &mut Values, slots: Range<u16>, number: u128) {
     for (index, slot) in slots.enumerate() {
         let bits = number >> (index as u32 * BITS) & u128::from(MAX_VALUE);
@@ -74,7 +74,7 @@ pub(super) fn pack_limit(values: &mut Values, limit: Duration) {
     pack(values, slot::LIMIT, encode_limit(limit).into());
 }
 
-/// Of an instance that is being stopped, and how long that takes at most.
+/// Encodes an instance that is being stopped, and the longest duration of that.
 pub(super) fn encode_stopping(
     values: &mut Values,
     instance: &Instance,
@@ -103,7 +103,7 @@ pub(crate) fn encode(values: &mut Values, instance: Option<&Instance>, generatio
     });
     values[slot::FLAGS as usize] = flags;
     if instance.is_some_and(|instance| !instance.ready && !instance.stopping) {
-        // A new one.
+        // The instance is new.
         values[slot::EXIT as usize] = 0;
     }
     let identity = instance.map_or(Identity { pid: 0, start: 0 }, |instance| instance.identity);
@@ -118,11 +118,11 @@ pub(crate) fn encode(values: &mut Values, instance: Option<&Instance>, generatio
 }
 
 pub(crate) fn decode(values: &Values, claimed: bool) -> Snapshot {
-    // Others nobody of this layout writes: by themselves they make no instance.
+    // No process of this layout sets other flags. They alone make no instance.
     let flags = values[slot::FLAGS as usize] & flag::ALL;
     let has = |flag: u16| flags & flag != 0;
-    // What the slots can hold beyond these types nobody writes; cutting it off is harmless, because
-    // an identity that is nobody's is dead.
+    // No process writes values that these types cut off. If one did, it would be the identity of no process, which
+    // counts as dead.
     let pid = unpack(values, slot::PID) as u32;
     let instance = (pid != 0 || flags != 0).then(|| Instance {
         identity: Identity {
@@ -153,7 +153,7 @@ pub(crate) fn decode(values: &Values, claimed: bool) -> Snapshot {
 }
 
 impl Ended {
-    /// 0 is left for "not known".
+    /// Encodes how the service ended. 0 is reserved for "not known".
     pub(super) fn encode(self) -> u16 {
         match self {
             Self::Exited(code) => 1 + u16::from(code),
@@ -170,5 +170,5 @@ impl Ended {
     }
 }
 
-/// Where the numbers of signals begin in EXIT, beyond those of exit codes.
+/// The value of EXIT for signal 0. Lower values are exit codes.
 const SIGNALLED: u16 = 512;

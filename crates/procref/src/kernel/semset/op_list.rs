@@ -1,67 +1,70 @@
-//! Arrays put together as needed. Without allocation: a supervisor may not allocate.
+//! Arrays that depend on the current values.
+//!
+//! They are built without allocation, because a supervisor must not allocate.
 
 use super::layout::{Values, slot};
 use super::steps::{MAX_OPS, Op, RELEASE_LOCK, RESIGN, UNLOCKED, op};
 use crate::kernel::Lock;
 use crate::kernel::state::Ended;
 
-/// One array of up to [`MAX_OPS`] operations.
+/// An array of up to [`MAX_OPS`] operations.
 pub(crate) struct OpList {
     ops: [Op; MAX_OPS],
     length: usize,
 }
 
 impl OpList {
-    fn none() -> Self {
+    fn empty() -> Self {
         Self {
             ops: [UNLOCKED; MAX_OPS],
             length: 0,
         }
     }
 
-    /// An array with more operations at its end.
-    pub(super) fn and(ops: &[Op], more: &[Op]) -> Self {
-        let mut all = Self::none();
+    /// Returns an array with more operations at its end.
+    pub(super) fn concat(ops: &[Op], more: &[Op]) -> Self {
+        let mut all = Self::empty();
         ops.iter().chain(more).for_each(|&op| all.push(op));
         all
     }
 
-    /// The array by which a supervisor resigns, and tells how the service ended.
+    /// Returns the array by which a supervisor resigns, and stores how the service ended.
     pub(crate) fn resignation(to: [Op; 2], lock: Lock, ended: Option<Ended>) -> Self {
-        let mut changes = Self::and(&to, &RESIGN);
+        let mut list = Self::concat(&to, &RESIGN);
         if lock == Lock::Release {
-            changes.push(RELEASE_LOCK);
+            list.push(RELEASE_LOCK);
         }
         if let Some(ended) = ended {
-            // From zero: nobody else writes it while this supervisor's TREE stands, and it was zeroed
-            // with the instance.
-            changes.push(op(slot::EXIT, ended.encode() as i16));
+            // EXIT is 0 here. It was cleared with the last publication of a new instance, and no other process writes
+            // it while this supervisor is counted in TREE.
+            list.push(op(slot::EXIT, ended.encode() as i16));
         }
-        changes
+        list
     }
 
-    /// The one that brings slots from some values to others.
+    /// Returns the array that changes slots from some values to others.
     pub(crate) fn between(before: &Values, after: &Values, lock: Lock) -> Self {
-        let mut changes = Self::none();
+        let mut list = Self::empty();
         for ((slot, before), after) in (0..).zip(before).zip(after) {
             let delta = *after as i16 - *before as i16;
-            // A zero delta would mean "wait until it is zero".
+            // A delta of 0 would mean "wait until the slot is 0".
             if delta != 0 {
-                changes.push(op(slot, delta));
+                list.push(op(slot, delta));
             }
         }
         if lock == Lock::Release {
-            changes.push(RELEASE_LOCK);
+            list.push(RELEASE_LOCK);
         }
-        changes
+        list
     }
 
-    /// The same, with an operation on this slot, so that the kernel remembers which process performed it.
-    pub(super) fn marked(mut self, marked: u16, after: &Values) -> Self {
-        if !self.ops().iter().any(|op| op.slot == marked) {
-            let up_and_down = match after[marked as usize] {
-                0 => [op(marked, 1), op(marked, -1)],
-                _ => [op(marked, -1), op(marked, 1)],
+    /// Adds operations on this slot if there are none, so that the kernel remembers which process performed the
+    /// array.
+    pub(super) fn touching(mut self, touched: u16, after: &Values) -> Self {
+        if !self.ops().iter().any(|op| op.slot == touched) {
+            let up_and_down = match after[touched as usize] {
+                0 => [op(touched, 1), op(touched, -1)],
+                _ => [op(touched, -1), op(touched, 1)],
             };
             up_and_down.into_iter().for_each(|op| self.push(op));
         }

@@ -1,10 +1,10 @@
-//! One service's set, as the engine sees it.
+//! The steps as the engine calls them.
 
 use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use super::holders::{HolderSlot, LOOKS, TRIES, free_slot, is_possible};
+use super::holders::{HolderSlot, READS, TRIES, free_slot, is_possible};
 use super::layout::{Values, decode, digests_in, encode, encode_stopping, pack, pack_limit, slot};
 use super::op_list::OpList;
 use super::steps::*;
@@ -15,8 +15,9 @@ use crate::name::Digest;
 
 /// The primitive calls on one set.
 pub(crate) trait SemArray: Send + Sync + 'static {
-    /// Performs all operations at once, or none of them: then it sleeps until they can be performed,
-    /// or answers false at once.
+    /// Performs all operations at once, or none.
+    ///
+    /// If they cannot be performed now, sleeps until they can, or returns `false` if `wait` is [`Wait::No`].
     fn operate(
         &self,
         operation: &'static str,
@@ -24,8 +25,9 @@ pub(crate) trait SemArray: Send + Sync + 'static {
         wait: Wait,
     ) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Performs all operations at once on this thread, and sleeps at most so long until they can be: false
-    /// then. `None`: only without a limit.
+    /// Performs all operations at once, or none. Sleeps on this thread until they can be performed, at most `limit`.
+    ///
+    /// Returns `false` if the limit has passed, and `None` if this kernel cannot sleep with a limit.
     fn operate_within(
         &self,
         _operation: &'static str,
@@ -39,31 +41,31 @@ pub(crate) trait SemArray: Send + Sync + 'static {
 
     fn remove(&self) -> impl Future<Output = Step<()>> + Send;
 
-    /// The process that was the last to perform an array with this slot in it.
+    /// Returns the process that performed the last array with an operation on this slot.
     fn last_pid(&self, slot: u16) -> impl Future<Output = Step<Option<u32>>> + Send;
 
-    /// How many processes sleep until this slot is 0.
+    /// Returns the number of processes that sleep until this slot is 0.
     fn sleepers(&self, slot: u16) -> impl Future<Output = Step<u32>> + Send;
 
-    /// When an array was performed last.
+    /// Returns the time of the last array.
     fn changed_at(&self) -> impl Future<Output = Step<SystemTime>> + Send;
 
-    /// The process that makes these calls.
+    /// Returns the pid of the calling process.
     fn own_pid(&self) -> u32;
 
-    /// What to say about a step that cannot fail unless somebody else writes to the set.
+    /// Returns the error for a step that can fail only if a foreign program writes to the set.
     fn corrupted(&self, operation: &'static str) -> Fault;
 }
 
-/// Whose object a set is, as far as its digests tell.
+/// The service that a set belongs to, by its digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    Nobody,
+    Unclaimed,
     This,
-    Another,
+    Other,
 }
 
-/// One service's set.
+/// The set of one service.
 pub(crate) struct Set<A> {
     array: A,
     digests: (Digest, Digest),
@@ -83,30 +85,30 @@ impl<A: SemArray> Set<A> {
         &self.array
     }
 
-    /// Sees in passing which names are to be had.
-    pub(crate) fn learn(&self, values: &Values) {
-        self.holder.learn(values, || self.array.own_pid());
+    /// Notes which holder slot is free, from values that were read anyway.
+    pub(crate) fn note_free_slot(&self, values: &Values) {
+        self.holder.note_free_slot(values, || self.array.own_pid());
     }
 
     pub(crate) fn owner_of(&self, values: &Values) -> Owner {
         match digests_in(values) {
-            (0, 0) => Owner::Nobody,
-            (space, name) if (space, name) == self.packed() => Owner::This,
-            _ => Owner::Another,
+            (0, 0) => Owner::Unclaimed,
+            (space, name) if (space, name) == self.digest_bits() => Owner::This,
+            _ => Owner::Other,
         }
     }
 
     fn decoded(&self, values: &Values) -> Step<Snapshot> {
         let owner = self.owner_of(values);
-        if owner == Owner::Another {
-            // It was ours when it was opened. Kernels hand out the ids of removed sets again, after
-            // some millions of others: somebody else's set has this one's id by now.
+        if owner == Owner::Other {
+            // The set belonged to this service when it was opened. A kernel reuses the id of a removed set after some
+            // millions of other sets, so the id now names another set.
             return Err(Fault::Removed);
         }
         Ok(decode(values, owner == Owner::This))
     }
 
-    fn packed(&self) -> (u128, u128) {
+    fn digest_bits(&self) -> (u128, u128) {
         (self.digests.0.bits().into(), self.digests.1.bits().into())
     }
 
@@ -114,7 +116,7 @@ impl<A: SemArray> Set<A> {
         self.array.operate(operation, ops, Wait::No).await
     }
 
-    /// A step that the lock, or a reference, makes certain.
+    /// Performs a step that cannot fail, because this process holds the lock or a reference.
     async fn expect_done(&self, operation: &'static str, ops: &[Op]) -> Step<()> {
         if self.try_once(operation, ops).await? {
             Ok(())
@@ -123,9 +125,10 @@ impl<A: SemArray> Set<A> {
         }
     }
 
-    /// Brings slots to new values in ONE array. A row of `SETVAL`s would show half an identity to
-    /// whoever looks in between or comes after a death in between, and `SETVAL` makes the kernel
-    /// forget every process's undo for the slot.
+    /// Changes slots to new values in *one* array.
+    ///
+    /// With one `SETVAL` for each slot, a process that reads in between, or after a death in between, would see half
+    /// an identity. And `SETVAL` makes the kernel forget the undo values of all processes for the slot.
     async fn write(
         &self,
         operation: &'static str,
@@ -135,18 +138,18 @@ impl<A: SemArray> Set<A> {
         let before = self.array.values().await?;
         let mut after = before;
         change(&mut after);
-        let changes = OpList::between(&before, &after, lock);
-        if changes.ops().is_empty() {
+        let list = OpList::between(&before, &after, lock);
+        if list.ops().is_empty() {
             return Ok(());
         }
-        self.expect_done(operation, changes.ops()).await
+        self.expect_done(operation, list.ops()).await
     }
 }
 
 impl<A: SemArray> Object for Set<A> {
     async fn snapshot(&self) -> Step<Snapshot> {
         let values = self.array.values().await?;
-        self.learn(&values);
+        self.note_free_slot(&values);
         self.decoded(&values)
     }
 
@@ -155,7 +158,7 @@ impl<A: SemArray> Object for Set<A> {
             Supervised::Yes => &JOIN_SUPERVISED,
             Supervised::No => &JOIN,
         };
-        self.take("join the service", ops).await
+        self.take_reference("join the service", ops).await
     }
 
     async fn wait_unlocked(&self) -> Step<()> {
@@ -172,7 +175,8 @@ impl<A: SemArray> Object for Set<A> {
     }
 
     async fn try_enter(&self) -> Step<bool> {
-        self.take("take the lock and a reference", &ENTER).await
+        self.take_reference("take the lock and a reference", &ENTER)
+            .await
     }
 
     async fn try_lock(&self) -> Step<bool> {
@@ -180,7 +184,7 @@ impl<A: SemArray> Object for Set<A> {
     }
 
     async fn claim(&self) -> Step<()> {
-        let (space, name) = self.packed();
+        let (space, name) = self.digest_bits();
         let claim = |values: &mut Values| {
             pack(values, slot::NAMESPACE, space);
             pack(values, slot::NAME, name);
@@ -189,15 +193,15 @@ impl<A: SemArray> Object for Set<A> {
     }
 
     async fn announce(&self, limit: Duration) -> Step<()> {
-        let (space, name) = self.packed();
+        let (space, name) = self.digest_bits();
         let before = self.array.values().await?;
         let mut after = before;
         pack(&mut after, slot::NAMESPACE, space);
         pack(&mut after, slot::NAME, name);
         pack_limit(&mut after, limit);
-        let changes = OpList::between(&before, &after, Lock::Keep);
-        let changes = changes.marked(ANNOUNCED, &after);
-        self.expect_done("announce the transition", changes.ops())
+        let list = OpList::between(&before, &after, Lock::Keep);
+        let list = list.touching(ANNOUNCED, &after);
+        self.expect_done("announce the transition", list.ops())
             .await
     }
 
@@ -230,26 +234,27 @@ impl<A: SemArray> Object for Set<A> {
     }
 
     async fn abandon(&self) -> Step<bool> {
-        self.give("give back the lock and the reference", &ABANDON)
+        self.release_reference("release the lock and the reference", &ABANDON)
             .await
     }
 
     async fn leave(&self) -> Step<bool> {
-        self.give("leave the service", &LEAVE).await
+        self.release_reference("leave the service", &LEAVE).await
     }
 
     async fn leave_last(&self) -> Step<bool> {
-        self.give("leave the service as the last", &LEAVE_LAST)
+        self.release_reference("leave the service as the last client", &LEAVE_LAST)
             .await
     }
 
     async fn leave_to_supervisor(&self) -> Step<bool> {
-        self.give("leave the service to its supervisor", &LEAVE_TO_SUPERVISOR)
+        self.release_reference("leave the service to its supervisor", &LEAVE_TO_SUPERVISOR)
             .await
     }
 
     async fn leave_pinned(&self) -> Step<bool> {
-        self.give("leave the pinned service", &LEAVE_PINNED).await
+        self.release_reference("leave the pinned service", &LEAVE_PINNED)
+            .await
     }
 
     async fn pin(&self) -> Step<()> {
@@ -261,8 +266,8 @@ impl<A: SemArray> Object for Set<A> {
     }
 
     async fn drop_reference(&self) -> Step<()> {
-        let operation = "give back the reference";
-        if self.give(operation, &DROP_REFERENCE).await? {
+        let operation = "release the reference";
+        if self.release_reference(operation, &DROP_REFERENCE).await? {
             Ok(())
         } else {
             Err(self.array.corrupted(operation))
@@ -274,8 +279,8 @@ impl<A: SemArray> Object for Set<A> {
         if unlocked {
             ops.push(UNLOCKED);
         }
-        // Down to zero, be sure that it is zero, and up: exactly `from`, or nothing happens. The
-        // undo of the array is the difference, which is all this process takes or gives back.
+        // Subtract `from`, require 0, and add `to`: the array succeeds only if the count is exactly `from`. Its undo
+        // value is the difference, which is what this process takes or releases.
         if from > 0 {
             ops.push(undo(slot::REFS, -to_delta(from)));
         }
@@ -283,7 +288,7 @@ impl<A: SemArray> Object for Set<A> {
         if to > 0 {
             ops.push(undo(slot::REFS, to_delta(to)));
         }
-        self.try_once("count", &ops).await
+        self.try_once("change the count", &ops).await
     }
 
     async fn remove(&self) -> Step<()> {
@@ -315,7 +320,7 @@ impl<A: SemArray> Object for Set<A> {
     }
 
     async fn inspect(&self) -> Step<Inspection> {
-        self.look_around().await
+        self.inspect_consistently().await
     }
 }
 
@@ -324,20 +329,20 @@ fn to_delta(count: u32) -> i16 {
 }
 
 impl<A: SemArray> Set<A> {
-    /// Takes a reference, and a name where one is to be had.
-    async fn take(&self, operation: &'static str, ops: &[Op]) -> Step<bool> {
+    /// Takes a reference, and a holder slot if one is free.
+    async fn take_reference(&self, operation: &'static str, ops: &[Op]) -> Step<bool> {
         let mut next = self.holder.first_choice(|| self.array.own_pid());
         for _ in 0..TRIES {
             let Some(choice) = next else {
                 break;
             };
-            let named = OpList::and(ops, &[op(choice, 0), undo(choice, 1)]);
+            let named = OpList::concat(ops, &[op(choice, 0), undo(choice, 1)]);
             if self.try_once(operation, named.ops()).await? {
                 self.holder.take(choice);
                 return Ok(true);
             }
-            // By a condition of the step's, or because somebody else has the slot: the kernel does not
-            // say. To take it for the former would let a join fail for the sake of a name.
+            // Either a condition of the step does not hold, or another process has the slot. The kernel does not
+            // report which. If this were treated as the former, a join could fail because of a holder slot.
             let values = self.array.values().await?;
             if !is_possible(ops, &values) {
                 return Ok(false);
@@ -347,13 +352,13 @@ impl<A: SemArray> Set<A> {
         self.try_once(operation, ops).await
     }
 
-    /// Gives back a reference, and the name that came with it.
-    async fn give(&self, operation: &'static str, ops: &[Op]) -> Step<bool> {
+    /// Releases a reference, and the holder slot that was taken with it.
+    async fn release_reference(&self, operation: &'static str, ops: &[Op]) -> Step<bool> {
         let held = self.holder.held.load(Ordering::Relaxed);
         if held == 0 {
             return self.try_once(operation, ops).await;
         }
-        let named = OpList::and(ops, &[undo(held, -1)]);
+        let named = OpList::concat(ops, &[undo(held, -1)]);
         if self.try_once(operation, named.ops()).await? {
             self.holder.held.store(0, Ordering::Relaxed);
             return Ok(true);
@@ -361,17 +366,16 @@ impl<A: SemArray> Set<A> {
         if self.array.values().await?[held as usize] > 0 {
             return Ok(false);
         }
-        // Somebody has set it to 0 from outside. A name is not worth a reference that cannot be given
-        // back.
+        // A foreign program has set the slot to 0. The reference can still be released without it.
         self.holder.held.store(0, Ordering::Relaxed);
         self.try_once(operation, ops).await
     }
 
-    /// The process that holds the lock on these values; `None` if no process holds it.
+    /// Returns the process that holds the lock in these values, or `None` if no process holds it.
     ///
-    /// While a command starts, its starter and its supervisor share the lock. The supervisor was the last to take
-    /// its share, so LOCK names that. The process that all others wait for is the starter, which has announced the
-    /// start before.
+    /// While a command starts, its starter and its supervisor share the lock. The supervisor took its share last, so
+    /// the kernel names the supervisor for LOCK. Other processes wait for the starter, which announced the start
+    /// before.
     async fn holder_of_lock(&self, values: &Values) -> Step<Option<u32>> {
         match values[slot::LOCK as usize] {
             0 => Ok(None),
@@ -380,9 +384,9 @@ impl<A: SemArray> Set<A> {
         }
     }
 
-    async fn look_around(&self) -> Step<Inspection> {
+    async fn inspect_consistently(&self) -> Step<Inspection> {
         let mut before = self.array.values().await?;
-        let mut looks = 0;
+        let mut reads = 0;
         loop {
             let mut named = Vec::new();
             for slot in slot::HOLDERS.filter(|&slot| before[slot as usize] > 0) {
@@ -394,16 +398,17 @@ impl<A: SemArray> Set<A> {
             let transition = self.holder_of_lock(&before).await?;
             let changed_at = self.array.changed_at().await?;
             let after = self.array.values().await?;
-            looks += 1;
-            if after != before && looks < LOOKS {
+            reads += 1;
+            if after != before && reads < READS {
                 before = after;
                 continue;
             }
-            // On a busy object the last look has to do. Who has gone meanwhile holds nothing.
+            // If the object keeps changing, the last read must suffice. A slot that is 0 now belongs to a client that
+            // has left.
             named.retain(|&(slot, _)| after[slot as usize] > 0);
             let snapshot = self.decoded(&after)?;
             let mut holders: Vec<u32> = named.iter().map(|&(_, pid)| pid).collect();
-            // A program that took the place of another one by `exec` may have acquired anew.
+            // A client that executed another program may have acquired again, in a second slot.
             holders.sort_unstable();
             holders.dedup();
             return Ok(Inspection {

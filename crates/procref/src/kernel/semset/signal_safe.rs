@@ -1,4 +1,4 @@
-//! The supervisor's steps, for a process that may do nothing but bare system calls.
+//! The steps as a supervisor calls them. Their code is async-signal-safe.
 
 use std::time::Duration;
 
@@ -10,34 +10,34 @@ use super::steps::{
 use crate::kernel::Lock;
 use crate::kernel::state::{Ended, Instance, Snapshot};
 
-/// Why a step did not happen.
+/// The reason why a step did not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Refused {
-    /// A condition does not hold, or did not in the time that was given.
+    /// A condition did not hold, or not before the limit.
     NotNow,
-    /// The set is gone, or of no use any more.
+    /// The set was removed, or is unusable.
     Gone,
 }
 
 pub(crate) type SetResult<T> = Result<T, Refused>;
 
-/// The primitive calls on one set. None of them is ended by a signal but [`sleep`](Self::sleep).
+/// The primitive calls on one set. Signals interrupt none of them except [`sleep`](Self::sleep).
 ///
-/// On a real kernel they are ready at once, as those of [`Array`](super::Array), and neither they nor what is
-/// made of them allocates: such a future is a value on its caller's stack.
+/// On a real kernel each call is ready when it is first polled. Neither the calls nor the steps allocate: their
+/// futures are values on the caller's stack.
 pub(crate) trait SetCalls: Copy {
-    /// What a sleep ends with, and a signal handler can bring to its end.
+    /// The limit of a sleep. A signal handler can end it.
     type Limit;
 
     async fn operate(self, ops: &[Op]) -> SetResult<()>;
 
-    /// Sleeps until the array can be performed, at most so long.
+    /// Sleeps until the array can be performed, at most `limit`.
     async fn operate_within(self, ops: &[Op], limit: Duration) -> SetResult<()>;
 
     /// Sleeps until the array can be performed.
     ///
-    /// It may end early and without a reason, as [`Refused::NotNow`]: at a signal, at SIGCONT, at the end of
-    /// the limit. Its caller knows what it waits for.
+    /// This may return [`Refused::NotNow`] early: because of a signal, because of SIGCONT, or at the end of the
+    /// limit. The caller checks what it waits for.
     async fn sleep(self, ops: &[Op], limit: &Self::Limit) -> SetResult<()>;
 
     async fn values(self) -> SetResult<Values>;
@@ -45,7 +45,7 @@ pub(crate) trait SetCalls: Copy {
     async fn remove(self) -> SetResult<()>;
 }
 
-/// A set that is open already.
+/// An open set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SignalSafeSet<C>(C);
 
@@ -54,49 +54,53 @@ impl<C: SetCalls> SignalSafeSet<C> {
         Self(calls)
     }
 
-    /// Counts this process as a supervisor for as long as it lives.
+    /// Registers this process as a supervisor for as long as it lives.
     pub(crate) async fn supervise(self) -> SetResult<()> {
         self.0.operate(&SUPERVISE).await
     }
 
-    /// Counts this process as a supervisor that is the parent of the service's processes, and shares the
-    /// lock with its starter. Sleeps until an older one's processes are gone, at most `limit`; refused,
-    /// too, if the starter has let go of the lock or died.
+    /// Registers this process as a supervisor that is the parent of the service, and shares the lock with its
+    /// starter.
+    ///
+    /// Sleeps until the processes of an earlier supervisor have exited, at most `limit`. Also fails if the starter
+    /// has released the lock or died.
     pub(crate) async fn supervise_tree(self, limit: Duration) -> SetResult<()> {
         self.0.operate_within(&SUPERVISE_TREE, limit).await
     }
 
-    /// Takes back [`supervise_tree`](Self::supervise_tree).
+    /// Reverts [`supervise_tree`](Self::supervise_tree).
     pub(crate) async fn step_down(self) -> SetResult<()> {
         self.0.operate(&STEP_DOWN).await
     }
 
-    /// Sleeps until nobody is left, and has the lock then.
+    /// Sleeps until the service is idle, and then holds the lock.
     pub(crate) async fn wait_idle(self, limit: &C::Limit) -> SetResult<()> {
         self.0.sleep(&WAIT_IDLE, limit).await
     }
 
-    /// Sleeps until the lock is this process's alone.
+    /// Sleeps until this process is the only holder of the lock.
     pub(crate) async fn wait_alone(self, limit: &C::Limit) -> SetResult<()> {
         self.0.sleep(&WAIT_ALONE, limit).await
     }
 
-    /// Takes the lock if nobody is there.
+    /// Takes the lock if the service is idle.
     pub(crate) async fn try_idle(self) -> SetResult<()> {
         self.0.operate(&WAIT_IDLE).await
     }
 
-    /// Sleeps until somebody is there.
+    /// Sleeps until a process holds a reference.
     pub(crate) async fn wait_client(self, limit: &C::Limit) -> SetResult<()> {
         self.0.sleep(&WAIT_CLIENT, limit).await
     }
 
-    /// Gives up SUPERVISOR and TREE, and the share of the lock if there is one, and says how the service
-    /// ended. Refused if nobody holds the service and it is not pinned: somebody has to see to it.
+    /// Releases SUPERVISOR and TREE, and with [`Lock::Release`] the share of the lock, and stores how the service
+    /// ended.
+    ///
+    /// Fails if no process holds the service and it is not pinned, because then a process must stop it.
     pub(crate) async fn resign(self, lock: Lock, ended: Option<Ended>) -> SetResult<()> {
         for to in RESIGN_TO {
-            let changes = OpList::resignation(to, lock, ended);
-            let done = self.0.operate(changes.ops()).await;
+            let list = OpList::resignation(to, lock, ended);
+            let done = self.0.operate(list.ops()).await;
             if done != Err(Refused::NotNow) {
                 return done;
             }
@@ -112,7 +116,7 @@ impl<C: SetCalls> SignalSafeSet<C> {
         Ok(decode(&self.0.values().await?, true))
     }
 
-    /// Under the lock.
+    /// Publishes an instance, or clears it. The caller holds the lock.
     pub(crate) async fn publish(
         self,
         instance: Option<&Instance>,
@@ -122,7 +126,7 @@ impl<C: SetCalls> SignalSafeSet<C> {
             .await
     }
 
-    /// Publishes that the instance is being stopped, and how long that takes at most. Under the lock.
+    /// Publishes that the instance is being stopped, and the longest duration of that. The caller holds the lock.
     pub(crate) async fn publish_stopping(
         self,
         instance: &Instance,
@@ -137,11 +141,11 @@ impl<C: SetCalls> SignalSafeSet<C> {
         let before = self.0.values().await?;
         let mut after = before;
         change(&mut after);
-        let changes = OpList::between(&before, &after, Lock::Keep);
-        if changes.ops().is_empty() {
+        let list = OpList::between(&before, &after, Lock::Keep);
+        if list.ops().is_empty() {
             return Ok(());
         }
-        self.0.operate(changes.ops()).await
+        self.0.operate(list.ops()).await
     }
 
     pub(crate) async fn remove(self) -> SetResult<()> {

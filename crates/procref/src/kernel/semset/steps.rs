@@ -1,22 +1,26 @@
 //! The steps: each is one array of operations.
+//!
+//! The kernel performs the operations of an array in order, all at once or not at all. Each operation sees the
+//! changes of the operations before it. An operation with a delta of 0 requires that the slot is 0. An operation with
+//! a negative delta requires that the slot does not become negative.
 
 use super::layout::slot;
 
-/// No array is longer: the instance's slots, those of the limit, and the lock.
+/// The length of the longest array: the slots of an instance, those of the limit, and the lock.
 pub(crate) const MAX_OPS: usize = 18;
 
-/// One operation of an array; `delta` 0 means "must be 0".
+/// One operation of an array. A delta of 0 means "must be 0".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Op {
     pub(crate) slot: u16,
     pub(crate) delta: i16,
-    /// The kernel takes it back when the process ends (`SEM_UNDO`).
+    /// Set if the kernel reverts the operation when the process ends (`SEM_UNDO`).
     pub(crate) undo: bool,
-    /// Where it cannot be performed, the array is refused even if it may wait for its others.
+    /// Set if the array fails instead of waiting for this operation (`IPC_NOWAIT`).
     pub(crate) nowait: bool,
 }
 
-/// Whether an array that cannot be performed now is waited for.
+/// Whether a process sleeps until its array can be performed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
     No,
@@ -48,12 +52,12 @@ const fn nowait(op: Op) -> Op {
 pub(super) const UNLOCKED: Op = op(slot::LOCK, 0);
 pub(super) const TAKE_LOCK: Op = undo(slot::LOCK, 1);
 pub(super) const RELEASE_LOCK: Op = undo(slot::LOCK, -1);
-pub(super) const ONE_MORE: Op = undo(slot::REFS, 1);
-pub(super) const ONE_LESS: Op = undo(slot::REFS, -1);
+pub(super) const TAKE_REFERENCE: Op = undo(slot::REFS, 1);
+pub(super) const RELEASE_REFERENCE: Op = undo(slot::REFS, -1);
 
-/// −1 fails where nobody holds a reference: only then does +2 make one more of them.
+/// −1 fails if no process holds a reference. If it succeeds, +2 leaves one more reference.
 pub(super) const JOIN: [Op; 3] = [UNLOCKED, undo(slot::REFS, -1), undo(slot::REFS, 2)];
-/// The same, if a supervisor lives.
+/// As [`JOIN`], if a supervisor is alive.
 pub(super) const JOIN_SUPERVISED: [Op; 5] = [
     UNLOCKED,
     undo(slot::REFS, -1),
@@ -61,30 +65,38 @@ pub(super) const JOIN_SUPERVISED: [Op; 5] = [
     op(slot::SUPERVISOR, -1),
     op(slot::SUPERVISOR, 1),
 ];
-pub(super) const LEAVE_TO_SUPERVISOR: [Op; 3] =
-    [ONE_LESS, op(slot::SUPERVISOR, -1), op(slot::SUPERVISOR, 1)];
+pub(super) const LEAVE_TO_SUPERVISOR: [Op; 3] = [
+    RELEASE_REFERENCE,
+    op(slot::SUPERVISOR, -1),
+    op(slot::SUPERVISOR, 1),
+];
 pub(super) const UNLOCK_TO_SUPERVISOR: [Op; 3] = [
     RELEASE_LOCK,
     op(slot::SUPERVISOR, -1),
     op(slot::SUPERVISOR, 1),
 ];
-pub(super) const LEAVE_PINNED: [Op; 3] = [ONE_LESS, op(slot::PIN, -1), op(slot::PIN, 1)];
-/// Not undo: it is to outlive who says so.
+pub(super) const LEAVE_PINNED: [Op; 3] = [RELEASE_REFERENCE, op(slot::PIN, -1), op(slot::PIN, 1)];
+/// Without `SEM_UNDO`, because the pin must outlive the process that sets it.
 pub(super) const PIN: [Op; 2] = [op(slot::PIN, 0), op(slot::PIN, 1)];
 pub(super) const UNPIN: [Op; 1] = [op(slot::PIN, -1)];
-/// A supervisor's: it counts itself, sleeps until nobody is left and owns the lock on waking. After a
-/// bare wait for zero the count may have changed again. Joins change SUPERVISOR, too, to see that it is
-/// not 0; SUPERVISOR_PID nobody else touches, so the kernel tells by it who the supervisor is.
-pub(crate) const SUPERVISE: [Op; 2] = [undo(slot::SUPERVISOR, 1), op(slot::SUPERVISOR_PID, 0)];
-pub(crate) const WAIT_IDLE: [Op; 4] = [op(slot::REFS, 0), op(slot::PIN, 0), UNLOCKED, TAKE_LOCK];
-/// A supervisor's that becomes the parent of the service: it sleeps until an older one's processes are
-/// gone, and shares the lock with its starter, so that the death of either alone does not open it.
+/// Registers a supervisor.
 ///
-/// A lock that nobody holds is not waited for: then there is no starter to serve. It is asked for before
-/// TREE, and so again at every change of the set, for as long as this sleeps. Asked for behind it, it would
-/// be looked at when the older processes are gone: of a supervisor that comes late, when its starter is
-/// dead and somebody else's service runs, that is the end of that service, and until then everything that
-/// the dead starter had open stays open, to the harm of whoever reads from its pipes.
+/// Joins also operate on SUPERVISOR, to require that it is not 0. Only supervisors operate on SUPERVISOR_PID, so the
+/// kernel remembers the supervisor's pid there.
+pub(crate) const SUPERVISE: [Op; 2] = [undo(slot::SUPERVISOR, 1), op(slot::SUPERVISOR_PID, 0)];
+/// Sleeps until the service is idle, and takes the lock.
+///
+/// It takes the lock in the same array, because after a plain wait for zero the count could have changed again.
+pub(crate) const WAIT_IDLE: [Op; 4] = [op(slot::REFS, 0), op(slot::PIN, 0), UNLOCKED, TAKE_LOCK];
+/// Registers a supervisor that becomes the parent of the service. It sleeps until the processes of an earlier
+/// supervisor have exited. It shares the lock with its starter, so that the death of one of the two does not release
+/// the lock.
+///
+/// If no process holds the lock, the array fails at once, because then there is no starter to serve. The lock's
+/// operations come before that of TREE, so the kernel checks the lock again at every change of the set while the
+/// supervisor sleeps. If they came after TREE, the kernel would check the lock only when the earlier processes have
+/// exited. A supervisor whose starter has died could then wait until another service ends. It would keep the dead
+/// starter's descriptors open all that time, and readers of its pipes would not see EOF.
 pub(crate) const SUPERVISE_TREE: [Op; 6] = [
     nowait(undo(slot::LOCK, -1)),
     nowait(undo(slot::LOCK, 2)),
@@ -93,41 +105,43 @@ pub(crate) const SUPERVISE_TREE: [Op; 6] = [
     undo(slot::SUPERVISOR, 1),
     op(slot::SUPERVISOR_PID, 0),
 ];
-/// Sleeps until the lock, shared so far, is its own alone: the starter has let go of it, or died.
+/// Sleeps until this process is the only holder of the lock, because its starter has released it or died.
 pub(crate) const WAIT_ALONE: [Op; 3] = [op(slot::LOCK, -1), op(slot::LOCK, 0), op(slot::LOCK, 1)];
-/// A supervisor whose processes have ended goes, and leaves the service to its holders, or, if there is
-/// none, to whom it is pinned for. In one step with seeing them: gone before the last of them, it would
-/// leave a set that nobody removes.
+/// The conditions under which a supervisor may resign after its processes have exited: a client holds the service, or
+/// the service is pinned.
+///
+/// The check and the resignation are one array. If the supervisor resigned first, the last holder could die in
+/// between, and no process would be left to remove the set.
 pub(super) const RESIGN_TO: [[Op; 2]; 2] = [
     [op(slot::REFS, -1), op(slot::REFS, 1)],
     [op(slot::PIN, -1), op(slot::PIN, 1)],
 ];
-/// Takes back [`SUPERVISE_TREE`].
+/// Reverts [`SUPERVISE_TREE`].
 pub(crate) const STEP_DOWN: [Op; 3] = [
     undo(slot::SUPERVISOR, -1),
     undo(slot::TREE, -1),
     RELEASE_LOCK,
 ];
 pub(super) const RESIGN: [Op; 2] = [undo(slot::SUPERVISOR, -1), undo(slot::TREE, -1)];
-/// Sleeps until somebody is there again.
+/// Sleeps until a process holds a reference.
 pub(crate) const WAIT_CLIENT: [Op; 2] = [op(slot::REFS, -1), op(slot::REFS, 1)];
 pub(super) const WAIT_UNLOCKED: [Op; 1] = [UNLOCKED];
-pub(super) const ENTER: [Op; 3] = [UNLOCKED, TAKE_LOCK, ONE_MORE];
+pub(super) const ENTER: [Op; 3] = [UNLOCKED, TAKE_LOCK, TAKE_REFERENCE];
 pub(super) const LOCK: [Op; 2] = [UNLOCKED, TAKE_LOCK];
 pub(crate) const UNLOCK: [Op; 1] = [RELEASE_LOCK];
-/// −2 fails where ours is the last reference.
-pub(super) const LEAVE: [Op; 2] = [undo(slot::REFS, -2), ONE_MORE];
-pub(super) const ABANDON: [Op; 3] = [undo(slot::REFS, -2), ONE_MORE, RELEASE_LOCK];
+/// −2 fails if this process holds the last reference.
+pub(super) const LEAVE: [Op; 2] = [undo(slot::REFS, -2), TAKE_REFERENCE];
+pub(super) const ABANDON: [Op; 3] = [undo(slot::REFS, -2), TAKE_REFERENCE, RELEASE_LOCK];
 pub(super) const LEAVE_LAST: [Op; 5] = [
     op(slot::PIN, 0),
     UNLOCKED,
     TAKE_LOCK,
-    ONE_LESS,
+    RELEASE_REFERENCE,
     op(slot::REFS, 0),
 ];
-/// The slot that names the process that has announced the transition. Every announcement touches it.
+/// The slot whose last pid is the process that announced the transition. Every announcement operates on this slot.
 pub(super) const ANNOUNCED: u16 = slot::LIMIT.start;
-/// Can never be performed, because PIN is 0 or 1, so it ends with the set alone. A wait for GENERATION to be
-/// 0 would end at once in the middle of a first start.
+/// Never succeeds, because PIN is 0 or 1. So this sleep ends only with the set. A wait for GENERATION to be 0 would
+/// end at once during a first start.
 pub(super) const WAIT_REMOVED: [Op; 1] = [op(slot::PIN, -2)];
-pub(super) const DROP_REFERENCE: [Op; 1] = [ONE_LESS];
+pub(super) const DROP_REFERENCE: [Op; 1] = [RELEASE_REFERENCE];

@@ -6,7 +6,7 @@ use crate::kernel::{Ended, Instance, Lock};
 use crate::process::Identity;
 
 #[test]
-fn what_is_published_is_read_back() {
+fn published_instance_is_decoded_as_encoded() {
     let instance = Instance {
         identity: Identity {
             pid: 4_194_303,
@@ -31,7 +31,7 @@ fn what_is_published_is_read_back() {
 }
 
 #[test]
-fn each_flag_is_read_back_as_itself() {
+fn instance_flags_are_decoded_as_encoded() {
     let none = Instance {
         identity: Identity { pid: 7, start: 8 },
         port: 0,
@@ -59,7 +59,7 @@ fn each_flag_is_read_back_as_itself() {
         let mut values = [0; slot::COUNT as usize];
         encode(&mut values, Some(&instance), 1);
         assert_eq!(decode(&values, true).instance, Some(instance));
-        // Without a local process there is an instance all the same, if anything is said of it.
+        // Without a local process there is an instance if any flag is set.
         instance.identity = Identity { pid: 0, start: 0 };
         encode(&mut values, Some(&instance), 1);
         let expected = (chosen != 0).then_some(instance);
@@ -67,11 +67,15 @@ fn each_flag_is_read_back_as_itself() {
     }
     let mut values = [0; slot::COUNT as usize];
     values[slot::FLAGS as usize] = !flag::ALL & MAX_VALUE;
-    assert_eq!(decode(&values, true).instance, None, "nobody writes those");
+    assert_eq!(
+        decode(&values, true).instance,
+        None,
+        "unknown flags make no instance"
+    );
 }
 
 #[test]
-fn an_exit_status_is_of_the_instance_that_is_there() {
+fn exit_status_is_cleared_by_a_new_instance() {
     let (new, serving, stopping) = ((false, false), (true, false), (false, true));
     for ((ready, stopping), kept) in [(new, false), (serving, true), (stopping, true)] {
         let instance = Instance {
@@ -94,7 +98,7 @@ fn an_exit_status_is_of_the_instance_that_is_there() {
 }
 
 #[test]
-fn how_a_service_ended_is_told_until_the_next_one() {
+fn exit_status_is_decoded_as_encoded() {
     for ended in [
         Ended::Exited(0),
         Ended::Exited(255),
