@@ -67,7 +67,7 @@ mod templates {
     }
 
     #[test]
-    fn port_and_dir_are_filled_in_wherever_they_stand() {
+    fn template_fills_in_port_and_dir_everywhere() {
         assert_eq!(filled("{port}"), "6379");
         assert_eq!(filled("{dir}/x:{port}{port}"), "/run/x/x:63796379");
         assert_eq!(filled("plain"), "plain");
@@ -75,7 +75,7 @@ mod templates {
     }
 
     #[test]
-    fn doubled_braces_are_literal_and_all_others_are_left_alone() {
+    fn template_keeps_doubled_and_other_braces() {
         assert_eq!(filled("{{port}} {{dir}}"), "{port} {dir}");
         assert_eq!(
             filled(r#"{"a":{"b":{port}},"c":"{}","{{":1}"#),
@@ -90,7 +90,7 @@ mod templates {
     }
 
     #[test]
-    fn bytes_that_are_no_text_survive() {
+    fn template_keeps_bytes_that_are_not_utf8() {
         let template = OsStr::from_bytes(b"\xff{port}\xfe");
         let filled = expand(template, 1, Path::new("/"));
         assert_eq!(filled.as_bytes(), b"\xff1\xfe");
@@ -99,27 +99,27 @@ mod templates {
     }
 
     #[test]
-    fn what_is_filled_in_is_not_filled_in_again() {
+    fn filled_in_value_is_not_filled_in_again() {
         let filled = expand(OsStr::new("{dir}"), 1, Path::new("/{port}"));
         assert_eq!(filled, "/{port}");
     }
 
     #[test]
-    fn a_literal_port_needs_none() {
+    fn literal_port_needs_no_port() {
         for (template, uses) in [("a{port}", true), ("{{port}}", false), ("{dir}", false)] {
             assert_eq!(uses_port(OsStr::new(template)), uses, "{template}");
         }
     }
 
     #[test]
-    fn in_a_path_of_http_the_directory_is_percent_encoded() {
+    fn http_path_percent_encodes_the_directory() {
         let dir = Path::new(OsStr::from_bytes(b"/a b/%?#\xff\n~-._9"));
         let path = expand_http_path("/{dir}/{{dir}}?a b&{port}", 80, dir);
         assert_eq!(path, "//a%20b/%25%3F%23%FF%0A~-._9/{dir}?a b&80");
     }
 
     #[test]
-    fn in_a_pattern_the_directory_stands_for_itself() {
+    fn pattern_escapes_the_directory() {
         let pattern = expand_pattern(r"^{dir}:{port} \d{3}$", 80, Path::new("/a.b"));
         assert_eq!(pattern, r"^/a\.b:80 \d{3}$");
     }
@@ -129,7 +129,7 @@ mod signals {
     use super::*;
 
     #[test]
-    fn every_signal_is_read_as_it_is_written_and_in_short() {
+    fn stop_signal_is_parsed_with_and_without_sig() {
         for (text, signal, number) in [
             ("SIGTERM", StopSignal::Term, libc::SIGTERM),
             ("int", StopSignal::Int, libc::SIGINT),
@@ -147,7 +147,7 @@ mod signals {
     }
 
     #[test]
-    fn what_is_none_is_refused_with_the_choices() {
+    fn unknown_stop_signal_is_refused_with_the_choices() {
         for text in ["", "SIG", "SIGSIGTERM", "15", "STOP", " TERM", "\u{1f418}"] {
             let error = text.parse::<StopSignal>().unwrap_err().to_string();
             assert!(error.contains("SIGTERM, SIGINT"), "{error}");
@@ -159,7 +159,7 @@ mod checks {
     use super::*;
 
     #[test]
-    fn nonsense_is_refused_with_the_setting_it_is_in() {
+    fn invalid_setting_is_refused_with_its_name() {
         for (command, setting) in [
             (ServiceCommand::new(""), "command"),
             (ServiceCommand::new("a\0b"), "command"),
@@ -217,7 +217,7 @@ mod checks {
     }
 
     #[test]
-    fn sense_is_not() {
+    fn valid_settings_are_accepted() {
         for command in [
             truth(),
             truth().arg("").env("A", "").env_remove("B"),
@@ -237,7 +237,7 @@ mod checks {
     }
 
     #[test]
-    fn a_port_makes_tcp_the_default_unless_it_listens_already() {
+    fn tcp_is_the_default_with_a_port_but_not_a_passed_socket() {
         assert!(matches!(truth().readiness(), Kind::AtOnce));
         assert!(matches!(truth().port(1).readiness(), Kind::Tcp));
         assert!(matches!(truth().env("P", "{port}").readiness(), Kind::Tcp));
@@ -257,7 +257,7 @@ mod errors {
     }
 
     #[test]
-    fn a_program_that_ended_tells_how_and_what_it_said() {
+    fn exited_error_states_status_and_output() {
         assert_eq!(
             exited(3 << 8, "a\nb"),
             "service `web`: `prog` exited with status 3 after 120ms, before it was ready; last \
@@ -274,7 +274,7 @@ mod errors {
     }
 
     #[test]
-    fn one_that_was_late_tells_what_was_missing() {
+    fn not_ready_error_states_the_missing_condition() {
         let missing = (
             "TCP on 127.0.0.1:6379".to_owned(),
             "connection refused".to_owned(),
@@ -289,7 +289,7 @@ mod errors {
     }
 
     #[test]
-    fn a_failed_exec_tells_what_helps() {
+    fn exec_error_contains_advice() {
         let said = |raw| {
             let error = std::io::Error::from_raw_os_error(raw);
             Error::exec("web", "prog", error).to_string()

@@ -14,10 +14,10 @@ use super::*;
 
 mod notify;
 
-/// Longer than any machine takes; a test that passes never waits for it.
+/// A limit that no machine reaches. A passing test never waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An alarm that rings when its other end is dropped.
+/// An alarm that is raised when its other end is dropped.
 fn alarm() -> (OwnedFd, OwnedFd) {
     rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap()
 }
@@ -27,7 +27,7 @@ fn wait(probe: &Probe, limit: Duration) -> Waited {
     probe.wait(silent.as_fd(), Instant::now() + limit, "it")
 }
 
-/// It is not ready, and says why, given enough time to look once.
+/// Asserts that the probe is not ready, and states `last`, given enough time for one attempt.
 #[track_caller]
 fn is_late(probe: &Probe, last: &str) {
     let mut limit = Duration::from_millis(50);
@@ -49,7 +49,7 @@ fn is_late(probe: &Probe, last: &str) {
     }
 }
 
-/// A port of nobody's, kept so while the socket lives.
+/// Reserves a closed port while the socket lives.
 fn closed_port() -> (OwnedFd, SocketAddrV4) {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
@@ -61,7 +61,7 @@ fn closed_port() -> (OwnedFd, SocketAddrV4) {
     }
 }
 
-/// Answers one connection after the other with what stands here; the last one for ever.
+/// Answers one connection after the other with these answers, and repeats the last one.
 fn server(answers: Vec<Vec<u8>>) -> SocketAddrV4 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -76,7 +76,7 @@ fn server(answers: Vec<Vec<u8>>) -> SocketAddrV4 {
             let mut request = [0; 1024];
             let _ = stream.read(&mut request);
             let _ = stream.write_all(&answer);
-            // An empty answer is none: the connection stays, and nothing comes.
+            // An empty answer means that the connection stays open without data.
             if answer.is_empty() {
                 open.push(stream);
             }
@@ -85,7 +85,7 @@ fn server(answers: Vec<Vec<u8>>) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
 }
 
-/// 127.0.0.1 alone: in these tests ::1 is anybody's.
+/// Only 127.0.0.1, because in these tests other processes may use ::1.
 fn addresses(address: SocketAddrV4) -> Addresses {
     Addresses::v4(address.port())
 }
@@ -110,7 +110,7 @@ fn shell(script: &str) -> Probe {
 }
 
 #[test]
-fn tcp_is_ready_when_somebody_accepts() {
+fn tcp_probe_is_ready_when_a_process_accepts() {
     let (socket, address) = closed_port();
     is_late(&Probe::Tcp(addresses(address)), "connection refused");
     let opener = thread::spawn(move || {
@@ -124,7 +124,7 @@ fn tcp_is_ready_when_somebody_accepts() {
     drop(opener.join().unwrap());
 }
 
-/// Listens on a port of ::1 that is closed at 127.0.0.1; the second socket keeps it so.
+/// Listens on a port of ::1 that is closed at 127.0.0.1, where the second socket reserves it.
 fn v6_server(answer: &'static [u8]) -> (u16, OwnedFd) {
     loop {
         let (kept, address) = closed_port();
@@ -145,7 +145,7 @@ fn v6_server(answer: &'static [u8]) -> (u16, OwnedFd) {
 }
 
 #[test]
-fn ready_asks_the_ipv6_loopback_too() {
+fn tcp_probe_also_connects_to_the_ipv6_loopback() {
     let (port, _kept) = v6_server(b"HTTP/1.1 204 No Content\r\n\r\n");
     let tcp = Probe::Tcp(Addresses::both(port));
     assert_eq!(
@@ -161,14 +161,14 @@ fn ready_asks_the_ipv6_loopback_too() {
 }
 
 #[test]
-fn ready_reports_an_answer_and_not_the_refusal_of_the_other_address() {
+fn probe_reports_an_answer_rather_than_a_refusal() {
     let (port, _kept) = v6_server(b"HTTP/1.1 503 Service Unavailable\r\n\r\n");
     let (addresses, path) = (Addresses::both(port), "/".to_owned());
     is_late(&Probe::Http { addresses, path }, "HTTP 503");
 }
 
 #[test]
-fn ready_names_the_address_where_a_process_listens_instead() {
+fn probe_names_the_address_at_which_a_process_listens() {
     let other = TcpListener::bind("127.0.0.2:0").unwrap();
     let address = other.local_addr().unwrap();
     let probe = Probe::Tcp(Addresses::v4(address.port()));
@@ -182,7 +182,7 @@ fn ready_names_the_address_where_a_process_listens_instead() {
 }
 
 #[test]
-fn listening_sockets_are_read_from_the_kernels_list() {
+fn listening_sockets_are_read_from_proc() {
     let rest = "00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1 1 0 100 0 0 10 0";
     let port = "1F90";
     let v4 = u32::from_ne_bytes([127, 0, 0, 2]);
@@ -199,7 +199,7 @@ fn listening_sockets_are_read_from_the_kernels_list() {
 }
 
 #[test]
-fn a_connection_to_itself_is_nobodys_and_leaves_the_port() {
+fn self_connection_is_refused_and_frees_the_port() {
     let (socket, address) = closed_port();
     rustix::net::connect(&socket, &address).unwrap();
     assert!(matches!(
@@ -212,7 +212,7 @@ fn a_connection_to_itself_is_nobodys_and_leaves_the_port() {
 }
 
 #[test]
-fn http_is_ready_when_the_answer_is_good() {
+fn http_probe_is_ready_when_the_status_is_good() {
     let busy = b"HTTP/1.1 503 Service Unavailable\r\n\r\n";
     assert_eq!(
         wait(&http(&[busy, busy, b"HTTP/1.1 200 OK\r\n\r\n"]), PATIENCE),
@@ -225,7 +225,7 @@ fn http_is_ready_when_the_answer_is_good() {
 }
 
 #[test]
-fn http_bears_with_whatever_answers() {
+fn http_probe_tolerates_any_answer() {
     is_late(&http(&[b"SSH-2.0-OpenSSH_9.6\r\n"]), "not HTTP");
     is_late(&http(&[&vec![b'x'; 1 << 20]]), "not HTTP");
     let endless = [b"HTTP/1.1 200".as_slice(), &vec![b' '; 1 << 20]].concat();
@@ -238,7 +238,7 @@ fn http_bears_with_whatever_answers() {
 }
 
 #[test]
-fn status_lines_are_read_as_they_come() {
+fn status_line_is_parsed_when_it_arrives_in_pieces() {
     use http::{Answer, parse_answer};
     for (bytes, answer) in [
         (&b"HTTP/1.1 200 OK\r\n"[..], Answer::Status(200)),
@@ -260,7 +260,7 @@ fn status_lines_are_read_as_they_come() {
 }
 
 #[test]
-fn a_unix_socket_is_ready_when_somebody_accepts() {
+fn unix_probe_is_ready_when_a_process_accepts() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
     let probe = Probe::Unix(path.clone());
@@ -279,7 +279,7 @@ struct Log {
 }
 
 impl Log {
-    /// With a line of an earlier run in it.
+    /// Creates a log with a line of an earlier run.
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let writer = File::options()
@@ -308,14 +308,14 @@ impl Log {
 }
 
 #[test]
-fn a_line_of_this_run_makes_it_ready() {
+fn log_probe_is_ready_when_this_run_prints_the_line() {
     let mut log = Log::new();
     let probe = log.probe(r"^ready on port \d+$");
     is_late(&probe, "no output so far (many programs buffer");
     log.write(b"starting\n");
     is_late(&probe, "no such line");
     log.write(b"ready on port 2");
-    is_late(&probe, "no line break yet (many programs buffer");
+    is_late(&probe, "the last line is incomplete (many programs buffer");
     let writer = thread::spawn(move || {
         log.write(b"\r\n");
         log
@@ -325,7 +325,7 @@ fn a_line_of_this_run_makes_it_ready() {
 }
 
 #[test]
-fn a_log_that_is_emptied_meanwhile_is_read_from_its_beginning() {
+fn truncated_log_is_read_from_its_beginning() {
     let mut log = Log::new();
     let probe = log.probe("^up$");
     log.write(b"a line that is longer than what comes\n");
@@ -345,7 +345,7 @@ fn a_log_that_is_emptied_meanwhile_is_read_from_its_beginning() {
 }
 
 #[test]
-fn lines_are_split_wherever_the_pieces_end() {
+fn lines_are_complete_however_reads_split_them() {
     let mut partial = Vec::new();
     assert!(lines::split_lines(&mut partial, b"on").is_empty());
     assert_eq!(
@@ -360,7 +360,7 @@ fn lines_are_split_wherever_the_pieces_end() {
 }
 
 #[test]
-fn a_command_is_run_until_it_succeeds() {
+fn command_probe_repeats_until_it_succeeds() {
     let dir = tempfile::tempdir().unwrap();
     let count = dir.path().join("count").display().to_string();
     let probe = shell(&format!("echo x >> {count}; test $(wc -l < {count}) -ge 3"));
@@ -372,7 +372,7 @@ fn a_command_is_run_until_it_succeeds() {
 }
 
 #[test]
-fn ready_command_that_cannot_be_executed_fails_at_once() {
+fn command_probe_that_cannot_be_executed_fails_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let script = |name: &str, text: &str, mode: u32| {
         let path = dir.path().join(name);
@@ -381,7 +381,7 @@ fn ready_command_that_cannot_be_executed_fails_at_once() {
         path
     };
     for (program, said) in [
-        ("/nonexistent".into(), "is not there"),
+        ("/nonexistent".into(), "is missing"),
         (
             script("interpreter", "#!/nonexistent\n", 0o700),
             "interpreter",
@@ -407,24 +407,24 @@ fn ready_command_that_cannot_be_executed_fails_at_once() {
 }
 
 #[test]
-fn started_service_must_outlive_its_first_moment() {
+fn started_service_must_live_for_100_ms() {
     let begun = Instant::now();
     assert_eq!(wait(&Probe::AtOnce, PATIENCE), Waited::Ready);
     assert!(begun.elapsed() >= SURVIVAL);
     let (silent, ended) = alarm();
     let ringer = thread::spawn(move || {
-        // In the middle of the wait: an alarm before it is found without one.
+        // The alarm is raised in the middle of the wait.
         thread::sleep(SURVIVAL / 4);
         drop(ended);
     });
     let waited = Probe::AtOnce.wait(silent.as_fd(), Instant::now() + PATIENCE, "it");
     assert_eq!(waited, Waited::Alarm);
     ringer.join().unwrap();
-    // The start timeout bounds it.
+    // The start timeout also limits this.
     assert_eq!(wait(&Probe::AtOnce, Duration::ZERO), Waited::Ready);
 }
 
-/// A command that leaves its pid and a child's in a file, and does not end.
+/// A command that writes its pid and a child's to a file, and does not exit.
 fn stubborn(pids: &std::path::Path) -> Probe {
     let pids = pids.display();
     shell(&format!(
@@ -446,7 +446,7 @@ fn are_gone(pids: &std::path::Path) {
 }
 
 #[test]
-fn a_command_that_does_not_end_is_killed_with_its_children_when_time_is_up() {
+fn command_probe_is_killed_with_its_children_after_its_limit() {
     let dir = tempfile::tempdir().unwrap();
     let pids = dir.path().join("pids");
     let (silent, _kept) = alarm();
@@ -460,7 +460,7 @@ fn a_command_that_does_not_end_is_killed_with_its_children_when_time_is_up() {
 }
 
 #[test]
-fn a_command_is_killed_by_the_alarm() {
+fn command_probe_is_killed_by_the_alarm() {
     let dir = tempfile::tempdir().unwrap();
     let pids = dir.path().join("pids");
     let (heard, kept) = alarm();
@@ -479,7 +479,7 @@ fn a_command_is_killed_by_the_alarm() {
 }
 
 #[test]
-fn the_alarm_wins_at_once_over_whatever_is_waited_for() {
+fn alarm_ends_every_probe_at_once() {
     let (_kept, address) = closed_port();
     let log = Log::new();
     let (socket, _) = notify_socket().unwrap();
@@ -500,7 +500,7 @@ fn the_alarm_wins_at_once_over_whatever_is_waited_for() {
     ] {
         let (heard, kept) = alarm();
         let ringer = thread::spawn(move || {
-            // Nothing tells that somebody has begun to wait.
+            // No event shows that the other thread has begun to wait.
             thread::sleep(Duration::from_millis(20));
             drop(kept);
         });
@@ -512,7 +512,7 @@ fn the_alarm_wins_at_once_over_whatever_is_waited_for() {
             assert_eq!(waited, Waited::Alarm, "{probe}");
         }
         ringer.join().unwrap();
-        // It rings by now, and nothing else counts.
+        // The alarm is raised, and takes precedence.
         let waited = probe.wait(heard.as_fd(), begun + PATIENCE, "it");
         assert_eq!(waited, Waited::Alarm, "{probe}");
         assert!(begun.elapsed() < PATIENCE / 2, "{probe}");
@@ -520,7 +520,7 @@ fn the_alarm_wins_at_once_over_whatever_is_waited_for() {
 }
 
 #[test]
-fn a_byte_in_the_alarm_is_one_too() {
+fn byte_in_the_alarm_pipe_is_an_alarm() {
     let (heard, kept) = alarm();
     rustix::io::write(&kept, b"x").unwrap();
     let (_closed, address) = closed_port();
@@ -530,7 +530,7 @@ fn a_byte_in_the_alarm_is_one_too() {
 }
 
 #[test]
-fn nothing_to_wait_for_is_ready_even_when_time_is_up() {
+fn callback_probe_is_ready_even_after_the_deadline() {
     assert_eq!(wait(&Probe::AtOnce, Duration::ZERO), Waited::Ready);
     let asked = Ready::callback(|info: &ServiceInfo| {
         let port = info.port();
@@ -563,7 +563,7 @@ fn condition_is_checked_until_it_holds() {
 }
 
 #[test]
-fn condition_that_does_not_hold_ends_with_the_alarm_or_the_time() {
+fn unmet_condition_ends_with_the_alarm_or_the_deadline() {
     let never = Condition::new(|_| false);
     let info = ServiceInfo::new(7, 8);
     let (silent, kept) = alarm();

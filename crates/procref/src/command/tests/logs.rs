@@ -14,7 +14,7 @@ fn write(log: &ServiceLog, bytes: &[u8]) {
 }
 
 #[test]
-fn the_default_log_is_private_and_beside_the_record() {
+fn default_log_is_private_and_beside_the_record() {
     let scratch = scratch();
     let prepared = truth().prepare(&scratch.key).unwrap();
     let path = &prepared.log.path;
@@ -24,7 +24,7 @@ fn the_default_log_is_private_and_beside_the_record() {
 }
 
 #[test]
-fn a_run_shows_its_own_lines_only() {
+fn tail_shows_only_lines_of_this_run() {
     let scratch = scratch();
     let path = scratch.path("log");
     write(&open(&path, 1000).unwrap(), b"before\n");
@@ -43,7 +43,7 @@ fn log_truncated(path: &Path, bytes: &[u8]) {
 }
 
 #[test]
-fn the_tail_is_short_and_harmless() {
+fn tail_is_short_and_without_control_characters() {
     let scratch = scratch();
     let log = open(&scratch.path("log"), 1 << 20).unwrap();
     for line in 0..100 {
@@ -66,7 +66,7 @@ fn the_tail_is_short_and_harmless() {
 }
 
 #[test]
-fn a_long_log_is_rotated_at_a_start() {
+fn long_log_is_rotated_at_a_start() {
     let scratch = scratch();
     let path = scratch.path("log");
     let [_, rotated] = files(&path);
@@ -83,7 +83,7 @@ fn a_long_log_is_rotated_at_a_start() {
 }
 
 #[test]
-fn a_running_services_log_is_emptied_under_it() {
+fn log_of_a_running_service_is_truncated() {
     let scratch = scratch();
     let path = scratch.path("log");
     let [_, rotated] = files(&path);
@@ -96,7 +96,7 @@ fn a_running_services_log_is_emptied_under_it() {
     write(&log, b"next");
     assert_eq!(fs::read(&path).unwrap(), b"next", "no hole before it");
 
-    // Somebody else is at it.
+    // Another process holds the lock.
     let busy = fs::File::open(&path).unwrap();
     rustix::fs::flock(&busy, rustix::fs::FlockOperation::LockExclusive).unwrap();
     assert!(!rotate_running("it", &path, 1).unwrap());
@@ -115,7 +115,7 @@ fn a_running_services_log_is_emptied_under_it() {
 }
 
 #[test]
-fn a_log_that_is_not_ours_alone_is_refused_with_its_path() {
+fn log_open_to_other_users_is_refused_with_its_path() {
     let scratch = scratch();
     let path = scratch.path("log");
     let refused = |why: &str| {
@@ -128,10 +128,10 @@ fn a_log_that_is_not_ours_alone_is_refused_with_its_path() {
         }
     };
     let victim = scratch.path("victim");
-    fs::write(&victim, "untouched by anybody").unwrap();
+    fs::write(&victim, "unchanged").unwrap();
     symlink(&victim, &path).unwrap();
     refused("symbolic link");
-    assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched by anybody");
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "unchanged");
     fs::remove_file(&path).unwrap();
     rustix::fs::mknodat(
         rustix::fs::CWD,
@@ -147,7 +147,7 @@ fn a_log_that_is_not_ours_alone_is_refused_with_its_path() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o622)).unwrap();
     refused("mode 0622");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(open(&path, 10).is_err(), "procref's own is for nobody else");
+    assert!(open(&path, 10).is_err(), "procref's own log is private");
     let chosen = ServiceLog::open("it", path, 10, Forbidden::WritableByOthers);
     assert_eq!(
         chosen.unwrap().start,

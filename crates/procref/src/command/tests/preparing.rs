@@ -4,7 +4,7 @@ use std::os::fd::AsFd as _;
 use super::*;
 
 #[test]
-fn everything_is_filled_in() {
+fn prepare_fills_in_all_placeholders() {
     let scratch = scratch();
     let program = scratch.program("server", 0o700);
     let command = ServiceCommand::new("{dir}/server")
@@ -48,7 +48,7 @@ fn everything_is_filled_in() {
 }
 
 #[test]
-fn a_chosen_port_is_kept_from_others_until_it_is_let_go() {
+fn chosen_port_is_reserved_until_it_is_released() {
     let scratch = scratch();
     let mut prepared = truth().arg("{port}").prepare(&scratch.key).unwrap();
     let address = ("127.0.0.1", prepared.port);
@@ -63,7 +63,7 @@ fn a_chosen_port_is_kept_from_others_until_it_is_let_go() {
 }
 
 #[test]
-fn a_fixed_port_is_asked_at_ipv6_unless_another_process_listens_there() {
+fn fixed_port_is_probed_at_ipv6_unless_taken_there() {
     let scratch = scratch();
     let other = TcpListener::bind("[::1]:0").unwrap();
     let port = other.local_addr().unwrap().port();
@@ -84,7 +84,7 @@ fn a_fixed_port_is_asked_at_ipv6_unless_another_process_listens_there() {
 }
 
 #[test]
-fn a_missing_program_of_the_readiness_command_names_the_setting() {
+fn missing_program_of_a_readiness_command_names_the_setting() {
     let scratch = scratch();
     let args: [&str; 0] = [];
     for program in ["nosuch-program", "/nonexistent/program"] {
@@ -97,7 +97,7 @@ fn a_missing_program_of_the_readiness_command_names_the_setting() {
 }
 
 #[test]
-fn a_fixed_port_that_somebody_listens_on_is_an_error() {
+fn fixed_port_with_a_listener_is_an_error() {
     let scratch = scratch();
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = other.local_addr().unwrap().port();
@@ -115,14 +115,14 @@ fn a_fixed_port_that_somebody_listens_on_is_an_error() {
 }
 
 #[test]
-fn without_a_port_nothing_is_bound() {
+fn command_without_a_port_binds_nothing() {
     let prepared = truth().prepare(&scratch().key).unwrap();
     assert_eq!(prepared.port, 0);
     assert!(prepared.reserved.is_empty());
 }
 
 #[test]
-fn a_passed_socket_listens_and_is_told_of() {
+fn passed_socket_listens_and_is_in_the_environment() {
     let command = truth().env_clear().socket_activation();
     let prepared = command.prepare(&scratch().key).unwrap();
     TcpStream::connect(("127.0.0.1", prepared.port)).unwrap();
@@ -140,7 +140,7 @@ fn a_passed_socket_listens_and_is_told_of() {
 }
 
 #[test]
-fn the_environment_is_inherited_and_changed() {
+fn environment_is_inherited_and_changed() {
     let scratch = scratch();
     let set = truth().env("A", "1").env("B", "2").env_remove("B");
     let env = env_of(&set.prepare(&scratch.key).unwrap());
@@ -152,7 +152,7 @@ fn the_environment_is_inherited_and_changed() {
 }
 
 #[test]
-fn what_a_service_manager_told_the_starter_is_not_inherited() {
+fn variables_of_a_service_manager_are_not_inherited() {
     let names = [
         "NOTIFY_SOCKET",
         "LISTEN_FDS",
@@ -173,7 +173,7 @@ fn what_a_service_manager_told_the_starter_is_not_inherited() {
 }
 
 #[test]
-fn a_program_is_looked_up_in_the_services_own_path() {
+fn program_is_searched_in_the_path_of_the_service() {
     let scratch = scratch();
     let bin = scratch.path("bin");
     fs::create_dir(&bin).unwrap();
@@ -198,7 +198,7 @@ fn a_program_is_looked_up_in_the_services_own_path() {
 }
 
 #[test]
-fn what_cannot_be_executed_says_why() {
+fn program_that_cannot_be_executed_is_an_error_with_advice() {
     let scratch = scratch();
     let plain = scratch.program("plain", 0o600);
     for (program, why) in [
@@ -216,7 +216,7 @@ fn what_cannot_be_executed_says_why() {
 }
 
 #[test]
-fn a_working_directory_that_is_none_is_an_error() {
+fn missing_working_directory_is_an_error() {
     let scratch = scratch();
     for dir in ["/nonexistent", "/dev/null"] {
         let error = scratch.fails(&truth().current_dir(dir));
@@ -228,14 +228,14 @@ fn a_working_directory_that_is_none_is_an_error() {
 }
 
 #[test]
-fn a_readiness_command_that_is_not_there_is_an_error_at_once() {
+fn missing_readiness_command_is_an_error_at_once() {
     let command = truth().ready(Ready::command("no-such-probe", ["x"]));
     let error = scratch().fails(&command);
     assert!(error.contains("no-such-probe"), "{error}");
 }
 
 #[test]
-fn a_sockets_path_is_the_working_directorys_and_not_too_long() {
+fn socket_path_is_relative_to_the_working_directory_and_limited() {
     let scratch = scratch();
     let command = truth().current_dir("{dir}").ready(Ready::unix("s"));
     let prepared = command.prepare(&scratch.key).unwrap();
@@ -249,7 +249,7 @@ fn a_sockets_path_is_the_working_directorys_and_not_too_long() {
 }
 
 #[test]
-fn a_notify_socket_is_named_to_the_service_only_where_it_is_used() {
+fn notify_socket_is_in_the_environment_only_if_used() {
     let scratch = scratch();
     let named = |command: ServiceCommand| {
         let env = env_of(&command.prepare(&scratch.key).unwrap());
@@ -261,7 +261,7 @@ fn a_notify_socket_is_named_to_the_service_only_where_it_is_used() {
 }
 
 #[test]
-fn descriptors_are_closed_by_exec() {
+fn prepared_descriptors_are_closed_by_exec() {
     let command = truth().socket_activation().ready(Ready::notify());
     let prepared = command.prepare(&scratch().key).unwrap();
     let Prepared {

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use super::*;
 
-/// Not a test of its own: the service of the next one, another process.
+/// The service of the next test, another process.
 #[test]
 fn notifying_child() {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else {
@@ -24,10 +24,10 @@ fn notifying_child() {
 }
 
 #[test]
-fn a_notification_of_another_process_makes_it_ready() {
+fn notification_of_another_process_makes_the_service_ready() {
     let (socket, name) = notify_socket().unwrap();
     let probe = Probe::Notify(socket);
-    is_late(&probe, "sent nothing");
+    is_late(&probe, "no message so far");
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "ready::tests::notify::notifying_child"])
         .env("NOTIFY_SOCKET", &name)
@@ -39,7 +39,7 @@ fn a_notification_of_another_process_makes_it_ready() {
 }
 
 #[test]
-fn a_status_is_told_when_it_is_late() {
+fn status_is_reported_when_the_service_is_not_ready_in_time() {
     let (socket, name) = notify_socket().unwrap();
     let name = name.into_encoded_bytes();
     let address = SocketAddr::from_abstract_name(&name[1..]).unwrap();
@@ -49,12 +49,12 @@ fn a_status_is_told_when_it_is_late() {
 }
 
 #[test]
-fn a_notification_of_another_user_is_passed_over() {
+fn notification_of_another_user_is_ignored() {
     let (socket, name) = notify_socket().unwrap();
     let name = name.into_encoded_bytes();
     let other = rustix::process::Uid::from_raw(65534);
     assert!(!crate::ready::notify::may_speak(other));
-    // Only root can be somebody else for a moment, and a thread of it alone.
+    // Only root can change its user for a moment, and only in one thread.
     if rustix::process::geteuid().is_root() {
         let sender = thread::spawn(move || {
             rustix::thread::set_thread_uid(other).unwrap();
@@ -64,11 +64,11 @@ fn a_notification_of_another_user_is_passed_over() {
         });
         sender.join().unwrap();
     }
-    is_late(&Probe::Notify(socket), "sent nothing");
+    is_late(&Probe::Notify(socket), "no message so far");
 }
 
 #[test]
-fn notifications_are_read_line_by_line() {
+fn notification_is_parsed_line_by_line() {
     use crate::ready::notify::{Message, parse};
     let message = |ready, status: Option<&str>| Message {
         ready,
