@@ -1,5 +1,5 @@
-//! A client can follow a service without polling: `current` returns the instance that is ready now,
-//! `wait_dead` returns when a handle's instance dies, and `wait_stopped` returns when the service
+//! A client can follow a service without polling. `current` returns the instance that is ready now.
+//! `wait_dead` returns when the handle's instance dies. `wait_stopped` returns when the service
 //! stops.
 
 #![cfg(target_os = "linux")]

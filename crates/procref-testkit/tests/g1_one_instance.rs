@@ -1,7 +1,7 @@
 //! G1: at most one live instance per namespace and name, whatever happens.
 //!
-//! The fake service itself is the witness: it holds a file lock while it lives, and an instance
-//! that cannot take the lock writes that to the log.
+//! The fake service itself is the witness. Each instance holds a file lock while it lives. An
+//! instance that cannot take the lock reports that in the log.
 
 use procref_testkit::actor::{Actor, Held};
 use procref_testkit::fake::STOP_REASON;

@@ -1,5 +1,5 @@
-//! G3 for services that procref executes itself: when no process holds a reference, the service is
-//! stopped, and so is every process that it has started.
+//! G3 for services that procref executes itself. When no process holds a reference, procref stops
+//! the service and every process that the service has started.
 
 #![cfg(target_os = "linux")]
 

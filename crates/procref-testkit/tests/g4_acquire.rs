@@ -303,8 +303,8 @@ fn g4_hanging_health_check_is_dropped_after_a_timeout() {
     one.release(&held);
 }
 
-/// The health checks of all clients run at the same time and without the lock, both when all
-/// clients join and when one of them adopts an orphan.
+/// The health checks of all clients run at the same time and without the lock. This holds when all
+/// clients join, and when one of them adopts an orphan.
 #[test]
 fn g4_health_checks_run_concurrently_without_the_lock() {
     let scene = scene!();

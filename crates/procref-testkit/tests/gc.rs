@@ -381,9 +381,9 @@ fn gc_leaves_files_that_are_not_procrefs() {
     }
     let space = scene.namespace_id();
     let ours = |stem: &str, ending: &str| at(&format!("{stem}.{space}.{ending}"));
-    // These names have procref's pattern, but the files do not belong to procref: a record of
-    // another service, a record of another version, directories, links, and a file that others can
-    // read.
+    // These names have procref's pattern, but the files do not belong to this service. They are
+    // records of another service and of another version, directories, links, and a file that others
+    // can read.
     write_private(&ours("copy-1123456789abcde", "json"), &good);
     write_private(&ours("next-2123456789abcde", "json"), "{\"version\": 77}");
     fs::create_dir(ours("dir-3123456789abcde", "json")).expect("create");

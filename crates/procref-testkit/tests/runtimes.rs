@@ -1,5 +1,5 @@
-//! G8: a handle can be acquired, released and dropped in any context: in any runtime, without a
-//! runtime, in a runtime that is shut down, and while unwinding.
+//! G8: a handle can be acquired, released and dropped in any context. The contexts are every
+//! runtime, no runtime, a runtime that is shut down, and unwinding.
 //!
 //! `without_tokio.rs` runs the same suite without the library's `tokio` feature.
 

@@ -1,8 +1,8 @@
-//! A process dies at every step of procref that changes something. These are the steps of a client
-//! that acquires, starts, stops, releases or cleans up, the steps of a supervisor, and the steps of
-//! a service before its program is executed. The process dies alone, and while two other clients
-//! are in the middle of an acquire. Then other clients can use the service, there are never two
-//! live instances, and nothing is left after the last client.
+//! A process dies at every step of procref that changes something. The process is a client that
+//! acquires, starts, stops, releases or cleans up, a supervisor, or a service before its program is
+//! executed. It dies alone, and while two other clients are in the middle of an acquire. Then other
+//! clients can use the service, there are never two live instances, and nothing is left after the
+//! last client.
 //!
 //! The list of steps comes from the library, so these tests also try a new step. They fail unless
 //! [`scenarios::scenario`] says how a process reaches it.
