@@ -21,7 +21,7 @@ fn assert_refused(project: &Project<'_>, service: &str, about: &str) {
     let begun = Instant::now();
     let (code, err) = project.failure(&["run", service, "--", "true"]);
     assert_eq!(code, 125, "{err}");
-    let reason = format!("service `{about}`: its own start asks for it");
+    let reason = format!("service `{about}`: its own start uses it");
     assert!(err.contains(&reason), "{err}");
     assert!(begun.elapsed() < AT_ONCE, "{err}");
 }

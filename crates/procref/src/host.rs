@@ -22,10 +22,10 @@ use crate::record::{self, Record};
 use crate::runtime::deadline::Deadline;
 use crate::runtime::{self, BoxFuture, poll_once, process_local, timer};
 
-/// Any time that a system call takes.
+/// A timeout that a system call accepts. The wait is repeated after it.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// The machine this process runs on.
+/// The machine that this process runs on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Host;
 
@@ -92,8 +92,8 @@ impl Platform for Host {
             return Ok(None);
         };
         let service = key.name().to_owned();
-        let purpose = "ask whether the service is well";
-        let asked = runtime::spawn_blocking(purpose, move || {
+        let purpose = "check the service's health";
+        let checked = runtime::spawn_blocking(purpose, move || {
             let answer = probe.ask(limit, &service).err()?;
             let probe = probe.to_string();
             Some(FailedCheck {
@@ -102,7 +102,7 @@ impl Platform for Host {
                 limit,
             })
         });
-        asked.await
+        checked.await
     }
 
     async fn rotate_log(&self, key: &ServiceKey, command: &ServiceCommand) {
@@ -122,11 +122,11 @@ impl Platform for Host {
         if !process::is_suspended(pid) || crash::leaves_suspended() {
             return;
         }
-        // In this order. The process is known by pid and start time first. If it were gone by the second check, and
-        // a supervisor of another service had its pid, the signal would reach neither.
+        // In this order. First the process is identified by pid and start time, then this checks that it is a supervisor.
+        // If the process exits in between, and a supervisor of another service gets its pid, neither gets the signal.
         if let Ok(Some(process)) = Process::find(pid) {
             if process::is_supervisor(pid) && process.wake().is_ok() {
-                tracing::warn!(pid, "continued a supervisor that was suspended");
+                tracing::warn!(pid, "continued a suspended supervisor");
             }
         }
     }
@@ -163,7 +163,7 @@ impl Platform for Host {
     }
 
     fn block_until_done(&self, done: &mpsc::Receiver<()>, limit: Duration) {
-        // An error means that it takes longer: it goes on without us.
+        // An error means that it takes longer. Then it continues without this thread.
         let _ = done.recv_timeout(limit);
     }
 
@@ -206,7 +206,7 @@ impl ServiceFiles for Host {
     }
 
     fn abandon_failures(&self, key: &ServiceKey) {
-        // A starter that begins between these two may lose a hint.
+        // If a start begins between these two calls, its note may be removed. The note is only a hint.
         if let Poll::Ready(Ok(None)) = poll_once(Native.open(key, Missing::Ignore)) {
             failures::clear(key);
         }
@@ -224,10 +224,10 @@ impl ServiceProcess for Process {
         {
             return self.wake();
         }
-        // To wait for its grace would be to wait for nothing.
+        // The process cannot get a stop signal, so it would not exit within its grace.
         tracing::warn!(
             pid = self.pid(),
-            "there is no way to ask it to end: ended at once, without its grace"
+            "the service accepts no stop signal; killing it without its grace"
         );
         Process::kill(self)
     }
@@ -241,7 +241,7 @@ impl ServiceProcess for Process {
             return Ok(true);
         }
         let process = Arc::clone(self);
-        let purpose = "wait for the service's end";
+        let purpose = "wait until the service exits";
         runtime::spawn_blocking(purpose, move || Process::wait(&process, timeout)).await?
     }
 
@@ -279,10 +279,11 @@ impl ServiceStart for StartingService {
 }
 
 impl Blocker {
-    /// `holder` is the process that the lock names.
+    /// Returns the process that others wait for. `holder` is the process that the kernel object names as the lock's
+    /// holder.
     ///
-    /// A starter that has died or released the lock leaves its share to the supervisor, and is the process that the lock
-    /// names until the supervisor makes its next step. If that is suspended, it is what the others wait for.
+    /// A starter that has died or released the lock leaves its share to the supervisor. The object still names the starter
+    /// until the supervisor takes its next step. So if the supervisor is suspended, the others wait for the supervisor.
     pub(crate) fn of(holder: u32, supervisor: Option<u32>) -> Self {
         let candidates = [Some(holder), supervisor];
         let suspended = candidates

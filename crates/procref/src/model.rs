@@ -1,6 +1,7 @@
 //! The real engine on a made-up machine, through every order of steps.
 
 mod choices;
+mod client;
 mod explorer;
 mod hash;
 mod invariants;
@@ -12,6 +13,7 @@ mod process_table;
 mod runner;
 mod scenario;
 mod scenarios;
+mod starting_service;
 mod supervisor;
 mod yield_points;
 

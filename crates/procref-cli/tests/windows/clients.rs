@@ -118,7 +118,7 @@ fn service_without_a_stop_event_is_killed() {
     );
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(
-        done.err.contains("there is no way to ask it to end"),
+        done.err.contains("the service accepts no stop signal"),
         "{done:?}"
     );
     assert_eq!(sandbox.events(), ["started"]);

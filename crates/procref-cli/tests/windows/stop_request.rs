@@ -135,7 +135,7 @@ fn console_window_is_not_closed() {
     let done = run(&sandbox, "console", &[]);
     assert_eq!(sandbox.events(), ["started"], "{done:?}");
     assert!(
-        done.err.contains("there is no way to ask it to end"),
+        done.err.contains("the service accepts no stop signal"),
         "{done:?}"
     );
 }
@@ -180,7 +180,7 @@ fn service_on_another_console_is_killed_with_a_warning() {
     assert_eq!(done.code, Some(0), "{done:?}");
     assert_eq!(sandbox.events(), ["started"]);
     assert!(
-        done.err.contains("there is no way to ask it to end"),
+        done.err.contains("the service accepts no stop signal"),
         "{done:?}"
     );
     assert!(!is_alive(sandbox.events_with_pids()[0].1));

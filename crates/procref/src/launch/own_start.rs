@@ -1,4 +1,11 @@
-//! The variable that marks the processes of a start.
+//! The environment variable that marks the processes of a start.
+//!
+//! A process that belongs to the start of an instance, and acquires the same service, would wait for its own end. The
+//! variable names the instance, so that such a process gets an error.
+//!
+//! The variable stays in the environment of processes that outlive the start. So it names service and generation, and
+//! counts only while that very instance is locked and not ready. It is a list, because the program of one service may
+//! start another service: then both starts have to end before either service can be joined.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -7,10 +14,10 @@ use crate::error::Error;
 use crate::kernel::Snapshot;
 use crate::key::ServiceKey;
 
-/// The instances whose starts a process belongs to, separated by spaces.
+/// Name of the variable. Its value is a list of instances, separated by spaces.
 const STARTING: &str = "PROCREF_STARTING";
 
-/// The variable for the processes of a start.
+/// Returns the variable, with its value, for the processes of a start.
 pub(crate) fn variable(key: &ServiceKey, generation: u16) -> (OsString, OsString) {
     let mut value = env::var_os(STARTING).unwrap_or_default();
     if !value.is_empty() {
@@ -25,7 +32,7 @@ fn entry(key: &ServiceKey, generation: u16) -> String {
     format!("{:x}.{:x}.{generation}", space.bits(), name.bits())
 }
 
-/// Whether this process belongs to the start that a snapshot shows.
+/// Returns `true` if this process belongs to the start that a snapshot shows.
 pub(crate) fn is_own_start(key: &ServiceKey, snapshot: &Snapshot) -> bool {
     let starting = snapshot.locked && snapshot.instance.is_some_and(|instance| !instance.ready);
     starting && env::var_os(STARTING).is_some_and(|list| names(&list, key, snapshot.generation))
@@ -37,11 +44,12 @@ fn names(list: &OsStr, key: &ServiceKey, generation: u16) -> bool {
     list.split(' ').any(|named| named == entry)
 }
 
+/// Returns the error of a process that waits for its own start.
 pub(crate) fn own_start(key: &ServiceKey) -> Error {
     Error::Recursion {
         service: key.name().to_owned(),
-        reason: "its own start asks for it, and would wait for itself (ask for it in no program that has \
-                 to end or answer before it is ready)",
+        reason: "its own start uses it, and would wait for itself (do not use it in a program that must exit or \
+                 answer before the service is ready)",
     }
 }
 
@@ -58,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_instance_that_is_named_is_ones_own() {
+    fn start_variable_matches_only_the_instance_it_names() {
         let (one, other) = (key("one"), key("other"));
         let (_, value) = variable(&one, 7);
         assert!(names(&value, &one, 7));

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::choices::Choice;
+use super::client;
 use super::machine::Machine;
 use super::process::{Process, Sim, lock};
 use super::process_table::{ClientProcess, Kind, ProcId};
@@ -78,7 +79,7 @@ impl Run {
     fn add_client(&mut self, acts: &[scenario::Act]) {
         let id = self.machine().add(Kind::Client(ClientProcess::default()));
         let sim = Sim::new(self.process(id));
-        let future = scenario::client(sim, acts.to_vec());
+        let future = client::client(sim, acts.to_vec());
         self.add(id, Box::pin(future));
     }
 

@@ -225,9 +225,9 @@ impl<'a> SimSupervisorOps<'a> {
 
     async fn end_one(&self, target: ProcId) {
         let process = self.process();
-        process.ask(target).await;
+        process.request_stop(target).await;
         while !process.wait_for(target).await {
-            process.end_by_force(target).await;
+            process.kill(target).await;
         }
     }
 

@@ -1,4 +1,4 @@
-//! How long a call may wait.
+//! Time limits of calls that wait.
 
 use std::time::{Duration, Instant};
 
@@ -8,25 +8,25 @@ pub(crate) const DEFAULT_WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a client waits for other processes that start or stop the service.
 #[derive(Clone, Copy)]
 pub(crate) enum Patience {
-    /// Until a moment that its user chose.
+    /// Until a deadline that the user has set.
     Until(Deadline),
-    /// For each transition as long as the process that holds the lock has announced, and a margin.
+    /// For each transition as long as the process that holds the lock has announced, and [`MARGIN`] more.
     AsAnnounced,
 }
 
-/// How much longer a client waits than the other process has announced. That process has to be scheduled
-/// after its time is up, and to clean up.
+/// How much longer a client waits than the other process has announced. When the time of that process is up, it still
+/// has to be scheduled and to clean up.
 const MARGIN: Duration = Duration::from_secs(10);
 
 impl Patience {
-    /// For a client whose user chose this limit, or none.
+    /// Returns the patience of a client whose user has set this limit, or none.
     pub(crate) fn of(chosen: Option<Duration>) -> Self {
         chosen.map_or(Self::AsAnnounced, |limit| {
             Self::Until(Deadline::after(limit))
         })
     }
 
-    /// Until when a client waits that begins to wait now.
+    /// Returns the deadline of a wait that begins now.
     pub(crate) fn deadline(self, announced: Option<Duration>) -> Deadline {
         match (self, announced) {
             (Self::Until(deadline), _) => deadline,
@@ -35,13 +35,14 @@ impl Patience {
         }
     }
 
-    /// Whether a client that has waited as long as was announced goes on.
+    /// Returns `true` if a client that has waited as long as was announced before must wait again, because another limit is
+    /// announced now.
     pub(crate) fn is_renewed(self, before: Option<Duration>, now: Option<Duration>) -> bool {
         matches!(self, Self::AsAnnounced) && before != now
     }
 }
 
-/// When a wait ends, and how long it was allowed to be.
+/// The end of a wait, and its limit.
 #[derive(Clone, Copy)]
 pub(crate) struct Deadline {
     start: Instant,
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patience_is_the_users_or_what_was_announced_and_a_margin() {
+    fn patience_is_the_users_limit_or_the_announced_one_and_a_margin() {
         let second = Duration::from_secs(1);
         let chosen = Patience::of(Some(second));
         assert_eq!(chosen.deadline(Some(Duration::MAX)).limit(), second);

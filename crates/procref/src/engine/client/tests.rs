@@ -1,11 +1,10 @@
-//! A seat by itself: nothing here touches the kernel.
+//! The client alone, without a kernel.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Wake};
-
-use std::collections::BTreeMap;
 
 use super::*;
 use crate::host::Host;
@@ -13,27 +12,26 @@ use crate::info::ServiceInfo;
 use crate::kernel::Instance;
 use crate::name::Name;
 use crate::namespace::Namespace;
-use crate::process::Identity;
-use crate::process::View;
+use crate::process::{Identity, View};
 use crate::runtime::poll_once;
 
-type OurSeat = Arc<Client<Host>>;
+type HostClient = Arc<Client<Host>>;
 
-fn client() -> OurSeat {
+fn client() -> HostClient {
     let namespace = Namespace::new(PathBuf::from("/made-up"), (0, 0), View::default());
-    let key = ServiceKey::new(namespace, Name::new("seat").expect("a name"));
+    let key = ServiceKey::new(namespace, Name::new("client").expect("a valid name"));
     Arc::new(Client::new(Host, key))
 }
 
-fn free_turn(client: &OurSeat) -> Permit<Host> {
-    client.try_permit().expect("nobody has the turn")
+fn take_permit(client: &HostClient) -> Permit<Host> {
+    client.try_permit().expect("the permit is free")
 }
 
-/// A seat whose process holds a reference, with one handle on it.
-fn seat_in_use() -> OurSeat {
+/// Returns a client whose process holds a reference, with one handle.
+fn client_in_use() -> HostClient {
     let client = client();
     let instance = Instance::plain(Identity { pid: 0, start: 0 }, 0);
-    free_turn(&client).finish(Arc::new(ResolvedInstance {
+    take_permit(&client).finish(Arc::new(ResolvedInstance {
         instance,
         generation: 1,
         info: ServiceInfo::new(0, 0),
@@ -45,7 +43,7 @@ fn seat_in_use() -> OurSeat {
     client
 }
 
-fn last(client: &OurSeat) -> Permit<Host> {
+fn drop_last_handle(client: &HostClient) -> Permit<Host> {
     match client.drop_handle() {
         Dropped::Last(permit) => permit,
         Dropped::NotLast => panic!("it was the last handle"),
@@ -53,19 +51,19 @@ fn last(client: &OurSeat) -> Permit<Host> {
 }
 
 #[test]
-fn who_puts_the_last_handle_down_has_the_turn_and_nobody_shares_the_reference_any_more() {
-    let client = seat_in_use();
-    let permit = last(&client);
+fn last_handle_takes_the_permit_and_unshares_the_reference_when_dropped() {
+    let client = client_in_use();
+    let permit = drop_last_handle(&client);
     assert!(client.try_permit().is_none());
     assert!(client.share().is_none());
     drop(permit);
-    assert!(!free_turn(&client).has_other_handles());
+    assert!(!take_permit(&client).has_other_handles());
 }
 
 #[test]
-fn a_reference_is_taken_back_only_without_other_handles_and_then_nobody_shares_it() {
-    let client = seat_in_use();
-    let mut permit = free_turn(&client);
+fn reference_is_taken_and_unshared_only_without_other_handles() {
+    let client = client_in_use();
+    let mut permit = take_permit(&client);
     assert!(permit.is_referenced() && permit.has_other_handles());
     assert!(!permit.take_if_last());
     assert!(matches!(client.drop_handle(), Dropped::NotLast));
@@ -73,34 +71,35 @@ fn a_reference_is_taken_back_only_without_other_handles_and_then_nobody_shares_i
     assert!(!permit.is_referenced() && !permit.has_other_handles());
     assert!(client.share().is_none());
     drop(permit);
-    assert!(!free_turn(&client).has_other_handles());
+    assert!(!take_permit(&client).has_other_handles());
 }
 
 #[test]
-fn with_its_object_a_reference_is_gone() {
-    let client = seat_in_use();
-    let permit = free_turn(&client);
+fn reference_is_lost_when_its_object_is_removed() {
+    let client = client_in_use();
+    let permit = take_permit(&client);
     permit.forget_object();
     assert!(!permit.is_referenced());
     assert!(client.share().is_none());
-    // Of what is gone there is nothing to give back.
+    // The client holds no reference, so its last handle has none to release.
     drop(permit);
     assert!(matches!(client.drop_handle(), Dropped::NotLast));
 }
 
 #[test]
-fn who_leaves_the_reference_to_others_gives_the_turn_back_once() {
-    let client = seat_in_use();
-    let mut permit = free_turn(&client);
+fn permit_is_released_once_when_yielded_to_handles() {
+    let client = client_in_use();
+    let mut permit = take_permit(&client);
     assert!(permit.yield_to_handles());
-    let next = free_turn(&client);
+    let next = take_permit(&client);
     drop(permit);
     assert!(client.try_permit().is_none());
     drop(next);
-    let mut permit = last(&client);
+    let mut permit = drop_last_handle(&client);
     assert!(!permit.yield_to_handles());
 }
 
+/// Counts its wakes.
 struct Woken(AtomicU32);
 
 impl Wake for Woken {
@@ -109,42 +108,42 @@ impl Wake for Woken {
     }
 }
 
-/// Waits in one way or another while somebody has the turn, which is then given back.
-fn waits<F: Future>(
-    client: &OurSeat,
+/// Polls a future that waits for the permit, releases the permit by `release`, and returns the future's output.
+fn output_after_release<F: Future>(
+    client: &HostClient,
     waiting: F,
-    give_back: impl FnOnce(Permit<Host>),
+    release: impl FnOnce(Permit<Host>),
 ) -> F::Output {
     let woken = Arc::new(Woken(AtomicU32::new(0)));
     let waker = Waker::from(Arc::clone(&woken));
     let mut context = Context::from_waker(&waker);
     let mut waiting = pin!(waiting);
-    let permit = free_turn(client);
-    // A waker is kept once, however often somebody looks.
+    let permit = take_permit(client);
+    // Only one waker is kept, although the future is polled twice.
     assert!(waiting.as_mut().poll(&mut context).is_pending());
     assert!(waiting.as_mut().poll(&mut context).is_pending());
-    give_back(permit);
+    release(permit);
     assert_eq!(woken.0.load(Ordering::SeqCst), 1);
     match waiting.poll(&mut context) {
         Poll::Ready(output) => output,
-        Poll::Pending => panic!("the turn is free"),
+        Poll::Pending => panic!("the permit is free"),
     }
 }
 
 #[test]
-fn who_waits_for_the_turn_is_woken_when_it_is_given_back() {
-    let others = |mut permit: Permit<Host>| assert!(permit.yield_to_handles());
-    let client = seat_in_use();
-    let current = client.known().expect("an instance");
+fn future_waiting_for_the_permit_wakes_when_it_is_released() {
+    let yielded = |mut permit: Permit<Host>| assert!(permit.yield_to_handles());
+    let client = client_in_use();
+    let current = client.known().expect("the client has an instance");
     let rejected = Unhealthy::of(&*current);
-    waits(&client, client.permit(), drop);
-    waits(&client, client.permit(), others);
-    for give_back in [drop, others] {
-        let place = waits(&client, client.access(Some(rejected)), give_back);
-        assert!(matches!(place, Access::Exclusive(_)));
+    output_after_release(&client, client.permit(), drop);
+    output_after_release(&client, client.permit(), yielded);
+    for release in [drop, yielded] {
+        let access = output_after_release(&client, client.access(Some(rejected)), release);
+        assert!(matches!(access, Access::Exclusive(_)));
     }
-    // The one instance that was not good enough. Any other is shared without waiting, also if its generation is
-    // the same, as in a set that was made after somebody removed the last one.
+    // Only the rejected instance waits. Any other one is shared without a wait, also if its generation is the same, as in
+    // an object that was made after the last one was removed from outside.
     let later = Instance {
         identity: Identity { pid: 1, start: 99 },
         ..current.instance
@@ -154,7 +153,7 @@ fn who_waits_for_the_turn_is_woken_when_it_is_given_back() {
         Unhealthy::new(1, &later),
     ] {
         let Poll::Ready(Access::Shared(_)) = poll_once(client.access(Some(other))) else {
-            panic!("it is shared");
+            panic!("the reference is shared");
         };
     }
 }
