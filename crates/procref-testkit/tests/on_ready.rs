@@ -80,7 +80,7 @@ fn on_ready_runs_once_per_instance() {
 fn g9_on_ready_failure_fails_the_start_and_cleans_up() {
     for (outcome, message) in [
         (ReadyOutcome::Fail, "the test makes this callback fail"),
-        (ReadyOutcome::Kill, "ended meanwhile"),
+        (ReadyOutcome::Kill, "exited while the callback ran"),
     ] {
         for via in Via::ALL {
             let scene = scene!();

@@ -8,8 +8,8 @@
 //!
 //! A process has one [`Client`](client::Client) for each service, and at most one reference in the kernel, whatever the
 //! number of its handles. A handle that is not the first one, or not the last one, only changes a counter. Everything
-//! else needs the client's [`Permit`](client::Permit), which one future at a time has. The permit, the reference and the
-//! transition lock together are a [`Transition`](transition::Transition).
+//! else needs the client's [`Permit`](client::Permit), which one future at a time has. The permit, the reference and
+//! the transition lock together are a [`Transition`](transition::Transition).
 //!
 //! # All processes
 //!
@@ -37,12 +37,12 @@
 //!                                       wait until the process is dead; clear, unlink, remove
 //! ```
 //!
-//! If a client dies in any of these states, the kernel releases its reference and its lock. The next process that enters,
-//! or the supervisor, finds the state as it is and continues from there.
+//! If a client dies in any of these states, the kernel releases its reference and its lock. The next process that
+//! enters, or the supervisor, finds the state as it is and continues from there.
 //!
 //! # Rules
 //!
-//! - **R1, stopped means dead.** The stopping process publishes STOPPING first, waits until the identity is gone, and
+//! - **R1, stopped means dead.** The stopping process publishes STOPPING first, waits until the process is dead, and
 //!   then clears the object, unlinks the record and removes the object, in this order ([`stop`], [`release`]).
 //! - **R2.** Nothing starts beside anything alive: a start stops a leftover instance first ([`start`]).
 //! - **R3.** Every decision is repeated with the lock held ([`acquire`]).

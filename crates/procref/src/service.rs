@@ -40,9 +40,9 @@ pub use status::{State, Status};
 /// the last one stops it.
 ///
 /// A `SharedService` describes the service to one process, and is made by [`builder`](Self::builder). It runs nothing
-/// before [`acquire`](Self::acquire). The [`ServiceHandle`] that `acquire` returns keeps the service running. All values
-/// of one name in a process share one reference. When the last handle is dropped, the callbacks of the value that it
-/// came from are used.
+/// before [`acquire`](Self::acquire). The [`ServiceHandle`] that `acquire` returns keeps the service running. All
+/// values of one name in a process share one reference. When the last handle is dropped, the callbacks of the value
+/// that it came from are used.
 ///
 /// ```no_run
 /// use procref::{ServiceInfo, SharedService};
@@ -99,15 +99,15 @@ impl SharedService {
     /// Takes a reference to the service, and starts the service if it does not run.
     ///
     /// Returns when the service is alive, ready and healthy. While another process starts the service, this call sleeps
-    /// in the kernel. If that process fails or dies, this call takes over. A dead or unhealthy service is recovered once,
-    /// by one process, however many processes notice.
+    /// in the kernel. If that process fails or dies, this call takes over. A dead or unhealthy service is recovered
+    /// once, by one process, however many processes notice.
     ///
     /// The future may be dropped at any time. It then releases everything that it held. It needs no runtime, and does
     /// not block an executor's thread.
     ///
     /// A process that is suspended while it starts the service holds the lock. It may be suspended by Ctrl-Z, by
-    /// `SIGSTOP`, or by output in the background under `stty tostop`. All other clients wait until it continues or their
-    /// time is up; the process is the `holder` of [`Error::Timeout`]. A program that runs in a terminal can block
+    /// `SIGSTOP`, or by output in the background under `stty tostop`. All other clients wait until it continues or
+    /// their time is up; the process is the `holder` of [`Error::Timeout`]. A program that runs in a terminal can block
     /// `SIGTSTP`, `SIGTTIN` and `SIGTTOU` in all its threads during the call. The command line does this.
     ///
     /// # Errors
@@ -122,7 +122,8 @@ impl SharedService {
     /// - [`Error::Fingerprint`]: the instance has another fingerprint.
     /// - [`Error::InvalidSetting`]: the service has no local process (pid 0), and this client has no health check.
     /// - [`Error::Recursion`]: the start of the service acquires the service itself.
-    /// - [`Error::Timeout`]: a callback, or another process that starts or stops the service, took longer than its limit.
+    /// - [`Error::Timeout`]: a callback, or another process that starts or stops the service, took longer than its
+    ///   limit.
     /// - [`Error::StartsFailed`]: starts by other clients failed while this client waited, and then this client failed.
     /// - [`Error::Unstoppable`]: an old instance could not be stopped.
     /// - [`Error::TooManyClients`]: the kernel cannot count another client.
@@ -220,7 +221,8 @@ impl SharedService {
     /// Takes a reference if the service runs and is healthy. Never starts, stops or recovers the service.
     ///
     /// Returns `None` if the service does not run, or if another process is starting or stopping it: this call does not
-    /// wait. After [`acquire`](Self::acquire) has returned from a start, every process finds the service with `try_join`.
+    /// wait. After [`acquire`](Self::acquire) has returned from a start, every process finds the service with
+    /// `try_join`.
     ///
     /// ```no_run
     /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
@@ -235,8 +237,8 @@ impl SharedService {
     /// # Errors
     ///
     /// - [`Error::Fingerprint`](crate::Error::Fingerprint): the instance has another fingerprint.
-    /// - [`Error::OtherKind`](crate::Error::OtherKind): a command started the service, and this client has callbacks, or
-    ///   the other way round.
+    /// - [`Error::OtherKind`](crate::Error::OtherKind): a command started the service, and this client has callbacks,
+    ///   or the other way round.
     /// - [`Error::InvalidSetting`](crate::Error::InvalidSetting): the service has no local process (pid 0), and this
     ///   client has no health check.
     /// - [`Error::TooManyClients`](crate::Error::TooManyClients), and those of [`count`](Self::count).

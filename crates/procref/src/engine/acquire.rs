@@ -235,9 +235,9 @@ impl<W: Platform> Transition<W> {
 
     /// Checks the fingerprint before this client enters.
     ///
-    /// An instance that is kept without clients (pinned, lingering, an orphan) must stay as it is if this client refuses
-    /// it. If this were checked after `try_enter`, this client would be the last one to leave, and would stop the
-    /// instance, or restart its linger time.
+    /// An instance that is kept without clients (pinned, lingering, an orphan) must stay as it is if this client
+    /// refuses it. If this were checked after `try_enter`, this client would be the last one to leave, and would stop
+    /// the instance, or restart its linger time.
     async fn check_fingerprint_early(
         &self,
         snapshot: &Snapshot,
@@ -299,11 +299,12 @@ impl<W: Platform> Transition<W> {
     ) -> Step<Option<Arc<ResolvedInstance<W>>>> {
         if let Some(instance) = serving_instance(&snapshot, rejected) {
             let (current, seen) = self.resolve(&snapshot, instance).await?;
-            let alive = seen == Seen::Now && current.process.is_some() || current.is_alive().await;
+            let found_alive = seen == Seen::Now && current.process.is_some();
+            let alive = found_alive || current.is_alive().await;
             if alive {
-                // Another client has started it meanwhile, or clients that died have left it. In both cases this
-                // client checks its health without the lock, like any client that joins. With the lock held, the
-                // checks of many clients would run one after another.
+                // Another client has started it before this client took the lock, or clients that died have left it. In
+                // both cases this client checks its health without the lock, like any client that joins. With the lock
+                // held, the checks of many clients would run one after another.
                 if snapshot.clients == 1 {
                     let (service, pid) = (self.service(), instance.identity.pid);
                     tracing::info!(service, pid, "adopted an instance without clients");

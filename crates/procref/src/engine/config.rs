@@ -122,8 +122,8 @@ impl Config {
     }
 
     /// Returns how long a start or a recovery by this client takes at most, from the moment when the old instance is
-    /// dead. With `tree`, the supervisor of the old instance still has to end other processes of that instance. The limit
-    /// includes the stop of an instance whose start fails.
+    /// dead. With `tree`, the supervisor of the old instance still has to end other processes of that instance. The
+    /// limit includes the stop of an instance whose start fails.
     pub(crate) fn start_limit(&self, tree: bool) -> Duration {
         let steps = [
             Some(self.start_timeout),

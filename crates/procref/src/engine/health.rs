@@ -16,7 +16,8 @@ pub(crate) enum Seen {
 }
 
 /// Returns an error if the client would stop the instance in another way than its starter (R4). Callbacks must not stop
-/// an instance that a command started, nor a command one that callbacks started. A client that has neither accepts both.
+/// an instance that a command started, nor a command one that callbacks started. A client that has neither accepts
+/// both.
 fn check_kind<W: Platform>(
     client: &Client<W>,
     config: &Config,
@@ -120,8 +121,8 @@ async fn passes_command_check<W: Platform>(
     }
 }
 
-/// Returns `true` if a client may use an instance, because it is healthy. Returns an error if it is healthy, but not the
-/// instance that the client requires. An unhealthy instance is no error, whatever its fingerprint: it is replaced.
+/// Returns `true` if a client may use an instance, because it is healthy. Returns an error if it is healthy, but not
+/// the instance that the client requires. An unhealthy instance is no error, whatever its fingerprint: it is replaced.
 pub(crate) async fn is_usable<W: Platform>(
     client: &Client<W>,
     config: &Config,

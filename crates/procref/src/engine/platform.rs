@@ -50,7 +50,7 @@ pub(crate) trait Platform: ServiceFiles + Clone + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Starts a supervisor: a process that stops the service when its clients are gone. Returns when the supervisor
+    /// Starts a supervisor: a process that stops the service after its last client. Returns when the supervisor
     /// is registered in the object.
     fn supervise(
         &self,

@@ -55,8 +55,8 @@ impl<W: Platform> Transition<W> {
         }
     }
 
-    /// Forks supervisor and service. When this returns, the instance is published as not ready, and the service waits at
-    /// its gate.
+    /// Forks supervisor and service. When this returns, the instance is published as not ready, and the service waits
+    /// at its gate.
     async fn launch(
         &mut self,
         object: &Arc<ObjectOf<W>>,

@@ -45,7 +45,8 @@ impl<W: Platform> Transition<W> {
             return Ok(None);
         };
         // Published before the first signal: if this process dies before the instance is dead, no client may take the
-        // instance as one that serves. Published again if another process has published it: the limit is this process's.
+        // instance as one that serves. Published again if another process has published it: the limit is this
+        // process's.
         object
             .publish_stopping(&instance, generation, policy.limit())
             .await?;

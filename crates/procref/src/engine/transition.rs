@@ -11,8 +11,8 @@ use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Instance, Lock, Missing, Object, Step, Supervised};
 use crate::runtime::BoxFuture;
 
-/// The right of one future to change the service, and everything that it holds meanwhile: the client's permit, the
-/// kernel's reference and the transition lock.
+/// The right of one future to change the service, with everything that the future holds: the client's permit, the
+/// reference in the kernel, and the transition lock.
 ///
 /// The methods in this file are the only ones that change which of reference and lock the process holds. Each of them
 /// takes one step on the kernel object, records its effect and passes the crash point that belongs to it, so no step

@@ -44,9 +44,9 @@ impl<W: Platform> Client<W> {
 
     /// Waits until no process holds the transition lock. Returns `false` if that takes until the deadline.
     ///
-    /// The wait in the kernel blocks a thread and cannot be cancelled. So one thread of procref waits for all futures of
-    /// this process. The thread waits until the lock is free, and does not take it. If it queued for the lock itself, it
-    /// could get the lock for futures that were dropped.
+    /// The wait in the kernel blocks a thread and cannot be cancelled. So one thread of procref waits for all futures
+    /// of this process. The thread waits until the lock is free, and does not take it. If it queued for the lock
+    /// itself, it could get the lock for futures that were dropped.
     pub(crate) async fn is_unlocked_by(
         self: &Arc<Self>,
         object: &Arc<ObjectOf<W>>,

@@ -74,7 +74,8 @@ pub(super) struct Scenario {
     pub(super) workers: bool,
     /// The service exits only when it is killed.
     pub(super) stubborn: bool,
-    /// Number of preemptions: of switches to another process while the current one could continue. `None` for any number.
+    /// Number of preemptions: of switches to another process while the current one could continue. `None` for any
+    /// number.
     pub(super) bound: Option<u8>,
     pub(super) bug: Option<Mutation>,
 }

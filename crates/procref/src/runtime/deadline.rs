@@ -35,8 +35,8 @@ impl Patience {
         }
     }
 
-    /// Returns `true` if a client that has waited as long as was announced before must wait again, because another limit is
-    /// announced now.
+    /// Returns `true` if a client that has waited as long as was announced before must wait again, because another
+    /// limit is announced now.
     pub(crate) fn is_renewed(self, before: Option<Duration>, now: Option<Duration>) -> bool {
         matches!(self, Self::AsAnnounced) && before != now
     }

@@ -6,7 +6,8 @@ use std::task::Waker;
 /// The wakers of the futures that wait for one event, at most one for each future.
 ///
 /// Cloning, dropping or calling a waker may run foreign code, which must not happen with a lock held. So no method does
-/// any of this: each returns the wakers that it takes out, for the caller to drop or wake after it has released its lock.
+/// any of this: each returns the wakers that it takes out, for the caller to drop or wake after it has released its
+/// lock.
 #[derive(Default)]
 pub(crate) struct Wakers {
     wakers: BTreeMap<u64, Waker>,
@@ -26,8 +27,8 @@ impl Wakers {
         self.wakers.insert(number, waker)
     }
 
-    /// Returns the waker of a future that is dropped. Without this, an event that takes days would collect the wakers of
-    /// all futures that gave up.
+    /// Returns the waker of a future that is dropped. Without this, an event that takes days would collect the wakers
+    /// of all futures that gave up.
     #[must_use = "drop it after the lock is released"]
     pub(crate) fn remove(&mut self, number: u64) -> Option<Waker> {
         self.wakers.remove(&number)

@@ -14,8 +14,9 @@ mod build;
 /// A builder of a [`SharedService`](crate::SharedService): how the service is started, checked and stopped.
 /// [`SharedService::builder`](crate::SharedService::builder) makes one.
 ///
-/// The task that awaits [`acquire`](crate::SharedService::acquire) or [`release`](crate::ServiceHandle::release) polls the
-/// callbacks, on its own runtime. If a callback fails, panics or is cancelled, the lock is released and the count is right.
+/// The task that awaits [`acquire`](crate::SharedService::acquire) or [`release`](crate::ServiceHandle::release) polls
+/// the callbacks, on its own runtime. If a callback fails, panics or is cancelled, the lock is released and the count
+/// is right.
 ///
 /// ```no_run
 /// use procref::{ServiceInfo, SharedService, process};
@@ -100,9 +101,9 @@ impl SharedServiceBuilder {
 
     /// Sets the callback that checks whether the service works. It returns `true` if the service is healthy.
     ///
-    /// Every acquire calls it, after procref has found the process alive, and so does every start. If it takes longer than
-    /// the [wait timeout](Self::wait_timeout), the service counts as unhealthy. Without this callback a service is healthy
-    /// while its process is alive.
+    /// Every acquire calls it, after procref has found the process alive, and so does every start. If it takes longer
+    /// than the [wait timeout](Self::wait_timeout), the service counts as unhealthy. Without this callback a service is
+    /// healthy while its process is alive.
     pub fn on_health_check<F, Fut>(mut self, callback: F) -> Self
     where
         F: Fn(&ServiceInfo) -> Fut + Send + Sync + 'static,
@@ -112,11 +113,11 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// Sets the callback that recovers a service that is dead or unhealthy while other clients hold it. It returns the new
-    /// instance, or the repaired one.
+    /// Sets the callback that recovers a service that is dead or unhealthy while other clients hold it. It returns the
+    /// new instance, or the repaired one.
     ///
-    /// One process calls it once, however many processes notice the failure. If it returns another process and the old one
-    /// is still alive, procref stops the old one. Without this callback, procref stops the old instance and calls
+    /// One process calls it once, however many processes notice the failure. If it returns another process and the old
+    /// one is still alive, procref stops the old one. Without this callback, procref stops the old instance and calls
     /// `on_first_acquire`.
     pub fn on_recover<F, Fut>(mut self, callback: F) -> Self
     where
@@ -130,13 +131,13 @@ impl SharedServiceBuilder {
     /// Sets the program that procref executes as the service. No callbacks are needed.
     ///
     /// A [supervisor](Self::orphan) executes the program and is its parent. After the last client, the supervisor sends
-    /// the stop signal to the program, and kills the remaining processes after the [stop timeout](Self::stop_timeout). It
-    /// does the same if the last client is killed. A release does not wait for that, but
+    /// the stop signal to the program, and kills the remaining processes after the [stop timeout](Self::stop_timeout).
+    /// It does the same if the last client is killed. A release does not wait for that, but
     /// [`wait_stopped`](crate::SharedService::wait_stopped) does. A client that is killed during a start leaves no process
     /// behind.
     ///
-    /// The command replaces `on_first_acquire`, `on_recover` and `on_last_release`: a dead or unhealthy service is executed
-    /// again. All clients of a service must use a command, or all must use callbacks.
+    /// The command replaces `on_first_acquire`, `on_recover` and `on_last_release`: a dead or unhealthy service is
+    /// executed again. All clients of a service must use a command, or all must use callbacks.
     ///
     /// ```no_run
     /// use procref::{ServiceCommand, SharedService};
@@ -155,15 +156,17 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// Sets the callback that prepares a new instance before other clients may use it: migrations, a schema, a warm cache.
+    /// Sets the callback that prepares a new instance before other clients may use it: migrations, a schema, a warm
+    /// cache.
     ///
-    /// The process that has started or recovered the instance calls it once, after the health check has passed. All other
-    /// clients wait for it. It is also called after [`on_recover`](Self::on_recover) has returned the old process. If it
-    /// fails, panics or takes longer than the [start timeout](Self::start_timeout), the start fails and the instance is
-    /// stopped. The start timeout restarts for this callback.
+    /// The process that has started or recovered the instance calls it once, after the health check has passed. All
+    /// other clients wait for it. It is also called after [`on_recover`](Self::on_recover) has returned the old
+    /// process. If it fails, panics or takes longer than the [start timeout](Self::start_timeout), the start fails and
+    /// the instance is stopped. The start timeout restarts for this callback.
     ///
-    /// The callback must not acquire the service: it would wait for itself, and gets [`Error::Recursion`](crate::Error::Recursion). A task or process
-    /// that it starts to acquire the service waits until the start timeout ends the start.
+    /// The callback must not acquire the service: it would wait for itself, and gets
+    /// [`Error::Recursion`](crate::Error::Recursion). A task or process that it starts to acquire the service waits
+    /// until the start timeout ends the start.
     ///
     /// ```no_run
     /// # use procref::{ServiceInfo, SharedService};
@@ -188,9 +191,9 @@ impl SharedServiceBuilder {
 
     /// Sets the runtime directory. Processes share a service if they use the same name **and** the same directory.
     ///
-    /// If the directory is missing, it is created with mode 0700, with its parents. It must belong to this user, must not be
-    /// a symbolic link, and must not be writable by others. A relative path is relative to the working directory at the
-    /// time of [`build`](Self::build).
+    /// If the directory is missing, it is created with mode 0700, with its parents. It must belong to this user, must
+    /// not be a symbolic link, and must not be writable by others. A relative path is relative to the working directory
+    /// at the time of [`build`](Self::build).
     ///
     /// On Linux the default is `$PROCREF_RUNTIME_DIR` if it is set. Otherwise it is `$XDG_RUNTIME_DIR/procref` if
     /// `$XDG_RUNTIME_DIR` exists and belongs to this user, and `/tmp/procref-UID` if not. The last two must have no
@@ -242,8 +245,8 @@ impl SharedServiceBuilder {
     /// Sets names and values that other clients can read, of an instance that this client starts or recovers.
     ///
     /// They are stored in the instance's record, which only this user can read, while the instance lives. A client that
-    /// joins the instance reads them by [`definition`](crate::ServiceHandle::definition), and can report that the instance
-    /// runs with other settings than its own. procref does not compare them. To refuse an instance, use
+    /// joins the instance reads them by [`definition`](crate::ServiceHandle::definition), and can report that the
+    /// instance runs with other settings than its own. procref does not compare them. To refuse an instance, use
     /// [`fingerprint`](Self::fingerprint).
     ///
     /// ```no_run
@@ -272,8 +275,8 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// Sets the time limit of a start: of `on_first_acquire`, of `on_recover`, of a command until it is ready, and once more
-    /// of `on_ready`. The default is 60 s.
+    /// Sets the time limit of a start: of `on_first_acquire`, of `on_recover`, of a command until it is ready, and once
+    /// more of `on_ready`. The default is 60 s.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -334,15 +337,16 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// Sets what happens to the service when its last clients are killed. The default is [`Orphan::Stop`]. The setting of
-    /// the client that starts the service counts.
+    /// Sets what happens to the service when its last clients are killed. The default is [`Orphan::Stop`]. The setting
+    /// of the client that starts the service counts.
     ///
-    /// With [`Orphan::Stop`], that client forks a supervisor: a process of about 60 KiB that `ps` shows as `procref: NAME`.
-    /// The supervisor sleeps in the kernel and exits with the service. It holds no descriptor, terminal or directory of the
-    /// client. The fork copies the page tables of the client, which takes about 10 ms for 1 GiB of memory, once per start.
+    /// With [`Orphan::Stop`], that client forks a supervisor: a process of about 60 KiB that `ps` shows as `procref:
+    /// NAME`. The supervisor sleeps in the kernel and exits with the service. It holds no descriptor, terminal or
+    /// directory of the client. The fork copies the page tables of the client, which takes about 10 ms for 1 GiB of
+    /// memory, once per start.
     ///
-    /// Windows needs no supervisor. There the kernel ends the service with its last client, immediately and without a stop
-    /// signal.
+    /// Windows needs no supervisor. There the kernel ends the service with its last client, immediately and without a
+    /// stop signal.
     ///
     /// ```no_run
     /// use procref::{Orphan, SharedService};
@@ -361,14 +365,14 @@ impl SharedServiceBuilder {
     }
 
     /// Sets how long the service is kept after its last client, also if that client was killed. A client that comes in
-    /// this time finds the same instance. The default is zero, the maximum twelve days, the resolution a millisecond. The
-    /// setting of the client that starts the service counts.
+    /// this time finds the same instance. The default is zero, the maximum twelve days, the resolution a millisecond.
+    /// The setting of the client that starts the service counts.
     ///
     /// With a linger time, many short processes share one instance, such as one process per test.
     ///
     /// When the time is over, no client is left to run a callback, and the supervisor sends a signal. So a service that
-    /// lingers must not have `on_last_release`, and needs [`Orphan::Stop`]. Windows has no supervisors, so there a linger
-    /// time is an error of [`build`](Self::build).
+    /// lingers must not have `on_last_release`, and needs [`Orphan::Stop`]. Windows has no supervisors, so there a
+    /// linger time is an error of [`build`](Self::build).
     ///
     /// ```no_run
     /// use std::time::Duration;

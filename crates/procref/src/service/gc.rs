@@ -106,11 +106,11 @@ impl Removed {
 
 /// Cleans up after one service, if no process uses it.
 pub(crate) async fn collect(known: Known, collected: &mut Collected) {
-    // This is a client of its own, so what this process holds of the service makes no difference.
+    // This client is not the registered one, so it does not matter what this process holds of the service.
     let client = Arc::new(Client::new(Host, known.key.clone()));
     match Collection::begin(known, &client).await {
         Ok(Some(collection)) => collection.finish(collected).await,
-        // The service is gone, or is used or kept.
+        // The service does not exist any more, or is used or kept.
         Ok(None) | Err(Fault::Removed) => {}
         Err(Fault::Refused(error)) => collected.failures.push(error),
     }
@@ -146,7 +146,8 @@ impl Collection {
         if is_kept(&snapshot).await? || !transition.try_lock(Point::GcLocked).await? {
             return Ok(None);
         }
-        // Read again with the lock held: another process may have joined, or joined and left, before the lock was taken.
+        // Read again with the lock held: another process may have joined, or joined and left, before the lock was
+        // taken.
         let snapshot = match idle(&object).await {
             Ok(Some(snapshot)) => snapshot,
             other => {

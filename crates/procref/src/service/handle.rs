@@ -11,8 +11,8 @@ use crate::runtime;
 
 /// A reference to a running service. The service runs while any process holds one.
 ///
-/// Dropping the handle releases the reference. When the last handle of all processes is released, the service stops. The
-/// kernel counts the references, so a process that dies releases its reference, too.
+/// Dropping the handle releases the reference. When the last handle of all processes is released, the service stops.
+/// The kernel counts the references, so a process that dies releases its reference, too.
 ///
 /// # Drop
 ///
@@ -22,8 +22,8 @@ use crate::runtime;
 /// It takes about a microsecond if other handles remain, in this process or in others. The same is true for the last
 /// handle of a service that lingers or was started as a [`command`](crate::SharedServiceBuilder::command), because its
 /// supervisor stops the service. In all other cases, dropping the last handle waits until the service is dead, at most
-/// for the stop timeout and 5 s. The stop callback then runs on its own thread; with the `tokio` feature, that thread has
-/// a tokio runtime. Use [`release`](Self::release) to wait without blocking, and to get the error.
+/// for the stop timeout and 5 s. The stop callback then runs on its own thread; with the `tokio` feature, that thread
+/// has a tokio runtime. Use [`release`](Self::release) to wait without blocking, and to get the error.
 ///
 /// # Fork
 ///
@@ -75,8 +75,8 @@ impl ServiceHandle {
     /// stopped.
     ///
     /// This is another instance than [`info`](Self::info) after a client, in this process or another one, has recovered
-    /// the service. The handle stays valid, because it is a reference to the service. If the instance is still the same,
-    /// the call costs one or two system calls. It does not run the health check.
+    /// the service. The handle stays valid, because it is a reference to the service. If the instance is still the
+    /// same, the call costs one or two system calls. It does not run the health check.
     ///
     /// ```no_run
     /// # async fn example(handle: procref::ServiceHandle) -> procref::Result<()> {
@@ -99,8 +99,8 @@ impl ServiceHandle {
     /// Waits until the instance that this handle was [acquired with](Self::info) is dead. Acquire the service again to
     /// use another instance.
     ///
-    /// This call does not poll and does not block an executor's thread: one thread per process and instance waits in the
-    /// kernel, for any number of futures. The future may be dropped at any time.
+    /// This call does not poll and does not block an executor's thread: one thread per process and instance waits in
+    /// the kernel, for any number of futures. The future may be dropped at any time.
     ///
     /// # Errors
     ///
@@ -112,7 +112,8 @@ impl ServiceHandle {
         self.inner.wait_dead().await
     }
 
-    /// Blocking version of [`wait_dead`](Self::wait_dead). Returns `false` if the instance is still alive after `limit`.
+    /// Blocking version of [`wait_dead`](Self::wait_dead). Returns `false` if the instance is still alive after
+    /// `limit`.
     ///
     /// ```no_run
     /// # fn example(handle: procref::ServiceHandle) -> procref::Result<()> {
@@ -156,9 +157,9 @@ impl ServiceHandle {
 
     /// Keeps the service after its last client, until it is [unpinned](crate::SharedService::unpin).
     ///
-    /// The pin belongs to the service, not to the handle or the process. It stays when all clients release the service or
-    /// are killed, and when a dead instance is replaced. The next client finds the instance as it was. Pinning a pinned
-    /// service changes nothing. A pin does not survive a reboot.
+    /// The pin belongs to the service, not to the handle or the process. It stays when all clients release the service
+    /// or are killed, and when a dead instance is replaced. The next client finds the instance as it was. Pinning a
+    /// pinned service changes nothing. A pin does not survive a reboot.
     ///
     /// On Windows the service's own process keeps the pin, by handles that it is given. There the pin ends with an
     /// instance that dies without a client, and a service without a local process (pid 0) cannot be pinned.
@@ -175,9 +176,10 @@ impl ServiceHandle {
     ///
     /// # Errors
     ///
-    /// - [`Error::NoReference`](crate::Error::NoReference): this is a forked child, or the kernel object was removed from
-    ///   outside.
-    /// - [`Error::Kernel`](crate::Error::Kernel): the kernel refused the step. On Windows: the instance cannot be pinned.
+    /// - [`Error::NoReference`](crate::Error::NoReference): this is a forked child, or the kernel object was removed
+    ///   from outside.
+    /// - [`Error::Kernel`](crate::Error::Kernel): the kernel refused the step. On Windows: the instance cannot be
+    ///   pinned.
     pub fn pin(&self) -> Result<()> {
         pollster::block_on(self.inner.pin())
     }

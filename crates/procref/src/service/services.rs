@@ -10,14 +10,14 @@ use crate::kernel::{Kernel as _, Native};
 use crate::namespace::Location;
 use crate::process::{self, Process};
 
-/// Returns `true` if the process that has this pid now is a supervisor of procref, or a service that a supervisor stops,
-/// in any runtime directory. Always returns `false` on Windows.
+/// Returns `true` if the process that has this pid now is a supervisor of procref, or a service that a supervisor
+/// stops, in any runtime directory. Always returns `false` on Windows.
 ///
 /// A supervisor outlives the process that has started it. If that process has an ancestor that adopts orphans, the
 /// supervisor becomes a child of that ancestor: of a container's first process, or of a
-/// [subreaper](https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html). An ancestor that waits for all
-/// its children, or signals them, must skip those for which this function returns `true`. They exit by themselves when
-/// no client is left.
+/// [subreaper](https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html). An ancestor that waits for
+/// all its children, or signals them, must skip those for which this function returns `true`. They exit by themselves
+/// when no client is left.
 ///
 /// Returns `false` for a client that is a service itself, because its own pid is that of its
 /// [`ServiceInfo`](crate::ServiceInfo): its parent waits for it. Returns `false` for a process that only has the name of
@@ -130,9 +130,9 @@ impl Services {
     /// that this process sees (on Linux its pid, IPC and time namespaces, on Windows its session), and the layout that
     /// procref uses.
     ///
-    /// Two processes share services if their namespaces are equal. Only then an identity (pid and start time) that one of
-    /// them has written is valid for the other. The names of the files that procref writes into the directory contain the
-    /// namespace.
+    /// Two processes share services if their namespaces are equal. Only then an identity (pid and start time) that one
+    /// of them has written is valid for the other. The names of the files that procref writes into the directory
+    /// contain the namespace.
     ///
     /// ```no_run
     /// # fn example() -> procref::Result<()> {
@@ -160,8 +160,8 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// - [`Error::RuntimeDir`]: the directory is not safe to use or cannot be read, or the kernel's list of objects cannot
-    ///   be read.
+    /// - [`Error::RuntimeDir`]: the directory is not safe to use or cannot be read, or the kernel's list of objects
+    ///   cannot be read.
     /// - [`Error::Proc`], [`Error::Namespaces`]: this process cannot share services.
     pub fn list(&self) -> Result<Vec<Listed>> {
         let mut listed = Vec::new();
@@ -194,9 +194,9 @@ impl Services {
     /// - A service that runs although its kernel object was removed from outside. It is stopped in the same way.
     /// - Kernel objects and records of dead services that no process holds, and drafts and logs without a service.
     ///
-    /// A service is kept if a process holds, starts or stops it, if it is pinned or lingers, if it may outlive its clients
-    /// ([`Orphan::Keep`](crate::Orphan::Keep)), and if it has no process on this machine. Files that procref has not
-    /// written are kept, too.
+    /// A service is kept if a process holds, starts or stops it, if it is pinned or lingers, if it may outlive its
+    /// clients ([`Orphan::Keep`](crate::Orphan::Keep)), and if it has no process on this machine. Files that procref
+    /// has not written are kept, too.
     ///
     /// Any number of processes may call this at once, while clients start and stop services: it takes the same lock as
     /// they do. If the future is dropped after it has begun to stop a service, a background thread finishes the stop.
@@ -270,8 +270,8 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// Returns the service's name. Returns `None` if its record is missing or broken, because the kernel object has only a
-    /// digest of the name.
+    /// Returns the service's name. Returns `None` if its record is missing or broken, because the kernel object has
+    /// only a digest of the name.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()

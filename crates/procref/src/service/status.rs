@@ -298,8 +298,8 @@ impl Status {
         self.linger
     }
 
-    /// Returns the rest of the time for which the instance lingers. Returns `None` unless it lingers now: it has no client,
-    /// and is not pinned.
+    /// Returns the rest of the time for which the instance lingers. Returns `None` unless it lingers now: it has no
+    /// client, and is not pinned.
     ///
     /// The kernel records in whole seconds when the last client left, so the result may be up to one second too short.
     #[must_use]
@@ -307,8 +307,8 @@ impl Status {
         self.linger_left
     }
 
-    /// Returns the pid of the supervisor, which stops the service after its last client. Returns `None` if there is none:
-    /// with [`Orphan::Keep`](crate::Orphan::Keep), after the supervisor was killed, and on Windows.
+    /// Returns the pid of the supervisor, which stops the service after its last client. Returns `None` if there is
+    /// none: with [`Orphan::Keep`](crate::Orphan::Keep), after the supervisor was killed, and on Windows.
     #[must_use]
     pub fn supervisor(&self) -> Option<u32> {
         self.supervisor
@@ -331,8 +331,8 @@ impl Status {
         self.supervisor_suspended
     }
 
-    /// Returns the pid of the process that is starting, stopping or recovering the service. While a command starts, this
-    /// is the client that starts it, and not the supervisor.
+    /// Returns the pid of the process that is starting, stopping or recovering the service. While a command starts,
+    /// this is the client that starts it, and not the supervisor.
     #[must_use]
     pub fn transition(&self) -> Option<u32> {
         self.transition
@@ -355,8 +355,8 @@ impl Status {
         self.transition_suspended
     }
 
-    /// Returns how the instance exited. Returns `Some` only for a [`command`](crate::SharedServiceBuilder::command) that
-    /// exited by itself, until it is replaced.
+    /// Returns how the instance exited. Returns `Some` only for a [`command`](crate::SharedServiceBuilder::command)
+    /// that exited by itself, until it is replaced.
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.ended.map(Ended::status)
@@ -389,8 +389,8 @@ impl Status {
         &self.command_line
     }
 
-    /// Returns the file to which the output of a [`command`](crate::SharedServiceBuilder::command) goes. Returns `None` if
-    /// a callback has started the instance.
+    /// Returns the file to which the output of a [`command`](crate::SharedServiceBuilder::command) goes. Returns `None`
+    /// if a callback has started the instance.
     #[must_use]
     pub fn log_path(&self) -> Option<&Path> {
         self.log_path.as_deref()

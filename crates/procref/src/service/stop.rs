@@ -11,8 +11,8 @@ impl SharedService {
     /// if the service was pinned.
     ///
     /// If no process holds the service, this process does what a last client does: it calls `on_last_release`, waits
-    /// until the service is dead, and cleans up. A service that [lingers](crate::SharedServiceBuilder::linger) is left to
-    /// its supervisor. If another process is starting or stopping the service, this call waits for it.
+    /// until the service is dead, and cleans up. A service that [lingers](crate::SharedServiceBuilder::linger) is left
+    /// to its supervisor. If another process is starting or stopping the service, this call waits for it.
     ///
     /// ```no_run
     /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
@@ -80,8 +80,8 @@ impl SharedService {
     ///
     /// In the first three cases, nothing has changed.
     ///
-    /// - [`Error::Held`]: a process holds the service, or a handle of this process does. If the only holder is starting or
-    ///   stopping the service, this call waits for it first.
+    /// - [`Error::Held`]: a process holds the service, or a handle of this process does. If the only holder is starting
+    ///   or stopping the service, this call waits for it first.
     /// - [`Error::Timeout`]: another process took longer than the wait timeout.
     /// - [`Error::Suspended`]: the process that this call waits for is suspended.
     /// - [`Error::Callback`]: `on_last_release` failed, and procref stopped the service itself.

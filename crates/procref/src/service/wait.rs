@@ -10,12 +10,12 @@ use crate::host::Host;
 use crate::info::ServiceInfo;
 
 impl SharedService {
-    /// Waits until the service can be joined, and returns its instance. Any process may start it. Returns immediately if
-    /// the service runs already.
+    /// Waits until the service can be joined, and returns its instance. Any process may start it. Returns immediately
+    /// if the service runs already.
     ///
-    /// This call does not poll and does not block an executor's thread. It starts nothing and takes no reference, so the
-    /// service may have stopped again when the call returns. It does not run the health check. A fingerprint makes no
-    /// difference, unless it is [`Separate`](crate::Mismatch::Separate).
+    /// This call does not poll and does not block an executor's thread. It starts nothing and takes no reference, so
+    /// the service may have stopped again when the call returns. It does not run the health check. A fingerprint makes
+    /// no difference, unless it is [`Separate`](crate::Mismatch::Separate).
     ///
     /// ```no_run
     /// # async fn example(service: procref::SharedService) -> procref::Result<()> {
@@ -57,16 +57,17 @@ impl SharedService {
         pollster::block_on(ready).map_or(Ok(None), |ready| ready.map(Some))
     }
 
-    /// Waits until the service has stopped: no process holds it, and its kernel object and its files are removed. Returns
-    /// immediately if the service does not exist.
+    /// Waits until the service has stopped: no process holds it, and its kernel object and its files are removed.
+    /// Returns immediately if the service does not exist.
     ///
-    /// This call does not poll and does not block an executor's thread: one thread per process and service sleeps in the
-    /// kernel, for any number of futures. It takes no reference, and starts and stops nothing. When it returns, another
-    /// process may have started the service again. If the kernel object is removed by hand, that counts as the end.
+    /// This call does not poll and does not block an executor's thread: one thread per process and service sleeps in
+    /// the kernel, for any number of futures. It takes no reference, and starts and stops nothing. When it returns,
+    /// another process may have started the service again. If the kernel object is removed by hand, that counts as the
+    /// end.
     ///
-    /// If nothing will stop the service, its end is only noticed when this call begins, because the kernel does not report
-    /// it. This is so for an orphan with [`Orphan::Keep`](crate::Orphan::Keep), and for a pinned instance that dies
-    /// without a client.
+    /// If nothing will stop the service, its end is only noticed when this call begins, because the kernel does not
+    /// report it. This is so for an orphan with [`Orphan::Keep`](crate::Orphan::Keep), and for a pinned instance that
+    /// dies without a client.
     ///
     /// ```no_run
     /// # async fn example(service: procref::SharedService) -> procref::Result<()> {

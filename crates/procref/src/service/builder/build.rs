@@ -72,7 +72,8 @@ impl SharedServiceBuilder {
         }
     }
 
-    /// Checks the name and the settings as [`build`](Self::build) does, without reading or creating the runtime directory.
+    /// Checks the name and the settings as [`build`](Self::build) does, without reading or creating the runtime
+    /// directory.
     ///
     /// ```
     /// use procref::{Ready, ServiceCommand, SharedService};
@@ -93,15 +94,15 @@ impl SharedServiceBuilder {
         fingerprint.map_or(Ok(()), |it| it.check(&self.name))
     }
 
-    /// Checks the name and the settings, creates the runtime directory if it is missing, and returns the service. Starts
-    /// nothing, and creates no kernel object.
+    /// Checks the name and the settings, creates the runtime directory if it is missing, and returns the service.
+    /// Starts nothing, and creates no kernel object.
     ///
     /// # Errors
     ///
     /// - [`Error::InvalidName`]: the name is empty, longer than 255 bytes, or contains a NUL.
-    /// - [`Error::InvalidSetting`]: [`linger`](Self::linger) is too long, or cannot be used with the other settings; the
-    ///   [`fingerprint`](Self::fingerprint) is empty or too long; [`command`](Self::command) has an invalid setting, or
-    ///   cannot be used with the other settings.
+    /// - [`Error::InvalidSetting`]: [`linger`](Self::linger) is too long, or cannot be used with the other settings;
+    ///   the [`fingerprint`](Self::fingerprint) is empty or too long; [`command`](Self::command) has an invalid
+    ///   setting, or cannot be used with the other settings.
     /// - [`Error::RuntimeDir`]: the directory cannot be created or is not safe to use.
     /// - [`Error::Proc`], [`Error::Namespaces`]: this process cannot share services.
     pub fn build(mut self) -> Result<SharedService> {
