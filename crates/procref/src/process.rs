@@ -1,50 +1,55 @@
-//! Processes told apart: who is alive, who is signalled.
+//! Processes: identify them, check whether they are alive, and signal them.
 //!
-//! A pid is a number that the kernel gives to somebody else once its process is gone,
-//! so it names nobody for sure. Here a process is its pid **and its start time**, and on
-//! Linux a [pidfd](https://man7.org/linux/man-pages/man2/pidfd_open.2.html), which stays
-//! with one process whatever becomes of the number. [`Process`] is that; the functions
-//! that take a bare pid are for callbacks that have nothing else.
+//! After a process has exited, the kernel gives its pid to another process. So a pid alone does not identify a
+//! process. A [`Process`] is identified by its pid **and its start time**, and on Linux also by a
+//! [pidfd](https://man7.org/linux/man-pages/man2/pidfd_open.2.html), which refers to one process whatever becomes of
+//! the pid. The functions that take a pid are for callbacks that have nothing else.
 //!
-//! # Whom nobody here signals
+//! # Protected processes
 //!
-//! Pid 0 (to the kernel: "my whole process group"), pid 1, the calling process, and
-//! everything above `i32::MAX` (to the kernel: a process group, or everybody). The
-//! functions do nothing then but log a warning, the methods return an error.
+//! procref never signals these pids:
+//!
+//! - 0, which means the caller's whole process group to the kernel,
+//! - 1, the first process of the system or of the container,
+//! - the pid of the calling process,
+//! - numbers above `i32::MAX`, which mean a process group, or every process, to the kernel.
+//!
+//! For these the functions log a warning and do nothing, and the methods return an error.
 //!
 //! # Windows
 //!
-//! Windows has no signals. A process is asked to end by the first of these that it has, and by no other:
+//! Windows has no signals. procref asks a process to exit by the first of these that the process has, and by no
+//! other:
 //!
-//! 1. the event `Local\procref-stop-PID` (PID in decimal digits), which a service creates, if it wants to be asked,
-//!    and waits for (in Rust: `StopEvent`; elsewhere
-//!    [`CreateEventW`](https://learn.microsoft.com/windows/win32/api/synchapi/nf-synchapi-createeventw)). It is set;
-//! 2. a console that the caller is on as well. It gets
+//! 1. *The stop event.* Its name is `Local\procref-stop-PID`, with the pid in decimal digits. A service that wants to
+//!    be asked creates the event and waits for it. In Rust, use `StopEvent`. In other languages, call
+//!    [`CreateEventW`](https://learn.microsoft.com/windows/win32/api/synchapi/nf-synchapi-createeventw).
+//! 2. *A console that the caller shares.* The process gets
 //!    [`CTRL_BREAK_EVENT`](https://learn.microsoft.com/windows/console/ctrl-c-and-ctrl-break-signals), which ends a
-//!    program that does not handle it. Only a service that procref has created, with a
-//!    [stop signal](crate::StopSignal) that terminals send: of no other process is it known to be the head of a
-//!    process group, and Ctrl-Break for one that is not reaches everybody on the console. So the functions here
-//!    do not use it;
-//! 3. top-level windows on the caller's desktop that no other window owns, visible or not, but for consoles. They get
-//!    [`WM_CLOSE`](https://learn.microsoft.com/windows/win32/winmsg/wm-close). Of a service in procref's care that has none
-//!    itself, those of the processes that it has started.
+//!    program that does not handle it. procref does this only for a service that it has started and whose [stop
+//!    signal](crate::StopSignal) is one that terminals send. Such a service leads a process group. For any other
+//!    process the event could reach every process on the console, so the functions of this module do not send it.
+//! 3. *Windows.* Top-level windows on the caller's desktop that no other window owns get
+//!    [`WM_CLOSE`](https://learn.microsoft.com/windows/win32/winmsg/wm-close), whether they are visible or not.
+//!    Consoles are excluded. If a service that procref manages has no window, the windows of the processes that it
+//!    has started get the message.
 //!
-//! A process that has none of these cannot be asked: [`terminate`] does nothing to it, and [`stop`] ends it at
-//! once, as [`kill`] does (`TerminateProcess`, exit code 137). Both log a warning then. By what a process was asked is logged
-//! as well, at the level of debugging.
+//! A process that has none of these cannot be asked. [`terminate`] then does nothing, and [`stop`] ends the process
+//! at once, as [`kill`] does (`TerminateProcess`, exit code 137). Both log a warning. The way in which a process was
+//! asked is logged at level `debug`.
 //!
-//! To look for windows user32.dll is loaded into the calling process, if it is not there. From then on
-//! [Windows does not tell](https://learn.microsoft.com/windows/console/handlerroutine) a console program's control handlers
-//! of a logoff or a shutdown.
+//! To find windows, procref loads user32.dll into the calling process. From then on [Windows does not
+//! notify](https://learn.microsoft.com/windows/console/handlerroutine) the control handlers of a console program of a
+//! logoff or a shutdown.
 //!
 //! # Platforms
 //!
-//! On Windows a process is known by its pid and creation time, and its handle is kept open, so that nobody else
-//! gets the pid.
+//! Linux 5.3 and later have pidfds. If the kernel or a sandbox refuses them, procref compares the start time in
+//! [`/proc/PID/stat`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html) right before each signal, and waits
+//! by checking every 5 ms.
 //!
-//! Linux 5.3 and later use pidfds. Where the kernel or a sandbox refuses them, the start
-//! time in [`/proc/PID/stat`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html) is
-//! compared right before each signal, and waiting looks every 5 ms.
+//! On Windows a process is identified by its pid and creation time. procref keeps a handle on it open, so that no
+//! other process gets the pid.
 //!
 //! # Examples
 //!
@@ -57,7 +62,7 @@
 //! let process = Process::open(child.id())?;
 //! assert!(process.is_alive());
 //! process.stop(Duration::from_secs(5))?;
-//! assert!(!process.is_alive()); // also while it is a zombie
+//! assert!(!process.is_alive()); // a zombie is not alive
 //! child.wait()?;
 //! # Ok::<(), procref::Error>(())
 //! ```
@@ -90,45 +95,46 @@ pub(crate) use sys::{Signal, fork_epoch, is_suspended, view};
 #[cfg(feature = "crash-points")]
 pub(crate) use sys::{kill_myself, suspend_myself};
 
-/// How long a killed process may take to be gone. Only one that is stuck in the kernel takes longer.
+/// Time for a killed process to exit. It takes longer only if it is stuck in the kernel.
 pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pids, the clock and the kernel objects that a process sees, as numbers.
 ///
-/// A pid, a start time and the id of a kernel object mean something only to processes with equal views.
+/// A pid, a start time and the id of a kernel object have the same meaning only for processes with equal views.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct View(pub(crate) [u64; Self::NUMBERS]);
 
 impl View {
-    /// Device and inode of three namespaces on Linux. On Windows the session, and zeros.
+    /// On Linux, device and inode of three namespaces. On Windows, the session and zeros.
     pub(crate) const NUMBERS: usize = 6;
 }
 
-/// Whether this process still sees of the machine what it saw when `view` was taken.
+/// Checks that this thread has the same view as when `view` was taken.
 ///
-/// A process can move to another IPC or time namespace, and its forked child can be in another pid namespace.
-/// Identities, ids of kernel objects and records from before mean something else there.
+/// A thread can move to another IPC or time namespace, and a forked child can be in another pid namespace.
+/// Identities, ids of kernel objects and records from before have another meaning there.
 pub(crate) fn check_view(view: View) -> Result<()> {
     if sys::view()? == view {
         return Ok(());
     }
     Err(Error::Namespaces {
-        reason: "this process has moved to another pid, IPC or time namespace since the service was built; \
-                 build the service again"
+        reason: "this process has moved to another pid, IPC or time namespace since the service was built \
+                 (build the service again)"
             .to_owned(),
     })
 }
 
-/// A process by pid and start time: what can be stored, and compared after a crash.
+/// A process by pid and start time. It can be stored, and compared after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
     pub(crate) pid: u32,
-    /// Clock ticks from boot to its start; the unit does not matter, it is only compared.
+    /// Time from boot to the start of the process, in clock ticks. On Windows, time since 1601 in units of 100 ns. It
+    /// is only compared.
     pub(crate) start: u64,
 }
 
 impl Identity {
-    /// This very process, if it still lives.
+    /// Returns this process, or `None` if it has exited.
     pub(crate) fn find(self) -> Result<Option<Process>> {
         Ok(Process::find(self.pid)?.filter(|found| found.identity == self))
     }
@@ -138,11 +144,10 @@ impl Identity {
     }
 }
 
-/// One process, told from a later one with the same pid.
+/// A process, distinguished from later processes with the same pid.
 ///
-/// It keeps its meaning for as long as it exists, also after the process has ended and its pid was
-/// given away. On Linux it holds a file descriptor (close-on-exec) once it was asked or told
-/// something.
+/// A `Process` refers to one process as long as the value exists, also after that process has exited and another one
+/// has its pid. On Linux it holds a file descriptor (close-on-exec) after its first use.
 ///
 /// ```
 /// use std::process::Command;
@@ -154,13 +159,13 @@ impl Identity {
 /// assert!(process.is_alive());
 /// assert_eq!(process.pid(), child.id());
 ///
-/// process.terminate()?; // asks
+/// process.terminate()?; // asks the process to exit
 /// if !process.wait(Duration::from_secs(5))? {
-///     process.kill()?; // makes it
+///     process.kill()?; // forces it to exit
 /// }
 /// child.wait()?;
 ///
-/// // Whoever has the pid by now is not meant: this does nothing.
+/// // Another process may have the pid now. It is not signaled.
 /// process.stop(Duration::from_secs(5))?;
 /// assert!(!process.is_alive());
 /// # Ok::<(), procref::Error>(())
@@ -172,12 +177,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process that has this pid now.
+    /// Returns the process that has this pid now.
     ///
     /// # Errors
     ///
-    /// There is no such process (a zombie counts as gone), the number cannot be a process's,
-    /// or `/proc` does not show the process (`hidepid`, `/proc` not mounted).
+    /// [`Error::Process`]: no process has this pid (a zombie counts as exited), the number cannot be a pid, or
+    /// `/proc` does not show the process (option `hidepid`, or `/proc` is not mounted).
     pub fn open(pid: u32) -> Result<Self> {
         Self::find(pid)?.ok_or_else(|| Error::Process {
             operation: "open",
@@ -186,7 +191,7 @@ impl Process {
         })
     }
 
-    /// The process that has this pid now; `None` if there is none.
+    /// Returns the process that has this pid now, or `None` if there is none.
     pub(crate) fn find(pid: u32) -> Result<Option<Self>> {
         if !is_possible(pid) {
             return Ok(None);
@@ -202,7 +207,7 @@ impl Process {
         }))
     }
 
-    /// The pid it has, or had.
+    /// Returns the pid of the process. After the process has exited, another one may have this pid.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.identity.pid
@@ -212,43 +217,49 @@ impl Process {
         self.identity
     }
 
-    /// Whether it is alive. A zombie is dead; a process that may not be signalled is alive.
+    /// Returns `true` if the process is alive. A zombie is not alive. A process that this user may not signal is
+    /// alive.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         sys::is_alive(self.identity, &self.handle)
     }
 
-    /// Asks it to end (`SIGTERM`; on Windows [by what it has](self#windows)). One that is gone already is no
-    /// error.
+    /// Asks the process to exit: with `SIGTERM`, on Windows [in one of three ways](self#windows). Succeeds if the
+    /// process has already exited.
     ///
     /// # Errors
     ///
-    /// It may not be signalled by this user, or is one that nobody here signals.
+    /// [`Error::Process`]: this user may not signal the process, or it is [protected](self#protected-processes).
     pub fn terminate(&self) -> Result<()> {
         if !self.signal("terminate", sys::TERMINATE)? {
             let pid = self.pid();
-            tracing::warn!(pid, "there is no way to ask it to end: nothing was done");
+            tracing::warn!(
+                pid,
+                "the process offers no way to ask it to exit; nothing was done"
+            );
         }
         Ok(())
     }
 
-    /// Ends it (`SIGKILL`, `TerminateProcess`). One that is gone already is no error.
+    /// Ends the process: with `SIGKILL`, on Windows with `TerminateProcess`. Succeeds if the process has already
+    /// exited.
     ///
     /// # Errors
     ///
-    /// As [`terminate`](Self::terminate).
+    /// [`Error::Process`]: this user may not signal the process, or it is [protected](self#protected-processes).
     pub fn kill(&self) -> Result<()> {
         self.signal("kill", sys::KILL).map(drop)
     }
 
-    /// Asks it to end, and kills it if it is still there after `grace`.
+    /// Asks the process to exit, and kills it if it is still alive after `grace`.
     ///
-    /// Returns as soon as it is gone. It need not be a child of this process. A process that is
-    /// stopped (`SIGSTOP`) is continued, so that it can act on the request.
+    /// Returns as soon as the process has exited. It need not be a child of this process. If the process is suspended
+    /// (`SIGSTOP`), it is continued, so that it can act on the request.
     ///
     /// # Errors
     ///
-    /// As [`terminate`](Self::terminate), or it is alive 5 s after it was killed.
+    /// [`Error::Process`]: this user may not signal the process, it is [protected](self#protected-processes), or it
+    /// is still alive 5 s after it was killed.
     pub fn stop(&self, grace: Duration) -> Result<()> {
         if self.signal("terminate", sys::TERMINATE)? {
             self.wake()?;
@@ -259,7 +270,7 @@ impl Process {
             let pid = self.pid();
             tracing::warn!(
                 pid,
-                "there is no way to ask it to end: ended at once, without its grace"
+                "the process offers no way to ask it to exit; killed it at once"
             );
         }
         self.kill()?;
@@ -271,29 +282,29 @@ impl Process {
             pid: self.pid(),
             source: io::Error::new(
                 io::ErrorKind::TimedOut,
-                "it is alive 5 s after SIGKILL, stuck in the kernel",
+                "it is alive 5 s after it was killed, so it is stuck in the kernel",
             ),
         })
     }
 
-    /// Asks it to end by the signal of this number. False: there is no way to ask it.
+    /// Asks the process to exit, by the signal of this number. Returns `false` if there is no way to ask it.
     pub(crate) fn request_stop(&self, number: i32) -> Result<bool> {
         let signal = Signal::from_named_raw(number).unwrap_or(sys::TERMINATE);
         self.signal("terminate", signal)
     }
 
-    /// Continues it where it is stopped, so that it can act on what it was sent.
+    /// Continues the process if it is suspended, so that it can act on a signal.
     pub(crate) fn wake(&self) -> Result<()> {
         self.signal("continue", sys::CONTINUE).map(drop)
     }
 
-    /// Waits until it is gone, at most `timeout`; tells whether it is.
+    /// Waits until the process has exited, at most `timeout`. Returns `true` if it has exited.
     ///
-    /// Returns as soon as it is gone, and does not reap it where it is a child of this process.
+    /// Does not reap the process if it is a child of this process.
     ///
     /// # Errors
     ///
-    /// The operating system refused to wait.
+    /// [`Error::Process`]: the operating system refused to wait.
     pub fn wait(&self, timeout: Duration) -> Result<bool> {
         sys::wait(self.identity, &self.handle, timeout).map_err(|source| Error::Process {
             operation: "wait for",
@@ -302,10 +313,10 @@ impl Process {
         })
     }
 
-    /// False: it listens to nothing by which it could be told.
+    /// Returns `false` if the process offers no way to receive the signal.
     fn signal(&self, operation: &'static str, signal: sys::Signal) -> Result<bool> {
         let pid = self.pid();
-        if let Some(reason) = untouchable(pid) {
+        if let Some(reason) = protected(pid) {
             return Err(Error::Process {
                 operation,
                 pid,
@@ -320,12 +331,13 @@ impl Process {
     }
 }
 
-/// Whether the process that has this pid now is alive.
+/// Returns `true` if the process that has this pid now is alive.
 ///
-/// A zombie is dead; a process that may not be signalled is alive. False for 0 and for
-/// numbers above `i32::MAX`. The pid may have gone to another process meanwhile: to ask for
-/// one process for sure, keep a [`Process`], or use
-/// [`ServiceInfo::is_alive`](crate::ServiceInfo::is_alive) of a handle.
+/// A zombie is not alive. A process that this user may not signal is alive. Returns `false` for 0 and for numbers
+/// above `i32::MAX`.
+///
+/// Another process may have got the pid since the caller learned it. To check one certain process, keep a
+/// [`Process`], or use [`ServiceInfo::is_alive`](crate::ServiceInfo::is_alive) of a handle.
 ///
 /// ```
 /// assert!(procref::process::is_alive(std::process::id()));
@@ -336,13 +348,14 @@ pub fn is_alive(pid: u32) -> bool {
     is_possible(pid) && sys::is_pid_alive(pid)
 }
 
-/// Asks the process that has this pid now to end (`SIGTERM`; on Windows [by what it has](self#windows)).
+/// Asks the process that has this pid now to exit: with `SIGTERM`, on Windows [in one of three ways](self#windows).
 ///
-/// Does nothing if there is none, or if it is one that [nobody here signals](self).
+/// Does nothing if no process has the pid. Logs a warning and does nothing if the process is
+/// [protected](self#protected-processes), or if this user may not signal it.
 ///
 /// ```
 /// let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
-/// procref::process::terminate(child.id()); // it is still ours to wait for, so this pid is nobody else's
+/// procref::process::terminate(child.id()); // no other process has the pid before `wait`
 /// assert!(!child.wait()?.success());
 /// # Ok::<(), procref::Error>(())
 /// ```
@@ -350,13 +363,14 @@ pub fn terminate(pid: u32) {
     act("terminate", pid, Process::terminate);
 }
 
-/// Ends the process that has this pid now (`SIGKILL`).
+/// Ends the process that has this pid now: with `SIGKILL`, on Windows with `TerminateProcess`.
 ///
-/// Does nothing if there is none, or if it is one that [nobody here signals](self).
+/// Does nothing if no process has the pid. Logs a warning and does nothing if the process is
+/// [protected](self#protected-processes), or if this user may not signal it.
 ///
 /// ```
 /// let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
-/// procref::process::kill(child.id()); // it is still ours to wait for, so this pid is nobody else's
+/// procref::process::kill(child.id()); // no other process has the pid before `wait`
 /// assert!(!child.wait()?.success());
 /// # Ok::<(), procref::Error>(())
 /// ```
@@ -364,11 +378,12 @@ pub fn kill(pid: u32) {
     act("kill", pid, Process::kill);
 }
 
-/// Asks the process that has this pid now to end, and kills it if it is still there after
-/// `timeout_ms` milliseconds.
+/// Asks the process that has this pid now to exit, and kills it if it is still alive after `timeout_ms` milliseconds.
 ///
-/// Blocks, and returns as soon as it is gone. See [`Process::stop`].
-/// Does nothing if there is none, or if it is one that [nobody here signals](self).
+/// Blocks, and returns as soon as the process has exited. See [`Process::stop`].
+///
+/// Does nothing if no process has the pid. Logs a warning and does nothing if the process is
+/// [protected](self#protected-processes), or if this user may not signal it.
 ///
 /// ```
 /// let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
@@ -384,7 +399,7 @@ pub fn stop(pid: u32, timeout_ms: u64) {
 }
 
 fn act(operation: &'static str, pid: u32, action: impl FnOnce(&Process) -> Result<()>) {
-    if let Some(reason) = untouchable(pid) {
+    if let Some(reason) = protected(pid) {
         tracing::warn!(pid, operation, reason, "refused to signal a process");
         return;
     }
@@ -408,10 +423,10 @@ fn is_possible(pid: u32) -> bool {
     pid != 0 && i32::try_from(pid).is_ok()
 }
 
-fn untouchable(pid: u32) -> Option<&'static str> {
+fn protected(pid: u32) -> Option<&'static str> {
     match pid {
-        0 => Some("pid 0 would mean a whole process group"),
-        1 => Some("pid 1 is the system's, or the container's, first process"),
+        0 => Some("pid 0 means a whole process group"),
+        1 => Some("pid 1 is the first process of the system or container"),
         _ if !is_possible(pid) => Some("no process has a pid above i32::MAX"),
         _ if pid == std::process::id() => Some("it is the calling process"),
         _ => None,

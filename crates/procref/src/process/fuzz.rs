@@ -1,10 +1,10 @@
-//! What must hold for whatever `/proc` shows of a process.
+//! Properties of everything that `/proc` may show of a process.
 
 use super::proc_info::{age, on_one_line, started_at};
 use super::unix::Stat;
 use crate::fuzzing::Input;
 
-/// `/proc/PID/stat`: the start time is told whatever the program calls itself, and so is whether it was executed.
+/// `/proc/PID/stat`: the start time and the fork flag are read correctly, whatever name the program has given itself.
 pub fn proc_stat(data: &[u8]) {
     if let Some(stat) = Stat::parse(data) {
         let _ = (age(stat.start), started_at(stat.start));
@@ -22,22 +22,22 @@ pub fn proc_stat(data: &[u8]) {
     let blocked = u32::from(state) << 16;
     let rest = format!("{start} 2703360 231 0 0 0 0 0 0 0 {blocked} 0 0\n");
     line.extend_from_slice(rest.as_bytes());
-    let told = Stat {
+    let expected = Stat {
         state,
         start,
         executed,
         blocked,
     };
-    assert_eq!(Stat::parse(&line), Some(told));
+    assert_eq!(Stat::parse(&line), Some(expected));
 }
 
-/// `/proc/PID/cmdline`: what people are shown is one line, and controls no terminal.
+/// `/proc/PID/cmdline`: the text for people is one line without control characters.
 pub fn proc_cmdline(data: &[u8]) {
     match on_one_line(data) {
         Some(line) => {
             assert!(!line.is_empty());
             assert!(!line.contains(char::is_control), "{line:?}");
-            // A byte that is no UTF-8 is shown by a character of three.
+            // A byte that is no UTF-8 is shown as a character of three bytes.
             assert!(line.len() <= 3 * data.len());
         }
         None => assert!(data.iter().all(|&byte| byte == 0)),

@@ -1,4 +1,4 @@
-//! What `/proc` tells people about a process.
+//! Facts about a process that are shown to people.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -6,16 +6,16 @@ use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The longest command line that is shown, in bytes.
+/// The length of the longest command line that is shown, in bytes.
 const LONGEST: u64 = 4096;
 
-/// How long ago a process was started, by its start time in clock ticks since boot.
+/// Returns the time since a process was started, from its start time in clock ticks since boot.
 pub(crate) fn age(start: u64) -> Duration {
     let per_second = rustix::param::clock_ticks_per_second().max(1);
     let (seconds, ticks) = (start / per_second, start % per_second);
     let started =
         Duration::from_secs(seconds) + Duration::from_nanos(ticks * (1_000_000_000 / per_second));
-    // The clock that start times are on: it goes on while the machine is suspended.
+    // Start times are on this clock, which continues while the machine is suspended.
     let now = clock_gettime(ClockId::Boottime);
     Duration::try_from(now).map_or(Duration::ZERO, |now| now.saturating_sub(started))
 }
@@ -25,7 +25,8 @@ pub(crate) fn started_at(start: u64) -> SystemTime {
     now.checked_sub(age(start)).unwrap_or(now)
 }
 
-/// Program and arguments on one line. `None`: it has none, has ended, or is not shown to this user.
+/// Returns program and arguments on one line. Returns `None` if the process has no arguments, has exited, or is
+/// hidden from this user.
 pub(crate) fn command_line(pid: u32) -> Option<String> {
     let mut bytes = Vec::new();
     let file = File::open(format!("/proc/{pid}/cmdline")).ok()?;
@@ -33,7 +34,7 @@ pub(crate) fn command_line(pid: u32) -> Option<String> {
     on_one_line(&bytes)
 }
 
-/// `/proc/PID/cmdline`, whose words end with a NUL each. The program may have written anything there.
+/// Converts `/proc/PID/cmdline`, which has a NUL after each argument. The program may have written any bytes there.
 pub(super) fn on_one_line(words: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(words);
     let line: String = text

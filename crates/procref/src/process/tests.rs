@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::sys::{Stat, is_alive as sys_is_alive, signal, wait, with_file, without_pidfd};
 use super::*;
 
-/// A child that ends when told, or with its `Reaped` at the latest.
+/// A child that exits when it is told to, or when its `Reaped` is dropped.
 struct Reaped(Child);
 
 impl Reaped {
@@ -35,11 +35,11 @@ impl Drop for Reaped {
 }
 
 #[test]
-fn g5_pids_that_are_nobodys_or_everybodys_are_refused() {
+fn g5_pids_that_name_no_single_process_are_refused() {
     for pid in [0, 1, std::process::id(), i32::MAX as u32 + 1, u32::MAX] {
-        assert!(untouchable(pid).is_some(), "{pid}");
+        assert!(protected(pid).is_some(), "{pid}");
     }
-    assert!(untouchable(2).is_none());
+    assert!(protected(2).is_none());
     for pid in [0, i32::MAX as u32 + 1, u32::MAX] {
         assert!(!is_alive(pid));
         assert!(Process::open(pid).is_err());
@@ -52,7 +52,7 @@ fn g5_pids_that_are_nobodys_or_everybodys_are_refused() {
 }
 
 #[test]
-fn stop_returns_as_soon_as_the_process_is_gone() {
+fn stop_returns_as_soon_as_the_process_has_exited() {
     let child = Reaped::start("echo up; exec sleep 1000").ready();
     let process = Process::open(child.0.id()).unwrap();
     let started = Instant::now();
@@ -67,7 +67,7 @@ fn stop_returns_as_soon_as_the_process_is_gone() {
 }
 
 #[test]
-fn stop_escalates_and_continues_a_stopped_process() {
+fn stop_continues_and_kills_a_suspended_process() {
     let child = Reaped::start("trap '' TERM; echo up; while :; do read line; done").ready();
     let process = Process::open(child.0.id()).unwrap();
     process.stop(Duration::from_millis(50)).unwrap();
@@ -80,12 +80,12 @@ fn stop_escalates_and_continues_a_stopped_process() {
     process.stop(Duration::from_secs(1000)).unwrap();
     assert!(
         started.elapsed() < Duration::from_secs(100),
-        "it was not continued"
+        "the process was not continued"
     );
 }
 
 #[test]
-fn g5_a_pid_with_another_start_time_is_another_process() {
+fn g5_pid_with_another_start_time_is_another_process() {
     let child = Reaped::start("echo up; exec sleep 1000").ready();
     let process = Process::open(child.0.id()).unwrap();
     let before = Identity {
@@ -94,7 +94,7 @@ fn g5_a_pid_with_another_start_time_is_another_process() {
     };
     assert!(process.identity.is_alive());
     assert!(!before.is_alive());
-    // Without a pidfd, too.
+    // The result is the same without a pidfd.
     assert!(sys_is_alive(process.identity, &without_pidfd()));
     assert!(!sys_is_alive(before, &without_pidfd()));
     signal(before, &without_pidfd(), sys::KILL).unwrap();
@@ -112,8 +112,8 @@ fn g5_a_pid_with_another_start_time_is_another_process() {
     assert!(process.wait(Duration::from_secs(100)).unwrap());
 }
 
-/// What may get the number of a descriptor that the host program has closed: a file that is always readable, one
-/// that never is, and the pidfds of a live and of a dead process.
+/// Returns files that may get the number of a descriptor which the host program has closed: one that is always
+/// readable, one that never is, and the pidfds of a living and of an exited process.
 fn other_files(live: u32) -> Vec<OwnedFd> {
     let pidfd = |pid: u32| {
         let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
@@ -123,7 +123,7 @@ fn other_files(live: u32) -> Vec<OwnedFd> {
     let dead_pidfd = pidfd(dead.0.id());
     drop(dead);
     let (silent, writer) = rustix::pipe::pipe().unwrap();
-    // Without it the pipe would be readable, as at its end.
+    // If it were closed, the pipe would be readable, at its EOF.
     std::mem::forget(writer);
     vec![
         std::fs::File::open("/dev/null").unwrap().into(),
@@ -149,18 +149,18 @@ fn g5_closed_pidfd_says_nothing_about_its_process() {
         assert!(wait(identity, &known, Duration::from_secs(100)).unwrap());
         assert!(wait(identity, &unknown, Duration::from_secs(100)).unwrap());
         assert!(!sys_is_alive(identity, &known), "{file:?}");
-        // The process is gone, and the file is somebody else's.
+        // The process has exited, and the file is not this handle's to signal.
         signal(identity, &known, sys::KILL).unwrap();
         signal(identity, &unknown, sys::KILL).unwrap();
         assert!(is_alive(bystander.0.id()), "{file:?}");
     }
 }
 
-/// Runs itself again in a pid namespace that has the `/proc` of another one, as with unshare(1) and no
+/// Runs this test program again in a pid namespace that has the `/proc` of another one, as unshare(1) does without
 /// `--mount-proc`.
 #[test]
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn g5_no_process_is_signalled_where_proc_is_foreign() {
+fn g5_no_process_is_signaled_when_proc_is_foreign() {
     const INSIDE: &str = "PROCREF_TEST_FOREIGN_PROC";
     const SKIP: &str = "PROCREF_TESTKIT_SKIP_NAMESPACES";
     if std::env::var_os(INSIDE).is_some() {
@@ -176,7 +176,7 @@ fn g5_no_process_is_signalled_where_proc_is_foreign() {
         unshare.args(["--user", "--map-root-user"]);
     }
     let own = std::env::current_exe().unwrap();
-    let name = "process::tests::g5_no_process_is_signalled_where_proc_is_foreign";
+    let name = "process::tests::g5_no_process_is_signaled_when_proc_is_foreign";
     let output = unshare
         .arg(own)
         .args(["--exact", name])
@@ -199,14 +199,14 @@ fn assert_foreign_proc_is_refused() {
     signal(identity, &sys::Handle::default(), sys::KILL).unwrap_err();
     stop(pid, 0);
     kill(pid);
-    assert!(is_alive(pid), "it was signalled by a number alone");
+    assert!(is_alive(pid), "the process was signaled by its pid alone");
     let error = view().unwrap_err();
     assert!(matches!(&error, Error::Proc { .. }), "{error}");
     assert!(error.to_string().contains("mount -t proc"), "{error}");
 }
 
 #[test]
-fn a_command_name_cannot_forge_the_start_time() {
+fn start_time_is_not_forged_by_a_command_name() {
     let line =
         b"7 (x) S 1 2) R (y)) Z 1 2 3 4 5 4194560 7 8 9 10 11 12 13 14 15 16 17 18 4711 20\n";
     let stat = Stat::parse(line).unwrap();

@@ -1,27 +1,26 @@
-//! Linux: pidfds where there are some, `/proc/PID/stat` for start times and as the fallback.
+//! Processes on Linux, by pidfd. Start times, and everything on kernels without pidfds, come from `/proc/PID/stat`.
 
 use std::ffi::CStr;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::Identity;
 use pidfd::{Pidfd, has_exited, poll_exit, to_pid};
 
+mod fork_epoch;
 pub(crate) mod forked;
 mod pidfd;
 mod view;
 
+pub(crate) use fork_epoch::fork_epoch;
 pub(crate) use view::view;
 
 pub(crate) use rustix::process::Signal;
@@ -30,41 +29,41 @@ pub(super) const TERMINATE: Signal = Signal::TERM;
 pub(super) const KILL: Signal = Signal::KILL;
 pub(super) const CONTINUE: Signal = Signal::CONT;
 
-/// How often a process is looked at where the kernel gives no pidfd to wait on.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Time between two checks of a process without a pidfd.
+const RETRY_AFTER: Duration = Duration::from_millis(5);
 
-/// A process's pidfd, opened when it is first needed: opening one costs ten times as much as asking
-/// it, and who looks at a process once need not.
+/// The pidfd of a process, opened when it is first needed. To open one costs ten times as much as a query, and a
+/// caller that queries a process once does not need it.
 #[derive(Debug, Default)]
 pub(super) struct Handle(OnceLock<Opened>);
 
 #[derive(Debug)]
 enum Opened {
     Pidfd(Pidfd),
-    /// The process is gone: somebody else, or nobody, has its pid.
-    Gone,
-    /// The kernel or a sandbox refuses a pidfd: `/proc` is asked each time.
+    /// The process has exited. Another process may have its pid.
+    Exited,
+    /// The kernel or a sandbox refuses pidfds. Every query reads `/proc`.
     Refused,
 }
 
 impl Handle {
     fn open(&self, identity: Identity) -> &Opened {
         self.0.get_or_init(|| match Pidfd::open(identity.pid) {
-            // First the pidfd, then the start time: if that is right, the pidfd is of this process,
-            // or of nobody (it died in between, and says so). The other way round, the pid could have
-            // changed hands between the two.
+            // The pidfd is opened before the start time is read. If the start time is right, the pidfd refers to this
+            // process, or reports its exit. In the other order, another process could get the pid in between.
             Ok(Some(fd)) => match Stat::read(identity.pid) {
                 Ok(Some(stat)) if stat.start == identity.start => Opened::Pidfd(fd),
-                Ok(_) => Opened::Gone,
+                Ok(_) => Opened::Exited,
                 Err(_) => Opened::Refused,
             },
-            Err(Errno::SRCH) => Opened::Gone,
-            // Out of descriptors, say.
+            Err(Errno::SRCH) => Opened::Exited,
+            // For example, this process has no free descriptor.
             Ok(None) | Err(_) => Opened::Refused,
         })
     }
 
-    /// As [`open`](Self::open), or what `fresh` finds, if the pidfd is not known to be this process's any more.
+    /// Returns what [`open`](Self::open) does. If the pidfd may no longer be the one of this process, opens `fresh`
+    /// instead.
     fn open_own<'a>(&'a self, identity: Identity, fresh: &'a Self) -> &'a Opened {
         match self.open(identity) {
             Opened::Pidfd(pidfd) if pidfd.is_own() != Some(true) => fresh.open(identity),
@@ -73,7 +72,7 @@ impl Handle {
     }
 }
 
-/// The start time of the process that has `pid` now. `None`: nobody has it, or a zombie.
+/// Returns the start time of the process that has `pid` now. Returns `None` if there is none, or if it is a zombie.
 pub(super) fn start_time(pid: u32) -> io::Result<Option<u64>> {
     let stat = Stat::read(pid)?;
     if let Some(stat) = &stat {
@@ -81,8 +80,8 @@ pub(super) fn start_time(pid: u32) -> io::Result<Option<u64>> {
             return Ok(Some(stat.start));
         }
     }
-    // Nobody; or somebody whom this user is not shown; or a zombie; or a process whose first thread
-    // has ended and whose others have not, which looks like one. The pidfd knows.
+    // The process is missing, is hidden from this user, or is a zombie. Or its first thread has exited and others
+    // have not, which looks like a zombie. The pidfd distinguishes them.
     let alive = match pidfd::open(pid) {
         Ok(Some(fd)) => !has_exited(&fd),
         Ok(None) | Err(Errno::SRCH) => false,
@@ -102,30 +101,32 @@ pub(super) fn is_alive(identity: Identity, handle: &Handle) -> bool {
     match handle.open(identity) {
         Opened::Pidfd(fd) => match fd.wait_exit(Duration::ZERO) {
             Ok(Some(exited)) => !exited,
-            Ok(None) => is_found_alive(identity),
-            // That says nothing about the process: alive until shown otherwise.
+            Ok(None) => is_alive_now(identity),
+            // This says nothing about the process, so it counts as alive.
             Err(_) => true,
         },
-        Opened::Gone => false,
+        Opened::Exited => false,
         Opened::Refused => is_listed_alive(identity).unwrap_or(true),
     }
 }
 
-/// Whether a new look-up finds the process alive.
-fn is_found_alive(identity: Identity) -> bool {
+/// Returns `true` if a new lookup finds the process alive.
+fn is_alive_now(identity: Identity) -> bool {
     match Handle::default().open(identity) {
         Opened::Pidfd(fd) => match fd.wait_exit(Duration::ZERO) {
             Ok(Some(exited)) => !exited,
             Ok(None) => is_listed_alive(identity).unwrap_or(true),
             Err(_) => true,
         },
-        Opened::Gone => false,
+        Opened::Exited => false,
         Opened::Refused => is_listed_alive(identity).unwrap_or(true),
     }
 }
 
-/// An error says nothing about the process. It is alive until shown otherwise, because the other mistake would
-/// start a second one beside it, and it is not signalled.
+/// Returns `true` if `/proc` shows the process.
+///
+/// Callers treat an error as alive, because it says nothing about the process. The opposite mistake would start a
+/// second instance beside it. The process is not signaled.
 fn is_listed_alive(identity: Identity) -> io::Result<bool> {
     let stat = Stat::read(identity.pid)?;
     Ok(stat.is_some_and(|it| it.start == identity.start && it.is_alive()))
@@ -136,8 +137,8 @@ pub(super) fn is_pid_alive(pid: u32) -> bool {
         Ok(Some(fd)) => !has_exited(&fd),
         Ok(None) => Stat::read(pid).is_ok_and(|stat| stat.is_some_and(|stat| stat.is_alive())),
         Err(Errno::SRCH | Errno::INVAL) => false,
-        // Out of descriptors, say. A zombie counts as alive here: better to take a dead process
-        // for a live one than to start a second one beside a live one.
+        // For example, this process has no free descriptor. A zombie counts as alive here. It is better to treat an
+        // exited process as alive than to start a second one beside a living one.
         Err(_) => to_pid(pid).is_some_and(|pid| {
             matches!(
                 rustix::process::test_kill_process(pid),
@@ -147,14 +148,14 @@ pub(super) fn is_pid_alive(pid: u32) -> bool {
     }
 }
 
-/// True: there always is a way to tell a process.
+/// Sends a signal. Always returns `true`, because every process can receive one.
 pub(super) fn signal(identity: Identity, handle: &Handle, signal: Signal) -> io::Result<bool> {
     let fresh = Handle::default();
     let sent = match handle.open_own(identity, &fresh) {
         Opened::Pidfd(fd) => fd.send(signal),
-        Opened::Gone => Ok(()),
-        // Without a pidfd a moment remains in which the process can end and its pid be given to
-        // another one: kernels hand pids out in a circle, so that takes a whole round.
+        Opened::Exited => Ok(()),
+        // Without a pidfd, the process may exit and its pid may be reused between the check and the signal. The
+        // kernel assigns pids in a circle, so that takes a whole round.
         Opened::Refused => match to_pid(identity.pid) {
             Some(pid) if is_listed_alive(identity)? => rustix::process::kill_process(pid, signal),
             _ => Ok(()),
@@ -166,24 +167,24 @@ pub(super) fn signal(identity: Identity, handle: &Handle, signal: Signal) -> io:
     }
 }
 
-/// Whether the process is gone, at the latest after `timeout`.
+/// Waits until the process has exited, at most `timeout`. Returns `true` if it has.
 pub(super) fn wait(identity: Identity, handle: &Handle, timeout: Duration) -> io::Result<bool> {
     let start = Instant::now();
     loop {
         let left = timeout.saturating_sub(start.elapsed());
         let fresh = Handle::default();
         match handle.open_own(identity, &fresh) {
-            Opened::Gone => return Ok(true),
+            Opened::Exited => return Ok(true),
             Opened::Pidfd(fd) => match fd.wait_exit(left) {
                 Ok(Some(true)) => return Ok(true),
-                Ok(None) if !is_found_alive(identity) => return Ok(true),
-                // Closed while this thread waited.
-                Ok(None) => thread::sleep(LOOK_AGAIN.min(left)),
+                Ok(None) if !is_alive_now(identity) => return Ok(true),
+                // The descriptor was closed while this thread waited.
+                Ok(None) => thread::sleep(RETRY_AFTER.min(left)),
                 Ok(Some(false)) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             },
             Opened::Refused if !is_listed_alive(identity).unwrap_or(true) => return Ok(true),
-            Opened::Refused => thread::sleep(LOOK_AGAIN.min(left)),
+            Opened::Refused => thread::sleep(RETRY_AFTER.min(left)),
         }
         if left.is_zero() {
             return Ok(false);
@@ -191,13 +192,13 @@ pub(super) fn wait(identity: Identity, handle: &Handle, timeout: Duration) -> io
     }
 }
 
-/// A handle as it is where there are no pidfds.
+/// Returns a handle as on a kernel without pidfds.
 #[cfg(test)]
 pub(super) fn without_pidfd() -> Handle {
     Handle(OnceLock::from(Opened::Refused))
 }
 
-/// Handles whose descriptor has become another file: one as it is on this kernel, and one as it is where all
+/// Returns handles whose descriptor has become another file: one as on this kernel, and one as on a kernel where all
 /// pidfds have the same inode.
 #[cfg(test)]
 pub(super) fn with_file(identity: Identity, file: &OwnedFd) -> [Handle; 2] {
@@ -210,8 +211,7 @@ pub(super) fn with_file(identity: Identity, file: &OwnedFd) -> [Handle; 2] {
         .map(|pidfd| Handle(OnceLock::from(Opened::Pidfd(pidfd.with_file(copy())))))
 }
 
-/// Whether it executes a program, and not what its parent did when it was forked. What `/proc` does not tell is
-/// taken for yes.
+/// Returns `true` if the process has executed a program since it was forked, or if `/proc` does not show it.
 pub(crate) fn has_executed(identity: Identity) -> bool {
     match Stat::read(identity.pid) {
         Ok(Some(stat)) => stat.start != identity.start || stat.executed,
@@ -219,24 +219,26 @@ pub(crate) fn has_executed(identity: Identity) -> bool {
     }
 }
 
-/// The fields of `/proc/PID/stat` that matter here.
+/// The fields of `/proc/PID/stat` that are used here.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stat {
     pub(super) state: u8,
     pub(super) start: u64,
     pub(super) executed: bool,
-    /// The lowest 31 signals that the first thread blocks, a bit each.
+    /// The lowest 31 signals, one bit each. A bit is set if the first thread blocks the signal.
     pub(super) blocked: u32,
 }
 
-/// How the names of all supervisors begin.
+/// The beginning of the names of all supervisors.
 pub(crate) const SUPERVISOR_TITLE: &str = "procref: ";
 
-/// All of the lowest 31 signals that can be blocked, except SIGCHLD and SIGIO, which some supervisors handle.
+/// The lowest 31 signals, except those that cannot be blocked, and except SIGCHLD and SIGIO, which some supervisors
+/// handle.
 const ALL_BLOCKED: u32 =
     0x7fff_ffff & !(1 << 8) & !(1 << 18) & !(1 << 16) & !(1 << (libc::SIGIO - 1));
 
-/// Of a process that was forked and has executed nothing since: `include/linux/sched.h`, told by proc_pid_stat(5).
+/// The flag of a process that has not executed a program since its fork: `include/linux/sched.h`, reported by
+/// proc_pid_stat(5).
 const PF_FORKNOEXEC: u32 = 0x40;
 
 impl Stat {
@@ -252,15 +254,15 @@ impl Stat {
                     format!("/proc/{pid}/stat has no start time in field 22"),
                 )
             }),
-            // ESRCH: it ended between open and read.
+            // ESRCH: the process exited between open and read.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// `PID (COMMAND) STATE …`: the command may hold spaces and parentheses itself, so what
-    /// counts is the last `)`. State is field 3, flags field 9, start time field 22, blocked signals field 32.
+    /// Parses `PID (COMMAND) STATE …`. The command may contain spaces and parentheses, so the last `)` ends it. The
+    /// state is field 3, the flags are field 9, the start time is field 22, and the blocked signals are field 32.
     pub(super) fn parse(stat: &[u8]) -> Option<Self> {
         let end = stat.iter().rposition(|&byte| byte == b')')?;
         let mut fields = stat[end + 1..].split(|&byte| byte == b' ').skip(1);
@@ -286,10 +288,10 @@ impl Stat {
     }
 }
 
-/// Whether this process has the number in `/proc` that it calls itself by. If not, `/proc` shows the processes of
-/// another pid namespace. Makes only system calls.
+/// Returns `true` if `/proc` shows this process under its own pid. If it does not, `/proc` shows another pid
+/// namespace. Makes only system calls.
 ///
-/// This is the quick look before each identity: [`view`] has looked closer when the service was built.
+/// This is the quick check before each lookup. [`view`] makes a thorough one when the service is built.
 fn is_proc_own() -> Result<bool, Errno> {
     let mut room = [MaybeUninit::uninit(); 16];
     let (pid, _) = rustix::fs::readlinkat_raw(CWD, c"/proc/self", &mut room)?;
@@ -305,59 +307,11 @@ fn check_proc() -> io::Result<()> {
     }
     Err(io::Error::new(
         io::ErrorKind::InvalidData,
-        "/proc shows the processes of another pid namespace (mount one for this one)",
+        "/proc shows the processes of another pid namespace (mount a /proc for this one)",
     ))
 }
 
-/// A number that changes when a process forks: equal numbers mean the very same process.
-///
-/// Comparing pids would cost a system call a time and could be fooled by a pid that comes round
-/// again in a descendant; `pthread_atfork` misses a raw `clone`. So the kernel tells: it wipes one
-/// page to zero in every child (`MADV_WIPEONFORK`, Linux 4.14), and a child that finds zero
-/// there takes the next number. A child that shares the parent's memory (`vfork`) sees no change,
-/// and may do nothing but `exec` anyway.
-pub(crate) fn fork_epoch() -> u64 {
-    static PAGE: OnceLock<Option<&'static AtomicU64>> = OnceLock::new();
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-
-    let Some(page) = PAGE.get_or_init(wiped_on_fork) else {
-        return std::process::id().into();
-    };
-    let epoch = page.load(Ordering::Relaxed);
-    if epoch != 0 {
-        return epoch;
-    }
-    // NEXT is copied by fork with everything below it already taken by the ancestors.
-    let fresh = NEXT.fetch_add(1, Ordering::Relaxed);
-    match page.compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed) {
-        Ok(_) => fresh,
-        Err(another_thread) => another_thread,
-    }
-}
-
-#[expect(unsafe_code, reason = "a page that the kernel wipes on fork")]
-fn wiped_on_fork() -> Option<&'static AtomicU64> {
-    const LENGTH: usize = size_of::<AtomicU64>();
-    // SAFETY: no address is asked for, so no existing mapping is replaced; the new one is
-    // anonymous and private.
-    let page = unsafe {
-        rustix::mm::mmap_anonymous(
-            ptr::null_mut(),
-            LENGTH,
-            ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::PRIVATE,
-        )
-    }
-    .ok()?;
-    // SAFETY: the range is the mapping made above, which nothing else refers to yet; the advice
-    // changes only what children find in it. On failure the page stays mapped, unused.
-    unsafe { rustix::mm::madvise(page, LENGTH, Advice::LinuxWipeOnFork) }.ok()?;
-    // SAFETY: the mapping is page-aligned, holds at least 8 zeroed bytes, is never unmapped, and
-    // is only ever accessed through this atomic.
-    Some(unsafe { AtomicU64::from_ptr(page.cast()) })
-}
-
-/// Dies as by the OOM killer. Makes only system calls.
+/// Kills this process, as the OOM killer does. Makes only system calls.
 #[cfg(feature = "crash-points")]
 pub(crate) fn kill_myself() -> ! {
     loop {
@@ -365,30 +319,30 @@ pub(crate) fn kill_myself() -> ! {
     }
 }
 
-/// Until somebody continues it. Makes only system calls.
+/// Suspends this process until another process continues it. Makes only system calls.
 ///
-/// The signal goes to this thread, which takes it before it does anything else. One to the process may be
-/// taken by another thread, and this one would go on for a while.
+/// The signal goes to this thread, which receives it before it does anything else. If it went to the process, another
+/// thread might receive it, and this one would continue for a while.
 #[cfg(feature = "crash-points")]
 #[expect(unsafe_code, reason = "a signal to one thread")]
 pub(crate) fn suspend_myself() {
     let process = rustix::process::getpid().as_raw_nonzero().get();
     let thread = rustix::thread::gettid().as_raw_nonzero().get();
     let [process, thread, signal] = [process, thread, libc::SIGSTOP].map(libc::c_long::from);
-    // SAFETY: takes three numbers. The libc's own call for it would use what it remembers of the thread,
-    // which in a supervisor is its starter's.
+    // SAFETY: no pointers are passed. The libc function would use the thread id that libc has stored, which in a
+    // supervisor is that of its starter.
     unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
 }
 
-/// A process for somebody who may do nothing but bare system calls: neither allocate nor lock.
+/// A process, for code that must be async-signal-safe.
 pub(crate) struct SignalSafeProcess(OwnedFd);
 
 impl SignalSafeProcess {
-    /// `Ok(None)`: it is gone.
+    /// Returns the process, or `None` if it has exited.
     ///
     /// # Errors
     ///
-    /// This process cannot tell: there are no pidfds, or `/proc` cannot be read.
+    /// There are no pidfds, or `/proc` cannot be read.
     pub(crate) fn find(identity: Identity) -> Result<Option<Self>, Errno> {
         let fd = match pidfd::open(identity.pid) {
             Ok(Some(fd)) => fd,
@@ -408,7 +362,7 @@ impl SignalSafeProcess {
         self.0
     }
 
-    /// When the process that has this pid now was started.
+    /// Returns the start time of the process that has this pid now.
     pub(crate) fn start_of(pid: u32) -> Result<u64, Errno> {
         let mut buffer = [0; 1024];
         let stat = Stat::parse(read_stat(pid, &mut buffer)?);
@@ -417,9 +371,9 @@ impl SignalSafeProcess {
 
     /// Returns `true` if the process that has this pid now is a supervisor.
     ///
-    /// The name alone does not tell: a process gives itself any name. A supervisor has also executed nothing
-    /// since its fork, and blocks every signal, both from its first instruction to its last. A program that was
-    /// executed, whatever it calls itself, is no supervisor. A process that wants to look like one can.
+    /// The name alone does not show it, because a process can give itself any name. A supervisor has also executed no
+    /// program since its fork, and it blocks every signal as long as it runs. So a program that was executed is no
+    /// supervisor, whatever its name. A process that imitates all three is not distinguished.
     pub(crate) fn is_supervisor(pid: u32) -> bool {
         let mut buffer = [0; 1024];
         let Ok(text) = read_stat(pid, &mut buffer) else {
@@ -431,7 +385,8 @@ impl SignalSafeProcess {
         named && Stat::parse(text).is_some_and(blocks)
     }
 
-    /// Asks it to end by `signal`, kills it after `grace`, and waits until it is gone. False if it is not.
+    /// Asks the process to exit with `signal`, kills it after `grace`, and waits until it has exited. Returns `false`
+    /// if it is still alive after `kill`.
     pub(crate) fn end(&self, signal: Signal, grace: Duration, kill: Duration) -> bool {
         let _ = rustix::process::pidfd_send_signal(&self.0, signal);
         let _ = rustix::process::pidfd_send_signal(&self.0, CONTINUE);
@@ -443,12 +398,12 @@ impl SignalSafeProcess {
     }
 }
 
-/// Returns `true` if the process that has this pid now is suspended: by a signal, or by a debugger.
+/// Returns `true` if the process that has this pid now is suspended, by a signal or by a debugger.
 pub(crate) fn is_suspended(pid: u32) -> bool {
     matches!(Stat::read(pid), Ok(Some(stat)) if stat.is_suspended())
 }
 
-/// The beginning of `/proc/PID/stat`.
+/// Reads the beginning of `/proc/PID/stat`.
 fn read_stat(pid: u32, buffer: &mut [u8]) -> Result<&[u8], Errno> {
     if !is_proc_own()? {
         return Err(Errno::NXIO);
@@ -461,10 +416,10 @@ fn read_stat(pid: u32, buffer: &mut [u8]) -> Result<&[u8], Errno> {
     buffer.get(..length).ok_or(Errno::INVAL)
 }
 
-/// `/proc/PID/stat`, made without allocating.
+/// Returns the path `/proc/PID/stat`, without allocating.
 fn stat_path(pid: u32, room: &mut [u8; 32]) -> &CStr {
     let mut cursor = io::Cursor::new(&mut room[..31]);
-    // A pid has at most ten digits, so it fits.
+    // A pid has at most ten digits, so the path fits.
     let _ = write!(cursor, "/proc/{pid}/stat");
     CStr::from_bytes_until_nul(room).unwrap_or(c"")
 }

@@ -1,9 +1,9 @@
-//! A process's pidfd that is kept open in a program that may close it.
+//! A pidfd that stays open in a host program which may close it.
 //!
-//! Some programs close all descriptors that they do not know, and open others, which get the same numbers. Then
-//! the number that is remembered here is no descriptor, or another file, or the pidfd of another process. So what
-//! it reports is never taken for granted: an end is confirmed by a fresh look-up, and a signal is sent only
-//! through a descriptor that is known to be the right one.
+//! Some programs close all descriptors that they do not know, and open others, which get the same numbers. The number
+//! of a pidfd may then be no descriptor, or that of another file, or that of the pidfd of another process. So the
+//! answers of a descriptor are checked: an exit is confirmed by a new lookup, and a signal is sent only through a
+//! descriptor that is known to be the right one.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd};
 use std::sync::OnceLock;
@@ -13,22 +13,22 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-/// A pidfd, and what tells it from another file with its number.
+/// A pidfd, and the file behind it.
 #[derive(Debug)]
 pub(super) struct Pidfd {
     /// `None` only in `drop`.
     fd: Option<OwnedFd>,
-    /// `None`: on this kernel all pidfds have the same inode.
+    /// `None` on kernels where all pidfds have the same inode.
     file: Option<File>,
 }
 
-/// Device and inode. Since Linux 6.9 each process has its own inode among pidfds, and no other process gets it
-/// until the machine is booted again.
+/// Device and inode of a file. Since Linux 6.9 each process has its own inode among pidfds, and the kernel does not
+/// reuse it before the machine reboots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct File(u64, u64);
 
 impl Pidfd {
-    /// As [`open`].
+    /// Opens a pidfd as [`open`] does.
     pub(super) fn open(pid: u32) -> Result<Option<Self>, Errno> {
         Ok(open(pid)?.map(|fd| Self {
             file: file_of(&fd).filter(|_| has_inodes(&fd)),
@@ -40,16 +40,17 @@ impl Pidfd {
         self.fd.as_ref().expect("taken only in drop")
     }
 
-    /// Whether the number is still that of this pidfd. `None`: this kernel does not tell.
+    /// Returns `true` if the number still refers to this pidfd, and `None` if this kernel does not show it.
     pub(super) fn is_own(&self) -> Option<bool> {
         self.file.map(|file| file_of(self.fd()) == Some(file))
     }
 
-    /// Waits until the process has exited, and returns whether it has. `None`: another file may have answered.
+    /// Waits until the process has exited, and returns `true` if it has. Returns `None` if another file may have
+    /// answered.
     ///
-    /// The descriptor is checked after it has answered. Checked before, it could be closed in between. On kernels
-    /// that do not tell pidfds apart, only an end is doubted: a look-up for each answer would cost every join more
-    /// than the rest of it.
+    /// The descriptor is checked after the answer, because it could be closed between an earlier check and the
+    /// answer. On kernels that do not distinguish pidfds, only an exit is doubted. A lookup for each answer would
+    /// make every join more than twice as slow.
     pub(super) fn wait_exit(&self, timeout: Duration) -> Result<Option<bool>, Errno> {
         let exited = poll_exit(self.fd(), timeout)?;
         Ok(match self.is_own() {
@@ -63,14 +64,14 @@ impl Pidfd {
         rustix::process::pidfd_send_signal(self.fd(), signal)
     }
 
-    /// A pidfd whose number has become that of another file.
+    /// Returns a pidfd whose number has become that of another file.
     #[cfg(test)]
     pub(super) fn with_file(mut self, other: OwnedFd) -> Self {
         self.fd = Some(other);
         self
     }
 
-    /// A pidfd as it is where all have the same inode.
+    /// Returns a pidfd as on a kernel where all pidfds have the same inode.
     #[cfg(test)]
     pub(super) fn without_inode(mut self) -> Self {
         self.file = None;
@@ -80,26 +81,26 @@ impl Pidfd {
 
 /// Opens the pidfd of the process that has this pid. Makes only system calls.
 ///
-/// `Ok(None)`: this kernel or sandbox has no pidfds. `ESRCH`: no process has this pid.
+/// Returns `None` if this kernel or sandbox has no pidfds, and `ESRCH` if no process has this pid.
 pub(super) fn open(pid: u32) -> Result<Option<OwnedFd>, Errno> {
     let pid = to_pid(pid).ok_or(Errno::SRCH)?;
     match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
         Ok(fd) => Ok(Some(fd)),
-        // A sandbox's seccomp filter mostly answers EPERM; the call itself never does.
+        // Most seccomp filters return EPERM. The call itself never does.
         Err(Errno::NOSYS | Errno::PERM) => Ok(None),
-        // The number of a thread that is not its process's first one: no process has it.
+        // The number is that of a thread which is not the first one of its process. No process has this pid.
         Err(Errno::INVAL | Errno::NOENT) => Err(Errno::SRCH),
         Err(error) => Err(error),
     }
 }
 
-/// Whether the process has exited. A failing poll says nothing about it: alive until shown otherwise.
+/// Returns `true` if the process has exited. If the poll fails, the process counts as alive.
 pub(super) fn has_exited(pidfd: &OwnedFd) -> bool {
     poll_exit(pidfd, Duration::ZERO).unwrap_or(false)
 }
 
-/// Waits until the process has exited, reaped or not. A pidfd is readable once the whole thread group has.
-/// `/proc` says `Z` already when only the first thread has, with the others still at work.
+/// Waits until the process has exited, whether it is reaped or not. A pidfd is readable after the whole thread group
+/// has exited. `/proc` shows `Z` as soon as the first thread has exited, even if the others still work.
 pub(super) fn poll_exit(pidfd: &OwnedFd, timeout: Duration) -> Result<bool, Errno> {
     let timeout = Timespec {
         tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
@@ -109,7 +110,7 @@ pub(super) fn poll_exit(pidfd: &OwnedFd, timeout: Duration) -> Result<bool, Errn
     Ok(poll(&mut fds, Some(&timeout))? > 0)
 }
 
-/// Closes the descriptor, unless it has become another file, which is not ours to close.
+/// Closes the descriptor, unless its number has become that of another file, which belongs to the host program.
 impl Drop for Pidfd {
     fn drop(&mut self) {
         let own = self.is_own().unwrap_or_else(|| is_pidfd(self.fd()));
@@ -127,13 +128,13 @@ fn file_of(fd: &OwnedFd) -> Option<File> {
     Some(File(stat.st_dev, stat.st_ino))
 }
 
-/// Whether pidfds are files of a file system of theirs: `PID_FS_MAGIC` of `linux/magic.h`.
+/// Returns `true` if pidfds are files of their own file system: `PID_FS_MAGIC` in `linux/magic.h`.
 fn has_inodes(pidfd: &OwnedFd) -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
     *HAS.get_or_init(|| rustix::fs::fstatfs(pidfd).is_ok_and(|it| it.f_type == 0x5049_4446))
 }
 
-/// Whether the number is that of a pidfd, whosever.
+/// Returns `true` if the number is that of a pidfd, of any process.
 fn is_pidfd(fd: &OwnedFd) -> bool {
     let link = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
     link.is_ok_and(|link| link.as_bytes() == b"anon_inode:[pidfd]")

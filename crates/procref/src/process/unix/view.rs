@@ -1,4 +1,4 @@
-//! What this process sees of the machine: which pids, which clock, which semaphore sets.
+//! The view of this process: the pids, the clock and the semaphore sets that it sees.
 
 use std::fs;
 use std::io;
@@ -9,17 +9,17 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::process::View;
 
-/// [namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html) of a thread. A thread can have an
-/// IPC namespace that others of its process do not have.
+/// The [namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html) of this thread. A thread can be in
+/// another IPC namespace than the rest of its process.
 const NAMESPACES: &str = "/proc/thread-self/ns";
 
-/// The pid, IPC and time namespaces of the calling thread, whose children will have the same ones.
+/// Returns the pid, IPC and time namespaces of this thread. Its children will be in the same ones.
 ///
 /// # Errors
 ///
-/// `/proc` is missing or shows the processes of another pid namespace. Or the next child of this process would
-/// be in another pid or time namespace than the process: a supervisor is such a child, and would compare pids
-/// and start times that mean something else to it.
+/// `/proc` is missing or shows another pid namespace. Or the next child of this process would be in another pid or
+/// time namespace than the process. A supervisor is such a child: pids and start times would have another meaning
+/// there.
 pub(crate) fn view() -> Result<View> {
     check_proc()?;
     let [pid, ipc, time] = ["pid", "ipc", "time"].map(namespace);
@@ -31,10 +31,10 @@ pub(crate) fn view() -> Result<View> {
     Ok(View([a, b, c, d, e, f]))
 }
 
-/// Device and inode of a namespace, or zeros if this kernel has none of that kind.
+/// Returns device and inode of a namespace, or zeros if this kernel has no such namespaces.
 ///
-/// The kernel gives an inode to another namespace only after the last process of the first one has ended. A
-/// record from before names a process that has ended, and its start time tells it from later ones.
+/// The kernel reuses an inode only after the last process of the namespace has exited. A record from before then
+/// names a process that has exited, and its start time distinguishes it from later ones.
 fn namespace(kind: &str) -> Result<(u64, u64)> {
     let path = format!("{NAMESPACES}/{kind}");
     match rustix::fs::stat(&path) {
@@ -48,8 +48,8 @@ fn check_children(kind: &'static str, own: (u64, u64)) -> Result<()> {
     let path = format!("{NAMESPACES}/{kind}_for_children");
     let pending = match rustix::fs::stat(&path) {
         Ok(stat) => (stat.st_dev, stat.st_ino) != own,
-        // The link of a pid namespace that has no process yet leads nowhere, but it is there. Kernels without
-        // such namespaces have no link.
+        // If a pid namespace has no process yet, the link exists but leads nowhere. Kernels without such namespaces
+        // have no link.
         Err(Errno::NOENT) => rustix::fs::statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW).is_ok(),
         Err(error) => return Err(unreadable(&path, error.into())),
     };
@@ -58,16 +58,16 @@ fn check_children(kind: &'static str, own: (u64, u64)) -> Result<()> {
     }
     Err(Error::Namespaces {
         reason: format!(
-            "its children will be in another {kind} namespace than itself; use procref in such a child \
+            "children of this process will be in another {kind} namespace; use procref in such a child \
              (with unshare(1), `--fork`)"
         ),
     })
 }
 
-/// Whether `/proc` is that of the pid namespace that this process is in.
+/// Checks that `/proc` belongs to the pid namespace of this process.
 ///
-/// The process's number is looked up there. It is not enough to find it: a process has a number in its own pid
-/// namespace and in each one above, and two of them can be equal. So there must be one number and no other.
+/// It is not enough to find this process's pid there. A process has a pid in its own namespace and in each one above,
+/// and two of them can be equal. So this process must have one pid there and no other.
 fn check_proc() -> Result<()> {
     let wrong = |reason: &str| Error::Proc {
         reason: format!(
@@ -99,9 +99,10 @@ fn unreadable(path: &str, error: io::Error) -> Error {
     }
 }
 
-/// Whether a process's status says that it has this pid and is in no pid namespace below the one of `/proc`.
+/// Returns `true` if a process's status says that the process has this pid, and is in no pid namespace below that of
+/// `/proc`.
 ///
-/// `NSpid` lists the numbers from the namespace of `/proc` down to the process's own (Linux 4.1).
+/// `NSpid` lists the pids from the namespace of `/proc` down to the process's own (Linux 4.1).
 fn is_own(status: &str, pid: u32) -> bool {
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
     let numbers = field("NSpid:").or_else(|| field("Pid:")).unwrap_or("");
@@ -114,15 +115,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_view_is_the_same_as_long_as_the_process_stays() {
+    fn view_is_stable_while_namespaces_stay() {
         let first = view().expect("this process can share services");
-        assert_eq!(view().expect("likewise"), first);
+        assert_eq!(view().expect("this process can share services"), first);
         let pid = rustix::fs::stat("/proc/self/ns/pid").expect("Linux has pid namespaces");
         assert_eq!((first.0[0], first.0[1]), (pid.st_dev, pid.st_ino));
     }
 
     #[test]
-    fn g5_status_of_another_pid_namespace_is_not_ones_own() {
+    fn g5_status_of_another_pid_namespace_is_foreign() {
         for (status, own) in [
             ("Name:\tx\nPid:\t7\nNSpid:\t7\n", true),
             ("Pid:\t7\n", true),
