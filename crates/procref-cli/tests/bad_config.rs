@@ -69,20 +69,20 @@ fn config_that_is_not_a_short_text_file_is_refused() {
     };
     fs::write(&file, "#\n".repeat(1 << 20)).expect("write a long file");
     assert_refused("longer than 1 MiB");
-    fs::write(&file, b"# one\n# \xff\n").expect("a file");
+    fs::write(&file, b"# one\n# \xff\n").expect("write a file");
     assert_refused("no UTF-8");
-    fs::remove_file(&file).expect("unlink");
-    fs::create_dir(&file).expect("a directory");
+    fs::remove_file(&file).expect("remove the file");
+    fs::create_dir(&file).expect("create a directory");
     assert_refused("no regular file");
-    fs::remove_dir(&file).expect("rmdir");
-    std::os::unix::fs::symlink("/dev/zero", &file).expect("a link");
+    fs::remove_dir(&file).expect("remove the directory");
+    std::os::unix::fs::symlink("/dev/zero", &file).expect("create a link");
     assert_refused("no regular file");
-    fs::remove_file(&file).expect("unlink");
-    std::os::unix::fs::symlink("nowhere", &file).expect("a link");
+    fs::remove_file(&file).expect("remove the file");
+    std::os::unix::fs::symlink("nowhere", &file).expect("create a link");
     assert_refused("no such file");
-    fs::remove_file(&file).expect("unlink");
-    let made = std::process::Command::new("mkfifo").arg(&file).status();
-    assert!(made.expect("run mkfifo").success());
+    fs::remove_file(&file).expect("remove the file");
+    let status = std::process::Command::new("mkfifo").arg(&file).status();
+    assert!(status.expect("run mkfifo").success());
     assert_refused("no regular file");
 }
 
@@ -163,7 +163,7 @@ start = "sleep {data}"
         "{stderr}"
     );
     let doctor = workspace.procref(&project.dir).args(["doctor"]).output();
-    let (doctor, _) = output_text(&doctor.expect("run"));
+    let (doctor, _) = output_text(&doctor.expect("run doctor"));
     assert!(
         doctor.contains("`stop-signal`") && doctor.contains("`data`"),
         "{doctor}"

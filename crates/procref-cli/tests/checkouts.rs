@@ -11,7 +11,7 @@ use support::{
     workspace::{Project, Workspace},
 };
 
-/// A project with a server that returns its own pid.
+/// Returns a configuration with a server that returns its own pid.
 fn cache() -> String {
     format!(
         "[services.cache]\nstart = '{} {{port}}'\nexport = {{ CACHE = '{{port}}' }}\n",
@@ -19,7 +19,7 @@ fn cache() -> String {
     )
 }
 
-/// Prints the pid of the server, as the server itself reports it.
+/// Returns shell code that prints the pid of the server, as the server itself reports it.
 fn print_pid() -> String {
     server::request("pid", "CACHE")
 }
@@ -105,14 +105,14 @@ fn config_is_found_from_below_through_a_link_and_by_name() {
     let workspace = Workspace::new();
     let project = workspace.project("app", &cache());
     let below = project.dir.join("src/deep");
-    fs::create_dir_all(&below).expect("a directory");
-    std::os::unix::fs::symlink(&project.dir, workspace.path("link")).expect("a link");
+    fs::create_dir_all(&below).expect("create a directory");
+    std::os::unix::fs::symlink(&project.dir, workspace.path("link")).expect("create a link");
     let first = project.hold("cache", &print_pid());
     let pid_from = |command: &mut std::process::Command| {
         let output = command
             .args(["run", "cache", "--", "sh", "-c", &print_pid()])
             .output()
-            .expect("run");
+            .expect("run procref");
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     };
     assert_eq!(
@@ -142,7 +142,7 @@ fn config_is_found_from_below_through_a_link_and_by_name() {
         .args(["--no-config", "run", "cache", "--", "true"])
         .output();
     assert!(
-        !output.expect("run").status.success(),
+        !output.expect("run procref").status.success(),
         "without a configuration, no client can start the service"
     );
 }
@@ -169,13 +169,13 @@ fn runtime_directory_of_another_project_is_refused() {
     workspace.wait_no_leftovers();
     let projects = workspace.runtime_dir().join("projects");
     let dir = fs::read_dir(projects)
-        .expect("read")
+        .expect("list the projects")
         .flatten()
         .next()
         .expect("a directory")
         .path();
-    fs::remove_file(dir.join("project")).expect("unlink");
-    std::os::unix::fs::symlink("/somewhere/else", dir.join("project")).expect("a link");
+    fs::remove_file(dir.join("project")).expect("remove the link");
+    std::os::unix::fs::symlink("/somewhere/else", dir.join("project")).expect("create a link");
     let (_, stderr) = project.failure(&["run", "cache", "--", "true"]);
     assert!(stderr.contains("/somewhere/else"), "{stderr}");
 }
@@ -213,17 +213,18 @@ fn ps_all_lists_all_projects_and_gc_all_removes_deleted_ones() {
     workspace.wait_no_leftovers();
     fs::remove_dir_all(&one.dir).expect("remove the project");
     elsewhere.output(&["gc", "--all"]);
-    let projects = fs::read_dir(workspace.runtime_dir().join("projects")).expect("read");
-    let left: Vec<_> = projects
+    let projects =
+        fs::read_dir(workspace.runtime_dir().join("projects")).expect("list the projects");
+    let links: Vec<_> = projects
         .flatten()
         .map(|entry| fs::read_link(entry.path().join("project")))
         .collect();
     assert!(
-        !left.iter().flatten().any(|project| *project == one.dir),
-        "{left:?}"
+        !links.iter().flatten().any(|project| *project == one.dir),
+        "{links:?}"
     );
     assert!(
-        left.iter().flatten().any(|project| *project == two.dir),
-        "{left:?}"
+        links.iter().flatten().any(|project| *project == two.dir),
+        "{links:?}"
     );
 }

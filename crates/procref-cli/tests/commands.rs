@@ -404,7 +404,7 @@ fn usage_errors_exit_2_and_linked_runtime_directory_exits_1() {
         assert_eq!(sandbox.run("", args).code, Some(2), "{args:?}");
     }
     let link = sandbox.path("link");
-    std::os::unix::fs::symlink(sandbox.runtime_dir(), &link).expect("a link");
+    std::os::unix::fs::symlink(sandbox.runtime_dir(), &link).expect("create a link");
     let done = sandbox.run("", &["ps", "--runtime-dir", &path_text(&link)]);
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(done.err.contains("symbolic link"), "{}", done.err);

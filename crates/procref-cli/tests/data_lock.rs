@@ -1,4 +1,4 @@
-//! At most one instance uses a data directory, in whichever way two instances come to the same directory.
+//! At most one instance uses a data directory (G1), also across runtime directories, after renames and after crashes.
 
 #![cfg(target_os = "linux")]
 
@@ -85,7 +85,7 @@ impl Second {
     #[track_caller]
     fn assert_succeeds(mut self) {
         let child = self.child.take().expect("a client that was not waited for");
-        let output = child.wait_with_output().expect("wait");
+        let output = child.wait_with_output().expect("wait for the client");
         assert!(output.status.success(), "{}", output_text(&output).1);
     }
 }
@@ -214,8 +214,8 @@ fn assert_kept_by_children_of_init(service: &str, script: &str) {
     // The supervisor dies first, because it would stop the others.
     supervisor.kill();
     supervisor.wait_exit();
-    starter.kill().expect("kill");
-    starter.wait().expect("wait");
+    starter.kill().expect("kill the client");
+    starter.wait().expect("wait for the client");
     for process in [procref, init] {
         process.kill();
         process.wait_exit();
@@ -251,7 +251,7 @@ fn g1_lock_moves_with_the_project() {
     second.assert_succeeds();
 }
 
-/// The lock file beside the new path is a new file, so only the lock on the directory itself is left.
+/// The lock file beside the new path is a new file, so only the lock on the directory itself remains.
 #[test]
 fn g1_lock_moves_with_the_directory() {
     let workspace = Workspace::new();
@@ -274,7 +274,7 @@ fn g1_directory_recreated_while_in_use_is_locked() {
     let project = workspace.project("app", DB);
     let data = project.dir.join("data");
     let (client, service) = hold_db(&project);
-    fs::remove_dir(&data).expect("remove");
+    fs::remove_dir(&data).expect("remove the directory");
     fs::create_dir(&data).expect("create a directory");
     let mut second = Second::start(&project, "db");
     second.assert_waits_for(service, &data);
@@ -289,8 +289,8 @@ fn g1_directory_replaced_by_init_is_locked() {
         "init = ['sh', '-c', 'rmdir \"$0\" && mkdir \"$0\" && touch \"$0/made\"', '{data}']\n";
     let project = workspace.project("app", &format!("{DB}{init}"));
     let (client, service) = hold_db(&project);
-    // Without the lock file, only the lock on the directory itself is left.
-    fs::remove_file(project.dir.join(".data.procref-lock")).expect("remove");
+    // Without the lock file, only the lock on the directory itself remains.
+    fs::remove_file(project.dir.join(".data.procref-lock")).expect("remove the lock file");
     let mut second = Second::start(&project, "db");
     second.assert_waits_for(service, &project.dir.join("data"));
     client.leave();
@@ -341,7 +341,7 @@ fn g1_stale_or_foreign_lock_file_does_not_block() {
     let project = workspace.project("app", DB);
     project.output(&["run", "db", "--", "true"]);
     let lock_file = project.dir.join(".data.procref-lock");
-    let text = fs::read_to_string(&lock_file).expect("the lock file");
+    let text = fs::read_to_string(&lock_file).expect("read the lock file");
     let mut user: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let own = Identity::own();
     user["pid"] = own.pid.into();
@@ -358,25 +358,25 @@ fn g1_stale_or_foreign_lock_file_does_not_block() {
         text[..text.len() / 2].to_owned(),
         "\0\u{1}".to_owned(),
     ] {
-        fs::write(&lock_file, &content).expect("write");
+        fs::write(&lock_file, &content).expect("write the lock file");
         project.output(&["run", "db", "--", "true"]);
     }
     // procref respects a lock file with the right pid, start time and view. So the loop above tests all three.
-    let text = fs::read_to_string(&lock_file).expect("the lock file");
+    let text = fs::read_to_string(&lock_file).expect("read the lock file");
     let mut user: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let mut sleeper = Command::new("sh")
         .args(["-c", "read -r line"])
         .stdin(Stdio::piped())
         .spawn()
-        .expect("sh");
+        .expect("run sh");
     let holder = Identity::of(sleeper.id()).expect("a live process");
     user["pid"] = holder.pid.into();
     user["start"] = holder.start.into();
-    fs::write(&lock_file, user.to_string()).expect("write");
+    fs::write(&lock_file, user.to_string()).expect("write the lock file");
     let mut second = Second::start(&project, "db");
     second.assert_waits_for(holder, &project.dir.join("data"));
     drop(sleeper.stdin.take());
-    sleeper.wait().expect("wait");
+    sleeper.wait().expect("wait for the shell");
     second.assert_succeeds();
 }
 
@@ -409,7 +409,7 @@ fn g1_directory_with_unwritable_parent_is_locked() {
     );
     project.output(&["run", "db", "--", "true"]);
     let above = project.dir.join("above");
-    fs::remove_file(above.join(".data.procref-lock")).expect("remove");
+    fs::remove_file(above.join(".data.procref-lock")).expect("remove the lock file");
     fs::set_permissions(&above, fs::Permissions::from_mode(0o555)).expect("chmod");
     let without_privileges = |args: &[&str]| {
         let procref = project.procref(args);
@@ -446,7 +446,7 @@ fn g1_directory_with_unwritable_parent_is_locked() {
     let mut second = Second::spawn(&project, command);
     second.assert_waits_for(service, &above.join("data"));
     drop(first.stdin.take());
-    first.wait().expect("wait");
+    first.wait().expect("wait for the client");
     second.assert_succeeds();
     fs::set_permissions(&above, fs::Permissions::from_mode(0o755)).expect("chmod");
 }
@@ -456,8 +456,8 @@ fn g1_directory_with_unwritable_parent_is_locked() {
 fn g1_start_waits_for_init_of_procref_0_2() {
     let workspace = Workspace::new();
     let project = workspace.project("app", &format!("{DB}init = ['touch', '{{data}}/made']\n"));
-    let older = File::open(&project.dir).expect("open");
-    rustix::fs::flock(&older, FlockOperation::LockExclusive).expect("lock");
+    let older = File::open(&project.dir).expect("open the directory");
+    rustix::fs::flock(&older, FlockOperation::LockExclusive).expect("lock the directory");
     let mut second = Second::start(&project, "db");
     second.assert_waits_for(Identity::own(), &project.dir.join("data"));
     assert!(!project.dir.join("data/made").exists());
@@ -487,7 +487,8 @@ fn g1_lock_file_records_the_namespace_of_its_holder() {
     let workspace = Workspace::new();
     let project = workspace.project("app", DB);
     let client = project.hold("db", r#"echo "$PROCREF_PID"; echo "$PROCREF_DIR""#);
-    let text = fs::read_to_string(project.dir.join(".data.procref-lock")).expect("read");
+    let text =
+        fs::read_to_string(project.dir.join(".data.procref-lock")).expect("read the lock file");
     let user: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let services = procref::Services::in_dir(&client.printed[1]).expect("services");
     let namespace = services.namespace_id().expect("a digest");

@@ -80,7 +80,7 @@ fn g7_symlink_in_place_of_the_data_directory_assert_refused() {
         assert_refused(&project, &project.dir.join("data"), "symbolic link");
         assert_eq!(
             fs::read_dir(workspace.path("victim"))
-                .expect("read")
+                .expect("read a file")
                 .count(),
             0
         );
@@ -105,7 +105,7 @@ fn g7_wrong_file_type_in_place_of_a_state_file_assert_refused() {
         fs::create_dir_all(place(&project)).expect("create a directory");
         assert_refused(&project, &place(&project), "not a regular file");
         // Opening a named pipe would block until another process opens it, too.
-        fs::remove_dir(place(&project)).expect("remove");
+        fs::remove_dir(place(&project)).expect("remove the file");
         let status = Command::new("mkfifo").arg(place(&project)).status();
         assert!(status.expect("run mkfifo").success());
         assert_refused(&project, &place(&project), "not a regular file");
@@ -154,7 +154,7 @@ fn data_directory_of_procref_0_2_is_recognized() {
     let precious = || fs::read_to_string(project.dir.join("data/precious"));
     assert_eq!(precious().expect("read the file"), "content");
 
-    fs::remove_file(marker(&project)).expect("remove");
+    fs::remove_file(marker(&project)).expect("remove the file");
     project.output(&USE);
     assert_eq!(init_log(&project), "made\n");
     assert!(
@@ -171,11 +171,14 @@ fn lock_file_with_a_second_hard_link_is_replaced() {
     let project = project(&workspace);
     project.output(&USE);
     let other = project.dir.join("backup");
-    fs::write(lock_file(&project), "other content").expect("write");
+    fs::write(lock_file(&project), "other content").expect("write the lock file");
     fs::hard_link(lock_file(&project), &other).expect("create a link");
     project.output(&USE);
-    assert_eq!(fs::read_to_string(&other).expect("read"), "other content");
-    let content = fs::read_to_string(lock_file(&project)).expect("read");
+    assert_eq!(
+        fs::read_to_string(&other).expect("read a file"),
+        "other content"
+    );
+    let content = fs::read_to_string(lock_file(&project)).expect("read a file");
     assert!(content.contains("\"service\":\"db\""), "{content}");
 }
 

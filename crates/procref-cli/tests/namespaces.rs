@@ -20,7 +20,7 @@ use support::{
     user_namespace,
 };
 
-/// Skips these tests if it is set, for a machine on which a user cannot create namespaces.
+/// The tests are skipped if this variable is set. It is for machines on which users cannot create namespaces.
 const SKIP: &str = "PROCREF_TESTKIT_SKIP_NAMESPACES";
 
 #[expect(clippy::print_stderr, reason = "a skipped test reports itself")]
@@ -198,7 +198,10 @@ fn g5_files_of_an_older_layout_are_left_alone() {
         .map(|(path, _)| path)
         .find(is_record)
         .expect("a record");
-    let name = record.file_name().and_then(|it| it.to_str()).expect("text");
+    let name = record
+        .file_name()
+        .and_then(|it| it.to_str())
+        .expect("a text");
     let (stem, _) = name.split_once('.').expect("a stem");
     let mut old: serde_json::Value =
         serde_json::from_slice(&fs::read(record).expect("a record")).expect("JSON");
@@ -278,12 +281,12 @@ fn g5_foreign_proc_is_reported_as_an_error() {
         .find(|it| it["check"] == "proc")
         .expect("a finding");
     assert_eq!(proc["severity"], "error", "{proc}");
-    let found = proc["found"].as_str().expect("text");
+    let found = proc["found"].as_str().expect("a text");
     assert!(found.contains("another pid namespace"), "{proc}");
     assert!(
         proc["advice"]
             .as_str()
-            .expect("text")
+            .expect("a text")
             .contains("mount -t proc"),
         "{proc}"
     );

@@ -18,12 +18,12 @@ const AT_ONCE: Duration = Duration::from_secs(30);
 
 #[track_caller]
 fn assert_refused(project: &Project<'_>, service: &str, about: &str) {
-    let begun = Instant::now();
+    let start = Instant::now();
     let (code, err) = project.failure(&["run", service, "--", "true"]);
     assert_eq!(code, 125, "{err}");
     let reason = format!("service `{about}`: its own start uses it");
     assert!(err.contains(&reason), "{err}");
-    assert!(begun.elapsed() < AT_ONCE, "{err}");
+    assert!(start.elapsed() < AT_ONCE, "{err}");
 }
 
 #[test]

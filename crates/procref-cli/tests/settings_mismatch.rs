@@ -83,13 +83,13 @@ fn client_requesting_another_port_is_warned() {
     let workspace = Workspace::new();
     let server = format!("{} {{port}}", server::command());
     let project = workspace.project("app", "");
-    let own = |more: &[&'static str]| {
+    let run_own = |more: &[&'static str]| {
         let command = ["run", "w", "--start", &server];
         run(&project, &[&command[..], more, &["--", "true"]].concat())
     };
     run(&project, &["pin", "w", "--start", &server]);
-    assert_eq!(own(&[]).1, "");
-    assert_warned(&own(&["--port", "17777"]).1, "port");
+    assert_eq!(run_own(&[]).1, "");
+    assert_warned(&run_own(&["--port", "17777"]).1, "port");
     // A client without a start command is warned about the port that it requests.
     let (_, err) = run(&project, &["run", "w", "--port", "17777", "--", "true"]);
     assert_warned(&err, "port");
@@ -135,13 +135,13 @@ fn wait_for_a_dead_service_fails_at_once() {
             .expect("run procref");
         output_text(&status).0.contains("signal 9")
     });
-    let begun = Instant::now();
+    let start = Instant::now();
     let (code, err) = project.failure(&["wait", "w", "--timeout", "60s"]);
     assert_eq!(code, 3, "{err}");
     assert!(
         err.contains("service `w` is dead: it was killed by signal 9"),
         "{err}"
     );
-    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert!(start.elapsed() < Duration::from_secs(30));
     project.output(&["stop", "w"]);
 }

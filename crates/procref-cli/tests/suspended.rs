@@ -107,7 +107,7 @@ fn assert_starter_is_named(sandbox: &Sandbox, starter: Identity, options: &[Stri
     );
     assert!(done.err.contains(&format!("kill -CONT {pid}")), "{done:?}");
 
-    let begun = Instant::now();
+    let start = Instant::now();
     let done = sandbox.run("db", &["stop", "db", "--force"]);
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(
@@ -117,9 +117,9 @@ fn assert_starter_is_named(sandbox: &Sandbox, starter: Identity, options: &[Stri
     assert!(done.err.contains(&format!("kill -CONT {pid}")), "{done:?}");
     // The error comes before any time limit has passed. The shortest limit is a minute.
     assert!(
-        begun.elapsed() < Duration::from_secs(20),
+        start.elapsed() < Duration::from_secs(20),
         "{:?}",
-        begun.elapsed()
+        start.elapsed()
     );
 
     let done = sandbox.run("db", &["stop", "db"]);

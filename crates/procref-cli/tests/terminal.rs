@@ -106,13 +106,19 @@ const CTRL_C: &str = "\u{3}";
 /// A client that prints a line and holds the service.
 const HELD: [&str; 4] = ["--", "sh", "-c", "echo held; exec sleep 3600"];
 
+/// Runs a client at a terminal, and waits until the client holds the service.
+fn hold(sandbox: &Sandbox, mode: &[&str]) -> AtTerminal {
+    sandbox.register("db");
+    let mut terminal = AtTerminal::new(sandbox, mode, &sandbox.service("db"), &HELD);
+    terminal.wait_shown("held");
+    terminal
+}
+
 #[test]
 fn g3_ctrl_c_ends_the_client_and_stops_an_unshared_service() {
     for mode in [&["run", "db"][..], &["run", "db", "--watch-client"]] {
         let sandbox = Sandbox::new();
-        sandbox.register("db");
-        let mut terminal = AtTerminal::new(&sandbox, mode, &sandbox.service("db"), &HELD);
-        terminal.wait_shown("held");
+        let mut terminal = hold(&sandbox, mode);
         let instance = sandbox.instance("db");
         terminal.press(CTRL_C);
         terminal.wait_exit();
@@ -125,9 +131,7 @@ fn g3_ctrl_c_ends_the_client_and_stops_an_unshared_service() {
 #[test]
 fn ctrl_c_leaves_a_service_that_another_client_holds() {
     let sandbox = Sandbox::new();
-    sandbox.register("db");
-    let mut terminal = AtTerminal::new(&sandbox, &["run", "db"], &sandbox.service("db"), &HELD);
-    terminal.wait_shown("held");
+    let mut terminal = hold(&sandbox, &["run", "db"]);
     let instance = sandbox.instance("db");
     let other = sandbox.hold("db", &[]);
     terminal.press(CTRL_C);

@@ -25,7 +25,7 @@ impl OpenWorkspace {
         let workspace = Workspace::new();
         let root = workspace.path("");
         fs::set_permissions(&root, Permissions::from_mode(0o755)).expect("chmod");
-        fs::copy(PROCREF, workspace.path("procref")).expect("copy");
+        fs::copy(PROCREF, workspace.path("procref")).expect("copy a file");
         Some(Self { workspace })
     }
 
@@ -43,6 +43,14 @@ impl OpenWorkspace {
         fs::set_permissions(&file, Permissions::from_mode(mode)).expect("chmod");
         chown(&file, Some(owner), Some(owner)).expect("chown");
         file
+    }
+
+    /// Runs `procref` as root, and returns its exit code, its standard output and its standard error.
+    fn run(&self, dir: &Path, args: &[&str]) -> (Option<i32>, String, String) {
+        let output = self.workspace.procref(dir).args(args).output();
+        let output = output.expect("run procref");
+        let (out, err) = output_text(&output);
+        (output.status.code(), out, err)
     }
 
     /// Runs a script as root with a new `/tmp`, which contains only the workspace.
@@ -104,8 +112,8 @@ fn g7_root_leaves_nothing_in_the_runtime_directory_of_a_user() {
         stderr.contains("is not used: it belongs to uid 65534, and this process runs as uid 0"),
         "doctor does not report the reason: {stderr}"
     );
-    let made = fs::metadata(xdg.join("procref")).expect("the directory of the user");
-    assert_eq!(made.uid(), NOBODY);
+    let created = fs::metadata(xdg.join("procref")).expect("the directory of the user");
+    assert_eq!(created.uid(), NOBODY);
 }
 
 #[test]
@@ -225,10 +233,10 @@ fn g7_configuration_placed_by_another_user_is_not_executed() {
     chown(&sticky, Some(0), Some(NOBODY)).expect("chown");
     fs::hard_link(&ours, sticky.join("procref.toml")).expect("create a link");
     let world = place("world", 0, 0o757);
-    fs::copy(&ours, world.join("procref.toml")).expect("copy");
+    fs::copy(&ours, world.join("procref.toml")).expect("copy a file");
     let group = place("group", 0, 0o775);
     chown(&group, Some(0), Some(NOBODY)).expect("chown");
-    fs::copy(&ours, group.join("procref.toml")).expect("copy");
+    fs::copy(&ours, group.join("procref.toml")).expect("copy a file");
     let theirs = place("theirs", 0, 0o755);
     open.file("theirs/procref.toml", RELATIVE, NOBODY, 0o644);
     let target = place("target", 0, 0o755);
@@ -282,19 +290,8 @@ fn g7_configuration_placed_by_another_user_is_not_executed() {
         ),
     ] {
         for from in [dir.clone(), dir.join("sub")] {
-            let output = open
-                .workspace
-                .procref(&from)
-                .args(["run", "s", "--", "true"])
-                .output();
-            let output = output.expect("run procref");
-            let (_, stderr) = output_text(&output);
-            assert_eq!(
-                output.status.code(),
-                Some(125),
-                "{}: {stderr}",
-                dir.display()
-            );
+            let (code, _, stderr) = open.run(&from, &["run", "s", "--", "true"]);
+            assert_eq!(code, Some(125), "{}: {stderr}", dir.display());
             for part in parts
                 .iter()
                 .chain(&["procref.toml", "--config", "--no-config"])
@@ -307,37 +304,19 @@ fn g7_configuration_placed_by_another_user_is_not_executed() {
             }
         }
         assert!(!dir.join("ran").exists(), "{} was executed", dir.display());
-        let output = open
-            .workspace
-            .procref(dir)
-            .args(["doctor"])
-            .output()
-            .expect("run procref");
-        let (stderr, _) = output_text(&output);
-        assert!(stderr.contains(parts[0]), "doctor: {stderr}");
+        let (_, findings, _) = open.run(dir, &["doctor"]);
+        assert!(findings.contains(parts[0]), "doctor: {findings}");
         // A user who names the file takes the responsibility. `doctor` still warns.
         let named = ["--config", "procref.toml", "run", "s", "--", "true"];
-        let output = open
-            .workspace
-            .procref(dir)
-            .args(named)
-            .output()
-            .expect("run procref");
-        let (_, stderr) = output_text(&output);
-        assert!(output.status.success(), "{}: {stderr}", dir.display());
+        let (code, _, stderr) = open.run(dir, &named);
+        assert_eq!(code, Some(0), "{}: {stderr}", dir.display());
         let named = ["--config", "procref.toml", "doctor"];
-        let output = open
-            .workspace
-            .procref(dir)
-            .args(named)
-            .output()
-            .expect("run procref");
-        let (stderr, _) = output_text(&output);
+        let (code, findings, _) = open.run(dir, &named);
         assert!(
-            stderr.contains("which was named") && stderr.contains(parts[0]),
-            "{stderr}"
+            findings.contains("which was named") && findings.contains(parts[0]),
+            "{findings}"
         );
-        assert!(output.status.success(), "a warning is not an error");
+        assert_eq!(code, Some(0), "a warning is not an error");
     }
 }
 
@@ -460,14 +439,9 @@ fn g7_root_does_not_execute_a_users_configuration() {
     let text = "[services.s]\nstart = 'sleep 60'\nready = 'started'\n";
     open.file("home/.config/procref/config.toml", text, NOBODY, 0o644);
     // `sudo -E` keeps HOME.
-    let output = open
-        .workspace
-        .procref(&open.workspace.path("run"))
-        .args(["run", "s", "--", "true"])
-        .output();
-    let output = output.expect("run procref");
-    let (_, stderr) = output_text(&output);
-    assert_eq!(output.status.code(), Some(125), "{stderr}");
+    let dir = open.workspace.path("run");
+    let (code, _, stderr) = open.run(&dir, &["run", "s", "--", "true"]);
+    assert_eq!(code, Some(125), "{stderr}");
     for part in [
         "config.toml",
         "belongs to uid 65534",

@@ -238,7 +238,7 @@ fn watcher_waits_for_a_program_named_like_a_supervisor() {
         .find(|path| path.is_file())
         .expect("a program to copy");
     let named = sandbox.path("procref: x");
-    std::fs::copy(sleep, &named).expect("a copy");
+    std::fs::copy(sleep, &named).expect("copy the program");
     let script = format!(
         "setsid sh -c 'echo $$; exec \"{}\" 3600' & exit 5",
         path_text(&named)

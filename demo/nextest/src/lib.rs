@@ -1,8 +1,8 @@
-//! One Redis for all tests of a project, each of which is a process of its own.
+//! One Redis for all tests of a project, each of which is a separate process.
 //!
-//! The first test that needs it starts it, the others join, and two seconds after the last
-//! one it is stopped, however the tests have ended. This file is all that it takes; the tests
-//! are in `tests/forty.rs`.
+//! The first test that needs Redis starts it, and the other tests join it. Redis stops two seconds after the last
+//! test has ended, in whichever way the tests end. A project needs only the code in this file. The tests are in
+//! `tests/forty.rs`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use procref::{Mismatch, Result, ServiceCommand, ServiceHandle, ServiceInfo, SharedService};
 
-/// What has to be in the database before any test runs. Change it, and tests get another
-/// database, even if one with the old contents is still warm.
-const MIGRATIONS: &[&str] = &["INCR migrated", "HSET colour:1 name blue"];
+/// The commands that fill the database before the first test runs.
+///
+/// Tests with other commands use another database, even if one with the old contents is still lingering.
+const MIGRATIONS: &[&str] = &["INCR migrated", "HSET color:1 name blue"];
 
-/// A test's connection, which keeps the database alive.
+/// The connection of a test, which keeps the database running.
 pub struct Redis {
-    // In this order they are dropped: nobody talks to a database that may be gone.
+    // Fields are dropped in this order. The connection closes before the database may stop.
     connection: BufReader<TcpStream>,
     _handle: ServiceHandle,
 }
@@ -25,14 +26,14 @@ fn shared_redis() -> Result<SharedService> {
     let server = ServiceCommand::new("redis-server")
         .args(["--bind", "127.0.0.1", "--port", "{port}"])
         .args(["--dir", "{dir}", "--save", ""])
-        // How often it looks whether it is to stop: 100 times a second.
+        // Redis checks for a stop signal 100 times a second.
         .args(["--loglevel", "verbose", "--hz", "100"])
         .log("{dir}/demo-redis.log");
     SharedService::builder("demo-redis")
         .command(server)
-        // Long enough from one test to the next.
+        // The database runs for this long after a test, until the next test joins.
         .linger(Duration::from_secs(2))
-        // In one process, before any test gets in.
+        // One process runs the migrations before any test gets the database.
         .on_ready(|info| async move { migrate(&info) })
         .fingerprint(MIGRATIONS.join("\n"), Mismatch::Separate)
         .build()
@@ -41,17 +42,17 @@ fn shared_redis() -> Result<SharedService> {
 fn migrate(info: &ServiceInfo) -> Result<()> {
     let mut connection = connect(info)?;
     for migration in MIGRATIONS {
-        ask(&mut connection, migration)?;
+        query(&mut connection, migration)?;
     }
     Ok(())
 }
 
 impl Redis {
-    /// Starts the database, or joins those that use it.
+    /// Starts the database, or joins the tests that use it.
     ///
     /// # Errors
     ///
-    /// It cannot be started, or does not answer.
+    /// Fails if the database cannot be started or does not answer.
     pub fn acquire() -> Result<Self> {
         let handle = shared_redis()?.acquire_blocking()?;
         Ok(Self {
@@ -60,13 +61,13 @@ impl Redis {
         })
     }
 
-    /// The answer to a command, in one line.
+    /// Sends a command and returns the answer, which is one line.
     ///
     /// # Errors
     ///
-    /// The database refuses it, or is gone.
-    pub fn ask(&mut self, command: &str) -> Result<String> {
-        ask(&mut self.connection, command)
+    /// Fails if the database rejects the command or has closed the connection.
+    pub fn query(&mut self, command: &str) -> Result<String> {
+        query(&mut self.connection, command)
     }
 }
 
@@ -76,10 +77,10 @@ fn connect(info: &ServiceInfo) -> Result<BufReader<TcpStream>> {
     Ok(BufReader::new(connection))
 }
 
-/// Enough of Redis's protocol for a demonstration: words in, a number or a word out.
-fn ask(connection: &mut BufReader<TcpStream>, command: &str) -> Result<String> {
-    let words = format!("{command}\r\n");
-    connection.get_mut().write_all(words.as_bytes())?;
+/// Implements as much of the Redis protocol as the demo needs: a command of words, and a number or a word as answer.
+fn query(connection: &mut BufReader<TcpStream>, command: &str) -> Result<String> {
+    let request = format!("{command}\r\n");
+    connection.get_mut().write_all(request.as_bytes())?;
     let mut line = String::new();
     connection.read_line(&mut line)?;
     let Some((kind, rest)) = line.trim_end().split_at_checked(1) else {
@@ -87,7 +88,7 @@ fn ask(connection: &mut BufReader<TcpStream>, command: &str) -> Result<String> {
     };
     match kind {
         "+" | ":" => Ok(rest.to_owned()),
-        // A word follows on the next line, unless there is none.
+        // The word is on the next line. Length -1 means that there is no word.
         "$" if rest != "-1" => {
             line.clear();
             connection.read_line(&mut line)?;

@@ -1,69 +1,71 @@
-//! Forty tests. With `cargo nextest run` each is a process of its own.
+//! Forty tests that share one Redis. With `cargo nextest run`, each test is a separate process.
 
 use procref::Result;
 use procref_demo_nextest::Redis;
 
-/// How much each test has to do.
+/// The number of commands that each test sends.
 const ROUNDS: u32 = 1000;
 
-/// Every test has keys of its own, because they all use one database at the same time.
-fn key(kind: &str, test: &str) -> String {
+/// Returns a key that no other test uses, because all tests use one database at the same time.
+fn unique_key(kind: &str, test: &str) -> String {
     format!("{kind}:{test}:{}", std::process::id())
 }
 
-/// The migrations ran in one process, before this test got in.
-fn is_migrated(redis: &mut Redis) -> Result<()> {
-    assert_eq!(redis.ask("GET migrated")?, "1");
-    assert_eq!(redis.ask("HGET colour:1 name")?, "blue");
+/// Asserts that the migrations ran exactly once before this test.
+fn assert_migrated(redis: &mut Redis) -> Result<()> {
+    assert_eq!(redis.query("GET migrated")?, "1");
+    assert_eq!(redis.query("HGET color:1 name")?, "blue");
     Ok(())
 }
 
-fn counts(test: &str) -> Result<()> {
+fn counter_returns_every_number(test: &str) -> Result<()> {
     let mut redis = Redis::acquire()?;
-    is_migrated(&mut redis)?;
-    let key = key("count", test);
+    assert_migrated(&mut redis)?;
+    let key = unique_key("count", test);
     for n in 1..=ROUNDS {
-        assert_eq!(redis.ask(&format!("INCR {key}"))?, n.to_string());
+        assert_eq!(redis.query(&format!("INCR {key}"))?, n.to_string());
     }
     Ok(())
 }
 
-fn appends(test: &str) -> Result<()> {
+fn text_grows_with_every_append(test: &str) -> Result<()> {
     let mut redis = Redis::acquire()?;
-    is_migrated(&mut redis)?;
-    let key = key("text", test);
+    assert_migrated(&mut redis)?;
+    let key = unique_key("text", test);
     for n in 1..=ROUNDS {
-        assert_eq!(redis.ask(&format!("APPEND {key} ab"))?, (2 * n).to_string());
+        let length = redis.query(&format!("APPEND {key} ab"))?;
+        assert_eq!(length, (2 * n).to_string());
     }
     Ok(())
 }
 
-fn queues(test: &str) -> Result<()> {
+fn queue_returns_every_job(test: &str) -> Result<()> {
     let mut redis = Redis::acquire()?;
-    is_migrated(&mut redis)?;
-    let key = key("queue", test);
+    assert_migrated(&mut redis)?;
+    let key = unique_key("queue", test);
     for n in 1..=ROUNDS / 2 {
-        assert_eq!(redis.ask(&format!("RPUSH {key} job-{n}"))?, "1");
-        assert_eq!(redis.ask(&format!("LPOP {key}"))?, format!("job-{n}"));
+        assert_eq!(redis.query(&format!("RPUSH {key} job-{n}"))?, "1");
+        assert_eq!(redis.query(&format!("LPOP {key}"))?, format!("job-{n}"));
     }
     Ok(())
 }
 
-fn collects(test: &str) -> Result<()> {
+fn set_keeps_every_member(test: &str) -> Result<()> {
     let mut redis = Redis::acquire()?;
-    is_migrated(&mut redis)?;
-    let key = key("set", test);
+    assert_migrated(&mut redis)?;
+    let key = unique_key("set", test);
     for n in 1..=ROUNDS {
-        assert_eq!(redis.ask(&format!("SADD {key} {n}"))?, "1");
+        assert_eq!(redis.query(&format!("SADD {key} {n}"))?, "1");
     }
-    assert_eq!(redis.ask(&format!("SCARD {key}"))?, ROUNDS.to_string());
+    assert_eq!(redis.query(&format!("SCARD {key}"))?, ROUNDS.to_string());
     Ok(())
 }
 
+/// Defines ten tests of each kind. A test passes its own name to the function of its kind.
 macro_rules! ten_tests {
     ($($kind:ident)*) => { $(
         mod $kind {
-            ten_tests!(@ $kind: a b c d e f g h i j);
+            ten_tests!(@ $kind: key_a key_b key_c key_d key_e key_f key_g key_h key_i key_j);
         }
     )* };
     (@ $kind:ident: $($name:ident)*) => { $(
@@ -74,4 +76,9 @@ macro_rules! ten_tests {
     )* };
 }
 
-ten_tests!(counts appends queues collects);
+ten_tests! {
+    counter_returns_every_number
+    text_grows_with_every_append
+    queue_returns_every_job
+    set_keeps_every_member
+}

@@ -78,7 +78,7 @@ impl Postgres {
         self.command(PROCREF, &args)
     }
 
-    /// Number of times that the server has logged this text.
+    /// Returns the number of times that the server has logged this text.
     fn logged(&self, text: &str) -> usize {
         let log = fs::read_to_string(self.home.join("pg.log")).unwrap_or_default();
         log.matches(text).count()
@@ -133,8 +133,8 @@ fn clients_and_pgbench_share_one_postgres_server() {
     };
     successful(&bench(&["-i", "-q"]));
     let done = bench(&["-c", "4", "-t", "50"]);
-    let told = successful(&done);
-    assert!(told.contains("actually processed: 200/200"), "{told}");
+    let report = successful(&done);
+    assert!(report.contains("actually processed: 200/200"), "{report}");
 
     let done = finish(&mut postgres.command(PROCREF, &["wait", "pg", "--stopped"]));
     successful(&done);
@@ -149,8 +149,8 @@ fn clients_and_pgbench_share_one_postgres_server() {
         "every start has an orderly stop"
     );
     assert_eq!(postgres.logged("was not properly shut down"), 0);
-    let left: Vec<_> = fs::read_dir(postgres.home.join("run"))
-        .expect("read")
+    let leftovers: Vec<_> = fs::read_dir(postgres.home.join("run"))
+        .expect("list the runtime directory")
         .collect();
-    assert!(left.is_empty(), "{left:?}");
+    assert!(leftovers.is_empty(), "{leftovers:?}");
 }

@@ -8,7 +8,7 @@ use crate::support::{
     AS_NOBODY, NOBODY, PROCREF, copy_environment, stdout_of, workspace::Workspace,
 };
 
-/// The output of `script`, a client in a project with this recipe.
+/// Runs `script` as a client in a project with this recipe, and returns its output.
 fn printed(recipe: &str, script: &str) -> String {
     let workspace = Workspace::new();
     let project = workspace.empty_project("app");
@@ -99,9 +99,11 @@ fn postgres_recipe_serves_a_client_and_keeps_its_data() {
 
 fn change_owner(path: &Path, uid: u32) {
     std::os::unix::fs::lchown(path, Some(uid), Some(uid)).expect("chown");
-    let is_dir = fs::symlink_metadata(path).expect("metadata").is_dir();
+    let is_dir = fs::symlink_metadata(path)
+        .expect("read the metadata")
+        .is_dir();
     for entry in is_dir
-        .then(|| fs::read_dir(path).expect("list"))
+        .then(|| fs::read_dir(path).expect("list a directory"))
         .into_iter()
         .flatten()
     {

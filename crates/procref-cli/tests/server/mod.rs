@@ -1,7 +1,7 @@
-//! A small server for tests that need a server but do not care which one.
+//! A small server for tests that can use any server.
 //!
-//! The test binary is its own server: it runs one of its tests with the word [`SERVE`] among its arguments. A separate
-//! program would have to be installed, or built before a single test file can run.
+//! The test binary is its own server: it runs one of its tests with [`SERVE`] among its arguments. A separate program
+//! would have to be installed, or built before a single test file can run.
 
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
@@ -11,20 +11,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs, process, thread};
 
-/// Makes the test [`server_answers`] the server. The port follows, and then the directory with its files, if any.
+/// The argument with which the test [`server_answers`] becomes the server.
 ///
-/// For libtest this word and those after it are names of tests that do not exist.
+/// The port follows, and then the directory with the files to serve, if any. libtest takes these arguments for names
+/// of tests that do not exist.
 const SERVE: &str = "procref-test-server";
 
 const TEST: &str = "server::server_answers";
 
-/// The shell command that starts the server. Append the port and, to serve files, a directory.
+/// Returns the shell command that starts the server. The caller appends the port and, to serve files, a directory.
 pub fn command() -> String {
-    let own = env::current_exe().expect("the path of this test binary");
-    format!("{} {TEST} --exact --nocapture {SERVE}", own.display())
+    let program = env::current_exe().expect("the path of this test binary");
+    format!("{} {TEST} --exact --nocapture {SERVE}", program.display())
 }
 
-/// Shell code that sends one line to the server on the port in `$variable`, and prints the answer.
+/// Returns shell code that sends one line to the server on the port in `$variable`, and prints the answer.
 pub fn request(line: &str, variable: &str) -> String {
     format!("bash -c 'exec 3<>/dev/tcp/127.0.0.1/${variable}; echo {line} >&3; cat <&3'")
 }
@@ -36,9 +37,9 @@ fn server_answers() {
         serve(port.parse().expect("a port"), words.next().map(Into::into));
     }
     let dir = tempfile::tempdir().expect("a temporary directory");
-    fs::write(dir.path().join("page"), "a page").expect("a file");
-    let own = env::current_exe().expect("the path of this test binary");
-    let mut server = Command::new(own)
+    fs::write(dir.path().join("page"), "a page").expect("write a file");
+    let program = env::current_exe().expect("the path of this test binary");
+    let mut server = Command::new(program)
         .args([TEST, "--exact", "--nocapture", SERVE, "0"])
         .arg(dir.path())
         .stdout(Stdio::piped())

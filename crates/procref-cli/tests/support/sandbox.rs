@@ -1,4 +1,4 @@
-//! A runtime directory for one test, a service that records its starts and stops, and a check that nothing is left.
+//! A runtime directory for one test, a service that records its starts and stops, and a check for leftovers.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -433,7 +433,7 @@ pub fn shell_command(sandbox: &Sandbox, args: &[&str], name: &str) -> String {
     shell_words::join([PROCREF].into_iter().chain(args))
 }
 
-/// A script with a child that exits at `SIGTERM` and leaves a child of its own.
+/// A script with a child that exits at `SIGTERM` and leaves another child.
 pub const LEAVES_ORPHANS: &str =
     "sh -c 'trap \"exit 0\" TERM; sleep 3600 & echo here; wait' & wait; echo no";
 

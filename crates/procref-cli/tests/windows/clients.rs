@@ -15,16 +15,9 @@ fn run_starts_the_service_and_returns_the_clients_exit_code() {
     // procref returns all 32 bits: the exit codes of crashes are negative.
     for code in [0, 7, 300, -1073741819] {
         let sandbox = Sandbox::new();
-        let mut command = sandbox.procref([
-            "run",
-            "db",
-            "--start",
-            &service_command(),
-            "--port",
-            "auto",
-            "--",
-        ]);
-        let done = finish(with_exit_code(command.args(client_command()), code).spawn_piped());
+        let mut command = sandbox.run_db();
+        command.arg("--").args(client_command());
+        let done = finish(with_exit_code(&mut command, code).spawn_piped());
         assert_eq!(done.code, Some(code), "{done:?}");
         let pid = sandbox.events_with_pids()[0].1;
         assert!(
@@ -76,7 +69,7 @@ fn g2_killed_holder_is_not_counted_and_kernel_ends_service() {
     let service = Process::open(pid).unwrap();
     holder.kill();
     assert!(service.wait(LONG).unwrap());
-    // The kernel kills the service: no process is left that could request it to stop.
+    // The kernel kills the service: no process remains that could request a stop.
     assert_eq!(sandbox.events(), ["started"]);
     sandbox.wait_stopped();
 }
@@ -84,16 +77,9 @@ fn g2_killed_holder_is_not_counted_and_kernel_ends_service() {
 #[test]
 fn client_outlives_its_killed_procref_without_a_reference() {
     let sandbox = Sandbox::new();
-    let mut command = sandbox.procref([
-        "run",
-        "db",
-        "--start",
-        &service_command(),
-        "--port",
-        "auto",
-        "--",
-    ]);
-    let mut run = with_exit_code(command.args(client_command()), INTERRUPTED).spawn_piped();
+    let mut command = sandbox.run_db();
+    command.arg("--").args(client_command());
+    let mut run = with_exit_code(&mut command, INTERRUPTED).spawn_piped();
     while !next_line(&mut run).contains("listens to the keyboard") {}
     let [(_, service), (_, client)] = sandbox.events_with_pids()[..] else {
         panic!("{:?}", sandbox.events_with_pids());
@@ -108,8 +94,7 @@ fn client_outlives_its_killed_procref_without_a_reference() {
 #[test]
 fn service_without_a_stop_event_is_killed() {
     let sandbox = Sandbox::new();
-    let mut command =
-        sandbox.procref(["run", "db", "--start", &service_command(), "--port", "auto"]);
+    let mut command = sandbox.run_db();
     let done = finish(
         command
             .args(["--env", &no_stop_event(), "--"])
@@ -132,8 +117,7 @@ fn client_script_is_found_by_its_name() {
     fs::create_dir(&programs).unwrap();
     fs::write(programs.join("tool.cmd"), "@exit /b 5\r\n").unwrap();
     let path = std::env::var("PATH").unwrap();
-    let mut command =
-        sandbox.procref(["run", "db", "--start", &service_command(), "--port", "auto"]);
+    let mut command = sandbox.run_db();
     command.env("PATH", format!("{};{path}", programs.display()));
     let done = finish(command.args(["--", "tool"]).spawn_piped());
     assert_eq!(done.code, Some(5), "{done:?}");
@@ -142,17 +126,8 @@ fn client_script_is_found_by_its_name() {
 #[test]
 fn missing_client_is_reported_and_the_service_stopped() {
     let sandbox = Sandbox::new();
-    let start = service_command();
-    let done = sandbox.run([
-        "run",
-        "db",
-        "--start",
-        &start,
-        "--port",
-        "auto",
-        "--",
-        "no-such-program",
-    ]);
+    let mut command = sandbox.run_db();
+    let done = finish(command.args(["--", "no-such-program"]).spawn_piped());
     assert_eq!(done.code, Some(127), "{done:?}");
     assert!(
         done.err
@@ -178,7 +153,7 @@ fn hold_fails_when_the_service_dies() {
 fn run_and_press(key: Key) {
     let sandbox = Sandbox::new();
     let start = service_command();
-    let [own, exact, part, captured] = client_command();
+    let [program, exact, role, nocapture] = client_command();
     let mut command = sandbox.on_terminal(
         key,
         &[
@@ -191,10 +166,10 @@ fn run_and_press(key: Key) {
             "--stop-signal",
             "SIGINT",
             "--",
-            &own,
+            &program,
             &exact,
-            &part,
-            &captured,
+            &role,
+            &nocapture,
         ],
     );
     let mut run = with_exit_code(&mut command, INTERRUPTED).spawn_piped();

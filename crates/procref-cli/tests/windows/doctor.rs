@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::sandbox::{Sandbox, SpawnPiped as _, arg, finish, procref, service_command};
+use crate::sandbox::{Sandbox, SpawnPiped as _, arg, finish, procref};
 
 fn findings(text: &str) -> Value {
     let report: Value = serde_json::from_str(text).unwrap();
@@ -20,18 +20,8 @@ fn severity<'a>(findings: &'a Value, check: &str) -> &'a str {
 #[test]
 fn doctor_reports_no_problem_on_a_working_machine() {
     let sandbox = Sandbox::new();
-    let done = sandbox.run([
-        "run",
-        "db",
-        "--start",
-        &service_command(),
-        "--port",
-        "auto",
-        "--",
-        "cmd",
-        "/c",
-        "exit 0",
-    ]);
+    let mut command = sandbox.run_db();
+    let done = finish(command.args(["--", "cmd", "/c", "exit 0"]).spawn_piped());
     assert_eq!(done.code, Some(0), "{done:?}");
     let done = sandbox.run(["doctor", "--json"]);
     assert_eq!(done.code, Some(0), "{done:?}");

@@ -91,6 +91,12 @@ impl Sandbox {
         finish(self.procref(args).spawn_piped())
     }
 
+    /// Returns a `procref run db` command that starts the service on a free port.
+    pub fn run_db(&self) -> Command {
+        let start = service_command();
+        self.procref(["run", "db", "--start", &start, "--port", "auto"])
+    }
+
     /// Runs `procref hold db`, which starts the service, and returns when the command has printed its line.
     pub fn hold(&self) -> Running {
         let start = service_command();

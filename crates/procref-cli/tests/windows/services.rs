@@ -198,8 +198,7 @@ fn gc_removes_nothing_while_a_service_is_held() {
 fn named_pipe_reports_readiness() {
     let sandbox = Sandbox::new();
     let name = format!("procref-test-{}", std::process::id());
-    let mut command =
-        sandbox.procref(["run", "db", "--start", &service_command(), "--port", "auto"]);
+    let mut command = sandbox.run_db();
     command.args([
         "--env",
         &pipe(&format!(r"\\.\pipe\{name}")),

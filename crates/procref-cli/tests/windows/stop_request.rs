@@ -122,9 +122,9 @@ fn window_of_a_child_of_the_service_is_closed() {
 #[test]
 fn service_ignoring_window_close_is_killed_after_grace() {
     let sandbox = Sandbox::new();
-    let begun = Instant::now();
+    let start = Instant::now();
     let done = run(&sandbox, "window deaf", &["--grace", "3s"]);
-    assert!(begun.elapsed() >= Duration::from_secs(3));
+    assert!(start.elapsed() >= Duration::from_secs(3));
     assert_eq!(sandbox.events(), ["started", "window"], "{done:?}");
     assert!(done.err.contains("still alive after its grace"), "{done:?}");
 }
