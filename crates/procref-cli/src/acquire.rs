@@ -101,11 +101,11 @@ fn acquire(globals: &Globals, service: &SharedService) -> Result<ServiceHandle> 
 
 /// Shows progress until the channel is closed.
 fn show_progress(service: &SharedService, waiting: &Receiver<()>) {
-    let begun = Instant::now();
+    let start = Instant::now();
     if waiting.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
         return;
     }
-    let bar = ProgressBar::new_spinner().with_elapsed(begun.elapsed());
+    let bar = ProgressBar::new_spinner().with_elapsed(start.elapsed());
     if let Ok(style) =
         ProgressStyle::with_template("{spinner} {prefix} ({elapsed}) {wide_msg:.dim}")
     {

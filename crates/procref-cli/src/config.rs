@@ -1,8 +1,8 @@
 //! Configuration files: the project's file and the user's file.
 //!
 //! The project's file is the nearest one in the working directory or above it. A name is searched in the project's file
-//! first, and then in the user's file. Services of the project's file run in the project's own runtime directory, unless
-//! they are shared. Services of the user's file are shared.
+//! first, and then in the user's file. Services of the project's file run in the project's own runtime directory,
+//! unless they are shared. Services of the user's file are shared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -46,8 +46,8 @@ struct Files {
     user: Option<File>,
 }
 
-/// Finds a service by its name. Returns its dependencies, in the order in which they are acquired, and the service itself.
-/// Returns `None` if no file describes the service.
+/// Finds a service by its name. Returns its dependencies, in the order in which they are acquired, and the service
+/// itself. Returns `None` if no file describes the service.
 pub(crate) fn find(
     globals: &Globals,
     name: &str,
@@ -55,7 +55,8 @@ pub(crate) fn find(
     Files::read(globals)?.resolve(globals.runtime_dir.as_deref(), name)
 }
 
-/// Returns a hint about a name that no file has: which files were read, and which similar name is in them or is running.
+/// Returns a hint about a name that no file has: which files were read, and which similar name is in them or is
+/// running.
 pub(crate) fn hint(globals: &Globals, name: &str, running: &[String]) -> Result<Option<String>> {
     let files = Files::read(globals)?;
     let names: BTreeSet<&str> = files
@@ -73,14 +74,14 @@ pub(crate) fn hint(globals: &Globals, name: &str, running: &[String]) -> Result<
         )));
     }
     if read.is_empty() {
-        let here =
+        let working_dir =
             env::current_dir().map_err(|error| Error::io("find the working directory", error))?;
         let user = find::user_path();
         let user = user.map_or(String::new(), |file| format!(", and no {}", file.display()));
         return Ok(Some(format!(
             "no {FILE_NAME} in {} or above it{user} (`procref init` writes a file, and `procref run` with `--start \
              COMMAND` needs none){suggested}",
-            here.display()
+            working_dir.display()
         )));
     }
     Ok(Some(format!(
@@ -134,9 +135,9 @@ fn project_file(globals: &Globals) -> Result<Option<PathBuf>> {
     if let Some(named) = named_file(globals) {
         return Ok(Some(named));
     }
-    let here =
+    let working_dir =
         env::current_dir().map_err(|error| Error::io("find the working directory", error))?;
-    Ok(find::upwards(&here))
+    Ok(find::upwards(&working_dir))
 }
 
 fn named_file(globals: &Globals) -> Option<PathBuf> {
@@ -210,8 +211,8 @@ impl Files {
         ids.into_iter().find(|id| self.service(*id).is_some())
     }
 
-    /// Returns the direct dependencies of a service. Its own file comes first, because the user's services must not depend on
-    /// a project.
+    /// Returns the direct dependencies of a service. Its own file comes first, because the user's services must not
+    /// depend on a project.
     fn dependencies<'a>(&'a self, id: &ServiceId<'a>) -> Vec<ServiceId<'a>> {
         let Some((_, service)) = self.service(*id) else {
             return Vec::new();

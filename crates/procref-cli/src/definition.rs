@@ -1,8 +1,8 @@
 //! The settings of an instance, from the configuration and the options of its starter.
 //!
-//! The starter writes the settings to the instance's record. A client that joins with other settings gets a note, because
-//! the instance runs with the starter's settings. Clients also take the exported variables from the record, because those
-//! variables describe the running instance.
+//! The starter writes the settings to the instance's record. A client that joins with other settings gets a note,
+//! because the instance runs with the starter's settings. Clients also take the exported variables from the record,
+//! because those variables describe the running instance.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

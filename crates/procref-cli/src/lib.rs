@@ -1,7 +1,7 @@
-//! `procref`: one background service for many processes, from any language and by hand.
+//! The program `procref`, which shares one background service between many processes.
 //!
-//! This crate is a program. Its modules are in a library so that procref's own tests and fuzz targets can reach them. In
-//! your programs, use the library `procref`.
+//! This crate is a program. Its modules are in a library so that procref's own tests and fuzz targets can reach them.
+//! In your programs, use the library `procref`.
 
 use std::process::ExitCode;
 

@@ -10,22 +10,22 @@ pub(crate) struct Recipe {
 pub(crate) const RECIPES: &[Recipe] = &[
     Recipe {
         name: "postgres",
-        about: "PostgreSQL, on a private Unix socket, with its data in the project",
+        about: "PostgreSQL on a private Unix socket, with its data in the project",
         text: include_str!("../recipes/postgres.toml"),
     },
     Recipe {
         name: "redis",
-        about: "Redis, in memory only",
+        about: "Redis without files on disk",
         text: include_str!("../recipes/redis.toml"),
     },
     Recipe {
         name: "nginx",
-        about: "nginx, in front of the project's files",
+        about: "nginx, serving the files of the project",
         text: include_str!("../recipes/nginx.toml"),
     },
     Recipe {
         name: "python-http",
-        about: "Python's HTTP server, in front of the project's files",
+        about: "Python's HTTP server, serving the files of the project",
         text: include_str!("../recipes/python-http.toml"),
     },
 ];

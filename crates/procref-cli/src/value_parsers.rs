@@ -95,8 +95,8 @@ pub(crate) enum When {
     Asked(Ready),
 }
 
-/// Parses a readiness condition: `tcp`, `http:/path`, `log:REGEX`, `cmd:COMMAND`, `started`, or a condition that only this
-/// system has.
+/// Parses a readiness condition: `tcp`, `http:/path`, `log:REGEX`, `cmd:COMMAND`, `started`, or a condition that only
+/// this system has.
 pub(crate) fn ready(text: &str) -> Result<When, String> {
     if let Some(reason) = rejected_address(text) {
         return Err(reason);
@@ -302,7 +302,8 @@ pub(crate) mod fuzz {
 
     use super::*;
 
-    /// Parses a value of each kind. A parsed value is equal after it is written and parsed again. An error has a message.
+    /// Parses a value of each kind. A parsed value is equal after it is written and parsed again. An error has a
+    /// message.
     pub fn values(bytes: &[u8]) {
         let Ok(text) = std::str::from_utf8(bytes) else {
             return;

@@ -1,7 +1,7 @@
 //! Decides in which of the client's words placeholders are filled in.
 //!
-//! Shells, jq, JavaScript, Python and template languages also write names in braces. `{port}` is a placeholder, but it is
-//! also a complete jq program. There are three kinds of words:
+//! Shells, jq, JavaScript, Python and template languages also write names in braces. `{port}` is a placeholder, but it
+//! is also a complete jq program. There are three kinds of words:
 //!
 //! | kind | example | result |
 //! |---|---|---|
@@ -9,8 +9,8 @@
 //! | program: has a character that options and addresses do not have | `.[] \| {pid}`, `echo ${port}`, `{{port}}` | passed unchanged |
 //! | ambiguous: could be both | `{port}` as a separate argument | an error, before any process is started |
 //!
-//! A placeholder with a service's name, such as `{db.port}`, is not a program in any of these languages. It is filled in in
-//! words of the first and third kind.
+//! A placeholder with a service's name, such as `{db.port}`, is not a program in any of these languages. It is filled
+//! in in words of the first and third kind.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -99,8 +99,8 @@ impl ClientCommand {
     }
 }
 
-/// Returns the first placeholder in a shell program that has no `$` before it. Such a name has no meaning in a shell, so
-/// the user probably meant the placeholder.
+/// Returns the first placeholder in a shell program that has no `$` before it. Such a name has no meaning in a shell,
+/// so the user probably meant the placeholder.
 fn kept_by_shell(words: &[Word], services: &[&str]) -> Option<String> {
     const SHELLS: [&str; 7] = ["sh", "bash", "dash", "zsh", "ksh", "ash", "fish"];
     let program = Path::new(&words.first()?.text).file_name()?;

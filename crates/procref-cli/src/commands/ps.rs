@@ -33,8 +33,8 @@ pub(crate) fn run(globals: &Globals, args: &PsArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows the services until this process is interrupted. On a terminal, each table replaces the previous one. Elsewhere,
-/// each change is printed as a separate table or line of JSON.
+/// Shows the services until this process is interrupted. On a terminal, each table replaces the previous one.
+/// Elsewhere, each change is printed as a separate table or line of JSON.
 fn watch(globals: &Globals, args: &PsArgs) -> Result<ExitCode> {
     let redraw = io::stdout().is_terminal() && !args.json.json;
     let term = Term::stdout();

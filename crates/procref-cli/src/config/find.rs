@@ -48,8 +48,8 @@ pub(super) fn user_path() -> Option<PathBuf> {
 pub(super) enum Trust {
     /// The user named the file, and is responsible for it.
     Named,
-    /// The search found the file. The file decides what is executed, so no other user may be able to change it: the file,
-    /// its link and its directory must belong to this user or to root.
+    /// The search found the file. The file decides what is executed, so no other user may be able to change it: the
+    /// file, its link and its directory must belong to this user or to root.
     Found,
     /// The file is the user's own. Environment variables lead to it, so the same conditions apply.
     User,

@@ -8,8 +8,8 @@ use super::{ConfigError, File, parse};
 const PATH: &str = "/project/procref.toml";
 const OF_USER: &str = "of-user";
 
-/// Parses a configuration file. Each error is one line with a position in the file. A valid file parses to the same result
-/// again, and its dependencies exist.
+/// Parses a configuration file. Each error is one line with a position in the file. A valid file parses to the same
+/// result again, and its dependencies exist.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;

@@ -1,7 +1,7 @@
 //! Separate runtime directories for projects, so that two checkouts of a project do not share services.
 //!
-//! The directory `projects` in the common runtime directory has one directory for each project. Its name consists of the
-//! name of the project's directory and a digest of its path. The link `project` in it leads to the project.
+//! The directory `projects` in the common runtime directory has one directory for each project. Its name consists of
+//! the name of the project's directory and a digest of its path. The link `project` in it leads to the project.
 
 use std::fs;
 use std::io;
@@ -28,8 +28,8 @@ const PROJECTS: &str = "projects";
 /// The name of the link to the project.
 const LINK: &str = "project";
 
-/// The length of a project's name in the name of its runtime directory. A socket's path has at most 107 bytes, which must
-/// hold the runtime directory and the name of the socket as well.
+/// The length of a project's name in the name of its runtime directory. A socket's path has at most 107 bytes, which
+/// must hold the runtime directory and the name of the socket as well.
 const SLUG: usize = 16;
 
 /// A runtime directory and its project.
@@ -131,8 +131,8 @@ fn dir_name(project: &Path) -> String {
     format!("{slug}-{digest:016x}")
 }
 
-/// Checks that a directory is closed to other users. The library checks that it belongs to this user, is not a link, and is
-/// not writable by others.
+/// Checks that a directory is closed to other users. The library checks that it belongs to this user, is not a link,
+/// and is not writable by others.
 fn check_private(dir: &Path) -> Result<()> {
     Services::in_dir(dir)?;
     sys::check_closed(dir)

@@ -173,8 +173,8 @@ fn holds(outer: &Range<usize>, inner: &Range<usize>) -> bool {
     outer.start <= inner.start && inner.end <= outer.end
 }
 
-/// Removes the value at a position from the table of a service, or from an array or a table in it. Returns the key of the
-/// service that the value belongs to, or `None` if there is no value at the position.
+/// Removes the value at a position from the table of a service, or from an array or a table in it. Returns the key of
+/// the service that the value belongs to, or `None` if there is no value at the position.
 fn remove_at(table: &mut DeTable<'_>, position: &Range<usize>) -> Option<String> {
     let (key, value) = table
         .iter_mut()

@@ -1,5 +1,5 @@
-//! Converts the keys of a service to its description: makes paths absolute, and fills in values that are the same at each
-//! start.
+//! Converts the keys of a service to its description: makes paths absolute, and fills in values that are the same at
+//! each start.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -137,7 +137,7 @@ impl ServiceContext<'_> {
         let mut health = None;
         if let Some(text) = &keys.health {
             match self.health(text.get_ref(), by_library) {
-                Ok(asked) => health = Some(asked),
+                Ok(check) => health = Some(check),
                 Err(reason) => refuse(Some(text.span()), format!("`health`: {reason}")),
             }
         } else if keys.health_timeout.is_some() && !is_invalid("health") {
@@ -228,15 +228,15 @@ impl ServiceContext<'_> {
 
     /// Makes a path absolute. A path that is relative after it is filled in is relative to the file.
     fn below_root(&self, path: &str, filled: impl Fn(&str) -> String) -> String {
-        let itself = filled(path);
-        if itself.starts_with("{dir}") || Path::new(&itself).is_absolute() {
-            return itself;
+        let value = filled(path);
+        if value.starts_with("{dir}") || Path::new(&value).is_absolute() {
+            return value;
         }
         // The templates are joined and not their values, because two joined values could look like a placeholder.
         let joined: PathBuf = Path::new("{root}").join(path).components().collect();
         match self.root.parent() {
             Some(_) => filled(&joined.to_string_lossy()),
-            None => self.root.join(itself).to_string_lossy().into_owned(),
+            None => self.root.join(value).to_string_lossy().into_owned(),
         }
     }
 

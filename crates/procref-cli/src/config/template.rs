@@ -1,9 +1,10 @@
-//! The placeholders `{data}`, `{root}` and `{SERVICE.port}`, which configuration files have in addition to the library's
-//! `{port}` and `{dir}`.
+//! The placeholders `{data}`, `{root}` and `{SERVICE.port}`, which configuration files have in addition to the
+//! library's `{port}` and `{dir}`.
 //!
-//! Each text is filled in twice: with values from the file when the file is read, and with ports and runtime directories
-//! when the service starts. A value must not be treated as a template, because the path of a project may contain `{port}`.
-//! The first pass therefore escapes all literal text, and the second pass fills in all remaining placeholders at once.
+//! Each text is filled in twice: with values from the file when the file is read, and with ports and runtime
+//! directories when the service starts. A value must not be treated as a template, because the path of a project may
+//! contain `{port}`. The first pass therefore escapes all literal text, and the second pass fills in all remaining
+//! placeholders at once.
 
 use std::ffi::{OsStr, OsString};
 
@@ -16,8 +17,8 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-/// The placeholders that are filled in when a service starts: its own port and runtime directory, and those of the services
-/// with these names.
+/// The placeholders that are filled in when a service starts: its own port and runtime directory, and those of the
+/// services with these names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AtStart<'a>(pub(crate) &'a [String]);
 
@@ -73,11 +74,11 @@ impl AtStart<'_> {
     }
 }
 
-/// Fills in each `{name}` that has a value. Returns a template for the placeholders of `at_start`, in which the values are
-/// literal.
+/// Fills in each `{name}` that has a value. Returns a template for the placeholders of `at_start`, in which the values
+/// are literal.
 ///
-/// `{{name}}` stands for the literal text `{name}`, if the name has a value or belongs to `at_start`. Other braces have no
-/// meaning.
+/// `{{name}}` stands for the literal text `{name}`, if the name has a value or belongs to `at_start`. Other braces have
+/// no meaning.
 pub(crate) fn fill(
     template: &str,
     at_start: AtStart<'_>,
@@ -146,8 +147,8 @@ pub(crate) fn literal(text: &OsStr) -> OsString {
 
 /// Returns a template of the library as the user wrote it.
 pub(crate) fn shown(template: &str) -> String {
-    let itself = |name: &str| OWN.has(name).then(|| format!("{{{name}}}").into());
-    procref::fill_in(template, itself)
+    let placeholder = |name: &str| OWN.has(name).then(|| format!("{{{name}}}").into());
+    procref::fill_in(template, placeholder)
         .to_string_lossy()
         .into_owned()
 }

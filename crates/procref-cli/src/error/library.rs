@@ -210,7 +210,7 @@ mod tests {
             .map(|setting| Error::InvalidSetting {
                 service: service(),
                 setting,
-                reason: "it is wrong".to_owned(),
+                reason: "the value is invalid".to_owned(),
             })
             .collect();
         errors.push(Error::NoStart { service: service() });

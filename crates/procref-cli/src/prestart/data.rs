@@ -25,9 +25,9 @@
 //! | yes | no | any | `init` was interrupted: empty the directory and run `init` again |
 //! | no | no | some | the directory belongs to another program: fail and change nothing |
 //!
-//! With only a marker, the last two rows would look the same. With only a note, a directory that `init` never filled would
-//! count as filled. Filling a temporary directory and renaming it would need neither, but many programs write the path of
-//! the directory into their files.
+//! With only a marker, the last two rows would look the same. With only a note, a directory that `init` never filled
+//! would count as filled. Filling a temporary directory and renaming it would need neither, but many programs write the
+//! path of the directory into their files.
 
 use std::ffi::OsString;
 use std::fs;
@@ -160,8 +160,8 @@ impl<'a> DataDir<'a> {
 
     /// Waits until no process uses the directory, and creates it if it is missing.
     ///
-    /// All processes take the two locks in this order. The lock on the directory is always the last one, so two processes
-    /// that use different paths cannot wait for each other.
+    /// All processes take the two locks in this order. The lock on the directory is always the last one, so two
+    /// processes that use different paths cannot wait for each other.
     fn lock(&self) -> Result<DataLock> {
         sys::create_private(&self.parent)
             .map_err(|error| self.failed_at("create", &self.parent, error))?;
@@ -248,7 +248,8 @@ impl<'a> DataDir<'a> {
                 "service `{service}`: could not execute `{program}` for `init`: {reason}"
             ))
         })?;
-        // If `init` closes its descriptors and procref is killed, only the lock file shows that `init` is still running.
+        // If `init` closes its descriptors and procref is killed, only the lock file shows that `init` is still
+        // running.
         let written = self.write_user(lock, child.id());
         let status = child
             .wait()

@@ -43,8 +43,8 @@ pub(crate) fn ready_after_exec(command: ServiceCommand) -> ServiceCommand {
 
 /// Runs the program, and exits with its exit code. Returns only if the program cannot be started.
 pub(super) fn become_program(program: &mut Command, joined: Vec<Acquired>) -> io::Result<ExitCode> {
-    // The event is created only now. A process with this event gets stop requests, and the work before the program would
-    // ignore them.
+    // The event is created only now. A process with this event gets stop requests, and the work before the program
+    // would ignore them.
     let stop_event = StopEvent::create().map_err(io::Error::other)?;
     let mut child = program.spawn()?;
     let _ = writeln!(io::stderr(), "{STARTED}");

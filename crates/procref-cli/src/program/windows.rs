@@ -3,8 +3,8 @@ use std::ffi::OsString;
 
 /// Returns the path of the program with its extension.
 ///
-/// The standard library tries only `.exe`, but PATHEXT has other extensions, and many programs are scripts (`npm.cmd`). If
-/// no program is found, returns the name, and starting it fails.
+/// The standard library tries only `.exe`, but PATHEXT has other extensions, and many programs are scripts (`npm.cmd`).
+/// If no program is found, returns the name, and starting it fails.
 pub(crate) fn find(name: OsString) -> OsString {
     let found = procref_winsys::program::find(&name, env::var_os("PATH").as_deref());
     found.map_or(name, Into::into)

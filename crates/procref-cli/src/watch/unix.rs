@@ -1,17 +1,18 @@
 //! The client's parent, which waits until all descendants of the client have exited.
 //!
 //! A child of this process acquires the service itself and then becomes the client. The client therefore has its own
-//! reference, and keeps the service even if this process is killed. This process cannot pass on its own reference, because
-//! the kernel counts references by process. `PR_SET_PDEATHSIG`, which would kill the client together with this process, was
-//! rejected, because the user decides about the client.
+//! reference, and keeps the service even if this process is killed. This process cannot pass on its own reference,
+//! because the kernel counts references by process. `PR_SET_PDEATHSIG`, which would kill the client together with this
+//! process, was rejected, because the user decides about the client.
 //!
 //! # Descendants of the client
 //!
 //! This process is a subreaper or the first process of a container. Each descendant that loses its parent becomes its
-//! child. Supervisors of services that a descendant started are among these children, and so are services whose supervisor
-//! was killed. They are managed processes and do not belong to the client: other clients may hold such a service, and a
-//! service that this process holds stops only after this process has released it. This process would wait for itself. It
-//! therefore neither waits for managed processes nor sends them signals. [`procref::is_managed`] identifies them.
+//! child. Supervisors of services that a descendant started are among these children, and so are services whose
+//! supervisor was killed. They are managed processes and do not belong to the client: other clients may hold such a
+//! service, and a service that this process holds stops only after this process has released it. If this process waited
+//! for such a service, it would wait for itself. It therefore neither waits for managed processes nor sends them signals.
+//! [`procref::is_managed`] identifies them.
 
 use std::collections::HashSet;
 use std::env;
@@ -32,8 +33,8 @@ use signal_hook::low_level::siginfo::{Cause, Origin};
 use crate::error::{Error, Result};
 use crate::signals;
 
-/// The variable that is set in the child that becomes the client. Its value is [`IGNORES_CHILDREN`] if the client ignores
-/// SIGCHLD.
+/// The variable that is set in the child that becomes the client. Its value is [`IGNORES_CHILDREN`] if the client
+/// ignores SIGCHLD.
 pub(crate) const WATCHED: &str = "PROCREF_WATCHED";
 
 const IGNORES_CHILDREN: &str = "ignores-children";
@@ -52,8 +53,8 @@ fn forwarded_by_first_process() -> impl Iterator<Item = i32> {
 /// The interval at which the watcher reads its children while it forwards a stop signal.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Returns `true` if the signal stops a process. SIGHUP is not included, because many daemons reload their configuration
-/// on it.
+/// Returns `true` if the signal stops a process. SIGHUP is not included, because many daemons reload their
+/// configuration on it.
 fn is_stop(signal: i32) -> bool {
     let is_container_stop = || signal == libc::SIGPWR || signal == libc::SIGRTMIN() + 3;
     matches!(signal, SIGINT | SIGQUIT | SIGTERM) || is_container_stop()
@@ -64,8 +65,8 @@ pub(crate) fn is_watched() -> bool {
     env::var_os(WATCHED).is_some()
 }
 
-/// Returns `true` if this is the first process of its pid namespace. When it exits, the kernel kills all other processes
-/// of the namespace.
+/// Returns `true` if this is the first process of its pid namespace. When it exits, the kernel kills all other
+/// processes of the namespace.
 pub(crate) fn is_first_process() -> bool {
     process::id() == 1
 }
@@ -88,8 +89,8 @@ impl Watcher {
     /// Call this before the service is acquired.
     ///
     /// The first process of a pid namespace has no default actions: a signal without a handler is lost. Such a process
-    /// therefore handles signals already during the start, and keeps them for the client. Any other process is killed by
-    /// them during the start, as without `--watch-client`.
+    /// therefore handles signals already during the start, and keeps them for the client. Any other process is killed
+    /// by them during the start, as without `--watch-client`.
     pub(crate) fn new() -> Result<Self> {
         let ignores_children = signals::is_ignored(SIGCHLD);
         let signals = is_first_process().then(listen).transpose()?;
@@ -160,8 +161,8 @@ fn handled() -> impl Iterator<Item = i32> {
 
 /// Handles the forwarded signals and SIGCHLD.
 ///
-/// A signal that was ignored stays ignored in this process and, because `exec` keeps that, in the client. SIGCHLD must be
-/// handled, because the kernel keeps no exit status while it is ignored.
+/// A signal that was ignored stays ignored in this process and, because `exec` keeps that, in the client. SIGCHLD must
+/// be handled, because the kernel keeps no exit status while it is ignored.
 fn listen() -> Result<SignalsInfo<WithOrigin>> {
     SignalsInfo::<WithOrigin>::new(handled()).map_err(|error| Error::io("handle signals", error))
 }
@@ -185,8 +186,8 @@ impl ClientExit {
     }
 }
 
-/// Returns `false` if the kernel sent the signal. The terminal sends its signals to the client as well, and the client must
-/// not get them twice.
+/// Returns `false` if the kernel sent the signal. The terminal sends its signals to the client as well, and the client
+/// must not get them twice.
 fn is_for_client(signal: &Origin) -> bool {
     !matches!(signal.cause, Cause::Kernel)
 }
@@ -262,8 +263,8 @@ impl ClientProcesses {
 
     /// Sends the client's stop signal to each new orphan.
     ///
-    /// A container's stop signal reaches only the client. If the client's descendants did not get it as well, they would
-    /// keep the container and the service running until the container is killed.
+    /// A container's stop signal reaches only the client. If the client's descendants did not get it as well, they
+    /// would keep the container and the service running until the container is killed.
     fn stop_orphans(&mut self) {
         let Some(stop) = self.stop_for_orphans() else {
             return;

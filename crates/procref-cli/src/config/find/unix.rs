@@ -1,7 +1,7 @@
 //! Checks files by owner and mode.
 //!
-//! Group-writable files are common: many systems give each user a private group and a umask of 002. A private group has no
-//! other members, so it is trusted. `sshd` on Debian checks `authorized_keys` in the same way.
+//! Group-writable files are common: many systems give each user a private group and a umask of 002. A private group has
+//! no other members, so it is trusted. `sshd` on Debian checks `authorized_keys` in the same way.
 
 use std::env;
 use std::ffi::OsStr;
@@ -33,9 +33,9 @@ pub(super) fn open(file: &Path) -> io::Result<File> {
 
 /// Opens the file in a directory that no other user can change, or returns why another user may be able to change it.
 ///
-/// The directory is opened once and used by its descriptor. By path, another user could replace it between the check and
-/// `open`. If the file is a link, the link itself is checked as well: its target may be a file of this user that was
-/// written for another directory with other programs.
+/// The directory is opened once and used by its descriptor. By path, another user could replace it between the check
+/// and `open`. If the file is a link, the link itself is checked as well: its target may be a file of this user that
+/// was written for another directory with other programs.
 pub(super) fn open_found(root: &Path, name: &OsStr) -> io::Result<Result<File, String>> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = rustix::fs::open(root, flags, Mode::empty())?;
@@ -113,8 +113,8 @@ fn is_private_group(group: u32, own: u32) -> bool {
 }
 
 /// Checks a group with the contents of [`passwd(5)`](https://man7.org/linux/man-pages/man5/passwd.5.html) and
-/// [`group(5)`](https://man7.org/linux/man-pages/man5/group.5.html). Users of a directory service are in neither file, so
-/// their groups are not known to be private.
+/// [`group(5)`](https://man7.org/linux/man-pages/man5/group.5.html). Users of a directory service are in neither file,
+/// so their groups are not known to be private.
 fn is_private_in(users: &str, groups: &str, group: u32, uid: u32) -> bool {
     let number = |field: Option<&&str>| field.and_then(|field| field.parse::<u32>().ok());
     let mut own_names = Vec::new();
@@ -145,8 +145,8 @@ fn is_private_in(users: &str, groups: &str, group: u32, uid: u32) -> bool {
         })
 }
 
-/// Returns `true` unless the file is known to have no access control list. With a list, the group bits of the mode are the
-/// upper limit for all entries of the list.
+/// Returns `true` unless the file is known to have no access control list. With a list, the group bits of the mode are
+/// the upper limit for all entries of the list.
 fn has_access_list(opened: BorrowedFd<'_>) -> bool {
     let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
     let length = rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0_u8; 0]);

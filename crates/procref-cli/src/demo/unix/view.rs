@@ -25,7 +25,7 @@ pub(super) struct View {
     term: Term,
     live: bool,
     color: bool,
-    begun: Instant,
+    start: Instant,
     /// The table on the screen.
     drawn: String,
 }
@@ -45,7 +45,7 @@ impl View {
             term,
             live,
             color,
-            begun: Instant::now(),
+            start: Instant::now(),
             drawn: String::new(),
         }
     }
@@ -64,7 +64,7 @@ impl View {
 
     /// Prints what happens next. The line stays above the table.
     pub(super) fn caption(&mut self, text: &str) -> Result<()> {
-        let seconds = self.begun.elapsed().as_secs_f64();
+        let seconds = self.start.elapsed().as_secs_f64();
         self.line(&format!(
             "{DIM}{seconds:6.2} s{DIM:#}  {TITLE}{text}{TITLE:#}"
         ))
@@ -75,7 +75,7 @@ impl View {
         if self.live {
             return Ok(());
         }
-        let seconds = self.begun.elapsed().as_secs_f64();
+        let seconds = self.start.elapsed().as_secs_f64();
         self.line(&format!("{DIM}{seconds:6.2} s{DIM:#}  {text}"))
     }
 
@@ -90,7 +90,7 @@ impl View {
 
     /// Prints the number of passed checks.
     pub(super) fn summary(&mut self, checks: usize, failed: usize) -> Result<()> {
-        let seconds = self.begun.elapsed().as_secs_f64();
+        let seconds = self.start.elapsed().as_secs_f64();
         self.line(&match failed {
             0 => format!("{GOOD}All {checks} checks passed{GOOD:#} after {seconds:.1} s."),
             _ => format!("{BAD}{failed} of {checks} checks failed.{BAD:#}"),

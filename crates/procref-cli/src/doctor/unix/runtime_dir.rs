@@ -110,8 +110,8 @@ fn check_creatable(dir: &Path, source: &str) -> Finding {
     }
 }
 
-/// Checks for a network file system. There, the directory would have records of other machines' services, and sockets that
-/// cannot be used.
+/// Checks for a network file system. There, the directory would have records of other machines' services, and sockets
+/// that cannot be used.
 fn check_network(dir: &Path) -> Option<Finding> {
     let kind = file_system(dir)?;
     let prefixes = [
@@ -144,8 +144,9 @@ fn file_system(dir: &Path) -> Option<String> {
 
 /// Returns the type of the file system that a path is on.
 ///
-/// In [proc_pid_mountinfo(5)](https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html), the fifth field is the mount
-/// point, and the first field after ` - ` is the type. Of several mounts that cover a path equally, the last one counts.
+/// In [proc_pid_mountinfo(5)](https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html), the fifth field is the
+/// mount point, and the first field after ` - ` is the type. Of several mounts that cover a path equally, the last one
+/// counts.
 fn file_system_in(mounts: &str, dir: &Path) -> Option<String> {
     let mut found: Option<(usize, &str)> = None;
     for line in mounts.lines() {

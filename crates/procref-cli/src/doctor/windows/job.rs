@@ -1,4 +1,4 @@
-//! Tries whether a service can outlive the job of this process.
+//! Checks whether a service can outlive the job of this process, by starting a process outside of the job.
 
 use std::env;
 use std::io;

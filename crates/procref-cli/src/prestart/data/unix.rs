@@ -163,7 +163,8 @@ impl LockFile {
         self.is_locked
     }
 
-    /// Waits until the last user of the directory has exited. That process may have closed the descriptors of its locks.
+    /// Waits until the last user of the directory has exited. That process may have closed the descriptors of its
+    /// locks.
     pub(super) fn wait_user(&self, waiting: Waiting<'_>) -> io::Result<()> {
         while let Some(user) = User::of(&self.file).filter(User::is_alive) {
             waiting(holders::described(user.pid));
@@ -247,7 +248,8 @@ fn flock(file: &impl AsFd, waiting: Waiting<'_>) -> Result<(), Errno> {
     flock_as(file, EXCLUSIVE, waiting)
 }
 
-/// Locks a file, and waits without a limit. The client that starts the service has a limit, and kills this process then.
+/// Locks a file, and waits without a limit. The client that starts the service has a limit, and kills this process
+/// then.
 fn flock_as(
     file: &impl AsFd,
     [nonblocking, blocking]: [FlockOperation; 2],
@@ -273,8 +275,8 @@ fn is_unsupported(error: Errno) -> bool {
     )
 }
 
-/// The lowest descriptor numbers to try for inherited locks. Scripts use low numbers for their own files. The lower values
-/// are for processes with a small limit on descriptors.
+/// The lowest descriptor numbers to try for inherited locks. Scripts use low numbers for their own files. The lower
+/// values are for processes with a small limit on descriptors.
 const NUMBERS: [i32; 4] = [400, 200, 50, 10];
 
 /// Duplicates a descriptor to a number that `exec` keeps.

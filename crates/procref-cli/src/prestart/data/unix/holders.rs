@@ -51,8 +51,8 @@ pub(super) fn described(pid: u32) -> Option<String> {
     Some(format!("process {pid} (`{words}`{suspended})"))
 }
 
-/// Returns `true` if a descriptor of this process has a lock on this file. A process that only opened the directory, such
-/// as a shell, has no lock.
+/// Returns `true` if a descriptor of this process has a lock on this file. A process that only opened the directory,
+/// such as a shell, has no lock.
 fn has_lock(pid: u32, inode: (u64, u64)) -> bool {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
     descriptors.into_iter().flatten().flatten().any(|entry| {
@@ -83,8 +83,8 @@ impl Stat {
         Self::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// Parses `PID (COMMAND) STATE …`. The command may have spaces and parentheses, so the last `)` ends it. The state is
-    /// field 3, and the start time is field 22.
+    /// Parses `PID (COMMAND) STATE …`. The command may have spaces and parentheses, so the last `)` ends it. The state
+    /// is field 3, and the start time is field 22.
     fn parse(stat: &[u8]) -> Option<Self> {
         let end = stat.iter().rposition(|&byte| byte == b')')?;
         let rest = std::str::from_utf8(&stat[end + 1..]).ok()?;
