@@ -1,4 +1,4 @@
-//! The real engine on a made-up machine, through every order of steps.
+//! Runs the real engine on a simulated machine, through every order of steps.
 
 mod choices;
 mod client;
@@ -23,12 +23,12 @@ use scenario::Scenario;
 
 use std::fmt;
 
-#[expect(clippy::print_stdout, reason = "figures are what it is run for")]
-fn tell(line: impl fmt::Display) {
+#[expect(clippy::print_stdout, reason = "the figures are the result")]
+fn print(line: impl fmt::Display) {
     println!("{line}");
 }
 
-fn told(scenario: &Scenario, explored: &Explored) -> String {
+fn figures(scenario: &Scenario, explored: &Explored) -> String {
     let Explored {
         schedules,
         states,
@@ -57,8 +57,8 @@ fn setting<T: std::str::FromStr>(variable: &str) -> Option<T> {
     }
 }
 
-/// How many schedules of each scenario are tried at most. Without optimisation few: the test suite is to end
-/// before its user does something else.
+/// The largest number of schedules per scenario. It is small without optimization, so that the test suite
+/// stays fast.
 fn limit() -> u64 {
     let few = if cfg!(debug_assertions) {
         200
@@ -68,7 +68,7 @@ fn limit() -> u64 {
     setting("PROCREF_MODEL_LIMIT").unwrap_or(few)
 }
 
-/// Explores scenarios, each of them whole. Not where somebody has set a limit, or nobody has optimised.
+/// Explores each scenario whole, unless a limit is set or the build is not optimized.
 fn holds(scenarios: &[Scenario]) {
     let must_be_whole = limit() == u64::MAX;
     let mut failed = 0;
@@ -77,10 +77,10 @@ fn holds(scenarios: &[Scenario]) {
         if let Some(bound) = setting("PROCREF_MODEL_BOUND") {
             scenario.bound = Some(bound).filter(|_| scenario.bound.is_some());
         }
-        // No scenario in which everything ends has as many.
+        // Every scenario that terminates has fewer schedules.
         match search(&scenario, limit().min(50_000_000)) {
             Ok(explored) => {
-                tell(told(&scenario, &explored));
+                print(figures(&scenario, &explored));
                 failed += u32::from(must_be_whole && !explored.whole);
             }
             Err(found) => {
@@ -94,14 +94,14 @@ fn holds(scenarios: &[Scenario]) {
 
 fn show(scenario: &Scenario, found: &Counterexample) {
     for line in &found.trace {
-        tell(line);
+        print(line);
     }
     let Counterexample {
         violation,
         schedules,
         ..
     } = found;
-    tell(format_args!(
+    print(format_args!(
         "{}: {violation} (schedule {schedules})",
         scenario.name
     ));
@@ -122,18 +122,18 @@ fn by_command() {
     holds(&scenarios::by_command());
 }
 
-/// The kernel counts processes, and a handle more of one is counted in memory.
+/// The kernel counts processes, and a second handle of a process is counted in memory.
 #[test]
-fn a_process_that_holds_it_acquires_it_again_without_the_kernel() {
+fn second_acquire_of_a_client_needs_no_kernel_step() {
     use scenario::Act::{Acquire, Release, TryJoin};
     let acts = [Acquire, Acquire, TryJoin, Release, Release, Release];
     let scenario = Scenario::new("again", scenario::By::Callback, &[&acts]);
-    let told = explorer::undisturbed(&scenario);
+    let figures = explorer::undisturbed(&scenario);
     let publishes = |(_, line): &(usize, &String)| line.contains("publish the instance");
-    // First as one that nobody may use yet.
-    let published = told.iter().enumerate().filter(publishes).nth(1);
-    let (published, _) = published.expect("it is published");
-    let acquired = told[published..].iter().skip(1);
+    // The first publication is not ready.
+    let published = figures.iter().enumerate().filter(publishes).nth(1);
+    let (published, _) = published.expect("a publication");
+    let acquired = figures[published..].iter().skip(1);
     let steps = acquired.filter(|line| line.starts_with("client"));
     let steps: Vec<&String> = steps
         .take_while(|line| !line.contains(scenario::LET_GO))
@@ -145,14 +145,14 @@ fn a_process_that_holds_it_acquires_it_again_without_the_kernel() {
     assert_eq!(steps, [asked, asked].concat());
 }
 
-/// Not by way of a set that is gone: the kernel may have given its number to another one since.
+/// The next set is opened by its key and not by its number, which the kernel may have given to another set.
 #[test]
-fn who_removes_the_set_opens_the_next_one() {
+fn client_that_removes_the_set_opens_the_next_by_its_key() {
     use scenario::Act::{Acquire, Release};
     let acts = [Acquire, Release, Acquire, Release];
     let scenario = Scenario::new("anew", scenario::By::Callback, &[&acts]);
-    let told = explorer::undisturbed(&scenario);
-    let steps = told.iter().filter(|line| line.starts_with("client"));
+    let figures = explorer::undisturbed(&scenario);
+    let steps = figures.iter().filter(|line| line.starts_with("client"));
     let mut after = steps.skip_while(|line| !line.ends_with("remove the set"));
     assert_eq!(
         after.nth(1).map(String::as_str),
@@ -160,18 +160,18 @@ fn who_removes_the_set_opens_the_next_one() {
     );
 }
 
-/// The one schedule that matters among millions of the scenario.
+/// The one schedule of millions that shows the fault.
 #[test]
 fn g1_health_of_an_instance_condemns_none_of_a_later_set() {
     let mut run = explorer::Directed::new(&scenarios::ill_and_removed());
-    run.go_on_without("client 1", "client 0: let go");
+    run.run_without("client 1", "client 0: let go");
     run.take("falls ill");
-    run.go_on_without("client 0", "client 1: take the lock");
+    run.run_without("client 0", "client 1: take the lock");
     run.take("removes the set");
     run.take("client 0: let go");
-    run.go_on_without("client 1", "client 0: let go");
-    // Both have generation 1.
-    run.go_on_without("client 0", "client 1: let go");
+    run.run_without("client 1", "client 0: let go");
+    // Both instances have generation 1.
+    run.run_without("client 0", "client 1: let go");
     assert_eq!(run.violation(), None);
 }
 
@@ -195,14 +195,14 @@ fn three_and_a_supervisor() {
     holds(&scenarios::three_and_a_supervisor());
 }
 
-/// At random first: whatever needs something from outside early on is found sooner so.
+/// Random walks first, because they find mutations earlier that need an external event early.
 fn find(scenario: &Scenario) -> Result<Explored, Counterexample> {
     walk(scenario, 1, 10_000)?;
     search(scenario, 200_000)
 }
 
-/// More than can be explored: three clients that do more, and more that happens to them. The seed that a
-/// failing run prints goes through the same schedules again.
+/// Scenarios that are too large to explore: three clients with more acts, and more external events. A failing
+/// run prints its seed, which repeats the same schedules.
 #[test]
 fn at_random() {
     let seed = setting("PROCREF_MODEL_SEED").unwrap_or_else(|| fastrand::u64(..));
@@ -210,10 +210,10 @@ fn at_random() {
     let mut failed = 0;
     for scenario in scenarios::at_random() {
         match walk(&scenario, seed, schedules) {
-            Ok(explored) => tell(told(&scenario, &explored)),
+            Ok(explored) => print(figures(&scenario, &explored)),
             Err(found) => {
                 show(&scenario, &found);
-                tell(format_args!("PROCREF_MODEL_SEED={seed}"));
+                print(format_args!("PROCREF_MODEL_SEED={seed}"));
                 failed += 1;
             }
         }
@@ -221,16 +221,16 @@ fn at_random() {
     assert_eq!(failed, 0, "scenarios failed: PROCREF_MODEL_SEED={seed}");
 }
 
-/// A model that finds nothing wrong with what is wrong shows nothing.
+/// A model that finds no fault in a faulty machine proves nothing.
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes minutes without optimisation")]
-fn every_planted_bug_is_found() {
+#[cfg_attr(debug_assertions, ignore = "takes minutes without optimization")]
+fn every_mutation_is_found() {
     let mut missed = Vec::new();
     for MutatedPlatform {
         scenario, found_by, ..
-    } in mutations::plants()
+    } in mutations::mutated_platforms()
     {
-        let bug = format!("{:?}", scenario.bug.expect("it is planted"));
+        let mutation = format!("{:?}", scenario.mutation.expect("a mutation"));
         match find(&scenario) {
             Err(found) if found_by.iter().any(|kind| found.violation.contains(kind)) => {
                 let Counterexample {
@@ -238,18 +238,18 @@ fn every_planted_bug_is_found() {
                     schedules,
                     ..
                 } = found;
-                tell(format_args!(
-                    "{bug:30} after {schedules:>6} schedules: {violation}"
+                print(format_args!(
+                    "{mutation:30} after {schedules:>6} schedules: {violation}"
                 ));
             }
             Err(found) => {
                 show(&scenario, &found);
-                missed.push(bug);
+                missed.push(mutation);
             }
             Ok(explored) => {
-                tell(format_args!("{bug:30} NOT FOUND"));
-                tell(told(&scenario, &explored));
-                missed.push(bug);
+                print(format_args!("{mutation:30} NOT FOUND"));
+                print(figures(&scenario, &explored));
+                missed.push(mutation);
             }
         }
     }

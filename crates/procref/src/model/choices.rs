@@ -1,33 +1,33 @@
-//! What can happen next, and what then is.
+//! The choices of the explorer, and their effects.
 
 use super::machine::Machine;
 use super::process_table::{Kind, ProcId, Supervisor};
 use super::yield_points::{Able, PointId};
 use crate::kernel::sim::SetId;
 
-/// What can happen next.
+/// A choice of the explorer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Choice {
     Step(PointId),
     /// The service becomes ready.
     Ready(ProcId),
-    /// The service ends, as it was told to.
+    /// The service exits after its stop signal.
     Ends(ProcId),
-    /// What was forked for a service sees that its gate will not open, and ends.
+    /// A process at its gate finds that the gate will not open, and exits.
     LeavesGate(ProcId),
-    /// These only as often as the scenario allows.
+    /// The following are limited by the scenario's budget.
     Kill(ProcId),
     Crash(ProcId),
-    FallsIll(ProcId),
+    BecomesUnhealthy(ProcId),
     Suspend(ProcId),
     Remove(SetId),
-    /// A person continues what is suspended, after no client has.
+    /// A person continues the suspended supervisor, if no client has.
     Continue,
-    /// Somebody comes who cleans up after crashes.
-    Janitor,
+    /// One more client comes, which cleans up after crashes.
+    CleanupClient,
 }
 
-/// What may happen from outside, and how often.
+/// The external events that may occur, and how often.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Budget {
     pub(super) clients: u8,
@@ -39,12 +39,12 @@ pub(super) struct Budget {
     pub(super) removals: u8,
     pub(super) time: u8,
     pub(super) cancels: u8,
-    /// Of arrays that are undone: the kernel has no memory to note that.
+    /// The kernel has no memory for an undo entry.
     pub(super) refusals: u8,
 }
 
 impl Machine {
-    /// What can happen next: first what goes on by itself, and how much that is.
+    /// Returns the possible choices: first those that need no external event, together with their number.
     pub(super) fn choices(&self) -> (Vec<Choice>, usize) {
         let mut choices = Vec::new();
         let mut outside = Vec::new();
@@ -55,7 +55,7 @@ impl Machine {
                 Able::Not => {}
             }
         }
-        // The process that moved last goes on first: the shortest counterexamples have few switches.
+        // The process that moved last comes first, so that the shortest counterexamples have few switches.
         if let Some(last) = self.last {
             choices.sort_by_key(|choice| !matches!(choice, Choice::Step(id) if id.proc == last));
         }
@@ -75,7 +75,7 @@ impl Machine {
                 outside.push(Choice::Crash(id));
             }
             if left.illnesses > 0 && service.executing && service.ready && !service.ill && !worker {
-                outside.push(Choice::FallsIll(id));
+                outside.push(Choice::BecomesUnhealthy(id));
             }
         }
         if choices.is_empty() && self.suspended().is_some() && !self.is_busy() {
@@ -85,13 +85,13 @@ impl Machine {
             let by_itself = choices.len();
             return (choices, by_itself);
         }
-        if choices.is_empty() && self.needs_janitor() {
-            choices.push(Choice::Janitor);
+        if choices.is_empty() && self.needs_cleanup() {
+            choices.push(Choice::CleanupClient);
         }
         let left = &self.state.left;
         for id in self.ids().filter(|&id| self.is_alive(id)) {
             let may = match &self.proc(id).kind {
-                // One that is killed before it has begun has never come.
+                // A client that is killed before its first step is equal to one that never came.
                 Kind::Client(_) => {
                     let begun = self.proc(id).begun;
                     left.clients > 0 && begun && self.points.keys().any(|it| it.proc == id)
@@ -117,9 +117,9 @@ impl Machine {
         (choices, by_itself)
     }
 
-    /// Whether another process goes on than the one that could have. One that goes on only because its time
-    /// is up has let the others go first.
-    pub(super) fn cuts_in(&self, choice: Choice) -> bool {
+    /// Returns `true` if the choice interrupts a process that could continue. A process that continues
+    /// because its time limit expired interrupts no other.
+    pub(super) fn preempts(&self, choice: Choice) -> bool {
         let (Choice::Step(id), Some(last)) = (choice, self.last) else {
             return false;
         };
@@ -128,7 +128,7 @@ impl Machine {
             && points.any(|(&it, point)| it.proc == last && self.is_enabled(it, point) == Able::Now)
     }
 
-    /// Takes note of who goes on.
+    /// Records the process that continues.
     pub(super) fn switch(&mut self, choice: Choice) {
         let Choice::Step(id) = choice else {
             return;
@@ -137,8 +137,8 @@ impl Machine {
         self.last = Some(id.proc);
     }
 
-    /// What happens beside the steps of a task.
-    pub(super) fn happen(&mut self, choice: Choice) {
+    /// Performs an event other than a step of a task.
+    pub(super) fn perform_event(&mut self, choice: Choice) {
         match choice {
             Choice::Step(id) => {
                 self.granted = Some(id);
@@ -150,14 +150,14 @@ impl Machine {
                     Kind::Client(_) => self.state.left.clients -= 1,
                     _ => self.state.left.supervisors -= 1,
                 }
-                self.bereave();
+                self.mark_unattended();
                 self.end(id);
             }
             Choice::Crash(id) => {
                 self.state.left.crashes -= 1;
                 self.end(id);
             }
-            Choice::FallsIll(id) => {
+            Choice::BecomesUnhealthy(id) => {
                 self.state.left.illnesses -= 1;
                 self.service(id).expect("a service").ill = true;
             }
@@ -166,7 +166,7 @@ impl Machine {
                 self.supervisor(id).suspended = true;
             }
             Choice::Continue => self.resume(),
-            Choice::Janitor => self.state.janitor = true,
+            Choice::CleanupClient => self.state.janitor = true,
             Choice::Remove(set) => {
                 self.state.left.removals -= 1;
                 self.state.table.remove(set);
@@ -181,22 +181,22 @@ impl Machine {
         }
     }
 
-    /// The state that something leads to, if no future has to be polled for that: who dies of it is dropped, and
-    /// that changes nothing.
-    pub(super) fn foresee(&mut self, choice: Choice) -> Option<u64> {
-        if matches!(choice, Choice::Step(_) | Choice::Janitor) {
+    /// Returns the resulting state if no future must be polled for it. The futures of a process that dies are
+    /// dropped, which changes nothing.
+    pub(super) fn predict(&mut self, choice: Choice) -> Option<u64> {
+        if matches!(choice, Choice::Step(_) | Choice::CleanupClient) {
             return None;
         }
         let before = self.state.clone();
-        self.happen(choice);
-        self.forsake();
+        self.perform_event(choice);
+        self.mark_unreferenced();
         let after = self.hash();
         self.state = before;
         Some(after)
     }
 
-    /// Somebody has died who may have been about to see to what is left.
-    pub(super) fn bereave(&mut self) {
+    /// Records the death of a process that may have been about to clean up.
+    pub(super) fn mark_unattended(&mut self) {
         self.state.left_well = false;
         for proc in &mut self.state.procs {
             if let Kind::Client(client) = &mut proc.kind {
@@ -213,14 +213,14 @@ impl Machine {
             }
             Choice::Ready(id) => format!("{} is ready", self.name(id)),
             Choice::Ends(id) => format!("{} ends", self.name(id)),
-            Choice::LeavesGate(id) => format!("{} ends at its gate", self.name(id)),
+            Choice::LeavesGate(id) => format!("{} exits at its gate", self.name(id)),
             Choice::Kill(id) => format!("!! {} is killed", self.name(id)),
             Choice::Crash(id) => format!("!! {} crashes", self.name(id)),
-            Choice::FallsIll(id) => format!("!! {} falls ill", self.name(id)),
+            Choice::BecomesUnhealthy(id) => format!("!! {} becomes unhealthy", self.name(id)),
             Choice::Suspend(id) => format!("!! {} is suspended", self.name(id)),
-            Choice::Continue => "a person continues what is suspended".to_owned(),
-            Choice::Janitor => "somebody comes who cleans up".to_owned(),
-            Choice::Remove(_) => "!! somebody removes the set".to_owned(),
+            Choice::Continue => "a person continues the suspended supervisor".to_owned(),
+            Choice::CleanupClient => "a cleanup client comes".to_owned(),
+            Choice::Remove(_) => "!! the set is removed from outside".to_owned(),
         }
     }
 }

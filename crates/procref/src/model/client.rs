@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::machine::Machine;
 use super::process::{Sim, either};
-use super::process_table::{Meanwhile, ProcId};
+use super::process_table::{ProcId, SinceCall};
 use super::runner::Spawned;
 use super::scenario::{Act, By, LET_GO, Recover};
 use super::yield_points::Until;
@@ -144,7 +144,7 @@ fn act(sim: Sim, client: Arc<Client<Sim>>, config: Arc<Config>, acts: Vec<Act>) 
                 Act::Exit => {
                     let id = sim.id;
                     let exit = |machine: &mut Machine| {
-                        machine.bereave();
+                        machine.mark_unattended();
                         machine.end(id);
                     };
                     sim.call("exit", exit).await;
@@ -169,7 +169,7 @@ impl Sim {
         let mut machine = self.lock();
         let client = machine.client(id);
         if client.calls == 0 {
-            client.meanwhile = Meanwhile::default();
+            client.meanwhile = SinceCall::default();
             client.unwell = false;
         }
         client.calls += 1;
@@ -181,7 +181,7 @@ impl Sim {
         let client = machine.client(id);
         client.calls -= 1;
         if client.calls == 0 {
-            client.meanwhile = Meanwhile::default();
+            client.meanwhile = SinceCall::default();
         }
     }
 
@@ -307,7 +307,7 @@ impl Sim {
 
     async fn is_well(&self, pid: u32) -> bool {
         let ask = |machine: &mut Machine| {
-            let service = machine.look_up(pid).and_then(|id| machine.as_service(id));
+            let service = machine.look_up(pid).and_then(|id| machine.service_of(id));
             service.is_some_and(|it| !it.ill)
         };
         let well = self.wait("on_health_check", Until::Now, ask).await;
@@ -338,7 +338,7 @@ impl Sim {
         let recover = |machine: &mut Machine| {
             machine.called_to_recover(id, old);
             let old = machine.look_up(old);
-            if let Some(old) = old.filter(|&old| machine.as_service(old).is_some()) {
+            if let Some(old) = old.filter(|&old| machine.service_of(old).is_some()) {
                 if let Some(service) = machine.service(old) {
                     service.replaced = true;
                     service.told = true;

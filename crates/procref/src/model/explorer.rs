@@ -1,8 +1,8 @@
-//! Goes through a scenario's schedules: all of them, or some at random.
+//! Explores the schedules of a scenario: all of them, or random ones.
 //!
-//! A schedule is the list of choices that were made. Runs cannot be copied, but they can be repeated: a
-//! process does nothing but what follows from what it has observed. For the same reason a state is what the
-//! machine is, and what each process has observed; of two equal ones only the first is gone on from.
+//! A schedule is the list of its choices. A run cannot be copied, but it can be repeated, because a process
+//! depends only on its observations. For the same reason a state is the state of the machine and the
+//! observations of each process. Of two equal states, the search continues from only one.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -14,10 +14,10 @@ use super::choices::Choice;
 use super::runner::Run;
 use super::scenario::Scenario;
 
-/// No run is longer.
+/// The greatest number of steps of a run.
 const DEPTH: usize = 4000;
 
-/// What all schedules of a scenario came to.
+/// The figures of all explored schedules.
 #[derive(Debug, Default)]
 pub(super) struct Explored {
     pub(super) schedules: u64,
@@ -25,11 +25,11 @@ pub(super) struct Explored {
     pub(super) steps: u64,
     pub(super) depth: usize,
     pub(super) time: Duration,
-    /// All schedules were tried.
+    /// `true` if all schedules were explored.
     pub(super) whole: bool,
 }
 
-/// A schedule on which something goes wrong.
+/// A schedule that violates an invariant.
 #[derive(Debug)]
 pub(super) struct Counterexample {
     pub(super) violation: String,
@@ -37,11 +37,11 @@ pub(super) struct Counterexample {
     pub(super) trace: Vec<String>,
 }
 
-/// States are hashes already.
+/// A hasher for states, which are hashes themselves.
 #[derive(Default)]
-struct AsIs(u64);
+struct IdentityHasher(u64);
 
-impl Hasher for AsIs {
+impl Hasher for IdentityHasher {
     fn write(&mut self, _: &[u8]) {
         unreachable!("only numbers are hashed");
     }
@@ -55,21 +55,21 @@ impl Hasher for AsIs {
     }
 }
 
-type AsItIs = BuildHasherDefault<AsIs>;
+type BuildIdentityHasher = BuildHasherDefault<IdentityHasher>;
 
-/// A choice, by which a state was reached that was not known.
+/// A choice that led to a new state.
 #[derive(Clone, Copy)]
-struct Reached {
+struct TreeNode {
     by: Choice,
     after: Node,
     depth: u16,
 }
 
-/// The number of such a choice, from 1; 0 is where everything begins.
+/// The number of such a choice, from 1. The initial state is 0.
 type Node = u32;
 
 #[derive(Default)]
-struct Tree(Vec<Reached>);
+struct Tree(Vec<TreeNode>);
 
 impl Tree {
     fn depth(&self, node: Node) -> u16 {
@@ -81,15 +81,15 @@ impl Tree {
 
     fn add(&mut self, after: Node, by: Choice) -> Node {
         let depth = self.depth(after) + 1;
-        self.0.push(Reached { by, after, depth });
-        u32::try_from(self.0.len()).expect("memory ends sooner")
+        self.0.push(TreeNode { by, after, depth });
+        u32::try_from(self.0.len()).expect("memory is exhausted earlier")
     }
 
     fn path_to(&self, node: Node, path: &mut Vec<Choice>) {
         path.clear();
         let mut node = node;
         while node != 0 {
-            let Reached { by, after, .. } = self.0[node as usize - 1];
+            let TreeNode { by, after, .. } = self.0[node as usize - 1];
             path.push(by);
             node = after;
         }
@@ -97,33 +97,33 @@ impl Tree {
     }
 }
 
-/// Something that is to be tried yet.
+/// A choice that is not explored yet.
 #[derive(Clone, Copy)]
-struct Open {
+struct Pending {
     after: Node,
     by: Choice,
-    /// The state in which it is tried, where it happens without help from outside.
+    /// The state before the choice, if the choice needs no external event.
     before: Option<u64>,
-    /// The state that it leads to, where that can be told without a run.
+    /// The state after the choice, if it can be predicted without a run.
     foreseen: Option<u64>,
 }
 
-/// Explores so many schedules at most.
+/// Explores at most `limit` schedules.
 ///
-/// With bounded preemption those come first in which nobody cuts in, then those in which it happens once,
-/// and so on: so a state is reached with as few as possible the first time, and need not be gone on from
-/// when it is reached with more.
+/// With bounded preemption, schedules without preemption come first, then those with one, and so on. So each
+/// state is first reached with the fewest preemptions, and need not be continued when it is reached with
+/// more.
 pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Counterexample> {
     let begun = Instant::now();
     let scenario = Arc::new(scenario.clone());
     let mut explored = Explored::default();
-    let mut known: HashMap<u64, Node, AsItIs> = HashMap::default();
+    let mut known: HashMap<u64, Node, BuildIdentityHasher> = HashMap::default();
     let mut tree = Tree::default();
     let mut graph = Graph::default();
-    let mut now: Vec<Open> = Vec::new();
-    let mut later: Vec<Open> = Vec::new();
+    let mut now: Vec<Pending> = Vec::new();
+    let mut later: Vec<Pending> = Vec::new();
     let mut bound = scenario.bound;
-    let mut next: Option<Open> = None;
+    let mut next: Option<Pending> = None;
     let mut path = Vec::new();
     loop {
         let mut run = Run::new(&scenario, false);
@@ -146,8 +146,8 @@ pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Counte
             let foreseen = next.and_then(|open| open.foreseen);
             let unforeseen = foreseen.is_some_and(|foreseen| foreseen != state);
             let violation = violation
-                .or_else(|| too_long.then(|| "it goes on for ever".to_owned()))
-                .or_else(|| unforeseen.then(|| "the model is broken: not foreseen".to_owned()));
+                .or_else(|| too_long.then(|| "the schedule does not end".to_owned()))
+                .or_else(|| unforeseen.then(|| "the model is broken: wrong prediction".to_owned()));
             if let Some(violation) = violation {
                 tree.path_to(here, &mut path);
                 path.extend(next.map(|open| open.by));
@@ -169,24 +169,24 @@ pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Counte
             }
             let first = now.len();
             for (index, &by) in choices.iter().enumerate() {
-                let open = Open {
+                let open = Pending {
                     after: here,
                     by,
                     before: Some(state).filter(|_| index < by_itself),
-                    foreseen: run.machine().foresee(by),
+                    foreseen: run.machine().predict(by),
                 };
                 match bound {
-                    Some(0) if run.machine().cuts_in(by) => {}
-                    Some(_) if run.machine().cuts_in(by) => later.push(open),
+                    Some(0) if run.machine().preempts(by) => {}
+                    Some(_) if run.machine().preempts(by) => later.push(open),
                     _ => now.push(open),
                 }
             }
-            // The last one is taken first.
+            // The last choice is taken first.
             now[first..].reverse();
             if now.len() == first {
                 break;
             }
-            let open = now.pop().expect("there is one");
+            let open = now.pop().expect("a pending choice");
             run.take(open.by);
             next = Some(open);
         }
@@ -206,7 +206,7 @@ pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Counte
             let Some((open, after)) = foreseen else {
                 break open;
             };
-            // A run would come to the same, after repeating all that was before.
+            // A run would reach the same state after repeating all earlier choices.
             explored.schedules += 1;
             explored.steps += u64::from(tree.depth(open.after));
             if let Some(before) = open.before {
@@ -222,7 +222,7 @@ pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Counte
         }
     }
     if let Some(trap) = graph.trap().filter(|_| explored.whole) {
-        let violation = "G4: from here on it can go on for ever, and cannot end".to_owned();
+        let violation = "G4: no final state is reachable from here".to_owned();
         tree.path_to(known[&trap], &mut path);
         return Err(found(&scenario, &path, violation, explored.schedules));
     }
@@ -231,11 +231,11 @@ pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Counte
     Ok(explored)
 }
 
-/// Which state follows from which, by what happens by itself.
+/// The successors of each state without external events.
 #[derive(Default)]
 struct Graph {
     steps: Vec<(u64, u64)>,
-    /// States in which nothing more happens by itself.
+    /// Final states.
     ends: Vec<u64>,
 }
 
@@ -244,10 +244,10 @@ impl Graph {
         self.steps.push((to, from));
     }
 
-    /// A state from which no end can be reached.
+    /// Returns a state from which no final state is reachable.
     fn trap(mut self) -> Option<u64> {
         self.steps.sort_unstable();
-        let mut good: HashSet<u64, AsItIs> = HashSet::default();
+        let mut good: HashSet<u64, BuildIdentityHasher> = HashSet::default();
         let mut open = self.ends;
         while let Some(state) = open.pop() {
             if good.insert(state) {
@@ -274,7 +274,7 @@ fn found(
     }
 }
 
-/// The schedule once more, told.
+/// Repeats the schedule and returns its trace.
 fn trace(scenario: &Arc<Scenario>, choices: &[Choice]) -> Vec<String> {
     let mut run = Run::new(scenario, true);
     for &choice in choices {
@@ -284,7 +284,7 @@ fn trace(scenario: &Arc<Scenario>, choices: &[Choice]) -> Vec<String> {
     trace.unwrap_or_default()
 }
 
-/// What is told of the schedule in which nobody cuts in and nothing happens from outside.
+/// Returns the trace of the schedule without preemptions and external events.
 pub(super) fn undisturbed(scenario: &Scenario) -> Vec<String> {
     let mut run = Run::new(&Arc::new(scenario.clone()), true);
     loop {
@@ -296,7 +296,7 @@ pub(super) fn undisturbed(scenario: &Scenario) -> Vec<String> {
     }
 }
 
-/// One schedule, of which a test says how it goes on.
+/// One schedule that a test determines.
 pub(super) struct Directed(Run);
 
 impl Directed {
@@ -304,7 +304,7 @@ impl Directed {
         Self(Run::new(&Arc::new(scenario.clone()), true))
     }
 
-    /// Takes a choice whose description ends so, whether it happens by itself or comes from outside.
+    /// Takes the choice whose description ends with `described`.
     pub(super) fn take(&mut self, described: &str) {
         let choice = self.find(described);
         let choice =
@@ -312,8 +312,8 @@ impl Directed {
         self.0.take(choice);
     }
 
-    /// Lets everything go on but `client`, until something that is described so could happen next.
-    pub(super) fn go_on_without(&mut self, client: &str, until: &str) {
+    /// Runs everything except `client` until a choice with the description `until` is possible next.
+    pub(super) fn run_without(&mut self, client: &str, until: &str) {
         while self.find(until).is_none() {
             let next = {
                 let machine = self.0.machine();
@@ -322,7 +322,7 @@ impl Directed {
                 choices[..by_itself].iter().find(own).copied()
             };
             let next =
-                next.unwrap_or_else(|| panic!("{until:?} does not come: {:#?}", self.trace()));
+                next.unwrap_or_else(|| panic!("{until:?} does not occur: {:#?}", self.trace()));
             self.0.take(next);
         }
     }
@@ -334,7 +334,7 @@ impl Directed {
         choices.find(|&choice| machine.describe(choice).ends_with(described))
     }
 
-    /// What has gone wrong.
+    /// Returns the violation.
     pub(super) fn violation(&self) -> Option<String> {
         self.0.machine().violation.clone()
     }
@@ -344,7 +344,7 @@ impl Directed {
     }
 }
 
-/// How many schedules at random, and what they came to.
+/// Explores random schedules, and returns their figures.
 pub(super) fn walk(
     scenario: &Scenario,
     seed: u64,
@@ -354,23 +354,22 @@ pub(super) fn walk(
     let scenario = Arc::new(scenario.clone());
     let mut explored = Explored::default();
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut seen: HashMap<u64, (), AsItIs> = HashMap::default();
+    let mut seen: HashMap<u64, (), BuildIdentityHasher> = HashMap::default();
     for _ in 0..schedules {
         explored.schedules += 1;
         let mut run = Run::new(&scenario, false);
         let mut taken = Vec::new();
-        // Each run has its own idea of how likely it is that something comes from outside.
+        // Each run has its own probability of external events.
         let outside = random.f64() * 0.2;
         loop {
             let (choices, by_itself) = run.machine().choices();
             if by_itself == 0 {
                 run.machine().check_end();
             }
-            let violation = run
-                .machine()
-                .violation
-                .take()
-                .or_else(|| (taken.len() > DEPTH).then(|| "it goes on for ever".to_owned()));
+            let violation =
+                run.machine().violation.take().or_else(|| {
+                    (taken.len() > DEPTH).then(|| "the schedule does not end".to_owned())
+                });
             if let Some(violation) = violation {
                 return Err(Counterexample {
                     violation,

@@ -1,11 +1,11 @@
-//! What a state comes to, as a number.
+//! Hashes states.
 
 use std::hash::Hasher;
 
-/// A fast hash of good quality: what is multiplied and folded spreads over all bits.
-pub(super) struct Mix(pub(super) u64);
+/// A fast hash of good quality: multiplication and folding spread the input over all bits.
+pub(super) struct StateHasher(pub(super) u64);
 
-impl Mix {
+impl StateHasher {
     fn add(&mut self, word: u64) {
         let product =
             u128::from(self.0 ^ word ^ 0x9e37_79b9_7f4a_7c15) * 0xda94_2042_e4dd_58b5_u128;
@@ -15,7 +15,7 @@ impl Mix {
     }
 }
 
-impl Hasher for Mix {
+impl Hasher for StateHasher {
     fn write(&mut self, bytes: &[u8]) {
         let mut chunks = bytes.chunks_exact(8);
         for chunk in &mut chunks {

@@ -1,8 +1,8 @@
-//! What has to hold, whatever happens.
+//! The invariants that hold in every schedule.
 
 use std::hash::{Hash as _, Hasher as _};
 
-use super::hash::Mix;
+use super::hash::StateHasher;
 use super::machine::Machine;
 use super::process_table::{ClientProcess, Kind, ProcId, Service};
 use super::scenario::{Act, By, LET_GO, Scenario};
@@ -14,16 +14,16 @@ use crate::kernel::sim::SetId;
 const WAIT_REMOVED: &str = "wait for the removal of the set";
 
 impl Machine {
-    /// After every step.
+    /// Checks the invariants after a step.
     pub(super) fn check(&mut self) {
         if self.over || self.repeats || self.violation.is_some() {
             return;
         }
-        if let Some(two) = self.two_live() {
+        if let Some(two) = self.second_instance() {
             self.violate(two);
         }
-        if self.lock_is_nobodys() {
-            self.violate("G9: the lock is held by nobody");
+        if self.lock_has_no_holder() {
+            self.violate("G9: no process holds the lock");
         }
         let unrecorded = self.instances().any(|(_, it)| {
             let alive = || {
@@ -33,15 +33,15 @@ impl Machine {
             it.is_serving() && self.recorded() != Some(it.identity) && alive()
         });
         if unrecorded && !self.removed() {
-            self.violate("G6: what serves has no record");
+            self.violate("G6: a serving instance has no record");
         }
-        if let Some(wrong) = self.miscounted() {
+        if let Some(wrong) = self.wrong_count() {
             self.violate(wrong);
         }
     }
 
-    /// Who has ended, and could not be missed.
-    pub(super) fn forsake(&mut self) {
+    /// Marks exited instances that no client holds.
+    pub(super) fn mark_unreferenced(&mut self) {
         let table = &self.state.table;
         let mut values = table.ids().filter_map(|id| table.values(id));
         if self.scenario.recover.is_none() || values.any(|values| values[slot::REFS as usize] > 0) {
@@ -54,7 +54,7 @@ impl Machine {
         }
     }
 
-    /// `on_recover` is for those who hold what has ended.
+    /// `on_recover` may be called only for an instance that a client held until it ended.
     pub(super) fn called_to_recover(&mut self, by: ProcId, pid: u32) {
         let newest = self
             .services()
@@ -64,13 +64,13 @@ impl Machine {
         if let Some(old) = forsaken {
             let (by, old) = (self.name(by), self.name(old));
             self.violate(format!(
-                "{by} called on_recover for {old}, which nobody has held since it ended"
+                "{by} called on_recover for {old}, which no client has held since it ended"
             ));
         }
     }
 
-    /// G1. A worker counts for its service, as long as there is somebody who could end it.
-    fn two_live(&self) -> Option<String> {
+    /// G1. A worker counts as its service while a process exists that could stop it.
+    fn second_instance(&self) -> Option<String> {
         let mut live: Vec<ProcId> = self
             .services()
             .filter(|(id, proc, it)| {
@@ -91,7 +91,7 @@ impl Machine {
         }
     }
 
-    fn lock_is_nobodys(&self) -> bool {
+    fn lock_has_no_holder(&self) -> bool {
         self.state.table.ids().any(|id| {
             let values = self.state.table.values(id);
             let value = values.map_or(0, |values| i32::from(values[slot::LOCK as usize]));
@@ -107,9 +107,9 @@ impl Machine {
         self.state.table.goes_with(set, slot, lives)
     }
 
-    /// While all clients use the service and do nothing else, the kernel counts them. Not where somebody has
-    /// removed a set under them.
-    fn miscounted(&self) -> Option<String> {
+    /// While all clients only hold the service, the kernel's count is right. Does not apply after a set was
+    /// removed from outside.
+    fn wrong_count(&self) -> Option<String> {
         let client = |id: ProcId| matches!(self.proc(id).kind, Kind::Client(_));
         let at_rest = |(id, label): (ProcId, &str)| !client(id) || label == LET_GO;
         if self.removed() || self.is_busy() || !self.labels().all(at_rest) {
@@ -123,11 +123,13 @@ impl Machine {
             [set] => {
                 let count = self.state.table.values(set)?[slot::REFS as usize];
                 (usize::from(count) != holders).then(|| {
-                    format!("G2: {holders} processes hold it, and the kernel counts {count}")
+                    format!(
+                        "G2: {holders} processes hold the service, but the kernel counts {count}"
+                    )
                 })
             }
             _ => Some(format!(
-                "G2: {holders} hold it, and there are {} sets",
+                "G2: {holders} processes hold the service, but there are {} sets",
                 ids.len()
             )),
         }
@@ -149,7 +151,7 @@ impl Machine {
         })
     }
 
-    /// When `acquire` returns a handle (G4).
+    /// Checks the handle that `acquire` returned (G4).
     pub(super) fn acquired(
         &mut self,
         id: ProcId,
@@ -159,8 +161,8 @@ impl Machine {
     ) {
         let by = self.name(id);
         let service = ProcId(instance.identity.start as usize - 1);
-        let Some(it) = self.as_service(service) else {
-            return self.violate(format!("G4: {by} acquired what is no service"));
+        let Some(it) = self.service_of(service) else {
+            return self.violate(format!("G4: {by} acquired a process that is not a service"));
         };
         let Service {
             prepared,
@@ -172,25 +174,21 @@ impl Machine {
         let (name, alive) = (self.name(service), self.is_alive(service));
         let meanwhile = &self.client(id).meanwhile.services;
         if prepared == 0 {
-            self.violate(format!(
-                "G4: {by} acquired {name}, which nobody had prepared"
-            ));
+            self.violate(format!("G4: {by} acquired {name}, which was not prepared"));
         } else if !alive && !meanwhile.contains(&service) {
             self.violate(format!(
-                "G4: {by} acquired {name}, which was dead before it asked"
+                "G4: {by} acquired {name}, which was dead before the call"
             ));
         } else if told && alive && !ill && !replaced && !self.removed() && !self.is_forced() {
-            self.violate(format!(
-                "G4: {by} acquired {name}, which had been told to end"
-            ));
+            self.violate(format!("G4: {by} acquired {name}, which was being stopped"));
         }
-        if let Some(nobody) = self.unsupervised(id, instance, on) {
+        if let Some(nobody) = self.missing_supervisor(id, instance, on) {
             self.violate(nobody);
         }
         if let Some(it) = self.service(service) {
             it.acquired = true;
         }
-        let mut mix = Mix(3);
+        let mut mix = StateHasher(3);
         let Instance {
             identity,
             ready,
@@ -204,25 +202,30 @@ impl Machine {
         client.on = on;
     }
 
-    /// G3: somebody has to see to the service when its clients are killed. Not if the supervisor was killed
-    /// meanwhile, or while this process held it already: nothing tells a client of that.
-    fn unsupervised(&self, id: ProcId, instance: &Instance, on: Option<SetId>) -> Option<String> {
+    /// G3: a supervisor must exist. Does not apply if the supervisor was killed since the call began, or
+    /// while this process held the service, because no event reports that to a client.
+    fn missing_supervisor(
+        &self,
+        id: ProcId,
+        instance: &Instance,
+        on: Option<SetId>,
+    ) -> Option<String> {
         let told_nothing = |it: &ClientProcess| it.meanwhile.supervisor || !it.holds.is_empty();
         let told_nothing = self
             .clients()
             .any(|(other, it)| other == id && told_nothing(it));
         let values = self.state.table.values(on?)?;
-        // What its starter has written, and not what this client makes of it.
+        // The setting of the starter counts, not that of this client.
         let published = decode(values, true).instance;
         let published = published.filter(|it| it.identity == instance.identity);
         if published.unwrap_or(*instance).keep_orphan || told_nothing {
             return None;
         }
         let nobody = values[slot::SUPERVISOR as usize] == 0 && self.scenario.budget.crashes == 0;
-        nobody.then(|| "G3: acquired, and no supervisor lives".to_owned())
+        nobody.then(|| "G3: acquired without a live supervisor".to_owned())
     }
 
-    /// A call has failed. Fine, if something has happened from outside that can make it fail.
+    /// Checks the error of a call. An error is accepted if an external event can cause it.
     pub(super) fn failed(&mut self, id: ProcId, operation: &'static str, error: &Error) {
         let (left, had) = (self.state.left, self.scenario.budget);
         let outside = left.supervisors < had.supervisors
@@ -240,13 +243,13 @@ impl Machine {
         self.note(|| format!("    {operation} failed: {error}"));
     }
 
-    /// Whether a client stops the service although others hold it.
+    /// Returns `true` if a client stops the service by force.
     fn is_forced(&self) -> bool {
         let mut acts = self.scenario.clients.iter().flatten();
         acts.any(|act| *act == Act::ForceStop)
     }
 
-    /// Nobody stops what somebody holds, or has pinned, unless by force.
+    /// Checks that no process stops a held or pinned service, except by force.
     pub(super) fn check_stop(&mut self, by: ProcId, service: ProcId) {
         let a_client = matches!(self.proc(by).kind, Kind::Client(_));
         let (name, by) = (self.name(service), self.name(by));
@@ -259,21 +262,21 @@ impl Machine {
             let mut values = table.ids().filter_map(|id| table.values(id));
             values.any(|values| values[slot::PIN as usize] > 0)
         };
-        // By a supervisor that was killed then: whoever finds it finishes it.
+        // A supervisor that was killed may have begun to stop it. The next process finishes that.
         let begun_before = self.state.left.supervisors < self.scenario.budget.supervisors;
         let well = |it: &&Service| !it.ill && !it.told && it.prepared > 0;
-        let Some(well) = self.as_service(service).filter(well) else {
+        let Some(well) = self.service_of(service).filter(well) else {
             return;
         };
         if pinned {
             self.violate(format!("{by} stops {name}, which is pinned"));
-        } else if a_client && well.acquired && !begun_before && self.is_kept_warm(service) {
+        } else if a_client && well.acquired && !begun_before && self.is_lingering(service) {
             self.violate(format!("R4: {by} stops {name}, which lingers"));
         }
     }
 
-    /// A supervisor is there to end it when its time is over.
-    fn is_kept_warm(&self, service: ProcId) -> bool {
+    /// Returns `true` if a supervisor exists that stops the service when its linger is over.
+    fn is_lingering(&self, service: ProcId) -> bool {
         let mut values = self
             .state
             .table
@@ -286,11 +289,11 @@ impl Machine {
         })
     }
 
-    /// `on_last_release` is for a service that lives, and once.
+    /// `on_last_release` is called once, for a live service.
     pub(super) fn called_to_stop(&mut self, by: ProcId, pid: u32) {
         let found = self.look_up(pid);
-        let Some(id) = found.filter(|&id| self.as_service(id).is_some()) else {
-            // It lived when the caller looked, and may have ended since.
+        let Some(id) = found.filter(|&id| self.service_of(id).is_some()) else {
+            // The service may have exited since the caller checked it.
             if self.client(by).meanwhile.services.is_empty() {
                 let by = self.name(by);
                 self.violate(format!("{by} called on_last_release for no service"));
@@ -302,7 +305,7 @@ impl Machine {
         if let Some(service) = self.service(id) {
             service.released += 1;
             let again = service.released > 1 && !killed;
-            // Not by a signal of ours: whatever it does, it is the callback's.
+            // The callback may do anything, but procref sends no signal.
             service.told = true;
             if again {
                 self.violate("on_last_release was called twice for an instance");
@@ -310,7 +313,7 @@ impl Machine {
         }
     }
 
-    /// What is left of the service.
+    /// Returns the leftovers of the service.
     fn leftovers(&self) -> Vec<String> {
         let sets = self.state.table.ids().map(|_| "a set".to_owned());
         let record = self.state.record.iter().map(|_| "a record".to_owned());
@@ -330,27 +333,27 @@ impl Machine {
         sets.chain(record).chain(note).chain(procs).collect()
     }
 
-    /// Whether what is left may be left, as documented, for the next client to clean up.
-    pub(super) fn needs_janitor(&self) -> bool {
-        // Who waits for the end of what nobody sees to waits for that, too.
+    /// Returns `true` if the leftovers are documented, and the next client cleans up.
+    pub(super) fn needs_cleanup(&self) -> bool {
+        // A process that waits for the end of an unattended service waits for that cleanup as well.
         let mut labels = self.labels();
         let others = labels.any(|(id, label)| {
             matches!(self.proc(id).kind, Kind::Client(_)) && label != WAIT_REMOVED
         });
-        !self.leftovers().is_empty() && self.is_excused() && !others
+        !self.leftovers().is_empty() && self.is_accepted() && !others
     }
 
-    /// As the storm excuses it, and nothing beyond.
-    fn is_excused(&self) -> bool {
+    /// Accepts what the storm accepts, and nothing else.
+    fn is_accepted(&self) -> bool {
         let (left, had) = (self.state.left, self.scenario.budget);
         if self.removed() {
             return true;
         }
         let mut values = self.state.table.ids();
         let values = values.find_map(|id| self.state.table.values(id));
-        // Nobody leaves files or processes without a set.
+        // No process leaves files or processes without a set.
         let Some(values) = values else {
-            // But for the note of a failed start, if the client that it was left for was killed.
+            // Except for the note of a failed start, if the client that it was left for was killed.
             let killed = left.clients < had.clients;
             return killed && self.state.failures > 0 && self.state.record.is_none();
         };
@@ -363,8 +366,8 @@ impl Machine {
             let mut procs = self.state.procs.iter();
             procs.any(|proc| proc.alive && is_one(&proc.kind))
         };
-        // Whoever lets go in an orderly way, with nobody dying meanwhile, leaves nothing, whatever has
-        // happened before.
+        // A client that leaves in an orderly way, while no process dies, leaves nothing, whatever happened
+        // before.
         if lives(|kind| matches!(kind, Kind::Supervisor(_))) || self.state.left_well {
             return false;
         }
@@ -375,10 +378,10 @@ impl Machine {
         if lives(|kind| matches!(kind, Kind::Service(_))) {
             return false;
         }
-        // A client that was killed between making the set and starting a supervisor.
+        // A client was killed between the creation of the set and the start of a supervisor.
         let empty = at(slot::REFS) == 0 && at(slot::LOCK) == 0 && at(slot::SUPERVISOR) == 0;
-        // Its command died while clients held it, its supervisor has resigned, and they were killed; or a client
-        // has stopped it on demand, and was killed before it had cleared it.
+        // The command died while clients held it, its supervisor has resigned, and the clients were killed.
+        // Or a client stopped it on demand, and was killed before it cleared the instance.
         let crashed = left.crashes < had.crashes;
         let on_demand = self
             .scenario
@@ -388,13 +391,13 @@ impl Machine {
             .any(|act| matches!(act, Act::Stop | Act::ForceStop));
         let killed = left.clients < had.clients;
         let stopped = on_demand && killed && instance.is_some_and(|it| it.stopping);
-        // A client whose first step was refused has to remove the set, unless it is killed.
+        // A client whose first step was refused must remove the set, unless it is killed.
         let refused = left.refusals < had.refusals;
         empty && instance.is_none() && (killed || !refused)
             || self.scenario.by == By::Command && (crashed || stopped)
     }
 
-    /// A client that is not at its end.
+    /// Returns a client that has not finished its script.
     fn unfinished(&self) -> Option<ProcId> {
         let waiting =
             |(id, _): (ProcId, &str)| matches!(self.proc(id).kind, Kind::Client(_)).then_some(id);
@@ -404,16 +407,16 @@ impl Machine {
             .or_else(|| self.clients().find_map(calls))
     }
 
-    /// When nothing more happens by itself.
+    /// Checks a final state.
     pub(super) fn check_end(&mut self) {
         if let Some(id) = self.unfinished() {
             let (name, at) = (self.name(id), self.waiting_at(id));
-            return self.violate(format!("G4: {name} does not get on: {at}"));
+            return self.violate(format!("G4: {name} is stuck: {at}"));
         }
         let left = self.leftovers();
         if !left.is_empty() {
             let left = left.join(", ");
-            return self.violate(format!("G6: in the end there is still {left}"));
+            return self.violate(format!("G6: left in the final state: {left}"));
         }
         let undisturbed = self.state.left == self.scenario.budget && !self.state.janitor;
         let Scenario {

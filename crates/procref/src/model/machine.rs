@@ -1,10 +1,10 @@
-//! The made-up machine: its kernel, its one record, and what makes its state.
+//! The simulated machine: its kernel, its record, and its state.
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
 use super::choices::Budget;
-use super::hash::Mix;
+use super::hash::StateHasher;
 use super::mutations::Mutation;
 use super::process_table::{Proc, ProcId};
 use super::runner::Spawned;
@@ -15,63 +15,63 @@ use crate::kernel::sim::Table;
 use crate::process::Identity;
 use crate::record::Record;
 
-/// The record, by what it names.
+/// The record, compared by the instance that it names.
 #[derive(Clone, Debug)]
-pub(super) struct Kept(pub(super) Record);
+pub(super) struct HashedRecord(pub(super) Record);
 
-impl Hash for Kept {
+impl Hash for HashedRecord {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.0.identity(), self.0.is_hosted()).hash(state);
     }
 }
 
-/// What makes a state: equal ones have the same future.
+/// The state of the machine. Equal states have the same future.
 #[derive(Clone)]
 pub(super) struct State {
     pub(super) table: Table,
-    pub(super) record: Option<Kept>,
-    /// How many starts have failed, as the note for those who wait says.
+    pub(super) record: Option<HashedRecord>,
+    /// Number of failed starts in the note for waiting clients.
     pub(super) failures: u32,
     pub(super) procs: Vec<Proc>,
     pub(super) left: Budget,
-    /// A client has come that cleans up.
+    /// `true` once a cleanup client has come.
     pub(super) janitor: bool,
-    /// A client has let go in an orderly way, and since it began nobody was killed.
+    /// `true` if the last client has left in an orderly way and no process was killed since it began to.
     pub(super) left_well: bool,
 }
 
 pub(super) struct Machine {
     pub(super) state: State,
-    /// Who made the last step.
+    /// The process that made the last step.
     pub(super) last: Option<ProcId>,
     pub(super) scenario: std::sync::Arc<Scenario>,
     pub(super) points: BTreeMap<PointId, Point>,
     pub(super) granted: Option<PointId>,
     /// A step is made at once: the engine polls for one, and drops it if it is not.
     pub(super) at_once: bool,
-    /// The task that runs.
+    /// The running task.
     pub(super) current: Option<(ProcId, u32)>,
     pub(super) numbers: u32,
     pub(super) spawned: Vec<Spawned>,
     pub(super) violation: Option<String>,
     pub(super) trace: Option<Vec<String>>,
-    /// The instance that each client has read of last.
+    /// The instance that each client has read last.
     pub(super) named: BTreeMap<ProcId, Identity>,
-    /// How many tasks each process has.
+    /// Number of tasks of each process.
     pub(super) live: BTreeMap<ProcId, i32>,
-    /// For planted bugs: what each client saw last, and who has just taken the lock.
+    /// For mutations: what each client has read last, and which process has just taken the lock.
     pub(super) looks: BTreeMap<ProcId, crate::kernel::semset::Values>,
     pub(super) locked_just_now: Option<ProcId>,
-    /// The run is over: nothing that is dropped does anything.
+    /// The run has ended, so dropped values do nothing.
     pub(super) over: bool,
-    /// It has been here before, and everything held.
+    /// This part of the run is a repetition, in which every invariant held.
     pub(super) repeats: bool,
 }
 
 impl Machine {
-    /// What makes this state.
+    /// Returns the hash of the state.
     pub(super) fn hash(&self) -> u64 {
-        let mut mix = Mix(0);
+        let mut mix = StateHasher(0);
         let State {
             table,
             record,
@@ -122,11 +122,11 @@ impl Machine {
         }
     }
 
-    pub(super) fn has(&self, bug: Mutation) -> bool {
-        self.scenario.bug == Some(bug)
+    pub(super) fn has(&self, mutation: Mutation) -> bool {
+        self.scenario.mutation == Some(mutation)
     }
 
-    /// The first violation is the one that counts.
+    /// Records a violation. Only the first one counts.
     pub(super) fn violate(&mut self, what: impl Into<String>) {
         if self.violation.is_none() {
             self.violation = Some(what.into());
@@ -139,8 +139,8 @@ impl Machine {
         }
     }
 
-    /// One line about where things stand.
-    pub(super) fn standing(&self) -> String {
+    /// Returns one line that describes the sets.
+    pub(super) fn describe_sets(&self) -> String {
         let mut line = String::new();
         for id in self.state.table.ids() {
             if let Some(values) = self.state.table.values(id) {

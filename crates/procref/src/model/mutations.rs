@@ -1,6 +1,6 @@
-//! Wrong kernels and wrong machines: each does one step as it must not be done.
+//! Mutated kernels and machines: each performs one step wrongly.
 //!
-//! None of it is in the engine. What the engine asks for arrives here, and something else is done.
+//! The engine itself is unchanged. The mutation replaces the step that the engine requests.
 
 use super::machine::Machine;
 use super::process::Process;
@@ -16,10 +16,10 @@ use crate::kernel::semset::steps::{
 use crate::kernel::sim::{Outcome, SetId};
 use crate::process::Identity;
 
-/// What is done wrong.
+/// A mutation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Mutation {
-    // The kernel.
+    // Kernel.
     ReferencesOutliveTheirProcess,
     LockWithoutUndo,
     ReferenceWithoutUndo,
@@ -38,7 +38,7 @@ pub(super) enum Mutation {
     UnlocksBeforePublishing,
     RecordOverKernel,
     DiscardsTheIll,
-    // Letting go.
+    // Releasing.
     LeavesWithoutLooking,
     AbandonsWithoutLooking,
     LastLeaverIgnoresPin,
@@ -54,7 +54,7 @@ pub(super) enum Mutation {
     StoppingNotWritten,
     UnlinksAfterRemoval,
     PidWithoutStart,
-    // The supervisor.
+    // Supervisor.
     BareWaitForZero,
     SupervisorIgnoresPin,
     RemovesWhatIsUsed,
@@ -74,7 +74,7 @@ pub(super) const WAIT_IDLE: &str = "wait idle";
 const RESIGN: &str = "resign";
 pub(super) const WRITE: &str = "write";
 
-/// What a supervisor's array is called.
+/// Returns the name of a supervisor's array.
 pub(super) fn label(ops: &[Op]) -> &'static str {
     let resigns = ops.contains(&undo(slot::TREE, -1)) && ops.len() > STEP_DOWN.len();
     match ops {
@@ -112,7 +112,7 @@ fn one_by_one(ops: &[Op]) -> Vec<Vec<Op>> {
 
 const ONE_LESS: Op = undo(slot::REFS, -1);
 
-/// The names that the engine gives to its steps.
+/// The names of the engine's steps.
 pub(super) mod step {
     pub(crate) const JOIN: &str = "join the service";
     pub(crate) const ENTER: &str = "take the lock and a reference";
@@ -127,12 +127,12 @@ pub(super) mod step {
     pub(crate) const ABANDON: &str = "release the lock and the reference";
 }
 
-/// What is performed for a client's array.
-pub(super) fn arrays(bug: Mutation, operation: &str, ops: &[Op]) -> Vec<Vec<Op>> {
+/// Returns the arrays that the mutated kernel performs for a client's array.
+pub(super) fn arrays(mutation: Mutation, operation: &str, ops: &[Op]) -> Vec<Vec<Op>> {
     let who = |op: &Op| slot::HOLDERS.contains(&op.slot);
     let name: Vec<Op> = ops.iter().copied().filter(who).collect();
     let instead = |ops: &[Op]| vec![[ops, &name].concat()];
-    match (bug, operation) {
+    match (mutation, operation) {
         (Mutation::LockWithoutUndo, _) => vec![without_undo(ops, slot::LOCK)],
         (Mutation::ReferenceWithoutUndo, _) => vec![without_undo(ops, slot::REFS)],
         (Mutation::JoinsUnsupervised, step::JOIN) => vec![without(ops, is_on(slot::SUPERVISOR))],
@@ -165,7 +165,7 @@ pub(super) fn arrays(bug: Mutation, operation: &str, ops: &[Op]) -> Vec<Vec<Op>>
         (Mutation::UnlocksToNoSupervisor, step::UNLOCK_TO_SUPERVISOR) => {
             vec![without(ops, is_on(slot::SUPERVISOR))]
         }
-        // STOPPING, and how long the stop may take.
+        // STOPPING, and the limit of the stop.
         (Mutation::StoppingNotWritten, step::PUBLISH) if ops.contains(&op(slot::FLAGS, 2)) => {
             Vec::new()
         }
@@ -173,10 +173,14 @@ pub(super) fn arrays(bug: Mutation, operation: &str, ops: &[Op]) -> Vec<Vec<Op>>
     }
 }
 
-/// What is performed for a supervisor's array.
-pub(super) fn supervisors_arrays(bug: Option<Mutation>, ops: &[Op], sleeps: bool) -> Vec<Vec<Op>> {
+/// Returns the arrays that the mutated kernel performs for a supervisor's array.
+pub(super) fn supervisor_arrays(
+    mutation: Option<Mutation>,
+    ops: &[Op],
+    sleeps: bool,
+) -> Vec<Vec<Op>> {
     let label = label(ops);
-    match bug {
+    match mutation {
         Some(Mutation::BareWaitForZero) if label == WAIT_IDLE && sleeps => {
             vec![vec![op(slot::REFS, 0)]]
         }
@@ -197,17 +201,17 @@ pub(super) fn supervisors_arrays(bug: Option<Mutation>, ops: &[Op], sleeps: bool
     }
 }
 
-/// A sleep that is over at once.
-pub(super) fn sleeps_not(bug: Option<Mutation>, label: &str) -> bool {
-    bug == Some(Mutation::ClearsUpTooEarly) && label == "wait alone"
+/// Returns `true` if the sleep ends at once.
+pub(super) fn skips_sleep(mutation: Option<Mutation>, label: &str) -> bool {
+    mutation == Some(Mutation::ClearsUpTooEarly) && label == "wait alone"
 }
 
-/// Whoever steps down goes without a look at what was left to it.
-pub(super) fn does_not_clear_up(bug: Option<Mutation>, label: &str) -> bool {
-    bug == Some(Mutation::LeavesWhatWasLeftToIt) && label == WAIT_IDLE
+/// Returns `true` if a supervisor that steps down does not clean up.
+pub(super) fn skips_cleanup(mutation: Option<Mutation>, label: &str) -> bool {
+    mutation == Some(Mutation::LeavesWhatWasLeftToIt) && label == WAIT_IDLE
 }
 
-/// The set that a step is made on.
+/// Returns the set that the step uses.
 pub(super) fn set(process: &Process, set: SetId) -> SetId {
     let mut machine = process.lock();
     let leaves = matches!(machine.client(process.id).round, LET_GO | step::LEAVE_LAST);
@@ -218,34 +222,34 @@ pub(super) fn set(process: &Process, set: SetId) -> SetId {
     there.unwrap_or(set)
 }
 
-/// What is told of a step.
+/// Returns the outcome that is reported for a step.
 pub(super) fn outcome(
     process: &Process,
-    bug: Mutation,
+    mutation: Mutation,
     operation: &str,
     outcome: Outcome,
 ) -> Outcome {
     let locked = matches!(operation, step::ENTER | step::LOCK) && outcome == Outcome::Done;
-    if locked && bug == Mutation::NoSecondLook {
+    if locked && mutation == Mutation::NoSecondLook {
         let mut machine = process.lock();
         let id = process.id;
         machine.locked_just_now = Some(id);
     }
-    match (bug, operation, outcome) {
+    match (mutation, operation, outcome) {
         (Mutation::EnterGivesUpOnRemoval, step::ENTER, Outcome::Gone) => Outcome::OutOfRange,
         _ => outcome,
     }
 }
 
-/// The client that waited for the lock to be free has called its `acquire` off.
-pub(super) fn keeps_the_lock(process: &Process, bug: Mutation, operation: &str) -> bool {
+/// Returns `true` if a client that waited for the lock has cancelled its `acquire`.
+pub(super) fn keeps_lock(process: &Process, mutation: Mutation, operation: &str) -> bool {
     let id = process.id;
-    bug == Mutation::CancelledWaiterKeepsTheLock
+    mutation == Mutation::CancelledWaiterKeepsTheLock
         && operation == step::WAIT
         && process.lock().client(id).calls == 0
 }
 
-/// What a client reads.
+/// Returns the values that a client reads.
 pub(super) fn values(machine: &mut Machine, id: ProcId, set: SetId) -> Option<Values> {
     let mut values = *machine.state.table.values(set)?;
     if let Some(instance) = decode(&values, true).instance {
@@ -281,10 +285,10 @@ pub(super) fn values(machine: &mut Machine, id: ProcId, set: SetId) -> Option<Va
     Some(values)
 }
 
-/// What a look at the process table tells.
+/// Returns the result of a lookup in the process table.
 pub(super) fn look_up(machine: &mut Machine, pid: u32) -> Option<(Identity, ProcId)> {
     let found = machine.look_up(pid)?;
-    let ill = machine.as_service(found).is_some_and(|it| it.ill);
+    let ill = machine.service_of(found).is_some_and(|it| it.ill);
     if ill && machine.has(Mutation::DiscardsTheIll) {
         return None;
     }
@@ -298,12 +302,12 @@ pub(super) fn look_up(machine: &mut Machine, pid: u32) -> Option<(Identity, Proc
     Some((identity, found))
 }
 
-/// The record is unlinked when the set has been removed.
-pub(super) fn unlinks_late(machine: &Machine) -> bool {
+/// Returns `true` if the record is unlinked after the removal of the set.
+pub(super) fn unlinks_after_removal(machine: &Machine) -> bool {
     machine.has(Mutation::UnlinksAfterRemoval)
 }
 
-/// A bug, where it shows, and what it is found by: one of these.
+/// A mutation, the scenario that shows it, and the violations by which it may be found.
 pub(super) struct MutatedPlatform {
     pub(super) scenario: Scenario,
     pub(super) found_by: &'static [&'static str],
@@ -316,17 +320,17 @@ const PINNED: &str = "which is pinned";
 const RECORD: &str = "no record";
 const TWICE: &str = "on_last_release";
 const LEFT: &str = "G6";
-const STUCK: &str = "does not get on";
+const STUCK: &str = "is stuck";
 const FAILED: &str = "failed";
 const COUNT: &str = "G2";
-const NOBODYS: &str = "held by nobody";
+const NOBODYS: &str = "no process holds the lock";
 const STRANGER: &str = "G5";
-const FORSAKEN: &str = "nobody has held since it ended";
+const FORSAKEN: &str = "no client has held since it ended";
 const BAD: &str = "G4: client";
 const UNSUPERVISED: &str = "G3";
 
-/// All of them.
-pub(super) fn plants() -> Vec<MutatedPlatform> {
+/// Returns all mutations.
+pub(super) fn mutated_platforms() -> Vec<MutatedPlatform> {
     let callback = || Scenario::new("callback", By::Callback, &[ONCE, ONCE]);
     let command = || Scenario::new("command", By::Command, &[ONCE, ONCE]);
     let killed = |it: Scenario| it.with_budget(|it| it.clients = 1);
@@ -344,7 +348,7 @@ pub(super) fn plants() -> Vec<MutatedPlatform> {
         let acts: &[Act] = &[Acquire, Pin, Release];
         Scenario::new("pinned", by, &[acts, &[Acquire, Unpin, Release]])
     };
-    let plants: Vec<(Mutation, Scenario, &'static [&'static str])> = vec![
+    let mutated_platforms: Vec<(Mutation, Scenario, &'static [&'static str])> = vec![
         (
             Mutation::ReferencesOutliveTheirProcess,
             killed(callback()),
@@ -531,7 +535,7 @@ pub(super) fn plants() -> Vec<MutatedPlatform> {
         (
             Mutation::LeavesWhatWasLeftToIt,
             killed(command().with_budget(|it| it.crashes = 1)),
-            &["still a set, a record"],
+            &["left in the final state: a set, a record"],
         ),
         (
             Mutation::LeavesItSuspended,
@@ -539,9 +543,9 @@ pub(super) fn plants() -> Vec<MutatedPlatform> {
             &[STUCK],
         ),
     ];
-    let plant = |(bug, scenario, found_by): (Mutation, Scenario, _)| MutatedPlatform {
-        scenario: scenario.with(|it| it.bug = Some(bug)),
+    let plant = |(mutation, scenario, found_by): (Mutation, Scenario, _)| MutatedPlatform {
+        scenario: scenario.with(|it| it.mutation = Some(mutation)),
         found_by,
     };
-    plants.into_iter().map(plant).collect()
+    mutated_platforms.into_iter().map(plant).collect()
 }

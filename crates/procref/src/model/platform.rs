@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::task::Poll;
 use std::time::Duration;
 
-use super::machine::{Kept, Machine};
+use super::machine::{HashedRecord, Machine};
 use super::mutations;
 use super::process::{Process, Sim, either};
 use super::runner::Spawned;
@@ -164,7 +164,7 @@ impl ServiceFiles for Sim {
 
     async fn write_record(&self, _: &ServiceKey, record: &Record) -> Result<()> {
         let record = record.clone();
-        let write = |machine: &mut Machine| machine.state.record = Some(Kept(record));
+        let write = |machine: &mut Machine| machine.state.record = Some(HashedRecord(record));
         self.call("write the record", write).await;
         Ok(())
     }
@@ -182,7 +182,7 @@ impl ServiceFiles for Sim {
     async fn keep_name(&self, _: &ServiceKey) {
         let clear = |machine: &mut Machine| {
             let record = machine.state.record.take();
-            machine.state.record = record.map(|kept| Kept(kept.0.without_instance()));
+            machine.state.record = record.map(|kept| HashedRecord(kept.0.without_instance()));
         };
         self.call("keep the name in the record", clear).await;
     }
@@ -227,7 +227,7 @@ impl Process {
     }
 
     pub(super) async fn unlink_record(&self) {
-        if mutations::unlinks_late(&self.lock()) {
+        if mutations::unlinks_after_removal(&self.lock()) {
             return;
         }
         let unlink = |machine: &mut Machine| machine.state.record = None;

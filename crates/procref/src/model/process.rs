@@ -1,4 +1,4 @@
-//! A process's view of the made-up machine: its steps, each at a moment that the explorer chooses.
+//! A process's view of the simulated machine. The explorer chooses the moment of each step.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -17,14 +17,14 @@ use crate::kernel::semset::layout::{Values, slot};
 use crate::kernel::semset::steps::{Op, Wait, op, undo};
 use crate::kernel::sim::{Outcome, SetId, SimKernel, TableCalls};
 
-/// The machine as one process has it.
+/// The machine as one process uses it.
 #[derive(Clone)]
 pub(super) struct Process {
     pub(super) machine: Arc<Mutex<Machine>>,
     pub(super) id: ProcId,
 }
 
-/// The same, with the kernel that the engine's contract asks for.
+/// The platform of the engine, with the simulated kernel.
 #[derive(Clone)]
 pub(super) struct Sim {
     pub(super) process: Process,
@@ -57,7 +57,7 @@ impl Process {
         lock(&self.machine)
     }
 
-    /// A step that is ready at once on a real machine: a system call, a file.
+    /// Performs a step that is ready at once on a real machine: a system call, a file operation.
     pub(super) async fn call<T: Hash + Debug>(
         &self,
         label: &'static str,
@@ -66,7 +66,7 @@ impl Process {
         self.at(label, Until::Now, true, act).await
     }
 
-    /// A step in which a future may be pending, and dropped, on a real machine.
+    /// Performs a step at which a future may be pending, and dropped, on a real machine.
     pub(super) async fn wait<T: Hash + Debug>(
         &self,
         label: &'static str,
@@ -113,25 +113,25 @@ impl Process {
     }
 }
 
-/// Where a client's round begins, and what it depends on beside what the machine knows of it.
+/// Records where a round of a client begins, and what the round depends on besides the state of the machine.
 impl Process {
     fn before(&self, set: SetId, operation: &'static str, ops: &[Op]) {
         let mut machine = self.lock();
         let leaving = machine.client(self.id).round == LET_GO;
         match operation {
             step::JOIN => machine.begin_round(self.id, step::JOIN, &(set, ops)),
-            // Refused, it looks around, and tries again.
+            // If the step is refused, the client searches a free slot and retries.
             step::LEAVE if leaving => machine.begin_round(self.id, LET_GO, &(set, step::LEAVE)),
             _ => {}
         }
-        // Its name among the holders: all that depends on who the others are.
+        // Its slot depends on the slots of the other clients.
         let name = ops.iter().find(|op| slot::HOLDERS.contains(&op.slot));
         if let (Some(name), Some((proc, task))) = (name, machine.current) {
             machine.observe(proc, task, "name", &name.slot);
         }
     }
 
-    /// With the lock everything is looked at anew.
+    /// With the lock held, the client reads everything again.
     fn after(&self, set: SetId, operation: &'static str) {
         let mut machine = self.lock();
         let round = machine.client(self.id).round;
@@ -146,15 +146,16 @@ impl Process {
         }
     }
 
-    /// From now on it has what it looks at.
-    fn looks_out(&self, operation: &'static str) {
+    /// The client relies on its next reads from here on.
+    fn is_about_to_check(&self, operation: &'static str) {
         if matches!(operation, step::JOIN | step::ENTER | step::LOCK) {
             self.lock().client(self.id).meanwhile.supervisor = false;
         }
     }
 }
 
-/// What a client makes of the values: of how many there are it asks only whether it is one, or more.
+/// The values as a client distinguishes them: of a number of processes, it distinguishes only zero, one and
+/// more.
 #[derive(Debug)]
 struct SeenByClient(Option<Values>);
 
@@ -169,7 +170,7 @@ impl Hash for SeenByClient {
     }
 }
 
-/// What a supervisor makes of them: who else is there does not matter to it, only to its arrays.
+/// The values as a supervisor distinguishes them. It learns of other processes only through its arrays.
 #[derive(Debug)]
 pub(super) struct SeenBySupervisor(pub(super) Option<Values>);
 
@@ -182,7 +183,7 @@ impl Hash for SeenBySupervisor {
     }
 }
 
-/// What is ready first; the one that comes first if both are.
+/// Returns the first future that is ready, or `a` if both are.
 pub(super) async fn either<A, B>(
     one: impl Future<Output = A>,
     other: impl Future<Output = B>,
@@ -197,7 +198,7 @@ pub(super) async fn either<A, B>(
     .await
 }
 
-/// One step. Pending until the explorer grants it; then it is made, all of it, and nothing beside it.
+/// One step. It is pending until the explorer grants it, and is then performed whole.
 struct Step<'a, F> {
     process: &'a Process,
     label: &'static str,
@@ -207,7 +208,7 @@ struct Step<'a, F> {
     act: Option<F>,
 }
 
-// Nothing in it is ever pinned.
+// No field is pinned.
 impl<F> Unpin for Step<'_, F> {}
 
 impl<T: Hash + Debug, F: FnOnce(&mut Machine) -> T> Future for Step<'_, F> {
@@ -229,12 +230,12 @@ impl<T: Hash + Debug, F: FnOnce(&mut Machine) -> T> Future for Step<'_, F> {
                 this.point = None;
             }
             Some(point) => {
-                // A future that was begun by one task may be gone on with by another one.
+                // Another task may continue a future that one task began.
                 this.point = Some(machine.moved(point));
                 return Poll::Pending;
             }
         }
-        let act = this.act.take().expect("a step is made once");
+        let act = this.act.take().expect("a step is performed once");
         let seen = act(&mut machine);
         let (proc, task) = machine.current.expect("a step is polled by its task");
         machine.observe(proc, task, this.label, &seen);
@@ -243,11 +244,11 @@ impl<T: Hash + Debug, F: FnOnce(&mut Machine) -> T> Future for Step<'_, F> {
     }
 }
 
-/// Values of a set are told by the line about where things stand.
+/// The values of a set are shown by the line that describes the sets.
 fn shown(seen: &impl Debug) -> String {
     let seen = format!("{seen:?}");
     if seen.len() > 200 {
-        "    -> as it stands".to_owned()
+        "    -> as described".to_owned()
     } else {
         format!("    -> {seen}")
     }
@@ -283,31 +284,31 @@ impl TableCalls for Process {
         wait: Wait,
     ) -> Outcome {
         self.before(set, operation, ops);
-        let bug = self.lock().scenario.bug;
-        let Some(bug) = bug else {
+        let mutation = self.lock().scenario.mutation;
+        let Some(mutation) = mutation else {
             let outcome = self.array(set, operation, ops, wait).await;
             if outcome == Outcome::Done {
                 self.after(set, operation);
-                self.looks_out(operation);
+                self.is_about_to_check(operation);
             }
             return outcome;
         };
         let set = mutations::set(self, set);
         let mut outcome = Outcome::Done;
-        for array in mutations::arrays(bug, operation, ops) {
+        for array in mutations::arrays(mutation, operation, ops) {
             outcome = self.array(set, operation, &array, wait).await;
             if outcome != Outcome::Done {
                 break;
             }
         }
         if outcome == Outcome::Done {
-            self.looks_out(operation);
+            self.is_about_to_check(operation);
         }
-        if mutations::keeps_the_lock(self, bug, operation) {
+        if mutations::keeps_lock(self, mutation, operation) {
             let lock = [op(slot::LOCK, 0), undo(slot::LOCK, 1)];
             self.array(set, step::LOCK, &lock, Wait::No).await;
         }
-        mutations::outcome(self, bug, operation, outcome)
+        mutations::outcome(self, mutation, operation, outcome)
     }
 
     async fn values(&self, set: SetId) -> Option<Values> {
@@ -319,7 +320,7 @@ impl TableCalls for Process {
     async fn remove(&self, set: SetId) -> bool {
         let remove = |machine: &mut Machine| machine.state.table.remove(set);
         let removed = self.call("remove the set", remove).await;
-        if mutations::unlinks_late(&self.lock()) {
+        if mutations::unlinks_after_removal(&self.lock()) {
             let unlink = |machine: &mut Machine| machine.state.record = None;
             self.call("unlink the record", unlink).await;
         }

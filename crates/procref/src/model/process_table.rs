@@ -1,16 +1,16 @@
-//! The processes of the made-up machine: clients, supervisors, services, and who has the pid of one that is gone.
+//! The processes of the simulated machine: clients, supervisors, services, and processes that reuse a pid.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::Hash;
 
-use super::hash::Mix;
+use super::hash::StateHasher;
 use super::machine::Machine;
 use super::mutations::Mutation;
 use crate::kernel::Instance;
 use crate::kernel::sim::SetId;
 use crate::process::Identity;
 
-/// A process, dead ones included. Never given out again, other than its pid.
+/// The id of a process, including dead ones. Unlike a pid, it is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ProcId(pub(super) usize);
 
@@ -25,34 +25,33 @@ pub(super) enum Said {
 
 #[derive(Clone, Debug, Default, Hash)]
 pub(super) struct ClientProcess {
-    /// The instance of each handle that `acquire` has returned, and whose release has not begun.
+    /// The instance of each handle that `acquire` has returned and whose release has not begun.
     pub(super) holds: Vec<ProcId>,
-    /// The set that they are on.
+    /// The set of these references.
     pub(super) on: Option<SetId>,
-    /// Calls to the library that have not returned.
+    /// Number of calls to the library that have not returned.
     pub(super) calls: u32,
-    /// The instance that the last of them was of: all that a process remembers of a service that it does not
-    /// hold.
+    /// The instance of the last handle. A process remembers nothing else of a service that it does not hold.
     pub(super) remembers: u64,
-    /// Which act of its script it is at.
+    /// The current act of its script.
     pub(super) at: usize,
-    /// In this call it has found an instance that is not well, and will not take that again.
+    /// An instance that this call has found unhealthy and will not use again.
     pub(super) unwell: bool,
-    pub(super) meanwhile: Meanwhile,
-    /// Somebody has removed its set, which it does not know yet.
+    pub(super) meanwhile: SinceCall,
+    /// `true` if its set was removed from outside, and it has not noticed.
     pub(super) bereft: bool,
-    /// It is letting go, and since it began nobody was killed.
+    /// `true` while it leaves and no process was killed since it began to.
     pub(super) undisturbed: bool,
-    /// Where it was when it had forgotten all before.
+    /// Its position when it last had forgotten everything before.
     pub(super) round: &'static str,
 }
 
-/// What has ended since the first of a client's calls began.
+/// The processes that have ended since the first of a client's current calls began.
 #[derive(Clone, Debug, Default, Hash)]
-pub(super) struct Meanwhile {
-    /// So they may be what it returns.
+pub(super) struct SinceCall {
+    /// Services, which the call may therefore return.
     pub(super) services: BTreeSet<ProcId>,
-    /// Since it has the reference, or the lock: before that it would have seen it.
+    /// The supervisor, since the client has the reference or the lock. Before that it would have noticed.
     pub(super) supervisor: bool,
 }
 
@@ -60,37 +59,38 @@ pub(super) struct Meanwhile {
 pub(super) struct Supervisor {
     pub(super) starter: ProcId,
     pub(super) said: VecDeque<Said>,
-    /// There may be processes of the service.
+    /// `true` if processes of the service may exist.
     pub(super) presence: bool,
     pub(super) word: bool,
     pub(super) child: Option<ProcId>,
-    /// The set says that it is there, so others can find it.
+    /// `true` if the set counts it, so that others can find it.
     pub(super) counted: bool,
-    /// It makes no step until a client continues it.
+    /// `true` while it is suspended.
     pub(super) suspended: bool,
 }
 
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Service {
-    /// Its program runs.
+    /// `true` if its program was executed.
     pub(super) executing: bool,
-    /// `None`: it never had a gate, or went through it.
+    /// The gate, or `None` if it has none or has passed it.
     pub(super) gate: Option<ProcId>,
     pub(super) ready: bool,
-    /// Somebody has asked it to end.
+    /// `true` if it was sent the stop signal.
     pub(super) told: bool,
     pub(super) killed: bool,
     pub(super) ill: bool,
-    /// `on_recover` has returned another one.
+    /// `true` if `on_recover` has returned another instance.
     pub(super) replaced: bool,
-    /// An `acquire` has returned it.
+    /// `true` if an `acquire` has returned it.
     pub(super) acquired: bool,
-    /// Its start was under way when somebody removed the set that it was to be published in: nobody else can
-    /// know of it, until its starter notices.
+    /// `true` if the set in which it was to be published was removed during its start. No other process can
+    /// know of it until its starter notices.
     pub(super) bereft: bool,
-    /// There was a moment since it ended at which nobody had a reference.
+    /// `true` if there was a moment since its end without a reference.
     pub(super) forsaken: bool,
-    /// The start callback's process. Nobody else knows of it until it is published.
+    /// The process that runs the start callback. No other process knows of this service until it is
+    /// published.
     pub(super) spawner: Option<ProcId>,
     pub(super) parent: Option<ProcId>,
     /// The service that it belongs to: itself, or the one whose worker it is.
@@ -104,7 +104,7 @@ pub(super) enum Kind {
     Client(ClientProcess),
     Supervisor(Supervisor),
     Service(Service),
-    /// Has the pid of a service that has ended.
+    /// A process with the pid of a service that has ended.
     Stranger,
 }
 
@@ -113,19 +113,19 @@ pub(super) struct Proc {
     pub(super) pid: u32,
     pub(super) start: u64,
     pub(super) alive: bool,
-    /// Dead, and its parent has not taken note.
+    /// `true` if it is dead and not reaped.
     pub(super) zombie: bool,
-    /// Everything it has observed so far.
+    /// The hash of its observations so far.
     pub(super) history: u64,
     pub(super) tasks: u32,
     pub(super) kind: Kind,
-    /// Has made a step.
+    /// `true` if it has made a step.
     pub(super) begun: bool,
 }
 
 impl Proc {
-    /// As far as anything depends on it: not on what the dead were like.
-    pub(super) fn mix(&self, state: &mut Mix, undisturbed: bool) {
+    /// Adds the part of the state that the future depends on. The past of dead processes is left out.
+    pub(super) fn mix(&self, state: &mut StateHasher, undisturbed: bool) {
         let Self {
             pid,
             start,
@@ -160,14 +160,14 @@ impl Machine {
         let id = ProcId(self.state.procs.len());
         let pid = match kind {
             Kind::Service(_) => {
-                // The lowest that is free: a pid comes round as soon as it can.
+                // The lowest free pid, so that pids are reused early.
                 let taken = |pid: u32| {
                     let mut procs = self.state.procs.iter();
                     procs.any(|proc| proc.pid == pid && (proc.alive || proc.zombie))
                 };
                 (700..).find(|&pid| !taken(pid)).unwrap_or(0)
             }
-            // Apart, so that the slots for their names are.
+            // Pids with a distance, so that their slots differ.
             _ => 100 + id.0 as u32,
         };
         self.state.procs.push(Proc {
@@ -214,7 +214,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn told_by(&self, id: ProcId) -> &Supervisor {
+    pub(super) fn reports_of(&self, id: ProcId) -> &Supervisor {
         match &self.proc(id).kind {
             Kind::Supervisor(supervisor) => supervisor,
             other => unreachable!("{id:?} is no supervisor: {other:?}"),
@@ -230,12 +230,12 @@ impl Machine {
         self.ids().find(|&id| self.is_suspended(id))
     }
 
-    /// Returns `true` if a client that waits for a supervisor finds that it is suspended.
+    /// Returns `true` if a client that waits for a supervisor finds it suspended.
     pub(super) fn finds_suspended(&self) -> bool {
         self.suspended().is_some() && !self.has(Mutation::LeavesItSuspended)
     }
 
-    /// A client, or a person, continues whatever supervisor is suspended.
+    /// Continues a suspended supervisor, as a client or a person does.
     pub(super) fn resume(&mut self) {
         if let Some(id) = self.suspended() {
             self.supervisor(id).suspended = false;
@@ -249,7 +249,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn as_service(&self, id: ProcId) -> Option<&Service> {
+    pub(super) fn service_of(&self, id: ProcId) -> Option<&Service> {
         match &self.proc(id).kind {
             Kind::Service(service) => Some(service),
             _ => None,
@@ -263,11 +263,11 @@ impl Machine {
     pub(super) fn services(&self) -> impl Iterator<Item = (ProcId, &Proc, &Service)> {
         self.ids().filter_map(|id| {
             let proc = self.proc(id);
-            self.as_service(id).map(|service| (id, proc, service))
+            self.service_of(id).map(|service| (id, proc, service))
         })
     }
 
-    /// The process that has this pid, if it is alive.
+    /// Returns the live process with this pid.
     pub(super) fn look_up(&self, pid: u32) -> Option<ProcId> {
         self.ids().find(|&id| {
             let proc = self.proc(id);
@@ -305,7 +305,7 @@ impl Machine {
         }))
     }
 
-    /// A process has ended, in whatever way. Its futures are dropped by the run.
+    /// Handles the end of a process. The run drops its futures.
     pub(super) fn end(&mut self, id: ProcId) {
         let proc = &mut self.state.procs[id.0];
         if !proc.alive {
@@ -324,9 +324,9 @@ impl Machine {
             }
             Kind::Supervisor(supervisor) => {
                 supervisor.presence = false;
-                // Its end tells as much.
+                // The exit of the process shows that as well.
                 supervisor.said.retain(|said| *said != Said::Ended);
-                self.tell_clients(id);
+                self.notify_clients(id);
             }
             Kind::Service(service) => {
                 let parent = service.parent;
@@ -338,17 +338,17 @@ impl Machine {
                         self.leave_worker(of, parent);
                     }
                 } else if !self.is_zombie_of_its_starter(id) {
-                    self.take_over_pid(id);
+                    self.reuse_pid(id);
                 }
-                self.tell_clients(id);
+                self.notify_clients(id);
             }
             Kind::Stranger => {}
         }
-        self.forget_words();
+        self.drop_reports();
     }
 
-    /// Nobody listens any more to what the dead have said to the dead.
-    fn forget_words(&mut self) {
+    /// Drops reports of dead processes to dead processes.
+    fn drop_reports(&mut self) {
         for index in 0..self.state.procs.len() {
             let Proc { alive, kind, .. } = &self.state.procs[index];
             let Kind::Supervisor(supervisor) = kind else {
@@ -364,13 +364,13 @@ impl Machine {
         }
     }
 
-    /// What a start callback has spawned is unknown to anyone until it is published; the tests of real
-    /// processes let it end with its starter, too.
+    /// Ends the unpublished service of a dead starter. No other process knows such a service. The tests with
+    /// real processes let it end with its starter as well.
     fn end_unpublished(&mut self, spawner: ProcId) {
         let unknown = |machine: &Self, id: ProcId| {
             let of = |it: &Service| it.spawner == Some(spawner);
             let identity = machine.identity(id);
-            machine.as_service(id).is_some_and(of)
+            machine.service_of(id).is_some_and(of)
                 && machine.is_alive(id)
                 && !machine.published(identity)
         };
@@ -380,10 +380,10 @@ impl Machine {
         }
     }
 
-    /// One that ends before its start callback's process knows more of it than the pid: nobody gets that as
-    /// long as its parent has not taken note of its end.
+    /// Returns `true` if the service ended before its starter. Its pid is not reused while the starter has
+    /// not reaped it.
     fn is_zombie_of_its_starter(&self, id: ProcId) -> bool {
-        let spawner = self.as_service(id).and_then(|it| it.spawner);
+        let spawner = self.service_of(id).and_then(|it| it.spawner);
         spawner.is_some_and(|it| self.is_alive(it)) && !self.published(self.identity(id))
     }
 
@@ -404,7 +404,7 @@ impl Machine {
             .and_then(|kept| kept.0.identity())
     }
 
-    /// What the sets tell.
+    /// Returns the instances that the sets name.
     pub(super) fn instances(&self) -> impl Iterator<Item = (SetId, Instance)> {
         self.state.table.ids().filter_map(|id| {
             let values = self.state.table.values(id)?;
@@ -420,15 +420,15 @@ impl Machine {
         service.parent = parent;
     }
 
-    /// Its parent has taken note of its end.
+    /// Reaps a process.
     pub(super) fn reap(&mut self, id: ProcId) {
         if std::mem::take(&mut self.state.procs[id.0].zombie) {
-            self.take_over_pid(id);
+            self.reuse_pid(id);
         }
     }
 
-    /// Somebody else gets its pid at once.
-    fn take_over_pid(&mut self, id: ProcId) {
+    /// Gives its pid to another process at once.
+    fn reuse_pid(&mut self, id: ProcId) {
         if !self.scenario.reuse_pids {
             return;
         }
@@ -437,9 +437,9 @@ impl Machine {
         self.state.procs[stranger.0].pid = pid;
     }
 
-    fn tell_clients(&mut self, ended: ProcId) {
+    fn notify_clients(&mut self, ended: ProcId) {
         let supervisor = matches!(self.proc(ended).kind, Kind::Supervisor(_));
-        let worker = self.as_service(ended).is_some_and(|it| it.of != ended);
+        let worker = self.service_of(ended).is_some_and(|it| it.of != ended);
         for proc in &mut self.state.procs {
             if let Kind::Client(client) = &mut proc.kind {
                 if client.calls > 0 && supervisor {

@@ -1,4 +1,4 @@
-//! One run of a scenario: the processes' futures, polled at the moments that somebody chooses.
+//! One run of a scenario: polls the processes' futures in a chosen order.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +17,7 @@ use crate::kernel::sim::SetId;
 use crate::launch::LaunchSpec;
 use crate::runtime::BoxFuture;
 
-/// What a step has set going.
+/// A process or task that a step has started.
 pub(super) enum Spawned {
     Task(ProcId, BoxFuture<()>),
     Supervisor {
@@ -29,23 +29,23 @@ pub(super) enum Spawned {
 
 struct Task {
     proc: ProcId,
-    /// Among those of its process.
+    /// Its number within its process.
     number: u32,
     future: Pin<Box<dyn Future<Output = ()>>>,
     waker: Waker,
 }
 
-/// Whose futures are to be polled again, though none of their steps was made.
-type Woken = Arc<Mutex<Vec<usize>>>;
+/// Tasks whose futures must be polled again although no step of theirs was made.
+type WokenTasks = Arc<Mutex<Vec<usize>>>;
 
 struct Alarm {
     task: usize,
-    woken: Woken,
+    woken: WokenTasks,
 }
 
 impl Wake for Alarm {
     fn wake(self: Arc<Self>) {
-        let mut woken = self.woken.lock().expect("nobody panics with it");
+        let mut woken = self.woken.lock().expect("no panic while locked");
         if !woken.contains(&self.task) {
             woken.push(self.task);
         }
@@ -55,7 +55,7 @@ impl Wake for Alarm {
 pub(super) struct Run {
     machine: Arc<Mutex<Machine>>,
     tasks: Vec<Option<Task>>,
-    woken: Woken,
+    woken: WokenTasks,
 }
 
 impl Run {
@@ -63,12 +63,12 @@ impl Run {
         let mut run = Self {
             machine: Arc::new(Mutex::new(Machine::new(scenario, traced))),
             tasks: Vec::new(),
-            woken: Woken::default(),
+            woken: WokenTasks::default(),
         };
         for acts in &scenario.clients {
             run.add_client(acts);
         }
-        run.settle();
+        run.run_until_blocked();
         run
     }
 
@@ -129,17 +129,17 @@ impl Run {
             }
             Err(_) => {
                 lock(&self.machine).violate("a panic");
-                // Its destructors may panic again: left as it is.
+                // Its destructors may panic again, so it is not dropped.
                 std::mem::forget(self.tasks[index].take());
             }
         }
     }
 
-    /// Until nobody can go on without a choice.
-    fn settle(&mut self) {
+    /// Polls until no task can continue without a choice.
+    fn run_until_blocked(&mut self) {
         loop {
             let spawned = std::mem::take(&mut self.machine().spawned);
-            let woken = std::mem::take(&mut *self.woken.lock().expect("nobody panics with it"));
+            let woken = std::mem::take(&mut *self.woken.lock().expect("no panic while locked"));
             if spawned.is_empty() && woken.is_empty() {
                 break;
             }
@@ -160,7 +160,7 @@ impl Run {
                 }
             }
         }
-        // What died takes its futures along: dropped in a world in which their process is no more.
+        // The futures of dead processes are dropped. Their process does not exist any more.
         let dead = |machine: &Machine, task: &Option<Task>| {
             task.as_ref()
                 .is_some_and(|task| !machine.is_alive(task.proc))
@@ -173,11 +173,11 @@ impl Run {
         }
         let mut machine = self.machine();
         machine.spawned.clear();
-        machine.forsake();
+        machine.mark_unreferenced();
         machine.check();
     }
 
-    /// Once more what has been gone through before.
+    /// Repeats a part of a schedule.
     pub(super) fn repeat(&mut self, choices: &[Choice]) {
         self.machine().repeats = true;
         choices.iter().for_each(|&choice| self.take(choice));
@@ -192,7 +192,7 @@ impl Run {
                 machine.note(|| line);
             }
             machine.switch(choice);
-            machine.happen(choice);
+            machine.perform_event(choice);
             match choice {
                 Choice::Step(id) => self.tasks.iter().position(|task| {
                     let task = task.as_ref();
@@ -204,13 +204,13 @@ impl Run {
         if let Some(task) = task {
             self.poll(task);
         }
-        if choice == Choice::Janitor {
+        if choice == Choice::CleanupClient {
             self.add_client(&scenario::janitor());
         }
-        self.settle();
+        self.run_until_blocked();
         let mut machine = self.machine();
         if machine.trace.is_some() {
-            let line = format!("        {}", machine.standing());
+            let line = format!("        {}", machine.describe_sets());
             machine.note(|| line);
         }
         if machine.granted.is_some() {

@@ -77,7 +77,7 @@ pub(super) struct Scenario {
     /// Number of preemptions: of switches to another process while the current one could continue. `None` for any
     /// number.
     pub(super) bound: Option<u8>,
-    pub(super) bug: Option<Mutation>,
+    pub(super) mutation: Option<Mutation>,
 }
 
 impl Scenario {
@@ -94,7 +94,7 @@ impl Scenario {
             workers: false,
             stubborn: false,
             bound: None,
-            bug: None,
+            mutation: None,
         }
     }
 

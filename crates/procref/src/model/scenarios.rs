@@ -1,4 +1,4 @@
-//! The scenarios that are explored.
+//! The explored scenarios.
 
 use super::scenario::Act::{
     self, Acquire, AcquireOrCancel, Beside, Drop, Exit, ForceStop, Pin, Release, Stop, TryJoin,
@@ -64,8 +64,8 @@ pub(super) fn by_callback() -> Vec<Scenario> {
         two("callback, set removed")
             .with(|it| it.bound = Some(2))
             .with_budget(|it| it.removals = 1),
-        // With one preemption the search takes too long to be made each time. What takes one is explored from a
-        // schedule that leads there.
+        // With one preemption the search takes too long to run each time. The case that needs one is explored
+        // from a schedule that leads to it.
         ill_and_removed().with(|it| it.bound = Some(0)),
         two("callback, stubborn")
             .with(|it| it.stubborn = true)
@@ -74,8 +74,8 @@ pub(super) fn by_callback() -> Vec<Scenario> {
     ]
 }
 
-/// The second client finds the instance of a set ill that is removed then. The first one has a new instance, of
-/// the same generation.
+/// The second client finds the instance of a set unhealthy, and the set is then removed. The first client has
+/// a new instance with the same generation.
 pub(super) fn ill_and_removed() -> Scenario {
     let name = "callback, falls ill, set removed";
     Scenario::new(name, By::Callback, &[TWICE, ONCE])
@@ -86,7 +86,7 @@ pub(super) fn ill_and_removed() -> Scenario {
         })
 }
 
-/// The other things that clients can do.
+/// Other calls and settings.
 pub(super) fn others() -> Vec<Scenario> {
     vec![
         Scenario::new("lingers", By::Callback, &[ONCE, ONCE])
@@ -254,7 +254,7 @@ fn three(name: &'static str, by: By, bound: u8) -> Scenario {
         .with_budget(|it| it.clients = 2)
 }
 
-/// Three clients, two of which may be killed: with bounded preemption.
+/// Three clients, two of which may be killed, with bounded preemption.
 pub(super) fn three_by_callback() -> Scenario {
     three("three, callback", By::Callback, 2)
 }
@@ -267,7 +267,7 @@ pub(super) fn three_by_command() -> Scenario {
     three("three, command", By::Command, 1)
 }
 
-/// One of three clients, and one supervisor.
+/// One of three clients and one supervisor may be killed.
 pub(super) fn three_and_a_supervisor() -> Vec<Scenario> {
     let one_each = |it: Scenario| {
         it.with_budget(|it| {
@@ -289,7 +289,7 @@ pub(super) fn three_and_a_supervisor() -> Vec<Scenario> {
     ]
 }
 
-/// Too much to explore.
+/// Scenarios that are too large to explore.
 pub(super) fn at_random() -> Vec<Scenario> {
     let three = |name, by| {
         Scenario::new(name, by, &[TWICE, TWICE, ONCE])

@@ -124,7 +124,7 @@ impl Process {
             Some(Said::Published) => {
                 let machine = self.lock();
                 let service = machine
-                    .told_by(supervisor)
+                    .reports_of(supervisor)
                     .child
                     .expect("a published service has a process");
                 Ok(SimStartingService {
@@ -136,7 +136,7 @@ impl Process {
             }
             said => {
                 // The starter closes its pipes, and the gate with them.
-                let child = self.lock().told_by(supervisor).child;
+                let child = self.lock().reports_of(supervisor).child;
                 if let Some(child) = child {
                     self.lock().close_gate(child);
                 }
@@ -170,7 +170,7 @@ impl Machine {
     /// Returns a client that holds this healthy instance, by an object that exists.
     pub(super) fn holder_of(&self, service: ProcId) -> Option<ProcId> {
         let healthy = |it: &Service| !it.ill && !it.replaced && !it.told;
-        if !self.as_service(service).is_some_and(healthy) || self.scenario.budget.time > 0 {
+        if !self.service_of(service).is_some_and(healthy) || self.scenario.budget.time > 0 {
             return None;
         }
         let sets: Vec<_> = self.state.table.ids().collect();
@@ -229,7 +229,7 @@ impl ServiceStart for SimStartingService {
             supervisor,
         };
         let ready = |machine: &mut Machine| {
-            let ready = machine.as_service(service).is_some_and(|it| it.ready);
+            let ready = machine.service_of(service).is_some_and(|it| it.ready);
             ready && machine.is_alive(service)
         };
         if self

@@ -70,8 +70,8 @@ struct SimCalls {
 
 impl SimCalls {
     async fn arrays(&self, label: &'static str, ops: &[Op], wait: Wait) -> Outcome {
-        let bug = self.process.lock().scenario.bug;
-        let arrays = mutations::supervisors_arrays(bug, ops, wait == Wait::Yes);
+        let mutation = self.process.lock().scenario.mutation;
+        let arrays = mutations::supervisor_arrays(mutation, ops, wait == Wait::Yes);
         let mut outcome = Outcome::Done;
         for ops in arrays {
             let (set, process) = (self.set, &self.process);
@@ -103,7 +103,7 @@ impl SetCalls for &SimCalls {
 
     async fn operate(self, ops: &[Op]) -> SetResult<()> {
         let label = mutations::label(ops);
-        if mutations::does_not_clear_up(self.process.lock().scenario.bug, label) {
+        if mutations::skips_cleanup(self.process.lock().scenario.mutation, label) {
             return Err(Refused::NotNow);
         }
         self.written
@@ -123,11 +123,11 @@ impl SetCalls for &SimCalls {
             // Nothing is carried from one round to the next: where it is, is all there is to it.
             process.lock().forget_history(id, (label, self.noted.get()));
         }
-        let bug = process.lock().scenario.bug;
-        if mutations::sleeps_not(bug, label) {
+        let mutation = process.lock().scenario.mutation;
+        if mutations::skips_sleep(mutation, label) {
             return Ok(());
         }
-        let [ops] = mutations::supervisors_arrays(bug, ops, true)
+        let [ops] = mutations::supervisor_arrays(mutation, ops, true)
             .try_into()
             .expect("a sleep is one array");
         let pid = process.lock().pid(id);
@@ -158,7 +158,7 @@ impl SetCalls for &SimCalls {
         let set = self.set;
         let remove = |machine: &mut Machine| machine.state.table.remove(set);
         let removed = self.process.call("remove the set", remove).await;
-        if mutations::unlinks_late(&self.process.lock()) {
+        if mutations::unlinks_after_removal(&self.process.lock()) {
             let unlink = |machine: &mut Machine| machine.state.record = None;
             self.process.call("unlink the record", unlink).await;
         }

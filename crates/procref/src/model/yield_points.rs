@@ -1,16 +1,16 @@
-//! The moments at which a task can be switched away from, what each waits for, and what a process has seen by then.
+//! The points at which a task can be interrupted, their conditions, and the observations of a process.
 
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 
-use super::hash::Mix;
+use super::hash::StateHasher;
 use super::machine::Machine;
 use super::mutations::Mutation;
 use super::process_table::{ClientProcess, Kind, ProcId, Said, Service, Supervisor};
 use crate::kernel::semset::{Op, Wait};
 use crate::kernel::sim::{Outcome, SetId, sleeps_for};
 
-/// A moment at which a task can be switched away from: which process, which task of it, the how-manieth.
+/// A point at which a task can be interrupted: process, task, and number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PointId {
     pub(super) proc: ProcId,
@@ -18,37 +18,37 @@ pub(super) struct PointId {
     number: u32,
 }
 
-/// What a step waits for.
+/// The condition of a step.
 #[derive(Clone, Debug)]
 pub(super) enum Until {
     Now,
     Performable(SetId, Vec<Op>),
-    /// A supervisor's sleep, which its child's end and the end of its time end, too.
+    /// The sleep of a supervisor, which also ends with the exit of its child or the end of its time.
     Sleep {
         set: SetId,
         ops: Vec<Op>,
         timed: bool,
         child: Option<ProcId>,
     },
-    /// The process is gone, or `timed`, its time is up.
+    /// The process is gone or, if `timed`, the time limit has expired.
     Ended {
         proc: ProcId,
         timed: bool,
     },
-    /// The supervisor has said something, or is gone.
+    /// The supervisor has reported, or is gone.
     Told(ProcId),
-    /// The starter has given its word to this supervisor, or is gone.
+    /// The starter has confirmed, or is gone.
     Word(ProcId),
-    /// The service is ready; or its supervisor has told of its end, or is gone.
+    /// The service is ready, or its supervisor has reported its exit or is gone.
     ReadyOrEnded {
         service: ProcId,
         supervisor: ProcId,
     },
     Alarm(ProcId),
     AllGone(ProcId),
-    /// A time limit that nothing needs to run out: only as often as the scenario allows.
+    /// A time limit that need not expire. It expires only as often as the scenario allows.
     TimeUp,
-    /// A supervisor is suspended, and a process that waits for it finds that.
+    /// A waiting process finds that the supervisor is suspended.
     Suspended,
     Failure,
     Cancel,
@@ -58,24 +58,24 @@ pub(super) enum Until {
 pub(super) struct Point {
     until: Until,
     pub(super) label: &'static str,
-    /// On a real machine it is ready at once, so a future can not be dropped in it.
+    /// `true` if the step is ready at once on a real machine, so that its future cannot be dropped in it.
     at_once: bool,
 }
 
-/// Whether a step can be made.
+/// Whether a step is possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Able {
     Now,
-    /// When time has passed, and nothing else has happened.
+    /// When time has passed and nothing else has happened.
     InTime,
-    /// If something happens that need not.
+    /// After an optional event.
     Outside,
     Not,
 }
 
 impl Machine {
     pub(super) fn register(&mut self, until: Until, label: &'static str, at_once: bool) -> PointId {
-        let (proc, task) = self.current.expect("a step is polled by its task");
+        let (proc, task) = self.current.expect("a task polls its step");
         self.numbers += 1;
         let id = PointId {
             proc,
@@ -93,7 +93,7 @@ impl Machine {
         id
     }
 
-    /// How many processes sleep until a slot is 0.
+    /// Returns the number of processes that sleep until a slot is 0.
     pub(super) fn sleepers(&self, set: SetId, slot: u16) -> Option<u32> {
         let values = self.state.table.values(set)?;
         let sleeps = |id: &PointId, point: &Point| match &point.until {
@@ -106,7 +106,7 @@ impl Machine {
         u32::try_from(count.count()).ok()
     }
 
-    /// The point, of whatever task polls it now.
+    /// Returns the point of the task that polls it now.
     pub(super) fn moved(&mut self, id: PointId) -> PointId {
         if self.current == Some((id.proc, id.task)) {
             return id;
@@ -117,7 +117,7 @@ impl Machine {
         self.register(point.until, point.label, point.at_once)
     }
 
-    /// What a process has seen becomes part of what it is.
+    /// Adds an observation to a process.
     pub(super) fn observe(
         &mut self,
         proc: ProcId,
@@ -126,14 +126,14 @@ impl Machine {
         seen: &(impl Hash + Debug),
     ) {
         let proc = &mut self.state.procs[proc.0];
-        let mut mix = Mix(proc.history);
+        let mut mix = StateHasher(proc.history);
         (task, label).hash(&mut mix);
         seen.hash(&mut mix);
         proc.history = mix.finish();
     }
 
-    /// A client that is at its one future, at a step with which a round begins: what it has seen in earlier
-    /// rounds it has forgotten by now. What it remembers is told apart by the machine's own account of it.
+    /// A client with a single future, at a step that begins a round, has forgotten its observations of
+    /// earlier rounds. The machine knows what it remembers.
     pub(super) fn begin_round(
         &mut self,
         id: ProcId,
@@ -146,7 +146,7 @@ impl Machine {
         if !alone || client.unwell {
             return;
         }
-        let mut mix = Mix(2);
+        let mut mix = StateHasher(2);
         (client.at, client.remembers, round).hash(&mut mix);
         step.hash(&mut mix);
         let proc = &mut self.state.procs[id.0];
@@ -154,7 +154,7 @@ impl Machine {
         proc.tasks = 1;
     }
 
-    /// A task has come, or ended. A process without any is at its end.
+    /// Counts a task that begins or ends. A process without tasks has finished.
     pub(super) fn count_task(&mut self, id: ProcId, change: i32) {
         let live = self.live.entry(id).or_default();
         *live += change;
@@ -167,9 +167,9 @@ impl Machine {
         }
     }
 
-    /// From here on a process is what `position` says, whatever it has seen before.
+    /// From here on, `position` represents the past of the process.
     pub(super) fn forget_history(&mut self, proc: ProcId, position: (&'static str, bool)) {
-        let mut mix = Mix(1);
+        let mut mix = StateHasher(1);
         position.hash(&mut mix);
         self.state.procs[proc.0].history = mix.finish();
     }
@@ -211,7 +211,7 @@ impl Machine {
             }
             Until::Ended { proc, timed } => {
                 let told = |it: &Service| it.told && !it.killed;
-                let stubborn = self.scenario.stubborn && self.as_service(*proc).is_some_and(told);
+                let stubborn = self.scenario.stubborn && self.service_of(*proc).is_some_and(told);
                 if !self.is_alive(*proc) || *timed && stubborn {
                     Able::Now
                 } else {
@@ -219,25 +219,25 @@ impl Machine {
                 }
             }
             Until::Told(supervisor) => {
-                let said = !self.told_by(*supervisor).said.is_empty();
+                let said = !self.reports_of(*supervisor).said.is_empty();
                 now(said || !self.is_alive(*supervisor))
             }
             Until::Word(supervisor) => {
-                let Supervisor { word, starter, .. } = self.told_by(*supervisor);
+                let Supervisor { word, starter, .. } = self.reports_of(*supervisor);
                 now(*word || !self.is_alive(*starter) || self.has(Mutation::NoWord))
             }
             Until::ReadyOrEnded {
                 service,
                 supervisor,
             } => {
-                let ready = self.as_service(*service).is_some_and(|it| it.ready);
+                let ready = self.service_of(*service).is_some_and(|it| it.ready);
                 now(ready || self.is_alarmed(*supervisor))
             }
             Until::Alarm(supervisor) => now(self.is_alarmed(*supervisor)),
             Until::AllGone(supervisor) => {
-                now(!self.told_by(*supervisor).presence || !self.is_alive(*supervisor))
+                now(!self.reports_of(*supervisor).presence || !self.is_alive(*supervisor))
             }
-            // It is a check once in a while.
+            // This check is periodic.
             Until::Suspended if self.finds_suspended() => Able::InTime,
             Until::Suspended => Able::Not,
             Until::TimeUp => outside(left.time > 0),
@@ -256,12 +256,11 @@ impl Machine {
     }
 
     pub(super) fn is_alarmed(&self, supervisor: ProcId) -> bool {
-        let said = &self.told_by(supervisor).said;
+        let said = &self.reports_of(supervisor).said;
         said.contains(&Said::Ended) || !self.is_alive(supervisor)
     }
 
-    /// Clients that do the same are told apart by who begins first, and by nothing else. So the order in
-    /// which they begin is given.
+    /// Equal clients differ only in the order in which they begin. So this order is fixed.
     fn is_next_to_begin(&self, id: ProcId) -> bool {
         let scripts = &self.scenario.clients;
         let same = |other: ProcId| scripts.get(other.0) == scripts.get(id.0);
@@ -269,7 +268,7 @@ impl Machine {
         begun(id) || id.0 >= scripts.len() || (0..id.0).map(ProcId).all(|it| begun(it) || !same(it))
     }
 
-    /// Where each task is.
+    /// Returns the point of each task.
     pub(super) fn labels(&self) -> impl Iterator<Item = (ProcId, &str)> {
         self.points.iter().map(|(id, point)| (id.proc, point.label))
     }
@@ -278,7 +277,7 @@ impl Machine {
         let mine = self.labels().filter(|(id, _)| *id == proc);
         let labels: Vec<&str> = mine.map(|(_, label)| label).collect();
         if labels.is_empty() {
-            "nothing that it waits for can happen".to_owned()
+            "no condition that it waits for can become true".to_owned()
         } else {
             format!("it waits at {}", labels.join(", "))
         }
