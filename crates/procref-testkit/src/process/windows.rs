@@ -245,7 +245,9 @@ impl Window {
 /// A key that interrupts the programs on a console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
+    /// The key C.
     C,
+    /// The key Break.
     Break,
 }
 
