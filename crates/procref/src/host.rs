@@ -147,7 +147,7 @@ impl Platform for Host {
     }
 
     async fn sleep(&self, time: Duration) {
-        timer::within(
+        timer::timeout(
             || &process_local::get().timer,
             time,
             std::future::pending::<()>(),
@@ -169,7 +169,7 @@ impl Platform for Host {
     }
 
     async fn timeout<F: Future + Send>(&self, limit: Duration, future: F) -> Option<F::Output> {
-        timer::within(|| &process_local::get().timer, limit, future).await
+        timer::timeout(|| &process_local::get().timer, limit, future).await
     }
 }
 

@@ -1,9 +1,9 @@
-//! A service's key: its name in a namespace.
+//! The key of a service: its name in a namespace.
 
 use crate::name::{Digest, Name, SLUG};
 use crate::namespace::Namespace;
 
-/// One service: a name in a namespace.
+/// The key of one service.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceKey {
     pub(crate) namespace: Namespace,
@@ -21,8 +21,8 @@ impl ServiceKey {
         }
     }
 
-    /// A service of which only its name's digest is known. It has no record that could be read: the
-    /// name is in there.
+    /// Returns the key of a service of which only the digest of the name is known. Its record cannot be read, because
+    /// the record is found by the name.
     pub(crate) fn unnamed(namespace: Namespace, digest: Digest) -> Self {
         let name = format!("(unknown name, {digest})");
         Self {
@@ -32,7 +32,7 @@ impl ServiceKey {
         }
     }
 
-    /// Another service of the same name: one that only who knows this fingerprint finds.
+    /// Returns the key of another service with the same name. Only clients with this fingerprint find it.
     pub(crate) fn separated(self, fingerprint: &str) -> Self {
         let digest = Digest::of(&[self.name().as_bytes(), fingerprint.as_bytes()]);
         Self { digest, ..self }
@@ -42,12 +42,12 @@ impl ServiceKey {
         self.name.as_str()
     }
 
-    /// The digests of namespace and name: together they tell this service from every other.
+    /// Returns the digests of namespace and name. Together they distinguish this service from all others.
     pub(crate) fn digests(&self) -> (Digest, Digest) {
         (self.namespace.digest(), self.digest)
     }
 
-    /// 32 bits for kernels whose names are that small. Never 0, which is `IPC_PRIVATE`.
+    /// Returns 32 bits, for kernels with short names. They are never 0, which is `IPC_PRIVATE`.
     #[cfg(any(unix, test))]
     pub(crate) fn short(&self) -> i32 {
         let mixed = Digest::of(&[
@@ -60,11 +60,12 @@ impl ServiceKey {
         }
     }
 
-    /// A file name that shows the name and cannot leave its directory.
+    /// Returns a file name that shows the service's name. It contains no separator, so the file is in the runtime
+    /// directory.
     ///
-    /// The digest of the namespace makes it another file in every view of one directory. It stands behind a
-    /// dot, and not behind a dash: layouts before the third one had `SLUG-DIGEST`, and a process of such a
-    /// layout removes what looks like a file of its own without a service.
+    /// The digest of the namespace makes the file name differ in every view of one directory. It stands behind a dot,
+    /// not behind a dash. Layouts 1 and 2 had file names of the form `SLUG-DIGEST`. A process of such a layout
+    /// removes files of that form that have no service.
     pub(crate) fn file_stem(&self) -> String {
         let slug: String = self
             .name()
@@ -79,18 +80,18 @@ impl ServiceKey {
     }
 }
 
-/// The digest of the service's name in a file's stem, if the stem has the shape of
-/// [`ServiceKey::file_stem`] and the file is of this namespace.
+/// Returns the digest of the service's name, if the stem has the form of [`ServiceKey::file_stem`] and belongs to
+/// this namespace.
 pub(crate) fn digest_in_stem(stem: &str, namespace: &Namespace) -> Option<Digest> {
     let (name, space) = stem.split_once('.')?;
     let (slug, digest) = name.rsplit_once('-')?;
     let is_slug = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    let shaped = (1..=SLUG).contains(&slug.len()) && slug.chars().all(is_slug);
-    let ours = Digest::parse(space) == Some(namespace.digest());
-    (shaped && ours).then(|| Digest::parse(digest))?
+    let is_stem = (1..=SLUG).contains(&slug.len()) && slug.chars().all(is_slug);
+    let is_ours = Digest::parse(space) == Some(namespace.digest());
+    (is_stem && is_ours).then(|| Digest::parse(digest))?
 }
 
-/// The same for the name of a file: a stem with an ending.
+/// Returns what [`digest_in_stem`] does, for the name of a file: a stem and an extension.
 #[cfg(any(windows, test))]
 pub(crate) fn digest_in_name(name: &str, namespace: &Namespace) -> Option<Digest> {
     let (end, _) = name.match_indices('.').nth(1)?;
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn file_names_stay_in_their_directory_and_differ() {
+    fn file_stem_is_unique_and_has_no_separator() {
         let names = [
             "..",
             "../x",
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn other_stems_have_no_digest() {
+    fn stem_of_another_form_has_no_digest() {
         let namespace = key("/d", "a").namespace;
         let space = namespace.digest();
         let long = format!("{}-0123456789abcde", "x".repeat(SLUG + 1));
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn g1_every_part_of_a_view_makes_another_namespace_and_other_files() {
+    fn g1_each_part_of_a_view_changes_namespace_and_files() {
         let plain = key("/d", "web");
         let mut others = vec![key("/d2", "web")];
         let namespace = |identity, view| {
@@ -201,8 +202,8 @@ mod tests {
     }
 
     #[test]
-    fn g6_an_older_layout_takes_no_file_name_for_its_own() {
-        // What layout 2 took for a service's file: SLUG-DIGEST, with nothing behind it.
+    fn g6_file_stem_is_foreign_to_older_layouts() {
+        // Layout 2 treated names of the form SLUG-DIGEST as files of a service.
         for name in ["web", "a-0123456789abcde", &"x".repeat(255)] {
             let stem = key("/d", name).file_stem();
             let (_, digest) = stem.rsplit_once('-').unwrap();
@@ -211,9 +212,9 @@ mod tests {
     }
 
     #[test]
-    fn digests_are_the_same_in_every_build() {
-        // A change of these numbers is a change of the layout: processes of two versions
-        // would run two instances side by side.
+    fn digests_are_equal_in_every_build() {
+        // A change of these numbers is a change of the layout: processes of two versions would run two instances side
+        // by side.
         let key = key("/run/user/1000/procref", "my-database");
         let (space, name) = key.digests();
         assert_eq!(
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn separate_services_differ_from_each_other_and_from_the_plain_one() {
+    fn separated_services_differ_from_each_other_and_the_plain_one() {
         let keys = [
             key("/d", "ab"),
             key("/d", "ab").separated("c"),

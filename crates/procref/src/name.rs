@@ -10,20 +10,20 @@ use crate::error::{Error, Result};
 
 const MAX_NAME: usize = 255;
 
-/// How much of a name a file name shows; the digest behind it makes it unique.
+/// The number of characters of a name that a file name shows. The digest behind them makes the file name unique.
 pub(crate) const SLUG: usize = 40;
 
-/// Hexadecimal digits of a digest in a file name.
+/// The number of hexadecimal digits of a digest in a file name.
 const DIGITS: usize = 15;
 
-/// A 60-bit digest: four slots of 15 bits of a semaphore set. Never 0, which means "blank".
+/// A 60-bit digest. It fits in four slots of 15 bits of a semaphore set. It is never 0, which means "blank" there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Digest(u64);
 
 impl Digest {
     const BITS: u32 = 60;
 
-    /// SipHash-2-4 with a fixed key: the same in every process, build and version.
+    /// Hashes the parts with SipHash-2-4 and a fixed key. The result is the same in every process, build and version.
     pub(crate) fn of(parts: &[&[u8]]) -> Self {
         let mut hasher = SipHasher24::new_with_keys(0x7072_6f63, 0x7265_6600);
         for part in parts {
@@ -33,7 +33,7 @@ impl Digest {
         Self((hasher.finish() >> (64 - Self::BITS)).max(1))
     }
 
-    /// One that was written down somewhere. `None`: it cannot be one.
+    /// Returns the digest with these bits, or `None` if no digest has them.
     pub(crate) fn from_bits(bits: u64) -> Option<Self> {
         (bits != 0 && bits >> Self::BITS == 0).then_some(Self(bits))
     }
@@ -42,29 +42,29 @@ impl Digest {
         self.0
     }
 
-    /// The digest as 15 lower-case hexadecimal digits, if `text` is that.
+    /// Returns the digest that `text` shows as 15 lower-case hexadecimal digits.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let is_digit = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-        let shaped = text.len() == DIGITS && text.chars().all(is_digit);
-        let bits = shaped.then(|| u64::from_str_radix(text, 16).ok())?;
+        let is_digest = text.len() == DIGITS && text.chars().all(is_digit);
+        let bits = is_digest.then(|| u64::from_str_radix(text, 16).ok())?;
         bits.and_then(Self::from_bits)
     }
 }
 
-/// 15 lower-case hexadecimal digits, as in file names.
+/// Prints 15 lower-case hexadecimal digits, as in file names.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:0width$x}", self.0, width = DIGITS)
     }
 }
 
-/// A checked name: not empty, no NUL, at most 255 bytes.
+/// A valid name: not empty, without NUL, and at most 255 bytes long.
 #[derive(Clone, Debug)]
 pub(crate) struct Name(pub(crate) Arc<str>);
 
 impl Name {
     pub(crate) fn new(name: &str) -> Result<Self> {
-        let refused = |reason| {
+        let invalid = |reason| {
             let shown = name.chars().take(SLUG).collect();
             Err(Error::InvalidName {
                 name: shown,
@@ -72,13 +72,13 @@ impl Name {
             })
         };
         if name.is_empty() {
-            return refused("it is empty");
+            return invalid("it is empty");
         }
         if name.len() > MAX_NAME {
-            return refused("it is longer than 255 bytes");
+            return invalid("it is longer than 255 bytes");
         }
         if name.contains('\0') {
-            return refused("it has a NUL byte");
+            return invalid("it contains a NUL byte");
         }
         Ok(Self(name.into()))
     }
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn legal_names_are_anything_short_without_nul() {
+    fn name_is_valid_when_short_and_without_nul() {
         for name in [
             "a",
             "..",
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_fits_sixty_bits_and_parts_do_not_run_together() {
+    fn digest_has_60_bits_and_separates_its_parts() {
         assert!(Digest::of(&[b"abc"]).bits() < 1 << 60);
         assert_ne!(Digest::of(&[b"ab", b"c"]), Digest::of(&[b"a", b"bc"]));
     }

@@ -1,4 +1,6 @@
-//! The runtime directory: where it is, and whether it is safe to use.
+//! Namespaces: a runtime directory, and the processes that use it.
+//!
+//! Opening a directory also checks that it belongs to this user and that no other user can change it.
 
 use std::env;
 use std::fs;
@@ -19,23 +21,23 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-pub(crate) use sys::Changes;
+pub(crate) use sys::RecordWatch;
 
-/// Part of every namespace digest: processes of two layouts of the kernel object
-/// must not meet on one object.
+/// The version of the kernel object's layout. It is part of every namespace digest, because processes of two layouts
+/// must not use one object.
 const LAYOUT_VERSION: u8 = 3;
 
-/// Names the runtime directory where the builder's `base_dir` does not.
+/// The variable that names the runtime directory if the builder's `base_dir` does not.
 const VARIABLE: &str = "PROCREF_RUNTIME_DIR";
 
-/// The source of a runtime directory's path, which decides what may be created and what others may do.
+/// The source of a runtime directory's path. It decides what may be created, and which permissions others may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
-    /// The caller of the library names it. Missing parents are created.
+    /// The library's caller names it. Missing parents are created.
     Named,
-    /// The environment names it, which may be another user's: `sudo -E` and `su` without `-` keep it.
+    /// The environment names it. The variable may be another user's, because `sudo -E` and `su` without `-` keep it.
     Variable,
-    /// procref chooses it. Only the directory itself is created, and others have no permission at all.
+    /// procref chooses it. Only the directory itself is created, and others must have no permission at all.
     Default,
 }
 
@@ -51,8 +53,8 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    /// `identity` tells the directory from another one that has, or had, the same path:
-    /// two processes that see different directories never meet.
+    /// `identity` distinguishes the directory from others that have, or had, the same path. Processes with different
+    /// directories never meet.
     pub(crate) fn new(dir: PathBuf, identity: (u64, u64), view: View) -> Self {
         let seen: Vec<u8> = view.0.into_iter().flat_map(u64::to_le_bytes).collect();
         let digest = Digest::of(&[
@@ -74,12 +76,12 @@ impl Namespace {
         self.digest
     }
 
-    /// What the process that opened the directory saw of the machine.
+    /// Returns the view of the process that opened the directory.
     pub(crate) fn view(&self) -> View {
         self.view
     }
 
-    /// Device and inode of the directory when it was opened.
+    /// Returns device and inode of the directory when it was opened.
     pub(crate) fn identity(&self) -> (u64, u64) {
         self.identity
     }
@@ -89,7 +91,7 @@ impl Namespace {
     }
 }
 
-/// Where a runtime directory is to be.
+/// The path of a runtime directory, which may not exist.
 #[derive(Clone, Debug)]
 pub(crate) struct Location {
     dir: PathBuf,
@@ -97,8 +99,8 @@ pub(crate) struct Location {
 }
 
 impl Location {
-    /// The path is absolute from here on: a relative one means another directory after `chdir`, and to a
-    /// service that starts in a directory of its own.
+    /// Returns the runtime directory's absolute path. A relative path would mean another directory after `chdir`, and
+    /// in a service with its own working directory.
     pub(crate) fn of(base_dir: Option<&Path>) -> Result<Self> {
         let (dir, origin) = match (base_dir, variable(VARIABLE)) {
             (Some(dir), _) => (dir.to_owned(), Origin::Named),
@@ -111,7 +113,7 @@ impl Location {
         let absolute = path::absolute(&dir).map_err(|error| {
             Error::runtime_dir_io(&dir, "could not find the working directory", error)
         })?;
-        // `link/` would follow the link.
+        // The path loses a separator at its end, because `link/` would follow the link.
         let dir = absolute.components().collect();
         Ok(Self { dir, origin })
     }
@@ -120,13 +122,13 @@ impl Location {
         &self.dir
     }
 
-    /// The runtime directory, checked; `None` where there is none.
+    /// Returns the runtime directory, checked, or `None` if it does not exist.
     pub(crate) fn find(&self) -> Result<Option<Namespace>> {
-        // A process that cannot share services hears of it at its first use, also where there are none yet.
+        // A process that cannot share services gets the error at its first use, also if there are no services yet.
         process::view()?;
         match fs::symlink_metadata(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            // Whatever else is wrong with it is said there.
+            // The check reports everything else that is wrong with it.
             _ => self.checked().map(Some),
         }
     }
@@ -134,7 +136,7 @@ impl Location {
     /// Creates the directory if it is missing.
     pub(crate) fn create(&self) -> Result<()> {
         match sys::create(&self.dir, self.origin) {
-            // Another process was faster, or something else is there. The check tells which.
+            // Another process has created it, or something else is there. The check that follows distinguishes them.
             Err(Error::RuntimeDir {
                 source: Some(source),
                 ..
@@ -152,27 +154,31 @@ impl Location {
     }
 }
 
-/// The runtime directory, created where it is missing, checked in any case.
+/// Returns the runtime directory, created if it was missing, and checked.
 pub(crate) fn open(base_dir: Option<&Path>) -> Result<Namespace> {
     let location = Location::of(base_dir)?;
     location.create()?;
     location.checked()
 }
 
-/// Whether the namespace's directory is still where it was, and this process sees of the machine what it saw
-/// then. Another directory in its place, or another view, is another namespace, whose records are other
-/// processes'.
+/// Checks that the namespace's directory still has its place, and that this process still has its view.
+///
+/// Another directory in that place, or another view, is another namespace, whose records belong to other processes.
 pub(crate) fn check_unchanged(namespace: &Namespace) -> Result<()> {
     process::check_view(namespace.view())?;
     let dir = namespace.dir();
     let identity = sys::identity(dir).map_err(|error| {
-        Error::runtime_dir_io(dir, "it was there when the service was built", error)
+        Error::runtime_dir_io(
+            dir,
+            "could not read it again after the service was built",
+            error,
+        )
     })?;
     if identity == namespace.identity() {
         return Ok(());
     }
-    let reason = "another directory has taken its place since the service was built; build the \
-                  service again";
+    let reason = "another directory has taken its place since the service was built (build the service \
+                  again)";
     Err(Error::runtime_dir(dir, reason))
 }
 

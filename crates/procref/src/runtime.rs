@@ -1,4 +1,7 @@
-//! Running futures where there is no runtime: in `Drop`, in the blocking calls, on our threads.
+//! Running futures without an async runtime: in `Drop`, in the blocking calls, and on procref's own threads.
+//!
+//! procref starts its own threads for blocking calls. The crate `blocking` and similar ones keep a global pool of
+//! threads for that. A forked child has no threads of the pool, so its calls would never return.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,19 +26,19 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-/// The standard library's default for a thread's stack.
-const STACK: usize = 2 << 20;
+/// The standard library's default size of a thread's stack.
+const DEFAULT_STACK: usize = 2 << 20;
 
-/// Thread-local data of less than this fits on a default stack.
-const LITTLE_THREAD_DATA: usize = 64 << 10;
+/// Thread-local data smaller than this fits on a default stack.
+const SMALL_THREAD_DATA: usize = 64 << 10;
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Runs a future to its end on this thread, with what callbacks may expect around them: a tokio
-/// runtime, when the feature is on.
+/// Runs a future on this thread until it is ready. With feature `tokio`, a tokio runtime is entered, because
+/// callbacks may need one.
 ///
-/// Inside somebody's runtime already (a blocking call from async code) a second one cannot be
-/// entered, so then a thread of its own runs it while this one waits.
+/// If this thread is inside a runtime already (a blocking call from async code), it cannot enter a second one. Then
+/// another thread runs the future while this one waits.
 pub(crate) fn block_on<F: Future<Output: Send> + Send>(future: F) -> F::Output {
     #[cfg(feature = "tokio")]
     {
@@ -46,7 +49,8 @@ pub(crate) fn block_on<F: Future<Output: Send> + Send>(future: F) -> F::Output {
     run(future)
 }
 
-/// Runs a future on its own thread while this one waits; if no thread is available, on this one, without a runtime.
+/// Runs a future on a new thread while this one waits. If no thread is available, runs it on this one, without a
+/// runtime.
 #[cfg(feature = "tokio")]
 fn run_on_scoped_thread<F: Future<Output: Send> + Send>(future: F) -> F::Output {
     let future = pin!(future);
@@ -58,7 +62,7 @@ fn run_on_scoped_thread<F: Future<Output: Send> + Send>(future: F) -> F::Output 
             Ok(Ok(output)) => output,
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
             Err(error) => {
-                tracing::warn!(%error, "no thread to block on: polling on the caller's thread");
+                tracing::warn!(%error, "no thread is available; running the future on the caller's thread");
                 pollster::block_on(locked().as_mut())
             }
         }
@@ -73,8 +77,8 @@ fn run<F: Future>(future: F) -> F::Output {
     {
         Ok(runtime) => runtime.block_on(future),
         Err(error) => {
-            // Out of descriptors, say. Callbacks that need no runtime still work.
-            tracing::warn!(%error, "no tokio runtime for callbacks");
+            // For example, no descriptor is free. Callbacks that need no runtime still work.
+            tracing::warn!(%error, "could not create a tokio runtime for callbacks");
             pollster::block_on(future)
         }
     }
@@ -85,8 +89,7 @@ fn run<F: Future>(future: F) -> F::Output {
     pollster::block_on(future)
 }
 
-/// Runs a future on a thread of its own, with a runtime around it; where no thread is to be had, on
-/// this one, without.
+/// Runs a future on a new thread, with a runtime. If no thread is available, runs it on this one, without a runtime.
 pub(crate) fn spawn_or_run(purpose: &'static str, future: BoxFuture<()>) {
     let shared = Arc::new(Mutex::new(Some(future)));
     let take = |shared: &Mutex<Option<BoxFuture<()>>>| {
@@ -99,14 +102,14 @@ pub(crate) fn spawn_or_run(purpose: &'static str, future: BoxFuture<()>) {
         }
     });
     if let Err(error) = started {
-        tracing::warn!(%error, "doing it on the caller's thread");
+        tracing::warn!(%error, "no thread is available; running the future on the caller's thread");
         if let Some(future) = take(&shared) {
             pollster::block_on(future);
         }
     }
 }
 
-/// Runs a future that blocks its thread, and needs no runtime, on a thread of its own.
+/// Runs a future on a new thread. The future may block its thread, and needs no runtime.
 pub(crate) fn spawn_thread(purpose: &'static str, future: BoxFuture<()>) -> Result<()> {
     start_thread(purpose, || pollster::block_on(future))
 }
@@ -118,20 +121,22 @@ fn start_thread(purpose: &'static str, run: impl FnOnce() + Send + 'static) -> R
         .map_err(|source| Error::Thread { purpose, source })
 }
 
-/// A thread of this name, with the stack that it would have without thread-local data.
+/// Returns a builder for a thread of this name, with the stack that the thread would have without thread-local data.
 pub(crate) fn thread_builder(name: &str) -> thread::Builder {
     let builder = thread::Builder::new().name(name.to_owned());
     let data = sys::thread_data_size();
-    if data < LITTLE_THREAD_DATA {
+    if data < SMALL_THREAD_DATA {
         return builder;
     }
-    // What the standard library would use.
+    // The size that the standard library would use.
     let chosen = std::env::var("RUST_MIN_STACK").ok();
-    let stack = chosen.and_then(|size| size.parse().ok()).unwrap_or(STACK);
+    let stack = chosen
+        .and_then(|size| size.parse().ok())
+        .unwrap_or(DEFAULT_STACK);
     builder.stack_size(data.saturating_add(stack))
 }
 
-/// Runs a blocking call on a thread of its own.
+/// Runs a blocking call on a new thread.
 pub(crate) async fn spawn_blocking<T: Send + 'static>(
     purpose: &'static str,
     call: impl FnOnce() -> T + Send + 'static,
@@ -164,21 +169,22 @@ pub(crate) async fn spawn_blocking<T: Send + 'static>(
     Ok(output.await)
 }
 
-/// Wakes a task. Call this without any lock: a waker is foreign code that may poll at once, or drop handles.
+/// Wakes a task. The caller must not hold a lock, because a waker is foreign code that may poll at once, or drop
+/// handles.
 ///
-/// Its panic ends here. Otherwise the tasks after it would never be woken.
+/// A panic of the waker ends here. Otherwise the tasks after it would never be woken.
 pub(crate) fn wake(waker: Waker) {
     if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
-        tracing::error!("a waker has panicked");
+        tracing::error!("a waker panicked");
     }
 }
 
-/// Polls once. For a future that is ready at once if it need not wait.
+/// Polls a future once. For a future that is ready when first polled if it does not have to wait.
 pub(crate) fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Pending once, so that the rest of a future polled in `Drop` runs where it was sent to.
+/// Returns `Pending` once. So the rest of a future that is polled in `Drop` runs where the future is sent to.
 pub(crate) async fn yield_once() {
     let mut polled = false;
     std::future::poll_fn(|context| {
@@ -192,15 +198,15 @@ pub(crate) async fn yield_once() {
     .await;
 }
 
-/// The future's output, or its panic's message.
+/// Returns the future's output, or the message of its panic.
 pub(crate) async fn caught<F: Future>(future: F) -> Result<F::Output, String> {
     catch(future).await.map_err(|panic| panic_message(&*panic))
 }
 
-/// What a panic carries.
+/// The payload of a panic.
 pub(crate) type Panic = Box<dyn std::any::Any + Send>;
 
-/// The future's output, or its panic.
+/// Returns the future's output, or its panic.
 pub(crate) async fn catch<F: Future>(future: F) -> Result<F::Output, Panic> {
     let mut future = pin!(future);
     std::future::poll_fn(|context| {
@@ -213,13 +219,13 @@ pub(crate) async fn catch<F: Future>(future: F) -> Result<F::Output, Panic> {
     .await
 }
 
-/// Runs a future without a `tracing` subscriber: for what must be done although a subscriber has panicked.
-pub(crate) async fn unheard<F: Future>(future: F) -> F::Output {
+/// Runs a future without a `tracing` subscriber. For work that must be done although a subscriber has panicked.
+pub(crate) async fn run_without_subscriber<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     std::future::poll_fn(|context| without_subscriber(|| future.as_mut().poll(context))).await
 }
 
-/// Does something without a `tracing` subscriber.
+/// Calls a function without a `tracing` subscriber.
 pub(crate) fn without_subscriber<T>(call: impl FnOnce() -> T) -> T {
     tracing::dispatcher::with_default(&tracing::Dispatch::none(), call)
 }

@@ -13,7 +13,9 @@ use super::transition::Transition;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::{Fault, Lock, Missing, Object, Step};
-use crate::runtime::{BoxFuture, catch, poll_once, unheard, without_subscriber, yield_once};
+use crate::runtime::{
+    BoxFuture, catch, poll_once, run_without_subscriber, without_subscriber, yield_once,
+};
 
 impl<W: Platform> Drop for Transition<W> {
     /// Releases what is held. A thread finishes the release if it has to wait, so this does not block an executor's
@@ -75,7 +77,7 @@ impl<W: Platform> Transition<W> {
             Ok(released) => released,
             Err(panic) => {
                 // The panic is what the caller gets, so the result of this attempt is dropped.
-                let _ = catch(unheard(self.release_held())).await;
+                let _ = catch(run_without_subscriber(self.release_held())).await;
                 std::panic::resume_unwind(panic);
             }
         };

@@ -1,4 +1,4 @@
-//! Directories by descriptor, owner and mode.
+//! Runtime directories by descriptor, owner and mode.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -25,8 +25,8 @@ pub(super) fn create(dir: &Path, origin: Origin) -> Result<()> {
         .map_err(|error| Error::runtime_dir_io(dir, "could not create it", error))
 }
 
-/// Refuses to create a directory inside another user's. The variable may be a leftover of that user's
-/// session: root would lock the user out of a directory that the user's own processes are going to use.
+/// Refuses to create a directory inside another user's. The variable may be a leftover of that user's session. Root
+/// would then lock the user out of a directory that the user's own processes are going to use.
 fn check_parent(dir: &Path) -> Result<()> {
     let found = dir.ancestors().find_map(|dir| {
         let metadata = fs::metadata(dir).ok()?;
@@ -34,14 +34,14 @@ fn check_parent(dir: &Path) -> Result<()> {
     });
     let own = rustix::process::geteuid().as_raw();
     let Some((parent, owner)) = found.filter(|(found, owner)| {
-        // What is wrong with the directory itself is told by the check that follows.
+        // The check that follows reports what is wrong with the directory itself.
         *found != dir && *owner != own && *owner != 0
     }) else {
         return Ok(());
     };
     let reason = format!(
         "it does not exist, and would be created in {}, which belongs to uid {owner}, while this process is \
-         uid {own}; unset {VARIABLE}, which `sudo -E` and `su` without `-` keep, or create the directory first",
+         uid {own} (unset {VARIABLE}, which `sudo -E` and `su` without `-` keep, or create the directory first)",
         parent.display()
     );
     Err(Error::runtime_dir(dir, reason))
@@ -51,22 +51,22 @@ pub(super) fn canonical(dir: &Path) -> io::Result<PathBuf> {
     dir.canonicalize()
 }
 
-/// Device and inode.
+/// Returns device and inode.
 pub(super) fn identity(dir: &Path) -> io::Result<(u64, u64)> {
     let stat = rustix::fs::lstat(dir)?;
     Ok((stat.st_dev, stat.st_ino))
 }
 
-/// Records that come into a runtime directory, from when this is made.
-pub(crate) struct Changes(OwnedFd);
+/// A watch for records that are moved into a runtime directory. It starts when it is created.
+pub(crate) struct RecordWatch(OwnedFd);
 
-impl Changes {
-    pub(crate) fn of(namespace: &Namespace) -> Result<Self> {
+impl RecordWatch {
+    pub(crate) fn new(namespace: &Namespace) -> Result<Self> {
         let dir = namespace.dir();
         check_unchanged(namespace)?;
         let watch = || {
             let watch = inotify::init(inotify::CreateFlags::CLOEXEC)?;
-            // Records are written beside their place and moved into it. The directory's own end is told, too.
+            // Records are written elsewhere and then moved into their place. The watch also ends with the directory.
             let events = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::ONLYDIR;
             inotify::add_watch(&watch, dir, events)?;
             Ok(Self(watch))
@@ -77,7 +77,7 @@ impl Changes {
         })
     }
 
-    /// Waits for one. Blocks the thread. An error if the directory is gone.
+    /// Waits for a record, and blocks the thread. Returns an error if the directory was removed.
     pub(crate) fn wait(&self, namespace: &Namespace) -> Result<()> {
         let mut room = [MaybeUninit::uninit(); 4096];
         let read = loop {
@@ -94,15 +94,15 @@ impl Changes {
     }
 }
 
-/// `$XDG_RUNTIME_DIR/procref` if the session's directory exists and belongs to this user, and otherwise
+/// Returns `$XDG_RUNTIME_DIR/procref` if the session's directory exists and belongs to this user, and otherwise
 /// `/tmp/procref-UID`.
 ///
-/// The variable survives `sudo -E` and `su` without `-`. Root would leave a directory of its own in the
-/// user's, and the user's next service would be refused.
+/// The variable survives `sudo -E` and `su` without `-`. Without the check, root would leave a directory of its own
+/// in the user's, and the user's next service would be refused.
 pub(super) fn default_dir() -> Result<PathBuf> {
     let uid = rustix::process::geteuid().as_raw();
     let is_own = |dir: &PathBuf| {
-        // The base directory specification says to ignore a relative path.
+        // The base directory specification says that relative paths must be ignored.
         dir.is_absolute()
             && fs::metadata(dir).is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == uid)
     };
@@ -112,23 +112,24 @@ pub(super) fn default_dir() -> Result<PathBuf> {
     })
 }
 
-/// What to do about a directory that cannot be used.
+/// Returns the end of an error: what to do about a directory that cannot be used.
 fn advice(origin: Origin) -> String {
     match origin {
         Origin::Default => format!(
-            "anybody can create it; set {VARIABLE} to a directory of your own, or have this one removed by \
-             its owner or an administrator"
+            "; any user can create it (set {VARIABLE} to a directory of your own, or have this one removed by \
+             its owner or an administrator)"
         ),
         Origin::Named | Origin::Variable => {
-            format!("name a directory of your own, for example by {VARIABLE}")
+            format!(" (name a directory of your own, for example by {VARIABLE})")
         }
     }
 }
 
-/// Device and inode of the directory, if it is one, ours, and closed to others.
+/// Returns device and inode of the directory. Checks that it is a directory, belongs to this user, and is closed to
+/// others.
 ///
-/// It is opened first and looked at through the descriptor: what a path shows may be exchanged
-/// between two looks.
+/// The directory is opened first, and checked through the descriptor. The file behind a path may be exchanged between
+/// two checks.
 pub(super) fn check(dir: &Path, origin: Origin) -> Result<(u64, u64)> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
     let opened = rustix::fs::open(dir, flags, Mode::empty()).map_err(|error| {
@@ -137,24 +138,25 @@ pub(super) fn check(dir: &Path, origin: Origin) -> Result<(u64, u64)> {
         match error {
             rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP if symlink => {
                 let reason = match origin {
-                    Origin::Default => format!("it is a symbolic link; {}", advice(origin)),
-                    _ => "it is a symbolic link; name the directory that it leads to".to_owned(),
+                    Origin::Default => format!("it is a symbolic link{}", advice(origin)),
+                    _ => "it is a symbolic link (name the directory that it leads to)".to_owned(),
                 };
                 Error::runtime_dir(dir, reason)
             }
             rustix::io::Errno::NOTDIR => {
-                let reason = format!("it is not a directory; {}", advice(origin));
+                let reason = format!("it is not a directory{}", advice(origin));
                 Error::runtime_dir(dir, reason)
             }
             error => Error::runtime_dir_io(dir, "could not open it", error.into()),
         }
     })?;
-    let stat = rustix::fs::fstat(&opened)
-        .map_err(|error| Error::runtime_dir_io(dir, "could not look at it", error.into()))?;
+    let stat = rustix::fs::fstat(&opened).map_err(|error| {
+        Error::runtime_dir_io(dir, "could not read its owner and mode", error.into())
+    })?;
     let uid = rustix::process::geteuid().as_raw();
     if stat.st_uid != uid {
         let reason = format!(
-            "it belongs to uid {}, and this process is uid {uid}; {}",
+            "it belongs to uid {}, and this process is uid {uid}{}",
             stat.st_uid,
             advice(origin)
         );
@@ -162,12 +164,12 @@ pub(super) fn check(dir: &Path, origin: Origin) -> Result<(u64, u64)> {
     }
     let forbidden = match origin {
         Origin::Default => 0o077,
-        // Its owner may want others to look into it. No other user may put a record or a link there.
+        // The owner may let others read it. No other user may put a record or a link there.
         Origin::Named | Origin::Variable => 0o022,
     };
     if stat.st_mode & forbidden != 0 {
         let reason = format!(
-            "others can get in (mode {:04o}); run `chmod 700` on it",
+            "other users have access (mode {:04o}; run `chmod 700` on it)",
             stat.st_mode & 0o7777
         );
         return Err(Error::runtime_dir(dir, reason));

@@ -1,4 +1,4 @@
-//! Directories by handle and owner.
+//! Runtime directories by handle and owner.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -15,8 +15,8 @@ use super::{Origin, VARIABLE, check_unchanged, variable};
 use crate::error::{Error, Result};
 use crate::namespace::Namespace;
 
-/// With a list of who may do what in it that names this user alone. Those above it are created with what
-/// they inherit.
+/// Creates the directory with an access list that admits this user only. Missing parents are created with the lists
+/// that they inherit.
 pub(super) fn create(dir: &Path, _: Origin) -> Result<()> {
     let parents = dir.parent().map_or(Ok(()), std::fs::create_dir_all);
     parents
@@ -24,9 +24,10 @@ pub(super) fn create(dir: &Path, _: Origin) -> Result<()> {
         .map_err(|error| Error::runtime_dir_io(dir, "could not create it", error))
 }
 
-/// As programs want paths: the form that begins with `\\\\?\\` many do not take.
+/// Returns the path in the form that programs expect. Many do not accept paths that begin with `\\\\?\\`.
 pub(super) fn canonical(dir: &Path) -> io::Result<PathBuf> {
-    /// What paths without that beginning may have, in UTF-16 units, with room for a file's name.
+    /// The longest path that is converted, in UTF-16 units. Programs accept 260 without that beginning, and a file
+    /// name must fit.
     const LONGEST: usize = 160;
     let verbatim = dir.canonicalize()?;
     let plain = verbatim
@@ -45,44 +46,44 @@ fn open(dir: &Path) -> io::Result<File> {
         .open(dir)
 }
 
-/// Volume and file number.
+/// Returns the numbers of volume and file.
 pub(super) fn identity(dir: &Path) -> io::Result<(u64, u64)> {
     directory::identity(&open(dir)?)
 }
 
-/// Volume and file number of the directory, if it is one, and ours.
+/// Returns the numbers of volume and file of the directory. Checks that it is a directory and belongs to this user.
 ///
-/// What others may do there is not looked at: one that is made here is closed to them, and of one that
-/// somebody else has made its maker knows.
+/// Its access list is not checked. A directory that procref creates is closed to others, and the user who creates one
+/// decides about its list.
 pub(super) fn check(dir: &Path, _: Origin) -> Result<(u64, u64)> {
     let failed = |what, error| Error::runtime_dir_io(dir, what, error);
     let opened = open(dir).map_err(|error| failed("could not open it", error))?;
     let metadata = opened
         .metadata()
-        .map_err(|error| failed("could not look at it", error))?;
+        .map_err(|error| failed("could not read its attributes", error))?;
     if metadata.is_symlink() {
-        let reason = "it is a symbolic link or a junction; name the directory that it leads to";
+        let reason = "it is a symbolic link or a junction (name the directory that it leads to)";
         return Err(Error::runtime_dir(dir, reason));
     }
     if !metadata.is_dir() {
         return Err(Error::runtime_dir(dir, "it is not a directory"));
     }
     let ours = security::is_ours(&opened, Kind::File)
-        .map_err(|error| failed("could not ask whose it is", error))?;
+        .map_err(|error| failed("could not read its owner", error))?;
     if !ours {
         let reason = format!(
-            "it belongs to another user; name a directory of your own, for example by {VARIABLE}"
+            "it belongs to another user (name a directory of your own, for example by {VARIABLE})"
         );
         return Err(Error::runtime_dir(dir, reason));
     }
-    directory::identity(&opened).map_err(|error| failed("could not look at it", error))
+    directory::identity(&opened).map_err(|error| failed("could not read its attributes", error))
 }
 
 pub(super) fn default_dir() -> Result<PathBuf> {
     match variable("LOCALAPPDATA") {
         Some(dir) if dir.is_absolute() => Ok(dir.join("procref")),
         _ => {
-            let reason = format!("LOCALAPPDATA is not set; set it, or {VARIABLE}");
+            let reason = format!("LOCALAPPDATA is not set (set it, or {VARIABLE})");
             Err(Error::runtime_dir(
                 Path::new(r"%LOCALAPPDATA%\procref"),
                 reason,
@@ -91,11 +92,11 @@ pub(super) fn default_dir() -> Result<PathBuf> {
     }
 }
 
-/// Records that come into a runtime directory, from when this is made.
-pub(crate) struct Changes(DirectoryWatch);
+/// A watch for files that appear in a runtime directory. It starts when it is created.
+pub(crate) struct RecordWatch(DirectoryWatch);
 
-impl Changes {
-    pub(crate) fn of(namespace: &Namespace) -> Result<Self> {
+impl RecordWatch {
+    pub(crate) fn new(namespace: &Namespace) -> Result<Self> {
         let dir = namespace.dir();
         check_unchanged(namespace)?;
         let watched = DirectoryWatch::new(dir);
@@ -104,7 +105,7 @@ impl Changes {
             .map_err(|error| Error::runtime_dir_io(dir, "could not watch it", error))
     }
 
-    /// Waits for one, or for another change. Blocks the thread. An error if the directory is gone.
+    /// Waits for a change, and blocks the thread. Returns an error if the directory was removed.
     pub(crate) fn wait(&self, namespace: &Namespace) -> Result<()> {
         let dir = namespace.dir();
         self.0

@@ -1,8 +1,8 @@
-//! What belongs to this process alone: a child made by `fork` starts with none of it.
+//! State that belongs to one process: a child made by `fork` starts without it.
 //!
-//! A forked child inherits the parent's memory, locked mutexes and records of threads that do not
-//! exist in it included. So everything that has a lock or a thread hangs off a [`Local`], and a
-//! child makes a new one instead of touching its parent's.
+//! A forked child inherits its parent's memory, also locked mutexes, and handles of threads that do not exist in the
+//! child. So everything that has a lock or a thread is in a [`Local`], and a child creates its own instead of using
+//! its parent's.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -12,15 +12,16 @@ use crate::name::Digest;
 use crate::process::fork_epoch;
 use crate::runtime::timer::Timer;
 
-/// Shared by whoever asks for the same key, for as long as anybody keeps it.
+/// Values by key. Each lives as long as a caller keeps it.
 type Shared = HashMap<(Digest, Digest), Weak<dyn Any + Send + Sync>>;
 
+/// The state of one process.
 pub(crate) struct Local {
     pub(crate) epoch: u64,
-    /// The one seat of each service that anybody in this process uses.
+    /// The client of each service that this process uses.
     pub(crate) clients: Mutex<Shared>,
     pub(crate) timer: Timer,
-    /// What a child of this process has.
+    /// The state of a child of this process.
     child: OnceLock<Box<Local>>,
 }
 
@@ -35,7 +36,7 @@ impl Local {
     }
 }
 
-/// This process's own.
+/// Returns the state of this process.
 pub(crate) fn get() -> &'static Local {
     static FIRST: OnceLock<Local> = OnceLock::new();
 

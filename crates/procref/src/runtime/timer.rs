@@ -1,4 +1,8 @@
-//! Time limits without a runtime: one thread per process, only while somebody waits.
+//! Time limits without an async runtime.
+//!
+//! One thread per process wakes the futures whose time is up. It runs only while a future waits. Crates such as
+//! `futures-timer` and `async-io` keep a global thread for this. A forked child does not have that thread, so its
+//! time limits would never end.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -10,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::runtime;
 
-/// Who wants to be woken when. Belongs to one process: a forked child has none of its threads.
+/// The time limits of one process. A forked child gets its own, because it has none of its parent's threads.
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
     queue: Mutex<Queue>,
@@ -19,7 +23,7 @@ pub(crate) struct Timer {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// The number keeps two sleepers of one instant apart.
+    /// The number distinguishes sleepers of one instant.
     sleepers: BTreeMap<(Instant, u64), Waker>,
     next: u64,
     running: bool,
@@ -41,11 +45,11 @@ impl Timer {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The thread: wakes each sleeper that is due, and ends when none is left.
+    /// The timer's thread. It wakes each sleeper whose time is up, and ends when none is left.
     ///
-    /// A waker is foreign code. It may poll at once on this thread, and then it sets a time limit here, blocks until
-    /// another time limit is over, or panics. So it is called without the lock, and after another thread has taken over
-    /// the sleepers that remain.
+    /// A waker is foreign code. It may poll at once on this thread, and then set a time limit here, block until
+    /// another time limit ends, or panic. So this thread calls it without the lock, and after another thread has
+    /// taken over the remaining sleepers.
     fn run(&'static self) {
         while let Some((waker, is_relieved)) = self.wait_due() {
             runtime::wake(waker);
@@ -55,8 +59,10 @@ impl Timer {
         }
     }
 
-    /// Waits until a sleeper is due, and removes it. Returns its waker, and `true` if this thread is not the timer's any
-    /// more; `None` if there is no sleeper.
+    /// Waits until the time of a sleeper is up, and removes the sleeper.
+    ///
+    /// Returns its waker, and `true` if another thread has taken over the timer. Returns `None` if there is no
+    /// sleeper.
     fn wait_due(&'static self) -> Option<(Waker, bool)> {
         let mut queue = self.queue();
         loop {
@@ -67,7 +73,7 @@ impl Timer {
             let left = entry.key().0.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let waker = entry.remove();
-                // If no thread is available, this one goes on after the waker returns.
+                // If no thread is available, this one continues after the waker returns.
                 let stays = !queue.sleepers.is_empty() && self.start().is_err();
                 queue.running = stays || !queue.sleepers.is_empty();
                 return Some((waker, !stays));
@@ -85,11 +91,11 @@ impl Timer {
     }
 }
 
-/// The future's output, or `None` if it takes longer than `limit`. A future that is ready at once
-/// costs no thread.
+/// Returns the future's output, or `None` if the limit passes first. A future that is ready when first polled costs
+/// no thread.
 ///
-/// `timer` finds this process's timer: in a child that was forked meanwhile it is another one.
-pub(crate) async fn within<F: Future>(
+/// `timer` returns the timer of the calling process. A child that is forked while the future waits has another one.
+pub(crate) async fn timeout<F: Future>(
     timer: fn() -> &'static Timer,
     limit: Duration,
     future: F,
@@ -112,7 +118,7 @@ pub(crate) async fn within<F: Future>(
 
 struct Sleep {
     timer: fn() -> &'static Timer,
-    /// `None`: beyond what the clock can tell, so never.
+    /// `None` if the limit is beyond what the clock can represent. It never passes.
     deadline: Option<Instant>,
     entry: Option<(Instant, u64)>,
 }
@@ -148,8 +154,8 @@ impl Future for Sleep {
         };
         drop(replaced);
         if let Err(error) = started {
-            // The future still ends, but without a time limit.
-            tracing::warn!(%error, "no thread for time limits");
+            // The future still completes, but without a time limit.
+            tracing::warn!(%error, "no thread is available for time limits");
         }
         Poll::Pending
     }
@@ -174,27 +180,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_ready_in_time_comes_through_and_the_rest_does_not() {
+    fn timeout_returns_the_output_if_it_is_ready_in_time() {
         static TIMER: Timer = Timer::new();
         let never = std::future::pending::<()>;
-        fn within<F: Future>(
+        fn timeout<F: Future>(
             limit: Duration,
             future: F,
         ) -> impl Future<Output = Option<F::Output>> {
-            super::within(|| &TIMER, limit, future)
+            super::timeout(|| &TIMER, limit, future)
         }
         pollster::block_on(async {
-            assert_eq!(within(Duration::ZERO, async { 7 }).await, Some(7));
-            assert_eq!(within(Duration::from_millis(20), never()).await, None);
-            // The shorter one set later is not held up by the longer one.
-            let slow = within(Duration::from_secs(1000), async {
-                within(Duration::from_millis(20), never()).await
+            assert_eq!(timeout(Duration::ZERO, async { 7 }).await, Some(7));
+            assert_eq!(timeout(Duration::from_millis(20), never()).await, None);
+            // A shorter limit that is set later does not wait for the longer one.
+            let slow = timeout(Duration::from_secs(1000), async {
+                timeout(Duration::from_millis(20), never()).await
             });
             assert_eq!(slow.await, Some(None));
         });
     }
 
-    /// Does something when it is woken.
+    /// A waker that calls a function.
     struct OnWake<F>(F);
 
     impl<F: Fn() + Send + Sync + 'static> Wake for OnWake<F> {
@@ -203,7 +209,7 @@ mod tests {
         }
     }
 
-    /// Sets a time limit whose end calls `on_wake` on the timer's thread.
+    /// Sets a time limit. When it ends, the timer's thread calls `on_wake`.
     fn call_after(
         timer: fn() -> &'static Timer,
         limit: Duration,
@@ -221,19 +227,19 @@ mod tests {
     }
 
     #[test]
-    fn waker_that_uses_the_timer_at_once_or_panics_holds_up_nothing() {
+    fn timer_continues_when_a_waker_blocks_or_panics() {
         static TIMER: Timer = Timer::new();
         const SOON: Duration = Duration::from_millis(20);
         let timer: fn() -> &'static Timer = || &TIMER;
         let (told, heard) = mpsc::channel();
         let done = told.clone();
-        // Blocks the thread that wakes until another time limit of the same timer is over.
+        // Blocks the thread that wakes it until another time limit of the same timer ends.
         let blocking = call_after(timer, SOON, move || {
             let never = std::future::pending::<()>();
-            let _ = done.send(pollster::block_on(within(timer, SOON, never)).is_none());
+            let _ = done.send(pollster::block_on(timeout(timer, SOON, never)).is_none());
         });
         let panicking = call_after(timer, SOON, || panic!("a waker of a test"));
-        // Its waker is dropped, and drops a sleeper of the timer.
+        // The waker below owns this sleeper, so dropping the waker drops a sleeper of the timer.
         let kept = call_after(timer, SOON * 1000, || {});
         let dropping = call_after(timer, SOON, move || {
             let _ = &kept;

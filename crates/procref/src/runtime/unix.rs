@@ -1,20 +1,20 @@
-//! How much of a new thread's stack its thread-local data takes.
+//! The size of thread-local data on a new thread's stack.
 
 #![expect(
     unsafe_code,
-    reason = "asking the loader for its programs and libraries"
+    reason = "only the loader knows the programs and libraries"
 )]
 
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Returns the size of the thread-local data that each thread begins with.
+/// Returns the size of the thread-local data that each thread starts with.
 ///
-/// glibc places it in the memory of the thread's stack. Where it is larger than the stack, no thread can be created;
-/// where it is nearly as large, the thread has too little left.
+/// glibc places it in the memory of the thread's stack. If it is larger than the stack, no thread can be created. If
+/// it is nearly as large, the thread has too little stack left.
 pub(super) fn thread_data_size() -> usize {
-    // The loader fixes this size when the program starts. Asking once also keeps forked children away from the loader's
-    // lock, which another thread may have held during the fork.
+    // The loader fixes this size when the program starts. One query also keeps forked children from waiting for the
+    // loader's lock, which another thread may have held during the fork.
     static KNOWN: AtomicUsize = AtomicUsize::new(usize::MAX);
 
     let known = KNOWN.load(Ordering::Relaxed);
@@ -22,7 +22,7 @@ pub(super) fn thread_data_size() -> usize {
         return known;
     }
     let mut size = 0_usize;
-    // SAFETY: `add_thread_data` has the type that the loader calls, and `size` lives longer than the call.
+    // SAFETY: `add_thread_data` has the type that the loader calls, and `size` outlives the call.
     unsafe { libc::dl_iterate_phdr(Some(add_thread_data), (&raw mut size).cast()) };
     KNOWN.store(size, Ordering::Relaxed);
     size
@@ -38,7 +38,7 @@ unsafe extern "C" fn add_thread_data(
     if info.dlpi_phdr.is_null() {
         return 0;
     }
-    // SAFETY: the loader has so many program headers there.
+    // SAFETY: `dlpi_phdr` points to `dlpi_phnum` program headers, which the loader keeps during this call.
     let headers =
         unsafe { &*ptr::slice_from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
     for header in headers
@@ -46,7 +46,8 @@ unsafe extern "C" fn add_thread_data(
         .filter(|header| header.p_type == libc::PT_TLS)
     {
         let needed = (header.p_memsz as usize).saturating_add(header.p_align as usize);
-        // SAFETY: `size` is the integer of `thread_data_size`, which nothing else uses during this call.
+        // SAFETY: `size` points to the local variable of `thread_data_size`, which no other code uses during this
+        // call.
         let size = unsafe { &mut *size.cast::<usize>() };
         *size = size.saturating_add(needed);
     }
@@ -66,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn thread_data_size_counts_this_programs_own() {
+    fn thread_data_size_includes_this_program() {
         DATA.with(|data| data[BIG - 1].set(1));
         assert!((BIG..BIG << 10).contains(&thread_data_size()));
         assert_eq!(thread_data_size(), thread_data_size());

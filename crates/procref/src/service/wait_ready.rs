@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Kernel as _, Missing, Object as _, Step};
 use crate::launch::own_start::{is_own_start, own_start};
-use crate::namespace::Changes;
+use crate::namespace::RecordWatch;
 use crate::runtime::deadline::{Deadline, Patience};
 
 /// The longest wait for one transition, before the state is read again.
@@ -27,7 +27,7 @@ const READ_AGAIN: Duration = Duration::from_secs(3600);
 pub(crate) async fn wait_ready(client: &Arc<Client<Host>>) -> Result<ServiceInfo> {
     loop {
         // The watch begins before the state is read, so a file that appears in between ends the sleep.
-        let changes = Changes::of(&client.key.namespace)?;
+        let changes = RecordWatch::new(&client.key.namespace)?;
         match read_state(client).await? {
             State::Serving(info) => return Ok(info),
             State::Changed => {}
