@@ -17,7 +17,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 # Not committed changes are packaged as they are: this is for looking before committing, too.
-published=(procref-winsys procref procref-cli)
+published=(procref-supervisor procref-winsys procref procref-cli)
 flags=(--offline --locked --allow-dirty --no-verify --target-dir "$scratch/target")
 for package in "${published[@]}"; do
     flags+=(--package "$package")
@@ -57,12 +57,12 @@ done
 
 # The packages stand in for the registry, where they will be.
 patches=()
-for package in procref-winsys procref; do
+for package in procref-supervisor procref-winsys procref; do
     patches+=(--config "patch.crates-io.$package.path=\"$scratch/$package-$version\"")
 done
 # The dependencies are those that the tests have built.
 cd "$scratch/procref-$version"
-cargo check --offline --target-dir "$root/target" --all-targets "${patches[@]:0:2}"
+cargo check --offline --target-dir "$root/target" --all-targets "${patches[@]:0:4}"
 cd "$scratch/procref-cli-$version"
 cargo build --offline --target-dir "$root/target" "${patches[@]}"
 said=$("$root/target/debug/procref" --version)

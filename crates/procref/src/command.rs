@@ -5,9 +5,10 @@ use std::ffi::{OsStr, OsString};
 use std::path::{self, Path, PathBuf};
 use std::time::Duration;
 
+use procref_supervisor::spec::StopSpec;
+
 use crate::info::ServiceInfo;
 use crate::key::ServiceKey;
-use crate::process::KILL_TIMEOUT;
 use crate::ready::{Condition, Kind, Ready};
 use crate::template;
 
@@ -36,7 +37,15 @@ impl StopPolicy {
     /// The longest time that a stop takes. The own process of the service gets the grace and is killed, and
     /// then its remaining processes get the same.
     pub(crate) fn limit(&self) -> Duration {
-        self.grace.saturating_add(KILL_TIMEOUT).saturating_mul(2)
+        self.spec().limit()
+    }
+
+    /// The same for a process that knows signals by their numbers only.
+    pub(crate) fn spec(&self) -> StopSpec {
+        StopSpec {
+            signal: self.signal.number(),
+            grace: self.grace,
+        }
     }
 }
 

@@ -66,7 +66,7 @@ impl Platform for Host {
         stop: StopPolicy,
     ) -> Result<()> {
         let (key, set) = (key.clone(), object.signal_safe());
-        let start = move || launch::start(set, &key, stop);
+        let start = move || launch::start(set, &key, stop.spec());
         runtime::spawn_blocking("start the supervisor", start).await?
     }
 

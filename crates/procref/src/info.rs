@@ -96,11 +96,10 @@ impl ServiceInfo {
     #[must_use]
     pub fn is_alive(&self) -> bool {
         match self.start {
-            Some(start) => process::Identity {
+            Some(start) => process::is_identity_alive(process::Identity {
                 pid: self.pid,
                 start,
-            }
-            .is_alive(),
+            }),
             None => process::is_alive(self.pid),
         }
     }

@@ -52,24 +52,27 @@ use crate::process::Identity;
 
 #[cfg(test)]
 mod conformance;
+mod inspection;
 #[cfg(any(target_os = "linux", test))]
 pub(crate) mod semset;
 #[cfg(test)]
 pub(crate) mod sim;
-mod state;
 #[cfg(target_os = "linux")]
 mod sysv;
 #[cfg(windows)]
 mod windows;
 
+#[cfg(target_os = "linux")]
+pub(crate) use procref_supervisor::raw_calls::NativeSet;
+#[cfg(target_os = "linux")]
+pub(crate) use sysv::SystemV as Native;
 #[cfg(all(target_os = "linux", feature = "fuzzing"))]
 pub(crate) use sysv::fuzz;
-#[cfg(target_os = "linux")]
-pub(crate) use sysv::{SystemV as Native, signal_safe};
 #[cfg(windows)]
-pub(crate) use windows::{Windows as Native, signal_safe};
+pub(crate) use windows::{Windows as Native, signal_safe::NativeSet};
 
-pub(crate) use state::{Ended, Inspection, Instance, MAX_LINGER_MS, Snapshot};
+pub(crate) use inspection::{Inspection, exit_status};
+pub(crate) use procref_supervisor::state::{Ended, Instance, Lock, MAX_LINGER_MS, Snapshot};
 
 /// The reason why a step did not happen.
 #[derive(Debug)]
@@ -144,13 +147,6 @@ pub(crate) enum Missing {
 pub(crate) enum Supervised {
     Yes,
     No,
-}
-
-/// Whether a step that writes also releases the lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lock {
-    Keep,
-    Release,
 }
 
 /// The kernel object of one service.

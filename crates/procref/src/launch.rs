@@ -9,7 +9,7 @@ use crate::command::{self, Prepared, Reserved, ServiceCommand, ServiceLog};
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
-use crate::kernel::{Instance, signal_safe};
+use crate::kernel::{Instance, NativeSet};
 use crate::key::ServiceKey;
 use crate::ready::{Callback, Condition, Probe, Waited};
 use crate::runtime;
@@ -18,7 +18,6 @@ use crate::runtime::deadline::Deadline;
 #[cfg(unix)]
 mod linux;
 pub(crate) mod own_start;
-mod spec;
 #[cfg(windows)]
 mod windows;
 
@@ -27,7 +26,7 @@ use linux as sys;
 #[cfg(windows)]
 use windows as sys;
 
-pub(crate) use spec::LaunchSpec;
+pub(crate) use procref_supervisor::spec::LaunchSpec;
 #[cfg(unix)]
 use sys::Stage;
 pub(crate) use sys::start;
@@ -55,7 +54,7 @@ pub(crate) struct StartingService {
 impl StartingService {
     /// Blocks: the supervisor is forked, and waits for an older instance's processes.
     pub(crate) fn start(
-        set: signal_safe::NativeSet,
+        set: NativeSet,
         key: &ServiceKey,
         command: &ServiceCommand,
         spec: LaunchSpec,

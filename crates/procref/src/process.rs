@@ -85,18 +85,19 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
+#[cfg(unix)]
+pub(crate) use procref_supervisor::process::{SUPERVISOR_TITLE, SignalSafeProcess};
+pub(crate) use procref_supervisor::spec::KILL_TIMEOUT;
+pub(crate) use procref_supervisor::state::Identity;
 #[cfg(windows)]
 pub use sys::StopEvent;
+#[cfg(unix)]
+pub(crate) use sys::has_executed;
 #[cfg(windows)]
 pub(crate) use sys::{BREAK, close_windows, is_supervisor, proc_info};
-#[cfg(unix)]
-pub(crate) use sys::{SUPERVISOR_TITLE, SignalSafeProcess, forked, has_executed};
 pub(crate) use sys::{Signal, fork_epoch, is_suspended, view};
-#[cfg(feature = "crash-points")]
+#[cfg(all(windows, feature = "crash-points"))]
 pub(crate) use sys::{kill_myself, suspend_myself};
-
-/// Time for a killed process to exit. It takes longer only if it is stuck in the kernel.
-pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pids, the clock and the kernel objects that a process sees, as numbers.
 ///
@@ -124,24 +125,14 @@ pub(crate) fn check_view(view: View) -> Result<()> {
     })
 }
 
-/// A process by pid and start time. It can be stored, and compared after a crash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Identity {
-    pub(crate) pid: u32,
-    /// Time from boot to the start of the process, in clock ticks. On Windows, time since 1601 in units of 100 ns. It
-    /// is only compared.
-    pub(crate) start: u64,
+/// Returns the process with this identity, or `None` if it has exited.
+pub(crate) fn find(identity: Identity) -> Result<Option<Process>> {
+    Ok(Process::find(identity.pid)?.filter(|found| found.identity == identity))
 }
 
-impl Identity {
-    /// Returns this process, or `None` if it has exited.
-    pub(crate) fn find(self) -> Result<Option<Process>> {
-        Ok(Process::find(self.pid)?.filter(|found| found.identity == self))
-    }
-
-    pub(crate) fn is_alive(self) -> bool {
-        matches!(self.find(), Ok(Some(_)))
-    }
+/// Returns `true` if the process with this identity is alive.
+pub(crate) fn is_identity_alive(identity: Identity) -> bool {
+    matches!(find(identity), Ok(Some(_)))
 }
 
 /// A process, distinguished from later processes with the same pid.

@@ -13,6 +13,11 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../procref/src")
 }
 
+/// The sources of what runs in a supervisor.
+fn supervisor_sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../procref-supervisor/src")
+}
+
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -53,7 +58,8 @@ const READS: [&str; 15] = [
 
 fn changing_steps() -> Vec<String> {
     let contract = methods("kernel.rs", "fn ");
-    let signal_safe = methods("kernel/semset/signal_safe.rs", "pub(crate) async fn ");
+    let signal_safe = "../../procref-supervisor/src/semset/signal_safe.rs";
+    let signal_safe = methods(signal_safe, "pub async fn ");
     let mut steps = [contract, signal_safe].concat();
     assert!(steps.len() > 30, "{steps:?}");
     steps.retain(|step| !READS.contains(&step.as_str()));
@@ -112,6 +118,8 @@ fn changing_kernel_steps_all_have_a_crash_point() {
         files.extend(rust_files(&sources().join(module)));
         files.push(sources().join(module).with_extension("rs"));
     }
+    files.push(supervisor_sources().join("life.rs"));
+    files.extend(rust_files(&supervisor_sources().join("forked")));
     let mut found = 0;
     let mut missing = Vec::new();
     for file in files {

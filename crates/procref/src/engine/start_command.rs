@@ -66,7 +66,7 @@ impl<W: Platform> Transition<W> {
         let spec = LaunchSpec {
             instance: self.unready(),
             generation,
-            stop: self.config.stop(),
+            stop: self.config.stop().spec(),
             patience: self.config.start_timeout,
         };
         let client = Arc::clone(self.client());

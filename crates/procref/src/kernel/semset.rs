@@ -14,11 +14,11 @@
 //! half initialized. [semget(2)](https://man7.org/linux/man-pages/man2/semget.2.html) warns of that race.
 
 mod holders;
-pub(crate) mod layout;
-pub(crate) mod op_list;
 mod set;
-pub(crate) mod signal_safe;
-pub(crate) mod steps;
+
+#[cfg(test)]
+pub(crate) use procref_supervisor::semset::signal_safe;
+pub(crate) use procref_supervisor::semset::{layout, op_list, steps};
 
 pub(crate) use layout::{MAX_VALUE, Values, decode, digests_in, slot};
 pub(crate) use set::{Owner, SemArray, Set};

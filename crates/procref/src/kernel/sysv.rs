@@ -9,6 +9,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use procref_supervisor::raw_calls::{NativeSet, RawCalls};
+
 use super::semset::{MAX_OPS, MAX_VALUE, Op, Owner, SemArray, Set, Values, Wait, slot};
 use super::{Fault, Kernel, Missing, Step};
 use crate::error::{Error, Result};
@@ -19,7 +21,6 @@ use crate::process::{self, Identity};
 
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
-pub(crate) mod signal_safe;
 mod survey;
 mod sys;
 
@@ -125,8 +126,8 @@ fn too_large(values: io::Result<Values>) -> io::Result<Option<Values>> {
 
 impl Set<SysvArray> {
     /// The set for a process that may do nothing but bare system calls.
-    pub(crate) fn signal_safe(&self) -> signal_safe::NativeSet {
-        signal_safe::NativeSet::new(signal_safe::RawCalls::new(self.array().id))
+    pub(crate) fn signal_safe(&self) -> NativeSet {
+        NativeSet::new(RawCalls::new(self.array().id))
     }
 }
 

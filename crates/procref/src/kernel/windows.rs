@@ -39,7 +39,6 @@ use procref_winsys::process::open_created;
 use procref_winsys::section::Section;
 use windows_sys::Win32::System::Threading::PROCESS_QUERY_INFORMATION;
 
-use super::state::encode_limit;
 use super::{
     Fault, Inspection, Instance, Kernel, Lock, Missing, Object, Snapshot, Step, Supervised,
 };
@@ -48,6 +47,7 @@ use crate::key::{ServiceKey, digest_in_name};
 use crate::name::Digest;
 use crate::namespace::Namespace;
 use crate::process::{self, Identity};
+use procref_supervisor::state::encode_limit;
 
 mod object;
 mod shared;
@@ -437,7 +437,7 @@ impl Object for WindowsObject {
         self.0.step("read the object", |step| {
             let snapshot = step.snapshot()?;
             let mut holders = state::holders(&step.shared.section);
-            holders.retain(|&(pid, start)| Identity { pid, start }.is_alive());
+            holders.retain(|&(pid, start)| process::is_identity_alive(Identity { pid, start }));
             let holders: Vec<u32> = holders.into_iter().map(|(pid, _)| pid).collect();
             Ok(Inspection {
                 unnamed: snapshot.clients.saturating_sub(holders.len() as u32),

@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
-use super::spec::LaunchSpec;
+use super::LaunchSpec;
 use crate::command::Prepared;
 use crate::crash::{self, Point};
 use crate::error::Result;
-use crate::kernel::signal_safe::NativeSet;
-use crate::kernel::{Ended, Instance};
+use crate::kernel::NativeSet;
+use crate::kernel::{Ended, Instance, exit_status};
 use crate::key::ServiceKey;
 use crate::process::{self, Identity, SignalSafeProcess};
-use crate::supervisor::channel::Message;
-pub(crate) use crate::supervisor::channel::{Refusal, Stage};
-use crate::supervisor::receive::{Received, any_readable, readable, receive};
+use crate::supervisor::receive::{Received, any_readable, not_registered, readable, receive};
 pub(crate) use crate::supervisor::spawn::start;
 use crate::supervisor::spawn::{Attendant, ServiceLaunch, failed, fork_supervisor, pipe};
+use procref_supervisor::channel::Message;
+pub(crate) use procref_supervisor::channel::{Refusal, Stage};
 
 /// After what time it is looked whether a program is executed. Mostly it is after less than a millisecond.
 const TO_EXECUTE: Duration = Duration::from_secs(1);
@@ -115,14 +115,14 @@ impl Pipes {
                 });
             }
             Ok(message @ Message::ForkFailed(_)) => {
-                failed(key, "fork the service")(message.not_registered())
+                failed(key, "fork the service")(not_registered(message))
             }
             Ok(message @ Message::Blocked) => failed(
                 key,
                 "wait until the processes of the last instance are gone",
-            )(message.not_registered()),
+            )(not_registered(message)),
             // Killed, or the set was removed under it.
-            Ok(message) => failed(key, "hear from it")(message.not_registered()),
+            Ok(message) => failed(key, "hear from it")(not_registered(message)),
             Err(error) => failed(key, "hear from it")(error),
         })
     }
@@ -231,7 +231,7 @@ impl LaunchedProcess {
                 _ => None,
             });
         }
-        Ok(ended.flatten().map(Ended::status))
+        Ok(ended.flatten().map(exit_status))
     }
 
     /// Waits until no process of a service that could not be used is left; false if that takes longer.

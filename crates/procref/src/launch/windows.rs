@@ -16,20 +16,22 @@ use procref_winsys::process::{creation_time, terminate};
 use windows_sys::Win32::Foundation::ERROR_ACCESS_DENIED;
 use windows_sys::Win32::System::Threading::CREATE_BREAKAWAY_FROM_JOB;
 
-use super::spec::LaunchSpec;
-use crate::command::{Prepared, StopPolicy};
+use procref_supervisor::spec::StopSpec;
+
+use super::LaunchSpec;
+use crate::command::Prepared;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
-use crate::kernel::{Fault, Instance, signal_safe};
+use crate::kernel::{Fault, Instance, NativeSet};
 use crate::key::ServiceKey;
-use crate::process::Identity;
+use crate::process::{self, Identity};
 
 mod create;
 
 use create::{Console, Program, Suspended};
 
 /// Nobody asks for one: the kernel needs no supervisor.
-pub(crate) fn start(_: signal_safe::NativeSet, _: &ServiceKey, _: StopPolicy) -> Result<()> {
+pub(crate) fn start(_: NativeSet, _: &ServiceKey, _: StopSpec) -> Result<()> {
     Ok(())
 }
 
@@ -37,7 +39,7 @@ pub(crate) fn start(_: signal_safe::NativeSet, _: &ServiceKey, _: StopPolicy) ->
 ///
 /// Blocks until an older service's processes are gone.
 pub(crate) fn launch(
-    set: signal_safe::NativeSet,
+    set: NativeSet,
     key: &ServiceKey,
     program: &Prepared,
     spec: LaunchSpec,
@@ -84,9 +86,9 @@ pub(crate) fn launch(
 /// Only a service that is to be asked by Ctrl-Break is put on this process's console. It was rejected to do so
 /// with all: closing a console ends whoever is on it, so a service that others use, or that is pinned, would
 /// end with the terminal that it happened to be started from.
-fn console(stop: StopPolicy) -> Console {
+fn console(stop: StopSpec) -> Console {
     // Windows would show a new one where there is none to share.
-    match stop.signal.is_of_terminals() && console::is_attached() {
+    match stop.signal == process::BREAK && console::is_attached() {
         true => Console::Shared,
         false => Console::Own,
     }

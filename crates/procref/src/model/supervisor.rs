@@ -1,7 +1,7 @@
 //! Supervisors on the made-up machine: the real life of one, with made-up ops.
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::machine::Machine;
 use super::mutations::{self, Mutation};
@@ -14,7 +14,9 @@ use crate::kernel::sim::{Outcome, SetId};
 use crate::kernel::{Ended, Instance};
 use crate::launch::LaunchSpec;
 use crate::process::Identity;
-use crate::supervisor::{LaunchHandshake, SubreaperOps, SupervisorOps, launch_and_watch, watch};
+use procref_supervisor::life::{
+    LaunchHandshake, SubreaperOps, SupervisorOps, launch_and_watch, watch,
+};
 
 pub(super) async fn live(process: Process, set: SetId, spec: Option<LaunchSpec>) {
     let calls = SimCalls {
@@ -169,7 +171,7 @@ impl SetCalls for &SimCalls {
 /// Time passes when a sleep's limit runs out, and at no other time.
 pub(super) struct Limit {
     left: Cell<Option<Duration>>,
-    now: Cell<Instant>,
+    now: Cell<Duration>,
 }
 
 impl Limit {
@@ -191,7 +193,7 @@ impl<'a> SimSupervisorOps<'a> {
             calls,
             limit: Limit {
                 left: Cell::new(None),
-                now: Cell::new(Instant::now()),
+                now: Cell::new(Duration::ZERO),
             },
         }
     }
@@ -263,7 +265,7 @@ impl<'a> SupervisorOps for SimSupervisorOps<'a> {
         self.limit.left.set(left);
     }
 
-    fn now(&self) -> Instant {
+    fn now(&self) -> Duration {
         self.limit.now.get()
     }
 

@@ -2,7 +2,9 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use super::sys::{Stat, is_alive as sys_is_alive, signal, wait, with_file, without_pidfd};
+use procref_supervisor::process::Stat;
+
+use super::sys::{is_alive as sys_is_alive, signal, wait, with_file, without_pidfd};
 use super::*;
 
 /// A child that exits when it is told to, or when its `Reaped` is dropped.
@@ -92,8 +94,8 @@ fn g5_pid_with_another_start_time_is_another_process() {
         start: process.identity.start - 1,
         ..process.identity
     };
-    assert!(process.identity.is_alive());
-    assert!(!before.is_alive());
+    assert!(is_identity_alive(process.identity));
+    assert!(!is_identity_alive(before));
     // The result is the same without a pidfd.
     assert!(sys_is_alive(process.identity, &without_pidfd()));
     assert!(!sys_is_alive(before, &without_pidfd()));

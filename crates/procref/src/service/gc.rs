@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::kernel::{Fault, Kernel as _, Lock, Missing, Native, Object as _, Snapshot, Step};
 use crate::key::ServiceKey;
+use crate::process;
 use crate::record::files::{self, FileKind};
 
 type NativeObject = Arc<ObjectOf<Host>>;
@@ -234,7 +235,7 @@ async fn stop(
     let Some(instance) = transition.leftover(snapshot).await? else {
         return Ok(None);
     };
-    let lives = !instance.hosted && instance.identity.find()?.is_some();
+    let lives = !instance.hosted && process::find(instance.identity)?.is_some();
     let generation = snapshot.generation;
     if let Some(callback_error) = transition.stop(object, instance, generation).await? {
         return Err(Fault::Refused(callback_error));

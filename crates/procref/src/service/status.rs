@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::host::Host;
 use crate::info::ServiceInfo;
 use crate::kernel::{
-    Ended, Fault, Inspection, Instance, Kernel as _, Missing, Native, Object as _,
+    self, Ended, Fault, Inspection, Instance, Kernel as _, Missing, Native, Object as _,
 };
 use crate::key::ServiceKey;
 use crate::process::{self, proc_info};
@@ -359,7 +359,7 @@ impl Status {
     /// that exited by itself, until it is replaced.
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitStatus> {
-        self.ended.map(Ended::status)
+        self.ended.map(kernel::exit_status)
     }
 
     /// Returns the fingerprint of the instance, if its starter has set one; see

@@ -7,7 +7,7 @@ use std::{io, ptr};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-use super::prepared::{PAGE, Range, Text};
+use procref_supervisor::prepared::{PAGE, Range, Text};
 
 pub(super) const STACK: usize = 64 << 10;
 

@@ -1,9 +1,9 @@
 //! What must hold for whatever a supervisor says, and whatever memory its starter has.
 
-use super::channel::{Message, Refusal};
 use super::maps::dispensable;
-use super::prepared::{PAGE, Range};
 use crate::fuzzing::Input;
+use procref_supervisor::channel::{Message, Refusal};
+use procref_supervisor::prepared::{PAGE, Range};
 
 /// What comes out of the pipes is a message that could have been sent, or none.
 pub fn supervisor_message(data: &[u8]) {

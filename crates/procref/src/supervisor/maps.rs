@@ -1,6 +1,6 @@
 //! Which of a process's memory a supervisor can do without.
 
-use super::prepared::Range;
+use procref_supervisor::prepared::Range;
 
 /// A private, writable mapping of this size is no heap: it is the shadow memory of AddressSanitizer, ThreadSanitizer or
 /// MemorySanitizer. The smallest of theirs has this size on machines with addresses of 47 bits and more.

@@ -7,31 +7,29 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::channel::Message;
 use crate::error;
-use crate::kernel::Ended;
+use crate::kernel::{Ended, exit_status};
+use procref_supervisor::channel::Message;
 
-impl Message {
-    /// Why a supervisor that says this is not in place.
-    pub(crate) fn not_registered(self) -> io::Error {
-        match self {
-            Self::ForkFailed(errno) => io::Error::from_raw_os_error(errno),
-            Self::Blocked => io::ErrorKind::TimedOut.into(),
-            Self::SupervisorKilled(signal) => {
-                // The kernel's signals fit.
-                let status = Ended::Killed(signal as u8).status();
-                let advice = match signal {
-                    libc::SIGSYS => " (a sandbox does not allow one of its system calls)",
-                    libc::SIGKILL => " (by a person, or for want of memory)",
-                    _ => "",
-                };
-                io::Error::other(format!("it {}{advice}", error::ended(status)))
-            }
-            _ => io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "it ended before it was in place",
-            ),
+/// Why a supervisor that says this is not in place.
+pub(crate) fn not_registered(message: Message) -> io::Error {
+    match message {
+        Message::ForkFailed(errno) => io::Error::from_raw_os_error(errno),
+        Message::Blocked => io::ErrorKind::TimedOut.into(),
+        Message::SupervisorKilled(signal) => {
+            // The kernel's signals fit.
+            let status = exit_status(Ended::Killed(signal as u8));
+            let advice = match signal {
+                libc::SIGSYS => " (a sandbox does not allow one of its system calls)",
+                libc::SIGKILL => " (by a person, or for want of memory)",
+                _ => "",
+            };
+            io::Error::other(format!("it {}{advice}", error::ended(status)))
         }
+        _ => io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "it ended before it was in place",
+        ),
     }
 }
 

@@ -11,19 +11,20 @@ use std::ptr;
 use std::time::{Duration, Instant};
 
 use super::arena::Arena;
-use super::channel::Message;
-use super::forked::entry::first_child;
 use super::maps::dispensable;
-use super::prepared::{LogSpec, Program, Range, ServiceSpec, SupervisorSpec};
-use crate::command::{Prepared, StopPolicy};
+use super::receive::not_registered;
+use crate::command::Prepared;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
-use crate::kernel::signal_safe::NativeSet;
+use crate::kernel::NativeSet;
 use crate::key::ServiceKey;
-use crate::launch::LaunchSpec;
 use crate::process::SUPERVISOR_TITLE;
-use crate::process::forked::block_signals;
 use crate::record;
+use procref_supervisor::calls::block_signals;
+use procref_supervisor::channel::Message;
+use procref_supervisor::forked::entry::first_child;
+use procref_supervisor::prepared::{Range, ServiceSpec, SupervisorSpec};
+use procref_supervisor::spec::{LaunchSpec, StopSpec};
 
 mod attendant;
 mod prepare;
@@ -56,15 +57,15 @@ pub(crate) struct ServiceLaunch<'a> {
 /// Starts a supervisor for a service, and returns when it is in place.
 ///
 /// Blocks: a fork takes a millisecond, and more where the caller's memory is large.
-pub(crate) fn start(set: NativeSet, key: &ServiceKey, stop: StopPolicy) -> Result<()> {
+pub(crate) fn start(set: NativeSet, key: &ServiceKey, stop: StopSpec) -> Result<()> {
     let (reader, writer) = pipe().map_err(failed(key, "make a pipe"))?;
     let attendant = fork_supervisor(set, key, stop, &writer, None)?;
     drop(writer);
     match attendant.receive(&reader, Instant::now().checked_add(IN_PLACE)) {
         Ok(Message::Registered(_)) => Ok(()),
-        Ok(message) => Err(failed(key, "wait for it to be in place")(
-            message.not_registered(),
-        )),
+        Ok(message) => Err(failed(key, "wait for it to be in place")(not_registered(
+            message,
+        ))),
         Err(error) => Err(failed(key, "wait for it to be in place")(error)),
     }
 }
@@ -86,7 +87,7 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 pub(crate) fn fork_supervisor(
     set: NativeSet,
     key: &ServiceKey,
-    stop: StopPolicy,
+    stop: StopSpec,
     ready: &OwnedFd,
     launch: Option<&ServiceLaunch>,
 ) -> Result<Attendant> {
@@ -100,7 +101,7 @@ pub(crate) fn fork_supervisor(
     let texts = files.iter().chain([&title, &dir]);
     let texts_size: usize = texts.map(|text| text.as_bytes_with_nul().len()).sum();
     let program_size = launch.map_or(0, |launch| {
-        Program::size(launch.program) + LogSpec::size(&launch.program.supervised_log)
+        prepare::program_size(launch.program) + prepare::log_size(&launch.program.supervised_log)
     });
     let size = size_of::<SupervisorSpec>() + ranges_size + texts_size + program_size;
     let mut arena = Arena::new(size).map_err(failed(key, "map memory"))?;
@@ -117,9 +118,9 @@ pub(crate) fn fork_supervisor(
     ranges.truncate(ranges_size / size_of::<Range>());
     let service = launch.map(|launch| ServiceSpec {
         launch: launch.spec,
-        program: Program::new(&mut arena, launch),
+        program: prepare::program(&mut arena, launch),
         port: launch.program.port,
-        log: LogSpec::new(&mut arena, &launch.program.supervised_log),
+        log: prepare::log(&mut arena, &launch.program.supervised_log),
         log_file: launch.program.log.file.as_raw_fd(),
         confirm: launch.confirm.map(|fd| fd.as_raw_fd()),
         starter: launch.starter.map_or(-1, |fd| fd.as_raw_fd()),

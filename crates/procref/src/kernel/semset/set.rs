@@ -8,8 +8,8 @@ use super::holders::{HolderSlot, READS, TRIES, free_slot, is_possible};
 use super::layout::{Values, decode, digests_in, encode, encode_stopping, pack, pack_limit, slot};
 use super::op_list::OpList;
 use super::steps::*;
-use crate::kernel::state::{Inspection, Instance, Snapshot};
 use crate::kernel::{Fault, Lock, Object, Step, Supervised};
+use crate::kernel::{Inspection, Instance, Snapshot};
 use crate::key::ServiceKey;
 use crate::name::Digest;
 

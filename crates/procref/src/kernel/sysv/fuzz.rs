@@ -5,8 +5,8 @@ use crate::fuzzing::Input;
 use crate::kernel::semset::layout::{self, MAX_VALUE, Values, slot};
 use crate::kernel::semset::op_list::OpList;
 use crate::kernel::semset::steps::{MAX_OPS, Op};
-use crate::kernel::state::MAX_GENERATION;
-use crate::kernel::{Ended, Instance, Lock};
+use crate::kernel::{Instance, Lock, exit_status};
+use procref_supervisor::state::MAX_GENERATION;
 
 /// The values of a set, of which anybody with this uid can write any.
 ///
@@ -23,7 +23,7 @@ pub fn semaphores(data: &[u8]) {
     let snapshot = layout::decode(&before, true);
     assert!((1..=MAX_GENERATION).contains(&snapshot.next_generation()));
     let _ = (snapshot.lingers(), snapshot.is_left_to_supervisor());
-    let _ = snapshot.ended.map(Ended::status);
+    let _ = snapshot.ended.map(exit_status);
 
     // What a supervisor does with what it has read.
     let stopping = snapshot.instance.map(|instance| Instance {

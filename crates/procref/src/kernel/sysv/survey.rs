@@ -44,7 +44,7 @@ fn sets() -> io::Result<impl Iterator<Item = Values>> {
     let list = fs::read_to_string(LIST)?;
     let uid = rustix::process::geteuid().as_raw();
     let sets = list.lines().skip(1).filter_map(|line| candidate(line, uid));
-    let ids: Vec<_> = sets.map(sys::SetId::listed).collect();
+    let ids: Vec<_> = sets.map(sys::SetId::new).collect();
     // A set that cannot be read was removed since, or is not ours after all.
     Ok(ids.into_iter().filter_map(|id| sys::values(id).ok()))
 }

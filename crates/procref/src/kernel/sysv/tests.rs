@@ -267,7 +267,7 @@ fn room_for_values_is_given_back() {
     let id = scratch.make(slot::COUNT);
     let before = mappings();
     for _ in 0..2000 {
-        sys::values_in_new_room(id).unwrap();
+        procref_supervisor::raw_calls::values_in_new_room(id).unwrap();
     }
     // Threads of other tests come and go meanwhile.
     assert!(mappings() < before + 1000);

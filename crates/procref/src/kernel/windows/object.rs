@@ -9,10 +9,10 @@ use procref_winsys::event;
 
 use super::shared::{Shared, section_name};
 use crate::error::{Error, Result};
-use crate::kernel::state::encode_limit;
 use crate::kernel::{Fault, Instance, Lock, Missing, Step};
 use crate::key::ServiceKey;
 use crate::process::KILL_TIMEOUT;
+use procref_supervisor::state::encode_limit;
 
 /// Returns the objects that this process has open, by the name of their section.
 ///

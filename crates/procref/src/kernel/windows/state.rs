@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use procref_winsys::section::{Section, WORDS};
 
 use crate::kernel::Instance;
-use crate::process::{Identity, Process};
+use crate::process::{self, Identity, Process};
 
 /// "procref" in ASCII, and the version of the layout.
 const MAGIC: u64 = 0x7072_6f63_7265_6601;
@@ -175,7 +175,7 @@ pub(super) fn add_holder(section: &Section, pid: u32) {
     let is_free = |(pid, start): &(&AtomicU64, &AtomicU64)| {
         let pid = pid.load(Ordering::Relaxed) as u32;
         let start = start.load(Ordering::Relaxed);
-        pid == 0 || pid == own.pid() || !Identity { pid, start }.is_alive()
+        pid == 0 || pid == own.pid() || !process::is_identity_alive(Identity { pid, start })
     };
     if let Some((slot, start)) = entries(section).find(is_free) {
         slot.store(0, Ordering::Relaxed);

@@ -12,8 +12,8 @@ use procref_winsys::lock_file::LockMode;
 use super::shared::{HeldObjects, Shared};
 use super::state::{self, State};
 use crate::error::Result;
-use crate::kernel::state::decode_limit;
 use crate::kernel::{Fault, Instance, Snapshot, Step};
+use procref_supervisor::state::decode_limit;
 
 /// The data that a step reads and changes.
 pub(super) struct StepContext<'a> {

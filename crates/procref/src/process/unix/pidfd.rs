@@ -5,13 +5,13 @@
 //! answers of a descriptor are checked: an exit is confirmed by a new lookup, and a signal is sent only through a
 //! descriptor that is known to be the right one.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, IntoRawFd as _, OwnedFd};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use procref_supervisor::process::{open_pidfd, poll_exit};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::Signal;
 
 /// A pidfd, and the file behind it.
 #[derive(Debug)]
@@ -28,9 +28,9 @@ pub(super) struct Pidfd {
 struct File(u64, u64);
 
 impl Pidfd {
-    /// Opens a pidfd as [`open`] does.
+    /// Opens a pidfd as [`open_pidfd`] does.
     pub(super) fn open(pid: u32) -> Result<Option<Self>, Errno> {
-        Ok(open(pid)?.map(|fd| Self {
+        Ok(open_pidfd(pid)?.map(|fd| Self {
             file: file_of(&fd).filter(|_| has_inodes(&fd)),
             fd: Some(fd),
         }))
@@ -79,37 +79,6 @@ impl Pidfd {
     }
 }
 
-/// Opens the pidfd of the process that has this pid. Makes only system calls.
-///
-/// Returns `None` if this kernel or sandbox has no pidfds, and `ESRCH` if no process has this pid.
-pub(super) fn open(pid: u32) -> Result<Option<OwnedFd>, Errno> {
-    let pid = to_pid(pid).ok_or(Errno::SRCH)?;
-    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(fd) => Ok(Some(fd)),
-        // Most seccomp filters return EPERM. The call itself never does.
-        Err(Errno::NOSYS | Errno::PERM) => Ok(None),
-        // The number is that of a thread which is not the first one of its process. No process has this pid.
-        Err(Errno::INVAL | Errno::NOENT) => Err(Errno::SRCH),
-        Err(error) => Err(error),
-    }
-}
-
-/// Returns `true` if the process has exited. If the poll fails, the process counts as alive.
-pub(super) fn has_exited(pidfd: &OwnedFd) -> bool {
-    poll_exit(pidfd, Duration::ZERO).unwrap_or(false)
-}
-
-/// Waits until the process has exited, whether it is reaped or not. A pidfd is readable after the whole thread group
-/// has exited. `/proc` shows `Z` as soon as the first thread has exited, even if the others still work.
-pub(super) fn poll_exit(pidfd: &OwnedFd, timeout: Duration) -> Result<bool, Errno> {
-    let timeout = Timespec {
-        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: timeout.subsec_nanos().into(),
-    };
-    let mut fds = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
-    Ok(poll(&mut fds, Some(&timeout))? > 0)
-}
-
 /// Closes the descriptor, unless its number has become that of another file, which belongs to the host program.
 impl Drop for Pidfd {
     fn drop(&mut self) {
@@ -138,8 +107,4 @@ fn has_inodes(pidfd: &OwnedFd) -> bool {
 fn is_pidfd(fd: &OwnedFd) -> bool {
     let link = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
     link.is_ok_and(|link| link.as_bytes() == b"anon_inode:[pidfd]")
-}
-
-pub(super) fn to_pid(pid: u32) -> Option<Pid> {
-    i32::try_from(pid).ok().and_then(Pid::from_raw)
 }

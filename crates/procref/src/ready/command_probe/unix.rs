@@ -21,7 +21,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
 
 use super::{CommandProbe, ReadinessWait, WakeReason};
-use crate::process::forked::{
+use procref_supervisor::calls::{
     block_signals, close_from, fork_here, fork_unseen, reset_signals, set_default_signals,
     set_signal_mask,
 };

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use crate::supervisor::channel::Message;
 use crate::supervisor::receive;
+use procref_supervisor::channel::Message;
 
 /// The starter's child that is its supervisor's parent. Ended when this is dropped; the supervisor goes on.
 pub(crate) struct Attendant {

@@ -7,51 +7,49 @@ use std::ptr;
 use super::ServiceLaunch;
 use crate::command::{Prepared, SupervisedLog};
 use crate::supervisor::arena::Arena;
-use crate::supervisor::prepared::{LogSpec, Program, Text};
+use procref_supervisor::prepared::{LogSpec, Program, Text};
 
-impl Program {
-    /// How much of an arena it takes.
-    pub(super) fn size(prepared: &Prepared) -> usize {
-        let Prepared {
-            program,
-            args,
-            env,
-            dir,
-            ..
-        } = prepared;
-        let texts = args.iter().chain(env).chain([program, dir]);
-        texts
-            .map(|text| text.as_bytes_with_nul().len() + size_of::<Text>())
-            .sum::<usize>()
-            + 2 * size_of::<Text>()
-    }
+/// The number of bytes that a [`Program`] needs in an arena.
+pub(super) fn program_size(prepared: &Prepared) -> usize {
+    let Prepared {
+        program,
+        args,
+        env,
+        dir,
+        ..
+    } = prepared;
+    let texts = args.iter().chain(env).chain([program, dir]);
+    texts
+        .map(|text| text.as_bytes_with_nul().len() + size_of::<Text>())
+        .sum::<usize>()
+        + 2 * size_of::<Text>()
+}
 
-    pub(super) fn new(arena: &mut Arena, launch: &ServiceLaunch) -> Self {
-        let prepared = launch.program;
-        let args = texts(arena, &prepared.args);
-        let env = texts(arena, &prepared.env);
-        let digits = prepared.listen_pid.and_then(|index| {
-            let name = name_length(&prepared.env, index);
-            Some(
-                env.get(index)?
-                    .as_ptr()
-                    .cast_mut()
-                    .cast::<u8>()
-                    .wrapping_add(name),
-            )
-        });
-        Self {
-            path: arena.text(&prepared.program),
-            args: arena.array(args),
-            env: arena.array(env),
-            listen_pid: digits.unwrap_or(ptr::null_mut()),
-            dir: arena.text(&prepared.dir),
-            null: prepared.null.as_raw_fd(),
-            log: prepared.log.file.as_raw_fd(),
-            listener: prepared.listeners.first().map_or(-1, |fd| fd.as_raw_fd()),
-            gate: launch.gate.as_raw_fd(),
-            exec_status: launch.exec_status.as_raw_fd(),
-        }
+pub(super) fn program(arena: &mut Arena, launch: &ServiceLaunch) -> Program {
+    let prepared = launch.program;
+    let args = texts(arena, &prepared.args);
+    let env = texts(arena, &prepared.env);
+    let digits = prepared.listen_pid.and_then(|index| {
+        let name = name_length(&prepared.env, index);
+        Some(
+            env.get(index)?
+                .as_ptr()
+                .cast_mut()
+                .cast::<u8>()
+                .wrapping_add(name),
+        )
+    });
+    Program {
+        path: arena.text(&prepared.program),
+        args: arena.array(args),
+        env: arena.array(env),
+        listen_pid: digits.unwrap_or(ptr::null_mut()),
+        dir: arena.text(&prepared.dir),
+        null: prepared.null.as_raw_fd(),
+        log: prepared.log.file.as_raw_fd(),
+        listener: prepared.listeners.first().map_or(-1, |fd| fd.as_raw_fd()),
+        gate: launch.gate.as_raw_fd(),
+        exec_status: launch.exec_status.as_raw_fd(),
     }
 }
 
@@ -65,21 +63,19 @@ fn name_length(env: &[CString], index: usize) -> usize {
     bytes.iter().take_while(|&&byte| byte != b'=').count() + 1
 }
 
-impl LogSpec {
-    /// How much of an arena it takes.
-    pub(super) fn size(log: &SupervisedLog) -> usize {
-        let texts = log.texts.iter();
-        texts.map(|text| text.as_bytes_with_nul().len()).sum()
-    }
+/// The number of bytes that a [`LogSpec`] needs in an arena.
+pub(super) fn log_size(log: &SupervisedLog) -> usize {
+    let texts = log.texts.iter();
+    texts.map(|text| text.as_bytes_with_nul().len()).sum()
+}
 
-    pub(super) fn new(arena: &mut Arena, log: &SupervisedLog) -> Self {
-        let [path, rotated, dir, note @ ..] = log.texts.each_ref().map(|text| arena.text(text));
-        Self {
-            path,
-            rotated,
-            dir,
-            limit: log.limit,
-            note,
-        }
+pub(super) fn log(arena: &mut Arena, log: &SupervisedLog) -> LogSpec {
+    let [path, rotated, dir, note @ ..] = log.texts.each_ref().map(|text| arena.text(text));
+    LogSpec {
+        path,
+        rotated,
+        dir,
+        limit: log.limit,
+        note,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::*;
 use crate::kernel::Ended;
 use crate::kernel::semset::signal_safe::Refused;
-use crate::kernel::signal_safe::Limit;
+use procref_supervisor::raw_calls::Limit;
 
 const SOON: Duration = Duration::from_millis(20);
 /// Nothing here sleeps so long.

@@ -6,17 +6,17 @@
 
 #![expect(unsafe_code, reason = "waitpid and prctl without the libc's state")]
 
-use super::calls::{drop_memory, exit, last_errno, write};
-use crate::process::forked::close_from;
-use crate::supervisor::channel::Message;
-use crate::supervisor::prepared::SupervisorSpec;
+use super::calls::{drop_memory, exit, write};
+use crate::calls::{close_from, last_errno};
+use crate::channel::Message;
+use crate::prepared::SupervisorSpec;
 
 /// Where an attendant has its end of the pipe.
 const REPORT: libc::c_int = 0;
 
 /// Makes the kernel kill this process when the thread of its parent ends that has forked it. Returns `false` if the
 /// parent is dead already.
-pub(super) fn ends_with(parent: libc::pid_t) -> bool {
+pub fn ends_with(parent: libc::pid_t) -> bool {
     // SAFETY: no pointers are passed.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
     // SAFETY: no pointers are passed.
@@ -28,7 +28,7 @@ pub(super) fn ends_with(parent: libc::pid_t) -> bool {
 ///
 /// The attendant ends with its starter only from here on. If it did before it has forked the supervisor, a starter that
 /// is killed in between would leave its set with no process to remove it.
-pub(super) fn attend(plan: &SupervisorSpec, child: libc::c_long) -> ! {
+pub fn attend(plan: &SupervisorSpec, child: libc::c_long) -> ! {
     if !ends_with(plan.starter) {
         exit();
     }

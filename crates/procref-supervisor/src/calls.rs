@@ -2,9 +2,9 @@
 
 #![expect(unsafe_code, reason = "a child after a raw fork")]
 
-use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd as _, RawFd};
-use std::ptr;
+use core::mem::MaybeUninit;
+use core::ptr;
+use rustix::fd::{AsRawFd as _, RawFd};
 
 use rustix::fs::{Mode, OFlags, RawDir};
 
@@ -14,13 +14,13 @@ const ALL: libc::c_long = libc::c_int::MAX as libc::c_long;
 
 /// A plain fork, as in `fork(2)`, that runs none of the libc's handlers; the child goes on, on its copy of
 /// this stack. Its pid, 0 in the child, below 0 if there is none.
-pub(crate) fn fork_here() -> libc::c_long {
+pub fn fork_here() -> libc::c_long {
     clone_here(libc::SIGCHLD)
 }
 
 /// The same, for a child that only a wait for children of any kind finds (`__WALL`): neither does the kernel reap it where
 /// the program ignores SIGCHLD, nor a program that waits for all its children. This holds until it executes a program.
-pub(crate) fn fork_unseen() -> libc::c_long {
+pub fn fork_unseen() -> libc::c_long {
     clone_here(0)
 }
 
@@ -42,9 +42,9 @@ fn clone_here(exit_signal: libc::c_int) -> libc::c_long {
 /// Blocks every signal for this thread, and tells what was blocked before. Done before the fork, for
 /// the child: nothing but SIGKILL may ever reach it, because the handlers are its starter's, whose data
 /// may be gone. Blocked by the child itself, a Ctrl-C right after the fork would still get through.
-pub(crate) fn block_signals() -> libc::sigset_t {
+pub fn block_signals() -> libc::sigset_t {
     // SAFETY: all zeros is a value of `sigset_t`.
-    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    let mut all: libc::sigset_t = unsafe { core::mem::zeroed() };
     let mut before = all;
     // SAFETY: `all` is a `sigset_t`.
     unsafe { libc::sigfillset(&raw mut all) };
@@ -55,23 +55,23 @@ pub(crate) fn block_signals() -> libc::sigset_t {
 
 /// As a program expects them: all at their defaults, also those that its starter ignored, and none
 /// blocked. `exec` would keep both.
-pub(crate) fn reset_signals() {
+pub fn reset_signals() {
     set_default_signals();
     // SAFETY: all zeros is a value of `sigset_t`.
-    let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
+    let mut none: libc::sigset_t = unsafe { core::mem::zeroed() };
     // SAFETY: `none` is a `sigset_t`.
     unsafe { libc::sigemptyset(&raw mut none) };
     set_signal_mask(&none);
 }
 
 /// Makes this the mask of the calling thread.
-pub(crate) fn set_signal_mask(mask: &libc::sigset_t) {
+pub fn set_signal_mask(mask: &libc::sigset_t) {
     // SAFETY: `mask` is initialised, and the old mask is not asked for.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, ptr::null_mut()) };
 }
 
 /// Gives every signal its default action.
-pub(crate) fn set_default_signals() {
+pub fn set_default_signals() {
     // By the kernel's call: the libc's refuses the two that it keeps for itself, which may be ignored as
     // well. All zeros is the default action, without flags, in a structure that is at most this large.
     let default = [0_u64; 8];
@@ -91,7 +91,7 @@ pub(crate) fn set_default_signals() {
 }
 
 /// Closes all descriptors from this one on.
-pub(crate) fn close_from(first: RawFd) {
+pub fn close_from(first: RawFd) {
     // SAFETY: closes descriptors of this process alone, which uses none of them from here on.
     let closed =
         unsafe { libc::syscall(libc::SYS_close_range, libc::c_long::from(first), ALL, NONE) };
@@ -136,4 +136,10 @@ fn close_numbered(first: RawFd) {
         // SAFETY: a descriptor of this process alone, which does not use it from here on.
         unsafe { libc::close(fd) };
     }
+}
+
+/// The error of this thread's last call of the libc.
+pub fn last_errno() -> i32 {
+    // SAFETY: no pointers are passed; the result points to this thread's `errno`, which only this thread writes.
+    unsafe { *libc::__errno_location() }
 }

@@ -2,7 +2,7 @@
 
 mod attendant;
 mod calls;
-pub(super) mod entry;
+pub mod entry;
 mod exec;
 mod log;
 mod subreaper;

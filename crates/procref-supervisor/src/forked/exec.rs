@@ -5,16 +5,16 @@
     reason = "descriptors, signals and execve after a raw fork"
 )]
 
-use std::io::Write as _;
-use std::os::fd::RawFd;
-use std::ptr;
+use core::ptr;
+use rustix::fd::RawFd;
 
 use super::attendant;
-use super::calls::{last_errno, write};
+use super::calls::write;
+use crate::calls::{close_from, last_errno, reset_signals};
+use crate::channel::{Refusal, Stage};
 use crate::crash::{self, Point};
-use crate::process::forked::{close_from, reset_signals};
-use crate::supervisor::channel::{Refusal, Stage};
-use crate::supervisor::prepared::{PID_DIGITS, Program};
+use crate::prepared::{PID_DIGITS, Program};
+use crate::text::TextBuffer;
 
 /// What every service gets: standard input, output and error.
 const STANDARD: RawFd = 3;
@@ -24,7 +24,7 @@ const FIRST_OTHER: RawFd = STANDARD + 1;
 
 impl Program {
     /// In the child: becomes the service.
-    pub(super) fn run(&self, parent: libc::pid_t) -> ! {
+    pub fn run(&self, parent: libc::pid_t) -> ! {
         // The gate's end alone would not do: a process that was forked during the start may have its other end. If the
         // starter dies, the supervisor ends this process, and if the supervisor dies, the kernel does.
         if !attendant::ends_with(parent) {
@@ -98,10 +98,10 @@ impl Program {
         if self.listen_pid.is_null() {
             return;
         }
-        let mut digits = [0; PID_DIGITS + 1];
         let pid = rustix::process::getpid().as_raw_nonzero();
-        let mut cursor = std::io::Cursor::new(&mut digits[..PID_DIGITS]);
-        let _ = write!(cursor, "{pid}");
+        // One byte more than a pid can have stays a NUL.
+        let digits = TextBuffer::<{ PID_DIGITS + 1 }>::format(format_args!("{pid}"));
+        let digits = digits.padded();
         // SAFETY: there are ten digits and a NUL at `listen_pid`, in memory of this process alone.
         unsafe { ptr::copy_nonoverlapping(digits.as_ptr(), self.listen_pid, digits.len()) };
     }

@@ -5,25 +5,22 @@
     reason = "system calls, and giving back the parent's memory"
 )]
 
-use std::os::fd::RawFd;
-use std::{io, iter, slice};
+use core::{iter, slice};
+use rustix::fd::RawFd;
 
 use rustix::mm::munmap;
 
-use crate::process::{Identity, SignalSafeProcess};
-use crate::supervisor::prepared::SupervisorSpec;
+use crate::prepared::SupervisorSpec;
+use crate::process::SignalSafeProcess;
+use crate::state::Identity;
 
-pub(super) fn exit() -> ! {
+pub fn exit() -> ! {
     // SAFETY: `_exit` runs nothing of this process's.
     unsafe { libc::_exit(0) }
 }
 
-pub(super) fn last_errno() -> i32 {
-    io::Error::last_os_error().raw_os_error().unwrap_or(0)
-}
-
 /// This process. Without `/proc` its start time is 0.
-pub(super) fn own_identity() -> Identity {
+pub fn own_identity() -> Identity {
     let pid = rustix::process::getpid()
         .as_raw_nonzero()
         .get()
@@ -33,20 +30,20 @@ pub(super) fn own_identity() -> Identity {
 }
 
 /// Whether all of it was written.
-pub(super) fn write(fd: RawFd, bytes: &[u8]) -> bool {
+pub fn write(fd: RawFd, bytes: &[u8]) -> bool {
     // SAFETY: the buffer is valid for its length, and nothing but a number is the descriptor's.
     let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
     usize::try_from(written) == Ok(bytes.len())
 }
 
 /// What tells a supervisor from other processes, and what `top` shows.
-pub(super) fn name_process(plan: &SupervisorSpec) {
+pub fn name_process(plan: &SupervisorSpec) {
     // SAFETY: a NUL-terminated text in the arena; the kernel reads up to 16 bytes of it.
     unsafe { libc::prctl(libc::PR_SET_NAME, plan.title.as_ptr()) };
 }
 
 /// What `ps` shows.
-pub(super) fn write_title(plan: &SupervisorSpec) {
+pub fn write_title(plan: &SupervisorSpec) {
     let (start, length) = (plan.arguments.start, plan.arguments.length());
     if start == 0 || length == 0 {
         return;
@@ -67,7 +64,7 @@ pub(super) fn write_title(plan: &SupervisorSpec) {
 
 /// The parent may rewrite all its memory: whatever this process still has of it would then be kept
 /// for this process alone.
-pub(super) fn drop_memory(plan: &SupervisorSpec) {
+pub fn drop_memory(plan: &SupervisorSpec) {
     // SAFETY: the array of that many ranges is in the arena, and nobody changes it.
     let ranges = unsafe { slice::from_raw_parts(plan.dispensable, plan.dispensable_count) };
     for range in ranges {

@@ -2,24 +2,28 @@
 
 #![expect(unsafe_code, reason = "the plan in memory that this process keeps")]
 
-use std::future::Future;
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use core::future::Future;
+use core::pin::pin;
+use core::task::{Context, Poll, Waker};
+use core::time::Duration;
 
 use super::calls::{drop_memory, exit, name_process, own_identity, write, write_title};
 use super::{attendant, subreaper};
+use crate::calls::{close_from, fork_here};
+use crate::channel::Message;
+use crate::clock;
 use crate::crash::{self, Point};
-use crate::kernel::Instance;
-use crate::kernel::signal_safe::{Limit, RawCalls};
-use crate::process::forked::{close_from, fork_here};
-use crate::process::{Identity, KILL_TIMEOUT, Signal, SignalSafeProcess};
-use crate::runtime::poll_once;
-use crate::supervisor::channel::Message;
-use crate::supervisor::prepared::SupervisorSpec;
-use crate::supervisor::{SupervisorOps, watch};
+use crate::life::{SupervisorOps, watch};
+use crate::prepared::SupervisorSpec;
+use crate::process::SignalSafeProcess;
+use crate::raw_calls::{Limit, RawCalls};
+use crate::spec::KILL_TIMEOUT;
+use crate::state::Identity;
+use crate::state::Instance;
+use rustix::process::Signal;
 
 /// Leaves the session, forks the supervisor, and attends it.
-pub(in crate::supervisor) extern "C" fn first_child(plan: *mut libc::c_void) -> libc::c_int {
+pub extern "C" fn first_child(plan: *mut libc::c_void) -> libc::c_int {
     // SAFETY: `plan` points to a `SupervisorSpec` in the arena, of which this process has a copy.
     let plan = unsafe { &*plan.cast::<SupervisorSpec>() };
     let _ = rustix::process::setsid();
@@ -57,20 +61,20 @@ fn supervise(plan: &SupervisorSpec) -> ! {
 
 /// Runs what is written as `async` for the model's sake. Here each of its steps blocks and is never pending,
 /// so one poll is all; the future is on this stack.
-pub(super) fn expect_ready<F: Future>(future: F) -> F::Output {
-    match poll_once(future) {
+pub fn expect_ready<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
         Poll::Pending => exit(),
     }
 }
 
 impl SupervisorSpec {
-    pub(super) fn end_by_identity(&self, instance: &Instance) -> bool {
+    pub fn end_by_identity(&self, instance: &Instance) -> bool {
         let Identity { pid, .. } = instance.identity;
         if pid == 0 {
             return true;
         }
-        let signal = Signal::from_named_raw(self.stop.signal.number()).unwrap_or(Signal::TERM);
+        let signal = Signal::from_named_raw(self.stop.signal).unwrap_or(Signal::TERM);
         match SignalSafeProcess::find(instance.identity) {
             Ok(Some(process)) => process.end(signal, self.stop.grace, KILL_TIMEOUT),
             Ok(None) => true,
@@ -78,7 +82,7 @@ impl SupervisorSpec {
         }
     }
 
-    pub(super) fn unlink_files(&self) {
+    pub fn unlink_files(&self) {
         let same_dir = rustix::fs::lstat(self.dir.as_c_str())
             .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.dir_identity);
         if same_dir {
@@ -102,8 +106,8 @@ impl SupervisorOps for SupervisorSpec {
         self.limit().set(left);
     }
 
-    fn now(&self) -> Instant {
-        Instant::now()
+    fn now(&self) -> Duration {
+        clock::now()
     }
 
     fn end_limit(&self) -> Duration {

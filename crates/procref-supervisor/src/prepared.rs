@@ -2,96 +2,98 @@
 
 #![expect(unsafe_code, reason = "texts in memory that a forked child keeps")]
 
-use std::ffi::CStr;
-use std::os::fd::RawFd;
+use core::ffi::CStr;
+use rustix::fd::RawFd;
 
-use crate::command::StopPolicy;
-use crate::kernel::signal_safe::NativeSet;
-use crate::launch::LaunchSpec;
-use crate::record;
+use crate::raw_calls::NativeSet;
+use crate::spec::LaunchSpec;
+use crate::spec::StopSpec;
+
+/// How many files are removed with an instance.
+pub const FILES: usize = 4;
 
 /// What the child works with. Everything it points to lives in memory that the child keeps: the
 /// parent's heap is gone by then.
 #[derive(Clone, Copy)]
-pub(super) struct SupervisorSpec {
-    pub(super) set: NativeSet,
-    pub(super) stop: StopPolicy,
+pub struct SupervisorSpec {
+    pub set: NativeSet,
+    pub stop: StopSpec,
     /// The process that forks.
-    pub(super) starter: libc::pid_t,
+    pub starter: libc::pid_t,
     /// Where the child tells that it is in place.
-    pub(super) ready: RawFd,
+    pub ready: RawFd,
     /// The memory of the command line, which `ps` shows.
-    pub(super) arguments: Range,
+    pub arguments: Range,
     /// What `ps` is to show.
-    pub(super) title: Text,
+    pub title: Text,
     /// What is removed with the instance.
-    pub(super) files: [Text; record::FILES],
+    pub files: [Text; FILES],
     /// The directory of these, as it was: another one in its place is not ours to clean.
-    pub(super) dir: Text,
-    pub(super) dir_identity: (u64, u64),
-    pub(super) dispensable: *const Range,
-    pub(super) dispensable_count: usize,
-    pub(super) service: Option<ServiceSpec>,
+    pub dir: Text,
+    pub dir_identity: (u64, u64),
+    pub dispensable: *const Range,
+    pub dispensable_count: usize,
+    pub service: Option<ServiceSpec>,
 }
 
 /// The service that the child is to be the parent of.
 #[derive(Clone, Copy)]
-pub(super) struct ServiceSpec {
-    pub(super) launch: LaunchSpec,
-    pub(super) program: Program,
+pub struct ServiceSpec {
+    pub launch: LaunchSpec,
+    pub program: Program,
     /// 0: none.
-    pub(super) port: u16,
+    pub port: u16,
     /// What is known of its log, and this process's copy of the descriptor.
-    pub(super) log: LogSpec,
-    pub(super) log_file: RawFd,
+    pub log: LogSpec,
+    pub log_file: RawFd,
     /// Where the starter answers: the end to read from, and this process's copy of the starter's.
-    pub(super) confirm: [RawFd; 2],
+    pub confirm: [RawFd; 2],
     /// The starter's pidfd, or below 0.
-    pub(super) starter: RawFd,
+    pub starter: RawFd,
 }
 
 /// What is executed, and with what. In the arena.
 #[derive(Clone, Copy)]
-pub(super) struct Program {
-    pub(super) path: Text,
-    pub(super) args: *const Text,
-    pub(super) env: *const Text,
+pub struct Program {
+    pub path: Text,
+    pub args: *const Text,
+    pub env: *const Text,
     /// The digits of LISTEN_PID in the environment, or null.
-    pub(super) listen_pid: *mut u8,
-    pub(super) dir: Text,
-    pub(super) null: RawFd,
-    pub(super) log: RawFd,
+    pub listen_pid: *mut u8,
+    pub dir: Text,
+    pub null: RawFd,
+    pub log: RawFd,
     /// The socket to pass, or below 0.
-    pub(super) listener: RawFd,
+    pub listener: RawFd,
     /// A byte here lets it go on; the end of the pipe means that there is no starter any more.
-    pub(super) gate: RawFd,
+    pub gate: RawFd,
     /// Where it tells what went wrong. Closed by a successful exec.
-    pub(super) exec_status: RawFd,
+    pub exec_status: RawFd,
 }
 
 /// The highest number of a pid: seven digits suffice today, ten for ever.
-pub(super) const PID_DIGITS: usize = 10;
+pub const PID_DIGITS: usize = 10;
 
 /// What has to be known of a log after the fork. In the arena.
 #[derive(Clone, Copy)]
-pub(super) struct LogSpec {
-    pub(super) path: Text,
-    pub(super) rotated: Text,
+pub struct LogSpec {
+    pub path: Text,
+    pub rotated: Text,
     /// The directory of both.
-    pub(super) dir: Text,
+    pub dir: Text,
     /// In bytes.
-    pub(super) limit: u64,
+    pub limit: u64,
     /// The parts of the note: before the exit status, after it, and for an exit with success.
-    pub(super) note: [Text; 3],
+    pub note: [Text; 3],
 }
 
 /// A NUL-terminated text in an arena, or null.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub(super) struct Text(pub(super) *const libc::c_char);
+pub struct Text(pub *const libc::c_char);
 
 impl Text {
-    pub(super) fn as_c_str(&self) -> &CStr {
+    pub fn as_c_str(&self) -> &CStr {
         if self.0.is_null() {
             return c"";
         }
@@ -100,7 +102,7 @@ impl Text {
         unsafe { CStr::from_ptr(self.0) }
     }
 
-    pub(super) fn as_ptr(self) -> *const libc::c_char {
+    pub fn as_ptr(self) -> *const libc::c_char {
         self.0
     }
 }
@@ -108,18 +110,18 @@ impl Text {
 /// A range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub(super) struct Range {
-    pub(super) start: usize,
-    pub(super) end: usize,
+pub struct Range {
+    pub start: usize,
+    pub end: usize,
 }
 
 impl Range {
-    pub(super) fn length(self) -> usize {
+    pub fn length(self) -> usize {
         self.end.saturating_sub(self.start)
     }
 
     /// The whole pages that a piece of memory touches, with so much around it.
-    pub(super) fn around(address: usize, size: usize, margin: usize) -> Self {
+    pub fn around(address: usize, size: usize, margin: usize) -> Self {
         let start = address.saturating_sub(margin) & !(PAGE - 1);
         let end = address.saturating_add(size).saturating_add(margin);
         Self {
@@ -130,4 +132,4 @@ impl Range {
 }
 
 /// A multiple of every page size that Linux has.
-pub(super) const PAGE: usize = 64 << 10;
+pub const PAGE: usize = 64 << 10;

@@ -1,11 +1,11 @@
 //! What a supervisor and its child report to the starter, and the bytes of it.
 
-use crate::kernel::Ended;
-use crate::process::Identity;
+use crate::state::Ended;
+use crate::state::Identity;
 
 /// What a supervisor says on its pipe: one message at a time, whole or not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Message {
+pub enum Message {
     /// An older service's processes are still there, or the starter has let go.
     Blocked,
     /// It is counted, is this process, and waits for its starter's confirm if a service is to be executed.
@@ -25,9 +25,9 @@ pub(crate) enum Message {
 }
 
 impl Message {
-    pub(crate) const SIZE: usize = 16;
+    pub const SIZE: usize = 16;
 
-    pub(crate) fn encode(self) -> [u8; Self::SIZE] {
+    pub fn encode(self) -> [u8; Self::SIZE] {
         let (kind, port, value, start) = match self {
             Self::Blocked => (1_u16, 0, 0, 0),
             Self::ForkFailed(errno) => (2, 0, errno as u32, 0),
@@ -51,7 +51,7 @@ impl Message {
     }
 
     /// Returns `None` if these are not the bytes of a message.
-    pub(crate) fn decode(bytes: [u8; Self::SIZE]) -> Option<Self> {
+    pub fn decode(bytes: [u8; Self::SIZE]) -> Option<Self> {
         let [a, b, c, d, e, f, g, h, start @ ..] = bytes;
         let (kind, port, value) = (
             u16::from_ne_bytes([a, b]),
@@ -79,7 +79,7 @@ impl Message {
 
 /// Where the child was when something went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub enum Stage {
     Descriptors,
     Directory,
     Execute,
@@ -87,22 +87,22 @@ pub(crate) enum Stage {
 
 /// Why the program was not executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) stage: Stage,
-    pub(crate) errno: i32,
+pub struct Refusal {
+    pub stage: Stage,
+    pub errno: i32,
 }
 
 impl Refusal {
-    pub(crate) fn new(stage: Stage, errno: i32) -> Self {
+    pub fn new(stage: Stage, errno: i32) -> Self {
         Self { stage, errno }
     }
 
-    pub(crate) fn encode(self) -> [u8; 5] {
+    pub fn encode(self) -> [u8; 5] {
         let [a, b, c, d] = self.errno.to_ne_bytes();
         [self.stage as u8, a, b, c, d]
     }
 
-    pub(crate) fn decode([stage, a, b, c, d]: [u8; 5]) -> Self {
+    pub fn decode([stage, a, b, c, d]: [u8; 5]) -> Self {
         let stage = match stage {
             0 => Stage::Descriptors,
             1 => Stage::Directory,

@@ -1,31 +1,40 @@
 //! The data of a kernel object: an instance, and a snapshot of everything.
 
-#[cfg(unix)]
-use std::os::unix::process::ExitStatusExt as _;
-#[cfg(windows)]
-use std::os::windows::process::ExitStatusExt as _;
-use std::process::ExitStatus;
-use std::time::{Duration, SystemTime};
+use core::time::Duration;
 
-use crate::process::Identity;
+/// A process by pid and start time. It can be stored, and compared after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    pub pid: u32,
+    /// Time from boot to the start of the process, in clock ticks. On Windows, time since 1601 in units of 100 ns. It
+    /// is only compared.
+    pub start: u64,
+}
+
+/// Whether a step that writes also releases the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    Keep,
+    Release,
+}
 
 /// The highest generation that every backend can hold.
-pub(crate) const MAX_GENERATION: u16 = 0x7fff;
+pub const MAX_GENERATION: u16 = 0x7fff;
 
 /// The longest linger that every backend can hold: 30 bits of milliseconds, which is twelve days.
-pub(crate) const MAX_LINGER_MS: u32 = (1 << 30) - 1;
+pub const MAX_LINGER_MS: u32 = (1 << 30) - 1;
 
 /// The longest limit that every backend can announce: 30 bits of milliseconds, which is twelve days. It stands for
 /// all longer limits.
 const MAX_ANNOUNCED_MS: u32 = (1 << 30) - 1;
 
 /// Encodes a limit. 0 is reserved for "not announced".
-pub(crate) fn encode_limit(limit: Duration) -> u32 {
+pub fn encode_limit(limit: Duration) -> u32 {
     let milliseconds = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
     milliseconds.clamp(1, MAX_ANNOUNCED_MS)
 }
 
-pub(crate) fn decode_limit(milliseconds: u32) -> Option<Duration> {
+pub fn decode_limit(milliseconds: u32) -> Option<Duration> {
     match milliseconds {
         0 => None,
         MAX_ANNOUNCED_MS.. => Some(Duration::MAX),
@@ -35,103 +44,82 @@ pub(crate) fn decode_limit(milliseconds: u32) -> Option<Duration> {
 
 /// One run of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Instance {
+pub struct Instance {
     /// Pid 0 and start time 0 if the service has no local process.
-    pub(crate) identity: Identity,
-    pub(crate) port: u16,
+    pub identity: Identity,
+    pub port: u16,
     /// Set if clients may use the instance. This is published last.
-    pub(crate) ready: bool,
+    pub ready: bool,
     /// Set when a process begins to stop the instance, and never cleared.
-    pub(crate) stopping: bool,
+    pub stopping: bool,
     /// Set if the instance is a client process itself. It is never signaled.
-    pub(crate) hosted: bool,
+    pub hosted: bool,
     /// Set if the record has something that joiners read: metadata or a fingerprint.
-    pub(crate) has_metadata: bool,
+    pub has_metadata: bool,
     /// Set if procref executed the program, under a supervisor that is its parent.
-    pub(crate) command: bool,
+    pub command: bool,
     /// Set if no supervisor stops the instance after its last clients are killed.
-    pub(crate) keep_orphan: bool,
+    pub keep_orphan: bool,
     /// Time for which the instance is kept after the last client has left, in milliseconds.
-    pub(crate) linger_ms: u32,
+    pub linger_ms: u32,
 }
 
 impl Instance {
     /// Returns `true` if a joiner may use the instance. Its health is checked separately.
-    pub(crate) fn is_serving(&self) -> bool {
+    pub fn is_serving(&self) -> bool {
         self.ready && !self.stopping
     }
 }
 
 /// All data of an object, read in one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Snapshot {
+pub struct Snapshot {
     /// Number of processes that hold a reference.
-    pub(crate) clients: u32,
+    pub clients: u32,
     /// Set if a process holds the transition lock.
-    pub(crate) locked: bool,
+    pub locked: bool,
     /// Set if a supervisor is alive.
-    pub(crate) supervised: bool,
+    pub supervised: bool,
     /// Set if a supervisor is alive that is the parent of the service's processes. Some of these may be alive, too.
-    pub(crate) tree: bool,
+    pub tree: bool,
     /// Set if the service is kept without references.
-    pub(crate) pinned: bool,
+    pub pinned: bool,
     /// Number of the instance: 0 before the first, then from 1 up to [`MAX_GENERATION`], then from 1 again.
-    pub(crate) generation: u16,
+    pub generation: u16,
     /// Set if the object says which service it belongs to. A new object does not.
-    pub(crate) claimed: bool,
-    pub(crate) instance: Option<Instance>,
+    pub claimed: bool,
+    pub instance: Option<Instance>,
     /// How the instance ended, if its supervisor reaped it.
-    pub(crate) ended: Option<Ended>,
+    pub ended: Option<Ended>,
     /// Longest duration of the transition, as announced by the process that holds the lock. If that process has not
     /// announced anything yet, the value is that of an earlier transition.
-    pub(crate) announced: Option<Duration>,
+    pub announced: Option<Duration>,
 }
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    windows,
-    allow(dead_code, reason = "only supervisors set it, and Windows has none")
-)]
-pub(crate) enum Ended {
+pub enum Ended {
     /// The process exited with this code.
     Exited(u8),
     /// The process was killed by this signal.
     Killed(u8),
 }
 
-impl Ended {
-    pub(crate) fn status(self) -> ExitStatus {
-        // The encoding of wait(2).
-        #[cfg(unix)]
-        return ExitStatus::from_raw(match self {
-            Self::Exited(code) => i32::from(code) << 8,
-            Self::Killed(signal) => signal.into(),
-        });
-        // Without signals, the exit code that shells report for a killed process.
-        #[cfg(windows)]
-        return ExitStatus::from_raw(match self {
-            Self::Exited(code) => code.into(),
-            Self::Killed(signal) => 128 + u32::from(signal),
-        });
-    }
-}
-
 impl Snapshot {
     /// Returns `true` if the supervisor keeps the service for a while after the last client has left.
-    pub(crate) fn lingers(&self) -> bool {
+    pub fn lingers(&self) -> bool {
         let serving = |instance: Instance| instance.is_serving() && instance.linger_ms > 0;
         self.supervised && self.instance.is_some_and(serving)
     }
 
     /// Returns `true` if the supervisor stops the service after the last client has left: because the service
     /// lingers, or because the supervisor has executed it, and only that supervisor can stop all of its processes.
-    pub(crate) fn is_left_to_supervisor(&self) -> bool {
+    pub fn is_left_to_supervisor(&self) -> bool {
         let command = |instance: Instance| instance.is_serving() && instance.command;
         self.lingers() || self.supervised && self.instance.is_some_and(command)
     }
 
-    pub(crate) fn next_generation(&self) -> u16 {
+    pub fn next_generation(&self) -> u16 {
         if self.generation >= MAX_GENERATION {
             1
         } else {
@@ -140,25 +128,9 @@ impl Snapshot {
     }
 }
 
-/// The data of an object at one moment, for people.
-#[derive(Clone, Debug)]
-pub(crate) struct Inspection {
-    pub(crate) snapshot: Snapshot,
-    /// Processes that hold a reference, as far as the object names them.
-    pub(crate) holders: Vec<u32>,
-    /// Number of references that the object counts but does not name.
-    pub(crate) unnamed: u32,
-    pub(crate) supervisor: Option<u32>,
-    /// Process that holds the lock.
-    pub(crate) transition: Option<u32>,
-    /// Time of the last step, except steps that only read, in whole seconds.
-    pub(crate) changed_at: SystemTime,
-}
-
-#[cfg(test)]
 impl Instance {
     /// Returns a serving instance with all options off.
-    pub(crate) fn plain(identity: Identity, port: u16) -> Self {
+    pub fn plain(identity: Identity, port: u16) -> Self {
         Self {
             identity,
             port,
@@ -256,12 +228,5 @@ mod tests {
             ..snapshot(true, |_| {})
         };
         assert!(!blank.lingers() && !blank.is_left_to_supervisor());
-    }
-
-    #[test]
-    fn ended_converts_to_exit_status() {
-        assert_eq!(Ended::Exited(3).status().code(), Some(3));
-        #[cfg(unix)]
-        assert_eq!(Ended::Killed(9).status().signal(), Some(9));
     }
 }

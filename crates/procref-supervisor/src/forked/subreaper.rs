@@ -2,24 +2,27 @@
 
 #![expect(unsafe_code, reason = "SIGCHLD, waitpid and kill for its own children")]
 
-use std::cell::Cell;
-use std::os::fd::RawFd;
-use std::ptr;
-use std::time::{Duration, Instant};
+use core::cell::Cell;
+use core::ptr;
+use core::time::Duration;
+use rustix::fd::RawFd;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::calls::{drop_memory, last_errno, own_identity, write};
+use super::calls::{drop_memory, own_identity, write};
 use super::entry::expect_ready;
 use super::log::{self, LOG, Log};
+use crate::calls::{close_from, fork_here, last_errno};
+use crate::channel::Message;
+use crate::clock;
 use crate::crash::{self, Point};
-use crate::kernel::signal_safe::{Limit, RawCalls};
-use crate::kernel::{Ended, Instance};
-use crate::process::forked::{close_from, fork_here};
-use crate::process::{Identity, KILL_TIMEOUT, SignalSafeProcess};
-use crate::supervisor::channel::Message;
-use crate::supervisor::prepared::{ServiceSpec, SupervisorSpec};
-use crate::supervisor::{LaunchHandshake, SubreaperOps, SupervisorOps, launch_and_watch};
+use crate::life::{LaunchHandshake, SubreaperOps, SupervisorOps, launch_and_watch};
+use crate::prepared::{ServiceSpec, SupervisorSpec};
+use crate::process::SignalSafeProcess;
+use crate::raw_calls::{Limit, RawCalls};
+use crate::spec::KILL_TIMEOUT;
+use crate::state::Identity;
+use crate::state::{Ended, Instance};
 
 /// Where its end of the pipe is, once everything else is closed.
 const REPORT: RawFd = 0;
@@ -30,7 +33,7 @@ static LIMIT: Limit = Limit::new();
 /// How many processes that a service leaves are asked to end. Further ones are killed.
 const ASKED: usize = 64;
 
-pub(super) fn supervise(supervisor: &SupervisorSpec, service: &ServiceSpec) {
+pub fn supervise(supervisor: &SupervisorSpec, service: &ServiceSpec) {
     let handshake = PendingSubreaper {
         supervisor,
         service,
@@ -141,7 +144,7 @@ fn await_confirm(service: &ServiceSpec) -> bool {
         && unsafe { libc::read(confirm, byte.as_mut_ptr().cast(), byte.len()) } == 1
 }
 
-pub(super) struct Subreaper<'a> {
+pub struct Subreaper<'a> {
     supervisor: &'a SupervisorSpec,
     log: Log<'a>,
     child: Identity,
@@ -182,7 +185,7 @@ impl Subreaper<'_> {
             // Only the service itself: many stop their workers in an order of their own, and to be asked
             // behind their backs looks like a crash of these.
             let pid = self.child.pid as i32;
-            signal(pid, self.supervisor.stop.signal.number());
+            signal(pid, self.supervisor.stop.signal);
             signal(pid, libc::SIGCONT);
             while self.ended.get().is_none() && self.wait_child(deadline) {
                 self.reap();
@@ -191,7 +194,7 @@ impl Subreaper<'_> {
         self.end_until(deadline);
     }
 
-    fn end_until(&self, deadline: Instant) {
+    fn end_until(&self, deadline: Duration) {
         // The service's own process has ended, or has had its time. What it left may well stop in an
         // orderly way, too: the server that a shell had started, say.
         let mut asked = [0; ASKED];
@@ -215,7 +218,7 @@ impl Subreaper<'_> {
             }
         }
         // Whoever loses his parent by this becomes a child of this process, and is found the next time.
-        let deadline = Instant::now() + KILL_TIMEOUT;
+        let deadline = clock::now() + KILL_TIMEOUT;
         loop {
             self.reap();
             if self.alone.get() {
@@ -257,20 +260,20 @@ impl Subreaper<'_> {
     }
 
     /// Sleeps until a child ends or the log has to be looked at; false if neither is before the deadline.
-    fn wait_child(&self, deadline: Instant) -> bool {
-        let left = deadline.saturating_duration_since(Instant::now());
+    fn wait_child(&self, deadline: Duration) -> bool {
+        let left = deadline.saturating_sub(clock::now());
         if !left.is_zero() {
             wait_signal(self.log.look().map_or(left, |pause| pause.min(left)));
         }
         // At the end of the time, too: whether anything has changed, the caller looks for himself.
-        !deadline.saturating_duration_since(Instant::now()).is_zero()
+        !deadline.saturating_sub(clock::now()).is_zero()
     }
 
     /// What the clock cannot tell is far enough away.
-    fn deadline(&self) -> Instant {
+    fn deadline(&self) -> Duration {
         const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-        let now = Instant::now();
+        let now = clock::now();
         let end = now.checked_add(self.supervisor.stop.grace);
         end.or_else(|| now.checked_add(A_YEAR)).unwrap_or(now)
     }
@@ -300,8 +303,8 @@ impl SupervisorOps for Subreaper<'_> {
         }
     }
 
-    fn now(&self) -> Instant {
-        Instant::now()
+    fn now(&self) -> Duration {
+        clock::now()
     }
 
     fn end_limit(&self) -> Duration {
@@ -411,7 +414,7 @@ fn handle_signals() {
 
 fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
     // SAFETY: all zeros is a value of `sigaction`: no flags, an empty mask.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
     action.sa_sigaction = handler as libc::sighandler_t;
     action.sa_flags = libc::SA_NOCLDSTOP;
     // SAFETY: the handlers write to statics that are made for that, and the action before is not asked for.
@@ -431,7 +434,7 @@ fn mask_signals(how: libc::c_int) {
 
 fn handled_signals() -> libc::sigset_t {
     // SAFETY: all zeros is a value of `sigset_t`.
-    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    let mut set: libc::sigset_t = unsafe { core::mem::zeroed() };
     // SAFETY: `set` is a `sigset_t`.
     unsafe { libc::sigemptyset(&raw mut set) };
     for signal in [libc::SIGCHLD, libc::SIGIO] {

@@ -7,27 +7,27 @@
 use super::layout::slot;
 
 /// The length of the longest array: the slots of an instance, those of the limit, and the lock.
-pub(crate) const MAX_OPS: usize = 18;
+pub const MAX_OPS: usize = 18;
 
 /// One operation of an array. A delta of 0 means "must be 0".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Op {
-    pub(crate) slot: u16,
-    pub(crate) delta: i16,
+pub struct Op {
+    pub slot: u16,
+    pub delta: i16,
     /// Set if the kernel reverts the operation when the process ends (`SEM_UNDO`).
-    pub(crate) undo: bool,
+    pub undo: bool,
     /// Set if the array fails instead of waiting for this operation (`IPC_NOWAIT`).
-    pub(crate) nowait: bool,
+    pub nowait: bool,
 }
 
 /// Whether a process sleeps until its array can be performed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wait {
+pub enum Wait {
     No,
     Yes,
 }
 
-pub(crate) const fn op(slot: u16, delta: i16) -> Op {
+pub const fn op(slot: u16, delta: i16) -> Op {
     Op {
         slot,
         delta,
@@ -36,7 +36,7 @@ pub(crate) const fn op(slot: u16, delta: i16) -> Op {
     }
 }
 
-pub(crate) const fn undo(slot: u16, delta: i16) -> Op {
+pub const fn undo(slot: u16, delta: i16) -> Op {
     Op {
         slot,
         delta,
@@ -49,45 +49,45 @@ const fn nowait(op: Op) -> Op {
     Op { nowait: true, ..op }
 }
 
-pub(super) const UNLOCKED: Op = op(slot::LOCK, 0);
-pub(super) const TAKE_LOCK: Op = undo(slot::LOCK, 1);
-pub(super) const RELEASE_LOCK: Op = undo(slot::LOCK, -1);
-pub(super) const TAKE_REFERENCE: Op = undo(slot::REFS, 1);
-pub(super) const RELEASE_REFERENCE: Op = undo(slot::REFS, -1);
+pub const UNLOCKED: Op = op(slot::LOCK, 0);
+pub const TAKE_LOCK: Op = undo(slot::LOCK, 1);
+pub const RELEASE_LOCK: Op = undo(slot::LOCK, -1);
+pub const TAKE_REFERENCE: Op = undo(slot::REFS, 1);
+pub const RELEASE_REFERENCE: Op = undo(slot::REFS, -1);
 
 /// −1 fails if no process holds a reference. If it succeeds, +2 leaves one more reference.
-pub(super) const JOIN: [Op; 3] = [UNLOCKED, undo(slot::REFS, -1), undo(slot::REFS, 2)];
+pub const JOIN: [Op; 3] = [UNLOCKED, undo(slot::REFS, -1), undo(slot::REFS, 2)];
 /// As [`JOIN`], if a supervisor is alive.
-pub(super) const JOIN_SUPERVISED: [Op; 5] = [
+pub const JOIN_SUPERVISED: [Op; 5] = [
     UNLOCKED,
     undo(slot::REFS, -1),
     undo(slot::REFS, 2),
     op(slot::SUPERVISOR, -1),
     op(slot::SUPERVISOR, 1),
 ];
-pub(super) const LEAVE_TO_SUPERVISOR: [Op; 3] = [
+pub const LEAVE_TO_SUPERVISOR: [Op; 3] = [
     RELEASE_REFERENCE,
     op(slot::SUPERVISOR, -1),
     op(slot::SUPERVISOR, 1),
 ];
-pub(super) const UNLOCK_TO_SUPERVISOR: [Op; 3] = [
+pub const UNLOCK_TO_SUPERVISOR: [Op; 3] = [
     RELEASE_LOCK,
     op(slot::SUPERVISOR, -1),
     op(slot::SUPERVISOR, 1),
 ];
-pub(super) const LEAVE_PINNED: [Op; 3] = [RELEASE_REFERENCE, op(slot::PIN, -1), op(slot::PIN, 1)];
+pub const LEAVE_PINNED: [Op; 3] = [RELEASE_REFERENCE, op(slot::PIN, -1), op(slot::PIN, 1)];
 /// Without `SEM_UNDO`, because the pin must outlive the process that sets it.
-pub(super) const PIN: [Op; 2] = [op(slot::PIN, 0), op(slot::PIN, 1)];
-pub(super) const UNPIN: [Op; 1] = [op(slot::PIN, -1)];
+pub const PIN: [Op; 2] = [op(slot::PIN, 0), op(slot::PIN, 1)];
+pub const UNPIN: [Op; 1] = [op(slot::PIN, -1)];
 /// Registers a supervisor.
 ///
 /// Joins also operate on SUPERVISOR, to require that it is not 0. Only supervisors operate on SUPERVISOR_PID, so the
 /// kernel remembers the supervisor's pid there.
-pub(crate) const SUPERVISE: [Op; 2] = [undo(slot::SUPERVISOR, 1), op(slot::SUPERVISOR_PID, 0)];
+pub const SUPERVISE: [Op; 2] = [undo(slot::SUPERVISOR, 1), op(slot::SUPERVISOR_PID, 0)];
 /// Sleeps until the service is idle, and takes the lock.
 ///
 /// It takes the lock in the same array, because after a plain wait for zero the count could have changed again.
-pub(crate) const WAIT_IDLE: [Op; 4] = [op(slot::REFS, 0), op(slot::PIN, 0), UNLOCKED, TAKE_LOCK];
+pub const WAIT_IDLE: [Op; 4] = [op(slot::REFS, 0), op(slot::PIN, 0), UNLOCKED, TAKE_LOCK];
 /// Registers a supervisor that becomes the parent of the service. It sleeps until the processes of an earlier
 /// supervisor have exited. It shares the lock with its starter, so that the death of one of the two does not release
 /// the lock.
@@ -97,7 +97,7 @@ pub(crate) const WAIT_IDLE: [Op; 4] = [op(slot::REFS, 0), op(slot::PIN, 0), UNLO
 /// supervisor sleeps. If they came after TREE, the kernel would check the lock only when the earlier processes have
 /// exited. A supervisor whose starter has died could then wait until another service ends. It would keep the dead
 /// starter's descriptors open all that time, and readers of its pipes would not see EOF.
-pub(crate) const SUPERVISE_TREE: [Op; 6] = [
+pub const SUPERVISE_TREE: [Op; 6] = [
     nowait(undo(slot::LOCK, -1)),
     nowait(undo(slot::LOCK, 2)),
     op(slot::TREE, 0),
@@ -106,33 +106,33 @@ pub(crate) const SUPERVISE_TREE: [Op; 6] = [
     op(slot::SUPERVISOR_PID, 0),
 ];
 /// Sleeps until this process is the only holder of the lock, because its starter has released it or died.
-pub(crate) const WAIT_ALONE: [Op; 3] = [op(slot::LOCK, -1), op(slot::LOCK, 0), op(slot::LOCK, 1)];
+pub const WAIT_ALONE: [Op; 3] = [op(slot::LOCK, -1), op(slot::LOCK, 0), op(slot::LOCK, 1)];
 /// The conditions under which a supervisor may resign after its processes have exited: a client holds the service, or
 /// the service is pinned.
 ///
 /// The check and the resignation are one array. If the supervisor resigned first, the last holder could die in
 /// between, and no process would be left to remove the set.
-pub(super) const RESIGN_TO: [[Op; 2]; 2] = [
+pub const RESIGN_TO: [[Op; 2]; 2] = [
     [op(slot::REFS, -1), op(slot::REFS, 1)],
     [op(slot::PIN, -1), op(slot::PIN, 1)],
 ];
 /// Reverts [`SUPERVISE_TREE`].
-pub(crate) const STEP_DOWN: [Op; 3] = [
+pub const STEP_DOWN: [Op; 3] = [
     undo(slot::SUPERVISOR, -1),
     undo(slot::TREE, -1),
     RELEASE_LOCK,
 ];
-pub(super) const RESIGN: [Op; 2] = [undo(slot::SUPERVISOR, -1), undo(slot::TREE, -1)];
+pub const RESIGN: [Op; 2] = [undo(slot::SUPERVISOR, -1), undo(slot::TREE, -1)];
 /// Sleeps until a process holds a reference.
-pub(crate) const WAIT_CLIENT: [Op; 2] = [op(slot::REFS, -1), op(slot::REFS, 1)];
-pub(super) const WAIT_UNLOCKED: [Op; 1] = [UNLOCKED];
-pub(super) const ENTER: [Op; 3] = [UNLOCKED, TAKE_LOCK, TAKE_REFERENCE];
-pub(super) const LOCK: [Op; 2] = [UNLOCKED, TAKE_LOCK];
-pub(crate) const UNLOCK: [Op; 1] = [RELEASE_LOCK];
+pub const WAIT_CLIENT: [Op; 2] = [op(slot::REFS, -1), op(slot::REFS, 1)];
+pub const WAIT_UNLOCKED: [Op; 1] = [UNLOCKED];
+pub const ENTER: [Op; 3] = [UNLOCKED, TAKE_LOCK, TAKE_REFERENCE];
+pub const LOCK: [Op; 2] = [UNLOCKED, TAKE_LOCK];
+pub const UNLOCK: [Op; 1] = [RELEASE_LOCK];
 /// −2 fails if this process holds the last reference.
-pub(super) const LEAVE: [Op; 2] = [undo(slot::REFS, -2), TAKE_REFERENCE];
-pub(super) const ABANDON: [Op; 3] = [undo(slot::REFS, -2), TAKE_REFERENCE, RELEASE_LOCK];
-pub(super) const LEAVE_LAST: [Op; 5] = [
+pub const LEAVE: [Op; 2] = [undo(slot::REFS, -2), TAKE_REFERENCE];
+pub const ABANDON: [Op; 3] = [undo(slot::REFS, -2), TAKE_REFERENCE, RELEASE_LOCK];
+pub const LEAVE_LAST: [Op; 5] = [
     op(slot::PIN, 0),
     UNLOCKED,
     TAKE_LOCK,
@@ -140,8 +140,8 @@ pub(super) const LEAVE_LAST: [Op; 5] = [
     op(slot::REFS, 0),
 ];
 /// The slot whose last pid is the process that announced the transition. Every announcement operates on this slot.
-pub(super) const ANNOUNCED: u16 = slot::LIMIT.start;
+pub const ANNOUNCED: u16 = slot::LIMIT.start;
 /// Never succeeds, because PIN is 0 or 1. So this sleep ends only with the set. A wait for GENERATION to be 0 would
 /// end at once during a first start.
-pub(super) const WAIT_REMOVED: [Op; 1] = [op(slot::PIN, -2)];
-pub(super) const DROP_REFERENCE: [Op; 1] = [RELEASE_REFERENCE];
+pub const WAIT_REMOVED: [Op; 1] = [op(slot::PIN, -2)];
+pub const DROP_REFERENCE: [Op; 1] = [RELEASE_REFERENCE];

@@ -1,63 +1,63 @@
 //! The slots of a set, and how an instance is encoded in them.
 
-use std::ops::Range;
-use std::time::Duration;
+use core::ops::Range;
+use core::time::Duration;
 
-use crate::kernel::state::{Ended, Instance, MAX_GENERATION, Snapshot, decode_limit, encode_limit};
-use crate::process::Identity;
+use crate::state::Identity;
+use crate::state::{Ended, Instance, MAX_GENERATION, Snapshot, decode_limit, encode_limit};
 
 /// The highest value of a slot: 15 bits (`SEMVMX`).
-pub(crate) const MAX_VALUE: u16 = 0x7fff;
+pub const MAX_VALUE: u16 = 0x7fff;
 const BITS: u32 = 15;
 
 /// The number of each slot.
-pub(crate) mod slot {
-    use std::ops::Range;
+pub mod slot {
+    use core::ops::Range;
 
-    pub(crate) const REFS: u16 = 0;
-    pub(crate) const LOCK: u16 = 1;
-    pub(crate) const SUPERVISOR: u16 = 2;
-    pub(crate) const TREE: u16 = 3;
-    pub(crate) const PIN: u16 = 4;
-    pub(crate) const GENERATION: u16 = 5;
-    pub(crate) const NAMESPACE: Range<u16> = 6..10;
-    pub(crate) const NAME: Range<u16> = 10..14;
-    pub(crate) const PID: Range<u16> = 14..16;
-    pub(crate) const START: Range<u16> = 16..21;
-    pub(crate) const PORT: Range<u16> = 21..23;
-    pub(crate) const FLAGS: u16 = 23;
-    pub(crate) const LINGER: Range<u16> = 24..26;
-    pub(crate) const EXIT: u16 = 26;
+    pub const REFS: u16 = 0;
+    pub const LOCK: u16 = 1;
+    pub const SUPERVISOR: u16 = 2;
+    pub const TREE: u16 = 3;
+    pub const PIN: u16 = 4;
+    pub const GENERATION: u16 = 5;
+    pub const NAMESPACE: Range<u16> = 6..10;
+    pub const NAME: Range<u16> = 10..14;
+    pub const PID: Range<u16> = 14..16;
+    pub const START: Range<u16> = 16..21;
+    pub const PORT: Range<u16> = 21..23;
+    pub const FLAGS: u16 = 23;
+    pub const LINGER: Range<u16> = 24..26;
+    pub const EXIT: u16 = 26;
     /// Always 0. The last process that operated on it is the supervisor.
-    pub(crate) const SUPERVISOR_PID: u16 = 27;
+    pub const SUPERVISOR_PID: u16 = 27;
     /// The longest duration of the transition, in milliseconds.
-    pub(crate) const LIMIT: Range<u16> = 28..30;
+    pub const LIMIT: Range<u16> = 28..30;
     /// Each is 1 while a client has it: see `holders`.
-    pub(crate) const HOLDERS: Range<u16> = 30..130;
-    pub(crate) const COUNT: u16 = 130;
+    pub const HOLDERS: Range<u16> = 30..130;
+    pub const COUNT: u16 = 130;
 }
 
-pub(super) mod flag {
-    pub(crate) const READY: u16 = 1;
-    pub(crate) const STOPPING: u16 = 1 << 1;
-    pub(crate) const COMMAND: u16 = 1 << 2;
-    pub(crate) const KEEP_ORPHAN: u16 = 1 << 3;
-    pub(crate) const HOSTED: u16 = 1 << 4;
-    pub(crate) const HAS_METADATA: u16 = 1 << 5;
+pub mod flag {
+    pub const READY: u16 = 1;
+    pub const STOPPING: u16 = 1 << 1;
+    pub const COMMAND: u16 = 1 << 2;
+    pub const KEEP_ORPHAN: u16 = 1 << 3;
+    pub const HOSTED: u16 = 1 << 4;
+    pub const HAS_METADATA: u16 = 1 << 5;
 
-    pub(crate) const ALL: u16 = (1 << 6) - 1;
+    pub const ALL: u16 = (1 << 6) - 1;
 }
 
 /// The values of all slots of a set.
-pub(crate) type Values = [u16; slot::COUNT as usize];
+pub type Values = [u16; slot::COUNT as usize];
 
 /// Returns the digests of namespace and name that a set contains. They are 0 in a blank set.
-pub(crate) fn digests_in(values: &Values) -> (u128, u128) {
+pub fn digests_in(values: &Values) -> (u128, u128) {
     (unpack(values, slot::NAMESPACE), unpack(values, slot::NAME))
 }
 
 /// Writes a number into slots of 15 bits, lowest bits first.
-pub(super) fn pack(values: &mut Values, slots: Range<u16>, number: u128) {
+pub fn pack(values: &mut Values, slots: Range<u16>, number: u128) {
     for (index, slot) in slots.enumerate() {
         let bits = number >> (index as u32 * BITS) & u128::from(MAX_VALUE);
         values[slot as usize] = bits as u16;
@@ -70,17 +70,12 @@ fn unpack(values: &Values, slots: Range<u16>) -> u128 {
     })
 }
 
-pub(super) fn pack_limit(values: &mut Values, limit: Duration) {
+pub fn pack_limit(values: &mut Values, limit: Duration) {
     pack(values, slot::LIMIT, encode_limit(limit).into());
 }
 
 /// Encodes an instance that is being stopped, and the longest duration of that.
-pub(super) fn encode_stopping(
-    values: &mut Values,
-    instance: &Instance,
-    generation: u16,
-    limit: Duration,
-) {
+pub fn encode_stopping(values: &mut Values, instance: &Instance, generation: u16, limit: Duration) {
     let stopping = Instance {
         stopping: true,
         ..*instance
@@ -89,7 +84,7 @@ pub(super) fn encode_stopping(
     pack_limit(values, limit);
 }
 
-pub(crate) fn encode(values: &mut Values, instance: Option<&Instance>, generation: u16) {
+pub fn encode(values: &mut Values, instance: Option<&Instance>, generation: u16) {
     debug_assert!(generation <= MAX_GENERATION);
     values[slot::GENERATION as usize] = generation;
     let flags = instance.map_or(0, |instance| {
@@ -117,7 +112,7 @@ pub(crate) fn encode(values: &mut Values, instance: Option<&Instance>, generatio
     );
 }
 
-pub(crate) fn decode(values: &Values, claimed: bool) -> Snapshot {
+pub fn decode(values: &Values, claimed: bool) -> Snapshot {
     // No process of this layout sets other flags. They alone make no instance.
     let flags = values[slot::FLAGS as usize] & flag::ALL;
     let has = |flag: u16| flags & flag != 0;
@@ -154,14 +149,14 @@ pub(crate) fn decode(values: &Values, claimed: bool) -> Snapshot {
 
 impl Ended {
     /// Encodes how the service ended. 0 is reserved for "not known".
-    pub(super) fn encode(self) -> u16 {
+    pub fn encode(self) -> u16 {
         match self {
             Self::Exited(code) => 1 + u16::from(code),
             Self::Killed(signal) => SIGNALLED + u16::from(signal),
         }
     }
 
-    pub(super) fn decode(value: u16) -> Option<Self> {
+    pub fn decode(value: u16) -> Option<Self> {
         match value {
             0 => None,
             1..SIGNALLED => Some(Self::Exited((value - 1) as u8)),

@@ -4,11 +4,11 @@
 
 use super::layout::{Values, slot};
 use super::steps::{MAX_OPS, Op, RELEASE_LOCK, RESIGN, UNLOCKED, op};
-use crate::kernel::Lock;
-use crate::kernel::state::Ended;
+use crate::state::Ended;
+use crate::state::Lock;
 
 /// An array of up to [`MAX_OPS`] operations.
-pub(crate) struct OpList {
+pub struct OpList {
     ops: [Op; MAX_OPS],
     length: usize,
 }
@@ -22,14 +22,14 @@ impl OpList {
     }
 
     /// Returns an array with more operations at its end.
-    pub(super) fn concat(ops: &[Op], more: &[Op]) -> Self {
+    pub fn concat(ops: &[Op], more: &[Op]) -> Self {
         let mut all = Self::empty();
         ops.iter().chain(more).for_each(|&op| all.push(op));
         all
     }
 
     /// Returns the array by which a supervisor resigns, and stores how the service ended.
-    pub(crate) fn resignation(to: [Op; 2], lock: Lock, ended: Option<Ended>) -> Self {
+    pub fn resignation(to: [Op; 2], lock: Lock, ended: Option<Ended>) -> Self {
         let mut list = Self::concat(&to, &RESIGN);
         if lock == Lock::Release {
             list.push(RELEASE_LOCK);
@@ -43,7 +43,7 @@ impl OpList {
     }
 
     /// Returns the array that changes slots from some values to others.
-    pub(crate) fn between(before: &Values, after: &Values, lock: Lock) -> Self {
+    pub fn between(before: &Values, after: &Values, lock: Lock) -> Self {
         let mut list = Self::empty();
         for ((slot, before), after) in (0..).zip(before).zip(after) {
             let delta = *after as i16 - *before as i16;
@@ -60,7 +60,7 @@ impl OpList {
 
     /// Adds operations on this slot if there are none, so that the kernel remembers which process performed the
     /// array.
-    pub(super) fn touching(mut self, touched: u16, after: &Values) -> Self {
+    pub fn touching(mut self, touched: u16, after: &Values) -> Self {
         if !self.ops().iter().any(|op| op.slot == touched) {
             let up_and_down = match after[touched as usize] {
                 0 => [op(touched, 1), op(touched, -1)],
@@ -78,7 +78,7 @@ impl OpList {
         }
     }
 
-    pub(crate) fn ops(&self) -> &[Op] {
+    pub fn ops(&self) -> &[Op] {
         self.ops.get(..self.length).unwrap_or(&self.ops)
     }
 }

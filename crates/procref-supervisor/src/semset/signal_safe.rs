@@ -1,31 +1,35 @@
 //! The steps as a supervisor calls them. Their code is async-signal-safe.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use super::layout::{Values, decode, encode, encode_stopping};
 use super::op_list::OpList;
 use super::steps::{
     Op, RESIGN_TO, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, WAIT_ALONE, WAIT_CLIENT, WAIT_IDLE,
 };
-use crate::kernel::Lock;
-use crate::kernel::state::{Ended, Instance, Snapshot};
+use crate::state::Lock;
+use crate::state::{Ended, Instance, Snapshot};
 
 /// The reason why a step did not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Refused {
+pub enum Refused {
     /// A condition did not hold, or not before the limit.
     NotNow,
     /// The set was removed, or is unusable.
     Gone,
 }
 
-pub(crate) type SetResult<T> = Result<T, Refused>;
+pub type SetResult<T> = Result<T, Refused>;
 
 /// The primitive calls on one set. Signals interrupt none of them except [`sleep`](Self::sleep).
 ///
 /// On a real kernel each call is ready when it is first polled. Neither the calls nor the steps allocate: their
 /// futures are values on the caller's stack.
-pub(crate) trait SetCalls: Copy {
+#[expect(
+    async_fn_in_trait,
+    reason = "a supervisor has one thread, and needs no `Send`"
+)]
+pub trait SetCalls: Copy {
     /// The limit of a sleep. A signal handler can end it.
     type Limit;
 
@@ -47,15 +51,15 @@ pub(crate) trait SetCalls: Copy {
 
 /// An open set.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SignalSafeSet<C>(C);
+pub struct SignalSafeSet<C>(C);
 
 impl<C: SetCalls> SignalSafeSet<C> {
-    pub(crate) fn new(calls: C) -> Self {
+    pub fn new(calls: C) -> Self {
         Self(calls)
     }
 
     /// Registers this process as a supervisor for as long as it lives.
-    pub(crate) async fn supervise(self) -> SetResult<()> {
+    pub async fn supervise(self) -> SetResult<()> {
         self.0.operate(&SUPERVISE).await
     }
 
@@ -64,32 +68,32 @@ impl<C: SetCalls> SignalSafeSet<C> {
     ///
     /// Sleeps until the processes of an earlier supervisor have exited, at most `limit`. Also fails if the starter
     /// has released the lock or died.
-    pub(crate) async fn supervise_tree(self, limit: Duration) -> SetResult<()> {
+    pub async fn supervise_tree(self, limit: Duration) -> SetResult<()> {
         self.0.operate_within(&SUPERVISE_TREE, limit).await
     }
 
     /// Reverts [`supervise_tree`](Self::supervise_tree).
-    pub(crate) async fn step_down(self) -> SetResult<()> {
+    pub async fn step_down(self) -> SetResult<()> {
         self.0.operate(&STEP_DOWN).await
     }
 
     /// Sleeps until the service is idle, and then holds the lock.
-    pub(crate) async fn wait_idle(self, limit: &C::Limit) -> SetResult<()> {
+    pub async fn wait_idle(self, limit: &C::Limit) -> SetResult<()> {
         self.0.sleep(&WAIT_IDLE, limit).await
     }
 
     /// Sleeps until this process is the only holder of the lock.
-    pub(crate) async fn wait_alone(self, limit: &C::Limit) -> SetResult<()> {
+    pub async fn wait_alone(self, limit: &C::Limit) -> SetResult<()> {
         self.0.sleep(&WAIT_ALONE, limit).await
     }
 
     /// Takes the lock if the service is idle.
-    pub(crate) async fn try_idle(self) -> SetResult<()> {
+    pub async fn try_idle(self) -> SetResult<()> {
         self.0.operate(&WAIT_IDLE).await
     }
 
     /// Sleeps until a process holds a reference.
-    pub(crate) async fn wait_client(self, limit: &C::Limit) -> SetResult<()> {
+    pub async fn wait_client(self, limit: &C::Limit) -> SetResult<()> {
         self.0.sleep(&WAIT_CLIENT, limit).await
     }
 
@@ -97,7 +101,7 @@ impl<C: SetCalls> SignalSafeSet<C> {
     /// ended.
     ///
     /// Fails if no process holds the service and it is not pinned, because then a process must stop it.
-    pub(crate) async fn resign(self, lock: Lock, ended: Option<Ended>) -> SetResult<()> {
+    pub async fn resign(self, lock: Lock, ended: Option<Ended>) -> SetResult<()> {
         for to in RESIGN_TO {
             let list = OpList::resignation(to, lock, ended);
             let done = self.0.operate(list.ops()).await;
@@ -108,26 +112,22 @@ impl<C: SetCalls> SignalSafeSet<C> {
         Err(Refused::NotNow)
     }
 
-    pub(crate) async fn unlock(self) -> SetResult<()> {
+    pub async fn unlock(self) -> SetResult<()> {
         self.0.operate(&UNLOCK).await
     }
 
-    pub(crate) async fn snapshot(self) -> SetResult<Snapshot> {
+    pub async fn snapshot(self) -> SetResult<Snapshot> {
         Ok(decode(&self.0.values().await?, true))
     }
 
     /// Publishes an instance, or clears it. The caller holds the lock.
-    pub(crate) async fn publish(
-        self,
-        instance: Option<&Instance>,
-        generation: u16,
-    ) -> SetResult<()> {
+    pub async fn publish(self, instance: Option<&Instance>, generation: u16) -> SetResult<()> {
         self.write(|values| encode(values, instance, generation))
             .await
     }
 
     /// Publishes that the instance is being stopped, and the longest duration of that. The caller holds the lock.
-    pub(crate) async fn publish_stopping(
+    pub async fn publish_stopping(
         self,
         instance: &Instance,
         generation: u16,
@@ -148,7 +148,7 @@ impl<C: SetCalls> SignalSafeSet<C> {
         self.0.operate(list.ops()).await
     }
 
-    pub(crate) async fn remove(self) -> SetResult<()> {
+    pub async fn remove(self) -> SetResult<()> {
         self.0.remove().await
     }
 }

@@ -15,21 +15,21 @@
 
 #![expect(unsafe_code, reason = "signals of descriptors, and writing to the log")]
 
-use std::cell::Cell;
-use std::ffi::CStr;
-use std::io::Write as _;
-use std::os::fd::{BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use core::cell::Cell;
+use core::ffi::CStr;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use rustix::fd::{AsFd, BorrowedFd, RawFd};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::kernel::Ended;
-use crate::supervisor::prepared::{LogSpec, Text};
+use crate::prepared::{LogSpec, Text};
+use crate::state::Ended;
+use crate::text::TextBuffer;
 
 /// Where the supervisor has the log.
-pub(super) const LOG: RawFd = 1;
+pub const LOG: RawFd = 1;
 
 /// The log by that descriptor, whatever its path leads to by now.
 const LOG_FILE: &CStr = c"/proc/self/fd/1";
@@ -70,7 +70,7 @@ enum Watch {
 /// A size and a time of modification.
 type Seen = (i64, i64, u64);
 
-pub(super) struct Log<'a> {
+pub struct Log<'a> {
     plan: &'a LogSpec,
     watch: Watch,
     /// What the last look found, while the log grows.
@@ -80,7 +80,7 @@ pub(super) struct Log<'a> {
 
 impl<'a> Log<'a> {
     /// In the supervisor, when [`LOG`] is in its place, and SIGIO is handled by [`report`].
-    pub(super) fn new(plan: &'a LogSpec) -> Self {
+    pub fn new(plan: &'a LogSpec) -> Self {
         let log = Self {
             plan,
             watch: watch(plan.dir),
@@ -99,7 +99,7 @@ impl<'a> Log<'a> {
     ///
     /// Call it after the limit of the next sleep is set: the report of a write ends that sleep from then on.
     /// The other way round, a write in between would be slept through.
-    pub(super) fn look(&self) -> Option<Duration> {
+    pub fn look(&self) -> Option<Duration> {
         if REPORTED.swap(false, Ordering::Relaxed) {
             self.forget_reports();
             self.pause.set(match self.watch {
@@ -210,7 +210,7 @@ impl<'a> Log<'a> {
         rustix::fs::ftruncate(&file, 0).is_ok()
     }
 
-    fn keep_end(&self, file: impl std::os::fd::AsFd, size: u64) -> Result<(), Errno> {
+    fn keep_end(&self, file: impl AsFd, size: u64) -> Result<(), Errno> {
         let rotated = self.plan.rotated.as_c_str();
         match rustix::fs::unlink(rotated) {
             Err(error) if error != Errno::NOENT => return Err(error),
@@ -238,14 +238,15 @@ impl<'a> Log<'a> {
     }
 
     /// Writes into the log how the service's program ended, and that other processes of it were left.
-    pub(super) fn note_leftover(&self, ended: Ended) {
-        let mut status = [0; 64];
-        let mut cursor = std::io::Cursor::new(&mut status[..]);
-        let _ = match ended {
-            Ended::Exited(code) => write!(cursor, "exited with status {code}"),
-            Ended::Killed(signal) => write!(cursor, "was killed by signal {signal}"),
+    pub fn note_leftover(&self, ended: Ended) {
+        let status = match ended {
+            Ended::Exited(code) => {
+                TextBuffer::<64>::format(format_args!("exited with status {code}"))
+            }
+            Ended::Killed(signal) => {
+                TextBuffer::<64>::format(format_args!("was killed by signal {signal}"))
+            }
         };
-        let length = usize::try_from(cursor.position()).unwrap_or(0);
         let [before, after, advice] = self
             .plan
             .note
@@ -256,13 +257,13 @@ impl<'a> Log<'a> {
             _ => b"",
         };
         // One call, so that it stays one line between those of others.
-        let parts = [before, &status[..length], after, advice, b"\n"].map(std::io::IoSlice::new);
+        let parts = [before, status.as_bytes(), after, advice, b"\n"].map(rustix::io::IoSlice::new);
         let _ = rustix::io::writev(log(), &parts);
     }
 }
 
 /// What the handler of SIGIO does, beside ending the sleep.
-pub(super) fn report() {
+pub fn report() {
     REPORTED.store(true, Ordering::Relaxed);
 }
 
@@ -326,8 +327,8 @@ mod tests {
 
     #[test]
     fn log_file_is_that_of_its_descriptor() {
-        let path = LOG_FILE.to_str().expect("ASCII");
-        assert_eq!(path, format!("/proc/self/fd/{LOG}"));
+        let path = TextBuffer::<32>::format(format_args!("/proc/self/fd/{LOG}"));
+        assert_eq!(path.as_bytes(), LOG_FILE.to_bytes());
     }
 
     #[test]
