@@ -29,7 +29,7 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PROCREF = ROOT / "target/release/procref"
+PROCREF = ROOT / "target/debug/procref"
 
 # Longer than anything takes, the installation of Python packages included.
 PATIENCE = 300
@@ -230,7 +230,7 @@ def main():
     given = [pathlib.Path(page).resolve() for page in sys.argv[1:]]
     pages = given or sorted((ROOT / "docs/cli").glob("*.md"))
     if not PROCREF.exists():
-        sys.exit(f"{PROCREF} is not there: run `cargo build --release -p procref-cli`")
+        sys.exit(f"{PROCREF} is not there: run `cargo build --bin procref`")
     for page in pages:
         begun = time.monotonic()
         shown = page.relative_to(ROOT) if page.is_relative_to(ROOT) else page

@@ -7,7 +7,7 @@ source scripts/outside.sh
 
 copies=12
 redis=$(command -v redis-server) || fail 'please install redis-server (without its service)'
-cargo build --quiet --package procref --example redis
+cargo build --quiet --example redis
 example=${CARGO_TARGET_DIR:-target}/debug/examples/redis
 
 scratch=$(mktemp -d)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Records a session with the release build of procref in a terminal, as docs/images/session.svg.
+"""Records a session with procref in a terminal, as docs/images/session.svg.
 
 Types the commands below into a real bash in a pseudo-terminal, waits for what each is for, and draws what came
 out, with the pauses between commands made long enough for a reader. Left out is bash's own notice that a job was killed,
@@ -28,7 +28,7 @@ import fcntl
 import termios
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PROCREF = ROOT / "target/release/procref"
+PROCREF = ROOT / "target/debug/procref"
 PICTURE = ROOT / "docs/images/session.svg"
 
 # `procref ps` shows the project's directory, so it has a name that readers can do something with.
@@ -134,7 +134,7 @@ def clients(environment):
 def record():
     """Pairs of a command and its output, escape sequences included."""
     if not PROCREF.exists():
-        raise Failure(f"{PROCREF} is missing: cargo build --release -p procref-cli")
+        raise Failure(f"{PROCREF} is missing: cargo build --bin procref")
     for program in ("redis-server", "redis-cli"):
         if not shutil.which(program):
             raise Failure(f"{program} is missing")
