@@ -1,13 +1,16 @@
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 mod advice;
 pub(crate) mod foreground;
+mod log_tail;
+mod new;
 
 pub(crate) use advice::{ended, exec_advice};
+pub use log_tail::LogTail;
 
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -486,45 +489,6 @@ pub enum Error {
     Message(String),
 }
 
-/// The end of a service's output.
-///
-/// ```no_run
-/// # async fn example(service: procref::SharedService) -> procref::Result<()> {
-/// use procref::Error;
-///
-/// match service.acquire().await {
-///     Err(Error::Exited { output, .. }) => {
-///         println!("could not start; see {}", output.log.display());
-///         println!("last output: {}", output.lines);
-///     }
-///     acquired => drop(acquired?),
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LogTail {
-    /// The file with the output.
-    pub log: PathBuf,
-    /// The last lines since the start, at most 20 lines and 4 KiB. Empty if there are none.
-    pub lines: String,
-    /// Advice about the exit of the program. It stands before these lines in the message.
-    advice: String,
-}
-
-impl fmt::Display for LogTail {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.lines.is_empty() {
-            return write!(f, "; no output in {}", self.log.display());
-        }
-        write!(f, "; last lines of {}:", self.log.display())?;
-        self.lines
-            .lines()
-            .try_for_each(|line| write!(f, "\n    {line}"))
-    }
-}
-
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -540,95 +504,6 @@ impl From<String> for Error {
 impl From<&str> for Error {
     fn from(message: &str) -> Self {
         Self::Message(message.to_owned())
-    }
-}
-
-impl Error {
-    pub(crate) fn runtime_dir(path: &Path, reason: impl Into<String>) -> Self {
-        Self::RuntimeDir {
-            path: path.to_owned(),
-            reason: reason.into(),
-            source: None,
-        }
-    }
-
-    pub(crate) fn runtime_dir_io(path: &Path, doing: &str, source: io::Error) -> Self {
-        Self::RuntimeDir {
-            path: path.to_owned(),
-            reason: format!("{doing}: {source}"),
-            source: Some(source),
-        }
-    }
-
-    /// `exec`, or the check before it, failed.
-    pub(crate) fn exec(service: &str, program: &str, source: io::Error) -> Self {
-        Self::Exec {
-            service: service.to_owned(),
-            program: program.to_owned(),
-            reason: format!("{source}{}", advice::exec_advice(&source)),
-            source: Some(source),
-        }
-    }
-
-    /// A resource of the program, other than the program file, is not available.
-    pub(crate) fn not_started(
-        service: &str,
-        program: &str,
-        reason: String,
-        source: Option<io::Error>,
-    ) -> Self {
-        Self::Exec {
-            service: service.to_owned(),
-            program: program.to_owned(),
-            reason,
-            source,
-        }
-    }
-
-    /// The program exited before it was ready. `lines` is the end of `log`. `line` is the program and its
-    /// arguments.
-    pub(crate) fn exited(
-        service: &str,
-        line: &[String],
-        status: ExitStatus,
-        after: Duration,
-        (log, lines): (PathBuf, String),
-    ) -> Self {
-        let advice = match status.success() {
-            true => format!(" ({})", foreground::advice(line)),
-            false => String::new(),
-        };
-        Self::Exited {
-            service: service.to_owned(),
-            program: line.first().cloned().unwrap_or_default(),
-            status,
-            after,
-            output: Box::new(LogTail { log, lines, advice }),
-        }
-    }
-
-    /// The program was not ready in time. `missing` is the readiness condition, and the result of the last
-    /// check.
-    pub(crate) fn not_ready(
-        service: &str,
-        program: String,
-        limit: Duration,
-        missing: (String, String),
-        (log, lines): (PathBuf, String),
-    ) -> Self {
-        let (waiting_for, last) = missing;
-        Self::NotReady {
-            service: service.to_owned(),
-            program,
-            limit,
-            waiting_for,
-            last,
-            output: Box::new(LogTail {
-                log,
-                lines,
-                advice: String::new(),
-            }),
-        }
     }
 }
 
