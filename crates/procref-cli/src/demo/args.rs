@@ -10,7 +10,6 @@ pub(crate) const CLIENT: &str = "__demo-client";
 pub(crate) const SERVICE: &str = "__demo-service";
 
 #[derive(Args, Debug)]
-#[cfg_attr(windows, expect(dead_code, reason = "Windows has no demonstration"))]
 pub(crate) struct DemoServiceArgs {
     /// File that records what the service does.
     pub(super) log: OsString,

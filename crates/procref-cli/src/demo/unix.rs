@@ -23,13 +23,10 @@ mod observe;
 mod roles;
 mod view;
 
-use clients::{Activity, ClientEvent, Clients};
+use clients::{Activity, ClientEvent, Clients, NAME, TIMEOUT};
 use observe::ProcessId;
 pub(crate) use roles::{client, service};
 use view::View;
-
-/// The name of the service.
-const NAME: &str = "demo";
 
 /// The number of clients that start first, that join later, and that leave.
 const FIRST: usize = 5;
@@ -38,9 +35,6 @@ const LEAVING: usize = 2;
 
 /// The time for which a step is shown on a terminal.
 const STEP: Duration = Duration::from_millis(1400);
-
-/// A time limit that is longer than any step takes, even on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The interval at which the kernel's state is read.
 const INTERVAL: Duration = Duration::from_millis(25);

@@ -14,9 +14,14 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::roles::STARTER;
-use super::{NAME, TIMEOUT};
 use crate::demo::args::{CLIENT, SERVICE};
 use crate::error::{Error, Result};
+
+/// The name of the service.
+pub(super) const NAME: &str = "demo";
+
+/// A time limit that is longer than any step takes, even on a busy machine.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a client is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

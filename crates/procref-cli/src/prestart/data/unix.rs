@@ -1,7 +1,7 @@
 //! Locks with `flock`. Such a lock belongs to the open file description, which `fork` shares and `exec` keeps.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -329,14 +329,4 @@ fn not_a(path: &Path, what: &str) -> io::Error {
         ),
         false => format!("it is not a {what}"),
     })
-}
-
-/// Returns the first bytes of a file as text.
-fn read_text(file: &File) -> Option<String> {
-    const LONGEST: u64 = 4096;
-    let mut file = file;
-    file.rewind().ok()?;
-    let mut text = String::new();
-    file.take(LONGEST).read_to_string(&mut text).ok()?;
-    Some(text)
 }

@@ -1,11 +1,12 @@
 //! The process that uses a data directory, as the lock file and the note name it.
 
 use std::fs::{self, File};
+use std::io::{Read as _, Seek as _};
 use std::process;
 
 use serde::{Deserialize, Serialize};
 
-use super::{holders, read_text};
+use super::holders;
 use crate::text::shown;
 
 /// A process, identified by its pid, its start time and the view in which both are valid.
@@ -77,4 +78,14 @@ fn view() -> Option<String> {
         pids.display(),
         clock.display()
     ))
+}
+
+/// Returns the first bytes of a file as text.
+fn read_text(file: &File) -> Option<String> {
+    const LONGEST: u64 = 4096;
+    let mut file = file;
+    file.rewind().ok()?;
+    let mut text = String::new();
+    file.take(LONGEST).read_to_string(&mut text).ok()?;
+    Some(text)
 }
