@@ -1,14 +1,14 @@
-//! Share ONE background service between many processes: the first process to acquire it starts it,
-//! the others join, the last one stops it, and a process that crashes gives its reference back,
-//! because the kernel counts and not a file.
+//! Share one background service between many processes. The first process that acquires the service starts it, the
+//! others join, and the last one stops it. The kernel counts the references, so a process that crashes releases its
+//! reference, too.
 //!
-//! For N editors, agents or test processes that would each start their own database, language
-//! server or model server, leave orphans behind, or race each other at start-up. No daemon is
-//! installed, and nothing polls.
+//! Editors, agents and test processes often need the same database, language server or model server. If each starts
+//! its own, they waste memory, race each other at start-up and leave orphans. With procref they share one. procref
+//! installs no daemon and polls nothing.
 //!
 //! # A service
 //!
-//! A program that procref executes, with everything that belongs to it:
+//! A service is a program that procref executes:
 //!
 //! ```no_run
 //! use procref::{ServiceCommand, SharedService};
@@ -18,70 +18,73 @@
 //!     .args(["-m", "http.server", "--bind", "127.0.0.1", "{port}"]);
 //! let service = SharedService::builder("web").command(server).build()?;
 //!
-//! let handle = service.acquire().await?; // starts it, or joins
+//! let handle = service.acquire().await?; // starts the service, or joins it
 //! println!("http://127.0.0.1:{}", handle.port());
-//! handle.release().await?; // if nobody else holds it, it stops
+//! handle.release().await?; // stops the service if no other process holds it
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! [`Ready`] tells when it is ready to be used. For whatever is not a program that stays in the
-//! foreground there are callbacks, [`on_first_acquire`](SharedServiceBuilder::on_first_acquire) first
-//! of all.
+//! - [`SharedService`] defines how a service is started, checked, recovered and stopped.
+//! - [`ServiceHandle`] is a reference. It keeps the service alive.
+//! - [`Ready`] defines when the program counts as ready.
+//! - [`Services`] lists all services, and removes what crashes have left.
+//! - Callbacks replace the program if the service is not a program that stays in the foreground: start with
+//!   [`on_first_acquire`](SharedServiceBuilder::on_first_acquire).
+//! - [`RefCounter`] is the count alone, without a service.
 //!
-//! [`SharedService`] tells how a service is started, checked, recovered and stopped;
-//! [`ServiceHandle`] keeps it alive. [`Services`] lists all of them and removes what crashes have left.
-//! Two processes meet if they use the same name **and** the same
-//! [runtime directory](SharedServiceBuilder::base_dir). Without a service, [`RefCounter`] is the
-//! bare count.
+//! Two processes meet if they use the same name **and** the same [runtime directory](SharedServiceBuilder::base_dir).
 //!
-//! The [guide] goes through all that in the order in which it comes to be needed: from a database that
-//! tests share to what is left when the machine dies.
+//! The [guide] leads through all of this in the order in which you need it.
 //!
-//! # What holds
+//! # Guarantees
 //!
-//! - At most one instance lives per directory and name, whatever races or crashes.
-//! - A dead process holds no reference: killed, out of memory, exited, or replaced by `exec`.
-//! - `acquire` returns a service that is alive, ready and healthy, or an error that says what
-//!   happened. Who waits for another's start sleeps in the kernel, and takes over if it fails.
-//! - No process is signalled but the one that was started: see [`process`].
-//! - Nothing is left behind after the last release, and what a crash left the next acquire cleans.
-//! - Once no process holds a reference the service is stopped, also when the last one was killed, or
-//!   all of them in the same instant: a [supervisor](SharedServiceBuilder::orphan), forked by whoever
-//!   starts the service, sees to that. With [`linger`](SharedServiceBuilder::linger) it waits a while first.
+//! - At most one instance of a service is alive per directory and name, whatever races or crashes happen.
+//! - A dead process holds no reference. It may have been killed, have exited, have run out of memory, or have been
+//!   replaced by `exec`.
+//! - `acquire` returns a service that is alive, ready and healthy, or an error that states what happened. A client
+//!   that waits for another client's start sleeps in the kernel, and takes over if that start fails.
+//! - When no process holds a reference, the service is stopped, also if the last process, or all of them at once,
+//!   were killed. A [supervisor](SharedServiceBuilder::orphan) does that: a small process that the starter of the
+//!   service forks. With [`linger`](SharedServiceBuilder::linger) it waits for a while first.
+//! - procref signals only the process that was started: see [`process`].
+//! - The last release leaves nothing behind. The next acquire cleans up what a crash has left.
 //!
-//! # Async and not
+//! # Async and blocking calls
 //!
-//! Futures of this crate run on any executor, or none: [`SharedService::acquire_blocking`].
+//! The futures of this crate run on any executor. [`SharedService::acquire_blocking`] needs none.
 //!
 //! # Features
 //!
-//! - `tokio` (on by default): callbacks that run where no runtime is, in `Drop` and in the blocking calls,
-//!   get a tokio runtime of their own. Without it they are polled without a runtime there, and tokio is no
-//!   dependency.
-//! - `crash-points` and `fuzzing`: for procref's own tests, and not covered by semantic versioning.
+//! - `tokio` (default): callbacks that run outside a runtime, in `Drop` and in the blocking calls, get a tokio
+//!   runtime. Without this feature they are polled without a runtime, and procref does not depend on tokio.
+//! - `crash-points` and `fuzzing`: for procref's own tests, without semantic versioning.
 //!
 //! # Examples
 //!
-//! Beside the examples of each item there are programs, to be run by `cargo run --release --example NAME`:
-//! `redis` (a whole program of 23 lines), `quickstart` (an HTTP server and five processes), and `postgres`
-//! (sixteen processes, by callbacks or as a command). The latter two are checked from outside.
+//! Besides the examples of each item there are programs. Run one with `cargo run --release --example NAME`:
 //!
-//! # What is going on
+//! - `redis`: a complete program of 23 lines,
+//! - `quickstart`: an HTTP server and five processes,
+//! - `postgres`: a database and sixteen processes, by callbacks or as a command.
 //!
-//! Every transition is a [`tracing`](https://docs.rs/tracing) event under the target `procref`: with
-//! a subscriber that obeys `RUST_LOG`, `RUST_LOG=procref=debug` tells who started, joined, recovered
-//! and stopped what, and how long it took.
+//! # Log
+//!
+//! Every transition is a [`tracing`](https://docs.rs/tracing) event with the target `procref`. With a subscriber that
+//! reads `RUST_LOG`, `RUST_LOG=procref=debug` shows which process started, joined, recovered and stopped what, and
+//! how long each took.
 //!
 //! # Platforms
 //!
-//! Linux. The mechanism is a [System V semaphore
-//! set](https://man7.org/linux/man-pages/man7/sysvipc.7.html) per service, whose adjustments the
-//! kernel takes back when a process ends.
+//! **Linux.** Each service has a [System V semaphore set](https://man7.org/linux/man-pages/man7/sysvipc.7.html). When
+//! a process ends, the kernel reverts its adjustments.
 //!
-//! Windows, where references are handles on a named object and the service is in a job that ends with its
-//! last client. After a crash that end is hard, [`linger`](SharedServiceBuilder::linger) is an error, and a
-//! service has to listen to an [event](process) to be asked to stop.
+//! **Windows.** References are handles on a named object, and the service is in a job that ends with its last client.
+//! These things differ:
+//!
+//! - After a crash of the last client, the service is ended at once, without its grace.
+//! - [`linger`](SharedServiceBuilder::linger) is an error.
+//! - To be asked to stop, a service listens to an [event](process#windows).
 
 mod command;
 mod counter;

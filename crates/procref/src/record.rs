@@ -1,8 +1,8 @@
-//! The record: a file per instance that says what the kernel object has no room for.
+//! The record: a file per instance, with the data that the kernel object has no room for.
 //!
-//! It is a hint. It names the instance it belongs to, down to the boot of the machine, and is
-//! ignored for every other one; a file that is broken, huge, foreign or missing is ignored, too.
-//! What is true stands in the kernel object.
+//! The record is a hint, and the kernel object is the truth. A record names its instance, including the boot of the
+//! machine, and is ignored for every other instance. A file that is broken, too large, foreign or missing is ignored,
+//! too.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,17 +36,17 @@ use windows as sys;
 
 const VERSION: u32 = 2;
 
-/// The largest record that is written or read, in bytes.
+/// The size of the largest record that is written or read, in bytes.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// What the file says, as JSON.
+/// The contents of the file, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     version: u32,
     name: String,
-    /// The digest of the namespace that the identity and the port are of.
+    /// Digest of the namespace that the identity and the port belong to.
     namespace: String,
-    /// The boot the identity is of: start times begin anew with each.
+    /// Boot that the identity belongs to. The same start time exists in every boot.
     boot: String,
     pid: u32,
     start: u64,
@@ -54,24 +54,24 @@ pub(crate) struct Record {
     /// Seconds since the Unix epoch, for people.
     started_at: u64,
     metadata: BTreeMap<String, String>,
-    /// Of a service that procref executed itself.
+    /// Set if procref executed the service's program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     command: Option<Executed>,
-    /// The process is a client's own, which nobody signals.
+    /// Set if the process is a client's own. It is never signaled.
     #[serde(default)]
     hosted: bool,
-    /// What the starter said that the instance is.
+    /// The identity that the starter gave the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fingerprint: Option<String>,
-    /// The settings that the starter wants others to know.
+    /// Settings that the starter shows to other clients.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     definition: BTreeMap<String, String>,
 }
 
-/// What a record says of a service that procref executed itself.
+/// The part of a record that describes a program which procref executed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Executed {
-    /// The program and its arguments, for people.
+    /// Program and arguments, for people.
     pub(crate) line: Vec<String>,
     #[serde(with = "any_path")]
     pub(crate) log: PathBuf,
@@ -79,7 +79,7 @@ pub(crate) struct Executed {
     pub(crate) grace_ms: u64,
 }
 
-/// A path in JSON: as text, or, if it is none, as the numbers that the system has it in.
+/// A path in JSON: as text, or as the system's numbers if it is not valid Unicode.
 mod any_path {
     use std::path::{Path, PathBuf};
 
@@ -133,7 +133,7 @@ impl Record {
         self
     }
 
-    /// How the instance is stopped, if procref executed it.
+    /// Returns how the instance is stopped, if procref executed it.
     pub(crate) fn stop(&self) -> Option<StopPolicy> {
         let Executed {
             stop_signal,
@@ -146,7 +146,7 @@ impl Record {
         })
     }
 
-    /// The record of a service that clients hold and that has no instance. It names the service, and no
+    /// Returns the record of a service that clients hold and that has no instance. It names the service and no
     /// process: without a boot id there is no identity.
     pub(crate) fn without_instance(self) -> Self {
         Self {
@@ -174,7 +174,7 @@ impl Record {
         self
     }
 
-    /// Whether the processes that the record was written for see what the clients of this namespace see.
+    /// Returns `true` if the record was written for processes that have the view of this namespace.
     fn is_of(&self, namespace: &Namespace) -> bool {
         self.namespace == namespace.digest().to_string()
     }
@@ -188,7 +188,7 @@ impl Record {
         &self.definition
     }
 
-    /// The process it names, if it is of this boot. Without a boot id nothing is.
+    /// Returns the process that the record names, if it was started in this boot. Without a boot id there is none.
     pub(crate) fn identity(&self) -> Option<Identity> {
         (!self.boot.is_empty() && self.boot == sys::boot_id()).then_some(Identity {
             pid: self.pid,
@@ -219,13 +219,13 @@ impl Record {
     fn parse(bytes: &[u8], key: &ServiceKey) -> Result<Self, String> {
         let record = Self::decode(bytes).map_err(|error| match error {
             Undecodable::Broken(reason) => reason,
-            Undecodable::Version(version) => format!("it is of version {version}"),
+            Undecodable::Version(version) => format!("it has version {version}"),
         })?;
         if !record.is_of(&key.namespace) {
-            return Err(format!("it is of namespace {:?}", record.namespace));
+            return Err(format!("it belongs to namespace {:?}", record.namespace));
         }
         if record.name != key.name() {
-            return Err(format!("it is of service {:?}", record.name));
+            return Err(format!("it belongs to service {:?}", record.name));
         }
         Ok(record)
     }
@@ -248,36 +248,36 @@ impl Record {
     }
 }
 
-/// Why bytes are no record.
+/// The reason why bytes are no record.
 enum Undecodable {
     Broken(String),
-    /// It may well be one to another version of this crate.
+    /// The record belongs to another version of this crate.
     Version(u32),
 }
 
-/// Where a service's record is.
+/// Returns the path of a service's record.
 fn path(key: &ServiceKey) -> PathBuf {
     key.namespace
         .dir()
         .join(format!("{}.json", key.file_stem()))
 }
 
-/// Where it is written before it takes the record's place. One name is enough: only the holder of
-/// the transition lock writes, and what a dead one has left is overwritten.
+/// Returns the path of the draft, which is then moved to the record's path. One name is enough: only the process that
+/// holds the transition lock writes, and it overwrites what a dead process left.
 fn draft_path(key: &ServiceKey) -> PathBuf {
     key.namespace.dir().join(format!("{}.tmp", key.file_stem()))
 }
 
 pub(crate) const FILES: usize = 4;
 
-/// All files of a service in the runtime directory, which are removed with the instance: the record, its
-/// draft, the log and the older log.
+/// Returns all files of a service in the runtime directory that are removed with the instance: the record, its draft,
+/// the log and the older log.
 pub(crate) fn files(key: &ServiceKey) -> [PathBuf; FILES] {
     let [log, older] = command::default_logs(key);
     [path(key), draft_path(key), log, older]
 }
 
-/// Whether a record could be written, asked before anything is started.
+/// Checks that a record could be written. Called before anything is started.
 pub(crate) fn check(key: &ServiceKey) -> Result<()> {
     namespace::check_unchanged(&key.namespace)?;
     let dir = key.namespace.dir();
@@ -287,7 +287,7 @@ pub(crate) fn check(key: &ServiceKey) -> Result<()> {
         if fs::symlink_metadata(&path).is_ok_and(|it| it.is_dir()) {
             return Err(Error::Record {
                 service: key.name().to_owned(),
-                operation: "use the record file, because a directory is in its place: remove",
+                operation: "use the record file, because a directory has its name (remove it):",
                 path,
                 source: io::ErrorKind::IsADirectory.into(),
             });
@@ -296,7 +296,7 @@ pub(crate) fn check(key: &ServiceKey) -> Result<()> {
     Ok(())
 }
 
-/// Puts the record in place, all of it or nothing.
+/// Writes the record, completely or not at all.
 pub(crate) fn write(key: &ServiceKey, record: &Record) -> Result<()> {
     let failed = |operation, path: &Path, source| Error::Record {
         service: key.name().to_owned(),
@@ -317,14 +317,14 @@ pub(crate) fn write(key: &ServiceKey, record: &Record) -> Result<()> {
     }
     remove_file(&draft).map_err(|error| failed("replace", &draft, error))?;
     let mut file = sys::create_new(&draft).map_err(|error| failed("create", &draft, error))?;
-    // Not synced: after a crash of the machine the identity is nobody's anyway.
+    // The file is not synced. After a crash of the machine, the identity in it names no process.
     file.write_all(&bytes)
         .map_err(|error| failed("write", &draft, error))?;
     crash::point(Point::Drafted);
-    fs::rename(&draft, &path).map_err(|error| failed("put the record in place", &path, error))
+    fs::rename(&draft, &path).map_err(|error| failed("move the record to", &path, error))
 }
 
-/// The record, if there is one that can be used.
+/// Returns the record, if it can be used.
 pub(crate) fn read(key: &ServiceKey) -> Option<Record> {
     let path = path(key);
     let reason = match read_file(&path) {
@@ -353,8 +353,8 @@ fn read_file(path: &Path) -> Result<Option<Vec<u8>>, String> {
     Ok(Some(bytes))
 }
 
-/// Removes the record, and a draft that a dead process left. What cannot be removed is ignored by
-/// whoever reads it, so this only logs.
+/// Removes the record, and a draft that a dead process left. An error is only logged, because readers ignore a record
+/// without an instance.
 pub(crate) fn remove(key: &ServiceKey) {
     if namespace::check_unchanged(&key.namespace).is_err() {
         return;
@@ -366,8 +366,8 @@ pub(crate) fn remove(key: &ServiceKey) {
     }
 }
 
-/// Removes the instance from the record, and the files that belong to the instance. The service's name stays
-/// for the lists, because clients hold the service still.
+/// Removes the instance from the record, and the files that belong to the instance. The service's name stays for the
+/// lists, because clients still hold the service.
 pub(crate) fn keep_name(key: &ServiceKey) {
     let Some(record) = read(key) else {
         return remove(key);

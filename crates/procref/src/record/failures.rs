@@ -1,9 +1,9 @@
-//! The note that failed starts leave for the clients that wait.
+//! The note about failed starts, for the clients that wait.
 //!
-//! A client that waits for another client's start is told by the kernel object that the start is over, and not
-//! why it failed: there is no room for that. So the starter writes it into a file, under the lock, if others wait.
-//! The next start that succeeds removes the file, and so does one that fails when no client waits any more.
-//! It is a hint, like the record: whoever finds none knows less.
+//! The kernel object shows a waiting client that the start has ended, but has no room for the reason. So the starter
+//! writes the reason to a file if other clients wait, while it holds the lock. The next start that succeeds removes
+//! the file, and so does a start that fails when no client waits any more. The note is a hint, like the record: a
+//! client that finds none only lacks the reason.
 
 use std::fs;
 use std::io::Write as _;
@@ -16,23 +16,24 @@ use super::{VERSION, read_file, remove_file, sys};
 use crate::key::ServiceKey;
 use crate::namespace;
 
-/// The longest reason that is kept, in characters. More of it is in the error of the client that failed.
+/// The length of the longest reason that is stored, in characters. The error of the client whose start failed has the
+/// rest.
 const LONGEST: usize = 500;
 
-/// Starts that failed one after the other.
+/// Consecutive starts that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Failures {
     version: u32,
-    /// The same in all notes of a row of failed starts: when the first one failed, in nanoseconds since the
-    /// Unix epoch.
+    /// Time of the first failure, in nanoseconds since the Unix epoch. It is the same in all notes about consecutive
+    /// failures.
     series: u64,
     pub(crate) count: u32,
-    /// Why the last one failed, on one line.
+    /// Why the last start failed, on one line.
     pub(crate) reason: String,
 }
 
 impl Failures {
-    /// How many starts have failed since `before` was read.
+    /// Returns the number of starts that have failed since `before` was read.
     pub(crate) fn since(&self, before: Option<&Self>) -> u32 {
         match before {
             Some(before) if before.series == self.series => self.count.saturating_sub(before.count),
@@ -46,7 +47,7 @@ impl Failures {
             Some(before) => (before.series, before.count),
             None => (now.map_or(0, |now| now.as_nanos() as u64), 0),
         };
-        // What follows is the log's last lines.
+        // The other lines are the end of the log.
         let line = reason.lines().next().unwrap_or_default();
         Self {
             version: VERSION,
@@ -63,14 +64,14 @@ fn path(key: &ServiceKey) -> PathBuf {
         .join(format!("{}.failed", key.file_stem()))
 }
 
-/// The note, if there is one that can be used.
+/// Returns the note, if it can be used.
 pub(crate) fn read(key: &ServiceKey) -> Option<Failures> {
     let bytes = read_file(&path(key)).ok()??;
     let failures: Failures = serde_json::from_slice(&bytes).ok()?;
     (failures.version == VERSION).then_some(failures)
 }
 
-/// Counts one more. Under the lock.
+/// Counts one more failed start. The caller holds the lock.
 pub(crate) fn add(key: &ServiceKey, reason: &str) {
     let failures = Failures::next(read(key), reason);
     let (path, draft) = (path(key), super::draft_path(key));
@@ -87,14 +88,14 @@ pub(crate) fn add(key: &ServiceKey, reason: &str) {
         });
     if let Err(reason) = written {
         let service = key.name();
-        tracing::debug!(service, path = %path.display(), reason, "left no note of a failed start");
+        tracing::debug!(service, path = %path.display(), reason, "could not write the note of a failed start");
     }
 }
 
 /// Removes the note.
 pub(crate) fn clear(key: &ServiceKey) {
     if namespace::check_unchanged(&key.namespace).is_ok() {
-        // What cannot be removed tells of failures that were before.
+        // If the note cannot be removed, it describes earlier failures, which readers ignore.
         let _ = remove_file(&path(key));
     }
 }
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_are_counted_from_when_a_client_began_to_wait() {
+    fn failures_are_counted_since_a_client_began_to_wait() {
         let first = Failures::next(None, "no disk\nlast lines");
         assert_eq!((first.count, first.reason.as_str()), (1, "no disk"));
         assert_eq!(first.since(None), 1);
@@ -124,6 +125,6 @@ mod tests {
         assert_eq!((third.since(None), third.since(Some(&first))), (3, 2));
         assert_eq!(third.since(Some(&third)), 0);
         let other = Failures { series: 0, ..first };
-        assert_eq!(other.since(Some(&third)), 1, "of another row");
+        assert_eq!(other.since(Some(&third)), 1, "another series");
     }
 }

@@ -1,4 +1,4 @@
-//! The files of a runtime directory, told by their names: records, and what else belongs to a service.
+//! The files in a runtime directory, recognized by their names.
 
 use std::fs;
 use std::io;
@@ -12,10 +12,10 @@ use crate::name::{Digest, Name};
 use crate::namespace;
 use crate::namespace::Namespace;
 
-/// Records, drafts, logs with the one before, and notes of failed starts.
+/// Records, drafts, logs, older logs, and notes of failed starts.
 const ENDINGS: [&str; 5] = [".json", ".tmp", ".log", ".log.1", ".failed"];
 
-/// A file with a name as procref gives them, whose service has this digest.
+/// A file whose name has procref's form.
 #[derive(Debug)]
 pub(crate) struct RuntimeFile {
     pub(crate) path: PathBuf,
@@ -27,13 +27,13 @@ pub(crate) struct RuntimeFile {
 pub(crate) enum FileKind {
     /// The record of this service.
     Record(ServiceKey),
-    /// FileKind is of use only with a record, or was to be one.
+    /// A file that is useful only beside a record, or the draft of a record.
     Other,
 }
 
-/// The files in a runtime directory that procref has written, in this namespace. Whatever else is there, or
-/// looks like one of them and cannot be, is left out: among others what belongs to another view of the
-/// directory, or to another layout.
+/// Returns the files in a runtime directory that procref has written in this namespace.
+///
+/// Other files are left out, for example files of another view of the directory or of another layout.
 pub(crate) fn scan(namespace: &Namespace) -> Result<Vec<RuntimeFile>> {
     let dir = namespace.dir();
     let failed = |error| Error::runtime_dir_io(dir, "could not list it", error);
@@ -59,11 +59,11 @@ pub(crate) fn scan(namespace: &Namespace) -> Result<Vec<RuntimeFile>> {
     Ok(all)
 }
 
-/// Removes a file of a runtime directory, if that is still the one it was.
+/// Removes a file of a runtime directory, unless another directory has taken its place.
 pub(crate) fn remove(namespace: &Namespace, path: &Path) -> io::Result<()> {
     match namespace::check_unchanged(namespace) {
         Ok(()) => remove_file(path),
-        // Another directory's files are not meant.
+        // The file belongs to another namespace.
         Err(_) => Ok(()),
     }
 }
@@ -74,7 +74,7 @@ pub(super) fn split(name: &str) -> Option<(&str, &'static str)> {
         .find_map(|ending| Some((name.strip_suffix(ending)?, ending)))
 }
 
-/// An error: it is none that procref has written under this name, or not this version of it.
+/// Returns an error if procref has not written this file under this name, or if it has another version.
 fn record(namespace: &Namespace, stem: &str, path: &Path) -> Result<FileKind, String> {
     let size = size_of_ours(path)?;
     let broken = |reason: String| {
@@ -84,28 +84,28 @@ fn record(namespace: &Namespace, stem: &str, path: &Path) -> Result<FileKind, St
     if size > MAX_SIZE {
         return broken("it is larger than 1 MiB".to_owned());
     }
-    // One that cannot be read right now, for want of descriptors, say, may well be whole.
+    // If the file cannot be read now, for example for lack of descriptors, it may still be a complete record.
     let bytes = read_file(path)?.ok_or("it has just been removed")?;
     let record = match Record::decode(&bytes) {
         Ok(record) => record,
         Err(Undecodable::Broken(reason)) => return broken(reason),
-        Err(Undecodable::Version(version)) => return Err(format!("it is of version {version}")),
+        Err(Undecodable::Version(version)) => return Err(format!("it has version {version}")),
     };
     if !record.is_of(namespace) {
-        return Err(format!("it is of namespace {:?}", record.namespace));
+        return Err(format!("it belongs to namespace {:?}", record.namespace));
     }
     let Ok(name) = Name::new(&record.name) else {
-        return broken("its name cannot be a service's".to_owned());
+        return broken("its name is not a valid service name".to_owned());
     };
     let key = ServiceKey::new(namespace.clone(), name);
     if key.file_stem() == stem {
         return Ok(FileKind::Record(key));
     }
-    // Or one of several services of that name, each for clients of its own fingerprint.
+    // The file may belong to one of several services with this name, each for clients with one fingerprint.
     match record.fingerprint() {
         Some(fingerprint) if key.clone().separated(fingerprint).file_stem() == stem => {
             Ok(FileKind::Record(key.separated(fingerprint)))
         }
-        _ => Err(format!("it is of service {:?}", key.name())),
+        _ => Err(format!("it belongs to service {:?}", key.name())),
     }
 }

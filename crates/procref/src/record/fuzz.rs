@@ -1,4 +1,4 @@
-//! What must hold for whatever stands in a runtime directory.
+//! Properties of everything that may be in a runtime directory.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -17,10 +17,10 @@ fn key(name: &str) -> Option<ServiceKey> {
     Some(ServiceKey::new(namespace, Name::new(name).ok()?))
 }
 
-/// A record that is broken, foreign or of another boot never becomes truth, and what can be read can be
-/// written and read again.
+/// A record that is broken, foreign or of another boot names no process. A record that can be read can be written and
+/// read again.
 pub fn record(data: &[u8]) {
-    // No input knows the boot it is tried in, nor the namespace.
+    // No input can contain the id of this boot, or of this namespace.
     let space = key("web").expect("it is legal").namespace;
     let text = String::from_utf8_lossy(data)
         .replace("THIS-BOOT", sys::boot_id())
@@ -49,7 +49,7 @@ pub fn record(data: &[u8]) {
     assert_eq!(Record::decode(&again).ok(), Some(record));
 }
 
-/// What a starter writes, it and others read back: any name, metadata, program, path.
+/// Every record that a starter writes is read back, with any name, metadata, program and path.
 pub fn record_written(data: &[u8]) {
     let mut input = Input::new(data);
     let identity = Identity {
@@ -82,7 +82,7 @@ pub fn record_written(data: &[u8]) {
     assert_eq!(read, record);
 }
 
-/// File names: a service's stay in the directory and say whose they are, and no other is taken for one.
+/// A service's files stay in the directory and name their service. No other file is treated as one of them.
 pub fn file_name(data: &[u8]) {
     let mut input = Input::new(data);
     let fingerprint = input.text_line();

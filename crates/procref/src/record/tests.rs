@@ -34,7 +34,7 @@ fn record(key: &ServiceKey) -> Record {
 }
 
 #[test]
-fn what_is_written_is_read_back_and_private() {
+fn record_is_read_as_written_and_private() {
     let scratch = scratch();
     let key = &scratch.key;
     check(key).unwrap();
@@ -60,7 +60,7 @@ fn what_is_written_is_read_back_and_private() {
 }
 
 #[test]
-fn a_log_whose_path_is_no_text_is_told() {
+fn record_keeps_log_path_that_is_not_unicode() {
     use std::os::unix::ffi::OsStrExt as _;
 
     let scratch = scratch();
@@ -78,7 +78,7 @@ fn a_log_whose_path_is_no_text_is_told() {
 }
 
 #[test]
-fn a_fingerprint_is_told_and_may_be_missing() {
+fn record_fingerprint_is_optional() {
     let scratch = scratch();
     let key = &scratch.key;
     write(key, &record(key)).unwrap();
@@ -94,7 +94,7 @@ fn a_fingerprint_is_told_and_may_be_missing() {
 }
 
 #[test]
-fn a_record_of_another_boot_names_nobody() {
+fn record_of_another_boot_names_no_process() {
     let scratch = scratch();
     for boot in ["", "00000000-0000-0000-0000-000000000000"] {
         let record = Record {
@@ -106,10 +106,10 @@ fn a_record_of_another_boot_names_nobody() {
 }
 
 #[test]
-fn record_without_an_instance_keeps_the_name_and_names_no_process() {
+fn record_without_instance_keeps_name_and_names_no_process() {
     let scratch = scratch();
     let key = &scratch.key;
-    // There is no record to keep a name in.
+    // No record exists in which the name could stay.
     keep_name(key);
     assert!(read(key).is_none());
     let whole = record(key).with_fingerprint(Some("v1".to_owned()));
@@ -124,7 +124,7 @@ fn record_without_an_instance_keeps_the_name_and_names_no_process() {
         (None, 0, false)
     );
     assert!(!kept.has_metadata() && kept.stop().is_none());
-    // It is a part of the file's name.
+    // The fingerprint is part of the file's name.
     assert_eq!(kept.fingerprint(), Some("v1"));
     assert!(files(key)[1..].iter().all(|file| !file.exists()));
 }
@@ -177,7 +177,7 @@ fn hostile_records_are_ignored() {
     fs::write(&path, &good).unwrap();
     assert!(read(key).is_some());
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-    assert!(read(key).is_none(), "others can read it");
+    assert!(read(key).is_none(), "other users can read it");
 
     fs::remove_file(&path).unwrap();
     let elsewhere = path.with_extension("elsewhere");
@@ -198,7 +198,7 @@ fn hostile_records_are_ignored() {
 }
 
 #[test]
-fn a_draft_that_is_a_link_is_not_written_through() {
+fn draft_that_is_a_link_is_not_followed() {
     let scratch = scratch();
     let key = &scratch.key;
     let victim = key.namespace.dir().join("victim");
@@ -209,7 +209,7 @@ fn a_draft_that_is_a_link_is_not_written_through() {
 }
 
 #[test]
-fn a_directory_in_its_place_is_refused_before_anything_is_started() {
+fn directory_at_record_path_is_refused_before_the_start() {
     let scratch = scratch();
     let key = &scratch.key;
     for path in [path(key), draft_path(key)] {
@@ -225,7 +225,7 @@ fn a_directory_in_its_place_is_refused_before_anything_is_started() {
 }
 
 #[test]
-fn metadata_that_is_too_large_is_refused() {
+fn too_large_metadata_is_refused() {
     let scratch = scratch();
     let mut info = ServiceInfo::new(1, 1);
     info.set_metadata("big", "x".repeat(MAX_SIZE as usize));
@@ -236,7 +236,7 @@ fn metadata_that_is_too_large_is_refused() {
 }
 
 #[test]
-fn a_directory_that_was_replaced_is_another_namespace() {
+fn replaced_directory_is_another_namespace() {
     let scratch = scratch();
     let key = &scratch.key;
     let dir = key.namespace.dir();

@@ -1,4 +1,4 @@
-//! Files that are this user's alone, by owner and mode.
+//! Files that belong to this user alone, by owner and mode.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use rustix::fs::{Access, FileType, Mode, OFlags, Stat};
 
 const GROUP_OR_WORLD: u32 = 0o077;
 
-/// What a path that is no text is written down in.
+/// The unit of a path that is not valid Unicode.
 pub(super) type Unit = u8;
 
 pub(super) fn units_of(path: &Path) -> &[Unit] {
@@ -26,16 +26,16 @@ pub(super) fn check_writable(dir: &Path) -> io::Result<()> {
     Ok(rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
-/// For writing. Nothing that is there already, link or file, is written to: O_EXCL.
+/// Creates a file for writing. `O_EXCL` keeps it from writing to an existing file or link.
 pub(super) fn create_new(path: &Path) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?;
     Ok(file.into())
 }
 
-/// For reading.
+/// Opens a file for reading.
 pub(super) fn open_ours(path: &Path) -> Result<Option<File>, String> {
-    // NONBLOCK: a FIFO in its place must not hold anybody up.
+    // NONBLOCK, because a FIFO with this name must not make the open wait.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
@@ -47,14 +47,14 @@ pub(super) fn open_ours(path: &Path) -> Result<Option<File>, String> {
     Ok(Some(file))
 }
 
-/// The size of a file that is this user's alone.
+/// Returns the size of a file that belongs to this user alone.
 pub(super) fn size_of_ours(path: &Path) -> Result<u64, String> {
     let stat = rustix::fs::lstat(path).map_err(|error| error.to_string())?;
     check_ours(&stat)?;
     Ok(u64::try_from(stat.st_size).unwrap_or(u64::MAX))
 }
 
-/// Whether nobody but this user can have written a file, and it is no link to something else.
+/// Checks that no other user can have written a file, and that it is not a link.
 fn check_ours(stat: &Stat) -> Result<(), String> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err("it is not a regular file".to_owned());
@@ -64,14 +64,15 @@ fn check_ours(stat: &Stat) -> Result<(), String> {
     }
     if stat.st_mode & GROUP_OR_WORLD != 0 {
         return Err(format!(
-            "others can get at it (mode {:04o})",
+            "other users have access (mode {:04o})",
             stat.st_mode & 0o7777
         ));
     }
     Ok(())
 }
 
-/// [random(4)](https://man7.org/linux/man-pages/man4/random.4.html); empty where it cannot be read.
+/// Returns the id of this boot ([random(4)](https://man7.org/linux/man-pages/man4/random.4.html)). It is empty if it
+/// cannot be read.
 pub(super) fn boot_id() -> &'static str {
     static BOOT: OnceLock<String> = OnceLock::new();
     BOOT.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! Files that are this user's, by owner.
+//! Files that belong to this user, by owner.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use procref_winsys::security::{self, Kind};
 use windows_sys::Win32::Storage::FileSystem::FILE_FLAG_OPEN_REPARSE_POINT;
 
-/// What a path that is no text is written down in.
+/// The unit of a path that is not valid Unicode.
 pub(super) type Unit = u16;
 
 pub(super) fn units_of(path: &Path) -> Vec<Unit> {
@@ -21,17 +21,17 @@ pub(super) fn path_of(units: Vec<Unit>) -> PathBuf {
     OsString::from_wide(&units).into()
 }
 
-/// Windows tells only by doing it.
+/// Checks only that the directory exists. Windows shows whether a file can be written only when it is written.
 pub(super) fn check_writable(dir: &Path) -> io::Result<()> {
     fs::metadata(dir).map(drop)
 }
 
-/// For writing. Nothing that is there already, link or file, is written to.
+/// Creates a file for writing. Does not write to an existing file or link.
 pub(super) fn create_new(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).open(path)
 }
 
-/// For reading.
+/// Opens a file for reading.
 pub(super) fn open_ours(path: &Path) -> Result<Option<File>, String> {
     let opened = OpenOptions::new()
         .read(true)
@@ -46,7 +46,7 @@ pub(super) fn open_ours(path: &Path) -> Result<Option<File>, String> {
     Ok(Some(file))
 }
 
-/// The size of a file that is this user's.
+/// Returns the size of a file that belongs to this user.
 pub(super) fn size_of_ours(path: &Path) -> Result<u64, String> {
     let file = open_ours(path)?.ok_or("it has just been removed")?;
     Ok(file.metadata().map_err(|error| error.to_string())?.len())
@@ -64,7 +64,7 @@ fn check_ours(file: &File) -> Result<(), String> {
     }
 }
 
-/// Creation times are of the calendar, and so differ from boot to boot.
+/// Returns a constant: creation times are calendar times, so they differ from boot to boot anyway.
 pub(super) fn boot_id() -> &'static str {
     "any"
 }
