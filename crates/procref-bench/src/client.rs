@@ -26,7 +26,7 @@ pub fn run(contender: Contender, site: &Path) -> Result<()> {
         Err(error) => return print_line(&failure(&error)),
     };
     let mut held = 0;
-    print_line("here")?;
+    print_line("ready")?;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split(' ').collect();
