@@ -50,8 +50,8 @@ pub(crate) async fn acquire<W: Platform>(
                     return Ok(handle);
                 }
                 rejected = Some(Unhealthy::of(handle.current()));
-                // The handle is kept until this future has the permit: the other handles of this process may be
-                // dropped before that, and the last one stops the service.
+                // The handle is kept until this future has the permit. Without it, the other handles of this process
+                // could be dropped before that, and the last one would stop the service.
                 unhealthy = Some(handle);
             }
         }

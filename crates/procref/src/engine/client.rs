@@ -313,8 +313,8 @@ impl<W: Platform> Permit<W> {
     /// Takes the reference from the client, if this process has no other handle. Returns `true` if so: the caller must
     /// release the reference, and no other future shares it any more.
     ///
-    /// The check and the change happen in one step. If the count were only read, a handle could be made in between,
-    /// and would have no reference; or the last handle could be dropped, and the reference would have no handle.
+    /// The check and the change happen in one step. If the count were only read, a handle could be made in between, and
+    /// would have no reference. Or the last handle could be dropped in between, and the reference would have no handle.
     pub(crate) fn take_if_last(&mut self) -> bool {
         let mut state = self.client.state();
         let alone = state.handles == usize::from(self.counted);

@@ -17,7 +17,8 @@ impl<W: Platform> HandleInner<W> {
         self.check_ours("read its state")?;
         let client = self.client();
         // The handle's reference is on the known object. If that object was removed from outside, this reads the object
-        // that other clients have made since, and does not keep it: this process holds no reference on it.
+        // that other clients have made since. It does not keep that object, because this process holds no reference on
+        // it.
         let mut object = client.known_object();
         loop {
             let Some(candidate) = object.take() else {

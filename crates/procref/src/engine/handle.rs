@@ -17,7 +17,7 @@ pub(crate) struct HandleInner<W: Platform> {
     client: Arc<Client<W>>,
     config: Arc<Config>,
     current: Arc<ResolvedInstance<W>>,
-    /// The handle is not counted any more.
+    /// The handle was dropped, and the client does not count it any more.
     dropped: bool,
 }
 

@@ -35,6 +35,7 @@ impl<W: Platform> Transition<W> {
         })
     }
 
+    /// Releases everything, and returns when that is done.
     pub(crate) async fn release(mut self) -> Result<()> {
         match self.begin_release() {
             Some(release) => release.await,
@@ -157,8 +158,8 @@ impl<W: Platform> Transition<W> {
             if self.leave_last(Point::LeftLast).await? {
                 return Ok(true);
             }
-            // The step checks the pin and leaves at once. If these were two steps, a process that unpins the service
-            // in between would rely on this client as the last one, and this client on the pin.
+            // The step checks the pin and leaves at once. In two steps, another process could unpin the service in
+            // between. That process would rely on this client as the last one, and this client on the pin.
             if snapshot.pinned && self.leave_pinned(Point::LeftPinned).await? {
                 return Ok(false);
             }
@@ -249,8 +250,8 @@ impl<W: Platform> Transition<W> {
         }
         crash::point(Point::ServiceEnded);
         // In this order: clear, unlink, remove. A death after the first step leaves a blank object and the record of a
-        // dead process, and a death after the second step leaves a blank object. Neither misleads a client. If the
-        // object were removed first, its successor could have a new instance, whose record would then be unlinked.
+        // dead process. A death after the second step leaves a blank object. Neither misleads a client. If the object
+        // were removed first, its successor could have a new instance, whose record would then be unlinked.
         object
             .publish(None, snapshot.generation, Lock::Keep)
             .await?;

@@ -60,7 +60,7 @@ pub(crate) async fn stop<W: Platform>(
 }
 
 /// Runs a future that waits for other processes. If the process that they all wait for is suspended, this returns its
-/// pid instead: a process that stops a service must finish, and a suspended process may never continue.
+/// pid instead. A process that stops a service must finish, and a suspended process may never continue.
 async fn unless_suspended<W: Platform, T>(
     platform: &W,
     object: &ObjectOf<W>,

@@ -15,8 +15,8 @@ use crate::runtime::BoxFuture;
 /// reference in the kernel, and the transition lock.
 ///
 /// The methods in this file are the only ones that change which of reference and lock the process holds. Each of them
-/// takes one step on the kernel object, records its effect and passes the crash point that belongs to it, so no step
-/// can be taken without the other two.
+/// takes one step on the kernel object, records its effect and passes its crash point. So no caller can forget one of
+/// the three.
 ///
 /// Dropping a transition releases what it holds (see `release.rs`), so a cancelled or panicking caller leaves no lock
 /// and no reference behind.

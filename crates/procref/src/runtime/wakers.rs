@@ -6,7 +6,7 @@ use std::task::Waker;
 /// The wakers of the futures that wait for one event, at most one for each future.
 ///
 /// Cloning, dropping or calling a waker may run foreign code, which must not happen with a lock held. So no method does
-/// any of this: each returns the wakers that it takes out, for the caller to drop or wake after it has released its
+/// any of this. Each returns the wakers that it takes out, and the caller drops or wakes them after it has released its
 /// lock.
 #[derive(Default)]
 pub(crate) struct Wakers {

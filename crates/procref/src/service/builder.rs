@@ -198,8 +198,8 @@ impl SharedServiceBuilder {
     /// On Linux the default is `$PROCREF_RUNTIME_DIR` if it is set. Otherwise it is `$XDG_RUNTIME_DIR/procref` if
     /// `$XDG_RUNTIME_DIR` exists and belongs to this user, and `/tmp/procref-UID` if not. The last two must have no
     /// permissions for others, and their parents are not created. A directory that `$PROCREF_RUNTIME_DIR` names is not
-    /// created inside another user's directory, because the variable may be that user's, kept by `sudo -E` or by `su`
-    /// without `-`.
+    /// created inside another user's directory. The variable may be that user's, kept by `sudo -E` or by `su` without
+    /// `-`.
     ///
     /// ```no_run
     /// use procref::SharedService;

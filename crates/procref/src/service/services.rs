@@ -30,8 +30,8 @@ use crate::process::{self, Process};
 ///
 /// # Errors
 ///
-/// - [`Error::Process`](crate::Error::Process): the process could not be identified.
-/// - [`Error::Io`](crate::Error::Io): `/proc` cannot be read.
+/// - [`Error::Process`]: the process could not be identified.
+/// - [`Error::Io`]: `/proc` cannot be read.
 pub fn is_managed(pid: u32) -> Result<bool> {
     if process::is_supervisor(pid) {
         return Ok(true);
@@ -117,7 +117,7 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// - [`Error::RuntimeDir`](crate::Error::RuntimeDir): the directory cannot be created, or is not safe to use.
+    /// - [`Error::RuntimeDir`]: the directory cannot be created, or is not safe to use.
     /// - [`Error::Proc`], [`Error::Namespaces`]: this process cannot share services.
     pub fn create_dir(&self) -> Result<()> {
         self.location.create()?;
@@ -126,9 +126,9 @@ impl Services {
 
     /// Returns the namespace of the services, as 15 hexadecimal digits.
     ///
-    /// The namespace is a digest of three things: the directory (its path, device and inode), the part of the machine
-    /// that this process sees (on Linux its pid, IPC and time namespaces, on Windows its session), and the layout that
-    /// procref uses.
+    /// The namespace is a digest of the directory (its path, device and inode), of the layout that procref uses, and of
+    /// the part of the machine that this process sees. On Linux that part is the pid, IPC and time namespaces, on
+    /// Windows the session.
     ///
     /// Two processes share services if their namespaces are equal. Only then an identity (pid and start time) that one
     /// of them has written is valid for the other. The names of the files that procref writes into the directory
@@ -194,9 +194,9 @@ impl Services {
     /// - A service that runs although its kernel object was removed from outside. It is stopped in the same way.
     /// - Kernel objects and records of dead services that no process holds, and drafts and logs without a service.
     ///
-    /// A service is kept if a process holds, starts or stops it, if it is pinned or lingers, if it may outlive its
-    /// clients ([`Orphan::Keep`](crate::Orphan::Keep)), and if it has no process on this machine. Files that procref
-    /// has not written are kept, too.
+    /// A service is kept if a process holds, starts or stops it, and if it is pinned or lingers. It is also kept if it
+    /// may outlive its clients ([`Orphan::Keep`](crate::Orphan::Keep)), or has no process on this machine. Files that
+    /// procref has not written are kept, too.
     ///
     /// Any number of processes may call this at once, while clients start and stop services: it takes the same lock as
     /// they do. If the future is dropped after it has begun to stop a service, a background thread finishes the stop.
