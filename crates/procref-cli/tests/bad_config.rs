@@ -68,22 +68,22 @@ fn config_that_is_not_a_short_text_file_is_refused() {
         assert!(stderr.contains(part), "{stderr}");
     };
     fs::write(&file, "#\n".repeat(1 << 20)).expect("write a long file");
-    assert_refused("longer than 1 MiB");
+    assert_refused("larger than 1 MiB");
     fs::write(&file, b"# one\n# \xff\n").expect("write a file");
-    assert_refused("no UTF-8");
+    assert_refused("invalid UTF-8");
     fs::remove_file(&file).expect("remove the file");
     fs::create_dir(&file).expect("create a directory");
-    assert_refused("no regular file");
+    assert_refused("not a regular file");
     fs::remove_dir(&file).expect("remove the directory");
     std::os::unix::fs::symlink("/dev/zero", &file).expect("create a link");
-    assert_refused("no regular file");
+    assert_refused("not a regular file");
     fs::remove_file(&file).expect("remove the file");
     std::os::unix::fs::symlink("nowhere", &file).expect("create a link");
     assert_refused("no such file");
     fs::remove_file(&file).expect("remove the file");
     let status = std::process::Command::new("mkfifo").arg(&file).status();
     assert!(status.expect("run mkfifo").success());
-    assert_refused("no regular file");
+    assert_refused("not a regular file");
 }
 
 #[test]

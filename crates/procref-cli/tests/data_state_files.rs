@@ -51,7 +51,7 @@ fn assert_refused(project: &Project<'_>, path: &Path, reason: &str) {
 }
 
 #[test]
-fn g7_symlink_in_place_of_a_state_file_assert_refused() {
+fn g7_symlink_in_place_of_a_state_file_is_refused() {
     for place in [marker, note, lock_file] {
         for target in ["victim", "missing"] {
             let workspace = Workspace::new();
@@ -71,7 +71,7 @@ fn g7_symlink_in_place_of_a_state_file_assert_refused() {
 }
 
 #[test]
-fn g7_symlink_in_place_of_the_data_directory_assert_refused() {
+fn g7_symlink_in_place_of_the_data_directory_is_refused() {
     for target in ["victim", "missing"] {
         let workspace = Workspace::new();
         let project = project(&workspace);
@@ -98,7 +98,7 @@ fn g7_symlink_in_place_of_the_data_directory_assert_refused() {
 }
 
 #[test]
-fn g7_wrong_file_type_in_place_of_a_state_file_assert_refused() {
+fn g7_wrong_file_type_in_place_of_a_state_file_is_refused() {
     for place in [marker, note, lock_file] {
         let workspace = Workspace::new();
         let project = project(&workspace);
@@ -117,7 +117,7 @@ fn g7_wrong_file_type_in_place_of_a_state_file_assert_refused() {
 }
 
 #[test]
-fn g7_file_of_another_user_assert_refused() {
+fn g7_file_of_another_user_is_refused() {
     if !rustix::process::geteuid().is_root() {
         // Only root can change the owner of a file.
         return;
@@ -154,6 +154,8 @@ fn data_directory_of_procref_0_2_is_recognized() {
     let precious = || fs::read_to_string(project.dir.join("data/precious"));
     assert_eq!(precious().expect("read the file"), "content");
 
+    // A client that joins the last instance would not run `init`.
+    workspace.wait_no_leftovers();
     fs::remove_file(marker(&project)).expect("remove the file");
     project.output(&USE);
     assert_eq!(init_log(&project), "made\n");
@@ -170,6 +172,8 @@ fn lock_file_with_a_second_hard_link_is_replaced() {
     let workspace = Workspace::new();
     let project = project(&workspace);
     project.output(&USE);
+    // A client that joins the first instance would leave the lock file unchanged.
+    workspace.wait_no_leftovers();
     let other = project.dir.join("backup");
     fs::write(lock_file(&project), "other content").expect("write the lock file");
     fs::hard_link(lock_file(&project), &other).expect("create a link");

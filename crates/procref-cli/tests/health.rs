@@ -170,7 +170,7 @@ fn health_requires_start_and_a_repeatable_readiness() {
         &[&start[..], &["--health", "ready", "--", "true"]].concat(),
     );
     assert_eq!(done.code, Some(125), "{done:?}");
-    assert!(done.err.contains("cannot be asked again"), "{}", done.err);
+    assert!(done.err.contains("cannot be repeated"), "{}", done.err);
 }
 
 #[test]
