@@ -318,7 +318,7 @@ fn g1_two_services_of_one_directory_take_turns() {
 #[test]
 fn g1_service_that_closes_all_descriptors_keeps_its_directory() {
     let workspace = Workspace::new();
-    // Not `sh`: many shells can only close descriptors of one digit.
+    // The service runs in `bash`, because many other shells can only close descriptors of one digit.
     let program = "for fd in /proc/$$/fd/*; do fd=${fd##*/}; ((fd < 3)) || eval \"exec $fd>&-\"; done; \
                    : >closed; exec sleep 600";
     let project = workspace.project(

@@ -37,7 +37,7 @@ fn field(pid: u32, name: &str) -> String {
     value.expect("a field").trim().to_owned()
 }
 
-/// Field 19 of `/proc/PID/stat`.
+/// Returns the nice value, which is field 19 of `/proc/PID/stat`.
 fn nice(pid: u32) -> i64 {
     let stat = read(pid, "stat");
     let (_, fields) = stat.rsplit_once(')').expect("a name");

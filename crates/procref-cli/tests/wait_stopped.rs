@@ -127,7 +127,7 @@ fn g3_container_init_stops_the_service_gracefully() {
         let mut running = run_waiting(&sandbox, &mut in_container(&sandbox), &[], &script);
         assert_eq!(running.line(), "here");
         let first = first_process(running.identity());
-        // The shell's `kill`: the program of that name is not installed everywhere.
+        // The shell sends the signal, because the program `kill` is not installed everywhere.
         let mut kill = std::process::Command::new("sh");
         kill.args(["-c", &format!("kill -{signal} {}", first.pid)]);
         assert!(kill.status().expect("run kill").success());

@@ -10,10 +10,14 @@ fn options_unavailable_on_windows_are_refused() {
         (
             &["--ready", "unix:/tmp/socket"][..],
             2,
-            "no `unix` on Windows",
+            "`unix` is not supported on Windows",
         ),
-        (&["--ready", "notify"], 2, "no `notify` on Windows"),
-        (&["--ready", "pipe:"], 2, "write the pipe's name"),
+        (
+            &["--ready", "notify"],
+            2,
+            "`notify` is not supported on Windows",
+        ),
+        (&["--ready", "pipe:"], 2, "the pipe's name is missing"),
         (
             &["--linger", "5s"],
             2,
