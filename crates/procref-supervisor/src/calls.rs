@@ -1,4 +1,4 @@
-//! What a forked child may do before it executes a program or ends: bare system calls.
+//! Async-signal-safe calls for a forked child, and for the process that forks it.
 
 #![expect(unsafe_code, reason = "a child after a raw fork")]
 
@@ -8,25 +8,29 @@ use rustix::fd::{AsRawFd as _, RawFd};
 
 use rustix::fs::{Mode, OFlags, RawDir};
 
-/// Arguments of system calls, as wide as registers.
+/// Arguments of raw system calls. Each is as wide as a register.
 const NONE: libc::c_long = 0;
 const ALL: libc::c_long = libc::c_int::MAX as libc::c_long;
 
-/// A plain fork, as in `fork(2)`, that runs none of the libc's handlers; the child goes on, on its copy of
-/// this stack. Its pid, 0 in the child, below 0 if there is none.
+/// Forks like `fork(2)`, but runs no `pthread_atfork` handlers. The child continues on its copy of this stack.
+///
+/// Returns the pid of the child, 0 in the child, and a negative number on failure.
 pub fn fork_here() -> libc::c_long {
     clone_here(libc::SIGCHLD)
 }
 
-/// The same, for a child that only a wait for children of any kind finds (`__WALL`): neither does the kernel reap it where
-/// the program ignores SIGCHLD, nor a program that waits for all its children. This holds until it executes a program.
+/// Forks a child that only a wait with `__WALL` finds.
+///
+/// The kernel does not reap it if the program ignores SIGCHLD, and neither does a program that waits for all of its
+/// children. This holds until the child executes a program.
 pub fn fork_unseen() -> libc::c_long {
     clone_here(0)
 }
 
 fn clone_here(exit_signal: libc::c_int) -> libc::c_long {
-    // SAFETY: without CLONE_VM the child has a copy of this process's memory, stack included. Both
-    // processes make nothing but system calls from here on.
+    // SAFETY: without CLONE_VM the child gets a copy of this process's memory. A null stack pointer means that it also
+    // continues on the copy of this stack, so every reference stays valid in both processes. No pointer is passed. The
+    // callers run only async-signal-safe code in the child.
     unsafe {
         libc::syscall(
             libc::SYS_clone,
@@ -39,45 +43,48 @@ fn clone_here(exit_signal: libc::c_int) -> libc::c_long {
     }
 }
 
-/// Blocks every signal for this thread, and tells what was blocked before. Done before the fork, for
-/// the child: nothing but SIGKILL may ever reach it, because the handlers are its starter's, whose data
-/// may be gone. Blocked by the child itself, a Ctrl-C right after the fork would still get through.
+/// Blocks all signals for this thread. Returns the previous mask.
+///
+/// Call this before the fork. Only SIGKILL may reach the child, because the handlers are those of its starter, and their
+/// data may be unmapped. If the child blocked the signals itself, a Ctrl-C right after the fork would still reach a
+/// handler.
 pub fn block_signals() -> libc::sigset_t {
-    // SAFETY: all zeros is a value of `sigset_t`.
+    // SAFETY: `sigset_t` is an array of integers, for which all zeros is a valid value.
     let mut all: libc::sigset_t = unsafe { core::mem::zeroed() };
     let mut before = all;
-    // SAFETY: `all` is a `sigset_t`.
+    // SAFETY: `all` is a `sigset_t` that is borrowed by nothing else.
     unsafe { libc::sigfillset(&raw mut all) };
-    // SAFETY: both are sets of signals, and the first is initialised.
+    // SAFETY: `all` is initialized and `before` has room for a mask. Both outlive the call.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) };
     before
 }
 
-/// As a program expects them: all at their defaults, also those that its starter ignored, and none
-/// blocked. `exec` would keep both.
+/// Gives every signal its default action and unblocks all signals, as a program expects it. `execve` would keep ignored
+/// and blocked signals.
 pub fn reset_signals() {
     set_default_signals();
-    // SAFETY: all zeros is a value of `sigset_t`.
+    // SAFETY: `sigset_t` is an array of integers, for which all zeros is a valid value.
     let mut none: libc::sigset_t = unsafe { core::mem::zeroed() };
-    // SAFETY: `none` is a `sigset_t`.
+    // SAFETY: `none` is a `sigset_t` that is borrowed by nothing else.
     unsafe { libc::sigemptyset(&raw mut none) };
     set_signal_mask(&none);
 }
 
-/// Makes this the mask of the calling thread.
+/// Sets the signal mask of this thread.
 pub fn set_signal_mask(mask: &libc::sigset_t) {
-    // SAFETY: `mask` is initialised, and the old mask is not asked for.
+    // SAFETY: `mask` is initialized and outlives the call, and the old mask is not requested.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, ptr::null_mut()) };
 }
 
 /// Gives every signal its default action.
 pub fn set_default_signals() {
-    // By the kernel's call: the libc's refuses the two that it keeps for itself, which may be ignored as
-    // well. All zeros is the default action, without flags, in a structure that is at most this large.
+    // The libc function refuses the two signals that the libc uses itself, which may be ignored as well. So this is the
+    // raw system call. All zeros means the default action without flags. No architecture has a larger structure.
     let default = [0_u64; 8];
     const MASK_SIZE: libc::c_long = 8;
     for signal in 1..=64 {
-        // SAFETY: the kernel reads an action from `default`, which is no code, and writes none.
+        // SAFETY: the kernel reads one `sigaction` from `default`, which is large enough and outlives the call. The
+        // pointer for the old action is null. The default action runs no code of this process.
         unsafe {
             libc::syscall(
                 libc::SYS_rt_sigaction,
@@ -90,30 +97,31 @@ pub fn set_default_signals() {
     }
 }
 
-/// Closes all descriptors from this one on.
+/// Closes all descriptors from `first` on.
 pub fn close_from(first: RawFd) {
-    // SAFETY: closes descriptors of this process alone, which uses none of them from here on.
+    // SAFETY: no pointers are passed. This process has its own descriptor table, and the callers use no descriptor from
+    // `first` on after this call.
     let closed =
         unsafe { libc::syscall(libc::SYS_close_range, libc::c_long::from(first), ALL, NONE) };
-    // Before Linux 5.9, and where a sandbox refuses it, one by one.
+    // Linux before 5.9 does not have the call, and some sandboxes refuse it.
     if closed != 0 && close_listed(first).is_err() {
         close_numbered(first);
     }
 }
 
-/// Closes those descriptors from this one on that are open, as the kernel lists them. A limit of a thousand million
-/// descriptors, as some containers have it, makes no difference.
+/// Closes the descriptors from `first` on that the kernel lists as open. This takes no longer if the limit is a thousand
+/// million descriptors, as in some containers.
 fn close_listed(first: RawFd) -> rustix::io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let list = rustix::fs::open(c"/proc/self/fd", flags, Mode::empty())?;
     let mut buffer = [MaybeUninit::uninit(); 1024];
     let mut entries = RawDir::new(&list, &mut buffer);
-    // The kernel lists them by number, so what is closed on the way does not move the others.
+    // The kernel lists descriptors by number, so closing one does not move the others.
     while let Some(entry) = entries.next() {
         let name = entry?.file_name().to_str().ok().map(str::parse::<RawFd>);
         if let Some(Ok(fd)) = name {
             if fd >= first && fd != list.as_raw_fd() {
-                // SAFETY: a descriptor of this process alone, which does not use it from here on.
+                // SAFETY: no pointers are passed. `close_from` says why no code uses this descriptor any more.
                 unsafe { libc::close(fd) };
             }
         }
@@ -121,25 +129,26 @@ fn close_listed(first: RawFd) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Closes all numbers from this one on that a descriptor can have; without `/proc` there is no list.
+/// Closes every number from `first` on that a descriptor can have. This is for systems without `/proc`.
 fn close_numbered(first: RawFd) {
-    /// The kernel's own default for the highest limit. To try more numbers would take minutes.
+    /// The kernel's default for the highest limit. More numbers would take minutes.
     const MOST: libc::rlim_t = 1 << 20;
 
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: `limit` is a `rlimit` that the call fills.
+    // SAFETY: the call writes one `rlimit` to `limit`, which is alive and borrowed by nothing else.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
     for fd in first..limit.rlim_cur.min(MOST) as RawFd {
-        // SAFETY: a descriptor of this process alone, which does not use it from here on.
+        // SAFETY: no pointers are passed. `close_from` says why no code uses this descriptor any more.
         unsafe { libc::close(fd) };
     }
 }
 
-/// The error of this thread's last call of the libc.
+/// Returns the error number of this thread's last libc call.
 pub fn last_errno() -> i32 {
-    // SAFETY: no pointers are passed; the result points to this thread's `errno`, which only this thread writes.
+    // SAFETY: the result points to this thread's `errno`, which lives as long as the thread. Only this thread accesses it.
+    // A supervisor keeps the memory of it: see `thread_data` in procref.
     unsafe { *libc::__errno_location() }
 }

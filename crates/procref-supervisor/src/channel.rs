@@ -1,26 +1,28 @@
-//! What a supervisor and its child report to the starter, and the bytes of it.
+//! The messages from a supervisor and its child to the starter, and their wire format.
+//!
+//! Both sides are the same program, so numbers are in native byte order. A pipe writes and reads each message whole,
+//! because all are shorter than PIPE_BUF.
 
-use crate::state::Ended;
-use crate::state::Identity;
+use crate::state::{Ended, Identity};
 
-/// What a supervisor says on its pipe: one message at a time, whole or not at all.
+/// A message from a supervisor, or from its attendant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// An older service's processes are still there, or the starter has let go.
+    /// Processes of an older instance are still alive, or the starter does not hold the lock any more.
     Blocked,
-    /// It is counted, is this process, and waits for its starter's confirm if a service is to be executed.
+    /// This process is registered as the supervisor. If it launches a service, it now waits for the confirmation.
     Registered(Identity),
-    /// With this error.
+    /// The process of the service, or the supervisor itself, could not be forked. Carries the error number.
     ForkFailed(i32),
-    /// The child waits at the gate, and is published.
+    /// The instance is published with this identity and port, and its process waits at the gate.
     Launched { identity: Identity, port: u16 },
-    /// The child has ended before it was ready.
+    /// The service exited before it was ready.
     Exited(Ended),
-    /// No process of a service that could not be used is left.
+    /// All processes of a service that was not ready have exited.
     TreeExited,
-    /// The supervisor was killed by this signal before it was in place.
+    /// The supervisor was killed by this signal before it was registered.
     SupervisorKilled(i32),
-    /// The supervisor has given up before it was in place.
+    /// The supervisor exited before it was registered.
     SupervisorExited,
 }
 
@@ -62,7 +64,7 @@ impl Message {
         let identity = Identity { pid: value, start };
         match kind {
             3 => Some(Self::Launched { identity, port }),
-            // Only that message has a port.
+            // No other message has a port.
             _ if port != 0 => None,
             1 => Some(Self::Blocked),
             2 => Some(Self::ForkFailed(value as i32)),
@@ -77,36 +79,38 @@ impl Message {
     }
 }
 
-/// Where the child was when something went wrong.
+/// The step between fork and exec that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum ExecStage {
     Descriptors,
     Directory,
     Execute,
 }
 
-/// Why the program was not executed.
+/// The reason why a program was not executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub stage: Stage,
+pub struct ExecFailure {
+    pub stage: ExecStage,
     pub errno: i32,
 }
 
-impl Refusal {
-    pub fn new(stage: Stage, errno: i32) -> Self {
+impl ExecFailure {
+    pub const SIZE: usize = 5;
+
+    pub fn new(stage: ExecStage, errno: i32) -> Self {
         Self { stage, errno }
     }
 
-    pub fn encode(self) -> [u8; 5] {
+    pub fn encode(self) -> [u8; Self::SIZE] {
         let [a, b, c, d] = self.errno.to_ne_bytes();
         [self.stage as u8, a, b, c, d]
     }
 
-    pub fn decode([stage, a, b, c, d]: [u8; 5]) -> Self {
+    pub fn decode([stage, a, b, c, d]: [u8; Self::SIZE]) -> Self {
         let stage = match stage {
-            0 => Stage::Descriptors,
-            1 => Stage::Directory,
-            _ => Stage::Execute,
+            0 => ExecStage::Descriptors,
+            1 => ExecStage::Directory,
+            _ => ExecStage::Execute,
         };
         Self {
             stage,
@@ -120,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_is_heard() {
+    fn messages_and_failures_survive_encoding() {
         let identity = Identity {
             pid: 4_194_303,
             start: u64::MAX,
@@ -142,9 +146,13 @@ mod tests {
             assert_eq!(Message::decode(message.encode()), Some(message));
         }
         assert_eq!(Message::decode([0; Message::SIZE]), None);
-        for stage in [Stage::Descriptors, Stage::Directory, Stage::Execute] {
-            let refusal = Refusal::new(stage, 13);
-            assert_eq!(Refusal::decode(refusal.encode()), refusal);
+        for stage in [
+            ExecStage::Descriptors,
+            ExecStage::Directory,
+            ExecStage::Execute,
+        ] {
+            let failure = ExecFailure::new(stage, 13);
+            assert_eq!(ExecFailure::decode(failure.encode()), failure);
         }
     }
 }

@@ -1,28 +1,28 @@
-//! Where a process can be made to die, for the tests of what remains then.
+//! Crash points: the steps after which a test can kill a process, to check what it leaves.
 //!
-//! After every step that changes something outside the process (the kernel object, a file, another
-//! process) there is a point, and its name is in the list below; the compiler sees to that. A test
-//! sees to it that every changing step of the kernel's contract is followed by a point. There is one after
-//! a look, too, where a test has others change what was seen.
+//! There is a point after every step that changes something outside of the process: the kernel object, a file, or another
+//! process. A test checks that each changing step of the kernel's contract has one. Some steps that only read have a point,
+//! too, so that a test can change what the process has read.
 //!
-//! Without the feature `crash-points`, which only procref's own tests turn on, all of this is nothing.
+//! Points are chosen with environment variables, which procref reads. Without the feature `crash-points`, which only
+//! procref's own tests enable, [`point`] does nothing.
 
 #[cfg(feature = "crash-points")]
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
-/// Which process comes to a point.
+/// The kind of process that reaches a point.
 #[cfg(feature = "crash-points")]
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashSite {
     Client,
-    /// Or the process between it and its starter.
+    /// A supervisor or its attendant.
     Supervisor,
-    /// A service's, before its program is executed.
+    /// The process of a service, before its program is executed.
     Service,
 }
 
-/// A step after which a process can be made to die.
+/// A step after which a test can kill the process.
 #[cfg(feature = "crash-points")]
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,13 +33,13 @@ pub struct CrashPoint {
 
 macro_rules! points {
     ($($(#[$meta:meta])* $site:ident { $($name:ident,)* })*) => {
-        /// A step after which a process can be made to die.
+        /// A step after which a test can kill the process.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Point {
             $($($name,)*)*
         }
 
-        /// All steps, about in the order in which a service goes through them.
+        /// All points, roughly in the order in which a service reaches them.
         #[cfg(feature = "crash-points")]
         #[doc(hidden)]
         pub const CRASH_POINTS: &[CrashPoint] = &[
@@ -62,21 +62,21 @@ points! {
         LeftoverStopped,
         Reannounced,
     }
-    // Starting by callback.
+    // Starting with a callback.
     Client {
         Supervised,
         CalledBack,
         ReplacedEnded,
         PublishedUnready,
     }
-    // Starting by command.
+    // Starting a command.
     Client {
         Prepared,
         SupervisorForked,
         Confirmed,
         Launched,
     }
-    // Both.
+    // Starting either of them.
     Client {
         Drafted,
         Recorded,
@@ -103,13 +103,13 @@ points! {
     }
     Supervisor {
         AboutToSleep,
-        EndReported,
-        GoneReported,
+        ExitReported,
+        TreeExitReported,
         StartSeen,
         SharedLockReleased,
         StartCleared,
     }
-    // Letting go.
+    // Releasing.
     Client {
         Left,
         LeftToSupervisor,
@@ -146,16 +146,16 @@ points! {
         Yielded,
         Lingering,
         LingerOver,
-        RestEnded,
+        LeftoversStopped,
         Resigned,
-        FoundIdleAfterEnd,
+        FoundIdleAfterExit,
         SupervisorPublishedStopping,
         SupervisorEndedService,
         SupervisorPublishedNone,
         SupervisorRemovedFiles,
         SupervisorRemovedSet,
     }
-    // Keeping, and cleaning up.
+    // Pinning, and garbage collection.
     Client {
         Pinned,
         UnpinnedByHolder,
@@ -168,21 +168,22 @@ points! {
     }
 }
 
-/// Points that were chosen, plus one: where to die, and where to suspend the process, once each. In memory
-/// that a supervisor keeps.
+/// The number of the point at which a process dies, plus one. It is a static, because a supervisor unmaps its starter's
+/// heap.
 #[cfg(feature = "crash-points")]
 static DIE: AtomicU8 = AtomicU8::new(0);
-/// How often a process comes through there before it dies.
+/// Number of times that a process passes that point before it dies.
 #[cfg(feature = "crash-points")]
 static SURVIVED: AtomicU32 = AtomicU32::new(0);
+/// The numbers of the points at which a process is suspended once, plus one.
 #[cfg(feature = "crash-points")]
 static SUSPEND: [AtomicU8; 3] = [const { AtomicU8::new(0) }; 3];
 
-/// The path of a file that tells who died, NUL-terminated. Neither on the heap nor locked, as above.
+/// The path of a file that gets the pid of the process that died, NUL-terminated.
 #[cfg(feature = "crash-points")]
 static MARK: [AtomicU8; 256] = [const { AtomicU8::new(0) }; 256];
 
-/// Chooses the path of the file that tells which process died.
+/// Sets the path of the file that gets the pid of the process that died.
 ///
 /// # Panics
 ///
@@ -195,18 +196,22 @@ pub fn choose_mark(path: &[u8]) {
     }
 }
 
-/// Chooses the point at which this process, or one that it forks, dies the time after so many.
+/// Sets the point at which this process, or a process that it forks, dies. It passes the point `survived` times before.
+///
+/// # Panics
+///
+/// If there is no such point.
 #[cfg(feature = "crash-points")]
 pub fn choose_death(name: &str, survived: u32) {
     SURVIVED.store(survived, Ordering::Relaxed);
     DIE.store(code(name), Ordering::Relaxed);
 }
 
-/// Chooses the points at which this process, or one that it forks, is suspended, once each.
+/// Sets the points at which this process, or a process that it forks, is suspended once.
 ///
 /// # Panics
 ///
-/// If there are too many.
+/// If there are too many points, or if one does not exist.
 #[cfg(feature = "crash-points")]
 pub fn choose_suspensions<'a>(names: impl Iterator<Item = &'a str>) {
     let mut places = SUSPEND.iter();
@@ -222,7 +227,7 @@ fn code(name: &str) -> u8 {
     position.expect("the name of a point") as u8 + 1
 }
 
-/// What happens to a process at a point.
+/// The effect of a point.
 #[cfg(feature = "crash-points")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -230,7 +235,7 @@ pub enum Fate {
     IsSuspended,
 }
 
-/// What happens to this process here. A suspension happens once.
+/// Returns the effect of this point on this process, or `None` if it was not chosen.
 #[cfg(feature = "crash-points")]
 pub fn fate(point: Point) -> Option<Fate> {
     let here = point as u8 + 1;
@@ -248,7 +253,7 @@ pub fn fate(point: Point) -> Option<Fate> {
     SUSPEND.iter().any(suspends).then_some(Fate::IsSuspended)
 }
 
-/// Dies or is suspended here, if this is the point that was chosen.
+/// Kills or suspends this process if this point was chosen.
 #[cfg(target_os = "linux")]
 pub fn point(point: Point) {
     #[cfg(feature = "crash-points")]

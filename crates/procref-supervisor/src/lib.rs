@@ -1,12 +1,22 @@
 //! An internal part of [procref](https://docs.rs/procref): the supervisor process, without the standard library.
 //!
-//! A supervisor is a fork of a process with threads, and executes no program. Another thread may have held the
-//! allocator's lock, or any other lock, at the moment of the fork, and that thread does not exist in the child. So its
-//! code makes only system calls
-//! ([signal-safety(7)](https://man7.org/linux/man-pages/man7/signal-safety.7.html)). This crate cannot name `Vec`,
-//! `Mutex` or `std::io`, so the compiler keeps to that rule.
+//! A supervisor is a fork of a process with threads, and it executes no program. At the moment of the fork another thread
+//! may have held the allocator's lock, or any other lock, and that thread does not exist in the child. So the child may
+//! only make system calls ([signal-safety(7)](https://man7.org/linux/man-pages/man7/signal-safety.7.html)): no
+//! allocation, no lock, no thread-local value of the standard library, no panic. This crate cannot name `Vec`, `Mutex` or
+//! `std::io`, so the compiler checks most of that.
 //!
-//! It follows no semantic versioning of its own.
+//! | module | contents |
+//! |---|---|
+//! | `state`, `spec` | an instance, a snapshot, a launch. Plain data, also used on Windows |
+//! | `semset` | the slots of a semaphore set and the steps on it, without system calls |
+//! | `life`, `ops` | the life of a supervisor, and the operations that it needs |
+//! | `raw_calls`, `calls`, `process` | async-signal-safe system calls |
+//! | `channel`, `prepared` | the data that starter and supervisor share |
+//! | `forked` | the code after the fork |
+//! | `crash` | crash points for procref's own tests |
+//!
+//! The interface of this crate may change in any release.
 
 #![no_std]
 
@@ -33,6 +43,9 @@ pub mod forked;
 #[cfg(target_os = "linux")]
 #[doc(hidden)]
 pub mod life;
+#[cfg(target_os = "linux")]
+#[doc(hidden)]
+pub mod ops;
 #[cfg(target_os = "linux")]
 #[doc(hidden)]
 pub mod prepared;

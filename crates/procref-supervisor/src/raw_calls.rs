@@ -1,4 +1,4 @@
-//! The calls on a semaphore set, by system calls alone: no allocation, no lock, no thread-local value.
+//! The system calls on a semaphore set. They allocate nothing and take no lock, so a supervisor can use them.
 
 #![expect(unsafe_code, reason = "semop and semctl have no safe wrapper")]
 
@@ -13,7 +13,7 @@ use crate::semset::layout::{Values, slot};
 use crate::semset::signal_safe::{Refused, SetCalls, SetResult, SignalSafeSet};
 use crate::semset::steps::{MAX_OPS, Op, Wait};
 
-/// The number that `semget` returned for a set. It names that set for as long as the set exists.
+/// The number of a set, as `semget` returns it. It identifies the set as long as the set exists.
 #[derive(Clone, Copy, Debug)]
 pub struct SetId(libc::c_int);
 
@@ -28,7 +28,7 @@ impl SetId {
 }
 
 unsafe extern "C" {
-    // Not in the libc crate; glibc 2.3.3 and musl have it.
+    // The libc crate does not declare this function. glibc has it since 2.3.3, and musl has it.
     fn semtimedop(
         id: libc::c_int,
         ops: *mut libc::sembuf,
@@ -44,26 +44,28 @@ fn check(result: libc::c_int) -> Result<libc::c_int, Errno> {
     }
 }
 
+/// Performs an array of operations. With [`Wait::Yes`] it sleeps until that is possible.
 pub fn operate(id: SetId, ops: &[Op], wait: Wait) -> Result<(), Errno> {
     call(id, ops, wait, ptr::null())
 }
 
-/// `EAGAIN`: not within `limit`.
+/// Performs an array, and sleeps until that is possible, at most for `limit`. `EAGAIN` means that the limit has passed.
 pub fn operate_within(id: SetId, ops: &[Op], limit: Duration) -> Result<(), Errno> {
     let limit = timespec(limit);
     call(id, ops, Wait::Yes, &raw const limit)
 }
 
-/// A time limit that a signal handler can bring to its end.
+/// A time limit that a signal handler can end.
 ///
-/// A process that sleeps in semtimedop is woken by a signal (`EINTR`). One that is just about to sleep is
-/// not: the handler has run by then, and nothing is left of the signal. So the handler zeroes the very
-/// limit that the call will read: whether it runs before the call or in it, the sleep ends.
+/// A signal wakes a process that sleeps in `semtimedop` (`EINTR`). It does not wake a process that is about to sleep: the
+/// handler runs before the call, and the call does not see it. So the handler zeroes the limit that the call will read.
+/// Whether it runs before the call or during it, the sleep ends.
 pub struct Limit(UnsafeCell<libc::timespec>);
 
-// SAFETY: nobody but one thread and the signal handlers that interrupt it use it, and each access is one
-// volatile read or write of an integer. Of a limit that a handler zeroes while it is being set at most
-// the part of a second remains; `semset::signal_safe` says how its user sees that.
+// SAFETY: a limit is used by one thread and by the signal handlers that interrupt this thread. Each access is a volatile
+// write of the whole value, or the kernel's copy of it, and no reference to the value exists. If a handler interrupts a
+// write, at most the fraction of a second of the old limit remains. A sleep then ends later by less than a second, and
+// `life::sleep` checks for exited children before each sleep.
 unsafe impl Sync for Limit {}
 
 impl Limit {
@@ -74,27 +76,28 @@ impl Limit {
         }))
     }
 
-    /// `None`: for ever.
+    /// Sets the limit. `None` means that only a signal handler ends it.
     pub fn set(&self, limit: Option<Duration>) {
-        // Sixty-eight years are for ever, and no kernel overflows at them.
+        // No kernel overflows at 68 years.
         let limit = limit.map_or(Duration::from_secs(i32::MAX as u64), |limit| limit);
         self.write(timespec(limit));
     }
 
-    /// What a signal handler calls.
+    /// Ends the limit. This is async-signal-safe.
     pub fn expire(&self) {
         self.write(timespec(Duration::ZERO));
     }
 
     fn write(&self, limit: libc::timespec) {
         let place = self.0.get();
-        // SAFETY: `place` points to a timespec that lives as long as `self`, and no reference to it
-        // exists; volatile, because a handler reads and writes it at any moment.
+        // SAFETY: `place` points to a timespec that lives as long as `self`, and no reference to it exists. The write is
+        // volatile, because a handler may write to it at any moment, and the kernel reads it.
         unsafe { place.write_volatile(limit) };
     }
 }
 
-/// As [`operate_within`], until the limit was brought to its end. `EINTR`, `EAGAIN`: it was, or time is up.
+/// Performs an array, and sleeps until that is possible, or until the limit ends. `EINTR` and `EAGAIN` mean that the
+/// limit has ended.
 pub fn operate_until(id: SetId, ops: &[Op], limit: &Limit) -> Result<(), Errno> {
     call(id, ops, Wait::Yes, limit.0.get())
 }
@@ -129,36 +132,35 @@ fn call(id: SetId, ops: &[Op], wait: Wait, limit: *const libc::timespec) -> Resu
     if count > MAX_OPS {
         return Err(Errno::TOOBIG);
     }
-    // SAFETY: `array` is an array of at least `count` initialised `sembuf`s (checked above), which
-    // semtimedop only reads; `limit` is null or points to a timespec that outlives the call, in all three
-    // callers, and that the kernel copies once.
+    // SAFETY: `array` has at least `count` initialized elements (checked above), which `semtimedop` only reads. `limit` is
+    // null, or points to a timespec that outlives the call: a local variable of `operate_within`, or a `Limit` that
+    // `operate_until` borrows. The kernel copies it once.
     check(unsafe { semtimedop(id.number(), array.as_mut_ptr(), count, limit) }).map(drop)
 }
 
-/// As [`values`], for a process that has lost its thread's own room.
+/// Reads all slots into a new buffer, for a process without thread-local values. `EFAULT` means that the set has more
+/// slots than COUNT.
 pub fn values_in_new_room(id: SetId) -> Result<Values, Errno> {
     Guarded::new()?.read(id)
 }
 
-/// Room for the values of one set, right before memory that nobody may touch.
+/// A buffer for the values of one set, right before memory that cannot be accessed.
 ///
-/// `GETALL` takes no length: it writes as many values as the set has. `semget` finds sets that are
-/// larger than was asked for, and the id of a removed set comes round again after some millions of
-/// others: then another user can have a set of thousands of semaphores under an id that this process
-/// still remembers. Asking for the size first would leave a moment in between. Here the kernel itself
-/// runs into the guard and answers `EFAULT`.
+/// `GETALL` takes no length: it writes as many values as the set has. `semget` also finds sets that are larger than
+/// requested. And the id of a removed set is reused after some millions of other sets, so an id that this process remembers
+/// may be that of another user's set with thousands of semaphores. Reading the size first would be a race. Here the kernel
+/// itself reaches the guard and returns `EFAULT`.
 pub struct Guarded {
     pages: *mut libc::c_void,
 }
 
 impl Guarded {
-    /// What may be touched, and what may not: each a multiple of every page size that Linux has. Only
-    /// the one page that is written to takes memory.
+    /// Size of the accessible and of the inaccessible half: a multiple of every page size that Linux has. Only the one page
+    /// that is written to uses memory.
     const HALF: usize = 64 << 10;
 
     pub fn new() -> Result<Self, Errno> {
-        // SAFETY: no address is asked for, so no existing mapping is replaced; the new one is
-        // anonymous and private.
+        // SAFETY: no address is requested, so no existing mapping is replaced. The new mapping is anonymous and private.
         let pages = unsafe {
             mmap_anonymous(
                 ptr::null_mut(),
@@ -168,7 +170,7 @@ impl Guarded {
             )
         }?;
         let guarded = Self { pages };
-        // SAFETY: the range is the first half of the mapping made above, which nothing else uses.
+        // SAFETY: the range is the first half of the mapping made above, to which no reference exists yet.
         unsafe {
             mprotect(
                 pages,
@@ -179,45 +181,46 @@ impl Guarded {
         Ok(guarded)
     }
 
-    /// Where the values go, all zero.
+    /// Zeroes the buffer and returns its address.
     pub fn blank(&self) -> *mut Values {
         let room = Self::HALF - size_of::<Values>();
-        // SAFETY: `room` is less than the size of the mapping.
+        // SAFETY: `room` is less than the size of the mapping, so the result is inside of it.
         let values = unsafe { self.pages.byte_add(room) }.cast::<Values>();
-        // SAFETY: `values` is the end of the half that is writable, which only this thread uses, and
-        // aligned, because HALF and the size of `Values` are even.
+        // SAFETY: `values` is the end of the writable half. It has room for one `Values` and is aligned, because HALF and
+        // the size of `Values` are even. A `Guarded` is not `Sync`, so no other thread uses it.
         unsafe { values.write([0; slot::COUNT as usize]) };
         values
     }
 
     pub fn read(&self, id: SetId) -> Result<Values, Errno> {
-        // A smaller set leaves the rest as it was: blank, and not as the last set left it.
+        // A smaller set leaves the rest of the buffer unchanged, so it must not have the values of the last set.
         let values = self.blank();
-        // SAFETY: GETALL writes one `unsigned short` per semaphore, from `values` on. There is room for
-        // COUNT; a further one hits the guard, and the call fails.
+        // SAFETY: GETALL writes one `unsigned short` per semaphore, from `values` on. There is room for COUNT of them. If
+        // the set has more, the kernel reaches the guard and the call fails.
         check(unsafe { libc::semctl(id.number(), 0, libc::GETALL, values) })?;
-        // SAFETY: `blank` returns a pointer to initialised values, and whatever the kernel wrote over
-        // them are integers, too.
+        // SAFETY: `blank` has initialized the values, and the kernel has only written integers over them. The pointer is
+        // valid as long as `self`.
         Ok(unsafe { values.read() })
     }
 }
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // SAFETY: this is the mapping made in `new`, to which no reference exists any more. A
-        // failure would leave it mapped, which harms nobody.
+        // SAFETY: this is the mapping made in `new`, and no reference to it exists any more. If the call fails, the memory
+        // stays mapped, which is harmless.
         let _ = unsafe { munmap(self.pages, 2 * Self::HALF) };
     }
 }
 
 pub fn remove(id: SetId) -> Result<(), Errno> {
-    // SAFETY: IPC_RMID takes no fourth argument and touches no memory of this process.
+    // SAFETY: IPC_RMID takes no fourth argument, so no pointers are passed.
     check(unsafe { libc::semctl(id.number(), 0, libc::IPC_RMID) }).map(drop)
 }
 
-/// A set that is open already.
+/// A set of the kernel, for a supervisor.
 pub type NativeSet = SignalSafeSet<RawCalls>;
 
+/// The system calls on one set.
 #[derive(Clone, Copy, Debug)]
 pub struct RawCalls(SetId);
 

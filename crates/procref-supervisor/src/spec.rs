@@ -1,4 +1,4 @@
-//! The description of one launch.
+//! The description of one launch, and of how a service is stopped.
 
 use core::time::Duration;
 
@@ -29,7 +29,7 @@ impl LaunchSpec {
 /// Time for a killed process to exit. It takes longer only if it is stuck in the kernel.
 pub const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How a supervisor stops its service: by this signal, and by SIGKILL if the service has not exited after the grace.
+/// The way to stop a service: a signal, and SIGKILL if the service is still alive after the grace.
 #[derive(Clone, Copy, Debug)]
 pub struct StopSpec {
     /// The number of the signal.
@@ -38,8 +38,8 @@ pub struct StopSpec {
 }
 
 impl StopSpec {
-    /// How long a stop takes at most. The service's own process gets the grace and is killed, and then the
-    /// processes that it has left.
+    /// Returns the longest time that a stop takes. First the service's own process gets the grace and is killed, and then
+    /// the processes that it has left.
     pub fn limit(&self) -> Duration {
         self.grace.saturating_add(KILL_TIMEOUT).saturating_mul(2)
     }

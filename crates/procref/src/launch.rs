@@ -28,9 +28,9 @@ use windows as sys;
 
 pub(crate) use procref_supervisor::spec::LaunchSpec;
 #[cfg(unix)]
-use sys::Stage;
+use sys::ExecStage;
 pub(crate) use sys::start;
-use sys::{LaunchedProcess, Refusal};
+use sys::{ExecFailure, LaunchedProcess};
 
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -123,8 +123,8 @@ impl StartingService {
             return Err(self.not_ready(deadline.limit(), missing.map(str::to_owned).into()));
         }
         crash::point(Point::Executed);
-        if let Some(refusal) = self.launched.refusal().map_err(failed)? {
-            return Err(self.refused(refusal));
+        if let Some(exec_failure) = self.launched.exec_failure().map_err(failed)? {
+            return Err(self.exec_error(exec_failure));
         }
         let waited = match &self.condition {
             Some(condition) => condition.wait(&self.info(), self.launched.alarm(), end),
@@ -149,17 +149,17 @@ impl StartingService {
     }
 
     #[cfg(windows)]
-    fn refused(&self, refusal: Refusal) -> Error {
-        match refusal {}
+    fn exec_error(&self, exec_failure: ExecFailure) -> Error {
+        match exec_failure {}
     }
 
     #[cfg(unix)]
-    fn refused(&self, Refusal { stage, errno }: Refusal) -> Error {
+    fn exec_error(&self, ExecFailure { stage, errno }: ExecFailure) -> Error {
         let error = io::Error::from_raw_os_error(errno);
         let what = match stage {
-            Stage::Execute => return Error::exec(&self.service, self.program(), error),
-            Stage::Directory => format!("enter its working directory {}", self.dir),
-            Stage::Descriptors => "give it its descriptors".to_owned(),
+            ExecStage::Execute => return Error::exec(&self.service, self.program(), error),
+            ExecStage::Directory => format!("enter its working directory {}", self.dir),
+            ExecStage::Descriptors => "give it its descriptors".to_owned(),
         };
         let reason = format!("could not {what}: {error}");
         Error::not_started(&self.service, self.program(), reason, Some(error))

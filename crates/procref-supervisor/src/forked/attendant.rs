@@ -1,48 +1,38 @@
-//! The process between a starter and its supervisor, for as long as the supervisor is not in place.
+//! The process between a starter and its supervisor, which exists until the supervisor has reported.
 //!
-//! A starter learns that its supervisor has died from the end of a pipe. But a process that another thread of the
-//! starter has forked has a copy of that pipe, and as long as it lives the pipe does not end. The attendant is the
-//! supervisor's parent, so it learns of the death whatever was forked, and reports it together with its cause.
+//! A starter learns of the death of its supervisor when the pipe between them ends. But a process that another thread of
+//! the starter has forked has a copy of that pipe, and as long as it lives the pipe does not end. The attendant is the
+//! parent of the supervisor, so it learns of the death in any case, and reports it together with the cause.
 
-#![expect(unsafe_code, reason = "waitpid and prctl without the libc's state")]
+#![expect(unsafe_code, reason = "waitpid and dup2")]
 
-use super::calls::{drop_memory, exit, write};
+use super::calls::{die_with_parent, exit, unmap_dispensable, write};
 use crate::calls::{close_from, last_errno};
 use crate::channel::Message;
 use crate::prepared::SupervisorSpec;
 
-/// Where an attendant has its end of the pipe.
+/// The attendant's descriptor of the pipe.
 const REPORT: libc::c_int = 0;
 
-/// Makes the kernel kill this process when the thread of its parent ends that has forked it. Returns `false` if the
-/// parent is dead already.
-pub fn ends_with(parent: libc::pid_t) -> bool {
-    // SAFETY: no pointers are passed.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
-    // SAFETY: no pointers are passed.
-    let now = unsafe { libc::getppid() };
-    now == parent
-}
-
-/// Waits for the supervisor's end, and reports it. A supervisor that is in place is not attended any more.
+/// Waits until the supervisor exits, and reports how. The starter kills the attendant when the supervisor has reported.
 ///
-/// The attendant ends with its starter only from here on. If it did before it has forked the supervisor, a starter that
-/// is killed in between would leave its set with no process to remove it.
-pub fn attend(plan: &SupervisorSpec, child: libc::c_long) -> ! {
-    if !ends_with(plan.starter) {
+/// The attendant dies with its starter only from here on. If it did so before it has forked the supervisor, and the
+/// starter was killed in between, no process would be left to remove the set.
+pub(super) fn attend(spec: &SupervisorSpec, child: libc::c_long) -> ! {
+    if !die_with_parent(spec.starter) {
         exit();
     }
     let Some(child) = libc::pid_t::try_from(child).ok().filter(|&child| child > 0) else {
-        write(plan.ready, &Message::ForkFailed(last_errno()).encode());
+        write(spec.ready, &Message::ForkFailed(last_errno()).encode());
         exit();
     };
-    // SAFETY: no pointers are passed. What has that number is the starter's, and of no use here.
-    unsafe { libc::dup2(plan.ready, REPORT) };
+    // SAFETY: no pointers are passed. Descriptor 0 was the starter's, and no code of this process uses it.
+    unsafe { libc::dup2(spec.ready, REPORT) };
     close_from(REPORT + 1);
-    drop_memory(plan);
+    unmap_dispensable(spec);
     let mut status = 0;
     loop {
-        // SAFETY: `status` is an integer that the call fills.
+        // SAFETY: the call writes one integer to `status`, which is alive and borrowed by nothing else.
         let reaped = unsafe { libc::waitpid(child, &raw mut status, libc::__WALL) };
         if reaped == child {
             break;

@@ -1,26 +1,30 @@
-//! The calls that the processes after the fork share.
+//! System calls that several of the processes after the fork make.
 
 #![expect(
     unsafe_code,
-    reason = "system calls, and giving back the parent's memory"
+    reason = "system calls, and unmapping the starter's memory"
 )]
 
 use core::{iter, slice};
-use rustix::fd::RawFd;
 
+use rustix::fd::RawFd;
 use rustix::mm::munmap;
 
 use crate::prepared::SupervisorSpec;
 use crate::process::SignalSafeProcess;
 use crate::state::Identity;
 
-pub fn exit() -> ! {
-    // SAFETY: `_exit` runs nothing of this process's.
-    unsafe { libc::_exit(0) }
+pub(super) fn exit() -> ! {
+    exit_with(0)
 }
 
-/// This process. Without `/proc` its start time is 0.
-pub fn own_identity() -> Identity {
+pub(super) fn exit_with(status: libc::c_int) -> ! {
+    // SAFETY: no pointers are passed. Unlike `exit`, `_exit` runs no handlers, which would be the starter's.
+    unsafe { libc::_exit(status) }
+}
+
+/// Returns the identity of this process. Its start time is 0 if `/proc` cannot be read.
+pub(super) fn own_identity() -> Identity {
     let pid = rustix::process::getpid()
         .as_raw_nonzero()
         .get()
@@ -29,48 +33,71 @@ pub fn own_identity() -> Identity {
     Identity { pid, start }
 }
 
-/// Whether all of it was written.
-pub fn write(fd: RawFd, bytes: &[u8]) -> bool {
-    // SAFETY: the buffer is valid for its length, and nothing but a number is the descriptor's.
+/// Writes to a descriptor. Returns `true` if all bytes were written.
+pub(super) fn write(fd: RawFd, bytes: &[u8]) -> bool {
+    // SAFETY: the kernel reads `bytes.len()` bytes from `bytes`, which is borrowed for the call. An invalid descriptor is
+    // an error and touches no memory.
     let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
     usize::try_from(written) == Ok(bytes.len())
 }
 
-/// What tells a supervisor from other processes, and what `top` shows.
-pub fn name_process(plan: &SupervisorSpec) {
-    // SAFETY: a NUL-terminated text in the arena; the kernel reads up to 16 bytes of it.
-    unsafe { libc::prctl(libc::PR_SET_NAME, plan.title.as_ptr()) };
+/// Closes a descriptor that this process does not use again.
+pub(super) fn close(fd: RawFd) {
+    // SAFETY: no pointers are passed. This process has its own descriptor table, and no `OwnedFd` of it has this number.
+    unsafe { libc::close(fd) };
 }
 
-/// What `ps` shows.
-pub fn write_title(plan: &SupervisorSpec) {
-    let (start, length) = (plan.arguments.start, plan.arguments.length());
+/// Makes the kernel kill this process when the parent's thread that forked it exits. Returns `false` if the parent is
+/// already dead.
+pub(super) fn die_with_parent(parent: libc::pid_t) -> bool {
+    // SAFETY: no pointers are passed, and the setting concerns this process alone.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    // SAFETY: no pointers are passed.
+    let now = unsafe { libc::getppid() };
+    now == parent
+}
+
+/// Sets the name of this process, which `top` shows and by which supervisors are recognized.
+pub(super) fn name_process(spec: &SupervisorSpec) {
+    // SAFETY: `title` points to a NUL-terminated text in the arena, which this process keeps. The kernel reads up to the
+    // NUL, and at most 16 bytes.
+    unsafe { libc::prctl(libc::PR_SET_NAME, spec.title.as_ptr()) };
+}
+
+/// Writes the title over the command line, which `ps` shows.
+pub(super) fn write_title(spec: &SupervisorSpec) {
+    let (start, length) = (spec.arguments.start, spec.arguments.length());
     if start == 0 || length == 0 {
         return;
     }
-    // SAFETY: the kernel told that this process's command line is here, in writable memory at the bottom
-    // of the first thread's stack, which this process keeps. No reference to it exists, and nobody else
-    // runs in this process.
-    let place = unsafe { slice::from_raw_parts_mut(start as *mut u8, length) };
-    let title = plan.title.as_c_str().to_bytes();
-    // What is longer is cut off, and one NUL stays: without it the kernel would show what follows, too.
-    let room = place.len() - 1;
+    // SAFETY: the kernel reported these addresses as the command line of the starter. They are on the first thread's
+    // stack, in private writable memory that this process has a copy of and does not unmap. This process runs on another
+    // stack, in the arena, has one thread, and keeps no reference to that memory.
+    let shown = unsafe { slice::from_raw_parts_mut(start as *mut u8, length) };
+    let title = spec.title.as_c_str().to_bytes();
+    // A longer title is cut off. One NUL stays at the end, because without it the kernel would show the bytes after the
+    // command line, too.
+    let room = shown.len() - 1;
     let title = title.get(..room).unwrap_or(title);
-    let shown = place
+    let padded = title.iter().copied().chain(iter::repeat(0));
+    shown
         .iter_mut()
-        .zip(title.iter().copied().chain(iter::repeat(0)));
-    shown.for_each(|(place, byte)| *place = byte);
+        .zip(padded)
+        .for_each(|(shown, byte)| *shown = byte);
 }
 
-/// The parent may rewrite all its memory: whatever this process still has of it would then be kept
-/// for this process alone.
-pub fn drop_memory(plan: &SupervisorSpec) {
-    // SAFETY: the array of that many ranges is in the arena, and nobody changes it.
-    let ranges = unsafe { slice::from_raw_parts(plan.dispensable, plan.dispensable_count) };
+/// Unmaps the starter's memory that this process does not use.
+///
+/// The starter may later write to all of its memory. The kernel would then keep the old pages for this process alone.
+pub(super) fn unmap_dispensable(spec: &SupervisorSpec) {
+    // SAFETY: the starter put `dispensable_count` ranges into the arena, at the address `dispensable`. This process keeps
+    // the arena, and nothing writes to it.
+    let ranges = unsafe { slice::from_raw_parts(spec.dispensable, spec.dispensable_count) };
     for range in ranges {
-        // SAFETY: the range was private memory of the parent without a file behind it, that holds
-        // neither this stack and plan (the arena), nor the libc's data of this thread. The code that
-        // runs from here on uses nothing else: no heap, no other thread's stack.
+        // SAFETY: the range was private anonymous memory of the starter. It does not contain the arena (this stack and
+        // all prepared data), the data of this thread that the libc uses (`errno`, the stack protector's value, the
+        // thread descriptor), the shadow stack, or data of a program file or library. The code that runs from here on
+        // uses nothing else: it has no heap, and other threads' stacks belong to threads that do not exist here.
         let _ = unsafe { munmap(range.start as *mut libc::c_void, range.end - range.start) };
     }
 }

@@ -1,67 +1,68 @@
-//! Where a supervisor begins, and the life of one that is not the parent of its service.
+//! The first code after the fork, and the supervisor of a service that a callback starts.
 
-#![expect(unsafe_code, reason = "the plan in memory that this process keeps")]
+#![expect(unsafe_code, reason = "the data in memory that this process keeps")]
 
 use core::future::Future;
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
-use super::calls::{drop_memory, exit, name_process, own_identity, write, write_title};
+use rustix::process::Signal;
+
+use super::calls::{exit, name_process, own_identity, unmap_dispensable, write, write_title};
 use super::{attendant, subreaper};
 use crate::calls::{close_from, fork_here};
 use crate::channel::Message;
 use crate::clock;
 use crate::crash::{self, Point};
-use crate::life::{SupervisorOps, watch};
+use crate::life::watch;
+use crate::ops::SupervisorOps;
 use crate::prepared::SupervisorSpec;
 use crate::process::SignalSafeProcess;
 use crate::raw_calls::{Limit, RawCalls};
 use crate::spec::KILL_TIMEOUT;
-use crate::state::Identity;
-use crate::state::Instance;
-use rustix::process::Signal;
+use crate::state::{Identity, Instance};
 
-/// Leaves the session, forks the supervisor, and attends it.
-pub extern "C" fn first_child(plan: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: `plan` points to a `SupervisorSpec` in the arena, of which this process has a copy.
-    let plan = unsafe { &*plan.cast::<SupervisorSpec>() };
+/// Leaves the session of the starter, forks the supervisor, and becomes its attendant.
+pub extern "C" fn first_child(spec: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: the starter passes a pointer to an initialized `SupervisorSpec` in the arena. This process has a copy of
+    // the arena, never unmaps it, and has no other thread that could write to it.
+    let spec = unsafe { &*spec.cast::<SupervisorSpec>() };
     let _ = rustix::process::setsid();
-    // Here, so that the supervisor has its name from its first instruction: a process that waits for all its
-    // children tells supervisors by it, and would wait for a supervisor that it has taken for another process.
-    name_process(plan);
+    // The name is set before the fork, so that the supervisor has it from its first instruction. A supervisor that waits
+    // for all of its children recognizes other supervisors by their name, and would wait for one without a name.
+    name_process(spec);
     crash::point(Point::AttendantStarted);
     match fork_here() {
-        0 => supervise(plan),
-        child => attendant::attend(plan, child),
+        0 => supervise(spec),
+        child => attendant::attend(spec, child),
     }
 }
 
-fn supervise(plan: &SupervisorSpec) -> ! {
+fn supervise(spec: &SupervisorSpec) -> ! {
     let _ = rustix::process::chdir(c"/");
-    write_title(plan);
+    write_title(spec);
     crash::point(Point::SupervisorStarted);
-    if let Some(service) = &plan.service {
-        subreaper::supervise(plan, service);
+    if let Some(service) = &spec.service {
+        subreaper::supervise(spec, service);
         exit();
     }
-    if expect_ready(plan.set.supervise()).is_err() {
+    if expect_ready(spec.set.supervise()).is_err() {
         exit();
     }
     crash::point(Point::SupervisorRegistered);
-    drop_memory(plan);
-    let told = write(plan.ready, &Message::Registered(own_identity()).encode());
+    unmap_dispensable(spec);
+    let reported = write(spec.ready, &Message::Registered(own_identity()).encode());
     crash::point(Point::SupervisorReported);
     close_from(0);
-    if told {
-        expect_ready(watch(plan.set, plan));
+    if reported {
+        expect_ready(watch(spec.set, spec));
     }
     exit()
 }
 
-/// Runs what is written as `async` for the model's sake. Here each of its steps blocks and is never pending,
-/// so one poll is all; the future is on this stack.
-pub fn expect_ready<F: Future>(future: F) -> F::Output {
+/// Polls a future once, and exits if it is pending. On Linux every step blocks in its system call, so it never is.
+pub(super) fn expect_ready<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
         Poll::Pending => exit(),
@@ -69,7 +70,7 @@ pub fn expect_ready<F: Future>(future: F) -> F::Output {
 }
 
 impl SupervisorSpec {
-    pub fn end_by_identity(&self, instance: &Instance) -> bool {
+    pub(super) fn stop_by_identity(&self, instance: &Instance) -> bool {
         let Identity { pid, .. } = instance.identity;
         if pid == 0 {
             return true;
@@ -82,7 +83,7 @@ impl SupervisorSpec {
         }
     }
 
-    pub fn unlink_files(&self) {
+    pub(super) fn unlink_files(&self) {
         let same_dir = rustix::fs::lstat(self.dir.as_c_str())
             .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.dir_identity);
         if same_dir {
@@ -97,7 +98,7 @@ impl SupervisorOps for SupervisorSpec {
     type Calls = RawCalls;
 
     fn limit(&self) -> &Limit {
-        // Its signals are all blocked, so nothing ends it early.
+        // This process blocks all signals, so no handler ends the sleep early.
         static LIMIT: Limit = Limit::new();
         &LIMIT
     }
@@ -110,19 +111,19 @@ impl SupervisorOps for SupervisorSpec {
         clock::now()
     }
 
-    fn end_limit(&self) -> Duration {
+    fn stop_limit(&self) -> Duration {
         self.stop.limit()
     }
 
-    async fn end(&self, instance: &Instance) -> bool {
-        self.end_by_identity(instance)
+    async fn stop_instance(&self, instance: &Instance) -> bool {
+        self.stop_by_identity(instance)
     }
 
     async fn remove_files(&self) {
         self.unlink_files();
     }
 
-    fn is_parent(&self) -> bool {
+    fn is_subreaper(&self) -> bool {
         false
     }
 

@@ -1,79 +1,78 @@
-//! Between fork and exec: the service's process, until its program runs.
+//! The process of a service between fork and exec.
 
-#![expect(
-    unsafe_code,
-    reason = "descriptors, signals and execve after a raw fork"
-)]
+#![expect(unsafe_code, reason = "descriptors and execve after a raw fork")]
 
 use core::ptr;
+
 use rustix::fd::RawFd;
 
-use super::attendant;
-use super::calls::write;
+use super::calls::{die_with_parent, exit_with, write};
 use crate::calls::{close_from, last_errno, reset_signals};
-use crate::channel::{Refusal, Stage};
+use crate::channel::{ExecFailure, ExecStage};
 use crate::crash::{self, Point};
 use crate::prepared::{PID_DIGITS, Program};
 use crate::text::TextBuffer;
 
-/// What every service gets: standard input, output and error.
+/// Number of the descriptors that every service gets: standard input, output and error.
 const STANDARD: RawFd = 3;
 
-/// The first descriptor that the program does not get.
+/// The first descriptor after the standard ones and one socket.
 const FIRST_OTHER: RawFd = STANDARD + 1;
 
 impl Program {
-    /// In the child: becomes the service.
-    pub fn run(&self, parent: libc::pid_t) -> ! {
-        // The gate's end alone would not do: a process that was forked during the start may have its other end. If the
-        // starter dies, the supervisor ends this process, and if the supervisor dies, the kernel does.
-        if !attendant::ends_with(parent) {
-            end(0);
+    /// Waits at the gate, and executes the program.
+    pub(super) fn run(&self, parent: libc::pid_t) -> ! {
+        // EOF on the gate would not be enough: a process that was forked during the start may have a copy of its other
+        // end. If the starter dies, the supervisor stops this process. If the supervisor dies, the kernel kills it.
+        if !die_with_parent(parent) {
+            exit_with(0);
         }
-        // A session of its own: no terminal, and no Ctrl-C meant for somebody else.
+        // The service gets its own session, so it has no terminal and receives no Ctrl-C that is meant for another
+        // program.
         let _ = rustix::process::setsid();
         reset_signals();
-        let refusal = match self.take_descriptors() {
-            Err(refusal) => refusal,
+        let failure = match self.take_descriptors() {
+            Err(failure) => failure,
             Ok([gate, exec_status]) => {
                 crash::point(Point::AtGate);
-                if !passed(gate) {
-                    end(0);
+                if !is_opened(gate) {
+                    exit_with(0);
                 }
                 crash::point(Point::GatePassed);
                 outlive_parent();
                 self.execute(exec_status);
             }
         };
-        self.refuse(self.exec_status, refusal)
+        self.fail(self.exec_status, failure)
     }
 
     fn execute(&self, exec_status: RawFd) -> ! {
         if let Err(error) = rustix::process::chdir(self.dir.as_c_str()) {
-            self.refuse(
-                exec_status,
-                Refusal::new(Stage::Directory, error.raw_os_error()),
-            );
+            let failure = ExecFailure::new(ExecStage::Directory, error.raw_os_error());
+            self.fail(exec_status, failure);
         }
         self.write_listen_pid();
-        // SAFETY: `path` is a NUL-terminated text, `args` and `env` are arrays of such that end with a
-        // null, all in memory that this process keeps.
+        // SAFETY: `path` is a NUL-terminated text. `args` and `env` are arrays of pointers to such texts, and a null
+        // pointer ends each. All of it is in the arena, which this process keeps and no thread writes to.
         unsafe { libc::execve(self.path.as_ptr(), self.args.cast(), self.env.cast()) };
-        self.refuse(exec_status, Refusal::new(Stage::Execute, last_errno()))
+        self.fail(
+            exec_status,
+            ExecFailure::new(ExecStage::Execute, last_errno()),
+        )
     }
 
-    fn refuse(&self, exec_status: RawFd, refusal: Refusal) -> ! {
-        write(exec_status, &refusal.encode());
-        end(127)
+    fn fail(&self, exec_status: RawFd, failure: ExecFailure) -> ! {
+        write(exec_status, &failure.encode());
+        exit_with(127)
     }
 
-    /// Puts what the program gets where it expects it, closes everything else, and tells where gate and
-    /// exec are now.
+    /// Moves the program's descriptors to their numbers and closes all others. Returns the new numbers of gate and exec
+    /// status.
     ///
-    /// First out of the way, then into place: any of them may have the number of another one's place.
-    /// What remains open of its starter's until then includes the gate's other end, without whose
-    /// closing the end of the starter would not be the end of the pipe.
-    fn take_descriptors(&self) -> Result<[RawFd; 2], Refusal> {
+    /// Each descriptor is first copied to a higher number, because it may have the number that another one needs. Until
+    /// the end of this function the process also has the starter's end of the gate. Only after it is closed does the
+    /// death of the starter end the gate.
+    fn take_descriptors(&self) -> Result<[RawFd; 2], ExecFailure> {
         let listeners = RawFd::from(self.listener >= 0);
         let (gate, exec_status) = (STANDARD + listeners, FIRST_OTHER + listeners);
         let above = exec_status + 1;
@@ -83,13 +82,13 @@ impl Program {
         let from_exec = duplicate(self.exec_status, above)?;
         if self.listener >= 0 {
             let listener = duplicate(self.listener, above)?;
-            place(listener, STANDARD, 0)?;
+            replace(STANDARD, listener, 0)?;
         }
-        place(null, 0, 0)?;
-        place(log, 1, 0)?;
-        place(log, 2, 0)?;
-        place(from_gate, gate, libc::O_CLOEXEC)?;
-        place(from_exec, exec_status, libc::O_CLOEXEC)?;
+        replace(0, null, 0)?;
+        replace(1, log, 0)?;
+        replace(2, log, 0)?;
+        replace(gate, from_gate, libc::O_CLOEXEC)?;
+        replace(exec_status, from_exec, libc::O_CLOEXEC)?;
         close_from(above);
         Ok([gate, exec_status])
     }
@@ -99,19 +98,21 @@ impl Program {
             return;
         }
         let pid = rustix::process::getpid().as_raw_nonzero();
-        // One byte more than a pid can have stays a NUL.
+        // A pid has at most `PID_DIGITS` digits, so the last byte stays a NUL.
         let digits = TextBuffer::<{ PID_DIGITS + 1 }>::format(format_args!("{pid}"));
         let digits = digits.padded();
-        // SAFETY: there are ten digits and a NUL at `listen_pid`, in memory of this process alone.
+        // SAFETY: `listen_pid` points to the value of LISTEN_PID in the arena, which has `PID_DIGITS` digits and a NUL.
+        // `digits` is a local array of the same length. This process has its own copy of the arena, and no reference to
+        // that value exists.
         unsafe { ptr::copy_nonoverlapping(digits.as_ptr(), self.listen_pid, digits.len()) };
     }
 }
 
-/// Waits at the gate. False: nobody will open it any more.
-fn passed(gate: RawFd) -> bool {
+/// Waits at the gate. Returns `false` if the gate will not be opened any more.
+fn is_opened(gate: RawFd) -> bool {
     let mut byte = [0_u8];
     loop {
-        // SAFETY: the buffer is valid for its length.
+        // SAFETY: the call writes at most one byte to `byte`, which is alive and borrowed by nothing else.
         match unsafe { libc::read(gate, byte.as_mut_ptr().cast(), byte.len()) } {
             1 => return true,
             -1 if last_errno() == libc::EINTR => {}
@@ -120,29 +121,26 @@ fn passed(gate: RawFd) -> bool {
     }
 }
 
-/// From now on this process does not end with its parent.
+/// Cancels [`die_with_parent`].
 fn outlive_parent() {
-    // SAFETY: no pointers are passed.
+    // SAFETY: no pointers are passed, and the setting concerns this process alone.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0) };
 }
 
-fn duplicate(fd: RawFd, above: RawFd) -> Result<RawFd, Refusal> {
-    // SAFETY: takes numbers, and makes a descriptor of this process alone.
+fn duplicate(fd: RawFd, above: RawFd) -> Result<RawFd, ExecFailure> {
+    // SAFETY: no pointers are passed. The new descriptor has a number that was free.
     match unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, above) } {
-        -1 => Err(Refusal::new(Stage::Descriptors, last_errno())),
+        -1 => Err(ExecFailure::new(ExecStage::Descriptors, last_errno())),
         duplicate => Ok(duplicate),
     }
 }
 
-fn place(fd: RawFd, at: RawFd, flags: libc::c_int) -> Result<(), Refusal> {
-    // SAFETY: takes numbers, and replaces a descriptor of this process alone.
+/// Makes the descriptor `at` a copy of `fd`.
+fn replace(at: RawFd, fd: RawFd, flags: libc::c_int) -> Result<(), ExecFailure> {
+    // SAFETY: no pointers are passed. The descriptor that is replaced was the starter's, and no code of this process
+    // uses it.
     match unsafe { libc::dup3(fd, at, flags) } {
-        -1 => Err(Refusal::new(Stage::Descriptors, last_errno())),
+        -1 => Err(ExecFailure::new(ExecStage::Descriptors, last_errno())),
         _ => Ok(()),
     }
-}
-
-fn end(status: libc::c_int) -> ! {
-    // SAFETY: `_exit` runs nothing of this process's.
-    unsafe { libc::_exit(status) }
 }

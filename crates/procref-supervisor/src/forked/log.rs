@@ -1,17 +1,17 @@
-//! The service's log, as its supervisor sees it: a limit for its size, and a note about leftover processes.
+//! The log of the service: its size limit, and a note about leftover processes.
 //!
 //! ```text
-//!            written to            still longer than before
-//!  silent ---------------> growing ----------+
-//!    ^     (SIGIO, once)     |  ^            | look again after a pause
-//!    |                       |  +------------+
-//!    +-----------------------+
-//!      no longer than before: watch again
+//!            write reported         longer than before
+//!  silent ------------------> growing ----------+
+//!    ^      (SIGIO, once)       |  ^             | check again after a pause
+//!    |                          |  +-------------+
+//!    +--------------------------+
+//!      not longer than before: arm the report again
 //! ```
 //!
-//! A watch that reports one write and no more costs a silent service nothing, and a loud one no more than the
-//! pauses: a supervisor wakes only while the log grows. The pauses get longer up to the time in which a
-//! service that writes 20 MB/s would fill the room that is left, and begin anew after each rotation.
+//! The kernel reports one write, and then no further ones until the report is armed again. So a silent service costs
+//! nothing, and a service that writes much costs one check per pause. The pauses get longer, up to the time in which a
+//! service that writes 20 MB/s would fill the remaining room. They start again short after each rotation.
 
 #![expect(unsafe_code, reason = "signals of descriptors, and writing to the log")]
 
@@ -28,109 +28,110 @@ use crate::prepared::{LogSpec, Text};
 use crate::state::Ended;
 use crate::text::TextBuffer;
 
-/// Where the supervisor has the log.
-pub const LOG: RawFd = 1;
+/// The supervisor's descriptor of the log.
+pub(super) const LOG: RawFd = 1;
 
-/// The log by that descriptor, whatever its path leads to by now.
+/// The file of that descriptor, also if another file has its path now.
 const LOG_FILE: &CStr = c"/proc/self/fd/1";
 
-/// A file in the directory was written to: `linux/fcntl.h`.
+/// The event that a file in a directory was written to: `linux/fcntl.h`.
 const DN_MODIFY: libc::c_int = 2;
 
-/// The first pause between two looks at a log that grows.
+/// First pause between two checks of a log that grows.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-/// The longest one, whatever the limit.
+/// Longest pause between two checks, for every limit.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Set by the signal that reports a write.
+/// Set by the handler of the signal that reports a write.
 static REPORTED: AtomicBool = AtomicBool::new(false);
 
 impl LogSpec {
-    /// The longest pause if there is room for so many bytes: as long as a service that writes 20 MB/s needs
-    /// to fill it.
+    /// Returns the longest pause if there is room for `room` bytes: the time in which a service that writes 20 MB/s fills
+    /// it.
     fn longest_pause(room: u64) -> Duration {
-        /// The time of one byte.
+        /// Time to write one byte.
         const NANOSECONDS: u64 = 50;
         let pause = Duration::from_nanos(room.saturating_mul(NANOSECONDS));
         pause.clamp(FIRST_PAUSE, LONGEST_PAUSE)
     }
 }
 
-/// What reports a write.
+/// The kernel's means of reporting a write.
 #[derive(Clone, Copy)]
-enum Watch {
-    /// By the file.
+enum WriteReports {
+    /// A watch on the file.
     Inotify(RawFd),
-    /// By the directory, if the user has no inotify instance left. Other files there are reported, too.
+    /// A watch on the directory, if the user has no inotify instances left. It also reports writes to other files there.
     Directory(RawFd),
-    /// This kernel has neither. Clients that join limit the log.
+    /// No watch, because this kernel has neither. Clients that join limit the log.
     None,
 }
 
-/// A size and a time of modification.
-type Seen = (i64, i64, u64);
+/// Size and modification time of the log.
+type Version = (i64, i64, u64);
 
-pub struct Log<'a> {
-    plan: &'a LogSpec,
-    watch: Watch,
-    /// What the last look found, while the log grows.
-    seen: Cell<Option<Seen>>,
+pub(super) struct Log<'a> {
+    spec: &'a LogSpec,
+    reports: WriteReports,
+    /// The version at the last check, while the log grows.
+    seen: Cell<Option<Version>>,
     pause: Cell<Duration>,
 }
 
 impl<'a> Log<'a> {
-    /// In the supervisor, when [`LOG`] is in its place, and SIGIO is handled by [`report`].
-    pub fn new(plan: &'a LogSpec) -> Self {
+    /// Watches the log. Call this when [`LOG`] is the log and the handler of SIGIO calls [`note_write`].
+    pub(super) fn new(spec: &'a LogSpec) -> Self {
         let log = Self {
-            plan,
-            watch: watch(plan.dir),
-            // The first look finds out whether it grows already.
+            spec,
+            reports: watch(spec.dir),
+            // No log has this version, so the first check compares with it and the second one finds out whether the log
+            // grows.
             seen: Cell::new(Some((-1, 0, 0))),
             pause: Cell::new(FIRST_PAUSE),
         };
-        if matches!(log.watch, Watch::None) {
+        if matches!(log.reports, WriteReports::None) {
             log.seen.set(None);
         }
         log
     }
 
-    /// Looks at the log if it was written to, and makes room in it. Returns the time after which to look
-    /// again; `None` if the next write is reported.
+    /// Checks the log if it was written to, and rotates it if it is too long. Returns the time after which to check it
+    /// again, or `None` if the next write is reported.
     ///
-    /// Call it after the limit of the next sleep is set: the report of a write ends that sleep from then on.
-    /// The other way round, a write in between would be slept through.
-    pub fn look(&self) -> Option<Duration> {
+    /// Call this after the limit of the next sleep is set, because the report of a write ends only a sleep whose limit is
+    /// set. If the check came first, the supervisor would miss a write in between.
+    pub(super) fn check(&self) -> Option<Duration> {
         if REPORTED.swap(false, Ordering::Relaxed) {
-            self.forget_reports();
-            self.pause.set(match self.watch {
-                Watch::Directory(_) => LogSpec::longest_pause(self.plan.limit),
+            self.drain_reports();
+            self.pause.set(match self.reports {
+                WriteReports::Directory(_) => LogSpec::longest_pause(self.spec.limit),
                 _ => FIRST_PAUSE,
             });
-            // Whatever it found, the next look decides whether the log grows.
+            // The next check decides whether the log grows.
             self.seen.set(Some((-1, 0, 0)));
         }
         let before = self.seen.get()?;
         let Ok(stat) = rustix::fs::fstat(log()) else {
             return None;
         };
-        if is_longer(&stat, self.plan.limit) {
+        if is_too_long(&stat, self.spec.limit) {
             if self.rotate(&stat) {
-                self.seen.set(rustix::fs::fstat(log()).ok().map(seen));
+                self.seen.set(rustix::fs::fstat(log()).ok().map(version));
                 self.pause.set(FIRST_PAUSE);
                 return Some(FIRST_PAUSE);
             }
-            // Tried again while it grows, and not without end if it is silent.
-            self.pause.set(LogSpec::longest_pause(self.plan.limit));
+            // It is tried again while the log grows. If the log is silent, it is not tried again.
+            self.pause.set(LogSpec::longest_pause(self.spec.limit));
         }
         let room = match size(&stat) {
-            size if size <= self.plan.limit => self.plan.limit - size,
-            _ => self.plan.limit,
+            size if size <= self.spec.limit => self.spec.limit - size,
+            _ => self.spec.limit,
         };
-        let now = seen(stat);
+        let now = version(stat);
         if now == before {
             self.arm();
-            // A write before that was not reported.
-            if rustix::fs::fstat(log()).ok().map(seen) == Some(now) {
+            // A write before `arm` was not reported.
+            if rustix::fs::fstat(log()).ok().map(version) == Some(now) {
                 self.seen.set(None);
                 return None;
             }
@@ -141,42 +142,43 @@ impl<'a> Log<'a> {
         Some(pause)
     }
 
-    /// Lets the next write be reported, once.
+    /// Arms the report of the next write.
     fn arm(&self) {
-        match self.watch {
-            Watch::Inotify(fd) => {
+        match self.reports {
+            WriteReports::Inotify(fd) => {
                 let mask = libc::IN_MODIFY | libc::IN_ONESHOT;
-                // SAFETY: a NUL-terminated path and numbers; the watch is this process's own.
+                // SAFETY: `LOG_FILE` is a NUL-terminated static text, and `fd` is an inotify instance that this process
+                // has opened.
                 unsafe { libc::inotify_add_watch(fd, LOG_FILE.as_ptr(), mask) };
             }
-            Watch::Directory(fd) => {
-                // SAFETY: no pointers are passed; the descriptor is this process's own.
+            WriteReports::Directory(fd) => {
+                // SAFETY: no pointers are passed.
                 unsafe { libc::fcntl(fd, libc::F_NOTIFY, DN_MODIFY) };
             }
-            Watch::None => {}
+            WriteReports::None => {}
         }
     }
 
-    /// Takes the reports off the queue, which has room for so many.
-    fn forget_reports(&self) {
-        if let Watch::Inotify(fd) = self.watch {
+    /// Empties the queue of reports, whose length the kernel limits.
+    fn drain_reports(&self) {
+        if let WriteReports::Inotify(fd) = self.reports {
             let mut buffer = [0_u8; 1024];
             while let Ok(1..) = rustix::io::read(borrowed(fd), &mut buffer) {}
         }
     }
 
-    /// Keeps the end of the log in `PATH.1` and empties it, as a client that joins does. Returns `false` if
-    /// it could not.
+    /// Copies the end of the log to `PATH.1` and empties the log, as a client that joins does. Returns `false` on
+    /// failure.
     fn rotate(&self, known: &Stat) -> bool {
         if known.st_nlink == 0 {
-            // Deleted, and written to all the same: no process can read it any more.
+            // The log is deleted, and no process can open it any more. The service still writes to it.
             return rustix::fs::ftruncate(log(), 0).is_ok();
         }
-        // Opened anew: a lock belongs to the open file, and LOG's is the service's as well. If this process
-        // were killed with that lock, no client could ever take it.
+        // The log is opened again, because a lock belongs to the open file description, and the service shares that of
+        // LOG. If this process were killed while it held such a lock, no client could ever take it.
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let opened = rustix::fs::open(
-            self.plan.path.as_c_str(),
+            self.spec.path.as_c_str(),
             flags | OFlags::CLOEXEC,
             Mode::empty(),
         );
@@ -184,26 +186,26 @@ impl<'a> Log<'a> {
             return false;
         };
         let is_same = |stat: Stat| (stat.st_dev, stat.st_ino) == (known.st_dev, known.st_ino);
-        // Renamed: it is somebody else's to limit then.
+        // If another file has this path, the log was renamed, and is not limited any more.
         if !rustix::fs::fstat(&file).is_ok_and(is_same) {
             return false;
         }
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            // A client does it at this moment.
+            // A client rotates the log right now.
             return true;
         }
-        // A client may have done it just now.
+        // A client may have rotated the log before the lock was taken.
         let Ok(stat) = rustix::fs::fstat(&file) else {
             return false;
         };
-        if !is_longer(&stat, self.plan.limit) {
+        if !is_too_long(&stat, self.spec.limit) {
             return true;
         }
         match self.keep_end(&file, size(&stat)) {
             Ok(()) => {}
-            // A full disk is what the limit is there against. What was copied is of no use.
+            // The disk is full, which the limit should prevent. The incomplete copy is of no use.
             Err(Errno::NOSPC | Errno::DQUOT) => {
-                let _ = rustix::fs::unlink(self.plan.rotated.as_c_str());
+                let _ = rustix::fs::unlink(self.spec.rotated.as_c_str());
             }
             Err(_) => return false,
         }
@@ -211,7 +213,7 @@ impl<'a> Log<'a> {
     }
 
     fn keep_end(&self, file: impl AsFd, size: u64) -> Result<(), Errno> {
-        let rotated = self.plan.rotated.as_c_str();
+        let rotated = self.spec.rotated.as_c_str();
         match rustix::fs::unlink(rotated) {
             Err(error) if error != Errno::NOENT => return Err(error),
             _ => {}
@@ -219,7 +221,7 @@ impl<'a> Log<'a> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let copy = rustix::fs::open(rotated, flags | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)?;
         let mut buffer = [0_u8; 16 << 10];
-        let mut offset = size.saturating_sub(self.plan.limit);
+        let mut offset = size.saturating_sub(self.spec.limit);
         while offset < size {
             let most = usize::try_from(size - offset).unwrap_or(buffer.len());
             let part = &mut buffer[..most.min(16 << 10)];
@@ -237,8 +239,8 @@ impl<'a> Log<'a> {
         Ok(())
     }
 
-    /// Writes into the log how the service's program ended, and that other processes of it were left.
-    pub fn note_leftover(&self, ended: Ended) {
+    /// Writes into the log how the service's program ended, and that it left other processes.
+    pub(super) fn note_leftovers(&self, ended: Ended) {
         let status = match ended {
             Ended::Exited(code) => {
                 TextBuffer::<64>::format(format_args!("exited with status {code}"))
@@ -248,7 +250,7 @@ impl<'a> Log<'a> {
             }
         };
         let [before, after, advice] = self
-            .plan
+            .spec
             .note
             .each_ref()
             .map(|text| text.as_c_str().to_bytes());
@@ -256,39 +258,39 @@ impl<'a> Log<'a> {
             Ended::Exited(0) => advice,
             _ => b"",
         };
-        // One call, so that it stays one line between those of others.
+        // One call writes the whole line, so that no other process writes in between.
         let parts = [before, status.as_bytes(), after, advice, b"\n"].map(rustix::io::IoSlice::new);
         let _ = rustix::io::writev(log(), &parts);
     }
 }
 
-/// What the handler of SIGIO does, beside ending the sleep.
-pub fn report() {
+/// Notes that the log was written to. The handler of SIGIO calls this, so it only writes to an atomic.
+pub(super) fn note_write() {
     REPORTED.store(true, Ordering::Relaxed);
 }
 
-fn watch(dir: Text) -> Watch {
-    // SAFETY: no pointers are passed; the descriptor is this process's own.
+fn watch(dir: Text) -> WriteReports {
+    // SAFETY: no pointers are passed.
     let inotify = unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) };
     if inotify >= 0 {
         let own = rustix::process::getpid().as_raw_nonzero().get();
-        // SAFETY: no pointers are passed; the signal goes to this process, which handles it.
+        // SAFETY: no pointers are passed. The signal goes to this process, which has a handler for it.
         let owned = unsafe { libc::fcntl(inotify, libc::F_SETOWN, own) };
         // SAFETY: no pointers are passed.
         let signals =
             unsafe { libc::fcntl(inotify, libc::F_SETFL, libc::O_ASYNC | libc::O_NONBLOCK) };
         if owned == 0 && signals == 0 {
-            return Watch::Inotify(inotify);
+            return WriteReports::Inotify(inotify);
         }
-        // SAFETY: the descriptor is this process's own, and is not used again.
+        // SAFETY: no pointers are passed. `inotify` was opened above, has no other owner, and is not used again.
         unsafe { libc::close(inotify) };
     }
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    // SAFETY: a NUL-terminated path, and numbers.
+    // SAFETY: `dir` is a NUL-terminated text in the arena, which this process keeps.
     let dir = unsafe { libc::open(dir.as_c_str().as_ptr(), flags) };
     match dir {
-        0.. => Watch::Directory(dir),
-        _ => Watch::None,
+        0.. => WriteReports::Directory(dir),
+        _ => WriteReports::None,
     }
 }
 
@@ -297,7 +299,8 @@ fn log() -> BorrowedFd<'static> {
 }
 
 fn borrowed(fd: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: the descriptor is this process's own, and stays open until the process exits.
+    // SAFETY: the callers pass LOG and the watch's descriptor. This process never closes them, so they stay open until it
+    // exits.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
@@ -305,7 +308,7 @@ fn size(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
 }
 
-fn is_longer(stat: &Stat, limit: u64) -> bool {
+fn is_too_long(stat: &Stat, limit: u64) -> bool {
     size(stat) > limit
 }
 
@@ -313,7 +316,7 @@ fn is_longer(stat: &Stat, limit: u64) -> bool {
     clippy::unnecessary_cast,
     reason = "the types of these fields differ between architectures"
 )]
-fn seen(stat: Stat) -> Seen {
+fn version(stat: Stat) -> Version {
     (
         stat.st_size as i64,
         stat.st_mtime as i64,
@@ -326,13 +329,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn log_file_is_that_of_its_descriptor() {
+    fn log_file_is_the_file_of_log_descriptor() {
         let path = TextBuffer::<32>::format(format_args!("/proc/self/fd/{LOG}"));
         assert_eq!(path.as_bytes(), LOG_FILE.to_bytes());
     }
 
     #[test]
-    fn pauses_get_shorter_as_room_gets_less() {
+    fn log_pauses_get_shorter_with_less_room() {
         let mebibytes = |number: u64| LogSpec::longest_pause(number << 20);
         assert_eq!(mebibytes(1 << 40), LONGEST_PAUSE);
         assert!(mebibytes(10) < LONGEST_PAUSE && mebibytes(10) > mebibytes(1));

@@ -1,39 +1,44 @@
-//! A supervisor that is the service's parent, and so learns of its end, and of every process it leaves.
+//! A supervisor that launches the service and is the parent of its processes.
+//!
+//! It is the *child subreaper* of the service
+//! ([PR_SET_CHILD_SUBREAPER(2const)](https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html)): each
+//! process of the service that loses its parent is reparented to this process. So this process reaps all of them, and
+//! can stop all of them.
 
-#![expect(unsafe_code, reason = "SIGCHLD, waitpid and kill for its own children")]
+#![expect(
+    unsafe_code,
+    reason = "prctl, poll, waitpid and kill for its own children"
+)]
 
 use core::cell::Cell;
-use core::ptr;
 use core::time::Duration;
+
 use rustix::fd::RawFd;
 
-use rustix::fs::{Mode, OFlags};
-
-use super::calls::{drop_memory, own_identity, write};
+use super::calls::{close, own_identity, unmap_dispensable, write};
+use super::children::for_each_child;
 use super::entry::expect_ready;
-use super::log::{self, LOG, Log};
+use super::log::{LOG, Log};
+use super::signals::{LIMIT, block_handled, handle_signals, wait_signal};
 use crate::calls::{close_from, fork_here, last_errno};
 use crate::channel::Message;
 use crate::clock;
 use crate::crash::{self, Point};
-use crate::life::{LaunchHandshake, SubreaperOps, SupervisorOps, launch_and_watch};
+use crate::life::launch_and_watch;
+use crate::ops::{LaunchHandshake, SubreaperOps, SupervisorOps};
 use crate::prepared::{ServiceSpec, SupervisorSpec};
 use crate::process::SignalSafeProcess;
 use crate::raw_calls::{Limit, RawCalls};
 use crate::spec::KILL_TIMEOUT;
-use crate::state::Identity;
-use crate::state::{Ended, Instance};
+use crate::state::{Ended, Identity, Instance};
 
-/// Where its end of the pipe is, once everything else is closed.
+/// The supervisor's descriptor of the pipe to its starter, after all other descriptors are closed.
 const REPORT: RawFd = 0;
 
-/// What every sleep in the kernel is limited by: the handler of SIGCHLD has nothing else to go by.
-static LIMIT: Limit = Limit::new();
+/// Number of leftover processes that get SIGTERM before they are killed. Further ones are killed at once.
+const MAX_SIGNALED: usize = 64;
 
-/// How many processes that a service leaves are asked to end. Further ones are killed.
-const ASKED: usize = 64;
-
-pub fn supervise(supervisor: &SupervisorSpec, service: &ServiceSpec) {
+pub(super) fn supervise(supervisor: &SupervisorSpec, service: &ServiceSpec) {
     let handshake = PendingSubreaper {
         supervisor,
         service,
@@ -41,7 +46,7 @@ pub fn supervise(supervisor: &SupervisorSpec, service: &ServiceSpec) {
     expect_ready(launch_and_watch(supervisor.set, &handshake, service.launch));
 }
 
-/// A supervisor that is to be the service's parent.
+/// A supervisor that will become the parent of a service.
 struct PendingSubreaper<'a> {
     supervisor: &'a SupervisorSpec,
     service: &'a ServiceSpec,
@@ -86,9 +91,9 @@ impl<'a> LaunchHandshake for PendingSubreaper<'a> {
             supervisor,
             service,
         } = *self;
-        // SAFETY: takes numbers, and concerns this process alone.
+        // SAFETY: no pointers are passed, and the setting concerns this process alone.
         unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
-        drop_memory(supervisor);
+        unmap_dispensable(supervisor);
         handle_signals();
         let parent = rustix::process::getpid().as_raw_nonzero().get();
         let pid = match fork_here() {
@@ -101,7 +106,7 @@ impl<'a> LaunchHandshake for PendingSubreaper<'a> {
         }
         crash::point(Point::ServiceForked);
         keep_descriptors(supervisor.ready, service.log_file);
-        // Without /proc there is none. The gate stays closed, so the child ends.
+        // Without /proc there is no start time. The gate stays closed, so the child exits.
         let start = SignalSafeProcess::start_of(pid).ok()?;
         Some(Subreaper {
             supervisor,
@@ -109,7 +114,7 @@ impl<'a> LaunchHandshake for PendingSubreaper<'a> {
             child: Identity { pid, start },
             served: Cell::new(false),
             ended: Cell::new(None),
-            alone: Cell::new(false),
+            childless: Cell::new(false),
         })
     }
 
@@ -126,10 +131,11 @@ fn await_confirm(service: &ServiceSpec) -> bool {
         events: libc::POLLIN,
         revents: 0,
     });
-    // The pipe alone may stay open: in a process that another thread of the starter's has forked.
-    // Interrupted where it was suspended and continued; anything else leaves no confirm to be had.
+    // The pipe alone may stay open, in a process that another thread of the starter has forked. EINTR is possible,
+    // because a suspended process was continued. After any other error there is no confirmation.
     while unsafe {
-        // SAFETY: an array of so many initialised entries; those of a number below 0 are left out.
+        // SAFETY: `fds` is an array of that many initialized entries, which the call may write to. Nothing else borrows
+        // it. The kernel ignores an entry with a negative descriptor.
         libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, -1)
     } < 0
     {
@@ -139,32 +145,35 @@ fn await_confirm(service: &ServiceSpec) -> bool {
     }
     let mut byte = [0_u8];
     let [answer, _] = fds;
-    // SAFETY: the buffer is valid for its length.
+    // SAFETY: the call writes at most one byte to `byte`, which is alive and borrowed by nothing else.
     answer.revents & libc::POLLIN != 0
         && unsafe { libc::read(confirm, byte.as_mut_ptr().cast(), byte.len()) } == 1
 }
 
-pub struct Subreaper<'a> {
+/// The parent of a service's processes.
+pub(super) struct Subreaper<'a> {
     supervisor: &'a SupervisorSpec,
     log: Log<'a>,
+    /// The process of the service's program.
     child: Identity,
-    /// Its starter has found it ready.
+    /// Set when the starter has found the service ready.
     served: Cell<bool>,
+    /// How the service's program ended. `None` if it is alive.
     ended: Cell<Option<Ended>>,
-    /// It has no children any more, but for other services' supervisors.
-    alone: Cell<bool>,
+    /// Set if this process has no children, except supervisors of other services.
+    childless: Cell<bool>,
 }
 
 impl Subreaper<'_> {
-    /// Takes note of all who have ended. A process that nobody reaps stays in the way of its pid, so until
-    /// then no signal to it can reach another one.
+    /// Reaps all children that have exited. A process that is not reaped keeps its pid, so until then no signal to that
+    /// pid can reach another process.
     fn reap(&self) {
         loop {
             let mut status = 0;
-            // SAFETY: `status` is an integer that the call fills.
+            // SAFETY: the call writes one integer to `status`, which is alive and borrowed by nothing else.
             let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
             if pid <= 0 {
-                self.alone.set(pid < 0);
+                self.childless.set(pid < 0);
                 return;
             }
             if u32::try_from(pid) == Ok(self.child.pid) {
@@ -177,13 +186,13 @@ impl Subreaper<'_> {
         }
     }
 
-    fn end_tree(&self) {
-        hold_signals();
+    fn stop_all(&self) {
+        block_handled();
         let deadline = self.deadline();
         self.reap();
         if self.ended.get().is_none() {
-            // Only the service itself: many stop their workers in an order of their own, and to be asked
-            // behind their backs looks like a crash of these.
+            // Only the service's own process gets the signal. Many programs stop their workers in their own order, and a
+            // worker that is signaled from outside looks like a crash to them.
             let pid = self.child.pid as i32;
             signal(pid, self.supervisor.stop.signal);
             signal(pid, libc::SIGCONT);
@@ -191,85 +200,85 @@ impl Subreaper<'_> {
                 self.reap();
             }
         }
-        self.end_until(deadline);
+        self.stop_children_until(deadline);
     }
 
-    fn end_until(&self, deadline: Duration) {
-        // The service's own process has ended, or has had its time. What it left may well stop in an
-        // orderly way, too: the server that a shell had started, say.
-        let mut asked = [0; ASKED];
+    fn stop_children_until(&self, deadline: Duration) {
+        // The service's own process has exited, or the deadline has passed. The leftover processes get SIGTERM, because
+        // they may stop in an orderly way, too: for example a server that a shell has started.
+        let mut signaled = [0; MAX_SIGNALED];
         loop {
             self.reap();
-            if self.alone.get() {
+            if self.childless.get() {
                 return;
             }
-            self.each_child(|pid| {
-                if let Some(place) = unasked(&mut asked, pid) {
+            self.for_each_own_child(|pid| {
+                if let Some(place) = unused_place(&mut signaled, pid) {
                     *place = pid;
                     signal(pid, libc::SIGTERM);
                     signal(pid, libc::SIGCONT);
                 }
             });
-            if self.alone.get() {
+            if self.childless.get() {
                 return;
             }
             if !self.wait_child(deadline) {
                 break;
             }
         }
-        // Whoever loses his parent by this becomes a child of this process, and is found the next time.
+        // A process whose parent is killed here is reparented to this process, and the next pass of the loop finds it.
         let deadline = clock::now() + KILL_TIMEOUT;
         loop {
             self.reap();
-            if self.alone.get() {
+            if self.childless.get() {
                 return;
             }
-            self.each_child(|pid| signal(pid, libc::SIGKILL));
-            if self.alone.get() || !self.wait_child(deadline) {
+            self.for_each_own_child(|pid| signal(pid, libc::SIGKILL));
+            if self.childless.get() || !self.wait_child(deadline) {
                 return;
             }
         }
     }
 
-    /// Calls back for each child but supervisors, and takes note if there is none.
+    /// Calls `call` for each child that is not a supervisor, and notes whether there is none.
     ///
-    /// Where the program uses procref itself, the supervisor of a service that it has started becomes a child
-    /// of this process, and with it the service. Both are left alone: others may hold that service, and if
-    /// nobody does, its supervisor stops it. So to wait for the last child to be gone would be to wait
-    /// for them. That there is nobody else can be told from one look at the list: this process alone takes
-    /// anybody off it, when it reaps, and whoever is put on it comes last.
-    fn each_child(&self, mut call: impl FnMut(i32)) {
-        let mut others = 0;
-        let read = read_children(|pid| {
+    /// If the service's program uses procref itself, the supervisor of a service that it has started is reparented to
+    /// this process, and so is that service. Both are left alone: other clients may hold that service, and if none does,
+    /// its supervisor stops it. So this process must not wait until it has no children at all. One pass over the list is
+    /// enough to see that only supervisors are left, because only this process removes children from the list, by
+    /// reaping, and the kernel adds new ones at the end.
+    fn for_each_own_child(&self, mut call: impl FnMut(i32)) {
+        let mut own = 0;
+        let read = for_each_child(|pid| {
             if !SignalSafeProcess::is_supervisor(pid as u32) {
-                others += 1;
+                own += 1;
                 call(pid);
             }
         });
-        self.alone.set(read.is_some() && others == 0);
+        self.childless.set(read.is_some() && own == 0);
     }
 
-    /// Explains in the log why processes are stopped that the service's program has left, if its clients had
-    /// found it ready. A starter learns it from the error.
-    fn note_leftover(&self) {
-        let mut others = false;
-        self.each_child(|_| others = true);
-        if let (true, true, Some(ended)) = (others, self.served.get(), self.ended.get()) {
-            self.log.note_leftover(ended);
+    /// Writes into the log that the service's program left processes, which are stopped. Does nothing if the service was
+    /// never ready, because then the starter learns it from the error.
+    fn note_leftovers(&self) {
+        let mut any = false;
+        self.for_each_own_child(|_| any = true);
+        if let (true, true, Some(ended)) = (any, self.served.get(), self.ended.get()) {
+            self.log.note_leftovers(ended);
         }
     }
 
-    /// Sleeps until a child ends or the log has to be looked at; false if neither is before the deadline.
+    /// Sleeps until a child exits or the log must be checked. Returns `false` if the deadline has passed.
     fn wait_child(&self, deadline: Duration) -> bool {
         let left = deadline.saturating_sub(clock::now());
         if !left.is_zero() {
-            wait_signal(self.log.look().map_or(left, |pause| pause.min(left)));
+            wait_signal(self.log.check().map_or(left, |pause| pause.min(left)));
         }
-        // At the end of the time, too: whether anything has changed, the caller looks for himself.
+        // The caller checks whether a child has exited, also after the deadline.
         !deadline.saturating_sub(clock::now()).is_zero()
     }
 
-    /// What the clock cannot tell is far enough away.
+    /// Returns the end of the grace. A time that the clock cannot represent is replaced by one year.
     fn deadline(&self) -> Duration {
         const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -279,9 +288,9 @@ impl Subreaper<'_> {
     }
 }
 
-/// Where to note that this process is asked; `None` if it has been, or there is no room.
-fn unasked(asked: &mut [i32; ASKED], pid: i32) -> Option<&mut i32> {
-    let place = asked
+/// Returns a place to note that a process was signaled. Returns `None` if it was noted before, or if there is no place.
+fn unused_place(signaled: &mut [i32; MAX_SIGNALED], pid: i32) -> Option<&mut i32> {
+    let place = signaled
         .iter_mut()
         .find(|known| **known == pid || **known == 0)?;
     (*place == 0).then_some(place)
@@ -296,9 +305,9 @@ impl SupervisorOps for Subreaper<'_> {
 
     fn set_limit(&self, left: Option<Duration>) {
         LIMIT.set(left);
-        // Set before the look, and again after it: a write that is reported in between ends the sleep, or was
-        // seen by the look.
-        if let Some(pause) = self.log.look() {
+        // The limit is set before the log is checked, and again after it. A write that is reported in between ends the
+        // sleep, and an earlier write was seen by the check.
+        if let Some(pause) = self.log.check() {
             LIMIT.set(Some(left.map_or(pause, |left| left.min(pause))));
         }
     }
@@ -307,16 +316,16 @@ impl SupervisorOps for Subreaper<'_> {
         clock::now()
     }
 
-    fn end_limit(&self) -> Duration {
+    fn stop_limit(&self) -> Duration {
         self.supervisor.stop.limit()
     }
 
-    async fn end(&self, instance: &Instance) -> bool {
+    async fn stop_instance(&self, instance: &Instance) -> bool {
         if instance.identity == self.child {
-            self.end_tree();
-            self.alone.get()
+            self.stop_all();
+            self.childless.get()
         } else {
-            self.supervisor.end_by_identity(instance)
+            self.supervisor.stop_by_identity(instance)
         }
     }
 
@@ -324,7 +333,7 @@ impl SupervisorOps for Subreaper<'_> {
         self.supervisor.unlink_files();
     }
 
-    fn is_parent(&self) -> bool {
+    fn is_subreaper(&self) -> bool {
         true
     }
 
@@ -358,132 +367,35 @@ impl SubreaperOps for Subreaper<'_> {
         close(REPORT);
     }
 
-    async fn end_rest(&self) {
-        hold_signals();
-        self.note_leftover();
-        self.end_until(self.deadline());
+    async fn stop_leftovers(&self) {
+        block_handled();
+        self.note_leftovers();
+        self.stop_children_until(self.deadline());
     }
 
-    async fn end_all(&self) {
-        self.end_tree();
+    async fn stop_tree(&self) {
+        self.stop_all();
     }
 }
 
-/// Moves the pipe and the log to where they stay, and closes everything else of the starter's.
+/// Moves the pipe and the log to their numbers, and closes all other descriptors of the starter.
 fn keep_descriptors(report: RawFd, log: RawFd) {
-    // Out of the way of each other first.
+    // First out of each other's way.
     let above = LOG + 1;
     let kept = [report, log].map(|fd| {
-        // SAFETY: no pointers are passed; the new descriptor is this process's own.
+        // SAFETY: no pointers are passed. The new descriptor has a number that was free.
         unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, above) }
     });
     for (fd, place) in kept.into_iter().zip([REPORT, LOG]) {
-        // SAFETY: no pointers are passed; the starter's own descriptor that is replaced is of no use here.
+        // SAFETY: no pointers are passed. The descriptor that is replaced was the starter's, and no code of this process
+        // uses it.
         unsafe { libc::dup3(fd, place, libc::O_CLOEXEC) };
     }
     close_from(above);
 }
 
-fn close(fd: RawFd) {
-    // SAFETY: the descriptor is this process's own, and is not used again.
-    unsafe { libc::close(fd) };
-}
-
-/// Signals a child that has not been reaped, so that nobody else can have its pid.
+/// Signals a child that is not reaped, so no other process can have its pid.
 fn signal(pid: i32, signal: libc::c_int) {
-    // SAFETY: takes two integers.
+    // SAFETY: no pointers are passed.
     unsafe { libc::kill(pid, signal) };
-}
-
-extern "C" fn on_child(_: libc::c_int) {
-    LIMIT.expire();
-}
-
-extern "C" fn on_log(_: libc::c_int) {
-    log::report();
-    LIMIT.expire();
-}
-
-/// From now on the end of a child, or a write to the log that is to be reported, ends this process's sleep,
-/// or the sleep that it is about to begin.
-fn handle_signals() {
-    handle(libc::SIGCHLD, on_child);
-    handle(libc::SIGIO, on_log);
-    mask_signals(libc::SIG_UNBLOCK);
-}
-
-fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
-    // SAFETY: all zeros is a value of `sigaction`: no flags, an empty mask.
-    let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
-    action.sa_sigaction = handler as libc::sighandler_t;
-    action.sa_flags = libc::SA_NOCLDSTOP;
-    // SAFETY: the handlers write to statics that are made for that, and the action before is not asked for.
-    unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
-}
-
-/// From now on ended children and reports of the log are waited for, and not handled.
-fn hold_signals() {
-    mask_signals(libc::SIG_BLOCK);
-}
-
-fn mask_signals(how: libc::c_int) {
-    let set = handled_signals();
-    // SAFETY: the set is initialised, and the old mask is not asked for.
-    unsafe { libc::pthread_sigmask(how, &raw const set, ptr::null_mut()) };
-}
-
-fn handled_signals() -> libc::sigset_t {
-    // SAFETY: all zeros is a value of `sigset_t`.
-    let mut set: libc::sigset_t = unsafe { core::mem::zeroed() };
-    // SAFETY: `set` is a `sigset_t`.
-    unsafe { libc::sigemptyset(&raw mut set) };
-    for signal in [libc::SIGCHLD, libc::SIGIO] {
-        // SAFETY: `set` is initialised, and the number is a signal's.
-        unsafe { libc::sigaddset(&raw mut set, signal) };
-    }
-    set
-}
-
-/// Sleeps until a child ends, the log is written to, or the time is over. The signals are blocked, so one that
-/// came before is still there.
-fn wait_signal(time: Duration) {
-    let limit = libc::timespec {
-        tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_nsec: time.subsec_nanos() as _,
-    };
-    let set = handled_signals();
-    // SAFETY: set and limit are initialised, and details of the signal are not asked for.
-    let signal = unsafe { libc::sigtimedwait(&raw const set, ptr::null_mut(), &raw const limit) };
-    if signal == libc::SIGIO {
-        log::report();
-    }
-}
-
-/// Calls back for each child, in the order that the kernel lists them.
-///
-/// [proc_tid_children(5)](https://man7.org/linux/man-pages/man5/proc_tid_children.5.html): children of the
-/// thread that forked them, and this process has one. A group is not enough, because any process may
-/// leave its group; to become nobody's child is what no process can.
-///
-/// `None`: the list cannot be read.
-fn read_children(mut call: impl FnMut(i32)) -> Option<()> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let list = rustix::fs::open(c"/proc/thread-self/children", flags, Mode::empty()).ok()?;
-    let mut buffer = [0_u8; 512];
-    let mut number = 0_i32;
-    while let Ok(length @ 1..) = rustix::io::read(&list, &mut buffer) {
-        for &byte in buffer.iter().take(length) {
-            match byte {
-                b'0'..=b'9' => {
-                    number = number.wrapping_mul(10).wrapping_add(i32::from(byte - b'0'));
-                }
-                _ if number > 1 => {
-                    call(number);
-                    number = 0;
-                }
-                _ => number = 0,
-            }
-        }
-    }
-    Some(())
 }

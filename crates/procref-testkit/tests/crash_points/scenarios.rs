@@ -108,7 +108,7 @@ pub fn scenario(kind: Kind, point: &CrashPoint) -> Option<Scenario> {
         ("Abandoned", _) => StartFailsBeside,
         ("SettledNone" | "SettledRecordRemoved", _) => OnReadyFailsBeside,
         ("ReferenceDropped", _) => StartFails,
-        ("EndReported" | "GoneReported", Command) => StartFails,
+        ("ExitReported" | "TreeExitReported", Command) => StartFails,
         ("StartCleared", Command) => StartFailsBeside,
         ("ReferenceDroppedLate", Callback) => ReleasesWhileLocked,
         ("UnlockedLast", _) => StartFailsPinned,
@@ -130,8 +130,8 @@ pub fn scenario(kind: Kind, point: &CrashPoint) -> Option<Scenario> {
         ) => ClientKilled,
         ("EnteredToStop" | "UnpinnedToStop" | "ClearedToStop", _) => StopsOnDemand,
         ("Lingering" | "LingerOver", _) => LingeringClientKilled,
-        ("RestEnded" | "Resigned", Command) => ServiceDies,
-        ("FoundIdleAfterEnd", Command) => ServiceAndHolderDie,
+        ("LeftoversStopped" | "Resigned", Command) => ServiceDies,
+        ("FoundIdleAfterExit", Command) => ServiceAndHolderDie,
         ("SteppedDown" | "CleanedUp", Command) => StarterKilled,
         ("Yielded", Command) => TwoSupervisors,
         ("GcLocked" | "GcCleared" | "GcRemovedFiles", _) => CollectsService,
@@ -152,8 +152,9 @@ pub fn scenario(kind: Kind, point: &CrashPoint) -> Option<Scenario> {
         (
             "Prepared" | "Confirmed" | "Launched" | "GateOpened" | "Executed" | "ConfirmReceived"
             | "SteppedDown" | "CleanedUp" | "ServiceForked" | "ServicePublished" | "AtGate"
-            | "GatePassed" | "EndReported" | "GoneReported" | "StartSeen" | "SharedLockReleased"
-            | "StartCleared" | "RestEnded" | "Resigned" | "FoundIdleAfterEnd" | "Yielded",
+            | "GatePassed" | "ExitReported" | "TreeExitReported" | "StartSeen"
+            | "SharedLockReleased" | "StartCleared" | "LeftoversStopped" | "Resigned"
+            | "FoundIdleAfterExit" | "Yielded",
             Callback,
         ) => return None,
         _ => Alone,
@@ -210,7 +211,7 @@ impl Scenario {
     pub fn suspend_point(self) -> Option<&'static str> {
         match self {
             Self::StarterKilled => Some("SupervisorForked"),
-            Self::ServiceAndHolderDie => Some("RestEnded"),
+            Self::ServiceAndHolderDie => Some("LeftoversStopped"),
             _ => None,
         }
     }

@@ -21,7 +21,7 @@ use crate::supervisor::receive::{Received, any_readable, not_registered, readabl
 pub(crate) use crate::supervisor::spawn::start;
 use crate::supervisor::spawn::{Attendant, ServiceLaunch, failed, fork_supervisor, pipe};
 use procref_supervisor::channel::Message;
-pub(crate) use procref_supervisor::channel::{Refusal, Stage};
+pub(crate) use procref_supervisor::channel::{ExecFailure, ExecStage};
 
 /// After what time it is looked whether a program is executed. Mostly it is after less than a millisecond.
 const TO_EXECUTE: Duration = Duration::from_secs(1);
@@ -196,13 +196,13 @@ impl LaunchedProcess {
     }
 
     /// Why the program was not executed, if it was not.
-    pub(crate) fn refusal(&self) -> io::Result<Option<Refusal>> {
+    pub(crate) fn exec_failure(&self) -> io::Result<Option<ExecFailure>> {
         if !readable(self.exec_status.as_fd(), Some(Instant::now()))? {
             return Ok(None);
         }
         let mut bytes = [0; 5];
         let length = (&std::fs::File::from(self.exec_status.try_clone()?)).read(&mut bytes)?;
-        Ok((length == bytes.len()).then(|| Refusal::decode(bytes)))
+        Ok((length == bytes.len()).then(|| ExecFailure::decode(bytes)))
     }
 
     /// From now on the program will not be executed, if it was not yet.

@@ -143,7 +143,7 @@ fn create(
 
 /// Why a program was not executed, where that is found only when it is to run: never, here.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Refusal {}
+pub(crate) enum ExecFailure {}
 
 /// A service that was created and published as not ready. It runs when the gate is opened; when this is
 /// dropped before, never.
@@ -170,7 +170,7 @@ impl LaunchedProcess {
         Ok(true)
     }
 
-    pub(crate) fn refusal(&self) -> io::Result<Option<Refusal>> {
+    pub(crate) fn exec_failure(&self) -> io::Result<Option<ExecFailure>> {
         Ok(None)
     }
 

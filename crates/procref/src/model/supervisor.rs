@@ -14,9 +14,8 @@ use crate::kernel::sim::{Outcome, SetId};
 use crate::kernel::{Ended, Instance};
 use crate::launch::LaunchSpec;
 use crate::process::Identity;
-use procref_supervisor::life::{
-    LaunchHandshake, SubreaperOps, SupervisorOps, launch_and_watch, watch,
-};
+use procref_supervisor::life::{launch_and_watch, watch};
+use procref_supervisor::ops::{LaunchHandshake, SubreaperOps, SupervisorOps};
 
 pub(super) async fn live(process: Process, set: SetId, spec: Option<LaunchSpec>) {
     let calls = SimCalls {
@@ -269,15 +268,15 @@ impl<'a> SupervisorOps for SimSupervisorOps<'a> {
         self.limit.now.get()
     }
 
-    fn end_limit(&self) -> Duration {
+    fn stop_limit(&self) -> Duration {
         Duration::ZERO
     }
 
-    async fn end(&self, instance: &Instance) -> bool {
+    async fn stop_instance(&self, instance: &Instance) -> bool {
         let process = self.process();
         let Identity { pid, .. } = instance.identity;
         if self.calls.child.get().is_some() && instance.identity == self.child() {
-            self.end_all().await;
+            self.stop_tree().await;
             return true;
         }
         if let Some((found, target)) = process.find(pid).await {
@@ -298,7 +297,7 @@ impl<'a> SupervisorOps for SimSupervisorOps<'a> {
         process.unlink_record().await;
     }
 
-    fn is_parent(&self) -> bool {
+    fn is_subreaper(&self) -> bool {
         self.calls.child.get().is_some()
     }
 
@@ -329,11 +328,11 @@ impl SubreaperOps for SimSupervisorOps<'_> {
         self.report_tree_exited();
     }
 
-    async fn end_rest(&self) {
+    async fn stop_leftovers(&self) {
         self.end_workers().await;
     }
 
-    async fn end_all(&self) {
+    async fn stop_tree(&self) {
         if !self.note_end() {
             self.end_one(self.child_id()).await;
             self.note_end();

@@ -2,7 +2,7 @@
 
 use super::maps::dispensable;
 use crate::fuzzing::Input;
-use procref_supervisor::channel::{Message, Refusal};
+use procref_supervisor::channel::{ExecFailure, Message};
 use procref_supervisor::prepared::{PAGE, Range};
 
 /// What comes out of the pipes is a message that could have been sent, or none.
@@ -13,8 +13,8 @@ pub fn supervisor_message(data: &[u8]) {
         assert_eq!(Message::decode(message.encode()), Some(message));
         assert_eq!(message.encode()[..4], bytes[..4], "another kind or port");
     }
-    let refusal = Refusal::decode(input.bytes());
-    assert_eq!(Refusal::decode(refusal.encode()), refusal);
+    let exec_failure = ExecFailure::decode(input.bytes());
+    assert_eq!(ExecFailure::decode(exec_failure.encode()), exec_failure);
 }
 
 /// `/proc/self/maps`: nothing is given back that is to be kept, or is shared, or is somewhere in a file.

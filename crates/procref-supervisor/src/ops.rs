@@ -1,0 +1,116 @@
+//! What a supervisor needs of the machine, beside the semaphore set.
+//!
+//! Three traits, for the three roles that a supervisor can have. The life of a supervisor is written over them, so
+//! that the model of procref runs the same code on a simulated machine.
+//!
+//! | trait | role | on Linux |
+//! |---|---|---|
+//! | [`SupervisorOps`] | every supervisor | [`SupervisorSpec`](crate::prepared::SupervisorSpec) |
+//! | [`LaunchHandshake`] | a supervisor that is about to launch a service | `forked::subreaper::PendingSubreaper` |
+//! | [`SubreaperOps`] | the parent of a service's processes | `forked::subreaper::Subreaper` |
+
+use core::time::Duration;
+
+use crate::semset::signal_safe::SetCalls;
+use crate::state::{Ended, Identity, Instance};
+
+/// The operations of every supervisor.
+#[expect(
+    async_fn_in_trait,
+    reason = "a supervisor has one thread, and needs no `Send`"
+)]
+pub trait SupervisorOps {
+    type Calls: SetCalls;
+
+    /// Returns the limit of this supervisor's sleeps. It ends early when a child exits.
+    fn limit(&self) -> &<Self::Calls as SetCalls>::Limit;
+
+    /// Sets the time after which the next sleep ends. `None` sets no time limit.
+    fn set_limit(&self, left: Option<Duration>);
+
+    /// Returns the monotonic time since some fixed moment.
+    fn now(&self) -> Duration;
+
+    /// Returns the longest time that [`stop_instance`](Self::stop_instance) takes.
+    fn stop_limit(&self) -> Duration;
+
+    /// Stops the instance and waits until it has exited. Returns `false` if it could not be stopped.
+    async fn stop_instance(&self, instance: &Instance) -> bool;
+
+    /// Removes the files of the service from the runtime directory.
+    async fn remove_files(&self);
+
+    /// Returns `true` if this supervisor is the parent of a service's processes.
+    fn is_subreaper(&self) -> bool;
+
+    /// Returns `true` if this supervisor is the parent of the service and the service has exited.
+    fn has_exited(&self) -> bool;
+}
+
+/// The operations of a supervisor that is the parent of the service's processes.
+#[expect(
+    async_fn_in_trait,
+    reason = "a supervisor has one thread, and needs no `Send`"
+)]
+pub trait SubreaperOps: SupervisorOps {
+    /// Returns the process of the service's program.
+    fn child(&self) -> Identity;
+
+    /// Returns how that process ended, or `None` if it is alive.
+    fn ended(&self) -> Option<Ended>;
+
+    /// Reports to the starter that the service has exited.
+    fn report_exit(&self);
+
+    /// Reports to the starter that all processes of the service have exited.
+    fn report_tree_exited(&self);
+
+    /// Closes the pipe to the starter, which reads no further reports.
+    fn close_report(&self);
+
+    /// Stops the processes that the service has left when it exited.
+    async fn stop_leftovers(&self);
+
+    /// Stops the service and all of its processes.
+    async fn stop_tree(&self);
+}
+
+/// The operations of a supervisor before the service that it launches exists.
+#[expect(
+    async_fn_in_trait,
+    reason = "a supervisor has one thread, and needs no `Send`"
+)]
+pub trait LaunchHandshake {
+    type Subreaper: SubreaperOps;
+    type Ops: SupervisorOps<Calls = <Self::Subreaper as SupervisorOps>::Calls>;
+
+    /// Returns the port that was chosen for the service. 0 means that the service has none.
+    fn port(&self) -> u16;
+
+    /// Reports to the starter that processes of an older instance are still alive. Returns `false` if the starter
+    /// does not read.
+    fn report_blocked(&self) -> bool;
+
+    /// Reports to the starter that this supervisor is registered in the set. Returns `false` if the starter does not
+    /// read.
+    fn report_registered(&self) -> bool;
+
+    /// Reports to the starter that the instance is published and its process waits at the gate.
+    fn report_launched(&self, instance: &Instance) -> bool;
+
+    /// Waits until the starter confirms that it still holds the lock that this supervisor shares. Returns `false` if
+    /// the starter died.
+    ///
+    /// A starter that dies right after the fork releases the lock. When this supervisor then takes its share, another
+    /// process may hold the lock: a new starter, whose own supervisor waits for TREE. So a supervisor does nothing
+    /// before its starter has confirmed, and leaves if it shares the lock with a stranger. Checking whether the starter
+    /// is alive would not be enough, because a process that dies gives up its locks first.
+    async fn await_confirm(&self) -> bool;
+
+    /// Forks the process of the service, which waits at its gate. Returns `None` if that fails, and has reported the
+    /// failure to the starter.
+    async fn fork(&self) -> Option<Self::Subreaper>;
+
+    /// Returns the operations of this supervisor as long as it has no children.
+    fn ops(&self) -> &Self::Ops;
+}
