@@ -34,7 +34,7 @@ type NativeObject = <Native as Kernel>::Object;
 ///   lock, [`unlock`](RefCounter::unlock) removes it. If another one holds the lock, `release` waits until the lock
 ///   is free.
 /// - A forked child holds nothing through its parent's counter. There, every method except `count` returns
-///   [`Error::NotHeld`](crate::Error::NotHeld).
+///   [`Error::NotHeld`].
 ///
 /// The highest count is 32,767 on Linux and 1,048,576 on Windows.
 ///

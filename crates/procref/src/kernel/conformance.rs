@@ -1,7 +1,7 @@
-//! What every kernel has to do, whichever it is: one set of tests, run on each.
+//! The tests of the kernel contract. Each kernel must pass all of them.
 //!
-//! A kernel takes part by a [`Harness`]: something that makes processes, each of which does what it is asked
-//! by [`perform`], and can be killed. What only one kernel can do wrong is tested beside that kernel.
+//! A kernel takes part with a [`Harness`], which creates processes. Each process performs the steps that it is sent,
+//! by [`perform`], and can be killed. Mistakes that only one kernel can make are tested beside that kernel.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -17,19 +17,19 @@ use crate::name::Name;
 use crate::namespace::Namespace;
 use crate::process::{self, Identity};
 
-/// Makes processes that share one object.
+/// Creates processes that share one object.
 trait Harness {
     type Process: Actor;
 
     fn process(&self) -> Self::Process;
 }
 
-/// A process that does what it is asked.
+/// A process that performs the steps that it is sent.
 trait Actor {
-    /// Asks it for a step, and does not wait for the answer.
+    /// Sends a step to the process, and does not wait for the answer.
     fn begin(&mut self, ask: &str);
 
-    /// The answer.
+    /// Waits for the answer.
     fn end(&mut self) -> String;
 
     fn ask(&mut self, ask: &str) -> String {
@@ -37,12 +37,12 @@ trait Actor {
         self.end()
     }
 
-    /// SIGKILL, or what is like it.
+    /// Kills the process, as SIGKILL does.
     fn kill(self);
 }
 
 fn key(name: &str, pid: u32) -> ServiceKey {
-    // Where a kernel has its locks in a file, there has to be a directory for it.
+    // A kernel that has its locks in a file needs a directory for it.
     let dir = match cfg!(windows) {
         true => {
             let dir = std::env::temp_dir().join(format!("procref-conformance-{pid}"));
@@ -66,27 +66,27 @@ fn instance() -> Instance {
     Instance::plain(Identity { pid: 7, start: 9 }, 80)
 }
 
-/// One step, and what came of it in words.
+/// Performs one step, and returns its result in words.
 async fn perform(object: &impl Object, ask: &str) -> String {
-    fn told<T: ToString>(step: Step<T>) -> String {
+    fn text<T: ToString>(step: Step<T>) -> String {
         match step {
             Ok(done) => done.to_string(),
             Err(Fault::Removed) => "removed".to_owned(),
             Err(Fault::Refused(error)) => format!("refused: {error}"),
         }
     }
-    let done = |step: Step<()>| told(step.map(|()| "done"));
+    let done = |step: Step<()>| text(step.map(|()| "done"));
     match ask {
-        "enter" => told(object.try_enter().await),
-        "join" => told(object.join(Supervised::No).await),
-        "join supervised" => told(object.join(Supervised::Yes).await),
-        "lock" => told(object.try_lock().await),
+        "enter" => text(object.try_enter().await),
+        "join" => text(object.join(Supervised::No).await),
+        "join supervised" => text(object.join(Supervised::Yes).await),
+        "lock" => text(object.try_lock().await),
         "unlock" => done(object.unlock().await),
-        "unlock to supervisor" => told(object.unlock_to_supervisor().await),
+        "unlock to supervisor" => text(object.unlock_to_supervisor().await),
         "claim" => done(object.claim().await),
         "announce" => done(object.announce(START_LIMIT).await),
         "stop" => done(object.publish_stopping(&instance(), 1, STOP_LIMIT).await),
-        "limit" => told(
+        "limit" => text(
             object
                 .snapshot()
                 .await
@@ -94,20 +94,20 @@ async fn perform(object: &impl Object, ask: &str) -> String {
         ),
         "publish" => done(object.publish(Some(&instance()), 1, Lock::Release).await),
         "clear" => done(object.publish(None, 1, Lock::Keep).await),
-        "leave" => told(object.leave().await),
-        "leave last" => told(object.leave_last().await),
-        "leave pinned" => told(object.leave_pinned().await),
-        "leave to supervisor" => told(object.leave_to_supervisor().await),
-        "abandon" => told(object.abandon().await),
+        "leave" => text(object.leave().await),
+        "leave last" => text(object.leave_last().await),
+        "leave pinned" => text(object.leave_pinned().await),
+        "leave to supervisor" => text(object.leave_to_supervisor().await),
+        "abandon" => text(object.abandon().await),
         "drop" => done(object.drop_reference().await),
         "pin" => done(object.pin().await),
-        "unpin" => told(object.unpin().await),
-        "recount 1 2" => told(object.recount(1, 2, true).await),
-        "recount 2 1" => told(object.recount(2, 1, false).await),
+        "unpin" => text(object.unpin().await),
+        "recount 1 2" => text(object.recount(1, 2, true).await),
+        "recount 2 1" => text(object.recount(2, 1, false).await),
         "remove" => done(object.remove().await),
         "wait unlocked" => done(object.wait_unlocked().await),
         "wait removed" => done(object.wait_removed().await),
-        "look" => told(object.snapshot().await.map(|it| {
+        "snapshot" => text(object.snapshot().await.map(|it| {
             let instance = it.instance.is_some_and(|it| it == instance());
             format!(
                 "clients {}, locked {}, pinned {}, claimed {}, instance {instance}",
@@ -118,13 +118,13 @@ async fn perform(object: &impl Object, ask: &str) -> String {
     }
 }
 
-// --- what has to hold -----------------------------------------------------------
+// --- the contract ---------------------------------------------------------------
 
-fn looks(actor: &mut impl Actor, clients: u32, locked: bool) {
-    let look = actor.ask("look");
+fn assert_state(actor: &mut impl Actor, clients: u32, locked: bool) {
+    let state = actor.ask("snapshot");
     assert!(
-        look.starts_with(&format!("clients {clients}, locked {locked},")),
-        "{look}"
+        state.starts_with(&format!("clients {clients}, locked {locked},")),
+        "{state}"
     );
 }
 
@@ -136,10 +136,10 @@ fn started<H: Harness>(harness: &H) -> H::Process {
     actor
 }
 
-fn a_new_object_is_blank_and_can_only_be_entered(harness: &impl Harness) {
+fn new_object_is_blank_and_can_only_be_entered(harness: &impl Harness) {
     let (mut one, mut other) = (harness.process(), harness.process());
     let blank = "clients 0, locked false, pinned false, claimed false, instance false";
-    assert_eq!(one.ask("look"), blank);
+    assert_eq!(one.ask("snapshot"), blank);
     assert_eq!(one.ask("join"), "false");
     assert_eq!(one.ask("enter"), "true");
     assert_eq!(other.ask("enter"), "false");
@@ -148,50 +148,50 @@ fn a_new_object_is_blank_and_can_only_be_entered(harness: &impl Harness) {
     assert_eq!(one.ask("claim"), "done");
     assert_eq!(one.ask("publish"), "done");
     let ready = "clients 1, locked false, pinned false, claimed true, instance true";
-    assert_eq!(other.ask("look"), ready);
+    assert_eq!(other.ask("snapshot"), ready);
     assert_eq!(other.ask("join supervised"), "false");
     assert_eq!(other.ask("join"), "true");
-    looks(&mut one, 2, false);
+    assert_state(&mut one, 2, false);
     assert_eq!(one.ask("remove"), "done");
 }
 
-fn a_dead_process_holds_neither_reference_nor_lock(harness: &impl Harness) {
+fn g2_dead_process_holds_no_reference_and_no_lock(harness: &impl Harness) {
     let mut one = started(harness);
     let mut other = harness.process();
     assert_eq!(other.ask("join"), "true");
     assert_eq!(other.ask("lock"), "true");
-    looks(&mut one, 2, true);
+    assert_state(&mut one, 2, true);
     let mut waiting = harness.process();
     waiting.begin("wait unlocked");
     other.kill();
     assert_eq!(waiting.end(), "done");
-    looks(&mut one, 1, false);
+    assert_state(&mut one, 1, false);
     assert_eq!(one.ask("pin"), "done");
     one.kill();
     let rest = "clients 0, locked false, pinned true, claimed true, instance true";
-    assert_eq!(waiting.ask("look"), rest, "what is not held stays");
+    assert_eq!(waiting.ask("snapshot"), rest, "what is not held stays");
     assert_eq!(waiting.ask("remove"), "done");
 }
 
-fn an_announced_limit_stays_until_the_next_one(harness: &impl Harness) {
+fn announced_limit_stays_until_the_next_one(harness: &impl Harness) {
     let (mut one, mut other) = (harness.process(), harness.process());
     assert_eq!(one.ask("enter"), "true");
     assert_eq!(other.ask("limit"), "None");
     assert_eq!(one.ask("announce"), "done");
     assert_eq!(other.ask("limit"), format!("{:?}", Some(START_LIMIT)));
     let announced = "clients 1, locked true, pinned false, claimed true, instance false";
-    assert_eq!(other.ask("look"), announced);
+    assert_eq!(other.ask("snapshot"), announced);
     one.kill();
     assert_eq!(other.ask("limit"), format!("{:?}", Some(START_LIMIT)));
     assert_eq!(other.ask("enter"), "true");
     assert_eq!(other.ask("stop"), "done");
     assert_eq!(other.ask("limit"), format!("{:?}", Some(STOP_LIMIT)));
     let stopping = "clients 1, locked true, pinned false, claimed true, instance false";
-    assert_eq!(other.ask("look"), stopping, "it is another state");
+    assert_eq!(other.ask("snapshot"), stopping, "it is another state");
     assert_eq!(other.ask("remove"), "done");
 }
 
-fn leaving_tells_the_last_from_the_others(harness: &impl Harness) {
+fn leave_fails_for_the_last_client(harness: &impl Harness) {
     let mut one = started(harness);
     let mut other = harness.process();
     assert_eq!(other.ask("join"), "true");
@@ -203,25 +203,25 @@ fn leaving_tells_the_last_from_the_others(harness: &impl Harness) {
     assert_eq!(other.ask("leave last"), "false", "it is locked");
     assert_eq!(one.ask("unlock"), "done");
     assert_eq!(other.ask("leave last"), "true");
-    looks(&mut one, 0, true);
+    assert_state(&mut one, 0, true);
     assert_eq!(other.ask("clear"), "done");
     assert_eq!(other.ask("remove"), "done");
 }
 
-fn abandon_gives_back_both_where_others_remain(harness: &impl Harness) {
+fn abandon_releases_both_when_others_remain(harness: &impl Harness) {
     let mut one = started(harness);
     let mut other = harness.process();
     assert_eq!(other.ask("enter"), "true");
     assert_eq!(other.ask("abandon"), "true");
-    looks(&mut one, 1, false);
+    assert_state(&mut one, 1, false);
     assert_eq!(one.ask("lock"), "true");
     assert_eq!(one.ask("abandon"), "false", "nobody else holds it");
     assert_eq!(one.ask("drop"), "done");
-    looks(&mut other, 0, true);
+    assert_state(&mut other, 0, true);
     assert_eq!(one.ask("remove"), "done");
 }
 
-fn a_pinned_service_has_no_last_leaver(harness: &impl Harness) {
+fn leave_last_fails_while_pinned(harness: &impl Harness) {
     let mut one = started(harness);
     assert_eq!(one.ask("unpin"), "false");
     assert_eq!(one.ask("leave pinned"), "false");
@@ -229,14 +229,14 @@ fn a_pinned_service_has_no_last_leaver(harness: &impl Harness) {
     assert_eq!(one.ask("pin"), "done");
     assert_eq!(one.ask("leave last"), "false");
     assert_eq!(one.ask("leave pinned"), "true");
-    looks(&mut one, 0, false);
+    assert_state(&mut one, 0, false);
     assert_eq!(one.ask("enter"), "true");
     assert_eq!(one.ask("unpin"), "true", "pinned twice, unpinned once");
     assert_eq!(one.ask("unpin"), "false");
     assert_eq!(one.ask("remove"), "done");
 }
 
-fn recount_goes_from_exactly_one_count_to_another(harness: &impl Harness) {
+fn recount_requires_the_exact_count(harness: &impl Harness) {
     let mut one = started(harness);
     let mut other = harness.process();
     assert_eq!(other.ask("recount 2 1"), "false");
@@ -248,11 +248,11 @@ fn recount_goes_from_exactly_one_count_to_another(harness: &impl Harness) {
     assert_eq!(one.ask("unlock"), "done");
     assert_eq!(other.ask("recount 1 2"), "true");
     other.kill();
-    looks(&mut one, 1, false);
+    assert_state(&mut one, 1, false);
     assert_eq!(one.ask("remove"), "done");
 }
 
-fn a_removed_object_is_gone_for_everybody(harness: &impl Harness) {
+fn removed_object_fails_every_step_of_every_process(harness: &impl Harness) {
     let mut one = started(harness);
     let mut sleepers = [harness.process(), harness.process()];
     assert_eq!(one.ask("lock"), "true");
@@ -262,13 +262,15 @@ fn a_removed_object_is_gone_for_everybody(harness: &impl Harness) {
     assert_eq!(one.ask("remove"), "done");
     for sleeper in &mut sleepers {
         assert_eq!(sleeper.end(), "removed");
-        for ask in ["look", "join", "enter", "leave", "unlock", "pin", "remove"] {
+        for ask in [
+            "snapshot", "join", "enter", "leave", "unlock", "pin", "remove",
+        ] {
             assert_eq!(sleeper.ask(ask), "removed", "{ask}");
         }
     }
     let mut next = harness.process();
     let blank = "clients 0, locked false, pinned false, claimed false, instance false";
-    assert_eq!(next.ask("look"), blank);
+    assert_eq!(next.ask("snapshot"), blank);
     assert_eq!(next.ask("enter"), "true");
     assert_eq!(next.ask("remove"), "done");
 }
@@ -292,21 +294,21 @@ macro_rules! on_every_kernel {
 }
 
 on_every_kernel! {
-    a_new_object_is_blank_and_can_only_be_entered,
-    a_dead_process_holds_neither_reference_nor_lock,
-    an_announced_limit_stays_until_the_next_one,
-    leaving_tells_the_last_from_the_others,
-    abandon_gives_back_both_where_others_remain,
-    a_pinned_service_has_no_last_leaver,
-    recount_goes_from_exactly_one_count_to_another,
-    a_removed_object_is_gone_for_everybody,
+    new_object_is_blank_and_can_only_be_entered,
+    g2_dead_process_holds_no_reference_and_no_lock,
+    announced_limit_stays_until_the_next_one,
+    leave_fails_for_the_last_client,
+    abandon_releases_both_when_others_remain,
+    leave_last_fails_while_pinned,
+    recount_requires_the_exact_count,
+    removed_object_fails_every_step_of_every_process,
 }
 
-// --- this machine's kernel: real processes ------------------------------------------------------
+// --- this machine's kernel, with real processes ---------------------------------
 
-/// What a helper process is told that it is one by: the service's name and the test's pid.
+/// The variable that makes a process a helper: the service's name and the test's pid.
 const HELPER: &str = "PROCREF_TEST_CONFORMANCE";
-/// What its answers begin with, among what the test runner prints.
+/// The beginning of a helper's answers, among the output of the test runner.
 const ANSWER: &str = "answer: ";
 
 struct Helpers {
@@ -327,7 +329,7 @@ struct Helper {
 
 impl Drop for Helpers {
     fn drop(&mut self) {
-        // What a test that has failed leaves.
+        // An earlier test that failed may have left an object.
         let key = key(self.name, std::process::id());
         if let Ok(Some(set)) = pollster::block_on(Native.open(&key, Missing::Ignore)) {
             let _ = pollster::block_on(set.remove());
@@ -381,14 +383,14 @@ impl Actor for Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        // Of one that was killed nothing is left; others end with their input.
+        // A killed helper is gone. Others exit at the EOF of their input.
         drop(self.asks.take());
         let _ = self.child.kill();
         self.child.wait().unwrap();
     }
 }
 
-/// Not a test by itself: what a helper process runs.
+/// Runs as a helper process. It is no test.
 #[test]
 #[expect(clippy::print_stdout, reason = "its answers")]
 fn helper() {
@@ -406,9 +408,9 @@ fn helper() {
     }
 }
 
-// --- the simulated kernel ----------------------------------------------------------
+// --- the simulated kernel -------------------------------------------------------
 
-/// Its processes are numbers; who sleeps is a thread that looks whenever anything has happened.
+/// The simulated kernel. Its processes are numbers. A sleeping process is a thread that retries after every change.
 struct InMemory {
     key: ServiceKey,
     shared: Arc<Shared>,
@@ -416,7 +418,7 @@ struct InMemory {
 
 #[derive(Default)]
 struct Shared {
-    /// The sets, and the last pid.
+    /// The sets, and the last pid that was assigned.
     table: Mutex<(Table, u32)>,
     changed: Condvar,
 }

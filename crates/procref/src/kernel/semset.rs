@@ -7,7 +7,9 @@
 //! | [`op_list`] | arrays that depend on the current values |
 //! | [`set`] | the steps as the engine calls them |
 //! | [`holders`] | which client holds a reference |
-//! | [`signal_safe`] | the steps as a supervisor calls them |
+//!
+//! The first three, and the steps as a supervisor calls them, are in the crate `procref-supervisor`, because they must not
+//! allocate after a fork.
 //!
 //! All kernels with such sets use these modules: Linux and the model. A set starts as all zeros, which means "no
 //! references, unlocked, no instance". So a new set needs no initialization, and no process can see a set that is

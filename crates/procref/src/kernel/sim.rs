@@ -1,12 +1,11 @@
 //! A kernel in memory, for the model: System V semaphore sets as the manual describes them.
 //!
-//! [`Table`] is the kernel, without processes: whoever uses it says which process makes a call, and when
-//! one has died. [`SimArray`] lets the engine's own steps run on it, at the moments that its [`TableCalls`]
-//! chooses.
+//! [`Table`] is the kernel, without processes. Its caller says which process makes a call, and when a process has
+//! died. [`SimArray`] runs the engine's own steps on the table, at the moments that its [`TableCalls`] chooses.
 //!
-//! It is more permissive than Linux in one point. Linux performs the array of a sleeper at the very moment
-//! when it becomes possible. Here a sleeper may go on as soon as it can, and it can as long as nobody has
-//! made it impossible again: what Linux does is one of the orders that can be chosen.
+//! The table permits more orders than Linux in one respect. Linux performs a sleeper's array at the moment when it
+//! becomes possible. Here a sleeper may continue at any moment from then on, until another process makes its array
+//! impossible again. The order of Linux is one of these.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -21,11 +20,11 @@ use crate::key::ServiceKey;
 use crate::name::Digest;
 use crate::namespace::Namespace;
 
-/// As `semget` returns it. Never given out again.
+/// The id of a set, as returned by `semget`. It is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SetId(u32);
 
-/// What an attempt at an array comes to.
+/// The result of an attempt to perform an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Outcome {
     Done,
@@ -50,15 +49,15 @@ pub(crate) struct Table {
 #[derive(Clone)]
 struct Entry {
     values: Values,
-    /// What the kernel adds to each slot when the process ends.
+    /// The numbers that the kernel adds to each slot when the process ends.
     undo: BTreeMap<u32, BTreeMap<u16, i16>>,
-    /// Of each slot: `GETPID`.
+    /// The last pid of each slot: `GETPID`.
     last: [u32; slot::COUNT as usize],
 }
 
 impl Hash for Table {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // Not who changed a slot last: that is for messages to people, and no step depends on it.
+        // The last pids are left out: they are for messages to people, and no step depends on them.
         for (id, entry) in &self.sets {
             (id, &entry.values, &entry.undo).hash(state);
         }
@@ -67,7 +66,7 @@ impl Hash for Table {
 }
 
 impl Table {
-    /// The set of a key.
+    /// Returns the set with this key.
     pub(crate) fn open(&mut self, key: i32, missing: Missing) -> Option<SetId> {
         if let Some(&id) = self.keys.get(&key) {
             return Some(id);
@@ -100,7 +99,7 @@ impl Table {
         outcome
     }
 
-    /// What an attempt would come to.
+    /// Returns the result that an attempt would have.
     pub(crate) fn try_out(&self, pid: u32, id: SetId, ops: &[Op], wait: Wait) -> Outcome {
         match self.sets.get(&id) {
             Some(entry) => entry.clone().attempt(pid, ops, wait),
@@ -116,7 +115,7 @@ impl Table {
         self.sets.get(&id).map(|entry| entry.last[slot as usize])
     }
 
-    /// False if it is gone already.
+    /// Returns `false` if the set was removed before.
     pub(crate) fn remove(&mut self, id: SetId) -> bool {
         self.keys.retain(|_, other| *other != id);
         self.sets.remove(&id).is_some()
@@ -126,7 +125,7 @@ impl Table {
         self.sets.keys().copied()
     }
 
-    /// How much of a slot's value goes with the processes that are told of.
+    /// Returns the part of a slot's value that ends with the processes for which `is_one` returns `true`.
     pub(crate) fn goes_with(&self, id: SetId, slot: u16, is_one: impl Fn(u32) -> bool) -> i32 {
         let undo = self.sets.get(&id).into_iter().flat_map(|entry| &entry.undo);
         -undo
@@ -136,7 +135,7 @@ impl Table {
             .sum::<i32>()
     }
 
-    /// A process has ended: what it did with `SEM_UNDO` is taken back, to the limits of a value at most.
+    /// Ends a process: reverts its operations with `SEM_UNDO`, within the limits of a value.
     pub(crate) fn end_process(&mut self, pid: u32) {
         for entry in self.sets.values_mut() {
             for (slot, undo) in entry.undo.remove(&pid).unwrap_or_default() {
@@ -149,7 +148,7 @@ impl Table {
 }
 
 impl Entry {
-    /// Performs all operations in their order, or none.
+    /// Performs all operations in order, or none.
     fn attempt(&mut self, pid: u32, ops: &[Op], wait: Wait) -> Outcome {
         let mut values = self.values;
         let mut undo = self.undo.get(&pid).cloned().unwrap_or_default();
@@ -173,7 +172,7 @@ impl Entry {
             if op.undo {
                 let adjusted = undo.entry(op.slot).or_insert(0);
                 let after = i32::from(*adjusted) - i32::from(op.delta);
-                // As the kernel: one more below than above.
+                // As in Linux, the lower limit is one further from zero than the upper one.
                 if !(-i32::from(MAX_VALUE) - 1..=MAX_VALUE.into()).contains(&after) {
                     return Outcome::OutOfRange;
                 }
@@ -192,7 +191,7 @@ impl Entry {
     }
 }
 
-/// Whether an array waits for this slot to be 0, and for nothing before that.
+/// Returns `true` if an array waits for this slot to be 0, and for no earlier operation.
 pub(crate) fn sleeps_for(ops: &[Op], values: &Values, slot: u16) -> bool {
     let mut values = *values;
     for op in ops {
@@ -208,13 +207,13 @@ pub(crate) fn sleeps_for(ops: &[Op], values: &Values, slot: u16) -> bool {
     false
 }
 
-/// How a process makes its calls: at a moment that somebody chooses.
+/// The calls of a process on the table. An implementation chooses the moment of each call.
 pub(crate) trait TableCalls: Clone + Send + Sync + 'static {
     fn pid(&self) -> u32;
 
     fn open(&self, key: i32, missing: Missing) -> impl Future<Output = Option<SetId>> + Send;
 
-    /// Is never [`Outcome::Sleeps`]: then it is not ready yet.
+    /// Never returns [`Outcome::Sleeps`]: the future is pending instead.
     fn operate(
         &self,
         set: SetId,
@@ -225,16 +224,16 @@ pub(crate) trait TableCalls: Clone + Send + Sync + 'static {
 
     fn values(&self, set: SetId) -> impl Future<Output = Option<Values>> + Send;
 
-    /// False if it is gone already.
+    /// Returns `false` if the set was removed before.
     fn remove(&self, set: SetId) -> impl Future<Output = bool> + Send;
 
     fn last_pid(&self, set: SetId, slot: u16) -> impl Future<Output = Option<u32>> + Send;
 
-    /// `None`: the set is gone.
+    /// Returns `None` if the set was removed.
     fn sleepers(&self, set: SetId, slot: u16) -> impl Future<Output = Option<u32>> + Send;
 }
 
-/// One process's way to the sets in memory.
+/// The kernel as one process uses it.
 #[derive(Clone)]
 pub(crate) struct SimKernel<C>(pub(crate) C);
 
@@ -324,6 +323,6 @@ impl<C: TableCalls> SemArray for SimArray<C> {
     }
 
     fn corrupted(&self, operation: &'static str) -> Fault {
-        self.refused(operation, "somebody wrote to the set from outside")
+        self.refused(operation, "another program wrote to the set")
     }
 }

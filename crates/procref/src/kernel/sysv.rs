@@ -24,7 +24,7 @@ pub(crate) mod fuzz;
 mod survey;
 mod sys;
 
-/// The kernel this code runs on.
+/// The kernel that this program runs on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SystemV;
 
@@ -42,7 +42,8 @@ impl Kernel for SystemV {
             };
             match verified(array, key).await {
                 Ok(set) => return Ok(Some(set)),
-                // Removed between two calls: its last holder stopped the service. Look again.
+                // The last client has stopped the service between two calls, and removed the set. The loop opens a
+                // new one.
                 Err(Fault::Removed) => {}
                 Err(Fault::Refused(error)) => return Err(error),
             }
@@ -62,9 +63,11 @@ impl Kernel for SystemV {
     }
 }
 
-/// A set is used only if it is this user's, nobody else can get at it, it has this layout, and is
-/// this service's or blank. `semget` finds whatever has the key: keys are 32 bits that anybody can
-/// compute, and the first to create a set owns it.
+/// Checks that a set belongs to this user, that no other user can access it, and that it belongs to this service or
+/// is blank.
+///
+/// `semget` returns every set with the key. A key has 32 bits that any process can compute, and the first process
+/// that creates a set owns it.
 async fn verified(array: SysvArray, key: &ServiceKey) -> Step<Set<SysvArray>> {
     let foreign = |reason: String| {
         Fault::Refused(Error::Foreign {
@@ -73,20 +76,20 @@ async fn verified(array: SysvArray, key: &ServiceKey) -> Step<Set<SysvArray>> {
             reason,
         })
     };
-    let owner = array.call("look at the set", sys::owner)?;
+    let owner = array.call("read the owner of the set", sys::owner)?;
     let uid = rustix::process::geteuid().as_raw();
     for (role, id) in [("belongs to", owner.uid), ("was created by", owner.creator)] {
         if id != uid {
             return Err(foreign(format!(
-                "it {role} uid {id}, and this process is uid {uid}; use another runtime directory \
-                 or have it removed (ipcrm -S {})",
+                "it {role} uid {id}, and this process is uid {uid} (use another runtime directory, \
+                 or have the set removed: ipcrm -S {})",
                 SystemV::object_name(key)
             )));
         }
     }
     if owner.mode & 0o077 != 0 {
         return Err(foreign(format!(
-            "others can get at it (mode {:04o}); remove it (ipcrm -S {}) when nothing uses it",
+            "other users have access (mode {:04o}; remove it when no process uses it: ipcrm -S {})",
             owner.mode & 0o777,
             SystemV::object_name(key)
         )));
@@ -95,7 +98,7 @@ async fn verified(array: SysvArray, key: &ServiceKey) -> Step<Set<SysvArray>> {
         Some(values) => values,
         None => {
             return Err(foreign(format!(
-                "it has more than {} semaphores, so another program made it",
+                "it has more than {} semaphores, so another program created it",
                 slot::COUNT
             )));
         }
@@ -109,14 +112,14 @@ async fn verified(array: SysvArray, key: &ServiceKey) -> Step<Set<SysvArray>> {
             Ok(set)
         }
         Owner::Other => Err(foreign(
-            "another service's name, or another runtime directory, gives the same 32-bit key, or \
-             another program uses it; rename the service"
+            "the name of another service, or another runtime directory, has the same 32-bit key, or \
+             another program uses it (rename the service)"
                 .to_owned(),
         )),
     }
 }
 
-/// `None`: the set has more semaphores than there is room for.
+/// Returns `None` if the set has more semaphores than this layout.
 fn too_large(values: io::Result<Values>) -> io::Result<Option<Values>> {
     match values {
         Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Ok(None),
@@ -125,7 +128,7 @@ fn too_large(values: io::Result<Values>) -> io::Result<Option<Values>> {
 }
 
 impl Set<SysvArray> {
-    /// The set for a process that may do nothing but bare system calls.
+    /// Returns the set for a process whose code must be async-signal-safe.
     pub(crate) fn signal_safe(&self) -> NativeSet {
         NativeSet::new(RawCalls::new(self.array().id))
     }
@@ -148,10 +151,10 @@ impl SysvArray {
             Err(_) if missing == Missing::Ignore => return Ok(None),
             Err(_) => {}
         }
-        // Another IPC namespace has no set of this service. One that is made there would be taken for one that
-        // somebody has removed, and the instance that the record names for a leftover.
+        // Another IPC namespace has no set of this service. If one were created there, this process would believe
+        // that the set was removed, and that the instance in the record is a leftover.
         process::check_view(key.namespace.view())?;
-        // Found out later, it would leave a set that nobody can operate on.
+        // If this were checked after the set is created, the set would stay, and no process could operate on it.
         sys::check_length(MAX_OPS)
             .and_then(|()| sys::get(key.short(), slot::COUNT, true))
             .map(|id| Some(Self::new(id, key)))
@@ -179,10 +182,10 @@ impl SysvArray {
         }
     }
 
-    /// Whether the id still names this set. A thread that has moved to another IPC namespace finds another set
-    /// there, or none: ids begin anew in each, so that is likely.
+    /// Checks that the id still names this set. A thread that has moved to another IPC namespace finds another set
+    /// there, or none. Each namespace assigns ids from the beginning, so that is likely.
     ///
-    /// `semget` would tell as well, but it takes a lock that all processes of the namespace share.
+    /// `semget` would show it as well, but it takes a lock that all processes of the namespace share.
     fn check_own(&self, operation: &'static str) -> Step<()> {
         match self.call(operation, sys::key)? == self.key {
             true => Ok(()),
@@ -192,8 +195,8 @@ impl SysvArray {
 
     fn fault(&self, operation: &'static str, source: io::Error) -> Fault {
         let advice = match source.raw_os_error() {
-            // EINVAL: removed before the call; EIDRM: removed while it slept. EFBIG, EFAULT, EACCES:
-            // removed, and the id went to a smaller or larger set, or to another user's.
+            // EINVAL: the set was removed before the call. EIDRM: it was removed during a sleep. EFBIG, EFAULT,
+            // EACCES: it was removed, and its id now names a smaller set, a larger set, or a set of another user.
             Some(libc::EINVAL | libc::EIDRM | libc::EFBIG | libc::EFAULT | libc::EACCES) => {
                 return Fault::Removed;
             }
@@ -215,7 +218,7 @@ impl SysvArray {
         })
     }
 
-    /// `ERANGE`: a slot would pass its highest value, or this process's undo for it would.
+    /// Handles `ERANGE`: a slot would exceed the highest value, or this process's undo value for it would.
     fn out_of_range(&self, operation: &'static str, source: io::Error) -> Fault {
         let full = sys::values(self.id)
             .is_ok_and(|values: Values| values[slot::REFS as usize] >= MAX_VALUE);
@@ -238,7 +241,7 @@ impl SemArray for SysvArray {
                 Ok(()) => return Ok(true),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => return Ok(false),
-                    // A signal handler ran.
+                    // A signal handler interrupted the call.
                     Some(libc::EINTR) => {}
                     _ => return Err(self.fault(operation, error)),
                 },
@@ -254,7 +257,7 @@ impl SemArray for SysvArray {
     ) -> Option<Step<bool>> {
         let start = Instant::now();
         Some(self.call(operation, |id| {
-            // Again with what is left, where a signal handler ran.
+            // After an interruption by a signal handler, the call is repeated with the rest of the limit.
             let left = limit.saturating_sub(start.elapsed());
             match sys::operate_within(id, ops, left) {
                 Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(false),
@@ -274,15 +277,17 @@ impl SemArray for SysvArray {
     }
 
     async fn last_pid(&self, slot: u16) -> Step<Option<u32>> {
-        self.call("ask who changed the set", |id| sys::last_pid(id, slot))
+        self.call("read the last pid of a slot", |id| sys::last_pid(id, slot))
     }
 
     async fn sleepers(&self, slot: u16) -> Step<u32> {
-        self.call("ask who waits", |id| sys::sleepers(id, slot))
+        self.call("read the number of waiting processes", |id| {
+            sys::sleepers(id, slot)
+        })
     }
 
     async fn changed_at(&self) -> Step<SystemTime> {
-        let seconds = self.call("ask when the set changed", sys::changed_at)?;
+        let seconds = self.call("read the time of the last change", sys::changed_at)?;
         Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
@@ -291,11 +296,11 @@ impl SemArray for SysvArray {
     }
 
     fn corrupted(&self, operation: &'static str) -> Fault {
-        let advice = "somebody wrote to the set from outside; when nothing uses the service, \
-                      remove the set with ipcrm";
+        let advice = "another program wrote to the set; when no process uses the service, remove the set with \
+                      ipcrm";
         let source = io::Error::new(
             io::ErrorKind::InvalidData,
-            "values are not as they were left",
+            "the values of the set are inconsistent",
         );
         self.refused(operation, advice.to_owned(), source)
     }
@@ -309,11 +314,12 @@ fn open_error(key: &ServiceKey, source: io::Error) -> Error {
     };
     let advice = match source.raw_os_error() {
         Some(libc::EACCES) => {
-            return foreign("it belongs to another user, who keeps it closed to this one");
+            return foreign("it belongs to another user, and this user has no access");
         }
-        // One errno for two things: a set that is too small, and a machine that allows no larger.
+        // EINVAL has two meanings: the existing set is too small, or this machine does not allow a set that is large
+        // enough.
         Some(libc::EINVAL) if sys::get(key.short(), 0, false).is_ok() => {
-            return foreign("it has fewer semaphores, so another program made it");
+            return foreign("it has fewer semaphores, so another program created it");
         }
         Some(libc::EINVAL) => format!(
             "a set has {} semaphores, and the first number of `sysctl kernel.sem` (SEMMSL) allows \
@@ -321,13 +327,13 @@ fn open_error(key: &ServiceKey, source: io::Error) -> Error {
             slot::COUNT
         ),
         Some(libc::ENOSPC) => format!(
-            "this machine has as many semaphore sets, or semaphores, as it may have: the fourth \
-             (SEMMNI) or second (SEMMNS) number of `sysctl kernel.sem`; raise it, or remove what \
-             nobody uses (`ipcs -s`, `ipcrm`); a service takes one set of {}",
+            "this machine has the maximum number of semaphore sets, or of semaphores: the fourth \
+             (SEMMNI) or second (SEMMNS) number of `sysctl kernel.sem`; raise it, or remove unused \
+             sets (`ipcs -s`, `ipcrm`); a service takes one set of {}",
             slot::COUNT
         ),
         Some(libc::E2BIG) => format!(
-            "a step takes up to {MAX_OPS} operations at once, and the third number of `sysctl \
+            "a step has up to {MAX_OPS} operations, and the third number of `sysctl \
              kernel.sem` (SEMOPM) allows fewer; raise it"
         ),
         Some(libc::ENOSYS) => "this kernel or sandbox has no System V semaphores".to_owned(),

@@ -1,4 +1,4 @@
-//! What must hold for whatever stands in a set, or in the kernel's list of them.
+//! Properties of all values that a set, or the kernel's list of sets, may contain.
 
 use super::survey::candidate;
 use crate::fuzzing::Input;
@@ -8,16 +8,16 @@ use crate::kernel::semset::steps::{MAX_OPS, Op};
 use crate::kernel::{Instance, Lock, exit_status};
 use procref_supervisor::state::MAX_GENERATION;
 
-/// The values of a set, of which anybody with this uid can write any.
+/// The values of a set. Any process of this user can write any values.
 ///
-/// They are read as something, and what is published over them is read back, by one array that brings
-/// every slot to its value.
+/// Every combination of values can be decoded. What is published over them is read back, after one array that changes
+/// every slot.
 pub fn semaphores(data: &[u8]) {
     let mut input = Input::new(data);
     let generation = u16::from_le_bytes(input.bytes()) % (MAX_GENERATION + 1);
     let mut before: Values = [0; slot::COUNT as usize];
     for value in &mut before {
-        // The kernel holds no other.
+        // The kernel stores no higher values.
         *value = u16::from_le_bytes(input.bytes()) & MAX_VALUE;
     }
     let snapshot = layout::decode(&before, true);
@@ -25,7 +25,7 @@ pub fn semaphores(data: &[u8]) {
     let _ = (snapshot.lingers(), snapshot.is_left_to_supervisor());
     let _ = snapshot.ended.map(exit_status);
 
-    // What a supervisor does with what it has read.
+    // A supervisor publishes these after it has read a snapshot.
     let stopping = snapshot.instance.map(|instance| Instance {
         stopping: true,
         ..instance
@@ -45,7 +45,7 @@ pub fn semaphores(data: &[u8]) {
     }
 }
 
-/// The values after an array, with no thought of whether it could be performed.
+/// Returns the values after an array, without checking whether it could be performed.
 fn performed(ops: &[Op], values: &Values) -> Values {
     let mut values = *values;
     for op in ops {
@@ -56,14 +56,14 @@ fn performed(ops: &[Op], values: &Values) -> Values {
     values
 }
 
-/// `/proc/sysvipc/sem`: only what is this user's alone, and of our size, is looked at.
+/// `/proc/sysvipc/sem`: only sets that belong to this user alone and have the right size are used.
 pub fn proc_sysvipc_sem(data: &[u8]) {
     let mut input = Input::new(data);
     let [user, uid, id, key, slots, mode] = [(); 6].map(|()| u32::from_le_bytes(input.bytes()));
     let (id, key) = ((id >> 1) as i32, key as i32);
     for (uid, slots, mode) in [(uid, slots, mode), (user, slot::COUNT.into(), 0o600)] {
         let mode = mode & 0o7777;
-        // As the kernel prints it.
+        // The format in which the kernel prints a line.
         let line = format!("{key:10} {id:10}  {mode:4o} {slots:10} {uid:5} 0 0 0 1700000000 0");
         let ours = uid == user && slots == u32::from(slot::COUNT) && mode == 0o600;
         assert_eq!(candidate(&line, user), ours.then_some(id), "{line}");

@@ -9,7 +9,8 @@ use crate::name::Digest;
 use crate::namespace::Namespace;
 use crate::process::Identity;
 
-/// Every set of this IPC namespace, one a line after a heading: key, id, permissions, semaphores, uid, ….
+/// The list of all sets of this IPC namespace: a heading, then one line for each set with key, id, permissions,
+/// semaphores, uid, and more.
 const LIST: &str = "/proc/sysvipc/sem";
 
 pub(super) fn survey(namespace: &Namespace) -> Result<Vec<Digest>> {
@@ -30,7 +31,7 @@ pub(super) fn survey(namespace: &Namespace) -> Result<Vec<Digest>> {
     Ok(names)
 }
 
-/// Returns `true` if a set of any namespace says that this process is its instance, and no client.
+/// Returns `true` if a set of any namespace names this process as its instance, and not as a client.
 pub(super) fn is_instance(identity: Identity) -> Result<bool> {
     let is_named = |values: Values| {
         let instance = decode(&values, true).instance;
@@ -39,17 +40,17 @@ pub(super) fn is_instance(identity: Identity) -> Result<bool> {
     Ok(sets()?.any(is_named))
 }
 
-/// The values of all sets that are this user's alone and of our size.
+/// Returns the values of all sets that belong to this user alone and have the right size.
 fn sets() -> io::Result<impl Iterator<Item = Values>> {
     let list = fs::read_to_string(LIST)?;
     let uid = rustix::process::geteuid().as_raw();
     let sets = list.lines().skip(1).filter_map(|line| candidate(line, uid));
     let ids: Vec<_> = sets.map(sys::SetId::new).collect();
-    // A set that cannot be read was removed since, or is not ours after all.
+    // A set that cannot be read was removed in the meantime, or belongs to another program.
     Ok(ids.into_iter().filter_map(|id| sys::values(id).ok()))
 }
 
-/// The set's id, if it is this user's alone and of our size.
+/// Returns the set's id, if the set belongs to this user alone and has the right size.
 pub(super) fn candidate(line: &str, user: u32) -> Option<i32> {
     let columns: Vec<&str> = line.split_whitespace().collect();
     let &[_, id, mode, slots, uid, ..] = columns.as_slice() else {

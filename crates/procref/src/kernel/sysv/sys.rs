@@ -1,4 +1,4 @@
-//! The system calls, one function each. Return codes become [`io::Error`] here and nowhere else.
+//! The System V calls, one function each. Return codes become [`io::Error`] here.
 
 #![expect(unsafe_code, reason = "semget, semop and semctl have no safe wrapper")]
 
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::kernel::semset::{Op, Values, Wait};
 
-/// Who owns a set, and who may use it.
+/// The owner, creator and permissions of a set.
 pub(super) struct Owner {
     pub(super) uid: u32,
     pub(super) creator: u32,
@@ -29,15 +29,15 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 
 pub(super) fn get(key: i32, slots: u16, create: bool) -> io::Result<SetId> {
     let flags = if create { libc::IPC_CREAT | 0o600 } else { 0 };
-    // SAFETY: semget takes three integers and touches no memory of this process.
+    // SAFETY: no pointers are passed.
     let result = unsafe { libc::semget(key, slots.into(), flags) };
     check(result).map(SetId::new)
 }
 
-/// Whether this machine allows so many operations in one array; `E2BIG` if not.
+/// Checks that this machine allows so many operations in one array. The error is `E2BIG` if it does not.
 pub(super) fn check_length(count: usize) -> io::Result<()> {
-    // The length is checked before the set is looked for. There is none of this id; and if there were,
-    // asking whether a slot is zero would change nothing.
+    // The kernel checks the length before it looks for the set, so an id that no set has suffices. If a set had it,
+    // an operation that only requires 0 would change nothing.
     let nothing = Op {
         slot: 0,
         delta: 0,
@@ -58,18 +58,18 @@ thread_local! {
     static BUFFER: Result<Guarded, Errno> = Guarded::new();
 }
 
-/// Makes this thread's room for values, before anybody waits for them.
+/// Allocates the buffer of this thread in advance.
 pub(super) fn prepare() {
-    // A thread that is ending makes room when it needs it.
+    // If the thread is exiting, a buffer is allocated when it is needed.
     let _ = BUFFER.try_with(|buffer| buffer.as_ref().map(Guarded::blank).is_ok());
 }
 
-/// All slots. `EFAULT`: the set has more than COUNT.
+/// Returns the values of all slots. The error is `EFAULT` if the set has more slots than COUNT.
 pub(super) fn values(id: SetId) -> io::Result<Values> {
     let read = BUFFER.try_with(|buffer| buffer.as_ref().ok().map(|buffer| buffer.read(id)));
     match read {
         Ok(Some(values)) => Ok(values?),
-        // A thread that is ending has lost its own, or there was no memory for it.
+        // The thread is exiting and has lost its buffer, or there was no memory for it.
         Ok(None) | Err(_) => Ok(Guarded::new()?.read(id)?),
     }
 }
@@ -83,38 +83,38 @@ pub(super) fn owner(id: SetId) -> io::Result<Owner> {
     })
 }
 
-/// The key that the set was made with.
+/// Returns the key that the set was created with.
 pub(super) fn key(id: SetId) -> io::Result<i32> {
     let stat = stat(id)?;
-    // SAFETY: the key is the first field of `ipc_perm`, which is the first one of `semid_ds`, in the kernel and in
-    // every libc. Its name differs between them.
+    // SAFETY: the key is the first field of `ipc_perm`, which is the first field of `semid_ds`, in the kernel and in
+    // every libc. Only its name differs.
     Ok(unsafe { (&raw const stat).cast::<libc::key_t>().read() })
 }
 
-/// When an array was performed last, or an undo: seconds since the Unix epoch, 0 for never.
+/// Returns the time of the last array or undo, in seconds since the Unix epoch. 0 means never.
 pub(super) fn changed_at(id: SetId) -> io::Result<u64> {
-    // What the kernel writes is never before the epoch.
+    // The kernel never writes a time before the epoch.
     Ok(u64::try_from(stat(id)?.sem_otime).unwrap_or(0))
 }
 
 fn stat(id: SetId) -> io::Result<libc::semid_ds> {
     let mut stat = MaybeUninit::<libc::semid_ds>::zeroed();
-    // SAFETY: IPC_STAT writes one `semid_ds`, for which `stat` has room and alignment.
+    // SAFETY: IPC_STAT writes one `semid_ds`, and `stat` has its size and alignment.
     check(unsafe { libc::semctl(id.number(), 0, libc::IPC_STAT, stat.as_mut_ptr()) })?;
-    // SAFETY: it was zeroed, and all zeros are valid for these integers.
+    // SAFETY: `stat` was zeroed, and zero is valid for all of its integers.
     Ok(unsafe { stat.assume_init() })
 }
 
 pub(super) fn last_pid(id: SetId, slot: u16) -> io::Result<Option<u32>> {
-    // SAFETY: GETPID takes no fourth argument and touches no memory of this process.
+    // SAFETY: GETPID takes no fourth argument, so no pointers are passed.
     let pid = check(unsafe { libc::semctl(id.number(), slot.into(), libc::GETPID) })?;
-    // 0: nobody yet, or a process of another pid namespace.
+    // 0 means that no process has operated on the slot, or one of another pid namespace.
     Ok(u32::try_from(pid).ok().filter(|&pid| pid != 0))
 }
 
-/// How many processes sleep until this slot is 0.
+/// Returns the number of processes that sleep until this slot is 0.
 pub(super) fn sleepers(id: SetId, slot: u16) -> io::Result<u32> {
-    // SAFETY: GETZCNT takes no fourth argument and touches no memory of this process.
+    // SAFETY: GETZCNT takes no fourth argument, so no pointers are passed.
     let count = check(unsafe { libc::semctl(id.number(), slot.into(), libc::GETZCNT) })?;
     Ok(u32::try_from(count).unwrap_or(0))
 }
@@ -127,7 +127,7 @@ pub(super) fn operate(id: SetId, ops: &[Op], wait: Wait) -> io::Result<()> {
     Ok(raw_calls::operate(id, ops, wait)?)
 }
 
-/// `EAGAIN`: not within `limit`.
+/// Returns `EAGAIN` if the array cannot be performed within `limit`.
 pub(super) fn operate_within(id: SetId, ops: &[Op], limit: Duration) -> io::Result<()> {
     Ok(raw_calls::operate_within(id, ops, limit)?)
 }

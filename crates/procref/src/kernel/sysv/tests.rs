@@ -1,5 +1,5 @@
-//! What only this kernel can do, and each way it can refuse, provoked for real. What every kernel has to do is in
-//! `kernel/conformance.rs`.
+//! Tests of what only this kernel does, and of each error that it can return, each provoked on the real system. The
+//! tests that every kernel must pass are in `kernel/conformance.rs`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,14 +16,14 @@ use crate::process::{self, Identity};
 mod holders;
 mod supervised;
 
-/// A service nobody else has, whose set is removed at the end.
+/// A service with a unique name, whose set is removed when this is dropped.
 struct Scratch {
     key: ServiceKey,
 }
 
 impl Scratch {
     fn new(name: &str) -> Self {
-        // Two tests may choose the same name, and run at once.
+        // Two tests may choose the same name, and run at the same time.
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = PathBuf::from(format!("/nowhere/{}/{count}", std::process::id()));
@@ -45,14 +45,14 @@ impl Scratch {
         run(SystemV.open(&self.key, missing))
     }
 
-    /// The set as another program would get at it.
+    /// Returns the set as another program would access it.
     fn raw(&self) -> SysvArray {
         SysvArray::open(&self.key, Missing::Create)
             .unwrap()
             .unwrap()
     }
 
-    /// Makes a set of this key with a size of one's own.
+    /// Creates a set with this key and another size.
     fn make(&self, slots: u16) -> sys::SetId {
         sys::get(self.key.short(), slots, true).unwrap()
     }
@@ -87,21 +87,21 @@ fn text(error: &Error) -> String {
 }
 
 #[test]
-fn looking_creates_nothing() {
+fn open_with_ignore_creates_no_set() {
     let scratch = Scratch::new("looking");
     assert!(scratch.try_open(Missing::Ignore).unwrap().is_none());
     assert!(!scratch.exists());
 }
 
 #[test]
-fn a_new_set_is_blank_and_can_only_be_entered() {
+fn new_set_is_blank_and_can_only_be_entered() {
     let scratch = Scratch::new("blank");
     let set = scratch.open();
     let blank = run(set.snapshot()).unwrap();
     assert!(!blank.claimed && !blank.locked && blank.clients == 0 && blank.instance.is_none());
     assert!(!run(set.join(Supervised::No)).unwrap());
     assert!(run(set.try_enter()).unwrap());
-    assert!(!run(set.try_enter()).unwrap(), "the lock is taken");
+    assert!(!run(set.try_enter()).unwrap(), "the lock is held");
     assert!(!run(set.try_lock()).unwrap());
     assert_eq!(run(set.lock_holder()).unwrap(), Some(std::process::id()));
     run(set.claim()).unwrap();
@@ -118,14 +118,14 @@ fn a_new_set_is_blank_and_can_only_be_entered() {
 }
 
 #[test]
-fn whoever_waits_for_the_removal_sleeps_until_then() {
+fn wait_removed_sleeps_until_the_removal() {
     let scratch = Scratch::new("removal");
     let set = Arc::new(scratch.open());
     let waiter = {
         let set = Arc::clone(&set);
         thread::spawn(move || run(set.wait_removed()))
     };
-    // A start, a pin and an end: none of them wakes it.
+    // A start, a pin and a stop do not wake it.
     assert!(run(set.try_enter()).unwrap());
     run(set.claim()).unwrap();
     run(set.publish(Some(&instance(7)), 1, Lock::Release)).unwrap();
@@ -140,7 +140,7 @@ fn whoever_waits_for_the_removal_sleeps_until_then() {
 }
 
 #[test]
-fn all_waiters_wake_when_the_lock_is_free_or_the_set_is_gone() {
+fn wait_unlocked_ends_when_lock_is_free_or_set_is_removed() {
     for removed in [false, true] {
         let scratch = Scratch::new(if removed { "wake-gone" } else { "wake-free" });
         let set = scratch.open();
@@ -165,7 +165,7 @@ fn all_waiters_wake_when_the_lock_is_free_or_the_set_is_gone() {
 }
 
 #[test]
-fn every_step_on_a_removed_set_says_so() {
+fn steps_on_a_removed_set_fail_as_removed() {
     let scratch = Scratch::new("removed");
     let set = scratch.open();
     run(set.remove()).unwrap();
@@ -191,7 +191,7 @@ fn every_step_on_a_removed_set_says_so() {
 }
 
 #[test]
-fn g7_a_set_of_another_size_is_another_programs() {
+fn g7_set_of_another_size_is_foreign() {
     for (slots, says) in [
         (slot::COUNT - 1, "fewer"),
         (slot::COUNT + 1, "more"),
@@ -199,7 +199,7 @@ fn g7_a_set_of_another_size_is_another_programs() {
     ] {
         let scratch = Scratch::new(says);
         scratch.make(slots);
-        // Who merely looks is told as well.
+        // A client that only reads gets the error, too.
         for missing in [Missing::Create, Missing::Ignore] {
             let error = scratch.try_open(missing).err().expect("it is not ours");
             assert!(matches!(error, Error::Foreign { .. }), "{error:?}");
@@ -210,10 +210,10 @@ fn g7_a_set_of_another_size_is_another_programs() {
 }
 
 #[test]
-fn only_a_set_that_hits_the_guard_is_too_large() {
+fn set_is_too_large_only_when_it_hits_the_guard() {
     let error = |number| Err(io::Error::from_raw_os_error(number));
     assert!(matches!(too_large(error(libc::EFAULT)), Ok(None)));
-    // A set that is removed between finding and reading it is looked for again.
+    // If the set is removed between opening and reading it, it is opened again.
     let removed = too_large(error(libc::EIDRM)).unwrap_err();
     assert_eq!(removed.raw_os_error(), Some(libc::EIDRM));
     assert!(matches!(
@@ -223,8 +223,8 @@ fn only_a_set_that_hits_the_guard_is_too_large() {
 }
 
 #[test]
-fn a_larger_set_under_a_remembered_id_is_not_read_into_too_little_room() {
-    // What a recycled id comes to: values of 4,000 semaphores do not fit.
+fn larger_set_under_a_reused_id_does_not_overflow_the_buffer() {
+    // The result of a reused id: the values of 4,000 semaphores do not fit.
     let scratch = Scratch::new("recycled");
     let id = scratch.make(4000);
     let error = sys::values(id).unwrap_err();
@@ -240,9 +240,9 @@ fn a_larger_set_under_a_remembered_id_is_not_read_into_too_little_room() {
     assert!(matches!(run(set.snapshot()), Err(Fault::Removed)));
 }
 
-/// The room for values is the thread's, and used again for the next set.
+/// The buffer for values belongs to the thread, and is used again for the next set.
 #[test]
-fn what_a_smaller_set_does_not_fill_is_blank() {
+fn smaller_set_leaves_the_rest_of_the_buffer_blank() {
     let last = Op {
         slot: slot::COUNT - 1,
         delta: 7,
@@ -258,7 +258,7 @@ fn what_a_smaller_set_does_not_fill_is_blank() {
 }
 
 #[test]
-fn room_for_values_is_given_back() {
+fn buffer_of_an_exited_thread_is_unmapped() {
     fn mappings() -> usize {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         maps.lines().count()
@@ -269,12 +269,12 @@ fn room_for_values_is_given_back() {
     for _ in 0..2000 {
         procref_supervisor::raw_calls::values_in_new_room(id).unwrap();
     }
-    // Threads of other tests come and go meanwhile.
+    // Threads of other tests start and exit at the same time.
     assert!(mappings() < before + 1000);
 }
 
 #[test]
-fn g7_a_set_with_other_digests_is_another_services() {
+fn g7_set_with_other_digests_is_foreign() {
     let scratch = Scratch::new("collision");
     let other = Op {
         slot: slot::NAME.start,
@@ -292,7 +292,7 @@ fn g7_a_set_with_other_digests_is_another_services() {
 }
 
 #[test]
-fn a_full_count_is_an_error_of_its_own() {
+fn full_count_returns_too_many_clients() {
     let scratch = Scratch::new("full");
     let set = scratch.open();
     let all = Op {
@@ -317,12 +317,12 @@ fn a_full_count_is_an_error_of_its_own() {
 }
 
 #[test]
-fn an_exhausted_undo_is_an_error_of_its_own() {
+fn exhausted_undo_value_names_the_limit() {
     let scratch = Scratch::new("undo");
     let set = scratch.open();
     let raw = scratch.raw();
-    // The kernel remembers how much to take back for this process, in 15 bits as well: taking with
-    // undo and giving back without fills that up, while the count stays low.
+    // The kernel stores this process's undo value in 15 bits. Adding with undo and subtracting without fills it,
+    // while the count stays low.
     let up = Op {
         slot: slot::REFS,
         delta: i16::MAX,
@@ -354,21 +354,20 @@ fn an_exhausted_undo_is_an_error_of_its_own() {
 }
 
 #[test]
-fn values_changed_from_outside_are_an_error_and_not_a_hang() {
+fn corrupted_values_return_an_error_without_hanging() {
     let scratch = Scratch::new("corrupted");
     let set = scratch.open();
     match run(set.unlock()) {
         Err(Fault::Refused(error @ Error::Kernel { .. })) => {
-            assert!(text(&error).contains("from outside"), "{error}");
+            assert!(text(&error).contains("another program wrote"), "{error}");
         }
         other => panic!("{other:?}"),
     }
 }
 
-/// The limits of a machine belong to its IPC namespace, so they are lowered in a new one, in which
-/// this very test runs again.
+/// A machine's limits belong to its IPC namespace. So this test runs itself again in a new one, where it lowers them.
 #[test]
-fn the_machines_limits_are_errors_that_name_the_limit() {
+fn machine_limits_return_errors_that_name_them() {
     const INSIDE: &str = "PROCREF_TEST_LIMITS";
     if std::env::var_os(INSIDE).is_some() {
         return inside_small_limits();
@@ -379,7 +378,7 @@ fn the_machines_limits_are_errors_that_name_the_limit() {
             .args(["--ipc", "--fork"])
             .arg(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture"])
-            .arg("kernel::sysv::tests::the_machines_limits_are_errors_that_name_the_limit")
+            .arg("kernel::sysv::tests::machine_limits_return_errors_that_name_them")
             .env(INSIDE, "1")
             .output()
             .expect("unshare(1) of util-linux is installed")
@@ -398,13 +397,13 @@ fn the_machines_limits_are_errors_that_name_the_limit() {
     );
 }
 
-/// Ids of sets begin anew in each IPC namespace, so a remembered one names another set there. This very test runs
-/// again in a new namespace, from where one of its threads moves to another one.
+/// Each IPC namespace assigns ids from the beginning, so an id from another one names another set. This test runs
+/// itself again in a new namespace, and one of its threads moves to another one from there.
 #[test]
-fn g1_remembered_set_is_left_alone_in_another_ipc_namespace() {
+fn g1_set_of_another_ipc_namespace_is_not_touched() {
     const INSIDE: &str = "PROCREF_TEST_TWO_NAMESPACES";
     if std::env::var_os(INSIDE).is_some() {
-        return inside_one_of_two_namespaces();
+        return run_in_two_namespaces();
     }
     let root = rustix::process::geteuid().is_root();
     let output = Command::new("unshare")
@@ -412,7 +411,7 @@ fn g1_remembered_set_is_left_alone_in_another_ipc_namespace() {
         .args(["--ipc", "--fork"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture"])
-        .arg("kernel::sysv::tests::g1_remembered_set_is_left_alone_in_another_ipc_namespace")
+        .arg("kernel::sysv::tests::g1_set_of_another_ipc_namespace_is_not_touched")
         .env(INSIDE, "1")
         .output()
         .expect("unshare(1) of util-linux is installed");
@@ -424,7 +423,7 @@ fn g1_remembered_set_is_left_alone_in_another_ipc_namespace() {
     );
 }
 
-fn inside_one_of_two_namespaces() {
+fn run_in_two_namespaces() {
     use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
     use std::io::{BufRead as _, BufReader};
 
@@ -453,7 +452,7 @@ fn inside_one_of_two_namespaces() {
             move_into_link_name_space(elsewhere.as_fd(), Some(kind)).unwrap();
             let error = scratch.try_open(Missing::Create).err().expect("refused");
             assert!(matches!(error, Error::Namespaces { .. }), "{error}");
-            // Somebody else's, which two clients hold: it has the same id.
+            // A set of another service with two clients. It has the same id.
             let victim = Scratch::new("there");
             let theirs = victim.open();
             let id = |set: &Set<SysvArray>| format!("{:?}", set.array().id);
@@ -480,7 +479,7 @@ fn inside_one_of_two_namespaces() {
     other.wait().unwrap();
 }
 
-/// One more reference.
+/// Adds one reference.
 const JOINED: Op = Op {
     slot: slot::REFS,
     delta: 1,

@@ -1,15 +1,15 @@
-//! Who holds a reference, on a real set.
+//! Holders of references, on a real set.
 
 use super::*;
 
-/// What a set tells of who holds it, where all of them are this very process.
+/// Returns the named holders of a set, and the number of others. All of them are this process.
 fn named(set: &Set<SysvArray>) -> (Vec<u32>, u32) {
     let told = run(set.inspect()).unwrap();
     (told.holders, told.unnamed)
 }
 
 #[test]
-fn references_are_named_as_long_as_there_is_room_and_counted_in_any_case() {
+fn references_without_a_free_slot_are_counted_unnamed() {
     let scratch = Scratch::new("names");
     let first = scratch.open();
     assert!(run(first.try_enter()).unwrap());
@@ -18,13 +18,13 @@ fn references_are_named_as_long_as_there_is_room_and_counted_in_any_case() {
     let me = std::process::id();
     assert_eq!(named(&first), (vec![me], 0));
     let changed = run(first.inspect()).unwrap().changed_at;
-    // In whole seconds, by the kernel's clock.
+    // The kernel's clock has whole seconds.
     let ago = SystemTime::now()
         .duration_since(changed)
         .unwrap_or_default();
     assert!(ago < Duration::from_secs(60), "{ago:?}");
 
-    // All of them would rather have the first one's slot.
+    // All of them try the slot of the first one.
     let room = u32::from(slot::HOLDERS.end - slot::HOLDERS.start);
     let others: Vec<_> = (0..room + 2).map(|_| scratch.open()).collect();
     for (before, other) in (1..).zip(&others) {
@@ -44,15 +44,21 @@ fn references_are_named_as_long_as_there_is_room_and_counted_in_any_case() {
 }
 
 #[test]
-fn a_refused_step_takes_no_name() {
+fn failed_step_takes_no_holder_slot() {
     let scratch = Scratch::new("refused");
     let set = scratch.open();
-    assert!(!run(set.join(Supervised::No)).unwrap(), "nobody is there");
+    assert!(
+        !run(set.join(Supervised::No)).unwrap(),
+        "no process holds a reference"
+    );
     assert_eq!(named(&set), (vec![], 0));
     assert!(run(set.try_enter()).unwrap());
     run(set.claim()).unwrap();
     let other = scratch.open();
-    assert!(!run(other.join(Supervised::No)).unwrap(), "it is locked");
+    assert!(
+        !run(other.join(Supervised::No)).unwrap(),
+        "the lock is held"
+    );
     run(set.unlock()).unwrap();
     assert!(!run(other.join(Supervised::Yes)).unwrap(), "no supervisor");
     assert_eq!(run(set.snapshot()).unwrap().clients, 1);
@@ -64,20 +70,20 @@ fn a_refused_step_takes_no_name() {
 }
 
 #[test]
-fn who_may_not_leave_keeps_the_name() {
+fn failed_leave_keeps_the_holder_slot() {
     let scratch = Scratch::new("kept-name");
     let set = scratch.open();
     assert!(run(set.try_enter()).unwrap());
     run(set.claim()).unwrap();
     run(set.unlock()).unwrap();
-    assert!(!run(set.leave()).unwrap(), "it is the last");
+    assert!(!run(set.leave()).unwrap(), "it is the last reference");
     assert_eq!(named(&set), (vec![std::process::id()], 0));
     assert!(run(set.leave_last()).unwrap());
     assert_eq!(named(&set), (vec![], 0));
 }
 
 #[test]
-fn a_name_that_was_taken_from_outside_does_not_keep_the_reference() {
+fn reference_is_released_when_its_holder_slot_was_cleared() {
     let scratch = Scratch::new("corrupted-names");
     let set = scratch.open();
     assert!(run(set.try_enter()).unwrap());

@@ -1,5 +1,5 @@
-//! A supervisor's steps on a real set, and those that ask for one. All are this very process's here, so
-//! each wait is one that may not sleep, or that has nothing to sleep for.
+//! The steps of a supervisor on a real set, and the steps that require one. This process performs all of them, so no
+//! wait sleeps for another process.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::kernel::semset::signal_safe::Refused;
 use procref_supervisor::raw_calls::Limit;
 
 const SOON: Duration = Duration::from_millis(20);
-/// Nothing here sleeps so long.
+/// No sleep here takes so long.
 const LONG: Duration = Duration::from_secs(30);
 
 fn until(limit: Duration) -> Limit {
@@ -18,7 +18,7 @@ fn until(limit: Duration) -> Limit {
     it
 }
 
-/// One that this process has entered and claimed, and holds the lock of.
+/// Returns a set that this process has entered and claimed. It holds the lock.
 fn entered(scratch: &Scratch) -> Set<SysvArray> {
     let set = scratch.open();
     assert!(run(set.try_enter()).unwrap());
@@ -31,32 +31,48 @@ fn value(scratch: &Scratch, slot: u16) -> u16 {
 }
 
 #[test]
-fn a_join_and_a_departure_can_ask_for_a_supervisor() {
+fn join_and_leave_can_require_a_supervisor() {
     let scratch = Scratch::new("supervised");
     let set = entered(&scratch);
     run(set.unlock()).unwrap();
     assert!(!run(set.snapshot()).unwrap().supervised);
-    assert!(!run(set.join(Supervised::Yes)).unwrap(), "there is none");
-    assert!(!run(set.leave_to_supervisor()).unwrap(), "there is none");
+    assert!(
+        !run(set.join(Supervised::Yes)).unwrap(),
+        "there is no supervisor"
+    );
+    assert!(
+        !run(set.leave_to_supervisor()).unwrap(),
+        "there is no supervisor"
+    );
     run(set.signal_safe().supervise()).unwrap();
     assert!(run(set.snapshot()).unwrap().supervised);
     let told = run(set.inspect()).unwrap();
     assert_eq!(told.supervisor, Some(std::process::id()));
     assert!(run(set.join(Supervised::Yes)).unwrap());
     assert_eq!(run(set.snapshot()).unwrap().clients, 2);
-    // One after the other, the last one, too.
+    // Clients leave one after another, and so does the last one.
     assert!(run(set.leave_to_supervisor()).unwrap());
     assert!(run(set.leave_to_supervisor()).unwrap());
     assert_eq!(run(set.snapshot()).unwrap().clients, 0);
-    assert_eq!(value(&scratch, slot::SUPERVISOR), 1, "asking takes nothing");
+    assert_eq!(
+        value(&scratch, slot::SUPERVISOR),
+        1,
+        "the requirement changes nothing"
+    );
 }
 
 #[test]
-fn the_lock_is_left_to_a_supervisor_that_there_is() {
+fn unlock_to_supervisor_requires_a_supervisor() {
     let scratch = Scratch::new("unlocked");
     let set = entered(&scratch);
-    assert!(!run(set.unlock_to_supervisor()).unwrap(), "there is none");
-    assert!(run(set.snapshot()).unwrap().locked, "nothing of it is done");
+    assert!(
+        !run(set.unlock_to_supervisor()).unwrap(),
+        "there is no supervisor"
+    );
+    assert!(
+        run(set.snapshot()).unwrap().locked,
+        "no part of the step is done"
+    );
     run(set.signal_safe().supervise()).unwrap();
     assert!(run(set.unlock_to_supervisor()).unwrap());
     let snapshot = run(set.snapshot()).unwrap();
@@ -64,7 +80,7 @@ fn the_lock_is_left_to_a_supervisor_that_there_is() {
 }
 
 #[test]
-fn a_supervisor_has_the_lock_only_where_nobody_is_left() {
+fn supervisor_takes_the_lock_only_when_idle() {
     let scratch = Scratch::new("idle");
     let set = entered(&scratch);
     let set_calls = set.signal_safe();
@@ -98,7 +114,7 @@ fn a_supervisor_has_the_lock_only_where_nobody_is_left() {
 }
 
 #[test]
-fn the_parent_of_a_service_shares_the_lock_with_its_starter() {
+fn tree_supervisor_shares_the_lock_with_its_starter() {
     let scratch = Scratch::new("tree");
     let set = entered(&scratch);
     let set_calls = set.signal_safe();
@@ -115,17 +131,17 @@ fn the_parent_of_a_service_shares_the_lock_with_its_starter() {
         Err(Refused::NotNow)
     );
     run(set.unlock()).unwrap();
-    assert!(state().0, "half of it is the supervisor's");
+    assert!(state().0, "the supervisor still holds its share");
     run(set_calls.wait_alone(&until(LONG))).unwrap();
-    assert!(state().0, "it was only looked at");
-    // Another one waits for this one's processes.
+    assert!(state().0, "the lock is still held");
+    // A second supervisor waits for the processes of the first.
     assert_eq!(run(set_calls.supervise_tree(SOON)), Err(Refused::NotNow));
     run(set_calls.step_down()).unwrap();
     assert_eq!(state(), (false, false, false));
 }
 
 #[test]
-fn a_starter_that_has_let_go_is_not_served() {
+fn supervise_tree_fails_when_the_starter_released_the_lock() {
     let scratch = Scratch::new("let-go");
     let set = entered(&scratch);
     run(set.unlock()).unwrap();
@@ -134,19 +150,19 @@ fn a_starter_that_has_let_go_is_not_served() {
         run(set.signal_safe().supervise_tree(LONG)),
         Err(Refused::NotNow)
     );
-    assert!(begun.elapsed() < LONG / 2, "it waited for a lock");
+    assert!(begun.elapsed() < LONG / 2, "it waited for the lock");
     let left = run(set.snapshot()).unwrap();
     assert!(!left.locked && !left.tree && !left.supervised);
 }
 
-/// It would keep open what its dead starter had open, until the service of somebody else ends.
+/// The supervisor would keep the descriptors of its dead starter open until another service ends.
 #[test]
-fn a_supervisor_that_comes_late_does_not_wait_for_the_processes_of_another_one() {
+fn late_supervisor_does_not_wait_for_another_tree() {
     let scratch = Scratch::new("late");
     let set = entered(&scratch);
     let set_calls = set.signal_safe();
     run(set_calls.supervise_tree(LONG)).unwrap();
-    // The other one's start goes on for a while, and is over.
+    // The start of the other supervisor takes a while, and ends.
     let late = thread::spawn(move || {
         let begun = Instant::now();
         (run(set_calls.supervise_tree(LONG)), begun.elapsed())
@@ -161,7 +177,7 @@ fn a_supervisor_that_comes_late_does_not_wait_for_the_processes_of_another_one()
 }
 
 #[test]
-fn a_parent_resigns_to_a_holder_or_a_pin_and_to_nobody_else() {
+fn tree_supervisor_resigns_only_to_a_holder_or_a_pin() {
     let scratch = Scratch::new("resigns");
     let set = entered(&scratch);
     let set_calls = set.signal_safe();
@@ -196,12 +212,12 @@ fn a_parent_resigns_to_a_holder_or_a_pin_and_to_nobody_else() {
 }
 
 #[test]
-fn a_supervisor_publishes_and_removes_as_a_client_does() {
+fn supervisor_publishes_and_removes_as_a_client_does() {
     let scratch = Scratch::new("publishes");
     let set = entered(&scratch);
     let set_calls = set.signal_safe();
     run(set_calls.publish(Some(&instance(7)), 5)).unwrap();
-    // Once more is no wait for zero.
+    // A second publication of the same values does not wait for zero.
     run(set_calls.publish(Some(&instance(7)), 5)).unwrap();
     let read = run(set_calls.snapshot()).unwrap();
     assert_eq!((read.instance, read.generation), (Some(instance(7)), 5));
@@ -216,7 +232,7 @@ fn a_supervisor_publishes_and_removes_as_a_client_does() {
 }
 
 #[test]
-fn a_survey_tells_the_names_of_this_namespace_that_have_been_claimed() {
+fn survey_returns_claimed_names_of_this_namespace() {
     let survey = |scratch: &Scratch| SystemV.survey(&scratch.key.namespace).unwrap();
     let (one, two) = (Scratch::new("survey-one"), Scratch::new("survey-two"));
     let _blank = two.open();
@@ -225,7 +241,7 @@ fn a_survey_tells_the_names_of_this_namespace_that_have_been_claimed() {
     let _claimed = entered(&one);
     let found = survey(&one);
     assert!(found.contains(&digest(&one)));
-    assert!(!found.contains(&digest(&two)), "it says nothing yet");
+    assert!(!found.contains(&digest(&two)), "it is not claimed");
     let elsewhere = Namespace::new(
         PathBuf::from("/nowhere/else"),
         (0, 0),
@@ -235,7 +251,7 @@ fn a_survey_tells_the_names_of_this_namespace_that_have_been_claimed() {
 }
 
 #[test]
-fn a_set_is_looked_at_only_if_it_is_this_users_alone_and_of_our_size() {
+fn survey_reads_only_own_sets_of_the_right_size() {
     let line = |mode: &str, slots: &str, uid: &str| {
         let line = format!(" -7 42 {mode} {slots} {uid} 0 0 0 1700000000 0");
         survey::candidate(&line, 1000)
@@ -255,7 +271,7 @@ fn a_set_is_looked_at_only_if_it_is_this_users_alone_and_of_our_size() {
 }
 
 #[test]
-fn a_set_is_named_as_other_tools_name_it() {
+fn object_name_is_the_key_as_shown_by_ipcs() {
     let scratch = Scratch::new("name");
     let name = SystemV::object_name(&scratch.key);
     let digits = name.strip_prefix("0x").unwrap();
