@@ -17,7 +17,7 @@ fn main() -> Result<()> {
     let mut answer = String::new();
     redis.read_line(&mut answer)?;
     let (pid, answer) = (handle.pid(), answer.trim_matches(['+', '\r', '\n']));
-    writeln!(stdout(), "{answer} from process {pid}: Enter lets go")?;
+    writeln!(stdout(), "{answer} from process {pid}: Enter releases it")?;
     stdin().read_line(&mut String::new())?;
     handle.release_blocking()
 }

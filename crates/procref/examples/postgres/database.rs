@@ -1,5 +1,4 @@
-//! A PostgreSQL of our own, in a directory of our own, reachable over a
-//! socket in that directory and nowhere else.
+//! A private PostgreSQL in one directory, reachable only over a socket in that directory.
 
 use std::env;
 use std::ffi::OsStr;
@@ -16,11 +15,11 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::Result;
 
-/// PostgreSQL names its socket after a port. Nothing listens on the network.
+/// The port that is part of the socket's name. PostgreSQL does not listen on the network.
 pub const PORT: u16 = 5432;
 
-/// What every client writes: ten transactions of 25 rows. A second batch is
-/// as large, in one transaction.
+/// Number of rows in a batch. A client writes the first batch in transactions of [`ROWS_PER_TRANSACTION`] rows, and the
+/// second one in a single transaction.
 pub const BATCH: i32 = 250;
 const ROWS_PER_TRANSACTION: i32 = 25;
 
@@ -40,7 +39,7 @@ impl Database {
         self.dir.join("data")
     }
 
-    /// Where its socket is.
+    /// The directory of the socket.
     pub fn socket_dir(&self) -> PathBuf {
         self.dir.join("socket")
     }
@@ -53,9 +52,8 @@ impl Database {
         fs::read_to_string(self.log_path())
     }
 
-    /// Makes the database's files, unless they are there: once, whoever else does
-    /// the same at this moment. The kernel gives the lock back if we die, and what
-    /// was begun has another name until it is done.
+    /// Creates the database's files unless they exist, also if several processes call this at the same time. If this
+    /// process dies, the kernel releases the lock, and the unfinished files have another name.
     pub fn create(&self) -> procref::Result<()> {
         let lock = File::create(self.dir.join("initdb.lock"))?;
         flock(&lock, FlockOperation::LockExclusive).map_err(io::Error::from)?;
@@ -63,9 +61,9 @@ impl Database {
             return Ok(());
         }
         fs::create_dir_all(self.socket_dir())?;
-        let begun = self.dir.join("data.begun");
-        if begun.exists() {
-            fs::remove_dir_all(&begun)?;
+        let unfinished = self.dir.join("data.unfinished");
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished)?;
         }
         let mut initdb = program("initdb")?;
         initdb
@@ -77,12 +75,12 @@ impl Database {
             ])
             .args(["--username", USER])
             .arg("--pgdata")
-            .arg(&begun);
+            .arg(&unfinished);
         run(initdb)?;
-        Ok(fs::rename(begun, self.data())?)
+        Ok(fs::rename(unfinished, self.data())?)
     }
 
-    /// What `postgres` is told, however it is started.
+    /// The options of `postgres`, for both start methods.
     fn options(&self) -> procref::Result<Vec<String>> {
         let socket_dir = self.socket_dir();
         let socket_dir = socket_dir
@@ -92,7 +90,7 @@ impl Database {
             "listen_addresses=".to_owned(),
             format!("unix_socket_directories={socket_dir}"),
             "fsync=off".to_owned(),
-            // So that its log tells who made which table.
+            // The log then shows each table that is created.
             "log_statement=ddl".to_owned(),
         ];
         let settings = settings.map(|setting| ["-c".to_owned(), setting]);
@@ -103,12 +101,12 @@ impl Database {
             .collect())
     }
 
-    /// The database as procref executes it.
+    /// The command with which procref starts the database.
     pub fn command(&self) -> procref::Result<ServiceCommand> {
         let port = PORT.to_string();
         let is_ready = program("pg_isready")?;
         let socket_dir = self.socket_dir();
-        let place = [
+        let address = [
             OsStr::new("--port"),
             OsStr::new(&port),
             OsStr::new("--host"),
@@ -120,19 +118,18 @@ impl Database {
             .args(self.options()?)
             .env("LC_ALL", "C")
             .log(self.log_path())
-            .ready(Ready::command(is_ready.get_program(), place))
-            // A fast shutdown, as in `ask_to_stop`.
+            .ready(Ready::command(is_ready.get_program(), address))
+            // A fast shutdown, as in `request_stop`.
             .stop_signal(StopSignal::Int);
         Ok(command)
     }
 
-    /// Starts it by its own means, and returns the pid of its main process when it
-    /// answers.
+    /// Starts the database with `pg_ctl`, waits until it answers, and returns the pid of its main process.
     pub fn start(&self) -> procref::Result<u32> {
-        // `pg_ctl` gives the options to a shell.
+        // `pg_ctl` passes the options to a shell.
         let options = self.options()?;
         let options: Vec<_> = options.iter().map(|word| format!("'{word}'")).collect();
-        // It returns when the database is ready, or has failed.
+        // `pg_ctl` returns when the database is ready or has failed.
         let mut start = program("pg_ctl")?;
         start
             .args(["start", "--wait", "--silent", "--timeout=60"])
@@ -148,7 +145,7 @@ impl Database {
             .lines()
             .next()
             .and_then(|line| line.trim().parse().ok());
-        Ok(pid.ok_or("postmaster.pid holds no pid")?)
+        Ok(pid.ok_or("postmaster.pid contains no pid")?)
     }
 
     pub fn connect(&self) -> Result<Client> {
@@ -162,22 +159,21 @@ impl Database {
         Ok(config.connect(NoTls)?)
     }
 
-    /// What has to be there before anybody uses it. Its files may be older than this
-    /// run of it.
+    /// Creates the table that the clients use. It may exist from an earlier start of the database.
     pub fn migrate(&self) -> Result<()> {
         let table = "CREATE TABLE IF NOT EXISTS rows \
                      (client int, n int, text text, PRIMARY KEY (client, n))";
         Ok(self.connect()?.batch_execute(table)?)
     }
 
-    /// Whether it does what it is for.
-    pub fn answers(&self) -> Result<()> {
+    /// Checks that the database executes a statement.
+    pub fn check(&self) -> Result<()> {
         self.connect()?.simple_query("SELECT 1")?;
         Ok(())
     }
 
-    /// For when something went wrong: nothing of it may stay.
-    pub fn stop_anyhow(&self) {
+    /// Stops a database that still runs after the example has failed.
+    pub fn stop_leftover(&self) {
         if !self.data().join("postmaster.pid").exists() {
             return;
         }
@@ -187,11 +183,11 @@ impl Database {
             run(stop)
         });
         if let Err(error) = stopped {
-            crate::common::complain("while stopping PostgreSQL", &error);
+            crate::common::print_error("while stopping PostgreSQL", &error);
         }
     }
 
-    /// What `pg_controldata` says about the files of a stopped database.
+    /// The state of a stopped database, as `pg_controldata` prints it.
     pub fn state_on_disk(&self) -> procref::Result<String> {
         let mut control = program("pg_controldata")?;
         control.arg(self.data());
@@ -200,22 +196,21 @@ impl Database {
             .lines()
             .find_map(|line| line.strip_prefix("Database cluster state:"));
         Ok(state
-            .ok_or("pg_controldata names no state")?
+            .ok_or("pg_controldata prints no state")?
             .trim()
             .to_owned())
     }
 }
 
-/// A fast shutdown: sessions are ended, data is kept. SIGTERM would wait for
-/// every session to end by itself.
-pub fn ask_to_stop(pid: u32) -> io::Result<()> {
+/// Requests a fast shutdown, which ends all sessions. SIGTERM would wait until every session ends by itself.
+pub fn request_stop(pid: u32) -> io::Result<()> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("not a pid"))?;
     Ok(kill_process(pid, Signal::INT)?)
 }
 
-/// A client's work: writes its rows in small transactions, then reads its own
-/// back. Returns how many it read, and how many there are of everybody.
+/// Writes a client's first batch in small transactions and reads it. Returns the number of this client's rows, and of all
+/// rows.
 pub fn write_and_read(connection: &mut Client, client: i32) -> Result<(i64, i64)> {
     let mut n = 0;
     while n < BATCH {
@@ -235,15 +230,14 @@ pub fn write_and_read(connection: &mut Client, client: i32) -> Result<(i64, i64)
     Ok((i64::try_from(rows.len())?, count_and_sum(connection)?.0))
 }
 
-/// The rows after the first batch. Returns how many rows of that client the
-/// transaction sees now.
+/// Writes the second batch. Returns the number of that client's rows that the transaction sees.
 pub fn insert_second_batch(transaction: &mut Transaction<'_>, client: i32) -> Result<i64> {
     insert(transaction, client, BATCH, BATCH)?;
     let row = transaction.query_one("SELECT count(*) FROM rows WHERE client = $1", &[&client])?;
     Ok(row.try_get(0)?)
 }
 
-/// How many rows there are, and the sum of their numbers.
+/// The number of all rows, and the sum of their numbers.
 pub fn count_and_sum(connection: &mut Client) -> Result<(i64, i64)> {
     let row = connection.query_one("SELECT count(*), coalesce(sum(n), 0) FROM rows", &[])?;
     Ok((row.try_get(0)?, row.try_get(1)?))
@@ -261,8 +255,7 @@ fn text_of(client: i32, n: i32) -> String {
     format!("row {n} of client {client}")
 }
 
-/// One of PostgreSQL's programs, wherever it is installed: in `PATH`, or where
-/// Debian puts it, the newest version first.
+/// One of PostgreSQL's programs, from `PATH` or from Debian's directories, the newest version first.
 fn program(name: &str) -> procref::Result<Command> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut dirs: Vec<PathBuf> = env::split_paths(&path).collect();
@@ -279,7 +272,7 @@ fn program(name: &str) -> procref::Result<Command> {
     }
     versions.sort();
     dirs.extend(versions.into_iter().rev().map(|(_, dir)| dir));
-    // All of them from one place: a version of its own for each would not do.
+    // All programs must have the same version, so they come from one directory.
     let found = dirs.into_iter().find(|dir| {
         let all = [
             "initdb",
@@ -292,12 +285,12 @@ fn program(name: &str) -> procref::Result<Command> {
     });
     let dir = found.ok_or("PostgreSQL is not installed (on Debian: apt-get install postgresql)")?;
     let mut command = Command::new(dir.join(name));
-    // Messages in English, whoever we are.
+    // Messages in English, whatever the user's locale is.
     command.env("LC_ALL", "C");
     Ok(command)
 }
 
-/// Runs a program to its end, and returns what it printed.
+/// Runs a program, and returns its output.
 fn run(mut command: Command) -> procref::Result<String> {
     let output = command.output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -1,29 +1,29 @@
-//! Sixteen processes share one PostgreSQL: the first one starts it, all of
-//! them write and read rows, one is killed with SIGKILL in the middle of a
-//! transaction, and the last one to leave shuts it down.
+//! Sixteen processes share one PostgreSQL. The first one starts the database, all of them write and read rows, one is
+//! killed with SIGKILL in the middle of a transaction, and the last one to leave stops the database.
 //!
 //! ```sh
-//! cargo run --release --example postgres              # started and stopped by callbacks
-//! cargo run --release --example postgres -- command   # executed by procref
+//! cargo run --example postgres              # callbacks start and stop the database
+//! cargo run --example postgres -- command   # procref executes the database
 //! ```
 //!
-//! With callbacks, the last client stops the database, and waits for its end. With
-//! `command`, procref's supervisor is the database's parent and does that.
+//! With callbacks, the last client stops the database and waits until it has exited. With `command`, procref's supervisor
+//! is the database's parent and stops it.
 //!
-//! It needs PostgreSQL's programs (on Debian, `apt-get install postgresql`),
-//! and no running database: everything is made in a temporary directory.
-//! PostgreSQL refuses to run as root; as root, the example becomes somebody
-//! else first (`unprivileged.rs`).
+//! The example needs PostgreSQL's programs (on Debian, `apt-get install postgresql`), but no running database: it creates
+//! all files in a temporary directory. PostgreSQL refuses to run as root, so root's example runs as another user
+//! (`other_user.rs`).
 //!
-//! This file is what a program that uses procref looks like. `database.rs`
-//! handles PostgreSQL, `director.rs` starts the processes, tells them what to
-//! do, and checks from outside that all went right.
+//! This file shows how a program uses procref. `database.rs` handles PostgreSQL. `driver.rs` starts the clients, sends them
+//! orders, and checks the result from outside.
 
-#[path = "../common/mod.rs"]
+mod clients;
 mod common;
 mod database;
-mod director;
-mod unprivileged;
+mod driver;
+mod observe;
+mod other_user;
+mod screen;
+mod signals;
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -35,19 +35,19 @@ use common::{Result, blocking, orders, report};
 use database::Database;
 use procref::{ServiceHandle, ServiceInfo, SharedService};
 
-/// What this very process did for the database.
+/// Whether this process has started or stopped the database.
 static STARTED: AtomicBool = AtomicBool::new(false);
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
-/// Who starts and stops the database. All its clients must agree.
+/// How the database is started and stopped. All clients must use the same method.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum StartMethod {
     Callbacks,
     Command,
 }
 
-impl Way {
-    fn named(name: &str) -> Option<Self> {
+impl StartMethod {
+    fn from_name(name: &str) -> Option<Self> {
         match name {
             "callbacks" => Some(Self::Callbacks),
             "command" => Some(Self::Command),
@@ -63,16 +63,16 @@ impl Way {
     }
 }
 
-/// The database that all the processes share.
-fn shared_database(dir: &Path, way: Way) -> procref::Result<SharedService> {
+/// The database that all processes share.
+fn shared_database(dir: &Path, method: StartMethod) -> procref::Result<SharedService> {
     let database = Database::in_dir(dir);
-    let (to_prepare, to_check) = (database.clone(), database.clone());
+    let (to_migrate, to_check) = (database.clone(), database.clone());
     let shared = SharedService::builder("postgres")
         .base_dir(dir.join("runtime"))
         .stop_timeout(Duration::from_secs(60))
-        // Runs in one process only, before anybody else is let in.
+        // Runs in one process, before other clients get the database.
         .on_ready(move |_| {
-            let database = to_prepare.clone();
+            let database = to_migrate.clone();
             async move {
                 STARTED.store(true, Ordering::Relaxed);
                 let migrated = blocking(move || database.migrate()).await?;
@@ -81,10 +81,10 @@ fn shared_database(dir: &Path, way: Way) -> procref::Result<SharedService> {
         })
         .on_health_check(move |_| {
             let database = to_check.clone();
-            async move { matches!(blocking(move || database.answers()).await, Ok(Ok(()))) }
+            async move { matches!(blocking(move || database.check()).await, Ok(Ok(()))) }
         });
-    match way {
-        Way::Callbacks => shared
+    match method {
+        StartMethod::Callbacks => shared
             .on_first_acquire(move || {
                 let database = database.clone();
                 async move {
@@ -94,25 +94,24 @@ fn shared_database(dir: &Path, way: Way) -> procref::Result<SharedService> {
             })
             .on_last_release(|info| async move {
                 STOPPED.store(true, Ordering::Relaxed);
-                // procref waits until it is gone, here for up to 60 seconds.
-                Ok(database::ask_to_stop(info.pid())?)
+                // procref then waits until the database has exited, here up to 60 seconds.
+                Ok(database::request_stop(info.pid())?)
             })
             .build(),
-        Way::Command => shared.command(database.command()?).build(),
+        StartMethod::Command => shared.command(database.command()?).build(),
     }
 }
 
 /// One of the processes that share the database.
-fn client(way: Way, dir: &Path, number: i32) -> Result<()> {
+fn client(method: StartMethod, dir: &Path, number: i32) -> Result<()> {
     let database = Database::in_dir(dir);
-    // Before any of the service is begun: a command is one program that stays, and making
-    // the files is another one, whose result outlives every run of the database.
+    // Not part of the service: the files outlive the database's processes.
     database.create()?;
-    let service = shared_database(dir, way)?;
+    let service = shared_database(dir, method)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    // In this order they are dropped, too.
+    // The connection is dropped before the handle.
     let mut held: Option<(postgres::Client, ServiceHandle)> = None;
 
     let mut orders = orders();
@@ -134,14 +133,14 @@ fn client(way: Way, dir: &Path, number: i32) -> Result<()> {
                 let (rows, of_all) = database::write_and_read(connection, number)?;
                 report(format_args!("wrote {rows} {of_all}"))?;
             }
-            // Waits in the middle of a transaction, for SIGKILL.
+            // Waits for SIGKILL in the middle of a transaction.
             (("begin", _), Some((connection, _))) => {
                 let mut transaction = connection.transaction()?;
                 let rows = database::insert_second_batch(&mut transaction, number)?;
                 report(format_args!("open {rows}"))?;
                 match orders.next() {
                     None => break,
-                    Some(_) => return Err("this was to be the end".into()),
+                    Some(_) => return Err("an order came in the middle of a transaction".into()),
                 }
             }
             (("redo", of), Some((connection, _))) => {
@@ -165,19 +164,18 @@ fn client(way: Way, dir: &Path, number: i32) -> Result<()> {
                 };
                 report(how)?;
             }
-            _ => return Err(format!("'{order}' makes no sense now").into()),
+            _ => return Err(format!("unexpected order '{order}'").into()),
         }
     }
-    // The orders ended. If we still hold the database, dropping the handle
-    // lets go of it; with the last one it stops.
+    // The orders have ended. A handle that is still here releases the database when it is dropped.
     Ok(())
 }
 
-/// The whole example, as somebody whom PostgreSQL puts up with.
-fn perform(way: Way) -> Result<()> {
-    match unprivileged::needed() {
-        true => unprivileged::run(way),
-        false => director::run(way),
+/// Runs the whole example, as another user if this user is root.
+fn run(method: StartMethod) -> Result<()> {
+    match other_user::is_needed() {
+        true => other_user::run(method),
+        false => driver::run(method),
     }
 }
 
@@ -186,23 +184,25 @@ fn main() -> ExitCode {
     let words: Vec<&OsStr> = arguments.iter().map(AsRef::as_ref).collect();
     let text = |word: &OsStr| word.to_str().unwrap_or_default().to_owned();
     let role = words.first().copied().map(text);
-    let way = |word: &OsStr| Way::named(&text(word)).ok_or("it is 'callbacks' or 'command'");
+    let method = |word: &OsStr| {
+        StartMethod::from_name(&text(word)).ok_or("expected 'callbacks' or 'command'")
+    };
     let result = match (role.as_deref(), &words[..]) {
-        (None, _) => perform(Way::Callbacks),
-        (Some("command"), [_]) => perform(Way::Command),
-        (Some("director"), [_, how, dir]) => way(how)
+        (None, _) => run(StartMethod::Callbacks),
+        (Some("command"), [_]) => run(StartMethod::Command),
+        (Some("driver"), [_, name, dir]) => method(name)
             .map_err(Into::into)
-            .and_then(|way| director::run_in(way, Path::new(dir))),
-        (Some("client"), [_, how, dir, number]) => match (way(how), text(number).parse()) {
-            (Ok(way), Ok(number)) => client(way, Path::new(dir), number),
-            _ => Err("no such client".into()),
+            .and_then(|method| driver::run_in(method, Path::new(dir))),
+        (Some("client"), [_, name, dir, number]) => match (method(name), text(number).parse()) {
+            (Ok(method), Ok(number)) => client(method, Path::new(dir), number),
+            _ => Err("invalid arguments of a client".into()),
         },
         _ => Err("this example takes no argument, or `command`".into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            common::complain(role.as_deref().unwrap_or("postgres"), &*error);
+            common::print_error(role.as_deref().unwrap_or("postgres"), &*error);
             ExitCode::FAILURE
         }
     }

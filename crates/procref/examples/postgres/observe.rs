@@ -1,38 +1,37 @@
-//! What anybody on the machine can see, without asking procref.
+//! The state of the machine, as the kernel shows it to any process.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// One run of a process: a pid alone could be somebody else's by now.
+/// A process, identified by its pid and its start time, because the kernel reuses pids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct Identity {
     pub pid: u32,
     started: u64,
 }
 
-impl Run {
-    /// The process that has this pid now, unless it is dead (a zombie is).
+impl Identity {
+    /// Returns the live process with this pid. A zombie is not alive.
     pub fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name in parentheses may hold anything, also a parenthesis.
+        // The name in parentheses may contain any character, also a parenthesis.
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
         let state = fields.next()?;
         let started = fields.nth(18)?.parse().ok()?;
         (!matches!(state, "Z" | "X")).then_some(Self { pid, started })
     }
 
-    pub fn is_over(self) -> bool {
+    pub fn is_gone(self) -> bool {
         Self::of(self.pid) != Some(self)
     }
 }
 
-/// Whether the kernel lists a System V semaphore set with this key, given as
-/// `ipcs -s` prints it.
+/// Returns `true` if the kernel has a System V semaphore set with this key, in the notation of `ipcs -s`.
 pub fn semaphore_set_exists(key: &str) -> io::Result<bool> {
     let number = key.strip_prefix("0x").unwrap_or(key);
     let number = u32::from_str_radix(number, 16).map_err(io::Error::other)?;
-    // The file prints keys as signed numbers.
+    // The kernel prints keys as signed numbers.
     let number = i32::from_ne_bytes(number.to_ne_bytes());
     let table = fs::read_to_string("/proc/sysvipc/sem")?;
     Ok(table.lines().skip(1).any(|line| {
@@ -41,7 +40,7 @@ pub fn semaphore_set_exists(key: &str) -> io::Result<bool> {
     }))
 }
 
-/// The names in a directory; none if there is no such directory.
+/// The names in a directory. Empty if the directory does not exist.
 pub fn listing(dir: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -53,8 +52,8 @@ pub fn listing(dir: &Path) -> io::Result<Vec<String>> {
     entries.map(name).collect()
 }
 
-/// Every live process but this one and its ancestors that works in `dir` or
-/// has it on its command line, as `pid command line`.
+/// All live processes that have `dir` as working directory or on the command line, as `pid command line`, without this
+/// process and its ancestors.
 pub fn processes_of(dir: &Path) -> io::Result<Vec<String>> {
     let mut ours = vec![std::process::id()];
     while let Some(parent) = ours.last().copied().and_then(parent_of) {
@@ -71,11 +70,13 @@ pub fn processes_of(dir: &Path) -> io::Result<Vec<String>> {
         else {
             continue;
         };
-        // A process may end while we look at it.
+        // A process may exit between two reads.
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let works_in = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
         let mentions = command.windows(needle.len()).any(|part| part == needle);
-        if (mentions || works_in.starts_with(dir)) && !ours.contains(&pid) && Run::of(pid).is_some()
+        if (mentions || works_in.starts_with(dir))
+            && !ours.contains(&pid)
+            && Identity::of(pid).is_some()
         {
             let command = String::from_utf8_lossy(&command).replace('\0', " ");
             found.push(format!("{pid} {}", command.trim_end()));
@@ -90,7 +91,7 @@ fn parent_of(pid: u32) -> Option<u32> {
     fields.nth(1)?.parse().ok().filter(|parent| *parent > 0)
 }
 
-/// How many lines of a text contain `part`.
+/// Number of lines that contain `part`.
 pub fn lines_with(text: &str, part: &str) -> usize {
     text.lines().filter(|line| line.contains(part)).count()
 }

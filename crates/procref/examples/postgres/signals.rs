@@ -1,5 +1,4 @@
-//! Ctrl-C and its relatives, so that an example that is interrupted still
-//! tidies up.
+//! Handling of Ctrl-C and similar signals, so that an interrupted example cleans up.
 
 use std::io;
 use std::thread;
@@ -7,9 +6,8 @@ use std::thread;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Calls `act` at the first SIGINT, SIGTERM or SIGHUP. From here on these
-/// signals do nothing else.
-pub fn on_interruption(act: impl FnOnce() + Send + 'static) -> io::Result<()> {
+/// Calls `callback` at the first SIGINT, SIGTERM or SIGHUP. These signals have no other effect from now on.
+pub fn on_interrupt(callback: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_io().build()?;
     let (mut interrupt, mut terminate, mut hangup) = {
         let _inside = runtime.enter();
@@ -29,7 +27,7 @@ pub fn on_interruption(act: impl FnOnce() + Send + 'static) -> io::Result<()> {
                     _ = hangup.recv() => {}
                 }
             });
-            act();
+            callback();
         })?;
     Ok(())
 }

@@ -1,5 +1,4 @@
-//! PostgreSQL refuses to run as root, and rightly so. Root's example runs in a
-//! child process of another user.
+//! The example as another user, because PostgreSQL refuses to run as root.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -8,31 +7,34 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use crate::Way;
-use crate::common::{Result, signals};
+use crate::StartMethod;
+use crate::common::Result;
+use crate::signals;
 
-pub fn needed() -> bool {
+/// Returns `true` if this process is root's.
+pub fn is_needed() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-pub fn run(way: Way) -> Result<()> {
-    let (user, uid, gid) = other_user()?;
-    // From here on nothing ends us before the directory is removed again.
+/// Runs the driver in a child process of another user.
+pub fn run(method: StartMethod) -> Result<()> {
+    let (user, uid, gid) = unprivileged_user()?;
+    // From now on, a signal does not end this process before the directory is removed.
     let (interrupt, interrupted) = mpsc::channel();
-    signals::on_interruption(move || {
+    signals::on_interrupt(move || {
         let _ = interrupt.send(());
     })?;
     let dir = tempfile::Builder::new()
         .prefix("procref-postgres-")
         .tempdir()?;
     chown(dir.path(), Some(uid), Some(gid))?;
-    // Where we are built may be closed to others (below root's home, say).
+    // The other user may not be able to read the build directory, for example below root's home.
     let copy = dir.path().join("postgres-example");
     fs::copy(std::env::current_exe()?, &copy)?;
 
     let mut child = Command::new(&copy)
-        .arg("director")
-        .arg(way.name())
+        .arg("driver")
+        .arg(method.name())
         .arg(dir.path())
         .current_dir(dir.path())
         .uid(uid)
@@ -42,7 +44,7 @@ pub fn run(way: Way) -> Result<()> {
         .env_remove("XDG_RUNTIME_DIR")
         .stdin(Stdio::piped())
         .spawn()?;
-    // Its stdin ends when we are interrupted, or gone, and with it the child.
+    // When this process exits or is interrupted, the child's standard input ends, and the child stops.
     let lifeline = child.stdin.take();
     thread::spawn(move || {
         let _ = interrupted.recv();
@@ -52,12 +54,12 @@ pub fn run(way: Way) -> Result<()> {
     dir.close()?;
     match status.success() {
         true => Ok(()),
-        false => Err(format!("the example, run as {user}, ended with {status}").into()),
+        false => Err(format!("the example, run as {user}, failed: {status}").into()),
     }
 }
 
-/// Somebody without rights: name, user and group number.
-fn other_user() -> Result<(String, u32, u32)> {
+/// Name, user id and group id of a user without privileges.
+fn unprivileged_user() -> Result<(String, u32, u32)> {
     let users = fs::read_to_string("/etc/passwd")?;
     for wanted in ["postgres", "nobody"] {
         for user in users.lines() {
@@ -68,5 +70,5 @@ fn other_user() -> Result<(String, u32, u32)> {
             }
         }
     }
-    Err("there is neither a user 'postgres' nor a user 'nobody'".into())
+    Err("neither a user 'postgres' nor a user 'nobody' exists".into())
 }

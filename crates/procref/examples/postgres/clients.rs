@@ -1,5 +1,4 @@
-//! Client processes that take orders on stdin and report on stdout. Whoever
-//! directs them waits for their reports; nothing here sleeps.
+//! Client processes that read orders from standard input and write reports to standard output.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Stdin, Write};
@@ -9,20 +8,21 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Result, signals};
+use crate::common::{self, Result};
+use crate::signals;
 
-/// Longer than anything in the examples takes, on a busy machine too.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// Longer than any step takes on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 enum Event {
-    Said(usize, String),
-    Ended(usize),
+    Reported(usize, String),
+    Exited(usize),
     Interrupted,
 }
 
-/// One line of report: who, and the words.
+/// One line from a client.
 pub struct Report {
-    pub from: usize,
+    pub client: usize,
     words: Vec<String>,
 }
 
@@ -33,7 +33,7 @@ impl Report {
 
     pub fn number(&self, index: usize) -> Result<u32> {
         let word = self.word(index);
-        let wrong = |_| format!("client {} reported '{word}' for a number", self.from);
+        let wrong = |_| format!("client {} reported '{word}' for a number", self.client);
         Ok(word.parse().map_err(wrong)?)
     }
 }
@@ -47,38 +47,37 @@ impl fmt::Display for Report {
 struct Client {
     child: Child,
     orders: Option<ChildStdin>,
-    /// Its end is no surprise.
-    may_end: bool,
-    ended: Option<ExitStatus>,
+    /// `true` if the client has been killed or dismissed.
+    may_exit: bool,
+    status: Option<ExitStatus>,
 }
 
 impl Client {
-    /// For a client whose end was seen or caused already.
-    fn bury(&mut self) -> io::Result<ExitStatus> {
+    /// Waits until the client has exited, which something else causes.
+    fn wait(&mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait()?;
-        self.ended = Some(status);
+        self.status = Some(status);
         Ok(status)
     }
 }
 
-/// All the clients, numbered from 1 as they were started.
-pub struct Cast {
+/// All clients, numbered from 1 in the order of their starts.
+pub struct Clients {
     clients: Vec<Client>,
     events: Receiver<Event>,
-    post: Sender<Event>,
+    sender: Sender<Event>,
 }
 
-impl Cast {
-    /// From here on Ctrl-C and its like are events as others are, so that
-    /// everything can be tidied up first. So is the end of the lifeline.
+impl Clients {
+    /// No clients yet. From now on, Ctrl-C and the end of `lifeline` are events like others, so that the example cleans up.
     pub fn new(lifeline: Option<Stdin>) -> Result<Self> {
-        let (post, events) = mpsc::channel();
-        let interrupted = post.clone();
-        signals::on_interruption(move || {
+        let (sender, events) = mpsc::channel();
+        let interrupted = sender.clone();
+        signals::on_interrupt(move || {
             let _ = interrupted.send(Event::Interrupted);
         })?;
         if let Some(mut lifeline) = lifeline {
-            let interrupted = post.clone();
+            let interrupted = sender.clone();
             thread::spawn(move || {
                 let _ = io::copy(&mut lifeline, &mut io::sink());
                 let _ = interrupted.send(Event::Interrupted);
@@ -87,13 +86,12 @@ impl Cast {
         Ok(Self {
             clients: Vec::new(),
             events,
-            post,
+            sender,
         })
     }
 
-    /// Starts one more client. In a process group of its own, so that Ctrl-C
-    /// reaches only us: when we are gone, however that came, its orders end,
-    /// it lets go of the service and leaves.
+    /// Starts a client in its own process group, so that Ctrl-C reaches only this process. When this process exits,
+    /// whatever the cause, the orders end and the client releases the service.
     pub fn start(&mut self, mut command: Command) -> Result<usize> {
         let mut child = command
             .stdin(Stdio::piped())
@@ -106,20 +104,20 @@ impl Cast {
         self.clients.push(Client {
             child,
             orders,
-            may_end: false,
-            ended: None,
+            may_exit: false,
+            status: None,
         });
-        let post = self.post.clone();
+        let sender = self.sender.clone();
         thread::spawn(move || {
             for line in reports
                 .into_iter()
                 .flat_map(|pipe| BufReader::new(pipe).lines())
             {
                 let Ok(line) = line else { break };
-                // Nobody listens any more: then nobody cares.
-                let _ = post.send(Event::Said(number, line));
+                // The receiver is gone when the example ends.
+                let _ = sender.send(Event::Reported(number, line));
             }
-            let _ = post.send(Event::Ended(number));
+            let _ = sender.send(Event::Exited(number));
         });
         Ok(number)
     }
@@ -132,11 +130,11 @@ impl Cast {
         self.clients[number - 1].child.id()
     }
 
-    /// Every client that nobody killed or dismissed yet.
+    /// The clients that have been neither killed nor dismissed.
     pub fn present(&self) -> Vec<usize> {
         let numbered = (1..).zip(&self.clients);
         numbered
-            .filter(|(_, client)| !client.may_end)
+            .filter(|(_, client)| !client.may_exit)
             .map(|(number, _)| number)
             .collect()
     }
@@ -148,54 +146,52 @@ impl Cast {
         Ok(sent.map_err(|error| format!("client {number} cannot be reached: {error}"))?)
     }
 
-    /// The next thing that happens, unless nothing does until `end`.
-    fn event(&mut self, end: Instant) -> Result<Option<Event>> {
-        let left = end.saturating_duration_since(Instant::now());
+    /// The next event, or `None` if there is none before `deadline`.
+    fn event(&mut self, deadline: Instant) -> Result<Option<Event>> {
+        let left = deadline.saturating_duration_since(Instant::now());
         let event = match self.events.recv_timeout(left) {
             Ok(event) => event,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(None),
         };
-        if let Event::Ended(number) = event {
-            self.client(number).bury()?;
+        if let Event::Exited(number) = event {
+            self.client(number).wait()?;
         }
         Ok(Some(event))
     }
 
-    /// The next report of anybody, or the expected end of `leaver`. An end
-    /// that nobody asked for is an error.
-    fn next_or_end_of(&mut self, leaver: Option<usize>) -> Result<Option<Report>> {
-        let end = Instant::now() + PATIENCE;
+    /// The next report, or `None` if `leaver` exits first. The exit of a client that may not exit is an error.
+    fn next_or_exit_of(&mut self, leaver: Option<usize>) -> Result<Option<Report>> {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
-            match self.event(end)? {
-                Some(Event::Said(from, line)) => {
+            match self.event(deadline)? {
+                Some(Event::Reported(client, line)) => {
                     let words = line.split_whitespace().map(str::to_owned).collect();
-                    return Ok(Some(Report { from, words }));
+                    return Ok(Some(Report { client, words }));
                 }
-                Some(Event::Ended(number)) if Some(number) == leaver => return Ok(None),
-                Some(Event::Ended(number)) => {
+                Some(Event::Exited(number)) if Some(number) == leaver => return Ok(None),
+                Some(Event::Exited(number)) => {
                     let client = self.client(number);
-                    if let (false, Some(status)) = (client.may_end, client.ended) {
-                        return Err(format!("client {number} ended too early ({status})").into());
+                    if let (false, Some(status)) = (client.may_exit, client.status) {
+                        return Err(format!("client {number} exited too early ({status})").into());
                     }
                 }
                 Some(Event::Interrupted) => return Err("interrupted".into()),
                 None => {
-                    let seconds = PATIENCE.as_secs();
-                    return Err(format!("no client said anything for {seconds} s").into());
+                    let seconds = TIMEOUT.as_secs();
+                    return Err(format!("no client reported anything for {seconds} s").into());
                 }
             }
         }
     }
 
-    /// The next report of anybody.
+    /// The next report of any client.
     pub fn next(&mut self) -> Result<Report> {
-        let report = self.next_or_end_of(None)?;
-        Ok(report.ok_or("the clients fell silent")?)
+        let report = self.next_or_exit_of(None)?;
+        Ok(report.ok_or("no report")?)
     }
 
-    /// One report of each of `count` clients, as they came, but first of all
-    /// those that say `leading`: what these did was the cause of what the
-    /// others did, whoever was heard first.
+    /// The next `count` reports, those that begin with `leading` first: they are the cause of the others, although the
+    /// pipes may deliver them later.
     pub fn next_led_by(&mut self, leading: &str, count: usize) -> Result<Vec<Report>> {
         let mut reports = Vec::with_capacity(count);
         for _ in 0..count {
@@ -205,75 +201,73 @@ impl Cast {
         Ok(reports)
     }
 
-    /// Gives one client an order, and waits for its report.
+    /// Sends an order to a client, and waits for its report.
     pub fn ask(&mut self, number: usize, order: &str) -> Result<Report> {
         self.order(number, order)?;
         let report = self.next()?;
-        if report.from != number {
-            return Err(format!("client {} spoke out of turn", report.from).into());
+        if report.client != number {
+            return Err(format!("unexpected report of client {}", report.client).into());
         }
         Ok(report)
     }
 
-    /// SIGKILL. When this returns the kernel has undone whatever the client
-    /// held: whoever sees the death by waiting for it sees that too.
+    /// Kills a client with SIGKILL, and waits until the kernel has taken back what the client held.
     pub fn kill(&mut self, number: usize) -> Result<()> {
         self.kill_all(&[number])
     }
 
-    /// SIGKILL to several, all of them before waiting for any.
+    /// Kills several clients with SIGKILL before it waits for the first one.
     pub fn kill_all(&mut self, numbers: &[usize]) -> Result<()> {
         for &number in numbers {
             let client = self.client(number);
-            client.may_end = true;
+            client.may_exit = true;
             client.child.kill()?;
         }
         for &number in numbers {
-            self.client(number).bury()?;
+            self.client(number).wait()?;
         }
         Ok(())
     }
 
-    /// Waits for the end of a client that has nothing left to do.
+    /// Ends the orders of a client, and waits until it has exited successfully.
     pub fn dismiss(&mut self, number: usize) -> Result<()> {
         let client = self.client(number);
-        client.may_end = true;
+        client.may_exit = true;
         client.orders = None;
-        if self.client(number).ended.is_none() && self.next_or_end_of(Some(number))?.is_some() {
-            return Err("a client spoke when all were to be silent".into());
+        if self.client(number).status.is_none() && self.next_or_exit_of(Some(number))?.is_some() {
+            return Err("a client reported without an order".into());
         }
-        match self.client(number).ended {
+        match self.client(number).status {
             Some(status) if status.success() => Ok(()),
-            status => Err(format!("client {number} ended badly ({status:?})").into()),
+            status => Err(format!("client {number} failed ({status:?})").into()),
         }
     }
 
-    /// Lets everybody leave as they do when their orders end, and insists
-    /// after a while.
-    fn disperse(&mut self) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
+    /// Ends the orders of all clients, and kills those that have not exited in time.
+    fn dismiss_all(&mut self) -> Result<()> {
+        let deadline = Instant::now() + TIMEOUT;
         for client in &mut self.clients {
             client.orders = None;
         }
-        while self.clients.iter().any(|client| client.ended.is_none()) {
-            if self.event(end)?.is_none() {
+        while self.clients.iter().any(|client| client.status.is_none()) {
+            if self.event(deadline)?.is_none() {
                 break;
             }
         }
         for client in &mut self.clients {
-            if client.ended.is_none() {
+            if client.status.is_none() {
                 client.child.kill()?;
-                client.bury()?;
+                client.wait()?;
             }
         }
         Ok(())
     }
 }
 
-impl Drop for Cast {
+impl Drop for Clients {
     fn drop(&mut self) {
-        if let Err(error) = self.disperse() {
-            super::complain("while ending the clients", &*error);
+        if let Err(error) = self.dismiss_all() {
+            common::print_error("while stopping the clients", &*error);
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Starts the processes, tells them what to do and when, and judges from
-//! outside.
+//! Starts the clients, sends them orders, and checks the result from outside.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -9,157 +8,156 @@ use std::time::Duration;
 
 use procref::SharedService;
 
-use crate::Way;
+use crate::StartMethod;
+use crate::clients::{Clients, Report};
 use crate::common::Result;
-use crate::common::cast::{Cast, Report};
-use crate::common::outside::{self, Run, lines_with};
-use crate::common::screen::Screen;
 use crate::database::{BATCH, Database};
+use crate::observe::{self, Identity, lines_with};
+use crate::screen::Screen;
 
-const CLIENTS: usize = 16;
+const COUNT: usize = 16;
 
-/// Longer than a shutdown takes, on a busy machine too.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than a shutdown takes on a busy machine.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
-struct Show {
+struct Driver {
     screen: Screen,
-    cast: Cast,
-    /// For looking only: it holds no reference.
+    clients: Clients,
+    /// Without a reference: the driver only reads its state.
     service: SharedService,
     database: Database,
-    way: Way,
+    method: StartMethod,
     dir: PathBuf,
 }
 
-/// In a temporary directory of our own.
-pub fn run(way: Way) -> Result<()> {
-    let cast = Cast::new(None)?;
+/// Runs the example in a temporary directory.
+pub fn run(method: StartMethod) -> Result<()> {
+    let clients = Clients::new(None)?;
     let dir = tempfile::Builder::new()
         .prefix("procref-postgres-")
         .tempdir()?;
-    let played = perform(cast, way, dir.path());
-    let closed = dir.close();
-    played?;
-    Ok(closed?)
+    let result = drive(clients, method, dir.path());
+    let removed = dir.close();
+    result?;
+    Ok(removed?)
 }
 
-/// In a directory that somebody else made and removes. Our stdin ends when
-/// they are gone.
-pub fn run_in(way: Way, dir: &Path) -> Result<()> {
-    perform(Cast::new(Some(io::stdin()))?, way, dir)
+/// Runs the example in a directory of the process that started this one. Standard input ends when that process exits.
+pub fn run_in(method: StartMethod, dir: &Path) -> Result<()> {
+    drive(Clients::new(Some(io::stdin()))?, method, dir)
 }
 
-fn perform(cast: Cast, way: Way, dir: &Path) -> Result<()> {
+fn drive(clients: Clients, method: StartMethod, dir: &Path) -> Result<()> {
     let database = Database::in_dir(dir);
-    let mut show = Show {
+    let mut driver = Driver {
         screen: Screen::new(),
-        cast,
-        service: crate::shared_database(dir, way)?,
+        clients,
+        service: crate::shared_database(dir, method)?,
         database: database.clone(),
-        way,
+        method,
         dir: dir.to_owned(),
     };
-    let played = show.play();
-    // Whatever happened: first the clients leave.
-    drop(show);
-    database.stop_anyhow();
-    played
+    let result = driver.run();
+    // The clients exit first, also after an error.
+    drop(driver);
+    database.stop_leftover();
+    result
 }
 
-impl Show {
-    fn play(&mut self) -> Result<()> {
-        let who = std::process::id();
+impl Driver {
+    fn run(&mut self) -> Result<()> {
+        let pid = std::process::id();
         self.screen.title(&format!(
-            "procref and PostgreSQL (pid {who}): {CLIENTS} processes, one database"
+            "procref and PostgreSQL (pid {pid}): {COUNT} processes, one database"
         ))?;
 
-        self.screen.act(&format!(
-            "{CLIENTS} processes ask for the database at the same moment"
+        self.screen.section(&format!(
+            "{COUNT} processes acquire the database at the same time"
         ))?;
         let (server, starters) = self.all_acquire()?;
-        let run = Run::of(server).ok_or("the database is not alive")?;
+        let process = Identity::of(server).ok_or("the database is not alive")?;
         let all = self.service.count()?;
         let key = self.service.kernel_object();
-        let set_was_there = outside::semaphore_set_exists(&key)?;
-        let files = outside::listing(self.service.runtime_dir())?;
+        let set_was_there = observe::semaphore_set_exists(&key)?;
+        let files = observe::listing(self.service.runtime_dir())?;
 
         self.screen
-            .act("Each of them writes rows and reads them back")?;
-        self.everybody_writes()?;
+            .section("Each of them writes rows and reads them")?;
+        self.all_write()?;
 
-        self.screen.act("One dies in the middle of a transaction")?;
-        let victim = CLIENTS / 2;
-        let open = self.cast.ask(victim, "begin")?.number(1)?;
-        self.tell(
+        self.screen
+            .section("One is killed in the middle of a transaction")?;
+        let victim = COUNT / 2;
+        let open = self.clients.ask(victim, "begin")?.number(1)?;
+        self.print(
             victim,
             "opened transaction",
             &format!("sees {open} rows of its own"),
         )?;
-        self.cast.kill(victim)?;
+        self.clients.kill(victim)?;
         let rest = self.service.count()?;
-        self.tell(victim, "killed (SIGKILL)", &format!("clients {rest}"))?;
-        let (other, last) = (CLIENTS / 2 + 1, CLIENTS);
+        self.print(victim, "killed (SIGKILL)", &format!("clients {rest}"))?;
+        let (other, last) = (COUNT / 2 + 1, COUNT);
         let before = self.counted(last)?;
-        // The same rows again, with the same keys. The database makes this
-        // wait until the transaction of the dead client is rolled back, and
-        // would refuse it if anything of that had stayed.
-        let redone = self.cast.ask(other, &format!("redo {victim}"))?.number(1)?;
-        self.tell(
+        // The same rows, with the same keys. The database delays this until it has rolled back the transaction of the
+        // killed client, and would refuse it if a row of that transaction remained.
+        let redone = self
+            .clients
+            .ask(other, &format!("redo {victim}"))?
+            .number(1)?;
+        self.print(
             other,
-            "wrote them instead",
+            "wrote its rows",
             &format!("sees {redone} rows of client {victim}"),
         )?;
         let after = self.counted(last)?;
 
-        let (title, stopper) = match self.way {
-            Way::Callbacks => (
-                "They leave, and the last one shuts the database down",
+        let (title, stopper) = match self.method {
+            StartMethod::Callbacks => (
+                "They leave, and the last one stops the database",
                 Some(last),
             ),
-            Way::Command => ("They leave, and procref shuts the database down", None),
+            StartMethod::Command => ("They leave, and procref stops the database", None),
         };
-        self.screen.act(title)?;
+        self.screen.section(title)?;
         let stoppers = self.all_leave(last)?;
-        if !self.service.wait_stopped_blocking(PATIENCE)? {
-            return Err("the database does not stop".into());
+        if !self.service.wait_stopped_blocking(STOP_TIMEOUT)? {
+            return Err("the database has not stopped".into());
         }
 
-        self.screen.act("Seen from outside")?;
+        self.screen.section("Checks from outside")?;
         let log = self.database.log()?;
-        let clients = u32::try_from(CLIENTS)?;
+        let clients = u32::try_from(COUNT)?;
         let batch = u32::try_from(BATCH)?;
-        // The numbers of a first batch count from 0, of a second one go on.
+        // The rows of the first batch are numbered from 0, those of the second one after them.
         let sum_of = |first: u32, rows: u32| (first..first + rows).sum::<u32>();
         let expected = (clients * batch, clients * sum_of(0, batch));
         let with_second = (expected.0 + batch, expected.1 + sum_of(batch, batch));
         let screen = &mut self.screen;
         screen.check(
             starters == 1,
-            format_args!("one of {CLIENTS} clients started the database, all got pid {server}"),
+            format_args!("one of {COUNT} clients started the database, all got pid {server}"),
         )?;
         screen.check(
             (all, rest) == (clients, clients - 1),
-            format_args!("clients counted: {all}, after the kill {rest}"),
+            format_args!("number of clients: {all}, after the kill {rest}"),
         )?;
         screen.check(
             open == 2 * batch && before == expected,
             format_args!(
-                "{} rows after the kill: of the open transaction, none",
+                "{} rows after the kill: none of the open transaction",
                 before.0
             ),
         )?;
         screen.check(
             redone == 2 * batch && after == with_second,
-            format_args!(
-                "{} rows at the end, and the sum over them is right",
-                after.0
-            ),
+            format_args!("{} rows at the end, and their sum is right", after.0),
         )?;
         screen.check(
             stoppers.iter().eq(&stopper),
             match stopper {
-                Some(last) => format!("only the last one (client {last}) shut it down"),
-                None => "no client shut it down, the supervisor did".to_owned(),
+                Some(last) => format!("only the last client ({last}) stopped the database"),
+                None => "the supervisor stopped the database, and no client did".to_owned(),
             },
         )?;
         screen.check(
@@ -188,38 +186,38 @@ impl Show {
             format_args!("the database's log and pg_controldata: one shutdown, clean ('{state}')"),
         )?;
         screen.check(
-            run.is_over() && outside::processes_of(&self.dir)?.is_empty(),
+            process.is_gone() && observe::processes_of(&self.dir)?.is_empty(),
             format_args!("/proc: pid {server} is gone, and no other process is left"),
         )?;
         screen.check(
-            set_was_there && !outside::semaphore_set_exists(&key)?,
-            format_args!("/proc/sysvipc/sem: set {key} was there, and is gone"),
+            set_was_there && !observe::semaphore_set_exists(&key)?,
+            format_args!("/proc/sysvipc/sem: set {key} existed, and is gone"),
         )?;
-        let left = outside::listing(self.service.runtime_dir())?;
-        let sockets = outside::listing(&self.database.socket_dir())?;
+        let left = observe::listing(self.service.runtime_dir())?;
+        let sockets = observe::listing(&self.database.socket_dir())?;
         screen.check(
             files.len() == 1 && left.is_empty() && sockets.is_empty(),
             format_args!(
-                "the runtime directory: held {}, and is empty",
+                "the runtime directory contained {}, and is empty",
                 files.join(" and ")
             ),
         )?;
-        screen.verdict()
+        screen.finish()
     }
 
-    /// Returns the pid of the database, and how many started it.
+    /// Returns the pid of the database, and the number of clients that started it.
     fn all_acquire(&mut self) -> Result<(u32, usize)> {
-        for number in 1..=CLIENTS {
+        for number in 1..=COUNT {
             let mut command = Command::new(std::env::current_exe()?);
-            command.arg("client").arg(self.way.name());
+            command.arg("client").arg(self.method.name());
             command.arg(&self.dir).arg(number.to_string());
-            self.cast.start(command)?;
+            self.clients.start(command)?;
         }
-        for number in self.cast.present() {
-            self.cast.order(number, "acquire")?;
+        for number in self.clients.present() {
+            self.clients.order(number, "acquire")?;
         }
         let (mut servers, mut starters) = (BTreeSet::new(), 0);
-        for report in self.cast.next_led_by("started", CLIENTS)? {
+        for report in self.clients.next_led_by("started", COUNT)? {
             let (pid, count) = (report.number(1)?, report.number(2)?);
             let what = match report.word(0) {
                 "started" => {
@@ -230,8 +228,8 @@ impl Show {
                 _ => return Err(unexpected(&report)),
             };
             servers.insert(pid);
-            self.tell(
-                report.from,
+            self.print(
+                report.client,
                 what,
                 &format!("database {pid:<7}  clients {count}"),
             )?;
@@ -242,13 +240,13 @@ impl Show {
         }
     }
 
-    fn everybody_writes(&mut self) -> Result<()> {
-        let present = self.cast.present();
+    fn all_write(&mut self) -> Result<()> {
+        let present = self.clients.present();
         for &number in &present {
-            self.cast.order(number, "write")?;
+            self.clients.order(number, "write")?;
         }
         for _ in present {
-            let report = self.cast.next()?;
+            let report = self.clients.next()?;
             if report.word(0) != "wrote" || report.word(1) != BATCH.to_string() {
                 return Err(unexpected(&report));
             }
@@ -257,61 +255,60 @@ impl Show {
                 report.word(1),
                 report.word(2)
             );
-            self.tell(report.from, "wrote its rows", &seen)?;
+            self.print(report.client, "wrote its rows", &seen)?;
         }
         Ok(())
     }
 
-    /// How many rows one client counts, and the sum of their numbers.
+    /// The number of rows that a client sees, and the sum of their numbers.
     fn counted(&mut self, number: usize) -> Result<(u32, u32)> {
-        let report = self.cast.ask(number, "count")?;
+        let report = self.clients.ask(number, "count")?;
         let seen = (report.number(1)?, report.number(2)?);
-        self.tell(number, "counted", &format!("{} rows of all", seen.0))?;
+        self.print(number, "counted", &format!("{} rows of all", seen.0))?;
         Ok(seen)
     }
 
-    /// All but one leave at the same moment, then that one. Returns who shut
-    /// the database down.
+    /// All clients but `last` leave at the same time, and then `last`. Returns the clients that stopped the database.
     fn all_leave(&mut self, last: usize) -> Result<Vec<usize>> {
         let mut stoppers = Vec::new();
         let others: Vec<_> = self
-            .cast
+            .clients
             .present()
             .into_iter()
-            .filter(|one| *one != last)
+            .filter(|number| *number != last)
             .collect();
         for leavers in [others, vec![last]] {
             for &number in &leavers {
-                self.cast.order(number, "leave")?;
+                self.clients.order(number, "leave")?;
             }
             for _ in &leavers {
-                let report = self.cast.next()?;
+                let report = self.clients.next()?;
                 let what = match report.word(0) {
                     "left" => "left",
                     "stopped" => {
-                        stoppers.push(report.from);
-                        "shut it down"
+                        stoppers.push(report.client);
+                        "stopped the database"
                     }
                     _ => return Err(unexpected(&report)),
                 };
                 let count = self.service.count()?;
-                self.tell(report.from, what, &format!("clients {count}"))?;
+                self.print(report.client, what, &format!("clients {count}"))?;
             }
             for number in leavers {
-                self.cast.dismiss(number)?;
+                self.clients.dismiss(number)?;
             }
         }
         Ok(stoppers)
     }
 
-    fn tell(&mut self, number: usize, what: &str, seen: &str) -> Result<()> {
-        let pid = self.cast.pid(number);
+    fn print(&mut self, number: usize, action: &str, result: &str) -> Result<()> {
+        let pid = self.clients.pid(number);
         self.screen
-            .event(&format!("client {number}"), pid, what, seen)?;
+            .event(&format!("client {number}"), pid, action, result)?;
         Ok(())
     }
 }
 
 fn unexpected(report: &Report) -> Box<dyn std::error::Error + Send + Sync> {
-    format!("client {} reported '{report}'", report.from).into()
+    format!("unexpected report of client {}: {report}", report.client).into()
 }

@@ -1,10 +1,4 @@
-//! What both examples need besides procref: child processes that take orders
-//! over pipes, readable output, and a look at the machine from outside.
-
-pub mod cast;
-pub mod outside;
-pub mod screen;
-pub mod signals;
+//! The client's side of the pipes to the driver, and what several parts of the example use.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -12,20 +6,19 @@ use std::io::{self, BufRead, Write};
 
 pub type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// A client's side of its pipes: the orders it is given, one a line. They end
-/// when the process that gives them is gone, whatever ended it.
+/// The orders for this client, one per line. They end when the driver exits, whatever the cause.
 pub fn orders() -> impl Iterator<Item = io::Result<String>> {
     io::stdin().lock().lines()
 }
 
-/// A client's side of its pipes: one line of report.
+/// Sends one line to the driver.
 pub fn report(line: impl Display) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
     out.flush()
 }
 
-/// Runs blocking code on one of tokio's threads for that.
+/// Runs blocking code on a thread of tokio's blocking pool.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> procref::Result<T> {
@@ -33,8 +26,8 @@ pub async fn blocking<T: Send + 'static>(
     Ok(done.map_err(|panic| panic.to_string())?)
 }
 
-/// Prints what went wrong, with everything that led to it.
-pub fn complain(who: &str, error: &(dyn Error + 'static)) {
+/// Prints an error with its causes.
+pub fn print_error(context: &str, error: &(dyn Error + 'static)) {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -44,6 +37,6 @@ pub fn complain(who: &str, error: &(dyn Error + 'static)) {
         }
         cause = inner.source();
     }
-    // Nobody is left to tell if even this cannot be written.
-    let _ = writeln!(io::stderr(), "{who}: {text}");
+    // There is no other place to report that standard error is closed.
+    let _ = writeln!(io::stderr(), "{context}: {text}");
 }
