@@ -34,13 +34,13 @@ pub(crate) struct StopPolicy {
 }
 
 impl StopPolicy {
-    /// The longest time that a stop takes. The own process of the service gets the grace and is killed, and
-    /// then its remaining processes get the same.
+    /// The longest time that a stop takes. The main process of the service gets one grace period. After its
+    /// exit, the remaining processes get another one.
     pub(crate) fn limit(&self) -> Duration {
         self.spec().limit()
     }
 
-    /// The same for a process that knows signals by their numbers only.
+    /// Returns the policy with the number of the signal, for the supervisor.
     pub(crate) fn spec(&self) -> StopSpec {
         StopSpec {
             signal: self.signal.number(),
@@ -76,8 +76,8 @@ enum Health {
 /// A program that runs as a service: its command line, environment, readiness and log.
 ///
 /// The program must stay in the foreground: the service ends when the program exits. Its standard input is
-/// `/dev/null`, and its output goes to the [log](Self::log). It inherits no other descriptor and has no
-/// terminal.
+/// `/dev/null`, and its output goes to the [log](Self::log). The program inherits no other descriptor and has
+/// no terminal.
 ///
 /// # `{port}` and `{dir}`
 ///
@@ -130,8 +130,8 @@ pub struct ServiceCommand {
 }
 
 impl ServiceCommand {
-    /// Describes the service that runs `program`. With a `/`, `program` is a path, relative to the starter's
-    /// working directory. Without one, it is searched in the `PATH` of the service's environment.
+    /// Describes the service that runs `program`. A `program` with a `/` is a path, relative to the starter's
+    /// working directory. Any other `program` is searched in the `PATH` of the service's environment.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self {
             program: program.as_ref().to_owned(),
@@ -203,10 +203,10 @@ impl ServiceCommand {
     /// Sets the port that the program listens on. A start fails if another process listens there on
     /// 127.0.0.1.
     ///
-    /// By default the kernel chooses a free port at every start if `{port}` is used anywhere or with [socket
-    /// activation](Self::socket_activation). Otherwise the service has no port. procref keeps a chosen port
-    /// until right before the program is executed. If another process takes the port in the remaining moment,
-    /// the program cannot bind it, and the start fails with the program's output.
+    /// By default, the kernel chooses a free port at every start if `{port}` is used anywhere, or if [socket
+    /// activation](Self::socket_activation) is set. Otherwise the service has no port. procref keeps a chosen
+    /// port until right before the program is executed. If another process takes the port between that moment
+    /// and the program's `bind`, the start fails with the program's output.
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
@@ -216,8 +216,8 @@ impl ServiceCommand {
     ///
     /// The default is [`Ready::tcp`] if the service has a port and no [socket
     /// activation](Self::socket_activation), and [`Ready::at_once`] otherwise. A service with neither a port
-    /// nor this setting starts with a warning, as an event of [`tracing`](https://docs.rs/tracing), because
-    /// its clients may come before it can serve them.
+    /// nor this setting logs a warning by [`tracing`](https://docs.rs/tracing) at its start, because clients
+    /// may connect before it can serve them.
     pub fn ready(mut self, ready: Ready) -> Self {
         self.ready = Some(ready);
         self
@@ -225,10 +225,11 @@ impl ServiceCommand {
 
     /// Sets a condition that must hold before procref checks whether the service is ready.
     ///
-    /// Use it for a program that prepares something and then executes the service's program. Until then,
-    /// another process may answer the probe in place of the service. procref checks the condition at least
-    /// every 100 ms, on a thread that it blocks, and the time counts as part of the [start
-    /// timeout](crate::SharedServiceBuilder::start_timeout). By default there is no condition.
+    /// Use it for a program that prepares something and then executes the service's program. Before the
+    /// condition holds, another process may answer the probe in place of the service. procref checks the
+    /// condition at least every 100 ms, on a thread that it blocks. The [start
+    /// timeout](crate::SharedServiceBuilder::start_timeout) includes this time. By default there is no
+    /// condition.
     ///
     /// ```
     /// use procref::{Ready, ServiceCommand, ServiceInfo};
@@ -258,13 +259,13 @@ impl ServiceCommand {
     /// alive is healthy.
     ///
     /// The joining client repeats the probe until the service answers or the [time
-    /// limit](Self::health_timeout) expires. A service that does not answer is recovered like one whose
-    /// [`on_health_check`](crate::SharedServiceBuilder::on_health_check) fails: procref stops it and starts
-    /// it again, even if other clients hold it. Clients that have joined do not repeat the probe, so the next
-    /// join notices a service that fails later. If an `on_health_check` is set as well, both must succeed.
+    /// limit](Self::health_timeout) expires. A service that does not answer is recovered, as if its
+    /// [`on_health_check`](crate::SharedServiceBuilder::on_health_check) had failed. procref stops it and
+    /// starts it again, even if other clients hold it. Clients that have joined do not repeat the probe, so
+    /// the next join notices a service that fails later. If `on_health_check` is also set, both must succeed.
     ///
     /// Possible probes are [`Ready::tcp`], [`Ready::http`], [`Ready::unix`] and [`Ready::command`]. Other
-    /// probes cannot be repeated, and are an error at [`build`](crate::SharedServiceBuilder::build).
+    /// probes cannot be repeated, so [`build`](crate::SharedServiceBuilder::build) returns an error for them.
     ///
     /// ```
     /// use std::time::Duration;
@@ -317,9 +318,9 @@ impl ServiceCommand {
     /// missing.
     ///
     /// By default the log is in the runtime directory, is named after the service with the extension `.log`,
-    /// and is removed with the service. A log that is set here stays. A relative path is relative to the
-    /// starter's working directory. The file must be a regular file of this user, no symbolic link, and not
-    /// writable by others.
+    /// and is removed with the service. A log that is set here is never removed. A relative path is relative
+    /// to the starter's working directory. The path must be a regular file of this user, not a symbolic link,
+    /// and not writable by others.
     pub fn log(mut self, path: impl Into<PathBuf>) -> Self {
         self.log = Some(path.into());
         self
@@ -329,13 +330,13 @@ impl ServiceCommand {
     ///
     /// A start renames a longer log to `PATH.1`, and replaces that file. While the service runs, its
     /// supervisor, or a joining client, copies the end of a longer log to `PATH.1` and truncates the log.
-    /// Lines that are written at that moment are lost. The supervisor wakes up only while the log grows. Both
-    /// files together stay below four times the limit if the service writes at most 10 MB/s and the limit is
-    /// 1 MiB or more. On Windows only joining clients truncate the log.
+    /// Lines that the service writes at that moment are lost. The supervisor wakes up only while the log
+    /// grows. Both files together stay below four times the limit if the service writes at most 10 MB/s and
+    /// the limit is 1 MiB or more. On Windows only joining clients truncate the log.
     ///
     /// If the end cannot be copied, for example because `PATH.1` is a directory, the log is not truncated. On
-    /// a full disk it is truncated, and its end is lost. A deleted log is truncated, and a renamed one is
-    /// left alone.
+    /// a full disk, the log is truncated, and its end is lost. A deleted log is truncated. A renamed log is
+    /// not.
     pub fn log_limit(mut self, bytes: u64) -> Self {
         self.log_limit = bytes;
         self
@@ -344,8 +345,8 @@ impl ServiceCommand {
     /// Passes the program a socket that already listens on 127.0.0.1 and its port, as systemd does: as
     /// descriptor 3, with `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES` (`procref`) set.
     ///
-    /// No other process can take a chosen port then, and an early client is served as soon as the program
-    /// accepts.
+    /// With this setting, no other process can take a chosen port. An early client is served as soon as the
+    /// program accepts connections.
     pub fn socket_activation(mut self) -> Self {
         self.socket_activation = true;
         self
@@ -355,8 +356,8 @@ impl ServiceCommand {
         self.stop_signal
     }
 
-    /// Truncates the log if it exceeds its limit. An error of the log must not prevent a join, so it is only
-    /// logged.
+    /// Truncates the log if it exceeds its limit. A log error must not prevent a join, so this function only
+    /// logs the error.
     pub(crate) fn rotate_log(&self, key: &ServiceKey) {
         let (service, path) = (key.name(), self.log_path(key));
         match log::rotate_running(service, &path, self.log_limit) {
@@ -366,7 +367,7 @@ impl ServiceCommand {
         }
     }
 
-    /// Returns the path of the log, which is the same before, while and after the service runs.
+    /// Returns the path of the log. The path does not depend on whether the service runs.
     pub(crate) fn log_path(&self, key: &ServiceKey) -> PathBuf {
         let dir = key.namespace.dir();
         let Some(log) = &self.log else {
@@ -398,7 +399,7 @@ impl ServiceCommand {
         }
     }
 
-    /// Returns `true` if there is no readiness probe, and the user has not chosen that.
+    /// Returns `true` if there is no readiness probe and the user has not chosen [`Ready::at_once`].
     pub(crate) fn lacks_readiness(&self) -> bool {
         self.ready.is_none() && matches!(self.readiness(), Kind::AtOnce) && !self.socket_activation
     }

@@ -82,7 +82,7 @@ pub enum Error {
         source: Option<io::Error>,
     },
 
-    /// This process, or its next child, is in other namespaces than its services.
+    /// The namespaces of this process, or of its next child, are not those of its services.
     #[error("could not share services from the namespaces of this process: {reason}")]
     #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Namespaces {
@@ -98,7 +98,7 @@ pub enum Error {
         service: String,
         /// The failed operation.
         operation: &'static str,
-        /// The meaning of the error here, and what to do.
+        /// The meaning of the error in this context, and what to do.
         advice: String,
         /// The operating system's error.
         source: io::Error,
@@ -255,7 +255,7 @@ pub enum Error {
         service: String,
         /// The fingerprint of this client.
         ours: String,
-        /// The instance's fingerprint; `None` if it has none, or its record is gone.
+        /// The instance's fingerprint; `None` if it has none, or its record is missing.
         theirs: Option<String>,
         /// The pid of the instance; 0 if it has no local process.
         pid: u32,
@@ -272,7 +272,7 @@ pub enum Error {
         service: String,
         /// Number of processes that hold the service.
         clients: u32,
-        /// The pids of these processes as far as the kernel names them, at most 100, in ascending order.
+        /// The pids of these processes in ascending order, if the kernel names them. At most 100.
         holders: Vec<u32>,
     },
 
@@ -305,7 +305,7 @@ pub enum Error {
         holder: u32,
     },
 
-    /// The service is alive after every attempt to stop it.
+    /// The service is still alive after every attempt to stop it.
     #[error(
         "service `{service}`: could not stop process {pid}: {reason} (stop the process by hand and acquire \
          again; procref starts nothing beside it)"

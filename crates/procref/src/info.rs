@@ -11,8 +11,8 @@ use crate::process;
 /// - A process on this machine: its pid, in this process's pid namespace.
 /// - `0`: there is no local process (a container, a remote service). This requires an
 ///   `on_health_check`. procref never signals it.
-/// - The caller's own pid: the first client hosts the service itself. The service dies with this
-///   process, and procref never signals it.
+/// - The caller's own pid: the first client hosts the service itself. The service dies with this process.
+///   procref never signals this process.
 ///
 /// ```
 /// use procref::ServiceInfo;
@@ -31,8 +31,8 @@ use crate::process;
 pub struct ServiceInfo {
     pid: u32,
     port: u16,
-    /// The process's start time, once procref has looked it up. With it, `is_alive` refers to this process
-    /// and not to a later one with the same pid.
+    /// The process's start time, after procref has read it. With the start time, `is_alive` refers to this
+    /// process and not to a later process with the same pid.
     start: Option<u64>,
     metadata: BTreeMap<String, String>,
 }
@@ -69,8 +69,8 @@ impl ServiceInfo {
 
     /// Sets metadata for all clients: a path, a token, a database name.
     ///
-    /// The record file in the runtime directory holds it, readable by this user only. All metadata together
-    /// may take up to 1 MiB as JSON.
+    /// procref stores metadata in the record file in the runtime directory, which only this user can read.
+    /// All metadata together may take up to 1 MiB as JSON.
     pub fn set_metadata(&mut self, key: impl Into<String>, value: impl Into<String>) {
         self.metadata.insert(key.into(), value.into());
     }

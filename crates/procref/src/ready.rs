@@ -111,7 +111,7 @@ pub(crate) enum Kind {
 impl Ready {
     /// The service accepts connections on its port, at 127.0.0.1 or ::1.
     ///
-    /// The probe also reaches a service that listens at all addresses. ::1 is left out if another process
+    /// The probe also reaches a service that listens at all addresses. The probe skips ::1 if another process
     /// listens there on the same port when the service starts.
     ///
     /// With [socket activation](crate::ServiceCommand::socket_activation) the kernel accepts connections
@@ -130,8 +130,8 @@ impl Ready {
     /// The service accepts connections on a Unix stream socket.
     ///
     /// A relative path is relative to the service's working directory. Paths of sockets are at most 107 bytes
-    /// long. On Windows the path is that of a named pipe (`\\.\pipe\NAME`), and the connection uses one of
-    /// its instances for a moment.
+    /// long. On Windows, the path is that of a named pipe (`\\.\pipe\NAME`). The connection briefly uses one
+    /// of the pipe's instances.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Self(Kind::Unix(path.into()))
     }
@@ -145,10 +145,11 @@ impl Ready {
         Self(Kind::Log(pattern.into()))
     }
 
-    /// Another program exits with status 0, in the service's environment and working directory.
+    /// Another program, run in the service's environment and working directory, exits with status 0.
     ///
-    /// procref repeats the program until it succeeds, without input, and discards its output. A run that
-    /// takes longer than 10 s, or than the remaining start timeout, is killed with its process group.
+    /// procref runs the program again until it succeeds. The program gets no input, and its output is
+    /// discarded. A run that takes longer than 10 s, or than the remaining start timeout, is killed with its
+    /// process group.
     ///
     /// ```
     /// use procref::Ready;
@@ -254,7 +255,7 @@ impl fmt::Debug for Ready {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Waited {
     Ready,
-    /// The service has exited, or the start is to be given up.
+    /// The service has exited, or the start was cancelled.
     Alarm,
     /// The deadline has passed.
     Late {
@@ -338,7 +339,7 @@ impl Probe {
         let mut pause = FIRST_PAUSE;
         let mut last = None;
         loop {
-            // Checked before each probe, because another process may answer if the service is dead.
+            // This check comes before each probe, because another process may answer if the service is dead.
             if watch.has_alarm() {
                 return Waited::Alarm;
             }
@@ -352,7 +353,7 @@ impl Probe {
                 }
             };
             if watch.is_over() {
-                // An interrupted probe has a less precise result than the one before.
+                // The result of an interrupted probe says less than the previous result.
                 let last = last.unwrap_or(found) + &self.other_listeners();
                 return Waited::Late {
                     waiting_for: self.to_string(),
@@ -375,7 +376,7 @@ impl Probe {
 
     #[cfg_attr(
         windows,
-        expect(unused_variables, reason = "only notifications tell of the service")
+        expect(unused_variables, reason = "only a notification has a status text")
     )]
     fn probe(
         &self,

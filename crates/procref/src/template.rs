@@ -8,8 +8,8 @@ use std::path::Path;
 /// Replaces every `{NAME}` that has a value, and `{{NAME}}` of such a name by `{NAME}`. All other braces are
 /// literal, so JSON, shell, awk and regular expressions need no escaping.
 ///
-/// A [`ServiceCommand`](crate::ServiceCommand) gets its port and its directory in this way. The function is
-/// public for programs that pass the service's address to other programs.
+/// procref uses this function for the port and the directory of a [`ServiceCommand`](crate::ServiceCommand).
+/// The function is public for programs that pass the service's address to other programs.
 ///
 /// ```
 /// use std::ffi::OsString;
@@ -85,7 +85,7 @@ fn next<'a>(rest: &mut &'a [u8], value: impl Fn(&str) -> Option<OsString>) -> Pi
 
 /// The text before the next `}`.
 fn name(text: &[u8]) -> Option<&str> {
-    /// Names are never longer. Without a limit, many open braces would take quadratic time.
+    /// No name is longer. Without a limit, many open braces would take quadratic time.
     const LONGEST: usize = 1024;
     let end = text.iter().take(LONGEST).position(|&byte| byte == b'}')?;
     std::str::from_utf8(&text[..end]).ok()
@@ -100,7 +100,7 @@ pub(crate) fn expand(template: &OsStr, port: u16, dir: &Path) -> OsString {
     })
 }
 
-/// Returns the template for messages, with `{{port}}` as the `{port}` that it stands for.
+/// Returns the template for messages, with `{port}` in place of `{{port}}`.
 pub(crate) fn shown(template: &OsStr) -> String {
     let itself = |name: &str| {
         let is_known = matches!(name, "port" | "dir");
@@ -109,15 +109,15 @@ pub(crate) fn shown(template: &OsStr) -> String {
     fill_in(template, itself).to_string_lossy().into_owned()
 }
 
-/// [`expand`] for a regular expression. The directory is escaped, so that it matches literally.
+/// Like [`expand`], for a regular expression. The directory is escaped, so that it matches literally.
 pub(crate) fn expand_pattern(pattern: &str, port: u16, dir: &Path) -> String {
     let dir = regex_lite::escape(&dir.to_string_lossy());
     let expanded = expand(OsStr::new(pattern), port, Path::new(&dir));
     expanded.to_string_lossy().into_owned()
 }
 
-/// [`expand`] for the path of a request. The directory is percent-encoded, because a space in it would end
-/// the path.
+/// Like [`expand`], for the path of a request. The directory is percent-encoded, because a space in it would
+/// end the path.
 pub(crate) fn expand_http_path(path: &str, port: u16, dir: &Path) -> String {
     let mut encoded = String::new();
     for &byte in dir.as_os_str().as_encoded_bytes() {

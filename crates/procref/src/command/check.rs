@@ -1,4 +1,4 @@
-//! Checks that need no start of the service.
+//! Checks the settings of a command without starting the service.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;

@@ -63,7 +63,7 @@ pub fn pattern(data: &[u8]) {
     let dir = Path::new(&dir);
     let command = ServiceCommand::new("server").ready(Ready::log(&pattern));
     if command.check("service").is_ok() {
-        // A longer port can make a repetition too large for the crate, which is an error then.
+        // A longer port can make a repetition too large for the crate. The result is an error in that case.
         if let Ok(pattern) = Regex::new(&expand_pattern(&pattern, port, dir)) {
             pattern.is_match(&line);
         }
@@ -73,7 +73,7 @@ pub fn pattern(data: &[u8]) {
     assert!(itself.is_match(&dir.to_string_lossy()));
 }
 
-/// A path that `build` accepts makes one line of one request, whatever the name of the directory is.
+/// A path that `build` accepts makes one line of one request, for any name of the directory.
 pub fn http_path(data: &[u8]) {
     let mut input = Input::new(data);
     let port = u16::from_le_bytes(input.bytes());

@@ -25,11 +25,11 @@ const TAIL_BYTES: u64 = 4096;
 pub(super) enum Forbidden {
     /// For a path that procref chose.
     GroupOrWorld = 0o077,
-    /// For a path that a user chose. Other users may be meant to read it.
+    /// For a path that a user chose, because the log may be meant for other users.
     WritableByOthers = 0o022,
 }
 
-/// The output of one run: the file, and the offset at which this run begins.
+/// The output of one run: the file and the offset at which this run begins.
 #[derive(Debug)]
 pub(crate) struct ServiceLog {
     /// The file is opened for appending, so that truncating it while the service writes leaves no hole.
@@ -43,8 +43,8 @@ impl ServiceLog {
     /// Opens the log for a start. A log beyond the limit is renamed to `PATH.1` first, and replaces that
     /// file.
     ///
-    /// Call this with the transition lock held, when the previous instance is gone and no process writes to
-    /// the log.
+    /// Call this with the transition lock held, after the previous instance has exited and when no process
+    /// writes to the log.
     pub(super) fn open(
         service: &str,
         path: PathBuf,
@@ -81,7 +81,7 @@ impl ServiceLog {
     /// Returns the end of this run's output, and `true` if there is more output before it.
     fn last_bytes(&self) -> io::Result<(Vec<u8>, bool)> {
         let size = self.file.metadata()?.len();
-        // The log was truncated since, so all of it belongs to this run.
+        // The log was truncated during this run, so all of it belongs to this run.
         let start = if self.start > size { 0 } else { self.start };
         let from = start.max(size.saturating_sub(TAIL_BYTES));
         let mut bytes = vec![0; usize::try_from(size - from).unwrap_or(0)];
@@ -113,8 +113,8 @@ pub(crate) fn files(path: &Path) -> [PathBuf; 2] {
 ///
 /// Several clients may find the log too long at once. One of them truncates it, and the others continue.
 pub(crate) fn rotate_running(service: &str, path: &Path, limit: u64) -> Result<bool> {
-    // Every join calls this function, and usually has nothing to do. One system call costs a quarter of
-    // opening and checking the file. All other properties are checked through a descriptor.
+    // Every join calls this function, and the log is usually within its limit. One system call costs a
+    // quarter of opening and checking the file. All other properties are checked through a descriptor.
     if sys::is_short(path, limit, Forbidden::WritableByOthers) {
         return Ok(false);
     }
@@ -130,7 +130,7 @@ pub(crate) fn rotate_running(service: &str, path: &Path, limit: u64) -> Result<b
     if !sys::try_lock(&log).map_err(|error| failed("lock", error))? {
         return Ok(false);
     }
-    // Another process may have truncated the log before it released the lock.
+    // Another process may have truncated the log while this process waited for the lock.
     let metadata = log.metadata().map_err(|error| failed("look at", error))?;
     let size = metadata.len();
     if size <= limit {
@@ -141,8 +141,8 @@ pub(crate) fn rotate_running(service: &str, path: &Path, limit: u64) -> Result<b
     Ok(true)
 }
 
-/// Copies the last `limit` of `size` bytes to `PATH.1`. If this process dies in the middle, the log is
-/// unchanged for the next one.
+/// Copies the last `limit` of `size` bytes to `PATH.1`. If this process dies during the copy, the log is
+/// unchanged.
 fn keep_end(log: &mut File, size: u64, limit: u64, path: &Path) -> io::Result<()> {
     let [_, rotated] = files(path);
     match fs::remove_file(&rotated) {
@@ -151,8 +151,8 @@ fn keep_end(log: &mut File, size: u64, limit: u64, path: &Path) -> io::Result<()
     }
     let mut copy = sys::create_new(&rotated)?;
     log.seek(SeekFrom::Start(size.saturating_sub(limit)))?;
-    // The copy is limited. If it ran to the end of the file, a service that writes faster than this copies
-    // would keep it running.
+    // The copy has a limit. Otherwise a service that writes faster than this loop copies would keep the loop
+    // running.
     io::copy(&mut io::Read::take(log, limit), &mut copy).map(drop)
 }
 

@@ -1,4 +1,4 @@
-//! Prepares everything that a start needs, before the fork after which nothing may be allocated.
+//! Prepares everything that a start needs. This happens before the fork, because the child must not allocate.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -53,9 +53,9 @@ struct Parts {
 }
 
 impl ServiceCommand {
-    /// Finds, opens and binds what a start needs. Blocks, mostly on files.
+    /// Finds the program, opens the files and binds the sockets that a start needs. Blocks, mostly on files.
     ///
-    /// Call this with the transition lock held, when the previous instance is gone and its port is free.
+    /// Call this with the transition lock held, after the previous instance has exited and its port is free.
     pub(crate) fn prepare(&self, key: &ServiceKey) -> Result<Prepared> {
         let service = key.name();
         let failed = |what: &str, error: io::Error| {
@@ -171,7 +171,8 @@ impl ServiceCommand {
 
     /// Returns the health probe and its time limit, or `None` if there is no probe.
     ///
-    /// A command of the probe gets the environment of this process, not that of the service's starter.
+    /// The program of a command probe gets the environment of this process, not that of the service's
+    /// starter.
     pub(crate) fn health_probe(
         &self,
         key: &ServiceKey,
@@ -271,7 +272,7 @@ impl ServiceCommand {
                 let (socket, name) = crate::ready::notify_socket().map_err(failed)?;
                 return Ok((Probe::Notify(socket), Some(name)));
             }
-            // `build` has refused this.
+            // `build` rejects this.
             #[cfg(windows)]
             Kind::Notify => return Err(failed(io::ErrorKind::Unsupported.into())),
             Kind::Callback(callback) => Probe::Callback(callback),
@@ -297,8 +298,8 @@ struct Port {
 /// Reserves a fixed port.
 fn reserve_fixed(number: u16) -> io::Result<Port> {
     let v4 = sys::reserve((Ipv4Addr::LOCALHOST, number).into());
-    // If this were found only when the program binds the port, or never, the readiness probe would reach the
-    // other process, and that process would be treated as the service.
+    // If a taken port were found later, the readiness probe would reach the other process, and procref would
+    // treat that process as the service.
     if let Err(error) = &v4 {
         if error.kind() == io::ErrorKind::AddrInUse {
             return v4.map(|_| Port::default());
@@ -322,7 +323,7 @@ fn reserve_fixed(number: u16) -> io::Result<Port> {
 
 /// Chooses a port that is free at both loopback addresses, and reserves it at both.
 fn reserve_free() -> io::Result<Port> {
-    /// The largest number of ports that are free at 127.0.0.1 and taken at ::1.
+    /// The largest number of ports to try that are free at 127.0.0.1 and taken at ::1.
     const ATTEMPTS: usize = 64;
     let mut taken = Vec::new();
     for _ in 0..ATTEMPTS {
@@ -351,7 +352,7 @@ fn reserve_free() -> io::Result<Port> {
     Err(io::ErrorKind::AddrInUse.into())
 }
 
-/// Returns `true` if the service cannot listen at this address, because another process does or the machine
+/// Returns `true` if the service cannot listen at this address: another process listens there, or the machine
 /// does not have the address.
 fn is_not_ours(error: &io::Error) -> bool {
     matches!(
@@ -360,7 +361,7 @@ fn is_not_ours(error: &io::Error) -> bool {
     ) || sys::has_no_family(error)
 }
 
-/// The context of a probe, besides the command.
+/// The data that a probe needs in addition to the command.
 struct Surroundings<'a> {
     key: &'a ServiceKey,
     port: u16,
@@ -380,8 +381,8 @@ fn search_path(env: &BTreeMap<OsString, OsString>) -> Option<&OsStr> {
     found.next().map(|(_, value)| value.as_os_str())
 }
 
-/// Returns `true` for variables that a service manager set for this process. If the service inherited them,
-/// it would send `READY=1` in the name of its starter, or use descriptors that it does not have.
+/// Returns `true` for variables that a service manager set for this process. A service that inherited them
+/// would send `READY=1` on behalf of its starter, or use descriptors that it does not have.
 fn is_for_the_starter(name: &OsStr) -> bool {
     let prefixes = [&b"LISTEN_"[..], b"WATCHDOG_"];
     name == "NOTIFY_SOCKET"

@@ -8,9 +8,9 @@ use crate::error::Error;
 /// Windows has no signals. There, [`Kill`](Self::Kill) terminates the service at once, and all others use one
 /// of the [means that the service has](crate::process#windows). [`Int`](Self::Int) and [`Quit`](Self::Quit),
 /// which a terminal sends, do more: the service is created on the console of its starter, if that has one,
-/// and is stopped by Ctrl-Break. It is bound to that console then. A client on another console cannot stop it
-/// in this way, a typed Ctrl-Break reaches it, and it ends when the console is closed. With every other
-/// signal it has its own hidden console.
+/// and is stopped by Ctrl-Break. Such a service is bound to that console. A client on another console cannot
+/// stop it in this way. A typed Ctrl-Break reaches the service, and the service exits when the console is
+/// closed. With every other signal, the service has its own hidden console.
 ///
 /// ```
 /// use procref::StopSignal;
@@ -68,7 +68,8 @@ impl StopSignal {
         }
     }
 
-    /// Returns a number for the signal on Windows, which has none: stop, stop with Ctrl-Break, or terminate.
+    /// Returns procref's number for the signal, because Windows has no signals: stop, stop with Ctrl-Break,
+    /// or terminate.
     #[cfg(windows)]
     pub(crate) fn number(self) -> i32 {
         match self {

@@ -65,7 +65,7 @@ pub(super) fn shortened(text: &str) -> String {
 /// The exit status as the predicate of a sentence.
 #[cfg(windows)]
 pub(crate) fn ended(status: ExitStatus) -> String {
-    // Exceptions are exit codes as well, and known by their hexadecimal numbers.
+    // Exception codes are exit codes, too, and are documented as hexadecimal numbers.
     match status.code().unwrap_or(-1) {
         code if code < 0 => format!("exited with status {code:#010x}"),
         code => format!("exited with status {code}"),
@@ -76,7 +76,7 @@ pub(crate) fn ended(status: ExitStatus) -> String {
 #[cfg(unix)]
 pub(crate) fn ended(status: ExitStatus) -> String {
     let Some(signal) = status.signal() else {
-        // procref waits only for exits and deaths by a signal, so any other status does not occur.
+        // procref waits only for exits and deaths by a signal, so no other status occurs.
         return format!("exited with status {}", status.code().unwrap_or(-1));
     };
     let mut text = format!("was killed by signal {signal}");

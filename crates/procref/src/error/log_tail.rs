@@ -24,7 +24,7 @@ pub struct LogTail {
     pub log: PathBuf,
     /// The last lines since the start, at most 20 lines and 4 KiB. Empty if there are none.
     pub lines: String,
-    /// Advice about the exit of the program. It stands before these lines in the message.
+    /// Advice about the exit of the program. The message shows it before these lines.
     pub(super) advice: String,
 }
 

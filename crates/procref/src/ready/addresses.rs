@@ -9,8 +9,8 @@ use super::wait::{ProbeResult, ReadinessWait};
 
 /// The loopback addresses at which a port is probed, in this order.
 ///
-/// `localhost` means either of them to a server, so procref probes both. An address at which another process
-/// listens is left out, because its answer would be treated as the service's.
+/// A server that listens at `localhost` may use either of them, so procref probes both. It skips an address
+/// at which another process listens, because that process could answer in place of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Addresses(Vec<SocketAddr>);
 
@@ -36,7 +36,7 @@ impl Addresses {
         let mut found = refused.clone();
         for &address in &self.0 {
             match look(address, &watch.one_attempt(Duration::ZERO)) {
-                // An answer is more informative than its absence.
+                // An answer says more than a missing one.
                 ProbeResult::NotYet(why) if found == refused => found = why,
                 ProbeResult::NotYet(_) => {}
                 other => return other,

@@ -20,8 +20,8 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-/// The time limit of one run. It is longer than that of a connection, because starting an interpreter or a
-/// virtual machine can take seconds on a busy machine, and with a shorter limit no run would finish.
+/// The time limit of one run. It is longer than that of a connection. Starting an interpreter or a virtual
+/// machine can take seconds on a busy machine, and with a shorter limit no run would finish.
 const RUN: Duration = Duration::from_secs(10);
 
 /// A program with its arguments and environment.

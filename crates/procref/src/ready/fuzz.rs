@@ -5,7 +5,8 @@ use super::lines::{self, split_lines};
 use super::notify;
 use crate::fuzzing::Input;
 
-/// The verdict about an answer is the same however the network splits it, is final, and comes before 4 KiB.
+/// The verdict about an answer does not depend on how the network splits the answer. It is final, and comes
+/// before 4 KiB.
 pub fn ready_http(data: &[u8]) {
     let whole = parse_answer(data);
     // Splits a short answer everywhere, and a long one at some places.
@@ -21,8 +22,8 @@ pub fn ready_http(data: &[u8]) {
     }
 }
 
-/// Lines are the same however reads split them, and an endless line uses no more memory than the longest one
-/// allowed.
+/// Lines do not depend on how reads split them. An endless line uses no more memory than the longest allowed
+/// line.
 pub fn ready_lines(data: &[u8]) {
     let mut input = Input::new(data);
     let (mut text, mut pieces) = (Vec::new(), Vec::new());

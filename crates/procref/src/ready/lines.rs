@@ -22,7 +22,7 @@ const BUFFERED: &str = " (many programs buffer output that does not go to a term
 /// A pattern, and the log in which it is searched.
 pub(crate) struct LogLines {
     pub(crate) pattern: Regex,
-    /// A readable file. It follows the service's open file if that is renamed.
+    /// The file, open for reading. It is the service's file, even after a rename.
     pub(crate) file: File,
     pub(crate) path: PathBuf,
     /// The offset at which this run's output begins, in bytes.
@@ -32,7 +32,8 @@ pub(crate) struct LogLines {
 /// The progress of reading.
 #[derive(Default)]
 pub(super) struct Reading {
-    /// The offset from the beginning of the run, or from the beginning of the file if it was truncated since.
+    /// The offset from the beginning of the run, or from the beginning of the file if the file was truncated
+    /// during the run.
     offset: Option<u64>,
     /// An incomplete line.
     partial: Vec<u8>,
@@ -53,7 +54,7 @@ impl LogLines {
                 Ok(None) => return ProbeResult::NotYet(self.missing(reading)),
                 Err(error) => return failed(error),
             }
-            // The deadline and the alarm are checked, because a program may write faster than this reads.
+            // Check the deadline and the alarm, because a program may write faster than this loop reads.
             if watch.has_alarm() {
                 return ProbeResult::Alarm;
             }
@@ -99,7 +100,7 @@ impl LogLines {
     }
 }
 
-/// Splits complete lines off `partial` and `bytes`. The rest stays in `partial`.
+/// Removes the complete lines from `partial` and `bytes`. The incomplete last line stays in `partial`.
 pub(super) fn split_lines(partial: &mut Vec<u8>, bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut lines = Vec::new();
     for piece in bytes.split_inclusive(|&byte| byte == b'\n') {

@@ -45,8 +45,8 @@ pub(super) fn parse(datagram: &[u8]) -> Message {
 
 /// Creates a socket, and returns it with the value of `NOTIFY_SOCKET`.
 ///
-/// The kernel chooses a name in the abstract namespace, so no file is left, whichever process dies. Every
-/// user can send to such a name, so the kernel must pass the sender's credentials with each message.
+/// The kernel chooses a name in the abstract namespace, so no file remains if a process dies. Every user can
+/// send to such a name, so the kernel must pass the sender's credentials with each message.
 pub(crate) fn socket() -> io::Result<(OwnedFd, OsString)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;

@@ -61,7 +61,7 @@ fn closed_port() -> (OwnedFd, SocketAddrV4) {
     }
 }
 
-/// Answers one connection after the other with these answers, and repeats the last one.
+/// Accepts connections one after another, and sends these answers in order. Repeats the last answer.
 fn server(answers: Vec<Vec<u8>>) -> SocketAddrV4 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -176,7 +176,7 @@ fn probe_names_the_address_at_which_a_process_listens() {
     drop(other);
     let (_kept, address) = closed_port();
     let Waited::Late { last, .. } = wait(&Probe::Tcp(addresses(address)), Duration::ZERO) else {
-        panic!("nobody listens there");
+        panic!("no process listens there");
     };
     assert!(!last.contains("listens"), "{last}");
 }
@@ -355,7 +355,7 @@ fn lines_are_complete_however_reads_split_them() {
     assert_eq!(lines::split_lines(&mut partial, b"o\n"), [b"two".to_vec()]);
     assert!(partial.is_empty());
     let long = lines::split_lines(&mut partial, &vec![b'x'; 1 << 20]);
-    assert_eq!(long.len(), 1, "a line without an end does not pile up");
+    assert_eq!(long.len(), 1, "a line without an end does not accumulate");
     assert!(partial.is_empty());
 }
 
@@ -413,14 +413,14 @@ fn started_service_must_live_for_100_ms() {
     assert!(begun.elapsed() >= SURVIVAL);
     let (silent, ended) = alarm();
     let ringer = thread::spawn(move || {
-        // The alarm is raised in the middle of the wait.
+        // Raise the alarm during the wait.
         thread::sleep(SURVIVAL / 4);
         drop(ended);
     });
     let waited = Probe::AtOnce.wait(silent.as_fd(), Instant::now() + PATIENCE, "it");
     assert_eq!(waited, Waited::Alarm);
     ringer.join().unwrap();
-    // The start timeout also limits this.
+    // The start timeout limits this wait, too.
     assert_eq!(wait(&Probe::AtOnce, Duration::ZERO), Waited::Ready);
 }
 
@@ -439,7 +439,7 @@ fn are_gone(pids: &std::path::Path) {
         let pid = pid.parse().unwrap();
         let begun = Instant::now();
         while crate::process::is_alive(pid) {
-            assert!(begun.elapsed() < PATIENCE, "process {pid} is left");
+            assert!(begun.elapsed() < PATIENCE, "process {pid} is still alive");
             thread::yield_now();
         }
     }

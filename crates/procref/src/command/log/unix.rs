@@ -19,8 +19,8 @@ pub(super) fn open_to_empty(path: &Path, forbidden: Forbidden) -> io::Result<(Fi
     open_checked(path, OFlags::empty(), forbidden)
 }
 
-/// Returns `true` if the path is a regular file of this user, closed to others, and within the limit, so that
-/// there is nothing to do.
+/// Returns `true` if the path is a regular file of this user, is closed to others, and is within the limit.
+/// There is nothing to do in this case.
 pub(super) fn is_short(path: &Path, limit: u64, forbidden: Forbidden) -> bool {
     rustix::fs::lstat(path).is_ok_and(|stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
@@ -50,7 +50,7 @@ pub(super) fn create_new(path: &Path) -> io::Result<File> {
 /// The file is opened first and checked through the descriptor, because the file at a path can be exchanged
 /// between two checks.
 fn open_checked(path: &Path, flags: OFlags, forbidden: Forbidden) -> io::Result<(File, u64)> {
-    // `O_NONBLOCK`, because opening a device in its place could block.
+    // `O_NONBLOCK`, because the path could be a device, and opening a device could block.
     let common = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW;
     let quiet = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, common | quiet | flags, Mode::RUSR | Mode::WUSR);

@@ -41,13 +41,13 @@ pub(crate) struct Prepared {
     pub(crate) supervised_log: SupervisedLog,
     /// The descriptors from 3 on.
     pub(crate) listeners: Vec<OwnedFd>,
-    /// The index of `LISTEN_PID=0000000000` in `env`. The child overwrites the zeros with its pid, from the
-    /// first digit on, and a NUL after the last. Leading zeros would not do, because systemd's
-    /// `sd_listen_fds` reads a number with a leading 0 as octal.
+    /// The index of `LISTEN_PID=0000000000` in `env`. The child overwrites the zeros with the digits of its
+    /// pid and a final NUL. The pid has no leading zeros, because systemd's `sd_listen_fds` reads a number
+    /// with a leading 0 as octal.
     pub(crate) listen_pid: Option<usize>,
-    /// Sockets that keep the port until they are dropped, right before the program is executed. The kernel
-    /// could give a port that was only found to be free to another process, for example to another service
-    /// that starts at this moment.
+    /// Sockets that keep the port until they are dropped, right before the program is executed. Without them,
+    /// the kernel could give the free port to another process, for example to another service that starts at
+    /// this moment.
     pub(crate) reserved: Reserved,
     pub(crate) ready: Probe,
 }
@@ -171,13 +171,14 @@ pub(super) fn check_socket_path(path: &Path) -> Result<(), String> {
 /// Creates a socket that is bound to the port and does not listen. Connections are refused, and other
 /// processes cannot bind the port.
 ///
-/// Connections of a previous instance in TIME_WAIT do not make a fixed port taken. A port that the kernel
-/// chooses must not have such connections, so the kernel chooses another one.
+/// A fixed port is free although connections of a previous instance are in TIME_WAIT. If the kernel chooses
+/// the port, it chooses one without such connections.
 pub(super) fn reserve(address: SocketAddr) -> io::Result<OwnedFd> {
     bind(address, address.port() != 0)
 }
 
-/// [`reserve`] for a port that is free at the other address. Connections in TIME_WAIT make it taken.
+/// Like [`reserve`], for a port that is free at the other address. This fails if connections of the port are
+/// in TIME_WAIT.
 pub(super) fn reserve_alone(address: SocketAddr) -> io::Result<OwnedFd> {
     bind(address, false)
 }
@@ -196,19 +197,19 @@ fn bind(address: SocketAddr, reuse: bool) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Returns `true` if this kernel does not know addresses of this kind.
+/// Returns `true` if this kernel does not support addresses of this kind.
 pub(super) fn has_no_family(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::AFNOSUPPORT)
 }
 
 /// Releases a reserved port.
 ///
-/// The sockets may stay open in a child that another thread has forked since. With this option, which belongs
-/// to the socket and not to the descriptor, a server that also sets the option, as most do, can bind the port
+/// Another thread may have forked a child, in which the sockets stay open. The option belongs to the socket,
+/// not to the descriptor. With it, a server that also sets the option, like most servers, can bind the port
 /// anyway.
 pub(crate) fn release_port(sockets: Reserved) {
     for socket in sockets {
-        // If the option cannot be set, the port is free anyway, unless such a child exists.
+        // An error is ignored, because the port is taken only if such a child exists.
         let _ = sockopt::set_socket_reuseaddr(&socket, true);
     }
 }

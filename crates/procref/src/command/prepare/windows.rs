@@ -9,7 +9,7 @@ use super::{Parts, Port};
 use crate::command::ServiceLog;
 use crate::ready::Probe;
 
-/// Sockets that keep the port until they are dropped. A client that connects before that gets no answer.
+/// Sockets that keep the port until they are dropped. A client that connects earlier gets no answer.
 pub(crate) type Reserved = Vec<TcpListener>;
 
 /// A prepared program, ready to be started.
@@ -45,7 +45,7 @@ impl Parts {
     }
 }
 
-/// `build` has refused this.
+/// `build` rejects this.
 pub(super) fn listen(_: u16) -> io::Result<Port> {
     Err(io::ErrorKind::Unsupported.into())
 }
@@ -66,12 +66,12 @@ pub(super) fn reserve(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address)
 }
 
-/// The same as [`reserve`], because a port in TIME_WAIT is free on Windows.
+/// Calls [`reserve`], because a port in TIME_WAIT is free on Windows.
 pub(super) fn reserve_alone(address: SocketAddr) -> io::Result<TcpListener> {
     reserve(address)
 }
 
-/// Returns `true` if this system does not know addresses of this kind: `WSAEAFNOSUPPORT`.
+/// Returns `true` if this system does not support addresses of this kind: `WSAEAFNOSUPPORT`.
 pub(super) fn has_no_family(error: &io::Error) -> bool {
     error.raw_os_error() == Some(10047)
 }

@@ -27,10 +27,11 @@ pub(in crate::command) fn find(
     let search = search.unwrap_or(OsStr::new(DEFAULT_PATH));
     let mut denied = None;
     for dir in env::split_paths(search) {
-        // An empty entry means the working directory, and `./` keeps that meaning.
+        // An empty entry means the working directory, so `./` replaces it.
         match executable(&Path::new(".").join(dir).join(program)) {
             Ok(found) => return Ok(found),
-            // Like a shell, continue the search: another directory may have an executable one.
+            // Continue the search as a shell does, because a later directory may have an executable file of
+            // this name.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => denied = Some(error),
             Err(_) => {}
         }

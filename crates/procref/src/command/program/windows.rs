@@ -9,7 +9,7 @@ use procref_winsys::program as winsys_program;
 use crate::error::{Error, Result};
 
 /// Returns the program's absolute path. A name without a separator is searched in `search`, the service's
-/// `PATH`, with each extension of this process's `PATHEXT` if it has none.
+/// `PATH`. If the name has no extension, each extension of this process's `PATHEXT` is tried.
 pub(in crate::command) fn find(
     service: &str,
     program: &OsStr,

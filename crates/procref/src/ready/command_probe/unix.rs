@@ -1,4 +1,4 @@
-//! Runs the program in its own process group, which is killed as a whole if necessary.
+//! Runs the program in its own process group, so that procref can kill it together with its children.
 //!
 //! The exit status of a child is lost if the host program ignores SIGCHLD or waits for every child. So the
 //! program is not a child of this process but of a monitor, which is forked here and waits for the program.
@@ -28,8 +28,8 @@ use procref_supervisor::calls::{
 
 /// A running program.
 pub(super) struct Run {
-    /// The leader of the program's process group. It is not reaped before this value is dropped, so its
-    /// number is not reused.
+    /// The leader of the program's process group. This value reaps the leader when it is dropped, so the
+    /// kernel does not reuse the leader's pid before that.
     monitor: Pid,
     /// The pipe on which the monitor reports how the program ended.
     status: OwnedFd,
@@ -84,12 +84,12 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // The monitor has reported the status or was killed. Otherwise it ends with the program, which may
-        // take long.
+        // The monitor has reported the status or was killed. In every other case it exits with the program,
+        // which may take a long time.
         let _ = rustix::process::kill_process(self.monitor, Signal::KILL);
         let monitor = self.monitor.as_raw_nonzero().get();
         loop {
-            // SAFETY: no status is asked for; `__WALL` finds a child that sends no signal.
+            // SAFETY: the status pointer is null; `__WALL` finds a child that sends no signal.
             let reaped = unsafe { libc::waitpid(monitor, ptr::null_mut(), libc::__WALL) };
             if reaped != -1 || last_errno() != libc::EINTR {
                 return;
@@ -155,7 +155,7 @@ impl Image {
     /// Runs in the monitor: forks the program, waits for it, and reports how it ended.
     fn monitor(&self, null: RawFd, status: RawFd) -> ! {
         let _ = rustix::process::setpgid(None, None);
-        // The default action, because the kernel keeps no status if SIGCHLD is ignored.
+        // Set the default action, because the kernel keeps no status if SIGCHLD is ignored.
         set_default_signals();
         let child = match fork_here() {
             0 => self.execute(null, status),
@@ -170,7 +170,7 @@ impl Image {
         close_from(1);
         let mut how = 0;
         loop {
-            // SAFETY: `how` is an integer that the call fills.
+            // SAFETY: `how` is an integer that lives for the call, which writes to it.
             let reaped = unsafe { libc::waitpid(child, &raw mut how, libc::__WALL) };
             if reaped == child {
                 say(0, &End::Status(how));
@@ -182,15 +182,15 @@ impl Image {
         }
     }
 
-    /// Runs in the monitor's child: becomes the program.
+    /// Runs in the monitor's child: executes the program.
     fn execute(&self, null: RawFd, status: RawFd) -> ! {
         // Moves the descriptors above the standard ones, which a host may have closed.
         let status = unsafe { libc::fcntl(status, libc::F_DUPFD_CLOEXEC, 3) };
         let refused = self.prepare(null).err().unwrap_or_else(|| {
             reset_signals();
             let (args, env) = (self.args.pointers.as_ptr(), self.env.pointers.as_ptr());
-            // SAFETY: `program` is a NUL-terminated text, `args` and `env` are arrays of such that end with a null, all
-            // in this process's copy of the host's memory.
+            // SAFETY: `program` is a NUL-terminated string. `args` and `env` are null-terminated arrays of
+            // such strings. All are in this process's copy of the host's memory.
             unsafe { libc::execve(self.program.as_ptr(), args, env) };
             last_errno()
         });
@@ -200,8 +200,8 @@ impl Image {
 
     /// Returns the number of an error.
     fn prepare(&self, null: RawFd) -> Result<(), i32> {
-        // Above the target descriptors, because `dup2` of a descriptor to itself would leave it
-        // close-on-exec.
+        // The copies are above the target descriptors, because `dup2` of a descriptor to itself would leave
+        // it close-on-exec.
         let null = unsafe { libc::fcntl(null, libc::F_DUPFD_CLOEXEC, 3) };
         for place in 0..3 {
             // SAFETY: no pointers are passed.
@@ -235,12 +235,12 @@ fn text(bytes: impl Into<Vec<u8>>) -> io::Result<CString> {
 
 fn say(fd: RawFd, end: &End) {
     let bytes = end.encode();
-    // SAFETY: the buffer is valid for its length. It is less than a pipe takes at once.
+    // SAFETY: the buffer is valid for its length.
     unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
 }
 
 fn exit() -> ! {
-    // SAFETY: `_exit` runs nothing of this process's.
+    // SAFETY: `_exit` takes no pointers and runs no destructors or handlers of this process.
     unsafe { libc::_exit(0) }
 }
 

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use super::*;
 
-/// The service of the next test, another process.
+/// The service of the next test, run as a separate process.
 #[test]
 fn notifying_child() {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else {
@@ -54,7 +54,7 @@ fn notification_of_another_user_is_ignored() {
     let name = name.into_encoded_bytes();
     let other = rustix::process::Uid::from_raw(65534);
     assert!(!crate::ready::notify::may_speak(other));
-    // Only root can change its user for a moment, and only in one thread.
+    // Only root can change its user temporarily, and only in one thread.
     if rustix::process::geteuid().is_root() {
         let sender = thread::spawn(move || {
             rustix::thread::set_thread_uid(other).unwrap();

@@ -47,8 +47,8 @@ pub(in crate::ready) fn connect_tcp(
 /// Returns `true` if the socket is connected to itself. A connection to a port without a listener can get
 /// that same port for its own end, and TCP then connects it to itself.
 ///
-/// Such a connection must not stay in TIME_WAIT for a minute, where it would keep the service from binding.
-/// With a linger time of zero, closing it removes it at once.
+/// Such a connection must not stay in TIME_WAIT for a minute, because it would prevent the service from
+/// binding. With a linger time of zero, `close` removes it immediately.
 pub(in crate::ready) fn to_somebody_else(
     socket: OwnedFd,
     address: SocketAddr,
@@ -132,7 +132,7 @@ fn wait(socket: &OwnedFd, flags: PollFlags, watch: &ReadinessWait<'_>) -> Result
     }
 }
 
-/// Returns a short reason if there is one, because it stands at the end of a long sentence.
+/// Returns a short reason if there is one, because the message that ends with it is already long.
 pub(in crate::ready) fn failed(error: impl Into<io::Error>) -> ProbeResult {
     let error: io::Error = error.into();
     ProbeResult::NotYet(match error.kind() {

@@ -30,7 +30,7 @@ pub(in crate::ready) enum WakeReason {
 
 /// The deadline of a wait, and the alarm that ends it early.
 pub(in crate::ready) struct ReadinessWait<'a> {
-    /// With `None`, only the time ends a wait.
+    /// With `None`, a wait ends only at its deadline.
     alarm: Option<BorrowedFd<'a>>,
     until: Instant,
     /// The time limit of one attempt.
@@ -46,7 +46,7 @@ impl<'a> ReadinessWait<'a> {
         }
     }
 
-    /// Creates a wait without an alarm, whose single attempt may use all of the time.
+    /// Creates a wait without an alarm. Its single attempt may use all of the time.
     pub(in crate::ready) fn patient(until: Instant) -> Self {
         Self {
             alarm: None,
@@ -55,12 +55,12 @@ impl<'a> ReadinessWait<'a> {
         }
     }
 
-    /// The part of the time that one attempt may take, if it takes `least` at the most otherwise.
+    /// Returns a wait with the time limit of one attempt, or with `least` if that is longer.
     pub(in crate::ready) fn one_attempt(&self, least: Duration) -> Self {
         self.at_most(self.attempt.max(least))
     }
 
-    /// The same deadline and alarm, with a shorter time.
+    /// Returns a wait with the same alarm and a shorter limit.
     pub(in crate::ready) fn at_most(&self, time: Duration) -> Self {
         // An instant that the clock cannot represent is later than any other one.
         let until = Instant::now().checked_add(time);
@@ -80,7 +80,7 @@ impl<'a> ReadinessWait<'a> {
         self.at_most(Duration::ZERO).rest() == WakeReason::Alarm
     }
 
-    /// Waits until the end of the time, or the alarm.
+    /// Waits until the deadline or the alarm.
     pub(in crate::ready) fn rest(&self) -> WakeReason {
         self.poll(None)
     }
@@ -109,7 +109,7 @@ impl<'a> ReadinessWait<'a> {
                     return WakeReason::Alarm;
                 }
                 Ok(_) => return WakeReason::Event,
-                // For example, no memory. The caller retries.
+                // The kernel may have no memory, for example. The caller retries.
                 Err(error) => {
                     tracing::debug!(%error, "could not poll");
                     thread::sleep(left.min(Duration::from_millis(5)));

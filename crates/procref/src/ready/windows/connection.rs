@@ -1,7 +1,7 @@
 //! Connects with a time limit.
 //!
-//! Windows cannot wait for a socket and a process together, so each wait is split into slices, and the
-//! process is checked between them.
+//! Windows cannot wait for a socket and a process together. So each wait is split into slices, and procref
+//! checks the process between them.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::wait::{ProbeResult, ReadinessWait};
 
 /// The length of one slice, and the time limit of one connection attempt. If no process listens, Windows
-/// itself retries for two seconds before it reports that.
+/// itself retries for two seconds before it returns an error.
 const SLICE: Duration = Duration::from_millis(100);
 
 pub(in crate::ready) fn accepts_tcp(address: SocketAddr, watch: &ReadinessWait<'_>) -> ProbeResult {
@@ -83,7 +83,7 @@ pub(in crate::ready) fn receive(
     }
 }
 
-/// Returns a short reason if there is one, because it stands at the end of a long sentence.
+/// Returns a short reason if there is one, because the message that ends with it is already long.
 pub(in crate::ready) fn failed(error: io::Error) -> ProbeResult {
     ProbeResult::NotYet(match error.kind() {
         kind @ (io::ErrorKind::ConnectionRefused

@@ -27,7 +27,7 @@ pub(in crate::ready) enum WakeReason {
 /// The deadline of a wait, and the alarm that ends it early: the service's process, which is signaled when it
 /// has exited.
 pub(in crate::ready) struct ReadinessWait<'a> {
-    /// With `None`, only the time ends a wait.
+    /// With `None`, a wait ends only at its deadline.
     alarm: Option<Alarm<'a>>,
     until: Instant,
     /// The time limit of one attempt.
@@ -43,7 +43,7 @@ impl<'a> ReadinessWait<'a> {
         }
     }
 
-    /// Creates a wait without an alarm, whose single attempt may use all of the time.
+    /// Creates a wait without an alarm. Its single attempt may use all of the time.
     pub(in crate::ready) fn patient(until: Instant) -> Self {
         Self {
             alarm: None,
@@ -52,12 +52,12 @@ impl<'a> ReadinessWait<'a> {
         }
     }
 
-    /// The part of the time that one attempt may take, if it takes `least` at the most otherwise.
+    /// Returns a wait with the time limit of one attempt, or with `least` if that is longer.
     pub(in crate::ready) fn one_attempt(&self, least: Duration) -> Self {
         self.at_most(self.attempt.max(least))
     }
 
-    /// The same deadline and alarm, with a shorter time.
+    /// Returns a wait with the same alarm and a shorter limit.
     pub(in crate::ready) fn at_most(&self, time: Duration) -> Self {
         // An instant that the clock cannot represent is later than any other one.
         let until = Instant::now().checked_add(time);
@@ -77,7 +77,7 @@ impl<'a> ReadinessWait<'a> {
         self.at_most(Duration::ZERO).rest() == WakeReason::Alarm
     }
 
-    /// Waits until the end of the time, or the alarm.
+    /// Waits until the deadline or the alarm.
     pub(in crate::ready) fn rest(&self) -> WakeReason {
         let Some(alarm) = self.alarm else {
             std::thread::sleep(self.left());
