@@ -1,4 +1,38 @@
-//! A service that procref executes itself: from the fork to the moment it is ready, on this machine.
+//! Starting a service that procref executes, from the fork until the service is ready.
+//!
+//! On Linux three processes take part. The gate keeps the program from running until the instance is on record:
+//!
+//! ```text
+//!  starter                      supervisor                    service's process
+//!    |
+//!    |-- fork ------------------->|
+//!    |                            | waits until an older instance's
+//!    |                            | processes have exited (TREE),
+//!    |                            | shares the transition lock
+//!    |<------------- Registered --|
+//!    | still holds the lock       |
+//!    |-- confirm ---------------->|
+//!    |                            |-- fork ----------------------->|
+//!    |                            | publishes the instance,        | waits at the gate
+//!    |                            | not as ready                   |
+//!    |<---- Launched(pid, port) --|                                |
+//!    | writes the record          |                                |
+//!    |-- opens the gate ------------------------------------------>|
+//!    |                            |                                | execve
+//!    |<--------------------------------- exec_status: EOF, or why --|
+//!    | waits until it is ready    |                                |
+//!    | publishes READY            |                                |
+//!    | releases the lock          |                                |
+//!    |                            | owns the lock alone, sees READY,
+//!    |                            | releases the lock, watches
+//! ```
+//!
+//! The starter or the supervisor may die at any point of this. Each holds the lock, so the death of one does not release
+//! it, and the other one cleans up. If the service exits before it is ready, the supervisor reports `Exited`, and
+//! `TreeExited` when the leftover processes have exited as well.
+//!
+//! On Windows there is no supervisor. The starter creates the process suspended, in the service's job, and resumes it in
+//! place of opening the gate.
 
 use std::io;
 use std::path::PathBuf;
@@ -34,25 +68,25 @@ use sys::{ExecFailure, LaunchedProcess};
 
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// A service whose program was not executed yet, or is not ready yet.
+/// A service that is not ready yet. Its program may not be executed yet.
 pub(crate) struct StartingService {
     service: String,
     launched: LaunchedProcess,
-    /// The program as it was named, and its arguments.
+    /// The program as the user named it, and its arguments.
     line: Vec<String>,
-    /// Its working directory.
+    /// The working directory.
     #[cfg(unix)]
     dir: String,
     log: ServiceLog,
     probe: Probe,
-    /// What must hold before the probe counts.
+    /// A condition that must hold before the probe is used.
     condition: Option<Condition>,
-    /// Keeps the port for the service until it is executed.
+    /// Sockets that reserve the port until the program is executed.
     reserved: Mutex<Reserved>,
 }
 
 impl StartingService {
-    /// Blocks: the supervisor is forked, and waits for an older instance's processes.
+    /// Launches the service up to its gate. Blocks until the processes of an older instance have exited.
     pub(crate) fn start(
         set: NativeSet,
         key: &ServiceKey,
@@ -63,7 +97,7 @@ impl StartingService {
         let prepared = command.clone().env(name, value).prepare(key)?;
         crash::point(Point::Prepared);
         let launched = sys::launch(set, key, &prepared, spec)?;
-        // What the child has got is the child's alone from here on.
+        // The descriptors that are dropped here now belong to the child alone.
         let Prepared {
             #[cfg(unix)]
             dir,
@@ -85,7 +119,7 @@ impl StartingService {
         })
     }
 
-    /// The instance that was published, not as ready.
+    /// Returns the instance that was published as not ready.
     pub(crate) fn instance(&self) -> Instance {
         self.launched.instance
     }
@@ -95,12 +129,12 @@ impl StartingService {
         ServiceInfo::new(identity.pid, port).identified(identity.start)
     }
 
-    /// What asks whether it is ready, if that is a callback.
+    /// Returns the readiness callback, if there is one.
     pub(crate) fn callback(&self) -> Option<Callback> {
         self.probe.callback()
     }
 
-    /// Executes the program and waits until it is ready; whether a callback thinks so, is not asked here.
+    /// Executes the program and waits until it is ready. Does not call a readiness callback.
     pub(crate) async fn run(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
         let starting = Arc::clone(self);
         runtime::spawn_blocking("wait until the service is ready", move || {
@@ -110,16 +144,16 @@ impl StartingService {
     }
 
     fn run_here(&self, deadline: Deadline) -> Result<()> {
-        // As late as it can be: from here on, somebody else can get the port before the service does.
+        // The port is released as late as possible. From here on, another process can bind it before the service does.
         let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         command::release_port(std::mem::take(&mut *reserved));
         drop(reserved);
-        let failed = |source| self.supervisor_error("let the program be executed", source);
+        let failed = |source| self.supervisor_error("open the gate of its program", source);
         let now = Instant::now();
-        // What the clock cannot tell is far enough away.
+        // A time that the clock cannot represent is replaced by one year.
         let end = now.checked_add(deadline.left()).unwrap_or(now + A_YEAR);
         if !self.launched.execute(end).map_err(failed)? {
-            let missing = ["its program to be executed", "it was not yet"];
+            let missing = ["its program to be executed", "it is not executed yet"];
             return Err(self.not_ready(deadline.limit(), missing.map(str::to_owned).into()));
         }
         crash::point(Point::Executed);
@@ -136,7 +170,7 @@ impl StartingService {
         };
         match waited {
             Waited::Ready => Ok(()),
-            Waited::Alarm => Err(self.death()),
+            Waited::Alarm => Err(self.exit_error()),
             Waited::Late { waiting_for, last } => {
                 Err(self.not_ready(deadline.limit(), (waiting_for, last)))
             }
@@ -159,19 +193,19 @@ impl StartingService {
         let what = match stage {
             ExecStage::Execute => return Error::exec(&self.service, self.program(), error),
             ExecStage::Directory => format!("enter its working directory {}", self.dir),
-            ExecStage::Descriptors => "give it its descriptors".to_owned(),
+            ExecStage::Descriptors => "set up its descriptors".to_owned(),
         };
         let reason = format!("could not {what}: {error}");
         Error::not_started(&self.service, self.program(), reason, Some(error))
     }
 
-    /// A callback did not find it ready in time.
+    /// Returns the error for a service that its readiness callback did not find ready in time.
     pub(crate) fn late(&self, limit: Duration) -> Error {
         let last = "it did not say so".to_owned();
         self.not_ready(limit, (self.probe.to_string(), last))
     }
 
-    /// It was ready, and did not say in time that it is well.
+    /// Returns the error for a service that was ready and did not pass its health check in time.
     pub(crate) fn unwell(&self, probe: &str, answer: String, limit: Duration) -> Error {
         let waiting_for = format!("its health check, {probe}");
         self.not_ready(limit, (waiting_for, answer))
@@ -182,50 +216,51 @@ impl StartingService {
         Error::not_ready(&self.service, program, limit, missing, self.output())
     }
 
-    /// The program as it was named.
+    /// Returns the program as the user named it.
     fn program(&self) -> &str {
         self.line.first().map_or("", String::as_str)
     }
 
-    /// Where the log is, and its last lines.
+    /// Returns the path of the log and its last lines.
     fn output(&self) -> (PathBuf, String) {
         (self.log.path.clone(), self.log.tail())
     }
 
-    /// Resolves when the service has ended before it was ready, with what to say about that.
+    /// Waits until the service exits before it is ready. Returns the error for that.
     pub(crate) async fn alarm(self: &Arc<Self>) -> Error {
         let starting = Arc::clone(self);
-        let waited = runtime::spawn_blocking("wait for the service's end", move || match starting
-            .launched
-            .wait_alarm()
-        {
-            Ok(()) => starting.death(),
-            Err(error) => starting.supervisor_error("listen to it", error),
-        });
+        let waited =
+            runtime::spawn_blocking("wait until the service exits", move || {
+                match starting.launched.wait_alarm() {
+                    Ok(()) => starting.exit_error(),
+                    Err(error) => starting.supervisor_error("watch it", error),
+                }
+            });
         waited.await.unwrap_or_else(|error| error)
     }
 
-    fn death(&self) -> Error {
+    fn exit_error(&self) -> Error {
         match self.launched.exit_status() {
             Ok(Some(status)) => {
                 let after = self.launched.begun.elapsed();
                 Error::exited(&self.service, &self.line, status, after, self.output())
             }
             Ok(None) => self.supervisor_error(
-                "hear from it",
+                "read its report",
                 io::Error::new(
                     io::ErrorKind::UnexpectedEof,
                     "it was killed while the service started",
                 ),
             ),
-            Err(error) => self.supervisor_error("hear from it", error),
+            Err(error) => self.supervisor_error("read its report", error),
         }
     }
 
-    /// Waits until no process of a service that could not be used is left.
+    /// Closes the gate and waits until all processes of the service have exited. Returns `false` if that takes longer than
+    /// `limit`.
     pub(crate) async fn gone(self: Arc<Self>, limit: Duration) -> Result<bool> {
         drop(self.launched.close_gate());
-        runtime::spawn_blocking("wait for the end of the service's processes", move || {
+        runtime::spawn_blocking("wait until the service's processes exit", move || {
             self.launched
                 .wait_gone(limit)
                 .map_err(|error| self.supervisor_error("wait for the service's processes", error))

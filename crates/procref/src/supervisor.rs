@@ -1,4 +1,17 @@
 //! Supervisors, on the side of the process that starts them.
+//!
+//! A supervisor is a small process that stops the service after its last client. `procref-supervisor` has its code and its
+//! [life](procref_supervisor::life). This module prepares its data, forks it, and receives its reports:
+//!
+//! ```text
+//!  spawn      lists the memory that the supervisor can unmap   (maps)
+//!             puts all data into one mapping                   (arena, spawn/prepare)
+//!             forks twice                                      -> procref_supervisor::forked
+//!  receive    reads the reports of the supervisor, or of the attendant between the two processes
+//! ```
+//!
+//! A supervisor outlives its starter, and must not keep anything of the starter alive. So it leaves the session, closes
+//! every descriptor, blocks every signal, changes to `/`, and unmaps the starter's memory.
 
 mod arena;
 #[cfg(feature = "fuzzing")]

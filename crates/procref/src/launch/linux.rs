@@ -1,4 +1,4 @@
-//! The starter's side of a launch: what the supervisor and the child say, and the gate.
+//! The starter's side of a launch on Linux: the pipes, the gate, and the launched process.
 
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -23,16 +23,16 @@ use crate::supervisor::spawn::{Attendant, ServiceLaunch, failed, fork_supervisor
 use procref_supervisor::channel::Message;
 pub(crate) use procref_supervisor::channel::{ExecFailure, ExecStage};
 
-/// After what time it is looked whether a program is executed. Mostly it is after less than a millisecond.
+/// Time after which `/proc` is checked for an executed program. Most programs are executed within a millisecond.
 const TO_EXECUTE: Duration = Duration::from_secs(1);
 
-/// How much longer than itself a supervisor is waited for.
+/// Time to wait for a supervisor after its own time limit.
 const MARGIN: Duration = Duration::from_secs(30);
 
-/// Starts a supervisor and, as its child, the service: up to the point where the program is executed. By
-/// then the instance is published, not as ready.
+/// Starts a supervisor and, as its child, the service. Returns when the instance is published as not ready and its process
+/// waits at the gate.
 ///
-/// Blocks as [`start`], and until an older service's processes are gone.
+/// Blocks like [`start`], and until the processes of an older instance have exited.
 pub(crate) fn launch(
     set: NativeSet,
     key: &ServiceKey,
@@ -49,16 +49,20 @@ pub(crate) fn launch(
         starter: pipes.starter.as_ref().map(|fd| fd.as_fd()),
     };
     let attendant = fork_supervisor(set, key, spec.stop, &pipes.report.1, Some(&launch))?;
-    pipes.wait_in_place(key, &attendant, &spec)
+    pipes.wait_launched(key, &attendant, &spec)
 }
 
-/// Each with the end to read from and the end to write to.
+/// The pipes of a launch. Each has its end to read from and its end to write to.
 struct Pipes {
+    /// From the supervisor and the attendant to the starter.
     report: (OwnedFd, OwnedFd),
+    /// From the starter to the service's process. A byte opens the gate.
     gate: (OwnedFd, OwnedFd),
+    /// From the service's process to the starter. A successful `execve` closes it.
     exec_status: (OwnedFd, OwnedFd),
+    /// From the starter to the supervisor. A byte confirms that the starter holds the lock.
     confirm: (OwnedFd, OwnedFd),
-    /// This process, where there are pidfds.
+    /// The pidfd of this process. `None` if this kernel has no pidfds.
     starter: Option<OwnedFd>,
 }
 
@@ -73,8 +77,8 @@ impl Pipes {
         })
     }
 
-    /// Once the supervisor is forked: keeps what is the starter's, and waits until the child is published.
-    fn wait_in_place(
+    /// Waits until the instance is published. Call this after the fork: it closes the supervisor's ends.
+    fn wait_launched(
         self,
         key: &ServiceKey,
         attendant: &Attendant,
@@ -83,14 +87,14 @@ impl Pipes {
         let begun = Instant::now();
         let report = self.report.0;
         drop(self.report.1);
-        // It gives up by itself earlier.
+        // The supervisor gives up earlier.
         let limit = begun.checked_add(spec.patience.saturating_add(MARGIN));
         let next = || attendant.receive(&report, limit);
         let mut message = next();
         let mut supervisor = None;
         if let Ok(Message::Registered(identity)) = message {
             supervisor = Some(identity);
-            // The lock is ours, so it shares it with nobody else.
+            // This process holds the lock, so the supervisor shares it with this process and no other.
             message = match rustix::io::write(&self.confirm.1, &[1]) {
                 Ok(_) => {
                     crash::point(Point::Confirmed);
@@ -102,7 +106,7 @@ impl Pipes {
         Err(match message {
             Ok(Message::Launched { identity, port }) => {
                 let (supervisor, alarm) =
-                    alarm(&report, supervisor).map_err(failed(key, "listen to it"))?;
+                    alarm(&report, supervisor).map_err(failed(key, "watch it"))?;
                 return Ok(LaunchedProcess {
                     instance: spec.launched(identity, port),
                     begun,
@@ -121,18 +125,18 @@ impl Pipes {
                 key,
                 "wait until the processes of the last instance are gone",
             )(not_registered(message)),
-            // Killed, or the set was removed under it.
-            Ok(message) => failed(key, "hear from it")(not_registered(message)),
-            Err(error) => failed(key, "hear from it")(error),
+            // The supervisor was killed, or the set was removed.
+            Ok(message) => failed(key, "read its report")(not_registered(message)),
+            Err(error) => failed(key, "read its report")(error),
         })
     }
 }
 
-/// The supervisor's pidfd, if it has one, and one descriptor that is readable when the supervisor has something to
-/// say, or has ended.
+/// Returns the supervisor's pidfd, if this kernel has pidfds, and a descriptor that is readable when the supervisor has
+/// written a report or exited.
 fn alarm(report: &OwnedFd, supervisor: Option<Identity>) -> io::Result<(Option<OwnedFd>, OwnedFd)> {
-    // If it has ended by now, its pipe ends as well, but for copies of it in processes that were forked meanwhile. What
-    // it has said on the way to its end is read in any case.
+    // If the supervisor has already exited, its pipe has ended, too, unless a process that was forked since has a copy of
+    // it. Reports that were written before the exit are read in any case.
     let find = |identity| SignalSafeProcess::find(identity).ok().flatten();
     let supervisor = supervisor.and_then(find).map(SignalSafeProcess::into_pidfd);
     let alarm = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -147,35 +151,38 @@ fn alarm(report: &OwnedFd, supervisor: Option<Identity>) -> io::Result<(Option<O
     Ok((supervisor, alarm))
 }
 
-/// A service that was forked, and published as not ready. Its program is executed when the gate is opened;
-/// when this is dropped before, never.
+/// The process of a service that is published as not ready. Its program is executed when the gate is opened. If this value
+/// is dropped before, the program is never executed.
 #[derive(Debug)]
 pub(crate) struct LaunchedProcess {
-    /// As its supervisor has published it.
+    /// The instance as the supervisor has published it.
     pub(crate) instance: Instance,
+    /// The time of the launch.
     pub(crate) begun: Instant,
-    /// The supervisor speaks here as long as the service is not ready.
+    /// The pipe on which the supervisor reports until the service is ready.
     report: OwnedFd,
-    /// Readable when it has ended. `None`: there are no pidfds.
+    /// The pidfd of the supervisor. `None` if this kernel has no pidfds.
     supervisor: Option<OwnedFd>,
-    /// Readable when either of the two is.
+    /// Readable when one of these two is readable.
     alarm: OwnedFd,
-    /// Ends when the program is executed.
+    /// Reaches EOF when the program is executed.
     exec_status: OwnedFd,
-    /// Both ends: in a program that does not ignore SIGPIPE, writing to a child that is dead already
-    /// would end it otherwise.
+    /// Both ends of the gate. With the end to write to alone, a write to a dead child would kill a program that does not
+    /// ignore SIGPIPE.
     gate: Mutex<Option<(OwnedFd, OwnedFd)>>,
-    /// What the supervisor has said of the service's end: maybe nothing, at its own.
+    /// How the service ended, after the supervisor has exited or reported it. The inner `None` means that the supervisor
+    /// exited without a report.
     ended: Mutex<Option<Option<Ended>>>,
 }
 
 impl LaunchedProcess {
-    /// Lets the program be executed, and returns when it was, could not be, or has ended. False: not until `end`.
+    /// Opens the gate. Returns `true` when the program is executed, could not be executed, or has exited, and `false` if
+    /// that takes longer than until `end`.
     ///
-    /// A successful `exec` closes a pipe. A child that another thread forks during the start, and that executes
-    /// nothing, has a copy, and as long as that child lives the end of the pipe is not to be seen. So the
-    /// process is looked at as well. To let that be after a second, whatever it has come to, would on a busy machine
-    /// take a service for ready whose program cannot even be executed.
+    /// A successful `execve` closes a pipe. A child that another thread forks during the start may have a copy of it. As
+    /// long as that child lives and executes no program, the pipe does not end, so this also checks the process in `/proc`.
+    /// Giving up after a second would be wrong: on a busy machine a service would count as ready although its program
+    /// cannot be executed.
     pub(crate) fn execute(&self, end: Instant) -> io::Result<bool> {
         if let Some((_reader, writer)) = self.close_gate() {
             rustix::io::write(&writer, &[1])?;
@@ -183,8 +190,8 @@ impl LaunchedProcess {
         }
         let ends = [self.exec_status.as_fd(), self.alarm()];
         loop {
-            let look = Instant::now().checked_add(TO_EXECUTE).unwrap_or(end);
-            if any_readable(&ends, Some(look.min(end)))?
+            let next_check = Instant::now().checked_add(TO_EXECUTE).unwrap_or(end);
+            if any_readable(&ends, Some(next_check.min(end)))?
                 || process::has_executed(self.instance.identity)
             {
                 return Ok(true);
@@ -195,35 +202,36 @@ impl LaunchedProcess {
         }
     }
 
-    /// Why the program was not executed, if it was not.
+    /// Returns the reason why the program was not executed, if there is one.
     pub(crate) fn exec_failure(&self) -> io::Result<Option<ExecFailure>> {
         if !readable(self.exec_status.as_fd(), Some(Instant::now()))? {
             return Ok(None);
         }
-        let mut bytes = [0; 5];
+        let mut bytes = [0; ExecFailure::SIZE];
         let length = (&std::fs::File::from(self.exec_status.try_clone()?)).read(&mut bytes)?;
         Ok((length == bytes.len()).then(|| ExecFailure::decode(bytes)))
     }
 
-    /// From now on the program will not be executed, if it was not yet.
+    /// Closes the gate and returns its ends. If the program was not executed yet, it never will be.
     pub(crate) fn close_gate(&self) -> Option<(OwnedFd, OwnedFd)> {
         let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         gate.take()
     }
 
-    /// Readable when the service has ended before it was ready, or its supervisor has ended.
+    /// Returns a descriptor that is readable when the service has exited before it was ready, or when its supervisor has
+    /// exited.
     pub(crate) fn alarm(&self) -> BorrowedFd<'_> {
         self.alarm.as_fd()
     }
 
-    /// Waits for the alarm.
+    /// Waits until the alarm is readable.
     pub(crate) fn wait_alarm(&self) -> io::Result<()> {
         readable(self.alarm(), None).map(drop)
     }
 
-    /// How the service ended, after the alarm. `None`: the supervisor ended without a confirm.
+    /// Returns how the service ended, after the alarm. Returns `None` if the supervisor exited without a report.
     pub(crate) fn exit_status(&self) -> io::Result<Option<ExitStatus>> {
-        // It is said once, and several may ask: who waits for the alarm, and who was told by it.
+        // The supervisor reports it once, and several callers may need it.
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         if ended.is_none() {
             *ended = Some(match self.receive(None)? {
@@ -234,10 +242,10 @@ impl LaunchedProcess {
         Ok(ended.flatten().map(exit_status))
     }
 
-    /// Waits until no process of a service that could not be used is left; false if that takes longer.
+    /// Waits until all processes of the service have exited. Returns `false` if that takes longer than `limit`.
     ///
-    /// The supervisor says so, or has ended. Its pipe alone would not do: processes that were forked during the start
-    /// have copies of it.
+    /// The supervisor reports it, or exits. EOF on its pipe would not be enough, because processes that were forked during
+    /// the start may have copies of the pipe.
     pub(crate) fn wait_gone(&self, limit: Duration) -> io::Result<bool> {
         let deadline = Instant::now().checked_add(limit);
         loop {

@@ -1,11 +1,11 @@
-//! What must hold for whatever a supervisor says, and whatever memory its starter has.
+//! Fuzz properties of the messages from a supervisor, and of the memory that it unmaps.
 
 use super::maps::dispensable;
 use crate::fuzzing::Input;
 use procref_supervisor::channel::{ExecFailure, Message};
 use procref_supervisor::prepared::{PAGE, Range};
 
-/// What comes out of the pipes is a message that could have been sent, or none.
+/// Checks that bytes from the pipes decode to a message that encodes to the same kind, or to none.
 pub fn supervisor_message(data: &[u8]) {
     let mut input = Input::new(data);
     let bytes: [u8; Message::SIZE] = input.bytes();
@@ -17,11 +17,11 @@ pub fn supervisor_message(data: &[u8]) {
     assert_eq!(ExecFailure::decode(exec_failure.encode()), exec_failure);
 }
 
-/// `/proc/self/maps`: nothing is given back that is to be kept, or is shared, or is somewhere in a file.
+/// Checks that no memory is unmapped that is kept, shared, or backed by a file.
 pub fn proc_maps(data: &[u8]) {
     let mut input = Input::new(data);
     let keep = [(); 3].map(|()| {
-        // Small numbers, so that they meet the ranges.
+        // The numbers are small, so that they overlap the ranges.
         let [address, size] = [(); 2].map(|()| u32::from_le_bytes(input.bytes()) as usize);
         let range = Range::around(address, size, PAGE);
         assert!(range.start <= address && range.end >= address + size);
@@ -30,22 +30,22 @@ pub fn proc_maps(data: &[u8]) {
     });
     let maps = String::from_utf8_lossy(input.rest());
     let found = dispensable(&maps, &keep);
-    // Each is a piece of a line's range; each kept range can cut one more off it.
+    // Each result is a piece of the range of a line, and each kept range adds at most one piece.
     assert!(found.len() <= maps.lines().count() * (keep.len() + 1));
     let lines: Vec<_> = maps.lines().filter_map(private).collect();
     for range in &found {
         assert!(range.start < range.end, "{range:?}");
-        assert!(!keep.iter().any(|kept| meet(kept, range)), "{range:?}");
+        assert!(!keep.iter().any(|kept| overlap(kept, range)), "{range:?}");
         let inside = |line: &Range| line.start <= range.start && range.end <= line.end;
         assert!(lines.iter().any(inside), "{range:?}");
     }
 }
 
-fn meet(one: &Range, other: &Range) -> bool {
+fn overlap(one: &Range, other: &Range) -> bool {
     one.start < other.end && other.start < one.end
 }
 
-/// The range of a line, if that is private memory of no file.
+/// Returns the range of a line, if it is private memory that is not backed by a file.
 fn private(line: &str) -> Option<Range> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let (start, end) = words.first()?.split_once('-')?;

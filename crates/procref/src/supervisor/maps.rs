@@ -1,16 +1,17 @@
-//! Which of a process's memory a supervisor can do without.
+//! The memory of a starter that its supervisor can unmap.
 
 use procref_supervisor::prepared::Range;
 
-/// A private, writable mapping of this size is no heap: it is the shadow memory of AddressSanitizer, ThreadSanitizer or
-/// MemorySanitizer. The smallest of theirs has this size on machines with addresses of 47 bits and more.
+/// Size from which a private, writable mapping counts as the shadow memory of AddressSanitizer, ThreadSanitizer or
+/// MemorySanitizer. Their smallest one has this size on machines with addresses of 47 bits and more. No heap is that large.
 const SHADOW_MEMORY: u64 = 1 << 40;
 
-/// The writable memory of its own that a process has according to `/proc/self/maps`, without what is
-/// backed by a file (programs' and libraries' data), what follows such (their zeroed data), and
-/// what is in `keep`.
+/// Returns the private memory in `/proc/self/maps` that a supervisor does not need.
 ///
-/// Nothing if a sanitizer is at work: its code, which runs in the supervisor as well, reads shadow memory at every access
+/// The result does not contain memory that is backed by a file (data of programs and libraries), memory right after it
+/// (their zeroed data), the kernel's own mappings, and the ranges in `keep`.
+///
+/// The result is empty if a sanitizer is active. Its code also runs in the supervisor, reads shadow memory at every access
 /// to memory, and has its own data in further mappings.
 pub(super) fn dispensable(maps: &str, keep: &[Range]) -> Vec<Range> {
     let mut dispensable = Vec::new();
@@ -39,7 +40,8 @@ pub(super) fn dispensable(maps: &str, keep: &[Range]) -> Vec<Range> {
     dispensable
 }
 
-/// The kernel shows neighbours that are alike as one, so what is kept may lie anywhere in a range.
+/// Adds the pieces of `range` outside of `keep`. The kernel shows adjacent mappings with equal attributes as one range, so a
+/// kept range may be anywhere in it.
 fn push_without(range: Range, keep: &[Range], pieces: &mut Vec<Range>) {
     let Some((kept, rest)) = keep.split_first() else {
         if range.start < range.end {
@@ -92,7 +94,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
     }
 
     #[test]
-    fn heaps_and_stacks_go_and_programs_stay() {
+    fn dispensable_memory_is_heaps_and_stacks_without_programs() {
         assert_eq!(
             found(&[]),
             [
@@ -105,22 +107,22 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
     }
 
     #[test]
-    fn nothing_is_given_back_beside_shadow_memory() {
+    fn dispensable_memory_is_empty_beside_shadow_memory() {
         let maps = format!("00007fff8000-10007fff8000 rw-p 00000000 00:00 0\n{MAPS}");
         assert_eq!(dispensable(&maps, &[]), []);
-        // What is only reserved says nothing.
+        // Memory that is only reserved is no shadow memory.
         let maps = format!("00007fff8000-10007fff8000 ---p 00000000 00:00 0\n{MAPS}");
         assert!(dispensable(&maps, &[]).len() > found(&[]).len());
     }
 
     #[test]
-    fn shadow_stacks_stay() {
+    fn dispensable_memory_has_no_shadow_stacks() {
         let maps = "7ffff0000000-7ffff0800000 rw-p 00000000 00:00 0 [shadow stack]\n";
         assert_eq!(dispensable(maps, &[]), []);
     }
 
     #[test]
-    fn what_is_to_be_kept_is_cut_out() {
+    fn dispensable_memory_has_no_kept_ranges() {
         let keep = [
             Range::around(0x7fff_f600_0010, 8, 0),
             Range::around(0x7fff_f200_0010, 0x2_0000, 0),
@@ -138,7 +140,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
     }
 
     #[test]
-    fn what_is_not_understood_stays() {
+    fn dispensable_memory_has_no_unknown_lines() {
         for odd in [
             "",
             "nonsense",

@@ -1,4 +1,4 @@
-//! The starter's end of a supervisor's pipe.
+//! The starter's end of the pipe from a supervisor.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -11,38 +11,38 @@ use crate::error;
 use crate::kernel::{Ended, exit_status};
 use procref_supervisor::channel::Message;
 
-/// Why a supervisor that says this is not in place.
+/// Returns the error for a message that a supervisor sends when it cannot be registered or cannot launch the service.
 pub(crate) fn not_registered(message: Message) -> io::Error {
     match message {
         Message::ForkFailed(errno) => io::Error::from_raw_os_error(errno),
         Message::Blocked => io::ErrorKind::TimedOut.into(),
         Message::SupervisorKilled(signal) => {
-            // The kernel's signals fit.
+            // The numbers of all signals fit into 8 bits.
             let status = exit_status(Ended::Killed(signal as u8));
             let advice = match signal {
                 libc::SIGSYS => " (a sandbox does not allow one of its system calls)",
-                libc::SIGKILL => " (by a person, or for want of memory)",
+                libc::SIGKILL => " (by a user, or because memory ran out)",
                 _ => "",
             };
             io::Error::other(format!("it {}{advice}", error::ended(status)))
         }
         _ => io::Error::new(
             io::ErrorKind::UnexpectedEof,
-            "it ended before it was in place",
+            "it exited before it was registered",
         ),
     }
 }
 
-/// What comes out of a supervisor's pipe.
+/// The result of reading a supervisor's pipe.
 pub(crate) enum Received {
     Message(Message),
-    /// There is no supervisor any more, and nothing that it has not been heard of.
+    /// The supervisor has exited, and all of its messages are read.
     End,
-    /// Nothing before the deadline.
+    /// No message came before the deadline.
     Late,
 }
 
-/// The next message. `process` is readable when no message can come any more.
+/// Reads the next message. `process` is a descriptor that is readable when the writer has exited.
 pub(crate) fn receive(
     pipe: &OwnedFd,
     process: Option<BorrowedFd<'_>>,
@@ -54,7 +54,7 @@ pub(crate) fn receive(
         if !any_readable(&fds, deadline)? {
             return Ok(Received::Late);
         }
-        // In this order: what a process has said before it ended is there when its end is seen.
+        // The pipe is checked after `process`, because a process writes its last message before it exits.
         if !readable(pipe.as_fd(), Some(Instant::now()))? {
             return Ok(Received::End);
         }
@@ -62,7 +62,7 @@ pub(crate) fn receive(
         match rustix::io::read(pipe, &mut bytes) {
             Ok(0) => return Ok(Received::End),
             Ok(_) => {
-                // What is no message says that something is wrong with the supervisor.
+                // Other bytes mean that the supervisor is broken.
                 let message = Message::decode(bytes);
                 return Ok(message.map_or(Received::End, Received::Message));
             }
@@ -72,13 +72,13 @@ pub(crate) fn receive(
     }
 }
 
-/// Whether there is something to read, or the other end is closed, before the deadline. `None`: however
-/// long that takes.
+/// Waits until there is something to read or the other end is closed. Returns `false` if the deadline passes before that.
+/// Without a deadline it waits indefinitely.
 pub(crate) fn readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
     any_readable(&[fd], deadline)
 }
 
-/// The same for several.
+/// Waits like [`readable`], for any of several descriptors.
 pub(crate) fn any_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
     let mut fds: Vec<_> = fds
         .iter()

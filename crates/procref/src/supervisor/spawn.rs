@@ -1,4 +1,4 @@
-//! Before the fork: everything that the supervisor needs, and the fork.
+//! Prepares the data of a supervisor and forks it. All of this runs before the fork, so it may allocate.
 
 #![expect(unsafe_code, reason = "fork, and where this thread has its data")]
 
@@ -31,42 +31,42 @@ mod prepare;
 
 pub(crate) use attendant::Attendant;
 
-/// How long a supervisor may take to be in place.
-const IN_PLACE: Duration = Duration::from_secs(30);
+/// Time for a supervisor to register.
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Room for mappings that come into being between two looks.
+/// Number of mappings that other threads may add between the two reads of `/proc/self/maps`.
 const SPARE_RANGES: usize = 64;
 
-/// How far a thread's own data may reach beyond the two addresses of it that are known.
+/// Size of a thread's own data before and after the two known addresses of it.
 const THREAD_DATA_MARGIN: usize = 128 << 10;
 
-/// A service that a supervisor launches, and the descriptors that the two use for it.
+/// A service that a supervisor launches, and the descriptors for it.
 pub(crate) struct ServiceLaunch<'a> {
     pub(crate) spec: LaunchSpec,
     pub(crate) program: &'a Prepared,
     /// The end of the gate to read from.
     pub(crate) gate: BorrowedFd<'a>,
-    /// The end to write to.
+    /// The end to write to of the pipe that a successful `execve` closes.
     pub(crate) exec_status: BorrowedFd<'a>,
-    /// The end to read from, and the starter's.
+    /// The pipe on which the starter confirms: the end to read from, and the starter's end.
     pub(crate) confirm: [BorrowedFd<'a>; 2],
-    /// The starter's pidfd.
+    /// The starter's pidfd. `None` if this kernel has no pidfds.
     pub(crate) starter: Option<BorrowedFd<'a>>,
 }
 
-/// Starts a supervisor for a service, and returns when it is in place.
+/// Starts a supervisor for a service. Returns when it is registered.
 ///
-/// Blocks: a fork takes a millisecond, and more where the caller's memory is large.
+/// Blocks for about a millisecond, and longer if this process has much memory, because of the fork.
 pub(crate) fn start(set: NativeSet, key: &ServiceKey, stop: StopSpec) -> Result<()> {
     let (reader, writer) = pipe().map_err(failed(key, "make a pipe"))?;
     let attendant = fork_supervisor(set, key, stop, &writer, None)?;
     drop(writer);
-    match attendant.receive(&reader, Instant::now().checked_add(IN_PLACE)) {
+    match attendant.receive(&reader, Instant::now().checked_add(REGISTRATION_TIMEOUT)) {
         Ok(Message::Registered(_)) => Ok(()),
-        Ok(message) => Err(failed(key, "wait for it to be in place")(not_registered(
+        Ok(message) => Err(failed(key, "wait until it is registered")(not_registered(
             message,
         ))),
-        Err(error) => Err(failed(key, "wait for it to be in place")(error)),
+        Err(error) => Err(failed(key, "wait until it is registered")(error)),
     }
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
 }
 
-/// Makes everything that the child needs, and forks it.
+/// Prepares the data of a supervisor and forks it.
 pub(crate) fn fork_supervisor(
     set: NativeSet,
     key: &ServiceKey,
@@ -111,9 +111,9 @@ pub(crate) fn fork_supervisor(
         shadow_stack(),
         Range::around(arguments.start, arguments.length(), 0),
     ];
-    // Read again now that the arena is there: other threads map and unmap memory all the time, and the
-    // arena may lie where something else lay a moment ago. What they do from here on can only take
-    // memory from the list that the child does not need, and put some there that it does not need.
+    // The list is read again after the arena is mapped, because other threads map and unmap memory at any time, and the
+    // arena may be where another mapping was before. Later changes by other threads do no harm: the child needs neither the
+    // memory that they unmap nor the memory that they map.
     let mut ranges = dispensable(&maps()?, &keep);
     ranges.truncate(ranges_size / size_of::<Range>());
     let service = launch.map(|launch| ServiceSpec {
@@ -125,7 +125,7 @@ pub(crate) fn fork_supervisor(
         confirm: launch.confirm.map(|fd| fd.as_raw_fd()),
         starter: launch.starter.map_or(-1, |fd| fd.as_raw_fd()),
     });
-    let plan = SupervisorSpec {
+    let spec = SupervisorSpec {
         set,
         stop,
         starter: rustix::process::getpid().as_raw_nonzero().get(),
@@ -139,13 +139,13 @@ pub(crate) fn fork_supervisor(
         dispensable_count: ranges.len(),
         service,
     };
-    let plan = arena.put(&[plan]);
-    let attendant = fork(&arena, plan).map_err(failed(key, "fork"))?;
+    let spec = arena.put(&[spec]);
+    let attendant = fork(&arena, spec).map_err(failed(key, "fork"))?;
     crash::point(Point::SupervisorForked);
     Ok(attendant)
 }
 
-/// What `ps` shows: `procref: NAME`, on one line.
+/// Returns the text for `ps`: `procref: NAME`, on one line.
 fn title_of(name: &str) -> String {
     let name: String = name
         .chars()
@@ -154,22 +154,22 @@ fn title_of(name: &str) -> String {
     format!("{SUPERVISOR_TITLE}{name}")
 }
 
-/// Names of files and of the process need not be UTF-8, and are of no interest here.
+/// Reads a file of `/proc`. Names of files and processes in it may be no UTF-8, and are not used.
 fn read_text(path: &str) -> io::Result<String> {
     let bytes = fs::read(path)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn c_string(bytes: &[u8]) -> CString {
-    // Neither names nor paths have a NUL.
+    // Names and paths have no NUL.
     CString::new(bytes).unwrap_or_default()
 }
 
-/// Where this process's command line is, as the kernel tells; empty if it does not.
+/// Returns the memory of this process's command line, or an empty range if the kernel does not show it.
 fn arguments() -> Range {
     let range = || {
         let stat = read_text("/proc/self/stat").ok()?;
-        // Fields 48 and 49; the first after the last `)` is field 3.
+        // Fields 48 and 49. The first field after the last `)` is field 3.
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(45);
         Some(Range {
             start: fields.next()?.parse().ok()?,
@@ -179,28 +179,28 @@ fn arguments() -> Range {
     range().unwrap_or(Range { start: 0, end: 0 })
 }
 
-/// The calling thread's own data that the libc's functions use, in the child as well: `errno`, the stack protector's
-/// value, the thread's descriptor.
+/// Returns the data of the calling thread that libc functions use, also in the child: `errno`, the stack protector's value
+/// and the thread descriptor.
 ///
-/// The data of programs and libraries (`#[thread_local]`, `__thread`) lies between `errno` and the descriptor, and may be
-/// of any size. So everything between the two is kept.
+/// The thread-local data of programs and libraries (`#[thread_local]`, `__thread`) lies between `errno` and the descriptor,
+/// and may have any size. So everything between the two is kept.
 fn thread_data() -> Range {
-    // SAFETY: no pointers are passed; the result points into the calling thread's data.
+    // SAFETY: no pointers are passed, and only the address of the result is used.
     let errno = unsafe { libc::__errno_location() } as usize;
-    // SAFETY: no pointers are passed. In glibc and musl the result is the address of the thread's descriptor, next to
-    // which the thread pointer points.
+    // SAFETY: no pointers are passed. In glibc and musl the result is the address of the thread descriptor, which is at the
+    // thread pointer or next to it.
     let descriptor = unsafe { libc::pthread_self() } as usize;
     let start = errno.min(descriptor);
     Range::around(start, errno.max(descriptor) - start, THREAD_DATA_MARGIN)
 }
 
-/// The part of this thread's shadow stack that returns read and calls write; empty if there is none. The child runs on a
-/// copy of it. Older kernels do not name it in `/proc/self/maps`.
+/// Returns the part of this thread's shadow stack that the child uses, or an empty range if there is none. The child runs
+/// on a copy of the shadow stack. Older kernels do not name it in `/proc/self/maps`.
 #[cfg(target_arch = "x86_64")]
 fn shadow_stack() -> Range {
     let pointer: usize;
-    // SAFETY: RDSSPQ, as bytes because assemblers do not know it everywhere, writes RAX, or does nothing if there is no
-    // shadow stack.
+    // SAFETY: the bytes are the instruction RDSSPQ, which not every assembler knows. It writes RAX, which is an output, or
+    // does nothing if there is no shadow stack. It accesses no memory and no flags.
     unsafe {
         std::arch::asm!(
             ".byte 0xf3, 0x48, 0x0f, 0x1e, 0xc8",
@@ -214,31 +214,31 @@ fn shadow_stack() -> Range {
     }
 }
 
-/// Other processors' shadow stacks have a name in `/proc/self/maps`.
+/// On other processors, `/proc/self/maps` names the shadow stacks.
 #[cfg(not(target_arch = "x86_64"))]
 fn shadow_stack() -> Range {
     Range { start: 0, end: 0 }
 }
 
-/// Forks twice, so that the supervisor is nobody's child here once its [`Attendant`] has ended.
-fn fork(arena: &Arena, plan: *const SupervisorSpec) -> io::Result<Attendant> {
-    // No exit signal: the child in between must not reach a SIGCHLD handler of the program's, nor be
-    // reaped by a `wait` for any child of its, nor by the kernel where the program ignores SIGCHLD.
+/// Forks twice, so that the supervisor is no child of this process after its [`Attendant`] has exited.
+fn fork(arena: &Arena, spec: *const SupervisorSpec) -> io::Result<Attendant> {
+    // Without an exit signal, the exit of the attendant does not run a SIGCHLD handler of the host program. Neither a `wait`
+    // for any child reaps the attendant, nor the kernel in a program that ignores SIGCHLD.
     let flags = 0;
     let mask = block_signals();
-    // SAFETY: without CLONE_VM the child has a copy of this process's memory; its stack is the arena's,
-    // which ends at `stack_top` and is used by nothing else. `first_child` makes only system calls and
-    // never returns.
+    // SAFETY: without CLONE_VM the child has a copy of this process's memory, so it cannot change the memory of this
+    // process. Its stack is the first part of the arena, below `stack_top`, which nothing else uses. `spec` points to an
+    // initialized `SupervisorSpec` in the arena. `first_child` is async-signal-safe and never returns.
     let child = unsafe {
         libc::clone(
             first_child,
             arena.stack_top(),
             flags,
-            plan.cast_mut().cast(),
+            spec.cast_mut().cast(),
         )
     };
     let error = io::Error::last_os_error();
-    // SAFETY: `mask` is what the thread's mask was.
+    // SAFETY: `mask` is the previous mask of this thread, which `block_signals` has initialized.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask, ptr::null_mut()) };
     if child == -1 {
         return Err(error);

@@ -1,4 +1,4 @@
-//! The starter's side of the process between it and its supervisor.
+//! The starter's handle of the attendant, the process between the starter and its supervisor.
 
 #![expect(unsafe_code, reason = "waitpid for a child that sends no signal")]
 
@@ -12,10 +12,10 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use crate::supervisor::receive;
 use procref_supervisor::channel::Message;
 
-/// The starter's child that is its supervisor's parent. Ended when this is dropped; the supervisor goes on.
+/// The starter's child that is the parent of the supervisor. It is killed when this is dropped. The supervisor continues.
 pub(crate) struct Attendant {
     child: libc::pid_t,
-    /// `None`: there are no pidfds.
+    /// `None` if this kernel has no pidfds.
     pidfd: Option<OwnedFd>,
 }
 
@@ -29,7 +29,7 @@ impl Attendant {
         }
     }
 
-    /// Receives the next message of the supervisor, or of the attendant about it.
+    /// Receives the next message of the supervisor, or of the attendant about the supervisor.
     pub(crate) fn receive(
         &self,
         report: &OwnedFd,
@@ -49,17 +49,17 @@ impl Attendant {
 
 impl Drop for Attendant {
     fn drop(&mut self) {
-        // Not reaped yet. Only a host that waits for children of any kind (`__WALL`) may have done that, and then the pid
-        // can be another process's. The pidfd cannot.
+        // The attendant is not reaped yet, unless the host program waits with `__WALL`. In that case its pid may be that of
+        // another process. A pidfd never is.
         let killed = match (&self.pidfd, Pid::from_raw(self.child)) {
             (Some(pidfd), _) => rustix::process::pidfd_send_signal(pidfd, Signal::KILL),
             (None, Some(pid)) => rustix::process::kill_process(pid, Signal::KILL),
             (None, None) => Ok(()),
         };
-        // It may have ended by itself.
+        // The attendant may have exited already.
         let _ = killed;
         loop {
-            // SAFETY: no status is asked for; `__WALL` finds a child that sends no signal.
+            // SAFETY: the status pointer is null, so the call writes nothing. `__WALL` finds a child without exit signal.
             let reaped = unsafe { libc::waitpid(self.child, ptr::null_mut(), libc::__WALL) };
             if reaped != -1 || io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
                 return;

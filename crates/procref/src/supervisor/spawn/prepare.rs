@@ -1,4 +1,4 @@
-//! What a program and its log need after the fork, put into the arena.
+//! Puts the data of a program and of its log into the arena.
 
 use std::ffi::CString;
 use std::os::fd::AsRawFd as _;
@@ -9,7 +9,7 @@ use crate::command::{Prepared, SupervisedLog};
 use crate::supervisor::arena::Arena;
 use procref_supervisor::prepared::{LogSpec, Program, Text};
 
-/// The number of bytes that a [`Program`] needs in an arena.
+/// Returns the number of bytes that a [`Program`] needs in an arena.
 pub(super) fn program_size(prepared: &Prepared) -> usize {
     let Prepared {
         program,
@@ -25,6 +25,7 @@ pub(super) fn program_size(prepared: &Prepared) -> usize {
         + 2 * size_of::<Text>()
 }
 
+/// Puts the data of a program into the arena.
 pub(super) fn program(arena: &mut Arena, launch: &ServiceLaunch) -> Program {
     let prepared = launch.program;
     let args = texts(arena, &prepared.args);
@@ -57,18 +58,19 @@ fn texts(arena: &mut Arena, texts: &[CString]) -> Vec<Text> {
     texts.iter().map(|text| arena.text(text)).collect()
 }
 
-/// The length of a variable's name, and its `=`.
+/// Returns the length of a variable's name and its `=`.
 fn name_length(env: &[CString], index: usize) -> usize {
     let bytes = env.get(index).map_or(&[][..], |text| text.as_bytes());
     bytes.iter().take_while(|&&byte| byte != b'=').count() + 1
 }
 
-/// The number of bytes that a [`LogSpec`] needs in an arena.
+/// Returns the number of bytes that a [`LogSpec`] needs in an arena.
 pub(super) fn log_size(log: &SupervisedLog) -> usize {
     let texts = log.texts.iter();
     texts.map(|text| text.as_bytes_with_nul().len()).sum()
 }
 
+/// Puts the data of a log into the arena.
 pub(super) fn log(arena: &mut Arena, log: &SupervisedLog) -> LogSpec {
     let [path, rotated, dir, note @ ..] = log.texts.each_ref().map(|text| arena.text(text));
     LogSpec {
