@@ -50,8 +50,8 @@ pub(crate) async fn acquire<W: Platform>(
                     return Ok(handle);
                 }
                 rejected = Some(Unhealthy::of(handle.current()));
-                // The handle is kept until this future has the permit. Without it, the other handles of this process
-                // could be dropped before that, and the last one would stop the service.
+                // Keep the handle until this future has the permit. If it were dropped here, it could be the
+                // last handle of this process, and would stop the service.
                 unhealthy = Some(handle);
             }
         }
@@ -66,9 +66,9 @@ pub(crate) async fn acquire<W: Platform>(
                 return Ok(transition.finish(current));
             }
             Ok(None) => {}
-            // The service was stopped, or its object was removed from outside. The next attempt opens a new object.
-            // The rejected instance belonged to the old one. This matters for services without a local process, whose
-            // instances have no identity that differs.
+            // The service was stopped, or its object was removed from outside. The next attempt opens a new
+            // object. The rejected instance belonged to the old object. Services without a local process need
+            // this, because all their instances have the same identity.
             Err(Fault::Removed) => {
                 transition.forget();
                 rejected = None;
@@ -86,7 +86,7 @@ pub(crate) async fn acquire<W: Platform>(
                 }
                 let explained = waiting.explain(error);
                 if failed {
-                    // The note is for the clients that still wait.
+                    // Keep the note for the clients that still wait.
                     waiting.finish();
                 }
                 return Err(explained);
@@ -95,8 +95,8 @@ pub(crate) async fn acquire<W: Platform>(
     }
 }
 
-/// Joins the service if an instance serves and is healthy, and if it has the supervision that is required. Never
-/// starts, stops or waits.
+/// Joins the service if an instance serves, is healthy and has the required supervision. Never starts, stops
+/// or waits.
 pub(crate) async fn try_join<W: Platform>(
     client: &Arc<Client<W>>,
     config: &Arc<Config>,
@@ -130,12 +130,12 @@ pub(crate) async fn try_join<W: Platform>(
 impl<W: Platform> Transition<W> {
     /// Waits until the supervisor of a service that was just executed has released its share of the lock.
     ///
-    /// The supervisor shares the lock until it has seen that the service is ready. After `acquire` returns, its caller
-    /// may send another process to [`try_join`], which does not wait for a lock, and would find no service. If the
-    /// supervisor does not release the lock in time, the service is ready anyway. The limit is the start timeout, not
-    /// the rest of the time that this client waits for others.
+    /// The supervisor shares the lock until it reads that the service is ready. After `acquire` returns, the
+    /// caller may make another process call [`try_join`], which does not wait for a lock and would find no
+    /// service. If the supervisor does not release the lock in time, the service is ready anyway. The limit
+    /// is the start timeout, not the remaining time of this client's wait for other processes.
     ///
-    /// From here on this client is like any other: if it is cancelled, it leaves, and does not undo a start.
+    /// The start is complete. If this client is cancelled now, it only leaves, and does not undo the start.
     async fn wait_supervisor_unlock(&mut self) {
         if self.starting.take().is_none() || !W::Kernel::NEEDS_SUPERVISOR {
             return;
@@ -181,7 +181,7 @@ impl<W: Platform> Transition<W> {
                 }
                 let supervisor = W::Kernel::NEEDS_SUPERVISOR && self.is_supervised(&snapshot);
                 if snapshot.clients > 0 && supervisor {
-                    // A supervisor has been registered since the join, or the instance needs none.
+                    // Another process has registered a supervisor after the join, or the instance needs none.
                     if !snapshot.supervised {
                         self.join(Supervised::No, Point::JoinedUnsupervised).await?;
                     }
@@ -197,9 +197,9 @@ impl<W: Platform> Transition<W> {
         if self.has_lock() {
             return self.attempt_locked(&object, snapshot, *rejected).await;
         }
-        // A client that keeps orphans has not required a supervisor in the join. Whether the instance needs one is the
-        // setting of its starter. If the supervisor is missing, it was killed, and this client starts another one under
-        // the lock, like a client that adopts an instance.
+        // A client that keeps orphans does not require a supervisor in the join. But the starter's setting
+        // determines whether the instance needs one. A missing supervisor was killed. This client then starts
+        // another one with the lock held, like a client that adopts an instance.
         let required = self.config.supervised() == Supervised::Yes;
         let supervised = required || self.is_supervised(&snapshot);
         if let Some(instance) = serving_instance(&snapshot, *rejected).filter(|_| supervised) {
@@ -225,7 +225,7 @@ impl<W: Platform> Transition<W> {
         Ok(None)
     }
 
-    /// Returns what to require in a join: nothing on a kernel without supervisors.
+    /// Returns the supervision to require in a join: none on a kernel without supervisors.
     fn required_supervision(&self, supervised: Supervised) -> Supervised {
         match W::Kernel::NEEDS_SUPERVISOR {
             true => supervised,
@@ -235,9 +235,9 @@ impl<W: Platform> Transition<W> {
 
     /// Checks the fingerprint before this client enters.
     ///
-    /// An instance that is kept without clients (pinned, lingering, an orphan) must stay as it is if this client
-    /// refuses it. If this were checked after `try_enter`, this client would be the last one to leave, and would stop
-    /// the instance, or restart its linger time.
+    /// An instance that is kept without clients (pinned, lingering, an orphan) must stay as it is if this
+    /// client refuses it. If this were checked after `try_enter`, this client would be the last one to leave.
+    /// It would then stop the instance or restart the linger time.
     async fn check_fingerprint_early(
         &self,
         snapshot: &Snapshot,
@@ -281,8 +281,9 @@ impl<W: Platform> Transition<W> {
         Ok(Some(current))
     }
 
-    /// Limits the service's log. The supervisor that executed the service does this while the log grows. But the
-    /// supervisor may have been killed, or the kernel may not report writes, so each client that joins does it, too.
+    /// Limits the service's log. The supervisor that executed the service limits the log while the log grows.
+    /// But the supervisor may have been killed, or the kernel may not report writes. So each client that
+    /// joins limits the log, too.
     async fn rotate_log(&self) {
         if let Some(command) = &self.config.command {
             let client = self.client();
@@ -302,9 +303,9 @@ impl<W: Platform> Transition<W> {
             let found_alive = seen == Seen::Now && current.process.is_some();
             let alive = found_alive || current.is_alive().await;
             if alive {
-                // Another client has started it before this client took the lock, or clients that died have left it. In
-                // both cases this client checks its health without the lock, like any client that joins. With the lock
-                // held, the checks of many clients would run one after another.
+                // Another client started the instance before this client took the lock, or its clients died.
+                // In both cases this client releases the lock before the health check, like any client that
+                // joins. With the lock held, the checks of many clients would run one after another.
                 if snapshot.clients == 1 {
                     let (service, pid) = (self.service(), instance.identity.pid);
                     tracing::info!(service, pid, "adopted an instance without clients");
@@ -324,8 +325,8 @@ impl<W: Platform> Transition<W> {
         self.replace(object, snapshot).await.map(Some)
     }
 
-    /// Returns the instance of a snapshot with its process. If the client knows the instance already, this returns what
-    /// it knows.
+    /// Returns the instance of a snapshot with its process. If the client has resolved the instance already,
+    /// this returns the known result.
     async fn resolve(
         &self,
         snapshot: &Snapshot,

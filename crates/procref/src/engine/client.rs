@@ -1,8 +1,8 @@
 //! One process's state of one service: its kernel reference, its handles, and the permit to change them.
 //!
-//! A process may have any number of handles and of [`SharedService`](crate::SharedService) values of one name. It holds
-//! one reference in the kernel for all of them, and its handles are counted here. One future at a time may change the
-//! reference or the instance: the future that has the [`Permit`].
+//! A process may have any number of handles, and any number of [`SharedService`](crate::SharedService) values
+//! with one name. It holds one reference in the kernel for all of them, and the client counts the handles.
+//! One future at a time may change the reference or the instance: the future that has the [`Permit`].
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,12 +21,12 @@ use crate::runtime::wakers::Wakers;
 
 /// One process's state of one service.
 ///
-/// `wait_unlocked.rs` has the waits for other processes.
+/// The methods that wait for other processes are in `wait_unlocked.rs`.
 pub(crate) struct Client<W: Platform> {
     pub(crate) platform: W,
     pub(crate) key: ServiceKey,
-    /// The process that this client belongs to. A forked child must not touch anything here, including the mutex: a
-    /// thread that does not exist in the child may have held it.
+    /// The process that this client belongs to. A forked child must not touch any field, including the mutex.
+    /// At the fork, a thread that does not exist in the child may have held the mutex.
     epoch: u64,
     state: Mutex<State<W>>,
     /// Number of acquires that may wait for starts of other processes.
@@ -42,12 +42,12 @@ pub(crate) struct Client<W: Platform> {
 struct State<W: Platform> {
     /// Number of handles, plus one while a counted permit exists.
     handles: usize,
-    /// This process holds a reference in the kernel, to the instance `current`.
+    /// `true` if this process holds a reference in the kernel, to the instance `current`.
     referenced: bool,
-    /// The instance that was resolved last. It is kept without a reference, too. Usually the service still has the same
-    /// instance next time, and its process does not have to be found again.
+    /// The instance that was resolved last. The client keeps it after the release, because the next acquire
+    /// usually finds the same instance and can skip the search for its process.
     current: Option<Arc<ResolvedInstance<W>>>,
-    /// The kernel object, kept open for the same reason.
+    /// The kernel object. It stays open for the same reason.
     object: Option<Arc<ObjectOf<W>>>,
     permit_taken: bool,
     /// The futures that wait for the permit.
@@ -107,7 +107,8 @@ impl<W: Platform> Client<W> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<W>> {
-        // No foreign code runs while the mutex is locked, so a poisoned mutex guards a consistent state.
+        // No foreign code runs while the mutex is locked, so the state is consistent even if the mutex is
+        // poisoned.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -119,12 +120,12 @@ impl<W: Platform> Client<W> {
         Some(current)
     }
 
-    /// Counts one handle less.
+    /// Subtracts one from the number of handles.
     pub(crate) fn drop_handle(self: &Arc<Self>) -> Dropped<W> {
         let mut state = self.state();
         state.handles -= 1;
-        // A permit is counted, too, so after the last handle the permit is free. Handles without a reference exist only
-        // after the object was removed from outside.
+        // The permit counts as a handle, so after the last handle the permit is free. Handles without a
+        // reference exist only after the object was removed from outside.
         if state.handles > 0 || !state.referenced {
             return Dropped::NotLast;
         }
@@ -174,8 +175,9 @@ impl<W: Platform> Client<W> {
         })
     }
 
-    /// Calls `attempt` immediately, and again each time the permit is released, until it succeeds. A release wakes all
-    /// waiting futures together: most of them then share the instance that the first one has resolved.
+    /// Calls `attempt` immediately, and again each time the permit is released, until it succeeds. A release
+    /// wakes all waiting futures together, because most of them then share the instance that the first one
+    /// has resolved.
     async fn when_free<T>(&self, mut attempt: impl FnMut(&mut State<W>) -> Option<T>) -> T {
         let mut waiter = Waiter {
             client: self,
@@ -229,7 +231,7 @@ impl<W: Platform> Client<W> {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Returns `true` if an acquire of this process may be waiting.
+    /// Returns `true` if an acquire call of this process may be waiting.
     pub(super) fn has_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
@@ -294,7 +296,7 @@ impl<W: Platform> Permit<W> {
         self.client.state().handles > usize::from(self.counted)
     }
 
-    /// Records that the object was removed, and the reference with it.
+    /// Records that the object and the reference were removed.
     pub(crate) fn forget_object(&self) {
         let mut state = self.client.state();
         state.object = None;
@@ -306,15 +308,16 @@ impl<W: Platform> Permit<W> {
         let mut state = self.client.state();
         state.current = Some(current);
         state.referenced = true;
-        // The count of the permit is now that of the handle.
+        // The count for the permit becomes the count for the handle.
         self.counted = false;
     }
 
     /// Takes the reference from the client, if this process has no other handle. Returns `true` if so: the caller must
     /// release the reference, and no other future shares it any more.
     ///
-    /// The check and the change happen in one step. If the count were only read, a handle could be made in between, and
-    /// would have no reference. Or the last handle could be dropped in between, and the reference would have no handle.
+    /// The check and the change happen with the mutex locked. Otherwise, a handle could be made between the
+    /// two, and would have no reference. Or the last handle could be dropped between the two, and the
+    /// reference would have no handle.
     pub(crate) fn take_if_last(&mut self) -> bool {
         let mut state = self.client.state();
         let alone = state.handles == usize::from(self.counted);

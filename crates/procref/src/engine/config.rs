@@ -63,7 +63,7 @@ pub(crate) struct Config {
     pub(crate) fingerprint: Option<Fingerprint>,
     pub(crate) definition: BTreeMap<String, String>,
     pub(crate) start_timeout: Duration,
-    /// `None` for as long as the other processes have announced.
+    /// `None` means the time that the other processes have announced.
     pub(crate) wait_timeout: Option<Duration>,
     pub(crate) stop_timeout: Duration,
     pub(crate) orphan: Orphan,
@@ -121,9 +121,9 @@ impl Config {
         self.wait_timeout.unwrap_or(DEFAULT_WAIT_TIMEOUT)
     }
 
-    /// Returns how long a start or a recovery by this client takes at most, from the moment when the old instance is
-    /// dead. With `tree`, the supervisor of the old instance still has to end other processes of that instance. The
-    /// limit includes the stop of an instance whose start fails.
+    /// Returns the time limit of a start or a recovery by this client, which begins when the old instance is
+    /// dead. If `tree` is `true`, the supervisor of the old instance must still stop other processes of that
+    /// instance. The limit includes the stop of an instance whose start fails.
     pub(crate) fn start_limit(&self, tree: bool) -> Duration {
         let steps = [
             Some(self.start_timeout),
@@ -147,7 +147,7 @@ impl Config {
         self.fingerprint.as_ref().map(|own| own.text.clone())
     }
 
-    /// Returns `true` if clients that join have to read the record of this client's instances.
+    /// Returns `true` if clients that join must read the record of this client's instances.
     pub(crate) fn needs_record(&self) -> bool {
         let fingerprint = self.fingerprint.as_ref();
         fingerprint.is_some_and(|own| own.identity().is_none()) || !self.definition.is_empty()
@@ -170,7 +170,7 @@ pub(crate) fn callback_error(service: &str, callback: &'static str, source: Erro
     }
 }
 
-/// Runs a callback and catches its panic, so that the steps after the callback are done anyway.
+/// Runs a callback and catches its panic, so that the steps after the callback run anyway.
 pub(crate) async fn run_to_end<F>(service: &str, callback: &'static str, future: F) -> Result<()>
 where
     F: Future<Output = Result<()>>,

@@ -14,11 +14,11 @@ use crate::kernel::{Fault, Instance, Kernel, Missing, Object, Snapshot, Step};
 impl<W: Platform> HandleInner<W> {
     /// Returns the instance that serves now, if one does.
     pub(crate) async fn serving(&self) -> Result<Option<ServiceInfo>> {
-        self.check_ours("read its state")?;
+        self.check_ours("read the state of the service")?;
         let client = self.client();
-        // The handle's reference is on the known object. If that object was removed from outside, this reads the object
-        // that other clients have made since. It does not keep that object, because this process holds no reference on
-        // it.
+        // The handle's reference is on the known object. If that object was removed from outside, other
+        // clients may have created another one, and this code reads it. It does not keep that object open,
+        // because this process holds no reference on it.
         let mut object = client.known_object();
         loop {
             let Some(candidate) = object.take() else {
@@ -86,7 +86,7 @@ impl<W: Platform> HandleInner<W> {
     }
 }
 
-/// Waits until the service does not run any more, and its object and files are removed.
+/// Waits until the service has stopped and its object and files are removed.
 pub(crate) async fn wait_stopped<W: Platform>(client: &Arc<Client<W>>) -> Result<()> {
     let Some(object) = open(client).await? else {
         return Ok(());
@@ -95,12 +95,13 @@ pub(crate) async fn wait_stopped<W: Platform>(client: &Arc<Client<W>>) -> Result
         match object.snapshot().await {
             Ok(snapshot) if is_stopped(client, &snapshot).await? => return Ok(()),
             Ok(_) => {}
-            // If another process has started the service since, that is another run.
+            // If another process has started the service again, that is another run.
             Err(Fault::Removed) => return Ok(()),
             Err(Fault::Refused(error)) => return Err(error),
         }
-        // Usually the supervisor removes the object, so a suspended supervisor is continued here. A supervisor that is
-        // suspended later is not: this wait may take days, and a check would poll.
+        // Usually the supervisor removes the object, so this call continues a suspended supervisor. It does
+        // not continue a supervisor that is suspended later. The wait may take days, and only polling could
+        // detect that.
         client.platform.resume_supervisor(&object).await;
         // The thread keeps the client alive, and with it the shared wait, for futures that come later.
         let (kept, object) = (Arc::clone(client), Arc::clone(&object));

@@ -12,12 +12,12 @@ use crate::error::{Error, Result};
 
 /// A handle: one count of its process's reference.
 ///
-/// `pin.rs` pins the service, and `follow.rs` waits for the instance.
+/// Further `impl` blocks: `pin.rs` pins the service, and `follow.rs` waits for the instance.
 pub(crate) struct HandleInner<W: Platform> {
     client: Arc<Client<W>>,
     config: Arc<Config>,
     current: Arc<ResolvedInstance<W>>,
-    /// The handle was dropped, and the client does not count it any more.
+    /// `true` if the handle was dropped. The client does not count it any more.
     dropped: bool,
 }
 

@@ -8,16 +8,17 @@ use super::recursion::calling;
 use super::resolved_instance::ResolvedInstance;
 use crate::error::{Error, Result};
 
-/// When the process of an instance was found. A process that was alive a moment ago is not checked again.
+/// The moment at which the process of an instance was found. The client does not check a process again that
+/// was alive a moment ago.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seen {
     Now,
     Before,
 }
 
-/// Returns an error if the client would stop the instance in another way than its starter (R4). Callbacks must not stop
-/// an instance that a command started, nor a command one that callbacks started. A client that has neither accepts
-/// both.
+/// Returns an error if the client would stop the instance in another way than its starter (R4). A client with
+/// callbacks must not stop an instance that a command started, or the reverse. A client that has neither
+/// accepts both.
 fn check_kind<W: Platform>(
     client: &Client<W>,
     config: &Config,
@@ -121,8 +122,9 @@ async fn passes_command_check<W: Platform>(
     }
 }
 
-/// Returns `true` if a client may use an instance, because it is healthy. Returns an error if it is healthy, but not
-/// the instance that the client requires. An unhealthy instance is no error, whatever its fingerprint: it is replaced.
+/// Returns `true` if a client may use an instance, because it is healthy. Returns an error if it is healthy,
+/// but not the instance that the client requires. An unhealthy instance is not an error, because the caller
+/// replaces it. Its fingerprint does not matter.
 pub(crate) async fn is_usable<W: Platform>(
     client: &Client<W>,
     config: &Config,

@@ -34,9 +34,9 @@ impl<W: Platform> HandleInner<W> {
 /// Removes the pin. Returns `true` if the service was pinned. If no other process holds the service, this stops it or
 /// leaves it to its supervisor, as the last client does.
 ///
-/// To unpin, this takes a reference first and releases it afterwards. If it removed the pin without a reference and
-/// checked for clients then, the last client could leave in between. That client would rely on the pin, and no process
-/// would stop the service.
+/// To unpin, this takes a reference first and releases it afterwards. Without a reference, the last client
+/// could leave between the removal of the pin and the check for clients. That client would rely on the pin,
+/// and no process would stop the service.
 pub(crate) async fn unpin<W: Platform>(
     client: &Arc<Client<W>>,
     config: &Arc<Config>,

@@ -44,8 +44,8 @@ pub(crate) trait Platform: ServiceFiles + Clone + Send + Sync + 'static {
     /// Returns `true` if this process belongs to the start that a snapshot shows, and would wait for itself.
     fn is_own_start(&self, key: &ServiceKey, snapshot: &Snapshot) -> bool;
 
-    /// Returns an error if this process no longer sees the pids, the clock and the kernel objects that the service
-    /// belongs to.
+    /// Returns an error if this process has moved to other pid, time or IPC namespaces than those of the
+    /// service.
     fn check_view(&self, _key: &ServiceKey) -> Result<()> {
         Ok(())
     }
@@ -111,10 +111,10 @@ pub(crate) trait Platform: ServiceFiles + Clone + Send + Sync + 'static {
     /// its end on the caller's thread.
     fn spawn(&self, purpose: &'static str, future: BoxFuture<()>);
 
-    /// Runs a future that blocks its thread in the kernel on its own thread.
+    /// Spawns a thread for a future that blocks its thread in the kernel.
     fn spawn_thread(&self, purpose: &'static str, future: BoxFuture<()>) -> Result<()>;
 
-    /// Blocks this thread until a message comes, at most for `limit`.
+    /// Blocks this thread until a message arrives, at most for `limit`.
     fn block_until_done(&self, done: &mpsc::Receiver<()>, limit: Duration);
 }
 
@@ -145,12 +145,12 @@ pub(crate) trait ServiceFiles {
     /// Removes the note. Call this with the lock held.
     fn clear_failures(&self, key: &ServiceKey) -> impl Future<Output = ()> + Send;
 
-    /// Removes the note without the lock, if the service has no kernel object. If there is an object, the process that
-    /// removes it removes the note, too. Does not wait.
+    /// Removes the note without the lock, if the service has no kernel object. If there is an object, the
+    /// process that removes the object also removes the note. Does not wait.
     fn abandon_failures(&self, key: &ServiceKey);
 }
 
-/// A process, identified by more than its pid: a later process with the same pid is another one.
+/// A process, identified by more than its pid. A later process with the same pid has another identity.
 pub(crate) trait ServiceProcess: Send + Sync + 'static {
     fn is_alive(&self) -> impl Future<Output = bool> + Send;
 
@@ -171,8 +171,8 @@ pub(crate) trait ServiceStart: Send + Sync + 'static {
     /// Returns the instance that was published as not ready.
     fn instance(&self) -> Instance;
 
-    /// Executes the program and waits until it is ready. If a callback decides that, this returns the callback for the
-    /// caller to run.
+    /// Executes the program and waits until it is ready. If a callback checks the readiness, this returns the
+    /// callback, and the caller runs it.
     fn run(
         self: &Arc<Self>,
         deadline: Deadline,
@@ -187,7 +187,8 @@ pub(crate) trait ServiceStart: Send + Sync + 'static {
     /// Waits until the service exits before it is ready, and returns the error that describes this.
     fn early_exit(self: &Arc<Self>) -> impl Future<Output = Error> + Send;
 
-    /// Waits until no process of an unusable service is left. Returns `false` if that takes longer than the limit.
+    /// Waits until all processes of an unusable service have exited. Returns `false` if that takes longer
+    /// than the limit.
     fn wait_tree_exit(
         self: Arc<Self>,
         limit: Duration,

@@ -1,7 +1,7 @@
 //! Detects a start that waits for itself.
 //!
-//! A process that belongs to the start of an instance would wait for its own end if it acquired the same service. It
-//! gets an error immediately.
+//! If a process that belongs to the start of a service acquired the same service, it would wait for itself.
+//! Such a process gets an error immediately.
 //!
 //! | caller | how it is recognized |
 //! |---|---|

@@ -31,7 +31,7 @@ pub(crate) fn client(key: &ServiceKey) -> Arc<NativeClient> {
 
 /// Stops the service, if it runs, and removes its object. Call this with the lock held, if there are no callbacks.
 pub(crate) fn stop_locked(key: &ServiceKey) -> Result<()> {
-    // This client is not the registered one, so the process's other handles and its reference stay as they are.
+    // This client is not the registered one, so the process's other handles and its reference do not change.
     let client = Arc::new(Client::new(Host, key.clone()));
     let permit = client
         .try_permit()

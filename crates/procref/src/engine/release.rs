@@ -1,4 +1,5 @@
-//! Releasing a handle, a failed start, or a service that no process uses any more.
+//! Releases the reference and the lock after a handle, a failed start or a cleanup, and stops the service if
+//! it is unused.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -18,8 +19,8 @@ use crate::runtime::{
 };
 
 impl<W: Platform> Drop for Transition<W> {
-    /// Releases what is held. A thread finishes the release if it has to wait, so this does not block an executor's
-    /// thread.
+    /// Releases everything that the transition holds. If the release must wait, a thread finishes it, so this
+    /// does not block an executor's thread.
     fn drop(&mut self) {
         drop(self.begin_release());
     }
@@ -43,7 +44,8 @@ impl<W: Platform> Transition<W> {
         }
     }
 
-    /// Releases everything after a failure, whose error is the one that the caller returns.
+    /// Releases everything after a failure. The caller returns the error of the failure, so this only logs
+    /// its own error.
     pub(super) async fn release_after_failure(self) {
         let service = self.service().to_owned();
         if let Err(error) = self.release().await {
@@ -51,8 +53,9 @@ impl<W: Platform> Transition<W> {
         }
     }
 
-    /// Releases the reference if that takes no more than one step, because other processes hold one, too, or a
-    /// supervisor stops the service. This is the common case. It needs no future that may have to outlive its caller.
+    /// Releases the reference if one step is enough, because other processes hold a reference, too, or a
+    /// supervisor stops the service. This is the common case. It needs no future that could outlive its
+    /// caller.
     pub(super) fn try_release(&mut self) -> bool {
         if !self.use_known_object() {
             return false;
@@ -69,22 +72,22 @@ impl<W: Platform> Transition<W> {
 
     /// Releases everything, and stops the service if no other process uses it.
     ///
-    /// Only foreign code panics here: a `tracing` subscriber, or the caller's waker. The panic goes on to the caller,
-    /// but only after everything was released. Otherwise this process would keep reference and lock, and every other
-    /// client would wait for it. Each step records its effect before anything is logged, so a second attempt does the
-    /// rest.
+    /// Only foreign code panics here: a `tracing` subscriber or the caller's waker. The panic is resumed
+    /// after everything was released. Otherwise this process would keep the reference and the lock, and every
+    /// other client would wait for it. Each step records its effect before anything is logged, so a second
+    /// attempt does the remaining steps.
     async fn release_all(mut self) -> Result<()> {
         let released = match catch(self.release_held()).await {
             Ok(released) => released,
             Err(panic) => {
-                // The panic is what the caller gets, so the result of this attempt is dropped.
+                // The caller gets the panic, so the result of this attempt is dropped.
                 let _ = catch(run_without_subscriber(self.release_held())).await;
                 std::panic::resume_unwind(panic);
             }
         };
         match released {
             Ok(callback_error) => callback_error.map_or(Ok(()), Err),
-            // The object was removed from outside, and the reference and the lock with it.
+            // The object was removed from outside, together with the reference and the lock.
             Err(Fault::Removed) => {
                 self.forget();
                 self.end_unpublished().await
@@ -93,7 +96,8 @@ impl<W: Platform> Transition<W> {
         }
     }
 
-    /// Releases everything. Returns what went wrong on the way, if everything was released anyway.
+    /// Releases everything. Returns the error of a callback, if one failed and everything was released
+    /// anyway.
     async fn release_held(&mut self) -> Step<Option<Error>> {
         if !self.has_reference() && !self.has_lock() {
             return Ok(None);
@@ -123,17 +127,17 @@ impl<W: Platform> Transition<W> {
                 if self.abandon(Point::Abandoned).await? {
                     return Ok(cleared.error());
                 }
-                // All other clients have left since. They could, because this process held a reference. If it left
-                // in the same way, no process would stop the service. So this process is the last one to leave, and
-                // has the lock already.
+                // All other clients have left, because they relied on this process's reference. If this
+                // process left in the same way, no process would stop the service. So this process leaves as
+                // the last one. It has the lock already.
                 self.drop_reference(Point::ReferenceDropped).await?;
             } else if !self.leave_or_lock(&object).await? {
                 return Ok(cleared.error());
             }
         }
         if let Cleared::NotStopped(error) = cleared {
-            // An instance that could not be stopped keeps its object, so that the next client tries again.
-            // No crash point: no test can make a process that survives SIGKILL.
+            // Keep the object of an instance that could not be stopped, so that the next client tries again.
+            // There is no crash point here, because no test can make a process that survives SIGKILL.
             self.unlock(None).await?;
             return Ok(Some(error));
         }
@@ -158,13 +162,14 @@ impl<W: Platform> Transition<W> {
             if self.leave_last(Point::LeftLast).await? {
                 return Ok(true);
             }
-            // The step checks the pin and leaves at once. In two steps, another process could unpin the service in
-            // between. That process would rely on this client as the last one, and this client on the pin.
+            // One step checks the pin and leaves. With two steps, another process could unpin the service
+            // between them. That process would rely on this client to stop the service, and this client would
+            // rely on the pin.
             if snapshot.pinned && self.leave_pinned(Point::LeftPinned).await? {
                 return Ok(false);
             }
             if snapshot.pinned || snapshot.clients > 1 || !snapshot.locked {
-                // Another client came or left between the steps.
+                // Another client joined or left between the steps.
                 continue;
             }
             // The only other process has the lock, and no reference. Only in this case the client waits for the lock:
@@ -178,11 +183,12 @@ impl<W: Platform> Transition<W> {
         }
     }
 
-    /// Writes why the start failed, for the clients that wait for it. If no client waits any more, this removes what
-    /// was written before. Call this with the lock held.
+    /// Writes why the start failed, for the clients that wait for it. If no client waits any more, this
+    /// removes an earlier note. Call this with the lock held.
     async fn report_failure(&mut self, object: &Arc<ObjectOf<W>>) -> Step<()> {
-        // The supervisor sleeps for the lock, too. If it does not sleep just now, a waiter misses the reason. If it
-        // were counted as a waiter instead, no process would remove the note.
+        // The supervisor also sleeps until the lock is free, and is subtracted from the waiters. If it is not
+        // sleeping at this moment, a waiter misses the reason. If it were counted as a waiter, no process
+        // would remove the note.
         let supervisor = u32::from(self.lock_shared);
         let waiting = object.sleepers().await?.saturating_sub(supervisor);
         let client = Arc::clone(self.client());
@@ -209,7 +215,8 @@ impl<W: Platform> Transition<W> {
                     .publish(None, snapshot.generation, Lock::Keep)
                     .await?;
                 crash::point(Point::SettledNone);
-                // The other clients hold a service that has a name. The last of them removes the record.
+                // Keep the name in the record, because other clients hold the service. The last of them
+                // removes the record.
                 self.platform().keep_name(&self.client().key).await;
                 crash::point(Point::SettledRecordRemoved);
                 Ok(callback_error.map_or(Cleared::Done, Cleared::CallbackFailed))
@@ -227,9 +234,9 @@ impl<W: Platform> Transition<W> {
             self.unlock(Some(Point::UnlockedLast)).await?;
             return Ok(None);
         }
-        // The step checks that the supervisor lives and unlocks at once. It may be a supervisor that was late, whose
-        // starter was dead before it could take its share of the lock. Such a supervisor exits when it finds the
-        // object locked by another process.
+        // One step checks that the supervisor is alive and unlocks. The supervisor's starter may have died
+        // before the supervisor could take its share of the lock. Such a supervisor exits when it finds that
+        // another process holds the lock.
         if snapshot.is_left_to_supervisor()
             && self.unlock_to_supervisor(Point::UnlockedLast).await?
         {
@@ -241,7 +248,7 @@ impl<W: Platform> Transition<W> {
             match self.stop(object, instance, snapshot.generation).await {
                 Ok(stopped) => callback_error = stopped,
                 Err(Fault::Refused(error)) => {
-                    // No crash point, for the same reason as in `release_held`.
+                    // There is no crash point here, for the same reason as in `release_held`.
                     self.unlock(None).await?;
                     return Ok(Some(error));
                 }
@@ -265,7 +272,7 @@ impl<W: Platform> Transition<W> {
 
 /// The result of clearing an instance that no client may use.
 enum Cleared {
-    /// There was none, or it is dead.
+    /// There was no such instance, or it is dead.
     Done,
     /// The instance is dead, but the callback failed.
     CallbackFailed(Error),
@@ -282,15 +289,16 @@ impl Cleared {
     }
 }
 
-/// A future that releases what a transition holds. A thread finishes it if it is dropped halfway.
+/// A future that releases what a transition holds. If the future is dropped before it is done, a thread
+/// finishes the release.
 pub(crate) struct Release<W: Platform> {
     client: Arc<Client<W>>,
     future: Option<BoxFuture<Result<()>>>,
 }
 
 impl<W: Platform> Release<W> {
-    /// Releases as much as is possible without waiting and without callbacks. A thread does the rest, and this thread
-    /// waits for it, at most for `patience`.
+    /// Releases as much as possible without waiting and without callbacks. Another thread does the rest. The
+    /// calling thread waits for that thread, at most for `patience`.
     pub(super) fn finish_here(mut self, patience: Duration) {
         if let Some(done) = self.finish_on_drop() {
             self.client.platform.block_until_done(&done, patience);
@@ -299,9 +307,9 @@ impl<W: Platform> Release<W> {
 
     /// Finishes the release without a caller that could handle its error.
     ///
-    /// This runs in `drop`, which must not panic, and in a thread that unwinds, where a second panic would abort the
-    /// program. So no subscriber gets an event while the thread unwinds, and a panic is caught here: it was reported
-    /// when it was raised.
+    /// This runs in `drop`, which must not panic, and in a thread that unwinds, where a second panic would
+    /// abort the program. So this logs nothing while the thread unwinds, and catches panics. The panic hook
+    /// has already reported them.
     fn finish_on_drop(&mut self) -> Option<mpsc::Receiver<()>> {
         let future = self.future.take()?;
         if !self.client.is_ours() {
@@ -325,7 +333,7 @@ impl<W: Platform> Release<W> {
         let (done, receiver) = mpsc::channel();
         let rest = Box::pin(async move {
             log(future.await);
-            // An error means that no thread waits any more.
+            // An error means that the waiting thread has given up.
             let _ = done.send(());
         });
         self.client.platform.spawn("stop the service", rest);

@@ -13,7 +13,7 @@ pub(crate) struct ResolvedInstance<W: Platform> {
     pub(crate) instance: Instance,
     pub(crate) generation: u16,
     pub(crate) info: ServiceInfo,
-    /// `None` if the instance has none, or its record was missing.
+    /// `None` if the instance has no metadata, or its record was missing.
     pub(crate) fingerprint: Option<String>,
     /// The settings that its starter shares with other clients.
     pub(crate) definition: BTreeMap<String, String>,

@@ -10,17 +10,17 @@ use crate::error::{Error, Result};
 use crate::runtime::wakers::Wakers;
 use crate::runtime::{self, BoxFuture};
 
-/// A wait that only a blocking call can do, shared by all futures of this process that wait for the same event.
+/// A wait that needs a blocking call, shared by all futures of this process that wait for the same event.
 ///
-/// The call cannot be cancelled, so a thread of procref makes it, one for all futures. A future that is dropped leaves
-/// the thread running, and the next future joins it. When a future runs again, the state may have changed since the
-/// event. So the wait only says when to read the state again.
+/// The call cannot be cancelled. So one thread of procref makes the call for all futures. A future that is
+/// dropped leaves the thread running, and the next future joins it. When a future runs again, the state may
+/// have changed after the event. So the end of the wait only means that the future must read the state again.
 #[derive(Clone, Default)]
 pub(crate) struct SharedWait(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    /// The thread is running.
+    /// `true` while the thread is running.
     running: bool,
     /// Number of threads that have ended.
     rounds: u64,

@@ -71,10 +71,10 @@ impl<W: Platform> Transition<W> {
             }
         };
         self.platform().check_record(&self.client().key).await?;
-        // A supervisor that is the parent of an older instance's processes exits with them.
+        // A supervisor that is the parent of an older instance's processes exits when they do.
         let supervised = snapshot.supervised && !snapshot.tree;
         if self.config.orphan == Orphan::Stop && !supervised {
-            // The supervisor starts before anything else: from then on this process may be killed at any time.
+            // The supervisor starts first, so that this process may be killed at any later time.
             self.supervise(object, self.config.stop()).await?;
             crash::point(Point::Supervised);
         }
@@ -130,19 +130,20 @@ impl<W: Platform> Transition<W> {
                 }))
             }
             Err(Fault::Removed) => {
-                // No process can find this instance, and the next client starts another one.
+                // No other process can find this instance, so it must be stopped. The next client starts
+                // another one.
                 self.end_unpublished().await?;
                 Err(Fault::Removed)
             }
-            // The release of the lock stops what was published of it.
+            // The release of the transition stops the published instance.
             Err(refused) => Err(refused),
         }
     }
 
     /// Publishes an instance in this order: not ready, record, ready. The last step unlocks, too.
     ///
-    /// While the instance is published as not ready, no client may use it, but the next one can find and stop it,
-    /// whatever happens to this process.
+    /// While the instance is published as not ready, no client may use it. But if this process dies, the next
+    /// client can find and stop the instance.
     async fn publish(
         &mut self,
         object: &Arc<ObjectOf<W>>,
@@ -231,7 +232,7 @@ impl<W: Platform> Transition<W> {
             tracing::warn!(service = self.service(), %error, "stopped leftover instance, but its callback failed");
         }
         crash::point(Point::LeftoverStopped);
-        // The stop has announced its own limit.
+        // The stop announced its own limit, so announce the limit of the start again.
         let limit = self.config.start_limit(snapshot.tree);
         object.announce(limit).await?;
         crash::point(Point::Reannounced);
@@ -242,8 +243,8 @@ impl<W: Platform> Transition<W> {
     pub(crate) async fn leftover(&self, snapshot: &Snapshot) -> Result<Option<Instance>> {
         match snapshot.instance {
             Some(instance) => Ok(Some(instance)),
-            // If the object was removed from outside and recreated, it does not name the instance that the old object
-            // named. The record does.
+            // If the object was removed from outside and recreated, it does not name the old instance. The
+            // record does.
             None => self.recorded().await,
         }
     }
@@ -306,8 +307,8 @@ impl<W: Platform> Transition<W> {
         Ok(())
     }
 
-    /// Returns `true` if the service has the supervisor that it needs: if one lives, or if the instance is kept without
-    /// one. The setting of the instance's starter counts, not this client's (R4).
+    /// Returns `true` if the service has a live supervisor, or if its instance is kept without one. The
+    /// setting of the instance's starter counts, not this client's (R4).
     pub(super) fn is_supervised(&self, snapshot: &Snapshot) -> bool {
         !W::Kernel::NEEDS_SUPERVISOR
             || snapshot.supervised
@@ -362,7 +363,7 @@ impl<W: Platform> Transition<W> {
             hosted,
             has_metadata: info.metadata().next().is_some() || self.config.needs_record(),
             command: false,
-            // Only a callback can stop a service without a local process, so a supervisor could not.
+            // Only a callback can stop a service without a local process, and a supervisor has no callbacks.
             keep_orphan: pid == 0 || self.config.orphan == Orphan::Keep,
             linger_ms: self.config.linger_ms,
         };

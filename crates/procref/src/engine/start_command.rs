@@ -46,11 +46,12 @@ impl<W: Platform> Transition<W> {
                 Ok(current)
             }
             Err(Fault::Removed) => {
-                // The supervisor notices the removal, too, and stops the service. R2: nothing starts beside it.
+                // The supervisor also notices the removal, and stops the service. R2: no other instance
+                // starts before that.
                 self.wait_tree_exit().await?;
                 Err(Fault::Removed)
             }
-            // The release of the lock stops the instance.
+            // The release of the transition stops the instance.
             Err(refused) => Err(refused),
         }
     }
@@ -89,7 +90,8 @@ impl<W: Platform> Transition<W> {
             .resuming_supervisor(object, self.finish_launch())
             .await
         {
-            // If the object was removed from outside, this read fails, and the launch's own error does not matter.
+            // If the object was removed from outside, this read fails, and its error replaces the error of
+            // the launch.
             let snapshot = object.snapshot().await?;
             let error = match is_timeout(&error) && snapshot.tree {
                 true => self.blocked_by_supervisor(object, error).await?,
@@ -101,8 +103,8 @@ impl<W: Platform> Transition<W> {
         Ok(())
     }
 
-    /// Returns the error of a launch that timed out because the processes of an older instance had not exited. It names
-    /// the supervisor that has to stop them.
+    /// Returns the error of a launch that timed out because the processes of an older instance had not
+    /// exited. The error names the supervisor that must stop them.
     async fn blocked_by_supervisor(&self, object: &Arc<ObjectOf<W>>, error: Error) -> Step<Error> {
         let Some(pid) = object.supervisor().await? else {
             return Ok(error);
@@ -110,7 +112,7 @@ impl<W: Platform> Transition<W> {
         let blocker = self.platform().blocker(object).await;
         Ok(Error::Timeout {
             service: self.service().to_owned(),
-            operation: "waiting until the supervisor of the last instance has ended its processes",
+            operation: "waiting until the supervisor of the last instance has stopped the processes of that instance",
             limit: self.config.start_timeout,
             holder: Some(pid),
             suspended: blocker.is_some_and(|it| it.suspended && it.pid == pid),
@@ -132,7 +134,7 @@ impl<W: Platform> Transition<W> {
         }
     }
 
-    /// Waits until the launch has finished, if one has begun.
+    /// Waits until a launch that has begun is finished.
     pub(super) async fn finish_launch(&mut self) -> Result<()> {
         let done = std::future::poll_fn(|context| match &mut self.launching {
             Some(launching) => {
@@ -196,7 +198,7 @@ impl<W: Platform> Transition<W> {
             unless(exit, verified).await?
         };
         if !candidate.is_alive().await {
-            // The exit is the cause, whatever the checks have returned.
+            // The exit is the cause of the failure. The result of the checks does not matter.
             let exit = platform.resuming_supervisor(object, starting.early_exit());
             return Err(exit.await.into());
         }
@@ -225,8 +227,8 @@ impl<W: Platform> Transition<W> {
             let ready = client.platform.timeout(deadline.left(), until_ready).await;
             ready.ok_or_else(|| starting.not_ready_error(deadline.limit()))?;
         }
-        // Clients that join run the same check. If an instance that fails it were published, each of them would stop
-        // the instance that another one has just started.
+        // Clients that join run the same check. If an instance that fails the check were published, each
+        // client would stop the instance that another client has just started.
         if let Some(command) = &self.config.command {
             let port = candidate.info.port();
             let failed = client

@@ -36,17 +36,17 @@ impl<W: Platform> Transition<W> {
         instance: Instance,
         generation: u16,
     ) -> Step<Option<Error>> {
-        // A process with another clock computes another start time, so the instance looks dead to it. Without this
-        // check the instance would be cleared, and left running.
+        // A process with another clock computes another start time, and would treat the instance as dead.
+        // Without this check, it would clear the instance and leave it running.
         self.platform().check_view(&self.client().key)?;
         let info = self.describe(&instance).await;
         let policy = self.stop_of(&instance).await;
         let Some(target) = self.target(&instance).await? else {
             return Ok(None);
         };
-        // Published before the first signal: if this process dies before the instance is dead, no client may take the
-        // instance as one that serves. Published again if another process has published it: the limit is this
-        // process's.
+        // This step comes before the first signal. If this process dies before the instance does, no client
+        // may treat the instance as serving. If another process has already published STOPPING, this step
+        // publishes it again, with this process's limit.
         object
             .publish_stopping(&instance, generation, policy.limit())
             .await?;
@@ -54,7 +54,7 @@ impl<W: Platform> Transition<W> {
         Ok(self.end(target, info, policy).await?)
     }
 
-    /// Returns what must be stopped. Returns `None` if the instance is dead, or is hosted by another process.
+    /// Returns the process to stop. Returns `None` if the instance is dead, or is hosted by another process.
     pub(super) async fn target(&self, instance: &Instance) -> Result<Option<Target<W>>> {
         let platform = self.platform();
         if instance.hosted {
@@ -82,12 +82,13 @@ impl<W: Platform> Transition<W> {
         }
     }
 
-    /// Waits until an unusable service has no process left. Its supervisor ends them.
+    /// Waits until all processes of an unusable service have exited. Its supervisor stops them.
     pub(super) async fn wait_tree_exit(&mut self) -> Result<()> {
         let Some(starting) = self.starting.take() else {
             return Ok(());
         };
-        // The longest time that the supervisor needs: to stop and kill the service, and then what it leaves.
+        // The longest time that the supervisor needs. It stops and kills the service, and then the remaining
+        // processes.
         let limit = self.config.drop_patience().saturating_mul(2);
         let platform = self.platform();
         let exited = starting.wait_tree_exit(limit);
@@ -102,8 +103,8 @@ impl<W: Platform> Transition<W> {
         Ok(())
     }
 
-    /// Returns how the instance is stopped: as its starter set it (R4), if procref executed the instance, and otherwise
-    /// as this client sets it.
+    /// Returns how to stop the instance. For an instance that procref executed, the starter's setting counts
+    /// (R4). Otherwise, this client's setting counts.
     pub(super) async fn stop_of(&self, instance: &Instance) -> StopPolicy {
         let client = self.client();
         if !instance.command {
@@ -134,7 +135,7 @@ impl<W: Platform> Transition<W> {
         let process = match target {
             Target::Process(process) => process,
             Target::Hosted => return Ok(called.err()),
-            // Only the callback can find out whether it has stopped.
+            // Only the callback can determine whether the instance has stopped.
             Target::Remote => return called.map(|_| None),
         };
         let by_callback = matches!(called, Ok(true));

@@ -1,4 +1,4 @@
-//! Stops a service on demand, also while clients hold it.
+//! Stops a service on demand, even while clients hold it.
 
 use std::future::Future;
 use std::pin::pin;
@@ -25,9 +25,9 @@ pub(crate) enum IfHeld {
 
 /// Stops the service and removes its pin. Returns `true` if it ran or was pinned.
 ///
-/// This takes the lock and a reference, like a client that enters. With the lock alone, the last holder could die
-/// before the lock is released, and no process would be left to remove the object. Releasing both is one step, which
-/// finds out whether other processes hold the service; if not, this process is the last one to leave.
+/// This takes the lock and a reference, like a client that enters. With the lock alone, the last holder could
+/// die before the lock is released, and no process would remove the object. One step releases both, if other
+/// processes hold the service. Otherwise this process leaves as the last one.
 pub(crate) async fn stop<W: Platform>(
     client: &Arc<Client<W>>,
     config: &Arc<Config>,
@@ -59,8 +59,8 @@ pub(crate) async fn stop<W: Platform>(
     }
 }
 
-/// Runs a future that waits for other processes. If the process that they all wait for is suspended, this returns its
-/// pid instead. A process that stops a service must finish, and a suspended process may never continue.
+/// Runs a future that waits for other processes. If the process that they all wait for is suspended, this
+/// returns its pid instead. `stop` must return in limited time, but a suspended process may never continue.
 async fn unless_suspended<W: Platform, T>(
     platform: &W,
     object: &ObjectOf<W>,
@@ -68,7 +68,7 @@ async fn unless_suspended<W: Platform, T>(
 ) -> Result<T, u32> {
     let mut future = pin!(future);
     loop {
-        // A suspended supervisor is continued, and is no reason to return.
+        // A suspended supervisor is not a reason to return, because this client continues it.
         platform.resume_supervisor(object).await;
         if let Some(Blocker {
             pid,
@@ -103,7 +103,8 @@ impl<W: Platform> Transition<W> {
             return Ok(true);
         };
         let snapshot = object.snapshot().await?;
-        // Checked before anything is taken: the clients that hold the service must not notice a stop that is refused.
+        // This check comes before any step, because the clients that hold the service must not notice a
+        // refused stop.
         if !self.is_in_transition(&snapshot) {
             self.check_held(if_held, &object, &snapshot).await?;
         }
@@ -121,14 +122,16 @@ impl<W: Platform> Transition<W> {
             }
             return Ok(false);
         }
-        // Checked again: a client may have joined before the lock was taken. With the lock held no client can.
+        // Check again, because a client may have joined before the lock was taken. No client can join while
+        // this process holds the lock.
         let snapshot = object.snapshot().await?;
         self.check_held(if_held, &object, &snapshot).await?;
         if !snapshot.claimed {
             object.claim().await?;
         }
-        // The pin is removed first. If this process dies after that, the service ends with its last client, like any
-        // other. If the instance were stopped first, a death would leave an instance that is stopping and pinned.
+        // The pin is removed first. If this process dies after that, the service stops with its last client,
+        // like any other service. If the instance were stopped first, a death would leave an instance that is
+        // stopping and pinned.
         if snapshot.pinned {
             stopped.any |= object.unpin().await?;
         }
@@ -155,7 +158,7 @@ impl<W: Platform> Transition<W> {
         }
         if let Err(error) = self.supervise(object, self.config.stop()).await {
             let service = self.service();
-            tracing::warn!(service, %error, "no supervisor; if its holders are killed, its kernel object is left");
+            tracing::warn!(service, %error, "no supervisor; if the holders are killed, the kernel object remains");
         }
         Ok(())
     }
@@ -189,12 +192,12 @@ impl<W: Platform> Transition<W> {
                 tracing::error!(service, "the service has left processes that did not exit");
             }
         }
-        // In the same order as the last client does it: clear, unlink.
+        // This is the order of the last client: clear, unlink.
         object.publish(None, generation, Lock::Keep).await?;
         crash::point(Point::ClearedToStop);
         let key = &self.client().key;
-        // No client enters while the lock is held, so there are no more than those of the snapshot. If they have left
-        // since, the release of this reference removes the record with the object.
+        // No client can enter while the lock is held, so the snapshot has all clients. If they leave after
+        // the snapshot, the release of this reference removes the record with the object.
         if snapshot.clients > 1 || self.permit().has_other_handles() {
             self.platform().keep_name(key).await;
         } else {

@@ -1,4 +1,4 @@
-//! A change of the service by this process: a start, a stop, a recovery, or only a join or a leave.
+//! A change of the service by this process: a start, a stop, a recovery, a join or a leave.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,9 +14,9 @@ use crate::runtime::BoxFuture;
 /// The right of one future to change the service, with everything that the future holds: the client's permit, the
 /// reference in the kernel, and the transition lock.
 ///
-/// The methods in this file are the only ones that change which of reference and lock the process holds. Each of them
-/// takes one step on the kernel object, records its effect and passes its crash point. So no caller can forget one of
-/// the three.
+/// Only the methods in this file take or release the reference and the lock. Each method takes one step on
+/// the kernel object, records its effect and passes its crash point. So no caller can forget one of the
+/// three.
 ///
 /// Dropping a transition releases what it holds (see `release.rs`), so a cancelled or panicking caller leaves no lock
 /// and no reference behind.
@@ -36,36 +36,36 @@ pub(crate) struct Transition<W: Platform> {
     /// `None` once the transition has ended, or a release has taken it over.
     permit: Option<Permit<W>>,
     pub(super) config: Arc<Config>,
-    /// Open whenever `reference` or `lock` is true.
+    /// The kernel object. It is `Some` if `reference` or `lock` is `true`.
     object: Option<Arc<ObjectOf<W>>>,
-    /// The process holds a reference in the kernel.
+    /// `true` if the process holds a reference in the kernel.
     reference: bool,
-    /// The process holds the transition lock.
+    /// `true` if the process holds the transition lock.
     lock: bool,
-    /// A release owns this transition, so dropping it must not begin another one.
+    /// `true` if a release owns this transition, so that dropping it does not begin another release.
     releasing: bool,
-    /// The launch of a service. A cancelled start must not lose it: the launch continues by itself, and its result has
-    /// to be stopped. The mutex is never locked; it only makes a future that one thread polls shareable.
+    /// The launch of a service. A cancelled start must not drop it, because the launch continues, and the
+    /// release must stop its result. The mutex is never locked. It only makes the future `Sync`.
     pub(super) launching: Option<Mutex<BoxFuture<Result<W::StartingService>>>>,
     /// A service that was launched and is not ready yet.
     pub(super) starting: Option<Arc<W::StartingService>>,
-    /// A supervisor was launched, which shares the lock.
+    /// `true` if a launched supervisor shares the lock.
     pub(super) lock_shared: bool,
     /// Why the start by this client failed.
     pub(super) failure: Option<String>,
-    /// An instance that a callback of this client has returned, until it serves. If the object is removed from
-    /// outside before that, no other process can find the instance, so this client stops it.
+    /// An instance that a callback of this client has returned and that does not serve yet. If the object is
+    /// removed from outside, no other process can find the instance, so this client stops it.
     pub(super) unpublished: Option<(Instance, ServiceInfo)>,
 }
 
 impl<W: Platform> Transition<W> {
-    /// Begins with what the process has: its reference, if it has handles.
+    /// Begins with the permit, and with the process's reference if there is one.
     pub(crate) fn begin(permit: Permit<W>, config: &Arc<Config>) -> Self {
         let reference = permit.is_referenced();
         Self::new(permit, config, reference, false)
     }
 
-    /// Begins after the last handle was dropped, with the reference that no handle uses any more.
+    /// Begins with the reference of the last handle, which was dropped.
     pub(super) fn of_last_handle(permit: Permit<W>, config: &Arc<Config>) -> Self {
         Self::new(permit, config, true, false)
     }
@@ -167,7 +167,7 @@ impl<W: Platform> Transition<W> {
         self.object.clone().ok_or(Fault::Removed)
     }
 
-    /// The object was removed, and the reference and the lock with it.
+    /// Records that the object was removed, together with the reference and the lock.
     pub(super) fn forget(&mut self) {
         self.permit().forget_object();
         self.object = None;

@@ -7,10 +7,10 @@ use crate::process::Identity;
 
 /// An instance that a client has found unhealthy, and will not join.
 ///
-/// Neither the generation nor the identity is enough to name an instance. Generations restart at 1 with a new object.
-/// An object may be removed from outside while a client checks the health of its instance. Then the next instance has
-/// the same generation. And `on_recover` may return the process that it has repaired, which then has another
-/// generation.
+/// Neither the generation nor the identity is enough to name an instance. Generations restart at 1 with a new
+/// object. An object may be removed from outside while a client checks the health of its instance. The next
+/// instance then has the same generation. And `on_recover` may return the process that it repaired. That
+/// process then has another generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unhealthy {
     generation: u16,

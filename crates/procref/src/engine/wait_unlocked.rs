@@ -10,12 +10,13 @@ use crate::launch::own_start::own_start;
 use crate::runtime::deadline::{Deadline, Patience};
 
 impl<W: Platform> Client<W> {
-    /// Waits until no process holds the transition lock, as long as the client's patience lasts. `seen` is the snapshot
-    /// that was read last.
+    /// Waits until no process holds the transition lock, or until the client's time limit. `seen` is the last
+    /// snapshot.
     ///
-    /// When the time is up, the announced limit is read again, because it may be a newer one. A process takes the lock
-    /// first and announces its limit then, and it may go on from a start to a stop, with another limit. If the limit
-    /// were read once, a client that comes right after the lock was taken would not wait long enough for a slow start.
+    /// When the time is up, this reads the announced limit again, because it may have changed. A process
+    /// takes the lock before it announces its limit, and may announce another limit when a stop follows a
+    /// start. If the limit were read once, a client that reads it right after the lock was taken would not
+    /// wait long enough for a slow start.
     pub(crate) async fn wait_unlocked(
         self: &Arc<Self>,
         object: &Arc<ObjectOf<W>>,
@@ -36,7 +37,7 @@ impl<W: Platform> Client<W> {
                     announced = again.announced;
                 }
                 Ok(_) => return Err(self.lock_timeout_error(object, deadline).await),
-                // The caller's next step fails in the same way.
+                // Ignore the error, because the caller's next step fails in the same way.
                 Err(_) => return Ok(()),
             }
         }
@@ -44,9 +45,9 @@ impl<W: Platform> Client<W> {
 
     /// Waits until no process holds the transition lock. Returns `false` if that takes until the deadline.
     ///
-    /// The wait in the kernel blocks a thread and cannot be cancelled. So one thread of procref waits for all futures
-    /// of this process. The thread waits until the lock is free, and does not take it. If it queued for the lock
-    /// itself, it could get the lock for futures that were dropped.
+    /// The wait in the kernel blocks a thread and cannot be cancelled. So one thread of procref waits for all
+    /// futures of this process. The thread waits until the lock is free, and does not take it. If the thread
+    /// took the lock, it could take the lock for futures that were dropped.
     pub(crate) async fn is_unlocked_by(
         self: &Arc<Self>,
         object: &Arc<ObjectOf<W>>,
@@ -58,8 +59,8 @@ impl<W: Platform> Client<W> {
             // The result does not matter: each future that wakes reads the object again, and gets the same error.
             let _ = waited_on.wait_unlocked().await;
             if !client.has_waiting() {
-                // A starter that failed has counted this thread as a waiter, and written its note for it. But all
-                // futures that waited have given up, so this thread removes the note.
+                // A starter that failed counted this thread as a waiter, and wrote a note for it. But all
+                // waiting futures were dropped, so this thread removes the note.
                 client.platform.abandon_failures(&client.key);
             }
             drop(client);

@@ -10,8 +10,8 @@ use crate::kernel::Snapshot;
 use crate::record::failures::Failures;
 use crate::runtime::deadline::{Deadline, Patience};
 
-/// Number of starts that may fail, one after the other, before a client keeps its deadline. Each client that takes over
-/// has the whole time of a start. If many clients waited for all of these starts, sixty clients of a server that does
+/// Number of starts that may fail, one after the other, before a client keeps its deadline. Each client that
+/// takes over has the full start timeout. Without this limit, the last of sixty clients of a server that does
 /// not become ready within a minute would wait an hour.
 const FAILURES: u32 = 2;
 
@@ -81,7 +81,7 @@ impl<W: Platform> Waiting<W> {
         self.seen.as_ref().map_or(0, |seen| seen.since(before))
     }
 
-    /// Adds the starts that failed before to the error of a client that failed to start the service, or that waited too
+    /// Adds the earlier failed starts to the error of a client that failed to start the service or waited too
     /// long.
     pub(crate) fn explain(&self, error: Error) -> Error {
         let failures = self.failures();
@@ -96,8 +96,8 @@ impl<W: Platform> Waiting<W> {
         }
     }
 
-    /// Ends all waits without removing the note. Either the starter of the instance that this client has removed it, or
-    /// this client's own start failed, and the note is for others.
+    /// Ends all waits without removing the note. If this client has an instance, the instance's starter has
+    /// removed the note. If this client's own start failed, the note is for other clients.
     pub(crate) fn finish(mut self) {
         self.before = None;
     }
@@ -109,9 +109,9 @@ impl<W: Platform> Drop for Waiting<W> {
             return;
         }
         self.client.end_waiting();
-        // A starter may have written a note for this client, among others, also after this client has read it last. If
-        // another start is running, it removes the note. Otherwise this client does, because no other process would. A
-        // client that has not read the note yet then misses it.
+        // A starter may have written a note for this client after this client's last read. If another start
+        // is running, that start removes the note. Otherwise this client removes it, because no other process
+        // does. A client that has not read the note yet then misses it.
         if self.before.is_some() {
             self.client.platform.abandon_failures(&self.client.key);
         }

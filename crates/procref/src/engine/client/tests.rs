@@ -1,4 +1,4 @@
-//! The client alone, without a kernel.
+//! Tests of the client alone, without a kernel.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -142,8 +142,8 @@ fn future_waiting_for_the_permit_wakes_when_it_is_released() {
         let access = output_after_release(&client, client.access(Some(rejected)), release);
         assert!(matches!(access, Access::Exclusive(_)));
     }
-    // Only the rejected instance waits. Any other one is shared without a wait, also if its generation is the same.
-    // This happens in an object that was made after the last one was removed from outside.
+    // Only a request for the rejected instance waits. Any other instance is shared without a wait, even if
+    // its generation is the same. That happens after the object was removed from outside and created again.
     let later = Instance {
         identity: Identity { pid: 1, start: 99 },
         ..current.instance

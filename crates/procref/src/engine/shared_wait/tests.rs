@@ -1,4 +1,4 @@
-//! Shared waits alone: the thread is real, and waits for an event of the test.
+//! Tests of shared waits alone. The thread is real, and waits for an event that the test sends.
 
 use std::pin::pin;
 use std::sync::mpsc::{Sender, channel};
@@ -59,13 +59,13 @@ fn shared_wait_wakes_all_futures_when_no_thread_starts() {
     let shared = SharedWait::default();
     let mut second = pin!(shared.wait(&Host, PURPOSE, async { unreachable!() }));
     let spawn = |_| {
-        // This future relies on the thread that is about to start.
+        // This future relies on the thread that has not started yet.
         assert!(poll_once(second.as_mut()).is_pending());
-        Err(Error::from("no threads are left"))
+        Err(Error::from("no threads are available"))
     };
     let first = shared.wait_for_thread(spawn, async { unreachable!() });
     let failure = pollster::block_on(first).expect_err("no thread starts");
-    assert_eq!(failure.to_string(), "no threads are left");
+    assert_eq!(failure.to_string(), "no threads are available");
     assert!(poll_once(second.as_mut()).is_ready());
 
     let again = shared.wait(&Host, PURPOSE, async { Ok(()) });
