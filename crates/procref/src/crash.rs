@@ -1,6 +1,6 @@
-//! Where a process can be made to die, for the tests of what remains then.
+//! Crash points: the steps after which a test can kill a process, to check what it leaves.
 //!
-//! The points themselves are in `procref-supervisor`, because supervisors have some of them, too.
+//! The points are in `procref-supervisor`, because supervisors reach some of them.
 
 #[cfg(feature = "crash-points")]
 use procref_supervisor::crash;
@@ -11,7 +11,7 @@ pub(crate) use procref_supervisor::crash::point;
 #[doc(hidden)]
 pub use procref_supervisor::crash::{CRASH_POINTS, CrashPoint, CrashSite};
 
-/// Takes the choice from the environment.
+/// Reads the chosen points from the environment.
 pub(crate) fn arm() {
     #[cfg(feature = "crash-points")]
     {
@@ -26,16 +26,15 @@ pub(crate) fn arm() {
     }
 }
 
-/// Returns `true` if this process does not continue supervisors that are suspended: in tests that suspend one at a
-/// step, and continue it when they want to.
-pub fn leaves_suspended() -> bool {
+/// Returns `true` if this process must not continue suspended supervisors, in a test that continues them itself.
+pub(crate) fn leaves_suspended() -> bool {
     #[cfg(feature = "crash-points")]
     return std::env::var_os("PROCREF_LEAVE_SUSPENDED").is_some();
     #[cfg(not(feature = "crash-points"))]
     false
 }
 
-/// From now on this process, or one that it forks, dies at this step, after so many times.
+/// Sets the point at which this process, or a process that it forks, dies. It passes the point `survived` times before.
 ///
 /// # Panics
 ///
@@ -46,7 +45,7 @@ pub fn die_at(point: &str, survived: u32) {
     crash::choose_death(point, survived);
 }
 
-/// Dies or is suspended here, if this is the point that was chosen.
+/// Kills or suspends this process if this point was chosen.
 #[cfg(windows)]
 pub(crate) fn point(point: Point) {
     #[cfg(feature = "crash-points")]

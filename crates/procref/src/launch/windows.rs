@@ -1,7 +1,7 @@
-//! Starting a service on Windows, where there are no supervisors: its job ends it with its last client.
+//! Starting a service on Windows, without a supervisor: its job terminates the service with its last client.
 //!
-//! Under the names that the engine knows from the other systems. The service is created suspended, so that it
-//! runs not one instruction before it is in the job, published and on record.
+//! The items have the same names as on Linux. The process is created suspended, so it executes no instruction before it is in
+//! the job, published and on record.
 
 use std::fs::File;
 use std::io;
@@ -30,14 +30,14 @@ mod create;
 
 use create::{Console, Program, Suspended};
 
-/// Nobody asks for one: the kernel needs no supervisor.
+/// Does nothing, because services have no supervisor on Windows.
 pub(crate) fn start(_: NativeSet, _: &ServiceKey, _: StopSpec) -> Result<()> {
     Ok(())
 }
 
-/// Creates the service, suspended, and publishes it, not as ready.
+/// Creates the process of a service, suspended, and publishes the instance as not ready.
 ///
-/// Blocks until an older service's processes are gone.
+/// Blocks until the processes of an older instance have exited.
 pub(crate) fn launch(
     set: NativeSet,
     key: &ServiceKey,
@@ -52,7 +52,7 @@ pub(crate) fn launch(
     };
     let refused = |fault| match fault {
         Fault::Refused(error) => error,
-        Fault::Removed => failed("publish it", io::ErrorKind::NotFound.into()),
+        Fault::Removed => failed("publish the instance", io::ErrorKind::NotFound.into()),
     };
     if !set.end_tree(spec.patience).map_err(refused)? {
         let reason = "processes that an older instance has started are still alive".to_owned();
@@ -62,7 +62,7 @@ pub(crate) fn launch(
         .with_job(|job| create(key, program, console(spec.stop), job))
         .map_err(refused)?;
     let process = created.map_err(|error| Error::exec(key.name(), &shown, error))?;
-    // Until it runs, dropping this ends it.
+    // If this is dropped before the process runs, the process is terminated.
     let mut launched = LaunchedProcess {
         instance: spec.instance,
         begun,
@@ -70,8 +70,8 @@ pub(crate) fn launch(
         gate: Mutex::new(Some(Gate)),
     };
     crash::point(Point::ServiceForked);
-    let start = creation_time(launched.alarm())
-        .map_err(|error| failed("ask when it was created", error))?;
+    let start =
+        creation_time(launched.alarm()).map_err(|error| failed("read its creation time", error))?;
     let identity = Identity {
         pid: launched.process.pid,
         start,
@@ -83,22 +83,24 @@ pub(crate) fn launch(
     Ok(launched)
 }
 
-/// Only a service that is to be asked by Ctrl-Break is put on this process's console. It was rejected to do so
-/// with all: closing a console ends whoever is on it, so a service that others use, or that is pinned, would
-/// end with the terminal that it happened to be started from.
+/// Returns the console of the new process.
+///
+/// Only a service whose stop signal is Ctrl-Break shares the console of this process. Sharing it always was rejected, because
+/// closing a console terminates all of its processes. A service that other clients use, or that is pinned, would exit with
+/// the terminal of its starter.
 fn console(stop: StopSpec) -> Console {
-    // Windows would show a new one where there is none to share.
+    // If this process has no console to share, Windows would show a new one.
     match stop.signal == process::BREAK && console::is_attached() {
         true => Console::Shared,
         false => Console::Own,
     }
 }
 
-/// Creates the process, suspended, in the service's job.
+/// Creates the process, suspended, in the job of the service.
 ///
-/// A client that is in a job itself (a runner of tests, an editor) would take the service into it, and the
-/// service would end with that job. So it is asked to break away. Where that job does not allow it, it stays
-/// in there, and is in its own one as well: jobs nest.
+/// If this process is in a job itself (that of a test runner or an editor), its children are in that job, too, and are
+/// terminated with it. So the new process breaks away from that job. If that is not allowed, the process is in both jobs,
+/// because jobs nest.
 fn create(
     key: &ServiceKey,
     program: &Prepared,
@@ -113,8 +115,8 @@ fn create(
     {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "it is a batch file, whose arguments cannot be passed on safely; name the program that it \
-             runs, or `cmd /c` with all of the line",
+            "it is a batch file, and arguments cannot be passed to batch files safely (use the program that it \
+             runs, or `cmd /c` with the whole command line)",
         ));
     }
     let input = File::open("NUL")?;
@@ -136,24 +138,24 @@ fn create(
     tracing::info!(
         service = key.name(),
         pid = created.pid,
-        "this process is in a job that nothing may leave, and the service ends with that job"
+        "this process is in a job that no process may leave; the service is terminated with that job"
     );
     Ok(created)
 }
 
-/// Why a program was not executed, where that is found only when it is to run: never, here.
+/// The reason why a program was not executed. On Windows there is none, because creating the process already fails.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ExecFailure {}
 
-/// A service that was created and published as not ready. It runs when the gate is opened; when this is
-/// dropped before, never.
+/// The process of a service that is published as not ready. It runs when the gate is opened. If this value is dropped before,
+/// it never runs.
 #[derive(Debug)]
 pub(crate) struct LaunchedProcess {
-    /// As it is published.
+    /// The instance as it is published.
     pub(crate) instance: Instance,
     pub(crate) begun: Instant,
     process: Suspended,
-    /// Taken by whoever lets it run, or sees to it that it never does.
+    /// Taken when the process is resumed, or when it will never run.
     gate: Mutex<Option<Gate>>,
 }
 
@@ -162,7 +164,7 @@ pub(crate) struct LaunchedProcess {
 pub(crate) struct Gate;
 
 impl LaunchedProcess {
-    /// Lets it run. True: it does.
+    /// Resumes the process. Returns `true`.
     pub(crate) fn execute(&self, _end: Instant) -> io::Result<bool> {
         if let Some(Gate) = self.close_gate() {
             self.process.resume()?;
@@ -174,30 +176,30 @@ impl LaunchedProcess {
         Ok(None)
     }
 
-    /// From now on it will not run, if it does not yet.
+    /// Closes the gate. If the process does not run yet, it never will.
     pub(crate) fn close_gate(&self) -> Option<Gate> {
         let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         gate.take()
     }
 
-    /// The service's process, which is signalled when it has ended.
+    /// Returns the handle of the process, which is signaled when the process has exited.
     pub(crate) fn alarm(&self) -> &OwnedHandle {
         &self.process.process
     }
 
-    /// Waits for the alarm.
+    /// Waits until the process has exited.
     pub(crate) fn wait_alarm(&self) -> io::Result<()> {
         while !wait_timeout(self.alarm(), Duration::from_secs(3600))? {}
         Ok(())
     }
 
-    /// How the service ended, after the alarm.
+    /// Returns how the process ended, after the alarm.
     pub(crate) fn exit_status(&self) -> io::Result<Option<ExitStatus>> {
         self.process.exit_status()
     }
 
-    /// Waits until a service that could not be used is gone, whatever it takes; false if that takes longer.
-    /// What it has started ends when it is cleared.
+    /// Terminates the process and waits until it has exited. Returns `false` if that takes longer than `limit`. The processes
+    /// that it has started are terminated when the instance is cleared.
     pub(crate) fn wait_gone(&self, limit: Duration) -> io::Result<bool> {
         terminate(self.alarm())?;
         wait_timeout(self.alarm(), limit)
@@ -210,7 +212,7 @@ impl Drop for LaunchedProcess {
             return;
         }
         if let Err(error) = terminate(self.alarm()) {
-            tracing::error!(pid = self.process.pid, %error, "could not end a service that never ran");
+            tracing::error!(pid = self.process.pid, %error, "could not terminate the process of a service that was not launched");
         }
     }
 }

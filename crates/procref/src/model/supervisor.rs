@@ -1,4 +1,4 @@
-//! Supervisors on the made-up machine: the real life of one, with made-up ops.
+//! Supervisors on the simulated machine: the real life of a supervisor, over simulated operations.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -63,9 +63,9 @@ struct SimCalls {
     process: Process,
     set: SetId,
     child: Cell<Option<ProcId>>,
-    /// It has seen its child's end.
+    /// Set when this process has seen that its child exited.
     noted: Cell<bool>,
-    /// How often it has published something.
+    /// Number of times that this process has published something.
     written: Cell<u8>,
 }
 
@@ -121,7 +121,7 @@ impl SetCalls for &SimCalls {
         let id = process.id;
         let label = mutations::label(ops);
         if label == mutations::WAIT_IDLE {
-            // Nothing is carried from one round to the next: where it is, is all there is to it.
+            // A supervisor keeps nothing from one round to the next, so its position is its whole state.
             process.lock().forget_history(id, (label, self.noted.get()));
         }
         let mutation = process.lock().scenario.mutation;
@@ -136,7 +136,7 @@ impl SetCalls for &SimCalls {
             set,
             ops: ops.clone(),
             timed: limit.left.get().is_some(),
-            // One that it knows of ends its sleep no more.
+            // An exit that this process has already seen does not end its sleep.
             child: self.child.get().filter(|_| !self.noted.get()),
         };
         let sleep = |machine: &mut Machine| machine.state.table.operate(pid, set, &ops, Wait::No);
@@ -167,7 +167,7 @@ impl SetCalls for &SimCalls {
     }
 }
 
-/// Time passes when a sleep's limit runs out, and at no other time.
+/// The limit of a sleep. Time passes only when it runs out.
 pub(super) struct Limit {
     left: Cell<Option<Duration>>,
     now: Cell<Duration>,
@@ -202,11 +202,11 @@ impl<'a> SimSupervisorOps<'a> {
     }
 
     fn child_id(&self) -> ProcId {
-        self.calls.child.get().expect("it is a parent")
+        self.calls.child.get().expect("this supervisor is a parent")
     }
 
-    /// Takes note of a child that has ended. A look, and no step of its own: part of the one before.
-    fn note_end(&self) -> bool {
+    /// Notes a child that has exited. This is no step, but a part of the step before.
+    fn note_exit(&self) -> bool {
         let Some(child) = self.calls.child.get() else {
             return false;
         };
@@ -224,7 +224,7 @@ impl<'a> SimSupervisorOps<'a> {
         noted
     }
 
-    async fn end_one(&self, target: ProcId) {
+    async fn stop_process(&self, target: ProcId) {
         let process = self.process();
         process.request_stop(target).await;
         while !process.wait_for(target).await {
@@ -232,8 +232,8 @@ impl<'a> SimSupervisorOps<'a> {
         }
     }
 
-    /// What the service has left.
-    async fn end_workers(&self) {
+    /// Stops the processes that the service has left.
+    async fn stop_workers(&self) {
         let process = self.process();
         let id = process.id;
         loop {
@@ -246,10 +246,10 @@ impl<'a> SimSupervisorOps<'a> {
             let Some(worker) = process.call("list the children", find).await else {
                 break;
             };
-            self.end_one(worker).await;
+            self.stop_process(worker).await;
             process.lock().reap(worker);
         }
-        self.note_end();
+        self.note_exit();
     }
 }
 
@@ -281,7 +281,7 @@ impl<'a> SupervisorOps for SimSupervisorOps<'a> {
         }
         if let Some((found, target)) = process.find(pid).await {
             if found == instance.identity {
-                self.end_one(target).await;
+                self.stop_process(target).await;
             }
         }
         true
@@ -289,7 +289,7 @@ impl<'a> SupervisorOps for SimSupervisorOps<'a> {
 
     async fn remove_files(&self) {
         let process = self.process();
-        // It has published the service, and nothing since.
+        // This process has published the service, and nothing since.
         let anothers = self.calls.written.get() == 1;
         if anothers && process.lock().has(Mutation::LeavesTheFilesOfAFailedStart) {
             return;
@@ -302,7 +302,7 @@ impl<'a> SupervisorOps for SimSupervisorOps<'a> {
     }
 
     fn has_exited(&self) -> bool {
-        self.note_end()
+        self.note_exit()
     }
 }
 
@@ -329,15 +329,15 @@ impl SubreaperOps for SimSupervisorOps<'_> {
     }
 
     async fn stop_leftovers(&self) {
-        self.end_workers().await;
+        self.stop_workers().await;
     }
 
     async fn stop_tree(&self) {
-        if !self.note_end() {
-            self.end_one(self.child_id()).await;
-            self.note_end();
+        if !self.note_exit() {
+            self.stop_process(self.child_id()).await;
+            self.note_exit();
         }
-        self.end_workers().await;
+        self.stop_workers().await;
     }
 }
 
@@ -360,7 +360,7 @@ impl<'a> LaunchHandshake for SimLaunchHandshake<'a> {
 
     fn report_registered(&self) -> bool {
         self.calls.process.say(Said::Counted);
-        // Somebody whom the starter has forked may keep its end of the pipe.
+        // A process that the starter has forked may have a copy of the starter's end of the pipe.
         true
     }
 

@@ -1,9 +1,8 @@
-//! Creating a process in a job, suspended, with no handle but those it is to have.
+//! Creating a suspended process in a job, with only the handles that it needs.
 //!
-//! The standard library can do neither. It puts a process into a job only after it was created, and who dies
-//! in between leaves it behind, suspended for ever; and it lets a child have every handle that can be
-//! inherited, such as the pipes that this process itself was started with: whoever reads them would wait for
-//! the service's end.
+//! The standard library cannot do this. With it a process can be put into a job only after it was created, and a starter that
+//! dies in between leaves it suspended indefinitely. Also, a child inherits every inheritable handle, such as the pipes of
+//! this process, and a reader of such a pipe would wait until the service exits.
 
 #![expect(
     unsafe_code,
@@ -31,31 +30,31 @@ use windows_sys::Win32::System::Threading::{
     STARTUPINFOEXW, UpdateProcThreadAttribute,
 };
 
-/// What is to be created.
+/// A process to be created.
 pub(crate) struct Program<'a> {
-    /// Its absolute path.
+    /// The absolute path.
     pub(crate) program: &'a Path,
     pub(crate) args: &'a [OsString],
-    /// All of its environment.
+    /// The whole environment.
     pub(crate) env: &'a [(OsString, OsString)],
     pub(crate) dir: &'a Path,
     pub(crate) input: &'a File,
-    /// Errors go there, too.
+    /// Standard output and standard error.
     pub(crate) output: &'a File,
     pub(crate) console: Console,
     pub(crate) job: &'a OwnedHandle,
 }
 
-/// Where Ctrl-Break can come from.
+/// The console of a new process, from which it can receive Ctrl-Break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Console {
-    /// This process's.
+    /// The console of this process.
     Shared,
-    /// One without a window, which nobody can close.
+    /// A new console without a window, which no user can close.
     Own,
 }
 
-/// A process that does not run yet.
+/// A process that is created suspended.
 #[derive(Debug)]
 pub(crate) struct Suspended {
     pub(crate) pid: u32,
@@ -64,22 +63,22 @@ pub(crate) struct Suspended {
 }
 
 impl Suspended {
-    /// Lets it run.
+    /// Resumes the process.
     pub(crate) fn resume(&self) -> io::Result<()> {
-        // SAFETY: the handle is open, and came with all rights from the creation of the process.
+        // SAFETY: `self` owns the handle, so it is open. It came with all rights from `CreateProcessW`.
         match unsafe { ResumeThread(self.thread.as_raw_handle()) } {
             u32::MAX => Err(io::Error::last_os_error()),
             _ => Ok(()),
         }
     }
 
-    /// How it ended, if it has.
+    /// Returns how the process ended, or `None` if it is alive.
     pub(crate) fn exit_status(&self) -> io::Result<Option<ExitStatus>> {
         if !has_exited(&self.process) {
             return Ok(None);
         }
         let mut code = 0;
-        // SAFETY: the handle is open, and the place is this function's own.
+        // SAFETY: `self` owns the handle, so it is open. The call writes one integer to `code`, which is a local variable.
         match unsafe { GetExitCodeProcess(self.process.as_raw_handle(), &raw mut code) } {
             0 => Err(io::Error::last_os_error()),
             _ => Ok(Some(ExitStatus::from_raw(code))),
@@ -87,7 +86,7 @@ impl Suspended {
     }
 }
 
-/// Creates it in a job and, with `CREATE_BREAKAWAY_FROM_JOB` in `flags`, outside of this process's.
+/// Creates the process in a job. With `CREATE_BREAKAWAY_FROM_JOB` in `flags` it is not in the job of this process.
 pub(crate) fn create(program: &Program<'_>, flags: u32) -> io::Result<Suspended> {
     let path = wide(program.program);
     let mut line = command_line(program.program.as_os_str(), program.args);
@@ -110,13 +109,14 @@ pub(crate) fn create(program: &Program<'_>, flags: u32) -> io::Result<Suspended>
         Console::Shared => 0,
         Console::Own => CREATE_NO_WINDOW,
     };
-    // The first of a process group: it can be asked by a Ctrl-Break that is for it alone, and a Ctrl-C on the
-    // console does not reach it.
+    // The process is the first of a process group. So it can receive a Ctrl-Break that is meant for it alone, and a Ctrl-C on
+    // the console does not reach it.
     let own = CREATE_SUSPENDED | CREATE_NEW_PROCESS_GROUP | console;
     let form = CREATE_UNICODE_ENVIRONMENT | EXTENDED_STARTUPINFO_PRESENT;
     let mut created = PROCESS_INFORMATION::default();
-    // SAFETY: the texts end with a NUL, the environment with two; the command line may be written to; the
-    // attributes, and what they point to, live until the call returns; and `cb` says that they are there.
+    // SAFETY: `path`, `line` and `dir` end with a NUL, and `env` ends with two. The call may write to `line`, which is
+    // mutable. The attribute list and the arrays that it points to (`handles`, `jobs`) live until the call returns. `cb` and
+    // EXTENDED_STARTUPINFO_PRESENT declare the attribute list. The call writes to `created`, a local variable.
     let done = unsafe {
         CreateProcessW(
             path.as_ptr(),
@@ -136,18 +136,19 @@ pub(crate) fn create(program: &Program<'_>, flags: u32) -> io::Result<Suspended>
     }
     Ok(Suspended {
         pid: created.dwProcessId,
-        // SAFETY: it was just made for this process, and is closed by nobody else.
+        // SAFETY: the call has opened this handle for this process, and no other value owns it.
         process: unsafe { OwnedHandle::from_raw_handle(created.hProcess) },
-        // SAFETY: as above.
+        // SAFETY: the call has opened this handle for this process, and no other value owns it.
         thread: unsafe { OwnedHandle::from_raw_handle(created.hThread) },
     })
 }
 
-/// A copy of a handle that a child may have. For as long as it is there, a child that another thread creates
-/// in the usual way gets it, too: the end of a log, which does no harm.
+/// Returns an inheritable copy of a handle. While the copy exists, a child that another thread creates inherits it as well.
+/// It is a handle of a log or of NUL, so this does no harm.
 fn inheritable(file: &File) -> io::Result<OwnedHandle> {
     let mut copy = ptr::null_mut();
-    // SAFETY: the handles are open, and the place is this function's own.
+    // SAFETY: `file` is borrowed, so its handle is open, and MYSELF is always valid. The call writes one handle to `copy`,
+    // which is a local variable.
     let done = unsafe {
         DuplicateHandle(
             MYSELF,
@@ -162,11 +163,11 @@ fn inheritable(file: &File) -> io::Result<OwnedHandle> {
     if done == 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: it was just made, and is closed by nobody else.
+    // SAFETY: the call has opened this handle, and no other value owns it.
     Ok(unsafe { OwnedHandle::from_raw_handle(copy) })
 }
 
-/// `NAME=VALUE` each, with a NUL behind it, and another one at the end.
+/// Returns an environment block: each `NAME=VALUE` ends with a NUL, and the block ends with another one.
 fn environment(env: &[(OsString, OsString)]) -> Vec<u16> {
     let mut block = Vec::new();
     for (name, value) in env {
@@ -182,14 +183,14 @@ fn environment(env: &[(OsString, OsString)]) -> Vec<u16> {
     block
 }
 
-/// The words as programs take them apart again
+/// Returns the command line, quoted as programs parse it
 /// ([the rules](https://learn.microsoft.com/cpp/c-language/parsing-c-command-line-arguments)).
 fn command_line(program: &OsStr, args: &[OsString]) -> Vec<u16> {
     const QUOTE: u16 = b'"' as u16;
     const BACKSLASH: u16 = b'\\' as u16;
     const SPACES: [u16; 2] = [b' ' as u16, b'\t' as u16];
 
-    // The path of a file has no quotes, and backslashes mean nothing in the first word.
+    // The path of a file has no quotes. In the first word backslashes have no special meaning.
     let mut line = vec![QUOTE];
     line.extend(program.encode_wide());
     line.push(QUOTE);
@@ -202,7 +203,7 @@ fn command_line(program: &OsStr, args: &[OsString]) -> Vec<u16> {
         let mut backslashes = 0;
         for unit in arg.encode_wide() {
             if unit == QUOTE {
-                // Those before it are doubled, and one more makes it a quote of the word's own.
+                // Backslashes before a quote are doubled, and one more escapes the quote.
                 line.extend(std::iter::repeat_n(BACKSLASH, backslashes + 1));
             }
             backslashes = if unit == BACKSLASH {
@@ -221,7 +222,7 @@ fn command_line(program: &OsStr, args: &[OsString]) -> Vec<u16> {
     line
 }
 
-/// What is said of a process that is to be created, besides the usual.
+/// The attribute list of a new process.
 struct Attributes {
     room: Vec<usize>,
 }
@@ -231,12 +232,12 @@ impl Attributes {
 
     fn new() -> io::Result<Self> {
         let mut size = 0;
-        // SAFETY: without a list only the size is told, in a place that is this function's own.
+        // SAFETY: the list is null, so the call only writes the size to `size`, which is a local variable.
         unsafe {
             InitializeProcThreadAttributeList(ptr::null_mut(), Self::NUMBER, 0, &raw mut size)
         };
         let mut room = vec![0_usize; size.div_ceil(size_of::<usize>())];
-        // SAFETY: there is as much room as was asked for.
+        // SAFETY: `room` has at least `size` bytes, as the first call required, and is aligned for pointers.
         let done = unsafe {
             InitializeProcThreadAttributeList(
                 room.as_mut_ptr().cast(),
@@ -255,10 +256,10 @@ impl Attributes {
         self.room.as_mut_ptr().cast()
     }
 
-    /// The handles have to outlive the call that the attributes are for.
+    /// Sets an attribute. `handles` must outlive the creation of the process, because the list only points to them.
     fn set(&mut self, attribute: u32, handles: &[HANDLE]) -> io::Result<()> {
-        // SAFETY: the list was initialised with room for this many attributes, and the length is that of
-        // the handles.
+        // SAFETY: `new` has initialized the list with room for NUMBER attributes, and each is set once. The pointer and the
+        // length are those of `handles`.
         let done = unsafe {
             UpdateProcThreadAttribute(
                 self.list(),
@@ -279,7 +280,7 @@ impl Attributes {
 
 impl Drop for Attributes {
     fn drop(&mut self) {
-        // SAFETY: it was initialised, and is not used any more.
+        // SAFETY: `new` has initialized the list, and it is not used after this.
         unsafe { DeleteProcThreadAttributeList(self.list()) };
     }
 }
@@ -289,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_quoted_as_programs_take_them_apart() {
+    fn command_line_is_quoted_as_programs_parse_it() {
         let line = |args: &[&str]| {
             let args: Vec<OsString> = args.iter().map(Into::into).collect();
             let line = command_line(OsStr::new(r"C:\a b\c.exe"), &args);
