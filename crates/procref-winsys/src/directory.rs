@@ -15,8 +15,8 @@ use crate::call::{check, wide};
 use crate::handle::wait_raw;
 use crate::security::{Kind, owner_only};
 
-/// Creates a directory that only the current user can open. Succeeds if something with this path exists, whoever owns
-/// it.
+/// Creates a directory that only the current user can open. Succeeds if something with this path exists, also
+/// if another user owns it.
 ///
 /// # Errors
 ///

@@ -69,7 +69,7 @@ pub(crate) use sysv::SystemV as Native;
 #[cfg(all(target_os = "linux", feature = "fuzzing"))]
 pub(crate) use sysv::fuzz;
 #[cfg(windows)]
-pub(crate) use windows::{Windows as Native, signal_safe::NativeSet};
+pub(crate) use windows::{NativeSet, Windows as Native};
 
 pub(crate) use inspection::{Inspection, exit_status};
 pub(crate) use procref_supervisor::state::{Ended, Instance, Lock, MAX_LINGER_MS, Snapshot};
@@ -91,6 +91,9 @@ impl From<Error> for Fault {
 
 /// The result of a step.
 pub(crate) type Step<T> = Result<T, Fault>;
+
+/// The object of a service in this machine's kernel.
+pub(crate) type NativeObject = <Native as Kernel>::Object;
 
 /// Access to the objects of one kernel.
 pub(crate) trait Kernel: Send + Sync + 'static {

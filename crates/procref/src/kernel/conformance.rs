@@ -383,7 +383,7 @@ impl Actor for Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        // A killed helper is gone. Others exit at the EOF of their input.
+        // A killed helper has exited. Others exit at the EOF of their input.
         drop(self.asks.take());
         let _ = self.child.kill();
         self.child.wait().unwrap();
@@ -394,10 +394,10 @@ impl Drop for Helper {
 #[test]
 #[expect(clippy::print_stdout, reason = "its answers")]
 fn helper() {
-    let Ok(told) = std::env::var(HELPER) else {
+    let Ok(value) = std::env::var(HELPER) else {
         return;
     };
-    let (pid, name) = told.split_once(' ').unwrap();
+    let (pid, name) = value.split_once(' ').unwrap();
     let key = key(name, pid.parse().unwrap());
     let object = pollster::block_on(Native.open(&key, Missing::Create));
     let object = object.unwrap().unwrap();

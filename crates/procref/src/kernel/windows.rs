@@ -49,14 +49,16 @@ use crate::namespace::Namespace;
 use crate::process::{self, Identity};
 use procref_supervisor::state::encode_limit;
 
+mod native_set;
 mod object;
 mod shared;
 mod state;
 mod step;
 
+pub(crate) use native_set::NativeSet;
 use object::opened;
 use shared::{Shared, section_name};
-use state::State;
+use state::ObjectState;
 
 /// The highest number of clients. The kernel's limit is 16 million handles per process, but memory runs out before that.
 const MAX_CLIENTS: u32 = 1 << 20;
@@ -159,34 +161,8 @@ impl WindowsObject {
     }
 
     /// Returns the object for the thread that launches a service.
-    pub(crate) fn signal_safe(&self) -> signal_safe::NativeSet {
-        signal_safe::NativeSet(Self(Arc::clone(&self.0)))
-    }
-}
-
-/// The names that the launch of a service uses on every system.
-pub(crate) mod signal_safe {
-    use super::*;
-
-    /// An object whose steps are not futures.
-    pub(crate) struct NativeSet(pub(super) WindowsObject);
-
-    impl NativeSet {
-        /// Ends the processes that an earlier instance has left. Returns `false` if some are alive after `patience`.
-        pub(crate) fn end_tree(&self, patience: Duration) -> Step<bool> {
-            self.0.0.end_tree(patience)
-        }
-
-        /// Calls a function with the job. A process that holds the lock has opened the job.
-        pub(crate) fn with_job<T>(&self, work: impl FnOnce(&OwnedHandle) -> T) -> Step<T> {
-            let job = self.0.0.held().job.clone();
-            job.map(|job| work(job.handle())).ok_or(Fault::Removed)
-        }
-
-        /// Puts a process into the job before its first instruction, and publishes it as the instance.
-        pub(crate) fn admit(&self, instance: &Instance, generation: u16) -> Step<()> {
-            self.0.0.publish(Some(instance), generation, Lock::Keep)
-        }
+    pub(crate) fn signal_safe(&self) -> NativeSet {
+        NativeSet::new(Self(Arc::clone(&self.0)))
     }
 }
 
@@ -322,8 +298,8 @@ impl Object for WindowsObject {
 
     async fn leave_last(&self) -> Step<bool> {
         self.0.step("leave the service as the last client", |step| {
-            let ours = step.held.references.len() == 1;
-            if !ours || step.count()? != 1 || step.state.pinned || !step.take_lock()? {
+            let holds_one = step.held.references.len() == 1;
+            if !holds_one || step.count()? != 1 || step.state.pinned || !step.take_lock()? {
                 return Ok(false);
             }
             step.release_reference();
@@ -406,7 +382,7 @@ impl Object for WindowsObject {
         let shared = &self.0;
         shared.step("remove the object", |step| {
             // This ends the incarnation. The next process that opens the object uses the new one.
-            let next = State::blank(step.state.incarnation.wrapping_add(1));
+            let next = ObjectState::blank(step.state.incarnation.wrapping_add(1));
             state::write(&shared.section, &next);
             shared.removed.set()?;
             shared.forget(step.held);

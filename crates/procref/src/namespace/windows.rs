@@ -68,9 +68,9 @@ pub(super) fn check(dir: &Path, _: Origin) -> Result<(u64, u64)> {
     if !metadata.is_dir() {
         return Err(Error::runtime_dir(dir, "it is not a directory"));
     }
-    let ours = security::is_ours(&opened, Kind::File)
+    let is_ours = security::is_ours(&opened, Kind::File)
         .map_err(|error| failed("could not read its owner", error))?;
-    if !ours {
+    if !is_ours {
         let reason = format!(
             "it belongs to another user (name a directory of your own, for example by {VARIABLE})"
         );

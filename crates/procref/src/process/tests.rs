@@ -7,7 +7,7 @@ use procref_supervisor::process::Stat;
 use super::sys::{is_alive as sys_is_alive, signal, wait, with_file, without_pidfd};
 use super::*;
 
-/// A child that exits when it is told to, or when its `Reaped` is dropped.
+/// A child that exits on request, or when its `Reaped` is dropped.
 struct Reaped(Child);
 
 impl Reaped {

@@ -36,8 +36,8 @@ pub fn record(data: &[u8]) {
     for name in [record.name.as_str(), "web", "another web"] {
         if let Some(key) = key(name) {
             let parsed = Record::parse(text.as_bytes(), &key);
-            let ours = name == record.name && record.is_of(&space);
-            assert_eq!(parsed.is_ok(), ours, "{parsed:?}");
+            let is_ours = name == record.name && record.is_of(&space);
+            assert_eq!(parsed.is_ok(), is_ours, "{parsed:?}");
         }
     }
     let of_this_boot = record.boot == sys::boot_id() && !record.boot.is_empty();

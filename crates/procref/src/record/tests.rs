@@ -88,8 +88,8 @@ fn record_fingerprint_is_optional() {
             .contains("fingerprint")
     );
     assert_eq!(read(key).unwrap().fingerprint(), None);
-    let told = record(key).with_fingerprint(Some("v1\0".to_owned()));
-    write(key, &told).unwrap();
+    let with_fingerprint = record(key).with_fingerprint(Some("v1\0".to_owned()));
+    write(key, &with_fingerprint).unwrap();
     assert_eq!(read(key).unwrap().fingerprint(), Some("v1\0"));
 }
 

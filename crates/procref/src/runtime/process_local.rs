@@ -13,13 +13,13 @@ use crate::process::fork_epoch;
 use crate::runtime::timer::Timer;
 
 /// Values by key. Each lives as long as a caller keeps it.
-type Shared = HashMap<(Digest, Digest), Weak<dyn Any + Send + Sync>>;
+type WeakMap = HashMap<(Digest, Digest), Weak<dyn Any + Send + Sync>>;
 
 /// The state of one process.
 pub(crate) struct Local {
     pub(crate) epoch: u64,
     /// The client of each service that this process uses.
-    pub(crate) clients: Mutex<Shared>,
+    pub(crate) clients: Mutex<WeakMap>,
     pub(crate) timer: Timer,
     /// The state of a child of this process.
     child: OnceLock<Box<Local>>,

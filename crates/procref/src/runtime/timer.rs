@@ -102,7 +102,7 @@ pub(crate) async fn timeout<F: Future>(
 ) -> Option<F::Output> {
     let mut future = pin!(future);
     let deadline = Instant::now().checked_add(limit);
-    let mut sleep = pin!(Sleep {
+    let mut delay = pin!(Delay {
         timer,
         deadline,
         entry: None,
@@ -111,19 +111,19 @@ pub(crate) async fn timeout<F: Future>(
         if let Poll::Ready(output) = future.as_mut().poll(context) {
             return Poll::Ready(Some(output));
         }
-        sleep.as_mut().poll(context).map(|()| None)
+        delay.as_mut().poll(context).map(|()| None)
     })
     .await
 }
 
-struct Sleep {
+struct Delay {
     timer: fn() -> &'static Timer,
     /// `None` if the limit is beyond what the clock can represent. It never passes.
     deadline: Option<Instant>,
     entry: Option<(Instant, u64)>,
 }
 
-impl Future for Sleep {
+impl Future for Delay {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
@@ -161,7 +161,7 @@ impl Future for Sleep {
     }
 }
 
-impl Drop for Sleep {
+impl Drop for Delay {
     fn drop(&mut self) {
         if let Some(entry) = self.entry {
             let timer = (self.timer)();
@@ -214,16 +214,16 @@ mod tests {
         timer: fn() -> &'static Timer,
         limit: Duration,
         on_wake: impl Fn() + Send + Sync + 'static,
-    ) -> Pin<Box<Sleep>> {
+    ) -> Pin<Box<Delay>> {
         let waker = Waker::from(Arc::new(OnWake(on_wake)));
         let deadline = Instant::now().checked_add(limit);
-        let mut sleep = Box::pin(Sleep {
+        let mut delay = Box::pin(Delay {
             timer,
             deadline,
             entry: None,
         });
-        let _ = sleep.as_mut().poll(&mut Context::from_waker(&waker));
-        sleep
+        let _ = delay.as_mut().poll(&mut Context::from_waker(&waker));
+        delay
     }
 
     #[test]
@@ -231,8 +231,8 @@ mod tests {
         static TIMER: Timer = Timer::new();
         const SOON: Duration = Duration::from_millis(20);
         let timer: fn() -> &'static Timer = || &TIMER;
-        let (told, heard) = mpsc::channel();
-        let done = told.clone();
+        let (sender, receiver) = mpsc::channel();
+        let done = sender.clone();
         // Blocks the thread that wakes it until another time limit of the same timer ends.
         let blocking = call_after(timer, SOON, move || {
             let never = std::future::pending::<()>();
@@ -245,10 +245,10 @@ mod tests {
             let _ = &kept;
         });
         let last = call_after(timer, SOON * 3, move || {
-            let _ = told.send(true);
+            let _ = sender.send(true);
         });
         for _ in 0..2 {
-            assert_eq!(heard.recv_timeout(Duration::from_secs(30)), Ok(true));
+            assert_eq!(receiver.recv_timeout(Duration::from_secs(30)), Ok(true));
         }
         drop((blocking, panicking, dropping, last));
         assert_eq!(TIMER.queue().sleepers.len(), 0);

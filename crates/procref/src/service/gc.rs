@@ -16,7 +16,7 @@ use crate::key::ServiceKey;
 use crate::process;
 use crate::record::files::{self, FileKind};
 
-type NativeObject = Arc<ObjectOf<Host>>;
+type SharedObject = Arc<ObjectOf<Host>>;
 
 /// The result of [`Services::gc`](crate::Services::gc).
 ///
@@ -121,7 +121,7 @@ pub(crate) async fn collect(known: Known, collected: &mut Collected) {
 struct Collection {
     transition: Transition<Host>,
     known: Known,
-    object: NativeObject,
+    object: SharedObject,
     snapshot: Snapshot,
     /// The object existed before.
     found: bool,
@@ -225,7 +225,7 @@ impl Collection {
 /// Stops the instance, if one lives. Returns its pid if it had to be stopped.
 async fn stop(
     transition: &Transition<Host>,
-    object: &NativeObject,
+    object: &SharedObject,
     snapshot: &Snapshot,
 ) -> Step<Option<u32>> {
     if !snapshot.claimed {
@@ -247,7 +247,7 @@ async fn stop(
 }
 
 /// Returns the object's state, if no process uses the service.
-async fn idle(object: &NativeObject) -> Step<Option<Snapshot>> {
+async fn idle(object: &SharedObject) -> Step<Option<Snapshot>> {
     let snapshot = object.snapshot().await?;
     let kept = is_kept(&snapshot).await?;
     Ok((!kept).then_some(snapshot))

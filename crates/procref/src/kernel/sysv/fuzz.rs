@@ -65,8 +65,8 @@ pub fn proc_sysvipc_sem(data: &[u8]) {
         let mode = mode & 0o7777;
         // The format in which the kernel prints a line.
         let line = format!("{key:10} {id:10}  {mode:4o} {slots:10} {uid:5} 0 0 0 1700000000 0");
-        let ours = uid == user && slots == u32::from(slot::COUNT) && mode == 0o600;
-        assert_eq!(candidate(&line, user), ours.then_some(id), "{line}");
+        let is_ours = uid == user && slots == u32::from(slot::COUNT) && mode == 0o600;
+        assert_eq!(candidate(&line, user), is_ours.then_some(id), "{line}");
     }
     let text = String::from_utf8_lossy(input.rest());
     for line in text.lines() {

@@ -56,8 +56,8 @@ pub(super) fn candidate(line: &str, user: u32) -> Option<i32> {
     let &[_, id, mode, slots, uid, ..] = columns.as_slice() else {
         return None;
     };
-    let ours = u32::from_str_radix(mode, 8) == Ok(0o600)
+    let is_ours = u32::from_str_radix(mode, 8) == Ok(0o600)
         && slots.parse() == Ok(slot::COUNT)
         && uid.parse() == Ok(user);
-    ours.then(|| id.parse().ok())?
+    is_ours.then(|| id.parse().ok())?
 }

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::kernel::semset::{Op, Values, Wait};
 
 /// The owner, creator and permissions of a set.
-pub(super) struct Owner {
+pub(super) struct Ownership {
     pub(super) uid: u32,
     pub(super) creator: u32,
     pub(super) mode: u32,
@@ -74,9 +74,9 @@ pub(super) fn values(id: SetId) -> io::Result<Values> {
     }
 }
 
-pub(super) fn owner(id: SetId) -> io::Result<Owner> {
+pub(super) fn owner(id: SetId) -> io::Result<Ownership> {
     let perm = stat(id)?.sem_perm;
-    Ok(Owner {
+    Ok(Ownership {
         uid: perm.uid,
         creator: perm.cuid,
         mode: u32::from(perm.mode),

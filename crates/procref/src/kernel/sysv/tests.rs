@@ -142,7 +142,11 @@ fn wait_removed_sleeps_until_the_removal() {
 #[test]
 fn wait_unlocked_ends_when_lock_is_free_or_set_is_removed() {
     for removed in [false, true] {
-        let scratch = Scratch::new(if removed { "wake-gone" } else { "wake-free" });
+        let scratch = Scratch::new(if removed {
+            "wake-assert_removed"
+        } else {
+            "wake-free"
+        });
         let set = scratch.open();
         assert!(run(set.try_enter()).unwrap());
         thread::scope(|scope| {
@@ -192,18 +196,18 @@ fn steps_on_a_removed_set_fail_as_removed() {
 
 #[test]
 fn g7_set_of_another_size_is_foreign() {
-    for (slots, says) in [
+    for (slots, reason) in [
         (slot::COUNT - 1, "fewer"),
         (slot::COUNT + 1, "more"),
         (4000, "more"),
     ] {
-        let scratch = Scratch::new(says);
+        let scratch = Scratch::new(reason);
         scratch.make(slots);
         // A client that only reads gets the error, too.
         for missing in [Missing::Create, Missing::Ignore] {
             let error = scratch.try_open(missing).err().expect("it is not ours");
             assert!(matches!(error, Error::Foreign { .. }), "{error:?}");
-            assert!(text(&error).contains(says), "{error}");
+            assert!(text(&error).contains(reason), "{error}");
             assert!(text(&error).contains(&SystemV::object_name(&scratch.key)));
         }
     }
@@ -454,23 +458,24 @@ fn run_in_two_namespaces() {
             assert!(matches!(error, Error::Namespaces { .. }), "{error}");
             // A set of another service with two clients. It has the same id.
             let victim = Scratch::new("there");
-            let theirs = victim.open();
+            let other = victim.open();
             let id = |set: &Set<SysvArray>| format!("{:?}", set.array().id);
-            assert_eq!(id(&theirs), id(&set));
-            assert!(run(theirs.try_enter()).unwrap());
-            run(theirs.claim()).unwrap();
-            run(theirs.unlock()).unwrap();
-            run(theirs.array().operate("count", &[JOINED], Wait::No)).unwrap();
-            let before = sys::values(theirs.array().id).unwrap();
-            let gone = |done: Step<bool>| assert!(matches!(done, Err(Fault::Removed)), "{done:?}");
-            gone(run(set.join(Supervised::No)));
-            gone(run(set.try_enter()));
-            gone(run(set.try_lock()));
-            gone(run(set.leave()));
-            gone(run(set.leave_last()));
-            gone(run(set.pin()).map(|()| true));
-            gone(run(set.remove()).map(|()| true));
-            assert_eq!(sys::values(theirs.array().id).unwrap(), before);
+            assert_eq!(id(&other), id(&set));
+            assert!(run(other.try_enter()).unwrap());
+            run(other.claim()).unwrap();
+            run(other.unlock()).unwrap();
+            run(other.array().operate("count", &[JOINED], Wait::No)).unwrap();
+            let before = sys::values(other.array().id).unwrap();
+            let assert_removed =
+                |done: Step<bool>| assert!(matches!(done, Err(Fault::Removed)), "{done:?}");
+            assert_removed(run(set.join(Supervised::No)));
+            assert_removed(run(set.try_enter()));
+            assert_removed(run(set.try_lock()));
+            assert_removed(run(set.leave()));
+            assert_removed(run(set.leave_last()));
+            assert_removed(run(set.pin()).map(|()| true));
+            assert_removed(run(set.remove()).map(|()| true));
+            assert_eq!(sys::values(other.array().id).unwrap(), before);
         });
         moved.join().unwrap();
     });

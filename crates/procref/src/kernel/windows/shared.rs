@@ -10,7 +10,7 @@ use procref_winsys::job::Job;
 use procref_winsys::lock_file::{LockFile, LockMode};
 use procref_winsys::section::Section;
 
-use super::state::{self, State};
+use super::state::{self, ObjectState};
 use crate::error::{Error, Result};
 use crate::kernel::{Fault, Missing};
 use crate::key::ServiceKey;
@@ -100,7 +100,7 @@ impl Shared {
         let incarnation = match state {
             Some(state) => state.incarnation,
             None => {
-                let blank = State::blank(first_incarnation());
+                let blank = ObjectState::blank(first_incarnation());
                 state::write(&section, &blank);
                 blank.incarnation
             }

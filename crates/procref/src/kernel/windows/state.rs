@@ -33,7 +33,7 @@ const _: () = assert!(HOLDERS + 2 * MAX_HOLDERS <= WORDS);
 
 /// The state of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct State {
+pub(super) struct ObjectState {
     /// The number of the incarnation that the state belongs to.
     pub(super) incarnation: u64,
     /// The digests of namespace and name; 0 until the object is claimed.
@@ -52,7 +52,7 @@ pub(super) struct State {
     pub(super) limit_ms: u32,
 }
 
-impl State {
+impl ObjectState {
     pub(super) fn blank(incarnation: u64) -> Self {
         Self {
             incarnation,
@@ -136,7 +136,7 @@ fn choice(words: &[AtomicU64; WORDS]) -> usize {
 }
 
 /// Returns the valid state, or `None` if no process has written one completely.
-pub(super) fn read(section: &Section) -> Option<State> {
+pub(super) fn read(section: &Section) -> Option<ObjectState> {
     let words = section.words();
     if words[0].load(Ordering::Acquire) != MAGIC {
         return None;
@@ -146,10 +146,10 @@ pub(super) fn read(section: &Section) -> Option<State> {
     for (to, from) in state.iter_mut().zip(&words[from..]) {
         *to = from.load(Ordering::Relaxed);
     }
-    Some(State::decode(state))
+    Some(ObjectState::decode(state))
 }
 
-pub(super) fn write(section: &Section, state: &State) {
+pub(super) fn write(section: &Section, state: &ObjectState) {
     let words = section.words();
     let other = 1 - choice(words);
     for (from, to) in state.encode().into_iter().zip(&words[STATES[other]..]) {

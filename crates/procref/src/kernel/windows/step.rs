@@ -10,7 +10,7 @@ use procref_winsys::job::Job;
 use procref_winsys::lock_file::LockMode;
 
 use super::shared::{HeldObjects, Shared};
-use super::state::{self, State};
+use super::state::{self, ObjectState};
 use crate::error::Result;
 use crate::kernel::{Fault, Instance, Snapshot, Step};
 use procref_supervisor::state::decode_limit;
@@ -19,7 +19,7 @@ use procref_supervisor::state::decode_limit;
 pub(super) struct StepContext<'a> {
     pub(super) shared: &'a Shared,
     pub(super) held: &'a mut HeldObjects,
-    pub(super) state: State,
+    pub(super) state: ObjectState,
     /// Set if `state` must be written when the step ends.
     pub(super) changed: bool,
 }

@@ -4,8 +4,8 @@ use super::*;
 
 /// Returns the named holders of a set, and the number of others. All of them are this process.
 fn named(set: &Set<SysvArray>) -> (Vec<u32>, u32) {
-    let told = run(set.inspect()).unwrap();
-    (told.holders, told.unnamed)
+    let inspection = run(set.inspect()).unwrap();
+    (inspection.holders, inspection.unnamed)
 }
 
 #[test]
@@ -62,9 +62,13 @@ fn failed_step_takes_no_holder_slot() {
     run(set.unlock()).unwrap();
     assert!(!run(other.join(Supervised::Yes)).unwrap(), "no supervisor");
     assert_eq!(run(set.snapshot()).unwrap().clients, 1);
-    let told = run(set.inspect()).unwrap();
+    let inspection = run(set.inspect()).unwrap();
     assert_eq!(
-        (told.unnamed, told.supervisor, told.transition),
+        (
+            inspection.unnamed,
+            inspection.supervisor,
+            inspection.transition
+        ),
         (0, None, None)
     );
 }

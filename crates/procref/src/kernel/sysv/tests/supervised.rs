@@ -46,8 +46,8 @@ fn join_and_leave_can_require_a_supervisor() {
     );
     run(set.signal_safe().supervise()).unwrap();
     assert!(run(set.snapshot()).unwrap().supervised);
-    let told = run(set.inspect()).unwrap();
-    assert_eq!(told.supervisor, Some(std::process::id()));
+    let inspection = run(set.inspect()).unwrap();
+    assert_eq!(inspection.supervisor, Some(std::process::id()));
     assert!(run(set.join(Supervised::Yes)).unwrap());
     assert_eq!(run(set.snapshot()).unwrap().clients, 2);
     // Clients leave one after another, and so does the last one.
@@ -124,8 +124,8 @@ fn tree_supervisor_shares_the_lock_with_its_starter() {
     };
     run(set_calls.supervise_tree(LONG)).unwrap();
     assert_eq!(state(), (true, true, true));
-    let told = run(set.inspect()).unwrap();
-    assert_eq!(told.supervisor, Some(std::process::id()));
+    let inspection = run(set.inspect()).unwrap();
+    assert_eq!(inspection.supervisor, Some(std::process::id()));
     assert_eq!(
         run(set_calls.wait_alone(&until(SOON))),
         Err(Refused::NotNow)
@@ -145,12 +145,12 @@ fn supervise_tree_fails_when_the_starter_released_the_lock() {
     let scratch = Scratch::new("let-go");
     let set = entered(&scratch);
     run(set.unlock()).unwrap();
-    let begun = Instant::now();
+    let start = Instant::now();
     assert_eq!(
         run(set.signal_safe().supervise_tree(LONG)),
         Err(Refused::NotNow)
     );
-    assert!(begun.elapsed() < LONG / 2, "it waited for the lock");
+    assert!(start.elapsed() < LONG / 2, "it waited for the lock");
     let left = run(set.snapshot()).unwrap();
     assert!(!left.locked && !left.tree && !left.supervised);
 }
@@ -164,8 +164,8 @@ fn late_supervisor_does_not_wait_for_another_tree() {
     run(set_calls.supervise_tree(LONG)).unwrap();
     // The start of the other supervisor takes a while, and ends.
     let late = thread::spawn(move || {
-        let begun = Instant::now();
-        (run(set_calls.supervise_tree(LONG)), begun.elapsed())
+        let start = Instant::now();
+        (run(set_calls.supervise_tree(LONG)), start.elapsed())
     });
     run(set.unlock()).unwrap();
     run(set_calls.unlock()).unwrap();
