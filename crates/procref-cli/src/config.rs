@@ -101,10 +101,10 @@ pub(crate) fn read_files(globals: &Globals) -> Result<Vec<String>> {
 }
 
 /// Returns why the named file would be rejected if the search had found it.
-pub(crate) fn doubt_of_named(globals: &Globals) -> Option<String> {
+pub(crate) fn named_untrusted_reason(globals: &Globals) -> Option<String> {
     let named = named_file(globals).filter(|_| !globals.no_config)?;
     let (path, root) = locate(&named).ok()?;
-    find::doubt(&path, &root)
+    find::untrusted_reason(&path, &root)
 }
 
 /// Returns the common namespace and that of the current project, or with `all` those of all projects.

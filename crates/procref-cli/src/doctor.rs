@@ -74,12 +74,12 @@ fn check_configuration(globals: &Globals) -> Finding {
         }
         Ok(files) => {
             let found = format!("configuration: {}", files.join(", "));
-            match config::doubt_of_named(globals) {
+            match config::named_untrusted_reason(globals) {
                 None => Finding::ok(CHECK, found),
-                Some(doubt) => Finding::new(
+                Some(reason) => Finding::new(
                     CHECK,
                     Severity::Warning,
-                    format!("{found}, which was named; {doubt}"),
+                    format!("{found}, which was named; {reason}"),
                 )
                 .advice("another user may choose what is executed; move the file to a directory that only you can write"),
             }

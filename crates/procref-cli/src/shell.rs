@@ -1,7 +1,7 @@
 //! Finds commands that were written for a shell. procref executes programs without one.
 //!
-//! A command in one text is rejected if a word is only valid in a shell: an unquoted operator, a shell command, or a
-//! variable before the program. All other words are passed unchanged. If the program cannot be executed or exits before
+//! A command is rejected if a word is only valid in a shell: an unquoted operator, a shell command, or a variable before
+//! the program. All other words are passed unchanged. If the program cannot be executed or exits before
 //! it is ready, [`advice`] names the first word with shell syntax.
 
 pub(crate) mod advice;

@@ -76,9 +76,9 @@ pub(super) fn read(file: &Path, root: &Path, trust: Trust) -> Result<String, Dia
         io::ErrorKind::NotFound => Diagnostic::of_file(file, "no such file"),
         _ => Diagnostic::io(file, "read it", &error),
     };
-    let doubtful = |doubt: String| {
+    let untrusted = |reason: String| {
         let advice = trust.advice(file);
-        let message = format!("{doubt}, and the file decides what is executed; {advice}");
+        let message = format!("{reason}, and the file decides what is executed; {advice}");
         Err(Diagnostic::of_file(file, message))
     };
     if trust == Trust::Named {
@@ -93,25 +93,25 @@ pub(super) fn read(file: &Path, root: &Path, trust: Trust) -> Result<String, Dia
     };
     let opened = match sys::open_found(root, name).map_err(failed)? {
         Ok(opened) => opened,
-        Err(doubt) => return doubtful(doubt),
+        Err(reason) => return untrusted(reason),
     };
     if !opened.metadata().map_err(failed)?.is_file() {
         return Err(Diagnostic::of_file(file, "it is not a regular file"));
     }
-    match sys::doubt(file, &opened)
+    match sys::untrusted_reason(file, &opened)
         .map_err(|error| Diagnostic::io(file, "read its owner", &error))?
     {
-        Some(doubt) => doubtful(doubt),
+        Some(reason) => untrusted(reason),
         None => read_text(file, &opened),
     }
 }
 
 /// Returns why a named file would be rejected if the search had found it.
-pub(super) fn doubt(file: &Path, root: &Path) -> Option<String> {
+pub(super) fn untrusted_reason(file: &Path, root: &Path) -> Option<String> {
     let opened = sys::open_found(root, file.file_name()?).ok()?;
     match opened {
-        Ok(opened) => sys::doubt(file, &opened).ok()?,
-        Err(doubt) => Some(doubt),
+        Ok(opened) => sys::untrusted_reason(file, &opened).ok()?,
+        Err(reason) => Some(reason),
     }
 }
 

@@ -9,10 +9,10 @@
 //!
 //! This process is a subreaper or the first process of a container. Each descendant that loses its parent becomes its
 //! child. Supervisors of services that a descendant started are among these children, and so are services whose
-//! supervisor was killed. They are managed processes and do not belong to the client: other clients may hold such a
-//! service, and a service that this process holds stops only after this process has released it. If this process waited
-//! for such a service, it would wait for itself. It therefore neither waits for managed processes nor sends them signals.
-//! [`procref::is_managed`] identifies them.
+//! supervisor was killed. They are managed processes and do not belong to the client, because other clients may hold such
+//! a service. A service that this process holds stops only after this process has released it. If this process waited
+//! for such a service, it would wait for itself. It therefore neither waits for managed processes nor sends them
+//! signals. [`procref::is_managed`] identifies them.
 
 use std::collections::HashSet;
 use std::env;

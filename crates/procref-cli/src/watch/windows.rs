@@ -1,7 +1,7 @@
 //! Rejects `run --watch-client`, which Windows does not support.
 //!
-//! Only a job lists the descendants of a process that has exited, and the client may be in a job that does not allow
-//! another one.
+//! Only a job lists the descendants of a process that has exited. The client may be in a job that does not allow another
+//! one.
 
 use std::process::ExitCode;
 

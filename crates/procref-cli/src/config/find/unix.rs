@@ -40,14 +40,14 @@ pub(super) fn open_found(root: &Path, name: &OsStr) -> io::Result<Result<File, S
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = rustix::fs::open(root, flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&dir)?;
-    if let Some(doubt) = Checked::Directory.doubt(&stat, root, dir.as_fd()) {
-        return Ok(Err(doubt));
+    if let Some(reason) = Checked::Directory.untrusted_reason(&stat, root, dir.as_fd()) {
+        return Ok(Err(reason));
     }
     let path = root.join(name);
     let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-        if let Some(doubt) = Checked::Link.doubt(&stat, &path, dir.as_fd()) {
-            return Ok(Err(doubt));
+        if let Some(reason) = Checked::Link.untrusted_reason(&stat, &path, dir.as_fd()) {
+            return Ok(Err(reason));
         }
     }
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -56,9 +56,9 @@ pub(super) fn open_found(root: &Path, name: &OsStr) -> io::Result<Result<File, S
 }
 
 /// Returns why another user may be able to change the file.
-pub(super) fn doubt(file: &Path, opened: &File) -> io::Result<Option<String>> {
+pub(super) fn untrusted_reason(file: &Path, opened: &File) -> io::Result<Option<String>> {
     let stat = rustix::fs::fstat(opened)?;
-    Ok(Checked::File.doubt(&stat, file, opened.as_fd()))
+    Ok(Checked::File.untrusted_reason(&stat, file, opened.as_fd()))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ enum Checked {
 }
 
 impl Checked {
-    fn doubt(self, stat: &Stat, path: &Path, opened: BorrowedFd<'_>) -> Option<String> {
+    fn untrusted_reason(self, stat: &Stat, path: &Path, opened: BorrowedFd<'_>) -> Option<String> {
         let (owner, own) = (stat.st_uid, rustix::process::geteuid().as_raw());
         let what = match self {
             Self::File => "it".to_owned(),

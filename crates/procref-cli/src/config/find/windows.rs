@@ -50,7 +50,7 @@ pub(super) fn open_found(root: &Path, name: &OsStr) -> io::Result<Result<File, S
 const OTHER: &str = "neither to this user, nor to the administrators or the system";
 
 /// Returns why another user may be able to change the file.
-pub(super) fn doubt(_: &Path, opened: &File) -> io::Result<Option<String>> {
-    let doubt = format!("it belongs {OTHER}");
-    Ok((!procref_winsys::security::is_trusted(opened)?).then_some(doubt))
+pub(super) fn untrusted_reason(_: &Path, opened: &File) -> io::Result<Option<String>> {
+    let reason = format!("it belongs {OTHER}");
+    Ok((!procref_winsys::security::is_trusted(opened)?).then_some(reason))
 }
