@@ -148,7 +148,9 @@ fn close_numbered(first: RawFd) {
 
 /// Returns the error number of this thread's last libc call.
 pub fn last_errno() -> i32 {
-    // SAFETY: the result points to this thread's `errno`, which lives as long as the thread. Only this thread accesses it.
-    // A supervisor keeps the memory of it: see `thread_data` in procref.
-    unsafe { *libc::__errno_location() }
+    // SAFETY: no pointers are passed.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: `errno` points to this thread's error number, which lives as long as the thread and is an initialized integer.
+    // Only this thread accesses it. A supervisor does not unmap it: see `thread_data` in procref.
+    unsafe { *errno }
 }

@@ -68,6 +68,12 @@ pub struct Limit(UnsafeCell<libc::timespec>);
 // `life::sleep` checks for exited children before each sleep.
 unsafe impl Sync for Limit {}
 
+impl Default for Limit {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Limit {
     pub const fn new() -> Self {
         Self(UnsafeCell::new(libc::timespec {
