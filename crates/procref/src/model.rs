@@ -1,4 +1,4 @@
-//! Runs the real engine on a simulated machine, through every order of steps.
+//! Runs the real engine on a simulated machine, in every order of steps.
 
 mod choices;
 mod client;
@@ -68,7 +68,7 @@ fn limit() -> u64 {
     setting("PROCREF_MODEL_LIMIT").unwrap_or(few)
 }
 
-/// Explores each scenario whole, unless a limit is set or the build is not optimized.
+/// Explores each scenario completely, unless a limit is set or the build is not optimized.
 fn holds(scenarios: &[Scenario]) {
     let must_be_whole = limit() == u64::MAX;
     let mut failed = 0;
@@ -89,7 +89,10 @@ fn holds(scenarios: &[Scenario]) {
             }
         }
     }
-    assert_eq!(failed, 0, "scenarios failed, or are not whole");
+    assert_eq!(
+        failed, 0,
+        "scenarios failed, or were not explored completely"
+    );
 }
 
 fn show(scenario: &Scenario, found: &Counterexample) {
@@ -122,7 +125,7 @@ fn by_command() {
     holds(&scenarios::by_command());
 }
 
-/// The kernel counts processes, and a second handle of a process is counted in memory.
+/// The kernel counts processes. A second handle of a process is counted in memory.
 #[test]
 fn second_acquire_of_a_client_needs_no_kernel_step() {
     use scenario::Act::{Acquire, Release, TryJoin};
@@ -130,16 +133,16 @@ fn second_acquire_of_a_client_needs_no_kernel_step() {
     let scenario = Scenario::new("again", scenario::By::Callback, &[&acts]);
     let figures = explorer::undisturbed(&scenario);
     let publishes = |(_, line): &(usize, &String)| line.contains("publish the instance");
-    // The first publication is not ready.
+    // The first publication is that of an instance that is not ready.
     let published = figures.iter().enumerate().filter(publishes).nth(1);
     let (published, _) = published.expect("a publication");
     let acquired = figures[published..].iter().skip(1);
     let steps = acquired.filter(|line| line.starts_with("client"));
     let steps: Vec<&String> = steps
-        .take_while(|line| !line.contains(scenario::LET_GO))
+        .take_while(|line| !line.contains(scenario::RELEASE_HANDLE))
         .collect();
     let asked = [
-        "client 0: ask whether it is alive",
+        "client 0: check whether it is alive",
         "client 0: on_health_check",
     ];
     assert_eq!(steps, [asked, asked].concat());
@@ -160,18 +163,18 @@ fn client_that_removes_the_set_opens_the_next_by_its_key() {
     );
 }
 
-/// The one schedule of millions that shows the fault.
+/// One schedule of millions shows the fault.
 #[test]
 fn g1_health_of_an_instance_condemns_none_of_a_later_set() {
     let mut run = explorer::Directed::new(&scenarios::ill_and_removed());
-    run.run_without("client 1", "client 0: let go");
-    run.take("falls ill");
+    run.run_without("client 1", "client 0: release the handle");
+    run.take("becomes unhealthy");
     run.run_without("client 0", "client 1: take the lock");
-    run.take("removes the set");
-    run.take("client 0: let go");
-    run.run_without("client 1", "client 0: let go");
+    run.take("the set is removed from outside");
+    run.take("client 0: release the handle");
+    run.run_without("client 1", "client 0: release the handle");
     // Both instances have generation 1.
-    run.run_without("client 0", "client 1: let go");
+    run.run_without("client 0", "client 1: release the handle");
     assert_eq!(run.violation(), None);
 }
 
@@ -195,7 +198,7 @@ fn three_and_a_supervisor() {
     holds(&scenarios::three_and_a_supervisor());
 }
 
-/// Random walks first, because they find mutations earlier that need an external event early.
+/// Random walks come first, because they are faster at finding mutations that need an early external event.
 fn find(scenario: &Scenario) -> Result<Explored, Counterexample> {
     walk(scenario, 1, 10_000)?;
     search(scenario, 200_000)
@@ -221,7 +224,7 @@ fn at_random() {
     assert_eq!(failed, 0, "scenarios failed: PROCREF_MODEL_SEED={seed}");
 }
 
-/// A model that finds no fault in a faulty machine proves nothing.
+/// The model must find the fault in every faulty machine. Otherwise its result would prove nothing.
 #[test]
 #[cfg_attr(debug_assertions, ignore = "takes minutes without optimization")]
 fn every_mutation_is_found() {

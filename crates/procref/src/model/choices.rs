@@ -13,17 +13,17 @@ pub(super) enum Choice {
     Ready(ProcId),
     /// The service exits after its stop signal.
     Ends(ProcId),
-    /// A process at its gate finds that the gate will not open, and exits.
+    /// A process at its gate detects that the gate will not open, and exits.
     LeavesGate(ProcId),
-    /// The following are limited by the scenario's budget.
+    /// The scenario's budget limits the following choices.
     Kill(ProcId),
     Crash(ProcId),
     BecomesUnhealthy(ProcId),
     Suspend(ProcId),
     Remove(SetId),
-    /// A person continues the suspended supervisor, if no client has.
+    /// A person continues the suspended supervisor, if no client has continued it.
     Continue,
-    /// One more client comes, which cleans up after crashes.
+    /// Another client begins, which cleans up after crashes.
     CleanupClient,
 }
 
@@ -44,7 +44,8 @@ pub(super) struct Budget {
 }
 
 impl Machine {
-    /// Returns the possible choices: first those that need no external event, together with their number.
+    /// Returns the possible choices and the number of those that need no external event. These choices come
+    /// first.
     pub(super) fn choices(&self) -> (Vec<Choice>, usize) {
         let mut choices = Vec::new();
         let mut outside = Vec::new();
@@ -55,7 +56,8 @@ impl Machine {
                 Able::Not => {}
             }
         }
-        // The process that moved last comes first, so that the shortest counterexamples have few switches.
+        // The process that made the last step comes first, so that the shortest counterexamples have few
+        // switches.
         if let Some(last) = self.last {
             choices.sort_by_key(|choice| !matches!(choice, Choice::Step(id) if id.proc == last));
         }
@@ -91,7 +93,8 @@ impl Machine {
         let left = &self.state.left;
         for id in self.ids().filter(|&id| self.is_alive(id)) {
             let may = match &self.proc(id).kind {
-                // A client that is killed before its first step is equal to one that never came.
+                // A kill before a client's first step is skipped, because it has the same effect as a
+                // scenario without the client.
                 Kind::Client(_) => {
                     let begun = self.proc(id).begun;
                     left.clients > 0 && begun && self.points.keys().any(|it| it.proc == id)
@@ -181,8 +184,8 @@ impl Machine {
         }
     }
 
-    /// Returns the resulting state if no future must be polled for it. The futures of a process that dies are
-    /// dropped, which changes nothing.
+    /// Returns the resulting state if no future must be polled to compute it. The futures of a process that
+    /// dies are dropped, which changes nothing.
     pub(super) fn predict(&mut self, choice: Choice) -> Option<u64> {
         if matches!(choice, Choice::Step(_) | Choice::CleanupClient) {
             return None;
@@ -195,7 +198,7 @@ impl Machine {
         Some(after)
     }
 
-    /// Records the death of a process that may have been about to clean up.
+    /// Records the death of a process that might have cleaned up.
     pub(super) fn mark_unattended(&mut self) {
         self.state.left_well = false;
         for proc in &mut self.state.procs {
@@ -219,7 +222,7 @@ impl Machine {
             Choice::BecomesUnhealthy(id) => format!("!! {} becomes unhealthy", self.name(id)),
             Choice::Suspend(id) => format!("!! {} is suspended", self.name(id)),
             Choice::Continue => "a person continues the suspended supervisor".to_owned(),
-            Choice::CleanupClient => "a cleanup client comes".to_owned(),
+            Choice::CleanupClient => "a cleanup client begins".to_owned(),
             Choice::Remove(_) => "!! the set is removed from outside".to_owned(),
         }
     }

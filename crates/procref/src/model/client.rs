@@ -8,7 +8,7 @@ use super::machine::Machine;
 use super::process::{Sim, either};
 use super::process_table::{ProcId, SinceCall};
 use super::runner::Spawned;
-use super::scenario::{Act, By, LET_GO, Recover};
+use super::scenario::{Act, By, RELEASE_HANDLE, Recover};
 use super::yield_points::Until;
 use crate::command::ServiceCommand;
 use crate::engine::acquire;
@@ -209,7 +209,7 @@ impl Sim {
         handle
     }
 
-    /// Takes the step at which a client still uses the service, before it releases its handle.
+    /// Takes a step in which a client uses the service before it releases its handle.
     async fn begin_release(&self, handle: &HandleInner<Sim>) {
         let id = self.id;
         let start = handle.current().instance.identity.start;
@@ -221,8 +221,8 @@ impl Sim {
             }
             machine.client(id).undisturbed = true;
         };
-        self.lock().begin_round(id, LET_GO, &());
-        self.call(LET_GO, release).await;
+        self.lock().begin_round(id, RELEASE_HANDLE, &());
+        self.call(RELEASE_HANDLE, release).await;
     }
 
     /// Records that the client has released its handle.

@@ -1,8 +1,8 @@
 //! Explores the schedules of a scenario: all of them, or random ones.
 //!
 //! A schedule is the list of its choices. A run cannot be copied, but it can be repeated, because a process
-//! depends only on its observations. For the same reason a state is the state of the machine and the
-//! observations of each process. Of two equal states, the search continues from only one.
+//! depends only on its observations. For the same reason, a state consists of the state of the machine and
+//! the observations of each process. If two states are equal, the search continues from only one of them.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -37,7 +37,7 @@ pub(super) struct Counterexample {
     pub(super) trace: Vec<String>,
 }
 
-/// A hasher for states, which are hashes themselves.
+/// A hasher that returns its input, because states are hashes already.
 #[derive(Default)]
 struct IdentityHasher(u64);
 
@@ -82,7 +82,7 @@ impl Tree {
     fn add(&mut self, after: Node, by: Choice) -> Node {
         let depth = self.depth(after) + 1;
         self.0.push(TreeNode { by, after, depth });
-        u32::try_from(self.0.len()).expect("memory is exhausted earlier")
+        u32::try_from(self.0.len()).expect("the machine has no memory for so many states")
     }
 
     fn path_to(&self, node: Node, path: &mut Vec<Choice>) {
@@ -111,8 +111,8 @@ struct Pending {
 /// Explores at most `limit` schedules.
 ///
 /// With bounded preemption, schedules without preemption come first, then those with one, and so on. So each
-/// state is first reached with the fewest preemptions, and need not be continued when it is reached with
-/// more.
+/// state is first reached with the fewest preemptions. The search does not continue from it when it is
+/// reached again with more.
 pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Counterexample> {
     let begun = Instant::now();
     let scenario = Arc::new(scenario.clone());
@@ -181,7 +181,7 @@ pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Counte
                     _ => now.push(open),
                 }
             }
-            // The last choice is taken first.
+            // Take the last choice first.
             now[first..].reverse();
             if now.len() == first {
                 break;
@@ -206,7 +206,7 @@ pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Counte
             let Some((open, after)) = foreseen else {
                 break open;
             };
-            // A run would reach the same state after repeating all earlier choices.
+            // Skip a run that would only repeat the earlier choices and reach a known state.
             explored.schedules += 1;
             explored.steps += u64::from(tree.depth(open.after));
             if let Some(before) = open.before {
@@ -296,7 +296,7 @@ pub(super) fn undisturbed(scenario: &Scenario) -> Vec<String> {
     }
 }
 
-/// One schedule that a test determines.
+/// A schedule that a test determines.
 pub(super) struct Directed(Run);
 
 impl Directed {
@@ -359,7 +359,7 @@ pub(super) fn walk(
         explored.schedules += 1;
         let mut run = Run::new(&scenario, false);
         let mut taken = Vec::new();
-        // Each run has its own probability of external events.
+        // Choose another probability of external events for each run.
         let outside = random.f64() * 0.2;
         loop {
             let (choices, by_itself) = run.machine().choices();

@@ -5,7 +5,7 @@ use std::hash::{Hash as _, Hasher as _};
 use super::hash::StateHasher;
 use super::machine::Machine;
 use super::process_table::{ClientProcess, Kind, ProcId, Service};
-use super::scenario::{Act, By, LET_GO, Scenario};
+use super::scenario::{Act, By, RELEASE_HANDLE, Scenario};
 use crate::error::Error;
 use crate::kernel::Instance;
 use crate::kernel::semset::{decode, slot};
@@ -107,11 +107,11 @@ impl Machine {
         self.state.table.goes_with(set, slot, lives)
     }
 
-    /// While all clients only hold the service, the kernel's count is right. Does not apply after a set was
-    /// removed from outside.
+    /// While all clients only hold the service, the kernel's count is exact. This does not apply after a set
+    /// was removed from outside.
     fn wrong_count(&self) -> Option<String> {
         let client = |id: ProcId| matches!(self.proc(id).kind, Kind::Client(_));
-        let at_rest = |(id, label): (ProcId, &str)| !client(id) || label == LET_GO;
+        let at_rest = |(id, label): (ProcId, &str)| !client(id) || label == RELEASE_HANDLE;
         if self.removed() || self.is_busy() || !self.labels().all(at_rest) {
             return None;
         }
@@ -202,7 +202,7 @@ impl Machine {
         client.on = on;
     }
 
-    /// G3: a supervisor must exist. Does not apply if the supervisor was killed since the call began, or
+    /// G3: a supervisor must exist. This does not apply if the supervisor was killed during the call, or
     /// while this process held the service, because no event reports that to a client.
     fn missing_supervisor(
         &self,
@@ -262,7 +262,8 @@ impl Machine {
             let mut values = table.ids().filter_map(|id| table.values(id));
             values.any(|values| values[slot::PIN as usize] > 0)
         };
-        // A supervisor that was killed may have begun to stop it. The next process finishes that.
+        // A supervisor that was killed may have begun to stop the service. The next process finishes that
+        // stop.
         let begun_before = self.state.left.supervisors < self.scenario.budget.supervisors;
         let well = |it: &&Service| !it.ill && !it.told && it.prepared > 0;
         let Some(well) = self.service_of(service).filter(well) else {
@@ -275,7 +276,7 @@ impl Machine {
         }
     }
 
-    /// Returns `true` if a supervisor exists that stops the service when its linger is over.
+    /// Returns `true` if a supervisor exists that stops the service after its linger time.
     fn is_lingering(&self, service: ProcId) -> bool {
         let mut values = self
             .state
@@ -293,7 +294,7 @@ impl Machine {
     pub(super) fn called_to_stop(&mut self, by: ProcId, pid: u32) {
         let found = self.look_up(pid);
         let Some(id) = found.filter(|&id| self.service_of(id).is_some()) else {
-            // The service may have exited since the caller checked it.
+            // The service may have exited after the caller's check.
             if self.client(by).meanwhile.services.is_empty() {
                 let by = self.name(by);
                 self.violate(format!("{by} called on_last_release for no service"));
@@ -343,7 +344,7 @@ impl Machine {
         !self.leftovers().is_empty() && self.is_accepted() && !others
     }
 
-    /// Accepts what the storm accepts, and nothing else.
+    /// Accepts the same leftovers as the storm, and no others.
     fn is_accepted(&self) -> bool {
         let (left, had) = (self.state.left, self.scenario.budget);
         if self.removed() {
@@ -351,9 +352,9 @@ impl Machine {
         }
         let mut values = self.state.table.ids();
         let values = values.find_map(|id| self.state.table.values(id));
-        // No process leaves files or processes without a set.
+        // No files or processes may remain without a set.
         let Some(values) = values else {
-            // Except for the note of a failed start, if the client that it was left for was killed.
+            // An exception is the note of a failed start, if the client that it was written for was killed.
             let killed = left.clients < had.clients;
             return killed && self.state.failures > 0 && self.state.record.is_none();
         };
@@ -366,8 +367,7 @@ impl Machine {
             let mut procs = self.state.procs.iter();
             procs.any(|proc| proc.alive && is_one(&proc.kind))
         };
-        // A client that leaves in an orderly way, while no process dies, leaves nothing, whatever happened
-        // before.
+        // If a client releases normally, and no process dies during the release, nothing remains.
         if lives(|kind| matches!(kind, Kind::Supervisor(_))) || self.state.left_well {
             return false;
         }
@@ -380,8 +380,8 @@ impl Machine {
         }
         // A client was killed between the creation of the set and the start of a supervisor.
         let empty = at(slot::REFS) == 0 && at(slot::LOCK) == 0 && at(slot::SUPERVISOR) == 0;
-        // The command died while clients held it, its supervisor has resigned, and the clients were killed.
-        // Or a client stopped it on demand, and was killed before it cleared the instance.
+        // The command died while clients held it, its supervisor resigned, and the clients were killed. Or a
+        // client stopped the service on demand, and was killed before it cleared the instance.
         let crashed = left.crashes < had.crashes;
         let on_demand = self
             .scenario
@@ -391,7 +391,7 @@ impl Machine {
             .any(|act| matches!(act, Act::Stop | Act::ForceStop));
         let killed = left.clients < had.clients;
         let stopped = on_demand && killed && instance.is_some_and(|it| it.stopping);
-        // A client whose first step was refused must remove the set, unless it is killed.
+        // A client whose first step was refused must remove the set, unless the client is killed.
         let refused = left.refusals < had.refusals;
         empty && instance.is_none() && (killed || !refused)
             || self.scenario.by == By::Command && (crashed || stopped)
@@ -424,7 +424,8 @@ impl Machine {
         } = *self.scenario;
         let plain = self.scenario.by == By::Callback && !settings.lingers;
         let odd = self.services().find(|(_, _, it)| {
-            // Where only one of them has the callback, it depends on who is the last.
+            // If only one of the clients has the callback, the number of calls depends on which client is the
+            // last.
             let released = second.is_some() || it.released == u8::from(plain);
             it.prepared != 1 || !released
         });

@@ -34,9 +34,9 @@ pub(super) struct State {
     pub(super) failures: u32,
     pub(super) procs: Vec<Proc>,
     pub(super) left: Budget,
-    /// `true` once a cleanup client has come.
+    /// `true` after a cleanup client has begun.
     pub(super) janitor: bool,
-    /// `true` if the last client has left in an orderly way and no process was killed since it began to.
+    /// `true` if the last client has released normally, and no process was killed during its release.
     pub(super) left_well: bool,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Machine {
     pub(super) scenario: std::sync::Arc<Scenario>,
     pub(super) points: BTreeMap<PointId, Point>,
     pub(super) granted: Option<PointId>,
-    /// A step is made at once: the engine polls for one, and drops it if it is not.
+    /// `true` while a step must be ready at once, because the engine drops the future otherwise.
     pub(super) at_once: bool,
     /// The running task.
     pub(super) current: Option<(ProcId, u32)>,
@@ -59,12 +59,13 @@ pub(super) struct Machine {
     pub(super) named: BTreeMap<ProcId, Identity>,
     /// Number of tasks of each process.
     pub(super) live: BTreeMap<ProcId, i32>,
-    /// For mutations: what each client has read last, and which process has just taken the lock.
+    /// For mutations: the values that each client has read last, and the process that has just taken the
+    /// lock.
     pub(super) looks: BTreeMap<ProcId, crate::kernel::semset::Values>,
     pub(super) locked_just_now: Option<ProcId>,
-    /// The run has ended, so dropped values do nothing.
+    /// `true` after the run has ended, so that dropped values do nothing.
     pub(super) over: bool,
-    /// This part of the run is a repetition, in which every invariant held.
+    /// `true` while the run repeats steps in which every invariant held.
     pub(super) repeats: bool,
 }
 

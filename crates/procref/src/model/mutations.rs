@@ -1,4 +1,4 @@
-//! Mutated kernels and machines: each performs one step wrongly.
+//! Mutated kernels and machines. Each of them performs one step incorrectly.
 //!
 //! The engine itself is unchanged. The mutation replaces the step that the engine requests.
 
@@ -6,7 +6,7 @@ use super::machine::Machine;
 use super::process::Process;
 use super::process_table::ProcId;
 use super::scenario::Act::{self, Acquire, AcquireOrCancel, Pin, Release, Unpin};
-use super::scenario::{By, LET_GO, Recover, Scenario, Settings};
+use super::scenario::{By, RELEASE_HANDLE, Recover, Scenario, Settings};
 use crate::engine::config::Orphan;
 use crate::kernel::semset::layout::{Values, decode, encode, slot};
 use crate::kernel::semset::steps::{
@@ -214,7 +214,10 @@ pub(super) fn skips_cleanup(mutation: Option<Mutation>, label: &str) -> bool {
 /// Returns the set that the step uses.
 pub(super) fn set(process: &Process, set: SetId) -> SetId {
     let mut machine = process.lock();
-    let leaves = matches!(machine.client(process.id).round, LET_GO | step::LEAVE_LAST);
+    let leaves = matches!(
+        machine.client(process.id).round,
+        RELEASE_HANDLE | step::LEAVE_LAST
+    );
     if !machine.has(Mutation::LeavesTheNextSet) || !leaves {
         return set;
     }

@@ -33,7 +33,7 @@ impl Platform for Sim {
         &self.kernel
     }
 
-    /// A process that has died has the epoch of a forked child: it owns nothing, and its destructors do nothing.
+    /// A dead process has the epoch of a forked child, so its destructors do nothing.
     fn epoch(&self) -> u64 {
         let machine = self.lock();
         u64::from(machine.over || !machine.is_alive(self.id))
@@ -137,7 +137,8 @@ impl Platform for Sim {
         Ok(())
     }
 
-    /// The thread that drops the handle continues, which no real thread does. This allows more orders, not fewer.
+    /// The thread that drops the handle does not wait, unlike a real thread. This allows more orders, not
+    /// fewer.
     fn block_until_done(&self, _: &mpsc::Receiver<()>, _: Duration) {}
 
     async fn timeout<F: Future + Send>(&self, _: Duration, future: F) -> Option<F::Output> {
@@ -187,8 +188,8 @@ impl ServiceFiles for Sim {
         self.call("keep the name in the record", clear).await;
     }
 
-    /// Reads the note only in scenarios in which starts fail by themselves. In all others this would be one more step
-    /// without an effect.
+    /// Reads the note only in scenarios in which starts fail without an external event. In all other
+    /// scenarios, the step would have no effect.
     async fn failures(&self, _: &ServiceKey) -> Option<Failures> {
         if self.lock().scenario.budget.failures == 0 {
             return None;

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use super::machine::Machine;
 use super::mutations::{self, step};
 use super::process_table::ProcId;
-use super::scenario::LET_GO;
+use super::scenario::RELEASE_HANDLE;
 use super::yield_points::{PointId, Until};
 use crate::kernel::Missing;
 use crate::kernel::semset::layout::{Values, slot};
@@ -113,15 +113,18 @@ impl Process {
     }
 }
 
-/// Records where a round of a client begins, and what the round depends on besides the state of the machine.
+/// Records the begin of a round of a client, and the data that the round depends on, except the state of the
+/// machine.
 impl Process {
     fn before(&self, set: SetId, operation: &'static str, ops: &[Op]) {
         let mut machine = self.lock();
-        let leaving = machine.client(self.id).round == LET_GO;
+        let leaving = machine.client(self.id).round == RELEASE_HANDLE;
         match operation {
             step::JOIN => machine.begin_round(self.id, step::JOIN, &(set, ops)),
             // If the step is refused, the client searches a free slot and retries.
-            step::LEAVE if leaving => machine.begin_round(self.id, LET_GO, &(set, step::LEAVE)),
+            step::LEAVE if leaving => {
+                machine.begin_round(self.id, RELEASE_HANDLE, &(set, step::LEAVE))
+            }
             _ => {}
         }
         // Its slot depends on the slots of the other clients.
@@ -139,14 +142,14 @@ impl Process {
             step::ENTER | step::LOCK if round == step::JOIN => {
                 machine.begin_round(self.id, step::ENTER, &set);
             }
-            step::LEAVE_LAST if round == LET_GO => {
+            step::LEAVE_LAST if round == RELEASE_HANDLE => {
                 machine.begin_round(self.id, step::LEAVE_LAST, &set);
             }
             _ => {}
         }
     }
 
-    /// The client relies on its next reads from here on.
+    /// After this step, the client relies only on values that it reads later.
     fn is_about_to_check(&self, operation: &'static str) {
         if matches!(operation, step::JOIN | step::ENTER | step::LOCK) {
             self.lock().client(self.id).meanwhile.supervisor = false;
@@ -154,8 +157,8 @@ impl Process {
     }
 }
 
-/// The values as a client distinguishes them: of a number of processes, it distinguishes only zero, one and
-/// more.
+/// Returns the values as a client distinguishes them. For a number of processes, a client distinguishes only
+/// zero, one and more.
 #[derive(Debug)]
 struct SeenByClient(Option<Values>);
 
@@ -170,7 +173,8 @@ impl Hash for SeenByClient {
     }
 }
 
-/// The values as a supervisor distinguishes them. It learns of other processes only through its arrays.
+/// Returns the values as a supervisor distinguishes them. A supervisor observes other processes only through
+/// its arrays.
 #[derive(Debug)]
 pub(super) struct SeenBySupervisor(pub(super) Option<Values>);
 
@@ -198,7 +202,7 @@ pub(super) async fn either<A, B>(
     .await
 }
 
-/// One step. It is pending until the explorer grants it, and is then performed whole.
+/// One step. It is pending until the explorer grants it. Then it is performed atomically.
 struct Step<'a, F> {
     process: &'a Process,
     label: &'static str,
@@ -208,7 +212,7 @@ struct Step<'a, F> {
     act: Option<F>,
 }
 
-// No field is pinned.
+// No field is structurally pinned.
 impl<F> Unpin for Step<'_, F> {}
 
 impl<T: Hash + Debug, F: FnOnce(&mut Machine) -> T> Future for Step<'_, F> {
@@ -230,7 +234,7 @@ impl<T: Hash + Debug, F: FnOnce(&mut Machine) -> T> Future for Step<'_, F> {
                 this.point = None;
             }
             Some(point) => {
-                // Another task may continue a future that one task began.
+                // A task may continue a future that another task began.
                 this.point = Some(machine.moved(point));
                 return Poll::Pending;
             }
@@ -334,6 +338,6 @@ impl TableCalls for Process {
 
     async fn last_pid(&self, set: SetId, slot: u16) -> Option<u32> {
         let ask = |machine: &mut Machine| machine.state.table.last_pid(set, slot);
-        self.call("ask who was last", ask).await
+        self.call("check which client was the last", ask).await
     }
 }

@@ -29,29 +29,30 @@ pub(super) struct ClientProcess {
     pub(super) holds: Vec<ProcId>,
     /// The set of these references.
     pub(super) on: Option<SetId>,
-    /// Number of calls to the library that have not returned.
+    /// Number of library calls that have not returned.
     pub(super) calls: u32,
     /// The instance of the last handle. A process remembers nothing else of a service that it does not hold.
     pub(super) remembers: u64,
-    /// The current act of its script.
+    /// Index of the current act in its script.
     pub(super) at: usize,
     /// An instance that this call has found unhealthy and will not use again.
     pub(super) unwell: bool,
     pub(super) meanwhile: SinceCall,
-    /// `true` if its set was removed from outside, and it has not noticed.
+    /// `true` if its set was removed from outside, and the process has not noticed that.
     pub(super) bereft: bool,
-    /// `true` while it leaves and no process was killed since it began to.
+    /// `true` while the process leaves, if no process was killed during that.
     pub(super) undisturbed: bool,
-    /// Its position when it last had forgotten everything before.
+    /// Its position at the last step after which it depends on no earlier observation.
     pub(super) round: &'static str,
 }
 
-/// The processes that have ended since the first of a client's current calls began.
+/// The processes that have exited after the first of a client's current calls began.
 #[derive(Clone, Debug, Default, Hash)]
 pub(super) struct SinceCall {
-    /// Services, which the call may therefore return.
+    /// Services. The call may return one of them.
     pub(super) services: BTreeSet<ProcId>,
-    /// The supervisor, since the client has the reference or the lock. Before that it would have noticed.
+    /// The supervisor, if it exited after the client took the reference or the lock. The client would have
+    /// noticed an earlier exit.
     pub(super) supervisor: bool,
 }
 
@@ -63,7 +64,7 @@ pub(super) struct Supervisor {
     pub(super) presence: bool,
     pub(super) word: bool,
     pub(super) child: Option<ProcId>,
-    /// `true` if the set counts it, so that others can find it.
+    /// `true` if the set counts this supervisor, so that other processes can find it.
     pub(super) counted: bool,
     /// `true` while it is suspended.
     pub(super) suspended: bool,
@@ -84,13 +85,12 @@ pub(super) struct Service {
     pub(super) replaced: bool,
     /// `true` if an `acquire` has returned it.
     pub(super) acquired: bool,
-    /// `true` if the set in which it was to be published was removed during its start. No other process can
-    /// know of it until its starter notices.
+    /// `true` if the set for its publication was removed during its start. No other process can find the
+    /// service until its starter notices the removal.
     pub(super) bereft: bool,
-    /// `true` if there was a moment since its end without a reference.
+    /// `true` if, at some moment after its exit, no client held a reference.
     pub(super) forsaken: bool,
-    /// The process that runs the start callback. No other process knows of this service until it is
-    /// published.
+    /// The process that runs the start callback. No other process knows this service before it is published.
     pub(super) spawner: Option<ProcId>,
     pub(super) parent: Option<ProcId>,
     /// The service that it belongs to: itself, or the one whose worker it is.
@@ -124,7 +124,7 @@ pub(super) struct Proc {
 }
 
 impl Proc {
-    /// Adds the part of the state that the future depends on. The past of dead processes is left out.
+    /// Adds the part of the state that affects later steps. This excludes the history of dead processes.
     pub(super) fn mix(&self, state: &mut StateHasher, undisturbed: bool) {
         let Self {
             pid,
@@ -167,7 +167,7 @@ impl Machine {
                 };
                 (700..).find(|&pid| !taken(pid)).unwrap_or(0)
             }
-            // Pids with a distance, so that their slots differ.
+            // Leave a distance between pids, so that their slots differ.
             _ => 100 + id.0 as u32,
         };
         self.state.procs.push(Proc {
@@ -324,7 +324,7 @@ impl Machine {
             }
             Kind::Supervisor(supervisor) => {
                 supervisor.presence = false;
-                // The exit of the process shows that as well.
+                // The exit of the process also shows this.
                 supervisor.said.retain(|said| *said != Said::Ended);
                 self.notify_clients(id);
             }
@@ -364,8 +364,8 @@ impl Machine {
         }
     }
 
-    /// Ends the unpublished service of a dead starter. No other process knows such a service. The tests with
-    /// real processes let it end with its starter as well.
+    /// Ends the unpublished service of a dead starter. No other process knows such a service. In the tests
+    /// with real processes, it also exits with its starter.
     fn end_unpublished(&mut self, spawner: ProcId) {
         let unknown = |machine: &Self, id: ProcId| {
             let of = |it: &Service| it.spawner == Some(spawner);
@@ -387,7 +387,8 @@ impl Machine {
         spawner.is_some_and(|it| self.is_alive(it)) && !self.published(self.identity(id))
     }
 
-    /// Whether a set, or the record, names it. By its pid: half an identity is none of the starter's to tidy.
+    /// Returns `true` if a set or the record names the pid of the service. The starter does not clean up an
+    /// identity that is only half published.
     fn published(&self, identity: Identity) -> bool {
         let others = |start: u64| start != 0 && start as usize <= self.state.procs.len();
         let named = self.instances().any(|(_, it)| {
@@ -427,7 +428,7 @@ impl Machine {
         }
     }
 
-    /// Gives its pid to another process at once.
+    /// Gives its pid to another process immediately.
     fn reuse_pid(&mut self, id: ProcId) {
         if !self.scenario.reuse_pids {
             return;

@@ -1,4 +1,4 @@
-//! One run of a scenario: polls the processes' futures in a chosen order.
+//! Runs a scenario once: polls the futures of its processes in a chosen order.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,7 +35,7 @@ struct Task {
     waker: Waker,
 }
 
-/// Tasks whose futures must be polled again although no step of theirs was made.
+/// Tasks whose futures must be polled again although none of their steps was performed.
 type WokenTasks = Arc<Mutex<Vec<usize>>>;
 
 struct Alarm {
@@ -129,7 +129,7 @@ impl Run {
             }
             Err(_) => {
                 lock(&self.machine).violate("a panic");
-                // Its destructors may panic again, so it is not dropped.
+                // Forget the future, because its destructors may panic again.
                 std::mem::forget(self.tasks[index].take());
             }
         }
@@ -160,7 +160,7 @@ impl Run {
                 }
             }
         }
-        // The futures of dead processes are dropped. Their process does not exist any more.
+        // Drop the futures of dead processes.
         let dead = |machine: &Machine, task: &Option<Task>| {
             task.as_ref()
                 .is_some_and(|task| !machine.is_alive(task.proc))
@@ -214,7 +214,7 @@ impl Run {
             machine.note(|| line);
         }
         if machine.granted.is_some() {
-            machine.violate("the model is broken: a step was not made");
+            machine.violate("the model is broken: a step was not performed");
         }
     }
 }

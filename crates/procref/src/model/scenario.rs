@@ -72,10 +72,10 @@ pub(super) struct Scenario {
     pub(super) reuse_pids: bool,
     /// A service that crashes leaves one of its processes running.
     pub(super) workers: bool,
-    /// The service exits only when it is killed.
+    /// The service ignores the stop signal, and exits only when it is killed.
     pub(super) stubborn: bool,
-    /// Number of preemptions: of switches to another process while the current one could continue. `None` for any
-    /// number.
+    /// Number of preemptions: switches to another process while the current one could continue. `None` means
+    /// any number.
     pub(super) bound: Option<u8>,
     pub(super) mutation: Option<Mutation>,
 }
@@ -128,4 +128,4 @@ pub(super) fn janitor() -> Vec<Act> {
 }
 
 /// The label of the step before a release, at which a client only uses the service.
-pub(super) const LET_GO: &str = "let go";
+pub(super) const RELEASE_HANDLE: &str = "release the handle";

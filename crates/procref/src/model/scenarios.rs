@@ -64,8 +64,8 @@ pub(super) fn by_callback() -> Vec<Scenario> {
         two("callback, set removed")
             .with(|it| it.bound = Some(2))
             .with_budget(|it| it.removals = 1),
-        // With one preemption the search takes too long to run each time. The case that needs one is explored
-        // from a schedule that leads to it.
+        // With one preemption, the search takes too long for every run. A test follows one schedule into the
+        // case that needs a preemption.
         ill_and_removed().with(|it| it.bound = Some(0)),
         two("callback, stubborn")
             .with(|it| it.stubborn = true)
@@ -184,13 +184,13 @@ pub(super) fn others() -> Vec<Scenario> {
         )
         .with_budget(|it| it.cancels = 1),
         Scenario::new(
-            "somebody only joins",
+            "a client only joins",
             By::Callback,
             &[ONCE, &[TryJoin, Release]],
         )
         .with_budget(|it| it.clients = 1),
         Scenario::new(
-            "somebody waits for the end",
+            "a client waits for the end",
             By::Callback,
             &[ONCE, &[WaitStopped]],
         )
@@ -267,7 +267,7 @@ pub(super) fn three_by_command() -> Scenario {
     three("three, command", By::Command, 1)
 }
 
-/// One of three clients and one supervisor may be killed.
+/// At most one of three clients and one supervisor are killed.
 pub(super) fn three_and_a_supervisor() -> Vec<Scenario> {
     let one_each = |it: Scenario| {
         it.with_budget(|it| {

@@ -26,7 +26,7 @@ pub(super) struct SimProcess {
     id: ProcId,
 }
 
-/// A service that was forked, and waits at its gate or is executed.
+/// A service that was forked and waits at its gate, or whose program was executed.
 pub(super) struct SimStartingService {
     process: Process,
     supervisor: ProcId,
@@ -62,7 +62,7 @@ impl Process {
         self.call("kill it", kill).await;
     }
 
-    /// Waits until the process has exited, or its grace is over. Returns `true` if it has exited.
+    /// Waits until the process has exited or its grace has expired. Returns `true` if the process has exited.
     pub(super) async fn wait_for(&self, proc: ProcId) -> bool {
         if self.lock().has(Mutation::StopNotAwaited) {
             return true;
@@ -135,7 +135,7 @@ impl Process {
                 })
             }
             said => {
-                // The starter closes its pipes, and the gate with them.
+                // The starter closes its pipes, including the gate.
                 let child = self.lock().reports_of(supervisor).child;
                 if let Some(child) = child {
                     self.lock().close_gate(child);
@@ -186,7 +186,7 @@ impl Machine {
 impl ServiceProcess for SimProcess {
     async fn is_alive(&self) -> bool {
         let ask = |machine: &mut Machine| machine.is_alive(self.id);
-        let alive = self.sim.call("ask whether it is alive", ask).await;
+        let alive = self.sim.call("check whether it is alive", ask).await;
         self.sim.note_unwell(!alive);
         alive
     }

@@ -23,32 +23,32 @@ pub(super) struct PointId {
 pub(super) enum Until {
     Now,
     Performable(SetId, Vec<Op>),
-    /// The sleep of a supervisor, which also ends with the exit of its child or the end of its time.
+    /// The sleep of a supervisor. The exit of its child or its time limit ends the sleep, too.
     Sleep {
         set: SetId,
         ops: Vec<Op>,
         timed: bool,
         child: Option<ProcId>,
     },
-    /// The process is gone or, if `timed`, the time limit has expired.
+    /// The process has exited or, if `timed` is `true`, the time limit has expired.
     Ended {
         proc: ProcId,
         timed: bool,
     },
-    /// The supervisor has reported, or is gone.
+    /// The supervisor has reported or exited.
     Told(ProcId),
-    /// The starter has confirmed, or is gone.
+    /// The starter has confirmed or exited.
     Word(ProcId),
-    /// The service is ready, or its supervisor has reported its exit or is gone.
+    /// The service is ready, or its supervisor has reported the service's exit or has exited.
     ReadyOrEnded {
         service: ProcId,
         supervisor: ProcId,
     },
     Alarm(ProcId),
     AllGone(ProcId),
-    /// A time limit that need not expire. It expires only as often as the scenario allows.
+    /// A time limit that does not have to expire. It expires at most as often as the scenario allows.
     TimeUp,
-    /// A waiting process finds that the supervisor is suspended.
+    /// A waiting process detects that the supervisor is suspended.
     Suspended,
     Failure,
     Cancel,
@@ -62,13 +62,13 @@ pub(super) struct Point {
     at_once: bool,
 }
 
-/// Whether a step is possible.
+/// The condition under which a step is possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Able {
     Now,
-    /// When time has passed and nothing else has happened.
+    /// The step is possible after time has passed, if no other step is possible.
     InTime,
-    /// After an optional event.
+    /// The step is possible after an optional event.
     Outside,
     Not,
 }
@@ -106,7 +106,7 @@ impl Machine {
         u32::try_from(count.count()).ok()
     }
 
-    /// Returns the point of the task that polls it now.
+    /// Returns the point of the task that is polling now.
     pub(super) fn moved(&mut self, id: PointId) -> PointId {
         if self.current == Some((id.proc, id.task)) {
             return id;
@@ -132,8 +132,8 @@ impl Machine {
         proc.history = mix.finish();
     }
 
-    /// A client with a single future, at a step that begins a round, has forgotten its observations of
-    /// earlier rounds. The machine knows what it remembers.
+    /// At a step that begins a round, a client with a single future does not depend on its observations of
+    /// earlier rounds. The state of the machine has all that it depends on.
     pub(super) fn begin_round(
         &mut self,
         id: ProcId,
@@ -167,7 +167,7 @@ impl Machine {
         }
     }
 
-    /// From here on, `position` represents the past of the process.
+    /// After this step, `position` represents the history of the process.
     pub(super) fn forget_history(&mut self, proc: ProcId, position: (&'static str, bool)) {
         let mut mix = StateHasher(1);
         position.hash(&mut mix);
@@ -260,7 +260,7 @@ impl Machine {
         said.contains(&Said::Ended) || !self.is_alive(supervisor)
     }
 
-    /// Equal clients differ only in the order in which they begin. So this order is fixed.
+    /// Equal clients differ only in the order in which they begin, so this order is fixed.
     fn is_next_to_begin(&self, id: ProcId) -> bool {
         let scripts = &self.scenario.clients;
         let same = |other: ProcId| scripts.get(other.0) == scripts.get(id.0);
