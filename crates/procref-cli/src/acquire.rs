@@ -53,7 +53,8 @@ impl AcquiredServices {
                 }
             }
         }
-        // A service may have exited since it was ready, most likely a dependency while its dependents started.
+        // A service may have exited after it was ready, most likely a dependency while its dependents
+        // started.
         if let Some(exited) = acquired.0.iter().position(Acquired::has_exited) {
             let error = describe::exited_error(&services[exited]);
             acquired.release()?;

@@ -34,7 +34,7 @@ const OWN: [&str; 4] = ["PROCREF_PORT", "PROCREF_PID", "PROCREF_NAME", "PROCREF_
 /// The prefix of the variables for a service's metadata.
 const METADATA: &str = "PROCREF_META_";
 
-/// Runs the client. From then on the client holds the services itself, if the system can pass references on.
+/// Runs the client. If the system can pass references on, the client then holds the services itself.
 pub(crate) fn run(client: &ClientCommand, services: AcquiredServices) -> Result<ExitCode> {
     let mut command = command(client, &services);
     let (source, services) = match sys::run(&mut command, services) {

@@ -55,8 +55,8 @@ pub(crate) fn find(
     Files::read(globals)?.resolve(globals.runtime_dir.as_deref(), name)
 }
 
-/// Returns a hint about a name that no file has: which files were read, and which similar name is in them or is
-/// running.
+/// Returns a hint about an unknown name: the files that were read, and a similar name that a file or a
+/// running service has.
 pub(crate) fn hint(globals: &Globals, name: &str, running: &[String]) -> Result<Option<String>> {
     let files = Files::read(globals)?;
     let names: BTreeSet<&str> = files
@@ -107,7 +107,7 @@ pub(crate) fn named_untrusted_reason(globals: &Globals) -> Option<String> {
     find::untrusted_reason(&path, &root)
 }
 
-/// Returns the common namespace and that of the current project, or with `all` those of all projects.
+/// Returns the common namespace and that of the current project. With `all`, returns those of all projects.
 pub(crate) fn namespaces(globals: &Globals, all: bool) -> Result<Vec<Namespace>> {
     let named = globals.runtime_dir.as_deref();
     let common = Namespace {
@@ -211,8 +211,8 @@ impl Files {
         ids.into_iter().find(|id| self.service(*id).is_some())
     }
 
-    /// Returns the direct dependencies of a service. Its own file comes first, because the user's services must not
-    /// depend on a project.
+    /// Returns the direct dependencies of a service. The search begins in the service's own file, because the
+    /// user's services must not depend on a project.
     fn dependencies<'a>(&'a self, id: &ServiceId<'a>) -> Vec<ServiceId<'a>> {
         let Some((_, service)) = self.service(*id) else {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! Services and processes in the words that people read.
+//! Describes services and processes in texts for people.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};

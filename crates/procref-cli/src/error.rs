@@ -38,7 +38,7 @@ pub(crate) enum Error {
     NotRunning {
         service: String,
         dir: PathBuf,
-        /// What the user may have meant.
+        /// A hint about a name that the user may have meant.
         hint: String,
     },
 

@@ -1,6 +1,6 @@
 //! The exit codes.
 
-/// The command failed for a reason that has no code of its own.
+/// The command failed for a reason without a separate code.
 pub(crate) const FAILED: u8 = 1;
 /// The command line or the configuration is invalid.
 pub(crate) const USAGE: u8 = 2;

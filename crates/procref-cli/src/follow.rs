@@ -1,4 +1,4 @@
-//! Prints a service's log, and what the service writes to it.
+//! Prints the log of a service, and then its new output.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -67,7 +67,7 @@ impl Follower {
         })
     }
 
-    /// Prints what the log has gained since the last call.
+    /// Prints the output that was added to the log after the last call.
     pub(crate) fn print_new(&mut self) -> Result<()> {
         let mut block = vec![0; BLOCK];
         loop {
@@ -107,7 +107,7 @@ impl Follower {
         }
     }
 
-    /// Continues with another file if that has replaced the log.
+    /// Continues with the new file if another file has replaced the log.
     fn reopen(&mut self) -> Result<()> {
         let Ok(now) = File::open(&self.log.path) else {
             return Ok(());

@@ -1,4 +1,5 @@
-//! Makes relative paths absolute. A relative path is only valid in the directory where procref was started.
+//! Makes relative paths absolute, because a relative path is only valid in the directory in which procref was
+//! started.
 
 use std::env;
 use std::ffi::OsString;

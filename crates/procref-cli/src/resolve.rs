@@ -13,7 +13,7 @@ use crate::service_flags::ServiceFlags;
 use crate::spec::ServiceSpec;
 use crate::text::shown;
 
-/// A service with all that it depends on, as `run`, `hold` and `pin` acquire them.
+/// A service with all its dependencies, as `run`, `hold` and `pin` acquire them.
 #[derive(Debug)]
 pub(crate) struct ResolvedService {
     /// The direct and indirect dependencies, in the order in which they are acquired.
@@ -32,8 +32,8 @@ impl ResolvedService {
                             an unhealthy service is restarted";
                 return Err(Error::Usage(what.to_owned()));
             }
-            // A service without a start command can only be joined. Without this check, the client would create a
-            // semaphore set and leave it.
+            // A service without a start command can only be joined. Without this check, the client would
+            // create a semaphore set that no process removes.
             require(&NamedService::from_spec(globals, resolved.service.clone())?)?;
         }
         Ok(resolved)

@@ -1,4 +1,4 @@
-//! Texts and times as people read them.
+//! Formats texts and times for people.
 
 use std::time::Duration;
 

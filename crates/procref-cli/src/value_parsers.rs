@@ -136,7 +136,7 @@ pub(crate) fn ready(text: &str) -> Result<When, String> {
 pub(crate) enum Health {
     /// The readiness probe.
     AsReady,
-    /// A probe of its own.
+    /// A separate probe.
     Asked(Ready),
 }
 

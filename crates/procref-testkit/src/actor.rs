@@ -322,7 +322,7 @@ impl Actor {
         self.reply(pending)
     }
 
-    /// Makes the process end itself, and waits until it has exited.
+    /// Makes the process exit, and waits until it has exited.
     ///
     /// # Panics
     ///

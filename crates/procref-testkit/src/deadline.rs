@@ -1,7 +1,7 @@
 //! Waiting with a deadline.
 //!
-//! A test waits for an event on a pipe whenever there is one. Facts that only `/proc` shows have no event. [`until`]
-//! polls for them, and is for nothing else.
+//! A test waits for an event on a pipe if there is one. Facts that only `/proc` shows have no event. Use
+//! [`until`], which polls, only for such facts.
 
 use std::time::{Duration, Instant};
 

@@ -117,8 +117,8 @@ pub fn main(prefix: &[&str], args: impl Iterator<Item = String>) -> ExitCode {
     }
 }
 
-/// Runs a worker: a process of the service that cannot be found by its parent or session. It exits only if procref
-/// finds it nevertheless.
+/// Runs a worker: a process of the service that cannot be found by its parent or session. It exits only if
+/// procref finds it anyway.
 fn run_worker(options: &Options) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
     let mut stop = sys::StopRequests::register().map_err(text)?;

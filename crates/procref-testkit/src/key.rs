@@ -1,4 +1,4 @@
-//! What identifies the kernel object of a service.
+//! The key that identifies the kernel object of a service.
 
 #[cfg(windows)]
 mod windows;

@@ -1,8 +1,8 @@
 //! Real client processes, a real service, and observers from outside, for the tests of procref.
 //!
-//! procref's guarantees are about *many processes*: one of them starts the service, a killed process gives its
-//! reference back, and nothing is left after the last one. A single process cannot check these guarantees, and
-//! neither can the library itself. So the tests use
+//! procref's guarantees are about *many processes*: one of them starts the service, the kernel releases the
+//! reference of a killed process, and nothing is left after the last one. A single process cannot check these
+//! guarantees, and neither can the library itself. So the tests use
 //!
 //! - [`scene::Scene`]: a runtime directory for each test. When the scene is dropped, no semaphore set, file or
 //!   process may be left;
@@ -12,9 +12,9 @@
 //!   two live instances expose themselves ([`log::Line::Overlap`]);
 //! - [`observe`]: processes as `/proc` or process handles show them, without any code of the library.
 //!
-//! The crate works on Linux and on Windows, and is empty on other systems. Features of one system are in separate
-//! files with the system's name: signals, `fork`, `exec`, namespaces and System V semaphores (`kernel`) on Linux,
-//! consoles and named pipes on Windows.
+//! The crate works on Linux and on Windows, and is empty on other systems. Features of one system are in
+//! separate files with the system's name. For Linux, these are signals, `fork`, `exec`, namespaces and System
+//! V semaphores (`kernel`). For Windows, these are consoles and named pipes.
 #![cfg(any(target_os = "linux", windows))]
 
 pub mod actor;

@@ -40,8 +40,8 @@ impl Shared {
     }
 }
 
-/// Locks a mutex, even if a failed test has panicked while it held the lock. The cleanup after such a test needs the
-/// lock as well.
+/// Locks a mutex, even if a failed test has panicked while it held the lock. The cleanup after such a test
+/// also needs the lock.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

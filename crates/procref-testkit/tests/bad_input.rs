@@ -1,5 +1,5 @@
-//! Unusual names, broken records, and limits of the machine. Each works fully, or is a clear error
-//! before anything is started.
+//! Unusual names, broken records, and limits of the machine. Each of them works fully, or causes a clear
+//! error before anything is started.
 
 #![cfg(target_os = "linux")]
 
@@ -120,7 +120,7 @@ fn invalid_service_names_are_refused() {
     assert!(scene.files().is_empty());
 }
 
-/// What the tests put in place of the record.
+/// The objects that the tests put in place of the record.
 const RECORDS: [&str; 15] = [
     "empty",
     "truncated",
@@ -486,8 +486,8 @@ fn kernel_limit_on_set_size_is_an_error_before_the_start() {
     );
 }
 
-/// With few operations per call nothing works, with many everything does. Each limit either works
-/// fully, or is an error before anything starts.
+/// procref needs a minimum number of operations per call. With each limit, the service either works fully, or
+/// the client gets an error before anything starts.
 #[test]
 fn kernel_limit_on_operations_works_or_is_an_error() {
     let limits: Vec<_> = (1..=20).map(|n| format!("32000 1000 {n} 10")).collect();

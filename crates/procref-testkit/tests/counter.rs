@@ -91,7 +91,7 @@ fn release_or_unlock_without_holding_is_an_error() {
     assert_refused(&two.counter_op(0, Unlock), "unlock");
     assert_eq!(two.counter_op(0, Release), Reply::Count(0));
     assert_refused(&two.counter_op(0, Release), "release");
-    // The same applies to a lock that was removed with its set.
+    // This also applies to a lock that was removed with its set.
     for _ in 0..2 {
         assert_eq!(two.counter_op(0, TryLock), Reply::Flag(true));
         assert_eq!(two.counter_op(0, Unlock), Reply::Done);

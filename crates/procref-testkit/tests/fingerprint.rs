@@ -1,5 +1,5 @@
-//! A client states the fingerprint that it wants. It gets an instance with that fingerprint, an
-//! error, or the running instance, as its mismatch policy says.
+//! A client states the fingerprint that it wants. Depending on its mismatch policy, it gets an instance with
+//! that fingerprint, an error, or the running instance.
 
 #![cfg(target_os = "linux")]
 

@@ -157,7 +157,7 @@ fn death_wakes_all_waiters_of_a_process_through_one_thread() {
             client.finish_wait(pending);
         }
         wait_library_threads(&client, 0);
-        // From now on, the wait returns at once.
+        // A wait now returns immediately.
         let pending = client.begin_wait_dead(&held[0], 1, via);
         client.finish_wait(pending);
         held.iter().for_each(|held| client.release(held));

@@ -1,4 +1,4 @@
-//! G1: at most one live instance per namespace and name, whatever happens.
+//! G1: at most one live instance exists per namespace and name.
 //!
 //! The fake service itself is the witness. Each instance holds a file lock while it lives. An
 //! instance that cannot take the lock reports that in the log.

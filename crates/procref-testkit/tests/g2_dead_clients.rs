@@ -1,4 +1,4 @@
-//! G2: a dead process holds no reference, however it died.
+//! G2: a dead process holds no reference. This does not depend on how the process died.
 
 use procref_testkit::protocol::{Callback, Command, Death, Gate, Reply, Via};
 use procref_testkit::{Scene, scene};

@@ -402,7 +402,7 @@ fn g3_command_inherits_nothing_from_its_starter() {
         .lines()
         .filter_map(|line| line.rsplit_once(" -> "))
         .collect();
-    // These are the three standard descriptors and the directory that `ls` reads.
+    // The descriptors are the three standard ones and the directory that `ls` reads.
     assert_eq!(descriptors.len(), 4, "{output}");
     let log = log.to_string_lossy();
     for (number, file) in [(" 0", "/dev/null"), (" 1", &log), (" 2", &log)] {

@@ -1,6 +1,5 @@
-//! G4: `acquire` returns a service that is alive, ready and healthy, or an error that states what
-//! happened. A client that waits for another client's start wakes when the start ends, however it
-//! ends.
+//! G4: `acquire` returns a service that is alive, ready and healthy, or an error that states what happened. A
+//! client that waits for another client's start wakes when the start succeeds or fails.
 
 use procref_testkit::actor::{Actor, Pending};
 use procref_testkit::fake::STOP_REASON;

@@ -1,4 +1,4 @@
-//! G9: a callback that fails, panics or is cancelled leaves the lock free and the count right.
+//! G9: after a callback fails, panics or is cancelled, the lock is free and the count is right.
 
 use procref_testkit::protocol::{
     Callback, Command, Event, Gate, HealthOutcome, Outcome, Reply, StopOutcome, Via,

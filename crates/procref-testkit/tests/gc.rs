@@ -1,4 +1,4 @@
-//! `Services::gc` removes what crashes have left, and touches nothing else.
+//! `Services::gc` removes the leftovers of crashes, and nothing else.
 
 #![cfg(target_os = "linux")]
 

@@ -1,4 +1,4 @@
-//! Stopping a service on demand: `stop` if no client holds it, `force_stop` in any case.
+//! Stopping a service on demand: `stop` if no client holds it, `force_stop` even if clients hold it.
 
 #![cfg(target_os = "linux")]
 

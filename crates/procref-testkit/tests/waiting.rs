@@ -96,15 +96,15 @@ fn announced_ms(set: &kernel::Set) -> u32 {
     slot(0) | slot(1) << LIMIT_BITS
 }
 
-/// Writes a limit of 1 ms, to stand for a start that takes minutes. The limit is over at once, and
-/// a waiter only waits for the margin of 10 s.
+/// Writes a limit of 1 ms, to stand for a start that takes minutes. The limit expires immediately, and a
+/// waiter only waits for the margin of 10 s.
 fn announce_1_ms(set: &kernel::Set) {
     for (nth, value) in [1, 0].into_iter().enumerate() {
         set.set_value(LIMIT + nth, value).expect("write");
     }
 }
 
-/// A starter in its callback, and a waiter that has no own limit and has read a limit of 1 ms.
+/// A starter in its callback, and a waiter that has no limit set and has read a limit of 1 ms.
 struct LimitedWait {
     scene: Scene,
     set: kernel::Set,

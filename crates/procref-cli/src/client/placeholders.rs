@@ -34,7 +34,7 @@ enum PlaceholderKind {
     Qualified,
 }
 
-/// The words of the client's command line, and in which of them placeholders are filled in.
+/// The words of the client's command line, each with its kind.
 #[derive(Debug)]
 pub(crate) struct ClientCommand {
     words: Vec<Word>,
@@ -49,7 +49,7 @@ struct Word {
 }
 
 impl ClientCommand {
-    /// Fails if a word is ambiguous and no option decides.
+    /// Fails if a word is ambiguous and neither `--fill` nor `--no-fill` is set.
     pub(crate) fn new(args: &RunArgs, resolved: &ResolvedService) -> Result<Self> {
         let services: Vec<&str> = resolved.all().map(|spec| spec.name.as_str()).collect();
         let mut words = Vec::new();

@@ -8,8 +8,8 @@ use crate::acquire::AcquiredServices;
 
 /// Executes the client. Returns only if that fails.
 ///
-/// The kernel counts references by process, and `exec` keeps them. The client therefore holds the services from then
-/// on, and releases them when it exits, even if it is killed.
+/// The kernel counts references by process, and `exec` keeps them. The client therefore holds the services,
+/// and releases them when it exits, even if it is killed.
 pub(super) fn run(
     command: &mut Command,
     services: AcquiredServices,

@@ -1,8 +1,8 @@
 //! The client runs as a child, because Windows has no `exec`.
 //!
-//! This process keeps the reference. If a user kills only this process, the client has no reference, and the service
-//! may stop while the client uses it. A job that kills the client together with this process was rejected: it would
-//! kill a client that the user did not select.
+//! This process keeps the reference. If a user kills only this process, the client has no reference, and the
+//! service may stop while the client uses it. A job that kills the client together with this process was
+//! rejected, because the user may want to kill only this process.
 
 use std::io;
 use std::process::{self, Command, ExitCode};
@@ -29,8 +29,8 @@ pub(super) fn run(
 }
 
 fn start(command: &mut Command) -> io::Result<process::Child> {
-    // The console sends Ctrl-C to the client as well, and the client decides how to react. If this process ignored
-    // Ctrl-C, the client would inherit that. It does not inherit a handler that does nothing.
+    // The console also sends Ctrl-C to the client, which decides how to react. If this process ignored
+    // Ctrl-C, the client would inherit that. A handler that does nothing is not inherited.
     ctrlc::set_handler(|| {}).map_err(io::Error::other)?;
     command.spawn()
 }

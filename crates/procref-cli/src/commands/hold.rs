@@ -22,8 +22,8 @@ use windows as sys;
 pub(crate) fn run(globals: &Globals, args: &AcquireArgs) -> Result<ExitCode> {
     let resolved = ResolvedService::new(globals, &args.name, &args.service)?;
     let acquired = AcquiredServices::new(globals, &resolved)?;
-    // From here on, a stop signal is a request to release the service. Before, it kills this process, and the kernel
-    // releases the reference.
+    // A stop signal now requests a release of the service. An earlier stop signal kills this process, and the
+    // kernel releases the reference.
     let requests = sys::StopRequests::listen()?;
     let service = acquired.service();
     if args.json.json {

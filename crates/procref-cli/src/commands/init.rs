@@ -61,7 +61,7 @@ fn text(names: &[String]) -> String {
     }
 }
 
-/// Writes a new file as a whole, or leaves no file.
+/// Writes the complete text to a new file, or leaves no file.
 fn write_new(file: &Path, text: &str) -> Result<()> {
     let shown = file.display();
     let created = OpenOptions::new().write(true).create_new(true).open(file);

@@ -10,7 +10,7 @@ use crate::output;
 use crate::resolve::ResolvedService;
 use crate::text::shown;
 
-/// Pins the service, and starts it if it is not running. The pin keeps it running without a client.
+/// Pins the service, and starts it if it is not running. The pin keeps the service running without a client.
 pub(crate) fn run(globals: &Globals, args: &AcquireArgs) -> Result<ExitCode> {
     let resolved = ResolvedService::new(globals, &args.name, &args.service)?;
     let acquired = AcquiredServices::new(globals, &resolved)?;

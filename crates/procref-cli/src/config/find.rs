@@ -27,7 +27,7 @@ const MAX_SIZE: u64 = 1 << 20;
 /// Returns the nearest project file in `dir` or above it.
 pub(super) fn upwards(dir: &Path) -> Option<PathBuf> {
     let candidates = dir.ancestors().map(|dir| dir.join(FILE_NAME));
-    // If the file is not a regular file, reading it reports that.
+    // A file that is not a regular file is reported when it is read.
     candidates
         .into_iter()
         .find(|file| fs::symlink_metadata(file).is_ok())
@@ -38,7 +38,7 @@ pub(super) fn user_file() -> Option<PathBuf> {
     user_path().filter(|file| fs::symlink_metadata(file).is_ok())
 }
 
-/// Returns the path of the user's file, which need not exist.
+/// Returns the path of the user's file, even if the file does not exist.
 pub(super) fn user_path() -> Option<PathBuf> {
     Some(sys::base()?.join("procref").join("config.toml"))
 }
@@ -48,10 +48,10 @@ pub(super) fn user_path() -> Option<PathBuf> {
 pub(super) enum Trust {
     /// The user named the file, and is responsible for it.
     Named,
-    /// The search found the file. The file decides what is executed, so no other user may be able to change it: the
-    /// file, its link and its directory must belong to this user or to root.
+    /// The search found the file. The file determines which programs are executed, so no other user may be
+    /// able to change it. The file, its link and its directory must belong to this user or to root.
     Found,
-    /// The file is the user's own. Environment variables lead to it, so the same conditions apply.
+    /// The file is the user's own. Environment variables determine its path, so the same conditions apply.
     User,
 }
 

@@ -28,7 +28,7 @@ pub fn config(bytes: &[u8]) {
         Ok(file) => file,
         Err(error) => return check_error(&error, text),
     };
-    let again = parse().expect("the file was valid a moment ago");
+    let again = parse().expect("the same file was valid before");
     assert_eq!(format!("{file:?}"), format!("{again:?}"));
     let written: BTreeSet<&str> = parsed.services.iter().map(|it| it.name.as_str()).collect();
     let read: BTreeSet<&str> = file.names().collect();

@@ -1,7 +1,8 @@
 //! Separate runtime directories for projects, so that two checkouts of a project do not share services.
 //!
-//! The directory `projects` in the common runtime directory has one directory for each project. Its name consists of
-//! the name of the project's directory and a digest of its path. The link `project` in it leads to the project.
+//! The directory `projects` in the common runtime directory has one directory for each project. Its name
+//! consists of the name of the project's directory and a digest of its path. The link `project` in it points
+//! to the project.
 
 use std::fs;
 use std::io;
@@ -28,8 +29,8 @@ const PROJECTS: &str = "projects";
 /// The name of the link to the project.
 const LINK: &str = "project";
 
-/// The length of a project's name in the name of its runtime directory. A socket's path has at most 107 bytes, which
-/// must hold the runtime directory and the name of the socket as well.
+/// The length of a project's name in the name of its runtime directory. The path of a socket has at most 107
+/// bytes, and also contains the runtime directory and the name of the socket.
 const SLUG: usize = 16;
 
 /// A runtime directory and its project.
@@ -62,7 +63,7 @@ pub(crate) fn open(named: Option<&Path>, project: &Path) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Returns the path of a project's runtime directory, which need not exist.
+/// Returns the path of a project's runtime directory, even if the directory does not exist.
 pub(crate) fn path(named: Option<&Path>, project: &Path) -> Result<PathBuf> {
     Ok(common(named)?.join(PROJECTS).join(dir_name(project)))
 }

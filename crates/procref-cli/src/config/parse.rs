@@ -36,7 +36,8 @@ pub(super) struct ParsedService {
 /// The largest number of errors that are reported for a service. Each error parses the table again.
 const MAX_ERRORS: usize = 100;
 
-/// Parses a file. Fails if the text is not TOML, because then no part of it is certain.
+/// Parses a file. Fails if the text is not TOML, because an error of the syntax can change the meaning of all
+/// of it.
 pub(super) fn parse(file: &Path, text: &str) -> Result<ParsedFile, ConfigError> {
     let source = SourceText { file, text };
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -90,7 +91,7 @@ impl Reader<'_> {
     }
 
     fn unknown_in_file(&self, key: &str, value: &DeValue<'_>) -> String {
-        // The most frequent mistake is `[pg]` in place of `[services.pg]`.
+        // The most common mistake is `[pg]` instead of `[services.pg]`.
         if value.is_table() && strsim::jaro_winkler(key, "services") < 0.8 {
             return format!("unknown table `[{key}]`; write `[services.{key}]` for a service");
         }

@@ -37,7 +37,7 @@ enum Probe {
     Command(Ready),
 }
 
-/// What the services of a file have in common.
+/// The properties that all services of a file share.
 pub(super) struct ServiceContext<'a> {
     pub(super) source: SourceText<'a>,
     /// The file's directory.
@@ -232,7 +232,7 @@ impl ServiceContext<'_> {
         if value.starts_with("{dir}") || Path::new(&value).is_absolute() {
             return value;
         }
-        // The templates are joined and not their values, because two joined values could look like a placeholder.
+        // Join the templates, not their values, because two joined values could look like a placeholder.
         let joined: PathBuf = Path::new("{root}").join(path).components().collect();
         match self.root.parent() {
             Some(_) => filled(&joined.to_string_lossy()),

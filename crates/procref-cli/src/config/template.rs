@@ -85,8 +85,8 @@ pub(crate) fn fill(
     value_of: impl Fn(&str) -> Option<String>,
 ) -> String {
     let mut filled = String::with_capacity(template.len());
-    // Literal text that is not escaped yet. It is escaped as a whole, because a value and the text beside it may form a
-    // placeholder together.
+    // Literal text that is not escaped yet. It is escaped as a whole, because a value and the text next to it
+    // may together form a placeholder.
     let mut literal = String::new();
     let mut rest = template;
     while let Some(brace) = rest.find('{') {

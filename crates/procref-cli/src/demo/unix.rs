@@ -68,7 +68,7 @@ struct Demo {
     observed: Observed,
 }
 
-/// What was observed while the demonstration ran.
+/// The observations during the demonstration.
 #[derive(Default)]
 struct Observed {
     /// Each process that was the service.

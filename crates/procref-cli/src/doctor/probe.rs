@@ -30,12 +30,12 @@ pub(crate) struct ProbeArgs {
     /// The runtime directory.
     #[arg(required_unless_present = "nothing")]
     dir: Option<PathBuf>,
-    /// Exit at once, for a caller that only starts a process.
+    /// Exit immediately, for a caller that only starts a process.
     #[arg(long)]
     nothing: bool,
 }
 
-/// Runs the process that will be killed: takes a reference, reports that, and waits.
+/// Runs the process that will be killed. It takes a reference, prints a line, and waits.
 pub(crate) fn run(args: &ProbeArgs) -> Result<ExitCode> {
     let Some(dir) = args.dir.as_ref().filter(|_| !args.nothing) else {
         return Ok(ExitCode::SUCCESS);
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &ProbeArgs) -> Result<ExitCode> {
     counter.acquire()?;
     writeln!(io::stdout(), "held")
         .map_err(|error| Error::io("write to the standard output", error))?;
-    // If the parent exits, standard input is closed, and this process exits as well.
+    // If the parent exits, standard input is closed, and this process exits, too.
     let _ = io::copy(&mut io::stdin(), &mut io::sink());
     Ok(ExitCode::SUCCESS)
 }

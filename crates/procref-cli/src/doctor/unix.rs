@@ -1,4 +1,5 @@
-//! Linux: semaphores, `/proc`, pidfds, and programs that may delete what procref needs.
+//! Checks for Linux: semaphores, `/proc`, pidfds, and programs that may delete files or objects that procref
+//! needs.
 
 use std::env;
 use std::fs;

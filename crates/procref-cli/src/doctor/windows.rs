@@ -1,4 +1,4 @@
-//! Windows: jobs, the access list of the runtime directory, and Wine.
+//! Checks for Windows: jobs, the access list of the runtime directory, and Wine.
 
 use std::env;
 use std::path::{Path, PathBuf};

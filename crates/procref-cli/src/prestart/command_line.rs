@@ -8,7 +8,8 @@ use super::task::PrestartTask;
 use crate::config::template::{self, AtStart, literal};
 use crate::spec::ServiceSpec;
 
-/// Returns the command line of the service's process: the program's, preceded by the work before it.
+/// Returns the command line of the service's process: the hidden subcommand with the task, followed by the
+/// command line of the program.
 pub(crate) fn wrap(spec: &ServiceSpec, program: &[OsString]) -> Vec<OsString> {
     let prestart = &spec.prestart;
     if !prestart.is_needed() {
@@ -31,8 +32,8 @@ pub(crate) fn wrap(spec: &ServiceSpec, program: &[OsString]) -> Vec<OsString> {
         words.extend(["--port".into(), "{port}".into()]);
     }
     words.extend(["--dir".into(), "{dir}".into()]);
-    // Each word is filled in once, by the service's process, when all values are known. A runtime directory that the
-    // library had filled in before would be treated as a template.
+    // Each word is filled in once, by the service's process, when all values are known. If the library filled
+    // in the runtime directory first, the path would be treated as a template.
     for word in prestart.init.iter().flatten() {
         words.extend(["--init".into(), literal(word)]);
     }

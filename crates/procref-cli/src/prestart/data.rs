@@ -25,9 +25,9 @@
 //! | yes | no | any | `init` was interrupted: empty the directory and run `init` again |
 //! | no | no | some | the directory belongs to another program: fail and change nothing |
 //!
-//! With only a marker, the last two rows would look the same. With only a note, a directory that `init` never filled
-//! would count as filled. Filling a temporary directory and renaming it would need neither, but many programs write the
-//! path of the directory into their files.
+//! With only a marker, the last two rows would be equal. With only a note, a directory that `init` never
+//! filled would count as filled. A temporary directory that is renamed after `init` would need neither, but
+//! many programs write the path of the directory to their files.
 
 use std::ffi::OsString;
 use std::fs;

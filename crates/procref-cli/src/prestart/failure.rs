@@ -96,8 +96,8 @@ fn last_line<'a>(output: &'a LogTail, beginning: &str) -> Option<&'a str> {
     lines.find_map(|line| line.strip_prefix(beginning))
 }
 
-/// Returns the process that the service's process was waiting for when it was killed. It writes nothing after that
-/// line.
+/// Returns the process that the service's process was waiting for when it was killed. The process writes
+/// nothing after that line.
 fn waiting(output: &LogTail) -> Option<&str> {
     output.lines.lines().next_back()?.strip_prefix(WAITING)
 }

@@ -15,7 +15,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::args::SUBCOMMAND;
 use crate::acquired::Acquired;
 
-/// Returns the path of this program. If the file was replaced since, the path does not lead to it any more.
+/// Returns the path of this program. If the file was replaced, the path leads to the new file.
 pub(super) fn own_program() -> OsString {
     let own = env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
     own.into_os_string()
@@ -35,7 +35,8 @@ pub(crate) fn started_by_default(command: ServiceCommand) -> ServiceCommand {
 
 /// Delays the readiness probe until the program was executed.
 ///
-/// Before that, another process may answer the probe: a process that uses the data directory, or a child of `init`.
+/// Before the execution, another process may answer the probe: a process that uses the data directory, or a
+/// child of `init`.
 pub(crate) fn ready_after_exec(command: ServiceCommand) -> ServiceCommand {
     command.ready_after(|service| is_executed(service.pid()))
 }

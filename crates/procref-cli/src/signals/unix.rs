@@ -21,7 +21,7 @@ pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
     read == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Ignores a signal from now on, in this process and in the programs that it executes.
+/// Ignores a signal in this process and in the programs that it executes later.
 pub(crate) fn ignore(signal: libc::c_int) -> io::Result<()> {
     // SAFETY: `SIG_IGN` installs no handler, so no code runs on the signal.
     match unsafe { libc::signal(signal, libc::SIG_IGN) } {
@@ -66,9 +66,10 @@ pub(crate) fn send(child: Pid, signal: libc::c_int) -> io::Result<()> {
 
 /// A guard that keeps the terminal from suspending this process.
 ///
-/// A client that starts or stops a service holds the service's lock, and all other clients wait for the lock. If the
-/// terminal suspended the client, they would wait until it is continued. A signal that arrives before the guard is
-/// dropped is pending, and suspends the process afterwards. While SIGTTOU is blocked, the terminal also accepts output.
+/// A client that starts or stops a service holds the service's lock, and all other clients wait for the lock.
+/// If the terminal suspended the client, the other clients would wait until it is continued. A signal that
+/// arrives before the guard is dropped is pending, and suspends the process afterwards. While SIGTTOU is
+/// blocked, the terminal also accepts output.
 ///
 /// Threads that are started before the guard is dropped inherit the mask, so none of them can get the signal.
 #[must_use = "dropping the guard ends its effect"]

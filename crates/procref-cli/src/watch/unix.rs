@@ -88,9 +88,9 @@ pub(crate) struct Watcher {
 impl Watcher {
     /// Call this before the service is acquired.
     ///
-    /// The first process of a pid namespace has no default actions: a signal without a handler is lost. Such a process
-    /// therefore handles signals already during the start, and keeps them for the client. Any other process is killed
-    /// by them during the start, as without `--watch-client`.
+    /// The first process of a pid namespace has no default actions: a signal without a handler is lost. Such
+    /// a process therefore handles signals during the start, too, and keeps them for the client. They kill
+    /// any other process during the start, as without `--watch-client`.
     pub(crate) fn new() -> Result<Self> {
         let ignores_children = signals::is_ignored(SIGCHLD);
         let signals = is_first_process().then(listen).transpose()?;
@@ -263,8 +263,8 @@ impl ClientProcesses {
 
     /// Sends the client's stop signal to each new orphan.
     ///
-    /// A container's stop signal reaches only the client. If the client's descendants did not get it as well, they
-    /// would keep the container and the service running until the container is killed.
+    /// A container's stop signal reaches only the client. If the client's descendants did not receive it,
+    /// too, they would keep the container and the service running until the container is killed.
     fn stop_orphans(&mut self) {
         let Some(stop) = self.stop_for_orphans() else {
             return;

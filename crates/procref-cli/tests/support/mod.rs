@@ -1,4 +1,4 @@
-//! What the test files of the command line share.
+//! Helpers that the test files of the command line share.
 
 #![allow(dead_code, reason = "each test file uses its part of it")]
 

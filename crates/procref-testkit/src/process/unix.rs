@@ -28,8 +28,8 @@ pub enum Forked {
 ///
 /// Returns the error of the system call.
 pub fn fork() -> io::Result<Forked> {
-    // SAFETY: no pointers are passed. The callers hold every lock of theirs that the child uses, so the child can
-    // use them.
+    // SAFETY: no pointers are passed. The callers hold each of their locks that the child uses, so the child
+    // can use them.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Forked::Child),

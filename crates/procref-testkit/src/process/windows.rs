@@ -265,7 +265,8 @@ pub fn press_ctrl(key: Key) -> io::Result<()> {
     check(unsafe { GenerateConsoleCtrlEvent(event, 0) })
 }
 
-/// Returns the interrupting keys of this process's console from now on. They have no other effect on this process.
+/// Returns a receiver of the interrupting keys of this process's console. The keys have no other effect on
+/// this process.
 ///
 /// # Errors
 ///
@@ -281,7 +282,7 @@ pub fn console_keys() -> io::Result<Receiver<Key>> {
         };
         let keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(keys) = keys.as_ref() {
-            // An error means that the receiver was dropped. The key must not end this process then either.
+            // An error means that the receiver was dropped. Even then, the key must not end this process.
             let _ = keys.send(key);
         }
         1

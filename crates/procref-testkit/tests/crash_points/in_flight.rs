@@ -227,8 +227,8 @@ fn crashing_actor(
     scene.actor_with_env(&variables)
 }
 
-/// Returns `true` if a callback's service is running at this point but not yet published. No other
-/// process can know it then. A command does not have this gap.
+/// Returns `true` if a callback's service is running at this point but not yet published. At this time, no
+/// other process can know the service. A command does not have this gap.
 pub fn is_unknown_service_gap(point: &CrashPoint) -> bool {
     matches!(point.name, "CalledBack" | "ReplacedEnded")
 }

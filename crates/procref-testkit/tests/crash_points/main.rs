@@ -5,7 +5,7 @@
 //! last client.
 //!
 //! The list of steps comes from the library, so these tests also try a new step. They fail unless
-//! [`scenarios::scenario`] says how a process reaches it.
+//! [`scenarios::scenario`] defines how a process reaches it.
 
 #![cfg(target_os = "linux")]
 
@@ -66,8 +66,8 @@ fn g6_starter_killed_clearing_a_failed_start_leaves_nothing() {
 fn crash_at_each_point(kind: Kind, others: usize, part: usize, parts: usize) {
     let points = CRASH_POINTS.iter().skip(part).step_by(parts);
     for point in points {
-        // The unknown service of a callback must be killed before another client comes, so these
-        // points have no clients in flight.
+        // The unknown service of a callback must be killed before another client acquires, so these points
+        // have no clients in flight.
         let is_gap = others > 0 && is_unknown_service_gap(point);
         if let Some(scenario) = scenario(kind, point).filter(|_| !is_gap) {
             InFlightCrash::run(kind, point, scenario, others);

@@ -17,7 +17,7 @@ pub enum Kind {
     Command,
 }
 
-/// What the crashing client does, and what happens to it, until a process reaches the crash point.
+/// The actions and events of the crashing client before a process reaches the crash point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
     /// The client acquires and releases.
@@ -86,8 +86,8 @@ pub enum Scenario {
 
 /// Returns the scenario that reaches `point`, or `None` if this kind of service never reaches it.
 ///
-/// A point that is not listed here is reached by `Alone`. A new point that needs another scenario
-/// fails the tests until it is listed.
+/// `Alone` reaches every point that is not listed here. A new point that needs another scenario fails the
+/// tests until it is listed.
 pub fn scenario(kind: Kind, point: &CrashPoint) -> Option<Scenario> {
     use Kind::{Callback, Command};
     use Scenario::*;

@@ -168,9 +168,9 @@ fn g4_service_death_right_before_its_supervisor_sleeps_is_seen() {
     scene.wait_removed(&spec, key);
 }
 
-/// When the supervisor would register itself, another starter's service runs. The supervisor has
-/// nothing to wait for. It still has all descriptors of its dead starter open, so a reader of the
-/// starter's pipe would wait as long as the supervisor lives.
+/// Another starter's service already runs when the supervisor tries to register itself, so this supervisor
+/// must exit. It still has all descriptors of its dead starter open. If it stayed, a reader of the starter's
+/// pipe would wait indefinitely.
 #[test]
 fn g6_supervisor_of_a_dead_starter_exits_beside_a_new_service() {
     let scene = scene!();

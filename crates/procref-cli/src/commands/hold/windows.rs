@@ -53,7 +53,7 @@ impl StopRequests {
         self.receiver.recv().unwrap_or(Ok(HoldEnd::StopRequested))
     }
 
-    /// Waits on a thread, which ends with this process.
+    /// Waits on a thread, which runs until this process exits.
     fn on_thread(
         &self,
         wait: impl FnOnce() -> procref::Result<HoldEnd> + Send + 'static,

@@ -12,7 +12,8 @@ use crate::spec::ServiceSpec;
 use crate::text::shown;
 use crate::watch;
 
-/// Time beyond the grace period: the service's killed processes and its other processes must exit.
+/// The time after the grace period in which the killed processes and the other processes of the service must
+/// exit.
 const MARGIN: Duration = Duration::from_secs(10);
 
 /// Waits until the service and its dependencies have stopped, if no client holds them.

@@ -1,4 +1,4 @@
-//! Compares what was shown with independent observations.
+//! Compares the output of the demonstration with independent observations.
 
 use std::fs;
 

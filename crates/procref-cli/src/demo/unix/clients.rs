@@ -83,7 +83,7 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// Handles signals from here on, so that Ctrl-C cleans up.
+    /// Installs the signal handlers, so that Ctrl-C cleans up.
     pub(super) fn new(dir: &Path) -> Result<Self> {
         let (sender, messages) = mpsc::channel();
         let failed = |error| Error::io("handle signals", error);

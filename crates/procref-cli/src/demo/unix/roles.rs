@@ -51,21 +51,22 @@ fn request(port: u16) -> io::Result<String> {
     Ok(answer.trim_end().to_owned())
 }
 
-/// What the service has done.
+/// An event of the service, as its log records it.
 struct Work {
     log: File,
     answers: usize,
 }
 
 impl Work {
-    /// Writes a line by one call, so that no reader sees a part of it.
+    /// Writes a line by one call, so that no reader sees only a part of it.
     fn record(&mut self, line: &str) -> Result<()> {
         let written = self.log.write_all(format!("{line}\n").as_bytes());
         written.map_err(|error| Error::io("write the service's log", error))
     }
 }
 
-/// Runs the service, which answers each line with its pid and the number of the answer, and records what it does.
+/// Runs the service. The service answers each line with its pid and the number of the answer, and records its
+/// events.
 pub(crate) fn service(args: &DemoServiceArgs) -> Result<ExitCode> {
     let pid = process::id();
     let port = port("PORT")?;

@@ -62,7 +62,7 @@ impl View {
         self.line(&format!("{TITLE}{text}{TITLE:#}"))
     }
 
-    /// Prints what happens next. The line stays above the table.
+    /// Prints the title of the next step. The line stays above the table.
     pub(super) fn caption(&mut self, text: &str) -> Result<()> {
         let seconds = self.start.elapsed().as_secs_f64();
         self.line(&format!(

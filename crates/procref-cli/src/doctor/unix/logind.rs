@@ -1,4 +1,4 @@
-//! RemoveIPC of logind, which deletes the semaphore sets of a user at the last logout.
+//! Checks the setting RemoveIPC of logind, which deletes the semaphore sets of a user at the last logout.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -110,8 +110,8 @@ fn check_creatable(dir: &Path, source: &str) -> Finding {
     }
 }
 
-/// Checks for a network file system. There, the directory would have records of other machines' services, and sockets
-/// that cannot be used.
+/// Checks for a network file system. There, the directory would contain records of other machines' services,
+/// and sockets that cannot be used.
 fn check_network(dir: &Path) -> Option<Finding> {
     let kind = file_system(dir)?;
     let prefixes = [

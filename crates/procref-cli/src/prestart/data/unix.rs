@@ -57,7 +57,8 @@ impl Directory {
         }
     }
 
-    /// Opens the directory and checks it through the descriptor, because the path may lead elsewhere a moment later.
+    /// Opens the directory and checks it through the descriptor, because another process may replace the
+    /// directory between two calls.
     fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
         let open = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match error {
@@ -150,7 +151,7 @@ impl LockFile {
                 Ok(Some(file.into()))
             }
             Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => Err(not_a(path, "regular file")),
-            // If a file exists, it belongs to another user, and the error of `is_own_file` says so.
+            // If a file exists, it belongs to another user, and `is_own_file` returns that error.
             Err(error @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) => match is_own_file(path)? {
                 true => Err(error.into()),
                 false => Ok(None),
@@ -163,8 +164,8 @@ impl LockFile {
         self.is_locked
     }
 
-    /// Waits until the last user of the directory has exited. That process may have closed the descriptors of its
-    /// locks.
+    /// Waits until the last process that used the directory has exited. That process may have closed the
+    /// descriptors of its locks.
     pub(super) fn wait_user(&self, waiting: Waiting<'_>) -> io::Result<()> {
         while let Some(user) = User::of(&self.file).filter(User::is_alive) {
             waiting(holders::described(user.pid));

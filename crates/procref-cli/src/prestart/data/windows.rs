@@ -112,7 +112,8 @@ impl LockFile {
     }
 }
 
-/// Stands for the parent's lock, which does not exist on Windows: procref 0.2 used the same lock file there.
+/// Takes the place of the parent's lock, which does not exist on Windows. procref 0.2 used the same lock file
+/// there.
 pub(super) struct Parent;
 
 impl Parent {

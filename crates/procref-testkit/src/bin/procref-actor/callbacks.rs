@@ -1,4 +1,4 @@
-//! The callbacks of an actor's services. A [`ServiceSpec`] says how they behave.
+//! The callbacks of an actor's services. A [`ServiceSpec`] describes their behavior.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -211,7 +211,7 @@ fn readiness(callbacks: &Arc<Callbacks>, spec: &ReadySpec) -> Ready {
     }
 }
 
-/// The outcome of this call: the next one of the list, or the last one when the list is used up.
+/// The outcome of this call: the next one of the list, or the last one if the list has no more.
 fn next_outcome<T: Clone>(outcomes: &[T], calls: &AtomicUsize) -> T {
     let call = calls.fetch_add(1, Ordering::Relaxed);
     outcomes[call.min(outcomes.len() - 1)].clone()

@@ -33,7 +33,7 @@ use crate::unix as sys;
 #[cfg(windows)]
 use crate::windows as sys;
 
-/// Why the actor reads no further commands.
+/// The reason why the actor reads no further commands.
 enum End {
     /// The input has ended, because the test has exited or dropped the actor.
     Eof,

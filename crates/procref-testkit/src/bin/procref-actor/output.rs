@@ -1,4 +1,4 @@
-//! Where an actor writes its messages.
+//! The output for an actor's messages.
 
 #[cfg(unix)]
 mod unix;

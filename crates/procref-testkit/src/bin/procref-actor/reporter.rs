@@ -1,4 +1,4 @@
-//! How an actor sends events and replies to its test.
+//! Sends events and replies from an actor to its test.
 
 use std::sync::Mutex;
 

@@ -28,7 +28,7 @@ impl ActorState {
         body()
     }
 
-    /// Connects to `socket`, and sends all messages there from now on. Returns the stream for reading.
+    /// Connects to `socket`, and sends all later messages there. Returns the stream for reading.
     fn connect(&self, socket: &Path) -> UnixStream {
         let stream = UnixStream::connect(socket).expect("connect to the test");
         let reading = stream.try_clone().expect("a second descriptor");

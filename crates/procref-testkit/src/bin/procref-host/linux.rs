@@ -18,7 +18,7 @@ use procref::{
 };
 
 mod endless {
-    //! Every time limit of the library at its maximum.
+    //! Sets every time limit of the library to its maximum.
 
     use procref::process::{self, Process};
 
@@ -408,7 +408,7 @@ fn run_forked() -> ! {
     unsafe { libc::_exit(0) }
 }
 
-/// Closes every descriptor except the standard output, as a program does that becomes a daemon.
+/// Closes every descriptor except the standard output, like a program that becomes a daemon.
 fn close_all_but_output() {
     // SAFETY: no pointers are passed.
     unsafe { libc::close(0) };
@@ -427,7 +427,7 @@ fn raise_descriptor_limit() {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: the pointer refers to a local variable that the call fills.
+    // SAFETY: the pointer refers to a local variable of the right type, which the call writes.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: the pointer refers to an initialized local variable.

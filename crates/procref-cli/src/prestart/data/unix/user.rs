@@ -61,7 +61,8 @@ impl User {
 
 /// Returns a text that is equal for processes that see the same pids and the same clock.
 ///
-/// The namespace's digest would not do: it belongs to one runtime directory, and several may use one data directory.
+/// The namespace's digest is not sufficient. It belongs to one runtime directory, and several runtime
+/// directories may use one data directory.
 fn view() -> Option<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let pids = fs::read_link("/proc/self/ns/pid").ok()?;
