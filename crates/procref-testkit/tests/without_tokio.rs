@@ -2,19 +2,26 @@
 
 #![cfg(target_os = "linux")]
 
+use std::path::Path;
 use std::process::Command;
 
-/// Builds everything a second time, into a separate directory, because all tests of one build have
-/// the same features.
+/// Builds the suites and their programs a second time, into a separate directory, because all tests of one build have the
+/// same features.
 #[test]
 fn runtime_and_callback_suites_pass_without_the_tokio_feature() {
-    let target = concat!(env!("CARGO_TARGET_TMPDIR"), "/without-tokio");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let output = Command::new(env!("CARGO"))
         .args(["test", "--offline", "--package", "procref-testkit"])
         .args(["--no-default-features", "--features", "crash-points"])
         .args(["--test", "runtimes"])
         .args(["--test", "g9_callback_failures"])
-        .args(["--target-dir", target])
+        .arg("--target-dir")
+        .arg(directory.join("without-tokio"))
+        // Since Rust 1.91, Cargo then takes the compiled dependencies from this build.
+        .env(
+            "CARGO_BUILD_BUILD_DIR",
+            directory.parent().expect("a parent"),
+        )
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("run cargo");
