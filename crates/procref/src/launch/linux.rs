@@ -123,7 +123,7 @@ impl Pipes {
             }
             Ok(message @ Message::Blocked) => failed(
                 key,
-                "wait until the processes of the last instance are gone",
+                "wait until the processes of the last instance have exited",
             )(not_registered(message)),
             // The supervisor was killed, or the set was removed.
             Ok(message) => failed(key, "read its report")(not_registered(message)),

@@ -105,9 +105,9 @@ impl Machine {
             if may {
                 outside.push(Choice::Kill(id));
             }
-            let counted = |it: &Supervisor| it.counted && !it.suspended;
+            let registered = |it: &Supervisor| it.registered && !it.suspended;
             if left.suspensions > 0
-                && matches!(&self.proc(id).kind, Kind::Supervisor(it) if counted(it))
+                && matches!(&self.proc(id).kind, Kind::Supervisor(it) if registered(it))
             {
                 outside.push(Choice::Suspend(id));
             }

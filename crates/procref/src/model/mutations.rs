@@ -61,7 +61,7 @@ pub(super) enum Mutation {
     LockNotShared,
     NoTree,
     NoGate,
-    NoWord,
+    NoConfirm,
     ParentDeaf,
     ResignsUnasked,
     ClearsUpTooEarly,
@@ -515,7 +515,7 @@ pub(super) fn mutated_platforms() -> Vec<MutatedPlatform> {
             &[TWO_LIVE, LEFT],
         ),
         (
-            Mutation::NoWord,
+            Mutation::NoConfirm,
             killed(command()),
             &[FAILED, STUCK, TWO_LIVE, LEFT],
         ),

@@ -62,7 +62,7 @@ impl Platform for Sim {
         _: StopPolicy,
     ) -> Result<()> {
         let supervisor = self.fork_supervisor(object.array().id(), None).await;
-        match self.hear(supervisor).await {
+        match self.next_report(supervisor).await {
             Some(_) => Ok(()),
             None => Err(Error::from("the supervisor exited without a report")),
         }

@@ -15,12 +15,12 @@ use crate::process::Identity;
 pub(super) struct ProcId(pub(super) usize);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Said {
-    InPlace,
-    NotInPlace,
-    Counted,
-    Published,
-    Ended,
+pub(super) enum Report {
+    Watching,
+    Blocked,
+    Registered,
+    Launched,
+    Exited,
 }
 
 #[derive(Clone, Debug, Default, Hash)]
@@ -59,13 +59,13 @@ pub(super) struct SinceCall {
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Supervisor {
     pub(super) starter: ProcId,
-    pub(super) said: VecDeque<Said>,
+    pub(super) reports: VecDeque<Report>,
     /// `true` if processes of the service may exist.
-    pub(super) presence: bool,
-    pub(super) word: bool,
+    pub(super) liveness: bool,
+    pub(super) confirmed: bool,
     pub(super) child: Option<ProcId>,
     /// `true` if the set counts this supervisor, so that other processes can find it.
-    pub(super) counted: bool,
+    pub(super) registered: bool,
     /// `true` while it is suspended.
     pub(super) suspended: bool,
 }
@@ -323,9 +323,11 @@ impl Machine {
                 self.end_unpublished(id);
             }
             Kind::Supervisor(supervisor) => {
-                supervisor.presence = false;
+                supervisor.liveness = false;
                 // The exit of the process also shows this.
-                supervisor.said.retain(|said| *said != Said::Ended);
+                supervisor
+                    .reports
+                    .retain(|report| *report != Report::Exited);
                 self.notify_clients(id);
             }
             Kind::Service(service) => {
@@ -357,8 +359,8 @@ impl Machine {
             let starter = supervisor.starter;
             if !alive && !self.is_alive(starter) {
                 let supervisor = self.supervisor(ProcId(index));
-                supervisor.said.clear();
-                supervisor.word = false;
+                supervisor.reports.clear();
+                supervisor.confirmed = false;
                 supervisor.child = None;
             }
         }

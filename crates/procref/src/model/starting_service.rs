@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::machine::Machine;
 use super::mutations::{self, Mutation};
 use super::process::{Process, Sim};
-use super::process_table::{Kind, ProcId, Said, Service, Supervisor};
+use super::process_table::{Kind, ProcId, Report, Service, Supervisor};
 use super::runner::Spawned;
 use super::yield_points::Until;
 use crate::command::StopSignal;
@@ -83,11 +83,11 @@ impl Process {
         let fork = |machine: &mut Machine| {
             let supervisor = machine.add(Kind::Supervisor(Supervisor {
                 starter,
-                said: VecDeque::new(),
-                presence: spec.is_some(),
-                word: false,
+                reports: VecDeque::new(),
+                liveness: spec.is_some(),
+                confirmed: false,
                 child: None,
-                counted: false,
+                registered: false,
                 suspended: false,
             }));
             machine.spawned.push(Spawned::Supervisor {
@@ -101,8 +101,8 @@ impl Process {
     }
 
     /// Returns the supervisor's next report. Returns `None` if it has exited.
-    pub(super) async fn hear(&self, supervisor: ProcId) -> Option<Said> {
-        let next = |machine: &mut Machine| machine.supervisor(supervisor).said.pop_front();
+    pub(super) async fn next_report(&self, supervisor: ProcId) -> Option<Report> {
+        let next = |machine: &mut Machine| machine.supervisor(supervisor).reports.pop_front();
         self.wait("listen to the supervisor", Until::Told(supervisor), next)
             .await
     }
@@ -114,14 +114,14 @@ impl Process {
     ) -> Result<SimStartingService> {
         let failed = |what: &'static str| Err(Error::from(what));
         let supervisor = self.fork_supervisor(set, Some(spec)).await;
-        let mut said = self.hear(supervisor).await;
-        if said == Some(Said::Counted) {
-            let give = |machine: &mut Machine| machine.supervisor(supervisor).word = true;
-            self.call("give the word", give).await;
-            said = self.hear(supervisor).await;
+        let mut report = self.next_report(supervisor).await;
+        if report == Some(Report::Registered) {
+            let confirm = |machine: &mut Machine| machine.supervisor(supervisor).confirmed = true;
+            self.call("confirm", confirm).await;
+            report = self.next_report(supervisor).await;
         }
-        match said {
-            Some(Said::Published) => {
+        match report {
+            Some(Report::Launched) => {
                 let machine = self.lock();
                 let service = machine
                     .reports_of(supervisor)
@@ -134,13 +134,13 @@ impl Process {
                     instance: spec.launched(machine.identity(service), 0),
                 })
             }
-            said => {
+            report => {
                 // The starter closes its pipes, including the gate.
                 let child = self.lock().reports_of(supervisor).child;
                 if let Some(child) = child {
                     self.lock().close_gate(child);
                 }
-                if said == Some(Said::NotInPlace) {
+                if report == Some(Report::Blocked) {
                     failed("the processes of an older instance have not exited")
                 } else {
                     failed("the supervisor exited without a report")

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::machine::Machine;
 use super::mutations::{self, Mutation};
 use super::process::{Process, SeenBySupervisor};
-use super::process_table::{ProcId, Said};
+use super::process_table::{ProcId, Report};
 use super::yield_points::Until;
 use crate::kernel::semset::signal_safe::{Refused, SetCalls, SetResult, SignalSafeSet};
 use crate::kernel::semset::{Op, Values, Wait};
@@ -29,7 +29,7 @@ pub(super) async fn live(process: Process, set: SetId, spec: Option<LaunchSpec>)
     match spec {
         None => {
             if set.supervise().await.is_ok() {
-                process.say(Said::InPlace);
+                process.report(Report::Watching);
                 watch(set, &SimSupervisorOps::new(&calls)).await;
             }
         }
@@ -47,13 +47,13 @@ pub(super) async fn live(process: Process, set: SetId, spec: Option<LaunchSpec>)
 }
 
 impl Process {
-    fn say(&self, said: Said) -> bool {
+    fn report(&self, report: Report) -> bool {
         let id = self.id;
         let mut machine = self.lock();
-        machine.note(|| format!("    says {said:?}"));
+        machine.note(|| format!("    reports {report:?}"));
         let supervisor = machine.supervisor(id);
-        supervisor.counted |= matches!(said, Said::InPlace | Said::Counted);
-        supervisor.said.push_back(said);
+        supervisor.registered |= matches!(report, Report::Watching | Report::Registered);
+        supervisor.reports.push_back(report);
         let starter = supervisor.starter;
         machine.is_alive(starter)
     }
@@ -220,7 +220,7 @@ impl<'a> SimSupervisorOps<'a> {
             self.calls.noted.set(true);
         }
         let noted = self.calls.noted.get();
-        machine.observe(process.id, 0, "look after the child", &noted);
+        machine.observe(process.id, 0, "check the child", &noted);
         noted
     }
 
@@ -316,12 +316,12 @@ impl SubreaperOps for SimSupervisorOps<'_> {
     }
 
     fn report_exit(&self) {
-        self.process().say(Said::Ended);
+        self.process().report(Report::Exited);
     }
 
     fn report_tree_exited(&self) {
         let process = self.process();
-        process.lock().supervisor(process.id).presence = false;
+        process.lock().supervisor(process.id).liveness = false;
     }
 
     fn close_report(&self) {
@@ -355,26 +355,27 @@ impl<'a> LaunchHandshake for SimLaunchHandshake<'a> {
     }
 
     fn report_blocked(&self) -> bool {
-        self.calls.process.say(Said::NotInPlace)
+        self.calls.process.report(Report::Blocked)
     }
 
     fn report_registered(&self) -> bool {
-        self.calls.process.say(Said::Counted);
+        self.calls.process.report(Report::Registered);
         // A process that the starter has forked may have a copy of the starter's end of the pipe.
         true
     }
 
     fn report_launched(&self, _: &Instance) -> bool {
-        self.calls.process.say(Said::Published)
+        self.calls.process.report(Report::Launched)
     }
 
     async fn await_confirm(&self) -> bool {
         let process = &self.calls.process;
         let id = process.id;
-        let word =
-            |machine: &mut Machine| machine.supervisor(id).word || machine.has(Mutation::NoWord);
+        let confirmed = |machine: &mut Machine| {
+            machine.supervisor(id).confirmed || machine.has(Mutation::NoConfirm)
+        };
         process
-            .wait("wait for the word", Until::Word(id), word)
+            .wait("wait for the confirmation", Until::Confirmed(id), confirmed)
             .await
     }
 

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use super::hash::StateHasher;
 use super::machine::Machine;
 use super::mutations::Mutation;
-use super::process_table::{ClientProcess, Kind, ProcId, Said, Service, Supervisor};
+use super::process_table::{ClientProcess, Kind, ProcId, Report, Service, Supervisor};
 use crate::kernel::semset::{Op, Wait};
 use crate::kernel::sim::{Outcome, SetId, sleeps_for};
 
@@ -38,7 +38,7 @@ pub(super) enum Until {
     /// The supervisor has reported or exited.
     Told(ProcId),
     /// The starter has confirmed or exited.
-    Word(ProcId),
+    Confirmed(ProcId),
     /// The service is ready, or its supervisor has reported the service's exit or has exited.
     ReadyOrEnded {
         service: ProcId,
@@ -219,12 +219,14 @@ impl Machine {
                 }
             }
             Until::Told(supervisor) => {
-                let said = !self.reports_of(*supervisor).said.is_empty();
-                now(said || !self.is_alive(*supervisor))
+                let reports = !self.reports_of(*supervisor).reports.is_empty();
+                now(reports || !self.is_alive(*supervisor))
             }
-            Until::Word(supervisor) => {
-                let Supervisor { word, starter, .. } = self.reports_of(*supervisor);
-                now(*word || !self.is_alive(*starter) || self.has(Mutation::NoWord))
+            Until::Confirmed(supervisor) => {
+                let Supervisor {
+                    confirmed, starter, ..
+                } = self.reports_of(*supervisor);
+                now(*confirmed || !self.is_alive(*starter) || self.has(Mutation::NoConfirm))
             }
             Until::ReadyOrEnded {
                 service,
@@ -235,7 +237,7 @@ impl Machine {
             }
             Until::Alarm(supervisor) => now(self.is_alarmed(*supervisor)),
             Until::AllGone(supervisor) => {
-                now(!self.reports_of(*supervisor).presence || !self.is_alive(*supervisor))
+                now(!self.reports_of(*supervisor).liveness || !self.is_alive(*supervisor))
             }
             // This check is periodic.
             Until::Suspended if self.finds_suspended() => Able::InTime,
@@ -256,8 +258,8 @@ impl Machine {
     }
 
     pub(super) fn is_alarmed(&self, supervisor: ProcId) -> bool {
-        let said = &self.reports_of(supervisor).said;
-        said.contains(&Said::Ended) || !self.is_alive(supervisor)
+        let reports = &self.reports_of(supervisor).reports;
+        reports.contains(&Report::Exited) || !self.is_alive(supervisor)
     }
 
     /// Equal clients differ only in the order in which they begin, so this order is fixed.
