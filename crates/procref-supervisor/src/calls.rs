@@ -45,9 +45,9 @@ fn clone_here(exit_signal: libc::c_int) -> libc::c_long {
 
 /// Blocks all signals for this thread. Returns the previous mask.
 ///
-/// Call this before the fork. Only SIGKILL may reach the child, because the handlers are those of its starter, and their
-/// data may be unmapped. If the child blocked the signals itself, a Ctrl-C right after the fork would still reach a
-/// handler.
+/// Call this before the fork. Only SIGKILL may reach the child, because the handlers are those of its starter, and
+/// their data may be unmapped. If the child blocked the signals itself, a Ctrl-C right after the fork would still reach
+/// a handler.
 pub fn block_signals() -> libc::sigset_t {
     // SAFETY: `sigset_t` is an array of integers, for which all zeros is a valid value.
     let mut all: libc::sigset_t = unsafe { core::mem::zeroed() };
@@ -109,8 +109,8 @@ pub fn close_from(first: RawFd) {
     }
 }
 
-/// Closes the descriptors from `first` on that the kernel lists as open. This takes no longer if the limit is a thousand
-/// million descriptors, as in some containers.
+/// Closes the descriptors from `first` on that the kernel lists as open. This takes no longer if the limit is a
+/// thousand million descriptors, as in some containers.
 fn close_listed(first: RawFd) -> rustix::io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let list = rustix::fs::open(c"/proc/self/fd", flags, Mode::empty())?;
@@ -150,7 +150,7 @@ fn close_numbered(first: RawFd) {
 pub fn last_errno() -> i32 {
     // SAFETY: no pointers are passed.
     let errno = unsafe { libc::__errno_location() };
-    // SAFETY: `errno` points to this thread's error number, which lives as long as the thread and is an initialized integer.
-    // Only this thread accesses it. A supervisor does not unmap it: see `thread_data` in procref.
+    // SAFETY: `errno` points to this thread's error number, which lives as long as the thread and is an initialized
+    // integer. Only this thread accesses it. A supervisor does not unmap it: see `thread_data` in procref.
     unsafe { *errno }
 }

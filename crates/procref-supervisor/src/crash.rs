@@ -1,8 +1,8 @@
 //! Crash points: the steps after which a test can kill a process, to check what it leaves.
 //!
-//! There is a point after every step that changes something outside of the process: the kernel object, a file, or another
-//! process. A test checks that each changing step of the kernel's contract has one. Some steps that only read have a point,
-//! too, so that a test can change what the process has read.
+//! There is a point after every step that changes something outside of the process: the kernel object, a file, or
+//! another process. A test checks that each changing step of the kernel's contract has one. Some steps that only read
+//! have a point, too, so that a test can change what the process has read.
 //!
 //! Points are chosen with environment variables, which procref reads. Without the feature `crash-points`, which only
 //! procref's own tests enable, [`point`] does nothing.

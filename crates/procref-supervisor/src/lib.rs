@@ -1,10 +1,10 @@
 //! An internal part of [procref](https://docs.rs/procref): the supervisor process, without the standard library.
 //!
-//! A supervisor is a fork of a process with threads, and it executes no program. At the moment of the fork another thread
-//! may have held the allocator's lock, or any other lock, and that thread does not exist in the child. So the child may
-//! only make system calls ([signal-safety(7)](https://man7.org/linux/man-pages/man7/signal-safety.7.html)): no
-//! allocation, no lock, no thread-local value of the standard library, no panic. This crate cannot name `Vec`, `Mutex` or
-//! `std::io`, so the compiler checks most of that.
+//! A supervisor is a fork of a process with threads, and it executes no program. At the moment of the fork another
+//! thread may have held the allocator's lock, or any other lock, and that thread does not exist in the child. So the
+//! child may only make system calls ([signal-safety(7)](https://man7.org/linux/man-pages/man7/signal-safety.7.html)):
+//! no allocation, no lock, no thread-local value of the standard library, no panic. This crate cannot name `Vec`,
+//! `Mutex` or `std::io`, so the compiler checks most of that.
 //!
 //! | module | contents |
 //! |---|---|

@@ -166,8 +166,8 @@ enum Start {
     Failed,
 }
 
-/// Watches the service until its starter has found it ready, has given up, or has died. Until then the supervisor shares
-/// the lock with the starter.
+/// Watches the service until its starter has found it ready, has given up, or has died. Until then the supervisor
+/// shares the lock with the starter.
 async fn watch_start<S: SubreaperOps>(set: SetOf<S>, subreaper: &S) -> Result<Start, Refused> {
     if let Wake::ServiceExited = sleep(subreaper, None, |limit| set.wait_alone(limit)).await? {
         // The starter gets the report at once, and cleans up. If it dies before it has finished, the code below does

@@ -57,15 +57,15 @@ pub fn operate_within(id: SetId, ops: &[Op], limit: Duration) -> Result<(), Errn
 
 /// A time limit that a signal handler can end.
 ///
-/// A signal wakes a process that sleeps in `semtimedop` (`EINTR`). It does not wake a process that is about to sleep: the
-/// handler runs before the call, and the call does not see it. So the handler zeroes the limit that the call will read.
-/// Whether it runs before the call or during it, the sleep ends.
+/// A signal wakes a process that sleeps in `semtimedop` (`EINTR`). It does not wake a process that is about to sleep:
+/// the handler runs before the call, and the call does not see it. So the handler zeroes the limit that the call will
+/// read. Whether it runs before the call or during it, the sleep ends.
 pub struct Limit(UnsafeCell<libc::timespec>);
 
-// SAFETY: a limit is used by one thread and by the signal handlers that interrupt this thread. Each access is a volatile
-// write of the whole value, or the kernel's copy of it, and no reference to the value exists. If a handler interrupts a
-// write, at most the fraction of a second of the old limit remains. A sleep then ends later by less than a second, and
-// `life::sleep` checks for exited children before each sleep.
+// SAFETY: a limit is used by one thread and by the signal handlers that interrupt this thread. Each access is a
+// volatile write of the whole value, or the kernel's copy of it, and no reference to the value exists. If a handler
+// interrupts a write, at most the fraction of a second of the old limit remains. A sleep then ends later by less than a
+// second, and `life::sleep` checks for exited children before each sleep.
 unsafe impl Sync for Limit {}
 
 impl Default for Limit {
@@ -96,8 +96,8 @@ impl Limit {
 
     fn write(&self, limit: libc::timespec) {
         let place = self.0.get();
-        // SAFETY: `place` points to a timespec that lives as long as `self`, and no reference to it exists. The write is
-        // volatile, because a handler may write to it at any moment, and the kernel reads it.
+        // SAFETY: `place` points to a timespec that lives as long as `self`, and no reference to it exists. The write
+        // is volatile, because a handler may write to it at any moment, and the kernel reads it.
         unsafe { place.write_volatile(limit) };
     }
 }
@@ -138,8 +138,8 @@ fn call(id: SetId, ops: &[Op], wait: Wait, limit: *const libc::timespec) -> Resu
     if count > MAX_OPS {
         return Err(Errno::TOOBIG);
     }
-    // SAFETY: `array` has at least `count` initialized elements (checked above), which `semtimedop` only reads. `limit` is
-    // null, or points to a timespec that outlives the call: a local variable of `operate_within`, or a `Limit` that
+    // SAFETY: `array` has at least `count` initialized elements (checked above), which `semtimedop` only reads. `limit`
+    // is null, or points to a timespec that outlives the call: a local variable of `operate_within`, or a `Limit` that
     // `operate_until` borrows. The kernel copies it once.
     check(unsafe { semtimedop(id.number(), array.as_mut_ptr(), count, limit) }).map(drop)
 }
@@ -153,20 +153,21 @@ pub fn values_in_new_room(id: SetId) -> Result<Values, Errno> {
 /// A buffer for the values of one set, right before memory that cannot be accessed.
 ///
 /// `GETALL` takes no length: it writes as many values as the set has. `semget` also finds sets that are larger than
-/// requested. And the id of a removed set is reused after some millions of other sets, so an id that this process remembers
-/// may be that of another user's set with thousands of semaphores. Reading the size first would be a race. Here the kernel
-/// itself reaches the guard and returns `EFAULT`.
+/// requested. And the id of a removed set is reused after some millions of other sets, so an id that this process
+/// remembers may be that of another user's set with thousands of semaphores. Reading the size first would be a race.
+/// Here the kernel itself reaches the guard and returns `EFAULT`.
 pub struct Guarded {
     pages: *mut libc::c_void,
 }
 
 impl Guarded {
-    /// Size of the accessible and of the inaccessible half: a multiple of every page size that Linux has. Only the one page
-    /// that is written to uses memory.
+    /// Size of the accessible and of the inaccessible half: a multiple of every page size that Linux has. Only the one
+    /// page that is written to uses memory.
     const HALF: usize = 64 << 10;
 
     pub fn new() -> Result<Self, Errno> {
-        // SAFETY: no address is requested, so no existing mapping is replaced. The new mapping is anonymous and private.
+        // SAFETY: no address is requested, so no existing mapping is replaced. The new mapping is anonymous and
+        // private.
         let pages = unsafe {
             mmap_anonymous(
                 ptr::null_mut(),
@@ -192,8 +193,8 @@ impl Guarded {
         let room = Self::HALF - size_of::<Values>();
         // SAFETY: `room` is less than the size of the mapping, so the result is inside of it.
         let values = unsafe { self.pages.byte_add(room) }.cast::<Values>();
-        // SAFETY: `values` is the end of the writable half. It has room for one `Values` and is aligned, because HALF and
-        // the size of `Values` are even. A `Guarded` is not `Sync`, so no other thread uses it.
+        // SAFETY: `values` is the end of the writable half. It has room for one `Values` and is aligned, because HALF
+        // and the size of `Values` are even. A `Guarded` is not `Sync`, so no other thread uses it.
         unsafe { values.write([0; slot::COUNT as usize]) };
         values
     }
@@ -201,19 +202,19 @@ impl Guarded {
     pub fn read(&self, id: SetId) -> Result<Values, Errno> {
         // A smaller set leaves the rest of the buffer unchanged, so it must not have the values of the last set.
         let values = self.blank();
-        // SAFETY: GETALL writes one `unsigned short` per semaphore, from `values` on. There is room for COUNT of them. If
-        // the set has more, the kernel reaches the guard and the call fails.
+        // SAFETY: GETALL writes one `unsigned short` per semaphore, from `values` on. There is room for COUNT of them.
+        // If the set has more, the kernel reaches the guard and the call fails.
         check(unsafe { libc::semctl(id.number(), 0, libc::GETALL, values) })?;
-        // SAFETY: `blank` has initialized the values, and the kernel has only written integers over them. The pointer is
-        // valid as long as `self`.
+        // SAFETY: `blank` has initialized the values, and the kernel has only written integers over them. The pointer
+        // is valid as long as `self`.
         Ok(unsafe { values.read() })
     }
 }
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // SAFETY: this is the mapping made in `new`, and no reference to it exists any more. If the call fails, the memory
-        // stays mapped, which is harmless.
+        // SAFETY: this is the mapping made in `new`, and no reference to it exists any more. If the call fails, the
+        // memory stays mapped, which is harmless.
         let _ = unsafe { munmap(self.pages, 2 * Self::HALF) };
     }
 }

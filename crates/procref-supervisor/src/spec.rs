@@ -38,8 +38,8 @@ pub struct StopSpec {
 }
 
 impl StopSpec {
-    /// Returns the longest time that a stop takes. First the service's own process gets the grace and is killed, and then
-    /// the processes that it has left.
+    /// Returns the longest time that a stop takes. First the service's own process gets the grace and is killed, and
+    /// then the processes that it has left.
     pub fn limit(&self) -> Duration {
         self.grace.saturating_add(KILL_TIMEOUT).saturating_mul(2)
     }

@@ -27,12 +27,12 @@
 //!    |                            | releases the lock, watches
 //! ```
 //!
-//! The starter or the supervisor may die at any point of this. Each holds the lock, so the death of one does not release
-//! it, and the other one cleans up. If the service exits before it is ready, the supervisor reports `Exited`, and
-//! `TreeExited` when the leftover processes have exited as well.
+//! The starter or the supervisor may die at any point of this. Each holds the lock, so the death of one does not
+//! release it, and the other one cleans up. If the service exits before it is ready, the supervisor reports `Exited`,
+//! and `TreeExited` when the leftover processes have exited as well.
 //!
-//! On Windows there is no supervisor. The starter creates the process suspended, in the service's job, and resumes it in
-//! place of opening the gate.
+//! On Windows there is no supervisor. The starter creates the process suspended, in the service's job, and resumes it
+//! in place of opening the gate.
 
 use std::io;
 use std::path::PathBuf;
@@ -256,8 +256,8 @@ impl StartingService {
         }
     }
 
-    /// Closes the gate and waits until all processes of the service have exited. Returns `false` if that takes longer than
-    /// `limit`.
+    /// Closes the gate and waits until all processes of the service have exited. Returns `false` if that takes longer
+    /// than `limit`.
     pub(crate) async fn gone(self: Arc<Self>, limit: Duration) -> Result<bool> {
         drop(self.launched.close_gate());
         runtime::spawn_blocking("wait until the service's processes exit", move || {

@@ -1,7 +1,7 @@
 //! Supervisors, on the side of the process that starts them.
 //!
-//! A supervisor is a small process that stops the service after its last client. `procref-supervisor` has its code and its
-//! [life](procref_supervisor::life). This module prepares its data, forks it, and receives its reports:
+//! A supervisor is a small process that stops the service after its last client. `procref-supervisor` has its code and
+//! its [life](procref_supervisor::life). This module prepares its data, forks it, and receives its reports:
 //!
 //! ```text
 //!  spawn      lists the memory that the supervisor can unmap   (maps)

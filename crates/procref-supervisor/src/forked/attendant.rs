@@ -1,8 +1,8 @@
 //! The process between a starter and its supervisor, which exists until the supervisor has reported.
 //!
-//! A starter learns of the death of its supervisor when the pipe between them ends. But a process that another thread of
-//! the starter has forked has a copy of that pipe, and as long as it lives the pipe does not end. The attendant is the
-//! parent of the supervisor, so it learns of the death in any case, and reports it together with the cause.
+//! A starter learns of the death of its supervisor when the pipe between them ends. But a process that another thread
+//! of the starter has forked has a copy of that pipe, and as long as it lives the pipe does not end. The attendant is
+//! the parent of the supervisor, so it learns of the death in any case, and reports it together with the cause.
 
 #![expect(unsafe_code, reason = "waitpid and dup2")]
 

@@ -35,15 +35,16 @@ pub(super) fn own_identity() -> Identity {
 
 /// Writes to a descriptor. Returns `true` if all bytes were written.
 pub(super) fn write(fd: RawFd, bytes: &[u8]) -> bool {
-    // SAFETY: the kernel reads `bytes.len()` bytes from `bytes`, which is borrowed for the call. An invalid descriptor is
-    // an error and touches no memory.
+    // SAFETY: the kernel reads `bytes.len()` bytes from `bytes`, which is borrowed for the call. An invalid descriptor
+    // is an error and touches no memory.
     let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
     usize::try_from(written) == Ok(bytes.len())
 }
 
 /// Closes a descriptor that this process does not use again.
 pub(super) fn close(fd: RawFd) {
-    // SAFETY: no pointers are passed. This process has its own descriptor table, and no `OwnedFd` of it has this number.
+    // SAFETY: no pointers are passed. This process has its own descriptor table, and no `OwnedFd` of it has this
+    // number.
     unsafe { libc::close(fd) };
 }
 
@@ -59,8 +60,8 @@ pub(super) fn die_with_parent(parent: libc::pid_t) -> bool {
 
 /// Sets the name of this process, which `top` shows and by which supervisors are recognized.
 pub(super) fn name_process(spec: &SupervisorSpec) {
-    // SAFETY: `title` points to a NUL-terminated text in the arena, which this process keeps. The kernel reads up to the
-    // NUL, and at most 16 bytes.
+    // SAFETY: `title` points to a NUL-terminated text in the arena, which this process keeps. The kernel reads up to
+    // the NUL, and at most 16 bytes.
     unsafe { libc::prctl(libc::PR_SET_NAME, spec.title.as_ptr()) };
 }
 
@@ -71,8 +72,8 @@ pub(super) fn write_title(spec: &SupervisorSpec) {
         return;
     }
     // SAFETY: the kernel reported these addresses as the command line of the starter. They are on the first thread's
-    // stack, in private writable memory that this process has a copy of and does not unmap. This process runs on another
-    // stack, in the arena, has one thread, and keeps no reference to that memory.
+    // stack, in private writable memory that this process has a copy of and does not unmap. This process runs on
+    // another stack, in the arena, has one thread, and keeps no reference to that memory.
     let shown = unsafe { slice::from_raw_parts_mut(start as *mut u8, length) };
     let title = spec.title.as_c_str().to_bytes();
     // A longer title is cut off. One NUL stays at the end, because without it the kernel would show the bytes after the
@@ -90,8 +91,8 @@ pub(super) fn write_title(spec: &SupervisorSpec) {
 ///
 /// The starter may later write to all of its memory. The kernel would then keep the old pages for this process alone.
 pub(super) fn unmap_dispensable(spec: &SupervisorSpec) {
-    // SAFETY: the starter put `dispensable_count` ranges into the arena, at the address `dispensable`. This process keeps
-    // the arena, and nothing writes to it.
+    // SAFETY: the starter put `dispensable_count` ranges into the arena, at the address `dispensable`. This process
+    // keeps the arena, and nothing writes to it.
     let ranges = unsafe { slice::from_raw_parts(spec.dispensable, spec.dispensable_count) };
     for range in ranges {
         // SAFETY: the range was private anonymous memory of the starter. It does not contain the arena (this stack and

@@ -29,8 +29,8 @@ pub extern "C" fn first_child(spec: *mut libc::c_void) -> libc::c_int {
     // the arena, never unmaps it, and has no other thread that could write to it.
     let spec = unsafe { &*spec.cast::<SupervisorSpec>() };
     let _ = rustix::process::setsid();
-    // The name is set before the fork, so that the supervisor has it from its first instruction. A supervisor that waits
-    // for all of its children recognizes other supervisors by their name, and would wait for one without a name.
+    // The name is set before the fork, so that the supervisor has it from its first instruction. A supervisor that
+    // waits for all of its children recognizes other supervisors by their name, and would wait for one without a name.
     name_process(spec);
     crash::point(Point::AttendantStarted);
     match fork_here() {

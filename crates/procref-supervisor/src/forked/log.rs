@@ -46,8 +46,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 static REPORTED: AtomicBool = AtomicBool::new(false);
 
 impl LogSpec {
-    /// Returns the longest pause if there is room for `room` bytes: the time in which a service that writes 20 MB/s fills
-    /// it.
+    /// Returns the longest pause if there is room for `room` bytes: the time in which a service that writes 20 MB/s
+    /// fills it.
     fn longest_pause(room: u64) -> Duration {
         /// Time to write one byte.
         const NANOSECONDS: u64 = 50;
@@ -61,7 +61,8 @@ impl LogSpec {
 enum WriteReports {
     /// A watch on the file.
     Inotify(RawFd),
-    /// A watch on the directory, if the user has no inotify instances left. It also reports writes to other files there.
+    /// A watch on the directory, if the user has no inotify instances left. It also reports writes to other files
+    /// there.
     Directory(RawFd),
     /// No watch, because this kernel has neither. Clients that join limit the log.
     None,
@@ -98,8 +99,8 @@ impl<'a> Log<'a> {
     /// Checks the log if it was written to, and rotates it if it is too long. Returns the time after which to check it
     /// again, or `None` if the next write is reported.
     ///
-    /// Call this after the limit of the next sleep is set, because the report of a write ends only a sleep whose limit is
-    /// set. If the check came first, the supervisor would miss a write in between.
+    /// Call this after the limit of the next sleep is set, because the report of a write ends only a sleep whose limit
+    /// is set. If the check came first, the supervisor would miss a write in between.
     pub(super) fn check(&self) -> Option<Duration> {
         if REPORTED.swap(false, Ordering::Relaxed) {
             self.drain_reports();
@@ -299,8 +300,8 @@ fn log() -> BorrowedFd<'static> {
 }
 
 fn borrowed(fd: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: the callers pass LOG and the watch's descriptor. This process never closes them, so they stay open until it
-    // exits.
+    // SAFETY: the callers pass LOG and the watch's descriptor. This process never closes them, so they stay open until
+    // it exits.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 

@@ -191,8 +191,8 @@ impl Subreaper<'_> {
         let deadline = self.deadline();
         self.reap();
         if self.ended.get().is_none() {
-            // Only the service's own process gets the signal. Many programs stop their workers in their own order, and a
-            // worker that is signaled from outside looks like a crash to them.
+            // Only the service's own process gets the signal. Many programs stop their workers in their own order, and
+            // a worker that is signaled from outside looks like a crash to them.
             let pid = self.child.pid as i32;
             signal(pid, self.supervisor.stop.signal);
             signal(pid, libc::SIGCONT);
@@ -243,10 +243,10 @@ impl Subreaper<'_> {
     /// Calls `call` for each child that is not a supervisor, and notes whether there is none.
     ///
     /// If the service's program uses procref itself, the supervisor of a service that it has started is reparented to
-    /// this process, and so is that service. Both are left alone: other clients may hold that service, and if none does,
-    /// its supervisor stops it. So this process must not wait until it has no children at all. One pass over the list is
-    /// enough to see that only supervisors are left, because only this process removes children from the list, by
-    /// reaping, and the kernel adds new ones at the end.
+    /// this process, and so is that service. Both are left alone: other clients may hold that service, and if none
+    /// does, its supervisor stops it. So this process must not wait until it has no children at all. One pass over the
+    /// list is enough to see that only supervisors are left, because only this process removes children from the list,
+    /// by reaping, and the kernel adds new ones at the end.
     fn for_each_own_child(&self, mut call: impl FnMut(i32)) {
         let mut own = 0;
         let read = for_each_child(|pid| {
@@ -258,8 +258,8 @@ impl Subreaper<'_> {
         self.childless.set(read.is_some() && own == 0);
     }
 
-    /// Writes into the log that the service's program left processes, which are stopped. Does nothing if the service was
-    /// never ready, because then the starter learns it from the error.
+    /// Writes into the log that the service's program left processes, which are stopped. Does nothing if the service
+    /// was never ready, because then the starter learns it from the error.
     fn note_leftovers(&self) {
         let mut any = false;
         self.for_each_own_child(|_| any = true);
@@ -387,8 +387,8 @@ fn keep_descriptors(report: RawFd, log: RawFd) {
         unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, above) }
     });
     for (fd, place) in kept.into_iter().zip([REPORT, LOG]) {
-        // SAFETY: no pointers are passed. The descriptor that is replaced was the starter's, and no code of this process
-        // uses it.
+        // SAFETY: no pointers are passed. The descriptor that is replaced was the starter's, and no code of this
+        // process uses it.
         unsafe { libc::dup3(fd, place, libc::O_CLOEXEC) };
     }
     close_from(above);

@@ -32,6 +32,7 @@ use std::os::windows::io::OwnedHandle;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use procref_supervisor::state::encode_limit;
 use procref_winsys::OpenFailure;
 use procref_winsys::job::Job;
 use procref_winsys::lock_file::LockMode;
@@ -47,7 +48,6 @@ use crate::key::{ServiceKey, digest_in_name};
 use crate::name::Digest;
 use crate::namespace::Namespace;
 use crate::process::{self, Identity};
-use procref_supervisor::state::encode_limit;
 
 mod native_set;
 mod object;

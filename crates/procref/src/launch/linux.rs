@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use procref_supervisor::channel::Message;
 use rustix::event::epoll;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
@@ -20,7 +21,6 @@ use crate::process::{self, Identity, SignalSafeProcess};
 use crate::supervisor::receive::{Received, any_readable, not_registered, readable, receive};
 pub(crate) use crate::supervisor::spawn::start;
 use crate::supervisor::spawn::{Attendant, ServiceLaunch, failed, fork_supervisor, pipe};
-use procref_supervisor::channel::Message;
 pub(crate) use procref_supervisor::channel::{ExecFailure, ExecStage};
 
 /// Time after which `/proc` is checked for an executed program. Most programs are executed within a millisecond.
@@ -29,8 +29,8 @@ const TO_EXECUTE: Duration = Duration::from_secs(1);
 /// Time to wait for a supervisor after its own time limit.
 const MARGIN: Duration = Duration::from_secs(30);
 
-/// Starts a supervisor and, as its child, the service. Returns when the instance is published as not ready and its process
-/// waits at the gate.
+/// Starts a supervisor and, as its child, the service. Returns when the instance is published as not ready and its
+/// process waits at the gate.
 ///
 /// Blocks like [`start`], and until the processes of an older instance have exited.
 pub(crate) fn launch(
@@ -135,8 +135,8 @@ impl Pipes {
 /// Returns the supervisor's pidfd, if this kernel has pidfds, and a descriptor that is readable when the supervisor has
 /// written a report or exited.
 fn alarm(report: &OwnedFd, supervisor: Option<Identity>) -> io::Result<(Option<OwnedFd>, OwnedFd)> {
-    // If the supervisor has already exited, its pipe has ended, too, unless a process that was forked since has a copy of
-    // it. Reports that were written before the exit are read in any case.
+    // If the supervisor has already exited, its pipe has ended, too, unless a process that was forked since has a copy
+    // of it. Reports that were written before the exit are read in any case.
     let find = |identity| SignalSafeProcess::find(identity).ok().flatten();
     let supervisor = supervisor.and_then(find).map(SignalSafeProcess::into_pidfd);
     let alarm = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -151,8 +151,8 @@ fn alarm(report: &OwnedFd, supervisor: Option<Identity>) -> io::Result<(Option<O
     Ok((supervisor, alarm))
 }
 
-/// The process of a service that is published as not ready. Its program is executed when the gate is opened. If this value
-/// is dropped before, the program is never executed.
+/// The process of a service that is published as not ready. Its program is executed when the gate is opened. If this
+/// value is dropped before, the program is never executed.
 #[derive(Debug)]
 pub(crate) struct LaunchedProcess {
     /// The instance as the supervisor has published it.
@@ -167,22 +167,22 @@ pub(crate) struct LaunchedProcess {
     alarm: OwnedFd,
     /// Reaches EOF when the program is executed.
     exec_status: OwnedFd,
-    /// Both ends of the gate. With the end to write to alone, a write to a dead child would kill a program that does not
-    /// ignore SIGPIPE.
+    /// Both ends of the gate. With the end to write to alone, a write to a dead child would kill a program that does
+    /// not ignore SIGPIPE.
     gate: Mutex<Option<(OwnedFd, OwnedFd)>>,
-    /// How the service ended, after the supervisor has exited or reported it. The inner `None` means that the supervisor
-    /// exited without a report.
+    /// How the service ended, after the supervisor has exited or reported it. The inner `None` means that the
+    /// supervisor exited without a report.
     ended: Mutex<Option<Option<Ended>>>,
 }
 
 impl LaunchedProcess {
-    /// Opens the gate. Returns `true` when the program is executed, could not be executed, or has exited, and `false` if
-    /// that takes longer than until `end`.
+    /// Opens the gate. Returns `true` when the program is executed, could not be executed, or has exited, and `false`
+    /// if that takes longer than until `end`.
     ///
-    /// A successful `execve` closes a pipe. A child that another thread forks during the start may have a copy of it. As
-    /// long as that child lives and executes no program, the pipe does not end, so this also checks the process in `/proc`.
-    /// Giving up after a second would be wrong: on a busy machine a service would count as ready although its program
-    /// cannot be executed.
+    /// A successful `execve` closes a pipe. A child that another thread forks during the start may have a copy of it.
+    /// As long as that child lives and executes no program, the pipe does not end, so this also checks the process in
+    /// `/proc`. Giving up after a second would be wrong: on a busy machine a service would count as ready although its
+    /// program cannot be executed.
     pub(crate) fn execute(&self, end: Instant) -> io::Result<bool> {
         if let Some((_reader, writer)) = self.close_gate() {
             rustix::io::write(&writer, &[1])?;
@@ -218,8 +218,8 @@ impl LaunchedProcess {
         gate.take()
     }
 
-    /// Returns a descriptor that is readable when the service has exited before it was ready, or when its supervisor has
-    /// exited.
+    /// Returns a descriptor that is readable when the service has exited before it was ready, or when its supervisor
+    /// has exited.
     pub(crate) fn alarm(&self) -> BorrowedFd<'_> {
         self.alarm.as_fd()
     }
@@ -244,8 +244,8 @@ impl LaunchedProcess {
 
     /// Waits until all processes of the service have exited. Returns `false` if that takes longer than `limit`.
     ///
-    /// The supervisor reports it, or exits. EOF on its pipe would not be enough, because processes that were forked during
-    /// the start may have copies of the pipe.
+    /// The supervisor reports it, or exits. EOF on its pipe would not be enough, because processes that were forked
+    /// during the start may have copies of the pipe.
     pub(crate) fn wait_gone(&self, limit: Duration) -> io::Result<bool> {
         let deadline = Instant::now().checked_add(limit);
         loop {

@@ -1,7 +1,7 @@
 //! Starting a service on Windows, without a supervisor: its job terminates the service with its last client.
 //!
-//! The items have the same names as on Linux. The process is created suspended, so it executes no instruction before it is in
-//! the job, published and on record.
+//! The items have the same names as on Linux. The process is created suspended, so it executes no instruction before it
+//! is in the job, published and on record.
 
 use std::fs::File;
 use std::io;
@@ -85,9 +85,9 @@ pub(crate) fn launch(
 
 /// Returns the console of the new process.
 ///
-/// Only a service whose stop signal is Ctrl-Break shares the console of this process. Sharing it always was rejected, because
-/// closing a console terminates all of its processes. A service that other clients use, or that is pinned, would exit with
-/// the terminal of its starter.
+/// Only a service whose stop signal is Ctrl-Break shares the console of this process. Sharing it always was rejected,
+/// because closing a console terminates all of its processes. A service that other clients use, or that is pinned,
+/// would exit with the terminal of its starter.
 fn console(stop: StopSpec) -> Console {
     // If this process has no console to share, Windows would show a new one.
     match stop.signal == process::BREAK && console::is_attached() {
@@ -99,8 +99,8 @@ fn console(stop: StopSpec) -> Console {
 /// Creates the process, suspended, in the job of the service.
 ///
 /// If this process is in a job itself (that of a test runner or an editor), its children are in that job, too, and are
-/// terminated with it. So the new process breaks away from that job. If that is not allowed, the process is in both jobs,
-/// because jobs nest.
+/// terminated with it. So the new process breaks away from that job. If that is not allowed, the process is in both
+/// jobs, because jobs nest.
 fn create(
     key: &ServiceKey,
     program: &Prepared,
@@ -147,8 +147,8 @@ fn create(
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ExecFailure {}
 
-/// The process of a service that is published as not ready. It runs when the gate is opened. If this value is dropped before,
-/// it never runs.
+/// The process of a service that is published as not ready. It runs when the gate is opened. If this value is dropped
+/// before, it never runs.
 #[derive(Debug)]
 pub(crate) struct LaunchedProcess {
     /// The instance as it is published.
@@ -198,8 +198,8 @@ impl LaunchedProcess {
         self.process.exit_status()
     }
 
-    /// Terminates the process and waits until it has exited. Returns `false` if that takes longer than `limit`. The processes
-    /// that it has started are terminated when the instance is cleared.
+    /// Terminates the process and waits until it has exited. Returns `false` if that takes longer than `limit`. The
+    /// processes that it has started are terminated when the instance is cleared.
     pub(crate) fn wait_gone(&self, limit: Duration) -> io::Result<bool> {
         terminate(self.alarm())?;
         wait_timeout(self.alarm(), limit)

@@ -3,6 +3,9 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use procref_supervisor::life::{launch_and_watch, watch};
+use procref_supervisor::ops::{LaunchHandshake, SubreaperOps, SupervisorOps};
+
 use super::machine::Machine;
 use super::mutations::{self, Mutation};
 use super::process::{Process, SeenBySupervisor};
@@ -14,8 +17,6 @@ use crate::kernel::sim::{Outcome, SetId};
 use crate::kernel::{Ended, Instance};
 use crate::launch::LaunchSpec;
 use crate::process::Identity;
-use procref_supervisor::life::{launch_and_watch, watch};
-use procref_supervisor::ops::{LaunchHandshake, SubreaperOps, SupervisorOps};
 
 pub(super) async fn live(process: Process, set: SetId, spec: Option<LaunchSpec>) {
     let calls = SimCalls {

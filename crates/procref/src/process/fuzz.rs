@@ -1,8 +1,9 @@
 //! Properties of everything that `/proc` may show of a process.
 
+use procref_supervisor::process::Stat;
+
 use super::proc_info::{age, on_one_line, started_at};
 use crate::fuzzing::Input;
-use procref_supervisor::process::Stat;
 
 /// `/proc/PID/stat`: the start time and the fork flag are read correctly, whatever name the program has given itself.
 pub fn proc_stat(data: &[u8]) {

@@ -14,7 +14,8 @@ pub(super) const STACK: usize = 64 << 10;
 /// Room for aligning the items in an arena.
 const ALIGNMENTS: usize = 512;
 
-/// One mapping with the stack of the child and all data that the child reads. The parent unmaps its copy after the fork.
+/// One mapping with the stack of the child and all data that the child reads. The parent unmaps its copy after the
+/// fork.
 pub(super) struct Arena {
     base: *mut libc::c_void,
     size: usize,
@@ -27,7 +28,8 @@ impl Arena {
     pub(super) fn new(size: usize) -> io::Result<Self> {
         // The size is a multiple of the page size, because the rest of a page cannot be unmapped.
         let size = (STACK + size + ALIGNMENTS).next_multiple_of(PAGE);
-        // SAFETY: no address is requested, so no existing mapping is replaced. The new mapping is anonymous and private.
+        // SAFETY: no address is requested, so no existing mapping is replaced. The new mapping is anonymous and
+        // private.
         let base = unsafe {
             mmap_anonymous(
                 ptr::null_mut(),
@@ -64,9 +66,9 @@ impl Arena {
         self.next = end;
         // SAFETY: by the assertion, `at` is not larger than the size of the mapping.
         let place = unsafe { self.base.byte_add(at) }.cast::<T>();
-        // SAFETY: `place` is aligned, because the mapping is page-aligned and `at` is a multiple of the alignment. By the
-        // assertion it has room for the items. `next` only grows, so no other item is there, and `items` is not in that
-        // part of the mapping.
+        // SAFETY: `place` is aligned, because the mapping is page-aligned and `at` is a multiple of the alignment. By
+        // the assertion it has room for the items. `next` only grows, so no other item is there, and `items` is not in
+        // that part of the mapping.
         unsafe { place.copy_from_nonoverlapping(items.as_ptr(), items.len()) };
         place
     }
@@ -85,8 +87,8 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: this is the mapping made in `new`. The child has its own copy. In this process no reference to the mapping
-        // exists any more, because items are returned as raw pointers, which only the child dereferences.
+        // SAFETY: this is the mapping made in `new`. The child has its own copy. In this process no reference to the
+        // mapping exists any more, because items are returned as raw pointers, which only the child dereferences.
         let _ = unsafe { munmap(self.base, self.size) };
     }
 }

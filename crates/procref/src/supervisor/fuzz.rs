@@ -1,9 +1,10 @@
 //! Fuzz properties of the messages from a supervisor, and of the memory that it unmaps.
 
-use super::maps::dispensable;
-use crate::fuzzing::Input;
 use procref_supervisor::channel::{ExecFailure, Message};
 use procref_supervisor::prepared::{PAGE, Range};
+
+use super::maps::dispensable;
+use crate::fuzzing::Input;
 
 /// Checks that bytes from the pipes decode to a message that encodes to the same kind, or to none.
 pub fn supervisor_message(data: &[u8]) {

@@ -3,7 +3,8 @@
 use procref_supervisor::prepared::Range;
 
 /// Size from which a private, writable mapping counts as the shadow memory of AddressSanitizer, ThreadSanitizer or
-/// MemorySanitizer. Their smallest one has this size on machines with addresses of 47 bits and more. No heap is that large.
+/// MemorySanitizer. Their smallest one has this size on machines with addresses of 47 bits and more. No heap is that
+/// large.
 const SHADOW_MEMORY: u64 = 1 << 40;
 
 /// Returns the private memory in `/proc/self/maps` that a supervisor does not need.
@@ -11,8 +12,8 @@ const SHADOW_MEMORY: u64 = 1 << 40;
 /// The result does not contain memory that is backed by a file (data of programs and libraries), memory right after it
 /// (their zeroed data), the kernel's own mappings, and the ranges in `keep`.
 ///
-/// The result is empty if a sanitizer is active. Its code also runs in the supervisor, reads shadow memory at every access
-/// to memory, and has its own data in further mappings.
+/// The result is empty if a sanitizer is active. Its code also runs in the supervisor, reads shadow memory at every
+/// access to memory, and has its own data in further mappings.
 pub(super) fn dispensable(maps: &str, keep: &[Range]) -> Vec<Range> {
     let mut dispensable = Vec::new();
     let mut file_end = 0;
@@ -40,8 +41,8 @@ pub(super) fn dispensable(maps: &str, keep: &[Range]) -> Vec<Range> {
     dispensable
 }
 
-/// Adds the pieces of `range` outside of `keep`. The kernel shows adjacent mappings with equal attributes as one range, so a
-/// kept range may be anywhere in it.
+/// Adds the pieces of `range` outside of `keep`. The kernel shows adjacent mappings with equal attributes as one range,
+/// so a kept range may be anywhere in it.
 fn push_without(range: Range, keep: &[Range], pieces: &mut Vec<Range>) {
     let Some((kept, rest)) = keep.split_first() else {
         if range.start < range.end {

@@ -4,12 +4,12 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+use procref_supervisor::channel::Message;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::error;
 use crate::kernel::{Ended, exit_status};
-use procref_supervisor::channel::Message;
 
 /// Returns the error for a message that a supervisor sends when it cannot be registered or cannot launch the service.
 pub(crate) fn not_registered(message: Message) -> io::Error {
@@ -72,8 +72,8 @@ pub(crate) fn receive(
     }
 }
 
-/// Waits until there is something to read or the other end is closed. Returns `false` if the deadline passes before that.
-/// Without a deadline it waits indefinitely.
+/// Waits until there is something to read or the other end is closed. Returns `false` if the deadline passes before
+/// that. Without a deadline it waits indefinitely.
 pub(crate) fn readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
     any_readable(&[fd], deadline)
 }

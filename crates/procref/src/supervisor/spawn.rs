@@ -10,6 +10,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::ptr;
 use std::time::{Duration, Instant};
 
+use procref_supervisor::calls::block_signals;
+use procref_supervisor::channel::Message;
+use procref_supervisor::forked::entry::first_child;
+use procref_supervisor::prepared::{Range, ServiceSpec, SupervisorSpec};
+use procref_supervisor::spec::{LaunchSpec, StopSpec};
+
 use super::arena::Arena;
 use super::maps::dispensable;
 use super::receive::not_registered;
@@ -20,11 +26,6 @@ use crate::kernel::NativeSet;
 use crate::key::ServiceKey;
 use crate::process::SUPERVISOR_TITLE;
 use crate::record;
-use procref_supervisor::calls::block_signals;
-use procref_supervisor::channel::Message;
-use procref_supervisor::forked::entry::first_child;
-use procref_supervisor::prepared::{Range, ServiceSpec, SupervisorSpec};
-use procref_supervisor::spec::{LaunchSpec, StopSpec};
 
 mod attendant;
 mod prepare;
@@ -112,8 +113,8 @@ pub(crate) fn fork_supervisor(
         Range::around(arguments.start, arguments.length(), 0),
     ];
     // The list is read again after the arena is mapped, because other threads map and unmap memory at any time, and the
-    // arena may be where another mapping was before. Later changes by other threads do no harm: the child needs neither the
-    // memory that they unmap nor the memory that they map.
+    // arena may be where another mapping was before. Later changes by other threads do no harm: the child needs neither
+    // the memory that they unmap nor the memory that they map.
     let mut ranges = dispensable(&maps()?, &keep);
     ranges.truncate(ranges_size / size_of::<Range>());
     let service = launch.map(|launch| ServiceSpec {
@@ -179,28 +180,28 @@ fn arguments() -> Range {
     range().unwrap_or(Range { start: 0, end: 0 })
 }
 
-/// Returns the data of the calling thread that libc functions use, also in the child: `errno`, the stack protector's value
-/// and the thread descriptor.
+/// Returns the data of the calling thread that libc functions use, also in the child: `errno`, the stack protector's
+/// value and the thread descriptor.
 ///
-/// The thread-local data of programs and libraries (`#[thread_local]`, `__thread`) lies between `errno` and the descriptor,
-/// and may have any size. So everything between the two is kept.
+/// The thread-local data of programs and libraries (`#[thread_local]`, `__thread`) lies between `errno` and the
+/// descriptor, and may have any size. So everything between the two is kept.
 fn thread_data() -> Range {
     // SAFETY: no pointers are passed, and only the address of the result is used.
     let errno = unsafe { libc::__errno_location() } as usize;
-    // SAFETY: no pointers are passed. In glibc and musl the result is the address of the thread descriptor, which is at the
-    // thread pointer or next to it.
+    // SAFETY: no pointers are passed. In glibc and musl the result is the address of the thread descriptor, which is at
+    // the thread pointer or next to it.
     let descriptor = unsafe { libc::pthread_self() } as usize;
     let start = errno.min(descriptor);
     Range::around(start, errno.max(descriptor) - start, THREAD_DATA_MARGIN)
 }
 
-/// Returns the part of this thread's shadow stack that the child uses, or an empty range if there is none. The child runs
-/// on a copy of the shadow stack. Older kernels do not name it in `/proc/self/maps`.
+/// Returns the part of this thread's shadow stack that the child uses, or an empty range if there is none. The child
+/// runs on a copy of the shadow stack. Older kernels do not name it in `/proc/self/maps`.
 #[cfg(target_arch = "x86_64")]
 fn shadow_stack() -> Range {
     let pointer: usize;
-    // SAFETY: the bytes are the instruction RDSSPQ, which not every assembler knows. It writes RAX, which is an output, or
-    // does nothing if there is no shadow stack. It accesses no memory and no flags.
+    // SAFETY: the bytes are the instruction RDSSPQ, which not every assembler knows. It writes RAX, which is an output,
+    // or does nothing if there is no shadow stack. It accesses no memory and no flags.
     unsafe {
         std::arch::asm!(
             ".byte 0xf3, 0x48, 0x0f, 0x1e, 0xc8",
@@ -222,13 +223,13 @@ fn shadow_stack() -> Range {
 
 /// Forks twice, so that the supervisor is no child of this process after its [`Attendant`] has exited.
 fn fork(arena: &Arena, spec: *const SupervisorSpec) -> io::Result<Attendant> {
-    // Without an exit signal, the exit of the attendant does not run a SIGCHLD handler of the host program. Neither a `wait`
-    // for any child reaps the attendant, nor the kernel in a program that ignores SIGCHLD.
+    // Without an exit signal, the exit of the attendant does not run a SIGCHLD handler of the host program. Neither a
+    // `wait` for any child reaps the attendant, nor the kernel in a program that ignores SIGCHLD.
     let flags = 0;
     let mask = block_signals();
     // SAFETY: without CLONE_VM the child has a copy of this process's memory, so it cannot change the memory of this
-    // process. Its stack is the first part of the arena, below `stack_top`, which nothing else uses. `spec` points to an
-    // initialized `SupervisorSpec` in the arena. `first_child` is async-signal-safe and never returns.
+    // process. Its stack is the first part of the arena, below `stack_top`, which nothing else uses. `spec` points to
+    // an initialized `SupervisorSpec` in the arena. `first_child` is async-signal-safe and never returns.
     let child = unsafe {
         libc::clone(
             first_child,

@@ -1,9 +1,10 @@
+use procref_supervisor::state::{MAX_GENERATION, MAX_LINGER_MS};
+
 use super::layout::{MAX_VALUE, decode, encode, flag, slot};
 use super::op_list::OpList;
 use super::steps::{RESIGN_TO, op};
 use crate::kernel::{Ended, Instance, Lock};
 use crate::process::Identity;
-use procref_supervisor::state::{MAX_GENERATION, MAX_LINGER_MS};
 
 #[test]
 fn published_instance_is_decoded_as_encoded() {

@@ -1,12 +1,13 @@
 //! Properties of all values that a set, or the kernel's list of sets, may contain.
 
+use procref_supervisor::state::MAX_GENERATION;
+
 use super::survey::candidate;
 use crate::fuzzing::Input;
 use crate::kernel::semset::layout::{self, MAX_VALUE, Values, slot};
 use crate::kernel::semset::op_list::OpList;
 use crate::kernel::semset::steps::{MAX_OPS, Op};
 use crate::kernel::{Instance, Lock, exit_status};
-use procref_supervisor::state::MAX_GENERATION;
 
 /// The values of a set. Any process of this user can write any values.
 ///

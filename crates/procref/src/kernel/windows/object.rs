@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use procref_supervisor::state::encode_limit;
 use procref_winsys::event;
 
 use super::shared::{Shared, section_name};
@@ -12,7 +13,6 @@ use crate::error::{Error, Result};
 use crate::kernel::{Fault, Instance, Lock, Missing, Step};
 use crate::key::ServiceKey;
 use crate::process::KILL_TIMEOUT;
-use procref_supervisor::state::encode_limit;
 
 /// Returns the objects that this process has open, by the name of their section.
 ///

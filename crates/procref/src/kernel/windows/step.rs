@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use procref_supervisor::state::decode_limit;
 use procref_winsys::OpenFailure;
 use procref_winsys::event::Event;
 use procref_winsys::handle;
@@ -13,7 +14,6 @@ use super::shared::{HeldObjects, Shared};
 use super::state::{self, ObjectState};
 use crate::error::Result;
 use crate::kernel::{Fault, Instance, Snapshot, Step};
-use procref_supervisor::state::decode_limit;
 
 /// The data that a step reads and changes.
 pub(super) struct StepContext<'a> {

@@ -1,8 +1,8 @@
 //! Creating a suspended process in a job, with only the handles that it needs.
 //!
-//! The standard library cannot do this. With it a process can be put into a job only after it was created, and a starter that
-//! dies in between leaves it suspended indefinitely. Also, a child inherits every inheritable handle, such as the pipes of
-//! this process, and a reader of such a pipe would wait until the service exits.
+//! The standard library cannot do this. With it a process can be put into a job only after it was created, and a
+//! starter that dies in between leaves it suspended indefinitely. Also, a child inherits every inheritable handle, such
+//! as the pipes of this process, and a reader of such a pipe would wait until the service exits.
 
 #![expect(
     unsafe_code,
@@ -78,7 +78,8 @@ impl Suspended {
             return Ok(None);
         }
         let mut code = 0;
-        // SAFETY: `self` owns the handle, so it is open. The call writes one integer to `code`, which is a local variable.
+        // SAFETY: `self` owns the handle, so it is open. The call writes one integer to `code`, which is a local
+        // variable.
         match unsafe { GetExitCodeProcess(self.process.as_raw_handle(), &raw mut code) } {
             0 => Err(io::Error::last_os_error()),
             _ => Ok(Some(ExitStatus::from_raw(code))),
@@ -109,14 +110,14 @@ pub(crate) fn create(program: &Program<'_>, flags: u32) -> io::Result<Suspended>
         Console::Shared => 0,
         Console::Own => CREATE_NO_WINDOW,
     };
-    // The process is the first of a process group. So it can receive a Ctrl-Break that is meant for it alone, and a Ctrl-C on
-    // the console does not reach it.
+    // The process is the first of a process group. So it can receive a Ctrl-Break that is meant for it alone, and a
+    // Ctrl-C on the console does not reach it.
     let own = CREATE_SUSPENDED | CREATE_NEW_PROCESS_GROUP | console;
     let form = CREATE_UNICODE_ENVIRONMENT | EXTENDED_STARTUPINFO_PRESENT;
     let mut created = PROCESS_INFORMATION::default();
     // SAFETY: `path`, `line` and `dir` end with a NUL, and `env` ends with two. The call may write to `line`, which is
-    // mutable. The attribute list and the arrays that it points to (`handles`, `jobs`) live until the call returns. `cb` and
-    // EXTENDED_STARTUPINFO_PRESENT declare the attribute list. The call writes to `created`, a local variable.
+    // mutable. The attribute list and the arrays that it points to (`handles`, `jobs`) live until the call returns.
+    // `cb` and EXTENDED_STARTUPINFO_PRESENT declare the attribute list. The call writes to `created`, a local variable.
     let done = unsafe {
         CreateProcessW(
             path.as_ptr(),
@@ -143,12 +144,12 @@ pub(crate) fn create(program: &Program<'_>, flags: u32) -> io::Result<Suspended>
     })
 }
 
-/// Returns an inheritable copy of a handle. While the copy exists, a child that another thread creates inherits it as well.
-/// It is a handle of a log or of NUL, so this does no harm.
+/// Returns an inheritable copy of a handle. While the copy exists, a child that another thread creates inherits it as
+/// well. It is a handle of a log or of NUL, so this does no harm.
 fn inheritable(file: &File) -> io::Result<OwnedHandle> {
     let mut copy = ptr::null_mut();
-    // SAFETY: `file` is borrowed, so its handle is open, and MYSELF is always valid. The call writes one handle to `copy`,
-    // which is a local variable.
+    // SAFETY: `file` is borrowed, so its handle is open, and MYSELF is always valid. The call writes one handle to
+    // `copy`, which is a local variable.
     let done = unsafe {
         DuplicateHandle(
             MYSELF,
@@ -258,8 +259,8 @@ impl Attributes {
 
     /// Sets an attribute. `handles` must outlive the creation of the process, because the list only points to them.
     fn set(&mut self, attribute: u32, handles: &[HANDLE]) -> io::Result<()> {
-        // SAFETY: `new` has initialized the list with room for NUMBER attributes, and each is set once. The pointer and the
-        // length are those of `handles`.
+        // SAFETY: `new` has initialized the list with room for NUMBER attributes, and each is set once. The pointer and
+        // the length are those of `handles`.
         let done = unsafe {
             UpdateProcThreadAttribute(
                 self.list(),

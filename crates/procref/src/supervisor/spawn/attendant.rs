@@ -7,12 +7,13 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::ptr;
 use std::time::Instant;
 
+use procref_supervisor::channel::Message;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::supervisor::receive;
-use procref_supervisor::channel::Message;
 
-/// The starter's child that is the parent of the supervisor. It is killed when this is dropped. The supervisor continues.
+/// The starter's child that is the parent of the supervisor. It is killed when this is dropped. The supervisor
+/// continues.
 pub(crate) struct Attendant {
     child: libc::pid_t,
     /// `None` if this kernel has no pidfds.
@@ -49,8 +50,8 @@ impl Attendant {
 
 impl Drop for Attendant {
     fn drop(&mut self) {
-        // The attendant is not reaped yet, unless the host program waits with `__WALL`. In that case its pid may be that of
-        // another process. A pidfd never is.
+        // The attendant is not reaped yet, unless the host program waits with `__WALL`. In that case its pid may be
+        // that of another process. A pidfd never is.
         let killed = match (&self.pidfd, Pid::from_raw(self.child)) {
             (Some(pidfd), _) => rustix::process::pidfd_send_signal(pidfd, Signal::KILL),
             (None, Some(pid)) => rustix::process::kill_process(pid, Signal::KILL),
@@ -59,7 +60,8 @@ impl Drop for Attendant {
         // The attendant may have exited already.
         let _ = killed;
         loop {
-            // SAFETY: the status pointer is null, so the call writes nothing. `__WALL` finds a child without exit signal.
+            // SAFETY: the status pointer is null, so the call writes nothing. `__WALL` finds a child without exit
+            // signal.
             let reaped = unsafe { libc::waitpid(self.child, ptr::null_mut(), libc::__WALL) };
             if reaped != -1 || io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
                 return;

@@ -4,10 +4,11 @@ use std::ffi::CString;
 use std::os::fd::AsRawFd as _;
 use std::ptr;
 
+use procref_supervisor::prepared::{LogSpec, Program, Text};
+
 use super::ServiceLaunch;
 use crate::command::{Prepared, SupervisedLog};
 use crate::supervisor::arena::Arena;
-use procref_supervisor::prepared::{LogSpec, Program, Text};
 
 /// Returns the number of bytes that a [`Program`] needs in an arena.
 pub(super) fn program_size(prepared: &Prepared) -> usize {

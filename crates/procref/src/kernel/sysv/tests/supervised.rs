@@ -3,10 +3,11 @@
 
 use std::time::Instant;
 
+use procref_supervisor::raw_calls::Limit;
+
 use super::*;
 use crate::kernel::Ended;
 use crate::kernel::semset::signal_safe::Refused;
-use procref_supervisor::raw_calls::Limit;
 
 const SOON: Duration = Duration::from_millis(20);
 /// No sleep here takes so long.
