@@ -2,24 +2,23 @@
 //!
 //! **This crate is an internal part of procref.** Its interface may change in any release. On other systems it is empty.
 //!
-//! Each function is one call, or a few calls that make sense only together. Return codes become [`io::Error`], and memory
-//! that Windows allocates is freed here. The crate logs nothing and decides nothing: procref's rules are in procref.
+//! Each function is one call, or a few calls that make sense only together. Return codes become
+//! [`io::Error`](std::io::Error), and memory that Windows allocates is freed here. The crate logs nothing and decides
+//! nothing: procref's rules are in procref.
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`process`] | open, identify and end processes |
-//! | [`handle`] | wait for a handle, give one to another process, take it back |
-//! | [`event`], [`section`], [`job`] | named objects of the kernel |
-//! | [`lock_file`] | locks on single bytes of a file |
-//! | [`security`] | owners, and descriptors that admit one user |
-//! | [`directory`] | create, identify and watch directories |
-//! | [`program`] | find a program by its name |
-//! | [`console`], [`window`] | ask a process to exit |
+//! | `process` | open, identify and end processes |
+//! | `handle` | wait for a handle, give one to another process, take it back |
+//! | `event`, `section`, `job` | named objects of the kernel |
+//! | `lock_file` | locks on single bytes of a file |
+//! | `security` | owners, and descriptors that admit one user |
+//! | `directory` | create, identify and watch directories |
+//! | `program` | find a program by its name |
+//! | `console`, `window` | ask a process to exit |
 //!
 //! Named objects, and everything that has an owner, are created for the current user alone. A named object that is already
-//! there is used only if the current user owns it: see [`OpenFailure`].
-//!
-//! [`io::Error`]: std::io::Error
+//! there is used only if the current user owns it: see `OpenFailure`.
 
 #![cfg(windows)]
 #![expect(
