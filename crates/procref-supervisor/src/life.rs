@@ -293,8 +293,8 @@ async fn watch_until_stopped<O: SupervisorOps>(set: SetOf<O>, ops: &O) -> Result
             crash::point(Point::LingerOver);
             let current = set.snapshot().await?;
             if current.generation != snapshot.generation {
-                // This is another instance, which has its own linger time. No crash point: a test cannot make a client
-                // join and leave within one sleep.
+                // This is another instance, which has its own linger time.
+                // There is no crash point here, because a test cannot make a client join and leave within one sleep.
                 set.unlock().await?;
                 continue;
             }
@@ -324,7 +324,7 @@ async fn clear<O: SupervisorOps>(
 ) -> Result<bool, Refused> {
     if let Some(instance) = snapshot.instance {
         if instance.keep_orphan {
-            // No crash point: this process exits right after this step.
+            // There is no crash point here, because this process exits right after this step.
             set.unlock().await?;
             return Ok(false);
         }
@@ -333,8 +333,8 @@ async fn clear<O: SupervisorOps>(
             set.publish_stopping(&instance, generation, limit).await?;
             crash::point(Point::SupervisorPublishedStopping);
             if !ops.stop_instance(&instance).await {
-                // A process that cannot be stopped keeps its set, so that the next client sees it. No crash point: this
-                // process exits right after this step.
+                // Keep the set of a process that cannot be stopped, so that the next client finds the process.
+                // There is no crash point here, because this process exits right after this step.
                 set.unlock().await?;
                 return Ok(false);
             }

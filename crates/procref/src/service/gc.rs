@@ -152,7 +152,7 @@ impl Collection {
         let snapshot = match idle(&object).await {
             Ok(Some(snapshot)) => snapshot,
             other => {
-                // No crash point: a death releases the lock, as this step does, and nothing else was done.
+                // There is no crash point here, because a death releases the lock, too, and nothing else was changed.
                 transition.unlock(None).await?;
                 return other.map(|_| None);
             }
@@ -178,9 +178,9 @@ impl Collection {
         let stopped = match stop(&transition, &object, &snapshot).await {
             Ok(stopped) => stopped,
             Err(fault) => {
-                // An instance that could not be stopped keeps its object, so that the next client tries again. A
-                // release of the transition would try again at once.
-                // No crash point: no test can make a process that survives SIGKILL.
+                // Keep the object of an instance that could not be stopped, so that the next client tries again. A
+                // release of the transition would try again immediately.
+                // There is no crash point here, because no test can make a process that survives SIGKILL.
                 let unlocked = transition.unlock(None).await;
                 drop(transition.into_permit());
                 for fault in [Err(fault), unlocked] {
