@@ -59,7 +59,7 @@ pub trait RefCounter: Send + Sync {
     ///
     /// # Errors
     ///
-    /// The count has reached its limit, or the kernel refuses.
+    /// Fails if the count has reached its limit, or if the kernel refuses the step.
     fn acquire(&self) -> Result<u32>;
 
     /// Releases a reference. Returns the count after that.
@@ -68,27 +68,29 @@ pub trait RefCounter: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`Error::NotHeld`](crate::Error::NotHeld): no reference is held. Also fails if the kernel refuses.
+    /// [`Error::NotHeld`](crate::Error::NotHeld): no reference is held. Also fails if the kernel refuses the
+    /// step.
     fn release(&self) -> Result<u32>;
 
     /// Returns the number of references that all processes hold.
     ///
     /// # Errors
     ///
-    /// The kernel refuses.
+    /// Fails if the kernel refuses the step.
     fn count(&self) -> Result<u32>;
 
     /// Takes the lock without waiting. Returns `false` if the lock is held already.
     ///
     /// # Errors
     ///
-    /// The kernel refuses.
+    /// Fails if the kernel refuses the step.
     fn try_lock(&self) -> Result<bool>;
 
     /// Releases the lock.
     ///
     /// # Errors
     ///
-    /// [`Error::NotHeld`](crate::Error::NotHeld): the lock is not held. Also fails if the kernel refuses.
+    /// [`Error::NotHeld`](crate::Error::NotHeld): the lock is not held. Also fails if the kernel refuses the
+    /// step.
     fn unlock(&self) -> Result<()>;
 }

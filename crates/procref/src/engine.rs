@@ -1,15 +1,16 @@
 //! The protocol: how a process takes a reference to a service, starts the service, and stops it.
 //!
-//! The engine has no code for one operating system. It takes atomic steps on a counted kernel object
-//! ([`Object`](crate::kernel::Object)) and uses the machine through [`Platform`](platform::Platform), so the model runs
-//! the same code on a simulated machine.
+//! The engine has no code for a specific operating system. It takes atomic steps on a counted kernel object
+//! ([`Object`](crate::kernel::Object)) and uses the machine through [`Platform`](platform::Platform). So the
+//! model can run the same code on a simulated machine.
 //!
 //! # One process
 //!
-//! A process has one [`Client`](client::Client) for each service, and at most one reference in the kernel, whatever the
-//! number of its handles. A handle that is not the first one, or not the last one, only changes a counter. Everything
-//! else needs the client's [`Permit`](client::Permit), which one future at a time has. The permit, the reference and
-//! the transition lock together are a [`Transition`](transition::Transition).
+//! A process has one [`Client`](client::Client) for each service. It has at most one reference in the kernel,
+//! for any number of handles. Acquiring another handle, or dropping one that is not the last, only changes a
+//! counter. All other changes need the client's [`Permit`](client::Permit), which only one future has at a
+//! time. The permit, the reference and the transition lock together are a
+//! [`Transition`](transition::Transition).
 //!
 //! # All processes
 //!
@@ -37,8 +38,8 @@
 //!                                       wait until the process is dead; clear, unlink, remove
 //! ```
 //!
-//! If a client dies in any of these states, the kernel releases its reference and its lock. The next process that
-//! enters, or the supervisor, finds the state as it is and continues from there.
+//! If a client dies in any of these states, the kernel releases its reference and its lock. The next process
+//! that enters, or the supervisor, reads the state and continues from there.
 //!
 //! # Rules
 //!

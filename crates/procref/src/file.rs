@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-/// Reads bytes from `offset` on. Returns 0 at the end of the file.
+/// Reads bytes that begin at `offset`. Returns 0 at the end of the file.
 pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     #[cfg(unix)]
     use std::os::unix::fs::FileExt as _;

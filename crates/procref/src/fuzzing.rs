@@ -37,8 +37,8 @@ targets! {
     template,
 }
 
-/// An input that is read from its front. The format is text as far as possible, so that inputs can be read
-/// and written in an editor.
+/// An input that is read from its beginning. The format is mostly text, so that inputs can be read and
+/// written in an editor.
 pub(crate) struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {

@@ -122,9 +122,9 @@ impl Platform for Host {
         if !process::is_suspended(pid) || crash::leaves_suspended() {
             return;
         }
-        // In this order. First the process is identified by pid and start time, then this checks that it is a
-        // supervisor. If the process exits in between, and a supervisor of another service gets its pid, neither gets
-        // the signal.
+        // The order matters. Identify the process by pid and start time first, and then check that it is a
+        // supervisor. If the process exits between the two checks, and a supervisor of another service gets
+        // its pid, no signal is sent.
         if let Ok(Some(process)) = Process::find(pid) {
             if process::is_supervisor(pid) && process.wake().is_ok() {
                 tracing::warn!(pid, "continued a suspended supervisor");
@@ -164,7 +164,7 @@ impl Platform for Host {
     }
 
     fn block_until_done(&self, done: &mpsc::Receiver<()>, limit: Duration) {
-        // An error means that it takes longer. Then it continues without this thread.
+        // An error means that the release takes longer. It then continues on the other thread.
         let _ = done.recv_timeout(limit);
     }
 
@@ -283,9 +283,9 @@ impl Blocker {
     /// Returns the process that others wait for. `holder` is the process that the kernel object names as the lock's
     /// holder.
     ///
-    /// A starter that has died or released the lock leaves its share to the supervisor. The object still names the
-    /// starter until the supervisor takes its next step. So if the supervisor is suspended, the others wait for the
-    /// supervisor.
+    /// If the starter has died or released the lock, only the supervisor holds the lock. But the object names
+    /// the starter until the supervisor takes its next step. So if the supervisor is suspended, other
+    /// processes wait for the supervisor.
     pub(crate) fn of(holder: u32, supervisor: Option<u32>) -> Self {
         let candidates = [Some(holder), supervisor];
         let suspended = candidates

@@ -1,7 +1,8 @@
 //! The contract of a kernel: one counted object per service.
 //!
-//! Every backend implements this contract, and the engine knows nothing else of a backend. This is the object as the
-//! System V backend lays it out, with the processes that change each part. Other backends store the same data.
+//! Every backend implements this contract, and the engine uses backends only through it. The drawing shows
+//! the object of the System V backend, and the processes that change each part. Other backends store the same
+//! data.
 //!
 //! ```text
 //!                     ┌──────────────────────────────────────────────────────────────────────────────┐
@@ -27,16 +28,16 @@
 //!  the kernel undoes, when a process dies: REFS, HOLDERS, LOCK, SUPERVISOR, TREE
 //! ```
 //!
-//! The contract, beside what each method promises:
+//! The contract has these rules, in addition to the documentation of each method:
 //!
-//! - **Every step is atomic.** All of its changes happen, or none, also if the process dies during the step.
-//! - **References and locks end with the process** that holds them, however it ends, without running any of its code.
-//!   Other data that a step has written stays.
+//! - **Every step is atomic.** All of its changes happen, or none, even if the process dies during the step.
+//! - **References and locks end with the process** that holds them. The kernel releases them without running
+//!   any code of the process. Other data that a step has written stays.
 //! - A reference and the lock belong to the *process*: any of its threads may release them. A child made by `fork`
 //!   has neither.
-//! - **A step does not wait**, except [`Object::wait_unlocked`] and [`Object::wait_removed`]. These may block the
-//!   thread that polls them, so the engine polls them on separate threads.
-//! - After an object is removed, every step on it returns [`Fault::Removed`], also the steps that sleep.
+//! - **A step does not wait**, except [`Object::wait_unlocked`] and [`Object::wait_removed`]. These two may
+//!   block the thread that polls them, so the engine polls them on separate threads.
+//! - After an object is removed, every step on it returns [`Fault::Removed`], including the steps that sleep.
 //!
 //! The steps are `async` so that the model can switch to another process at each step. On a real kernel they are
 //! ready when they are first polled.
@@ -77,7 +78,7 @@ pub(crate) use procref_supervisor::state::{Ended, Instance, Lock, MAX_LINGER_MS,
 /// The reason why a step did not happen.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// The object was removed, and with it every reference and lock on it.
+    /// The object was removed, together with every reference and lock on it.
     Removed,
     /// The kernel refused the step.
     Refused(Error),
@@ -99,11 +100,11 @@ pub(crate) type NativeObject = <Native as Kernel>::Object;
 pub(crate) trait Kernel: Send + Sync + 'static {
     type Object: Object;
 
-    /// `true` if a service needs a supervisor, which stops it if all of its clients are killed. Some kernels end the
-    /// service themselves. There the engine starts no supervisors.
+    /// `true` if a service needs a supervisor, which stops the service if all of its clients are killed. Some
+    /// kernels terminate the service themselves. On such a kernel, the engine starts no supervisors.
     const NEEDS_SUPERVISOR: bool = true;
 
-    /// Does work in advance that the first step would have to do.
+    /// Does work in advance that the first step would do otherwise.
     fn prepare(&self) {}
 
     /// Opens the object of a service, and checks that it belongs to this user.
@@ -116,8 +117,8 @@ pub(crate) trait Kernel: Send + Sync + 'static {
         missing: Missing,
     ) -> impl Future<Output = Result<Option<Self::Object>>> + Send;
 
-    /// Returns the digests of the names of all services in a namespace. Objects that no process has claimed are left
-    /// out, because they do not say which service they belong to.
+    /// Returns the digests of the names of all services in a namespace. This excludes objects that no process
+    /// has claimed, because they do not name their service.
     fn survey(&self, namespace: &Namespace) -> Result<Vec<Digest>>;
 
     /// Returns `true` if the object of any service, in any namespace, names this process as its instance and not as a
@@ -128,11 +129,11 @@ pub(crate) trait Kernel: Send + Sync + 'static {
         Ok(false)
     }
 
-    /// Returns the object's name, as the system's own tools show it.
+    /// Returns the object's name in the system's own tools.
     fn object_name(key: &ServiceKey) -> String;
 
-    /// Asks the processes that a service has started to exit, if the service's own process cannot be asked. Returns
-    /// `false` if they cannot be asked either.
+    /// Sends a stop request to the processes that a service has started, if the service's own process cannot
+    /// receive one. Returns `false` if these processes cannot receive one either.
     fn request_tree_stop(_: Identity) -> bool {
         false
     }
@@ -159,8 +160,8 @@ pub(crate) enum Supervised {
 pub(crate) trait Object: Send + Sync + 'static {
     fn snapshot(&self) -> impl Future<Output = Step<Snapshot>> + Send;
 
-    /// Takes a reference if a process holds one and no process holds the lock. With [`Supervised::Yes`], also
-    /// requires a living supervisor.
+    /// Takes a reference if a process holds one and no process holds the lock. With
+    /// [`Supervised::Yes`], also requires a living supervisor.
     fn join(&self, supervised: Supervised) -> impl Future<Output = Step<bool>> + Send;
 
     /// Sleeps until no process holds the lock. All sleepers wake together.
@@ -169,7 +170,7 @@ pub(crate) trait Object: Send + Sync + 'static {
     /// to wait again.
     fn wait_unlocked(&self) -> impl Future<Output = Step<()>> + Send;
 
-    /// Waits as [`wait_unlocked`](Self::wait_unlocked) does, on this thread, for at most `limit`.
+    /// Like [`wait_unlocked`](Self::wait_unlocked), but blocks this thread, for at most `limit`.
     ///
     /// Returns `false` if the limit has passed, and `None` if this kernel cannot wait with a limit.
     fn wait_unlocked_within(&self, _limit: Duration) -> Option<Step<bool>> {
@@ -182,15 +183,16 @@ pub(crate) trait Object: Send + Sync + 'static {
     /// Takes the lock, if no process holds it. The caller has a reference already.
     fn try_lock(&self) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Writes which service the object belongs to. The caller holds the lock and does this once.
+    /// Writes the digests of the service to which the object belongs. The caller holds the lock and does this
+    /// once.
     fn claim(&self) -> impl Future<Output = Step<()>> + Send;
 
     /// Writes the longest duration of the transition. If the object is not claimed, claims it. The caller holds the
     /// lock.
     fn announce(&self, limit: Duration) -> impl Future<Output = Step<()>> + Send;
 
-    /// Writes that the instance is being stopped, and the longest duration of that, in one step. The caller holds the
-    /// lock.
+    /// Marks the instance as stopping, and writes the longest duration of the stop, in one step. The caller
+    /// holds the lock.
     fn publish_stopping(
         &self,
         instance: &Instance,
@@ -211,24 +213,24 @@ pub(crate) trait Object: Send + Sync + 'static {
     /// Releases the lock, if a living supervisor takes over the service.
     fn unlock_to_supervisor(&self) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Releases the reference and the lock, if another process holds a reference, too.
+    /// Releases the reference and the lock, if another process also holds a reference.
     fn abandon(&self) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Releases the reference, if another process holds one, too.
+    /// Releases the reference, if another process also holds one.
     fn leave(&self) -> impl Future<Output = Step<bool>> + Send;
 
     /// Releases the last reference and takes the lock. Requires that this process holds the only reference, that no
     /// process holds the lock, and that the service is not pinned.
     fn leave_last(&self) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Releases the reference, last or not, if a living supervisor takes over the service.
+    /// Releases the reference if a living supervisor takes over the service. It may be the last reference.
     fn leave_to_supervisor(&self) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Releases the reference, last or not, if the service is pinned.
+    /// Releases the reference if the service is pinned. It may be the last reference.
     fn leave_pinned(&self) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Pins the service: it is kept without references until it is unpinned. The caller has a reference. To pin twice
-    /// has no further effect.
+    /// Pins the service: it is kept without references until it is unpinned. The caller has a reference.
+    /// Pinning a pinned service has no effect.
     fn pin(&self) -> impl Future<Output = Step<()>> + Send;
 
     /// Unpins the service. Returns `false` if it is not pinned. The caller has a reference, and stops the service if
@@ -238,8 +240,8 @@ pub(crate) trait Object: Send + Sync + 'static {
     /// Releases the reference, whether or not other processes hold one.
     fn drop_reference(&self) -> impl Future<Output = Step<()>> + Send;
 
-    /// Changes this process's references so that the count of all references goes from exactly `from` to exactly
-    /// `to`.
+    /// Changes this process's references so that the count of all references changes from exactly `from` to
+    /// exactly `to`.
     ///
     /// Returns `false` if the count differs from `from`. With `unlocked`, also returns `false` if a process holds the
     /// lock.
@@ -250,7 +252,7 @@ pub(crate) trait Object: Send + Sync + 'static {
         unlocked: bool,
     ) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Removes the object. The caller holds the lock, and does no other step on the object afterwards.
+    /// Removes the object. The caller holds the lock, and takes no other step on the object afterwards.
     fn remove(&self) -> impl Future<Output = Step<()>> + Send;
 
     /// Sleeps until the object is removed, and then returns [`Fault::Removed`].
@@ -260,7 +262,7 @@ pub(crate) trait Object: Send + Sync + 'static {
     /// announced the transition.
     fn lock_holder(&self) -> impl Future<Output = Step<Option<u32>>> + Send;
 
-    /// Returns the number of processes that sleep until the lock is free, as far as the kernel counts them. A
+    /// Returns the number of processes that sleep until the lock is free, if the kernel counts them. A
     /// supervisor that shares the lock is one of them.
     fn sleepers(&self) -> impl Future<Output = Step<u32>> + Send {
         async { Ok(0) }
@@ -277,11 +279,11 @@ pub(crate) trait Object: Send + Sync + 'static {
 
 /// Removes an object that no process has claimed or uses.
 ///
-/// The client that created the object calls this if the kernel refuses the first step on it, for example for lack of
-/// memory. Otherwise the object would stay, and would not say which service it belongs to. This function takes the
-/// lock first. While it is held, no process can enter or join, so no process loses a reference. A process that has
-/// opened the object finds it removed and opens another one. If the kernel refuses the lock as well, the object stays
-/// for the next client of the name.
+/// The client that created the object calls this if the kernel refuses the first step on it, for example for
+/// lack of memory. Otherwise the object would stay without naming its service. This function takes the lock
+/// first. While the lock is held, no process can enter or join, so no process loses a reference. A process
+/// that has opened the object gets [`Fault::Removed`] and opens another one. If the kernel refuses the lock,
+/// too, the object stays for the next client of the name.
 pub(crate) async fn remove_blank<O: Object>(object: &O) {
     let is_blank = |snapshot: &Snapshot| {
         !snapshot.claimed

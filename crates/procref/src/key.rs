@@ -21,8 +21,8 @@ impl ServiceKey {
         }
     }
 
-    /// Returns the key of a service of which only the digest of the name is known. Its record cannot be read, because
-    /// the record is found by the name.
+    /// Returns the key of a service with an unknown name, from the digest of the name. Its record cannot be
+    /// read, because the path of a record contains the name.
     pub(crate) fn unnamed(namespace: Namespace, digest: Digest) -> Self {
         let name = format!("(unknown name, {digest})");
         Self {
@@ -63,9 +63,9 @@ impl ServiceKey {
     /// Returns a file name that shows the service's name. It contains no separator, so the file is in the runtime
     /// directory.
     ///
-    /// The digest of the namespace makes the file name differ in every view of one directory. It stands behind a dot,
-    /// not behind a dash. Layouts 1 and 2 had file names of the form `SLUG-DIGEST`. A process of such a layout
-    /// removes files of that form that have no service.
+    /// The digest of the namespace makes the file name different in every view of one directory. It follows a
+    /// dot, not a dash. Layouts 1 and 2 had file names of the form `SLUG-DIGEST`, and a process of such a
+    /// layout removes files of that form that have no service.
     pub(crate) fn file_stem(&self) -> String {
         let slug: String = self
             .name()
@@ -91,7 +91,7 @@ pub(crate) fn digest_in_stem(stem: &str, namespace: &Namespace) -> Option<Digest
     (is_stem && is_ours).then(|| Digest::parse(digest))?
 }
 
-/// Returns what [`digest_in_stem`] does, for the name of a file: a stem and an extension.
+/// Like [`digest_in_stem`], for the name of a file: a stem and an extension.
 #[cfg(any(windows, test))]
 pub(crate) fn digest_in_name(name: &str, namespace: &Namespace) -> Option<Digest> {
     let (end, _) = name.match_indices('.').nth(1)?;
@@ -213,8 +213,8 @@ mod tests {
 
     #[test]
     fn digests_are_equal_in_every_build() {
-        // A change of these numbers is a change of the layout: processes of two versions would run two instances side
-        // by side.
+        // If these numbers change, the layout changes, and processes of two versions would run two instances
+        // at the same time.
         let key = key("/run/user/1000/procref", "my-database");
         let (space, name) = key.digests();
         assert_eq!(

@@ -1,6 +1,7 @@
 //! Starting a service that procref executes, from the fork until the service is ready.
 //!
-//! On Linux three processes take part. The gate keeps the program from running until the instance is on record:
+//! On Linux, three processes take part. The gate delays the program until the instance is published and
+//! recorded:
 //!
 //! ```text
 //!  starter                      supervisor                    service's process
@@ -27,12 +28,12 @@
 //!    |                            | releases the lock, watches
 //! ```
 //!
-//! The starter or the supervisor may die at any point of this. Each holds the lock, so the death of one does not
-//! release it, and the other one cleans up. If the service exits before it is ready, the supervisor reports `Exited`,
-//! and `TreeExited` when the leftover processes have exited as well.
+//! The starter or the supervisor may die at any point. Each of them holds the lock, so the death of one does
+//! not release it, and the other one cleans up. If the service exits before it is ready, the supervisor
+//! reports `Exited`, and then `TreeExited` when the leftover processes have exited, too.
 //!
-//! On Windows there is no supervisor. The starter creates the process suspended, in the service's job, and resumes it
-//! in place of opening the gate.
+//! On Windows there is no supervisor. The starter creates the process suspended, in the service's job. It
+//! resumes the process instead of opening a gate.
 
 use std::io;
 use std::path::PathBuf;
@@ -97,7 +98,7 @@ impl StartingService {
         let prepared = command.clone().env(name, value).prepare(key)?;
         crash::point(Point::Prepared);
         let launched = sys::launch(set, key, &prepared, spec)?;
-        // The descriptors that are dropped here now belong to the child alone.
+        // Drop this process's copies of the descriptors that the child uses.
         let Prepared {
             #[cfg(unix)]
             dir,
@@ -144,7 +145,8 @@ impl StartingService {
     }
 
     fn run_here(&self, deadline: Deadline) -> Result<()> {
-        // The port is released as late as possible. From here on, another process can bind it before the service does.
+        // Release the port as late as possible. After this, another process can bind the port before the
+        // service does.
         let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         command::release_port(std::mem::take(&mut *reserved));
         drop(reserved);

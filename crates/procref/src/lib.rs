@@ -1,6 +1,6 @@
-//! Share one background service between many processes. The first process that acquires the service starts it, the
-//! others join, and the last one stops it. The kernel counts the references, so a process that crashes releases its
-//! reference, too.
+//! Shares one background service between many processes. The first process that acquires the service starts
+//! it, the others join, and the last one stops it. The kernel counts the references, so a process that
+//! crashes releases its reference, too.
 //!
 //! Editors, agents and test processes often need the same database, language server or model server. If each starts
 //! its own, they waste memory, race each other at start-up and leave orphans. With procref they share one. procref
@@ -31,24 +31,25 @@
 //! - [`Services`] lists all services, and removes what crashes have left.
 //! - Callbacks replace the program if the service is not a program that stays in the foreground: start with
 //!   [`on_first_acquire`](SharedServiceBuilder::on_first_acquire).
-//! - [`RefCounter`] is the count alone, without a service.
+//! - [`RefCounter`] is only the count, without a service.
 //!
 //! Two processes meet if they use the same name **and** the same [runtime directory](SharedServiceBuilder::base_dir).
 //!
-//! The [guide] leads through all of this in the order in which you need it.
+//! The [guide] explains all of this in the order in which most programs need it.
 //!
 //! # Guarantees
 //!
-//! - At most one instance of a service is alive per directory and name, whatever races or crashes happen.
+//! - At most one instance of a service is alive per directory and name, despite races and crashes.
 //! - A dead process holds no reference. It may have been killed, have exited, have run out of memory, or have been
 //!   replaced by `exec`.
 //! - `acquire` returns a service that is alive, ready and healthy, or an error that states what happened. A client
 //!   that waits for another client's start sleeps in the kernel, and takes over if that start fails.
-//! - When no process holds a reference, the service is stopped, also if the last process, or all of them at once,
-//!   were killed. A [supervisor](SharedServiceBuilder::orphan) does that: a small process that the starter of the
-//!   service forks. With [`linger`](SharedServiceBuilder::linger) it waits for a while first.
+//! - When no process holds a reference, the service is stopped, even if the last process, or all processes at
+//!   once, were killed. A [supervisor](SharedServiceBuilder::orphan) does that: a small process that the
+//!   starter of the service forks. With [`linger`](SharedServiceBuilder::linger), the supervisor first waits
+//!   for that time.
 //! - procref signals only the process that was started: see [`process`].
-//! - The last release leaves nothing behind. The next acquire cleans up what a crash has left.
+//! - The last release leaves nothing behind. The next acquire cleans up the leftovers of a crash.
 //!
 //! # Async and blocking calls
 //!
@@ -62,7 +63,8 @@
 //!
 //! # Examples
 //!
-//! Besides the examples of each item there are programs. Run one with `cargo run --release --example NAME`:
+//! Each item has examples. There are also example programs. Run one with `cargo run --release --example
+//! NAME`:
 //!
 //! - `redis`: a complete program of 23 lines,
 //! - `quickstart`: an HTTP server and five processes,
@@ -70,21 +72,21 @@
 //!
 //! # Log
 //!
-//! Every transition is a [`tracing`](https://docs.rs/tracing) event with the target `procref`. With a subscriber that
-//! reads `RUST_LOG`, `RUST_LOG=procref=debug` shows which process started, joined, recovered and stopped what, and
-//! how long each took.
+//! Every transition is a [`tracing`](https://docs.rs/tracing) event with the target `procref`. With a
+//! subscriber that reads `RUST_LOG`, `RUST_LOG=procref=debug` shows each start, join, recovery and stop with
+//! its process and its duration.
 //!
 //! # Platforms
 //!
 //! **Linux.** Each service has a [System V semaphore set](https://man7.org/linux/man-pages/man7/sysvipc.7.html). When
 //! a process ends, the kernel reverts its adjustments.
 //!
-//! **Windows.** References are handles on a named object, and the service is in a job that ends with its last client.
-//! These things differ:
+//! **Windows.** References are handles on a named object, and the service is in a job that ends with its last
+//! client. The differences are:
 //!
-//! - After a crash of the last client, the service is ended at once, without its grace.
+//! - After a crash of the last client, the service is terminated immediately, without its grace.
 //! - [`linger`](SharedServiceBuilder::linger) is an error.
-//! - To be asked to stop, a service listens to an [event](process#windows).
+//! - A service waits for stop requests by an [event](process#windows).
 
 mod command;
 mod counter;

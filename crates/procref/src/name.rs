@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 
 const MAX_NAME: usize = 255;
 
-/// The number of characters of a name that a file name shows. The digest behind them makes the file name unique.
+/// The number of characters of a name that a file name shows. The digest after them makes the file name
+/// unique.
 pub(crate) const SLUG: usize = 40;
 
 /// The number of hexadecimal digits of a digest in a file name.

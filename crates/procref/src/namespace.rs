@@ -30,18 +30,20 @@ const LAYOUT_VERSION: u8 = 3;
 /// The variable that names the runtime directory if the builder's `base_dir` does not.
 const VARIABLE: &str = "PROCREF_RUNTIME_DIR";
 
-/// The source of a runtime directory's path. It decides what may be created, and which permissions others may have.
+/// The source of a runtime directory's path. It determines which directories may be created, and which
+/// permissions other users may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
-    /// The library's caller names it. Missing parents are created.
+    /// The library's caller chose it. Missing parents are created.
     Named,
-    /// The environment names it. The variable may be another user's, because `sudo -E` and `su` without `-` keep it.
+    /// An environment variable names it. The variable may be another user's, because `sudo -E` and `su`
+    /// without `-` keep it.
     Variable,
-    /// procref chooses it. Only the directory itself is created, and others must have no permission at all.
+    /// procref chose it. Only the directory itself is created, and other users must have no permissions.
     Default,
 }
 
-/// A runtime directory as one group of processes sees it.
+/// A runtime directory in the view of one group of processes.
 ///
 /// Two processes meet if they have the same directory under the same path, and equal views.
 #[derive(Clone, Debug)]
@@ -124,11 +126,12 @@ impl Location {
 
     /// Returns the runtime directory, checked, or `None` if it does not exist.
     pub(crate) fn find(&self) -> Result<Option<Namespace>> {
-        // A process that cannot share services gets the error at its first use, also if there are no services yet.
+        // A process that cannot share services gets the error at its first use, even if there are no services
+        // yet.
         process::view()?;
         match fs::symlink_metadata(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            // The check reports everything else that is wrong with it.
+            // The check that follows reports all other errors.
             _ => self.checked().map(Some),
         }
     }
@@ -136,7 +139,8 @@ impl Location {
     /// Creates the directory if it is missing.
     pub(crate) fn create(&self) -> Result<()> {
         match sys::create(&self.dir, self.origin) {
-            // Another process has created it, or something else is there. The check that follows distinguishes them.
+            // Another process has created the directory, or the path is not a directory. The check that
+            // follows distinguishes the two.
             Err(Error::RuntimeDir {
                 source: Some(source),
                 ..
@@ -161,9 +165,11 @@ pub(crate) fn open(base_dir: Option<&Path>) -> Result<Namespace> {
     location.checked()
 }
 
-/// Checks that the namespace's directory still has its place, and that this process still has its view.
+/// Checks that the path still leads to the namespace's directory, and that the view of this process has not
+/// changed.
 ///
-/// Another directory in that place, or another view, is another namespace, whose records belong to other processes.
+/// Another directory at this path, or another view, is another namespace. Its records belong to other
+/// processes.
 pub(crate) fn check_unchanged(namespace: &Namespace) -> Result<()> {
     process::check_view(namespace.view())?;
     let dir = namespace.dir();

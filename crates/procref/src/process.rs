@@ -1,9 +1,9 @@
 //! Processes: identify them, check whether they are alive, and signal them.
 //!
-//! After a process has exited, the kernel gives its pid to another process. So a pid alone does not identify a
-//! process. A [`Process`] is identified by its pid **and its start time**, and on Linux also by a
-//! [pidfd](https://man7.org/linux/man-pages/man2/pidfd_open.2.html), which refers to one process whatever becomes of
-//! the pid. The functions that take a pid are for callbacks that have nothing else.
+//! After a process has exited, the kernel gives its pid to another process. So a pid alone does not identify
+//! a process. A [`Process`] is identified by its pid **and its start time**, and on Linux also by a
+//! [pidfd](https://man7.org/linux/man-pages/man2/pidfd_open.2.html), which refers to one process even if the
+//! pid is reused. The functions that take a pid are for callbacks that have only a pid.
 //!
 //! # Protected processes
 //!
@@ -14,15 +14,16 @@
 //! - the pid of the calling process,
 //! - numbers above `i32::MAX`, which mean a process group, or every process, to the kernel.
 //!
-//! For these the functions log a warning and do nothing, and the methods return an error.
+//! For these pids, the functions log a warning and do nothing, and the methods return an error.
 //!
 //! # Windows
 //!
-//! Windows has no signals. procref asks a process to exit by the first of these that the process has, and by no
-//! other:
+//! Windows has no signals. procref sends a stop request by the first of these means that the process has, and
+//! by no other:
 //!
-//! 1. *The stop event.* Its name is `Local\procref-stop-PID`, with the pid in decimal digits. A service that wants to
-//!    be asked creates the event and waits for it. In Rust, use `StopEvent`. In other languages, call
+//! 1. *The stop event.* Its name is `Local\procref-stop-PID`, with the pid in decimal digits. A service that
+//!    supports stop requests creates the event and waits for it. In Rust, use `StopEvent`. In other
+//!    languages, call
 //!    [`CreateEventW`](https://learn.microsoft.com/windows/win32/api/synchapi/nf-synchapi-createeventw).
 //! 2. *A console that the caller shares.* The process gets
 //!    [`CTRL_BREAK_EVENT`](https://learn.microsoft.com/windows/console/ctrl-c-and-ctrl-break-signals), which ends a
@@ -34,13 +35,13 @@
 //!    Consoles are excluded. If a service that procref manages has no window, the windows of the processes that it
 //!    has started get the message.
 //!
-//! A process that has none of these cannot be asked. [`terminate`] then does nothing, and [`stop`] ends the process
-//! at once, as [`kill`] does (`TerminateProcess`, exit code 137). Both log a warning. The way in which a process was
-//! asked is logged at level `debug`.
+//! A process that has none of these cannot receive a stop request. [`terminate`] then does nothing, and
+//! [`stop`] terminates the process immediately, like [`kill`] (`TerminateProcess`, exit code 137). Both log a
+//! warning. The means of each stop request is logged at level `debug`.
 //!
-//! To find windows, procref loads user32.dll into the calling process. From then on [Windows does not
-//! notify](https://learn.microsoft.com/windows/console/handlerroutine) the control handlers of a console program of a
-//! logoff or a shutdown.
+//! To find windows, procref loads user32.dll into the calling process. After that, [Windows does not
+//! notify](https://learn.microsoft.com/windows/console/handlerroutine) the control handlers of a console
+//! program of a logoff or a shutdown.
 //!
 //! # Platforms
 //!
@@ -99,7 +100,7 @@ pub(crate) use sys::{Signal, fork_epoch, is_suspended, view};
 #[cfg(all(windows, feature = "crash-points"))]
 pub(crate) use sys::{kill_myself, suspend_myself};
 
-/// The pids, the clock and the kernel objects that a process sees, as numbers.
+/// The view of a process: its pids, its clock and its kernel objects, identified by numbers.
 ///
 /// A pid, a start time and the id of a kernel object have the same meaning only for processes with equal views.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,7 +114,7 @@ impl View {
 /// Checks that this thread has the same view as when `view` was taken.
 ///
 /// A thread can move to another IPC or time namespace, and a forked child can be in another pid namespace.
-/// Identities, ids of kernel objects and records from before have another meaning there.
+/// Earlier identities, ids of kernel objects and records have another meaning there.
 pub(crate) fn check_view(view: View) -> Result<()> {
     if sys::view()? == view {
         return Ok(());
@@ -137,8 +138,8 @@ pub(crate) fn is_identity_alive(identity: Identity) -> bool {
 
 /// A process, distinguished from later processes with the same pid.
 ///
-/// A `Process` refers to one process as long as the value exists, also after that process has exited and another one
-/// has its pid. On Linux it holds a file descriptor (close-on-exec) after its first use.
+/// A `Process` refers to one process as long as the value exists, even after that process has exited and
+/// another one has its pid. On Linux it holds a file descriptor (close-on-exec) after its first use.
 ///
 /// ```
 /// use std::process::Command;
@@ -215,8 +216,8 @@ impl Process {
         sys::is_alive(self.identity, &self.handle)
     }
 
-    /// Asks the process to exit: with `SIGTERM`, on Windows [in one of three ways](self#windows). Succeeds if the
-    /// process has already exited.
+    /// Requests that the process exit: with `SIGTERM`, on Windows [in one of three ways](self#windows).
+    /// Succeeds if the process has already exited.
     ///
     /// # Errors
     ///
@@ -242,10 +243,10 @@ impl Process {
         self.signal("kill", sys::KILL).map(drop)
     }
 
-    /// Asks the process to exit, and kills it if it is still alive after `grace`.
+    /// Requests that the process exit, and kills it if it is still alive after `grace`.
     ///
-    /// Returns as soon as the process has exited. It need not be a child of this process. If the process is suspended
-    /// (`SIGSTOP`), it is continued, so that it can act on the request.
+    /// Returns as soon as the process has exited. The process does not have to be a child of this process. If
+    /// the process is suspended (`SIGSTOP`), it is continued, so that it can act on the request.
     ///
     /// # Errors
     ///
@@ -278,7 +279,7 @@ impl Process {
         })
     }
 
-    /// Asks the process to exit, by the signal of this number. Returns `false` if there is no way to ask it.
+    /// Sends the signal of this number as a stop request. Returns `false` if the process cannot receive one.
     pub(crate) fn request_stop(&self, number: i32) -> Result<bool> {
         let signal = Signal::from_named_raw(number).unwrap_or(sys::TERMINATE);
         self.signal("terminate", signal)
@@ -304,7 +305,7 @@ impl Process {
         })
     }
 
-    /// Returns `false` if the process offers no way to receive the signal.
+    /// Returns `false` if the process cannot receive the signal.
     fn signal(&self, operation: &'static str, signal: sys::Signal) -> Result<bool> {
         let pid = self.pid();
         if let Some(reason) = protected(pid) {
@@ -327,8 +328,8 @@ impl Process {
 /// A zombie is not alive. A process that this user may not signal is alive. Returns `false` for 0 and for numbers
 /// above `i32::MAX`.
 ///
-/// Another process may have got the pid since the caller learned it. To check one certain process, keep a
-/// [`Process`], or use [`ServiceInfo::is_alive`](crate::ServiceInfo::is_alive) of a handle.
+/// The pid may have been reused after the caller read it. To check one specific process, keep a [`Process`],
+/// or use [`ServiceInfo::is_alive`](crate::ServiceInfo::is_alive) of a handle.
 ///
 /// ```
 /// assert!(procref::process::is_alive(std::process::id()));
@@ -339,7 +340,8 @@ pub fn is_alive(pid: u32) -> bool {
     is_possible(pid) && sys::is_pid_alive(pid)
 }
 
-/// Asks the process that has this pid now to exit: with `SIGTERM`, on Windows [in one of three ways](self#windows).
+/// Requests that the process with this pid exit: with `SIGTERM`, on Windows [in one of three
+/// ways](self#windows).
 ///
 /// Does nothing if no process has the pid. Logs a warning and does nothing if the process is
 /// [protected](self#protected-processes), or if this user may not signal it.
@@ -369,7 +371,8 @@ pub fn kill(pid: u32) {
     act("kill", pid, Process::kill);
 }
 
-/// Asks the process that has this pid now to exit, and kills it if it is still alive after `timeout_ms` milliseconds.
+/// Requests that the process with this pid exit, and kills it if it is still alive after `timeout_ms`
+/// milliseconds.
 ///
 /// Blocks, and returns as soon as the process has exited. See [`Process::stop`].
 ///

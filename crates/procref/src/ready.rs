@@ -178,7 +178,7 @@ impl Ready {
         Self(Kind::Notify)
     }
 
-    /// A callback returns `true`. procref repeats it until it does.
+    /// A callback returns `true`. procref calls it repeatedly until then.
     ///
     /// ```
     /// use procref::{Ready, ServiceInfo};
@@ -201,9 +201,8 @@ impl Ready {
 
     /// The program has been executed and was still alive 100 ms later.
     ///
-    /// Nothing else is known about the service then. If the program exits within that time, for example
-    /// because of a wrong argument, the start fails, and the error shows the exit status and the end of the
-    /// log.
+    /// This means nothing else about the service. If the program exits within that time, for example because
+    /// of a wrong argument, the start fails, and the error shows the exit status and the end of the log.
     pub fn at_once() -> Self {
         Self(Kind::AtOnce)
     }

@@ -1,8 +1,8 @@
-//! The record: a file per instance, with the data that the kernel object has no room for.
+//! The record: one file per instance, with the data that does not fit in the kernel object.
 //!
-//! The record is a hint, and the kernel object is the truth. A record names its instance, including the boot of the
-//! machine, and is ignored for every other instance. A file that is broken, too large, foreign or missing is ignored,
-//! too.
+//! The record is a hint, and only the kernel object is authoritative. A record names its instance, including
+//! the boot of the machine, and is ignored for every other instance. A file that is broken, too large,
+//! foreign or missing is ignored, too.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -133,7 +133,7 @@ impl Record {
         self
     }
 
-    /// Returns how the instance is stopped, if procref executed it.
+    /// Returns the stop policy of the instance, if procref executed it.
     pub(crate) fn stop(&self) -> Option<StopPolicy> {
         let Executed {
             stop_signal,
@@ -262,8 +262,9 @@ fn path(key: &ServiceKey) -> PathBuf {
         .join(format!("{}.json", key.file_stem()))
 }
 
-/// Returns the path of the draft, which is then moved to the record's path. One name is enough: only the process that
-/// holds the transition lock writes, and it overwrites what a dead process left.
+/// Returns the path of the draft, which is then moved to the record's path. One name is sufficient, because
+/// only the process that holds the transition lock writes a draft, and it overwrites the draft of a dead
+/// process.
 fn draft_path(key: &ServiceKey) -> PathBuf {
     key.namespace.dir().join(format!("{}.tmp", key.file_stem()))
 }
@@ -277,7 +278,7 @@ pub(crate) fn files(key: &ServiceKey) -> [PathBuf; FILES] {
     [path(key), draft_path(key), log, older]
 }
 
-/// Checks that a record could be written. Called before anything is started.
+/// Checks that a record could be written. Call this before anything is started.
 pub(crate) fn check(key: &ServiceKey) -> Result<()> {
     namespace::check_unchanged(&key.namespace)?;
     let dir = key.namespace.dir();
@@ -296,7 +297,7 @@ pub(crate) fn check(key: &ServiceKey) -> Result<()> {
     Ok(())
 }
 
-/// Writes the record, completely or not at all.
+/// Writes the record atomically.
 pub(crate) fn write(key: &ServiceKey, record: &Record) -> Result<()> {
     let failed = |operation, path: &Path, source| Error::Record {
         service: key.name().to_owned(),
@@ -353,8 +354,8 @@ fn read_file(path: &Path) -> Result<Option<Vec<u8>>, String> {
     Ok(Some(bytes))
 }
 
-/// Removes the record, and a draft that a dead process left. An error is only logged, because readers ignore a record
-/// without an instance.
+/// Removes the record, and the draft of a dead process. An error is only logged, because readers ignore a
+/// record without an instance.
 pub(crate) fn remove(key: &ServiceKey) {
     if namespace::check_unchanged(&key.namespace).is_err() {
         return;

@@ -1,4 +1,4 @@
-//! Running futures without an async runtime: in `Drop`, in the blocking calls, and on procref's own threads.
+//! Runs futures without an async runtime: in `Drop`, in the blocking calls, and on procref's own threads.
 //!
 //! procref starts its own threads for blocking calls. The crate `blocking` and similar ones keep a global pool of
 //! threads for that. A forked child has no threads of the pool, so its calls would never return.
@@ -37,8 +37,8 @@ pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// Runs a future on this thread until it is ready. With feature `tokio`, a tokio runtime is entered, because
 /// callbacks may need one.
 ///
-/// If this thread is inside a runtime already (a blocking call from async code), it cannot enter a second one. Then
-/// another thread runs the future while this one waits.
+/// If this thread is already inside a runtime (a blocking call from async code), it cannot enter a second
+/// one. In this case, another thread runs the future while this thread waits.
 pub(crate) fn block_on<F: Future<Output: Send> + Send>(future: F) -> F::Output {
     #[cfg(feature = "tokio")]
     {
@@ -77,7 +77,7 @@ fn run<F: Future>(future: F) -> F::Output {
     {
         Ok(runtime) => runtime.block_on(future),
         Err(error) => {
-            // For example, no descriptor is free. Callbacks that need no runtime still work.
+            // There may be no free descriptor, for example. Callbacks that need no runtime still work.
             tracing::warn!(%error, "could not create a tokio runtime for callbacks");
             pollster::block_on(future)
         }
@@ -172,19 +172,20 @@ pub(crate) async fn spawn_blocking<T: Send + 'static>(
 /// Wakes a task. The caller must not hold a lock, because a waker is foreign code that may poll at once, or drop
 /// handles.
 ///
-/// A panic of the waker ends here. Otherwise the tasks after it would never be woken.
+/// Catch a panic of the waker. Otherwise the remaining tasks would never be woken.
 pub(crate) fn wake(waker: Waker) {
     if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
         tracing::error!("a waker panicked");
     }
 }
 
-/// Polls a future once. For a future that is ready when first polled if it does not have to wait.
+/// Polls a future once. Use this for a future that is ready at the first poll unless it must wait.
 pub(crate) fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Returns `Pending` once. So the rest of a future that is polled in `Drop` runs where the future is sent to.
+/// Returns `Pending` once. So if a future is polled in `Drop`, its remaining part runs on the thread that
+/// receives the future.
 pub(crate) async fn yield_once() {
     let mut polled = false;
     std::future::poll_fn(|context| {
@@ -210,7 +211,7 @@ pub(crate) type Panic = Box<dyn std::any::Any + Send>;
 pub(crate) async fn catch<F: Future>(future: F) -> Result<F::Output, Panic> {
     let mut future = pin!(future);
     std::future::poll_fn(|context| {
-        // Unwind safety: the future is not polled again after a panic.
+        // This is unwind safe, because the future is not polled again after a panic.
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
             Ok(poll) => poll.map(Ok),
             Err(panic) => Poll::Ready(Err(panic)),
@@ -219,7 +220,8 @@ pub(crate) async fn catch<F: Future>(future: F) -> Result<F::Output, Panic> {
     .await
 }
 
-/// Runs a future without a `tracing` subscriber. For work that must be done although a subscriber has panicked.
+/// Runs a future without a `tracing` subscriber. Use this for work that must be done even after a subscriber
+/// has panicked.
 pub(crate) async fn run_without_subscriber<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     std::future::poll_fn(|context| without_subscriber(|| future.as_mut().poll(context))).await

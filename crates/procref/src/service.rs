@@ -98,12 +98,12 @@ impl SharedService {
 
     /// Takes a reference to the service, and starts the service if it does not run.
     ///
-    /// Returns when the service is alive, ready and healthy. While another process starts the service, this call sleeps
-    /// in the kernel. If that process fails or dies, this call takes over. A dead or unhealthy service is recovered
-    /// once, by one process, however many processes notice.
+    /// Returns when the service is alive, ready and healthy. While another process starts the service, this
+    /// call sleeps in the kernel. If that process fails or dies, this call takes over. If several processes
+    /// notice that a service is dead or unhealthy, one of them recovers it once.
     ///
-    /// The future may be dropped at any time. It then releases everything that it held. It needs no runtime, and does
-    /// not block an executor's thread.
+    /// The future may be dropped at any time. Dropping it releases everything that it held. The future needs
+    /// no runtime, and does not block an executor's thread.
     ///
     /// A process that is suspended while it starts the service holds the lock. It may be suspended by Ctrl-Z, by
     /// `SIGSTOP`, or by output in the background under `stty tostop`. All other clients wait until it continues or
@@ -118,7 +118,7 @@ impl SharedService {
     /// - [`Error::Exec`], [`Error::Port`], [`Error::Log`], [`Error::Exited`], [`Error::NotReady`]: the program of a
     ///   [`command`](SharedServiceBuilder::command) could not be started, or was not ready in time.
     /// - [`Error::NoStart`]: the service does not run, and this client has no way to start it.
-    /// - [`Error::OtherKind`]: a command started the service, and this client has callbacks, or the other way round.
+    /// - [`Error::OtherKind`]: a command started the service, and this client has callbacks, or the reverse.
     /// - [`Error::Fingerprint`]: the instance has another fingerprint.
     /// - [`Error::InvalidSetting`]: the service has no local process (pid 0), and this client has no health check.
     /// - [`Error::Recursion`]: the start of the service acquires the service itself.
@@ -237,8 +237,8 @@ impl SharedService {
     /// # Errors
     ///
     /// - [`Error::Fingerprint`](crate::Error::Fingerprint): the instance has another fingerprint.
-    /// - [`Error::OtherKind`](crate::Error::OtherKind): a command started the service, and this client has callbacks,
-    ///   or the other way round.
+    /// - [`Error::OtherKind`](crate::Error::OtherKind): a command started the service, and this client has
+    ///   callbacks, or the reverse.
     /// - [`Error::InvalidSetting`](crate::Error::InvalidSetting): the service has no local process (pid 0), and this
     ///   client has no health check.
     /// - [`Error::TooManyClients`](crate::Error::TooManyClients), and those of [`count`](Self::count).
@@ -349,7 +349,7 @@ impl fmt::Debug for SharedService {
     }
 }
 
-// Threads share these types, so they must be `Send` and `Sync`, whatever fields they get.
+// Threads share these types, so all their fields must be `Send` and `Sync`.
 const _: () = {
     const fn is_shared<T: Send + Sync + 'static>() {}
     is_shared::<SharedService>();

@@ -1,4 +1,4 @@
-//! Supervisors, on the side of the process that starts them.
+//! The starter's part of a supervisor.
 //!
 //! A supervisor is a small process that stops the service after its last client. `procref-supervisor` has its code and
 //! its [life](procref_supervisor::life). This module prepares its data, forks it, and receives its reports:
@@ -10,8 +10,8 @@
 //!  receive    reads the reports of the supervisor, or of the attendant between the two processes
 //! ```
 //!
-//! A supervisor outlives its starter, and must not keep anything of the starter alive. So it leaves the session, closes
-//! every descriptor, blocks every signal, changes to `/`, and unmaps the starter's memory.
+//! A supervisor outlives its starter, and must not keep any resources of the starter. So it leaves the
+//! session, closes every descriptor, blocks every signal, changes to `/`, and unmaps the starter's memory.
 
 mod arena;
 #[cfg(feature = "fuzzing")]

@@ -22,17 +22,18 @@ use crate::process::{fork_epoch, is_suspended};
 /// without calling its callbacks. If processes use such a service, release it through a
 /// [`ServiceHandle`](crate::ServiceHandle) instead.
 ///
-/// References and the lock belong to the process and end with it, however it ends. Dropping the counter releases
-/// everything that was taken through it. If it holds the last reference while another counter or another process
-/// holds the lock, dropping waits for at most 10 s. Then it leaves the rest to the process that holds the lock.
+/// References and the lock belong to the process, and the kernel releases them when the process exits or is
+/// killed. Dropping the counter releases everything that was taken through it. If it holds the last reference
+/// while another counter or another process holds the lock, dropping waits for at most 10 s. After that, the
+/// process that holds the lock does the cleanup.
 ///
 /// - [`acquire`](RefCounter::acquire) waits while another process or counter holds the lock. It does not wait if this
 ///   counter holds the lock.
 /// - [`release`](RefCounter::release) of the last reference removes the kernel object. If this counter holds the
 ///   lock, [`unlock`](RefCounter::unlock) removes it. If another one holds the lock, `release` waits until the lock
 ///   is free.
-/// - A forked child holds nothing through its parent's counter. There, every method except `count` returns
-///   [`Error::NotHeld`].
+/// - A forked child holds nothing through its parent's counter. In the child, every method except `count`
+///   returns [`Error::NotHeld`].
 ///
 /// The highest count is 32,767 on Linux and 1,048,576 on Windows.
 ///
@@ -120,8 +121,8 @@ impl PlatformRefCounter {
         }
     }
 
-    /// Returns what this counter holds, if this is the process that took it. In a forked child it holds nothing, and
-    /// a thread that the child does not have may have locked the mutex.
+    /// Returns the references and locks that this counter holds, if this process took them. In a forked
+    /// child, the counter holds nothing, and a thread that the child does not have may have locked the mutex.
     fn held(&self) -> Result<MutexGuard<'_, CounterState>> {
         if fork_epoch() != self.epoch {
             return Err(Error::NotHeld {
@@ -133,8 +134,8 @@ impl PlatformRefCounter {
         Ok(self.held.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Performs a step on the object, and opens the object first if necessary. If a foreign program has removed the
-    /// object, and everything held on it, repeats the step on a new one.
+    /// Performs a step on the object, and opens the object first if necessary. If a foreign program has
+    /// removed the object, repeats the step on a new object.
     fn on_object<T>(
         &self,
         held: &mut CounterState,
@@ -162,8 +163,8 @@ impl PlatformRefCounter {
         })
     }
 
-    /// Repeats a step until it has happened. Waits for the lock until `deadline`, or indefinitely without one. While
-    /// it waits, other threads may use the counter.
+    /// Repeats a step until it succeeds. Waits for the lock until `deadline`, or indefinitely without one.
+    /// While it waits, other threads may use the counter.
     fn until_done<T>(
         &self,
         deadline: Option<Instant>,
@@ -213,7 +214,8 @@ impl PlatformRefCounter {
         }
     }
 
-    /// Releases a reference. If it is the last one and the lock is held, waits until `deadline` at most.
+    /// Releases a reference. If it is the last one and the lock is held, waits until the lock is free or
+    /// `deadline` has passed.
     fn release_before(&self, deadline: Option<Instant>) -> Result<u32> {
         self.until_done(deadline, |held| {
             if held.references == 0 {
@@ -255,7 +257,7 @@ impl PlatformRefCounter {
         })
     }
 
-    /// Releases all references at once, and leaves the rest to the process that holds the lock.
+    /// Releases all references in one step, and leaves the cleanup to the process that holds the lock.
     ///
     /// That process cleans up when it releases the lock, because it finds that no reference is left.
     fn release_all_to_lock_holder(&self) -> Result<()> {

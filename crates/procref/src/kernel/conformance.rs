@@ -42,7 +42,7 @@ trait Actor {
 }
 
 fn key(name: &str, pid: u32) -> ServiceKey {
-    // A kernel that has its locks in a file needs a directory for it.
+    // A kernel with a lock file needs a directory for the file.
     let dir = match cfg!(windows) {
         true => {
             let dir = std::env::temp_dir().join(format!("procref-conformance-{pid}"));
@@ -66,7 +66,7 @@ fn instance() -> Instance {
     Instance::plain(Identity { pid: 7, start: 9 }, 80)
 }
 
-/// Performs one step, and returns its result in words.
+/// Performs one step, and returns its result as text.
 async fn perform(object: &impl Object, ask: &str) -> String {
     fn text<T: ToString>(step: Step<T>) -> String {
         match step {
@@ -383,14 +383,14 @@ impl Actor for Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        // A killed helper has exited. Others exit at the EOF of their input.
+        // A killed helper has exited. Other helpers exit at the EOF of their input.
         drop(self.asks.take());
         let _ = self.child.kill();
         self.child.wait().unwrap();
     }
 }
 
-/// Runs as a helper process. It is no test.
+/// Runs as a helper process. This is not a test of its own process.
 #[test]
 #[expect(clippy::print_stdout, reason = "its answers")]
 fn helper() {

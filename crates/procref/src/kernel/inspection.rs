@@ -13,7 +13,7 @@ use super::{Ended, Snapshot};
 #[derive(Clone, Debug)]
 pub(crate) struct Inspection {
     pub(crate) snapshot: Snapshot,
-    /// Processes that hold a reference, as far as the object names them.
+    /// Processes that hold a reference and that the object names.
     pub(crate) holders: Vec<u32>,
     /// Number of references that the object counts but does not name.
     pub(crate) unnamed: u32,

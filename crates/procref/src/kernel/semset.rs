@@ -8,12 +8,13 @@
 //! | [`set`] | the steps as the engine calls them |
 //! | [`holders`] | which client holds a reference |
 //!
-//! The first three, and the steps as a supervisor calls them, are in the crate `procref-supervisor`, because they must not
-//! allocate after a fork.
+//! The first three modules, and the steps that a supervisor calls, are in the crate `procref-supervisor`,
+//! because they must not allocate after a fork.
 //!
-//! All kernels with such sets use these modules: Linux and the model. A set starts as all zeros, which means "no
-//! references, unlocked, no instance". So a new set needs no initialization, and no process can see a set that is
-//! half initialized. [semget(2)](https://man7.org/linux/man-pages/man2/semget.2.html) warns of that race.
+//! All kernels with such sets use these modules: Linux and the model. A set starts as all zeros, which means
+//! "no references, unlocked, no instance". So a new set needs no initialization, and no process can read a
+//! set that is only partly initialized. [semget(2)](https://man7.org/linux/man-pages/man2/semget.2.html)
+//! warns of that race.
 
 mod holders;
 mod set;

@@ -1,11 +1,12 @@
 //! A kernel in memory, for the model: System V semaphore sets as the manual describes them.
 //!
-//! [`Table`] is the kernel, without processes. Its caller says which process makes a call, and when a process has
-//! died. [`SimArray`] runs the engine's own steps on the table, at the moments that its [`TableCalls`] chooses.
+//! [`Table`] is the kernel, without processes. Its caller passes the process that makes a call, and reports
+//! the death of a process. [`SimArray`] runs the engine's own steps on the table, at the moments that its
+//! [`TableCalls`] chooses.
 //!
-//! The table permits more orders than Linux in one respect. Linux performs a sleeper's array at the moment when it
-//! becomes possible. Here a sleeper may continue at any moment from then on, until another process makes its array
-//! impossible again. The order of Linux is one of these.
+//! The table permits more orders than Linux in one respect. Linux performs a sleeper's array at the moment
+//! when it becomes possible. In this kernel, a sleeper may continue at any later moment, until another
+//! process makes its array impossible again. The order of Linux is one of these.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -57,7 +58,8 @@ struct Entry {
 
 impl Hash for Table {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // The last pids are left out: they are for messages to people, and no step depends on them.
+        // The state does not include the last pids, because they are only for messages, and no step depends
+        // on them.
         for (id, entry) in &self.sets {
             (id, &entry.values, &entry.undo).hash(state);
         }
@@ -172,7 +174,7 @@ impl Entry {
             if op.undo {
                 let adjusted = undo.entry(op.slot).or_insert(0);
                 let after = i32::from(*adjusted) - i32::from(op.delta);
-                // As in Linux, the lower limit is one further from zero than the upper one.
+                // As in Linux, the lower limit is -32768 and the upper limit is 32767.
                 if !(-i32::from(MAX_VALUE) - 1..=MAX_VALUE.into()).contains(&after) {
                     return Outcome::OutOfRange;
                 }

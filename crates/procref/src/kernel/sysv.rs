@@ -42,8 +42,8 @@ impl Kernel for SystemV {
             };
             match verified(array, key).await {
                 Ok(set) => return Ok(Some(set)),
-                // The last client has stopped the service between two calls, and removed the set. The loop opens a
-                // new one.
+                // The last client has stopped the service between two calls, and removed the set. The loop
+                // opens or creates another set.
                 Err(Fault::Removed) => {}
                 Err(Fault::Refused(error)) => return Err(error),
             }
@@ -151,10 +151,11 @@ impl SysvArray {
             Err(_) if missing == Missing::Ignore => return Ok(None),
             Err(_) => {}
         }
-        // Another IPC namespace has no set of this service. If one were created there, this process would believe
-        // that the set was removed, and that the instance in the record is a leftover.
+        // Another IPC namespace has no set of this service. If this process created one, it would treat the
+        // instance in the record as a leftover of a removed set.
         process::check_view(key.namespace.view())?;
-        // If this were checked after the set is created, the set would stay, and no process could operate on it.
+        // If this check came after the creation of the set, the set would stay, and no process could operate
+        // on it.
         sys::check_length(MAX_OPS)
             .and_then(|()| sys::get(key.short(), slot::COUNT, true))
             .map(|id| Some(Self::new(id, key)))
@@ -185,7 +186,7 @@ impl SysvArray {
     /// Checks that the id still names this set. A thread that has moved to another IPC namespace finds another set
     /// there, or none. Each namespace assigns ids from the beginning, so that is likely.
     ///
-    /// `semget` would show it as well, but it takes a lock that all processes of the namespace share.
+    /// `semget` would also show this, but it takes a lock that all processes of the namespace share.
     fn check_own(&self, operation: &'static str) -> Step<()> {
         match self.call(operation, sys::key)? == self.key {
             true => Ok(()),
@@ -218,7 +219,7 @@ impl SysvArray {
         })
     }
 
-    /// Handles `ERANGE`: a slot would exceed the highest value, or this process's undo value for it would.
+    /// Handles `ERANGE`: a slot, or this process's undo value for the slot, would exceed the highest value.
     fn out_of_range(&self, operation: &'static str, source: io::Error) -> Fault {
         let full = sys::values(self.id)
             .is_ok_and(|values: Values| values[slot::REFS as usize] >= MAX_VALUE);

@@ -1,7 +1,7 @@
-//! Windows: named objects, which exist as long as a process has a handle on them.
+//! The Windows kernel: named objects, which exist as long as a process has a handle on them.
 //!
-//! Windows closes the handles of a process that dies. It does not restore the value of a semaphore. So everything that must
-//! end with a process is a handle:
+//! Windows closes the handles of a process that dies. It does not restore the value of a semaphore. So each
+//! reference or lock that must end with a process is a handle:
 //!
 //! | part of the object | implementation |
 //! |---|---|
@@ -12,9 +12,9 @@
 //!
 //! # One step at a time
 //!
-//! A step reads several of these and changes several. So every step holds the *step lock*, a lock on another byte, for
-//! some microseconds. If the process dies in a step, Windows releases the step lock. The changes up to then are handles,
-//! which end with the process, and the section, which changes as a whole or not at all: see [`state`].
+//! A step reads and changes several of these objects. So every step holds the *step lock*, a lock on another
+//! byte, for some microseconds. If the process dies in a step, Windows releases the step lock. The changed
+//! handles end with the process. The section changes completely or not at all: see [`state`].
 //!
 //! Counting without the step lock was rejected. A process that opens the event to count its handles adds one handle. If the
 //! last client counted at that moment, it would see another client.
@@ -104,8 +104,8 @@ impl Kernel for Windows {
         section_name(key)
     }
 
-    /// Asks by windows. Every process in the service's job belongs to the service. This process has opened the job,
-    /// because it holds the transition lock.
+    /// Sends stop requests to windows. Every process in the service's job belongs to the service. This
+    /// process has opened the job, because it holds the transition lock.
     fn request_tree_stop(service: Identity) -> bool {
         let opened_service = open_created(service.pid, service.start, PROCESS_QUERY_INFORMATION);
         let Ok(Some(process)) = opened_service else {
@@ -129,7 +129,8 @@ pub(crate) struct WindowsObject(Arc<Shared>);
 impl Drop for WindowsObject {
     fn drop(&mut self) {
         let mut opened = opened();
-        // Two references are this one and the map's. With more, another part of this process uses the object.
+        // Two references remain: this one and that of the map. If there are more, another part of this
+        // process uses the object.
         if Arc::strong_count(&self.0) > 2 || self.0.held().is_any() {
             return;
         }
@@ -181,7 +182,8 @@ impl Object for WindowsObject {
                 return Ok(false);
             }
             if step.held.job.is_none() {
-                // Without a job the counted clients are exiting, and the kernel ends the instance with them.
+                // If there is no job, the counted clients are exiting, and the kernel terminates the instance
+                // with them.
                 let Some(job) = Job::open(&step.shared.object_name("job"))? else {
                     return Ok(false);
                 };

@@ -32,7 +32,7 @@ const MARGIN: Duration = Duration::from_secs(30);
 /// Starts a supervisor and, as its child, the service. Returns when the instance is published as not ready and its
 /// process waits at the gate.
 ///
-/// Blocks like [`start`], and until the processes of an older instance have exited.
+/// Blocks like [`start`], and also until the processes of an older instance have exited.
 pub(crate) fn launch(
     set: NativeSet,
     key: &ServiceKey,
@@ -52,15 +52,15 @@ pub(crate) fn launch(
     pipes.wait_launched(key, &attendant, &spec)
 }
 
-/// The pipes of a launch. Each has its end to read from and its end to write to.
+/// The pipes of a launch, each with its read end and its write end.
 struct Pipes {
-    /// From the supervisor and the attendant to the starter.
+    /// The pipe from the supervisor and the attendant to the starter.
     report: (OwnedFd, OwnedFd),
-    /// From the starter to the service's process. A byte opens the gate.
+    /// The pipe from the starter to the service's process. A byte opens the gate.
     gate: (OwnedFd, OwnedFd),
-    /// From the service's process to the starter. A successful `execve` closes it.
+    /// The pipe from the service's process to the starter. A successful `execve` closes it.
     exec_status: (OwnedFd, OwnedFd),
-    /// From the starter to the supervisor. A byte confirms that the starter holds the lock.
+    /// The pipe from the starter to the supervisor. A byte confirms that the starter holds the lock.
     confirm: (OwnedFd, OwnedFd),
     /// The pidfd of this process. `None` if this kernel has no pidfds.
     starter: Option<OwnedFd>,
@@ -87,7 +87,7 @@ impl Pipes {
         let begun = Instant::now();
         let report = self.report.0;
         drop(self.report.1);
-        // The supervisor gives up earlier.
+        // The supervisor's own time limit is shorter.
         let limit = begun.checked_add(spec.patience.saturating_add(MARGIN));
         let next = || attendant.receive(&report, limit);
         let mut message = next();
@@ -135,8 +135,8 @@ impl Pipes {
 /// Returns the supervisor's pidfd, if this kernel has pidfds, and a descriptor that is readable when the supervisor has
 /// written a report or exited.
 fn alarm(report: &OwnedFd, supervisor: Option<Identity>) -> io::Result<(Option<OwnedFd>, OwnedFd)> {
-    // If the supervisor has already exited, its pipe has ended, too, unless a process that was forked since has a copy
-    // of it. Reports that were written before the exit are read in any case.
+    // If the supervisor has already exited, its pipe has reached EOF, unless a forked process has a copy of
+    // the pipe. The starter reads all reports that were written before the exit.
     let find = |identity| SignalSafeProcess::find(identity).ok().flatten();
     let supervisor = supervisor.and_then(find).map(SignalSafeProcess::into_pidfd);
     let alarm = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -151,11 +151,11 @@ fn alarm(report: &OwnedFd, supervisor: Option<Identity>) -> io::Result<(Option<O
     Ok((supervisor, alarm))
 }
 
-/// The process of a service that is published as not ready. Its program is executed when the gate is opened. If this
-/// value is dropped before, the program is never executed.
+/// The process of a service that is published as not ready. Its program is executed when the gate is opened.
+/// If this value is dropped before that, the program is never executed.
 #[derive(Debug)]
 pub(crate) struct LaunchedProcess {
-    /// The instance as the supervisor has published it.
+    /// The instance that the supervisor has published.
     pub(crate) instance: Instance,
     /// The time of the launch.
     pub(crate) begun: Instant,
@@ -167,22 +167,22 @@ pub(crate) struct LaunchedProcess {
     alarm: OwnedFd,
     /// Reaches EOF when the program is executed.
     exec_status: OwnedFd,
-    /// Both ends of the gate. With the end to write to alone, a write to a dead child would kill a program that does
-    /// not ignore SIGPIPE.
+    /// Both ends of the gate. If this process had only the write end, a write after the child's death would
+    /// kill a program that does not ignore SIGPIPE.
     gate: Mutex<Option<(OwnedFd, OwnedFd)>>,
-    /// How the service ended, after the supervisor has exited or reported it. The inner `None` means that the
-    /// supervisor exited without a report.
+    /// The exit status of the service, after the supervisor has exited or reported the status. The inner
+    /// `None` means that the supervisor exited without a report.
     ended: Mutex<Option<Option<Ended>>>,
 }
 
 impl LaunchedProcess {
-    /// Opens the gate. Returns `true` when the program is executed, could not be executed, or has exited, and `false`
-    /// if that takes longer than until `end`.
+    /// Opens the gate. Returns `true` when the program is executed, could not be executed, or has exited.
+    /// Returns `false` if none of these happens before `end`.
     ///
-    /// A successful `execve` closes a pipe. A child that another thread forks during the start may have a copy of it.
-    /// As long as that child lives and executes no program, the pipe does not end, so this also checks the process in
-    /// `/proc`. Giving up after a second would be wrong: on a busy machine a service would count as ready although its
-    /// program cannot be executed.
+    /// A successful `execve` closes a pipe. A child that another thread forks during the start may have a
+    /// copy of it. While that child lives and executes no program, the pipe has no EOF, so this also checks
+    /// the process in `/proc`. A time limit of a second would be wrong, because on a busy machine a service
+    /// would count as ready although its program cannot be executed.
     pub(crate) fn execute(&self, end: Instant) -> io::Result<bool> {
         if let Some((_reader, writer)) = self.close_gate() {
             rustix::io::write(&writer, &[1])?;
@@ -212,7 +212,7 @@ impl LaunchedProcess {
         Ok((length == bytes.len()).then(|| ExecFailure::decode(bytes)))
     }
 
-    /// Closes the gate and returns its ends. If the program was not executed yet, it never will be.
+    /// Closes the gate and returns its ends. A program that was not executed yet is never executed.
     pub(crate) fn close_gate(&self) -> Option<(OwnedFd, OwnedFd)> {
         let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         gate.take()
@@ -229,9 +229,10 @@ impl LaunchedProcess {
         readable(self.alarm(), None).map(drop)
     }
 
-    /// Returns how the service ended, after the alarm. Returns `None` if the supervisor exited without a report.
+    /// Returns the exit status of the service, after the alarm. Returns `None` if the supervisor exited
+    /// without a report.
     pub(crate) fn exit_status(&self) -> io::Result<Option<ExitStatus>> {
-        // The supervisor reports it once, and several callers may need it.
+        // The supervisor reports the status once, and several callers may need it.
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         if ended.is_none() {
             *ended = Some(match self.receive(None)? {
@@ -244,8 +245,8 @@ impl LaunchedProcess {
 
     /// Waits until all processes of the service have exited. Returns `false` if that takes longer than `limit`.
     ///
-    /// The supervisor reports it, or exits. EOF on its pipe would not be enough, because processes that were forked
-    /// during the start may have copies of the pipe.
+    /// Wait for the supervisor's report or for its exit. EOF on its pipe is not sufficient, because processes
+    /// that were forked during the start may have copies of the pipe.
     pub(crate) fn wait_gone(&self, limit: Duration) -> io::Result<bool> {
         let deadline = Instant::now().checked_add(limit);
         loop {

@@ -1,11 +1,12 @@
 //! The environment variable that marks the processes of a start.
 //!
-//! A process that belongs to the start of an instance, and acquires the same service, would wait for its own end. The
-//! variable names the instance, so that such a process gets an error.
+//! If a process that belongs to the start of an instance acquired the same service, it would wait for itself.
+//! The variable names the instance, so that such a process gets an error.
 //!
-//! The variable stays in the environment of processes that outlive the start. So it names service and generation, and
-//! counts only while that very instance is locked and not ready. It is a list, because the program of one service may
-//! start another service: then both starts have to end before either service can be joined.
+//! The variable stays in the environment of processes that outlive the start. So the variable names service
+//! and generation, and counts only while that instance is locked and not ready. Its value is a list, because
+//! the program of one service may start another service. A process of the second start then belongs to both
+//! starts.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -44,7 +45,7 @@ fn names(list: &OsStr, key: &ServiceKey, generation: u16) -> bool {
     list.split(' ').any(|named| named == entry)
 }
 
-/// Returns the error of a process that waits for its own start.
+/// Returns the error of a process that would wait for its own start.
 pub(crate) fn own_start(key: &ServiceKey) -> Error {
     Error::Recursion {
         service: key.name().to_owned(),

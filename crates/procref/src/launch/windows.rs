@@ -1,7 +1,8 @@
-//! Starting a service on Windows, without a supervisor: its job terminates the service with its last client.
+//! Starts a service on Windows, without a supervisor. The service's job terminates the service with its last
+//! client.
 //!
-//! The items have the same names as on Linux. The process is created suspended, so it executes no instruction before it
-//! is in the job, published and on record.
+//! The items have the same names as on Linux. The process is created suspended, so it executes no instruction
+//! before it is in the job, published and recorded.
 
 use std::fs::File;
 use std::io;
@@ -62,7 +63,7 @@ pub(crate) fn launch(
         .with_job(|job| create(key, program, console(spec.stop), job))
         .map_err(refused)?;
     let process = created.map_err(|error| Error::exec(key.name(), &shown, error))?;
-    // If this is dropped before the process runs, the process is terminated.
+    // If this value is dropped before the process runs, the process is terminated.
     let mut launched = LaunchedProcess {
         instance: spec.instance,
         begun,
@@ -85,9 +86,9 @@ pub(crate) fn launch(
 
 /// Returns the console of the new process.
 ///
-/// Only a service whose stop signal is Ctrl-Break shares the console of this process. Sharing it always was rejected,
-/// because closing a console terminates all of its processes. A service that other clients use, or that is pinned,
-/// would exit with the terminal of its starter.
+/// Only a service whose stop signal is Ctrl-Break shares the console of this process. A shared console for
+/// all services was rejected, because closing a console terminates all of its processes. A service that other
+/// clients use, or that is pinned, would exit with the terminal of its starter.
 fn console(stop: StopSpec) -> Console {
     // If this process has no console to share, Windows would show a new one.
     match stop.signal == process::BREAK && console::is_attached() {
@@ -143,19 +144,20 @@ fn create(
     Ok(created)
 }
 
-/// The reason why a program was not executed. On Windows there is none, because creating the process already fails.
+/// The reason why a program was not executed. This type has no values on Windows, because the creation of the
+/// process fails instead.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ExecFailure {}
 
-/// The process of a service that is published as not ready. It runs when the gate is opened. If this value is dropped
-/// before, it never runs.
+/// The process of a service that is published as not ready. It runs when the gate is opened. If this value is
+/// dropped before that, the process never runs.
 #[derive(Debug)]
 pub(crate) struct LaunchedProcess {
-    /// The instance as it is published.
+    /// The published instance.
     pub(crate) instance: Instance,
     pub(crate) begun: Instant,
     process: Suspended,
-    /// Taken when the process is resumed, or when it will never run.
+    /// `None` after the process is resumed, or when it will never run.
     gate: Mutex<Option<Gate>>,
 }
 
@@ -176,7 +178,7 @@ impl LaunchedProcess {
         Ok(None)
     }
 
-    /// Closes the gate. If the process does not run yet, it never will.
+    /// Closes the gate. A process that does not run yet never runs.
     pub(crate) fn close_gate(&self) -> Option<Gate> {
         let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         gate.take()
@@ -193,7 +195,7 @@ impl LaunchedProcess {
         Ok(())
     }
 
-    /// Returns how the process ended, after the alarm.
+    /// Returns the exit status of the process, after the alarm.
     pub(crate) fn exit_status(&self) -> io::Result<Option<ExitStatus>> {
         self.process.exit_status()
     }

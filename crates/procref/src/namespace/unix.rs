@@ -25,8 +25,8 @@ pub(super) fn create(dir: &Path, origin: Origin) -> Result<()> {
         .map_err(|error| Error::runtime_dir_io(dir, "could not create it", error))
 }
 
-/// Refuses to create a directory inside another user's. The variable may be a leftover of that user's session. Root
-/// would then lock the user out of a directory that the user's own processes are going to use.
+/// Refuses to create a directory inside another user's directory. The variable may come from that user's
+/// session. If root created the directory, the user's own processes could not use it.
 fn check_parent(dir: &Path) -> Result<()> {
     let found = dir.ancestors().find_map(|dir| {
         let metadata = fs::metadata(dir).ok()?;
@@ -34,7 +34,7 @@ fn check_parent(dir: &Path) -> Result<()> {
     });
     let own = rustix::process::geteuid().as_raw();
     let Some((parent, owner)) = found.filter(|(found, owner)| {
-        // The check that follows reports what is wrong with the directory itself.
+        // The check that follows reports errors of the directory itself.
         *found != dir && *owner != own && *owner != 0
     }) else {
         return Ok(());
@@ -66,7 +66,8 @@ impl RecordWatch {
         check_unchanged(namespace)?;
         let watch = || {
             let watch = inotify::init(inotify::CreateFlags::CLOEXEC)?;
-            // Records are written elsewhere and then moved into their place. The watch also ends with the directory.
+            // Records are written to another path and then renamed. The watch also ends when the directory is
+            // removed.
             let events = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::ONLYDIR;
             inotify::add_watch(&watch, dir, events)?;
             Ok(Self(watch))
@@ -97,8 +98,8 @@ impl RecordWatch {
 /// Returns `$XDG_RUNTIME_DIR/procref` if the session's directory exists and belongs to this user, and otherwise
 /// `/tmp/procref-UID`.
 ///
-/// The variable survives `sudo -E` and `su` without `-`. Without the check, root would leave a directory of its own
-/// in the user's, and the user's next service would be refused.
+/// The variable survives `sudo -E` and `su` without `-`. Without the check, root would create its own
+/// directory in the user's, and procref would reject that directory for the user's next service.
 pub(super) fn default_dir() -> Result<PathBuf> {
     let uid = rustix::process::geteuid().as_raw();
     let is_own = |dir: &PathBuf| {
@@ -112,7 +113,7 @@ pub(super) fn default_dir() -> Result<PathBuf> {
     })
 }
 
-/// Returns the end of an error: what to do about a directory that cannot be used.
+/// Returns the advice at the end of an error about a directory that cannot be used.
 fn advice(origin: Origin) -> String {
     match origin {
         Origin::Default => format!(
@@ -128,8 +129,8 @@ fn advice(origin: Origin) -> String {
 /// Returns device and inode of the directory. Checks that it is a directory, belongs to this user, and is closed to
 /// others.
 ///
-/// The directory is opened first, and checked through the descriptor. The file behind a path may be exchanged between
-/// two checks.
+/// The directory is opened first and checked through the descriptor, because another process may replace the
+/// file at a path between two checks.
 pub(super) fn check(dir: &Path, origin: Origin) -> Result<(u64, u64)> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
     let opened = rustix::fs::open(dir, flags, Mode::empty()).map_err(|error| {
@@ -164,7 +165,7 @@ pub(super) fn check(dir: &Path, origin: Origin) -> Result<(u64, u64)> {
     }
     let forbidden = match origin {
         Origin::Default => 0o077,
-        // The owner may let others read it. No other user may put a record or a link there.
+        // Other users may have read access. No other user may create a record or a link in the directory.
         Origin::Named | Origin::Variable => 0o022,
     };
     if stat.st_mode & forbidden != 0 {

@@ -53,8 +53,8 @@ pub(super) fn identity(dir: &Path) -> io::Result<(u64, u64)> {
 
 /// Returns the numbers of volume and file of the directory. Checks that it is a directory and belongs to this user.
 ///
-/// Its access list is not checked. A directory that procref creates is closed to others, and the user who creates one
-/// decides about its list.
+/// Its access list is not checked. A directory that procref creates is closed to other users. If a user
+/// creates the directory, the list is the user's choice.
 pub(super) fn check(dir: &Path, _: Origin) -> Result<(u64, u64)> {
     let failed = |what, error| Error::runtime_dir_io(dir, what, error);
     let opened = open(dir).map_err(|error| failed("could not open it", error))?;

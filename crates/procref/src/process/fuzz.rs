@@ -5,7 +5,7 @@ use procref_supervisor::process::Stat;
 use super::proc_info::{age, on_one_line, started_at};
 use crate::fuzzing::Input;
 
-/// `/proc/PID/stat`: the start time and the fork flag are read correctly, whatever name the program has given itself.
+/// `/proc/PID/stat`: the start time and the fork flag are read correctly for any name of the program.
 pub fn proc_stat(data: &[u8]) {
     if let Some(stat) = Stat::parse(data) {
         let _ = (age(stat.start), started_at(stat.start));

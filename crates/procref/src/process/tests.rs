@@ -114,8 +114,8 @@ fn g5_pid_with_another_start_time_is_another_process() {
     assert!(process.wait(Duration::from_secs(100)).unwrap());
 }
 
-/// Returns files that may get the number of a descriptor which the host program has closed: one that is always
-/// readable, one that never is, and the pidfds of a living and of an exited process.
+/// Returns files that may get the number of a closed descriptor: one that is always readable, one that is
+/// never readable, and the pidfds of a living and of an exited process.
 fn other_files(live: u32) -> Vec<OwnedFd> {
     let pidfd = |pid: u32| {
         let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
@@ -151,7 +151,7 @@ fn g5_closed_pidfd_says_nothing_about_its_process() {
         assert!(wait(identity, &known, Duration::from_secs(100)).unwrap());
         assert!(wait(identity, &unknown, Duration::from_secs(100)).unwrap());
         assert!(!sys_is_alive(identity, &known), "{file:?}");
-        // The process has exited, and the file is not this handle's to signal.
+        // The process has exited, and this handle must not send a signal through the other file.
         signal(identity, &known, sys::KILL).unwrap();
         signal(identity, &unknown, sys::KILL).unwrap();
         assert!(is_alive(bystander.0.id()), "{file:?}");

@@ -28,8 +28,8 @@ pub(super) const CONTINUE: Signal = Signal::CONT;
 /// Time between two checks of a process without a pidfd.
 const RETRY_AFTER: Duration = Duration::from_millis(5);
 
-/// The pidfd of a process, opened when it is first needed. To open one costs ten times as much as a query, and a
-/// caller that queries a process once does not need it.
+/// The pidfd of a process, opened when it is first needed. Opening a pidfd costs ten times as much as a
+/// query, and a caller that queries a process once does not need it.
 #[derive(Debug, Default)]
 pub(super) struct Handle(OnceLock<Opened>);
 
@@ -45,20 +45,21 @@ enum Opened {
 impl Handle {
     fn open(&self, identity: Identity) -> &Opened {
         self.0.get_or_init(|| match Pidfd::open(identity.pid) {
-            // The pidfd is opened before the start time is read. If the start time is right, the pidfd refers to this
-            // process, or reports its exit. In the other order, another process could get the pid in between.
+            // The pidfd is opened before the start time is read. If the start time is right, the pidfd refers
+            // to this process, or reports its exit. In the other order, another process could get the pid
+            // between the two steps.
             Ok(Some(fd)) => match read_stat(identity.pid) {
                 Ok(Some(stat)) if stat.start == identity.start => Opened::Pidfd(fd),
                 Ok(_) => Opened::Exited,
                 Err(_) => Opened::Refused,
             },
             Err(Errno::SRCH) => Opened::Exited,
-            // For example, this process has no free descriptor.
+            // This process may have no free descriptor, for example.
             Ok(None) | Err(_) => Opened::Refused,
         })
     }
 
-    /// Returns what [`open`](Self::open) does. If the pidfd may no longer be the one of this process, opens `fresh`
+    /// Like [`open`](Self::open). If the pidfd may no longer be the one of this process, opens `fresh`
     /// instead.
     fn open_own<'a>(&'a self, identity: Identity, fresh: &'a Self) -> &'a Opened {
         match self.open(identity) {
@@ -76,8 +77,8 @@ pub(super) fn start_time(pid: u32) -> io::Result<Option<u64>> {
             return Ok(Some(stat.start));
         }
     }
-    // The process is missing, is hidden from this user, or is a zombie. Or its first thread has exited and others
-    // have not, which looks like a zombie. The pidfd distinguishes them.
+    // The process is missing, is hidden from this user, or is a zombie. Or only its first thread has exited,
+    // which `/proc` shows like a zombie. The pidfd distinguishes them.
     let alive = match open_pidfd(pid) {
         Ok(Some(fd)) => !has_exited(&fd),
         Ok(None) | Err(Errno::SRCH) => false,
@@ -98,7 +99,7 @@ pub(super) fn is_alive(identity: Identity, handle: &Handle) -> bool {
         Opened::Pidfd(fd) => match fd.wait_exit(Duration::ZERO) {
             Ok(Some(exited)) => !exited,
             Ok(None) => is_alive_now(identity),
-            // This says nothing about the process, so it counts as alive.
+            // This error says nothing about the process, so the process counts as alive.
             Err(_) => true,
         },
         Opened::Exited => false,
@@ -121,8 +122,8 @@ fn is_alive_now(identity: Identity) -> bool {
 
 /// Returns `true` if `/proc` shows the process.
 ///
-/// Callers treat an error as alive, because it says nothing about the process. The opposite mistake would start a
-/// second instance beside it. The process is not signaled.
+/// Callers treat an error as alive, because it says nothing about the process. The opposite mistake would
+/// start a second instance. The process is not signaled.
 fn is_listed_alive(identity: Identity) -> io::Result<bool> {
     let stat = read_stat(identity.pid)?;
     Ok(stat.is_some_and(|it| it.start == identity.start && it.is_alive()))
@@ -133,8 +134,8 @@ pub(super) fn is_pid_alive(pid: u32) -> bool {
         Ok(Some(fd)) => !has_exited(&fd),
         Ok(None) => read_stat(pid).is_ok_and(|stat| stat.is_some_and(|stat| stat.is_alive())),
         Err(Errno::SRCH | Errno::INVAL) => false,
-        // For example, this process has no free descriptor. A zombie counts as alive here. It is better to treat an
-        // exited process as alive than to start a second one beside a living one.
+        // This process may have no free descriptor, for example. A zombie counts as alive here. It is better
+        // to treat an exited process as alive than to start a second instance beside a live one.
         Err(_) => to_pid(pid).is_some_and(|pid| {
             matches!(
                 rustix::process::test_kill_process(pid),
@@ -150,8 +151,8 @@ pub(super) fn signal(identity: Identity, handle: &Handle, signal: Signal) -> io:
     let sent = match handle.open_own(identity, &fresh) {
         Opened::Pidfd(fd) => fd.send(signal),
         Opened::Exited => Ok(()),
-        // Without a pidfd, the process may exit and its pid may be reused between the check and the signal. The
-        // kernel assigns pids in a circle, so that takes a whole round.
+        // Without a pidfd, the process may exit and its pid may be reused between the check and the signal.
+        // The kernel assigns pids in ascending order and then begins again, so a reuse takes a whole round.
         Opened::Refused => match to_pid(identity.pid) {
             Some(pid) if is_listed_alive(identity)? => rustix::process::kill_process(pid, signal),
             _ => Ok(()),
@@ -194,8 +195,8 @@ pub(super) fn without_pidfd() -> Handle {
     Handle(OnceLock::from(Opened::Refused))
 }
 
-/// Returns handles whose descriptor has become another file: one as on this kernel, and one as on a kernel where all
-/// pidfds have the same inode.
+/// Returns two handles whose descriptor has become another file. One behaves as on this kernel, and one as on
+/// a kernel where all pidfds have the same inode.
 #[cfg(test)]
 pub(super) fn with_file(identity: Identity, file: &std::os::fd::OwnedFd) -> [Handle; 2] {
     let opened = || {

@@ -31,10 +31,10 @@ use stop_request::{Group, request_stop};
 /// An action on a process, by the name of the Unix signal for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// Asks the process to exit.
+    /// Sends a stop request.
     Terminate,
-    /// Asks the process to exit, also by Ctrl-Break. Only for a process that procref has created as the leader of a
-    /// process group.
+    /// Sends a stop request, which may be Ctrl-Break. Only for a process that procref has created as the
+    /// leader of a process group.
     Break,
     Kill,
     Continue,
@@ -97,7 +97,7 @@ pub(super) fn is_alive(identity: Identity, handle: &Handle) -> bool {
     match handle.open(identity) {
         Opened::Process(process) => !has_exited(process),
         Opened::Gone => false,
-        // A process has the pid. It is the smaller mistake to treat an exited process as alive.
+        // A process has the pid. Treating an exited process as alive is the smaller mistake.
         Opened::Refused => is_pid_alive(identity.pid),
     }
 }
@@ -109,7 +109,7 @@ pub(super) fn is_pid_alive(pid: u32) -> bool {
     }
 }
 
-/// Acts on a process. Returns `false` if the process offers no way to ask it to exit.
+/// Performs the action. Returns `false` if the process cannot receive a stop request.
 pub(super) fn signal(identity: Identity, handle: &Handle, signal: Signal) -> io::Result<bool> {
     match handle.open(identity) {
         Opened::Process(process) if has_exited(process) => return Ok(true),

@@ -1,9 +1,9 @@
 //! The note about failed starts, for the clients that wait.
 //!
-//! The kernel object shows a waiting client that the start has ended, but has no room for the reason. So the starter
-//! writes the reason to a file if other clients wait, while it holds the lock. The next start that succeeds removes
-//! the file, and so does a start that fails when no client waits any more. The note is a hint, like the record: a
-//! client that finds none only lacks the reason.
+//! A waiting client reads from the kernel object that the start has ended, but the object has no room for the
+//! reason. So if other clients wait, the starter writes the reason to a file while it holds the lock. The
+//! next start that succeeds, or that fails while no client waits, removes the file. The note is a hint, like
+//! the record. Without the note, a client only lacks the reason.
 
 use std::fs;
 use std::io::Write as _;

@@ -27,13 +27,13 @@ pub(crate) struct RuntimeFile {
 pub(crate) enum FileKind {
     /// The record of this service.
     Record(ServiceKey),
-    /// A file that is useful only beside a record, or the draft of a record.
+    /// A file that is useful only together with a record, or the draft of a record.
     Other,
 }
 
 /// Returns the files in a runtime directory that procref has written in this namespace.
 ///
-/// Other files are left out, for example files of another view of the directory or of another layout.
+/// This excludes other files, for example files of another view of the directory or of another layout.
 pub(crate) fn scan(namespace: &Namespace) -> Result<Vec<RuntimeFile>> {
     let dir = namespace.dir();
     let failed = |error| Error::runtime_dir_io(dir, "could not list it", error);
@@ -59,7 +59,7 @@ pub(crate) fn scan(namespace: &Namespace) -> Result<Vec<RuntimeFile>> {
     Ok(all)
 }
 
-/// Removes a file of a runtime directory, unless another directory has taken its place.
+/// Removes a file of a runtime directory, unless the path now leads to another directory.
 pub(crate) fn remove(namespace: &Namespace, path: &Path) -> io::Result<()> {
     match namespace::check_unchanged(namespace) {
         Ok(()) => remove_file(path),

@@ -49,7 +49,7 @@ pub fn record(data: &[u8]) {
     assert_eq!(Record::decode(&again).ok(), Some(record));
 }
 
-/// Every record that a starter writes is read back, with any name, metadata, program and path.
+/// Every record that a starter writes can be read back, with any name, metadata, program and path.
 pub fn record_written(data: &[u8]) {
     let mut input = Input::new(data);
     let identity = Identity {

@@ -35,7 +35,7 @@ pub(super) fn create_new(path: &Path) -> io::Result<File> {
 
 /// Opens a file for reading.
 pub(super) fn open_ours(path: &Path) -> Result<Option<File>, String> {
-    // NONBLOCK, because a FIFO with this name must not make the open wait.
+    // `O_NONBLOCK`, because opening a FIFO with this name would block otherwise.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(file) => File::from(file),

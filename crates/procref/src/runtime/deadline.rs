@@ -2,24 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-/// How long a client waits for a process that announces no limit.
+/// The time that a client waits for a process that announces no limit.
 pub(crate) const DEFAULT_WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How long a client waits for other processes that start or stop the service.
+/// The time limit of a client that waits for other processes that start or stop the service.
 #[derive(Clone, Copy)]
 pub(crate) enum Patience {
     /// Until a deadline that the user has set.
     Until(Deadline),
-    /// For each transition as long as the process that holds the lock has announced, and [`MARGIN`] more.
+    /// For each transition, the time that the process with the lock has announced, and [`MARGIN`] more.
     AsAnnounced,
 }
 
-/// How much longer a client waits than the other process has announced. When the time of that process is up, it still
-/// has to be scheduled and to clean up.
+/// The time that a client waits in addition to the announced time. When the announced time is up, the other
+/// process still has to be scheduled and to clean up.
 const MARGIN: Duration = Duration::from_secs(10);
 
 impl Patience {
-    /// Returns the patience of a client whose user has set this limit, or none.
+    /// Returns the patience of a client for the limit that its user has set, if there is one.
     pub(crate) fn of(chosen: Option<Duration>) -> Self {
         chosen.map_or(Self::AsAnnounced, |limit| {
             Self::Until(Deadline::after(limit))
@@ -35,8 +35,7 @@ impl Patience {
         }
     }
 
-    /// Returns `true` if a client that has waited as long as was announced before must wait again, because another
-    /// limit is announced now.
+    /// Returns `true` if a client whose time is up must wait again, because the announced limit has changed.
     pub(crate) fn is_renewed(self, before: Option<Duration>, now: Option<Duration>) -> bool {
         matches!(self, Self::AsAnnounced) && before != now
     }

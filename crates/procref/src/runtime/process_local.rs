@@ -1,8 +1,8 @@
-//! State that belongs to one process: a child made by `fork` starts without it.
+//! State that belongs to one process. A child made by `fork` starts without it.
 //!
-//! A forked child inherits its parent's memory, also locked mutexes, and handles of threads that do not exist in the
-//! child. So everything that has a lock or a thread is in a [`Local`], and a child creates its own instead of using
-//! its parent's.
+//! A forked child inherits its parent's memory, including locked mutexes and handles of threads that do not
+//! exist in the child. So everything that has a lock or a thread is in a [`Local`], and a child creates its
+//! own instead of using its parent's.
 
 use std::any::Any;
 use std::collections::HashMap;

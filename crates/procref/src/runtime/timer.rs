@@ -1,8 +1,8 @@
 //! Time limits without an async runtime.
 //!
-//! One thread per process wakes the futures whose time is up. It runs only while a future waits. Crates such as
-//! `futures-timer` and `async-io` keep a global thread for this. A forked child does not have that thread, so its
-//! time limits would never end.
+//! One thread per process wakes the futures whose time limit has passed. The thread runs only while a future
+//! waits. Crates such as `futures-timer` and `async-io` keep a global thread for this. A forked child does
+//! not have that thread, so its time limits would never end.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -45,7 +45,8 @@ impl Timer {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The timer's thread. It wakes each sleeper whose time is up, and ends when none is left.
+    /// The timer's thread. It wakes each sleeper whose time limit has passed, and exits when there are no
+    /// sleepers.
     ///
     /// A waker is foreign code. It may poll at once on this thread, and then set a time limit here, block until
     /// another time limit ends, or panic. So this thread calls it without the lock, and after another thread has
@@ -59,7 +60,7 @@ impl Timer {
         }
     }
 
-    /// Waits until the time of a sleeper is up, and removes the sleeper.
+    /// Waits until the time limit of a sleeper has passed, and removes the sleeper.
     ///
     /// Returns its waker, and `true` if another thread has taken over the timer. Returns `None` if there is no
     /// sleeper.
@@ -91,8 +92,8 @@ impl Timer {
     }
 }
 
-/// Returns the future's output, or `None` if the limit passes first. A future that is ready when first polled costs
-/// no thread.
+/// Returns the future's output, or `None` if the limit passes first. A future that is ready at the first poll
+/// needs no thread.
 ///
 /// `timer` returns the timer of the calling process. A child that is forked while the future waits has another one.
 pub(crate) async fn timeout<F: Future>(
@@ -118,7 +119,7 @@ pub(crate) async fn timeout<F: Future>(
 
 struct Delay {
     timer: fn() -> &'static Timer,
-    /// `None` if the limit is beyond what the clock can represent. It never passes.
+    /// `None` if the clock cannot represent the deadline. Such a limit never passes.
     deadline: Option<Instant>,
     entry: Option<(Instant, u64)>,
 }
@@ -233,7 +234,7 @@ mod tests {
         let timer: fn() -> &'static Timer = || &TIMER;
         let (sender, receiver) = mpsc::channel();
         let done = sender.clone();
-        // Blocks the thread that wakes it until another time limit of the same timer ends.
+        // Blocks the thread that calls the waker until another time limit of the same timer has passed.
         let blocking = call_after(timer, SOON, move || {
             let never = std::future::pending::<()>();
             let _ = done.send(pollster::block_on(timeout(timer, SOON, never)).is_none());

@@ -5,9 +5,9 @@ use std::task::Waker;
 
 /// The wakers of the futures that wait for one event, at most one for each future.
 ///
-/// Cloning, dropping or calling a waker may run foreign code, which must not happen with a lock held. So no method does
-/// any of this. Each returns the wakers that it takes out, and the caller drops or wakes them after it has released its
-/// lock.
+/// Cloning, dropping or calling a waker may run foreign code, which must not happen with a lock held. So no
+/// method does any of this. Each method returns the wakers that it removes, and the caller drops or wakes
+/// them after it has released its lock.
 #[derive(Default)]
 pub(crate) struct Wakers {
     wakers: BTreeMap<u64, Waker>,
@@ -27,8 +27,8 @@ impl Wakers {
         self.wakers.insert(number, waker)
     }
 
-    /// Returns the waker of a future that is dropped. Without this, an event that takes days would collect the wakers
-    /// of all futures that gave up.
+    /// Returns the waker of a future that is dropped. Without this, the wakers of all cancelled futures would
+    /// accumulate while an event takes days.
     #[must_use = "drop it after the lock is released"]
     pub(crate) fn remove(&mut self, number: u64) -> Option<Waker> {
         self.wakers.remove(&number)

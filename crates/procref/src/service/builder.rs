@@ -64,13 +64,13 @@ impl SharedServiceBuilder {
 
     /// Sets the callback that starts the service. Its future resolves when the service is ready to be used.
     ///
-    /// One process calls it, when the service does not run, while all other clients wait. procref does not know the
-    /// processes that the callback starts until it returns. If its process is killed by `SIGKILL` before that, they
-    /// continue to run.
+    /// If the service does not run, one process calls it while all other clients wait. procref does not know
+    /// the processes that the callback starts before the callback returns. If the calling process is killed
+    /// by `SIGKILL` before that, these processes continue to run.
     ///
-    /// The service outlives the process that starts it. So it must not use that process's standard input, and must not
-    /// exit when that process's terminal closes. A service that is a child of that process remains a zombie until the
-    /// process waits for it or exits.
+    /// The service outlives its starter. So the service must not use the starter's standard input, and must
+    /// not exit when the starter's terminal closes. If the service is a child of the starter, it remains a
+    /// zombie until the starter waits for it or exits.
     ///
     /// Without this callback [`acquire`](crate::SharedService::acquire) joins a running service, and returns
     /// [`Error::NoStart`](crate::Error::NoStart) if the service does not run.
@@ -85,9 +85,9 @@ impl SharedServiceBuilder {
 
     /// Sets the callback that stops the service.
     ///
-    /// The last client calls it, and a client that replaces an unhealthy instance. It is not called if the instance is
-    /// dead already. After it has returned, procref waits until the process exits, and kills it after the
-    /// [stop timeout](Self::stop_timeout). So the callback may send a signal and return.
+    /// The last client calls it, and so does a client that replaces an unhealthy instance. It is not called
+    /// if the instance is already dead. After it has returned, procref waits until the process exits, and
+    /// kills it after the [stop timeout](Self::stop_timeout). So the callback may send a signal and return.
     ///
     /// Without this callback procref sends `SIGTERM`.
     pub fn on_last_release<F, Fut>(mut self, callback: F) -> Self
@@ -116,9 +116,9 @@ impl SharedServiceBuilder {
     /// Sets the callback that recovers a service that is dead or unhealthy while other clients hold it. It returns the
     /// new instance, or the repaired one.
     ///
-    /// One process calls it once, however many processes notice the failure. If it returns another process and the old
-    /// one is still alive, procref stops the old one. Without this callback, procref stops the old instance and calls
-    /// `on_first_acquire`.
+    /// If several processes notice the failure, one of them calls it once. If it returns another process and
+    /// the old one is still alive, procref stops the old one. Without this callback, procref stops the old
+    /// instance and calls `on_first_acquire`.
     pub fn on_recover<F, Fut>(mut self, callback: F) -> Self
     where
         F: Fn(ServiceInfo) -> Fut + Send + Sync + 'static,
@@ -164,9 +164,9 @@ impl SharedServiceBuilder {
     /// process. If it fails, panics or takes longer than the [start timeout](Self::start_timeout), the start fails and
     /// the instance is stopped. The start timeout restarts for this callback.
     ///
-    /// The callback must not acquire the service: it would wait for itself, and gets
-    /// [`Error::Recursion`](crate::Error::Recursion). A task or process that it starts to acquire the service waits
-    /// until the start timeout ends the start.
+    /// The callback must not acquire the service, because it would wait for itself. It gets
+    /// [`Error::Recursion`](crate::Error::Recursion). A task or process that it starts to acquire the service
+    /// waits until the start timeout ends the start.
     ///
     /// ```no_run
     /// # use procref::{ServiceInfo, SharedService};
@@ -219,8 +219,8 @@ impl SharedServiceBuilder {
     /// Sets the version or configuration of the service that this client requires: a version number, a digest, any text
     /// from 1 byte to 4 KiB. `mismatch` decides what happens if the running instance has another fingerprint or none.
     ///
-    /// An instance has the fingerprint of the client that has started or recovered it. A dead or unhealthy instance is
-    /// replaced, whatever its fingerprint. Clients without a fingerprint join any instance, except a
+    /// An instance has the fingerprint of the client that has started or recovered it. A dead or unhealthy
+    /// instance with any fingerprint is replaced. Clients without a fingerprint join any instance, except a
     /// [separate](Mismatch::Separate) one, which only clients with its fingerprint find.
     ///
     /// ```no_run
@@ -300,10 +300,11 @@ impl SharedServiceBuilder {
 
     /// Sets how long an acquire waits for other processes that start or stop the service, and for the health check.
     ///
-    /// By default, an acquire waits for each start and stop as long as the process that does it has announced, and 10 s
-    /// more. A process announces the time that its own [`start_timeout`](Self::start_timeout) and
-    /// [`stop_timeout`](Self::stop_timeout) allow. For a process that announces nothing (one that holds the lock of a
-    /// [`RefCounter`](crate::RefCounter)), and for the health check, the default is 120 s.
+    /// By default, an acquire waits for each start and stop for the time that the other process has
+    /// announced, and 10 s more. A process announces the time that its own
+    /// [`start_timeout`](Self::start_timeout) and [`stop_timeout`](Self::stop_timeout) allow. For a process
+    /// that announces nothing (one that holds the lock of a [`RefCounter`](crate::RefCounter)), and for the
+    /// health check, the default is 120 s.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -364,15 +365,15 @@ impl SharedServiceBuilder {
         self
     }
 
-    /// Sets how long the service is kept after its last client, also if that client was killed. A client that comes in
-    /// this time finds the same instance. The default is zero, the maximum twelve days, the resolution a millisecond.
-    /// The setting of the client that starts the service counts.
+    /// Sets how long the service is kept after its last client, even if that client was killed. A client that
+    /// acquires during this time gets the same instance. The default is zero, the maximum twelve days, the
+    /// resolution a millisecond. The setting of the client that starts the service counts.
     ///
     /// With a linger time, many short processes share one instance, such as one process per test.
     ///
-    /// When the time is over, no client is left to run a callback, and the supervisor sends a signal. So a service that
-    /// lingers must not have `on_last_release`, and needs [`Orphan::Stop`]. Windows has no supervisors, so there a
-    /// linger time is an error of [`build`](Self::build).
+    /// When the time expires, there is no client that could run a callback, so the supervisor sends a signal.
+    /// So a service that lingers must not have `on_last_release`, and needs [`Orphan::Stop`]. Windows has no
+    /// supervisors, so there a linger time is an error of [`build`](Self::build).
     ///
     /// ```no_run
     /// use std::time::Duration;

@@ -45,7 +45,7 @@ impl Collected {
         &self.removed
     }
 
-    /// Returns the errors of what could not be stopped or removed. It is left as it was.
+    /// Returns the errors of services and files that could not be stopped or removed. These are unchanged.
     #[must_use]
     pub fn failures(&self) -> &[Error] {
         &self.failures
@@ -107,7 +107,7 @@ impl Removed {
 
 /// Cleans up after one service, if no process uses it.
 pub(crate) async fn collect(known: Known, collected: &mut Collected) {
-    // This client is not the registered one, so it does not matter what this process holds of the service.
+    // This client is not the registered one, so the other references of this process do not matter.
     let client = Arc::new(Client::new(Host, known.key.clone()));
     match Collection::begin(known, &client).await {
         Ok(Some(collection)) => collection.finish(collected).await,
@@ -240,7 +240,8 @@ async fn stop(
     if let Some(callback_error) = transition.stop(object, instance, generation).await? {
         return Err(Fault::Refused(callback_error));
     }
-    // Cleared here. Otherwise the release would leave the dead instance to a supervisor, which would let it linger.
+    // Clear the instance here. Otherwise the release would leave the dead instance to a supervisor, which
+    // would let it linger.
     object.publish(None, generation, Lock::Keep).await?;
     crash::point(Point::GcCleared);
     Ok(lives.then_some(instance.identity.pid))
@@ -262,7 +263,7 @@ async fn is_kept(snapshot: &Snapshot) -> Result<bool> {
         return Ok(false);
     };
     if instance.identity.pid == 0 {
-        // Only a health check can find out whether it is alive.
+        // Only a health check can determine whether the instance is alive.
         return Ok(true);
     }
     let alive = find_identity(&Host, instance.identity).await?.is_some();

@@ -74,9 +74,9 @@ impl ServiceHandle {
     /// Returns the instance that serves now. Returns `None` if it is dead and not replaced yet, or is being started or
     /// stopped.
     ///
-    /// This is another instance than [`info`](Self::info) after a client, in this process or another one, has recovered
-    /// the service. The handle stays valid, because it is a reference to the service. If the instance is still the
-    /// same, the call costs one or two system calls. It does not run the health check.
+    /// This differs from [`info`](Self::info) after a client of any process has recovered the service. The
+    /// handle stays valid, because it is a reference to the service. If the instance is still the same, the
+    /// call costs one or two system calls. It does not run the health check.
     ///
     /// ```no_run
     /// # async fn example(handle: procref::ServiceHandle) -> procref::Result<()> {

@@ -42,7 +42,7 @@ pub fn is_managed(pid: u32) -> Result<bool> {
     }
 }
 
-/// The services of one runtime directory, whichever processes have started them.
+/// The services of one runtime directory, started by any processes.
 ///
 /// Neither opening this nor [`list`](Self::list) creates anything, including the directory. If the directory does not
 /// exist, there are no services.
@@ -187,10 +187,10 @@ impl Services {
         Ok(listed)
     }
 
-    /// Removes what crashes have left, and no process uses or will remove.
+    /// Removes the leftovers of crashes that no process uses or will remove.
     ///
-    /// - A service that runs without a client and without a supervisor, because the supervisor was killed, too. It is
-    ///   stopped by `SIGTERM`, and by `SIGKILL` after 10 s.
+    /// - A service that runs without a client and without a supervisor, because the supervisor was killed,
+    ///   too. `gc` sends `SIGTERM`, and `SIGKILL` after 10 s.
     /// - A service that runs although its kernel object was removed from outside. It is stopped in the same way.
     /// - Kernel objects and records of dead services that no process holds, and drafts and logs without a service.
     ///

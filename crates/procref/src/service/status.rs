@@ -236,8 +236,8 @@ impl Status {
         }
     }
 
-    /// Returns the number of references. A process has one reference. A process that has replaced its program by `exec`
-    /// and acquired the service again counts twice, because it still holds the first reference.
+    /// Returns the number of references. A process has one reference. A process that acquires the service
+    /// again after `exec` counts twice, because it still holds the first reference.
     #[must_use]
     pub fn clients(&self) -> u32 {
         self.clients

@@ -12,9 +12,9 @@ use crate::record::files::{self, FileKind, RuntimeFile};
 /// The kernel object and the files of one service.
 pub(crate) struct Known {
     pub(crate) key: ServiceKey,
-    /// The key has the name. Otherwise it has only the name's digest.
+    /// `true` if the key has the name, and `false` if it has only the name's digest.
     pub(crate) named: bool,
-    /// The service has a kernel object.
+    /// `true` if the service has a kernel object.
     pub(crate) counted: bool,
     pub(crate) files: Vec<RuntimeFile>,
 }
@@ -28,8 +28,8 @@ pub(crate) fn survey(namespace: &Namespace) -> Result<Vec<Known>> {
         counted: false,
         files: Vec::new(),
     };
-    // Objects are listed before files. In the other order, a service that starts in between would be listed with its
-    // object and without its record, and so without its name.
+    // Objects are listed before files. In the other order, a service that starts between the two lists would
+    // be listed without its record, and so without its name.
     for digest in Native.survey(namespace)? {
         let known = all.entry(digest.bits()).or_insert_with(|| unnamed(digest));
         known.counted = true;

@@ -60,14 +60,14 @@ impl SharedService {
     /// Waits until the service has stopped: no process holds it, and its kernel object and its files are removed.
     /// Returns immediately if the service does not exist.
     ///
-    /// This call does not poll and does not block an executor's thread: one thread per process and service sleeps in
-    /// the kernel, for any number of futures. It takes no reference, and starts and stops nothing. When it returns,
-    /// another process may have started the service again. If the kernel object is removed by hand, that counts as the
-    /// end.
+    /// This call does not poll and does not block an executor's thread: one thread per process and service
+    /// sleeps in the kernel, for any number of futures. It takes no reference, and starts and stops nothing.
+    /// When it returns, another process may have started the service again. If another program removes the
+    /// kernel object, this call returns, too.
     ///
-    /// If nothing will stop the service, its end is only noticed when this call begins, because the kernel does not
-    /// report it. This is so for an orphan with [`Orphan::Keep`](crate::Orphan::Keep), and for a pinned instance that
-    /// dies without a client.
+    /// If no process will stop the service, this call notices its exit only at the beginning, because the
+    /// kernel does not report it. This is so for an orphan with [`Orphan::Keep`](crate::Orphan::Keep), and
+    /// for a pinned instance that dies without a client.
     ///
     /// ```no_run
     /// # async fn example(service: procref::SharedService) -> procref::Result<()> {

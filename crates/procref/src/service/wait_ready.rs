@@ -51,9 +51,9 @@ pub(crate) async fn wait_ready(client: &Arc<Client<Host>>) -> Result<ServiceInfo
 /// Waits on this thread until no process starts or stops the service. Returns `false` if no process does, or if the
 /// kernel has no such wait.
 ///
-/// This is for callers that block their thread anyway. A future would need a thread that sleeps for it, another thread
-/// for the time limit, and a runtime. For many processes that wait for one start, these would cost more than everything
-/// else. Like any waiter this one takes nothing, and reads the state again when it wakes.
+/// This is for callers that block their thread anyway. A future would need a thread that sleeps for it,
+/// another thread for the time limit, and a runtime. If many processes wait for one start, these would be the
+/// largest cost. This wait takes no lock or reference, and the caller reads the state again afterwards.
 pub(crate) fn wait_unlocked_here(
     client: &Client<Host>,
     waiting: &mut Waiting<Host>,
@@ -77,7 +77,7 @@ pub(crate) fn wait_unlocked_here(
         };
         let patience = match waited {
             None => pollster::block_on(waiting.begin(announced)),
-            // The time is up, but the limit may be a newer one, as in `Client::wait_unlocked`.
+            // The time is up, but the announced limit may have changed, as in `Client::wait_unlocked`.
             Some((before, _, patience)) if patience.is_renewed(before, announced) => patience,
             Some((_, deadline, _)) => {
                 let error = pollster::block_on(client.lock_timeout_error(&object, deadline));
@@ -89,7 +89,7 @@ pub(crate) fn wait_unlocked_here(
         pollster::block_on(waiting.end());
         match woken {
             None => return Ok(false),
-            // If the object was removed, the service was stopped. Another process may have started it since.
+            // If the object was removed, the service was stopped. Another process may have started it again.
             Some(Ok(true) | Err(Fault::Removed)) => return Ok(true),
             Some(Ok(false)) => waited = Some((announced, deadline, patience)),
             Some(Err(Fault::Refused(error))) => return Err(error),

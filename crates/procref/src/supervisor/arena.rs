@@ -24,7 +24,7 @@ pub(super) struct Arena {
 }
 
 impl Arena {
-    /// Maps an arena with room for `size` bytes beside the stack.
+    /// Maps an arena with room for `size` bytes in addition to the stack.
     pub(super) fn new(size: usize) -> io::Result<Self> {
         // The size is a multiple of the page size, because the rest of a page cannot be unmapped.
         let size = (STACK + size + ALIGNMENTS).next_multiple_of(PAGE);
@@ -64,7 +64,7 @@ impl Arena {
         let end = at + size_of_val(items);
         assert!(end <= self.size, "the arena has room for all items");
         self.next = end;
-        // SAFETY: by the assertion, `at` is not larger than the size of the mapping.
+        // SAFETY: the assertion above ensures that `at` is not larger than the size of the mapping.
         let place = unsafe { self.base.byte_add(at) }.cast::<T>();
         // SAFETY: `place` is aligned, because the mapping is page-aligned and `at` is a multiple of the alignment. By
         // the assertion it has room for the items. `next` only grows, so no other item is there, and `items` is not in

@@ -6,7 +6,7 @@ use procref_supervisor::prepared::{PAGE, Range};
 use super::maps::dispensable;
 use crate::fuzzing::Input;
 
-/// Checks that bytes from the pipes decode to a message that encodes to the same kind, or to none.
+/// Checks that bytes from the pipes decode to no message, or to a message that encodes to the same kind.
 pub fn supervisor_message(data: &[u8]) {
     let mut input = Input::new(data);
     let bytes: [u8; Message::SIZE] = input.bytes();

@@ -38,7 +38,7 @@ pub(crate) enum Received {
     Message(Message),
     /// The supervisor has exited, and all of its messages are read.
     End,
-    /// No message came before the deadline.
+    /// No message arrived before the deadline.
     Late,
 }
 
@@ -72,8 +72,8 @@ pub(crate) fn receive(
     }
 }
 
-/// Waits until there is something to read or the other end is closed. Returns `false` if the deadline passes before
-/// that. Without a deadline it waits indefinitely.
+/// Waits until the descriptor is readable or the other end is closed. Returns `false` if the deadline passes
+/// before that. Without a deadline, waits indefinitely.
 pub(crate) fn readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
     any_readable(&[fd], deadline)
 }

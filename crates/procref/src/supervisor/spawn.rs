@@ -1,4 +1,5 @@
-//! Prepares the data of a supervisor and forks it. All of this runs before the fork, so it may allocate.
+//! Prepares the data of a supervisor and forks the supervisor. This code runs before the fork, so it may
+//! allocate.
 
 #![expect(unsafe_code, reason = "fork, and where this thread has its data")]
 
@@ -45,11 +46,11 @@ const THREAD_DATA_MARGIN: usize = 128 << 10;
 pub(crate) struct ServiceLaunch<'a> {
     pub(crate) spec: LaunchSpec,
     pub(crate) program: &'a Prepared,
-    /// The end of the gate to read from.
+    /// The read end of the gate.
     pub(crate) gate: BorrowedFd<'a>,
-    /// The end to write to of the pipe that a successful `execve` closes.
+    /// The write end of the pipe that a successful `execve` closes.
     pub(crate) exec_status: BorrowedFd<'a>,
-    /// The pipe on which the starter confirms: the end to read from, and the starter's end.
+    /// The pipe on which the starter confirms: the read end, and the starter's end.
     pub(crate) confirm: [BorrowedFd<'a>; 2],
     /// The starter's pidfd. `None` if this kernel has no pidfds.
     pub(crate) starter: Option<BorrowedFd<'a>>,
@@ -112,9 +113,9 @@ pub(crate) fn fork_supervisor(
         shadow_stack(),
         Range::around(arguments.start, arguments.length(), 0),
     ];
-    // The list is read again after the arena is mapped, because other threads map and unmap memory at any time, and the
-    // arena may be where another mapping was before. Later changes by other threads do no harm: the child needs neither
-    // the memory that they unmap nor the memory that they map.
+    // Read the list again after the arena is mapped. Other threads map and unmap memory at any time, and the
+    // arena may be at the address of an earlier mapping. Later changes by other threads are harmless, because
+    // the child needs neither the memory that they unmap nor the memory that they map.
     let mut ranges = dispensable(&maps()?, &keep);
     ranges.truncate(ranges_size / size_of::<Range>());
     let service = launch.map(|launch| ServiceSpec {
@@ -155,14 +156,14 @@ fn title_of(name: &str) -> String {
     format!("{SUPERVISOR_TITLE}{name}")
 }
 
-/// Reads a file of `/proc`. Names of files and processes in it may be no UTF-8, and are not used.
+/// Reads a file of `/proc`. It may contain names that are not UTF-8, which are not used.
 fn read_text(path: &str) -> io::Result<String> {
     let bytes = fs::read(path)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn c_string(bytes: &[u8]) -> CString {
-    // Names and paths have no NUL.
+    // Names and paths contain no NUL.
     CString::new(bytes).unwrap_or_default()
 }
 
@@ -180,8 +181,8 @@ fn arguments() -> Range {
     range().unwrap_or(Range { start: 0, end: 0 })
 }
 
-/// Returns the data of the calling thread that libc functions use, also in the child: `errno`, the stack protector's
-/// value and the thread descriptor.
+/// Returns the data of the calling thread that libc functions use, including those in the child: `errno`, the
+/// stack protector's value and the thread descriptor.
 ///
 /// The thread-local data of programs and libraries (`#[thread_local]`, `__thread`) lies between `errno` and the
 /// descriptor, and may have any size. So everything between the two is kept.
@@ -221,10 +222,11 @@ fn shadow_stack() -> Range {
     Range { start: 0, end: 0 }
 }
 
-/// Forks twice, so that the supervisor is no child of this process after its [`Attendant`] has exited.
+/// Forks twice, so that the supervisor is not a child of this process after its [`Attendant`] has exited.
 fn fork(arena: &Arena, spec: *const SupervisorSpec) -> io::Result<Attendant> {
-    // Without an exit signal, the exit of the attendant does not run a SIGCHLD handler of the host program. Neither a
-    // `wait` for any child reaps the attendant, nor the kernel in a program that ignores SIGCHLD.
+    // Without an exit signal, the exit of the attendant does not run a SIGCHLD handler of the host program. A
+    // `wait` for any child does not reap the attendant, and neither does the kernel in a program that ignores
+    // SIGCHLD.
     let flags = 0;
     let mask = block_signals();
     // SAFETY: without CLONE_VM the child has a copy of this process's memory, so it cannot change the memory of this

@@ -1,37 +1,37 @@
-//! Which client holds a reference, recorded by the kernel.
+//! The clients that hold a reference, as recorded by the kernel.
 //!
-//! The count of references does not name their holders. So a client that takes a reference also takes one of the
-//! HOLDERS slots, in the same array. It releases the slot in the array that releases the reference, or by dying. The
-//! kernel remembers the process that performed the last array on each slot (`GETPID` in
-//! [semctl(2)](https://man7.org/linux/man-pages/man2/semctl.2.html)). Only the client that has the slot can do so,
-//! because the array that takes it requires it to be 0, and an array that fails leaves no trace. So a slot that is 1
-//! names its client as long as the client lives, also after `exec`. No file is needed, which a crash would make
-//! wrong.
+//! The count of references does not name their holders. So a client that takes a reference also takes one of
+//! the HOLDERS slots, in the same array. It releases the slot in the array that releases the reference, or by
+//! dying. The kernel remembers the process that performed the last array on each slot (`GETPID` in
+//! [semctl(2)](https://man7.org/linux/man-pages/man2/semctl.2.html)). Only the client that has the slot can
+//! perform such an array, because the array that takes the slot requires the value 0, and an array that fails
+//! leaves no trace. So a slot with value 1 names its client while the client lives, even after `exec`. This
+//! needs no file, whose content could be wrong after a crash.
 //!
-//! The names are for people. If all slots are taken, a client takes a reference without one, and the count is still
-//! right.
+//! The names are for people. If all slots are taken, a client takes a reference without a slot, and the count
+//! is still right.
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::layout::{Values, slot};
 use super::steps::Op;
 
-/// The number of slots that a client tries before it takes a reference without one.
+/// The number of slots that a client tries before it takes a reference without a slot.
 pub(super) const TRIES: usize = 8;
 
-/// The number of times that an object which keeps changing is read for a consistent result.
+/// The maximum number of reads of a changing object to get a consistent result.
 pub(super) const READS: usize = 8;
 
 /// The slot that names this process on one set.
 ///
-/// A process changes its reference in one thread at a time, so relaxed loads and stores suffice. Which slot to try
-/// next is only a hint.
+/// Only one thread of a process changes the reference at a time, so relaxed loads and stores are sufficient.
+/// The slot to try next is only a hint.
 #[derive(Debug, Default)]
 pub(super) struct HolderSlot {
     /// The slot that this process has, or 0.
     pub(super) held: AtomicU16,
-    /// The slot to try first: the one that was taken last and is probably free again, or one that was seen to be
-    /// free. 0 if nothing is known, and `NONE_FREE` if no slot was free.
+    /// The slot to try first: the last one of this process, or one that was free when the values were last
+    /// read. 0 if no such slot is known, and `NONE_FREE` if no slot was free.
     next: AtomicU16,
 }
 
@@ -80,7 +80,8 @@ fn slot_of(pid: u32) -> u16 {
     slot::HOLDERS.start + (pid % slots) as u16
 }
 
-/// Returns `true` if the array would succeed on these values, except for another process's changes since.
+/// Returns `true` if the array would succeed on these values. Another process may have changed the values
+/// after they were read.
 pub(super) fn is_possible(ops: &[Op], values: &Values) -> bool {
     let mut values = *values;
     ops.iter().all(|op| {
@@ -98,8 +99,8 @@ pub(super) fn is_possible(ops: &[Op], values: &Values) -> bool {
     })
 }
 
-/// Returns a free slot, searched from the one after `taken` on. If clients that collide at one slot all took the
-/// first free slot, they would collide again.
+/// Returns the first free slot after `taken`. If clients that collide at one slot all searched from the first
+/// slot, they would collide again.
 pub(super) fn free_slot(values: &Values, taken: u16) -> Option<u16> {
     let is_free = |slot: &u16| values[*slot as usize] == 0;
     let behind = taken + 1..slot::HOLDERS.end;

@@ -15,7 +15,7 @@ use crate::name::Digest;
 
 /// The primitive calls on one set.
 pub(crate) trait SemArray: Send + Sync + 'static {
-    /// Performs all operations at once, or none.
+    /// Performs all operations atomically, or none.
     ///
     /// If they cannot be performed now, sleeps until they can, or returns `false` if `wait` is [`Wait::No`].
     fn operate(
@@ -25,7 +25,8 @@ pub(crate) trait SemArray: Send + Sync + 'static {
         wait: Wait,
     ) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Performs all operations at once, or none. Sleeps on this thread until they can be performed, at most `limit`.
+    /// Performs all operations atomically, or none. Sleeps on this thread until they can be performed, at
+    /// most `limit`.
     ///
     /// Returns `false` if the limit has passed, and `None` if this kernel cannot sleep with a limit.
     fn operate_within(
@@ -127,8 +128,8 @@ impl<A: SemArray> Set<A> {
 
     /// Changes slots to new values in *one* array.
     ///
-    /// With one `SETVAL` for each slot, a process that reads in between, or after a death in between, would see half
-    /// an identity. And `SETVAL` makes the kernel forget the undo values of all processes for the slot.
+    /// With one `SETVAL` for each slot, another process could read a partly written identity, or find one
+    /// after a death. And `SETVAL` makes the kernel clear the undo values of all processes for the slot.
     async fn write(
         &self,
         operation: &'static str,
@@ -341,8 +342,8 @@ impl<A: SemArray> Set<A> {
                 self.holder.take(choice);
                 return Ok(true);
             }
-            // Either a condition of the step does not hold, or another process has the slot. The kernel does not
-            // report which. If this were treated as the former, a join could fail because of a holder slot.
+            // Either a condition of the step does not hold, or another process has the slot. The kernel does
+            // not report the reason. Without the check below, a join could fail because of a holder slot.
             let values = self.array.values().await?;
             if !is_possible(ops, &values) {
                 return Ok(false);
@@ -366,7 +367,7 @@ impl<A: SemArray> Set<A> {
         if self.array.values().await?[held as usize] > 0 {
             return Ok(false);
         }
-        // A foreign program has set the slot to 0. The reference can still be released without it.
+        // A foreign program has set the slot to 0. The reference can still be released without the slot.
         self.holder.held.store(0, Ordering::Relaxed);
         self.try_once(operation, ops).await
     }
@@ -403,7 +404,7 @@ impl<A: SemArray> Set<A> {
                 before = after;
                 continue;
             }
-            // If the object keeps changing, the last read must suffice. A slot that is 0 now belongs to a client that
+            // If the object keeps changing, use the last read. A slot with value 0 belongs to a client that
             // has left.
             named.retain(|&(slot, _)| after[slot as usize] > 0);
             let snapshot = self.decoded(&after)?;

@@ -11,8 +11,8 @@ use crate::kernel::{Instance, Lock, exit_status};
 
 /// The values of a set. Any process of this user can write any values.
 ///
-/// Every combination of values can be decoded. What is published over them is read back, after one array that changes
-/// every slot.
+/// Every combination of values can be decoded. An instance that is published over them is read back, after
+/// one array that changes every slot.
 pub fn semaphores(data: &[u8]) {
     let mut input = Input::new(data);
     let generation = u16::from_le_bytes(input.bytes()) % (MAX_GENERATION + 1);

@@ -34,10 +34,10 @@ pub(super) fn get(key: i32, slots: u16, create: bool) -> io::Result<SetId> {
     check(result).map(SetId::new)
 }
 
-/// Checks that this machine allows so many operations in one array. The error is `E2BIG` if it does not.
+/// Checks that this machine allows this number of operations in one array. Returns `E2BIG` if it does not.
 pub(super) fn check_length(count: usize) -> io::Result<()> {
-    // The kernel checks the length before it looks for the set, so an id that no set has suffices. If a set had it,
-    // an operation that only requires 0 would change nothing.
+    // The kernel checks the length before it searches the set, so an id that no set has is sufficient. Even
+    // if a set had this id, an operation that only requires 0 would change nothing.
     let nothing = Op {
         slot: 0,
         delta: 0,
@@ -64,7 +64,7 @@ pub(super) fn prepare() {
     let _ = BUFFER.try_with(|buffer| buffer.as_ref().map(Guarded::blank).is_ok());
 }
 
-/// Returns the values of all slots. The error is `EFAULT` if the set has more slots than COUNT.
+/// Returns the values of all slots. Returns `EFAULT` if the set has more slots than COUNT.
 pub(super) fn values(id: SetId) -> io::Result<Values> {
     let read = BUFFER.try_with(|buffer| buffer.as_ref().ok().map(|buffer| buffer.read(id)));
     match read {
@@ -108,7 +108,7 @@ fn stat(id: SetId) -> io::Result<libc::semid_ds> {
 pub(super) fn last_pid(id: SetId, slot: u16) -> io::Result<Option<u32>> {
     // SAFETY: GETPID takes no fourth argument, so no pointers are passed.
     let pid = check(unsafe { libc::semctl(id.number(), slot.into(), libc::GETPID) })?;
-    // 0 means that no process has operated on the slot, or one of another pid namespace.
+    // 0 means that no process has operated on the slot, or that the process is in another pid namespace.
     Ok(u32::try_from(pid).ok().filter(|&pid| pid != 0))
 }
 

@@ -1,5 +1,5 @@
-//! Tests of what only this kernel does, and of each error that it can return, each provoked on the real system. The
-//! tests that every kernel must pass are in `kernel/conformance.rs`.
+//! Tests of the behavior that only this kernel has, and of each error that it can return, on the real system.
+//! The tests that every kernel must pass are in `kernel/conformance.rs`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -125,7 +125,7 @@ fn wait_removed_sleeps_until_the_removal() {
         let set = Arc::clone(&set);
         thread::spawn(move || run(set.wait_removed()))
     };
-    // A start, a pin and a stop do not wake it.
+    // A start, a pin and a stop do not wake the sleeper.
     assert!(run(set.try_enter()).unwrap());
     run(set.claim()).unwrap();
     run(set.publish(Some(&instance(7)), 1, Lock::Release)).unwrap();
@@ -325,8 +325,8 @@ fn exhausted_undo_value_names_the_limit() {
     let scratch = Scratch::new("undo");
     let set = scratch.open();
     let raw = scratch.raw();
-    // The kernel stores this process's undo value in 15 bits. Adding with undo and subtracting without fills it,
-    // while the count stays low.
+    // The kernel stores this process's undo value in 15 bits. Adding with undo and subtracting without undo
+    // increases it, while the count stays low.
     let up = Op {
         slot: slot::REFS,
         delta: i16::MAX,
@@ -369,7 +369,8 @@ fn corrupted_values_return_an_error_without_hanging() {
     }
 }
 
-/// A machine's limits belong to its IPC namespace. So this test runs itself again in a new one, where it lowers them.
+/// The limits belong to the IPC namespace. So this test runs itself again in a new namespace, and lowers them
+/// there.
 #[test]
 fn machine_limits_return_errors_that_name_them() {
     const INSIDE: &str = "PROCREF_TEST_LIMITS";
@@ -401,8 +402,8 @@ fn machine_limits_return_errors_that_name_them() {
     );
 }
 
-/// Each IPC namespace assigns ids from the beginning, so an id from another one names another set. This test runs
-/// itself again in a new namespace, and one of its threads moves to another one from there.
+/// Each IPC namespace assigns ids from the beginning, so the same id names another set in another namespace.
+/// This test runs itself again in a new namespace, and one of its threads moves to a third one.
 #[test]
 fn g1_set_of_another_ipc_namespace_is_not_touched() {
     const INSIDE: &str = "PROCREF_TEST_TWO_NAMESPACES";

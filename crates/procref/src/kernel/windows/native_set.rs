@@ -14,7 +14,8 @@ impl NativeSet {
         Self(object)
     }
 
-    /// Ends the processes that an earlier instance has left. Returns `false` if some are alive after `patience`.
+    /// Terminates the leftover processes of an earlier instance. Returns `false` if some are still alive
+    /// after `patience`.
     pub(crate) fn end_tree(&self, patience: Duration) -> Step<bool> {
         self.0.0.end_tree(patience)
     }

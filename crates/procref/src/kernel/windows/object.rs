@@ -16,8 +16,8 @@ use crate::process::KILL_TIMEOUT;
 
 /// Returns the objects that this process has open, by the name of their section.
 ///
-/// A process opens each object once. References and locks belong to the process, not to the handle that took them. And
-/// locks of two handles on one file exclude each other also within a process.
+/// A process opens each object once. References and locks belong to the process, not to the handle that took
+/// them. And locks of two handles on one file exclude each other, even within one process.
 pub(super) fn opened() -> MutexGuard<'static, HashMap<String, Arc<Shared>>> {
     static OPENED: OnceLock<Mutex<HashMap<String, Arc<Shared>>>> = OnceLock::new();
     let opened = OPENED.get_or_init(Mutex::default).lock();
@@ -25,7 +25,7 @@ pub(super) fn opened() -> MutexGuard<'static, HashMap<String, Arc<Shared>>> {
 }
 
 impl Shared {
-    /// Returns the service's object, opened now unless this process has it open.
+    /// Returns the service's object, and opens it if this process has not opened it yet.
     pub(super) fn find(key: &ServiceKey, missing: Missing) -> Result<Option<Arc<Self>>> {
         let name = section_name(key);
         let mut opened = opened();
@@ -53,8 +53,8 @@ impl Shared {
         lock: Lock,
     ) -> Step<()> {
         let Some(instance) = instance else {
-            // Before the instance is cleared, and without the step lock, because it may take a while. Only this process
-            // changes the service, because it holds the transition lock.
+            // This comes before the instance is cleared. It runs without the step lock, because it may take
+            // some time. Only this process changes the service, because it holds the transition lock.
             if !self.end_tree(KILL_TIMEOUT)? {
                 let error = io::Error::new(
                     io::ErrorKind::TimedOut,
@@ -93,7 +93,8 @@ impl Shared {
         })
     }
 
-    /// Ends every process in the job, without the step lock. Returns `false` if some are alive after `patience`.
+    /// Terminates every process in the job, without the step lock. Returns `false` if some are still alive
+    /// after `patience`.
     pub(super) fn end_tree(&self, patience: Duration) -> Step<bool> {
         let job = self.held().job.clone();
         let Some(job) = job else {
@@ -104,7 +105,7 @@ impl Shared {
     }
 }
 
-/// Checks once per process that Windows counts handles as references require.
+/// Checks, once per process, that Windows counts handles in the way that references require.
 fn check_counting(key: &ServiceKey) -> Result<()> {
     static COUNTS: OnceLock<bool> = OnceLock::new();
     let failed = |source| Error::Kernel {

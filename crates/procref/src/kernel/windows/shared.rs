@@ -23,8 +23,8 @@ const ADVICE: &str = "see its source for the error of Windows";
 
 /// The name of a service's section.
 ///
-/// The digests identify the service. Its name is not part of the section's name, because of some services only the digest
-/// is known.
+/// The digests identify the service. The service's name is not part of the section's name, because for some
+/// services only the digest is known.
 pub(super) fn section_name(key: &ServiceKey) -> String {
     let (namespace, name) = key.digests();
     format!(
@@ -42,10 +42,10 @@ pub(super) struct Shared {
     pub(super) digests: (u64, u64),
     pub(super) section: Section,
     pub(super) locks: LockFile,
-    /// A second handle for waiting. A call that waits makes all other calls on its handle wait.
+    /// A second handle for waiting. A call that waits on a handle blocks all other calls on that handle.
     pub(super) wait_locks: Mutex<LockFile>,
     pub(super) incarnation: u64,
-    /// Set when the incarnation is removed.
+    /// An event that is set when the incarnation is removed.
     pub(super) removed: Event,
     pub(super) held: Mutex<HeldObjects>,
 }
@@ -54,7 +54,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 pub(super) struct HeldObjects {
     pub(super) references: Vec<Event>,
-    /// Open as long as this process holds a reference or the lock.
+    /// The job, open as long as this process holds a reference or the lock.
     pub(super) job: Option<Arc<Job>>,
     pub(super) lock: bool,
 }
@@ -184,8 +184,8 @@ fn step_byte(name: u64) -> u64 {
 
 /// The number of the first incarnation in a new section.
 ///
-/// No earlier section of this name has used the number, because events of an earlier one may still be open. The clock in
-/// nanoseconds provides that: incarnations end more slowly than nanoseconds pass.
+/// No earlier section of this name may have used the number, because events of an earlier section may still
+/// be open. So the number is the clock in nanoseconds. Each incarnation lasts longer than a nanosecond.
 fn first_incarnation() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     now.map_or(1, |now| now.as_nanos() as u64)

@@ -8,9 +8,9 @@
 //!      128 .. 384 clients: a pid and a creation time each
 //! ```
 //!
-//! A new state is written over the invalid one. Then one store to word 1 makes it valid. So a process that dies while it
-//! writes leaves the previous state valid. All words are read and written under the step lock. They are atomics because
-//! other processes write them, not in order to do without the lock.
+//! A new state is written over the invalid one. Then one store to word 1 makes it valid. So a process that
+//! dies while it writes leaves the previous state valid. All words are read and written with the step lock
+//! held. They are atomics only because other processes write to the same memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,8 +45,8 @@ pub(super) struct ObjectState {
     /// Time of the last change, in seconds since 1970.
     pub(super) changed_at: u64,
     pub(super) instance: Option<Instance>,
-    /// The handles on section and job that the instance's process was given, as numbers in that process. 0 if there is
-    /// none.
+    /// The handles on section and job that procref gave to the instance's process, as numbers in that
+    /// process. 0 if there is none.
     pub(super) given: (u64, u64),
     /// The announced limit of the transition, encoded. 0 if none was announced.
     pub(super) limit_ms: u32,
@@ -102,8 +102,8 @@ impl ObjectState {
 
     fn decode(words: [u64; LENGTH]) -> Self {
         let flag = |bit: u32| words[7] >> bit & 1 != 0;
-        // No process writes values that these types cut off. If one did, it would be the identity of no process, which
-        // counts as dead.
+        // procref never writes values that these types truncate. A truncated value would be the identity of
+        // no process, and the instance would count as dead.
         Self {
             incarnation: words[0],
             digests: (words[1], words[2]),
@@ -193,7 +193,7 @@ pub(super) fn remove_holder(section: &Section, pid: u32) {
     }
 }
 
-/// Returns the pids and creation times that are stored. Some of the processes may have exited.
+/// Returns the stored pids and creation times. Some of the processes may have exited.
 pub(super) fn holders(section: &Section) -> Vec<(u32, u64)> {
     entries(section)
         .map(|(pid, start)| {

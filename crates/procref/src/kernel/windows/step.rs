@@ -20,7 +20,7 @@ pub(super) struct StepContext<'a> {
     pub(super) shared: &'a Shared,
     pub(super) held: &'a mut HeldObjects,
     pub(super) state: ObjectState,
-    /// Set if `state` must be written when the step ends.
+    /// `true` if `state` must be written when the step ends.
     pub(super) changed: bool,
 }
 
@@ -83,7 +83,7 @@ impl StepContext<'_> {
         let Some(event) = Event::open(&self.shared.object_name("refs"))? else {
             return Ok(0);
         };
-        // The handle that was opened to count is not a reference.
+        // Subtract the handle that was opened for counting, because it is not a reference.
         Ok(event.handle_count()?.saturating_sub(1))
     }
 
@@ -93,7 +93,7 @@ impl StepContext<'_> {
             return Ok(true);
         }
         let byte = self.shared.transition_byte();
-        // In shared mode, because each process that waits for the lock holds it in that mode for a moment.
+        // Try shared mode, because each process that waits for the lock briefly holds it in that mode.
         if self.shared.locks.try_lock(byte, LockMode::Shared)? {
             self.shared.locks.unlock(byte)?;
             return Ok(false);
@@ -122,7 +122,7 @@ impl StepContext<'_> {
         Ok(true)
     }
 
-    /// Releases the transition lock if the rest of the step failed, so that nothing of the step is done.
+    /// Releases the transition lock if the rest of the step failed, so that a failed step changes nothing.
     pub(super) fn or_unlock<T>(&mut self, done: Result<T, OpenFailure>) -> Result<T, OpenFailure> {
         if done.is_err() {
             self.release_lock()?;
@@ -156,9 +156,9 @@ impl StepContext<'_> {
 
     /// Opens the job, or creates it.
     ///
-    /// If the job had to be created, the last client has exited, and the kernel is ending the instance. For a moment the
-    /// instance's process can still look alive. So the instance is marked as stopping: no client may use it any more, and
-    /// the process that holds the lock stops it.
+    /// If the job had to be created, the last client has exited, and the kernel is ending the instance. The
+    /// instance's process can appear alive for a short time. So the instance is marked as stopping: no client
+    /// may use it any more, and the process that holds the lock stops it.
     pub(super) fn open_job(&mut self) -> Result<(), OpenFailure> {
         if self.held.job.is_some() {
             return Ok(());
@@ -174,7 +174,8 @@ impl StepContext<'_> {
         Ok(())
     }
 
-    /// Makes an instance end with its last client. If it must outlive its clients, makes its data live as long as it does.
+    /// Makes an instance end with its last client. If the instance must outlive its clients, makes its data
+    /// live as long as the instance.
     pub(super) fn tie_to_clients(&mut self, instance: &Instance) -> Result<(), OpenFailure> {
         if is_in_job(instance) {
             self.open_job()?;
@@ -195,8 +196,9 @@ impl StepContext<'_> {
         Ok(())
     }
 
-    /// Gives handles on the job and the section to an instance that must outlive its clients. They keep the process and its
-    /// data, because no other process is certain to have handles after the last client has left. They end with the process.
+    /// Gives handles on the job and the section to an instance that must outlive its clients. These handles
+    /// keep the process and its data, because after the last client has left, no other process may have
+    /// handles. They are closed when the process exits.
     pub(super) fn give_handles(&mut self, instance: &Instance) -> Result<(), OpenFailure> {
         let identity = instance.identity;
         if identity.pid == 0 || self.state.given.0 != 0 {
@@ -240,7 +242,8 @@ impl StepContext<'_> {
     }
 }
 
-/// Returns `true` if an instance must end with its last client: a local process that is no client itself.
+/// Returns `true` if an instance must end with its last client. This is a local process that is not a client
+/// itself.
 fn is_in_job(instance: &Instance) -> bool {
     instance.identity.pid != 0 && !instance.hosted && !instance.keep_orphan
 }

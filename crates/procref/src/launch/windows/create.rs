@@ -1,8 +1,9 @@
-//! Creating a suspended process in a job, with only the handles that it needs.
+//! Creates a suspended process in a job, with only the handles that it needs.
 //!
-//! The standard library cannot do this. With it a process can be put into a job only after it was created, and a
-//! starter that dies in between leaves it suspended indefinitely. Also, a child inherits every inheritable handle, such
-//! as the pipes of this process, and a reader of such a pipe would wait until the service exits.
+//! The standard library cannot do this. With it, a program can put a process into a job only after the
+//! creation. If the starter died between the two calls, the process would stay suspended indefinitely. Also,
+//! a child inherits every inheritable handle, such as the pipes of this process, and a reader of such a pipe
+//! would wait until the service exits.
 
 #![expect(
     unsafe_code,
@@ -65,14 +66,14 @@ pub(crate) struct Suspended {
 impl Suspended {
     /// Resumes the process.
     pub(crate) fn resume(&self) -> io::Result<()> {
-        // SAFETY: `self` owns the handle, so it is open. It came with all rights from `CreateProcessW`.
+        // SAFETY: `self` owns the handle, so it is open. `CreateProcessW` returned it with all rights.
         match unsafe { ResumeThread(self.thread.as_raw_handle()) } {
             u32::MAX => Err(io::Error::last_os_error()),
             _ => Ok(()),
         }
     }
 
-    /// Returns how the process ended, or `None` if it is alive.
+    /// Returns the exit status of the process, or `None` if it is alive.
     pub(crate) fn exit_status(&self) -> io::Result<Option<ExitStatus>> {
         if !has_exited(&self.process) {
             return Ok(None);
@@ -87,7 +88,8 @@ impl Suspended {
     }
 }
 
-/// Creates the process in a job. With `CREATE_BREAKAWAY_FROM_JOB` in `flags` it is not in the job of this process.
+/// Creates the process in a job. With `CREATE_BREAKAWAY_FROM_JOB` in `flags`, the new process is not in the
+/// job of this process.
 pub(crate) fn create(program: &Program<'_>, flags: u32) -> io::Result<Suspended> {
     let path = wide(program.program);
     let mut line = command_line(program.program.as_os_str(), program.args);
@@ -110,7 +112,7 @@ pub(crate) fn create(program: &Program<'_>, flags: u32) -> io::Result<Suspended>
         Console::Shared => 0,
         Console::Own => CREATE_NO_WINDOW,
     };
-    // The process is the first of a process group. So it can receive a Ctrl-Break that is meant for it alone, and a
+    // The process is the first of a process group. So it can receive a Ctrl-Break for its group only, and a
     // Ctrl-C on the console does not reach it.
     let own = CREATE_SUSPENDED | CREATE_NEW_PROCESS_GROUP | console;
     let form = CREATE_UNICODE_ENVIRONMENT | EXTENDED_STARTUPINFO_PRESENT;
@@ -144,8 +146,8 @@ pub(crate) fn create(program: &Program<'_>, flags: u32) -> io::Result<Suspended>
     })
 }
 
-/// Returns an inheritable copy of a handle. While the copy exists, a child that another thread creates inherits it as
-/// well. It is a handle of a log or of NUL, so this does no harm.
+/// Returns an inheritable copy of a handle. While the copy exists, a child that another thread creates also
+/// inherits it. This is harmless, because the handle is that of a log or of NUL.
 fn inheritable(file: &File) -> io::Result<OwnedHandle> {
     let mut copy = ptr::null_mut();
     // SAFETY: `file` is borrowed, so its handle is open, and MYSELF is always valid. The call writes one handle to

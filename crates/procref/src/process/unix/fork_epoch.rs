@@ -8,10 +8,11 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 /// Returns a number that changes when the process forks. Equal numbers mean the same process.
 ///
-/// To compare pids would cost a system call each time, and a descendant could have a reused pid. A `pthread_atfork`
-/// handler does not run after a raw `clone`. So the kernel marks the child: it clears one page in every child
-/// (`MADV_WIPEONFORK`, Linux 4.14), and a child that finds 0 there takes the next number. A child that shares the
-/// memory of its parent (`vfork`) sees no change. It may do nothing but `exec` anyway.
+/// Comparing pids would cost a system call each time, and a descendant could have a reused pid. A
+/// `pthread_atfork` handler does not run after a raw `clone`. So the kernel marks the child: it clears one
+/// page in every child (`MADV_WIPEONFORK`, Linux 4.14), and a child that finds 0 there takes the next number.
+/// A child that shares the memory of its parent (`vfork`) sees no change, but such a child may only call
+/// `exec`.
 pub(crate) fn fork_epoch() -> u64 {
     static PAGE: OnceLock<Option<&'static AtomicU64>> = OnceLock::new();
     static NEXT: AtomicU64 = AtomicU64::new(1);

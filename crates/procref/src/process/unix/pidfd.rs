@@ -1,9 +1,9 @@
-//! A pidfd that stays open in a host program which may close it.
+//! A pidfd in a host program that may close descriptors it does not know.
 //!
-//! Some programs close all descriptors that they do not know, and open others, which get the same numbers. The number
-//! of a pidfd may then be no descriptor, or that of another file, or that of the pidfd of another process. So the
-//! answers of a descriptor are checked: an exit is confirmed by a new lookup, and a signal is sent only through a
-//! descriptor that is known to be the right one.
+//! Some programs close all descriptors that they do not know, and open others, which get the same numbers.
+//! The number of a pidfd may then be closed, or belong to another file or to the pidfd of another process. So
+//! procref checks the results of a descriptor. It confirms an exit by a new lookup, and sends a signal only
+//! through a descriptor that is known to be the right one.
 
 use std::os::fd::{AsRawFd as _, IntoRawFd as _, OwnedFd};
 use std::sync::OnceLock;
@@ -45,12 +45,12 @@ impl Pidfd {
         self.file.map(|file| file_of(self.fd()) == Some(file))
     }
 
-    /// Waits until the process has exited, and returns `true` if it has. Returns `None` if another file may have
-    /// answered.
+    /// Waits until the process has exited, and returns `true` if it has. Returns `None` if the descriptor may
+    /// belong to another file.
     ///
-    /// The descriptor is checked after the answer, because it could be closed between an earlier check and the
-    /// answer. On kernels that do not distinguish pidfds, only an exit is doubted. A lookup for each answer would
-    /// make every join more than twice as slow.
+    /// The descriptor is checked after the poll, because it could be closed between an earlier check and the
+    /// poll. On kernels that do not distinguish pidfds, only an exit is checked again. A lookup for each poll
+    /// would make every join more than twice as slow.
     pub(super) fn wait_exit(&self, timeout: Duration) -> Result<Option<bool>, Errno> {
         let exited = poll_exit(self.fd(), timeout)?;
         Ok(match self.is_own() {
@@ -79,7 +79,7 @@ impl Pidfd {
     }
 }
 
-/// Closes the descriptor, unless its number has become that of another file, which belongs to the host program.
+/// Closes the descriptor, unless its number belongs to another file of the host program.
 impl Drop for Pidfd {
     fn drop(&mut self) {
         let own = self.is_own().unwrap_or_else(|| is_pidfd(self.fd()));

@@ -1,4 +1,4 @@
-//! The view of this process: the pids, the clock and the semaphore sets that it sees.
+//! The view of this process: its pids, its clock and its semaphore sets.
 
 use std::fs;
 use std::io;
@@ -33,8 +33,8 @@ pub(crate) fn view() -> Result<View> {
 
 /// Returns device and inode of a namespace, or zeros if this kernel has no such namespaces.
 ///
-/// The kernel reuses an inode only after the last process of the namespace has exited. A record from before then
-/// names a process that has exited, and its start time distinguishes it from later ones.
+/// The kernel reuses an inode only after the last process of the namespace has exited. An older record names
+/// a process that has exited, whose start time distinguishes it from later processes.
 fn namespace(kind: &str) -> Result<(u64, u64)> {
     let path = format!("{NAMESPACES}/{kind}");
     match rustix::fs::stat(&path) {
@@ -66,8 +66,9 @@ fn check_children(kind: &'static str, own: (u64, u64)) -> Result<()> {
 
 /// Checks that `/proc` belongs to the pid namespace of this process.
 ///
-/// It is not enough to find this process's pid there. A process has a pid in its own namespace and in each one above,
-/// and two of them can be equal. So this process must have one pid there and no other.
+/// It is not sufficient to find this process's pid in `/proc`. A process has a pid in its own namespace and
+/// in each parent namespace, and two of these pids can be equal. So this process must have exactly one pid in
+/// `/proc`.
 fn check_proc() -> Result<()> {
     let wrong = |reason: &str| Error::Proc {
         reason: format!(
@@ -99,8 +100,7 @@ fn unreadable(path: &str, error: io::Error) -> Error {
     }
 }
 
-/// Returns `true` if a process's status says that the process has this pid, and is in no pid namespace below that of
-/// `/proc`.
+/// Returns `true` if, according to its status, a process has this pid and is in the pid namespace of `/proc`.
 ///
 /// `NSpid` lists the pids from the namespace of `/proc` down to the process's own (Linux 4.1).
 fn is_own(status: &str, pid: u32) -> bool {

@@ -15,7 +15,7 @@ pub(crate) fn started_at(start: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + since.saturating_sub(TO_UNIX)
 }
 
-/// Returns the time since a process was created. It is wrong if the clock was set since then.
+/// Returns the time since a process was created. The result is wrong if the clock was set after the creation.
 pub(crate) fn age(start: u64) -> Duration {
     let started = started_at(start);
     SystemTime::now()

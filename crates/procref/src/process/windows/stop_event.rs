@@ -1,4 +1,4 @@
-//! The event by which a process is asked to exit.
+//! The event that requests a process to exit.
 
 use std::io;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use procref_winsys::event::{self, Event};
 
 use crate::error::{Error, Result};
 
-/// The event that [`terminate`](super::super::terminate) sets to ask this process to exit.
+/// The event that [`terminate`](super::super::terminate) sets to request that this process exit.
 ///
-/// A service that cleans up before it exits creates its stop event when it starts, and waits for it on a separate thread.
-/// A service without one is ended at once when it is stopped. Programs in other languages create the event with
-/// `CreateEventW`, under the [documented name](super::super#windows).
+/// A service that cleans up before it exits creates its stop event when it starts, and waits for it on a
+/// separate thread. A service without a stop event is terminated immediately when it is stopped. Programs in
+/// other languages create the event with `CreateEventW`, under the [documented name](super::super#windows).
 ///
-/// The event exists as long as this value. Once set, it stays set.
+/// The event exists as long as this value. An event that is set stays set.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -36,14 +36,15 @@ impl StopEvent {
     ///
     /// # Errors
     ///
-    /// [`Error::Process`]: Windows refuses, or an object of that name exists that is another user's or no event.
+    /// [`Error::Process`]: Windows refused the call, or an object of this name exists that belongs to another
+    /// user or is not an event.
     pub fn create() -> Result<Self> {
         create()
             .map(Self)
             .map_err(failed("create the stop event of"))
     }
 
-    /// Waits until this process is asked to exit, at most `timeout`. Returns `true` if it was asked.
+    /// Waits until a stop request arrives, for at most `timeout`. Returns `true` if one arrived.
     ///
     /// # Errors
     ///

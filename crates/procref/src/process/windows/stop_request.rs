@@ -1,4 +1,4 @@
-//! Asking a process to exit.
+//! Sends stop requests to processes.
 
 use std::io;
 use std::os::windows::io::OwnedHandle;
@@ -10,17 +10,20 @@ use windows_sys::Win32::System::Threading::PROCESS_QUERY_INFORMATION;
 
 use super::stop_event::set_stop_event;
 
-/// Whether a process is known to be the leader of a process group. The group then has the pid as its number.
+/// States whether a process is known to be the leader of a process group. The number of such a group is the
+/// pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Group {
     Leader,
     Unknown,
 }
 
-/// Asks a process to exit by the first of its stop event, Ctrl-Break and its windows that it has, and by no other.
+/// Sends a stop request to a process: by its stop event, by Ctrl-Break, or to its windows. Uses only the
+/// first of these that the process has.
 ///
-/// A process that cleans up after its stop event would be ended by a Ctrl-Break that it does not expect. Returns `false` if
-/// the process has none of the three. The caller must keep a handle on the process open, so that the pid stays its own.
+/// While a process cleans up after its stop event, an unexpected Ctrl-Break would terminate it. Returns
+/// `false` if the process has none of the three. The caller must keep a handle on the process open, so that
+/// the pid is not reused.
 pub(super) fn request_stop(pid: u32, group: Group) -> io::Result<bool> {
     let by = if set_stop_event(pid)? {
         "its stop event"
@@ -37,8 +40,8 @@ pub(super) fn request_stop(pid: u32, group: Group) -> io::Result<bool> {
 
 /// Sends Ctrl-Break to a process group. Returns `false` if its leader is not on this process's console.
 ///
-/// Only for the leader of a group. For any other number, Windows sends the event to every process on the console: the
-/// user's shell, and this process.
+/// Call this only for the leader of a group. For any other number, Windows sends the event to every process
+/// on the console, including the user's shell and this process.
 fn request_by_console(group: u32) -> bool {
     if !console::pids().contains(&group) {
         return false;
@@ -54,16 +57,16 @@ fn request_by_console(group: u32) -> bool {
 
 /// The classes of windows that a program does not create for itself.
 ///
-/// Windows attributes the window of a console to one process on the console, and to another one when that exits. To close
-/// it would end every process there. The window of the input method comes with every other window, and no program handles
-/// its `WM_CLOSE`.
+/// Windows attributes the window of a console to one process on the console, and to another process after the
+/// first one exits. Closing this window would end every process on the console. The window of the input
+/// method exists with every other window, and no program handles its `WM_CLOSE`.
 const IGNORED_CLASSES: [&str; 3] = ["ConsoleWindowClass", "PseudoConsoleWindow", "IME"];
 
-/// Asks the windows of processes to close: top-level windows that no other window owns, visible or not, on this thread's
-/// desktop, except consoles.
+/// Sends `WM_CLOSE` to the windows of processes: top-level windows that no other window owns, visible or not,
+/// on this thread's desktop, except consoles.
 ///
-/// `is_target` gets the pid and a handle of the process that has created a window. Returns `false` if the processes have no
-/// such windows, or none that this process may ask.
+/// `is_target` gets the pid and a handle of the process that has created a window. Returns `false` if the
+/// processes have no such windows, or none that this process may send messages to.
 pub(crate) fn close_windows(is_target: impl Fn(u32, &OwnedHandle) -> bool) -> bool {
     try_close_windows(is_target).unwrap_or_else(|error| {
         tracing::debug!(%error, "could not list windows");
@@ -76,7 +79,7 @@ fn try_close_windows(is_target: impl Fn(u32, &OwnedHandle) -> bool) -> io::Resul
     let mut asked = false;
     for window in desktop.windows()? {
         let pid = desktop.process_of(window);
-        // Processes of other users cannot be opened, and are not asked.
+        // Skip processes of other users, because they cannot be opened.
         let Ok(Some(process)) = open(pid, PROCESS_QUERY_INFORMATION) else {
             continue;
         };
@@ -86,8 +89,8 @@ fn try_close_windows(is_target: impl Fn(u32, &OwnedHandle) -> bool) -> io::Resul
         if IGNORED_CLASSES.contains(&desktop.class(window).as_str()) {
             continue;
         }
-        // Checked again, because Windows reuses the number of a closed window. It does not reuse the pid while the handle
-        // is open.
+        // Check the window again, because Windows reuses the number of a closed window. It does not reuse the
+        // pid while the handle is open.
         if desktop.process_of(window) != pid {
             continue;
         }

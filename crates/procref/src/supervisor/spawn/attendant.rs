@@ -12,8 +12,8 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::supervisor::receive;
 
-/// The starter's child that is the parent of the supervisor. It is killed when this is dropped. The supervisor
-/// continues.
+/// The starter's child that is the parent of the supervisor. Dropping this value kills the attendant. The
+/// supervisor continues.
 pub(crate) struct Attendant {
     child: libc::pid_t,
     /// `None` if this kernel has no pidfds.
@@ -50,8 +50,8 @@ impl Attendant {
 
 impl Drop for Attendant {
     fn drop(&mut self) {
-        // The attendant is not reaped yet, unless the host program waits with `__WALL`. In that case its pid may be
-        // that of another process. A pidfd never is.
+        // The attendant is not reaped yet, unless the host program waits with `__WALL`. In that case, another
+        // process may have the pid. A pidfd always refers to the attendant.
         let killed = match (&self.pidfd, Pid::from_raw(self.child)) {
             (Some(pidfd), _) => rustix::process::pidfd_send_signal(pidfd, Signal::KILL),
             (None, Some(pid)) => rustix::process::kill_process(pid, Signal::KILL),

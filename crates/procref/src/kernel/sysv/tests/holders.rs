@@ -24,7 +24,7 @@ fn references_without_a_free_slot_are_counted_unnamed() {
         .unwrap_or_default();
     assert!(ago < Duration::from_secs(60), "{ago:?}");
 
-    // All of them try the slot of the first one.
+    // All clients try the slot of the first client.
     let room = u32::from(slot::HOLDERS.end - slot::HOLDERS.start);
     let others: Vec<_> = (0..room + 2).map(|_| scratch.open()).collect();
     for (before, other) in (1..).zip(&others) {

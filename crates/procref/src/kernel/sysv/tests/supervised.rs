@@ -10,7 +10,7 @@ use crate::kernel::Ended;
 use crate::kernel::semset::signal_safe::Refused;
 
 const SOON: Duration = Duration::from_millis(20);
-/// No sleep here takes so long.
+/// No sleep in these tests takes this long.
 const LONG: Duration = Duration::from_secs(30);
 
 fn until(limit: Duration) -> Limit {
@@ -51,7 +51,7 @@ fn join_and_leave_can_require_a_supervisor() {
     assert_eq!(inspection.supervisor, Some(std::process::id()));
     assert!(run(set.join(Supervised::Yes)).unwrap());
     assert_eq!(run(set.snapshot()).unwrap().clients, 2);
-    // Clients leave one after another, and so does the last one.
+    // Clients leave one after another, including the last one.
     assert!(run(set.leave_to_supervisor()).unwrap());
     assert!(run(set.leave_to_supervisor()).unwrap());
     assert_eq!(run(set.snapshot()).unwrap().clients, 0);
@@ -163,7 +163,7 @@ fn late_supervisor_does_not_wait_for_another_tree() {
     let set = entered(&scratch);
     let set_calls = set.signal_safe();
     run(set_calls.supervise_tree(LONG)).unwrap();
-    // The start of the other supervisor takes a while, and ends.
+    // The start of the other supervisor takes some time and then ends.
     let late = thread::spawn(move || {
         let start = Instant::now();
         (run(set_calls.supervise_tree(LONG)), start.elapsed())
