@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Checks that what the pages and the crate's documentation refer to is there.
+"""Checks the links of the pages and of the crates' documentation.
 
-- In every page (`*.md`): files and headings that links, images and `<img>` point at. Code does not count.
-- In `docs/images`: every picture is well-formed, has a title and a description, refers to nothing outside of
-  itself, and is shown by some page.
-- In the HTML that `cargo doc` has written: files and anchors, also of links that rustdoc itself does not check
-  because they are written as URLs.
+- In every page (`*.md`), the files and headings that links, images and `<img>` refer to must exist. Code is ignored.
+- In `docs/images`, every picture must be well-formed, have a title and a description, refer to nothing outside itself,
+  and be shown by a page.
+- In the HTML that `cargo doc` has written, files and anchors must exist. This includes links that are written as URLs,
+  which rustdoc does not check.
 
-Pages on other hosts are not asked for.
+The script ignores links to other hosts.
 
     scripts/check-links.py              the pages and pictures
     scripts/check-links.py target/doc   the HTML in that directory, of this workspace's crates
@@ -36,12 +36,12 @@ CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)", re.DOTALL)
 
 
 def prose(page):
-    """A page without its blocks of code."""
+    """The text of a page without code blocks."""
     return FENCE.sub("", page.read_text())
 
 
 def anchors(page):
-    """The anchors of a page's headings, as GitHub makes them."""
+    """The anchors of a page's headings, as GitHub forms them."""
     found = set()
     for heading in re.findall(r"^#{1,6}\s+(.*?)\s*#*$", prose(page), re.MULTILINE):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
@@ -63,7 +63,7 @@ def pages():
 def check_pages():
     broken, count, shown = [], 0, set()
     for page in pages():
-        # A page of the crate's documentation is rustdoc's to check.
+        # rustdoc checks the pages that are part of a crate's documentation.
         if "src" in page.relative_to(ROOT).parts:
             continue
         text = CODE.sub("", prose(page))
@@ -84,7 +84,7 @@ def check_pages():
                     broken.append(f"{where}: {link} has no such heading")
     if count == 0:
         broken.append("no links found: the check is broken")
-    return broken, f"{count} links between pages lead somewhere", shown
+    return broken, f"{count} links between pages are valid", shown
 
 
 def check_pictures(shown):
@@ -110,13 +110,13 @@ def check_pictures(shown):
                     broken.append(f"{where}: refers to {value}, which a page does not load")
     if count == 0:
         broken.append("no pictures found: the check is broken")
-    return broken, f"{count} pictures are whole, described and shown"
+    return broken, f"{count} pictures are well-formed, described and shown"
 
 
 class Html(html.parser.HTMLParser):
-    """What an HTML page refers to, and what in it can be referred to."""
+    """The links and the anchors of an HTML page."""
 
-    # Here begins what other crates' traits say of themselves; that is theirs to check.
+    # The documentation of other crates' traits begins here. Its links are not checked.
     FOREIGN = '<h2 id="blanket-implementations"'
 
     def __init__(self, path):
@@ -156,13 +156,13 @@ def check_html(directory):
                 target /= "index.html"
             if not target.exists():
                 broken.append(f"{page}: {link} does not exist")
-            # The anchors of sources are ranges of lines, which a script there understands.
+            # The anchors of source pages are line ranges, which a script on the page handles.
             elif anchor and target.suffix == ".html" and directory / "src" not in target.parents:
                 if not {anchor, urllib.parse.unquote(anchor)} & read(target).ids:
                     broken.append(f"{page}: {link} has no such anchor")
     if count == 0:
         broken.append(f"no links found in {directory}: run cargo doc first")
-    return broken, f"{count} links of the crates' documentation lead somewhere"
+    return broken, f"{count} links of the crates' documentation are valid"
 
 
 def main():

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Draws docs/images/lifecycle.svg: the states of a service, and what leads from one to another.
+"""Draws docs/images/lifecycle.svg: the states of a service and the transitions between them.
 
     scripts/diagram-svg.py            write the picture
-    scripts/diagram-svg.py --check    fail if the picture that is there is another one
+    scripts/diagram-svg.py --check    fail if the present picture is different
 """
 
 import html
@@ -19,7 +19,7 @@ LINE = 16
 
 @dataclass
 class State:
-    """A box, by its middle; `notes` stand in it below its name."""
+    """A box with its center at (x, y). The box shows the name and, below it, the notes."""
 
     x: int
     y: int
@@ -35,32 +35,32 @@ class State:
     bottom = property(lambda self: self.y + self.height // 2)
 
 
-ABSENT = State(110, 105, "not running", ["nothing is there:", "no process, no file"], "quiet")
-STARTING = State(450, 105, "starting", ["one process starts it,", "the others sleep"], "busy")
+ABSENT = State(110, 105, "not running", ["no process, no file,", "no kernel object"], "quiet")
+STARTING = State(450, 105, "starting", ["one process starts it,", "the others wait"], "busy")
 READY = State(800, 105, "ready", ["the kernel counts", "its clients"], "good")
-WARM = State(800, 340, "kept warm", ["nobody holds it,", "for the linger time"], "quiet")
+WARM = State(800, 340, "lingering", ["no client holds it,", "for the linger time"], "quiet")
 STOPPING = State(450, 340, "stopping", ["SIGTERM, and SIGKILL", "after the stop timeout"], "busy")
-DEAD = State(450, 226, "dead", ["clients hold it still"], "bad", height=50)
+DEAD = State(450, 226, "dead", ["clients still hold it"], "bad", height=50)
 STATES = [ABSENT, STARTING, READY, WARM, STOPPING, DEAD]
 
-# An arrow's path; where its text is, how that is aligned, and the text.
+# For each arrow: the path, the position of the text, its alignment, and its lines.
 ARROWS = [
     (f"M{ABSENT.right} 94 H{STARTING.left}", 280, 66, "middle", ["first acquire: lock and", "reference in one step"]),
     (f"M{STARTING.left} 117 H{ABSENT.right}", 280, 137, "middle", ["the start fails (if its", "starter dies, the next", "process takes over)"]),
     (f"M{STARTING.right} 105 H{READY.left}", 625, 79, "middle", ["alive, healthy,", "on_ready is done"]),
     (f"M840 {READY.top} C840 28 760 28 760 {READY.top}", 800, 31, "middle", ["acquire +1, release or death −1"]),
-    (f"M{READY.x + 40} {READY.bottom} V{WARM.top}", 848, 218, "start", ["last one", "leaves,", "linger"]),
+    (f"M{READY.x + 40} {READY.bottom} V{WARM.top}", 848, 218, "start", ["last client", "leaves,", "linger"]),
     (f"M{READY.x - 35} {WARM.top} V{READY.bottom}", 773, 226, "start", ["acquire"]),
-    (f"M{READY.left + 20} {READY.bottom} C745 270 660 328 {STOPPING.right} 328", 675, 252, "end", ["last one leaves or", "is killed, no linger"]),
-    (f"M{WARM.left} 352 H{STOPPING.right}", 625, 372, "middle", ["the time is over"]),
+    (f"M{READY.left + 20} {READY.bottom} C745 270 660 328 {STOPPING.right} 328", 675, 252, "end", ["last client leaves or", "is killed, no linger"]),
+    (f"M{WARM.left} 352 H{STOPPING.right}", 625, 372, "middle", ["the linger time has passed"]),
     (f"M{READY.left} 125 C650 130 600 215 {DEAD.right} 222", 612, 160, "end", ["its process dies"]),
     (f"M{DEAD.x} {DEAD.top} V{STARTING.bottom}", 442, 174, "end", ["next acquire"]),
-    (f"M{STOPPING.left} 340 C190 340 110 290 {ABSENT.x} {ABSENT.bottom}", 310, 278, "middle", ["its process is gone; record and", "kernel object are removed"]),
+    (f"M{STOPPING.left} 340 C190 340 110 290 {ABSENT.x} {ABSENT.bottom}", 310, 278, "middle", ["its process has exited; record and", "kernel object are removed"]),
 ]
 
 FOOT = [
-    "Taking and giving back a reference is one atomic operation on a System V semaphore set. What a process has taken,",
-    "the kernel takes back when it ends. So it is with the lock, which whoever starts, recovers or stops the service holds.",
+    "Each acquire and each release is one atomic operation on a System V semaphore set. A process that starts, recovers or",
+    "stops the service also holds a lock. When a process ends, the kernel takes back its references and its lock.",
 ]
 
 STYLE = """\
@@ -109,12 +109,12 @@ def draw():
             parts.append(text(state.x, state.top + 37 + (LINE - 1) * index, note, "note"))
     foot = HEIGHT - 18 - LINE * (len(FOOT) - 1)
     parts += [text(24, foot + LINE * index, line, "foot", "start") for index, line in enumerate(FOOT)]
-    told = "; ".join(f"{state.name}: {' '.join(state.notes)}" for state in STATES)
+    description = "; ".join(f"{state.name}: {' '.join(state.notes)}" for state in STATES)
     body = "\n".join(parts)
     return f"""\
 <svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="title desc">
 <title id="title">The states of a service, from the first acquire to the last release</title>
-<desc id="desc">Drawn by scripts/diagram-svg.py. {html.escape(told, quote=False)}.</desc>
+<desc id="desc">Drawn by scripts/diagram-svg.py. {html.escape(description, quote=False)}.</desc>
 <style>
 {STYLE}</style>
 <defs><marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto-start-reverse"><path class="head" d="M0 0 L10 5 L0 10 z"/></marker></defs>
@@ -127,7 +127,7 @@ def draw():
 def main():
     if sys.argv[1:] == ["--check"]:
         if PICTURE.read_text() != draw():
-            print(f"{PICTURE.relative_to(ROOT)} is not what {sys.argv[0]} draws: run that", file=sys.stderr)
+            print(f"{PICTURE.relative_to(ROOT)} is not what {sys.argv[0]} draws: run the script", file=sys.stderr)
             return 1
     elif sys.argv[1:]:
         print(__doc__, file=sys.stderr)

@@ -1,19 +1,23 @@
 #!/usr/bin/env bash
-# Looks for input that procref does not stand: scripts/fuzz.sh [--seconds N | --runs N] [TARGET...]
+# Fuzzes the parsers: `scripts/fuzz.sh [--seconds N | --runs N] [TARGET…]`.
 #
-# Replays each target's corpus, then tries what it makes of it, guided by what is covered, for so many
-# seconds (default: 60) or, from the same seed every time, so many runs. Needs a C++ compiler, and
-# nothing else: the flags below are what `cargo fuzz run --sanitizer none` gives rustc, and the stable
-# compiler takes them. What is found is kept in fuzz/artifacts; new inputs in target/fuzz/corpus.
+# The script replays each target's corpus, and then mutates its inputs, guided by coverage: for N seconds (default: 60),
+# or for N runs that are the same every time. New inputs go to target/fuzz/corpus, and inputs that fail to
+# fuzz/artifacts. The script needs a C++ compiler. A stable Rust compiler is enough: it accepts the flags that
+# `cargo fuzz run --sanitizer none` passes to rustc.
+#
+# With --seconds, everything is optimized and instrumented. With --runs, only procref's crates are instrumented, and
+# nothing is optimized, because a short run spends most of its time compiling.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 limit=(-max_total_time=60)
+is_short=no
 targets=()
 while (($# > 0)); do
     case $1 in
-    --seconds) limit=(-max_total_time="${2:?}") && shift 2 ;;
-    --runs) limit=(-runs="${2:?}" -seed=1) && shift 2 ;;
+    --seconds) limit=(-max_total_time="${2:?}") && is_short=no && shift 2 ;;
+    --runs) limit=(-runs="${2:?}" -seed=1) && is_short=yes && shift 2 ;;
     -*) printf 'fuzz.sh: unknown option %s\n' "$1" >&2 && exit 2 ;;
     *) targets+=("$1") && shift ;;
     esac
@@ -23,7 +27,6 @@ all=("${all[@]##*/}")
 all=("${all[@]%.rs}")
 ((${#targets[@]} > 0)) || targets=("${all[@]}")
 
-host=$(rustc -vV | sed -n 's/^host: //p')
 flags=(
     -Cpasses=sancov-module
     -Cllvm-args=-sanitizer-coverage-level=4
@@ -32,20 +35,35 @@ flags=(
     -Cllvm-args=-sanitizer-coverage-trace-compares
     -Ccodegen-units=1
 )
-# With --target build scripts and macros are built without the flags.
-RUSTFLAGS=${flags[*]} cargo build --release --locked --manifest-path fuzz/Cargo.toml \
-    --target-dir target/fuzz --target "$host"
+build=(cargo build --locked --manifest-path fuzz/Cargo.toml)
+if [[ $is_short == yes ]]; then
+    # In the directory of all other builds, whose dependencies this one takes.
+    PROCREF_FUZZ_FLAGS=${flags[*]} RUSTC_WRAPPER=$PWD/scripts/fuzz-rustc.sh "${build[@]}" --target-dir target
+    programs=target/debug
+else
+    # With --target, Cargo builds build scripts and macros without the flags.
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    RUSTFLAGS=${flags[*]} "${build[@]}" --release --target-dir target/fuzz --target "$host"
+    programs=target/fuzz/$host/release
+fi
 
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 for target in "${targets[@]}"; do
     [[ -e fuzz/fuzz_targets/$target.rs ]] || {
-        printf 'fuzz.sh: no target %s; there are: %s\n' "$target" "${all[*]}" >&2
+        printf 'fuzz.sh: there is no target %s. The targets are: %s\n' "$target" "${all[*]}" >&2
         exit 2
     }
     found=target/fuzz/corpus/$target
     mkdir -p "$found" "fuzz/artifacts/$target"
     printf '\n--> %s  (%d s)\n' "$target" "$SECONDS"
-    # Ten seconds for one input, or half a gigabyte, are a defect, too.
-    "target/fuzz/$host/release/$target" "${limit[@]}" -timeout=10 -rss_limit_mb=512 -max_len=8192 \
+    # An input that takes ten seconds or half a gigabyte is a fault, too.
+    "$programs/$target" "${limit[@]}" -timeout=10 -rss_limit_mb=512 -max_len=8192 \
         -artifact_prefix="fuzz/artifacts/$target/" -print_final_stats=1 \
-        "$found" "fuzz/corpus/$target"
+        "$found" "fuzz/corpus/$target" 2>&1 | tee "$log"
+    # Without instrumentation, libFuzzer would run all inputs and learn nothing from them.
+    grep -q '^INFO: Loaded [0-9]* modules *([1-9][0-9]* inline 8-bit counters)' "$log" || {
+        printf 'fuzz.sh: %s is not instrumented\n' "$target" >&2
+        exit 1
+    }
 done
