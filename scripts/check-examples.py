@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Checks that everything public has an example that compiles.
+"""Checks that every public item has an example that compiles.
 
-Looks at the HTML that `cargo doc` has written, because that is what is public, re-exports and all, and what a
-reader sees. A type, trait, function or module has an example of its own. A method has one, too, or an example on the
-page of its type uses it. That the examples compile is what `cargo test --doc` is for, so one that is not compiled
-(`ignore`, `text`, `compile_fail`) does not count.
+The script reads the HTML that `cargo doc` has written, because it contains exactly the public items, re-exports included.
+A type, trait, function or module needs its own example. A method needs one, too, unless an example on the page of its
+type uses the method. `cargo test --doc` compiles the examples. So an example that is not compiled (`ignore`, `text`,
+`compile_fail`) does not count.
 
     scripts/check-examples.py target/doc/procref
 """
@@ -14,26 +14,26 @@ import pathlib
 import re
 import sys
 
-# What says all in its one line.
+# Items that need no example.
 EXEMPT = {"type.Result.html"}
 ITEM = re.compile(r"^(struct|enum|trait|fn|type|macro|constant)\.\w+\.html$")
 FEWEST = 80
 
 
 class Page(html.parser.HTMLParser):
-    """The documentation of an item and its methods: for each, whether it has an example; all examples' code."""
+    """The documentation of an item: whether the item and each method have an example, and the code of all examples."""
 
     VOID = {"img", "br", "hr", "input", "meta", "link", "wbr", "source"}
 
     def __init__(self, path):
         super().__init__()
         self.own, self.methods, self.code = False, {}, ""
-        self.stack = []  # (tag, what it begins: "docblock", "impl", "foreign", "example", None)
+        self.stack = []  # (tag, the part of the page that it begins: "docblock", "foreign", "example", "code" or None)
         self.method, self.depth_of_code = None, None
         self.feed(path.read_text())
 
-    def inside(self, what):
-        return any(begins == what for _, begins in self.stack)
+    def inside(self, part):
+        return any(begins == part for _, begins in self.stack)
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
@@ -80,7 +80,7 @@ def main():
         if path.name in EXEMPT or not (ITEM.match(path.name) or path.name == "index.html"):
             continue
         page = Page(path)
-        # Private modules have pages that lead to where their items are re-exported.
+        # The page of a private module only redirects to the page where its items are re-exported.
         if "Redirection" in path.read_text()[:500]:
             continue
         pages[path] = page
@@ -90,11 +90,11 @@ def main():
         count += 1
         if not page.own:
             missing.append(f"{name}: has no example")
-        for method, has in page.methods.items():
+        for method, has_example in page.methods.items():
             count += 1
             used = re.compile(rf"(\.|::){re.escape(method)}\b")
-            if not (has or used.search(page.code)):
-                elsewhere = " (but another item's uses it)" if used.search(code) else ""
+            if not (has_example or used.search(page.code)):
+                elsewhere = " (but the example of another item uses it)" if used.search(code) else ""
                 missing.append(f"{name}: no example of `{method}`{elsewhere}")
     for line in missing:
         print(line, file=sys.stderr)

@@ -1,17 +1,16 @@
 #!/usr/bin/env python3
 """Runs the commands of the pages in docs/cli as they are written there.
 
-A page is executed from top to bottom, in a directory of its own, on a machine's corner of its own: home,
-runtime directory, Python environment. Of its code blocks these count, by what stands behind the language:
+The script executes each page from top to bottom, with a separate working directory, home, runtime directory and Python
+environment. It uses the code blocks that have one of these words after the language:
 
-    ```toml file=procref.toml     is written to that file
-    ```sh run                     is run by bash, and has to succeed
-    ```sh hold                    is run in a terminal of its own until the page is over, and then gets a
-                                  Ctrl-C; it has to succeed, too
-    ```text output                is what the block before has printed, line by line; `...` in it stands
-                                  for anything
+    ```toml file=procref.toml     the script writes the block to that file
+    ```sh run                     bash runs the block, which must succeed
+    ```sh hold                    bash runs the block in a separate terminal until the end of the page, and then gets a
+                                  Ctrl-C; the block must succeed, too
+    ```text output                the previous block must have printed this; `...` matches any text
 
-At the end of a page no service may be left, and no file in the runtime directory.
+At the end of a page, no service and no file in the runtime directory may be left.
 
     scripts/docs-commands.py [PAGE...]
 """
@@ -31,8 +30,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROCREF = ROOT / "target/debug/procref"
 
-# Longer than anything takes, the installation of Python packages included.
-PATIENCE = 300
+# Longer than any block takes, the installation of Python packages included.
+TIMEOUT = 300
 
 NEXTEST = subprocess.run(["cargo", "nextest", "--version"], capture_output=True)
 
@@ -45,7 +44,7 @@ class Block:
 
 
 def blocks_of(page):
-    """The blocks of a page that count."""
+    """The blocks of a page that the script uses."""
     blocks, current = [], None
     for number, line in enumerate(page.read_text().splitlines(), 1):
         if current is not None:
@@ -57,60 +56,60 @@ def blocks_of(page):
         elif match := FENCE.match(line):
             current = Block(number, match[2], "")
     if current is not None:
-        raise Failure(current.line, "the block has no end")
+        raise Failure(current.line, "the block is not closed")
     return blocks
 
 
 class Failure(Exception):
-    def __init__(self, line, what):
-        super().__init__(what)
+    def __init__(self, line, reason):
+        super().__init__(reason)
         self.line = line
 
 
 class Terminal:
     """A pseudo-terminal in which a command runs until it is interrupted."""
 
-    def __init__(self, block, corner):
+    def __init__(self, block, sandbox):
         self.block = block
-        self.said = b""
+        self.output = b""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            # In the background of a script Ctrl-C is ignored, and what is ignored stays ignored.
+            # A script in the background ignores Ctrl-C, and its children inherit that.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            os.chdir(corner.work)
-            os.execvpe("bash", ["bash", "-euo", "pipefail", "-c", block.text], corner.env)
+            os.chdir(sandbox.work)
+            os.execvpe("bash", ["bash", "-euo", "pipefail", "-c", block.text], sandbox.env)
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
 
     def read(self):
         while True:
             try:
-                said = os.read(self.fd, 4096)
+                data = os.read(self.fd, 4096)
             except OSError:
                 return
-            if not said:
+            if not data:
                 return
-            self.said += said
+            self.output += data
 
-    def wait_for_word(self):
-        """Whoever holds a service says so."""
-        deadline = time.monotonic() + PATIENCE
-        while not self.said.strip():
+    def wait_for_output(self):
+        """Waits for the first output, which `hold` prints when it holds the service."""
+        deadline = time.monotonic() + TIMEOUT
+        while not self.output.strip():
             if time.monotonic() > deadline or not self.reader.is_alive():
-                raise Failure(self.block.line, f"it says nothing: {self.said!r}")
+                raise Failure(self.block.line, f"the command printed nothing: {self.output!r}")
             time.sleep(0.01)
 
     def interrupt(self):
         os.write(self.fd, b"\x03")
         _, status = os.waitpid(self.pid, 0)
-        self.reader.join(PATIENCE)
+        self.reader.join(TIMEOUT)
         code = os.waitstatus_to_exitcode(status)
         if code not in (0, 130, -2):
-            raise Failure(self.block.line, f"it ended with {code}: {self.said.decode()}")
+            raise Failure(self.block.line, f"the command exited with {code}: {self.output.decode()}")
 
 
-class Corner:
-    """What a page has of the machine."""
+class Sandbox:
+    """The directories and the environment of a page."""
 
     def __init__(self, dir):
         self.work, self.run = dir / "work", dir / "run"
@@ -123,7 +122,7 @@ class Corner:
             "HOME": str(dir / "home"),
             "XDG_RUNTIME_DIR": str(self.run),
             "PATH": f"{PROCREF.parent}:{os.environ['PATH']}",
-            # Rust and its packages are the machine's.
+            # Rust and its packages are shared with the machine.
             "CARGO_HOME": os.environ.get("CARGO_HOME", str(home / ".cargo")),
             "RUSTUP_HOME": os.environ.get("RUSTUP_HOME", str(home / ".rustup")),
             "PYENV_ROOT": os.environ.get("PYENV_ROOT", str(home / ".pyenv")),
@@ -133,7 +132,7 @@ class Corner:
         self.env.pop("CARGO_TARGET_DIR", None)
 
     def sh(self, block):
-        stand_in(block)
+        replace_nextest(block)
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block.text],
             cwd=self.work,
@@ -142,10 +141,10 @@ class Corner:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
         if done.returncode != 0:
-            raise Failure(block.line, f"it failed with {done.returncode}:\n{done.stdout}")
+            raise Failure(block.line, f"the block failed with {done.returncode}:\n{done.stdout}")
         return done.stdout
 
     def services(self):
@@ -155,13 +154,13 @@ class Corner:
         return json.loads(listed.stdout)["services"]
 
     def stop_services(self):
-        """A page that has failed leaves nothing, either."""
+        """Cleans up after a page that has failed."""
         for service in self.services():
             where = ["--no-config", "--runtime-dir", service["runtime_dir"]]
             subprocess.run([PROCREF, *where, "stop", "--force", service["name"]], env=self.env)
 
-    def left(self):
-        """Files in the runtime directories, and services."""
+    def leftovers(self):
+        """The files in the runtime directories, and the services."""
         files = [
             str(path)
             for path in self.run.rglob("*")
@@ -171,49 +170,49 @@ class Corner:
 
     def check_nothing_left(self):
         deadline = time.monotonic() + 30
-        while left := self.left():
+        while left := self.leftovers():
             if time.monotonic() > deadline:
-                raise Failure(0, "there is something left:\n" + "\n".join(left))
+                raise Failure(0, "leftovers:\n" + "\n".join(left))
             time.sleep(0.05)
 
 
-def stand_in(block):
-    """What is said loudly: `cargo nextest` is not installed everywhere, and takes long to compile."""
+def replace_nextest(block):
+    """Replaces `cargo nextest` if it is not installed, with a message, because compiling it takes minutes."""
     if "cargo nextest" in block.text and NEXTEST.returncode != 0:
-        print("*** cargo-nextest is not installed (https://nexte.st): cargo test stands in for it. ***", file=sys.stderr)
+        print("*** cargo-nextest is not installed (https://nexte.st): cargo test replaces it. ***", file=sys.stderr)
         block.text = block.text.replace("cargo nextest run", "cargo test")
 
 
 def check_output(block, printed):
     parts = [re.escape(part) for part in block.text.split("...")]
     if not re.fullmatch(".*".join(parts), printed):
-        raise Failure(block.line, f"the block before has printed:\n{printed}")
+        raise Failure(block.line, f"the previous block printed:\n{printed}")
 
 
 def run(page):
     with tempfile.TemporaryDirectory(prefix="procref-docs-") as dir:
-        corner = Corner(pathlib.Path(dir))
+        sandbox = Sandbox(pathlib.Path(dir))
         try:
-            return play(page, corner)
+            return execute(page, sandbox)
         except BaseException:
-            corner.stop_services()
+            sandbox.stop_services()
             raise
 
 
-def play(page, corner):
+def execute(page, sandbox):
     terminals, printed, ran = [], "", 0
     try:
         for block in blocks_of(page):
             if block.kind.startswith("file="):
-                file = corner.work / block.kind.removeprefix("file=")
+                file = sandbox.work / block.kind.removeprefix("file=")
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(block.text)
             elif block.kind == "run":
-                printed = corner.sh(block)
+                printed = sandbox.sh(block)
                 ran += 1
             elif block.kind == "hold":
-                terminals.append(Terminal(block, corner))
-                terminals[-1].wait_for_word()
+                terminals.append(Terminal(block, sandbox))
+                terminals[-1].wait_for_output()
                 ran += 1
             else:
                 check_output(block, printed)
@@ -221,16 +220,16 @@ def play(page, corner):
         for terminal in reversed(terminals):
             terminal.interrupt()
     if ran == 0:
-        raise Failure(0, "nothing on it is run: the check is broken")
-    corner.check_nothing_left()
+        raise Failure(0, "the page has no block to run: the check is broken")
+    sandbox.check_nothing_left()
     return ran
 
 
 def main():
-    given = [pathlib.Path(page).resolve() for page in sys.argv[1:]]
-    pages = given or sorted((ROOT / "docs/cli").glob("*.md"))
+    arguments = [pathlib.Path(page).resolve() for page in sys.argv[1:]]
+    pages = arguments or sorted((ROOT / "docs/cli").glob("*.md"))
     if not PROCREF.exists():
-        sys.exit(f"{PROCREF} is not there: run `cargo build --bin procref`")
+        sys.exit(f"{PROCREF} does not exist: run `cargo build --bin procref`")
     for page in pages:
         begun = time.monotonic()
         shown = page.relative_to(ROOT) if page.is_relative_to(ROOT) else page
@@ -238,7 +237,7 @@ def main():
             ran = run(page)
         except Failure as failure:
             sys.exit(f"{shown}:{failure.line}: {failure}")
-        print(f"{shown}: {ran} blocks run as written, {time.monotonic() - begun:.1f} s", flush=True)
+        print(f"{shown}: {ran} blocks executed, {time.monotonic() - begun:.1f} s", flush=True)
 
 
 if __name__ == "__main__":

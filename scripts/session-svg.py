@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Records a session with procref in a terminal, as docs/images/session.svg.
 
-Types the commands below into a real bash in a pseudo-terminal, waits for what each is for, and draws what came
-out, with the pauses between commands made long enough for a reader. Left out is bash's own notice that a job was killed,
-which comes at one prompt or at the next. Needs `redis-server` and `redis-cli`.
+The script types the commands below into bash in a pseudo-terminal, waits for the effect of each, and draws the output.
+Pauses between commands are long enough for a reader. The picture omits bash's message that a job was killed, because bash
+prints it at varying prompts. The script needs `redis-server` and `redis-cli`.
 
     scripts/session-svg.py            record, and write the picture
-    scripts/session-svg.py --check    record, and compare with the picture that is there, numbers aside
+    scripts/session-svg.py --check    record, and compare with the present picture, ignoring numbers
 """
 
 import html
@@ -31,7 +31,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROCREF = ROOT / "target/debug/procref"
 PICTURE = ROOT / "docs/images/session.svg"
 
-# `procref ps` shows the project's directory, so it has a name that readers can do something with.
+# `procref ps` shows the directory of the project, so its name is short.
 PROJECT = pathlib.Path("/tmp/app")
 CONFIG = """\
 [services.redis]
@@ -40,7 +40,7 @@ ready = "log:Ready to accept connections"
 export = { REDIS_URL = "redis://127.0.0.1:{port}" }
 """
 
-# What is typed, and how many clients there have to be before the next line is.
+# The typed lines, and the number of clients to wait for before the next line.
 SESSION = [
     ("cat procref.toml", None),
     ("procref run redis -- sleep 600 &          # the first client: Redis is started", 1),
@@ -52,13 +52,13 @@ SESSION = [
     ("procref ps", None),
 ]
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 COLUMNS, ROWS = 86, 50
 PROMPT = "$ "
 
 NOTICE = re.compile(r"^\[\d+\][-+ ] +Killed .*\r\n", re.MULTILINE)
 
-# Seconds that a reader gets: before a command, and before its output.
+# Pauses in seconds: before a command, and before its output.
 READING, TYPED = 1.6, 0.7
 
 COLOURS = {
@@ -80,7 +80,7 @@ class Failure(Exception):
 
 
 class Terminal:
-    """A bash in a pseudo-terminal. `commands` are what it printed, by command."""
+    """A bash in a pseudo-terminal. `text` is its output."""
 
     def __init__(self, directory, environment):
         self.text = ""
@@ -91,25 +91,25 @@ class Terminal:
             os.execvpe(shell[0], shell, environment)
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
 
-    def until(self, what, holds):
-        """Reads until `holds` does."""
-        end = time.monotonic() + PATIENCE
+    def until(self, condition, holds):
+        """Reads until `holds` returns true."""
+        end = time.monotonic() + TIMEOUT
         while not holds():
             left = end - time.monotonic()
             if left <= 0:
-                raise Failure(f"waited {PATIENCE:.0f} s for {what}; the terminal shows:\n{self.text}")
-            # What is looked at beside the terminal tells nobody when it changes.
+                raise Failure(f"waited {TIMEOUT:.0f} s for {condition}; the terminal shows:\n{self.text}")
+            # The condition may depend on more than the terminal, so check it at intervals.
             if select.select([self.fd], [], [], min(left, 0.02))[0]:
                 try:
                     self.text += os.read(self.fd, 65536).decode()
                 except OSError:
-                    raise Failure(f"the shell has ended:\n{self.text}") from None
+                    raise Failure(f"the shell has exited:\n{self.text}") from None
 
     def prompt(self):
         self.until("a prompt", lambda: self.text.endswith(PROMPT))
 
     def type(self, line):
-        """Types a line, and returns what was printed up to the next prompt."""
+        """Types a line, and returns the output before the next prompt."""
         begin = len(self.text)
         os.write(self.fd, (line + "\n").encode())
         echo = line + "\r\n"
@@ -119,7 +119,7 @@ class Terminal:
         return self.text[begin : -len(PROMPT)]
 
     def close(self):
-        """A terminal that is closed sends its programs SIGHUP."""
+        """Closes the terminal, which sends SIGHUP to its programs."""
         os.close(self.fd)
         os.waitpid(self.process, 0)
 
@@ -132,7 +132,7 @@ def clients(environment):
 
 
 def record():
-    """Pairs of a command and its output, escape sequences included."""
+    """Returns pairs of a command and its output, escape sequences included."""
     if not PROCREF.exists():
         raise Failure(f"{PROCREF} is missing: cargo build --bin procref")
     for program in ("redis-server", "redis-cli"):
@@ -141,7 +141,7 @@ def record():
     try:
         PROJECT.mkdir()
     except FileExistsError:
-        raise Failure(f"{PROJECT} is there already, and is not this script's") from None
+        raise Failure(f"{PROJECT} exists, and is not this script's") from None
     terminal = None
     try:
         with tempfile.TemporaryDirectory() as home:
