@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Breaks the code in one place at a time, and tells which breaks no test notices:
-#   scripts/mutants.sh unit FILE...              against the library's unit tests
-#   scripts/mutants.sh TEST[,TEST...] FILE...    against tests of the testkit, which take longer
+# Changes the code in one place at a time, and lists the changes that no test notices:
+#   scripts/mutants.sh unit FILE…              with the library's unit tests
+#   scripts/mutants.sh TEST[,TEST…] FILE…      with tests of the testkit, which take longer
 # for example
 #   scripts/mutants.sh unit crates/procref/src/kernel/semset/set.rs
 #   scripts/mutants.sh pin,g9_callback_failures crates/procref/src/engine/pin.rs
 #
-# Needs cargo-mutants (cargo install cargo-mutants --locked), and to be root or to have user namespaces:
-# broken code may signal any process and remove any semaphore set, so it runs where there are no
-# others. What is found is in target/mutants/mutants.out: missed.txt first of all.
+# The script needs cargo-mutants (cargo install cargo-mutants --locked), and root or user namespaces. Broken code may
+# signal any process and remove any semaphore set, so it runs in separate namespaces. The results are in
+# target/mutants/mutants.out, above all missed.txt.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -34,7 +34,7 @@ if [[ $tests == unit ]]; then
     options+=(--test-package procref --timeout 30)
     arguments=(--lib)
 else
-    # One that hangs has been noticed.
+    # A mutant that hangs counts as found.
     options+=(--test-package procref-testkit --timeout 60)
     arguments=()
     for test in ${tests//,/ }; do

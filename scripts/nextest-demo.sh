@@ -1,30 +1,30 @@
 #!/usr/bin/env bash
-# Runs the forty tests of demo/nextest, which share one Redis: to their end, interrupted in the middle,
-# and killed in the middle, runner and all. Judges from outside: by Redis's own log, /proc and the
-# kernel's table of semaphores.
+# Runs the forty tests of demo/nextest, which share one Redis: once completely, once interrupted in the middle, and once
+# killed in the middle together with the runner. Checks the result from outside: by Redis's own log, /proc and the kernel's
+# table of semaphores.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-source scripts/outside.sh
+source scripts/observe.sh
 
 demo=$PWD/demo/nextest
 manifest=$demo/Cargo.toml
 tests=40
-# Everybody who connects: each test, the one look whether it is ready, the one migration, and we.
+# The connections: one for each test, one to check readiness, one for the migration, and one for this script.
 connections=$((tests + 3))
-# The server has to be told to stop so soon after the linger is over, in ms.
+# Longest time in ms from the end of the linger time to the stop signal.
 limit=100
 linger=$(sed -n 's/.*\.linger(Duration::from_secs(\([0-9]*\))).*/\1000/p' "$demo/src/lib.rs")
 [[ $linger == [1-9]*000 ]] || fail "no linger found in $demo/src/lib.rs"
 
 command -v redis-server >/dev/null || fail 'please install redis-server (without its service)'
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
-# In Redis's log and here.
+# For the times in Redis's log and in this script.
 export TZ=UTC
 
 scratch=$(mktemp -d)
 runner=
 finish() {
-    # A session that we have made; nobody else is in it.
+    # The session is this script's own. It contains only the runner and the tests.
     [[ -z $runner ]] || kill_session
     rm -rf "$scratch"
 }
@@ -35,9 +35,9 @@ if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --manifest-path "$manifest" --no-run
     run=(cargo nextest run --manifest-path "$manifest" --test-threads 4 --no-fail-fast)
 else
-    # What matters of it: a process for each test, several at once.
-    kind='a stand-in (xargs)'
-    printf '\n*** cargo-nextest is not installed (https://nexte.st): xargs stands in for it. ***\n\n' >&2
+    # As nextest does: one process for each test, several at once.
+    kind='xargs'
+    printf '\n*** cargo-nextest is not installed (https://nexte.st): xargs replaces it. ***\n\n' >&2
     cargo test --manifest-path "$manifest" --test forty --no-run 2>"$scratch/built" ||
         fail "the tests do not compile: $(<"$scratch/built")"
     executable=$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$scratch/built")
@@ -46,14 +46,14 @@ else
     run=(xargs --arg-file "$scratch/list" --max-procs 4 --max-args 1 "$executable" --exact)
 fi
 
-# Starts the tests in a session of their own, which is what tells them from everybody else.
+# Starts the tests in a separate session, which identifies their processes.
 start() {
     export PROCREF_RUNTIME_DIR=$scratch/$1
     log=$PROCREF_RUNTIME_DIR/demo-redis.log
     mkdir -m 700 "$PROCREF_RUNTIME_DIR"
     begun=$(date +%s)
     supervisors_of demo-redis | sort >"$scratch/supervisors"
-    # Scripts have Ctrl-C ignored in what they start in the background.
+    # A script starts background processes with SIGINT ignored.
     env --default-signal=INT setsid "${run[@]}" >"$scratch/output" 2>&1 &
     runner=$!
 }
@@ -62,7 +62,7 @@ session_is_empty() {
     [[ -z $(processes_of_session "$runner") ]]
 }
 
-# All of it at once, the runner too; and those that were just being started.
+# Kills the runner and the tests at once, and repeats this for processes that were just being started.
 kill_session() {
     local pids
     while mapfile -t pids < <(processes_of_session "$runner") && ((${#pids[@]} > 0)); do
@@ -70,22 +70,22 @@ kill_session() {
     done
 }
 
-ten_are_done() {
+ten_have_finished() {
     (($(lines_with 'Client closed connection' "$log") >= 12))
 }
 
-# Until ten tests are over. Then nobody can write, so that the run is in its middle for as long as we
-# look: a command to Redis, `client pause`, which `resume` takes back.
+# Waits until ten tests have finished, and then blocks all writes by Redis's command `client pause`, so that the run stays
+# in its middle. `client unpause` ends that.
 reach_the_middle() {
-    until_true 'ten tests' 60 ten_are_done
-    (($(lines_with 'just started' "$log") == 1)) || fail "not one start: $(<"$log")"
+    until_true 'ten tests' 60 ten_have_finished
+    (($(lines_with 'just started' "$log") == 1)) || fail "expected one start: $(<"$log")"
     local pid port
     pid=$(sed -n 's/.*, pid=\([0-9]*\), just started$/\1/p' "$log")
     port=$(sed -n 's/.* port=\([0-9]*\)\.$/\1/p' "$log")
     exec 8<>"/dev/tcp/127.0.0.1/$port"
     ask_redis 'client pause 60000 write'
-    server=$(identity_of "$pid") || fail "Redis's log does not name one server that lives: '$pid'"
-    set=$(set_of_pid "$pid" "$begun") || fail "no semaphore set names pid $pid"
+    server=$(identity_of "$pid") || fail "Redis's log does not name one live server: '$pid'"
+    set=$(set_of_pid "$pid" "$begun") || fail "no semaphore set contains pid $pid"
 }
 
 ask_redis() {
@@ -99,7 +99,7 @@ no_new_supervisor() {
     [[ -z $(supervisors_of demo-redis | sort | comm -13 "$scratch/supervisors" -) ]]
 }
 
-# When the last line that contains a text was written, in ms since the epoch.
+# Prints the time of the last line that contains a text, in ms since the epoch.
 time_of() {
     local line
     line=$(grep -F -- "$1" "$log" | tail -n 1)
@@ -107,34 +107,34 @@ time_of() {
     date -d "${BASH_REMATCH[1]}" +%s%3N
 }
 
-# What must be so after each run.
-judge() {
+# Checks the conditions that must hold after each run.
+check() {
     until_true 'the end of the tests' 60 session_is_empty
     local status=0
     wait "$runner" || status=$?
     runner=
     until_true 'the end of the semaphore set' $((linger / 1000 + 20)) set_is_gone "$set"
     until_true 'the end of the supervisor' 5 no_new_supervisor
-    is_over "$server" || fail "the server, pid ${server%:*}, is still there"
+    is_gone "$server" || fail "the server, pid ${server%:*}, is still there"
     [[ $(ls -A "$PROCREF_RUNTIME_DIR") == demo-redis.log ]] ||
-        fail "beside the log there is left: $(ls -A "$PROCREF_RUNTIME_DIR")"
-    (($(lines_with 'just started' "$log") == 1)) || fail "not one start: $(<"$log")"
-    (($(lines_with 'ready to exit, bye bye' "$log") == 1)) || fail "no orderly end: $(<"$log")"
+        fail "leftovers beside the log: $(ls -A "$PROCREF_RUNTIME_DIR")"
+    (($(lines_with 'just started' "$log") == 1)) || fail "expected one start: $(<"$log")"
+    (($(lines_with 'ready to exit, bye bye' "$log") == 1)) || fail "expected one orderly stop: $(<"$log")"
 
-    # A test hangs up right before it lets go, or in the moment in which it is killed.
+    # A test closes its connection right before it releases the service, or when it is killed.
     local late connected
     late=$(($(time_of 'User requested shutdown') - $(time_of 'Client closed connection') - linger))
-    ((late >= -20)) || fail "stopped $((-late)) ms before the linger was over"
-    ((late <= limit)) || fail "stopped $late ms after the linger was over, not within $limit"
+    ((late >= -20)) || fail "stopped $((-late)) ms before the end of the linger time"
+    ((late <= limit)) || fail "stopped $late ms after the end of the linger time, not within $limit"
     connected=$(lines_with 'Accepted ' "$log")
     if [[ $1 == whole ]]; then
         ((status == 0)) || fail "the tests failed: $(<"$scratch/output")"
         ((connected == connections)) || fail "$connected connections, not $connections"
     else
         ((status != 0 && connected < connections)) ||
-            fail "all tests were over before they could be $1: $connected connections"
+            fail "all tests had finished before they could be $1: $connected connections"
     fi
-    printf '%-12s  %2d connections, one start, one orderly end %d ms after a linger of %d ms, nothing left\n' \
+    printf '%-12s  %2d connections, one start, one orderly stop %d ms after a linger time of %d ms, nothing left\n' \
         "$1:" "$connected" "$late" "$linger"
 }
 
@@ -143,17 +143,17 @@ start whole
 reach_the_middle
 ask_redis 'client unpause'
 exec 8>&-
-judge whole
+check whole
 
 start interrupted
 reach_the_middle
 exec 8>&-
-# As a terminal does it.
+# A terminal does the same.
 kill -INT -- "-$runner"
-judge interrupted
+check interrupted
 
 start killed
 reach_the_middle
 exec 8>&-
 kill_session
-judge killed
+check killed

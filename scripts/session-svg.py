@@ -47,7 +47,7 @@ SESSION = [
     ("procref run redis -- sh -c 'redis-cli -u $REDIS_URL ping'   # another joins", 1),
     ("procref run redis -- sleep 600 &", 2),
     ("procref ps", 2),
-    ("kill -9 %1 %2; wait                       # nobody is left to stop it", None),
+    ("kill -9 %1 %2; wait                       # no client is left to stop it", None),
     ("procref wait redis --stopped              # but its supervisor does", None),
     ("procref ps", None),
 ]
@@ -264,7 +264,7 @@ NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 def shown(picture):
-    """The lines of a picture, without what differs from one run to the next."""
+    """The lines of a picture, without the numbers that differ from one run to the next."""
     tree = xml.etree.ElementTree.parse(picture)
     texts = tree.iter("{http://www.w3.org/2000/svg}text")
     lines = ("".join(text.itertext()) for text in texts)
@@ -285,8 +285,8 @@ def main():
         now = [blurred(line) for line in plain(session)]
         if now != shown(PICTURE):
             print("\n".join(now))
-            raise Failure(f"this is what a session looks like now, and {PICTURE} is another one: record it anew")
-        print(f"{PICTURE.relative_to(ROOT)} shows what procref does: {len(now)} lines")
+            raise Failure(f"the session above differs from {PICTURE}: record it again")
+        print(f"{PICTURE.relative_to(ROOT)} matches the session: {len(now)} lines")
     else:
         PICTURE.write_text(draw(session))
         print("\n".join(plain(session)))

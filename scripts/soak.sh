@@ -1,10 +1,8 @@
 #!/usr/bin/env bash
-# Runs the tests again and again on a busy machine: `scripts/soak.sh [ROUNDS]` (50).
-# A test that only passes on an idle machine, or now and then, fails here. Each
-# round is judged from outside, too: no semaphore set and no process may be left.
+# Repeats the tests on a busy machine: `scripts/soak.sh [ROUNDS]` (default: 50). This finds tests that pass only on an idle
+# machine, or only sometimes. After each round, no semaphore set and no process may be left.
 #
-# All of it runs in pid and IPC namespaces of its own, so that nothing else on the
-# machine is reached, or counted.
+# The tests run in separate pid and IPC namespaces, so that they neither reach nor count other objects of the machine.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,7 +16,7 @@ if [[ ${PROCREF_SOAK_INSIDE:-} != 1 ]]; then
     cargo test --workspace --lib --bins --tests --no-run
     as_root=()
     ((EUID == 0)) || as_root=(--map-root-user)
-    # unshare ignores Ctrl-C and SIGTERM while it waits, and so does the first process of a namespace.
+    # `unshare` ignores Ctrl-C and SIGTERM while it waits, and so does the first process of a namespace.
     unshare "${as_root[@]}" --fork --kill-child --pid --mount-proc --ipc \
         env PROCREF_SOAK_INSIDE=1 "$PWD/scripts/soak.sh" "$rounds" &
     inside=$!
@@ -30,14 +28,14 @@ fi
 logs=$(mktemp -d)
 printf 'the output of failed rounds will be in %s\n' "$logs"
 
-# One more than there are processors, each less important than the tests.
+# One busy process more than there are processors, each with a lower priority than the tests.
 load=()
 for ((i = 0; i <= $(nproc); i++)); do
     nice bash -c 'while :; do :; done' &
     load+=($!)
 done
 
-# What is alive beside this script, its load, and the two that look.
+# Prints the live processes, without this script, its load, and the subshell that lists them.
 others() {
     local file pid state
     for file in /proc/[0-9]*/stat; do
@@ -53,16 +51,16 @@ failed=0
 for ((round = 1; round <= rounds; round++)); do
     begun=$SECONDS
     log=$logs/round-$round
-    complaint=
-    cargo test --workspace --lib --bins --tests --no-fail-fast >"$log" 2>&1 || complaint='tests failed'
+    problem=
+    cargo test --workspace --lib --bins --tests --no-fail-fast >"$log" 2>&1 || problem='tests failed'
     sets=$(ipcs -s | grep -c '^0x' || true)
-    ((sets == 0)) || complaint+="${complaint:+, }$sets semaphore sets are left"
+    ((sets == 0)) || problem+="${problem:+, }$sets semaphore sets are left"
     left=$(others)
-    [[ -z $left ]] || complaint+="${complaint:+, }processes are left: $left"
+    [[ -z $left ]] || problem+="${problem:+, }processes are left: $left"
     passed=$(awk '/^test result:/ { sum += $4 } END { print sum + 0 }' "$log")
     printf 'round %d of %d: %d passed, %d s%s\n' "$round" "$rounds" "$passed" $((SECONDS - begun)) \
-        "${complaint:+: $complaint}"
-    if [[ -z $complaint ]]; then
+        "${problem:+: $problem}"
+    if [[ -z $problem ]]; then
         rm "$log"
     else
         failed=$((failed + 1))

@@ -1,26 +1,26 @@
 #!/usr/bin/env bash
-# Builds procref for Windows and runs its tests under Wine: on Debian, with nothing but its own packages.
-# Where a distribution has not got them it says so, and ends with 3.
+# Builds procref for Windows with Debian's packages, and runs its tests under Wine. Exits with 3 if the distribution does
+# not have these packages.
 #
 #     scripts/windows.sh                  all tests
 #     scripts/windows.sh check            only builds, with all features and with none
-#     scripts/windows.sh lib [FILTER]     the library's own tests, those whose names contain FILTER
+#     scripts/windows.sh lib [FILTER]     the library's own tests whose names contain FILTER
 #     scripts/windows.sh guarantees [..]  the tests with several processes
 #     scripts/windows.sh storm [OPTIONS]  a storm: --processes, --seconds, --kill-rate, --doomed, --seed, --kind
-#     scripts/windows.sh cli [FILTER]     the command line's
+#     scripts/windows.sh cli [FILTER]     the tests of the command line
 #
-# What it makes is in target/windows, Wine's own directory included.
+# All files are in target/windows, including Wine's own directory.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
 out=$root/target/windows
 triple=x86_64-pc-windows-gnu
 
-say() {
+print() {
     printf '%s\n' "$*" >&2
 }
 
-# --- what is needed -----------------------------------------------------------
+# --- programs that the script needs -------------------------------------------
 
 packages=(rustc-web cargo-web rust-web-src gcc-mingw-w64-x86-64-win32 wine64)
 missing=()
@@ -28,29 +28,29 @@ for package in "${packages[@]}"; do
     dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
 done
 if ((${#missing[@]})); then
-    say "installing: ${missing[*]}"
+    print "installing: ${missing[*]}"
     as_root=()
     ((EUID == 0)) || as_root=(sudo)
     "${as_root[@]}" apt-get update -q
     for package in "${missing[@]}"; do
-        apt-cache show "$package" >/dev/null 2>&1 || { say "there is no package $package here"; exit 3; }
+        apt-cache show "$package" >/dev/null 2>&1 || { print "there is no package $package here"; exit 3; }
     done
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -q -y --no-install-recommends "${missing[@]}"
 fi
 
-# Debian's compiler, and not rustup's: it has the source of the standard library for -Zbuild-std beside it,
-# so that nothing else is downloaded.
+# Debian's compiler, not rustup's: Debian also packages the source of the standard library for -Zbuild-std, so that the
+# script downloads nothing else.
 export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$out
 unset RUSTFLAGS RUSTC_WRAPPER RUSTUP_TOOLCHAIN CARGO
 export CARGO_TERM_PROGRESS_WHEN=never
-# Wine reads a program whole each time one begins, and most of it would be for debuggers.
+# Wine reads the whole file of each program that it starts, and most of it would be debug information.
 export CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_STRIP=symbols
 cargo=/usr/bin/cargo
 build=(-Zbuild-std=std,panic_unwind --target "$triple" --locked)
 
-# rustc wants two objects linked that Debian does not have. They register frames for unwinding on 32-bit Windows,
-# and are empty on this one.
+# rustc links two objects that Debian does not have. They register frames for unwinding on 32-bit Windows, and are empty
+# on 64-bit Windows.
 linker=$out/linker
 mkdir -p "$out"
 cat >"$linker" <<'END'
@@ -66,22 +66,22 @@ export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=$linker
 
 wine=$(command -v wine64 || true)
 [[ -n $wine ]] || wine=/usr/lib/wine/wine64
-[[ -x $wine ]] || { say "wine64 was installed, and is not to be found"; exit 1; }
+[[ -x $wine ]] || { print "wine64 is installed, but its program does not exist"; exit 1; }
 export WINEPREFIX=$out/wine WINEDEBUG=-all WINEDLLOVERRIDES='mscoree,mshtml='
-# No display is needed, and none is to be opened.
+# The tests need no display, and must not open one.
 unset DISPLAY WAYLAND_DISPLAY
 
-# Debian's wine64 is linked to 0x7d000000. Its heap begins at random in the gigabyte above that, and in one process of some
-# thousands it lies on 0x7ffe0000, where Wine has to put what Windows has there. That process dies before it has
-# begun, and whoever wanted to create it is told "Internal error" (1359). So nothing is put at random.
+# Debian's wine64 is linked to 0x7d000000. Its heap begins at a random address in the gigabyte above. In one of some
+# thousand processes it covers 0x7ffe0000, where Wine must place a page that Windows has there. Such a process dies before
+# it starts, and its creation fails with "Internal error" (1359). So the script disables random addresses.
 fixed=(setarch "$(uname -m)" --addr-no-randomize)
 if ! "${fixed[@]}" true 2>/dev/null; then
-    say 'addresses are random here: a process in some thousands fails to start, with OS error 1359'
+    print 'addresses stay random here: one of some thousand processes fails to start, with OS error 1359'
     fixed=()
 fi
 
-# Wine 8 lacks bcryptprimitives.dll, from which Rust's standard library has its random numbers. Beside the
-# programs, Windows would look for it there, too; this one is for Wine alone, and never shipped.
+# Wine 8 lacks bcryptprimitives.dll, from which Rust's standard library takes random numbers. Wine, like Windows, loads a
+# library from the directory of the program. This one is only for Wine and is never shipped.
 random_numbers() {
     local dll=$out/bcryptprimitives.dll
     if [[ ! -e $dll ]]; then
@@ -98,19 +98,19 @@ random_numbers() {
     cp -u "$dll" "$1/"
 }
 
-# Wine's server ends by itself when the last program has; this waits for that, so that nothing is left. But whoever is
-# killed while creating a process leaves, under Wine, one that has not begun and never will, which its server waits for.
-# Such a one is told by its environment to be of this directory.
+# Waits until Wine's server exits, which it does after the last program. A program that is killed while it creates a process
+# leaves, under Wine, a process that never starts, and the server waits for it. The environment of such a process names this
+# script's Wine directory.
 finish() {
     local server=${wine%/*}/wineserver environment pid
     [[ -x $server ]] || server=/usr/lib/wine/wineserver64
     timeout 20 "$server" -w 2>/dev/null || "$server" -k 2>/dev/null || true
     for environment in /proc/[0-9]*/environ; do
         pid=${environment//[!0-9]/}
-        # This script has that environment as well, and so have the programs that it runs.
+        # This script and the programs that it runs have the same environment.
         [[ $(readlink "/proc/$pid/exe" || true) == *wine* ]] || continue
         if grep -qzxF "WINEPREFIX=$WINEPREFIX" "$environment" 2>/dev/null; then
-            say "ending what has never begun, or never ended: $pid, $(tr '\0' ' ' <"/proc/$pid/cmdline")"
+            print "killing a process that never started, or never exited: $pid, $(tr '\0' ' ' <"/proc/$pid/cmdline")"
             kill -KILL "$pid" 2>/dev/null || true
         fi
     done
@@ -118,20 +118,20 @@ finish() {
 
 prefix() {
     if [[ ! -e $WINEPREFIX/system.reg ]]; then
-        say 'making a directory for Wine'
+        print 'creating the directory for Wine'
         mkdir -p "$WINEPREFIX"
-        timeout 300 "${fixed[@]}" "$wine" wineboot --init >/dev/null 2>&1 || { say 'wineboot failed'; exit 1; }
+        timeout 300 "${fixed[@]}" "$wine" wineboot --init >/dev/null 2>&1 || { print 'wineboot failed'; exit 1; }
     fi
-    # Windows can be made without a display if nothing is to draw them. Wine's server writes this down when it
-    # ends, and reads it when it begins.
+    # With this setting, programs can create windows without a display. Wine's server writes the registry when it exits,
+    # and reads it when it starts.
     if ! grep -qs '^"Graphics"="null"' "$WINEPREFIX/user.reg"; then
         timeout 60 "${fixed[@]}" "$wine" reg add 'HKCU\Software\Wine\Drivers' /v Graphics /d null /f >/dev/null ||
-            { say 'could not write to the registry'; exit 1; }
+            { print 'could not write to the registry'; exit 1; }
         finish
     fi
 }
 
-# The tests with several processes: those of the testkit that do not begin by saying that they are for Linux.
+# The tests with several processes: all test files of the testkit and the storm that are not only for Linux.
 guarantees=()
 for path in crates/procref-{testkit,storm}/tests/*.rs crates/procref-testkit/tests/*/main.rs; do
     name=${path#crates/procref-*/tests/}
@@ -139,8 +139,8 @@ for path in crates/procref-{testkit,storm}/tests/*.rs crates/procref-testkit/tes
     grep -q '^#!\[cfg(target_os = "linux")\]' "$path" || guarantees+=(--test "${name%.rs}")
 done
 
-# Builds test programs in one go, because what it takes is mostly the standard library and dependencies, and runs
-# them. Before -- are cargo's arguments, after it those of each program.
+# Builds all test programs with one command, because most of the time goes to the standard library and the dependencies, and
+# runs them: `run_tests COUNT CARGO_ARGUMENT… -- TEST_ARGUMENT…`.
 run_tests() {
     local arguments=() programs=() expected=$1
     shift
@@ -154,7 +154,7 @@ run_tests() {
     mapfile -t programs < <("$cargo" test "${build[@]}" --no-run --message-format=json "${arguments[@]}" |
         sed -n 's/.*"executable":"\([^"]*\/deps\/[^"]*\.exe\)".*/\1/p')
     ((${#programs[@]} == expected)) ||
-        { say "$expected test programs were expected, and not ${#programs[@]}"; exit 1; }
+        { print "expected $expected test programs, not ${#programs[@]}"; exit 1; }
     prefix
     for program in "${programs[@]}"; do run "$program" "$@"; done
     finish
@@ -163,7 +163,7 @@ run_tests() {
 run() {
     local program=$1
     shift
-    say "running ${program##*/}"
+    print "running ${program##*/}"
     timeout 900 "${fixed[@]}" "$wine" "$program" "$@"
 }
 
@@ -196,7 +196,7 @@ all)
         --lib --test windows "${guarantees[@]}" -- --test-threads 2
     ;;
 *)
-    say "usage: scripts/windows.sh [check | lib [FILTER] | guarantees [FILTER] | storm [OPTIONS] | cli [FILTER]]"
+    print "usage: scripts/windows.sh [check | lib [FILTER] | guarantees [FILTER] | storm [OPTIONS] | cli [FILTER]]"
     exit 2
     ;;
 esac

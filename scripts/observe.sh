@@ -1,22 +1,21 @@
-# What anybody on the machine can see of a service, without asking procref. To be
-# sourced by the other scripts.
+# Functions that observe a service from outside, without procref. Other scripts source this file.
 
 fail() {
     printf '%s: %s\n' "${0##*/}" "$1" >&2
     exit 1
 }
 
-# Looks until a command succeeds: `until_true WHAT SECONDS COMMAND...`.
+# Repeats a command until it succeeds: `until_true CONDITION SECONDS COMMAND…`.
 until_true() {
-    local what=$1 end=$((SECONDS + $2))
+    local condition=$1 end=$((SECONDS + $2))
     shift 2
     until "$@"; do
-        ((SECONDS < end)) || fail "waited in vain for: $what"
+        ((SECONDS < end)) || fail "timeout while waiting for: $condition"
         sleep 0.01
     done
 }
 
-# How many lines of a file contain a text; 0 if there is no such file.
+# Prints the number of lines of a file that contain a text, and 0 if the file does not exist.
 lines_with() {
     if [[ -e $2 ]]; then
         grep -cF -- "$1" "$2" || true
@@ -25,22 +24,22 @@ lines_with() {
     fi
 }
 
-# `pid:start` of a process that lives (a zombie does not): one run of it, because a pid
-# alone could be somebody else's by now.
+# Prints `pid:start` of a live process. The start time is part of it, because the kernel reuses pids. A zombie is not
+# alive.
 identity_of() {
     local stat fields
     { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
-    # The name in parentheses may hold anything, also a parenthesis.
+    # The name in parentheses may contain any character, also a parenthesis.
     read -ra fields <<<"${stat##*) }"
     [[ ${fields[0]} != [ZX] ]] || return 1
     printf '%s:%s\n' "$1" "${fields[19]}"
 }
 
-is_over() {
+is_gone() {
     [[ $(identity_of "${1%:*}") != "$1" ]]
 }
 
-# The pids of all processes of a session, but for zombies.
+# Prints the pids of all processes of a session, without zombies.
 processes_of_session() {
     local stat line fields
     for stat in /proc/[0-9]*/stat; do
@@ -52,11 +51,11 @@ processes_of_session() {
     done
 }
 
-# The pids of the supervisors of the services of a name.
+# Prints the pids of the supervisors of all services with this name.
 supervisors_of() {
     local file words
     for file in /proc/[0-9]*/cmdline; do
-        # A process may end while we look at it; a zombie has no command line.
+        # A process may exit before its file is read. A zombie has no command line.
         { mapfile -d '' -t words <"$file"; } 2>/dev/null || continue
         if [[ ${words[0]-} == "procref: $1" ]]; then
             file=${file#/proc/}
@@ -65,12 +64,12 @@ supervisors_of() {
     done
 }
 
-# The id of the semaphore set whose slots for the instance's pid (docs/design.md) name this one:
-# `set_of_pid PID SINCE`, where SINCE is a time in seconds at which it did not exist yet. Without that
-# a look at each set of a busy machine could take longer than the set exists.
+# Prints the id of the semaphore set whose slots for the instance's pid (docs/design.md) contain this pid:
+# `set_of_pid PID SINCE`. SINCE is a time in seconds before the set was created. Without it, reading all sets of a busy
+# machine could take longer than the set exists.
 set_of_pid() {
     local id
-    # Sets of other services may be removed meanwhile.
+    # Other sets may disappear before they are read.
     for id in $(awk -v since="$2" '$4 == 130 && $10 >= since { print $2 }' /proc/sysvipc/sem); do
         if ipcs -s -i "$id" 2>/dev/null | awk -v pid="$1" '
             $1 == 14 { low = $2 }
