@@ -1,20 +1,22 @@
 #!/usr/bin/env python3
-"""Many breaks of the code in one program, which an environment variable chooses from:
+"""Tests many mutants of the code that are compiled into one program. An environment variable selects the mutant.
+
     scripts/mutants-at-once.py [--limit SCHEDULES] unit FILE...
     scripts/mutants-at-once.py [--missed OUTPUT] TEST[,TEST...] FILE...
-for example
+
+For example:
+
     scripts/mutants-at-once.py unit crates/procref/src/engine/*.rs | tee found
     scripts/mutants-at-once.py --missed found pin,stop crates/procref/src/engine/*.rs
 
-A mutant that has to be compiled takes a minute, and there are hundreds. So all are compiled at once, each
-behind a switch: a condition turned round, `&&` and `||` one for the other, a statement left out, a function
-that returns at once. Every one is then tried against the library's unit tests, the model included, with so
-many schedules a scenario (default: 2000), and as many of those at random; or against tests of the testkit,
-which take longer, one after another until one notices. A test that hangs has noticed, too. `--missed` tries
-again what an earlier run has printed as missed, and nothing else: of the same files, unchanged.
+Compiling a mutant takes a minute, and there are hundreds of mutants. So the script compiles all of them at once, each
+behind a switch: a negated condition, `&&` and `||` exchanged, a statement omitted, a function that returns at once. It
+then runs the tests with each mutant until a test fails: either the library's unit tests, including the model with
+`--limit` schedules per scenario (default: 2000), or tests of the testkit, which take longer. A test that hangs counts as
+failed. `--missed` repeats only the mutants that an earlier run has printed as missed, for the same unchanged files.
 
-For what cargo-mutants does beyond that there is scripts/mutants.sh. Needs what that needs, but for
-cargo-mutants. Prints what each mutant comes to, and ends with a count.
+scripts/mutants.sh runs cargo-mutants, which knows more kinds of mutants. This script has the same requirements except
+cargo-mutants. It prints the result of each mutant, and the numbers at the end.
 """
 
 import argparse
@@ -31,7 +33,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / "target/mutants-at-once"
-# Not read on first use: that may be in a supervisor, which has neither environment nor heap.
+# The variable is read at the start, because the first use may be in a supervisor, which has no environment and no heap.
 SWITCH = """
 #[allow(unsafe_code)]
 pub(crate) mod mutant {
@@ -73,7 +75,7 @@ def balanced(text):
 
 
 def filters(line):
-    """The places of the conditions of `.filter(|it| condition)` in a line."""
+    """The positions of the conditions in `.filter(|it| condition)` in a line."""
     for found in re.finditer(r"\.(?:filter|is_some_and|is_none_or)\(\|[^|]*\| ", line):
         depth, end = 1, found.end()
         while end < len(line) and depth:
@@ -84,7 +86,7 @@ def filters(line):
 
 
 def swapped(condition):
-    """The condition with the other operator, if there is one of a kind, outside all parentheses."""
+    """The condition with `&&` and `||` exchanged, if it has only one of them outside parentheses."""
     depth, found = 0, []
     for place, letter in enumerate(condition):
         depth += {"(": 1, "{": 1, "[": 1, ")": -1, "}": -1, "]": -1}.get(letter, 0)
@@ -99,7 +101,7 @@ def swapped(condition):
 
 
 def values(signature):
-    """What a function of this signature may return at once."""
+    """The values that a function with this signature can return at once."""
     found = SIGNATURE.match(re.sub(r"\s+", " ", signature))
     kind = (found["type"] or "").strip() if found else "?"
     return next((some for pattern, some in VALUES if re.fullmatch(pattern, kind)), [])
@@ -111,7 +113,7 @@ class Mutants:
         self.all = {}
 
     def new(self, file, line, what):
-        """None where it does not compile."""
+        """Returns the number of a new mutant, or None if the mutant is known not to compile."""
         key = f"{file}:{line}: {what}"
         if key in self.left_out:
             return None
@@ -172,7 +174,7 @@ class Mutants:
 
 
 def write(path, text):
-    """If it is new: what is as it was need not be built again."""
+    """Writes a file if its content has changed, so that Cargo does not compile unchanged files again."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_bytes() != text:
         path.write_bytes(text)
@@ -186,13 +188,13 @@ def copied(copy):
 
 
 def build(files, tests):
-    """Returns the programs of the tests, and the mutants; what does not compile is left out."""
+    """Returns the test programs and the mutants, without the mutants that do not compile."""
     copy, known = PLACE / "copy", PLACE / "left-out.json"
     left_out = set(json.loads(known.read_text())) if known.exists() else set()
     if tests == ["unit"]:
         package = ["-p", "procref", "--lib", "--release"]
     else:
-        # Only the model has to be fast.
+        # These tests run no model, which needs optimization.
         package = ["-p", "procref-testkit", *(part for test in tests for part in ("--test", test))]
     target = {"CARGO_TARGET_DIR": str(PLACE), "CARGO_PROFILE_RELEASE_DEBUG": "0"}
     command = ["cargo", "test", *package, "--no-run", "--message-format", "json"]
@@ -218,9 +220,9 @@ def build(files, tests):
         broken = {key for key in mutants.all.values() if tuple(place(key)) in wrong}
         if not broken:
             told = [m["message"]["rendered"] for m in messages if (m.get("message") or {}).get("level") == "error"]
-            sys.exit("".join(told) + "mutants-at-once.py: it does not compile, whatever is left out")
+            sys.exit("".join(told) + "mutants-at-once.py: the code does not compile without the mutants either")
         left_out |= broken
-    sys.exit("mutants-at-once.py: it does not compile")
+    sys.exit("mutants-at-once.py: the code does not compile")
 
 
 def place(key):
@@ -229,10 +231,10 @@ def place(key):
 
 
 def failure(program, number, limit, seconds):
-    """None if all tests pass, or what has failed. In namespaces: broken code may signal any process."""
+    """Returns the failed test, or None. The tests run in namespaces, because broken code may signal any process."""
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     spaces = ["unshare", *user, "--fork", "--pid", "--mount-proc", "--ipc", "--kill-child"]
-    # Not as one of the first processes of the namespace: their pids mean something to the tests.
+    # The first pids of a namespace have a meaning in the tests, so the tests must not get them.
     shell = ["sh", "-c", 'for _ in 1 2 3 4 5 6 7 8 9; do true & wait; done; "$0" "$@"; exit $?']
     command = [*spaces, *shell, program, "--skip", "every_planted"]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
@@ -262,7 +264,7 @@ def failure(program, number, limit, seconds):
         late.cancel()
     if failed or ended == 0:
         return failed
-    return "ends otherwise" if in_time else "hangs"
+    return "aborts" if in_time else "hangs"
 
 
 def main():
@@ -286,7 +288,7 @@ def main():
         if failed:
             sys.exit(f"mutants-at-once.py: {name} fails without any mutant: {failed}")
         seconds[name] = time.monotonic() - begun
-    # The quickest first, and what takes much longer than without a mutant hangs.
+    # The fastest program first. A program that takes much longer than without a mutant hangs.
     quickest = sorted(programs, key=seconds.__getitem__)
     print("# " + ", ".join(f"{name} {seconds[name]:.1f} s" for name in quickest), file=sys.stderr)
     missed = 0
