@@ -166,6 +166,7 @@ impl Image {
             exit();
         }
         // Close the host's other descriptors, because the monitor may live for a while.
+        // SAFETY: no pointers are passed. The replaced descriptor is the host's, and this process does not use it.
         unsafe { libc::dup2(status, 0) };
         close_from(1);
         let mut how = 0;
@@ -185,6 +186,7 @@ impl Image {
     /// Runs in the monitor's child: executes the program.
     fn execute(&self, null: RawFd, status: RawFd) -> ! {
         // Moves the descriptors above the standard ones, which a host may have closed.
+        // SAFETY: no pointers are passed.
         let status = unsafe { libc::fcntl(status, libc::F_DUPFD_CLOEXEC, 3) };
         let refused = self.prepare(null).err().unwrap_or_else(|| {
             reset_signals();
@@ -202,6 +204,7 @@ impl Image {
     fn prepare(&self, null: RawFd) -> Result<(), i32> {
         // The copies are above the target descriptors, because `dup2` of a descriptor to itself would leave
         // it close-on-exec.
+        // SAFETY: no pointers are passed.
         let null = unsafe { libc::fcntl(null, libc::F_DUPFD_CLOEXEC, 3) };
         for place in 0..3 {
             // SAFETY: no pointers are passed.
