@@ -19,7 +19,7 @@ pub fn fork_here() -> libc::c_long {
     clone_here(libc::SIGCHLD)
 }
 
-/// Forks a child that only a wait with `__WALL` finds.
+/// Forks a child that only a wait with `__WALL` can find.
 ///
 /// The kernel does not reap it if the program ignores SIGCHLD, and neither does a program that waits for all of its
 /// children. This holds until the child executes a program.
@@ -45,9 +45,9 @@ fn clone_here(exit_signal: libc::c_int) -> libc::c_long {
 
 /// Blocks all signals for this thread. Returns the previous mask.
 ///
-/// Call this before the fork. Only SIGKILL may reach the child, because the handlers are those of its starter, and
-/// their data may be unmapped. If the child blocked the signals itself, a Ctrl-C right after the fork would still reach
-/// a handler.
+/// Call this before the fork. Only SIGKILL may reach the child, because its handlers are those of the
+/// starter, and their data may be unmapped. If the child blocked the signals itself, a Ctrl-C right after the
+/// fork would still run a handler.
 pub fn block_signals() -> libc::sigset_t {
     // SAFETY: `sigset_t` is an array of integers, for which all zeros is a valid value.
     let mut all: libc::sigset_t = unsafe { core::mem::zeroed() };
@@ -59,8 +59,8 @@ pub fn block_signals() -> libc::sigset_t {
     before
 }
 
-/// Gives every signal its default action and unblocks all signals, as a program expects it. `execve` would keep ignored
-/// and blocked signals.
+/// Gives every signal its default action and unblocks all signals, because programs expect that. `execve`
+/// would keep ignored and blocked signals.
 pub fn reset_signals() {
     set_default_signals();
     // SAFETY: `sigset_t` is an array of integers, for which all zeros is a valid value.
@@ -78,8 +78,9 @@ pub fn set_signal_mask(mask: &libc::sigset_t) {
 
 /// Gives every signal its default action.
 pub fn set_default_signals() {
-    // The libc function refuses the two signals that the libc uses itself, which may be ignored as well. So this is the
-    // raw system call. All zeros means the default action without flags. No architecture has a larger structure.
+    // The libc function rejects the two signals that libc itself uses, and these may be ignored, too. So this
+    // is the raw system call. All zeros means the default action without flags. No architecture has a larger
+    // structure.
     let default = [0_u64; 8];
     const MASK_SIZE: libc::c_long = 8;
     for signal in 1..=64 {
@@ -97,7 +98,7 @@ pub fn set_default_signals() {
     }
 }
 
-/// Closes all descriptors from `first` on.
+/// Closes all descriptors whose number is at least `first`.
 pub fn close_from(first: RawFd) {
     // SAFETY: no pointers are passed. This process has its own descriptor table, and the callers use no descriptor from
     // `first` on after this call.
@@ -109,8 +110,8 @@ pub fn close_from(first: RawFd) {
     }
 }
 
-/// Closes the descriptors from `first` on that the kernel lists as open. This takes no longer if the limit is a
-/// thousand million descriptors, as in some containers.
+/// Closes the open descriptors whose number is at least `first`, from the kernel's list. The limit of
+/// descriptors, which is a thousand million in some containers, does not affect the time.
 fn close_listed(first: RawFd) -> rustix::io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let list = rustix::fs::open(c"/proc/self/fd", flags, Mode::empty())?;
@@ -121,7 +122,7 @@ fn close_listed(first: RawFd) -> rustix::io::Result<()> {
         let name = entry?.file_name().to_str().ok().map(str::parse::<RawFd>);
         if let Some(Ok(fd)) = name {
             if fd >= first && fd != list.as_raw_fd() {
-                // SAFETY: no pointers are passed. `close_from` says why no code uses this descriptor any more.
+                // SAFETY: no pointers are passed. No code uses this descriptor any more: see `close_from`.
                 unsafe { libc::close(fd) };
             }
         }
@@ -129,7 +130,7 @@ fn close_listed(first: RawFd) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Closes every number from `first` on that a descriptor can have. This is for systems without `/proc`.
+/// Closes every possible descriptor whose number is at least `first`. This is for systems without `/proc`.
 fn close_numbered(first: RawFd) {
     /// The kernel's default for the highest limit. More numbers would take minutes.
     const MOST: libc::rlim_t = 1 << 20;
@@ -141,7 +142,7 @@ fn close_numbered(first: RawFd) {
     // SAFETY: the call writes one `rlimit` to `limit`, which is alive and borrowed by nothing else.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
     for fd in first..limit.rlim_cur.min(MOST) as RawFd {
-        // SAFETY: no pointers are passed. `close_from` says why no code uses this descriptor any more.
+        // SAFETY: no pointers are passed. No code uses this descriptor any more: see `close_from`.
         unsafe { libc::close(fd) };
     }
 }

@@ -1,14 +1,14 @@
 //! The messages from a supervisor and its child to the starter, and their wire format.
 //!
-//! Both sides are the same program, so numbers are in native byte order. A pipe writes and reads each message whole,
-//! because all are shorter than PIPE_BUF.
+//! Both sides are the same program, so numbers are in native byte order. Writes of a message are atomic,
+//! because each message is shorter than PIPE_BUF.
 
 use crate::state::{Ended, Identity};
 
 /// A message from a supervisor, or from its attendant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Processes of an older instance are still alive, or the starter does not hold the lock any more.
+    /// Processes of an older instance are still alive, or the starter no longer holds the lock.
     Blocked,
     /// This process is registered as the supervisor. If it launches a service, it now waits for the confirmation.
     Registered(Identity),
@@ -64,7 +64,7 @@ impl Message {
         let identity = Identity { pid: value, start };
         match kind {
             3 => Some(Self::Launched { identity, port }),
-            // No other message has a port.
+            // Other messages have no port.
             _ if port != 0 => None,
             1 => Some(Self::Blocked),
             2 => Some(Self::ForkFailed(value as i32)),

@@ -1,10 +1,10 @@
-//! The time.
+//! Monotonic time, without the standard library.
 
 #![expect(unsafe_code, reason = "clock_gettime into a local variable")]
 
 use core::time::Duration;
 
-/// The time since some moment in the past, on the clock that no process can set.
+/// Returns the time since a fixed moment in the past, on a clock that no process can set.
 pub fn now() -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,

@@ -1,8 +1,8 @@
 //! Crash points: the steps after which a test can kill a process, to check what it leaves.
 //!
-//! There is a point after every step that changes something outside of the process: the kernel object, a file, or
-//! another process. A test checks that each changing step of the kernel's contract has one. Some steps that only read
-//! have a point, too, so that a test can change what the process has read.
+//! There is a point after every step that changes something outside of the process: the kernel object, a
+//! file, or another process. A test checks that each changing step of the kernel's contract has one. Some
+//! steps that only read have a point, too, so that a test can change the state after a read.
 //!
 //! Points are chosen with environment variables, which procref reads. Without the feature `crash-points`, which only
 //! procref's own tests enable, [`point`] does nothing.
@@ -294,15 +294,15 @@ fn kill_myself() -> ! {
 
 /// Suspends this process until another process continues it. Makes only system calls.
 ///
-/// The signal goes to this thread, which receives it before it does anything else. If it went to the process, another
-/// thread might receive it, and this one would continue for a while.
+/// Send the signal to this thread, which receives it immediately. If the signal were sent to the process,
+/// another thread might receive it, and this thread would continue to run for a short time.
 #[cfg(all(feature = "crash-points", target_os = "linux"))]
 #[expect(unsafe_code, reason = "a signal to one thread")]
 fn suspend_myself() {
     let process = rustix::process::getpid().as_raw_nonzero().get();
     let thread = rustix::thread::gettid().as_raw_nonzero().get();
     let [process, thread, signal] = [process, thread, libc::SIGSTOP].map(libc::c_long::from);
-    // SAFETY: no pointers are passed. The libc function would use the thread id that libc has stored, which in a
-    // supervisor is that of its starter.
+    // SAFETY: no pointers are passed. This is a raw system call, because libc would use its stored thread id,
+    // which in a supervisor is that of the starter.
     unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
 }

@@ -1,8 +1,9 @@
 //! The life of a supervisor.
 //!
-//! A client that releases the last reference stops the service itself. A client that is killed cannot. So the process
-//! that starts a service first forks a supervisor. The supervisor sleeps in the kernel until no reference is left, and
-//! then does what the last client would have done. There is one supervisor per service, and it exits with the service.
+//! A client that releases the last reference stops the service itself, but a client that is killed cannot. So
+//! the process that starts a service first forks a supervisor. The supervisor sleeps in the kernel until no
+//! process holds a reference, and then stops the service like a last client. There is one supervisor per
+//! service, and it exits with the service.
 //!
 //! ```text
 //!  1  forked        the supervisor has its own session, blocks every signal, and stands in `/`
@@ -29,8 +30,8 @@
 //! - The code makes no system calls itself. It uses [`SignalSafeSet`] and the traits of [`ops`](crate::ops).
 //! - On Linux every future here is ready when it is polled for the first time, because each step blocks as its system
 //!   call does. The code is `async` for the model, which switches to another process at each step.
-//! - Every error ends the supervisor. The kernel then releases its lock and its registration, and the next client that
-//!   joins sees that there is no supervisor and starts another one.
+//! - Every error ends the supervisor. The kernel then releases its lock and its registration. The next client
+//!   that joins detects that there is no supervisor, and starts another one.
 
 use core::future::Future;
 use core::time::Duration;
@@ -54,7 +55,7 @@ enum Wake {
     ServiceExited,
 }
 
-/// Sleeps until a step is performed, the time has passed, or the service has exited.
+/// Sleeps until a step is performed, the limit has passed, or the service has exited.
 async fn sleep<'a, O: SupervisorOps, F>(
     ops: &'a O,
     time: Option<Duration>,
@@ -67,8 +68,9 @@ where
     loop {
         let left = deadline.map(|deadline| deadline.saturating_sub(ops.now()));
         ops.set_limit(left);
-        // The limit is set first. A child that exits after that ends the sleep, and a child that exited before that is
-        // found here. If the check came first, the supervisor would miss a child that exits in between.
+        // Set the limit first. If the child exits after that, its signal ends the sleep. The check that
+        // follows detects an earlier exit. If the check came first, the supervisor would miss an exit between
+        // the check and the limit.
         if ops.has_exited() {
             return Ok(Wake::ServiceExited);
         }
@@ -123,16 +125,17 @@ pub async fn launch_and_watch<H: LaunchHandshake>(
     }
 }
 
-/// Removes the set if no process is left to do it.
+/// Removes the set if no other process does.
 ///
-/// A starter that died at once may have left its set alone. So may the clients of a dead instance that this starter
-/// should have replaced: they saw that this process was registered, and left the set to it.
+/// If the starter died immediately, it did not remove the set. The clients of a dead instance that this
+/// starter should have replaced may not remove it either, because this supervisor was registered when they
+/// left.
 async fn clean_up<H: LaunchHandshake>(set: SetOf<H::Subreaper>, handshake: &H) {
     if set.try_idle().await.is_err() {
         return;
     }
     let _ = match set.snapshot().await {
-        // Another supervisor does it.
+        // Another supervisor removes the set.
         Ok(snapshot) if snapshot.supervised => set.unlock().await,
         Ok(snapshot) => stop(set, snapshot, handshake.ops()).await,
         Err(refused) => Err(refused),
@@ -143,7 +146,7 @@ async fn clean_up<H: LaunchHandshake>(set: SetOf<H::Subreaper>, handshake: &H) {
 /// Runs a supervisor that is the parent of the service, from the moment when the instance is published.
 async fn watch_child<S: SubreaperOps>(set: SetOf<S>, subreaper: &S) {
     let _ = watch_start_and_service(set, subreaper).await;
-    // If the set was removed from outside, no other process finds the service any more.
+    // If the set was removed from outside, no other process can find the service, so this process stops it.
     subreaper.stop_tree().await;
 }
 
@@ -166,12 +169,13 @@ enum Start {
     Failed,
 }
 
-/// Watches the service until its starter has found it ready, has given up, or has died. Until then the supervisor
-/// shares the lock with the starter.
+/// Watches the service until its starter has published it as ready, has cancelled the start, or has died.
+/// During this time, the supervisor shares the lock with the starter.
 async fn watch_start<S: SubreaperOps>(set: SetOf<S>, subreaper: &S) -> Result<Start, Refused> {
     if let Wake::ServiceExited = sleep(subreaper, None, |limit| set.wait_alone(limit)).await? {
-        // The starter gets the report at once, and cleans up. If it dies before it has finished, the code below does
-        // the rest. So this process keeps its share of the lock until the starter has released its own.
+        // The starter gets the report immediately, and cleans up. If it dies before it has finished, the code
+        // below does the remaining cleanup. So this process keeps its share of the lock until the starter has
+        // released the other share.
         subreaper.report_exit();
         crash::point(Point::ExitReported);
         subreaper.stop_leftovers().await;
@@ -194,8 +198,8 @@ async fn watch_start<S: SubreaperOps>(set: SetOf<S>, subreaper: &S) -> Result<St
         Some(_) => clear(set, snapshot, subreaper).await?,
         None => {
             subreaper.stop_tree().await;
-            // The starter has cleared the instance, and may have died before it removed the files. After the set is
-            // removed, no process would find them.
+            // The starter has cleared the instance, but may have died before it removed the files. Remove the
+            // files before the set, because no process finds them after that.
             if snapshot.instance.is_none() {
                 subreaper.remove_files().await;
             }
@@ -219,7 +223,7 @@ fn unlimited<O: SupervisorOps>(ops: &O) -> &LimitOf<O> {
     ops.limit()
 }
 
-/// Leaves a service that has exited by itself while it was serving.
+/// Resigns after a serving service has exited by itself.
 async fn after_exit<S: SubreaperOps>(set: SetOf<S>, subreaper: &S) -> Result<(), Refused> {
     /// Time to wait for an idle set before checking again whether a client holds a reference.
     const RETRY: Duration = Duration::from_millis(10);
@@ -227,8 +231,8 @@ async fn after_exit<S: SubreaperOps>(set: SetOf<S>, subreaper: &S) -> Result<(),
     subreaper.stop_leftovers().await;
     crash::point(Point::LeftoversStopped);
     loop {
-        // A client that holds a reference finds the service dead, and restarts it under another supervisor, which
-        // waits until this one has released TREE.
+        // A client that holds a reference detects that the service is dead, and restarts it with another
+        // supervisor. That supervisor waits until this one has released TREE.
         match set.resign(Lock::Keep, subreaper.ended()).await {
             Err(Refused::NotNow) => {}
             done => {
@@ -236,8 +240,9 @@ async fn after_exit<S: SubreaperOps>(set: SetOf<S>, subreaper: &S) -> Result<(),
                 return done;
             }
         }
-        // No client holds a reference, so this process must remove the set. It does not sleep until the set is idle: a
-        // client may enter instead, and would wait for TREE while this process waits for the client to leave.
+        // No client holds a reference, so this process must remove the set. It must not sleep until the set
+        // is idle without a limit. A client may enter, and would wait for TREE while this process waits until
+        // that client leaves.
         subreaper.set_limit(Some(RETRY));
         match set.wait_idle(subreaper.limit()).await {
             Ok(()) => {
@@ -251,7 +256,7 @@ async fn after_exit<S: SubreaperOps>(set: SetOf<S>, subreaper: &S) -> Result<(),
     }
 }
 
-/// The reason why a supervisor does not watch its service any more.
+/// The reason why a supervisor stops watching its service.
 enum Watched {
     /// The service is stopped, or another supervisor watches it.
     Stopped,
@@ -266,7 +271,7 @@ async fn watch_until_stopped<O: SupervisorOps>(set: SetOf<O>, ops: &O) -> Result
         crash::point(Point::FoundIdle);
         let snapshot = set.snapshot().await?;
         if snapshot.tree && !ops.is_subreaper() {
-            // The current instance has a supervisor that is its parent, and that can stop all of its processes.
+            // The supervisor of the current instance is its parent, and can stop all of its processes.
             set.unlock().await?;
             crash::point(Point::Yielded);
             return Ok(Watched::Stopped);
@@ -283,8 +288,8 @@ async fn watch_until_stopped<O: SupervisorOps>(set: SetOf<O>, ops: &O) -> Result
                 Wake::ServiceExited => return Ok(Watched::ServiceExited),
                 Wake::TimedOut => {}
             }
-            // A client may have joined since, and may even have left again. Only a lock that is taken in the same step
-            // as the check for references is safe.
+            // A client may have joined and left after the sleep. So the lock must be taken in the same step
+            // as the check for references.
             match set.try_idle().await {
                 Ok(()) => {}
                 Err(Refused::NotNow) => continue,

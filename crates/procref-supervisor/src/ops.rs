@@ -1,7 +1,7 @@
-//! What a supervisor needs of the machine, beside the semaphore set.
+//! The operations of the machine that a supervisor needs, in addition to the semaphore set.
 //!
-//! Three traits, for the three roles that a supervisor can have. The life of a supervisor is written over them, so
-//! that the model of procref runs the same code on a simulated machine.
+//! There are three traits, for the three roles of a supervisor. The life of a supervisor is generic over
+//! them, so that the model of procref can run the same code on a simulated machine.
 //!
 //! | trait | role | on Linux |
 //! |---|---|---|
@@ -22,7 +22,7 @@ use crate::state::{Ended, Identity, Instance};
 pub trait SupervisorOps {
     type Calls: SetCalls;
 
-    /// Returns the limit of this supervisor's sleeps. It ends early when a child exits.
+    /// Returns the limit of this supervisor's sleeps. The exit of a child ends the limit early.
     fn limit(&self) -> &<Self::Calls as SetCalls>::Limit;
 
     /// Sets the time after which the next sleep ends. `None` sets no time limit.
@@ -56,7 +56,7 @@ pub trait SubreaperOps: SupervisorOps {
     /// Returns the process of the service's program.
     fn child(&self) -> Identity;
 
-    /// Returns how that process ended, or `None` if it is alive.
+    /// Returns the exit status of that process, or `None` if it is alive.
     fn ended(&self) -> Option<Ended>;
 
     /// Reports to the starter that the service has exited.
@@ -68,7 +68,7 @@ pub trait SubreaperOps: SupervisorOps {
     /// Closes the pipe to the starter, which reads no further reports.
     fn close_report(&self);
 
-    /// Stops the processes that the service has left when it exited.
+    /// Stops the leftover processes of a service that has exited.
     async fn stop_leftovers(&self);
 
     /// Stops the service and all of its processes.
@@ -98,19 +98,20 @@ pub trait LaunchHandshake {
     /// Reports to the starter that the instance is published and its process waits at the gate.
     fn report_launched(&self, instance: &Instance) -> bool;
 
-    /// Waits until the starter confirms that it still holds the lock that this supervisor shares. Returns `false` if
-    /// the starter died.
+    /// Waits until the starter confirms that it still holds its share of the lock. Returns `false` if the
+    /// starter died.
     ///
-    /// A starter that dies right after the fork releases the lock. When this supervisor then takes its share, another
-    /// process may hold the lock: a new starter, whose own supervisor waits for TREE. So a supervisor does nothing
-    /// before its starter has confirmed, and leaves if it shares the lock with a stranger. Checking whether the starter
-    /// is alive would not be enough, because a process that dies gives up its locks first.
+    /// If a starter dies right after the fork, the kernel releases its lock. When this supervisor then takes
+    /// its share, a new starter may hold the lock, and the supervisor of that starter would wait for TREE. So
+    /// a supervisor does nothing before its starter's confirmation, and exits if there is none. Checking
+    /// whether the starter is alive is not sufficient, because a dying process releases its locks before it
+    /// is dead.
     async fn await_confirm(&self) -> bool;
 
-    /// Forks the process of the service, which waits at its gate. Returns `None` if that fails, and has reported the
-    /// failure to the starter.
+    /// Forks the process of the service, which waits at its gate. If the fork fails, reports the failure to
+    /// the starter and returns `None`.
     async fn fork(&self) -> Option<Self::Subreaper>;
 
-    /// Returns the operations of this supervisor as long as it has no children.
+    /// Returns the operations of this supervisor for the time in which it has no children.
     fn ops(&self) -> &Self::Ops;
 }

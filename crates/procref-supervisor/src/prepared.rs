@@ -1,4 +1,4 @@
-//! The data that a starter prepares before the fork, and that the processes after the fork read.
+//! The data that a starter prepares before the fork, for the processes after the fork.
 //!
 //! All of it is in one mapping, the arena. The supervisor keeps that mapping and unmaps the rest of its starter's
 //! memory. So the data is `Copy`, and every pointer in it points into the arena.
@@ -20,7 +20,7 @@ pub const FILES: usize = 4;
 pub struct SupervisorSpec {
     pub set: NativeSet,
     pub stop: StopSpec,
-    /// The process that forks.
+    /// The starter, which forks.
     pub starter: libc::pid_t,
     /// The pipe on which the child reports to the starter.
     pub ready: RawFd,
@@ -51,7 +51,7 @@ pub struct ServiceSpec {
     pub log: LogSpec,
     /// The starter's descriptor of the log.
     pub log_file: RawFd,
-    /// The pipe on which the starter confirms: the end to read from, and the starter's end.
+    /// The pipe on which the starter confirms: the read end, and the starter's end.
     pub confirm: [RawFd; 2],
     /// The starter's pidfd, or a negative number if this kernel has no pidfds.
     pub starter: RawFd,

@@ -50,9 +50,9 @@ impl SignalSafeProcess {
 
     /// Returns `true` if the process that has this pid now is a supervisor.
     ///
-    /// The name alone does not show it, because a process can give itself any name. A supervisor has also executed no
-    /// program since its fork, and it blocks every signal as long as it runs. So a program that was executed is no
-    /// supervisor, whatever its name. A process that imitates all three is not distinguished.
+    /// The name alone is not sufficient, because a process can give itself any name. A supervisor has also
+    /// executed no program after its fork, and it blocks every signal while it runs. So an executed program
+    /// with such a name is not a supervisor. A process that imitates all three properties is treated as one.
     pub fn is_supervisor(pid: u32) -> bool {
         let mut buffer = [0; 1024];
         let Ok(text) = read_stat(pid, &mut buffer) else {
@@ -127,10 +127,10 @@ impl Stat {
     }
 }
 
-/// Returns `true` if `/proc` shows this process under its own pid. If it does not, `/proc` shows another pid
+/// Returns `true` if `/proc` shows this process under its own pid. Otherwise, `/proc` belongs to another pid
 /// namespace. Makes only system calls.
 ///
-/// This is the quick check before each lookup. procref makes a thorough one when the service is built.
+/// This is a quick check before each lookup. procref makes a thorough check when the service is built.
 pub fn is_proc_own() -> Result<bool, Errno> {
     let mut room = [MaybeUninit::uninit(); 16];
     let (pid, _) = rustix::fs::readlinkat_raw(CWD, c"/proc/self", &mut room)?;
@@ -161,7 +161,7 @@ pub fn open_pidfd(pid: u32) -> Result<Option<OwnedFd>, Errno> {
     let pid = to_pid(pid).ok_or(Errno::SRCH)?;
     match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
         Ok(fd) => Ok(Some(fd)),
-        // Most seccomp filters return EPERM. The call itself never does.
+        // Most seccomp filters return EPERM. The call itself never returns it.
         Err(Errno::NOSYS | Errno::PERM) => Ok(None),
         // The number is that of a thread which is not the first one of its process. No process has this pid.
         Err(Errno::INVAL | Errno::NOENT) => Err(Errno::SRCH),

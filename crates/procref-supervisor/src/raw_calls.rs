@@ -49,7 +49,8 @@ pub fn operate(id: SetId, ops: &[Op], wait: Wait) -> Result<(), Errno> {
     call(id, ops, wait, ptr::null())
 }
 
-/// Performs an array, and sleeps until that is possible, at most for `limit`. `EAGAIN` means that the limit has passed.
+/// Performs an array. Sleeps until that is possible, for at most `limit`. `EAGAIN` means that the limit has
+/// passed.
 pub fn operate_within(id: SetId, ops: &[Op], limit: Duration) -> Result<(), Errno> {
     let limit = timespec(limit);
     call(id, ops, Wait::Yes, &raw const limit)
@@ -57,9 +58,9 @@ pub fn operate_within(id: SetId, ops: &[Op], limit: Duration) -> Result<(), Errn
 
 /// A time limit that a signal handler can end.
 ///
-/// A signal wakes a process that sleeps in `semtimedop` (`EINTR`). It does not wake a process that is about to sleep:
-/// the handler runs before the call, and the call does not see it. So the handler zeroes the limit that the call will
-/// read. Whether it runs before the call or during it, the sleep ends.
+/// A signal wakes a process that sleeps in `semtimedop` (`EINTR`). A signal does not end a sleep that begins
+/// after the handler has run. So the handler sets the limit that the call will read to zero. The sleep then
+/// ends, whether the handler runs before the call or during it.
 pub struct Limit(UnsafeCell<libc::timespec>);
 
 // SAFETY: a limit is used by one thread and by the signal handlers that interrupt this thread. Each access is a
@@ -84,7 +85,7 @@ impl Limit {
 
     /// Sets the limit. `None` means that only a signal handler ends it.
     pub fn set(&self, limit: Option<Duration>) {
-        // No kernel overflows at 68 years.
+        // 68 years do not overflow in any kernel.
         let limit = limit.map_or(Duration::from_secs(i32::MAX as u64), |limit| limit);
         self.write(timespec(limit));
     }
@@ -102,8 +103,8 @@ impl Limit {
     }
 }
 
-/// Performs an array, and sleeps until that is possible, or until the limit ends. `EINTR` and `EAGAIN` mean that the
-/// limit has ended.
+/// Performs an array. Sleeps until that is possible, or until the limit ends. `EINTR` and `EAGAIN` mean that
+/// the limit has ended.
 pub fn operate_until(id: SetId, ops: &[Op], limit: &Limit) -> Result<(), Errno> {
     call(id, ops, Wait::Yes, limit.0.get())
 }
@@ -152,10 +153,10 @@ pub fn values_in_new_room(id: SetId) -> Result<Values, Errno> {
 
 /// A buffer for the values of one set, right before memory that cannot be accessed.
 ///
-/// `GETALL` takes no length: it writes as many values as the set has. `semget` also finds sets that are larger than
-/// requested. And the id of a removed set is reused after some millions of other sets, so an id that this process
-/// remembers may be that of another user's set with thousands of semaphores. Reading the size first would be a race.
-/// Here the kernel itself reaches the guard and returns `EFAULT`.
+/// `GETALL` takes no length: it writes as many values as the set has. `semget` also finds sets that are
+/// larger than requested. And the kernel reuses the id of a removed set after some millions of other sets. So
+/// a remembered id may be that of another user's set with thousands of semaphores. Reading the size first
+/// would be a race. With the guard, the kernel returns `EFAULT`.
 pub struct Guarded {
     pages: *mut libc::c_void,
 }
@@ -200,7 +201,8 @@ impl Guarded {
     }
 
     pub fn read(&self, id: SetId) -> Result<Values, Errno> {
-        // A smaller set leaves the rest of the buffer unchanged, so it must not have the values of the last set.
+        // Zero the buffer, because a smaller set leaves the rest of it unchanged, with the values of the last
+        // set.
         let values = self.blank();
         // SAFETY: GETALL writes one `unsigned short` per semaphore, from `values` on. There is room for COUNT of them.
         // If the set has more, the kernel reaches the guard and the call fails.

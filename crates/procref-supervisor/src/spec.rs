@@ -1,4 +1,4 @@
-//! The description of one launch, and of how a service is stopped.
+//! The description of a launch, and the policy for stopping a service.
 
 use core::time::Duration;
 
@@ -16,7 +16,7 @@ pub struct LaunchSpec {
 }
 
 impl LaunchSpec {
-    /// The instance that is published as not ready once the program's process exists.
+    /// Returns the instance that is published as not ready after the program's process exists.
     pub fn launched(&self, identity: Identity, port: u16) -> Instance {
         Instance {
             identity,
@@ -38,8 +38,8 @@ pub struct StopSpec {
 }
 
 impl StopSpec {
-    /// Returns the longest time that a stop takes. First the service's own process gets the grace and is killed, and
-    /// then the processes that it has left.
+    /// Returns the longest time that a stop takes. The service's main process gets one grace period, and the
+    /// leftover processes get another one.
     pub fn limit(&self) -> Duration {
         self.grace.saturating_add(KILL_TIMEOUT).saturating_mul(2)
     }

@@ -11,7 +11,7 @@ pub struct Identity {
     pub start: u64,
 }
 
-/// Whether a step that writes also releases the lock.
+/// States whether a step that writes also releases the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lock {
     Keep,
@@ -48,17 +48,17 @@ pub struct Instance {
     /// Pid 0 and start time 0 if the service has no local process.
     pub identity: Identity,
     pub port: u16,
-    /// Set if clients may use the instance. This is published last.
+    /// `true` if clients may use the instance. This is published last.
     pub ready: bool,
-    /// Set when a process begins to stop the instance, and never cleared.
+    /// `true` after a process has begun to stop the instance. It never becomes `false` again.
     pub stopping: bool,
-    /// Set if the instance is a client process itself. It is never signaled.
+    /// `true` if the instance is a client process itself. It is never signaled.
     pub hosted: bool,
-    /// Set if the record has something that joiners read: metadata or a fingerprint.
+    /// `true` if the record has metadata or a fingerprint, which joining clients read.
     pub has_metadata: bool,
-    /// Set if procref executed the program, under a supervisor that is its parent.
+    /// `true` if procref executed the program, with a supervisor as its parent.
     pub command: bool,
-    /// Set if no supervisor stops the instance after its last clients are killed.
+    /// `true` if no supervisor stops the instance after its last clients are killed.
     pub keep_orphan: bool,
     /// Time for which the instance is kept after the last client has left, in milliseconds.
     pub linger_ms: u32,
@@ -76,27 +76,28 @@ impl Instance {
 pub struct Snapshot {
     /// Number of processes that hold a reference.
     pub clients: u32,
-    /// Set if a process holds the transition lock.
+    /// `true` if a process holds the transition lock.
     pub locked: bool,
-    /// Set if a supervisor is alive.
+    /// `true` if a supervisor is alive.
     pub supervised: bool,
-    /// Set if a supervisor is alive that is the parent of the service's processes. Some of these may be alive, too.
+    /// `true` if a supervisor is alive that is the parent of the service's processes. Some of these processes
+    /// may be alive, too.
     pub tree: bool,
-    /// Set if the service is kept without references.
+    /// `true` if the service is kept without references.
     pub pinned: bool,
     /// Number of the instance: 0 before the first, then from 1 up to [`MAX_GENERATION`], then from 1 again.
     pub generation: u16,
-    /// Set if the object says which service it belongs to. A new object does not.
+    /// `true` if the object names its service. A new object does not.
     pub claimed: bool,
     pub instance: Option<Instance>,
-    /// How the instance ended, if its supervisor reaped it.
+    /// The exit status of the instance, if its supervisor reaped it.
     pub ended: Option<Ended>,
     /// Longest duration of the transition, as announced by the process that holds the lock. If that process has not
     /// announced anything yet, the value is that of an earlier transition.
     pub announced: Option<Duration>,
 }
 
-/// How a process ended.
+/// The exit status of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// The process exited with this code.
@@ -106,14 +107,15 @@ pub enum Ended {
 }
 
 impl Snapshot {
-    /// Returns `true` if the supervisor keeps the service for a while after the last client has left.
+    /// Returns `true` if the supervisor keeps the service for a time after the last client has left.
     pub fn lingers(&self) -> bool {
         let serving = |instance: Instance| instance.is_serving() && instance.linger_ms > 0;
         self.supervised && self.instance.is_some_and(serving)
     }
 
-    /// Returns `true` if the supervisor stops the service after the last client has left: because the service
-    /// lingers, or because the supervisor has executed it, and only that supervisor can stop all of its processes.
+    /// Returns `true` if the supervisor stops the service after the last client has left. This is the case if
+    /// the service lingers, or if the supervisor is its parent, because only the parent can stop all of its
+    /// processes.
     pub fn is_left_to_supervisor(&self) -> bool {
         let command = |instance: Instance| instance.is_serving() && instance.command;
         self.lingers() || self.supervised && self.instance.is_some_and(command)

@@ -2,20 +2,20 @@
 
 use core::fmt;
 
-/// Text of at most `N` bytes. A longer text is cut off.
+/// Text of at most `N` bytes. A longer text is truncated.
 pub(crate) struct TextBuffer<const N: usize> {
     bytes: [u8; N],
     length: usize,
 }
 
 impl<const N: usize> TextBuffer<N> {
-    /// The text of these arguments.
+    /// Returns the text of these arguments.
     pub(crate) fn format(arguments: fmt::Arguments) -> Self {
         let mut buffer = Self {
             bytes: [0; N],
             length: 0,
         };
-        // The only error is that the text is cut off.
+        // The only error is that the text is truncated.
         let _ = fmt::write(&mut buffer, arguments);
         buffer
     }
@@ -24,7 +24,7 @@ impl<const N: usize> TextBuffer<N> {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 
-    /// The text and what follows it, which is all zeros.
+    /// Returns the text, followed by zeros.
     pub(crate) fn padded(&self) -> &[u8; N] {
         &self.bytes
     }

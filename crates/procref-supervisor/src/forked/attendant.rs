@@ -1,8 +1,8 @@
 //! The process between a starter and its supervisor, which exists until the supervisor has reported.
 //!
-//! A starter learns of the death of its supervisor when the pipe between them ends. But a process that another thread
-//! of the starter has forked has a copy of that pipe, and as long as it lives the pipe does not end. The attendant is
-//! the parent of the supervisor, so it learns of the death in any case, and reports it together with the cause.
+//! EOF on the pipe shows a starter that its supervisor has died. But a process that another thread of the
+//! starter has forked has a copy of that pipe, and there is no EOF while that process lives. The attendant is
+//! the parent of the supervisor, so it always detects the death, and reports it together with the cause.
 
 #![expect(unsafe_code, reason = "waitpid and dup2")]
 
@@ -14,10 +14,11 @@ use crate::prepared::SupervisorSpec;
 /// The attendant's descriptor of the pipe.
 const REPORT: libc::c_int = 0;
 
-/// Waits until the supervisor exits, and reports how. The starter kills the attendant when the supervisor has reported.
+/// Waits until the supervisor exits, and reports the cause. The starter kills the attendant after the
+/// supervisor has reported.
 ///
-/// The attendant dies with its starter only from here on. If it did so before it has forked the supervisor, and the
-/// starter was killed in between, no process would be left to remove the set.
+/// The attendant dies with its starter only after this call. If it called this before the fork of the
+/// supervisor, a death of the starter between the two would leave a set that no process removes.
 pub(super) fn attend(spec: &SupervisorSpec, child: libc::c_long) -> ! {
     if !die_with_parent(spec.starter) {
         exit();

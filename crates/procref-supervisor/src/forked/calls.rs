@@ -19,7 +19,7 @@ pub(super) fn exit() -> ! {
 }
 
 pub(super) fn exit_with(status: libc::c_int) -> ! {
-    // SAFETY: no pointers are passed. Unlike `exit`, `_exit` runs no handlers, which would be the starter's.
+    // SAFETY: no pointers are passed. Unlike `exit`, `_exit` does not run the handlers of the starter.
     unsafe { libc::_exit(status) }
 }
 
@@ -58,7 +58,7 @@ pub(super) fn die_with_parent(parent: libc::pid_t) -> bool {
     now == parent
 }
 
-/// Sets the name of this process, which `top` shows and by which supervisors are recognized.
+/// Sets the name of this process. `top` shows the name, and procref recognizes supervisors by it.
 pub(super) fn name_process(spec: &SupervisorSpec) {
     // SAFETY: `title` points to a NUL-terminated text in the arena, which this process keeps. The kernel reads up to
     // the NUL, and at most 16 bytes.
@@ -76,8 +76,8 @@ pub(super) fn write_title(spec: &SupervisorSpec) {
     // another stack, in the arena, has one thread, and keeps no reference to that memory.
     let shown = unsafe { slice::from_raw_parts_mut(start as *mut u8, length) };
     let title = spec.title.as_c_str().to_bytes();
-    // A longer title is cut off. One NUL stays at the end, because without it the kernel would show the bytes after the
-    // command line, too.
+    // A longer title is truncated. The last byte stays a NUL. Otherwise the kernel would also show the bytes
+    // after the command line.
     let room = shown.len() - 1;
     let title = title.get(..room).unwrap_or(title);
     let padded = title.iter().copied().chain(iter::repeat(0));
@@ -89,16 +89,18 @@ pub(super) fn write_title(spec: &SupervisorSpec) {
 
 /// Unmaps the starter's memory that this process does not use.
 ///
-/// The starter may later write to all of its memory. The kernel would then keep the old pages for this process alone.
+/// Without this, the kernel would keep a copy of every page that the starter writes to later, only for this
+/// process.
 pub(super) fn unmap_dispensable(spec: &SupervisorSpec) {
     // SAFETY: the starter put `dispensable_count` ranges into the arena, at the address `dispensable`. This process
     // keeps the arena, and nothing writes to it.
     let ranges = unsafe { slice::from_raw_parts(spec.dispensable, spec.dispensable_count) };
     for range in ranges {
-        // SAFETY: the range was private anonymous memory of the starter. It does not contain the arena (this stack and
-        // all prepared data), the data of this thread that the libc uses (`errno`, the stack protector's value, the
-        // thread descriptor), the shadow stack, or data of a program file or library. The code that runs from here on
-        // uses nothing else: it has no heap, and other threads' stacks belong to threads that do not exist here.
+        // SAFETY: the range was private anonymous memory of the starter. It does not contain the arena (this
+        // stack and all prepared data), the data of this thread that the libc uses (`errno`, the stack
+        // protector's value, the thread descriptor), the shadow stack, or data of a program file or library.
+        // The code that runs after this uses no other memory. It has no heap, and other threads do not exist
+        // in this process.
         let _ = unsafe { munmap(range.start as *mut libc::c_void, range.end - range.start) };
     }
 }

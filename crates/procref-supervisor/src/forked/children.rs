@@ -5,9 +5,9 @@ use rustix::fs::{Mode, OFlags};
 /// Calls `call` for each child, in the order of the kernel's list. Returns `None` if the list cannot be read.
 ///
 /// The list of a thread has the children that this thread has forked and those that were reparented to it
-/// ([proc_tid_children(5)](https://man7.org/linux/man-pages/man5/proc_tid_children.5.html)), and a supervisor has one
-/// thread. A process group would not do, because any process may leave its group. No process can leave its parent
-/// without being reparented to the subreaper.
+/// ([proc_tid_children(5)](https://man7.org/linux/man-pages/man5/proc_tid_children.5.html)), and a supervisor
+/// has one thread. A process group is not sufficient, because any process may leave its group. But every
+/// process that loses its parent is reparented to the subreaper.
 pub(super) fn for_each_child(mut call: impl FnMut(i32)) -> Option<()> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let list = rustix::fs::open(c"/proc/thread-self/children", flags, Mode::empty()).ok()?;

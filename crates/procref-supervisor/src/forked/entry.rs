@@ -29,8 +29,8 @@ pub extern "C" fn first_child(spec: *mut libc::c_void) -> libc::c_int {
     // the arena, never unmaps it, and has no other thread that could write to it.
     let spec = unsafe { &*spec.cast::<SupervisorSpec>() };
     let _ = rustix::process::setsid();
-    // The name is set before the fork, so that the supervisor has it from its first instruction. A supervisor that
-    // waits for all of its children recognizes other supervisors by their name, and would wait for one without a name.
+    // Set the name before the fork, so that the supervisor always has it. A supervisor that waits for its
+    // children recognizes other supervisors by their name, and would wait for a supervisor without a name.
     name_process(spec);
     crash::point(Point::AttendantStarted);
     match fork_here() {
@@ -61,7 +61,8 @@ fn supervise(spec: &SupervisorSpec) -> ! {
     exit()
 }
 
-/// Polls a future once, and exits if it is pending. On Linux every step blocks in its system call, so it never is.
+/// Polls a future once, and exits if it is pending. On Linux every step blocks in its system call, so no
+/// future is ever pending.
 pub(super) fn expect_ready<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
@@ -98,7 +99,7 @@ impl SupervisorOps for SupervisorSpec {
     type Calls = RawCalls;
 
     fn limit(&self) -> &Limit {
-        // This process blocks all signals, so no handler ends the sleep early.
+        // All signals are blocked in this process, so no handler ends the sleep early.
         static LIMIT: Limit = Limit::new();
         &LIMIT
     }

@@ -22,13 +22,13 @@ const FIRST_OTHER: RawFd = STANDARD + 1;
 impl Program {
     /// Waits at the gate, and executes the program.
     pub(super) fn run(&self, parent: libc::pid_t) -> ! {
-        // EOF on the gate would not be enough: a process that was forked during the start may have a copy of its other
-        // end. If the starter dies, the supervisor stops this process. If the supervisor dies, the kernel kills it.
+        // EOF on the gate is not sufficient, because a process that was forked during the start may have a
+        // copy of the write end. If the starter dies, the supervisor stops this process. If the supervisor
+        // dies, the kernel kills this process.
         if !die_with_parent(parent) {
             exit_with(0);
         }
-        // The service gets its own session, so it has no terminal and receives no Ctrl-C that is meant for another
-        // program.
+        // The service gets its own session, so it has no terminal and receives no Ctrl-C of another program.
         let _ = rustix::process::setsid();
         reset_signals();
         let failure = match self.take_descriptors() {
@@ -69,9 +69,9 @@ impl Program {
     /// Moves the program's descriptors to their numbers and closes all others. Returns the new numbers of gate and exec
     /// status.
     ///
-    /// Each descriptor is first copied to a higher number, because it may have the number that another one needs. Until
-    /// the end of this function the process also has the starter's end of the gate. Only after it is closed does the
-    /// death of the starter end the gate.
+    /// Each descriptor is first copied to a higher number, because it may have the number that another one
+    /// needs. This function also closes the process's copy of the gate's write end, so that the death of the
+    /// starter causes EOF on the gate.
     fn take_descriptors(&self) -> Result<[RawFd; 2], ExecFailure> {
         let listeners = RawFd::from(self.listener >= 0);
         let (gate, exec_status) = (STANDARD + listeners, FIRST_OTHER + listeners);
@@ -108,7 +108,7 @@ impl Program {
     }
 }
 
-/// Waits at the gate. Returns `false` if the gate will not be opened any more.
+/// Waits at the gate. Returns `false` if the gate will never be opened.
 fn is_opened(gate: RawFd) -> bool {
     let mut byte = [0_u8];
     loop {

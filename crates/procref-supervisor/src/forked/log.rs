@@ -9,9 +9,10 @@
 //!      not longer than before: arm the report again
 //! ```
 //!
-//! The kernel reports one write, and then no further ones until the report is armed again. So a silent service costs
-//! nothing, and a service that writes much costs one check per pause. The pauses get longer, up to the time in which a
-//! service that writes 20 MB/s would fill the remaining room. They start again short after each rotation.
+//! The kernel reports one write, and then no further writes until the report is armed again. So a silent
+//! service costs nothing, and a service that writes a lot costs one check per pause. The pauses increase, up
+//! to the time in which a service that writes 20 MB/s would fill the remaining room. After each rotation,
+//! they begin with the shortest pause again.
 
 #![expect(unsafe_code, reason = "signals of descriptors, and writing to the log")]
 
@@ -31,18 +32,18 @@ use crate::text::TextBuffer;
 /// The supervisor's descriptor of the log.
 pub(super) const LOG: RawFd = 1;
 
-/// The file of that descriptor, also if another file has its path now.
+/// A path to the file of that descriptor, even if another file has the log's path now.
 const LOG_FILE: &CStr = c"/proc/self/fd/1";
 
 /// The event that a file in a directory was written to: `linux/fcntl.h`.
 const DN_MODIFY: libc::c_int = 2;
 
-/// First pause between two checks of a log that grows.
+/// The first pause between two checks of a log that grows.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-/// Longest pause between two checks, for every limit.
+/// The longest pause between two checks, for every limit.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Set by the handler of the signal that reports a write.
+/// `true` if a write was reported. The handler of SIGIO sets it.
 static REPORTED: AtomicBool = AtomicBool::new(false);
 
 impl LogSpec {
@@ -61,8 +62,8 @@ impl LogSpec {
 enum WriteReports {
     /// A watch on the file.
     Inotify(RawFd),
-    /// A watch on the directory, if the user has no inotify instances left. It also reports writes to other files
-    /// there.
+    /// A watch on the directory, if the user's inotify instances are all in use. It also reports writes to
+    /// other files in the directory.
     Directory(RawFd),
     /// No watch, because this kernel has neither. Clients that join limit the log.
     None,
@@ -85,8 +86,8 @@ impl<'a> Log<'a> {
         let log = Self {
             spec,
             reports: watch(spec.dir),
-            // No log has this version, so the first check compares with it and the second one finds out whether the log
-            // grows.
+            // No log has this version, so the first check always records the version, and the second check
+            // detects whether the log grows.
             seen: Cell::new(Some((-1, 0, 0))),
             pause: Cell::new(FIRST_PAUSE),
         };
@@ -108,7 +109,7 @@ impl<'a> Log<'a> {
                 WriteReports::Directory(_) => LogSpec::longest_pause(self.spec.limit),
                 _ => FIRST_PAUSE,
             });
-            // The next check decides whether the log grows.
+            // The next check detects whether the log grows.
             self.seen.set(Some((-1, 0, 0)));
         }
         let before = self.seen.get()?;
@@ -121,7 +122,7 @@ impl<'a> Log<'a> {
                 self.pause.set(FIRST_PAUSE);
                 return Some(FIRST_PAUSE);
             }
-            // It is tried again while the log grows. If the log is silent, it is not tried again.
+            // While the log grows, the next check tries the rotation again.
             self.pause.set(LogSpec::longest_pause(self.spec.limit));
         }
         let room = match size(&stat) {
@@ -131,7 +132,7 @@ impl<'a> Log<'a> {
         let now = version(stat);
         if now == before {
             self.arm();
-            // A write before `arm` was not reported.
+            // Check again, because a write before `arm` was not reported.
             if rustix::fs::fstat(log()).ok().map(version) == Some(now) {
                 self.seen.set(None);
                 return None;
@@ -172,11 +173,12 @@ impl<'a> Log<'a> {
     /// failure.
     fn rotate(&self, known: &Stat) -> bool {
         if known.st_nlink == 0 {
-            // The log is deleted, and no process can open it any more. The service still writes to it.
+            // The log was deleted, so no process can read it, but the service still writes to it.
             return rustix::fs::ftruncate(log(), 0).is_ok();
         }
-        // The log is opened again, because a lock belongs to the open file description, and the service shares that of
-        // LOG. If this process were killed while it held such a lock, no client could ever take it.
+        // Open the log again, because a lock belongs to the open file description, and the service shares
+        // that of LOG. If this process were killed while it held such a lock, the service would keep the
+        // lock.
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let opened = rustix::fs::open(
             self.spec.path.as_c_str(),
@@ -192,7 +194,7 @@ impl<'a> Log<'a> {
             return false;
         }
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            // A client rotates the log right now.
+            // A client is rotating the log.
             return true;
         }
         // A client may have rotated the log before the lock was taken.
@@ -240,7 +242,8 @@ impl<'a> Log<'a> {
         Ok(())
     }
 
-    /// Writes into the log how the service's program ended, and that it left other processes.
+    /// Writes to the log that the service's program has exited, with its status, and that it left other
+    /// processes.
     pub(super) fn note_leftovers(&self, ended: Ended) {
         let status = match ended {
             Ended::Exited(code) => {
@@ -259,13 +262,13 @@ impl<'a> Log<'a> {
             Ended::Exited(0) => advice,
             _ => b"",
         };
-        // One call writes the whole line, so that no other process writes in between.
+        // Write the whole line by one call, so that no output of other processes is in the middle of it.
         let parts = [before, status.as_bytes(), after, advice, b"\n"].map(rustix::io::IoSlice::new);
         let _ = rustix::io::writev(log(), &parts);
     }
 }
 
-/// Notes that the log was written to. The handler of SIGIO calls this, so it only writes to an atomic.
+/// Records that the log was written to. The handler of SIGIO calls this, so it only writes to an atomic.
 pub(super) fn note_write() {
     REPORTED.store(true, Ordering::Relaxed);
 }

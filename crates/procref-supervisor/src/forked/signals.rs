@@ -23,8 +23,8 @@ extern "C" fn on_log(_: libc::c_int) {
     LIMIT.expire();
 }
 
-/// Installs the handlers and unblocks the signals. From now on a signal ends this process's sleep, or the sleep that it
-/// is about to begin.
+/// Installs the handlers and unblocks the signals. After this, a signal ends the current sleep of this
+/// process, or the next one.
 pub(super) fn handle_signals() {
     handle(libc::SIGCHLD, on_child);
     handle(libc::SIGIO, on_log);
@@ -43,7 +43,7 @@ fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
     unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
 }
 
-/// Blocks the signals. From now on [`wait_signal`] receives them.
+/// Blocks the signals. After this, [`wait_signal`] receives them.
 pub(super) fn block_handled() {
     change_mask(libc::SIG_BLOCK);
 }

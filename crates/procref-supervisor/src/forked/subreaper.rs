@@ -32,10 +32,11 @@ use crate::raw_calls::{Limit, RawCalls};
 use crate::spec::KILL_TIMEOUT;
 use crate::state::{Ended, Identity, Instance};
 
-/// The supervisor's descriptor of the pipe to its starter, after all other descriptors are closed.
+/// The supervisor's descriptor of the pipe to its starter, after [`keep_descriptors`] has moved it.
 const REPORT: RawFd = 0;
 
-/// Number of leftover processes that get SIGTERM before they are killed. Further ones are killed at once.
+/// Maximum number of leftover processes that get SIGTERM before they are killed. Further processes are killed
+/// immediately.
 const MAX_SIGNALED: usize = 64;
 
 pub(super) fn supervise(supervisor: &SupervisorSpec, service: &ServiceSpec) {
@@ -106,7 +107,7 @@ impl<'a> LaunchHandshake for PendingSubreaper<'a> {
         }
         crash::point(Point::ServiceForked);
         keep_descriptors(supervisor.ready, service.log_file);
-        // Without /proc there is no start time. The gate stays closed, so the child exits.
+        // Without `/proc`, there is no start time. The gate stays closed, so the child exits.
         let start = SignalSafeProcess::start_of(pid).ok()?;
         Some(Subreaper {
             supervisor,
@@ -131,8 +132,9 @@ fn await_confirm(service: &ServiceSpec) -> bool {
         events: libc::POLLIN,
         revents: 0,
     });
-    // The pipe alone may stay open, in a process that another thread of the starter has forked. EINTR is possible,
-    // because a suspended process was continued. After any other error there is no confirmation.
+    // The pipe alone is not sufficient, because a process that another thread of the starter has forked may
+    // keep it open. EINTR occurs if a suspended process was continued. Any other error counts as no
+    // confirmation.
     while unsafe {
         // SAFETY: `fds` is an array of that many initialized entries, which the call may write to. Nothing else borrows
         // it. The kernel ignores an entry with a negative descriptor.
@@ -156,17 +158,17 @@ pub(super) struct Subreaper<'a> {
     log: Log<'a>,
     /// The process of the service's program.
     child: Identity,
-    /// Set when the starter has found the service ready.
+    /// `true` after the starter has published the service as ready.
     served: Cell<bool>,
-    /// How the service's program ended. `None` if it is alive.
+    /// The exit status of the service's program. `None` if it is alive.
     ended: Cell<Option<Ended>>,
-    /// Set if this process has no children, except supervisors of other services.
+    /// `true` if this process has no children, except supervisors of other services.
     childless: Cell<bool>,
 }
 
 impl Subreaper<'_> {
-    /// Reaps all children that have exited. A process that is not reaped keeps its pid, so until then no signal to that
-    /// pid can reach another process.
+    /// Reaps all children that have exited. A process keeps its pid until it is reaped, so before that no
+    /// signal to the pid can reach another process.
     fn reap(&self) {
         loop {
             let mut status = 0;
@@ -191,8 +193,8 @@ impl Subreaper<'_> {
         let deadline = self.deadline();
         self.reap();
         if self.ended.get().is_none() {
-            // Only the service's own process gets the signal. Many programs stop their workers in their own order, and
-            // a worker that is signaled from outside looks like a crash to them.
+            // Only the service's main process gets the signal. Many programs stop their workers in a certain
+            // order, and would treat the exit of a signaled worker as a crash.
             let pid = self.child.pid as i32;
             signal(pid, self.supervisor.stop.signal);
             signal(pid, libc::SIGCONT);
@@ -204,8 +206,8 @@ impl Subreaper<'_> {
     }
 
     fn stop_children_until(&self, deadline: Duration) {
-        // The service's own process has exited, or the deadline has passed. The leftover processes get SIGTERM, because
-        // they may stop in an orderly way, too: for example a server that a shell has started.
+        // The service's main process has exited, or the deadline has passed. The leftover processes get
+        // SIGTERM, because they may also stop gracefully: for example, a server that a shell has started.
         let mut signaled = [0; MAX_SIGNALED];
         loop {
             self.reap();
@@ -226,7 +228,8 @@ impl Subreaper<'_> {
                 break;
             }
         }
-        // A process whose parent is killed here is reparented to this process, and the next pass of the loop finds it.
+        // If the parent of a process is killed, the process is reparented to this supervisor, and the next
+        // pass of the loop finds it.
         let deadline = clock::now() + KILL_TIMEOUT;
         loop {
             self.reap();
@@ -240,13 +243,14 @@ impl Subreaper<'_> {
         }
     }
 
-    /// Calls `call` for each child that is not a supervisor, and notes whether there is none.
+    /// Calls `call` for each child that is not a supervisor, and records whether there is no such child.
     ///
-    /// If the service's program uses procref itself, the supervisor of a service that it has started is reparented to
-    /// this process, and so is that service. Both are left alone: other clients may hold that service, and if none
-    /// does, its supervisor stops it. So this process must not wait until it has no children at all. One pass over the
-    /// list is enough to see that only supervisors are left, because only this process removes children from the list,
-    /// by reaping, and the kernel adds new ones at the end.
+    /// The service's program may use procref itself. The supervisor of another service that it has started is
+    /// then reparented to this process. This process does not stop it, because other clients may hold that
+    /// service, and if there are none, its own supervisor stops it. So this process must not wait until it
+    /// has no children at all. One pass over the list is sufficient to detect that only supervisors remain.
+    /// Only this process removes children from the list, by reaping, and the kernel adds new children at the
+    /// end.
     fn for_each_own_child(&self, mut call: impl FnMut(i32)) {
         let mut own = 0;
         let read = for_each_child(|pid| {
@@ -258,8 +262,8 @@ impl Subreaper<'_> {
         self.childless.set(read.is_some() && own == 0);
     }
 
-    /// Writes into the log that the service's program left processes, which are stopped. Does nothing if the service
-    /// was never ready, because then the starter learns it from the error.
+    /// Writes to the log that the service's program left processes, which the supervisor stops. Does nothing
+    /// if the service was never ready, because in that case the starter's error states it.
     fn note_leftovers(&self) {
         let mut any = false;
         self.for_each_own_child(|_| any = true);
@@ -274,7 +278,7 @@ impl Subreaper<'_> {
         if !left.is_zero() {
             wait_signal(self.log.check().map_or(left, |pause| pause.min(left)));
         }
-        // The caller checks whether a child has exited, also after the deadline.
+        // The caller checks whether a child has exited, even after the deadline.
         !deadline.saturating_sub(clock::now()).is_zero()
     }
 
@@ -288,7 +292,8 @@ impl Subreaper<'_> {
     }
 }
 
-/// Returns a place to note that a process was signaled. Returns `None` if it was noted before, or if there is no place.
+/// Returns a free entry to record that a process was signaled. Returns `None` if the process was recorded
+/// before, or if there is no free entry.
 fn unused_place(signaled: &mut [i32; MAX_SIGNALED], pid: i32) -> Option<&mut i32> {
     let place = signaled
         .iter_mut()
@@ -305,8 +310,8 @@ impl SupervisorOps for Subreaper<'_> {
 
     fn set_limit(&self, left: Option<Duration>) {
         LIMIT.set(left);
-        // The limit is set before the log is checked, and again after it. A write that is reported in between ends the
-        // sleep, and an earlier write was seen by the check.
+        // Set the limit before the check of the log, and again after it. A write that is reported after the
+        // first step ends the sleep. The check detects earlier writes.
         if let Some(pause) = self.log.check() {
             LIMIT.set(Some(left.map_or(pause, |left| left.min(pause))));
         }
@@ -380,7 +385,7 @@ impl SubreaperOps for Subreaper<'_> {
 
 /// Moves the pipe and the log to their numbers, and closes all other descriptors of the starter.
 fn keep_descriptors(report: RawFd, log: RawFd) {
-    // First out of each other's way.
+    // Copy both to free numbers first, because each may have the number that the other one needs.
     let above = LOG + 1;
     let kept = [report, log].map(|fd| {
         // SAFETY: no pointers are passed. The new descriptor has a number that was free.

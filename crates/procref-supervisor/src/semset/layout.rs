@@ -113,11 +113,11 @@ pub fn encode(values: &mut Values, instance: Option<&Instance>, generation: u16)
 }
 
 pub fn decode(values: &Values, claimed: bool) -> Snapshot {
-    // No process of this layout sets other flags. They alone make no instance.
+    // No process of this layout sets other flags. Unknown flags alone do not count as an instance.
     let flags = values[slot::FLAGS as usize] & flag::ALL;
     let has = |flag: u16| flags & flag != 0;
-    // No process writes values that these types cut off. If one did, it would be the identity of no process, which
-    // counts as dead.
+    // procref never writes values that these types truncate. A truncated value would be the identity of no
+    // process, and the instance would count as dead.
     let pid = unpack(values, slot::PID) as u32;
     let instance = (pid != 0 || flags != 0).then(|| Instance {
         identity: Identity {
@@ -148,7 +148,7 @@ pub fn decode(values: &Values, claimed: bool) -> Snapshot {
 }
 
 impl Ended {
-    /// Encodes how the service ended. 0 is reserved for "not known".
+    /// Encodes the exit status of the service. 0 is reserved for "not known".
     pub fn encode(self) -> u16 {
         match self {
             Self::Exited(code) => 1 + u16::from(code),

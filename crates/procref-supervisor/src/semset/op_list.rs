@@ -28,7 +28,7 @@ impl OpList {
         all
     }
 
-    /// Returns the array by which a supervisor resigns, and stores how the service ended.
+    /// Returns the array by which a supervisor resigns and stores the exit status of the service.
     pub fn resignation(to: [Op; 2], lock: Lock, ended: Option<Ended>) -> Self {
         let mut list = Self::concat(&to, &RESIGN);
         if lock == Lock::Release {
@@ -58,8 +58,8 @@ impl OpList {
         list
     }
 
-    /// Adds operations on this slot if there are none, so that the kernel remembers which process performed the
-    /// array.
+    /// Adds operations on this slot if there are none, so that the kernel records the process that performed
+    /// the array.
     pub fn touching(mut self, touched: u16, after: &Values) -> Self {
         if !self.ops().iter().any(|op| op.slot == touched) {
             let up_and_down = match after[touched as usize] {

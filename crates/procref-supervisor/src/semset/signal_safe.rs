@@ -1,4 +1,4 @@
-//! The steps as a supervisor calls them. Their code is async-signal-safe.
+//! The steps that a supervisor calls. Their code is async-signal-safe.
 
 use core::time::Duration;
 
@@ -40,8 +40,8 @@ pub trait SetCalls: Copy {
 
     /// Sleeps until the array can be performed.
     ///
-    /// This may return [`Refused::NotNow`] early: because of a signal, because of SIGCONT, or at the end of the
-    /// limit. The caller checks what it waits for.
+    /// This may return [`Refused::NotNow`] early: after a signal, after SIGCONT, or at the end of the limit.
+    /// The caller checks the condition that it waits for.
     async fn sleep(self, ops: &[Op], limit: &Self::Limit) -> SetResult<()>;
 
     async fn values(self) -> SetResult<Values>;
@@ -97,10 +97,11 @@ impl<C: SetCalls> SignalSafeSet<C> {
         self.0.sleep(&WAIT_CLIENT, limit).await
     }
 
-    /// Releases SUPERVISOR and TREE, and with [`Lock::Release`] the share of the lock, and stores how the service
-    /// ended.
+    /// Releases SUPERVISOR and TREE, and stores the exit status of the service. With [`Lock::Release`], also
+    /// releases the share of the lock.
     ///
-    /// Fails if no process holds the service and it is not pinned, because then a process must stop it.
+    /// Fails if no process holds the service and it is not pinned, because in that case this supervisor must
+    /// remove it.
     pub async fn resign(self, lock: Lock, ended: Option<Ended>) -> SetResult<()> {
         for to in RESIGN_TO {
             let list = OpList::resignation(to, lock, ended);

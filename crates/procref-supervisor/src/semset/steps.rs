@@ -1,8 +1,8 @@
 //! The steps: each is one array of operations.
 //!
-//! The kernel performs the operations of an array in order, all at once or not at all. Each operation sees the
-//! changes of the operations before it. An operation with a delta of 0 requires that the slot is 0. An operation with
-//! a negative delta requires that the slot does not become negative.
+//! The kernel performs the operations of an array in order and atomically: all or none. Each operation sees
+//! the changes of the operations before it. An operation with a delta of 0 requires that the slot is 0. An
+//! operation with a negative delta requires that the slot does not become negative.
 
 use super::layout::slot;
 
@@ -14,13 +14,13 @@ pub const MAX_OPS: usize = 18;
 pub struct Op {
     pub slot: u16,
     pub delta: i16,
-    /// Set if the kernel reverts the operation when the process ends (`SEM_UNDO`).
+    /// `true` if the kernel reverts the operation when the process ends (`SEM_UNDO`).
     pub undo: bool,
-    /// Set if the array fails instead of waiting for this operation (`IPC_NOWAIT`).
+    /// `true` if the array fails instead of waiting for this operation (`IPC_NOWAIT`).
     pub nowait: bool,
 }
 
-/// Whether a process sleeps until its array can be performed.
+/// The behavior if an array cannot be performed immediately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     No,
@@ -57,7 +57,7 @@ pub const RELEASE_REFERENCE: Op = undo(slot::REFS, -1);
 
 /// −1 fails if no process holds a reference. If it succeeds, +2 leaves one more reference.
 pub const JOIN: [Op; 3] = [UNLOCKED, undo(slot::REFS, -1), undo(slot::REFS, 2)];
-/// As [`JOIN`], if a supervisor is alive.
+/// Like [`JOIN`], and requires a live supervisor.
 pub const JOIN_SUPERVISED: [Op; 5] = [
     UNLOCKED,
     undo(slot::REFS, -1),
@@ -86,17 +86,18 @@ pub const UNPIN: [Op; 1] = [op(slot::PIN, -1)];
 pub const SUPERVISE: [Op; 2] = [undo(slot::SUPERVISOR, 1), op(slot::SUPERVISOR_PID, 0)];
 /// Sleeps until the service is idle, and takes the lock.
 ///
-/// It takes the lock in the same array, because after a plain wait for zero the count could have changed again.
+/// The array also takes the lock, because the count could change again after a plain wait for zero.
 pub const WAIT_IDLE: [Op; 4] = [op(slot::REFS, 0), op(slot::PIN, 0), UNLOCKED, TAKE_LOCK];
 /// Registers a supervisor that becomes the parent of the service. It sleeps until the processes of an earlier
 /// supervisor have exited. It shares the lock with its starter, so that the death of one of the two does not release
 /// the lock.
 ///
-/// If no process holds the lock, the array fails at once, because then there is no starter to serve. The lock's
-/// operations come before that of TREE, so the kernel checks the lock again at every change of the set while the
-/// supervisor sleeps. If they came after TREE, the kernel would check the lock only when the earlier processes have
-/// exited. A supervisor whose starter has died could then wait until another service ends. It would keep the dead
-/// starter's descriptors open all that time, and readers of its pipes would not see EOF.
+/// If no process holds the lock, the array fails immediately, because in that case the starter has died. The
+/// lock's operations come before that of TREE, so the kernel checks the lock again at every change of the set
+/// while the supervisor sleeps. If they came after TREE, the kernel would check the lock only when the
+/// earlier processes have exited. A supervisor whose starter has died could then wait until another service
+/// ends. During that time, it would keep the dead starter's descriptors open, and readers of its pipes would
+/// not get EOF.
 pub const SUPERVISE_TREE: [Op; 6] = [
     nowait(undo(slot::LOCK, -1)),
     nowait(undo(slot::LOCK, 2)),
@@ -110,8 +111,8 @@ pub const WAIT_ALONE: [Op; 3] = [op(slot::LOCK, -1), op(slot::LOCK, 0), op(slot:
 /// The conditions under which a supervisor may resign after its processes have exited: a client holds the service, or
 /// the service is pinned.
 ///
-/// The check and the resignation are one array. If the supervisor resigned first, the last holder could die in
-/// between, and no process would be left to remove the set.
+/// The check and the resignation are one array. If the supervisor resigned after a separate check, the last
+/// holder could die between the two, and no process would remove the set.
 pub const RESIGN_TO: [[Op; 2]; 2] = [
     [op(slot::REFS, -1), op(slot::REFS, 1)],
     [op(slot::PIN, -1), op(slot::PIN, 1)],
@@ -141,7 +142,7 @@ pub const LEAVE_LAST: [Op; 5] = [
 ];
 /// The slot whose last pid is the process that announced the transition. Every announcement operates on this slot.
 pub const ANNOUNCED: u16 = slot::LIMIT.start;
-/// Never succeeds, because PIN is 0 or 1. So this sleep ends only with the set. A wait for GENERATION to be 0 would
-/// end at once during a first start.
+/// This array never succeeds, because PIN is 0 or 1. So the sleep ends only with the removal of the set. A
+/// wait for GENERATION to be 0 would end immediately during a first start.
 pub const WAIT_REMOVED: [Op; 1] = [op(slot::PIN, -2)];
 pub const DROP_REFERENCE: [Op; 1] = [RELEASE_REFERENCE];
