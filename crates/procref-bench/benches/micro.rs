@@ -1,4 +1,4 @@
-//! The cost of a reference inside one process, beside a bare pair of `semop`, measured by criterion.
+//! The cost of a reference inside one process, compared with a plain pair of `semop`, measured by criterion.
 
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};

@@ -1,8 +1,9 @@
 //! Runs a measurement in new PID, IPC and mount namespaces.
 //!
-//! A measurement creates thousands of processes and semaphore sets. Some contenders do not clean up after a crash, and
-//! some signal pids without checking the process. In the namespaces they cannot reach other processes. When the first
-//! process of the PID namespace exits, the kernel kills and removes everything, also after Ctrl-C and SIGKILL.
+//! A measurement creates thousands of processes and semaphore sets. Some contenders do not clean up after a
+//! crash, and some signal pids without checking the process. In the namespaces they cannot reach other
+//! processes. When the first process of the PID namespace exits, even after Ctrl-C or SIGKILL, the kernel
+//! kills all processes and removes all semaphore sets.
 
 use std::env;
 use std::process::{Command, ExitCode};
@@ -17,7 +18,7 @@ const INIT: &str = r#"mount -t tmpfs procref-bench "$0" && "$@"; exit $?"#;
 
 /// Runs this program's role `measure` in the namespaces, with the same options.
 pub fn run() -> ExitCode {
-    // The terminal sends Ctrl-C to the measurement as well, which exits. This process must survive to clean up.
+    // The terminal also sends Ctrl-C to the measurement, which exits. This process must survive to clean up.
     for signal in [SIGINT, SIGTERM] {
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }

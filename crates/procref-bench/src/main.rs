@@ -1,4 +1,5 @@
-//! Measures what procref costs, beside the least that the kernel needs and beside common alternatives.
+//! Measures the costs of procref, and compares them with the minimal cost in the kernel and with common
+//! alternatives.
 //!
 //! A run measures everything side by side: each contender has its turn in every round. A measure with a floor is
 //! reported as the ratio to the floor of the same round. The results are a table, JSON and plots.

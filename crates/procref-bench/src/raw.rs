@@ -1,4 +1,4 @@
-//! The floors: the cost of the system calls that every reference needs that the kernel counts.
+//! The floors: the cost of the system calls that the kernel needs to count a reference.
 
 use std::io::Read as _;
 use std::time::{Duration, Instant};

@@ -55,7 +55,7 @@ impl Machine {
 /// The behavior of a contender in the trials. A trial shows what happened, not what the contender promises.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Facts {
-    /// `Err` says why the contender cannot be used.
+    /// `Err` contains the reason why the contender cannot be used.
     pub works: std::result::Result<(), String>,
     /// Errors of failed trials. A failed trial counts as "no".
     pub failures: Vec<String>,

@@ -1,5 +1,5 @@
-//! The shared service. It writes down when it starts, is ready, and gets the stop signal, and does nothing else. It does
-//! not listen.
+//! The shared service. It only records the times at which it starts, is ready, and gets the stop signal. It
+//! does not listen.
 
 use std::env;
 use std::io::Write as _;

@@ -10,7 +10,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::error::Result;
 
-/// An event that the service writes down.
+/// An event that the service records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The service has started.
@@ -93,7 +93,7 @@ impl Site {
         self.file("gate")
     }
 
-    /// Keeps services that start after this call from becoming ready until the gate is opened.
+    /// Closes the gate. Services that start after this call are not ready before the gate is opened.
     pub fn close_gate(&self) -> Result<()> {
         mknodat(
             CWD,

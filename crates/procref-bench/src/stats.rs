@@ -58,7 +58,7 @@ pub struct Row {
     /// Position on the axis.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub x: Option<usize>,
-    /// `None` if there is no figure. Then `note` says why.
+    /// `None` if there is no figure. In this case, `note` states the reason.
     pub median: Option<f64>,
     pub min: Option<f64>,
     pub max: Option<f64>,

@@ -1,4 +1,5 @@
-//! Projects with services of the same name: separate by default, shared if the configuration says so.
+//! Projects with services of the same name. The services are separate by default, and shared if the
+//! configuration sets that.
 
 mod server;
 mod support;

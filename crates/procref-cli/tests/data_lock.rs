@@ -1,4 +1,5 @@
-//! At most one instance uses a data directory (G1), also across runtime directories, after renames and after crashes.
+//! At most one instance uses a data directory (G1), even across runtime directories, after renames and after
+//! crashes.
 
 #![cfg(target_os = "linux")]
 
@@ -334,7 +335,7 @@ fn g1_service_that_closes_all_descriptors_keeps_its_directory() {
     second.assert_succeeds();
 }
 
-/// procref ignores what a lock file says about another boot, pid namespace or clock, and about a dead process.
+/// procref ignores a lock file of another boot, pid namespace or clock, and a lock file of a dead process.
 #[test]
 fn g1_stale_or_foreign_lock_file_does_not_block() {
     let workspace = Workspace::new();

@@ -1,4 +1,4 @@
-//! Dependencies between services: acquired in order and released in reverse order, whichever process dies.
+//! Dependencies between services are acquired in order and released in reverse order, even if processes die.
 
 mod server;
 mod support;

@@ -31,7 +31,8 @@ fn gated_service(sandbox: &Sandbox, gate: &Path) -> Vec<String> {
     sandbox.service_after("db", &wait_at_gate(gate))
 }
 
-/// Returns shell code that creates a file, and then waits until the gate is opened, whatever signals arrive.
+/// Returns shell code that creates a file, and then waits until the gate is opened. Signals do not end the
+/// wait.
 ///
 /// The shell keeps the pipe open. If it reopened the pipe after a signal, the line of the gate could be lost.
 fn wait_for_gate_despite_signals(started: &Path, gate: &Path) -> String {
@@ -115,7 +116,7 @@ fn assert_starter_is_named(sandbox: &Sandbox, starter: Identity, options: &[Stri
         "{done:?}"
     );
     assert!(done.err.contains(&format!("kill -CONT {pid}")), "{done:?}");
-    // The error comes before any time limit has passed. The shortest limit is a minute.
+    // The error is reported before any time limit has passed. The shortest limit is a minute.
     assert!(
         start.elapsed() < Duration::from_secs(20),
         "{:?}",
@@ -260,7 +261,7 @@ fn stop_names_the_starting_process_that_it_waits_for() {
         (line.as_str(), stop.wait().code()),
         ("stopped `db`", Some(0))
     );
-    // Whether the client ran for a moment depends on which of the two processes was faster.
+    // The client may have run for a moment, depending on which process was faster.
     drop(starter);
     sandbox.assert_nothing_left();
 }

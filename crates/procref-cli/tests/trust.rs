@@ -450,7 +450,7 @@ fn g7_root_does_not_execute_a_users_configuration() {
     ] {
         assert!(stderr.contains(part), "{part:?} in {stderr}");
     }
-    // The user may execute the configuration, also if root owns the file.
+    // The user may use the configuration, even if root owns the file.
     let (code, stderr) = open.script("$as ./procref run s -- true", &[]);
     assert_eq!(code, Some(0), "{stderr}");
     open.dir("system", 0, 0o755);

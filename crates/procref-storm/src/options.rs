@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 const USAGE: &str = "usage: storm [--processes N] [--seconds N] [--kill-rate N] [--doomed PERCENT] \
                      [--seed N] [--kind callback|command|both] [--trace DIR]";
 
-/// How a service is started.
+/// The kind of a service: the way in which it is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// A start callback spawns the process.

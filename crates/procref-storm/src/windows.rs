@@ -142,7 +142,8 @@ struct Service {
     kind: Kind,
     /// An instance was killed, so clients may get errors.
     disturbed: bool,
-    /// Declared after the clients, so that it is dropped after them. It checks that nothing is left.
+    /// The scene is declared after the clients, so that it is dropped after them. Its drop checks that
+    /// nothing is left.
     scene: Scene,
 }
 
@@ -254,8 +255,8 @@ impl<'a> Round<'a> {
             || (instances && (!service.disturbed || self.random.u8(..3) == 0))
         {
             service.disturbed = true;
-            // There may be no instance right now, but soon there is one again. There is none if all clients have
-            // killed themselves, until they are replaced.
+            // There may be no instance at this moment, but another one starts soon. If all clients have
+            // killed themselves, there is no instance before they are replaced.
             let end = Instant::now() + Duration::from_secs(2);
             while Instant::now() < end {
                 if let Some(instance) = service.scene.living().pop() {

@@ -1,4 +1,4 @@
-//! A short storm: G1 to G6 and G8 while everything happens at once.
+//! A short storm: G1 to G6 and G8 under random operations and faults at the same time.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,7 +8,7 @@ fn program() -> PathBuf {
     std::path::absolute(env!("CARGO_BIN_EXE_storm")).expect("a path")
 }
 
-/// The number in the row of the table that ends with this label.
+/// Returns the number in the row of the table that ends with this label.
 fn figure(table: &str, label: &str) -> u64 {
     let row = table.lines().find(|line| line.trim_end().ends_with(label));
     let number = row.and_then(|row| row.split_whitespace().next()?.parse().ok());

@@ -187,7 +187,7 @@ static MARK: [AtomicU8; 256] = [const { AtomicU8::new(0) }; 256];
 ///
 /// # Panics
 ///
-/// If the path is too long.
+/// Panics if the path is too long.
 #[cfg(feature = "crash-points")]
 pub fn choose_mark(path: &[u8]) {
     assert!(path.len() < MARK.len(), "a short path for the mark");
@@ -200,7 +200,7 @@ pub fn choose_mark(path: &[u8]) {
 ///
 /// # Panics
 ///
-/// If there is no such point.
+/// Panics if there is no such point.
 #[cfg(feature = "crash-points")]
 pub fn choose_death(name: &str, survived: u32) {
     SURVIVED.store(survived, Ordering::Relaxed);
@@ -211,7 +211,7 @@ pub fn choose_death(name: &str, survived: u32) {
 ///
 /// # Panics
 ///
-/// If there are too many points, or if one does not exist.
+/// Panics if there are too many points, or if one does not exist.
 #[cfg(feature = "crash-points")]
 pub fn choose_suspensions<'a>(names: impl Iterator<Item = &'a str>) {
     let mut places = SUSPEND.iter();

@@ -240,9 +240,8 @@ async fn after_exit<S: SubreaperOps>(set: SetOf<S>, subreaper: &S) -> Result<(),
                 return done;
             }
         }
-        // No client holds a reference, so this process must remove the set. It must not sleep until the set
-        // is idle without a limit. A client may enter, and would wait for TREE while this process waits until
-        // that client leaves.
+        // No client holds a reference, so this process must remove the set. The sleep needs a limit, because
+        // a client may enter first. That client would wait for TREE, and this process for the client.
         subreaper.set_limit(Some(RETRY));
         match set.wait_idle(subreaper.limit()).await {
             Ok(()) => {

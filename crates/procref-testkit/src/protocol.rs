@@ -102,7 +102,7 @@ pub enum Event {
     Executed,
 }
 
-/// How a future is driven, or that the blocking calls are used.
+/// The way to drive a future, or the blocking calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Via {
     /// A task on a multi-threaded tokio runtime.
@@ -172,7 +172,7 @@ impl DropContext {
     ];
 }
 
-/// How an actor ends itself.
+/// The way in which an actor ends itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Death {
     /// SIGKILL.
@@ -247,7 +247,7 @@ pub enum Command {
         service: u32,
         /// Number of the new handle.
         handle: u32,
-        /// How the future is driven.
+        /// The way to drive the future.
         via: Via,
     },
     /// Acquires many handles at once in one current-thread runtime, and releases them together.
@@ -268,7 +268,7 @@ pub enum Command {
         service: u32,
         /// Number of the new handle.
         handle: u32,
-        /// How the future is driven. [`Via::Blocking`] polls without a runtime.
+        /// The way to drive the future. [`Via::Blocking`] polls without a runtime.
         via: Via,
     },
     /// `ServiceHandle::pin`.
@@ -280,7 +280,7 @@ pub enum Command {
     Unpin {
         /// Number of the service.
         service: u32,
-        /// How the future is driven.
+        /// The way to drive the future.
         via: Via,
     },
     /// `stop`, `force_stop` or, with [`Via::Blocking`], their blocking forms.
@@ -289,7 +289,7 @@ pub enum Command {
         service: u32,
         /// Stops the service even if clients hold it.
         force: bool,
-        /// How the future is driven.
+        /// The way to drive the future.
         via: Via,
     },
     /// `ServiceHandle::current`.
@@ -305,7 +305,7 @@ pub enum Command {
         count: u32,
         /// The timeout of the blocking call.
         limit_ms: u64,
-        /// How the future is driven.
+        /// The way to drive the future.
         via: Via,
     },
     /// `wait_stopped`, in the same way as [`Command::WaitDead`].
@@ -316,7 +316,7 @@ pub enum Command {
         count: u32,
         /// The timeout of the blocking call.
         limit_ms: u64,
-        /// How the future is driven.
+        /// The way to drive the future.
         via: Via,
     },
     /// `wait_ready`, in the same way as [`Command::WaitDead`].
@@ -327,14 +327,14 @@ pub enum Command {
         count: u32,
         /// The timeout of the blocking call.
         limit_ms: u64,
-        /// How the future is driven.
+        /// The way to drive the future.
         via: Via,
     },
     /// `release` or, with [`Via::Blocking`], `release_blocking`.
     Release {
         /// Number of the handle.
         handle: u32,
-        /// How the future is driven.
+        /// The way to drive the future.
         via: Via,
     },
     /// Drops a handle.

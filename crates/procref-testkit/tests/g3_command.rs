@@ -170,7 +170,7 @@ fn g3_suspended_process_tree_is_resumed_and_stopped() {
         process.signal(Signal::STOP);
     }
     client.kill();
-    // The processes end long before their grace is over.
+    // The processes exit long before their grace expires.
     scene.wait_removed(&spec, key);
     assert_eq!(scene.stopped(), [(service.pid, "signal 15".to_owned())]);
 }
@@ -410,8 +410,8 @@ fn g3_command_inherits_nothing_from_its_starter() {
         assert!(descriptors.iter().any(leads_there), "{number}: {output}");
     }
     let supervisor = scene.only_supervisor(&spec);
-    // The supervisor closes the starter's pipes when it has seen that the start is over. The
-    // service's log and the inotify descriptor that reports writes to it stay open.
+    // The supervisor closes the starter's pipes after the start. The service's log and the inotify descriptor
+    // that reports writes to it stay open.
     deadline::until_true("the supervisor has two descriptors", || {
         supervisor.descriptors() == 2
     });

@@ -177,7 +177,7 @@ fn g3_service_is_stopped_if_the_stop_callback_hangs() {
         if round == 0 {
             client.drop_handle(&held, DropContext::Thread);
         } else {
-            // Whether or not release reports an error, it returns and the service stops.
+            // Release may report an error. In both cases, it returns and the service stops.
             let _ = client.try_release(&held, Via::TokioMulti);
         }
         scene.assert_clean();

@@ -335,7 +335,7 @@ fn g5_stale_record_does_not_cause_a_signal() {
 
 #[test]
 fn g5_witness_as_pid_1_reports_a_signal() {
-    // This test does not use `isolated`, because the signal must fail the witness.
+    // This test does not use `isolated`, because the witness must detect the signal and fail.
     let output = Process::new(env!("CARGO_BIN_EXE_procref-witness-init"))
         .args(["sh", "-c", "kill -TERM $PPID"])
         .output()

@@ -10,7 +10,7 @@ use procref::{Error, Ready, ServiceCommand, ServiceInfo, SharedService, SharedSe
 
 const NAME: &str = "web";
 
-/// How a callback acquires its own service.
+/// The way in which a callback acquires its own service.
 #[derive(Clone, Copy, Debug)]
 enum Call {
     Awaiting,

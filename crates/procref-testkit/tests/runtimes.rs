@@ -268,7 +268,7 @@ fn waiters_of_a_process_share_one_thread() {
         count: 60,
     });
     scene.wait_sleepers(key, 1);
-    // The command has two threads of its own, and one thread waits.
+    // The command has two separate threads, and another thread waits.
     let threads = many.identity().threads();
     assert!(threads <= before + 4, "{threads} threads, {before} before");
     starter.proceed(gate);

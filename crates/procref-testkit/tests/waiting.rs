@@ -163,7 +163,7 @@ fn g4_waiter_rereads_the_limit_before_it_gives_up() {
     for via in [Via::Blocking, Via::TokioMulti] {
         let it = limited_wait(via);
         it.set.set_value(LIMIT + 1, 1000).expect("write");
-        // Wait longer than 10 s. With the old limit, the waiter would have given up by then.
+        // Wait longer than 10 s. With the old limit, the waiter's time would be up before that.
         std::thread::sleep(Duration::from_millis(11_500));
         assert!(!it.waiter.has_replied(&it.waiting));
         it.starter.proceed(START);

@@ -1,4 +1,4 @@
-//! Text for Windows, and results from it.
+//! Converts texts for Windows, and the results of calls.
 
 use std::ffi::OsStr;
 use std::io;

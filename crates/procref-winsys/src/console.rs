@@ -8,12 +8,13 @@ use windows_sys::Win32::System::Console::{
 
 use crate::call::check;
 
-/// Returns the pids of the processes on this process's console, its own included. Without a console the list is empty.
+/// Returns the pids of the processes on this process's console, including this process. Returns an empty list
+/// if there is no console.
 #[must_use]
 pub fn pids() -> Vec<u32> {
     let mut pids = vec![0; 64];
     loop {
-        // SAFETY: `pids` has room for as many numbers as the length says.
+        // SAFETY: `pids` has room for the given number of pids.
         let all = unsafe { GetConsoleProcessList(pids.as_mut_ptr(), pids.len() as u32) } as usize;
         let room = pids.len();
         pids.resize(all, 0);
@@ -36,7 +37,7 @@ pub fn is_attached() -> bool {
 ///
 /// # Errors
 ///
-/// Windows refuses, for example because this process has no console.
+/// Returns the error of the system call, for example if this process has no console.
 pub fn send_break(group: u32) -> io::Result<()> {
     // SAFETY: no pointers are passed.
     check(unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, group) })

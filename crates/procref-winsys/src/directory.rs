@@ -15,12 +15,12 @@ use crate::call::{check, wide};
 use crate::handle::wait_raw;
 use crate::security::{Kind, owner_only};
 
-/// Creates a directory that only the current user can open. Succeeds if something with this path exists, also
-/// if another user owns it.
+/// Creates a directory that only the current user can open. Succeeds if the path exists, even if another user
+/// owns it.
 ///
 /// # Errors
 ///
-/// The parent directory is missing, or Windows refuses.
+/// Returns an error if the parent directory is missing, or if the call fails.
 pub fn create(dir: &Path) -> io::Result<()> {
     let (name, security) = (wide(dir), owner_only(Kind::File)?);
     // SAFETY: `name` ends with a NUL. `security` is complete, and its descriptor is never freed.
@@ -35,7 +35,7 @@ pub fn create(dir: &Path) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Windows refuses.
+/// Returns the error of the system call.
 pub fn identity(file: &File) -> io::Result<(u64, u64)> {
     let mut information = BY_HANDLE_FILE_INFORMATION::default();
     // SAFETY: `file` keeps the handle open, and the call writes to a local variable.
@@ -58,7 +58,7 @@ impl DirectoryWatch {
     ///
     /// # Errors
     ///
-    /// The directory does not exist, or Windows refuses.
+    /// Returns an error if the directory does not exist, or if the call fails.
     pub fn new(dir: &Path) -> io::Result<Self> {
         let name = wide(dir);
         // SAFETY: `name` ends with a NUL and outlives the call.
@@ -74,7 +74,7 @@ impl DirectoryWatch {
     ///
     /// # Errors
     ///
-    /// Windows refuses.
+    /// Returns the error of the system call.
     pub fn wait(&self) -> io::Result<()> {
         wait_raw(self.0)
     }

@@ -27,7 +27,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// The object belongs to another user or is no event, or Windows refuses.
+    /// Returns an error if the object belongs to another user or is not an event, or if the call fails.
     pub fn create(name: &str) -> Result<Self, OpenFailure> {
         let (name, security) = (wide(name), owner_only(Kind::Object)?);
         // SAFETY: `name` ends with a NUL. `security` is complete, and its descriptor is never freed.
@@ -39,7 +39,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// As [`create`](Self::create).
+    /// See [`create`](Self::create).
     pub fn open(name: &str) -> Result<Option<Self>, OpenFailure> {
         let name = wide(name);
         let access = EVENT_MODIFY_STATE | SYNCHRONIZE | READ_CONTROL;
@@ -62,7 +62,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// Windows refuses.
+    /// Returns the error of the system call.
     pub fn set(&self) -> io::Result<()> {
         // SAFETY: `self` keeps the handle open.
         check(unsafe { SetEvent(self.0.as_raw_handle()) })
@@ -72,7 +72,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// Windows refuses.
+    /// Returns the error of the system call.
     pub fn wait(&self) -> io::Result<()> {
         wait_raw(self.0.as_raw_handle())
     }
@@ -81,7 +81,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// Windows refuses.
+    /// Returns the error of the system call.
     pub fn wait_timeout(&self, timeout: Duration) -> io::Result<bool> {
         wait_timeout(&self.0, timeout)
     }
@@ -90,7 +90,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// Windows refuses.
+    /// Returns the error of the system call.
     pub fn handle_count(&self) -> io::Result<u32> {
         let mut information = PUBLIC_OBJECT_BASIC_INFORMATION::default();
         // SAFETY: `self` keeps the handle open, and the length is that of the local variable that the call writes to.
@@ -116,7 +116,7 @@ impl Event {
 ///
 /// # Errors
 ///
-/// Windows refuses to set the event.
+/// Returns an error if the call fails to set the event.
 pub fn set_named(name: &str) -> io::Result<bool> {
     let name = wide(name);
     // SAFETY: `name` ends with a NUL and outlives the call.
@@ -135,7 +135,7 @@ pub fn set_named(name: &str) -> io::Result<bool> {
 ///
 /// # Errors
 ///
-/// Windows refuses to create or to query an event.
+/// Returns an error if the call fails to create or to query an event.
 pub fn counts_handles() -> io::Result<bool> {
     let event = Event::unnamed()?;
     let before = event.handle_count()?;

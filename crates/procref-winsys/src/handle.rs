@@ -20,12 +20,12 @@ use crate::process::{MYSELF, open_created};
 ///
 /// # Errors
 ///
-/// The handle does not permit waiting.
+/// Returns an error if the handle does not permit waiting.
 pub fn wait_timeout(object: &OwnedHandle, timeout: Duration) -> io::Result<bool> {
     let start = Instant::now();
     loop {
         let left = timeout.saturating_sub(start.elapsed());
-        // Rounded up, because a wait of 0 ms would spin for the last part of a millisecond. u32::MAX would wait
+        // Round up, because a wait of 0 ms would spin for the last part of a millisecond. u32::MAX would wait
         // indefinitely.
         let milliseconds = left.as_nanos().div_ceil(1_000_000).min(0x7fff_ffff) as u32;
         // SAFETY: `object` keeps the handle open during the call.
@@ -54,14 +54,14 @@ pub(crate) fn wait_raw(object: HANDLE) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// The process cannot be opened, or Windows refuses to duplicate the handle.
+/// Returns an error if the process cannot be opened, or if the handle cannot be duplicated.
 pub fn give(object: &OwnedHandle, pid: u32, creation_time: u64) -> io::Result<u64> {
     let Some(process) = open_created(pid, creation_time, PROCESS_DUP_HANDLE)? else {
         return Ok(0);
     };
     let mut given = ptr::null_mut();
-    // SAFETY: the three handles are open, and `given` is a local variable. The other process gets one more handle. It
-    // does not know the number, and its children do not inherit the handle.
+    // SAFETY: the three handles are open, and `given` is a local variable. The other process gets one more
+    // handle. The other process does not know the number, and its children do not inherit the handle.
     check(unsafe {
         DuplicateHandle(
             MYSELF,
@@ -80,7 +80,7 @@ pub fn give(object: &OwnedHandle, pid: u32, creation_time: u64) -> io::Result<u6
 ///
 /// # Errors
 ///
-/// The process cannot be opened, or Windows refuses to duplicate the handle.
+/// Returns an error if the process cannot be opened, or if the handle cannot be duplicated.
 pub fn take(handle: u64, pid: u32, creation_time: u64) -> io::Result<()> {
     if handle == 0 {
         return Ok(());
@@ -90,8 +90,8 @@ pub fn take(handle: u64, pid: u32, creation_time: u64) -> io::Result<()> {
     };
     let source: HANDLE = ptr::without_provenance_mut(handle as usize);
     let mut taken = ptr::null_mut();
-    // The handle is moved into this process and closed here. Windows can also close it there, without a target process.
-    // Wine 8 does so, too, but then reports an error.
+    // Move the handle into this process and close it here. Windows can also close the handle in the other
+    // process, without a target process. Wine 8 does this, too, but returns an error.
     //
     // SAFETY: both process handles are open, and `taken` is a local variable. `give` put the handle into the other
     // process, which does not use it. So the call takes nothing that the process needs.

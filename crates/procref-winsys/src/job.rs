@@ -31,11 +31,11 @@ use crate::security::{Kind, owner_only};
 pub struct Job(OwnedHandle);
 
 impl Job {
-    /// Opens the job of this name, or creates it. Returns `true` beside it if it existed.
+    /// Opens the job of this name, or creates it. Also returns `true` if the job existed.
     ///
     /// # Errors
     ///
-    /// The object belongs to another user or is no job, or Windows refuses.
+    /// Returns an error if the object belongs to another user or is not a job, or if the call fails.
     pub fn create(name: &str) -> Result<(Self, bool), OpenFailure> {
         let (name, security) = (wide(name), owner_only(Kind::Object)?);
         // SAFETY: `name` ends with a NUL. `security` is complete, and its descriptor is never freed.
@@ -53,7 +53,7 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// As [`create`](Self::create).
+    /// See [`create`](Self::create).
     pub fn open(name: &str) -> Result<Option<Self>, OpenFailure> {
         /// `windows-sys` does not define it.
         const JOB_OBJECT_ALL_ACCESS: u32 = 0x001f_003f;
@@ -65,7 +65,7 @@ impl Job {
 
     fn end_with_last_handle(&self) -> io::Result<()> {
         let mut limits = JOBOBJECT_EXTENDED_LIMIT_INFORMATION::default();
-        // Without BREAKAWAY_OK: every process that a process of the job starts is in the job, too.
+        // BREAKAWAY_OK is not set, so every process that a process of the job starts is in the job, too.
         limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
         // SAFETY: `self` keeps the handle open, and the length is that of the local variable that the call reads.
         check(unsafe {
@@ -84,7 +84,7 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// The process cannot be opened, or is in another job that does not permit it.
+    /// Returns an error if the process cannot be opened, or is in another job that does not permit it.
     pub fn assign(&self, pid: u32, creation_time: u64) -> io::Result<()> {
         let access = PROCESS_SET_QUOTA | PROCESS_TERMINATE | PROCESS_QUERY_INFORMATION;
         let Some(process) = open_created(pid, creation_time, access)? else {
@@ -103,7 +103,7 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// Windows refuses to end the processes, or to wait for them.
+    /// Returns an error if the call fails to end the processes, or to wait for them.
     pub fn terminate(&self, timeout: Duration) -> io::Result<bool> {
         let start = Instant::now();
         loop {
@@ -111,7 +111,7 @@ impl Job {
             if members.is_empty() {
                 return Ok(true);
             }
-            // They are opened first, because afterwards other processes may have their pids.
+            // Open the processes first, because after their exit other processes may have their pids.
             let mut opened = Vec::new();
             for pid in members {
                 if let Ok(Some(process)) = open(pid, PROCESS_QUERY_INFORMATION) {
@@ -126,7 +126,8 @@ impl Job {
                     return Ok(false);
                 }
             }
-            // Repeat: the list may have been too short for all, and a process may have joined the job since.
+            // Repeat, because the list may not have contained all processes, and another process may have
+            // joined the job.
             if start.elapsed() >= timeout {
                 return Ok(self.members()?.is_empty());
             }
@@ -137,7 +138,7 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// The handle does not permit the query.
+    /// Returns an error if the handle does not permit the query.
     pub fn has(&self, process: &OwnedHandle) -> io::Result<bool> {
         let mut inside = 0;
         // SAFETY: both handles are open, and the call writes to a local variable.

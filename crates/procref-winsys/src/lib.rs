@@ -2,9 +2,9 @@
 //!
 //! **This crate is an internal part of procref.** Its interface may change in any release. On other systems it is empty.
 //!
-//! Each function is one call, or a few calls that make sense only together. Return codes become
-//! [`io::Error`](std::io::Error), and memory that Windows allocates is freed here. The crate logs nothing and decides
-//! nothing: procref's rules are in procref.
+//! Each function makes one call, or a few calls that belong together. Return codes become
+//! [`io::Error`](std::io::Error), and memory that Windows allocates is freed here. The crate logs nothing and
+//! decides nothing: procref's rules are in procref.
 //!
 //! | module | contents |
 //! |---|---|

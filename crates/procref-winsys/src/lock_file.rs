@@ -24,7 +24,7 @@ use crate::security::{Kind, is_ours};
 #[derive(Debug)]
 pub struct LockFile(File);
 
-/// Whether other handles may hold the same lock.
+/// The mode of a lock: exclusive or shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockMode {
     /// No other handle may hold the lock.
@@ -38,7 +38,7 @@ impl LockFile {
     ///
     /// # Errors
     ///
-    /// The file belongs to another user, or cannot be opened.
+    /// Returns an error if the file belongs to another user or cannot be opened.
     pub fn open(path: &Path) -> Result<Self, OpenFailure> {
         let file = OpenOptions::new()
             .read(true)
@@ -59,16 +59,16 @@ impl LockFile {
     ///
     /// # Errors
     ///
-    /// Windows refuses.
+    /// Returns the error of the system call.
     pub fn lock(&self, byte: u64, mode: LockMode) -> io::Result<()> {
         self.call(byte, mode, 0).map(drop)
     }
 
-    /// Locks the byte if it can do so without waiting. Returns `false` if another handle holds the lock.
+    /// Locks the byte without waiting. Returns `false` if another handle holds the lock.
     ///
     /// # Errors
     ///
-    /// Windows refuses.
+    /// Returns the error of the system call.
     pub fn try_lock(&self, byte: u64, mode: LockMode) -> io::Result<bool> {
         self.call(byte, mode, LOCKFILE_FAIL_IMMEDIATELY)
     }
@@ -99,7 +99,7 @@ impl LockFile {
     ///
     /// # Errors
     ///
-    /// This handle does not hold the lock.
+    /// Returns an error if this handle does not hold the lock.
     pub fn unlock(&self, byte: u64) -> io::Result<()> {
         let mut offset = offset(byte);
         // SAFETY: `self` keeps the handle open. It is open for synchronous calls, so Windows does not use `offset` after
@@ -114,7 +114,7 @@ impl LockFile {
 ///
 /// # Errors
 ///
-/// Windows refuses.
+/// Returns the error of the system call.
 pub fn try_lock_until_closed(file: &File) -> io::Result<bool> {
     LockFile(file.try_clone()?).try_lock(u64::MAX >> 2, LockMode::Exclusive)
 }

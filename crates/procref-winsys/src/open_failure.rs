@@ -1,4 +1,4 @@
-//! Why a named object or a lock file could not be opened.
+//! The reasons why a named object or a lock file cannot be opened.
 
 use std::io;
 use std::os::windows::io::{FromRawHandle as _, OwnedHandle};
@@ -50,7 +50,7 @@ pub(crate) fn checked(
     }
 }
 
-/// As [`checked`], for a call that creates the object if it is missing.
+/// Like [`checked`], for a call that creates the object if it is missing.
 pub(crate) fn created(handle: HANDLE, last: &io::Error) -> Result<OwnedHandle, OpenFailure> {
     checked(handle, last)?.ok_or_else(|| {
         OpenFailure::Failed(io::Error::other(

@@ -25,16 +25,17 @@ pub const KILLED: u32 = 137;
 /// The pseudo handle by which a process names itself. It is always open.
 pub const MYSELF: HANDLE = ptr::without_provenance_mut(usize::MAX);
 
-/// The access that every handle of [`open`] has.
+/// The access rights of every handle that [`open`] returns.
 const QUERY_AND_WAIT: u32 = PROCESS_QUERY_LIMITED_INFORMATION | PROCESS_SYNCHRONIZE;
 
-/// Opens the process that has this pid now, with `access` beside the right to query it and to wait for it.
+/// Opens the process that has this pid now. The handle has the rights in `access`, and those to query the
+/// process and to wait for it.
 ///
 /// Returns `None` if no process has the pid, or if the process has exited.
 ///
 /// # Errors
 ///
-/// Windows refuses, for example because the process belongs to another user.
+/// Returns the error of the system call, for example if the process belongs to another user.
 pub fn open(pid: u32, access: u32) -> io::Result<Option<OwnedHandle>> {
     // SAFETY: no pointers are passed.
     let handle = unsafe { OpenProcess(access | QUERY_AND_WAIT, 0, pid) };
@@ -58,11 +59,11 @@ pub fn open(pid: u32, access: u32) -> io::Result<Option<OwnedHandle>> {
 
 /// Opens the process that has this pid and this creation time, as [`open`] does.
 ///
-/// Returns `None` if that process has exited, also if another process has the pid now.
+/// Returns `None` if that process has exited, even if another process has the pid now.
 ///
 /// # Errors
 ///
-/// As [`open`].
+/// See [`open`].
 pub fn open_created(pid: u32, creation_time: u64, access: u32) -> io::Result<Option<OwnedHandle>> {
     let Some(process) = open(pid, access)? else {
         return Ok(None);
@@ -74,7 +75,7 @@ pub fn open_created(pid: u32, creation_time: u64, access: u32) -> io::Result<Opt
 ///
 /// # Errors
 ///
-/// The handle does not permit queries.
+/// Returns an error if the handle does not permit queries.
 pub fn creation_time(process: &OwnedHandle) -> io::Result<u64> {
     let mut times = [FILETIME::default(); 4];
     let [creation, exit, kernel, user] = &mut times;
@@ -91,7 +92,7 @@ pub fn creation_time(process: &OwnedHandle) -> io::Result<u64> {
 ///
 /// # Errors
 ///
-/// The handle does not permit it.
+/// Returns an error if the handle does not permit it.
 pub fn terminate(process: &OwnedHandle) -> io::Result<()> {
     // SAFETY: `process` keeps the handle open. The kernel checks its access rights.
     if unsafe { TerminateProcess(process.as_raw_handle(), KILLED) } != 0 {
@@ -127,7 +128,7 @@ pub fn suspend_self() {
 /// Returns `true` if a process has exited.
 #[must_use]
 pub fn has_exited(process: &OwnedHandle) -> bool {
-    // The exit code would not show it: a process may exit with 259, which is STILL_ACTIVE.
+    // The exit code is not sufficient, because a process may exit with 259, which is STILL_ACTIVE.
     wait_timeout(process, Duration::ZERO).unwrap_or(false)
 }
 
@@ -135,7 +136,7 @@ pub fn has_exited(process: &OwnedHandle) -> bool {
 ///
 /// # Errors
 ///
-/// The handle does not permit queries, or the process has exited.
+/// Returns an error if the handle does not permit queries, or if the process has exited.
 pub fn image(process: &OwnedHandle) -> io::Result<Vec<u16>> {
     let mut room = vec![0; 4096];
     let mut length = room.len() as u32;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// The endings of programs if the environment has no `PATHEXT`.
 const DEFAULT_ENDINGS: &str = ".COM;.EXE;.BAT;.CMD";
 
-/// Returns `true` if a program is named by a path and not by a bare name.
+/// Returns `true` if a program is given by a path and not by a name.
 #[must_use]
 pub fn is_path(program: &str) -> bool {
     program.contains(['/', '\\', ':'])

@@ -37,7 +37,7 @@ impl Section {
     ///
     /// # Errors
     ///
-    /// The object belongs to another user or is no section, or Windows refuses.
+    /// Returns an error if the object belongs to another user or is not a section, or if the call fails.
     pub fn create(name: &str) -> Result<Self, OpenFailure> {
         let (name, security) = (wide(name), owner_only(Kind::Object)?);
         // SAFETY: `name` ends with a NUL. `security` is complete, and its descriptor is never freed.
@@ -60,7 +60,7 @@ impl Section {
     ///
     /// # Errors
     ///
-    /// As [`create`](Self::create).
+    /// See [`create`](Self::create).
     pub fn open(name: &str) -> Result<Option<Self>, OpenFailure> {
         let name = wide(name);
         let access = FILE_MAP_READ | FILE_MAP_WRITE | READ_CONTROL;

@@ -22,7 +22,7 @@ use windows_sys::Win32::System::Threading::OpenProcessToken;
 use crate::call::{check, check_code, wide};
 use crate::process::MYSELF;
 
-/// The kind of thing that has an owner.
+/// The kind of an object with an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A named object of the kernel.
@@ -59,8 +59,9 @@ fn user() -> io::Result<&'static User> {
 impl User {
     fn query() -> io::Result<Self> {
         let [sid, owner] = own_sids()?;
-        // O names the owner: if the user is an administrator, the default owner would be the administrators' group.
-        // D:P means that nothing is inherited. GA and FA give every right to this user, and no one else has any.
+        // O names the owner: if the user is an administrator, the default owner would be the administrators'
+        // group. D:P means that nothing is inherited. GA and FA give all rights to this user. Other users
+        // have none.
         let object = Descriptor::parse(&format!("O:{sid}D:P(A;;GA;;;{sid})"))?;
         let directory = Descriptor::parse(&format!("O:{sid}D:P(A;OICI;FA;;;{sid})"))?;
         Ok(Self {
@@ -84,12 +85,12 @@ pub(crate) fn owner_only(kind: Kind) -> io::Result<SECURITY_ATTRIBUTES> {
 
 /// Returns `true` if an open file or object belongs to the current user. The handle must have `READ_CONTROL`.
 ///
-/// A file also counts if it belongs to the group that owns the files which the user creates. For an administrator that
-/// is the administrators' group.
+/// Also returns `true` for a file of the group that owns the files which the user creates. For an
+/// administrator that is the administrators' group.
 ///
 /// # Errors
 ///
-/// Windows refuses to return the owner.
+/// Returns an error if the call fails to return the owner.
 pub fn is_ours(handle: &impl AsHandle, kind: Kind) -> io::Result<bool> {
     let user = user()?;
     let owner = owner(handle, kind)?;
@@ -101,7 +102,7 @@ pub fn is_ours(handle: &impl AsHandle, kind: Kind) -> io::Result<bool> {
 ///
 /// # Errors
 ///
-/// Windows refuses to return the owner.
+/// Returns an error if the call fails to return the owner.
 pub fn is_trusted(file: &impl AsHandle) -> io::Result<bool> {
     if is_ours(file, Kind::File)? {
         return Ok(true);
@@ -114,7 +115,7 @@ pub fn is_trusted(file: &impl AsHandle) -> io::Result<bool> {
 ///
 /// # Errors
 ///
-/// Windows refuses.
+/// Returns the error of the system call.
 pub fn own_sid() -> io::Result<String> {
     Ok(user()?.sid.clone())
 }
@@ -123,7 +124,7 @@ pub fn own_sid() -> io::Result<String> {
 ///
 /// # Errors
 ///
-/// The path does not exist, or Windows refuses.
+/// Returns an error if the path does not exist, or if the call fails.
 pub fn access(path: &Path) -> io::Result<String> {
     const PARTS: u32 = OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION;
     let name = wide(path);
@@ -155,7 +156,7 @@ unsafe impl Sync for LocalMemory {}
 
 impl Drop for LocalMemory {
     fn drop(&mut self) {
-        // SAFETY: one of the functions below has got the memory from Windows, and no other code frees it.
+        // SAFETY: Windows returned the memory to one of the functions below, and no other code frees it.
         unsafe { LocalFree(self.0) };
     }
 }
@@ -248,7 +249,7 @@ fn own_sids() -> io::Result<[String; 2]> {
     Ok([sid_to_text(user_sid)?, sid_to_text(owner_sid)?])
 }
 
-/// Returns a structure that describes a token. The SIDs that it points to are behind it.
+/// Returns a structure that describes a token. The SIDs that it points to follow it in the buffer.
 fn token_information(token: &OwnedHandle, class: TOKEN_INFORMATION_CLASS) -> io::Result<Vec<u64>> {
     // The structure has 16 bytes, and a SID has at most 68.
     let mut room = vec![0_u64; 32];

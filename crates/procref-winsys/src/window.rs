@@ -36,7 +36,7 @@ impl Desktop {
     ///
     /// # Errors
     ///
-    /// Windows refuses to load it.
+    /// Returns an error if the call fails to load it.
     pub fn load() -> io::Result<Self> {
         let name = wide("user32.dll");
         // SAFETY: `name` ends with a NUL. Only the system's own library is loaded, and it is never unloaded.
@@ -65,7 +65,7 @@ impl Desktop {
     ///
     /// # Errors
     ///
-    /// Windows refuses.
+    /// Returns the error of the system call.
     pub fn windows(&self) -> io::Result<Vec<Window>> {
         unsafe extern "system" fn push(window: HWND, found: LPARAM) -> i32 {
             let found: *mut Vec<Window> = ptr::with_exposed_provenance_mut(found as usize);
@@ -105,12 +105,12 @@ impl Desktop {
         String::from_utf16_lossy(&room[..length as usize])
     }
 
-    /// Posts `WM_CLOSE` to a window, and does not wait for an answer. To send the message would mean to wait for the
+    /// Posts `WM_CLOSE` to a window, and does not wait for an answer. Sending the message would wait for the
     /// process, which may hang.
     ///
     /// # Errors
     ///
-    /// Windows refuses, for example because the process has higher privileges.
+    /// Returns the error of the system call, for example if the process has higher privileges.
     pub fn post_close(&self, window: Window) -> io::Result<()> {
         // SAFETY: WM_CLOSE has no parameters, and any number may be passed for a window.
         check(unsafe { (self.post)(window.0, WM_CLOSE, 0, 0) })

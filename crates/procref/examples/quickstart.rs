@@ -21,9 +21,9 @@ fn shared_server() -> Result<SharedService> {
     SharedService::builder("quickstart").command(server).build()
 }
 
-/// A process that needs the server: it sends a request, and holds the server until its input ends.
+/// Runs a process that needs the server. It sends a request, and holds the server until its input ends.
 fn client() -> Result<()> {
-    let handle = shared_server()?.acquire_blocking()?; // Starts the server, or joins.
+    let handle = shared_server()?.acquire_blocking()?; // Starts or joins the server.
     let mut stream = TcpStream::connect(("127.0.0.1", handle.port()))?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let answer = io::read_to_string(stream)?;
@@ -32,7 +32,7 @@ fn client() -> Result<()> {
     handle.release_blocking()
 }
 
-/// The server: an ordinary program that does not know procref.
+/// Runs the server: an ordinary program that does not use procref.
 fn server(port: u16) -> Result<()> {
     for mut stream in TcpListener::bind(("127.0.0.1", port))?.incoming().flatten() {
         let request = BufReader::new(stream.try_clone()?)
@@ -68,7 +68,7 @@ fn run() -> Result<()> {
         write!(stdout(), "client {}: {answer}", client.id())?;
         answers.push(answer);
     }
-    clients[0].kill()?; // The kernel takes its reference back.
+    clients[0].kill()?; // The kernel releases the reference of the killed process.
     let server = shared_server()?;
     for client in &mut clients {
         client.wait()?; // Closes the client's input, so that the client leaves.

@@ -1,4 +1,4 @@
-//! Any number of these share one Redis (on Debian, `apt-get install redis-server`).
+//! Any number of copies of this program share one Redis (on Debian, `apt-get install redis-server`).
 
 use std::io::{BufRead, BufReader, Write, stdin, stdout};
 use std::net::TcpStream;

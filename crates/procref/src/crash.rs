@@ -38,7 +38,7 @@ pub(crate) fn leaves_suspended() -> bool {
 ///
 /// # Panics
 ///
-/// If there is no such point.
+/// Panics if there is no such point.
 #[cfg(feature = "crash-points")]
 #[doc(hidden)]
 pub fn die_at(point: &str, survived: u32) {

@@ -45,7 +45,7 @@
 //!
 //! - **R1, stopped means dead.** The stopping process publishes STOPPING first, and waits until the service is dead.
 //!   Then it clears the object, unlinks the record and removes the object, in this order ([`stop`], [`release`]).
-//! - **R2.** Nothing starts beside anything alive: a start stops a leftover instance first ([`start`]).
+//! - **R2.** No two instances live at the same time: a start stops a leftover instance first ([`start`]).
 //! - **R3.** Every decision is repeated with the lock held ([`acquire`]).
 //! - **R4.** The settings of the instance's starter win over those of the client that stops it ([`stop`]).
 //! - **R5.** A hosted instance, whose process is a client, is never signaled ([`stop`]).

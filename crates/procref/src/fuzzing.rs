@@ -1,7 +1,8 @@
 //! Properties of the parsers, for fuzzing.
 //!
 //! Each target takes any bytes and panics if its property does not hold. The programs in `fuzz/` search for
-//! such bytes, and its corpus keeps interesting inputs. The properties stand beside the code, like tests.
+//! such bytes, and its corpus keeps interesting inputs. The properties are in the modules that they test,
+//! like unit tests.
 
 pub use crate::command::fuzz::{http_path, log_tail, pattern, stop_signal, template};
 pub use crate::kernel::fuzz::{proc_sysvipc_sem, semaphores};

@@ -139,14 +139,14 @@ pub(crate) trait Kernel: Send + Sync + 'static {
     }
 }
 
-/// What to do if an object does not exist.
+/// The behavior if an object does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
     Create,
     Ignore,
 }
 
-/// Whether a step requires a living supervisor.
+/// States whether a step requires a living supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Supervised {
     Yes,
@@ -237,7 +237,7 @@ pub(crate) trait Object: Send + Sync + 'static {
     /// it is the last client to leave.
     fn unpin(&self) -> impl Future<Output = Step<bool>> + Send;
 
-    /// Releases the reference, whether or not other processes hold one.
+    /// Releases the reference. Other processes may or may not hold one.
     fn drop_reference(&self) -> impl Future<Output = Step<()>> + Send;
 
     /// Changes this process's references so that the count of all references changes from exactly `from` to

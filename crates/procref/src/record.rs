@@ -54,10 +54,10 @@ pub(crate) struct Record {
     /// Seconds since the Unix epoch, for people.
     started_at: u64,
     metadata: BTreeMap<String, String>,
-    /// Set if procref executed the service's program.
+    /// `true` if procref executed the service's program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     command: Option<Executed>,
-    /// Set if the process is a client's own. It is never signaled.
+    /// `true` if the process is a client itself. It is never signaled.
     #[serde(default)]
     hosted: bool,
     /// The identity that the starter gave the instance.
@@ -146,8 +146,8 @@ impl Record {
         })
     }
 
-    /// Returns the record of a service that clients hold and that has no instance. It names the service and no
-    /// process: without a boot id there is no identity.
+    /// Returns the record of a service that clients hold and that has no instance. It names only the service:
+    /// a record without a boot id has no identity.
     pub(crate) fn without_instance(self) -> Self {
         Self {
             boot: String::new(),
@@ -248,7 +248,7 @@ impl Record {
     }
 }
 
-/// The reason why bytes are no record.
+/// The reason why bytes are not a record.
 enum Undecodable {
     Broken(String),
     /// The record belongs to another version of this crate.

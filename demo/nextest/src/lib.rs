@@ -1,8 +1,8 @@
 //! One Redis for all tests of a project, each of which is a separate process.
 //!
-//! The first test that needs Redis starts it, and the other tests join it. Redis stops two seconds after the last
-//! test has ended, in whichever way the tests end. A project needs only the code in this file. The tests are in
-//! `tests/forty.rs`.
+//! The first test that needs Redis starts it, and the other tests join it. Redis stops two seconds after the
+//! last test has ended, even if tests are killed. A project needs only the code in this file. The tests are
+//! in `tests/forty.rs`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;

@@ -18,9 +18,9 @@ struct Subject {
     setup: Setup,
     /// Holds the service, because otherwise every client would be the first and the last one.
     holder: Process,
-    /// Attaches and detaches repeatedly, and holds nothing in between.
+    /// Attaches and detaches repeatedly, without another handle.
     again: Process,
-    /// Does the same while it holds another handle.
+    /// Attaches and detaches repeatedly while it holds another handle.
     another: Process,
     /// Number of repetitions.
     count: u32,
@@ -84,7 +84,7 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
     for _ in 0..run.effort.rounds {
         for subject in &mut subjects {
             let contender = subject.setup.contender;
-            // The floor is measured right before, because the speed of the machine changes.
+            // Measure the floor immediately before, because the speed of the machine changes.
             let floor = bare.floor()?;
             let Some(cost) = again.record(contender, subject.round())? else {
                 continue;

@@ -126,8 +126,8 @@ pub fn takes_over(setup: &Setup) -> Result<Option<f64>> {
         _ => starter.kill(),
     };
     if setup.contender != Contender::Command {
-        // No process knows a service that a killed callback has started. This is not what is measured, so the service
-        // is killed here.
+        // No process knows a service that a killed callback has started. Kill the service here, because this
+        // trial does not measure that gap.
         kill_now(first.pid);
     }
     let next = setup.wait_note(Event::Started, 1, NEVER);

@@ -47,7 +47,7 @@ impl Client for Current {
     }
 
     fn detach(&mut self) -> Result<()> {
-        // The drop of the last handle waits until the service has stopped, as in a user's program.
+        // As in a user's program, dropping the last handle waits until the service has stopped.
         drop(self.held.pop());
         Ok(())
     }

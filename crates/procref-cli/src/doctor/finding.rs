@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::runtime_dir;
 
-/// How serious a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Severity {
@@ -52,7 +52,7 @@ pub(super) struct Finding {
     check: &'static str,
     pub(super) severity: Severity,
     pub(super) found: String,
-    /// What the user can do about it.
+    /// The advice to the user.
     pub(super) advice: Option<String>,
 }
 

@@ -72,7 +72,7 @@ fn before_program(spec: &ServiceSpec, error: &Error) -> Option<Error> {
     })
 }
 
-/// How a start failed.
+/// The way in which a start failed.
 #[derive(Clone, Copy)]
 enum StartFailure {
     Exited(ExitStatus),

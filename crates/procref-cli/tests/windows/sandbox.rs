@@ -189,7 +189,7 @@ impl Running {
         writeln!(stdin, "now").unwrap();
     }
 
-    /// Kills the process, as a crash would, and waits until it is gone.
+    /// Kills the process, as a crash does, and waits until it has exited.
     pub fn kill(mut self) {
         let child = self.child();
         child.kill().unwrap();

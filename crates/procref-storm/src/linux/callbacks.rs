@@ -102,12 +102,13 @@ impl Callbacks {
         self.lost_port.store(false, Ordering::SeqCst);
     }
 
-    /// Returns `true` if another process has answered on an instance's port since [`Callbacks::set_next_start`].
+    /// Returns `true` if another process has answered on an instance's port after the last
+    /// [`Callbacks::set_next_start`].
     pub fn has_lost_port(&self) -> bool {
         self.lost_port.load(Ordering::SeqCst)
     }
 
-    /// Returns `true` if a callback has failed as intended since [`Callbacks::set_next_start`].
+    /// Returns `true` if a callback has failed as intended after the last [`Callbacks::set_next_start`].
     pub fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::SeqCst)
     }
@@ -209,7 +210,8 @@ impl Callbacks {
         }
     }
 
-    /// Locks a file during a start callback. This shows independently of procref that no two callbacks overlap.
+    /// Locks a file during a start callback. This shows, independently of procref, that callbacks do not
+    /// overlap.
     fn lock_start(&self) -> procref::Result<StartLock> {
         static CALLS: AtomicU32 = AtomicU32::new(0);
 

@@ -26,7 +26,7 @@ use crate::linux::workload::{self, CrashPlan, End, Start, Step, Via, Workload};
 /// A client acquires no further handle while it has this many.
 const MAX_HANDLES: usize = 3;
 
-/// Everything that a client gets when it is forked.
+/// The parameters of a client, which it gets when it is forked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClientSpec {
     pub seed: u64,
@@ -171,7 +171,7 @@ fn poll_for<T>(time: Duration, future: impl Future<Output = T>) -> Option<T> {
     smol::block_on(smol::future::or(async { Some(future.await) }, timeout))
 }
 
-/// Calls `check` until it returns a value, up to ten times with a millisecond in between.
+/// Calls `check` until it returns a value, at most ten times, with pauses of a millisecond.
 fn retry<T>(mut check: impl FnMut() -> Option<T>) -> Option<T> {
     (0..10).find_map(|_| {
         let value = check();
@@ -275,7 +275,7 @@ impl Client {
         });
     }
 
-    /// Reports that the client holds no handle, if that is so.
+    /// Sends a report if the client holds no handle.
     fn report_if_released(&self) {
         if self.handles.is_empty() {
             self.reporter.report(EventKind::ReleasedAll);
@@ -418,9 +418,9 @@ impl Client {
 
     /// Waits briefly until no thread of this process is starting or exiting. Returns `false` if one still is.
     ///
-    /// The standard library holds a lock while a thread starts or exits. If the lock is held at the moment of a
-    /// fork, no thread of the child ever starts, and the child waits indefinitely for a thread of procref. A
-    /// thread that has its name has released the lock.
+    /// The standard library holds a lock while a thread starts or exits. If the lock is held at the moment of
+    /// a fork, no thread of the child ever starts, and the child waits indefinitely for a thread of procref.
+    /// A thread with its name set has released the lock.
     fn can_fork(&self) -> bool {
         retry(|| self.has_only_known_threads().then_some(())).is_some()
     }
@@ -517,7 +517,8 @@ impl Client {
         }
         self.report_if_released();
         if self.is_finishing_operation() {
-            // The thread exits with this process in the middle of its work, as if the process were killed.
+            // When this process exits, the thread exits in the middle of its work, as if the process were
+            // killed.
             self.reporter.report(EventKind::Unfinished);
         }
         drop(operation);

@@ -30,11 +30,11 @@ pub struct History {
     pub holders: BTreeSet<Identity>,
     /// Clients that have begun an orderly exit.
     pub(super) exiting: BTreeSet<Identity>,
-    /// When each client began its current step.
+    /// The time at which each client began its current step.
     pub(super) steps: BTreeMap<Identity, u64>,
-    /// When the last holder began the step in which it released the service.
+    /// The time at which the last holder began the step in which it released the service.
     pub(super) released_at: u64,
-    /// When a client or a supervisor was last killed.
+    /// The time at which a client or a supervisor was last killed.
     died_at: u64,
     log: Tail,
     /// Instances that were live at the last check.
@@ -87,8 +87,8 @@ impl History {
         }
     }
 
-    /// Forgets everything that belongs to the previous round. Its processes have exited, and the kernel may assign
-    /// their pids again.
+    /// Clears the data of the previous round. Its processes have exited, and the kernel may assign their pids
+    /// again.
     pub fn begin_round(&mut self) {
         self.disturbances.clear();
         self.disturbed.clear();
@@ -111,8 +111,8 @@ impl History {
         self.died_at = now_ns();
     }
 
-    /// Returns `true` if the last holder released the service in an orderly way, and no process was killed since.
-    /// Then nothing may be left, regardless of earlier deaths.
+    /// Returns `true` if the last holder released the service normally, and no process was killed after that.
+    /// In this case nothing may be left, regardless of earlier deaths.
     pub fn is_released_orderly(&self) -> bool {
         self.released_at > self.died_at
     }
@@ -153,13 +153,13 @@ impl History {
         self.events.push_back(format!("{at:>9} {text}"));
     }
 
-    /// The last lines of the report.
+    /// Returns the last lines of the report.
     pub fn report(&self) -> String {
         let lines: Vec<_> = self.events.iter().map(String::as_str).collect();
         lines.join("\n")
     }
 
-    /// The live processes that hold the service, according to their reports.
+    /// Returns the live processes that hold the service, according to their reports.
     pub fn live_holders(&self) -> Vec<Identity> {
         let live = self.holders.iter().filter(|holder| holder.is_live());
         live.copied().collect()

@@ -16,7 +16,7 @@ const GENERATION: usize = 5;
 const NAME_DIGEST: usize = 10;
 const PID: usize = 14;
 
-/// The children of a process, zombies included.
+/// Returns the children of a process, including zombies.
 pub fn children_of(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter();
     let lists = tasks
@@ -30,7 +30,7 @@ pub fn children_of(pid: u32) -> Vec<u32> {
     pids.collect()
 }
 
-/// The name of a process. A zombie has one, too.
+/// Returns the name of a process. A zombie also has a name.
 pub fn name_of(pid: u32) -> String {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     name.trim_end().to_owned()
@@ -56,8 +56,8 @@ impl Process {
     }
 }
 
-/// All live descendants of this process. A process that loses its parent becomes a child of this process, or of a
-/// supervisor that descends from it.
+/// Returns all live descendants of this process. A process that loses its parent becomes a child of this
+/// process, or of a supervisor that descends from it.
 pub fn descendants() -> Vec<Process> {
     let mut found = Vec::new();
     let mut parents = vec![std::process::id()];
@@ -108,8 +108,8 @@ pub fn counts(key: i32) -> Option<Counts> {
     })
 }
 
-/// The processes that have locked a file or wait for its lock, with the kernel function in which each of their
-/// threads sleeps.
+/// Returns the processes that have locked a file or wait for its lock, with the kernel function in which each
+/// of their threads sleeps.
 pub fn lockers(path: &Path) -> Vec<(u32, String)> {
     let Ok(file) = fs::metadata(path) else {
         return Vec::new();
@@ -124,7 +124,8 @@ pub fn lockers(path: &Path) -> Vec<(u32, String)> {
     locked.map(|pid| (pid, wait_channels(pid))).collect()
 }
 
-/// The storm's processes that have a file open, with the kernel function in which each of their threads sleeps.
+/// Returns the storm's processes that have a file open, with the kernel function in which each of their
+/// threads sleeps.
 pub fn openers(path: &Path) -> Vec<(Process, String)> {
     let has_open = |pid: u32| {
         let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter();
@@ -151,7 +152,7 @@ fn wait_channels(pid: u32) -> String {
     channels.collect::<Vec<_>>().join(", ")
 }
 
-/// The names of the files in a runtime directory.
+/// Returns the names of the files in a runtime directory.
 pub fn files(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());

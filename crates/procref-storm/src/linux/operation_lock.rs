@@ -40,8 +40,8 @@ impl OperationLock {
 
     fn lock(runtime_dir: &Path, operation: FlockOperation) -> io::Result<Self> {
         let root = runtime_dir.parent().unwrap_or(runtime_dir);
-        // Every process passes a turnstile first, and holds it only for a moment. Without the turnstile, clients
-        // that share the lock could keep an exclusive locker out indefinitely.
+        // Every process first takes a second lock, the turnstile, for a short time. Without the turnstile, an
+        // exclusive locker could wait indefinitely for clients that share the lock.
         let turnstile = open(&root.join("turnstile"))?;
         flock(&turnstile, operation)?;
         let operations = open(&Self::path(root))?;

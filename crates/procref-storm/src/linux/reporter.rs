@@ -1,4 +1,4 @@
-//! How a client reports its events.
+//! Sends the events of a client to the runner.
 
 use std::sync::OnceLock;
 

@@ -98,7 +98,7 @@ pub struct Runner {
     adopted: Vec<u32>,
     /// Supervisors that the runner has killed.
     killed_supervisors: BTreeSet<u32>,
-    /// Suspended clients, and when to resume each of them.
+    /// Suspended clients, each with the time at which to resume it.
     suspended: Vec<(Instant, Identity)>,
     unhealthy: Vec<UnhealthyService>,
     events: Receiver<Event>,
@@ -140,7 +140,7 @@ impl Runner {
                 name: format!("{index:03} of {tag}"),
                 dir,
             };
-            // This creates no set. It is built because only procref knows the key.
+            // This creates no set. The service is built to get the key from procref.
             let built = SharedService::builder(&service.name)
                 .base_dir(&runtime_dir)
                 .build();
@@ -240,7 +240,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Handles everything that is due: events, exits, the ends of faults, and the logs of the services.
+    /// Handles events, exits, the ends of faults, and the logs of the services.
     fn poll(&mut self) -> Verdict {
         if let Ok(event) = self.events.recv_timeout(Duration::from_millis(4)) {
             self.handle_event(event)?;
@@ -431,7 +431,7 @@ impl Runner {
         Ok(())
     }
 
-    /// The live supervisors of a service. They are children of this process.
+    /// Returns the live supervisors of a service. They are children of this process.
     fn supervisors(&self, service: usize) -> Vec<Identity> {
         let comm = self.histories[service].service.supervisor_comm();
         let supervisors = self.adopted.iter().copied();

@@ -1,4 +1,4 @@
-//! A service of the storm, and the paths of its files.
+//! The services of the storm, and the paths of their files.
 
 use std::path::PathBuf;
 
@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 use crate::linux::workload::Settings;
 use crate::options::Kind;
 
-/// Length to which the kernel cuts the name of a process.
+/// Length to which the kernel truncates the name of a process.
 const COMM_LEN: usize = 15;
 
-/// A service, and where its files are.
+/// A service of the storm, with the directory of its files.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Service {
     pub kind: Kind,
     /// No other service has this name, in any runtime directory.
     pub name: String,
-    /// Directory for the service's own files. The runtime directory is beside it.
+    /// Directory for the service's own files. The runtime directory has the same parent.
     pub dir: PathBuf,
 }
 
@@ -57,7 +57,7 @@ impl Service {
         }
     }
 
-    /// The name of its supervisors, as far as the kernel keeps it.
+    /// Returns the name of its supervisors, as the kernel truncates it.
     pub fn supervisor_comm(&self) -> String {
         format!("procref: {}", self.name)
             .chars()
@@ -65,7 +65,7 @@ impl Service {
             .collect()
     }
 
-    /// The name of its clients, as far as the kernel keeps it.
+    /// Returns the name of its clients, as the kernel truncates it.
     pub fn client_comm(&self) -> String {
         format!("client {}", self.name)
             .chars()

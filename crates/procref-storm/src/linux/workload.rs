@@ -8,7 +8,7 @@ use procref::{CRASH_POINTS, CrashPoint};
 
 use crate::options::Kind;
 
-/// How a client builds its service. An instance has the settings of its starter.
+/// The settings with which a client builds its service. An instance has the settings of its starter.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     pub linger: Duration,
@@ -22,7 +22,7 @@ pub struct Settings {
     pub workers: u32,
 }
 
-/// How `on_recover` behaves.
+/// The behavior of `on_recover`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recover {
     /// Stops the old instance and starts another one.
@@ -42,7 +42,7 @@ pub enum Start {
     NotReady,
 }
 
-/// How a client drives a future.
+/// The way in which a client drives a future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
     Blocking,
@@ -77,7 +77,7 @@ pub enum Step {
     Gc,
 }
 
-/// How a client exits if it is not killed.
+/// The way in which a client exits if it is not killed.
 #[derive(Clone, Copy, Debug)]
 pub enum End {
     Drop,
@@ -86,7 +86,7 @@ pub enum End {
     ExitAtOnce,
 }
 
-/// How a client kills itself by SIGKILL.
+/// The moment at which a client kills itself by SIGKILL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashPlan {
     /// At a crash point of procref, after it was passed this number of times. If the crash point is one of a
@@ -96,7 +96,7 @@ pub enum CrashPlan {
     After(Duration),
 }
 
-/// Everything that a client does.
+/// The operations of a client.
 pub struct Workload {
     pub settings: Settings,
     pub steps: Vec<Step>,
@@ -122,7 +122,7 @@ pub enum Fault {
     },
 }
 
-/// How the clients of a round finish.
+/// The way in which the clients of a round finish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoundEnd {
     /// Each client finishes in its own way.
@@ -140,7 +140,8 @@ pub enum Cleanup {
     Gc,
 }
 
-/// A separate generator for each part of the workload, so that no part depends on the speed of another one.
+/// Returns a generator for one part of the workload. Each part has its own, so that no part depends on the
+/// speed of another one.
 fn rng(seed: u64, parts: [u64; 3]) -> Rng {
     let mix = |sum: u64, part: u64| Rng::with_seed(sum ^ part.wrapping_add(1)).u64(..);
     Rng::with_seed(parts.into_iter().fold(seed, mix))
@@ -173,7 +174,7 @@ pub fn client(seed: u64, kind: Kind, slot: usize, nth: u64, doomed: u32) -> Work
             5 if callback => Some(Recover::Fail),
             _ => None,
         },
-        // Rare, because `gc` gives such an instance the default stop timeout, which is long.
+        // This is rare, because `gc` gives such an instance the default stop timeout, which is long.
         ignore_sigterm: percent(rng, 1),
         slow_stop_ms: if percent(rng, 25) { rng.u64(1..40) } else { 0 },
         workers: if !callback && percent(rng, 30) {

@@ -100,8 +100,9 @@ impl<'a> Log<'a> {
     /// Checks the log if it was written to, and rotates it if it is too long. Returns the time after which to check it
     /// again, or `None` if the next write is reported.
     ///
-    /// Call this after the limit of the next sleep is set, because the report of a write ends only a sleep whose limit
-    /// is set. If the check came first, the supervisor would miss a write in between.
+    /// Call this after the limit of the next sleep is set, because the report of a write ends only a sleep
+    /// whose limit is set. If the check came first, the supervisor would miss a write between the check and
+    /// the limit.
     pub(super) fn check(&self) -> Option<Duration> {
         if REPORTED.swap(false, Ordering::Relaxed) {
             self.drain_reports();

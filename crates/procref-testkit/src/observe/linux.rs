@@ -45,7 +45,8 @@ impl Identity {
     fn open(self) -> Option<OwnedFd> {
         let pid = Pid::from_raw(i32::try_from(self.pid).ok()?)?;
         let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        // The start time is read after the pidfd is opened. If it still matches, the pid was not reused in between.
+        // The start time is read after the pidfd is opened. If it still matches, the pidfd refers to this
+        // process.
         (start_of(self.pid) == Some(self.start)).then_some(fd)
     }
 

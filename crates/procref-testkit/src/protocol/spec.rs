@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Gate;
 use crate::observe::Identity;
 
-/// How a callback that starts an instance behaves.
+/// The behavior of a callback that starts an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Starts the fake service and returns it.
@@ -37,7 +37,7 @@ pub enum Outcome {
     OwnPid,
 }
 
-/// How `on_last_release` behaves.
+/// The behavior of `on_last_release`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StopOutcome {
     /// Sends SIGTERM and returns at once, as the example of version 0.1 does.
@@ -50,7 +50,7 @@ pub enum StopOutcome {
     Panic,
 }
 
-/// How `on_ready` behaves.
+/// The behavior of `on_ready`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReadyOutcome {
     /// Checks that the service answers, and succeeds.
@@ -65,7 +65,7 @@ pub enum ReadyOutcome {
     Kill,
 }
 
-/// How `on_health_check` behaves.
+/// The behavior of `on_health_check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HealthOutcome {
     /// Queries the service over TCP.

@@ -38,9 +38,9 @@ pub(super) fn remove_objects(keys: &[Key]) -> Vec<String> {
 }
 
 impl Scene {
-    /// Returns the status of the service, from the library in this process, which is no client. Counting the
-    /// handles on a reference from outside would need a further handle. A client that leaves at that moment
-    /// would not detect that it is the last one.
+    /// Returns the status of the service, from the library in this process, which is not a client. Counting
+    /// the handles on a reference from outside would need a further handle. A client that leaves at that
+    /// moment would not detect that it is the last one.
     fn status(&self, key: Key) -> Status {
         let (name, dir) = lock(&self.shared.keys)[&key].clone();
         let service = SharedService::builder(&name).base_dir(dir).build();

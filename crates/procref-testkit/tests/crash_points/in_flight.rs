@@ -18,7 +18,7 @@ use crate::scenarios::{Kind, LOCK, Scenario, kill_supervisors};
 pub enum Phase {
     Acquiring,
     Leaving,
-    /// When no client is left.
+    /// After the last client has exited.
     Idle,
     /// When the scenario calls [`InFlightCrash::begin_others`].
     Explicit,

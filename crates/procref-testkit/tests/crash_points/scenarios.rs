@@ -1,4 +1,4 @@
-//! How a process reaches each of procref's crash points.
+//! Scenarios in which a process reaches each of procref's crash points.
 
 use procref::CrashPoint;
 use procref_testkit::observe::supervisors_of;
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::in_flight::{InFlightCrash, Phase};
 
-/// How the service is started.
+/// The kind of the service: the way in which it is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Callback,

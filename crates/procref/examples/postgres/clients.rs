@@ -47,13 +47,13 @@ impl fmt::Display for Report {
 struct Client {
     child: Child,
     orders: Option<ChildStdin>,
-    /// `true` if the client has been killed or dismissed.
+    /// `true` if the client was killed or dismissed.
     may_exit: bool,
     status: Option<ExitStatus>,
 }
 
 impl Client {
-    /// Waits until the client has exited, which something else causes.
+    /// Waits until the client has exited. Does not make it exit.
     fn wait(&mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait()?;
         self.status = Some(status);
@@ -69,7 +69,8 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// No clients yet. From now on, Ctrl-C and the end of `lifeline` are events like others, so that the example cleans up.
+    /// Creates a set without clients. After this, Ctrl-C and the end of `lifeline` are events, so that the
+    /// example can clean up.
     pub fn new(lifeline: Option<Stdin>) -> Result<Self> {
         let (sender, events) = mpsc::channel();
         let interrupted = sender.clone();
@@ -90,8 +91,8 @@ impl Clients {
         })
     }
 
-    /// Starts a client in its own process group, so that Ctrl-C reaches only this process. When this process exits,
-    /// whatever the cause, the orders end and the client releases the service.
+    /// Starts a client in its own process group, so that Ctrl-C reaches only this process. When this process
+    /// exits for any reason, the orders end and the client releases the service.
     pub fn start(&mut self, mut command: Command) -> Result<usize> {
         let mut child = command
             .stdin(Stdio::piped())
@@ -114,7 +115,7 @@ impl Clients {
                 .flat_map(|pipe| BufReader::new(pipe).lines())
             {
                 let Ok(line) = line else { break };
-                // The receiver is gone when the example ends.
+                // An error means that the example has ended.
                 let _ = sender.send(Event::Reported(number, line));
             }
             let _ = sender.send(Event::Exited(number));
@@ -130,7 +131,7 @@ impl Clients {
         self.clients[number - 1].child.id()
     }
 
-    /// The clients that have been neither killed nor dismissed.
+    /// Returns the clients that were neither killed nor dismissed.
     pub fn present(&self) -> Vec<usize> {
         let numbered = (1..).zip(&self.clients);
         numbered
@@ -146,7 +147,7 @@ impl Clients {
         Ok(sent.map_err(|error| format!("client {number} cannot be reached: {error}"))?)
     }
 
-    /// The next event, or `None` if there is none before `deadline`.
+    /// Returns the next event, or `None` if there is none before `deadline`.
     fn event(&mut self, deadline: Instant) -> Result<Option<Event>> {
         let left = deadline.saturating_duration_since(Instant::now());
         let event = match self.events.recv_timeout(left) {
@@ -159,7 +160,7 @@ impl Clients {
         Ok(Some(event))
     }
 
-    /// The next report, or `None` if `leaver` exits first. The exit of a client that may not exit is an error.
+    /// Returns the next report, or `None` if `leaver` exits first. The exit of another client is an error.
     fn next_or_exit_of(&mut self, leaver: Option<usize>) -> Result<Option<Report>> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -184,14 +185,14 @@ impl Clients {
         }
     }
 
-    /// The next report of any client.
+    /// Returns the next report of any client.
     pub fn next(&mut self) -> Result<Report> {
         let report = self.next_or_exit_of(None)?;
         Ok(report.ok_or("no report")?)
     }
 
-    /// The next `count` reports, those that begin with `leading` first: they are the cause of the others, although the
-    /// pipes may deliver them later.
+    /// Returns the next `count` reports. Reports that begin with `leading` are first, because they cause the
+    /// others, although the pipes may deliver them later.
     pub fn next_led_by(&mut self, leading: &str, count: usize) -> Result<Vec<Report>> {
         let mut reports = Vec::with_capacity(count);
         for _ in 0..count {
@@ -211,7 +212,7 @@ impl Clients {
         Ok(report)
     }
 
-    /// Kills a client with SIGKILL, and waits until the kernel has taken back what the client held.
+    /// Kills a client with SIGKILL, and waits until the kernel has released its reference.
     pub fn kill(&mut self, number: usize) -> Result<()> {
         self.kill_all(&[number])
     }

@@ -1,4 +1,4 @@
-//! The client's side of the pipes to the driver, and what several parts of the example use.
+//! The client's side of the pipes to the driver, and functions that several parts of the example use.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -6,7 +6,7 @@ use std::io::{self, BufRead, Write};
 
 pub type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// The orders for this client, one per line. They end when the driver exits, whatever the cause.
+/// The orders for this client, one per line. They end when the driver exits for any reason.
 pub fn orders() -> impl Iterator<Item = io::Result<String>> {
     io::stdin().lock().lines()
 }

@@ -52,8 +52,8 @@ impl Database {
         fs::read_to_string(self.log_path())
     }
 
-    /// Creates the database's files unless they exist, also if several processes call this at the same time. If this
-    /// process dies, the kernel releases the lock, and the unfinished files have another name.
+    /// Creates the database's files unless they exist. Several processes may call this at the same time. If
+    /// this process dies, the kernel releases the lock, and the unfinished files have another name.
     pub fn create(&self) -> procref::Result<()> {
         let lock = File::create(self.dir.join("initdb.lock"))?;
         flock(&lock, FlockOperation::LockExclusive).map_err(io::Error::from)?;
@@ -80,7 +80,7 @@ impl Database {
         Ok(fs::rename(unfinished, self.data())?)
     }
 
-    /// The options of `postgres`, for both start methods.
+    /// Returns the options of `postgres`, for both start methods.
     fn options(&self) -> procref::Result<Vec<String>> {
         let socket_dir = self.socket_dir();
         let socket_dir = socket_dir
@@ -101,7 +101,7 @@ impl Database {
             .collect())
     }
 
-    /// The command with which procref starts the database.
+    /// Returns the command with which procref starts the database.
     pub fn command(&self) -> procref::Result<ServiceCommand> {
         let port = PORT.to_string();
         let is_ready = program("pg_isready")?;
@@ -187,7 +187,7 @@ impl Database {
         }
     }
 
-    /// The state of a stopped database, as `pg_controldata` prints it.
+    /// Returns the state of a stopped database, as `pg_controldata` prints it.
     pub fn state_on_disk(&self) -> procref::Result<String> {
         let mut control = program("pg_controldata")?;
         control.arg(self.data());
@@ -230,14 +230,14 @@ pub fn write_and_read(connection: &mut Client, client: i32) -> Result<(i64, i64)
     Ok((i64::try_from(rows.len())?, count_and_sum(connection)?.0))
 }
 
-/// Writes the second batch. Returns the number of that client's rows that the transaction sees.
+/// Writes the second batch. Returns the number of that client's rows in the transaction.
 pub fn insert_second_batch(transaction: &mut Transaction<'_>, client: i32) -> Result<i64> {
     insert(transaction, client, BATCH, BATCH)?;
     let row = transaction.query_one("SELECT count(*) FROM rows WHERE client = $1", &[&client])?;
     Ok(row.try_get(0)?)
 }
 
-/// The number of all rows, and the sum of their numbers.
+/// Returns the number of all rows, and the sum of their numbers.
 pub fn count_and_sum(connection: &mut Client) -> Result<(i64, i64)> {
     let row = connection.query_one("SELECT count(*), coalesce(sum(n), 0) FROM rows", &[])?;
     Ok((row.try_get(0)?, row.try_get(1)?))
@@ -285,7 +285,7 @@ fn program(name: &str) -> procref::Result<Command> {
     });
     let dir = found.ok_or("PostgreSQL is not installed (on Debian: apt-get install postgresql)")?;
     let mut command = Command::new(dir.join(name));
-    // Messages in English, whatever the user's locale is.
+    // The messages are in English in every locale of the user.
     command.env("LC_ALL", "C");
     Ok(command)
 }

@@ -23,7 +23,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 struct Driver {
     screen: Screen,
     clients: Clients,
-    /// Without a reference: the driver only reads its state.
+    /// The driver holds no reference. It only reads the state of the service.
     service: SharedService,
     database: Database,
     method: StartMethod,
@@ -58,7 +58,7 @@ fn drive(clients: Clients, method: StartMethod, dir: &Path) -> Result<()> {
         dir: dir.to_owned(),
     };
     let result = driver.run();
-    // The clients exit first, also after an error.
+    // The clients exit first, even after an error.
     drop(driver);
     database.stop_leftover();
     result
@@ -99,8 +99,9 @@ impl Driver {
         self.print(victim, "killed (SIGKILL)", &format!("clients {rest}"))?;
         let (other, last) = (COUNT / 2 + 1, COUNT);
         let before = self.counted(last)?;
-        // The same rows, with the same keys. The database delays this until it has rolled back the transaction of the
-        // killed client, and would refuse it if a row of that transaction remained.
+        // Write the rows of the killed client again, with the same keys. The database delays this until it
+        // has rolled back the transaction of that client. It would refuse the rows if a row of the
+        // transaction remained.
         let redone = self
             .clients
             .ask(other, &format!("redo {victim}"))?
@@ -129,7 +130,7 @@ impl Driver {
         let log = self.database.log()?;
         let clients = u32::try_from(COUNT)?;
         let batch = u32::try_from(BATCH)?;
-        // The rows of the first batch are numbered from 0, those of the second one after them.
+        // The numbers of the first batch begin with 0, and those of the second batch follow.
         let sum_of = |first: u32, rows: u32| (first..first + rows).sum::<u32>();
         let expected = (clients * batch, clients * sum_of(0, batch));
         let with_second = (expected.0 + batch, expected.1 + sum_of(batch, batch));
@@ -260,7 +261,7 @@ impl Driver {
         Ok(())
     }
 
-    /// The number of rows that a client sees, and the sum of their numbers.
+    /// Returns the number of rows that a client reads, and the sum of their numbers.
     fn counted(&mut self, number: usize) -> Result<(u32, u32)> {
         let report = self.clients.ask(number, "count")?;
         let seen = (report.number(1)?, report.number(2)?);

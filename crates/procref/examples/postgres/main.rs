@@ -1,5 +1,5 @@
-//! Sixteen processes share one PostgreSQL. The first one starts the database, all of them write and read rows, one is
-//! killed with SIGKILL in the middle of a transaction, and the last one to leave stops the database.
+//! Sixteen processes share one PostgreSQL. The first process starts the database. All of them write and read
+//! rows, and one is killed with SIGKILL in the middle of a transaction. The last process stops the database.
 //!
 //! ```sh
 //! cargo run --example postgres              # callbacks start and stop the database
@@ -9,9 +9,9 @@
 //! With callbacks, the last client stops the database and waits until it has exited. With `command`, procref's supervisor
 //! is the database's parent and stops it.
 //!
-//! The example needs PostgreSQL's programs (on Debian, `apt-get install postgresql`), but no running database: it creates
-//! all files in a temporary directory. PostgreSQL refuses to run as root, so root's example runs as another user
-//! (`other_user.rs`).
+//! The example needs PostgreSQL's programs (on Debian, `apt-get install postgresql`), but no running
+//! database: it creates all files in a temporary directory. PostgreSQL refuses to run as root, so if root
+//! runs the example, it runs as another user (`other_user.rs`).
 //!
 //! This file shows how a program uses procref. `database.rs` handles PostgreSQL. `driver.rs` starts the clients, sends them
 //! orders, and checks the result from outside.
@@ -35,11 +35,11 @@ use common::{Result, blocking, orders, report};
 use database::Database;
 use procref::{ServiceHandle, ServiceInfo, SharedService};
 
-/// Whether this process has started or stopped the database.
+/// States whether this process has started or stopped the database.
 static STARTED: AtomicBool = AtomicBool::new(false);
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
-/// How the database is started and stopped. All clients must use the same method.
+/// The method to start and stop the database. All clients must use the same method.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum StartMethod {
     Callbacks,
@@ -105,7 +105,7 @@ fn shared_database(dir: &Path, method: StartMethod) -> procref::Result<SharedSer
 /// One of the processes that share the database.
 fn client(method: StartMethod, dir: &Path, number: i32) -> Result<()> {
     let database = Database::in_dir(dir);
-    // Not part of the service: the files outlive the database's processes.
+    // The files are not part of the service, because they outlive the database's processes.
     database.create()?;
     let service = shared_database(dir, method)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -167,7 +167,7 @@ fn client(method: StartMethod, dir: &Path, number: i32) -> Result<()> {
             _ => return Err(format!("unexpected order '{order}'").into()),
         }
     }
-    // The orders have ended. A handle that is still here releases the database when it is dropped.
+    // The orders have ended. Dropping a remaining handle releases the database.
     Ok(())
 }
 

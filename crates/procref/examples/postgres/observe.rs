@@ -1,4 +1,4 @@
-//! The state of the machine, as the kernel shows it to any process.
+//! Reads the state of the machine, without procref.
 
 use std::fs;
 use std::io;
@@ -40,7 +40,7 @@ pub fn semaphore_set_exists(key: &str) -> io::Result<bool> {
     }))
 }
 
-/// The names in a directory. Empty if the directory does not exist.
+/// Returns the names in a directory. Returns an empty list if the directory does not exist.
 pub fn listing(dir: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -52,8 +52,8 @@ pub fn listing(dir: &Path) -> io::Result<Vec<String>> {
     entries.map(name).collect()
 }
 
-/// All live processes that have `dir` as working directory or on the command line, as `pid command line`, without this
-/// process and its ancestors.
+/// Returns all live processes that have `dir` as working directory or on the command line, except this
+/// process and its ancestors. Each is a text `pid command line`.
 pub fn processes_of(dir: &Path) -> io::Result<Vec<String>> {
     let mut ours = vec![std::process::id()];
     while let Some(parent) = ours.last().copied().and_then(parent_of) {
@@ -91,7 +91,7 @@ fn parent_of(pid: u32) -> Option<u32> {
     fields.nth(1)?.parse().ok().filter(|parent| *parent > 0)
 }
 
-/// Number of lines that contain `part`.
+/// Returns the number of lines that contain `part`.
 pub fn lines_with(text: &str, part: &str) -> usize {
     text.lines().filter(|line| line.contains(part)).count()
 }

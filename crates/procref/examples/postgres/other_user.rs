@@ -1,4 +1,4 @@
-//! The example as another user, because PostgreSQL refuses to run as root.
+//! Runs the example as another user, because PostgreSQL refuses to run as root.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -11,7 +11,7 @@ use crate::StartMethod;
 use crate::common::Result;
 use crate::signals;
 
-/// Returns `true` if this process is root's.
+/// Returns `true` if this process runs as root.
 pub fn is_needed() -> bool {
     rustix::process::geteuid().is_root()
 }
@@ -19,7 +19,7 @@ pub fn is_needed() -> bool {
 /// Runs the driver in a child process of another user.
 pub fn run(method: StartMethod) -> Result<()> {
     let (user, uid, gid) = unprivileged_user()?;
-    // From now on, a signal does not end this process before the directory is removed.
+    // Handle signals, so that this process removes the directory before it exits.
     let (interrupt, interrupted) = mpsc::channel();
     signals::on_interrupt(move || {
         let _ = interrupt.send(());
@@ -58,7 +58,7 @@ pub fn run(method: StartMethod) -> Result<()> {
     }
 }
 
-/// Name, user id and group id of a user without privileges.
+/// Returns name, user id and group id of a user without privileges.
 fn unprivileged_user() -> Result<(String, u32, u32)> {
     let users = fs::read_to_string("/etc/passwd")?;
     for wanted in ["postgres", "nobody"] {

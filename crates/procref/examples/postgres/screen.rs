@@ -92,7 +92,7 @@ impl Screen {
     ///
     /// # Errors
     ///
-    /// If a check failed, or if there was none.
+    /// Returns an error if a check failed, or if there was none.
     pub fn finish(&mut self) -> Result<()> {
         let (checks, failed) = (self.checks, self.failed);
         let seconds = self.started.elapsed().as_secs_f64();

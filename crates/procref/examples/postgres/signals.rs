@@ -6,7 +6,8 @@ use std::thread;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Calls `callback` at the first SIGINT, SIGTERM or SIGHUP. These signals have no other effect from now on.
+/// Calls `callback` at the first SIGINT, SIGTERM or SIGHUP. After this call, these signals have no other
+/// effect.
 pub fn on_interrupt(callback: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_io().build()?;
     let (mut interrupt, mut terminate, mut hangup) = {

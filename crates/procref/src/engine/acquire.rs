@@ -235,9 +235,9 @@ impl<W: Platform> Transition<W> {
 
     /// Checks the fingerprint before this client enters.
     ///
-    /// An instance that is kept without clients (pinned, lingering, an orphan) must stay as it is if this
-    /// client refuses it. If this were checked after `try_enter`, this client would be the last one to leave.
-    /// It would then stop the instance or restart the linger time.
+    /// If this client refuses an instance that is kept without clients (pinned, lingering, an orphan), that
+    /// instance must not change. If this were checked after `try_enter`, this client would be the last one to
+    /// leave. It would then stop the instance or restart the linger time.
     async fn check_fingerprint_early(
         &self,
         snapshot: &Snapshot,

@@ -291,7 +291,7 @@ impl<W: Platform> Permit<W> {
         self.client.known()
     }
 
-    /// Returns `true` if this process has handles beside the permit.
+    /// Returns `true` if this process has handles in addition to the permit.
     pub(crate) fn has_other_handles(&self) -> bool {
         self.client.state().handles > usize::from(self.counted)
     }

@@ -26,7 +26,7 @@ pub(crate) type RecoverFn =
 pub(crate) const DEFAULT_START_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What happens to a service when its last clients are killed.
+/// The policy for a service whose last clients are killed.
 ///
 /// The default is [`Stop`](Self::Stop).
 ///
@@ -111,7 +111,7 @@ impl Config {
         }
     }
 
-    /// Returns how long this client waits for other processes, from now on.
+    /// Returns the time limit of waits for other processes, which begins now.
     pub(crate) fn patience(&self) -> Patience {
         Patience::of(self.wait_timeout)
     }

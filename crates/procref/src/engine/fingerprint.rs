@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 /// The longest fingerprint, in bytes.
 const MAX_LENGTH: usize = 4096;
 
-/// What a client does if its [fingerprint](crate::SharedServiceBuilder::fingerprint) differs from that of the running
-/// instance.
+/// The policy of a client whose [fingerprint](crate::SharedServiceBuilder::fingerprint) differs from that of
+/// the running instance.
 ///
 /// The default is [`Refuse`](Self::Refuse).
 ///
@@ -31,13 +31,13 @@ const MAX_LENGTH: usize = 4096;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mismatch {
-    /// Returns [`Error::Fingerprint`], also if the instance has no fingerprint.
+    /// Returns [`Error::Fingerprint`], even if the instance has no fingerprint.
     #[default]
     Refuse,
     /// Joins the instance anyway.
     Join,
-    /// Uses a separate instance. The fingerprint is part of the service's identity, beside its name, so instances of
-    /// several fingerprints run side by side.
+    /// Uses a separate instance. The fingerprint and the name together identify the service, so instances of
+    /// several fingerprints run at the same time.
     Separate,
 }
 

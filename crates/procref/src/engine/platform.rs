@@ -59,8 +59,8 @@ pub(crate) trait Platform: ServiceFiles + Clone + Send + Sync + 'static {
         stop: StopPolicy,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Starts a supervisor, and the service as its child, up to the point at which the program would be executed. The
-    /// supervisor publishes the instance as not ready, and shares the lock from then on.
+    /// Starts a supervisor, and the service as its child, up to the point at which the program would be
+    /// executed. The supervisor publishes the instance as not ready, and shares the lock after that.
     fn launch(
         &self,
         key: &ServiceKey,
@@ -216,7 +216,8 @@ pub(crate) struct Blocker {
 /// suspension only to the parent, and the supervisor's parent does not wait for it.
 pub(crate) const CHECK_SUSPENDED: Duration = Duration::from_secs(1);
 
-/// Returns the process of this identity. Returns `None` if it is dead, also if another process has its pid now.
+/// Returns the process of this identity. Returns `None` if it is dead, even if another process has its pid
+/// now.
 pub(crate) async fn find_identity<W: Platform>(
     platform: &W,
     identity: Identity,

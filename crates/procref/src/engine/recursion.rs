@@ -40,7 +40,7 @@ pub(crate) fn check_callback<W: Platform>(client: &Arc<Client<W>>) -> Result<()>
 
 /// Runs a callback's future, and marks the client while the future is polled.
 pub(crate) async fn calling<W: Platform, F: Future>(client: &Client<W>, future: F) -> F::Output {
-    /// Removes the mark, also if the callback panics.
+    /// Removes the mark, even if the callback panics.
     struct Mark;
 
     impl Drop for Mark {

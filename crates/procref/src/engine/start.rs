@@ -98,8 +98,7 @@ impl<W: Platform> Transition<W> {
         let info = info.identified(unready.identity.start);
         self.unpublished = Some((unready, info.clone()));
         match &mode {
-            // R2: nothing starts beside anything alive. The callback has returned another process, so procref stops the
-            // old one.
+            // R2: the callback has returned another process, so procref stops the old one.
             StartMode::Recover(_, old) if old.identity != unready.identity => {
                 self.end_replaced(old).await?;
                 crash::point(Point::ReplacedEnded);

@@ -14,7 +14,7 @@ use crate::kernel::{Fault, Lock, Missing, Object, Snapshot, Step};
 use crate::process::KILL_TIMEOUT;
 use crate::runtime::deadline::Patience;
 
-/// What to do if clients hold the service.
+/// The behavior if clients hold the service.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IfHeld {
     /// Return an error.

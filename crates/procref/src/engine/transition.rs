@@ -51,7 +51,7 @@ pub(crate) struct Transition<W: Platform> {
     pub(super) starting: Option<Arc<W::StartingService>>,
     /// `true` if a launched supervisor shares the lock.
     pub(super) lock_shared: bool,
-    /// Why the start by this client failed.
+    /// The reason why the start by this client failed.
     pub(super) failure: Option<String>,
     /// An instance that a callback of this client has returned and that does not serve yet. If the object is
     /// removed from outside, no other process can find the instance, so this client stops it.

@@ -21,7 +21,7 @@ pub(crate) struct Waiting<W: Platform> {
     patience: Patience,
     /// The note of failed starts before the first wait. `None` before it was read.
     before: Option<Option<Failures>>,
-    /// The note as it was read last.
+    /// The content of the note at the last read.
     seen: Option<Failures>,
     /// The deadline of the last wait.
     deadline: Option<Deadline>,

@@ -1,7 +1,8 @@
 //! The tests of the kernel contract. Each kernel must pass all of them.
 //!
-//! A kernel takes part with a [`Harness`], which creates processes. Each process performs the steps that it is sent,
-//! by [`perform`], and can be killed. Mistakes that only one kernel can make are tested beside that kernel.
+//! A kernel takes part with a [`Harness`], which creates processes. Each process performs the steps that it
+//! is sent, by [`perform`], and can be killed. Faults that only one kernel can have are tested in the module
+//! of that kernel.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -215,7 +216,7 @@ fn abandon_releases_both_when_others_remain(harness: &impl Harness) {
     assert_eq!(other.ask("abandon"), "true");
     assert_state(&mut one, 1, false);
     assert_eq!(one.ask("lock"), "true");
-    assert_eq!(one.ask("abandon"), "false", "nobody else holds it");
+    assert_eq!(one.ask("abandon"), "false", "no other process holds it");
     assert_eq!(one.ask("drop"), "done");
     assert_state(&mut other, 0, true);
     assert_eq!(one.ask("remove"), "done");
@@ -390,7 +391,7 @@ impl Drop for Helper {
     }
 }
 
-/// Runs as a helper process. This is not a test of its own process.
+/// Runs as a helper process. This is not a test.
 #[test]
 #[expect(clippy::print_stdout, reason = "its answers")]
 fn helper() {

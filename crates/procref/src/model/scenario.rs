@@ -20,7 +20,7 @@ pub(super) enum Act {
     Unpin,
     /// Stops the service, unless a client holds it.
     Stop,
-    /// Stops the service, also while clients hold it.
+    /// Stops the service, even while clients hold it.
     ForceStop,
     WaitStopped,
     /// Another thread of the process performs these acts at the same time.

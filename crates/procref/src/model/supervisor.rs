@@ -64,7 +64,7 @@ struct SimCalls {
     process: Process,
     set: SetId,
     child: Cell<Option<ProcId>>,
-    /// Set when this process has seen that its child exited.
+    /// `true` after this process has observed the exit of its child.
     noted: Cell<bool>,
     /// Number of times that this process has published something.
     written: Cell<u8>,
@@ -206,7 +206,7 @@ impl<'a> SimSupervisorOps<'a> {
         self.calls.child.get().expect("this supervisor is a parent")
     }
 
-    /// Notes a child that has exited. This is no step, but a part of the step before.
+    /// Notes a child that has exited. This is not a separate step, but a part of the previous step.
     fn note_exit(&self) -> bool {
         let Some(child) = self.calls.child.get() else {
             return false;
@@ -290,7 +290,7 @@ impl<'a> SupervisorOps for SimSupervisorOps<'a> {
 
     async fn remove_files(&self) {
         let process = self.process();
-        // This process has published the service, and nothing since.
+        // This process has published the service, and nothing after that.
         let anothers = self.calls.written.get() == 1;
         if anothers && process.lock().has(Mutation::LeavesTheFilesOfAFailedStart) {
             return;

@@ -46,7 +46,7 @@ fn g5_pids_that_name_no_single_process_are_refused() {
         assert!(!is_alive(pid));
         assert!(Process::open(pid).is_err());
     }
-    assert!(is_alive(1), "somebody else's process is alive");
+    assert!(is_alive(1), "another user's process is alive");
     let own = Process::open(std::process::id()).unwrap();
     for refused in [own.terminate(), own.kill(), own.stop(Duration::ZERO)] {
         assert!(refused.unwrap_err().to_string().contains("calling process"));

@@ -1,4 +1,4 @@
-//! Files that belong to this user alone, by owner and mode.
+//! Checks by owner and mode that files belong to this user and are closed to others.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -47,7 +47,7 @@ pub(super) fn open_ours(path: &Path) -> Result<Option<File>, String> {
     Ok(Some(file))
 }
 
-/// Returns the size of a file that belongs to this user alone.
+/// Returns the size of a file, if it belongs to this user and is closed to others.
 pub(super) fn size_of_ours(path: &Path) -> Result<u64, String> {
     let stat = rustix::fs::lstat(path).map_err(|error| error.to_string())?;
     check_ours(&stat)?;

@@ -49,7 +49,7 @@ impl ServiceHandle {
         Self { inner }
     }
 
-    /// Returns the instance as it was when this handle was acquired.
+    /// Returns the instance at the time when this handle was acquired.
     #[must_use]
     pub fn info(&self) -> &ServiceInfo {
         &self.inner.current().info
@@ -157,9 +157,9 @@ impl ServiceHandle {
 
     /// Keeps the service after its last client, until it is [unpinned](crate::SharedService::unpin).
     ///
-    /// The pin belongs to the service, not to the handle or the process. It stays when all clients release the service
-    /// or are killed, and when a dead instance is replaced. The next client finds the instance as it was. Pinning a
-    /// pinned service changes nothing. A pin does not survive a reboot.
+    /// The pin belongs to the service, not to the handle or the process. It stays when all clients release
+    /// the service or are killed, and when a dead instance is replaced. The next client gets the same
+    /// instance. Pinning a pinned service changes nothing. A pin does not survive a reboot.
     ///
     /// On Windows the service's own process keeps the pin, by handles that it is given. There the pin ends with an
     /// instance that dies without a client, and a service without a local process (pid 0) cannot be pinned.

@@ -120,7 +120,7 @@ impl SharedService {
         runtime::block_on(self.stop())
     }
 
-    /// Stops the service as [`stop`](Self::stop) does, also while clients hold it.
+    /// Stops the service like [`stop`](Self::stop), even while clients hold it.
     ///
     /// The clients keep their references, but the service does not run: their
     /// [`wait_dead`](crate::ServiceHandle::wait_dead) returns, and [`current`](crate::ServiceHandle::current) returns

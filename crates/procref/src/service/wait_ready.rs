@@ -26,7 +26,7 @@ const READ_AGAIN: Duration = Duration::from_secs(3600);
 /// lock is free.
 pub(crate) async fn wait_ready(client: &Arc<Client<Host>>) -> Result<ServiceInfo> {
     loop {
-        // The watch begins before the state is read, so a file that appears in between ends the sleep.
+        // The watch begins before the state is read, so a file that appears after the read ends the sleep.
         let changes = RecordWatch::new(&client.key.namespace)?;
         match read_state(client).await? {
             State::Serving(info) => return Ok(info),

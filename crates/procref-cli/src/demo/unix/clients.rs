@@ -23,7 +23,7 @@ pub(super) const NAME: &str = "demo";
 /// A time limit that is longer than any step takes, even on a busy machine.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a client is doing.
+/// The state of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Activity {
     /// Waiting for the service.

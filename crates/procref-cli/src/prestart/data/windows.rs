@@ -138,7 +138,7 @@ pub(super) fn is_own_file(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Returns `None`: nothing is written about the process that uses a directory.
+/// Returns `None`, because no file names the process that uses a directory.
 pub(super) fn user(_: &str, _: Option<&str>, _: u32) -> Option<String> {
     None
 }

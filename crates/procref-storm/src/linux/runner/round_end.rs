@@ -79,7 +79,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Returns the violation that an operation does not finish.
+    /// Returns a violation for an operation that does not finish.
     fn report_hang(&mut self) -> Verdict {
         let path = OperationLock::path(self.root.path());
         let openers = observe::openers(&path);
@@ -98,7 +98,7 @@ impl Runner {
         self.violation(service, text)
     }
 
-    /// Finishes every client, as `round_end` says, and waits for their exits.
+    /// Finishes every client in the way of `round_end`, and waits for their exits.
     pub(super) fn finish_clients(&mut self, round_end: RoundEnd) -> Verdict {
         let stop_file = self.root.path().join("stop");
         fs::write(&stop_file, "").map_err(text)?;
@@ -123,7 +123,7 @@ impl Runner {
         }
         self.handle_pending_events()?;
         for service in 0..self.histories.len() {
-            // These are forked children.
+            // The other reporters are forked children.
             while !self.histories[service].live_holders().is_empty() {
                 if since.elapsed() > PATIENCE {
                     return self.violation(service, "a forked child does not exit".to_owned());
@@ -186,7 +186,7 @@ impl Runner {
         Ok(())
     }
 
-    /// The files of a service in the runtime directory.
+    /// Returns the files of a service in the runtime directory.
     fn files_of(&self, service: usize) -> Vec<String> {
         let prefix = format!("{service:03}_");
         let mut files = observe::files(&self.runtime_dir);
@@ -246,7 +246,7 @@ impl Runner {
         }
     }
 
-    /// The live processes of a service.
+    /// Returns the live processes of a service.
     fn processes_of(&mut self, service: usize, all: &[Process]) -> Vec<Process> {
         let known = &self.histories[service].service;
         let dir = known.dir.to_string_lossy().into_owned() + "/";
@@ -258,7 +258,7 @@ impl Runner {
         let is_worker = |process: &Process| process.command_line.contains(" --worker ");
         let set = observe::counts(self.keys[service]);
         if self.supervisor_killed[service] && set.is_none() && processes.iter().all(is_worker) {
-            // Only the supervisor knew of these workers, and it was killed.
+            // Only the killed supervisor knew these workers.
             self.stats.stray_workers += processes.len() as u64;
             for process in processes.drain(..) {
                 process.identity.kill();
@@ -274,6 +274,6 @@ enum KilledRole {
     Supervisor,
     /// The service is a command and its instance died, so its supervisor finished. Then its holders were killed.
     Holders,
-    /// The client, before it started a supervisor.
+    /// The client was killed before it started a supervisor.
     Starter,
 }

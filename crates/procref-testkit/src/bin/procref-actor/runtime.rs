@@ -9,7 +9,8 @@ use tokio::runtime::{Builder, Runtime};
 use crate::gate::Gate;
 use crate::reporter::Reporter;
 
-/// A second task beside a future, which reports each pass through [`procref_testkit::protocol::Gate::Tick`].
+/// A second task that runs at the same time as a future, and reports each pass through
+/// [`procref_testkit::protocol::Gate::Tick`].
 pub struct Ticker {
     pub gate: Arc<Gate>,
     pub reporter: Arc<Reporter>,

@@ -57,7 +57,8 @@ fn performed(ops: &[Op], values: &Values) -> Values {
     values
 }
 
-/// `/proc/sysvipc/sem`: only sets that belong to this user alone and have the right size are used.
+/// `/proc/sysvipc/sem`: only sets that belong to this user, are closed to others and have the right size are
+/// used.
 pub fn proc_sysvipc_sem(data: &[u8]) {
     let mut input = Input::new(data);
     let [user, uid, id, key, slots, mode] = [(); 6].map(|()| u32::from_le_bytes(input.bytes()));

@@ -40,7 +40,7 @@ pub(super) fn is_instance(identity: Identity) -> Result<bool> {
     Ok(sets()?.any(is_named))
 }
 
-/// Returns the values of all sets that belong to this user alone and have the right size.
+/// Returns the values of all sets of this user that are closed to others and have the right size.
 fn sets() -> io::Result<impl Iterator<Item = Values>> {
     let list = fs::read_to_string(LIST)?;
     let uid = rustix::process::geteuid().as_raw();
@@ -50,7 +50,7 @@ fn sets() -> io::Result<impl Iterator<Item = Values>> {
     Ok(ids.into_iter().filter_map(|id| sys::values(id).ok()))
 }
 
-/// Returns the set's id, if the set belongs to this user alone and has the right size.
+/// Returns the set's id, if the set belongs to this user, is closed to others and has the right size.
 pub(super) fn candidate(line: &str, user: u32) -> Option<i32> {
     let columns: Vec<&str> = line.split_whitespace().collect();
     let &[_, id, mode, slots, uid, ..] = columns.as_slice() else {
