@@ -47,7 +47,8 @@ export CARGO_TERM_PROGRESS_WHEN=never
 # Wine reads the whole file of each program that it starts, and most of it would be debug information.
 export CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_STRIP=symbols
 cargo=/usr/bin/cargo
-build=(-Zbuild-std=std,panic_unwind --target "$triple" --locked)
+# Cargo.toml optimizes the library for the model, which does not run here.
+build=(-Zbuild-std=std,panic_unwind --target "$triple" --locked --config profile.dev.package.procref.opt-level=0)
 
 # rustc links two objects that Debian does not have. They register frames for unwinding on 32-bit Windows, and are empty
 # on 64-bit Windows.

@@ -15,6 +15,8 @@ fn runtime_and_callback_suites_pass_without_the_tokio_feature() {
         .args(["--no-default-features", "--features", "crash-points"])
         .args(["--test", "runtimes"])
         .args(["--test", "g9_callback_failures"])
+        // Cargo.toml optimizes the library for the model, which does not run here.
+        .args(["--config", "profile.dev.package.procref.opt-level=0"])
         .arg("--target-dir")
         .arg(directory.join("without-tokio"))
         // Since Rust 1.91, Cargo then takes the compiled dependencies from this build.
