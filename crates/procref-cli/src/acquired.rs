@@ -73,7 +73,7 @@ pub(crate) fn environment(services: &[Acquired]) -> Vec<(String, OsString)> {
     variables
 }
 
-/// Returns the exports of a service. `{port}` and `{dir}` in them are the service's own.
+/// Returns the exports of a service. `{port}` and `{dir}` in them are those of the service.
 fn exported(service: &Acquired, dependencies: &[Acquired]) -> Vec<(String, OsString)> {
     let pairs = service.export.iter();
     pairs

@@ -148,7 +148,7 @@ fn named_file(globals: &Globals) -> Option<PathBuf> {
         .or_else(|| variable().map(PathBuf::from))
 }
 
-/// Returns the path of a file and its directory. Both are absolute, and the directory is without links.
+/// Returns the path of a file and its directory. Both are absolute, and the directory has no links.
 fn locate(file: &Path) -> Result<(PathBuf, PathBuf), ConfigError> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => Diagnostic::of_file(file, "no such file"),

@@ -20,7 +20,7 @@ use support::{
     user_namespace,
 };
 
-/// The tests are skipped if this variable is set. It is for machines on which users cannot create namespaces.
+/// The tests are skipped if this variable is set. Set it on machines on which users cannot create namespaces.
 const SKIP: &str = "PROCREF_TESTKIT_SKIP_NAMESPACES";
 
 #[expect(clippy::print_stderr, reason = "a skipped test reports itself")]
@@ -69,7 +69,7 @@ fn hold_service(sandbox: &Sandbox) -> (Holder, Identity, Vec<(PathBuf, Vec<u8>)>
     (holder, instance, files)
 }
 
-/// A client in another namespace: it finds no service, starts and stops its own ones, and runs `gc`.
+/// A client in another namespace: it finds no service, starts and stops its own services, and runs `gc`.
 const ANOTHER_CLIENT: &str = r#"
     "$PROCREF" ps; "$PROCREF" gc
     "$PROCREF" run db "$@" -- sh -c 'echo "own $PROCREF_PID"' || exit 1

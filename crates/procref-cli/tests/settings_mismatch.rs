@@ -1,4 +1,4 @@
-//! The warning of a client that joins an instance with other settings than its own.
+//! The warning of a client that joins an instance whose settings differ from its own.
 
 #![cfg(target_os = "linux")]
 

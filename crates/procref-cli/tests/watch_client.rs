@@ -259,7 +259,8 @@ fn watcher_waits_for_a_program_named_like_a_supervisor() {
     sandbox.assert_stopped("db", 1);
 }
 
-/// Starts a client of a `procref` that ignores these signals, as a child of `nohup` or of a shell script may.
+/// Starts a client of a `procref` that ignores these signals. A child of `nohup` or of a shell script may
+/// ignore them.
 fn run_ignoring(sandbox: &Sandbox, signals: &str, mode: &[&str], script: &str) -> Running {
     sandbox.register("db");
     let mut command = sandbox.command("env");

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-/// A process by pid and start time. It can be stored, and compared after a crash.
+/// A process, identified by pid and start time. The identity can be stored, and compared after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     pub pid: u32,

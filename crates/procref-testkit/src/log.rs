@@ -16,7 +16,7 @@ pub enum Line {
     Start(Identity),
     /// A worker process of a service has started.
     Worker(Identity),
-    /// A service exits in an orderly way, with the reason. A killed service does not write this line.
+    /// A service exits gracefully, with the reason. A killed service does not write this line.
     Stop(u32, String),
     /// A service found another live instance: guarantee G1 is broken.
     Overlap(u32),

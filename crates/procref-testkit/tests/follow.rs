@@ -433,7 +433,7 @@ fn stop_wait_returns_at_once_for_a_dead_orphan() {
 #[test]
 fn stop_wait_continues_while_a_client_holds_a_dead_service() {
     let scene = scene!();
-    // The service has no supervisor, because a supervisor alone would keep the wait going.
+    // The service has no supervisor, because a supervisor would also prevent the end of the wait.
     let spec = scene.service("held").with_orphans_kept();
     let holder = scene.actor();
     let key = holder.build(&spec);

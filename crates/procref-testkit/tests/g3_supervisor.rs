@@ -1,5 +1,5 @@
-//! G3: when no process holds a reference, the service is stopped, even if the last clients were
-//! killed. No client is left to stop it then, so these tests show what the supervisor does.
+//! G3: when no process holds a reference, the service is stopped, even if the last clients were killed. If no
+//! client is alive, only the supervisor can stop the service, so these tests check the supervisor.
 
 #![cfg(target_os = "linux")]
 

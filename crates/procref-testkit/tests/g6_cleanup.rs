@@ -1,7 +1,6 @@
-//! G6: nothing is left after the last release, and the next acquire removes what a crash leaves.
+//! G6: nothing is left after the last release, and the next acquire removes the leftovers of a crash.
 //!
-//! Every scene checks this when it ends. These tests cover endings that leave something for a
-//! while.
+//! Every scene checks this when it ends. These tests cover cases in which something remains for a time.
 
 use procref_testkit::protocol::{
     Callback, Command, Event, Gate, HealthOutcome, Outcome, Reply, StopOutcome, Via,

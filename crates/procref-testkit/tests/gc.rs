@@ -236,8 +236,7 @@ fn g6_gc_removes_a_lingering_service_that_died() {
     client.release(&held);
     assert_nothing_to_collect(&scene);
     kill(scene.only_instance());
-    // The supervisor has had the lock since the release. On a busy machine it may not notice the
-    // death for a while.
+    // The supervisor has had the lock since the release. On a busy machine, it may notice the death late.
     let set = kernel::find(key).expect("the semaphore set exists");
     deadline::until_true("the supervisor has noticed the death", || {
         set.value(1).is_ok_and(|lock| lock == 0)

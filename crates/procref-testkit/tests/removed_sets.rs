@@ -1,5 +1,5 @@
-//! G1 and G6 when another program removes the semaphore set, as `ipcrm` does. On Windows, no
-//! program can remove the kernel objects.
+//! G1 and G6 after another program, such as `ipcrm`, removes the semaphore set. On Windows, no program can
+//! remove the kernel objects.
 
 #![cfg(target_os = "linux")]
 

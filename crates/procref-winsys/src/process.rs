@@ -57,7 +57,7 @@ pub fn open(pid: u32, access: u32) -> io::Result<Option<OwnedHandle>> {
     Ok(Some(process))
 }
 
-/// Opens the process that has this pid and this creation time, as [`open`] does.
+/// Like [`open`], for the process that has this pid and this creation time.
 ///
 /// Returns `None` if that process has exited, even if another process has the pid now.
 ///

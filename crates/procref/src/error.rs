@@ -71,8 +71,7 @@ pub enum Error {
         source: Option<io::Error>,
     },
 
-    /// `/proc` is missing or shows other processes than those of this process's pid namespace, so
-    /// processes cannot be identified.
+    /// `/proc` is missing or belongs to another pid namespace, so processes cannot be identified.
     #[error("could not identify processes by /proc: {reason}")]
     #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
     Proc {
@@ -169,8 +168,8 @@ pub enum Error {
         reason: &'static str,
     },
 
-    /// Starts by other clients failed while this client waited, and then this client's own start, or its
-    /// wait for another one, failed as well.
+    /// Starts by other clients failed while this client waited. Then this client's own start, or its wait for
+    /// another start, failed, too.
     #[error(
         "service `{service}`: {} while this client waited, the last one because: {last}; then this client \
          failed: {source}",
@@ -241,7 +240,7 @@ pub enum Error {
         pid: u32,
     },
 
-    /// The running instance has another fingerprint than this client wants.
+    /// The fingerprint of the running instance differs from that of this client.
     #[error(
         "service `{service}`: process {pid} runs {}, but this client wants {} (use the fingerprint of the \
          other clients, wait until they have released the service, or use `Mismatch::Join` or \
@@ -272,7 +271,8 @@ pub enum Error {
         service: String,
         /// Number of processes that hold the service.
         clients: u32,
-        /// The pids of these processes in ascending order, if the kernel names them. At most 100.
+        /// The pids of these processes in ascending order, if the kernel names them. The list has at most 100
+        /// pids.
         holders: Vec<u32>,
     },
 

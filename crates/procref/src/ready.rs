@@ -74,7 +74,7 @@ pub(crate) type Callback = Arc<dyn Fn(&ServiceInfo) -> BoxFuture<bool> + Send + 
 /// timeout](crate::SharedServiceBuilder::start_timeout) the start fails with an error that states the missing
 /// condition and shows the end of the log.
 ///
-/// `{port}` and `{dir}` are filled in as in the command's arguments.
+/// `{port}` and `{dir}` are filled in, like in the command's arguments.
 ///
 /// ```
 /// use procref::{Ready, ServiceCommand};

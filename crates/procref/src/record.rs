@@ -188,7 +188,8 @@ impl Record {
         &self.definition
     }
 
-    /// Returns the process that the record names, if it was started in this boot. Without a boot id there is none.
+    /// Returns the process that the record names, if it was started in this boot. A record without a boot id
+    /// names no process.
     pub(crate) fn identity(&self) -> Option<Identity> {
         (!self.boot.is_empty() && self.boot == sys::boot_id()).then_some(Identity {
             pid: self.pid,

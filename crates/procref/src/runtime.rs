@@ -1,7 +1,7 @@
 //! Runs futures without an async runtime: in `Drop`, in the blocking calls, and on procref's own threads.
 //!
-//! procref starts its own threads for blocking calls. The crate `blocking` and similar ones keep a global pool of
-//! threads for that. A forked child has no threads of the pool, so its calls would never return.
+//! procref starts its own threads for blocking calls. The crate `blocking` and similar crates keep a global
+//! pool of threads for that. A forked child has no threads of the pool, so its calls would never return.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -87,7 +87,7 @@ impl SharedService {
         }
     }
 
-    /// Returns this process's client of the service. In a forked child, that is another one than in its parent.
+    /// Returns this process's client of the service. A forked child has its own client.
     fn client(&self) -> Arc<NativeClient> {
         if self.client.is_ours() {
             Arc::clone(&self.client)

@@ -50,7 +50,7 @@ fn watch(globals: &Globals, args: &PsArgs) -> Result<ExitCode> {
             (false, true) => "no services\n".to_owned(),
             (false, false) => render(args, &found),
         };
-        // Times that only increase are not a change if each change is printed separately.
+        // If each change is printed separately, times that only increase do not count as a change.
         let shape = shape(&found);
         if redraw {
             if let Some((_, lines)) = last {

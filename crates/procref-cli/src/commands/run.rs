@@ -14,7 +14,7 @@ mod wait_stopped;
 
 /// Acquires the service and runs the client.
 pub(crate) fn run(globals: &Globals, args: &RunArgs) -> Result<ExitCode> {
-    // With `--watch-client`, the process that becomes the client runs this function as well.
+    // With `--watch-client`, the process that becomes the client also runs this function.
     let is_client = args.watch_client && watch::is_watched();
     let watcher = match args.watch_client && !is_client {
         true => Some(Watcher::new()?),

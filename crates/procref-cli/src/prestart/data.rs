@@ -54,7 +54,7 @@ use windows as sys;
 /// The file that marks a filled directory.
 const MARKER: &str = ".procref-initialised";
 
-/// The locks on a data directory. Each process that this process starts or becomes holds them as well.
+/// The locks on a data directory. Each process that this process starts or becomes also holds them.
 pub(super) struct DataLock {
     directory: sys::Directory,
     /// `None` if the parent directory is not writable.

@@ -89,8 +89,8 @@ impl Watcher {
     /// Call this before the service is acquired.
     ///
     /// The first process of a pid namespace has no default actions: a signal without a handler is lost. Such
-    /// a process therefore handles signals during the start, too, and keeps them for the client. They kill
-    /// any other process during the start, as without `--watch-client`.
+    /// a process therefore handles signals during the start, too, and keeps them for the client. During the
+    /// start, they kill any other process, as without `--watch-client`.
     pub(crate) fn new() -> Result<Self> {
         let ignores_children = signals::is_ignored(SIGCHLD);
         let signals = is_first_process().then(listen).transpose()?;
@@ -186,8 +186,8 @@ impl ClientExit {
     }
 }
 
-/// Returns `false` if the kernel sent the signal. The terminal sends its signals to the client as well, and the client
-/// must not get them twice.
+/// Returns `false` if the kernel sent the signal. The terminal also sends its signals to the client, and the
+/// client must not get them twice.
 fn is_for_client(signal: &Origin) -> bool {
     !matches!(signal.cause, Cause::Kernel)
 }

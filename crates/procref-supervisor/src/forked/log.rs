@@ -65,7 +65,7 @@ enum WriteReports {
     /// A watch on the directory, if the user's inotify instances are all in use. It also reports writes to
     /// other files in the directory.
     Directory(RawFd),
-    /// No watch, because this kernel has neither. Clients that join limit the log.
+    /// No watch, because this kernel supports neither. Clients that join limit the log.
     None,
 }
 

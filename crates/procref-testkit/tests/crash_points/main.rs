@@ -45,7 +45,7 @@ fn crash_points_all_have_a_scenario() {
     }
 }
 
-/// The starter has given up the instance, so its supervisor must remove the files and then the set.
+/// The starter has cleared the instance, so its supervisor must remove the files and then the set.
 #[test]
 fn g6_starter_killed_clearing_a_failed_start_leaves_nothing() {
     let scene = scene!();

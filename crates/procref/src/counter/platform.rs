@@ -404,7 +404,7 @@ enum AfterRelease {
     Others(u32),
     /// No reference is left, and this process holds the lock.
     Lock,
-    /// The object, and every reference on it, was removed before.
+    /// The object was removed, together with every reference on it.
     Removed,
 }
 

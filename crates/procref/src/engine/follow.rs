@@ -103,7 +103,7 @@ pub(crate) async fn wait_stopped<W: Platform>(client: &Arc<Client<W>>) -> Result
         // not continue a supervisor that is suspended later. The wait may take days, and only polling could
         // detect that.
         client.platform.resume_supervisor(&object).await;
-        // The thread keeps the client alive, and with it the shared wait, for futures that come later.
+        // The thread keeps the client and its shared wait alive for later futures.
         let (kept, object) = (Arc::clone(client), Arc::clone(&object));
         let removed = async move {
             let removed = object.wait_removed().await;

@@ -16,9 +16,9 @@ pub(crate) enum Seen {
     Before,
 }
 
-/// Returns an error if the client would stop the instance in another way than its starter (R4). A client with
-/// callbacks must not stop an instance that a command started, or the reverse. A client that has neither
-/// accepts both.
+/// Returns an error if the client and the instance's starter would stop the instance in different ways (R4).
+/// A client with callbacks must not stop an instance that a command started, or the reverse. A client that
+/// has neither accepts both.
 fn check_kind<W: Platform>(
     client: &Client<W>,
     config: &Config,

@@ -165,7 +165,8 @@ impl<W: Platform> Transition<W> {
         self.publish_ready(unready, generation).await
     }
 
-    /// Checks an instance before other clients may use it. `callback` is the one that has reported it ready.
+    /// Checks an instance before other clients may use it. `callback` is the callback that has reported the
+    /// instance as ready.
     pub(super) async fn verify_ready(
         &self,
         callback: &'static str,
@@ -316,7 +317,8 @@ impl<W: Platform> Transition<W> {
                 .is_some_and(|instance| instance.keep_orphan)
     }
 
-    /// Runs a callback within the start timeout. A panic of the callback goes on to the caller of `acquire`.
+    /// Runs a callback within the start timeout. A panic of the callback is resumed in the caller of
+    /// `acquire`.
     async fn call<T>(
         &self,
         callback: &'static str,

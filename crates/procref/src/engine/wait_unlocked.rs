@@ -53,7 +53,7 @@ impl<W: Platform> Client<W> {
         object: &Arc<ObjectOf<W>>,
         deadline: Deadline,
     ) -> Result<bool> {
-        // The thread keeps the client alive, and with it the shared wait, for futures that come later.
+        // The thread keeps the client and its shared wait alive for later futures.
         let (client, waited_on) = (Arc::clone(self), Arc::clone(object));
         let unlocked = async move {
             // The result does not matter: each future that wakes reads the object again, and gets the same error.

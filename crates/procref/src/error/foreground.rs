@@ -95,7 +95,7 @@ fn known(line: &[String]) -> Option<(String, &'static str)> {
     if !WRAPPERS.contains(&file_name(program)) {
         return found(program);
     }
-    // Arguments before a `--` are the wrapper's own.
+    // Arguments before a `--` belong to the wrapper.
     let begin = args.iter().position(|arg| arg == "--");
     // The script of a shell is one argument.
     let words = args[begin.map_or(0, |at| at + 1)..]

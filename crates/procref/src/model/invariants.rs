@@ -336,7 +336,7 @@ impl Machine {
 
     /// Returns `true` if the leftovers are documented, and the next client cleans up.
     pub(super) fn needs_cleanup(&self) -> bool {
-        // A process that waits for the end of an unattended service waits for that cleanup as well.
+        // A process that waits for the end of such a service also waits for that cleanup.
         let mut labels = self.labels();
         let others = labels.any(|(id, label)| {
             matches!(self.proc(id).kind, Kind::Client(_)) && label != WAIT_REMOVED

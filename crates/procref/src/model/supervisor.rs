@@ -233,7 +233,7 @@ impl<'a> SimSupervisorOps<'a> {
         }
     }
 
-    /// Stops the processes that the service has left.
+    /// Stops the leftover processes of the service.
     async fn stop_workers(&self) {
         let process = self.process();
         let id = process.id;

@@ -77,8 +77,9 @@ pub(super) fn start_time(pid: u32) -> io::Result<Option<u64>> {
             return Ok(Some(stat.start));
         }
     }
-    // The process is missing, is hidden from this user, or is a zombie. Or only its first thread has exited,
-    // which `/proc` shows like a zombie. The pidfd distinguishes them.
+    // The process is missing, is hidden from this user, or is a zombie. It is also possible that only its
+    // first thread has exited. `/proc` then shows the process like a zombie, but the pidfd distinguishes the
+    // two.
     let alive = match open_pidfd(pid) {
         Ok(Some(fd)) => !has_exited(&fd),
         Ok(None) | Err(Errno::SRCH) => false,

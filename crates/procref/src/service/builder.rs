@@ -244,10 +244,10 @@ impl SharedServiceBuilder {
 
     /// Sets names and values that other clients can read, of an instance that this client starts or recovers.
     ///
-    /// They are stored in the instance's record, which only this user can read, while the instance lives. A client that
-    /// joins the instance reads them by [`definition`](crate::ServiceHandle::definition), and can report that the
-    /// instance runs with other settings than its own. procref does not compare them. To refuse an instance, use
-    /// [`fingerprint`](Self::fingerprint).
+    /// They are stored in the instance's record, which only this user can read, while the instance lives. A
+    /// client that joins the instance reads them by [`definition`](crate::ServiceHandle::definition), and can
+    /// report that the settings of the instance differ from its own. procref does not compare them. To refuse
+    /// an instance, use [`fingerprint`](Self::fingerprint).
     ///
     /// ```no_run
     /// use procref::{ServiceCommand, SharedService};

@@ -148,8 +148,8 @@ impl ServiceHandle {
 
     /// Returns the number of the instance.
     ///
-    /// Starts and recoveries are counted from 1 while the service is in use. The count restarts after the service was
-    /// stopped. 32,767 is followed by 1.
+    /// Starts and recoveries are counted from 1 while the service is in use. The count restarts after the
+    /// service was stopped. After 32,767 comes 1.
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.inner.current().generation.into()

@@ -130,9 +130,9 @@ impl Services {
     /// the part of the machine that this process sees. On Linux that part is the pid, IPC and time namespaces, on
     /// Windows the session.
     ///
-    /// Two processes share services if their namespaces are equal. Only then an identity (pid and start time) that one
-    /// of them has written is valid for the other. The names of the files that procref writes into the directory
-    /// contain the namespace.
+    /// Two processes share services if their namespaces are equal. If they differ, an identity (pid and start
+    /// time) that one process has written is not valid for the other. The names of the files that procref
+    /// writes into the directory contain the namespace.
     ///
     /// ```no_run
     /// # fn example() -> procref::Result<()> {

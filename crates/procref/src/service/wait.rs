@@ -66,8 +66,8 @@ impl SharedService {
     /// kernel object, this call returns, too.
     ///
     /// If no process will stop the service, this call notices its exit only at the beginning, because the
-    /// kernel does not report it. This is so for an orphan with [`Orphan::Keep`](crate::Orphan::Keep), and
-    /// for a pinned instance that dies without a client.
+    /// kernel does not report it. This applies to an orphan with [`Orphan::Keep`](crate::Orphan::Keep), and
+    /// to a pinned instance that dies without a client.
     ///
     /// ```no_run
     /// # async fn example(service: procref::SharedService) -> procref::Result<()> {

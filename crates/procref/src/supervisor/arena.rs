@@ -66,9 +66,9 @@ impl Arena {
         self.next = end;
         // SAFETY: the assertion above ensures that `at` is not larger than the size of the mapping.
         let place = unsafe { self.base.byte_add(at) }.cast::<T>();
-        // SAFETY: `place` is aligned, because the mapping is page-aligned and `at` is a multiple of the alignment. By
-        // the assertion it has room for the items. `next` only grows, so no other item is there, and `items` is not in
-        // that part of the mapping.
+        // SAFETY: `place` is aligned, because the mapping is page-aligned and `at` is a multiple of the
+        // alignment. The assertion ensures that it has room for the items. `next` only grows, so no other
+        // item is there, and `items` is not in that part of the mapping.
         unsafe { place.copy_from_nonoverlapping(items.as_ptr(), items.len()) };
         place
     }

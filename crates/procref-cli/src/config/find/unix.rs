@@ -33,9 +33,9 @@ pub(super) fn open(file: &Path) -> io::Result<File> {
 
 /// Opens the file in a directory that no other user can change, or returns why another user may be able to change it.
 ///
-/// The directory is opened once and used by its descriptor. By path, another user could replace it between
-/// the check and `open`. If the file is a link, the link itself is also checked. Its target may be a file
-/// that this user wrote for another directory with other programs.
+/// The directory is opened once and used by its descriptor. If procref used the path, another user could
+/// replace the directory between the check and `open`. If the file is a link, the link itself is also
+/// checked. Its target may be a file that this user wrote for another directory with other programs.
 pub(super) fn open_found(root: &Path, name: &OsStr) -> io::Result<Result<File, String>> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = rustix::fs::open(root, flags, Mode::empty())?;

@@ -27,7 +27,7 @@ pub fn tokio_multi() -> &'static Runtime {
     })
 }
 
-/// A new current-thread runtime, without drivers as well.
+/// A new current-thread runtime, also without drivers.
 pub fn tokio_current() -> Runtime {
     Builder::new_current_thread()
         .build()

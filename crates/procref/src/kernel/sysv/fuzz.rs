@@ -26,7 +26,7 @@ pub fn semaphores(data: &[u8]) {
     let _ = (snapshot.lingers(), snapshot.is_left_to_supervisor());
     let _ = snapshot.ended.map(exit_status);
 
-    // A supervisor publishes these after it has read a snapshot.
+    // A supervisor publishes these values after it has read a snapshot.
     let stopping = snapshot.instance.map(|instance| Instance {
         stopping: true,
         ..instance

@@ -13,7 +13,7 @@ use crate::process::View;
 /// another IPC namespace than the rest of its process.
 const NAMESPACES: &str = "/proc/thread-self/ns";
 
-/// Returns the pid, IPC and time namespaces of this thread. Its children will be in the same ones.
+/// Returns the pid, IPC and time namespaces of this thread, which are also those of its children.
 ///
 /// # Errors
 ///
