@@ -137,7 +137,7 @@ impl<W: Platform> Transition<W> {
         }
         if let Cleared::NotStopped(error) = cleared {
             // Keep the object of an instance that could not be stopped, so that the next client tries again.
-            // No crash point: no test can make a process that survives SIGKILL.
+            // There is no crash point here, because no test can make a process that survives SIGKILL.
             self.unlock(None).await?;
             return Ok(Some(error));
         }
@@ -248,7 +248,7 @@ impl<W: Platform> Transition<W> {
             match self.stop(object, instance, snapshot.generation).await {
                 Ok(stopped) => callback_error = stopped,
                 Err(Fault::Refused(error)) => {
-                    // No crash point, for the same reason as in `release_held`.
+                    // There is no crash point here, for the same reason as in `release_held`.
                     self.unlock(None).await?;
                     return Ok(Some(error));
                 }
