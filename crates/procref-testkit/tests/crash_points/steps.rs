@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 /// Maximum number of lines from a step to its crash point.
 const NEAR: usize = 16;
 
-/// Part of a comment that states why the step below it has no crash point.
-const NONE: &str = "There is no crash point";
+/// Beginning of a comment that states why the step below it has no crash point.
+const NONE: &str = "No crash point";
 
 fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../procref/src")
