@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 /// Maximum number of lines from a step to its crash point.
 const NEAR: usize = 16;
 
-/// Beginning of a comment that states why the step below it has no crash point.
-const NONE: &str = "No crash point";
+/// Part of a comment, in lower case, that states why the step below it has no crash point.
+const NONE: &str = "no crash point";
 
 fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../procref/src")
@@ -97,7 +97,7 @@ fn calls_step(lines: &[&str], number: usize, steps: &[String]) -> bool {
 /// Returns `true` if a comment right above a line says why the step has no point.
 fn is_excepted(lines: &[&str], number: usize) -> bool {
     let above = &lines[number.saturating_sub(3)..number];
-    above.iter().any(|line| line.contains(NONE))
+    above.iter().any(|line| line.to_lowercase().contains(NONE))
 }
 
 /// Checks each changing step of the engine and of a supervisor. If a step has no crash point, no
