@@ -113,7 +113,7 @@ impl<'a> NamedService<'a> {
         for fingerprint in &others {
             hint += &format!("; one with --fingerprint {fingerprint} is running");
         }
-        for place in elsewhere(self.globals, dir, service) {
+        for place in other_locations(self.globals, dir, service) {
             hint += &format!("; one {place}");
         }
         if self.spec.start.is_none() && others.is_empty() {
@@ -150,7 +150,7 @@ fn name_of(listed: &Listed) -> Option<String> {
 }
 
 /// Returns the other runtime directories in which a service of this name is running. Each continues the text "one".
-fn elsewhere(globals: &Globals, own: &Path, service: &str) -> Vec<String> {
+fn other_locations(globals: &Globals, own: &Path, service: &str) -> Vec<String> {
     let mut places = Vec::new();
     for namespace in config::namespaces(globals, true).unwrap_or_default() {
         let Ok(services) = services(namespace.dir.as_deref()) else {

@@ -207,7 +207,7 @@ async fn watch_start<S: SubreaperOps>(set: SetOf<S>, subreaper: &S) -> Result<St
         }
     };
     if cleared {
-        match set.resign(Lock::Release, subreaper.ended()).await {
+        match set.resign(Lock::Release, subreaper.exit_status()).await {
             // No client waits for the service, and none can join while the lock is held.
             Err(Refused::NotNow) => set.remove().await?,
             done => done?,
@@ -233,7 +233,7 @@ async fn after_exit<S: SubreaperOps>(set: SetOf<S>, subreaper: &S) -> Result<(),
     loop {
         // A client that holds a reference detects that the service is dead, and restarts it with another
         // supervisor. That supervisor waits until this one has released TREE.
-        match set.resign(Lock::Keep, subreaper.ended()).await {
+        match set.resign(Lock::Keep, subreaper.exit_status()).await {
             Err(Refused::NotNow) => {}
             done => {
                 crash::point(Point::Resigned);

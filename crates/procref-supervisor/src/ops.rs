@@ -57,7 +57,7 @@ pub trait SubreaperOps: SupervisorOps {
     fn child(&self) -> Identity;
 
     /// Returns the exit status of that process, or `None` if it is alive.
-    fn ended(&self) -> Option<Ended>;
+    fn exit_status(&self) -> Option<Ended>;
 
     /// Reports to the starter that the service has exited.
     fn report_exit(&self);

@@ -9,7 +9,7 @@ pub(crate) mod foreground;
 mod log_tail;
 mod new;
 
-pub(crate) use advice::{ended, exec_advice};
+pub(crate) use advice::{exec_advice, exit_clause};
 pub use log_tail::LogTail;
 
 /// The result of every fallible call of this crate.
@@ -431,7 +431,7 @@ pub enum Error {
     /// The program of a [`ServiceCommand`](crate::ServiceCommand) exited before it was ready.
     #[error(
         "service `{service}`: `{program}` {} after {:?}, before it was ready{}{}",
-        advice::ended(*.status), advice::rounded(*.after), .output.advice,
+        advice::exit_clause(*.status), advice::rounded(*.after), .output.advice,
         .output
     )]
     #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]

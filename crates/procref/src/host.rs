@@ -263,7 +263,7 @@ impl ServiceStart for StartingService {
     }
 
     fn not_ready_error(&self, limit: Duration) -> Error {
-        self.late(limit)
+        self.not_ready_error(limit)
     }
 
     fn unhealthy_error(&self, failed: FailedCheck) -> Error {
@@ -275,7 +275,7 @@ impl ServiceStart for StartingService {
     }
 
     async fn wait_tree_exit(self: Arc<Self>, limit: Duration) -> Result<bool> {
-        self.gone(limit).await
+        self.wait_tree_exit(limit).await
     }
 }
 

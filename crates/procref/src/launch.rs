@@ -202,7 +202,7 @@ impl StartingService {
     }
 
     /// Returns the error for a service that its readiness callback did not find ready in time.
-    pub(crate) fn late(&self, limit: Duration) -> Error {
+    pub(crate) fn not_ready_error(&self, limit: Duration) -> Error {
         let last = "it did not say so".to_owned();
         self.not_ready(limit, (self.probe.to_string(), last))
     }
@@ -260,7 +260,7 @@ impl StartingService {
 
     /// Closes the gate and waits until all processes of the service have exited. Returns `false` if that takes longer
     /// than `limit`.
-    pub(crate) async fn gone(self: Arc<Self>, limit: Duration) -> Result<bool> {
+    pub(crate) async fn wait_tree_exit(self: Arc<Self>, limit: Duration) -> Result<bool> {
         drop(self.launched.close_gate());
         runtime::spawn_blocking("wait until the service's processes exit", move || {
             self.launched

@@ -40,7 +40,7 @@ fn recover(old: ServiceInfo) -> Started {
 }
 
 #[test]
-fn a_service_is_described_and_acquired() -> Result<()> {
+fn service_is_described_and_acquired() -> Result<()> {
     let builder: fn(&str) -> SharedServiceBuilder = SharedService::builder;
     let build: fn(SharedServiceBuilder) -> Result<SharedService> = SharedServiceBuilder::build;
     let count: fn(&SharedService) -> Result<u32> = SharedService::count;
@@ -107,7 +107,7 @@ fn callbacks_are_closures_that_capture_and_return_async_blocks() -> Result<()> {
 }
 
 #[test]
-fn an_info_tells_what_it_was_given() {
+fn service_info_returns_its_values() {
     let new: fn(u32, u16) -> ServiceInfo = ServiceInfo::new;
     let with_pid: fn(u32) -> ServiceInfo = ServiceInfo::with_pid;
     let set_metadata: fn(&mut ServiceInfo, String, String) = ServiceInfo::set_metadata;
@@ -125,7 +125,7 @@ fn an_info_tells_what_it_was_given() {
 }
 
 #[test]
-fn a_counter_counts() -> Result<()> {
+fn ref_counter_counts() -> Result<()> {
     let acquire: fn(&PlatformRefCounter) -> Result<u32> = RefCounter::acquire;
     let release: fn(&PlatformRefCounter) -> Result<u32> = RefCounter::release;
     let count: fn(&PlatformRefCounter) -> Result<u32> = RefCounter::count;

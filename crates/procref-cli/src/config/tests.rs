@@ -240,7 +240,7 @@ fn errors_have_position_and_advice() {
 }
 
 #[test]
-fn all_errors_are_reported_at_once() {
+fn errors_of_a_file_are_reported_together() {
     let text = "[services.a]\nx = 1\ny = 2\n[services.b]\n[services.c]\nstart = 1";
     let errors = errors(text);
     let positions: Vec<&str> = errors

@@ -353,7 +353,7 @@ impl SubreaperOps for Subreaper<'_> {
         self.child
     }
 
-    fn ended(&self) -> Option<Ended> {
+    fn exit_status(&self) -> Option<Ended> {
         self.ended.get()
     }
 

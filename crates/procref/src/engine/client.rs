@@ -36,7 +36,7 @@ pub(crate) struct Client<W: Platform> {
     /// The thread that waits until the object is removed.
     pub(crate) removal: SharedWait,
     /// The thread that waits until a process starts the service.
-    pub(crate) arrival: SharedWait,
+    pub(crate) readiness: SharedWait,
 }
 
 struct State<W: Platform> {
@@ -97,7 +97,7 @@ impl<W: Platform> Client<W> {
             waiting: AtomicUsize::new(0),
             unlock: SharedWait::default(),
             removal: SharedWait::default(),
-            arrival: SharedWait::default(),
+            readiness: SharedWait::default(),
         }
     }
 

@@ -64,7 +64,7 @@ pub(super) fn shortened(text: &str) -> String {
 
 /// The exit status as the predicate of a sentence.
 #[cfg(windows)]
-pub(crate) fn ended(status: ExitStatus) -> String {
+pub(crate) fn exit_clause(status: ExitStatus) -> String {
     // Exception codes are exit codes, too, and are documented as hexadecimal numbers.
     match status.code().unwrap_or(-1) {
         code if code < 0 => format!("exited with status {code:#010x}"),
@@ -74,7 +74,7 @@ pub(crate) fn ended(status: ExitStatus) -> String {
 
 /// The exit status as the predicate of a sentence.
 #[cfg(unix)]
-pub(crate) fn ended(status: ExitStatus) -> String {
+pub(crate) fn exit_clause(status: ExitStatus) -> String {
     let Some(signal) = status.signal() else {
         // procref waits only for exits and deaths by a signal, so no other status occurs.
         return format!("exited with status {}", status.code().unwrap_or(-1));

@@ -307,7 +307,9 @@ impl Sim {
 
     async fn is_well(&self, pid: u32) -> bool {
         let ask = |machine: &mut Machine| {
-            let service = machine.look_up(pid).and_then(|id| machine.service_of(id));
+            let service = machine
+                .find_process(pid)
+                .and_then(|id| machine.service_of(id));
             service.is_some_and(|it| !it.ill)
         };
         let well = self.wait("on_health_check", Until::Now, ask).await;
@@ -317,7 +319,7 @@ impl Sim {
 
     async fn prepare(&self, pid: u32) -> Result<()> {
         let prepare = |machine: &mut Machine| {
-            let found = machine.look_up(pid);
+            let found = machine.find_process(pid);
             if let Some(service) = found.and_then(|id| machine.service(id)) {
                 service.prepared += 1;
             }
@@ -337,7 +339,7 @@ impl Sim {
         let id = self.id;
         let recover = |machine: &mut Machine| {
             machine.called_to_recover(id, old);
-            let old = machine.look_up(old);
+            let old = machine.find_process(old);
             if let Some(old) = old.filter(|&old| machine.service_of(old).is_some()) {
                 if let Some(service) = machine.service(old) {
                     service.replaced = true;

@@ -69,9 +69,9 @@ struct TreeNode {
 type Node = u32;
 
 #[derive(Default)]
-struct Tree(Vec<TreeNode>);
+struct ChoiceTree(Vec<TreeNode>);
 
-impl Tree {
+impl ChoiceTree {
     fn depth(&self, node: Node) -> u16 {
         match node {
             0 => 0,
@@ -118,7 +118,7 @@ pub(super) fn search(scenario: &Scenario, limit: u64) -> Result<Explored, Counte
     let scenario = Arc::new(scenario.clone());
     let mut explored = Explored::default();
     let mut known: HashMap<u64, Node, BuildIdentityHasher> = HashMap::default();
-    let mut tree = Tree::default();
+    let mut tree = ChoiceTree::default();
     let mut graph = Graph::default();
     let mut now: Vec<Pending> = Vec::new();
     let mut later: Vec<Pending> = Vec::new();

@@ -27,7 +27,7 @@ impl Machine {
         }
         let unrecorded = self.instances().any(|(_, it)| {
             let alive = || {
-                let found = self.look_up(it.identity.pid);
+                let found = self.find_process(it.identity.pid);
                 found.is_some_and(|id| self.identity(id) == it.identity)
             };
             it.is_serving() && self.recorded() != Some(it.identity) && alive()
@@ -292,7 +292,7 @@ impl Machine {
 
     /// `on_last_release` is called once, for a live service.
     pub(super) fn called_to_stop(&mut self, by: ProcId, pid: u32) {
-        let found = self.look_up(pid);
+        let found = self.find_process(pid);
         let Some(id) = found.filter(|&id| self.service_of(id).is_some()) else {
             // The service may have exited after the caller's check.
             if self.client(by).meanwhile.services.is_empty() {

@@ -289,8 +289,8 @@ pub(super) fn values(machine: &mut Machine, id: ProcId, set: SetId) -> Option<Va
 }
 
 /// Returns the result of a lookup in the process table.
-pub(super) fn look_up(machine: &mut Machine, pid: u32) -> Option<(Identity, ProcId)> {
-    let found = machine.look_up(pid)?;
+pub(super) fn find_process(machine: &mut Machine, pid: u32) -> Option<(Identity, ProcId)> {
+    let found = machine.find_process(pid)?;
     let ill = machine.service_of(found).is_some_and(|it| it.ill);
     if ill && machine.has(Mutation::DiscardsTheIll) {
         return None;

@@ -268,7 +268,7 @@ impl Machine {
     }
 
     /// Returns the live process with this pid.
-    pub(super) fn look_up(&self, pid: u32) -> Option<ProcId> {
+    pub(super) fn find_process(&self, pid: u32) -> Option<ProcId> {
         self.ids().find(|&id| {
             let proc = self.proc(id);
             proc.pid == pid && proc.alive

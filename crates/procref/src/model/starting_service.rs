@@ -46,7 +46,7 @@ impl SimProcess {
 impl Process {
     /// Returns the process that has this pid now.
     pub(super) async fn find(&self, pid: u32) -> Option<(Identity, ProcId)> {
-        let find = |machine: &mut Machine| mutations::look_up(machine, pid);
+        let find = |machine: &mut Machine| mutations::find_process(machine, pid);
         self.call("look the process up", find).await
     }
 

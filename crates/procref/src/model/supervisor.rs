@@ -312,7 +312,7 @@ impl SubreaperOps for SimSupervisorOps<'_> {
         self.process().lock().identity(self.child_id())
     }
 
-    fn ended(&self) -> Option<Ended> {
+    fn exit_status(&self) -> Option<Ended> {
         self.calls.noted.get().then_some(Ended::Exited(1))
     }
 

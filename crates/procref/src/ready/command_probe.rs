@@ -8,7 +8,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::wait::{ProbeResult, ReadinessWait, WakeReason};
-use crate::error::{ended, exec_advice};
+use crate::error::{exec_advice, exit_clause};
 
 #[cfg(unix)]
 mod unix;
@@ -47,7 +47,7 @@ impl CommandProbe {
         match run.wait(&watch) {
             Ok(Ok(status)) if ExitStatus::success(&status) => ProbeResult::Ready,
             Ok(Ok(status)) => {
-                ProbeResult::NotYet(format!("it {}{}", ended(status), advice(status)))
+                ProbeResult::NotYet(format!("it {}{}", exit_clause(status), advice(status)))
             }
             Ok(Err(woken)) => {
                 run.end();

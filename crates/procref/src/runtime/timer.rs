@@ -17,12 +17,12 @@ use crate::runtime;
 /// The time limits of one process. A forked child gets its own, because it has none of its parent's threads.
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
-    queue: Mutex<Queue>,
+    queue: Mutex<Sleepers>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct Sleepers {
     /// The number distinguishes sleepers of one instant.
     sleepers: BTreeMap<(Instant, u64), Waker>,
     next: u64,
@@ -32,7 +32,7 @@ struct Queue {
 impl Timer {
     pub(crate) const fn new() -> Self {
         Self {
-            queue: Mutex::new(Queue {
+            queue: Mutex::new(Sleepers {
                 sleepers: BTreeMap::new(),
                 next: 0,
                 running: false,
@@ -41,7 +41,7 @@ impl Timer {
         }
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, Sleepers> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

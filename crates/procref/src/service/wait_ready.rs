@@ -40,7 +40,7 @@ pub(crate) async fn wait_ready(client: &Arc<Client<Host>>) -> Result<ServiceInfo
                 };
                 let purpose = "wait until the service is started";
                 client
-                    .arrival
+                    .readiness
                     .wait(&client.platform, purpose, changed)
                     .await?;
             }

@@ -24,7 +24,7 @@ pub(crate) fn not_registered(message: Message) -> io::Error {
                 libc::SIGKILL => " (by a user, or because memory ran out)",
                 _ => "",
             };
-            io::Error::other(format!("it {}{advice}", error::ended(status)))
+            io::Error::other(format!("it {}{advice}", error::exit_clause(status)))
         }
         _ => io::Error::new(
             io::ErrorKind::UnexpectedEof,

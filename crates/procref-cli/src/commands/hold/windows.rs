@@ -28,7 +28,7 @@ impl StopRequests {
         let request = move || drop(sender.send(Ok(HoldEnd::StopRequested)));
         ctrlc::set_handler(request).map_err(|error| failed(io::Error::other(error)))?;
         let event = StopEvent::create()?;
-        requests.on_thread(move || {
+        requests.spawn_waiter(move || {
             event.wait(Duration::MAX)?;
             Ok(HoldEnd::StopRequested)
         })?;
@@ -44,7 +44,7 @@ impl StopRequests {
                 return Ok(HoldEnd::ServiceExited);
             }
             let process = process?;
-            self.on_thread(move || {
+            self.spawn_waiter(move || {
                 process.wait(Duration::MAX)?;
                 Ok(HoldEnd::ServiceExited)
             })?;
@@ -54,7 +54,7 @@ impl StopRequests {
     }
 
     /// Waits on a thread, which runs until this process exits.
-    fn on_thread(
+    fn spawn_waiter(
         &self,
         wait: impl FnOnce() -> procref::Result<HoldEnd> + Send + 'static,
     ) -> Result<()> {

@@ -51,7 +51,7 @@ fn drop_last_handle(client: &HostClient) -> Permit<Host> {
 }
 
 #[test]
-fn last_handle_takes_the_permit_and_unshares_the_reference_when_dropped() {
+fn last_handle_unshares_the_reference_when_dropped() {
     let client = client_in_use();
     let permit = drop_last_handle(&client);
     assert!(client.try_permit().is_none());
@@ -100,9 +100,9 @@ fn permit_is_released_once_when_yielded_to_handles() {
 }
 
 /// Counts its wakes.
-struct Woken(AtomicU32);
+struct CountingWaker(AtomicU32);
 
-impl Wake for Woken {
+impl Wake for CountingWaker {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
@@ -114,7 +114,7 @@ fn output_after_release<F: Future>(
     waiting: F,
     release: impl FnOnce(Permit<Host>),
 ) -> F::Output {
-    let woken = Arc::new(Woken(AtomicU32::new(0)));
+    let woken = Arc::new(CountingWaker(AtomicU32::new(0)));
     let waker = Waker::from(Arc::clone(&woken));
     let mut context = Context::from_waker(&waker);
     let mut waiting = pin!(waiting);
