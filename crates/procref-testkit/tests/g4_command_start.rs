@@ -169,7 +169,11 @@ fn g4_fixed_port_in_use_is_named_in_the_error() {
     let failure = failed_start(&scene, &spec);
     assert_contains(
         &failure,
-        &[&format!("127.0.0.1:{port}"), "in use", "another process"],
+        &[
+            &format!("127.0.0.1:{port}"),
+            "in use",
+            "stop the process that listens there",
+        ],
     );
 }
 
