@@ -288,7 +288,7 @@ def main():
         if failed:
             sys.exit(f"mutants-at-once.py: {name} fails without any mutant: {failed}")
         seconds[name] = time.monotonic() - begun
-    # The fastest program first. A program that takes much longer than without a mutant hangs.
+    # The fastest program first. If a program takes much longer than without a mutant, it counts as hanging.
     quickest = sorted(programs, key=seconds.__getitem__)
     print("# " + ", ".join(f"{name} {seconds[name]:.1f} s" for name in quickest), file=sys.stderr)
     missed = 0

@@ -187,7 +187,11 @@ mod tests {
         for (name, change) in changes {
             let changed = spec(change);
             assert_eq!(differ(&changed, &plain), [name]);
-            assert_eq!(differ(&plain, &changed), [name], "the other way round");
+            assert_eq!(
+                differ(&plain, &changed),
+                [name],
+                "the comparison is symmetric"
+            );
         }
     }
 

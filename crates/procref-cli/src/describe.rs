@@ -21,7 +21,7 @@ use windows as sys;
 
 pub(crate) use sys::exit_signal;
 
-/// The length of the end of a log that is searched for the last line.
+/// The number of bytes at the end of a log in which the last line is searched.
 const TAIL: u64 = 4096;
 
 /// Returns the pid, if the service has a process on this machine.

@@ -190,7 +190,7 @@ static MARK: [AtomicU8; 256] = [const { AtomicU8::new(0) }; 256];
 /// Panics if the path is too long.
 #[cfg(feature = "crash-points")]
 pub fn choose_mark(path: &[u8]) {
-    assert!(path.len() < MARK.len(), "a short path for the mark");
+    assert!(path.len() < MARK.len(), "the path of the mark is short");
     for (place, byte) in MARK.iter().zip(path) {
         place.store(*byte, Ordering::Relaxed);
     }
@@ -216,7 +216,7 @@ pub fn choose_death(name: &str, survived: u32) {
 pub fn choose_suspensions<'a>(names: impl Iterator<Item = &'a str>) {
     let mut places = SUSPEND.iter();
     for name in names {
-        let place = places.next().expect("not too many steps");
+        let place = places.next().expect("the number of points is small");
         place.store(code(name), Ordering::Relaxed);
     }
 }
@@ -224,7 +224,7 @@ pub fn choose_suspensions<'a>(names: impl Iterator<Item = &'a str>) {
 #[cfg(feature = "crash-points")]
 fn code(name: &str) -> u8 {
     let position = CRASH_POINTS.iter().position(|point| point.name == name);
-    position.expect("the name of a point") as u8 + 1
+    position.expect("a crash point has this name") as u8 + 1
 }
 
 /// The effect of a point.

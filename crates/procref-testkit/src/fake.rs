@@ -241,7 +241,7 @@ fn await_confirm(options: &Options, own: Identity) {
     let _ = writeln!(io::stdout(), "confirmed");
 }
 
-/// Starts to listen, and reports that the service is ready in each way that the options name.
+/// Starts to listen. Reports that the service is ready, in each way that is set in the options.
 fn open(options: &Options, own: Identity) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
     let mut port = 0;

@@ -137,7 +137,7 @@ fn g5_hosting_client_is_never_signaled() {
         assert!(host.identity().is_live());
         scene.assert_clean();
 
-        // The death of the host is the death of the service. The next client starts a new instance.
+        // When the host dies, the service is dead. The next client starts a new instance.
         host.acquire();
         let joined = guest.acquire();
         assert_eq!(joined.got.pid, host.pid());

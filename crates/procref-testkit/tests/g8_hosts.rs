@@ -224,7 +224,7 @@ fn g8_panicking_subscriber_causes_one_panic_and_leaves_nothing() {
         let dropped = run.line(&format!("{kind} drop "));
         assert!(dropped.contains("panicked=false"), "{dropped}");
         let unwound = run.line(&format!("{kind} unwind "));
-        // The first panic is the host's own. The subscriber adds at most one.
+        // The host itself causes the first panic. The subscriber adds at most one.
         assert!(unwound.contains("panicked=true"), "{unwound}");
         assert!(!unwound.ends_with("panics=3"), "{unwound}");
         let start = run.line(&format!("{kind} start "));

@@ -1,4 +1,4 @@
-//! Directories: create, identify and watch them.
+//! Creates, identifies and watches directories.
 
 use std::fs::File;
 use std::io;

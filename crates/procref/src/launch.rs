@@ -87,7 +87,8 @@ pub(crate) struct StartingService {
 }
 
 impl StartingService {
-    /// Launches the service up to its gate. Blocks until the processes of an older instance have exited.
+    /// Launches the service, whose process then waits at its gate. Blocks until the processes of an older
+    /// instance have exited.
     pub(crate) fn start(
         set: NativeSet,
         key: &ServiceKey,

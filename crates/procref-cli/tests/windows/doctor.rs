@@ -37,7 +37,8 @@ fn doctor_reports_no_problem_on_a_working_machine() {
     assert_eq!(severity(&found, "wine"), expected);
 }
 
-/// A service runs in a job without breakaway, so a service that is `doctor` itself must report the job.
+/// A service runs in a job without breakaway. So if `doctor` itself runs as a service, it must report the
+/// job.
 #[test]
 fn doctor_warns_about_a_job_without_breakaway() {
     let sandbox = Sandbox::new();

@@ -22,7 +22,7 @@ use crate::options::Kind;
 /// Time that an instance has to stop before procref kills it.
 const GRACE: Duration = Duration::from_millis(400);
 
-/// An instance that was started, and that exits with this process until [`InstanceGuard::confirm`].
+/// A started instance. Before [`InstanceGuard::confirm`], it exits with this process.
 struct InstanceGuard {
     pid: u32,
     input: ChildStdin,

@@ -420,7 +420,7 @@ impl Client {
     ///
     /// The standard library holds a lock while a thread starts or exits. If the lock is held at the moment of
     /// a fork, no thread of the child ever starts, and the child waits indefinitely for a thread of procref.
-    /// A thread with its name set has released the lock.
+    /// A thread that has set its name has released the lock.
     fn can_fork(&self) -> bool {
         retry(|| self.has_only_known_threads().then_some(())).is_some()
     }

@@ -332,7 +332,7 @@ fn reserve_free() -> io::Result<Port> {
         let v6 = sys::reserve_alone((Ipv6Addr::LOCALHOST, number).into());
         if let Err(error) = &v6 {
             if error.kind() == io::ErrorKind::AddrInUse {
-                // Kept until another port is found, so that the kernel does not choose it again.
+                // Keep the port until another one is found, so that the kernel does not choose it again.
                 taken.push(v4);
                 continue;
             }

@@ -370,7 +370,7 @@ impl Actor for Helper {
         loop {
             let mut line = String::new();
             let read = self.answers.read_line(&mut line).unwrap();
-            assert!(read > 0, "the helper has ended");
+            assert!(read > 0, "the helper has exited");
             if let Some((_, answer)) = line.split_once(ANSWER) {
                 return answer.trim_end().to_owned();
             }
@@ -393,7 +393,7 @@ impl Drop for Helper {
 
 /// Runs as a helper process. This is not a test.
 #[test]
-#[expect(clippy::print_stdout, reason = "its answers")]
+#[expect(clippy::print_stdout, reason = "the helper sends answers")]
 fn helper() {
     let Ok(value) = std::env::var(HELPER) else {
         return;

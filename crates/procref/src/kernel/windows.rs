@@ -16,8 +16,8 @@
 //! byte, for some microseconds. If the process dies in a step, Windows releases the step lock. The changed
 //! handles end with the process. The section changes completely or not at all: see [`state`].
 //!
-//! Counting without the step lock was rejected. A process that opens the event to count its handles adds one handle. If the
-//! last client counted at that moment, it would see another client.
+//! Counting without the step lock was rejected. A process that opens the event to count its handles adds one
+//! handle. If the last client counted at that moment, it would treat this handle as another client.
 //!
 //! # Incarnations
 //!

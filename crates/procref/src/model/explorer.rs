@@ -1,8 +1,8 @@
 //! Explores the schedules of a scenario: all of them, or random ones.
 //!
 //! A schedule is the list of its choices. A run cannot be copied, but it can be repeated, because a process
-//! depends only on its observations. For the same reason, a state consists of the state of the machine and
-//! the observations of each process. If two states are equal, the search continues from only one of them.
+//! depends only on its observations. For the same reason, a state of a run consists of the machine's state
+//! and the observations of each process. If two states are equal, the search continues from only one of them.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};

@@ -418,7 +418,7 @@ impl Machine {
 
     fn leave_worker(&mut self, of: ProcId, parent: Option<ProcId>) {
         let worker = self.spawn_service(None, None);
-        let service = self.service(worker).expect("it is one");
+        let service = self.service(worker).expect("the process is a service");
         service.of = of;
         service.parent = parent;
     }

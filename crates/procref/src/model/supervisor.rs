@@ -168,7 +168,7 @@ impl SetCalls for &SimCalls {
     }
 }
 
-/// The limit of a sleep. Time passes only when it runs out.
+/// The limit of a sleep. In the model, time passes only when a limit expires.
 pub(super) struct Limit {
     left: Cell<Option<Duration>>,
     now: Cell<Duration>,

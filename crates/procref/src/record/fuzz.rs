@@ -21,13 +21,13 @@ fn key(name: &str) -> Option<ServiceKey> {
 /// read again.
 pub fn record(data: &[u8]) {
     // No input can contain the id of this boot, or of this namespace.
-    let space = key("web").expect("it is legal").namespace;
+    let space = key("web").expect("the name is valid").namespace;
     let text = String::from_utf8_lossy(data)
         .replace("THIS-BOOT", sys::boot_id())
         .replace("THIS-NAMESPACE", &space.digest().to_string());
     let Ok(record) = Record::decode(text.as_bytes()) else {
         for name in ["web", "(none)"] {
-            let key = key(name).expect("it is legal");
+            let key = key(name).expect("the name is valid");
             assert!(Record::parse(text.as_bytes(), &key).is_err());
         }
         return;
@@ -45,7 +45,7 @@ pub fn record(data: &[u8]) {
     if let Some(stop) = record.stop() {
         assert!(!stop.signal.to_string().is_empty());
     }
-    let again = record.encode().expect("it has been JSON");
+    let again = record.encode().expect("the input was valid JSON");
     assert_eq!(Record::decode(&again).ok(), Some(record));
 }
 
@@ -76,8 +76,8 @@ pub fn record_written(data: &[u8]) {
             grace_ms,
         });
     }
-    let bytes = record.encode().expect("everything can be written down");
-    let read = Record::parse(&bytes, &key).expect("what was written is a record");
+    let bytes = record.encode().expect("every record can be written");
+    let read = Record::parse(&bytes, &key).expect("the written bytes are a record");
     assert_eq!(read.identity(), Some(identity));
     assert_eq!(read, record);
 }
@@ -94,13 +94,13 @@ pub fn file_name(data: &[u8]) {
                 assert_eq!(path.parent(), Some(Path::new(DIR)));
                 let name = path.file_name().and_then(OsStr::to_str).expect("readable");
                 assert!(name.len() <= 80 && !name.starts_with('.'), "{name}");
-                let (stem, _) = files::split(name).expect("it has an ending");
+                let (stem, _) = files::split(name).expect("the name has an extension");
                 let found = digest_in_stem(stem, &key.namespace);
                 assert_eq!((stem, found), (&*key.file_stem(), digest));
             }
         }
     }
-    let space = key("web").expect("it is legal").namespace;
+    let space = key("web").expect("the name is valid").namespace;
     let text = text.replace("THIS-NAMESPACE", &space.digest().to_string());
     if let Some((stem, ending)) = files::split(&text) {
         if let Some(digest) = digest_in_stem(stem, &space) {

@@ -165,8 +165,8 @@ impl SharedServiceBuilder {
     /// the instance is stopped. The start timeout restarts for this callback.
     ///
     /// The callback must not acquire the service, because it would wait for itself. It gets
-    /// [`Error::Recursion`](crate::Error::Recursion). A task or process that it starts to acquire the service
-    /// waits until the start timeout ends the start.
+    /// [`Error::Recursion`](crate::Error::Recursion). If it starts a task or process that acquires the
+    /// service, that task or process waits until the start timeout ends the start.
     ///
     /// ```no_run
     /// # use procref::{ServiceInfo, SharedService};
@@ -373,7 +373,7 @@ impl SharedServiceBuilder {
     ///
     /// When the time expires, there is no client that could run a callback, so the supervisor sends a signal.
     /// So a service that lingers must not have `on_last_release`, and needs [`Orphan::Stop`]. Windows has no
-    /// supervisors, so there a linger time is an error of [`build`](Self::build).
+    /// supervisors, so on Windows [`build`](Self::build) returns an error for a linger time.
     ///
     /// ```no_run
     /// use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Prepares the data of a supervisor and forks the supervisor. This code runs before the fork, so it may
 //! allocate.
 
-#![expect(unsafe_code, reason = "fork, and where this thread has its data")]
+#![expect(unsafe_code, reason = "fork, and the addresses of this thread's data")]
 
 use std::ffi::CString;
 use std::fs;

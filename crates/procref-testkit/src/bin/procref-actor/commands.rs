@@ -390,7 +390,7 @@ fn storm(state: &ActorState, number: u32, rounds: u32, pause_us: u64) -> StormRe
     let mut report = StormReport::default();
     let mut random = u64::from(std::process::id());
     for round in 0..rounds {
-        // A linear congruential generator is random enough to keep the clients out of step.
+        // A linear congruential generator is sufficient to give the clients different pauses.
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);

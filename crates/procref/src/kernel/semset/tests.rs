@@ -71,7 +71,7 @@ fn instance_flags_are_decoded_as_encoded() {
     assert_eq!(
         decode(&values, true).instance,
         None,
-        "unknown flags make no instance"
+        "unknown flags alone are not an instance"
     );
 }
 

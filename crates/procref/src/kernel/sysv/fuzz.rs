@@ -50,9 +50,11 @@ pub fn semaphores(data: &[u8]) {
 fn performed(ops: &[Op], values: &Values) -> Values {
     let mut values = *values;
     for op in ops {
-        assert_ne!(op.delta, 0, "it would wait");
+        assert_ne!(op.delta, 0, "the array would wait");
         let value = &mut values[usize::from(op.slot)];
-        *value = value.checked_add_signed(op.delta).expect("not below zero");
+        *value = value
+            .checked_add_signed(op.delta)
+            .expect("the value does not become negative");
     }
     values
 }

@@ -51,7 +51,7 @@ fn join_and_leave_can_require_a_supervisor() {
     assert_eq!(inspection.supervisor, Some(std::process::id()));
     assert!(run(set.join(Supervised::Yes)).unwrap());
     assert_eq!(run(set.snapshot()).unwrap().clients, 2);
-    // Clients leave one after another, including the last one.
+    // All clients leave, one after another.
     assert!(run(set.leave_to_supervisor()).unwrap());
     assert!(run(set.leave_to_supervisor()).unwrap());
     assert_eq!(run(set.snapshot()).unwrap().clients, 0);
