@@ -45,7 +45,7 @@ pub struct Stats {
     took: Duration,
     rounds: u64,
     clients: u64,
-    /// Acquisitions of the clients that lived to report them.
+    /// Acquisitions that the clients have reported before they were killed.
     acquisitions: u64,
     starts: u64,
     most_at_once: u64,

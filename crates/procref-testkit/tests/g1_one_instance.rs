@@ -1,6 +1,6 @@
 //! G1: at most one live instance exists per namespace and name.
 //!
-//! The fake service itself is the witness. Each instance holds a file lock while it lives. An
+//! The fake service detects a violation without procref. Each instance holds a file lock while it lives. An
 //! instance that cannot take the lock reports that in the log.
 
 use procref_testkit::actor::{Actor, Held};

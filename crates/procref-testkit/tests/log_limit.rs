@@ -216,8 +216,7 @@ fn supervisor_logs_why_it_stops_leftover_processes() {
             "{output}"
         );
         assert_eq!(output.lines().count(), 1, "{output}");
-        // Release the handle, because no supervisor is left that would clean up after a killed
-        // client.
+        // Release the handle, because no supervisor exists that could clean up after a killed client.
         client.release(&held);
         scene.wait_removed(&spec, key);
         fs::remove_file(scene.root().join("go")).expect("remove");

@@ -198,7 +198,7 @@ fn linger_begins_when_the_service_is_unpinned() {
     let spec = unique_service(&scene).with_linger_ms(500);
     leave_pinned(&scene, &spec, false);
     let service = scene.only_instance();
-    // The wait is longer than the linger, because a pin has no time limit.
+    // Wait longer than the linger time, because a pin must have no time limit.
     assert!(!service.exits_within(std::time::Duration::from_millis(900)));
     let client = scene.client(&spec);
     assert!(client.unpin(Via::TokioMulti));

@@ -25,7 +25,7 @@ fn unique_service(scene: &Scene, name: &str) -> ServiceSpec {
     scene.unique(scene.service(name))
 }
 
-/// Returns the status as a process that does not use the service sees it.
+/// Returns the status, read by a process that does not use the service.
 fn status(spec: &ServiceSpec) -> Status {
     let mut builder = SharedService::builder(&spec.name);
     if let Some(dir) = &spec.dir {

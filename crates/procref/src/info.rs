@@ -11,8 +11,8 @@ use crate::process;
 /// - A process on this machine: its pid, in this process's pid namespace.
 /// - `0`: there is no local process (a container, a remote service). This requires an
 ///   `on_health_check`. procref never signals it.
-/// - The caller's own pid: the first client hosts the service itself. The service dies with this process.
-///   procref never signals this process.
+/// - The caller's own pid: the first client hosts the service itself. The service dies with this process,
+///   which procref never signals.
 ///
 /// ```
 /// use procref::ServiceInfo;

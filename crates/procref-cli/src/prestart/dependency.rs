@@ -1,4 +1,4 @@
-//! A dependency of a service, as the service's process needs it.
+//! The data about a dependency that the service's process needs.
 
 use std::path::PathBuf;
 

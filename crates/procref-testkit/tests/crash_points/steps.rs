@@ -13,7 +13,7 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../procref/src")
 }
 
-/// The sources of what runs in a supervisor.
+/// The source files of the code that runs in a supervisor.
 fn supervisor_sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../procref-supervisor/src")
 }

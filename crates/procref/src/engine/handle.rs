@@ -71,7 +71,7 @@ impl<W: Platform> HandleInner<W> {
         }
     }
 
-    /// Drops the handle. Returns the rest of the release, if it was this process's last handle.
+    /// Drops the handle. Returns the remaining release, if it was this process's last handle.
     pub(crate) fn release(mut self) -> Option<Release<W>> {
         self.drop_handle()
     }

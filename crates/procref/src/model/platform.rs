@@ -85,7 +85,7 @@ impl Platform for Sim {
         _: &Arc<ServiceCommand>,
         _: u16,
     ) -> Result<Option<FailedCheck>> {
-        // In the model callbacks check the health.
+        // In the model, callbacks check the health.
         Ok(None)
     }
 

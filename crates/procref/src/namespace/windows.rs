@@ -26,8 +26,8 @@ pub(super) fn create(dir: &Path, _: Origin) -> Result<()> {
 
 /// Returns the path in the form that programs expect. Many do not accept paths that begin with `\\\\?\\`.
 pub(super) fn canonical(dir: &Path) -> io::Result<PathBuf> {
-    /// The longest path that is converted, in UTF-16 units. Programs accept 260 without that beginning, and a file
-    /// name must fit.
+    /// The longest path that is converted, in UTF-16 units. Without the prefix, programs accept 260 units,
+    /// and a file name must fit, too.
     const LONGEST: usize = 160;
     let verbatim = dir.canonicalize()?;
     let plain = verbatim

@@ -166,7 +166,7 @@ impl Collection {
         }))
     }
 
-    /// Stops the instance, and removes all files, and the object last.
+    /// Stops the instance, and removes all files and then the object.
     async fn finish(self, collected: &mut Collected) {
         let Self {
             mut transition,
