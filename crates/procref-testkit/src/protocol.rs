@@ -457,6 +457,15 @@ pub struct StatusReport {
     pub pinned: bool,
 }
 
+/// A variant of the library's error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Variant {
+    /// `Error::Fingerprint`
+    Fingerprint,
+    /// `Error::NoReference`
+    NoReference,
+}
+
 /// An error of the library.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -464,8 +473,8 @@ pub struct Failure {
     pub text: String,
     /// The chain of sources.
     pub sources: Vec<String>,
-    /// The format of `Debug`.
-    pub debug: String,
+    /// The variant, if a test distinguishes it.
+    pub variant: Option<Variant>,
 }
 
 impl Failure {

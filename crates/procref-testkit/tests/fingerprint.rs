@@ -7,7 +7,8 @@ use std::fs;
 
 use procref_testkit::observe::supervisors_of;
 use procref_testkit::protocol::{
-    Callback, Command, Failure, Gate, HealthOutcome, Mismatch, Outcome, Reply, ServiceSpec, Via,
+    Callback, Command, Failure, Gate, HealthOutcome, Mismatch, Outcome, Reply, ServiceSpec,
+    Variant, Via,
 };
 use procref_testkit::{Actor, Scene, deadline, kernel, scene};
 
@@ -21,10 +22,10 @@ fn strict(scene: &Scene, fingerprint: &str) -> ServiceSpec {
 /// Asserts that the error names both fingerprints and a remedy.
 #[track_caller]
 fn assert_refused(failure: &Failure, ours: &str, theirs: Option<&str>, pid: u32) {
-    assert!(failure.debug.starts_with("Fingerprint"), "{failure:?}");
+    assert_eq!(failure.variant, Some(Variant::Fingerprint), "{failure:?}");
     let theirs = match theirs {
-        Some(theirs) => format!("process {pid} with fingerprint {theirs:?}"),
-        None => format!("process {pid} without a fingerprint"),
+        Some(theirs) => format!("process {pid} runs with fingerprint {theirs:?}"),
+        None => format!("process {pid} runs without a fingerprint"),
     };
     let wants = format!("wants {ours:?}");
     for part in ["service `tool`", &theirs, &wants, "Mismatch::Join"] {

@@ -9,7 +9,7 @@ use std::fs;
 use procref_testkit::actor::Held;
 use procref_testkit::protocol::{
     Callback, Command, Event, Failure, Gate, HealthOutcome, Outcome, ReadyOutcome, Reply,
-    StopOutcome, Via,
+    StopOutcome, Variant, Via,
 };
 use procref_testkit::{Actor, deadline, kernel, scene};
 
@@ -44,7 +44,7 @@ fn wait_for_waiters(key: i32, count: u32) {
 
 #[track_caller]
 fn assert_refused_in_forked_child(failure: &Failure) {
-    assert!(failure.debug.starts_with("NoReference"), "{failure:?}");
+    assert_eq!(failure.variant, Some(Variant::NoReference), "{failure:?}");
     assert!(failure.text.contains("forked child"), "{failure:?}");
 }
 

@@ -5,7 +5,7 @@
 
 use procref_testkit::observe::supervisors_of;
 use procref_testkit::protocol::{
-    Callback, Command, Event, Gate, Outcome, Reply, ServiceSpec, StopOutcome, Via,
+    Callback, Command, Event, Gate, Outcome, Reply, ServiceSpec, StopOutcome, Variant, Via,
 };
 use procref_testkit::{Actor, Scene, deadline, kernel, scene};
 
@@ -307,7 +307,7 @@ fn g8_forked_child_cannot_pin() {
     };
     match child.call(pin) {
         Reply::Failed(failure) => {
-            assert!(failure.debug.starts_with("NoReference"), "{failure:?}");
+            assert_eq!(failure.variant, Some(Variant::NoReference), "{failure:?}");
             assert!(failure.text.contains("forked child"), "{failure:?}");
         }
         reply => panic!("{reply:?}"),
@@ -329,7 +329,7 @@ fn handle_whose_set_was_removed_cannot_pin() {
     };
     match client.call(pin) {
         Reply::Failed(failure) => {
-            assert!(failure.debug.starts_with("NoReference"), "{failure:?}");
+            assert_eq!(failure.variant, Some(Variant::NoReference), "{failure:?}");
             assert!(
                 failure.text.contains("acquire the service again"),
                 "{failure:?}"

@@ -61,7 +61,6 @@ pub(crate) mod health;
 pub(crate) mod pin;
 pub(crate) mod platform;
 pub(crate) mod recursion;
-pub(crate) mod registry;
 pub(crate) mod release;
 pub(crate) mod resolved_instance;
 pub(crate) mod shared_wait;

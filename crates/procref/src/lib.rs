@@ -112,6 +112,7 @@ mod platform_check;
 pub mod process;
 mod ready;
 mod record;
+mod registry;
 mod runtime;
 mod service;
 #[cfg(unix)]

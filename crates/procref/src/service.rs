@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use crate::crash;
 use crate::engine::config::Config;
-use crate::engine::registry::{self, NativeClient};
 use crate::engine::waiting::Waiting;
 use crate::engine::{acquire, recursion};
 use crate::error::Result;
@@ -14,6 +13,7 @@ use crate::host::Host;
 use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Kernel, Missing, Native, Object, Snapshot, Supervised};
 use crate::key::ServiceKey;
+use crate::registry::{self, NativeClient};
 use crate::runtime;
 
 mod builder;

@@ -7,13 +7,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::RefCounter;
-use crate::engine::registry;
 use crate::error::{Error, Result};
 use crate::kernel::{self, Fault, Kernel, Missing, Native, NativeObject, Object, Step};
 use crate::key::ServiceKey;
 use crate::name::Name;
 use crate::namespace;
 use crate::process::{fork_epoch, is_suspended};
+use crate::registry;
 
 /// The kernel's count of references for one name. [`SharedService`](crate::SharedService) uses the same count.
 ///

@@ -71,7 +71,7 @@ impl<W: Platform> Transition<W> {
     }
 
     /// Begins with the lock, which the caller holds already.
-    pub(super) fn locked(permit: Permit<W>, config: &Arc<Config>) -> Self {
+    pub(crate) fn locked(permit: Permit<W>, config: &Arc<Config>) -> Self {
         let reference = permit.is_referenced();
         Self::new(permit, config, reference, true)
     }

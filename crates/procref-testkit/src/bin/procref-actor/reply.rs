@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use procref_testkit::protocol::{Failure, Reply};
+use procref_testkit::protocol::{Failure, Reply, Variant};
 
 /// The reply for an error.
 pub fn error(error: &procref::Error) -> Reply {
@@ -15,7 +15,11 @@ pub fn error(error: &procref::Error) -> Reply {
     Reply::Failed(Failure {
         text: error.to_string(),
         sources,
-        debug: format!("{error:?}"),
+        variant: match error {
+            procref::Error::Fingerprint { .. } => Some(Variant::Fingerprint),
+            procref::Error::NoReference { .. } => Some(Variant::NoReference),
+            _ => None,
+        },
     })
 }
 

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, PoisonError, Weak};
 
-use super::client::Client;
-use super::config::Config;
-use super::transition::Transition;
+use crate::engine::client::Client;
+use crate::engine::config::Config;
+use crate::engine::transition::Transition;
 use crate::error::Result;
 use crate::host::Host;
 use crate::key::ServiceKey;
