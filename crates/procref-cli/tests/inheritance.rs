@@ -64,7 +64,7 @@ fn service_keeps_process_attributes_of_its_first_client() {
     assert_eq!(field(pid, "Umask"), "0027");
     assert_eq!(field(pid, "Cpus_allowed_list"), "0");
     assert_eq!(field(pid, "NoNewPrivs"), "1");
-    assert_eq!(nice(pid), 5);
+    assert_eq!(nice(pid), nice(std::process::id()) + 5);
     assert_eq!(read(pid, "oom_score_adj").trim(), "300");
     assert_eq!(read(pid, "timerslack_ns").trim(), "70000");
     let limits = read(pid, "limits");

@@ -83,10 +83,7 @@ fn stop_refuses_a_held_service_and_names_the_client() {
             let failure = client
                 .stop(false, via)
                 .expect_err("a client holds the service");
-            let expected = format!(
-                "was not stopped: 1 client holds it (process {})",
-                holder.pid()
-            );
+            let expected = format!("not stopped: 1 client holds it (process {})", holder.pid());
             assert!(failure.text.contains(&expected), "{}", failure.text);
         }
         assert!(service.is_live());

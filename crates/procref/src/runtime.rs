@@ -75,12 +75,73 @@ fn run<F: Future>(future: F) -> F::Output {
         .enable_all()
         .build()
     {
-        Ok(runtime) => runtime.block_on(future),
+        Ok(runtime) => {
+            let relay = Arc::new(WakerRelay::default());
+            // Dropped before the runtime, also if the future panics.
+            let _disconnect = Disconnect(&relay);
+            let waker = Waker::from(Arc::clone(&relay));
+            let mut future = pin!(future);
+            runtime.block_on(std::future::poll_fn(|context| {
+                relay.connect(context.waker());
+                future.as_mut().poll(&mut Context::from_waker(&waker))
+            }))
+        }
         Err(error) => {
             // There may be no free descriptor, for example. Callbacks that need no runtime still work.
             tracing::warn!(%error, "could not create a tokio runtime for callbacks");
             pollster::block_on(future)
         }
+    }
+}
+
+/// Passes wake-ups to the waker of a runtime until the runtime is dropped.
+///
+/// A thread of procref may hold a waker a little longer than the future exists. A waker of tokio keeps the descriptors
+/// of its runtime open, so that thread would close them after the blocking call has returned. If the host closed all
+/// descriptors in between, the thread would close another file with the same number.
+#[cfg(feature = "tokio")]
+#[derive(Default)]
+struct WakerRelay(Mutex<Option<Waker>>);
+
+#[cfg(feature = "tokio")]
+impl WakerRelay {
+    fn connect(&self, waker: &Waker) {
+        let mut target = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !target.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *target = Some(waker.clone());
+        }
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl std::task::Wake for WakerRelay {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    // The lock is held during the call, so that the runtime is not dropped in its middle. The waker is that of a runtime
+    // that blocks its thread: it only unparks this thread, and runs no foreign code.
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Some(waker) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// Disconnects a relay when it is dropped.
+#[cfg(feature = "tokio")]
+struct Disconnect<'a>(&'a WakerRelay);
+
+#[cfg(feature = "tokio")]
+impl Drop for Disconnect<'_> {
+    fn drop(&mut self) {
+        let waker = self
+            .0
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(waker);
     }
 }
 
