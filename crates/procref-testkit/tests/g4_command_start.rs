@@ -122,7 +122,10 @@ fn g4_command_not_ready_by_callback_in_time_is_stopped() {
         .with_ready(ReadySpec::Callback)
         .with_gates([Gate::Before(Callback::Ready)])
         .with_start_timeout_ms(500);
-    assert_contains(&failed_start(&scene, &spec), &["500ms", "did not say so"]);
+    assert_contains(
+        &failed_start(&scene, &spec),
+        &["500ms", "it did not return true"],
+    );
 }
 
 #[test]

@@ -204,7 +204,7 @@ impl StartingService {
 
     /// Returns the error for a service that its readiness callback did not find ready in time.
     pub(crate) fn not_ready_error(&self, limit: Duration) -> Error {
-        let last = "it did not say so".to_owned();
+        let last = "it did not return true".to_owned();
         self.not_ready(limit, (self.probe.to_string(), last))
     }
 
