@@ -522,7 +522,7 @@ pub(super) fn mutated_platforms() -> Vec<MutatedPlatform> {
         (
             Mutation::ParentDeaf,
             crashes(command()),
-            &["for ever", STUCK, LEFT],
+            &["does not end", STUCK, LEFT],
         ),
         (
             Mutation::ResignsUnasked,
