@@ -63,8 +63,7 @@
 //!
 //! # Examples
 //!
-//! Each item has examples. There are also example programs. Run one with `cargo run --release --example
-//! NAME`:
+//! Each item has examples. There are also example programs. Run one with `cargo run --example NAME`:
 //!
 //! - `redis`: a complete program of 23 lines,
 //! - `quickstart`: an HTTP server and five processes,
