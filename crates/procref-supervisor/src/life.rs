@@ -312,6 +312,8 @@ async fn watch_until_stopped<O: SupervisorOps>(set: SetOf<O>, ops: &O) -> Result
 /// Stops the instance and removes the set. Call this with the lock held and no references left.
 async fn stop<O: SupervisorOps>(set: SetOf<O>, snapshot: Snapshot, ops: &O) -> Result<(), Refused> {
     if clear(set, snapshot, ops).await? {
+        // A note is left if a recovery failed, but the instance became healthy again without another one.
+        ops.remove_failure_note().await;
         set.remove().await?;
         crash::point(Point::SupervisorRemovedSet);
     }

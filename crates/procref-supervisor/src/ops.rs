@@ -40,6 +40,9 @@ pub trait SupervisorOps {
     /// Removes the files of the service from the runtime directory.
     async fn remove_files(&self);
 
+    /// Removes the note of failed starts from the runtime directory.
+    async fn remove_failure_note(&self);
+
     /// Returns `true` if this supervisor is the parent of a service's processes.
     fn is_subreaper(&self) -> bool;
 

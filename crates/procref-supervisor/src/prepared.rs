@@ -30,6 +30,8 @@ pub struct SupervisorSpec {
     pub title: Text,
     /// The files that are removed with the instance.
     pub files: [Text; FILES],
+    /// The note of failed starts, which is removed with the set.
+    pub failure_note: Text,
     /// The directory of these files.
     pub dir: Text,
     /// Device and inode of that directory. If another directory has its path, its files are not removed.

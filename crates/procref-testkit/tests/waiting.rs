@@ -5,7 +5,9 @@
 use std::time::{Duration, Instant};
 
 use procref_testkit::actor::Pending;
-use procref_testkit::protocol::{Callback, Command, Event, Gate, Outcome, Reply, StopOutcome, Via};
+use procref_testkit::protocol::{
+    Callback, Command, Event, Gate, HealthOutcome, Outcome, Reply, StopOutcome, Via,
+};
 use procref_testkit::{Actor, Scene, deadline, kernel, scene};
 
 const WAITERS: usize = 100;
@@ -346,24 +348,81 @@ fn g6_failed_start_note_is_removed_by_the_next_start() {
     scene.assert_clean();
 }
 
-/// If the waiter is killed, no client reads the note any more. The next client removes it.
+/// The waiter is killed before it has a supervisor. The next client removes the note.
 #[test]
 fn g6_failed_start_note_of_a_killed_waiter_is_removed() {
     for collected in [false, true] {
         let scene = scene!();
-        let (key, second, _waiting) = starter_after_a_failed_start(&scene);
-        second.kill();
-        // The supervisor removes the kernel object but does not know of the note.
-        deadline::until_true("the supervisor has removed the set", || !scene.exists(key));
+        let spec = scene.service("slow");
+        let fails = spec
+            .clone()
+            .with_starts([Outcome::Fail("no disk space".to_owned())]);
+        let (first, key, starting) = scene.client_at_gate(&fails, START, Via::Blocking);
+        let second = scene.actor_crashing_at("Entered");
+        second.build(&spec);
+        let _waiting = second.begin_acquire(Via::Blocking);
+        scene.wait_sleepers(key, 1);
+        first.proceed(START);
+        first.finish_acquire(starting).expect_err("the start fails");
+        second.identity().wait_exit();
         assert_eq!(scene.files().len(), 1, "{:?}", scene.files());
         if collected {
             let services = procref::Services::in_dir(scene.runtime_dir()).expect("open");
             services.gc_blocking().expect("gc");
-        } else {
-            let third = scene.client(&scene.service("slow"));
-            let held = third.acquire_via(Via::Blocking);
-            third.release(&held);
         }
+        // `gc` does not remove a set that no client has claimed.
+        let third = scene.client(&spec);
+        let held = third.acquire_via(Via::Blocking);
+        assert_eq!(scene.files(), scene.records());
+        third.release(&held);
+        scene.assert_clean();
+    }
+}
+
+/// The waiter of a failed start starts the service itself and is killed. The supervisor removes the note with the set.
+#[test]
+fn g6_failed_start_note_is_removed_by_the_supervisor() {
+    let scene = scene!();
+    let (key, second, _waiting) = starter_after_a_failed_start(&scene);
+    second.kill();
+    deadline::until_true("the supervisor has removed the set", || !scene.exists(key));
+    scene.assert_clean();
+}
+
+/// A recovery fails while another client waits, and that client is cancelled. The note stays while the service is
+/// in use. The last client removes it, or the supervisor if the last client was killed.
+#[test]
+fn g6_failed_recovery_note_is_removed_with_the_service() {
+    const RECOVERY: Gate = Gate::Before(Callback::Recover);
+    for killed in [false, true] {
+        let scene = scene!();
+        let spec = scene.service("ill");
+        let holder = scene.client(&spec);
+        let key = holder.build_as(1, &spec);
+        let held = holder.acquire();
+        let ill = spec
+            .with_health(HealthOutcome::Always(false))
+            .with_recoveries([Outcome::Fail("no disk space".to_owned())]);
+        let client = scene.client(&ill.clone().with_gates([RECOVERY]));
+        let recovering = client.begin_acquire(Via::TokioMulti);
+        client.event(&Event::Running(Callback::Recover));
+        let waiter = scene.client(&ill);
+        let waiting = waiter.begin_acquire(Via::TokioMulti);
+        scene.wait_sleepers(key, 1);
+        assert!(waiter.cancel(waiting));
+        client.proceed(RECOVERY);
+        client
+            .finish_acquire(recovering)
+            .expect_err("the recovery fails");
+        scene.assert_free(key, 1);
+        let notes = || scene.files().len() - scene.records().len();
+        assert_eq!(notes(), 1, "{:?}", scene.files());
+        if killed {
+            holder.kill();
+        } else {
+            holder.release(&held);
+        }
+        deadline::until_true("the set is removed", || !scene.exists(key));
         scene.assert_clean();
     }
 }

@@ -34,7 +34,7 @@ pub struct History {
     pub(super) steps: BTreeMap<Identity, u64>,
     /// The time at which the last holder began the step in which it released the service.
     pub(super) released_at: u64,
-    /// The time at which a client or a supervisor was last killed.
+    /// The time at which a client or a supervisor was last killed in this round. 0 if none was.
     died_at: u64,
     log: Tail,
     /// Instances that were live at the last check.
@@ -96,6 +96,7 @@ impl History {
         self.exiting.clear();
         self.steps.clear();
         self.workers.clear();
+        (self.released_at, self.died_at) = (0, 0);
     }
 
     /// Records the exit of a client.
@@ -115,6 +116,11 @@ impl History {
     /// In this case nothing may be left, regardless of earlier deaths.
     pub fn is_released_orderly(&self) -> bool {
         self.released_at > self.died_at
+    }
+
+    /// Returns `true` if a client or a supervisor was killed in this round.
+    pub fn has_death(&self) -> bool {
+        self.died_at > 0
     }
 
     pub fn mark_disturbed(&mut self, pid: u32) {

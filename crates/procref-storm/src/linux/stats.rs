@@ -30,6 +30,8 @@ pub struct Stats {
     pub dead: u64,
     /// Sets without an instance, because the starter was killed.
     pub empty: u64,
+    /// Notes of failed starts whose only reader was killed.
+    pub unread_notes: u64,
     /// Worker processes that lost their supervisor.
     pub stray_workers: u64,
     /// Services with leftovers that no fault excuses.
@@ -130,6 +132,10 @@ impl fmt::Display for Stats {
                 self.dead,
             ),
             ("sets without an instance, removed by a cleanup", self.empty),
+            (
+                "notes for killed clients, removed by a cleanup",
+                self.unread_notes,
+            ),
             ("workers without a supervisor", self.stray_workers),
             ("leftovers that no fault excuses", self.leftovers),
         ];

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::crash::{self, Point};
 use crate::life::watch;
 use crate::ops::SupervisorOps;
-use crate::prepared::SupervisorSpec;
+use crate::prepared::{SupervisorSpec, Text};
 use crate::process::SignalSafeProcess;
 use crate::raw_calls::{Limit, RawCalls};
 use crate::spec::KILL_TIMEOUT;
@@ -85,10 +85,18 @@ impl SupervisorSpec {
     }
 
     pub(super) fn unlink_files(&self) {
+        self.unlink(&self.files);
+    }
+
+    pub(super) fn unlink_failure_note(&self) {
+        self.unlink(&[self.failure_note]);
+    }
+
+    fn unlink(&self, files: &[Text]) {
         let same_dir = rustix::fs::lstat(self.dir.as_c_str())
             .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.dir_identity);
         if same_dir {
-            for file in &self.files {
+            for file in files {
                 let _ = rustix::fs::unlink(file.as_c_str());
             }
         }
@@ -122,6 +130,10 @@ impl SupervisorOps for SupervisorSpec {
 
     async fn remove_files(&self) {
         self.unlink_files();
+    }
+
+    async fn remove_failure_note(&self) {
+        self.unlink_failure_note();
     }
 
     fn is_subreaper(&self) -> bool {

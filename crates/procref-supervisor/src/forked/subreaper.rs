@@ -338,6 +338,10 @@ impl SupervisorOps for Subreaper<'_> {
         self.supervisor.unlink_files();
     }
 
+    async fn remove_failure_note(&self) {
+        self.supervisor.unlink_failure_note();
+    }
+
     fn is_subreaper(&self) -> bool {
         true
     }

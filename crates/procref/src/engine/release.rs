@@ -193,7 +193,10 @@ impl<W: Platform> Transition<W> {
         let waiting = object.sleepers().await?.saturating_sub(supervisor);
         let client = Arc::clone(self.client());
         match self.failure.take() {
-            Some(reason) if waiting > 0 => client.platform.add_failure(&client.key, &reason).await,
+            Some(reason) if waiting > 0 => {
+                client.platform.add_failure(&client.key, &reason).await;
+                self.failure_noted = true;
+            }
             _ if waiting == 0 => client.platform.clear_failures(&client.key).await,
             _ => {}
         }
@@ -265,6 +268,10 @@ impl<W: Platform> Transition<W> {
         crash::point(Point::PublishedNone);
         self.platform().remove_record(&self.client().key).await;
         crash::point(Point::RecordRemoved);
+        if !self.failure_noted {
+            // A note is left if a recovery failed, but the instance became healthy again without another one.
+            self.platform().clear_failures(&self.client().key).await;
+        }
         self.remove(Point::SetRemoved).await?;
         Ok(callback_error)
     }

@@ -53,6 +53,8 @@ pub(crate) struct Transition<W: Platform> {
     pub(super) lock_shared: bool,
     /// The reason why the start by this client failed.
     pub(super) failure: Option<String>,
+    /// `true` if that reason was written to the note of failed starts.
+    pub(super) failure_noted: bool,
     /// An instance that a callback of this client has returned and that does not serve yet. If the object is
     /// removed from outside, no other process can find the instance, so this client stops it.
     pub(super) unpublished: Option<(Instance, ServiceInfo)>,
@@ -88,6 +90,7 @@ impl<W: Platform> Transition<W> {
             starting: None,
             lock_shared: false,
             failure: None,
+            failure_noted: false,
             unpublished: None,
         }
     }
@@ -114,6 +117,7 @@ impl<W: Platform> Transition<W> {
             starting: self.starting.take(),
             lock_shared: self.lock_shared,
             failure: self.failure.take(),
+            failure_noted: self.failure_noted,
             unpublished: self.unpublished.take(),
         })
     }

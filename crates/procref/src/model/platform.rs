@@ -207,10 +207,7 @@ impl ServiceFiles for Sim {
     }
 
     async fn clear_failures(&self, _: &ServiceKey) {
-        if self.lock().scenario.budget.failures > 0 {
-            let clear = |machine: &mut Machine| machine.state.failures = 0;
-            self.call("unlink the note of failed starts", clear).await;
-        }
+        self.unlink_failure_note().await;
     }
 
     fn abandon_failures(&self, _: &ServiceKey) {
@@ -225,6 +222,13 @@ impl Process {
     pub(super) fn note_unwell(&self, unwell: bool) {
         let id = self.id;
         self.lock().client(id).unwell |= unwell;
+    }
+
+    pub(super) async fn unlink_failure_note(&self) {
+        if self.lock().scenario.budget.failures > 0 {
+            let clear = |machine: &mut Machine| machine.state.failures = 0;
+            self.call("unlink the note of failed starts", clear).await;
+        }
     }
 
     pub(super) async fn unlink_record(&self) {

@@ -298,6 +298,10 @@ impl<'a> SupervisorOps for SimSupervisorOps<'a> {
         process.unlink_record().await;
     }
 
+    async fn remove_failure_note(&self) {
+        self.process().unlink_failure_note().await;
+    }
+
     fn is_subreaper(&self) -> bool {
         self.calls.child.get().is_some()
     }

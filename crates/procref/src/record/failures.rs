@@ -2,7 +2,8 @@
 //!
 //! A waiting client reads from the kernel object that the start has ended, but the object has no room for the
 //! reason. So if other clients wait, the starter writes the reason to a file while it holds the lock. The
-//! next start that succeeds, or that fails while no client waits, removes the file. The note is a hint, like
+//! next start that succeeds, or that fails while no client waits, removes the file. So does the process that
+//! removes the kernel object of a service that was in use. The note is a hint, like
 //! the record. Without the note, a client only lacks the reason.
 
 use std::fs;
@@ -58,7 +59,8 @@ impl Failures {
     }
 }
 
-fn path(key: &ServiceKey) -> PathBuf {
+/// Returns the path of the note.
+pub(crate) fn path(key: &ServiceKey) -> PathBuf {
     key.namespace
         .dir()
         .join(format!("{}.failed", key.file_stem()))

@@ -96,11 +96,12 @@ pub(crate) fn fork_supervisor(
     let title = c_string(title_of(key.name()).as_bytes());
     let dir = c_string(key.namespace.dir().as_os_str().as_bytes());
     let files = record::files(key).map(|path| c_string(path.as_os_str().as_bytes()));
+    let failure_note = c_string(record::failures::path(key).as_os_str().as_bytes());
     let maps = || read_text("/proc/self/maps").map_err(failed(key, "read /proc/self/maps"));
     let arguments = arguments();
 
     let ranges_size = (maps()?.lines().count() + SPARE_RANGES) * size_of::<Range>();
-    let texts = files.iter().chain([&title, &dir]);
+    let texts = files.iter().chain([&title, &dir, &failure_note]);
     let texts_size: usize = texts.map(|text| text.as_bytes_with_nul().len()).sum();
     let program_size = launch.map_or(0, |launch| {
         prepare::program_size(launch.program) + prepare::log_size(&launch.program.supervised_log)
@@ -135,6 +136,7 @@ pub(crate) fn fork_supervisor(
         arguments,
         title: arena.text(&title),
         files: files.each_ref().map(|path| arena.text(path)),
+        failure_note: arena.text(&failure_note),
         dir: arena.text(&dir),
         dir_identity: key.namespace.identity(),
         dispensable: arena.put(&ranges),

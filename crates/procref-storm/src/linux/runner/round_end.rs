@@ -165,7 +165,7 @@ impl Runner {
                     return self.violation(service, text);
                 }
                 let cause = self
-                    .cause_of_leftovers(service, set, &processes)
+                    .cause_of_leftovers(service, set, &processes, &files)
                     .filter(|_| !cleaned_up.contains(&service));
                 // A process that is about to exit may need a moment.
                 let waited = processes.is_empty() || since.elapsed() > REMOVAL_TIME;
@@ -176,6 +176,7 @@ impl Runner {
                         KilledRole::Supervisor => &mut self.stats.unsupervised,
                         KilledRole::Holders => &mut self.stats.dead,
                         KilledRole::Starter => &mut self.stats.empty,
+                        KilledRole::Waiter => &mut self.stats.unread_notes,
                     } += 1;
                     self.clean_up(service, set)?;
                     cleaned_up.insert(service);
@@ -200,12 +201,19 @@ impl Runner {
         service: usize,
         set: Option<Counts>,
         processes: &[Process],
+        files: &[String],
     ) -> Option<KilledRole> {
-        let comm = self.histories[service].service.supervisor_comm();
+        let history = &self.histories[service];
+        let comm = history.service.supervisor_comm();
         let supervised = processes.iter().any(|process| process.name == comm);
-        // No fault excuses files without a set.
-        if supervised || set.is_none() || self.histories[service].is_released_orderly() {
+        if supervised || history.is_released_orderly() {
             return None;
+        }
+        if set.is_none() {
+            // No fault excuses other files or processes without a set.
+            let unread = files.iter().all(|file| file.ends_with(".failed"));
+            let killed = unread && processes.is_empty() && history.has_death();
+            return killed.then_some(KilledRole::Waiter);
         }
         if self.supervisor_killed[service] {
             return Some(KilledRole::Supervisor);
@@ -276,4 +284,6 @@ enum KilledRole {
     Holders,
     /// The client was killed before it started a supervisor.
     Starter,
+    /// The client was killed while it waited for a start, which failed.
+    Waiter,
 }
