@@ -14,6 +14,7 @@ use crate::output;
 use crate::program;
 use crate::relative_paths;
 use crate::shell::advice;
+use crate::text::shown;
 use crate::watch;
 
 mod placeholders;
@@ -51,7 +52,7 @@ pub(crate) fn run(client: &ClientCommand, services: AcquiredServices) -> Result<
         false => advice::about_client(program, &arguments.collect::<Vec<_>>()),
     };
     Err(Error::Client {
-        program: program.to_string_lossy().into_owned(),
+        program: shown(&program.to_string_lossy()),
         found,
         hint: hint.map_or_else(String::new, |hint| format!(" ({hint})")),
         source,

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::globals::Globals;
+use crate::recipes::RECIPES;
 use crate::spec::ServiceSpec;
 use crate::text::shown;
 
@@ -26,7 +27,7 @@ pub(crate) mod template;
 pub(crate) use namespace::{Namespace, forget};
 
 use dependency_order::Order;
-use diagnostic::{ConfigError, Diagnostic, SourceText, listed, suggestion};
+use diagnostic::{ConfigError, Diagnostic, SourceText, listed, most_similar, suggestion};
 use find::{FILE_NAME, Trust, VARIABLE};
 use service::{ConfiguredService, ServiceContext};
 
@@ -55,49 +56,60 @@ pub(crate) fn find(
     Files::read(globals)?.resolve(globals.runtime_dir.as_deref(), name)
 }
 
-/// Returns a hint about an unknown name: the files that were read, and a similar name that a file or a
-/// running service has.
-pub(crate) fn hint(globals: &Globals, name: &str, running: &[String]) -> Result<Option<String>> {
+/// Describes a name that no file has and that no running service has.
+pub(crate) struct UnknownName {
+    /// The files that were read, or why none was read.
+    pub(crate) place: String,
+    /// A similar name, or a way to describe the service.
+    pub(crate) advice: String,
+}
+
+/// Returns what the user can do about an unknown name. `running` are the names of running services.
+pub(crate) fn unknown_name(
+    globals: &Globals,
+    name: &str,
+    running: &[String],
+) -> Result<UnknownName> {
     let files = Files::read(globals)?;
     let names: BTreeSet<&str> = files
         .names()
         .chain(running.iter().map(String::as_str))
         .collect();
     let suggested = suggestion(name, names);
-    let read: Vec<String> = files
-        .all()
-        .map(|file| file.path.display().to_string())
-        .collect();
-    if read.is_empty() && globals.no_config {
-        return Ok(Some(format!(
-            "with --no-config, no file is read (to start the service, use `procref run` with `--start COMMAND`){suggested}"
-        )));
+    let paths: Vec<String> = files.all().map(|file| path_text(&file.path)).collect();
+    let name = shown(name);
+    if !paths.is_empty() {
+        let advice = match suggested.is_empty() {
+            true => " (describe it there, or use `procref run` with `--start COMMAND`)".to_owned(),
+            false => suggested,
+        };
+        let place = format!("no service `{name}` in {}", paths.join(" or "));
+        return Ok(UnknownName { place, advice });
     }
-    if read.is_empty() {
-        let working_dir =
-            env::current_dir().map_err(|error| Error::io("find the working directory", error))?;
-        let user = find::user_path();
-        let user = user.map_or(String::new(), |file| format!(", and no {}", file.display()));
-        return Ok(Some(format!(
-            "no {FILE_NAME} in {} or above it{user} (`procref init` writes a file, and `procref run` with `--start \
-             COMMAND` needs none){suggested}",
-            working_dir.display()
-        )));
+    if globals.no_config {
+        return Ok(UnknownName {
+            place: format!("service `{name}` is not running, and --no-config reads no file"),
+            advice: format!(" (to start it, use `procref run` with `--start COMMAND`){suggested}"),
+        });
     }
-    Ok(Some(format!(
-        "`{}` is not in {}{suggested}",
-        shown(name),
-        read.join(" or ")
-    )))
+    let recipes = RECIPES.iter().map(|recipe| recipe.name);
+    let recipe = most_similar(&name, recipes).unwrap_or("redis");
+    Ok(UnknownName {
+        place: format!(
+            "service `{name}` is not running, and there is no {FILE_NAME} in {} or above it",
+            path_text(&working_dir()?)
+        ),
+        advice: format!(
+            " (`procref init --recipe {recipe}` writes one, and `procref run` with `--start COMMAND` needs \
+             none){suggested}"
+        ),
+    })
 }
 
 /// Reads the files that apply to the working directory, and returns their paths.
 pub(crate) fn read_files(globals: &Globals) -> Result<Vec<String>> {
     let files = Files::read(globals)?;
-    Ok(files
-        .all()
-        .map(|file| file.path.display().to_string())
-        .collect())
+    Ok(files.all().map(|file| path_text(&file.path)).collect())
 }
 
 /// Returns why the named file would be rejected if the search had found it.
@@ -115,9 +127,10 @@ pub(crate) fn namespaces(globals: &Globals, all: bool) -> Result<Vec<Namespace>>
         project: None,
     };
     let mut namespaces = vec![common];
+    let file = project_file(globals)?;
     if all {
         namespaces.extend(namespace::all(named)?);
-    } else if let Some(file) = project_file(globals)? {
+    } else if let Some(file) = file {
         let (_, root) = locate(&file)?;
         namespaces.push(Namespace {
             dir: Some(namespace::path(named, &root)?),
@@ -127,17 +140,34 @@ pub(crate) fn namespaces(globals: &Globals, all: bool) -> Result<Vec<Namespace>>
     Ok(namespaces)
 }
 
-/// Returns the project's file, which was named or found.
+/// Returns the project's file, which was named or found. A named file must exist.
 fn project_file(globals: &Globals) -> Result<Option<PathBuf>> {
     if globals.no_config {
         return Ok(None);
     }
-    if let Some(named) = named_file(globals) {
-        return Ok(Some(named));
+    let Some(named) = named_file(globals) else {
+        return Ok(find::upwards(&working_dir()?));
+    };
+    match std::fs::metadata(&named) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let by = match globals.config {
+                Some(_) => "`--config`",
+                None => VARIABLE,
+            };
+            let path = std::path::absolute(&named).unwrap_or(named);
+            let message = format!("no such file (named by {by})");
+            Err(ConfigError::from(Diagnostic::of_file(&path, message)).into())
+        }
+        _ => Ok(Some(named)),
     }
-    let working_dir =
-        env::current_dir().map_err(|error| Error::io("find the working directory", error))?;
-    Ok(find::upwards(&working_dir))
+}
+
+fn working_dir() -> Result<PathBuf> {
+    env::current_dir().map_err(|error| Error::io("find the working directory", error))
+}
+
+fn path_text(path: &Path) -> String {
+    shown(&path.to_string_lossy())
 }
 
 fn named_file(globals: &Globals) -> Option<PathBuf> {

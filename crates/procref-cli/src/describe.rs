@@ -88,5 +88,6 @@ pub(crate) fn last_line(path: &Path) -> Option<String> {
     let mut tail = Vec::new();
     file.take(TAIL).read_to_end(&mut tail).ok()?;
     let text = String::from_utf8_lossy(&tail);
-    text.lines().next_back().map(shown)
+    let line = text.lines().next_back()?;
+    Some(shown(&line.replace('\t', " ")))
 }

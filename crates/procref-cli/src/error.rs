@@ -34,13 +34,17 @@ pub(crate) enum Error {
     #[error("{0}")]
     Failed(String),
 
-    #[error("service `{service}` is not running (in {}){hint}", .dir.display())]
+    #[error("service `{service}` is not running (in {}){hint}", shown(&.dir.to_string_lossy()))]
     NotRunning {
         service: String,
         dir: PathBuf,
         /// A hint about a name that the user may have meant.
         hint: String,
     },
+
+    /// No file describes the service, and no service of this name is running.
+    #[error("{0}")]
+    UnknownName(String),
 
     /// The service exited while this process held it.
     #[error("service `{service}` has exited{how}")]
@@ -147,6 +151,7 @@ impl Error {
             | Self::Config(_) => USAGE,
             Self::Service(procref::Error::NoStart { .. })
             | Self::NotRunning { .. }
+            | Self::UnknownName(_)
             | Self::Dead { .. } => NOT_RUNNING,
             Self::Service(procref::Error::Held { .. }) | Self::Held(_) => HELD,
             Self::TooLate { .. } | Self::BeforeProgram { late: true, .. } => TOO_LATE,

@@ -119,8 +119,13 @@ impl<'a> NamedService<'a> {
         if self.spec.start.is_none() && others.is_empty() {
             let running: Vec<String> = listed(dir).iter().filter_map(name_of).collect();
             // An error is ignored: the files were read a moment ago, and this is only a hint.
-            if let Ok(Some(more)) = config::hint(self.globals, service, &running) {
-                hint += &format!("; {more}");
+            if let Ok(unknown) = config::unknown_name(self.globals, service, &running) {
+                // A service of exactly this name is a better hint than a similar name.
+                let hint = match hint.is_empty() {
+                    true => unknown.advice,
+                    false => hint,
+                };
+                return Error::UnknownName(unknown.place + &hint);
             }
         }
         Error::NotRunning {

@@ -2,20 +2,22 @@
 
 use std::time::Duration;
 
-/// Returns a foreign text on one line. Each control character is replaced, because a terminal would move its cursor or
+/// Returns a foreign text on one line. Each control character is escaped, because a terminal would move its cursor or
 /// change its color.
 pub(crate) fn shown(text: &str) -> String {
     without_controls(text, &[])
 }
 
-/// Replaces each control character except those in `kept`.
+/// Escapes each control character except those in `kept`, for example as `\n` or `\u{1b}`.
 pub(crate) fn without_controls(text: &str, kept: &[char]) -> String {
-    text.chars()
-        .map(|c| match c.is_control() && !kept.contains(&c) {
-            true => char::REPLACEMENT_CHARACTER,
-            false => c,
-        })
-        .collect()
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() && !kept.contains(&c) {
+            true => escaped.extend(c.escape_default()),
+            false => escaped.push(c),
+        }
+    }
+    escaped
 }
 
 /// Returns the first `length` characters, and an ellipsis if the text is longer.

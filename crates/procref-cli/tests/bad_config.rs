@@ -54,6 +54,34 @@ fn unknown_service_name_suggests_the_nearest_name() {
 }
 
 #[test]
+fn missing_named_config_is_an_error_of_every_command() {
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "");
+    let missing = project.dir.join("missing.toml");
+    for args in [
+        &["ps"][..],
+        &["ps", "--all", "--json"],
+        &["gc"],
+        &["status", "db"],
+        &["run", "db", "--start", "sleep 600", "--", "true"],
+    ] {
+        let (_, stderr) = project.failure(&[&["--config", "missing.toml"][..], args].concat());
+        let expected = format!(
+            "procref: {}: no such file (named by `--config`)\n",
+            missing.display()
+        );
+        assert_eq!(stderr, expected, "{args:?}");
+        let output = project
+            .procref(args)
+            .env("PROCREF_CONFIG", "missing.toml")
+            .output();
+        let (_, stderr) = output_text(&output.expect("run procref"));
+        assert!(stderr.contains("(named by PROCREF_CONFIG)"), "{stderr}");
+    }
+    project.output(&["--config", "procref.toml", "ps"]);
+}
+
+#[test]
 fn config_that_is_not_a_short_text_file_is_refused() {
     let workspace = Workspace::new();
     let project = workspace.project("app", "");

@@ -160,7 +160,7 @@ fn stop_refuses_a_held_service_and_names_its_clients() {
 }
 
 #[test]
-fn stop_replaces_control_characters_of_a_name() {
+fn stop_escapes_control_characters_of_a_name() {
     let sandbox = Sandbox::new();
     let name = "d\u{7}b";
     let holder = sandbox.hold(name, &sandbox.service(name));
@@ -169,7 +169,7 @@ fn stop_replaces_control_characters_of_a_name() {
     let stopped = sandbox.run(name, &["stop", name, "--force"]);
     assert_eq!(stopped.code, Some(0), "{stopped:?}");
     for text in [refused.err, stopped.err] {
-        assert!(text.contains("d\u{fffd}b"), "{text:?}");
+        assert!(text.contains("`d\\u{7}b`"), "{text:?}");
         assert!(!text.contains('\u{7}'), "{text:?}");
     }
     holder.leave();

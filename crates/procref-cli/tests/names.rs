@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::workspace::Workspace;
+use support::{output_text, workspace::Workspace};
 
 const REDIS: &str = "[services.redis]\nstart = 'sleep 600'\nready = 'started'\n";
 
@@ -37,7 +37,7 @@ fn unknown_name_fails_at_once_and_suggests_the_nearest_name() {
             ("rdis", "did you mean `redis`?"),
             ("Redis", "did you mean `redis`?"),
             ("xyz", "available: `redis`"),
-            ("a\u{1b}[2Jb", "is not running"),
+            ("a\u{1b}[2J\nb", "no service `a\\u{1b}[2J\\nb` in "),
         ] {
             let (code, stderr) = project.failure(&with_name(command, name));
             assert_eq!(code, 3, "{command:?} {name:?}: {stderr}");
@@ -48,6 +48,79 @@ fn unknown_name_fails_at_once_and_suggests_the_nearest_name() {
     let (code, stderr) = project.failure(&["run", "rdis", "--", "true"]);
     assert_eq!(code, 125);
     assert!(stderr.contains("did you mean `redis`?"), "{stderr}");
+}
+
+#[test]
+fn unknown_name_error_states_cause_place_and_advice() {
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "[services.postgres]\nstart = 'sleep 600'\n");
+    let file = project.dir.join("procref.toml");
+    let file = file.display();
+    let (_, stderr) = project.failure(&["run", "pg", "--", "true"]);
+    assert_eq!(
+        stderr,
+        format!("procref: no service `pg` in {file}; did you mean `postgres`?\n")
+    );
+    let (code, stderr) = project.failure(&["--no-config", "status", "postgres"]);
+    assert_eq!(code, 3);
+    assert!(
+        stderr.contains("--no-config reads no file (to start it,"),
+        "{stderr}"
+    );
+    project.configure("");
+    let (_, stderr) = project.failure(&["run", "pg", "--", "true"]);
+    assert_eq!(
+        stderr,
+        format!(
+            "procref: no service `pg` in {file} (describe it there, or use `procref run` with `--start COMMAND`)\n"
+        )
+    );
+    let empty = workspace.empty_project("empty");
+    for (name, recipe) in [("pg", "postgres"), ("db", "redis"), ("nginx", "nginx")] {
+        let (_, stderr) = empty.failure(&["run", name, "--", "true"]);
+        let expected = format!(
+            "procref: service `{name}` is not running, and there is no procref.toml in {} or above it (`procref init \
+             --recipe {recipe}` writes one, and `procref run` with `--start COMMAND` needs none)\n",
+            empty.dir.display()
+        );
+        assert_eq!(stderr, expected);
+    }
+}
+
+#[test]
+fn name_with_a_line_break_is_escaped_in_every_message() {
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "");
+    let name = "a\nb";
+    let start = ["--start", "sleep 600", "--ready", "started"];
+    let mut texts = Vec::new();
+    for args in [
+        &["run", name, "--", "true"][..],
+        &["pin", name, "--start", "/no/such", "--ready", "started"],
+        &["pin", name, "--start", "sleep 600", "--ready", "http:/"],
+    ] {
+        texts.push(project.failure(args).1);
+    }
+    let pinned = project
+        .procref(&[&["pin", name][..], &start].concat())
+        .output();
+    texts.push(output_text(&pinned.expect("run procref")).1);
+    let listed = project.output(&["ps"]);
+    assert!(listed.contains("\na\\nb "), "{listed}");
+    texts.push(project.output(&["status", name]));
+    let client = ["--", "no\nclient"];
+    texts.push(
+        project
+            .failure(&[&["run", name][..], &client].concat())
+            .1
+            .replace("no\\nclient", "a\\nb"),
+    );
+    let stopped = project.procref(&["stop", name]).output();
+    texts.push(output_text(&stopped.expect("run procref")).1);
+    for text in texts {
+        assert!(text.contains("a\\nb"), "{text:?}");
+        assert!(!text.contains("a\nb"), "{text:?}");
+    }
 }
 
 #[test]

@@ -60,9 +60,8 @@ pub(crate) fn run(globals: &Globals, args: &WaitArgs) -> Result<ExitCode> {
 
 /// Adds advice to the error about an unknown name, for a script that waits before another script starts the service.
 fn with_advice(mut error: Error) -> Error {
-    if let Error::NotRunning { hint, .. } = &mut error {
-        let advice = "; to wait for a service that no file describes, use --allow-unknown";
-        hint.insert_str(0, advice);
+    if let Error::UnknownName(message) = &mut error {
+        message.push_str("; to wait for a service that no file describes, use --allow-unknown");
     }
     error
 }

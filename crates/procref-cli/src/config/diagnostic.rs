@@ -1,9 +1,11 @@
 //! The errors in a configuration file, and their positions.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+use crate::text::shown;
 
 /// The smallest similarity at which a word is suggested.
 const SIMILAR: f64 = 0.7;
@@ -62,19 +64,12 @@ impl fmt::Display for ConfigError {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
+        f.write_str(&shown(&self.file.to_string_lossy()))?;
         if let Some((line, column)) = self.position {
             write!(f, ":{line}:{column}")?;
         }
-        // Names may contain line breaks and control sequences, so control characters are escaped.
-        f.write_str(": ")?;
-        for character in self.message.chars() {
-            match character.is_control() {
-                true => write!(f, "{}", character.escape_default())?,
-                false => f.write_char(character)?,
-            }
-        }
-        Ok(())
+        // Names may contain line breaks and control sequences.
+        write!(f, ": {}", shown(&self.message))
     }
 }
 

@@ -8,10 +8,27 @@ use std::fmt::{self, Display};
 
 use procref::Error;
 
-/// Displays an error of the library in terms of the command line.
+use crate::text::shown;
+
+/// Displays an error of the library in terms of the command line. Control characters in the service's name are escaped.
 pub(super) struct CliMessage<'a>(pub(super) &'a Error);
 
 impl Display for CliMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let message = InTerms(self.0).to_string();
+        match service(self.0) {
+            Some(name) if name.contains(char::is_control) => {
+                let (written, escaped) = (format!("`{name}`"), format!("`{}`", shown(name)));
+                f.write_str(&message.replace(&written, &escaped))
+            }
+            _ => f.write_str(&message),
+        }
+    }
+}
+
+struct InTerms<'a>(&'a Error);
+
+impl Display for InTerms<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Error::InvalidSetting {
@@ -133,6 +150,38 @@ impl Display for CliMessage<'_> {
     }
 }
 
+/// Returns the name of the service that an error is about.
+fn service(error: &Error) -> Option<&str> {
+    match error {
+        Error::InvalidSetting { service, .. }
+        | Error::Kernel { service, .. }
+        | Error::Foreign { service, .. }
+        | Error::TooManyClients { service, .. }
+        | Error::NoStart { service, .. }
+        | Error::OtherKind { service, .. }
+        | Error::Recursion { service, .. }
+        | Error::StartsFailed { service, .. }
+        | Error::Callback { service, .. }
+        | Error::CallbackPanicked { service, .. }
+        | Error::InvalidInstance { service, .. }
+        | Error::Unhealthy { service, .. }
+        | Error::Fingerprint { service, .. }
+        | Error::Held { service, .. }
+        | Error::Timeout { service, .. }
+        | Error::Suspended { service, .. }
+        | Error::Unstoppable { service, .. }
+        | Error::Record { service, .. }
+        | Error::NoReference { service, .. }
+        | Error::Supervisor { service, .. }
+        | Error::Exec { service, .. }
+        | Error::Port { service, .. }
+        | Error::Log { service, .. }
+        | Error::Exited { service, .. }
+        | Error::NotReady { service, .. } => Some(service),
+        _ => None,
+    }
+}
+
 /// Returns the key of `procref.toml` for a setting of the library.
 fn key(setting: &'static str) -> &'static str {
     match setting {
@@ -191,6 +240,23 @@ mod tests {
         "acquire",
         "`command`",
     ];
+
+    #[test]
+    fn error_escapes_a_line_break_in_the_name() {
+        let start = || Error::NoStart {
+            service: "a\nb".to_owned(),
+        };
+        let nested = Error::Callback {
+            service: "a\nb".to_owned(),
+            callback: "on_ready",
+            source: Box::new(start()),
+        };
+        for error in [start(), nested] {
+            let message = CliMessage(&error).to_string();
+            assert!(message.contains("service `a\\nb`"), "{message}");
+            assert!(!message.contains('\n'), "{message}");
+        }
+    }
 
     #[test]
     fn errors_name_options_and_keys() {
@@ -279,6 +345,7 @@ mod tests {
         for error in errors {
             let message = CliMessage(&error).to_string();
             assert!(message.contains("service `s`"), "{message}");
+            assert_eq!(super::service(&error), Some("s"), "{message}");
             for word in WORDS {
                 assert!(!message.contains(word), "{word}: {message}");
             }
