@@ -1,5 +1,7 @@
 //! Configuration files that cannot be used: commands report the mistakes and start no service.
 
+#![cfg(target_os = "linux")]
+
 mod support;
 
 use std::fs;

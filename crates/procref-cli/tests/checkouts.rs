@@ -1,6 +1,8 @@
 //! Projects with services of the same name. The services are separate by default, and shared if the
 //! configuration sets that.
 
+#![cfg(target_os = "linux")]
+
 mod server;
 mod support;
 

@@ -1,5 +1,7 @@
 //! `init` and `data`: `init` fills a data directory once and completely.
 
+#![cfg(target_os = "linux")]
+
 mod support;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! `procref demo`, which checks what it shows and fails if a check fails.
 
+#![cfg(target_os = "linux")]
+
 mod support;
 
 use std::io::{BufRead as _, BufReader};

@@ -1,5 +1,7 @@
 //! Dependencies between services are acquired in order and released in reverse order, even if processes die.
 
+#![cfg(target_os = "linux")]
+
 mod server;
 mod support;
 

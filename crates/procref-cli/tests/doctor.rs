@@ -1,5 +1,7 @@
 //! `procref doctor`: its findings on a working machine, and one test for each problem.
 
+#![cfg(target_os = "linux")]
+
 mod support;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! `procref init`, and the configuration in the README.
 
+#![cfg(target_os = "linux")]
+
 mod server;
 mod support;
 

@@ -1,5 +1,7 @@
 //! The messages of the command line contain no terms of the library's interface.
 
+#![cfg(target_os = "linux")]
+
 mod support;
 
 use std::fs;

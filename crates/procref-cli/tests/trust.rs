@@ -1,5 +1,7 @@
 //! G7: procref executes no configuration that another user can change, and root creates no files in users' directories.
 
+#![cfg(target_os = "linux")]
+
 mod support;
 
 use std::fs::{self, Permissions};

@@ -13,6 +13,12 @@ use windows_sys::Win32::UI::WindowsAndMessaging::{GW_OWNER, WM_CLOSE, WNDENUMPRO
 
 use crate::call::{check, wide};
 
+type EnumWindows = unsafe extern "system" fn(WNDENUMPROC, LPARAM) -> i32;
+type GetWindowThreadProcessId = unsafe extern "system" fn(HWND, *mut u32) -> u32;
+type GetWindow = unsafe extern "system" fn(HWND, u32) -> HWND;
+type GetClassNameW = unsafe extern "system" fn(HWND, *mut u16, i32) -> i32;
+type PostMessageW = unsafe extern "system" fn(HWND, u32, WPARAM, LPARAM) -> i32;
+
 /// The functions of user32.dll, loaded on first use.
 ///
 /// A console program that has loaded user32.dll is not notified of a logoff or a shutdown
@@ -20,11 +26,11 @@ use crate::call::{check, wide};
 /// would impose that on every program.
 #[derive(Debug)]
 pub struct Desktop {
-    enumerate: unsafe extern "system" fn(WNDENUMPROC, LPARAM) -> i32,
-    process: unsafe extern "system" fn(HWND, *mut u32) -> u32,
-    related: unsafe extern "system" fn(HWND, u32) -> HWND,
-    class: unsafe extern "system" fn(HWND, *mut u16, i32) -> i32,
-    post: unsafe extern "system" fn(HWND, u32, WPARAM, LPARAM) -> i32,
+    enumerate: EnumWindows,
+    process: GetWindowThreadProcessId,
+    related: GetWindow,
+    class: GetClassNameW,
+    post: PostMessageW,
 }
 
 /// The number of a window. Windows gives it to another window after this one is closed.
@@ -47,17 +53,28 @@ impl Desktop {
         }
         Ok(Self {
             // SAFETY: EnumWindows has this signature, and user32.dll stays loaded.
-            enumerate: unsafe { mem::transmute::<FARPROC, _>(function(user32, c"EnumWindows")?) },
+            enumerate: unsafe {
+                mem::transmute::<FARPROC, EnumWindows>(function(user32, c"EnumWindows")?)
+            },
             // SAFETY: GetWindowThreadProcessId has this signature, and user32.dll stays loaded.
             process: unsafe {
-                mem::transmute::<FARPROC, _>(function(user32, c"GetWindowThreadProcessId")?)
+                mem::transmute::<FARPROC, GetWindowThreadProcessId>(function(
+                    user32,
+                    c"GetWindowThreadProcessId",
+                )?)
             },
             // SAFETY: GetWindow has this signature, and user32.dll stays loaded.
-            related: unsafe { mem::transmute::<FARPROC, _>(function(user32, c"GetWindow")?) },
+            related: unsafe {
+                mem::transmute::<FARPROC, GetWindow>(function(user32, c"GetWindow")?)
+            },
             // SAFETY: GetClassNameW has this signature, and user32.dll stays loaded.
-            class: unsafe { mem::transmute::<FARPROC, _>(function(user32, c"GetClassNameW")?) },
+            class: unsafe {
+                mem::transmute::<FARPROC, GetClassNameW>(function(user32, c"GetClassNameW")?)
+            },
             // SAFETY: PostMessageW has this signature, and user32.dll stays loaded.
-            post: unsafe { mem::transmute::<FARPROC, _>(function(user32, c"PostMessageW")?) },
+            post: unsafe {
+                mem::transmute::<FARPROC, PostMessageW>(function(user32, c"PostMessageW")?)
+            },
         })
     }
 

@@ -262,7 +262,7 @@ impl StartingService {
     /// Closes the gate and waits until all processes of the service have exited. Returns `false` if that takes longer
     /// than `limit`.
     pub(crate) async fn wait_tree_exit(self: Arc<Self>, limit: Duration) -> Result<bool> {
-        drop(self.launched.close_gate());
+        let _ = self.launched.close_gate();
         runtime::spawn_blocking("wait until the service's processes exit", move || {
             self.launched
                 .wait_gone(limit)

@@ -18,6 +18,7 @@ fn spec<'a>(file: &'a File, name: &str) -> &'a ServiceSpec {
     &file.services.get(name).expect(name).spec
 }
 
+#[cfg(unix)]
 fn words(words: &Option<Vec<std::ffi::OsString>>) -> Vec<&str> {
     let words = words.as_deref().unwrap_or_default();
     words

@@ -3,6 +3,10 @@
 //! The tests check the output of `procref`, and the events that the service itself has recorded in a file.
 
 #![cfg(windows)]
+#![expect(
+    clippy::print_stdout,
+    reason = "child processes of the tests report on standard output"
+)]
 
 mod clients;
 mod configuration;

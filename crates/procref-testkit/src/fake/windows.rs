@@ -30,8 +30,10 @@ impl StopRequests {
     /// Waits for the stop event and returns the reason for the log. With `ignore`, does not return.
     pub(super) fn wait(&mut self, ignore: bool) -> String {
         self.0.wait(Duration::MAX).expect("wait for the event");
-        while ignore {
-            std::thread::park();
+        if ignore {
+            loop {
+                std::thread::park();
+            }
         }
         STOP_REASON.to_owned()
     }

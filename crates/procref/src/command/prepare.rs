@@ -295,6 +295,18 @@ struct Port {
     listeners: Vec<std::os::fd::OwnedFd>,
 }
 
+impl Port {
+    fn reserved(number: u16, addresses: Addresses, reserved: Reserved) -> Self {
+        Self {
+            number,
+            addresses: Some(addresses),
+            reserved,
+            #[cfg(unix)]
+            listeners: Vec::new(),
+        }
+    }
+}
+
 /// Reserves a fixed port.
 fn reserve_fixed(number: u16) -> io::Result<Port> {
     let v4 = sys::reserve((Ipv4Addr::LOCALHOST, number).into());
@@ -311,14 +323,10 @@ fn reserve_fixed(number: u16) -> io::Result<Port> {
         Err(error) if is_not_ours(error) => Addresses::v4(number),
         _ => Addresses::both(number),
     };
-    Ok(Port {
-        number,
-        addresses: Some(addresses),
-        // After any other error the program may still bind the port, because it may have a privilege that
-        // this process lacks.
-        reserved: v4.into_iter().chain(v6).collect(),
-        ..Port::default()
-    })
+    // After any other error the program may still bind the port, because it may have a privilege that this
+    // process lacks.
+    let reserved = v4.into_iter().chain(v6).collect();
+    Ok(Port::reserved(number, addresses, reserved))
 }
 
 /// Chooses a port that is free at both loopback addresses, and reserves it at both.
@@ -342,12 +350,8 @@ fn reserve_free() -> io::Result<Port> {
             // The machine has no IPv6.
             Err(_) => Addresses::v4(number),
         };
-        return Ok(Port {
-            number,
-            addresses: Some(addresses),
-            reserved: [v4].into_iter().chain(v6).collect(),
-            ..Port::default()
-        });
+        let reserved = [v4].into_iter().chain(v6).collect();
+        return Ok(Port::reserved(number, addresses, reserved));
     }
     Err(io::ErrorKind::AddrInUse.into())
 }

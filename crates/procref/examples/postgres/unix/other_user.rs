@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use crate::StartMethod;
-use crate::common::Result;
-use crate::signals;
+use super::StartMethod;
+use super::common::Result;
+use super::signals;
 
 /// Returns `true` if this process runs as root.
 pub fn is_needed() -> bool {

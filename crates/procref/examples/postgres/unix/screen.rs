@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::Result;
+use super::common::Result;
 
 const BOLD: &str = "1";
 const DIM: &str = "2";

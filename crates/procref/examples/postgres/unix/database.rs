@@ -13,7 +13,7 @@ use procref::{Ready, ServiceCommand, StopSignal};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::Result;
+use super::common::Result;
 
 /// The port that is part of the socket's name. PostgreSQL does not listen on the network.
 pub const PORT: u16 = 5432;
@@ -183,7 +183,7 @@ impl Database {
             run(stop)
         });
         if let Err(error) = stopped {
-            crate::common::print_error("while stopping PostgreSQL", &error);
+            super::common::print_error("while stopping PostgreSQL", &error);
         }
     }
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use procref::SharedService;
 
-use crate::StartMethod;
-use crate::clients::{Clients, Report};
-use crate::common::Result;
-use crate::database::{BATCH, Database};
-use crate::observe::{self, Identity, lines_with};
-use crate::screen::Screen;
+use super::StartMethod;
+use super::clients::{Clients, Report};
+use super::common::Result;
+use super::database::{BATCH, Database};
+use super::observe::{self, Identity, lines_with};
+use super::screen::Screen;
 
 const COUNT: usize = 16;
 
@@ -52,7 +52,7 @@ fn drive(clients: Clients, method: StartMethod, dir: &Path) -> Result<()> {
     let mut driver = Driver {
         screen: Screen::new(),
         clients,
-        service: crate::shared_database(dir, method)?,
+        service: super::shared_database(dir, method)?,
         database: database.clone(),
         method,
         dir: dir.to_owned(),
