@@ -20,6 +20,8 @@ use crate::recipes::RECIPES;
 use crate::service_flags::ServiceFlags;
 use crate::value_parsers;
 
+mod hints;
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "procref", version, about, long_about = None, max_term_width = 100)]
@@ -57,7 +59,7 @@ pub(crate) enum Command {
     Gc(GcArgs),
     /// Check whether services work on this machine
     Doctor(DoctorArgs),
-    /// Write a configuration file with comments
+    /// Write a configuration file with comments, or add a service to it
     Init(InitArgs),
     /// Show how clients join, leave and are killed
     Demo,
@@ -231,12 +233,16 @@ pub(crate) struct DoctorArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct InitArgs {
-    /// Service to describe in the file [default: a web server, with comments on all settings]
-    #[arg(long = "recipe", value_name = "RECIPE", value_parser = recipe_names())]
+    /// Services to describe in the file [default: a web server, with comments on all settings]
+    #[arg(value_name = "RECIPE", value_parser = recipe_names())]
     pub(crate) recipes: Vec<String>,
 
+    /// Another service to describe in the file
+    #[arg(long = "recipe", value_name = "RECIPE", value_parser = recipe_names())]
+    pub(crate) more_recipes: Vec<String>,
+
     /// List the recipes and write no file
-    #[arg(long, conflicts_with_all = ["recipes", "print"])]
+    #[arg(long, conflicts_with_all = ["recipes", "more_recipes", "print"])]
     pub(crate) list: bool,
 
     /// Print the configuration and write no file
@@ -310,9 +316,14 @@ impl ParseError {
 
 pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, ParseError> {
     let words: Vec<OsString> = words.into_iter().collect();
-    Cli::try_parse_from(&words).map_err(|error| ParseError {
-        error,
-        in_run: is_run(words),
+    Cli::try_parse_from(&words).map_err(|error| {
+        let texts = words.iter().map(|word| word.to_string_lossy().into_owned());
+        let texts: Vec<String> = texts.collect();
+        let in_run = is_run(words);
+        ParseError {
+            error: hints::add(error, &texts, in_run),
+            in_run,
+        }
     })
 }
 
@@ -353,7 +364,10 @@ pub(crate) fn command_named<'a>(
     let found = root.find_subcommand(name).filter(|it| !it.is_hide_set());
     found.ok_or_else(|| {
         let names = shown_commands(root).map(clap::Command::get_name);
-        let suggested = diagnostic::suggestion(name, names);
+        let suggested = match hints::for_command(name) {
+            Some(hint) => format!("; {hint}"),
+            None => diagnostic::suggestion(name, names),
+        };
         Error::Usage(format!("unknown command {name:?}{suggested}"))
     })
 }

@@ -47,6 +47,28 @@ struct Files {
     user: Option<File>,
 }
 
+/// The text of a file that is about to be changed.
+pub(crate) struct WrittenFile {
+    pub(crate) text: String,
+    /// The names of its services, including those with errors.
+    pub(crate) names: Vec<String>,
+}
+
+impl WrittenFile {
+    /// Reads a file. Fails if the file is not TOML.
+    pub(crate) fn read(file: &Path) -> Result<Self, ConfigError> {
+        let (path, root) = locate(file)?;
+        let text = find::read(&path, &root, Trust::Named)?;
+        let names = parse::parse(&path, &text)?.names;
+        Ok(Self { text, names })
+    }
+}
+
+/// Fails if a text is not TOML.
+pub(crate) fn check_syntax(file: &Path, text: &str) -> Result<(), ConfigError> {
+    parse::parse(file, text).map(|_| ())
+}
+
 /// Finds a service by its name. Returns its dependencies, in the order in which they are acquired, and the service
 /// itself. Returns `None` if no file describes the service.
 pub(crate) fn find(

@@ -45,8 +45,15 @@ fn error_messages_match_the_snapshot() {
     for line in [
         "",
         "rum db",
+        "up db",
+        "start db",
+        "down",
+        "exec db true",
+        "shell db",
+        "ls",
         "run",
         "run db true",
+        "run db pytest -x --lf",
         "run db --ready http -- true",
         "run db --ready cmd: --start x -- true",
         "run db --port 70000 -- true",
@@ -68,6 +75,7 @@ fn error_messages_match_the_snapshot() {
         "unpin db",
         "man nonsense",
         "help rum",
+        "help up",
     ] {
         let words: Vec<&str> = line.split_whitespace().collect();
         let done = sandbox.run("db", &words);

@@ -49,17 +49,64 @@ fn assert_redis_runs(project: &Project<'_>) {
 fn init_keeps_an_existing_file() {
     let workspace = Workspace::new();
     let project = workspace.project("app", "# mine\n");
-    for args in [&["init"][..], &["init", "--recipe", "redis"]] {
-        let (code, stderr) = project.failure(args);
-        assert_eq!(code, 2);
-        assert!(stderr.contains("procref.toml: the file exists"), "{stderr}");
-    }
+    let (code, stderr) = project.failure(&["init"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("procref.toml: the file exists"), "{stderr}");
     let link = workspace.path("app/link.toml");
     std::os::unix::fs::symlink("nowhere", &link).expect("create a link");
     project.failure(&["init", "--config", "link.toml"]);
+    project.failure(&["init", "redis", "--config", "link.toml"]);
     let content = fs::read_to_string(project.dir.join("procref.toml"));
     assert_eq!(content.expect("read procref.toml"), "# mine\n");
     assert!(!workspace.path("app/nowhere").exists());
+}
+
+#[test]
+fn init_adds_recipes_to_an_existing_file() {
+    let workspace = Workspace::new();
+    let mine = "# mine\r\n[services.db]   # a comment\r\nstart = 'sleep 600'\r\nready = 'started'";
+    let project = workspace.project("app", mine);
+    let file = project.dir.join("procref.toml");
+    let content = || fs::read_to_string(&file).expect("read procref.toml");
+    let init = project.procref(&["init", "redis", "nginx", "--recipe", "redis"]);
+    let (_, stderr) = output_text(&{ init }.output().expect("run procref"));
+    assert_eq!(
+        stderr,
+        "added `redis` and `nginx` to procref.toml\n\
+         next: procref run redis -- sh -c 'redis-cli -u \"$REDIS_URL\" ping'\n"
+    );
+    let added = content();
+    let rest = added.strip_prefix(mine).expect("the text that was there");
+    assert!(rest.starts_with("\r\n\r\n# Redis"), "{rest:?}");
+    assert_eq!(rest.matches("[services.redis]").count(), 1);
+    project.output(&["run", "db", "--", "true"]);
+    assert_redis_runs(&project);
+    for recipes in [&["redis"][..], &["postgres", "redis"]] {
+        let (code, stderr) = project.failure(&[&["init"][..], recipes].concat());
+        assert_eq!(code, 2, "{stderr}");
+        let expected = "could not add `redis` to procref.toml: the file has a service of this name";
+        assert!(stderr.contains(expected), "{stderr}");
+        assert_eq!(content(), added);
+    }
+}
+
+#[test]
+fn init_leaves_a_file_unchanged_that_cannot_get_another_table() {
+    let workspace = Workspace::new();
+    for (text, expected) in [
+        (
+            "services = { db = { start = 'x' } }\n",
+            "could not add a table",
+        ),
+        ("[services.db\n", "procref.toml:1:13: invalid TOML"),
+    ] {
+        let project = workspace.project("app", text);
+        let (code, stderr) = project.failure(&["init", "redis"]);
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains(expected), "{stderr}");
+        let content = fs::read_to_string(project.dir.join("procref.toml"));
+        assert_eq!(content.expect("read procref.toml"), text);
+    }
 }
 
 #[test]
