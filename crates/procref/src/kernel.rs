@@ -60,6 +60,8 @@ pub(crate) mod semset;
 pub(crate) mod sim;
 #[cfg(target_os = "linux")]
 mod sysv;
+#[cfg(test)]
+pub(crate) mod table;
 #[cfg(windows)]
 mod windows;
 

@@ -11,7 +11,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::semset::{Op, Values, Wait};
-use super::sim::{Outcome, SetId, SimKernel, Table, TableCalls};
+use super::sim::{SetId, SimKernel, Table, TableCalls};
+use super::table::Outcome;
 use super::{Fault, Instance, Kernel, Lock, Missing, Native, Object, Step, Supervised};
 use crate::key::ServiceKey;
 use crate::name::Name;

@@ -1,7 +1,7 @@
 //! A kernel in memory, for the model: System V semaphore sets as the manual describes them.
 //!
-//! [`Table`] is the kernel, without processes. Its caller passes the process that makes a call, and reports
-//! the death of a process. [`SimArray`] runs the engine's own steps on the table, at the moments that its
+//! [`Table`] is the kernel, without processes: a [`SlotTable`] for each set. Its caller passes the process that
+//! makes a call, and reports the death of a process. [`SimArray`] runs the engine's own steps on the table, at the moments that its
 //! [`TableCalls`] chooses.
 //!
 //! The table permits more orders than Linux in one respect. Linux performs a sleeper's array at the moment
@@ -14,7 +14,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::semset::{MAX_VALUE, Op, SemArray, Set, Values, Wait, slot};
+use super::semset::{Op, SemArray, Set, Values, Wait};
+use super::table::{Outcome, SlotTable, UndoOwner};
 use super::{Fault, Kernel, Missing, Step};
 use crate::error::{Error, Result};
 use crate::key::ServiceKey;
@@ -25,43 +26,19 @@ use crate::namespace::Namespace;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SetId(u32);
 
-/// The result of an attempt to perform an array.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Outcome {
-    Done,
-    /// `EAGAIN`.
-    NotNow,
-    /// The process would sleep.
-    Sleeps,
-    /// `EIDRM`, `EINVAL`.
-    Gone,
-    /// `ERANGE`.
-    OutOfRange,
-}
-
 /// All sets of the machine.
 #[derive(Clone, Default)]
 pub(crate) struct Table {
-    sets: BTreeMap<SetId, Entry>,
+    sets: BTreeMap<SetId, SlotTable>,
     keys: BTreeMap<i32, SetId>,
     next: u32,
 }
 
-#[derive(Clone)]
-struct Entry {
-    values: Values,
-    /// The numbers that the kernel adds to each slot when the process ends.
-    undo: BTreeMap<u32, BTreeMap<u16, i16>>,
-    /// The last pid of each slot: `GETPID`.
-    last: [u32; slot::COUNT as usize],
-}
-
 impl Hash for Table {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // The state does not include the last pids, because they are only for messages, and no step depends
-        // on them.
-        for (id, entry) in &self.sets {
-            (id, &entry.values, &entry.undo).hash(state);
+        // The state does not include the next id, because it is never compared.
+        for set in &self.sets {
+            set.hash(state);
         }
         self.keys.hash(state);
     }
@@ -78,43 +55,32 @@ impl Table {
         }
         self.next += 1;
         let id = SetId(self.next);
-        let entry = Entry {
-            values: [0; slot::COUNT as usize],
-            undo: BTreeMap::new(),
-            last: [0; slot::COUNT as usize],
-        };
-        self.sets.insert(id, entry);
+        self.sets.insert(id, SlotTable::default());
         self.keys.insert(key, id);
         Some(id)
     }
 
     pub(crate) fn operate(&mut self, pid: u32, id: SetId, ops: &[Op], wait: Wait) -> Outcome {
-        let Some(entry) = self.sets.get_mut(&id) else {
-            return Outcome::Gone;
-        };
-        let outcome = entry.attempt(pid, ops, wait);
-        if outcome == Outcome::Done {
-            for op in ops {
-                entry.last[op.slot as usize] = pid;
-            }
+        match self.sets.get_mut(&id) {
+            Some(set) => set.operate(UndoOwner::of_pid(pid), ops, wait),
+            None => Outcome::Gone,
         }
-        outcome
     }
 
     /// Returns the result that an attempt would have.
     pub(crate) fn try_out(&self, pid: u32, id: SetId, ops: &[Op], wait: Wait) -> Outcome {
         match self.sets.get(&id) {
-            Some(entry) => entry.clone().attempt(pid, ops, wait),
+            Some(set) => set.try_out(UndoOwner::of_pid(pid), ops, wait),
             None => Outcome::Gone,
         }
     }
 
     pub(crate) fn values(&self, id: SetId) -> Option<&Values> {
-        self.sets.get(&id).map(|entry| &entry.values)
+        self.sets.get(&id).map(SlotTable::values)
     }
 
     pub(crate) fn last_pid(&self, id: SetId, slot: u16) -> Option<u32> {
-        self.sets.get(&id).map(|entry| entry.last[slot as usize])
+        self.sets.get(&id).map(|set| set.last_pid(slot))
     }
 
     /// Returns `false` if the set was removed before.
@@ -129,84 +95,16 @@ impl Table {
 
     /// Returns the part of a slot's value that ends with the processes for which `is_one` returns `true`.
     pub(crate) fn goes_with(&self, id: SetId, slot: u16, is_one: impl Fn(u32) -> bool) -> i32 {
-        let undo = self.sets.get(&id).into_iter().flat_map(|entry| &entry.undo);
-        -undo
-            .filter(|(pid, _)| is_one(**pid))
-            .filter_map(|(_, undo)| undo.get(&slot))
-            .map(|&undo| i32::from(undo))
-            .sum::<i32>()
+        let set = self.sets.get(&id);
+        set.map_or(0, |set| set.goes_with(slot, |owner| is_one(owner.pid)))
     }
 
-    /// Ends a process: reverts its operations with `SEM_UNDO`, within the limits of a value.
+    /// Ends a process: reverts its operations with `SEM_UNDO`.
     pub(crate) fn end_process(&mut self, pid: u32) {
-        for entry in self.sets.values_mut() {
-            for (slot, undo) in entry.undo.remove(&pid).unwrap_or_default() {
-                let value = &mut entry.values[slot as usize];
-                let after = i32::from(*value) + i32::from(undo);
-                *value = after.clamp(0, MAX_VALUE.into()) as u16;
-            }
+        for set in self.sets.values_mut() {
+            set.end(UndoOwner::of_pid(pid));
         }
     }
-}
-
-impl Entry {
-    /// Performs all operations in order, or none.
-    fn attempt(&mut self, pid: u32, ops: &[Op], wait: Wait) -> Outcome {
-        let mut values = self.values;
-        let mut undo = self.undo.get(&pid).cloned().unwrap_or_default();
-        for op in ops {
-            let value = i32::from(values[op.slot as usize]);
-            let after = value + i32::from(op.delta);
-            let possible = if op.delta == 0 {
-                value == 0
-            } else {
-                after >= 0
-            };
-            if !possible {
-                return match wait {
-                    Wait::Yes if !op.nowait => Outcome::Sleeps,
-                    _ => Outcome::NotNow,
-                };
-            }
-            if after > MAX_VALUE.into() {
-                return Outcome::OutOfRange;
-            }
-            if op.undo {
-                let adjusted = undo.entry(op.slot).or_insert(0);
-                let after = i32::from(*adjusted) - i32::from(op.delta);
-                // As in Linux, the lower limit is -32768 and the upper limit is 32767.
-                if !(-i32::from(MAX_VALUE) - 1..=MAX_VALUE.into()).contains(&after) {
-                    return Outcome::OutOfRange;
-                }
-                *adjusted = after as i16;
-            }
-            values[op.slot as usize] = after as u16;
-        }
-        undo.retain(|_, undo| *undo != 0);
-        self.values = values;
-        if undo.is_empty() {
-            self.undo.remove(&pid);
-        } else {
-            self.undo.insert(pid, undo);
-        }
-        Outcome::Done
-    }
-}
-
-/// Returns `true` if an array waits for this slot to be 0, and for no earlier operation.
-pub(crate) fn sleeps_for(ops: &[Op], values: &Values, slot: u16) -> bool {
-    let mut values = *values;
-    for op in ops {
-        let value = &mut values[op.slot as usize];
-        if op.delta == 0 && *value != 0 {
-            return op.slot == slot;
-        }
-        match value.checked_add_signed(op.delta) {
-            Some(after) => *value = after,
-            None => return false,
-        }
-    }
-    false
 }
 
 /// The calls of a process on the table. An implementation chooses the moment of each call.

@@ -13,7 +13,8 @@ use crate::kernel::semset::steps::{
     Op, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, WAIT_ALONE, WAIT_CLIENT,
     WAIT_IDLE as WAIT_IDLE_OPS, op, undo,
 };
-use crate::kernel::sim::{Outcome, SetId};
+use crate::kernel::sim::SetId;
+use crate::kernel::table::Outcome;
 use crate::process::Identity;
 
 /// A mutation.

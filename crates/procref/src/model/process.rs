@@ -15,7 +15,8 @@ use super::yield_points::{PointId, Until};
 use crate::kernel::Missing;
 use crate::kernel::semset::layout::{Values, slot};
 use crate::kernel::semset::steps::{Op, Wait, op, undo};
-use crate::kernel::sim::{Outcome, SetId, SimKernel, TableCalls};
+use crate::kernel::sim::{SetId, SimKernel, TableCalls};
+use crate::kernel::table::Outcome;
 
 /// The machine as one process uses it.
 #[derive(Clone)]

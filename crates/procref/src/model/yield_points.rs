@@ -8,7 +8,8 @@ use super::machine::Machine;
 use super::mutations::Mutation;
 use super::process_table::{ClientProcess, Kind, ProcId, Report, Service, Supervisor};
 use crate::kernel::semset::{Op, Wait};
-use crate::kernel::sim::{Outcome, SetId, sleeps_for};
+use crate::kernel::sim::SetId;
+use crate::kernel::table::{Outcome, sleeps_for};
 
 /// A point at which a task can be interrupted: process, task, and number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
