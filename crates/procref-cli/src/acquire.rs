@@ -1,12 +1,13 @@
 //! Acquires services, and shows progress on the terminal if that takes a while.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use anstyle::Style;
+use console::Term;
 use procref::{ServiceHandle, SharedService, State, Status};
 
 use crate::acquired::Acquired;
@@ -19,7 +20,7 @@ use crate::prestart::failure;
 use crate::resolve::ResolvedService;
 use crate::shell::advice;
 use crate::signals::Unsuspended;
-use crate::text::shown;
+use crate::text::{self, shown};
 use crate::watch;
 
 /// The services that this process holds, in the order in which it acquired them.
@@ -87,6 +88,9 @@ impl AcquiredServices {
 const PATIENCE: Duration = Duration::from_millis(300);
 const TICK: Duration = Duration::from_millis(100);
 
+const SPINNER: [char; 8] = ['⠁', '⠂', '⠄', '⡀', '⢀', '⠠', '⠐', '⠈'];
+const DIM: Style = Style::new().dimmed();
+
 fn acquire(globals: &Globals, service: &SharedService) -> Result<ServiceHandle> {
     if globals.quiet || globals.verbose > 0 || !std::io::stderr().is_terminal() {
         return Ok(service.acquire_blocking()?);
@@ -103,26 +107,29 @@ fn acquire(globals: &Globals, service: &SharedService) -> Result<ServiceHandle> 
 /// Shows progress until the channel is closed.
 fn show_progress(service: &SharedService, waiting: &Receiver<()>) {
     let start = Instant::now();
-    if waiting.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
-        return;
-    }
-    let bar = ProgressBar::new_spinner().with_elapsed(start.elapsed());
-    if let Ok(style) =
-        ProgressStyle::with_template("{spinner} {prefix} ({elapsed}) {wide_msg:.dim}")
-    {
-        bar.set_style(style);
-    }
-    let mut pause = Duration::ZERO;
+    let term = Term::stderr();
+    let mut shows = String::new();
+    let mut pause = PATIENCE;
+    let mut frames = SPINNER.iter().cycle();
     while waiting.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
         if let Ok(status) = service.status() {
-            bar.set_prefix(progress(service.name(), &status));
-            let line = status.log_path().and_then(last_line);
-            bar.set_message(line.unwrap_or_default());
+            let progress = progress(service.name(), &status);
+            let elapsed = text::time(start.elapsed());
+            let line = status.log_path().and_then(last_line).unwrap_or_default();
+            shows = format!("{progress} ({elapsed}) {DIM}{line}{DIM:#}");
         }
-        bar.tick();
+        let frame = frames.next().unwrap_or(&' ');
+        let (_, width) = term.size();
+        let line = format!("{frame} {shows}");
+        let line = console::truncate_str(&line, usize::from(width).saturating_sub(1), "…");
+        // The start goes on without a terminal, so a failed write is not an error.
+        let _ = term.clear_line();
+        let _ = write!(anstream::stderr(), "{line}{DIM:#}");
         pause = TICK;
     }
-    bar.finish_and_clear();
+    if !shows.is_empty() {
+        let _ = term.clear_line();
+    }
 }
 
 fn progress(name: &str, status: &Status) -> String {

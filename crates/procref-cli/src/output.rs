@@ -1,10 +1,13 @@
 //! Prints results, notes and errors.
 
+use std::env;
 use std::io::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::error::{Error, Result};
 use crate::globals::Globals;
@@ -21,16 +24,21 @@ pub(crate) fn set_up(globals: &Globals) {
         (false, 1) => "procref=info,warn",
         (false, _) => "procref=debug,warn",
     };
-    let filter = EnvFilter::try_from_env("RUST_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    // `Targets` reads levels and module paths. The log events have no spans, and `EnvFilter` would add the largest
+    // dependency of all for them, a matcher of regular expressions.
+    let set = env::var("RUST_LOG").ok().filter(|it| !it.is_empty());
+    let filter = set.and_then(|text| text.parse::<Targets>().ok());
+    let filter = filter.or_else(|| level.parse().ok()).unwrap_or_default();
     let choice = anstream::AutoStream::choice(&io::stderr());
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_ansi(choice != anstream::ColorChoice::Never)
         .with_writer(io::stderr);
     if globals.verbose > 1 {
-        log.init();
+        log.finish().with(filter).init();
     } else {
-        log.without_time().with_target(false).init();
+        let log = log.without_time().with_target(false);
+        log.finish().with(filter).init();
     }
 }
 

@@ -4,8 +4,13 @@
 
 use std::io;
 use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
 use std::ptr;
+use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
 /// The signals by which a terminal suspends a process: for Ctrl-Z, for a read in the background, and for output in the
@@ -61,6 +66,90 @@ pub(crate) fn send(child: Pid, signal: libc::c_int) -> io::Result<()> {
     match unsafe { libc::kill(child.as_raw_nonzero().get(), signal) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A signal that this process received.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Received {
+    pub(crate) number: libc::c_int,
+    /// `SI_USER`, `SI_KERNEL` and others.
+    code: libc::c_int,
+}
+
+/// The size of a signal in the pipe.
+const RECORD: usize = 2 * size_of::<libc::c_int>();
+
+impl Received {
+    /// Returns `true` if the kernel sent the signal itself, for example for a key of the terminal.
+    pub(crate) fn is_from_kernel(self) -> bool {
+        self.code == libc::SI_KERNEL
+    }
+
+    fn to_record(self) -> [u8; RECORD] {
+        let mut record = [0; RECORD];
+        let (number, code) = record.split_at_mut(RECORD / 2);
+        number.copy_from_slice(&self.number.to_ne_bytes());
+        code.copy_from_slice(&self.code.to_ne_bytes());
+        record
+    }
+
+    fn from_record(record: [u8; RECORD]) -> Self {
+        let [a, b, c, d, e, f, g, h] = record;
+        Self {
+            number: libc::c_int::from_ne_bytes([a, b, c, d]),
+            code: libc::c_int::from_ne_bytes([e, f, g, h]),
+        }
+    }
+}
+
+/// The signals that this process received and has not read yet, with their origin.
+///
+/// The handlers write each signal to a pipe. `signal-hook` reports an origin, too, but compiles C code for it, and a
+/// static build for another machine would need a C compiler for that machine.
+pub(crate) struct ReceivedSignals(OwnedFd);
+
+impl ReceivedSignals {
+    /// Handles these signals from now on.
+    pub(crate) fn listen(signals: impl IntoIterator<Item = libc::c_int>) -> io::Result<Self> {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let writer = Arc::new(writer);
+        for signal in signals {
+            let writer = Arc::clone(&writer);
+            let handler = move |info: &libc::siginfo_t| {
+                let received = Received {
+                    number: info.si_signo,
+                    code: info.si_code,
+                };
+                // The kernel writes a record completely or not at all. A full pipe holds thousands of records, and a
+                // signal that finds it full is lost, as a second pending signal of the same number is.
+                let _ = rustix::io::write(&writer, &received.to_record());
+            };
+            // SAFETY: the handler is async-signal-safe: it only calls `write` on a descriptor that the closure owns.
+            unsafe { signal_hook_registry::register_sigaction(signal, handler) }?;
+        }
+        Ok(Self(reader))
+    }
+
+    /// Waits for the next signal and returns all signals that have arrived.
+    pub(crate) fn wait(&self) -> io::Result<Vec<Received>> {
+        let mut watched = [PollFd::new(&self.0, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| poll(&mut watched, None))?;
+        self.pending()
+    }
+
+    /// Returns the signals that have arrived.
+    pub(crate) fn pending(&self) -> io::Result<Vec<Received>> {
+        let mut arrived = Vec::new();
+        let mut record = [0; RECORD];
+        loop {
+            match rustix::io::read(&self.0, &mut record) {
+                Ok(RECORD) => arrived.push(Received::from_record(record)),
+                Ok(_) | Err(Errno::AGAIN) => return Ok(arrived),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 

@@ -26,12 +26,9 @@ use rustix::process::{Pid, WaitOptions};
 use signal_hook::consts::{
     SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH,
 };
-use signal_hook::iterator::SignalsInfo;
-use signal_hook::iterator::exfiltrator::origin::WithOrigin;
-use signal_hook::low_level::siginfo::{Cause, Origin};
 
 use crate::error::{Error, Result};
-use crate::signals;
+use crate::signals::{self, ReceivedSignals};
 
 /// The variable that is set in the child that becomes the client. Its value is [`IGNORES_CHILDREN`] if the client
 /// ignores SIGCHLD.
@@ -81,7 +78,7 @@ pub(crate) fn restore_signals() -> Result<()> {
 
 /// The future parent of the client.
 pub(crate) struct Watcher {
-    signals: Option<SignalsInfo<WithOrigin>>,
+    signals: Option<ReceivedSignals>,
     ignores_children: bool,
 }
 
@@ -106,7 +103,7 @@ impl Watcher {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(|error| Error::io("become a subreaper", error.into()))?;
         // The handlers must be installed before the child exists. Otherwise its SIGCHLD could be missed.
-        let mut signals = match self.signals {
+        let signals = match self.signals {
             Some(signals) => signals,
             None => listen()?,
         };
@@ -128,18 +125,20 @@ impl Watcher {
         loop {
             // A process can become a child of this process without a signal, if its dead parent was not a child of this
             // process.
-            let arrived: Vec<_> = match processes.stop_for_orphans() {
+            let arrived = match processes.stop_for_orphans() {
                 Some(_) => {
                     thread::sleep(INTERVAL);
-                    signals.pending().collect()
+                    signals.pending()
                 }
-                None => signals.wait().collect(),
+                None => signals.wait(),
             };
+            let arrived = arrived.map_err(|error| Error::io("read the signals", error))?;
             for signal in arrived {
                 // The client may have exited already. Its descendants would miss a signal that is sent to the client.
                 processes.reap();
-                if signal.signal != SIGCHLD && is_for_client(&signal) {
-                    processes.signal(signal.signal);
+                // The terminal also sends its signals to the client, which must not get them twice.
+                if signal.number != SIGCHLD && !signal.is_from_kernel() {
+                    processes.signal(signal.number);
                 }
             }
             if processes.reap() {
@@ -163,8 +162,8 @@ fn handled() -> impl Iterator<Item = i32> {
 ///
 /// A signal that was ignored stays ignored in this process and, because `exec` keeps that, in the client. SIGCHLD must
 /// be handled, because the kernel keeps no exit status while it is ignored.
-fn listen() -> Result<SignalsInfo<WithOrigin>> {
-    SignalsInfo::<WithOrigin>::new(handled()).map_err(|error| Error::io("handle signals", error))
+fn listen() -> Result<ReceivedSignals> {
+    ReceivedSignals::listen(handled()).map_err(|error| Error::io("handle signals", error))
 }
 
 /// The exit status of the client.
@@ -184,12 +183,6 @@ impl ClientExit {
                 .unwrap_or(u8::MAX),
         )
     }
-}
-
-/// Returns `false` if the kernel sent the signal. The terminal also sends its signals to the client, and the
-/// client must not get them twice.
-fn is_for_client(signal: &Origin) -> bool {
-    !matches!(signal.cause, Cause::Kernel)
 }
 
 /// The client and its orphaned descendants.

@@ -143,7 +143,7 @@ fn trace(path: &PathBuf) {
         .open(path);
     if let Ok(file) = file {
         tracing_subscriber::fmt()
-            .with_env_filter("procref=trace")
+            .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
             .with_ansi(false)
             .with_writer(Arc::new(file))
             .init();

@@ -4,12 +4,12 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
 use console::Term;
 use procref::{State, Status};
 
 use super::clients::{Activity, Client};
 use crate::error::{Error, Result};
+use crate::table;
 
 const TITLE: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
@@ -156,39 +156,32 @@ fn failed(error: std::io::Error) -> Error {
     Error::io("write to the standard output", error)
 }
 
+/// `write` removes the styles if the output has no color.
 fn table(status: &Status, clients: &[Client]) -> String {
-    let mut table = Table::new();
-    // `write` removes the styles if the output has no color.
-    table.load_preset(presets::NOTHING).enforce_styling();
-    table.set_header(["client", "pid", "", "answers", "given by"]);
-    for client in clients {
-        let answered_by = client
-            .answered_by
-            .map_or(String::new(), |pid| format!("pid {pid}"));
-        table.add_row([
-            Cell::new(client.number),
-            Cell::new(client.pid()),
+    let headings = [">client", ">pid", "", ">answers", "given by"];
+    let rows = clients.iter().map(|client| {
+        let answered_by = client.answered_by;
+        vec![
+            client.number.to_string(),
+            client.pid().to_string(),
             activity(client.activity),
-            Cell::new(client.answers),
-            Cell::new(answered_by),
-        ]);
-    }
-    for column in [0, 1, 3] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    format!("\n{}\n{table}\n\n", service(status))
+            client.answers.to_string(),
+            answered_by.map_or(String::new(), |pid| format!("pid {pid}")),
+        ]
+    });
+    let table = table::render(&headings, rows.collect());
+    format!("\n{}\n{table}\n", service(status))
 }
 
-fn activity(activity: Activity) -> Cell {
-    match activity {
-        Activity::Waiting => Cell::new("waits for the service").fg(Color::Yellow),
-        Activity::Working => Cell::new("works").fg(Color::Green),
-        Activity::Leaving => Cell::new("leaves").add_attribute(Attribute::Dim),
-        Activity::Left => Cell::new("has left").add_attribute(Attribute::Dim),
-        Activity::Killed => Cell::new("killed").fg(Color::Red),
-    }
+fn activity(activity: Activity) -> String {
+    let (style, text) = match activity {
+        Activity::Waiting => (WAITS, "waits for the service"),
+        Activity::Working => (GOOD, "works"),
+        Activity::Leaving => (DIM, "leaves"),
+        Activity::Left => (DIM, "has left"),
+        Activity::Killed => (BAD, "killed"),
+    };
+    format!("{style}{text}{style:#}")
 }
 
 fn service(status: &Status) -> String {

@@ -25,7 +25,9 @@ use std::sync::Arc;
 use procref_testkit::observe::{self, Identity};
 use procref_testkit::process::exit_at_once;
 use procref_testkit::protocol::{Command, Death, Event, Request};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::state::ActorState;
 #[cfg(unix)]
@@ -63,11 +65,13 @@ fn main() -> ExitCode {
         return sleep();
     }
 
+    let set = std::env::var("RUST_LOG").ok();
+    let set = set.and_then(|text| text.parse::<Targets>().ok());
     tracing_subscriber::fmt()
-        .with_env_filter(
-            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("procref=debug")),
-        )
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(io::stderr)
+        .finish()
+        .with(set.unwrap_or_else(|| Targets::new().with_target("procref", LevelFilter::DEBUG)))
         .init();
     let state = Arc::new(ActorState::new(guardian));
     let _drop_all = DropAllOnReturn(Arc::clone(&state));
