@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Gc(GcArgs),
     /// Check whether services work on this machine
     Doctor(DoctorArgs),
+    /// Check the configuration, and search for the programs of its services
+    Check(CheckArgs),
     /// Write a configuration file with comments, or add a service to it
     Init(InitArgs),
     /// Show how clients join, leave and are killed
@@ -227,6 +229,16 @@ pub(crate) struct GcArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// Print the JSON schema of procref.toml, and check nothing
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) schema: bool,
+
     #[command(flatten)]
     pub(crate) json: Json,
 }

@@ -8,6 +8,7 @@ use crate::doctor::{self, probe};
 use crate::error::Result;
 use crate::prestart;
 
+mod check;
 mod completions;
 mod gc;
 mod help;
@@ -37,6 +38,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Wait(args) => wait::run(globals, args),
         Command::Gc(args) => gc::run(globals, args),
         Command::Doctor(args) => doctor::run(globals, args),
+        Command::Check(args) => check::run(globals, args),
         Command::Init(args) => init::run(globals, args),
         Command::Demo => demo::run(),
 

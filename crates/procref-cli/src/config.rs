@@ -15,15 +15,20 @@ use crate::recipes::RECIPES;
 use crate::spec::ServiceSpec;
 use crate::text::shown;
 
+mod check;
 mod dependency_order;
 pub(crate) mod diagnostic;
 pub(crate) mod find;
+mod json_schema;
+mod keys;
 mod namespace;
 mod parse;
 mod schema;
 mod service;
 pub(crate) mod template;
 
+pub(crate) use check::{CheckedProgram, CheckedService, check};
+pub(crate) use json_schema::json_schema;
 pub(crate) use namespace::{Namespace, forget};
 
 use dependency_order::Order;
@@ -126,6 +131,17 @@ pub(crate) fn unknown_name(
              none){suggested}"
         ),
     })
+}
+
+/// Returns the error of a command that needs a file if there is none.
+pub(crate) fn no_file(globals: &Globals) -> Result<String> {
+    if globals.no_config {
+        return Ok("there is no file to read with --no-config (remove the option)".to_owned());
+    }
+    Ok(format!(
+        "there is no {FILE_NAME} in {} or above it (`procref init` writes one)",
+        path_text(&working_dir()?)
+    ))
 }
 
 /// Reads the files that apply to the working directory, and returns their paths.

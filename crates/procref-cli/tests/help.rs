@@ -6,7 +6,7 @@ mod support;
 
 use support::{path_text, sandbox::Sandbox};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "run",
     "hold",
     "pin",
@@ -18,6 +18,7 @@ const COMMANDS: [&str; 16] = [
     "wait",
     "gc",
     "doctor",
+    "check",
     "init",
     "demo",
     "completions",

@@ -9,7 +9,8 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, ValueDeserializer};
 
 use super::diagnostic::{ConfigError, Diagnostic, SourceText, most_similar, suggestion};
-use super::schema::{self, ServiceKeys};
+use super::keys::{OF_FILE, OF_SERVICE};
+use super::schema::ServiceKeys;
 
 /// A file whose values have the right form.
 #[derive(Debug, Default)]
@@ -95,7 +96,7 @@ impl Reader<'_> {
         if value.is_table() && strsim::jaro_winkler(key, "services") < 0.8 {
             return format!("unknown table `[{key}]`; write `[services.{key}]` for a service");
         }
-        let suggested = suggestion(key, schema::OF_FILE.iter().copied());
+        let suggested = suggestion(key, OF_FILE.iter().copied());
         format!("unknown key `{key}`{suggested}")
     }
 
@@ -136,18 +137,17 @@ impl Reader<'_> {
         let mut invalid = Vec::new();
         for key in table.keys() {
             let written = key.get_ref().as_ref();
-            if !schema::OF_SERVICE.contains(&written) {
-                let suggested = suggestion(written, schema::OF_SERVICE.iter().copied());
+            if !OF_SERVICE.contains(&written) {
+                let suggested = suggestion(written, OF_SERVICE.iter().copied());
                 let message = format!("service `{name}`: unknown key `{written}`{suggested}");
                 self.diagnostic(key.span(), message);
                 invalid.push(written.to_owned());
                 // `strat` probably means `start`. Then `start` is not reported as missing.
-                invalid.extend(
-                    most_similar(written, schema::OF_SERVICE.iter().copied()).map(str::to_owned),
-                );
+                invalid
+                    .extend(most_similar(written, OF_SERVICE.iter().copied()).map(str::to_owned));
             }
         }
-        let known = |key: &str| schema::OF_SERVICE.contains(&key);
+        let known = |key: &str| OF_SERVICE.contains(&key);
         let entries = table.into_iter();
         let mut table: DeTable<'_> = entries.filter(|(key, _)| known(key.get_ref())).collect();
         // The parser stops at the first error. The invalid value is removed, and the rest is parsed again.

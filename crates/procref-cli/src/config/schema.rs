@@ -1,4 +1,4 @@
-//! The keys of a configuration file, and the form of their values.
+//! Parses the values of the keys of a configuration file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,34 +12,6 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use toml::Spanned;
 
 use crate::value_parsers::{self, Port};
-
-/// The keys at the top level of a file.
-pub(super) const OF_FILE: &[&str] = &["services", "shared"];
-
-/// The keys of a service, in the order in which messages list them.
-pub(super) const OF_SERVICE: &[&str] = &[
-    "start",
-    "init",
-    "data",
-    "path",
-    "cwd",
-    "env",
-    "export",
-    "port",
-    "ready",
-    "health",
-    "health-timeout",
-    "stop-signal",
-    "grace",
-    "linger",
-    "start-timeout",
-    "wait-timeout",
-    "log",
-    "fingerprint",
-    "mismatch",
-    "depends-on",
-    "shared",
-];
 
 /// The table of a service.
 #[derive(Debug, Default, Deserialize)]
@@ -208,6 +180,7 @@ fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Port>, D:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::keys::OF_SERVICE;
 
     #[test]
     fn listed_keys_equal_the_accepted_keys() {

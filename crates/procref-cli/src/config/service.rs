@@ -26,6 +26,8 @@ pub(super) struct ConfiguredService {
     pub(super) spec: ServiceSpec,
     pub(super) depends_on: Vec<String>,
     pub(super) shared: bool,
+    /// The programs of `ready` and `health`, with these keys.
+    pub(super) probe_programs: Vec<(&'static str, String)>,
     /// Line and column of the name.
     pub(super) position: (usize, usize),
 }
@@ -198,6 +200,7 @@ impl ServiceContext<'_> {
             spec,
             depends_on,
             shared: keys.shared.unwrap_or(self.shared),
+            probe_programs: self.probe_programs(&keys, by_library),
             position: self.source.position(span.start),
         })
     }
@@ -272,6 +275,21 @@ impl ServiceContext<'_> {
             Some(("http", path)) => format!("http:{}", filled(path)),
             _ => text.to_owned(),
         }))
+    }
+
+    /// Returns the programs of `ready` and `health`, with these keys.
+    fn probe_programs(
+        &self,
+        keys: &ServiceKeys,
+        filled: impl Fn(&str) -> String,
+    ) -> Vec<(&'static str, String)> {
+        let probes = [("ready", &keys.ready), ("health", &keys.health)];
+        let programs = probes.into_iter().filter_map(|(key, probe)| {
+            let command = probe.as_ref()?.get_ref().strip_prefix("cmd:")?;
+            let words = value_parsers::words(command).ok()?;
+            Some((key, self.program(words.first()?, &filled)))
+        });
+        programs.collect()
     }
 
     /// Prepends the existing directories of `path` to the service's PATH.
@@ -360,7 +378,7 @@ fn pairs(
         .collect()
 }
 
-fn is_path(variable: &str) -> bool {
+pub(super) fn is_path(variable: &str) -> bool {
     match cfg!(windows) {
         true => variable.eq_ignore_ascii_case("PATH"),
         false => variable == "PATH",

@@ -319,7 +319,7 @@ fn skeleton_shows_each_key_with_a_valid_value() {
     let text = format!("{head}\n{}", settings.join("\n"));
     // The service depends on itself here. Parsing a file does not detect that.
     parse(&text).expect("the settings in the comments are valid");
-    for key in schema::OF_SERVICE {
+    for key in keys::OF_SERVICE {
         let shown = |text: &str| {
             text.lines()
                 .any(|line| line.starts_with(&format!("{key} = ")))

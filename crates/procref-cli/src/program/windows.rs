@@ -1,5 +1,6 @@
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 /// Returns the path of the program with its extension.
 ///
@@ -8,4 +9,9 @@ use std::ffi::OsString;
 pub(crate) fn find(name: OsString) -> OsString {
     let found = procref_winsys::program::find(&name, env::var_os("PATH").as_deref());
     found.map_or(name, Into::into)
+}
+
+/// Returns the file of a program that a start with this `PATH` would execute.
+pub(crate) fn find_in(name: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> {
+    procref_winsys::program::find(name, path).map(PathBuf::from)
 }
