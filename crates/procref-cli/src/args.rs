@@ -51,8 +51,10 @@ pub(crate) enum Command {
     Status(NamedArgs),
     /// Print the output of a service
     Logs(LogsArgs),
-    /// Stop a service
+    /// Stop services
     Stop(StopArgs),
+    /// Stop services, and start them again for their clients
+    Restart(RestartArgs),
     /// Wait until a service is ready or has stopped
     Wait(WaitArgs),
     /// Remove the leftovers of crashed processes
@@ -176,12 +178,33 @@ pub(crate) struct LogsArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct StopArgs {
-    /// Name of the service
-    pub(crate) name: String,
+    /// Names of the services
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    pub(crate) names: Vec<String>,
     #[command(flatten)]
     pub(crate) which: Which,
 
-    /// Stop the service even if clients hold it
+    /// Stop all services of this project that are not shared
+    #[arg(long, short, conflicts_with_all = ["names", "fingerprint"])]
+    pub(crate) all: bool,
+
+    /// Stop services even if clients hold them
+    #[arg(long, short)]
+    pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RestartArgs {
+    /// Names of the services
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
+
+    /// Restart services even if clients hold them
     #[arg(long, short)]
     pub(crate) force: bool,
 

@@ -18,6 +18,7 @@ mod logs;
 mod man;
 mod pin;
 mod ps;
+mod restart;
 mod run;
 mod status;
 mod stop;
@@ -35,6 +36,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Status(args) => status::run(globals, args),
         Command::Logs(args) => logs::run(globals, args),
         Command::Stop(args) => stop::run(globals, args),
+        Command::Restart(args) => restart::run(globals, args),
         Command::Wait(args) => wait::run(globals, args),
         Command::Gc(args) => gc::run(globals, args),
         Command::Doctor(args) => doctor::run(globals, args),

@@ -20,6 +20,7 @@ use crate::value_parsers::Port;
 pub(crate) type Definition = BTreeMap<String, String>;
 
 const EXPORT: &str = "export";
+const DEPENDS_ON: &str = "depends-on";
 
 /// Returns the settings that a service gets from its starter. Settings of a client, such as its wait timeout and its
 /// fingerprint, are not included.
@@ -45,7 +46,7 @@ pub(crate) fn of(spec: &ServiceSpec) -> Definition {
         ("linger", spec.linger.map(time)),
         ("log", spec.log.as_ref().map(|log| lossy(log.as_os_str()))),
         (
-            "depends-on",
+            DEPENDS_ON,
             unless_empty(&spec.prestart.dependencies, |all| {
                 let names: Vec<&str> = all.iter().map(|it| it.name.as_str()).collect();
                 json(&names)
@@ -90,6 +91,13 @@ pub(crate) fn note(spec: &ServiceSpec, handle: &ServiceHandle) -> Option<String>
          settings, run `procref stop {stop}` first (with --force if clients hold the service)",
         differing.join(", ")
     ))
+}
+
+/// Returns the names of the direct and indirect dependencies of an instance.
+pub(crate) fn dependencies(instance: &Definition) -> Vec<String> {
+    let recorded = instance.get(DEPENDS_ON);
+    let parsed = recorded.and_then(|text| serde_json::from_str(text).ok());
+    parsed.unwrap_or_default()
 }
 
 /// Returns the variables for the clients of an instance.

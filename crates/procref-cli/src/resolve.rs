@@ -88,6 +88,30 @@ impl<'a> NamedService<'a> {
         })
     }
 
+    /// Returns a service of a list, as a service of that directory that cannot be started. Returns `None` if its name is
+    /// lost.
+    pub(crate) fn listed(
+        globals: &'a Globals,
+        dir: &Path,
+        listed: &Listed,
+    ) -> Result<Option<Self>> {
+        let Some(name) = listed.name() else {
+            return Ok(None);
+        };
+        let mut spec = ServiceSpec {
+            runtime_dir: Some(dir.to_owned()),
+            ..ServiceSpec::named(name)
+        };
+        let named = Self::from_spec(globals, spec.clone())?;
+        if named.service.kernel_object() == listed.kernel_object() {
+            return Ok(Some(named));
+        }
+        // The service runs once for each fingerprint.
+        spec.fingerprint = listed.status().fingerprint().map(str::to_owned);
+        spec.mismatch = Some(Mismatch::Separate);
+        Self::from_spec(globals, spec).map(Some)
+    }
+
     /// Fails if neither a configuration file nor a running service has the name. The name may be mistyped, or belong to
     /// another directory.
     pub(crate) fn check_name(&self) -> Result<()> {

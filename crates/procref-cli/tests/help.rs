@@ -6,7 +6,7 @@ mod support;
 
 use support::{path_text, sandbox::Sandbox};
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "run",
     "hold",
     "pin",
@@ -15,6 +15,7 @@ const COMMANDS: [&str; 17] = [
     "status",
     "logs",
     "stop",
+    "restart",
     "wait",
     "gc",
     "doctor",

@@ -11,11 +11,13 @@ const REDIS: &str = "[services.redis]\nstart = 'sleep 600'\nready = 'started'\n"
 /// The commands that take the name of a service, with the options that they need.
 ///
 /// A `wait` that procref does not refuse would wait indefinitely, so it has a time limit.
-const NAMING: [&[&str]; 9] = [
+const NAMING: [&[&str]; 11] = [
     &["wait", "--timeout", "20s"],
     &["wait", "--stopped", "--timeout", "20s"],
     &["stop"],
     &["stop", "--force"],
+    &["stop", "--json"],
+    &["restart"],
     &["unpin"],
     &["status"],
     &["logs"],

@@ -11,7 +11,7 @@ const ELSEWHERE: [(&[&str], &str); 12] = [
     ),
     (
         &["down", "kill", "halt"],
-        "'procref stop NAME' stops a service, and 'procref unpin NAME' lets it stop after its last client",
+        "'procref stop NAME' stops a service, and 'procref stop --all' stops all services of the project",
     ),
     (
         &["exec", "with", "do"],

@@ -1,0 +1,121 @@
+use std::process::ExitCode;
+
+use procref::State;
+use serde::Serialize;
+
+use crate::acquire::AcquiredServices;
+use crate::args::RestartArgs;
+use crate::describe;
+use crate::error::{Error, Result};
+use crate::globals::Globals;
+use crate::json::InstanceJson;
+use crate::output;
+use crate::resolve::{NamedService, ResolvedService, require};
+use crate::service_flags::ServiceFlags;
+use crate::text::shown;
+
+use super::stop;
+
+/// The JSON about several services.
+#[derive(Serialize)]
+struct RestartJson {
+    services: Vec<InstanceJson>,
+}
+
+/// A service that is being restarted.
+struct Restarted<'a> {
+    named: NamedService<'a>,
+    was_pinned: bool,
+    result: Result<Option<InstanceJson>>,
+}
+
+/// Stops the services, and starts them again for the clients that hold them.
+///
+/// All services are stopped before the first one is started, because a dependent holds its dependencies. If a stop fails,
+/// the services that were stopped are started anyway.
+pub(crate) fn run(globals: &Globals, args: &RestartArgs) -> Result<ExitCode> {
+    let targets = stop::named(globals, &args.names, &args.which)?;
+    let mut restarted = Vec::new();
+    for named in targets {
+        let was_pinned = check(&named)?;
+        restarted.push(Restarted {
+            named,
+            was_pinned,
+            result: Ok(None),
+        });
+    }
+    let mut stopped = 0;
+    for it in &mut restarted {
+        if let Err(error) = stop::stop(globals, args.force, &it.named) {
+            it.result = Err(error);
+            break;
+        }
+        stopped += 1;
+    }
+    for it in restarted[..stopped].iter_mut().rev() {
+        it.result = start(globals, args, it).map(Some);
+    }
+    let mut services = Vec::new();
+    let mut failed = None;
+    for it in restarted {
+        match it.result {
+            Ok(instance) => services.extend(instance),
+            Err(error) => {
+                if let Some(earlier) = failed.replace(error) {
+                    output::error(&earlier);
+                }
+            }
+        }
+    }
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    if args.json.json {
+        match (args.names.len(), services.pop()) {
+            (1, Some(only)) => output::print_json(&only)?,
+            (_, last) => {
+                services.extend(last);
+                output::print_json(&RestartJson { services })?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Fails if the service is not running, or cannot be started again. Returns `true` if it is pinned.
+fn check(named: &NamedService<'_>) -> Result<bool> {
+    let status = require(named)?;
+    if status.state() == State::Absent {
+        return Err(named.not_running());
+    }
+    if named.spec.start.is_none() {
+        let name = shown(named.service.name());
+        return Err(Error::Failed(format!(
+            "service `{name}` is in no file, so procref cannot start it again (`procref stop {name} --force` stops it, \
+             and its next client starts it)"
+        )));
+    }
+    Ok(status.is_pinned())
+}
+
+/// Starts a stopped service. If no client holds the service, it lives as long as its pin or its linger keeps it.
+fn start(globals: &Globals, args: &RestartArgs, stopped: &Restarted<'_>) -> Result<InstanceJson> {
+    let name = stopped.named.service.name();
+    let mut flags = ServiceFlags::default();
+    flags
+        .fingerprint
+        .clone_from(&stopped.named.spec.fingerprint);
+    let resolved = ResolvedService::new(globals, name, &flags)?;
+    let acquired = AcquiredServices::new(globals, &resolved)?;
+    let service = acquired.service();
+    if stopped.was_pinned {
+        service.handle.pin()?;
+    }
+    let instance = InstanceJson::acquired(service);
+    let line = describe::instance(service.handle.info());
+    acquired.release()?;
+    if !args.json.json {
+        output::note(globals, &format!("restarted `{}`: {line}", shown(name)));
+    }
+    Ok(instance)
+}
