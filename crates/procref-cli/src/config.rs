@@ -19,6 +19,7 @@ mod check;
 mod dependency_order;
 pub(crate) mod diagnostic;
 pub(crate) mod find;
+mod host;
 mod json_schema;
 mod keys;
 mod namespace;
@@ -363,13 +364,14 @@ impl File {
     fn read(file: &Path, trust: Trust, shared: bool, others: &[&str]) -> Result<Self, ConfigError> {
         let (path, root) = locate(file)?;
         let text = find::read(&path, &root, trust)?;
-        Self::parse(path, root, &text, shared, others)
+        Self::parse(path, root, &text, trust, shared, others)
     }
 
     fn parse(
         path: PathBuf,
         root: PathBuf,
         text: &str,
+        trust: Trust,
         shared: bool,
         others: &[&str],
     ) -> Result<Self, ConfigError> {
@@ -383,6 +385,7 @@ impl File {
         let context = ServiceContext {
             source: SourceText { file: &path, text },
             root: &root,
+            trust,
             shared: parsed.shared.unwrap_or(shared),
             names: &names,
         };

@@ -45,6 +45,7 @@ pub(crate) fn of(spec: &ServiceSpec) -> Definition {
         ("grace", spec.grace.map(time)),
         ("linger", spec.linger.map(time)),
         ("log", spec.log.as_ref().map(|log| lossy(log.as_os_str()))),
+        ("user", spec.prestart.user.clone()),
         (
             DEPENDS_ON,
             unless_empty(&spec.prestart.dependencies, |all| {
@@ -172,12 +173,13 @@ mod tests {
     #[test]
     fn differences_name_each_changed_setting() {
         type Change = (&'static str, fn(&mut ServiceSpec));
-        let changes: [Change; 12] = [
+        let changes: [Change; 13] = [
             ("start", |it| {
                 it.start = Some(vec!["server".into(), "a".into(), "b".into()])
             }),
             ("init", |it| it.prestart.init = Some(vec!["mkdb".into()])),
             ("data", |it| it.prestart.data = Some("/data".to_owned())),
+            ("user", |it| it.prestart.user = Some("postgres".to_owned())),
             ("cwd", |it| it.cwd = Some("/".into())),
             ("env", |it| it.env[0].1 = "changed".to_owned()),
             ("export", |it| it.export.clear()),

@@ -51,11 +51,13 @@ pub(crate) struct Prestart {
     /// The names of the services whose placeholders may appear in this service's texts.
     pub(crate) depends_on: Vec<String>,
     pub(crate) dependencies: Vec<Dependency>,
+    /// The user that the service runs as if this process is root's.
+    pub(crate) user: Option<String>,
 }
 
 impl Prestart {
     pub(crate) fn is_needed(&self) -> bool {
-        self.data.is_some() || !self.dependencies.is_empty()
+        self.data.is_some() || self.user.is_some() || !self.dependencies.is_empty()
     }
 }
 

@@ -147,8 +147,8 @@ grace = 5                                            # `grace`
 port = "abc"                                         # `port`
 log = ""
 ready = "foo"                                        # `ready`
-export = { "A=B" = "x", C = 5 }                      # `export`
-env = { A = 1, B = "b", C = true }                   # `env`
+export = { "A=B" = "x", C = [5] }                      # `export`
+env = { A = [], B = "b", C = {} }                   # `env`
 [services.b]
 strat = "sleep 60"                                   # did you mean `start`?
 start-timeout = "1x"                                 # `start-timeout`

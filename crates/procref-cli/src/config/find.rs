@@ -51,6 +51,8 @@ pub(super) enum Trust {
     /// The search found the file. The file determines which programs are executed, so no other user may be
     /// able to change it. The file, its link and its directory must belong to this user or to root.
     Found,
+    /// A file of either kind names this file, which has variables of a service.
+    EnvFile,
     /// The file is the user's own. Environment variables determine its path, so the same conditions apply.
     User,
 }
@@ -63,6 +65,9 @@ impl Trust {
             Self::User => "use `sudo -H` if HOME or XDG_CONFIG_HOME is another user's, as with `sudo -E` and `su` without \
                            `-`; otherwise use `--no-config`"
                 .to_owned(),
+            Self::EnvFile => {
+                format!("if you trust the file, name `procref.toml` with `--config` or {VARIABLE}")
+            }
             Self::Named | Self::Found => format!(
                 "if you trust the file, name it with `--config {file}` or {VARIABLE}; otherwise use `--no-config`"
             ),

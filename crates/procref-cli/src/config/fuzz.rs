@@ -19,11 +19,22 @@ pub fn config(bytes: &[u8]) {
         Ok(parsed) => parsed,
         Err(error) => return check_error(&error, text),
     };
-    if parsed.services.iter().any(|it| it.keys.path.is_some()) {
-        // `path` searches the directories of this machine, which takes too long.
+    let mut keys = parsed.services.iter().map(|it| &it.keys);
+    if keys.any(|keys| !keys.path.is_empty() || !keys.env_file.is_empty()) {
+        // These search and read files of this machine, which takes too long.
         return;
     }
-    let parse = || File::parse(PATH.into(), "/project".into(), text, false, &[OF_USER]);
+    let (path, root) = (PathBuf::from(PATH), PathBuf::from("/project"));
+    let parse = || {
+        File::parse(
+            path.clone(),
+            root.clone(),
+            text,
+            Trust::Named,
+            false,
+            &[OF_USER],
+        )
+    };
     let file = match parse() {
         Ok(file) => file,
         Err(error) => return check_error(&error, text),

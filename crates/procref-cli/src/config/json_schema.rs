@@ -46,6 +46,7 @@ fn form(form: &Form) -> Value {
     match form {
         Form::Boolean => json!({ "type": "boolean" }),
         Form::Text => text,
+        Form::NonEmptyText => json!({ "type": "string", "minLength": 1 }),
         Form::Choice(texts) => json!({ "type": "string", "enum": texts }),
         Form::Pattern(pattern, examples) => {
             json!({ "type": "string", "pattern": pattern, "examples": examples })
@@ -67,8 +68,11 @@ fn form(form: &Form) -> Value {
                 { "type": "array", "items": text, "minItems": 1 },
             ],
         }),
-        Form::Texts => json!({ "type": "array", "items": text }),
-        Form::Variables => json!({ "type": "object", "additionalProperties": text }),
+        Form::Texts => json!({ "anyOf": [text, { "type": "array", "items": text }] }),
+        Form::Variables => json!({
+            "type": "object",
+            "additionalProperties": { "type": ["string", "number", "boolean"] },
+        }),
         Form::Services => json!({
             "type": "object",
             "additionalProperties": { "$ref": "#/definitions/service" },
@@ -82,6 +86,7 @@ mod tests {
 
     use super::*;
     use crate::config::File;
+    use crate::config::find::Trust;
 
     /// Values of all types, as TOML.
     const VALUES: [&str; 30] = [
@@ -121,8 +126,13 @@ mod tests {
     fn accepts(root: &Value, schema: &Value, value: &Value) -> bool {
         let rules = schema.as_object().expect("an object");
         rules.iter().all(|(keyword, rule)| match keyword.as_str() {
+            "type" if rule.is_array() => {
+                let mut types = rule.as_array().into_iter().flatten();
+                types.any(|one| accepts(root, &json!({ "type": one }), value))
+            }
             "type" => match rule.as_str().expect("a type") {
                 "boolean" => value.is_boolean(),
+                "number" => value.is_number(),
                 "string" => value.is_string(),
                 "integer" => value.is_i64(),
                 "array" => value.is_array(),
@@ -179,13 +189,22 @@ mod tests {
 
     fn is_accepted_by_parser(text: &str) -> bool {
         let path = "/project/procref.toml".into();
-        File::parse(path, "/project".into(), text, false, &["other"]).is_ok()
+        File::parse(
+            path,
+            "/project".into(),
+            text,
+            Trust::Named,
+            false,
+            &["other"],
+        )
+        .is_ok()
     }
 
-    /// Asserts that parser and schema agree about a file. Only the parser knows the syntax of texts.
-    fn assert_agree(text: &str, value: &str) {
+    /// Asserts that parser and schema agree about a file. Only the parser knows the syntax of texts, and whether the
+    /// files of `env-file` exist.
+    fn assert_agree(text: &str, key: &str, value: &str) {
         let (parser, schema) = (is_accepted_by_parser(text), is_accepted_by_schema(text));
-        match value.starts_with('\'') {
+        match value.starts_with('\'') || key == "env-file" {
             true => assert!(schema || !parser, "the schema rejects a valid file: {text}"),
             false => assert_eq!(parser, schema, "parser and schema disagree: {text}"),
         }
@@ -206,7 +225,7 @@ mod tests {
                     _ => "start = 'x'",
                 };
                 let text = format!("[services.s]\n{needed}\n{key} = {value}\n");
-                assert_agree(&text, value);
+                assert_agree(&text, key, value);
                 if is_accepted_by_parser(&text) {
                     accepted.push(*key);
                 }
@@ -220,7 +239,7 @@ mod tests {
         );
         for key in keys::OF_FILE {
             for value in VALUES {
-                assert_agree(&format!("{key} = {value}\n"), value);
+                assert_agree(&format!("{key} = {value}\n"), key, value);
             }
         }
         for text in [

@@ -14,6 +14,7 @@ pub(super) struct Key {
 pub(super) enum Form {
     Boolean,
     Text,
+    NonEmptyText,
     /// One of these texts.
     Choice(&'static [&'static str]),
     /// A text that matches a pattern. The pattern accepts each valid text, and rejects the most common mistakes.
@@ -24,9 +25,9 @@ pub(super) enum Form {
     Port,
     /// A program and its arguments, as a text or as an array of texts.
     Command,
-    /// An array of texts.
+    /// A text, or an array of texts.
     Texts,
-    /// A table of texts.
+    /// A table of texts, numbers and truth values.
     Variables,
     /// A table of tables with the keys of [`SERVICE`].
     Services,
@@ -51,7 +52,7 @@ pub(super) static FILE: [Key; 2] = [
 ];
 
 /// The keys of a service, in the order in which messages list them.
-pub(super) static SERVICE: [Key; 21] = [
+pub(super) static SERVICE: [Key; 23] = [
     key(
         "start",
         Form::Command,
@@ -82,6 +83,11 @@ pub(super) static SERVICE: [Key; 21] = [
         "env",
         Form::Variables,
         "Variables for the service, in addition to those of the client that starts it.",
+    ),
+    key(
+        "env-file",
+        Form::Texts,
+        "Files of variables for the service, in the form of .env files. `env` replaces them.",
     ),
     key(
         "export",
@@ -164,6 +170,11 @@ pub(super) static SERVICE: [Key; 21] = [
         "depends-on",
         Form::Texts,
         "The names of services that this service needs while it runs.",
+    ),
+    key(
+        "user",
+        Form::NonEmptyText,
+        "The user that `init` and the service run as if root starts the service. It has no effect for other users.",
     ),
     key(
         "shared",

@@ -20,12 +20,15 @@ pub(super) struct ServiceKeys {
     pub(super) start: Option<CommandWords>,
     pub(super) init: Option<CommandWords>,
     pub(super) data: Option<Spanned<PathBuf>>,
-    pub(super) path: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub(super) path: Vec<Spanned<String>>,
     pub(super) cwd: Option<PathBuf>,
     #[serde(default)]
-    pub(super) env: BTreeMap<Spanned<String>, String>,
+    pub(super) env: BTreeMap<Spanned<String>, Spanned<Scalar>>,
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub(super) env_file: Vec<Spanned<String>>,
     #[serde(default)]
-    pub(super) export: BTreeMap<Spanned<String>, String>,
+    pub(super) export: BTreeMap<Spanned<String>, Spanned<Scalar>>,
     #[serde(default, deserialize_with = "text_or_number")]
     pub(super) port: Option<Port>,
     pub(super) ready: Option<Spanned<String>>,
@@ -46,8 +49,9 @@ pub(super) struct ServiceKeys {
     pub(super) fingerprint: Option<String>,
     #[serde(default, deserialize_with = "mismatch")]
     pub(super) mismatch: Option<Mismatch>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "one_or_many")]
     pub(super) depends_on: Vec<Spanned<String>>,
+    pub(super) user: Option<Spanned<String>>,
     pub(super) shared: Option<bool>,
 }
 
@@ -86,6 +90,86 @@ impl<'de> Deserialize<'de> for CommandWords {
 
         from.deserialize_any(OneOrMany)
     }
+}
+
+/// The value of a variable: a text, or a number or a truth value as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Scalar(pub(super) String);
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct AnyScalar;
+
+        impl Visitor<'_> for AnyScalar {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, a number, true or false")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Scalar, E> {
+                Ok(Scalar(text.to_owned()))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Scalar, E> {
+                Ok(Scalar(number.to_string()))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Scalar, E> {
+                // Unlike `Display`, `Debug` keeps the decimal point: 1.0 stays 1.0.
+                Ok(Scalar(format!("{number:?}")))
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+        }
+
+        from.deserialize_any(AnyScalar)
+    }
+}
+
+/// A text, or an array of texts with their positions.
+enum OneOrMany {
+    One(String),
+    Many(Vec<Spanned<String>>),
+}
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = OneOrMany;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or an array of texts")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<OneOrMany, E> {
+                Ok(OneOrMany::One(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<OneOrMany, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = items.next_element()? {
+                    texts.push(text);
+                }
+                Ok(OneOrMany::Many(texts))
+            }
+        }
+
+        from.deserialize_any(Either)
+    }
+}
+
+fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Spanned<String>>, D::Error> {
+    let written = Spanned::<OneOrMany>::deserialize(from)?;
+    let span = written.span();
+    Ok(match written.into_inner() {
+        OneOrMany::One(text) => vec![Spanned::new(span, text)],
+        OneOrMany::Many(texts) => texts,
+    })
 }
 
 /// A visitor for a value that is written as text and has a parser.

@@ -8,10 +8,13 @@ use std::ops::Range;
 use std::path::{Component, Path, PathBuf, is_separator};
 
 use procref::Ready;
+use toml::Spanned;
 
 use super::diagnostic::{Diagnostic, SourceText, suggestion};
+use super::find::{self, Trust};
+use super::host::HostText;
 use super::parse::ParsedService;
-use super::schema::{CommandWords, ServiceKeys};
+use super::schema::{CommandWords, Scalar, ServiceKeys};
 use super::template::{AtStart, OWN, fill, uses};
 use crate::spec::{Prestart, ServiceSpec};
 use crate::value_parsers::{self, Health, When};
@@ -44,6 +47,8 @@ pub(super) struct ServiceContext<'a> {
     pub(super) source: SourceText<'a>,
     /// The file's directory.
     pub(super) root: &'a Path,
+    /// Why the file may be used.
+    pub(super) trust: Trust,
     /// The default for services without `shared`.
     pub(super) shared: bool,
     /// The names of all services that can be dependencies.
@@ -155,10 +160,48 @@ impl ServiceContext<'_> {
                 .map(OsString::from)
                 .collect()
         };
-        let mut env = pairs(&keys.env, filled);
+        let mut env = Vec::new();
+        for file in &keys.env_file {
+            match self.env_file(file.get_ref(), AtStart(&depends_on)) {
+                Ok(variables) => env.extend(variables),
+                Err(reason) => refuse(Some(file.span()), format!("`env-file`: {reason}")),
+            }
+        }
+        let mut pairs = |key: &str, table: &BTreeMap<Spanned<String>, Spanned<Scalar>>| {
+            let mut filled = Vec::new();
+            for (name, value) in table {
+                let from_host = |name: &str| env::var(name).ok();
+                match HostText::parse(&value.get_ref().0, from_host) {
+                    Ok(text) => {
+                        let value = text.fill(AtStart(&depends_on), value_of);
+                        filled.push((name.get_ref().clone(), value));
+                    }
+                    Err(reason) => {
+                        let variable = name.get_ref();
+                        let what = format!("`{key}`: {variable}: {reason}");
+                        refuse(Some(value.span()), what);
+                    }
+                }
+            }
+            filled
+        };
+        env.extend(pairs("env", &keys.env));
+        let export = pairs("export", &keys.export);
         if let Err(reason) = self.extend_path(&keys, AtStart(&depends_on), &mut env) {
             refuse(None, reason);
         }
+        let user = match &keys.user {
+            Some(user) if cfg!(windows) => {
+                let what = "`user`: Windows has no such setting; remove it".to_owned();
+                refuse(Some(user.span()), what);
+                None
+            }
+            Some(user) if user.get_ref().is_empty() => {
+                refuse(Some(user.span()), "`user`: the name is empty".to_owned());
+                None
+            }
+            user => user.as_ref().map(|user| user.get_ref().clone()),
+        };
         let mut path = |key: &str, path: Option<&Path>| {
             let path = path?.to_str().unwrap_or_default();
             if path.is_empty() {
@@ -184,12 +227,13 @@ impl ServiceContext<'_> {
             mismatch: keys.mismatch,
             start_timeout: keys.start_timeout,
             wait_timeout: keys.wait_timeout,
-            export: pairs(&keys.export, filled),
+            export,
             prestart: Prestart {
                 init: keys.init.as_ref().map(argv),
                 data: data.clone(),
                 depends_on: depends_on.clone(),
                 dependencies: Vec::new(),
+                user,
             },
             ..ServiceSpec::named(&name)
         };
@@ -292,6 +336,23 @@ impl ServiceContext<'_> {
         programs.collect()
     }
 
+    /// Returns the variables of a file. Their values have no placeholders.
+    fn env_file(&self, file: &str, at_start: AtStart<'_>) -> Result<Vec<(String, String)>, String> {
+        let path = clean(&self.root.join(file));
+        let trust = match self.trust {
+            Trust::Named => Trust::Named,
+            _ => Trust::EnvFile,
+        };
+        let dir = path.parent().unwrap_or(self.root);
+        let text = find::read(&path, dir, trust).map_err(|error| error.to_string())?;
+        let mut pairs = Vec::new();
+        for variable in dotenvy::from_read_iter(text.as_bytes()) {
+            let (name, value) = variable.map_err(|error| format!("{}: {error}", path.display()))?;
+            pairs.push((name, at_start.literal(&value)));
+        }
+        Ok(pairs)
+    }
+
     /// Prepends the existing directories of `path` to the service's PATH.
     fn extend_path(
         &self,
@@ -299,14 +360,14 @@ impl ServiceContext<'_> {
         at_start: AtStart<'_>,
         env: &mut Vec<(String, String)>,
     ) -> Result<(), String> {
-        let Some(patterns) = &keys.path else {
+        if keys.path.is_empty() {
             return Ok(());
-        };
+        }
         let mut dirs = Vec::new();
         // The path of the file's directory is not a pattern.
         let root = glob::Pattern::escape(&self.root.to_string_lossy());
-        for pattern in patterns {
-            let pattern = Path::new(&root).join(pattern);
+        for pattern in &keys.path {
+            let pattern = Path::new(&root).join(pattern.get_ref());
             let pattern = pattern.to_string_lossy();
             let found = glob::glob(&pattern).map_err(|error| format!("`path`: {error}"))?;
             let mut found: Vec<PathBuf> = found.flatten().filter(|dir| dir.is_dir()).collect();
@@ -358,24 +419,15 @@ fn texts(keys: &ServiceKeys) -> impl Iterator<Item = &str> {
     let commands = keys.start.iter().chain(&keys.init);
     let words = commands.flat_map(|words| &words.0);
     let values = keys.env.values().chain(keys.export.values());
+    let values = values.map(|value| &value.get_ref().0);
     let paths = keys.cwd.iter().chain(&keys.log);
     let probes = keys.ready.iter().chain(&keys.health);
-    let probes = probes.map(toml::Spanned::get_ref);
+    let probes = probes.map(Spanned::get_ref);
     words
         .chain(values)
         .chain(probes)
         .map(String::as_str)
         .chain(paths.filter_map(|path| path.to_str()))
-}
-
-fn pairs(
-    table: &BTreeMap<toml::Spanned<String>, String>,
-    filled: impl Fn(&str) -> String,
-) -> Vec<(String, String)> {
-    let pairs = table.iter();
-    pairs
-        .map(|(name, value)| (name.get_ref().clone(), filled(value)))
-        .collect()
 }
 
 pub(super) fn is_path(variable: &str) -> bool {

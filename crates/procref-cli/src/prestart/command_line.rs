@@ -22,6 +22,7 @@ pub(crate) fn wrap(spec: &ServiceSpec, program: &[OsString]) -> Vec<OsString> {
         data: prestart.data.clone(),
         depends_on: prestart.depends_on.clone(),
         dependencies: prestart.dependencies.clone(),
+        user: prestart.user.clone(),
         own: spec.env.iter().map(|(name, _)| name.clone()).collect(),
         templates: templates.map(|(name, _)| name.clone()).collect(),
     };

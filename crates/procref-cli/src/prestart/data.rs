@@ -41,6 +41,7 @@ use crate::error::{Error, Result};
 use crate::text::shown;
 
 use super::log::{self, WAITING};
+use super::sys::OtherUser;
 
 #[cfg(unix)]
 mod unix;
@@ -66,15 +67,22 @@ pub(super) fn prepare(
     service: &str,
     runtime_dir: &Path,
     data: &Path,
+    user: &OtherUser,
     init: Option<Command>,
 ) -> Result<DataLock> {
     let services = Services::in_dir(runtime_dir);
     let data_dir = DataDir {
         // An error is ignored. The namespace only shows people where the user's record is.
         namespace: services.and_then(|services| services.namespace_id()).ok(),
-        ..DataDir::new(service, data)?
+        ..DataDir::new(service, data, user)?
     };
     let mut lock = data_dir.lock()?;
+    // The files of a directory that is in use belong to the user that wrote them.
+    if data_dir.entries(&lock)?.is_empty() {
+        lock.directory
+            .give_to(user)
+            .map_err(|error| data_dir.failed_at("change the owner of", data, error))?;
+    }
     if let Some(init) = init {
         data_dir.fill(&mut lock, init)?;
     }
@@ -85,7 +93,7 @@ pub(super) fn prepare(
 
 /// Returns `true` if `init` was started for this directory and has not succeeded yet.
 pub(super) fn is_begun(data: &Path) -> bool {
-    DataDir::new("", data).is_ok_and(|dir| fs::symlink_metadata(&dir.note).is_ok())
+    note_of(data).is_some_and(|note| fs::symlink_metadata(note).is_ok())
 }
 
 struct DataDir<'a> {
@@ -93,32 +101,43 @@ struct DataDir<'a> {
     /// The digest of the service's namespace.
     namespace: Option<String>,
     data: &'a Path,
+    user: &'a OtherUser,
     parent: PathBuf,
     /// The file that exists while the directory is being filled.
     note: PathBuf,
     lock_file: PathBuf,
 }
 
+/// Returns the path of the note.
+fn note_of(data: &Path) -> Option<PathBuf> {
+    beside(data, ".procref-begun")
+}
+
+/// Returns the path of a hidden file beside the data directory.
+fn beside(data: &Path, ending: &str) -> Option<PathBuf> {
+    let mut file = OsString::from(".");
+    file.push(data.file_name()?);
+    file.push(ending);
+    Some(data.parent()?.join(file))
+}
+
 impl<'a> DataDir<'a> {
-    fn new(service: &'a str, data: &'a Path) -> Result<Self> {
-        let (Some(parent), Some(name)) = (data.parent(), data.file_name()) else {
+    fn new(service: &'a str, data: &'a Path, user: &'a OtherUser) -> Result<Self> {
+        let (Some(parent), Some(note), Some(lock_file)) =
+            (data.parent(), note_of(data), beside(data, ".procref-lock"))
+        else {
             let (service, data) = (shown(service), data.display());
             return Err(Error::Usage(format!(
                 "service `{service}`: {data} cannot be a data directory"
             )));
         };
-        let beside = |ending: &str| {
-            let mut file = OsString::from(".");
-            file.push(name);
-            file.push(ending);
-            parent.join(file)
-        };
         Ok(Self {
             service,
             namespace: None,
             data,
-            note: beside(".procref-begun"),
-            lock_file: beside(".procref-lock"),
+            user,
+            note,
+            lock_file,
             parent: parent.to_owned(),
         })
     }
@@ -163,7 +182,7 @@ impl<'a> DataDir<'a> {
     /// All processes take the two locks in this order. The lock on the directory is always the last one, so two
     /// processes that use different paths cannot wait for each other.
     fn lock(&self) -> Result<DataLock> {
-        sys::create_private(&self.parent)
+        sys::create_private(&self.parent, self.user)
             .map_err(|error| self.failed_at("create", &self.parent, error))?;
         let waiting = |holder| self.log_waiting(holder);
         let beside = sys::LockFile::lock(&self.lock_file, &waiting)
@@ -187,9 +206,11 @@ impl<'a> DataDir<'a> {
 
     /// Locks the directory at the path.
     fn lock_directory(&self) -> Result<sys::Directory> {
-        sys::create_private(self.data)
+        sys::create_private(self.data, self.user)
             .map_err(|error| self.failed_at("create", self.data, error))?;
-        sys::Directory::lock(self.data, &|holder| self.log_waiting(holder))
+        sys::check_reachable(self.data, self.user)
+            .map_err(|error| self.failed_at("use", self.data, error))?;
+        sys::Directory::lock(self.data, self.user, &|holder| self.log_waiting(holder))
             .map_err(|error| self.failed_at("use", self.data, error))
     }
 

@@ -46,9 +46,11 @@ fn execute(args: &PrestartArgs) -> Result<ExitCode> {
             variables.push((name.clone(), filled(&value)));
         }
     }
+    let user = sys::switch_user(&task.service, task.user.as_deref())?;
     let command = |words: &[OsString]| {
         let mut words = words.iter().map(|word| filled(word));
         let mut command = Command::new(program::find(words.next().unwrap_or_default()));
+        user.apply(&mut command, &task.own);
         command.args(words).envs(variables.iter().cloned());
         command
     };
@@ -60,6 +62,7 @@ fn execute(args: &PrestartArgs) -> Result<ExitCode> {
                 &task.service,
                 &args.dir,
                 Path::new(data),
+                &user,
                 init,
             )?)
         }

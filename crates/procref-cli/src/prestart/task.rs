@@ -13,6 +13,8 @@ pub(super) struct PrestartTask {
     pub(super) data: Option<String>,
     pub(super) depends_on: Vec<String>,
     pub(super) dependencies: Vec<Dependency>,
+    /// The user that `init` and the program run as if this process is root's.
+    pub(super) user: Option<String>,
     /// The variables that the service's own configuration sets.
     pub(super) own: Vec<String>,
     /// Those of [`own`](Self::own) whose values are still templates.

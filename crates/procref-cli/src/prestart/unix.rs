@@ -9,16 +9,70 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
+use nix::unistd::User;
 use procref::{Ready, ServiceCommand};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::args::SUBCOMMAND;
 use crate::acquired::Acquired;
+use crate::error::{Error, Result};
+use crate::text::shown;
 
 /// Returns the path of this program. If the file was replaced, the path leads to the new file.
 pub(super) fn own_program() -> OsString {
     let own = env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
     own.into_os_string()
+}
+
+/// The user that the service's programs run as, if it is not the user of this process.
+pub(super) struct OtherUser(Option<User>);
+
+/// Returns the user that the service's programs run as.
+///
+/// Only root can run a program as another user. For every other user, `user` has no effect, so that one configuration
+/// works for a developer and in a container.
+pub(super) fn switch_user(service: &str, name: Option<&str>) -> Result<OtherUser> {
+    let Some(name) = name.filter(|_| rustix::process::geteuid().is_root()) else {
+        return Ok(OtherUser(None));
+    };
+    let failed = |reason: String| {
+        let service = shown(service);
+        Error::Failed(format!(
+            "service `{service}`: could not run it as user `{}` (`user`): {reason}",
+            shown(name)
+        ))
+    };
+    match User::from_name(name) {
+        Ok(Some(user)) => Ok(OtherUser(Some(user))),
+        Ok(None) => Err(failed("there is no such user".to_owned())),
+        Err(error) => Err(failed(format!("look up the user: {error}"))),
+    }
+}
+
+impl OtherUser {
+    /// Makes a program run as this user, with the user's primary group only. The variables of the service's own
+    /// configuration, `own`, replace those of the user.
+    pub(super) fn apply(&self, command: &mut Command, own: &[String]) {
+        let Some(user) = &self.0 else { return };
+        // As the superuser, the standard library also drops the supplementary groups.
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        let name = user.name.as_str().as_ref();
+        for (variable, value) in [
+            ("HOME", user.dir.as_os_str()),
+            ("USER", name),
+            ("LOGNAME", name),
+        ] {
+            if !own.iter().any(|it| it == variable) {
+                command.env(variable, value);
+            }
+        }
+    }
+
+    /// Returns uid and gid.
+    pub(super) fn ids(&self) -> Option<(u32, u32)> {
+        let user = self.0.as_ref()?;
+        Some((user.uid.as_raw(), user.gid.as_raw()))
+    }
 }
 
 /// Returns the readiness probe of a service that is ready when its program was executed.

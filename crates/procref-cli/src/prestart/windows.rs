@@ -14,7 +14,7 @@ use procref::process::{Process, StopEvent};
 use procref::{Ready, ServiceCommand};
 
 use crate::acquired::Acquired;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::exit::FAILED;
 use crate::output;
 
@@ -24,6 +24,19 @@ const STARTED: &str = "procref: executing the program";
 /// Returns the path of this program.
 pub(super) fn own_program() -> OsString {
     env::current_exe().map_or_else(|_| "procref".into(), Into::into)
+}
+
+/// The user of this process. Services have no other user on Windows.
+pub(super) struct OtherUser;
+
+/// Returns the user of this process, because a configuration with `user` is refused on Windows.
+pub(super) fn switch_user(_: &str, _: Option<&str>) -> Result<OtherUser> {
+    Ok(OtherUser)
+}
+
+impl OtherUser {
+    /// Does nothing.
+    pub(super) fn apply(&self, _: &mut Command, _: &[String]) {}
 }
 
 /// Returns the readiness probe of a service that is ready when its program runs.

@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use procref::process::Process;
 use rustix::fs::{FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{Gid, Uid};
 use rustix::io::{Errno, FdFlags};
+
+use crate::prestart::sys::OtherUser;
 
 mod holders;
 mod user;
@@ -20,14 +23,45 @@ pub(super) use user::text as user;
 /// A function that is called before this process waits for a lock, with the process that holds the lock.
 pub(super) type Waiting<'a> = &'a dyn Fn(Option<String>);
 
-/// Creates the directory, closed to other users, if nothing is at the path.
+/// Creates the directory, closed to other users, if nothing is at the path. If the service runs as another `user`, that
+/// user can enter the directory, but cannot list it.
 ///
 /// A file or a dangling link at the path is reported when it is opened.
-pub(super) fn create_private(dir: &Path) -> io::Result<()> {
+pub(super) fn create_private(dir: &Path, user: &OtherUser) -> io::Result<()> {
     if fs::symlink_metadata(dir).is_ok() {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    let mode = if user.ids().is_some() { 0o711 } else { 0o700 };
+    DirBuilder::new().recursive(true).mode(mode).create(dir)
+}
+
+/// Returns an error if the user cannot enter a directory above this path.
+///
+/// Access control lists are not read, so the error is only for modes that permit no other user at all.
+pub(super) fn check_reachable(path: &Path, user: &OtherUser) -> io::Result<()> {
+    let Some((uid, gid)) = user.ids() else {
+        return Ok(());
+    };
+    for dir in path.ancestors().skip(1) {
+        let stat = rustix::fs::stat(dir)?;
+        let enter = match () {
+            () if stat.st_uid == uid => Mode::XUSR,
+            () if stat.st_gid == gid => Mode::XGRP,
+            () => Mode::XOTH,
+        };
+        let (mode, group) = (Mode::from_raw_mode(stat.st_mode), Mode::RWXG);
+        // The bits of the group are the mask of an access control list if there is one.
+        if !mode.intersects(enter | (mode & group)) {
+            let dir = dir.to_string_lossy();
+            return Err(io::Error::other(format!(
+                "uid {uid} (`user`) cannot enter {dir}, which has mode {:04o} (write another path for `data`, or run \
+                 `chmod o+x {}`)",
+                mode.bits() & 0o7777,
+                shell_words::quote(&dir)
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The open data directory, locked if its file system has locks on directories.
@@ -38,9 +72,9 @@ pub(super) struct Directory {
 
 impl Directory {
     /// Opens and locks the directory that is at this path when the lock is taken.
-    pub(super) fn lock(path: &Path, waiting: Waiting<'_>) -> io::Result<Self> {
+    pub(super) fn lock(path: &Path, user: &OtherUser, waiting: Waiting<'_>) -> io::Result<Self> {
         loop {
-            let directory = Self::open(path)?;
+            let directory = Self::open(path, user)?;
             let is_locked = match flock(&directory.open, waiting) {
                 Ok(()) => true,
                 // NFS locks only files that are open for writing, and a directory cannot be open for writing.
@@ -59,13 +93,16 @@ impl Directory {
 
     /// Opens the directory and checks it through the descriptor, because another process may replace the
     /// directory between two calls.
-    fn open(path: &Path) -> io::Result<Self> {
+    fn open(path: &Path, user: &OtherUser) -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
         let open = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match error {
             Errno::NOTDIR | Errno::LOOP => not_a(path, "directory"),
             error => error.into(),
         })?;
-        check_owner(&rustix::fs::fstat(&open)?)?;
+        let stat = rustix::fs::fstat(&open)?;
+        if user.ids().is_none_or(|(uid, _)| uid != stat.st_uid) {
+            check_owner(&stat)?;
+        }
         Ok(Self {
             open,
             is_locked: false,
@@ -74,6 +111,15 @@ impl Directory {
 
     pub(super) fn is_locked(&self) -> bool {
         self.is_locked
+    }
+
+    /// Makes the user the owner of this directory.
+    pub(super) fn give_to(&self, user: &OtherUser) -> io::Result<()> {
+        let Some((uid, gid)) = user.ids() else {
+            return Ok(());
+        };
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        Ok(rustix::fs::fchown(&self.open, Some(uid), Some(gid))?)
     }
 
     /// Returns `true` if this path leads to the directory.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use crate::prestart::sys::OtherUser;
+
 /// ERROR_SHARING_VIOLATION: another process has the file open.
 const IN_USE: i32 = 32;
 
@@ -15,18 +17,23 @@ const INTERVAL: Duration = Duration::from_millis(50);
 pub(super) type Waiting<'a> = &'a dyn Fn(Option<String>);
 
 /// Creates the directory, closed to other users, if it is missing.
-pub(super) fn create_private(dir: &Path) -> io::Result<()> {
+pub(super) fn create_private(dir: &Path, _: &OtherUser) -> io::Result<()> {
     if let Some(above) = dir.parent() {
         fs::create_dir_all(above)?;
     }
     procref_winsys::directory::create(dir)
 }
 
+/// Does nothing, because services have no other user on Windows.
+pub(super) fn check_reachable(_: &Path, _: &OtherUser) -> io::Result<()> {
+    Ok(())
+}
+
 /// The data directory. Windows has no locks on directories.
 pub(super) struct Directory(PathBuf);
 
 impl Directory {
-    pub(super) fn lock(path: &Path, _: Waiting<'_>) -> io::Result<Self> {
+    pub(super) fn lock(path: &Path, _: &OtherUser, _: Waiting<'_>) -> io::Result<Self> {
         let found = fs::symlink_metadata(path)?;
         if found.is_symlink() {
             return Err(io::Error::other(
@@ -41,6 +48,11 @@ impl Directory {
 
     pub(super) fn is_locked(&self) -> bool {
         false
+    }
+
+    /// Does nothing, because services have no other user on Windows.
+    pub(super) fn give_to(&self, _: &OtherUser) -> io::Result<()> {
+        Ok(())
     }
 
     pub(super) fn is_at(&self, _: &Path) -> bool {
