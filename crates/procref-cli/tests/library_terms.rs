@@ -223,7 +223,7 @@ fn missing_configuration_error_explains_how_to_create_one() {
         .output();
     let (_, stderr) = output_text(&output.expect("run procref"));
     assert!(
-        stderr.contains("with --no-config, no file is read") && stderr.contains("--start"),
+        stderr.contains("--no-config reads no file") && stderr.contains("--start"),
         "{stderr}"
     );
 }
