@@ -1,4 +1,4 @@
-//! Reads from a file at an offset.
+//! Files: reads at an offset, and checks of owner and mode.
 
 use std::fs::File;
 use std::io;
@@ -23,4 +23,26 @@ pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result
             read => return read,
         }
     }
+}
+
+/// Checks that no other user can have written a file, and that it is not a link.
+#[cfg(unix)]
+pub(crate) fn check_private(stat: &rustix::fs::Stat) -> Result<(), String> {
+    use rustix::fs::FileType;
+
+    const GROUP_OR_WORLD: u32 = 0o077;
+
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err("it is not a regular file".to_owned());
+    }
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(format!("it belongs to uid {}", stat.st_uid));
+    }
+    if stat.st_mode & GROUP_OR_WORLD != 0 {
+        return Err(format!(
+            "other users have access (mode {:04o})",
+            stat.st_mode & 0o7777
+        ));
+    }
+    Ok(())
 }

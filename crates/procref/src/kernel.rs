@@ -53,6 +53,9 @@ use crate::process::Identity;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(all(target_os = "linux", any(test, feature = "fuzzing")))]
+#[cfg_attr(not(test), expect(dead_code, reason = "fuzzing uses a part"))]
+pub(crate) mod counted;
 mod inspection;
 #[cfg(any(target_os = "linux", test))]
 pub(crate) mod semset;
@@ -60,7 +63,8 @@ pub(crate) mod semset;
 pub(crate) mod sim;
 #[cfg(target_os = "linux")]
 mod sysv;
-#[cfg(test)]
+#[cfg(any(test, all(target_os = "linux", feature = "fuzzing")))]
+#[cfg_attr(not(test), expect(dead_code, reason = "fuzzing uses a part"))]
 pub(crate) mod table;
 #[cfg(windows)]
 mod windows;

@@ -100,6 +100,8 @@ pub mod fuzzing;
 pub mod guide {}
 mod host;
 mod info;
+#[cfg(all(test, target_os = "linux"))]
+mod keeper;
 mod kernel;
 mod key;
 mod launch;

@@ -188,6 +188,12 @@ pub(crate) fn check_unchanged(namespace: &Namespace) -> Result<()> {
     Err(Error::runtime_dir(dir, reason))
 }
 
+/// Returns the runtime directory of processes that do not choose one. It may not exist.
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) fn default_dir() -> Result<PathBuf> {
+    sys::default_dir()
+}
+
 fn variable(name: &str) -> Option<PathBuf> {
     env::var_os(name)
         .filter(|value| !value.is_empty())

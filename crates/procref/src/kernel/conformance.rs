@@ -19,6 +19,9 @@ use crate::name::Name;
 use crate::namespace::Namespace;
 use crate::process::{self, Identity};
 
+#[cfg(target_os = "linux")]
+mod keepers;
+
 /// Creates processes that share one object.
 trait Harness {
     type Process: Actor;
@@ -292,6 +295,12 @@ macro_rules! on_every_kernel {
     ($($guarantee:ident,)*) => {
         conformance!(native, super::Helpers::new, $($guarantee,)*);
         conformance!(simulated, super::InMemory::new, $($guarantee,)*);
+        #[cfg(target_os = "linux")]
+        conformance!(counted, super::keepers::Keepers::new, $($guarantee,)*);
+        #[cfg(target_os = "linux")]
+        conformance!(counted_killed, super::keepers::Keepers::killed, $($guarantee,)*);
+        #[cfg(target_os = "linux")]
+        conformance!(counted_without_pidfds, super::keepers::Keepers::without_pidfds, $($guarantee,)*);
     };
 }
 
@@ -308,8 +317,9 @@ on_every_kernel! {
 
 // --- this machine's kernel, with real processes ---------------------------------
 
-/// The variable that makes a process a helper: the service's name and the test's pid.
+/// The variable that makes a process a helper: the test's pid, the kernel and the service's name.
 const HELPER: &str = "PROCREF_TEST_CONFORMANCE";
+const NATIVE: &str = "native";
 /// The beginning of a helper's answers, among the output of the test runner.
 const ANSWER: &str = "answer: ";
 
@@ -343,16 +353,27 @@ impl Harness for Helpers {
     type Process = Helper;
 
     fn process(&self) -> Helper {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        Helper::start(
+            &mut Command::new(std::env::current_exe().unwrap()),
+            NATIVE,
+            self.name,
+        )
+    }
+}
+
+impl Helper {
+    /// Starts a process that uses this kernel.
+    fn start(command: &mut Command, kernel: &str, name: &str) -> Self {
+        let mut child = command
             .args(["--exact", "--nocapture", "kernel::conformance::helper"])
-            .env(HELPER, format!("{} {}", std::process::id(), self.name))
+            .env(HELPER, format!("{} {kernel} {name}", std::process::id()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let asks = child.stdin.take();
         let answers = BufReader::new(child.stdout.take().unwrap());
-        let mut helper = Helper {
+        let mut helper = Self {
             child,
             asks,
             answers,
@@ -394,18 +415,36 @@ impl Drop for Helper {
 
 /// Runs as a helper process. This is not a test.
 #[test]
-#[expect(clippy::print_stdout, reason = "the helper sends answers")]
 fn helper() {
     let Ok(value) = std::env::var(HELPER) else {
         return;
     };
-    let (pid, name) = value.split_once(' ').unwrap();
-    let key = key(name, pid.parse().unwrap());
-    let object = pollster::block_on(Native.open(&key, Missing::Create));
+    let mut words = value.splitn(3, ' ');
+    let mut word = || words.next().unwrap();
+    let (pid, kernel, name) = (word().parse().unwrap(), word(), word());
+    match kernel {
+        NATIVE => serve(&Native, &key(name, pid)),
+        #[cfg(target_os = "linux")]
+        _ => serve(&super::counted::Counted, &keepers::key_of(name, pid)),
+        #[cfg(not(target_os = "linux"))]
+        other => panic!("no such kernel: {other}"),
+    }
+}
+
+/// Performs the steps that arrive on the standard input.
+#[expect(clippy::print_stdout, reason = "the helper sends answers")]
+fn serve<K: Kernel>(kernel: &K, key: &ServiceKey) {
+    let object = pollster::block_on(kernel.open(key, Missing::Create));
     let object = object.unwrap().unwrap();
     println!("{ANSWER}open");
     for ask in std::io::stdin().lines() {
-        let answer = pollster::block_on(perform(&object, &ask.unwrap()));
+        let answer = match ask.unwrap().as_str() {
+            #[cfg(target_os = "linux")]
+            "exec" => keepers::execute(),
+            #[cfg(target_os = "linux")]
+            "fork" => keepers::fork(),
+            ask => pollster::block_on(perform(&object, ask)),
+        };
         println!("{ANSWER}{answer}");
     }
 }

@@ -64,6 +64,23 @@ pub(crate) struct Undo {
 }
 
 impl Undo {
+    /// Returns `None` if the adjustments are too many, not in order, or 0.
+    pub(crate) fn from_adjustments(adjustments: impl Iterator<Item = Adjustment>) -> Option<Self> {
+        let mut undo = Self::default();
+        for adjustment in adjustments {
+            let is_next = undo
+                .adjustments()
+                .last()
+                .is_none_or(|it| it.slot < adjustment.slot);
+            if !is_next || adjustment.slot >= slot::COUNT || adjustment.delta == 0 {
+                return None;
+            }
+            *undo.adjustments.get_mut(undo.length)? = adjustment;
+            undo.length += 1;
+        }
+        Some(undo)
+    }
+
     pub(crate) fn adjustments(&self) -> &[Adjustment] {
         self.adjustments
             .get(..self.length)
@@ -141,6 +158,19 @@ impl Hash for SlotTable {
 }
 
 impl SlotTable {
+    /// Returns a table with these contents.
+    pub(crate) fn restore(
+        values: Values,
+        last: [u32; slot::COUNT as usize],
+        holders: BTreeMap<UndoOwner, Undo>,
+    ) -> Self {
+        Self {
+            values,
+            holders,
+            last,
+        }
+    }
+
     pub(crate) fn values(&self) -> &Values {
         &self.values
     }
@@ -150,8 +180,8 @@ impl SlotTable {
         self.last[slot as usize]
     }
 
-    pub(crate) fn holders(&self) -> impl Iterator<Item = (&UndoOwner, &Undo)> {
-        self.holders.iter()
+    pub(crate) fn undo_of(&self, owner: UndoOwner) -> Undo {
+        self.holders.get(&owner).copied().unwrap_or_default()
     }
 
     /// Performs all operations in order, or none.
@@ -183,7 +213,7 @@ impl SlotTable {
     /// Returns the values and the owner's adjustments after all operations.
     fn attempt(&self, owner: UndoOwner, ops: &[Op], wait: Wait) -> Result<(Values, Undo), Outcome> {
         let mut values = self.values;
-        let mut undo = self.holders.get(&owner).copied().unwrap_or_default();
+        let mut undo = self.undo_of(owner);
         for op in ops {
             let value = i32::from(values[op.slot as usize]);
             let after = value + i32::from(op.delta);
@@ -271,7 +301,10 @@ mod tests {
         assert_eq!(table.operate(owner(1), &ops, Wait::No), Outcome::NotNow);
         assert_eq!(table.operate(owner(1), &ops, Wait::Yes), Outcome::Sleeps);
         assert_eq!(*table.values(), [0; slot::COUNT as usize]);
-        assert_eq!((table.holders().count(), table.last_pid(slot::PIN)), (0, 0));
+        assert_eq!(
+            (table.undo_of(owner(1)), table.last_pid(slot::PIN)),
+            (Undo::default(), 0)
+        );
         assert_eq!(table.operate(owner(1), &ops[..2], Wait::No), Outcome::Done);
         assert_eq!(table.values()[slot::PIN as usize], 1);
         assert_eq!(table.last_pid(slot::REFS), 1);
@@ -301,11 +334,8 @@ mod tests {
         let ops: Vec<Op> = (0..7).rev().map(|slot| undo(slot, 1)).collect();
         assert_eq!(table.operate(owner(1), &ops, Wait::No), Outcome::OutOfRange);
         assert_eq!(table.operate(owner(1), &ops[1..], Wait::No), Outcome::Done);
-        let held: Vec<u16> = table
-            .holders()
-            .flat_map(|(_, undo)| undo.adjustments())
-            .map(|it| it.slot)
-            .collect();
+        let undo_of_one = table.undo_of(owner(1));
+        let held: Vec<u16> = undo_of_one.adjustments().iter().map(|it| it.slot).collect();
         assert_eq!(held, [0, 1, 2, 3, 4, 5], "in the order of the slots");
         let more = [undo(6, 1)];
         assert_eq!(

@@ -7,9 +7,9 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use rustix::fs::{Access, FileType, Mode, OFlags, Stat};
+use rustix::fs::{Access, Mode, OFlags};
 
-const GROUP_OR_WORLD: u32 = 0o077;
+use crate::file::check_private;
 
 /// The unit of a path that is not valid Unicode.
 pub(super) type Unit = u8;
@@ -43,32 +43,15 @@ pub(super) fn open_ours(path: &Path) -> Result<Option<File>, String> {
         Err(rustix::io::Errno::LOOP) => return Err("it is a symbolic link".to_owned()),
         Err(error) => return Err(error.to_string()),
     };
-    check_ours(&rustix::fs::fstat(&file).map_err(|error| error.to_string())?)?;
+    check_private(&rustix::fs::fstat(&file).map_err(|error| error.to_string())?)?;
     Ok(Some(file))
 }
 
 /// Returns the size of a file, if it belongs to this user and is closed to others.
 pub(super) fn size_of_ours(path: &Path) -> Result<u64, String> {
     let stat = rustix::fs::lstat(path).map_err(|error| error.to_string())?;
-    check_ours(&stat)?;
+    check_private(&stat)?;
     Ok(u64::try_from(stat.st_size).unwrap_or(u64::MAX))
-}
-
-/// Checks that no other user can have written a file, and that it is not a link.
-fn check_ours(stat: &Stat) -> Result<(), String> {
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err("it is not a regular file".to_owned());
-    }
-    if stat.st_uid != rustix::process::geteuid().as_raw() {
-        return Err(format!("it belongs to uid {}", stat.st_uid));
-    }
-    if stat.st_mode & GROUP_OR_WORLD != 0 {
-        return Err(format!(
-            "other users have access (mode {:04o})",
-            stat.st_mode & 0o7777
-        ));
-    }
-    Ok(())
 }
 
 /// Returns the id of this boot ([random(4)](https://man7.org/linux/man-pages/man4/random.4.html)). It is empty if it

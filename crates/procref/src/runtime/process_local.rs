@@ -21,6 +21,9 @@ pub(crate) struct Local {
     /// The client of each service that this process uses.
     pub(crate) clients: Mutex<WeakMap>,
     pub(crate) timer: Timer,
+    /// The nonces of sessions with keepers that no session uses now.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(crate) nonces: Mutex<Vec<u64>>,
     /// The state of a child of this process.
     child: OnceLock<Box<Local>>,
 }
@@ -31,6 +34,8 @@ impl Local {
             epoch,
             clients: Mutex::default(),
             timer: Timer::new(),
+            #[cfg(all(test, target_os = "linux"))]
+            nonces: Mutex::default(),
             child: OnceLock::new(),
         }
     }

@@ -1,0 +1,543 @@
+//! The contract on the kernel with keepers, and the faults that only this kernel can have.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Instant;
+
+use super::*;
+use crate::error::Error;
+use crate::kernel::counted::place::Place;
+use crate::kernel::counted::wire::{ANSWER_LENGTH, Answer, Call, Reply, Request};
+use crate::kernel::counted::{Counted, helper, state, sys};
+use crate::kernel::semset::Set;
+use crate::process::Process;
+
+const COUNTED: &str = "counted";
+
+/// The time within which a keeper exits after its last client.
+const EXIT_LIMIT: Duration = Duration::from_secs(20);
+
+fn dir_of(name: &str, pid: u32) -> PathBuf {
+    std::env::temp_dir().join(format!("procref-counted-{pid}-{name}"))
+}
+
+/// Returns the key of a service with its own runtime directory.
+pub(super) fn key_of(name: &str, pid: u32) -> ServiceKey {
+    let view = process::view().expect("this process can share services");
+    let namespace = Namespace::new(dir_of(name, pid), (0, 0), view);
+    ServiceKey::new(namespace, Name::new(name).unwrap())
+}
+
+/// Returns the processes with the title of this service's keeper.
+fn keepers_of(place: &Place) -> Vec<u32> {
+    let stem = place.state.file_stem().unwrap().to_str().unwrap();
+    let title = format!("procref: {stem}");
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        line.starts_with(title.as_bytes()).then_some(pid)
+    });
+    pids.collect()
+}
+
+/// Returns the keeper that the state file names, if it is alive.
+fn keeper_of(place: &Place) -> Option<Process> {
+    let (pid, start) = state::keeper(&fs::read(&place.state).ok()?);
+    let found = Process::find(pid).ok()??;
+    (found.identity().start == start).then_some(found)
+}
+
+/// Kills the keeper that the state file names, and waits until it has exited. Returns `false` if there is none.
+fn kill_keeper(place: &Place) -> bool {
+    let Some(keeper) = keeper_of(place) else {
+        return false;
+    };
+    keeper.kill().is_ok() && keeper.wait(EXIT_LIMIT).unwrap()
+}
+
+/// A runtime directory, and a service in it.
+struct Home {
+    key: ServiceKey,
+    place: Place,
+}
+
+impl Home {
+    fn new(name: &str) -> Self {
+        let key = key_of(name, std::process::id());
+        fs::create_dir_all(key.namespace.dir()).unwrap();
+        let place = Place::of(&key).unwrap();
+        Self { key, place }
+    }
+
+    fn open(&self) -> crate::Result<Option<<Counted as Kernel>::Object>> {
+        pollster::block_on(Counted.open(&self.key, Missing::Create))
+    }
+
+    fn object(&self) -> <Counted as Kernel>::Object {
+        self.open().unwrap().unwrap()
+    }
+}
+
+/// Checks that keepers leave neither a process nor a file.
+impl Drop for Home {
+    fn drop(&mut self) {
+        let begun = Instant::now();
+        let dir = self.key.namespace.dir().to_owned();
+        if std::thread::panicking() {
+            kill_keeper(&self.place);
+            let _ = fs::remove_dir_all(dir);
+            return;
+        }
+        let files = || fs::read_dir(&dir).unwrap().map(|it| it.unwrap().path());
+        loop {
+            let left = (keepers_of(&self.place), files().collect::<Vec<_>>());
+            if left.0.is_empty() && left.1.is_empty() {
+                break;
+            }
+            assert!(begun.elapsed() < EXIT_LIMIT, "left behind: {left:?}");
+            // No process reports the exit of a keeper that this process did not start.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        fs::remove_dir(dir).unwrap();
+    }
+}
+
+/// Creates processes that use keepers.
+pub(super) struct Keepers {
+    name: String,
+    uses_pidfds: bool,
+    // The killer stops before the home checks what is left.
+    killer: Option<Killer>,
+    home: Home,
+}
+
+impl Keepers {
+    fn with(name: String, uses_pidfds: bool) -> Self {
+        Self {
+            home: Home::new(&name),
+            name,
+            uses_pidfds,
+            killer: None,
+        }
+    }
+
+    pub(super) fn new(name: &'static str) -> Self {
+        Self::with(name.to_owned(), true)
+    }
+
+    pub(super) fn without_pidfds(name: &'static str) -> Self {
+        Self::with(format!("{name}-without-pidfds"), false)
+    }
+
+    pub(super) fn killed(name: &'static str) -> Self {
+        let mut keepers = Self::with(format!("{name}-killed"), true);
+        keepers.killer = Some(Killer::start(keepers.home.place.clone()));
+        keepers
+    }
+}
+
+impl Harness for Keepers {
+    type Process = Helper;
+
+    fn process(&self) -> Helper {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        if !self.uses_pidfds {
+            command.env(helper::tests::NO_PIDFD, "1");
+        }
+        Helper::start(&mut command, COUNTED, &self.name)
+    }
+}
+
+/// A thread that kills keepers at random moments.
+struct Killer {
+    stops: Arc<AtomicBool>,
+    kills: Arc<AtomicU32>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Killer {
+    fn start(place: Place) -> Self {
+        let (stops, kills) = (Arc::<AtomicBool>::default(), Arc::<AtomicU32>::default());
+        let thread = {
+            let (stops, kills) = (Arc::clone(&stops), Arc::clone(&kills));
+            std::thread::spawn(move || {
+                while !stops.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_micros(fastrand::u64(100..8000)));
+                    kills.fetch_add(kill_keeper(&place).into(), Ordering::Relaxed);
+                }
+            })
+        };
+        Self {
+            stops,
+            kills,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Killer {
+    fn drop(&mut self) {
+        self.stops.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+/// Replaces this process with a program that exits at the end of its input.
+pub(super) fn execute() -> String {
+    format!("refused: {}", Command::new("cat").exec())
+}
+
+/// Forks a child that exits at the end of its input.
+#[expect(unsafe_code, reason = "a fork without exec")]
+pub(super) fn fork() -> String {
+    // SAFETY: the child makes only system calls.
+    let child = unsafe { libc::fork() };
+    if child != 0 {
+        return child.to_string();
+    }
+    let mut byte = 0_u8;
+    // SAFETY: `byte` has room for one byte, and outlives the call.
+    while unsafe { libc::read(0, (&raw mut byte).cast(), 1) } > 0 {}
+    // SAFETY: the call does not return.
+    unsafe { libc::_exit(0) }
+}
+
+// --- deaths and takeovers -------------------------------------------------------
+
+#[test]
+fn g2_reference_survives_exec_and_ends_with_the_process() {
+    let keepers = Keepers::new("exec");
+    let (mut one, mut other) = (started(&keepers), keepers.process());
+    assert_eq!(other.ask("join"), "true");
+    one.begin("exec");
+    // The connection of the executed program is closed, and its reference stays. The successor of a killed keeper
+    // watches the program, too.
+    let comm = format!("/proc/{}/comm", one.child.id());
+    while fs::read_to_string(&comm).unwrap() != "cat\n" {
+        std::thread::yield_now();
+    }
+    assert_state(&mut other, 2, false);
+    assert!(kill_keeper(&keepers.home.place));
+    assert_state(&mut other, 2, false);
+    drop(one);
+    assert_state(&mut other, 1, false);
+    assert_eq!(other.ask("remove"), "done");
+}
+
+#[test]
+fn g8_forked_child_keeps_no_reference() {
+    let keepers = Keepers::new("fork");
+    let (mut one, mut other) = (started(&keepers), keepers.process());
+    assert_eq!(other.ask("join"), "true");
+    let child: u32 = one.ask("fork").parse().unwrap();
+    let child = Process::open(child).unwrap();
+    // Killed without closing its input, at which the child would exit.
+    one.child.kill().unwrap();
+    one.child.wait().unwrap();
+    assert!(child.is_alive());
+    assert_state(&mut other, 1, false);
+    drop(one);
+    assert!(child.wait(EXIT_LIMIT).unwrap());
+    assert_eq!(other.ask("remove"), "done");
+}
+
+#[test]
+fn g2_death_that_was_waited_for_is_counted_in_the_next_answer() {
+    for keepers in [Keepers::new("waited"), Keepers::without_pidfds("waited")] {
+        let mut one = started(&keepers);
+        for round in 0..40 {
+            let mut other = keepers.process();
+            assert_eq!(other.ask("join"), "true");
+            other.child.kill().unwrap();
+            other.child.wait().unwrap();
+            let state = one.ask("snapshot");
+            assert!(state.starts_with("clients 1,"), "round {round}: {state}");
+        }
+        assert_eq!(one.ask("remove"), "done");
+    }
+}
+
+#[test]
+fn keeper_killed_many_times_loses_nothing() {
+    let keepers = Keepers::killed("many");
+    let kills = Arc::clone(&keepers.killer.as_ref().unwrap().kills);
+    let mut one = started(&keepers);
+    let mut others = [keepers.process(), keepers.process()];
+    let mut rounds = 0;
+    while kills.load(Ordering::Relaxed) < 50 {
+        rounds += 1;
+        let mut sleeper = keepers.process();
+        for other in &mut others {
+            assert_eq!(other.ask("join"), "true");
+        }
+        assert_eq!(others[0].ask("lock"), "true");
+        sleeper.begin("wait unlocked");
+        assert_state(&mut one, 3, true);
+        assert_eq!(others[0].ask("unlock"), "done");
+        assert_eq!(sleeper.end(), "done");
+        for other in &mut others {
+            assert_eq!(other.ask("leave"), "true");
+        }
+        assert_state(&mut one, 1, false);
+    }
+    assert_eq!(one.ask("remove"), "done", "after {rounds} rounds");
+}
+
+/// Performs the steps of a service in this process.
+fn live(home: &Home) {
+    let one = home.object();
+    let two = home.object();
+    let ask = |object: &Set<_>, ask: &str| pollster::block_on(perform(object, ask));
+    for (object, step, expected) in [
+        (&one, "enter", "true"),
+        (&two, "join", "false"),
+        (&one, "claim", "done"),
+        (&one, "announce", "done"),
+        (&one, "publish", "done"),
+        (&two, "join", "true"),
+        (&two, "pin", "done"),
+        (&two, "unpin", "true"),
+        (&one, "leave", "true"),
+        (&two, "leave last", "true"),
+        (&two, "clear", "done"),
+    ] {
+        assert_eq!(ask(object, step), expected, "{step}");
+    }
+    let state = ask(&one, "snapshot");
+    assert_eq!(
+        state,
+        "clients 0, locked true, pinned false, claimed true, instance false"
+    );
+    assert_eq!(ask(&two, "remove"), "done");
+    assert_eq!(ask(&one, "snapshot"), "removed");
+    assert_eq!(ask(&one, "remove"), "removed");
+}
+
+#[test]
+fn keeper_that_dies_at_any_store_loses_nothing() {
+    let mut stores = 0;
+    loop {
+        stores += 1;
+        let home = Home::new("store");
+        helper::tests::NEXT_DIES_AFTER.set(stores);
+        helper::tests::STARTED.set(0);
+        live(&home);
+        if helper::tests::STARTED.get() == 1 {
+            // The steps need fewer stores, so the keeper has not died.
+            break;
+        }
+    }
+    assert!(stores > 100, "only {stores} stores");
+}
+
+#[test]
+fn two_sessions_of_a_process_are_counted_across_a_takeover() {
+    let home = Home::new("sessions");
+    let (one, two) = (home.object(), home.object());
+    let ask = |object: &Set<_>, ask: &str| pollster::block_on(perform(object, ask));
+    assert_eq!(ask(&one, "enter"), "true");
+    assert!(kill_keeper(&home.place));
+    assert_eq!(ask(&two, "unlock"), "done");
+    assert_eq!(ask(&two, "join"), "true");
+    assert!(kill_keeper(&home.place));
+    assert_eq!(ask(&one, "leave"), "true");
+    let state = ask(&two, "snapshot");
+    assert!(state.starts_with("clients 1, locked false,"), "{state}");
+    assert_eq!(ask(&two, "remove"), "done");
+}
+
+#[test]
+fn g6_blank_object_is_forgotten_without_clients() {
+    let home = Home::new("blank");
+    let object = home.object();
+    assert!(home.place.state.exists() && home.place.socket.exists());
+    let keeper = keeper_of(&home.place).unwrap();
+    drop(object);
+    assert!(keeper.wait(EXIT_LIMIT).unwrap());
+    assert!(!home.place.state.exists() && !home.place.socket.exists());
+    let opened = pollster::block_on(Counted.open(&home.key, Missing::Ignore));
+    assert!(opened.unwrap().is_none());
+}
+
+#[test]
+fn survey_lists_claimed_services() {
+    let home = Home::new("survey");
+    let ask = |object: &Set<_>, ask: &str| pollster::block_on(perform(object, ask));
+    let surveyed = || Counted.survey(&home.key.namespace).unwrap();
+    let object = home.object();
+    assert_eq!(ask(&object, "enter"), "true");
+    assert_eq!(surveyed(), []);
+    assert_eq!(ask(&object, "claim"), "done");
+    assert_eq!(surveyed(), [home.key.digests().1]);
+    let inspected = pollster::block_on(object.inspect()).unwrap();
+    assert_eq!(inspected.holders, [std::process::id()]);
+    assert_eq!(inspected.transition, Some(std::process::id()));
+    assert!(inspected.changed_at.elapsed().unwrap() < Duration::from_secs(60));
+    assert_eq!(ask(&object, "remove"), "done");
+    assert_eq!(surveyed(), []);
+}
+
+// --- bad input ------------------------------------------------------------------
+
+/// Returns the reason why an object with this state file cannot be opened.
+fn refusal(home: &Home) -> String {
+    match home.open() {
+        Err(error @ Error::Foreign { .. }) => error.to_string(),
+        Err(error) => panic!("another error: {error}"),
+        Ok(_) => panic!("the file was accepted"),
+    }
+}
+
+#[test]
+fn state_file_of_another_kind_is_refused_and_stays() {
+    let home = Home::new("foreign");
+    let path: &Path = &home.place.state;
+    let set_mode = |mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let target = path.with_extension("target");
+    fs::write(&target, "").unwrap();
+    symlink(&target, path).unwrap();
+    assert!(
+        refusal(&home).contains("symbolic link"),
+        "{}",
+        refusal(&home)
+    );
+    fs::remove_file(path).unwrap();
+    fs::remove_file(&target).unwrap();
+
+    fs::create_dir(path).unwrap();
+    assert!(refusal(&home).contains("directory"), "{}", refusal(&home));
+    fs::remove_dir(path).unwrap();
+
+    for (bytes, mode, expected) in [
+        (&b""[..], 0o644, "other users have access (mode 0644)"),
+        (
+            b"[Unit]\nDescription=x\n",
+            0o600,
+            "not a state file of procref",
+        ),
+        (b"\x22fercorp", 0o600, "another version of procref"),
+    ] {
+        let mut bytes = bytes.to_vec();
+        if !bytes.is_empty() {
+            bytes.resize(8192, 0);
+        }
+        fs::write(path, &bytes).unwrap();
+        set_mode(mode);
+        let reason = refusal(&home);
+        assert!(reason.contains(expected), "{reason}");
+        assert_eq!(fs::read(path).unwrap(), bytes);
+        fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn state_file_of_wrong_size_is_an_error_and_of_another_boot_is_void() {
+    let home = Home::new("void");
+    let path: &Path = &home.place.state;
+    let object = home.object();
+    let ask = |object: &Set<_>, ask: &str| pollster::block_on(perform(object, ask));
+    assert_eq!(ask(&object, "enter"), "true");
+    let keeper = keeper_of(&home.place).unwrap();
+    let good = fs::read(path).unwrap();
+    assert!(kill_keeper(&home.place) && !keeper.is_alive());
+    let file = fs::File::options().write(true).open(path).unwrap();
+    for size in [16, 4096, 1 << 30] {
+        file.set_len(size).unwrap();
+        let reason = refusal(&home);
+        assert!(reason.contains("wrong size"), "{size}: {reason}");
+    }
+    fs::write(path, &good).unwrap();
+    assert_eq!(ask(&object, "unlock"), "done", "the file is usable again");
+    assert!(kill_keeper(&home.place));
+    let mut other = good;
+    other[32] ^= 1;
+    fs::write(path, &other).unwrap();
+    let fresh = home.object();
+    let blank = "clients 0, locked false, pinned false, claimed false, instance false";
+    assert_eq!(ask(&fresh, "snapshot"), blank);
+    assert_eq!(ask(&fresh, "enter"), "true");
+    assert_eq!(ask(&fresh, "remove"), "done");
+}
+
+#[test]
+fn socket_that_is_stale_or_squatted_is_replaced() {
+    let home = Home::new("socket");
+    let squatter = std::os::unix::net::UnixListener::bind(&home.place.socket).unwrap();
+    let object = home.object();
+    let ask = |object: &Set<_>, ask: &str| pollster::block_on(perform(object, ask));
+    assert_eq!(ask(&object, "enter"), "true");
+    drop(squatter);
+    assert!(kill_keeper(&home.place));
+    assert!(home.place.socket.exists());
+    assert_eq!(ask(&object, "unlock"), "done");
+    assert_eq!(ask(&object, "remove"), "done");
+}
+
+/// Sends bytes to the keeper, and returns the reply. `None` if the keeper closes the connection.
+fn raw(socket: &std::os::fd::OwnedFd, bytes: &[u8]) -> Option<Answer> {
+    sys::send_all(socket, bytes).ok()?;
+    let mut answer = [0; ANSWER_LENGTH];
+    let mut filled = 0;
+    while filled < answer.len() {
+        match sys::receive(socket, &mut answer[filled..]) {
+            Ok(received) if received > 0 => filled += received,
+            _ => return None,
+        }
+    }
+    Answer::decode(&answer)
+}
+
+#[test]
+fn g5_keeper_believes_no_message_about_its_sender() {
+    let home = Home::new("raw");
+    let object = home.object();
+    let connect = || sys::connect(&state::socket(&fs::read(&home.place.state).unwrap())).unwrap();
+    let own = Process::open(std::process::id()).unwrap().identity().start;
+    let request = |call| {
+        let seq = u64::from(matches!(call, Call::Operate(_) | Call::Remove));
+        let nonce = 77;
+        Request { nonce, seq, call }.encode()
+    };
+    let enter = request(Call::Operate(crate::kernel::semset::steps::ENTER.to_vec()));
+    let reply = |socket, bytes: &[u8]| raw(socket, bytes).map(|it| it.reply);
+
+    let socket = connect();
+    assert_eq!(reply(&socket, &enter), Some(Reply::HelloFirst));
+    let lie = request(Call::Hello { start: own + 1 });
+    assert_eq!(reply(&socket, &lie), Some(Reply::Unidentified));
+    assert_eq!(reply(&socket, &enter), Some(Reply::HelloFirst));
+
+    let mut other = request(Call::Hello { start: own });
+    other[0] += 1;
+    let answer = raw(&connect(), &other).unwrap();
+    assert_eq!((answer.reply, answer.arg), (Reply::OtherVersion, 1));
+
+    // Every other misuse ends the connection.
+    let hello = request(Call::Hello { start: own });
+    let sleep = request(Call::Wait(crate::kernel::semset::steps::LOCK.to_vec()));
+    let mut long = enter.to_vec();
+    long[24] = 200;
+    let mut noise = [0xff; 112];
+    noise[..4].copy_from_slice(&enter[..4]);
+    for bytes in [&noise[..], &long, &sleep] {
+        let socket = connect();
+        let first = raw(&socket, &hello).unwrap();
+        assert_eq!(
+            (first.reply, first.arg),
+            (Reply::Done, keeper_of(&home.place).unwrap().pid())
+        );
+        // The rest of the answer to HELLO.
+        assert_eq!(sys::receive(&socket, &mut [0; 32]).unwrap(), 32);
+        assert_eq!(raw(&socket, bytes), None);
+    }
+    // A request may arrive in pieces.
+    let socket = connect();
+    sys::send_all(&socket, &enter[..50]).unwrap();
+    assert_eq!(reply(&socket, &enter[50..]), Some(Reply::HelloFirst));
+    let state = pollster::block_on(perform(&object, "snapshot"));
+    assert!(state.starts_with("clients 0, locked false,"), "{state}");
+}

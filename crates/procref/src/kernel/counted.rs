@@ -1,0 +1,51 @@
+//! The counted kernel: each object is a table in a *keeper*, a small process for each service.
+//!
+//! ```text
+//! client 1 ──┐
+//! client 2 ──┼── Unix socket: requests ──> keeper ──> state file: table, sessions, journal
+//! client n ──┘                               └─ watches the clients: ends the references of dead processes
+//! ```
+//!
+//! The keeper performs the same arrays as a System V semaphore set. It identifies a client by pid and start time, which
+//! the kernel reports, and watches the process by a pidfd. So a reference ends with the process, survives `exec`, and
+//! is not inherited by a fork.
+//!
+//! If the keeper dies, nothing is lost. The next step of any client finds the lock on the state file free and starts a
+//! successor, which reads the table from the file. The client sends its request again, with the same number, and the
+//! change happens once.
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`wire`] | requests and answers |
+//! | [`state`] | the state file: layout, journal, recovery |
+//! | [`ledger`] | the object: table, sessions and file |
+//! | `open`, `channel`, `session` | the client's side |
+//! | `place`, `sys`, `helper` | paths, system calls, and the program that becomes a keeper |
+
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
+pub(crate) mod ledger;
+pub(crate) mod state;
+pub(crate) mod wire;
+
+#[cfg(test)]
+mod channel;
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+pub(crate) mod helper;
+#[cfg(test)]
+mod main_program;
+#[cfg(test)]
+pub(crate) mod mapped;
+#[cfg(test)]
+mod open;
+#[cfg(test)]
+pub(crate) mod place;
+#[cfg(test)]
+mod session;
+#[cfg(test)]
+pub(crate) mod sys;
+
+#[cfg(test)]
+pub(crate) use client::Counted;

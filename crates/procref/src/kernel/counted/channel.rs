@@ -1,0 +1,123 @@
+//! A connection to a keeper.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use super::sys;
+use super::wire::{ANSWER_LENGTH, Answer, Call, Reply, Request};
+
+/// A connection to a keeper that knows this process.
+#[derive(Debug)]
+pub(super) struct Channel(OwnedFd);
+
+/// An answer with its payload.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) reply: Reply,
+    pub(super) arg: u32,
+    pub(super) payload: Vec<u8>,
+}
+
+/// The connection has ended before the answer.
+#[derive(Debug)]
+pub(super) struct Lost {
+    /// `false` if the keeper cannot have received the request.
+    pub(super) sent: bool,
+}
+
+impl Channel {
+    /// Connects to the socket at this path.
+    pub(super) fn connect(path: &[u8]) -> io::Result<Self> {
+        let socket = sys::connect(path)?;
+        let (_, uid) = sys::peer(&socket)?;
+        match uid == rustix::process::geteuid().as_raw() {
+            true => Ok(Self(socket)),
+            false => Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("the socket belongs to uid {uid}"),
+            )),
+        }
+    }
+
+    /// Sends a request, and waits for the answer.
+    pub(super) fn call(&self, request: &Request) -> Result<Response, Lost> {
+        match self.call_within(request, None)? {
+            Some(response) => Ok(response),
+            None => Err(Lost { sent: true }),
+        }
+    }
+
+    /// Sends a request, and waits for the answer, at most until the deadline. Returns `None` after that. The connection
+    /// cannot be used any more then.
+    pub(super) fn call_within(
+        &self,
+        request: &Request,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Response>, Lost> {
+        sys::send_all(&self.0, &request.encode()).map_err(|_| Lost { sent: false })?;
+        let received = self.receive(request, deadline);
+        received.map_err(|_| Lost { sent: true })
+    }
+
+    fn receive(
+        &self,
+        request: &Request,
+        deadline: Option<Instant>,
+    ) -> io::Result<Option<Response>> {
+        let mut bytes = vec![0; ANSWER_LENGTH + request.call.payload_length()];
+        let mut filled = 0;
+        loop {
+            if let Some(answer) = bytes[..filled].first_chunk() {
+                let answer = Answer::decode(answer).filter(|it| it.seq == request.seq);
+                let Answer { reply, arg, .. } = answer.ok_or(io::ErrorKind::InvalidData)?;
+                let length = match reply {
+                    Reply::Done => bytes.len(),
+                    _ => ANSWER_LENGTH,
+                };
+                if filled == length {
+                    let payload = bytes.split_off(ANSWER_LENGTH);
+                    return Ok(Some(Response {
+                        reply,
+                        arg,
+                        payload,
+                    }));
+                }
+            }
+            match self.receive_some(&mut bytes[filled..], deadline)? {
+                Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Some(received) => filled += received,
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Waits for bytes. Returns 0 at the end, and `None` if the deadline has passed.
+    fn receive_some(
+        &self,
+        buffer: &mut [u8],
+        deadline: Option<Instant>,
+    ) -> io::Result<Option<usize>> {
+        let Some(deadline) = deadline else {
+            return sys::receive(&self.0, buffer).map(Some);
+        };
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if sys::wait_readable(&self.0, left)? {
+                return sys::receive(&self.0, buffer).map(Some);
+            }
+            if left.is_zero() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Introduces this process to the keeper.
+    pub(super) fn hello(&self, nonce: u64, start: u64) -> Result<Response, Lost> {
+        self.call(&Request {
+            nonce,
+            seq: 0,
+            call: Call::Hello { start },
+        })
+    }
+}

@@ -1,0 +1,68 @@
+//! Properties of all bytes that a state file or a message may contain.
+
+use super::ledger::{Ledger, Session};
+use super::state::{Condition, MIN_WORDS, Memory as _, State, condition};
+use super::wire::{ANSWER_LENGTH, Answer, Call, REQUEST_LENGTH, Request, may_sleep};
+use crate::fuzzing::Input;
+use crate::kernel::semset::{MAX_OPS, MAX_VALUE, slot};
+use crate::kernel::table::{Outcome, UndoOwner};
+use crate::process::Identity;
+
+/// Messages: a request or an answer is refused, or is exactly what its sender encoded.
+pub fn keeper_message(data: &[u8]) {
+    let mut input = Input::new(data);
+    let bytes: [u8; REQUEST_LENGTH] = input.bytes();
+    if let Ok(request) = Request::decode(&bytes) {
+        assert_eq!(request.encode(), bytes);
+        if let Call::Operate(ops) | Call::Wait(ops) = &request.call {
+            assert!((1..=MAX_OPS).contains(&ops.len()));
+            assert!(ops.iter().all(|op| op.slot < slot::COUNT));
+            let _ = may_sleep(ops);
+        }
+    }
+    let bytes: [u8; ANSWER_LENGTH] = input.bytes();
+    if let Some(answer) = Answer::decode(&bytes) {
+        assert_eq!(answer.encode(), bytes);
+    }
+}
+
+/// The state file: arbitrary words are refused, or are an object whose values are within their limits and that
+/// continues to work.
+///
+/// The input is the number of a word and its value, repeatedly, over a file of this boot.
+pub fn keeper_state(data: &[u8]) {
+    const BOOT: u64 = 7;
+
+    let blank = State::open(vec![0; 8 * MIN_WORDS], BOOT).expect("a blank file is usable");
+    let mut memory = blank.into_memory();
+    let mut input = Input::new(data);
+    while !input.is_empty() {
+        let word = usize::from(u16::from_le_bytes(input.bytes())) % MIN_WORDS;
+        memory.store(word, u64::from_le_bytes(input.bytes()));
+    }
+    let is_removed = condition(&memory, BOOT) == Ok(Condition::Removed);
+    let Ok(mut ledger) = State::open(memory, BOOT).and_then(Ledger::recover) else {
+        return;
+    };
+    assert!(ledger.values().iter().all(|&value| value <= MAX_VALUE));
+    for process in ledger.processes() {
+        assert!(ledger.end(process, 1));
+    }
+    let (pid, start, role) = (1, 2, 0);
+    let session = Session {
+        owner: UndoOwner { pid, start, role },
+        nonce: 1,
+    };
+    let take = [crate::kernel::semset::steps::TAKE_REFERENCE];
+    let outcome = ledger.operate(session, 1, &take, 1);
+    assert_eq!(outcome == Ok(Outcome::Gone), ledger.is_removed());
+    assert!(!is_removed || ledger.is_removed());
+    if outcome == Ok(Outcome::Done) {
+        let refs = ledger.values()[usize::from(slot::REFS)];
+        let again = State::open(ledger.into_memory(), BOOT).and_then(Ledger::recover);
+        let mut again = again.expect("the file that a keeper has written is usable");
+        assert_eq!(again.values()[usize::from(slot::REFS)], refs);
+        assert!(again.end(Identity { pid, start }, 2));
+        assert!(again.processes().is_empty());
+    }
+}
