@@ -113,8 +113,11 @@ class Sandbox:
 
     def __init__(self, dir):
         self.work, self.run = dir / "work", dir / "run"
-        for made in [self.work, self.run, dir / "home"]:
+        for made in [self.run, dir / "home"]:
             made.mkdir(mode=0o700)
+        # As root, a page's server runs as another user, which must reach its data.
+        dir.chmod(0o711)
+        self.work.mkdir(mode=0o711)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PROCREF")}
         inherited.pop("XDG_CONFIG_HOME", None)
         home = pathlib.Path.home()
