@@ -9,7 +9,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
-use crate::config::diagnostic;
+use crate::config::{diagnostic, find::FILE_NAME};
 use crate::demo::args as demo;
 use crate::doctor::probe;
 use crate::error::Error;
@@ -301,7 +301,7 @@ pub(crate) struct CompletionsArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ManArgs {
-    /// Command whose page to print [default: procref itself]
+    /// Command whose page to print, or procref.toml [default: procref itself]
     pub(crate) command: Option<String>,
 
     /// Write all pages to this directory instead
@@ -374,7 +374,11 @@ pub(crate) fn public_command() -> clap::Command {
     let shown: Vec<clap::Command> = shown_commands(&whole).cloned().collect();
     let names: Vec<String> = shown.iter().map(|it| it.get_name().to_owned()).collect();
     let takes_command = |command: clap::Command| {
-        let names = PossibleValuesParser::new(names.clone());
+        let mut names = names.clone();
+        if command.get_name() == "man" {
+            names.push(FILE_NAME.to_owned());
+        }
+        let names = PossibleValuesParser::new(names);
         command.mut_arg("command", |arg| arg.value_parser(names))
     };
     // clap cannot remove a command from the derived one, so this builds another one.
@@ -387,7 +391,7 @@ pub(crate) fn public_command() -> clap::Command {
         .mut_subcommand("man", takes_command)
 }
 
-fn shown_commands(root: &clap::Command) -> impl Iterator<Item = &clap::Command> {
+pub(crate) fn shown_commands(root: &clap::Command) -> impl Iterator<Item = &clap::Command> {
     root.get_subcommands().filter(|it| !it.is_hide_set())
 }
 

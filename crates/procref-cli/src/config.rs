@@ -21,7 +21,7 @@ pub(crate) mod diagnostic;
 pub(crate) mod find;
 mod host;
 mod json_schema;
-mod keys;
+pub(crate) mod keys;
 mod namespace;
 mod parse;
 mod schema;
@@ -30,7 +30,7 @@ pub(crate) mod template;
 
 pub(crate) use check::{CheckedProgram, CheckedService, check};
 pub(crate) use json_schema::json_schema;
-pub(crate) use namespace::{Namespace, forget};
+pub(crate) use namespace::{Namespace, collect};
 
 use dependency_order::Order;
 use diagnostic::{ConfigError, Diagnostic, SourceText, listed, most_similar, suggestion};
@@ -82,6 +82,17 @@ pub(crate) fn find(
     name: &str,
 ) -> Result<Option<(Vec<ServiceSpec>, ServiceSpec)>> {
     Files::read(globals)?.resolve(globals.runtime_dir.as_deref(), name)
+}
+
+/// Returns the names of the services that the files describe, with their file.
+pub(crate) fn described(globals: &Globals) -> Result<BTreeMap<String, String>> {
+    let files = Files::read(globals)?;
+    let services = files.all().flat_map(|file| {
+        let path = path_text(&file.path);
+        file.names()
+            .map(move |name| (name.to_owned(), path.clone()))
+    });
+    Ok(services.collect())
 }
 
 /// Describes a name that no file has and that no running service has.
@@ -177,6 +188,11 @@ pub(crate) fn namespaces(globals: &Globals, all: bool) -> Result<Vec<Namespace>>
         });
     }
     Ok(namespaces)
+}
+
+/// Returns the namespaces of projects that do not exist any more.
+pub(crate) fn vanished(globals: &Globals) -> Result<Vec<Namespace>> {
+    namespace::vanished(globals.runtime_dir.as_deref())
 }
 
 /// Returns the project's file, which was named or found. A named file must exist.

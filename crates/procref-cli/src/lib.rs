@@ -15,6 +15,7 @@ mod args;
 mod builder;
 mod client;
 mod commands;
+mod completion;
 mod config;
 mod definition;
 mod demo;
@@ -47,6 +48,7 @@ pub mod fuzzing;
 /// Runs the program with the arguments of this process, and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    completion::answer();
     let cli = match args::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return error.print(),

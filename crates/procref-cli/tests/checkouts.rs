@@ -231,3 +231,31 @@ fn ps_all_lists_all_projects_and_gc_all_removes_deleted_ones() {
         "{links:?}"
     );
 }
+
+#[test]
+fn runtime_directory_of_a_vanished_checkout_is_removed_by_gc_and_by_a_start() {
+    for command in [&["gc"][..], &["run", "cache", "--", "true"]] {
+        let workspace = Workspace::new();
+        let (one, two) = (
+            workspace.project("one", &cache()),
+            workspace.project("two", &cache()),
+        );
+        let client = one.hold("cache", &print_pid());
+        let projects = workspace.runtime_dir().join("projects");
+        let dirs = || {
+            let entries = fs::read_dir(&projects).expect("list the projects");
+            entries.flatten().map(|it| it.path()).collect::<Vec<_>>()
+        };
+        let [dir] = &dirs()[..] else {
+            panic!("{:?}", dirs());
+        };
+        fs::rename(&one.dir, workspace.path("moved")).expect("rename the project");
+        two.output(command);
+        assert!(dir.exists(), "a service runs there: {command:?}");
+        client.leave();
+        workspace.wait_no_leftovers();
+        fs::write(dir.join("kept.log"), "the last output\n").expect("write a log");
+        two.output(command);
+        assert!(!dir.exists(), "{command:?} keeps {:?}", dirs());
+    }
+}

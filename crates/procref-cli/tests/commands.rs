@@ -356,9 +356,17 @@ fn completions_and_man_pages_cover_the_commands() {
         assert!(
             sandbox
                 .stdout("", &["completions", shell])
-                .contains("watch-client"),
+                .contains("PROCREF_COMPLETE"),
             "{shell}"
         );
+        // The scripts of all shells ask procref in this way. Each shell has its own variable for the index.
+        let mut command = sandbox.procref("");
+        command
+            .args(["--", "procref", "run", "--wat"])
+            .env("PROCREF_COMPLETE", shell)
+            .env("_CLAP_COMPLETE_INDEX", "2");
+        let done = finish(&mut command);
+        assert!(done.out.contains("--watch-client"), "{shell}: {done:?}");
     }
     let man = sandbox.stdout("", &["man", "run"]);
     assert!(
@@ -367,7 +375,12 @@ fn completions_and_man_pages_cover_the_commands() {
     );
     let dir = sandbox.path("man");
     sandbox.stdout("", &["man", "--out", &path_text(&dir)]);
-    for page in ["procref.1", "procref-run.1", "procref-stop.1"] {
+    for page in [
+        "procref.1",
+        "procref-run.1",
+        "procref-stop.1",
+        "procref.toml.5",
+    ] {
         assert!(dir.join(page).exists(), "{page}");
     }
     assert_eq!(sandbox.run("", &["man", "nonsense"]).code, Some(2));

@@ -165,3 +165,29 @@ fn service_with_init_is_reported_like_any_other() {
         "{status}"
     );
 }
+
+#[test]
+fn directory_procref_ignores_itself_and_keeps_a_file_of_the_user() {
+    let workspace = Workspace::new();
+    let project = workspace.project(
+        "app",
+        "[services.db]\nstart = 'sleep 600'\ndata = '.procref/db'\n\
+         init = ['sh', '-c', 'test -z \"$(ls -A \"$0\")\"', '{data}']\n",
+    );
+    project.output(&USE);
+    let file = project.dir.join(".procref/.gitignore");
+    assert_eq!(fs::read_to_string(&file).expect("read the file"), "*\n");
+    fs::write(&file, "mine\n").expect("write the file");
+    project.output(&USE);
+    assert_eq!(fs::read_to_string(&file).expect("read the file"), "mine\n");
+}
+
+#[test]
+fn other_data_directories_get_no_ignore_file() {
+    let workspace = Workspace::new();
+    let project = project(&workspace, "true");
+    project.output(&USE);
+    for dir in [project.dir.join("my data"), data(&project)] {
+        assert!(!dir.join(".gitignore").exists(), "{}", dir.display());
+    }
+}

@@ -1,7 +1,7 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use procref::{Removed, Services};
+use procref::{Collected, Removed};
 use serde::Serialize;
 
 use crate::args::GcArgs;
@@ -31,23 +31,23 @@ struct RemovedJson {
 
 pub(crate) fn run(globals: &Globals, args: &GcArgs) -> Result<ExitCode> {
     let mut all = GcJson::default();
-    for namespace in config::namespaces(globals, args.all)? {
-        let services = services(namespace.dir.as_deref())?;
-        let collected = {
-            let _unsuspended = Unsuspended::begin();
-            services.gc_blocking()?
-        };
-        for removed in collected.removed() {
-            let removed = RemovedJson::new(&services, removed);
-            if !args.json.json {
-                output::print(&removed.line())?;
+    let vanished = config::vanished(globals)?;
+    {
+        let _unsuspended = Unsuspended::begin();
+        for namespace in config::namespaces(globals, args.all)? {
+            let services = services(namespace.dir.as_deref())?;
+            all.add(services.dir(), &services.gc_blocking()?);
+        }
+        for namespace in vanished {
+            if let (Some(dir), Some(collected)) = (&namespace.dir, config::collect(&namespace)?) {
+                all.add(dir, &collected);
             }
-            all.removed.push(removed);
         }
-        for failure in collected.failures() {
-            all.failures.push(failure.to_string());
+    }
+    if !args.json.json {
+        for removed in &all.removed {
+            output::print(&removed.line())?;
         }
-        config::forget(&namespace)?;
     }
     if args.json.json {
         output::print_json(&all)?;
@@ -63,11 +63,21 @@ pub(crate) fn run(globals: &Globals, args: &GcArgs) -> Result<ExitCode> {
     }
 }
 
+impl GcJson {
+    fn add(&mut self, dir: &Path, collected: &Collected) {
+        let removed = collected.removed().iter();
+        self.removed
+            .extend(removed.map(|it| RemovedJson::new(dir, it)));
+        let failures = collected.failures().iter();
+        self.failures.extend(failures.map(ToString::to_string));
+    }
+}
+
 impl RemovedJson {
-    fn new(services: &Services, removed: &Removed) -> Self {
+    fn new(dir: &Path, removed: &Removed) -> Self {
         Self {
             name: removed.name().map(str::to_owned),
-            runtime_dir: services.dir().to_owned(),
+            runtime_dir: dir.to_owned(),
             stopped: removed.stopped(),
             kernel_object: removed.kernel_object().map(str::to_owned),
             files: removed.files().to_vec(),

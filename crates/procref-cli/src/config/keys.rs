@@ -1,17 +1,18 @@
 //! The table of the keys of a configuration file.
 //!
-//! The parser accepts the keys of this table, and [`json_schema`](super::json_schema) describes them to editors.
+//! The parser accepts the keys of this table, and [`json_schema`](super::json_schema) describes them to editors. The
+//! manual page procref.toml(5) is written from it, too.
 
 /// A key of a configuration file.
-pub(super) struct Key {
-    pub(super) name: &'static str,
-    pub(super) form: Form,
-    /// The meaning of the key, for the tooltip of an editor.
-    pub(super) about: &'static str,
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) form: Form,
+    /// The meaning of the key, for the tooltip of an editor and for the manual page.
+    pub(crate) about: &'static str,
 }
 
 /// The form of a value.
-pub(super) enum Form {
+pub(crate) enum Form {
     Boolean,
     Text,
     NonEmptyText,
@@ -38,7 +39,7 @@ const fn key(name: &'static str, form: Form, about: &'static str) -> Key {
 }
 
 /// The keys at the top level of a file.
-pub(super) static FILE: [Key; 2] = [
+pub(crate) static FILE: [Key; 2] = [
     key(
         "services",
         Form::Services,
@@ -52,7 +53,7 @@ pub(super) static FILE: [Key; 2] = [
 ];
 
 /// The keys of a service, in the order in which messages list them.
-pub(super) static SERVICE: [Key; 23] = [
+pub(crate) static SERVICE: [Key; 23] = [
     key(
         "start",
         Form::Command,

@@ -8,11 +8,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use procref::Services;
+use procref::{Collected, Services};
 use siphasher::sip::SipHasher13;
 
 use crate::error::{Error, Result};
 use crate::runtime_dir::services;
+use crate::signals::Unsuspended;
 
 #[cfg(unix)]
 mod unix;
@@ -42,6 +43,13 @@ pub(crate) struct Namespace {
     pub(crate) project: Option<PathBuf>,
 }
 
+impl Namespace {
+    fn has_vanished(&self) -> bool {
+        let missing = |project: &PathBuf| matches!(fs::metadata(project), Err(error) if error.kind() == io::ErrorKind::NotFound);
+        self.project.as_ref().is_some_and(missing)
+    }
+}
+
 /// Returns the absolute path of the common runtime directory.
 pub(crate) fn common(named: Option<&Path>) -> Result<PathBuf> {
     Ok(services(named)?.dir().to_owned())
@@ -60,6 +68,10 @@ pub(crate) fn open(named: Option<&Path>, project: &Path) -> Result<PathBuf> {
         check_private(dir)?;
     }
     link(&dir, project)?;
+    // The start does not depend on other projects, so an error there is left to `gc`.
+    for vanished in vanished(named).unwrap_or_default() {
+        let _ = collect(&vanished);
+    }
     Ok(dir)
 }
 
@@ -93,27 +105,56 @@ pub(crate) fn all(named: Option<&Path>) -> Result<Vec<Namespace>> {
     Ok(found)
 }
 
-/// Removes the runtime directory of a project that does not exist any more, if the directory is empty.
-pub(crate) fn forget(namespace: &Namespace) -> Result<bool> {
-    let (Some(dir), Some(project)) = (&namespace.dir, &namespace.project) else {
-        return Ok(false);
+/// Returns the runtime directories of projects that do not exist any more.
+pub(crate) fn vanished(named: Option<&Path>) -> Result<Vec<Namespace>> {
+    let mut found = all(named)?;
+    found.retain(Namespace::has_vanished);
+    Ok(found)
+}
+
+/// Removes what crashes have left in the runtime directory of a project that does not exist any more, and the directory
+/// if no service runs there.
+pub(crate) fn collect(namespace: &Namespace) -> Result<Option<Collected>> {
+    let Some(dir) = namespace
+        .dir
+        .as_deref()
+        .filter(|_| namespace.has_vanished())
+    else {
+        return Ok(None);
     };
-    let is_missing =
-        matches!(fs::metadata(project), Err(error) if error.kind() == io::ErrorKind::NotFound);
-    let is_empty = || sys::has_only(dir, LINK);
+    check_private(dir)?;
+    let services = services(Some(dir))?;
+    let _unsuspended = Unsuspended::begin();
+    let collected = services.gc_blocking()?;
+    if !services.list()?.is_empty() {
+        return Ok(Some(collected));
+    }
+    // Only logs and other files that no process uses are left. The link is the last one, because a directory without it
+    // would never be found again.
     let failed = |error| Error::io(format!("remove the directory {}", dir.display()), error);
-    if !is_missing || !is_empty().map_err(failed)? {
-        return Ok(false);
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let is_kept = |kept: &str| entry.file_name() == kept;
+        if is_kept(LINK) || sys::KEPT.iter().any(|kept| is_kept(kept)) {
+            continue;
+        }
+        if !entry.file_type().map_err(failed)?.is_dir() {
+            fs::remove_file(entry.path()).map_err(failed)?;
+        }
+    }
+    if !sys::has_only(dir, LINK).map_err(failed)? {
+        return Ok(Some(collected));
     }
     fs::remove_file(dir.join(LINK)).map_err(failed)?;
     match sys::remove(dir) {
-        Ok(()) => Ok(true),
-        // A process has just started a service there.
+        Ok(()) => {}
+        // The project exists again, and a process has just started a service there.
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-            link(dir, project).map(|()| false)
+            link(dir, namespace.project.as_deref().unwrap_or(dir))?;
         }
-        Err(error) => Err(failed(error)),
+        Err(error) => return Err(failed(error)),
     }
+    Ok(Some(collected))
 }
 
 fn dir_name(project: &Path) -> String {

@@ -30,8 +30,8 @@
 //! many programs write the path of the directory to their files.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -54,6 +54,9 @@ use windows as sys;
 
 /// The file that marks a filled directory.
 const MARKER: &str = ".procref-initialised";
+
+/// The name of the directory in a project that holds only data of services.
+const OWN_DIR: &str = ".procref";
 
 /// The locks on a data directory. Each process that this process starts or becomes also holds them.
 pub(super) struct DataLock {
@@ -184,6 +187,7 @@ impl<'a> DataDir<'a> {
     fn lock(&self) -> Result<DataLock> {
         sys::create_private(&self.parent, self.user)
             .map_err(|error| self.failed_at("create", &self.parent, error))?;
+        self.ignore_own_dir();
         let waiting = |holder| self.log_waiting(holder);
         let beside = sys::LockFile::lock(&self.lock_file, &waiting)
             .map_err(|error| self.failed_at("lock", &self.lock_file, error))?;
@@ -202,6 +206,22 @@ impl<'a> DataDir<'a> {
         }
         self.write_user(&lock, std::process::id())?;
         Ok(lock)
+    }
+
+    /// Makes git ignore the directory `.procref` that contains this data directory. An existing file is kept.
+    ///
+    /// The data directory itself gets no file, because programs such as `initdb` want it to be empty. The service works
+    /// without the file, so a failed write is not an error.
+    fn ignore_own_dir(&self) {
+        let mut above = self.data.ancestors().skip(1);
+        let own = above.find(|dir| dir.file_name().is_some_and(|name| name == OWN_DIR));
+        if let Some(own) = own {
+            let file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(own.join(".gitignore"));
+            let _ = file.and_then(|mut file| file.write_all(b"*\n"));
+        }
     }
 
     /// Locks the directory at the path.

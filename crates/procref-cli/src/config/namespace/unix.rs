@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
+/// The files of the library in an unused directory.
+pub(super) const KEPT: &[&str] = &[];
+
 /// Creates a directory if it is missing. Its parent must exist.
 pub(super) fn create_private(dir: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(dir) {

@@ -9,6 +9,9 @@ use crate::error::Result;
 /// The library's lock file, which the library never removes.
 const LOCKS: &str = "procref.lock";
 
+/// The files of the library in an unused directory.
+pub(super) const KEPT: &[&str] = &[LOCKS];
+
 /// Creates a directory if it is missing. Its parent must exist.
 pub(super) fn create_private(dir: &Path) -> io::Result<()> {
     procref_winsys::directory::create(dir)
