@@ -54,6 +54,20 @@ for recipe in crates/procref-cli/recipes/*.toml; do
     [[ -f $scratch/procref-cli-$version/recipes/${recipe##*/} ]] || fail "procref-cli: $recipe is missing"
 done
 
+# README.md states how many crates are compiled.
+crates() {
+    cargo tree --offline --locked --edges normal,build --prefix none "$@" | sed 's/ (\*)$//' | sort -u | wc -l
+}
+check_crates() {
+    local row=$1 count
+    shift
+    count=$(crates "$@")
+    grep -qF "| $row | $count |" README.md || fail "README.md: '$row' has not $count crates"
+}
+check_crates 'the command line, from source' --package procref-cli
+check_crates 'the library' --package procref
+check_crates 'the library without `tokio`' --package procref --no-default-features
+
 # The packages replace the registry, which does not have this version yet.
 patches=()
 for package in procref-supervisor procref-winsys procref; do

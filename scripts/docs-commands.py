@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Runs the commands of the pages in docs/cli as they are written there.
+"""Runs the commands of README.md and of the pages in docs/cli as they are written there.
 
 The script executes each page from top to bottom, with a separate working directory, home, runtime directory and Python
 environment. It uses the code blocks that have one of these words after the language:
 
     ```toml file=procref.toml     the script writes the block to that file
+    <!-- file=src/main.rs -->     the same for the next block, if rustdoc compiles it, too: rustdoc refuses other words
     ```sh run                     bash runs the block, which must succeed
     ```sh hold                    bash runs the block in a separate terminal until the end of the page, and then gets a
                                   Ctrl-C; the block must succeed, too
@@ -36,6 +37,7 @@ TIMEOUT = 300
 NEXTEST = subprocess.run(["cargo", "nextest", "--version"], capture_output=True)
 
 FENCE = re.compile(r"^```(\w+) +(file=\S+|run|hold|output)\s*$")
+COMMENT = re.compile(r"^<!-- (file=\S+) -->$")
 
 
 class Block:
@@ -45,7 +47,7 @@ class Block:
 
 def blocks_of(page):
     """The blocks of a page that the script uses."""
-    blocks, current = [], None
+    blocks, current, file = [], None, None
     for number, line in enumerate(page.read_text().splitlines(), 1):
         if current is not None:
             if line == "```":
@@ -55,6 +57,11 @@ def blocks_of(page):
                 current.text += line + "\n"
         elif match := FENCE.match(line):
             current = Block(number, match[2], "")
+        elif file is not None and line.startswith("```"):
+            current = Block(number, file, "")
+        file = None
+        if match := COMMENT.match(line):
+            file = match[1]
     if current is not None:
         raise Failure(current.line, "the block is not closed")
     return blocks
@@ -113,11 +120,17 @@ class Sandbox:
 
     def __init__(self, dir):
         self.work, self.run = dir / "work", dir / "run"
-        for made in [self.run, dir / "home"]:
+        for made in [self.run, dir / "home", dir / ".cargo"]:
             made.mkdir(mode=0o700)
         # As root, a page's server runs as another user, which must reach its data.
         dir.chmod(0o711)
         self.work.mkdir(mode=0o711)
+        # README.md says that the project is beside the checkout.
+        (dir / "procref").symlink_to(ROOT)
+        # A project with the same dependencies as this one needs no second build of them.
+        (dir / ".cargo/config.toml").write_text(f"[build]
+target-dir = '{ROOT}/target'
+")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PROCREF")}
         inherited.pop("XDG_CONFIG_HOME", None)
         home = pathlib.Path.home()
@@ -125,7 +138,8 @@ class Sandbox:
             "HOME": str(dir / "home"),
             "XDG_RUNTIME_DIR": str(self.run),
             "PATH": f"{PROCREF.parent}:{os.environ['PATH']}",
-            # Rust and its packages are shared with the machine.
+            # Rust and its packages are shared with the machine. A new version of a package is not downloaded.
+            "CARGO_NET_OFFLINE": "true",
             "CARGO_HOME": os.environ.get("CARGO_HOME", str(home / ".cargo")),
             "RUSTUP_HOME": os.environ.get("RUSTUP_HOME", str(home / ".rustup")),
             "PYENV_ROOT": os.environ.get("PYENV_ROOT", str(home / ".pyenv")),
@@ -230,7 +244,7 @@ def execute(page, sandbox):
 
 def main():
     arguments = [pathlib.Path(page).resolve() for page in sys.argv[1:]]
-    pages = arguments or sorted((ROOT / "docs/cli").glob("*.md"))
+    pages = arguments or [ROOT / "README.md", *sorted((ROOT / "docs/cli").glob("*.md"))]
     if not PROCREF.exists():
         sys.exit(f"{PROCREF} does not exist: run `cargo build --bin procref`")
     for page in pages:

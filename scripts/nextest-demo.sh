@@ -13,10 +13,11 @@ tests=40
 connections=$((tests + 3))
 # Longest time in ms from the end of the linger time to the stop signal.
 limit=100
+tracked=$(git status --porcelain demo/nextest)
 linger=$(sed -n 's/.*\.linger(Duration::from_secs(\([0-9]*\))).*/\1000/p' "$demo/src/lib.rs")
 [[ $linger == [1-9]*000 ]] || fail "no linger found in $demo/src/lib.rs"
 
-command -v redis-server >/dev/null || fail 'please install redis-server (without its service)'
+redis=$(command -v redis-server) || fail 'please install redis-server (without its service)'
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
 # For the times in Redis's log and in this script.
 export TZ=UTC
@@ -29,6 +30,10 @@ finish() {
     rm -rf "$scratch"
 }
 trap finish EXIT
+mkdir "$scratch/bin"
+touch "$scratch/bin/redis-server"
+chmod 700 "$scratch/bin/redis-server"
+PATH=$scratch/bin:$PATH
 
 if cargo nextest --version >/dev/null 2>&1; then
     kind='cargo nextest'
@@ -49,8 +54,10 @@ fi
 # Starts the tests in a separate session, which identifies their processes.
 start() {
     export PROCREF_RUNTIME_DIR=$scratch/$1
-    log=$PROCREF_RUNTIME_DIR/demo-redis.log
+    log=$scratch/$1.log
     mkdir -m 700 "$PROCREF_RUNTIME_DIR"
+    # The demo's server with its own log, because the demo leaves none.
+    printf '#!/bin/sh\nexec %q "$@" --logfile %q\n' "$redis" "$log" >"$scratch/bin/redis-server"
     begun=$(date +%s)
     supervisors_of demo-redis | sort >"$scratch/supervisors"
     # A script starts background processes with SIGINT ignored.
@@ -116,8 +123,9 @@ check() {
     until_true 'the end of the semaphore set' $((linger / 1000 + 20)) set_is_gone "$set"
     until_true 'the end of the supervisor' 5 no_new_supervisor
     is_gone "$server" || fail "the server, pid ${server%:*}, is still there"
-    [[ $(ls -A "$PROCREF_RUNTIME_DIR") == demo-redis.log ]] ||
-        fail "leftovers beside the log: $(ls -A "$PROCREF_RUNTIME_DIR")"
+    [[ -z $(ls -A "$PROCREF_RUNTIME_DIR") ]] || fail "leftovers: $(ls -A "$PROCREF_RUNTIME_DIR")"
+    [[ $(git status --porcelain demo/nextest) == "$tracked" ]] ||
+        fail "the demo has changed its directory: $(git status --porcelain demo/nextest)"
     (($(lines_with 'just started' "$log") == 1)) || fail "expected one start: $(<"$log")"
     (($(lines_with 'ready to exit, bye bye' "$log") == 1)) || fail "expected one orderly stop: $(<"$log")"
 

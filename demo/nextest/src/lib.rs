@@ -27,8 +27,7 @@ fn shared_redis() -> Result<SharedService> {
         .args(["--bind", "127.0.0.1", "--port", "{port}"])
         .args(["--dir", "{dir}", "--save", ""])
         // Redis checks for a stop signal 100 times a second.
-        .args(["--loglevel", "verbose", "--hz", "100"])
-        .log("{dir}/demo-redis.log");
+        .args(["--loglevel", "verbose", "--hz", "100"]);
     SharedService::builder("demo-redis")
         .command(server)
         // The database runs for this long after a test, until the next test joins.
