@@ -62,7 +62,7 @@ check_crates() {
     local row=$1 count
     shift
     count=$(crates "$@")
-    grep -qF "| $row | $count |" README.md || fail "README.md: '$row' has not $count crates"
+    grep -qF "| $row | $count |" README.md || fail "'$row' has $count crates: change the table in README.md"
 }
 check_crates 'the command line, from source' --package procref-cli
 check_crates 'the library' --package procref
