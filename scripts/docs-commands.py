@@ -128,9 +128,7 @@ class Sandbox:
         # README.md says that the project is beside the checkout.
         (dir / "procref").symlink_to(ROOT)
         # A project with the same dependencies as this one needs no second build of them.
-        (dir / ".cargo/config.toml").write_text(f"[build]
-target-dir = '{ROOT}/target'
-")
+        (dir / ".cargo/config.toml").write_text(f"[build]\ntarget-dir = '{ROOT}/target'\n")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PROCREF")}
         inherited.pop("XDG_CONFIG_HOME", None)
         home = pathlib.Path.home()
