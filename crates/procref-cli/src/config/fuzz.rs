@@ -1,8 +1,9 @@
 //! Fuzz target: a configuration file with any content.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::find::Trust;
 use super::{ConfigError, File, parse};
 
 const PATH: &str = "/project/procref.toml";
