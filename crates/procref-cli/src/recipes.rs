@@ -14,9 +14,29 @@ pub(crate) const RECIPES: &[Recipe] = &[
         text: include_str!("../recipes/postgres.toml"),
     },
     Recipe {
+        name: "postgres-tcp",
+        about: "PostgreSQL on a TCP port, for clients that read DATABASE_URL",
+        text: include_str!("../recipes/postgres-tcp.toml"),
+    },
+    Recipe {
+        name: "mariadb",
+        about: "MariaDB on a Unix socket, with its data in the project",
+        text: include_str!("../recipes/mariadb.toml"),
+    },
+    Recipe {
         name: "redis",
         about: "Redis without files on disk",
         text: include_str!("../recipes/redis.toml"),
+    },
+    Recipe {
+        name: "memcached",
+        about: "memcached on a free port",
+        text: include_str!("../recipes/memcached.toml"),
+    },
+    Recipe {
+        name: "nats",
+        about: "NATS without files on disk",
+        text: include_str!("../recipes/nats.toml"),
     },
     Recipe {
         name: "nginx",
@@ -27,6 +47,11 @@ pub(crate) const RECIPES: &[Recipe] = &[
         name: "python-http",
         about: "Python's HTTP server, serving the files of the project",
         text: include_str!("../recipes/python-http.toml"),
+    },
+    Recipe {
+        name: "xvfb",
+        about: "A screen in memory, for programs with windows",
+        text: include_str!("../recipes/xvfb.toml"),
     },
 ];
 

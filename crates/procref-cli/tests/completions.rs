@@ -61,8 +61,8 @@ fn bash_completes_services_recipes_and_options() {
         offered(&project, &["procref", "run", "re"])
     );
     assert_eq!(
-        offered(&project, &["procref", "init", "--recipe", "po"]),
-        ["postgres"]
+        offered(&project, &["procref", "init", "--recipe", "postgres"]),
+        ["postgres", "postgres-tcp"]
     );
     assert_eq!(
         offered(&project, &["procref", "run", "web", "--watch-c"]),

@@ -14,6 +14,18 @@ use support::{
     workspace::{Project, Workspace},
 };
 
+const RECIPES: [&str; 9] = [
+    "postgres",
+    "postgres-tcp",
+    "mariadb",
+    "redis",
+    "memcached",
+    "nats",
+    "nginx",
+    "python-http",
+    "xvfb",
+];
+
 /// Returns a `PATH` whose `redis-server` is the server of the tests.
 fn path_with_stand_in(project: &Project<'_>) -> OsString {
     let dir = project.workspace.path("stand-in");
@@ -124,7 +136,7 @@ fn recipes_work_together_in_one_file() {
     let workspace = Workspace::new();
     let project = workspace.empty_project("app");
     let mut args = vec!["init"];
-    for recipe in ["postgres", "redis", "nginx", "python-http"] {
+    for recipe in RECIPES {
         args.extend(["--recipe", recipe]);
     }
     project.output(&args);
@@ -144,7 +156,7 @@ fn init_lists_recipes_as_text_and_json() {
         .iter()
         .map(|recipe| recipe["name"].as_str().expect("a name"))
         .collect();
-    assert_eq!(names, ["postgres", "redis", "nginx", "python-http"]);
+    assert_eq!(names, RECIPES);
     assert!(
         names
             .iter()

@@ -1,6 +1,7 @@
 //! Each recipe, with the real program.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -8,15 +9,19 @@ use crate::support::{
     AS_NOBODY, NOBODY, PROCREF, copy_environment, stdout_of, workspace::Workspace,
 };
 
-/// Runs `script` as a client in a project with this recipe, and returns its output.
+/// Runs `script` by bash as a client in a project with this recipe, and returns its output. Afterwards, nothing is left.
 fn printed(recipe: &str, script: &str) -> String {
     let workspace = Workspace::new();
+    // As root, some servers run as another user, which must reach its data.
+    let reachable = fs::Permissions::from_mode(0o711);
+    fs::set_permissions(workspace.path(""), reachable).expect("change the mode");
     let project = workspace.empty_project("app");
     fs::write(project.dir.join("page.html"), "a page\n").expect("write a page");
     project.output(&["init", "--recipe", recipe]);
-    let printed = project.output(&["run", recipe, "--", "sh", "-c", script]);
+    let printed = project.output(&["run", recipe, "--", "bash", "-c", script]);
     // The recipe makes the service linger.
     project.output(&["stop", recipe]);
+    workspace.wait_no_leftovers();
     printed
 }
 
@@ -54,6 +59,50 @@ fn python_http_recipe_serves_a_client() {
         printed("python-http", r#"curl -sf "$HTTP_URL/page.html""#),
         "a page\n"
     );
+}
+
+#[test]
+fn postgres_tcp_recipe_serves_a_client_of_its_url() {
+    let script = r#"psql "$DATABASE_URL" -Atc 'select 40 + 2'"#;
+    assert_eq!(printed("postgres-tcp", script), "42\n");
+}
+
+#[test]
+fn mariadb_recipe_serves_a_client() {
+    let script = "mariadb --no-defaults -u root -Ne 'select 40 + 2'";
+    assert_eq!(printed("mariadb", script), "42\n");
+}
+
+#[test]
+fn memcached_recipe_serves_a_client() {
+    let script = r#"
+exec 3<>"/dev/tcp/${MEMCACHED_SERVERS/://}"
+printf 'set key 0 0 5\r\nvalue\r\nget key\r\nquit\r\n' >&3
+cat <&3
+"#;
+    let answers = "STORED\r\nVALUE key 0 5\r\nvalue\r\nEND\r\n";
+    assert_eq!(printed("memcached", script), answers);
+}
+
+#[test]
+fn nats_recipe_serves_a_client() {
+    let script = r#"
+address=${NATS_URL#nats://}
+exec 3<>"/dev/tcp/${address/://}"
+read -r info <&3
+printf 'CONNECT {"verbose":false}\r\nSUB subject 1\r\nPUB subject 5\r\nhello\r\n' >&3
+read -r message <&3
+read -r payload <&3
+echo "${info%% *} ${message%$'\r'} ${payload%$'\r'}"
+"#;
+    assert_eq!(printed("nats", script), "INFO MSG subject 1 5 hello\n");
+}
+
+#[test]
+fn xvfb_recipe_serves_a_client() {
+    let script = "xdpyinfo | grep -o 'dimensions: *[0-9x]*'";
+    let printed = printed("xvfb", script);
+    assert!(printed.trim_end().ends_with("1280x1024"), "{printed}");
 }
 
 /// PostgreSQL refuses to run as root, so a test run by root starts it as another user.

@@ -31,7 +31,7 @@ fn fish_completes_services_with_their_file() {
     let script = r#"
 procref completions fish | source
 complete -C "procref status r"
-complete -C "procref init --recipe po"
+complete -C "procref init --recipe nat"
 complete -C "procref __"
 "#;
     // fish has no `$0`, so its arguments differ.
@@ -40,7 +40,7 @@ complete -C "procref __"
         .lines()
         .filter_map(|line| line.split('\t').next())
         .collect();
-    assert_eq!(words, ["redis", "postgres"], "{printed}");
+    assert_eq!(words, ["redis", "nats"], "{printed}");
     assert!(printed.contains("app/procref.toml"), "{printed}");
 }
 
